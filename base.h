@@ -1,0 +1,90 @@
+/* base.h - floor 0: status codes and their texts, errors that stick, the arena, whole files.
+ *
+ * Includes sd.h for the public types alone (sd_status, sd_dtype): a status is the same thing on every floor. */
+#ifndef SD_BASE_H
+#define SD_BASE_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "sd.h"
+
+#if defined(__GNUC__)
+#define SD_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
+#else
+#define SD_PRINTF(fmt, args)
+#endif
+
+#define SD_COUNT(a) (sizeof(a) / sizeof((a)[0]))
+
+/* ---- errors: the first message wins, so that a cascade reports its cause */
+typedef struct sd_error {
+    sd_status status;
+    char text[512];
+    char place[48];   /* "file.c:123" */
+} sd_error;
+
+sd_status sd_fail_at(sd_error *e, const char *file, int line, sd_status status, const char *fmt, ...) SD_PRINTF(5, 6);
+#define sd_fail(e, ...) sd_fail_at((e), __FILE__, __LINE__, __VA_ARGS__)
+void sd_error_clear(sd_error *e);
+
+/* ---- log sink: lines go to the caller's function or nowhere */
+typedef struct sd_log {
+    void (*fn)(void *user, int level, const char *line);
+    void *user;
+} sd_log;
+enum { SD_LOG_WARNING = 0, SD_LOG_NOTICE = 1, SD_LOG_DETAIL = 2 };
+void sd_logf(const sd_log *log, int level, const char *fmt, ...) SD_PRINTF(3, 4);
+
+/* ---- arena: one block, allocated in stack order; mark and reset around each piece of work.
+ * With base == NULL it only counts: the null backend learns the exact peak that way. */
+typedef struct sd_arena {
+    unsigned char *base;
+    size_t size, used, peak;
+} sd_arena;
+#define SD_ALIGN 64u
+sd_status sd_arena_init(sd_arena *a, size_t size, sd_error *e);
+void sd_arena_free(sd_arena *a);
+/* NULL and *full = true when it does not fit (base != NULL); NULL and *full = false when only counting. */
+void *sd_arena_alloc(sd_arena *a, size_t bytes, bool *full);
+
+/* ---- strings and files */
+char *sd_strdup(const char *s);
+/* Text that grows; `s` is always NUL terminated once something was added. Out of memory sets `failed`. */
+typedef struct sd_text {
+    char *s;
+    size_t n, cap;
+    bool failed;
+} sd_text;
+void sd_text_add(sd_text *t, const char *fmt, ...) SD_PRINTF(2, 3);
+void sd_text_addn(sd_text *t, const char *s, size_t n);
+
+bool sd_glob(const char *pattern, const char *name);            /* * and ? only; * also matches dots */
+bool sd_glob_list(const char *comma_list, const char *name);    /* NULL or "" matches everything */
+
+/* a/b into out; fails if it does not fit. */
+sd_status sd_path_join(char *out, size_t size, const char *a, const char *b, sd_error *e);
+bool sd_is_file(const char *path);
+bool sd_is_dir(const char *path);
+/* Reads a whole file of at most `max` bytes; a NUL is appended and not counted. free() it. */
+sd_status sd_read_file(const char *path, size_t max, char **data, size_t *n, sd_error *e);
+
+/* A file that appears under its name only when it is complete: written beside it, then renamed. */
+typedef struct sd_outfile {
+    FILE *f;
+    char *path, *temp;
+} sd_outfile;
+sd_status sd_outfile_open(sd_outfile *o, const char *path, sd_error *e);
+sd_status sd_outfile_commit(sd_outfile *o, sd_error *e);   /* flushes, closes, renames; on failure aborts and says why */
+void sd_outfile_abort(sd_outfile *o);                      /* closes and removes; harmless if not open */
+
+/* ---- dtypes */
+size_t sd_dtype_size(sd_dtype d);
+const char *sd_dtype_name(sd_dtype d);   /* as safetensors spells it: "F32" */
+
+double sd_now(void);   /* seconds, monotonic where the system has such a clock */
+
+#endif

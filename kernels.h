@@ -1,0 +1,47 @@
+/* kernels.h - floor 1: the table of raw-row functions, one table per instruction set.
+ *
+ * kernels.c is the specification: plain C99, double accumulators. A SIMD table overrides entries of it.
+ * Rows are contiguous floats; lengths may be 0 and nothing need be aligned. In and out may be the same row. */
+#ifndef SD_KERNELS_H
+#define SD_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct sd_kern {
+    const char *name;   /* "scalar", "sse2", "avx2", "avx512", "neon" */
+
+    /* C[M,N] = A[M,K] op(B) + (accumulate ? C : 0) + bias[N] (bias may be NULL).
+     * b_trans: B is [N,K] (a weight matrix), otherwise [K,N]. ld* are row strides in floats. Sequential. */
+    void (*gemm)(size_t M, size_t N, size_t K, const float *A, size_t lda, const float *B, size_t ldb, bool b_trans,
+                 float *C, size_t ldc, const float *bias, bool accumulate);
+
+    void (*widen_f16)(float *y, const uint16_t *x, size_t n);    /* IEEE half to float, exact */
+    void (*widen_bf16)(float *y, const uint16_t *x, size_t n);
+
+    void (*silu)(float *y, const float *x, size_t n);            /* x / (1 + e^-x) */
+    void (*gelu)(float *y, const float *x, size_t n);            /* x Phi(x) = x (1 + erf(x/sqrt 2)) / 2 */
+    void (*quick_gelu)(float *y, const float *x, size_t n);      /* x / (1 + e^(-1.702 x)) */
+    void (*geglu)(float *y, const float *value, const float *gate, size_t n);   /* value * gelu(gate) */
+    void (*softmax)(float *x, size_t n, float scale);            /* x_i = e^(scale(x_i - max)) / sum, in place */
+
+    void (*add)(float *y, const float *x, size_t n);             /* y += x */
+    void (*sums)(double *sum, double *sum_sq, const float *x, float shift, size_t n);   /* sum_sq of (x - shift)^2, sum of (x - shift) */
+    void (*norm_affine)(float *y, const float *x, float mean, float rstd, const float *g, const float *b, size_t n);  /* (x-mean) rstd g + b */
+    /* y_c = x_c a_c + b_c over one pixel's channels; then SiLU if silu. */
+    void (*affine)(float *y, const float *x, const float *a, const float *b, size_t n, bool silu);
+    /* column sums over rows: sum[c] += x[r,c] - shift[c], sum_sq[c] += (x[r,c]-shift[c])^2, r < rows */
+    void (*column_sums)(double *sum, double *sum_sq, const float *x, const float *shift, size_t rows, size_t n);
+} sd_kern;
+
+extern const sd_kern sd_kern_scalar;
+
+/* The best table this CPU can run, or the one called `name`; NULL if it is not known or cannot run here. */
+const sd_kern *sd_kern_select(const char *name);
+
+/* Single values, used by the row functions and by tests. */
+float sdk_half_to_float(uint16_t h);
+float sdk_bfloat_to_float(uint16_t h);
+
+#endif

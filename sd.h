@@ -1,0 +1,238 @@
+/* sd.h - the public interface of libsd: Stable Diffusion in C99.
+ *
+ * A context holds one model and one error text. It is used from one thread at a time; two contexts
+ * may work in two threads. Only sd_cancel may be called from anywhere, a signal handler included.
+ *
+ * Every function that can fail returns an sd_status; the sentence that says what was expected, what
+ * was found and where is sd_error_text(ctx). Nothing here exits, prints or keeps global state.
+ *
+ * Tensors cross this interface as plain C arrays of float in PyTorch's order ([N,C,H,W], row major),
+ * so that they can be laid beside those of any other implementation.
+ *
+ * Names follow diffusers and transformers; the formulas and their sources are in docs/MODEL.md. */
+#ifndef SD_H
+#define SD_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define SD_VERSION "0.1.0"
+
+#if defined(SD_BUILD_SHARED) && defined(__GNUC__)
+#define SD_API __attribute__((visibility("default")))
+#else
+#define SD_API
+#endif
+
+#define SD_TOKENS 77 /* length of CLIP's context, BOS and EOS included */
+
+/* ------------------------------------------------------------------------------------- status */
+
+typedef enum sd_status {
+    SD_OK = 0,
+    SD_ERR_ARG,         /* a parameter of the caller: a size, a count, a name, text that is not UTF-8 */
+    SD_ERR_IO,          /* a file could not be opened, read or written */
+    SD_ERR_FORMAT,      /* a file's content breaks its format */
+    SD_ERR_SHAPE,       /* a tensor has another shape than the model needs */
+    SD_ERR_MISSING,     /* tensors or files that the model needs are not there */
+    SD_ERR_UNSUPPORTED, /* well formed, but not something this build can do */
+    SD_ERR_MEMORY,      /* out of memory */
+    SD_ERR_NUMERIC,     /* NaN or infinity in weights or results */
+    SD_ERR_CANCELLED    /* sd_cancel was called */
+} sd_status;
+
+/* The name of a status, for example "shape". Never NULL. */
+SD_API const char *sd_status_name(sd_status status);
+
+/* SD_VERSION of the library and how it was built (kernels in use, BLAS, OpenMP, readers). */
+SD_API const char *sd_version(void);
+SD_API const char *sd_build_info(void);
+
+/* ------------------------------------------------------------------------------- opening a model */
+
+typedef struct sd_ctx sd_ctx;
+
+/* Parts of a model. A program that only tokenizes need not read gigabytes of weights. */
+enum {
+    SD_PART_TOKENIZER = 1,
+    SD_PART_TEXT = 2,
+    SD_PART_UNET = 4,
+    SD_PART_VAE = 8,
+    SD_PART_ALL = 15
+};
+
+typedef struct sd_options {
+    const char *model;  /* a directory in diffusers layout; NULL: the default model, see sd_default_model */
+    unsigned parts;     /* SD_PART_*, 0 means all */
+    int threads;        /* 0: one per core */
+    int precise;        /* 1: specification kernels, double accumulators, no BLAS (slow, see docs/MODEL.md) */
+    /* Called with one line of text, without a newline; level 0 warning, 1 notice, 2 detail. May be NULL. */
+    void (*log)(void *user, int level, const char *line);
+    void *user;
+} sd_options;
+
+/* Fills in the defaults above (all zero but parts = SD_PART_ALL). */
+SD_API void sd_options_init(sd_options *options);
+
+/* Opens a model. *ctx is set even on failure, so that sd_error_text tells why, unless memory ran out
+ * (then it is NULL); pass it to sd_close in any case. */
+SD_API sd_status sd_open(sd_ctx **ctx, const sd_options *options);
+SD_API void sd_close(sd_ctx *ctx);
+
+/* The sentence of the first error since the last successful call; "" if there is none. */
+SD_API const char *sd_error_text(const sd_ctx *ctx);
+/* Where in the source that error was raised, "file.c:123", for bug reports. */
+SD_API const char *sd_error_place(const sd_ctx *ctx);
+
+/* Asks the call that is running in this context to stop with SD_ERR_CANCELLED. Safe in signal handlers. */
+SD_API void sd_cancel(sd_ctx *ctx);
+
+/* What was opened. */
+typedef struct sd_model_info {
+    const char *path;        /* directory the model came from */
+    const char *prediction;  /* "epsilon", "v_prediction" or "sample" */
+    const char *sampler;     /* name of the sampler its scheduler_config.json asks for */
+    int width, height;       /* native picture size in pixels */
+    int scale;               /* pixels per latent, 8 for every SD 1.x and 2.x VAE */
+    int latent_channels;     /* 4 */
+    int context_dim;         /* width of the text encoder's output */
+    double scaling_factor;   /* latents = scaling_factor * VAE sample */
+} sd_model_info;
+SD_API sd_status sd_get_info(const sd_ctx *ctx, sd_model_info *info);
+
+/* ------------------------------------------------------------------------------------ callbacks */
+
+typedef struct sd_progress {
+    const char *stage;   /* "text", "step", "vae" */
+    int done, total;     /* finished and planned units of this stage */
+    double seconds;      /* spent in the unit that just ended */
+} sd_progress;
+/* Called after each unit of work. */
+SD_API void sd_set_progress(sd_ctx *ctx, void (*fn)(void *user, const sd_progress *progress), void *user);
+
+typedef enum sd_dtype { SD_F32 = 0, SD_F16, SD_BF16, SD_F64, SD_I64, SD_I32, SD_I16, SD_I8, SD_U8, SD_BOOL } sd_dtype;
+
+/* A named intermediate result. Names are diffusers' and transformers' module paths, see docs/MODEL.md. */
+typedef struct sd_traced {
+    const char *name;
+    sd_dtype dtype;      /* SD_F32, or SD_I64 for tokens */
+    int nd;
+    int64_t dim[4];      /* PyTorch's order */
+    const void *data;    /* contiguous, valid only during the call */
+} sd_traced;
+/* `filter` is a list of globs ("step.0.unet.mid_block*,latents.*"), NULL for everything. fn NULL turns tracing off. */
+SD_API sd_status sd_set_trace(sd_ctx *ctx, const char *filter, void (*fn)(void *user, const sd_traced *tensor), void *user);
+/* Writes every traced tensor to a safetensors file, complete and in place after sd_trace_close (until then under
+ * a temporary name). Ends a sd_set_trace. */
+SD_API sd_status sd_trace_open(sd_ctx *ctx, const char *path, const char *filter);
+SD_API sd_status sd_trace_close(sd_ctx *ctx);
+
+/* ------------------------------------------------------------------------------- text to image */
+
+typedef struct sd_params {
+    const char *prompt;           /* UTF-8; NULL is "" */
+    const char *negative_prompt;  /* UTF-8; NULL is "" */
+    int width, height;            /* pixels, multiples of 8; 0: the model's native size */
+    int steps;                    /* 1..1000 */
+    double cfg_scale;             /* guidance scale w of noise_pred = uncond + w*(cond-uncond) [Ho & Salimans 2022];
+                                   * w <= 1: no guidance, one evaluation per step */
+    uint64_t seed;                /* of torch's CPU generator */
+    int batch;                    /* pictures drawn from one generator, as diffusers' num_images_per_prompt */
+    const char *sampler;          /* "ddim", "pndm", "euler", "euler_a"; NULL: scheduler_config.json's */
+    const char *spacing;          /* "leading", "trailing", "linspace"; NULL: scheduler_config.json's */
+    const char *prediction;       /* "epsilon", "v_prediction", "sample"; NULL: scheduler_config.json's */
+    double eta;                   /* DDIM's eta, 0..1 [Song et al. 2020, eq. 16] */
+    int clip_skip;                /* 1 or 0: last layer; 2: the one before it, and so on (A1111's count) */
+    int steps_offset;             /* -1: scheduler_config.json's */
+    int set_alpha_to_one;         /* -1: scheduler_config.json's; 0, 1 */
+    int clip_sample;              /* -1: scheduler_config.json's; 0, 1 */
+    const float *noise;           /* initial noise, unit variance, [batch,C,height/8,width/8]; NULL: drawn from seed */
+    size_t noise_count;           /* floats in it, checked */
+} sd_params;
+
+/* Defaults: 25 steps, cfg_scale 7.5, seed 0, batch 1, everything else from the model. */
+SD_API void sd_params_init(sd_params *params);
+
+typedef struct sd_image {
+    int width, height;
+    uint8_t *rgb;        /* [height,width,3], sRGB, round(255*clamp(x/2+1/2)) as diffusers rounds */
+} sd_image;
+
+typedef struct sd_timings {
+    double load, text, vae_decode;   /* seconds */
+    const double *steps;             /* seconds of each step of the last sd_generate */
+    int n_steps;
+} sd_timings;
+
+/* Draws params->batch pictures; images has room for that many. Free each with sd_image_free. */
+SD_API sd_status sd_generate(sd_ctx *ctx, const sd_params *params, sd_image *images);
+SD_API void sd_image_free(sd_image *image);
+SD_API void sd_get_timings(const sd_ctx *ctx, sd_timings *timings);
+
+/* What a run with these parameters will really use: 0, -1 and NULL replaced by the model's values, every
+ * value checked. The strings live as long as the context. */
+SD_API sd_status sd_resolve_params(sd_ctx *ctx, const sd_params *params, sd_params *resolved);
+
+/* Writes a picture to a temporary file and renames it. The ending picks the format: .png (text, if not NULL, goes into
+ * the tEXt or iTXt chunk `parameters`) or .ppm. */
+SD_API sd_status sd_image_write(sd_ctx *ctx, const char *path, const sd_image *image, const char *text);
+/* The text A1111 stores with a picture: prompt, negative prompt and one line of "Key: value". Free with sd_free. */
+SD_API sd_status sd_parameters_text(sd_ctx *ctx, const sd_params *params, char **text);
+
+/* ------------------------------------------------------------------------------------- stages */
+
+typedef struct sd_tokens {
+    int32_t id[SD_TOKENS];   /* BOS, pieces, EOS, padding */
+    int n;                   /* ids before the padding, BOS and EOS included */
+    int dropped;             /* pieces that did not fit */
+} sd_tokens;
+/* CLIP's byte-pair encoding, equal to transformers' CLIPTokenizer. */
+SD_API sd_status sd_tokenize(sd_ctx *ctx, const char *text, sd_tokens *tokens);
+/* The vocabulary entry of an id ("cat</w>"), NULL if there is none. */
+SD_API const char *sd_token_piece(const sd_ctx *ctx, int32_t id);
+
+/* Text embedding of one text. out: [77, context_dim]. clip_skip as in sd_params. */
+SD_API sd_status sd_encode_text(sd_ctx *ctx, const char *text, int clip_skip, float *out, size_t count);
+
+/* One UNet evaluation. latents, out: [batch,C,h,w]; timesteps: [batch]; context: [batch,77,context_dim]. */
+SD_API sd_status sd_unet(sd_ctx *ctx, int batch, int h, int w, const float *latents, const float *timesteps,
+                         const float *context, float *out);
+
+/* VAE. latents are the VAE's own, not multiplied by scaling_factor; pictures are in [-1,1].
+ * decode: [batch,C,h,w] -> [batch,3,8h,8w].  encode: [batch,3,8h,8w] -> mean and logvar (clamped to [-30,20]), each [batch,C,h,w]. */
+SD_API sd_status sd_vae_decode(sd_ctx *ctx, int batch, int h, int w, const float *latents, float *picture);
+SD_API sd_status sd_vae_encode(sd_ctx *ctx, int batch, int h, int w, const float *picture, float *mean, float *logvar);
+
+/* The evaluations a sampler will make: timesteps [n], and for each the noise level sigma = sqrt((1-a)/a) and a =
+ * alphas_cumprod (sigma and alpha have one more entry: where the last step ends). n is set to the number of evaluations;
+ * arrays may be NULL to ask for it. */
+SD_API sd_status sd_schedule(sd_ctx *ctx, const sd_params *params, int *n, double *timesteps, double *sigmas, double *alphas);
+
+/* ------------------------------------------------------------------------------------- helpers */
+
+/* n standard normal numbers of torch.randn with torch.Generator("cpu").manual_seed(seed). */
+SD_API void sd_randn(uint64_t seed, float *out, size_t n);
+
+/* Reads one tensor (the one called `name`, or the only one in the file if NULL) from a safetensors file as float.
+ * Free *data with sd_free. */
+SD_API sd_status sd_tensor_read(sd_ctx *ctx, const char *path, const char *name, float **data, int *nd, int64_t dim[4]);
+
+/* The unrolled networks of a model directory, of a configuration ("sd15", "sd21", "sdxl", "sdxl-refiner") or of a UNet
+ * config.json, for a picture of width x height (0: native), as text or JSON. Reads no weights. `error` gets the sentence on failure.
+ * Free *text with sd_free. */
+SD_API sd_status sd_plan(const char *model_or_config, int width, int height, int json, char **text, char error[512]);
+
+/* Where the default model is: $SD_MODEL, weights/tiny beside the program (program = argv[0]'s directory, may be NULL), or the
+ * installed data directory. Writes the first that exists; 0 if none does. */
+SD_API int sd_default_model(const char *program_dir, char *path, size_t size);
+
+SD_API void sd_free(void *p);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,84 @@
+/* weights.h - floor 3: tensors in files, their names, and binding them to the fields of a network. */
+#ifndef SD_WEIGHTS_H
+#define SD_WEIGHTS_H
+
+#include "ops.h"
+
+/* ---- safetensors.c: one file, checked before anything is read from it */
+typedef struct sd_entry {
+    char *name;
+    sd_dtype dt;
+    int nd;
+    int64_t dim[8];
+    const void *data;     /* inside the mapping; not necessarily aligned */
+    size_t bytes;
+    bool used;            /* bound to a field */
+} sd_entry;
+
+typedef struct sd_safetensors {
+    char *path;
+    sd_entry *entry;      /* sorted by name */
+    size_t n;
+    void *map;            /* whole file, mmapped or read */
+    size_t map_size;
+    bool mapped;
+} sd_safetensors;
+
+sd_status sd_safetensors_open(sd_safetensors *f, const char *path, sd_error *e);
+void sd_safetensors_close(sd_safetensors *f);
+
+/* Writes tensors in the given order; data is contiguous. */
+sd_status sd_safetensors_write(const char *path, const sd_traced *tensors, size_t n, sd_error *e);
+
+/* ---- checkpoint.c: several files as one set of tensors */
+typedef struct sd_store {
+    sd_safetensors *file;
+    size_t n_files;
+} sd_store;
+
+/* `stem` names a part of a model directory: dir/stem.safetensors, or dir/stem.safetensors.index.json with its shards,
+ * and their .fp16 variants when the plain ones are not there. */
+sd_status sd_store_open_dir(sd_store *s, const char *dir, const char *stem, sd_error *e);
+void sd_store_close(sd_store *s);
+sd_entry *sd_store_find(const sd_store *s, const char *name);
+/* Lists tensors nobody bound, except those the published files carry for nothing (position_ids, ...). */
+void sd_store_log_unused(const sd_store *s, const char *what, const sd_log *log);
+/* The first NaN or infinity: SD_ERR_NUMERIC naming tensor and index; SD_OK if there is none. */
+sd_status sd_store_check_finite(const sd_store *s, sd_error *e);
+
+/* Converts n numbers of any float dtype at any alignment. */
+void sd_widen(float *y, const void *x, sd_dtype dt, size_t n, const sd_kern *k);
+
+/* ---- weights.c: binding tables
+ * A row binds one tensor: where the field is, the leaf names in both conventions, and the shape in letters that the caller
+ * gives values for: "oi33" is [o,i,3,3]. A row whose shape has a letter of value 0 is absent (a shortcut that is not there).
+ * Shapes that differ only by trailing ones are the same bytes and fit: [C,C] and [C,C,1,1]. */
+typedef struct sd_bind_row {
+    size_t field;          /* offsetof(struct, member) of an sd_tensor */
+    const char *hf;        /* diffusers / transformers leaf name: "norm1.weight" */
+    const char *ldm;       /* CompVis leaf name: "in_layers.0.weight"; NULL: the same */
+    const char *shape;
+} sd_bind_row;
+
+typedef struct sd_binder {
+    sd_store *store;           /* NULL: shapes only, for the plan and the null backend */
+    const char *strip;         /* a prefix that files may lack: "text_model."; or NULL */
+    sd_error *err;
+    size_t tensors, params, bytes;   /* counted as it goes */
+    size_t missing, wrong;
+    sd_text report;            /* every missing or misshapen tensor, one per line */
+    /* called for every tensor when not NULL: writers of test models use it */
+    void (*visit)(void *user, const char *name, const sd_tensor *shape);
+    void *user;
+    char **names; size_t n_names, cap_names;   /* owned: what sd_tensor.name points to */
+} sd_binder;
+
+/* Binds rows to the fields of `object`; `hf` and `ldm` are the prefixes with their trailing dot ("mid_block.resnets.0.").
+ * dims is a list of letter/value pairs: "oi" with {320, 4}. */
+void sd_bind(sd_binder *b, void *object, const sd_bind_row *rows, size_t n, const char *hf, const char *ldm,
+             const char *letters, const int64_t *values);
+/* One status and one sentence for all of it: at most a few names in the text, all of them in the log. */
+sd_status sd_bind_finish(sd_binder *b, const char *what, const sd_log *log);
+void sd_binder_free(sd_binder *b);
+
+#endif
