@@ -1,0 +1,317 @@
+/* base.c - floor 0: errors that stick, the arena, growing text, whole files. */
+#define _POSIX_C_SOURCE 200809L
+#include "base.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+/* ------------------------------------------------------------------------------------ errors */
+
+const char *sd_status_name(sd_status status)
+{
+    static const char *const names[] = {"ok", "argument", "io", "format", "shape", "missing",
+                                        "unsupported", "memory", "numeric", "cancelled"};
+    return (size_t)status < SD_COUNT(names) ? names[status] : "unknown";
+}
+
+sd_status sd_fail_at(sd_error *e, const char *file, int line, sd_status status, const char *fmt, ...)
+{
+    if (e->status != SD_OK) return e->status;   /* the first message is the cause */
+    const char *slash = strrchr(file, '/');
+    snprintf(e->place, sizeof e->place, "%s:%d", slash ? slash + 1 : file, line);
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(e->text, sizeof e->text, fmt, ap);
+    va_end(ap);
+    for (char *c = e->text; *c; c++)            /* names come from files: keep the sentence on one line */
+        if ((unsigned char)*c < 32 || *c == 127) *c = '?';
+    return e->status = status;
+}
+
+void sd_error_clear(sd_error *e)
+{
+    e->status = SD_OK;
+    e->text[0] = e->place[0] = 0;
+}
+
+void sd_logf(const sd_log *log, int level, const char *fmt, ...)
+{
+    if (!log || !log->fn) return;
+    char line[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(line, sizeof line, fmt, ap);
+    va_end(ap);
+    log->fn(log->user, level, line);
+}
+
+/* ------------------------------------------------------------------------------------- arena */
+
+sd_status sd_arena_init(sd_arena *a, size_t size, sd_error *e)
+{
+    memset(a, 0, sizeof *a);
+    if (size > SIZE_MAX - SD_ALIGN) return sd_fail(e, SD_ERR_MEMORY, "working memory of %zu bytes is too large", size);
+    void *p = malloc(size + SD_ALIGN);          /* room to align: C99 has no aligned allocation */
+    if (!p) return sd_fail(e, SD_ERR_MEMORY, "no memory for %.1f MB of working space", (double)size / 1e6);
+    a->base = p;
+    a->size = size;
+    return SD_OK;
+}
+
+void sd_arena_free(sd_arena *a)
+{
+    free(a->base);
+    memset(a, 0, sizeof *a);
+}
+
+void *sd_arena_alloc(sd_arena *a, size_t bytes, bool *full)
+{
+    *full = false;
+    if (bytes > SIZE_MAX - SD_ALIGN - a->used) {
+        *full = true;
+        return NULL;
+    }
+    size_t rounded = (bytes + SD_ALIGN - 1) / SD_ALIGN * SD_ALIGN, at = a->used;
+    if (a->base && (a->size < at || a->size - at < rounded)) {
+        *full = true;
+        return NULL;
+    }
+    a->used = at + rounded;
+    if (a->used > a->peak) a->peak = a->used;
+    if (!a->base) return NULL;
+    size_t shift = (SD_ALIGN - (uintptr_t)a->base % SD_ALIGN) % SD_ALIGN;
+    return a->base + shift + at;
+}
+
+/* --------------------------------------------------------------------------- strings and names */
+
+char *sd_strdup(const char *s)
+{
+    size_t n = strlen(s) + 1;
+    char *copy = malloc(n);
+    if (copy) memcpy(copy, s, n);
+    return copy;
+}
+
+static bool text_room(sd_text *t, size_t n)
+{
+    if (t->failed) return false;
+    if (n < t->cap - t->n && t->cap) return true;
+    size_t cap = t->cap ? t->cap : 256;
+    while (cap - t->n <= n) {
+        if (cap > SIZE_MAX / 2) {
+            t->failed = true;
+            return false;
+        }
+        cap *= 2;
+    }
+    char *s = realloc(t->s, cap);
+    if (!s) {
+        t->failed = true;
+        return false;
+    }
+    t->s = s;
+    t->cap = cap;
+    return true;
+}
+
+void sd_text_addn(sd_text *t, const char *s, size_t n)
+{
+    if (!text_room(t, n)) return;
+    memcpy(t->s + t->n, s, n);
+    t->n += n;
+    t->s[t->n] = 0;
+}
+
+void sd_text_add(sd_text *t, const char *fmt, ...)
+{
+    va_list ap, again;
+    va_start(ap, fmt);
+    va_copy(again, ap);
+    int n = vsnprintf(NULL, 0, fmt, ap);
+    va_end(ap);
+    if (n < 0) t->failed = true;
+    if (n >= 0 && text_room(t, (size_t)n)) {
+        vsnprintf(t->s + t->n, (size_t)n + 1, fmt, again);
+        t->n += (size_t)n;
+    }
+    va_end(again);
+}
+
+/* Matches with one point to return to: the last star. */
+static bool glob_n(const char *p, const char *p_end, const char *s)
+{
+    const char *star = NULL, *retry = NULL;
+    while (*s) {
+        if (p < p_end && *p == '*') {
+            star = p++;
+            retry = s;
+        } else if (p < p_end && (*p == '?' || *p == *s)) {
+            p++;
+            s++;
+        } else if (star) {
+            p = star + 1;
+            s = ++retry;
+        } else {
+            return false;
+        }
+    }
+    while (p < p_end && *p == '*') p++;
+    return p == p_end;
+}
+
+bool sd_glob(const char *pattern, const char *name)
+{
+    return glob_n(pattern, pattern + strlen(pattern), name);
+}
+
+bool sd_glob_list(const char *list, const char *name)
+{
+    if (!list || !*list) return true;
+    for (;;) {
+        const char *end = strchr(list, ',');
+        if (!end) return sd_glob(list, name);
+        if (glob_n(list, end, name)) return true;
+        list = end + 1;
+    }
+}
+
+/* ------------------------------------------------------------------------------------- files */
+
+sd_status sd_path_join(char *out, size_t size, const char *a, const char *b, sd_error *e)
+{
+    size_t n = strlen(a);
+    const char *sep = n && a[n - 1] != '/' ? "/" : "";
+    int got = snprintf(out, size, "%s%s%s", a, sep, b);
+    if (got < 0 || (size_t)got >= size)
+        return sd_fail(e, SD_ERR_ARG, "path is too long (over %zu bytes): %.200s...", size - 1, a);
+    return SD_OK;
+}
+
+bool sd_is_file(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+bool sd_is_dir(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+sd_status sd_read_file(const char *path, size_t max, char **data, size_t *n, sd_error *e)
+{
+    *data = NULL;
+    *n = 0;
+    if (sd_is_dir(path)) return sd_fail(e, SD_ERR_IO, "expected a file, found a directory: %s", path);
+    FILE *f = fopen(path, "rb");
+    if (!f) return sd_fail(e, SD_ERR_IO, "cannot open %s: %s", path, strerror(errno));
+    size_t cap = 0, used = 0, got = 0;
+    char *buf = NULL;
+    do {   /* grows as it reads: pipes have no size */
+        if (cap - used < 2) {
+            size_t want = cap ? cap * 2 : 65536;
+            char *more = realloc(buf, want);
+            if (!more) {
+                free(buf);
+                fclose(f);
+                return sd_fail(e, SD_ERR_MEMORY, "no memory to read %s", path);
+            }
+            buf = more;
+            cap = want;
+        }
+        got = fread(buf + used, 1, cap - used - 1, f);
+        used += got;
+    } while (got && used <= max);
+    bool bad = ferror(f) != 0;
+    fclose(f);
+    if (bad || used > max) {
+        free(buf);
+        return bad ? sd_fail(e, SD_ERR_IO, "cannot read %s", path)
+                   : sd_fail(e, SD_ERR_FORMAT, "%s is larger than the %zu bytes such a file may have", path, max);
+    }
+    buf[used] = 0;
+    *data = buf;
+    *n = used;
+    return SD_OK;
+}
+
+sd_status sd_outfile_open(sd_outfile *o, const char *path, sd_error *e)
+{
+    memset(o, 0, sizeof *o);
+    if (sd_is_dir(path)) return sd_fail(e, SD_ERR_IO, "cannot write %s: it is a directory", path);
+    sd_text temp = {0};
+    sd_text_add(&temp, "%s.part", path);
+    o->temp = temp.s;
+    o->path = sd_strdup(path);
+    if (temp.failed || !o->path) {
+        sd_outfile_abort(o);
+        return sd_fail(e, SD_ERR_MEMORY, "no memory to write %s", path);
+    }
+    o->f = fopen(o->temp, "wb");
+    if (!o->f) {
+        int why = errno;
+        free(o->temp);   /* nothing of ours to remove */
+        o->temp = NULL;
+        sd_outfile_abort(o);
+        return sd_fail(e, SD_ERR_IO, "cannot write %s: %s", path, strerror(why));
+    }
+    return SD_OK;
+}
+
+sd_status sd_outfile_commit(sd_outfile *o, sd_error *e)
+{
+    errno = 0;
+    bool bad = fflush(o->f) != 0 || ferror(o->f);
+    int why = errno;
+    if (fclose(o->f) != 0 && !bad) {
+        bad = true;
+        why = errno;
+    }
+    o->f = NULL;
+    if (!bad && rename(o->temp, o->path) != 0) {
+        bad = true;
+        why = errno;
+    }
+    if (bad) {
+        sd_fail(e, SD_ERR_IO, "cannot write %s: %s", o->path, why ? strerror(why) : "write error");
+        sd_outfile_abort(o);
+        return e->status;
+    }
+    free(o->temp);
+    free(o->path);
+    memset(o, 0, sizeof *o);
+    return SD_OK;
+}
+
+void sd_outfile_abort(sd_outfile *o)
+{
+    if (o->f) fclose(o->f);
+    if (o->temp) remove(o->temp);
+    free(o->temp);
+    free(o->path);
+    memset(o, 0, sizeof *o);
+}
+
+/* ------------------------------------------------------------------------------ dtypes and time */
+
+static const struct { const char *name; size_t size; } dtypes[] = {
+    [SD_F32] = {"F32", 4}, [SD_F16] = {"F16", 2}, [SD_BF16] = {"BF16", 2}, [SD_F64] = {"F64", 8}, [SD_I64] = {"I64", 8},
+    [SD_I32] = {"I32", 4}, [SD_I16] = {"I16", 2}, [SD_I8] = {"I8", 1},     [SD_U8] = {"U8", 1},   [SD_BOOL] = {"BOOL", 1},
+};
+
+size_t sd_dtype_size(sd_dtype d) { return (size_t)d < SD_COUNT(dtypes) ? dtypes[d].size : 0; }
+const char *sd_dtype_name(sd_dtype d) { return (size_t)d < SD_COUNT(dtypes) ? dtypes[d].name : "?"; }
+
+double sd_now(void)
+{
+#ifdef CLOCK_MONOTONIC
+    struct timespec t;
+    if (clock_gettime(CLOCK_MONOTONIC, &t) == 0) return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+#endif
+    return (double)time(NULL);
+}
