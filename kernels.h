@@ -13,9 +13,13 @@ typedef struct sd_kern {
     const char *name;   /* "scalar", "sse2", "avx2", "avx512", "neon" */
 
     /* C[M,N] = A[M,K] op(B) + (accumulate ? C : 0) + bias[N] (bias may be NULL).
-     * b_trans: B is [N,K] (a weight matrix), otherwise [K,N]. ld* are row strides in floats. Sequential. */
-    void (*gemm)(size_t M, size_t N, size_t K, const float *A, size_t lda, const float *B, size_t ldb, bool b_trans,
-                 float *C, size_t ldc, const float *bias, bool accumulate);
+     * b_trans: B is [N,K] (a weight matrix), otherwise [K,N]. ld* are row strides in floats. Sequential.
+     * scratch: gemm_scratch bytes, 64-byte aligned, contents irrelevant; one per thread; may be NULL if gemm_scratch is 0.
+     * The bits of an element of C depend on its row of A, its column of B and K alone, never on M or N: a caller may
+     * split M and N among threads as it likes. */
+    size_t gemm_scratch;
+    void (*gemm)(void *scratch, size_t M, size_t N, size_t K, const float *A, size_t lda, const float *B, size_t ldb,
+                 bool b_trans, float *C, size_t ldc, const float *bias, bool accumulate);
 
     void (*widen_f16)(float *y, const uint16_t *x, size_t n);    /* IEEE half to float, exact */
     void (*widen_bf16)(float *y, const uint16_t *x, size_t n);
