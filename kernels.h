@@ -31,12 +31,13 @@ typedef struct sd_kern {
     void (*softmax)(float *x, size_t n, float scale);            /* x_i = e^(scale(x_i - max)) / sum, in place */
 
     void (*add)(float *y, const float *x, size_t n);             /* y += x */
-    void (*sums)(double *sum, double *sum_sq, const float *x, float shift, size_t n);   /* sum_sq of (x - shift)^2, sum of (x - shift) */
-    void (*norm_affine)(float *y, const float *x, float mean, float rstd, const float *g, const float *b, size_t n);  /* (x-mean) rstd g + b */
-    /* y_c = x_c a_c + b_c over one pixel's channels; then SiLU if silu. */
-    void (*affine)(float *y, const float *x, const float *a, const float *b, size_t n, bool silu);
-    /* column sums over rows: sum[c] += x[r,c] - shift[c], sum_sq[c] += (x[r,c]-shift[c])^2, r < rows */
-    void (*column_sums)(double *sum, double *sum_sq, const float *x, const float *shift, size_t rows, size_t n);
+    void (*sums)(double *sum, double *sum_sq, const float *x, size_t n);   /* sums of x and x^2: squares of floats are exact in double */
+    /* y = (x - mean) rstd g + b; what a float cannot hold of mean is subtracted too */
+    void (*norm_affine)(float *y, const float *x, double mean, double rstd, const float *g, const float *b, size_t n);
+    /* y_c = (x_c - m_c) a_c + b_c over one pixel's channels; then SiLU if silu. */
+    void (*affine)(float *y, const float *x, const float *m, const float *a, const float *b, size_t n, bool silu);
+    /* column sums over rows of n columns: sum[c] += x[r,c], sum_sq[c] += x[r,c]^2, r < rows */
+    void (*column_sums)(double *sum, double *sum_sq, const float *x, size_t rows, size_t n);
 } sd_kern;
 
 extern const sd_kern sd_kern_scalar;

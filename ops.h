@@ -66,7 +66,15 @@ struct sd_run {
     struct sd_trace *trace;             /* NULL: off */
     const char *step;                   /* module path being computed, for error texts; may be NULL */
     double flops;                       /* multiplications and additions so far */
+    void *scratch;                      /* the backend's own working memory, kept between operations */
+    size_t scratch_size;
 };
+
+void sd_run_free(sd_run *r);            /* arena and scratch */
+/* At least `bytes` of SD_ALIGN-aligned working memory, contents undefined; NULL (and r->err set) when there is none. */
+void *sd_scratch(sd_run *r, size_t bytes);
+/* Any float dtype at any alignment to float. */
+void sd_widen(float *y, const void *x, sd_dtype dt, size_t n, const sd_kern *k);
 
 static inline bool sd_ok(const sd_run *r) { return r->err->status == SD_OK; }
 static inline bool sd_is_cancelled(const sd_run *r) { return r->cancel && *r->cancel; }

@@ -1,0 +1,399 @@
+/* ops_cpu.c - floor 2: the CPU backend. OpenMP over outputs (never over a sum, so that with our own kernels the bits do not
+ * depend on the number of threads), convolution as products of unfolded rows, attention in tiles of queries. */
+#include "ops.h"
+
+#include <math.h>
+#include <string.h>
+
+#ifdef SD_WITH_OPENBLAS
+#include <cblas.h>
+#endif
+
+/* Rows per task: a multiple of every micro-kernel's height (4, 6, 8, 14), enough that packing the other operand is small change. */
+enum { TILE = 168 };
+
+static size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
+static size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
+
+static int64_t cols(sd_tensor t) { return t.dim[t.nd - 1]; }
+static int64_t rows(sd_tensor t) { return sd_numel(&t) / cols(t); }
+
+static int thread_id(void)
+{
+#ifdef _OPENMP
+    extern int omp_get_thread_num(void);
+    return omp_get_thread_num();
+#else
+    return 0;
+#endif
+}
+
+/* ----------------------------------------------------------------------------------- products */
+
+/* What one thread needs for kern->gemm, a multiple of SD_ALIGN. */
+static size_t gemm_room(const sd_run *r) { return round_up(r->kern->gemm_scratch, SD_ALIGN); }
+
+#ifdef SD_WITH_OPENBLAS
+static void blas_gemm(size_t M, size_t N, size_t K, const float *A, size_t lda, const float *B, size_t ldb, bool b_trans,
+                      float *C, size_t ldc, const float *bias, bool accumulate)
+{
+    if (bias) {
+        for (size_t i = 0; i < M; i++)
+            for (size_t j = 0; j < N; j++) C[i * ldc + j] = bias[j] + (accumulate ? C[i * ldc + j] : 0);
+    }
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, b_trans ? CblasTrans : CblasNoTrans, (blasint)M, (blasint)N, (blasint)K, 1,
+                A, (blasint)lda, B, (blasint)ldb, bias || accumulate ? 1.0f : 0.0f, C, (blasint)ldc);
+}
+#endif
+
+/* C[M,N] = A[M,K] B^T[K,N] (+ C) + bias, on all threads; `scratch` has room for one gemm per thread. */
+static void product(sd_run *r, unsigned char *scratch, size_t M, size_t N, size_t K, const float *A, const float *B, float *C,
+                    const float *bias, bool accumulate)
+{
+#ifdef SD_WITH_OPENBLAS
+    if (r->blas) {
+        blas_gemm(M, N, K, A, K, B, K, true, C, N, bias, accumulate);
+        return;
+    }
+#endif
+    size_t tall = 3 * TILE, across = (M + tall - 1) / tall, parts = 1;
+    if (across < 2 * (size_t)r->threads) {   /* few rows: split the columns as well */
+        tall = TILE;
+        across = (M + tall - 1) / tall;
+        while (across * parts < 2 * (size_t)r->threads && N / parts > 64) parts++;
+    }
+    size_t wide = round_up((N + parts - 1) / parts, 32);
+    parts = (N + wide - 1) / wide;
+    int tasks = (int)(across * parts);
+#pragma omp parallel for schedule(dynamic) num_threads(r->threads)
+    for (int task = 0; task < tasks; task++) {
+        size_t i = (size_t)task / parts * tall, j = (size_t)task % parts * wide;
+        if (sd_is_cancelled(r)) continue;
+        r->kern->gemm(scratch + (size_t)thread_id() * gemm_room(r), min_size(tall, M - i), min_size(wide, N - j), K,
+                      A + i * K, K, B + j * K, K, true, C + i * N + j, N, bias ? bias + j : NULL, accumulate);
+    }
+}
+
+static bool is_f32(const sd_tensor *w) { return w->dt == SD_F32 && (uintptr_t)w->host % sizeof(float) == 0; }
+
+/* A whole weight as float: itself, or widened into `room`. */
+static const float *as_f32(sd_run *r, const sd_tensor *w, float *room)
+{
+    if (!w) return NULL;
+    if (is_f32(w)) return w->host;
+    size_t n = (size_t)sd_numel(w), step = 65536, size = sd_dtype_size(w->dt);
+    int tasks = (int)((n + step - 1) / step);
+#pragma omp parallel for num_threads(r->threads) if (tasks > 1)
+    for (int t = 0; t < tasks; t++) {
+        size_t at = (size_t)t * step;
+        sd_widen(room + at, (const unsigned char *)w->host + at * size, w->dt, min_size(step, n - at), r->kern);
+    }
+    return room;
+}
+
+/* Scratch is cut into consecutive aligned pieces. */
+typedef struct pieces { unsigned char *at; } pieces;
+static void *cut(pieces *p, size_t bytes)
+{
+    void *here = p->at;
+    p->at += round_up(bytes, SD_ALIGN);
+    return here;
+}
+static size_t floats(size_t n) { return round_up(n * sizeof(float), SD_ALIGN); }
+
+static void cpu_linear(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, bool accumulate)
+{
+    size_t O = (size_t)w->dim[0], I = (size_t)w->dim[1];
+    size_t gemm = gemm_room(r) * (size_t)r->threads;
+    pieces p = {sd_scratch(r, gemm + floats(O) + (is_f32(w) ? 0 : floats(O * I)))};
+    if (!p.at) return;
+    unsigned char *scratch = cut(&p, gemm);
+    const float *bias = as_f32(r, b, cut(&p, O * sizeof(float)));
+    const float *weight = as_f32(r, w, (float *)p.at);
+    product(r, scratch, (size_t)rows(x), O, I, sd_f32(x), weight, sd_f32(y), bias, accumulate);
+}
+
+/* -------------------------------------------------------------------------------- convolution */
+
+/* [O,I,kh,kw] -> [O,kh,kw,I], the order in which a channels-last picture unfolds. row: room for I*kh*kw floats per thread. */
+static void conv_weights(sd_run *r, float *out, const sd_tensor *w, float *row, size_t row_room)
+{
+    size_t I = (size_t)w->dim[1], taps = (size_t)(w->dim[2] * w->dim[3]), K = I * taps, size = sd_dtype_size(w->dt);
+    bool direct = is_f32(w);
+    int O = (int)w->dim[0];
+#pragma omp parallel for num_threads(r->threads)
+    for (int o = 0; o < O; o++) {
+        const unsigned char *from = (const unsigned char *)w->host + (size_t)o * K * size;
+        const float *in = (const float *)(const void *)from;
+        if (!direct) {
+            float *mine = row + (size_t)thread_id() * row_room;
+            sd_widen(mine, from, w->dt, K, r->kern);
+            in = mine;
+        }
+        float *to = out + (size_t)o * K;
+        for (size_t t = 0; t < taps; t++)
+            for (size_t i = 0; i < I; i++) to[t * I + i] = in[i * taps + t];
+    }
+}
+
+/* Output pixel number p of the batch, unfolded: kh*kw runs of I channels, zeros outside the picture. */
+static void unfold_pixel(float *out, sd_tensor x, sd_tensor y, int64_t p, int64_t kh, int64_t kw, sd_conv c)
+{
+    int64_t H = x.dim[1], W = x.dim[2], I = x.dim[3], n = p / (y.dim[1] * y.dim[2]);
+    int64_t top = p / y.dim[2] % y.dim[1] * c.stride - c.pad_top, left = p % y.dim[2] * c.stride - c.pad_left;
+    const float *picture = sd_f32(x) + n * H * W * I;
+    for (int64_t ky = 0; ky < kh; ky++) {
+        for (int64_t kx = 0; kx < kw; kx++, out += I) {
+            int64_t iy = top + ky, ix = left + kx;
+            if (iy < 0 || iy >= H || ix < 0 || ix >= W) memset(out, 0, (size_t)I * sizeof(float));
+            else memcpy(out, picture + (iy * W + ix) * I, (size_t)I * sizeof(float));
+        }
+    }
+}
+
+static void cpu_conv2d(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c, bool accumulate)
+{
+    int64_t kh = w->dim[2], kw = w->dim[3];
+    if (kh == 1 && kw == 1 && c.stride == 1 && !c.pad_top && !c.pad_left && !c.pad_bottom && !c.pad_right) {
+        cpu_linear(r, y, x, w, b, accumulate);
+        return;
+    }
+    size_t O = (size_t)w->dim[0], K = (size_t)(w->dim[1] * kh * kw), P = (size_t)rows(y);
+    size_t tile = round_up(min_size(P, (size_t)8 << 20), TILE);       /* unfolded rows: at most 32 MB of them at a time */
+    while (tile > TILE && tile * K > (size_t)8 << 20) tile -= TILE;
+    size_t gemm = gemm_room(r) * (size_t)r->threads, row_room = floats(K) / sizeof(float), row = row_room * (size_t)r->threads;
+    pieces p = {sd_scratch(r, gemm + floats(O) + floats(O * K) + floats(row) + floats(tile * K))};
+    if (!p.at) return;
+    unsigned char *scratch = cut(&p, gemm);
+    const float *bias = as_f32(r, b, cut(&p, O * sizeof(float)));
+    float *weight = cut(&p, O * K * sizeof(float));
+    conv_weights(r, weight, w, cut(&p, row * sizeof(float)), row_room);
+    float *unfolded = cut(&p, tile * K * sizeof(float));
+    for (size_t at = 0; at < P && !sd_is_cancelled(r); at += tile) {
+        int n = (int)min_size(tile, P - at);
+#pragma omp parallel for num_threads(r->threads)
+        for (int i = 0; i < n; i++) unfold_pixel(unfolded + (size_t)i * K, x, y, (int64_t)at + i, kh, kw, c);
+        product(r, scratch, (size_t)n, O, K, unfolded, weight, sd_f32(y) + at * O, bias, accumulate);
+    }
+}
+
+/* ---------------------------------------------------------------------------------- attention */
+
+/* y = softmax(q k^T / sqrt(d)) v for one head and one tile of n queries beginning at t0 [Vaswani et al. 2017, eq. 1].
+ * Under a causal mask query t sees keys 0..t. s: [n,S]. */
+typedef struct head { const float *q, *k, *v; float *y; size_t ld, S, d; bool causal; } head;
+
+static void head_tile(const sd_run *r, unsigned char *scratch, float *s, head h, size_t t0, size_t n)
+{
+    float scale = (float)(1.0 / sqrt((double)h.d));
+    size_t S = h.S;
+    r->kern->gemm(scratch, n, S, h.d, h.q + t0 * h.ld, h.ld, h.k, h.ld, true, s, S, NULL, false);
+    for (size_t i = 0; i < n; i++) {
+        size_t seen = h.causal ? t0 + i + 1 : S;
+        r->kern->softmax(s + i * S, seen, scale);
+        if (seen < S) memset(s + i * S + seen, 0, (S - seen) * sizeof(float));
+    }
+    r->kern->gemm(scratch, n, h.d, S, s, S, h.v, h.ld, false, h.y + t0 * h.ld, h.ld, NULL, false);
+}
+
+static void cpu_attention(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal)
+{
+    size_t T = (size_t)q.dim[1], S = (size_t)k.dim[1], C = (size_t)q.dim[2], d = C / (size_t)heads;
+    size_t tiles = (T + TILE - 1) / TILE, room = gemm_room(r) + floats(TILE * S);
+    unsigned char *scratch = sd_scratch(r, room * (size_t)r->threads);
+    if (!scratch) return;
+    int tasks = (int)((size_t)q.dim[0] * (size_t)heads * tiles);
+#pragma omp parallel for schedule(dynamic) num_threads(r->threads)
+    for (int task = 0; task < tasks; task++) {
+        if (sd_is_cancelled(r)) continue;
+        size_t n = (size_t)task / tiles / (size_t)heads, at = (size_t)task / tiles % (size_t)heads * d, t0 = (size_t)task % tiles * TILE;
+        head h = {sd_f32(q) + n * T * C + at, sd_f32(k) + n * S * C + at, sd_f32(v) + n * S * C + at, sd_f32(y) + n * T * C + at,
+                  C, S, d, causal};
+        unsigned char *mine = scratch + (size_t)thread_id() * room;
+        head_tile(r, mine, (float *)(void *)(mine + gemm_room(r)), h, t0, min_size(TILE, T - t0));
+    }
+}
+
+/* ------------------------------------------------------------------------------------- norms */
+
+/* Group norm [Wu & He 2018, eq. 7] over a group's channels and all pixels: y = (x - m) rstd g + b.
+ * Sums per channel over fixed runs of pixels are joined in a fixed order, in double; then y = (x - m) a + b' per channel, where the
+ * part of the mean that a float cannot hold goes into b'. */
+enum { RUN = 512 };
+
+typedef struct gn_room { double *sums; float *m, *a, *b; } gn_room;
+
+static void gn_coefficients(const double *sums, size_t runs, size_t C, size_t P, int groups, double eps, const float *g, const float *b, gn_room o)
+{
+    size_t per = C / (size_t)groups;
+    for (size_t c0 = 0; c0 < C; c0 += per) {
+        double s = 0, ss = 0, count = (double)(P * per);
+        for (size_t i = 0; i < runs; i++) {
+            for (size_t c = c0; c < c0 + per; c++) {
+                s += sums[2 * i * C + c];
+                ss += sums[(2 * i + 1) * C + c];
+            }
+        }
+        double mean = s / count, var = ss / count - mean * mean;   /* squares of floats are exact in double: nothing is lost */
+        double rstd = 1 / sqrt((var > 0 ? var : 0) + eps);
+        for (size_t c = c0; c < c0 + per; c++) {
+            o.m[c] = (float)mean;
+            o.a[c] = (float)(rstd * (double)g[c]);
+            o.b[c] = (float)((double)b[c] - (mean - (double)o.m[c]) * rstd * (double)g[c]);
+        }
+    }
+}
+
+static void cpu_group_norm(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *g, const sd_tensor *b, int groups, double eps, bool silu)
+{
+    size_t N = (size_t)x.dim[0], C = (size_t)cols(x), P = (size_t)rows(x) / N, runs = (P + RUN - 1) / RUN;
+    size_t sums = round_up(2 * runs * C * sizeof(double), SD_ALIGN);
+    pieces p = {sd_scratch(r, sums + 5 * floats(C))};
+    if (!p.at) return;
+    gn_room o = {.sums = cut(&p, sums)};
+    o.m = cut(&p, C * sizeof(float));
+    o.a = cut(&p, C * sizeof(float));
+    o.b = cut(&p, C * sizeof(float));
+    const float *gain = as_f32(r, g, cut(&p, C * sizeof(float))), *bias = as_f32(r, b, cut(&p, C * sizeof(float)));
+    for (size_t n = 0; n < N; n++) {
+        const float *in = sd_f32(x) + n * P * C;
+        float *out = sd_f32(y) + n * P * C;
+        memset(o.sums, 0, sums);
+#pragma omp parallel for num_threads(r->threads)
+        for (int i = 0; i < (int)runs; i++) {
+            size_t at = (size_t)i * RUN;
+            r->kern->column_sums(o.sums + 2 * (size_t)i * C, o.sums + (2 * (size_t)i + 1) * C, in + at * C, min_size(RUN, P - at), C);
+        }
+        gn_coefficients(o.sums, runs, C, P, groups, eps, gain, bias, o);
+#pragma omp parallel for num_threads(r->threads)
+        for (int i = 0; i < (int)P; i++) r->kern->affine(out + (size_t)i * C, in + (size_t)i * C, o.m, o.a, o.b, C, silu);
+    }
+}
+
+/* Layer norm [Ba et al. 2016] over the columns of each row. */
+static void cpu_layer_norm(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *g, const sd_tensor *b, double eps)
+{
+    size_t C = (size_t)cols(x);
+    pieces p = {sd_scratch(r, 2 * floats(C))};
+    if (!p.at) return;
+    const float *gain = as_f32(r, g, cut(&p, C * sizeof(float))), *bias = as_f32(r, b, cut(&p, C * sizeof(float)));
+    int n = (int)rows(x);
+#pragma omp parallel for num_threads(r->threads)
+    for (int i = 0; i < n; i++) {
+        const float *in = sd_f32(x) + (size_t)i * C;
+        double s = 0, ss = 0;
+        r->kern->sums(&s, &ss, in, C);
+        double mean = s / (double)C, var = ss / (double)C - mean * mean;
+        r->kern->norm_affine(sd_f32(y) + (size_t)i * C, in, mean, 1 / sqrt((var > 0 ? var : 0) + eps), gain, bias, C);
+    }
+}
+
+/* --------------------------------------------------------------------------------- element-wise */
+
+/* One long row, or one row per pixel, cut into pieces for the threads. */
+enum { CHUNK = 16384 };
+
+static void cpu_act(sd_run *r, sd_tensor y, sd_tensor x, sd_act act)
+{
+    void (*fn)(float *, const float *, size_t) = act == SD_ACT_SILU ? r->kern->silu : act == SD_ACT_GELU ? r->kern->gelu : r->kern->quick_gelu;
+    size_t n = (size_t)sd_numel(&x);
+    int tasks = (int)((n + CHUNK - 1) / CHUNK);
+#pragma omp parallel for num_threads(r->threads) if (tasks > 1)
+    for (int i = 0; i < tasks; i++) {
+        size_t at = (size_t)i * CHUNK;
+        fn(sd_f32(y) + at, sd_f32(x) + at, min_size(CHUNK, n - at));
+    }
+}
+
+/* A row is [value | gate]: y = value * gelu(gate) [Shazeer 2020]. */
+static void cpu_geglu(sd_run *r, sd_tensor y, sd_tensor x)
+{
+    size_t C = (size_t)cols(y);
+    int n = (int)rows(y);
+#pragma omp parallel for num_threads(r->threads)
+    for (int i = 0; i < n; i++) {
+        const float *in = sd_f32(x) + (size_t)i * 2 * C;
+        r->kern->geglu(sd_f32(y) + (size_t)i * C, in, in + C, C);
+    }
+}
+
+static void cpu_add(sd_run *r, sd_tensor y, sd_tensor x)
+{
+    size_t n = (size_t)sd_numel(&x);
+    int tasks = (int)((n + CHUNK - 1) / CHUNK);
+#pragma omp parallel for num_threads(r->threads) if (tasks > 1)
+    for (int i = 0; i < tasks; i++) {
+        size_t at = (size_t)i * CHUNK;
+        r->kern->add(sd_f32(y) + at, sd_f32(x) + at, min_size(CHUNK, n - at));
+    }
+}
+
+static void cpu_add_channels(sd_run *r, sd_tensor y, sd_tensor bias)
+{
+    size_t C = (size_t)cols(y), P = (size_t)(rows(y) / y.dim[0]);
+    int n = (int)rows(y);
+#pragma omp parallel for num_threads(r->threads)
+    for (int i = 0; i < n; i++) r->kern->add(sd_f32(y) + (size_t)i * C, sd_f32(bias) + (size_t)i / P * C, C);
+}
+
+static void cpu_concat(sd_run *r, sd_tensor y, sd_tensor a, sd_tensor b)
+{
+    size_t A = (size_t)cols(a), B = (size_t)cols(b);
+    int n = (int)rows(y);
+#pragma omp parallel for num_threads(r->threads)
+    for (int i = 0; i < n; i++) {
+        float *to = sd_f32(y) + (size_t)i * (A + B);
+        memcpy(to, sd_f32(a) + (size_t)i * A, A * sizeof(float));
+        memcpy(to + A, sd_f32(b) + (size_t)i * B, B * sizeof(float));
+    }
+}
+
+/* Nearest: source = floor(target * in/out), the ratio a float as in torch's upsample_nearest2d. */
+static void cpu_upsample(sd_run *r, sd_tensor y, sd_tensor x)
+{
+    int64_t H = y.dim[1], W = y.dim[2], h = x.dim[1], w = x.dim[2];
+    size_t C = (size_t)cols(x);
+    float sy = (float)h / (float)H, sx = (float)w / (float)W;
+    int n = (int)(y.dim[0] * H);
+#pragma omp parallel for num_threads(r->threads)
+    for (int i = 0; i < n; i++) {
+        int64_t iy = (int64_t)((float)(i % H) * sy);
+        const float *from = sd_f32(x) + (size_t)((i / H * h + (iy < h ? iy : h - 1)) * w) * C;
+        float *to = sd_f32(y) + (size_t)i * (size_t)W * C;
+        for (int64_t ox = 0; ox < W; ox++) {
+            int64_t ix = (int64_t)((float)ox * sx);
+            memcpy(to + (size_t)ox * C, from + (size_t)(ix < w ? ix : w - 1) * C, C * sizeof(float));
+        }
+    }
+}
+
+/* y[n,t] = token[ids[n,t]] + position[t] */
+static void cpu_embed(sd_run *r, sd_tensor y, const int32_t *ids, const sd_tensor *token, const sd_tensor *position)
+{
+    size_t T = (size_t)y.dim[1], C = (size_t)y.dim[2], n = (size_t)y.dim[0] * T;
+    float *row = sd_scratch(r, C * sizeof(float));
+    if (!row) return;
+    for (size_t i = 0; i < n; i++) {
+        float *to = sd_f32(y) + i * C;
+        const unsigned char *word = token->host, *place = position->host;
+        sd_widen(to, word + (size_t)ids[i] * C * sd_dtype_size(token->dt), token->dt, C, r->kern);
+        sd_widen(row, place + i % T * C * sd_dtype_size(position->dt), position->dt, C, r->kern);
+        r->kern->add(to, row, C);
+    }
+}
+
+const sd_backend sd_backend_cpu = {
+    .name = "cpu",
+    .linear = cpu_linear,
+    .conv2d = cpu_conv2d,
+    .attention = cpu_attention,
+    .group_norm = cpu_group_norm,
+    .layer_norm = cpu_layer_norm,
+    .act = cpu_act,
+    .geglu = cpu_geglu,
+    .add = cpu_add,
+    .add_channels = cpu_add_channels,
+    .concat = cpu_concat,
+    .upsample = cpu_upsample,
+    .embed = cpu_embed,
+};
