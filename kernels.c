@@ -1,0 +1,329 @@
+/* kernels.c - floor 1: the specification of every kernel, and the choice of a table for this CPU.
+ *
+ * Each function says its equation and computes it the plain way: arithmetic in double, one rounding to float at the
+ * end. It is what --precise runs and what every SIMD table is tested against. Nothing here may be tuned at the price
+ * of the equation. Infinities and NaN are whatever the equation makes of them in IEEE arithmetic. */
+#include "kernels.h"
+
+#include <math.h>
+#include <string.h>
+
+/* ------------------------------------------------------------------------------------ 16-bit floats */
+
+static float float_of_bits(uint32_t bits)
+{
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+/* IEEE 754 binary16: 1 sign, 5 exponent (bias 15), 10 mantissa bits. Subnormals (exponent 0) are m 2^-24. Every half is
+ * a float, so this is exact; a signalling NaN becomes quiet, as the conversion instructions do it. */
+float sdk_half_to_float(uint16_t h)
+{
+    uint32_t sign = (uint32_t)(h & 0x8000u) << 16;
+    uint32_t exponent = (h >> 10) & 31u, mantissa = h & 1023u;
+    if (exponent == 31)
+        return float_of_bits(sign | 0x7f800000u | (mantissa ? 0x00400000u : 0u) | mantissa << 13);
+    if (exponent == 0)
+        return (sign ? -1.0f : 1.0f) * ((float)mantissa * 0x1p-24f);
+    return float_of_bits(sign | (exponent + 127 - 15) << 23 | mantissa << 13);
+}
+
+/* bfloat16 is the upper half of a float. */
+float sdk_bfloat_to_float(uint16_t h)
+{
+    return float_of_bits((uint32_t)h << 16);
+}
+
+static void widen_f16(float *y, const uint16_t *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = sdk_half_to_float(x[i]);
+}
+
+static void widen_bf16(float *y, const uint16_t *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = sdk_bfloat_to_float(x[i]);
+}
+
+/* ------------------------------------------------------------------------------------- activations */
+
+/* silu(x) = x sigma(x) = x / (1 + e^-x) */
+static double silu1(double x)
+{
+    return x / (1.0 + exp(-x));
+}
+
+/* gelu(x) = x Phi(x), Phi(x) = (1 + erf(x / sqrt 2)) / 2 = erfc(-x / sqrt 2) / 2 [Hendrycks & Gimpel 2016]. Written with
+ * erfc because 1 + erf cancels for negative x. */
+static double gelu1(double x)
+{
+    return x * (0.5 * erfc(-x * 0.70710678118654752440));
+}
+
+/* quick_gelu(x) = x sigma(1.702 x), the approximation OpenAI's CLIP was trained with (transformers: QuickGELUActivation) */
+static double quick_gelu1(double x)
+{
+    return x / (1.0 + exp(-1.702 * x));
+}
+
+static void silu(float *y, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = (float)silu1(x[i]);
+}
+
+static void gelu(float *y, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = (float)gelu1(x[i]);
+}
+
+static void quick_gelu(float *y, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = (float)quick_gelu1(x[i]);
+}
+
+/* geglu(v, g) = v gelu(g) [Shazeer 2020] */
+static void geglu(float *y, const float *value, const float *gate, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = (float)(value[i] * gelu1(gate[i]));
+}
+
+/* softmax(s x)_i = e^(s (x_i - m)) / sum_j e^(s (x_j - m)), m = max_j x_j, s > 0. Subtracting m changes nothing but keeps
+ * every exponential in (0, 1]. An entry of -inf (a mask) gets 0; a row of nothing but -inf is NaN. */
+static void softmax(float *x, size_t n, float scale)
+{
+    double max = -INFINITY, sum = 0;
+    for (size_t i = 0; i < n; i++)
+        if (x[i] > max)
+            max = x[i];
+    for (size_t i = 0; i < n; i++)
+        sum += exp(scale * (x[i] - max));
+    for (size_t i = 0; i < n; i++)
+        x[i] = (float)(exp(scale * (x[i] - max)) / sum);
+}
+
+/* ------------------------------------------------------------------------------- sums and norms */
+
+static void add(float *y, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = y[i] + x[i];
+}
+
+/* S1 = sum x_i, S2 = sum x_i^2. Then mean = S1/n and variance = S2/n - mean^2. A float has 24 significant bits, so that
+ * each square is exact in double and the cancellation costs nothing unless |mean| is 10^5 standard deviations. */
+static void sums(double *sum, double *sum_sq, const float *x, size_t n)
+{
+    double s1 = 0, s2 = 0;
+    for (size_t i = 0; i < n; i++) {
+        double t = x[i];
+        s1 += t;
+        s2 += t * t;
+    }
+    *sum = s1;
+    *sum_sq = s2;
+}
+
+/* The same for each column of x [rows, n], added to what is in sum[c] and sum_sq[c]. */
+static void column_sums(double *sum, double *sum_sq, const float *x, size_t rows, size_t n)
+{
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < n; c++) {
+            double t = x[r * n + c];
+            sum[c] += t;
+            sum_sq[c] += t * t;
+        }
+}
+
+/* y_i = (x_i - mean) rstd g_i + b_i */
+static void norm_affine(float *y, const float *x, double mean, double rstd, const float *g, const float *b, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = (float)((x[i] - mean) * rstd * g[i] + b[i]);
+}
+
+/* y_c = f((x_c - m_c) a_c + b_c), f = SiLU or nothing */
+static void affine(float *y, const float *x, const float *m, const float *a, const float *b, size_t n, bool with_silu)
+{
+    for (size_t c = 0; c < n; c++) {
+        double t = ((double)x[c] - m[c]) * a[c] + b[c];
+        y[c] = (float)(with_silu ? silu1(t) : t);
+    }
+}
+
+/* -------------------------------------------------------------------------------- matrix product */
+
+enum { TILE = 4 };
+
+/* acc[i][j] = sum_k a[i][k] b_kj for a 4x4 tile. a[i] walks one row of A; the columns of B are `columns` and b_kj is
+ * columns[j][k step]. Sixteen sums at once only so that the processor need not wait for each addition: every sum still
+ * runs over k in order. */
+static void gemm_tile(double acc[TILE][TILE], const float *const a[TILE], const float *const columns[TILE], size_t step,
+                      size_t K)
+{
+    double s[TILE][TILE] = {{0}};
+    for (size_t k = 0; k < K; k++) {
+        double b[TILE];
+        for (size_t j = 0; j < TILE; j++)
+            b[j] = columns[j][k * step];
+        for (size_t i = 0; i < TILE; i++) {
+            double ai = a[i][k];
+            for (size_t j = 0; j < TILE; j++)
+                s[i][j] += ai * b[j];
+        }
+    }
+    memcpy(acc, s, sizeof s);
+}
+
+/* C_ij = sum_k A_ik B_kj + (accumulate ? C_ij : 0) + bias_j, where B_kj lies at B[j ldb + k] if b_trans, else B[k ldb + j] */
+static void gemm(void *scratch, size_t M, size_t N, size_t K, const float *A, size_t lda, const float *B, size_t ldb,
+                 bool b_trans, float *C, size_t ldc, const float *bias, bool accumulate)
+{
+    (void)scratch;
+    size_t column_step = b_trans ? ldb : 1, k_step = b_trans ? 1 : ldb;
+    for (size_t j0 = 0; j0 < N; j0 += TILE) {
+        size_t nj = N - j0 < TILE ? N - j0 : TILE;
+        const float *columns[TILE];   /* a tile over the edge repeats the last row or column and drops the result */
+        for (size_t j = 0; j < TILE; j++)
+            columns[j] = B + (j0 + (j < nj ? j : nj - 1)) * column_step;
+        for (size_t i0 = 0; i0 < M; i0 += TILE) {
+            size_t ni = M - i0 < TILE ? M - i0 : TILE;
+            const float *rows[TILE];
+            for (size_t i = 0; i < TILE; i++)
+                rows[i] = A + (i0 + (i < ni ? i : ni - 1)) * lda;
+            double acc[TILE][TILE];
+            gemm_tile(acc, rows, columns, k_step, K);
+            for (size_t i = 0; i < ni; i++)
+                for (size_t j = 0; j < nj; j++) {
+                    float *c = &C[(i0 + i) * ldc + j0 + j];
+                    *c = (float)(acc[i][j] + (accumulate ? (double)*c : 0.0) + (bias ? (double)bias[j0 + j] : 0.0));
+                }
+        }
+    }
+}
+
+const sd_kern sd_kern_scalar = {
+    .name = "scalar",
+    .gemm_scratch = 0,
+    .gemm = gemm,
+    .widen_f16 = widen_f16,
+    .widen_bf16 = widen_bf16,
+    .silu = silu,
+    .gelu = gelu,
+    .quick_gelu = quick_gelu,
+    .geglu = geglu,
+    .softmax = softmax,
+    .add = add,
+    .sums = sums,
+    .norm_affine = norm_affine,
+    .affine = affine,
+    .column_sums = column_sums,
+};
+
+/* ------------------------------------------------------------------------------------- selection
+ *
+ * SD_HAVE_SSE2, _AVX2, _AVX512, _NEON are set by the build where kernels_simd.c was compiled for that level. Having an
+ * instruction is two questions: does the processor know it (CPUID), and does the system save its registers when it
+ * switches tasks (XGETBV). */
+
+#if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__))
+#define SD_X86 1
+#include <cpuid.h>
+#endif
+
+#if !defined(SD_X86) && (defined(SD_HAVE_SSE2) || defined(SD_HAVE_AVX2) || defined(SD_HAVE_AVX512))
+#error "x86 kernels need a GCC-compatible compiler for x86 here as well"
+#endif
+
+#if defined(SD_HAVE_AVX2) || defined(SD_HAVE_AVX512)
+/* XCR0: the register sets the system saves; 0 if it does not say. */
+static uint32_t saved_registers(void)
+{
+    unsigned a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE))
+        return 0;
+    uint32_t low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return low;
+}
+
+enum { SAVES_YMM = 0x06, SAVES_ZMM = 0xe6 };   /* bits 1-2: XMM, YMM; bits 5-7: mask registers and the halves of ZMM */
+#endif
+
+#ifdef SD_HAVE_SSE2
+extern const sd_kern sd_kern_sse2;
+static bool has_sse2(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (d & bit_SSE2);
+}
+#endif
+
+#ifdef SD_HAVE_AVX2
+extern const sd_kern sd_kern_avx2;
+static bool has_avx2(void)   /* and FMA and F16C, which every CPU with AVX2 has had so far */
+{
+    const unsigned need = bit_AVX | bit_FMA | bit_F16C;
+    unsigned a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || (c & need) != need || (saved_registers() & SAVES_YMM) != SAVES_YMM)
+        return false;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_AVX2);
+}
+#endif
+
+#ifdef SD_HAVE_AVX512
+extern const sd_kern sd_kern_avx512;
+static bool has_avx512(void)   /* AVX512F, the part every AVX-512 CPU has */
+{
+    unsigned a, b, c, d;
+    return (saved_registers() & SAVES_ZMM) == SAVES_ZMM && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_AVX512F);
+}
+#endif
+
+#ifdef SD_HAVE_NEON
+extern const sd_kern sd_kern_neon;
+static bool has_neon(void)   /* part of AArch64's base, the only ARM that kernels_simd.c is compiled for */
+{
+    return true;
+}
+#endif
+
+static bool has_c99(void)
+{
+    return true;
+}
+
+typedef struct candidate {
+    const sd_kern *table;
+    bool (*usable)(void);
+} candidate;
+
+static const candidate candidates[] = {   /* best first */
+#ifdef SD_HAVE_AVX512
+    {&sd_kern_avx512, has_avx512},
+#endif
+#ifdef SD_HAVE_AVX2
+    {&sd_kern_avx2, has_avx2},
+#endif
+#ifdef SD_HAVE_SSE2
+    {&sd_kern_sse2, has_sse2},
+#endif
+#ifdef SD_HAVE_NEON
+    {&sd_kern_neon, has_neon},
+#endif
+    {&sd_kern_scalar, has_c99},
+};
+
+const sd_kern *sd_kern_select(const char *name)
+{
+    for (size_t i = 0; i < sizeof candidates / sizeof *candidates; i++)
+        if ((!name || !strcmp(name, candidates[i].table->name)) && candidates[i].usable())
+            return candidates[i].table;
+    return NULL;
+}
