@@ -83,15 +83,121 @@ typedef struct sd_step {
     int depth, heads;    /* ATTN */
     int skip;            /* RES on the way up: channels of the skip it pops and joins; 0: none */
     bool push;           /* its result is kept as a skip */
-    char hf[56], ldm[40];
+    char hf[64], ldm[64];
 } sd_step;
 
 typedef struct sd_net_plan {
     sd_step *step;
     int n;
+    bool failed;         /* out of memory; checked once, at the end of the walk */
+    sd_step spare;       /* what sd_plan_add returns then, so that walks need no checks */
 } sd_net_plan;
 
-typedef struct sd_conv_w { sd_tensor w, b; } sd_conv_w;
-typedef struct sd_norm_w { sd_tensor w, b; } sd_norm_w;
+void sd_plan_free(sd_net_plan *p);
+/* Appends one step under its diffusers path, and gives it its CompVis path. */
+sd_step *sd_plan_add(sd_net_plan *p, sd_step_kind kind, int ci, int co, const char *hf, ...) SD_PRINTF(5, 6);
+void sd_step_ldm(sd_step *s, const char *ldm, ...) SD_PRINTF(2, 3);
+sd_status sd_plan_done(const sd_net_plan *p, sd_error *e);
+
+/* ------------------------------------------------------------------ weights and layers (layers.c) */
+
+typedef struct sd_wb { sd_tensor w, b; } sd_wb;   /* weight and bias (or gain and bias) of one module */
+
+typedef struct sd_res_w { sd_wb norm1, conv1, time_emb_proj, norm2, conv2, conv_shortcut; } sd_res_w;
+typedef struct sd_attn_w { sd_wb to_q, to_k, to_v, to_out; } sd_attn_w;
+typedef struct sd_block_w { sd_wb norm1, norm2, norm3, ff_in, ff_out; sd_attn_w attn1, attn2; } sd_block_w;
+typedef struct sd_transformer_w { sd_wb norm, proj_in, proj_out; sd_block_w *block; } sd_transformer_w;
+typedef struct sd_vae_attn_w { sd_wb norm; sd_attn_w attn; } sd_vae_attn_w;
+
+/* The weights of one step of a plan; the step's kind says which member. */
+typedef struct sd_step_w {
+    sd_wb one;                    /* CONV_IN, DOWN, UP, NORM_OUT, CONV_OUT, CONV1 */
+    sd_res_w res;
+    sd_transformer_w attn;
+    sd_vae_attn_w vae_attn;
+} sd_step_w;
+
+/* What the steps of one network have in common. */
+typedef struct sd_net_dims {
+    int groups;
+    double eps;                   /* of resnets and conv_norm_out */
+    int temb, context;            /* widths; 0: none */
+    bool linear_projection;
+    bool pad_after;               /* downsampling pads right and bottom only (the VAE's encoder) */
+    bool vae;                     /* CompVis names of the VAE */
+} sd_net_dims;
+
+/* A planned network: blueprint and weights. */
+typedef struct sd_net {
+    sd_net_plan plan;
+    sd_step_w *w;                 /* one per step */
+    sd_net_dims dims;
+} sd_net;
+
+sd_status sd_net_bind(sd_net *n, sd_binder *b);   /* plan must be complete; allocates w */
+void sd_net_free(sd_net *n);
+
+/* What the forward pass of a planned network carries from step to step. */
+#define SD_MAX_SKIPS 160
+typedef struct sd_flow {
+    sd_tensor x;                  /* the running result [N,H,W,C] */
+    size_t mark;                  /* where x begins in the arena: everything above it is x and what may be forgotten */
+    sd_tensor temb;               /* SiLU(time embedding) [N,temb], or absent */
+    sd_tensor context;            /* [N,S,context], or absent */
+    struct { sd_tensor t; size_t mark; } skip[SD_MAX_SKIPS];
+    int n_skips;
+} sd_flow;
+/* All steps in order; f->x is the input and becomes the result. */
+void sd_net_forward(sd_run *r, const sd_net *n, sd_flow *f);
+
+/* Binds "<hf>weight" and "<hf>bias" of a linear layer [o,i]; o 0: absent. */
+void sd_bind_linear(sd_binder *b, sd_wb *wb, const char *hf, const char *ldm, int64_t o, int64_t i);
+
+/* The module paths of an attention's four projections differ between networks. */
+typedef struct sd_attn_names { const char *q, *k, *v, *out; } sd_attn_names;
+/* to_out(softmax(q k^T / sqrt(d)) v) with q from x [N,T,C] and k, v from context [N,S,D]; traced as "<path>.<name>". */
+sd_tensor sd_attend(sd_run *r, const sd_attn_w *w, sd_tensor x, sd_tensor context, int heads, bool causal, const char *path,
+                    const sd_attn_names *names);
+
+/* Sinusoidal embedding of n values, [n, dim], as DDPM has it: [cos | sin] when flip, frequencies 10000^(-i/(dim/2 - shift)). */
+void sd_sinusoid(float *out, const float *value, int n, int dim, bool flip, double shift);
+
+/* ------------------------------------------------------------------ the networks */
+
+/* unet.c */
+typedef struct sd_unet_net {
+    sd_unet_config cfg;
+    sd_net net;
+    sd_wb time1, time2, add1, add2;
+} sd_unet_net;
+sd_status sd_unet_plan(sd_unet_net *u, const sd_unet_config *c, sd_error *e);
+sd_status sd_unet_bind(sd_unet_net *u, sd_binder *b);
+void sd_unet_free(sd_unet_net *u);
+/* latents [N,H,W,in], timestep [N], context [N,S,D], added [N, add_in_dim] (absent but for SDXL) -> [N,H,W,out] */
+sd_tensor sd_unet_forward(sd_run *r, const sd_unet_net *u, sd_tensor latents, const float *timestep, sd_tensor context, sd_tensor added);
+
+/* vae.c */
+typedef struct sd_vae {
+    sd_vae_config cfg;
+    sd_net encoder, decoder;
+} sd_vae;
+sd_status sd_vae_plan(sd_vae *v, const sd_vae_config *c, sd_error *e);
+sd_status sd_vae_bind(sd_vae *v, sd_binder *b);
+void sd_vae_free(sd_vae *v);
+sd_tensor sd_vae_decoder(sd_run *r, const sd_vae *v, sd_tensor latents);   /* [N,h,w,C] -> [N,8h,8w,3] */
+sd_tensor sd_vae_encoder(sd_run *r, const sd_vae *v, sd_tensor picture);   /* [N,8h,8w,3] -> [N,h,w,2C]: mean | logvar */
+
+/* clip.c */
+typedef struct sd_clip_layer_w { sd_wb ln1, ln2, fc1, fc2; sd_attn_w attn; } sd_clip_layer_w;
+typedef struct sd_clip {
+    sd_clip_config cfg;
+    sd_tensor token, position, projection;
+    sd_clip_layer_w *layer;
+    sd_wb ln_final;
+} sd_clip;
+sd_status sd_clip_bind(sd_clip *c, const sd_clip_config *cfg, sd_binder *b);
+void sd_clip_free(sd_clip *c);
+/* ids [n,t] -> [n,t,width]. skip: layers left out at the end; the final layer norm always follows. */
+sd_tensor sd_clip_forward(sd_run *r, const sd_clip *c, const int32_t *ids, int64_t n, int64_t t, int skip);
 
 #endif

@@ -7,6 +7,10 @@
 
 #ifdef SD_WITH_OPENBLAS
 #include <cblas.h>
+#undef I   /* it brings complex.h, whose I is an input-channel count here */
+#endif
+#ifdef _OPENMP
+#include <omp.h>
 #endif
 
 /* Rows per task: a multiple of every micro-kernel's height (4, 6, 8, 14), enough that packing the other operand is small change. */
@@ -21,7 +25,6 @@ static int64_t rows(sd_tensor t) { return sd_numel(&t) / cols(t); }
 static int thread_id(void)
 {
 #ifdef _OPENMP
-    extern int omp_get_thread_num(void);
     return omp_get_thread_num();
 #else
     return 0;

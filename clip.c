@@ -1,0 +1,94 @@
+/* clip.c - floor 4: CLIP's text encoder [Radford et al. 2021, section 2.4; transformers CLIPTextModel]. */
+#include "net.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* v: vocabulary, t: positions, c: width, f: 4c as a rule, p: columns of the projection (0: none) */
+static const sd_bind_row text_rows[] = {
+    {offsetof(sd_clip, token), "text_model.embeddings.token_embedding.weight", NULL, "vc"},
+    {offsetof(sd_clip, position), "text_model.embeddings.position_embedding.weight", NULL, "tc"},
+    {offsetof(sd_clip, ln_final.w), "text_model.final_layer_norm.weight", NULL, "c"},
+    {offsetof(sd_clip, ln_final.b), "text_model.final_layer_norm.bias", NULL, "c"},
+    {offsetof(sd_clip, projection), "text_projection.weight", NULL, "pc"},
+};
+#define WB(member, name, shape, bias_shape) \
+    {offsetof(sd_clip_layer_w, member.w), name ".weight", NULL, shape}, {offsetof(sd_clip_layer_w, member.b), name ".bias", NULL, bias_shape}
+static const sd_bind_row layer_rows[] = {
+    WB(ln1, "layer_norm1", "c", "c"),
+    WB(attn.to_q, "self_attn.q_proj", "cc", "c"),
+    WB(attn.to_k, "self_attn.k_proj", "cc", "c"),
+    WB(attn.to_v, "self_attn.v_proj", "cc", "c"),
+    WB(attn.to_out, "self_attn.out_proj", "cc", "c"),
+    WB(ln2, "layer_norm2", "c", "c"),
+    WB(fc1, "mlp.fc1", "fc", "f"),
+    WB(fc2, "mlp.fc2", "cf", "c"),
+};
+
+sd_status sd_clip_bind(sd_clip *c, const sd_clip_config *cfg, sd_binder *b)
+{
+    memset(c, 0, sizeof *c);
+    c->cfg = *cfg;
+    const int64_t dims[] = {cfg->vocab, cfg->positions, cfg->width, cfg->ff, cfg->projection};
+    sd_bind(b, c, text_rows, SD_COUNT(text_rows), "", NULL, "vtcfp", dims);
+    c->layer = calloc((size_t)cfg->layers, sizeof *c->layer);
+    if (!c->layer) return sd_fail(b->err, SD_ERR_MEMORY, "no memory for the weights' table");
+    for (int i = 0; i < cfg->layers; i++) {
+        char hf[64];
+        snprintf(hf, sizeof hf, "text_model.encoder.layers.%d.", i);
+        sd_bind(b, &c->layer[i], layer_rows, SD_COUNT(layer_rows), hf, NULL, "vtcfp", dims);
+    }
+    return b->err->status;
+}
+
+void sd_clip_free(sd_clip *c)
+{
+    free(c->layer);
+    memset(c, 0, sizeof *c);
+}
+
+static const sd_attn_names clip_attn_names = {"q_proj", "k_proj", "v_proj", "out_proj"};
+
+/* Pre-norm transformer layer, x [n,t,c] in place:  x += attend(ln1(x));  x += fc2(act(fc1(ln2(x)))).
+ * Attention is causal; padding is attended to like any token. */
+static void layer_(sd_run *r, const sd_clip *c, const sd_clip_layer_w *w, sd_tensor x, const char *path)
+{
+    const sd_clip_config *cfg = &c->cfg;
+    char sub[80];
+    size_t mark = sd_mark(r);
+
+    sd_tensor h = sd_layer_norm(r, x, &w->ln1.w, &w->ln1.b, cfg->eps);
+    sd_trace_tensor(r, h, "%s.layer_norm1", path);
+    snprintf(sub, sizeof sub, "%s.self_attn", path);
+    h = sd_attend(r, &w->attn, h, h, cfg->heads, true, sub, &clip_attn_names);
+    sd_add_(r, x, h);
+    sd_reset(r, mark);
+
+    h = sd_layer_norm(r, x, &w->ln2.w, &w->ln2.b, cfg->eps);
+    sd_trace_tensor(r, h, "%s.layer_norm2", path);
+    h = sd_linear(r, h, &w->fc1.w, &w->fc1.b);
+    sd_trace_tensor(r, h, "%s.mlp.fc1", path);
+    sd_act_(r, h, cfg->act);
+    sd_trace_tensor(r, h, "%s.mlp.activation_fn", path);
+    h = sd_linear(r, h, &w->fc2.w, &w->fc2.b);
+    sd_trace_tensor(r, h, "%s.mlp.fc2", path);
+    sd_add_(r, x, h);
+    sd_reset(r, mark);
+    sd_trace_tensor(r, x, "%s", path);
+}
+
+sd_tensor sd_clip_forward(sd_run *r, const sd_clip *c, const int32_t *ids, int64_t n, int64_t t, int skip)
+{
+    sd_tensor x = sd_embed(r, ids, n, t, &c->token, &c->position);      /* [n,t,c] */
+    sd_trace_tensor(r, x, "text_model.embeddings");
+    for (int i = 0; i < c->cfg.layers - skip && sd_ok(r); i++) {
+        char path[48];
+        snprintf(path, sizeof path, "text_model.encoder.layers.%d", i);
+        r->step = path;
+        layer_(r, c, &c->layer[i], x, path);
+    }
+    r->step = NULL;
+    sd_tensor y = sd_layer_norm(r, x, &c->ln_final.w, &c->ln_final.b, c->cfg.eps);
+    sd_trace_tensor(r, y, "text_model.final_layer_norm");
+    return y;
+}

@@ -1,0 +1,389 @@
+/* layers.c - floor 4: what the UNet and the VAE are made of: the plan, the binding of a step's weights, and the forward function of
+ * each kind of step. Activations are channels-last, see ops.h. Module paths are diffusers'. */
+#include "net.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Group norm of a transformer's input and of the whole VAE; resnets of the UNet take theirs from the configuration (1e-5). Layer norm
+ * everywhere has 1e-5. [diffusers: transformer_2d.py, vae.py, attention.py] */
+static const double TRANSFORMER_NORM_EPS = 1e-6, VAE_ATTN_NORM_EPS = 1e-6, LAYER_NORM_EPS = 1e-5;
+
+/* --------------------------------------------------------------------------------------- plan */
+
+sd_step *sd_plan_add(sd_net_plan *p, sd_step_kind kind, int ci, int co, const char *hf, ...)
+{
+    sd_step *more = realloc(p->step, (size_t)(p->n + 1) * sizeof *more), *s = &p->spare;
+    if (more) {
+        p->step = more;
+        s = &more[p->n++];
+    } else {
+        p->failed = true;
+    }
+    *s = (sd_step){.kind = kind, .ci = ci, .co = co};
+    va_list ap;
+    va_start(ap, hf);
+    vsnprintf(s->hf, sizeof s->hf, hf, ap);
+    va_end(ap);
+    return s;
+}
+
+void sd_step_ldm(sd_step *s, const char *ldm, ...)
+{
+    va_list ap;
+    va_start(ap, ldm);
+    vsnprintf(s->ldm, sizeof s->ldm, ldm, ap);
+    va_end(ap);
+}
+
+sd_status sd_plan_done(const sd_net_plan *p, sd_error *e)
+{
+    return p->failed ? sd_fail(e, SD_ERR_MEMORY, "no memory for the plan of a network") : SD_OK;
+}
+
+void sd_plan_free(sd_net_plan *p)
+{
+    free(p->step);
+    memset(p, 0, sizeof *p);
+}
+
+/* ----------------------------------------------------------------------------------- binding */
+
+#define WB(type, member, hf, ldm, shape, bias_shape) \
+    {offsetof(type, member.w), hf ".weight", ldm ".weight", shape}, {offsetof(type, member.b), hf ".bias", ldm ".bias", bias_shape}
+#define W_ONLY(type, member, hf) {offsetof(type, member.w), hf ".weight", hf ".weight", "oi"}
+
+/* o, i: channels out and in; t: width of the time embedding and p: o where there is one; s: o where the shortcut has weights. */
+#define RES_ROWS(n1, c1, te, n2, c2, sc) \
+    WB(sd_res_w, norm1, "norm1", n1, "i", "i"), WB(sd_res_w, conv1, "conv1", c1, "oi33", "o"), \
+    WB(sd_res_w, time_emb_proj, "time_emb_proj", te, "pt", "p"), WB(sd_res_w, norm2, "norm2", n2, "o", "o"), \
+    WB(sd_res_w, conv2, "conv2", c2, "oo33", "o"), WB(sd_res_w, conv_shortcut, "conv_shortcut", sc, "si11", "s")
+static const sd_bind_row res_rows[] = {
+    RES_ROWS("in_layers.0", "in_layers.2", "emb_layers.1", "out_layers.0", "out_layers.3", "skip_connection")};
+static const sd_bind_row vae_res_rows[] = {RES_ROWS("norm1", "conv1", "temb_proj", "norm2", "conv2", "nin_shortcut")};
+
+/* c: channels. A linear layer [c,c] has the same bytes as the 1x1 convolution. */
+static const sd_bind_row transformer_rows[] = {
+    WB(sd_transformer_w, norm, "norm", "norm", "c", "c"),
+    WB(sd_transformer_w, proj_in, "proj_in", "proj_in", "cc11", "c"),
+    WB(sd_transformer_w, proj_out, "proj_out", "proj_out", "cc11", "c"),
+};
+
+/* c: channels; d: width of the context; g: 8c, GEGLU's value and gate; f: 4c */
+#define ATTN_ROWS(member, context) \
+    {offsetof(sd_block_w, member.to_q.w), #member ".to_q.weight", NULL, "cc"}, \
+    {offsetof(sd_block_w, member.to_k.w), #member ".to_k.weight", NULL, "c" context}, \
+    {offsetof(sd_block_w, member.to_v.w), #member ".to_v.weight", NULL, "c" context}, \
+    {offsetof(sd_block_w, member.to_out.w), #member ".to_out.0.weight", NULL, "cc"}, \
+    {offsetof(sd_block_w, member.to_out.b), #member ".to_out.0.bias", NULL, "c"}
+static const sd_bind_row block_rows[] = {
+    WB(sd_block_w, norm1, "norm1", "norm1", "c", "c"),
+    ATTN_ROWS(attn1, "c"),
+    WB(sd_block_w, norm2, "norm2", "norm2", "c", "c"),
+    ATTN_ROWS(attn2, "d"),
+    WB(sd_block_w, norm3, "norm3", "norm3", "c", "c"),
+    WB(sd_block_w, ff_in, "ff.net.0.proj", "ff.net.0.proj", "gc", "g"),
+    WB(sd_block_w, ff_out, "ff.net.2", "ff.net.2", "cf", "c"),
+};
+
+static const sd_bind_row vae_attn_rows[] = {
+    WB(sd_vae_attn_w, norm, "group_norm", "norm", "c", "c"),
+    WB(sd_vae_attn_w, attn.to_q, "to_q", "q", "cc", "c"),
+    WB(sd_vae_attn_w, attn.to_k, "to_k", "k", "cc", "c"),
+    WB(sd_vae_attn_w, attn.to_v, "to_v", "v", "cc", "c"),
+    WB(sd_vae_attn_w, attn.to_out, "to_out.0", "proj_out", "cc", "c"),
+};
+
+static const sd_bind_row conv3_rows[] = {{offsetof(sd_wb, w), "weight", NULL, "oi33"}, {offsetof(sd_wb, b), "bias", NULL, "o"}};
+static const sd_bind_row conv1_rows[] = {{offsetof(sd_wb, w), "weight", NULL, "oi11"}, {offsetof(sd_wb, b), "bias", NULL, "o"}};
+static const sd_bind_row norm_rows[] = {{offsetof(sd_wb, w), "weight", NULL, "o"}, {offsetof(sd_wb, b), "bias", NULL, "o"}};
+static const sd_bind_row linear_rows[] = {{offsetof(sd_wb, w), "weight", NULL, "oi"}, {offsetof(sd_wb, b), "bias", NULL, "o"}};
+
+void sd_bind_linear(sd_binder *b, sd_wb *wb, const char *hf, const char *ldm, int64_t o, int64_t i)
+{
+    sd_bind(b, wb, linear_rows, SD_COUNT(linear_rows), hf, ldm, "oi", (const int64_t[]){o, i});
+}
+
+static void bind_transformer(sd_binder *b, sd_transformer_w *w, const sd_step *s, const sd_net_dims *d, const char *hf, const char *ldm)
+{
+    int64_t c = s->co;
+    sd_bind(b, w, transformer_rows, SD_COUNT(transformer_rows), hf, ldm, "c", &c);
+    w->block = calloc((size_t)s->depth, sizeof *w->block);
+    if (!w->block) {
+        sd_fail(b->err, SD_ERR_MEMORY, "no memory for the weights' table");
+        return;
+    }
+    for (int k = 0; k < s->depth; k++) {
+        char hf_block[96], ldm_block[96];
+        snprintf(hf_block, sizeof hf_block, "%stransformer_blocks.%d.", hf, k);
+        snprintf(ldm_block, sizeof ldm_block, "%stransformer_blocks.%d.", ldm, k);
+        sd_bind(b, &w->block[k], block_rows, SD_COUNT(block_rows), hf_block, ldm_block, "cdgf",
+                (const int64_t[]){c, d->context, 8 * c, 4 * c});
+    }
+}
+
+static void bind_step(sd_binder *b, sd_step_w *w, const sd_step *s, const sd_net_dims *d)
+{
+    char hf[72], ldm[72];
+    snprintf(hf, sizeof hf, "%s.", s->hf);
+    snprintf(ldm, sizeof ldm, "%s.", s->ldm);
+    int64_t o = s->co, i = s->ci;
+    switch (s->kind) {
+    case SD_STEP_RES: {
+        const int64_t dims[] = {o, i, d->temb, d->temb ? o : 0, i == o ? 0 : o};
+        sd_bind(b, &w->res, d->vae ? vae_res_rows : res_rows, SD_COUNT(res_rows), hf, ldm, "oitps", dims);
+        break;
+    }
+    case SD_STEP_ATTN: bind_transformer(b, &w->attn, s, d, hf, ldm); break;
+    case SD_STEP_VAE_ATTN: sd_bind(b, &w->vae_attn, vae_attn_rows, SD_COUNT(vae_attn_rows), hf, ldm, "c", &o); break;
+    case SD_STEP_NORM_OUT: sd_bind(b, &w->one, norm_rows, SD_COUNT(norm_rows), hf, ldm, "o", &o); break;
+    case SD_STEP_CONV1: sd_bind(b, &w->one, conv1_rows, SD_COUNT(conv1_rows), hf, ldm, "oi", (const int64_t[]){o, i}); break;
+    default: sd_bind(b, &w->one, conv3_rows, SD_COUNT(conv3_rows), hf, ldm, "oi", (const int64_t[]){o, i}); break;
+    }
+}
+
+sd_status sd_net_bind(sd_net *n, sd_binder *b)
+{
+    n->w = calloc((size_t)n->plan.n, sizeof *n->w);
+    if (!n->w) return sd_fail(b->err, SD_ERR_MEMORY, "no memory for the weights' table");
+    for (int i = 0; i < n->plan.n; i++) bind_step(b, &n->w[i], &n->plan.step[i], &n->dims);
+    return b->err->status;
+}
+
+void sd_net_free(sd_net *n)
+{
+    for (int i = 0; n->w && i < n->plan.n; i++) free(n->w[i].attn.block);
+    free(n->w);
+    sd_plan_free(&n->plan);
+    memset(n, 0, sizeof *n);
+}
+
+/* ------------------------------------------------------------------------------------ forward */
+
+/* x / (1 + e^-x) of the group norm of x. The norm alone exists only for those who look at it. */
+static sd_tensor norm_silu(sd_run *r, sd_tensor x, const sd_wb *w, int groups, double eps, const char *path, const char *name)
+{
+    bool seen = sd_traces(r);
+    sd_tensor h = sd_group_norm(r, x, &w->w, &w->b, groups, eps, !seen);
+    if (seen) {
+        sd_trace_tensor(r, h, "%s%s%s", path, *path ? "." : "", name);
+        sd_act_(r, h, SD_ACT_SILU);
+    }
+    return h;
+}
+
+static const sd_conv conv3 = {.stride = 1, .pad_top = 1, .pad_left = 1, .pad_bottom = 1, .pad_right = 1};
+
+/* Residual block [He et al. 2016; Ho et al. 2020, appendix B; diffusers ResnetBlock2D]:
+ *   h = conv1(silu(norm1(x))) + time_emb_proj(silu(temb));  y = shortcut(x) + conv2(silu(norm2(h))) */
+static sd_tensor resnet(sd_run *r, const sd_res_w *w, const sd_net_dims *d, sd_tensor x, sd_tensor temb, const char *path)
+{
+    sd_tensor h = norm_silu(r, x, &w->norm1, d->groups, d->eps, path, "norm1");
+    h = sd_conv2d(r, h, &w->conv1.w, &w->conv1.b, conv3);                       /* [N,H,W,co] */
+    sd_trace_tensor(r, h, "%s.conv1", path);
+    if (w->time_emb_proj.w.nd) {
+        sd_tensor t = sd_linear(r, temb, &w->time_emb_proj.w, &w->time_emb_proj.b);   /* [N,co] */
+        sd_trace_tensor(r, t, "%s.time_emb_proj", path);
+        sd_add_channels_(r, h, t);
+    }
+    h = norm_silu(r, h, &w->norm2, d->groups, d->eps, path, "norm2");
+    h = sd_conv2d(r, h, &w->conv2.w, &w->conv2.b, conv3);
+    sd_trace_tensor(r, h, "%s.conv2", path);
+    sd_tensor shortcut = x;
+    if (w->conv_shortcut.w.nd) {
+        shortcut = sd_conv2d(r, x, &w->conv_shortcut.w, &w->conv_shortcut.b, (sd_conv){.stride = 1});
+        sd_trace_tensor(r, shortcut, "%s.conv_shortcut", path);
+    }
+    sd_add_(r, h, shortcut);
+    sd_trace_tensor(r, h, "%s", path);
+    return h;
+}
+
+sd_tensor sd_attend(sd_run *r, const sd_attn_w *w, sd_tensor x, sd_tensor context, int heads, bool causal, const char *path,
+                    const sd_attn_names *names)
+{
+    sd_tensor q = sd_linear(r, x, &w->to_q.w, &w->to_q.b);            /* [N,T,C] */
+    sd_tensor k = sd_linear(r, context, &w->to_k.w, &w->to_k.b);      /* [N,S,C] */
+    sd_tensor v = sd_linear(r, context, &w->to_v.w, &w->to_v.b);
+    sd_trace_tensor(r, q, "%s.%s", path, names->q);
+    sd_trace_tensor(r, k, "%s.%s", path, names->k);
+    sd_trace_tensor(r, v, "%s.%s", path, names->v);
+    sd_tensor h = sd_attention(r, q, k, v, heads, causal);
+    h = sd_linear(r, h, &w->to_out.w, &w->to_out.b);
+    sd_trace_tensor(r, h, "%s.%s", path, names->out);
+    return h;
+}
+
+static const sd_attn_names unet_attn_names = {"to_q", "to_k", "to_v", "to_out.0"};
+
+/* diffusers BasicTransformerBlock, h [N,T,C] in place:
+ *   h += attn1(norm1(h));  h += attn2(norm2(h), context);  h += ff(norm3(h)),  ff(x) = W2 (v gelu(g)), [v|g] = W1 x */
+static void transformer_block_(sd_run *r, const sd_block_w *w, sd_tensor h, sd_tensor context, int heads, const char *path)
+{
+    char attn[112];
+    size_t mark = sd_mark(r);
+
+    sd_tensor n = sd_layer_norm(r, h, &w->norm1.w, &w->norm1.b, LAYER_NORM_EPS);
+    sd_trace_tensor(r, n, "%s.norm1", path);
+    snprintf(attn, sizeof attn, "%s.attn1", path);
+    sd_tensor a = sd_attend(r, &w->attn1, n, n, heads, false, attn, &unet_attn_names);
+    sd_trace_tensor(r, a, "%s", attn);
+    sd_add_(r, h, a);
+    sd_reset(r, mark);
+
+    n = sd_layer_norm(r, h, &w->norm2.w, &w->norm2.b, LAYER_NORM_EPS);
+    sd_trace_tensor(r, n, "%s.norm2", path);
+    snprintf(attn, sizeof attn, "%s.attn2", path);
+    a = sd_attend(r, &w->attn2, n, context, heads, false, attn, &unet_attn_names);
+    sd_trace_tensor(r, a, "%s", attn);
+    sd_add_(r, h, a);
+    sd_reset(r, mark);
+
+    n = sd_layer_norm(r, h, &w->norm3.w, &w->norm3.b, LAYER_NORM_EPS);
+    sd_trace_tensor(r, n, "%s.norm3", path);
+    sd_tensor f = sd_linear(r, n, &w->ff_in.w, &w->ff_in.b);          /* [N,T,8C] */
+    sd_trace_tensor(r, f, "%s.ff.net.0.proj", path);
+    f = sd_geglu(r, f);                                               /* [N,T,4C] */
+    sd_trace_tensor(r, f, "%s.ff.net.0", path);
+    f = sd_linear(r, f, &w->ff_out.w, &w->ff_out.b);                  /* [N,T,C] */
+    sd_trace_tensor(r, f, "%s.ff.net.2", path);
+    sd_trace_tensor(r, f, "%s.ff", path);
+    sd_add_(r, h, f);
+    sd_reset(r, mark);
+    sd_trace_tensor(r, h, "%s", path);
+}
+
+/* diffusers Transformer2DModel, x [N,H,W,C] in place: x += proj_out(blocks(proj_in(norm(x)))). */
+static void transformer_(sd_run *r, const sd_transformer_w *w, const sd_net_dims *d, const sd_step *s, sd_tensor x, sd_tensor context)
+{
+    size_t mark = sd_mark(r);
+    int64_t N = x.dim[0], H = x.dim[1], W = x.dim[2], C = x.dim[3];
+    sd_tensor h = sd_group_norm(r, x, &w->norm.w, &w->norm.b, d->groups, TRANSFORMER_NORM_EPS, false);
+    sd_trace_tensor(r, h, "%s.norm", s->hf);
+    h = sd_linear(r, h, &w->proj_in.w, &w->proj_in.b);
+    sd_tensor tokens = sd_view3(r, h, N, H * W, C);   /* the same bytes: [N,HW,C] */
+    sd_trace_tensor(r, d->linear_projection ? tokens : h, "%s.proj_in", s->hf);
+    for (int k = 0; k < s->depth; k++) {
+        char path[96];
+        snprintf(path, sizeof path, "%s.transformer_blocks.%d", s->hf, k);
+        transformer_block_(r, &w->block[k], tokens, context, s->heads, path);
+    }
+    sd_tensor y = sd_linear(r, tokens, &w->proj_out.w, &w->proj_out.b);
+    sd_tensor picture = sd_view4(r, y, N, H, W, C);
+    sd_trace_tensor(r, d->linear_projection ? y : picture, "%s.proj_out", s->hf);
+    sd_add_(r, x, picture);
+    sd_reset(r, mark);
+    sd_trace_tensor(r, x, "%s", s->hf);
+}
+
+/* The VAE's attention, one head over all channels [diffusers Attention with residual_connection]: x += to_out(attend(norm(x))). */
+static void vae_attention_(sd_run *r, const sd_vae_attn_w *w, const sd_net_dims *d, sd_tensor x, const char *path)
+{
+    size_t mark = sd_mark(r);
+    sd_tensor tokens = sd_view3(r, x, x.dim[0], x.dim[1] * x.dim[2], x.dim[3]);
+    sd_tensor h = sd_group_norm(r, tokens, &w->norm.w, &w->norm.b, d->groups, VAE_ATTN_NORM_EPS, false);
+    sd_trace_transposed(r, h, "%s.group_norm", path);
+    h = sd_attend(r, &w->attn, h, h, 1, false, path, &unet_attn_names);
+    sd_add_(r, tokens, h);
+    sd_reset(r, mark);
+    sd_trace_tensor(r, x, "%s", path);
+}
+
+/* Nearest upsampling to the size of the skip that comes next (twice the size where there is none), then a 3x3 convolution. */
+static void up(sd_run *r, const sd_step_w *w, const sd_step *s, sd_flow *f)
+{
+    int64_t h = 2 * f->x.dim[1], v = 2 * f->x.dim[2];
+    if (f->n_skips) {
+        h = f->skip[f->n_skips - 1].t.dim[1];
+        v = f->skip[f->n_skips - 1].t.dim[2];
+    }
+    f->x = sd_conv2d(r, sd_upsample(r, f->x, h, v), &w->one.w, &w->one.b, conv3);
+    sd_trace_tensor(r, f->x, "%s", s->hf);
+}
+
+/* 3x3 with stride 2. The UNet pads by 1 all round; the VAE's encoder right and bottom only. */
+static void down(sd_run *r, const sd_step_w *w, const sd_step *s, const sd_net_dims *d, sd_flow *f)
+{
+    sd_conv c = {.stride = 2, .pad_bottom = 1, .pad_right = 1, .pad_top = !d->pad_after, .pad_left = !d->pad_after};
+    f->x = sd_conv2d(r, f->x, &w->one.w, &w->one.b, c);
+    sd_trace_tensor(r, f->x, "%s", s->hf);
+}
+
+static void forward_step(sd_run *r, const sd_step *s, const sd_step_w *w, const sd_net_dims *d, sd_flow *f)
+{
+    const char *module = s->hf;
+    switch (s->kind) {
+    case SD_STEP_CONV_IN:
+    case SD_STEP_CONV_OUT:
+        f->x = sd_conv2d(r, f->x, &w->one.w, &w->one.b, conv3);
+        sd_trace_tensor(r, f->x, "%s", module);
+        break;
+    case SD_STEP_CONV1:
+        f->x = sd_conv2d(r, f->x, &w->one.w, &w->one.b, (sd_conv){.stride = 1});
+        sd_trace_tensor(r, f->x, "%s", module);
+        break;
+    case SD_STEP_RES: f->x = resnet(r, &w->res, d, f->x, f->temb, module); break;
+    case SD_STEP_ATTN: transformer_(r, &w->attn, d, s, f->x, f->context); break;
+    case SD_STEP_VAE_ATTN: vae_attention_(r, &w->vae_attn, d, f->x, module); break;
+    case SD_STEP_DOWN: down(r, w, s, d, f); break;
+    case SD_STEP_UP: up(r, w, s, f); break;
+    case SD_STEP_NORM_OUT:
+        f->x = norm_silu(r, f->x, &w->one, d->groups, d->eps, "", module);
+        sd_trace_tensor(r, f->x, "%.*sconv_act", (int)(strlen(module) - strlen("conv_norm_out")), module);
+        break;
+    }
+}
+
+/* Skips are a stack in the arena too. A step on the way up joins the top one, and its result moves to where that skip lay; a step
+ * whose input is no skip frees the input in the same way. So no more is held than what is still to be used. */
+void sd_net_forward(sd_run *r, const sd_net *n, sd_flow *f)
+{
+    bool x_is_skip = true;   /* the caller's input is not ours to free */
+    for (int i = 0; i < n->plan.n && sd_ok(r); i++) {
+        const sd_step *s = &n->plan.step[i];
+        r->step = s->hf;
+        bool in_place = s->kind == SD_STEP_ATTN || s->kind == SD_STEP_VAE_ATTN;
+        size_t mark = x_is_skip ? sd_mark(r) : f->mark;
+        if (s->skip) {
+            f->n_skips--;
+            mark = f->skip[f->n_skips].mark;
+            f->x = sd_concat(r, f->x, f->skip[f->n_skips].t);
+        }
+        forward_step(r, s, &n->w[i], &n->dims, f);
+        if (!sd_ok(r)) break;
+        if (!in_place) {
+            f->x = sd_keep(r, mark, f->x);
+            f->mark = mark;
+        }
+        x_is_skip = s->push || (in_place && x_is_skip);
+        if (s->push) {
+            if (f->n_skips == SD_MAX_SKIPS) {
+                sd_fail(r->err, SD_ERR_UNSUPPORTED, "%s: more than %d skips", s->hf, SD_MAX_SKIPS);
+                break;
+            }
+            f->skip[f->n_skips].t = f->x;
+            f->skip[f->n_skips++].mark = f->mark;
+        }
+    }
+    r->step = NULL;
+}
+
+/* ------------------------------------------------------------------------- sinusoidal embedding */
+
+/* e_i = cos(v f_i) for i < half, sin(v f_i) after it; f_i = 10000^(-i / (half - shift)), half = dim/2; without `flip` sines come first
+ * [Vaswani et al. 2017, section 3.5; Ho et al. 2020; diffusers get_timestep_embedding]. In double: at v near 1000 the product's
+ * rounding to float alone would be 3e-5 radians. */
+void sd_sinusoid(float *out, const float *value, int n, int dim, bool flip, double shift)
+{
+    int half = dim / 2;
+    memset(out, 0, (size_t)n * (size_t)dim * sizeof *out);   /* an odd width ends in a zero */
+    for (int k = 0; k < n; k++) {
+        float *first = out + (size_t)k * (size_t)dim, *second = first + half;
+        for (int i = 0; i < half; i++) {
+            double angle = (double)value[k] * exp(-log(10000.0) * i / (half - shift));
+            (flip ? first : second)[i] = (float)cos(angle);
+            (flip ? second : first)[i] = (float)sin(angle);
+        }
+    }
+}

@@ -1,0 +1,152 @@
+/* unet.c - floor 4: the UNet's plan, its own weights and its forward function.
+ *
+ * One source for SD 1.x, 2.x, XL and the refiner: what differs is in sd_unet_config. */
+#include "net.h"
+
+#include <string.h>
+
+/* -------------------------------------------------------------------------------------- plan
+ * One walk over the configuration. CompVis numbers its blocks in the order of this walk: input_blocks.i counts pushes on the way down,
+ * output_blocks.i pops on the way up, and a block's layers count from 0. */
+
+typedef struct walk { sd_net_plan *p; int block; } walk;
+
+static void attention(walk *w, int channels, int depth, int heads, const char *block, int level, int i)
+{
+    sd_step *s = sd_plan_add(w->p, SD_STEP_ATTN, channels, channels, "%s_blocks.%d.attentions.%d", block, level, i);
+    sd_step_ldm(s, "%s_blocks.%d.1", *block == 'd' ? "input" : "output", w->block);
+    s->depth = depth;
+    s->heads = heads;
+}
+
+/* The last step's result is a skip; that ends an input block. */
+static void push(walk *w)
+{
+    if (w->p->n) w->p->step[w->p->n - 1].push = true;
+    w->block++;
+}
+
+static void walk_down(walk *w, const sd_unet_config *c)
+{
+    int ch = c->channels[0];
+    sd_step_ldm(sd_plan_add(w->p, SD_STEP_CONV_IN, c->in_channels, ch, "conv_in"), "input_blocks.0.0");
+    push(w);
+    for (int level = 0; level < c->levels; level++) {
+        for (int i = 0; i < c->layers[level]; i++) {
+            sd_step *s = sd_plan_add(w->p, SD_STEP_RES, ch, c->channels[level], "down_blocks.%d.resnets.%d", level, i);
+            sd_step_ldm(s, "input_blocks.%d.0", w->block);
+            ch = c->channels[level];
+            if (c->depth[level]) attention(w, ch, c->depth[level], c->heads[level], "down", level, i);
+            push(w);
+        }
+        if (level == c->levels - 1) break;
+        sd_step *s = sd_plan_add(w->p, SD_STEP_DOWN, ch, ch, "down_blocks.%d.downsamplers.0.conv", level);
+        sd_step_ldm(s, "input_blocks.%d.0.op", w->block);
+        push(w);
+    }
+}
+
+static void walk_middle(walk *w, const sd_unet_config *c)
+{
+    int ch = c->channels[c->levels - 1];
+    sd_step_ldm(sd_plan_add(w->p, SD_STEP_RES, ch, ch, "mid_block.resnets.0"), "middle_block.0");
+    sd_step *s = sd_plan_add(w->p, SD_STEP_ATTN, ch, ch, "mid_block.attentions.0");
+    sd_step_ldm(s, "middle_block.1");
+    s->depth = c->mid_depth;
+    s->heads = c->heads[c->levels - 1];
+    sd_step_ldm(sd_plan_add(w->p, SD_STEP_RES, ch, ch, "mid_block.resnets.1"), "middle_block.2");
+}
+
+/* Channels of the skips in the order of their pushes. */
+static int skips_of(const sd_net_plan *p, int *channels)
+{
+    int n = 0;
+    for (int i = 0; i < p->n && n < SD_MAX_SKIPS; i++)
+        if (p->step[i].push) channels[n++] = p->step[i].co;
+    return n;
+}
+
+static void walk_up(walk *w, const sd_unet_config *c)
+{
+    int skip[SD_MAX_SKIPS], n = skips_of(w->p, skip), ch = c->channels[c->levels - 1];
+    w->block = 0;
+    for (int up = 0; up < c->levels; up++) {
+        int level = c->levels - 1 - up;
+        for (int i = 0; i <= c->layers[level] && n > 0; i++, w->block++) {
+            int joined = skip[--n];
+            sd_step *s = sd_plan_add(w->p, SD_STEP_RES, ch + joined, c->channels[level], "up_blocks.%d.resnets.%d", up, i);
+            sd_step_ldm(s, "output_blocks.%d.0", w->block);
+            s->skip = joined;
+            ch = c->channels[level];
+            if (c->up_depth[level]) attention(w, ch, c->up_depth[level], c->heads[level], "up", up, i);
+            if (i < c->layers[level] || level == 0) continue;
+            s = sd_plan_add(w->p, SD_STEP_UP, ch, ch, "up_blocks.%d.upsamplers.0.conv", up);
+            sd_step_ldm(s, "output_blocks.%d.%d.conv", w->block, c->up_depth[level] ? 2 : 1);
+        }
+    }
+    sd_step_ldm(sd_plan_add(w->p, SD_STEP_NORM_OUT, ch, ch, "conv_norm_out"), "out.0");
+    sd_step_ldm(sd_plan_add(w->p, SD_STEP_CONV_OUT, ch, c->out_channels, "conv_out"), "out.2");
+}
+
+sd_status sd_unet_plan(sd_unet_net *u, const sd_unet_config *c, sd_error *e)
+{
+    memset(u, 0, sizeof *u);
+    u->cfg = *c;
+    u->net.dims = (sd_net_dims){.groups = c->groups, .eps = c->norm_eps, .temb = 4 * c->channels[0], .context = c->context_dim,
+                                .linear_projection = c->linear_projection};
+    walk w = {.p = &u->net.plan};
+    walk_down(&w, c);
+    walk_middle(&w, c);
+    walk_up(&w, c);
+    return sd_plan_done(&u->net.plan, e);
+}
+
+sd_status sd_unet_bind(sd_unet_net *u, sd_binder *b)
+{
+    const sd_unet_config *c = &u->cfg;
+    int64_t temb = u->net.dims.temb;
+    sd_bind_linear(b, &u->time1, "time_embedding.linear_1.", "time_embed.0.", temb, c->channels[0]);
+    sd_bind_linear(b, &u->time2, "time_embedding.linear_2.", "time_embed.2.", temb, temb);
+    int64_t added = c->add_in_dim ? temb : 0;   /* 0: SD 1 and 2 have no such layers */
+    sd_bind_linear(b, &u->add1, "add_embedding.linear_1.", "label_emb.0.0.", added, c->add_in_dim);
+    sd_bind_linear(b, &u->add2, "add_embedding.linear_2.", "label_emb.0.2.", added, temb);
+    return sd_net_bind(&u->net, b);
+}
+
+void sd_unet_free(sd_unet_net *u)
+{
+    sd_net_free(&u->net);
+    memset(u, 0, sizeof *u);
+}
+
+/* ----------------------------------------------------------------------------------- forward */
+
+/* y = W2 silu(W1 x) [diffusers TimestepEmbedding] */
+static sd_tensor embedding(sd_run *r, const sd_wb *w1, const sd_wb *w2, sd_tensor x, const char *path)
+{
+    sd_tensor h = sd_linear(r, x, &w1->w, &w1->b);
+    sd_trace_tensor(r, h, "%s.linear_1", path);
+    sd_act_(r, h, SD_ACT_SILU);
+    sd_trace_tensor(r, h, "%s.act", path);
+    h = sd_linear(r, h, &w2->w, &w2->b);
+    sd_trace_tensor(r, h, "%s.linear_2", path);
+    sd_trace_tensor(r, h, "%s", path);
+    return h;
+}
+
+/* epsilon_theta(x_t, t, c) [Ho et al. 2020; Rombach et al. 2022, section 3.3]. Each resnet takes SiLU(temb): it is the same for all
+ * of them, so it is computed once [diffusers UNet2DConditionModel, ResnetBlock2D]. */
+sd_tensor sd_unet_forward(sd_run *r, const sd_unet_net *u, sd_tensor latents, const float *timestep, sd_tensor context, sd_tensor added)
+{
+    const sd_unet_config *c = &u->cfg;
+    if (!sd_ok(r)) return (sd_tensor){0};
+    int64_t N = latents.dim[0];
+    sd_tensor t = sd_new2(r, N, c->channels[0]);
+    if (t.host) sd_sinusoid(sd_f32(t), timestep, (int)N, c->channels[0], c->flip_sin_to_cos, c->freq_shift);
+    sd_trace_tensor(r, t, "time_proj");
+    sd_tensor temb = embedding(r, &u->time1, &u->time2, t, "time_embedding");       /* [N, 4 channels[0]] */
+    if (c->add_in_dim) sd_add_(r, temb, embedding(r, &u->add1, &u->add2, added, "add_embedding"));
+    sd_flow f = {.x = latents, .context = context, .temb = sd_silu(r, temb)};
+    sd_net_forward(r, &u->net, &f);
+    return f.x;
+}
