@@ -115,7 +115,7 @@ static void bind_transformer(sd_binder *b, sd_transformer_w *w, const sd_step *s
         return;
     }
     for (int k = 0; k < s->depth; k++) {
-        char hf_block[96], ldm_block[96];
+        char hf_block[SD_PATH], ldm_block[SD_PATH];
         snprintf(hf_block, sizeof hf_block, "%stransformer_blocks.%d.", hf, k);
         snprintf(ldm_block, sizeof ldm_block, "%stransformer_blocks.%d.", ldm, k);
         sd_bind(b, &w->block[k], block_rows, SD_COUNT(block_rows), hf_block, ldm_block, "cdgf",
@@ -125,7 +125,7 @@ static void bind_transformer(sd_binder *b, sd_transformer_w *w, const sd_step *s
 
 static void bind_step(sd_binder *b, sd_step_w *w, const sd_step *s, const sd_net_dims *d)
 {
-    char hf[72], ldm[72];
+    char hf[SD_PATH / 2], ldm[SD_PATH / 2];
     snprintf(hf, sizeof hf, "%s.", s->hf);
     snprintf(ldm, sizeof ldm, "%s.", s->ldm);
     int64_t o = s->co, i = s->ci;
@@ -221,7 +221,7 @@ static const sd_attn_names unet_attn_names = {"to_q", "to_k", "to_v", "to_out.0"
  *   h += attn1(norm1(h));  h += attn2(norm2(h), context);  h += ff(norm3(h)),  ff(x) = W2 (v gelu(g)), [v|g] = W1 x */
 static void transformer_block_(sd_run *r, const sd_block_w *w, sd_tensor h, sd_tensor context, int heads, const char *path)
 {
-    char attn[112];
+    char attn[SD_PATH];
     size_t mark = sd_mark(r);
 
     sd_tensor n = sd_layer_norm(r, h, &w->norm1.w, &w->norm1.b, LAYER_NORM_EPS);
@@ -265,7 +265,7 @@ static void transformer_(sd_run *r, const sd_transformer_w *w, const sd_net_dims
     sd_tensor tokens = sd_view3(r, h, N, H * W, C);   /* the same bytes: [N,HW,C] */
     sd_trace_tensor(r, d->linear_projection ? tokens : h, "%s.proj_in", s->hf);
     for (int k = 0; k < s->depth; k++) {
-        char path[96];
+        char path[SD_PATH];
         snprintf(path, sizeof path, "%s.transformer_blocks.%d", s->hf, k);
         transformer_block_(r, &w->block[k], tokens, context, s->heads, path);
     }

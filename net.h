@@ -8,6 +8,7 @@
 /* ------------------------------------------------------------------ configurations (config.c) */
 
 #define SD_MAX_LEVELS 8
+#define SD_PATH 160   /* room for a module path */
 
 typedef struct sd_unet_config {
     int in_channels, out_channels;

@@ -1,0 +1,324 @@
+/* config.c - floor 4: what a model's config.json files say, checked, and the families known by name.
+ *
+ * Below this file nothing asks which family a model is of: variants are numbers in sd_*_config. */
+#include "net.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ----------------------------------------------------------------------------------- families
+ * Facts from the published config.json files. */
+
+#define SD_VAE(scale, size) \
+    {.in_channels = 3, .out_channels = 3, .latent_channels = 4, .levels = 4, .channels = {128, 256, 512, 512}, .layers = 2, .groups = 32, \
+     .scaling_factor = scale, .mid_attention = true, .quant_conv = true, .post_quant_conv = true, .sample_size = size}
+#define CLIP_L {.vocab = 49408, .positions = 77, .width = 768, .heads = 12, .layers = 12, .ff = 3072, .act = SD_ACT_QUICK_GELU, .eps = 1e-5}
+#define CLIP_H {.vocab = 49408, .positions = 77, .width = 1024, .heads = 16, .layers = 23, .ff = 4096, .act = SD_ACT_GELU, .eps = 1e-5}
+#define CLIP_G {.vocab = 49408, .positions = 77, .width = 1280, .heads = 20, .layers = 32, .ff = 5120, .act = SD_ACT_GELU, .eps = 1e-5, .projection = 1280}
+#define UNET_COMMON .in_channels = 4, .out_channels = 4, .groups = 32, .norm_eps = 1e-5, .flip_sin_to_cos = true
+
+static const sd_family families[] = {
+    {.name = "sd15",
+     .unet = {UNET_COMMON, .levels = 4, .channels = {320, 640, 1280, 1280}, .layers = {2, 2, 2, 2}, .depth = {1, 1, 1, 0}, .up_depth = {1, 1, 1, 0},
+              .heads = {8, 8, 8, 8}, .mid_depth = 1, .context_dim = 768, .sample_size = 64},
+     .vae = SD_VAE(0.18215, 512), .clip = {CLIP_L}, .n_clip = 1},
+    {.name = "sd21",
+     .unet = {UNET_COMMON, .levels = 4, .channels = {320, 640, 1280, 1280}, .layers = {2, 2, 2, 2}, .depth = {1, 1, 1, 0}, .up_depth = {1, 1, 1, 0},
+              .heads = {5, 10, 20, 20}, .mid_depth = 1, .context_dim = 1024, .linear_projection = true, .sample_size = 96},
+     .vae = SD_VAE(0.18215, 768), .clip = {CLIP_H}, .n_clip = 1},
+    {.name = "sdxl",
+     .unet = {UNET_COMMON, .levels = 3, .channels = {320, 640, 1280}, .layers = {2, 2, 2}, .depth = {0, 2, 10}, .up_depth = {0, 2, 10},
+              .heads = {5, 10, 20}, .mid_depth = 10, .context_dim = 2048, .linear_projection = true, .add_time_dim = 256, .add_in_dim = 2816, .sample_size = 128},
+     .vae = SD_VAE(0.13025, 1024), .clip = {CLIP_L, CLIP_G}, .n_clip = 2},
+    {.name = "sdxl-refiner",
+     .unet = {UNET_COMMON, .levels = 4, .channels = {384, 768, 1536, 1536}, .layers = {2, 2, 2, 2}, .depth = {0, 4, 4, 0}, .up_depth = {0, 4, 4, 0},
+              .heads = {6, 12, 24, 24}, .mid_depth = 4, .context_dim = 1280, .linear_projection = true, .add_time_dim = 256, .add_in_dim = 2560, .sample_size = 128},
+     .vae = SD_VAE(0.13025, 1024), .clip = {CLIP_G}, .n_clip = 1},
+};
+
+const sd_family *sd_family_find(const char *name)
+{
+    for (size_t i = 0; i < SD_COUNT(families); i++)
+        if (strcmp(families[i].name, name) == 0) return &families[i];
+    return NULL;
+}
+
+const char *sd_family_names(void) { return "sd15, sd21, sdxl, sdxl-refiner"; }
+
+/* -------------------------------------------------------------------------------- config.json */
+
+#ifdef SD_WITH_CJSON
+#include <cjson/cJSON.h>
+
+typedef struct reader { cJSON *root; const char *path; sd_error *e; } reader;
+
+static bool open_json(reader *j, const char *path, sd_error *e)
+{
+    char *text;
+    size_t n;
+    *j = (reader){.path = path, .e = e};
+    if (sd_read_file(path, (size_t)16 << 20, &text, &n, e) != SD_OK) return false;
+    j->root = cJSON_ParseWithLength(text, n);
+    free(text);
+    if (!cJSON_IsObject(j->root)) {
+        sd_fail(e, SD_ERR_FORMAT, "%s: expected a JSON object", path);
+        cJSON_Delete(j->root);
+        return false;
+    }
+    return true;
+}
+
+/* Absent and null are the same: the class' default holds. */
+static const cJSON *find(const reader *j, const char *key)
+{
+    const cJSON *v = cJSON_GetObjectItemCaseSensitive(j->root, key);
+    return cJSON_IsNull(v) ? NULL : v;
+}
+
+static int whole(const reader *j, const cJSON *v, const char *key, int min, int max)
+{
+    if (cJSON_IsNumber(v) && v->valuedouble >= min && v->valuedouble <= max && v->valuedouble == floor(v->valuedouble)) return (int)v->valuedouble;
+    sd_fail(j->e, SD_ERR_FORMAT, "%s: %s must be a whole number from %d to %d", j->path, key, min, max);
+    return min;
+}
+
+static int get_int(const reader *j, const char *key, int otherwise, int min, int max)
+{
+    const cJSON *v = find(j, key);
+    return v ? whole(j, v, key, min, max) : otherwise;
+}
+
+static double get_num(const reader *j, const char *key, double otherwise)
+{
+    const cJSON *v = find(j, key);
+    if (!v) return otherwise;
+    if (!cJSON_IsNumber(v) || !isfinite(v->valuedouble)) sd_fail(j->e, SD_ERR_FORMAT, "%s: %s must be a number", j->path, key);
+    return v->valuedouble;
+}
+
+static bool get_bool(const reader *j, const char *key, bool otherwise)
+{
+    const cJSON *v = find(j, key);
+    if (!v) return otherwise;
+    if (!cJSON_IsBool(v)) sd_fail(j->e, SD_ERR_FORMAT, "%s: %s must be true or false", j->path, key);
+    return cJSON_IsTrue(v);
+}
+
+static const char *get_text(const reader *j, const char *key, const char *otherwise)
+{
+    const cJSON *v = find(j, key);
+    if (!v) return otherwise;
+    if (!cJSON_IsString(v)) {
+        sd_fail(j->e, SD_ERR_FORMAT, "%s: %s must be text", j->path, key);
+        return otherwise;
+    }
+    return v->valuestring;
+}
+
+/* A list with one entry per level, or one number for all of them. Returns the list's length, `levels` for a number. */
+static int get_levels(const reader *j, const char *key, int *out, int levels, int otherwise, int min, int max)
+{
+    const cJSON *v = find(j, key);
+    if (v && !cJSON_IsArray(v)) otherwise = whole(j, v, key, min, max);
+    if (!cJSON_IsArray(v)) {
+        for (int i = 0; i < levels; i++) out[i] = otherwise;
+        return levels;
+    }
+    int n = cJSON_GetArraySize(v), i = 0;
+    if (n < 1 || n > SD_MAX_LEVELS) {
+        sd_fail(j->e, SD_ERR_FORMAT, "%s: %s must have 1 to %d entries, it has %d", j->path, key, SD_MAX_LEVELS, n);
+        return levels;
+    }
+    for (const cJSON *c = v->child; c; c = c->next) out[i++] = whole(j, c, key, min, max);
+    if (levels && n != levels) sd_fail(j->e, SD_ERR_FORMAT, "%s: %s must have %d entries, one per level, it has %d", j->path, key, levels, n);
+    return n;
+}
+
+/* A key this program has one way for: anything but absence, null, false or `only` is refused, not ignored. */
+static void refuse(const reader *j, const char *key, const char *only)
+{
+    const cJSON *v = find(j, key);
+    if (!v || cJSON_IsFalse(v) || (only && cJSON_IsString(v) && strcmp(v->valuestring, only) == 0)) return;
+    char *text = cJSON_PrintUnformatted(v);
+    sd_fail(j->e, SD_ERR_UNSUPPORTED, "%s: %s %.60s is not supported%s%s", j->path, key, text ? text : "",
+            only ? ", only " : "", only ? only : "");
+    cJSON_free(text);
+}
+
+/* The names of the blocks: `plain` (0) or `attending` (1) per level. */
+static void block_types(const reader *j, const char *key, const char *plain, const char *attending, int *out, int levels)
+{
+    const cJSON *v = find(j, key), *c = NULL;
+    int n = 0;
+    if (!v) {   /* diffusers' default: attention everywhere but at the coarsest level */
+        bool up = strncmp(key, "up", 2) == 0;
+        for (int i = 0; i < levels; i++) out[i] = attending && i != (up ? 0 : levels - 1);
+        return;
+    }
+    cJSON_ArrayForEach(c, v)
+    {
+        bool is_plain = cJSON_IsString(c) && strcmp(c->valuestring, plain) == 0;
+        bool attends = attending && cJSON_IsString(c) && strcmp(c->valuestring, attending) == 0;
+        if (!is_plain && !attends) {
+            sd_fail(j->e, SD_ERR_UNSUPPORTED, "%s: %s \"%.40s\" is not supported, only %s%s%s", j->path, key,
+                    cJSON_IsString(c) ? c->valuestring : "?", plain, attending ? " and " : "", attending ? attending : "");
+            return;
+        }
+        if (n < levels) out[n] = attends;
+        n++;
+    }
+    if (n != levels) sd_fail(j->e, SD_ERR_FORMAT, "%s: %s must have %d entries, one per level, it has %d", j->path, key, levels, n);
+}
+
+static sd_status close_json(reader *j)
+{
+    cJSON_Delete(j->root);
+    return j->e->status;
+}
+
+/* Channels must split evenly into groups, and into heads where there is attention. */
+static void check_split(const reader *j, const int *channels, int levels, int groups)
+{
+    for (int i = 0; i < levels; i++)
+        if (channels[i] % groups)
+            sd_fail(j->e, SD_ERR_FORMAT, "%s: %d channels do not divide into norm_num_groups %d", j->path, channels[i], groups);
+}
+
+static void unet_depths(const reader *j, sd_unet_config *c)
+{
+    int n = c->levels, down[SD_MAX_LEVELS], up[SD_MAX_LEVELS], depth[SD_MAX_LEVELS], reversed[SD_MAX_LEVELS];
+    block_types(j, "down_block_types", "DownBlock2D", "CrossAttnDownBlock2D", down, n);
+    block_types(j, "up_block_types", "UpBlock2D", "CrossAttnUpBlock2D", up, n);
+    get_levels(j, "transformer_layers_per_block", depth, n, 1, 1, 64);
+    for (int i = 0; i < n; i++) reversed[i] = depth[n - 1 - i];
+    if (find(j, "reverse_transformer_layers_per_block")) get_levels(j, "reverse_transformer_layers_per_block", reversed, n, 1, 1, 64);
+    if (j->e->status) return;
+    for (int i = 0; i < n; i++) {
+        c->depth[i] = down[i] ? depth[i] : 0;
+        c->up_depth[i] = up[n - 1 - i] ? reversed[n - 1 - i] : 0;   /* the lists run from coarse to fine */
+        if ((c->depth[i] || c->up_depth[i] || i == n - 1) && c->channels[i] % c->heads[i])
+            sd_fail(j->e, SD_ERR_FORMAT, "%s: %d channels do not divide into %d attention heads", j->path, c->channels[i], c->heads[i]);
+    }
+    c->mid_depth = depth[n - 1];   /* of the coarsest level, whether or not its own block attends */
+}
+
+static void unet_refusals(const reader *j)
+{
+    static const struct { const char *key, *only; } one_way[] = {
+        {"act_fn", "silu"}, {"mid_block_type", "UNetMidBlock2DCrossAttn"}, {"center_input_sample", NULL}, {"dual_cross_attention", NULL},
+        {"only_cross_attention", NULL}, {"class_embed_type", NULL}, {"num_class_embeds", NULL}, {"encoder_hid_dim", NULL},
+        {"encoder_hid_dim_type", NULL}, {"time_embedding_type", "positional"}, {"time_embedding_act_fn", NULL}, {"timestep_post_act", NULL},
+        {"time_cond_proj_dim", NULL}, {"time_embedding_dim", NULL}, {"resnet_time_scale_shift", "default"}, {"resnet_skip_time_act", NULL},
+        {"cross_attention_norm", NULL}, {"attention_type", "default"}, {"class_embeddings_concat", NULL}, {"mid_block_only_cross_attention", NULL},
+        {"addition_embed_type", "text_time"}};
+    for (size_t i = 0; i < SD_COUNT(one_way); i++) refuse(j, one_way[i].key, one_way[i].only);
+    static const char *const kernels[] = {"conv_in_kernel", "conv_out_kernel"};
+    for (size_t i = 0; i < SD_COUNT(kernels); i++)
+        if (get_int(j, kernels[i], 3, 1, 99) != 3) sd_fail(j->e, SD_ERR_UNSUPPORTED, "%s: %s must be 3", j->path, kernels[i]);
+    static const char *const ones[] = {"resnet_out_scale_factor", "mid_block_scale_factor", "downsample_padding"};
+    for (size_t i = 0; i < SD_COUNT(ones); i++)
+        if (get_num(j, ones[i], 1) != 1) sd_fail(j->e, SD_ERR_UNSUPPORTED, "%s: %s must be 1", j->path, ones[i]);
+}
+
+sd_status sd_unet_config_read(sd_unet_config *c, const char *path, sd_error *e)
+{
+    reader j;
+    memset(c, 0, sizeof *c);
+    if (!open_json(&j, path, e)) return e->status;
+    refuse(&j, "_class_name", "UNet2DConditionModel");
+    unet_refusals(&j);
+    c->in_channels = get_int(&j, "in_channels", 4, 1, 64);
+    c->out_channels = get_int(&j, "out_channels", 4, 1, 64);
+    int usual[SD_MAX_LEVELS] = {320, 640, 1280, 1280};
+    memcpy(c->channels, usual, sizeof usual);
+    c->levels = find(&j, "block_out_channels") ? get_levels(&j, "block_out_channels", c->channels, 0, 0, 1, 16384) : 4;
+    if (c->levels < 1) sd_fail(e, SD_ERR_FORMAT, "%s: block_out_channels must be a list", path);
+    if (e->status) return close_json(&j);
+    get_levels(&j, "layers_per_block", c->layers, c->levels, 2, 1, 16);
+    /* The published files call the number of heads attention_head_dim. */
+    get_levels(&j, find(&j, "num_attention_heads") ? "num_attention_heads" : "attention_head_dim", c->heads, c->levels, 8, 1, 1024);
+    c->groups = get_int(&j, "norm_num_groups", 32, 1, 16384);
+    c->norm_eps = get_num(&j, "norm_eps", 1e-5);
+    c->context_dim = get_int(&j, "cross_attention_dim", 1280, 1, 65536);
+    c->linear_projection = get_bool(&j, "use_linear_projection", false);
+    c->sample_size = get_int(&j, "sample_size", 64, 1, 4096);
+    c->flip_sin_to_cos = get_bool(&j, "flip_sin_to_cos", true);
+    c->freq_shift = get_num(&j, "freq_shift", 0);
+    if (find(&j, "addition_embed_type")) {
+        c->add_time_dim = get_int(&j, "addition_time_embed_dim", 256, 1, 65536);
+        c->add_in_dim = get_int(&j, "projection_class_embeddings_input_dim", 2816, 1, 65536);
+    }
+    if (!e->status) check_split(&j, c->channels, c->levels, c->groups);
+    if (!e->status) unet_depths(&j, c);
+    return close_json(&j);
+}
+
+sd_status sd_vae_config_read(sd_vae_config *c, const char *path, sd_error *e)
+{
+    reader j;
+    int plain[SD_MAX_LEVELS];
+    memset(c, 0, sizeof *c);
+    if (!open_json(&j, path, e)) return e->status;
+    refuse(&j, "_class_name", "AutoencoderKL");
+    refuse(&j, "act_fn", "silu");
+    static const char *const unknown[] = {"shift_factor", "latents_mean", "latents_std"};
+    for (size_t i = 0; i < SD_COUNT(unknown); i++) refuse(&j, unknown[i], NULL);
+    c->in_channels = get_int(&j, "in_channels", 3, 3, 3);
+    c->out_channels = get_int(&j, "out_channels", 3, 3, 3);
+    c->latent_channels = get_int(&j, "latent_channels", 4, 1, 64);
+    c->levels = get_levels(&j, "block_out_channels", c->channels, find(&j, "block_out_channels") ? 0 : 1, 64, 1, 16384);
+    if (c->levels < 1) sd_fail(e, SD_ERR_FORMAT, "%s: block_out_channels must be a list", path);
+    c->layers = get_int(&j, "layers_per_block", 1, 1, 16);
+    c->groups = get_int(&j, "norm_num_groups", 32, 1, 16384);
+    c->scaling_factor = get_num(&j, "scaling_factor", 0.18215);
+    c->mid_attention = get_bool(&j, "mid_block_add_attention", true);
+    c->quant_conv = get_bool(&j, "use_quant_conv", true);
+    c->post_quant_conv = get_bool(&j, "use_post_quant_conv", true);
+    c->sample_size = get_int(&j, "sample_size", 32, 1, 65536);
+    if (!(c->scaling_factor > 0)) sd_fail(e, SD_ERR_FORMAT, "%s: scaling_factor must be positive", path);
+    if (!e->status) check_split(&j, c->channels, c->levels, c->groups);
+    if (!e->status) block_types(&j, "down_block_types", "DownEncoderBlock2D", NULL, plain, c->levels);
+    if (!e->status) block_types(&j, "up_block_types", "UpDecoderBlock2D", NULL, plain, c->levels);
+    return close_json(&j);
+}
+
+sd_status sd_clip_config_read(sd_clip_config *c, const char *path, sd_error *e)
+{
+    reader j;
+    memset(c, 0, sizeof *c);
+    if (!open_json(&j, path, e)) return e->status;
+    const cJSON *inner = cJSON_GetObjectItemCaseSensitive(j.root, "text_config");
+    cJSON *root = j.root;
+    if (cJSON_IsObject(inner)) j.root = (cJSON *)inner;   /* a whole CLIPModel's file */
+    c->vocab = get_int(&j, "vocab_size", 49408, 1, 1 << 24);
+    c->positions = get_int(&j, "max_position_embeddings", 77, 1, 1 << 16);
+    c->width = get_int(&j, "hidden_size", 512, 1, 65536);
+    c->ff = get_int(&j, "intermediate_size", 2048, 1, 262144);
+    c->layers = get_int(&j, "num_hidden_layers", 12, 1, 256);
+    c->heads = get_int(&j, "num_attention_heads", 8, 1, 1024);
+    c->eps = get_num(&j, "layer_norm_eps", 1e-5);
+    const char *act = get_text(&j, "hidden_act", "quick_gelu");
+    if (strcmp(act, "quick_gelu") == 0) c->act = SD_ACT_QUICK_GELU;
+    else if (strcmp(act, "gelu") == 0) c->act = SD_ACT_GELU;
+    else sd_fail(e, SD_ERR_UNSUPPORTED, "%s: hidden_act \"%.40s\" is not supported, only quick_gelu and gelu", path, act);
+    const cJSON *arch = cJSON_GetArrayItem(find(&j, "architectures"), 0);
+    if (cJSON_IsString(arch) && strcmp(arch->valuestring, "CLIPTextModelWithProjection") == 0)
+        c->projection = get_int(&j, "projection_dim", 512, 1, 65536);
+    if (!e->status && c->width % c->heads)
+        sd_fail(e, SD_ERR_FORMAT, "%s: hidden_size %d does not divide into %d heads", path, c->width, c->heads);
+    j.root = root;
+    return close_json(&j);
+}
+
+#else
+
+static sd_status no_json(const char *path, sd_error *e)
+{
+    return sd_fail(e, SD_ERR_UNSUPPORTED, "cannot read %s: this build has no JSON reader (CJSON=0)", path);
+}
+sd_status sd_unet_config_read(sd_unet_config *c, const char *path, sd_error *e) { memset(c, 0, sizeof *c); return no_json(path, e); }
+sd_status sd_vae_config_read(sd_vae_config *c, const char *path, sd_error *e) { memset(c, 0, sizeof *c); return no_json(path, e); }
+sd_status sd_clip_config_read(sd_clip_config *c, const char *path, sd_error *e) { memset(c, 0, sizeof *c); return no_json(path, e); }
+
+#endif
