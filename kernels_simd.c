@@ -1,0 +1,398 @@
+/* kernels_simd.c - floor 1: the row functions and the matrix product in vectors.
+ *
+ * Compiled once per instruction set with the flags named in simd.h and -O3 (the tile's loops must be unrolled). Each
+ * object has one external symbol, its table. kernels.c says what every entry computes; bounds of the error against it
+ * are in docs/MODEL.md and tests/test_kernels.c. Elements are treated alike wherever they stand in a row, so that
+ * results do not depend on how a caller cuts its rows; only `sums` and `softmax` add across a row. */
+#include "kernels.h"
+#include "simd.h"
+
+#include <math.h>
+
+#if defined(SD_ISA_AVX512)
+#define TABLE sd_kern_avx512
+#define TABLE_NAME "avx512"
+#elif defined(SD_ISA_AVX2)
+#define TABLE sd_kern_avx2
+#define TABLE_NAME "avx2"
+#elif defined(SD_ISA_SSE2)
+#define TABLE sd_kern_sse2
+#define TABLE_NAME "sse2"
+#else
+#define TABLE sd_kern_neon
+#define TABLE_NAME "neon"
+#endif
+
+extern const sd_kern TABLE;
+
+/* The vector at p, of which `left` elements may be touched; the rest reads as 0. */
+static inline vf get(const float *p, size_t left) { return left >= VL ? v_load(p) : v_load_part(p, left); }
+
+static inline void put(float *p, size_t left, vf v)
+{
+    if (left >= VL)
+        v_store(p, v);
+    else
+        v_store_part(p, v, left);
+}
+
+/* ------------------------------------------------------------------------------------- 16-bit floats */
+
+static void widen_f16(float *y, const uint16_t *x, size_t n)
+{
+    size_t i = 0;
+    for (; i + VL <= n; i += VL)
+        v_store(y + i, v_widen_f16(x + i));
+    for (; i < n; i++)
+        y[i] = sdk_half_to_float(x[i]);
+}
+
+static void widen_bf16(float *y, const uint16_t *x, size_t n)
+{
+    size_t i = 0;
+    for (; i + VL <= n; i += VL)
+        v_store(y + i, v_widen_bf16(x + i));
+    for (; i < n; i++)
+        y[i] = sdk_bfloat_to_float(x[i]);
+}
+
+/* ------------------------------------------------------------------------------------- exponential */
+
+/* e^(d s + low) for d s <= 0; |low| is a correction below the last bit of d s. Exactly 0 below the smallest normal float.
+ *
+ * n = round(d s / ln 2) by adding and subtracting 1.5 2^23, r = d s - n ln 2 in (-0.35, 0.35), e^(d s) = 2^n e^r. The
+ * product d s is never rounded: n times the 15-bit head of ln 2 is exact, so one FMA gives what is left of d s.
+ * e^r = 1 + r + r^2 q(r), q of degree 4 by Remez' exchange for the relative error of the whole, 3.1e-9. */
+static inline vf exp_negative(vf d, vf s, vf low)
+{
+    const vf round = v_set1(0x1.8p23f);
+    vf z = v_fma(d, v_mul(s, v_set1(1.44269504f)), round);
+    vf n = v_sub(z, round);
+    vf r = v_fma(d, s, v_mul(n, v_set1(-0x1.62e4p-1f)));
+    r = v_fma(n, v_set1(-0x1.7f7d1cp-20f), v_add(r, low));
+    vf q = v_fma(v_set1(0.001381454019f), r, v_set1(0.008368745110f));
+    q = v_fma(q, r, v_set1(0.04166839078f));
+    q = v_fma(q, r, v_set1(0.1666652040f));
+    q = v_fma(q, r, v_set1(0.4999999343f));
+    vf e = v_add(v_set1(1.0f), v_fma(q, v_mul(r, r), r));
+    return v_zero_below(v_mul(d, s), v_set1(-87.3365f), v_mul(e, v_power_of_two(z)));
+}
+
+/* ------------------------------------------------------------------------------------- activations */
+
+/* x sigma(c x). With E = e^(-c|x|): sigma = 1 / (1 + E) for x >= 0, E / (1 + E) for x < 0, so nothing overflows.
+ * c = c_high + c_low to more bits than a float has. */
+static inline vf gate(vf x, float c_high, float c_low)
+{
+    const vf one = v_set1(1.0f);
+    vf a = v_abs(x);
+    vf e = exp_negative(a, v_set1(-c_high), v_mul(a, v_set1(-c_low)));
+    return v_mul(x, v_div(v_if_negative(x, e, one), v_add(one, e)));
+}
+
+static inline vf silu1(vf x) { return gate(x, 1.0f, 0.0f); }
+static inline vf quick_gelu1(vf x) { return gate(x, 1.702f, (float)(1.702 - 1.702f)); }
+
+/* x Phi(x). With a = |x| and the upper tail Q(a) = erfc(a / sqrt 2) / 2: Phi = 1 - Q for x >= 0, Q for x < 0.
+ * Q(a) = e^(-a^2/2) p(t) / (a + 3.5), t = (a - 3.5) / (a + 3.5), p of degree 9 by Remez' exchange on a <= 13.3 (where the
+ * exponential ends), relative error 5.4e-9; e^(-a a/2) comes from the unrounded product. */
+static inline vf gelu1(vf x)
+{
+    const vf c = v_set1(3.5f);
+    vf a = v_min(v_set1(14.0f), v_abs(x));
+    vf d = v_div(v_set1(1.0f), v_add(a, c));
+    vf t = v_mul(v_sub(a, c), d);
+    vf p = v_fma(v_set1(0.0001156853532f), t, v_set1(0.0004312548924f));
+    p = v_fma(p, t, v_set1(-0.0004938759626f));
+    p = v_fma(p, t, v_set1(-0.003181251698f));
+    p = v_fma(p, t, v_set1(0.006491252286f));
+    p = v_fma(p, t, v_set1(0.01740759829f));
+    p = v_fma(p, t, v_set1(-0.1160526719f));
+    p = v_fma(p, t, v_set1(0.3154249620f));
+    p = v_fma(p, t, v_set1(-0.5655617605f));
+    p = v_fma(p, t, v_set1(0.7444160752f));
+    vf q = v_mul(v_mul(p, d), exp_negative(a, v_mul(a, v_set1(-0.5f)), v_set1(0.0f)));
+    return v_mul(x, v_if_negative(x, q, v_sub(v_set1(1.0f), q)));
+}
+
+static void silu(float *y, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i += VL)
+        put(y + i, n - i, silu1(get(x + i, n - i)));
+}
+
+static void gelu(float *y, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i += VL)
+        put(y + i, n - i, gelu1(get(x + i, n - i)));
+}
+
+static void quick_gelu(float *y, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i += VL)
+        put(y + i, n - i, quick_gelu1(get(x + i, n - i)));
+}
+
+static void geglu(float *y, const float *value, const float *gates, size_t n)
+{
+    for (size_t i = 0; i < n; i += VL)
+        put(y + i, n - i, v_mul(get(value + i, n - i), gelu1(get(gates + i, n - i))));
+}
+
+/* Exponentials of float precision, their sum in double. The maximum may be wrong when an entry is NaN, but then the sum
+ * is NaN and so is the whole row. */
+static void softmax(float *x, size_t n, float scale)
+{
+    if (n == 0)
+        return;
+    vf max4[4];
+    for (size_t j = 0; j < 4; j++)
+        max4[j] = v_set1(x[0]);
+    size_t i = 0;
+    for (; i + 4 * VL <= n; i += 4 * VL)
+        for (size_t j = 0; j < 4; j++)
+            max4[j] = v_max(v_load(x + i + j * VL), max4[j]);
+    float max = v_max_lane(v_max(v_max(max4[0], max4[1]), v_max(max4[2], max4[3])));
+    for (; i < n; i++)
+        max = x[i] > max ? x[i] : max;
+
+    const vf m = v_set1(max), s = v_set1(scale), zero = v_set1(0.0f);
+    vsum sum = s_zero();
+    for (i = 0; i + VL <= n; i += VL) {
+        vf e = exp_negative(v_sub(v_load(x + i), m), s, zero);
+        v_store(x + i, e);
+        sum = s_add(sum, e);
+    }
+    double total = s_total(sum);
+    if (i < n) {
+        v_store_part(x + i, exp_negative(v_sub(v_load_part(x + i, n - i), m), s, zero), n - i);
+        for (size_t j = i; j < n; j++)
+            total += x[j];
+    }
+    const vf factor = v_set1((float)(1.0 / total));
+    for (i = 0; i < n; i += VL)
+        put(x + i, n - i, v_mul(get(x + i, n - i), factor));
+}
+
+/* ------------------------------------------------------------------------------- sums and norms */
+
+static void add(float *y, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i += VL)
+        put(y + i, n - i, v_add(get(y + i, n - i), get(x + i, n - i)));
+}
+
+static void sums(double *sum, double *sum_sq, const float *x, size_t n)
+{
+    vsum s1 = s_zero(), s2 = s_zero();
+    for (size_t i = 0; i < n; i += VL) {
+        vf v = get(x + i, n - i);
+        s1 = s_add(s1, v);
+        s2 = s_add_square(s2, v);
+    }
+    *sum = s_total(s1);
+    *sum_sq = s_total(s2);
+}
+
+/* Row after row for each column, as the specification does it: the same bits. */
+static void column_sums(double *sum, double *sum_sq, const float *x, size_t rows, size_t n)
+{
+    enum { STRIP = 8 };   /* rows whose sums stay in registers; more would read too many pages at a time */
+    for (size_t r0 = 0; r0 < rows; r0 += STRIP) {
+        const float *strip = x + r0 * n;
+        size_t count = rows - r0 < STRIP ? rows - r0 : STRIP, c = 0;
+        for (; c + VL <= n; c += VL) {
+            vsum s1 = s_load(sum + c), s2 = s_load(sum_sq + c);
+            for (size_t r = 0; r < count; r++) {
+                vf v = v_load(strip + r * n + c);
+                s1 = s_add(s1, v);
+                s2 = s_add_square(s2, v);
+            }
+            s_store(sum + c, s1);
+            s_store(sum_sq + c, s2);
+        }
+        for (; c < n; c++)
+            for (size_t r = 0; r < count; r++) {
+                double t = strip[r * n + c];
+                sum[c] += t;
+                sum_sq[c] += t * t;
+            }
+    }
+}
+
+static void norm_affine(float *y, const float *x, double mean, double rstd, const float *g, const float *b, size_t n)
+{
+    float mean_high = (float)mean;
+    const vf high = v_set1(mean_high), low = v_set1((float)(mean - mean_high)), r = v_set1((float)rstd);
+    for (size_t i = 0; i < n; i += VL) {
+        vf t = v_mul(v_sub(v_sub(get(x + i, n - i), high), low), r);
+        put(y + i, n - i, v_fma(t, get(g + i, n - i), get(b + i, n - i)));
+    }
+}
+
+static void affine(float *y, const float *x, const float *m, const float *a, const float *b, size_t n, bool with_silu)
+{
+    for (size_t i = 0; i < n; i += VL) {
+        vf t = v_sub(get(x + i, n - i), get(m + i, n - i));
+        t = v_fma(t, get(a + i, n - i), get(b + i, n - i));
+        put(y + i, n - i, with_silu ? silu1(t) : t);
+    }
+}
+
+/* -------------------------------------------------------------------------------- matrix product
+ *
+ * The order of Goto & van de Geijn 2008 ("Anatomy of High-Performance Matrix Multiplication"): a tile of C, TILE_ROWS x
+ * TILE_COLUMNS, stays in registers while k runs over a block of at most BLOCK_K; the strip of B under it stays in the first
+ * cache, a block of A of BLOCK_M rows in the second. Both are copied to scratch first, B turned so that a tile's columns are
+ * side by side, A row by row (a tile reads single numbers of it, so they need not be turned).
+ *
+ * Every element is the sum over blocks of k, in order, of sums over k, in order, each in float with FMA; K alone decides
+ * where blocks end. Short blocks are also what keeps the error below that of one long sum. */
+
+enum {
+    TILE_COLUMNS = TILE_VECTORS * VL,
+    BLOCK_K = 256,
+    BLOCK_M = 96 / TILE_ROWS * TILE_ROWS,
+    BLOCK_N = 768 / TILE_COLUMNS * TILE_COLUMNS,
+    A_STRIDE = BLOCK_K + 16   /* not a power of two, or the rows of a tile would compete for the same lines of cache */
+};
+
+static inline size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
+
+/* c = a b (+ c) (+ bias) for one tile: a [TILE_ROWS][A_STRIDE], b [kc][TILE_COLUMNS] aligned */
+static void tile(size_t kc, const float *a, const float *b, float *c, size_t ldc, const float *bias, bool accumulate)
+{
+    vf acc[TILE_ROWS][TILE_VECTORS];
+    for (size_t i = 0; i < TILE_ROWS; i++)
+        for (size_t j = 0; j < TILE_VECTORS; j++)
+            acc[i][j] = v_set1(0.0f);
+    for (size_t k = 0; k < kc; k++) {
+        vf bk[TILE_VECTORS];
+        for (size_t j = 0; j < TILE_VECTORS; j++)
+            bk[j] = v_load(b + k * TILE_COLUMNS + j * VL);
+        for (size_t i = 0; i < TILE_ROWS; i++) {
+            vf ai = v_set1(a[i * A_STRIDE + k]);
+            for (size_t j = 0; j < TILE_VECTORS; j++)
+                acc[i][j] = v_fma(ai, bk[j], acc[i][j]);
+        }
+    }
+    for (size_t i = 0; i < TILE_ROWS; i++)
+        for (size_t j = 0; j < TILE_VECTORS; j++) {
+            vf v = acc[i][j];
+            if (bias)
+                v = v_add(v, v_load(bias + j * VL));
+            if (accumulate)
+                v = v_add(v, v_load(c + i * ldc + j * VL));
+            v_store(c + i * ldc + j * VL, v);
+        }
+}
+
+/* A tile over the edge of C goes to a buffer first; the same additions in the same order. */
+static void edge_tile(size_t rows, size_t columns, size_t kc, const float *a, const float *b, float *c, size_t ldc,
+                      const float *bias, bool accumulate)
+{
+    float buffer[TILE_ROWS * TILE_COLUMNS];
+    tile(kc, a, b, buffer, TILE_COLUMNS, NULL, false);
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = 0; j < columns; j++) {
+            float v = buffer[i * TILE_COLUMNS + j];
+            if (bias)
+                v = v + bias[j];
+            if (accumulate)
+                v = v + c[i * ldc + j];
+            c[i * ldc + j] = v;
+        }
+}
+
+/* rows x kc of A to [..][A_STRIDE], rows of zeros up to a whole tile */
+static void copy_a(float *to, const float *a, size_t lda, size_t rows, size_t kc)
+{
+    size_t r = 0;
+    for (; r < rows; r++)
+        memcpy(to + r * A_STRIDE, a + r * lda, kc * sizeof(float));
+    for (; r % TILE_ROWS; r++)
+        memset(to + r * A_STRIDE, 0, kc * sizeof(float));
+}
+
+/* One strip of B, [kc][TILE_COLUMNS], columns of zeros up to a whole tile. b is [columns, K] if b_trans, else [K, columns]. */
+static void pack_strip(float *to, const float *b, size_t ldb, bool b_trans, size_t columns, size_t kc)
+{
+    if (columns < TILE_COLUMNS)
+        memset(to, 0, kc * TILE_COLUMNS * sizeof(float));
+    if (!b_trans) {
+        for (size_t k = 0; k < kc; k++)
+            for (size_t j = 0; j < columns; j += VL)
+                put(to + k * TILE_COLUMNS + j, columns - j, get(b + k * ldb + j, columns - j));
+        return;
+    }
+    size_t j = 0;
+    for (; j + 4 <= columns; j += 4) {
+        size_t k = 0;
+        for (; k + 4 <= kc; k += 4)
+            transpose4(to + k * TILE_COLUMNS + j, TILE_COLUMNS, b + j * ldb + k, ldb);
+        for (; k < kc; k++)
+            for (size_t i = j; i < j + 4; i++)
+                to[k * TILE_COLUMNS + i] = b[i * ldb + k];
+    }
+    for (; j < columns; j++)
+        for (size_t k = 0; k < kc; k++)
+            to[k * TILE_COLUMNS + j] = b[j * ldb + k];
+}
+
+/* c[rows, columns] += or = a b + bias, from the copies in scratch */
+static void multiply_block(size_t rows, size_t columns, size_t kc, const float *a, const float *b, float *c, size_t ldc,
+                           const float *bias, bool accumulate)
+{
+    for (size_t j = 0; j < columns; j += TILE_COLUMNS) {
+        const float *strip = b + j * kc, *strip_bias = bias ? bias + j : NULL;
+        for (size_t i = 0; i < rows; i += TILE_ROWS) {
+            const float *tile_a = a + i * A_STRIDE;
+            float *tile_c = c + i * ldc + j;
+            if (rows - i >= TILE_ROWS && columns - j >= TILE_COLUMNS)
+                tile(kc, tile_a, strip, tile_c, ldc, strip_bias, accumulate);
+            else
+                edge_tile(min_size(rows - i, TILE_ROWS), min_size(columns - j, TILE_COLUMNS), kc, tile_a, strip, tile_c, ldc,
+                          strip_bias, accumulate);
+        }
+    }
+}
+
+static void gemm(void *scratch, size_t M, size_t N, size_t K, const float *A, size_t lda, const float *B, size_t ldb,
+                 bool b_trans, float *C, size_t ldc, const float *bias, bool accumulate)
+{
+    float *strips = scratch, *rows = strips + BLOCK_K * BLOCK_N;
+    size_t blocks = K ? (K + BLOCK_K - 1) / BLOCK_K : 1;
+    for (size_t j0 = 0; j0 < N; j0 += BLOCK_N) {
+        size_t nc = min_size(N - j0, BLOCK_N);
+        for (size_t block = 0; block < blocks; block++) {
+            size_t k0 = K * block / blocks, kc = K * (block + 1) / blocks - k0;
+            for (size_t j = 0; j < nc; j += TILE_COLUMNS)
+                pack_strip(strips + j * kc, B + (b_trans ? (j0 + j) * ldb + k0 : k0 * ldb + j0 + j), ldb, b_trans,
+                           min_size(nc - j, TILE_COLUMNS), kc);
+            for (size_t i0 = 0; i0 < M; i0 += BLOCK_M) {
+                size_t mc = min_size(M - i0, BLOCK_M);
+                copy_a(rows, A + i0 * lda + k0, lda, mc, kc);
+                multiply_block(mc, nc, kc, rows, strips, C + i0 * ldc + j0, ldc, bias && block == 0 ? bias + j0 : NULL,
+                               accumulate || block > 0);
+            }
+        }
+    }
+}
+
+const sd_kern TABLE = {
+    .name = TABLE_NAME,
+    .gemm_scratch = (BLOCK_K * BLOCK_N + BLOCK_M * A_STRIDE) * sizeof(float),
+    .gemm = gemm,
+    .widen_f16 = widen_f16,
+    .widen_bf16 = widen_bf16,
+    .silu = silu,
+    .gelu = gelu,
+    .quick_gelu = quick_gelu,
+    .geglu = geglu,
+    .softmax = softmax,
+    .add = add,
+    .sums = sums,
+    .norm_affine = norm_affine,
+    .affine = affine,
+    .column_sums = column_sums,
+};

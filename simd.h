@@ -1,0 +1,345 @@
+/* simd.h - floor 1: the few vector operations kernels_simd.c is written in, for one instruction set per compilation.
+ *
+ * The build defines exactly one of SD_ISA_SSE2, SD_ISA_AVX2 (with -mavx2 -mfma -mf16c), SD_ISA_AVX512 (with -mavx512f,
+ * nothing more is used) and SD_ISA_NEON (AArch64). Everything is inline; nothing reads or writes past what it is told.
+ *
+ *   vf            VL floats                        vsum            VL running sums in double
+ *   TILE_ROWS x TILE_VECTORS vectors is the block of C that the matrix product keeps in registers.
+ *
+ * v_fma rounds once, except in SSE2, which has no such instruction. v_max(a, b) and v_min(a, b) give b when b is NaN. */
+#ifndef SD_SIMD_H
+#define SD_SIMD_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(SD_ISA_SSE2) || defined(SD_ISA_AVX2) || defined(SD_ISA_AVX512)
+#include <immintrin.h>
+#elif defined(SD_ISA_NEON)
+#include <arm_neon.h>
+#else
+#error "define one of SD_ISA_SSE2, SD_ISA_AVX2, SD_ISA_AVX512, SD_ISA_NEON"
+#endif
+
+/* ---------------------------------------------------------------------------------------- AVX-512F */
+#if defined(SD_ISA_AVX512)
+
+enum { VL = 16, TILE_ROWS = 14, TILE_VECTORS = 2 };   /* 28 of 32 registers hold C */
+typedef __m512 vf;
+typedef struct vsum { __m512d low, high; } vsum;
+
+static inline vf v_load(const float *p) { return _mm512_loadu_ps(p); }
+static inline void v_store(float *p, vf v) { _mm512_storeu_ps(p, v); }
+static inline __mmask16 first_lanes(size_t n) { return (__mmask16)((1u << n) - 1u); }
+static inline vf v_load_part(const float *p, size_t n) { return _mm512_maskz_loadu_ps(first_lanes(n), p); }
+static inline void v_store_part(float *p, vf v, size_t n) { _mm512_mask_storeu_ps(p, first_lanes(n), v); }
+static inline vf v_set1(float a) { return _mm512_set1_ps(a); }
+static inline vf v_add(vf a, vf b) { return _mm512_add_ps(a, b); }
+static inline vf v_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
+static inline vf v_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
+static inline vf v_div(vf a, vf b) { return _mm512_div_ps(a, b); }
+static inline vf v_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
+static inline vf v_max(vf a, vf b) { return _mm512_max_ps(a, b); }
+static inline vf v_min(vf a, vf b) { return _mm512_min_ps(a, b); }
+static inline vf v_abs(vf a) { return _mm512_abs_ps(a); }
+
+/* x < 0 ? a : b */
+static inline vf v_if_negative(vf x, vf a, vf b)
+{
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ), b, a);
+}
+/* x < limit ? 0 : v */
+static inline vf v_zero_below(vf x, vf limit, vf v)
+{
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, limit, _CMP_NLT_UQ), v);
+}
+/* The float whose bits are those of 1.0f plus the low bits of z shifted to the exponent: 2^n for z = 1.5 2^23 + n */
+static inline vf v_power_of_two(vf z)
+{
+    __m512i bits = _mm512_slli_epi32(_mm512_castps_si512(z), 23);
+    return _mm512_castsi512_ps(_mm512_add_epi32(bits, _mm512_set1_epi32(0x3f800000)));
+}
+static inline float v_max_lane(vf v) { return _mm512_reduce_max_ps(v); }
+
+static inline vf v_widen_f16(const uint16_t *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
+}
+static inline vf v_widen_bf16(const uint16_t *p)
+{
+    __m256i h = _mm256_loadu_si256((const __m256i *)(const void *)p);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
+}
+
+static inline __m512d low_half(vf v) { return _mm512_cvtps_pd(_mm512_castps512_ps256(v)); }
+static inline __m512d high_half(vf v)
+{
+    return _mm512_cvtps_pd(_mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(v), 1)));
+}
+static inline vsum s_zero(void) { return (vsum){_mm512_setzero_pd(), _mm512_setzero_pd()}; }
+static inline vsum s_load(const double *p) { return (vsum){_mm512_loadu_pd(p), _mm512_loadu_pd(p + 8)}; }
+static inline void s_store(double *p, vsum s)
+{
+    _mm512_storeu_pd(p, s.low);
+    _mm512_storeu_pd(p + 8, s.high);
+}
+static inline vsum s_add(vsum s, vf v)
+{
+    return (vsum){_mm512_add_pd(s.low, low_half(v)), _mm512_add_pd(s.high, high_half(v))};
+}
+static inline vsum s_add_square(vsum s, vf v)
+{
+    __m512d l = low_half(v), h = high_half(v);
+    return (vsum){_mm512_add_pd(s.low, _mm512_mul_pd(l, l)), _mm512_add_pd(s.high, _mm512_mul_pd(h, h))};
+}
+static inline double s_total(vsum s) { return _mm512_reduce_add_pd(_mm512_add_pd(s.low, s.high)); }
+
+/* -------------------------------------------------------------------------------- AVX2, FMA, F16C */
+#elif defined(SD_ISA_AVX2)
+
+enum { VL = 8, TILE_ROWS = 6, TILE_VECTORS = 2 };   /* 12 of 16 registers hold C */
+typedef __m256 vf;
+typedef struct vsum { __m256d low, high; } vsum;
+
+static inline vf v_load(const float *p) { return _mm256_loadu_ps(p); }
+static inline void v_store(float *p, vf v) { _mm256_storeu_ps(p, v); }
+static inline __m256i first_lanes(size_t n)
+{
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+static inline vf v_load_part(const float *p, size_t n) { return _mm256_maskload_ps(p, first_lanes(n)); }
+static inline void v_store_part(float *p, vf v, size_t n) { _mm256_maskstore_ps(p, first_lanes(n), v); }
+static inline vf v_set1(float a) { return _mm256_set1_ps(a); }
+static inline vf v_add(vf a, vf b) { return _mm256_add_ps(a, b); }
+static inline vf v_sub(vf a, vf b) { return _mm256_sub_ps(a, b); }
+static inline vf v_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
+static inline vf v_div(vf a, vf b) { return _mm256_div_ps(a, b); }
+static inline vf v_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
+static inline vf v_max(vf a, vf b) { return _mm256_max_ps(a, b); }
+static inline vf v_min(vf a, vf b) { return _mm256_min_ps(a, b); }
+static inline vf v_abs(vf a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
+
+static inline vf v_if_negative(vf x, vf a, vf b) { return _mm256_blendv_ps(b, a, x); }
+static inline vf v_zero_below(vf x, vf limit, vf v) { return _mm256_andnot_ps(_mm256_cmp_ps(x, limit, _CMP_LT_OQ), v); }
+static inline vf v_power_of_two(vf z)
+{
+    __m256i bits = _mm256_slli_epi32(_mm256_castps_si256(z), 23);
+    return _mm256_castsi256_ps(_mm256_add_epi32(bits, _mm256_set1_epi32(0x3f800000)));
+}
+static inline float v_max_lane(vf v)
+{
+    __m128 m = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+    return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
+}
+
+static inline vf v_widen_f16(const uint16_t *p)
+{
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
+}
+static inline vf v_widen_bf16(const uint16_t *p)
+{
+    __m128i h = _mm_loadu_si128((const __m128i *)(const void *)p);
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
+}
+
+static inline __m256d low_half(vf v) { return _mm256_cvtps_pd(_mm256_castps256_ps128(v)); }
+static inline __m256d high_half(vf v) { return _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1)); }
+static inline vsum s_zero(void) { return (vsum){_mm256_setzero_pd(), _mm256_setzero_pd()}; }
+static inline vsum s_load(const double *p) { return (vsum){_mm256_loadu_pd(p), _mm256_loadu_pd(p + 4)}; }
+static inline void s_store(double *p, vsum s)
+{
+    _mm256_storeu_pd(p, s.low);
+    _mm256_storeu_pd(p + 4, s.high);
+}
+static inline vsum s_add(vsum s, vf v)
+{
+    return (vsum){_mm256_add_pd(s.low, low_half(v)), _mm256_add_pd(s.high, high_half(v))};
+}
+static inline vsum s_add_square(vsum s, vf v)
+{
+    __m256d l = low_half(v), h = high_half(v);
+    return (vsum){_mm256_add_pd(s.low, _mm256_mul_pd(l, l)), _mm256_add_pd(s.high, _mm256_mul_pd(h, h))};
+}
+static inline double s_total(vsum s)
+{
+    __m256d t = _mm256_add_pd(s.low, s.high);
+    __m128d h = _mm_add_pd(_mm256_castpd256_pd128(t), _mm256_extractf128_pd(t, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(h, _mm_unpackhi_pd(h, h)));
+}
+
+/* -------------------------------------------------------------------------------------------- SSE2 */
+#elif defined(SD_ISA_SSE2)
+
+enum { VL = 4, TILE_ROWS = 4, TILE_VECTORS = 2 };   /* 8 of 16 registers hold C, products need one more */
+typedef __m128 vf;
+typedef struct vsum { __m128d low, high; } vsum;
+
+static inline vf v_load(const float *p) { return _mm_loadu_ps(p); }
+static inline void v_store(float *p, vf v) { _mm_storeu_ps(p, v); }
+static inline vf v_set1(float a) { return _mm_set1_ps(a); }
+static inline vf v_add(vf a, vf b) { return _mm_add_ps(a, b); }
+static inline vf v_sub(vf a, vf b) { return _mm_sub_ps(a, b); }
+static inline vf v_mul(vf a, vf b) { return _mm_mul_ps(a, b); }
+static inline vf v_div(vf a, vf b) { return _mm_div_ps(a, b); }
+static inline vf v_fma(vf a, vf b, vf c) { return _mm_add_ps(_mm_mul_ps(a, b), c); }
+static inline vf v_max(vf a, vf b) { return _mm_max_ps(a, b); }
+static inline vf v_min(vf a, vf b) { return _mm_min_ps(a, b); }
+static inline vf v_abs(vf a) { return _mm_andnot_ps(_mm_set1_ps(-0.0f), a); }
+
+static inline vf v_if_negative(vf x, vf a, vf b)
+{
+    __m128 m = _mm_cmplt_ps(x, _mm_setzero_ps());
+    return _mm_or_ps(_mm_and_ps(m, a), _mm_andnot_ps(m, b));
+}
+static inline vf v_zero_below(vf x, vf limit, vf v) { return _mm_andnot_ps(_mm_cmplt_ps(x, limit), v); }
+static inline vf v_power_of_two(vf z)
+{
+    __m128i bits = _mm_slli_epi32(_mm_castps_si128(z), 23);
+    return _mm_castsi128_ps(_mm_add_epi32(bits, _mm_set1_epi32(0x3f800000)));
+}
+static inline float v_max_lane(vf v)
+{
+    v = _mm_max_ps(v, _mm_movehl_ps(v, v));
+    return _mm_cvtss_f32(_mm_max_ss(v, _mm_shuffle_ps(v, v, 1)));
+}
+
+/* With the half's exponent and mantissa put where the float's are, the value is 2^-112 times what it should be, for
+ * subnormal halves too. Infinity and NaN get the float's largest exponent, and NaN is made quiet. */
+static inline vf v_widen_f16(const uint16_t *p)
+{
+    __m128i h = _mm_unpacklo_epi16(_mm_loadl_epi64((const __m128i *)(const void *)p), _mm_setzero_si128());
+    __m128i magnitude = _mm_and_si128(h, _mm_set1_epi32(0x7fff));
+    __m128i sign = _mm_slli_epi32(_mm_xor_si128(h, magnitude), 16);
+    __m128 finite = _mm_mul_ps(_mm_castsi128_ps(_mm_slli_epi32(magnitude, 13)), _mm_set1_ps(0x1p112f));
+    __m128i special = _mm_and_si128(_mm_cmpgt_epi32(magnitude, _mm_set1_epi32(0x7bff)), _mm_set1_epi32(0x7f800000));
+    __m128i nan = _mm_and_si128(_mm_cmpgt_epi32(magnitude, _mm_set1_epi32(0x7c00)), _mm_set1_epi32(0x00400000));
+    return _mm_or_ps(finite, _mm_castsi128_ps(_mm_or_si128(_mm_or_si128(special, nan), sign)));
+}
+static inline vf v_widen_bf16(const uint16_t *p)
+{
+    __m128i h = _mm_loadl_epi64((const __m128i *)(const void *)p);
+    return _mm_castsi128_ps(_mm_unpacklo_epi16(_mm_setzero_si128(), h));
+}
+
+static inline __m128d low_half(vf v) { return _mm_cvtps_pd(v); }
+static inline __m128d high_half(vf v) { return _mm_cvtps_pd(_mm_movehl_ps(v, v)); }
+static inline vsum s_zero(void) { return (vsum){_mm_setzero_pd(), _mm_setzero_pd()}; }
+static inline vsum s_load(const double *p) { return (vsum){_mm_loadu_pd(p), _mm_loadu_pd(p + 2)}; }
+static inline void s_store(double *p, vsum s)
+{
+    _mm_storeu_pd(p, s.low);
+    _mm_storeu_pd(p + 2, s.high);
+}
+static inline vsum s_add(vsum s, vf v) { return (vsum){_mm_add_pd(s.low, low_half(v)), _mm_add_pd(s.high, high_half(v))}; }
+static inline vsum s_add_square(vsum s, vf v)
+{
+    __m128d l = low_half(v), h = high_half(v);
+    return (vsum){_mm_add_pd(s.low, _mm_mul_pd(l, l)), _mm_add_pd(s.high, _mm_mul_pd(h, h))};
+}
+static inline double s_total(vsum s)
+{
+    __m128d t = _mm_add_pd(s.low, s.high);
+    return _mm_cvtsd_f64(_mm_add_sd(t, _mm_unpackhi_pd(t, t)));
+}
+
+/* ---------------------------------------------------------------------------------- NEON, AArch64 */
+#elif defined(SD_ISA_NEON)
+
+enum { VL = 4, TILE_ROWS = 8, TILE_VECTORS = 3 };   /* 24 of 32 registers hold C */
+typedef float32x4_t vf;
+typedef struct vsum { float64x2_t low, high; } vsum;
+
+static inline vf v_load(const float *p) { return vld1q_f32(p); }
+static inline void v_store(float *p, vf v) { vst1q_f32(p, v); }
+static inline vf v_set1(float a) { return vdupq_n_f32(a); }
+static inline vf v_add(vf a, vf b) { return vaddq_f32(a, b); }
+static inline vf v_sub(vf a, vf b) { return vsubq_f32(a, b); }
+static inline vf v_mul(vf a, vf b) { return vmulq_f32(a, b); }
+static inline vf v_div(vf a, vf b) { return vdivq_f32(a, b); }
+static inline vf v_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
+static inline vf v_max(vf a, vf b) { return vmaxq_f32(a, b); }
+static inline vf v_min(vf a, vf b) { return vminq_f32(a, b); }
+static inline vf v_abs(vf a) { return vabsq_f32(a); }
+
+static inline vf v_if_negative(vf x, vf a, vf b) { return vbslq_f32(vcltzq_f32(x), a, b); }
+static inline vf v_zero_below(vf x, vf limit, vf v)
+{
+    return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(v), vcltq_f32(x, limit)));
+}
+static inline vf v_power_of_two(vf z)
+{
+    uint32x4_t bits = vshlq_n_u32(vreinterpretq_u32_f32(z), 23);
+    return vreinterpretq_f32_u32(vaddq_u32(bits, vdupq_n_u32(0x3f800000)));
+}
+static inline float v_max_lane(vf v) { return vmaxvq_f32(v); }
+
+static inline vf v_widen_f16(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+static inline vf v_widen_bf16(const uint16_t *p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
+
+static inline float64x2_t low_half(vf v) { return vcvt_f64_f32(vget_low_f32(v)); }
+static inline float64x2_t high_half(vf v) { return vcvt_high_f64_f32(v); }
+static inline vsum s_zero(void) { return (vsum){vdupq_n_f64(0), vdupq_n_f64(0)}; }
+static inline vsum s_load(const double *p) { return (vsum){vld1q_f64(p), vld1q_f64(p + 2)}; }
+static inline void s_store(double *p, vsum s)
+{
+    vst1q_f64(p, s.low);
+    vst1q_f64(p + 2, s.high);
+}
+static inline vsum s_add(vsum s, vf v) { return (vsum){vaddq_f64(s.low, low_half(v)), vaddq_f64(s.high, high_half(v))}; }
+static inline vsum s_add_square(vsum s, vf v)
+{
+    float64x2_t l = low_half(v), h = high_half(v);
+    return (vsum){vaddq_f64(s.low, vmulq_f64(l, l)), vaddq_f64(s.high, vmulq_f64(h, h))};
+}
+static inline double s_total(vsum s) { return vaddvq_f64(vaddq_f64(s.low, s.high)); }
+
+#endif
+
+/* ------------------------------------------------------------------------------------- shared by all */
+
+#if defined(SD_ISA_SSE2) || defined(SD_ISA_NEON)   /* no masked access to memory: through a buffer */
+static inline vf v_load_part(const float *p, size_t n)
+{
+    float buffer[VL] = {0};
+    for (size_t i = 0; i < n; i++)
+        buffer[i] = p[i];
+    return v_load(buffer);
+}
+static inline void v_store_part(float *p, vf v, size_t n)
+{
+    float buffer[VL];
+    v_store(buffer, v);
+    for (size_t i = 0; i < n; i++)
+        p[i] = buffer[i];
+}
+#endif
+
+/* The 4x4 block at `from`, transposed to `to`: to[j to_stride + i] = from[i from_stride + j]. 128-bit vectors everywhere:
+ * packing is a hundredth of a matrix product. */
+#if defined(SD_ISA_NEON)
+static inline void transpose4(float *to, size_t to_stride, const float *from, size_t from_stride)
+{
+    float32x4_t a = vld1q_f32(from), b = vld1q_f32(from + from_stride);
+    float32x4_t c = vld1q_f32(from + 2 * from_stride), d = vld1q_f32(from + 3 * from_stride);
+    float32x4_t ac0 = vzip1q_f32(a, c), ac1 = vzip2q_f32(a, c), bd0 = vzip1q_f32(b, d), bd1 = vzip2q_f32(b, d);
+    vst1q_f32(to, vzip1q_f32(ac0, bd0));
+    vst1q_f32(to + to_stride, vzip2q_f32(ac0, bd0));
+    vst1q_f32(to + 2 * to_stride, vzip1q_f32(ac1, bd1));
+    vst1q_f32(to + 3 * to_stride, vzip2q_f32(ac1, bd1));
+}
+#else
+static inline void transpose4(float *to, size_t to_stride, const float *from, size_t from_stride)
+{
+    __m128 a = _mm_loadu_ps(from), b = _mm_loadu_ps(from + from_stride);
+    __m128 c = _mm_loadu_ps(from + 2 * from_stride), d = _mm_loadu_ps(from + 3 * from_stride);
+    _MM_TRANSPOSE4_PS(a, b, c, d);
+    _mm_storeu_ps(to, a);
+    _mm_storeu_ps(to + to_stride, b);
+    _mm_storeu_ps(to + 2 * to_stride, c);
+    _mm_storeu_ps(to + 3 * to_stride, d);
+}
+#endif
+
+#endif
