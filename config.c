@@ -213,6 +213,8 @@ static void unet_refusals(const reader *j)
         {"cross_attention_norm", NULL}, {"attention_type", "default"}, {"class_embeddings_concat", NULL}, {"mid_block_only_cross_attention", NULL},
         {"addition_embed_type", "text_time"}};
     for (size_t i = 0; i < SD_COUNT(one_way); i++) refuse(j, one_way[i].key, one_way[i].only);
+    if (cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(j->root, "mid_block_type")))   /* here null is not absence */
+        sd_fail(j->e, SD_ERR_UNSUPPORTED, "%s: a UNet without a middle block is not supported", j->path);
     static const char *const kernels[] = {"conv_in_kernel", "conv_out_kernel"};
     for (size_t i = 0; i < SD_COUNT(kernels); i++)
         if (get_int(j, kernels[i], 3, 1, 99) != 3) sd_fail(j->e, SD_ERR_UNSUPPORTED, "%s: %s must be 3", j->path, kernels[i]);

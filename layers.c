@@ -147,7 +147,11 @@ sd_status sd_net_bind(sd_net *n, sd_binder *b)
 {
     n->w = calloc((size_t)n->plan.n, sizeof *n->w);
     if (!n->w) return sd_fail(b->err, SD_ERR_MEMORY, "no memory for the weights' table");
-    for (int i = 0; i < n->plan.n; i++) bind_step(b, &n->w[i], &n->plan.step[i], &n->dims);
+    for (int i = 0; i < n->plan.n; i++) {
+        size_t before = b->params;
+        bind_step(b, &n->w[i], &n->plan.step[i], &n->dims);
+        n->w[i].params = b->params - before;
+    }
     return b->err->status;
 }
 
@@ -221,7 +225,7 @@ static const sd_attn_names unet_attn_names = {"to_q", "to_k", "to_v", "to_out.0"
  *   h += attn1(norm1(h));  h += attn2(norm2(h), context);  h += ff(norm3(h)),  ff(x) = W2 (v gelu(g)), [v|g] = W1 x */
 static void transformer_block_(sd_run *r, const sd_block_w *w, sd_tensor h, sd_tensor context, int heads, const char *path)
 {
-    char attn[SD_PATH];
+    char attn[SD_PATH + 8];
     size_t mark = sd_mark(r);
 
     sd_tensor n = sd_layer_norm(r, h, &w->norm1.w, &w->norm1.b, LAYER_NORM_EPS);
@@ -352,6 +356,7 @@ void sd_net_forward(sd_run *r, const sd_net *n, sd_flow *f)
         }
         forward_step(r, s, &n->w[i], &n->dims, f);
         if (!sd_ok(r)) break;
+        if (r->watch) r->watch(r->watch_user, i, f->x);
         if (!in_place) {
             f->x = sd_keep(r, mark, f->x);
             f->mark = mark;

@@ -116,6 +116,7 @@ typedef struct sd_step_w {
     sd_res_w res;
     sd_transformer_w attn;
     sd_vae_attn_w vae_attn;
+    size_t params;
 } sd_step_w;
 
 /* What the steps of one network have in common. */

@@ -66,6 +66,8 @@ struct sd_run {
     struct sd_trace *trace;             /* NULL: off */
     const char *step;                   /* module path being computed, for error texts; may be NULL */
     double flops;                       /* multiplications and additions so far */
+    void (*watch)(void *user, int step, sd_tensor y);   /* called after each step of a plan; may be NULL */
+    void *watch_user;
     void *scratch;                      /* the backend's own working memory, kept between operations */
     size_t scratch_size;
 };

@@ -1,0 +1,340 @@
+/* generate.c - floor 6: text to image, from parameters to pictures [Rombach et al. 2022; diffusers StableDiffusionPipeline]. */
+#include "pipeline.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --------------------------------------------------------------------------------- parameters */
+
+void sd_params_init(sd_params *p)
+{
+    *p = (sd_params){.steps = 25, .cfg_scale = 7.5, .batch = 1, .steps_offset = -1, .set_alpha_to_one = -1, .clip_sample = -1};
+}
+
+/* The scheduler a run will use: the file's, read as the wanted class, then the caller's wishes. */
+static sd_status schedule_config(sd_ctx *c, const sd_params *p, sd_sched_config *s)
+{
+    sd_error *e = &c->err;
+    *s = c->sched;
+    if (p->sampler && sd_sched_read_as(s, c->sched_path, p->sampler, e)) return e->status;
+    if (p->spacing && sd_spacing_parse(&s->spacing, p->spacing, e)) return e->status;
+    if (p->prediction && sd_prediction_parse(&s->prediction, p->prediction, e)) return e->status;
+    if (p->steps < 1 || p->steps > s->train_steps)
+        return sd_fail(e, SD_ERR_ARG, "steps must be 1 to %d, not %d", s->train_steps, p->steps);
+    if (p->steps_offset < -1 || p->steps_offset >= s->train_steps)
+        return sd_fail(e, SD_ERR_ARG, "steps offset must be 0 to %d, not %d", s->train_steps - 1, p->steps_offset);
+    if (!(p->eta >= 0 && p->eta <= 1)) return sd_fail(e, SD_ERR_ARG, "eta must be 0 to 1, not %g", p->eta);
+    if (p->steps_offset >= 0) s->steps_offset = p->steps_offset;
+    if (p->set_alpha_to_one >= 0) s->set_alpha_to_one = p->set_alpha_to_one != 0;
+    if (p->clip_sample >= 0) s->clip_sample = p->clip_sample != 0;
+    s->eta = p->eta;
+    return SD_OK;
+}
+
+static sd_status check_side(sd_ctx *c, const char *what, int *side, int native, int scale)
+{
+    int most = 8192 * scale, below = *side / scale * scale;
+    if (*side == 0) *side = native;
+    else if (*side < scale || *side > most) return sd_fail(&c->err, SD_ERR_ARG, "%s must be %d to %d pixels, not %d", what, scale, most, *side);
+    else if (*side != below)
+        return sd_fail(&c->err, SD_ERR_ARG, "%s must be a multiple of %d, not %d: %d and %d are the nearest", what, scale, *side, below, below + scale);
+    return SD_OK;
+}
+
+static sd_status resolve(sd_ctx *c, const sd_params *p, sd_params *out, sd_sched_config *s)
+{
+    *out = *p;
+    if (sd_need(c, SD_PART_ALL)) return c->err.status;
+    int scale = sd_vae_scale(&c->vae.cfg), native = scale * c->unet.cfg.sample_size;
+    if (check_side(c, "width", &out->width, native, scale) || check_side(c, "height", &out->height, native, scale)) return c->err.status;
+    if (p->batch < 1 || p->batch > 512) return sd_fail(&c->err, SD_ERR_ARG, "batch must be 1 to 512, not %d", p->batch);
+    if (!isfinite(p->cfg_scale)) return sd_fail(&c->err, SD_ERR_ARG, "the guidance scale must be a finite number");
+    if (p->clip_skip < 0 || p->clip_skip > c->clip.cfg.layers)
+        return sd_fail(&c->err, SD_ERR_ARG, "clip skip must be 0 to %d, not %d", c->clip.cfg.layers, p->clip_skip);
+    if (schedule_config(c, p, s)) return c->err.status;
+    size_t latents = (size_t)p->batch * (size_t)c->unet.cfg.in_channels * (size_t)(out->height / scale) * (size_t)(out->width / scale);
+    if (p->noise && p->noise_count != latents)
+        return sd_fail(&c->err, SD_ERR_ARG, "the initial noise must be [%d,%d,%d,%d], %zu numbers, not %zu", p->batch, c->unet.cfg.in_channels,
+                       out->height / scale, out->width / scale, latents, p->noise_count);
+    if (!out->prompt) out->prompt = "";
+    if (!out->negative_prompt) out->negative_prompt = "";
+    out->sampler = sd_method_name(s->method);
+    out->spacing = sd_spacing_name(s->spacing);
+    out->prediction = sd_prediction_name(s->prediction);
+    out->steps_offset = s->steps_offset;
+    out->set_alpha_to_one = s->set_alpha_to_one;
+    out->clip_sample = s->clip_sample;
+    return SD_OK;
+}
+
+sd_status sd_resolve_params(sd_ctx *c, const sd_params *params, sd_params *resolved)
+{
+    sd_sched_config s;
+    sd_begin(c);
+    resolve(c, params, resolved, &s);
+    return sd_end(c);
+}
+
+/* A1111's quoting: text with a comma, colon or newline in it becomes a JSON string. */
+static void add_value(sd_text *t, const char *key, const char *value)
+{
+    bool quote = strpbrk(value, ",:\n\"") != NULL;
+    sd_text_add(t, ", %s: %s", key, quote ? "\"" : "");
+    for (; *value; value++) {
+        if (quote && (*value == '"' || *value == '\\')) sd_text_addn(t, "\\", 1);
+        sd_text_addn(t, value, 1);
+    }
+    if (quote) sd_text_addn(t, "\"", 1);
+}
+
+static const char *a1111_name(const char *sampler)
+{
+    static const char *const names[][2] = {{"ddim", "DDIM"}, {"pndm", "PLMS"}, {"euler", "Euler"}, {"euler_a", "Euler a"}};
+    for (size_t i = 0; i < SD_COUNT(names); i++)
+        if (strcmp(names[i][0], sampler) == 0) return names[i][1];
+    return sampler;
+}
+
+sd_status sd_parameters_text(sd_ctx *c, const sd_params *params, char **text)
+{
+    sd_sched_config s;
+    sd_params p;
+    sd_text t = {0};
+    sd_begin(c);
+    *text = NULL;
+    if (resolve(c, params, &p, &s)) return sd_end(c);
+    sd_text_add(&t, "%s\n", p.prompt);
+    if (*p.negative_prompt) sd_text_add(&t, "Negative prompt: %s\n", p.negative_prompt);
+    sd_text_add(&t, "Steps: %d, Sampler: %s, CFG scale: %g, Seed: %llu, Size: %dx%d", p.steps, a1111_name(p.sampler), p.cfg_scale,
+                (unsigned long long)p.seed, p.width, p.height);
+    const char *slash = strrchr(c->path, '/');
+    add_value(&t, "Model", slash && slash[1] ? slash + 1 : c->path);
+    if (p.clip_skip > 1) sd_text_add(&t, ", Clip skip: %d", p.clip_skip);
+    sd_text_add(&t, ", RNG: CPU");
+    if (p.eta > 0) sd_text_add(&t, ", Eta: %g", p.eta);
+    if (p.batch > 1) sd_text_add(&t, ", Batch size: %d", p.batch);
+    sd_text_add(&t, ", Timestep spacing: %s, Steps offset: %d, Prediction: %s, Set alpha to one: %s, Clip sample: %s", p.spacing, p.steps_offset,
+                p.prediction, p.set_alpha_to_one ? "true" : "false", p.clip_sample ? "true" : "false");
+    if (p.noise) sd_text_add(&t, ", Initial noise: given");
+    if (c->run.kern == &sd_kern_scalar) sd_text_add(&t, ", Kernels: %s", c->run.blas ? "BLAS" : "precise");
+    sd_text_add(&t, ", Version: sd " SD_VERSION);
+    if (t.failed) {
+        free(t.s);
+        sd_fail(&c->err, SD_ERR_MEMORY, "no memory for the parameters' text");
+    } else {
+        *text = t.s;
+    }
+    return sd_end(c);
+}
+
+sd_status sd_schedule(sd_ctx *c, const sd_params *params, int *n, double *timesteps, double *sigmas, double *alphas)
+{
+    sd_sched_config s;
+    sd_sampler *sampler = NULL;
+    sd_begin(c);
+    *n = 0;
+    if (!sd_need(c, SD_PART_UNET) && !schedule_config(c, params, &s) && !sd_sampler_new(&sampler, &s, params->steps, &c->err)) {
+        *n = sd_sampler_count(sampler);
+        for (int i = 0; i <= *n; i++) {
+            if (timesteps && i < *n) timesteps[i] = sd_sampler_timestep(sampler, i);
+            if (sigmas) sigmas[i] = sd_sampler_sigma(sampler, i);
+            if (alphas) alphas[i] = sd_sampler_alpha(sampler, i);
+        }
+    }
+    sd_sampler_free(sampler);
+    return sd_end(c);
+}
+
+/* ----------------------------------------------------------------------------------- one run */
+
+/* Everything one sd_generate owns. B pictures, G = 2 with guidance (uncond first) or 1, n = C h w numbers per latent. */
+typedef struct job {
+    sd_params p;
+    sd_sched_config sched;
+    sd_sampler *sampler;
+    sd_rng rng;
+    int B, G, C, h, w;
+    size_t n;
+    float *context;      /* [G B, 77, D] */
+    float *latents;      /* [B,C,h,w] */
+    float *input;        /* [G B,C,h,w], what the UNet sees */
+    float *pred;         /* [G B,C,h,w], its answers; the first B become the guided ones */
+    float *denoised;     /* [B,C,h,w] */
+    float *timestep;     /* [G B] */
+    float *picture;      /* [B,3,H,W] */
+} job;
+
+static void job_free(job *j)
+{
+    sd_sampler_free(j->sampler);
+    free(j->context);
+    free(j->latents);
+    free(j->input);
+    free(j->pred);
+    free(j->denoised);
+    free(j->timestep);
+    free(j->picture);
+}
+
+static sd_status job_init(sd_ctx *c, job *j)
+{
+    int scale = sd_vae_scale(&c->vae.cfg);
+    j->B = j->p.batch;
+    j->G = j->p.cfg_scale > 1 ? 2 : 1;
+    j->C = c->unet.cfg.in_channels;
+    j->h = j->p.height / scale;
+    j->w = j->p.width / scale;
+    j->n = (size_t)j->C * (size_t)j->h * (size_t)j->w;
+    size_t B = (size_t)j->B, GB = B * (size_t)j->G, D = (size_t)c->clip.cfg.width;
+    j->context = malloc(GB * SD_TOKENS * D * sizeof(float));
+    j->latents = malloc(B * j->n * sizeof(float));
+    j->input = malloc(GB * j->n * sizeof(float));
+    j->pred = malloc(GB * j->n * sizeof(float));
+    j->denoised = malloc(B * j->n * sizeof(float));
+    j->timestep = malloc(GB * sizeof(float));
+    j->picture = malloc(B * 3 * (size_t)j->p.height * (size_t)j->p.width * sizeof(float));
+    if (!j->context || !j->latents || !j->input || !j->pred || !j->denoised || !j->timestep || !j->picture)
+        return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %d pictures of %dx%d", j->B, j->p.width, j->p.height);
+    return sd_sampler_new(&j->sampler, &j->sched, j->p.steps, &c->err);
+}
+
+static void trace_latents(sd_ctx *c, const job *j, const float *x, const char *fmt, int i)
+{
+    const int64_t dim[] = {j->B, j->C, j->h, j->w};
+    char name[64];
+    if (!sd_traces(&c->run)) return;
+    snprintf(name, sizeof name, fmt, i);
+    sd_trace_raw(&c->run, SD_F32, 4, dim, x, "%s", name);
+}
+
+/* prompt_embeds: [uncond | cond], each repeated for every picture of the batch. */
+static sd_status embed_prompts(sd_ctx *c, job *j)
+{
+    double start = sd_now();
+    sd_tokens t[2];
+    int32_t ids[2 * SD_TOKENS];
+    int64_t ids64[2 * SD_TOKENS];
+    const char *text[] = {j->p.negative_prompt, j->p.prompt};
+    const char *what[] = {"the negative prompt", "the prompt"};
+    for (int g = 0; g < j->G; g++) {
+        int k = 2 - j->G + g;
+        if (sd_tokenizer_encode(c->tokenizer, text[k], &t[g], &c->err)) return c->err.status;
+        if (t[g].dropped)
+            sd_logf(&c->log, SD_LOG_WARNING, "%s is too long: its last %d tokens are dropped (%d fit)", what[k], t[g].dropped, SD_TOKENS - 2);
+        memcpy(ids + g * SD_TOKENS, t[g].id, sizeof t[g].id);
+    }
+    for (int i = 0; i < j->G * SD_TOKENS; i++) ids64[i] = ids[i];
+    sd_trace_raw(&c->run, SD_I64, 2, (const int64_t[]){j->G, SD_TOKENS}, ids64, "tokens");
+    size_t one = SD_TOKENS * (size_t)c->clip.cfg.width, B = (size_t)j->B;
+    if (sd_run_text(c, ids, j->G, j->p.clip_skip, j->context)) return c->err.status;
+    for (size_t g = (size_t)j->G; g-- > 0;)   /* spread from the back: [u c] -> [u u .. c c ..] */
+        for (size_t b = B; b-- > 0;) memmove(j->context + (g * B + b) * one, j->context + g * one, one * sizeof(float));
+    sd_trace_raw(&c->run, SD_F32, 3, (const int64_t[]){j->G * j->B, SD_TOKENS, c->clip.cfg.width}, j->context, "prompt_embeds");
+    c->timings.text = sd_now() - start;
+    sd_report(c, "text", 1, 1, c->timings.text);
+    return c->err.status;
+}
+
+/* noise_pred = uncond + w (cond - uncond) [Ho & Salimans 2022, eq. 6 with their w + 1 as w], into the first half. */
+static void guide(job *j)
+{
+    if (j->G == 1) return;
+    size_t n = (size_t)j->B * j->n;
+    for (size_t i = 0; i < n; i++) {
+        double uncond = j->pred[i], cond = j->pred[n + i];
+        j->pred[i] = (float)(uncond + j->p.cfg_scale * (cond - uncond));
+    }
+}
+
+static sd_status denoise_step(sd_ctx *c, job *j, int i)
+{
+    double start = sd_now(), t = sd_sampler_timestep(j->sampler, i);
+    size_t n = (size_t)j->B * j->n;
+    trace_latents(c, j, j->latents, "latents.%d", i);
+    float t32 = (float)t;
+    sd_trace_raw(&c->run, SD_F32, 1, (const int64_t[]){1}, &t32, "timestep.%d", i);
+    for (int k = 0; k < j->G * j->B; k++) j->timestep[k] = t32;
+    for (int g = 0; g < j->G; g++) sd_sampler_scale_input(j->sampler, i, j->input + (size_t)g * n, j->latents, n);
+
+    sd_trace_prefix(&c->run, "step.%d.unet.", i);
+    sd_run_unet(c, j->G * j->B, j->h, j->w, j->input, j->timestep, j->context, j->pred);
+    sd_trace_prefix(&c->run, "%s", "");
+    if (c->err.status) return c->err.status;
+
+    guide(j);
+    trace_latents(c, j, j->pred, "step.%d.noise_pred", i);
+    if (sd_sampler_step(j->sampler, i, j->latents, j->pred, j->denoised, n, &j->rng, &c->err)) return c->err.status;
+    trace_latents(c, j, j->denoised, "step.%d.denoised", i);
+    c->step_seconds[i] = sd_now() - start;
+    c->timings.n_steps = i + 1;
+    sd_report(c, "step", i + 1, sd_sampler_count(j->sampler), c->step_seconds[i]);
+    return c->err.status;
+}
+
+static sd_status denoise(sd_ctx *c, job *j)
+{
+    int count = sd_sampler_count(j->sampler);
+    size_t n = (size_t)j->B * j->n;
+    free(c->step_seconds);
+    c->step_seconds = calloc((size_t)count, sizeof *c->step_seconds);
+    c->timings.steps = c->step_seconds;
+    c->timings.n_steps = 0;
+    if (!c->step_seconds) return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %d steps", count);
+    sd_rng_seed(&j->rng, j->p.seed);
+    if (j->p.noise) memcpy(j->latents, j->p.noise, n * sizeof(float));
+    else sd_rng_normal(&j->rng, j->latents, n);
+    trace_latents(c, j, j->latents, "noise", 0);
+    double init = sd_sampler_init_sigma(j->sampler);
+    for (size_t i = 0; i < n; i++) j->latents[i] = (float)(init * (double)j->latents[i]);
+    for (int i = 0; i < count; i++)
+        if (denoise_step(c, j, i)) return c->err.status;
+    trace_latents(c, j, j->latents, "latents.%d", count);
+    return SD_OK;
+}
+
+/* Pictures one by one, which takes the least memory; all at once for those who trace, so that each name appears once. */
+static sd_status decode(sd_ctx *c, job *j)
+{
+    double start = sd_now();
+    size_t n = (size_t)j->B * j->n, pixels = 3 * (size_t)j->p.width * (size_t)j->p.height;
+    for (size_t i = 0; i < n; i++) j->input[i] = (float)((double)j->latents[i] / c->vae.cfg.scaling_factor);
+    int at_once = sd_traces(&c->run) ? j->B : 1;
+    for (int b = 0; b < j->B; b += at_once)
+        if (sd_run_decode(c, at_once, j->h, j->w, j->input + (size_t)b * j->n, j->picture + (size_t)b * pixels)) return c->err.status;
+    /* [-1,1] -> [0,1] [diffusers VaeImageProcessor.denormalize] */
+    for (size_t i = 0; i < (size_t)j->B * pixels; i++) j->picture[i] = fminf(fmaxf(j->picture[i] / 2 + 0.5f, 0), 1);
+    sd_trace_raw(&c->run, SD_F32, 4, (const int64_t[]){j->B, 3, j->p.height, j->p.width}, j->picture, "image");
+    c->timings.vae_decode = sd_now() - start;
+    sd_report(c, "vae", 1, 1, c->timings.vae_decode);
+    return c->err.status;
+}
+
+/* round(255 x), halves to even, as NumPy rounds for diffusers. Truncation, which other programs use, is off by one almost everywhere. */
+static sd_status to_images(sd_ctx *c, const job *j, sd_image *images)
+{
+    size_t pixels = (size_t)j->p.width * (size_t)j->p.height;
+    for (int b = 0; b < j->B; b++) {
+        uint8_t *rgb = malloc(pixels * 3);
+        if (!rgb) {
+            while (b-- > 0) sd_image_free(&images[b]);
+            return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for a picture");
+        }
+        const float *from = j->picture + (size_t)b * 3 * pixels;
+        for (size_t p = 0; p < pixels; p++)
+            for (size_t k = 0; k < 3; k++) rgb[3 * p + k] = (uint8_t)lrintf(255 * from[k * pixels + p]);
+        images[b] = (sd_image){j->p.width, j->p.height, rgb};
+    }
+    return SD_OK;
+}
+
+sd_status sd_generate(sd_ctx *c, const sd_params *params, sd_image *images)
+{
+    job j = {0};
+    sd_begin(c);
+    if (!resolve(c, params, &j.p, &j.sched) && !job_init(c, &j) && !embed_prompts(c, &j) && !denoise(c, &j) && !decode(c, &j))
+        to_images(c, &j, images);
+    sd_trace_prefix(&c->run, "%s", "");
+    job_free(&j);
+    return sd_end(c);
+}

@@ -1,0 +1,56 @@
+/* pipeline.h - floor 6: what is behind the opaque sd_ctx, shared by sd.c (opening, stages), generate.c (the pipeline) and plan.c. */
+#ifndef SD_PIPELINE_H
+#define SD_PIPELINE_H
+
+#include "image.h"
+#include "net.h"
+#include "sampler.h"
+
+/* One part of a model: its files and the names its weights were bound to. */
+typedef struct sd_part {
+    sd_store store;
+    sd_binder binder;
+    bool open;
+} sd_part;
+
+struct sd_ctx {
+    sd_error err;
+    sd_log log;
+    volatile sig_atomic_t cancel;
+    char *path;
+    unsigned parts;
+    sd_run run;
+
+    sd_tokenizer *tokenizer;
+    sd_part clip_part, unet_part, vae_part;
+    sd_clip clip;
+    sd_unet_net unet;
+    sd_vae vae;
+    char *sched_path;            /* scheduler_config.json */
+    sd_sched_config sched;       /* what it says */
+
+    void (*progress)(void *user, const sd_progress *p);
+    void *progress_user;
+    sd_timings timings;
+    double *step_seconds;        /* what timings.steps points to */
+};
+
+/* Every public call begins here: the last call's error is over. */
+sd_status sd_begin(sd_ctx *c);
+/* ... and ends here: a cancel that was obeyed is over too. */
+sd_status sd_end(sd_ctx *c);
+
+/* SD_ERR_ARG unless these parts were opened. */
+sd_status sd_need(sd_ctx *c, unsigned parts);
+void sd_report(sd_ctx *c, const char *stage, int done, int total, double seconds);
+int sd_vae_scale(const sd_vae_config *v);     /* pixels per latent: 2^(levels-1) */
+
+/* The stages on the internal error state; arrays in PyTorch's order, as sd.h has them. */
+sd_status sd_run_text(sd_ctx *c, const int32_t *ids, int n, int clip_skip, float *out);
+sd_status sd_run_unet(sd_ctx *c, int batch, int h, int w, const float *latents, const float *timesteps, const float *context, float *out);
+sd_status sd_run_decode(sd_ctx *c, int batch, int h, int w, const float *latents, float *picture);
+
+/* SD_OK if all n numbers are finite; otherwise names the weight that is not, or the stage. */
+sd_status sd_check_finite(sd_ctx *c, const float *x, size_t n, const char *what, const sd_part *part);
+
+#endif

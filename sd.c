@@ -1,0 +1,583 @@
+/* sd.c - floor 6: contexts, opening a model, and its stages one by one. */
+#include "pipeline.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#ifndef SD_DATADIR
+#define SD_DATADIR "/usr/local/share/sd"
+#endif
+
+/* ------------------------------------------------------------------------------- small things */
+
+const char *sd_version(void) { return SD_VERSION; }
+
+const char *sd_build_info(void)
+{
+    return "kernels: scalar"
+#ifdef SD_HAVE_SSE2
+           " sse2"
+#endif
+#ifdef SD_HAVE_AVX2
+           " avx2"
+#endif
+#ifdef SD_HAVE_AVX512
+           " avx512"
+#endif
+#ifdef SD_HAVE_NEON
+           " neon"
+#endif
+#ifdef SD_WITH_OPENBLAS
+           "; OpenBLAS"
+#else
+           "; no BLAS"
+#endif
+#ifdef _OPENMP
+           ", OpenMP"
+#else
+           ", no OpenMP"
+#endif
+#ifdef SD_WITH_CJSON
+           ", cJSON"
+#else
+           ", no cJSON (cannot read models)"
+#endif
+#ifdef SD_WITH_UTF8PROC
+           ", utf8proc"
+#else
+           ", no utf8proc (ASCII prompts only)"
+#endif
+#ifdef SD_WITH_PNG
+           ", libpng"
+#else
+           ", no libpng (writes PPM)"
+#endif
+        ;
+}
+
+void sd_free(void *p) { free(p); }
+
+void sd_image_free(sd_image *image)
+{
+    free(image->rgb);
+    memset(image, 0, sizeof *image);
+}
+
+void sd_options_init(sd_options *o)
+{
+    memset(o, 0, sizeof *o);
+    o->parts = SD_PART_ALL;
+}
+
+void sd_randn(uint64_t seed, float *out, size_t n)
+{
+    sd_rng rng;
+    sd_rng_seed(&rng, seed);
+    sd_rng_normal(&rng, out, n);
+}
+
+const char *sd_error_text(const sd_ctx *c) { return c ? c->err.text : "out of memory"; }
+const char *sd_error_place(const sd_ctx *c) { return c ? c->err.place : ""; }
+void sd_cancel(sd_ctx *c) { c->cancel = 1; }
+
+void sd_set_progress(sd_ctx *c, void (*fn)(void *, const sd_progress *), void *user)
+{
+    c->progress = fn;
+    c->progress_user = user;
+}
+
+void sd_report(sd_ctx *c, const char *stage, int done, int total, double seconds)
+{
+    sd_progress p = {stage, done, total, seconds};
+    if (c->progress) c->progress(c->progress_user, &p);
+}
+
+void sd_get_timings(const sd_ctx *c, sd_timings *t) { *t = c->timings; }
+
+int sd_default_model(const char *program_dir, char *path, size_t size)
+{
+    const char *chosen = getenv("SD_MODEL");
+    if (chosen && *chosen) return snprintf(path, size, "%s", chosen) < (int)size;   /* whether it exists is for sd_open to say */
+    const char *const dirs[] = {program_dir, SD_DATADIR, "."}, *const sub[] = {"weights/tiny", "tiny", "weights/tiny"};
+    for (size_t i = 0; i < SD_COUNT(dirs); i++) {
+        if (!dirs[i]) continue;
+        int n = snprintf(path, size, "%s/%s", dirs[i], sub[i]);
+        if (n > 0 && (size_t)n < size && sd_is_dir(path)) return 1;
+    }
+    return 0;
+}
+
+sd_status sd_begin(sd_ctx *c)
+{
+    sd_error_clear(&c->err);
+    return SD_OK;
+}
+
+sd_status sd_end(sd_ctx *c)
+{
+    if (c->err.status == SD_ERR_CANCELLED) c->cancel = 0;
+    return c->err.status;
+}
+
+sd_status sd_need(sd_ctx *c, unsigned parts)
+{
+    static const struct { unsigned part; const char *name; } names[] = {
+        {SD_PART_TOKENIZER, "the tokenizer"}, {SD_PART_TEXT, "the text encoder"}, {SD_PART_UNET, "the UNet"}, {SD_PART_VAE, "the VAE"}};
+    for (size_t i = 0; i < SD_COUNT(names); i++)
+        if (parts & ~c->parts & names[i].part) return sd_fail(&c->err, SD_ERR_ARG, "%s was not opened", names[i].name);
+    return SD_OK;
+}
+
+int sd_vae_scale(const sd_vae_config *v) { return 1 << (v->levels - 1); }
+
+/* ------------------------------------------------------------------------------------ opening */
+
+static sd_status join(sd_ctx *c, char path[4096], const char *sub)
+{
+    return sd_path_join(path, 4096, c->path, sub, &c->err);
+}
+
+/* Reads dir/sub/config.json through `read`, opens the files and lets `bind` take its tensors. */
+static sd_status open_store(sd_ctx *c, sd_part *p, const char *sub, const char *stem, const char *strip)
+{
+    char dir[4096];
+    p->open = true;
+    p->binder = (sd_binder){.store = &p->store, .strip = strip, .err = &c->err};
+    if (join(c, dir, sub)) return c->err.status;
+    return sd_store_open_dir(&p->store, dir, stem, &c->err);
+}
+
+static sd_status bound(sd_ctx *c, sd_part *p, const char *what)
+{
+    if (c->err.status) return c->err.status;
+    if (sd_bind_finish(&p->binder, what, &c->log)) return c->err.status;
+    sd_store_log_unused(&p->store, what, &c->log);
+    sd_logf(&c->log, SD_LOG_DETAIL, "%s: %zu tensors, %zu parameters, %.1f MB", what, p->binder.tensors, p->binder.params,
+            (double)p->binder.bytes / 1e6);
+    return SD_OK;
+}
+
+static sd_status open_text(sd_ctx *c)
+{
+    char path[4096];
+    sd_clip_config cfg;
+    if (join(c, path, "text_encoder/config.json") || sd_clip_config_read(&cfg, path, &c->err)) return c->err.status;
+    if (cfg.positions < SD_TOKENS)
+        return sd_fail(&c->err, SD_ERR_UNSUPPORTED, "%s: %d positions, %d are needed", path, cfg.positions, SD_TOKENS);
+    if (open_store(c, &c->clip_part, "text_encoder", "model", "text_model.")) return c->err.status;
+    sd_clip_bind(&c->clip, &cfg, &c->clip_part.binder);
+    return bound(c, &c->clip_part, "text_encoder");
+}
+
+static sd_status open_unet(sd_ctx *c)
+{
+    char path[4096];
+    sd_unet_config cfg;
+    if (join(c, path, "unet/config.json") || sd_unet_config_read(&cfg, path, &c->err)) return c->err.status;
+    if (cfg.add_in_dim) return sd_fail(&c->err, SD_ERR_UNSUPPORTED, "%s: a UNet of the SDXL family can be planned but not run yet", path);
+    if (cfg.in_channels != cfg.out_channels)
+        return sd_fail(&c->err, SD_ERR_UNSUPPORTED, "%s: %d input channels (an inpainting or editing UNet) are not supported, only %d", path,
+                       cfg.in_channels, cfg.out_channels);
+    if (sd_unet_plan(&c->unet, &cfg, &c->err) || open_store(c, &c->unet_part, "unet", "diffusion_pytorch_model", NULL)) return c->err.status;
+    sd_unet_bind(&c->unet, &c->unet_part.binder);
+    return bound(c, &c->unet_part, "unet");
+}
+
+static sd_status open_vae(sd_ctx *c)
+{
+    char path[4096];
+    sd_vae_config cfg;
+    if (join(c, path, "vae/config.json") || sd_vae_config_read(&cfg, path, &c->err)) return c->err.status;
+    if (sd_vae_plan(&c->vae, &cfg, &c->err) || open_store(c, &c->vae_part, "vae", "diffusion_pytorch_model", NULL)) return c->err.status;
+    sd_vae_bind(&c->vae, &c->vae_part.binder);
+    return bound(c, &c->vae_part, "vae");
+}
+
+/* The model's own tokenizer, or CLIP's merges from the data directory: they are the same in every published model. */
+static sd_status open_tokenizer(sd_ctx *c)
+{
+    char dir[4096];
+    if (join(c, dir, "tokenizer")) return c->err.status;
+    if (!sd_is_dir(dir) && sd_is_file(SD_DATADIR "/merges.txt")) {
+        sd_logf(&c->log, SD_LOG_NOTICE, "no %s: using the merges of %s, padding with the end token", dir, SD_DATADIR);
+        snprintf(dir, sizeof dir, "%s", SD_DATADIR);
+    }
+    return sd_tokenizer_open(&c->tokenizer, dir, &c->err);
+}
+
+static sd_status check_parts_fit(sd_ctx *c)
+{
+    const unsigned text_unet = SD_PART_TEXT | SD_PART_UNET, unet_vae = SD_PART_UNET | SD_PART_VAE;
+    if ((c->parts & text_unet) == text_unet && c->clip.cfg.width != c->unet.cfg.context_dim)
+        return sd_fail(&c->err, SD_ERR_SHAPE, "the UNet's cross_attention_dim is %d, the text encoder's hidden_size %d: not one model",
+                       c->unet.cfg.context_dim, c->clip.cfg.width);
+    if ((c->parts & unet_vae) == unet_vae && c->vae.cfg.latent_channels != c->unet.cfg.out_channels)
+        return sd_fail(&c->err, SD_ERR_SHAPE, "the UNet has %d latent channels, the VAE %d: not one model", c->unet.cfg.out_channels,
+                       c->vae.cfg.latent_channels);
+    return SD_OK;
+}
+
+static sd_status choose_kernels(sd_ctx *c, const sd_options *o)
+{
+    const char *isa = getenv("SD_ISA");
+    c->run.kern = o->precise ? &sd_kern_scalar : sd_kern_select(isa && *isa ? isa : NULL);
+    if (!c->run.kern) return sd_fail(&c->err, SD_ERR_ARG, "SD_ISA=%.40s is unknown or cannot run on this machine", isa);
+    int cores = 1;
+#ifdef _OPENMP
+    cores = omp_get_num_procs();
+#endif
+    c->run.threads = o->threads > 0 ? o->threads : cores;
+#ifndef _OPENMP
+    if (o->threads > 1) sd_logf(&c->log, SD_LOG_WARNING, "this build has no OpenMP: one thread instead of %d", o->threads);
+    c->run.threads = 1;
+#endif
+    c->run.blas = !o->precise && c->run.kern == &sd_kern_scalar;   /* the SIMD tables have their own products, see docs/SPEED.md */
+    sd_logf(&c->log, SD_LOG_DETAIL, "kernels %s, products %s, %d threads", c->run.kern->name, c->run.blas ? "OpenBLAS" : "own", c->run.threads);
+    return SD_OK;
+}
+
+static sd_status open_all(sd_ctx *c, const sd_options *o)
+{
+    char path[4096];
+    if (o->model) snprintf(path, sizeof path, "%s", o->model);
+    else if (!sd_default_model(NULL, path, sizeof path))
+        return sd_fail(&c->err, SD_ERR_MISSING, "no model given, and the default model is neither in weights/tiny nor in %s/tiny", SD_DATADIR);
+    c->path = sd_strdup(path);
+    if (!c->path) return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for a path");
+    if (sd_is_file(c->path))
+        return sd_fail(&c->err, SD_ERR_UNSUPPORTED, "%s is a file: a directory in diffusers layout is expected", c->path);
+    if (!sd_is_dir(c->path)) return sd_fail(&c->err, SD_ERR_MISSING, "no model directory %s", c->path);
+    if (o->threads < 0 || o->threads > 1024) return sd_fail(&c->err, SD_ERR_ARG, "threads must be 0 to 1024, not %d", o->threads);
+    if (choose_kernels(c, o)) return c->err.status;
+    if (join(c, path, "scheduler/scheduler_config.json")) return c->err.status;
+    c->sched_path = sd_strdup(path);
+    if (!c->sched_path) return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for a path");
+    if ((c->parts & SD_PART_UNET) && sd_sched_read(&c->sched, c->sched_path, &c->err)) return c->err.status;
+    if ((c->parts & SD_PART_TOKENIZER) && open_tokenizer(c)) return c->err.status;
+    if ((c->parts & SD_PART_TEXT) && open_text(c)) return c->err.status;
+    if ((c->parts & SD_PART_UNET) && open_unet(c)) return c->err.status;
+    if ((c->parts & SD_PART_VAE) && open_vae(c)) return c->err.status;
+    return check_parts_fit(c);
+}
+
+sd_status sd_open(sd_ctx **out, const sd_options *options)
+{
+    double start = sd_now();
+    sd_ctx *c = *out = calloc(1, sizeof *c);
+    if (!c) return SD_ERR_MEMORY;
+    c->log = (sd_log){options->log, options->user};
+    c->parts = options->parts ? options->parts : SD_PART_ALL;
+    c->run = (sd_run){.err = &c->err, .be = &sd_backend_cpu, .cancel = &c->cancel};
+    open_all(c, options);
+    c->timings.load = sd_now() - start;
+    return sd_end(c);
+}
+
+static void close_part(sd_part *p)
+{
+    if (!p->open) return;
+    sd_binder_free(&p->binder);
+    sd_store_close(&p->store);
+}
+
+void sd_close(sd_ctx *c)
+{
+    if (!c) return;
+    sd_trace_abort(c->run.trace);
+    sd_run_free(&c->run);
+    if (c->tokenizer) sd_tokenizer_close(c->tokenizer);
+    sd_clip_free(&c->clip);
+    sd_unet_free(&c->unet);
+    sd_vae_free(&c->vae);
+    close_part(&c->clip_part);
+    close_part(&c->unet_part);
+    close_part(&c->vae_part);
+    free(c->path);
+    free(c->sched_path);
+    free(c->step_seconds);
+    free(c);
+}
+
+sd_status sd_get_info(const sd_ctx *c, sd_model_info *info)
+{
+    if (c->err.status && !c->path) return c->err.status;
+    int scale = c->parts & SD_PART_VAE ? sd_vae_scale(&c->vae.cfg) : 8;
+    *info = (sd_model_info){
+        .path = c->path,
+        .prediction = sd_prediction_name(c->sched.prediction),
+        .sampler = sd_method_name(c->sched.method),
+        .width = scale * c->unet.cfg.sample_size,
+        .height = scale * c->unet.cfg.sample_size,
+        .scale = scale,
+        .latent_channels = c->unet.cfg.out_channels,
+        .context_dim = c->clip.cfg.width ? c->clip.cfg.width : c->unet.cfg.context_dim,
+        .scaling_factor = c->vae.cfg.scaling_factor,
+    };
+    return SD_OK;
+}
+
+/* -------------------------------------------------------------------------------------- trace */
+
+static sd_status set_trace(sd_ctx *c, sd_trace *t)
+{
+    sd_trace_abort(c->run.trace);
+    c->run.trace = t;
+    return sd_end(c);
+}
+
+sd_status sd_set_trace(sd_ctx *c, const char *filter, void (*fn)(void *, const sd_traced *), void *user)
+{
+    sd_trace *t = NULL;
+    sd_begin(c);
+    if (fn) sd_trace_to_callback(&t, filter, fn, user, &c->err);
+    return set_trace(c, t);
+}
+
+sd_status sd_trace_open(sd_ctx *c, const char *path, const char *filter)
+{
+    sd_trace *t = NULL;
+    sd_begin(c);
+    sd_trace_to_file(&t, filter, path, &c->err);
+    return set_trace(c, t);
+}
+
+sd_status sd_trace_close(sd_ctx *c)
+{
+    sd_begin(c);
+    if (c->run.trace) sd_trace_finish(c->run.trace, &c->err);
+    c->run.trace = NULL;
+    return sd_end(c);
+}
+
+/* ------------------------------------------------------------------------------------- stages
+ * A stage's body runs twice: with the null backend, which tells how much working memory it needs, and then for real. */
+
+typedef void body(sd_run *r, const sd_ctx *c, void *job);
+
+static sd_status run_stage(sd_ctx *c, body *fn, void *job)
+{
+    sd_run dry = {.err = &c->err, .be = &sd_backend_null, .threads = 1, .cancel = &c->cancel};
+    fn(&dry, c, job);
+    if (c->err.status) return c->err.status;
+    if (!c->run.arena.base || c->run.arena.size < dry.arena.peak) {
+        sd_arena_free(&c->run.arena);
+        if (sd_arena_init(&c->run.arena, dry.arena.peak, &c->err)) return c->err.status;
+    }
+    sd_reset(&c->run, 0);
+    fn(&c->run, c, job);
+    sd_reset(&c->run, 0);
+    if (!c->err.status && c->cancel) sd_fail(&c->err, SD_ERR_CANCELLED, "cancelled");
+    return c->err.status;
+}
+
+/* [N,C,H,W] -> a new [N,H,W,C] and back; the null backend has no numbers to move. */
+static sd_tensor from_nchw(sd_run *r, const float *x, int64_t n, int64_t ch, int64_t h, int64_t w)
+{
+    sd_tensor t = sd_new4(r, n, h, w, ch);
+    for (int64_t i = 0; t.host && i < n; i++)
+        for (int64_t p = 0; p < h * w; p++)
+            for (int64_t k = 0; k < ch; k++) sd_f32(t)[(i * h * w + p) * ch + k] = x[(i * ch + k) * h * w + p];
+    return t;
+}
+
+static void to_nchw(float *out, sd_tensor t)
+{
+    int64_t pixels = t.dim[1] * t.dim[2], ch = t.dim[3];
+    for (int64_t i = 0; t.host && i < t.dim[0]; i++)
+        for (int64_t p = 0; p < pixels; p++)
+            for (int64_t k = 0; k < ch; k++) out[(i * ch + k) * pixels + p] = sd_f32(t)[(i * pixels + p) * ch + k];
+}
+
+typedef struct text_job { const int32_t *ids; int n, skip; float *out; } text_job;
+
+static void text_body(sd_run *r, const sd_ctx *c, void *job)
+{
+    text_job *j = job;
+    sd_tensor y = sd_clip_forward(r, &c->clip, j->ids, j->n, SD_TOKENS, j->skip);
+    if (sd_ok(r) && y.host) memcpy(j->out, y.host, (size_t)sd_numel(&y) * sizeof(float));
+}
+
+sd_status sd_run_text(sd_ctx *c, const int32_t *ids, int n, int clip_skip, float *out)
+{
+    if (clip_skip < 0 || clip_skip > c->clip.cfg.layers)
+        return sd_fail(&c->err, SD_ERR_ARG, "clip skip must be 0 to %d, the layers of the text encoder, not %d", c->clip.cfg.layers, clip_skip);
+    text_job j = {ids, n, clip_skip > 1 ? clip_skip - 1 : 0, out};
+    sd_trace_prefix(&c->run, "text_encoder.");
+    run_stage(c, text_body, &j);
+    sd_trace_prefix(&c->run, "%s", "");
+    return sd_check_finite(c, out, (size_t)n * SD_TOKENS * (size_t)c->clip.cfg.width, "the text encoder's result", &c->clip_part);
+}
+
+typedef struct picture_job {
+    int n, h, w, channels;           /* of the input */
+    const float *in, *timesteps, *context;
+    float *out;
+} picture_job;
+
+static void unet_body(sd_run *r, const sd_ctx *c, void *job)
+{
+    picture_job *j = job;
+    sd_tensor x = from_nchw(r, j->in, j->n, j->channels, j->h, j->w);
+    sd_tensor context = {.nd = 3, .dim = {j->n, SD_TOKENS, c->unet.cfg.context_dim}, .host = (void *)(uintptr_t)j->context};
+    sd_tensor y = sd_unet_forward(r, &c->unet, x, j->timesteps, context, (sd_tensor){0});
+    if (sd_ok(r)) to_nchw(j->out, y);
+}
+
+sd_status sd_run_unet(sd_ctx *c, int batch, int h, int w, const float *latents, const float *timesteps, const float *context, float *out)
+{
+    picture_job j = {batch, h, w, c->unet.cfg.in_channels, latents, timesteps, context, out};
+    if (run_stage(c, unet_body, &j)) return c->err.status;
+    return sd_check_finite(c, out, (size_t)batch * (size_t)c->unet.cfg.out_channels * (size_t)h * (size_t)w, "the UNet's result", &c->unet_part);
+}
+
+static void decode_body(sd_run *r, const sd_ctx *c, void *job)
+{
+    picture_job *j = job;
+    sd_tensor y = sd_vae_decoder(r, &c->vae, from_nchw(r, j->in, j->n, j->channels, j->h, j->w));
+    if (sd_ok(r)) to_nchw(j->out, y);
+}
+
+sd_status sd_run_decode(sd_ctx *c, int batch, int h, int w, const float *latents, float *picture)
+{
+    int scale = sd_vae_scale(&c->vae.cfg);
+    picture_job j = {batch, h, w, c->vae.cfg.latent_channels, latents, NULL, NULL, picture};
+    sd_trace_prefix(&c->run, "vae.");
+    run_stage(c, decode_body, &j);
+    sd_trace_prefix(&c->run, "%s", "");
+    if (c->err.status) return c->err.status;
+    return sd_check_finite(c, picture, (size_t)batch * 3 * (size_t)h * (size_t)w * (size_t)scale * (size_t)scale, "the VAE's result", &c->vae_part);
+}
+
+static void encode_body(sd_run *r, const sd_ctx *c, void *job)
+{
+    picture_job *j = job;
+    sd_tensor y = sd_vae_encoder(r, &c->vae, from_nchw(r, j->in, j->n, j->channels, j->h, j->w));
+    if (sd_ok(r)) to_nchw(j->out, y);
+}
+
+sd_status sd_check_finite(sd_ctx *c, const float *x, size_t n, const char *what, const sd_part *part)
+{
+    if (c->err.status) return c->err.status;
+    for (size_t i = 0; i < n; i++) {
+        if (isfinite(x[i])) continue;
+        if (sd_store_check_finite(&part->store, &c->err)) return c->err.status;
+        return sd_fail(&c->err, SD_ERR_NUMERIC, "%s is not finite (number %zu is %g) though every weight is", what, i, (double)x[i]);
+    }
+    return SD_OK;
+}
+
+/* ------------------------------------------------------------------------- the stages, publicly */
+
+sd_status sd_tokenize(sd_ctx *c, const char *text, sd_tokens *tokens)
+{
+    sd_begin(c);
+    if (!sd_need(c, SD_PART_TOKENIZER)) sd_tokenizer_encode(c->tokenizer, text ? text : "", tokens, &c->err);
+    return sd_end(c);
+}
+
+const char *sd_token_piece(const sd_ctx *c, int32_t id) { return c->tokenizer ? sd_tokenizer_piece(c->tokenizer, id) : NULL; }
+
+/* A caller's array must have exactly the size that the model gives it. */
+static sd_status expect_count(sd_ctx *c, const char *what, size_t count, size_t needed)
+{
+    return count == needed ? SD_OK : sd_fail(&c->err, SD_ERR_ARG, "%s must have %zu numbers, not %zu", what, needed, count);
+}
+
+sd_status sd_encode_text(sd_ctx *c, const char *text, int clip_skip, float *out, size_t count)
+{
+    sd_tokens t;
+    sd_begin(c);
+    if (sd_need(c, SD_PART_TOKENIZER | SD_PART_TEXT) || expect_count(c, "the text embedding", count, SD_TOKENS * (size_t)c->clip.cfg.width) ||
+        sd_tokenizer_encode(c->tokenizer, text ? text : "", &t, &c->err))
+        return sd_end(c);
+    sd_run_text(c, t.id, 1, clip_skip, out);
+    return sd_end(c);
+}
+
+/* Bounds that keep every product of sizes far inside 64 bits. */
+static sd_status expect_size(sd_ctx *c, int batch, int h, int w)
+{
+    if (batch < 1 || batch > 1024 || h < 1 || w < 1 || h > 8192 || w > 8192)
+        return sd_fail(&c->err, SD_ERR_ARG, "a batch of 1 to 1024 and latent sides of 1 to 8192 are possible, not %d of %dx%d", batch, w, h);
+    return SD_OK;
+}
+
+sd_status sd_unet(sd_ctx *c, int batch, int h, int w, const float *latents, const float *timesteps, const float *context, float *out)
+{
+    sd_begin(c);
+    if (!sd_need(c, SD_PART_UNET) && !expect_size(c, batch, h, w)) {
+        sd_trace_prefix(&c->run, "unet.");
+        sd_run_unet(c, batch, h, w, latents, timesteps, context, out);
+        sd_trace_prefix(&c->run, "%s", "");
+    }
+    return sd_end(c);
+}
+
+sd_status sd_vae_decode(sd_ctx *c, int batch, int h, int w, const float *latents, float *picture)
+{
+    sd_begin(c);
+    if (!sd_need(c, SD_PART_VAE) && !expect_size(c, batch, h, w)) sd_run_decode(c, batch, h, w, latents, picture);
+    return sd_end(c);
+}
+
+/* The posterior's parameters [Kingma & Welling 2013]; logvar is clamped as diffusers' DiagonalGaussianDistribution does. */
+sd_status sd_vae_encode(sd_ctx *c, int batch, int h, int w, const float *picture, float *mean, float *logvar)
+{
+    sd_begin(c);
+    if (sd_need(c, SD_PART_VAE) || expect_size(c, batch, h, w)) return sd_end(c);
+    int scale = sd_vae_scale(&c->vae.cfg);
+    size_t half = (size_t)c->vae.cfg.latent_channels * (size_t)h * (size_t)w;
+    float *moments = malloc((size_t)batch * 2 * half * sizeof *moments);
+    if (!moments) {
+        sd_fail(&c->err, SD_ERR_MEMORY, "no memory for the moments");
+        return sd_end(c);
+    }
+    picture_job j = {batch, h * scale, w * scale, 3, picture, NULL, NULL, moments};
+    sd_trace_prefix(&c->run, "vae.");
+    run_stage(c, encode_body, &j);
+    sd_trace_prefix(&c->run, "%s", "");
+    sd_check_finite(c, moments, (size_t)batch * 2 * half, "the VAE's result", &c->vae_part);
+    for (int i = 0; i < batch && !c->err.status; i++) {
+        const float *from = moments + (size_t)i * 2 * half;
+        memcpy(mean + (size_t)i * half, from, half * sizeof *mean);
+        for (size_t k = 0; k < half; k++) logvar[(size_t)i * half + k] = fminf(fmaxf(from[half + k], -30), 20);
+    }
+    free(moments);
+    return sd_end(c);
+}
+
+sd_status sd_image_write(sd_ctx *c, const char *path, const sd_image *image, const char *text)
+{
+    sd_begin(c);
+    sd_image_save(path, image->width, image->height, image->rgb, text, &c->err);
+    return sd_end(c);
+}
+
+sd_status sd_tensor_read(sd_ctx *c, const char *path, const char *name, float **data, int *nd, int64_t dim[4])
+{
+    sd_safetensors f = {0};
+    sd_begin(c);
+    *data = NULL;
+    if (sd_safetensors_open(&f, path, &c->err)) return sd_end(c);
+    const sd_entry *t = NULL;
+    for (size_t i = 0; i < f.n; i++)
+        if (name ? strcmp(f.entry[i].name, name) == 0 : f.n == 1) t = &f.entry[i];
+    if (!t && name) sd_fail(&c->err, SD_ERR_MISSING, "%s has no tensor \"%.80s\"", path, name);
+    else if (!t) sd_fail(&c->err, SD_ERR_ARG, "%s has %zu tensors: say which one", path, f.n);
+    else if (t->nd > 4 || t->dt > SD_F64) sd_fail(&c->err, SD_ERR_FORMAT, "%s: \"%.80s\" must be of a float type and have at most 4 dimensions", path, t->name);
+    if (t && !c->err.status) {
+        size_t n = t->bytes / sd_dtype_size(t->dt);
+        *data = malloc((n ? n : 1) * sizeof **data);
+        if (!*data) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %s", path);
+        else sd_widen(*data, t->data, t->dt, n, &sd_kern_scalar);
+        *nd = t->nd;
+        for (int i = 0; i < 4; i++) dim[i] = i < t->nd ? t->dim[i] : 1;
+    }
+    sd_safetensors_close(&f);
+    return sd_end(c);
+}
