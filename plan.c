@@ -1,0 +1,205 @@
+/* plan.c - floor 6: the unrolled networks as text or JSON, from the same plans, tables and forward functions that run them: shapes come
+ * from the null backend, so nothing here can drift from what is computed. No weights are read. */
+#include "pipeline.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* One network, walked. */
+typedef struct row {
+    sd_tensor out;
+    double flops;
+} row;
+
+typedef struct report {
+    sd_error *e;
+    sd_text *t;
+    bool json;
+    sd_run run;
+    row *rows;         /* of the network being walked, one per step */
+    double last_flops;
+    int sections;
+} report;
+
+static const char *const kind_names[] = {
+    [SD_STEP_CONV_IN] = "conv_in", [SD_STEP_RES] = "res", [SD_STEP_ATTN] = "attn", [SD_STEP_VAE_ATTN] = "attn", [SD_STEP_DOWN] = "down",
+    [SD_STEP_UP] = "up", [SD_STEP_NORM_OUT] = "norm_out", [SD_STEP_CONV_OUT] = "conv_out", [SD_STEP_CONV1] = "conv1x1"};
+
+static void watch(void *user, int step, sd_tensor y)
+{
+    report *r = user;
+    r->rows[step] = (row){y, r->run.flops - r->last_flops};
+    r->last_flops = r->run.flops;
+}
+
+static bool begin_walk(report *r, const sd_net *n)
+{
+    r->run = (sd_run){.err = r->e, .be = &sd_backend_null, .threads = 1, .watch = watch, .watch_user = r};
+    r->last_flops = 0;
+    r->rows = calloc((size_t)(n ? n->plan.n : 1), sizeof *r->rows);
+    if (!r->rows) sd_fail(r->e, SD_ERR_MEMORY, "no memory for a plan");
+    return r->e->status == SD_OK;
+}
+
+/* ---- writing */
+
+static void head(report *r, const char *name, const sd_binder *b)
+{
+    if (r->json)
+        sd_text_add(r->t, "%s\"%s\":{\"tensors\":%zu,\"parameters\":%zu,\"flops\":%.0f,\"arena_bytes\":%zu", r->sections++ ? "," : "", name,
+                    b->tensors, b->params, r->run.flops, r->run.arena.peak);
+    else
+        sd_text_add(r->t, "%s%s: %zu tensors, %zu parameters, %.1f GFLOP for one sample, %.1f MB of activations\n", r->sections++ ? "\n" : "", name,
+                    b->tensors, b->params, r->run.flops / 1e9, (double)r->run.arena.peak / 1e6);
+}
+
+static void write_row(report *r, const sd_step *s, size_t params, const row *w, int i)
+{
+    const int64_t *d = w->out.dim;
+    if (r->json) {
+        sd_text_add(r->t, "%s{\"kind\":\"%s\",\"name\":\"%s\",\"ldm\":\"%s\",\"in\":%d,\"out\":[%lld,%lld,%lld,%lld],\"parameters\":%zu,\"flops\":%.0f",
+                    i ? "," : "", kind_names[s->kind], s->hf, s->ldm, s->ci, (long long)d[0], (long long)d[3], (long long)d[1], (long long)d[2],
+                    params, w->flops);
+        if (s->depth) sd_text_add(r->t, ",\"depth\":%d,\"heads\":%d", s->depth, s->heads);
+        if (s->skip) sd_text_add(r->t, ",\"pop\":%d", s->skip);
+        sd_text_add(r->t, "%s}", s->push ? ",\"push\":true" : "");
+        return;
+    }
+    char note[48] = "";
+    if (s->depth) snprintf(note, sizeof note, "%d block%s, %d heads", s->depth, s->depth > 1 ? "s" : "", s->heads);
+    if (s->skip) snprintf(note, sizeof note, "joins %d", s->skip);
+    sd_text_add(r->t, "  %3d %-8s %-42s %5d -> %5lld x %4lld x %-4lld %12zu %9.2f %s %s\n", i, kind_names[s->kind], s->hf, s->ci, (long long)d[3],
+                (long long)d[1], (long long)d[2], params, w->flops / 1e9, s->push ? "push" : "    ", note);
+}
+
+static void write_steps(report *r, const char *key, const sd_net *n)
+{
+    if (r->json) sd_text_add(r->t, ",\"%s\":[", key);
+    else sd_text_add(r->t, "  %3s %-8s %-42s %5s -> %5s x %4s x %-4s %12s %9s\n", "", "kind", key, "in", "out", "h", "w", "parameters", "GFLOP");
+    for (int i = 0; i < n->plan.n; i++) write_row(r, &n->plan.step[i], n->w[i].params, &r->rows[i], i);
+    if (r->json) sd_text_add(r->t, "]");
+    free(r->rows);
+    r->rows = NULL;
+}
+
+/* ---- networks */
+
+static void plan_unet(report *r, const sd_unet_config *c, int h, int w)
+{
+    sd_binder b = {.err = r->e};
+    sd_unet_net u;
+    if (!sd_unet_plan(&u, c, r->e) && !sd_unet_bind(&u, &b) && begin_walk(r, &u.net)) {
+        float timestep = 0;
+        sd_tensor x = sd_new4(&r->run, 1, h, w, c->in_channels), context = sd_new3(&r->run, 1, SD_TOKENS, c->context_dim), added = {0};
+        if (c->add_in_dim) added = sd_new2(&r->run, 1, c->add_in_dim);
+        sd_unet_forward(&r->run, &u, x, &timestep, context, added);
+        head(r, "unet", &b);
+        write_steps(r, "steps", &u.net);
+        if (r->json) sd_text_add(r->t, "}");
+    }
+    sd_unet_free(&u);
+    sd_binder_free(&b);
+}
+
+static void plan_vae(report *r, const sd_vae_config *c, int h, int w)
+{
+    sd_binder b = {.err = r->e};
+    sd_vae v;
+    if (!sd_vae_plan(&v, c, r->e) && !sd_vae_bind(&v, &b)) {
+        int scale = sd_vae_scale(c);
+        if (begin_walk(r, &v.decoder)) {
+            sd_vae_decoder(&r->run, &v, sd_new4(&r->run, 1, h, w, c->latent_channels));
+            head(r, "vae", &b);
+            write_steps(r, "decoder", &v.decoder);
+        }
+        if (r->e->status == SD_OK && begin_walk(r, &v.encoder)) {
+            sd_vae_encoder(&r->run, &v, sd_new4(&r->run, 1, (int64_t)h * scale, (int64_t)w * scale, c->in_channels));
+            if (r->json) sd_text_add(r->t, ",\"encoder_flops\":%.0f,\"encoder_arena_bytes\":%zu", r->run.flops, r->run.arena.peak);
+            write_steps(r, "encoder", &v.encoder);
+        }
+        if (r->json) sd_text_add(r->t, "}");
+    }
+    sd_vae_free(&v);
+    sd_binder_free(&b);
+}
+
+static void plan_clip(report *r, const sd_clip_config *c, int index)
+{
+    sd_binder b = {.err = r->e};
+    sd_clip net;
+    int32_t ids[SD_TOKENS] = {0};
+    if (!sd_clip_bind(&net, c, &b) && begin_walk(r, NULL)) {
+        sd_clip_forward(&r->run, &net, ids, 1, SD_TOKENS, 0);
+        head(r, index ? "text_encoder_2" : "text_encoder", &b);
+        if (r->json) {
+            sd_text_add(r->t, ",\"layers\":%d,\"width\":%d,\"heads\":%d}", c->layers, c->width, c->heads);
+        } else {
+            sd_text_add(r->t, "  %d layers of width %d, %d heads, %d in the middle, %s, %d tokens -> [1,%d,%d]\n", c->layers, c->width, c->heads, c->ff,
+                        c->act == SD_ACT_GELU ? "gelu" : "quick_gelu", c->vocab, SD_TOKENS, c->width);
+        }
+        free(r->rows);
+        r->rows = NULL;
+    }
+    sd_clip_free(&net);
+    sd_binder_free(&b);
+}
+
+/* ---- what to plan */
+
+static sd_status read_directory(sd_family *f, const char *dir, sd_error *e)
+{
+    char path[4096];
+    if (sd_path_join(path, sizeof path, dir, "unet/config.json", e) || sd_unet_config_read(&f->unet, path, e)) return e->status;
+    if (sd_path_join(path, sizeof path, dir, "vae/config.json", e) || sd_vae_config_read(&f->vae, path, e)) return e->status;
+    static const char *const text[] = {"text_encoder/config.json", "text_encoder_2/config.json"};
+    for (int i = 0; i < 2; i++) {
+        if (sd_path_join(path, sizeof path, dir, text[i], e)) return e->status;
+        if (sd_is_file(path) && sd_clip_config_read(&f->clip[f->n_clip++], path, e)) return e->status;
+    }
+    return SD_OK;
+}
+
+static sd_status find_family(sd_family *f, const char *what, sd_error *e)
+{
+    const sd_family *known = sd_family_find(what);
+    memset(f, 0, sizeof *f);
+    if (known) *f = *known;
+    else if (sd_is_dir(what)) read_directory(f, what, e);
+    else if (sd_is_file(what)) sd_unet_config_read(&f->unet, what, e);
+    else sd_fail(e, SD_ERR_ARG, "\"%.200s\" is neither a configuration (%s), a model directory nor a UNet's config.json", what, sd_family_names());
+    return e->status;
+}
+
+static sd_status latent_size(int *size, int pixels, int native, int scale, sd_error *e)
+{
+    if (pixels < 0 || pixels > 8192 * scale || pixels % scale)
+        return sd_fail(e, SD_ERR_ARG, "a side must be a multiple of %d up to %d pixels, not %d", scale, 8192 * scale, pixels);
+    *size = pixels ? pixels / scale : native;
+    return SD_OK;
+}
+
+sd_status sd_plan(const char *model_or_config, int width, int height, int json, char **text, char error[512])
+{
+    sd_error e = {0};
+    sd_text t = {0};
+    sd_family f;
+    int h, w;
+    *text = NULL;
+    if (!find_family(&f, model_or_config, &e)) {
+        int scale = f.vae.levels ? sd_vae_scale(&f.vae) : 8;
+        if (!latent_size(&w, width, f.unet.sample_size, scale, &e) && !latent_size(&h, height, f.unet.sample_size, scale, &e)) {
+            report r = {.e = &e, .t = &t, .json = json != 0};
+            if (json) sd_text_add(&t, "{");
+            plan_unet(&r, &f.unet, h, w);
+            if (f.vae.levels) plan_vae(&r, &f.vae, h, w);
+            for (int i = 0; i < f.n_clip; i++) plan_clip(&r, &f.clip[i], i);
+            if (json) sd_text_add(&t, "}\n");
+            free(r.rows);
+        }
+    }
+    if (t.failed) sd_fail(&e, SD_ERR_MEMORY, "no memory for a plan");
+    if (e.status) free(t.s);
+    else *text = t.s;
+    snprintf(error, 512, "%s", e.text);
+    return e.status;
+}
