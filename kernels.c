@@ -148,12 +148,13 @@ static void norm_affine(float *y, const float *x, double mean, double rstd, cons
         y[i] = (float)((x[i] - mean) * rstd * g[i] + b[i]);
 }
 
-/* y_c = f((x_c - m_c) a_c + b_c), f = SiLU or nothing */
+/* y_c = f((x_c - m_c) a_c + b_c), f = SiLU or nothing. Rounded before the SiLU too: whether somebody looks at the norm's own
+ * result must not change what comes after it. */
 static void affine(float *y, const float *x, const float *m, const float *a, const float *b, size_t n, bool with_silu)
 {
     for (size_t c = 0; c < n; c++) {
-        double t = ((double)x[c] - m[c]) * a[c] + b[c];
-        y[c] = (float)(with_silu ? silu1(t) : t);
+        float t = (float)(((double)x[c] - m[c]) * a[c] + b[c]);
+        y[c] = with_silu ? (float)silu1(t) : t;
     }
 }
 

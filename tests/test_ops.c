@@ -1,0 +1,489 @@
+/* test_ops.c - the CPU backend against plain loops in double, the shape rules, and the same bits for any number of threads. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "../ops.h"
+
+static uint32_t state = 1;
+static float rnd(void)   /* about N(0,1/3), never tuned to anything */
+{
+    state = state * 1664525u + 1013904223u;
+    return (float)((double)(state >> 8) / (1 << 23) - 1);
+}
+
+static void fill(float *x, size_t n) { for (size_t i = 0; i < n; i++) x[i] = rnd(); }
+
+typedef struct bench { sd_error err; sd_run run; } bench;
+
+static void start(bench *b, const sd_kern *k, int threads)
+{
+    memset(b, 0, sizeof *b);
+    b->run = (sd_run){.err = &b->err, .be = &sd_backend_cpu, .kern = k, .threads = threads};
+    assert_int_equal(sd_arena_init(&b->run.arena, (size_t)64 << 20, &b->err), SD_OK);
+}
+
+static sd_tensor random4(bench *b, int64_t n, int64_t h, int64_t w, int64_t c)
+{
+    sd_tensor t = sd_new4(&b->run, n, h, w, c);
+    fill(sd_f32(t), (size_t)sd_numel(&t));
+    return t;
+}
+
+static double rel_l2(const float *x, const double *truth, size_t n)
+{
+    double d = 0, s = 0;
+    for (size_t i = 0; i < n; i++) {
+        d += (x[i] - truth[i]) * (x[i] - truth[i]);
+        s += truth[i] * truth[i];
+    }
+    return sqrt(d / (s > 0 ? s : 1));
+}
+
+/* Both tables are held to float32's rounding; the specification to less, since it adds in double. */
+static const sd_kern *table(int i) { return i ? sd_kern_select(NULL) : &sd_kern_scalar; }
+static double bound(int i) { return i ? 4e-7 : 4e-8; }
+
+/* ---- convolution */
+
+static double *conv_truth(sd_tensor x, const float *w, const float *bias, sd_tensor y, int64_t kh, int64_t kw, sd_conv c, const float *start_from)
+{
+    double *out = malloc((size_t)sd_numel(&y) * sizeof *out);
+    int64_t H = x.dim[1], W = x.dim[2], ci = x.dim[3], co = y.dim[3], at = 0;
+    for (int64_t n = 0; n < y.dim[0]; n++)
+        for (int64_t oy = 0; oy < y.dim[1]; oy++)
+            for (int64_t ox = 0; ox < y.dim[2]; ox++)
+                for (int64_t o = 0; o < co; o++, at++) {
+                    double s = bias ? bias[o] : 0;
+                    for (int64_t i = 0; i < ci; i++)
+                        for (int64_t ky = 0; ky < kh; ky++)
+                            for (int64_t kx = 0; kx < kw; kx++) {
+                                int64_t iy = oy * c.stride + ky - c.pad_top, ix = ox * c.stride + kx - c.pad_left;
+                                if (iy >= 0 && iy < H && ix >= 0 && ix < W)
+                                    s += (double)sd_f32(x)[((n * H + iy) * W + ix) * ci + i] * w[((o * ci + i) * kh + ky) * kw + kx];
+                            }
+                    out[at] = s + (start_from ? start_from[at] : 0);
+                }
+    return out;
+}
+
+static void convolution_is_the_textbook_sum(void **unused)
+{
+    (void)unused;
+    const struct { int64_t n, h, w, ci, co, k; sd_conv c; } cases[] = {
+        {2, 9, 14, 5, 7, 3, {1, 1, 1, 1, 1}},  {1, 8, 8, 16, 32, 3, {2, 1, 1, 1, 1}}, {1, 7, 9, 3, 8, 3, {2, 0, 0, 1, 1}},
+        {2, 5, 6, 40, 9, 1, {1, 0, 0, 0, 0}},  {1, 1, 1, 4, 4, 3, {1, 1, 1, 1, 1}},   {1, 40, 33, 17, 33, 3, {1, 1, 1, 1, 1}},
+    };
+    for (int k = 0; k < 2; k++)
+        for (size_t i = 0; i < SD_COUNT(cases); i++) {
+            bench b;
+            start(&b, table(k), 2);
+            sd_tensor x = random4(&b, cases[i].n, cases[i].h, cases[i].w, cases[i].ci);
+            int64_t K = cases[i].k, count = cases[i].co * cases[i].ci * K * K;
+            float *w = malloc((size_t)count * sizeof *w), bias[64];
+            fill(w, (size_t)count);
+            fill(bias, (size_t)cases[i].co);
+            sd_tensor tw = {.nd = 4, .dim = {cases[i].co, cases[i].ci, K, K}, .host = w}, tb = {.nd = 1, .dim = {cases[i].co}, .host = bias};
+            sd_tensor y = sd_conv2d(&b.run, x, &tw, &tb, cases[i].c);
+            assert_int_equal(b.err.status, SD_OK);
+            double *truth = conv_truth(x, w, bias, y, K, K, cases[i].c, NULL);
+            assert_true(rel_l2(sd_f32(y), truth, (size_t)sd_numel(&y)) < bound(k));
+            float *before = malloc((size_t)sd_numel(&y) * sizeof *before);
+            memcpy(before, y.host, (size_t)sd_numel(&y) * sizeof *before);
+            double *sum = conv_truth(x, w, bias, y, K, K, cases[i].c, before);
+            sd_conv2d_add_(&b.run, y, x, &tw, &tb, cases[i].c);
+            assert_true(rel_l2(sd_f32(y), sum, (size_t)sd_numel(&y)) < bound(k));
+            free(before);
+            free(sum);
+            free(truth);
+            free(w);
+            sd_run_free(&b.run);
+        }
+}
+
+/* Trap 8: the VAE's encoder pads right and bottom only. Padding all round must be told apart. */
+static void asymmetric_padding_differs_from_symmetric(void **unused)
+{
+    (void)unused;
+    bench b;
+    start(&b, table(1), 1);
+    sd_tensor x = random4(&b, 1, 8, 8, 4);
+    float w[4 * 4 * 9];
+    fill(w, SD_COUNT(w));
+    sd_tensor tw = {.nd = 4, .dim = {4, 4, 3, 3}, .host = w};
+    sd_tensor right = sd_conv2d(&b.run, x, &tw, NULL, (sd_conv){2, 0, 0, 1, 1}), wrong = sd_conv2d(&b.run, x, &tw, NULL, (sd_conv){2, 1, 1, 1, 1});
+    assert_int_equal(right.dim[1], wrong.dim[1]);
+    double *truth = conv_truth(x, w, NULL, right, 3, 3, (sd_conv){2, 0, 0, 1, 1}, NULL);
+    assert_true(rel_l2(sd_f32(right), truth, (size_t)sd_numel(&right)) < bound(1));
+    assert_true(rel_l2(sd_f32(wrong), truth, (size_t)sd_numel(&right)) > 0.1);
+    free(truth);
+    sd_run_free(&b.run);
+}
+
+/* ---- linear layers and weight types */
+
+static uint16_t to_bf16(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    return (uint16_t)(u >> 16);
+}
+
+static void weights_of_any_type_and_alignment_give_the_same_numbers(void **unused)
+{
+    (void)unused;
+    bench b;
+    start(&b, table(1), 2);
+    enum { I = 37, O = 21 };
+    sd_tensor x = random4(&b, 1, 5, 3, I);
+    static float w[O * I];
+    static uint16_t half[O * I], brain[O * I];
+    static unsigned char odd[O * I * 4 + 1];
+    static const uint16_t pool[] = {0x3c00, 0xb800, 0x2e66, 0x0001, 0x7bff, 0x8400, 0x3555};   /* 1, -0.5, ~0.1, subnormal, 65504, ... */
+    for (int type = 0; type < 3; type++) {
+        for (size_t i = 0; i < O * I; i++) {
+            half[i] = pool[i % SD_COUNT(pool)];
+            brain[i] = to_bf16(rnd());
+            w[i] = type == 0 ? sdk_half_to_float(half[i]) : type == 1 ? sdk_bfloat_to_float(brain[i]) : rnd();
+        }
+        memcpy(odd + 1, type == 0 ? (const void *)half : type == 1 ? (const void *)brain : w, (size_t)(O * I) * (type == 2 ? 4 : 2));
+        const sd_dtype dt[] = {SD_F16, SD_BF16, SD_F32};
+        sd_tensor plain = {.nd = 2, .dim = {O, I}, .host = w}, other = {.nd = 2, .dim = {O, I}, .dt = dt[type], .host = odd + 1};
+        sd_tensor as_conv = other;
+        as_conv.nd = 4;
+        as_conv.dim[2] = as_conv.dim[3] = 1;
+        sd_tensor a = sd_linear(&b.run, x, &plain, NULL), c = sd_linear(&b.run, x, &other, NULL), d = sd_linear(&b.run, x, &as_conv, NULL);
+        assert_int_equal(b.err.status, SD_OK);
+        assert_memory_equal(a.host, c.host, (size_t)sd_numel(&a) * 4);
+        assert_memory_equal(a.host, d.host, (size_t)sd_numel(&a) * 4);
+        sd_reset(&b.run, 0);
+        x = random4(&b, 1, 5, 3, I);
+    }
+    sd_run_free(&b.run);
+}
+
+/* ---- attention */
+
+static double *attention_truth(sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal, double scale)
+{
+    int64_t N = q.dim[0], T = q.dim[1], S = k.dim[1], C = q.dim[2], d = C / heads;
+    double *out = calloc((size_t)(N * T * C), sizeof *out), *p = malloc((size_t)S * sizeof *p);
+    for (int64_t n = 0; n < N; n++)
+        for (int64_t h = 0; h < heads; h++)
+            for (int64_t t = 0; t < T; t++) {
+                int64_t seen = causal ? t + 1 : S;
+                double max = -INFINITY, sum = 0;
+                for (int64_t s = 0; s < seen; s++) {
+                    p[s] = 0;
+                    for (int64_t i = 0; i < d; i++) p[s] += (double)sd_f32(q)[(n * T + t) * C + h * d + i] * sd_f32(k)[(n * S + s) * C + h * d + i];
+                    p[s] *= scale;
+                    max = fmax(max, p[s]);
+                }
+                for (int64_t s = 0; s < seen; s++) sum += p[s] = exp(p[s] - max);
+                for (int64_t s = 0; s < seen; s++)
+                    for (int64_t i = 0; i < d; i++) out[(n * T + t) * C + h * d + i] += p[s] / sum * sd_f32(v)[(n * S + s) * C + h * d + i];
+            }
+    free(p);
+    return out;
+}
+
+static void attention_is_softmax_of_scaled_products(void **unused)
+{
+    (void)unused;
+    const struct { int64_t n, t, s, c; int heads; bool causal; } cases[] = {
+        {2, 9, 77, 40, 5, false}, {1, 77, 77, 48, 4, true}, {1, 400, 400, 16, 2, false}, {1, 1, 1, 8, 8, true}, {2, 170, 33, 24, 1, false}};
+    for (int k = 0; k < 2; k++)
+        for (size_t i = 0; i < SD_COUNT(cases); i++) {
+            bench b;
+            start(&b, table(k), 2);
+            sd_tensor q = random4(&b, 1, cases[i].n, cases[i].t, cases[i].c), key = random4(&b, 1, cases[i].n, cases[i].s, cases[i].c),
+                      v = random4(&b, 1, cases[i].n, cases[i].s, cases[i].c);
+            for (int64_t j = 0; j < sd_numel(&q); j++) sd_f32(q)[j] *= 4;   /* logits with contrast */
+            q = sd_view3(&b.run, q, cases[i].n, cases[i].t, cases[i].c);
+            key = sd_view3(&b.run, key, cases[i].n, cases[i].s, cases[i].c);
+            v = sd_view3(&b.run, v, cases[i].n, cases[i].s, cases[i].c);
+            sd_tensor y = sd_attention(&b.run, q, key, v, cases[i].heads, cases[i].causal);
+            assert_int_equal(b.err.status, SD_OK);
+            double d = (double)cases[i].c / cases[i].heads;
+            double *truth = attention_truth(q, key, v, cases[i].heads, cases[i].causal, 1 / sqrt(d));
+            size_t n = (size_t)sd_numel(&y);
+            double limit = k ? 6e-7 : 1.5e-7;   /* the logits in between are floats in both */
+            assert_true(rel_l2(sd_f32(y), truth, n) < limit);
+            if (cases[i].t > 1) {   /* traps 4 and 17: another number of heads, and no mask where there is one, must exceed the bound */
+                double *heads = attention_truth(q, key, v, cases[i].heads == 1 ? 2 : 1, cases[i].causal, 1 / sqrt(d));
+                assert_true(rel_l2(sd_f32(y), heads, n) > 100 * limit);
+                double *mask = attention_truth(q, key, v, cases[i].heads, false, 1 / sqrt(d));
+                assert_true(cases[i].causal == (rel_l2(sd_f32(y), mask, n) > 100 * limit));
+                free(heads);
+                free(mask);
+            }
+            free(truth);
+            sd_run_free(&b.run);
+        }
+}
+
+/* ---- norms */
+
+static void group_norm_is_over_groups_and_pixels(void **unused)
+{
+    (void)unused;
+    const struct { int64_t h, w, c; int groups; double mean; } cases[] = {{9, 7, 24, 4, 0}, {33, 31, 8, 2, 50}, {1, 1, 6, 3, 1}, {40, 40, 20, 20, -3}};
+    for (int k = 0; k < 2; k++)
+        for (size_t i = 0; i < SD_COUNT(cases); i++) {
+            bench b;
+            start(&b, table(k), 2);
+            int64_t C = cases[i].c, P = cases[i].h * cases[i].w, per = C / cases[i].groups;
+            sd_tensor x = random4(&b, 2, cases[i].h, cases[i].w, C);
+            for (int64_t j = 0; j < sd_numel(&x); j++) sd_f32(x)[j] += (float)cases[i].mean;
+            float gain[64], bias[64];
+            fill(gain, (size_t)C);
+            fill(bias, (size_t)C);
+            sd_tensor g = {.nd = 1, .dim = {C}, .host = gain}, o = {.nd = 1, .dim = {C}, .host = bias};
+            sd_tensor y = sd_group_norm(&b.run, x, &g, &o, cases[i].groups, 1e-5, false), z = sd_group_norm(&b.run, x, &g, &o, cases[i].groups, 1e-5, true);
+            assert_int_equal(b.err.status, SD_OK);
+            double *truth = malloc((size_t)sd_numel(&x) * sizeof *truth), *act = malloc((size_t)sd_numel(&x) * sizeof *act);
+            for (int64_t n = 0; n < 2; n++)
+                for (int64_t c0 = 0; c0 < C; c0 += per) {
+                    const float *in = sd_f32(x) + n * P * C;
+                    double mean = 0, var = 0;
+                    for (int64_t p = 0; p < P; p++)
+                        for (int64_t c = c0; c < c0 + per; c++) mean += in[p * C + c] / (double)(P * per);
+                    for (int64_t p = 0; p < P; p++)
+                        for (int64_t c = c0; c < c0 + per; c++) var += (in[p * C + c] - mean) * (in[p * C + c] - mean) / (double)(P * per);
+                    for (int64_t p = 0; p < P; p++)
+                        for (int64_t c = c0; c < c0 + per; c++) {
+                            double v = (in[p * C + c] - mean) / sqrt(var + 1e-5) * gain[c] + bias[c];
+                            truth[n * P * C + p * C + c] = v;
+                            act[n * P * C + p * C + c] = v / (1 + exp(-v));
+                        }
+                }
+            /* A mean of 50 costs torch's one-pass form 50 times the rounding; here the mean is taken off first. */
+            assert_true(rel_l2(sd_f32(y), truth, (size_t)sd_numel(&y)) < 2e-7);
+            assert_true(rel_l2(sd_f32(z), act, (size_t)sd_numel(&y)) < 3e-7);
+            sd_tensor same = sd_silu(&b.run, y);   /* fused or not: the same bits */
+            assert_memory_equal(same.host, z.host, (size_t)sd_numel(&y) * 4);
+            free(truth);
+            free(act);
+            sd_run_free(&b.run);
+        }
+}
+
+static void layer_norm_is_over_columns(void **unused)
+{
+    (void)unused;
+    for (int k = 0; k < 2; k++) {
+        bench b;
+        start(&b, table(k), 2);
+        enum { C = 53 };
+        sd_tensor x = random4(&b, 1, 3, 11, C);
+        float gain[C], bias[C];
+        fill(gain, C);
+        fill(bias, C);
+        for (int64_t j = 0; j < sd_numel(&x); j++) sd_f32(x)[j] += 7;
+        sd_tensor g = {.nd = 1, .dim = {C}, .host = gain}, o = {.nd = 1, .dim = {C}, .host = bias};
+        sd_tensor y = sd_layer_norm(&b.run, x, &g, &o, 1e-5);
+        double truth[33 * C];
+        for (int r = 0; r < 33; r++) {
+            double mean = 0, var = 0;
+            for (int c = 0; c < C; c++) mean += sd_f32(x)[r * C + c] / (double)C;
+            for (int c = 0; c < C; c++) var += (sd_f32(x)[r * C + c] - mean) * (sd_f32(x)[r * C + c] - mean) / C;
+            for (int c = 0; c < C; c++) truth[r * C + c] = (sd_f32(x)[r * C + c] - mean) / sqrt(var + 1e-5) * gain[c] + bias[c];
+        }
+        assert_true(rel_l2(sd_f32(y), truth, 33 * C) < 2e-7);
+        sd_run_free(&b.run);
+    }
+}
+
+/* ---- the small ones */
+
+static void upsampling_repeats_and_follows_the_skips_size(void **unused)
+{
+    (void)unused;
+    bench b;
+    start(&b, table(1), 1);
+    sd_tensor x = random4(&b, 1, 3, 2, 1), y = sd_upsample(&b.run, x, 5, 4);   /* rows 0 0 1 1 2 of floor(i 3/5), columns 0 0 1 1 */
+    const int row[] = {0, 0, 1, 1, 2}, col[] = {0, 0, 1, 1};
+    for (int i = 0; i < 5; i++)
+        for (int j = 0; j < 4; j++) assert_true(sd_f32(y)[i * 4 + j] == sd_f32(x)[row[i] * 2 + col[j]]);
+    sd_run_free(&b.run);
+}
+
+/* Trap 3: the value comes first, the gate second. */
+static void geglu_gates_with_the_second_half(void **unused)
+{
+    (void)unused;
+    bench b;
+    start(&b, &sd_kern_scalar, 1);
+    sd_tensor x = sd_new2(&b.run, 1, 4);
+    const float in[] = {2, 3, 1, -1};
+    memcpy(x.host, in, sizeof in);
+    sd_tensor y = sd_geglu(&b.run, x);
+    assert_true(fabs(sd_f32(y)[0] - 2 * 0.8413447460685429) < 1e-6);     /* 2 gelu(1) */
+    assert_true(fabs(sd_f32(y)[1] + 3 * 0.15865525393145707) < 1e-6);    /* 3 gelu(-1) */
+    sd_run_free(&b.run);
+}
+
+static void joining_and_adding(void **unused)
+{
+    (void)unused;
+    bench b;
+    start(&b, table(1), 2);
+    sd_tensor a = random4(&b, 2, 2, 2, 3), c = random4(&b, 2, 2, 2, 2), y = sd_concat(&b.run, a, c), bias = sd_new2(&b.run, 2, 5);
+    fill(sd_f32(bias), 10);
+    sd_tensor z = sd_new4(&b.run, 2, 2, 2, 5);
+    memcpy(z.host, y.host, 40 * 4);
+    sd_add_channels_(&b.run, z, bias);
+    for (int p = 0; p < 8; p++)
+        for (int i = 0; i < 5; i++) {
+            float want = i < 3 ? sd_f32(a)[p * 3 + i] : sd_f32(c)[p * 2 + i - 3];
+            assert_true(sd_f32(y)[p * 5 + i] == want);
+            assert_true(sd_f32(z)[p * 5 + i] == want + sd_f32(bias)[p / 4 * 5 + i]);
+        }
+    sd_run_free(&b.run);
+}
+
+/* ---- one result for any number of threads */
+
+static void bits_do_not_depend_on_the_number_of_threads(void **unused)
+{
+    (void)unused;
+    const int threads[] = {1, 2, 3, 7};
+    enum { C = 40, O = 72 };
+    static float w[O * C * 9], gain[C], first[2 * 23 * 29 * O];
+    fill(w, SD_COUNT(w));
+    fill(gain, C);
+    for (int i = 0; i < 4; i++) {
+        bench b;
+        start(&b, table(1), threads[i]);
+        state = 99;
+        sd_tensor x = random4(&b, 2, 23, 29, C), g = {.nd = 1, .dim = {C}, .host = gain}, tw = {.nd = 4, .dim = {O, C, 3, 3}, .host = w};
+        sd_tensor h = sd_group_norm(&b.run, x, &g, &g, 4, 1e-5, true);
+        sd_tensor tokens = sd_view3(&b.run, h, 2, 23 * 29, C);
+        h = sd_view4(&b.run, sd_attention(&b.run, tokens, tokens, tokens, 5, false), 2, 23, 29, C);
+        h = sd_conv2d(&b.run, h, &tw, NULL, (sd_conv){1, 1, 1, 1, 1});
+        assert_int_equal(b.err.status, SD_OK);
+        if (i == 0) memcpy(first, h.host, sizeof first);
+        else assert_memory_equal(first, h.host, sizeof first);
+        sd_run_free(&b.run);
+    }
+}
+
+/* ---- errors */
+
+static void wrong_shapes_are_named(void **unused)
+{
+    (void)unused;
+    sd_error err = {0};
+    sd_run r = {.err = &err, .be = &sd_backend_null, .threads = 1, .step = "mid_block.resnets.0"};
+    sd_tensor x = sd_new4(&r, 1, 4, 4, 8), w = {.nd = 4, .dim = {8, 9, 3, 3}, .name = "conv1.weight"};
+    sd_conv2d(&r, x, &w, NULL, (sd_conv){1, 1, 1, 1, 1});
+    assert_int_equal(err.status, SD_ERR_SHAPE);
+    assert_string_equal(err.text, "mid_block.resnets.0: conv2d expects a weight [O,8,kh,kw], found [8,9,3,3] in conv1.weight");
+    sd_tensor y = sd_silu(&r, x);   /* sticks: later operations do nothing */
+    assert_int_equal(y.nd, 0);
+    const struct { int what; const char *part; } cases[] = {{0, "linear"}, {1, "attention"}, {2, "group_norm"}, {3, "concat"}, {4, "add"}, {5, "geglu"},
+                                                            {6, "view"}, {7, "layer_norm"}, {8, "upsample"}, {9, "add_channels"}, {10, "larger"}, {11, "embed"}};
+    for (size_t i = 0; i < SD_COUNT(cases); i++) {
+        sd_error_clear(&err);
+        sd_tensor g = {.nd = 1, .dim = {5}}, t = sd_new3(&r, 1, 4, 9), m = {.nd = 2, .dim = {3, 7}};
+        int32_t id = 0;
+        switch (cases[i].what) {
+        case 0: sd_linear(&r, x, &m, NULL); break;
+        case 1: sd_attention(&r, t, t, t, 2, false); break;
+        case 2: sd_group_norm(&r, x, &g, &g, 3, 1e-5, false); break;
+        case 3: sd_concat(&r, x, t); break;
+        case 4: sd_add_(&r, x, t); break;
+        case 5: sd_geglu(&r, t); break;
+        case 6: sd_view3(&r, x, 1, 2, 3); break;
+        case 7: sd_layer_norm(&r, x, &g, &g, 1e-5); break;
+        case 8: sd_upsample(&r, t, 2, 2); break;
+        case 9: sd_add_channels_(&r, x, t); break;
+        case 10: w.dim[1] = 8; w.dim[2] = 9; sd_conv2d(&r, x, &w, NULL, (sd_conv){1, 1, 1, 1, 1}); break;
+        default: sd_embed(&r, &id, 1, 9, &m, &m); break;
+        }
+        assert_int_equal(err.status, SD_ERR_SHAPE);
+        assert_non_null(strstr(err.text, cases[i].what == 10 ? "kernel" : cases[i].part));
+    }
+    sd_error_clear(&err);
+    int32_t bad = 3;
+    sd_tensor table3 = {.nd = 2, .dim = {3, 7}};
+    sd_embed(&r, &bad, 1, 1, &table3, &table3);
+    assert_int_equal(err.status, SD_ERR_ARG);
+}
+
+static void the_null_backend_knows_memory_and_work_exactly(void **unused)
+{
+    (void)unused;
+    enum { C = 16 };
+    static float w[C * C * 9];
+    fill(w, SD_COUNT(w));
+    sd_tensor tw = {.nd = 4, .dim = {C, C, 3, 3}, .host = w};
+    sd_error err = {0};
+    sd_run dry = {.err = &err, .be = &sd_backend_null, .threads = 1};
+    bench b;
+    start(&b, table(1), 2);
+    sd_run *runs[] = {&dry, &b.run};
+    for (int i = 0; i < 2; i++) {
+        sd_tensor x = sd_new4(runs[i], 1, 10, 10, C);
+        if (x.host) fill(sd_f32(x), 1600);
+        size_t mark = sd_mark(runs[i]);
+        sd_tensor y = sd_silu(runs[i], sd_conv2d(runs[i], x, &tw, NULL, (sd_conv){1, 1, 1, 1, 1}));
+        y = sd_keep(runs[i], mark, y);
+        assert_true(!y.host || (unsigned char *)y.host == (unsigned char *)x.host + 1600 * 4);
+        assert_int_equal(runs[i]->arena.peak, 3 * 1600 * 4);
+        assert_int_equal(runs[i]->arena.used, 2 * 1600 * 4);
+        assert_true(runs[i]->flops == 2.0 * 1600 * C * 9);
+    }
+    sd_run_free(&b.run);
+}
+
+static void cancelling_stops_with_its_own_status(void **unused)
+{
+    (void)unused;
+    volatile sig_atomic_t cancel = 1;
+    bench b;
+    start(&b, table(1), 2);
+    b.run.cancel = &cancel;
+    sd_new2(&b.run, 2, 2);
+    assert_int_equal(b.err.status, SD_ERR_CANCELLED);
+    sd_run_free(&b.run);
+}
+
+static void running_out_of_working_memory_is_an_error(void **unused)
+{
+    (void)unused;
+    bench b;
+    start(&b, table(1), 1);
+    sd_new4(&b.run, 1, 10000, 10000, 64);
+    assert_int_equal(b.err.status, SD_ERR_MEMORY);
+    sd_error_clear(&b.err);
+    sd_new4(&b.run, INT64_MAX / 8, INT64_MAX / 8, 4, 4);
+    assert_int_equal(b.err.status, SD_ERR_SHAPE);
+    sd_run_free(&b.run);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(convolution_is_the_textbook_sum),
+        cmocka_unit_test(asymmetric_padding_differs_from_symmetric),
+        cmocka_unit_test(weights_of_any_type_and_alignment_give_the_same_numbers),
+        cmocka_unit_test(attention_is_softmax_of_scaled_products),
+        cmocka_unit_test(group_norm_is_over_groups_and_pixels),
+        cmocka_unit_test(layer_norm_is_over_columns),
+        cmocka_unit_test(upsampling_repeats_and_follows_the_skips_size),
+        cmocka_unit_test(geglu_gates_with_the_second_half),
+        cmocka_unit_test(joining_and_adding),
+        cmocka_unit_test(bits_do_not_depend_on_the_number_of_threads),
+        cmocka_unit_test(wrong_shapes_are_named),
+        cmocka_unit_test(the_null_backend_knows_memory_and_work_exactly),
+        cmocka_unit_test(cancelling_stops_with_its_own_status),
+        cmocka_unit_test(running_out_of_working_memory_is_an_error),
+    };
+    return cmocka_run_group_tests_name("ops", tests, NULL, NULL);
+}
