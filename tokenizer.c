@@ -1,0 +1,766 @@
+/* tokenizer.c - floor 4: CLIP's byte-pair encoding, from a text to 77 ids.
+ *
+ * What is followed, id for id, is transformers 5.23's CLIPTokenizer (tokenizers 0.23.3):
+ *
+ *   1. added tokens that are not `normalized` are cut out of the raw text, longest first;
+ *   2. each part between them: NFC; runs of white space become one space; lower case, each character by itself (no final
+ *      sigma; U+0130 becomes "i" and U+0307);
+ *   3. added tokens that are `normalized` are cut out of the result;
+ *   4. the rest is split by
+ *      <\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+
+ *      and what matches nothing (white space) is dropped;
+ *   5. each word is written as its UTF-8 bytes, the last one marked "</w>", and neighbours are merged, the earliest rule of
+ *      merges.txt first and the leftmost place first [Sennrich et al. 2016, algorithm 1];
+ *   6. BOS, the first 75 ids, EOS, then the pad token up to 77.
+ *
+ * ftfy and BasicTokenizer, which older releases ran first, are gone from 5.23; `do_lower_case` in the files changes nothing.
+ * Everything is read at open and constant afterwards: one tokenizer serves any number of threads. */
+#include "net.h"
+#include "unicode.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef SD_WITH_CJSON
+#include <cjson/cJSON.h>
+#endif
+
+#define MAX_ID 1000000                    /* larger vocabularies are a mistake in a file */
+#define MAX_FILE ((size_t)64 << 20)       /* tokenizer.json of CLIP has 3.6 MB */
+#define BOS_TEXT "<|startoftext|>"
+#define EOS_TEXT "<|endoftext|>"
+#define END_OF_WORD "</w>"
+
+typedef struct merge_rule { int32_t left, right, rank, result; } merge_rule;   /* left < 0: empty slot */
+
+typedef struct added_token { sd_codes text; int32_t id; bool normalized; } added_token;
+
+struct sd_tokenizer {
+    char **piece;                   /* by id; NULL where no piece has that id */
+    int32_t n_piece, cap_piece;     /* largest id + 1 */
+    size_t n_words;                 /* different pieces */
+    int32_t *slot; size_t n_slot;   /* piece -> id: open addressing, -1 is empty, n_slot a power of two */
+    merge_rule *rule; size_t n_rule;/* (left, right) -> rank, result: likewise */
+    added_token *added; size_t n_added;
+    int32_t byte_id[256], last_byte_id[256];   /* of a byte inside and at the end of a word; -1: not in the vocabulary */
+    int32_t bos, eos, pad, unk;     /* unk -1: not in the vocabulary */
+};
+
+/* ------------------------------------------------------------------------ vocabulary and rules */
+
+static uint32_t mix(uint32_t h, uint32_t x)   /* FNV-1a, one word at a time, with the high bits folded back */
+{
+    h = (h ^ x) * 16777619u;
+    return h ^ h >> 15;
+}
+
+/* The slot of a piece, or the empty one where it belongs. */
+static size_t piece_slot(const sd_tokenizer *t, const char *s, size_t n)
+{
+    uint32_t h = 2166136261u;
+    for (size_t i = 0; i < n; i++) h = mix(h, (unsigned char)s[i]);
+    size_t k = h & (t->n_slot - 1);
+    while (t->slot[k] >= 0 && (strncmp(t->piece[t->slot[k]], s, n) != 0 || t->piece[t->slot[k]][n])) k = (k + 1) & (t->n_slot - 1);
+    return k;
+}
+
+static int32_t find_piece(const sd_tokenizer *t, const char *s, size_t n)
+{
+    return t->n_slot ? t->slot[piece_slot(t, s, n)] : -1;
+}
+
+static sd_status grow_slots(sd_tokenizer *t, sd_error *e)
+{
+    size_t n = t->n_slot ? 2 * t->n_slot : 1024, old_n = t->n_slot;
+    int32_t *old = t->slot, *slot = malloc(n * sizeof *slot);
+    if (!slot) return sd_fail(e, SD_ERR_MEMORY, "no memory for a vocabulary of %zu pieces", t->n_words);
+    for (size_t i = 0; i < n; i++) slot[i] = -1;
+    t->slot = slot;
+    t->n_slot = n;
+    for (size_t i = 0; i < old_n; i++)
+        if (old[i] >= 0) slot[piece_slot(t, t->piece[old[i]], strlen(t->piece[old[i]]))] = old[i];
+    free(old);
+    return SD_OK;
+}
+
+/* Gives a piece (n bytes, none of them 0) its id. A piece that comes twice keeps the later one, as in a Python dict. */
+static sd_status put_piece(sd_tokenizer *t, const char *s, size_t n, int64_t id, const char *path, sd_error *e)
+{
+    if (id < 0 || id >= MAX_ID)
+        return sd_fail(e, SD_ERR_FORMAT, "%s: expected ids from 0 to %d, found %lld for '%.*s'", path, MAX_ID - 1, (long long)id,
+                       (int)(n < 80 ? n : 80), s);
+    if (id >= t->cap_piece) {
+        int32_t cap = (int32_t)id + (int32_t)id / 2 + 1024;
+        char **more = realloc(t->piece, (size_t)cap * sizeof *more);
+        if (!more) return sd_fail(e, SD_ERR_MEMORY, "no memory for a vocabulary of %d pieces", (int)cap);
+        memset(more + t->cap_piece, 0, (size_t)(cap - t->cap_piece) * sizeof *more);
+        t->piece = more;
+        t->cap_piece = cap;
+    }
+    if (t->piece[id])
+        return sd_fail(e, SD_ERR_FORMAT, "%s: the id %lld belongs to '%.80s' and to '%.*s'", path, (long long)id, t->piece[id],
+                       (int)(n < 80 ? n : 80), s);
+    if (2 * (t->n_words + 1) > t->n_slot && grow_slots(t, e) != SD_OK) return e->status;
+    char *copy = malloc(n + 1);
+    if (!copy) return sd_fail(e, SD_ERR_MEMORY, "no memory for a vocabulary piece of %zu bytes", n);
+    memcpy(copy, s, n);
+    copy[n] = 0;
+    t->piece[id] = copy;
+    if (id >= t->n_piece) t->n_piece = (int32_t)id + 1;
+    size_t k = piece_slot(t, s, n);
+    t->n_words += t->slot[k] < 0;
+    t->slot[k] = (int32_t)id;
+    return SD_OK;
+}
+
+static size_t rule_slot(const sd_tokenizer *t, int32_t left, int32_t right)
+{
+    size_t k = mix(mix(2166136261u, (uint32_t)left), (uint32_t)right) & (t->n_rule - 1);
+    while (t->rule[k].left >= 0 && (t->rule[k].left != left || t->rule[k].right != right)) k = (k + 1) & (t->n_rule - 1);
+    return k;
+}
+
+static sd_status reserve_rules(sd_tokenizer *t, size_t n, const char *path, sd_error *e)
+{
+    if (n > MAX_ID) return sd_fail(e, SD_ERR_FORMAT, "%s: expected at most %d merges, found %zu", path, MAX_ID, n);
+    for (t->n_rule = 64; t->n_rule < 2 * n; t->n_rule *= 2) { }
+    t->rule = malloc(t->n_rule * sizeof *t->rule);
+    if (!t->rule) return sd_fail(e, SD_ERR_MEMORY, "no memory for %zu merges of %s", n, path);
+    for (size_t i = 0; i < t->n_rule; i++) t->rule[i].left = -1;
+    return SD_OK;
+}
+
+/* Adds the rule "left right" of this rank. With `derive` its result becomes a new piece: id = rank + the 512 bytes. */
+static sd_status add_rule(sd_tokenizer *t, const char *left, size_t nl, const char *right, size_t nr, int32_t rank, bool derive,
+                          const char *path, sd_error *e)
+{
+    char *both = malloc(nl + nr + 1);
+    if (!both) return sd_fail(e, SD_ERR_MEMORY, "no memory for the merges of %s", path);
+    memcpy(both, left, nl);
+    memcpy(both + nl, right, nr);
+    if (!derive || put_piece(t, both, nl + nr, 512 + (int64_t)rank, path, e) == SD_OK) {
+        merge_rule r = {find_piece(t, left, nl), find_piece(t, right, nr), rank, find_piece(t, both, nl + nr)};
+        if (r.left < 0 || r.right < 0 || r.result < 0)
+            sd_fail(e, SD_ERR_FORMAT, "%s: merge %d makes '%.*s' of '%.*s' and '%.*s', which are not all in the vocabulary", path,
+                    (int)rank + 1, (int)(nl + nr < 80 ? nl + nr : 80), both, (int)(nl < 80 ? nl : 80), left,
+                    (int)(nr < 80 ? nr : 80), right);
+        else
+            t->rule[rule_slot(t, r.left, r.right)] = r;
+    }
+    free(both);
+    return e->status;
+}
+
+/* merges.txt: a line "left right" for each rule, best first; lines that begin with #version are comments. */
+static sd_status read_merges(sd_tokenizer *t, const char *path, bool derive, sd_error *e)
+{
+    char *data;
+    size_t n, lines = 1;
+    if (sd_read_file(path, MAX_FILE, &data, &n, e) != SD_OK) return e->status;
+    for (size_t i = 0; i < n; i++) lines += data[i] == '\n';
+    if (lines > MAX_ID) sd_fail(e, SD_ERR_FORMAT, "%s: expected at most %d lines, found %zu", path, MAX_ID, lines);
+    if (e->status == SD_OK) reserve_rules(t, lines, path, e);
+    int32_t rank = 0, line = 0;
+    for (size_t at = 0, end; at < n && e->status == SD_OK; at = end + 1) {
+        for (end = at; end < n && data[end] != '\n'; end++) { }
+        size_t len = end - at - (end > at && data[end - 1] == '\r');
+        const char *s = data + at, *space = memchr(s, ' ', len);
+        line++;
+        if (len >= 8 && memcmp(s, "#version", 8) == 0) continue;
+        if (!space || space == s || space == s + len - 1 || memchr(space + 1, ' ', len - (size_t)(space - s) - 1) ||
+            memchr(s, 0, len)) {
+            sd_fail(e, SD_ERR_FORMAT, "%s, line %d: expected two symbols with one space between, found '%.*s'", path, (int)line,
+                    (int)(len < 80 ? len : 80), s);
+            break;
+        }
+        size_t nl = (size_t)(space - s);
+        add_rule(t, s, nl, space + 1, len - nl - 1, rank++, derive, path, e);
+    }
+    free(data);
+    return e->status;
+}
+
+/* Byte-level BPE writes a byte as a printable character [Radford et al. 2019, GPT-2's bytes_to_unicode]: the 188 printable
+ * Latin-1 bytes stand for themselves, the other 68 for U+0100, U+0101, ... CLIP's vocabulary begins in this order: `order`
+ * lists the bytes; written[b] is how byte b is written. */
+static void byte_symbols(char written[256][3], unsigned char order[256])
+{
+    int n = 0, others = 0;
+    for (int printable = 1; printable >= 0; printable--)
+        for (int b = 0; b < 256; b++) {
+            if (printable != ((b > ' ' && b < 127) || (b > 0xa0 && b != 0xad))) continue;
+            unsigned char utf8[4];
+            size_t len = sd_utf8_encode(utf8, printable ? b : 256 + others++);
+            memcpy(written[b], utf8, len);
+            written[b][len] = 0;
+            order[n++] = (unsigned char)b;
+        }
+}
+
+/* The vocabulary that follows from merges.txt: 256 bytes, the same at the end of a word, the merges, BOS, EOS. */
+static sd_status derive_vocabulary(sd_tokenizer *t, const char *merges, sd_error *e)
+{
+    char written[256][3], text[8];
+    unsigned char order[256];
+    byte_symbols(written, order);
+    for (int i = 0; i < 512 && e->status == SD_OK; i++) {
+        int n = snprintf(text, sizeof text, "%s%s", written[order[i & 255]], i < 256 ? "" : END_OF_WORD);
+        put_piece(t, text, (size_t)n, i, merges, e);
+    }
+    if (e->status == SD_OK) read_merges(t, merges, true, e);
+    if (e->status == SD_OK) put_piece(t, BOS_TEXT, strlen(BOS_TEXT), t->n_piece, merges, e);
+    if (e->status == SD_OK) put_piece(t, EOS_TEXT, strlen(EOS_TEXT), t->n_piece, merges, e);
+    return e->status;
+}
+
+/* ---------------------------------------------------------------------------- special tokens
+ * Which tokens are cut out of the text, and how, is decided in transformers by a chain of overrides that gives the three
+ * published kinds of directory three behaviours; a table of them is in docs/MODEL.md. The rules, kept in this order:
+ *   a. tokenizer_config.json names bos, eos, unk, pad (defaults: BOS_TEXT, EOS_TEXT, EOS_TEXT, EOS_TEXT);
+ *   b. with `added_tokens_decoder` in it, those tokens come first and special_tokens_map.json is not read; without,
+ *      special_tokens_map.json wins over (a), and added_tokens.json and tokenizer.json's added_tokens come first;
+ *   c. a name that (b) describes takes that description; one that is new is added after them; of several descriptions of one
+ *      token the last added counts. A token given as a string is not `normalized`; as an object it says so itself.
+ * So SD 2's pad "!" (special_tokens_map.json) is an added token: id 0, and each "!" in a prompt becomes id 0 too, where
+ * SD 1 gives 256 ("!</w>") or a merged run; open_clip, which SD 2 was trained with, gives 256. */
+
+typedef struct token_spec { const char *text; bool object, normalized, special; int64_t id; } token_spec;
+typedef struct token_list { token_spec *v; size_t n, cap; } token_list;
+
+enum { BOS, EOS, UNK, SEP, PAD, CLS, MASK, NAMED };
+
+static bool list_add(token_list *l, token_spec x, sd_error *e)
+{
+    if (l->n == l->cap) {
+        size_t cap = l->cap ? 2 * l->cap : 16;
+        token_spec *v = realloc(l->v, cap * sizeof *v);
+        if (!v) {
+            sd_fail(e, SD_ERR_MEMORY, "no memory for %zu added tokens", cap);
+            return false;
+        }
+        l->v = v;
+        l->cap = cap;
+    }
+    l->v[l->n++] = x;
+    return true;
+}
+
+static const token_spec *list_find(const token_list *l, const char *text)
+{
+    for (size_t i = 0; i < l->n; i++)
+        if (strcmp(l->v[i].text, text) == 0) return &l->v[i];
+    return NULL;
+}
+
+/* Rule (c): adds x unless `described` has the token or the list has the very same description. */
+static bool list_add_new(token_list *l, const token_list *described, token_spec x, sd_error *e)
+{
+    if (list_find(described, x.text)) return true;
+    for (size_t i = 0; i < l->n; i++)
+        if (strcmp(l->v[i].text, x.text) == 0 && l->v[i].object == x.object && l->v[i].normalized == x.normalized &&
+            l->v[i].special == x.special) return true;
+    return list_add(l, x, e);
+}
+
+/* Makes a listed token one that is cut out of texts; it gets the next free id if the vocabulary lacks it. */
+static sd_status add_token(sd_tokenizer *t, const token_spec *x, const char *dir, sd_error *e)
+{
+    if (find_piece(t, x->text, strlen(x->text)) < 0 && put_piece(t, x->text, strlen(x->text), t->n_piece, dir, e) != SD_OK)
+        return e->status;
+    int32_t id = find_piece(t, x->text, strlen(x->text));
+    added_token *a = t->added;
+    while (a < t->added + t->n_added && a->id != id) a++;
+    if (a == t->added + t->n_added) {
+        added_token *more = realloc(t->added, (t->n_added + 1) * sizeof *more);
+        if (!more) return sd_fail(e, SD_ERR_MEMORY, "no memory for %zu added tokens", t->n_added + 1);
+        t->added = more;
+        a = &more[t->n_added++];
+        memset(a, 0, sizeof *a);
+        a->id = id;
+    }
+    a->normalized = x->normalized;
+    sd_codes raw = {0};
+    if (sd_utf8_decode(&raw, x->text, "an added token", e)) {
+        if (x->normalized) {
+            sd_normalize(&a->text, raw.c, raw.n, e);
+        } else {
+            free(a->text.c);
+            a->text = raw;
+            memset(&raw, 0, sizeof raw);
+        }
+    }
+    free(raw.c);
+    return e->status;
+}
+
+static sd_status finish_tokens(sd_tokenizer *t, token_spec named[NAMED], token_list *described, const token_list *extra,
+                               const char *dir, sd_error *e)
+{
+    token_list adds = {0};
+    int32_t *ids[NAMED] = {&t->bos, &t->eos, NULL, NULL, &t->pad, NULL, NULL};
+    /* The BPE model's own vocabulary has to have unk: added tokens come after it. */
+    t->unk = find_piece(t, named[UNK].text, strlen(named[UNK].text));
+    for (size_t i = 1; i < described->n; i++)   /* by id: insertion sort, there are a handful */
+        for (size_t k = i; k && described->v[k - 1].id > described->v[k].id; k--) {
+            token_spec x = described->v[k];
+            described->v[k] = described->v[k - 1];
+            described->v[k - 1] = x;
+        }
+    for (size_t i = 0; i < described->n; i++) list_add(&adds, described->v[i], e);
+    for (int i = 0; i < NAMED; i++)
+        if (named[i].text) list_add_new(&adds, described, named[i], e);
+    for (size_t i = 0; i < extra->n; i++) list_add_new(&adds, described, extra->v[i], e);
+    for (size_t i = 0; i < adds.n && e->status == SD_OK; i++) {
+        if (adds.v[i].text[0]) add_token(t, &adds.v[i], dir, e);
+        else sd_fail(e, SD_ERR_FORMAT, "%s: a special token is empty", dir);
+    }
+    free(adds.v);
+    for (int i = 0; i < NAMED; i++)
+        if (ids[i] && e->status == SD_OK) *ids[i] = find_piece(t, named[i].text, strlen(named[i].text));
+    return e->status;
+}
+
+/* ------------------------------------------------------------------------------- JSON files */
+
+static const token_spec default_names[NAMED] = {
+    [BOS] = {BOS_TEXT, false, false, true, 0}, [EOS] = {EOS_TEXT, false, false, true, 0},
+    [UNK] = {EOS_TEXT, false, false, true, 0}, [PAD] = {EOS_TEXT, false, false, true, 0},
+};
+enum { FILE_ALL, FILE_VOCAB, FILE_CONFIG, FILE_MAP, FILE_ADDED, N_FILES };
+static const char *const json_names[N_FILES] = {"tokenizer.json", "vocab.json", "tokenizer_config.json",
+                                                "special_tokens_map.json", "added_tokens.json"};
+
+#ifdef SD_WITH_CJSON
+static cJSON *read_json(const char *path, sd_error *e)
+{
+    char *data;
+    const char *stop = NULL;
+    size_t n;
+    if (sd_read_file(path, MAX_FILE, &data, &n, e) != SD_OK) return NULL;
+    cJSON *root = cJSON_ParseWithLengthOpts(data, n + 1, &stop, 1);
+    if (!root) sd_fail(e, SD_ERR_FORMAT, "%s is not JSON from byte %zu on", path, stop ? (size_t)(stop - data) : (size_t)0);
+    else if (!cJSON_IsObject(root)) sd_fail(e, SD_ERR_FORMAT, "%s: expected a JSON object", path);
+    free(data);
+    return root;
+}
+
+static sd_status json_vocabulary(sd_tokenizer *t, const cJSON *vocab, const char *path, sd_error *e)
+{
+    if (!cJSON_IsObject(vocab)) return sd_fail(e, SD_ERR_FORMAT, "%s: expected an object of pieces and ids", path);
+    for (const cJSON *x = vocab->child; x && e->status == SD_OK; x = x->next) {
+        if (!cJSON_IsNumber(x) || !(x->valuedouble >= 0 && x->valuedouble < MAX_ID) || x->valuedouble != (double)x->valueint)
+            return sd_fail(e, SD_ERR_FORMAT, "%s: expected an id from 0 to %d for '%.80s', found another value", path, MAX_ID - 1,
+                           x->string);
+        put_piece(t, x->string, strlen(x->string), x->valueint, path, e);
+    }
+    if (e->status == SD_OK && !t->n_words) sd_fail(e, SD_ERR_FORMAT, "%s: the vocabulary is empty", path);
+    return e->status;
+}
+
+/* model.merges of tokenizer.json: ["left right", ...] or [["left", "right"], ...]. */
+static sd_status json_merges(sd_tokenizer *t, const cJSON *merges, const char *path, sd_error *e)
+{
+    int n = cJSON_IsArray(merges) ? cJSON_GetArraySize(merges) : -1;
+    if (n < 0) return sd_fail(e, SD_ERR_FORMAT, "%s: expected a list model.merges", path);
+    if (reserve_rules(t, (size_t)n, path, e) != SD_OK) return e->status;
+    int32_t rank = 0;
+    for (const cJSON *x = merges->child; x && e->status == SD_OK; x = x->next, rank++) {
+        const char *left = x->valuestring, *right = NULL;
+        size_t nl = 0;
+        if (cJSON_IsString(x) && strchr(left, ' ')) {
+            right = strchr(left, ' ') + 1;
+            nl = (size_t)(right - left) - 1;
+        } else if (cJSON_IsArray(x) && cJSON_IsString(x->child) && cJSON_IsString(x->child->next)) {
+            left = x->child->valuestring;
+            right = x->child->next->valuestring;
+            nl = strlen(left);
+        }
+        if (!right) return sd_fail(e, SD_ERR_FORMAT, "%s: expected two symbols in merge %d", path, (int)rank + 1);
+        add_rule(t, left, nl, right, strlen(right), rank, false, path, e);
+    }
+    return e->status;
+}
+
+static sd_status read_spec(token_spec *out, const cJSON *x, bool special, const char *path, sd_error *e)
+{
+    static const char *const stripping[] = {"lstrip", "rstrip", "single_word"};
+    token_spec s = {x->valuestring, false, false, true, 0};
+    if (cJSON_IsObject(x)) {
+        const cJSON *content = cJSON_GetObjectItemCaseSensitive(x, "content");
+        const cJSON *normalized = cJSON_GetObjectItemCaseSensitive(x, "normalized");
+        s.object = true;
+        s.text = cJSON_IsString(content) ? content->valuestring : NULL;
+        s.special = special || cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(x, "special"));
+        s.normalized = cJSON_IsBool(normalized) ? cJSON_IsTrue(normalized) != 0 : !s.special;
+        for (size_t i = 0; i < SD_COUNT(stripping); i++)
+            if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(x, stripping[i])))
+                return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: the token '%.80s' asks for %s, which is not supported", path,
+                               s.text ? s.text : "", stripping[i]);
+    }
+    if (!s.text) return sd_fail(e, SD_ERR_FORMAT, "%s: a special token is neither a string nor an object with content", path);
+    *out = s;
+    return SD_OK;
+}
+
+/* "bos_token" and its kin, and the list of further special tokens (the first file that has one counts). */
+static sd_status read_names(token_spec named[NAMED], token_list *extra, const cJSON *root, bool special, const char *path,
+                            sd_error *e)
+{
+    static const char *const keys[NAMED] = {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"};
+    static const char *const lists[] = {"extra_special_tokens", "additional_special_tokens"};
+    for (int i = 0; i < NAMED && e->status == SD_OK; i++) {
+        const cJSON *x = cJSON_GetObjectItemCaseSensitive(root, keys[i]);
+        if (x && !cJSON_IsNull(x)) read_spec(&named[i], x, special, path, e);
+    }
+    bool have = extra->n > 0;
+    for (size_t i = 0; i < SD_COUNT(lists) && e->status == SD_OK && !have; i++) {
+        const cJSON *list = cJSON_GetObjectItemCaseSensitive(root, lists[i]);
+        if (list && list->child && !cJSON_IsArray(list))
+            return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: expected a list for %s", path, lists[i]);
+        for (const cJSON *x = list ? list->child : NULL; x && e->status == SD_OK; x = x->next) {
+            token_spec s;
+            if (read_spec(&s, x, special, path, e) == SD_OK) list_add(extra, s, e);
+            have = true;
+        }
+    }
+    return e->status;
+}
+
+/* Adds or replaces by id, as the dict `added_tokens_decoder` does. */
+static void describe(token_list *l, token_spec s, sd_error *e)
+{
+    for (size_t i = 0; i < l->n; i++)
+        if (l->v[i].id == s.id) {
+            l->v[i] = s;
+            return;
+        }
+    list_add(l, s, e);
+}
+
+/* A list of {"id", "content", ...}, or an object {"id": {"content", ...}}. */
+static sd_status read_described(token_list *l, const cJSON *list, const char *path, sd_error *e)
+{
+    for (const cJSON *x = list ? list->child : NULL; x && e->status == SD_OK; x = x->next) {
+        const cJSON *id = cJSON_GetObjectItemCaseSensitive(x, "id");
+        token_spec s;
+        if (read_spec(&s, x, false, path, e) != SD_OK) return e->status;
+        s.id = cJSON_IsNumber(id) ? id->valueint : x->string ? strtol(x->string, NULL, 10) : 0;
+        describe(l, s, e);
+    }
+    return e->status;
+}
+
+static sd_status read_special(sd_tokenizer *t, cJSON *const file[N_FILES], char path[N_FILES][1024], const char *dir, sd_error *e)
+{
+    token_spec named[NAMED];
+    token_list described = {0}, extra = {0};
+    memcpy(named, default_names, sizeof named);
+    const cJSON *decoder = cJSON_GetObjectItemCaseSensitive(file[FILE_CONFIG], "added_tokens_decoder");
+    const cJSON *length = cJSON_GetObjectItemCaseSensitive(file[FILE_CONFIG], "model_max_length");
+    if (cJSON_IsNumber(length) && length->valuedouble < SD_TOKENS)
+        sd_fail(e, SD_ERR_UNSUPPORTED, "%s: expected a model_max_length of %d, found %g", path[FILE_CONFIG], SD_TOKENS,
+                length->valuedouble);
+    if (e->status == SD_OK && file[FILE_CONFIG]) read_names(named, &extra, file[FILE_CONFIG], false, path[FILE_CONFIG], e);
+    if (e->status == SD_OK && decoder) read_described(&described, decoder, path[FILE_CONFIG], e);
+    if (!decoder) {
+        if (e->status == SD_OK && file[FILE_MAP]) read_names(named, &extra, file[FILE_MAP], true, path[FILE_MAP], e);
+        for (const cJSON *x = file[FILE_ADDED] ? file[FILE_ADDED]->child : NULL; x && e->status == SD_OK; x = x->next) {
+            token_spec s = {x->string, true, false, list_find(&extra, x->string) != NULL, x->valueint};
+            for (int i = 0; i < NAMED; i++) s.special = s.special || (named[i].text && strcmp(named[i].text, s.text) == 0);
+            s.normalized = !s.special;
+            describe(&described, s, e);
+        }
+        if (e->status == SD_OK)
+            read_described(&described, cJSON_GetObjectItemCaseSensitive(file[FILE_ALL], "added_tokens"), path[FILE_ALL], e);
+    }
+    for (int i = 0; i < NAMED; i++) {
+        const token_spec *d = named[i].text ? list_find(&described, named[i].text) : NULL;
+        if (d) named[i] = *d;
+    }
+    if (e->status == SD_OK) finish_tokens(t, named, &described, &extra, dir, e);
+    free(described.v);
+    free(extra.v);
+    return e->status;
+}
+
+/* Vocabulary, merges and special tokens of a directory: tokenizer.json if it is there, as transformers prefers it too. */
+static sd_status read_dir(sd_tokenizer *t, char path[N_FILES][1024], const bool have[N_FILES], const char *merges, const char *dir,
+                          sd_error *e)
+{
+    cJSON *file[N_FILES] = {0};
+    for (int i = 0; i < N_FILES && e->status == SD_OK; i++)
+        if (have[i] && !(i == FILE_VOCAB && have[FILE_ALL])) file[i] = read_json(path[i], e);
+    if (e->status == SD_OK && have[FILE_ALL]) {
+        const cJSON *model = cJSON_GetObjectItemCaseSensitive(file[FILE_ALL], "model");
+        const cJSON *type = cJSON_GetObjectItemCaseSensitive(model, "type");
+        if (type && !(cJSON_IsString(type) && strcmp(type->valuestring, "BPE") == 0))
+            sd_fail(e, SD_ERR_UNSUPPORTED, "%s: expected a model of type BPE", path[FILE_ALL]);
+        else if (json_vocabulary(t, cJSON_GetObjectItemCaseSensitive(model, "vocab"), path[FILE_ALL], e) == SD_OK)
+            json_merges(t, cJSON_GetObjectItemCaseSensitive(model, "merges"), path[FILE_ALL], e);
+    } else if (e->status == SD_OK && have[FILE_VOCAB]) {
+        if (json_vocabulary(t, file[FILE_VOCAB], path[FILE_VOCAB], e) == SD_OK) read_merges(t, merges, false, e);
+    } else if (e->status == SD_OK) {
+        derive_vocabulary(t, merges, e);
+    }
+    if (e->status == SD_OK) read_special(t, file, path, dir, e);
+    for (int i = 0; i < N_FILES; i++) cJSON_Delete(file[i]);
+    return e->status;
+}
+#else
+static sd_status read_dir(sd_tokenizer *t, char path[N_FILES][1024], const bool have[N_FILES], const char *merges, const char *dir,
+                          sd_error *e)
+{
+    token_spec named[NAMED];
+    token_list none = {0};
+    for (int i = 0; i < N_FILES; i++)
+        if (have[i])
+            return sd_fail(e, SD_ERR_UNSUPPORTED, "%s cannot be read: this build has no cJSON", path[i]);
+    memcpy(named, default_names, sizeof named);
+    if (derive_vocabulary(t, merges, e) == SD_OK) finish_tokens(t, named, &none, &none, dir, e);
+    return e->status;
+}
+#endif
+
+/* ----------------------------------------------------------------------------------- encoding */
+
+typedef struct symbol { int32_t id, prev, next; } symbol;        /* of a word; id < 0: merged into its left neighbour */
+typedef struct candidate { int32_t rank, at, result; } candidate; /* a rule that applied at symbol `at` when it was queued */
+
+typedef struct encoder {
+    const sd_tokenizer *t;
+    sd_error *e;
+    sd_tokens *out;
+    size_t total;                           /* ids so far, those that do not fit included */
+    symbol *sym; size_t cap_sym;
+    candidate *heap; size_t n_heap, cap_heap;
+} encoder;
+
+static void emit(encoder *en, int32_t id)
+{
+    if (en->total < SD_TOKENS - 2) en->out->id[1 + en->total] = id;
+    en->total++;
+}
+
+static bool before(const candidate *a, const candidate *b)
+{
+    return a->rank != b->rank ? a->rank < b->rank : a->at < b->at;
+}
+
+/* Queues the rule for the symbol at `at` and its right neighbour, if there is one. The queue is a binary heap. */
+static void push(encoder *en, int32_t at)
+{
+    if (at < 0 || en->sym[at].next < 0) return;
+    const merge_rule *r = &en->t->rule[rule_slot(en->t, en->sym[at].id, en->sym[en->sym[at].next].id)];
+    if (r->left < 0) return;
+    if (en->n_heap == en->cap_heap) {
+        size_t cap = en->cap_heap ? 2 * en->cap_heap : 256;
+        candidate *heap = realloc(en->heap, cap * sizeof *heap);
+        if (!heap) {
+            sd_fail(en->e, SD_ERR_MEMORY, "no memory for %zu merge candidates", cap);
+            return;
+        }
+        en->heap = heap;
+        en->cap_heap = cap;
+    }
+    candidate x = {r->rank, at, r->result};
+    size_t k = en->n_heap++;
+    for (; k && before(&x, &en->heap[(k - 1) / 2]); k = (k - 1) / 2) en->heap[k] = en->heap[(k - 1) / 2];
+    en->heap[k] = x;
+}
+
+static candidate pop(encoder *en)
+{
+    candidate top = en->heap[0], x = en->heap[--en->n_heap];
+    size_t k = 0;
+    for (size_t child; (child = 2 * k + 1) < en->n_heap; k = child) {
+        if (child + 1 < en->n_heap && before(&en->heap[child + 1], &en->heap[child])) child++;
+        if (!before(&en->heap[child], &x)) break;
+        en->heap[k] = en->heap[child];
+    }
+    en->heap[k] = x;
+    return top;
+}
+
+/* Step 5 for symbols 0..n-1. O(n log n): each merge queues two candidates at most; those overtaken by another merge are
+ * recognised by their result when they come up. */
+static void merge_word(encoder *en, size_t n)
+{
+    symbol *s = en->sym;
+    en->n_heap = 0;
+    for (size_t i = 0; i + 1 < n; i++) push(en, (int32_t)i);
+    while (en->n_heap && en->e->status == SD_OK) {
+        candidate top = pop(en);
+        int32_t at = top.at, right = s[at].next;
+        if (s[at].id < 0 || right < 0) continue;
+        const merge_rule *r = &en->t->rule[rule_slot(en->t, s[at].id, s[right].id)];
+        if (r->left < 0 || r->result != top.result) continue;
+        s[at].id = top.result;
+        s[at].next = s[right].next;
+        s[right].id = -1;
+        if (s[at].next >= 0) s[s[at].next].prev = at;
+        push(en, s[at].prev);
+        push(en, at);
+    }
+}
+
+static void encode_word(encoder *en, const int32_t *c, size_t n)
+{
+    unsigned char utf8[4];
+    size_t bytes = 0;
+    for (size_t i = 0; i < n; i++) bytes += sd_utf8_encode(utf8, c[i]);
+    if (bytes > en->cap_sym) {
+        size_t cap = bytes + bytes / 2 + 64;
+        symbol *sym = realloc(en->sym, cap * sizeof *sym);
+        if (!sym) {
+            sd_fail(en->e, SD_ERR_MEMORY, "no memory for a word of %zu characters", n);
+            return;
+        }
+        en->sym = sym;
+        en->cap_sym = cap;
+    }
+    int32_t k = 0;
+    for (size_t i = 0; i < n; i++) {
+        size_t len = sd_utf8_encode(utf8, c[i]);
+        for (size_t j = 0; j < len; j++, k++) {
+            bool last = i + 1 == n && j + 1 == len;
+            int32_t id = last ? en->t->last_byte_id[utf8[j]] : en->t->byte_id[utf8[j]];
+            if (id < 0) id = en->t->unk;   /* only vocabularies that lack a byte come here */
+            if (id < 0) {
+                sd_fail(en->e, SD_ERR_FORMAT, "the vocabulary has neither the byte 0x%02x%s nor an unknown token", utf8[j],
+                        last ? " at the end of a word" : "");
+                return;
+            }
+            en->sym[k] = (symbol){id, k - 1, last ? -1 : k + 1};
+        }
+    }
+    if (k > 1) merge_word(en, (size_t)k);
+    for (int32_t i = 0; i >= 0; i = en->sym[i].next) emit(en, en->sym[i].id);
+}
+
+/* Length of the ASCII string `s` if the text begins with it, else 0. */
+static size_t begins(const int32_t *c, size_t n, const char *s)
+{
+    size_t i = 0;
+    while (s[i] && i < n && c[i] == s[i]) i++;
+    return s[i] ? 0 : i;
+}
+
+/* Step 4. The alternatives are tried in their order at the place where the last match ended, so "!'s" is "!'" and "s". */
+static void split_words(encoder *en, const int32_t *c, size_t n)
+{
+    static const char *const special[] = {BOS_TEXT, EOS_TEXT};
+    static const char *const contraction[] = {"'s", "'t", "'re", "'ve", "'m", "'ll", "'d"};
+    for (size_t i = 0, len; i < n && en->e->status == SD_OK; i += len) {
+        char class = sd_char_class(c[i]);
+        len = 1;
+        if (class == 'S') continue;
+        size_t whole = 0, part = 0;
+        for (size_t k = 0; k < SD_COUNT(special) && !whole; k++) whole = begins(c + i, n - i, special[k]);
+        for (size_t k = 0; k < SD_COUNT(contraction) && !part; k++) part = begins(c + i, n - i, contraction[k]);
+        if (whole) {   /* not an added token here: the byte-level step splits it again, by GPT-2's expression */
+            encode_word(en, c + i, 2);
+            encode_word(en, c + i + 2, whole - 4);
+            encode_word(en, c + i + whole - 2, 2);
+            len = whole;
+            continue;
+        }
+        if (part) len = part;
+        else if (class != 'N') while (i + len < n && sd_char_class(c[i + len]) == class) len++;   /* numbers stand alone */
+        encode_word(en, c + i, len);
+    }
+}
+
+/* Steps 1 to 4: cuts out the added tokens of one kind and hands on what lies between. */
+static void cut_added(encoder *en, const int32_t *c, size_t n, bool normalized)
+{
+    sd_codes norm = {0};
+    size_t begin = 0;
+    for (size_t i = 0; i <= n && en->e->status == SD_OK; i++) {
+        const added_token *best = NULL;
+        for (const added_token *a = en->t->added; i < n && a < en->t->added + en->t->n_added; a++)
+            if (a->normalized == normalized && a->text.n && a->text.c[0] == c[i] && a->text.n <= n - i &&
+                memcmp(a->text.c, c + i, a->text.n * sizeof *c) == 0 && (!best || a->text.n > best->text.n)) best = a;
+        if (!best && i < n) continue;
+        if (i > begin && normalized) split_words(en, c + begin, i - begin);
+        else if (i > begin && sd_normalize(&norm, c + begin, i - begin, en->e)) cut_added(en, norm.c, norm.n, true);
+        if (!best) break;
+        emit(en, best->id);
+        begin = i + best->text.n;
+        i = begin - 1;
+    }
+    free(norm.c);
+}
+
+/* ----------------------------------------------------------------------------------- interface */
+
+sd_status sd_tokenizer_open(sd_tokenizer **out, const char *dir, sd_error *e)
+{
+    char path[N_FILES][1024], merges[1024];
+    bool have[N_FILES];
+    *out = NULL;
+    for (int i = 0; i < N_FILES; i++) {
+        if (sd_path_join(path[i], sizeof path[i], dir, json_names[i], e) != SD_OK) return e->status;
+        have[i] = sd_is_file(path[i]);
+    }
+    if (sd_path_join(merges, sizeof merges, dir, "merges.txt", e) != SD_OK) return e->status;
+    if (!have[FILE_ALL] && !sd_is_file(merges))
+        return sd_fail(e, SD_ERR_MISSING, "expected merges.txt or tokenizer.json in the tokenizer directory %s, found neither", dir);
+    sd_tokenizer *t = calloc(1, sizeof *t);
+    if (!t) return sd_fail(e, SD_ERR_MEMORY, "no memory for a tokenizer");
+    t->bos = t->eos = t->pad = t->unk = -1;
+    if (read_dir(t, path, have, merges, dir, e) != SD_OK) {
+        sd_tokenizer_close(t);
+        return e->status;
+    }
+    char written[256][3], text[8];
+    unsigned char order[256];
+    byte_symbols(written, order);
+    for (int b = 0; b < 256; b++) {
+        int n = snprintf(text, sizeof text, "%s%s", written[b], END_OF_WORD);
+        t->byte_id[b] = find_piece(t, written[b], strlen(written[b]));
+        t->last_byte_id[b] = find_piece(t, text, (size_t)n);
+    }
+    *out = t;
+    return SD_OK;
+}
+
+void sd_tokenizer_close(sd_tokenizer *t)
+{
+    if (!t) return;
+    for (int32_t i = 0; i < t->n_piece; i++) free(t->piece[i]);
+    for (size_t i = 0; i < t->n_added; i++) free(t->added[i].text.c);
+    free(t->piece);
+    free(t->slot);
+    free(t->rule);
+    free(t->added);
+    free(t);
+}
+
+sd_status sd_tokenizer_encode(const sd_tokenizer *t, const char *text, sd_tokens *out, sd_error *e)
+{
+    encoder en = {.t = t, .e = e, .out = out};
+    sd_codes raw = {0};
+    memset(out, 0, sizeof *out);
+    if (sd_utf8_decode(&raw, text ? text : "", "the text", e)) cut_added(&en, raw.c, raw.n, false);
+    free(raw.c);
+    free(en.sym);
+    free(en.heap);
+    if (e->status != SD_OK) return e->status;
+    size_t kept = en.total < SD_TOKENS - 2 ? en.total : SD_TOKENS - 2;
+    out->n = (int)kept + 2;
+    out->dropped = (int)(en.total - kept);
+    out->id[0] = t->bos;
+    out->id[kept + 1] = t->eos;
+    for (size_t i = kept + 2; i < SD_TOKENS; i++) out->id[i] = t->pad;
+    return SD_OK;
+}
+
+const char *sd_tokenizer_piece(const sd_tokenizer *t, int32_t id)
+{
+    return id >= 0 && id < t->n_piece ? t->piece[id] : NULL;
+}
+
+int32_t sd_tokenizer_pad(const sd_tokenizer *t)
+{
+    return t->pad;
+}
