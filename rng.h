@@ -13,8 +13,11 @@ typedef struct sd_rng {
     double normal;
 } sd_rng;
 
-void sd_rng_seed(sd_rng *r, uint64_t seed);           /* torch.Generator("cpu").manual_seed(seed) */
+/* torch.Generator("cpu").manual_seed(seed). Only the low 32 bits of the seed matter, as in torch. */
+void sd_rng_seed(sd_rng *r, uint64_t seed);
 uint32_t sd_rng_u32(sd_rng *r);
-void sd_rng_normal(sd_rng *r, float *out, size_t n);  /* torch.randn(n, generator=r), float32 */
+/* torch.randn(n, generator=r), float32. One call for n numbers is not two calls for n/2 each: n < 16 takes another
+ * path, and an n that is no multiple of 16 draws its last 16 numbers twice. */
+void sd_rng_normal(sd_rng *r, float *out, size_t n);
 
 #endif

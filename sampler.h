@@ -10,49 +10,68 @@ typedef enum sd_spacing { SD_SPACE_LEADING, SD_SPACE_TRAILING, SD_SPACE_LINSPACE
 typedef enum sd_beta { SD_BETA_LINEAR, SD_BETA_SCALED_LINEAR, SD_BETA_COSINE } sd_beta;
 typedef enum sd_method { SD_DDIM, SD_PNDM, SD_EULER, SD_EULER_A } sd_method;
 
-/* A scheduler_config.json, defaults of its class filled in. */
+#define SD_MAX_TRAIN_STEPS 100000
+
+/* A scheduler_config.json, defaults of its class filled in. What a class does not know it ignores, as in diffusers:
+ * the Euler samplers neither clip nor have a last alpha. */
 typedef struct sd_sched_config {
     sd_method method;
     sd_prediction prediction;
     sd_spacing spacing;
     sd_beta beta_schedule;
-    double beta_start, beta_end;
-    int train_steps;              /* num_train_timesteps */
-    int steps_offset;
-    bool set_alpha_to_one, clip_sample, skip_prk_steps, rescale_zero_snr;
-    double clip_sample_range;     /* 1 */
-    double eta;                   /* DDIM */
+    double beta_start, beta_end;  /* each in (0,1) */
+    int train_steps;              /* num_train_timesteps, 1..SD_MAX_TRAIN_STEPS */
+    int steps_offset;             /* leading spacing only, 0..train_steps */
+    bool set_alpha_to_one;        /* DDIM, PNDM */
+    bool clip_sample;             /* DDIM */
+    bool skip_prk_steps;          /* PNDM */
+    bool rescale_zero_snr;        /* all but PNDM */
+    double clip_sample_range;     /* DDIM; 1 */
+    double eta;                   /* DDIM, 0..1; not in the file but an argument of diffusers' step */
 } sd_sched_config;
 
 /* Class defaults of diffusers' scheduler for a method (they differ: see docs/MODEL.md). */
 void sd_sched_defaults(sd_sched_config *c, sd_method method);
-/* Reads scheduler_config.json; class name and keys as diffusers reads them. */
+/* Reads scheduler_config.json; class name and keys as diffusers reads them. Keys that would change the result and are
+ * not implemented end in SD_ERR_UNSUPPORTED. */
 sd_status sd_sched_read(sd_sched_config *c, const char *path, sd_error *e);
-/* Changing the sampler keeps what the file says and takes the new class' defaults for the rest,
- * as diffusers' NewScheduler.from_config(old.config) does. Names: "ddim", "pndm" (= "plms"), "euler", "euler_a". NULL leaves all as it is. */
+/* Changing the sampler keeps what the file says and takes the new class' defaults for the rest, as diffusers'
+ * NewScheduler.from_config(old.config) does. Names: "ddim", "pndm" (= "plms"), "euler", "euler_a", or a class name of
+ * diffusers, for model_index.json may name another one than the file. NULL leaves all as it is. */
 sd_status sd_sched_read_as(sd_sched_config *c, const char *path, const char *sampler, sd_error *e);
+/* What StableDiffusionPipeline's constructor does to the scheduler it is given, whatever the file says: steps_offset
+ * becomes 1, clip_sample false. (StableDiffusionXLPipeline does not.) */
+void sd_sched_as_pipeline(sd_sched_config *c);
+/* Bounds of everything that a file or a caller can set; `where` begins the sentence. */
+sd_status sd_sched_check(const sd_sched_config *c, const char *where, sd_status status, sd_error *e);
+
 const char *sd_method_name(sd_method m);
 const char *sd_prediction_name(sd_prediction p);
 const char *sd_spacing_name(sd_spacing s);
+const char *sd_beta_name(sd_beta b);
 sd_status sd_prediction_parse(sd_prediction *p, const char *name, sd_error *e);
 sd_status sd_spacing_parse(sd_spacing *s, const char *name, sd_error *e);
 sd_status sd_method_parse(sd_method *m, const char *name, sd_error *e);
 
 /* The evaluations of one run. */
 typedef struct sd_sampler sd_sampler;
+/* steps: 1..train_steps. Fails where diffusers would index out of its table (DDIM and PNDM with leading spacing: 1000
+ * steps with steps_offset 1). */
 sd_status sd_sampler_new(sd_sampler **out, const sd_sched_config *c, int steps, sd_error *e);
 void sd_sampler_free(sd_sampler *s);
 
-int sd_sampler_count(const sd_sampler *s);               /* UNet evaluations (PNDM: steps + 1) */
-double sd_sampler_timestep(const sd_sampler *s, int i);  /* given to the UNet at evaluation i */
-double sd_sampler_sigma(const sd_sampler *s, int i);     /* i = count: where the last step ends */
-double sd_sampler_alpha(const sd_sampler *s, int i);     /* alphas_cumprod */
+int sd_sampler_count(const sd_sampler *s);               /* UNet evaluations; PNDM: steps + 1 (Runge-Kutta: + 9) */
+double sd_sampler_timestep(const sd_sampler *s, int i);  /* given to the UNet at evaluation i; Euler's have fractions */
+double sd_sampler_sigma(const sd_sampler *s, int i);     /* sqrt((1-a)/a); i = count: where the last step ends */
+double sd_sampler_alpha(const sd_sampler *s, int i);     /* a = alphas_cumprod at that level */
 double sd_sampler_init_sigma(const sd_sampler *s);       /* init_noise_sigma: initial latents = noise times this */
 
-/* What the UNet sees at evaluation i: out = in * c_in. */
+/* What the UNet sees at evaluation i: out = in * c_in. out may be in. */
 void sd_sampler_scale_input(const sd_sampler *s, int i, float *out, const float *in, size_t n);
-/* One step: latents (n numbers) move from level i to i+1. noise_pred is the guided prediction. denoised gets the predicted
- * x0 when not NULL. rng is drawn from by the samplers that add noise. */
-sd_status sd_sampler_step(sd_sampler *s, int i, float *latents, const float *noise_pred, float *denoised, size_t n, sd_rng *rng, sd_error *e);
+/* One step: latents (n numbers) move from level i to i+1. noise_pred is the guided prediction. denoised gets the
+ * predicted x0 of this evaluation when not NULL. rng is drawn from, n numbers at once, by the samplers that add noise;
+ * it may be NULL for the others. Steps are taken in order, i = 0, 1, ...; i = 0 starts a new run. */
+sd_status sd_sampler_step(sd_sampler *s, int i, float *latents, const float *noise_pred, float *denoised, size_t n,
+                          sd_rng *rng, sd_error *e);
 
 #endif
