@@ -1,0 +1,144 @@
+/* test_config.c - config.json files: what is read, what is refused, and that nothing is read past its bounds. */
+#define _POSIX_C_SOURCE 200809L
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "../net.h"
+
+static char dir[] = "/tmp/sd-config-XXXXXX", file[64];
+
+static const char *with(const char *json)
+{
+    snprintf(file, sizeof file, "%s/config.json", dir);
+    FILE *f = fopen(file, "w");
+    assert_non_null(f);
+    fputs(json, f);
+    fclose(f);
+    return file;
+}
+
+#define SD21 "{\"_class_name\":\"UNet2DConditionModel\",\"act_fn\":\"silu\",\"attention_head_dim\":[5,10,20,20],\"block_out_channels\":[320,640,1280,1280]," \
+    "\"center_input_sample\":false,\"cross_attention_dim\":1024,\"down_block_types\":[\"CrossAttnDownBlock2D\",\"CrossAttnDownBlock2D\",\"CrossAttnDownBlock2D\",\"DownBlock2D\"]," \
+    "\"layers_per_block\":2,\"up_block_types\":[\"UpBlock2D\",\"CrossAttnUpBlock2D\",\"CrossAttnUpBlock2D\",\"CrossAttnUpBlock2D\"],\"use_linear_projection\":true," \
+    "\"sample_size\":96,\"upcast_attention\":true,\"num_class_embeds\":null}"
+#define SDXL "{\"attention_head_dim\":[5,10,20],\"block_out_channels\":[320,640,1280],\"cross_attention_dim\":2048,\"down_block_types\":[\"DownBlock2D\",\"CrossAttnDownBlock2D\"," \
+    "\"CrossAttnDownBlock2D\"],\"up_block_types\":[\"CrossAttnUpBlock2D\",\"CrossAttnUpBlock2D\",\"UpBlock2D\"],\"transformer_layers_per_block\":[1,2,10],\"use_linear_projection\":true," \
+    "\"sample_size\":128,\"addition_embed_type\":\"text_time\",\"addition_time_embed_dim\":256,\"projection_class_embeddings_input_dim\":2816}"
+
+static void published_files_give_the_families_we_name(void **unused)
+{
+    (void)unused;
+    sd_error e = {0};
+    sd_unet_config c;
+    const struct { const char *json, *family; } cases[] = {{SD21, "sd21"}, {SDXL, "sdxl"}};
+    for (size_t i = 0; i < SD_COUNT(cases); i++) {
+        assert_int_equal(sd_unet_config_read(&c, with(cases[i].json), &e), SD_OK);
+        const sd_unet_config *f = &sd_family_find(cases[i].family)->unet;
+        for (int k = 0; k < f->levels; k++) {
+            assert_int_equal(c.channels[k], f->channels[k]);
+            assert_int_equal(c.layers[k], f->layers[k]);
+            assert_int_equal(c.depth[k], f->depth[k]);
+            assert_int_equal(c.up_depth[k], f->up_depth[k]);
+            assert_int_equal(c.heads[k], f->heads[k]);
+        }
+        assert_int_equal(c.levels, f->levels);
+        assert_int_equal(c.mid_depth, f->mid_depth);
+        assert_int_equal(c.context_dim, f->context_dim);
+        assert_int_equal(c.add_in_dim, f->add_in_dim);
+        assert_int_equal(c.linear_projection, f->linear_projection);
+        assert_int_equal(c.sample_size, f->sample_size);
+        assert_true(c.norm_eps == f->norm_eps && c.groups == f->groups);
+    }
+    assert_null(sd_family_find("sd3"));
+}
+
+static void absent_keys_take_the_class_defaults(void **unused)
+{
+    (void)unused;
+    sd_error e = {0};
+    sd_unet_config u;
+    sd_vae_config v;
+    sd_clip_config t;
+    assert_int_equal(sd_unet_config_read(&u, with("{}"), &e), SD_OK);
+    assert_true(u.levels == 4 && u.channels[3] == 1280 && u.depth[0] == 1 && u.depth[3] == 0 && u.up_depth[0] == 1 && u.up_depth[3] == 0);
+    assert_true(u.heads[2] == 8 && u.flip_sin_to_cos && u.norm_eps == 1e-5 && !u.linear_projection);
+    assert_int_equal(sd_vae_config_read(&v, with("{\"block_out_channels\":[64,128]}"), &e), SD_OK);
+    assert_true(v.scaling_factor == 0.18215 && v.quant_conv && v.mid_attention && v.groups == 32 && v.levels == 2);
+    assert_int_equal(sd_clip_config_read(&t, with("{\"hidden_act\":\"gelu\",\"projection_dim\":512}"), &e), SD_OK);
+    assert_true(t.act == SD_ACT_GELU && t.projection == 0 && t.eps == 1e-5);   /* only ...WithProjection has the tensor */
+    assert_int_equal(sd_clip_config_read(&t, with("{\"architectures\":[\"CLIPTextModelWithProjection\"]}"), &e), SD_OK);
+    assert_true(t.act == SD_ACT_QUICK_GELU && t.projection == 512);
+}
+
+typedef sd_status reading(void *c, const char *path, sd_error *e);
+static sd_status unet(void *c, const char *path, sd_error *e) { return sd_unet_config_read(c, path, e); }
+static sd_status vae(void *c, const char *path, sd_error *e) { return sd_vae_config_read(c, path, e); }
+static sd_status clip(void *c, const char *path, sd_error *e) { return sd_clip_config_read(c, path, e); }
+
+static void what_cannot_be_done_is_refused_by_name(void **unused)
+{
+    (void)unused;
+    union { sd_unet_config u; sd_vae_config v; sd_clip_config t; } c;
+    const struct { reading *read; const char *json; sd_status status; const char *says; } cases[] = {
+        {unet, "", SD_ERR_FORMAT, "JSON object"},
+        {unet, "[1]", SD_ERR_FORMAT, "JSON object"},
+        {unet, "{\"block_out_channels\":320}", SD_ERR_FORMAT, "block_out_channels"},
+        {unet, "{\"block_out_channels\":[]}", SD_ERR_FORMAT, "block_out_channels"},
+        {unet, "{\"block_out_channels\":[1,2,3,4,5,6,7,8,9]}", SD_ERR_FORMAT, "1 to 8"},
+        {unet, "{\"block_out_channels\":[320,-1]}", SD_ERR_FORMAT, "block_out_channels"},
+        {unet, "{\"block_out_channels\":[32.5]}", SD_ERR_FORMAT, "whole number"},
+        {unet, "{\"block_out_channels\":[1e300]}", SD_ERR_FORMAT, "block_out_channels"},
+        {unet, "{\"layers_per_block\":0}", SD_ERR_FORMAT, "layers_per_block"},
+        {unet, "{\"layers_per_block\":[2,2]}", SD_ERR_FORMAT, "4 entries"},
+        {unet, "{\"norm_num_groups\":7}", SD_ERR_FORMAT, "norm_num_groups 7"},
+        {unet, "{\"attention_head_dim\":7}", SD_ERR_FORMAT, "7 attention heads"},
+        {unet, "{\"use_linear_projection\":1}", SD_ERR_FORMAT, "use_linear_projection"},
+        {unet, "{\"norm_eps\":\"x\"}", SD_ERR_FORMAT, "norm_eps"},
+        {unet, "{\"down_block_types\":[\"KDownBlock2D\",\"DownBlock2D\",\"DownBlock2D\",\"DownBlock2D\"]}", SD_ERR_UNSUPPORTED, "KDownBlock2D"},
+        {unet, "{\"down_block_types\":[\"DownBlock2D\"]}", SD_ERR_FORMAT, "4 entries"},
+        {unet, "{\"down_block_types\":[1,2,3,4]}", SD_ERR_UNSUPPORTED, "down_block_types"},
+        {unet, "{\"mid_block_type\":null}", SD_ERR_UNSUPPORTED, "middle"},
+        {unet, "{\"class_embed_type\":\"timestep\"}", SD_ERR_UNSUPPORTED, "class_embed_type"},
+        {unet, "{\"time_cond_proj_dim\":256}", SD_ERR_UNSUPPORTED, "time_cond_proj_dim"},
+        {unet, "{\"only_cross_attention\":[true,false]}", SD_ERR_UNSUPPORTED, "only_cross_attention"},
+        {unet, "{\"act_fn\":\"gelu\"}", SD_ERR_UNSUPPORTED, "only silu"},
+        {unet, "{\"resnet_time_scale_shift\":\"scale_shift\"}", SD_ERR_UNSUPPORTED, "scale_shift"},
+        {unet, "{\"conv_in_kernel\":5}", SD_ERR_UNSUPPORTED, "conv_in_kernel"},
+        {unet, "{\"transformer_layers_per_block\":[1,[2,2],3,4]}", SD_ERR_FORMAT, "transformer_layers_per_block"},
+        {unet, "{\"_class_name\":\"SD3Transformer2DModel\"}", SD_ERR_UNSUPPORTED, "SD3Transformer2DModel"},
+        {vae, "{\"_class_name\":\"AutoencoderTiny\"}", SD_ERR_UNSUPPORTED, "AutoencoderTiny"},
+        {vae, "{\"block_out_channels\":[128],\"shift_factor\":0.1}", SD_ERR_UNSUPPORTED, "shift_factor"},
+        {vae, "{\"block_out_channels\":[128],\"scaling_factor\":0}", SD_ERR_FORMAT, "scaling_factor"},
+        {vae, "{\"block_out_channels\":[100]}", SD_ERR_FORMAT, "norm_num_groups"},
+        {vae, "{\"in_channels\":4}", SD_ERR_FORMAT, "in_channels"},
+        {clip, "{\"hidden_act\":\"relu\"}", SD_ERR_UNSUPPORTED, "relu"},
+        {clip, "{\"hidden_size\":10,\"num_attention_heads\":3}", SD_ERR_FORMAT, "3 heads"},
+        {clip, "{\"vocab_size\":\"many\"}", SD_ERR_FORMAT, "vocab_size"},
+    };
+    for (size_t i = 0; i < SD_COUNT(cases); i++) {
+        sd_error e = {0};
+        sd_status got = cases[i].read(&c, with(cases[i].json), &e);
+        if (got != cases[i].status || !strstr(e.text, cases[i].says)) fail_msg("%s: status %d, \"%s\"", cases[i].json, got, e.text);
+    }
+    sd_error e = {0};
+    assert_int_equal(sd_unet_config_read(&c.u, "/nonexistent/config.json", &e), SD_ERR_IO);
+}
+
+static int make_dir(void **unused) { (void)unused; return mkdtemp(dir) ? 0 : -1; }
+static int remove_dir(void **unused) { (void)unused; unlink(file); return rmdir(dir); }
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(published_files_give_the_families_we_name),
+        cmocka_unit_test(absent_keys_take_the_class_defaults),
+        cmocka_unit_test(what_cannot_be_done_is_refused_by_name),
+    };
+    return cmocka_run_group_tests_name("config", tests, make_dir, remove_dir);
+}
