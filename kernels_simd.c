@@ -251,34 +251,37 @@ static void affine(float *y, const float *x, const float *m, const float *a, con
 
 enum {
     TILE_COLUMNS = TILE_VECTORS * VL,
-    BLOCK_K = 256,
-    BLOCK_M = 96 / TILE_ROWS * TILE_ROWS,
+    TALL_ROWS = TILE_ROWS * TILE_VECTORS,   /* of the tile one vector wide, for what is left of N */
+    BLOCK_K = 192,
+    BLOCK_M = 96 / TALL_ROWS * TALL_ROWS,
     BLOCK_N = 768 / TILE_COLUMNS * TILE_COLUMNS,
     A_STRIDE = BLOCK_K + 16   /* not a power of two, or the rows of a tile would compete for the same lines of cache */
 };
 
 static inline size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
 
-/* c = a b (+ c) (+ bias) for one tile: a [TILE_ROWS][A_STRIDE], b [kc][TILE_COLUMNS] aligned */
-static void tile(size_t kc, const float *a, const float *b, float *c, size_t ldc, const float *bias, bool accumulate)
+/* c = a b (+ c) (+ bias) for one tile of `rows` x `vectors` vectors, both known when compiled: a is [rows][A_STRIDE], b is
+ * [kc][vectors VL]. */
+static inline __attribute__((always_inline)) void multiply_tile(size_t rows, size_t vectors, size_t kc, const float *a,
+                                                                const float *b, float *c, size_t ldc, const float *bias,
+                                                                bool accumulate)
 {
-    vf acc[TILE_ROWS][TILE_VECTORS];
-    for (size_t i = 0; i < TILE_ROWS; i++)
-        for (size_t j = 0; j < TILE_VECTORS; j++)
-            acc[i][j] = v_set1(0.0f);
+    vf acc[TILE_ROWS * TILE_VECTORS];
+    UNROLL for (size_t i = 0; i < rows * vectors; i++)
+        acc[i] = v_set1(0.0f);
     for (size_t k = 0; k < kc; k++) {
         vf bk[TILE_VECTORS];
-        for (size_t j = 0; j < TILE_VECTORS; j++)
-            bk[j] = v_load(b + k * TILE_COLUMNS + j * VL);
-        for (size_t i = 0; i < TILE_ROWS; i++) {
+        UNROLL for (size_t j = 0; j < vectors; j++)
+            bk[j] = v_load(b + (k * vectors + j) * VL);
+        UNROLL for (size_t i = 0; i < rows; i++) {
             vf ai = v_set1(a[i * A_STRIDE + k]);
-            for (size_t j = 0; j < TILE_VECTORS; j++)
-                acc[i][j] = v_fma(ai, bk[j], acc[i][j]);
+            UNROLL for (size_t j = 0; j < vectors; j++)
+                acc[i * vectors + j] = v_fma(ai, bk[j], acc[i * vectors + j]);
         }
     }
-    for (size_t i = 0; i < TILE_ROWS; i++)
-        for (size_t j = 0; j < TILE_VECTORS; j++) {
-            vf v = acc[i][j];
+    UNROLL for (size_t i = 0; i < rows; i++)
+        UNROLL for (size_t j = 0; j < vectors; j++) {
+            vf v = acc[i * vectors + j];
             if (bias)
                 v = v_add(v, v_load(bias + j * VL));
             if (accumulate)
@@ -287,15 +290,36 @@ static void tile(size_t kc, const float *a, const float *b, float *c, size_t ldc
         }
 }
 
+typedef void tile_fn(size_t kc, const float *a, const float *b, float *c, size_t ldc, const float *bias, bool accumulate);
+
+static void wide_tile(size_t kc, const float *a, const float *b, float *c, size_t ldc, const float *bias, bool accumulate)
+{
+    multiply_tile(TILE_ROWS, TILE_VECTORS, kc, a, b, c, ldc, bias, accumulate);
+}
+
+static void tall_tile(size_t kc, const float *a, const float *b, float *c, size_t ldc, const float *bias, bool accumulate)
+{
+    multiply_tile(TALL_ROWS, 1, kc, a, b, c, ldc, bias, accumulate);
+}
+
+/* Two shapes with the same number of sums in registers. */
+typedef struct shape {
+    size_t rows, columns;
+    tile_fn *multiply;
+} shape;
+static const shape wide = {TILE_ROWS, TILE_COLUMNS, wide_tile}, tall = {TALL_ROWS, VL, tall_tile};
+
+static inline shape shape_for(size_t columns) { return columns > VL ? wide : tall; }
+
 /* A tile over the edge of C goes to a buffer first; the same additions in the same order. */
-static void edge_tile(size_t rows, size_t columns, size_t kc, const float *a, const float *b, float *c, size_t ldc,
+static void edge_tile(shape s, size_t rows, size_t columns, size_t kc, const float *a, const float *b, float *c, size_t ldc,
                       const float *bias, bool accumulate)
 {
     float buffer[TILE_ROWS * TILE_COLUMNS];
-    tile(kc, a, b, buffer, TILE_COLUMNS, NULL, false);
+    s.multiply(kc, a, b, buffer, s.columns, NULL, false);
     for (size_t i = 0; i < rows; i++)
         for (size_t j = 0; j < columns; j++) {
-            float v = buffer[i * TILE_COLUMNS + j];
+            float v = buffer[i * s.columns + j];
             if (bias)
                 v = v + bias[j];
             if (accumulate)
@@ -304,55 +328,55 @@ static void edge_tile(size_t rows, size_t columns, size_t kc, const float *a, co
         }
 }
 
-/* rows x kc of A to [..][A_STRIDE], rows of zeros up to a whole tile */
+/* rows x kc of A to [..][A_STRIDE], rows of zeros up to a whole tile of either shape */
 static void copy_a(float *to, const float *a, size_t lda, size_t rows, size_t kc)
 {
     size_t r = 0;
     for (; r < rows; r++)
         memcpy(to + r * A_STRIDE, a + r * lda, kc * sizeof(float));
-    for (; r % TILE_ROWS; r++)
+    for (; r % TALL_ROWS; r++)
         memset(to + r * A_STRIDE, 0, kc * sizeof(float));
 }
 
-/* One strip of B, [kc][TILE_COLUMNS], columns of zeros up to a whole tile. b is [columns, K] if b_trans, else [K, columns]. */
-static void pack_strip(float *to, const float *b, size_t ldb, bool b_trans, size_t columns, size_t kc)
+/* `columns` of B as a strip [kc][width], zeros up to the width. b is [columns, K] if b_trans, else [K, columns]. */
+static void pack_strip(float *to, size_t width, const float *b, size_t ldb, bool b_trans, size_t columns, size_t kc)
 {
-    if (columns < TILE_COLUMNS)
-        memset(to, 0, kc * TILE_COLUMNS * sizeof(float));
+    if (columns < width)
+        memset(to, 0, kc * width * sizeof(float));
     if (!b_trans) {
         for (size_t k = 0; k < kc; k++)
             for (size_t j = 0; j < columns; j += VL)
-                put(to + k * TILE_COLUMNS + j, columns - j, get(b + k * ldb + j, columns - j));
+                put(to + k * width + j, columns - j, get(b + k * ldb + j, columns - j));
         return;
     }
     size_t j = 0;
     for (; j + 4 <= columns; j += 4) {
         size_t k = 0;
         for (; k + 4 <= kc; k += 4)
-            transpose4(to + k * TILE_COLUMNS + j, TILE_COLUMNS, b + j * ldb + k, ldb);
+            transpose4(to + k * width + j, width, b + j * ldb + k, ldb);
         for (; k < kc; k++)
             for (size_t i = j; i < j + 4; i++)
-                to[k * TILE_COLUMNS + i] = b[i * ldb + k];
+                to[k * width + i] = b[i * ldb + k];
     }
     for (; j < columns; j++)
         for (size_t k = 0; k < kc; k++)
-            to[k * TILE_COLUMNS + j] = b[j * ldb + k];
+            to[k * width + j] = b[j * ldb + k];
 }
 
-/* c[rows, columns] += or = a b + bias, from the copies in scratch */
+/* c[rows, columns] = or += a b (+ bias), from the copies in scratch */
 static void multiply_block(size_t rows, size_t columns, size_t kc, const float *a, const float *b, float *c, size_t ldc,
                            const float *bias, bool accumulate)
 {
     for (size_t j = 0; j < columns; j += TILE_COLUMNS) {
+        const shape s = shape_for(columns - j);
         const float *strip = b + j * kc, *strip_bias = bias ? bias + j : NULL;
-        for (size_t i = 0; i < rows; i += TILE_ROWS) {
-            const float *tile_a = a + i * A_STRIDE;
-            float *tile_c = c + i * ldc + j;
-            if (rows - i >= TILE_ROWS && columns - j >= TILE_COLUMNS)
-                tile(kc, tile_a, strip, tile_c, ldc, strip_bias, accumulate);
+        size_t nj = min_size(columns - j, s.columns);
+        for (size_t i = 0; i < rows; i += s.rows) {
+            size_t ni = min_size(rows - i, s.rows);
+            if (ni == s.rows && nj == s.columns)
+                s.multiply(kc, a + i * A_STRIDE, strip, c + i * ldc + j, ldc, strip_bias, accumulate);
             else
-                edge_tile(min_size(rows - i, TILE_ROWS), min_size(columns - j, TILE_COLUMNS), kc, tile_a, strip, tile_c, ldc,
-                          strip_bias, accumulate);
+                edge_tile(s, ni, nj, kc, a + i * A_STRIDE, strip, c + i * ldc + j, ldc, strip_bias, accumulate);
         }
     }
 }
@@ -367,7 +391,7 @@ static void gemm(void *scratch, size_t M, size_t N, size_t K, const float *A, si
         for (size_t block = 0; block < blocks; block++) {
             size_t k0 = K * block / blocks, kc = K * (block + 1) / blocks - k0;
             for (size_t j = 0; j < nc; j += TILE_COLUMNS)
-                pack_strip(strips + j * kc, B + (b_trans ? (j0 + j) * ldb + k0 : k0 * ldb + j0 + j), ldb, b_trans,
+                pack_strip(strips + j * kc, shape_for(nc - j).columns, B + (b_trans ? (j0 + j) * ldb + k0 : k0 * ldb + j0 + j), ldb, b_trans,
                            min_size(nc - j, TILE_COLUMNS), kc);
             for (size_t i0 = 0; i0 < M; i0 += BLOCK_M) {
                 size_t mc = min_size(M - i0, BLOCK_M);

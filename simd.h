@@ -22,6 +22,13 @@
 #error "define one of SD_ISA_SSE2, SD_ISA_AVX2, SD_ISA_AVX512, SD_ISA_NEON"
 #endif
 
+/* Before a loop that must vanish: its count is known when compiled, and what it indexes shall live in registers. */
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 32")
+#endif
+
 /* ---------------------------------------------------------------------------------------- AVX-512F */
 #if defined(SD_ISA_AVX512)
 
