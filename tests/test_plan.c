@@ -1,0 +1,137 @@
+/* test_plan.c - the walk over a configuration gives the published models' tensors, to the last one, and the committed plans. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "../net.h"
+
+/* Counts of the published files; steps of the UNet. */
+static const struct published { const char *name; size_t tensors, parameters, steps; size_t text[2][2]; } published[] = {
+    {"sd15", 686, 859520964, 47, {{196, 123060480}}},
+    {"sd21", 686, 865910724, 47, {{372, 340387840}}},
+    {"sdxl", 1680, 2567463684, 35, {{196, 123060480}, {517, 694659840}}},
+    {"sdxl-refiner", 1220, 2259526660, 42, {{517, 694659840}}},
+};
+
+static char *plan(const char *what, int width, int height, int json)
+{
+    char *text, error[512];
+    if (sd_plan(what, width, height, json, &text, error) != SD_OK) fail_msg("%s", error);
+    return text;
+}
+
+/* The number that follows "key": after the first `from`. */
+static size_t number(const char *json, const char *from, const char *key)
+{
+    const char *at = strstr(json, from);
+    at = at ? strstr(at, key) : NULL;
+    if (!at) fail_msg("no %s after %s", key, from);
+    return (size_t)strtoull(at + strlen(key), NULL, 10);
+}
+
+static void the_published_models_come_out_to_the_last_tensor(void **unused)
+{
+    (void)unused;
+    for (size_t i = 0; i < SD_COUNT(published); i++) {
+        const struct published *p = &published[i];
+        char *json = plan(p->name, 0, 0, 1);
+        assert_int_equal(number(json, "\"unet\"", "\"tensors\":"), p->tensors);
+        assert_int_equal(number(json, "\"unet\"", "\"parameters\":"), p->parameters);
+        assert_int_equal(number(json, "\"vae\"", "\"tensors\":"), 248);
+        assert_int_equal(number(json, "\"vae\"", "\"parameters\":"), 83653863);
+        const char *encoders[] = {"\"text_encoder\"", "\"text_encoder_2\""};
+        for (int k = 0; k < 2 && p->text[k][0]; k++) {
+            assert_int_equal(number(json, encoders[k], "\"tensors\":"), p->text[k][0]);
+            assert_int_equal(number(json, encoders[k], "\"parameters\":"), p->text[k][1]);
+        }
+        free(json);
+        sd_unet_net u;
+        sd_error e = {0};
+        assert_int_equal(sd_unet_plan(&u, &sd_family_find(p->name)->unet, &e), SD_OK);
+        assert_int_equal(u.net.plan.n, p->steps);
+        sd_unet_free(&u);
+    }
+}
+
+/* Multiplications and additions, one sample (docs/SPEED.md counts them layer by layer). */
+static void the_work_is_what_was_counted_by_hand(void **unused)
+{
+    (void)unused;
+    char *json = plan("sd15", 512, 512, 1);
+    assert_in_range(number(json, "\"unet\"", "\"flops\":"), 803300000000, 803700000000);
+    assert_in_range(number(json, "\"vae\"", "\"flops\":"), 2510000000000, 2520000000000);
+    assert_in_range(number(json, "\"vae\"", "\"encoder_flops\":"), 1112000000000, 1122000000000);
+    free(json);
+    json = plan("sdxl", 1024, 1024, 1);
+    assert_in_range(number(json, "\"unet\"", "\"flops\":"), 6755000000000, 6770000000000);
+    free(json);
+}
+
+/* CompVis names of the steps, the second spelling of every key. */
+static void both_spellings(void **unused)
+{
+    (void)unused;
+    const struct { const char *family, *hf, *ldm; } names[] = {
+        {"sd15", "down_blocks.0.attentions.1", "input_blocks.2.1"}, {"sd15", "down_blocks.2.downsamplers.0.conv", "input_blocks.9.0.op"},
+        {"sd15", "mid_block.resnets.1", "middle_block.2"},           {"sd15", "up_blocks.0.upsamplers.0.conv", "output_blocks.2.1.conv"},
+        {"sd15", "up_blocks.3.attentions.2", "output_blocks.11.1"},  {"sd15", "up_blocks.1.upsamplers.0.conv", "output_blocks.5.2.conv"},
+        {"sd15", "conv_out", "out.2"},                               {"sdxl", "down_blocks.1.attentions.0", "input_blocks.4.1"},
+        {"sdxl", "up_blocks.1.upsamplers.0.conv", "output_blocks.5.2.conv"}};
+    for (size_t i = 0; i < SD_COUNT(names); i++) {
+        sd_unet_net u;
+        sd_error e = {0};
+        bool found = false;
+        assert_int_equal(sd_unet_plan(&u, &sd_family_find(names[i].family)->unet, &e), SD_OK);
+        for (int k = 0; k < u.net.plan.n; k++) {
+            if (strcmp(u.net.plan.step[k].hf, names[i].hf) != 0) continue;
+            assert_string_equal(u.net.plan.step[k].ldm, names[i].ldm);
+            found = true;
+        }
+        assert_true(found);
+        sd_unet_free(&u);
+    }
+}
+
+/* docs/plans is what people read; `make plans` writes it anew. */
+static void the_committed_plans_are_current(void **unused)
+{
+    (void)unused;
+    for (size_t i = 0; i < SD_COUNT(published); i++) {
+        char path[64], *committed, *now = plan(published[i].name, 0, 0, 0);
+        size_t n;
+        sd_error e = {0};
+        snprintf(path, sizeof path, "docs/plans/%s.txt", published[i].name);
+        if (sd_read_file(path, 1 << 20, &committed, &n, &e)) fail_msg("%s", e.text);
+        assert_string_equal(committed, now);
+        free(committed);
+        free(now);
+    }
+}
+
+static void any_multiple_of_eight_can_be_planned(void **unused)
+{
+    (void)unused;
+    for (int side = 8; side <= 136; side += 8) free(plan("sd15", side, 144 - side, 0));
+    char *text, error[512];
+    assert_int_equal(sd_plan("sd15", 100, 0, 0, &text, error), SD_ERR_ARG);
+    assert_non_null(strstr(error, "multiple of 8"));
+    assert_int_equal(sd_plan("sd99", 0, 0, 0, &text, error), SD_ERR_ARG);
+    assert_non_null(strstr(error, "sd15, sd21, sdxl, sdxl-refiner"));
+    assert_null(text);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_published_models_come_out_to_the_last_tensor),
+        cmocka_unit_test(the_work_is_what_was_counted_by_hand),
+        cmocka_unit_test(both_spellings),
+        cmocka_unit_test(the_committed_plans_are_current),
+        cmocka_unit_test(any_multiple_of_eight_can_be_planned),
+    };
+    return cmocka_run_group_tests_name("plan", tests, NULL, NULL);
+}
