@@ -68,7 +68,7 @@ static inline vf exp_negative(vf d, vf s, vf low)
     const vf round = v_set1(0x1.8p23f);
     vf z = v_fma(d, v_mul(s, v_set1(1.44269504f)), round);
     vf n = v_sub(z, round);
-    vf r = v_fma(d, s, v_mul(n, v_set1(-0x1.62e4p-1f)));
+    vf r = v_fma_once(d, s, v_mul(n, v_set1(-0x1.62e4p-1f)));
     r = v_fma(n, v_set1(-0x1.7f7d1cp-20f), v_add(r, low));
     vf q = v_fma(v_set1(0.001381454019f), r, v_set1(0.008368745110f));
     q = v_fma(q, r, v_set1(0.04166839078f));
@@ -93,26 +93,36 @@ static inline vf gate(vf x, float c_high, float c_low)
 static inline vf silu1(vf x) { return gate(x, 1.0f, 0.0f); }
 static inline vf quick_gelu1(vf x) { return gate(x, 1.702f, (float)(1.702 - 1.702f)); }
 
-/* x Phi(x). With a = |x| and the upper tail Q(a) = erfc(a / sqrt 2) / 2: Phi = 1 - Q for x >= 0, Q for x < 0.
- * Q(a) = e^(-a^2/2) p(t) / (a + 3.5), t = (a - 3.5) / (a + 3.5), p of degree 9 by Remez' exchange on a <= 13.3 (where the
- * exponential ends), relative error 5.4e-9; e^(-a a/2) comes from the unrounded product. */
+/* x Phi(x), Phi by two approximations (Remez' exchange, relative errors 5.1e-10 and 1.4e-9).
+ * |x| < 1: Phi = 1/2 + x S(x^2), S of degree 5.
+ * |x| >= 1: Phi = 1 - Q for x > 0, Q for x < 0, with the upper tail Q(a) = erfc(a / sqrt 2) / 2 of a = |x| written as
+ * e^(-a^2/2) P(t) / (a + 3.5), t = (a - 3.5) / (a + 3.5), P of degree 8 on a <= 13.3, where the exponential ends; the exponent
+ * is the unrounded product, so that relative accuracy holds to the end of the tail. */
 static inline vf gelu1(vf x)
 {
-    const vf c = v_set1(3.5f);
+    const vf one = v_set1(1.0f), half = v_set1(0.5f), c = v_set1(3.5f);
+    vf z = v_mul(x, x);
+    vf s = v_fma(v_set1(-7.461112300e-06f), z, v_set1(1.129474945e-04f));
+    s = v_fma(s, z, v_set1(-1.185780510e-03f));
+    s = v_fma(s, z, v_set1(9.973076496e-03f));
+    s = v_fma(s, z, v_set1(-6.649031403e-02f));
+    s = v_fma(s, z, v_set1(3.989422777e-01f));
+    vf centre = v_fma(x, s, half);
+
     vf a = v_min(v_set1(14.0f), v_abs(x));
-    vf d = v_div(v_set1(1.0f), v_add(a, c));
+    vf d = v_div(one, v_add(a, c));
     vf t = v_mul(v_sub(a, c), d);
-    vf p = v_fma(v_set1(0.0001156853532f), t, v_set1(0.0004312548924f));
-    p = v_fma(p, t, v_set1(-0.0004938759626f));
-    p = v_fma(p, t, v_set1(-0.003181251698f));
-    p = v_fma(p, t, v_set1(0.006491252286f));
-    p = v_fma(p, t, v_set1(0.01740759829f));
-    p = v_fma(p, t, v_set1(-0.1160526719f));
-    p = v_fma(p, t, v_set1(0.3154249620f));
-    p = v_fma(p, t, v_set1(-0.5655617605f));
-    p = v_fma(p, t, v_set1(0.7444160752f));
+    vf p = v_fma(v_set1(4.267067640e-04f), t, v_set1(-4.036793652e-04f));
+    p = v_fma(p, t, v_set1(-3.177217885e-03f));
+    p = v_fma(p, t, v_set1(6.467014792e-03f));
+    p = v_fma(p, t, v_set1(1.740669868e-02f));
+    p = v_fma(p, t, v_set1(-1.160501571e-01f));
+    p = v_fma(p, t, v_set1(3.154250060e-01f));
+    p = v_fma(p, t, v_set1(-5.655618335e-01f));
+    p = v_fma(p, t, v_set1(7.444160753e-01f));
     vf q = v_mul(v_mul(p, d), exp_negative(a, v_mul(a, v_set1(-0.5f)), v_set1(0.0f)));
-    return v_mul(x, v_if_negative(x, q, v_sub(v_set1(1.0f), q)));
+    vf tail = v_if_negative(x, q, v_sub(one, q));
+    return v_mul(x, v_if_negative(v_sub(a, one), centre, tail));
 }
 
 static void silu(float *y, const float *x, size_t n)

@@ -6,7 +6,8 @@
  *   vf            VL floats                        vsum            VL running sums in double
  *   TILE_ROWS x TILE_VECTORS vectors is the block of C that the matrix product keeps in registers.
  *
- * v_fma rounds once, except in SSE2, which has no such instruction. v_max(a, b) and v_min(a, b) give b when b is NaN. */
+ * v_fma is a b + c with one rounding where the set has such an instruction, with two in SSE2; v_fma_once never rounds the
+ * product. v_max(a, b) and v_min(a, b) give b when b is NaN. */
 #ifndef SD_SIMD_H
 #define SD_SIMD_H
 
@@ -47,6 +48,7 @@ static inline vf v_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
 static inline vf v_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
 static inline vf v_div(vf a, vf b) { return _mm512_div_ps(a, b); }
 static inline vf v_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
+static inline vf v_fma_once(vf a, vf b, vf c) { return v_fma(a, b, c); }
 static inline vf v_max(vf a, vf b) { return _mm512_max_ps(a, b); }
 static inline vf v_min(vf a, vf b) { return _mm512_min_ps(a, b); }
 static inline vf v_abs(vf a) { return _mm512_abs_ps(a); }
@@ -123,6 +125,7 @@ static inline vf v_sub(vf a, vf b) { return _mm256_sub_ps(a, b); }
 static inline vf v_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
 static inline vf v_div(vf a, vf b) { return _mm256_div_ps(a, b); }
 static inline vf v_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
+static inline vf v_fma_once(vf a, vf b, vf c) { return v_fma(a, b, c); }
 static inline vf v_max(vf a, vf b) { return _mm256_max_ps(a, b); }
 static inline vf v_min(vf a, vf b) { return _mm256_min_ps(a, b); }
 static inline vf v_abs(vf a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
@@ -232,6 +235,12 @@ static inline vf v_widen_bf16(const uint16_t *p)
 
 static inline __m128d low_half(vf v) { return _mm_cvtps_pd(v); }
 static inline __m128d high_half(vf v) { return _mm_cvtps_pd(_mm_movehl_ps(v, v)); }
+static inline vf v_fma_once(vf a, vf b, vf c)
+{
+    __m128d low = _mm_add_pd(_mm_mul_pd(low_half(a), low_half(b)), low_half(c));
+    __m128d high = _mm_add_pd(_mm_mul_pd(high_half(a), high_half(b)), high_half(c));
+    return _mm_movelh_ps(_mm_cvtpd_ps(low), _mm_cvtpd_ps(high));
+}
 static inline vsum s_zero(void) { return (vsum){_mm_setzero_pd(), _mm_setzero_pd()}; }
 static inline vsum s_load(const double *p) { return (vsum){_mm_loadu_pd(p), _mm_loadu_pd(p + 2)}; }
 static inline void s_store(double *p, vsum s)
@@ -266,6 +275,7 @@ static inline vf v_sub(vf a, vf b) { return vsubq_f32(a, b); }
 static inline vf v_mul(vf a, vf b) { return vmulq_f32(a, b); }
 static inline vf v_div(vf a, vf b) { return vdivq_f32(a, b); }
 static inline vf v_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
+static inline vf v_fma_once(vf a, vf b, vf c) { return v_fma(a, b, c); }
 static inline vf v_max(vf a, vf b) { return vmaxq_f32(a, b); }
 static inline vf v_min(vf a, vf b) { return vminq_f32(a, b); }
 static inline vf v_abs(vf a) { return vabsq_f32(a); }
