@@ -1,0 +1,253 @@
+# Builds sd, libsd.a and libsd.so, and runs what proves them. `make help` lists targets and switches. GNU make.
+
+# ------------------------------------------------------------------------------------------ switches
+BLAS     ?= openblas
+OPENMP   ?= 1
+CJSON    ?= 1
+PNG      ?= 1
+JPEG     ?= 1
+UTF8PROC ?= 1
+OPENCL   ?= 0
+
+PREFIX   ?= /usr/local
+DESTDIR  ?=
+CFLAGS   ?= -O3
+PYTHON   ?= python3
+
+BUILD    ?= build
+# Where sd and the libraries go: beside the sources, unless a second build stands next to the first.
+OUT      ?= .
+
+# ---------------------------------------------------------------------------- packages come first
+# What is installed is looked up when this file is read. So `make deps demo` installs, then reads it again for `demo`.
+SETUP := deps deps-dev
+ifneq ($(filter $(SETUP),$(MAKECMDGOALS)),)
+LATER := $(filter-out $(SETUP),$(MAKECMDGOALS))
+.NOTPARALLEL:
+.PHONY: $(SETUP) $(LATER)
+$(SETUP):
+	@sh tools/deps.sh $@
+$(LATER): $(filter $(SETUP),$(MAKECMDGOALS))
+	@$(MAKE) --no-print-directory $@
+else
+
+# ------------------------------------------------------------------------------------------- sources
+LIB_SRC := base.c rng.c unicode.c \
+           kernels.c \
+           ops.c ops_cpu.c \
+           safetensors.c checkpoint.c weights.c image.c trace.c \
+           config.c layers.c tokenizer.c clip.c unet.c vae.c \
+           sampler.c scheduler.c \
+           sd.c generate.c plan.c
+APP_SRC := main.c cli.c
+TEST_SRC := $(sort $(wildcard tests/test_*.c))
+HELPER_SRC := $(filter-out $(TEST_SRC),$(sort $(wildcard tests/*.c)))
+
+VERSION := $(shell sed -n 's/^\#define SD_VERSION "\(.*\)"/\1/p' sd.h)
+SOVERSION := 0
+
+# --------------------------------------------------------------------------------------------- flags
+ifeq ($(filter openblas none,$(BLAS)),)
+$(error BLAS must be openblas or none, not "$(BLAS)")
+endif
+one_or_zero = $(if $(filter 0 1,$($(1))),,$(error $(1) must be 1 or 0, not "$($(1))"))
+$(foreach s,OPENMP CJSON PNG JPEG UTF8PROC,$(call one_or_zero,$(s)))
+ifneq ($(OPENCL),0)
+$(error OPENCL must be 0: this version has no OpenCL backend)
+endif
+
+WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion $(if $(WERROR),-Werror)
+# No fused or reassociated arithmetic: a result must not depend on the compiler. That libm leaves errno alone changes no value.
+EXACT := -ffp-contract=off -fno-math-errno
+FLAGS := -std=c99 $(CFLAGS) $(WARN) $(EXACT) -fPIC -fvisibility=hidden
+DEFS := -DSD_BUILD_SHARED $(CPPFLAGS)
+LIBS :=
+
+PKG_CONFIG ?= pkg-config
+HAVE_PKG := $(shell $(PKG_CONFIG) --version 2>/dev/null)
+# $(call cflags,package) and $(call libs,package,fallback). Foreign headers are system headers: their warnings are not ours.
+cflags = $(if $(HAVE_PKG),$(patsubst -I%,-isystem%,$(shell $(PKG_CONFIG) --cflags $(1) 2>/dev/null)))
+libs = $(or $(if $(HAVE_PKG),$(shell $(PKG_CONFIG) --libs $(1) 2>/dev/null)),$(2))
+
+HEADERS :=
+ifeq ($(BLAS),openblas)
+DEFS += -DSD_WITH_OPENBLAS=1 $(call cflags,openblas)
+LIBS += $(call libs,openblas,-lopenblas)
+HEADERS += cblas.h:BLAS=none
+endif
+ifeq ($(CJSON),1)
+DEFS += -DSD_WITH_CJSON=1 $(filter-out -isystem/usr/include,$(patsubst %/cjson,%,$(call cflags,libcjson)))
+LIBS += $(call libs,libcjson,-lcjson)
+HEADERS += cjson/cJSON.h:CJSON=0
+endif
+ifeq ($(PNG),1)
+DEFS += -DSD_WITH_PNG=1 $(call cflags,libpng)
+LIBS += $(call libs,libpng,-lpng)
+HEADERS += png.h:PNG=0
+endif
+ifeq ($(JPEG),1)
+DEFS += -DSD_WITH_JPEG=1 $(call cflags,libjpeg)
+LIBS += $(call libs,libjpeg,-ljpeg)
+HEADERS += jpeglib.h:JPEG=0
+endif
+ifeq ($(UTF8PROC),1)
+DEFS += -DSD_WITH_UTF8PROC=1 $(call cflags,libutf8proc)
+LIBS += $(call libs,libutf8proc,-lutf8proc)
+HEADERS += utf8proc.h:UTF8PROC=0
+endif
+ifeq ($(OPENMP),1)
+FLAGS += -fopenmp
+HEADERS += omp.h:OPENMP=0
+endif
+LIBS += -lm
+CMOCKA := $(call libs,cmocka,-lcmocka)
+
+# kernels_simd.c once per instruction set; the best one is chosen when the program starts.
+MACHINE := $(shell $(CC) $(CFLAGS) -dumpmachine 2>/dev/null)
+ISA :=
+ifneq ($(filter x86_64-% amd64-%,$(MACHINE)),)
+ISA := sse2 avx2 avx512
+DEFS += -DSD_HAVE_SSE2 -DSD_HAVE_AVX2 -DSD_HAVE_AVX512
+endif
+ifneq ($(filter aarch64-% arm64-%,$(MACHINE)),)
+ISA := neon
+DEFS += -DSD_HAVE_NEON
+endif
+FLAGS_sse2   := -DSD_ISA_SSE2
+FLAGS_avx2   := -DSD_ISA_AVX2 -mavx2 -mfma -mf16c
+FLAGS_avx512 := -DSD_ISA_AVX512 -mavx512f
+FLAGS_neon   := -DSD_ISA_NEON
+
+ifeq ($(shell uname -s),Darwin)
+SHARED := libsd.dylib
+SHARED_INSTALLED := libsd.$(SOVERSION).dylib
+SHARED_FLAGS := -dynamiclib -install_name $(PREFIX)/lib/$(SHARED_INSTALLED)
+else
+SHARED := libsd.so
+SHARED_INSTALLED := libsd.so.$(SOVERSION)
+SHARED_FLAGS := -shared -Wl,-soname,$(SHARED_INSTALLED)
+endif
+
+# ------------------------------------------------------------------------------------------- targets
+.PHONY: all test test-full demo install uninstall lint asan help clean FORCE
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o) $(ISA:%=$(BUILD)/kernels_%.o)
+APP_OBJ := $(APP_SRC:%.c=$(BUILD)/%.o)
+HELPERS := $(BUILD)/tests/helpers.a
+TESTS := $(TEST_SRC:%.c=$(BUILD)/%)
+EXAMPLE := $(BUILD)/examples/txt2img
+CONFIG := $(BUILD)/config
+
+all: $(OUT)/sd $(OUT)/libsd.a $(OUT)/$(SHARED)
+
+$(OUT)/sd: $(APP_OBJ) $(OUT)/libsd.a
+	$(CC) $(FLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+$(OUT)/libsd.a: $(LIB_OBJ)
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+$(OUT)/$(SHARED): $(LIB_OBJ)
+	$(CC) $(FLAGS) $(LDFLAGS) $(SHARED_FLAGS) -o $@ $^ $(LIBS)
+
+$(BUILD)/%.o: %.c $(CONFIG)
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) $(DEFS) $(EXTRA) -MMD -MP -c -o $@ $<
+
+$(ISA:%=$(BUILD)/kernels_%.o): $(BUILD)/kernels_%.o: kernels_simd.c $(CONFIG)
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) $(DEFS) $(FLAGS_$*) -MMD -MP -c -o $@ $<
+
+# Only sd.c knows where `make install` puts the data, so that another PREFIX costs one file.
+$(BUILD)/sd.o: EXTRA := -DSD_DATADIR='"$(PREFIX)/share/sd"'
+$(BUILD)/sd.o: $(BUILD)/prefix
+
+$(BUILD)/tests/helpers.a: $(HELPER_SRC:%.c=$(BUILD)/%.o)
+	@mkdir -p $(@D)
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+$(TESTS): $(BUILD)/%: $(BUILD)/%.o $(HELPERS) $(OUT)/libsd.a
+	$(CC) $(FLAGS) $(LDFLAGS) -pthread -o $@ $^ $(CMOCKA) $(LIBS)
+
+$(EXAMPLE): %: %.o $(OUT)/libsd.a
+	$(CC) $(FLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+# Files that change only when what is written in them does: whatever depends on them is then built again.
+write_if_new = @mkdir -p $(@D); printf '%s\n' '$(subst ','\'',$(1))' | cmp -s - $@ || 
+$(CONFIG): FORCE
+	$(call write_if_new,$(CC) $(FLAGS) $(DEFS) $(LDFLAGS) $(LIBS) $(CMOCKA) $(LIB_SRC)) { \
+	  for h in $(HEADERS); do \
+	    printf '#include <stddef.h>\n#include <stdio.h>\n#include <%s>\n' "$${h%%:*}" | $(CC) $(FLAGS) $(DEFS) -E -x c - >/dev/null 2>&1 || { \
+	      echo "$${h%%:*} is not there for $(CC): run 'make deps', or build with $${h##*:}" >&2; exit 1; }; \
+	  done; \
+	  printf '%s\n' '$(subst ','\'',$(CC) $(FLAGS) $(DEFS) $(LDFLAGS) $(LIBS) $(CMOCKA) $(LIB_SRC))' > $@; }
+$(BUILD)/prefix: FORCE
+	$(call write_if_new,$(PREFIX)) printf '%s\n' '$(PREFIX)' > $@
+
+-include $(wildcard $(BUILD)/*.d $(BUILD)/*/*.d)
+
+# --------------------------------------------------------------------------------------------- tests
+test: $(OUT)/sd $(TESTS) $(EXAMPLE)
+	@SD_PROGRAM=$(OUT)/sd sh tools/run_tests.sh $(TESTS) -- $(EXAMPLE) $(BUILD)/example.png
+
+SANITIZE := -O2 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+asan:
+	@$(MAKE) --no-print-directory BUILD=build/asan OUT=build/asan CFLAGS="$(SANITIZE)" test
+
+test-full: $(OUT)/sd
+	$(PYTHON) tools/test_full.py --program ./sd
+
+# Everything that lint looks at, built but not run.
+.PHONY: objects
+objects: all $(TESTS) $(EXAMPLE)
+
+lint:
+	@sh tools/lint.sh
+
+PROMPT ?= a red apple on a white background
+demo: $(OUT)/sd
+	$(OUT)/sd -p "$(PROMPT)" --seed 0 -o demo.png
+	@echo "The picture is $(CURDIR)/demo.png"
+
+# ------------------------------------------------------------------------------------------- install
+DATA := $(shell cd weights 2>/dev/null && find tiny -type f ! -name '*.part' | sort)
+install: all
+	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/lib/pkgconfig" "$(DESTDIR)$(PREFIX)/include" "$(DESTDIR)$(PREFIX)/share/sd"
+	install -m 755 $(OUT)/sd "$(DESTDIR)$(PREFIX)/bin/sd"
+	install -m 644 $(OUT)/libsd.a "$(DESTDIR)$(PREFIX)/lib/libsd.a"
+	install -m 755 $(OUT)/$(SHARED) "$(DESTDIR)$(PREFIX)/lib/$(SHARED_INSTALLED)"
+	ln -sf $(SHARED_INSTALLED) "$(DESTDIR)$(PREFIX)/lib/$(SHARED)"
+	install -m 644 sd.h "$(DESTDIR)$(PREFIX)/include/sd.h"
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@LIBS@|$(LIBS)$(if $(filter 1,$(OPENMP)), -fopenmp)|' sd.pc.in \
+	  > "$(DESTDIR)$(PREFIX)/lib/pkgconfig/sd.pc"
+	install -m 644 LICENSE NOTICE weights/merges.txt "$(DESTDIR)$(PREFIX)/share/sd"
+	for f in $(DATA); do \
+	  install -d "$(DESTDIR)$(PREFIX)/share/sd/$${f%/*}" && install -m 644 "weights/$$f" "$(DESTDIR)$(PREFIX)/share/sd/$$f" || exit 1; \
+	done
+
+uninstall:
+	rm -f "$(DESTDIR)$(PREFIX)/bin/sd" "$(DESTDIR)$(PREFIX)/include/sd.h" "$(DESTDIR)$(PREFIX)/lib/pkgconfig/sd.pc" \
+	  "$(DESTDIR)$(PREFIX)/lib/libsd.a" "$(DESTDIR)$(PREFIX)/lib/$(SHARED)" "$(DESTDIR)$(PREFIX)/lib/$(SHARED_INSTALLED)"
+	rm -rf "$(DESTDIR)$(PREFIX)/share/sd"
+
+clean:
+	rm -rf build sd libsd.a libsd.so libsd.dylib
+
+help:
+	@echo 'Targets'
+	@echo '  all        sd, libsd.a and $(SHARED) (the default)'
+	@echo '  deps       installs what building and testing need (Debian, Ubuntu), or names the packages (elsewhere)'
+	@echo '  demo       draws demo.png with the model in weights/tiny;  make demo PROMPT="a blue car"'
+	@echo '  test       builds and runs every test and the example; the last line counts them'
+	@echo '  test-full  Python: a model of full SD 1.5 size against diffusers in float32 and float64'
+	@echo '  asan       the tests under the address and undefined behaviour sanitizers'
+	@echo '  lint       floors, warnings under gcc and clang, exported symbols;  make deps-dev installs what it needs'
+	@echo '  install    to $(PREFIX):  make install PREFIX=/usr DESTDIR=/tmp/package'
+	@echo '  uninstall, clean, help'
+	@echo 'Switches (each change rebuilds)'
+	@echo '  BLAS=openblas|none  OPENMP=1|0  CJSON=1|0  PNG=1|0  JPEG=1|0  UTF8PROC=1|0'
+	@echo '  CC=gcc|clang  CFLAGS=-O3  LDFLAGS=  PREFIX=/usr/local  DESTDIR='
+endif

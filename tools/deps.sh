@@ -1,0 +1,37 @@
+#!/bin/sh
+# Installs (Debian, Ubuntu) or names (elsewhere) the packages that building and testing need.
+# usage: tools/deps.sh deps|deps-dev      deps-dev adds what lint needs
+set -eu
+
+build="gcc make libc6-dev pkg-config libopenblas-dev libpng-dev libjpeg-dev libcjson-dev libutf8proc-dev libcmocka-dev"
+lint="clang libomp-dev binutils"
+want=$build
+[ "${1:-deps}" = deps ] || want="$build $lint"
+
+if ! command -v apt-get >/dev/null 2>&1; then
+    cat <<END
+The packages to install:
+  Fedora    gcc make pkgconf openblas-devel libpng-devel libjpeg-turbo-devel cjson-devel utf8proc-devel libcmocka-devel
+  Arch      gcc make pkgconf openblas libpng libjpeg-turbo cjson libutf8proc cmocka
+  Alpine    gcc make musl-dev pkgconf openblas-dev libpng-dev libjpeg-turbo-dev cjson-dev utf8proc-dev cmocka-dev
+  Homebrew  pkgconf openblas libpng jpeg-turbo cjson utf8proc cmocka libomp
+For 'make lint' also clang with its OpenMP library (libomp) and binutils.
+END
+    exit 0
+fi
+
+missing=
+for p in $want; do
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || missing="$missing $p"
+done
+[ -n "$missing" ] || exit 0
+
+as_root=
+if [ "$(id -u)" != 0 ]; then
+    command -v sudo >/dev/null 2>&1 || { echo "to install as root: apt-get install$missing" >&2; exit 1; }
+    as_root=sudo
+fi
+echo "installing$missing"
+$as_root apt-get update -qq
+# shellcheck disable=SC2086
+$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null

@@ -1,0 +1,46 @@
+#!/bin/sh
+# Runs cmocka binaries and the example, and ends in one line that counts them all.
+# usage: tools/run_tests.sh TEST... -- EXAMPLE PICTURE
+# Shown of a binary that passes: its name, its counts and what its tests printed; of one that fails: everything.
+set -u
+export CMOCKA_MESSAGE_OUTPUT=STDOUT
+
+passed=0 failed=0 skipped=0
+limit=
+command -v timeout >/dev/null 2>&1 && limit="timeout 1200"
+
+count() { grep -c -F "$1" "$log"; }
+
+while [ $# -gt 0 ] && [ "$1" != -- ]; do
+    log=$1.log
+    $limit "$1" >"$log" 2>&1
+    rc=$?
+    ok=$(count '[       OK ]')
+    skip=$(grep -c '^\[  SKIPPED \] [^ ]*$' "$log")
+    bad=$(($(count '[ RUN      ]') - ok - skip))
+    [ "$rc" = 0 ] || [ "$bad" -gt 0 ] || bad=1    # a crash, a leak, a set-up that failed
+    [ "$rc$ok" != 00 ] || bad=1                   # a binary without tests proves nothing
+    passed=$((passed + ok)) failed=$((failed + bad)) skipped=$((skipped + skip))
+    echo "$(basename "$1"): $ok passed, $bad failed"
+    if [ "$bad" -gt 0 ]; then
+        cat "$log"
+    else
+        grep -v -F -e '[==========]' -e '[ RUN      ]' -e '[       OK ]' -e '[  PASSED  ]' "$log" | sed 's/^/    /'
+    fi
+    shift
+done
+shift
+
+rm -f "$2"
+if "$1" "a red apple on a white background" "$2" && [ -s "$2" ]; then
+    echo "$(basename "$1"): drew $2"
+    passed=$((passed + 1))
+else
+    echo "$(basename "$1"): failed"
+    failed=$((failed + 1))
+fi
+
+more=
+[ "$skipped" = 0 ] || more=", $skipped skipped"
+echo "$passed passed, $failed failed$more"
+[ "$failed" = 0 ]
