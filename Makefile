@@ -133,6 +133,9 @@ endif
 .DELETE_ON_ERROR:
 .SECONDARY:
 
+# One short line per command; V=1 shows them whole.
+say = $(if $(V),,@echo '  $(1)' $@;)
+
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o) $(ISA:%=$(BUILD)/kernels_%.o)
 APP_OBJ := $(APP_SRC:%.c=$(BUILD)/%.o)
 HELPERS := $(BUILD)/tests/helpers.a
@@ -143,22 +146,22 @@ CONFIG := $(BUILD)/config
 all: $(OUT)/sd $(OUT)/libsd.a $(OUT)/$(SHARED)
 
 $(OUT)/sd: $(APP_OBJ) $(OUT)/libsd.a
-	$(CC) $(FLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(call say,LINK)$(CC) $(FLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 $(OUT)/libsd.a: $(LIB_OBJ)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(call say,AR  )$(AR) rcs $@ $^
 
 $(OUT)/$(SHARED): $(LIB_OBJ)
-	$(CC) $(FLAGS) $(LDFLAGS) $(SHARED_FLAGS) -o $@ $^ $(LIBS)
+	$(call say,LINK)$(CC) $(FLAGS) $(LDFLAGS) $(SHARED_FLAGS) -o $@ $^ $(LIBS)
 
 $(BUILD)/%.o: %.c $(CONFIG)
 	@mkdir -p $(@D)
-	$(CC) $(FLAGS) $(DEFS) $(EXTRA) -MMD -MP -c -o $@ $<
+	$(call say,CC  )$(CC) $(FLAGS) $(DEFS) $(EXTRA) -MMD -MP -c -o $@ $<
 
 $(ISA:%=$(BUILD)/kernels_%.o): $(BUILD)/kernels_%.o: kernels_simd.c $(CONFIG)
 	@mkdir -p $(@D)
-	$(CC) $(FLAGS) $(DEFS) $(FLAGS_$*) -MMD -MP -c -o $@ $<
+	$(call say,CC  )$(CC) $(FLAGS) $(DEFS) $(FLAGS_$*) -MMD -MP -c -o $@ $<
 
 # Only sd.c knows where `make install` puts the data, so that another PREFIX costs one file.
 $(BUILD)/sd.o: EXTRA := -DSD_DATADIR='"$(PREFIX)/share/sd"'
@@ -167,13 +170,14 @@ $(BUILD)/sd.o: $(BUILD)/prefix
 $(BUILD)/tests/helpers.a: $(HELPER_SRC:%.c=$(BUILD)/%.o)
 	@mkdir -p $(@D)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(call say,AR  )$(AR) rcs $@ $^
 
 $(TESTS): $(BUILD)/%: $(BUILD)/%.o $(HELPERS) $(OUT)/libsd.a
-	$(CC) $(FLAGS) $(LDFLAGS) -pthread -o $@ $^ $(CMOCKA) $(LIBS)
+	$(call say,LINK)$(CC) $(FLAGS) $(LDFLAGS) -pthread -o $@ $^ $(CMOCKA) $(LIBS)
 
+$(EXAMPLE:%=%.o): EXTRA := -I.
 $(EXAMPLE): %: %.o $(OUT)/libsd.a
-	$(CC) $(FLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(call say,LINK)$(CC) $(FLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 # Files that change only when what is written in them does: whatever depends on them is then built again.
 write_if_new = @mkdir -p $(@D); printf '%s\n' '$(subst ','\'',$(1))' | cmp -s - $@ || 
@@ -249,5 +253,5 @@ help:
 	@echo '  uninstall, clean, help'
 	@echo 'Switches (each change rebuilds)'
 	@echo '  BLAS=openblas|none  OPENMP=1|0  CJSON=1|0  PNG=1|0  JPEG=1|0  UTF8PROC=1|0'
-	@echo '  CC=gcc|clang  CFLAGS=-O3  LDFLAGS=  PREFIX=/usr/local  DESTDIR='
+	@echo '  CC=gcc|clang  CFLAGS=-O3  LDFLAGS=  PREFIX=/usr/local  DESTDIR=  V=1 (show commands)'
 endif

@@ -1,0 +1,262 @@
+/* cli.c - floor 7: parses a command line by a table, and prints the table as help. */
+#include "cli.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int cli_error(int code, const char *fmt, ...)
+{
+    char text[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    for (char *c = text; *c; c++)   /* arguments and file names may hold anything: one line stays one line */
+        if ((unsigned char)*c < 32 || *c == 127) *c = '?';
+    fprintf(stderr, "sd: %s\n", text);
+    return code;
+}
+
+void cli_json_string(const char *s)
+{
+    putchar('"');
+    for (; *s; s++) {
+        unsigned char c = (unsigned char)*s;
+        if (c == '"' || c == '\\') printf("\\%c", c);
+        else if (c < 32) printf("\\u%04x", c);
+        else putchar(c);
+    }
+    putchar('"');
+}
+
+/* --------------------------------------------------------------------------------------- values */
+
+/* The whole text must be a decimal number: "10x", "", " 1", "0x10" and "inf" are none. */
+static int whole_number(const char *s, double *out)
+{
+    char *end;
+    if (!*s || s[strspn(s, "0123456789+-.eE")]) return 0;
+    *out = strtod(s, &end);
+    return *end == 0 && isfinite(*out);
+}
+
+static int parse_seed(const char *s, cli_seed *out)
+{
+    if (strcmp(s, "-1") == 0) {   /* as in other programs: a random one */
+        out->given = 0;
+        return 1;
+    }
+    if (!*s || s[strspn(s, "0123456789")]) return 0;
+    errno = 0;
+    out->value = strtoull(s, NULL, 10);
+    out->given = 1;
+    return errno == 0;
+}
+
+static int parse_bool(const char *s, int *out)
+{
+    static const char *const words[][2] = {{"false", "true"}, {"0", "1"}, {"no", "yes"}, {"off", "on"}};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        for (int v = 0; v < 2; v++)
+            if (strcmp(s, words[i][v]) == 0) {
+                *out = v;
+                return 1;
+            }
+    return 0;
+}
+
+static int set_value(const cli_option *o, const char *value, void *settings)
+{
+    void *field = (char *)settings + o->target;
+    double x = 0;
+    switch (o->kind) {
+    case CLI_INT:
+        if (!whole_number(value, &x) || x != floor(x) || x < o->least || x > o->most)
+            return cli_error(CLI_USAGE, "--%s must be a whole number from %.0f to %.0f, not \"%s\"", o->name, o->least, o->most, value);
+        *(int *)field = (int)x;
+        break;
+    case CLI_NUMBER:
+        if (!whole_number(value, &x) || x < o->least || x > o->most)
+            return cli_error(CLI_USAGE, "--%s must be a number from %g to %g, not \"%s\"", o->name, o->least, o->most, value);
+        *(double *)field = x;
+        break;
+    case CLI_SEED:
+        if (!parse_seed(value, field))
+            return cli_error(CLI_USAGE, "--%s must be a whole number from 0 to %llu, or -1 for a random one, not \"%s\"", o->name, ULLONG_MAX, value);
+        break;
+    case CLI_BOOL:
+        if (!parse_bool(value, field)) return cli_error(CLI_USAGE, "--%s must be true or false, not \"%s\"", o->name, value);
+        break;
+    default:
+        *(const char **)field = value;
+    }
+    return CLI_OK;
+}
+
+/* ---------------------------------------------------------------------------------------- names */
+
+static const cli_option *find_name(const cli_command *c, const char *name, size_t n)
+{
+    for (size_t i = 0; i < c->n_options; i++)
+        if (c->option[i].name && strncmp(c->option[i].name, name, n) == 0 && c->option[i].name[n] == 0) return &c->option[i];
+    return NULL;
+}
+
+static const cli_option *find_letter(const cli_command *c, char letter)
+{
+    for (size_t i = 0; i < c->n_options; i++)
+        if (c->option[i].letter == letter && letter) return &c->option[i];
+    return NULL;
+}
+
+enum { NAME_MAX_LENGTH = 31 };
+
+/* Levenshtein distance: insertions, deletions and substitutions that turn a[0..n) into b. */
+static size_t edit_distance(const char *a, size_t n, const char *b)
+{
+    size_t row[NAME_MAX_LENGTH + 1], m = strlen(b);
+    for (size_t j = 0; j <= m; j++) row[j] = j;
+    for (size_t i = 1; i <= n; i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= m; j++) {
+            size_t best = diagonal + (a[i - 1] != b[j - 1]);
+            if (row[j] + 1 < best) best = row[j] + 1;
+            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
+            diagonal = row[j];
+            row[j] = best;
+        }
+    }
+    return row[m];
+}
+
+/* The option whose name begins so, or takes the fewest changes (at most half of what was typed); NULL if none is near. */
+static const char *nearest(const cli_command *c, const char *typed, size_t n)
+{
+    const char *best = NULL;
+    size_t least = (n + 1) / 2 + 1;
+    for (size_t i = 0; i < c->n_options && n <= NAME_MAX_LENGTH; i++) {
+        const char *name = c->option[i].name;
+        if (!name) continue;
+        size_t d = n > 1 && strncmp(name, typed, n) == 0 ? 0 : edit_distance(typed, n, name);
+        if (d < least) {
+            least = d;
+            best = name;
+        }
+    }
+    return best;
+}
+
+static int unknown(const cli_command *c, const char *typed, const char *name, size_t n)
+{
+    const char *near = nearest(c, name, n);
+    if (near) return cli_error(CLI_USAGE, "unknown option %s; did you mean --%s?", typed, near);
+    return cli_error(CLI_USAGE, "unknown option %s; see sd --help", typed);
+}
+
+/* -------------------------------------------------------------------------------------- parsing */
+
+typedef struct arguments {
+    int n, at;
+    char **v;
+} arguments;
+
+/* `attached` is the value in the same argument (--name=value, -nvalue), or NULL. */
+static int take(const cli_option *o, const char *attached, const char *typed, arguments *a, void *settings)
+{
+    int *field = (int *)(void *)((char *)settings + o->target);
+    if (o->kind == CLI_FLAG) {
+        if (attached) return cli_error(CLI_USAGE, "--%s takes no value", o->name);
+        *field = 1;
+        return CLI_OK;
+    }
+    if (o->kind == CLI_WORD) {
+        const char *next = attached ? attached : a->at + 1 < a->n ? a->v[a->at + 1] : "";
+        int given = strcmp(next, o->value) == 0;
+        if (attached && !given) return cli_error(CLI_USAGE, "--%s can be followed by %s, not by \"%s\"", o->name, o->value, attached);
+        if (given && !attached) a->at++;
+        *field = given ? 2 : 1;
+        return CLI_OK;
+    }
+    if (attached) return set_value(o, attached, settings);
+    if (a->at + 1 >= a->n) return cli_error(CLI_USAGE, "%s needs a value: %s", typed, o->value);
+    return set_value(o, a->v[++a->at], settings);
+}
+
+static int take_long(const cli_command *c, arguments *a, void *settings)
+{
+    const char *typed = a->v[a->at], *name = typed + 2, *equals = strchr(name, '=');
+    size_t n = equals ? (size_t)(equals - name) : strlen(name);
+    const cli_option *o = n ? find_name(c, name, n) : NULL;
+    return o ? take(o, equals ? equals + 1 : NULL, typed, a, settings) : unknown(c, typed, name, n);
+}
+
+/* -q, -qv, -s 42, -s42. A long name behind one dash would read as a letter with a value: refused. */
+static int take_short(const cli_command *c, arguments *a, void *settings)
+{
+    const char *typed = a->v[a->at];
+    size_t length = strlen(typed + 1);
+    if (length > 1 && find_name(c, typed + 1, length)) return unknown(c, typed, typed + 1, length);
+    for (const char *p = typed + 1; *p; p++) {
+        const cli_option *o = find_letter(c, *p);
+        if (!o) return unknown(c, typed, typed + 1, length);
+        int flag = o->kind == CLI_FLAG;
+        int code = take(o, !flag && p[1] ? p + 1 : NULL, typed, a, settings);
+        if (code || !flag) return code;
+    }
+    return CLI_OK;
+}
+
+static int take_positional(const cli_command *c, const char *value, void *settings)
+{
+    if (!c->positional)
+        return cli_error(CLI_USAGE, "unexpected argument \"%s\": a prompt goes after -p and in quotes; see sd --help", value);
+    const char **field = (const char **)(void *)((char *)settings + c->positional_target);
+    if (*field) return cli_error(CLI_USAGE, "unexpected argument \"%s\": %s is already \"%s\"; put it in quotes", value, c->positional, *field);
+    *field = value;
+    return CLI_OK;
+}
+
+int cli_parse(const cli_command *c, int argc, char **argv, void *settings)
+{
+    arguments a = {argc, 0, argv};
+    int code = CLI_OK, options = 1;
+    for (; a.at < a.n && !code; a.at++) {
+        const char *s = a.v[a.at];
+        if (options && strcmp(s, "--") == 0) options = 0;
+        else if (options && s[0] == '-' && s[1] == '-') code = take_long(c, &a, settings);
+        else if (options && s[0] == '-' && s[1]) code = take_short(c, &a, settings);
+        else code = take_positional(c, s, settings);
+    }
+    return code;
+}
+
+/* ----------------------------------------------------------------------------------------- help */
+
+void cli_help(const cli_command *c)
+{
+    enum { COLUMN = 34 };
+    fputs(c->usage, stdout);
+    for (size_t i = 0; i < c->n_options; i++) {
+        const cli_option *o = &c->option[i];
+        if (o->kind == CLI_HEADING) {
+            printf("\n%s\n", o->help);
+            continue;
+        }
+        char left[64], letter[8] = "    ";
+        if (o->letter) snprintf(letter, sizeof letter, "-%c, ", o->letter);
+        const char *value = o->value ? o->value : "", *open = o->kind == CLI_WORD ? " [" : o->value ? " " : "";
+        snprintf(left, sizeof left, "  %s--%s%s%s%s", letter, o->name, open, value, o->kind == CLI_WORD ? "]" : "");
+        printf("%-*s", COLUMN, left);
+        for (const char *h = o->help; *h; h++) {
+            putchar(*h);
+            if (*h == '\n') printf("%*s", COLUMN, "");
+        }
+        putchar('\n');
+    }
+}

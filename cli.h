@@ -1,0 +1,57 @@
+/* cli.h - floor 7: command lines as tables. A table of options is parsed, checked and printed as help from the same rows. */
+#ifndef SD_CLI_H
+#define SD_CLI_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { CLI_OK = 0, CLI_FAILURE = 1, CLI_USAGE = 2, CLI_INTERRUPTED = 130 };   /* exit codes */
+
+typedef enum cli_kind {
+    CLI_HEADING,   /* no option: a line of the help */
+    CLI_FLAG,      /* int, set to 1 */
+    CLI_WORD,      /* int, set to 1, or to 2 if the next argument is the row's `value`: --timings [json] */
+    CLI_BOOL,      /* int, set to 1 for true and 0 for false */
+    CLI_INT,       /* int within least..most */
+    CLI_NUMBER,    /* double within least..most */
+    CLI_SEED,      /* cli_seed */
+    CLI_TEXT       /* const char * */
+} cli_kind;
+
+typedef struct cli_seed {
+    int given;
+    uint64_t value;
+} cli_seed;
+
+typedef struct cli_option {
+    cli_kind kind;
+    char letter;             /* 0: only the long name */
+    const char *name;
+    size_t target;           /* offset of the field in the settings */
+    double least, most;
+    const char *value;       /* how the help calls the value */
+    const char *help;        /* lines after the first are put under it */
+} cli_option;
+
+typedef struct cli_command {
+    const char *usage;       /* printed above the options */
+    const cli_option *option;
+    size_t n_options;
+    const char *positional;  /* the one argument that is no option, for messages; NULL: there is none */
+    size_t positional_target;
+} cli_command;
+
+/* Writes the fields of `settings`. CLI_OK, or CLI_USAGE after saying what is wrong. */
+int cli_parse(const cli_command *c, int argc, char **argv, void *settings);
+void cli_help(const cli_command *c);
+
+/* One line "sd: ..." on stderr. Returns `code`. */
+#if defined(__GNUC__)
+__attribute__((format(printf, 2, 3)))
+#endif
+int cli_error(int code, const char *fmt, ...);
+
+/* Text as a JSON string, quotes included. */
+void cli_json_string(const char *s);
+
+#endif

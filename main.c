@@ -1,0 +1,560 @@
+/* main.c - floor 7: the program sd. It sees the library through sd.h alone.
+ *
+ * stdout has what was asked for (seeds, names of pictures, ids, plans, timings), stderr everything else: one line per error,
+ * notices, and on a terminal a progress bar. */
+#define _POSIX_C_SOURCE 200809L
+#ifdef __APPLE__
+#define _DARWIN_C_SOURCE   /* ru_maxrss */
+#endif
+#include "cli.h"
+#include "sd.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifdef SD_WITH_PNG
+#define ENDINGS ".png or .ppm"
+#define DEFAULT_OUTPUT "output.png"
+#else
+#define ENDINGS ".ppm (this build has no libpng)"
+#define DEFAULT_OUTPUT "output.ppm"
+#endif
+
+enum { PATH_SIZE = 4096 };
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+
+/* ------------------------------------------------------------------------------------ settings */
+
+typedef struct settings {
+    const char *model, *output, *noise, *trace, *trace_filter;
+    sd_params p;
+    cli_seed seed;
+    int batch_count, threads, precise;
+    int quiet, verbose, timings;   /* timings: 1 as text, 2 as JSON */
+    int version, help;
+    /* tokenize and plan */
+    const char *text, *file, *config;
+    int ids, json;
+} settings;
+
+#define AT(field) offsetof(settings, field)
+
+#define MODEL_OPTION {CLI_TEXT, 'm', "model", AT(model), 0, 0, "DIR", \
+                      "model in diffusers layout (default: $SD_MODEL, or\nweights/tiny beside the program or where it was installed)"}
+#define HELP_OPTION {CLI_FLAG, 'h', "help", AT(help), 0, 0, NULL, "this text"}
+
+static const cli_option draw_options[] = {
+    {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "What to draw"},
+    {CLI_TEXT, 'p', "prompt", AT(p.prompt), 0, 0, "TEXT", "what the picture shows"},
+    {CLI_TEXT, 'n', "negative-prompt", AT(p.negative_prompt), 0, 0, "TEXT", "what it does not show"},
+    MODEL_OPTION,
+    {CLI_TEXT, 'o', "output", AT(output), 0, 0, "FILE", "FILE.png or FILE.ppm (default " DEFAULT_OUTPUT "); more pictures\nbecome FILE_2.png, FILE_3.png, ..."},
+    {CLI_INT, 'W', "width", AT(p.width), 1, 65536, "N", "pixels, a multiple of 8 (default: the model's own)"},
+    {CLI_INT, 'H', "height", AT(p.height), 1, 65536, "N", "the same for the height"},
+    {CLI_SEED, 's', "seed", AT(seed), 0, 0, "N", "of torch's CPU generator (default, and -1: random, printed)"},
+    {CLI_INT, 'b', "batch-count", AT(batch_count), 1, 10000, "N", "pictures one after another, with seeds N, N+1, ..."},
+    {CLI_INT, 0, "batch-size", AT(p.batch), 1, 512, "N", "pictures drawn together from one seed, as diffusers'\nnum_images_per_prompt"},
+    {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "How to draw it"},
+    {CLI_INT, 0, "steps", AT(p.steps), 1, 1000, "N", "steps of the sampler (default 25)"},
+    {CLI_NUMBER, 0, "cfg-scale", AT(p.cfg_scale), -1000, 1000, "X", "guidance (default 7.5); 1 and less: none, in half the time"},
+    {CLI_TEXT, 0, "sampling-method", AT(p.sampler), 0, 0, "NAME", "ddim, pndm, euler, euler_a (default: the model's)"},
+    {CLI_TEXT, 0, "scheduler", AT(p.spacing), 0, 0, "NAME", "spacing of the timesteps: leading, trailing, linspace"},
+    {CLI_TEXT, 0, "prediction", AT(p.prediction), 0, 0, "NAME", "what the UNet predicts: epsilon, v_prediction, sample"},
+    {CLI_INT, 0, "steps-offset", AT(p.steps_offset), 0, 999, "N", "added to leading timesteps"},
+    {CLI_BOOL, 0, "set-alpha-to-one", AT(p.set_alpha_to_one), 0, 0, "BOOL", "where the last step of ddim and pndm ends (true, false)"},
+    {CLI_BOOL, 0, "clip-sample", AT(p.clip_sample), 0, 0, "BOOL", "ddim: clip the predicted latents (true, false)"},
+    {CLI_NUMBER, 0, "eta", AT(p.eta), 0, 1, "X", "ddim: share of fresh noise in each step (default 0)"},
+    {CLI_INT, 0, "clip-skip", AT(p.clip_skip), 0, 1000, "N", "1: the text encoder's last layer (default), 2: the one\nbefore it, ..."},
+    {CLI_TEXT, 0, "noise", AT(noise), 0, 0, "FILE", "initial noise from a safetensors file: its tensor \"noise\"\nor its only one, [batch,channels,height/8,width/8]"},
+    {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "How to compute it"},
+    {CLI_INT, 't', "threads", AT(threads), 0, 1024, "N", "0: one per core (default)"},
+    {CLI_FLAG, 0, "precise", AT(precise), 0, 0, NULL, "the specification's kernels in double, no BLAS: slow"},
+    {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "What to tell"},
+    {CLI_TEXT, 0, "trace", AT(trace), 0, 0, "FILE", "every intermediate tensor, by its diffusers name, to a\nsafetensors file"},
+    {CLI_TEXT, 0, "trace-filter", AT(trace_filter), 0, 0, "GLOBS", "only those: \"latents.*,step.0.unet.mid_block*\""},
+    {CLI_WORD, 0, "timings", AT(timings), 0, 0, "json", "seconds per stage and peak memory, as text or as JSON in\nthe last line of the output"},
+    {CLI_FLAG, 'q', "quiet", AT(quiet), 0, 0, NULL, "only the seed, and errors"},
+    {CLI_FLAG, 'v', "verbose", AT(verbose), 0, 0, NULL, "everything that was decided, and where errors were raised"},
+    {CLI_FLAG, 0, "version", AT(version), 0, 0, NULL, "the version and how it was built"},
+    HELP_OPTION,
+};
+static const cli_command draw_command = {
+    "sd - Stable Diffusion in C\n\n"
+    "usage: sd -p TEXT [options]          draws a picture\n"
+    "       sd tokenize TEXT [options]    the tokens of a text\n"
+    "       sd plan [options]             the networks of a model, unrolled\n"
+    "       sd tokenize --help, sd plan --help\n",
+    draw_options, COUNT(draw_options), NULL, 0};
+
+static const cli_option tokenize_options[] = {
+    {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
+    MODEL_OPTION,
+    {CLI_FLAG, 0, "json", AT(json), 0, 0, NULL, "one JSON object"},
+    {CLI_FLAG, 0, "ids", AT(ids), 0, 0, NULL, "the 77 padded ids in one line"},
+    {CLI_TEXT, 0, "file", AT(file), 0, 0, "FILE", "with --ids: a line of ids for each line of FILE (-: input)"},
+    HELP_OPTION,
+};
+static const cli_command tokenize_command = {
+    "usage: sd tokenize TEXT [--json | --ids]\n"
+    "       sd tokenize --ids --file FILE\n\n"
+    "Prints the ids that CLIP's tokenizer gives a text and the piece of text each stands for.\n",
+    tokenize_options, COUNT(tokenize_options), "the text", AT(text)};
+
+static const cli_option plan_options[] = {
+    {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
+    MODEL_OPTION,
+    {CLI_TEXT, 0, "config", AT(config), 0, 0, "NAME", "sd15, sd21, sdxl, sdxl-refiner, or a UNet's config.json"},
+    {CLI_INT, 'W', "width", AT(p.width), 1, 65536, "N", "pixels, a multiple of 8 (default: the model's own)"},
+    {CLI_INT, 'H', "height", AT(p.height), 1, 65536, "N", "the same for the height"},
+    {CLI_FLAG, 0, "json", AT(json), 0, 0, NULL, "one JSON object"},
+    HELP_OPTION,
+};
+static const cli_command plan_command = {
+    "usage: sd plan [-m DIR | --config NAME] [-W N] [-H N] [--json]\n\n"
+    "Prints the UNet, the VAE and the text encoder step by step: shapes, parameters, operations and memory. Reads no weights.\n",
+    plan_options, COUNT(plan_options), NULL, 0};
+
+/* ------------------------------------------------------------------------------------- context */
+
+static sd_ctx *context;                          /* for the signal handler */
+static volatile sig_atomic_t interrupts;
+
+static void on_interrupt(int signal_number)
+{
+    (void)signal_number;
+    if (interrupts++ || !context) _exit(CLI_INTERRUPTED);   /* the second one does not wait */
+    sd_cancel(context);
+}
+
+static void catch_signals(void)
+{
+    struct sigaction stop = {.sa_handler = on_interrupt}, ignore = {.sa_handler = SIG_IGN};
+    sigaction(SIGINT, &stop, NULL);
+    sigaction(SIGTERM, &stop, NULL);
+#ifdef SIGXFSZ
+    sigaction(SIGXFSZ, &ignore, NULL);   /* a file size limit is an error of write() like a full disk */
+#endif
+}
+
+/* A progress bar is drawn when stderr is a terminal. */
+typedef struct view {
+    const settings *s;
+    int bar, shown;        /* shown: the cursor stands behind a bar */
+    int picture;           /* of batch_count */
+    double spent;          /* seconds in steps of this picture */
+} view;
+
+static void clear_bar(view *v)
+{
+    if (v->shown) fputs("\r\033[K", stderr);
+    v->shown = 0;
+}
+
+static void show_line(void *user, int level, const char *line)
+{
+    view *v = user;
+    int wanted = v->s->verbose ? 2 : v->s->quiet ? -1 : 1;
+    if (level > wanted) return;
+    clear_bar(v);
+    fprintf(stderr, "sd: %s%s\n", level == 0 ? "warning: " : "", line);
+}
+
+static void show_progress(void *user, const sd_progress *p)
+{
+    enum { WIDTH = 30 };
+    view *v = user;
+    if (!v->bar) return;
+    if (strcmp(p->stage, "step") != 0) {
+        clear_bar(v);
+        return;
+    }
+    if (p->done == 1) v->spent = 0;
+    v->spent += p->seconds;
+    double each = v->spent / p->done, left = each * (p->total - p->done);
+    int filled = WIDTH * p->done / p->total;
+    char which[32] = "", eta[32];
+    if (v->s->batch_count > 1) snprintf(which, sizeof which, "picture %d/%d ", v->picture, v->s->batch_count);
+    if (left < 60) snprintf(eta, sizeof eta, "%.0f s", left);
+    else snprintf(eta, sizeof eta, "%d:%02d min", (int)left / 60, (int)left % 60);
+    fprintf(stderr, "\r%s[%.*s%*s] %d/%d  %.3g s/step  %s left\033[K", which, filled, "==============================", WIDTH - filled, "", p->done,
+            p->total, each, eta);
+    v->shown = 1;
+}
+
+static int exit_code(sd_status status)
+{
+    switch (status) {
+    case SD_OK: return CLI_OK;
+    case SD_ERR_IO:
+    case SD_ERR_MEMORY: return CLI_FAILURE;
+    case SD_ERR_CANCELLED: return CLI_INTERRUPTED;
+    default: return CLI_USAGE;
+    }
+}
+
+/* Says what the last call into the library met. */
+static int report(const settings *s, sd_status status)
+{
+    if (status == SD_ERR_CANCELLED) return cli_error(CLI_INTERRUPTED, "interrupted");
+    if (s->verbose) return cli_error(exit_code(status), "%s [%s, %s]", sd_error_text(context), sd_status_name(status), sd_error_place(context));
+    return cli_error(exit_code(status), "%s", sd_error_text(context));
+}
+
+/* The directory the program lies in; NULL if that cannot be told. */
+static const char *program_dir(const char *argv0, char path[PATH_SIZE])
+{
+    ssize_t n = readlink("/proc/self/exe", path, PATH_SIZE - 1);
+    if (n > 0) path[n] = 0;
+    else if (!strchr(argv0, '/') || snprintf(path, PATH_SIZE, "%s", argv0) >= PATH_SIZE) return NULL;
+    char *slash = strrchr(path, '/');
+    if (!slash) return NULL;
+    *slash = 0;
+    return *path ? path : "/";
+}
+
+static const char *default_model(const char *argv0, char model[PATH_SIZE])
+{
+    char dir[PATH_SIZE];
+    return sd_default_model(program_dir(argv0, dir), model, PATH_SIZE) ? model : NULL;
+}
+
+static int open_model(const settings *s, const char *argv0, unsigned parts, view *v)
+{
+    char model[PATH_SIZE];
+    sd_options o;
+    sd_options_init(&o);
+    o.model = s->model ? s->model : default_model(argv0, model);
+    o.parts = parts;
+    o.threads = s->threads;
+    o.precise = s->precise;
+    o.log = show_line;
+    o.user = v;
+    sd_status status = sd_open(&context, &o);
+    return status ? report(s, status) : CLI_OK;
+}
+
+/* ------------------------------------------------------------------------------ before any work */
+
+static int ends_with(const char *s, const char *end)
+{
+    size_t n = strlen(s), m = strlen(end);
+    return n > m && strcmp(s + n - m, end) == 0;   /* more than the ending: ".png" is a name without one */
+}
+
+/* What would make writing fail minutes later. */
+static int check_writable(const char *what, const char *path)
+{
+    char dir[PATH_SIZE];
+    struct stat st;
+    if (snprintf(dir, sizeof dir, "%s", path) >= PATH_SIZE) return cli_error(CLI_USAGE, "the %s path is longer than %d bytes", what, PATH_SIZE - 1);
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) return cli_error(CLI_USAGE, "cannot write the %s %s: it is a directory", what, path);
+    char *slash = strrchr(dir, '/');
+    if (!slash) snprintf(dir, sizeof dir, ".");
+    else slash[slash == dir] = 0;
+    if (stat(dir, &st) != 0 || access(dir, W_OK) != 0) return cli_error(CLI_USAGE, "cannot write the %s %s: %s", what, path, strerror(errno));
+    if (!S_ISDIR(st.st_mode)) return cli_error(CLI_USAGE, "cannot write the %s %s: %s is not a directory", what, path, dir);
+    return CLI_OK;
+}
+
+static int check_draw(const settings *s)
+{
+    if (!s->p.prompt) return cli_error(CLI_USAGE, "there is nothing to draw: give a prompt with -p \"TEXT\"; see sd --help");
+#ifdef SD_WITH_PNG
+    int known = ends_with(s->output, ".png") || ends_with(s->output, ".ppm");
+#else
+    int known = ends_with(s->output, ".ppm");
+#endif
+    if (!known) return cli_error(CLI_USAGE, "the output's name must end in " ENDINGS ", not \"%s\"", s->output);
+    if (s->trace_filter && !s->trace) return cli_error(CLI_USAGE, "--trace-filter needs --trace FILE");
+    if (s->batch_count > 1 && (s->trace || s->noise))
+        return cli_error(CLI_USAGE, "--%s is for one run, --batch-count asks for %d; --batch-size draws several in one", s->trace ? "trace" : "noise",
+                         s->batch_count);
+    int code = check_writable("output", s->output);
+    return code || !s->trace ? code : check_writable("trace", s->trace);
+}
+
+/* Below 2^32: torch's generator takes no more of a seed, and short numbers are easier to keep. */
+static uint64_t random_seed(void)
+{
+    uint32_t seed = 0;
+    FILE *f = fopen("/dev/urandom", "rb");
+    size_t got = f ? fread(&seed, sizeof seed, 1, f) : 0;
+    if (f) fclose(f);
+    if (!got) {
+        struct timespec t;
+        clock_gettime(CLOCK_REALTIME, &t);
+        seed = (uint32_t)t.tv_nsec * 2654435761u ^ (uint32_t)t.tv_sec ^ (uint32_t)getpid() << 16;
+    }
+    return seed;
+}
+
+/* p->noise from the file; its shape must be [batch,C,height/scale,width/scale], not only its count. r: p, resolved. */
+static int read_noise(const settings *s, sd_params *p, const sd_params *r, float **noise)
+{
+    sd_model_info info;
+    int nd;
+    int64_t d[4];
+    sd_status status = sd_tensor_read(context, s->noise, "noise", noise, &nd, d);
+    if (status == SD_ERR_MISSING) status = sd_tensor_read(context, s->noise, NULL, noise, &nd, d);
+    if (!status) status = sd_get_info(context, &info);
+    if (status) return report(s, status);
+    const int64_t want[] = {r->batch, info.latent_channels, r->height / info.scale, r->width / info.scale};
+    if (nd != 4 || memcmp(d, want, sizeof want) != 0)
+        return cli_error(CLI_USAGE, "%s: the noise must be [%lld,%lld,%lld,%lld], found %d dimensions: [%lld,%lld,%lld,%lld]", s->noise, (long long)want[0],
+                         (long long)want[1], (long long)want[2], (long long)want[3], nd, (long long)d[0], (long long)d[1], (long long)d[2],
+                         (long long)d[3]);
+    p->noise = *noise;
+    p->noise_count = (size_t)(d[0] * d[1] * d[2] * d[3]);
+    return CLI_OK;
+}
+
+/* ------------------------------------------------------------------------------------- drawing */
+
+/* Stages of all pictures together. */
+typedef struct times {
+    double load, text, vae_decode, *step;
+    int n;
+} times;
+
+static int add_times(times *t)
+{
+    sd_timings now;
+    sd_get_timings(context, &now);
+    double *more = realloc(t->step, (size_t)(t->n + now.n_steps + 1) * sizeof *more);
+    if (!more) return cli_error(CLI_FAILURE, "out of memory");
+    t->step = more;
+    for (int i = 0; i < now.n_steps; i++) t->step[t->n++] = now.steps[i];
+    t->load = now.load;
+    t->text += now.text;
+    t->vae_decode += now.vae_decode;
+    return CLI_OK;
+}
+
+static double peak_rss_mb(void)
+{
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+#ifdef __APPLE__
+    return (double)u.ru_maxrss / (1024 * 1024);
+#else
+    return (double)u.ru_maxrss / 1024;   /* Linux and the BSDs count in KiB */
+#endif
+}
+
+static void print_times(const settings *s, const times *t)
+{
+    double sum = 0;
+    for (int i = 0; i < t->n; i++) sum += t->step[i];
+    if (s->timings == 2) {
+        printf("{\"load\":%.6f,\"text\":%.6f,\"steps\":[", t->load, t->text);
+        for (int i = 0; i < t->n; i++) printf("%s%.6f", i ? "," : "", t->step[i]);
+        printf("],\"vae_decode\":%.6f,\"peak_rss_mb\":%.1f}\n", t->vae_decode, peak_rss_mb());
+    } else if (s->timings) {
+        printf("load        %9.3f s\ntext        %9.3f s\nsteps       %9.3f s = %d x %.3f s\nvae decode  %9.3f s\npeak memory %9.1f MB\n", t->load, t->text,
+               sum, t->n, t->n ? sum / t->n : 0, t->vae_decode, peak_rss_mb());
+    }
+}
+
+/* "a/b.png" for the first picture, "a/b_2.png" for the second. */
+static int picture_path(char path[PATH_SIZE], const char *output, int index)
+{
+    size_t stem = (size_t)(strrchr(output, '.') - output);
+    int n = index == 1 ? snprintf(path, PATH_SIZE, "%s", output) : snprintf(path, PATH_SIZE, "%.*s_%d%s", (int)stem, output, index, output + stem);
+    return n < PATH_SIZE ? CLI_OK : cli_error(CLI_USAGE, "the output path is longer than %d bytes", PATH_SIZE - 1);
+}
+
+static int write_pictures(const settings *s, const sd_params *p, const sd_image *images, int first)
+{
+    char path[PATH_SIZE], *text;
+    int code = CLI_OK;
+    sd_status status = sd_parameters_text(context, p, &text);
+    if (status) return report(s, status);
+    for (int i = 0; i < p->batch && !code; i++) {
+        code = picture_path(path, s->output, first + i);
+        if (!code && (status = sd_image_write(context, path, &images[i], text)) != SD_OK) code = report(s, status);
+        if (!code && !s->quiet) printf("%s: %dx%d\n", path, images[i].width, images[i].height);
+    }
+    if (!code && s->verbose) fprintf(stderr, "%s\n", text);
+    sd_free(text);
+    return code;
+}
+
+/* One evaluation of the pipeline: batch-size pictures of one seed. */
+static int draw(const settings *s, const sd_params *p, view *v, int first)
+{
+    sd_image *images = calloc((size_t)p->batch, sizeof *images);
+    if (!images) return cli_error(CLI_FAILURE, "out of memory");
+    sd_status status = s->trace ? sd_trace_open(context, s->trace, s->trace_filter) : SD_OK;
+    if (!status) {
+        printf("seed: %llu\n", (unsigned long long)p->seed);
+        fflush(stdout);
+        status = sd_generate(context, p, images);
+        clear_bar(v);
+    }
+    if (!status && s->trace) status = sd_trace_close(context);
+    int code = status ? report(s, status) : write_pictures(s, p, images, first);
+    for (int i = 0; i < p->batch; i++) sd_image_free(&images[i]);
+    free(images);
+    return code;
+}
+
+/* Everything that can be wrong with the parameters shows here, before a seed is printed. */
+static int prepare(settings *s, float **noise, view *v)
+{
+    sd_params resolved;
+    sd_status status = sd_resolve_params(context, &s->p, &resolved);
+    if (status) return report(s, status);
+    sd_set_progress(context, show_progress, v);
+    return s->noise ? read_noise(s, &s->p, &resolved, noise) : CLI_OK;
+}
+
+static int run_draw(settings *s, const char *argv0)
+{
+    view v = {.s = s, .bar = !s->quiet && isatty(STDERR_FILENO)};
+    times t = {0};
+    float *noise = NULL;
+    int code = check_draw(s);
+    if (!code) code = open_model(s, argv0, SD_PART_ALL, &v);
+    if (!code) code = prepare(s, &noise, &v);
+    s->p.seed = s->seed.given ? s->seed.value : random_seed();
+    for (int i = 0; i < s->batch_count && !code; i++) {
+        sd_params p = s->p;
+        p.seed += (uint64_t)i;
+        v.picture = i + 1;
+        code = draw(s, &p, &v, 1 + i * p.batch);
+        if (!code) code = add_times(&t);
+    }
+    if (!code) print_times(s, &t);
+    free(t.step);
+    sd_free(noise);
+    return code;
+}
+
+/* --------------------------------------------------------------------------------- sd tokenize */
+
+/* 77 ids and a newline. By hand: there may be hundreds of thousands of lines. */
+static void print_ids(const sd_tokens *t)
+{
+    char line[SD_TOKENS * 12], *p = line;
+    for (int i = 0; i < SD_TOKENS; i++) {
+        char digits[12];
+        int n = 0;
+        uint32_t id = (uint32_t)t->id[i];
+        do digits[n++] = (char)('0' + id % 10);
+        while (id /= 10);
+        while (n) *p++ = digits[--n];
+        *p++ = i + 1 < SD_TOKENS ? ' ' : '\n';
+    }
+    fwrite(line, 1, (size_t)(p - line), stdout);
+}
+
+static int tokenize_file(const settings *s)
+{
+    FILE *f = strcmp(s->file, "-") == 0 ? stdin : fopen(s->file, "rb");
+    char *line = NULL;
+    size_t room = 0;
+    ssize_t n;
+    int code = CLI_OK;
+    if (!f) return cli_error(CLI_FAILURE, "cannot open %s: %s", s->file, strerror(errno));
+    for (long number = 1; !code && (n = getline(&line, &room, f)) >= 0; number++) {   /* a line ends at \n, not at \r or U+2028 */
+        sd_tokens t;
+        if (n && line[n - 1] == '\n') line[--n] = 0;
+        if (strlen(line) != (size_t)n) code = cli_error(CLI_USAGE, "%s:%ld has a NUL byte", s->file, number);
+        else if (interrupts) code = cli_error(CLI_INTERRUPTED, "interrupted");
+        else if (sd_tokenize(context, line, &t)) code = cli_error(CLI_USAGE, "%s:%ld: %s", s->file, number, sd_error_text(context));
+        else print_ids(&t);
+    }
+    if (!code && ferror(f)) code = cli_error(CLI_FAILURE, "cannot read %s: %s", s->file, strerror(errno));
+    free(line);
+    if (f != stdin) fclose(f);
+    return code;
+}
+
+static void print_pieces(const settings *s, const sd_tokens *t)
+{
+    if (s->json) printf("{\"n\":%d,\"dropped\":%d,\"ids\":[", t->n, t->dropped);
+    for (int i = 0; s->json && i < SD_TOKENS; i++) printf("%s%d", i ? "," : "", t->id[i]);
+    if (s->json) printf("],\"pieces\":[");
+    for (int i = 0; i < (s->json ? SD_TOKENS : t->n); i++) {
+        const char *piece = sd_token_piece(context, t->id[i]);
+        if (!piece) piece = "";
+        if (!s->json) printf("%5d %s\n", t->id[i], piece);
+        if (s->json && i) putchar(',');
+        if (s->json) cli_json_string(piece);
+    }
+    if (s->json) printf("]}\n");
+}
+
+static int run_tokenize(settings *s, const char *argv0)
+{
+    view v = {.s = s};
+    sd_tokens t;
+    if (s->file && !s->ids) return cli_error(CLI_USAGE, "--file needs --ids");
+    if (s->json && s->ids) return cli_error(CLI_USAGE, "--json and --ids are two forms of output: choose one");
+    if (!s->file == !s->text) return cli_error(CLI_USAGE, "give one text, in quotes, or --ids --file FILE; see sd tokenize --help");
+    int code = open_model(s, argv0, SD_PART_TOKENIZER, &v);
+    if (code) return code;
+    if (s->file) return tokenize_file(s);
+    sd_status status = sd_tokenize(context, s->text, &t);
+    if (status) return report(s, status);
+    if (s->ids) print_ids(&t);
+    else print_pieces(s, &t);
+    if (t.dropped) fprintf(stderr, "sd: warning: the text is too long: its last %d tokens are dropped\n", t.dropped);
+    return CLI_OK;
+}
+
+/* ------------------------------------------------------------------------------------- sd plan */
+
+static int run_plan(settings *s, const char *argv0)
+{
+    char model[PATH_SIZE], error[512], *text;
+    if (s->model && s->config) return cli_error(CLI_USAGE, "-m and --config name two things to plan: choose one");
+    const char *what = s->config ? s->config : s->model ? s->model : default_model(argv0, model);
+    if (!what) return cli_error(CLI_USAGE, "the default model is not there: give -m DIR or --config NAME");
+    sd_status status = sd_plan(what, s->p.width, s->p.height, s->json, &text, error);
+    if (status) return cli_error(exit_code(status), "%s", error);
+    fputs(text, stdout);
+    sd_free(text);
+    return CLI_OK;
+}
+
+/* ---------------------------------------------------------------------------------------- main */
+
+typedef struct command {
+    const char *name;
+    const cli_command *line;
+    int (*run)(settings *s, const char *argv0);
+} command;
+
+static const command commands[] = {
+    {"tokenize", &tokenize_command, run_tokenize},
+    {"plan", &plan_command, run_plan},
+    {NULL, &draw_command, run_draw},
+};
+
+int main(int argc, char **argv)
+{
+    settings s = {.output = DEFAULT_OUTPUT, .batch_count = 1};
+    const command *c = commands;
+    sd_params_init(&s.p);
+    while (c->name && !(argc > 1 && strcmp(argv[1], c->name) == 0)) c++;
+    int skip = c->name ? 2 : 1;
+    catch_signals();
+    int code = cli_parse(c->line, argc - skip, argv + skip, &s);
+    if (code) return code;
+    if (s.help) cli_help(c->line);
+    else if (s.version) printf("sd %s\n%s\n", sd_version(), sd_build_info());
+    else code = c->run(&s, argv[0]);
+    sd_ctx *done = context;
+    context = NULL;   /* before it is freed: a signal may come in between */
+    sd_close(done);
+    if ((fflush(stdout) != 0 || ferror(stdout)) && !code) code = cli_error(CLI_FAILURE, "cannot write to the standard output: %s", strerror(errno));
+    return code;
+}

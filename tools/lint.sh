@@ -1,0 +1,129 @@
+#!/bin/sh
+# The rules of the house that a compiler does not know, and the compilers' warnings as errors.
+# usage: tools/lint.sh [text|build|symbols|install ...]       without arguments: all of them
+set -u
+cd "$(dirname "$0")/.." || exit 2
+failures=0
+
+fail() { echo "lint: $*"; failures=$((failures + 1)); }
+
+# ------------------------------------------------------------------------------------------- floors
+# A file includes headers of its own floor and of those below it; sd.h, which has only types, may be included anywhere.
+floors="
+0 base.c base.h rng.c rng.h unicode.c unicode.h
+1 kernels.c kernels.h kernels_simd.c simd.h
+2 ops.c ops.h ops_cpu.c
+3 safetensors.c checkpoint.c weights.c weights.h image.c image.h trace.c trace.h
+4 config.c layers.c tokenizer.c clip.c unet.c vae.c net.h
+5 sampler.c scheduler.c sampler.h
+6 sd.c generate.c plan.c pipeline.h sd.h
+7 main.c cli.c cli.h
+"
+
+floor_of() { echo "$floors" | awk -v f="$1" '{ for (i = 2; i <= NF; i++) if ($i == f) print $1 }'; }
+
+check_floors() {
+    for file in *.c *.h; do
+        own=$(floor_of "$file")
+        [ -n "$own" ] || { fail "$file stands on no floor: enter it in tools/lint.sh"; continue; }
+        for header in $(sed -n 's/^[[:space:]]*#[[:space:]]*include[[:space:]]*"\([^"]*\)".*/\1/p' "$file"); do
+            [ "$header" = sd.h ] && continue
+            below=$(floor_of "$header")
+            [ -n "$below" ] || { fail "$file includes $header, which stands on no floor"; continue; }
+            [ "$below" -le "$own" ] || fail "$file (floor $own) includes $header (floor $below)"
+            [ "$own" -lt 7 ] || [ "$header" = cli.h ] || fail "$file is to see the library through sd.h alone, not $header"
+        done
+    done
+}
+
+# --------------------------------------------------------------------------------------------- text
+check_text() {
+    check_floors
+    for file in *.c *.h tests/*.c tests/*.h examples/*.c; do
+        [ -f "$file" ] || continue
+        lines=$(wc -l < "$file")
+        case $file in tests/*) most=1200 ;; *) most=800 ;; esac   # tests are read one by one
+        [ "$lines" -le $most ] || fail "$file has $lines lines, $most are allowed"
+        awk -v f="$file" '
+            /\t/        { print "lint: " f ":" NR ": tab" }
+            /[ \r]$/    { print "lint: " f ":" NR ": white space at the end of the line" }
+            /TODO|FIXME/ && !/(TODO|FIXME)\(#[0-9]+\)/ { print "lint: " f ":" NR ": a TODO names its issue: TODO(#12)" }
+            NR == 1 && !/^\/\*/ { print "lint: " f ": begins without a comment that says what it owns" }
+        ' "$file" > build/lint.text
+        [ ! -s build/lint.text ] || { cat build/lint.text; failures=$((failures + $(wc -l < build/lint.text))); }
+    done
+    rm -f build/lint.text
+}
+
+# -------------------------------------------------------------------------------------------- build
+build() {   # name, make's arguments
+    dir=build/lint-$1
+    shift
+    if ! ${MAKE:-make} --no-print-directory -k BUILD="$dir" OUT="$dir" WERROR=1 "$@" objects > "$dir.log" 2>&1; then
+        cat "$dir.log"
+        fail "$dir does not build: make $*"
+    fi
+}
+
+check_build() {
+    build gcc CC=gcc
+    build bare CC=gcc BLAS=none OPENMP=0 CJSON=0 PNG=0 JPEG=0 UTF8PROC=0
+    if command -v clang >/dev/null 2>&1; then build clang CC=clang
+    else fail "clang is not installed: make deps-dev"; fi
+}
+
+# ------------------------------------------------------------------------------------------ symbols
+check_symbols() {
+    dir=build/lint-gcc
+    [ -f $dir/libsd.a ] || build gcc CC=gcc
+    [ -f $dir/libsd.so ] || { fail "no $dir/libsd.so to look at"; return; }
+
+    nm -A -u $dir/libsd.a | awk '{ print $NF " in " $1 }' | sed 's/@[^ ]*//' |
+        grep -E '^(exit|_exit|_Exit|quick_exit|abort|__assert_fail|printf|vprintf|puts|putchar|perror|__printf_chk|__vprintf_chk|stdout|stderr|stdin|signal|sigaction|setlocale) ' \
+        > build/lint.symbols && { cat build/lint.symbols; fail "the library must not exit, print, or touch the process' state"; }
+
+    # Objects in sections that can be written to. Tables of constants with pointers in them are in .data.rel.ro.
+    objdump -t $dir/libsd.a | awk '
+        /file format/ { file = $1 }
+        {
+            for (i = 1; i < NF; i++)
+                if ($i == "O" && ($(i + 1) ~ /^\.(data|bss|tdata|tbss)(\.|$)/ || $(i + 1) == "*COM*") && $(i + 1) !~ /^\.data\.rel\.ro/)
+                    print $NF " (" $(i + 1) ") in " file
+        }' > build/lint.symbols
+    [ ! -s build/lint.symbols ] || { cat build/lint.symbols; fail "the library must not have mutable globals"; }
+
+    nm -D --defined-only $dir/libsd.so | awk '{ print $NF }' | sed 's/@.*//' | sort > build/lint.exported
+    grep -o 'SD_API [^;(]*(' sd.h | sed 's/(.*//; s/.*[ *]//' | sort > build/lint.declared
+    if ! diff build/lint.declared build/lint.exported > build/lint.symbols; then
+        cat build/lint.symbols
+        fail "libsd.so exports (>) something else than sd.h declares (<)"
+    fi
+    rm -f build/lint.symbols build/lint.exported build/lint.declared
+}
+
+# ------------------------------------------------------------------------------------------ install
+# What a user of the library does: installs, asks pkg-config, compiles, runs against the shared library; and uninstalls.
+check_install() {
+    root=$PWD/build/lint-root
+    rm -rf "$root"
+    mkdir -p build
+    {
+        ${MAKE:-make} --no-print-directory BUILD=build/lint-gcc OUT=build/lint-gcc CC=gcc WERROR=1 PREFIX="$root" install &&
+        flags=$(PKG_CONFIG_PATH="$root/lib/pkgconfig" pkg-config --cflags --libs sd) &&
+        gcc -std=c99 -o "$root/txt2img" examples/txt2img.c $flags &&
+        (cd / && LD_LIBRARY_PATH="$root/lib" "$root/txt2img" "a red apple" "$root/a.png") &&
+        (cd / && "$root/bin/sd" -q -p "a red apple" -s 42 --steps 20 -o "$root/b.png") &&
+        [ -s "$root/a.png" ] && [ -s "$root/b.png" ] &&
+        ${MAKE:-make} --no-print-directory BUILD=build/lint-gcc OUT=build/lint-gcc CC=gcc WERROR=1 PREFIX="$root" uninstall
+    } > build/lint-install.log 2>&1 || { cat build/lint-install.log; fail "installing, and using what was installed"; }
+    rm -f "$root/txt2img" "$root/a.png" "$root/b.png"
+    left=$(find "$root" ! -type d)
+    [ -z "$left" ] || { echo "$left"; fail "make uninstall leaves these"; }
+    rm -rf "$root"
+}
+
+mkdir -p build
+[ $# -gt 0 ] || set -- text build symbols install
+for part; do "check_$part"; done
+if [ "$failures" = 0 ]; then echo "lint: nothing to say"; else echo "lint: $failures complaints"; fi
+[ "$failures" = 0 ]
