@@ -1,0 +1,226 @@
+/* checkpoint.c - floor 3: the file or files that hold one network's weights, seen as one set of tensors. */
+#include "weights.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ------------------------------------------------------------------------------- which files */
+
+/* What diffusers and transformers call the weights of a part, after its stem; the first that is there is taken. The ".fp16" files hold the
+ * same weights rounded; older releases spelled the index of the fp16 shards otherwise. */
+static const struct { const char *ending; bool index; } spellings[] = {
+    {".safetensors", false},
+    {".safetensors.index.json", true},
+    {".fp16.safetensors", false},
+    {".safetensors.index.fp16.json", true},
+    {".safetensors.fp16.index.json", true},
+};
+
+/* Torch pickles: the same weights, but a program in a file, which we do not run. */
+static const struct { const char *stem, *ending; } pickles[] = {   /* stem NULL: the part's */
+    {NULL, ".bin"}, {NULL, ".fp16.bin"}, {NULL, ".bin.index.json"}, {"pytorch_model", ".bin"}, {"pytorch_model", ".fp16.bin"}, {NULL, ".ckpt"},
+    {NULL, ".pt"}, {NULL, ".pth"},
+};
+
+enum { PATH_MAX_BYTES = 4096, INDEX_MAX = 64 << 20 };
+
+static sd_status name_file(char path[PATH_MAX_BYTES], const char *dir, const char *stem, const char *ending, sd_error *e)
+{
+    char name[256];
+    int n = snprintf(name, sizeof name, "%s%s", stem, ending);
+    if (n < 0 || (size_t)n >= sizeof name) return sd_fail(e, SD_ERR_ARG, "file name is too long: %.100s...", stem);
+    return sd_path_join(path, PATH_MAX_BYTES, dir, name, e);
+}
+
+static sd_status add_file(sd_store *s, const char *path, sd_error *e)
+{
+    sd_safetensors *more = realloc(s->file, (s->n_files + 1) * sizeof *more);
+    if (!more) return sd_fail(e, SD_ERR_MEMORY, "no memory to open %s", path);
+    s->file = more;
+    if (sd_safetensors_open(&more[s->n_files], path, e)) return e->status;
+    s->n_files++;
+    return SD_OK;
+}
+
+/* ------------------------------------------------------------------------------------- shards */
+
+#ifdef SD_WITH_CJSON
+#include <cjson/cJSON.h>
+
+/* A shard lies beside its index: a path in its place could lead anywhere. */
+static bool shard_name_ok(const char *name)
+{
+    return name && *name && strlen(name) < 256 && !strpbrk(name, "/\\") && strcmp(name, ".") != 0 && !strstr(name, "..");
+}
+
+/* The open shard of this name, opened now if it was not. `names` are those of s->file, in the same order, owned by the JSON. */
+static sd_safetensors *open_shard(sd_store *s, const char ***names, const char *dir, const char *name, sd_error *e)
+{
+    for (size_t i = 0; i < s->n_files; i++)
+        if (strcmp((*names)[i], name) == 0) return &s->file[i];
+    char path[PATH_MAX_BYTES];
+    const char **more = realloc(*names, (s->n_files + 1) * sizeof *more);
+    if (!more) {
+        sd_fail(e, SD_ERR_MEMORY, "no memory to open %s", name);
+        return NULL;
+    }
+    *names = more;
+    more[s->n_files] = name;
+    if (sd_path_join(path, sizeof path, dir, name, e) || add_file(s, path, e)) return NULL;
+    return &s->file[s->n_files - 1];
+}
+
+static sd_status read_weight_map(sd_store *s, const cJSON *map, const char *dir, const char *index, sd_error *e)
+{
+    const char **names = NULL;
+    if (!cJSON_IsObject(map) || !map->child) return sd_fail(e, SD_ERR_FORMAT, "%s: weight_map is missing, empty or not a JSON object", index);
+    for (const cJSON *v = map->child; v && e->status == SD_OK; v = v->next) {
+        const char *shard = cJSON_GetStringValue(v);
+        if (!shard_name_ok(shard)) {
+            sd_fail(e, SD_ERR_FORMAT, "%s: \"%.100s\" must name a file beside the index, found %.80s", index, v->string, shard ? shard : "no text");
+            break;
+        }
+        const sd_safetensors *f = open_shard(s, &names, dir, shard, e);
+        if (f && !sd_safetensors_find(f, v->string))
+            sd_fail(e, SD_ERR_FORMAT, "%s: \"%.100s\" should be in %.80s and is not", index, v->string, shard);
+    }
+    free(names);
+    return e->status;
+}
+
+static sd_status open_shards(sd_store *s, const char *dir, const char *index, sd_error *e)
+{
+    char *text;
+    size_t n;
+    if (sd_read_file(index, INDEX_MAX, &text, &n, e)) return e->status;
+    cJSON *root = cJSON_ParseWithLength(text, n);
+    if (!cJSON_IsObject(root)) sd_fail(e, SD_ERR_FORMAT, "%s: expected a JSON object", index);
+    else read_weight_map(s, cJSON_GetObjectItemCaseSensitive(root, "weight_map"), dir, index, e);
+    cJSON_Delete(root);
+    free(text);
+    return e->status;
+}
+#else
+static sd_status open_shards(sd_store *s, const char *dir, const char *index, sd_error *e)
+{
+    (void)s, (void)dir;
+    return sd_fail(e, SD_ERR_UNSUPPORTED, "cannot read %s: this build has no cJSON, which index files need", index);
+}
+#endif
+
+/* A tensor in two shards would be found in whichever comes first. */
+static sd_status check_apart(const sd_store *s, sd_error *e)
+{
+    for (size_t i = 0; i < s->n_files; i++)
+        for (size_t j = 0; j < i; j++)
+            for (size_t k = 0; k < s->file[i].n; k++)
+                if (sd_safetensors_find(&s->file[j], s->file[i].entry[k].name))
+                    return sd_fail(e, SD_ERR_FORMAT, "tensor \"%.100s\" is both in %.150s and in %.150s", s->file[i].entry[k].name,
+                                   s->file[j].path, s->file[i].path);
+    return SD_OK;
+}
+
+/* -------------------------------------------------------------------------------------- store */
+
+static sd_status nothing_found(const char *dir, const char *stem, sd_error *e)
+{
+    char path[PATH_MAX_BYTES], looked_for[400] = "";
+    if (!sd_is_dir(dir)) return sd_fail(e, SD_ERR_MISSING, "there is no directory %s", dir);
+    for (size_t i = 0; i < SD_COUNT(pickles); i++) {
+        if (name_file(path, dir, pickles[i].stem ? pickles[i].stem : stem, pickles[i].ending, e)) return e->status;
+        if (sd_is_file(path))
+            return sd_fail(e, SD_ERR_UNSUPPORTED, "%s is a pickle, which this program does not read: convert it to %s.safetensors", path, stem);
+    }
+    for (size_t i = 0, at = 0; i < SD_COUNT(spellings) && at < sizeof looked_for; i++)
+        at += (size_t)snprintf(looked_for + at, sizeof looked_for - at, "%s%s", i ? ", " : "", spellings[i].ending);
+    return sd_fail(e, SD_ERR_MISSING, "no weights in %s: looked for %s with one of the endings %s", dir, stem, looked_for);
+}
+
+static sd_status open_parts(sd_store *s, const char *dir, const char *stem, sd_error *e)
+{
+    char path[PATH_MAX_BYTES];
+    for (size_t i = 0; i < SD_COUNT(spellings); i++) {
+        if (name_file(path, dir, stem, spellings[i].ending, e)) return e->status;
+        if (!sd_is_file(path) && !sd_is_dir(path)) continue;   /* a directory of that name gets its own error */
+        if (!spellings[i].index) return add_file(s, path, e);
+        return open_shards(s, dir, path, e) ? e->status : check_apart(s, e);
+    }
+    return nothing_found(dir, stem, e);
+}
+
+sd_status sd_store_open_dir(sd_store *s, const char *dir, const char *stem, sd_error *e)
+{
+    memset(s, 0, sizeof *s);
+    if (e->status == SD_OK) open_parts(s, dir, stem, e);
+    if (e->status) sd_store_close(s);
+    return e->status;
+}
+
+void sd_store_close(sd_store *s)
+{
+    for (size_t i = 0; i < s->n_files; i++) sd_safetensors_close(&s->file[i]);
+    free(s->file);
+    memset(s, 0, sizeof *s);
+}
+
+sd_entry *sd_store_find(const sd_store *s, const char *name)
+{
+    for (size_t i = 0; i < s->n_files; i++) {
+        sd_entry *t = sd_safetensors_find(&s->file[i], name);
+        if (t) return t;
+    }
+    return NULL;
+}
+
+/* ---------------------------------------------------------------------------------- leftovers
+ * What published files carry and no network needs: counters, tables that follow from the configuration, the training's own state. */
+static const char idle[] =
+    "position_ids,*.position_ids,logit_scale,*.logit_scale,betas,alphas_cumprod,alphas_cumprod_prev,sqrt_alphas_cumprod,"
+    "sqrt_one_minus_alphas_cumprod,log_one_minus_alphas_cumprod,sqrt_recip_alphas_cumprod,sqrt_recipm1_alphas_cumprod,"
+    "posterior_variance,posterior_log_variance_clipped,posterior_mean_coef1,posterior_mean_coef2,scale_factor,logvar,"
+    "model_ema.decay,model_ema.num_updates,loss.*,first_stage_model.loss.*,denoiser.sigmas";
+
+void sd_store_log_unused(const sd_store *s, const char *what, const sd_log *log)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < s->n_files; i++) {
+        for (size_t k = 0; k < s->file[i].n; k++) {
+            const sd_entry *t = &s->file[i].entry[k];
+            if (t->used || sd_glob_list(idle, t->name)) continue;
+            sd_logf(log, SD_LOG_DETAIL, "%s: not used: %s in %s", what, t->name, s->file[i].path);
+            n++;
+        }
+    }
+    if (n) sd_logf(log, SD_LOG_NOTICE, "%s: %zu tensor%s of its files %s not used", what, n, n == 1 ? "" : "s", n == 1 ? "is" : "are");
+}
+
+/* Bits of the exponent in a number's two highest bytes; all ones: an infinity or a NaN. */
+static const uint16_t exponent[] = {[SD_F32] = 0x7F80, [SD_F16] = 0x7C00, [SD_BF16] = 0x7F80, [SD_F64] = 0x7FF0};
+
+/* Index of the first number that is not finite, n if there is none. Files are little-endian: the highest bytes come last. */
+static size_t first_not_finite(const unsigned char *p, sd_dtype dt, size_t n)
+{
+    size_t size = sd_dtype_size(dt);
+    for (size_t i = 0; i < n; i++) {
+        uint16_t high;
+        memcpy(&high, p + size * i + size - 2, sizeof high);
+        if ((high & exponent[dt]) == exponent[dt]) return i;
+    }
+    return n;
+}
+
+static sd_status check_entry(const sd_entry *t, const char *path, sd_error *e)
+{
+    if ((size_t)t->dt >= SD_COUNT(exponent)) return SD_OK;
+    size_t n = t->bytes / sd_dtype_size(t->dt), i = first_not_finite(t->data, t->dt, n);
+    if (i == n) return SD_OK;
+    return sd_fail(e, SD_ERR_NUMERIC, "weight \"%.100s\" is not finite: number %zu of %zu is NaN or infinite (in %.200s)", t->name, i, n, path);
+}
+
+sd_status sd_store_check_finite(const sd_store *s, sd_error *e)
+{
+    for (size_t i = 0; i < s->n_files && e->status == SD_OK; i++)
+        for (size_t k = 0; k < s->file[i].n && e->status == SD_OK; k++)
+            if (s->file[i].entry[k].used) check_entry(&s->file[i].entry[k], s->file[i].path, e);
+    return e->status;
+}

@@ -1,0 +1,439 @@
+/* safetensors.c - floor 3: the safetensors file format: a reader that believes nothing, and a writer.
+ *
+ *   8 bytes    N, little-endian
+ *   N bytes    JSON: {"name": {"dtype": "F32", "shape": [2,3], "data_offsets": [begin,end]}, ..., "__metadata__": {...}}
+ *   the rest   the tensors' numbers, little-endian and row major; offsets count from here
+ *
+ * The tensors must tile the rest: no overlap, no hole, nothing left over. The format's own implementation insists on that too
+ * (safetensors 0.8.0, TensorInvalidInfo and MetadataIncompleteBuffer), and so a file that was cut short or written over is found out
+ * before any number is read. Where we are stricter: names that are empty, double or hold control characters are errors; the format's
+ * description forbids double ones, its implementation takes the last. */
+#define _POSIX_C_SOURCE 200809L
+#define _FILE_OFFSET_BITS 64
+#include "weights.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "unicode.h"
+
+#if defined(__unix__) || defined(__APPLE__)
+#define WITH_MMAP
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#endif
+
+#define HEADER_MAX 100000000u            /* bytes; the limit of the format's implementation */
+#define PIPE_MAX ((size_t)256 << 20)     /* bytes taken from something that has no size */
+#define WHOLE_MAX 9007199254740991.0     /* 2^53 - 1: up to here a JSON number, read as a double, is exact */
+
+/* Numbers are used where they lie. */
+static sd_status need_little_endian(const char *path, sd_error *e)
+{
+    const uint16_t one = 1;
+    if (*(const unsigned char *)&one == 1) return SD_OK;
+    return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: safetensors files are little-endian and this machine is not", path);
+}
+
+/* ---------------------------------------------------------------------------- bytes of the file */
+
+#ifdef WITH_MMAP
+/* False, without an error, if it cannot be done: then the file is read, and that says what is wrong. */
+static bool map_file(sd_safetensors *f, const char *path)
+{
+    struct stat st;
+    if (!sd_is_file(path)) return false;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return false;
+    void *p = MAP_FAILED;
+    if (fstat(fd, &st) == 0 && st.st_size > 0 && (uintmax_t)st.st_size <= SIZE_MAX)
+        p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    close(fd);
+    if (p == MAP_FAILED) return false;
+    f->map = p;
+    f->map_size = (size_t)st.st_size;
+    return f->mapped = true;
+}
+
+static void unmap(sd_safetensors *f) { munmap(f->map, f->map_size); }
+#else
+static bool map_file(sd_safetensors *f, const char *path) { return (void)f, (void)path, false; }
+static void unmap(sd_safetensors *f) { (void)f; }
+#endif
+
+static sd_status load(sd_safetensors *f, const char *path, sd_error *e)
+{
+    char *data;
+    if (map_file(f, path)) return SD_OK;
+    if (sd_read_file(path, sd_is_file(path) ? SIZE_MAX - 1 : PIPE_MAX, &data, &f->map_size, e)) return e->status;
+    f->map = data;
+    return SD_OK;
+}
+
+/* Where the header is and how long. */
+static sd_status find_header(const sd_safetensors *f, const char **header, size_t *n, sd_error *e)
+{
+    static const char lfs[] = "version https://git-lfs";
+    const unsigned char *b = f->map;
+    uint64_t length = 0;
+    if (f->map_size >= sizeof lfs && memcmp(b, lfs, sizeof lfs - 1) == 0)
+        return sd_fail(e, SD_ERR_FORMAT, "%s is a Git LFS pointer, not the file it points to: fetch it with git lfs pull", f->path);
+    if (f->map_size < 8) return sd_fail(e, SD_ERR_FORMAT, "%s is not a safetensors file: it has only %zu bytes", f->path, f->map_size);
+    for (int i = 8; i-- > 0;) length = length << 8 | b[i];
+    if (length == 0) return sd_fail(e, SD_ERR_FORMAT, "%s is not a safetensors file: its header has 0 bytes", f->path);
+    if (length > f->map_size - 8)
+        return sd_fail(e, SD_ERR_FORMAT, "%s is cut short or not a safetensors file: its header should have %llu bytes, but only %zu follow",
+                       f->path, (unsigned long long)length, f->map_size - 8);
+    if (length > HEADER_MAX)
+        return sd_fail(e, SD_ERR_FORMAT, "%s: a header of %llu bytes is over the limit of %u", f->path, (unsigned long long)length, HEADER_MAX);
+    *header = (const char *)b + 8;
+    *n = (size_t)length;
+    return SD_OK;
+}
+
+/* --------------------------------------------------------------------------- the header's JSON */
+
+#define TENSOR "%s: tensor \"%.100s\": "
+
+#ifdef SD_WITH_CJSON
+#include <cjson/cJSON.h>
+
+/* JSON may spell NUL as \u0000; cJSON would end the string there, and two names could become one. */
+static bool spells_nul(const char *s, size_t n)
+{
+    for (size_t i = 0; i + 5 < n; i++) {
+        if (s[i] != '\\') continue;
+        if (memcmp(s + i + 1, "u0000", 5) == 0) return true;
+        i++;   /* what is escaped: "\\u0000" holds no NUL */
+    }
+    return false;
+}
+
+static cJSON *parse_json(const char *header, size_t n, const char *path, sd_error *e)
+{
+    const char *end = NULL;
+    if (memchr(header, 0, n) || spells_nul(header, n)) {
+        sd_fail(e, SD_ERR_FORMAT, "%s: the header holds a NUL character", path);
+        return NULL;
+    }
+    cJSON *root = cJSON_ParseWithLengthOpts(header, n, &end, 0);
+    while (root && end < header + n && strchr(" \t\r\n", *end)) end++;
+    if (!root || end != header + n) sd_fail(e, SD_ERR_FORMAT, "%s: the header is not JSON", path);
+    else if (!cJSON_IsObject(root)) sd_fail(e, SD_ERR_FORMAT, "%s: the header is not a JSON object", path);
+    else return root;
+    cJSON_Delete(root);
+    return NULL;
+}
+
+static bool is_whole(const cJSON *v)
+{
+    return cJSON_IsNumber(v) && v->valuedouble >= 0 && v->valuedouble <= WHOLE_MAX && floor(v->valuedouble) == v->valuedouble;
+}
+
+static bool name_ok(const char *name, sd_codes *codes)
+{
+    sd_error bad = {0};
+    if (!*name || !sd_utf8_decode(codes, name, "name", &bad)) return false;
+    for (size_t i = 0; i < codes->n; i++)
+        if (codes->c[i] < 32 || codes->c[i] == 127) return false;
+    return true;
+}
+
+static sd_status parse_dtype(sd_entry *t, const cJSON *v, const char *path, sd_error *e)
+{
+    const char *s = cJSON_GetStringValue(v);
+    if (!s) return sd_fail(e, SD_ERR_FORMAT, TENSOR "dtype is not a string", path, t->name);
+    for (int d = SD_F32; d <= SD_BOOL; d++) {
+        t->dt = (sd_dtype)d;
+        if (strcmp(sd_dtype_name(t->dt), s) == 0) return SD_OK;
+    }
+    return sd_fail(e, SD_ERR_UNSUPPORTED, TENSOR "dtype \"%.20s\" is none of F64 F32 F16 BF16 I64 I32 I16 I8 U8 BOOL", path, t->name, s);
+}
+
+/* Fills in t->nd, dim and bytes. */
+static sd_status parse_shape(sd_entry *t, const cJSON *list, const char *path, sd_error *e)
+{
+    if (!cJSON_IsArray(list)) return sd_fail(e, SD_ERR_FORMAT, TENSOR "shape is not a list", path, t->name);
+    uint64_t n = sd_dtype_size(t->dt);
+    for (const cJSON *v = list->child; v; v = v->next) {
+        if (!is_whole(v)) return sd_fail(e, SD_ERR_FORMAT, TENSOR "shape holds something that is not a whole number >= 0", path, t->name);
+        if ((size_t)t->nd == SD_COUNT(t->dim))
+            return sd_fail(e, SD_ERR_FORMAT, TENSOR "more than %zu dimensions", path, t->name, SD_COUNT(t->dim));
+        int64_t d = t->dim[t->nd++] = (int64_t)v->valuedouble;
+        if (d && n > (uint64_t)INT64_MAX / (uint64_t)d)
+            return sd_fail(e, SD_ERR_FORMAT, TENSOR "the product of its shape overflows", path, t->name);
+        n *= (uint64_t)d;
+    }
+    if (n > SIZE_MAX) return sd_fail(e, SD_ERR_FORMAT, TENSOR "too large for this machine", path, t->name);
+    t->bytes = (size_t)n;
+    return SD_OK;
+}
+
+static sd_status parse_offsets(sd_entry *t, const cJSON *list, const char *path, const unsigned char *data, size_t size, sd_error *e)
+{
+    const cJSON *first = cJSON_IsArray(list) ? list->child : NULL, *second = first ? first->next : NULL;
+    if (!is_whole(first) || !is_whole(second) || second->next)
+        return sd_fail(e, SD_ERR_FORMAT, TENSOR "data_offsets is not a list of two whole numbers >= 0", path, t->name);
+    double begin = first->valuedouble, end = second->valuedouble;
+    if (begin > end)
+        return sd_fail(e, SD_ERR_FORMAT, TENSOR "data_offsets [%.0f,%.0f] end before they begin", path, t->name, begin, end);
+    if (end > (double)size)
+        return sd_fail(e, SD_ERR_FORMAT, TENSOR "data_offsets [%.0f,%.0f] reach beyond the file's %zu bytes of data", path, t->name, begin,
+                       end, size);
+    if (end - begin != (double)t->bytes)
+        return sd_fail(e, SD_ERR_FORMAT, TENSOR "data_offsets span %.0f bytes, but shape and dtype need %zu", path, t->name, end - begin,
+                       t->bytes);
+    t->data = data + (size_t)begin;
+    return SD_OK;
+}
+
+static sd_status parse_entry(sd_entry *t, const cJSON *item, const char *path, const unsigned char *data, size_t size, sd_error *e)
+{
+    static const char *const keys[] = {"dtype", "shape", "data_offsets"};
+    const cJSON *value[SD_COUNT(keys)] = {0};
+    if (!cJSON_IsObject(item)) return sd_fail(e, SD_ERR_FORMAT, TENSOR "its entry is not a JSON object", path, t->name);
+    for (const cJSON *v = item->child; v; v = v->next) {
+        for (size_t k = 0; k < SD_COUNT(keys); k++) {
+            if (strcmp(v->string, keys[k])) continue;
+            if (value[k]) return sd_fail(e, SD_ERR_FORMAT, TENSOR "two values for %s", path, t->name, keys[k]);
+            value[k] = v;
+        }
+    }
+    for (size_t k = 0; k < SD_COUNT(keys); k++)
+        if (!value[k]) return sd_fail(e, SD_ERR_FORMAT, TENSOR "it has no %s", path, t->name, keys[k]);
+    if (parse_dtype(t, value[0], path, e) || parse_shape(t, value[1], path, e)) return e->status;
+    return parse_offsets(t, value[2], path, data, size, e);
+}
+
+static sd_status parse_entries(sd_safetensors *f, const cJSON *root, const unsigned char *data, size_t size, sd_codes *codes, sd_error *e)
+{
+    size_t n = 0;
+    for (const cJSON *v = root->child; v; v = v->next) n++;
+    f->entry = calloc(n + 1, sizeof *f->entry);
+    if (!f->entry) return sd_fail(e, SD_ERR_MEMORY, "%s: no memory for a list of %zu tensors", f->path, n);
+    for (const cJSON *v = root->child; v; v = v->next) {
+        if (strcmp(v->string, "__metadata__") == 0) continue;
+        if (!name_ok(v->string, codes))
+            return sd_fail(e, SD_ERR_FORMAT, TENSOR "a name must be UTF-8, not empty and without control characters", f->path, v->string);
+        sd_entry *t = &f->entry[f->n];
+        t->name = sd_strdup(v->string);
+        if (!t->name) return sd_fail(e, SD_ERR_MEMORY, "%s: no memory for a tensor's name", f->path);
+        f->n++;
+        if (parse_entry(t, v, f->path, data, size, e)) return e->status;
+    }
+    return SD_OK;
+}
+
+static sd_status parse_header(sd_safetensors *f, const char *header, size_t n, sd_error *e)
+{
+    sd_codes codes = {0};
+    cJSON *root = parse_json(header, n, f->path, e);
+    if (root) parse_entries(f, root, (const unsigned char *)header + n, f->map_size - 8 - n, &codes, e);
+    cJSON_Delete(root);
+    free(codes.c);
+    return e->status;
+}
+#else
+static sd_status parse_header(sd_safetensors *f, const char *header, size_t n, sd_error *e)
+{
+    (void)header, (void)n;
+    return sd_fail(e, SD_ERR_UNSUPPORTED, "cannot read %s: this build has no cJSON, which safetensors files need", f->path);
+}
+#endif
+
+/* --------------------------------------------------------------------------------- the whole */
+
+static int by_name(const void *a, const void *b) { return strcmp(((const sd_entry *)a)->name, ((const sd_entry *)b)->name); }
+
+static int by_place(const void *a, const void *b)
+{
+    const sd_entry *s = *(sd_entry *const *)a, *t = *(sd_entry *const *)b;
+    uintptr_t p = (uintptr_t)s->data, q = (uintptr_t)t->data;
+    if (p != q) return p < q ? -1 : 1;
+    return s->bytes < t->bytes ? -1 : s->bytes > t->bytes;
+}
+
+/* Entries in the order of their data must tile it. */
+static sd_status check_tiling(const sd_safetensors *f, const unsigned char *data, size_t size, sd_error *e)
+{
+    sd_entry **order = malloc((f->n + 1) * sizeof(sd_entry *));
+    size_t at = 0;
+    if (!order) return sd_fail(e, SD_ERR_MEMORY, "%s: no memory for a list of %zu tensors", f->path, f->n);
+    for (size_t i = 0; i < f->n; i++) order[i] = &f->entry[i];
+    qsort(order, f->n, sizeof *order, by_place);
+    for (size_t i = 0; i < f->n && e->status == SD_OK; i++) {
+        const sd_entry *t = order[i];
+        size_t begin = (size_t)((const unsigned char *)t->data - data);
+        if (begin < at) sd_fail(e, SD_ERR_FORMAT, TENSOR "its data overlap those of \"%.100s\"", f->path, t->name, order[i - 1]->name);
+        if (begin > at) sd_fail(e, SD_ERR_FORMAT, TENSOR "%zu bytes before its data belong to no tensor", f->path, t->name, begin - at);
+        at = begin + t->bytes;
+    }
+    if (at < size) sd_fail(e, SD_ERR_FORMAT, "%s: the last %zu bytes belong to no tensor", f->path, size - at);
+    free(order);
+    return e->status;
+}
+
+static sd_status read_all(sd_safetensors *f, const char *path, sd_error *e)
+{
+    const char *header = NULL;
+    size_t n = 0;
+    f->path = sd_strdup(path);
+    if (!f->path) return sd_fail(e, SD_ERR_MEMORY, "no memory to open %s", path);
+    if (need_little_endian(path, e) || load(f, path, e) || find_header(f, &header, &n, e) || parse_header(f, header, n, e)) return e->status;
+    qsort(f->entry, f->n, sizeof *f->entry, by_name);
+    for (size_t i = 1; i < f->n; i++)
+        if (strcmp(f->entry[i - 1].name, f->entry[i].name) == 0)
+            return sd_fail(e, SD_ERR_FORMAT, TENSOR "two tensors have this name", path, f->entry[i].name);
+    return check_tiling(f, (const unsigned char *)header + n, f->map_size - 8 - n, e);
+}
+
+sd_status sd_safetensors_open(sd_safetensors *f, const char *path, sd_error *e)
+{
+    memset(f, 0, sizeof *f);
+    if (e->status == SD_OK) read_all(f, path, e);
+    if (e->status) sd_safetensors_close(f);
+    return e->status;
+}
+
+void sd_safetensors_close(sd_safetensors *f)
+{
+    for (size_t i = 0; i < f->n; i++) free(f->entry[i].name);
+    free(f->entry);
+    if (f->mapped) unmap(f);
+    else free(f->map);
+    free(f->path);
+    memset(f, 0, sizeof *f);
+}
+
+sd_entry *sd_safetensors_find(const sd_safetensors *f, const char *name)
+{
+    size_t low = 0, high = f->n;
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        int side = strcmp(name, f->entry[mid].name);
+        if (side == 0) return &f->entry[mid];
+        if (side < 0) high = mid;
+        else low = mid + 1;
+    }
+    return NULL;
+}
+
+/* ------------------------------------------------------------------------------------ writing */
+
+static void add_json_string(sd_text *t, const char *s)
+{
+    sd_text_add(t, "\"");
+    for (; *s; s++) {
+        if (*s == '"' || *s == '\\') sd_text_add(t, "\\%c", *s);
+        else if ((unsigned char)*s < 32) sd_text_add(t, "\\u%04x", (unsigned)(unsigned char)*s);
+        else sd_text_addn(t, s, 1);
+    }
+    sd_text_add(t, "\"");
+}
+
+static sd_status tensor_bytes(const sd_traced *t, uint64_t *bytes, const char *path, sd_error *e)
+{
+    *bytes = sd_dtype_size(t->dtype);
+    if (!t->name || !*t->name || !*bytes || t->nd < 0 || (size_t)t->nd > SD_COUNT(t->dim))
+        return sd_fail(e, SD_ERR_ARG, "cannot write %s: a tensor needs a name, a known dtype and at most 4 dimensions", path);
+    for (int i = 0; i < t->nd; i++) {
+        if (t->dim[i] < 0 || (t->dim[i] && *bytes > (uint64_t)WHOLE_MAX / (uint64_t)t->dim[i]))
+            return sd_fail(e, SD_ERR_ARG, "cannot write %s: the shape of \"%.100s\" is out of range", path, t->name);
+        *bytes *= (uint64_t)t->dim[i];
+    }
+    return SD_OK;
+}
+
+/* Wider numbers first and otherwise as given: then every tensor is aligned, without holes, which readers that map the file count on. */
+static void file_order(size_t *order, const sd_traced *tensors, size_t n)
+{
+    size_t at = 0;
+    for (size_t size = 8; size; size /= 2)
+        for (size_t i = 0; i < n; i++)
+            if (sd_dtype_size(tensors[i].dtype) == size) order[at++] = i;
+}
+
+static int by_text(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+
+static sd_status check_names(const sd_traced *tensors, size_t n, const char *path, sd_error *e)
+{
+    const char **names = malloc((n + 1) * sizeof *names);
+    if (!names) return sd_fail(e, SD_ERR_MEMORY, "no memory to write %s", path);
+    for (size_t i = 0; i < n; i++) names[i] = tensors[i].name;
+    qsort(names, n, sizeof *names, by_text);
+    for (size_t i = 1; i < n; i++)
+        if (strcmp(names[i - 1], names[i]) == 0) sd_fail(e, SD_ERR_ARG, "cannot write %s: two tensors are called \"%.100s\"", path, names[i]);
+    free(names);
+    return e->status;
+}
+
+static sd_status make_header(sd_text *t, const sd_traced *tensors, const size_t *order, size_t n, const char *path, sd_error *e)
+{
+    uint64_t at = 0, bytes;
+    sd_text_add(t, "{");
+    for (size_t k = 0; k < n; k++) {
+        const sd_traced *x = &tensors[order[k]];
+        if (tensor_bytes(x, &bytes, path, e)) return e->status;
+        if (k) sd_text_add(t, ",");
+        add_json_string(t, x->name);
+        sd_text_add(t, ":{\"dtype\":\"%s\",\"shape\":[", sd_dtype_name(x->dtype));
+        for (int i = 0; i < x->nd; i++) sd_text_add(t, "%s%lld", i ? "," : "", (long long)x->dim[i]);
+        sd_text_add(t, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)at, (unsigned long long)(at + bytes));
+        at += bytes;
+    }
+    sd_text_add(t, "}");
+    while (!t->failed && t->n % 8) sd_text_add(t, " ");
+    if (t->failed) return sd_fail(e, SD_ERR_MEMORY, "no memory to write %s", path);
+    if (t->n > HEADER_MAX) return sd_fail(e, SD_ERR_ARG, "cannot write %s: %zu tensors make its header too long", path, n);
+    return SD_OK;
+}
+
+static sd_status write_all(sd_outfile *o, const sd_text *header, const size_t *order, size_t n, sd_tensor_source *put, void *user,
+                           sd_error *e)
+{
+    unsigned char length[8];
+    for (int i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)header->n >> 8 * i);
+    if (fwrite(length, 1, 8, o->f) != 8 || fwrite(header->s, 1, header->n, o->f) != header->n)
+        return sd_fail(e, SD_ERR_IO, "cannot write %s: %s", o->path, strerror(errno));
+    for (size_t k = 0; k < n; k++)
+        if (put(user, order[k], o->f, o->path, e)) return e->status;
+    return sd_outfile_commit(o, e);
+}
+
+sd_status sd_safetensors_write_from(const char *path, const sd_traced *tensors, size_t n, sd_tensor_source *put, void *user, sd_error *e)
+{
+    sd_outfile o = {0};
+    sd_text header = {0};
+    uint64_t bytes;
+    for (size_t i = 0; i < n; i++)
+        if (tensor_bytes(&tensors[i], &bytes, path, e)) return e->status;
+    if (need_little_endian(path, e) || check_names(tensors, n, path, e)) return e->status;
+    size_t *order = malloc((n + 1) * sizeof *order);
+    if (!order) return sd_fail(e, SD_ERR_MEMORY, "no memory to write %s", path);
+    file_order(order, tensors, n);
+    if (!make_header(&header, tensors, order, n, path, e) && !sd_outfile_open(&o, path, e)) {
+        if (write_all(&o, &header, order, n, put, user, e)) sd_outfile_abort(&o);
+    }
+    free(header.s);
+    free(order);
+    return e->status;
+}
+
+static sd_status put_from_memory(void *user, size_t i, FILE *to, const char *path, sd_error *e)
+{
+    const sd_traced *t = *(const sd_traced *const *)user + i;
+    uint64_t bytes = 0;
+    if (tensor_bytes(t, &bytes, path, e)) return e->status;
+    if (bytes && fwrite(t->data, 1, (size_t)bytes, to) != bytes)
+        return sd_fail(e, SD_ERR_IO, "cannot write %s: %s", path, strerror(errno));
+    return SD_OK;
+}
+
+sd_status sd_safetensors_write(const char *path, const sd_traced *tensors, size_t n, sd_error *e)
+{
+    return sd_safetensors_write_from(path, tensors, n, put_from_memory, &tensors, e);
+}
