@@ -17,8 +17,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "unicode.h"
-
 #if defined(__unix__) || defined(__APPLE__)
 #define WITH_MMAP
 #include <fcntl.h>
@@ -134,13 +132,11 @@ static bool is_whole(const cJSON *v)
     return cJSON_IsNumber(v) && v->valuedouble >= 0 && v->valuedouble <= WHOLE_MAX && floor(v->valuedouble) == v->valuedouble;
 }
 
-static bool name_ok(const char *name, sd_codes *codes)
+static bool name_ok(const char *name)
 {
-    sd_error bad = {0};
-    if (!*name || !sd_utf8_decode(codes, name, "name", &bad)) return false;
-    for (size_t i = 0; i < codes->n; i++)
-        if (codes->c[i] < 32 || codes->c[i] == 127) return false;
-    return true;
+    for (const char *c = name; *c; c++)
+        if ((unsigned char)*c < 32 || *c == 127) return false;
+    return *name != 0;
 }
 
 static sd_status parse_dtype(sd_entry *t, const cJSON *v, const char *path, sd_error *e)
@@ -209,7 +205,7 @@ static sd_status parse_entry(sd_entry *t, const cJSON *item, const char *path, c
     return parse_offsets(t, value[2], path, data, size, e);
 }
 
-static sd_status parse_entries(sd_safetensors *f, const cJSON *root, const unsigned char *data, size_t size, sd_codes *codes, sd_error *e)
+static sd_status parse_entries(sd_safetensors *f, const cJSON *root, const unsigned char *data, size_t size, sd_error *e)
 {
     size_t n = 0;
     for (const cJSON *v = root->child; v; v = v->next) n++;
@@ -217,8 +213,8 @@ static sd_status parse_entries(sd_safetensors *f, const cJSON *root, const unsig
     if (!f->entry) return sd_fail(e, SD_ERR_MEMORY, "%s: no memory for a list of %zu tensors", f->path, n);
     for (const cJSON *v = root->child; v; v = v->next) {
         if (strcmp(v->string, "__metadata__") == 0) continue;
-        if (!name_ok(v->string, codes))
-            return sd_fail(e, SD_ERR_FORMAT, TENSOR "a name must be UTF-8, not empty and without control characters", f->path, v->string);
+        if (!name_ok(v->string))
+            return sd_fail(e, SD_ERR_FORMAT, TENSOR "a name must not be empty nor hold control characters", f->path, v->string);
         sd_entry *t = &f->entry[f->n];
         t->name = sd_strdup(v->string);
         if (!t->name) return sd_fail(e, SD_ERR_MEMORY, "%s: no memory for a tensor's name", f->path);
@@ -230,11 +226,9 @@ static sd_status parse_entries(sd_safetensors *f, const cJSON *root, const unsig
 
 static sd_status parse_header(sd_safetensors *f, const char *header, size_t n, sd_error *e)
 {
-    sd_codes codes = {0};
     cJSON *root = parse_json(header, n, f->path, e);
-    if (root) parse_entries(f, root, (const unsigned char *)header + n, f->map_size - 8 - n, &codes, e);
+    if (root) parse_entries(f, root, (const unsigned char *)header + n, f->map_size - 8 - n, e);
     cJSON_Delete(root);
-    free(codes.c);
     return e->status;
 }
 #else

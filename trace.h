@@ -6,10 +6,12 @@
 
 typedef struct sd_trace sd_trace;
 
-/* A sink that calls fn, or one that writes a safetensors file (under a temporary name until sd_trace_finish). */
+/* A sink that calls fn, or one that writes a safetensors file (under temporary names until sd_trace_finish). A file takes each name
+ * once. Under the null backend fn is called with data NULL, for names and shapes; a file ignores such tensors. */
 sd_status sd_trace_to_callback(sd_trace **out, const char *filter, void (*fn)(void *, const sd_traced *), void *user, sd_error *e);
 sd_status sd_trace_to_file(sd_trace **out, const char *filter, const char *path, sd_error *e);
-sd_status sd_trace_finish(sd_trace *t, sd_error *e);    /* completes the file, frees t */
+/* Completes the file and frees t. Errors that happened while tracing are raised again, and so is a filter that nothing passed. */
+sd_status sd_trace_finish(sd_trace *t, sd_error *e);
 void sd_trace_abort(sd_trace *t);                       /* leaves no file, frees t; NULL is harmless */
 
 /* Put before every name until changed: "step.3.unet." */

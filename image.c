@@ -1,0 +1,146 @@
+/* image.c - floor 3: pictures into files. */
+#include "image.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---------------------------------------------------------------------------------------- PNG */
+
+#ifdef SD_WITH_PNG
+#include <png.h>
+#include <setjmp.h>
+
+/* UTF-8 as Latin-1, the encoding of tEXt; NULL (or no memory) if it has other characters. free() it. */
+static char *latin1(const char *utf8)
+{
+    char *s = malloc(strlen(utf8) + 1), *to = s;
+    for (const unsigned char *c = (const unsigned char *)utf8; s && *c; c++) {
+        unsigned code = *c;
+        if ((*c == 0xC2 || *c == 0xC3) && (c[1] & 0xC0) == 0x80) {   /* U+0080 to U+00FF take two bytes */
+            code = (*c & 3u) << 6 | (c[1] & 0x3Fu);
+            c++;
+        } else if (*c >= 0x80) {
+            free(s);
+            return NULL;
+        }
+        *to++ = (char)(unsigned char)code;
+    }
+    if (s) *to = 0;
+    return s;
+}
+
+typedef struct png_job {
+    const char *path;
+    sd_error *e;
+    FILE *f;
+    int width, height;
+    const uint8_t *rgb;
+    char *text;        /* NULL: none */
+    bool is_latin1;
+} png_job;
+
+static void on_error(png_structp png, png_const_charp message)
+{
+    const png_job *j = png_get_error_ptr(png);
+    sd_fail(j->e, SD_ERR_IO, "cannot write %s: %s", j->path, ferror(j->f) && errno ? strerror(errno) : message);
+    png_longjmp(png, 1);
+}
+
+/* libpng warns of text outside its recommended characters, and writes it all the same. Without this it would print. */
+static void on_warning(png_structp png, png_const_charp message) { (void)png, (void)message; }
+
+/* The text goes where PIL.PngImagePlugin.PngInfo.add_text, and so A1111, puts it: tEXt if it is Latin-1, else iTXt, neither compressed. */
+static void put_text(png_structp png, png_infop info, const png_job *j)
+{
+    char key[] = "parameters", none[] = "";
+    png_text t = {.compression = PNG_TEXT_COMPRESSION_NONE, .key = key, .text = j->text};
+    if (j->is_latin1) {
+        t.text_length = strlen(j->text);
+    } else {
+        t.compression = PNG_ITXT_COMPRESSION_NONE;
+        t.itxt_length = strlen(j->text);
+        t.lang = t.lang_key = none;
+    }
+    png_set_text(png, info, &t, 1);
+}
+
+/* Errors of libpng come back through setjmp: this function changes no variable of its own after it. */
+static sd_status encode_png(png_structp png, png_infop info, const png_job *j)
+{
+    if (setjmp(png_jmpbuf(png))) return j->e->status;
+    png_init_io(png, j->f);
+    png_set_IHDR(png, info, (png_uint_32)j->width, (png_uint_32)j->height, 8, PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE,
+                 PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
+    if (j->text) put_text(png, info, j);
+    png_write_info(png, info);
+    for (int y = 0; y < j->height; y++) png_write_row(png, j->rgb + (size_t)y * (size_t)j->width * 3);
+    png_write_end(png, NULL);
+    return SD_OK;
+}
+
+static sd_status write_png(FILE *f, const char *path, int width, int height, const uint8_t *rgb, const char *text, sd_error *e)
+{
+    png_job j = {.path = path, .e = e, .f = f, .width = width, .height = height, .rgb = rgb};
+    if (text) {
+        j.text = latin1(text);
+        j.is_latin1 = j.text != NULL;
+        if (!j.text) j.text = sd_strdup(text);
+    }
+    png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, &j, on_error, on_warning);
+    png_infop info = png ? png_create_info_struct(png) : NULL;
+    if (!info || (text && !j.text)) sd_fail(e, SD_ERR_MEMORY, "no memory to write %s", path);
+    else encode_png(png, info, &j);
+    png_destroy_write_struct(&png, &info);
+    free(j.text);
+    return e->status;
+}
+#else
+static sd_status write_png(FILE *f, const char *path, int width, int height, const uint8_t *rgb, const char *text, sd_error *e)
+{
+    (void)f, (void)width, (void)height, (void)rgb, (void)text;
+    return sd_fail(e, SD_ERR_UNSUPPORTED, "cannot write %s: this build has no libpng (PNG=0); give the file the ending .ppm", path);
+}
+#endif
+
+/* ---------------------------------------------------------------------------------------- PPM */
+
+static sd_status write_ppm(FILE *f, const char *path, int width, int height, const uint8_t *rgb, const char *text, sd_error *e)
+{
+    size_t bytes = (size_t)width * (size_t)height * 3;
+    (void)text;   /* the format has no place for it */
+    if (fprintf(f, "P6\n%d %d\n255\n", width, height) < 0 || fwrite(rgb, 1, bytes, f) != bytes)
+        return sd_fail(e, SD_ERR_IO, "cannot write %s: %s", path, strerror(errno));
+    return SD_OK;
+}
+
+/* ------------------------------------------------------------------------------------- either */
+
+typedef sd_status writer(FILE *f, const char *path, int width, int height, const uint8_t *rgb, const char *text, sd_error *e);
+static const struct { const char *ending; writer *write; } writers[] = {{".png", write_png}, {".ppm", write_ppm}};
+
+static bool ends_with(const char *path, const char *ending)
+{
+    size_t n = strlen(path), m = strlen(ending);
+    if (n <= m || path[n - m - 1] == '/') return false;
+    for (size_t i = 0; i < m; i++)
+        if (tolower((unsigned char)path[n - m + i]) != ending[i]) return false;
+    return true;
+}
+
+sd_status sd_image_save(const char *path, int width, int height, const uint8_t *rgb, const char *text, sd_error *e)
+{
+    sd_outfile o;
+    writer *write = NULL;
+    if (e->status) return e->status;
+    for (size_t i = 0; i < SD_COUNT(writers); i++)
+        if (ends_with(path, writers[i].ending)) write = writers[i].write;
+    if (!write) return sd_fail(e, SD_ERR_ARG, "cannot tell the format of %s: expected a name that ends in .png or .ppm", path);
+    if (width < 1 || height < 1 || (uint64_t)width * (uint64_t)height > SIZE_MAX / 3)
+        return sd_fail(e, SD_ERR_ARG, "cannot write %s: a picture of %dx%d pixels", path, width, height);
+    if (sd_outfile_open(&o, path, e)) return e->status;
+    if (write(o.f, path, width, height, rgb, text, e)) sd_outfile_abort(&o);
+    else sd_outfile_commit(&o, e);
+    return e->status;
+}
