@@ -1,31 +1,37 @@
 #!/usr/bin/env python3
-"""Writes the reference numbers of tests/test_rng.c and tests/test_sampler.c from torch and diffusers.
+"""Writes the reference numbers of tests/test_rng.c, test_scheduler.c and test_sampler.c from torch and diffusers.
 
     python tools/golden_sampler.py [--out tests/golden]
 
 rng.txt             torch.randn on the CPU: whole short draws, samples and sums of long ones.
-sampler_tables.txt  timesteps, sigmas, counts and init_noise_sigma of diffusers' schedulers; checksums of alphas_cumprod.
+scheduler.txt       what diffusers makes of scheduler_config.json files, for their own class and for each of the others.
+sampler_tables.txt  timesteps, sigmas, counts and init_noise_sigma of diffusers' schedulers; checksums of their
+                    alphas_cumprod.
 sampler_runs.txt    the latents after every step of small runs, in float64, with torch-float32's own error.
 
-Only lines beginning with a word are data; # begins a comment. Floats whose bits matter are written as hexadecimal words.
+Only lines beginning with a word are data; # begins a comment. Floats whose bits matter are hexadecimal words.
 
-How a float64 run is made: the scheduler is diffusers' own, and its float32 table alphas_cumprod keeps its VALUES, cast to
-double; so does final_alpha_cumprod. The arithmetic of step() and scale_model_input() then runs in double because every
-operand is double. Two things would fall back to float32 and are changed for the run (see Float64):
-  - the Euler classes compute their sigmas in float32: they are recomputed in double, with the same np.interp at the same
-    float32 timesteps; and their step() casts the sample to torch.float32: in that module, torch.float32 means float64;
+How a float64 run is made: the scheduler is diffusers' own, and its float32 table alphas_cumprod keeps its VALUES, cast
+to double; so does final_alpha_cumprod. The arithmetic of step() and scale_model_input() then runs in double because
+every operand is double. Two things would fall back to float32 and are changed for the run (see Float64):
+  - the Euler classes compute their sigmas in float32: they are recomputed in double, with the same np.interp at the
+    same float32 timesteps; and their step() casts the sample to torch.float32: in these modules, torch.float32 means
+    float64;
   - noise is drawn as float32 (the dtype of the draw changes the stream) and cast to double.
 The timesteps stay the float32 or integer values that the classes make. Latents are not rounded between the steps. The
 float32 run is diffusers unchanged; e32 is its largest difference from the float64 run at that step.
 """
 import argparse
+import json
 import math
 import os
 import struct
+import tempfile
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler, EulerDiscreteScheduler, PNDMScheduler
+from diffusers import (DDIMScheduler, EulerAncestralDiscreteScheduler, EulerDiscreteScheduler, PNDMScheduler,
+                       StableDiffusionPipeline)
 from diffusers.schedulers import scheduling_ddim, scheduling_euler_ancestral_discrete, scheduling_euler_discrete
 
 CLASSES = {"ddim": DDIMScheduler, "pndm": PNDMScheduler, "euler": EulerDiscreteScheduler,
@@ -45,7 +51,8 @@ def fnv1a(values):
     return "%016x" % h
 
 
-def keyword_arguments(method, spacing="leading", offset=1, alpha_one=0, clip=0, skip_prk=1, zero_snr=0, prediction="epsilon"):
+def keyword_arguments(method, spacing="leading", offset=1, alpha_one=0, clip=0, skip_prk=1, zero_snr=0,
+                      prediction="epsilon"):
     kw = dict(SD, timestep_spacing=spacing, steps_offset=offset, prediction_type=prediction)
     if method in ("ddim", "pndm"):
         kw["set_alpha_to_one"] = bool(alpha_one)
@@ -73,10 +80,74 @@ def write_rng(f):
         x = torch.cat([torch.randn(n, generator=g) for n in sizes])
         f.write("mixed %d %d %s %s\n" % (seed, len(sizes), " ".join(map(str, sizes)), " ".join(bits(v) for v in x)))
     f.write("# long SEED N HASH: fnv1a of the bits; then the first and last 4\n")
-    for seed, n in ((42, 4 * 64 * 64), (0, 2 * 4 * 64 * 64), (123456789, 1000003), (2**32 + 1, 65537)):
+    # the last one has a uniform of exactly 0 in its block 123, whose normals are 0 and not -0
+    for seed, n in ((42, 4 * 64 * 64), (0, 2 * 4 * 64 * 64), (123456789, 1000003), (2**32 + 1, 65537), (102011, 2048)):
         x = torch.randn(n, generator=torch.Generator().manual_seed(seed)).numpy()
         ends = " ".join(bits(v) for v in np.concatenate([x[:4], x[-4:]]))
         f.write("long %d %d %s %s\n" % (seed, n, fnv1a(x), ends))
+
+
+# ---------------------------------------------------------------------------------------------- scheduler_config.json
+
+PUBLISHED = dict(SD, num_train_timesteps=1000, trained_betas=None, set_alpha_to_one=False, steps_offset=1,
+                 clip_sample=False, skip_prk_steps=True, _diffusers_version="0.6.0")
+CONFIGS = [
+    {"_class_name": "DDIMScheduler"}, {"_class_name": "PNDMScheduler"}, {"_class_name": "EulerDiscreteScheduler"},
+    {"_class_name": "EulerAncestralDiscreteScheduler"},
+    dict(PUBLISHED, _class_name="PNDMScheduler"),                                        # SD 1.5
+    dict(PUBLISHED, _class_name="DDIMScheduler"),                                        # SD 1.5 inpainting
+    dict(PUBLISHED, _class_name="DDIMScheduler", prediction_type="v_prediction"),        # SD 2.1
+    dict(PUBLISHED, _class_name="EulerDiscreteScheduler", timestep_spacing="leading", interpolation_type="linear",
+         use_karras_sigmas=False, sample_max_value=1.0, prediction_type="epsilon"),      # SDXL
+    dict(PUBLISHED, _class_name="EulerAncestralDiscreteScheduler", prediction_type="epsilon", lower_order_final=True,
+         algorithm_type="dpmsolver++", solver_order=2, thresholding=False),              # instruct-pix2pix
+    dict(_class_name="DDIMScheduler", clip_sample=None, set_alpha_to_one=True, clip_sample_range=2.5,
+         rescale_betas_zero_snr=True, timestep_spacing="trailing", prediction_type="sample"),
+    dict(_class_name="PNDMScheduler", beta_schedule="squaredcos_cap_v2", num_train_timesteps=100, steps_offset=0,
+         rescale_betas_zero_snr=True, clip_sample=True),
+    dict(_class_name="LMSDiscreteScheduler", beta_start=0.001, timestep_spacing="linspace", steps_offset=2),
+]
+
+
+def settings(s, method):
+    """The fields of sd_sched_config in its order; what a class does not have is 0."""
+    c = s.config
+    known = CLASSES[method]._get_init_keys(CLASSES[method])
+
+    def flag(name):
+        return int(bool(c[name])) if name in known else 0
+
+    return "%s %s %s %.17g %.17g %d %d %d %d %d %d %.17g" % (
+        c.prediction_type, c.timestep_spacing, c.beta_schedule, c.beta_start, c.beta_end, c.num_train_timesteps,
+        c.steps_offset, flag("set_alpha_to_one"), flag("clip_sample"), flag("skip_prk_steps"),
+        flag("rescale_betas_zero_snr"), c.clip_sample_range if method == "ddim" else 1)
+
+
+def write_scheduler(f):
+    f.write("# config JSON: the file\n"
+            "# as METHOD PREDICTION SPACING BETAS START END TRAIN OFFSET ALPHA_ONE CLIP SKIP_PRK ZERO_SNR CLIP_RANGE\n"
+            "#   METHOD own: the class of the file; others: Other.from_config(own.config)\n"
+            "# pipeline OFFSET CLIP: of the file's own class after StableDiffusionPipeline took it\n")
+    for config in CONFIGS:
+        f.write("config %s\n" % json.dumps(config))
+        with tempfile.TemporaryDirectory() as folder:
+            with open(os.path.join(folder, "scheduler_config.json"), "w", encoding="ascii") as file:
+                json.dump(config, file)
+            own = [m for m, c in CLASSES.items() if c.__name__ == config["_class_name"]]
+            old = CLASSES[own[0]].from_pretrained(folder) if own else None
+            for method, cls in CLASSES.items():
+                new = cls.from_pretrained(folder)
+                if old is not None:  # going by way of the file's own class makes no difference
+                    assert settings(cls.from_config(old.config), method) == settings(new, method)
+                f.write("as %s %s\n" % (method, settings(new, method)))
+            if old is not None:
+                f.write("as own %s %s\n" % (own[0], settings(old, own[0])))
+                pipe = StableDiffusionPipeline(vae=None, text_encoder=None, tokenizer=None, unet=None, scheduler=old,
+                                               safety_checker=None, feature_extractor=None,
+                                               requires_safety_checker=False)
+                changed = pipe.scheduler.config
+                f.write("pipeline %d %d\n" % (changed.steps_offset,
+                                              bool(changed.clip_sample) if own == ["ddim"] else 0))
 
 
 # ----------------------------------------------------------------------------------------------------------- tables
@@ -106,7 +177,8 @@ def table_lines(method, spacing, offset, steps, **more):
 
 
 def write_tables(f):
-    f.write("# alphas SCHEDULE BETA_START BETA_END TRAIN ZERO_SNR HASH FIRST MIDDLE LAST: float32 alphas_cumprod of DDIM\n")
+    f.write("# alphas SCHEDULE BETA_START BETA_END TRAIN ZERO_SNR HASH FIRST MIDDLE LAST: alphas_cumprod of DDIM\n"
+            "#   HASH: fnv1a of the float32 bits\n")
     schedules = [("linear", 0.0001, 0.02), ("scaled_linear", 0.00085, 0.012), ("squaredcos_cap_v2", 0.0001, 0.02),
                  ("linear", 0.01, 0.02), ("scaled_linear", 0.0001, 0.02)]
     for name, start, end in schedules:
@@ -117,7 +189,8 @@ def write_tables(f):
                 a = DDIMScheduler(num_train_timesteps=train, beta_start=start, beta_end=end, beta_schedule=name,
                                   rescale_betas_zero_snr=bool(zero)).alphas_cumprod
                 f.write("alphas %s %.17g %.17g %d %d %s %s %s %s\n" % (
-                    name, start, end, train, zero, fnv1a(a), bits(a[0]), bits(a[train // 2]), bits(a[-1])))
+                    name, start, end, train, zero, "-" if zero else fnv1a(a), bits(a[0]), bits(a[train // 2]),
+                    bits(a[-1])))
     a = DDIMScheduler(**SD).alphas_cumprod
     f.write("# sd: the whole table of Stable Diffusion\nsd %s\n" % " ".join(bits(v) for v in a))
     f.write("# table METHOD SPACING OFFSET STEPS ALPHA_ONE SKIP_PRK ZERO_SNR COUNT INIT_SIGMA SUM_T SUM_I_T ROWS\n"
@@ -242,8 +315,8 @@ def run_lines(method, spacing="leading", offset=1, steps=5, eta=0.0, **more):
 def write_runs(f):
     f.write("# run METHOD SPACING OFFSET PREDICTION ALPHA_ONE CLIP SKIP_PRK ZERO_SNR STEPS ETA COUNT NEXT\n"
             "#   NEXT: the generator's next normal after the run\n"
-            "# after TIMESTEP X.. E32 X0.. E32: latents after the evaluation at TIMESTEP, and predicted x0, %d of %d numbers\n"
-            % (SHOWN, SIZE))
+            "# after TIMESTEP X.. E32 X0.. E32: latents after the evaluation at TIMESTEP, and predicted x0,\n"
+            "#   %d of %d numbers\n" % (SHOWN, SIZE))
     spacings = (("leading", 1), ("trailing", 1), ("linspace", 1))
     cases = []
     for spacing, offset in spacings:
@@ -256,9 +329,11 @@ def write_runs(f):
                     cases.append(dict(cases[-1], skip_prk=0))
                 if method == "ddim":
                     cases.append(dict(cases[-1], eta=0.7))
-    cases += [dict(method="ddim", eta=1.0, prediction=p, alpha_one=1, clip=1) for p in ("epsilon", "v_prediction", "sample")]
+    cases += [dict(method="ddim", eta=1.0, prediction=p, alpha_one=1, clip=1)
+              for p in ("epsilon", "v_prediction", "sample")]
     cases += [dict(method=m, offset=0, alpha_one=a) for m in ("ddim", "pndm") for a in (0, 1)]
-    cases += [dict(method=m, spacing="trailing", prediction="v_prediction", zero_snr=1) for m in ("ddim", "euler", "euler_a")]
+    cases += [dict(method=m, spacing="trailing", prediction="v_prediction", zero_snr=1)
+              for m in ("ddim", "euler", "euler_a")]
     cases += [dict(method=m, steps=n, **({"offset": 0} if n == 1000 else {})) for m in CLASSES for n in (1, 2, 20, 50)]
     cases += [dict(method="pndm", skip_prk=0, steps=n) for n in (4, 20, 50)]
     cases += [dict(method="euler", steps=1000), dict(method="euler_a", steps=1000)]
@@ -271,7 +346,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", default="tests/golden")
     out = parser.parse_args().out
-    for name, write in (("rng.txt", write_rng), ("sampler_tables.txt", write_tables), ("sampler_runs.txt", write_runs)):
+    for name, write in (("rng.txt", write_rng), ("scheduler.txt", write_scheduler),
+                        ("sampler_tables.txt", write_tables), ("sampler_runs.txt", write_runs)):
         path = os.path.join(out, name)
         with open(path, "w", encoding="ascii", newline="\n") as f:
             f.write("# made by tools/golden_sampler.py\n")

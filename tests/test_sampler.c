@@ -1,0 +1,1050 @@
+/* test_sampler.c - sampler.c against diffusers: tables and runs of tests/golden/sampler_*.txt (made by
+ * tools/golden_sampler.py), the sums of diffusers' own tests, and the known mistakes, which must be caught. */
+#include "../sampler.h"
+
+#include <float.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+/* ------------------------------------------------------------------------------------- helpers */
+
+enum { SIZE = 20, SHOWN = 5, MAX_AFTER = 16, TRAIN = 1000 };
+
+static sd_error no_error(void) { return (sd_error){.status = SD_OK}; }
+
+/* The settings of Stable Diffusion's published files. */
+static sd_sched_config sd_config(sd_method method)
+{
+    sd_sched_config c;
+    sd_sched_defaults(&c, method);
+    c.beta_schedule = SD_BETA_SCALED_LINEAR;
+    c.beta_start = 0.00085;
+    c.beta_end = 0.012;
+    c.steps_offset = 1;
+    c.spacing = SD_SPACE_LEADING;
+    c.set_alpha_to_one = c.clip_sample = false;
+    c.skip_prk_steps = true;
+    return c;
+}
+
+static sd_sampler *start(const sd_sched_config *c, int steps)
+{
+    sd_error e = no_error();
+    sd_sampler *s;
+    if (sd_sampler_new(&s, c, steps, &e)) fail_msg("%d steps of %s: %s", steps, sd_method_name(c->method), e.text);
+    assert_non_null(s);
+    return s;
+}
+
+static void refuses(const sd_sched_config *c, int steps, const char *because)
+{
+    sd_error e = no_error();
+    sd_sampler *s;
+    assert_int_equal(sd_sampler_new(&s, c, steps, &e), SD_ERR_ARG);
+    assert_null(s);
+    if (!strstr(e.text, because)) fail_msg("expected \"%s\" in: %s", because, e.text);
+}
+
+static char *golden(const char *path)
+{
+    sd_error e = no_error();
+    char *text;
+    size_t n;
+    if (sd_read_file(path, (size_t)1 << 22, &text, &n, &e)) fail_msg("%s", e.text);
+    return text;
+}
+
+/* The next line after *at, which moves on; comments are skipped. NULL at the end. */
+static char *next_line(char **at)
+{
+    for (;;) {
+        char *line = *at, *end = strchr(line, '\n');
+        if (!*line) return NULL;
+        *at = end ? end + 1 : line + strlen(line);
+        if (end) *end = 0;
+        if (*line && *line != '#') return line;
+    }
+}
+
+static char *word(char **at)
+{
+    *at += strspn(*at, " ");
+    char *w = *at;
+    *at += strcspn(*at, " ");
+    if (**at) *(*at)++ = 0;
+    assert_true(*w != 0);
+    return w;
+}
+
+static double number(char **at) { return strtod(word(at), NULL); }
+static int whole(char **at) { return (int)strtol(word(at), NULL, 10); }
+
+static bool is_near(double found, double expected, double relative)
+{
+    return fabs(found - expected) <= relative * fmax(fabs(expected), 1e-30) || found == expected;
+}
+
+static uint32_t bits_of(double x)
+{
+    float f = (float)x;
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    return u;
+}
+
+static uint64_t fnv1a(uint64_t h, uint32_t bits)
+{
+    for (unsigned byte = 0; byte < 4; byte++) h = (h ^ (bits >> (8 * byte) & 0xffu)) * UINT64_C(0x100000001b3);
+    return h;
+}
+
+static sd_method method_named(const char *name)
+{
+    sd_error e = no_error();
+    sd_method m;
+    assert_int_equal(sd_method_parse(&m, name, &e), SD_OK);
+    return m;
+}
+
+static sd_spacing spacing_named(const char *name)
+{
+    sd_error e = no_error();
+    sd_spacing s;
+    assert_int_equal(sd_spacing_parse(&s, name, &e), SD_OK);
+    return s;
+}
+
+static sd_prediction prediction_named(const char *name)
+{
+    sd_error e = no_error();
+    sd_prediction p;
+    assert_int_equal(sd_prediction_parse(&p, name, &e), SD_OK);
+    return p;
+}
+
+/* ------------------------------------------------------------------------------ noise schedule */
+
+/* DDIM with as many steps as there are training timesteps shows the whole table, last timestep first. */
+static sd_sampler *whole_table(const sd_sched_config *like)
+{
+    sd_sched_config c = *like;
+    c.steps_offset = 0;
+    c.spacing = SD_SPACE_LEADING;
+    c.prediction = SD_PRED_V;   /* epsilon cannot use zero terminal SNR's last timestep */
+    return start(&c, c.train_steps);
+}
+
+/* Zero terminal SNR takes square roots in float32, and those of a torch with MKL are one unit off for one number in
+ * five; the subtraction that follows magnifies it towards the end of the table. Measured: 2.6e-5. */
+static const double zero_snr_bound = 4e-5;
+
+static void check_alphas(const sd_sampler *s, int n, bool zero_snr, char *line)
+{
+    const char *expected = word(&line);
+    uint64_t h = UINT64_C(0xcbf29ce484222325);
+    for (int t = 0; t < n; t++) h = fnv1a(h, bits_of(sd_sampler_alpha(s, n - 1 - t)));
+    if (!zero_snr && h != strtoull(expected, NULL, 16)) fail_msg("other bits than %s, %d timesteps", expected, n);
+    const int shown[] = {0, n / 2, n - 1};
+    for (int i = 0; i < 3; i++) {
+        uint32_t u = (uint32_t)strtoul(word(&line), NULL, 16);
+        float f;
+        memcpy(&f, &u, sizeof f);
+        if (!zero_snr) assert_int_equal(bits_of(sd_sampler_alpha(s, n - 1 - shown[i])), u);
+        assert_true(is_near(sd_sampler_alpha(s, n - 1 - shown[i]), f, zero_snr_bound));
+    }
+}
+
+static void alphas_cumprod_equal_diffusers_in_every_bit(void **state)
+{
+    (void)state;
+    char *text = golden("tests/golden/sampler_tables.txt"), *at = text, *line;
+    int seen = 0;
+    while ((line = next_line(&at))) {
+        if (strcmp(word(&line), "alphas") != 0) continue;
+        sd_sched_config c;
+        sd_sched_defaults(&c, SD_DDIM);
+        const char *schedule = word(&line);
+        while (strcmp(sd_beta_name(c.beta_schedule), schedule) != 0) c.beta_schedule = (sd_beta)(c.beta_schedule + 1);
+        c.beta_start = number(&line);
+        c.beta_end = number(&line);
+        int n = c.train_steps = whole(&line);
+        c.rescale_zero_snr = whole(&line) != 0;
+        sd_sampler *s = whole_table(&c);
+        check_alphas(s, n, c.rescale_zero_snr, line);
+        sd_sampler_free(s);
+        seen++;
+    }
+    assert_true(seen > 80);
+    free(text);
+}
+
+static void check_sd_table(const sd_sched_config *c, int *differ)
+{
+    char *text = golden("tests/golden/sampler_tables.txt"), *at = text, *line;
+    bool seen = false;
+    *differ = 0;
+    while ((line = next_line(&at))) {
+        if (strcmp(word(&line), "sd") != 0) continue;
+        sd_sampler *s = whole_table(c);
+        for (int t = 0; t < TRAIN; t++)
+            *differ += bits_of(sd_sampler_alpha(s, TRAIN - 1 - t)) != strtoul(word(&line), NULL, 16);
+        sd_sampler_free(s);
+        seen = true;
+    }
+    assert_true(seen);
+    free(text);
+}
+
+static void the_table_of_stable_diffusion_is_diffusers(void **state)
+{
+    (void)state;
+    sd_sched_config c = sd_config(SD_DDIM);
+    int differ;
+    check_sd_table(&c, &differ);
+    assert_int_equal(differ, 0);
+}
+
+/* Trap 31: scaled_linear is linear in sqrt(beta); CompVis calls it "linear". */
+static void twin_with_plainly_linear_betas_is_wrong(void **state)
+{
+    (void)state;
+    sd_sched_config c = sd_config(SD_DDIM);
+    c.beta_schedule = SD_BETA_LINEAR;
+    int differ;
+    check_sd_table(&c, &differ);
+    assert_true(differ > TRAIN - 10);
+}
+
+/* Trap 32: CompVis computes the table in double. Rounded to float32 it still is another one. */
+static void twin_with_betas_in_double_has_other_bits(void **state)
+{
+    (void)state;
+    sd_sched_config c = sd_config(SD_DDIM);
+    sd_sampler *s = whole_table(&c);
+    double product = 1, first = sqrt(c.beta_start), last = sqrt(c.beta_end), most = 0;
+    int differ = 0;
+    for (int t = 0; t < TRAIN; t++) {
+        double root = first + (last - first) * t / (TRAIN - 1);
+        product *= 1 - root * root;
+        differ += bits_of(product) != bits_of(sd_sampler_alpha(s, TRAIN - 1 - t));
+        most = fmax(most, fabs(product / sd_sampler_alpha(s, TRAIN - 1 - t) - 1));
+    }
+    assert_true(differ > TRAIN / 2);
+    assert_true(most < 1e-5);
+    sd_sampler_free(s);
+}
+
+/* Trap 47: the Euler classes put 2^-24 where zero terminal SNR leaves 0; DDIM keeps 0 and cannot divide by its root. */
+static void zero_terminal_snr_is_finite_for_euler_and_zero_for_ddim(void **state)
+{
+    (void)state;
+    const sd_method eulers[] = {SD_EULER, SD_EULER_A};
+    for (int i = 0; i < 2; i++) {
+        sd_sched_config c = sd_config(eulers[i]);
+        c.rescale_zero_snr = true;
+        c.spacing = SD_SPACE_TRAILING;
+        sd_sampler *s = start(&c, 10);
+        assert_true(is_near(sd_sampler_sigma(s, 0), sqrt(0x1p24 - 1), 1e-12));
+        assert_true(is_near(sd_sampler_alpha(s, 0), 0x1p-24, 1e-12));
+        sd_sampler_free(s);
+    }
+    sd_sched_config c = sd_config(SD_DDIM);
+    c.rescale_zero_snr = true;
+    c.spacing = SD_SPACE_TRAILING;
+    refuses(&c, 10, "epsilon prediction cannot use timestep 999");
+    c.prediction = SD_PRED_V;
+    sd_sampler *s = start(&c, 10);
+    assert_true(sd_sampler_alpha(s, 0) == 0.0 && isinf(sd_sampler_sigma(s, 0)));
+    sd_sampler_free(s);
+    sd_sched_config pndm = sd_config(SD_PNDM), plain = pndm;   /* PNDMScheduler does not know the key */
+    pndm.rescale_zero_snr = true;
+    sd_sampler *a = start(&pndm, 10), *b = start(&plain, 10);
+    assert_true(sd_sampler_alpha(a, 0) == sd_sampler_alpha(b, 0));
+    sd_sampler_free(a);
+    sd_sampler_free(b);
+}
+
+/* ---------------------------------------------------------------------------------- timesteps */
+
+static void check_row(const sd_sampler *s, char *line, bool exact_timestep, double relative)
+{
+    assert_string_equal(word(&line), "row");
+    int i = whole(&line), n = sd_sampler_count(s);
+    double t = number(&line), sigma = number(&line);
+    assert_in_range(i, 0, n);
+    if (i < n && exact_timestep) assert_true(sd_sampler_timestep(s, i) == t);
+    if (i < n) assert_true(is_near(sd_sampler_timestep(s, i), t, 1e-6));
+    assert_true(is_near(sd_sampler_sigma(s, i), sigma, relative));
+    double a = sd_sampler_alpha(s, i);
+    assert_true(is_near(sqrt((1 - a) / a), sd_sampler_sigma(s, i), 1e-9));
+}
+
+static void check_table(char *line, char **at)
+{
+    sd_sched_config c = sd_config(method_named(word(&line)));
+    c.spacing = spacing_named(word(&line));
+    c.steps_offset = whole(&line);
+    int steps = whole(&line);
+    c.set_alpha_to_one = whole(&line) != 0;
+    c.skip_prk_steps = whole(&line) != 0;
+    c.rescale_zero_snr = whole(&line) != 0;
+    int n = whole(&line);
+    double init = number(&line), sum = number(&line), weighted = number(&line);
+    int rows = whole(&line);
+    sd_sampler *s = start(&c, steps);
+    assert_int_equal(sd_sampler_count(s), n);
+    assert_true(is_near(sd_sampler_init_sigma(s), init, 1e-6));
+    for (int i = 0; i < n; i++) {
+        sum -= sd_sampler_timestep(s, i);
+        weighted -= i * sd_sampler_timestep(s, i);
+    }
+    bool exact = c.method == SD_DDIM || c.method == SD_PNDM;
+    assert_true(fabs(sum) <= (exact ? 0 : 1e-6 * n) && fabs(weighted) <= (exact ? 0 : 1e-6 * n * n));
+    while (rows--) check_row(s, next_line(at), exact, c.rescale_zero_snr ? zero_snr_bound : 1e-6);
+    sd_sampler_free(s);
+}
+
+static void timesteps_and_sigmas_equal_diffusers(void **state)
+{
+    (void)state;
+    char *text = golden("tests/golden/sampler_tables.txt"), *at = text, *line;
+    int seen = 0;
+    while ((line = next_line(&at)))
+        if (strcmp(word(&line), "table") == 0) {
+            check_table(line, &at);
+            seen++;
+        }
+    assert_true(seen > 170);
+    free(text);
+}
+
+static void pndm_takes_its_first_step_twice(void **state)
+{
+    (void)state;   /* trap 36: 20 steps are 21 evaluations */
+    sd_sched_config c = sd_config(SD_PNDM);
+    sd_sampler *s = start(&c, 20);
+    const double expected[] = {951, 901, 901, 851, 801};
+    assert_int_equal(sd_sampler_count(s), 21);
+    for (int i = 0; i < 5; i++) assert_true(sd_sampler_timestep(s, i) == expected[i]);
+    sd_sampler_free(s);
+    s = start(&c, 1);
+    assert_int_equal(sd_sampler_count(s), 1);
+    sd_sampler_free(s);
+}
+
+static void euler_leading_starts_at_the_published_numbers(void **state)
+{
+    (void)state;
+    sd_sched_config c = sd_config(SD_EULER);
+    sd_sampler *s = start(&c, 20);
+    const double t[] = {951, 901, 851}, sigma[] = {11.0283, 8.3907, 6.5064};
+    assert_true(fabs(sd_sampler_init_sigma(s) - 11.0736) < 5e-4);
+    for (int i = 0; i < 3; i++) {
+        assert_true(sd_sampler_timestep(s, i) == t[i]);
+        assert_true(fabs(sd_sampler_sigma(s, i) - sigma[i]) < 5e-4);
+    }
+    sd_sampler_free(s);
+}
+
+/* Trap 33: 14.6146 is the largest sigma of Stable Diffusion; with leading spacing the initial noise is sqrt(1 +
+ * sigma^2). */
+static void euler_scales_its_initial_noise_by_spacing(void **state)
+{
+    (void)state;
+    const sd_method eulers[] = {SD_EULER, SD_EULER_A};
+    for (int i = 0; i < 2; i++) {
+        sd_sched_config c = sd_config(eulers[i]);
+        c.steps_offset = 0;
+        sd_sampler *s = start(&c, 1000);
+        double sigma = sd_sampler_sigma(s, 0), leading = sd_sampler_init_sigma(s);
+        assert_true(fabs(sigma - 14.6146) < 5e-5 && fabs(leading - 14.6488) < 5e-5);
+        sd_sampler_free(s);
+        const sd_spacing others[] = {SD_SPACE_LINSPACE, SD_SPACE_TRAILING};
+        for (int k = 0; k < 2; k++) {
+            c.spacing = others[k];
+            s = start(&c, 20);
+            assert_true(fabs(sd_sampler_init_sigma(s) - 14.6146) < 5e-5);
+            assert_false(is_near(sd_sampler_init_sigma(s), leading, 1e-3));   /* the twin's number */
+            sd_sampler_free(s);
+        }
+    }
+    const sd_method others[] = {SD_DDIM, SD_PNDM};
+    for (int i = 0; i < 2; i++) {
+        sd_sched_config c = sd_config(others[i]);
+        sd_sampler *s = start(&c, 20);
+        assert_true(sd_sampler_init_sigma(s) == 1.0);
+        sd_sampler_free(s);
+    }
+}
+
+static void only_euler_scales_the_input(void **state)
+{
+    (void)state;
+    float x[3] = {1, -2, 3}, y[3];
+    sd_sched_config c = sd_config(SD_EULER);
+    sd_sampler *s = start(&c, 20);
+    sd_sampler_scale_input(s, 0, y, x, 3);
+    double sigma = sd_sampler_sigma(s, 0);
+    for (int i = 0; i < 3; i++) assert_true(is_near(y[i], x[i] / sqrt(sigma * sigma + 1), 1e-7));
+    sd_sampler_scale_input(s, 0, x, x, 3);
+    assert_memory_equal(x, y, sizeof x);
+    sd_sampler_free(s);
+    c = sd_config(SD_PNDM);
+    s = start(&c, 20);
+    sd_sampler_scale_input(s, 0, y, x, 3);
+    assert_memory_equal(x, y, sizeof x);
+    sd_sampler_free(s);
+}
+
+/* Every number of steps: all table look-ups stay inside (under a sanitizer), timesteps fall, sigmas fall to the end. */
+static void every_number_of_steps_has_a_plan(void **state)
+{
+    (void)state;
+    for (int m = SD_DDIM; m <= SD_EULER_A; m++)
+        for (int spacing = SD_SPACE_LEADING; spacing <= SD_SPACE_LINSPACE; spacing++)
+            for (int prk = 0; prk <= (m == SD_PNDM); prk++)
+                for (int train = 40; train <= 160; train += 60)
+                    for (int steps = prk ? 4 : 1; steps <= train; steps++) {
+                        sd_sched_config c = sd_config((sd_method)m);
+                        c.spacing = (sd_spacing)spacing;
+                        c.skip_prk_steps = !prk;
+                        c.train_steps = train;
+                        c.steps_offset = 0;
+                        sd_sampler *s = start(&c, steps);
+                        int n = sd_sampler_count(s);
+                        assert_int_equal(n, prk ? steps + 9 : m == SD_PNDM && steps > 1 ? steps + 1 : steps);
+                        for (int i = 0; i < n; i++) {
+                            double t = sd_sampler_timestep(s, i), next = i + 1 < n ? sd_sampler_timestep(s, i + 1) : -1;
+                            assert_true(t >= 0 && t <= train - 1 && (t > next || m == SD_PNDM));
+                            assert_true(sd_sampler_sigma(s, i) > 0 && sd_sampler_alpha(s, i) > 0);
+                        }
+                        assert_true(sd_sampler_sigma(s, n) <= sd_sampler_sigma(s, n - 1));
+                        sd_sampler_free(s);
+                    }
+}
+
+/* numpy.arange(1000, 0, -1000/61) has 62 numbers, the last 1e-13: diffusers runs a 62nd evaluation at timestep -1, with
+ * the alpha of timestep 999. We end after the 61st. */
+static void trailing_does_not_overshoot(void **state)
+{
+    (void)state;
+    const int overshooting[] = {61, 103, 121, 206, 457};
+    for (int m = SD_DDIM; m <= SD_EULER_A; m++)
+        for (int i = 0; i < 5; i++) {
+            sd_sched_config c = sd_config((sd_method)m);
+            c.spacing = SD_SPACE_TRAILING;
+            sd_sampler *s = start(&c, overshooting[i]);
+            int n = sd_sampler_count(s);
+            assert_int_equal(n, overshooting[i] + (m == SD_PNDM));
+            assert_true(sd_sampler_timestep(s, 0) == 999 && sd_sampler_timestep(s, n - 1) >= 0);
+            sd_sampler_free(s);
+        }
+}
+
+/* numpy rounds halves to even and multiplies a stride that was rounded once: both can be seen at whole timesteps. */
+static void twin_with_naive_trailing_timesteps_is_wrong(void **state)
+{
+    (void)state;
+    int differ = 0;
+    for (int steps = 1; steps <= TRAIN; steps++) {
+        sd_sched_config c = sd_config(SD_DDIM);
+        c.spacing = SD_SPACE_TRAILING;
+        sd_sampler *s = start(&c, steps);
+        for (int i = 0; i < steps; i++)
+            differ += sd_sampler_timestep(s, i) != floor(TRAIN - i * ((double)TRAIN / steps) + 0.5) - 1;
+        sd_sampler_free(s);
+    }
+    assert_true(differ > 100);
+}
+
+/* ---------------------------------------------------------------------------------------- runs */
+
+typedef struct golden_run {
+    sd_sched_config c;
+    int steps, count, n_after;
+    double next_normal;
+    struct { double t, x[SHOWN], e32, x0[SHOWN], x0_e32; } after[MAX_AFTER];
+} golden_run;
+
+static void read_run(golden_run *r, char *line)
+{
+    memset(r, 0, sizeof *r);
+    r->c = sd_config(method_named(word(&line)));
+    r->c.spacing = spacing_named(word(&line));
+    r->c.steps_offset = whole(&line);
+    r->c.prediction = prediction_named(word(&line));
+    r->c.set_alpha_to_one = whole(&line) != 0;
+    r->c.clip_sample = whole(&line) != 0;
+    r->c.skip_prk_steps = whole(&line) != 0;
+    r->c.rescale_zero_snr = whole(&line) != 0;
+    r->steps = whole(&line);
+    r->c.eta = number(&line);
+    r->count = whole(&line);
+    r->next_normal = number(&line);
+}
+
+static void read_after(golden_run *r, char *line)
+{
+    assert_true(r->n_after < MAX_AFTER);
+    int i = r->n_after++;
+    r->after[i].t = number(&line);
+    for (int k = 0; k < SHOWN; k++) r->after[i].x[k] = number(&line);
+    r->after[i].e32 = number(&line);
+    for (int k = 0; k < SHOWN; k++) r->after[i].x0[k] = number(&line);
+    r->after[i].x0_e32 = number(&line);
+}
+
+/* The model that tools/golden_sampler.py puts in the UNet's place. */
+static void model(float *out, const float *x, double t, int n)
+{
+    for (int k = 0; k < n; k++) out[k] = (float)(0.9 * sin(1.3 * x[k] + 0.2 * k) + 0.05 * cos(0.02 * t));
+}
+
+/* Largest error as a share of what is allowed: three times torch-float32's own, at least a few roundings of the largest
+ * number. */
+static double judge(const float *found, const double *expected, double e32)
+{
+    double largest = 1, worst = 0;
+    for (int k = 0; k < SHOWN; k++) largest = fmax(largest, fabs(expected[k]));
+    for (int k = 0; k < SHOWN; k++) {
+        double err = fabs(found[k] - expected[k]);
+        if (!(err <= worst)) worst = err;   /* NaN too */
+    }
+    return worst / fmax(3 * e32, 4 * (double)FLT_EPSILON * largest);
+}
+
+/* A run with the settings c against a golden run; what must not exceed 1. `draws` is how many numbers of noise the
+ * generator should have given. */
+static double run_against(const golden_run *r, const sd_sched_config *c)
+{
+    sd_sampler *s = start(c, r->steps);
+    int n = sd_sampler_count(s);
+    if (n != r->count) {
+        sd_sampler_free(s);
+        return INFINITY;
+    }
+    sd_rng rng;
+    float x[SIZE], seen[SIZE], output[SIZE], x0[SIZE], next;
+    sd_error e = no_error();
+    double worst = 0;
+    sd_rng_seed(&rng, 77);
+    sd_rng_normal(&rng, x, SIZE);
+    for (int k = 0; k < SIZE; k++) x[k] = (float)(x[k] * sd_sampler_init_sigma(s));
+    for (int i = 0; i < n; i++) {
+        sd_sampler_scale_input(s, i, seen, x, SIZE);
+        model(output, seen, sd_sampler_timestep(s, i), SIZE);
+        if (sd_sampler_step(s, i, x, output, x0, SIZE, &rng, &e)) fail_msg("%s", e.text);
+        int at = r->n_after == n || i < 2 ? i : i == n - 1 ? r->n_after - 1 : -1;   /* long runs have gaps */
+        if (at < 0) continue;
+        if (sd_sampler_timestep(s, i) != r->after[at].t) worst = fmax(worst, 1e3);
+        double bad = fmax(judge(x, r->after[at].x, r->after[at].e32), judge(x0, r->after[at].x0, r->after[at].x0_e32));
+        if (!(bad <= worst)) worst = bad;
+    }
+    sd_rng_normal(&rng, &next, 1);
+    if (fabs(next - r->next_normal) > 1e-6) worst = INFINITY;
+    sd_sampler_free(s);
+    return worst;
+}
+
+static golden_run *all_runs;
+static int n_runs;
+
+static int load_runs(void **state)
+{
+    (void)state;
+    char *text = golden("tests/golden/sampler_runs.txt"), *at = text, *line;
+    while ((line = next_line(&at))) {
+        bool first = strcmp(word(&line), "run") == 0;
+        if (first) {
+            golden_run *more = realloc(all_runs, (size_t)(n_runs + 1) * sizeof *more);
+            assert_non_null(more);
+            all_runs = more;
+            read_run(&all_runs[n_runs++], line);
+        } else {
+            read_after(&all_runs[n_runs - 1], line);
+        }
+    }
+    free(text);
+    return 0;
+}
+
+static int free_runs(void **state)
+{
+    (void)state;
+    free(all_runs);
+    return 0;
+}
+
+static void every_step_equals_diffusers_in_float64(void **state)
+{
+    (void)state;
+    assert_true(n_runs > 70);
+    double worst = 0;
+    for (int i = 0; i < n_runs; i++) {
+        const golden_run *r = &all_runs[i];
+        double w = run_against(r, &r->c);
+        worst = fmax(worst, w);
+        if (!(w <= 1))
+            fail_msg("%s %s %s, %d steps, eta %g: error %.3g of what is allowed", sd_method_name(r->c.method),
+                     sd_prediction_name(r->c.prediction), sd_spacing_name(r->c.spacing), r->steps, r->c.eta, w);
+    }
+    print_message("%d runs, largest error %.3f of max(3 e32, 4 roundings)\n", n_runs, worst);
+}
+
+/* Judges one mistake: `spoil` changes the settings of each run it applies to, and every such run must then fail. */
+static void twin_fails(bool (*spoil)(const golden_run *, sd_sched_config *), int at_least)
+{
+    int seen = 0;
+    for (int i = 0; i < n_runs; i++) {
+        sd_sched_config c = all_runs[i].c;
+        if (!spoil(&all_runs[i], &c)) continue;
+        double w = run_against(&all_runs[i], &c);
+        if (!(w > 10))
+            fail_msg("the mistake passes: %s %s %s, %d steps: %.3g", sd_method_name(c.method),
+                     sd_prediction_name(c.prediction), sd_spacing_name(c.spacing), all_runs[i].steps, w);
+        seen++;
+    }
+    assert_true(seen >= at_least);
+}
+
+static bool spoil_betas(const golden_run *r, sd_sched_config *c)
+{
+    c->beta_schedule = SD_BETA_LINEAR;
+    return !r->c.rescale_zero_snr;
+}
+
+static bool spoil_offset(const golden_run *r, sd_sched_config *c)
+{
+    c->steps_offset = !c->steps_offset;
+    return c->spacing == SD_SPACE_LEADING && r->steps < TRAIN;
+}
+
+static bool spoil_last_alpha(const golden_run *r, sd_sched_config *c)
+{
+    (void)r;   /* where the last step goes below timestep 0; v and Euler do not depend on it */
+    c->set_alpha_to_one = !c->set_alpha_to_one;
+    return c->method <= SD_PNDM && c->spacing != SD_SPACE_TRAILING;
+}
+
+static bool spoil_prediction(const golden_run *r, sd_sched_config *c)
+{
+    (void)r;
+    if (c->prediction == SD_PRED_SAMPLE || c->rescale_zero_snr) return false;
+    c->prediction = c->prediction == SD_PRED_V ? SD_PRED_EPSILON : SD_PRED_V;
+    return true;
+}
+
+static bool spoil_clip(const golden_run *r, sd_sched_config *c)
+{
+    c->clip_sample = !c->clip_sample;
+    return c->method == SD_DDIM && c->prediction == SD_PRED_EPSILON && r->steps == 5;
+}
+
+static bool spoil_eta(const golden_run *r, sd_sched_config *c)
+{
+    (void)r;
+    c->eta = c->eta > 0 ? 0 : 0.5;
+    return c->method == SD_DDIM;
+}
+
+static bool spoil_runge_kutta(const golden_run *r, sd_sched_config *c)
+{
+    c->skip_prk_steps = !c->skip_prk_steps;
+    return c->method == SD_PNDM && r->steps >= 4;
+}
+
+static void twin_with_linear_betas_draws_other_pictures(void **state) { (void)state; twin_fails(spoil_betas, 60); }
+static void twin_with_another_steps_offset_is_wrong(void **state) { (void)state; twin_fails(spoil_offset, 20); }
+static void twin_with_another_last_alpha_is_wrong(void **state) { (void)state; twin_fails(spoil_last_alpha, 20); }
+static void twin_that_confuses_epsilon_and_v_is_wrong(void **state) { (void)state; twin_fails(spoil_prediction, 40); }
+static void twin_with_the_other_clip_sample_is_wrong(void **state) { (void)state; twin_fails(spoil_clip, 5); }
+static void twin_with_another_eta_is_wrong(void **state) { (void)state; twin_fails(spoil_eta, 15); }
+static void twin_with_the_other_pndm_start_is_wrong(void **state) { (void)state; twin_fails(spoil_runge_kutta, 10); }
+
+static const golden_run *find_run(sd_method m, sd_spacing spacing, int steps)
+{
+    for (int i = 0; i < n_runs; i++) {
+        const golden_run *r = &all_runs[i];
+        if (r->c.method == m && r->c.spacing == spacing && r->steps == steps && r->c.prediction == SD_PRED_EPSILON
+            && r->c.eta == 0 && r->c.skip_prk_steps && r->c.steps_offset == 1)
+            return r;
+    }
+    fail_msg("no such golden run");
+    return NULL;
+}
+
+/* Steps of formula (9), which for a constant output is DDIM's; a and a1 are given by the caller. */
+static void transfer(double *x, const double *eps, double a, double a1)
+{
+    for (int k = 0; k < SIZE; k++)
+        x[k] = sqrt(a1 / a) * x[k] - (a1 - a) * eps[k] / (a * sqrt(1 - a1) + sqrt(a * (1 - a) * a1));
+}
+
+/* Trap 36: PLMS without the repeated evaluation, as a first step of order one. */
+static void twin_of_pndm_without_the_repeated_step_is_wrong(void **state)
+{
+    (void)state;
+    const golden_run *r = find_run(SD_PNDM, SD_SPACE_LEADING, 5);
+    sd_sampler *table = whole_table(&r->c);
+    static const double weights[4][4] = {{1}, {1.5, -0.5}, {23 / 12.0, -16 / 12.0, 5 / 12.0},
+                                         {55 / 24.0, -59 / 24.0, 37 / 24.0, -9 / 24.0}};
+    double x[SIZE], history[5][SIZE];
+    float f[SIZE], output[SIZE];
+    sd_rng rng;
+    sd_rng_seed(&rng, 77);
+    sd_rng_normal(&rng, f, SIZE);
+    for (int k = 0; k < SIZE; k++) x[k] = f[k];
+    for (int i = 0; i < 5; i++) {
+        int t = 801 - 200 * i, to = i < 4 ? t - 200 : 0, order = i < 3 ? i : 3;
+        double eps[SIZE] = {0};
+        for (int k = 0; k < SIZE; k++) f[k] = (float)x[k];
+        model(output, f, t, SIZE);
+        for (int k = 0; k < SIZE; k++) {
+            history[i][k] = output[k];
+            for (int j = 0; j <= order; j++) eps[k] += weights[order][j] * history[i - j][k];
+        }
+        transfer(x, eps, sd_sampler_alpha(table, TRAIN - 1 - t), sd_sampler_alpha(table, TRAIN - 1 - to));
+    }
+    sd_sampler_free(table);
+    for (int k = 0; k < SIZE; k++) f[k] = (float)x[k];
+    assert_int_equal(r->count, 6);
+    assert_true(judge(f, r->after[5].x, r->after[5].e32) > 100);
+}
+
+/* A step of linspace ends one stride of 1000/n below its start, not where the next one begins (888 for 10 steps, not
+ * 899). */
+static void twin_of_ddim_that_goes_to_the_next_timestep_is_wrong(void **state)
+{
+    (void)state;
+    const golden_run *r = find_run(SD_DDIM, SD_SPACE_LINSPACE, 5);
+    sd_sampler *s = start(&r->c, 5), *table = whole_table(&r->c);
+    double x[SIZE], eps[SIZE];
+    float f[SIZE], output[SIZE];
+    sd_rng rng;
+    sd_rng_seed(&rng, 77);
+    sd_rng_normal(&rng, f, SIZE);
+    model(output, f, 999, SIZE);
+    for (int right = 0; right < 2; right++) {
+        for (int k = 0; k < SIZE; k++) {
+            x[k] = f[k];
+            eps[k] = output[k];
+        }
+        transfer(x, eps, sd_sampler_alpha(s, 0), right ? sd_sampler_alpha(table, 200) : sd_sampler_alpha(s, 1));
+        float y[SIZE];
+        for (int k = 0; k < SIZE; k++) y[k] = (float)x[k];
+        double bad = judge(y, r->after[0].x, r->after[0].e32);
+        assert_true(right ? bad <= 1 : bad > 100);
+    }
+    sd_sampler_free(s);
+    sd_sampler_free(table);
+}
+
+/* Trap 40: diffusers' Euler a draws noise in its last step too, where it is multiplied by 0; k-diffusion does not. The
+ * picture is the same, the next one from the same generator is not. DDIM draws for eta > 0 alone, but then in its last
+ * step too. */
+static void noise_is_drawn_when_diffusers_draws_it(void **state)
+{
+    (void)state;
+    const struct { sd_method m; double eta; int draws; } cases[] = {
+        {SD_DDIM, 0, 0}, {SD_DDIM, 0.3, 6}, {SD_PNDM, 0, 0}, {SD_EULER, 0, 0}, {SD_EULER_A, 0, 6}};
+    for (size_t i = 0; i < SD_COUNT(cases); i++) {
+        sd_sched_config c = sd_config(cases[i].m);
+        c.eta = cases[i].eta;
+        sd_sampler *s = start(&c, 6);
+        sd_error e = no_error();
+        sd_rng used, counted, twin;
+        float x[SIZE] = {1}, output[SIZE] = {0}, y[SIZE], z[SIZE];
+        sd_rng_seed(&used, 5);
+        sd_rng_seed(&counted, 5);
+        sd_rng_seed(&twin, 5);
+        for (int k = 0; k < sd_sampler_count(s); k++)
+            assert_int_equal(sd_sampler_step(s, k, x, output, NULL, SIZE, &used, &e), SD_OK);
+        for (int k = 0; k < cases[i].draws; k++) sd_rng_normal(&counted, y, SIZE);
+        for (int k = 0; k < cases[i].draws - 1; k++) sd_rng_normal(&twin, y, SIZE);
+        sd_rng_normal(&used, x, SIZE);
+        sd_rng_normal(&counted, y, SIZE);
+        sd_rng_normal(&twin, z, SIZE);
+        assert_memory_equal(x, y, sizeof x);
+        if (cases[i].draws) assert_memory_not_equal(x, z, sizeof x);
+        sd_sampler_free(s);
+    }
+}
+
+/* ------------------------------------------------------------- the sums of diffusers' own tests */
+
+/* tests/schedulers of diffusers: x = arange(768)/768 as (3,8,8,4) permuted to (4,3,8,8), model(x, t) = x t / (t + 1),
+ * betas linear, 10 steps; the Euler loops put the scaled latents in the latents' place. Returns sum |x|. */
+static double full_loop(const sd_sched_config *c)
+{
+    enum { N = 768 };
+    sd_sampler *s = start(c, 10);
+    float x[N], seen[N], output[N];
+    for (int k = 0; k < N; k++) {
+        int b = k / 192, rest = k % 192;
+        x[k] = (float)(((rest * 4 + b) / 768.0) * sd_sampler_init_sigma(s));
+    }
+    sd_rng rng;
+    sd_error e = no_error();
+    sd_rng_seed(&rng, 0);
+    for (int i = 0; i < sd_sampler_count(s); i++) {
+        double t = sd_sampler_timestep(s, i);
+        sd_sampler_scale_input(s, i, seen, x, N);
+        for (int k = 0; k < N; k++) output[k] = (float)(seen[k] * t / (t + 1));
+        memcpy(x, seen, sizeof x);
+        assert_int_equal(sd_sampler_step(s, i, x, output, NULL, N, &rng, &e), SD_OK);
+    }
+    sd_sampler_free(s);
+    double sum = 0;
+    for (int k = 0; k < N; k++) sum += fabs(x[k]);
+    return sum;
+}
+
+static void sums_of_diffusers_tests_come_out(void **state)
+{
+    (void)state;
+    const struct { sd_method m; sd_prediction p; int alpha_one; double beta_start, sum; } cases[] = {
+        {SD_DDIM, SD_PRED_EPSILON, -1, 0.0001, 172.0067},
+        {SD_DDIM, SD_PRED_V, -1, 0.0001, 52.5302},
+        {SD_DDIM, SD_PRED_EPSILON, 1, 0.01, 149.8295},
+        {SD_DDIM, SD_PRED_EPSILON, 0, 0.01, 149.0784},
+        {SD_PNDM, SD_PRED_EPSILON, -1, 0.0001, 198.1318},
+        {SD_PNDM, SD_PRED_V, -1, 0.0001, 67.3986},
+        {SD_PNDM, SD_PRED_EPSILON, 1, 0.01, 230.0369},   /* the class in float64; stated: 230.0399 +- 0.01 */
+        {SD_PNDM, SD_PRED_EPSILON, 0, 0.01, 186.9448},   /* stated: 186.9482 +- 0.01; in float32 186.9412 */
+        {SD_EULER, SD_PRED_EPSILON, -1, 0.0001, 10.0807},
+        {SD_EULER, SD_PRED_V, -1, 0.0001, 0.0},
+        {SD_EULER_A, SD_PRED_EPSILON, -1, 0.0001, 152.3192},   /* with torch's noise of seed 0 */
+        {SD_EULER_A, SD_PRED_V, -1, 0.0001, 108.4439},
+    };
+    for (size_t i = 0; i < SD_COUNT(cases); i++) {
+        sd_sched_config c;
+        sd_sched_defaults(&c, cases[i].m);
+        c.prediction = cases[i].p;
+        c.beta_start = cases[i].beta_start;
+        if (cases[i].alpha_one >= 0) c.set_alpha_to_one = cases[i].alpha_one;
+        if (cases[i].m == SD_EULER || cases[i].m == SD_EULER_A) c.train_steps = 1100;
+        double sum = full_loop(&c);
+        if (fabs(sum - cases[i].sum) > 5e-4)
+            fail_msg("%s %s: expected %.4f, found %.4f", sd_method_name(c.method), sd_prediction_name(c.prediction),
+                     cases[i].sum, sum);
+    }
+}
+
+/* --------------------------------------------------------------------- what diffusers refuses */
+
+/* Euler a and PNDM refuse sample prediction; ours is the same formula with other numbers. A model that knows x0 says
+ * the same thing as noise, as v and as x0, and must lead to the same place; exactly to x0 where the run ends at alpha
+ * 1. */
+static void all_predictions_of_a_model_that_knows_x0_agree(void **state)
+{
+    (void)state;
+    for (int m = SD_DDIM; m <= SD_EULER_A; m++)
+        for (int p = SD_PRED_EPSILON; p <= SD_PRED_SAMPLE; p++)
+            for (int prk = 0; prk <= (m == SD_PNDM); prk++) {
+                sd_sched_config c = sd_config((sd_method)m);
+                c.prediction = (sd_prediction)p;
+                c.set_alpha_to_one = true;
+                c.skip_prk_steps = !prk;
+                sd_sampler *s = start(&c, 20);
+                float x[SIZE], seen[SIZE], output[SIZE], x0[SIZE], known[SIZE];
+                sd_rng rng;
+                sd_error e = no_error();
+                sd_rng_seed(&rng, 1);
+                sd_rng_normal(&rng, known, SIZE);
+                sd_rng_normal(&rng, x, SIZE);
+                for (int k = 0; k < SIZE; k++) x[k] = (float)(x[k] * sd_sampler_init_sigma(s));
+                for (int i = 0; i < sd_sampler_count(s); i++) {
+                    double a = sd_sampler_alpha(s, i);
+                    sd_sampler_scale_input(s, i, seen, x, SIZE);
+                    for (int k = 0; k < SIZE; k++) {
+                        double eps = (seen[k] - sqrt(a) * known[k]) / sqrt(1 - a);
+                        output[k] = p == SD_PRED_SAMPLE ? known[k]
+                                  : (float)(p == SD_PRED_V ? sqrt(a) * eps - sqrt(1 - a) * known[k] : eps);
+                    }
+                    assert_int_equal(sd_sampler_step(s, i, x, output, x0, SIZE, &rng, &e), SD_OK);
+                    for (int k = 0; k < SIZE; k++) assert_true(fabs(x0[k] - known[k]) < 2e-5);
+                }
+                /* PNDM averages noise or v of several levels: near x0, not at it */
+                double bound = m == SD_PNDM && p != SD_PRED_SAMPLE ? 0.2 : 2e-5;
+                for (int k = 0; k < SIZE; k++) assert_true(fabs(x[k] - known[k]) < bound);
+                sd_sampler_free(s);
+            }
+}
+
+static void steps_are_bounded(void **state)
+{
+    (void)state;
+    for (int m = SD_DDIM; m <= SD_EULER_A; m++) {
+        sd_sched_config c = sd_config((sd_method)m);
+        refuses(&c, 0, "steps should be 1..1000");
+        refuses(&c, -5, "found -5");
+        refuses(&c, 1001, "steps should be 1..1000");
+        c.train_steps = SD_MAX_TRAIN_STEPS + 1;
+        refuses(&c, 10, "num_train_timesteps");
+    }
+    sd_sched_config c = sd_config(SD_PNDM);
+    c.skip_prk_steps = false;
+    refuses(&c, 3, "needs 4 steps");
+}
+
+/* Trap 34: with steps_offset 1, 1000 steps begin at timestep 1000. DDIM and PNDM of diffusers raise an IndexError; its
+ * Euler takes the last sigma twice. */
+static void a_thousand_steps_with_an_offset_stay_inside_the_table(void **state)
+{
+    (void)state;
+    sd_sched_config c = sd_config(SD_DDIM);
+    refuses(&c, 1000, "begin at timestep 1000, but the last one is 999");
+    c = sd_config(SD_PNDM);
+    refuses(&c, 1000, "begin at timestep 1000");
+    c = sd_config(SD_EULER);
+    sd_sampler *s = start(&c, 1000);
+    assert_true(sd_sampler_timestep(s, 0) == 1000 && sd_sampler_sigma(s, 0) == sd_sampler_sigma(s, 1));
+    sd_sampler_free(s);
+}
+
+static void settings_are_bounded(void **state)
+{
+    (void)state;
+    const double bad_betas[] = {0, -1, 1, 2, NAN, INFINITY};
+    for (size_t i = 0; i < SD_COUNT(bad_betas); i++) {
+        sd_sched_config c = sd_config(SD_DDIM);
+        c.beta_start = bad_betas[i];
+        refuses(&c, 5, "beta_start");
+        c = sd_config(SD_EULER);
+        c.beta_end = bad_betas[i];
+        refuses(&c, 5, "beta_end");
+    }
+    sd_sched_config c = sd_config(SD_DDIM);
+    c.eta = 1.5;
+    refuses(&c, 5, "eta");
+    c.eta = NAN;
+    refuses(&c, 5, "eta");
+    c = sd_config(SD_DDIM);
+    c.steps_offset = -1;
+    refuses(&c, 5, "steps_offset");
+    c = sd_config(SD_DDIM);
+    c.clip_sample_range = 0;
+    refuses(&c, 5, "clip_sample_range");
+    c = sd_config(SD_DDIM);
+    c.beta_start = 1e-12;   /* rounds to alpha 1 in float32 */
+    c.beta_schedule = SD_BETA_LINEAR;
+    refuses(&c, 5, "unusable noise schedule");
+    c = sd_config(SD_EULER);
+    c.train_steps = SD_MAX_TRAIN_STEPS;   /* the product underflows: no finite sigma */
+    c.spacing = SD_SPACE_TRAILING;
+    refuses(&c, 5, "cannot use timestep");
+    c = sd_config(SD_DDIM);
+    c.method = (sd_method)17;
+    refuses(&c, 5, "unknown sampler");
+}
+
+static void misused_steps_are_refused(void **state)
+{
+    (void)state;
+    sd_sched_config c = sd_config(SD_PNDM);
+    sd_sampler *s = start(&c, 5);
+    float x[SIZE] = {0}, output[SIZE] = {0};
+    const struct { int i; size_t n; } bad[] = {{1, SIZE}, {-1, SIZE}, {6, SIZE}, {0, 0}};
+    for (size_t k = 0; k < SD_COUNT(bad); k++) {
+        sd_error e = no_error();
+        assert_int_equal(sd_sampler_step(s, bad[k].i, x, output, NULL, bad[k].n, NULL, &e), SD_ERR_ARG);
+    }
+    sd_error e = no_error();
+    assert_int_equal(sd_sampler_step(s, 0, x, output, NULL, SIZE, NULL, &e), SD_OK);
+    assert_int_equal(sd_sampler_step(s, 1, x, output, NULL, SIZE - 1, NULL, &e), SD_ERR_ARG);
+    sd_sampler_free(s);
+    c = sd_config(SD_EULER_A);
+    s = start(&c, 5);
+    e = no_error();
+    assert_int_equal(sd_sampler_step(s, 0, x, output, NULL, SIZE, NULL, &e), SD_ERR_ARG);
+    assert_non_null(strstr(e.text, "needs a generator"));
+    sd_sampler_free(s);
+}
+
+/* A sampler can be run again: i = 0 forgets PNDM's history. */
+static void a_second_run_equals_the_first(void **state)
+{
+    (void)state;
+    for (int m = SD_DDIM; m <= SD_EULER_A; m++)
+        for (int prk = 0; prk <= (m == SD_PNDM); prk++) {
+            sd_sched_config c = sd_config((sd_method)m);
+            c.skip_prk_steps = !prk;
+            sd_sampler *s = start(&c, 6);
+            float x[2][SIZE], output[SIZE];
+            sd_error e = no_error();
+            for (int run = 0; run < 2; run++) {
+                sd_rng rng;
+                sd_rng_seed(&rng, 3);
+                sd_rng_normal(&rng, x[run], SIZE);
+                for (int i = 0; i < sd_sampler_count(s); i++) {
+                    model(output, x[run], sd_sampler_timestep(s, i), SIZE);
+                    assert_int_equal(sd_sampler_step(s, i, x[run], output, NULL, SIZE, &rng, &e), SD_OK);
+                }
+            }
+            assert_memory_equal(x[0], x[1], sizeof x[0]);
+            sd_sampler_free(s);
+        }
+}
+
+/* Clipping must not hide a model that has gone wrong. */
+static void nan_goes_through(void **state)
+{
+    (void)state;
+    for (int m = SD_DDIM; m <= SD_EULER_A; m++) {
+        sd_sched_config c = sd_config((sd_method)m);
+        c.clip_sample = true;
+        sd_sampler *s = start(&c, 5);
+        float x[SIZE] = {0}, output[SIZE] = {0}, x0[SIZE];
+        output[3] = NAN;
+        sd_rng rng;
+        sd_error e = no_error();
+        sd_rng_seed(&rng, 0);
+        assert_int_equal(sd_sampler_step(s, 0, x, output, x0, SIZE, &rng, &e), SD_OK);
+        assert_true(isnan(x[3]) && isnan(x0[3]) && !isnan(x[2]));
+        sd_sampler_free(s);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(alphas_cumprod_equal_diffusers_in_every_bit),
+        cmocka_unit_test(the_table_of_stable_diffusion_is_diffusers),
+        cmocka_unit_test(twin_with_plainly_linear_betas_is_wrong),
+        cmocka_unit_test(twin_with_betas_in_double_has_other_bits),
+        cmocka_unit_test(zero_terminal_snr_is_finite_for_euler_and_zero_for_ddim),
+        cmocka_unit_test(timesteps_and_sigmas_equal_diffusers),
+        cmocka_unit_test(pndm_takes_its_first_step_twice),
+        cmocka_unit_test(euler_leading_starts_at_the_published_numbers),
+        cmocka_unit_test(euler_scales_its_initial_noise_by_spacing),
+        cmocka_unit_test(only_euler_scales_the_input),
+        cmocka_unit_test(every_number_of_steps_has_a_plan),
+        cmocka_unit_test(trailing_does_not_overshoot),
+        cmocka_unit_test(twin_with_naive_trailing_timesteps_is_wrong),
+        cmocka_unit_test(every_step_equals_diffusers_in_float64),
+        cmocka_unit_test(twin_with_linear_betas_draws_other_pictures),
+        cmocka_unit_test(twin_with_another_steps_offset_is_wrong),
+        cmocka_unit_test(twin_with_another_last_alpha_is_wrong),
+        cmocka_unit_test(twin_that_confuses_epsilon_and_v_is_wrong),
+        cmocka_unit_test(twin_with_the_other_clip_sample_is_wrong),
+        cmocka_unit_test(twin_with_another_eta_is_wrong),
+        cmocka_unit_test(twin_with_the_other_pndm_start_is_wrong),
+        cmocka_unit_test(twin_of_pndm_without_the_repeated_step_is_wrong),
+        cmocka_unit_test(twin_of_ddim_that_goes_to_the_next_timestep_is_wrong),
+        cmocka_unit_test(noise_is_drawn_when_diffusers_draws_it),
+        cmocka_unit_test(sums_of_diffusers_tests_come_out),
+        cmocka_unit_test(all_predictions_of_a_model_that_knows_x0_agree),
+        cmocka_unit_test(steps_are_bounded),
+        cmocka_unit_test(a_thousand_steps_with_an_offset_stay_inside_the_table),
+        cmocka_unit_test(settings_are_bounded),
+        cmocka_unit_test(misused_steps_are_refused),
+        cmocka_unit_test(a_second_run_equals_the_first),
+        cmocka_unit_test(nan_goes_through),
+    };
+    return cmocka_run_group_tests_name("sampler", tests, load_runs, free_runs);
+}

@@ -1,0 +1,334 @@
+/* test_scheduler.c - scheduler.c: what a scheduler_config.json means, against diffusers (tests/golden/scheduler.txt,
+ * made by tools/golden_sampler.py), and how bad files end. */
+#define _POSIX_C_SOURCE 200809L
+#include "../sampler.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static char folder[] = "/tmp/sd-test-scheduler-XXXXXX";
+static char path[sizeof folder + 32];
+
+static int make_folder(void **state)
+{
+    (void)state;
+    if (!mkdtemp(folder)) return -1;
+    snprintf(path, sizeof path, "%s/scheduler_config.json", folder);
+    return 0;
+}
+
+static int remove_folder(void **state)
+{
+    (void)state;
+    remove(path);
+    return rmdir(folder);
+}
+
+static void write_file(const char *text, size_t n)
+{
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(text, 1, n, f), n);
+    assert_int_equal(fclose(f), 0);
+}
+
+#ifdef SD_WITH_CJSON
+
+static sd_status read_text(sd_sched_config *c, const char *json, const char *sampler, sd_error *e)
+{
+    write_file(json, strlen(json));
+    *e = (sd_error){.status = SD_OK};
+    return sd_sched_read_as(c, path, sampler, e);
+}
+
+static void accepts(const char *json, const char *sampler)
+{
+    sd_sched_config c;
+    sd_error e;
+    if (read_text(&c, json, sampler, &e)) fail_msg("%s: %s", json, e.text);
+}
+
+static void refuses(const char *json, const char *sampler, sd_status status, const char *because)
+{
+    sd_sched_config c;
+    sd_error e;
+    if (read_text(&c, json, sampler, &e) != status || !strstr(e.text, because))
+        fail_msg("%s: expected %s with \"%s\", found %s: %s", json, sd_status_name(status), because,
+                 sd_status_name(e.status), e.text);
+}
+
+/* Prints the settings as the golden file does. */
+static void print_settings(char *out, size_t size, const sd_sched_config *c)
+{
+    snprintf(out, size, "%s %s %s %.17g %.17g %d %d %d %d %d %d %.17g", sd_prediction_name(c->prediction),
+             sd_spacing_name(c->spacing), sd_beta_name(c->beta_schedule), c->beta_start, c->beta_end, c->train_steps,
+             c->steps_offset, c->set_alpha_to_one, c->clip_sample, c->skip_prk_steps, c->rescale_zero_snr,
+             c->clip_sample_range);
+}
+
+static void check_as(const char *json, const char *line)
+{
+    char name[16], method[16], found[256];
+    int used = 0;
+    assert_int_equal(sscanf(line, "%15s %n", name, &used), 1);
+    line += used;
+    bool own = strcmp(name, "own") == 0;
+    if (own) {
+        assert_int_equal(sscanf(line, "%15s %n", method, &used), 1);
+        line += used;
+    }
+    sd_sched_config c;
+    sd_error e;
+    if (read_text(&c, json, own ? NULL : name, &e)) fail_msg("%s", e.text);
+    assert_string_equal(sd_method_name(c.method), own ? method : name);
+    print_settings(found, sizeof found, &c);
+    assert_string_equal(found, line);
+    assert_true(c.eta == 0);
+}
+
+static void check_pipeline(const char *json, const char *line)
+{
+    sd_sched_config c;
+    sd_error e;
+    assert_int_equal(read_text(&c, json, NULL, &e), SD_OK);
+    sd_sched_as_pipeline(&c);
+    int offset, clip;
+    assert_int_equal(sscanf(line, "%d %d", &offset, &clip), 2);
+    assert_int_equal(c.steps_offset, offset);
+    assert_int_equal(c.clip_sample, clip);
+}
+
+/* Every file read as its own class and as every other one; the pipeline's two changes. */
+static void files_mean_what_they_mean_in_diffusers(void **state)
+{
+    (void)state;
+    FILE *f = fopen("tests/golden/scheduler.txt", "r");
+    if (!f) fail_msg("tests/golden/scheduler.txt is missing");
+    char line[2048], json[2048] = "";
+    int files = 0, readings = 0, pipelines = 0;
+    while (fgets(line, sizeof line, f)) {
+        line[strcspn(line, "\n")] = 0;
+        if (strncmp(line, "config ", 7) == 0) {
+            strcpy(json, line + 7);
+            files++;
+        } else if (strncmp(line, "as ", 3) == 0) {
+            check_as(json, line + 3);
+            readings++;
+        } else if (strncmp(line, "pipeline ", 9) == 0) {
+            check_pipeline(json, line + 9);
+            pipelines++;
+        }
+    }
+    fclose(f);
+    assert_true(files >= 12 && readings >= 4 * files && pipelines >= 11);
+}
+
+/* Trap 35: DDIM's class ends at alpha 1 and clips, PNDM's does neither; a file without the keys depends on the class.
+ * */
+static void twin_with_one_default_for_all_classes_is_wrong(void **state)
+{
+    (void)state;
+    sd_sched_config ddim, pndm, euler;
+    sd_error e;
+    assert_int_equal(read_text(&ddim, "{\"_class_name\": \"DDIMScheduler\"}", NULL, &e), SD_OK);
+    assert_int_equal(read_text(&pndm, "{\"_class_name\": \"PNDMScheduler\"}", NULL, &e), SD_OK);
+    assert_int_equal(read_text(&euler, "{\"_class_name\": \"EulerDiscreteScheduler\"}", NULL, &e), SD_OK);
+    assert_true(ddim.set_alpha_to_one && !pndm.set_alpha_to_one && ddim.clip_sample && !pndm.clip_sample);
+    assert_true(ddim.spacing == SD_SPACE_LEADING && euler.spacing == SD_SPACE_LINSPACE);
+    /* and to change the class is not to keep the old one's defaults */
+    assert_int_equal(read_text(&pndm, "{\"_class_name\": \"DDIMScheduler\"}", "pndm", &e), SD_OK);
+    assert_false(pndm.set_alpha_to_one);
+}
+
+#define DDIM "{\"_class_name\": \"DDIMScheduler\", "
+#define PNDM "{\"_class_name\": \"PNDMScheduler\", "
+#define EULER "{\"_class_name\": \"EulerDiscreteScheduler\", "
+#define EULER_A "{\"_class_name\": \"EulerAncestralDiscreteScheduler\", "
+
+static void keys_that_would_change_the_result_are_refused(void **state)
+{
+    (void)state;
+    static const struct { const char *json, *key; } cases[] = {
+        {DDIM "\"trained_betas\": [0.1]}", "trained_betas"}, {EULER_A "\"trained_betas\": [0.1]}", "trained_betas"},
+        {DDIM "\"thresholding\": true}", "thresholding"}, {EULER "\"use_karras_sigmas\": true}", "use_karras_sigmas"},
+        {EULER "\"use_exponential_sigmas\": true}", "use_exponential_sigmas"},
+        {EULER "\"use_beta_sigmas\": true}", "use_beta_sigmas"},
+        {EULER "\"interpolation_type\": \"log_linear\"}", "interpolation_type"},
+        {EULER "\"timestep_type\": \"continuous\"}", "timestep_type"},
+        {EULER "\"final_sigmas_type\": \"sigma_min\"}", "final_sigmas_type"},
+        {DDIM "\"prediction_type\": \"flow_prediction\"}", "flow_prediction"},
+        {PNDM "\"timestep_spacing\": \"karras\"}", "karras"}, {PNDM "\"beta_schedule\": \"sigmoid\"}", "sigmoid"},
+        {"{\"_class_name\": \"LCMScheduler\"}", "LCMScheduler"}, {"{\"_class_name\": \"ddim\"}", "\"ddim\""},
+    };
+    for (size_t i = 0; i < SD_COUNT(cases); i++) refuses(cases[i].json, NULL, SD_ERR_UNSUPPORTED, cases[i].key);
+}
+
+static void values_that_change_nothing_and_keys_of_other_classes_pass(void **state)
+{
+    (void)state;
+    accepts(DDIM "\"trained_betas\": null, \"thresholding\": false, \"use_karras_sigmas\": true}", NULL);
+    accepts(EULER_A "\"use_karras_sigmas\": true, \"thresholding\": true, \"clip_sample\": \"what\"}", NULL);
+    accepts(EULER "\"use_karras_sigmas\": null, \"interpolation_type\": \"linear\", \"timestep_type\": \"discrete\", "
+            "\"final_sigmas_type\": \"zero\", \"sigma_min\": 0.1, \"thresholding\": true}", NULL);
+    accepts(EULER "\"use_karras_sigmas\": true}", "ddim");
+    refuses(DDIM "\"use_karras_sigmas\": true}", "euler", SD_ERR_UNSUPPORTED, "use_karras_sigmas");
+    accepts("{}", "pndm");
+}
+
+static void the_last_of_repeated_keys_counts(void **state)
+{
+    (void)state;
+    sd_sched_config c;
+    sd_error e;
+    assert_int_equal(read_text(&c, DDIM "\"steps_offset\": 1, \"steps_offset\": 2}", NULL, &e), SD_OK);
+    assert_int_equal(c.steps_offset, 2);
+}
+
+static void values_of_the_wrong_kind_or_size_are_refused(void **state)
+{
+    (void)state;
+    static const struct { const char *json, *because; } cases[] = {
+        {DDIM "\"steps_offset\": \"1\"}", "steps_offset should be a whole number, found text"},
+        {DDIM "\"steps_offset\": 1.5}", "steps_offset should be a whole number"},
+        {DDIM "\"steps_offset\": -1}", "steps_offset should be 0..1000, found -1"},
+        {DDIM "\"num_train_timesteps\": 0}", "num_train_timesteps should be 1..100000"},
+        {DDIM "\"num_train_timesteps\": 1e300}", "num_train_timesteps should be a whole number"},
+        {DDIM "\"num_train_timesteps\": 100001}", "num_train_timesteps should be 1..100000"},
+        {DDIM "\"beta_start\": null}", "beta_start should be a number, found null"},
+        {DDIM "\"beta_start\": -0.1}", "beta_start should lie between 0 and 1"},
+        {DDIM "\"beta_end\": 1e999}", "beta_end should lie between 0 and 1"},
+        {DDIM "\"beta_schedule\": 3}", "beta_schedule should be text, found a number"},
+        {DDIM "\"clip_sample\": \"yes\"}", "clip_sample should be true or false, found text"},
+        {DDIM "\"clip_sample_range\": -1}", "clip_sample_range should be positive"},
+        {DDIM "\"prediction_type\": [1]}", "prediction_type should be text, found a list"},
+        {"{\"_class_name\": 7}", "_class_name should be the name of a scheduler class"},
+        {"{\"beta_start\": 0.1}", "_class_name should be"}, {"[]", "expected a JSON object, found a list"},
+        {"17", "expected a JSON object, found a number"}, {"", "not valid JSON"}, {"{", "not valid JSON"},
+        {DDIM "}", "not valid JSON"}, {"{} garbage", "not valid JSON"}, {"\xff\xfe{}", "not valid JSON"},
+    };
+    for (size_t i = 0; i < SD_COUNT(cases); i++) refuses(cases[i].json, NULL, SD_ERR_FORMAT, cases[i].because);
+}
+
+static void every_truncation_of_a_file_is_refused(void **state)
+{
+    (void)state;
+    static const char json[] = PNDM "\"beta_end\": 0.012, \"trained_betas\": null, \"skip_prk_steps\": true}";
+    sd_sched_config c;
+    sd_error e = {.status = SD_OK};
+    accepts(json, NULL);
+    for (size_t n = 0; n + 1 < sizeof json - 1; n++) {
+        write_file(json, n);
+        e.status = SD_OK;
+        assert_int_equal(sd_sched_read(&c, path, &e), SD_ERR_FORMAT);
+    }
+    write_file("{}\0garbage", 10);
+    e.status = SD_OK;
+    assert_int_equal(sd_sched_read_as(&c, path, "ddim", &e), SD_ERR_FORMAT);
+}
+
+static void files_that_cannot_be_read_say_why(void **state)
+{
+    (void)state;
+    sd_sched_config c;
+    sd_error e = {.status = SD_OK};
+    assert_int_equal(sd_sched_read(&c, folder, &e), SD_ERR_IO);
+    e.status = SD_OK;
+    remove(path);
+    assert_int_equal(sd_sched_read(&c, path, &e), SD_ERR_IO);
+    assert_non_null(strstr(e.text, path));
+    size_t huge = ((size_t)1 << 20) + 1;
+    char *spaces = malloc(huge);
+    assert_non_null(spaces);
+    memset(spaces, ' ', huge);
+    write_file(spaces, huge);
+    free(spaces);
+    e.status = SD_OK;
+    assert_int_equal(sd_sched_read(&c, path, &e), SD_ERR_FORMAT);
+}
+
+#else
+
+static void without_cjson_the_sentence_says_so(void **state)
+{
+    (void)state;
+    sd_sched_config c;
+    sd_error e = {.status = SD_OK};
+    write_file("{}", 2);
+    assert_int_equal(sd_sched_read(&c, path, &e), SD_ERR_UNSUPPORTED);
+    assert_non_null(strstr(e.text, "cJSON"));
+}
+
+#endif
+
+static void names_are_read_and_written(void **state)
+{
+    (void)state;
+    static const struct { const char *name; sd_method m; } samplers[] = {
+        {"ddim", SD_DDIM}, {"pndm", SD_PNDM}, {"plms", SD_PNDM}, {"euler", SD_EULER}, {"euler_a", SD_EULER_A},
+        {"DDIMScheduler", SD_DDIM}, {"PNDMScheduler", SD_PNDM}, {"EulerDiscreteScheduler", SD_EULER},
+        {"EulerAncestralDiscreteScheduler", SD_EULER_A}};
+    sd_error e = {.status = SD_OK};
+    for (size_t i = 0; i < SD_COUNT(samplers); i++) {
+        sd_method m = SD_DDIM;
+        assert_int_equal(sd_method_parse(&m, samplers[i].name, &e), SD_OK);
+        assert_int_equal(m, samplers[i].m);
+    }
+    for (int i = 0; i < 3; i++) {
+        sd_prediction p = SD_PRED_EPSILON;
+        sd_spacing s = SD_SPACE_LEADING;
+        assert_int_equal(sd_prediction_parse(&p, sd_prediction_name((sd_prediction)i), &e), SD_OK);
+        assert_int_equal(sd_spacing_parse(&s, sd_spacing_name((sd_spacing)i), &e), SD_OK);
+        assert_true((int)p == i && (int)s == i);
+    }
+    assert_string_equal(sd_method_name((sd_method)9), "?");
+    assert_string_equal(sd_prediction_name((sd_prediction)9), "?");
+    assert_string_equal(sd_spacing_name((sd_spacing)9), "?");
+    assert_string_equal(sd_beta_name((sd_beta)9), "?");
+}
+
+static void unknown_names_list_what_there_is(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {"", "DDIM", "heun", "euler a", "a very long name that is no sampler at all"};
+    for (size_t i = 0; i < SD_COUNT(bad); i++) {
+        sd_method m;
+        sd_prediction p;
+        sd_spacing s;
+        sd_error e = {.status = SD_OK};
+        assert_int_equal(sd_method_parse(&m, bad[i], &e), SD_ERR_ARG);
+        assert_non_null(strstr(e.text, "ddim, pndm (plms), euler or euler_a"));
+        e.status = SD_OK;
+        assert_int_equal(sd_prediction_parse(&p, bad[i], &e), SD_ERR_ARG);
+        assert_non_null(strstr(e.text, "v_prediction"));
+        e.status = SD_OK;
+        assert_int_equal(sd_spacing_parse(&s, bad[i], &e), SD_ERR_ARG);
+        assert_non_null(strstr(e.text, "trailing"));
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#ifdef SD_WITH_CJSON
+        cmocka_unit_test(files_mean_what_they_mean_in_diffusers),
+        cmocka_unit_test(twin_with_one_default_for_all_classes_is_wrong),
+        cmocka_unit_test(keys_that_would_change_the_result_are_refused),
+        cmocka_unit_test(values_that_change_nothing_and_keys_of_other_classes_pass),
+        cmocka_unit_test(the_last_of_repeated_keys_counts),
+        cmocka_unit_test(values_of_the_wrong_kind_or_size_are_refused),
+        cmocka_unit_test(every_truncation_of_a_file_is_refused),
+        cmocka_unit_test(files_that_cannot_be_read_say_why),
+#else
+        cmocka_unit_test(without_cjson_the_sentence_says_so),
+#endif
+        cmocka_unit_test(names_are_read_and_written),
+        cmocka_unit_test(unknown_names_list_what_there_is),
+    };
+    return cmocka_run_group_tests_name("scheduler", tests, make_folder, remove_folder);
+}
