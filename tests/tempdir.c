@@ -1,0 +1,87 @@
+#define _POSIX_C_SOURCE 200809L
+#include "tempdir.h"
+
+#include <dirent.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+static char dir[256];
+
+static void must(int ok, const char *what)
+{
+    if (ok) return;
+    perror(what);
+    exit(99);
+}
+
+int temp_make(void **state)
+{
+    (void)state;
+    const char *base = getenv("TMPDIR");
+    snprintf(dir, sizeof dir, "%s/sd_test_XXXXXX", base && strlen(base) < 200 ? base : "/tmp");
+    return mkdtemp(dir) ? 0 : -1;
+}
+
+const char *temp_path(const char *name)
+{
+    static char buf[8][512];
+    static int turn;
+    char *s = buf[turn = (turn + 1) % 8];
+    snprintf(s, sizeof buf[0], "%s/%s", dir, name);
+    return s;
+}
+
+void temp_write(const char *name, const void *data, size_t n)
+{
+    FILE *f = fopen(temp_path(name), "wb");
+    must(f && fwrite(data, 1, n, f) == n && fclose(f) == 0, name);
+}
+
+char *temp_read(const char *name, size_t *n)
+{
+    FILE *f = fopen(temp_path(name), "rb");
+    must(f != NULL && fseek(f, 0, SEEK_END) == 0, name);
+    *n = (size_t)ftell(f);
+    rewind(f);
+    char *s = malloc(*n + 1);
+    must(s && fread(s, 1, *n, f) == *n, name);
+    s[*n] = 0;
+    fclose(f);
+    return s;
+}
+
+static int walk(int clear)
+{
+    DIR *d = opendir(dir);
+    int n = 0;
+    must(d != NULL, dir);
+    for (struct dirent *t; (t = readdir(d));) {
+        if (strcmp(t->d_name, ".") == 0 || strcmp(t->d_name, "..") == 0) continue;
+        n++;
+        if (clear) must(remove(temp_path(t->d_name)) == 0, t->d_name);
+    }
+    closedir(d);
+    return n;
+}
+
+int temp_files(void) { return walk(0); }
+void temp_clear(void) { walk(1); }
+
+int temp_remove(void **state)
+{
+    (void)state;
+    walk(1);
+    return rmdir(dir);
+}
+
+void temp_disk_limit(size_t bytes)
+{
+    struct rlimit l;
+    must(signal(SIGXFSZ, SIG_IGN) != SIG_ERR && getrlimit(RLIMIT_FSIZE, &l) == 0, "limit");
+    l.rlim_cur = bytes ? (rlim_t)bytes : l.rlim_max;
+    must(setrlimit(RLIMIT_FSIZE, &l) == 0, "limit");
+}
