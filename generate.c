@@ -18,6 +18,7 @@ static sd_status schedule_config(sd_ctx *c, const sd_params *p, sd_sched_config 
     sd_error *e = &c->err;
     *s = c->sched;
     if (p->sampler && sd_sched_read_as(s, c->sched_path, p->sampler, e)) return e->status;
+    sd_sched_as_pipeline(s);
     if (p->spacing && sd_spacing_parse(&s->spacing, p->spacing, e)) return e->status;
     if (p->prediction && sd_prediction_parse(&s->prediction, p->prediction, e)) return e->status;
     if (p->steps < 1 || p->steps > s->train_steps)

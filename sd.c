@@ -258,6 +258,7 @@ static sd_status open_all(sd_ctx *c, const sd_options *o)
     c->sched_path = sd_strdup(path);
     if (!c->sched_path) return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for a path");
     if ((c->parts & SD_PART_UNET) && sd_sched_read(&c->sched, c->sched_path, &c->err)) return c->err.status;
+    sd_sched_as_pipeline(&c->sched);
     if ((c->parts & SD_PART_TOKENIZER) && open_tokenizer(c)) return c->err.status;
     if ((c->parts & SD_PART_TEXT) && open_text(c)) return c->err.status;
     if ((c->parts & SD_PART_UNET) && open_unet(c)) return c->err.status;
