@@ -224,10 +224,18 @@ static sd_status derive_vocabulary(sd_tokenizer *t, const char *merges, sd_error
  * So SD 2's pad "!" (special_tokens_map.json) is an added token: id 0, and each "!" in a prompt becomes id 0 too, where
  * SD 1 gives 256 ("!</w>") or a merged run; open_clip, which SD 2 was trained with, gives 256. */
 
-typedef struct token_spec { const char *text; bool object, normalized, special; int64_t id; } token_spec;
+typedef struct token_spec {
+    const char *text;
+    bool object, special;
+    int normalized;   /* 0, 1; -1: not said, the opposite of `special` */
+    bool known;       /* special to added_tokens.json: named as a string, or in special_tokens_map.json */
+    int64_t id;
+} token_spec;
 typedef struct token_list { token_spec *v; size_t n, cap; } token_list;
 
 enum { BOS, EOS, UNK, SEP, PAD, CLS, MASK, NAMED };
+
+static bool is_normalized(const token_spec *x) { return x->normalized < 0 ? !x->special : x->normalized != 0; }
 
 static bool list_add(token_list *l, token_spec x, sd_error *e)
 {
@@ -257,8 +265,8 @@ static bool list_add_new(token_list *l, const token_list *described, token_spec 
 {
     if (list_find(described, x.text)) return true;
     for (size_t i = 0; i < l->n; i++)
-        if (strcmp(l->v[i].text, x.text) == 0 && l->v[i].object == x.object && l->v[i].normalized == x.normalized &&
-            l->v[i].special == x.special) return true;
+        if (strcmp(l->v[i].text, x.text) == 0 && l->v[i].object == x.object && l->v[i].special == x.special &&
+            is_normalized(&l->v[i]) == is_normalized(&x)) return true;
     return list_add(l, x, e);
 }
 
@@ -268,20 +276,21 @@ static sd_status add_token(sd_tokenizer *t, const token_spec *x, const char *dir
     if (find_piece(t, x->text, strlen(x->text)) < 0 && put_piece(t, x->text, strlen(x->text), t->n_piece, dir, e) != SD_OK)
         return e->status;
     int32_t id = find_piece(t, x->text, strlen(x->text));
-    added_token *a = t->added;
-    while (a < t->added + t->n_added && a->id != id) a++;
-    if (a == t->added + t->n_added) {
-        added_token *more = realloc(t->added, (t->n_added + 1) * sizeof *more);
-        if (!more) return sd_fail(e, SD_ERR_MEMORY, "no memory for %zu added tokens", t->n_added + 1);
+    size_t at = 0;
+    while (at < t->n_added && t->added[at].id != id) at++;
+    if (at == t->n_added) {
+        added_token *more = realloc(t->added, (at + 1) * sizeof *more);
+        if (!more) return sd_fail(e, SD_ERR_MEMORY, "no memory for %zu added tokens", at + 1);
         t->added = more;
-        a = &more[t->n_added++];
-        memset(a, 0, sizeof *a);
-        a->id = id;
+        memset(&more[at], 0, sizeof *more);
+        more[at].id = id;
+        t->n_added++;
     }
-    a->normalized = x->normalized;
+    added_token *a = &t->added[at];
+    a->normalized = is_normalized(x);
     sd_codes raw = {0};
     if (sd_utf8_decode(&raw, x->text, "an added token", e)) {
-        if (x->normalized) {
+        if (a->normalized) {
             sd_normalize(&a->text, raw.c, raw.n, e);
         } else {
             free(a->text.c);
@@ -293,13 +302,26 @@ static sd_status add_token(sd_tokenizer *t, const token_spec *x, const char *dir
     return e->status;
 }
 
+/* What the BPE model itself knows, looked up before the added tokens come into the vocabulary. */
+static void find_bytes(sd_tokenizer *t, const char *unk)
+{
+    char written[256][3], text[8];
+    unsigned char order[256];
+    byte_symbols(written, order);
+    for (int b = 0; b < 256; b++) {
+        int n = snprintf(text, sizeof text, "%s%s", written[b], END_OF_WORD);
+        t->byte_id[b] = find_piece(t, written[b], strlen(written[b]));
+        t->last_byte_id[b] = find_piece(t, text, (size_t)n);
+    }
+    t->unk = find_piece(t, unk, strlen(unk));
+}
+
 static sd_status finish_tokens(sd_tokenizer *t, token_spec named[NAMED], token_list *described, const token_list *extra,
                                const char *dir, sd_error *e)
 {
     token_list adds = {0};
     int32_t *ids[NAMED] = {&t->bos, &t->eos, NULL, NULL, &t->pad, NULL, NULL};
-    /* The BPE model's own vocabulary has to have unk: added tokens come after it. */
-    t->unk = find_piece(t, named[UNK].text, strlen(named[UNK].text));
+    find_bytes(t, named[UNK].text);
     for (size_t i = 1; i < described->n; i++)   /* by id: insertion sort, there are a handful */
         for (size_t k = i; k && described->v[k - 1].id > described->v[k].id; k--) {
             token_spec x = described->v[k];
@@ -311,6 +333,8 @@ static sd_status finish_tokens(sd_tokenizer *t, token_spec named[NAMED], token_l
         if (named[i].text) list_add_new(&adds, described, named[i], e);
     for (size_t i = 0; i < extra->n; i++) list_add_new(&adds, described, extra->v[i], e);
     for (size_t i = 0; i < adds.n && e->status == SD_OK; i++) {
+        for (int k = 0; k < NAMED; k++)   /* a token with a name is special, whatever its description says */
+            if (named[k].text && strcmp(named[k].text, adds.v[i].text) == 0) adds.v[i].special = true;
         if (adds.v[i].text[0]) add_token(t, &adds.v[i], dir, e);
         else sd_fail(e, SD_ERR_FORMAT, "%s: a special token is empty", dir);
     }
@@ -323,8 +347,8 @@ static sd_status finish_tokens(sd_tokenizer *t, token_spec named[NAMED], token_l
 /* ------------------------------------------------------------------------------- JSON files */
 
 static const token_spec default_names[NAMED] = {
-    [BOS] = {BOS_TEXT, false, false, true, 0}, [EOS] = {EOS_TEXT, false, false, true, 0},
-    [UNK] = {EOS_TEXT, false, false, true, 0}, [PAD] = {EOS_TEXT, false, false, true, 0},
+    [BOS] = {.text = BOS_TEXT, .special = true}, [EOS] = {.text = EOS_TEXT, .special = true},
+    [UNK] = {.text = EOS_TEXT, .special = true}, [PAD] = {.text = EOS_TEXT, .special = true},
 };
 enum { FILE_ALL, FILE_VOCAB, FILE_CONFIG, FILE_MAP, FILE_ADDED, N_FILES };
 static const char *const json_names[N_FILES] = {"tokenizer.json", "vocab.json", "tokenizer_config.json",
@@ -384,25 +408,26 @@ static sd_status json_merges(sd_tokenizer *t, const cJSON *merges, const char *p
 static sd_status read_spec(token_spec *out, const cJSON *x, bool special, const char *path, sd_error *e)
 {
     static const char *const stripping[] = {"lstrip", "rstrip", "single_word"};
-    token_spec s = {x->valuestring, false, false, true, 0};
+    token_spec s = {.text = x->valuestring, .special = true};
     if (cJSON_IsObject(x)) {
         const cJSON *content = cJSON_GetObjectItemCaseSensitive(x, "content");
         const cJSON *normalized = cJSON_GetObjectItemCaseSensitive(x, "normalized");
         s.object = true;
         s.text = cJSON_IsString(content) ? content->valuestring : NULL;
         s.special = special || cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(x, "special"));
-        s.normalized = cJSON_IsBool(normalized) ? cJSON_IsTrue(normalized) != 0 : !s.special;
+        s.normalized = cJSON_IsBool(normalized) ? cJSON_IsTrue(normalized) != 0 : -1;
         for (size_t i = 0; i < SD_COUNT(stripping); i++)
             if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(x, stripping[i])))
                 return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: the token '%.80s' asks for %s, which is not supported", path,
                                s.text ? s.text : "", stripping[i]);
     }
+    s.known = special || !s.object;
     if (!s.text) return sd_fail(e, SD_ERR_FORMAT, "%s: a special token is neither a string nor an object with content", path);
     *out = s;
     return SD_OK;
 }
 
-/* "bos_token" and its kin, and the list of further special tokens (the first file that has one counts). */
+/* "bos_token" and its kin, and the list of further special tokens; its older spelling counts only if there is none yet. */
 static sd_status read_names(token_spec named[NAMED], token_list *extra, const cJSON *root, bool special, const char *path,
                             sd_error *e)
 {
@@ -412,15 +437,16 @@ static sd_status read_names(token_spec named[NAMED], token_list *extra, const cJ
         const cJSON *x = cJSON_GetObjectItemCaseSensitive(root, keys[i]);
         if (x && !cJSON_IsNull(x)) read_spec(&named[i], x, special, path, e);
     }
-    bool have = extra->n > 0;
-    for (size_t i = 0; i < SD_COUNT(lists) && e->status == SD_OK && !have; i++) {
+    for (size_t i = 0; i < SD_COUNT(lists) && e->status == SD_OK; i++) {
         const cJSON *list = cJSON_GetObjectItemCaseSensitive(root, lists[i]);
         if (list && list->child && !cJSON_IsArray(list))
             return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: expected a list for %s", path, lists[i]);
+        if (i == 1 && extra->n) break;
         for (const cJSON *x = list ? list->child : NULL; x && e->status == SD_OK; x = x->next) {
             token_spec s;
-            if (read_spec(&s, x, special, path, e) == SD_OK) list_add(extra, s, e);
-            have = true;
+            if (read_spec(&s, x, special, path, e) != SD_OK) return e->status;
+            s.known = s.known && !(special && i == 1);
+            list_add(extra, s, e);
         }
     }
     return e->status;
@@ -465,8 +491,10 @@ static sd_status read_special(sd_tokenizer *t, cJSON *const file[N_FILES], char 
     if (!decoder) {
         if (e->status == SD_OK && file[FILE_MAP]) read_names(named, &extra, file[FILE_MAP], true, path[FILE_MAP], e);
         for (const cJSON *x = file[FILE_ADDED] ? file[FILE_ADDED]->child : NULL; x && e->status == SD_OK; x = x->next) {
-            token_spec s = {x->string, true, false, list_find(&extra, x->string) != NULL, x->valueint};
-            for (int i = 0; i < NAMED; i++) s.special = s.special || (named[i].text && strcmp(named[i].text, s.text) == 0);
+            const token_spec *also = list_find(&extra, x->string);
+            token_spec s = {.text = x->string, .object = true, .special = also && also->known, .normalized = -1, .id = x->valueint};
+            for (int i = 0; i < NAMED; i++)
+                if (named[i].known && strcmp(named[i].text, s.text) == 0) s.special = true;
             s.normalized = !s.special;
             describe(&described, s, e);
         }
@@ -670,16 +698,19 @@ static void split_words(encoder *en, const int32_t *c, size_t n)
     }
 }
 
-/* Steps 1 to 4: cuts out the added tokens of one kind and hands on what lies between. */
+/* Steps 1 to 4: cuts out the added tokens of one kind and hands on what lies between. (Two `normalized` tokens that differ in
+ * case only are one after step 2: the first added counts here, a random one in the oracle, which keeps them in a hash map.) */
 static void cut_added(encoder *en, const int32_t *c, size_t n, bool normalized)
 {
     sd_codes norm = {0};
     size_t begin = 0;
     for (size_t i = 0; i <= n && en->e->status == SD_OK; i++) {
         const added_token *best = NULL;
-        for (const added_token *a = en->t->added; i < n && a < en->t->added + en->t->n_added; a++)
+        for (size_t k = 0; i < n && k < en->t->n_added; k++) {
+            const added_token *a = &en->t->added[k];
             if (a->normalized == normalized && a->text.n && a->text.c[0] == c[i] && a->text.n <= n - i &&
                 memcmp(a->text.c, c + i, a->text.n * sizeof *c) == 0 && (!best || a->text.n > best->text.n)) best = a;
+        }
         if (!best && i < n) continue;
         if (i > begin && normalized) split_words(en, c + begin, i - begin);
         else if (i > begin && sd_normalize(&norm, c + begin, i - begin, en->e)) cut_added(en, norm.c, norm.n, true);
@@ -711,14 +742,6 @@ sd_status sd_tokenizer_open(sd_tokenizer **out, const char *dir, sd_error *e)
     if (read_dir(t, path, have, merges, dir, e) != SD_OK) {
         sd_tokenizer_close(t);
         return e->status;
-    }
-    char written[256][3], text[8];
-    unsigned char order[256];
-    byte_symbols(written, order);
-    for (int b = 0; b < 256; b++) {
-        int n = snprintf(text, sizeof text, "%s%s", written[b], END_OF_WORD);
-        t->byte_id[b] = find_piece(t, written[b], strlen(written[b]));
-        t->last_byte_id[b] = find_piece(t, text, (size_t)n);
     }
     *out = t;
     return SD_OK;

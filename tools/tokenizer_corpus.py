@@ -276,7 +276,7 @@ def escape(text):
 def golden(file, merges, seed):
     """One line a string: style, pieces that did not fit, the ids from BOS to EOS, and the string. Style `both` is sd1 and sd2."""
     r = random.Random(seed)
-    lines = list(dict.fromkeys(FIXED + [kind(r) for kind in KINDS if kind is not long_word for _ in range(11)] + [
+    lines = list(dict.fromkeys(FIXED + [kind(r) for kind in KINDS if kind is not long_word for _ in range(16)] + [
         "a" * 400, "ab" * 150, "é" * 120, "cat " * 75, "cat " * 74, "cat " * 76, "supercalifragilistic" * 12, "!" * 200]))
     lines = [line.replace("\n", " ") for line in lines if len(line) < 420]
     oracles = {style: Oracle(style, merges) for style in ("sd1", "sd2")}
