@@ -209,7 +209,7 @@ test-full: $(OUT)/sd
 objects: all $(TESTS) $(EXAMPLE)
 
 lint:
-	@sh tools/lint.sh
+	@MAKE="$(MAKE)" sh tools/lint.sh
 
 PROMPT ?= a red apple on a white background
 demo: $(OUT)/sd

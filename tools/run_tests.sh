@@ -4,6 +4,8 @@
 # Shown of a binary that passes: its name, its counts and what its tests printed; of one that fails: everything.
 set -u
 export CMOCKA_MESSAGE_OUTPUT=STDOUT
+# Threads that wait for each other in a loop stall everything where other work wants the cores: let them sleep instead.
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 
 passed=0 failed=0 skipped=0
 limit=
