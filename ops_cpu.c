@@ -16,6 +16,9 @@
 /* Rows per task: a multiple of every micro-kernel's height (4, 6, 8, 14), enough that packing the other operand is small change. */
 enum { TILE = 168 };
 
+/* Waking the other threads costs as long as this many additions take: less is done by one. */
+enum { SMALL = 1 << 16 };
+
 static size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 static size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
 
@@ -68,7 +71,7 @@ static void product(sd_run *r, unsigned char *scratch, size_t M, size_t N, size_
     size_t wide = round_up((N + parts - 1) / parts, 32);
     parts = (N + wide - 1) / wide;
     int tasks = (int)(across * parts);
-#pragma omp parallel for schedule(dynamic) num_threads(r->threads)
+#pragma omp parallel for schedule(dynamic) num_threads(r->threads) if (M * N * K > 16 * (size_t)SMALL)
     for (int task = 0; task < tasks; task++) {
         size_t i = (size_t)task / parts * tall, j = (size_t)task % parts * wide;
         if (sd_is_cancelled(r)) continue;
@@ -84,9 +87,9 @@ static const float *as_f32(sd_run *r, const sd_tensor *w, float *room)
 {
     if (!w) return NULL;
     if (is_f32(w)) return w->host;
-    size_t n = (size_t)sd_numel(w), step = 65536, size = sd_dtype_size(w->dt);
+    size_t n = (size_t)sd_numel(w), step = 16384, size = sd_dtype_size(w->dt);
     int tasks = (int)((n + step - 1) / step);
-#pragma omp parallel for num_threads(r->threads) if (tasks > 1)
+#pragma omp parallel for num_threads(r->threads) if (n > SMALL)
     for (int t = 0; t < tasks; t++) {
         size_t at = (size_t)t * step;
         sd_widen(room + at, (const unsigned char *)w->host + at * size, w->dt, min_size(step, n - at), r->kern);
@@ -124,7 +127,7 @@ static void conv_weights(sd_run *r, float *out, const sd_tensor *w, float *row, 
     size_t I = (size_t)w->dim[1], taps = (size_t)(w->dim[2] * w->dim[3]), K = I * taps, size = sd_dtype_size(w->dt);
     bool direct = is_f32(w);
     int O = (int)w->dim[0];
-#pragma omp parallel for num_threads(r->threads)
+#pragma omp parallel for num_threads(r->threads) if ((size_t)O * K > SMALL)
     for (int o = 0; o < O; o++) {
         const unsigned char *from = (const unsigned char *)w->host + (size_t)o * K * size;
         const float *in = (const float *)(const void *)from;
@@ -174,7 +177,7 @@ static void cpu_conv2d(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, 
     float *unfolded = cut(&p, tile * K * sizeof(float));
     for (size_t at = 0; at < P && !sd_is_cancelled(r); at += tile) {
         int n = (int)min_size(tile, P - at);
-#pragma omp parallel for num_threads(r->threads)
+#pragma omp parallel for num_threads(r->threads) if ((size_t)n * K > SMALL)
         for (int i = 0; i < n; i++) unfold_pixel(unfolded + (size_t)i * K, x, y, (int64_t)at + i, kh, kw, c);
         product(r, scratch, (size_t)n, O, K, unfolded, weight, sd_f32(y) + at * O, bias, accumulate);
     }
@@ -206,7 +209,7 @@ static void cpu_attention(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_t
     unsigned char *scratch = sd_scratch(r, room * (size_t)r->threads);
     if (!scratch) return;
     int tasks = (int)((size_t)q.dim[0] * (size_t)heads * tiles);
-#pragma omp parallel for schedule(dynamic) num_threads(r->threads)
+#pragma omp parallel for schedule(dynamic) num_threads(r->threads) if ((size_t)sd_numel(&q) * S > 8 * (size_t)SMALL)
     for (int task = 0; task < tasks; task++) {
         if (sd_is_cancelled(r)) continue;
         size_t n = (size_t)task / tiles / (size_t)heads, at = (size_t)task / tiles % (size_t)heads * d, t0 = (size_t)task % tiles * TILE;
@@ -262,13 +265,13 @@ static void cpu_group_norm(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor 
         const float *in = sd_f32(x) + n * P * C;
         float *out = sd_f32(y) + n * P * C;
         memset(o.sums, 0, sums);
-#pragma omp parallel for num_threads(r->threads)
+#pragma omp parallel for num_threads(r->threads) if (P * C > SMALL)
         for (int i = 0; i < (int)runs; i++) {
             size_t at = (size_t)i * RUN;
             r->kern->column_sums(o.sums + 2 * (size_t)i * C, o.sums + (2 * (size_t)i + 1) * C, in + at * C, min_size(RUN, P - at), C);
         }
         gn_coefficients(o.sums, runs, C, P, groups, eps, gain, bias, o);
-#pragma omp parallel for num_threads(r->threads)
+#pragma omp parallel for num_threads(r->threads) if (P * C > SMALL / 4)
         for (int i = 0; i < (int)P; i++) r->kern->affine(out + (size_t)i * C, in + (size_t)i * C, o.m, o.a, o.b, C, silu);
     }
 }
@@ -281,7 +284,7 @@ static void cpu_layer_norm(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor 
     if (!p.at) return;
     const float *gain = as_f32(r, g, cut(&p, C * sizeof(float))), *bias = as_f32(r, b, cut(&p, C * sizeof(float)));
     int n = (int)rows(x);
-#pragma omp parallel for num_threads(r->threads)
+#pragma omp parallel for num_threads(r->threads) if ((size_t)n * C > SMALL / 2)
     for (int i = 0; i < n; i++) {
         const float *in = sd_f32(x) + (size_t)i * C;
         double s = 0, ss = 0;
@@ -301,7 +304,7 @@ static void cpu_act(sd_run *r, sd_tensor y, sd_tensor x, sd_act act)
     void (*fn)(float *, const float *, size_t) = act == SD_ACT_SILU ? r->kern->silu : act == SD_ACT_GELU ? r->kern->gelu : r->kern->quick_gelu;
     size_t n = (size_t)sd_numel(&x);
     int tasks = (int)((n + CHUNK - 1) / CHUNK);
-#pragma omp parallel for num_threads(r->threads) if (tasks > 1)
+#pragma omp parallel for num_threads(r->threads) if (n > SMALL / 4)
     for (int i = 0; i < tasks; i++) {
         size_t at = (size_t)i * CHUNK;
         fn(sd_f32(y) + at, sd_f32(x) + at, min_size(CHUNK, n - at));
@@ -313,7 +316,7 @@ static void cpu_geglu(sd_run *r, sd_tensor y, sd_tensor x)
 {
     size_t C = (size_t)cols(y);
     int n = (int)rows(y);
-#pragma omp parallel for num_threads(r->threads)
+#pragma omp parallel for num_threads(r->threads) if ((size_t)n * C > SMALL / 8)
     for (int i = 0; i < n; i++) {
         const float *in = sd_f32(x) + (size_t)i * 2 * C;
         r->kern->geglu(sd_f32(y) + (size_t)i * C, in, in + C, C);
@@ -324,7 +327,7 @@ static void cpu_add(sd_run *r, sd_tensor y, sd_tensor x)
 {
     size_t n = (size_t)sd_numel(&x);
     int tasks = (int)((n + CHUNK - 1) / CHUNK);
-#pragma omp parallel for num_threads(r->threads) if (tasks > 1)
+#pragma omp parallel for num_threads(r->threads) if (n > SMALL)
     for (int i = 0; i < tasks; i++) {
         size_t at = (size_t)i * CHUNK;
         r->kern->add(sd_f32(y) + at, sd_f32(x) + at, min_size(CHUNK, n - at));
@@ -335,7 +338,7 @@ static void cpu_add_channels(sd_run *r, sd_tensor y, sd_tensor bias)
 {
     size_t C = (size_t)cols(y), P = (size_t)(rows(y) / y.dim[0]);
     int n = (int)rows(y);
-#pragma omp parallel for num_threads(r->threads)
+#pragma omp parallel for num_threads(r->threads) if ((size_t)n * C > SMALL)
     for (int i = 0; i < n; i++) r->kern->add(sd_f32(y) + (size_t)i * C, sd_f32(bias) + (size_t)i / P * C, C);
 }
 
@@ -343,7 +346,7 @@ static void cpu_concat(sd_run *r, sd_tensor y, sd_tensor a, sd_tensor b)
 {
     size_t A = (size_t)cols(a), B = (size_t)cols(b);
     int n = (int)rows(y);
-#pragma omp parallel for num_threads(r->threads)
+#pragma omp parallel for num_threads(r->threads) if ((size_t)n * (A + B) > SMALL)
     for (int i = 0; i < n; i++) {
         float *to = sd_f32(y) + (size_t)i * (A + B);
         memcpy(to, sd_f32(a) + (size_t)i * A, A * sizeof(float));
@@ -358,7 +361,7 @@ static void cpu_upsample(sd_run *r, sd_tensor y, sd_tensor x)
     size_t C = (size_t)cols(x);
     float sy = (float)h / (float)H, sx = (float)w / (float)W;
     int n = (int)(y.dim[0] * H);
-#pragma omp parallel for num_threads(r->threads)
+#pragma omp parallel for num_threads(r->threads) if ((size_t)sd_numel(&y) > SMALL)
     for (int i = 0; i < n; i++) {
         int64_t iy = (int64_t)((float)(i % H) * sy);
         const float *from = sd_f32(x) + (size_t)((i / H * h + (iy < h ? iy : h - 1)) * w) * C;

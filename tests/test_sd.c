@@ -1,0 +1,494 @@
+/* test_sd.c - the public interface on the model in the box: what an embedding program relies on. */
+#define _POSIX_C_SOURCE 200809L
+#include <math.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "../sd.h"
+
+static sd_ctx *open_tiny(unsigned parts, int threads)
+{
+    sd_options o;
+    sd_ctx *c;
+    sd_options_init(&o);
+    o.model = "weights/tiny";
+    o.parts = parts;
+    o.threads = threads;
+    if (sd_open(&c, &o) != SD_OK) fail_msg("%s", sd_error_text(c));
+    return c;
+}
+
+static sd_params small(void)
+{
+    sd_params p;
+    sd_params_init(&p);
+    p.prompt = "a green tree in a field";
+    p.width = p.height = 64;
+    p.steps = 2;
+    p.seed = 7;
+    p.sampler = "ddim";
+    return p;
+}
+
+static sd_image draw(sd_ctx *c, const sd_params *p)
+{
+    sd_image image;
+    if (sd_generate(c, p, &image) != SD_OK) fail_msg("%s", sd_error_text(c));
+    return image;
+}
+
+static size_t bytes(const sd_image *i) { return (size_t)i->width * (size_t)i->height * 3; }
+
+/* ---- drawing */
+
+static void a_seed_means_one_picture(void **unused)
+{
+    (void)unused;
+    sd_ctx *c = open_tiny(SD_PART_ALL, 0);
+    sd_params p = small();
+    sd_image a = draw(c, &p), b = draw(c, &p);
+    assert_memory_equal(a.rgb, b.rgb, bytes(&a));
+    p.seed++;
+    sd_image d = draw(c, &p);
+    assert_memory_not_equal(a.rgb, d.rgb, bytes(&a));
+    sd_image_free(&a);
+    sd_image_free(&b);
+    sd_image_free(&d);
+    sd_close(c);
+}
+
+/* One generator draws [B,4,h,w]: the first picture of a batch is the picture drawn alone, given the same noise. */
+static void a_batch_begins_with_the_picture_drawn_alone(void **unused)
+{
+    (void)unused;
+    sd_ctx *c = open_tiny(SD_PART_ALL, 0);
+    sd_params p = small();
+    sd_image one = draw(c, &p), three[3];
+    p.batch = 3;
+    assert_int_equal(sd_generate(c, &p, three), SD_OK);
+    assert_memory_equal(one.rgb, three[0].rgb, bytes(&one));   /* products do not depend on the batch: the same bits */
+    assert_memory_not_equal(one.rgb, three[1].rgb, bytes(&one));
+    sd_image_free(&one);
+    for (int i = 0; i < 3; i++) sd_image_free(&three[i]);
+    sd_close(c);
+}
+
+static void given_noise_replaces_the_seed(void **unused)
+{
+    (void)unused;
+    sd_ctx *c = open_tiny(SD_PART_ALL, 0);
+    sd_params p = small();
+    float noise[4 * 8 * 8];
+    sd_randn(p.seed, noise, 256);
+    sd_image a = draw(c, &p);
+    p.noise = noise;
+    p.noise_count = 256;
+    p.seed = 1;
+    sd_image b = draw(c, &p);
+    assert_memory_equal(a.rgb, b.rgb, bytes(&a));
+    p.noise_count = 255;
+    assert_int_equal(sd_generate(c, &p, &b), SD_ERR_ARG);
+    assert_string_equal(sd_error_text(c), "the initial noise must be [1,4,8,8], 256 numbers, not 255");
+    sd_image_free(&a);
+    sd_image_free(&b);
+    sd_close(c);
+}
+
+static void guidance_of_one_takes_one_evaluation_of_the_prompt_alone(void **unused)
+{
+    (void)unused;
+    sd_ctx *c = open_tiny(SD_PART_ALL, 0);
+    sd_params p = small();
+    p.cfg_scale = 1;
+    sd_image a = draw(c, &p);
+    p.negative_prompt = "anything";
+    sd_image b = draw(c, &p);
+    assert_memory_equal(a.rgb, b.rgb, bytes(&a));
+    sd_image_free(&a);
+    sd_image_free(&b);
+    sd_close(c);
+}
+
+/* ---- parameters */
+
+static void every_bad_parameter_has_its_sentence(void **unused)
+{
+    (void)unused;
+    sd_ctx *c = open_tiny(SD_PART_ALL, 0);
+    const struct { const char *says; } cases[] = {
+        {"width must be a multiple of 8, not 100: 96 and 104 are the nearest"}, {"height must be 8 to 65536 pixels, not -8"}, {"steps must be 1 to 1000, not 0"},
+        {"steps must be 1 to 1000, not 1001"}, {"batch must be 1 to 512, not 0"}, {"eta must be 0 to 1, not 2"}, {"the guidance scale must be a finite number"},
+        {"clip skip must be 0 to 3, not 4"}, {"steps offset must be 0 to 999, not 1000"}, {"sampler"}, {"spacing"}, {"prediction"}};
+    for (int i = 0; i < (int)(sizeof cases / sizeof *cases); i++) {
+        sd_params p = small();
+        sd_image image;
+        switch (i) {
+        case 0: p.width = 100; break;
+        case 1: p.height = -8; break;
+        case 2: p.steps = 0; break;
+        case 3: p.steps = 1001; break;
+        case 4: p.batch = 0; break;
+        case 5: p.eta = 2; break;
+        case 6: p.cfg_scale = NAN; break;
+        case 7: p.clip_skip = 4; break;
+        case 8: p.steps_offset = 1000; break;
+        case 9: p.sampler = "unknown"; break;
+        case 10: p.spacing = "unknown"; break;
+        default: p.prediction = "unknown"; break;
+        }
+        assert_int_equal(sd_generate(c, &p, &image), SD_ERR_ARG);
+        if (!strstr(sd_error_text(c), cases[i].says)) fail_msg("case %d: %s", i, sd_error_text(c));
+    }
+    sd_params p = small();
+    p.prompt = "caf\xe9";
+    sd_image image;
+    assert_int_equal(sd_generate(c, &p, &image), SD_ERR_ARG);
+    sd_close(c);
+}
+
+static void resolved_parameters_and_their_text(void **unused)
+{
+    (void)unused;
+    sd_ctx *c = open_tiny(SD_PART_ALL, 0);
+    sd_params p, r;
+    char *text;
+    sd_params_init(&p);
+    p.prompt = "a cat";
+    p.negative_prompt = "blurry";
+    assert_int_equal(sd_resolve_params(c, &p, &r), SD_OK);
+    assert_int_equal(r.width, 128);
+    assert_string_equal(r.sampler, "pndm");
+    assert_string_equal(r.prediction, "v_prediction");
+    assert_string_equal(r.spacing, "leading");
+    assert_int_equal(r.steps_offset, 1);
+    assert_int_equal(sd_parameters_text(c, &p, &text), SD_OK);
+    assert_string_equal(text, "a cat\nNegative prompt: blurry\nSteps: 25, Sampler: PLMS, CFG scale: 7.5, Seed: 0, Size: 128x128, Model: tiny, RNG: CPU, "
+                              "Timestep spacing: leading, Steps offset: 1, Prediction: v_prediction, Set alpha to one: false, Clip sample: false, "
+                              "Version: sd " SD_VERSION);
+    sd_free(text);
+    sd_close(c);
+}
+
+static void a_schedule_is_told_before_any_work(void **unused)
+{
+    (void)unused;
+    sd_ctx *c = open_tiny(SD_PART_UNET, 0);
+    sd_params p;
+    int n;
+    double t[32], sigma[33], alpha[33];
+    sd_params_init(&p);
+    p.steps = 20;
+    assert_int_equal(sd_schedule(c, &p, &n, NULL, NULL, NULL), SD_OK);
+    assert_int_equal(n, 21);   /* PNDM takes its second timestep twice */
+    assert_int_equal(sd_schedule(c, &p, &n, t, sigma, alpha), SD_OK);
+    assert_true(t[0] == 951 && t[1] == 901 && t[2] == 901 && t[3] == 851);
+    p.sampler = "euler";   /* its class default is linspace, and the file names no spacing */
+    assert_int_equal(sd_schedule(c, &p, &n, t, sigma, alpha), SD_OK);
+    assert_int_equal(n, 20);
+    assert_true(t[0] == 999 && fabs(sigma[0] - 14.6146) < 1e-4 && sigma[20] == 0);
+    p.spacing = "leading";
+    assert_int_equal(sd_schedule(c, &p, &n, t, sigma, alpha), SD_OK);
+    assert_true(t[0] == 951 && fabs(sigma[0] - 11.0283) < 1e-4 && fabs(sigma[1] - 8.3907) < 1e-4 && fabs(sigma[2] - 6.5064) < 1e-4);
+    sd_close(c);
+}
+
+/* ---- stages */
+
+static void stages_check_what_was_opened(void **unused)
+{
+    (void)unused;
+    sd_ctx *c = open_tiny(SD_PART_TOKENIZER, 0);
+    float x[8];
+    sd_tokens t;
+    sd_params p = small();
+    sd_image image;
+    assert_int_equal(sd_tokenize(c, "a photo of a cat", &t), SD_OK);
+    const int32_t want[] = {49406, 320, 1125, 539, 320, 2368, 49407, 49407};
+    assert_memory_equal(t.id, want, sizeof want);
+    assert_int_equal(t.n, 7);
+    assert_string_equal(sd_token_piece(c, 2368), "cat</w>");
+    assert_int_equal(sd_encode_text(c, "a", 0, x, 8), SD_ERR_ARG);
+    assert_string_equal(sd_error_text(c), "the text encoder was not opened");
+    assert_int_equal(sd_generate(c, &p, &image), SD_ERR_ARG);
+    assert_int_equal(sd_unet(c, 1, 1, 1, x, x, x, x), SD_ERR_ARG);
+    assert_int_equal(sd_vae_decode(c, 1, 1, 1, x, x), SD_ERR_ARG);
+    sd_close(c);
+}
+
+static void encoding_a_decoded_picture_finds_its_latents_again(void **unused)
+{
+    (void)unused;
+    sd_ctx *c = open_tiny(SD_PART_VAE, 0);
+    enum { S = 8, N = 4 * S * S };
+    float latents[N], *picture = malloc(3 * 64 * S * S * sizeof *picture), mean[N], logvar[N];
+    for (int i = 0; i < N; i++) latents[i] = 3 * (float)sin(0.7 * i / S);
+    assert_int_equal(sd_vae_decode(c, 1, S, S, latents, picture), SD_OK);
+    assert_int_equal(sd_vae_encode(c, 1, S, S, picture, mean, logvar), SD_OK);
+    double dot = 0, a = 0, b = 0;
+    for (int i = 0; i < N; i++) {
+        dot += (double)latents[i] * mean[i];
+        a += (double)latents[i] * latents[i];
+        b += (double)mean[i] * mean[i];
+        assert_true(logvar[i] >= -30 && logvar[i] <= 20);
+    }
+    assert_true(dot / sqrt(a * b) > 0.5);   /* a lossy round trip, but no scrambled one */
+    assert_int_equal(sd_vae_decode(c, 0, S, S, latents, picture), SD_ERR_ARG);
+    free(picture);
+    sd_close(c);
+}
+
+/* Guidance, batch and schedule put aside: the pieces give the picture that sd_generate gives. */
+static void the_stages_make_up_the_pipeline(void **unused)
+{
+    (void)unused;
+    sd_ctx *c = open_tiny(SD_PART_ALL, 0);
+    sd_params p = small();
+    p.steps = 1;
+    p.cfg_scale = 1;
+    sd_image whole = draw(c, &p);
+    enum { N = 4 * 8 * 8, D = 96 };
+    static float noise[N], context[77 * D], v[N], latents[N], picture[3 * 64 * 64];
+    double t, alpha[2];
+    float t32;
+    int n;
+    sd_randn(p.seed, noise, N);
+    assert_int_equal(sd_encode_text(c, p.prompt, 0, context, 77 * D), SD_OK);
+    assert_int_equal(sd_schedule(c, &p, &n, &t, NULL, alpha), SD_OK);
+    t32 = (float)t;
+    assert_int_equal(sd_unet(c, 1, 8, 8, noise, &t32, context, v), SD_OK);
+    for (int i = 0; i < N; i++) {   /* DDIM with v-prediction: x0 = sqrt(a) x - sqrt(1-a) v, eps = sqrt(a) v + sqrt(1-a) x */
+        double x0 = sqrt(alpha[0]) * noise[i] - sqrt(1 - alpha[0]) * v[i], eps = sqrt(alpha[0]) * v[i] + sqrt(1 - alpha[0]) * noise[i];
+        latents[i] = (float)((double)(float)(sqrt(alpha[1]) * x0 + sqrt(1 - alpha[1]) * eps) / 0.18215);
+    }
+    assert_int_equal(sd_vae_decode(c, 1, 8, 8, latents, picture), SD_OK);
+    for (int i = 0; i < 64 * 64; i++)
+        for (int k = 0; k < 3; k++) {
+            double want = 255 * fmin(fmax(picture[k * 64 * 64 + i] / 2 + 0.5, 0), 1);
+            assert_true(fabs(want - whole.rgb[3 * i + k]) <= 0.51);
+        }
+    sd_image_free(&whole);
+    sd_close(c);
+}
+
+/* ---- trace */
+
+typedef struct seen { int n, tokens, latents, noise_pred, unet, image; int64_t first_dim[4]; } seen;
+
+static void look(void *user, const sd_traced *t)
+{
+    seen *s = user;
+    s->n++;
+    s->tokens += strcmp(t->name, "tokens") == 0 && t->dtype == SD_I64 && t->dim[0] == 2 && t->dim[1] == 77;
+    s->latents += strncmp(t->name, "latents.", 8) == 0 && t->nd == 4 && t->dim[1] == 4;
+    s->noise_pred += strcmp(t->name, "step.1.noise_pred") == 0;
+    s->unet += strcmp(t->name, "step.0.unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k") == 0 && t->nd == 3 && t->dim[1] == 77;
+    s->image += strcmp(t->name, "image") == 0 && t->dim[1] == 3 && t->dim[2] == 64;
+}
+
+static void tracing_names_everything_and_changes_nothing(void **unused)
+{
+    (void)unused;
+    sd_ctx *c = open_tiny(SD_PART_ALL, 0);
+    sd_params p = small();
+    sd_image plain = draw(c, &p);
+    seen s = {0};
+    assert_int_equal(sd_set_trace(c, NULL, look, &s), SD_OK);
+    sd_image traced = draw(c, &p);
+    assert_memory_equal(plain.rgb, traced.rgb, bytes(&plain));
+    assert_true(s.n > 400);
+    assert_int_equal(s.tokens, 1);
+    assert_int_equal(s.latents, 3);
+    assert_int_equal(s.noise_pred, 1);
+    assert_int_equal(s.unet, 1);
+    assert_int_equal(s.image, 1);
+    seen few = {0};
+    assert_int_equal(sd_set_trace(c, "latents.*,image", look, &few), SD_OK);
+    sd_image again = draw(c, &p);
+    assert_int_equal(few.n, 4);
+    sd_image_free(&plain);
+    sd_image_free(&traced);
+    sd_image_free(&again);
+    sd_close(c);
+}
+
+static void a_traced_file_can_be_read_back(void **unused)
+{
+    (void)unused;
+    char dir[] = "/tmp/sd-api-XXXXXX", path[64];
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/t.safetensors", dir);
+    sd_ctx *c = open_tiny(SD_PART_ALL, 0);
+    sd_params p = small();
+    assert_int_equal(sd_trace_open(c, path, "noise,latents.*"), SD_OK);
+    sd_image image = draw(c, &p);
+    assert_int_not_equal(access(path, F_OK), 0);   /* not there before it is complete */
+    assert_int_equal(sd_trace_close(c), SD_OK);
+    float *data, want[256];
+    int nd;
+    int64_t dim[4];
+    assert_int_equal(sd_tensor_read(c, path, "noise", &data, &nd, dim), SD_OK);
+    sd_randn(p.seed, want, 256);
+    assert_int_equal(nd, 4);
+    assert_memory_equal(data, want, sizeof want);
+    sd_free(data);
+    assert_int_equal(sd_tensor_read(c, path, "absent", &data, &nd, dim), SD_ERR_MISSING);
+    assert_int_equal(sd_tensor_read(c, path, NULL, &data, &nd, dim), SD_ERR_ARG);
+    sd_image_free(&image);
+    sd_close(c);
+    unlink(path);
+    assert_int_equal(rmdir(dir), 0);
+}
+
+/* ---- cancelling, threads, precision */
+
+static void stop_at_first_step(void *user, const sd_progress *p)
+{
+    if (strcmp(p->stage, "step") == 0) sd_cancel(user);
+}
+
+static void a_cancelled_context_can_be_used_again(void **unused)
+{
+    (void)unused;
+    sd_ctx *c = open_tiny(SD_PART_ALL, 0);
+    sd_params p = small();
+    sd_image image;
+    p.steps = 50;
+    sd_set_progress(c, stop_at_first_step, c);
+    assert_int_equal(sd_generate(c, &p, &image), SD_ERR_CANCELLED);
+    sd_timings t;
+    sd_get_timings(c, &t);
+    assert_int_equal(t.n_steps, 1);
+    sd_set_progress(c, NULL, NULL);
+    p.steps = 1;
+    image = draw(c, &p);
+    sd_image_free(&image);
+    sd_close(c);
+}
+
+typedef struct worker { uint64_t seed; sd_image image; sd_status status; } worker;
+
+static void *work(void *user)
+{
+    worker *w = user;
+    sd_options o;
+    sd_ctx *c;
+    sd_params p = small();
+    sd_options_init(&o);
+    o.model = "weights/tiny";
+    o.threads = 1;
+    p.seed = w->seed;
+    w->status = sd_open(&c, &o);
+    if (!w->status) w->status = sd_generate(c, &p, &w->image);
+    sd_close(c);
+    return NULL;
+}
+
+static void two_contexts_work_in_two_threads(void **unused)
+{
+    (void)unused;
+    worker alone[2] = {{.seed = 3}, {.seed = 4}}, together[2] = {{.seed = 3}, {.seed = 4}};
+    pthread_t id[2];
+    for (int i = 0; i < 2; i++) work(&alone[i]);
+    for (int i = 0; i < 2; i++) assert_int_equal(pthread_create(&id[i], NULL, work, &together[i]), 0);
+    for (int i = 0; i < 2; i++) {
+        pthread_join(id[i], NULL);
+        assert_int_equal(together[i].status, SD_OK);
+        assert_memory_equal(alone[i].image.rgb, together[i].image.rgb, bytes(&alone[i].image));
+        sd_image_free(&alone[i].image);
+        sd_image_free(&together[i].image);
+    }
+}
+
+static void precise_agrees_with_fast(void **unused)
+{
+    (void)unused;
+    sd_options o;
+    sd_ctx *fast = open_tiny(SD_PART_ALL, 0), *precise;
+    sd_options_init(&o);
+    o.model = "weights/tiny";
+    o.precise = 1;
+    assert_int_equal(sd_open(&precise, &o), SD_OK);
+    sd_params p = small();
+    p.steps = 1;
+    sd_image a = draw(fast, &p), b = draw(precise, &p);
+    for (size_t i = 0; i < bytes(&a); i++) assert_true(abs(a.rgb[i] - b.rgb[i]) <= 1);
+    sd_image_free(&a);
+    sd_image_free(&b);
+    sd_close(fast);
+    sd_close(precise);
+}
+
+static void what_cannot_be_opened_says_why(void **unused)
+{
+    (void)unused;
+    const struct { const char *path; sd_status status; const char *says; } cases[] = {
+        {"/nonexistent", SD_ERR_MISSING, "no model directory /nonexistent"}, {"Makefile", SD_ERR_UNSUPPORTED, "is a file"}, {"tests", SD_ERR_IO, "tests/"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        sd_options o;
+        sd_ctx *c;
+        sd_options_init(&o);
+        o.model = cases[i].path;
+        assert_int_equal(sd_open(&c, &o), cases[i].status);
+        assert_non_null(strstr(sd_error_text(c), cases[i].says));
+        assert_true(*sd_error_place(c));
+        sd_close(c);
+    }
+    setenv("SD_ISA", "z80", 1);
+    sd_options o;
+    sd_ctx *c;
+    sd_options_init(&o);
+    assert_int_equal(sd_open(&c, &o), SD_ERR_ARG);
+    assert_non_null(strstr(sd_error_text(c), "SD_ISA=z80"));
+    sd_close(c);
+    unsetenv("SD_ISA");
+    sd_close(NULL);
+}
+
+static void the_model_describes_itself(void **unused)
+{
+    (void)unused;
+    sd_ctx *c = open_tiny(SD_PART_ALL, 0);
+    sd_model_info info;
+    assert_int_equal(sd_get_info(c, &info), SD_OK);
+    assert_int_equal(info.width, 128);
+    assert_int_equal(info.scale, 8);
+    assert_int_equal(info.context_dim, 96);
+    assert_string_equal(info.prediction, "v_prediction");
+    assert_string_equal(info.sampler, "pndm");
+    assert_true(info.scaling_factor == 0.18215);
+    assert_non_null(strstr(sd_build_info(), "kernels: scalar"));
+    assert_string_equal(sd_version(), SD_VERSION);
+    sd_close(c);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_seed_means_one_picture),
+        cmocka_unit_test(a_batch_begins_with_the_picture_drawn_alone),
+        cmocka_unit_test(given_noise_replaces_the_seed),
+        cmocka_unit_test(guidance_of_one_takes_one_evaluation_of_the_prompt_alone),
+        cmocka_unit_test(every_bad_parameter_has_its_sentence),
+        cmocka_unit_test(resolved_parameters_and_their_text),
+        cmocka_unit_test(a_schedule_is_told_before_any_work),
+        cmocka_unit_test(stages_check_what_was_opened),
+        cmocka_unit_test(encoding_a_decoded_picture_finds_its_latents_again),
+        cmocka_unit_test(the_stages_make_up_the_pipeline),
+        cmocka_unit_test(tracing_names_everything_and_changes_nothing),
+        cmocka_unit_test(a_traced_file_can_be_read_back),
+        cmocka_unit_test(a_cancelled_context_can_be_used_again),
+        cmocka_unit_test(two_contexts_work_in_two_threads),
+        cmocka_unit_test(precise_agrees_with_fast),
+        cmocka_unit_test(what_cannot_be_opened_says_why),
+        cmocka_unit_test(the_model_describes_itself),
+    };
+    return cmocka_run_group_tests_name("sd", tests, NULL, NULL);
+}
