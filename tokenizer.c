@@ -3,17 +3,17 @@
  * What is followed, id for id, is transformers 5.23's CLIPTokenizer (tokenizers 0.23.3):
  *
  *   1. added tokens that are not `normalized` are cut out of the raw text, longest first;
- *   2. each part between them: NFC; runs of white space become one space; lower case, each character by itself (no final
- *      sigma; U+0130 becomes "i" and U+0307);
+ *   2. each part between them: NFC; runs of white space become one space; lower case, each character by itself (no
+ *      final sigma; U+0130 becomes "i" and U+0307);
  *   3. added tokens that are `normalized` are cut out of the result;
  *   4. the rest is split by
  *      <\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+
  *      and what matches nothing (white space) is dropped;
- *   5. each word is written as its UTF-8 bytes, the last one marked "</w>", and neighbours are merged, the earliest rule of
- *      merges.txt first and the leftmost place first [Sennrich et al. 2016, algorithm 1];
+ *   5. each word is written as its UTF-8 bytes, the last one marked "</w>", and neighbours are merged, the earliest
+ *      rule of merges.txt first and the leftmost place first [Sennrich et al. 2016, algorithm 1];
  *   6. BOS, the first 75 ids, EOS, then the pad token up to 77.
  *
- * ftfy and BasicTokenizer, which older releases ran first, are gone from 5.23; `do_lower_case` in the files changes nothing.
+ * ftfy and BasicTokenizer, which older releases ran first, are gone from 5.23; `do_lower_case` changes nothing.
  * Everything is read at open and constant afterwards: one tokenizer serves any number of threads. */
 #include "net.h"
 #include "unicode.h"
@@ -42,8 +42,8 @@ struct sd_tokenizer {
     int32_t *slot; size_t n_slot;   /* piece -> id: open addressing, -1 is empty, n_slot a power of two */
     merge_rule *rule; size_t n_rule;/* (left, right) -> rank, result: likewise */
     added_token *added; size_t n_added;
-    int32_t byte_id[256], last_byte_id[256];   /* of a byte inside and at the end of a word; -1: not in the vocabulary */
-    int32_t bos, eos, pad, unk;     /* unk -1: not in the vocabulary */
+    int32_t byte_id[256], last_byte_id[256];   /* of a byte inside and at the end of a word; -1: none */
+    int32_t bos, eos, pad, unk;     /* unk -1: none */
 };
 
 /* ------------------------------------------------------------------------ vocabulary and rules */
@@ -60,7 +60,8 @@ static size_t piece_slot(const sd_tokenizer *t, const char *s, size_t n)
     uint32_t h = 2166136261u;
     for (size_t i = 0; i < n; i++) h = mix(h, (unsigned char)s[i]);
     size_t k = h & (t->n_slot - 1);
-    while (t->slot[k] >= 0 && (strncmp(t->piece[t->slot[k]], s, n) != 0 || t->piece[t->slot[k]][n])) k = (k + 1) & (t->n_slot - 1);
+    for (int32_t id; (id = t->slot[k]) >= 0; k = (k + 1) & (t->n_slot - 1))
+        if (strncmp(t->piece[id], s, n) == 0 && !t->piece[id][n]) break;
     return k;
 }
 
@@ -87,8 +88,8 @@ static sd_status grow_slots(sd_tokenizer *t, sd_error *e)
 static sd_status put_piece(sd_tokenizer *t, const char *s, size_t n, int64_t id, const char *path, sd_error *e)
 {
     if (id < 0 || id >= MAX_ID)
-        return sd_fail(e, SD_ERR_FORMAT, "%s: expected ids from 0 to %d, found %lld for '%.*s'", path, MAX_ID - 1, (long long)id,
-                       (int)(n < 80 ? n : 80), s);
+        return sd_fail(e, SD_ERR_FORMAT, "%s: expected ids from 0 to %d, found %lld for '%.*s'", path, MAX_ID - 1,
+                       (long long)id, (int)(n < 80 ? n : 80), s);
     if (id >= t->cap_piece) {
         int32_t cap = (int32_t)id + (int32_t)id / 2 + 1024;
         char **more = realloc(t->piece, (size_t)cap * sizeof *more);
@@ -98,8 +99,8 @@ static sd_status put_piece(sd_tokenizer *t, const char *s, size_t n, int64_t id,
         t->cap_piece = cap;
     }
     if (t->piece[id])
-        return sd_fail(e, SD_ERR_FORMAT, "%s: the id %lld belongs to '%.80s' and to '%.*s'", path, (long long)id, t->piece[id],
-                       (int)(n < 80 ? n : 80), s);
+        return sd_fail(e, SD_ERR_FORMAT, "%s: the id %lld belongs to '%.80s' and to '%.*s'", path, (long long)id,
+                       t->piece[id], (int)(n < 80 ? n : 80), s);
     if (2 * (t->n_words + 1) > t->n_slot && grow_slots(t, e) != SD_OK) return e->status;
     char *copy = malloc(n + 1);
     if (!copy) return sd_fail(e, SD_ERR_MEMORY, "no memory for a vocabulary piece of %zu bytes", n);
@@ -116,7 +117,8 @@ static sd_status put_piece(sd_tokenizer *t, const char *s, size_t n, int64_t id,
 static size_t rule_slot(const sd_tokenizer *t, int32_t left, int32_t right)
 {
     size_t k = mix(mix(2166136261u, (uint32_t)left), (uint32_t)right) & (t->n_rule - 1);
-    while (t->rule[k].left >= 0 && (t->rule[k].left != left || t->rule[k].right != right)) k = (k + 1) & (t->n_rule - 1);
+    for (; t->rule[k].left >= 0; k = (k + 1) & (t->n_rule - 1))
+        if (t->rule[k].left == left && t->rule[k].right == right) break;
     return k;
 }
 
@@ -131,8 +133,8 @@ static sd_status reserve_rules(sd_tokenizer *t, size_t n, const char *path, sd_e
 }
 
 /* Adds the rule "left right" of this rank. With `derive` its result becomes a new piece: id = rank + the 512 bytes. */
-static sd_status add_rule(sd_tokenizer *t, const char *left, size_t nl, const char *right, size_t nr, int32_t rank, bool derive,
-                          const char *path, sd_error *e)
+static sd_status add_rule(sd_tokenizer *t, const char *left, size_t nl, const char *right, size_t nr, int32_t rank,
+                          bool derive, const char *path, sd_error *e)
 {
     char *both = malloc(nl + nr + 1);
     if (!both) return sd_fail(e, SD_ERR_MEMORY, "no memory for the merges of %s", path);
@@ -141,8 +143,8 @@ static sd_status add_rule(sd_tokenizer *t, const char *left, size_t nl, const ch
     if (!derive || put_piece(t, both, nl + nr, 512 + (int64_t)rank, path, e) == SD_OK) {
         merge_rule r = {find_piece(t, left, nl), find_piece(t, right, nr), rank, find_piece(t, both, nl + nr)};
         if (r.left < 0 || r.right < 0 || r.result < 0)
-            sd_fail(e, SD_ERR_FORMAT, "%s: merge %d makes '%.*s' of '%.*s' and '%.*s', which are not all in the vocabulary", path,
-                    (int)rank + 1, (int)(nl + nr < 80 ? nl + nr : 80), both, (int)(nl < 80 ? nl : 80), left,
+            sd_fail(e, SD_ERR_FORMAT, "%s: merge %d makes '%.*s' of '%.*s' and '%.*s', not all in the vocabulary",
+                    path, (int)rank + 1, (int)(nl + nr < 80 ? nl + nr : 80), both, (int)(nl < 80 ? nl : 80), left,
                     (int)(nr < 80 ? nr : 80), right);
         else
             t->rule[rule_slot(t, r.left, r.right)] = r;
@@ -169,8 +171,8 @@ static sd_status read_merges(sd_tokenizer *t, const char *path, bool derive, sd_
         if (len >= 8 && memcmp(s, "#version", 8) == 0) continue;
         if (!space || space == s || space == s + len - 1 || memchr(space + 1, ' ', len - (size_t)(space - s) - 1) ||
             memchr(s, 0, len)) {
-            sd_fail(e, SD_ERR_FORMAT, "%s, line %d: expected two symbols with one space between, found '%.*s'", path, (int)line,
-                    (int)(len < 80 ? len : 80), s);
+            sd_fail(e, SD_ERR_FORMAT, "%s, line %d: expected two symbols with one space between, found '%.*s'", path,
+                    (int)line, (int)(len < 80 ? len : 80), s);
             break;
         }
         size_t nl = (size_t)(space - s);
@@ -180,9 +182,9 @@ static sd_status read_merges(sd_tokenizer *t, const char *path, bool derive, sd_
     return e->status;
 }
 
-/* Byte-level BPE writes a byte as a printable character [Radford et al. 2019, GPT-2's bytes_to_unicode]: the 188 printable
- * Latin-1 bytes stand for themselves, the other 68 for U+0100, U+0101, ... CLIP's vocabulary begins in this order: `order`
- * lists the bytes; written[b] is how byte b is written. */
+/* Byte-level BPE writes a byte as a printable character [Radford et al. 2019, GPT-2's bytes_to_unicode]: the 188
+ * printable Latin-1 bytes stand for themselves, the other 68 for U+0100, U+0101, ... CLIP's vocabulary begins in this
+ * order: `order` lists the bytes; written[b] is how byte b is written. */
 static void byte_symbols(char written[256][3], unsigned char order[256])
 {
     int n = 0, others = 0;
@@ -214,13 +216,13 @@ static sd_status derive_vocabulary(sd_tokenizer *t, const char *merges, sd_error
 }
 
 /* ---------------------------------------------------------------------------- special tokens
- * Which tokens are cut out of the text, and how, is decided in transformers by a chain of overrides that gives the three
- * published kinds of directory three behaviours; a table of them is in docs/MODEL.md. The rules, kept in this order:
+ * Which tokens are cut out of the text, and how, is decided in transformers by a chain of overrides, by which published
+ * directories differ more than their authors meant (the table in tests/test_tokenizer.c has examples). The rules:
  *   a. tokenizer_config.json names bos, eos, unk, pad (defaults: BOS_TEXT, EOS_TEXT, EOS_TEXT, EOS_TEXT);
  *   b. with `added_tokens_decoder` in it, those tokens come first and special_tokens_map.json is not read; without,
  *      special_tokens_map.json wins over (a), and added_tokens.json and tokenizer.json's added_tokens come first;
- *   c. a name that (b) describes takes that description; one that is new is added after them; of several descriptions of one
- *      token the last added counts. A token given as a string is not `normalized`; as an object it says so itself.
+ *   c. a name that (b) describes takes that description; one that is new is added after them; of several descriptions
+ *      of one token the last added counts. A token given as a string is not `normalized`; an object says so itself.
  * So SD 2's pad "!" (special_tokens_map.json) is an added token: id 0, and each "!" in a prompt becomes id 0 too, where
  * SD 1 gives 256 ("!</w>") or a merged run; open_clip, which SD 2 was trained with, gives 256. */
 
@@ -273,10 +275,9 @@ static bool list_add_new(token_list *l, const token_list *described, token_spec 
 /* Makes a listed token one that is cut out of texts; it gets the next free id if the vocabulary lacks it. */
 static sd_status add_token(sd_tokenizer *t, const token_spec *x, const char *dir, sd_error *e)
 {
-    if (find_piece(t, x->text, strlen(x->text)) < 0 && put_piece(t, x->text, strlen(x->text), t->n_piece, dir, e) != SD_OK)
-        return e->status;
-    int32_t id = find_piece(t, x->text, strlen(x->text));
-    size_t at = 0;
+    size_t n = strlen(x->text), at = 0;
+    if (find_piece(t, x->text, n) < 0 && put_piece(t, x->text, n, t->n_piece, dir, e) != SD_OK) return e->status;
+    int32_t id = find_piece(t, x->text, n);
     while (at < t->n_added && t->added[at].id != id) at++;
     if (at == t->n_added) {
         added_token *more = realloc(t->added, (at + 1) * sizeof *more);
@@ -354,6 +355,8 @@ enum { FILE_ALL, FILE_VOCAB, FILE_CONFIG, FILE_MAP, FILE_ADDED, N_FILES };
 static const char *const json_names[N_FILES] = {"tokenizer.json", "vocab.json", "tokenizer_config.json",
                                                 "special_tokens_map.json", "added_tokens.json"};
 
+typedef struct dir_files { char path[N_FILES][1024], merges[1024]; bool have[N_FILES]; const char *dir; } dir_files;
+
 #ifdef SD_WITH_CJSON
 static cJSON *read_json(const char *path, sd_error *e)
 {
@@ -362,7 +365,7 @@ static cJSON *read_json(const char *path, sd_error *e)
     size_t n;
     if (sd_read_file(path, MAX_FILE, &data, &n, e) != SD_OK) return NULL;
     cJSON *root = cJSON_ParseWithLengthOpts(data, n + 1, &stop, 1);
-    if (!root) sd_fail(e, SD_ERR_FORMAT, "%s is not JSON from byte %zu on", path, stop ? (size_t)(stop - data) : (size_t)0);
+    if (!root) sd_fail(e, SD_ERR_FORMAT, "%s is not JSON from byte %ld on", path, stop ? (long)(stop - data) : 0);
     else if (!cJSON_IsObject(root)) sd_fail(e, SD_ERR_FORMAT, "%s: expected a JSON object", path);
     free(data);
     return root;
@@ -372,9 +375,10 @@ static sd_status json_vocabulary(sd_tokenizer *t, const cJSON *vocab, const char
 {
     if (!cJSON_IsObject(vocab)) return sd_fail(e, SD_ERR_FORMAT, "%s: expected an object of pieces and ids", path);
     for (const cJSON *x = vocab->child; x && e->status == SD_OK; x = x->next) {
-        if (!cJSON_IsNumber(x) || !(x->valuedouble >= 0 && x->valuedouble < MAX_ID) || x->valuedouble != (double)x->valueint)
-            return sd_fail(e, SD_ERR_FORMAT, "%s: expected an id from 0 to %d for '%.80s', found another value", path, MAX_ID - 1,
-                           x->string);
+        double id = cJSON_IsNumber(x) ? x->valuedouble : -1;
+        if (!(id >= 0 && id < MAX_ID) || id != (double)x->valueint)
+            return sd_fail(e, SD_ERR_FORMAT, "%s: expected an id from 0 to %d for '%.80s', found another value", path,
+                           MAX_ID - 1, x->string);
         put_piece(t, x->string, strlen(x->string), x->valueint, path, e);
     }
     if (e->status == SD_OK && !t->n_words) sd_fail(e, SD_ERR_FORMAT, "%s: the vocabulary is empty", path);
@@ -422,16 +426,18 @@ static sd_status read_spec(token_spec *out, const cJSON *x, bool special, const 
                                s.text ? s.text : "", stripping[i]);
     }
     s.known = special || !s.object;
-    if (!s.text) return sd_fail(e, SD_ERR_FORMAT, "%s: a special token is neither a string nor an object with content", path);
+    if (!s.text)
+        return sd_fail(e, SD_ERR_FORMAT, "%s: a special token is neither a string nor an object with content", path);
     *out = s;
     return SD_OK;
 }
 
-/* "bos_token" and its kin, and the list of further special tokens; its older spelling counts only if there is none yet. */
-static sd_status read_names(token_spec named[NAMED], token_list *extra, const cJSON *root, bool special, const char *path,
-                            sd_error *e)
+/* "bos_token" and its kin, and the list of further special tokens; its older name counts only if there is none yet. */
+static sd_status read_names(token_spec named[NAMED], token_list *extra, const cJSON *root, bool special,
+                            const char *path, sd_error *e)
 {
-    static const char *const keys[NAMED] = {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"};
+    static const char *const keys[NAMED] = {"bos_token", "eos_token", "unk_token", "sep_token",
+                                            "pad_token", "cls_token", "mask_token"};
     static const char *const lists[] = {"extra_special_tokens", "additional_special_tokens"};
     for (int i = 0; i < NAMED && e->status == SD_OK; i++) {
         const cJSON *x = cJSON_GetObjectItemCaseSensitive(root, keys[i]);
@@ -476,83 +482,84 @@ static sd_status read_described(token_list *l, const cJSON *list, const char *pa
     return e->status;
 }
 
-static sd_status read_special(sd_tokenizer *t, cJSON *const file[N_FILES], char path[N_FILES][1024], const char *dir, sd_error *e)
+static sd_status read_special(sd_tokenizer *t, cJSON *const file[N_FILES], const dir_files *d, sd_error *e)
 {
+    const cJSON *config = file[FILE_CONFIG];
     token_spec named[NAMED];
     token_list described = {0}, extra = {0};
     memcpy(named, default_names, sizeof named);
-    const cJSON *decoder = cJSON_GetObjectItemCaseSensitive(file[FILE_CONFIG], "added_tokens_decoder");
-    const cJSON *length = cJSON_GetObjectItemCaseSensitive(file[FILE_CONFIG], "model_max_length");
+    const cJSON *decoder = cJSON_GetObjectItemCaseSensitive(config, "added_tokens_decoder");
+    const cJSON *length = cJSON_GetObjectItemCaseSensitive(config, "model_max_length");
     if (cJSON_IsNumber(length) && length->valuedouble < SD_TOKENS)
-        sd_fail(e, SD_ERR_UNSUPPORTED, "%s: expected a model_max_length of %d, found %g", path[FILE_CONFIG], SD_TOKENS,
-                length->valuedouble);
-    if (e->status == SD_OK && file[FILE_CONFIG]) read_names(named, &extra, file[FILE_CONFIG], false, path[FILE_CONFIG], e);
-    if (e->status == SD_OK && decoder) read_described(&described, decoder, path[FILE_CONFIG], e);
+        sd_fail(e, SD_ERR_UNSUPPORTED, "%s: expected a model_max_length of %d, found %g", d->path[FILE_CONFIG],
+                SD_TOKENS, length->valuedouble);
+    if (e->status == SD_OK && config) read_names(named, &extra, config, false, d->path[FILE_CONFIG], e);
+    if (e->status == SD_OK && decoder) read_described(&described, decoder, d->path[FILE_CONFIG], e);
     if (!decoder) {
-        if (e->status == SD_OK && file[FILE_MAP]) read_names(named, &extra, file[FILE_MAP], true, path[FILE_MAP], e);
+        const cJSON *all = cJSON_GetObjectItemCaseSensitive(file[FILE_ALL], "added_tokens");
+        if (e->status == SD_OK && file[FILE_MAP])
+            read_names(named, &extra, file[FILE_MAP], true, d->path[FILE_MAP], e);
         for (const cJSON *x = file[FILE_ADDED] ? file[FILE_ADDED]->child : NULL; x && e->status == SD_OK; x = x->next) {
             const token_spec *also = list_find(&extra, x->string);
-            token_spec s = {.text = x->string, .object = true, .special = also && also->known, .normalized = -1, .id = x->valueint};
+            token_spec s = {.text = x->string, .object = true, .special = also && also->known, .id = x->valueint};
             for (int i = 0; i < NAMED; i++)
                 if (named[i].known && strcmp(named[i].text, s.text) == 0) s.special = true;
             s.normalized = !s.special;
             describe(&described, s, e);
         }
-        if (e->status == SD_OK)
-            read_described(&described, cJSON_GetObjectItemCaseSensitive(file[FILE_ALL], "added_tokens"), path[FILE_ALL], e);
+        if (e->status == SD_OK) read_described(&described, all, d->path[FILE_ALL], e);
     }
     for (int i = 0; i < NAMED; i++) {
-        const token_spec *d = named[i].text ? list_find(&described, named[i].text) : NULL;
-        if (d) named[i] = *d;
+        const token_spec *x = named[i].text ? list_find(&described, named[i].text) : NULL;
+        if (x) named[i] = *x;
     }
-    if (e->status == SD_OK) finish_tokens(t, named, &described, &extra, dir, e);
+    if (e->status == SD_OK) finish_tokens(t, named, &described, &extra, d->dir, e);
     free(described.v);
     free(extra.v);
     return e->status;
 }
 
-/* Vocabulary, merges and special tokens of a directory: tokenizer.json if it is there, as transformers prefers it too. */
-static sd_status read_dir(sd_tokenizer *t, char path[N_FILES][1024], const bool have[N_FILES], const char *merges, const char *dir,
-                          sd_error *e)
+/* Vocabulary, merges, special tokens: from tokenizer.json if it is there, as transformers prefers it too. */
+static sd_status read_dir(sd_tokenizer *t, const dir_files *d, sd_error *e)
 {
     cJSON *file[N_FILES] = {0};
     for (int i = 0; i < N_FILES && e->status == SD_OK; i++)
-        if (have[i] && !(i == FILE_VOCAB && have[FILE_ALL])) file[i] = read_json(path[i], e);
-    if (e->status == SD_OK && have[FILE_ALL]) {
+        if (d->have[i] && !(i == FILE_VOCAB && d->have[FILE_ALL])) file[i] = read_json(d->path[i], e);
+    if (e->status == SD_OK && d->have[FILE_ALL]) {
+        const char *path = d->path[FILE_ALL];
         const cJSON *model = cJSON_GetObjectItemCaseSensitive(file[FILE_ALL], "model");
         const cJSON *type = cJSON_GetObjectItemCaseSensitive(model, "type");
         if (type && !(cJSON_IsString(type) && strcmp(type->valuestring, "BPE") == 0))
-            sd_fail(e, SD_ERR_UNSUPPORTED, "%s: expected a model of type BPE", path[FILE_ALL]);
-        else if (json_vocabulary(t, cJSON_GetObjectItemCaseSensitive(model, "vocab"), path[FILE_ALL], e) == SD_OK)
-            json_merges(t, cJSON_GetObjectItemCaseSensitive(model, "merges"), path[FILE_ALL], e);
-    } else if (e->status == SD_OK && have[FILE_VOCAB]) {
-        if (json_vocabulary(t, file[FILE_VOCAB], path[FILE_VOCAB], e) == SD_OK) read_merges(t, merges, false, e);
+            sd_fail(e, SD_ERR_UNSUPPORTED, "%s: expected a model of type BPE", path);
+        else if (json_vocabulary(t, cJSON_GetObjectItemCaseSensitive(model, "vocab"), path, e) == SD_OK)
+            json_merges(t, cJSON_GetObjectItemCaseSensitive(model, "merges"), path, e);
+    } else if (e->status == SD_OK && d->have[FILE_VOCAB]) {
+        if (json_vocabulary(t, file[FILE_VOCAB], d->path[FILE_VOCAB], e) == SD_OK) read_merges(t, d->merges, false, e);
     } else if (e->status == SD_OK) {
-        derive_vocabulary(t, merges, e);
+        derive_vocabulary(t, d->merges, e);
     }
-    if (e->status == SD_OK) read_special(t, file, path, dir, e);
+    if (e->status == SD_OK) read_special(t, file, d, e);
     for (int i = 0; i < N_FILES; i++) cJSON_Delete(file[i]);
     return e->status;
 }
 #else
-static sd_status read_dir(sd_tokenizer *t, char path[N_FILES][1024], const bool have[N_FILES], const char *merges, const char *dir,
-                          sd_error *e)
+static sd_status read_dir(sd_tokenizer *t, const dir_files *d, sd_error *e)
 {
     token_spec named[NAMED];
     token_list none = {0};
     for (int i = 0; i < N_FILES; i++)
-        if (have[i])
-            return sd_fail(e, SD_ERR_UNSUPPORTED, "%s cannot be read: this build has no cJSON", path[i]);
+        if (d->have[i])
+            return sd_fail(e, SD_ERR_UNSUPPORTED, "%s cannot be read: this build has no cJSON", d->path[i]);
     memcpy(named, default_names, sizeof named);
-    if (derive_vocabulary(t, merges, e) == SD_OK) finish_tokens(t, named, &none, &none, dir, e);
+    if (derive_vocabulary(t, d->merges, e) == SD_OK) finish_tokens(t, named, &none, &none, d->dir, e);
     return e->status;
 }
 #endif
 
 /* ----------------------------------------------------------------------------------- encoding */
 
-typedef struct symbol { int32_t id, prev, next; } symbol;        /* of a word; id < 0: merged into its left neighbour */
-typedef struct candidate { int32_t rank, at, result; } candidate; /* a rule that applied at symbol `at` when it was queued */
+typedef struct symbol { int32_t id, prev, next; } symbol;      /* of a word; id < 0: merged into its left one */
+typedef struct candidate { int32_t rank, at, result; } candidate; /* a rule that fitted symbol `at` when queued */
 
 typedef struct encoder {
     const sd_tokenizer *t;
@@ -654,8 +661,8 @@ static void encode_word(encoder *en, const int32_t *c, size_t n)
             int32_t id = last ? en->t->last_byte_id[utf8[j]] : en->t->byte_id[utf8[j]];
             if (id < 0) id = en->t->unk;   /* only vocabularies that lack a byte come here */
             if (id < 0) {
-                sd_fail(en->e, SD_ERR_FORMAT, "the vocabulary has neither the byte 0x%02x%s nor an unknown token", utf8[j],
-                        last ? " at the end of a word" : "");
+                sd_fail(en->e, SD_ERR_FORMAT, "the vocabulary has neither the byte 0x%02x%s nor an unknown token",
+                        utf8[j], last ? " at the end of a word" : "");
                 return;
             }
             en->sym[k] = (symbol){id, k - 1, last ? -1 : k + 1};
@@ -673,7 +680,7 @@ static size_t begins(const int32_t *c, size_t n, const char *s)
     return s[i] ? 0 : i;
 }
 
-/* Step 4. The alternatives are tried in their order at the place where the last match ended, so "!'s" is "!'" and "s". */
+/* Step 4. The alternatives are tried in their order where the last match ended, so "!'s" is "!'" and "s". */
 static void split_words(encoder *en, const int32_t *c, size_t n)
 {
     static const char *const special[] = {BOS_TEXT, EOS_TEXT};
@@ -693,13 +700,13 @@ static void split_words(encoder *en, const int32_t *c, size_t n)
             continue;
         }
         if (part) len = part;
-        else if (class != 'N') while (i + len < n && sd_char_class(c[i + len]) == class) len++;   /* numbers stand alone */
+        else while (class != 'N' && i + len < n && sd_char_class(c[i + len]) == class) len++;   /* numbers singly */
         encode_word(en, c + i, len);
     }
 }
 
-/* Steps 1 to 4: cuts out the added tokens of one kind and hands on what lies between. (Two `normalized` tokens that differ in
- * case only are one after step 2: the first added counts here, a random one in the oracle, which keeps them in a hash map.) */
+/* Steps 1 to 4: cuts out the added tokens of one kind and hands on what lies between. (Two `normalized` tokens that
+ * differ in case only are one after step 2: the first added counts here, a random one in the oracle's hash map.) */
 static void cut_added(encoder *en, const int32_t *c, size_t n, bool normalized)
 {
     sd_codes norm = {0};
@@ -726,20 +733,19 @@ static void cut_added(encoder *en, const int32_t *c, size_t n, bool normalized)
 
 sd_status sd_tokenizer_open(sd_tokenizer **out, const char *dir, sd_error *e)
 {
-    char path[N_FILES][1024], merges[1024];
-    bool have[N_FILES];
+    dir_files d = {.dir = dir};
     *out = NULL;
     for (int i = 0; i < N_FILES; i++) {
-        if (sd_path_join(path[i], sizeof path[i], dir, json_names[i], e) != SD_OK) return e->status;
-        have[i] = sd_is_file(path[i]);
+        if (sd_path_join(d.path[i], sizeof d.path[i], dir, json_names[i], e) != SD_OK) return e->status;
+        d.have[i] = sd_is_file(d.path[i]);
     }
-    if (sd_path_join(merges, sizeof merges, dir, "merges.txt", e) != SD_OK) return e->status;
-    if (!have[FILE_ALL] && !sd_is_file(merges))
-        return sd_fail(e, SD_ERR_MISSING, "expected merges.txt or tokenizer.json in the tokenizer directory %s, found neither", dir);
+    if (sd_path_join(d.merges, sizeof d.merges, dir, "merges.txt", e) != SD_OK) return e->status;
+    if (!d.have[FILE_ALL] && !sd_is_file(d.merges))
+        return sd_fail(e, SD_ERR_MISSING, "expected merges.txt or tokenizer.json in %s, found neither", dir);
     sd_tokenizer *t = calloc(1, sizeof *t);
     if (!t) return sd_fail(e, SD_ERR_MEMORY, "no memory for a tokenizer");
     t->bos = t->eos = t->pad = t->unk = -1;
-    if (read_dir(t, path, have, merges, dir, e) != SD_OK) {
+    if (read_dir(t, &d, e) != SD_OK) {
         sd_tokenizer_close(t);
         return e->status;
     }

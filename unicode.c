@@ -75,8 +75,8 @@ bool sd_utf8_decode(sd_codes *out, const char *text, const char *what, sd_error 
         }
 #ifndef SD_WITH_UTF8PROC
         if (len > 1) {
-            sd_fail(e, SD_ERR_UNSUPPORTED, "%s has U+%04X at byte %zu: this build has no utf8proc and takes ASCII only", what,
-                    (unsigned)out->c[out->n], at);
+            sd_fail(e, SD_ERR_UNSUPPORTED, "%s has U+%04X at byte %zu: this build has no utf8proc and takes ASCII only",
+                    what, (unsigned)out->c[out->n], at);
             return false;
         }
 #endif
@@ -96,10 +96,11 @@ size_t sd_utf8_encode(unsigned char out[4], int32_t c)
 /* ------------------------------------------------------------------------- classes, lower case */
 
 #ifdef SD_WITH_UTF8PROC
-/* The oracle (tokenizers 0.23.3) has its facts from three places: classes from Oniguruma (Unicode 16), lower case from Rust's
- * library (Unicode 17), NFC from a crate that knows no mark and no composite added after Unicode 9. utf8proc has one version,
- * whichever the distribution ships. These are the code points on which Unicode 14, 15 or 18 differs from the oracle, with what
- * the oracle says of them. To its NFC each of them is a plain character: no mark, nothing composed with it. */
+/* The oracle (tokenizers 0.23.3) has its facts from three places: classes from Oniguruma (Unicode 16), lower case from
+ * Rust's library (Unicode 17), NFC from a crate that knows no mark and no composite added after Unicode 9. utf8proc has
+ * one version, whichever the distribution ships. These are the code points on which Unicode 14, 15 or 18 differs from
+ * the oracle, with what the oracle says of them, so that ids depend on no distribution. To its NFC each of them is a
+ * plain character: no mark, nothing composed with it. */
 typedef struct exception { int32_t first, last; char class; int32_t to_lower; } exception;
 static const exception exceptions[] = {   /* made by tools/tokenizer_corpus.py --tables */
     {0x00558, 0x00558, 'O', 0}, {0x0058b, 0x0058c, 'O', 0}, {0x005c8, 0x005c9, 'O', 0}, {0x007fd, 0x007fd, 'O', 0},
@@ -191,8 +192,8 @@ static int32_t lower_of(int32_t c)
 #ifdef SD_WITH_UTF8PROC
 static int mark_class(int32_t c) { return (int)utf8proc_get_property(c)->combining_class & 255; }
 
-/* Orders a run of marks by class: a stable counting sort. utf8proc's own exchanges neighbours, which takes hours on a megabyte
- * of marks. */
+/* Orders a run of marks by class: a stable counting sort. utf8proc's own exchanges neighbours, which takes hours on a
+ * megabyte of marks. */
 static bool order_marks(int32_t *c, size_t n, sd_error *e)
 {
     size_t start[256] = {0}, total = 0, count, i;

@@ -1,7 +1,7 @@
-/* test_tokenizer.c - ids equal to transformers' CLIPTokenizer, for every kind of text and directory, and what is refused.
+/* test_tokenizer.c - ids equal to transformers' CLIPTokenizer for every kind of text and directory; what is refused.
  *
- * tests/golden/tokenizer*.txt hold the oracle's ids; tools/tokenizer_corpus.py makes them, and compares hundreds of thousands
- * of strings more. */
+ * tests/golden/tokenizer*.txt hold the oracle's ids; tools/tokenizer_corpus.py makes them, and compares hundreds of
+ * thousands of strings more. */
 #define _POSIX_C_SOURCE 200809L
 #include <setjmp.h>
 #include <stdarg.h>
@@ -70,8 +70,8 @@ static sd_tokenizer *open_dir(void)
 
 #define OBJECT(text, normalized) \
     "{\"content\":\"" text "\",\"lstrip\":false,\"normalized\":" normalized ",\"rstrip\":false,\"single_word\":false}"
-#define MAP(pad) "{\"bos_token\":" OBJECT(BOS, "true") ",\"eos_token\":" OBJECT(EOS, "true") ",\"unk_token\":" OBJECT(EOS, "true") \
-    ",\"pad_token\":" pad "}"
+#define MAP(pad) "{\"bos_token\":" OBJECT(BOS, "true") ",\"eos_token\":" OBJECT(EOS, "true") \
+    ",\"unk_token\":" OBJECT(EOS, "true") ",\"pad_token\":" pad "}"
 #define CONFIG_SD1 "{\"model_max_length\":77,\"do_lower_case\":true,\"pad_token\":\"" EOS "\"}"
 
 /* The published kinds of directory: SD 1 pads with EOS, SD 2's special_tokens_map.json says "!". */
@@ -157,7 +157,10 @@ static int free_goldens(void **unused)
     return 0;
 }
 
-static bool is_for(const golden *g, const char *style) { return strcmp(g->style, "both") == 0 || strcmp(g->style, style) == 0; }
+static bool is_for(const golden *g, const char *style)
+{
+    return strcmp(g->style, "both") == 0 || strcmp(g->style, style) == 0;
+}
 
 static bool is_ascii(const char *s)
 {
@@ -253,7 +256,8 @@ static void tokenizer_json_gives_the_same_ids(void **unused)
     sd_tokenizer *alone = open_style("sd2");
     sd_text_add(&json, "{\"added_tokens\":[{\"id\":0,\"content\":\"!\",\"normalized\":false,\"special\":true},"
                 "{\"id\":49406,\"content\":\"" BOS "\",\"normalized\":true,\"special\":true},"
-                "{\"id\":49407,\"content\":\"" EOS "\",\"normalized\":true,\"special\":true}],\"model\":{\"type\":\"BPE\",\"vocab\":");
+                "{\"id\":49407,\"content\":\"" EOS "\",\"normalized\":true,\"special\":true}],"
+                "\"model\":{\"type\":\"BPE\",\"vocab\":");
     json_vocab(&json, alone);
     sd_tokenizer_close(alone);
     sd_text_add(&json, ",\"merges\":[");
@@ -282,8 +286,10 @@ static void pieces_are_named_by_their_ids(void **unused)
 {
     (void)unused;
     sd_tokenizer *t = open_bare();
-    const struct { int32_t id; const char *piece; } cases[] = {{0, "!"}, {256, "!</w>"}, {320, "a</w>"}, {2368, "cat</w>"},
-                                                              {188, "\xc4\x80"}, {49406, BOS}, {49407, EOS}, {-1, NULL}, {49408, NULL}};
+    const struct { int32_t id; const char *piece; } cases[] = {
+        {0, "!"}, {256, "!</w>"}, {320, "a</w>"}, {2368, "cat</w>"}, {188, "\xc4\x80"}, {49406, BOS}, {49407, EOS},
+        {-1, NULL}, {49408, NULL},
+    };
     for (size_t i = 0; i < SD_COUNT(cases); i++) {
         const char *piece = sd_tokenizer_piece(t, cases[i].id);
         if (cases[i].piece) assert_string_equal(piece, cases[i].piece);
@@ -302,28 +308,31 @@ static void pieces_are_named_by_their_ids(void **unused)
 
 /* ---------------------------------------------------------------- pad token and the tokens cut out of texts */
 
-/* Traps 18 and 19, and the rules above `finish_tokens`: what each kind of directory makes of pad, "!" and the special words.
- * All measured with transformers 5.23. */
+/* Traps 18 and 19, and the rules a to c of tokenizer.c: what each kind of directory makes of pad, "!" and the special
+ * words, all measured with transformers 5.23. */
 static void the_pad_token_is_the_one_transformers_takes(void **unused)
 {
     (void)unused;
     NEEDS_JSON;
-    const char *const decoder = "{\"pad_token\":\"!\",\"added_tokens_decoder\":{\"0\":{\"content\":\"!\",\"normalized\":false,\"special\":true},"
-                                "\"49406\":{\"content\":\"" BOS "\",\"normalized\":true,\"special\":true},"
-                                "\"49407\":{\"content\":\"" EOS "\",\"normalized\":true,\"special\":true}}}";
-    const char *const decoder_eos = "{\"pad_token\":\"" EOS "\",\"added_tokens_decoder\":{\"49407\":{\"content\":\"" EOS
-                                    "\",\"normalized\":false,\"special\":true}}}";
+#define DESCRIBED(id, text, normalized) \
+    "\"" id "\":{\"content\":\"" text "\",\"normalized\":" normalized ",\"special\":true}"
+    const char *const decoder = "{\"pad_token\":\"!\",\"added_tokens_decoder\":{" DESCRIBED("0", "!", "false") ","
+                                DESCRIBED("49406", BOS, "true") "," DESCRIBED("49407", EOS, "true") "}}";
+    const char *const decoder_eos = "{\"pad_token\":\"" EOS "\",\"added_tokens_decoder\":{"
+                                    DESCRIBED("49407", EOS, "false") "}}";
+    const char *const typed = "{\"pad_token\":{\"__type\":\"AddedToken\",\"content\":\"!\",\"normalized\":true}}";
+    const char *const strings = "{\"bos_token\":\"" BOS "\",\"pad_token\":\"" EOS "\"}";
     const struct { const char *what, *config, *map; int32_t pad, exclamation, upper_bos, upper_eos; } cases[] = {
-        /* exclamation: id of "!" in "hi!"; upper_...: first id of "<|STARTOFTEXT|>", "<|ENDOFTEXT|>"; 27 is "<", not special */
+        /* exclamation: id of "!" in "hi!"; upper_...: first id of "<|STARTOFTEXT|>", "<|ENDOFTEXT|>" ("<" is 27) */
         {"no files", NULL, NULL, 49407, 256, 27, 27},
         {"SD 1 as published", CONFIG_SD1, MAP("\"" EOS "\""), 49407, 256, 49406, 27},
         {"SD 2: the map wins", CONFIG_SD1, MAP("\"!\""), 0, 0, 49406, 49407},
         {"SD 2, object", CONFIG_SD1, MAP(OBJECT("!", "true")), 0, 0, 49406, 49407},
         {"pad in the config alone", "{\"pad_token\":\"!\"}", NULL, 0, 0, 27, 27},
-        {"__type object", "{\"pad_token\":{\"__type\":\"AddedToken\",\"content\":\"!\",\"normalized\":true}}", NULL, 0, 0, 27, 27},
+        {"__type object", typed, NULL, 0, 0, 27, 27},
         {"XL 2: the decoder counts", decoder, MAP("\"" EOS "\""), 0, 0, 49406, 49407},
         {"with a decoder the map is not read", decoder_eos, MAP("\"!\""), 49407, 256, 27, 27},
-        {"strings are taken literally", NULL, "{\"bos_token\":\"" BOS "\",\"pad_token\":\"" EOS "\"}", 49407, 256, 27, 27},
+        {"strings are taken literally", NULL, strings, 49407, 256, 27, 27},
         {"all normalized", NULL, MAP(OBJECT(EOS, "true")), 49407, 256, 49406, 49407},
         {"a new token gets the next id", NULL, "{\"pad_token\":\"[PAD]\"}", 49408, 256, 27, 27},
     };
@@ -337,10 +346,11 @@ static void the_pad_token_is_the_one_transformers_takes(void **unused)
         encode(t, "hi!", &hi);
         encode(t, "<|STARTOFTEXT|>", &bos);
         encode(t, "<|ENDOFTEXT|>", &eos);
-        if (sd_tokenizer_pad(t) != cases[i].pad || hi.id[2] != cases[i].exclamation || bos.id[1] != cases[i].upper_bos ||
-            eos.id[1] != cases[i].upper_eos || hi.id[4] != cases[i].pad || hi.id[SD_TOKENS - 1] != cases[i].pad || hi.n != 4)
-            fail_msg("%s: pad %d, \"!\" %d, %d, %d", cases[i].what, (int)sd_tokenizer_pad(t), (int)hi.id[2], (int)bos.id[1],
-                     (int)eos.id[1]);
+        const int32_t pad = cases[i].pad;
+        const int32_t got[] = {sd_tokenizer_pad(t), hi.id[4], hi.id[76], hi.id[2], bos.id[1], eos.id[1], hi.n};
+        const int32_t want[] = {pad, pad, pad, cases[i].exclamation, cases[i].upper_bos, cases[i].upper_eos, 4};
+        for (size_t k = 0; k < SD_COUNT(want); k++)
+            if (got[k] != want[k]) fail_msg("%s, value %zu: %d, not %d", cases[i].what, k, (int)got[k], (int)want[k]);
         sd_tokenizer_close(t);
     }
 }
@@ -350,15 +360,18 @@ static void small_vocabularies_have_unknown_tokens(void **unused)
 {
     (void)unused;
     NEEDS_JSON;
-    const char *const vocab = "{\"l\":0,\"o\":1,\"w\":2,\"e\":3,\"r\":4,\"s\":5,\"t\":6,\"i\":7,\"d\":8,\"n\":9,\"lo\":10,\"l</w>\":11,\"w</w>\":12,"
-        "\"r</w>\":13,\"t</w>\":14,\"low</w>\":15,\"er</w>\":16,\"lowest</w>\":17,\"newer</w>\":18,\"wider\":19,\"<unk>\":20,\"" BOS "\":21,\"" EOS "\":22}";
+    const char *const vocab =
+        "{\"l\":0,\"o\":1,\"w\":2,\"e\":3,\"r\":4,\"s\":5,\"t\":6,\"i\":7,\"d\":8,\"n\":9,\"lo\":10,\"l</w>\":11,"
+        "\"w</w>\":12,\"r</w>\":13,\"t</w>\":14,\"low</w>\":15,\"er</w>\":16,\"lowest</w>\":17,\"newer</w>\":18,"
+        "\"wider\":19,\"<unk>\":20,\"" BOS "\":21,\"" EOS "\":22}";
     empty_dir();
     put_text("vocab.json", vocab);
     put_text("merges.txt", "#version: 0.2\nl o\nlo w</w>\ne r</w>\n");
     put_text("special_tokens_map.json", "{\"unk_token\":\"<unk>\",\"pad_token\":\"w\"}");
     sd_tokenizer *t = open_dir();
     sd_tokens k;
-    const int32_t want[] = {21, 0, 20, 2, 16, 9, 20, 2, 16, 22, 2}, upper[] = {21, 15, 2, 15, 22, 2};   /* pad "w" is cut out */
+    /* the pad token "w" is cut out of words */
+    const int32_t want[] = {21, 0, 20, 2, 16, 9, 20, 2, 16, 22, 2}, upper[] = {21, 15, 2, 15, 22, 2};
     encode(t, "lower newer", &k);
     assert_memory_equal(k.id, want, sizeof want);
     encode(t, "LOW wLOW", &k);
@@ -394,14 +407,14 @@ static void long_prompts_are_truncated_and_counted(void **unused)
     sd_tokenizer_close(t);
 }
 
-/* Numbers of pieces from the oracle. Done by a search through the word for each merge, each of these would take an hour. */
+/* Numbers of pieces from the oracle. With a search through the word for each merge, these would take hours. */
 static void a_word_of_a_million_bytes_takes_a_second(void **unused)
 {
     (void)unused;
     const struct { const char *first, *again; int times, dropped; } cases[] = {
         {"", "a", 1000000, 124926}, {"", "cat", 300000, 299925}, {"", EOS, 20000, 19925},
 #ifdef SD_WITH_UTF8PROC
-        {"a", "\xcd\x85\xcc\x81\xcc\xa3\xcc\xb4", 50000, 399926},   /* marks of classes 240, 230, 220, 1, to be ordered */
+        {"a", "\xcd\x85\xcc\x81\xcc\xa3\xcc\xb4", 50000, 399926},   /* marks of classes 240, 230, 220, 1 */
         {"", "\xe1\x84\x92\xe1\x85\xa1\xe1\x86\xab", 50000, 99925}, /* Hangul to be composed */
 #endif
     };
@@ -441,12 +454,13 @@ static void every_code_point_gives_the_ids_of_the_oracle(void **unused)
             if (!c || (c >= 0xd800 && c < 0xe000)) continue;
             int len = (int)sd_utf8_encode(utf8, c);
             /* class and lower case, composition with a mark below, order after a mark of the highest class */
-            snprintf(text, sizeof text, "A%.*s\xcc\xa3 1e\xcd\x85%.*sb", len, (const char *)utf8, len, (const char *)utf8);
+            const char *x = (const char *)utf8;
+            snprintf(text, sizeof text, "A%.*s\xcc\xa3 1e\xcd\x85%.*sb", len, x, len, x);
             encode(t, text, &k);
             for (int i = 0; i < k.n; i++) h = (h ^ (uint64_t)k.id[i]) * 0x100000001b3u;
         }
         assert_non_null(fgets(line, sizeof line, f));
-        if (strtoull(line, NULL, 16) != h) fail_msg("ids differ between U+%04X and U+%04X", (unsigned)begin, (unsigned)begin + 4095);
+        if (strtoull(line, NULL, 16) != h) fail_msg("ids differ in the 4096 from U+%04X on", (unsigned)begin);
     }
     fclose(f);
     sd_tokenizer_close(t);
@@ -456,14 +470,23 @@ static void invalid_utf8_is_refused_and_the_byte_named(void **unused)
 {
     (void)unused;
     const struct { const char *text, *says; } cases[] = {
-        {"\x80", "byte 0, 0x80, cannot begin"}, {"ab\xbf", "byte 2, 0xbf, cannot begin"}, {"\xff", "byte 0, 0xff, cannot begin"},
-        {"\xf8\x88\x80\x80\x80", "byte 0, 0xf8, cannot begin"}, {"a\xc3", "byte 1, 0xc3, begins a character that is cut short"},
-        {"a\xc3(", "byte 1, 0xc3, begins a character that is cut short"}, {"\xe2\x82", "byte 0, 0xe2, begins a character that is cut short"},
-        {"\xe2\x82\xc3\xa9", "byte 0, 0xe2, begins a character that is cut short"}, {"\xf0\x9f\x98 ", "byte 0, 0xf0, begins a character that"},
-        {"x\xc0\xaf", "byte 1, 0xc0, begins a character in a longer form"}, {"\xc1\xbf", "byte 0, 0xc1, begins a character in a longer"},
-        {"\xe0\x9f\xbf", "0xe0, begins a character in a longer"}, {"\xf0\x8f\xbf\xbf", "0xf0, begins a character in a longer"},
-        {"cat \xed\xa0\x80", "byte 4, 0xed, begins a surrogate"}, {"\xed\xbf\xbf", "byte 0, 0xed, begins a surrogate"},
-        {"\xf4\x90\x80\x80", "byte 0, 0xf4, begins a number above U+10FFFF"}, {"\xf7\xbf\xbf\xbf", "0xf7, begins a number above"},
+        {"\x80", "byte 0, 0x80, cannot begin a character"},
+        {"ab\xbf", "byte 2, 0xbf, cannot begin a character"},
+        {"\xff", "byte 0, 0xff, cannot begin a character"},
+        {"\xf8\x88\x80\x80\x80", "byte 0, 0xf8, cannot begin a character"},
+        {"a\xc3", "byte 1, 0xc3, begins a character that is cut short"},
+        {"a\xc3(", "byte 1, 0xc3, begins a character that is cut short"},
+        {"\xe2\x82", "byte 0, 0xe2, begins a character that is cut short"},
+        {"\xe2\x82\xc3\xa9", "byte 0, 0xe2, begins a character that is cut short"},
+        {"\xf0\x9f\x98 ", "byte 0, 0xf0, begins a character that is cut short"},
+        {"x\xc0\xaf", "byte 1, 0xc0, begins a character in a longer form"},
+        {"\xc1\xbf", "byte 0, 0xc1, begins a character in a longer form"},
+        {"\xe0\x9f\xbf", "byte 0, 0xe0, begins a character in a longer form"},
+        {"\xf0\x8f\xbf\xbf", "byte 0, 0xf0, begins a character in a longer form"},
+        {"cat \xed\xa0\x80", "byte 4, 0xed, begins a surrogate"},
+        {"\xed\xbf\xbf", "byte 0, 0xed, begins a surrogate"},
+        {"\xf4\x90\x80\x80", "byte 0, 0xf4, begins a number above U+10FFFF"},
+        {"\xf7\xbf\xbf\xbf", "byte 0, 0xf7, begins a number above U+10FFFF"},
     };
     sd_tokenizer *t = open_bare();
     sd_tokens k;
@@ -473,7 +496,8 @@ static void invalid_utf8_is_refused_and_the_byte_named(void **unused)
         if (!strstr(e.text, cases[i].says)) fail_msg("case %zu: %s", i, e.text);
     }
     sd_error e = {0};
-    const char *const valid = "\x7f \xc2\x80 \xdf\xbf \xe0\xa0\x80 \xed\x9f\xbf \xee\x80\x80 \xef\xbf\xbf \xf0\x90\x80\x80 \xf4\x8f\xbf\xbf";
+    const char *const valid = "\x7f \xc2\x80 \xdf\xbf \xe0\xa0\x80 \xed\x9f\xbf \xee\x80\x80 \xef\xbf\xbf "
+                              "\xf0\x90\x80\x80 \xf4\x8f\xbf\xbf";
 #ifdef SD_WITH_UTF8PROC
     assert_int_equal(sd_tokenizer_encode(t, valid, &k, &e), SD_OK);
 #else
@@ -484,8 +508,8 @@ static void invalid_utf8_is_refused_and_the_byte_named(void **unused)
 }
 
 /* -------------------------------------------------------------------------------------- wrong twins
- * The tokenizer once more, in the plainest way, with the known mistakes to choose from. Without a mistake it gives the golden
- * ids; with any, it must not, or the goldens could not tell. */
+ * The tokenizer once more, in the plainest way, with the known mistakes to choose from. Without a mistake it gives the
+ * golden ids; with any, it must not, or the goldens could not tell. */
 
 enum mistake { NONE, ASCII_LOWER, FINAL_SIGMA, BYTE_CLASSES, NO_NFC, NUMBERS_JOINED, NO_CONTRACTIONS, N_MISTAKES };
 
@@ -547,7 +571,8 @@ static void twin_word(twin_out *out, const int32_t *c, size_t n)
             unsigned char written[4];
             size_t w = sd_utf8_encode(written, printable ? b : 256 + others);
             assert_true(k < SD_COUNT(part));
-            snprintf(part[k], sizeof part[k], "%.*s%s", (int)w, (const char *)written, i + 1 == n && j + 1 == len ? "</w>" : "");
+            bool last = i + 1 == n && j + 1 == len;
+            snprintf(part[k], sizeof part[k], "%.*s%s", (int)w, (const char *)written, last ? "</w>" : "");
         }
     }
     for (;;) {
@@ -594,9 +619,10 @@ static void twin_normalize(sd_codes *out, const char *text, enum mistake m)
     }
     assert_true(sd_utf8_decode(&raw, text, "a text", &e) && sd_normalize(out, raw.c, raw.n, &e));
     free(raw.c);
-    for (size_t i = 1; m == FINAL_SIGMA && i < out->n; i++)   /* str.lower() of Python */
-        if (out->c[i] == 0x3c3 && sd_char_class(out->c[i - 1]) == 'L' && (i + 1 == out->n || sd_char_class(out->c[i + 1]) != 'L'))
-            out->c[i] = 0x3c2;
+    for (size_t i = 1; m == FINAL_SIGMA && i < out->n; i++) {   /* str.lower() of Python */
+        bool last = i + 1 == out->n || sd_char_class(out->c[i + 1]) != 'L';
+        if (out->c[i] == 0x3c3 && sd_char_class(out->c[i - 1]) == 'L' && last) out->c[i] = 0x3c2;
+    }
 }
 
 static void twin_encode(twin_out *out, const char *text, enum mistake m)
@@ -624,15 +650,15 @@ static void twin_encode(twin_out *out, const char *text, enum mistake m)
 static void known_mistakes_are_seen_by_the_goldens(void **unused)
 {
     (void)unused;
-    static const char *const name[N_MISTAKES] = {"none", "ASCII lower case", "final sigma", "byte-wise classes", "no NFC",
-                                                 "numbers joined", "no contractions"};
+    static const char *const name[N_MISTAKES] = {"none", "ASCII lower case", "final sigma", "byte-wise classes",
+                                                 "no NFC", "numbers joined", "no contractions"};
     sd_tokenizer *t = open_bare();
     twin_open(t);
     for (int m = NONE; m < N_MISTAKES; m++) {
         size_t differ = 0, of = 0;
         for (size_t i = 0; i < n_goldens; i++) {
             const golden *g = &goldens[i];
-            if (!is_for(g, "sd1") || g->dropped || strstr(g->text, "<|")) continue;   /* the twin knows no special tokens */
+            if (!is_for(g, "sd1") || g->dropped || strstr(g->text, "<|")) continue;   /* it knows no special tokens */
             twin_out out;
             twin_encode(&out, g->text, (enum mistake)m);
             of++;
@@ -663,7 +689,7 @@ static void the_other_familys_pad_is_seen_by_the_goldens(void **unused)
         sd_tokens k;
         if (strcmp(goldens[i].style, "sd2") != 0 || !is_ascii(goldens[i].text)) continue;
         encode(t, goldens[i].text, &k);
-        differ += k.n != goldens[i].n || memcmp(k.id, goldens[i].id, sizeof *k.id * (size_t)k.n) != 0 || k.id[SD_TOKENS - 1] != 0;
+        differ += k.n != goldens[i].n || memcmp(k.id, goldens[i].id, sizeof *k.id * (size_t)k.n) != 0;
     }
     assert_true(differ > 5);
     sd_tokenizer_close(t);
@@ -700,7 +726,7 @@ static void garbage_files_are_refused_with_a_sentence(void **unused)
         {V, "{\"a\":2000000000}", SD_ERR_FORMAT, "expected an id from 0 to"},
         {V, "{\"a\":\"0\"}", SD_ERR_FORMAT, "expected an id from 0 to"},
         {V, "{\"a\":0,\"b\":0}", SD_ERR_FORMAT, "the id 0 belongs to 'a' and to 'b'"},
-        {V, "{\"a\":0}", SD_ERR_FORMAT, "which are not all in the vocabulary"},
+        {V, "{\"a\":0}", SD_ERR_FORMAT, "not all in the vocabulary"},
         {P, "{\"pad_token\":", SD_ERR_FORMAT, "special_tokens_map.json is not JSON"},
         {P, "{\"pad_token\":7}", SD_ERR_FORMAT, "a special token is neither"},
         {P, "{\"pad_token\":{\"text\":\"!\"}}", SD_ERR_FORMAT, "a special token is neither"},
@@ -715,9 +741,11 @@ static void garbage_files_are_refused_with_a_sentence(void **unused)
         {J, "{\"model\":{\"vocab\":{\"a\":0}}}", SD_ERR_FORMAT, "expected a list model.merges"},
         {J, "{\"model\":{\"vocab\":{\"a\":0},\"merges\":[3]}}", SD_ERR_FORMAT, "expected two symbols in merge 1"},
         {J, "{\"model\":{\"vocab\":{\"a\":0},\"merges\":[[\"a\"]]}}", SD_ERR_FORMAT, "expected two symbols in merge 1"},
-        {J, "{\"model\":{\"vocab\":{\"a\":0},\"merges\":[\"a a\"]}}", SD_ERR_FORMAT, "which are not all in the vocabulary"},
+        {J, "{\"model\":{\"vocab\":{\"a\":0},\"merges\":[\"a a\"]}}", SD_ERR_FORMAT, "not all in the vocabulary"},
 #else
-        {V, "{}", SD_ERR_UNSUPPORTED, "no cJSON"}, {P, "{}", SD_ERR_UNSUPPORTED, "no cJSON"}, {J, "{}", SD_ERR_UNSUPPORTED, "no cJSON"},
+        {V, "{}", SD_ERR_UNSUPPORTED, "no cJSON"},
+        {P, "{}", SD_ERR_UNSUPPORTED, "no cJSON"},
+        {J, "{}", SD_ERR_UNSUPPORTED, "no cJSON"},
 #endif
     };
     for (size_t i = 0; i < SD_COUNT(cases); i++) {
