@@ -6,8 +6,8 @@
 
 /* ------------------------------------------------------------------------------- which files */
 
-/* What diffusers and transformers call the weights of a part, after its stem; the first that is there is taken. The ".fp16" files hold the
- * same weights rounded; older releases spelled the index of the fp16 shards otherwise. */
+/* What diffusers and transformers call the weights of a part, after its stem; the first that is there is taken. The
+ * ".fp16" files hold the same weights rounded; older releases spelled the index of the fp16 shards otherwise. */
 static const struct { const char *ending; bool index; } spellings[] = {
     {".safetensors", false},
     {".safetensors.index.json", true},
@@ -18,13 +18,14 @@ static const struct { const char *ending; bool index; } spellings[] = {
 
 /* Torch pickles: the same weights, but a program in a file, which we do not run. */
 static const struct { const char *stem, *ending; } pickles[] = {   /* stem NULL: the part's */
-    {NULL, ".bin"}, {NULL, ".fp16.bin"}, {NULL, ".bin.index.json"}, {"pytorch_model", ".bin"}, {"pytorch_model", ".fp16.bin"}, {NULL, ".ckpt"},
-    {NULL, ".pt"}, {NULL, ".pth"},
+    {NULL, ".bin"}, {NULL, ".fp16.bin"}, {NULL, ".bin.index.json"}, {"pytorch_model", ".bin"},
+    {"pytorch_model", ".fp16.bin"}, {NULL, ".ckpt"}, {NULL, ".pt"}, {NULL, ".pth"},
 };
 
 enum { PATH_MAX_BYTES = 4096, INDEX_MAX = 64 << 20 };
 
-static sd_status name_file(char path[PATH_MAX_BYTES], const char *dir, const char *stem, const char *ending, sd_error *e)
+static sd_status name_file(char path[PATH_MAX_BYTES], const char *dir, const char *stem, const char *ending,
+                           sd_error *e)
 {
     char name[256];
     int n = snprintf(name, sizeof name, "%s%s", stem, ending);
@@ -50,10 +51,12 @@ static sd_status add_file(sd_store *s, const char *path, sd_error *e)
 /* A shard lies beside its index: a path in its place could lead anywhere. */
 static bool shard_name_ok(const char *name)
 {
-    return name && *name && strlen(name) < 256 && !strpbrk(name, "/\\") && strcmp(name, ".") != 0 && !strstr(name, "..");
+    return name && *name && strlen(name) < 256 && !strpbrk(name, "/\\") && strcmp(name, ".") != 0 &&
+           !strstr(name, "..");
 }
 
-/* The open shard of this name, opened now if it was not. `names` are those of s->file, in the same order, owned by the JSON. */
+/* The open shard of this name, opened now if it was not. `names` are those of s->file, in the same order, owned by the
+ * JSON. */
 static sd_safetensors *open_shard(sd_store *s, const char ***names, const char *dir, const char *name, sd_error *e)
 {
     for (size_t i = 0; i < s->n_files; i++)
@@ -73,11 +76,13 @@ static sd_safetensors *open_shard(sd_store *s, const char ***names, const char *
 static sd_status read_weight_map(sd_store *s, const cJSON *map, const char *dir, const char *index, sd_error *e)
 {
     const char **names = NULL;
-    if (!cJSON_IsObject(map) || !map->child) return sd_fail(e, SD_ERR_FORMAT, "%s: weight_map is missing, empty or not a JSON object", index);
+    if (!cJSON_IsObject(map) || !map->child)
+        return sd_fail(e, SD_ERR_FORMAT, "%s: weight_map is missing, empty or not a JSON object", index);
     for (const cJSON *v = map->child; v && e->status == SD_OK; v = v->next) {
         const char *shard = cJSON_GetStringValue(v);
         if (!shard_name_ok(shard)) {
-            sd_fail(e, SD_ERR_FORMAT, "%s: \"%.100s\" must name a file beside the index, found %.80s", index, v->string, shard ? shard : "no text");
+            sd_fail(e, SD_ERR_FORMAT, "%s: \"%.100s\" must name a file beside the index, found %.80s", index, v->string,
+                    shard ? shard : "no text");
             break;
         }
         const sd_safetensors *f = open_shard(s, &names, dir, shard, e);
@@ -115,8 +120,8 @@ static sd_status check_apart(const sd_store *s, sd_error *e)
         for (size_t j = 0; j < i; j++)
             for (size_t k = 0; k < s->file[i].n; k++)
                 if (sd_safetensors_find(&s->file[j], s->file[i].entry[k].name))
-                    return sd_fail(e, SD_ERR_FORMAT, "tensor \"%.100s\" is both in %.150s and in %.150s", s->file[i].entry[k].name,
-                                   s->file[j].path, s->file[i].path);
+                    return sd_fail(e, SD_ERR_FORMAT, "tensor \"%.100s\" is both in %.150s and in %.150s",
+                                   s->file[i].entry[k].name, s->file[j].path, s->file[i].path);
     return SD_OK;
 }
 
@@ -129,11 +134,14 @@ static sd_status nothing_found(const char *dir, const char *stem, sd_error *e)
     for (size_t i = 0; i < SD_COUNT(pickles); i++) {
         if (name_file(path, dir, pickles[i].stem ? pickles[i].stem : stem, pickles[i].ending, e)) return e->status;
         if (sd_is_file(path))
-            return sd_fail(e, SD_ERR_UNSUPPORTED, "%s is a pickle, which this program does not read: convert it to %s.safetensors", path, stem);
+            return sd_fail(e, SD_ERR_UNSUPPORTED,
+                           "%s is a pickle, which this program does not read: convert it to %s.safetensors", path,
+                           stem);
     }
     for (size_t i = 0, at = 0; i < SD_COUNT(spellings) && at < sizeof looked_for; i++)
         at += (size_t)snprintf(looked_for + at, sizeof looked_for - at, "%s%s", i ? ", " : "", spellings[i].ending);
-    return sd_fail(e, SD_ERR_MISSING, "no weights in %s: looked for %s with one of the endings %s", dir, stem, looked_for);
+    return sd_fail(e, SD_ERR_MISSING, "no weights in %s: looked for %s with one of the endings %s", dir, stem,
+                   looked_for);
 }
 
 static sd_status open_parts(sd_store *s, const char *dir, const char *stem, sd_error *e)
@@ -173,10 +181,12 @@ sd_entry *sd_store_find(const sd_store *s, const char *name)
 }
 
 /* ---------------------------------------------------------------------------------- leftovers
- * What published files carry and no network needs: counters, tables that follow from the configuration, the training's own state. */
+ * What published files carry and no network needs: counters, tables that follow from the configuration, the state of
+ * the training. */
 static const char idle[] =
-    "position_ids,*.position_ids,logit_scale,*.logit_scale,betas,alphas_cumprod,alphas_cumprod_prev,sqrt_alphas_cumprod,"
-    "sqrt_one_minus_alphas_cumprod,log_one_minus_alphas_cumprod,sqrt_recip_alphas_cumprod,sqrt_recipm1_alphas_cumprod,"
+    "position_ids,*.position_ids,logit_scale,*.logit_scale,betas,alphas_cumprod,alphas_cumprod_prev,"
+    "sqrt_alphas_cumprod,sqrt_one_minus_alphas_cumprod,log_one_minus_alphas_cumprod,sqrt_recip_alphas_cumprod,"
+    "sqrt_recipm1_alphas_cumprod,"
     "posterior_variance,posterior_log_variance_clipped,posterior_mean_coef1,posterior_mean_coef2,scale_factor,logvar,"
     "model_ema.decay,model_ema.num_updates,loss.*,first_stage_model.loss.*,denoiser.sigmas";
 
@@ -191,13 +201,16 @@ void sd_store_log_unused(const sd_store *s, const char *what, const sd_log *log)
             n++;
         }
     }
-    if (n) sd_logf(log, SD_LOG_NOTICE, "%s: %zu tensor%s of its files %s not used", what, n, n == 1 ? "" : "s", n == 1 ? "is" : "are");
+    if (n)
+        sd_logf(log, SD_LOG_NOTICE, "%s: %zu tensor%s of its files %s not used", what, n, n == 1 ? "" : "s",
+                n == 1 ? "is" : "are");
 }
 
 /* Bits of the exponent in a number's two highest bytes; all ones: an infinity or a NaN. */
 static const uint16_t exponent[] = {[SD_F32] = 0x7F80, [SD_F16] = 0x7C00, [SD_BF16] = 0x7F80, [SD_F64] = 0x7FF0};
 
-/* Index of the first number that is not finite, n if there is none. Files are little-endian: the highest bytes come last. */
+/* Index of the first number that is not finite, n if there is none. Files are little-endian: the highest bytes come
+ * last. */
 static size_t first_not_finite(const unsigned char *p, sd_dtype dt, size_t n)
 {
     size_t size = sd_dtype_size(dt);
@@ -214,7 +227,9 @@ static sd_status check_entry(const sd_entry *t, const char *path, sd_error *e)
     if ((size_t)t->dt >= SD_COUNT(exponent)) return SD_OK;
     size_t n = t->bytes / sd_dtype_size(t->dt), i = first_not_finite(t->data, t->dt, n);
     if (i == n) return SD_OK;
-    return sd_fail(e, SD_ERR_NUMERIC, "weight \"%.100s\" is not finite: number %zu of %zu is NaN or infinite (in %.200s)", t->name, i, n, path);
+    return sd_fail(e, SD_ERR_NUMERIC,
+                   "weight \"%.100s\" is not finite: number %zu of %zu is NaN or infinite (in %.200s)", t->name, i, n,
+                   path);
 }
 
 sd_status sd_store_check_finite(const sd_store *s, sd_error *e)

@@ -51,7 +51,8 @@ static void on_error(png_structp png, png_const_charp message)
 /* libpng warns of text outside its recommended characters, and writes it all the same. Without this it would print. */
 static void on_warning(png_structp png, png_const_charp message) { (void)png, (void)message; }
 
-/* The text goes where PIL.PngImagePlugin.PngInfo.add_text, and so A1111, puts it: tEXt if it is Latin-1, else iTXt, neither compressed. */
+/* The text goes where PIL.PngImagePlugin.PngInfo.add_text, and so A1111, puts it: tEXt if it is Latin-1, else iTXt,
+ * neither compressed. */
 static void put_text(png_structp png, png_infop info, const png_job *j)
 {
     char key[] = "parameters", none[] = "";
@@ -80,7 +81,8 @@ static sd_status encode_png(png_structp png, png_infop info, const png_job *j)
     return SD_OK;
 }
 
-static sd_status write_png(FILE *f, const char *path, int width, int height, const uint8_t *rgb, const char *text, sd_error *e)
+static sd_status write_png(FILE *f, const char *path, int width, int height, const uint8_t *rgb, const char *text,
+                           sd_error *e)
 {
     png_job j = {.path = path, .e = e, .f = f, .width = width, .height = height, .rgb = rgb};
     if (text) {
@@ -97,16 +99,19 @@ static sd_status write_png(FILE *f, const char *path, int width, int height, con
     return e->status;
 }
 #else
-static sd_status write_png(FILE *f, const char *path, int width, int height, const uint8_t *rgb, const char *text, sd_error *e)
+static sd_status write_png(FILE *f, const char *path, int width, int height, const uint8_t *rgb, const char *text,
+                           sd_error *e)
 {
     (void)f, (void)width, (void)height, (void)rgb, (void)text;
-    return sd_fail(e, SD_ERR_UNSUPPORTED, "cannot write %s: this build has no libpng (PNG=0); give the file the ending .ppm", path);
+    return sd_fail(e, SD_ERR_UNSUPPORTED,
+                   "cannot write %s: this build has no libpng (PNG=0); give the file the ending .ppm", path);
 }
 #endif
 
 /* ---------------------------------------------------------------------------------------- PPM */
 
-static sd_status write_ppm(FILE *f, const char *path, int width, int height, const uint8_t *rgb, const char *text, sd_error *e)
+static sd_status write_ppm(FILE *f, const char *path, int width, int height, const uint8_t *rgb, const char *text,
+                           sd_error *e)
 {
     size_t bytes = (size_t)width * (size_t)height * 3;
     (void)text;   /* the format has no place for it */
@@ -117,7 +122,8 @@ static sd_status write_ppm(FILE *f, const char *path, int width, int height, con
 
 /* ------------------------------------------------------------------------------------- either */
 
-typedef sd_status writer(FILE *f, const char *path, int width, int height, const uint8_t *rgb, const char *text, sd_error *e);
+typedef sd_status writer(FILE *f, const char *path, int width, int height, const uint8_t *rgb, const char *text,
+                         sd_error *e);
 static const struct { const char *ending; writer *write; } writers[] = {{".png", write_png}, {".ppm", write_ppm}};
 
 static bool ends_with(const char *path, const char *ending)
@@ -136,7 +142,8 @@ sd_status sd_image_save(const char *path, int width, int height, const uint8_t *
     if (e->status) return e->status;
     for (size_t i = 0; i < SD_COUNT(writers); i++)
         if (ends_with(path, writers[i].ending)) write = writers[i].write;
-    if (!write) return sd_fail(e, SD_ERR_ARG, "cannot tell the format of %s: expected a name that ends in .png or .ppm", path);
+    if (!write)
+        return sd_fail(e, SD_ERR_ARG, "cannot tell the format of %s: expected a name that ends in .png or .ppm", path);
     if (width < 1 || height < 1 || (uint64_t)width * (uint64_t)height > SIZE_MAX / 3)
         return sd_fail(e, SD_ERR_ARG, "cannot write %s: a picture of %dx%d pixels", path, width, height);
     if (sd_outfile_open(&o, path, e)) return e->status;

@@ -1,13 +1,13 @@
 /* safetensors.c - floor 3: the safetensors file format: a reader that believes nothing, and a writer.
  *
  *   8 bytes    N, little-endian
- *   N bytes    JSON: {"name": {"dtype": "F32", "shape": [2,3], "data_offsets": [begin,end]}, ..., "__metadata__": {...}}
+ *   N bytes    JSON: {"name": {"dtype": "F32", "shape": [2,3], "data_offsets": [begin,end]}, "__metadata__": {...}}
  *   the rest   the tensors' numbers, little-endian and row major; offsets count from here
  *
- * The tensors must tile the rest: no overlap, no hole, nothing left over. The format's own implementation insists on that too
- * (safetensors 0.8.0, TensorInvalidInfo and MetadataIncompleteBuffer), and so a file that was cut short or written over is found out
- * before any number is read. Where we are stricter: names that are empty, double or hold control characters are errors; the format's
- * description forbids double ones, its implementation takes the last. */
+ * The tensors must tile the rest: no overlap, no hole, nothing left over. The format's own implementation insists on
+ * that too (safetensors 0.8.0, TensorInvalidInfo and MetadataIncompleteBuffer), and so a file that was cut short or
+ * written over is found out before any number is read. Where we are stricter: names that are empty, double or hold
+ * control characters are errors; the format's description forbids double ones, its implementation takes the last. */
 #define _POSIX_C_SOURCE 200809L
 #define _FILE_OFFSET_BITS 64
 #include "weights.h"
@@ -79,15 +79,18 @@ static sd_status find_header(const sd_safetensors *f, const char **header, size_
     const unsigned char *b = f->map;
     uint64_t length = 0;
     if (f->map_size >= sizeof lfs && memcmp(b, lfs, sizeof lfs - 1) == 0)
-        return sd_fail(e, SD_ERR_FORMAT, "%s is a Git LFS pointer, not the file it points to: fetch it with git lfs pull", f->path);
-    if (f->map_size < 8) return sd_fail(e, SD_ERR_FORMAT, "%s is not a safetensors file: it has only %zu bytes", f->path, f->map_size);
+        return sd_fail(e, SD_ERR_FORMAT,
+                       "%s is a Git LFS pointer, not the file it points to: fetch it with git lfs pull", f->path);
+    if (f->map_size < 8)
+        return sd_fail(e, SD_ERR_FORMAT, "%s is not a safetensors file: it has only %zu bytes", f->path, f->map_size);
     for (int i = 8; i-- > 0;) length = length << 8 | b[i];
     if (length == 0) return sd_fail(e, SD_ERR_FORMAT, "%s is not a safetensors file: its header has 0 bytes", f->path);
     if (length > f->map_size - 8)
-        return sd_fail(e, SD_ERR_FORMAT, "%s is cut short or not a safetensors file: its header should have %llu bytes, but only %zu follow",
-                       f->path, (unsigned long long)length, f->map_size - 8);
+        return sd_fail(e, SD_ERR_FORMAT, "%s is cut short or not a safetensors file: its header should have %llu "
+                       "bytes, but only %zu follow", f->path, (unsigned long long)length, f->map_size - 8);
     if (length > HEADER_MAX)
-        return sd_fail(e, SD_ERR_FORMAT, "%s: a header of %llu bytes is over the limit of %u", f->path, (unsigned long long)length, HEADER_MAX);
+        return sd_fail(e, SD_ERR_FORMAT, "%s: a header of %llu bytes is over the limit of %u", f->path,
+                       (unsigned long long)length, HEADER_MAX);
     *header = (const char *)b + 8;
     *n = (size_t)length;
     return SD_OK;
@@ -129,7 +132,8 @@ static cJSON *parse_json(const char *header, size_t n, const char *path, sd_erro
 
 static bool is_whole(const cJSON *v)
 {
-    return cJSON_IsNumber(v) && v->valuedouble >= 0 && v->valuedouble <= WHOLE_MAX && floor(v->valuedouble) == v->valuedouble;
+    return cJSON_IsNumber(v) && v->valuedouble >= 0 && v->valuedouble <= WHOLE_MAX &&
+           floor(v->valuedouble) == v->valuedouble;
 }
 
 static bool name_ok(const char *name)
@@ -147,7 +151,8 @@ static sd_status parse_dtype(sd_entry *t, const cJSON *v, const char *path, sd_e
         t->dt = (sd_dtype)d;
         if (strcmp(sd_dtype_name(t->dt), s) == 0) return SD_OK;
     }
-    return sd_fail(e, SD_ERR_UNSUPPORTED, TENSOR "dtype \"%.20s\" is none of F64 F32 F16 BF16 I64 I32 I16 I8 U8 BOOL", path, t->name, s);
+    return sd_fail(e, SD_ERR_UNSUPPORTED, TENSOR "dtype \"%.20s\" is none of F64 F32 F16 BF16 I64 I32 I16 I8 U8 BOOL",
+                   path, t->name, s);
 }
 
 /* Fills in t->nd, dim and bytes. */
@@ -156,7 +161,9 @@ static sd_status parse_shape(sd_entry *t, const cJSON *list, const char *path, s
     if (!cJSON_IsArray(list)) return sd_fail(e, SD_ERR_FORMAT, TENSOR "shape is not a list", path, t->name);
     uint64_t n = sd_dtype_size(t->dt);
     for (const cJSON *v = list->child; v; v = v->next) {
-        if (!is_whole(v)) return sd_fail(e, SD_ERR_FORMAT, TENSOR "shape holds something that is not a whole number >= 0", path, t->name);
+        if (!is_whole(v))
+            return sd_fail(e, SD_ERR_FORMAT, TENSOR "shape holds something that is not a whole number >= 0", path,
+                           t->name);
         if ((size_t)t->nd == SD_COUNT(t->dim))
             return sd_fail(e, SD_ERR_FORMAT, TENSOR "more than %zu dimensions", path, t->name, SD_COUNT(t->dim));
         int64_t d = t->dim[t->nd++] = (int64_t)v->valuedouble;
@@ -169,25 +176,28 @@ static sd_status parse_shape(sd_entry *t, const cJSON *list, const char *path, s
     return SD_OK;
 }
 
-static sd_status parse_offsets(sd_entry *t, const cJSON *list, const char *path, const unsigned char *data, size_t size, sd_error *e)
+static sd_status parse_offsets(sd_entry *t, const cJSON *list, const char *path, const unsigned char *data, size_t size,
+                               sd_error *e)
 {
     const cJSON *first = cJSON_IsArray(list) ? list->child : NULL, *second = first ? first->next : NULL;
     if (!is_whole(first) || !is_whole(second) || second->next)
         return sd_fail(e, SD_ERR_FORMAT, TENSOR "data_offsets is not a list of two whole numbers >= 0", path, t->name);
     double begin = first->valuedouble, end = second->valuedouble;
     if (begin > end)
-        return sd_fail(e, SD_ERR_FORMAT, TENSOR "data_offsets [%.0f,%.0f] end before they begin", path, t->name, begin, end);
+        return sd_fail(e, SD_ERR_FORMAT, TENSOR "data_offsets [%.0f,%.0f] end before they begin", path, t->name, begin,
+                       end);
     if (end > (double)size)
-        return sd_fail(e, SD_ERR_FORMAT, TENSOR "data_offsets [%.0f,%.0f] reach beyond the file's %zu bytes of data", path, t->name, begin,
-                       end, size);
+        return sd_fail(e, SD_ERR_FORMAT, TENSOR "data_offsets [%.0f,%.0f] reach beyond the file's %zu bytes of data",
+                       path, t->name, begin, end, size);
     if (end - begin != (double)t->bytes)
-        return sd_fail(e, SD_ERR_FORMAT, TENSOR "data_offsets span %.0f bytes, but shape and dtype need %zu", path, t->name, end - begin,
-                       t->bytes);
+        return sd_fail(e, SD_ERR_FORMAT, TENSOR "data_offsets span %.0f bytes, but shape and dtype need %zu", path,
+                       t->name, end - begin, t->bytes);
     t->data = data + (size_t)begin;
     return SD_OK;
 }
 
-static sd_status parse_entry(sd_entry *t, const cJSON *item, const char *path, const unsigned char *data, size_t size, sd_error *e)
+static sd_status parse_entry(sd_entry *t, const cJSON *item, const char *path, const unsigned char *data, size_t size,
+                             sd_error *e)
 {
     static const char *const keys[] = {"dtype", "shape", "data_offsets"};
     const cJSON *value[SD_COUNT(keys)] = {0};
@@ -205,7 +215,8 @@ static sd_status parse_entry(sd_entry *t, const cJSON *item, const char *path, c
     return parse_offsets(t, value[2], path, data, size, e);
 }
 
-static sd_status parse_entries(sd_safetensors *f, const cJSON *root, const unsigned char *data, size_t size, sd_error *e)
+static sd_status parse_entries(sd_safetensors *f, const cJSON *root, const unsigned char *data, size_t size,
+                               sd_error *e)
 {
     size_t n = 0;
     for (const cJSON *v = root->child; v; v = v->next) n++;
@@ -214,7 +225,8 @@ static sd_status parse_entries(sd_safetensors *f, const cJSON *root, const unsig
     for (const cJSON *v = root->child; v; v = v->next) {
         if (strcmp(v->string, "__metadata__") == 0) continue;
         if (!name_ok(v->string))
-            return sd_fail(e, SD_ERR_FORMAT, TENSOR "a name must not be empty nor hold control characters", f->path, v->string);
+            return sd_fail(e, SD_ERR_FORMAT, TENSOR "a name must not be empty nor hold control characters", f->path,
+                           v->string);
         sd_entry *t = &f->entry[f->n];
         t->name = sd_strdup(v->string);
         if (!t->name) return sd_fail(e, SD_ERR_MEMORY, "%s: no memory for a tensor's name", f->path);
@@ -235,13 +247,17 @@ static sd_status parse_header(sd_safetensors *f, const char *header, size_t n, s
 static sd_status parse_header(sd_safetensors *f, const char *header, size_t n, sd_error *e)
 {
     (void)header, (void)n;
-    return sd_fail(e, SD_ERR_UNSUPPORTED, "cannot read %s: this build has no cJSON, which safetensors files need", f->path);
+    return sd_fail(e, SD_ERR_UNSUPPORTED, "cannot read %s: this build has no cJSON, which safetensors files need",
+                   f->path);
 }
 #endif
 
 /* --------------------------------------------------------------------------------- the whole */
 
-static int by_name(const void *a, const void *b) { return strcmp(((const sd_entry *)a)->name, ((const sd_entry *)b)->name); }
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const sd_entry *)a)->name, ((const sd_entry *)b)->name);
+}
 
 static int by_place(const void *a, const void *b)
 {
@@ -262,8 +278,12 @@ static sd_status check_tiling(const sd_safetensors *f, const unsigned char *data
     for (size_t i = 0; i < f->n && e->status == SD_OK; i++) {
         const sd_entry *t = order[i];
         size_t begin = (size_t)((const unsigned char *)t->data - data);
-        if (begin < at) sd_fail(e, SD_ERR_FORMAT, TENSOR "its data overlap those of \"%.100s\"", f->path, t->name, order[i - 1]->name);
-        if (begin > at) sd_fail(e, SD_ERR_FORMAT, TENSOR "%zu bytes before its data belong to no tensor", f->path, t->name, begin - at);
+        if (begin < at)
+            sd_fail(e, SD_ERR_FORMAT, TENSOR "its data overlap those of \"%.100s\"", f->path, t->name,
+                    order[i - 1]->name);
+        if (begin > at)
+            sd_fail(e, SD_ERR_FORMAT, TENSOR "%zu bytes before its data belong to no tensor", f->path, t->name,
+                    begin - at);
         at = begin + t->bytes;
     }
     if (at < size) sd_fail(e, SD_ERR_FORMAT, "%s: the last %zu bytes belong to no tensor", f->path, size - at);
@@ -277,7 +297,9 @@ static sd_status read_all(sd_safetensors *f, const char *path, sd_error *e)
     size_t n = 0;
     f->path = sd_strdup(path);
     if (!f->path) return sd_fail(e, SD_ERR_MEMORY, "no memory to open %s", path);
-    if (need_little_endian(path, e) || load(f, path, e) || find_header(f, &header, &n, e) || parse_header(f, header, n, e)) return e->status;
+    if (need_little_endian(path, e) || load(f, path, e) || find_header(f, &header, &n, e) ||
+        parse_header(f, header, n, e))
+        return e->status;
     qsort(f->entry, f->n, sizeof *f->entry, by_name);
     for (size_t i = 1; i < f->n; i++)
         if (strcmp(f->entry[i - 1].name, f->entry[i].name) == 0)
@@ -333,7 +355,8 @@ static sd_status tensor_bytes(const sd_traced *t, uint64_t *bytes, const char *p
 {
     *bytes = sd_dtype_size(t->dtype);
     if (!t->name || !*t->name || !*bytes || t->nd < 0 || (size_t)t->nd > SD_COUNT(t->dim))
-        return sd_fail(e, SD_ERR_ARG, "cannot write %s: a tensor needs a name, a known dtype and at most 4 dimensions", path);
+        return sd_fail(e, SD_ERR_ARG, "cannot write %s: a tensor needs a name, a known dtype and at most 4 dimensions",
+                       path);
     for (int i = 0; i < t->nd; i++) {
         if (t->dim[i] < 0 || (t->dim[i] && *bytes > (uint64_t)WHOLE_MAX / (uint64_t)t->dim[i]))
             return sd_fail(e, SD_ERR_ARG, "cannot write %s: the shape of \"%.100s\" is out of range", path, t->name);
@@ -342,7 +365,8 @@ static sd_status tensor_bytes(const sd_traced *t, uint64_t *bytes, const char *p
     return SD_OK;
 }
 
-/* Wider numbers first and otherwise as given: then every tensor is aligned, without holes, which readers that map the file count on. */
+/* Wider numbers first and otherwise as given: then every tensor is aligned, without holes, which readers that map the
+ * file count on. */
 static void file_order(size_t *order, const sd_traced *tensors, size_t n)
 {
     size_t at = 0;
@@ -360,12 +384,14 @@ static sd_status check_names(const sd_traced *tensors, size_t n, const char *pat
     for (size_t i = 0; i < n; i++) names[i] = tensors[i].name;
     qsort(names, n, sizeof *names, by_text);
     for (size_t i = 1; i < n; i++)
-        if (strcmp(names[i - 1], names[i]) == 0) sd_fail(e, SD_ERR_ARG, "cannot write %s: two tensors are called \"%.100s\"", path, names[i]);
+        if (strcmp(names[i - 1], names[i]) == 0)
+            sd_fail(e, SD_ERR_ARG, "cannot write %s: two tensors are called \"%.100s\"", path, names[i]);
     free(names);
     return e->status;
 }
 
-static sd_status make_header(sd_text *t, const sd_traced *tensors, const size_t *order, size_t n, const char *path, sd_error *e)
+static sd_status make_header(sd_text *t, const sd_traced *tensors, const size_t *order, size_t n, const char *path,
+                             sd_error *e)
 {
     uint64_t at = 0, bytes;
     sd_text_add(t, "{");
@@ -382,12 +408,13 @@ static sd_status make_header(sd_text *t, const sd_traced *tensors, const size_t 
     sd_text_add(t, "}");
     while (!t->failed && t->n % 8) sd_text_add(t, " ");
     if (t->failed) return sd_fail(e, SD_ERR_MEMORY, "no memory to write %s", path);
-    if (t->n > HEADER_MAX) return sd_fail(e, SD_ERR_ARG, "cannot write %s: %zu tensors make its header too long", path, n);
+    if (t->n > HEADER_MAX)
+        return sd_fail(e, SD_ERR_ARG, "cannot write %s: %zu tensors make its header too long", path, n);
     return SD_OK;
 }
 
-static sd_status write_all(sd_outfile *o, const sd_text *header, const size_t *order, size_t n, sd_tensor_source *put, void *user,
-                           sd_error *e)
+static sd_status write_all(sd_outfile *o, const sd_text *header, const size_t *order, size_t n, sd_tensor_source *put,
+                           void *user, sd_error *e)
 {
     unsigned char length[8];
     for (int i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)header->n >> 8 * i);
@@ -398,7 +425,8 @@ static sd_status write_all(sd_outfile *o, const sd_text *header, const size_t *o
     return sd_outfile_commit(o, e);
 }
 
-sd_status sd_safetensors_write_from(const char *path, const sd_traced *tensors, size_t n, sd_tensor_source *put, void *user, sd_error *e)
+sd_status sd_safetensors_write_from(const char *path, const sd_traced *tensors, size_t n, sd_tensor_source *put,
+                                    void *user, sd_error *e)
 {
     sd_outfile o = {0};
     sd_text header = {0};

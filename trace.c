@@ -1,7 +1,8 @@
 /* trace.c - floor 3: hands named intermediate results to a function or into a safetensors file.
  *
- * While a file is being made its numbers go to "<path>.data"; only the end of the run knows the header, which comes first in the format.
- * So sd_trace_finish writes header and numbers into a second file and renames that to <path>. A run that fails leaves neither. */
+ * While a file is being made its numbers go to "<path>.data"; only the end of the run knows the header, which comes
+ * first in the format. So sd_trace_finish writes header and numbers into a second file and renames that to <path>. A
+ * run that fails leaves neither. */
 #define _POSIX_C_SOURCE 200809L
 #define _FILE_OFFSET_BITS 64
 #include "trace.h"
@@ -75,7 +76,8 @@ static sd_trace *new_trace(const char *filter, sd_error *e)
     return NULL;
 }
 
-sd_status sd_trace_to_callback(sd_trace **out, const char *filter, void (*fn)(void *, const sd_traced *), void *user, sd_error *e)
+sd_status sd_trace_to_callback(sd_trace **out, const char *filter, void (*fn)(void *, const sd_traced *), void *user,
+                               sd_error *e)
 {
     *out = NULL;
     if (e->status) return e->status;
@@ -97,7 +99,8 @@ static sd_status open_data(sd_trace *t, const char *path, sd_error *e)
         return sd_fail(e, SD_ERR_MEMORY, "no memory for a trace");
     }
     if (sd_is_dir(path)) sd_fail(e, SD_ERR_IO, "cannot write the trace %s: it is a directory", path);
-    else if (!(t->data = fopen(data.s, "w+b"))) sd_fail(e, SD_ERR_IO, "cannot write the trace %s: %s", path, strerror(errno));
+    else if (!(t->data = fopen(data.s, "w+b")))
+        sd_fail(e, SD_ERR_IO, "cannot write the trace %s: %s", path, strerror(errno));
     if (t->data) t->data_path = data.s;   /* from here on ours to remove */
     else free(data.s);
     return e->status;
@@ -120,11 +123,13 @@ static sd_status put(void *user, size_t i, FILE *to, const char *path, sd_error 
     sd_trace *t = user;
     uint64_t left = t->list[i].bytes;
     unsigned char block[1 << 16];
-    if (seek_to(t->data, (file_offset)t->list[i].at)) return sd_fail(e, SD_ERR_IO, "cannot read %s: %s", t->data_path, strerror(errno));
+    if (seek_to(t->data, (file_offset)t->list[i].at))
+        return sd_fail(e, SD_ERR_IO, "cannot read %s: %s", t->data_path, strerror(errno));
     while (left) {
         size_t n = left < sizeof block ? (size_t)left : sizeof block;
         if (fread(block, 1, n, t->data) != n) return sd_fail(e, SD_ERR_IO, "cannot read back %s", t->data_path);
-        if (fwrite(block, 1, n, to) != n) return sd_fail(e, SD_ERR_IO, "cannot write the trace %s: %s", path, strerror(errno));
+        if (fwrite(block, 1, n, to) != n)
+            return sd_fail(e, SD_ERR_IO, "cannot write the trace %s: %s", path, strerror(errno));
         left -= n;
     }
     return SD_OK;
@@ -132,7 +137,8 @@ static sd_status put(void *user, size_t i, FILE *to, const char *path, sd_error 
 
 static sd_status write_file(sd_trace *t, sd_error *e)
 {
-    if (fflush(t->data) || ferror(t->data)) return sd_fail(e, SD_ERR_IO, "cannot write the trace %s: %s", t->path, strerror(errno));
+    if (fflush(t->data) || ferror(t->data))
+        return sd_fail(e, SD_ERR_IO, "cannot write the trace %s: %s", t->path, strerror(errno));
     sd_traced *tensors = malloc((t->n + 1) * sizeof *tensors);
     if (!tensors) return sd_fail(e, SD_ERR_MEMORY, "no memory to write the trace %s", t->path);
     for (size_t i = 0; i < t->n; i++) tensors[i] = t->list[i].t;
@@ -145,7 +151,8 @@ sd_status sd_trace_finish(sd_trace *t, sd_error *e)
 {
     if (t && t->err.status) sd_fail(e, t->err.status, "%s", t->err.text);
     else if (t && t->offered && !t->taken)
-        sd_fail(e, SD_ERR_ARG, "nothing was traced: the filter \"%.100s\" matches none of %zu names, such as %s", t->filter, t->offered, t->example);
+        sd_fail(e, SD_ERR_ARG, "nothing was traced: the filter \"%.100s\" matches none of %zu names, such as %s",
+                t->filter, t->offered, t->example);
     else if (t && !t->fn && e->status == SD_OK) write_file(t, e);
     sd_trace_abort(t);
     return e->status;
@@ -186,7 +193,9 @@ static sd_status keep(sd_trace *t, const sd_traced *x)
     size_t place = place_of(t, x->name, &there), bytes = sd_dtype_size(x->dtype);
     for (int i = 0; i < x->nd; i++) bytes *= (size_t)x->dim[i];
     if (!x->data) return SD_OK;   /* nothing was computed */
-    if (there) return sd_fail(&t->err, SD_ERR_ARG, "cannot write the trace %s: it has \"%.100s\" already, and holds one run", t->path, x->name);
+    if (there)
+        return sd_fail(&t->err, SD_ERR_ARG, "cannot write the trace %s: it has \"%.100s\" already, and holds one run",
+                       t->path, x->name);
     char *name = list_room(t) ? sd_strdup(x->name) : NULL;
     if (!name) return sd_fail(&t->err, SD_ERR_MEMORY, "no memory to trace \"%.100s\"", x->name);
     if (fwrite(x->data, 1, bytes, t->data) != bytes) {
@@ -229,8 +238,10 @@ static bool wanted(sd_run *r, char name[NAME_BYTES], const char *fmt, va_list ap
     sd_trace *t = r->trace;
     if (!sd_ok(r)) return false;
     if (t->err.status == SD_OK) {
-        int at = snprintf(name, NAME_BYTES, "%s", t->prefix), n = vsnprintf(name + at, (size_t)(NAME_BYTES - at), fmt, ap);
-        if (n < 0 || n >= NAME_BYTES - at) sd_fail(&t->err, SD_ERR_ARG, "a traced name is longer than %d bytes: %.100s...", NAME_BYTES - 1, name);
+        int at = snprintf(name, NAME_BYTES, "%s", t->prefix),
+            n = vsnprintf(name + at, (size_t)(NAME_BYTES - at), fmt, ap);
+        if (n < 0 || n >= NAME_BYTES - at)
+            sd_fail(&t->err, SD_ERR_ARG, "a traced name is longer than %d bytes: %.100s...", NAME_BYTES - 1, name);
     }
     if (t->err.status) {
         pass_on(r);
@@ -279,7 +290,8 @@ static const float *transposed(sd_run *r, sd_tensor x, int64_t N, int64_t P, int
         t->room_size = 0;
         t->room = malloc(n * sizeof *t->room);
         if (!t->room) {
-            sd_fail(&t->err, SD_ERR_MEMORY, "no memory for %.1f MB to trace a tensor", (double)n * sizeof *t->room / 1e6);
+            sd_fail(&t->err, SD_ERR_MEMORY, "no memory for %.1f MB to trace a tensor",
+                    (double)n * sizeof *t->room / 1e6);
             pass_on(r);
             return NULL;
         }

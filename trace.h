@@ -6,11 +6,14 @@
 
 typedef struct sd_trace sd_trace;
 
-/* A sink that calls fn, or one that writes a safetensors file (under temporary names until sd_trace_finish). A file takes each name
- * once. Under the null backend fn is called with data NULL, for names and shapes; a file ignores such tensors. */
-sd_status sd_trace_to_callback(sd_trace **out, const char *filter, void (*fn)(void *, const sd_traced *), void *user, sd_error *e);
+/* A sink that calls fn, or one that writes a safetensors file (under temporary names until sd_trace_finish). A file
+ * takes each name once. Under the null backend fn is called with data NULL, for names and shapes; a file ignores such
+ * tensors. */
+sd_status sd_trace_to_callback(sd_trace **out, const char *filter, void (*fn)(void *, const sd_traced *), void *user,
+                               sd_error *e);
 sd_status sd_trace_to_file(sd_trace **out, const char *filter, const char *path, sd_error *e);
-/* Completes the file and frees t. Errors that happened while tracing are raised again, and so is a filter that nothing passed. */
+/* Completes the file and frees t. Errors that happened while tracing are raised again, and so is a filter that nothing
+ * passed. */
 sd_status sd_trace_finish(sd_trace *t, sd_error *e);
 void sd_trace_abort(sd_trace *t);                       /* leaves no file, frees t; NULL is harmless */
 
@@ -24,6 +27,7 @@ void sd_trace_tensor(sd_run *r, sd_tensor x, const char *fmt, ...) SD_PRINTF(3, 
 /* x [N,T,C] written as [N,C,T] (the VAE's attention normalises such a view). */
 void sd_trace_transposed(sd_run *r, sd_tensor x, const char *fmt, ...) SD_PRINTF(3, 4);
 /* Something that is not a tensor of the arena, already in PyTorch's order. */
-void sd_trace_raw(sd_run *r, sd_dtype dt, int nd, const int64_t *dim, const void *data, const char *fmt, ...) SD_PRINTF(6, 7);
+void sd_trace_raw(sd_run *r, sd_dtype dt, int nd, const int64_t *dim, const void *data, const char *fmt, ...)
+    SD_PRINTF(6, 7);
 
 #endif

@@ -8,7 +8,8 @@ enum { NAME_MAX_BYTES = 256 };
 
 /* -------------------------------------------------------------------------------------- names */
 
-/* diffusers renamed the VAE's attention in 2023; published SD 1.x folders have both (ModelMixin._convert_deprecated_attention_blocks). */
+/* diffusers renamed the VAE's attention in 2023; published SD 1.x folders have both
+ * (ModelMixin._convert_deprecated_attention_blocks). */
 static const struct { const char *now, *then; } renamed[] = {
     {".to_q.", ".query."}, {".to_k.", ".key."}, {".to_v.", ".value."}, {".to_out.0.", ".proj_attn."},
 };
@@ -25,7 +26,8 @@ static sd_entry *find_renamed(const sd_store *s, const char *name)
     for (size_t i = 0; i < SD_COUNT(renamed); i++) {
         const char *at = strstr(name, renamed[i].now);
         if (!at) continue;
-        int n = snprintf(old, sizeof old, "%.*s%s%s", (int)(at - name), name, renamed[i].then, at + strlen(renamed[i].now));
+        const char *rest = at + strlen(renamed[i].now);
+        int n = snprintf(old, sizeof old, "%.*s%s%s", (int)(at - name), name, renamed[i].then, rest);
         return n >= 0 && (size_t)n < sizeof old ? sd_store_find(s, old) : NULL;
     }
     return NULL;
@@ -44,8 +46,9 @@ static sd_entry *find(const sd_binder *b, const sd_bind_row *row, const char *na
 
 /* ------------------------------------------------------------------------------------- shapes */
 
-/* "oi33" with o and i from values. False: the row is absent. An unknown letter or a negative value is our own mistake. */
-static bool expected_shape(sd_binder *b, const sd_bind_row *row, const char *letters, const int64_t *values, sd_tensor *out)
+/* "oi33" with o and i from values. False: the row is absent. An unknown letter or a negative value is our mistake. */
+static bool expected_shape(sd_binder *b, const sd_bind_row *row, const char *letters, const int64_t *values,
+                           sd_tensor *out)
 {
     *out = (sd_tensor){.dt = SD_F32};
     int64_t n = 1;
@@ -55,7 +58,8 @@ static bool expected_shape(sd_binder *b, const sd_bind_row *row, const char *let
         bool digit = *c >= '0' && *c <= '9';
         int64_t d = digit ? *c - '0' : at ? values[at - letters] : -1;
         if (d < 0 || (size_t)out->nd == SD_COUNT(out->dim) || (d && n > INT64_MAX / 8 / d)) {
-            sd_fail(b->err, SD_ERR_ARG, "the binding table's shape \"%s\" of %s does not work out (at '%c')", row->shape, row->hf, *c);
+            sd_fail(b->err, SD_ERR_ARG, "the binding table's shape \"%s\" of %s does not work out (at '%c')",
+                    row->shape, row->hf, *c);
             return false;
         }
         absent = absent || d == 0;
@@ -81,7 +85,8 @@ static bool fits(const sd_entry *t, const sd_tensor *want)
 static const char *shape_text(char buf[128], int nd, const int64_t *dim)
 {
     size_t at = (size_t)snprintf(buf, 128, "[");
-    for (int i = 0; i < nd && at < 100; i++) at += (size_t)snprintf(buf + at, 128 - at, "%s%lld", i ? "," : "", (long long)dim[i]);
+    for (int i = 0; i < nd && at < 100; i++)
+        at += (size_t)snprintf(buf + at, 128 - at, "%s%lld", i ? "," : "", (long long)dim[i]);
     snprintf(buf + at, 128 - at, "]");
     return buf;
 }
@@ -97,9 +102,10 @@ static void bind_found(sd_binder *b, sd_tensor *field, sd_entry *t, const sd_ten
         sd_text_add(&b->wrong_list, "%s: expected floats, found %s\n", name, sd_dtype_name(t->dt));
     } else if (!fits(t, want)) {
         b->wrong++;
-        sd_text_add(&b->wrong_list, "%s: expected %s, found %s\n", name, shape_text(expected, want->nd, want->dim), shape_text(found, t->nd, t->dim));
+        sd_text_add(&b->wrong_list, "%s: expected %s, found %s\n", name, shape_text(expected, want->nd, want->dim),
+                    shape_text(found, t->nd, t->dim));
     } else {
-        union { const void *in; void *out; } data = {t->data};   /* nobody writes through it: weights are const in the networks */
+        union { const void *in; void *out; } data = {t->data};   /* nobody writes through it: weights stay const */
         *field = (sd_tensor){.nd = t->nd, .dt = t->dt, .host = data.out, .name = t->name};
         if (field->nd > 4) field->nd = 4;   /* what is left out are ones */
         if (field->nd == 0) field->nd = 1;  /* a scalar fits [1]; nd 0 would mean that it is not there */
@@ -125,7 +131,8 @@ static const char *keep_name(sd_binder *b, const char *name)
     return copy;
 }
 
-static void bind_row(sd_binder *b, sd_tensor *field, const sd_bind_row *row, const char *hf, const char *ldm, const sd_tensor *want)
+static void bind_row(sd_binder *b, sd_tensor *field, const sd_bind_row *row, const char *hf, const char *ldm,
+                     const sd_tensor *want)
 {
     char name[NAME_MAX_BYTES];
     if (!join(name, hf, row->hf)) {
@@ -150,8 +157,8 @@ static void bind_row(sd_binder *b, sd_tensor *field, const sd_bind_row *row, con
     }
 }
 
-void sd_bind(sd_binder *b, void *object, const sd_bind_row *rows, size_t n, const char *hf, const char *ldm, const char *letters,
-             const int64_t *values)
+void sd_bind(sd_binder *b, void *object, const sd_bind_row *rows, size_t n, const char *hf, const char *ldm,
+             const char *letters, const int64_t *values)
 {
     for (size_t i = 0; i < n; i++) {
         sd_tensor *field = (sd_tensor *)(void *)((char *)object + rows[i].field), want;
@@ -186,7 +193,8 @@ sd_status sd_bind_finish(sd_binder *b, const char *what, const sd_log *log)
 {
     sd_text t = {0};
     if (b->err->status || !(b->missing || b->wrong)) return b->err->status;
-    if (b->missing_list.failed || b->wrong_list.failed) return sd_fail(b->err, SD_ERR_MEMORY, "no memory to list what is wrong with %s", what);
+    if (b->missing_list.failed || b->wrong_list.failed)
+        return sd_fail(b->err, SD_ERR_MEMORY, "no memory to list what is wrong with %s", what);
     /* as many as an error's text has room for */
     size_t show_missing = b->wrong ? 2 : 4, show_wrong = b->missing ? 1 : 2;
     sd_text_add(&t, "%s: ", what);
@@ -195,7 +203,8 @@ sd_status sd_bind_finish(sd_binder *b, const char *what, const sd_log *log)
         add_some(&t, &b->missing_list, b->missing, show_missing);
     }
     if (b->wrong) {
-        sd_text_add(&t, "%s%zu %sof another shape or type", b->missing ? " and " : "", b->wrong, b->missing ? "" : b->wrong == 1 ? "tensor " : "tensors ");
+        const char *noun = b->missing ? "" : b->wrong == 1 ? "tensor " : "tensors ";
+        sd_text_add(&t, "%s%zu %sof another shape or type", b->missing ? " and " : "", b->wrong, noun);
         add_some(&t, &b->wrong_list, b->wrong, show_wrong);
     }
     if (b->missing > show_missing || b->wrong > show_wrong) {   /* otherwise the sentence says it all */

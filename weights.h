@@ -33,7 +33,8 @@ sd_entry *sd_safetensors_find(const sd_safetensors *f, const char *name);   /* N
 sd_status sd_safetensors_write(const char *path, const sd_traced *tensors, size_t n, sd_error *e);
 /* The same when the numbers lie elsewhere: `put` writes those of tensor i to `to`, which becomes `path`. */
 typedef sd_status sd_tensor_source(void *user, size_t i, FILE *to, const char *path, sd_error *e);
-sd_status sd_safetensors_write_from(const char *path, const sd_traced *tensors, size_t n, sd_tensor_source *put, void *user, sd_error *e);
+sd_status sd_safetensors_write_from(const char *path, const sd_traced *tensors, size_t n, sd_tensor_source *put,
+                                    void *user, sd_error *e);
 
 /* ---- checkpoint.c: several files as one set of tensors */
 typedef struct sd_store {
@@ -46,15 +47,16 @@ typedef struct sd_store {
 sd_status sd_store_open_dir(sd_store *s, const char *dir, const char *stem, sd_error *e);
 void sd_store_close(sd_store *s);
 sd_entry *sd_store_find(const sd_store *s, const char *name);
-/* Lists tensors nobody bound, except those that published files carry for nothing (position_ids, ...): their number as a notice,
- * their names as details. */
+/* Lists tensors nobody bound, except those that published files carry for nothing (position_ids, ...): their number as
+ * a notice, their names as details. */
 void sd_store_log_unused(const sd_store *s, const char *what, const sd_log *log);
 /* The first NaN or infinity among the bound tensors: SD_ERR_NUMERIC naming tensor and index; SD_OK if there is none. */
 sd_status sd_store_check_finite(const sd_store *s, sd_error *e);
 
 /* ---- weights.c: binding tables
- * A row binds one tensor: where the field is, the leaf names in both conventions, and the shape in letters that the caller
- * gives values for: "oi33" is [o,i,3,3]. A row whose shape has a letter of value 0 is absent (a shortcut that is not there).
+ * A row binds one tensor: where the field is, the leaf names in both conventions, and the shape in letters that the
+ * caller gives values for: "oi33" is [o,i,3,3]. A row whose shape has a letter of value 0 is absent (a shortcut that is
+ * not there).
  * Shapes that differ only by trailing ones are the same bytes and fit: [C,C] and [C,C,1,1]. */
 typedef struct sd_bind_row {
     size_t field;          /* offsetof(struct, member) of an sd_tensor */
@@ -76,11 +78,11 @@ typedef struct sd_binder {
     char **names; size_t n_names, cap_names;   /* without a store: what sd_tensor.name points to */
 } sd_binder;
 
-/* Binds rows to the fields of `object`; `hf` and `ldm` are the prefixes with their trailing dot ("mid_block.resnets.0."), ldm NULL:
- * only diffusers' names. letters and values give the dimensions: "oi" with {320, 4}.
- * A name is looked for as hf prefix + leaf, without `strip`, as ldm prefix + leaf, and as older diffusers spelled it. The field gets the
- * file's own dimensions and dtype, data and name; these live as long as the store (as the binder without one). Missing, misshapen and
- * integer tensors leave the field absent. */
+/* Binds rows to the fields of `object`; `hf` and `ldm` are the prefixes with their trailing dot
+ * ("mid_block.resnets.0."), ldm NULL: only diffusers' names. letters and values give the dimensions: "oi", {320, 4}.
+ * A name is looked for as hf prefix + leaf, without `strip`, as ldm prefix + leaf, and as older diffusers spelled
+ * it. The field gets the file's own dimensions and dtype, data and name; these live as long as the store (as the
+ * binder without one). Missing, misshapen and integer tensors leave the field absent. */
 void sd_bind(sd_binder *b, void *object, const sd_bind_row *rows, size_t n, const char *hf, const char *ldm,
              const char *letters, const int64_t *values);
 /* One status and one sentence for all of it: at most a few names in the text, all of them in the log. */

@@ -1,4 +1,5 @@
-/* test_checkpoint.c - which files make up a model's part; shards; leftovers; weights that are not finite; widening to float. */
+/* test_checkpoint.c - which files make up a model's part; shards; leftovers; weights that are not finite; widening to
+ * float. */
 #define _POSIX_C_SOURCE 200809L
 #include <setjmp.h>
 #include <stdarg.h>
@@ -73,7 +74,8 @@ static void the_plain_file_goes_before_shards_and_these_before_fp16(void **unuse
     put(STEM ".fp16.safetensors", 3, "a", NULL);
     expect_number("a", 3);
     put("x-00001-of-00001.safetensors", 2, "a", NULL);
-    put_text(STEM ".safetensors.index.json", "{\"metadata\":{\"total_size\":4},\"weight_map\":{\"a\":\"x-00001-of-00001.safetensors\"}}");
+    put_text(STEM ".safetensors.index.json",
+             "{\"metadata\":{\"total_size\":4},\"weight_map\":{\"a\":\"x-00001-of-00001.safetensors\"}}");
     expect_number("a", 2);
     put(STEM ".safetensors", 1, "a", NULL);
     expect_number("a", 1);
@@ -87,7 +89,8 @@ static void shards_are_opened_once_and_searched_as_one(void **unused)
     temp_clear();
     put("s1.safetensors", 1, "a", "b");
     put("s2.safetensors", 2, "c", "unlisted");
-    put_text(STEM ".safetensors.index.json", "{\"weight_map\":{\"a\":\"s1.safetensors\",\"c\":\"s2.safetensors\",\"b\":\"s1.safetensors\"}}");
+    put_text(STEM ".safetensors.index.json",
+             "{\"weight_map\":{\"a\":\"s1.safetensors\",\"c\":\"s2.safetensors\",\"b\":\"s1.safetensors\"}}");
     assert_int_equal(open_here(&s, &e), SD_OK);
     assert_int_equal(s.n_files, 2);
     assert_true(number(&s, "a") == 1 && number(&s, "b") == 1 && number(&s, "c") == 2);
@@ -114,8 +117,10 @@ static void broken_indexes_are_refused(void **unused)
         {"{\"weight_map\":{\"a\":\"/etc/passwd\"}}", SD_ERR_FORMAT, "\"a\" must name a file", "found /etc/passwd"},
         {"{\"weight_map\":{\"a\":\"sub\\\\s1\"}}", SD_ERR_FORMAT, "\"a\" must name a file", NULL},
         {"{\"weight_map\":{\"a\":\"s9.safetensors\"}}", SD_ERR_IO, "s9.safetensors: No such file", NULL},
-        {"{\"weight_map\":{\"a\":\"s1.safetensors\",\"zz\":\"s1.safetensors\"}}", SD_ERR_FORMAT, "\"zz\" should be in s1.safetensors", NULL},
-        {"{\"weight_map\":{\"a\":\"s1.safetensors\",\"c\":\"s3.safetensors\"}}", SD_ERR_FORMAT, "\"a\" is both in", "s3.safetensors"},
+        {"{\"weight_map\":{\"a\":\"s1.safetensors\",\"zz\":\"s1.safetensors\"}}", SD_ERR_FORMAT,
+         "\"zz\" should be in s1.safetensors", NULL},
+        {"{\"weight_map\":{\"a\":\"s1.safetensors\",\"c\":\"s3.safetensors\"}}", SD_ERR_FORMAT, "\"a\" is both in",
+         "s3.safetensors"},
     };
     temp_clear();
     put("s1.safetensors", 1, "a", "b");
@@ -169,8 +174,13 @@ static void unused_tensors_are_listed_but_for_the_idle_ones(void **unused)
     (void)unused;
     const float x = 0;
     const int64_t id = 0;
-    const sd_traced t[] = {{"weight", SD_F32, 1, {1}, &x}, {"text_model.embeddings.position_ids", SD_I64, 1, {1}, &id}, {"position_ids", SD_I64, 1, {1}, &id},
-                           {"betas", SD_F32, 1, {1}, &x}, {"model_ema.decay", SD_F32, 1, {1}, &x}, {"betas_of_mine", SD_F32, 1, {1}, &x}, {"extra", SD_F32, 1, {1}, &x}};
+    const sd_traced t[] = {{"weight", SD_F32, 1, {1}, &x},
+                           {"text_model.embeddings.position_ids", SD_I64, 1, {1}, &id},
+                           {"position_ids", SD_I64, 1, {1}, &id},
+                           {"betas", SD_F32, 1, {1}, &x},
+                           {"model_ema.decay", SD_F32, 1, {1}, &x},
+                           {"betas_of_mine", SD_F32, 1, {1}, &x},
+                           {"extra", SD_F32, 1, {1}, &x}};
     sd_store s;
     sd_error e = {0};
     lines l = {{0}, {0}};
@@ -203,10 +213,13 @@ static void the_first_number_that_is_not_finite_is_named(void **unused)
     const double d_good[3] = {1e308, -1e308, 5e-324}, d_inf[3] = {0, 0, INFINITY};
     const int64_t integers[3] = {-1, INT64_MAX, 0x7FF0000000000000};
     const struct { sd_dtype dt; const void *x; int at; } cases[] = {
-        {SD_F32, good, -1}, {SD_F32, inf, 2}, {SD_F32, nan_, 1}, {SD_F16, half_good, -1}, {SD_F16, half_inf, 0}, {SD_F16, half_nan, 2},
-        {SD_BF16, bf_good, -1}, {SD_BF16, bf_nan, 1}, {SD_F64, d_good, -1}, {SD_F64, d_inf, 2}, {SD_I64, integers, -1}};
+        {SD_F32, good, -1}, {SD_F32, inf, 2}, {SD_F32, nan_, 1}, {SD_F16, half_good, -1}, {SD_F16, half_inf, 0},
+        {SD_F16, half_nan, 2}, {SD_BF16, bf_good, -1}, {SD_BF16, bf_nan, 1}, {SD_F64, d_good, -1}, {SD_F64, d_inf, 2},
+        {SD_I64, integers, -1}};
     for (size_t i = 0; i < SD_COUNT(cases); i++) {
-        const sd_traced t[] = {{"a.fine", SD_F32, 1, {3}, good}, {"the.weight", cases[i].dt, 1, {3}, cases[i].x}, {"z.unused", SD_F32, 1, {3}, nan_}};
+        const sd_traced t[] = {{"a.fine", SD_F32, 1, {3}, good},
+                               {"the.weight", cases[i].dt, 1, {3}, cases[i].x},
+                               {"z.unused", SD_F32, 1, {3}, nan_}};
         sd_store s;
         sd_error e = {0};
         char where[64];
@@ -217,7 +230,8 @@ static void the_first_number_that_is_not_finite_is_named(void **unused)
         sd_store_find(&s, "a.fine")->used = sd_store_find(&s, "the.weight")->used = true;
         assert_int_equal(sd_store_check_finite(&s, &e), cases[i].at < 0 ? SD_OK : SD_ERR_NUMERIC);
         snprintf(where, sizeof where, "number %d of 3", cases[i].at);
-        if (cases[i].at >= 0) assert_true(strstr(e.text, "the.weight") && strstr(e.text, where) && strstr(e.text, STEM));
+        if (cases[i].at >= 0)
+            assert_true(strstr(e.text, "the.weight") && strstr(e.text, where) && strstr(e.text, STEM));
         sd_store_close(&s);
     }
 }
@@ -249,7 +263,8 @@ static void every_half_and_bfloat_widens_exactly(void **unused)
             for (unsigned i = 0; i < N; i++) {
                 double want = by_definition(i, bf ? 8 : 5, bf ? 7 : 10);
                 bool same = isnan(want) ? isnan(y[i]) : (double)y[i] == want && !signbit(y[i]) == !signbit(want);
-                if (!same) print_error("%s 0x%04x: expected %.9g, found %.9g\n", bf ? "BF16" : "F16", i, want, (double)y[i]);
+                if (!same)
+                    print_error("%s 0x%04x: expected %.9g, found %.9g\n", bf ? "BF16" : "F16", i, want, (double)y[i]);
                 assert_true(same);
             }
         }

@@ -50,7 +50,8 @@ static void what_cannot_be_written_is_said(void **unused)
         {"no/such/a.ppm", 2, 2, SD_ERR_IO, "a.ppm: No such file or directory"},
 #ifdef SD_WITH_PNG
         {"no/such/a.png", 2, 2, SD_ERR_IO, "a.png: No such file or directory"},
-        {"a.png", 2000000, 1, SD_ERR_IO, "a.png: Invalid IHDR data"},   /* libpng's limit, before it looks at the pixels */
+        {"a.png", 2000000, 1, SD_ERR_IO,
+         "a.png: Invalid IHDR data"},   /* libpng's limit, before it looks at the pixels */
 #else
         {"a.png", 2, 2, SD_ERR_UNSUPPORTED, "no libpng (PNG=0); give the file the ending .ppm"},
 #endif
@@ -106,7 +107,12 @@ static void a_full_disk_leaves_the_old_picture(void **unused)
 #ifdef SD_WITH_PNG
 #include <png.h>
 
-typedef struct picture { int width, height, depth, color; uint8_t *rgb; char key[80], text[4096]; int compression, texts; } picture;
+typedef struct picture {
+    int width, height, depth, color;
+    uint8_t *rgb;
+    char key[80], text[4096];
+    int compression, texts;
+} picture;
 
 /* Decodes with libpng itself; errors end the test. */
 static picture decode(const char *name)
@@ -175,11 +181,12 @@ static void latin_text_goes_into_tEXt_and_all_other_into_iTXt(void **unused)
 {
     (void)unused;
     const struct { const char *utf8, *stored; int compression; const char *type, *not_type; } cases[] = {
-        {"a red apple\nNegative prompt: blur\nSteps: 25, Sampler: DDIM", "a red apple\nNegative prompt: blur\nSteps: 25, Sampler: DDIM",
-         PNG_TEXT_COMPRESSION_NONE, "tEXt", "iTXt"},
+        {"a red apple\nNegative prompt: blur\nSteps: 25, Sampler: DDIM",
+         "a red apple\nNegative prompt: blur\nSteps: 25, Sampler: DDIM", PNG_TEXT_COMPRESSION_NONE, "tEXt", "iTXt"},
         {"caf\xc3\xa9 \xc2\xa0\xc3\xbf", "caf\xe9 \xa0\xff", PNG_TEXT_COMPRESSION_NONE, "tEXt", "iTXt"},
-        {"\xe7\x8c\xab and caf\xc3\xa9 \xf0\x9f\x8d\x8e", "\xe7\x8c\xab and caf\xc3\xa9 \xf0\x9f\x8d\x8e", PNG_ITXT_COMPRESSION_NONE, "iTXt", "tEXt"},
-        {"\xc4\x80", "\xc4\x80", PNG_ITXT_COMPRESSION_NONE, "iTXt", "tEXt"},   /* U+0100: the first that is not Latin-1 */
+        {"\xe7\x8c\xab and caf\xc3\xa9 \xf0\x9f\x8d\x8e", "\xe7\x8c\xab and caf\xc3\xa9 \xf0\x9f\x8d\x8e",
+         PNG_ITXT_COMPRESSION_NONE, "iTXt", "tEXt"},
+        {"\xc4\x80", "\xc4\x80", PNG_ITXT_COMPRESSION_NONE, "iTXt", "tEXt"}, /* U+0100: the first that is not Latin-1 */
         {"", "", PNG_TEXT_COMPRESSION_NONE, "tEXt", "iTXt"},
     };
     uint8_t rgb[12] = {0};
@@ -199,7 +206,8 @@ static void latin_text_goes_into_tEXt_and_all_other_into_iTXt(void **unused)
         assert_null(chunk(file, n, cases[i].not_type));
         assert_true(at < chunk(file, n, "IDAT"));   /* before the pixels: readers that stop there find it */
         assert_memory_equal(at + 8, "parameters", 11);
-        if (cases[i].type[0] == 'i') assert_memory_equal(at + 8 + 11, "\0\0\0\0", 4);   /* not compressed, no language, no translated keyword */
+        if (cases[i].type[0] == 'i')
+            assert_memory_equal(at + 8 + 11, "\0\0\0\0", 4);   /* not compressed, no language, no translated keyword */
         free(file);
     }
 }

@@ -1,4 +1,5 @@
-/* test_safetensors.c - a reader that survives hostile files and says what is wrong with them; a writer that is exact to the byte. */
+/* test_safetensors.c - a reader that survives hostile files and says what is wrong with them; a writer that is exact
+ * to the byte. */
 #define _POSIX_C_SOURCE 200809L
 #define _FILE_OFFSET_BITS 64
 #include <setjmp.h>
@@ -26,7 +27,8 @@ static void make(const char *name, const char *header, long long length, size_t 
     free(b);
 }
 
-#define T(name, dtype, shape, offsets) "\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":" offsets "}"
+#define T(name, dtype, shape, offsets)                                                                                 \
+    "\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":" offsets "}"
 #define A "\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}"
 static char long_name[700];
 
@@ -64,10 +66,12 @@ static const struct hostile {
     {"{\"a\":{}}", -1, 0, SD_ERR_FORMAT, "\"a\"", "no dtype"},
     {"{\"a\":{\"dtype\":\"F32\",\"data_offsets\":[0,4]}}", -1, 4, SD_ERR_FORMAT, "\"a\"", "no shape"},
     {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1]}}", -1, 4, SD_ERR_FORMAT, "\"a\"", "no data_offsets"},
-    {"{\"a\":{\"dtype\":\"F32\",\"dtype\":\"F16\",\"shape\":[1],\"data_offsets\":[0,4]}}", -1, 4, SD_ERR_FORMAT, "\"a\"", "two values for dtype"},
+    {"{\"a\":{\"dtype\":\"F32\",\"dtype\":\"F16\",\"shape\":[1],\"data_offsets\":[0,4]}}", -1, 4, SD_ERR_FORMAT,
+     "\"a\"", "two values for dtype"},
     {"{" T("a", "F8_E4M3", "[4]", "[0,4]") "}", -1, 4, SD_ERR_UNSUPPORTED, "\"a\"", "\"F8_E4M3\""},
     {"{" T("a", "f32", "[1]", "[0,4]") "}", -1, 4, SD_ERR_UNSUPPORTED, "\"a\"", "\"f32\""},
-    {"{\"a\":{\"dtype\":0,\"shape\":[1],\"data_offsets\":[0,4]}}", -1, 4, SD_ERR_FORMAT, "\"a\"", "dtype is not a string"},
+    {"{\"a\":{\"dtype\":0,\"shape\":[1],\"data_offsets\":[0,4]}}", -1, 4, SD_ERR_FORMAT, "\"a\"",
+     "dtype is not a string"},
     /* shapes */
     {"{" T("a", "F32", "4", "[0,4]") "}", -1, 4, SD_ERR_FORMAT, "\"a\"", "shape is not a list"},
     {"{" T("a", "F32", "{}", "[0,4]") "}", -1, 4, SD_ERR_FORMAT, "\"a\"", "shape is not a list"},
@@ -89,17 +93,21 @@ static const struct hostile {
     {"{" T("a", "F32", "[1]", "[0,4,8]") "}", -1, 4, SD_ERR_FORMAT, "\"a\"", "not a list of two whole numbers"},
     {"{" T("a", "F32", "[1]", "[0,4.5]") "}", -1, 4, SD_ERR_FORMAT, "\"a\"", "not a list of two whole numbers"},
     {"{" T("a", "F32", "[1]", "[-4,0]") "}", -1, 4, SD_ERR_FORMAT, "\"a\"", "not a list of two whole numbers"},
-    {"{" T("a", "F32", "[1]", "[0,18446744073709551616]") "}", -1, 4, SD_ERR_FORMAT, "\"a\"", "not a list of two whole numbers"},
+    {"{" T("a", "F32", "[1]", "[0,18446744073709551616]") "}", -1, 4, SD_ERR_FORMAT, "\"a\"",
+     "not a list of two whole numbers"},
     {"{" T("a", "F32", "[1]", "[4,0]") "}", -1, 4, SD_ERR_FORMAT, "\"a\"", "end before they begin"},
     {"{" T("a", "F32", "[2]", "[0,8]") "}", -1, 7, SD_ERR_FORMAT, "\"a\"", "beyond the file's 7 bytes"},
-    {"{" T("a", "F32", "[1]", "[9007199254740987,9007199254740991]") "}", -1, 4, SD_ERR_FORMAT, "\"a\"", "beyond the file"},
+    {"{" T("a", "F32", "[1]", "[9007199254740987,9007199254740991]") "}", -1, 4, SD_ERR_FORMAT, "\"a\"",
+     "beyond the file"},
     {"{" T("a", "F32", "[2]", "[0,4]") "}", -1, 4, SD_ERR_FORMAT, "\"a\"", "span 4 bytes, but shape and dtype need 8"},
     {"{" T("a", "F32", "[0]", "[0,4]") "}", -1, 4, SD_ERR_FORMAT, "\"a\"", "span 4 bytes, but shape and dtype need 0"},
     /* tiling */
     {"{" A "," T("b", "F32", "[1]", "[0,4]") "}", -1, 4, SD_ERR_FORMAT, "overlap", NULL},
-    {"{" T("a", "F32", "[2]", "[0,8]") "," T("b", "F32", "[2]", "[4,12]") "}", -1, 12, SD_ERR_FORMAT, "\"b\"", "overlap those of \"a\""},
+    {"{" T("a", "F32", "[2]", "[0,8]") "," T("b", "F32", "[2]", "[4,12]") "}", -1, 12, SD_ERR_FORMAT, "\"b\"",
+     "overlap those of \"a\""},
     {"{" T("a", "F32", "[2]", "[0,8]") "," T("b", "F32", "[0]", "[4,4]") "}", -1, 8, SD_ERR_FORMAT, "\"b\"", "overlap"},
-    {"{" T("a", "F32", "[1]", "[4,8]") "}", -1, 8, SD_ERR_FORMAT, "\"a\"", "4 bytes before its data belong to no tensor"},
+    {"{" T("a", "F32", "[1]", "[4,8]") "}", -1, 8, SD_ERR_FORMAT, "\"a\"",
+     "4 bytes before its data belong to no tensor"},
     {"{" A "," T("b", "F32", "[1]", "[8,12]") "}", -1, 12, SD_ERR_FORMAT, "\"b\"", "4 bytes before its data"},
     {"{" A "}", -1, 5, SD_ERR_FORMAT, "last 1 bytes belong to no tensor", NULL},
     {"{}", -1, 1, SD_ERR_FORMAT, "last 1 bytes belong to no tensor", NULL},
@@ -114,7 +122,8 @@ static void every_hostile_file_gets_its_own_sentence(void **unused)
         sd_safetensors f;
         make("bad.safetensors", h->header, h->length, h->data);
         sd_status got = sd_safetensors_open(&f, temp_path("bad.safetensors"), &e);
-        bool good = got == h->status && strstr(e.text, "bad.safetensors") && strstr(e.text, h->says) && (!h->also || strstr(e.text, h->also));
+        bool good = got == h->status && strstr(e.text, "bad.safetensors") && strstr(e.text, h->says) &&
+                    (!h->also || strstr(e.text, h->also));
         if (!good) print_error("%s\n  -> %s: %s\n", h->header ? h->header : "(no header)", sd_status_name(got), e.text);
         assert_true(good);
         assert_null(f.map);
@@ -192,10 +201,15 @@ static void an_open_error_is_kept(void **unused)
 static void unusual_but_legal_headers_are_read(void **unused)
 {
     (void)unused;
-    /* leading and trailing space, metadata, keys we do not know, any order, a scalar, tensors of no size, an escaped quote, UTF-8 */
+    /* leading and trailing space, metadata, keys we do not know, any order, a scalar, tensors of no size, an escaped
+     * quote, UTF-8 */
     make("odd.safetensors",
-         " {\"__metadata__\":{\"format\":\"pt\"}," T("z", "I64", "[2]", "[12,28]") ",\"b\":{\"extra\":[1,{}],\"shape\":[2,3],\"data_offsets\":[0,12],"
-         "\"dtype\":\"F16\"}," T("s", "F64", "[]", "[28,36]") "," T("e", "F32", "[3,0,2]", "[12,12]") "," T("f", "BOOL", "[0]", "[36,36]") ","
+         " {\"__metadata__\":{\"format\":\"pt\"},"
+         T("z", "I64", "[2]", "[12,28]") ","
+         "\"b\":{\"extra\":[1,{}],\"shape\":[2,3],\"data_offsets\":[0,12],\"dtype\":\"F16\"},"
+         T("s", "F64", "[]", "[28,36]") ","
+         T("e", "F32", "[3,0,2]", "[12,12]") ","
+         T("f", "BOOL", "[0]", "[36,36]") ","
          T("q\\\"\\\\u0000\\u00e9", "U8", "[1,1,1,1,1,1,1,1]", "[36,37]") "}\t\n  ", -1, 37);
     sd_safetensors f;
     sd_error e = {0};
@@ -203,8 +217,10 @@ static void unusual_but_legal_headers_are_read(void **unused)
     assert_int_equal(f.n, 6);
     assert_true(f.mapped);
     for (size_t i = 1; i < f.n; i++) assert_true(strcmp(f.entry[i - 1].name, f.entry[i].name) < 0);
-    const sd_entry *b = sd_safetensors_find(&f, "b"), *s = sd_safetensors_find(&f, "s"), *t = sd_safetensors_find(&f, "e");
-    assert_true(b && s && t && sd_safetensors_find(&f, "z") && sd_safetensors_find(&f, "f") && sd_safetensors_find(&f, "q\"\\u0000\xc3\xa9"));
+    const sd_entry *b = sd_safetensors_find(&f, "b"), *s = sd_safetensors_find(&f, "s"),
+                   *t = sd_safetensors_find(&f, "e");
+    assert_true(b && s && t && sd_safetensors_find(&f, "z") && sd_safetensors_find(&f, "f") &&
+                sd_safetensors_find(&f, "q\"\\u0000\xc3\xa9"));
     assert_int_equal(b->dt, SD_F16);
     assert_int_equal(b->nd, 2);
     assert_int_equal(b->dim[0], 2);
@@ -236,7 +252,8 @@ static void a_pipe_is_read_like_a_file(void **unused)
         FILE *to = fopen(fifo, "wb");
         const char header[] = "{" A "}";
         const unsigned char n[8] = {sizeof header - 1};
-        if (to) fwrite(n, 1, 8, to), fwrite(header, 1, sizeof header - 1, to), fwrite("\0\0\x80?", 1, 4, to), fclose(to);
+        if (to)
+            fwrite(n, 1, 8, to), fwrite(header, 1, sizeof header - 1, to), fwrite("\0\0\x80?", 1, 4, to), fclose(to);
         _exit(0);
     }
     sd_safetensors f;
@@ -250,13 +267,15 @@ static void a_pipe_is_read_like_a_file(void **unused)
     remove(fifo);
 }
 
-/* Every prefix of a good file, and every single flipped bit of its header, ends in success or in one sentence (the sanitizer watches). */
+/* Every prefix of a good file, and every single flipped bit of its header, ends in success or in one sentence (the
+ * sanitizer watches). */
 static void cutting_or_flipping_any_bit_is_survived(void **unused)
 {
     (void)unused;
     size_t n, bad = 0;
     const float x[3] = {1, 2, 3};
-    const sd_traced t[] = {{"weight.one", SD_F32, 2, {3, 1}, x}, {"two", SD_F16, 1, {2}, x}, {"three", SD_I64, 1, {1}, x}};
+    const sd_traced t[] = {
+        {"weight.one", SD_F32, 2, {3, 1}, x}, {"two", SD_F16, 1, {2}, x}, {"three", SD_I64, 1, {1}, x}};
     sd_error e = {0};
     sd_safetensors f;
     assert_int_equal(sd_safetensors_write(temp_path("good.safetensors"), t, 3, &e), SD_OK);
@@ -287,13 +306,17 @@ static void the_writer_is_exact_to_the_byte(void **unused)
     const uint16_t h[3] = {0x3C00, 0x4000, 0xC200};
     const int64_t i[1] = {-2};
     const float x[2] = {1.5f, -0.25f};
-    const sd_traced t[] = {{"h\"\\\n", SD_F16, 1, {3}, h}, {"none", SD_F32, 2, {0, 7}, NULL}, {"x", SD_F32, 2, {1, 2}, x}, {"i", SD_I64, 0, {0}, i}};
+    const sd_traced t[] = {{"h\"\\\n", SD_F16, 1, {3}, h},
+                           {"none", SD_F32, 2, {0, 7}, NULL},
+                           {"x", SD_F32, 2, {1, 2}, x},
+                           {"i", SD_I64, 0, {0}, i}};
     static const char header[] =
         "{\"i\":{\"dtype\":\"I64\",\"shape\":[],\"data_offsets\":[0,8]},"
         "\"none\":{\"dtype\":\"F32\",\"shape\":[0,7],\"data_offsets\":[8,8]},"
         "\"x\":{\"dtype\":\"F32\",\"shape\":[1,2],\"data_offsets\":[8,16]},"
         "\"h\\\"\\\\\\u000a\":{\"dtype\":\"F16\",\"shape\":[3],\"data_offsets\":[16,22]}}";
-    static const unsigned char data[22] = {0xFE, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0xC0, 0x3F, 0, 0, 0x80, 0xBE, 0, 0x3C, 0, 0x40, 0, 0xC2};
+    static const unsigned char data[22] = {0xFE, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0,    0, 0xC0,
+                                           0x3F, 0,    0,    0x80, 0xBE, 0,    0x3C, 0,    0x40, 0, 0xC2};
     sd_error e = {0};
     assert_int_equal(sd_safetensors_write(temp_path("w.safetensors"), t, 4, &e), SD_OK);
     size_t n, len = sizeof header - 1, padded = (len + 7) / 8 * 8;
@@ -314,7 +337,9 @@ static void what_is_written_is_read_back(void **unused)
     int64_t ids[77];
     for (int i = 0; i < 24; i++) x[i] = (float)i / 7;
     for (int i = 0; i < 77; i++) ids[i] = 49407 - i;
-    const sd_traced t[] = {{"half.first", SD_BF16, 1, {3}, x}, {"tokens", SD_I64, 2, {1, 77}, ids}, {"latents.0", SD_F32, 4, {1, 2, 3, 4}, x}};
+    const sd_traced t[] = {{"half.first", SD_BF16, 1, {3}, x},
+                           {"tokens", SD_I64, 2, {1, 77}, ids},
+                           {"latents.0", SD_F32, 4, {1, 2, 3, 4}, x}};
     sd_error e = {0};
     sd_safetensors f;
     assert_int_equal(sd_safetensors_write(temp_path("r.safetensors"), t, 3, &e), SD_OK);
@@ -327,7 +352,8 @@ static void what_is_written_is_read_back(void **unused)
         assert_int_equal(g->nd, t[i].nd);
         for (int k = 0; k < g->nd; k++) assert_int_equal(g->dim[k], t[i].dim[k]);
         assert_memory_equal(g->data, t[i].data, g->bytes);
-        assert_int_equal((uintptr_t)g->data % sd_dtype_size(g->dt), 0);   /* an odd number of halves before them misaligns none */
+        assert_int_equal((uintptr_t)g->data % sd_dtype_size(g->dt),
+                         0);   /* an odd number of halves before them misaligns none */
     }
     sd_safetensors_close(&f);
     assert_int_equal(sd_safetensors_write(temp_path("empty.safetensors"), NULL, 0, &e), SD_OK);
@@ -341,9 +367,10 @@ static void bad_requests_write_nothing(void **unused)
     (void)unused;
     const float x[4] = {0};
     const struct { sd_traced t[2]; size_t n; } bad[] = {
-        {{{"a", SD_F32, 1, {1}, x}, {"a", SD_F32, 1, {1}, x}}, 2}, {{{"", SD_F32, 1, {1}, x}}, 1}, {{{NULL, SD_F32, 1, {1}, x}}, 1},
-        {{{"a", (sd_dtype)77, 1, {1}, x}}, 1},                     {{{"a", SD_F32, 5, {1}, x}}, 1}, {{{"a", SD_F32, -1, {1}, x}}, 1},
-        {{{"a", SD_F32, 1, {-1}, x}}, 1},                          {{{"a", SD_F32, 2, {INT64_MAX, INT64_MAX}, x}}, 1}};
+        {{{"a", SD_F32, 1, {1}, x}, {"a", SD_F32, 1, {1}, x}}, 2},
+        {{{"", SD_F32, 1, {1}, x}}, 1}, {{{NULL, SD_F32, 1, {1}, x}}, 1}, {{{"a", (sd_dtype)77, 1, {1}, x}}, 1},
+        {{{"a", SD_F32, 5, {1}, x}}, 1}, {{{"a", SD_F32, -1, {1}, x}}, 1}, {{{"a", SD_F32, 1, {-1}, x}}, 1},
+        {{{"a", SD_F32, 2, {INT64_MAX, INT64_MAX}, x}}, 1}};
     temp_clear();
     for (size_t i = 0; i < SD_COUNT(bad); i++) {
         sd_error e = {0};

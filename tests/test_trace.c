@@ -135,13 +135,15 @@ static void compare_nchw(void *user, const sd_traced *t)
     c->n++;
     for (int64_t n = 0; n < c->N; n++)
         for (int64_t p = 0; p < c->P; p++)
-            for (int64_t k = 0; k < c->C; k++) c->wrong += y[(n * c->C + k) * c->P + p] != c->x[(n * c->P + p) * c->C + k];
+            for (int64_t k = 0; k < c->C; k++)
+                c->wrong += y[(n * c->C + k) * c->P + p] != c->x[(n * c->P + p) * c->C + k];
 }
 
 static void transposing_is_right_for_every_size_and_thread_count(void **unused)
 {
     (void)unused;
-    const int64_t sizes[][4] = {{1, 1, 1, 1}, {1, 7, 5, 3}, {2, 16, 16, 16}, {3, 17, 19, 17}, {1, 20, 30, 47}, {2, 1, 257, 33}, {1, 3, 1, 320}, {1, 40, 40, 4}};
+    const int64_t sizes[][4] = {{1, 1, 1, 1},    {1, 7, 5, 3},    {2, 16, 16, 16}, {3, 17, 19, 17},
+                                {1, 20, 30, 47}, {2, 1, 257, 33}, {1, 3, 1, 320},  {1, 40, 40, 4}};
     sd_error e = {0};
     sd_run r = {.err = &e};
     compare c = {0};
@@ -226,7 +228,8 @@ static void a_trace_file_is_a_safetensors_file(void **unused)
     sd_safetensors f;
     assert_int_equal(sd_safetensors_open(&f, temp_path("t.safetensors"), &e), SD_OK);
     assert_int_equal(f.n, 3);
-    const sd_entry *a = sd_safetensors_find(&f, "timestep.0"), *b = sd_safetensors_find(&f, "tokens"), *c = sd_safetensors_find(&f, "step.0.unet.conv_in");
+    const sd_entry *a = sd_safetensors_find(&f, "timestep.0"), *b = sd_safetensors_find(&f, "tokens"),
+                   *c = sd_safetensors_find(&f, "step.0.unet.conv_in");
     assert_true(a && b && c);
     assert_memory_equal(a->data, t, sizeof t);
     assert_memory_equal(b->data, tokens, sizeof tokens);
@@ -367,7 +370,8 @@ static void a_place_that_cannot_be_written_is_known_at_once(void **unused)
     assert_int_equal(sd_trace_to_file(&t, NULL, temp_path(""), &e), SD_ERR_IO);
     assert_non_null(strstr(e.text, "is a directory"));
     assert_int_equal(temp_files(), 0);
-    assert_int_equal(sd_trace_to_file(&t, NULL, temp_path("t.safetensors"), &e), SD_ERR_IO);   /* an earlier error is kept */
+    assert_int_equal(sd_trace_to_file(&t, NULL, temp_path("t.safetensors"), &e),
+                     SD_ERR_IO);   /* an earlier error is kept */
     assert_null(t);
     assert_int_equal(sd_trace_to_callback(&t, NULL, hear, NULL, &e), SD_ERR_IO);
     assert_null(t);
@@ -378,9 +382,9 @@ static void a_disk_that_fills_up_leaves_nothing(void **unused)
     (void)unused;
     enum { N = 20000 };
     const struct { size_t limit; int tensors; bool while_running; } cases[] = {
-        {100000, 3, true},       /* while tensors come */
+        {100000, 3, true},   /* while tensors come */
         {3 * N * 4 + 50, 3, false},   /* the data fit, data and header do not */
-        {3 * N * 4 - 4, 3, false},    /* the last bytes are still in the buffer: noticed when it is flushed, or before */
+        {3 * N * 4 - 4, 3, false},   /* the last bytes are still in the buffer: noticed when it is flushed, or before */
     };
     float *x = calloc(N, sizeof *x);
     for (size_t i = 0; i < SD_COUNT(cases); i++) {

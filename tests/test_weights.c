@@ -28,7 +28,8 @@ static sd_store open_with(const sd_traced *t, size_t n)
     sd_store s = {0};
     sd_error e = {0};
     temp_clear();
-    if (sd_safetensors_write(temp_path("m.safetensors"), t, n, &e) || sd_store_open_dir(&s, temp_path(""), "m", &e)) print_error("%s\n", e.text);
+    if (sd_safetensors_write(temp_path("m.safetensors"), t, n, &e) || sd_store_open_dir(&s, temp_path(""), "m", &e))
+        print_error("%s\n", e.text);
     assert_int_equal(e.status, SD_OK);
     return s;
 }
@@ -47,7 +48,9 @@ static void expect_shape(const sd_tensor *t, int nd, const int64_t *dim)
 static void fields_get_shape_type_data_and_name(void **unused)
 {
     (void)unused;
-    const sd_traced t[] = {{"x.conv1.weight", SD_F16, 4, {4, 2, 3, 3}, numbers}, F("x.conv1.bias", 1, 4), F("x.conv_shortcut.weight", 4, 4, 2, 1, 1)};
+    const sd_traced t[] = {{"x.conv1.weight", SD_F16, 4, {4, 2, 3, 3}, numbers},
+                           F("x.conv1.bias", 1, 4),
+                           F("x.conv_shortcut.weight", 4, 4, 2, 1, 1)};
     sd_store s = open_with(t, 3);
     sd_error e = {0};
     sd_binder b = {.store = &s, .err = &e};
@@ -91,8 +94,9 @@ static void names_are_found_in_every_spelling(void **unused)
 {
     (void)unused;
     /* diffusers' own name goes first, then the stripped one, then CompVis' */
-    const sd_traced t[] = {F("text_model.a.conv1.weight", 4, 4, 2, 3, 3), F("a.conv1.weight", 4, 4, 2, 3, 3), F("a.conv1.bias", 1, 4),
-                           F("in.1.0.in_layers.2.bias", 1, 4), F("in.1.0.skip_connection.weight", 2, 4, 2)};
+    const sd_traced t[] = {F("text_model.a.conv1.weight", 4, 4, 2, 3, 3), F("a.conv1.weight", 4, 4, 2, 3, 3),
+                           F("a.conv1.bias", 1, 4), F("in.1.0.in_layers.2.bias", 1, 4),
+                           F("in.1.0.skip_connection.weight", 2, 4, 2)};
     sd_store s = open_with(t, 5);
     sd_error e = {0};
     sd_binder b = {.store = &s, .err = &e, .strip = "text_model."};
@@ -132,9 +136,12 @@ static void a_leaf_without_a_compvis_name_keeps_its_own(void **unused)
 static void attention_is_found_under_diffusers_older_names(void **unused)
 {
     (void)unused;
-    static const sd_bind_row attn[] = {{offsetof(block, w), "to_q.weight", "q.weight", "oo"}, {offsetof(block, b), "to_k.bias", "k.bias", "o"},
-                                       {offsetof(block, shortcut), "to_v.weight", "v.weight", "oo"}, {offsetof(block, scale), "to_out.0.weight", "proj_out.weight", "oo"}};
-    const sd_traced t[] = {F("mid.attentions.0.query.weight", 2, 4, 4), F("mid.attentions.0.key.bias", 1, 4), F("mid.attentions.0.value.weight", 4, 4, 4, 1, 1),
+    static const sd_bind_row attn[] = {{offsetof(block, w), "to_q.weight", "q.weight", "oo"},
+                                       {offsetof(block, b), "to_k.bias", "k.bias", "o"},
+                                       {offsetof(block, shortcut), "to_v.weight", "v.weight", "oo"},
+                                       {offsetof(block, scale), "to_out.0.weight", "proj_out.weight", "oo"}};
+    const sd_traced t[] = {F("mid.attentions.0.query.weight", 2, 4, 4), F("mid.attentions.0.key.bias", 1, 4),
+                           F("mid.attentions.0.value.weight", 4, 4, 4, 1, 1),
                            F("mid.attentions.0.proj_attn.weight", 2, 4, 4)};
     sd_store s = open_with(t, 4);
     sd_error e = {0};
@@ -154,9 +161,10 @@ static void trailing_ones_do_not_matter_but_others_do(void **unused)
 {
     (void)unused;
     const struct { int nd; int64_t dim[4]; const char *want; bool fits; } cases[] = {
-        {2, {4, 2}, "oi11", true}, {4, {4, 2, 1, 1}, "oi", true}, {3, {4, 2, 1}, "oi", true}, {4, {4, 2, 1, 1}, "oi11", true}, {1, {4}, "o", true},
-        {2, {4, 1}, "o", true},    {0, {0}, "1", true},           {1, {1}, "11", true},
-        {2, {2, 4}, "oi", false},  {2, {1, 4}, "o", false},       {1, {8}, "oi", false},        {4, {4, 2, 3, 1}, "oi33", false},
+        {2, {4, 2}, "oi11", true}, {4, {4, 2, 1, 1}, "oi", true}, {3, {4, 2, 1}, "oi", true},
+        {4, {4, 2, 1, 1}, "oi11", true}, {1, {4}, "o", true}, {2, {4, 1}, "o", true}, {0, {0}, "1", true},
+        {1, {1}, "11", true},
+        {2, {2, 4}, "oi", false}, {2, {1, 4}, "o", false}, {1, {8}, "oi", false}, {4, {4, 2, 3, 1}, "oi33", false},
         {4, {4, 2, 3, 3}, "oi", false}, {3, {1, 4, 2}, "oi", false}, {2, {4, 0}, "oi", false}};
     for (size_t i = 0; i < SD_COUNT(cases); i++) {
         sd_traced t = {"w", SD_F32, cases[i].nd, {0}, numbers};
@@ -213,7 +221,8 @@ static void collect(void *user, int level, const char *line)
 static void everything_wrong_is_reported_at_once(void **unused)
 {
     (void)unused;
-    const sd_traced t[] = {F("0.conv1.weight", 4, 4, 9, 3, 3), F("0.conv1.bias", 1, 4), F("1.conv1.weight", 4, 4, 4, 3, 3)};
+    const sd_traced t[] = {F("0.conv1.weight", 4, 4, 9, 3, 3), F("0.conv1.bias", 1, 4),
+                           F("1.conv1.weight", 4, 4, 4, 3, 3)};
     sd_store s = open_with(t, 3);
     sd_error e = {0};
     lines l = {{0}, 0};
@@ -224,8 +233,9 @@ static void everything_wrong_is_reported_at_once(void **unused)
     bind(&b, &k[1], "1.", NULL, 4, 4, 0);
     assert_int_equal(e.status, SD_OK);   /* nothing is said before the end */
     assert_int_equal(sd_bind_finish(&b, "unet", &log), SD_ERR_MISSING);
-    assert_string_equal(e.text, "unet: 2 tensors missing (0.conv_shortcut.weight, 1.conv1.bias) and 1 of another shape or type "
-                                "(0.conv1.weight: expected [4,4,3,3], found [4,9,3,3])");
+    assert_string_equal(e.text,
+                        "unet: 2 tensors missing (0.conv_shortcut.weight, 1.conv1.bias) and 1 of another shape or type "
+                        "(0.conv1.weight: expected [4,4,3,3], found [4,9,3,3])");
     assert_int_equal(l.n, 0);            /* the sentence says it all */
     assert_int_equal(k[0].w.nd, 0);
     assert_null(k[0].w.host);
@@ -251,7 +261,10 @@ static void a_long_list_is_cut_in_the_sentence_and_whole_in_the_log(void **unuse
         bind(&b, &k, prefix, NULL, 4, 4, 4);
     }
     assert_int_equal(sd_bind_finish(&b, "unet", &log), SD_ERR_MISSING);
-    assert_string_equal(e.text, "unet: 60 tensors missing (block.0.conv1.weight, block.0.conv1.bias, block.0.conv_shortcut.weight, block.1.conv1.weight and 56 more)");
+    assert_string_equal(
+        e.text,
+        "unet: 60 tensors missing (block.0.conv1.weight, block.0.conv1.bias, block.0.conv_shortcut.weight, "
+        "block.1.conv1.weight and 56 more)");
     assert_int_equal(l.n, 60);
     assert_non_null(strstr(l.text, "unet: missing: block.0.conv1.weight\n"));
     assert_non_null(strstr(l.text, "unet: missing: block.19.conv_shortcut.weight\n"));
