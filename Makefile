@@ -98,6 +98,8 @@ endif
 ifeq ($(OPENMP),1)
 FLAGS += -fopenmp
 HEADERS += omp.h:OPENMP=0
+else
+FLAGS += -Wno-unknown-pragmas
 endif
 LIBS += -lm
 CMOCKA := $(call libs,cmocka,-lcmocka)

@@ -60,8 +60,8 @@ build() {   # name, make's arguments
     dir=build/lint-$1
     shift
     if ! ${MAKE:-make} --no-print-directory -k BUILD="$dir" OUT="$dir" WERROR=1 "$@" objects > "$dir.log" 2>&1; then
-        cat "$dir.log"
-        fail "$dir does not build: make $*"
+        grep -E 'error:|undefined reference|Error [0-9]' "$dir.log" | head -n 40
+        fail "make $* fails, all of it in $dir.log"
     fi
 }
 
@@ -93,7 +93,7 @@ check_symbols() {
     [ ! -s build/lint.symbols ] || { cat build/lint.symbols; fail "the library must not have mutable globals"; }
 
     nm -D --defined-only $dir/libsd.so | awk '{ print $NF }' | sed 's/@.*//' | sort > build/lint.exported
-    grep -o 'SD_API [^;(]*(' sd.h | sed 's/(.*//; s/.*[ *]//' | sort > build/lint.declared
+    grep -o '^SD_API [^;(]*(' sd.h | sed 's/(.*//; s/.*[ *]//' | sort > build/lint.declared
     if ! diff build/lint.declared build/lint.exported > build/lint.symbols; then
         cat build/lint.symbols
         fail "libsd.so exports (>) something else than sd.h declares (<)"
@@ -117,7 +117,7 @@ check_install() {
         ${MAKE:-make} --no-print-directory BUILD=build/lint-gcc OUT=build/lint-gcc CC=gcc WERROR=1 PREFIX="$root" uninstall
     } > build/lint-install.log 2>&1 || { cat build/lint-install.log; fail "installing, and using what was installed"; }
     rm -f "$root/txt2img" "$root/a.png" "$root/b.png"
-    left=$(find "$root" ! -type d)
+    left=$(find "$root" ! -type d 2>/dev/null)
     [ -z "$left" ] || { echo "$left"; fail "make uninstall leaves these"; }
     rm -rf "$root"
 }
