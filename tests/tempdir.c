@@ -1,3 +1,4 @@
+/* tempdir.c - a directory for the files of a test. */
 #define _POSIX_C_SOURCE 200809L
 #include "tempdir.h"
 
