@@ -19,7 +19,7 @@ static const struct published { const char *name; size_t tensors, parameters, st
 
 static char *plan(const char *what, int width, int height, int json)
 {
-    char *text, error[512];
+    char *text = NULL, error[512];
     if (sd_plan(what, width, height, json, &text, error) != SD_OK) fail_msg("%s", error);
     return text;
 }
