@@ -183,7 +183,7 @@ sd_status sd_plan(const char *model_or_config, int width, int height, int json, 
     sd_error e = {0};
     sd_text t = {0};
     sd_family f;
-    int h, w;
+    int h = 0, w = 0;
     *text = NULL;
     if (!find_family(&f, model_or_config, &e)) {
         int scale = f.vae.levels ? sd_vae_scale(&f.vae) : 8;
