@@ -32,7 +32,7 @@ $(LATER): $(filter $(SETUP),$(MAKECMDGOALS))
 else
 
 # ------------------------------------------------------------------------------------------- sources
-LIB_SRC := base.c rng.c unicode.c \
+LIB_SRC := base.c rng.c philox.c numpy_rng.c brownian.c random.c unicode.c \
            kernels.c \
            ops.c ops_cpu.c \
            safetensors.c checkpoint.c weights.c image.c trace.c \

@@ -1,5 +1,6 @@
 /* test_rng.c - rng.c against torch (tests/golden/rng.txt, made by tools/golden_sampler.py). */
 #include "../rng.h"
+#include "numbers.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -15,36 +16,6 @@
 
 static const double promised = 1e-6;   /* what the documentation promises; here the bits are equal */
 
-static uint32_t bits_of(float x)
-{
-    uint32_t u;
-    memcpy(&u, &x, sizeof u);
-    return u;
-}
-
-static float float_of(uint32_t u)
-{
-    float x;
-    memcpy(&x, &u, sizeof x);
-    return x;
-}
-
-static uint64_t fnv1a(const float *x, size_t n)
-{
-    uint64_t h = UINT64_C(0xcbf29ce484222325);
-    for (size_t i = 0; i < n; i++)
-        for (unsigned shift = 0; shift < 32; shift += 8)
-            h = (h ^ (bits_of(x[i]) >> shift & 0xffu)) * UINT64_C(0x100000001b3);
-    return h;
-}
-
-static double worst(const float *a, const float *b, size_t n)
-{
-    double most = 0;
-    for (size_t i = 0; i < n; i++) most = fmax(most, fabs((double)a[i] - b[i]));
-    return most;
-}
-
 static float *draw(uint64_t seed, size_t n)
 {
     float *x = malloc(n * sizeof *x);
@@ -55,37 +26,18 @@ static float *draw(uint64_t seed, size_t n)
     return x;
 }
 
-/* Calls fn for every line that begins with `word`; the file must have some. */
-static void each_line(const char *word, void (*fn)(char *rest))
-{
-    FILE *f = fopen("tests/golden/rng.txt", "r");
-    if (!f) fail_msg("tests/golden/rng.txt is missing");
-    static char line[65536];
-    size_t length = strlen(word);
-    int found = 0;
-    while (fgets(line, sizeof line, f))
-        if (strncmp(line, word, length) == 0 && line[length] == ' ') {
-            fn(line + length);
-            found++;
-        }
-    fclose(f);
-    assert_true(found > 0);
-}
-
 static void assert_words(char *rest, const float *x, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        char *end;
-        uint32_t expected = (uint32_t)strtoul(rest, &end, 16);
-        assert_true(end != rest);
-        rest = end;
+        uint32_t expected = (uint32_t)next_hex(&rest);
         assert_true(fabs((double)x[i] - float_of(expected)) <= promised);
         assert_int_equal(bits_of(x[i]), expected);
     }
 }
 
-static void check_draw(char *rest)
+static void check_draw(const char *word, char *rest)
 {
+    (void)word;
     uint64_t seed = strtoull(rest, &rest, 10);
     size_t n = strtoul(rest, &rest, 10);
     float *x = draw(seed, n);
@@ -93,8 +45,9 @@ static void check_draw(char *rest)
     free(x);
 }
 
-static void check_mixed(char *rest)
+static void check_mixed(const char *word, char *rest)
 {
+    (void)word;
     sd_rng r;
     sd_rng_seed(&r, strtoull(rest, &rest, 10));
     size_t calls = strtoul(rest, &rest, 10), n = 0;
@@ -108,8 +61,9 @@ static void check_mixed(char *rest)
     assert_words(rest, x, n);
 }
 
-static void check_long(char *rest)
+static void check_long(const char *word, char *rest)
 {
+    (void)word;
     uint64_t seed = strtoull(rest, &rest, 10);
     size_t n = strtoul(rest, &rest, 10);
     uint64_t hash = strtoull(rest, &rest, 16);
@@ -117,7 +71,7 @@ static void check_long(char *rest)
     memcpy(ends, x, 4 * sizeof *x);
     memcpy(ends + 4, x + n - 4, 4 * sizeof *x);
     assert_words(rest, ends, 8);
-    assert_true(fnv1a(x, n) == hash);
+    assert_true(fnv1a_f32(x, n) == hash);
     free(x);
 }
 
@@ -130,9 +84,15 @@ static void mt19937_is_the_published_one(void **state)
     assert_int_equal(sd_rng_u32(&r), 4123659995u);
 }
 
-static void draws_equal_torch_bit_for_bit(void **state) { (void)state; each_line("draw", check_draw); }
-static void consecutive_draws_of_mixed_sizes_equal_torch(void **state) { (void)state; each_line("mixed", check_mixed); }
-static void long_draws_equal_torch_bit_for_bit(void **state) { (void)state; each_line("long", check_long); }
+static void draws_equal_torch_bit_for_bit(void **state) { (void)state; each_line("rng.txt", "draw", check_draw); }
+
+static void consecutive_draws_of_mixed_sizes_equal_torch(void **state)
+{
+    (void)state;
+    each_line("rng.txt", "mixed", check_mixed);
+}
+
+static void long_draws_equal_torch_bit_for_bit(void **state) { (void)state; each_line("rng.txt", "long", check_long); }
 
 /* Numbers printed elsewhere, independent of the golden file. */
 static void published_numbers_come_out(void **state)

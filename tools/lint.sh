@@ -10,7 +10,7 @@ fail() { echo "lint: $*"; failures=$((failures + 1)); }
 # ------------------------------------------------------------------------------------------- floors
 # A file includes headers of its own floor and of those below it; sd.h, which has only types, may be included anywhere.
 floors="
-0 base.c base.h rng.c rng.h unicode.c unicode.h
+0 base.c base.h rng.c rng.h philox.c numpy_rng.c brownian.c random.c random.h unicode.c unicode.h
 1 kernels.c kernels.h kernels_simd.c simd.h
 2 ops.c ops.h ops_cpu.c
 3 safetensors.c checkpoint.c weights.c weights.h image.c image.h trace.c trace.h

@@ -1,0 +1,76 @@
+/* random.h - floor 0: streams of normal numbers by name, a Brownian path, and a record of every draw. */
+#ifndef SD_RANDOM_H
+#define SD_RANDOM_H
+
+#include "base.h"
+#include "rng.h"
+
+/* ------------------------------------------------------------------------------ Brownian path */
+
+/* One path of Brownian motion, n independent coordinates, on [t0, t1]: torchsde's BrownianTree(entropy=..., tol=1e-6,
+ * pool_size=24), which is a BrownianInterval with halfway_tree=True. The increment over [a, b] depends on the entropy,
+ * t0, t1, a and b alone, not on what was asked before: times count to 1e-6, halves of halves of [t0, t1] are drawn by
+ * the Brownian bridge, each from a generator that is seeded with a hash of its place. */
+typedef struct sd_brownian sd_brownian;
+
+/* Fills out with n normals from a generator freshly seeded with `seed`. */
+typedef void (*sd_seeded_normals)(void *user, uint32_t seed, float *out, size_t n);
+
+/* t0 <= t1, both within +-1e9. */
+sd_status sd_brownian_new(sd_brownian **out, uint64_t entropy, double t0, double t1, size_t n, sd_seeded_normals draw,
+                          void *user, sd_error *e);
+void sd_brownian_free(sd_brownian *b);
+/* W(b) - W(a), a <= b, n numbers; a and b are pulled into [t0, t1]. */
+sd_status sd_brownian_increment(sd_brownian *path, double a, double b, float *out, sd_error *e);
+
+/* -------------------------------------------------------------------------------------- streams */
+
+/* What was drawn, for whoever explains a seed. Texts live until the function returns. */
+typedef struct sd_draw {
+    const char *who;      /* the caller's words: "initial noise" */
+    const char *stream;   /* "torch-cuda:sms=40,threads=1024" */
+    uint64_t seed;        /* of the generator that was drawn from */
+    int image;            /* one generator per picture: which; -1: one for all of them */
+    uint64_t position;    /* numbers that this generator had given before */
+    size_t count;         /* numbers that it gave now */
+    bool between_levels;  /* a Brownian increment: */
+    double from, to;      /* from one noise level to another */
+} sd_draw;
+typedef void (*sd_draw_fn)(void *user, const sd_draw *draw);
+
+typedef struct sd_stream_options {
+    uint64_t seed;
+    int generators;         /* 0: one for the whole batch, as diffusers draws with one generator. B: one per picture,
+                             * seeded seed, seed + 1, ..., as A1111 draws and diffusers with a list of B generators */
+    const uint64_t *seeds;  /* NULL, or `generators` seeds instead */
+    sd_draw_fn on_draw;     /* NULL, or told of every draw, after it */
+    void *user;
+} sd_stream_options;
+
+typedef struct sd_stream sd_stream;
+
+/* Streams by number, for a list of them: false beyond the last. */
+bool sd_stream_kind(size_t i, const char **name, const char **what);
+
+/* spec: torch-cpu | torch-cuda[:sms=N,threads=M] | numpy | numpy-pcg64 | numpy-pcg64-f32 | brownian[:torch-cpu or
+ * :torch-cuda...]; NULL is torch-cpu. */
+sd_status sd_stream_open(sd_stream **out, const char *spec, const sd_stream_options *o, sd_error *e);
+/* Numbers that somebody else drew, given out in order; they are copied. The seed plays no part. */
+sd_status sd_stream_open_numbers(sd_stream **out, const char *name, const float *numbers, size_t n,
+                                 const sd_stream_options *o, sd_error *e);
+void sd_stream_close(sd_stream *s);
+const char *sd_stream_name(const sd_stream *s);   /* the spec with everything that counts written out */
+
+/* torch.randn(images, ...) with `each` numbers per picture, float32. With a generator per picture, `images` must be the
+ * number of generators. One draw of 2n numbers is not two draws of n: see rng.h. */
+sd_status sd_stream_normal(sd_stream *s, const char *who, float *out, size_t images, size_t each, sd_error *e);
+
+/* The noise that a sampler adds on its way from one noise level to another, of unit variance. A Brownian stream gives
+ * (W(to) - W(from)) / sqrt|to - from|, as BrownianTreeNoiseSampler of k-diffusion and diffusers; others draw afresh. */
+sd_status sd_stream_noise(sd_stream *s, const char *who, double from, double to, float *out, size_t images, size_t each,
+                          sd_error *e);
+/* Before its first noise a Brownian stream must know the levels between which it will be asked: the least above zero
+ * and the greatest. That begins a new path, the same for the same seed. No effect on other streams. */
+sd_status sd_stream_span(sd_stream *s, double sigma_min, double sigma_max, sd_error *e);
+
+#endif
