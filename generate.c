@@ -1,5 +1,6 @@
 /* generate.c - floor 6: text to image, from parameters to pictures [Rombach et al. 2022; diffusers StableDiffusionPipeline]. */
 #include "pipeline.h"
+#include "rng.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -9,7 +10,7 @@
 
 void sd_params_init(sd_params *p)
 {
-    *p = (sd_params){.steps = 25, .cfg_scale = 7.5, .batch = 1, .steps_offset = -1, .set_alpha_to_one = -1, .clip_sample = -1};
+    *p = (sd_params){.steps = 25, .cfg_scale = 7.5, .batch = 1, .steps_offset = -1, .set_alpha_to_one = -1, .clip_sample = -1, .eta = -1};
 }
 
 /* The scheduler a run will use: the file's, read as the wanted class, then the caller's wishes. */
@@ -25,11 +26,11 @@ static sd_status schedule_config(sd_ctx *c, const sd_params *p, sd_sched_config 
         return sd_fail(e, SD_ERR_ARG, "steps must be 1 to %d, not %d", s->train_steps, p->steps);
     if (p->steps_offset < -1 || p->steps_offset >= s->train_steps)
         return sd_fail(e, SD_ERR_ARG, "steps offset must be 0 to %d, not %d", s->train_steps - 1, p->steps_offset);
-    if (!(p->eta >= 0 && p->eta <= 1)) return sd_fail(e, SD_ERR_ARG, "eta must be 0 to 1, not %g", p->eta);
+    if (!(p->eta >= 0 && p->eta <= 1) && p->eta != -1) return sd_fail(e, SD_ERR_ARG, "eta must be 0 to 1, not %g", p->eta);
     if (p->steps_offset >= 0) s->steps_offset = p->steps_offset;
     if (p->set_alpha_to_one >= 0) s->set_alpha_to_one = p->set_alpha_to_one != 0;
     if (p->clip_sample >= 0) s->clip_sample = p->clip_sample != 0;
-    s->eta = p->eta;
+    if (p->eta >= 0) s->eta = p->eta;
     return SD_OK;
 }
 
@@ -66,6 +67,7 @@ static sd_status resolve(sd_ctx *c, const sd_params *p, sd_params *out, sd_sched
     out->steps_offset = s->steps_offset;
     out->set_alpha_to_one = s->set_alpha_to_one;
     out->clip_sample = s->clip_sample;
+    out->eta = s->eta;
     return SD_OK;
 }
 
@@ -89,14 +91,6 @@ static void add_value(sd_text *t, const char *key, const char *value)
     if (quote) sd_text_addn(t, "\"", 1);
 }
 
-static const char *a1111_name(const char *sampler)
-{
-    static const char *const names[][2] = {{"ddim", "DDIM"}, {"pndm", "PLMS"}, {"euler", "Euler"}, {"euler_a", "Euler a"}};
-    for (size_t i = 0; i < SD_COUNT(names); i++)
-        if (strcmp(names[i][0], sampler) == 0) return names[i][1];
-    return sampler;
-}
-
 sd_status sd_parameters_text(sd_ctx *c, const sd_params *params, char **text)
 {
     sd_sched_config s;
@@ -107,13 +101,13 @@ sd_status sd_parameters_text(sd_ctx *c, const sd_params *params, char **text)
     if (resolve(c, params, &p, &s)) return sd_end(c);
     sd_text_add(&t, "%s\n", p.prompt);
     if (*p.negative_prompt) sd_text_add(&t, "Negative prompt: %s\n", p.negative_prompt);
-    sd_text_add(&t, "Steps: %d, Sampler: %s, CFG scale: %g, Seed: %llu, Size: %dx%d", p.steps, a1111_name(p.sampler), p.cfg_scale,
+    sd_text_add(&t, "Steps: %d, Sampler: %s, CFG scale: %g, Seed: %llu, Size: %dx%d", p.steps, sd_method_about(s.method)->a1111, p.cfg_scale,
                 (unsigned long long)p.seed, p.width, p.height);
     const char *slash = strrchr(c->path, '/');
     add_value(&t, "Model", slash && slash[1] ? slash + 1 : c->path);
     if (p.clip_skip > 1) sd_text_add(&t, ", Clip skip: %d", p.clip_skip);
     sd_text_add(&t, ", RNG: CPU");
-    if (p.eta > 0) sd_text_add(&t, ", Eta: %g", p.eta);
+    if (p.eta != sd_method_about(s.method)->eta) sd_text_add(&t, ", Eta: %g", p.eta);
     if (p.batch > 1) sd_text_add(&t, ", Batch size: %d", p.batch);
     sd_text_add(&t, ", Timestep spacing: %s, Steps offset: %d, Prediction: %s, Set alpha to one: %s, Clip sample: %s", p.spacing, p.steps_offset,
                 p.prediction, p.set_alpha_to_one ? "true" : "false", p.clip_sample ? "true" : "false");
@@ -161,7 +155,6 @@ typedef struct job {
     float *latents;      /* [B,C,h,w] */
     float *input;        /* [G B,C,h,w], what the UNet sees */
     float *pred;         /* [G B,C,h,w], its answers; the first B become the guided ones */
-    float *denoised;     /* [B,C,h,w] */
     float *timestep;     /* [G B] */
     float *picture;      /* [B,3,H,W] */
 } job;
@@ -173,7 +166,6 @@ static void job_free(job *j)
     free(j->latents);
     free(j->input);
     free(j->pred);
-    free(j->denoised);
     free(j->timestep);
     free(j->picture);
 }
@@ -192,10 +184,9 @@ static sd_status job_init(sd_ctx *c, job *j)
     j->latents = malloc(B * j->n * sizeof(float));
     j->input = malloc(GB * j->n * sizeof(float));
     j->pred = malloc(GB * j->n * sizeof(float));
-    j->denoised = malloc(B * j->n * sizeof(float));
     j->timestep = malloc(GB * sizeof(float));
     j->picture = malloc(B * 3 * (size_t)j->p.height * (size_t)j->p.width * sizeof(float));
-    if (!j->context || !j->latents || !j->input || !j->pred || !j->denoised || !j->timestep || !j->picture)
+    if (!j->context || !j->latents || !j->input || !j->pred || !j->timestep || !j->picture)
         return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %d pictures of %dx%d", j->B, j->p.width, j->p.height);
     return sd_sampler_new(&j->sampler, &j->sched, j->p.steps, &c->err);
 }
@@ -248,15 +239,40 @@ static void guide(job *j)
     }
 }
 
-static sd_status denoise_step(sd_ctx *c, job *j, int i)
+/* The sampler's caller. */
+typedef struct denoiser {
+    sd_ctx *c;
+    job *j;
+    double start;        /* when the evaluation that runs was begun */
+} denoiser;
+
+/* Latents before evaluation i: the one before it has ended. */
+static sd_status arrive(void *user, int i, float *latents)
 {
-    double start = sd_now(), t = sd_sampler_timestep(j->sampler, i);
+    denoiser *d = user;
+    sd_ctx *c = d->c;
+    double now = sd_now();
+    trace_latents(c, d->j, latents, "latents.%d", i);
+    if (i > 0) {
+        c->step_seconds[i - 1] = now - d->start;
+        c->timings.n_steps = i;
+        sd_report(c, "step", i, sd_sampler_count(d->j->sampler), c->step_seconds[i - 1]);
+    }
+    d->start = now;
+    return c->err.status;
+}
+
+/* One evaluation of the UNet, guided. */
+static sd_status predict_noise(void *user, int i, double t, const float *input, float *prediction)
+{
+    denoiser *d = user;
+    sd_ctx *c = d->c;
+    job *j = d->j;
     size_t n = (size_t)j->B * j->n;
-    trace_latents(c, j, j->latents, "latents.%d", i);
     float t32 = (float)t;
     sd_trace_raw(&c->run, SD_F32, 1, (const int64_t[]){1}, &t32, "timestep.%d", i);
     for (int k = 0; k < j->G * j->B; k++) j->timestep[k] = t32;
-    for (int g = 0; g < j->G; g++) sd_sampler_scale_input(j->sampler, i, j->input + (size_t)g * n, j->latents, n);
+    for (int g = 0; g < j->G; g++) memcpy(j->input + (size_t)g * n, input, n * sizeof *input);
 
     sd_trace_prefix(&c->run, "step.%d.unet.", i);
     sd_run_unet(c, j->G * j->B, j->h, j->w, j->input, j->timestep, j->context, j->pred);
@@ -265,12 +281,22 @@ static sd_status denoise_step(sd_ctx *c, job *j, int i)
 
     guide(j);
     trace_latents(c, j, j->pred, "step.%d.noise_pred", i);
-    if (sd_sampler_step(j->sampler, i, j->latents, j->pred, j->denoised, n, &j->rng, &c->err)) return c->err.status;
-    trace_latents(c, j, j->denoised, "step.%d.denoised", i);
-    c->step_seconds[i] = sd_now() - start;
-    c->timings.n_steps = i + 1;
-    sd_report(c, "step", i + 1, sd_sampler_count(j->sampler), c->step_seconds[i]);
+    memcpy(prediction, j->pred, n * sizeof *prediction);
     return c->err.status;
+}
+
+static void trace_denoised(void *user, int i, const float *x0)
+{
+    denoiser *d = user;
+    trace_latents(d->c, d->j, x0, "step.%d.denoised", i);
+}
+
+static void draw_noise(void *user, double sigma_from, double sigma_to, float *out, size_t n)
+{
+    denoiser *d = user;
+    (void)sigma_from;
+    (void)sigma_to;
+    sd_rng_normal(&d->j->rng, out, n);
 }
 
 static sd_status denoise(sd_ctx *c, job *j)
@@ -288,10 +314,8 @@ static sd_status denoise(sd_ctx *c, job *j)
     trace_latents(c, j, j->latents, "noise", 0);
     double init = sd_sampler_init_sigma(j->sampler);
     for (size_t i = 0; i < n; i++) j->latents[i] = (float)(init * (double)j->latents[i]);
-    for (int i = 0; i < count; i++)
-        if (denoise_step(c, j, i)) return c->err.status;
-    trace_latents(c, j, j->latents, "latents.%d", count);
-    return SD_OK;
+    denoiser d = {.c = c, .j = j};
+    return sd_sampler_run(j->sampler, j->latents, n, &(sd_denoiser){&d, predict_noise, arrive, trace_denoised, draw_noise}, &c->err);
 }
 
 /* Pictures one by one, which takes the least memory; all at once for those who trace, so that each name appears once. */

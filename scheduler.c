@@ -1,6 +1,6 @@
-/* scheduler.c - floor 5: names of samplers and settings, the defaults of diffusers' scheduler classes, and the reading
- * of scheduler_config.json. What the settings mean is in sampler.c. */
-#include "sampler.h"
+/* scheduler.c - floor 5: names of settings, the defaults of diffusers' scheduler classes, and the reading
+ * of scheduler_config.json. What the settings mean is in schedules.c, solvers.c and multistep.c. */
+#include "solver.h"
 
 #include <float.h>
 #include <math.h>
@@ -17,27 +17,15 @@ static const char *const prediction_names[] = {"epsilon", "v_prediction", "sampl
 static const char *const spacing_names[] = {"leading", "trailing", "linspace"};
 static const char *const beta_names[] = {"linear", "scaled_linear", "squaredcos_cap_v2"};
 
-/* The classes and where their constructors' defaults differ. */
-static const struct {
-    const char *name, *class_name;
-    sd_spacing spacing;
-    bool set_alpha_to_one, clip_sample;
-} methods[] = {
-    [SD_DDIM] = {"ddim", "DDIMScheduler", SD_SPACE_LEADING, true, true},
-    [SD_PNDM] = {"pndm", "PNDMScheduler", SD_SPACE_LEADING, false, false},
-    [SD_EULER] = {"euler", "EulerDiscreteScheduler", SD_SPACE_LINSPACE, false, false},
-    [SD_EULER_A] = {"euler_a", "EulerAncestralDiscreteScheduler", SD_SPACE_LINSPACE, false, false},
-};
-#define METHOD_NAMES "ddim, pndm (plms), euler or euler_a"
 #define CLASS_NAMES "DDIMScheduler, PNDMScheduler, EulerDiscreteScheduler or EulerAncestralDiscreteScheduler"
 
 void sd_sched_defaults(sd_sched_config *c, sd_method method)
 {
+    const sd_method_row *row = sd_method_row_of(method);
     *c = (sd_sched_config){
-        .method = method, .prediction = SD_PRED_EPSILON, .spacing = methods[method].spacing,
+        .method = method, .prediction = SD_PRED_EPSILON, .spacing = row->spacing,
         .beta_schedule = SD_BETA_LINEAR, .beta_start = 0.0001, .beta_end = 0.02, .train_steps = 1000,
-        .set_alpha_to_one = methods[method].set_alpha_to_one, .clip_sample = methods[method].clip_sample,
-        .clip_sample_range = 1.0,
+        .set_alpha_to_one = row->alpha_to_one, .clip_sample = row->clip, .clip_sample_range = 1.0, .eta = row->about.eta,
     };
 }
 
@@ -53,15 +41,6 @@ static int find_name(const char *const *names, size_t n, const char *name)
         if (strcmp(names[i], name) == 0) return (int)i;
     return -1;
 }
-
-static int find_method(const char *name)
-{
-    for (size_t i = 0; i < SD_COUNT(methods); i++)
-        if (strcmp(name, methods[i].name) == 0 || strcmp(name, methods[i].class_name) == 0) return (int)i;
-    return strcmp(name, "plms") == 0 ? SD_PNDM : -1;
-}
-
-const char *sd_method_name(sd_method m) { return (size_t)m < SD_COUNT(methods) ? methods[m].name : "?"; }
 
 const char *sd_prediction_name(sd_prediction p)
 {
@@ -91,17 +70,9 @@ sd_status sd_spacing_parse(sd_spacing *s, const char *name, sd_error *e)
     return SD_OK;
 }
 
-sd_status sd_method_parse(sd_method *m, const char *name, sd_error *e)
-{
-    int i = find_method(name);
-    if (i < 0) return sd_fail(e, SD_ERR_ARG, "unknown sampler \"%.64s\", expected " METHOD_NAMES, name);
-    *m = (sd_method)i;
-    return SD_OK;
-}
-
 sd_status sd_sched_check(const sd_sched_config *c, const char *where, sd_status status, sd_error *e)
 {
-    if ((size_t)c->method >= SD_COUNT(methods) || (size_t)c->prediction >= SD_COUNT(prediction_names)
+    if ((size_t)c->method >= SD_METHOD_COUNT || (size_t)c->prediction >= SD_COUNT(prediction_names)
         || (size_t)c->spacing >= SD_COUNT(spacing_names) || (size_t)c->beta_schedule >= SD_COUNT(beta_names))
         return sd_fail(e, status, "%s: unknown sampler, prediction type, spacing or beta schedule", where);
     if (c->train_steps < 1 || c->train_steps > SD_MAX_TRAIN_STEPS)
@@ -232,12 +203,13 @@ static sd_status read_method(sd_method *m, const cJSON *root, const char *sample
     const cJSON *j = cJSON_GetObjectItemCaseSensitive(root, "_class_name");
     if (!cJSON_IsString(j))
         return sd_fail(e, SD_ERR_FORMAT, "%s: _class_name should be the name of a scheduler class", path);
-    int i = find_method(j->valuestring);
-    if (i < 0 || strcmp(j->valuestring, methods[i].class_name) != 0)
-        return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: scheduler class \"%.64s\" is not supported, expected " CLASS_NAMES,
-                       path, j->valuestring);
-    *m = (sd_method)i;
-    return SD_OK;
+    for (int i = 0; i < SD_METHOD_COUNT; i++) {
+        const char *class_name = sd_method_about((sd_method)i)->diffusers;
+        *m = (sd_method)i;
+        if (class_name && strcmp(j->valuestring, class_name) == 0) return SD_OK;
+    }
+    return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: scheduler class \"%.64s\" is not supported, expected " CLASS_NAMES, path,
+                   j->valuestring);
 }
 
 static sd_status read_root(sd_sched_config *c, const cJSON *root, const char *sampler, const char *path, sd_error *e)

@@ -1,5 +1,6 @@
 /* sd.c - floor 6: contexts, opening a model, and its stages one by one. */
 #include "pipeline.h"
+#include "rng.h"
 
 #include <math.h>
 #include <stdlib.h>

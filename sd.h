@@ -145,7 +145,8 @@ typedef struct sd_params {
     const char *sampler;          /* "ddim", "pndm", "euler", "euler_a"; NULL: scheduler_config.json's */
     const char *spacing;          /* "leading", "trailing", "linspace"; NULL: scheduler_config.json's */
     const char *prediction;       /* "epsilon", "v_prediction", "sample"; NULL: scheduler_config.json's */
-    double eta;                   /* DDIM's eta, 0..1 [Song et al. 2020, eq. 16] */
+    double eta;                   /* share of fresh noise in a step, 0..1 [Song et al. 2020, eq. 16]; -1: the sampler's own
+                                   * (ddim 0, euler_a 1) */
     int clip_skip;                /* 1 or 0: last layer; 2: the one before it, and so on (A1111's count) */
     int steps_offset;             /* -1: scheduler_config.json's */
     int set_alpha_to_one;         /* -1: scheduler_config.json's; 0, 1 */

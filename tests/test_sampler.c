@@ -1,5 +1,6 @@
 /* test_sampler.c - sampler.c against diffusers: tables and runs of tests/golden/sampler_*.txt (made by
  * tools/golden_sampler.py), the sums of diffusers' own tests, and the known mistakes, which must be caught. */
+#include "../rng.h"
 #include "../sampler.h"
 
 #include <float.h>
@@ -125,6 +126,61 @@ static sd_prediction prediction_named(const char *name)
     sd_prediction p;
     assert_int_equal(sd_prediction_parse(&p, name, &e), SD_OK);
     return p;
+}
+
+/* A caller of the sampler: what the tests put around it. */
+typedef struct caller {
+    const sd_sampler *s;
+    size_t n;
+    sd_rng rng;
+    double (*model)(const struct caller *c, int i, double t, size_t k, double x);  /* one number of the prediction */
+    void (*arrive)(struct caller *c, int i, float *latents);
+    void (*denoised)(struct caller *c, int i, const float *x0);
+    const void *data;
+    double worst;
+    int evaluations;
+} caller;
+
+static sd_status call_model(void *user, int i, double t, const float *input, float *prediction)
+{
+    caller *c = user;
+    assert_int_equal(i, c->evaluations);
+    c->evaluations++;
+    assert_true(t == sd_sampler_timestep(c->s, i));
+    for (size_t k = 0; k < c->n; k++) prediction[k] = c->model ? (float)c->model(c, i, t, k, input[k]) : 0.0f;
+    return SD_OK;
+}
+
+static sd_status call_arrive(void *user, int i, float *latents)
+{
+    caller *c = user;
+    if (c->arrive) c->arrive(c, i, latents);
+    return SD_OK;
+}
+
+static void call_denoised(void *user, int i, const float *x0)
+{
+    caller *c = user;
+    if (c->denoised) c->denoised(c, i, x0);
+}
+
+static void call_noise(void *user, double from, double to, float *out, size_t n)
+{
+    caller *c = user;
+    assert_true(from >= to);
+    sd_rng_normal(&c->rng, out, n);
+}
+
+/* A run; the number of evaluations is what was promised. */
+static void run(caller *c, const sd_sampler *s, float *x, size_t n)
+{
+    sd_denoiser d = {c, call_model, call_arrive, call_denoised, call_noise};
+    sd_error e = no_error();
+    c->s = s;
+    c->n = n;
+    c->evaluations = 0;
+    if (sd_sampler_run(s, x, n, &d, &e)) fail_msg("%s", e.text);
+    assert_int_equal(c->evaluations, sd_sampler_count(s));
 }
 
 /* ------------------------------------------------------------------------------ noise schedule */
@@ -382,22 +438,27 @@ static void euler_scales_its_initial_noise_by_spacing(void **state)
     }
 }
 
+static double input_is_scaled(const caller *c, int i, double t, size_t k, double x)
+{
+    (void)t;
+    if (i == 0) assert_true(is_near(x, ((const double *)c->data)[k], 1e-7));
+    return 0;
+}
+
 static void only_euler_scales_the_input(void **state)
 {
     (void)state;
-    float x[3] = {1, -2, 3}, y[3];
+    float x[3] = {1, -2, 3}, y[3] = {1, -2, 3};
+    double scaled[3], same[3] = {1, -2, 3};
     sd_sched_config c = sd_config(SD_EULER);
     sd_sampler *s = start(&c, 20);
-    sd_sampler_scale_input(s, 0, y, x, 3);
     double sigma = sd_sampler_sigma(s, 0);
-    for (int i = 0; i < 3; i++) assert_true(is_near(y[i], x[i] / sqrt(sigma * sigma + 1), 1e-7));
-    sd_sampler_scale_input(s, 0, x, x, 3);
-    assert_memory_equal(x, y, sizeof x);
+    for (int i = 0; i < 3; i++) scaled[i] = x[i] / sqrt(sigma * sigma + 1);
+    run(&(caller){.model = input_is_scaled, .data = scaled}, s, x, 3);
     sd_sampler_free(s);
     c = sd_config(SD_PNDM);
     s = start(&c, 20);
-    sd_sampler_scale_input(s, 0, y, x, 3);
-    assert_memory_equal(x, y, sizeof x);
+    run(&(caller){.model = input_is_scaled, .data = same}, s, y, 3);
     sd_sampler_free(s);
 }
 
@@ -483,7 +544,8 @@ static void read_run(golden_run *r, char *line)
     r->c.skip_prk_steps = whole(&line) != 0;
     r->c.rescale_zero_snr = whole(&line) != 0;
     r->steps = whole(&line);
-    r->c.eta = number(&line);
+    double eta = number(&line);   /* of DDIM */
+    if (r->c.method == SD_DDIM) r->c.eta = eta;
     r->count = whole(&line);
     r->next_normal = number(&line);
 }
@@ -500,9 +562,21 @@ static void read_after(golden_run *r, char *line)
 }
 
 /* The model that tools/golden_sampler.py puts in the UNet's place. */
+static double model_of(double x, double t, size_t k)
+{
+    return 0.9 * sin(1.3 * x + 0.2 * (double)k) + 0.05 * cos(0.02 * t);
+}
+
+static double golden_model(const caller *c, int i, double t, size_t k, double x)
+{
+    (void)c;
+    (void)i;
+    return model_of(x, t, k);
+}
+
 static void model(float *out, const float *x, double t, int n)
 {
-    for (int k = 0; k < n; k++) out[k] = (float)(0.9 * sin(1.3 * x[k] + 0.2 * k) + 0.05 * cos(0.02 * t));
+    for (int k = 0; k < n; k++) out[k] = (float)model_of(x[k], t, (size_t)k);
 }
 
 /* Largest error as a share of what is allowed: three times torch-float32's own, at least a few roundings of the largest
@@ -518,37 +592,52 @@ static double judge(const float *found, const double *expected, double e32)
     return worst / fmax(3 * e32, 4 * (double)FLT_EPSILON * largest);
 }
 
-/* A run with the settings c against a golden run; what must not exceed 1. `draws` is how many numbers of noise the
- * generator should have given. */
+/* Which line of a golden run tells of evaluation i; long runs have gaps: -1. */
+static int line_of(const golden_run *r, int i)
+{
+    return r->n_after == r->count || i < 2 ? i : i == r->count - 1 ? r->n_after - 1 : -1;
+}
+
+static void note(caller *c, double bad)
+{
+    if (!(bad <= c->worst)) c->worst = bad;
+}
+
+static void compare_latents(caller *c, int i, float *latents)
+{
+    const golden_run *r = c->data;
+    int at = i > 0 ? line_of(r, i - 1) : -1;   /* "after" evaluation i - 1 is before evaluation i */
+    if (at < 0) return;
+    if (sd_sampler_timestep(c->s, i - 1) != r->after[at].t) note(c, 1e3);
+    note(c, judge(latents, r->after[at].x, r->after[at].e32));
+}
+
+static void compare_x0(caller *c, int i, const float *x0)
+{
+    const golden_run *r = c->data;
+    int at = line_of(r, i);
+    if (at >= 0) note(c, judge(x0, r->after[at].x0, r->after[at].x0_e32));
+}
+
+/* A run with the settings c against a golden run; what must not exceed 1. The generator must have given as much noise
+ * as diffusers drew. */
 static double run_against(const golden_run *r, const sd_sched_config *c)
 {
     sd_sampler *s = start(c, r->steps);
-    int n = sd_sampler_count(s);
-    if (n != r->count) {
+    if (sd_sampler_count(s) != r->count) {
         sd_sampler_free(s);
         return INFINITY;
     }
-    sd_rng rng;
-    float x[SIZE], seen[SIZE], output[SIZE], x0[SIZE], next;
-    sd_error e = no_error();
-    double worst = 0;
-    sd_rng_seed(&rng, 77);
-    sd_rng_normal(&rng, x, SIZE);
+    caller by = {.model = golden_model, .arrive = compare_latents, .denoised = compare_x0, .data = r};
+    float x[SIZE], next;
+    sd_rng_seed(&by.rng, 77);
+    sd_rng_normal(&by.rng, x, SIZE);
     for (int k = 0; k < SIZE; k++) x[k] = (float)(x[k] * sd_sampler_init_sigma(s));
-    for (int i = 0; i < n; i++) {
-        sd_sampler_scale_input(s, i, seen, x, SIZE);
-        model(output, seen, sd_sampler_timestep(s, i), SIZE);
-        if (sd_sampler_step(s, i, x, output, x0, SIZE, &rng, &e)) fail_msg("%s", e.text);
-        int at = r->n_after == n || i < 2 ? i : i == n - 1 ? r->n_after - 1 : -1;   /* long runs have gaps */
-        if (at < 0) continue;
-        if (sd_sampler_timestep(s, i) != r->after[at].t) worst = fmax(worst, 1e3);
-        double bad = fmax(judge(x, r->after[at].x, r->after[at].e32), judge(x0, r->after[at].x0, r->after[at].x0_e32));
-        if (!(bad <= worst)) worst = bad;
-    }
-    sd_rng_normal(&rng, &next, 1);
-    if (fabs(next - r->next_normal) > 1e-6) worst = INFINITY;
+    run(&by, s, x, SIZE);
+    sd_rng_normal(&by.rng, &next, 1);
+    if (fabs(next - r->next_normal) > 1e-6) by.worst = INFINITY;
     sd_sampler_free(s);
-    return worst;
+    return by.worst;
 }
 
 static golden_run *all_runs;
@@ -754,19 +843,18 @@ static void noise_is_drawn_when_diffusers_draws_it(void **state)
         {SD_DDIM, 0, 0}, {SD_DDIM, 0.3, 6}, {SD_PNDM, 0, 0}, {SD_EULER, 0, 0}, {SD_EULER_A, 0, 6}};
     for (size_t i = 0; i < SD_COUNT(cases); i++) {
         sd_sched_config c = sd_config(cases[i].m);
-        c.eta = cases[i].eta;
+        if (cases[i].m == SD_DDIM) c.eta = cases[i].eta;
         sd_sampler *s = start(&c, 6);
-        sd_error e = no_error();
-        sd_rng used, counted, twin;
-        float x[SIZE] = {1}, output[SIZE] = {0}, y[SIZE], z[SIZE];
-        sd_rng_seed(&used, 5);
+        sd_rng counted, twin;
+        caller by = {.model = NULL};
+        float x[SIZE] = {1}, y[SIZE], z[SIZE];
+        sd_rng_seed(&by.rng, 5);
         sd_rng_seed(&counted, 5);
         sd_rng_seed(&twin, 5);
-        for (int k = 0; k < sd_sampler_count(s); k++)
-            assert_int_equal(sd_sampler_step(s, k, x, output, NULL, SIZE, &used, &e), SD_OK);
+        run(&by, s, x, SIZE);
         for (int k = 0; k < cases[i].draws; k++) sd_rng_normal(&counted, y, SIZE);
         for (int k = 0; k < cases[i].draws - 1; k++) sd_rng_normal(&twin, y, SIZE);
-        sd_rng_normal(&used, x, SIZE);
+        sd_rng_normal(&by.rng, x, SIZE);
         sd_rng_normal(&counted, y, SIZE);
         sd_rng_normal(&twin, z, SIZE);
         assert_memory_equal(x, y, sizeof x);
@@ -779,25 +867,33 @@ static void noise_is_drawn_when_diffusers_draws_it(void **state)
 
 /* tests/schedulers of diffusers: x = arange(768)/768 as (3,8,8,4) permuted to (4,3,8,8), model(x, t) = x t / (t + 1),
  * betas linear, 10 steps; the Euler loops put the scaled latents in the latents' place. Returns sum |x|. */
+static double share_of_t(const caller *c, int i, double t, size_t k, double x)
+{
+    (void)k;
+    /* the latents are the scaled ones already, and the sampler scales what it gives to the model once more */
+    double scale = sd_sampler_init_sigma(c->s) == 1.0 ? 1.0 : sqrt(1 + pow(sd_sampler_sigma(c->s, i), 2));
+    return x * scale * t / (t + 1);
+}
+
+static void put_scaled_latents(caller *c, int i, float *latents)
+{
+    if (i == sd_sampler_count(c->s) || sd_sampler_init_sigma(c->s) == 1.0) return;
+    double scale = sqrt(1 + pow(sd_sampler_sigma(c->s, i), 2));
+    for (size_t k = 0; k < c->n; k++) latents[k] = (float)(latents[k] / scale);
+}
+
 static double full_loop(const sd_sched_config *c)
 {
     enum { N = 768 };
     sd_sampler *s = start(c, 10);
-    float x[N], seen[N], output[N];
+    float x[N];
     for (int k = 0; k < N; k++) {
         int b = k / 192, rest = k % 192;
         x[k] = (float)(((rest * 4 + b) / 768.0) * sd_sampler_init_sigma(s));
     }
-    sd_rng rng;
-    sd_error e = no_error();
-    sd_rng_seed(&rng, 0);
-    for (int i = 0; i < sd_sampler_count(s); i++) {
-        double t = sd_sampler_timestep(s, i);
-        sd_sampler_scale_input(s, i, seen, x, N);
-        for (int k = 0; k < N; k++) output[k] = (float)(seen[k] * t / (t + 1));
-        memcpy(x, seen, sizeof x);
-        assert_int_equal(sd_sampler_step(s, i, x, output, NULL, N, &rng, &e), SD_OK);
-    }
+    caller by = {.model = share_of_t, .arrive = put_scaled_latents};
+    sd_rng_seed(&by.rng, 0);
+    run(&by, s, x, N);
     sd_sampler_free(s);
     double sum = 0;
     for (int k = 0; k < N; k++) sum += fabs(x[k]);
@@ -837,6 +933,20 @@ static void sums_of_diffusers_tests_come_out(void **state)
 
 /* --------------------------------------------------------------------- what diffusers refuses */
 
+/* What a model that knows x0 (data) says of it. */
+static double knows_x0(const caller *c, int i, double t, size_t k, double x)
+{
+    (void)t;
+    double a = sd_sampler_alpha(c->s, i), known = ((const float *)c->data)[k], eps = (x - sqrt(a) * known) / sqrt(1 - a);
+    return c->worst == SD_PRED_SAMPLE ? known : c->worst == SD_PRED_V ? sqrt(a) * eps - sqrt(1 - a) * known : eps;
+}
+
+static void x0_is_known(caller *c, int i, const float *x0)
+{
+    (void)i;
+    for (size_t k = 0; k < c->n; k++) assert_true(fabs(x0[k] - ((const float *)c->data)[k]) < 2e-5);
+}
+
 /* Euler a and PNDM refuse sample prediction; ours is the same formula with other numbers. A model that knows x0 says
  * the same thing as noise, as v and as x0, and must lead to the same place; exactly to x0 where the run ends at alpha
  * 1. */
@@ -851,24 +961,13 @@ static void all_predictions_of_a_model_that_knows_x0_agree(void **state)
                 c.set_alpha_to_one = true;
                 c.skip_prk_steps = !prk;
                 sd_sampler *s = start(&c, 20);
-                float x[SIZE], seen[SIZE], output[SIZE], x0[SIZE], known[SIZE];
-                sd_rng rng;
-                sd_error e = no_error();
-                sd_rng_seed(&rng, 1);
-                sd_rng_normal(&rng, known, SIZE);
-                sd_rng_normal(&rng, x, SIZE);
+                float x[SIZE], known[SIZE];
+                caller by = {.model = knows_x0, .denoised = x0_is_known, .data = known, .worst = p};
+                sd_rng_seed(&by.rng, 1);
+                sd_rng_normal(&by.rng, known, SIZE);
+                sd_rng_normal(&by.rng, x, SIZE);
                 for (int k = 0; k < SIZE; k++) x[k] = (float)(x[k] * sd_sampler_init_sigma(s));
-                for (int i = 0; i < sd_sampler_count(s); i++) {
-                    double a = sd_sampler_alpha(s, i);
-                    sd_sampler_scale_input(s, i, seen, x, SIZE);
-                    for (int k = 0; k < SIZE; k++) {
-                        double eps = (seen[k] - sqrt(a) * known[k]) / sqrt(1 - a);
-                        output[k] = p == SD_PRED_SAMPLE ? known[k]
-                                  : (float)(p == SD_PRED_V ? sqrt(a) * eps - sqrt(1 - a) * known[k] : eps);
-                    }
-                    assert_int_equal(sd_sampler_step(s, i, x, output, x0, SIZE, &rng, &e), SD_OK);
-                    for (int k = 0; k < SIZE; k++) assert_true(fabs(x0[k] - known[k]) < 2e-5);
-                }
+                run(&by, s, x, SIZE);
                 /* PNDM averages noise or v of several levels: near x0, not at it */
                 double bound = m == SD_PNDM && p != SD_PRED_SAMPLE ? 0.2 : 2e-5;
                 for (int k = 0; k < SIZE; k++) assert_true(fabs(x[k] - known[k]) < bound);
@@ -943,30 +1042,72 @@ static void settings_are_bounded(void **state)
     refuses(&c, 5, "unknown sampler");
 }
 
-static void misused_steps_are_refused(void **state)
+static void misused_runs_are_refused(void **state)
 {
     (void)state;
     sd_sched_config c = sd_config(SD_PNDM);
     sd_sampler *s = start(&c, 5);
-    float x[SIZE] = {0}, output[SIZE] = {0};
-    const struct { int i; size_t n; } bad[] = {{1, SIZE}, {-1, SIZE}, {6, SIZE}, {0, 0}};
+    caller by = {.s = s, .n = SIZE};
+    sd_denoiser d = {&by, call_model, NULL, NULL, NULL};
+    float x[SIZE] = {0};
+    const size_t bad[] = {0, SIZE_MAX, SIZE_MAX / 8};
     for (size_t k = 0; k < SD_COUNT(bad); k++) {
         sd_error e = no_error();
-        assert_int_equal(sd_sampler_step(s, bad[k].i, x, output, NULL, bad[k].n, NULL, &e), SD_ERR_ARG);
+        assert_int_equal(sd_sampler_run(s, x, bad[k], &d, &e), SD_ERR_ARG);
+        assert_non_null(strstr(e.text, "latents of"));
     }
     sd_error e = no_error();
-    assert_int_equal(sd_sampler_step(s, 0, x, output, NULL, SIZE, NULL, &e), SD_OK);
-    assert_int_equal(sd_sampler_step(s, 1, x, output, NULL, SIZE - 1, NULL, &e), SD_ERR_ARG);
+    assert_int_equal(sd_sampler_run(s, x, SIZE, &d, &e), SD_OK);
     sd_sampler_free(s);
     c = sd_config(SD_EULER_A);
     s = start(&c, 5);
-    e = no_error();
-    assert_int_equal(sd_sampler_step(s, 0, x, output, NULL, SIZE, NULL, &e), SD_ERR_ARG);
+    assert_int_equal(sd_sampler_run(s, x, SIZE, &d, &e), SD_ERR_ARG);
     assert_non_null(strstr(e.text, "needs a generator"));
     sd_sampler_free(s);
 }
 
-/* A sampler can be run again: i = 0 forgets PNDM's history. */
+static sd_status stop_at_third(void *user, int i, double t, const float *input, float *prediction)
+{
+    (void)t;
+    (void)input;
+    ++*(int *)user;
+    prediction[0] = 0;
+    return i == 2 ? SD_ERR_CANCELLED : SD_OK;
+}
+
+static sd_status refuse_to_arrive(void *user, int i, float *latents)
+{
+    (void)latents;
+    return i == 1 ? ++*(int *)user, SD_ERR_NUMERIC : SD_OK;
+}
+
+/* A cancelled evaluation is the last one, whatever the sampler; the status comes back as it is. */
+static void a_status_of_the_caller_ends_the_run(void **state)
+{
+    (void)state;
+    for (int m = 0; m < SD_METHOD_COUNT; m++) {
+        sd_sched_config c = sd_config((sd_method)m);
+        c.eta = 0;
+        sd_sampler *s = start(&c, 6);
+        float x = 1;
+        int calls = 0;
+        sd_error e = no_error();
+        sd_denoiser d = {&calls, stop_at_third, NULL, NULL, NULL};
+        if (sd_method_about((sd_method)m)->draws != SD_DRAWS_ALWAYS) {
+            assert_int_equal(sd_sampler_run(s, &x, 1, &d, &e), SD_ERR_CANCELLED);
+            assert_int_equal(e.status, SD_ERR_CANCELLED);
+            assert_int_equal(calls, 3);
+            calls = 0;
+            e = no_error();
+            d = (sd_denoiser){&calls, stop_at_third, refuse_to_arrive, NULL, NULL};
+            assert_int_equal(sd_sampler_run(s, &x, 1, &d, &e), SD_ERR_NUMERIC);
+            assert_int_equal(calls, 2);
+        }
+        sd_sampler_free(s);
+    }
+}
+
+/* A sampler can be run again: nothing of a run stays in it. */
 static void a_second_run_equals_the_first(void **state)
 {
     (void)state;
@@ -975,20 +1116,32 @@ static void a_second_run_equals_the_first(void **state)
             sd_sched_config c = sd_config((sd_method)m);
             c.skip_prk_steps = !prk;
             sd_sampler *s = start(&c, 6);
-            float x[2][SIZE], output[SIZE];
-            sd_error e = no_error();
-            for (int run = 0; run < 2; run++) {
-                sd_rng rng;
-                sd_rng_seed(&rng, 3);
-                sd_rng_normal(&rng, x[run], SIZE);
-                for (int i = 0; i < sd_sampler_count(s); i++) {
-                    model(output, x[run], sd_sampler_timestep(s, i), SIZE);
-                    assert_int_equal(sd_sampler_step(s, i, x[run], output, NULL, SIZE, &rng, &e), SD_OK);
-                }
+            float x[2][SIZE];
+            for (int k = 0; k < 2; k++) {
+                caller by = {.model = golden_model};
+                sd_rng_seed(&by.rng, 3);
+                sd_rng_normal(&by.rng, x[k], SIZE);
+                run(&by, s, x[k], SIZE);
             }
             assert_memory_equal(x[0], x[1], sizeof x[0]);
             sd_sampler_free(s);
         }
+}
+
+static double third_is_nan(const caller *c, int i, double t, size_t k, double x)
+{
+    (void)c;
+    (void)i;
+    (void)t;
+    (void)x;
+    return k == 3 ? (double)NAN : 0.0;
+}
+
+static void third_x0_is_nan(caller *c, int i, const float *x0)
+{
+    (void)c;
+    (void)i;
+    assert_true(isnan(x0[3]) && !isnan(x0[2]));
 }
 
 /* Clipping must not hide a model that has gone wrong. */
@@ -999,13 +1152,11 @@ static void nan_goes_through(void **state)
         sd_sched_config c = sd_config((sd_method)m);
         c.clip_sample = true;
         sd_sampler *s = start(&c, 5);
-        float x[SIZE] = {0}, output[SIZE] = {0}, x0[SIZE];
-        output[3] = NAN;
-        sd_rng rng;
-        sd_error e = no_error();
-        sd_rng_seed(&rng, 0);
-        assert_int_equal(sd_sampler_step(s, 0, x, output, x0, SIZE, &rng, &e), SD_OK);
-        assert_true(isnan(x[3]) && isnan(x0[3]) && !isnan(x[2]));
+        float x[SIZE] = {0};
+        caller by = {.model = third_is_nan, .denoised = third_x0_is_nan};
+        sd_rng_seed(&by.rng, 0);
+        run(&by, s, x, SIZE);
+        assert_true(isnan(x[3]) && !isnan(x[2]));
         sd_sampler_free(s);
     }
 }
@@ -1042,7 +1193,8 @@ int main(void)
         cmocka_unit_test(steps_are_bounded),
         cmocka_unit_test(a_thousand_steps_with_an_offset_stay_inside_the_table),
         cmocka_unit_test(settings_are_bounded),
-        cmocka_unit_test(misused_steps_are_refused),
+        cmocka_unit_test(misused_runs_are_refused),
+        cmocka_unit_test(a_status_of_the_caller_ends_the_run),
         cmocka_unit_test(a_second_run_equals_the_first),
         cmocka_unit_test(nan_goes_through),
     };
