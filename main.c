@@ -9,6 +9,7 @@
 #include "cli.h"
 #include "sd.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -70,7 +71,7 @@ static const cli_option draw_options[] = {
     {CLI_INT, 0, "steps-offset", AT(p.steps_offset), 0, 999, "N", "added to leading timesteps"},
     {CLI_BOOL, 0, "set-alpha-to-one", AT(p.set_alpha_to_one), 0, 0, "BOOL", "where the last step of ddim and pndm ends (true, false)"},
     {CLI_BOOL, 0, "clip-sample", AT(p.clip_sample), 0, 0, "BOOL", "ddim: clip the predicted latents (true, false)"},
-    {CLI_NUMBER, 0, "eta", AT(p.eta), 0, 1, "X", "ddim: share of fresh noise in each step (default 0)"},
+    {CLI_NUMBER, 0, "eta", AT(p.eta), 0, 1, "X", "share of fresh noise in each step (default: ddim 0, euler_a 1)"},
     {CLI_INT, 0, "clip-skip", AT(p.clip_skip), 0, 1000, "N", "1: the text encoder's last layer (default), 2: the one\nbefore it, ..."},
     {CLI_TEXT, 0, "noise", AT(noise), 0, 0, "FILE", "initial noise from a safetensors file: its tensor \"noise\"\nor its only one, [batch,channels,height/8,width/8]"},
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "How to compute it"},
@@ -242,10 +243,13 @@ static int open_model(const settings *s, const char *argv0, unsigned parts, view
 
 /* ------------------------------------------------------------------------------ before any work */
 
+/* In either case, as the library takes it. Nothing but the ending is a name without one. */
 static int ends_with(const char *s, const char *end)
 {
     size_t n = strlen(s), m = strlen(end);
-    return n > m && strcmp(s + n - m, end) == 0;   /* more than the ending: ".png" is a name without one */
+    for (size_t i = 0; n > m && i < m; i++)
+        if (tolower((unsigned char)s[n - m + i]) != end[i]) return 0;
+    return n > m;
 }
 
 /* What would make writing fail minutes later. */

@@ -4,6 +4,7 @@
 set -u
 cd "$(dirname "$0")/.." || exit 2
 failures=0
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}   # see run_tests.sh
 
 fail() { echo "lint: $*"; failures=$((failures + 1)); }
 
