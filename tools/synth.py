@@ -1,0 +1,311 @@
+#!/usr/bin/env python3
+"""Synthetic models: Stable Diffusion's topology with weights from a formula, so that none need be stored.
+
+    python tools/synth.py --config sd1-small OUTDIR [--dtype F32|F16|BF16] [--shards N] [--no-prefix] [--variant]
+    python tools/synth.py --list
+
+Number i of tensor `name` (with the part's name before it: "unet.conv_in.weight") is
+
+    gain * u_i + offset,   u_i = (splitmix64(fnv1a64(name) + (i + 1) * GOLDEN) >> 40) / 2^23 - 1   in [-1,1), exact in float32
+
+computed in double, rounded to float32, and, in configurations with round_to "bf16", to bfloat16 (nearest, halves to even; below
+2^-14 in size: to 0). Such a model is the same numbers in files of F32, BF16 and F16. tests/synth.c has the same arithmetic and
+reads gain and offset from the lists that make_golden.py writes, so the two agree in every bit.
+
+Gains and offsets are chosen so that every module matters to the result (defaults hide bugs: biases of 0, norm gains of 1, a faint
+cross-attention) and that known mistakes can be seen: the residual streams are small (about 0.1), or else the epsilon of a norm
+would be; queries and keys are large, or else a softmax would be flat. tools/make_golden.py measures both.
+"""
+import argparse
+import json
+import math
+import os
+import re
+import shutil
+
+import numpy as np
+
+# ------------------------------------------------------------------------------------------------------ configurations
+
+UNET_TYPES = {"C": ("CrossAttnDownBlock2D", "CrossAttnUpBlock2D"), "D": ("DownBlock2D", "UpBlock2D")}
+SD_BETAS = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000, trained_betas=None)
+
+
+def unet_config(levels, channels, layers, heads, context, groups, sample, linear=False):
+    return dict(_class_name="UNet2DConditionModel", act_fn="silu", attention_head_dim=heads, block_out_channels=list(channels),
+                center_input_sample=False, cross_attention_dim=context, down_block_types=[UNET_TYPES[k][0] for k in levels],
+                downsample_padding=1, flip_sin_to_cos=True, freq_shift=0, in_channels=4, layers_per_block=layers,
+                mid_block_scale_factor=1, norm_eps=1e-5, norm_num_groups=groups, out_channels=4, sample_size=sample,
+                up_block_types=[UNET_TYPES[k][1] for k in reversed(levels)], use_linear_projection=linear)
+
+
+def vae_config(channels, layers, groups, sample):
+    n = len(channels)
+    return dict(_class_name="AutoencoderKL", act_fn="silu", block_out_channels=list(channels),
+                down_block_types=["DownEncoderBlock2D"] * n, in_channels=3, latent_channels=4, layers_per_block=layers,
+                norm_num_groups=groups, out_channels=3, sample_size=sample, scaling_factor=0.18215,
+                up_block_types=["UpDecoderBlock2D"] * n)
+
+
+def clip_config(width, layers, heads, ff, act, pad):
+    return dict(architectures=["CLIPTextModel"], attention_dropout=0.0, bos_token_id=49406, eos_token_id=49407, hidden_act=act,
+                hidden_size=width, intermediate_size=ff, layer_norm_eps=1e-5, max_position_embeddings=77,
+                model_type="clip_text_model", num_attention_heads=heads, num_hidden_layers=layers, pad_token_id=pad,
+                projection_dim=width, vocab_size=49408)
+
+
+def scheduler_config(class_name, **more):
+    return dict(_class_name=class_name, **SD_BETAS, **more)
+
+
+PUBLISHED_PNDM = scheduler_config("PNDMScheduler", clip_sample=False, set_alpha_to_one=False, skip_prk_steps=True, steps_offset=1)
+PUBLISHED_DDIM_V = scheduler_config("DDIMScheduler", clip_sample=False, set_alpha_to_one=False, skip_prk_steps=True, steps_offset=1,
+                                    prediction_type="v_prediction")
+
+# pad: the token that special_tokens_map.json names. round_to: see above.
+CONFIGS = {
+    # The published sizes.
+    "sd15": dict(unet=unet_config("CCCD", (320, 640, 1280, 1280), 2, 8, 768, 32, 64), vae=vae_config((128, 256, 512, 512), 2, 32, 512),
+                 text_encoder=clip_config(768, 12, 12, 3072, "quick_gelu", 49407), scheduler=PUBLISHED_PNDM, pad="<|endoftext|>",
+                 round_to="f32"),
+    "sd21": dict(unet=unet_config("CCCD", (320, 640, 1280, 1280), 2, [5, 10, 20, 20], 1024, 32, 96, linear=True),
+                 vae=vae_config((128, 256, 512, 512), 2, 32, 768), text_encoder=clip_config(1024, 23, 16, 4096, "gelu", 0),
+                 scheduler=PUBLISHED_DDIM_V, pad="!", round_to="f32"),
+    # SD 1's topology, a few channels. 2 heads at every level (a count: 4, 8, 12, 12 columns each).
+    "sd1-small": dict(unet=unet_config("CCCD", (8, 16, 24, 24), 2, 2, 16, 4, 8), vae=vae_config((4, 8, 16, 16), 2, 2, 64),
+                      text_encoder=clip_config(16, 3, 2, 64, "quick_gelu", 49407), scheduler=PUBLISHED_PNDM, pad="<|endoftext|>",
+                      round_to="bf16"),
+    # SD 2's: a head count per level (8 columns each), linear projections, gelu, v prediction, pad 0.
+    "sd2-small": dict(unet=unet_config("CCD", (8, 16, 32), 2, [1, 2, 4], 24, 2, 8, linear=True), vae=vae_config((4, 4, 8, 8), 1, 2, 64),
+                      text_encoder=clip_config(24, 4, 3, 96, "gelu", 0), scheduler=PUBLISHED_DDIM_V, pad="!", round_to="f32"),
+    # Uneven: one layer per block, attention on the coarse levels only, widths that are no powers of two, other defaults.
+    "asym-small": dict(unet=unet_config("DCC", (12, 20, 28), 1, 2, 20, 4, 8), vae=vae_config((4, 12, 8, 16), 1, 1, 64),
+                       text_encoder=clip_config(20, 2, 2, 48, "quick_gelu", 49407),
+                       scheduler=scheduler_config("DDIMScheduler", timestep_spacing="trailing"), pad="<|endoftext|>",
+                       round_to="f32"),
+}
+
+# Part of a model: the stem of its weight files and the key prefix of published files that transformers 5 no longer writes.
+PARTS = {"unet": ("diffusion_pytorch_model", ""), "vae": ("diffusion_pytorch_model", ""), "text_encoder": ("model", "text_model.")}
+
+SPECIAL_TOKENS = dict(bos_token="<|startoftext|>", eos_token="<|endoftext|>", unk_token="<|endoftext|>")
+
+
+def json_files(config):
+    """Every JSON file of the model's directory but vocab.json: path -> object."""
+    c = CONFIGS[config]
+    return {
+        "model_index.json": dict(
+            _class_name="StableDiffusionPipeline", feature_extractor=[None, None], image_encoder=[None, None],
+            requires_safety_checker=False, safety_checker=[None, None], scheduler=["diffusers", c["scheduler"]["_class_name"]],
+            text_encoder=["transformers", "CLIPTextModel"], tokenizer=["transformers", "CLIPTokenizer"],
+            unet=["diffusers", "UNet2DConditionModel"], vae=["diffusers", "AutoencoderKL"]),
+        "scheduler/scheduler_config.json": c["scheduler"],
+        "text_encoder/config.json": c["text_encoder"],
+        "tokenizer/special_tokens_map.json": dict(SPECIAL_TOKENS, pad_token=c["pad"]),
+        "tokenizer/tokenizer_config.json": dict(SPECIAL_TOKENS, pad_token="<|endoftext|>", add_prefix_space=False, do_lower_case=True,
+                                                errors="replace", model_max_length=77, tokenizer_class="CLIPTokenizer"),
+        "unet/config.json": c["unet"],
+        "vae/config.json": c["vae"],
+    }
+
+
+# ------------------------------------------------------------------------------------------------------ numbers
+
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def fnv1a64(text):
+    h = 0xCBF29CE484222325
+    for byte in text.encode():
+        h = ((h ^ byte) * 0x100000001B3) & 0xFFFFFFFFFFFFFFFF
+    return h
+
+
+def uniform(name, n, first=0):
+    """Numbers first .. first+n-1 of the stream `name`, float32 in [-1,1)."""
+    z = np.arange(first + 1, first + n + 1, dtype=np.uint64)
+    z *= GOLDEN
+    z += np.uint64(fnv1a64(name))
+    t = z >> np.uint64(30)
+    for multiplier, shift in ((0xBF58476D1CE4E5B9, 27), (0x94D049BB133111EB, 31)):   # splitmix64 [Steele et al. 2014]
+        z ^= t
+        z *= np.uint64(multiplier)
+        np.right_shift(z, np.uint64(shift), out=t)
+    z ^= t
+    z >>= np.uint64(40)
+    return (z.astype(np.float32) - np.float32(2**23)) / np.float32(2**23)
+
+
+def to_bf16(x):
+    """float32 numbers that bfloat16 (and float16: no exponent is too small) has."""
+    bits = x.view(np.uint32)
+    bits = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) & np.uint32(0xFFFF0000)
+    y = bits.view(np.float32)
+    y[np.abs(y) < 2.0**-14] = 0
+    return y
+
+
+CHUNK = 1 << 18   # stays in the cache
+
+
+def fill(name, n, gain, offset, round_to="f32"):
+    out = np.empty(n, np.float32)
+    for i in range(0, n, CHUNK):
+        m = min(CHUNK, n - i)
+        y = (np.float64(gain) * uniform(name, m, i) + np.float64(offset)).astype(np.float32)
+        out[i:i + m] = to_bf16(y) if round_to == "bf16" else y
+    return out
+
+
+def noise_like(name, shape):
+    """An input of unit variance (uniform, sqrt(3) in size)."""
+    return fill(name, math.prod(shape), np.float32(math.sqrt(3)), 0).reshape(shape)
+
+
+# ------------------------------------------------------------------------------------------------------ gains
+
+STREAM = 0.1   # size of the residual streams
+# (pattern of the module's path, gain of its weights relative to sqrt(3 / fan_in), which keeps variances). The first match counts.
+GAINS = {
+    "unet": [
+        (r"conv_in$", STREAM), (r"conv_out$", 1.7), (r"time_embedding\.", 1.5), (r"time_emb_proj$", 2 * STREAM), (r"conv1$", STREAM),
+        # On the way up every skip dilutes what came from below: it is kept loud.
+        (r"mid_block.*(conv2|proj_out)$", 6 * STREAM), (r"up_blocks.*(conv2|proj_out)$", 4 * STREAM),
+        (r"up_blocks.*conv_shortcut$", 1.1), (r"upsamplers\.0\.conv$", 1.1),
+        (r"conv2$", 2 * STREAM), (r"conv_shortcut$", 0.8), (r"downsamplers\.0\.conv$", 1.0),
+        (r"proj_in$", 0.4), (r"proj_out$", 2.5 * STREAM), (r"attn1\.to_[qk]$", 1.4), (r"attn2\.to_[qk]$", 1.3), (r"to_v$", 1.0),
+        (r"attn1\.to_out\.0$", 1.2), (r"attn2\.to_out\.0$", 1.4), (r"ff\.net\.0\.proj$", 1.2), (r"ff\.net\.2$", 0.6),
+    ],
+    "vae": [
+        (r"coder\.conv_in$", STREAM), (r"conv_out$", 1.2), (r"quant_conv$", 1.0), (r"conv1$", STREAM), (r"conv2$", 2.5 * STREAM),
+        (r"conv_shortcut$", 0.8), (r"samplers\.0\.conv$", 1.0), (r"to_[qk]$", 1.4), (r"to_v$", 1.0), (r"to_out\.0$", 6 * STREAM),
+    ],
+    "text_encoder": [
+        (r"[qk]_proj$", 1.4), (r"v_proj$", 1.0), (r"out_proj$", 3 * STREAM), (r"fc1$", 1.5), (r"fc2$", 3 * STREAM),
+        (r"_embedding$", STREAM),
+    ],
+}
+NORM = r"norm([0-9]|_out)?$"
+
+
+def gain_offset(part, name, shape):
+    """float32 gain and offset of a tensor."""
+    module, leaf = name.rsplit(".", 1)
+    if re.search(NORM, module):
+        return np.float32(0.3), np.float32(1.0 if leaf == "weight" else 0.0)
+    for pattern, gain in GAINS[part]:
+        if re.search(pattern, module):
+            break
+    else:
+        raise KeyError("no gain for %s of the %s" % (name, part))
+    if leaf == "bias":
+        return np.float32(0.3 * gain), np.float32(0)
+    fan_in = 1 if module.endswith("_embedding") else math.prod(shape[1:])
+    return np.float32(gain * math.sqrt(3 / fan_in)), np.float32(0)
+
+
+def tensor(config, part, name, shape):
+    gain, offset = gain_offset(part, name, shape)
+    return fill(part + "." + name, math.prod(shape), gain, offset, CONFIGS[config]["round_to"]).reshape(shape)
+
+
+# ------------------------------------------------------------------------------------------------------ shapes and files
+
+def empty_model(config, part):
+    """The library's own module without memory behind it, for its keys and shapes."""
+    import torch
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+    c = {k: v for k, v in CONFIGS[config][part].items() if not k.startswith("_")}
+    with torch.device("meta"):
+        if part == "unet":
+            return UNet2DConditionModel(**c)
+        return AutoencoderKL(**c) if part == "vae" else CLIPTextModel(CLIPTextConfig(**c))
+
+
+def shapes(config, part):
+    """Published keys (text encoder: with `text_model.`) and shapes, in the library's order."""
+    return {PARTS[part][1] + k: tuple(v.shape) for k, v in empty_model(config, part).state_dict().items() if "position_ids" not in k}
+
+
+def tensors(config, part):
+    for name, shape in shapes(config, part).items():
+        yield name, tensor(config, part, name, shape)
+
+
+def read_merges(path):
+    with open(path, encoding="utf-8") as f:
+        return f.read().split("\n")[1:49152 - 256 - 2 + 1]
+
+
+def vocabulary(merges):
+    """CLIP's vocab.json follows from its merges: 256 byte symbols, the same at the end of a word, one entry per merge, two specials."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    symbols = [chr(b) for b in printable] + [chr(256 + i) for i in range(256 - len(printable))]
+    pieces = symbols + [s + "</w>" for s in symbols] + ["".join(m.split()) for m in merges] + ["<|startoftext|>", "<|endoftext|>"]
+    return {piece: i for i, piece in enumerate(pieces)}
+
+
+def write_json(path, value, **more):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w", encoding="utf-8", newline="\n") as f:
+        json.dump(value, f, **more)
+
+
+def write_weights(directory, stem, named, dtype, shards, variant):
+    """stem.safetensors, or shards and their index; in the order of the names in each file."""
+    import torch
+    from safetensors.torch import save_file
+    kind = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}[dtype]
+    suffix = ".fp16" if variant else ""
+    files = [{} for _ in range(shards)]
+    total, size = 0, sum(v.size for v in named.values())
+    where = {}
+    for name, value in named.items():
+        k = min(shards - 1, total * shards // size)
+        total += value.size
+        files[k][name] = torch.from_numpy(value).to(kind)
+        part = "" if shards == 1 else "-%05d-of-%05d" % (k + 1, shards)
+        where[name] = stem + suffix + part + ".safetensors"
+    os.makedirs(directory, exist_ok=True)
+    for f in files:
+        if f:
+            save_file(f, os.path.join(directory, where[next(iter(f))]), metadata={"format": "pt"})
+    if shards > 1:
+        index = dict(metadata=dict(total_size=size * (4 if dtype == "F32" else 2)), weight_map=where)
+        write_json(os.path.join(directory, stem + ".safetensors.index" + suffix + ".json"), index, indent=1)
+
+
+def write_model(config, out, dtype="F32", shards=1, prefix=True, variant=False, merges=None, quiet=True):
+    """A model directory in diffusers layout."""
+    merges = merges or os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "weights", "merges.txt")
+    for path, value in json_files(config).items():
+        write_json(os.path.join(out, path), value, indent=2)
+    shutil.copyfile(merges, os.path.join(out, "tokenizer", "merges.txt"))
+    write_json(os.path.join(out, "tokenizer", "vocab.json"), vocabulary(read_merges(merges)), ensure_ascii=False)
+    for part, (stem, text) in PARTS.items():
+        named = {name if prefix or not text else name[len(text):]: value for name, value in tensors(config, part)}
+        write_weights(os.path.join(out, part), stem, named, dtype, shards, variant)
+        if not quiet:
+            print("%-13s %5d tensors %12d parameters" % (part, len(named), sum(v.size for v in named.values())))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("outdir", nargs="?")
+    parser.add_argument("--config", choices=CONFIGS, default="sd1-small")
+    parser.add_argument("--dtype", choices=("F32", "F16", "BF16"), default="F32")
+    parser.add_argument("--shards", type=int, default=1, help="weight files per part, with their index")
+    parser.add_argument("--no-prefix", action="store_true", help="text encoder keys without text_model., as transformers 5 writes them")
+    parser.add_argument("--variant", action="store_true", help="file names with .fp16")
+    parser.add_argument("--list", action="store_true", help="name the configurations")
+    a = parser.parse_args()
+    if a.list or not a.outdir:
+        print("\n".join(CONFIGS))
+        return
+    write_model(a.config, a.outdir, a.dtype, a.shards, not a.no_prefix, a.variant, quiet=False)
+
+
+if __name__ == "__main__":
+    main()
