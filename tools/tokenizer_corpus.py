@@ -284,12 +284,16 @@ def mixed(r):
 KINDS = [caption, phrase, script_words, emoji, marks, decomposed, controls, random_utf8, long_word, contractions,
          numbers, special, punctuation, mixed]
 SHARE = [16, 8, 14, 5, 10, 6, 6, 14, 1, 5, 4, 6, 6, 6]
-FIXED = ["", " ", "!", "a", "\t \t", "<|endoftext|>"] + PHRASES + CONTRACTIONS + SPECIAL + NUMBERS + EMOJI
+FIXED = ["", " ", "!", "a", "\t \t", "<|endoftext|>", "가\u11a7 가\u11a8 각\u11a8"]
+FIXED += PHRASES + CONTRACTIONS + SPECIAL + NUMBERS + EMOJI
+SECOND = sorted({x for c in COMPOSITE for x in unicodedata.normalize("NFD", c)[1:]} | set(map(chr, MARKS)) |
+                set(map(chr, [*range(0x1100, 0x1200), *range(0xA960, 0xA97D), *range(0xD7B0, 0xD7FC)])))
 
 
 def corpus(count, seed):
     r = random.Random(seed)
-    lines = FIXED + COMPOSITE + [unicodedata.normalize("NFD", c) for c in COMPOSITE]
+    pairs = ["0".join(first + x for x in SECOND[i:i + 8]) for first in "aΑक가각ᄀ" for i in range(0, len(SECOND), 8)]
+    lines = FIXED + pairs + COMPOSITE + [unicodedata.normalize("NFD", c) for c in COMPOSITE]
     lines = lines[:count] + [kind(r) for kind in r.choices(KINDS, SHARE, k=max(0, count - len(lines)))]
     return [line.replace("\n", " ").replace("\0", " ") for line in lines]
 
@@ -409,7 +413,10 @@ def tables():
     version, utf8proc = utf8proc_facts()
     print(f"# utf8proc {version}, unicodedata {unicodedata.unidata_version}, "
           f"unicodedata2 {unicodedata2.unidata_version}", file=sys.stderr)
-    rows, parts = {}, set()
+    rows = {}
+    # Parts of composites that the oracle does not know; and a jamo that is no final consonant (Unicode 3.12: TBase itself),
+    # yet utf8proc 2.8 joins it to a Hangul syllable.
+    parts = {0x11A7}
     for c, kind, lower, stable, mark in oracle_facts():
         x = chr(c)
         category, decomposed_c, lower_c = utf8proc(c)
@@ -421,7 +428,7 @@ def tables():
             differs = (differs or decomposed_c != [c] or newest != x or unicodedata2.combining(x) or
                        unicodedata.combining(x))
             if newest != x:
-                parts.update(map(ord, newest))   # what it would be composed from
+                parts.update(map(ord, newest))
             rows[c] = (bool(differs), kind, ord(lower) - c if len(lower) == 1 else 0)
         else:
             assert not differs, hex(c)
