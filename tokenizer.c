@@ -26,6 +26,7 @@
 #endif
 
 #define MAX_ID 1000000                    /* larger vocabularies are a mistake in a file */
+#define MAX_ADDED 10000                   /* lists of them are searched from end to end */
 #define MAX_FILE ((size_t)64 << 20)       /* tokenizer.json of CLIP has 3.6 MB */
 #define BOS_TEXT "<|startoftext|>"
 #define EOS_TEXT "<|endoftext|>"
@@ -241,6 +242,10 @@ static bool is_normalized(const token_spec *x) { return x->normalized < 0 ? !x->
 
 static bool list_add(token_list *l, token_spec x, sd_error *e)
 {
+    if (l->n == MAX_ADDED) {
+        sd_fail(e, SD_ERR_UNSUPPORTED, "the tokenizer's files list more than %d added tokens", MAX_ADDED);
+        return false;
+    }
     if (l->n == l->cap) {
         size_t cap = l->cap ? 2 * l->cap : 16;
         token_spec *v = realloc(l->v, cap * sizeof *v);
