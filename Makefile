@@ -35,7 +35,7 @@ else
 LIB_SRC := base.c rng.c philox.c numpy_rng.c brownian.c random.c unicode.c \
            kernels.c \
            ops.c ops_cpu.c \
-           safetensors.c checkpoint.c weights.c image.c trace.c \
+           safetensors.c checkpoint.c weights.c image.c image_read.c picture.c trace.c \
            config.c layers.c tokenizer.c clip.c unet.c vae.c \
            sampler.c schedules.c solvers.c multistep.c methods.c scheduler.c \
            sd.c generate.c plan.c

@@ -1,0 +1,93 @@
+/* picture.h - floor 3: pictures from files, and what is done to pictures and masks before and after the networks. */
+#ifndef SD_PICTURE_H
+#define SD_PICTURE_H
+
+#include "base.h"
+
+#define SD_PICTURE_SIDE 16384   /* the longest side; so a picture has at most 2^28 pixels */
+
+/* 8 bits a channel, interleaved, rows from top to bottom. A mask is a picture of one channel: 255 is repainted, 0 is
+ * kept. */
+typedef struct sd_picture {
+    int width, height;
+    int channels;      /* 1: a mask; 3: RGB; 4: RGBA with straight alpha, which only files with transparency give */
+    uint8_t *data;     /* [height, width, channels] */
+} sd_picture;
+
+typedef struct sd_rect {
+    int x, y, width, height;
+} sd_rect;
+
+/* v/255 rounded, for v up to 255*255, without a division: Pillow's rounding wherever two pictures are mixed. */
+static inline uint8_t sd_div255(unsigned v)
+{
+    v += 128;
+    return (uint8_t)(((v >> 8) + v) >> 8);
+}
+
+/* Below, `out` is overwritten, not freed first, must not be `in`, and is all zero after a failure. */
+sd_status sd_picture_new(sd_picture *out, int width, int height, int channels, sd_error *e);   /* all bytes 0 */
+void sd_picture_free(sd_picture *p);
+
+/* ---- image_read.c: PNG, JPEG and PNM (P2, P3, P5, P6) by content, as 3 or 4 channels, turned upright by their EXIF
+ * orientation. Colour values are those of Pillow's Image.open(..).convert("RGB"). `name` stands for the file in error
+ * texts. */
+sd_status sd_picture_read(sd_picture *out, const char *path, sd_error *e);
+sd_status sd_picture_read_memory(sd_picture *out, const void *data, size_t n, const char *name, sd_error *e);
+
+/* ---- picture.c: size */
+typedef enum sd_filter {
+    SD_FILTER_NEAREST,
+    SD_FILTER_BOX,       /* area averages */
+    SD_FILTER_LANCZOS    /* a = 3 */
+} sd_filter;
+
+typedef enum sd_fit {
+    SD_FIT_STRETCH,      /* both sides to the wanted ones */
+    SD_FIT_CROP,         /* covers the wanted size, the excess is cut off evenly */
+    SD_FIT_PAD           /* fits inside, centred; the rest is filled */
+} sd_fit;
+
+sd_status sd_picture_resize(sd_picture *out, const sd_picture *in, int width, int height, sd_filter filter,
+                            sd_error *e);
+/* fill: colour of what PAD adds, `channels` bytes; NULL: the edge pixels repeated. */
+sd_status sd_picture_fit(sd_picture *out, const sd_picture *in, int width, int height, sd_fit fit, sd_filter filter,
+                         const uint8_t *fill, sd_error *e);
+sd_status sd_picture_crop(sd_picture *out, const sd_picture *in, sd_rect r, sd_error *e);
+/* New margins, filled as above. A mask of what is new: a mask of zeros extended by white. */
+sd_status sd_picture_extend(sd_picture *out, const sd_picture *in, int left, int top, int right, int bottom,
+                            const uint8_t *fill, sd_error *e);
+
+/* ---- channels and numbers */
+/* RGB. Transparency is dropped as Pillow's convert("RGB") drops it, or the picture is laid over `background` (3
+ * bytes). */
+sd_status sd_picture_to_rgb(sd_picture *out, const sd_picture *in, const uint8_t *background, sd_error *e);
+/* [3, height, width] in [-1,1], v/127.5 - 1 in float: the bits of diffusers' VaeImageProcessor. */
+void sd_picture_to_float(float *out, const sd_picture *p);
+
+/* ---- masks; those that take `mask` alone change it */
+sd_status sd_mask_from_luma(sd_picture *out, const sd_picture *in, sd_error *e);    /* bright: Pillow's convert("L") */
+sd_status sd_mask_from_alpha(sd_picture *out, const sd_picture *in, sd_error *e);   /* transparent: 255 - alpha */
+void sd_mask_threshold(sd_picture *mask);   /* v/255 >= 0.5 becomes 255, the rest 0 */
+void sd_mask_invert(sd_picture *mask);
+/* Gaussian blur with this standard deviation in pixels, the bytes of PIL.ImageFilter.GaussianBlur. */
+sd_status sd_mask_blur(sd_picture *mask, double radius, sd_error *e);
+/* Pixels no further than `radius` from one >= 128 become 255; of a negative radius, those so near to one < 128
+ * become 0. */
+sd_status sd_mask_grow(sd_picture *mask, double radius, sd_error *e);
+/* Fades towards the kept pixels, from inside: v becomes at most 255*d/(width+1), d the distance to the nearest 0.
+ * Zeros stay zeros. */
+sd_status sd_mask_feather(sd_picture *mask, double width, sd_error *e);
+/* The rectangle of all pixels above 0 and `pad` around it, inside the mask; if width is not 0, grown to the shape of
+ * width x height as diffusers' get_crop_region grows it. False if the mask is all 0. */
+bool sd_mask_region(const sd_picture *mask, int pad, int width, int height, sd_rect *region);
+/* out [height, width]: 1 where the mask is >= 0.5, else 0, sampled as
+ * torch.nn.functional.interpolate(mode="nearest") does. */
+void sd_mask_to_latent(float *out, int height, int width, const sd_picture *mask);
+
+/* Lays `over` (1, 3 or 4 channels) onto `base` at x, y, cut at its borders: base + (over - base)*mask/255 as
+ * PIL.Image.paste rounds it. Where the mask is 0 no byte of base changes; NULL is a white mask. The mask has the
+ * size of `over`. */
+sd_status sd_picture_paste(sd_picture *base, int x, int y, const sd_picture *over, const sd_picture *mask, sd_error *e);
+
+#endif

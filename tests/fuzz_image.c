@@ -1,0 +1,94 @@
+/* fuzz_image.c - sd_picture_read_memory fed with anything, for libFuzzer:
+ *
+ *     clang -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -DSD_LIBFUZZER \
+ *         -DSD_WITH_PNG=1 -DSD_WITH_JPEG=1 -o fuzz_image \
+ *         tests/fuzz_image.c image_read.c picture.c base.c -lpng -ljpeg -lm
+ *     ./fuzz_image -max_len=4096 -max_total_time=600 FOLDER-OF-SMALL-PICTURES
+ *
+ * Without SD_LIBFUZZER it reads the files that it is given: any compiler can try again what the fuzzer found. */
+#include "../picture.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* What holds of every answer; a wrong one must stop the fuzzer. */
+static void demand(bool ok)
+{
+    if (!ok) abort();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+{
+    static const sd_picture nothing;
+    sd_error e;
+    sd_picture p;
+    sd_error_clear(&e);
+    sd_status status = sd_picture_read_memory(&p, data, n, "the input", &e);
+    demand(status == e.status);
+    if (status) {
+        demand(memcmp(&p, &nothing, sizeof p) == 0);
+        demand(strncmp(e.text, "cannot read the input: ", 23) == 0 || status == SD_ERR_MEMORY);
+        return 0;
+    }
+    demand(p.width >= 1 && p.height >= 1 && p.width <= SD_PICTURE_SIDE && p.height <= SD_PICTURE_SIDE);
+    demand(p.channels == 3 || p.channels == 4);
+    unsigned sum = 0;
+    for (size_t i = 0; i < (size_t)p.width * (size_t)p.height * (size_t)p.channels; i++) sum += p.data[i];
+    volatile unsigned all_read = sum;
+    (void)all_read;
+    sd_picture_free(&p);
+    return 0;
+}
+
+#ifdef SD_LIBFUZZER
+
+size_t LLVMFuzzerMutate(uint8_t *data, size_t n, size_t max);
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t n, size_t max, unsigned seed);
+
+static uint32_t crc_of(const uint8_t *p, size_t n)
+{
+    uint32_t c = 0xFFFFFFFFu;
+    for (size_t i = 0; i < n; i++) {
+        c ^= p[i];
+        for (int k = 0; k < 8; k++) c = c & 1 ? c >> 1 ^ 0xEDB88320u : c >> 1;
+    }
+    return ~c;
+}
+
+/* Mostly with the checksums of PNG chunks put right again: else few changes would get beyond them. */
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t n, size_t max, unsigned seed)
+{
+    n = LLVMFuzzerMutate(data, n, max);
+    if (seed % 8 == 0 || n < 8 || memcmp(data, "\x89PNG", 4) != 0) return n;
+    for (size_t at = 8; n - at >= 12;) {
+        uint32_t length = 0;
+        for (size_t i = 0; i < 4; i++) length = length << 8 | data[at + i];
+        if (length > n - at - 12) break;
+        uint32_t crc = crc_of(data + at + 4, length + 4);
+        at += 8 + (size_t)length;
+        for (int i = 0; i < 4; i++) data[at++] = (uint8_t)(crc >> (24 - 8 * i));
+    }
+    return n;
+}
+
+#else
+
+int main(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        sd_error e;
+        char *data;
+        size_t n;
+        sd_error_clear(&e);
+        if (sd_read_file(argv[i], (size_t)INT32_MAX, &data, &n, &e)) {
+            fprintf(stderr, "%s\n", e.text);
+            return 1;
+        }
+        LLVMFuzzerTestOneInput((const uint8_t *)data, n);
+        free(data);
+    }
+    return 0;
+}
+
+#endif
