@@ -4,8 +4,8 @@
     python tools/golden_random.py [--out tests/golden]       needs torch, numpy, diffusers, torchsde, scipy
 
 random_numpy.txt     NumPy's RandomState, SeedSequence, PCG64 and both kinds of its ziggurat normals.
-random_cuda.txt      torch.randn on a GPU: computed here from the published formulas (`computed`), and numbers that users
-                     of real GPUs have printed (`printed`, `corner`).
+random_cuda.txt      torch.randn on a GPU: computed here from the published formulas (`computed`), and numbers that
+                     users of real GPUs have printed (`printed`, `corner`).
 random_brownian.txt  increments of torchsde.BrownianTree, and the noise of diffusers' BrownianTreeNoiseSampler for the
                      levels at which DPMSolverSDEScheduler asks for it.
 
@@ -47,6 +47,52 @@ SEEDS64 = (0, 1, 42, 2**32 - 1, 2**32, 2**63, 2**64 - 1)
 LONG = 20000
 
 
+def normal_from(word, kind):
+    """Two normals that NumPy makes when the next 64 (or 32) bits are `word`, and the state in which they are."""
+    generator = np.random.PCG64(5)
+    state = generator.state
+    if kind == np.float32:
+        state["has_uint32"], state["uinteger"] = 1, word
+    else:   # of a state with high half 0 the output is the low half: undo the step that leads there
+        multiplier, inc = 2549297995355413924 << 64 | 4865540595714422341, state["state"]["inc"]
+        state["state"]["state"] = (word - inc) * pow(multiplier, -1, 2**128) % 2**128
+    generator.state = state
+    return np.random.Generator(generator).standard_normal(2, dtype=kind), state
+
+
+def write_edges(f):
+    """Where a layer's safe part ends: the last position that is taken at once and the next one, found by bisection,
+    since a position that is not safe costs another draw. The number after it shows how many were used."""
+    f.write("# edge high low step_high step_low two normals: a state whose next word lies at a layer's edge\n"
+            "# edge_f32 spare two normals: likewise, the 32 bits that wait in the state of seed 5\n")
+    for kind, bits, name in ((np.float64, 52, "edge"), (np.float32, 23, "edge_f32")):
+        for layer in (0, 2, 3, 5, 38, 64, 92, 128, 168, 200, 253, 254, 255):
+            def at_once(position):
+                word = position << 9 | layer
+                generator = np.random.PCG64(5)
+                generator.state = normal_from(word, kind)[1]
+                g = np.random.Generator(generator)
+                g.standard_normal(dtype=kind)
+                if kind == np.float32:   # nothing but the waiting bits was used
+                    return generator.state["state"] == np.random.PCG64(5).state["state"]
+                one = np.random.PCG64(5)
+                one.state = normal_from(word, kind)[1]
+                one.random_raw()
+                return generator.state["state"] == one.state["state"]
+            low, high = 0, 2**bits   # at_once(low), not at_once(high)
+            while high - low > 1:
+                mid = (low + high) // 2
+                low, high = (mid, high) if at_once(mid) else (low, mid)
+            for position in (low, high):
+                value, state = normal_from(position << 9 | layer, kind)
+                if kind == np.float32:
+                    f.write(f"{name} {state['uinteger']:08x} {bits32(value)}\n")
+                else:
+                    s, inc = state["state"]["state"], state["state"]["inc"]
+                    f.write(f"{name} " + " ".join("%016x" % (v >> shift & 2**64 - 1) for v in (s, inc)
+                                                  for shift in (64, 0)) + f" {bits64(value)}\n")
+
+
 def write_numpy(f):
     f.write("# word seed n fnv1a first numbers ...\n")
     for seed in SEEDS32:
@@ -65,6 +111,7 @@ def write_numpy(f):
         x = np.random.default_rng(seed).standard_normal(LONG, dtype=np.float32)
         for i in np.flatnonzero(abs(x) > 3.6541528853610088)[:4]:
             f.write(f"tail_f32 {seed} {i} {bits32(x[i])}\n")
+    write_edges(f)
     f.write("# raw seed: 64-bit words of PCG64\n")
     for seed in SEEDS64:
         f.write(f"raw {seed} " + " ".join("%016x" % v for v in np.random.PCG64(seed).random_raw(6)) + "\n")
@@ -94,8 +141,8 @@ def philox(counter, key):
 
 
 def cuda_normals(seed, n, sms=0, threads=0, offset=0):
-    """torch.randn(n, device="cuda") in float64, with the uniforms rounded to float32 as the GPU rounds them. Returns the
-    numbers and the next offset."""
+    """torch.randn(n, device="cuda") in float64, with the uniforms rounded to float32 as the GPU rounds them. Returns
+    the numbers and the next offset."""
     blocks = -(-n // 256)
     if sms:
         blocks = min(blocks, sms * (threads // 256))
@@ -136,8 +183,8 @@ CORNERS = [
 ROW = 49 * 12 * 112 * 144
 PRINTED = [   # (seed, sms, threads, n, source, first place, numbers)
     (0, 0, 0, 64, "any GPU; notes on Triton kernels that print their input", 0, """
-        -0.9247 -0.4253 -2.6438 0.1452 -0.1209 -0.5797 -0.6229 -0.3284 -1.0745 -0.3631 -1.6711 2.2655 0.3117 -0.1842 1.2866
-        1.1820 -0.1271 1.2169 1.4353 1.0605 -0.4941 -1.4244 -0.7244 -1.2973 0.0697 -0.0074 1.8969 0.6878 -0.0779 -0.8373
+        -0.9247 -0.4253 -2.6438 0.1452 -0.1209 -0.5797 -0.6229 -0.3284 -1.0745 -0.3631 -1.6711 2.2655 0.3117 -0.1842
+        1.2866 1.1820 -0.1271 1.2169 1.4353 1.0605 -0.4941 -1.4244 -0.7244 -1.2973 0.0697 -0.0074 1.8969 0.6878 -0.0779 -0.8373
         1.3506 -0.2879 -0.5965 -0.3283 -0.9086 -0.8059 -0.7407 -0.0504 0.5435 1.5150 0.0141 0.4532 1.6349 0.7124 -0.1806
         1.0252 -1.4622 -0.7554 -0.1836 0.3824 0.3918 -0.0830 0.8971 -1.1123 0.1116 0.4863 -0.5499 -0.3231 -0.5469 0.9049
         0.2837 0.1210 0.4730 -1.0823"""),
@@ -149,7 +196,7 @@ PRINTED = [   # (seed, sms, threads, n, source, first place, numbers)
 
 
 def write_cuda(f):
-    f.write("# computed seed sms threads draws n ... : the last of several draws of these sizes, as place value pairs\n")
+    f.write("# computed seed sms threads draws n ... : the last of several draws of these sizes, place value pairs\n")
     for seed in (0, 1, 2**32, 2**63 + 12345, 2**64 - 1):
         for sms, threads, sizes in ((0, 0, [16]), (0, 0, [5, 16384]), (40, 1024, [65536]), (132, 2048, [65536]),
                                     (2, 1536, [3073, 100, 12288, 12289, 30000]), (1, 256, [1024, 1025, 5000])):
@@ -182,13 +229,14 @@ def write_cuda(f):
 def write_increments(f):
     f.write("# path entropy t0 t1 n : a tree; the lines after it: increment a b fnv1a first numbers ...\n")
     rng = np.random.default_rng(1)
-    for entropy, t0, t1, n in ((0, 0.0, 1.0, 64), (42, 0.029167518019676208, 14.614641189575195, 64),
+    for entropy, t0, t1, n in ((6, 0.1000004, 0.1010003, 32), (0, 0.0, 1.0, 64),
+                               (42, 0.029167518019676208, 14.614641189575195, 64),
                                (2**63 - 2, 0.05, 157.4074249267578, 8), (2**32 + 5, 0.0, 1.0, 20)):
         f.write(f"path {entropy} {t0.hex()} {t1.hex()} {n}\n")
         tree = torchsde.BrownianTree(t0, torch.zeros(n), t1, entropy=entropy)
         # the whole, halves, ties of the rounding to 1e-6, outside, nothing, again
         asked = [(t0, t1), (t0, 0.5 * (t0 + t1)), (0.5 * (t0 + t1), t1), (0.2578125, 0.8046875), (0.3000005, 0.7000015),
-                 (-1.0, 0.7), (0.7, 1e4), (0.25, 0.25), (t0, t1), (0.1, 0.100001), (0.9, 0.90001)]
+                 (-1.0, 0.7), (0.7, 1e4), (0.25, 0.25), (t0, t1), (0.1005, 0.100501), (0.9, 0.90001)]
         asked += [tuple(sorted(float(np.float32(v)) for v in rng.uniform(t0, t1, 2))) for _ in range(12)]
         for a, b in asked:
             x = tree(a, b).numpy()
@@ -197,8 +245,8 @@ def write_increments(f):
 
 def write_noise(f):
     """The levels come from diffusers' own steps; its sampler of noise is recorded, not replaced."""
-    f.write("# sampler generators seed images each sigma_min sigma_max : one run of DPMSolverSDEScheduler; the lines after\n"
-            "# it: noise sigma sigma_next and the first 3 and the last number\n")
+    f.write("# sampler generators seed images each sigma_min sigma_max : a run of DPMSolverSDEScheduler; the lines\n"
+            "# after it: noise sigma sigma_next and the first 3 and the last number\n")
     asked = []
 
     class Recorder(sde.BrownianTreeNoiseSampler):
@@ -227,6 +275,15 @@ def write_noise(f):
         for a, b, noise in asked[1:]:
             f.write(f"noise {a.hex()} {b.hex()} {bits32(noise[[0, 1, 2, -1]])}\n")
     sde.BrownianTreeNoiseSampler = real
+    # Python's numbers become float32 before anything is rounded to 1e-6: here the two fall on different sides of a tie.
+    def near_tie(start):
+        return next(x for x in ((k + 0.5) / 1e6 for k in range(start, start + 1000))
+                    if round(x, 6) != round(float(np.float32(x)), 6))
+    low, middle, high = near_tie(100000), near_tie(300000), 4.1
+    noise = real(torch.zeros(2, 16), low, high, 9)
+    f.write(f"sampler 0 9 2 16 {low.hex()} {high.hex()}\n")
+    for a, b in ((high, middle), (middle, low), (3.3, 1.7)):
+        f.write(f"noise {a.hex()} {b.hex()} {bits32(noise(a, b).numpy().ravel()[[0, 1, 2, -1]])}\n")
 
 
 def main():
