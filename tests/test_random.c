@@ -302,6 +302,23 @@ static void brownian_noise_turns_with_the_direction(void **state)
     sd_stream_close(s);
 }
 
+/* A path is rough: over a time d it moves by about sqrt(d). A level that float32 arithmetic missed by its last bit can be
+ * another of the times, 1e-6 apart, at which the path is known, and the noise is then 1e-3 off. It follows that an SDE
+ * sampler must make its levels in float32, as torch does. */
+static void twin_with_a_level_one_ulp_off_is_wrong(void **state)
+{
+    (void)state;
+    sd_stream *s = open_stream("brownian", 1, 0);
+    span(s, 0.03, 14.6);
+    static float x[4096], y[4096];
+    noise(s, 9.9, 9.0, x, 1, 4096);
+    noise(s, 9.9, (double)9.0f + 1e-8, y, 1, 4096);   /* the same float32 */
+    assert_memory_equal(x, y, sizeof x);
+    noise(s, 9.9, nextafterf(9.0f, 10.0f), y, 1, 4096);
+    assert_true(worst(x, y, 4096) > 1e-3 && worst(x, y, 4096) < 1e-2);
+    sd_stream_close(s);
+}
+
 static void a_brownian_path_can_draw_from_a_gpus_generator(void **state)
 {
     (void)state;
@@ -448,6 +465,7 @@ int main(void)
         cmocka_unit_test(every_draw_is_recorded),
         cmocka_unit_test(noise_equals_that_of_diffusers_sde_sampler),
         cmocka_unit_test(brownian_noise_turns_with_the_direction),
+        cmocka_unit_test(twin_with_a_level_one_ulp_off_is_wrong),
         cmocka_unit_test(a_brownian_path_can_draw_from_a_gpus_generator),
         cmocka_unit_test(other_streams_draw_afresh_between_levels),
         cmocka_unit_test(bad_names_end_in_one_sentence),
