@@ -302,9 +302,9 @@ static void brownian_noise_turns_with_the_direction(void **state)
     sd_stream_close(s);
 }
 
-/* A path is rough: over a time d it moves by about sqrt(d). A level that float32 arithmetic missed by its last bit can be
- * another of the times, 1e-6 apart, at which the path is known, and the noise is then 1e-3 off. It follows that an SDE
- * sampler must make its levels in float32, as torch does. */
+/* A path is rough: over a time d it moves by about sqrt(d). A level that float32 arithmetic missed by its last bit can
+ * be another of the times, 1e-6 apart, at which the path is known, and the noise is then 1e-3 off. It follows that an
+ * SDE sampler must make its levels in float32, as torch does. */
 static void twin_with_a_level_one_ulp_off_is_wrong(void **state)
 {
     (void)state;
