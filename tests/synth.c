@@ -1,4 +1,4 @@
-/* synth.c - test helper: writes small models from their descriptions, compares results with the goldens. See synth.h. */
+/* synth.c - test helper: writes small models from their descriptions, compares results with goldens. See synth.h. */
 #define _POSIX_C_SOURCE 200809L
 #include "synth.h"
 
@@ -99,8 +99,12 @@ typedef struct tensor_line {
 static sd_status parse_tensor(tensor_line *t, const char *s, sd_error *e)
 {
     int used = 0;
+    float gain, offset;   /* nine digits stand for a float, not for a double */
     memset(t, 0, sizeof *t);
-    if (sscanf(s, "%127s %lf %lf%n", t->name, &t->gain, &t->offset, &used) != 3) return sd_fail(e, SD_ERR_FORMAT, "no tensor: %.100s", s);
+    if (sscanf(s, "%127s %f %f%n", t->name, &gain, &offset, &used) != 3)
+        return sd_fail(e, SD_ERR_FORMAT, "no tensor: %.100s", s);
+    t->gain = (double)gain;
+    t->offset = (double)offset;
     char *end, *at = (char *)(uintptr_t)(s + used);
     t->n = 1;
     for (long long v; v = strtoll(at, &end, 10), end != at; at = end) {
@@ -128,7 +132,8 @@ static sd_status write_bytes(const char *dir, const char *name, const char *data
 {
     char path[1024];
     sd_outfile o;
-    if (sd_path_join(path, sizeof path, dir, name, e) || parent_directory(path, e) || sd_outfile_open(&o, path, e)) return e->status;
+    if (sd_path_join(path, sizeof path, dir, name, e) || parent_directory(path, e)) return e->status;
+    if (sd_outfile_open(&o, path, e)) return e->status;
     fwrite(data, 1, n, o.f);
     return sd_outfile_commit(&o, e);
 }
@@ -172,7 +177,8 @@ static void narrow(float *x, size_t n, sd_dtype dt)
     for (size_t i = 0; i < n; i++) {
         uint32_t b;
         memcpy(&b, (const char *)x + 4 * i, sizeof b);
-        uint32_t half = b & 0x7FFFFFFF ? ((b >> 16) & 0x8000) | ((((b >> 23) & 255) - 127 + 15) << 10) | ((b >> 13) & 0x3FF) : (b >> 16) & 0x8000;
+        uint32_t half = (b >> 16) & 0x8000;
+        if (b & 0x7FFFFFFF) half |= ((((b >> 23) & 255) - 127 + 15) << 10) | ((b >> 13) & 0x3FF);
         uint16_t v = (uint16_t)(dt == SD_BF16 ? b >> 16 : half);
         memcpy((char *)out + 2 * i, &v, sizeof v);
     }
@@ -301,8 +307,9 @@ sd_status synth_runs(synth_run_list *runs, const char *config, sd_error *e)
         if (strcmp(word, "negative") == 0) snprintf(runs->negative, sizeof runs->negative, "%s", rest);
         if (strcmp(word, "run") != 0) continue;
         synth_run *r = &runs->run[runs->n];
-        if (runs->n == SYNTH_MAX_RUNS || sscanf(rest, "%31s %15s %d %d %d %lf %llu %d %lf", r->name, r->sampler, &r->width, &r->height, &r->steps,
-                                               &r->guidance, &r->seed, &r->batch, &r->eta) != 9) {
+        if (runs->n == SYNTH_MAX_RUNS ||
+            sscanf(rest, "%31s %15s %d %d %d %lf %llu %d %lf", r->name, r->sampler, &r->width, &r->height, &r->steps,
+                   &r->guidance, &r->seed, &r->batch, &r->eta) != 9) {
             sd_fail(e, SD_ERR_FORMAT, "no run: %.100s", rest);
             break;
         }
@@ -396,8 +403,10 @@ bool golden_read_i64(golden *g, const char *name, int64_t *out, size_t n)
 
 const char *golden_unseen(const golden *g, const char *prefix)
 {
-    for (size_t i = 0; i < g->file.n; i++)
-        if (!g->file.entry[i].used && strncmp(g->file.entry[i].name, prefix, strlen(prefix)) == 0) return g->file.entry[i].name;
+    for (size_t i = 0; i < g->file.n; i++) {
+        const sd_entry *t = &g->file.entry[i];
+        if (!t->used && strncmp(t->name, prefix, strlen(prefix)) == 0) return t->name;
+    }
     return NULL;
 }
 

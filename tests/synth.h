@@ -7,17 +7,19 @@
  *     golden_read(&g, "timesteps", t, 2);
  *     sd_set_trace(ctx, NULL, callback, &g);                      callback: golden_compare(&g, traced->name, ...)
  *     sd_unet(ctx, 2, dim[2], dim[3], latents, t, context, out);  traces "unet.<module>"
- * and asks that every traced name is found, has the right shape and result.ratio <= 1; that golden_unseen(&g, "unet.") is NULL (every
- * module was traced); that golden_least_mistake(&g, "unet", &name) is ten times the bound of the result (a test that the goldens can fail).
- * sd_vae_decode and sd_vae_encode trace "vae.<module>"; results besides: vae.mean, vae.logvar, prompt_embeds, clip_skip.<K> and
- * tokens of [negative prompt, prompt]. Runs: synth_runs gives the parameters; the names of their traces are under "run.<name>.", but
- * for text_encoder.*, tokens and prompt_embeds, which have none before them and are those of guidance with one picture. */
+ * and asks that every traced name is found, has the right shape and result.ratio <= 1; that golden_unseen(&g, "unet.")
+ * is NULL (every module was traced); that golden_least_mistake(&g, "unet", &name) is ten times the bound of the result
+ * (the goldens can fail). sd_vae_decode and sd_vae_encode trace "vae.<module>"; results besides: vae.mean, vae.logvar,
+ * prompt_embeds, clip_skip.<K> (as sd_encode_text counts) and tokens, all of [negative prompt, prompt].
+ * Runs: synth_runs gives the parameters for sd_generate. Of what it traces, tokens, prompt_embeds and text_encoder.*
+ * have these names (and are those of guidance with one picture); all but step.*.unet.* and vae.* is "run.<name>.*". */
 #ifndef SYNTH_H
 #define SYNTH_H
 
 #include "../weights.h"
 
-/* Number i = gain * u_i + offset with u_i in [-1,1) from `stream` and i; rounded to bfloat16 when asked. tools/synth.py has the same. */
+/* Number i = gain * u_i + offset with u_i in [-1,1) from `stream` and i; rounded to bfloat16 when asked. The bits are
+ * those of tools/synth.py. */
 void synth_fill(float *out, const char *stream, size_t n, double gain, double offset, bool bf16);
 
 typedef struct synth_options {
@@ -26,7 +28,8 @@ typedef struct synth_options {
     bool no_prefix;      /* text encoder keys without "text_model.", as transformers 5 writes them */
     const char *without; /* leave out tensors whose name matches this glob; NULL: none */
 } synth_options;
-/* Writes the model of a configuration ("sd1-small", "sd2-small", "asym-small") into the existing directory dir. options may be NULL. */
+/* Writes the model of a configuration ("sd1-small", "sd2-small", "asym-small") into the existing directory dir. options
+ * may be NULL. */
 sd_status synth_write_model(const char *dir, const char *config, const synth_options *options, sd_error *e);
 
 /* An input of the goldens, in PyTorch's order; free() it. NULL on failure. */
@@ -36,7 +39,7 @@ float *synth_input(const char *config, const char *name, int64_t dim[4], sd_erro
 typedef struct synth_run {
     char name[32], sampler[16];   /* sampler "": the model's own */
     int width, height, steps, batch;
-    double guidance, eta;
+    double guidance, eta;         /* eta -1: the sampler's own */
     unsigned long long seed;
 } synth_run;
 typedef struct synth_run_list {
@@ -54,7 +57,7 @@ void golden_close(golden *g);
 
 typedef struct golden_result {
     bool found, same_shape;
-    double error;    /* rel-L2 over the numbers that are stored, or the relative difference of the whole tensor's norm if that is larger */
+    double error;    /* rel-L2 over the stored numbers, or that of the whole tensor's norm, whichever is larger */
     double e32;      /* torch-float32's own error */
     double bound;    /* max(3 e32, 2e-6) */
     double ratio;    /* error / bound */
@@ -70,7 +73,8 @@ bool golden_read_i64(golden *g, const char *name, int64_t *out, size_t n);
 /* The first name under `prefix` that was never compared or read; NULL: none. */
 const char *golden_unseen(const golden *g, const char *prefix);
 
-/* The smallest error that a known mistake makes in the result of `part` ("unet", "encoder", "decoder", "text", "run"); 0: none stored. */
+/* The smallest error that a known mistake makes in the result of `part` ("unet", "encoder", "decoder", "text", "run");
+ * 0: none stored. */
 double golden_least_mistake(const golden *g, const char *part, const char **name);
 
 #endif

@@ -169,7 +169,7 @@ STREAM = 0.1   # size of the residual streams
 # (pattern of the module's path, gain of its weights relative to sqrt(3 / fan_in), which keeps variances). The first match counts.
 GAINS = {
     "unet": [
-        (r"conv_in$", STREAM), (r"conv_out$", 1.7), (r"time_embedding\.", 1.5), (r"time_emb_proj$", 2 * STREAM), (r"conv1$", STREAM),
+        (r"conv_in$", STREAM), (r"conv_out$", 1.7), (r"time_embedding\.", 1.5), (r"time_emb_proj$", 1.7 * STREAM), (r"conv1$", 1.7 * STREAM),
         # On the way up every skip dilutes what came from below: it is kept loud.
         (r"mid_block.*(conv2|proj_out)$", 6 * STREAM), (r"up_blocks.*(conv2|proj_out)$", 4 * STREAM),
         (r"up_blocks.*conv_shortcut$", 1.1), (r"upsamplers\.0\.conv$", 1.1),
