@@ -195,7 +195,7 @@ static void jpeg_failed(j_common_ptr c)
     longjmp(j->jump, 1);
 }
 
-/* libjpeg warns where data is lost and goes on with grey; a reference stops. Harmless are the oddities of some
+/* In place of what would print. libjpeg warns where data is lost and goes on with grey; a reference stops. Harmless are the oddities of some
  * cameras and editors. */
 static void jpeg_warned(j_common_ptr c, int level)
 {
@@ -206,8 +206,6 @@ static void jpeg_warned(j_common_ptr c, int level)
         if (c->err->msg_code == harmless[i]) return;
     jpeg_failed(c);
 }
-
-static void jpeg_silent(j_common_ptr c) { (void)c; }
 
 static void jpeg_watch(j_common_ptr c)
 {
@@ -268,7 +266,6 @@ static sd_status read_jpeg(source *s)
     c.err = jpeg_std_error(&j.errors);
     j.errors.error_exit = jpeg_failed;
     j.errors.emit_message = jpeg_warned;
-    j.errors.output_message = jpeg_silent;
     j.progress.progress_monitor = jpeg_watch;
     decode_jpeg(&c, &j);
     jpeg_destroy_decompress(&c);

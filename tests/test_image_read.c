@@ -357,6 +357,23 @@ static void orientation_of_png_before_and_after_its_pixels(void **state)
         }
 }
 
+/* libpng hands over a block of just its size, so that a sanitizer sees what is read beyond it. */
+static void exif_of_png_is_not_read_beyond_its_end(void **state)
+{
+    (void)state;
+    for (size_t n = 8; n <= 38; n++)
+        for (uint8_t directory = 0; directory <= 40; directory++) {
+            bytes exif = tiff(true, 3, 6);
+            exif.n = n;
+            exif.p[4] = directory;
+            bytes b = make_png(&plain_rgb, 3, 2, &exif);
+            if (read_bytes(b.p, b.n)) fail_msg("%s", err.text);
+            assert_int_equal(pic.width, n >= 34 && directory == 8 ? 2 : 3);
+            free(exif.p);
+            done(&b);
+        }
+}
+
 static void png_cut_off_anywhere_is_refused(void **state)
 {
     (void)state;
@@ -862,6 +879,7 @@ int main(void)
         cmocka_unit_test(smallest_and_longest_png),
         cmocka_unit_test(impossible_sizes_of_png_are_refused_before_memory_is_taken),
         cmocka_unit_test(orientation_of_png_before_and_after_its_pixels),
+        cmocka_unit_test(exif_of_png_is_not_read_beyond_its_end),
         cmocka_unit_test(png_cut_off_anywhere_is_refused),
         cmocka_unit_test(png_with_changed_bytes_ends_well),
         cmocka_unit_test(grey_with_16_bits_is_scaled_not_cut),
