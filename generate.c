@@ -1,5 +1,5 @@
 /* generate.c - floor 6: text to image, from parameters to pictures [Rombach et al. 2022; diffusers StableDiffusionPipeline]. */
-#include "pipeline.h"
+#include "edit.h"
 #include "rng.h"
 
 #include <math.h>
@@ -10,7 +10,8 @@
 
 void sd_params_init(sd_params *p)
 {
-    *p = (sd_params){.steps = 25, .cfg_scale = 7.5, .batch = 1, .steps_offset = -1, .set_alpha_to_one = -1, .clip_sample = -1, .eta = -1};
+    *p = (sd_params){.steps = 25, .cfg_scale = 7.5, .batch = 1, .steps_offset = -1, .set_alpha_to_one = -1, .clip_sample = -1, .eta = -1,
+                       .strength = -1, .paste_back = 1, .inpaint_crop = -1};
 }
 
 /* The scheduler a run will use: the file's, read as the wanted class, then the caller's wishes. */
@@ -44,10 +45,23 @@ static sd_status check_side(sd_ctx *c, const char *what, int *side, int native, 
     return SD_OK;
 }
 
-static sd_status resolve(sd_ctx *c, const sd_params *p, sd_params *out, sd_sched_config *s)
+static sd_status prepare_edit(sd_ctx *c, const sd_params *p, sd_params *out, sd_edit *edit)
+{
+    sd_edit local;
+    sd_log log = c->log;
+    if (!edit) c->log.fn = NULL;   /* its notices are for the run itself */
+    sd_edit_prepare(c, p, &out->width, &out->height, edit ? edit : &local);
+    c->log = log;
+    if (edit ? edit->active : local.active) out->strength = edit ? edit->strength : local.strength;
+    if (!edit) sd_edit_free(&local);
+    return c->err.status;
+}
+
+/* edit: the prepared pictures, NULL for who only wants to know. */
+static sd_status resolve(sd_ctx *c, const sd_params *p, sd_params *out, sd_sched_config *s, sd_edit *edit)
 {
     *out = *p;
-    if (sd_need(c, SD_PART_ALL)) return c->err.status;
+    if (sd_need(c, SD_PART_ALL) || prepare_edit(c, p, out, edit)) return c->err.status;
     int scale = sd_vae_scale(&c->vae.cfg), native = scale * c->unet.cfg.sample_size;
     if (check_side(c, "width", &out->width, native, scale) || check_side(c, "height", &out->height, native, scale)) return c->err.status;
     if (p->batch < 1 || p->batch > 512) return sd_fail(&c->err, SD_ERR_ARG, "batch must be 1 to 512, not %d", p->batch);
@@ -55,9 +69,9 @@ static sd_status resolve(sd_ctx *c, const sd_params *p, sd_params *out, sd_sched
     if (p->clip_skip < 0 || p->clip_skip > c->clip.cfg.layers)
         return sd_fail(&c->err, SD_ERR_ARG, "clip skip must be 0 to %d, not %d", c->clip.cfg.layers, p->clip_skip);
     if (schedule_config(c, p, s)) return c->err.status;
-    size_t latents = (size_t)p->batch * (size_t)c->unet.cfg.in_channels * (size_t)(out->height / scale) * (size_t)(out->width / scale);
+    size_t latents = (size_t)p->batch * (size_t)c->unet.cfg.out_channels * (size_t)(out->height / scale) * (size_t)(out->width / scale);
     if (p->noise && p->noise_count != latents)
-        return sd_fail(&c->err, SD_ERR_ARG, "the initial noise must be [%d,%d,%d,%d], %zu numbers, not %zu", p->batch, c->unet.cfg.in_channels,
+        return sd_fail(&c->err, SD_ERR_ARG, "the initial noise must be [%d,%d,%d,%d], %zu numbers, not %zu", p->batch, c->unet.cfg.out_channels,
                        out->height / scale, out->width / scale, latents, p->noise_count);
     if (!out->prompt) out->prompt = "";
     if (!out->negative_prompt) out->negative_prompt = "";
@@ -75,7 +89,7 @@ sd_status sd_resolve_params(sd_ctx *c, const sd_params *params, sd_params *resol
 {
     sd_sched_config s;
     sd_begin(c);
-    resolve(c, params, resolved, &s);
+    resolve(c, params, resolved, &s, NULL);
     return sd_end(c);
 }
 
@@ -98,13 +112,15 @@ sd_status sd_parameters_text(sd_ctx *c, const sd_params *params, char **text)
     sd_text t = {0};
     sd_begin(c);
     *text = NULL;
-    if (resolve(c, params, &p, &s)) return sd_end(c);
+    if (resolve(c, params, &p, &s, NULL)) return sd_end(c);
     sd_text_add(&t, "%s\n", p.prompt);
     if (*p.negative_prompt) sd_text_add(&t, "Negative prompt: %s\n", p.negative_prompt);
     sd_text_add(&t, "Steps: %d, Sampler: %s, CFG scale: %g, Seed: %llu, Size: %dx%d", p.steps, sd_method_about(s.method)->a1111, p.cfg_scale,
                 (unsigned long long)p.seed, p.width, p.height);
     const char *slash = strrchr(c->path, '/');
     add_value(&t, "Model", slash && slash[1] ? slash + 1 : c->path);
+    if (p.init) sd_text_add(&t, ", Denoising strength: %g", p.strength);
+    if (p.init && p.mask_blur > 0) sd_text_add(&t, ", Mask blur: %g", p.mask_blur);
     if (p.clip_skip > 1) sd_text_add(&t, ", Clip skip: %d", p.clip_skip);
     sd_text_add(&t, ", RNG: CPU");
     if (p.eta != sd_method_about(s.method)->eta) sd_text_add(&t, ", Eta: %g", p.eta);
@@ -143,20 +159,26 @@ sd_status sd_schedule(sd_ctx *c, const sd_params *params, int *n, double *timest
 
 /* ----------------------------------------------------------------------------------- one run */
 
-/* Everything one sd_generate owns. B pictures, G = 2 with guidance (uncond first) or 1, n = C h w numbers per latent. */
+/* Everything one sd_generate owns. B pictures, G = 2 with guidance (uncond first) or 1, n = C h w numbers per latent. The UNet
+ * sees `in` channels: C, or 2C + 1 if it is made for inpainting. */
 typedef struct job {
     sd_params p;
+    sd_edit edit;
     sd_sched_config sched;
     sd_sampler *sampler;
     sd_rng rng;
-    int B, G, C, h, w;
+    int B, G, C, h, w, in;
     size_t n;
     float *context;      /* [G B, 77, D] */
     float *latents;      /* [B,C,h,w] */
-    float *input;        /* [G B,C,h,w], what the UNet sees */
+    float *input;        /* [G B,in,h,w], what the UNet sees */
     float *pred;         /* [G B,C,h,w], its answers; the first B become the guided ones */
     float *timestep;     /* [G B] */
     float *picture;      /* [B,3,H,W] */
+    float *noise;        /* [B,C,h,w], what the run began with */
+    float *old;          /* [C,h,w], latents of the picture to begin from */
+    float *seen;         /* [C,h,w], latents of its kept part, for an inpainting UNet */
+    float *mask;         /* [h,w], 1 where it is repainted */
 } job;
 
 static void job_free(job *j)
@@ -168,6 +190,11 @@ static void job_free(job *j)
     free(j->pred);
     free(j->timestep);
     free(j->picture);
+    free(j->noise);
+    free(j->old);
+    free(j->seen);
+    free(j->mask);
+    sd_edit_free(&j->edit);
 }
 
 static sd_status job_init(sd_ctx *c, job *j)
@@ -175,20 +202,29 @@ static sd_status job_init(sd_ctx *c, job *j)
     int scale = sd_vae_scale(&c->vae.cfg);
     j->B = j->p.batch;
     j->G = j->p.cfg_scale > 1 ? 2 : 1;
-    j->C = c->unet.cfg.in_channels;
+    j->C = c->unet.cfg.out_channels;
+    j->in = c->unet.cfg.in_channels;
+    if (j->in != j->C && !j->edit.masked)
+        return sd_fail(&c->err, SD_ERR_ARG, "this model is made for inpainting: it needs a picture and a mask");
     j->h = j->p.height / scale;
     j->w = j->p.width / scale;
     j->n = (size_t)j->C * (size_t)j->h * (size_t)j->w;
     size_t B = (size_t)j->B, GB = B * (size_t)j->G, D = (size_t)c->clip.cfg.width;
     j->context = malloc(GB * SD_TOKENS * D * sizeof(float));
     j->latents = malloc(B * j->n * sizeof(float));
-    j->input = malloc(GB * j->n * sizeof(float));
+    j->input = malloc(GB * (size_t)j->in * (size_t)j->h * (size_t)j->w * sizeof(float));
     j->pred = malloc(GB * j->n * sizeof(float));
     j->timestep = malloc(GB * sizeof(float));
     j->picture = malloc(B * 3 * (size_t)j->p.height * (size_t)j->p.width * sizeof(float));
-    if (!j->context || !j->latents || !j->input || !j->pred || !j->timestep || !j->picture)
+    j->noise = malloc(B * j->n * sizeof(float));
+    j->old = malloc(j->n * sizeof(float));
+    j->seen = malloc(j->n * sizeof(float));
+    j->mask = malloc((size_t)j->h * (size_t)j->w * sizeof(float));
+    if (!j->context || !j->latents || !j->input || !j->pred || !j->timestep || !j->picture || !j->noise || !j->old || !j->seen || !j->mask)
         return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %d pictures of %dx%d", j->B, j->p.width, j->p.height);
-    return sd_sampler_new(&j->sampler, &j->sched, j->p.steps, &c->err);
+    /* Image to image takes the last int(steps * strength) steps [diffusers StableDiffusionImg2ImgPipeline.get_timesteps]. */
+    int taken = j->edit.active ? (int)(j->p.steps * j->edit.strength) : j->p.steps;
+    return sd_sampler_new_from(&j->sampler, &j->sched, j->p.steps, j->p.steps - taken, &c->err);
 }
 
 static void trace_latents(sd_ctx *c, const job *j, const float *x, const char *fmt, int i)
@@ -239,6 +275,95 @@ static void guide(job *j)
     }
 }
 
+/* ---- image to image and inpainting */
+
+/* Latents of a picture [3,H,W] in [-1,1]: scaling_factor (mean + exp(logvar/2) noise), noise from the run's generator. The posterior is
+ * sampled, and before the run's own noise is drawn, as diffusers' pipelines do. */
+static sd_status encode_picture(sd_ctx *c, job *j, const float *picture, float *latents)
+{
+    float *moments = malloc(2 * j->n * sizeof *moments), *noise = malloc(j->n * sizeof *noise);
+    if (!moments || !noise) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for the moments");
+    else if (!sd_run_encode(c, 1, j->h, j->w, picture, moments)) {
+        sd_rng_normal(&j->rng, noise, j->n);
+        for (size_t i = 0; i < j->n; i++) {
+            double logvar = fmin(fmax((double)moments[j->n + i], -30), 20);
+            latents[i] = (float)(c->vae.cfg.scaling_factor * ((double)moments[i] + exp(logvar / 2) * (double)noise[i]));
+        }
+    }
+    free(moments);
+    free(noise);
+    return c->err.status;
+}
+
+static void trace_one(sd_ctx *c, const job *j, const float *x, int channels, const char *name)
+{
+    const int64_t dim[] = {1, channels, j->h, j->w};
+    sd_trace_raw(&c->run, SD_F32, 4, dim, x, "%s", name);
+}
+
+/* What an inpainting UNet is shown of the picture: its kept pixels, and 0, a middle grey, where it is repainted. */
+static sd_status encode_kept(sd_ctx *c, job *j)
+{
+    size_t pixels = (size_t)j->p.width * (size_t)j->p.height;
+    sd_picture_to_float(j->picture, &j->edit.init);
+    for (size_t i = 0; i < 3 * pixels; i++)
+        if (j->edit.mask.data[i % pixels]) j->picture[i] = 0;
+    if (encode_picture(c, j, j->picture, j->seen)) return c->err.status;
+    trace_one(c, j, j->seen, j->C, "masked_image_latents");
+    return SD_OK;
+}
+
+/* Where the run begins. The order of the draws is diffusers': the picture's posterior (unless nobody needs it), the noise, the kept
+ * part's posterior [StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline.prepare_latents]. */
+static sd_status begin_latents(sd_ctx *c, job *j)
+{
+    size_t n = (size_t)j->B * j->n;
+    bool from_noise = !j->edit.active || (j->edit.masked && j->edit.strength == 1);
+    if (j->edit.active && (j->in == j->C || !from_noise)) {
+        sd_picture_to_float(j->picture, &j->edit.init);
+        if (encode_picture(c, j, j->picture, j->old)) return c->err.status;
+        trace_one(c, j, j->old, j->C, "image_latents");
+    }
+    if (j->p.noise) memcpy(j->noise, j->p.noise, n * sizeof(float));
+    else sd_rng_normal(&j->rng, j->noise, n);
+    trace_latents(c, j, j->noise, "noise", 0);
+    double init = sd_sampler_init_sigma(j->sampler);
+    for (size_t i = 0; i < n && from_noise; i++) j->latents[i] = (float)(init * (double)j->noise[i]);
+    for (size_t b = 0; b < (size_t)j->B && !from_noise; b++)
+        sd_sampler_add_noise(j->sampler, 0, j->latents + b * j->n, j->old, j->noise + b * j->n, j->n);
+    if (!j->edit.masked) return SD_OK;
+    sd_mask_to_latent(j->mask, j->h, j->w, &j->edit.mask);
+    trace_one(c, j, j->mask, 1, "mask");
+    if (j->in != j->C) return encode_kept(c, j);
+    sd_rng_normal(&j->rng, j->seen, j->n);   /* a plain UNet needs no kept part, but diffusers draws for it all the same */
+    return SD_OK;
+}
+
+/* One sample for the UNet: latents, or latents | mask | latents of what is kept. */
+static void unet_input(const job *j, float *out, const float *latents)
+{
+    size_t pixels = (size_t)j->h * (size_t)j->w;
+    memcpy(out, latents, j->n * sizeof *out);
+    if (j->in == j->C) return;
+    memcpy(out + j->n, j->mask, pixels * sizeof *out);
+    memcpy(out + j->n + pixels, j->seen, j->n * sizeof *out);
+}
+
+/* A UNet that does not know of masks: after each step the kept part is put back with the noise of the level that comes next, after the
+ * last one without any [diffusers StableDiffusionInpaintPipeline; RePaint, Lugmayr et al. 2022, eq. 8]. */
+static void keep_old(job *j, int i, float *latents)
+{
+    if (!j->edit.masked || j->in != j->C) return;
+    size_t pixels = (size_t)j->h * (size_t)j->w;
+    bool last = i == sd_sampler_count(j->sampler);
+    float *old = j->input;   /* free between evaluations */
+    for (size_t b = 0; b < (size_t)j->B; b++, latents += j->n) {
+        if (last) memcpy(old, j->old, j->n * sizeof *old);
+        else sd_sampler_add_noise(j->sampler, i, old, j->old, j->noise + b * j->n, j->n);
+        for (size_t k = 0; k < j->n; k++) latents[k] = (1 - j->mask[k % pixels]) * old[k] + j->mask[k % pixels] * latents[k];
+    }
+}
+
 /* The sampler's caller. */
 typedef struct denoiser {
     sd_ctx *c;
@@ -252,6 +377,7 @@ static sd_status arrive(void *user, int i, float *latents)
     denoiser *d = user;
     sd_ctx *c = d->c;
     double now = sd_now();
+    if (i > 0) keep_old(d->j, i, latents);
     trace_latents(c, d->j, latents, "latents.%d", i);
     if (i > 0) {
         c->step_seconds[i - 1] = now - d->start;
@@ -268,11 +394,11 @@ static sd_status predict_noise(void *user, int i, double t, const float *input, 
     denoiser *d = user;
     sd_ctx *c = d->c;
     job *j = d->j;
-    size_t n = (size_t)j->B * j->n;
+    size_t n = (size_t)j->B * j->n, pixels = (size_t)j->h * (size_t)j->w;
     float t32 = (float)t;
     sd_trace_raw(&c->run, SD_F32, 1, (const int64_t[]){1}, &t32, "timestep.%d", i);
     for (int k = 0; k < j->G * j->B; k++) j->timestep[k] = t32;
-    for (int g = 0; g < j->G; g++) memcpy(j->input + (size_t)g * n, input, n * sizeof *input);
+    for (int k = 0; k < j->G * j->B; k++) unet_input(j, j->input + (size_t)k * (size_t)j->in * pixels, input + (size_t)(k % j->B) * j->n);
 
     sd_trace_prefix(&c->run, "step.%d.unet.", i);
     sd_run_unet(c, j->G * j->B, j->h, j->w, j->input, j->timestep, j->context, j->pred);
@@ -309,11 +435,7 @@ static sd_status denoise(sd_ctx *c, job *j)
     c->timings.n_steps = 0;
     if (!c->step_seconds) return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %d steps", count);
     sd_rng_seed(&j->rng, j->p.seed);
-    if (j->p.noise) memcpy(j->latents, j->p.noise, n * sizeof(float));
-    else sd_rng_normal(&j->rng, j->latents, n);
-    trace_latents(c, j, j->latents, "noise", 0);
-    double init = sd_sampler_init_sigma(j->sampler);
-    for (size_t i = 0; i < n; i++) j->latents[i] = (float)(init * (double)j->latents[i]);
+    if (begin_latents(c, j)) return c->err.status;
     denoiser d = {.c = c, .j = j};
     return sd_sampler_run(j->sampler, j->latents, n, &(sd_denoiser){&d, predict_noise, arrive, trace_denoised, draw_noise}, &c->err);
 }
@@ -336,28 +458,41 @@ static sd_status decode(sd_ctx *c, job *j)
 }
 
 /* round(255 x), halves to even, as NumPy rounds for diffusers. Truncation, which other programs use, is off by one almost everywhere. */
-static sd_status to_images(sd_ctx *c, const job *j, sd_image *images)
+static void to_bytes(const job *j, int b, uint8_t *rgb)
 {
     size_t pixels = (size_t)j->p.width * (size_t)j->p.height;
-    for (int b = 0; b < j->B; b++) {
-        uint8_t *rgb = malloc(pixels * 3);
+    const float *from = j->picture + (size_t)b * 3 * pixels;
+    for (size_t p = 0; p < pixels; p++)
+        for (size_t k = 0; k < 3; k++) rgb[3 * p + k] = (uint8_t)lrintf(255 * from[k * pixels + p]);
+}
+
+static sd_status to_images(sd_ctx *c, const job *j, sd_image *images)
+{
+    for (int b = 0; b < j->B && !c->err.status; b++) {
+        uint8_t *rgb = malloc((size_t)j->p.width * (size_t)j->p.height * 3);
+        images[b] = (sd_image){j->p.width, j->p.height, rgb, NULL};
         if (!rgb) {
-            while (b-- > 0) sd_image_free(&images[b]);
-            return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for a picture");
+            sd_fail(&c->err, SD_ERR_MEMORY, "no memory for a picture");
+        } else if (j->edit.nothing) {
+            memcpy(rgb, j->edit.init.data, (size_t)j->p.width * (size_t)j->p.height * 3);
+        } else {
+            to_bytes(j, b, rgb);
         }
-        const float *from = j->picture + (size_t)b * 3 * pixels;
-        for (size_t p = 0; p < pixels; p++)
-            for (size_t k = 0; k < 3; k++) rgb[3 * p + k] = (uint8_t)lrintf(255 * from[k * pixels + p]);
-        images[b] = (sd_image){j->p.width, j->p.height, rgb};
+        if (j->edit.active && rgb) {
+            sd_edit_finish(&j->edit, rgb, &images[b], &c->err);
+            if (images[b].rgb != rgb) free(rgb);
+        }
+        while (c->err.status && b >= 0) sd_image_free(&images[b--]);
     }
-    return SD_OK;
+    return c->err.status;
 }
 
 sd_status sd_generate(sd_ctx *c, const sd_params *params, sd_image *images)
 {
     job j = {0};
     sd_begin(c);
-    if (!resolve(c, params, &j.p, &j.sched) && !job_init(c, &j) && !embed_prompts(c, &j) && !denoise(c, &j) && !decode(c, &j))
+    if (!resolve(c, params, &j.p, &j.sched, &j.edit) && !job_init(c, &j) &&
+        (j.edit.nothing || (!embed_prompts(c, &j) && !denoise(c, &j) && !decode(c, &j))))
         to_images(c, &j, images);
     sd_trace_prefix(&c->run, "%s", "");
     job_free(&j);

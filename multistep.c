@@ -55,27 +55,30 @@ static const double adams_bashforth[4][4] = {
 
 /* PNDM [Liu et al. 2022, Algorithm 2]; PNDMScheduler.step_plms. Without Runge-Kutta (skip_prk_steps, all of Stable
  * Diffusion) the first step is taken twice: to its end and, with the mean of both ends' outputs, from its start again;
- * hence one evaluation more than steps. */
+ * hence one evaluation more than steps, and diffusers' list of timesteps t0, t1, t1, t2, ...
+ * A run that begins at entry j of that list (image to image) takes the first step that it meets twice, whatever it is: with
+ * j > 0 its third evaluation is then told the timestep after the one where the latents are. diffusers does so. */
 void sd_sample_pndm(sd_sampling *r)
 {
     double *start = sd_vector(r), *mean = sd_vector(r);
     double *h[] = {sd_vector(r), sd_vector(r), sd_vector(r), sd_vector(r)};
-    int stride = r->c->train_steps / r->steps, known = 0, i = r->begin;
+    int stride = r->c->train_steps / r->steps, known = 0, j = r->begin;
     if (!r->c->skip_prk_steps)
-        for (; i < r->begin + 3 && sd_goes_on(r, i); i++, known++) runge_kutta_step(r, i, start, newest(h, 4), mean);
-    for (; sd_goes_on(r, i); i++) {
-        sd_level s = r->at[i];
+        for (; j < r->begin + 3 && sd_goes_on(r, j); j++, known++) runge_kutta_step(r, j, start, newest(h, 4), mean);
+    bool repeats = r->c->skip_prk_steps && r->steps > 1;
+    for (int second = j + 1; j < r->steps + repeats && !r->stop; j++) {
+        sd_level s = r->at[repeats && j > 1 ? j - 1 : j];
+        if (repeats && j == second) {
+            sd_predict(r, r->x, s, NULL, NULL);   /* this output is not remembered */
+            SUM(r, mean, {0.5, r->output}, {0.5, h[0]});
+            transfer(r, start, mean, sd_level_at_timestep(r->s, s.t + stride), s);
+            continue;
+        }
         SUM(r, start, {1, r->x});
         sd_predict(r, r->x, s, NULL, NULL);
         SUM(r, newest(h, 4), {1, r->output});
         const double *w = adams_bashforth[known < 4 ? known++ : 3];
         SUM(r, mean, {w[0], h[0]}, {w[1], h[1]}, {w[2], h[2]}, {w[3], h[3]});
         transfer(r, start, mean, s, sd_level_at_timestep(r->s, s.t - stride));
-        if (known == 1 && r->steps - r->begin > 1) {
-            sd_level t = r->at[i + 1];
-            sd_predict(r, r->x, t, NULL, NULL);   /* this output is not remembered */
-            SUM(r, mean, {0.5, r->output}, {0.5, h[0]});
-            transfer(r, start, mean, sd_level_at_timestep(r->s, t.t + stride), t);
-        }
     }
 }

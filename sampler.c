@@ -116,7 +116,7 @@ const double *sd_draw(sd_sampling *r, sd_level from, sd_level to)
 
 static void begin(sd_sampling *r, const sd_sampler *s)
 {
-    *r = (sd_sampling){.s = s, .c = &s->c, .at = s->at, .steps = s->steps};
+    *r = (sd_sampling){.s = s, .c = &s->c, .at = s->at, .begin = s->first, .steps = s->steps};
 }
 
 /* The sampler without a UNet, to learn what it will ask for. */
@@ -153,12 +153,20 @@ static sd_status check_levels(const sd_sampler *s, sd_error *e)
 
 sd_status sd_sampler_new(sd_sampler **out, const sd_sched_config *c, int steps, sd_error *e)
 {
+    return sd_sampler_new_from(out, c, steps, 0, e);
+}
+
+sd_status sd_sampler_new_from(sd_sampler **out, const sd_sched_config *c, int steps, int first, sd_error *e)
+{
     *out = NULL;
     if (sd_sched_check(c, "sampler settings", SD_ERR_ARG, e)) return e->status;
     if (steps < 1 || steps > c->train_steps)
         return sd_fail(e, SD_ERR_ARG, "steps should be 1..%d (num_train_timesteps), found %d", c->train_steps, steps);
+    if (first < 0 || first >= steps)
+        return sd_fail(e, SD_ERR_ARG, "the first of %d steps should be 0..%d, found %d", steps, steps - 1, first);
     sd_sampler *s = calloc(1, sizeof *s);
     if (!s) return sd_fail(e, SD_ERR_MEMORY, "no memory for a sampler");
+    s->first = first;
     s->c = *c;
     s->row = sd_method_row_of(c->method);
     s->steps = steps;
@@ -201,6 +209,14 @@ double sd_sampler_init_sigma(const sd_sampler *s)
 static bool draws(const sd_sampler *s)
 {
     return s->row->about.draws == SD_DRAWS_ALWAYS || (s->row->about.draws == SD_DRAWS_WITH_ETA && s->c.eta > 0);
+}
+
+/* [Ho et al. 2020, eq. 4; Karras et al. 2022, table 1] diffusers' add_noise. */
+void sd_sampler_add_noise(const sd_sampler *s, int i, float *out, const float *x0, const float *noise, size_t n)
+{
+    double a = s->evals[i].alpha, exploding = s->row->scale == SD_VE;
+    double signal = exploding ? 1.0 : sqrt(a), sigma = exploding ? s->evals[i].sigma : sqrt(1.0 - a);
+    for (size_t j = 0; j < n; j++) out[j] = (float)(signal * x0[j] + sigma * noise[j]);
 }
 
 sd_status sd_sampler_run(const sd_sampler *s, float *latents, size_t n, const sd_denoiser *d, sd_error *e)

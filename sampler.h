@@ -80,6 +80,8 @@ typedef struct sd_sampler sd_sampler;
 /* steps: 1..train_steps. Fails where diffusers would index out of its table (DDIM and PNDM with leading spacing: 1000
  * steps with steps_offset 1). */
 sd_status sd_sampler_new(sd_sampler **out, const sd_sched_config *c, int steps, sd_error *e);
+/* A run that leaves out the first steps, as image to image does: what begins in the middle has that level's noise. */
+sd_status sd_sampler_new_from(sd_sampler **out, const sd_sched_config *c, int steps, int first, sd_error *e);
 void sd_sampler_free(sd_sampler *s);
 
 int sd_sampler_count(const sd_sampler *s);               /* UNet evaluations; PNDM: steps + 1 (Runge-Kutta: + 9) */
@@ -87,6 +89,9 @@ double sd_sampler_timestep(const sd_sampler *s, int i);  /* given to the UNet at
 double sd_sampler_sigma(const sd_sampler *s, int i);     /* sqrt((1-a)/a); i = count: where the last step ends */
 double sd_sampler_alpha(const sd_sampler *s, int i);     /* a = alphas_cumprod at that level */
 double sd_sampler_init_sigma(const sd_sampler *s);       /* init_noise_sigma: initial latents = noise times this */
+
+/* x0 with the noise of evaluation i's level: what evaluation i would see of it. */
+void sd_sampler_add_noise(const sd_sampler *s, int i, float *out, const float *x0, const float *noise, size_t n);
 
 /* What a sampler needs from its caller. A status other than SD_OK ends the run with that status. */
 typedef struct sd_denoiser {

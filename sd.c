@@ -1,4 +1,5 @@
 /* sd.c - floor 6: contexts, opening a model, and its stages one by one. */
+#include "picture.h"
 #include "pipeline.h"
 #include "rng.h"
 
@@ -66,6 +67,7 @@ void sd_free(void *p) { free(p); }
 void sd_image_free(sd_image *image)
 {
     free(image->rgb);
+    free(image->alpha);
     memset(image, 0, sizeof *image);
 }
 
@@ -181,9 +183,9 @@ static sd_status open_unet(sd_ctx *c)
     sd_unet_config cfg;
     if (join(c, path, "unet/config.json") || sd_unet_config_read(&cfg, path, &c->err)) return c->err.status;
     if (cfg.add_in_dim) return sd_fail(&c->err, SD_ERR_UNSUPPORTED, "%s: a UNet of the SDXL family can be planned but not run yet", path);
-    if (cfg.in_channels != cfg.out_channels)
-        return sd_fail(&c->err, SD_ERR_UNSUPPORTED, "%s: %d input channels (an inpainting or editing UNet) are not supported, only %d", path,
-                       cfg.in_channels, cfg.out_channels);
+    if (cfg.in_channels != cfg.out_channels && cfg.in_channels != 2 * cfg.out_channels + 1)
+        return sd_fail(&c->err, SD_ERR_UNSUPPORTED, "%s: %d input channels are not supported, only %d, or %d for inpainting", path,
+                       cfg.in_channels, cfg.out_channels, 2 * cfg.out_channels + 1);
     if (sd_unet_plan(&c->unet, &cfg, &c->err) || open_store(c, &c->unet_part, "unet", "diffusion_pytorch_model", NULL)) return c->err.status;
     sd_unet_bind(&c->unet, &c->unet_part.binder);
     return bound(c, &c->unet_part, "unet");
@@ -462,6 +464,17 @@ static void encode_body(sd_run *r, const sd_ctx *c, void *job)
     if (sd_ok(r)) to_nchw(j->out, y);
 }
 
+sd_status sd_run_encode(sd_ctx *c, int batch, int h, int w, const float *picture, float *moments)
+{
+    int scale = sd_vae_scale(&c->vae.cfg);
+    picture_job j = {batch, h * scale, w * scale, 3, picture, NULL, NULL, moments};
+    sd_trace_prefix(&c->run, "vae.");
+    run_stage(c, encode_body, &j);
+    sd_trace_prefix(&c->run, "%s", "");
+    size_t n = (size_t)batch * 2 * (size_t)c->vae.cfg.latent_channels * (size_t)h * (size_t)w;
+    return sd_check_finite(c, moments, n, "the VAE's result", &c->vae_part);
+}
+
 sd_status sd_check_finite(sd_ctx *c, const float *x, size_t n, const char *what, const sd_part *part)
 {
     if (c->err.status) return c->err.status;
@@ -532,24 +545,35 @@ sd_status sd_vae_encode(sd_ctx *c, int batch, int h, int w, const float *picture
 {
     sd_begin(c);
     if (sd_need(c, SD_PART_VAE) || expect_size(c, batch, h, w)) return sd_end(c);
-    int scale = sd_vae_scale(&c->vae.cfg);
     size_t half = (size_t)c->vae.cfg.latent_channels * (size_t)h * (size_t)w;
     float *moments = malloc((size_t)batch * 2 * half * sizeof *moments);
-    if (!moments) {
-        sd_fail(&c->err, SD_ERR_MEMORY, "no memory for the moments");
-        return sd_end(c);
-    }
-    picture_job j = {batch, h * scale, w * scale, 3, picture, NULL, NULL, moments};
-    sd_trace_prefix(&c->run, "vae.");
-    run_stage(c, encode_body, &j);
-    sd_trace_prefix(&c->run, "%s", "");
-    sd_check_finite(c, moments, (size_t)batch * 2 * half, "the VAE's result", &c->vae_part);
+    if (!moments) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for the moments");
+    else sd_run_encode(c, batch, h, w, picture, moments);
     for (int i = 0; i < batch && !c->err.status; i++) {
         const float *from = moments + (size_t)i * 2 * half;
         memcpy(mean + (size_t)i * half, from, half * sizeof *mean);
         for (size_t k = 0; k < half; k++) logvar[(size_t)i * half + k] = fminf(fmaxf(from[half + k], -30), 20);
     }
     free(moments);
+    return sd_end(c);
+}
+
+sd_status sd_image_read(sd_ctx *c, const char *path, sd_image *image)
+{
+    sd_picture p = {0}, rgb = {0};
+    sd_begin(c);
+    memset(image, 0, sizeof *image);
+    if (sd_picture_read(&p, path, &c->err)) return sd_end(c);
+    size_t n = (size_t)p.width * (size_t)p.height;
+    if (p.channels == 4) image->alpha = malloc(n);
+    for (size_t i = 0; image->alpha && i < n; i++) image->alpha[i] = p.data[4 * i + 3];
+    if (p.channels == 4 && !image->alpha) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %s", path);
+    else sd_picture_to_rgb(&rgb, &p, NULL, &c->err);
+    image->width = p.width;
+    image->height = p.height;
+    image->rgb = rgb.data;
+    sd_picture_free(&p);
+    if (c->err.status) sd_image_free(image);
     return sd_end(c);
 }
 

@@ -131,7 +131,18 @@ SD_API sd_status sd_set_trace(sd_ctx *ctx, const char *filter, void (*fn)(void *
 SD_API sd_status sd_trace_open(sd_ctx *ctx, const char *path, const char *filter);
 SD_API sd_status sd_trace_close(sd_ctx *ctx);
 
-/* ------------------------------------------------------------------------------- text to image */
+/* ------------------------------------------------------------------------------------ pictures */
+
+typedef struct sd_image {
+    int width, height;
+    uint8_t *rgb;        /* [height,width,3], sRGB */
+    uint8_t *alpha;      /* [height,width], 255 opaque; NULL: opaque all over */
+} sd_image;
+SD_API void sd_image_free(sd_image *image);
+/* Reads PNG (8 and 16 bit, grey, palette, alpha), JPEG (turned upright by its EXIF orientation) or PNM, whatever its name ends in. */
+SD_API sd_status sd_image_read(sd_ctx *ctx, const char *path, sd_image *image);
+
+/* ------------------------------------------------------------------------------ text to image */
 
 typedef struct sd_params {
     const char *prompt;           /* UTF-8; NULL is "" */
@@ -153,15 +164,23 @@ typedef struct sd_params {
     int clip_sample;              /* -1: scheduler_config.json's; 0, 1 */
     const float *noise;           /* initial noise, unit variance, [batch,C,height/8,width/8]; NULL: drawn from seed */
     size_t noise_count;           /* floats in it, checked */
+
+    /* Image to image, inpainting, outpainting: all of it only with `init`. */
+    const sd_image *init;         /* the picture to begin from; NULL: text to image */
+    double strength;              /* share of the steps that are taken, int(steps*strength) of them [SDEdit, Meng et al. 2021];
+                                   * -1: 0.8, or 1 where something is masked (diffusers' defaults) */
+    const sd_image *mask;         /* bright is repainted, dark is kept, any size; NULL: init's alpha, transparent is repainted */
+    int invert_mask;              /* 1: the other way round */
+    double mask_blur;             /* standard deviation in pixels; 0: none */
+    int paste_back;               /* 1 (default): pixels whose mask is 0 come back byte for byte */
+    int inpaint_crop;             /* -1: off; else work on the mask's surroundings alone, with this many pixels around it, at
+                                   * width x height, and paste the result back into the whole picture */
+    int outpaint[4];              /* pixels to add left, top, right, bottom; the old ones come back byte for byte */
+    const char *resize;           /* how init gets to width x height: "stretch" (NULL), "crop", "pad" */
 } sd_params;
 
 /* Defaults: 25 steps, cfg_scale 7.5, seed 0, batch 1, everything else from the model. */
 SD_API void sd_params_init(sd_params *params);
-
-typedef struct sd_image {
-    int width, height;
-    uint8_t *rgb;        /* [height,width,3], sRGB, round(255*clamp(x/2+1/2)) as diffusers rounds */
-} sd_image;
 
 typedef struct sd_timings {
     double load, text, vae_decode;   /* seconds */
@@ -169,9 +188,9 @@ typedef struct sd_timings {
     int n_steps;
 } sd_timings;
 
-/* Draws params->batch pictures; images has room for that many. Free each with sd_image_free. */
+/* Draws params->batch pictures; images has room for that many. Free each with sd_image_free. Pixels are round(255*clamp(x/2+1/2)),
+ * halves to even, as diffusers rounds. */
 SD_API sd_status sd_generate(sd_ctx *ctx, const sd_params *params, sd_image *images);
-SD_API void sd_image_free(sd_image *image);
 SD_API void sd_get_timings(const sd_ctx *ctx, sd_timings *timings);
 
 /* What a run with these parameters will really use: 0, -1 and NULL replaced by the model's values, every

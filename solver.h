@@ -25,7 +25,7 @@ typedef struct sd_eval { double timestep, sigma, alpha; } sd_eval;
 struct sd_sampler {
     sd_sched_config c;
     const struct sd_method_row *row;
-    int steps;
+    int steps, first;    /* steps first .. steps - 1 are taken */
     sd_level *at;        /* [steps + 1] where each step starts; the last one is where the run ends */
     float *alphas;       /* [train_steps] alphas_cumprod, bit for bit diffusers' */
     sd_eval *evals;      /* [count + 1] what the UNet is given; the last is where the run ends */

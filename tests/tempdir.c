@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static char dir[256];
@@ -55,27 +56,33 @@ char *temp_read(const char *name, size_t *n)
     return s;
 }
 
-static int walk(int clear)
+/* Counts the entries of a directory, or removes them and what is in them. */
+static int walk(const char *at, int clear)
 {
-    DIR *d = opendir(dir);
+    DIR *d = opendir(at);
     int n = 0;
-    must(d != NULL, dir);
+    must(d != NULL, at);
     for (struct dirent *t; (t = readdir(d));) {
+        char path[1024];
+        struct stat st;
         if (strcmp(t->d_name, ".") == 0 || strcmp(t->d_name, "..") == 0) continue;
         n++;
-        if (clear) must(remove(temp_path(t->d_name)) == 0, t->d_name);
+        snprintf(path, sizeof path, "%s/%s", at, t->d_name);
+        if (!clear) continue;
+        if (lstat(path, &st) == 0 && S_ISDIR(st.st_mode)) walk(path, 1);
+        must(remove(path) == 0, path);
     }
     closedir(d);
     return n;
 }
 
-int temp_files(void) { return walk(0); }
-void temp_clear(void) { walk(1); }
+int temp_files(void) { return walk(dir, 0); }
+void temp_clear(void) { walk(dir, 1); }
 
 int temp_remove(void **state)
 {
     (void)state;
-    walk(1);
+    walk(dir, 1);
     return rmdir(dir);
 }
 

@@ -1,0 +1,227 @@
+/* edit.c - floor 6: pictures and masks around the networks: sizes, margins, the region that is worked on, pasting back. */
+#include "edit.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* New area is painted from noise and fades into the old picture over this many pixels. */
+static const double OUTPAINT_SEAM = 16;
+
+void sd_edit_free(sd_edit *e)
+{
+    sd_picture_free(&e->init);
+    sd_picture_free(&e->mask);
+    sd_picture_free(&e->whole);
+    sd_picture_free(&e->soft);
+    memset(e, 0, sizeof *e);
+}
+
+/* A caller's picture, not copied; a mask of its alpha where it has one. */
+static sd_picture borrow_rgb(const sd_image *i) { return (sd_picture){i->width, i->height, 3, i->rgb}; }
+
+static bool outpaints(const sd_params *p) { return p->outpaint[0] || p->outpaint[1] || p->outpaint[2] || p->outpaint[3]; }
+
+static bool transparent(const sd_image *i)
+{
+    size_t n = (size_t)i->width * (size_t)i->height;
+    for (size_t k = 0; i->alpha && k < n; k++)
+        if (i->alpha[k] != 255) return true;
+    return false;
+}
+
+static sd_status check(const sd_params *p, sd_error *e)
+{
+    static const char *const sides[] = {"left", "top", "right", "bottom"};
+    if (p->strength != -1 && !(p->strength > 0 && p->strength <= 1))
+        return sd_fail(e, SD_ERR_ARG, "strength must be more than 0 and at most 1, not %g", p->strength);
+    if (p->strength != -1 && (int)(p->steps * p->strength) < 1)
+        return sd_fail(e, SD_ERR_ARG, "strength %g of %d steps is less than one step", p->strength, p->steps);
+    if (!(p->mask_blur >= 0 && p->mask_blur <= 1000)) return sd_fail(e, SD_ERR_ARG, "mask blur must be 0 to 1000 pixels, not %g", p->mask_blur);
+    if (p->inpaint_crop < -1 || p->inpaint_crop > SD_PICTURE_SIDE)
+        return sd_fail(e, SD_ERR_ARG, "inpaint crop must be 0 to %d pixels, not %d", SD_PICTURE_SIDE, p->inpaint_crop);
+    for (int i = 0; i < 4; i++)
+        if (p->outpaint[i] < 0 || p->outpaint[i] > SD_PICTURE_SIDE)
+            return sd_fail(e, SD_ERR_ARG, "outpaint must be 0 to %d pixels on the %s, not %d", SD_PICTURE_SIDE, sides[i], p->outpaint[i]);
+    if (outpaints(p) && (p->width || p->height))
+        return sd_fail(e, SD_ERR_ARG, "outpainting takes its size from the picture: width and height are not possible with it");
+    if (outpaints(p) && p->inpaint_crop >= 0) return sd_fail(e, SD_ERR_ARG, "outpaint and inpaint crop are not possible together");
+    return SD_OK;
+}
+
+static sd_status parse_fit(sd_fit *fit, const char *name, sd_error *e)
+{
+    static const char *const names[] = {[SD_FIT_STRETCH] = "stretch", [SD_FIT_CROP] = "crop", [SD_FIT_PAD] = "pad"};
+    *fit = SD_FIT_STRETCH;
+    if (!name) return SD_OK;
+    for (size_t i = 0; i < SD_COUNT(names); i++) {
+        if (strcmp(name, names[i]) != 0) continue;
+        *fit = (sd_fit)i;
+        return SD_OK;
+    }
+    return sd_fail(e, SD_ERR_ARG, "resize must be stretch, crop or pad, not \"%.40s\"", name);
+}
+
+/* The caller's mask at the size of the picture, 255 where it is repainted, blurred; no data if nothing is masked. */
+static sd_status make_mask(sd_picture *mask, const sd_params *p, sd_error *e)
+{
+    sd_picture luma = {0};
+    memset(mask, 0, sizeof *mask);
+    if (p->mask) {
+        sd_picture rgb = borrow_rgb(p->mask);
+        if (sd_mask_from_luma(&luma, &rgb, e)) return e->status;
+        sd_picture_resize(mask, &luma, p->init->width, p->init->height, SD_FILTER_LANCZOS, e);
+        sd_picture_free(&luma);
+    } else if (transparent(p->init)) {
+        if (sd_picture_new(mask, p->init->width, p->init->height, 1, e)) return e->status;
+        size_t n = (size_t)mask->width * (size_t)mask->height;
+        for (size_t i = 0; i < n; i++) mask->data[i] = (uint8_t)(255 - p->init->alpha[i]);
+    } else {
+        return SD_OK;
+    }
+    if (e->status) return e->status;
+    if (p->invert_mask) sd_mask_invert(mask);
+    return p->mask_blur > 0 ? sd_mask_blur(mask, p->mask_blur, e) : SD_OK;
+}
+
+/* Noise that is the same for a seed, of the given strength in 1/255, on the masked pixels: plain smears would stay smears where
+ * strength is below 1. Not the generator of the latents: their stream must not depend on the picture's size. */
+static void roughen(sd_picture *picture, const sd_picture *mask, uint64_t seed)
+{
+    uint64_t state = seed ^ UINT64_C(0x9E3779B97F4A7C15);
+    size_t n = (size_t)picture->width * (size_t)picture->height * 3;
+    for (size_t i = 0; i < n; i++) {
+        if (!mask->data[i / 3]) continue;
+        state = state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+        int v = picture->data[i] + (int)(state >> 58) - 32;
+        picture->data[i] = (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v);
+    }
+}
+
+/* The canvas: the old picture, its edges repeated into the margins, up to the next multiple of `scale`. */
+static sd_status prepare_outpaint(const sd_params *p, int scale, sd_picture *mask, sd_edit *e, sd_error *err)
+{
+    const int *m = p->outpaint;
+    static const uint8_t white = 255;
+    sd_picture rgb = borrow_rgb(p->init), old = *mask, wide = {0};
+    int64_t w = (int64_t)rgb.width + m[0] + m[2], h = (int64_t)rgb.height + m[1] + m[3];
+    if (w > SD_PICTURE_SIDE || h > SD_PICTURE_SIDE)
+        return sd_fail(err, SD_ERR_ARG, "the picture would grow to %lldx%lld, at most %d pixels a side are possible", (long long)w, (long long)h, SD_PICTURE_SIDE);
+    e->out_width = (int)w;
+    e->out_height = (int)h;
+    int right = m[2] + (int)((scale - w % scale) % scale), bottom = m[3] + (int)((scale - h % scale) % scale);
+    if (!old.data && sd_picture_new(&old, rgb.width, rgb.height, 1, err)) return err->status;   /* black: all of it is kept */
+    sd_picture_extend(&wide, &old, m[0], m[1], right, bottom, &white, err);
+    sd_picture_free(&old);
+    *mask = wide;
+    if (err->status || sd_picture_extend(&e->whole, &rgb, m[0], m[1], right, bottom, NULL, err)) return err->status;
+    roughen(&e->whole, mask, p->seed);
+    return SD_OK;
+}
+
+static int to_multiple(int side, int scale)
+{
+    int rounded = (side + scale / 2) / scale * scale;
+    return rounded ? rounded : scale;
+}
+
+/* The working size: the caller's, or the picture's own to the nearest multiple of `scale`. */
+static void choose_size(sd_ctx *c, const sd_params *p, int scale, int *width, int *height)
+{
+    int own_w = to_multiple(p->init->width, scale), own_h = to_multiple(p->init->height, scale);
+    if (!*width && !*height && (own_w != p->init->width || own_h != p->init->height))
+        sd_logf(&c->log, SD_LOG_NOTICE, "the picture of %dx%d becomes %dx%d, multiples of %d", p->init->width, p->init->height, own_w, own_h, scale);
+    if (!*width) *width = own_w;
+    if (!*height) *height = own_h;
+}
+
+/* The mask's surroundings become the working picture; the whole picture stays as it is. */
+static sd_status prepare_crop(sd_ctx *c, const sd_params *p, const sd_picture *mask, int *width, int *height, sd_edit *e)
+{
+    sd_error *err = &c->err;
+    sd_picture rgb = borrow_rgb(p->init), part = {0};
+    int native = sd_vae_scale(&c->vae.cfg) * c->unet.cfg.sample_size;
+    if (!*width) *width = native;
+    if (!*height) *height = native;
+    if (!sd_mask_region(mask, p->inpaint_crop, *width, *height, &e->place)) e->place = (sd_rect){0, 0, rgb.width, rgb.height};
+    e->out_width = rgb.width;
+    e->out_height = rgb.height;
+    if (sd_picture_to_rgb(&e->whole, &rgb, NULL, err) || sd_picture_crop(&part, &rgb, e->place, err)) return err->status;
+    sd_picture_resize(&e->init, &part, *width, *height, SD_FILTER_LANCZOS, err);
+    sd_picture_free(&part);
+    if (err->status || sd_picture_crop(&e->soft, mask, e->place, err)) return err->status;
+    return sd_picture_resize(&e->mask, &e->soft, *width, *height, SD_FILTER_LANCZOS, err);
+}
+
+/* All of the picture is worked on, at one size from here on. */
+static sd_status prepare_whole(sd_ctx *c, const sd_params *p, const sd_picture *mask, int *width, int *height, sd_edit *e)
+{
+    sd_error *err = &c->err;
+    sd_fit fit;
+    static const uint8_t black = 0;   /* what padding adds around a mask is kept */
+    if (parse_fit(&fit, p->resize, err)) return err->status;
+    if (!e->whole.data) {
+        sd_picture rgb = borrow_rgb(p->init);
+        choose_size(c, p, sd_vae_scale(&c->vae.cfg), width, height);
+        if (sd_picture_fit(&e->whole, &rgb, *width, *height, fit, SD_FILTER_LANCZOS, NULL, err)) return err->status;
+        if (mask->data && sd_picture_fit(&e->soft, mask, *width, *height, fit, SD_FILTER_LANCZOS, &black, err)) return err->status;
+        e->out_width = *width;
+        e->out_height = *height;
+    } else {   /* outpainting: the canvas is there */
+        *width = e->whole.width;
+        *height = e->whole.height;
+        if (sd_picture_fit(&e->soft, mask, *width, *height, fit, SD_FILTER_LANCZOS, NULL, err)) return err->status;
+    }
+    e->place = (sd_rect){0, 0, *width, *height};
+    if (sd_picture_to_rgb(&e->init, &e->whole, NULL, err)) return err->status;
+    return mask->data ? sd_picture_fit(&e->mask, &e->soft, *width, *height, SD_FIT_STRETCH, SD_FILTER_NEAREST, NULL, err) : SD_OK;
+}
+
+/* The networks' mask has two values; the one for pasting is soft. */
+static sd_status finish_mask(sd_ctx *c, const sd_params *p, sd_edit *e)
+{
+    sd_mask_threshold(&e->mask);
+    size_t n = (size_t)e->mask.width * (size_t)e->mask.height, white = 0;
+    for (size_t i = 0; i < n; i++) white += e->mask.data[i] != 0;
+    e->nothing = white == 0;
+    if (e->nothing) sd_logf(&c->log, SD_LOG_WARNING, "the mask is black: nothing is repainted");
+    if (white == n) sd_logf(&c->log, SD_LOG_NOTICE, "the mask is white: everything is repainted");
+    return outpaints(p) ? sd_mask_feather(&e->soft, OUTPAINT_SEAM, &c->err) : SD_OK;
+}
+
+sd_status sd_edit_prepare(sd_ctx *c, const sd_params *p, int *width, int *height, sd_edit *e)
+{
+    sd_picture mask;
+    memset(e, 0, sizeof *e);
+    if (!p->init) {
+        bool wanted = p->mask || outpaints(p) || p->inpaint_crop >= 0 || p->strength != -1;
+        return wanted ? sd_fail(&c->err, SD_ERR_ARG, "a mask, a strength or outpainting needs a picture to begin from") : SD_OK;
+    }
+    e->active = true;
+    e->paste = p->paste_back != 0 || p->inpaint_crop >= 0;
+    if (check(p, &c->err) || make_mask(&mask, p, &c->err)) return c->err.status;
+    if (p->inpaint_crop >= 0 && !mask.data) sd_fail(&c->err, SD_ERR_ARG, "inpaint crop needs a mask, or a picture with transparent parts");
+    if (!c->err.status && outpaints(p)) prepare_outpaint(p, sd_vae_scale(&c->vae.cfg), &mask, e, &c->err);
+    e->masked = mask.data != NULL;
+    if (!c->err.status && p->inpaint_crop >= 0) prepare_crop(c, p, &mask, width, height, e);
+    else if (!c->err.status) prepare_whole(c, p, &mask, width, height, e);
+    sd_picture_free(&mask);
+    e->strength = p->strength == -1 ? e->masked ? 1 : 0.8 : p->strength;
+    return !c->err.status && e->masked ? finish_mask(c, p, e) : c->err.status;
+}
+
+sd_status sd_edit_finish(const sd_edit *e, const uint8_t *rgb, sd_image *image, sd_error *err)
+{
+    sd_picture result = {e->init.width, e->init.height, 3, (uint8_t *)(uintptr_t)rgb}, at_place = {0}, whole = {0}, out = {0};
+    const sd_rect all = {0, 0, e->out_width, e->out_height};
+    sd_picture_resize(&at_place, &result, e->place.width, e->place.height, SD_FILTER_LANCZOS, err);
+    if (!err->status && e->masked && e->paste) {
+        if (!sd_picture_to_rgb(&whole, &e->whole, NULL, err)) sd_picture_paste(&whole, e->place.x, e->place.y, &at_place, &e->soft, err);
+        if (!err->status) sd_picture_crop(&out, &whole, all, err);
+    } else if (!err->status) {
+        sd_picture_crop(&out, &at_place, all, err);
+    }
+    sd_picture_free(&at_place);
+    sd_picture_free(&whole);
+    if (!err->status) *image = (sd_image){out.width, out.height, out.data, NULL};
+    return err->status;
+}

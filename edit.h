@@ -1,0 +1,29 @@
+/* edit.h - floor 6: what image to image, inpainting and outpainting do to pictures before and after the networks. */
+#ifndef SD_EDIT_H
+#define SD_EDIT_H
+
+#include "picture.h"
+#include "pipeline.h"
+
+/* A job on a picture. The networks see `init` and `mask`; their result goes to `place` in `whole`. All zero: text to image. */
+typedef struct sd_edit {
+    bool active;
+    bool masked;           /* something is repainted, something may be kept */
+    bool nothing;          /* masked, and the mask is black: the picture is the result */
+    bool paste;            /* kept pixels come back from `whole` */
+    sd_picture init;       /* [H,W,3] at the working size */
+    sd_picture mask;       /* [H,W] 0 or 255, at the working size */
+    sd_picture whole;      /* the picture that the result is pasted on */
+    sd_picture soft;       /* its mask, [place.height, place.width]: how much of the result shows */
+    sd_rect place;         /* where the result lies in `whole` */
+    int out_width, out_height;   /* what of `whole` is handed out */
+    double strength;
+} sd_edit;
+
+/* Sets *width and *height, 0 on entry if the caller does not care, to the working size. */
+sd_status sd_edit_prepare(sd_ctx *c, const sd_params *p, int *width, int *height, sd_edit *e);
+void sd_edit_free(sd_edit *e);
+/* rgb [H,W,3] of the working size becomes the picture that is handed out. */
+sd_status sd_edit_finish(const sd_edit *e, const uint8_t *rgb, sd_image *image, sd_error *err);
+
+#endif
