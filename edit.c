@@ -83,8 +83,7 @@ static sd_status make_mask(sd_picture *mask, const sd_params *p, sd_error *e)
     return p->mask_blur > 0 ? sd_mask_blur(mask, p->mask_blur, e) : SD_OK;
 }
 
-/* Noise that is the same for a seed, of the given strength in 1/255, on the masked pixels: plain smears would stay smears where
- * strength is below 1. Not the generator of the latents: their stream must not depend on the picture's size. */
+/* Noise that is the same for a seed, up to 32/255, on the masked pixels: plain smears would stay smears where strength is below 1. Not the generator of the latents: their stream must not depend on the picture's size. */
 static void roughen(sd_picture *picture, const sd_picture *mask, uint64_t seed)
 {
     uint64_t state = seed ^ UINT64_C(0x9E3779B97F4A7C15);
@@ -113,9 +112,7 @@ static sd_status prepare_outpaint(const sd_params *p, int scale, sd_picture *mas
     sd_picture_extend(&wide, &old, m[0], m[1], right, bottom, &white, err);
     sd_picture_free(&old);
     *mask = wide;
-    if (err->status || sd_picture_extend(&e->whole, &rgb, m[0], m[1], right, bottom, NULL, err)) return err->status;
-    roughen(&e->whole, mask, p->seed);
-    return SD_OK;
+    return err->status ? err->status : sd_picture_extend(&e->whole, &rgb, m[0], m[1], right, bottom, NULL, err);
 }
 
 static int to_multiple(int side, int scale)
@@ -184,6 +181,7 @@ static sd_status finish_mask(sd_ctx *c, const sd_params *p, sd_edit *e)
     for (size_t i = 0; i < n; i++) white += e->mask.data[i] != 0;
     e->nothing = white == 0;
     if (e->nothing) sd_logf(&c->log, SD_LOG_WARNING, "the mask is black: nothing is repainted");
+    if (outpaints(p)) roughen(&e->init, &e->mask, p->seed);
     if (white == n) sd_logf(&c->log, SD_LOG_NOTICE, "the mask is white: everything is repainted");
     return outpaints(p) ? sd_mask_feather(&e->soft, OUTPAINT_SEAM, &c->err) : SD_OK;
 }

@@ -35,6 +35,7 @@ enum { PATH_SIZE = 4096 };
 
 typedef struct settings {
     const char *model, *output, *noise, *trace, *trace_filter;
+    const char *init, *mask, *outpaint;
     sd_params p;
     cli_seed seed;
     int batch_count, threads, precise;
@@ -74,6 +75,16 @@ static const cli_option draw_options[] = {
     {CLI_NUMBER, 0, "eta", AT(p.eta), 0, 1, "X", "share of fresh noise in each step (default: ddim 0, euler_a 1)"},
     {CLI_INT, 0, "clip-skip", AT(p.clip_skip), 0, 1000, "N", "1: the text encoder's last layer (default), 2: the one\nbefore it, ..."},
     {CLI_TEXT, 0, "noise", AT(noise), 0, 0, "FILE", "initial noise from a safetensors file: its tensor \"noise\"\nor its only one, [batch,channels,height/8,width/8]"},
+    {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Beginning from a picture"},
+    {CLI_TEXT, 'i', "init-img", AT(init), 0, 0, "FILE", "PNG, JPEG or PNM; without -W and -H its own size, to the\nnearest multiple of 8"},
+    {CLI_NUMBER, 0, "strength", AT(p.strength), 0, 1, "X", "how much of it is changed: share of the steps that are\ntaken (default 0.8; where something is masked, 1)"},
+    {CLI_TEXT, 0, "mask", AT(mask), 0, 0, "FILE", "white is repainted, black is kept (default: the picture's\nalpha, transparent is repainted)"},
+    {CLI_FLAG, 0, "invert-mask", AT(p.invert_mask), 0, 0, NULL, "the other way round"},
+    {CLI_NUMBER, 0, "mask-blur", AT(p.mask_blur), 0, 1000, "X", "softens the mask's edge by so many pixels"},
+    {CLI_BOOL, 0, "paste-back", AT(p.paste_back), 0, 0, "BOOL", "pixels that are kept come back byte for byte (default)"},
+    {CLI_INT, 0, "inpaint-crop", AT(p.inpaint_crop), 0, 16384, "N", "works on the mask and N pixels around it alone, at the\nmodel's size, and pastes the result back"},
+    {CLI_TEXT, 0, "outpaint", AT(outpaint), 0, 0, "L,T,R,B", "adds pixels left, top, right and bottom and paints them"},
+    {CLI_TEXT, 0, "resize", AT(p.resize), 0, 0, "HOW", "to -W and -H: stretch (default), crop, pad"},
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "How to compute it"},
     {CLI_INT, 't', "threads", AT(threads), 0, 1024, "N", "0: one per core (default)"},
     {CLI_FLAG, 0, "precise", AT(precise), 0, 0, NULL, "the specification's kernels in double, no BLAS: slow"},
@@ -89,6 +100,7 @@ static const cli_option draw_options[] = {
 static const cli_command draw_command = {
     "sd - Stable Diffusion in C\n\n"
     "usage: sd -p TEXT [options]          draws a picture\n"
+    "       sd -p TEXT -i FILE [options]  changes, repaints or extends one\n"
     "       sd tokenize TEXT [options]    the tokens of a text\n"
     "       sd plan [options]             the networks of a model, unrolled\n"
     "       sd tokenize --help, sd plan --help\n",
@@ -319,6 +331,28 @@ static int read_noise(const settings *s, sd_params *p, const sd_params *r, float
     return CLI_OK;
 }
 
+/* ---- pictures to begin from */
+
+typedef struct inputs { sd_image init, mask; float *noise; } inputs;
+
+static int parse_outpaint(const char *text, int margins[4])
+{
+    int used = 0;
+    if (sscanf(text, "%5d,%5d,%5d,%5d%n", &margins[0], &margins[1], &margins[2], &margins[3], &used) == 4 && !text[used]) return CLI_OK;
+    return cli_error(CLI_USAGE, "--outpaint takes four numbers of pixels, left,top,right,bottom, not \"%s\"", text);
+}
+
+static int read_pictures(settings *s, inputs *in)
+{
+    if (s->outpaint && parse_outpaint(s->outpaint, s->p.outpaint)) return CLI_USAGE;
+    sd_status status = s->init ? sd_image_read(context, s->init, &in->init) : SD_OK;
+    if (!status && s->mask) status = sd_image_read(context, s->mask, &in->mask);
+    if (status) return report(s, status);
+    if (s->init) s->p.init = &in->init;
+    if (s->mask) s->p.mask = &in->mask;
+    return CLI_OK;
+}
+
 /* ------------------------------------------------------------------------------------- drawing */
 
 /* Stages of all pictures together. */
@@ -410,23 +444,25 @@ static int draw(const settings *s, const sd_params *p, view *v, int first)
 }
 
 /* Everything that can be wrong with the parameters shows here, before a seed is printed. */
-static int prepare(settings *s, float **noise, view *v)
+static int prepare(settings *s, inputs *in, view *v)
 {
     sd_params resolved;
+    int code = read_pictures(s, in);
+    if (code) return code;
     sd_status status = sd_resolve_params(context, &s->p, &resolved);
     if (status) return report(s, status);
     sd_set_progress(context, show_progress, v);
-    return s->noise ? read_noise(s, &s->p, &resolved, noise) : CLI_OK;
+    return s->noise ? read_noise(s, &s->p, &resolved, &in->noise) : CLI_OK;
 }
 
 static int run_draw(settings *s, const char *argv0)
 {
     view v = {.s = s, .bar = !s->quiet && isatty(STDERR_FILENO)};
     times t = {0};
-    float *noise = NULL;
+    inputs in = {0};
     int code = check_draw(s);
     if (!code) code = open_model(s, argv0, SD_PART_ALL, &v);
-    if (!code) code = prepare(s, &noise, &v);
+    if (!code) code = prepare(s, &in, &v);
     s->p.seed = s->seed.given ? s->seed.value : random_seed();
     for (int i = 0; i < s->batch_count && !code; i++) {
         sd_params p = s->p;
@@ -437,7 +473,9 @@ static int run_draw(settings *s, const char *argv0)
     }
     if (!code) print_times(s, &t);
     free(t.step);
-    sd_free(noise);
+    sd_free(in.noise);
+    sd_image_free(&in.init);
+    sd_image_free(&in.mask);
     return code;
 }
 
@@ -531,6 +569,17 @@ static int run_plan(settings *s, const char *argv0)
 
 /* ---------------------------------------------------------------------------------------- main */
 
+/* GNU's OpenMP lets threads wait in a loop. Where other programs want the cores too, that makes a small picture take a minute instead
+ * of a second. It reads its environment before main begins, so the program starts itself once more with the other policy. */
+static void let_threads_sleep(char **argv)
+{
+#if defined(_OPENMP) && defined(__linux__)
+    if (!getenv("OMP_WAIT_POLICY") && setenv("OMP_WAIT_POLICY", "passive", 1) == 0) execv("/proc/self/exe", argv);   /* returns if it cannot */
+#else
+    (void)argv;
+#endif
+}
+
 typedef struct command {
     const char *name;
     const cli_command *line;
@@ -547,6 +596,7 @@ int main(int argc, char **argv)
 {
     settings s = {.output = DEFAULT_OUTPUT, .batch_count = 1};
     const command *c = commands;
+    let_threads_sleep(argv);
     sd_params_init(&s.p);
     while (c->name && !(argc > 1 && strcmp(argv[1], c->name) == 0)) c++;
     int skip = c->name ? 2 : 1;

@@ -276,7 +276,7 @@ static void record(sd_stream *s, int i, const char *who, size_t n, bool between_
 
 sd_status sd_stream_normal(sd_stream *s, const char *who, float *out, size_t images, size_t each, sd_error *e)
 {
-    size_t n;
+    size_t n = 0;
     if (!who) who = "noise";
     sd_status st = shares(s, who, images, each, &n, e);
     if (st) return st;
@@ -339,7 +339,7 @@ sd_status sd_stream_noise(sd_stream *s, const char *who, double from, double to,
 {
     if (!s->brownian) return sd_stream_normal(s, who, out, images, each, e);
     if (!who) who = "noise";
-    size_t n;
+    size_t n = 0;
     sd_status st = shares(s, who, images, each, &n, e);
     if (st || n == 0) return st;
     st = open_paths(s, who, n, e);

@@ -19,17 +19,22 @@ static const struct published { const char *name; size_t tensors, parameters, st
 
 static char *plan(const char *what, int width, int height, int json)
 {
-    char *text = NULL, error[512];
-    if (sd_plan(what, width, height, json, &text, error) != SD_OK) fail_msg("%s", error);
+    struct { char *text, error[512]; } *r = calloc(1, sizeof *r);
+    assert_non_null(r);
+    if (sd_plan(what, width, height, json, &r->text, r->error) != SD_OK) fail_msg("%s", r->error);
+    char *text = r->text;
+    free(r);
     return text;
 }
 
 /* The number that follows "key": after the first `from`. */
 static size_t number(const char *json, const char *from, const char *key)
 {
-    const char *at = strstr(json, from);
-    at = at ? strstr(at, key) : NULL;
-    if (!at) fail_msg("no %s after %s", key, from);
+    const char *section = strstr(json, from), *at = section ? strstr(section, key) : NULL;
+    if (!at) {
+        fail_msg("no %s after %s", key, from);
+        return 0;
+    }
     return (size_t)strtoull(at + strlen(key), NULL, 10);
 }
 
