@@ -56,14 +56,15 @@ static double silu1(double x)
     return x / (1.0 + exp(-x));
 }
 
-/* gelu(x) = x Phi(x), Phi(x) = (1 + erf(x / sqrt 2)) / 2 = erfc(-x / sqrt 2) / 2 [Hendrycks & Gimpel 2016]. Written with
- * erfc because 1 + erf cancels for negative x. */
+/* gelu(x) = x Phi(x), Phi(x) = (1 + erf(x / sqrt 2)) / 2 = erfc(-x / sqrt 2) / 2 [Hendrycks & Gimpel 2016]. Written
+ * with erfc because 1 + erf cancels for negative x. */
 static double gelu1(double x)
 {
     return x * (0.5 * erfc(-x * 0.70710678118654752440));
 }
 
-/* quick_gelu(x) = x sigma(1.702 x), the approximation OpenAI's CLIP was trained with (transformers: QuickGELUActivation) */
+/* quick_gelu(x) = x sigma(1.702 x), the approximation OpenAI's CLIP was trained with
+ * (transformers: QuickGELUActivation). */
 static double quick_gelu1(double x)
 {
     return x / (1.0 + exp(-1.702 * x));
@@ -94,8 +95,8 @@ static void geglu(float *y, const float *value, const float *gate, size_t n)
         y[i] = (float)(value[i] * gelu1(gate[i]));
 }
 
-/* softmax(s x)_i = e^(s (x_i - m)) / sum_j e^(s (x_j - m)), m = max_j x_j, s > 0. Subtracting m changes nothing but keeps
- * every exponential in (0, 1]. An entry of -inf (a mask) gets 0; a row of nothing but -inf is NaN. */
+/* softmax(s x)_i = e^(s (x_i - m)) / sum_j e^(s (x_j - m)), m = max_j x_j, s > 0. Subtracting m changes nothing but
+ * keeps every exponential in (0, 1]. An entry of -inf (a mask) gets 0; a row of nothing but -inf is NaN. */
 static void softmax(float *x, size_t n, float scale)
 {
     double max = -INFINITY, sum = 0;
@@ -148,8 +149,8 @@ static void norm_affine(float *y, const float *x, double mean, double rstd, cons
         y[i] = (float)((x[i] - mean) * rstd * g[i] + b[i]);
 }
 
-/* y_c = f((x_c - m_c) a_c + b_c), f = SiLU or nothing. Rounded before the SiLU too: whether somebody looks at the norm's own
- * result must not change what comes after it. */
+/* y_c = f((x_c - m_c) a_c + b_c), f = SiLU or nothing. Rounded before the SiLU too: whether somebody looks at the
+ * norm's own result must not change what comes after it. */
 static void affine(float *y, const float *x, const float *m, const float *a, const float *b, size_t n, bool with_silu)
 {
     for (size_t c = 0; c < n; c++) {
@@ -182,7 +183,8 @@ static void gemm_tile(double acc[TILE][TILE], const float *const a[TILE], const 
     memcpy(acc, s, sizeof s);
 }
 
-/* C_ij = sum_k A_ik B_kj + (accumulate ? C_ij : 0) + bias_j, where B_kj lies at B[j ldb + k] if b_trans, else B[k ldb + j] */
+/* C_ij = sum_k A_ik B_kj + (accumulate ? C_ij : 0) + bias_j, where B_kj lies at B[j ldb + k] if b_trans,
+ * else at B[k ldb + j]. */
 static void gemm(void *scratch, size_t M, size_t N, size_t K, const float *A, size_t lda, const float *B, size_t ldb,
                  bool b_trans, float *C, size_t ldc, const float *bias, bool accumulate)
 {

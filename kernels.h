@@ -14,7 +14,7 @@ typedef struct sd_kern {
 
     /* C[M,N] = A[M,K] op(B) + (accumulate ? C : 0) + bias[N] (bias may be NULL).
      * b_trans: B is [N,K] (a weight matrix), otherwise [K,N]. ld* are row strides in floats. Sequential.
-     * scratch: gemm_scratch bytes, 64-byte aligned, contents irrelevant; one per thread; may be NULL if gemm_scratch is 0.
+     * scratch: gemm_scratch bytes, 64-byte aligned, contents irrelevant, one per thread; may be NULL if that is 0.
      * The bits of an element of C depend on its row of A, its column of B and K alone, never on M or N: a caller may
      * split M and N among threads as it likes. */
     size_t gemm_scratch;
@@ -28,10 +28,10 @@ typedef struct sd_kern {
     void (*gelu)(float *y, const float *x, size_t n);            /* x Phi(x) = x (1 + erf(x/sqrt 2)) / 2 */
     void (*quick_gelu)(float *y, const float *x, size_t n);      /* x / (1 + e^(-1.702 x)) */
     void (*geglu)(float *y, const float *value, const float *gate, size_t n);   /* value * gelu(gate) */
-    void (*softmax)(float *x, size_t n, float scale);            /* x_i = e^(scale(x_i - max)) / sum, in place */
+    void (*softmax)(float *x, size_t n, float scale);            /* x_i = e^(scale(x_i - max)) / sum; scale > 0 */
 
     void (*add)(float *y, const float *x, size_t n);             /* y += x */
-    void (*sums)(double *sum, double *sum_sq, const float *x, size_t n);   /* sums of x and x^2: squares of floats are exact in double */
+    void (*sums)(double *sum, double *sum_sq, const float *x, size_t n);   /* of x and x^2, squares exact in double */
     /* y = (x - mean) rstd g + b; what a float cannot hold of mean is subtracted too */
     void (*norm_affine)(float *y, const float *x, double mean, double rstd, const float *g, const float *b, size_t n);
     /* y_c = (x_c - m_c) a_c + b_c over one pixel's channels; then SiLU if silu. */

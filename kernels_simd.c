@@ -58,7 +58,8 @@ static void widen_bf16(float *y, const uint16_t *x, size_t n)
 
 /* ------------------------------------------------------------------------------------- exponential */
 
-/* e^(d s + low) for d s <= 0; |low| is a correction below the last bit of d s. Exactly 0 below the smallest normal float.
+/* e^(d s + low) for d s <= 0; |low| is a correction below the last bit of d s. Exactly 0 below the smallest normal
+ * float.
  *
  * n = round(d s / ln 2) by adding and subtracting 1.5 2^23, r = d s - n ln 2 in (-0.35, 0.35), e^(d s) = 2^n e^r. The
  * product d s is never rounded: n times the 15-bit head of ln 2 is exact, so one FMA gives what is left of d s.
@@ -96,8 +97,8 @@ static inline vf quick_gelu1(vf x) { return gate(x, 1.702f, (float)(1.702 - 1.70
 /* x Phi(x), Phi by two approximations (Remez' exchange, relative errors 5.1e-10 and 1.4e-9).
  * |x| < 1: Phi = 1/2 + x S(x^2), S of degree 5.
  * |x| >= 1: Phi = 1 - Q for x > 0, Q for x < 0, with the upper tail Q(a) = erfc(a / sqrt 2) / 2 of a = |x| written as
- * e^(-a^2/2) P(t) / (a + 3.5), t = (a - 3.5) / (a + 3.5), P of degree 8 on a <= 13.3, where the exponential ends; the exponent
- * is the unrounded product, so that relative accuracy holds to the end of the tail. */
+ * e^(-a^2/2) P(t) / (a + 3.5), t = (a - 3.5) / (a + 3.5), P of degree 8 on a <= 13.3, where the exponential ends; the
+ * exponent is the unrounded product, so that relative accuracy holds to the end of the tail. */
 static inline vf gelu1(vf x)
 {
     const vf one = v_set1(1.0f), half = v_set1(0.5f), c = v_set1(3.5f);
@@ -251,12 +252,12 @@ static void affine(float *y, const float *x, const float *m, const float *a, con
 
 /* -------------------------------------------------------------------------------- matrix product
  *
- * The order of Goto & van de Geijn 2008 ("Anatomy of High-Performance Matrix Multiplication"): a tile of C, TILE_ROWS x
- * TILE_COLUMNS, stays in registers while k runs over a block of at most BLOCK_K; the strip of B under it stays in the first
- * cache, a block of A of BLOCK_M rows in the second. Both are copied to scratch first, B turned so that a tile's columns are
- * side by side, A row by row (a tile reads single numbers of it, so they need not be turned).
+ * The order of Goto & van de Geijn 2008 ("Anatomy of High-Performance Matrix Multiplication"): a tile of C stays in
+ * registers while k runs over a block of at most BLOCK_K; the strip of B under it stays in the first cache, a block of
+ * A of BLOCK_M rows in the second. Both are copied to scratch first, B turned so that a tile's columns are side by side,
+ * A row by row (a tile reads single numbers of it, so they need not be turned).
  *
- * Every element is the sum over blocks of k, in order, of sums over k, in order, each in float with FMA; K alone decides
+ * Every element is the sum over blocks of k, in order, of sums over k, in order, in float with FMA; K alone decides
  * where blocks end. Short blocks are also what keeps the error below that of one long sum. */
 
 enum {
@@ -270,8 +271,8 @@ enum {
 
 static inline size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
 
-/* c = a b (+ c) (+ bias) for one tile of `rows` x `vectors` vectors, both known when compiled: a is [rows][A_STRIDE], b is
- * [kc][vectors VL]. */
+/* c = a b (+ c) (+ bias) for one tile of `rows` x `vectors` vectors, both known when compiled: a is [rows][A_STRIDE], b
+ * is [kc][vectors VL]. */
 static inline __attribute__((always_inline)) void multiply_tile(size_t rows, size_t vectors, size_t kc, const float *a,
                                                                 const float *b, float *c, size_t ldc, const float *bias,
                                                                 bool accumulate)
@@ -300,16 +301,16 @@ static inline __attribute__((always_inline)) void multiply_tile(size_t rows, siz
         }
 }
 
-typedef void tile_fn(size_t kc, const float *a, const float *b, float *c, size_t ldc, const float *bias, bool accumulate);
+typedef void tile_fn(size_t kc, const float *a, const float *b, float *c, size_t ldc, const float *bias, bool add);
 
-static void wide_tile(size_t kc, const float *a, const float *b, float *c, size_t ldc, const float *bias, bool accumulate)
+static void wide_tile(size_t kc, const float *a, const float *b, float *c, size_t ldc, const float *bias, bool add)
 {
-    multiply_tile(TILE_ROWS, TILE_VECTORS, kc, a, b, c, ldc, bias, accumulate);
+    multiply_tile(TILE_ROWS, TILE_VECTORS, kc, a, b, c, ldc, bias, add);
 }
 
-static void tall_tile(size_t kc, const float *a, const float *b, float *c, size_t ldc, const float *bias, bool accumulate)
+static void tall_tile(size_t kc, const float *a, const float *b, float *c, size_t ldc, const float *bias, bool add)
 {
-    multiply_tile(TALL_ROWS, 1, kc, a, b, c, ldc, bias, accumulate);
+    multiply_tile(TALL_ROWS, 1, kc, a, b, c, ldc, bias, add);
 }
 
 /* Two shapes with the same number of sums in registers. */
@@ -322,8 +323,8 @@ static const shape wide = {TILE_ROWS, TILE_COLUMNS, wide_tile}, tall = {TALL_ROW
 static inline shape shape_for(size_t columns) { return columns > VL ? wide : tall; }
 
 /* A tile over the edge of C goes to a buffer first; the same additions in the same order. */
-static void edge_tile(shape s, size_t rows, size_t columns, size_t kc, const float *a, const float *b, float *c, size_t ldc,
-                      const float *bias, bool accumulate)
+static void edge_tile(shape s, size_t rows, size_t columns, size_t kc, const float *a, const float *b, float *c,
+                      size_t ldc, const float *bias, bool accumulate)
 {
     float buffer[TILE_ROWS * TILE_COLUMNS];
     s.multiply(kc, a, b, buffer, s.columns, NULL, false);
@@ -401,7 +402,8 @@ static void gemm(void *scratch, size_t M, size_t N, size_t K, const float *A, si
         for (size_t block = 0; block < blocks; block++) {
             size_t k0 = K * block / blocks, kc = K * (block + 1) / blocks - k0;
             for (size_t j = 0; j < nc; j += TILE_COLUMNS)
-                pack_strip(strips + j * kc, shape_for(nc - j).columns, B + (b_trans ? (j0 + j) * ldb + k0 : k0 * ldb + j0 + j), ldb, b_trans,
+                pack_strip(strips + j * kc, shape_for(nc - j).columns,
+                           B + (b_trans ? (j0 + j) * ldb + k0 : k0 * ldb + j0 + j), ldb, b_trans,
                            min_size(nc - j, TILE_COLUMNS), kc);
             for (size_t i0 = 0; i0 < M; i0 += BLOCK_M) {
                 size_t mc = min_size(M - i0, BLOCK_M);

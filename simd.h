@@ -6,8 +6,8 @@
  *   vf            VL floats                        vsum            VL running sums in double
  *   TILE_ROWS x TILE_VECTORS vectors is the block of C that the matrix product keeps in registers.
  *
- * v_fma is a b + c with one rounding where the set has such an instruction, with two in SSE2; v_fma_once never rounds the
- * product. v_max(a, b) and v_min(a, b) give b when b is NaN. */
+ * v_fma is a b + c with one rounding where the set has such an instruction, with two in SSE2; v_fma_once never rounds
+ * the product. v_max(a, b) and v_min(a, b) give b when b is NaN. */
 #ifndef SD_SIMD_H
 #define SD_SIMD_H
 
@@ -248,7 +248,10 @@ static inline void s_store(double *p, vsum s)
     _mm_storeu_pd(p, s.low);
     _mm_storeu_pd(p + 2, s.high);
 }
-static inline vsum s_add(vsum s, vf v) { return (vsum){_mm_add_pd(s.low, low_half(v)), _mm_add_pd(s.high, high_half(v))}; }
+static inline vsum s_add(vsum s, vf v)
+{
+    return (vsum){_mm_add_pd(s.low, low_half(v)), _mm_add_pd(s.high, high_half(v))};
+}
 static inline vsum s_add_square(vsum s, vf v)
 {
     __m128d l = low_half(v), h = high_half(v);
@@ -304,7 +307,10 @@ static inline void s_store(double *p, vsum s)
     vst1q_f64(p, s.low);
     vst1q_f64(p + 2, s.high);
 }
-static inline vsum s_add(vsum s, vf v) { return (vsum){vaddq_f64(s.low, low_half(v)), vaddq_f64(s.high, high_half(v))}; }
+static inline vsum s_add(vsum s, vf v)
+{
+    return (vsum){vaddq_f64(s.low, low_half(v)), vaddq_f64(s.high, high_half(v))};
+}
 static inline vsum s_add_square(vsum s, vf v)
 {
     float64x2_t l = low_half(v), h = high_half(v);
@@ -333,8 +339,8 @@ static inline void v_store_part(float *p, vf v, size_t n)
 }
 #endif
 
-/* The 4x4 block at `from`, transposed to `to`: to[j to_stride + i] = from[i from_stride + j]. 128-bit vectors everywhere:
- * packing is a hundredth of a matrix product. */
+/* The 4x4 block at `from`, transposed to `to`: to[j to_stride + i] = from[i from_stride + j]. 128-bit vectors
+ * everywhere: packing is a hundredth of a matrix product. */
 #if defined(SD_ISA_NEON)
 static inline void transpose4(float *to, size_t to_stride, const float *from, size_t from_stride)
 {

