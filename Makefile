@@ -34,11 +34,11 @@ else
 # ------------------------------------------------------------------------------------------- sources
 LIB_SRC := base.c rng.c philox.c numpy_rng.c brownian.c random.c unicode.c \
            kernels.c \
-           ops.c ops_cpu.c \
+           ops.c ops_cpu.c winograd.c \
            safetensors.c checkpoint.c weights.c image.c image_read.c picture.c trace.c \
            config.c layers.c tokenizer.c clip.c unet.c vae.c \
            sampler.c schedules.c solvers.c multistep.c methods.c scheduler.c \
-           sd.c generate.c edit.c plan.c
+           sd.c generate.c plan.c
 APP_SRC := main.c cli.c
 TEST_SRC := $(sort $(wildcard tests/test_*.c))
 HELPER_SRC := $(filter-out $(TEST_SRC),$(sort $(wildcard tests/*.c)))
@@ -104,7 +104,7 @@ endif
 LIBS += -lm
 CMOCKA := $(call libs,cmocka,-lcmocka)
 
-# kernels_simd.c once per instruction set; the best one is chosen when the program starts.
+# kernels_simd.c and winograd_simd.c once per instruction set; the best one is chosen when the program starts.
 MACHINE := $(shell $(CC) $(CFLAGS) -dumpmachine 2>/dev/null)
 ISA :=
 ifneq ($(filter x86_64-% amd64-%,$(MACHINE)),)
@@ -138,7 +138,7 @@ endif
 # One short line per command; V=1 shows them whole.
 say = $(if $(V),,@echo '  $(1)' $@;)
 
-LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o) $(ISA:%=$(BUILD)/kernels_%.o)
+LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o) $(ISA:%=$(BUILD)/kernels_%.o) $(ISA:%=$(BUILD)/winograd_%.o)
 APP_OBJ := $(APP_SRC:%.c=$(BUILD)/%.o)
 HELPERS := $(BUILD)/tests/helpers.a
 TESTS := $(TEST_SRC:%.c=$(BUILD)/%)
@@ -160,6 +160,10 @@ $(OUT)/$(SHARED): $(LIB_OBJ)
 $(BUILD)/%.o: %.c $(CONFIG)
 	@mkdir -p $(@D)
 	$(call say,CC  )$(CC) $(FLAGS) $(DEFS) $(EXTRA) -MMD -MP -c -o $@ $<
+
+$(ISA:%=$(BUILD)/winograd_%.o): $(BUILD)/winograd_%.o: winograd_simd.c $(CONFIG)
+	@mkdir -p $(@D)
+	$(call say,CC  )$(CC) $(FLAGS) $(DEFS) $(FLAGS_$*) -MMD -MP -c -o $@ $<
 
 $(ISA:%=$(BUILD)/kernels_%.o): $(BUILD)/kernels_%.o: kernels_simd.c $(CONFIG)
 	@mkdir -p $(@D)

@@ -11,19 +11,24 @@
 
 #if defined(SD_ISA_AVX512)
 #define TABLE sd_kern_avx512
+#define WINOGRAD sd_winograd_avx512
 #define TABLE_NAME "avx512"
 #elif defined(SD_ISA_AVX2)
 #define TABLE sd_kern_avx2
+#define WINOGRAD sd_winograd_avx2
 #define TABLE_NAME "avx2"
 #elif defined(SD_ISA_SSE2)
 #define TABLE sd_kern_sse2
+#define WINOGRAD sd_winograd_sse2
 #define TABLE_NAME "sse2"
 #else
 #define TABLE sd_kern_neon
+#define WINOGRAD sd_winograd_neon
 #define TABLE_NAME "neon"
 #endif
 
 extern const sd_kern TABLE;
+extern const sd_winograd WINOGRAD;
 
 /* The vector at p, of which `left` elements may be touched; the rest reads as 0. */
 static inline vf get(const float *p, size_t left) { return left >= VL ? v_load(p) : v_load_part(p, left); }
@@ -58,8 +63,7 @@ static void widen_bf16(float *y, const uint16_t *x, size_t n)
 
 /* ------------------------------------------------------------------------------------- exponential */
 
-/* e^(d s + low) for d s <= 0; |low| is a correction below the last bit of d s. Exactly 0 below the smallest normal
- * float.
+/* e^(d s + low) for d s <= 0; |low| is a correction below the last bit of d s. Exactly 0 below the smallest normal float.
  *
  * n = round(d s / ln 2) by adding and subtracting 1.5 2^23, r = d s - n ln 2 in (-0.35, 0.35), e^(d s) = 2^n e^r. The
  * product d s is never rounded: n times the 15-bit head of ln 2 is exact, so one FMA gives what is left of d s.
@@ -97,8 +101,8 @@ static inline vf quick_gelu1(vf x) { return gate(x, 1.702f, (float)(1.702 - 1.70
 /* x Phi(x), Phi by two approximations (Remez' exchange, relative errors 5.1e-10 and 1.4e-9).
  * |x| < 1: Phi = 1/2 + x S(x^2), S of degree 5.
  * |x| >= 1: Phi = 1 - Q for x > 0, Q for x < 0, with the upper tail Q(a) = erfc(a / sqrt 2) / 2 of a = |x| written as
- * e^(-a^2/2) P(t) / (a + 3.5), t = (a - 3.5) / (a + 3.5), P of degree 8 on a <= 13.3, where the exponential ends; the
- * exponent is the unrounded product, so that relative accuracy holds to the end of the tail. */
+ * e^(-a^2/2) P(t) / (a + 3.5), t = (a - 3.5) / (a + 3.5), P of degree 8 on a <= 13.3, where the exponential ends; the exponent
+ * is the unrounded product, so that relative accuracy holds to the end of the tail. */
 static inline vf gelu1(vf x)
 {
     const vf one = v_set1(1.0f), half = v_set1(0.5f), c = v_set1(3.5f);
@@ -252,12 +256,12 @@ static void affine(float *y, const float *x, const float *m, const float *a, con
 
 /* -------------------------------------------------------------------------------- matrix product
  *
- * The order of Goto & van de Geijn 2008 ("Anatomy of High-Performance Matrix Multiplication"): a tile of C stays in
- * registers while k runs over a block of at most BLOCK_K; the strip of B under it stays in the first cache, a block of
- * A of BLOCK_M rows in the second. Both are copied to scratch first, B turned so that a tile's columns are side by side,
- * A row by row (a tile reads single numbers of it, so they need not be turned).
+ * The order of Goto & van de Geijn 2008 ("Anatomy of High-Performance Matrix Multiplication"): a tile of C, TILE_ROWS x
+ * TILE_COLUMNS, stays in registers while k runs over a block of at most BLOCK_K; the strip of B under it stays in the first
+ * cache, a block of A of BLOCK_M rows in the second. Both are copied to scratch first, B turned so that a tile's columns are
+ * side by side, A row by row (a tile reads single numbers of it, so they need not be turned).
  *
- * Every element is the sum over blocks of k, in order, of sums over k, in order, in float with FMA; K alone decides
+ * Every element is the sum over blocks of k, in order, of sums over k, in order, each in float with FMA; K alone decides
  * where blocks end. Short blocks are also what keeps the error below that of one long sum. */
 
 enum {
@@ -271,11 +275,11 @@ enum {
 
 static inline size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
 
-/* c = a b (+ c) (+ bias) for one tile of `rows` x `vectors` vectors, both known when compiled: a is [rows][A_STRIDE], b
- * is [kc][vectors VL]. */
-static inline __attribute__((always_inline)) void multiply_tile(size_t rows, size_t vectors, size_t kc, const float *a,
-                                                                const float *b, float *c, size_t ldc, const float *bias,
-                                                                bool accumulate)
+/* c = a b (+ c) (+ bias) for one tile of `rows` x `vectors` vectors; these and the stride of a's rows are known when compiled.
+ * b is [kc][vectors VL]. */
+static inline __attribute__((always_inline)) void multiply_tile(size_t rows, size_t vectors, size_t stride, size_t kc,
+                                                                const float *a, const float *b, float *c, size_t ldc,
+                                                                const float *bias, bool accumulate)
 {
     vf acc[TILE_ROWS * TILE_VECTORS];
     UNROLL for (size_t i = 0; i < rows * vectors; i++)
@@ -285,7 +289,7 @@ static inline __attribute__((always_inline)) void multiply_tile(size_t rows, siz
         UNROLL for (size_t j = 0; j < vectors; j++)
             bk[j] = v_load(b + (k * vectors + j) * VL);
         UNROLL for (size_t i = 0; i < rows; i++) {
-            vf ai = v_set1(a[i * A_STRIDE + k]);
+            vf ai = v_set1(a[i * stride + k]);
             UNROLL for (size_t j = 0; j < vectors; j++)
                 acc[i * vectors + j] = v_fma(ai, bk[j], acc[i * vectors + j]);
         }
@@ -301,30 +305,43 @@ static inline __attribute__((always_inline)) void multiply_tile(size_t rows, siz
         }
 }
 
-typedef void tile_fn(size_t kc, const float *a, const float *b, float *c, size_t ldc, const float *bias, bool add);
+typedef void tile_fn(size_t kc, const float *a, const float *b, float *c, size_t ldc, const float *bias, bool accumulate);
 
-static void wide_tile(size_t kc, const float *a, const float *b, float *c, size_t ldc, const float *bias, bool add)
+static void wide_tile(size_t kc, const float *a, const float *b, float *c, size_t ldc, const float *bias, bool accumulate)
 {
-    multiply_tile(TILE_ROWS, TILE_VECTORS, kc, a, b, c, ldc, bias, add);
+    multiply_tile(TILE_ROWS, TILE_VECTORS, A_STRIDE, kc, a, b, c, ldc, bias, accumulate);
 }
 
-static void tall_tile(size_t kc, const float *a, const float *b, float *c, size_t ldc, const float *bias, bool add)
+static void tall_tile(size_t kc, const float *a, const float *b, float *c, size_t ldc, const float *bias, bool accumulate)
 {
-    multiply_tile(TALL_ROWS, 1, kc, a, b, c, ldc, bias, add);
+    multiply_tile(TALL_ROWS, 1, A_STRIDE, kc, a, b, c, ldc, bias, accumulate);
 }
 
-/* Two shapes with the same number of sums in registers. */
+static void wide_panel(size_t kc, const float *a, const float *b, float *c, size_t ldc, const float *bias, bool accumulate)
+{
+    multiply_tile(TILE_ROWS, TILE_VECTORS, SDK_PANEL, kc, a, b, c, ldc, bias, accumulate);
+}
+
+static void tall_panel(size_t kc, const float *a, const float *b, float *c, size_t ldc, const float *bias, bool accumulate)
+{
+    multiply_tile(TALL_ROWS, 1, SDK_PANEL, kc, a, b, c, ldc, bias, accumulate);
+}
+
+/* Two shapes with the same number of sums in registers, for rows of a at either stride. */
 typedef struct shape {
-    size_t rows, columns;
+    size_t rows, columns, stride;
     tile_fn *multiply;
 } shape;
-static const shape wide = {TILE_ROWS, TILE_COLUMNS, wide_tile}, tall = {TALL_ROWS, VL, tall_tile};
+typedef struct shapes { shape wide, tall; } shapes;
+static const shapes for_gemm = {{TILE_ROWS, TILE_COLUMNS, A_STRIDE, wide_tile}, {TALL_ROWS, VL, A_STRIDE, tall_tile}},
+                    for_panel = {{TILE_ROWS, TILE_COLUMNS, SDK_PANEL, wide_panel},
+                                 {TALL_ROWS, VL, SDK_PANEL, tall_panel}};
 
-static inline shape shape_for(size_t columns) { return columns > VL ? wide : tall; }
+static inline size_t strip_width(size_t columns) { return columns > VL ? TILE_COLUMNS : VL; }
 
 /* A tile over the edge of C goes to a buffer first; the same additions in the same order. */
-static void edge_tile(shape s, size_t rows, size_t columns, size_t kc, const float *a, const float *b, float *c,
-                      size_t ldc, const float *bias, bool accumulate)
+static void edge_tile(shape s, size_t rows, size_t columns, size_t kc, const float *a, const float *b, float *c, size_t ldc,
+                      const float *bias, bool accumulate)
 {
     float buffer[TILE_ROWS * TILE_COLUMNS];
     s.multiply(kc, a, b, buffer, s.columns, NULL, false);
@@ -374,22 +391,35 @@ static void pack_strip(float *to, size_t width, const float *b, size_t ldb, bool
             to[k * width + j] = b[j * ldb + k];
 }
 
-/* c[rows, columns] = or += a b (+ bias), from the copies in scratch */
-static void multiply_block(size_t rows, size_t columns, size_t kc, const float *a, const float *b, float *c, size_t ldc,
-                           const float *bias, bool accumulate)
+/* c[rows, columns] = or += a b (+ bias), from copies */
+static inline __attribute__((always_inline)) void multiply_block(const shapes *both, size_t rows, size_t columns, size_t kc,
+                                                                 const float *a, const float *b, float *c, size_t ldc,
+                                                                 const float *bias, bool accumulate)
 {
     for (size_t j = 0; j < columns; j += TILE_COLUMNS) {
-        const shape s = shape_for(columns - j);
+        const shape s = columns - j > VL ? both->wide : both->tall;
         const float *strip = b + j * kc, *strip_bias = bias ? bias + j : NULL;
         size_t nj = min_size(columns - j, s.columns);
         for (size_t i = 0; i < rows; i += s.rows) {
             size_t ni = min_size(rows - i, s.rows);
             if (ni == s.rows && nj == s.columns)
-                s.multiply(kc, a + i * A_STRIDE, strip, c + i * ldc + j, ldc, strip_bias, accumulate);
+                s.multiply(kc, a + i * s.stride, strip, c + i * ldc + j, ldc, strip_bias, accumulate);
             else
-                edge_tile(s, ni, nj, kc, a + i * A_STRIDE, strip, c + i * ldc + j, ldc, strip_bias, accumulate);
+                edge_tile(s, ni, nj, kc, a + i * s.stride, strip, c + i * ldc + j, ldc, strip_bias, accumulate);
         }
     }
+}
+
+static void pack_panel(float *to, const float *b, size_t ldb, bool b_trans, size_t columns, size_t kc)
+{
+    for (size_t j = 0; j < columns; j += TILE_COLUMNS)
+        pack_strip(to + j * kc, strip_width(columns - j), b + j * (b_trans ? ldb : 1), ldb, b_trans,
+                   min_size(columns - j, TILE_COLUMNS), kc);
+}
+
+static void panel(size_t rows, size_t columns, size_t kc, const float *a, const float *b, float *c, size_t ldc, bool accumulate)
+{
+    multiply_block(&for_panel, rows, columns, kc, a, b, c, ldc, NULL, accumulate);
 }
 
 static void gemm(void *scratch, size_t M, size_t N, size_t K, const float *A, size_t lda, const float *B, size_t ldb,
@@ -401,14 +431,11 @@ static void gemm(void *scratch, size_t M, size_t N, size_t K, const float *A, si
         size_t nc = min_size(N - j0, BLOCK_N);
         for (size_t block = 0; block < blocks; block++) {
             size_t k0 = K * block / blocks, kc = K * (block + 1) / blocks - k0;
-            for (size_t j = 0; j < nc; j += TILE_COLUMNS)
-                pack_strip(strips + j * kc, shape_for(nc - j).columns,
-                           B + (b_trans ? (j0 + j) * ldb + k0 : k0 * ldb + j0 + j), ldb, b_trans,
-                           min_size(nc - j, TILE_COLUMNS), kc);
+            pack_panel(strips, B + (b_trans ? j0 * ldb + k0 : k0 * ldb + j0), ldb, b_trans, nc, kc);
             for (size_t i0 = 0; i0 < M; i0 += BLOCK_M) {
                 size_t mc = min_size(M - i0, BLOCK_M);
                 copy_a(rows, A + i0 * lda + k0, lda, mc, kc);
-                multiply_block(mc, nc, kc, rows, strips, C + i0 * ldc + j0, ldc, bias && block == 0 ? bias + j0 : NULL,
+                multiply_block(&for_gemm, mc, nc, kc, rows, strips, C + i0 * ldc + j0, ldc, bias && block == 0 ? bias + j0 : NULL,
                                accumulate || block > 0);
             }
         }
@@ -419,6 +446,11 @@ const sd_kern TABLE = {
     .name = TABLE_NAME,
     .gemm_scratch = (BLOCK_K * BLOCK_N + BLOCK_M * A_STRIDE) * sizeof(float),
     .gemm = gemm,
+    .panel_columns = TILE_COLUMNS,
+    .panel_narrow = VL,
+    .pack_panel = pack_panel,
+    .panel = panel,
+    .winograd = &WINOGRAD,
     .widen_f16 = widen_f16,
     .widen_bf16 = widen_bf16,
     .silu = silu,

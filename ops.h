@@ -49,6 +49,11 @@ typedef struct sd_backend {
     void (*embed)(sd_run *r, sd_tensor y, const int32_t *ids, const sd_tensor *token, const sd_tensor *position);
 } sd_backend;
 
+/* How sd_backend_cpu computes a convolution: a function of one picture's shape (x [N,H,W,I], w [O,I,kh,kw]), not of N. */
+typedef enum sd_conv_how { SD_CONV_LINEAR, SD_CONV_UNFOLD, SD_CONV_WINOGRAD } sd_conv_how;
+sd_conv_how sd_conv_choose(const sd_kern *k, const int64_t x[4], const int64_t w[4], sd_conv c);
+const char *sd_conv_name(sd_conv_how how);
+
 extern const sd_backend sd_backend_null;   /* ops.c */
 extern const sd_backend sd_backend_cpu;    /* ops_cpu.c */
 

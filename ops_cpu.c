@@ -1,6 +1,6 @@
 /* ops_cpu.c - floor 2: the CPU backend. OpenMP over outputs (never over a sum, so that with our own kernels the bits do not
  * depend on the number of threads), convolution as products of unfolded rows, attention in tiles of queries. */
-#include "ops.h"
+#include "ops_cpu.h"
 
 #include <math.h>
 #include <string.h>
@@ -9,30 +9,8 @@
 #include <cblas.h>
 #undef I   /* it brings complex.h, whose I is an input-channel count here */
 #endif
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 /* Rows per task: a multiple of every micro-kernel's height (4, 6, 8, 14), enough that packing the other operand is small change. */
 enum { TILE = 168 };
-
-/* Waking the other threads costs as long as this many additions take: less is done by one. */
-enum { SMALL = 1 << 16 };
-
-static size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
-static size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
-
-static int64_t cols(sd_tensor t) { return t.dim[t.nd - 1]; }
-static int64_t rows(sd_tensor t) { return sd_numel(&t) / cols(t); }
-
-static int thread_id(void)
-{
-#ifdef _OPENMP
-    return omp_get_thread_num();
-#else
-    return 0;
-#endif
-}
 
 /* ----------------------------------------------------------------------------------- products */
 
@@ -80,10 +58,7 @@ static void product(sd_run *r, unsigned char *scratch, size_t M, size_t N, size_
     }
 }
 
-static bool is_f32(const sd_tensor *w) { return w->dt == SD_F32 && (uintptr_t)w->host % sizeof(float) == 0; }
-
-/* A whole weight as float: itself, or widened into `room`. */
-static const float *as_f32(sd_run *r, const sd_tensor *w, float *room)
+const float *sd_cpu_f32(sd_run *r, const sd_tensor *w, float *room)
 {
     if (!w) return NULL;
     if (is_f32(w)) return w->host;
@@ -97,16 +72,6 @@ static const float *as_f32(sd_run *r, const sd_tensor *w, float *room)
     return room;
 }
 
-/* Scratch is cut into consecutive aligned pieces. */
-typedef struct pieces { unsigned char *at; } pieces;
-static void *cut(pieces *p, size_t bytes)
-{
-    void *here = p->at;
-    p->at += round_up(bytes, SD_ALIGN);
-    return here;
-}
-static size_t floats(size_t n) { return round_up(n * sizeof(float), SD_ALIGN); }
-
 static void cpu_linear(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, bool accumulate)
 {
     size_t O = (size_t)w->dim[0], I = (size_t)w->dim[1];
@@ -114,8 +79,8 @@ static void cpu_linear(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, 
     pieces p = {sd_scratch(r, gemm + floats(O) + (is_f32(w) ? 0 : floats(O * I)))};
     if (!p.at) return;
     unsigned char *scratch = cut(&p, gemm);
-    const float *bias = as_f32(r, b, cut(&p, O * sizeof(float)));
-    const float *weight = as_f32(r, w, (float *)p.at);
+    const float *bias = sd_cpu_f32(r, b, cut(&p, O * sizeof(float)));
+    const float *weight = sd_cpu_f32(r, w, (float *)p.at);
     product(r, scratch, (size_t)rows(x), O, I, sd_f32(x), weight, sd_f32(y), bias, accumulate);
 }
 
@@ -157,13 +122,9 @@ static void unfold_pixel(float *out, sd_tensor x, sd_tensor y, int64_t p, int64_
     }
 }
 
-static void cpu_conv2d(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c, bool accumulate)
+static void unfold_conv(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c, bool accumulate)
 {
     int64_t kh = w->dim[2], kw = w->dim[3];
-    if (kh == 1 && kw == 1 && c.stride == 1 && !c.pad_top && !c.pad_left && !c.pad_bottom && !c.pad_right) {
-        cpu_linear(r, y, x, w, b, accumulate);
-        return;
-    }
     size_t O = (size_t)w->dim[0], K = (size_t)(w->dim[1] * kh * kw), P = (size_t)rows(y);
     size_t tile = round_up(min_size(P, (size_t)8 << 20), TILE);       /* unfolded rows: at most 32 MB of them at a time */
     while (tile > TILE && tile * K > (size_t)8 << 20) tile -= TILE;
@@ -171,7 +132,7 @@ static void cpu_conv2d(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, 
     pieces p = {sd_scratch(r, gemm + floats(O) + floats(O * K) + floats(row) + floats(tile * K))};
     if (!p.at) return;
     unsigned char *scratch = cut(&p, gemm);
-    const float *bias = as_f32(r, b, cut(&p, O * sizeof(float)));
+    const float *bias = sd_cpu_f32(r, b, cut(&p, O * sizeof(float)));
     float *weight = cut(&p, O * K * sizeof(float));
     conv_weights(r, weight, w, cut(&p, row * sizeof(float)), row_room);
     float *unfolded = cut(&p, tile * K * sizeof(float));
@@ -180,6 +141,41 @@ static void cpu_conv2d(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, 
 #pragma omp parallel for num_threads(r->threads) if ((size_t)n * K > SMALL)
         for (int i = 0; i < n; i++) unfold_pixel(unfolded + (size_t)i * K, x, y, (int64_t)at + i, kh, kw, c);
         product(r, scratch, (size_t)n, O, K, unfolded, weight, sd_f32(y) + at * O, bias, accumulate);
+    }
+}
+
+/* Time in units of one multiplication per pair of channels. Unfolding takes one for each tap and pixel. Winograd's takes 36 for a
+ * tile of 4x4, what the tile's transforms cost, shared by all channels of the other side, and the transform of the weights; each
+ * of these was measured, see docs/SPEED.md. How many pictures there are must not matter, or the bits of one would depend on its
+ * company. */
+static bool winograd_pays(const int64_t x[4], const int64_t w[4])
+{
+    double pixels = (double)x[1] * (double)x[2], tiles = (double)((x[1] + 3) / 4) * (double)((x[2] + 3) / 4);
+    double i = (double)w[1], o = (double)w[0];
+    return i >= 32 && o >= 16 && tiles * (36 + 400 / i + 400 / o) + 300 < 9 * pixels;
+}
+
+static bool padded_by(sd_conv c, int n) { return c.pad_top == n && c.pad_left == n && c.pad_bottom == n && c.pad_right == n; }
+
+sd_conv_how sd_conv_choose(const sd_kern *k, const int64_t x[4], const int64_t w[4], sd_conv c)
+{
+    if (w[2] == 1 && w[3] == 1 && c.stride == 1 && padded_by(c, 0)) return SD_CONV_LINEAR;
+    if (k->winograd && w[2] == 3 && w[3] == 3 && c.stride == 1 && padded_by(c, 1) && winograd_pays(x, w)) return SD_CONV_WINOGRAD;
+    return SD_CONV_UNFOLD;
+}
+
+const char *sd_conv_name(sd_conv_how how)
+{
+    static const char *const names[] = {"linear", "unfold", "winograd F(4x4,3x3)"};
+    return names[how];
+}
+
+static void cpu_conv2d(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c, bool accumulate)
+{
+    switch (sd_conv_choose(r->kern, x.dim, w->dim, c)) {
+    case SD_CONV_LINEAR: cpu_linear(r, y, x, w, b, accumulate); break;
+    case SD_CONV_UNFOLD: unfold_conv(r, y, x, w, b, c, accumulate); break;
+    case SD_CONV_WINOGRAD: sd_winograd_conv(r, y, x, w, b, accumulate); break;
     }
 }
 
@@ -260,7 +256,7 @@ static void cpu_group_norm(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor 
     o.m = cut(&p, C * sizeof(float));
     o.a = cut(&p, C * sizeof(float));
     o.b = cut(&p, C * sizeof(float));
-    const float *gain = as_f32(r, g, cut(&p, C * sizeof(float))), *bias = as_f32(r, b, cut(&p, C * sizeof(float)));
+    const float *gain = sd_cpu_f32(r, g, cut(&p, C * sizeof(float))), *bias = sd_cpu_f32(r, b, cut(&p, C * sizeof(float)));
     for (size_t n = 0; n < N; n++) {
         const float *in = sd_f32(x) + n * P * C;
         float *out = sd_f32(y) + n * P * C;
@@ -282,7 +278,7 @@ static void cpu_layer_norm(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor 
     size_t C = (size_t)cols(x);
     pieces p = {sd_scratch(r, 2 * floats(C))};
     if (!p.at) return;
-    const float *gain = as_f32(r, g, cut(&p, C * sizeof(float))), *bias = as_f32(r, b, cut(&p, C * sizeof(float)));
+    const float *gain = sd_cpu_f32(r, g, cut(&p, C * sizeof(float))), *bias = sd_cpu_f32(r, b, cut(&p, C * sizeof(float)));
     int n = (int)rows(x);
 #pragma omp parallel for num_threads(r->threads) if ((size_t)n * C > SMALL / 2)
     for (int i = 0; i < n; i++) {
@@ -344,6 +340,7 @@ static void cpu_add_channels(sd_run *r, sd_tensor y, sd_tensor bias)
 
 static void cpu_concat(sd_run *r, sd_tensor y, sd_tensor a, sd_tensor b)
 {
+    (void)r;   /* not so with OpenMP */
     size_t A = (size_t)cols(a), B = (size_t)cols(b);
     int n = (int)rows(y);
 #pragma omp parallel for num_threads(r->threads) if ((size_t)n * (A + B) > SMALL)
@@ -357,6 +354,7 @@ static void cpu_concat(sd_run *r, sd_tensor y, sd_tensor a, sd_tensor b)
 /* Nearest: source = floor(target * in/out), the ratio a float as in torch's upsample_nearest2d. */
 static void cpu_upsample(sd_run *r, sd_tensor y, sd_tensor x)
 {
+    (void)r;   /* not so with OpenMP */
     int64_t H = y.dim[1], W = y.dim[2], h = x.dim[1], w = x.dim[2];
     size_t C = (size_t)cols(x);
     float sy = (float)h / (float)H, sx = (float)w / (float)W;

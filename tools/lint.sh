@@ -12,12 +12,12 @@ fail() { echo "lint: $*"; failures=$((failures + 1)); }
 # A file includes headers of its own floor and of those below it; sd.h, which has only types, may be included anywhere.
 floors="
 0 base.c base.h rng.c rng.h philox.c numpy_rng.c brownian.c random.c random.h unicode.c unicode.h
-1 kernels.c kernels.h kernels_simd.c simd.h
-2 ops.c ops.h ops_cpu.c
+1 kernels.c kernels.h kernels_simd.c winograd_simd.c simd.h
+2 ops.c ops.h ops_cpu.c ops_cpu.h winograd.c
 3 safetensors.c checkpoint.c weights.c weights.h image.c image.h image_read.c picture.c picture.h trace.c trace.h
 4 config.c layers.c tokenizer.c clip.c unet.c vae.c net.h
 5 sampler.c sampler.h solver.h schedules.c solvers.c multistep.c methods.c scheduler.c
-6 sd.c generate.c edit.c edit.h plan.c pipeline.h sd.h
+6 sd.c generate.c plan.c pipeline.h sd.h
 7 main.c cli.c cli.h
 "
 

@@ -1,0 +1,296 @@
+/* test_winograd.c - the minimal 3x3 convolution of every instruction set: error against double held to that of a published direct
+ * convolution, any size, any weight type, and the same bits for any number of threads and any company in the batch. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "../ops.h"
+
+static uint32_t state = 1;
+static double uniform(void)
+{
+    state = state * 1664525u + 1013904223u;
+    return ((state >> 8) + 0.5) / (1 << 24);
+}
+static void gaussian(float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        double radius = sqrt(-2 * log(uniform()));
+        x[i] = (float)(radius * cos(6.283185307179586 * uniform()));
+    }
+}
+
+static const char *const tables[] = {"sse2", "avx2", "avx512", "neon"};
+static const sd_conv conv3 = {1, 1, 1, 1, 1};
+
+typedef struct layer { int64_t n, h, w, i, o; } layer;
+typedef struct numbers { float *x, *w, *bias; } numbers;
+
+static size_t x_size(layer l) { return (size_t)(l.n * l.h * l.w * l.i); }
+static size_t y_size(layer l) { return (size_t)(l.n * l.h * l.w * l.o); }
+static size_t w_size(layer l) { return (size_t)(l.o * l.i * 9); }
+
+static void *room(size_t bytes)
+{
+    void *p = malloc(bytes);
+    assert_non_null(p);
+    return p;
+}
+
+static numbers draw(layer l)
+{
+    numbers d = {room(x_size(l) * 4), room(w_size(l) * 4), room((size_t)l.o * 4)};
+    gaussian(d.x, x_size(l));
+    gaussian(d.w, w_size(l));
+    gaussian(d.bias, (size_t)l.o);
+    return d;
+}
+static void drop(numbers d)
+{
+    free(d.x);
+    free(d.w);
+    free(d.bias);
+}
+
+/* Output pixel (y, x, o) of picture n in double */
+static double truth_at(layer l, numbers d, int64_t n, int64_t y, int64_t x, int64_t o)
+{
+    double s = d.bias[o];
+    for (int64_t ky = 0; ky < 3; ky++)
+        for (int64_t kx = 0; kx < 3; kx++) {
+            int64_t iy = y + ky - 1, ix = x + kx - 1;
+            if (iy < 0 || iy >= l.h || ix < 0 || ix >= l.w) continue;
+            const float *pixel = d.x + ((n * l.h + iy) * l.w + ix) * l.i, *tap = d.w + o * l.i * 9 + ky * 3 + kx;
+            for (int64_t i = 0; i < l.i; i++) s += (double)pixel[i] * tap[i * 9];
+        }
+    return s;
+}
+
+/* y = conv(x) (+ y, which begins as `before`) with a table; w of type dt. NULL where the machine cannot run it. */
+static float *convolve(const char *isa, layer l, const float *x, const void *w, sd_dtype dt, const float *bias, int threads, float before,
+                       bool must_be_winograd)
+{
+    const sd_kern *k = sd_kern_select(isa);
+    if (!k) return NULL;
+    sd_error err = {0};
+    sd_run r = {.err = &err, .be = &sd_backend_cpu, .kern = k, .threads = threads};
+    assert_int_equal(sd_arena_init(&r.arena, (x_size(l) + y_size(l)) * 4 + 4096, &err), SD_OK);
+    sd_tensor in = sd_new4(&r, l.n, l.h, l.w, l.i), out = sd_new4(&r, l.n, l.h, l.w, l.o);
+    assert_int_equal(err.status, SD_OK);
+    sd_tensor weight = {.nd = 4, .dim = {l.o, l.i, 3, 3}, .dt = dt}, tb = {.nd = 1, .dim = {l.o}};
+    memcpy(in.host, x, x_size(l) * 4);
+    weight.host = (void *)(uintptr_t)w;
+    tb.host = (void *)(uintptr_t)bias;
+    if (must_be_winograd) assert_int_equal(sd_conv_choose(k, in.dim, weight.dim, conv3), SD_CONV_WINOGRAD);
+    for (size_t i = 0; i < y_size(l); i++) sd_f32(out)[i] = before;
+    if (before != 0) {
+        sd_conv2d_add_(&r, out, in, &weight, &tb, conv3);
+    } else {
+        sd_reset(&r, 0);
+        in = sd_new4(&r, l.n, l.h, l.w, l.i);
+        out = sd_conv2d(&r, in, &weight, &tb, conv3);
+    }
+    assert_int_equal(err.status, SD_OK);
+    float *y = room(y_size(l) * 4);
+    memcpy(y, out.host, y_size(l) * 4);
+    sd_run_free(&r);
+    return y;
+}
+
+static double error(layer l, numbers d, const float *y, double before, double shrink)
+{
+    double miss = 0, size = 0;
+    for (int64_t n = 0; n < l.n; n++)
+        for (int64_t v = 0; v < l.h; v++)
+            for (int64_t u = 0; u < l.w; u++)
+                for (int64_t o = 0; o < l.o; o++) {
+                    double t = truth_at(l, d, n, v, u, o) * shrink + before, e = y[((n * l.h + v) * l.w + u) * l.o + o] - t;
+                    miss += e * e;
+                    size += t * t;
+                }
+    return sqrt(miss / size);
+}
+
+/* PyTorch 2.13's direct convolution of Gaussian numbers has a relative error of 6.0e-7, 9.5e-7 and 1.9e-6 at 128, 320 and 1280
+ * channels (measured, float32, against float64); 1.5 times this is allowed. */
+static void error_is_that_of_a_published_direct_convolution(void **unused)
+{
+    (void)unused;
+    const struct { layer l; double torch; } cases[] = {
+        {{1, 20, 24, 128, 16}, 6.0e-7}, {{2, 8, 12, 320, 32}, 9.5e-7}, {{1, 8, 8, 1280, 16}, 1.9e-6}};
+    for (size_t i = 0; i < SD_COUNT(cases); i++) {
+        numbers d = draw(cases[i].l);
+        for (size_t t = 0; t < SD_COUNT(tables); t++) {
+            float *y = convolve(tables[t], cases[i].l, d.x, d.w, SD_F32, d.bias, 2, 0, true);
+            if (!y) continue;
+            double e = error(cases[i].l, d, y, 0, 1);
+            print_message("%s, %d channels: %.2e, %.2f of the direct convolution's\n", tables[t], (int)cases[i].l.i, e, e / cases[i].torch);
+            assert_true(e <= 1.5 * cases[i].torch);
+            free(y);
+        }
+        drop(d);
+    }
+}
+
+/* Sizes that no tile divides, channels that no vector divides, more output channels than one task takes, more input channels than
+ * one block, added to what is there. */
+static void any_size_is_the_textbook_sum(void **unused)
+{
+    (void)unused;
+    const layer cases[] = {{1, 21, 19, 37, 45}, {2, 9, 30, 70, 17}, {3, 8, 8, 65, 33}, {1, 66, 12, 32, 16}, {1, 8, 9, 330, 20}};
+    for (size_t i = 0; i < SD_COUNT(cases); i++) {
+        layer l = cases[i];
+        numbers d = draw(l);
+        for (size_t t = 0; t < SD_COUNT(tables); t++) {
+            float *y = convolve(tables[t], l, d.x, d.w, SD_F32, d.bias, 2, 0, true);
+            if (!y) continue;
+            assert_true(error(l, d, y, 0, 1) < 1.1e-6);
+            float *sum = convolve(tables[t], l, d.x, d.w, SD_F32, d.bias, 2, 3.0f, true);
+            for (size_t j = 0; j < y_size(l); j++) assert_true(sum[j] == y[j] + 3.0f);
+            free(y);
+            free(sum);
+        }
+        drop(d);
+    }
+}
+
+/* Wrong twin: a convolution that wraps round, or repeats the edge, in place of zeros differs at the edge alone. */
+static void zeros_surround_the_picture(void **unused)
+{
+    (void)unused;
+    layer l = {1, 12, 12, 32, 16};
+    numbers d = draw(l);
+    float *y = convolve(NULL, l, d.x, d.w, SD_F32, d.bias, 1, 0, true);
+    assert_non_null(y);
+    layer taller = {1, 14, 14, 32, 16};   /* the edge repeated, its inner 12x12 pixels compared */
+    numbers wrong = {room(x_size(taller) * 4), d.w, d.bias};
+    for (int64_t v = 0; v < 14; v++)
+        for (int64_t u = 0; u < 14; u++) {
+            int64_t from_v = v < 1 ? 0 : v > 12 ? 11 : v - 1, from_u = u < 1 ? 0 : u > 12 ? 11 : u - 1;
+            memcpy(wrong.x + (v * 14 + u) * 32, d.x + (from_v * 12 + from_u) * 32, 32 * 4);
+        }
+    double miss = 0, size = 0;
+    for (int64_t v = 0; v < 12; v++)
+        for (int64_t u = 0; u < 12; u++) {
+            double t = truth_at(taller, wrong, 0, v + 1, u + 1, 0), e = y[(v * 12 + u) * 16] - t;
+            miss += e * e;
+            size += t * t;
+        }
+    assert_true(sqrt(miss / size) > 0.1);
+    free(wrong.x);
+    free(y);
+    drop(d);
+}
+
+/* With one channel of small integers the input's transform is exact, and what is left is the weights' one rounding, the product's
+ * and the output's transform. */
+static void one_channel_at_a_time_is_nearly_exact(void **unused)
+{
+    (void)unused;
+    layer l = {1, 12, 12, 32, 16};
+    numbers d = draw(l);
+    for (int64_t p = 0; p < 144; p++)
+        for (int64_t i = 0; i < 32; i++) d.x[p * 32 + i] = i == 5 ? (float)(p * 7 % 31 - 15) : 0.0f;
+    for (size_t j = 0; j < w_size(l); j++) d.w[j] = (float)((int)(j * 11 % 17) - 8);
+    for (size_t t = 0; t < SD_COUNT(tables); t++) {
+        float *y = convolve(tables[t], l, d.x, d.w, SD_F32, d.bias, 1, 0, true);
+        if (!y) continue;
+        double e = error(l, d, y, 0, 1);
+        print_message("%s, one channel: %.2e\n", tables[t], e);
+        assert_true(e < 6e-7);
+        free(y);
+    }
+    drop(d);
+}
+
+static void bits_do_not_depend_on_threads_or_company(void **unused)
+{
+    (void)unused;
+    const int threads[] = {2, 3, 7};
+    layer l = {3, 18, 22, 96, 72}, one = {1, 18, 22, 96, 72};
+    numbers d = draw(l);
+    for (size_t t = 0; t < SD_COUNT(tables); t++) {
+        float *y = convolve(tables[t], l, d.x, d.w, SD_F32, d.bias, 1, 0, true);
+        if (!y) continue;
+        for (size_t i = 0; i < SD_COUNT(threads); i++) {
+            float *other = convolve(tables[t], l, d.x, d.w, SD_F32, d.bias, threads[i], 0, true);
+            assert_memory_equal(y, other, y_size(l) * 4);
+            free(other);
+        }
+        for (size_t n = 0; n < 3; n++) {
+            float *alone = convolve(tables[t], one, d.x + n * x_size(one), d.w, SD_F32, d.bias, 2, 0, true);
+            assert_memory_equal(y + n * y_size(one), alone, y_size(one) * 4);
+            free(alone);
+        }
+        free(y);
+    }
+    drop(d);
+}
+
+static void sixteen_bit_weights_give_the_bits_of_their_values(void **unused)
+{
+    (void)unused;
+    layer l = {1, 12, 8, 130, 40};
+    numbers d = draw(l);
+    unsigned char *half = room(w_size(l) * 2 + 1);   /* at an odd address */
+    float *wide = room(w_size(l) * 4);
+    for (int brain = 0; brain < 2; brain++) {
+        for (size_t i = 0; i < w_size(l); i++) {
+            uint32_t bits;
+            memcpy(&bits, &d.w[i], 4);
+            uint16_t h = brain ? (uint16_t)(bits >> 16) : (uint16_t)(0x3000u + bits % 0x0bffu + (bits & 0x80000000u ? 0x8000u : 0));
+            memcpy(half + 1 + 2 * i, &h, 2);
+            wide[i] = brain ? sdk_bfloat_to_float(h) : sdk_half_to_float(h);
+        }
+        float *a = convolve(NULL, l, d.x, wide, SD_F32, d.bias, 2, 0, true);
+        float *b = convolve(NULL, l, d.x, half + 1, brain ? SD_BF16 : SD_F16, d.bias, 2, 0, true);
+        assert_memory_equal(a, b, y_size(l) * 4);
+        free(a);
+        free(b);
+    }
+    free(half);
+    free(wide);
+    drop(d);
+}
+
+static void the_choice_follows_the_shape(void **unused)
+{
+    (void)unused;
+    const sd_kern *k = sd_kern_select(NULL);
+    if (!k->winograd) return;
+    const struct { int64_t h, w, i, o, side; sd_conv c; sd_conv_how how; } cases[] = {
+        {64, 64, 320, 320, 3, {1, 1, 1, 1, 1}, SD_CONV_WINOGRAD}, {16, 16, 2560, 1280, 3, {1, 1, 1, 1, 1}, SD_CONV_WINOGRAD},
+        {64, 64, 320, 320, 3, {2, 1, 1, 1, 1}, SD_CONV_UNFOLD},   {512, 512, 128, 128, 3, {1, 1, 1, 1, 1}, SD_CONV_WINOGRAD},
+        {64, 64, 4, 320, 3, {1, 1, 1, 1, 1}, SD_CONV_UNFOLD},     {512, 512, 128, 3, 3, {1, 1, 1, 1, 1}, SD_CONV_UNFOLD},
+        {64, 64, 320, 320, 3, {1, 0, 0, 1, 1}, SD_CONV_UNFOLD},   {64, 64, 320, 320, 1, {1, 0, 0, 0, 0}, SD_CONV_LINEAR},
+        {4, 4, 1280, 1280, 3, {1, 1, 1, 1, 1}, SD_CONV_UNFOLD},
+    };
+    for (size_t i = 0; i < SD_COUNT(cases); i++) {
+        int64_t x[4] = {1, cases[i].h, cases[i].w, cases[i].i}, w[4] = {cases[i].o, cases[i].i, cases[i].side, cases[i].side};
+        assert_int_equal(sd_conv_choose(k, x, w, cases[i].c), cases[i].how);
+        sd_conv_how precise = cases[i].how == SD_CONV_WINOGRAD ? SD_CONV_UNFOLD : cases[i].how;
+        assert_int_equal(sd_conv_choose(&sd_kern_scalar, x, w, cases[i].c), precise);   /* the specification stays the plain sum */
+        x[0] = 8;
+        assert_int_equal(sd_conv_choose(k, x, w, cases[i].c), cases[i].how);
+    }
+    assert_string_equal(sd_conv_name(SD_CONV_WINOGRAD), "winograd F(4x4,3x3)");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(error_is_that_of_a_published_direct_convolution),
+        cmocka_unit_test(any_size_is_the_textbook_sum),
+        cmocka_unit_test(zeros_surround_the_picture),
+        cmocka_unit_test(one_channel_at_a_time_is_nearly_exact),
+        cmocka_unit_test(bits_do_not_depend_on_threads_or_company),
+        cmocka_unit_test(sixteen_bit_weights_give_the_bits_of_their_values),
+        cmocka_unit_test(the_choice_follows_the_shape),
+    };
+    return cmocka_run_group_tests_name("winograd", tests, NULL, NULL);
+}
