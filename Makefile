@@ -38,8 +38,8 @@ LIB_SRC := base.c rng.c philox.c numpy_rng.c brownian.c random.c unicode.c \
            safetensors.c checkpoint.c weights.c image.c image_read.c picture.c trace.c \
            config.c layers.c tokenizer.c clip.c unet.c vae.c \
            sampler.c schedules.c solvers.c multistep.c methods.c scheduler.c \
-           sd.c generate.c plan.c
-APP_SRC := main.c cli.c
+           sd.c generate.c edit.c plan.c
+APP_SRC := main.c cli.c show.c
 TEST_SRC := $(sort $(wildcard tests/test_*.c))
 HELPER_SRC := $(filter-out $(TEST_SRC),$(sort $(wildcard tests/*.c)))
 
