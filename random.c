@@ -304,6 +304,13 @@ static void seeded_normals(void *user, uint32_t seed, float *out, size_t n)
     s->kind->normal(&g, out, n);
 }
 
+/* (double)(float)x. volatile, because GCC 12 at -O2 drops both conversions where it vectorises two such stores. */
+static double rounded(double x)
+{
+    volatile float narrow = (float)x;
+    return (double)narrow;
+}
+
 sd_status sd_stream_span(sd_stream *s, double sigma_min, double sigma_max, sd_error *e)
 {
     if (!s->brownian) return SD_OK;
@@ -311,8 +318,8 @@ sd_status sd_stream_span(sd_stream *s, double sigma_min, double sigma_max, sd_er
         return sd_fail(e, SD_ERR_ARG, "a Brownian path spans noise levels 0 <= low < high <= 1e9, not %g to %g",
                        sigma_min, sigma_max);
     free_paths(s);
-    s->sigma_min = (float)sigma_min;   /* torch.as_tensor of a number is a float32 */
-    s->sigma_max = (float)sigma_max;
+    s->sigma_min = rounded(sigma_min);   /* torch.as_tensor of a number is a float32 */
+    s->sigma_max = rounded(sigma_max);
     s->spanned = true;
     for (int i = 0; i < s->count; i++) s->position[i] = 0;
     return SD_OK;
