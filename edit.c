@@ -34,8 +34,6 @@ static sd_status check(const sd_params *p, sd_error *e)
     static const char *const sides[] = {"left", "top", "right", "bottom"};
     if (p->strength != -1 && !(p->strength > 0 && p->strength <= 1))
         return sd_fail(e, SD_ERR_ARG, "strength must be more than 0 and at most 1, not %g", p->strength);
-    if (p->strength != -1 && (int)(p->steps * p->strength) < 1)
-        return sd_fail(e, SD_ERR_ARG, "strength %g of %d steps is less than one step", p->strength, p->steps);
     if (!(p->mask_blur >= 0 && p->mask_blur <= 1000)) return sd_fail(e, SD_ERR_ARG, "mask blur must be 0 to 1000 pixels, not %g", p->mask_blur);
     if (p->inpaint_crop < -1 || p->inpaint_crop > SD_PICTURE_SIDE)
         return sd_fail(e, SD_ERR_ARG, "inpaint crop must be 0 to %d pixels, not %d", SD_PICTURE_SIDE, p->inpaint_crop);
@@ -96,11 +94,10 @@ static void roughen(sd_picture *picture, const sd_picture *mask, uint64_t seed)
     }
 }
 
-/* The canvas: the old picture, its edges repeated into the margins, up to the next multiple of `scale`. */
-static sd_status prepare_outpaint(const sd_params *p, int scale, sd_picture *mask, sd_edit *e, sd_error *err)
+/* The picture between margins that repeat its edges, up to the next multiple of `scale`; what is new in the mask becomes `fill`. */
+static sd_status widen(const sd_params *p, int scale, uint8_t fill, sd_picture *mask, sd_edit *e, sd_error *err)
 {
     const int *m = p->outpaint;
-    static const uint8_t white = 255;
     sd_picture rgb = borrow_rgb(p->init), old = *mask, wide = {0};
     int64_t w = (int64_t)rgb.width + m[0] + m[2], h = (int64_t)rgb.height + m[1] + m[3];
     if (w > SD_PICTURE_SIDE || h > SD_PICTURE_SIDE)
@@ -109,10 +106,20 @@ static sd_status prepare_outpaint(const sd_params *p, int scale, sd_picture *mas
     e->out_height = (int)h;
     int right = m[2] + (int)((scale - w % scale) % scale), bottom = m[3] + (int)((scale - h % scale) % scale);
     if (!old.data && sd_picture_new(&old, rgb.width, rgb.height, 1, err)) return err->status;   /* black: all of it is kept */
-    sd_picture_extend(&wide, &old, m[0], m[1], right, bottom, &white, err);
+    sd_picture_extend(&wide, &old, m[0], m[1], right, bottom, &fill, err);
     sd_picture_free(&old);
     *mask = wide;
     return err->status ? err->status : sd_picture_extend(&e->whole, &rgb, m[0], m[1], right, bottom, NULL, err);
+}
+
+/* A picture whose kept pixels come back is not resized to a multiple of `scale`: it would not be the same pixels. It is widened by what
+ * is missing, which is kept like the rest and cut off again. */
+static bool keeps_its_size(sd_ctx *c, const sd_params *p, int scale, const sd_picture *mask, int width, int height)
+{
+    int w = p->init->width, h = p->init->height;
+    if (!mask->data || !p->paste_back || p->inpaint_crop >= 0 || width || height || (w % scale == 0 && h % scale == 0)) return false;
+    sd_logf(&c->log, SD_LOG_NOTICE, "the picture of %dx%d is widened to multiples of %d for the model, and comes back in its own size", w, h, scale);
+    return true;
 }
 
 static int to_multiple(int side, int scale)
@@ -163,7 +170,7 @@ static sd_status prepare_whole(sd_ctx *c, const sd_params *p, const sd_picture *
         if (mask->data && sd_picture_fit(&e->soft, mask, *width, *height, fit, SD_FILTER_LANCZOS, &black, err)) return err->status;
         e->out_width = *width;
         e->out_height = *height;
-    } else {   /* outpainting: the canvas is there */
+    } else {   /* the canvas is there */
         *width = e->whole.width;
         *height = e->whole.height;
         if (sd_picture_fit(&e->soft, mask, *width, *height, fit, SD_FILTER_LANCZOS, NULL, err)) return err->status;
@@ -198,12 +205,16 @@ sd_status sd_edit_prepare(sd_ctx *c, const sd_params *p, int *width, int *height
     e->paste = p->paste_back != 0 || p->inpaint_crop >= 0;
     if (check(p, &c->err) || make_mask(&mask, p, &c->err)) return c->err.status;
     if (p->inpaint_crop >= 0 && !mask.data) sd_fail(&c->err, SD_ERR_ARG, "inpaint crop needs a mask, or a picture with transparent parts");
-    if (!c->err.status && outpaints(p)) prepare_outpaint(p, sd_vae_scale(&c->vae.cfg), &mask, e, &c->err);
+    int scale = sd_vae_scale(&c->vae.cfg);
+    if (!c->err.status && outpaints(p)) widen(p, scale, 255, &mask, e, &c->err);
+    else if (!c->err.status && keeps_its_size(c, p, scale, &mask, *width, *height)) widen(p, scale, 0, &mask, e, &c->err);
     e->masked = mask.data != NULL;
     if (!c->err.status && p->inpaint_crop >= 0) prepare_crop(c, p, &mask, width, height, e);
     else if (!c->err.status) prepare_whole(c, p, &mask, width, height, e);
     sd_picture_free(&mask);
     e->strength = p->strength == -1 ? e->masked ? 1 : 0.8 : p->strength;
+    if (!c->err.status && (int)(p->steps * e->strength) < 1)
+        sd_fail(&c->err, SD_ERR_ARG, "strength %g of %d steps is less than one step", e->strength, p->steps);
     return !c->err.status && e->masked ? finish_mask(c, p, e) : c->err.status;
 }
 

@@ -204,6 +204,9 @@ static sd_status job_init(sd_ctx *c, job *j)
     j->G = j->p.cfg_scale > 1 ? 2 : 1;
     j->C = c->unet.cfg.out_channels;
     j->in = c->unet.cfg.in_channels;
+    if (j->in != j->C && j->in != 2 * j->C + 1)
+        return sd_fail(&c->err, SD_ERR_UNSUPPORTED, "the UNet takes %d channels: %d (latents) or %d (latents, mask, latents of what is kept) are possible",
+                       j->in, j->C, 2 * j->C + 1);
     if (j->in != j->C && !j->edit.masked)
         return sd_fail(&c->err, SD_ERR_ARG, "this model is made for inpainting: it needs a picture and a mask");
     j->h = j->p.height / scale;

@@ -284,10 +284,10 @@ def write_description(path, config, x):
             for name, shape in synth.shapes(config, part).items():
                 gain, offset = synth.gain_offset(part, name, shape)
                 f.write("tensor %s %s %s %s\n" % (name, number(gain), number(offset), " ".join(map(str, shape))))
-        for name, (gain, shape) in x.specs.items():
+        for name, (gain, shape) in x.specs.items() if x else ():
             f.write("input %s %s 0 %s\n" % (name, number(gain), " ".join(map(str, shape))))
         f.write("prompt %s\nnegative %s\n# run NAME SAMPLER WIDTH HEIGHT STEPS GUIDANCE SEED BATCH ETA; SAMPLER -: the model's own, ETA -1: the sampler's\n" % (PROMPT, NEGATIVE))
-        for name, more in RUNS[config].items():
+        for name, more in RUNS.get(config, {}).items():
             r = dict(RUN_DEFAULTS, **more)
             f.write("run %s %s %d %d %d %g %d %d %g\n" % (name, r["sampler"] or "-", r["width"], r["height"], r["steps"], r["guidance"],
                                                          r["seed"], r["batch"], more.get("eta", -1)))

@@ -83,6 +83,11 @@ CONFIGS = {
                        text_encoder=clip_config(20, 2, 2, 48, "quick_gelu", 49407),
                        scheduler=scheduler_config("DDIMScheduler", timestep_spacing="trailing"), pad="<|endoftext|>",
                        round_to="f32"),
+    # SD 1.5 inpainting's: 9 channels go in, latents, mask and the latents of what is kept.
+    "inpaint-small": dict(unet=dict(unet_config("CCCD", (8, 16, 24, 24), 2, 2, 16, 4, 8), in_channels=9), vae=vae_config((4, 8, 16, 16), 2, 2, 64),
+                          text_encoder=clip_config(16, 2, 2, 64, "quick_gelu", 49407),
+                          scheduler=scheduler_config("DDIMScheduler", clip_sample=False, set_alpha_to_one=False, skip_prk_steps=True,
+                                                     steps_offset=1), pad="<|endoftext|>", round_to="f32"),
 }
 
 # Part of a model: the stem of its weight files and the key prefix of published files that transformers 5 no longer writes.

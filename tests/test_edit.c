@@ -1,0 +1,651 @@
+/* test_edit.c - image to image, inpainting and outpainting: whole runs against diffusers' pipelines in float64 (tools/golden_edit.py), then
+ * sizes, masks, notices, what comes back byte for byte, and every sentence of refusal. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include <cmocka.h>
+
+#include "../edit.h"
+#include "network.h"
+#include "tempdir.h"
+
+/* ------------------------------------------------------------------------------- pictures by formula */
+
+static sd_image new_image(int width, int height)
+{
+    sd_image i = {width, height, calloc((size_t)width * (size_t)height, 3), NULL};
+    assert_non_null(i.rgb);
+    return i;
+}
+
+/* tools/golden_edit.py: picture() */
+static sd_image make_picture(int width, int height)
+{
+    sd_image i = new_image(width, height);
+    for (int y = 0; y < height; y++)
+        for (int x = 0; x < width; x++)
+            for (int k = 0; k < 3; k++) i.rgb[(y * width + x) * 3 + k] = (uint8_t)((5 * x + 3 * y + 70 * k + x * y / 8) % 256);
+    return i;
+}
+
+/* A mask: `inside` in the rectangle, `outside` around it. */
+static sd_image make_mask(int width, int height, sd_rect r, uint8_t inside, uint8_t outside)
+{
+    sd_image i = new_image(width, height);
+    for (int p = 0; p < width * height; p++) {
+        int x = p % width - r.x, y = p / width - r.y;
+        memset(i.rgb + 3 * p, x >= 0 && y >= 0 && x < r.width && y < r.height ? inside : outside, 3);
+    }
+    return i;
+}
+
+/* tools/golden_edit.py: mask() */
+static sd_image golden_mask(int width, int height)
+{
+    sd_image i = new_image(width, height);
+    for (int p = 0; p < width * height; p++) {
+        int x = p % width - 30, y = p / width - 18, d = x * x + y * y;
+        memset(i.rgb + 3 * p, d < 100 ? 255 : d < 169 ? 128 : d < 225 ? 127 : 0, 3);
+    }
+    return i;
+}
+
+/* --------------------------------------------------------------------------------------- the models */
+
+typedef struct lines { char text[2048]; } lines;   /* what was logged */
+
+static void keep_line(void *user, int level, const char *line)
+{
+    lines *l = user;
+    size_t n = strlen(l->text);
+    if (level <= 1) snprintf(l->text + n, sizeof l->text - n, "%s\n", line);
+}
+
+static sd_ctx *open_model(const char *config, lines *log)
+{
+    sd_error e = {0};
+    sd_ctx *c;
+    sd_options o;
+    char dir[512];
+    snprintf(dir, sizeof dir, "%s", temp_path(config));
+    mkdir(dir, 0777);
+    if (synth_write_model(dir, config, NULL, &e)) fail_msg("%s", e.text);
+    sd_options_init(&o);
+    o.model = dir;
+    o.log = log ? keep_line : NULL;
+    o.user = log;
+    if (sd_open(&c, &o)) fail_msg("%s", sd_error_text(c));
+    return c;
+}
+
+/* One model for all tests but those of the goldens. */
+static sd_ctx *ctx;
+static lines said;
+
+static int open_shared(void **state)
+{
+    if (temp_make(state)) return 1;
+    ctx = open_model("sd1-small", &said);
+    return 0;
+}
+
+static int close_shared(void **state)
+{
+    sd_close(ctx);
+    return temp_remove(state);
+}
+
+static sd_params params_for(const sd_image *init, const sd_image *mask)
+{
+    sd_params p;
+    sd_params_init(&p);
+    p.prompt = "a cat";
+    p.steps = 2;
+    p.cfg_scale = 1;
+    p.seed = 3;
+    p.init = init;
+    p.mask = mask;
+    said.text[0] = 0;
+    return p;
+}
+
+static sd_edit prepared(const sd_params *p, int *width, int *height)
+{
+    sd_edit e;
+    *width = p->width;
+    *height = p->height;
+    sd_begin(ctx);
+    if (sd_edit_prepare(ctx, p, width, height, &e)) fail_msg("%s", sd_error_text(ctx));
+    return e;
+}
+
+static sd_image generated(const sd_params *p)
+{
+    sd_image out = {0};
+    if (sd_generate(ctx, p, &out)) fail_msg("%s", sd_error_text(ctx));
+    return out;
+}
+
+static const uint8_t *rgb_at(const sd_image *i, int x, int y) { return i->rgb + 3 * ((size_t)y * (size_t)i->width + (size_t)x); }
+
+/* --------------------------------------------------------------------------- against diffusers */
+
+typedef struct kind {
+    const char *config, *name;
+    bool masked;
+    double strength[5];
+} kind;
+static const kind kinds[] = {
+    {"sd1-small", "img2img", false, {0.2, 0.5, 0.8, 1.0}},
+    {"sd1-small", "inpaint", true, {0.2, 0.5, 0.8, 1.0}},
+    {"inpaint-small", "inpaint9", true, {0.5, 1.0}},
+};
+static const char *const golden_samplers[] = {"ddim", "pndm", "euler", "euler_a"};
+
+static void run_kind(network *n, const kind *k)
+{
+    enum { WIDTH = 56, HEIGHT = 40 };
+    synth_run_list list;
+    sd_error e = {0};
+    sd_image init = make_picture(WIDTH, HEIGHT), mask = golden_mask(WIDTH, HEIGHT);
+    if (synth_runs(&list, k->config, &e)) fail_msg("%s", e.text);
+    for (size_t s = 0; s < SD_COUNT(golden_samplers); s++)
+        for (int i = 0; k->strength[i] > 0; i++) {
+            sd_params p = params_for(&init, k->masked ? &mask : NULL);
+            sd_image out;
+            p.prompt = list.prompt;
+            p.negative_prompt = list.negative;
+            p.steps = 5;
+            p.cfg_scale = 7.5;
+            p.seed = 31;
+            p.sampler = golden_samplers[s];
+            p.strength = k->strength[i];
+            snprintf(n->prefix, sizeof n->prefix, "%s.%s.%g.", k->name, p.sampler, p.strength);
+            if (sd_generate(n->ctx, &p, &out)) fail_msg("%s: %s", n->prefix, sd_error_text(n->ctx));
+            sd_image_free(&out);
+        }
+    sd_image_free(&init);
+    sd_image_free(&mask);
+}
+
+/* Every step's latents and the final ones; every golden is met, and the known mistakes would be seen. */
+static void runs_agree_with_diffusers_in_float64(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < SD_COUNT(kinds); i++) {
+        sd_error e = {0};
+        char path[128], prefix[32], last[64];
+        network n = {.config = kinds[i].config, .ctx = open_model(kinds[i].config, NULL)};
+        snprintf(path, sizeof path, "tests/golden/edit_%s.safetensors", kinds[i].config);
+        if (sd_safetensors_open(&n.golden.file, path, &e)) fail_msg("%s", e.text);
+        assert_int_equal(sd_set_trace(n.ctx, "latents.*", network_compare, &n), SD_OK);
+        run_kind(&n, &kinds[i]);
+        snprintf(prefix, sizeof prefix, "%s.", kinds[i].name);
+        snprintf(last, sizeof last, "%s.ddim.1.latents.5", kinds[i].name);
+        network_finish(&n, prefix, kinds[i].name, last);
+        network_close(&n);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------- sizes */
+
+static void sizes_are_those_of_the_picture_unless_given(void **state)
+{
+    (void)state;
+    static const struct {
+        int w, h, W, H, masked, crop, outpaint[4], work_w, work_h, out_w, out_h;
+        const char *notice;
+    } cases[] = {
+        {64, 48, 0, 0, 0, -1, {0}, 64, 48, 64, 48, ""},
+        {50, 45, 0, 0, 0, -1, {0}, 48, 48, 48, 48, "the picture of 50x45 becomes 48x48, multiples of 8\n"},
+        {1, 1, 0, 0, 0, -1, {0}, 8, 8, 8, 8, "the picture of 1x1 becomes 8x8, multiples of 8\n"},
+        {3, 100, 0, 0, 0, -1, {0}, 8, 104, 8, 104, "the picture of 3x100 becomes 8x104, multiples of 8\n"},
+        {50, 45, 40, 0, 0, -1, {0}, 40, 48, 40, 48, ""},
+        {50, 45, 40, 24, 0, -1, {0}, 40, 24, 40, 24, ""},
+        {50, 45, 40, 24, 1, -1, {0}, 40, 24, 40, 24, ""},
+        {50, 45, 0, 0, 1, -1, {0}, 56, 48, 50, 45, "the picture of 50x45 is widened to multiples of 8 for the model, and comes back in its own size\n"},
+        {64, 48, 0, 0, 1, -1, {0}, 64, 48, 64, 48, ""},
+        {200, 100, 0, 0, 1, 5, {0}, 64, 64, 200, 100, ""},        /* sd1-small's own size is 64 */
+        {200, 100, 32, 24, 1, 0, {0}, 32, 24, 200, 100, ""},
+        {64, 48, 0, 0, 0, -1, {8, 0, 16, 0}, 88, 48, 88, 48, ""},
+        {50, 45, 0, 0, 0, -1, {1, 2, 3, 5}, 56, 56, 54, 52, ""},  /* no multiples of 8 anywhere */
+        {50, 45, 0, 0, 1, -1, {0, 0, 0, 1}, 56, 48, 50, 46, ""},
+        {1, 1, 0, 0, 0, -1, {7, 7, 0, 0}, 8, 8, 8, 8, ""},
+        {1, 1, 0, 0, 0, -1, {10, 0, 0, 0}, 16, 8, 11, 1, ""},
+    };
+    for (size_t i = 0; i < SD_COUNT(cases); i++) {
+        int w, h;
+        sd_image init = make_picture(cases[i].w, cases[i].h);
+        sd_image mask = make_mask(cases[i].w, cases[i].h, (sd_rect){20, 10, 9, 9}, 255, 0);
+        sd_params p = params_for(&init, cases[i].masked ? &mask : NULL);
+        p.width = cases[i].W;
+        p.height = cases[i].H;
+        p.inpaint_crop = cases[i].crop;
+        memcpy(p.outpaint, cases[i].outpaint, sizeof p.outpaint);
+        sd_edit e = prepared(&p, &w, &h);
+        if (w != cases[i].work_w || h != cases[i].work_h) fail_msg("case %zu works on %dx%d", i, w, h);
+        if (e.out_width != cases[i].out_w || e.out_height != cases[i].out_h) fail_msg("case %zu gives %dx%d", i, e.out_width, e.out_height);
+        assert_int_equal(e.init.width, w);
+        assert_int_equal(e.init.height, h);
+        if (strcmp(said.text, cases[i].notice) != 0) fail_msg("case %zu says \"%s\"", i, said.text);
+        sd_edit_free(&e);
+        sd_image_free(&init);
+        sd_image_free(&mask);
+    }
+}
+
+static void resizing_stretches_crops_or_pads(void **state)
+{
+    (void)state;
+    sd_image init = new_image(80, 40);   /* left half black, right half white */
+    for (int i = 0; i < 80 * 40; i++) memset(init.rgb + 3 * i, i % 80 < 40 ? 0 : 255, 3);
+    static const char *const ways[] = {"stretch", "crop", "pad"};
+    for (size_t i = 0; i < 3; i++) {
+        int w, h;
+        sd_params p = params_for(&init, NULL);
+        p.width = p.height = 32;
+        p.resize = ways[i];
+        sd_edit e = prepared(&p, &w, &h);
+        /* Where black ends and white begins is the middle in all of them; how steep it is tells the scale: 80 or 40 or 80 pixels to 32. */
+        assert_in_range(e.init.data[3 * (16 * 32 + 4)], 0, 3);
+        assert_in_range(e.init.data[3 * (16 * 32 + 27)], 252, 255);
+        assert_in_range(e.init.data[3 * (1 * 32 + 27)], 252, 255);   /* padding repeats the edge */
+        sd_edit_free(&e);
+    }
+    sd_image mask = make_mask(80, 40, (sd_rect){0, 0, 80, 40}, 255, 0);
+    sd_params p = params_for(&init, &mask);
+    int w, h;
+    p.width = p.height = 32;
+    p.resize = "pad";
+    sd_edit e = prepared(&p, &w, &h);
+    for (int y = 0; y < 32; y++) assert_int_equal(e.mask.data[y * 32 + 5], y >= 8 && y < 24 ? 255 : 0);   /* padding is kept */
+    sd_edit_free(&e);
+    sd_image_free(&mask);
+    sd_image_free(&init);
+}
+
+/* ------------------------------------------------------------------------------------------- masks */
+
+static size_t count_white(const sd_picture *m)
+{
+    size_t n = 0;
+    for (int i = 0; i < m->width * m->height; i++) {
+        assert_true(m->data[i] == 0 || m->data[i] == 255);
+        n += m->data[i] == 255;
+    }
+    return n;
+}
+
+static void bright_is_repainted_from_one_half_on(void **state)
+{
+    (void)state;
+    static const struct { uint8_t inside, outside; int invert; size_t white; bool nothing; const char *says; } cases[] = {
+        {255, 0, 0, 100, false, ""},
+        {255, 0, 1, 64 * 48 - 100, false, ""},
+        {128, 127, 0, 100, false, ""},
+        {127, 128, 0, 64 * 48 - 100, false, ""},
+        {0, 0, 0, 0, true, "the mask is black: nothing is repainted\n"},
+        {127, 90, 0, 0, true, "the mask is black: nothing is repainted\n"},
+        {255, 255, 0, 64 * 48, false, "the mask is white: everything is repainted\n"},
+        {0, 0, 1, 64 * 48, false, "the mask is white: everything is repainted\n"},
+    };
+    sd_image init = make_picture(64, 48);
+    for (size_t i = 0; i < SD_COUNT(cases); i++) {
+        int w, h;
+        sd_image mask = make_mask(64, 48, (sd_rect){20, 10, 10, 10}, cases[i].inside, cases[i].outside);
+        sd_params p = params_for(&init, &mask);
+        p.invert_mask = cases[i].invert;
+        sd_edit e = prepared(&p, &w, &h);
+        assert_int_equal(count_white(&e.mask), cases[i].white);
+        assert_int_equal(e.nothing, cases[i].nothing);
+        assert_string_equal(said.text, cases[i].says);
+        assert_true(e.masked && e.strength == 1);   /* the default where something is masked */
+        sd_edit_free(&e);
+        sd_image_free(&mask);
+    }
+    sd_image_free(&init);
+}
+
+static void a_mask_of_another_size_is_resized(void **state)
+{
+    (void)state;
+    int w, h;
+    sd_image init = make_picture(64, 48), mask = make_mask(128, 96, (sd_rect){40, 20, 20, 20}, 255, 0);
+    sd_params p = params_for(&init, &mask);
+    sd_edit e = prepared(&p, &w, &h);
+    assert_int_equal(count_white(&e.mask), 100);
+    assert_int_equal(e.mask.data[10 * 64 + 20], 255);
+    assert_int_equal(e.mask.data[9 * 64 + 20], 0);
+    sd_edit_free(&e);
+    sd_image_free(&init);
+    sd_image_free(&mask);
+}
+
+static void transparent_is_repainted_where_no_mask_is_given(void **state)
+{
+    (void)state;
+    int w, h;
+    sd_image init = make_picture(64, 48), mask = make_mask(64, 48, (sd_rect){0, 0, 8, 8}, 255, 0);
+    init.alpha = malloc(64 * 48);
+    memset(init.alpha, 255, 64 * 48);
+    sd_params p = params_for(&init, NULL);
+    sd_edit e = prepared(&p, &w, &h);      /* an alpha that hides nothing is no mask */
+    assert_false(e.masked);
+    assert_true(fabs(e.strength - 0.8) < 1e-12);
+    sd_edit_free(&e);
+    memset(init.alpha, 0, 5);
+    init.alpha[5] = 127;                   /* half transparent: more than half of it is repainted */
+    init.alpha[6] = 128;
+    e = prepared(&p, &w, &h);
+    assert_int_equal(count_white(&e.mask), 6);
+    sd_edit_free(&e);
+    p.invert_mask = 1;
+    e = prepared(&p, &w, &h);
+    assert_int_equal(count_white(&e.mask), 64 * 48 - 6);
+    sd_edit_free(&e);
+    p = params_for(&init, &mask);          /* a mask that is given counts alone */
+    e = prepared(&p, &w, &h);
+    assert_int_equal(count_white(&e.mask), 64);
+    sd_edit_free(&e);
+    memset(init.alpha, 0, 64 * 48);        /* all of it transparent */
+    p = params_for(&init, NULL);
+    e = prepared(&p, &w, &h);
+    assert_int_equal(count_white(&e.mask), 64 * 48);
+    sd_edit_free(&e);
+    sd_image_free(&init);
+    sd_image_free(&mask);
+}
+
+static void a_blurred_mask_fades_where_the_result_is_pasted(void **state)
+{
+    (void)state;
+    int w, h;
+    sd_image init = make_picture(64, 48), mask = make_mask(64, 48, (sd_rect){20, 10, 20, 20}, 255, 0);
+    sd_params p = params_for(&init, &mask);
+    p.mask_blur = 3;
+    sd_edit e = prepared(&p, &w, &h);
+    count_white(&e.mask);                                   /* the networks' mask stays of two values */
+    const uint8_t *row = e.soft.data + 20 * 64;
+    for (int x = 10; x < 30; x++) assert_true(row[x] <= row[x + 1]);
+    assert_true(row[17] > 0 && row[17] < 128 && row[23] > 128 && row[23] < 255 && row[0] == 0 && row[30] == 255);
+    sd_edit_free(&e);
+    sd_image_free(&init);
+    sd_image_free(&mask);
+}
+
+/* ------------------------------------------------------------------------------ what comes back */
+
+/* Of the pixels of `out`: those with keep(x, y) are those of `init` at x - dx, y - dy; of the others some are not. */
+static void expect_kept(const sd_image *out, const sd_image *init, int dx, int dy, bool (*keep)(int x, int y), const char *what)
+{
+    int kept = 0, other = 0, changed = 0;
+    for (int y = 0; y < out->height; y++)
+        for (int x = 0; x < out->width; x++) {
+            int ox = x - dx, oy = y - dy;
+            bool inside = ox >= 0 && oy >= 0 && ox < init->width && oy < init->height;
+            bool same = inside && memcmp(rgb_at(out, x, y), rgb_at(init, ox, oy), 3) == 0;
+            if (inside && keep(ox, oy)) {
+                if (!same) fail_msg("%s: the pixel at %d,%d is not what it was", what, x, y);
+                kept++;
+            } else {
+                other++;
+                changed += !same;
+            }
+        }
+    if (kept == 0 || changed * 2 < other) fail_msg("%s: %d kept, %d of %d others are new", what, kept, changed, other);
+}
+
+static bool outside_hole(int x, int y) { return x < 12 || y < 10 || x >= 32 || y >= 26; }
+static bool far_from_hole(int x, int y) { return x < 2 || y < 0 || x >= 42 || y >= 36; }
+static bool everywhere(int x, int y) { (void)x; (void)y; return true; }
+static const sd_rect hole = {12, 10, 20, 16};
+
+static void kept_pixels_come_back_byte_for_byte(void **state)
+{
+    (void)state;
+    static const struct { int w, h, crop; double blur; const char *what; } cases[] = {
+        {48, 40, -1, 0, "plain"}, {50, 43, -1, 0, "no multiples of 8"}, {48, 40, 3, 0, "cropped"}, {101, 67, 0, 0, "cropped, an odd size"},
+        {64, 48, -1, 2, "blurred"},
+    };
+    for (size_t i = 0; i < SD_COUNT(cases); i++) {
+        sd_image init = make_picture(cases[i].w, cases[i].h), mask = make_mask(cases[i].w, cases[i].h, hole, 255, 0);
+        sd_params p = params_for(&init, &mask);
+        p.inpaint_crop = cases[i].crop;
+        p.mask_blur = cases[i].blur;
+        sd_image out = generated(&p);
+        assert_int_equal(out.width, cases[i].w);
+        assert_int_equal(out.height, cases[i].h);
+        if (cases[i].blur > 0) {
+            for (int y = 0; y < out.height; y++)
+                for (int x = 0; x < out.width; x++)
+                    if (far_from_hole(x, y)) assert_memory_equal(rgb_at(&out, x, y), rgb_at(&init, x, y), 3);
+        } else {
+            expect_kept(&out, &init, 0, 0, outside_hole, cases[i].what);
+        }
+        sd_image_free(&out);
+        sd_image_free(&init);
+        sd_image_free(&mask);
+    }
+}
+
+/* The known mistake: what the VAE gives back for pixels that were kept is not what they were. */
+static void without_pasting_back_they_do_not(void **state)
+{
+    (void)state;
+    sd_image init = make_picture(48, 40), mask = make_mask(48, 40, hole, 255, 0);
+    sd_params p = params_for(&init, &mask);
+    p.paste_back = 0;
+    sd_image out = generated(&p);
+    int changed = 0;
+    for (int y = 0; y < 40; y++)
+        for (int x = 0; x < 48; x++) changed += outside_hole(x, y) && memcmp(rgb_at(&out, x, y), rgb_at(&init, x, y), 3) != 0;
+    assert_true(changed > 100);
+    sd_image_free(&out);
+    sd_image_free(&init);
+    sd_image_free(&mask);
+}
+
+static void a_black_mask_gives_the_picture_back(void **state)
+{
+    (void)state;
+    for (int crop = -1; crop < 1; crop++)
+        for (int size = 40; size < 44; size += 3) {
+            sd_image init = make_picture(48, size), mask = make_mask(48, size, hole, 0, 0);
+            sd_params p = params_for(&init, &mask);
+            p.inpaint_crop = crop;
+            sd_image out = generated(&p);
+            assert_int_equal(out.height, size);
+            assert_memory_equal(out.rgb, init.rgb, (size_t)(48 * size * 3));
+            sd_image_free(&out);
+            sd_image_free(&init);
+            sd_image_free(&mask);
+        }
+}
+
+static void a_white_mask_at_full_strength_does_not_depend_on_the_picture(void **state)
+{
+    (void)state;
+    sd_image a = make_picture(48, 40), b = new_image(48, 40), mask = make_mask(48, 40, hole, 255, 255);
+    sd_params p = params_for(&a, &mask), q = params_for(&b, &mask);
+    sd_image out_a = generated(&p), out_b = generated(&q);
+    assert_memory_equal(out_a.rgb, out_b.rgb, 48 * 40 * 3);
+    sd_image_free(&out_a);
+    sd_image_free(&out_b);
+    sd_image_free(&a);
+    sd_image_free(&b);
+    sd_image_free(&mask);
+}
+
+static void outpainting_keeps_the_picture_and_fills_the_rest(void **state)
+{
+    (void)state;
+    static const int margins[][4] = {{8, 8, 8, 8}, {0, 0, 13, 0}, {3, 0, 0, 9}, {5, 7, 1, 2}};
+    for (size_t i = 0; i < SD_COUNT(margins); i++)
+        for (int masked = 0; masked < 2; masked++) {
+            sd_image init = make_picture(50, 43), mask = make_mask(50, 43, hole, 255, 0);
+            sd_params p = params_for(&init, masked ? &mask : NULL);
+            memcpy(p.outpaint, margins[i], sizeof p.outpaint);
+            sd_image out = generated(&p);
+            assert_int_equal(out.width, 50 + p.outpaint[0] + p.outpaint[2]);
+            assert_int_equal(out.height, 43 + p.outpaint[1] + p.outpaint[3]);
+            expect_kept(&out, &init, p.outpaint[0], p.outpaint[1], masked ? outside_hole : everywhere, masked ? "outpainted, masked" : "outpainted");
+            sd_image_free(&out);
+            sd_image_free(&init);
+            sd_image_free(&mask);
+        }
+}
+
+static void the_smallest_and_the_longest_pictures_are_changed(void **state)
+{
+    (void)state;
+    static const struct { int w, h, masked, outpaint; } cases[] = {{1, 1, 0, 0}, {1, 1, 1, 0}, {1, 1, 0, 5}, {2048, 1, 0, 0}, {1, 2048, 1, 0}};
+    for (size_t i = 0; i < SD_COUNT(cases); i++) {
+        sd_image init = make_picture(cases[i].w, cases[i].h), mask = make_mask(cases[i].w, cases[i].h, (sd_rect){0, 0, 1, 1}, 255, 0);
+        sd_params p = params_for(&init, cases[i].masked ? &mask : NULL);
+        p.outpaint[0] = p.outpaint[3] = cases[i].outpaint;
+        sd_image out = generated(&p);
+        assert_true(out.width > 0 && out.height > 0);
+        sd_image_free(&out);
+        sd_image_free(&init);
+        sd_image_free(&mask);
+    }
+}
+
+static void a_picture_of_the_greatest_length_has_its_hole_repainted(void **state)
+{
+    (void)state;
+    sd_image init = make_picture(16384, 16), mask = make_mask(16384, 16, (sd_rect){9000, 4, 12, 8}, 255, 0);
+    sd_params p = params_for(&init, &mask);
+    p.inpaint_crop = 4;
+    sd_image out = generated(&p);
+    int changed = 0;
+    for (int x = 0; x < 16384; x++)
+        for (int y = 0; y < 16; y++) {
+            bool same = memcmp(rgb_at(&out, x, y), rgb_at(&init, x, y), 3) == 0;
+            if (x < 9000 || x >= 9012 || y < 4 || y >= 12) assert_true(same);
+            changed += !same;
+        }
+    assert_true(changed > 48);
+    sd_image_free(&out);
+    p = params_for(&init, NULL);
+    p.outpaint[2] = 1;
+    assert_int_equal(sd_generate(ctx, &p, &out), SD_ERR_ARG);
+    assert_string_equal(sd_error_text(ctx), "the picture would grow to 16385x16, at most 16384 pixels a side are possible");
+    sd_image_free(&init);
+    sd_image_free(&mask);
+}
+
+/* A batch begins from one picture with different noise; the same seed gives the same bytes. */
+static void a_batch_is_several_pictures_of_one_seed(void **state)
+{
+    (void)state;
+    sd_image init = make_picture(48, 40), mask = make_mask(48, 40, hole, 255, 0), out[2], again[2];
+    sd_params p = params_for(&init, &mask);
+    p.batch = 2;
+    assert_int_equal(sd_generate(ctx, &p, out), SD_OK);
+    assert_int_equal(sd_generate(ctx, &p, again), SD_OK);
+    assert_memory_equal(out[0].rgb, again[0].rgb, 48 * 40 * 3);
+    assert_memory_equal(out[1].rgb, again[1].rgb, 48 * 40 * 3);
+    assert_memory_not_equal(out[0].rgb, out[1].rgb, 48 * 40 * 3);
+    expect_kept(&out[1], &init, 0, 0, outside_hole, "the second of a batch");
+    for (int i = 0; i < 2; i++) {
+        sd_image_free(&out[i]);
+        sd_image_free(&again[i]);
+    }
+    sd_image_free(&init);
+    sd_image_free(&mask);
+}
+
+/* ---------------------------------------------------------------------------------------- refusals */
+
+static void expect_refused(const sd_params *p, const char *sentence)
+{
+    sd_image out = {0};
+    sd_params resolved;
+    sd_status status = sd_generate(ctx, p, &out);
+    if (status != SD_ERR_ARG) fail_msg("status %s, not arg, for: %s", sd_status_name(status), sentence);
+    assert_string_equal(sd_error_text(ctx), sentence);
+    assert_null(out.rgb);
+    assert_int_equal(sd_resolve_params(ctx, p, &resolved), SD_ERR_ARG);   /* and before any work */
+    assert_string_equal(sd_error_text(ctx), sentence);
+}
+
+static void what_cannot_be_done_is_said_in_one_sentence(void **state)
+{
+    (void)state;
+    sd_image init = make_picture(48, 40), mask = make_mask(48, 40, hole, 255, 0);
+    sd_params p;
+#define REFUSED(sentence, ...) do { p = params_for(&init, &mask); __VA_ARGS__; expect_refused(&p, sentence); } while (0)
+    REFUSED("strength must be more than 0 and at most 1, not 0", p.strength = 0);
+    REFUSED("strength must be more than 0 and at most 1, not 1.5", p.strength = 1.5);
+    REFUSED("strength must be more than 0 and at most 1, not nan", p.strength = (double)NAN);
+    REFUSED("strength 0.4 of 2 steps is less than one step", p.strength = 0.4);
+    REFUSED("strength 0.8 of 1 steps is less than one step", p.mask = NULL; p.steps = 1);
+    REFUSED("mask blur must be 0 to 1000 pixels, not -1", p.mask_blur = -1);
+    REFUSED("mask blur must be 0 to 1000 pixels, not nan", p.mask_blur = (double)NAN);
+    REFUSED("inpaint crop must be 0 to 16384 pixels, not -2", p.inpaint_crop = -2);
+    REFUSED("inpaint crop must be 0 to 16384 pixels, not 16385", p.inpaint_crop = 16385);
+    REFUSED("outpaint must be 0 to 16384 pixels on the top, not -1", p.outpaint[1] = -1);
+    REFUSED("outpaint must be 0 to 16384 pixels on the bottom, not 20000", p.outpaint[3] = 20000);
+    REFUSED("outpainting takes its size from the picture: width and height are not possible with it", p.outpaint[0] = 8; p.width = 64);
+    REFUSED("outpaint and inpaint crop are not possible together", p.outpaint[0] = 8; p.inpaint_crop = 0);
+    REFUSED("the picture would grow to 16432x40, at most 16384 pixels a side are possible", p.outpaint[0] = 16384);
+    REFUSED("inpaint crop needs a mask, or a picture with transparent parts", p.mask = NULL; p.inpaint_crop = 4);
+    REFUSED("resize must be stretch, crop or pad, not \"fill\"", p.resize = "fill");
+    REFUSED("a mask, a strength or outpainting needs a picture to begin from", p.init = NULL);
+    REFUSED("a mask, a strength or outpainting needs a picture to begin from", p.init = p.mask = NULL; p.strength = 0.5);
+    REFUSED("a mask, a strength or outpainting needs a picture to begin from", p.init = p.mask = NULL; p.outpaint[2] = 8);
+    REFUSED("width must be a multiple of 8, not 60: 56 and 64 are the nearest", p.width = 60);
+#undef REFUSED
+    sd_image_free(&init);
+    sd_image_free(&mask);
+}
+
+static void an_inpainting_model_wants_something_to_paint(void **state)
+{
+    (void)state;
+    sd_ctx *nine = open_model("inpaint-small", NULL);
+    sd_image init = make_picture(48, 40), out = {0};
+    sd_params p = params_for(NULL, NULL);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(sd_generate(nine, &p, &out), SD_ERR_ARG);
+        assert_string_equal(sd_error_text(nine), "this model is made for inpainting: it needs a picture and a mask");
+        p.init = &init;
+    }
+    p.outpaint[0] = 8;
+    assert_int_equal(sd_generate(nine, &p, &out), SD_OK);
+    assert_int_equal(out.width, 56);
+    sd_image_free(&out);
+    sd_image_free(&init);
+    sd_close(nine);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(runs_agree_with_diffusers_in_float64),
+        cmocka_unit_test(sizes_are_those_of_the_picture_unless_given),
+        cmocka_unit_test(resizing_stretches_crops_or_pads),
+        cmocka_unit_test(bright_is_repainted_from_one_half_on),
+        cmocka_unit_test(a_mask_of_another_size_is_resized),
+        cmocka_unit_test(transparent_is_repainted_where_no_mask_is_given),
+        cmocka_unit_test(a_blurred_mask_fades_where_the_result_is_pasted),
+        cmocka_unit_test(kept_pixels_come_back_byte_for_byte),
+        cmocka_unit_test(without_pasting_back_they_do_not),
+        cmocka_unit_test(a_black_mask_gives_the_picture_back),
+        cmocka_unit_test(a_white_mask_at_full_strength_does_not_depend_on_the_picture),
+        cmocka_unit_test(outpainting_keeps_the_picture_and_fills_the_rest),
+        cmocka_unit_test(the_smallest_and_the_longest_pictures_are_changed),
+        cmocka_unit_test(a_picture_of_the_greatest_length_has_its_hole_repainted),
+        cmocka_unit_test(a_batch_is_several_pictures_of_one_seed),
+        cmocka_unit_test(what_cannot_be_done_is_said_in_one_sentence),
+        cmocka_unit_test(an_inpainting_model_wants_something_to_paint),
+    };
+    return cmocka_run_group_tests_name("edit", tests, open_shared, close_shared);
+}

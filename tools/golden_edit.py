@@ -1,0 +1,208 @@
+#!/usr/bin/env python3
+"""Writes the goldens of image to image and inpainting: tests/golden/edit_<config>.safetensors, and net_inpaint-small.txt.
+
+    python tools/golden_edit.py [--out tests/golden]
+
+The runs are those of diffusers' StableDiffusionImg2ImgPipeline and StableDiffusionInpaintPipeline on two small models of tools/synth.py:
+sd1-small, whose UNet has 4 channels, and inpaint-small, whose UNet has 9. The picture and the mask are formulas (`picture`, `mask`)
+that tests/test_edit.c repeats. The form of the file is make_golden.py's; names are
+
+  KIND.SAMPLER.STRENGTH.latents.I   before step I, the last one final; KIND: img2img, inpaint (4 channels), inpaint9
+  wrong.KIND.MISTAKE                rel-L2 error of the final latents when a known mistake is made
+
+Noise, the posterior's too, is drawn as float32 from one generator and cast, as make_golden.py does it.
+"""
+import argparse
+import contextlib
+import os
+import tempfile
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline
+from diffusers.models.autoencoders import vae as vae_module
+from diffusers.pipelines.stable_diffusion import pipeline_stable_diffusion_img2img, pipeline_stable_diffusion_inpaint
+from PIL import Image
+from safetensors.numpy import save_file
+
+import golden_sampler
+import make_golden
+import oracle
+import synth
+import wrong_twins
+
+DRAWERS = (vae_module, pipeline_stable_diffusion_img2img, pipeline_stable_diffusion_inpaint)
+WIDTH, HEIGHT, STEPS, GUIDANCE, SEED = 56, 40, 5, 7.5, 31
+STRENGTHS = (0.2, 0.5, 0.8, 1.0)
+SAMPLERS = ("ddim", "pndm", "euler", "euler_a")
+# config -> kind -> strengths
+KINDS = {"sd1-small": {"img2img": STRENGTHS, "inpaint": STRENGTHS}, "inpaint-small": {"inpaint9": (0.5, 1.0)}}
+
+
+def picture():
+    y, x, k = np.mgrid[0:HEIGHT, 0:WIDTH, 0:3]
+    return Image.fromarray(((5 * x + 3 * y + 70 * k + x * y // 8) % 256).astype(np.uint8))
+
+
+def mask():
+    """A disc, white within, with a rim of 128 (repainted) and one of 127 (kept)."""
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
+    d = (x - 30) ** 2 + (y - 18) ** 2
+    return Image.fromarray(np.select([d < 100, d < 169, d < 225], [255, 128, 127], 0).astype(np.uint8))
+
+
+def pipeline(pipe, kind):
+    parts = {k: v for k, v in pipe.components.items() if k != "image_encoder"}
+    p = (StableDiffusionImg2ImgPipeline if kind == "img2img" else StableDiffusionInpaintPipeline)(**parts, requires_safety_checker=False)
+    p.set_progress_bar_config(disable=True)
+    return p
+
+
+def run(pipe, kind, sampler, strength, draw=golden_sampler.float32_noise, twin=None, masks=None):
+    """Latents before every step and the final ones. twin(pipeline): a context in which a mistake is made."""
+    saved, store = pipe.scheduler, {}
+    p = pipeline(oracle.with_sampler(pipe, sampler), kind)
+    watch = oracle.Watch(p, lambda name, x: store.update({name: x.clone()}) if name.startswith("latents.") else None, False)
+
+    def end(p_, i, t, given):
+        if i + 1 == p_.num_timesteps:
+            store["latents.%d" % (i + 1)] = given["latents"].clone()
+        return given
+
+    more = {} if kind == "img2img" else dict(mask_image=masks or mask(), height=HEIGHT, width=WIDTH)
+    drawers = wrong_twins.changed(*[(m, "randn_tensor", draw) for m in DRAWERS])
+    with torch.no_grad(), oracle.context_of(p), watch.watching(), drawers, (twin or contextlib.nullcontext)(*([p] if twin else [])):
+        p(make_golden.PROMPT, negative_prompt=make_golden.NEGATIVE, image=picture(), strength=strength, num_inference_steps=STEPS,
+          guidance_scale=GUIDANCE, generator=torch.Generator().manual_seed(SEED), output_type="latent", callback_on_step_end=end, **more)
+    pipe.scheduler = saved
+    return store
+
+
+# ------------------------------------------------------------------------------------------------ mistakes
+
+class NoiseBeforePosterior:
+    """The run's noise drawn first, the posterior's after it."""
+
+    def __init__(self):
+        self.kept, self.calls = None, 0
+
+    def __call__(self, shape, generator=None, device=None, dtype=None):
+        self.calls += 1
+        x = golden_sampler.float32_noise(shape, generator, device, dtype)
+        if self.calls == 1:
+            self.kept, x = x, golden_sampler.float32_noise(shape, generator, device, dtype)
+        elif self.calls == 2:
+            x = self.kept
+        return x
+
+
+class PosteriorMean:
+    """Nothing is drawn for the picture's posterior."""
+    calls = 0
+
+    def __call__(self, shape, generator=None, device=None, dtype=None):
+        self.calls += 1
+        return torch.zeros(shape, dtype=dtype) if self.calls == 1 else golden_sampler.float32_noise(shape, generator, device, dtype)
+
+
+def blend(how):
+    """inpainting of 4 channels: what the kept part is after a step."""
+    def twin(p):
+        add = type(p.scheduler).add_noise
+
+        def add_noise(original, noise, timesteps):
+            if how == "clean":
+                return original
+            t = p.scheduler.timesteps   # "this step's": the noise level of the step that ended
+            return add(p.scheduler, original, noise, t[max((t == timesteps[0]).nonzero()[0].item() - 1, 0)][None])
+        return wrong_twins.changed((p.scheduler, "add_noise", add_noise))
+    return twin
+
+
+def channels(order):
+    """inpainting of 9 channels: the UNet's input in another order."""
+    @contextlib.contextmanager
+    def twin(p):
+        hook = p.unet.register_forward_pre_hook(lambda m, a: (a[0][:, order], *a[1:]))
+        yield
+        hook.remove()
+    return twin
+
+
+def black_hole(p):
+    """What is repainted is shown to the UNet as black and not as grey."""
+    encode = p._encode_vae_image
+    hole = torch.from_numpy((np.asarray(mask()) >= 128).astype(np.float64))
+    return wrong_twins.changed((p, "_encode_vae_image", lambda image, generator: encode(image - hole.to(image.dtype), generator)))
+
+
+def mistakes(kind, pipe, right):
+    """wrong.KIND.NAME -> rel-L2 error of the final latents of ddim; right[strength]."""
+    inverted = Image.fromarray(255 - np.asarray(mask()))
+    rounded_up, half, whole = 0.6, 0.5, 1.0   # of 5 steps: 3; 2
+    twins = {"strength_rounded_up": (half, dict(strength=rounded_up))}
+    if kind != "inpaint9":
+        twins["noise_before_posterior"] = (half, dict(draw=NoiseBeforePosterior()))
+        twins["posterior_mean"] = (half, dict(draw=PosteriorMean()))
+    if kind != "img2img":
+        twins["mask_inverted"] = (whole, dict(masks=inverted))
+    if kind == "inpaint":
+        twins["kept_part_without_noise"] = (whole, dict(twin=blend("clean")))
+        twins["kept_part_of_this_step"] = (whole, dict(twin=blend("this")))
+    if kind == "inpaint9":
+        twins["masked_before_mask"] = (whole, dict(twin=channels([0, 1, 2, 3, 5, 6, 7, 8, 4])))
+        twins["mask_first"] = (whole, dict(twin=channels([4, 0, 1, 2, 3, 5, 6, 7, 8])))
+        twins["black_hole"] = (whole, dict(twin=black_hole))
+        twins["posterior_before_noise"] = (whole, dict(draw=NoiseBeforePosterior()))
+    return {"%s.%s" % (kind, name): oracle.rel_l2(final(run(pipe, kind, "ddim", **dict(dict(strength=strength), **more))), right[strength])
+            for name, (strength, more) in twins.items()}
+
+
+def final(store):
+    return store["latents.%d" % (len(store) - 1)]
+
+
+# ------------------------------------------------------------------------------------------------ files
+
+def make(config, kinds, out):
+    print(config)
+    with tempfile.TemporaryDirectory() as directory:
+        synth.write_model(config, directory)
+        pipe32, pipe64 = oracle.load(directory), oracle.load(directory, double=True)
+    truth, single, wrong, e32 = {}, {}, {}, {}
+    for kind, strengths in kinds.items():
+        right = {}
+        for sampler in SAMPLERS:
+            for strength in strengths:
+                name = "%s.%s.%g." % (kind, sampler, strength)
+                exact = run(pipe64, kind, sampler, strength)
+                with oracle.exact_sinusoid():
+                    plain = run(pipe32, kind, sampler, strength)
+                assert exact.keys() == plain.keys() and all(v.dtype == torch.float64 for v in exact.values())
+                truth.update({name + k: v for k, v in exact.items()})
+                single.update({name + k: v for k, v in plain.items()})
+                if sampler == "ddim":
+                    right[strength] = final(exact)
+                    e32[kind] = max(e32.get(kind, 0), oracle.rel_l2(final(plain), final(exact)))
+        wrong.update(mistakes(kind, pipe64, right))
+    make_golden.check_mistakes(wrong, e32)
+    golden = make_golden.stored(truth, single)
+    golden.update({"wrong." + k: np.array([v], np.float32) for k, v in wrong.items()})
+    path = os.path.join(out, "edit_%s.safetensors" % config)
+    save_file(dict(sorted(golden.items())), path)
+    e = sorted((golden[k][0], k[:-4]) for k in golden if k.endswith(".e32"))
+    print("  e32: median %.1e, largest %.1e (%s); %d tensors, %d bytes" % (e[len(e) // 2][0], *e[-1], len(truth), os.path.getsize(path)))
+
+
+def main():
+    torch.set_num_threads(1)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--out", default=os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tests", "golden"))
+    a = parser.parse_args()
+    make_golden.write_description(os.path.join(a.out, "net_inpaint-small.txt"), "inpaint-small", None)
+    for config, kinds in KINDS.items():
+        make(config, kinds, a.out)
+
+
+if __name__ == "__main__":
+    main()
