@@ -11,7 +11,37 @@
 void sd_params_init(sd_params *p)
 {
     *p = (sd_params){.steps = 25, .cfg_scale = 7.5, .batch = 1, .steps_offset = -1, .set_alpha_to_one = -1, .clip_sample = -1, .eta = -1,
-                       .strength = -1, .paste_back = 1, .inpaint_crop = -1};
+                       .strength = -1, .paste_back = 1, .inpaint_crop = -1, .s_tmax = INFINITY, .s_noise = 1};
+}
+
+/* Lists of levels say how many steps there are. */
+static int steps_of(const sd_params *p)
+{
+    return p->sigmas ? p->sigma_count - 1 : p->timesteps ? p->timestep_count : p->steps;
+}
+
+/* Where a run's noise levels come from, and what single samplers are told. */
+static sd_status schedule_wishes(const sd_params *p, sd_sched_config *s, sd_error *e)
+{
+    sd_error not_a_spacing = {.status = SD_OK};
+    if (p->schedule && sd_spacing_parse(&s->spacing, p->schedule, &not_a_spacing)
+        && sd_curve_parse(&s->curve, p->schedule, e))
+        return e->status;
+    if (p->sigmas && p->timesteps)
+        return sd_fail(e, SD_ERR_ARG, "sigmas and timesteps say the same thing in two ways: give one of them");
+    if ((p->sigmas || p->timesteps) && p->schedule)
+        return sd_fail(e, SD_ERR_ARG, "a schedule and a list of its levels were given: give one of them");
+    if (p->sigmas) s->curve = SD_CURVE_SIGMAS;
+    if (p->timesteps) s->curve = SD_CURVE_TIMESTEPS;
+    s->sigmas = p->sigmas;
+    s->timesteps = p->timesteps;
+    if (p->order < 0) return sd_fail(e, SD_ERR_ARG, "the order must not be negative, but is %d", p->order);
+    if (p->order) s->order = p->order;
+    s->s_churn = p->s_churn;
+    s->s_tmin = p->s_tmin;
+    s->s_tmax = p->s_tmax;
+    s->s_noise = p->s_noise;
+    return SD_OK;
 }
 
 /* The scheduler a run will use: the file's, read as the wanted class, then the caller's wishes. */
@@ -22,9 +52,11 @@ static sd_status schedule_config(sd_ctx *c, const sd_params *p, sd_sched_config 
     if (p->sampler && sd_sched_read_as(s, c->sched_path, p->sampler, e)) return e->status;
     sd_sched_as_pipeline(s);
     if (p->spacing && sd_spacing_parse(&s->spacing, p->spacing, e)) return e->status;
+    if (schedule_wishes(p, s, e)) return e->status;
     if (p->prediction && sd_prediction_parse(&s->prediction, p->prediction, e)) return e->status;
-    if (p->steps < 1 || p->steps > s->train_steps)
-        return sd_fail(e, SD_ERR_ARG, "steps must be 1 to %d, not %d", s->train_steps, p->steps);
+    int steps = steps_of(p);
+    if (steps < 1 || steps > s->train_steps)
+        return sd_fail(e, SD_ERR_ARG, "steps must be 1 to %d, not %d", s->train_steps, steps);
     if (p->steps_offset < -1 || p->steps_offset >= s->train_steps)
         return sd_fail(e, SD_ERR_ARG, "steps offset must be 0 to %d, not %d", s->train_steps - 1, p->steps_offset);
     if (!(p->eta >= 0 && p->eta <= 1) && p->eta != -1) return sd_fail(e, SD_ERR_ARG, "eta must be 0 to 1, not %g", p->eta);
@@ -65,6 +97,8 @@ static sd_status resolve(sd_ctx *c, const sd_params *p, sd_params *out, sd_sched
     int scale = sd_vae_scale(&c->vae.cfg), native = scale * c->unet.cfg.sample_size;
     if (check_side(c, "width", &out->width, native, scale) || check_side(c, "height", &out->height, native, scale)) return c->err.status;
     if (p->batch < 1 || p->batch > 512) return sd_fail(&c->err, SD_ERR_ARG, "batch must be 1 to 512, not %d", p->batch);
+    if (!(p->guidance_rescale >= 0 && p->guidance_rescale <= 1))
+        return sd_fail(&c->err, SD_ERR_ARG, "guidance rescale must be 0 to 1, not %g", p->guidance_rescale);
     if (!isfinite(p->cfg_scale)) return sd_fail(&c->err, SD_ERR_ARG, "the guidance scale must be a finite number");
     if (p->clip_skip < 0 || p->clip_skip > c->clip.cfg.layers)
         return sd_fail(&c->err, SD_ERR_ARG, "clip skip must be 0 to %d, not %d", c->clip.cfg.layers, p->clip_skip);
@@ -75,7 +109,9 @@ static sd_status resolve(sd_ctx *c, const sd_params *p, sd_params *out, sd_sched
                        out->height / scale, out->width / scale, latents, p->noise_count);
     if (!out->prompt) out->prompt = "";
     if (!out->negative_prompt) out->negative_prompt = "";
-    out->sampler = sd_method_name(s->method);
+    out->sampler = sd_method_full_name(s->method, s->program);
+    out->schedule = s->curve == SD_CURVE_SPACED || s->curve >= SD_CURVE_SIGMAS ? NULL : sd_curve_name(s->curve);
+    out->steps = steps_of(p);
     out->spacing = sd_spacing_name(s->spacing);
     out->prediction = sd_prediction_name(s->prediction);
     out->steps_offset = s->steps_offset;
@@ -125,6 +161,13 @@ sd_status sd_parameters_text(sd_ctx *c, const sd_params *params, char **text)
     sd_text_add(&t, ", RNG: CPU");
     if (p.eta != sd_method_about(s.method)->eta) sd_text_add(&t, ", Eta: %g", p.eta);
     if (p.batch > 1) sd_text_add(&t, ", Batch size: %d", p.batch);
+    if (p.guidance_rescale > 0) sd_text_add(&t, ", CFG rescale phi: %g", p.guidance_rescale);
+    if (p.schedule) sd_text_add(&t, ", Schedule type: %s", p.schedule);
+    if (p.sigmas || p.timesteps) sd_text_add(&t, ", Noise levels: given");
+    if (p.order) sd_text_add(&t, ", Order: %d", p.order);
+    if (p.s_churn > 0)
+        sd_text_add(&t, ", Sigma churn: %g, Sigma tmin: %g, Sigma tmax: %g", p.s_churn, p.s_tmin, p.s_tmax);
+    if (p.s_noise != 1) sd_text_add(&t, ", Sigma noise: %g", p.s_noise);
     sd_text_add(&t, ", Timestep spacing: %s, Steps offset: %d, Prediction: %s, Set alpha to one: %s, Clip sample: %s", p.spacing, p.steps_offset,
                 p.prediction, p.set_alpha_to_one ? "true" : "false", p.clip_sample ? "true" : "false");
     if (p.noise) sd_text_add(&t, ", Initial noise: given");
@@ -145,7 +188,8 @@ sd_status sd_schedule(sd_ctx *c, const sd_params *params, int *n, double *timest
     sd_sampler *sampler = NULL;
     sd_begin(c);
     *n = 0;
-    if (!sd_need(c, SD_PART_UNET) && !schedule_config(c, params, &s) && !sd_sampler_new(&sampler, &s, params->steps, &c->err)) {
+    bool known = c->parts & SD_PART_SCHEDULE || !sd_need(c, SD_PART_UNET);
+    if (known && !schedule_config(c, params, &s) && !sd_sampler_new(&sampler, &s, steps_of(params), &c->err)) {
         *n = sd_sampler_count(sampler);
         for (int i = 0; i <= *n; i++) {
             if (timesteps && i < *n) timesteps[i] = sd_sampler_timestep(sampler, i);
@@ -227,6 +271,8 @@ static sd_status job_init(sd_ctx *c, job *j)
         return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %d pictures of %dx%d", j->B, j->p.width, j->p.height);
     /* Image to image takes the last int(steps * strength) steps [diffusers StableDiffusionImg2ImgPipeline.get_timesteps]. */
     int taken = j->edit.active ? (int)(j->p.steps * j->edit.strength) : j->p.steps;
+    if (j->edit.active && j->sched.method == SD_DPM_ADAPTIVE)
+        return sd_fail(&c->err, SD_ERR_ARG, "dpm_adaptive cannot begin from a picture: its noise levels are not known before");
     return sd_sampler_new_from(&j->sampler, &j->sched, j->p.steps, j->p.steps - taken, &c->err);
 }
 
@@ -267,6 +313,29 @@ static sd_status embed_prompts(sd_ctx *c, job *j)
     return c->err.status;
 }
 
+static double deviation(const float *x, size_t n)   /* torch.std: of a sample, divided by n - 1 */
+{
+    double mean = 0.0, sum = 0.0;
+    for (size_t i = 0; i < n; i++) mean += x[i];
+    mean /= (double)n;
+    for (size_t i = 0; i < n; i++) sum += (x[i] - mean) * (x[i] - mean);
+    return sqrt(sum / (double)(n > 1 ? n - 1 : 1));
+}
+
+/* Guidance makes the prediction larger than what the UNet was trained for; this brings each picture's deviation back
+ * to that of the prompt's own prediction, by a share phi [Lin et al. 2023, "Common Diffusion Noise Schedules and Sample
+ * Steps are Flawed", sec. 3.4, eq. 15 and 16; diffusers rescale_noise_cfg]. */
+static void rescale_guidance(job *j)
+{
+    double phi = j->p.guidance_rescale;
+    for (int b = 0; b < j->B && phi > 0; b++) {
+        float *guided = j->pred + (size_t)b * j->n;
+        const float *cond = j->pred + ((size_t)j->B + (size_t)b) * j->n;
+        double own = deviation(guided, j->n), factor = own > 0 ? deviation(cond, j->n) / own : 1.0;
+        for (size_t i = 0; i < j->n; i++) guided[i] = (float)(guided[i] * (phi * factor + 1.0 - phi));
+    }
+}
+
 /* noise_pred = uncond + w (cond - uncond) [Ho & Salimans 2022, eq. 6 with their w + 1 as w], into the first half. */
 static void guide(job *j)
 {
@@ -276,6 +345,7 @@ static void guide(job *j)
         double uncond = j->pred[i], cond = j->pred[n + i];
         j->pred[i] = (float)(uncond + j->p.cfg_scale * (cond - uncond));
     }
+    rescale_guidance(j);
 }
 
 /* ---- image to image and inpainting */
@@ -372,6 +442,7 @@ typedef struct denoiser {
     sd_ctx *c;
     job *j;
     double start;        /* when the evaluation that runs was begun */
+    int room;            /* in step_seconds */
 } denoiser;
 
 /* Latents before evaluation i: the one before it has ended. */
@@ -380,12 +451,19 @@ static sd_status arrive(void *user, int i, float *latents)
     denoiser *d = user;
     sd_ctx *c = d->c;
     double now = sd_now();
+    int count = sd_sampler_count(d->j->sampler);   /* 0: dpm_adaptive decides while it runs */
+    if (i == d->room) {
+        double *more = realloc(c->step_seconds, 2 * (size_t)d->room * sizeof *more);
+        if (!more) return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %d steps", 2 * d->room);
+        c->timings.steps = c->step_seconds = more;
+        d->room *= 2;
+    }
     if (i > 0) keep_old(d->j, i, latents);
     trace_latents(c, d->j, latents, "latents.%d", i);
     if (i > 0) {
         c->step_seconds[i - 1] = now - d->start;
         c->timings.n_steps = i;
-        sd_report(c, "step", i, sd_sampler_count(d->j->sampler), c->step_seconds[i - 1]);
+        sd_report(c, "step", i, count ? count : i, c->step_seconds[i - 1]);
     }
     d->start = now;
     return c->err.status;
@@ -430,16 +508,16 @@ static void draw_noise(void *user, double sigma_from, double sigma_to, float *ou
 
 static sd_status denoise(sd_ctx *c, job *j)
 {
-    int count = sd_sampler_count(j->sampler);
+    int room = sd_sampler_count(j->sampler) + 16;
     size_t n = (size_t)j->B * j->n;
     free(c->step_seconds);
-    c->step_seconds = calloc((size_t)count, sizeof *c->step_seconds);
+    c->step_seconds = calloc((size_t)room, sizeof *c->step_seconds);
     c->timings.steps = c->step_seconds;
     c->timings.n_steps = 0;
-    if (!c->step_seconds) return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %d steps", count);
+    if (!c->step_seconds) return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %d steps", room);
     sd_rng_seed(&j->rng, j->p.seed);
     if (begin_latents(c, j)) return c->err.status;
-    denoiser d = {.c = c, .j = j};
+    denoiser d = {.c = c, .j = j, .room = room};
     return sd_sampler_run(j->sampler, j->latents, n, &(sd_denoiser){&d, predict_noise, arrive, trace_denoised, draw_noise}, &c->err);
 }
 

@@ -8,6 +8,7 @@
 #endif
 #include "cli.h"
 #include "sd.h"
+#include "show.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -28,7 +29,7 @@
 #define DEFAULT_OUTPUT "output.ppm"
 #endif
 
-enum { PATH_SIZE = 4096 };
+enum { PATH_SIZE = 4096, MOST_LEVELS = 1001 };
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
 /* ------------------------------------------------------------------------------------ settings */
@@ -41,8 +42,10 @@ typedef struct settings {
     int batch_count, threads, precise;
     int quiet, verbose, timings;   /* timings: 1 as text, 2 as JSON */
     int version, help;
-    /* tokenize and plan */
-    const char *text, *file, *config;
+    const char *sigmas, *timesteps;   /* as they were given, and as numbers */
+    double sigma_list[MOST_LEVELS], timestep_list[MOST_LEVELS];
+    /* tokenize, plan, samplers and schedule */
+    const char *text, *file, *config, *plot;
     int ids, json;
 } settings;
 
@@ -51,6 +54,19 @@ typedef struct settings {
 #define MODEL_OPTION {CLI_TEXT, 'm', "model", AT(model), 0, 0, "DIR", \
                       "model in diffusers layout (default: $SD_MODEL, or\nweights/tiny beside the program or where it was installed)"}
 #define HELP_OPTION {CLI_FLAG, 'h', "help", AT(help), 0, 0, NULL, "this text"}
+
+/* What sd and sd schedule both take. */
+#define SAMPLER_OPTIONS \
+    {CLI_TEXT, 0, "sampling-method", AT(p.sampler), 0, 0, "NAME", "see sd samplers (default: the model's)"}, \
+    {CLI_TEXT, 0, "scheduler", AT(p.schedule), 0, 0, "NAME", "how sigmas are placed: karras, ..., see sd samplers; or the\n" \
+     "timesteps' spacing: leading, trailing, linspace"}, \
+    {CLI_TEXT, 0, "spacing", AT(p.spacing), 0, 0, "NAME", "the spacing alone, beside a --scheduler"}, \
+    {CLI_TEXT, 0, "sigmas", AT(sigmas), 0, 0, "LIST", "sigmas of a run, falling: \"14.6,6.5,2.7,0.9,0\""}, \
+    {CLI_TEXT, 0, "timesteps", AT(timesteps), 0, 0, "LIST", "timesteps of a run, falling"}, \
+    {CLI_INT, 0, "order", AT(p.order), 0, 4, "N", "of a multi-step sampler (default: its own)"}, \
+    {CLI_INT, 0, "steps-offset", AT(p.steps_offset), 0, 999, "N", "added to leading timesteps"}, \
+    {CLI_BOOL, 0, "set-alpha-to-one", AT(p.set_alpha_to_one), 0, 0, "BOOL", \
+     "where the last step of ddim and pndm ends (true, false)"}
 
 static const cli_option draw_options[] = {
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "What to draw"},
@@ -66,13 +82,15 @@ static const cli_option draw_options[] = {
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "How to draw it"},
     {CLI_INT, 0, "steps", AT(p.steps), 1, 1000, "N", "steps of the sampler (default 25)"},
     {CLI_NUMBER, 0, "cfg-scale", AT(p.cfg_scale), -1000, 1000, "X", "guidance (default 7.5); 1 and less: none, in half the time"},
-    {CLI_TEXT, 0, "sampling-method", AT(p.sampler), 0, 0, "NAME", "ddim, pndm, euler, euler_a (default: the model's)"},
-    {CLI_TEXT, 0, "scheduler", AT(p.spacing), 0, 0, "NAME", "spacing of the timesteps: leading, trailing, linspace"},
+    SAMPLER_OPTIONS,
     {CLI_TEXT, 0, "prediction", AT(p.prediction), 0, 0, "NAME", "what the UNet predicts: epsilon, v_prediction, sample"},
-    {CLI_INT, 0, "steps-offset", AT(p.steps_offset), 0, 999, "N", "added to leading timesteps"},
-    {CLI_BOOL, 0, "set-alpha-to-one", AT(p.set_alpha_to_one), 0, 0, "BOOL", "where the last step of ddim and pndm ends (true, false)"},
     {CLI_BOOL, 0, "clip-sample", AT(p.clip_sample), 0, 0, "BOOL", "ddim: clip the predicted latents (true, false)"},
     {CLI_NUMBER, 0, "eta", AT(p.eta), 0, 1, "X", "share of fresh noise in each step (default: ddim 0, euler_a 1)"},
+    {CLI_NUMBER, 0, "s-churn", AT(p.s_churn), 0, 1000, "X", "euler, heun, dpm2: noise that is put back on in a run"},
+    {CLI_NUMBER, 0, "s-tmin", AT(p.s_tmin), 0, 1e6, "X", "... at sigmas from here"},
+    {CLI_NUMBER, 0, "s-tmax", AT(p.s_tmax), 0, 1e6, "X", "... up to here (default: all)"},
+    {CLI_NUMBER, 0, "s-noise", AT(p.s_noise), 0, 10, "X", "deviation of that noise and of the ancestral samplers'\n(default 1)"},
+    {CLI_NUMBER, 0, "guidance-rescale", AT(p.guidance_rescale), 0, 1, "X", "share by which a guided prediction is brought\nback to its deviation before guidance (default 0)"},
     {CLI_INT, 0, "clip-skip", AT(p.clip_skip), 0, 1000, "N", "1: the text encoder's last layer (default), 2: the one\nbefore it, ..."},
     {CLI_TEXT, 0, "noise", AT(noise), 0, 0, "FILE", "initial noise from a safetensors file: its tensor \"noise\"\nor its only one, [batch,channels,height/8,width/8]"},
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Beginning from a picture"},
@@ -103,6 +121,8 @@ static const cli_command draw_command = {
     "       sd -p TEXT -i FILE [options]  changes, repaints or extends one\n"
     "       sd tokenize TEXT [options]    the tokens of a text\n"
     "       sd plan [options]             the networks of a model, unrolled\n"
+    "       sd samplers                   samplers and schedules, with their papers\n"
+    "       sd schedule [options]         the timesteps and noise levels of a run\n"
     "       sd tokenize --help, sd plan --help\n",
     draw_options, COUNT(draw_options), NULL, 0};
 
@@ -119,6 +139,30 @@ static const cli_command tokenize_command = {
     "       sd tokenize --ids --file FILE\n\n"
     "Prints the ids that CLIP's tokenizer gives a text and the piece of text each stands for.\n",
     tokenize_options, COUNT(tokenize_options), "the text", AT(text)};
+
+static const cli_option samplers_options[] = {
+    {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
+    {CLI_FLAG, 0, "json", AT(json), 0, 0, NULL, "one JSON object"},
+    HELP_OPTION,
+};
+static const cli_command samplers_command = {
+    "usage: sd samplers [--json]\n\n"
+    "Lists samplers, with their names in other programs, their papers and their order of accuracy; and schedules.\n",
+    samplers_options, COUNT(samplers_options), NULL, 0};
+
+static const cli_option schedule_options[] = {
+    {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
+    MODEL_OPTION,
+    {CLI_INT, 0, "steps", AT(p.steps), 1, 1000, "N", "steps of the sampler (default 25)"},
+    SAMPLER_OPTIONS,
+    {CLI_FLAG, 0, "json", AT(json), 0, 0, NULL, "a JSON list with an object for each schedule"},
+    {CLI_TEXT, 0, "plot", AT(plot), 0, 0, "FILE", "draws their noise levels: FILE.png or FILE.ppm"},
+    HELP_OPTION,
+};
+static const cli_command schedule_command = {
+    "usage: sd schedule [-m DIR] [--sampling-method NAME] [--scheduler NAME[,NAME...]] [--steps N] [--json] [--plot FILE]\n\n"
+    "Prints the evaluations of a run: timesteps, sigmas = sqrt((1-a)/a) and a = alphas_cumprod. Reads no weights.\n",
+    schedule_options, COUNT(schedule_options), NULL, 0};
 
 static const cli_option plan_options[] = {
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
@@ -254,6 +298,30 @@ static int open_model(const settings *s, const char *argv0, unsigned parts, view
 }
 
 /* ------------------------------------------------------------------------------ before any work */
+
+/* "14.6,6.5,0" into numbers. */
+static int read_list(const char *name, const char *text, double *out, int *count)
+{
+    for (*count = 0; text && *count < MOST_LEVELS; (*count)++) {
+        char *end;
+        out[*count] = strtod(text, &end);
+        if (end == text || (*end && *end != ','))
+            return cli_error(CLI_USAGE, "--%s must be numbers with commas between them, not \"%s\"", name, text);
+        text = *end ? end + 1 : NULL;
+    }
+    return text ? cli_error(CLI_USAGE, "--%s has more than %d numbers", name, MOST_LEVELS) : CLI_OK;
+}
+
+/* The lists of the command line, as the parameters take them; they live in the settings. */
+static int read_lists(settings *s)
+{
+    int code = read_list("sigmas", s->sigmas, s->sigma_list, &s->p.sigma_count);
+    if (!code) code = read_list("timesteps", s->timesteps, s->timestep_list, &s->p.timestep_count);
+    if (!code && s->sigmas && s->p.sigma_count < 2) code = cli_error(CLI_USAGE, "--sigmas needs two numbers or more: a step has two ends");
+    if (s->sigmas) s->p.sigmas = s->sigma_list;
+    if (s->timesteps) s->p.timesteps = s->timestep_list;
+    return code;
+}
 
 /* In either case, as the library takes it. Nothing but the ending is a name without one. */
 static int ends_with(const char *s, const char *end)
@@ -447,7 +515,8 @@ static int draw(const settings *s, const sd_params *p, view *v, int first)
 static int prepare(settings *s, inputs *in, view *v)
 {
     sd_params resolved;
-    int code = read_pictures(s, in);
+    int code = read_lists(s);
+    if (!code) code = read_pictures(s, in);
     if (code) return code;
     sd_status status = sd_resolve_params(context, &s->p, &resolved);
     if (status) return report(s, status);
@@ -567,6 +636,26 @@ static int run_plan(settings *s, const char *argv0)
     return CLI_OK;
 }
 
+/* ------------------------------------------------------------------- sd samplers, sd schedule */
+
+static int run_samplers(settings *s, const char *argv0)
+{
+    (void)argv0;
+    return show_samplers(s->json);
+}
+
+static int run_schedule(settings *s, const char *argv0)
+{
+    view v = {.s = s};
+    const char *schedules = s->p.schedule;
+    if (s->plot && !ends_with(s->plot, ".png") && !ends_with(s->plot, ".ppm"))
+        return cli_error(CLI_USAGE, "--plot must end in " ENDINGS ", not \"%s\"", s->plot);
+    int code = read_lists(s);
+    if (!code) code = open_model(s, argv0, SD_PART_SCHEDULE, &v);
+    if (!code) code = show_schedules(context, &s->p, schedules, s->json, s->plot);
+    return code;
+}
+
 /* ---------------------------------------------------------------------------------------- main */
 
 /* GNU's OpenMP lets threads wait in a loop. Where other programs want the cores too, that makes a small picture take a minute instead
@@ -589,6 +678,8 @@ typedef struct command {
 static const command commands[] = {
     {"tokenize", &tokenize_command, run_tokenize},
     {"plan", &plan_command, run_plan},
+    {"samplers", &samplers_command, run_samplers},
+    {"schedule", &schedule_command, run_schedule},
     {NULL, &draw_command, run_draw},
 };
 

@@ -56,7 +56,8 @@ static const double adams_bashforth[4][4] = {
 /* PNDM [Liu et al. 2022, Algorithm 2]; PNDMScheduler.step_plms. Without Runge-Kutta (skip_prk_steps, all of Stable
  * Diffusion) the first step is taken twice: to its end and, with the mean of both ends' outputs, from its start again;
  * hence one evaluation more than steps, and diffusers' list of timesteps t0, t1, t1, t2, ...
- * A run that begins at entry j of that list (image to image) takes the first step that it meets twice, whatever it is: with
+ * A run that begins at entry j of that list (image to image) takes the first step that it meets twice, whatever it
+ * is: with
  * j > 0 its third evaluation is then told the timestep after the one where the latents are. diffusers does so. */
 void sd_sample_pndm(sd_sampling *r)
 {
@@ -80,5 +81,323 @@ void sd_sample_pndm(sd_sampling *r)
         const double *w = adams_bashforth[known < 4 ? known++ : 3];
         SUM(r, mean, {w[0], h[0]}, {w[1], h[1]}, {w[2], h[2]}, {w[3], h[3]});
         transfer(r, start, mean, s, sd_level_at_timestep(r->s, s.t - stride));
+    }
+}
+
+/* IPNDM [Zhang & Chen 2022, "Fast Sampling of Diffusion Models with Exponential Integrator", sec. 3.3]:
+ * Adams-Bashforth on
+ * eps. diffusers' IPNDMScheduler is for models with cosine levels and timesteps in [0,1]; ComfyUI's sampler of this
+ * name
+ * does it in sigma. Both are the straight line from s to t with the mean eps. */
+void sd_sample_ipndm(sd_sampling *r)
+{
+    double *x = r->x, *eps = sd_vector(r);
+    double *h[] = {sd_vector(r), sd_vector(r), sd_vector(r), sd_vector(r)};
+    for (int i = r->begin, known = 0; sd_goes_on(r, i); i++) {
+        sd_level s = r->at[i], t = r->at[i + 1];
+        sd_predict(r, x, s, NULL, newest(h, 4));
+        const double *w = adams_bashforth[known < r->c->order ? known++ : known - 1];
+        if (r->s->foreign && t.noise == 0) w = adams_bashforth[0];   /* ComfyUI ends with x0 itself */
+        SUM(r, eps, {w[0], h[0]}, {w[1], h[1]}, {w[2], h[2]}, {w[3], h[3]});
+        double from_x = s.signal > 0 ? t.signal / s.signal : 0.0;
+        SUM(r, x, {from_x, x}, {t.noise - from_x * s.noise, eps});
+    }
+}
+
+/* ---------------------------------------------------------------------------------------- LMS */
+
+/* Integral over a step of the Lagrange polynomial that is 1 at node j and 0 at the others; Gauss' two points are
+ * exact up
+ * to degree 3. */
+static double lagrange_integral(const sd_level *at, int i, int order, int j)
+{
+    double from = at[i].noise, to = at[i + 1].noise, sum = 0.0;
+    for (int side = -1; side <= 1; side += 2) {
+        double tau = (from + to) / 2 + side * (to - from) / (2 * sqrt(3.0)), product = 1.0;
+        for (int k = 0; k < order; k++)
+            if (k != j) product *= (tau - at[i - k].noise) / (at[i - j].noise - at[i - k].noise);
+        sum += product * (to - from) / 2;
+    }
+    return sum;
+}
+
+/* Linear multi-step: Adams-Bashforth for steps of any size, in sigma; LMSDiscreteScheduler, sample_lms. (They integrate
+ * numerically to 1e-4, which for polynomials is exact too.) */
+void sd_sample_lms(sd_sampling *r)
+{
+    double *x = r->x;
+    double *d[] = {sd_vector(r), sd_vector(r), sd_vector(r), sd_vector(r)};
+    for (int i = r->begin, known = 0; sd_goes_on(r, i); i++) {
+        double *now = newest(d, 4), w[4] = {0};
+        sd_predict(r, x, r->at[i], now, NULL);
+        SUM(r, now, {1 / r->at[i].noise, x}, {-1 / r->at[i].noise, now});
+        if (known < r->c->order) known++;
+        for (int k = 0; k < known; k++) w[k] = lagrange_integral(r->at, i, known, k);
+        SUM(r, x, {1, x}, {w[0], d[0]}, {w[1], d[1]}, {w[2], d[2]}, {w[3], d[3]});
+    }
+}
+
+/* ------------------------------------------------------------------------------- DPM-Solver++ */
+
+/* The order of a step when `known` answers are known, this one included. diffusers lowers it towards the end of short
+ * runs, k-diffusion for the step to sigma 0 alone. */
+static int dpmpp_order(const sd_sampling *r, int i, int known)
+{
+    const sd_sched_config *c = r->c;
+    bool few = c->lower_order_final && r->steps < 15, last = i == r->steps - 1;
+    int most = c->order < known ? c->order : known;
+    if (r->s->foreign) return r->at[i + 1].noise == 0 ? 1 : most;
+    if (last && (c->euler_at_final || few || !c->final_sigma_min)) return 1;
+    return few && i == r->steps - 2 && most > 2 ? 2 : most;
+}
+
+/* DPM-Solver++ multi-step [Lu et al. 2022, "DPM-Solver++", Algorithm 2 and Appendix B]: Taylor's polynomial of x0 in
+ * lambda,
+ * from divided differences D, integrated exactly against the exponential. h is the step in lambda, and H = (1 + eta) h:
+ * eta = 0 solves the ODE, eta = 1 the SDE (sde-dpmsolver++; k-diffusion's 2m_sde and 3m_sde).
+ *   x' = (sigma'/sigma) e^(-eta h) x + alpha' (1 - e^-H) D0 + ... + sigma' sqrt(1 - e^(-2 eta h)) z
+ * DPMSolverMultistepScheduler, sample_dpmpp_2m, _2m_sde, _3m_sde. */
+void sd_sample_dpmpp_multistep(sd_sampling *r)
+{
+    double *x = r->x, *m[] = {sd_vector(r), sd_vector(r), sd_vector(r)}, *d1 = sd_vector(r), *d2 = sd_vector(r);
+    bool sde = r->c->method != SD_DPMPP_2M && r->c->eta > 0;
+    double eta = sde ? r->c->eta : 0.0;
+    bool heun = r->c->solver == SD_SOLVER_HEUN || (r->s->foreign && r->c->order == 3);   /* sample_dpmpp_3m_sde */
+    for (int i = r->begin, known = 0; sd_goes_on(r, i); i++) {
+        sd_level s = r->at[i], t = r->at[i + 1];
+        double h = lambda_of(t) - lambda_of(s), H = (1 + eta) * h, grow = -expm1(-H), to_d1 = 0.0, to_d2 = 0.0;
+        sd_predict(r, x, s, newest(m, 3), NULL);
+        const double *z = sde && !(r->s->foreign && t.noise == 0) ? sd_draw(r, s, t) : NULL;
+        int order = dpmpp_order(r, i, ++known);
+        if (order == 2) {
+            double r0 = (lambda_of(s) - lambda_of(r->at[i - 1])) / h;
+            SUM(r, d1, {1 / r0, m[0]}, {-1 / r0, m[1]});
+            to_d1 = heun ? 1 - grow / H : 0.5 * grow;
+        } else if (order == 3) {
+            double r0 = (lambda_of(s) - lambda_of(r->at[i - 1])) / h;
+            double r1 = (lambda_of(r->at[i - 1]) - lambda_of(r->at[i - 2])) / h;
+            double u = r0 / (r0 + r1), v = 1 / (r0 + r1);
+            /* first differences (m0 - m1) / r0 and (m1 - m2) / r1 */
+            SUM(r, d1, {(1 + u) / r0, m[0]}, {-(1 + u) / r0 - u / r1, m[1]}, {u / r1, m[2]});
+            SUM(r, d2, {v / r0, m[0]}, {-v / r0 - v / r1, m[1]}, {v / r1, m[2]});
+            to_d1 = 1 - grow / H;
+            /* The term of Taylor's expansion is -(... - 1/2). diffusers' SDE has + 1/2 there, and we have what it has:
+             * see docs/MODEL.md. */
+            to_d2 = -((H - grow) / (H * H) - (sde && !r->s->foreign ? -0.5 : 0.5));
+        }
+        double keep = t.noise / s.noise * (sde ? exp(-eta * h) : 1.0);
+        SUM(r, x, {keep, x}, {t.signal * grow, m[0]}, {t.signal * to_d1, order > 1 ? d1 : NULL},
+            {t.signal * to_d2, order > 2 ? d2 : NULL}, {r->c->s_noise * t.noise * sqrt(-expm1(-2 * eta * h)), z});
+    }
+}
+
+/* Which order a step of the single-step solver has: 1, 2, 3, 1, 2, 3, ..., and 1 at the end where that must be. */
+static int singlestep_order(const sd_sampling *r, int i)
+{
+    int k = r->c->order, order = i % k + 1;
+    bool even = r->steps % k == 0;
+    return i == r->steps - 1 && (!r->c->final_sigma_min || (even && r->c->lower_order_final)) ? 1 : order;
+}
+
+/* DPM-Solver++ single-step [Lu et al. 2022, "DPM-Solver++", Algorithm 1; orders 2 and 3 of "DPM-Solver" with x0 in the
+ * place of eps]: a group of steps goes on from its common start, each with one answer more; the last of the group
+ * counts.
+ * DPMSolverSinglestepScheduler. */
+void sd_sample_dpmpp_singlestep(sd_sampling *r)
+{
+    double *x = r->x, *start = sd_vector(r), *m[] = {sd_vector(r), sd_vector(r), sd_vector(r)};
+    for (int i = r->begin, known = 0; sd_goes_on(r, i); i++) {
+        int order = singlestep_order(r, i);
+        sd_predict(r, x, r->at[i], newest(m, 3), NULL);
+        if (++known < order) order = known;
+        if (order == 1) SUM(r, start, {1, x});
+        sd_level s = r->at[i - order + 1], t = r->at[i + 1];
+        const double *d0 = m[order - 1];
+        double h = lambda_of(t) - lambda_of(s), grow = -expm1(-h), keep = t.noise / s.noise;
+        double heun = 1 - grow / h, r0 = (lambda_of(r->at[i]) - lambda_of(s)) / h;
+        bool midpoint = r->c->solver == SD_SOLVER_MIDPOINT;
+        if (order == 1) {
+            SUM(r, x, {keep, start}, {t.signal * grow, d0});
+        } else if (order == 2) {
+            double w = t.signal * (midpoint ? 0.5 * grow : heun) / r0;   /* of D1 = (m0 - m1) / r0 */
+            SUM(r, x, {keep, start}, {t.signal * grow - w, d0}, {w, m[0]});
+        } else {
+            /* first differences a = (m1 - m2) / r1 and b = (m0 - m2) / r0 from the group's start */
+            double r1 = (lambda_of(r->at[i - 1]) - lambda_of(s)) / h;
+            double d2 = midpoint ? 0.0 : -((h - grow) / (h * h) - 0.5) * 2 / (r0 - r1);   /* of (b - a) */
+            double b = midpoint ? heun : -heun * r1 / (r0 - r1) + d2, a = midpoint ? 0.0 : heun * r0 / (r0 - r1) - d2;
+            SUM(r, x, {keep, start}, {t.signal * (grow - a / r1 - b / r0), d0}, {t.signal * a / r1, m[1]},
+                {t.signal * b / r0, m[0]});
+        }
+    }
+}
+
+/* --------------------------------------------------------------------------------------- DEIS */
+
+/* Integral from s to t in rho = sigma of the polynomial in log rho that is 1 at a and 0 at the others (one other, or
+ * two). */
+static double log_lagrange(double s, double t, double a, const double *others, int n)
+{
+    double b = log(others[0]), c = n > 1 ? log(others[1]) : 0.0, scale = log(a) - b, sum = 0.0;
+    if (n > 1) scale *= log(a) - c;
+    for (int end = 0; end < 2; end++) {
+        double rho = end ? t : s, l = log(rho);
+        double first = n > 1 ? l * l - 2 * l + 2 - (b + c) * (l - 1) + b * c : l - 1 - b;
+        sum += (end ? 1 : -1) * rho * first / scale;
+    }
+    return sum;
+}
+
+/* DEIS [Zhang & Chen 2022, "Fast Sampling of Diffusion Models with Exponential Integrator", sec. 3.2]: eps as a
+ * polynomial in
+ * log rho, dx/drho = eps integrated exactly; DEISMultistepScheduler (logrho). */
+void sd_sample_deis(sd_sampling *r)
+{
+    double *x = r->x, *m[] = {sd_vector(r), sd_vector(r), sd_vector(r)}, *x0 = sd_vector(r);
+    for (int i = r->begin, known = 0; sd_goes_on(r, i); i++) {
+        sd_level s = r->at[i], t = r->at[i + 1];
+        double *eps = newest(m, 3), rho = sigma_of(s), rho1 = sigma_of(t), w[3] = {rho1 - rho, 0, 0};
+        bool few = r->c->lower_order_final && r->steps < 15;
+        sd_predict(r, x, s, x0, NULL);
+        SUM(r, eps, {1 / s.noise, x}, {-s.signal / s.noise, x0});   /* of the clipped x0 */
+        int order = ++known < r->c->order ? known : r->c->order;
+        if (few && order > r->steps - i) order = r->steps - i;
+        if (order > 1) {
+            double node[3] = {rho, sigma_of(r->at[i - 1]), order > 2 ? sigma_of(r->at[i - 2]) : 0.0};
+            for (int k = 0; k < order; k++)
+                w[k] = log_lagrange(rho, rho1, node[k], (double[]){node[(k + 1) % order], node[(k + 2) % order]},
+                                    order - 1);
+        }
+        SUM(r, x, {t.signal / s.signal, x}, {t.signal * w[0], m[0]}, {t.signal * w[1], order > 1 ? m[1] : NULL},
+            {t.signal * w[2], order > 2 ? m[2] : NULL});
+    }
+}
+
+/* -------------------------------------------------------------------------------------- UniPC */
+
+/* R w = b for up to three unknowns. */
+static void solve(double R[3][3], double *b, int n)
+{
+    for (int k = 0; k < n; k++)
+        for (int i = 0; i < n; i++) {
+            if (i == k) continue;
+            double f = R[i][k] / R[k][k];
+            for (int j = k; j < n; j++) R[i][j] -= f * R[k][j];
+            b[i] -= f * b[k];
+        }
+    for (int k = 0; k < n; k++) b[k] /= R[k][k];
+}
+
+/* The weights of UniPC [Zhao et al. 2023, "UniPC", eq. 5 and 8]: R_k rho = b_k, R_k = nodes to the powers 0 .. n-1,
+ * for the
+ * first n nodes. B(h) is -h (bh1) or e^-h - 1 (bh2). */
+static void unipc_weights(double *rho, const double *node, int n, double h, double B)
+{
+    double R[3][3], hh = -h, phi = expm1(hh) / hh - 1, factorial = 1;
+    for (int k = 0; k < n; k++) {
+        for (int j = 0; j < n; j++) R[k][j] = k == 0 ? 1.0 : k == 1 ? node[j] : node[j] * node[j];
+        rho[k] = phi * factorial / B;
+        factorial *= k + 2;
+        phi = phi / hh - 1 / factorial;
+    }
+    solve(R, rho, n);
+}
+
+/* One step from `from` at level s to x at level t: predictor, or corrector when the answer there is known (`there`).
+ * m are
+ * the answers at at[i], at[i-1], ... */
+static void unipc_step(sd_sampling *r, int i, int order, const double *from, double *const *m, const double *there)
+{
+    sd_level s = r->at[i], t = r->at[i + 1];
+    double h = lambda_of(t) - lambda_of(s), grow = expm1(-h), B = r->c->solver == SD_SOLVER_BH1 ? -h : grow;
+    double node[3], rho[3] = {0.5, 0, 0}, to_m[3] = {0}, to_there = 0.0;
+    for (int k = 1; k < order; k++) node[k - 1] = (lambda_of(r->at[i - k]) - lambda_of(s)) / h;
+    node[order - 1] = 1.0;
+    /* The class takes 1/2 where one weight is asked for, which is right up to the order that counts. */
+    if (there && order > 1) unipc_weights(rho, node, order, h, B);
+    else if (order > 2) unipc_weights(rho, node, order - 1, h, B);
+    if (there) to_there = -t.signal * B * rho[order - 1];
+    double to_m0 = -t.signal * grow - to_there;
+    for (int k = 1; k < order; k++) {
+        to_m[k] = -t.signal * B * rho[k - 1] / node[k - 1];   /* of the difference (m_k - m_0) / node */
+        to_m0 -= to_m[k];
+    }
+    SUM(r, r->x, {t.noise / s.noise, from}, {to_m0, m[0]}, {to_m[1], order > 1 ? m[1] : NULL},
+        {to_m[2], order > 2 ? m[2] : NULL}, {to_there, there});
+}
+
+/* UniPC [Zhao et al. 2023, "UniPC: A Unified Predictor-Corrector Framework", Algorithms 1 and 2] for x0:
+ * each answer first corrects the step that led to it; UniPCMultistepScheduler. */
+void sd_sample_unipc(sd_sampling *r)
+{
+    double *x = r->x, *last = sd_vector(r), *now = sd_vector(r), *m[] = {sd_vector(r), sd_vector(r), sd_vector(r)};
+    for (int i = r->begin, known = 0, order = 0; sd_goes_on(r, i); i++) {
+        sd_predict(r, x, r->at[i], now, NULL);
+        if (order) unipc_step(r, i - 1, order, last, m, now);
+        SUM(r, newest(m, 3), {1, now});
+        order = ++known < r->c->order ? known : r->c->order;
+        if (r->c->lower_order_final && order > r->steps - i) order = r->steps - i;
+        SUM(r, last, {1, x});
+        unipc_step(r, i, order, last, m, NULL);
+    }
+}
+
+/* ---------------------------------------------------------------------------------- SA-Solver */
+
+/* Integrals over u = -h .. 0 of e^(c u) times the Lagrange polynomials of nodes u_k; up to three nodes. */
+static void exponential_lagrange(double *w, const double *node, int n, double c, double h)
+{
+    double J[3];
+    J[0] = -expm1(-c * h) / c;
+    for (int p = 1; p < n; p++) J[p] = (-pow(-h, p) * exp(-c * h) - p * J[p - 1]) / c;
+    for (int k = 0; k < n; k++) {
+        double a = node[(k + 1) % n], b = node[(k + 2) % n];   /* the others */
+        w[k] = n == 1 ? J[0] : n == 2 ? (J[1] - a * J[0]) / (node[k] - a)
+             : (J[2] - (a + b) * J[1] + a * b * J[0]) / ((node[k] - a) * (node[k] - b));
+    }
+}
+
+/* A stochastic Adams step from `from` at at[i] to x at at[i+1]; nodes are the levels at[top], at[top-1], ... whose
+ * answers m
+ * holds: top = i predicts (Adams-Bashforth), top = i + 1 corrects (Adams-Moulton). */
+static void adams_step(sd_sampling *r, int i, int top, int order, double tau, const double *from, double *const *m,
+                       const double *z)
+{
+    sd_level s = r->at[i], t = r->at[i + 1];
+    double h = lambda_of(t) - lambda_of(s), c = 1 + tau * tau, w[3] = {0}, node[3];
+    for (int k = 0; k < order; k++) node[k] = lambda_of(r->at[top - k]) - lambda_of(t);
+    exponential_lagrange(w, node, order, c, h);
+    if (order == 2) {   /* the class' correction, which makes order 2 in h exact */
+        double rest = (h * c - 1 + exp(-c * h)) / (c * c);
+        double more = top == i ? (h * h / 2 - rest) / (node[0] - node[1]) : h / 2 - rest / h;
+        w[0] += more;
+        w[1] -= more;
+    }
+    double scale = c * t.signal;
+    SUM(r, r->x, {exp(-tau * tau * h) * t.noise / s.noise, from}, {scale * w[0], m[0]},
+        {scale * w[1], order > 1 ? m[1] : NULL}, {scale * w[2], order > 2 ? m[2] : NULL},
+        {t.noise * sqrt(-expm1(-2 * tau * tau * h)), z});
+}
+
+/* SA-Solver [Xue et al. 2023, "SA-Solver: Stochastic Adams Solver", Algorithm 1], data prediction; SASolverScheduler.
+ * tau(t), the strength of the noise, is its default: 1 from timestep 200 to 800, 0 elsewhere. Draws in every step. */
+void sd_sample_sa(sd_sampling *r)
+{
+    double *x = r->x, *last = sd_vector(r), *z = sd_vector(r), tau = 0.0;
+    double *m[] = {sd_vector(r), sd_vector(r), sd_vector(r)};
+    for (int i = r->begin, known = 0, corrector = 0; sd_goes_on(r, i); i++) {
+        sd_level s = r->at[i];
+        sd_predict(r, x, s, newest(m, 3), NULL);
+        if (corrector) adams_step(r, i - 1, i, corrector, tau, last, m, z);
+        SUM(r, z, {1, sd_draw(r, s, r->at[i + 1])});
+        tau = s.t >= 200 && s.t <= 800 ? 1.0 : 0.0;
+        int left = r->c->lower_order_final ? r->steps - i : r->c->order, order = r->c->order;
+        int predictor = order < left ? order : left;
+        corrector = order < left + 1 ? order : left + 1;
+        known++;
+        if (predictor > known) predictor = known;
+        if (corrector > known + 1) corrector = known + 1;
+        SUM(r, last, {1, x});
+        adams_step(r, i, i, predictor, tau, last, m, z);
     }
 }

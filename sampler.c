@@ -23,6 +23,11 @@ sd_scaling sd_scaling_at(const sd_sched_config *c, sd_level at)
 {
     double size = sqrt(at.signal * at.signal + at.noise * at.noise), c_in = 1.0 / size;
     double S = at.signal * c_in, N = at.noise * c_in;
+    if (c->method == SD_EDM_EULER) {   /* [Karras et al. 2022, Table 1]; the sign says which way F points */
+        double d = c->sigma_data, sum = at.noise * at.noise + d * d, skip = d * d / sum;
+        double out = (c->prediction == SD_PRED_V ? -1 : 1) * at.noise * d / sqrt(sum);
+        return (sd_scaling){1.0 / sqrt(sum), skip, out, (1.0 - skip) / at.noise, -out / at.noise};
+    }
     switch (c->prediction) {
     case SD_PRED_V: return (sd_scaling){c_in, S * c_in, -N, N * c_in, S};
     case SD_PRED_SAMPLE: return (sd_scaling){c_in, 0.0, 1.0, 1.0 / at.noise, -at.signal / at.noise};
@@ -106,6 +111,7 @@ void sd_predict(sd_sampling *r, double *x, sd_level at, double *x0, double *eps)
 
 const double *sd_draw(sd_sampling *r, sd_level from, sd_level to)
 {
+    if (r->recording) r->recording->draws = true;
     if (r->stop || r->recording) return r->drawn;
     r->hooks->noise(r->hooks->user, sigma_of(from), sigma_of(to), r->scratch, r->n);
     for (size_t j = 0; j < r->n; j++) r->drawn[j] = r->scratch[j];
@@ -133,7 +139,9 @@ static sd_status rehearse(sd_sampler *s, sd_error *e)
     r.drawn = &drawn;
     s->row->sample(&r);
     s->vectors = r.taken;
-    if (s->count != r.evaluations) return sd_fail(e, SD_ERR_MEMORY, "no memory for a schedule of %d steps", s->steps);
+    if (s->c.method == SD_DPM_ADAPTIVE) s->count = r.evaluations = 0;   /* it depends on what the UNet says */
+    if (!s->evals || s->count != r.evaluations)
+        return sd_fail(e, SD_ERR_MEMORY, "no memory for a schedule of %d steps", s->steps);
     s->evals[s->count] = (sd_eval){0.0, sigma_of(s->at[s->steps]), alpha_of(s->at[s->steps])};
     return SD_OK;
 }
@@ -142,9 +150,11 @@ static sd_status check_levels(const sd_sampler *s, sd_error *e)
 {
     for (int i = 0; i < s->count; i++) {
         const sd_eval *v = &s->evals[i];
-        /* At a = 0 there is no signal to divide by: only DDIM can start there, and not from a prediction of the noise. */
-        bool endless = s->c.method == SD_DDIM && s->c.prediction != SD_PRED_EPSILON;
-        if (!(v->sigma > 0 && v->sigma <= (endless ? INFINITY : DBL_MAX)))
+        /* At a = 0 there is no signal to divide by: DDIM and its like can start
+         * there, and not from a prediction of the noise. */
+        bool endless = s->c.prediction != SD_PRED_EPSILON && s->c.method != SD_PNDM;
+        bool from_zero = s->c.method == SD_DDIM_INVERSE && s->c.prediction != SD_PRED_SAMPLE;
+        if (!((v->sigma > 0 || (from_zero && v->sigma == 0)) && v->sigma <= (endless ? INFINITY : DBL_MAX)))
             return sd_fail(e, SD_ERR_ARG, "%s with %s prediction cannot use timestep %g: its sigma is %g",
                            sd_method_name(s->c.method), sd_prediction_name(s->c.prediction), v->timestep, v->sigma);
     }
@@ -169,6 +179,8 @@ sd_status sd_sampler_new_from(sd_sampler **out, const sd_sched_config *c, int st
     s->first = first;
     s->c = *c;
     s->row = sd_method_row_of(c->method);
+    s->foreign = c->program != SD_DIFFUSERS || !s->row->about.diffusers;
+    if (c->method == SD_IPNDM && !s->foreign) s->c.prediction = SD_PRED_V;   /* all that the class knows */
     s->steps = steps;
     s->alphas = malloc((size_t)c->train_steps * sizeof *s->alphas);
     s->at = calloc((size_t)c->train_steps + 2, sizeof *s->at);
@@ -192,6 +204,7 @@ void sd_sampler_free(sd_sampler *s)
 }
 
 int sd_sampler_count(const sd_sampler *s) { return s->count; }
+int sd_sampler_steps(const sd_sampler *s) { return s->steps; }
 double sd_sampler_timestep(const sd_sampler *s, int i) { return s->evals[i].timestep; }
 double sd_sampler_sigma(const sd_sampler *s, int i) { return s->evals[i].sigma; }
 double sd_sampler_alpha(const sd_sampler *s, int i) { return s->evals[i].alpha; }
@@ -200,21 +213,19 @@ double sd_sampler_alpha(const sd_sampler *s, int i) { return s->evals[i].alpha; 
  * signal: its standard deviation for data of unit variance is sqrt(sigma^2 + 1). */
 double sd_sampler_init_sigma(const sd_sampler *s)
 {
+    if (s->foreign) return s->at[0].noise;
     if (s->row->scale == SD_VP) return 1.0;
     double largest = 0.0;
     for (int i = 0; i < s->steps; i++) largest = fmax(largest, sigma_of(s->at[i]));
-    return s->c.spacing == SD_SPACE_LEADING ? sqrt(largest * largest + 1.0) : largest;
-}
-
-static bool draws(const sd_sampler *s)
-{
-    return s->row->about.draws == SD_DRAWS_ALWAYS || (s->row->about.draws == SD_DRAWS_WITH_ETA && s->c.eta > 0);
+    if (s->c.method == SD_EDM_EULER) largest = s->c.sigma_max;
+    return s->c.spacing == SD_SPACE_LEADING || s->c.method == SD_EDM_EULER ? sqrt(largest * largest + 1.0) : largest;
 }
 
 /* [Ho et al. 2020, eq. 4; Karras et al. 2022, table 1] diffusers' add_noise. */
 void sd_sampler_add_noise(const sd_sampler *s, int i, float *out, const float *x0, const float *noise, size_t n)
 {
-    double a = s->evals[i].alpha, exploding = s->row->scale == SD_VE;
+    bool exploding = s->foreign || s->row->scale == SD_VE;
+    double a = s->evals[i].alpha;
     double signal = exploding ? 1.0 : sqrt(a), sigma = exploding ? s->evals[i].sigma : sqrt(1.0 - a);
     for (size_t j = 0; j < n; j++) out[j] = (float)(signal * x0[j] + sigma * noise[j]);
 }
@@ -223,7 +234,7 @@ sd_status sd_sampler_run(const sd_sampler *s, float *latents, size_t n, const sd
 {
     size_t most = SIZE_MAX / sizeof(double) / ((size_t)s->vectors + 3);
     if (n == 0 || n > most) return sd_fail(e, SD_ERR_ARG, "latents of %zu numbers", n);
-    if (draws(s) && !d->noise)
+    if (s->draws && !d->noise)
         return sd_fail(e, SD_ERR_ARG, "%s draws noise and needs a generator", sd_method_name(s->c.method));
     double *pool = calloc(((size_t)s->vectors + 3) * n, sizeof *pool);
     float *pool32 = malloc(3 * n * sizeof *pool32);

@@ -10,12 +10,25 @@ typedef enum sd_beta { SD_BETA_LINEAR, SD_BETA_SCALED_LINEAR, SD_BETA_COSINE } s
 
 typedef enum sd_method {
     SD_DDIM, SD_PNDM, SD_EULER, SD_EULER_A,
+    SD_HEUN, SD_DPM2, SD_DPM2_A, SD_LMS, SD_DPMPP_2M, SD_DPMPP_2M_SDE, SD_DPMPP_3M_SDE, SD_DPMPP_2S, SD_DPMPP_2S_A,
+    SD_DPMPP_SDE, SD_DPM_FAST, SD_DPM_ADAPTIVE, SD_UNIPC, SD_DEIS, SD_SA_SOLVER, SD_DDPM, SD_LCM, SD_TCD, SD_IPNDM,
+    SD_EDM_EULER, SD_DDIM_INVERSE,
     SD_METHOD_COUNT
 } sd_method;
 
 /* Whose conventions a sampler follows where programs differ: the scale of its latents, its first noise level, when it
  * draws, how a timestep is found for a sigma. */
-typedef enum sd_program { SD_DIFFUSERS, SD_KDIFFUSION } sd_program;
+typedef enum sd_program { SD_DIFFUSERS, SD_KDIFFUSION, SD_COMFY } sd_program;
+/* How the sigmas of a run are placed. SPACED: where the timesteps' spacing says; _K: k-diffusion's formula, _COMFY:
+ * ComfyUI's, where it differs from diffusers'. */
+typedef enum sd_curve {
+    SD_CURVE_SPACED, SD_CURVE_KARRAS, SD_CURVE_EXPONENTIAL, SD_CURVE_BETA, SD_CURVE_LU,
+    SD_CURVE_LINSPACE_K, SD_CURVE_KARRAS_K, SD_CURVE_EXPONENTIAL_K, SD_CURVE_POLYEXPONENTIAL_K, SD_CURVE_VP_K,
+    SD_CURVE_SGM_UNIFORM, SD_CURVE_SIMPLE, SD_CURVE_DDIM_UNIFORM, SD_CURVE_BETA_COMFY, SD_CURVE_KL_OPTIMAL,
+    SD_CURVE_AYS_SD1, SD_CURVE_AYS_SDXL, SD_CURVE_SIGMAS, SD_CURVE_TIMESTEPS,
+    SD_CURVE_COUNT
+} sd_curve;
+typedef enum sd_solver { SD_SOLVER_MIDPOINT, SD_SOLVER_HEUN, SD_SOLVER_BH1, SD_SOLVER_BH2 } sd_solver;
 
 #define SD_MAX_TRAIN_STEPS 100000
 
@@ -35,7 +48,20 @@ typedef struct sd_sched_config {
     bool skip_prk_steps;          /* PNDM */
     bool rescale_zero_snr;        /* all but PNDM */
     double clip_sample_range;     /* DDIM; 1 */
-    double eta;                   /* share of fresh noise, 0..1; DDIM: 0, ancestral samplers: 1; an argument of diffusers' step */
+    double eta;                   /* share of fresh noise, 0..1; an argument of diffusers' step */
+    sd_curve curve;
+    int order;                    /* of the multi-step samplers, 1..3 (LMS, IPNDM: 4) */
+    sd_solver solver;             /* DPM-Solver++: midpoint, heun; UniPC: bh1, bh2 */
+    bool lower_order_final;       /* fewer history points at the end, DPM-Solver++ and DEIS below 15 steps */
+    bool euler_at_final;          /* DPM-Solver++: first order in the last step */
+    bool final_sigma_min;         /* the last step ends at the first training timestep and not at sigma 0 */
+    bool variance_large;          /* DDPM: the variance is beta and not the posterior's */
+    int original_steps;           /* LCM, TCD: steps of the distillation; 50 */
+    double timestep_scaling;      /* LCM; 10 */
+    double s_churn, s_tmin, s_tmax, s_noise;   /* [Karras et al. 2022, Algorithm 2]: Euler, Heun, DPM2; 0, 0, inf, 1 */
+    double sigma_min, sigma_max, sigma_data, rho;   /* EDM: 0.002, 80, 0.5, 7 */
+    const double *sigmas;         /* SD_CURVE_SIGMAS: [steps + 1] falling, the last may be 0 */
+    const double *timesteps;      /* SD_CURVE_TIMESTEPS: [steps] falling */
 } sd_sched_config;
 
 /* Class defaults of diffusers' scheduler for a method (they differ: see docs/MODEL.md). */
@@ -53,27 +79,23 @@ void sd_sched_as_pipeline(sd_sched_config *c);
 /* Bounds of everything that a file or a caller can set; `where` begins the sentence. */
 sd_status sd_sched_check(const sd_sched_config *c, const char *where, sd_status status, sd_error *e);
 
-/* What there is to say about a sampler. */
-typedef struct sd_method_info {
-    const char *name;        /* ours */
-    const char *diffusers;   /* its scheduler class there, NULL if there is none */
-    const char *a1111;       /* its name in A1111's menu */
-    const char *kdiffusion;  /* its function there */
-    const char *paper;
-    int order;               /* global order of accuracy */
-    enum { SD_DRAWS_NEVER, SD_DRAWS_WITH_ETA, SD_DRAWS_ALWAYS } draws;
-    double eta;              /* its own share of fresh noise */
-} sd_method_info;
-const sd_method_info *sd_method_about(sd_method m);
+const sd_sampler_info *sd_method_about(sd_method m);
 
 const char *sd_method_name(sd_method m);
+/* With the program behind it where the plain name means another one: "euler@kdiffusion". */
+const char *sd_method_full_name(sd_method m, sd_program p);
 const char *sd_prediction_name(sd_prediction p);
 const char *sd_spacing_name(sd_spacing s);
 const char *sd_beta_name(sd_beta b);
 sd_status sd_prediction_parse(sd_prediction *p, const char *name, sd_error *e);
 sd_status sd_spacing_parse(sd_spacing *s, const char *name, sd_error *e);
-/* Our name, diffusers' class, or A1111's or k-diffusion's name of a sampler. */
-sd_status sd_method_parse(sd_method *m, const char *name, sd_error *e);
+/* Our name, diffusers' class, or A1111's or k-diffusion's name of a sampler; "@diffusers", "@kdiffusion" or "@comfy"
+ * after
+ * it chooses the program (plain: diffusers where it has the sampler). program may be NULL. */
+sd_status sd_method_parse(sd_method *m, sd_program *program, const char *name, sd_error *e);
+const char *sd_program_name(sd_program p);
+const char *sd_curve_name(sd_curve c);
+sd_status sd_curve_parse(sd_curve *c, const char *name, sd_error *e);
 
 /* The evaluations of one run. */
 typedef struct sd_sampler sd_sampler;
@@ -84,7 +106,9 @@ sd_status sd_sampler_new(sd_sampler **out, const sd_sched_config *c, int steps, 
 sd_status sd_sampler_new_from(sd_sampler **out, const sd_sched_config *c, int steps, int first, sd_error *e);
 void sd_sampler_free(sd_sampler *s);
 
-int sd_sampler_count(const sd_sampler *s);               /* UNet evaluations; PNDM: steps + 1 (Runge-Kutta: + 9) */
+int sd_sampler_count(const sd_sampler *s);               /* UNet evaluations; PNDM: steps + 1 (Runge-Kutta: + 9);
+                                                          * 0: dpm_adaptive decides while it runs */
+int sd_sampler_steps(const sd_sampler *s);               /* steps; a few schedules make more or fewer than asked for */
 double sd_sampler_timestep(const sd_sampler *s, int i);  /* given to the UNet at evaluation i; some have fractions */
 double sd_sampler_sigma(const sd_sampler *s, int i);     /* sqrt((1-a)/a); i = count: where the last step ends */
 double sd_sampler_alpha(const sd_sampler *s, int i);     /* a = alphas_cumprod at that level */
@@ -98,7 +122,8 @@ typedef struct sd_denoiser {
     void *user;
     /* The guided prediction (epsilon, v or x0) of evaluation i for `input`, which has been scaled for the UNet. */
     sd_status (*model)(void *user, int i, double timestep, const float *input, float *prediction);
-    /* Latents before evaluation i (i = count: the final ones). They may be changed, as 4-channel inpainting does. May be
+    /* Latents before evaluation i (i = count: the final ones). They may be changed, as 4-channel inpainting does. May
+     * be
      * NULL. */
     sd_status (*arrive)(void *user, int i, float *latents);
     /* The predicted x0 of evaluation i. May be NULL. */

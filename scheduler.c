@@ -17,15 +17,24 @@ static const char *const prediction_names[] = {"epsilon", "v_prediction", "sampl
 static const char *const spacing_names[] = {"leading", "trailing", "linspace"};
 static const char *const beta_names[] = {"linear", "scaled_linear", "squaredcos_cap_v2"};
 
-#define CLASS_NAMES "DDIMScheduler, PNDMScheduler, EulerDiscreteScheduler or EulerAncestralDiscreteScheduler"
-
 void sd_sched_defaults(sd_sched_config *c, sd_method method)
 {
     const sd_method_row *row = sd_method_row_of(method);
+    static const struct { sd_beta schedule; double start, end; } betas[] = {
+        [SD_BETAS_DDPM] = {SD_BETA_LINEAR, 0.0001, 0.02},
+        [SD_BETAS_LINEAR_SD] = {SD_BETA_LINEAR, 0.00085, 0.012},
+        [SD_BETAS_SD] = {SD_BETA_SCALED_LINEAR, 0.00085, 0.012}};
     *c = (sd_sched_config){
-        .method = method, .prediction = SD_PRED_EPSILON, .spacing = row->spacing,
-        .beta_schedule = SD_BETA_LINEAR, .beta_start = 0.0001, .beta_end = 0.02, .train_steps = 1000,
-        .set_alpha_to_one = row->alpha_to_one, .clip_sample = row->clip, .clip_sample_range = 1.0, .eta = row->about.eta,
+        .method = method, .program = row->about.diffusers ? SD_DIFFUSERS : SD_KDIFFUSION,
+        .prediction = SD_PRED_EPSILON, .spacing = row->spacing,
+        .beta_schedule = betas[row->betas].schedule, .beta_start = betas[row->betas].start,
+        .beta_end = betas[row->betas].end, .train_steps = 1000,
+        .set_alpha_to_one = row->alpha_to_one, .clip_sample = row->clip, .clip_sample_range = 1.0,
+        .eta = row->about.eta,
+        .order = row->order, .solver = method == SD_UNIPC ? SD_SOLVER_BH2 : SD_SOLVER_MIDPOINT,
+        .lower_order_final = method != SD_DPMPP_2S, .final_sigma_min = method == SD_DEIS || method == SD_SA_SOLVER,
+        .original_steps = 50, .timestep_scaling = 10, .s_tmax = INFINITY, .s_noise = 1,
+        .sigma_min = 0.002, .sigma_max = 80, .sigma_data = 0.5, .rho = 7,
     };
 }
 
@@ -70,6 +79,32 @@ sd_status sd_spacing_parse(sd_spacing *s, const char *name, sd_error *e)
     return SD_OK;
 }
 
+/* The settings of single samplers. */
+static sd_status check_more(const sd_sched_config *c, const char *where, sd_status status, sd_error *e)
+{
+    int most = c->method == SD_LMS || c->method == SD_IPNDM || c->method == SD_PNDM ? 4 : 3;
+    if (c->order < 1 || c->order > most)
+        return sd_fail(e, status, "%s: the order of %s should be 1..%d, found %d", where, sd_method_name(c->method),
+                       most, c->order);
+    if ((size_t)c->curve >= SD_CURVE_COUNT || (size_t)c->program > SD_COMFY || (size_t)c->solver > SD_SOLVER_BH2)
+        return sd_fail(e, status, "%s: unknown schedule, program or solver type", where);
+    if (c->method == SD_UNIPC && !c->lower_order_final && !c->final_sigma_min && c->order > 1)
+        return sd_fail(e, status, "%s: unipc cannot end at sigma 0 with lower_order_final false", where);
+    if (c->original_steps < 1 || c->original_steps > SD_MAX_TRAIN_STEPS)
+        return sd_fail(e, status, "%s: original_inference_steps should be 1..%d, found %d", where, SD_MAX_TRAIN_STEPS,
+                       c->original_steps);
+    if (!(c->s_churn >= 0 && c->s_churn <= DBL_MAX && c->s_noise >= 0 && c->s_noise <= DBL_MAX && c->s_tmin >= 0
+          && c->s_tmax >= 0))
+        return sd_fail(e, status, "%s: s_churn, s_noise, s_tmin and s_tmax should not be negative", where);
+    if (!(c->sigma_min > 0 && c->sigma_min < c->sigma_max && c->sigma_max <= DBL_MAX && c->sigma_data > 0
+          && c->sigma_data <= DBL_MAX && c->rho > 0 && c->rho <= DBL_MAX))
+        return sd_fail(e, status, "%s: sigma_min, sigma_max, sigma_data and rho should be positive, sigma_min the "
+                       "smaller", where);
+    if (!(c->timestep_scaling > 0 && c->timestep_scaling <= DBL_MAX))
+        return sd_fail(e, status, "%s: timestep_scaling should be positive, found %g", where, c->timestep_scaling);
+    return SD_OK;
+}
+
 sd_status sd_sched_check(const sd_sched_config *c, const char *where, sd_status status, sd_error *e)
 {
     if ((size_t)c->method >= SD_METHOD_COUNT || (size_t)c->prediction >= SD_COUNT(prediction_names)
@@ -87,46 +122,84 @@ sd_status sd_sched_check(const sd_sched_config *c, const char *where, sd_status 
     if (!(c->clip_sample_range > 0 && c->clip_sample_range <= DBL_MAX))
         return sd_fail(e, status, "%s: clip_sample_range should be positive, found %g", where, c->clip_sample_range);
     if (!(c->eta >= 0 && c->eta <= 1)) return sd_fail(e, status, "%s: eta should be 0..1, found %g", where, c->eta);
-    return SD_OK;
+    return check_more(c, where, status, e);
 }
 
 /* ---------------------------------------------------------------------- scheduler_config.json */
 
 #ifdef SD_WITH_CJSON
 
-enum { DDIM = 1u << SD_DDIM, PNDM = 1u << SD_PNDM, EULER = 1u << SD_EULER, EULER_A = 1u << SD_EULER_A,
-       EVERY = DDIM | PNDM | EULER | EULER_A };
+#define BIT(m) (1u << (m))
+#define DPM_MULTI (BIT(SD_DPMPP_2M) | BIT(SD_DPMPP_2M_SDE) | BIT(SD_DPMPP_3M_SDE))
+#define DPM_SINGLE BIT(SD_DPMPP_2S)
+#define MULTI (DPM_MULTI | BIT(SD_UNIPC) | BIT(SD_DEIS) | BIT(SD_SA_SOLVER))
+#define K_CLASSES (BIT(SD_EULER) | BIT(SD_EULER_A) | BIT(SD_HEUN) | BIT(SD_DPM2) | BIT(SD_DPM2_A) | BIT(SD_LMS) | \
+                   BIT(SD_DPMPP_SDE))
+#define KDIFFUSION (BIT(SD_DPMPP_2S_A) | BIT(SD_DPM_FAST) | BIT(SD_DPM_ADAPTIVE))
+#define DISTILLED (BIT(SD_LCM) | BIT(SD_TCD))
+#define ONE_STEP (BIT(SD_DDIM) | BIT(SD_DDPM) | DISTILLED | BIT(SD_DDIM_INVERSE))
+#define SPACED (ONE_STEP | BIT(SD_PNDM) | K_CLASSES | MULTI)
+#define CURVED ((K_CLASSES & ~BIT(SD_EULER_A)) | MULTI | DPM_SINGLE)
+#define BETAS_KNOWN (SPACED | DPM_SINGLE | KDIFFUSION)
+#define PREDICTS (BETAS_KNOWN | BIT(SD_EDM_EULER))
+#define EVERY (PREDICTS | BIT(SD_IPNDM))
 
-/* The arguments of the four constructors. A class ignores the keys it does not know, so `euler` may find thresholding
- * in a file and go on; what a class does know and we do not do must have the value that changes nothing. */
+/* The arguments of the constructors. A class ignores the keys it does not know, so `euler` may find thresholding in a
+ * file and go on; what a class does know and we do not do must have the value that changes nothing. The samplers that
+ * only k-diffusion has read what describes the model. */
 static const struct key {
     const char *name;
     unsigned classes;
-    enum { INTEGER, REAL, FLAG, PREDICTION, SPACING, BETAS, ONLY_NULL, ONLY_FALSE, ONLY_TEXT } kind;
-    size_t field;         /* offset in sd_sched_config */
+    enum { INTEGER, REAL, FLAG, PREDICTION, SPACING, BETAS, CURVE, ENDING, SOLVER, VARIANCE, SIGMAS, ONLY_NULL,
+           ONLY_FALSE, ONLY_TRUE, ONLY_TEXT } kind;
+    size_t field;         /* offset in sd_sched_config; CURVE: which one */
     const char *text;     /* ONLY_TEXT */
 } keys[] = {
     {"num_train_timesteps", EVERY, INTEGER, offsetof(sd_sched_config, train_steps), NULL},
-    {"beta_start", EVERY, REAL, offsetof(sd_sched_config, beta_start), NULL},
-    {"beta_end", EVERY, REAL, offsetof(sd_sched_config, beta_end), NULL},
-    {"beta_schedule", EVERY, BETAS, 0, NULL},
-    {"prediction_type", EVERY, PREDICTION, 0, NULL},
-    {"timestep_spacing", EVERY, SPACING, 0, NULL},
-    {"steps_offset", EVERY, INTEGER, offsetof(sd_sched_config, steps_offset), NULL},
-    {"set_alpha_to_one", DDIM | PNDM, FLAG, offsetof(sd_sched_config, set_alpha_to_one), NULL},
-    {"clip_sample", DDIM, FLAG, offsetof(sd_sched_config, clip_sample), NULL},
-    {"clip_sample_range", DDIM, REAL, offsetof(sd_sched_config, clip_sample_range), NULL},
-    {"skip_prk_steps", PNDM, FLAG, offsetof(sd_sched_config, skip_prk_steps), NULL},
-    {"rescale_betas_zero_snr", DDIM | EULER | EULER_A, FLAG, offsetof(sd_sched_config, rescale_zero_snr), NULL},
+    {"beta_start", BETAS_KNOWN, REAL, offsetof(sd_sched_config, beta_start), NULL},
+    {"beta_end", BETAS_KNOWN, REAL, offsetof(sd_sched_config, beta_end), NULL},
+    {"beta_schedule", BETAS_KNOWN, BETAS, 0, NULL},
+    {"prediction_type", PREDICTS, PREDICTION, 0, NULL},
+    {"timestep_spacing", SPACED, SPACING, 0, NULL},
+    {"steps_offset", SPACED, INTEGER, offsetof(sd_sched_config, steps_offset), NULL},
+    {"set_alpha_to_one", BIT(SD_DDIM) | BIT(SD_PNDM) | DISTILLED | BIT(SD_DDIM_INVERSE), FLAG,
+     offsetof(sd_sched_config, set_alpha_to_one), NULL},
+    {"clip_sample", ONE_STEP | BIT(SD_HEUN), FLAG, offsetof(sd_sched_config, clip_sample), NULL},
+    {"clip_sample_range", ONE_STEP | BIT(SD_HEUN), REAL, offsetof(sd_sched_config, clip_sample_range), NULL},
+    {"skip_prk_steps", BIT(SD_PNDM), FLAG, offsetof(sd_sched_config, skip_prk_steps), NULL},
+    {"rescale_betas_zero_snr", ONE_STEP | BIT(SD_EULER) | BIT(SD_EULER_A) | DPM_MULTI | BIT(SD_UNIPC), FLAG,
+     offsetof(sd_sched_config, rescale_zero_snr), NULL},
     {"trained_betas", EVERY, ONLY_NULL, 0, NULL},
-    {"thresholding", DDIM, ONLY_FALSE, 0, NULL},
-    {"use_karras_sigmas", EULER, ONLY_FALSE, 0, NULL},
-    {"use_exponential_sigmas", EULER, ONLY_FALSE, 0, NULL},
-    {"use_beta_sigmas", EULER, ONLY_FALSE, 0, NULL},
-    {"interpolation_type", EULER, ONLY_TEXT, 0, "linear"},
-    {"timestep_type", EULER, ONLY_TEXT, 0, "discrete"},
-    {"final_sigmas_type", EULER, ONLY_TEXT, 0, "zero"},
+    {"thresholding", (ONE_STEP & ~BIT(SD_DDIM_INVERSE)) | MULTI | DPM_SINGLE, ONLY_FALSE, 0, NULL},
+    {"use_karras_sigmas", CURVED, CURVE, SD_CURVE_KARRAS, NULL},
+    {"use_exponential_sigmas", CURVED, CURVE, SD_CURVE_EXPONENTIAL, NULL},
+    {"use_beta_sigmas", CURVED, CURVE, SD_CURVE_BETA, NULL},
+    {"use_lu_lambdas", DPM_MULTI, CURVE, SD_CURVE_LU, NULL},
+    {"use_flow_sigmas", MULTI | DPM_SINGLE, ONLY_FALSE, 0, NULL},
+    {"interpolation_type", BIT(SD_EULER), ONLY_TEXT, 0, "linear"},
+    {"timestep_type", BIT(SD_EULER), ONLY_TEXT, 0, "discrete"},
+    {"final_sigmas_type", BIT(SD_EULER) | BIT(SD_EDM_EULER) | DPM_MULTI | DPM_SINGLE | BIT(SD_UNIPC), ENDING, 0, NULL},
+    {"solver_order", DPM_MULTI | DPM_SINGLE | BIT(SD_UNIPC) | BIT(SD_DEIS), INTEGER, offsetof(sd_sched_config, order),
+     NULL},
+    {"solver_type", DPM_MULTI | DPM_SINGLE | BIT(SD_UNIPC), SOLVER, 0, NULL},
+    {"lower_order_final", MULTI | DPM_SINGLE, FLAG, offsetof(sd_sched_config, lower_order_final), NULL},
+    {"euler_at_final", DPM_MULTI, FLAG, offsetof(sd_sched_config, euler_at_final), NULL},
+    {"predict_x0", BIT(SD_UNIPC), ONLY_TRUE, 0, NULL},
+    {"predictor_order", BIT(SD_SA_SOLVER), INTEGER, offsetof(sd_sched_config, order), NULL},
+    {"variance_type", BIT(SD_DDPM), VARIANCE, 0, NULL},
+    {"original_inference_steps", DISTILLED, INTEGER, offsetof(sd_sched_config, original_steps), NULL},
+    {"timestep_scaling", BIT(SD_LCM), REAL, offsetof(sd_sched_config, timestep_scaling), NULL},
+    {"sigma_min", BIT(SD_EDM_EULER), REAL, offsetof(sd_sched_config, sigma_min), NULL},
+    {"sigma_max", BIT(SD_EDM_EULER), REAL, offsetof(sd_sched_config, sigma_max), NULL},
+    {"sigma_data", BIT(SD_EDM_EULER), REAL, offsetof(sd_sched_config, sigma_data), NULL},
+    {"rho", BIT(SD_EDM_EULER), REAL, offsetof(sd_sched_config, rho), NULL},
+    {"sigma_schedule", BIT(SD_EDM_EULER), SIGMAS, 0, NULL},
 };
+
+static const char *const ending_names[] = {"zero", "sigma_min"};
+static const char *const solver_names[] = {"midpoint", "heun", "bh1", "bh2", "logrho"};
+static const char *const variance_names[] = {"fixed_small", "fixed_large"};
+static const char *const sigma_names[] = {"karras", "exponential"};
 
 static const char *json_kind(const cJSON *j)
 {
@@ -145,8 +218,8 @@ static sd_status read_choice(int *out, const struct key *k, const cJSON *j, cons
     if (!cJSON_IsString(j)) return wrong_kind(k, j, "text", path, e);
     *out = find_name(names, n, j->valuestring);
     if (*out < 0)
-        return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: %s \"%.64s\" is not supported, expected %s, %s or %s", path, k->name,
-                       j->valuestring, names[0], names[1], names[2]);
+        return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: %s \"%.64s\" is not supported, expected %s, %s%s%s", path, k->name,
+                       j->valuestring, names[0], names[1], n > 2 ? " or " : "", n > 2 ? names[2] : "");
     return SD_OK;
 }
 
@@ -180,6 +253,34 @@ static sd_status read_key(sd_sched_config *c, const struct key *k, const cJSON *
         if (read_choice(&choice, k, j, beta_names, SD_COUNT(beta_names), path, e)) return e->status;
         c->beta_schedule = (sd_beta)choice;
         return SD_OK;
+    case CURVE:
+        if (!cJSON_IsBool(j) && !cJSON_IsNull(j)) return wrong_kind(k, j, "true or false", path, e);
+        if (!cJSON_IsTrue(j)) return SD_OK;
+        if (c->curve != SD_CURVE_SPACED)
+            return sd_fail(e, SD_ERR_FORMAT, "%s: %s is one schedule too many, there is %s already", path, k->name,
+                           sd_curve_name(c->curve));
+        c->curve = (sd_curve)k->field;
+        return SD_OK;
+    case ENDING:
+        if (read_choice(&choice, k, j, ending_names, SD_COUNT(ending_names), path, e)) return e->status;
+        c->final_sigma_min = choice == 1;
+        return SD_OK;
+    case SOLVER:   /* each class takes the other's names for its default */
+        if (read_choice(&choice, k, j, solver_names, SD_COUNT(solver_names), path, e)) return e->status;
+        if (choice < 4 && (choice >= SD_SOLVER_BH1) == (c->method == SD_UNIPC)) c->solver = (sd_solver)choice;
+        return SD_OK;
+    case VARIANCE:
+        if (read_choice(&choice, k, j, variance_names, SD_COUNT(variance_names), path, e)) return e->status;
+        c->variance_large = choice == 1;
+        return SD_OK;
+    case SIGMAS:
+        if (read_choice(&choice, k, j, sigma_names, SD_COUNT(sigma_names), path, e)) return e->status;
+        c->curve = choice ? SD_CURVE_EXPONENTIAL : SD_CURVE_KARRAS;
+        return SD_OK;
+    case ONLY_TRUE:
+        if (cJSON_IsTrue(j)) return SD_OK;
+        return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: %s is not supported as %s, expected true", path, k->name,
+                       cJSON_IsFalse(j) ? "false" : json_kind(j));
     case ONLY_NULL:
         if (cJSON_IsNull(j)) return SD_OK;
         return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: %s is not supported, expected null, found %s", path, k->name,
@@ -196,20 +297,42 @@ static sd_status read_key(sd_sched_config *c, const struct key *k, const cJSON *
     return SD_OK;
 }
 
-/* Which class the file is read as: `sampler` if given, else what the file names. */
-static sd_status read_method(sd_method *m, const cJSON *root, const char *sampler, const char *path, sd_error *e)
+static const char *text_of(const cJSON *root, const char *key)
 {
-    if (sampler) return sd_method_parse(m, sampler, e);
-    const cJSON *j = cJSON_GetObjectItemCaseSensitive(root, "_class_name");
-    if (!cJSON_IsString(j))
+    const cJSON *j = cJSON_GetObjectItemCaseSensitive(root, key);
+    return cJSON_IsString(j) ? j->valuestring : "";
+}
+
+/* One class of diffusers is three of our samplers. */
+static sd_status dpm_solver_kind(sd_method *m, const cJSON *root, const char *path, sd_error *e)
+{
+    const char *algorithm = text_of(root, "algorithm_type");
+    const cJSON *order = cJSON_GetObjectItemCaseSensitive(root, "solver_order");
+    if (*algorithm == 0 || strcmp(algorithm, "dpmsolver++") == 0 || strcmp(algorithm, "deis") == 0) *m = SD_DPMPP_2M;
+    else if (strcmp(algorithm, "sde-dpmsolver++") == 0)
+        *m = cJSON_IsNumber(order) && order->valuedouble == 3 ? SD_DPMPP_3M_SDE : SD_DPMPP_2M_SDE;
+    else
+        return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: algorithm_type \"%.64s\" is not supported, expected dpmsolver++ or "
+                       "sde-dpmsolver++", path, algorithm);
+    return SD_OK;
+}
+
+/* Which class the file is read as: `sampler` if given, else what the file names. */
+static sd_status read_method(sd_method *m, sd_program *program, const cJSON *root, const char *sampler,
+                             const char *path, sd_error *e)
+{
+    if (sampler && sd_method_parse(m, program, sampler, e)) return e->status;
+    const char *name = sampler ? sampler : text_of(root, "_class_name");
+    if (!sampler && *name == 0)
         return sd_fail(e, SD_ERR_FORMAT, "%s: _class_name should be the name of a scheduler class", path);
-    for (int i = 0; i < SD_METHOD_COUNT; i++) {
+    if (strcmp(name, "DPMSolverMultistepScheduler") == 0) return dpm_solver_kind(m, root, path, e);
+    for (int i = 0; i < SD_METHOD_COUNT && !sampler; i++) {
         const char *class_name = sd_method_about((sd_method)i)->diffusers;
         *m = (sd_method)i;
-        if (class_name && strcmp(j->valuestring, class_name) == 0) return SD_OK;
+        if (class_name && strcmp(name, class_name) == 0) return SD_OK;
     }
-    return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: scheduler class \"%.64s\" is not supported, expected " CLASS_NAMES, path,
-                   j->valuestring);
+    if (sampler) return SD_OK;
+    return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: scheduler class \"%.64s\" is not supported", path, name);
 }
 
 static sd_status read_root(sd_sched_config *c, const cJSON *root, const char *sampler, const char *path, sd_error *e)
@@ -217,14 +340,18 @@ static sd_status read_root(sd_sched_config *c, const cJSON *root, const char *sa
     if (!cJSON_IsObject(root))
         return sd_fail(e, SD_ERR_FORMAT, "%s: expected a JSON object, found %s", path, json_kind(root));
     sd_method method = SD_DDIM;
-    if (read_method(&method, root, sampler, path, e)) return e->status;
+    sd_program program = SD_DIFFUSERS;
+    if (read_method(&method, &program, root, sampler, path, e)) return e->status;
     sd_sched_defaults(c, method);
+    c->program = program;
     const cJSON *j;
     cJSON_ArrayForEach(j, root)   /* in the file's order: of a repeated key the last one counts, as in Python */
         for (size_t i = 0; i < SD_COUNT(keys); i++)
             if ((keys[i].classes & 1u << method) && strcmp(j->string, keys[i].name) == 0
                 && read_key(c, &keys[i], j, path, e))
                 return e->status;
+    /* the name says it */
+    if (sampler && strncmp(sampler, "dpm++", 5) == 0) c->order = sd_method_row_of(method)->order;
     return sd_sched_check(c, path, SD_ERR_FORMAT, e);
 }
 

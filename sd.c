@@ -260,7 +260,7 @@ static sd_status open_all(sd_ctx *c, const sd_options *o)
     if (join(c, path, "scheduler/scheduler_config.json")) return c->err.status;
     c->sched_path = sd_strdup(path);
     if (!c->sched_path) return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for a path");
-    if ((c->parts & SD_PART_UNET) && sd_sched_read(&c->sched, c->sched_path, &c->err)) return c->err.status;
+    if ((c->parts & (SD_PART_UNET | SD_PART_SCHEDULE)) && sd_sched_read(&c->sched, c->sched_path, &c->err)) return c->err.status;
     sd_sched_as_pipeline(&c->sched);
     if ((c->parts & SD_PART_TOKENIZER) && open_tokenizer(c)) return c->err.status;
     if ((c->parts & SD_PART_TEXT) && open_text(c)) return c->err.status;

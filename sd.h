@@ -62,7 +62,8 @@ enum {
     SD_PART_TEXT = 2,
     SD_PART_UNET = 4,
     SD_PART_VAE = 8,
-    SD_PART_ALL = 15
+    SD_PART_ALL = 15,
+    SD_PART_SCHEDULE = 16   /* all that sd_schedule needs; in SD_PART_UNET */
 };
 
 typedef struct sd_options {
@@ -153,7 +154,18 @@ typedef struct sd_params {
                                    * w <= 1: no guidance, one evaluation per step */
     uint64_t seed;                /* of torch's CPU generator */
     int batch;                    /* pictures drawn from one generator, as diffusers' num_images_per_prompt */
-    const char *sampler;          /* "ddim", "pndm", "euler", "euler_a"; NULL: scheduler_config.json's */
+    const char *sampler;          /* a name of sd_get_sampler, "name@program"; NULL: scheduler_config.json's */
+    const char *schedule;         /* how sigmas are placed: a name of sd_schedule_name or of a spacing; NULL: as
+                                   * scheduler_config.json says */
+    const double *sigmas;         /* custom noise levels, falling, one more than steps; NULL: none. They set the steps. */
+    int sigma_count;
+    const double *timesteps;      /* custom timesteps, falling, as many as steps; NULL: none */
+    int timestep_count;
+    int order;                    /* of a multi-step sampler; 0: its own */
+    double s_churn, s_tmin, s_tmax, s_noise;   /* [Karras et al. 2022, Algorithm 2], euler, heun, dpm2; s_noise also of the
+                                                * ancestral samplers. Defaults 0, 0, infinity, 1 */
+    double guidance_rescale;      /* phi of [Lin et al. 2023, sec. 3.4], 0..1: brings the guided prediction's deviation
+                                   * back to that of the prompt's; 0: off */
     const char *spacing;          /* "leading", "trailing", "linspace"; NULL: scheduler_config.json's */
     const char *prediction;       /* "epsilon", "v_prediction", "sample"; NULL: scheduler_config.json's */
     double eta;                   /* share of fresh noise in a step, 0..1 [Song et al. 2020, eq. 16]; -1: the sampler's own
@@ -185,7 +197,7 @@ SD_API void sd_params_init(sd_params *params);
 typedef struct sd_timings {
     double load, text, vae_decode;   /* seconds */
     const double *steps;             /* seconds of each step of the last sd_generate */
-    int n_steps;
+    int n_steps;         /* evaluations; heun and others make two per step */
 } sd_timings;
 
 /* Draws params->batch pictures; images has room for that many. Free each with sd_image_free. Pixels are round(255*clamp(x/2+1/2)),
@@ -231,6 +243,23 @@ SD_API sd_status sd_vae_encode(sd_ctx *ctx, int batch, int h, int w, const float
  * alphas_cumprod (sigma and alpha have one more entry: where the last step ends). n is set to the number of evaluations;
  * arrays may be NULL to ask for it. */
 SD_API sd_status sd_schedule(sd_ctx *ctx, const sd_params *params, int *n, double *timesteps, double *sigmas, double *alphas);
+
+/* ------------------------------------------------------------------------------- what there is */
+
+typedef struct sd_sampler_info {
+    const char *name;        /* what sd_params.sampler takes */
+    const char *diffusers;   /* its scheduler class there, NULL if there is none */
+    const char *a1111;       /* its name in A1111's menu */
+    const char *kdiffusion;  /* its function there, NULL if there is none */
+    const char *paper;
+    int order;               /* global order of accuracy on the probability flow ODE, measured; 0: it solves no ODE */
+    enum { SD_DRAWS_NEVER, SD_DRAWS_WITH_ETA, SD_DRAWS_ALWAYS } draws;   /* fresh noise during the run */
+    double eta;              /* its own share of fresh noise */
+} sd_sampler_info;
+/* The i-th sampler, i = 0, 1, ...; 0 if there is none. All strings are constants. */
+SD_API int sd_get_sampler(int i, sd_sampler_info *info);
+/* The name of the i-th schedule, NULL if there is none. */
+SD_API const char *sd_schedule_name(int i);
 
 /* ------------------------------------------------------------------------------------- helpers */
 

@@ -31,6 +31,8 @@ struct sd_sampler {
     sd_eval *evals;      /* [count + 1] what the UNet is given; the last is where the run ends */
     int count, room;
     int vectors;         /* how many the sampler asks for */
+    bool draws;          /* does it draw noise? */
+    bool foreign;        /* k-diffusion's or ComfyUI's conventions and not diffusers' */
 };
 
 /* A run in progress. */
@@ -87,17 +89,28 @@ double sd_sigma_to_t(const sd_sampler *s, double sigma);
 
 /* ---- the samplers */
 typedef void sd_sample_fn(sd_sampling *r);
-sd_sample_fn sd_sample_ddim, sd_sample_euler, sd_sample_euler_ancestral, sd_sample_pndm;
+sd_sample_fn sd_sample_ddim, sd_sample_ddim_inverse, sd_sample_ddpm, sd_sample_lcm, sd_sample_tcd, sd_sample_euler,
+    sd_sample_euler_ancestral, sd_sample_heun, sd_sample_dpm2, sd_sample_dpm2_ancestral, sd_sample_dpmpp_2s_ancestral,
+    sd_sample_dpmpp_sde, sd_sample_dpm_fast, sd_sample_dpm_adaptive;                                  /* solvers.c */
+sd_sample_fn sd_sample_pndm, sd_sample_ipndm, sd_sample_lms, sd_sample_dpmpp_multistep, sd_sample_dpmpp_singlestep,
+    sd_sample_deis, sd_sample_unipc, sd_sample_sa;                                                    /* multistep.c */
 
 /* ---- methods.c */
 typedef struct sd_method_row {
-    sd_method_info about;
+    sd_sampler_info about;
     sd_sample_fn *sample;
-    enum { SD_VP, SD_VE } scale;               /* of diffusers' class; k-diffusion's samplers are all VE */
-    enum { SD_TABLE, SD_SIGMAS } levels;       /* whole timesteps of the table, or sigmas */
-    sd_spacing spacing;                        /* defaults of the class */
+    enum { SD_VP, SD_VE } scale;   /* of diffusers' class; k-diffusion's samplers are all VE */
+    /* Where the levels come from: whole timesteps of the table; sigmas at timesteps with fractions; sigmas at whole
+     * timesteps, one more of which is the end; the ends of the table alone; formulas of its own. */
+    enum { SD_TABLE, SD_SIGMAS, SD_SIGMAS_WHOLE, SD_RANGE, SD_LCM_STEPS, SD_OWN } levels;
+    sd_spacing spacing;            /* defaults of the class */
     bool alpha_to_one, clip;
+    enum { SD_BETAS_DDPM, SD_BETAS_LINEAR_SD, SD_BETAS_SD } betas;
+    int order;                     /* of the class */
+    bool comfy;                    /* ComfyUI has another sampler of this name */
 } sd_method_row;
 const sd_method_row *sd_method_row_of(sd_method m);
+/* "; the nearest are a, b and c" */
+void sd_nearest_names(char *out, size_t size, const char *name, const char *const *names, size_t count);
 
 #endif

@@ -23,16 +23,142 @@ void sd_sample_ddim(sd_sampling *r)
     }
 }
 
-/* Euler on the probability flow ODE dx/dsigma = (x - x0) / sigma [Karras et al. 2022, "Elucidating the Design Space",
- * eq. 1 and 3, Algorithm 1 without its second-order correction]; EulerDiscreteScheduler. */
-void sd_sample_euler(sd_sampling *r)
+/* DDIM run backwards, from a picture to the noise that it can be drawn from [Song et al. 2020, sec. 4.3, eq. 13];
+ * DDIMInverseScheduler. The UNet is told the timestep where the step ends. */
+void sd_sample_ddim_inverse(sd_sampling *r)
+{
+    double *x = r->x, *x0 = sd_vector(r), *eps = sd_vector(r);
+    int stride = r->c->train_steps / r->steps, last = r->c->train_steps - 1;
+    for (int i = r->begin; sd_goes_on(r, i); i++) {
+        sd_level t = r->at[i], s = sd_level_at_timestep(r->s, fmin(t.t - stride, last));
+        s.t = t.t;
+        sd_predict(r, x, s, x0, eps);
+        SUM(r, x, {t.signal, x0}, {t.noise, eps});
+    }
+}
+
+/* Ancestral sampling [Ho et al. 2020, "Denoising Diffusion Probabilistic Models", eq. 6 and 7]; DDPMScheduler. The last
+ * step ends at a = 1. The variance is the posterior's (fixed_small) or beta (fixed_large). */
+void sd_sample_ddpm(sd_sampling *r)
 {
     double *x = r->x, *x0 = sd_vector(r);
     for (int i = r->begin; sd_goes_on(r, i); i++) {
         sd_level s = r->at[i], t = r->at[i + 1];
+        double a = alpha_of(s), a1 = alpha_of(t), alpha = a / a1, beta = 1.0 - alpha;
+        double posterior = fmax((1.0 - a1) / (1.0 - a) * beta, 1e-20);
         sd_predict(r, x, s, x0, NULL);
-        double step = (t.noise - s.noise) / s.noise;
-        SUM(r, x, {1.0 + step, x}, {-step, x0});
+        const double *z = s.t > 0 ? sd_draw(r, s, t) : NULL;
+        SUM(r, x, {sqrt(a1) * beta / (1.0 - a), x0}, {sqrt(alpha) * (1.0 - a1) / (1.0 - a), x},
+            {sqrt(r->c->variance_large ? beta : posterior), z});
+    }
+}
+
+/* Latent consistency models [Luo et al. 2023, Algorithm 3]; LCMScheduler. The consistency function f = c_skip x + c_out
+ * x0 answers with the picture at once; noise of the next level is put on it for the next step. */
+void sd_sample_lcm(sd_sampling *r)
+{
+    double *x = r->x, *x0 = sd_vector(r), data = 0.5;
+    for (int i = r->begin; sd_goes_on(r, i); i++) {
+        sd_level s = r->at[i], t = r->at[i + 1];
+        double scaled = s.t * r->c->timestep_scaling;
+        double sum = scaled * scaled + data * data, c_skip = data * data / sum, c_out = scaled / sqrt(sum);
+        bool last = i == r->steps - 1;
+        sd_predict(r, x, s, x0, NULL);
+        const double *z = last ? NULL : sd_draw(r, s, t);
+        double signal = last ? 1.0 : t.signal;
+        SUM(r, x, {signal * c_out, x0}, {signal * c_skip, x}, {t.noise, z});
+    }
+}
+
+/* Trajectory consistency distillation [Zheng et al. 2024, Algorithm 4]; TCDScheduler. A jump to timestep (1 - gamma) t,
+ * then up to t again with fresh noise; gamma is our eta. */
+void sd_sample_tcd(sd_sampling *r)
+{
+    double *x = r->x, *x0 = sd_vector(r), *eps = sd_vector(r);
+    for (int i = r->begin; sd_goes_on(r, i); i++) {
+        bool last = i == r->steps - 1;
+        sd_level s = r->at[i], t = sd_level_at_timestep(r->s, last ? 0 : r->at[i + 1].t);
+        sd_level low = sd_level_at_timestep(r->s, floor((1.0 - r->c->eta) * t.t));
+        sd_predict(r, x, s, x0, eps);
+        bool noisy = r->c->eta > 0 && !last;
+        const double *z = noisy ? sd_draw(r, s, t) : NULL;
+        double share = noisy ? alpha_of(t) / alpha_of(low) : 1.0;
+        SUM(r, x, {sqrt(share) * low.signal, x0}, {sqrt(share) * low.noise, eps}, {sqrt(1.0 - share), z});
+    }
+}
+
+/* ----------------------------------------------------- the probability flow ODE in sigma
+ * dx/dsigma = (x - x0) / sigma = eps [Karras et al. 2022, "Elucidating the Design Space", eq. 1 and 3]. From here on
+ * x =
+ * x0 + sigma eps: a level's signal is 1 and its noise is sigma. */
+
+/* Churn [Karras et al. 2022, Algorithm 2, lines 4 to 6]: up to a higher level before a step. k-diffusion draws noise
+ * whether it churns or not. (diffusers' Euler has s_churn as an argument that its pipelines cannot reach, and churns
+ * after the UNet has answered.) */
+static sd_level churn(sd_sampling *r, sd_level s)
+{
+    const sd_sched_config *c = r->c;
+    bool inside = c->s_tmin <= s.noise && s.noise <= c->s_tmax;
+    double gamma = inside ? fmin(c->s_churn / r->steps, sqrt(2.0) - 1.0) : 0.0;
+    if (gamma == 0.0 && !r->s->foreign) return s;
+    sd_level hat = gamma > 0.0 ? sd_level_at_sigma(r->s, s.noise * (1.0 + gamma)) : s;
+    const double *z = sd_draw(r, hat, s);
+    SUM(r, r->x, {1, r->x}, {c->s_noise * sqrt(hat.noise * hat.noise - s.noise * s.noise), z});
+    return hat;
+}
+
+/* Euler [Karras et al. 2022, Algorithm 1 without its second-order correction]; EulerDiscreteScheduler, sample_euler. */
+void sd_sample_euler(sd_sampling *r)
+{
+    double *x = r->x, *d = sd_vector(r);
+    for (int i = r->begin; sd_goes_on(r, i); i++) {
+        sd_level t = r->at[i + 1], s = churn(r, r->at[i]);
+        sd_predict(r, x, s, d, NULL);
+        SUM(r, d, {1 / s.noise, x}, {-1 / s.noise, d});
+        SUM(r, x, {1, x}, {t.noise - s.noise, d});
+    }
+}
+
+/* Heun: the slope is the mean of the slopes at both ends [Karras et al. 2022, Algorithm 2]; HeunDiscreteScheduler,
+ * sample_heun. */
+void sd_sample_heun(sd_sampling *r)
+{
+    double *x = r->x, *d = sd_vector(r), *x2 = sd_vector(r), *d2 = sd_vector(r);
+    for (int i = r->begin; sd_goes_on(r, i); i++) {
+        sd_level t = r->at[i + 1], s = churn(r, r->at[i]);
+        double dt = t.noise - s.noise;
+        sd_predict(r, x, s, d, NULL);
+        SUM(r, d, {1 / s.noise, x}, {-1 / s.noise, d});
+        if (t.noise > 0) {
+            SUM(r, x2, {1, x}, {dt, d});
+            sd_predict(r, x2, t, d2, NULL);
+            SUM(r, d, {0.5, d}, {0.5 / t.noise, x2}, {-0.5 / t.noise, d2});
+        }
+        SUM(r, x, {1, x}, {dt, d});
+    }
+}
+
+static sd_level between(const sd_sampling *r, double from, double to, double ratio)   /* in log sigma */
+{
+    return sd_level_at_sigma(r->s, exp(log(from) + ratio * (log(to) - log(from))));
+}
+
+/* DPM-Solver-2 [Lu et al. 2022, "DPM-Solver", Algorithm 1 with r = 1/2] as Karras writes it: the slope in the middle of
+ * the step, in log sigma, is the step's; KDPM2DiscreteScheduler, sample_dpm_2. */
+void sd_sample_dpm2(sd_sampling *r)
+{
+    double *x = r->x, *d = sd_vector(r), *x2 = sd_vector(r);
+    for (int i = r->begin; sd_goes_on(r, i); i++) {
+        sd_level t = r->at[i + 1], s = churn(r, r->at[i]);
+        sd_predict(r, x, s, d, NULL);
+        SUM(r, d, {1 / s.noise, x}, {-1 / s.noise, d});
+        if (t.noise > 0) {
+            sd_level middle = between(r, s.noise, t.noise, 0.5);
+            SUM(r, x2, {1, x}, {middle.noise - s.noise, d});
+            sd_predict(r, x2, middle, d, NULL);
+            SUM(r, d, {1 / middle.noise, x2}, {-1 / middle.noise, d});
+        }
+        SUM(r, x, {1, x}, {t.noise - s.noise, d});
     }
 }
 
@@ -56,6 +182,172 @@ void sd_sample_euler_ancestral(sd_sampling *r)
         ancestral to = ancestral_step(s.noise, t.noise, r->c->eta);
         sd_predict(r, x, s, x0, NULL);
         double step = (to.down - s.noise) / s.noise;
-        SUM(r, x, {1.0 + step, x}, {-step, x0}, {to.up, sd_draw(r, s, t)});
+        const double *z = r->s->foreign && t.noise == 0 ? NULL : sd_draw(r, s, t);
+        SUM(r, x, {1.0 + step, x}, {-step, x0}, {to.up * r->c->s_noise, z});
+    }
+}
+
+/* dpm2 with ancestral steps; KDPM2AncestralDiscreteScheduler, sample_dpm_2_ancestral. */
+void sd_sample_dpm2_ancestral(sd_sampling *r)
+{
+    double *x = r->x, *d = sd_vector(r), *x2 = sd_vector(r);
+    for (int i = r->begin; sd_goes_on(r, i); i++) {
+        sd_level s = r->at[i], t = r->at[i + 1];
+        ancestral to = ancestral_step(s.noise, t.noise, r->c->eta);
+        const double *z = NULL;
+        sd_predict(r, x, s, d, NULL);
+        SUM(r, d, {1 / s.noise, x}, {-1 / s.noise, d});
+        if (to.down > 0) {
+            sd_level middle = between(r, s.noise, to.down, 0.5);
+            SUM(r, x2, {1, x}, {middle.noise - s.noise, d});
+            sd_predict(r, x2, middle, d, NULL);
+            SUM(r, d, {1 / middle.noise, x2}, {-1 / middle.noise, d});
+            z = sd_draw(r, s, t);
+        }
+        SUM(r, x, {1, x}, {to.down - s.noise, d}, {to.up * r->c->s_noise, z});
+    }
+}
+
+/* DPM-Solver++(2S) [Lu et al. 2022, "DPM-Solver++", Algorithm 1] with ancestral steps; sample_dpmpp_2s_ancestral. */
+void sd_sample_dpmpp_2s_ancestral(sd_sampling *r)
+{
+    double *x = r->x, *x0 = sd_vector(r), *x2 = sd_vector(r);
+    for (int i = r->begin; sd_goes_on(r, i); i++) {
+        sd_level s = r->at[i], t = r->at[i + 1];
+        ancestral to = ancestral_step(s.noise, t.noise, r->c->eta);
+        sd_predict(r, x, s, x0, NULL);
+        if (to.down > 0) {
+            sd_level middle = between(r, s.noise, to.down, 0.5);
+            double ratio = middle.noise / s.noise;
+            SUM(r, x2, {ratio, x}, {1.0 - ratio, x0});
+            sd_predict(r, x2, middle, x0, NULL);
+        }
+        double ratio = to.down / s.noise;   /* exp(-h); 1 - ratio = -expm1(-h) */
+        const double *z = t.noise > 0 ? sd_draw(r, s, t) : NULL;
+        SUM(r, x, {ratio, x}, {1.0 - ratio, x0}, {to.up * r->c->s_noise, z});
+    }
+}
+
+/* DPM-Solver++ with noise [Lu et al. 2022, "DPM-Solver++", sec. 5 and its SDE version], in two stages with noise in
+ * each,
+ * r = 1/2; DPMSolverSDEScheduler, sample_dpmpp_sde. Both are made for noise from a Brownian tree. */
+void sd_sample_dpmpp_sde(sd_sampling *r)
+{
+    double *x = r->x, *x0 = sd_vector(r), *x2 = sd_vector(r);
+    for (int i = r->begin; sd_goes_on(r, i); i++) {
+        sd_level s = r->at[i], t = r->at[i + 1];
+        const double *z = NULL;
+        ancestral to = {0.0, 0.0};
+        sd_predict(r, x, s, x0, NULL);
+        if (t.noise > 0) {
+            sd_level middle = between(r, s.noise, t.noise, 0.5);
+            to = ancestral_step(s.noise, middle.noise, r->c->eta);
+            z = sd_draw(r, s, middle);
+            SUM(r, x2, {to.down / s.noise, x}, {1.0 - to.down / s.noise, x0}, {to.up * r->c->s_noise, z});
+            sd_predict(r, x2, middle, x0, NULL);   /* with r = 1/2 the second answer alone counts */
+            to = ancestral_step(s.noise, t.noise, r->c->eta);
+            z = sd_draw(r, s, t);
+        }
+        SUM(r, x, {to.down / s.noise, x}, {1.0 - to.down / s.noise, x0}, {to.up * r->c->s_noise, z});
+    }
+}
+
+/* ------------------------------------------------------ DPM-Solver of three orders, in lambda */
+
+typedef struct dpm { double *eps, *eps1, *eps2, *u; } dpm;
+
+static dpm dpm_vectors(sd_sampling *r) { return (dpm){sd_vector(r), sd_vector(r), sd_vector(r), sd_vector(r)}; }
+
+/* DPM-Solver-1, -2 and -3 [Lu et al. 2022, "DPM-Solver", eq. 3.7, Algorithms 1 and 2] from x at s to y at t; eps is
+ * known,
+ * eps1 too if `known`. */
+static void dpm_step(sd_sampling *r, int order, double r1, const dpm *v, bool known, double *y, sd_level s, sd_level t)
+{
+    double r2 = 2.0 / 3, h = log(s.noise / t.noise), grow = expm1(h);
+    if (order == 1) {
+        SUM(r, y, {1, r->x}, {-t.noise * grow, v->eps});
+        return;
+    }
+    sd_level s1 = between(r, s.noise, t.noise, r1);
+    if (!known) {
+        SUM(r, v->u, {1, r->x}, {-s1.noise * expm1(r1 * h), v->eps});
+        sd_predict(r, v->u, s1, NULL, v->eps1);
+    }
+    if (order == 2) {
+        double to_d = t.noise / (2 * r1) * grow;
+        SUM(r, y, {1, r->x}, {to_d - t.noise * grow, v->eps}, {-to_d, v->eps1});
+        return;
+    }
+    sd_level s2 = between(r, s.noise, t.noise, r2);
+    double to_d = s2.noise * (r2 / r1) * (expm1(r2 * h) / (r2 * h) - 1);
+    SUM(r, v->u, {1, r->x}, {to_d - s2.noise * expm1(r2 * h), v->eps}, {-to_d, v->eps1});
+    sd_predict(r, v->u, s2, NULL, v->eps2);
+    to_d = t.noise / r2 * (grow / h - 1);
+    SUM(r, y, {1, r->x}, {to_d - t.noise * grow, v->eps}, {-to_d, v->eps2});
+}
+
+/* Where a step to t with noise goes, and the noise to add; not below the end of the run. */
+static ancestral dpm_ancestral(const sd_sampling *r, double from, double to)
+{
+    double end = r->at[r->steps].noise, down = fmax(end, ancestral_step(from, to, r->c->eta).down);
+    return r->c->eta > 0 ? (ancestral){down, sqrt(to * to - down * down)} : (ancestral){to, 0.0};
+}
+
+/* DPM-Solver-fast [Lu et al. 2022, sec. 3.4]: as many steps of order 3 as the evaluations allow, even in lambda;
+ * sample_dpm_fast. Draws in each step, also when the noise counts for nothing. */
+void sd_sample_dpm_fast(sd_sampling *r)
+{
+    dpm v = dpm_vectors(r);
+    int n = r->steps - r->begin, m = n / 3 + 1, left = n;
+    double first = r->at[r->begin].noise, end = r->at[r->steps].noise;
+    for (int i = 0; i < m && !r->stop; i++) {
+        int order = left > 3 ? 3 : left == 3 ? 2 : left;
+        sd_level s = between(r, first, end, (double)i / m), t = between(r, first, end, (double)(i + 1) / m);
+        ancestral to = dpm_ancestral(r, s.noise, t.noise);
+        sd_predict(r, r->x, s, NULL, v.eps);
+        dpm_step(r, order, order == 3 ? 1.0 / 3 : 0.5, &v, false, r->x, s, sd_level_at_sigma(r->s, to.down));
+        SUM(r, r->x, {1, r->x}, {to.up * r->c->s_noise, sd_draw(r, s, t)});
+        left -= order;
+    }
+}
+
+/* Mean square of (low - high) / max(atol, rtol max(|low|, |before|)), rooted. */
+static double step_error(const sd_sampling *r, const double *low, const double *high, const double *before)
+{
+    const double atol = 0.0078, rtol = 0.05;
+    double sum = 0.0;
+    for (size_t j = 0; j < r->n; j++) {
+        double e = (low[j] - high[j]) / fmax(atol, rtol * fmax(fabs(low[j]), fabs(before[j])));
+        sum += e * e;
+    }
+    return sqrt(sum / (double)r->n);
+}
+
+/* DPM-Solver-12 and -23 [Lu et al. 2022, Appendix C]: the difference of two orders sets the step, by an integral
+ * controller
+ * with a limiter; sample_dpm_adaptive. How many evaluations it takes is known when it is done; `steps` counts for
+ * nothing. */
+void sd_sample_dpm_adaptive(sd_sampling *r)
+{
+    dpm v = dpm_vectors(r);
+    double *low = sd_vector(r), *high = sd_vector(r), *before = sd_vector(r);
+    double lambda = -log(r->at[r->begin].noise), end = -log(r->at[r->steps].noise), h = 0.05;
+    int order = r->c->order < 3 ? 2 : 3, tries = 0;
+    double power = 1.0 / (r->c->eta > 0 ? 1.5 : order);
+    SUM(r, before, {1, r->x});
+    while (lambda < end - 1e-5 && !r->stop && tries++ < 10000) {
+        double next = fmin(end, lambda + h);
+        sd_level s = sd_level_at_sigma(r->s, exp(-lambda)), t = sd_level_at_sigma(r->s, exp(-next));
+        ancestral to = dpm_ancestral(r, s.noise, t.noise);
+        sd_level down = sd_level_at_sigma(r->s, to.down);
+        sd_predict(r, r->x, s, NULL, v.eps);
+        dpm_step(r, order - 1, 1.0 / 3, &v, false, low, s, down);
+        dpm_step(r, order, order == 3 ? 1.0 / 3 : 0.5, &v, order == 3, high, s, down);
+        double factor = 1 + atan(pow(1 / (step_error(r, low, high, before) + 1e-8), power) - 1);
+        h *= factor;
+        if (!(factor >= 0.81)) continue;
+        SUM(r, before, {1, low});
+        SUM(r, r->x, {1, high}, {to.up * r->c->s_noise, sd_draw(r, s, t)});
+        lambda = next;
     }
 }

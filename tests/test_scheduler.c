@@ -149,6 +149,9 @@ static void twin_with_one_default_for_all_classes_is_wrong(void **state)
 #define DDIM "{\"_class_name\": \"DDIMScheduler\", "
 #define PNDM "{\"_class_name\": \"PNDMScheduler\", "
 #define EULER "{\"_class_name\": \"EulerDiscreteScheduler\", "
+#define DPM "{\"_class_name\": \"DPMSolverMultistepScheduler\", "
+#define DDPM "{\"_class_name\": \"DDPMScheduler\", "
+#define UNIPC "{\"_class_name\": \"UniPCMultistepScheduler\", "
 #define EULER_A "{\"_class_name\": \"EulerAncestralDiscreteScheduler\", "
 
 static void keys_that_would_change_the_result_are_refused(void **state)
@@ -156,15 +159,17 @@ static void keys_that_would_change_the_result_are_refused(void **state)
     (void)state;
     static const struct { const char *json, *key; } cases[] = {
         {DDIM "\"trained_betas\": [0.1]}", "trained_betas"}, {EULER_A "\"trained_betas\": [0.1]}", "trained_betas"},
-        {DDIM "\"thresholding\": true}", "thresholding"}, {EULER "\"use_karras_sigmas\": true}", "use_karras_sigmas"},
-        {EULER "\"use_exponential_sigmas\": true}", "use_exponential_sigmas"},
-        {EULER "\"use_beta_sigmas\": true}", "use_beta_sigmas"},
+        {DDIM "\"thresholding\": true}", "thresholding"}, {DPM "\"use_flow_sigmas\": true}", "use_flow_sigmas"},
+        {DPM "\"algorithm_type\": \"dpmsolver\"}", "algorithm_type"},
+        {DDPM "\"variance_type\": \"learned\"}", "learned"},
+        {UNIPC "\"predict_x0\": false}", "predict_x0"},
         {EULER "\"interpolation_type\": \"log_linear\"}", "interpolation_type"},
         {EULER "\"timestep_type\": \"continuous\"}", "timestep_type"},
-        {EULER "\"final_sigmas_type\": \"sigma_min\"}", "final_sigmas_type"},
+        {EULER "\"final_sigmas_type\": \"other\"}", "final_sigmas_type"},
         {DDIM "\"prediction_type\": \"flow_prediction\"}", "flow_prediction"},
         {PNDM "\"timestep_spacing\": \"karras\"}", "karras"}, {PNDM "\"beta_schedule\": \"sigmoid\"}", "sigmoid"},
-        {"{\"_class_name\": \"LCMScheduler\"}", "LCMScheduler"}, {"{\"_class_name\": \"ddim\"}", "\"ddim\""},
+        {"{\"_class_name\": \"FlowMatchEulerDiscreteScheduler\"}", "FlowMatchEulerDiscreteScheduler"},
+        {"{\"_class_name\": \"ddim\"}", "\"ddim\""},
     };
     for (size_t i = 0; i < SD_COUNT(cases); i++) refuses(cases[i].json, NULL, SD_ERR_UNSUPPORTED, cases[i].key);
 }
@@ -177,8 +182,57 @@ static void values_that_change_nothing_and_keys_of_other_classes_pass(void **sta
     accepts(EULER "\"use_karras_sigmas\": null, \"interpolation_type\": \"linear\", \"timestep_type\": \"discrete\", "
             "\"final_sigmas_type\": \"zero\", \"sigma_min\": 0.1, \"thresholding\": true}", NULL);
     accepts(EULER "\"use_karras_sigmas\": true}", "ddim");
-    refuses(DDIM "\"use_karras_sigmas\": true}", "euler", SD_ERR_UNSUPPORTED, "use_karras_sigmas");
+    refuses(DDIM "\"thresholding\": true}", "unipc", SD_ERR_UNSUPPORTED, "thresholding");
     accepts("{}", "pndm");
+}
+
+static sd_sched_config reads(const char *json, const char *sampler)
+{
+    sd_sched_config c;
+    sd_error e;
+    if (read_text(&c, json, sampler, &e)) fail_msg("%s: %s", json, e.text);
+    return c;
+}
+
+static void keys_of_the_other_classes_are_read(void **state)
+{
+    (void)state;
+    assert_int_equal(reads(EULER "\"use_karras_sigmas\": true}", NULL).curve, SD_CURVE_KARRAS);
+    assert_int_equal(reads(EULER "\"use_exponential_sigmas\": true}", NULL).curve, SD_CURVE_EXPONENTIAL);
+    assert_int_equal(reads(EULER "\"use_beta_sigmas\": true}", NULL).curve, SD_CURVE_BETA);
+    assert_int_equal(reads(DPM "\"use_lu_lambdas\": true}", NULL).curve, SD_CURVE_LU);
+    /* Euler a knows no such key */
+    assert_int_equal(reads(EULER "\"use_karras_sigmas\": true}", "euler_a").curve, SD_CURVE_SPACED);
+    assert_true(reads(EULER "\"final_sigmas_type\": \"sigma_min\"}", NULL).final_sigma_min);
+    refuses(EULER "\"use_karras_sigmas\": true, \"use_beta_sigmas\": true}", NULL, SD_ERR_FORMAT,
+            "one schedule too many");
+    refuses(DPM "\"solver_order\": 4}", NULL, SD_ERR_FORMAT, "order of dpm++2m should be 1..3, found 4");
+    refuses(UNIPC "\"lower_order_final\": false}", NULL, SD_ERR_FORMAT, "cannot end at sigma 0");
+    assert_true(reads(DDPM "\"variance_type\": \"fixed_large\"}", NULL).variance_large);
+    assert_int_equal(reads(UNIPC "\"solver_type\": \"bh1\"}", NULL).solver, SD_SOLVER_BH1);
+    assert_int_equal(reads(UNIPC "\"solver_type\": \"heun\"}", NULL).solver, SD_SOLVER_BH2);   /* as the class does */
+    assert_int_equal(reads(DPM "\"solver_type\": \"heun\"}", NULL).solver, SD_SOLVER_HEUN);
+    assert_int_equal(reads(DPM "\"solver_type\": \"bh1\"}", NULL).solver, SD_SOLVER_MIDPOINT);
+    const char *lcm = "{\"_class_name\": \"LCMScheduler\", \"original_inference_steps\": 40}";
+    assert_int_equal(reads(lcm, NULL).original_steps, 40);
+}
+
+/* Four of A1111's samplers are one class of diffusers; what the file says picks one, and a sampler's name overrules
+ * it. */
+static void one_class_is_several_samplers(void **state)
+{
+    (void)state;
+    static const char sde3[] = DPM "\"algorithm_type\": \"sde-dpmsolver++\", \"solver_order\": 3}";
+    sd_sched_config c = reads(DPM "\"solver_order\": 3}", NULL);
+    assert_true(c.method == SD_DPMPP_2M && c.order == 3);
+    c = reads(sde3, NULL);
+    assert_true(c.method == SD_DPMPP_3M_SDE && c.order == 3);
+    assert_int_equal(reads(DPM "\"algorithm_type\": \"sde-dpmsolver++\"}", NULL).method, SD_DPMPP_2M_SDE);
+    c = reads(sde3, "dpm++2m");
+    assert_true(c.method == SD_DPMPP_2M && c.order == 2 && c.program == SD_DIFFUSERS);
+    c = reads(sde3, "dpm++2m@kdiffusion");
+    assert_true(c.method == SD_DPMPP_2M && c.order == 2 && c.program == SD_KDIFFUSION);
+    assert_int_equal(reads(sde3, "dpm_fast").program, SD_KDIFFUSION);
 }
 
 static void the_last_of_repeated_keys_counts(void **state)
@@ -272,11 +326,12 @@ static void names_are_read_and_written(void **state)
     static const struct { const char *name; sd_method m; } samplers[] = {
         {"ddim", SD_DDIM}, {"pndm", SD_PNDM}, {"plms", SD_PNDM}, {"euler", SD_EULER}, {"euler_a", SD_EULER_A},
         {"DDIMScheduler", SD_DDIM}, {"PNDMScheduler", SD_PNDM}, {"EulerDiscreteScheduler", SD_EULER},
-        {"EulerAncestralDiscreteScheduler", SD_EULER_A}};
+        {"EulerAncestralDiscreteScheduler", SD_EULER_A}, {"DPM++ 2M", SD_DPMPP_2M}, {"Euler a", SD_EULER_A},
+        {"sample_dpmpp_2m_sde", SD_DPMPP_2M_SDE}, {"heun@kdiffusion", SD_HEUN}, {"ipndm@comfy", SD_IPNDM}};
     sd_error e = {.status = SD_OK};
     for (size_t i = 0; i < SD_COUNT(samplers); i++) {
         sd_method m = SD_DDIM;
-        assert_int_equal(sd_method_parse(&m, samplers[i].name, &e), SD_OK);
+        assert_int_equal(sd_method_parse(&m, NULL, samplers[i].name, &e), SD_OK);
         assert_int_equal(m, samplers[i].m);
     }
     for (int i = 0; i < 3; i++) {
@@ -286,7 +341,7 @@ static void names_are_read_and_written(void **state)
         assert_int_equal(sd_spacing_parse(&s, sd_spacing_name((sd_spacing)i), &e), SD_OK);
         assert_true((int)p == i && (int)s == i);
     }
-    assert_string_equal(sd_method_name((sd_method)9), "?");
+    assert_string_equal(sd_method_name((sd_method)99), "?");
     assert_string_equal(sd_prediction_name((sd_prediction)9), "?");
     assert_string_equal(sd_spacing_name((sd_spacing)9), "?");
     assert_string_equal(sd_beta_name((sd_beta)9), "?");
@@ -295,20 +350,62 @@ static void names_are_read_and_written(void **state)
 static void unknown_names_list_what_there_is(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"", "DDiM", "heum", "euler a", "a very long name that is no sampler at all"};
+    static const struct { const char *name, *nearest; } bad[] = {
+        {"", "ddim"}, {"DDiM", "ddim"}, {"heum", "heun"}, {"eulr a", "euler_a"}, {"dpm++ 2m", "dpm++2m"},
+        {"unipcc", "unipc"},
+        {"a very long name that is no sampler at all, longer than any that anybody would think of", "the nearest are"}};
     for (size_t i = 0; i < SD_COUNT(bad); i++) {
         sd_method m;
         sd_prediction p;
         sd_spacing s;
         sd_error e = {.status = SD_OK};
-        assert_int_equal(sd_method_parse(&m, bad[i], &e), SD_ERR_ARG);
-        assert_non_null(strstr(e.text, "ddim, pndm (plms), euler or euler_a"));
+        assert_int_equal(sd_method_parse(&m, NULL, bad[i].name, &e), SD_ERR_ARG);
+        if (*bad[i].name) assert_non_null(strstr(e.text, bad[i].nearest));
         e.status = SD_OK;
-        assert_int_equal(sd_prediction_parse(&p, bad[i], &e), SD_ERR_ARG);
+        assert_int_equal(sd_prediction_parse(&p, bad[i].name, &e), SD_ERR_ARG);
         assert_non_null(strstr(e.text, "v_prediction"));
         e.status = SD_OK;
-        assert_int_equal(sd_spacing_parse(&s, bad[i], &e), SD_ERR_ARG);
+        assert_int_equal(sd_spacing_parse(&s, bad[i].name, &e), SD_ERR_ARG);
         assert_non_null(strstr(e.text, "trailing"));
+    }
+    sd_curve c;
+    sd_method m;
+    sd_error e = {.status = SD_OK};
+    assert_int_equal(sd_curve_parse(&c, "karas", &e), SD_ERR_ARG);
+    assert_non_null(strstr(e.text, "the nearest schedules are karras"));
+    static const struct { const char *name, *because; } programs[] = {
+        {"ddim@kdiffusion", "ddim@kdiffusion is not there"}, {"dpm_fast@diffusers", "is not there"},
+        {"euler@comfy", "is not there"}, {"euler@nobody", "unknown program"}, {"euler@", "unknown program"}};
+    for (size_t i = 0; i < SD_COUNT(programs); i++) {
+        e.status = SD_OK;
+        assert_int_equal(sd_method_parse(&m, NULL, programs[i].name, &e), SD_ERR_ARG);
+        assert_non_null(strstr(e.text, programs[i].because));
+    }
+}
+
+static void every_name_of_every_sampler_and_schedule_is_found(void **state)
+{
+    (void)state;
+    for (int i = 0; i < SD_METHOD_COUNT; i++) {
+        const sd_sampler_info *a = sd_method_about((sd_method)i);
+        sd_method m;
+        sd_program p;
+        sd_error e = {.status = SD_OK};
+        assert_int_equal(sd_method_parse(&m, &p, a->name, &e), SD_OK);
+        assert_true((int)m == i && p == (a->diffusers ? SD_DIFFUSERS : SD_KDIFFUSION));
+        assert_int_equal(sd_method_parse(&m, &p, a->a1111, &e), SD_OK);
+        assert_int_equal(m, i);
+        if (a->kdiffusion) {
+            assert_int_equal(sd_method_parse(&m, &p, a->kdiffusion, &e), SD_OK);
+            assert_true((int)m == i && p == SD_KDIFFUSION);
+        }
+        assert_true(a->paper && a->order >= 0 && a->order <= 4);
+    }
+    for (int i = 0; i < SD_CURVE_SIGMAS; i++) {
+        sd_curve c;
+        sd_error e = {.status = SD_OK};
+        assert_int_equal(sd_curve_parse(&c, sd_curve_name((sd_curve)i), &e), SD_OK);
+        assert_int_equal(c, i);
     }
 }
 
@@ -320,6 +417,8 @@ int main(void)
         cmocka_unit_test(twin_with_one_default_for_all_classes_is_wrong),
         cmocka_unit_test(keys_that_would_change_the_result_are_refused),
         cmocka_unit_test(values_that_change_nothing_and_keys_of_other_classes_pass),
+        cmocka_unit_test(keys_of_the_other_classes_are_read),
+        cmocka_unit_test(one_class_is_several_samplers),
         cmocka_unit_test(the_last_of_repeated_keys_counts),
         cmocka_unit_test(values_of_the_wrong_kind_or_size_are_refused),
         cmocka_unit_test(every_truncation_of_a_file_is_refused),
@@ -329,6 +428,7 @@ int main(void)
 #endif
         cmocka_unit_test(names_are_read_and_written),
         cmocka_unit_test(unknown_names_list_what_there_is),
+        cmocka_unit_test(every_name_of_every_sampler_and_schedule_is_found),
     };
     return cmocka_run_group_tests_name("scheduler", tests, make_folder, remove_folder);
 }

@@ -17,8 +17,8 @@ floors="
 3 safetensors.c checkpoint.c weights.c weights.h image.c image.h image_read.c picture.c picture.h trace.c trace.h
 4 config.c layers.c tokenizer.c clip.c unet.c vae.c net.h
 5 sampler.c sampler.h solver.h schedules.c solvers.c multistep.c methods.c scheduler.c
-6 sd.c generate.c plan.c pipeline.h sd.h
-7 main.c cli.c cli.h
+6 sd.c generate.c edit.c edit.h plan.c pipeline.h sd.h
+7 main.c cli.c cli.h show.c show.h
 "
 
 floor_of() { echo "$floors" | awk -v f="$1" '{ for (i = 2; i <= NF; i++) if ($i == f) print $1 }'; }

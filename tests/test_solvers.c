@@ -1,0 +1,699 @@
+/* test_solvers.c - every sampler on every schedule, against diffusers and k-diffusion in float64 (tests/golden/
+ * sampler_solvers.txt, made by tools/golden_solvers.py), against the exact solution of a problem that has one, and with
+ * the known mistakes, which must be caught. */
+#include "../rng.h"
+#include "../sampler.h"
+
+#include <float.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { SIZE = 20, SHOWN = 3, MOST_ROWS = 8 };
+
+static sd_error no_error(void) { return (sd_error){.status = SD_OK}; }
+
+/* -------------------------------------------------------------------------------- golden runs */
+
+typedef struct row { int i; double t, sigma, x[SHOWN], e32; } row;
+
+typedef struct golden_case {
+    char name[32], curve[32], spacing[16], prediction[16], more[96];
+    int steps, count, n_rows;
+    double next, sum_t, sum_it, sum_sigma;
+    row rows[MOST_ROWS], end;
+} golden_case;
+
+static golden_case *cases;
+static int n_cases;
+
+/* The whole file; free it. */
+static char *read_golden(void)
+{
+    sd_error e = no_error();
+    char *text;
+    size_t n;
+    if (sd_read_file("tests/golden/sampler_solvers.txt", (size_t)1 << 22, &text, &n, &e)) fail_msg("%s", e.text);
+    return text;
+}
+
+static void read_row(row *r, const char *line, bool end)
+{
+    if (end) assert_int_equal(sscanf(line, "end %lf %lf %lf %lf", &r->x[0], &r->x[1], &r->x[2], &r->e32), 4);
+    else
+        assert_int_equal(sscanf(line, "at %d %lf %lf %lf %lf %lf %lf", &r->i, &r->t, &r->sigma, &r->x[0], &r->x[1],
+                                &r->x[2], &r->e32), 7);
+}
+
+static void read_case(golden_case *c, const char *line)
+{
+    int used = 0;
+    memset(c, 0, sizeof *c);
+    assert_int_equal(sscanf(line, "case %31s %31s %15s %15s %d %d %lf %lf %lf %lf%n", c->name, c->curve, c->spacing,
+                            c->prediction, &c->steps, &c->count, &c->next, &c->sum_t, &c->sum_it, &c->sum_sigma, &used),
+                     10);
+    strncpy(c->more, line + used, sizeof c->more - 1);
+}
+
+static int load(void **state)
+{
+    (void)state;
+    char *text = read_golden();
+    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
+        golden_case *c = n_cases ? &cases[n_cases - 1] : NULL;
+        if (strncmp(line, "case ", 5) == 0) {
+            golden_case *more = realloc(cases, (size_t)(n_cases + 1) * sizeof *more);
+            assert_non_null(more);
+            cases = more;
+            read_case(&cases[n_cases++], line);
+        } else if (strncmp(line, "at ", 3) == 0) {
+            assert_true(c->n_rows < MOST_ROWS);
+            read_row(&c->rows[c->n_rows++], line, false);
+        } else if (strncmp(line, "end ", 4) == 0) {
+            read_row(&c->end, line, true);
+        }
+    }
+    free(text);
+    return 0;
+}
+
+static int unload(void **state)
+{
+    (void)state;
+    free(cases);
+    return 0;
+}
+
+/* The words behind a case: what its options set. */
+static void set_option(sd_sched_config *c, const char *word)
+{
+    static const char *const solvers[] = {"midpoint", "heun", "bh1", "bh2"};
+    const char *value = strchr(word, '=') + 1;
+    double x = strtod(value, NULL);
+    size_t n = (size_t)(value - word) - 1;
+#define IS(s) (strlen(s) == n && strncmp(word, s, n) == 0)
+    if (IS("order")) c->order = (int)x;
+    else if (IS("eta")) c->eta = x;
+    else if (IS("clip")) c->clip_sample = true;
+    else if (IS("end")) c->final_sigma_min = true;
+    else if (IS("lower")) c->lower_order_final = false;
+    else if (IS("euler")) c->euler_at_final = true;
+    else if (IS("zero_snr")) c->rescale_zero_snr = true;
+    else if (IS("beta")) c->beta_schedule = SD_BETA_COSINE;
+    else if (IS("large")) c->variance_large = true;
+    else if (IS("s_churn")) c->s_churn = x;
+    else if (IS("s_tmin")) c->s_tmin = x;
+    else if (IS("s_tmax")) c->s_tmax = x;
+    else if (IS("s_noise")) c->s_noise = x;
+    else if (IS("solver") || IS("solver_type"))
+        for (int i = 0; i < 4; i++) c->solver = strcmp(value, solvers[i]) == 0 ? (sd_solver)i : c->solver;
+    else fail_msg("unknown option %s", word);
+#undef IS
+}
+
+static sd_sched_config config_of(const golden_case *g)
+{
+    sd_error e = no_error();
+    sd_method m = SD_DDIM;
+    sd_program program = SD_DIFFUSERS;
+    if (sd_method_parse(&m, &program, g->name, &e)) fail_msg("%s", e.text);
+    sd_sched_config c;
+    sd_sched_defaults(&c, m);
+    c.program = program;
+    c.beta_schedule = SD_BETA_SCALED_LINEAR;
+    c.beta_start = 0.00085;
+    c.beta_end = 0.012;
+    c.steps_offset = 1;
+    c.clip_sample = false;
+    if (sd_curve_parse(&c.curve, g->curve, &e) || sd_spacing_parse(&c.spacing, g->spacing, &e)
+        || sd_prediction_parse(&c.prediction, g->prediction, &e))
+        fail_msg("%s", e.text);
+    char words[sizeof g->more];
+    strcpy(words, g->more);
+    for (char *w = words, *next; *(w += strspn(w, " ")); w = next) {
+        next = w + strcspn(w, " ");
+        if (*next) *next++ = 0;
+        set_option(&c, w);
+    }
+    return c;
+}
+
+/* ------------------------------------------------------------------------------------- running */
+
+typedef struct caller {
+    const golden_case *g;
+    const sd_sampler *s;
+    sd_rng rng;
+    double worst, worst_schedule, sum_t, sum_it, sum_sigma;
+    int evaluations, next_row;
+} caller;
+
+static void note(double *worst, double bad)
+{
+    if (!(bad <= *worst)) *worst = bad;
+}
+
+/* Error as a share of what is allowed: three times torch-float32's own, at least a few roundings of the largest
+ * number. */
+static double judge(const float *found, const row *r)
+{
+    double largest = 1, worst = 0;
+    for (int k = 0; k < SHOWN; k++) largest = fmax(largest, fabs(r->x[k]));
+    for (int k = 0; k < SHOWN; k++) note(&worst, fabs(found[k] - r->x[k]));
+    return worst / fmax(3 * r->e32, 4 * (double)FLT_EPSILON * largest);
+}
+
+static double off_by(double found, double expected)
+{
+    if (expected > 1e200) return isinf(found) ? 0 : INFINITY;
+    return fabs(found - expected) / fmax(fabs(expected), 1e-3);
+}
+
+static sd_status compare_latents(void *user, int i, float *latents)
+{
+    caller *c = user;
+    const golden_case *g = c->g;
+    if (i == g->count) note(&c->worst, judge(latents, &g->end));
+    else if (c->next_row < g->n_rows && g->rows[c->next_row].i == i)
+        note(&c->worst, judge(latents, &g->rows[c->next_row]));
+    return SD_OK;
+}
+
+static sd_status golden_model(void *user, int i, double t, const float *input, float *prediction)
+{
+    caller *c = user;
+    const golden_case *g = c->g;
+    assert_int_equal(i, c->evaluations);
+    c->evaluations++;
+    for (int k = 0; k < SIZE; k++) prediction[k] = (float)(0.9 * sin(1.3 * input[k] + 0.2 * k) + 0.05 * cos(0.02 * t));
+    double sigma = sd_sampler_count(c->s) ? sd_sampler_sigma(c->s, i) : NAN;   /* dpm_adaptive's are not known before */
+    if (c->next_row < g->n_rows && g->rows[c->next_row].i == i) {
+        const row *r = &g->rows[c->next_row++];
+        note(&c->worst_schedule, fabs(t - r->t) / fmax(fabs(r->t), 1.0));
+        if (!isnan(sigma)) note(&c->worst_schedule, off_by(sigma, r->sigma));
+    }
+    c->sum_t += t;
+    c->sum_it += i * t;
+    if (sigma < 1e200) c->sum_sigma += sigma;
+    return SD_OK;
+}
+
+static void golden_noise(void *user, double from, double to, float *out, size_t n)
+{
+    (void)from;
+    (void)to;
+    sd_rng_normal(&((caller *)user)->rng, out, n);
+}
+
+/* A golden run with the settings c; worst and worst_schedule tell. */
+static caller run_case(const golden_case *g, const sd_sched_config *c)
+{
+    caller by = {.g = g};
+    sd_error e = no_error();
+    sd_sampler *s;
+    if (sd_sampler_new(&s, c, g->steps, &e)) fail_msg("%s %s %d steps: %s", g->name, g->curve, g->steps, e.text);
+    float x[SIZE], next;
+    by.s = s;
+    sd_rng_seed(&by.rng, 77);
+    sd_rng_normal(&by.rng, x, SIZE);
+    for (int k = 0; k < SIZE; k++) x[k] = (float)(x[k] * sd_sampler_init_sigma(s));
+    sd_denoiser d = {&by, golden_model, compare_latents, NULL, golden_noise};
+    if (sd_sampler_run(s, x, SIZE, &d, &e)) fail_msg("%s", e.text);
+    sd_rng_normal(&by.rng, &next, 1);
+    if (fabs(next - g->next) > 1e-6 || by.evaluations != g->count) note(&by.worst, INFINITY);
+    note(&by.worst_schedule, off_by(by.sum_t, g->sum_t));
+    note(&by.worst_schedule, off_by(by.sum_it, g->sum_it));
+    if (sd_sampler_count(s)) note(&by.worst_schedule, off_by(by.sum_sigma, g->sum_sigma));
+    sd_sampler_free(s);
+    return by;
+}
+
+static void every_sampler_on_every_schedule_equals_its_program(void **state)
+{
+    (void)state;
+    double worst = 0, schedule = 0;
+    int bad = 0;
+    for (int i = 0; i < n_cases; i++) {
+        const golden_case *g = &cases[i];
+        sd_sched_config c = config_of(g);
+        caller by = run_case(g, &c);
+        /* dpm_adaptive's levels follow from its latents, which are float32 */
+        double allowed = c.method == SD_DPM_ADAPTIVE ? 1e-5 : 1e-6;
+        if (!(by.worst <= 1) || !(by.worst_schedule <= allowed)) {
+            bad++;
+            print_message("%s %s %s %s %d%s: latents %.3g of what is allowed, schedule off by %.3g, %d of %d "
+                          "evaluations\n", g->name, g->curve, g->spacing, g->prediction, g->steps, g->more, by.worst,
+                          by.worst_schedule, by.evaluations, g->count);
+        }
+        note(&worst, by.worst);
+        if (c.method != SD_DPM_ADAPTIVE) note(&schedule, by.worst_schedule);
+    }
+    print_message("%d runs, largest error %.3f of max(3 e32, 4 roundings), of a schedule %.2g\n", n_cases, worst,
+                  schedule);
+    assert_int_equal(bad, 0);
+}
+
+/* ----------------------------------------------------------------------------- wrong twins */
+
+/* Judges one mistake: `spoil` changes the settings of each run it applies to, and every such run must then fail. */
+static void twin_fails(bool (*spoil)(const golden_case *, sd_sched_config *), int at_least)
+{
+    int seen = 0;
+    for (int i = 0; i < n_cases; i++) {
+        const golden_case *g = &cases[i];
+        sd_sched_config c = config_of(g);
+        if (!spoil(g, &c)) continue;
+        caller by = run_case(g, &c);
+        if (!(by.worst > 3))
+            fail_msg("the mistake passes: %s %s %s %d%s: %.3g", g->name, g->curve, g->spacing, g->steps, g->more, by.worst);
+        seen++;
+    }
+    assert_true(seen >= at_least);
+}
+
+static bool spoil_prediction(const golden_case *g, sd_sched_config *c)
+{
+    bool edm = c->method == SD_EDM_EULER;   /* where the other type is another sign */
+    if (c->prediction == SD_PRED_SAMPLE || c->method == SD_IPNDM || c->rescale_zero_snr) return false;
+    c->prediction = c->prediction == SD_PRED_V ? SD_PRED_EPSILON : SD_PRED_V;
+    return g->steps > 1 || edm;
+}
+
+static bool spoil_order(const golden_case *g, sd_sched_config *c)
+{
+    c->order--;
+    return strstr(g->more, "order=") && c->order > 0 && c->method != SD_DPM_ADAPTIVE;
+}
+
+static bool spoil_solver(const golden_case *g, sd_sched_config *c)
+{
+    static const sd_solver other[] = {SD_SOLVER_HEUN, SD_SOLVER_MIDPOINT, SD_SOLVER_BH2, SD_SOLVER_BH1};
+    c->solver = other[c->solver];
+    return strstr(g->more, "solver") && c->order > 1;
+}
+
+/* Trap 37: diffusers' curves lie between the ends of the spaced sigmas, k-diffusion's between those of the model. */
+static bool spoil_range(const golden_case *g, sd_sched_config *c)
+{
+    bool karras = c->curve == SD_CURVE_KARRAS;
+    c->curve = karras ? SD_CURVE_KARRAS_K : SD_CURVE_EXPONENTIAL_K;
+    return g->steps > 2 && strcmp(g->spacing, "linspace") != 0 && strcmp(g->curve, karras ? "karras" : "exponential") == 0;
+}
+
+static bool spoil_curve(const golden_case *g, sd_sched_config *c)
+{
+    if (c->curve != SD_CURVE_KARRAS && c->curve != SD_CURVE_KARRAS_K) return false;
+    c->curve = c->curve == SD_CURVE_KARRAS ? SD_CURVE_EXPONENTIAL : SD_CURVE_EXPONENTIAL_K;
+    return g->steps > 2;
+}
+
+static bool spoil_eta(const golden_case *g, sd_sched_config *c)
+{
+    if (!strstr(g->more, " eta=")) return false;
+    c->eta = 0.75;
+    return true;
+}
+
+static bool spoil_churn(const golden_case *g, sd_sched_config *c)
+{
+    (void)g;
+    bool churns = c->s_churn > 0;
+    c->s_noise = 1.0;
+    return churns;
+}
+
+static void twin_that_confuses_epsilon_and_v_is_wrong(void **state) { (void)state; twin_fails(spoil_prediction, 500); }
+static void twin_of_a_lower_order_is_wrong(void **state) { (void)state; twin_fails(spoil_order, 25); }
+static void twin_with_the_other_solver_type_is_wrong(void **state) { (void)state; twin_fails(spoil_solver, 15); }
+static void twin_with_the_models_whole_range_is_wrong(void **state) { (void)state; twin_fails(spoil_range, 16); }
+static void twin_with_another_curve_is_wrong(void **state) { (void)state; twin_fails(spoil_curve, 60); }
+static void twin_with_another_eta_is_wrong(void **state) { (void)state; twin_fails(spoil_eta, 8); }
+static void twin_that_churns_without_s_noise_is_wrong(void **state) { (void)state; twin_fails(spoil_churn, 3); }
+
+/* Trap 40 for all: k-diffusion's ancestral samplers draw nothing in the last step, diffusers' Euler a does. */
+static void twin_that_draws_in_the_last_step_shifts_the_next_picture(void **state)
+{
+    (void)state;
+    int seen = 0;
+    for (int i = 0; i < n_cases; i++) {
+        if (strcmp(cases[i].name, "euler_a@kdiffusion") != 0 || cases[i].steps < 2) continue;
+        sd_sched_config c = config_of(&cases[i]);
+        c.program = SD_DIFFUSERS;
+        if (c.curve == SD_CURVE_SPACED) c.curve = SD_CURVE_LINSPACE_K;
+        caller by = run_case(&cases[i], &c);
+        assert_true(isinf(by.worst));
+        seen++;
+    }
+    assert_true(seen > 15);
+}
+
+/* --------------------------------------------------------------------------------- schedules */
+
+static sd_sched_config stable_diffusion(const char *name)
+{
+    golden_case g = {.curve = "spaced", .spacing = "leading", .prediction = "epsilon"};
+    snprintf(g.name, sizeof g.name, "%s", name);
+    return config_of(&g);
+}
+
+/* Formulas of ComfyUI and A1111, computed by tools/golden_solvers.py. */
+static void schedules_of_other_programs_have_their_sigmas(void **state)
+{
+    (void)state;
+    char *text = read_golden();
+    int seen = 0;
+    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
+        char name[32];
+        int steps, count, used;
+        if (sscanf(line, "curve %31s %d %d %n", name, &steps, &count, &used) != 3) continue;
+        sd_sched_config c = stable_diffusion("euler");
+        sd_error e = no_error();
+        sd_sampler *s;
+        assert_int_equal(sd_curve_parse(&c.curve, name, &e), SD_OK);
+        if (sd_sampler_new(&s, &c, steps, &e)) fail_msg("%s: %s", name, e.text);
+        assert_int_equal(sd_sampler_count(s), count);
+        assert_int_equal(sd_sampler_steps(s), count);
+        char *at = line + used;
+        for (int i = 0; i < count; i++) {
+            double sigma = strtod(at, &at);
+            if (!(fabs(sd_sampler_sigma(s, i) / sigma - 1) < 1e-6))
+                fail_msg("%s, %d steps: sigma %d is %.9g, not %.9g", name, steps, i, sd_sampler_sigma(s, i), sigma);
+        }
+        assert_true(sd_sampler_sigma(s, count) == 0);
+        sd_sampler_free(s);
+        seen++;
+    }
+    assert_int_equal(seen, 28);
+    free(text);
+}
+
+/* What a run of Align Your Steps' eleven numbers as custom sigmas gives: the numbers, and timesteps between those around
+ * them. */
+static void custom_sigmas_and_timesteps_are_taken_as_they_are(void **state)
+{
+    (void)state;
+    static const double sigmas[] = {14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.0};
+    static const double steps[] = {999, 850, 736, 645, 545, 455, 343, 233, 124, 24};
+    const char *const names[] = {"euler", "heun", "dpm++2m", "unipc", "euler@kdiffusion"};
+    for (size_t k = 0; k < SD_COUNT(names); k++) {
+        sd_sched_config c = stable_diffusion(names[k]);
+        sd_error e = no_error();
+        sd_sampler *s;
+        c.curve = SD_CURVE_SIGMAS;
+        c.sigmas = sigmas;
+        assert_int_equal(sd_sampler_new(&s, &c, 10, &e), SD_OK);
+        assert_true(fabs(sd_sampler_sigma(s, 0) - 14.615) < 1e-9 && sd_sampler_sigma(s, sd_sampler_count(s)) == 0);
+        if (k == 0)   /* the table's own timesteps for these, to what three digits of sigma say */
+            for (int i = 1; i < 10; i++) assert_true(fabs(sd_sampler_timestep(s, i) - steps[i]) < 1.0);
+        sd_sampler_free(s);
+        c.curve = SD_CURVE_TIMESTEPS;
+        c.timesteps = steps;
+        assert_int_equal(sd_sampler_new(&s, &c, 10, &e), SD_OK);
+        assert_true(sd_sampler_timestep(s, 0) == 999);
+        sd_sampler_free(s);
+    }
+}
+
+static void refuses(const sd_sched_config *c, int steps, const char *because)
+{
+    sd_error e = no_error();
+    sd_sampler *s;
+    if (sd_sampler_new(&s, c, steps, &e) != SD_ERR_ARG || s) fail_msg("accepted, expected \"%s\": %s", because, e.text);
+    if (!strstr(e.text, because) || strchr(e.text, '\n')) fail_msg("expected \"%s\" in: %s", because, e.text);
+}
+
+static void what_cannot_be_combined_is_refused_in_one_line(void **state)
+{
+    (void)state;
+    static const double rising[] = {1, 2, 0}, negative[] = {1, -1, 0}, nan_in_it[] = {1, NAN, 0}, down[] = {5, 1, 0};
+    const double *const bad[] = {rising, negative, nan_in_it};
+    sd_sched_config c = stable_diffusion("euler");
+    c.curve = SD_CURVE_SIGMAS;
+    refuses(&c, 2, "needs a list");
+    for (size_t i = 0; i < SD_COUNT(bad); i++) {
+        c.sigmas = bad[i];
+        refuses(&c, 2, "sigmas should fall");
+    }
+    c = stable_diffusion("deis");
+    c.curve = SD_CURVE_SIGMAS;
+    c.sigmas = down;
+    refuses(&c, 2, "deis cannot end at sigma 0");
+    const char *const table[] = {"ddim", "pndm", "ddpm", "lcm", "tcd", "ipndm", "dpm_fast", "dpm_adaptive", "ddim_inverse"};
+    for (size_t i = 0; i < SD_COUNT(table); i++) {
+        c = stable_diffusion(table[i]);
+        c.curve = SD_CURVE_KARRAS;
+        refuses(&c, 10, "takes no schedule");
+    }
+    c = stable_diffusion("lcm");
+    refuses(&c, 51, "lcm takes 1 to 50 steps");
+    c = stable_diffusion("ddim_inverse");
+    c.spacing = SD_SPACE_LINSPACE;
+    refuses(&c, 10, "leading and trailing");
+    c = stable_diffusion("dpm++2m");
+    refuses(&c, 1000, "sigmas should fall");   /* 1001 places for 1000 timesteps */
+    refuses(&c, 1001, "steps should be 1..1000");
+    c.order = 4;
+    refuses(&c, 10, "the order of dpm++2m should be 1..3, found 4");
+    c = stable_diffusion("unipc");
+    c.lower_order_final = false;
+    refuses(&c, 10, "unipc cannot end at sigma 0");
+    c = stable_diffusion("heun");
+    c.s_churn = -1;
+    refuses(&c, 10, "should not be negative");
+    c = stable_diffusion("edm_euler");
+    c.sigma_min = 100;
+    refuses(&c, 10, "sigma_min");
+}
+
+/* Every sampler, schedule and number of steps either runs, to finite latents, or is refused with a sentence. */
+static void no_combination_comes_to_nan(void **state)
+{
+    (void)state;
+    int ran = 0;
+    for (int m = 0; m < SD_METHOD_COUNT; m++)
+        for (int curve = 0; curve < SD_CURVE_SIGMAS; curve++)
+            for (int program = SD_DIFFUSERS; program <= SD_KDIFFUSION; program++)
+                for (int steps = 1; steps <= 30; steps += steps < 5 ? 1 : 5) {
+                    const sd_sampler_info *about = sd_method_about((sd_method)m);
+                    if (!(program == SD_DIFFUSERS ? about->diffusers : about->kdiffusion)) continue;
+                    sd_sched_config c = stable_diffusion(about->name);
+                    c.program = (sd_program)program;
+                    c.curve = (sd_curve)curve;
+                    golden_case g = {.count = -1};
+                    caller by = {.g = &g};
+                    sd_error e = no_error();
+                    sd_sampler *s;
+                    float x[SIZE];
+                    if (sd_sampler_new(&s, &c, steps, &e)) {
+                        assert_true(e.status == SD_ERR_ARG && *e.text);
+                        continue;
+                    }
+                    by.s = s;
+                    sd_rng_seed(&by.rng, 1);
+                    sd_rng_normal(&by.rng, x, SIZE);
+                    for (int k = 0; k < SIZE; k++) x[k] = (float)(x[k] * sd_sampler_init_sigma(s));
+                    sd_denoiser d = {&by, golden_model, NULL, NULL, golden_noise};
+                    assert_int_equal(sd_sampler_run(s, x, SIZE, &d, &e), SD_OK);
+                    for (int k = 0; k < SIZE; k++)
+                        if (!isfinite(x[k])) fail_msg("%s %s %d steps: not finite", about->name, sd_curve_name(c.curve), steps);
+                    sd_sampler_free(s);
+                    ran++;
+                }
+    assert_true(ran > 2000);
+}
+
+/* ------------------------------------------------------------------------------- convergence
+ * Data that are normally distributed, x0 ~ N(MEAN, SPREAD^2): the best UNet is known, and so is the solution of the
+ * probability flow ODE. With x = S x0 + N eps,
+ *   E[x0 | x] = (SPREAD^2 S x + N^2 MEAN) / (SPREAD^2 S^2 + N^2),
+ *   x(end) - S MEAN = (x(start) - S0 MEAN) sqrt((SPREAD^2 S^2 + N^2) / (SPREAD^2 S0^2 + N0^2)). */
+
+static const double MEAN = 0.3;
+
+typedef struct gaussian {
+    const sd_sampler *s;
+    const sd_sched_config *c;
+    double variance;         /* SPREAD^2 */
+    int evaluations;
+} gaussian;
+
+/* Both parts of a level, on the scale of variance 1. */
+static void level(const gaussian *g, int i, double *S, double *N)
+{
+    double a = sd_sampler_alpha(g->s, i);
+    *S = sqrt(a);
+    *N = isinf(sd_sampler_sigma(g->s, i)) ? 1 : sd_sampler_sigma(g->s, i) * *S;
+}
+
+static sd_status best_unet(void *user, int i, double t, const float *input, float *prediction)
+{
+    gaussian *g = user;
+    double S, N, x = input[0];
+    (void)t;
+    g->evaluations++;
+    level(g, i, &S, &N);
+    double sigma = N / S, d = g->c->sigma_data;
+    if (g->c->method == SD_EDM_EULER) x *= sqrt(sigma * sigma + d * d) / sqrt(sigma * sigma + 1);
+    double k = g->variance, x0 = (k * S * x + N * N * MEAN) / (k * S * S + N * N), eps = (x - S * x0) / N;
+    bool v = g->c->method == SD_IPNDM && g->c->program == SD_DIFFUSERS;   /* all that the class knows */
+    prediction[0] = (float)(v ? S * eps - N * x0 : eps);
+    if (g->c->method == SD_EDM_EULER) {
+        double skip = d * d / (sigma * sigma + d * d), out = sigma * d / sqrt(sigma * sigma + d * d);
+        prediction[0] = (float)((x0 - skip * x / S) / out);
+    }
+    return SD_OK;
+}
+
+static void no_noise(void *user, double from, double to, float *out, size_t n)
+{
+    (void)user;
+    (void)from;
+    (void)to;
+    memset(out, 0, n * sizeof *out);
+}
+
+/* The error at the end of a run from 1.2 (on the scale of variance 1). */
+static double error_for(const sd_sampler *s, gaussian *g)
+{
+    double S, N, S0, N0, k = g->variance;
+    sd_error e = no_error();
+    level(g, 0, &S0, &N0);
+    level(g, sd_sampler_count(s), &S, &N);
+    bool exploding = sd_sampler_init_sigma(s) != 1.0;
+    float x = (float)(exploding ? 1.2 / S0 : 1.2);
+    double start = x * (exploding ? S0 : 1.0);   /* as float32 has it */
+    double end = S * MEAN + (start - S0 * MEAN) * sqrt((k * S * S + N * N) / (k * S0 * S0 + N0 * N0));
+    sd_denoiser d = {g, best_unet, NULL, NULL, no_noise};
+    if (sd_sampler_run(s, &x, 1, &d, &e)) fail_msg("%s", e.text);
+    return x * (exploding ? S : 1.0) - end;
+}
+
+/* Root mean square for data of two spreads, for a run of n steps: where one error changes its sign the other does not.
+ * evaluations may be NULL. */
+static double error_of(const sd_sched_config *config, int n, int *evaluations)
+{
+    enum { MOST = 1024 };
+    double sigma[MOST + 1], sum = 0;
+    sd_sched_config c = *config;
+    sd_error e = no_error();
+    sd_sampler *s;
+    /* SA-Solver adds no noise below timestep 200, where sigma is 0.56 */
+    double first = c.method == SD_SA_SOLVER ? 0.5 : 100, last = c.method == SD_SA_SOLVER ? 0.05 : 0.1;
+    for (int i = 0; i <= n; i++) sigma[i] = exp(log(first) + (log(last) - log(first)) * i / n);
+    c.sigmas = sigma;
+    if (sd_sampler_new(&s, &c, n, &e)) fail_msg("%s: %s", sd_method_name(c.method), e.text);
+    for (int k = 0; k < 2; k++) {
+        gaussian g = {s, &c, k ? 1.0 : 0.25, 0};
+        double error = error_for(s, &g);
+        sum += error * error;
+        if (evaluations) *evaluations = g.evaluations;
+    }
+    sd_sampler_free(s);
+    return sqrt(sum / 2);
+}
+
+typedef struct solver_case { const char *name; int order, stated, from, to; } solver_case;
+
+/* Multi-step samplers begin with a step of order 1: their order shows where that step's error does not count, here
+ * because the ODE is almost linear at large sigma. `from`, `to`: steps of the two runs, numbers that divide 1000 for
+ * those that walk on whole timesteps. */
+static const solver_case solver_cases[] = {
+    {"ddim", 0, 1, 50, 100}, {"pndm", 0, 2, 50, 100}, {"tcd", 0, 1, 50, 100}, {"ddim_inverse", 0, 1, 50, 100},
+    {"euler", 0, 1, 64, 128}, {"euler@kdiffusion", 0, 1, 64, 128}, {"euler_a", 0, 1, 64, 128},
+    {"edm_euler", 0, 1, 64, 128},
+    {"heun", 0, 2, 32, 64}, {"dpm2", 0, 2, 32, 64}, {"dpm2_a", 0, 2, 32, 64}, {"dpm++2s_a", 0, 2, 32, 64},
+    {"dpm++sde", 0, 2, 32, 64}, {"dpm_fast", 0, 3, 26, 50}, {"lms", 1, 1, 64, 128}, {"lms", 2, 2, 64, 128},
+    {"lms", 3, 3, 64, 128}, {"lms", 4, 4, 64, 128}, {"dpm++2m", 1, 1, 64, 128}, {"dpm++2m", 2, 2, 32, 64},
+    {"dpm++2m", 3, 2, 128, 256}, {"dpm++2m@kdiffusion", 0, 2, 32, 64}, {"dpm++2m_sde@kdiffusion", 0, 2, 32, 64},
+    {"dpm++3m_sde@kdiffusion", 0, 2, 128, 256}, {"dpm++2s", 2, 2, 32, 64}, {"dpm++2s", 3, 3, 24, 48},
+    {"deis", 1, 1, 64, 128}, {"deis", 2, 2, 32, 64}, {"deis", 3, 3, 32, 64}, {"unipc", 1, 2, 32, 64},
+    {"unipc", 2, 3, 32, 64},
+    {"unipc", 3, 4, 32, 64}, {"sa_solver", 1, 1, 64, 128}, {"sa_solver", 2, 2, 32, 64}, {"sa_solver", 3, 3, 16, 32},
+    {"ipndm", 1, 1, 64, 128}, {"ipndm", 4, 1, 64, 128}, {"ipndm@comfy", 1, 1, 64, 128}, {"ipndm@comfy", 2, 2, 32, 64},
+    {"ipndm@comfy", 4, 2, 32, 64},
+};
+
+/* The sampler without noise, without the orders that fall at the end, and with an end above sigma 0. */
+static sd_sched_config plain_ode(const solver_case *k)
+{
+    golden_case g = {.curve = "spaced", .spacing = "trailing", .prediction = "epsilon"};
+    snprintf(g.name, sizeof g.name, "%s", k->name);
+    sd_sched_config c = config_of(&g);
+    c.eta = 0;
+    c.lower_order_final = false;
+    c.final_sigma_min = true;
+    c.original_steps = 500;
+    if (k->order) c.order = k->order;
+    bool table = c.method == SD_DDIM || c.method == SD_PNDM || c.method == SD_TCD || c.method == SD_DDIM_INVERSE;
+    bool own = c.method == SD_EDM_EULER || (c.method == SD_IPNDM && c.program == SD_DIFFUSERS);
+    if (!table && !own && c.method != SD_DPM_FAST) c.curve = SD_CURVE_SIGMAS;
+    c.skip_prk_steps = true;
+    c.set_alpha_to_one = false;
+    return c;
+}
+
+/* How errors fall with the steps' size: the slope between the two runs. */
+static double measured_order(const solver_case *k)
+{
+    sd_sched_config c = plain_ode(k);
+    return log(error_of(&c, k->from, NULL) / error_of(&c, k->to, NULL)) / log((double)k->to / k->from);
+}
+
+static void errors_fall_at_the_stated_order(void **state)
+{
+    (void)state;
+    int bad = 0;
+    for (size_t i = 0; i < SD_COUNT(solver_cases); i++) {
+        const solver_case *k = &solver_cases[i];
+        double order = measured_order(k);
+        if (!(order > k->stated - 0.35 && order < k->stated + 1.1)) {
+            bad++;
+            sd_sched_config c = plain_ode(k);
+            print_message("%s, order %d: stated %d, measured %.2f;", k->name, k->order, k->stated, order);
+            for (int n = 8; n <= 256; n *= 2) print_message(" %.2g", error_of(&c, n, NULL));
+            print_message("\n");
+        }
+    }
+    assert_int_equal(bad, 0);
+}
+
+/* Errors against evaluations, for tools/plot_samplers.py. */
+static int print_errors(void)
+{
+    for (size_t i = 0; i < SD_COUNT(solver_cases); i++) {
+        sd_sched_config c = plain_ode(&solver_cases[i]);
+        for (int n = 5; n <= 320; n *= 2) {
+            int evaluations = 0;
+            double error = error_of(&c, n, &evaluations);
+            printf("%s %d %d %d %d %.6g\n", solver_cases[i].name, solver_cases[i].order, solver_cases[i].stated, n,
+                   evaluations, error);
+        }
+    }
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1 && strcmp(argv[1], "--errors") == 0) return print_errors();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_sampler_on_every_schedule_equals_its_program),
+        cmocka_unit_test(twin_that_confuses_epsilon_and_v_is_wrong),
+        cmocka_unit_test(twin_of_a_lower_order_is_wrong),
+        cmocka_unit_test(twin_with_the_other_solver_type_is_wrong),
+        cmocka_unit_test(twin_with_the_models_whole_range_is_wrong),
+        cmocka_unit_test(twin_with_another_curve_is_wrong),
+        cmocka_unit_test(twin_with_another_eta_is_wrong),
+        cmocka_unit_test(twin_that_churns_without_s_noise_is_wrong),
+        cmocka_unit_test(twin_that_draws_in_the_last_step_shifts_the_next_picture),
+        cmocka_unit_test(schedules_of_other_programs_have_their_sigmas),
+        cmocka_unit_test(custom_sigmas_and_timesteps_are_taken_as_they_are),
+        cmocka_unit_test(what_cannot_be_combined_is_refused_in_one_line),
+        cmocka_unit_test(no_combination_comes_to_nan),
+        cmocka_unit_test(errors_fall_at_the_stated_order),
+    };
+    return cmocka_run_group_tests_name("solvers", tests, load, unload);
+}
