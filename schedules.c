@@ -385,8 +385,8 @@ sd_status sd_curve_parse(sd_curve *c, const char *name, sd_error *e)
     }
     char nearest[128];
     sd_nearest_names(nearest, sizeof nearest, name, names, SD_CURVE_SIGMAS);
-    return sd_fail(e, SD_ERR_ARG, "unknown schedule \"%.64s\": the spacings are leading, trailing and linspace, the nearest "
-                   "schedules are %s", name, nearest);
+    return sd_fail(e, SD_ERR_ARG, "unknown schedule \"%.64s\": the spacings are leading, trailing and linspace, the "
+                   "nearest schedules are %s", name, nearest);
 }
 
 /* --------------------------------------------------------------------------------------- plans */
