@@ -1,6 +1,6 @@
 /* generate.c - floor 6: text to image, from parameters to pictures [Rombach et al. 2022; diffusers StableDiffusionPipeline]. */
 #include "edit.h"
-#include "rng.h"
+#include "random.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -77,6 +77,13 @@ static sd_status check_side(sd_ctx *c, const char *what, int *side, int native, 
     return SD_OK;
 }
 
+static sd_status check_stream(sd_ctx *c, const char *spec)
+{
+    sd_stream *s = NULL;
+    if (!sd_stream_open(&s, spec, &(sd_stream_options){0}, &c->err)) sd_stream_close(s);
+    return c->err.status;
+}
+
 static sd_status prepare_edit(sd_ctx *c, const sd_params *p, sd_params *out, sd_edit *edit)
 {
     sd_edit local;
@@ -99,6 +106,7 @@ static sd_status resolve(sd_ctx *c, const sd_params *p, sd_params *out, sd_sched
     if (p->batch < 1 || p->batch > 512) return sd_fail(&c->err, SD_ERR_ARG, "batch must be 1 to 512, not %d", p->batch);
     if (!(p->guidance_rescale >= 0 && p->guidance_rescale <= 1))
         return sd_fail(&c->err, SD_ERR_ARG, "guidance rescale must be 0 to 1, not %g", p->guidance_rescale);
+    if (check_stream(c, p->rng) || check_stream(c, p->sampler_rng)) return c->err.status;
     if (!isfinite(p->cfg_scale)) return sd_fail(&c->err, SD_ERR_ARG, "the guidance scale must be a finite number");
     if (p->clip_skip < 0 || p->clip_skip > c->clip.cfg.layers)
         return sd_fail(&c->err, SD_ERR_ARG, "clip skip must be 0 to %d, not %d", c->clip.cfg.layers, p->clip_skip);
@@ -158,7 +166,10 @@ sd_status sd_parameters_text(sd_ctx *c, const sd_params *params, char **text)
     if (p.init) sd_text_add(&t, ", Denoising strength: %g", p.strength);
     if (p.init && p.mask_blur > 0) sd_text_add(&t, ", Mask blur: %g", p.mask_blur);
     if (p.clip_skip > 1) sd_text_add(&t, ", Clip skip: %d", p.clip_skip);
-    sd_text_add(&t, ", RNG: CPU");
+    if (!p.rng) sd_text_add(&t, ", RNG: CPU");   /* A1111's names for torch's two generators; others have ours */
+    else add_value(&t, "RNG", strcmp(p.rng, "torch-cuda") == 0 ? "NV" : p.rng);
+    if (p.sampler_rng) add_value(&t, "Sampler RNG", p.sampler_rng);
+    if (p.seed_per_image) sd_text_add(&t, ", Seed per image: true");
     if (p.eta != sd_method_about(s.method)->eta) sd_text_add(&t, ", Eta: %g", p.eta);
     if (p.batch > 1) sd_text_add(&t, ", Batch size: %d", p.batch);
     if (p.guidance_rescale > 0) sd_text_add(&t, ", CFG rescale phi: %g", p.guidance_rescale);
@@ -210,7 +221,7 @@ typedef struct job {
     sd_edit edit;
     sd_sched_config sched;
     sd_sampler *sampler;
-    sd_rng rng;
+    sd_stream *rng, *sampler_rng;   /* the same one unless asked for */
     int B, G, C, h, w, in;
     size_t n;
     float *context;      /* [G B, 77, D] */
@@ -228,6 +239,8 @@ typedef struct job {
 static void job_free(job *j)
 {
     sd_sampler_free(j->sampler);
+    if (j->sampler_rng != j->rng) sd_stream_close(j->sampler_rng);
+    sd_stream_close(j->rng);
     free(j->context);
     free(j->latents);
     free(j->input);
@@ -352,12 +365,12 @@ static void guide(job *j)
 
 /* Latents of a picture [3,H,W] in [-1,1]: scaling_factor (mean + exp(logvar/2) noise), noise from the run's generator. The posterior is
  * sampled, and before the run's own noise is drawn, as diffusers' pipelines do. */
-static sd_status encode_picture(sd_ctx *c, job *j, const float *picture, float *latents)
+static sd_status encode_picture(sd_ctx *c, job *j, const char *who, const float *picture, float *latents)
 {
     float *moments = malloc(2 * j->n * sizeof *moments), *noise = malloc(j->n * sizeof *noise);
     if (!moments || !noise) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for the moments");
     else if (!sd_run_encode(c, 1, j->h, j->w, picture, moments)) {
-        sd_rng_normal(&j->rng, noise, j->n);
+        if (sd_stream_normal(j->rng, who, noise, 1, j->n, &c->err)) memset(noise, 0, j->n * sizeof *noise);
         for (size_t i = 0; i < j->n; i++) {
             double logvar = fmin(fmax((double)moments[j->n + i], -30), 20);
             latents[i] = (float)(c->vae.cfg.scaling_factor * ((double)moments[i] + exp(logvar / 2) * (double)noise[i]));
@@ -381,7 +394,7 @@ static sd_status encode_kept(sd_ctx *c, job *j)
     sd_picture_to_float(j->picture, &j->edit.init);
     for (size_t i = 0; i < 3 * pixels; i++)
         if (j->edit.mask.data[i % pixels]) j->picture[i] = 0;
-    if (encode_picture(c, j, j->picture, j->seen)) return c->err.status;
+    if (encode_picture(c, j, "posterior of the kept part", j->picture, j->seen)) return c->err.status;
     trace_one(c, j, j->seen, j->C, "masked_image_latents");
     return SD_OK;
 }
@@ -394,11 +407,11 @@ static sd_status begin_latents(sd_ctx *c, job *j)
     bool from_noise = !j->edit.active || (j->edit.masked && j->edit.strength == 1);
     if (j->edit.active && (j->in == j->C || !from_noise)) {
         sd_picture_to_float(j->picture, &j->edit.init);
-        if (encode_picture(c, j, j->picture, j->old)) return c->err.status;
+        if (encode_picture(c, j, "posterior of the picture", j->picture, j->old)) return c->err.status;
         trace_one(c, j, j->old, j->C, "image_latents");
     }
     if (j->p.noise) memcpy(j->noise, j->p.noise, n * sizeof(float));
-    else sd_rng_normal(&j->rng, j->noise, n);
+    else if (sd_stream_normal(j->rng, "initial noise", j->noise, (size_t)j->B, j->n, &c->err)) return c->err.status;
     trace_latents(c, j, j->noise, "noise", 0);
     double init = sd_sampler_init_sigma(j->sampler);
     for (size_t i = 0; i < n && from_noise; i++) j->latents[i] = (float)(init * (double)j->noise[i]);
@@ -408,8 +421,8 @@ static sd_status begin_latents(sd_ctx *c, job *j)
     sd_mask_to_latent(j->mask, j->h, j->w, &j->edit.mask);
     trace_one(c, j, j->mask, 1, "mask");
     if (j->in != j->C) return encode_kept(c, j);
-    sd_rng_normal(&j->rng, j->seen, j->n);   /* a plain UNet needs no kept part, but diffusers draws for it all the same */
-    return SD_OK;
+    /* A plain UNet needs no kept part, but diffusers draws for it all the same. */
+    return sd_stream_normal(j->rng, "posterior of the kept part, unused", j->seen, 1, j->n, &c->err);
 }
 
 /* One sample for the UNet: latents, or latents | mask | latents of what is kept. */
@@ -501,9 +514,34 @@ static void trace_denoised(void *user, int i, const float *x0)
 static void draw_noise(void *user, double sigma_from, double sigma_to, float *out, size_t n)
 {
     denoiser *d = user;
-    (void)sigma_from;
-    (void)sigma_to;
-    sd_rng_normal(&d->j->rng, out, n);
+    (void)n;
+    sd_stream_noise(d->j->sampler_rng, "sampler", sigma_from, sigma_to, out, (size_t)d->j->B, d->j->n, &d->c->err);
+}
+
+static void told(void *user, const sd_draw *d)
+{
+    sd_ctx *c = user;
+    sd_drawn public = {d->who, d->stream, d->seed, d->image, d->position, d->count, d->between_levels, d->from, d->to};
+    if (c->drawn) c->drawn(c->drawn_user, &public);
+}
+
+/* The generators of a run. A Brownian path is told which levels the sampler will go through. */
+static sd_status open_streams(sd_ctx *c, job *j)
+{
+    sd_stream_options o = {.seed = j->p.seed, .generators = j->p.seed_per_image ? j->B : 0, .on_draw = told, .user = c};
+    if (sd_stream_open(&j->rng, j->p.rng, &o, &c->err)) return c->err.status;
+    j->sampler_rng = j->rng;
+    if (!j->p.sampler_rng) return SD_OK;
+    double least = INFINITY, most = 0;
+    for (int i = 0; i <= sd_sampler_count(j->sampler); i++) {
+        double sigma = sd_sampler_sigma(j->sampler, i);
+        if (sigma > 0) least = fmin(least, sigma);
+        most = fmax(most, sigma);
+    }
+    sd_stream *s;
+    if (sd_stream_open(&s, j->p.sampler_rng, &o, &c->err)) return c->err.status;
+    j->sampler_rng = s;
+    return sd_stream_span(s, least, most, &c->err);
 }
 
 static sd_status denoise(sd_ctx *c, job *j)
@@ -515,8 +553,7 @@ static sd_status denoise(sd_ctx *c, job *j)
     c->timings.steps = c->step_seconds;
     c->timings.n_steps = 0;
     if (!c->step_seconds) return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %d steps", room);
-    sd_rng_seed(&j->rng, j->p.seed);
-    if (begin_latents(c, j)) return c->err.status;
+    if (open_streams(c, j) || begin_latents(c, j)) return c->err.status;
     denoiser d = {.c = c, .j = j, .room = room};
     return sd_sampler_run(j->sampler, j->latents, n, &(sd_denoiser){&d, predict_noise, arrive, trace_denoised, draw_noise}, &c->err);
 }

@@ -31,6 +31,8 @@ struct sd_ctx {
 
     void (*progress)(void *user, const sd_progress *p);
     void *progress_user;
+    void (*drawn)(void *user, const sd_drawn *d);
+    void *drawn_user;
     sd_timings timings;
     double *step_seconds;        /* what timings.steps points to */
 };

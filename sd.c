@@ -94,6 +94,12 @@ void sd_set_progress(sd_ctx *c, void (*fn)(void *, const sd_progress *), void *u
     c->progress_user = user;
 }
 
+void sd_set_drawn(sd_ctx *c, void (*fn)(void *, const sd_drawn *), void *user)
+{
+    c->drawn = fn;
+    c->drawn_user = user;
+}
+
 void sd_report(sd_ctx *c, const char *stage, int done, int total, double seconds)
 {
     sd_progress p = {stage, done, total, seconds};

@@ -152,7 +152,11 @@ typedef struct sd_params {
     int steps;                    /* 1..1000 */
     double cfg_scale;             /* guidance scale w of noise_pred = uncond + w*(cond-uncond) [Ho & Salimans 2022];
                                    * w <= 1: no guidance, one evaluation per step */
-    uint64_t seed;                /* of torch's CPU generator */
+    uint64_t seed;
+    const char *rng;              /* which generator the seed is for: "torch-cpu" (NULL), "torch-cuda[:sms=N,threads=M]", "numpy",
+                                   * "numpy-pcg64", "numpy-pcg64-f32", see docs/MODEL.md */
+    const char *sampler_rng;      /* the samplers' own generator, with the same seed; also "brownian"; NULL: they share `rng` */
+    int seed_per_image;           /* 1: picture i of a batch has its own generator with seed + i (A1111); 0: one draws for all */
     int batch;                    /* pictures drawn from one generator, as diffusers' num_images_per_prompt */
     const char *sampler;          /* a name of sd_get_sampler, "name@program"; NULL: scheduler_config.json's */
     const char *schedule;         /* how sigmas are placed: a name of sd_schedule_name or of a spacing; NULL: as
@@ -204,6 +208,18 @@ typedef struct sd_timings {
  * halves to even, as diffusers rounds. */
 SD_API sd_status sd_generate(sd_ctx *ctx, const sd_params *params, sd_image *images);
 SD_API void sd_get_timings(const sd_ctx *ctx, sd_timings *timings);
+
+/* One draw from a generator: what --explain-seed tells. Texts live until the function returns. */
+typedef struct sd_drawn {
+    const char *who, *stream;     /* "initial noise", "torch-cpu" */
+    uint64_t seed;
+    int image;                    /* whose generator; -1: one for all */
+    uint64_t position;            /* numbers it had given before */
+    size_t count;                 /* numbers it gave now */
+    int between_levels;           /* 1: a Brownian increment from one noise level to another */
+    double from, to;
+} sd_drawn;
+SD_API void sd_set_drawn(sd_ctx *ctx, void (*fn)(void *user, const sd_drawn *draw), void *user);
 
 /* What a run with these parameters will really use: 0, -1 and NULL replaced by the model's values, every
  * value checked. The strings live as long as the context. */
