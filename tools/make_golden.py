@@ -3,23 +3,24 @@
 
     python tools/make_golden.py [--config NAME] [--out tests/golden] [--study]
 
-net_<config>.txt describes a small model (tools/synth.py): its JSON files, and name, gain, offset and shape of every tensor as torch's
-state_dict has them, so that tests/synth.c can write the model's directory and no naming mistake of ours can hide; then the inputs
-and the runs. One item per line, the first word says what it is; # begins a comment.
+net_<config>.txt describes a small model (tools/synth.py): its JSON files, and name, gain, offset and shape of every
+tensor as torch's state_dict has them, so that tests/synth.c can write the model's directory and no naming mistake of
+ours can hide; then the inputs and the runs. One item per line, the first word says what it is; # begins a comment.
 
-net_<config>.safetensors holds the truth: results in true float64 (tools/oracle.py), rounded to float32. For each tensor NAME:
+net_<config>.safetensors holds the truth: results in true float64 (tools/oracle.py), rounded to float32. For each NAME:
   NAME       numbers of it in PyTorch's order, all n or k of them: number j is element floor(j n / k) of the whole
-  NAME.e32   [e32, norm, dims...]: torch-float32's own error, rel-L2 over the whole tensor; its L2 norm; its shape. The float32 run is
-             given the exact sinusoid of the timestep: with diffusers' own every error in the UNet would be excused by that one
+  NAME.e32   [e32, norm, dims...]: torch-float32's own error, rel-L2 over the whole tensor; its L2 norm; its shape.
+             The float32 run is given the exact sinusoid of the timestep: with diffusers' own, that one error would
+             excuse every other in the UNet
 Only tokens (int64) and wrong.* have no .e32.
-  unet.*, vae.*             one pass over the inputs `latents` (with `timesteps` and `context`), `vae_latents` and `picture`
+  unet.*, vae.*        one pass over the inputs `latents` (with `timesteps` and `context`), `vae_latents` and `picture`
   text_encoder.*, tokens, prompt_embeds, clip_skip.K    of [negative prompt, prompt]; K as `--clip-skip` counts
-  run.R.*                   a whole text-to-image run, by the names of `./sd --trace`
-  wrong.PART.MISTAKE        [error]: rel-L2 error of PART's result when a known mistake is made (tools/wrong_twins.py)
+  run.R.*              a whole text-to-image run, by the names of `./sd --trace`
+  wrong.PART.MISTAKE   [error]: rel-L2 error of PART's result when a known mistake is made (tools/wrong_twins.py)
 
-Before anything is written: no operation of the float64 runs yields float32; the results agree with a second computation in float64
-by other formulas (`independent`); and each mistake is at least MARGIN times the bound that tests use. --study also measures what
-each module and each tensor contributes.
+Before anything is written: no operation of the float64 runs yields float32; the results agree with a second
+computation in float64 by other formulas (`independent`); each mistake is at least MARGIN times the bound that tests
+use. --study also measures what each module and each tensor contributes.
 """
 import argparse
 import json
@@ -54,9 +55,16 @@ RUNS = {
         "euler_a": dict(sampler="euler_a", steps=3, batch=2),
         "ddim_eta": dict(sampler="ddim", steps=3, batch=2, eta=0.6),
     },
-    "sd2-small": {"ddim": dict(sampler=None, steps=3), "pndm": dict(sampler="pndm", steps=3), "euler": dict(sampler="euler", steps=3),
-                  "euler_a": dict(sampler="euler_a", steps=3)},
-    "asym-small": {"own": dict(sampler=None, steps=3), "no_guidance": dict(sampler=None, steps=2, guidance=1.0)},
+    "sd2-small": {
+        "ddim": dict(sampler=None, steps=3),
+        "pndm": dict(sampler="pndm", steps=3),
+        "euler": dict(sampler="euler", steps=3),
+        "euler_a": dict(sampler="euler_a", steps=3),
+    },
+    "asym-small": {
+        "own": dict(sampler=None, steps=3),
+        "no_guidance": dict(sampler=None, steps=2, guidance=1.0),
+    },
 }
 RUN_DEFAULTS = dict(width=72, height=88, steps=3, guidance=7.5, seed=20, batch=1, eta=0.0)
 
@@ -66,7 +74,7 @@ def bound(e32):
     return max(3 * e32, 2e-6)
 
 
-# ------------------------------------------------------------------------------------------------ a second way to compute
+# ---------------------------------------------------------------------------------------------- a second way to compute
 
 def independent():
     """While active, the layers are computed from their definitions with nothing but elementary operations."""
@@ -106,9 +114,10 @@ def independent():
         return x[:, :, rows][:, :, :, columns]
 
     return wrong_twins.changed(
-        (F, "conv2d", conv2d), (F, "linear", linear), (F, "group_norm", group_norm), (F, "scaled_dot_product_attention", sdpa),
-        (F, "layer_norm", lambda x, shape, w, b, eps: normalized(x, -1, eps) * w + b), (F, "interpolate", interpolate),
-        (torch.nn.functional, "silu", lambda x, inplace=False: x / (1 + torch.exp(-x))),
+        (F, "conv2d", conv2d), (F, "linear", linear), (F, "interpolate", interpolate),
+        (F, "scaled_dot_product_attention", sdpa), (F, "group_norm", group_norm),
+        (F, "layer_norm", lambda x, shape, w, b, eps: normalized(x, -1, eps) * w + b),
+        (F, "silu", lambda x, inplace=False: x / (1 + torch.exp(-x))),
         (F, "gelu", lambda x, approximate="none": x * 0.5 * (1 + torch.erf(x / math.sqrt(2)))))
 
 
@@ -164,14 +173,15 @@ def everything(pipe, x):
 def everything_of_runs(pipe, config):
     out = {}
     for name, more in RUNS[config].items():
-        oracle.text_to_image(pipe, oracle.once(out, "run.%s." % name), PROMPT, NEGATIVE, **dict(RUN_DEFAULTS, **more), modules=False)
+        oracle.text_to_image(pipe, oracle.once(out, "run.%s." % name), PROMPT, NEGATIVE, modules=False,
+                             **dict(RUN_DEFAULTS, **more))
     return out
 
 
 # ------------------------------------------------------------------------------------------------ mistakes
 
 def text_mistakes(pipe, x):
-    """The text encoder's mistakes that are of use, not of code: result by name."""
+    """The text encoder's mistakes that are of use, not of code: result by name. Traps 17, 18, 20, 20, 23."""
     te, ids = pipe.text_encoder, oracle.encode_text(pipe, [NEGATIVE, PROMPT])[0]
     pad = pipe.tokenizer.pad_token_id
     with torch.no_grad():
@@ -180,33 +190,33 @@ def text_mistakes(pipe, x):
             row[:n] = 1
         swapped = torch.where(real == 1, ids, torch.full_like(ids, 0 if pad else 49407))
         hidden = te(ids, output_hidden_states=True).hidden_states
-        return {"padding_masked": te(ids, attention_mask=real)[0], "other_pad_id": te(swapped)[0],              # traps 17, 18
-                "one_layer_less": te.final_layer_norm(hidden[-2]), "no_final_norm": hidden[-1],                  # 20, 23
-                "one_more_than_clip_skip_2": te.final_layer_norm(hidden[-3])}                                    # 23
+        return {
+            "padding_masked": te(ids, attention_mask=real)[0],
+            "other_pad_id": te(swapped)[0],
+            "one_layer_less": te.final_layer_norm(hidden[-2]),
+            "no_final_norm": hidden[-1],
+            "one_more_than_clip_skip_2": te.final_layer_norm(hidden[-3]),
+        }
 
 
 def mistakes(pipe, config, x, truth):
-    """wrong.PART.NAME -> rel-L2 error."""
-    def error(y, right):
-        return oracle.rel_l2(y, right)
-
-    wrong = {}
-    right = {"unet": truth["unet.conv_out"], "decoder": truth["vae.decoder.conv_out"], "encoder": torch.cat((truth["vae.mean"], truth["vae.logvar"]), 1),
-             "text": truth["prompt_embeds"]}
-    for stage, twins in (("unet", wrong_twins.UNET), ("decoder", wrong_twins.DECODER), ("encoder", wrong_twins.ENCODER), ("text", wrong_twins.CLIP)):
-        for name, twin in twins.items():
+    """PART.NAME -> rel-L2 error."""
+    error, wrong = oracle.rel_l2, {}
+    right = {"unet": truth["unet.conv_out"], "decoder": truth["vae.decoder.conv_out"],
+             "encoder": torch.cat((truth["vae.mean"], truth["vae.logvar"]), 1), "text": truth["prompt_embeds"]}
+    for stage in STAGES:
+        for name, twin in wrong_twins.TWINS[stage].items():
             if wrong_twins.applies(pipe, name):
                 with oracle.float64(), twin(pipe):
                     wrong["%s.%s" % (stage, name)] = error(STAGES[stage](pipe, x), right[stage])
-    wrong["unet.context_swapped"] = error(oracle.unet(pipe, x.latents, x.timesteps, x.context.flip(0)), right["unet"])
-    wrong["unet.timesteps_swapped"] = error(oracle.unet(pipe, x.latents, x.timesteps.flip(0), x.context), right["unet"])
+    for name, t, c in (("context", x.timesteps, x.context.flip(0)), ("timesteps", x.timesteps.flip(0), x.context)):
+        wrong["unet.%s_swapped" % name] = error(oracle.unet(pipe, x.latents, t, c), right["unet"])
     for name, y in text_mistakes(pipe, x).items():
-        wrong["text." + name] = error(y, truth["clip_skip.2"] if name == "one_more_than_clip_skip_2" else right["text"])
-
-    factor = pipe.vae.config.scaling_factor                                                                       # 11
-    wrong["decoder.scaled_the_other_way"] = error(oracle.vae_decode(pipe, x.vae_latents.double() * factor ** 2), right["decoder"])
+        wrong["text." + name] = error(y, truth["clip_skip.2"] if "clip_skip" in name else right["text"])
+    factor, z = pipe.vae.config.scaling_factor, x.vae_latents.double()   # trap 11; z is already divided by it
     with torch.no_grad():
-        late = pipe.vae.decoder(pipe.vae.post_quant_conv(x.vae_latents.double() * factor) / factor)
+        late = pipe.vae.decoder(pipe.vae.post_quant_conv(z * factor) / factor)
+    wrong["decoder.scaled_the_other_way"] = error(oracle.vae_decode(pipe, z * factor ** 2), right["decoder"])
     wrong["decoder.scaled_after_post_quant_conv"] = error(late, right["decoder"])
     return wrong
 
@@ -219,7 +229,8 @@ def run_mistakes(pipe, config, truth):
 
     def error(**change):
         out = {}
-        oracle.text_to_image(pipe, oracle.once(out), **dict(dict(RUN_DEFAULTS, prompt=PROMPT, negative=NEGATIVE, **more), **change), modules=False)
+        given = dict(dict(RUN_DEFAULTS, prompt=PROMPT, negative=NEGATIVE, **more), **change)
+        oracle.text_to_image(pipe, oracle.once(out), modules=False, **given)
         return oracle.rel_l2(out[last], right)
 
     oracle.with_sampler(pipe, more["sampler"])
@@ -229,17 +240,17 @@ def run_mistakes(pipe, config, truth):
     wrong["run.%s_for_%s" % (other, kind)] = error(sampler=None)
     pipe.scheduler = saved
     wrong["run.prompts_swapped"] = error(prompt=NEGATIVE, negative=PROMPT)
-    picture = truth["run.%s.image" % name]                                                                        # 15
-    truncated = (picture * 255).floor()
-    wrong["run.truncated_bytes"] = (truncated != (picture * 255).round()).double().mean().item()
+    picture = truth["run.%s.image" % name] * 255   # trap 15; here the share of bytes that are off
+    wrong["run.truncated_bytes"] = (picture.floor() != picture.round()).double().mean().item()
     return wrong
 
 
 # ------------------------------------------------------------------------------------------------ what matters
 
 def study(pipe, x):
-    """What a module's weights, and what a tensor's difference from its usual default, does to the result of its stage."""
-    roots = {"unet": (pipe.unet, ""), "decoder": (pipe.vae, "decoder post_quant"), "encoder": (pipe.vae, "encoder quant"), "text": (pipe.text_encoder, "")}
+    """What a module's weights, and a tensor's difference from its usual default, do to the result of their stage."""
+    roots = {"unet": (pipe.unet, ""), "decoder": (pipe.vae, "decoder post_quant"),
+             "encoder": (pipe.vae, "encoder quant"), "text": (pipe.text_encoder, "")}
     zeroed, defaulted = [], []
     for stage, (root, begins) in roots.items():
         right = STAGES[stage](pipe, x)
@@ -286,16 +297,21 @@ def write_description(path, config, x):
                 f.write("tensor %s %s %s %s\n" % (name, number(gain), number(offset), " ".join(map(str, shape))))
         for name, (gain, shape) in x.specs.items() if x else ():
             f.write("input %s %s 0 %s\n" % (name, number(gain), " ".join(map(str, shape))))
-        f.write("prompt %s\nnegative %s\n# run NAME SAMPLER WIDTH HEIGHT STEPS GUIDANCE SEED BATCH ETA; SAMPLER -: the model's own, ETA -1: the sampler's\n" % (PROMPT, NEGATIVE))
+        f.write("prompt %s\nnegative %s\n" % (PROMPT, NEGATIVE))
+        f.write("# run NAME SAMPLER WIDTH HEIGHT STEPS GUIDANCE SEED BATCH ETA\n"
+                "# SAMPLER -: the model's own; ETA -1: the sampler's own\n")
         for name, more in RUNS.get(config, {}).items():
             r = dict(RUN_DEFAULTS, **more)
-            f.write("run %s %s %d %d %d %g %d %d %g\n" % (name, r["sampler"] or "-", r["width"], r["height"], r["steps"], r["guidance"],
-                                                         r["seed"], r["batch"], more.get("eta", -1)))
+            f.write("run %s %s %d %d %d %g %d %d %g\n" % (
+                name, r["sampler"] or "-", r["width"], r["height"], r["steps"], r["guidance"], r["seed"], r["batch"],
+                more.get("eta", -1)))
 
 
-def whole(name):
-    """Tensors stored in full: the results that users see."""
-    return name.endswith(("conv_out", "prompt_embeds", "mean", "logvar", "timesteps")) or ".latents." in name
+def numbers_stored(name, n):
+    """The results that users see are stored whole, of pictures and all others a sample."""
+    if name.endswith(("conv_out", "prompt_embeds", "mean", "logvar", "timesteps")) or ".latents." in name:
+        return n
+    return min(n, 257 if name.endswith(".image") else SAMPLES)
 
 
 def stored(named64, named32):
@@ -305,7 +321,8 @@ def stored(named64, named32):
             out[name] = truth.numpy()
             continue
         flat = truth.double().reshape(-1)
-        n, k = flat.numel(), flat.numel() if whole(name) else min(flat.numel(), 257 if name.endswith(".image") else SAMPLES)
+        n = flat.numel()
+        k = numbers_stored(name, n)
         index = torch.arange(k) * n // k
         e32 = oracle.rel_l2(named32[name], truth)
         out[name] = flat[index].float().numpy()
@@ -358,8 +375,9 @@ def make(config, out, with_study):
     wrong.update(run_mistakes(pipe64, config, truth))
     run = next(iter(RUNS[config]))
     last = max((k for k in truth if k.startswith("run.%s.latents." % run)), key=lambda k: int(k.rsplit(".", 1)[1]))
-    e32 = {"unet": "unet.conv_out", "decoder": "vae.decoder.conv_out", "encoder": "vae.mean", "text": "prompt_embeds", "run": last}
-    e32 = {stage: oracle.rel_l2(single[name], truth[name]) for stage, name in e32.items()}
+    results = {"unet": "unet.conv_out", "decoder": "vae.decoder.conv_out", "encoder": "vae.mean",
+               "text": "prompt_embeds", "run": last}
+    e32 = {stage: oracle.rel_l2(single[name], truth[name]) for stage, name in results.items()}
     print("  torch-float32's own error: " + ", ".join("%s %.1e" % v for v in e32.items()))
     check_mistakes(wrong, e32)
 
@@ -368,16 +386,18 @@ def make(config, out, with_study):
     path = os.path.join(out, "net_" + config)
     write_description(path + ".txt", config, x)
     save_file(dict(sorted(golden.items())), path + ".safetensors")
+    os.chmod(path + ".safetensors", 0o644)
     e = sorted((golden[k][0], k[:-4]) for k in golden if k.endswith(".e32"))
     print("  e32: median %.1e, largest %.1e (%s)" % (e[len(e) // 2][0], *e[-1]))
-    print("  %d tensors, %d + %d bytes" % (len(truth), os.path.getsize(path + ".safetensors"), os.path.getsize(path + ".txt")))
+    sizes = [os.path.getsize(path + ending) for ending in (".safetensors", ".txt")]
+    print("  %d tensors, %d + %d bytes" % (len(truth), *sizes))
 
 
 def main():
     torch.set_num_threads(1)   # the tensors are tiny
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--config", choices=SIZES, action="append")
-    parser.add_argument("--out", default=os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tests", "golden"))
+    parser.add_argument("--out", default="tests/golden")
     parser.add_argument("--study", action="store_true", help="measure what each module and tensor contributes")
     a = parser.parse_args()
     for config in a.config or SIZES:

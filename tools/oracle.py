@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""The oracle: diffusers and transformers in float32 as they are, and in true float64, with every intermediate result by name.
+"""The oracle: diffusers and transformers, in float32 as they are and in true float64, every result by its name.
 
     python tools/oracle.py MODEL -p PROMPT -o picture.png [--trace FILE.safetensors] [--float64] [--check-leaks] ...
 
-Names are those of `./sd --trace`: the library's own module paths (named_modules), with `text_model.` in the text encoder.
+Names are those of `./sd --trace`: the libraries' module paths (named_modules), with `text_model.` in the text encoder.
 
 What is done to make a float64 run true, beyond module.to(torch.float64):
   - diffusers computes the timestep's sinusoid in float32 whatever the model's dtype (get_timestep_embedding): replaced;
-  - the schedulers compute their tables in float32: alphas_cumprod keeps its float32 VALUES (they are constants of the model), what
-    follows from it is recomputed in double, and so are the steps (golden_sampler.Float64, to_float64);
+  - the schedulers compute their tables in float32: alphas_cumprod keeps its float32 VALUES (they are constants of the
+    model), what follows from it is recomputed in double, and so are the steps (golden_sampler.Float64, to_float64);
   - noise is drawn as float32, for the dtype of a draw changes the stream, and cast.
 `leaks` watches a run for anything else that comes out of an operation in float32.
 """
@@ -36,12 +36,13 @@ for log in (diffusers_logging, transformers_logging):
     log.set_verbosity_error()
     log.disable_progress_bar()
 
-# ------------------------------------------------------------------------------------------------------ models and precision
+# ------------------------------------------------------------------------------------------------ models and precision
 
 
 def load(directory, double=False):
     """A model directory in diffusers layout, by diffusers' own loader."""
-    pipe = StableDiffusionPipeline.from_pretrained(directory, dtype=torch.float64 if double else torch.float32, local_files_only=True)
+    dtype = torch.float64 if double else torch.float32
+    pipe = StableDiffusionPipeline.from_pretrained(directory, dtype=dtype, local_files_only=True)
     pipe.set_progress_bar_config(disable=True)
     for part in (pipe.text_encoder, pipe.unet, pipe.vae):
         part.eval().requires_grad_(False)
@@ -54,7 +55,8 @@ DIFFUSERS_SINUSOID = embeddings.get_timestep_embedding
 def sinusoid64(timesteps, embedding_dim, flip_sin_to_cos=False, downscale_freq_shift=1, scale=1, max_period=10000):
     """diffusers' get_timestep_embedding in float64."""
     half = embedding_dim // 2
-    frequency = torch.exp(-math.log(max_period) * torch.arange(half, dtype=torch.float64) / (half - downscale_freq_shift))
+    i = torch.arange(half, dtype=torch.float64)
+    frequency = torch.exp(-math.log(max_period) * i / (half - downscale_freq_shift))
     angle = scale * timesteps[:, None].double() * frequency[None, :]
     parts = [torch.cos(angle), torch.sin(angle)] if flip_sin_to_cos else [torch.sin(angle), torch.cos(angle)]
     return torch.nn.functional.pad(torch.cat(parts, dim=-1), (0, embedding_dim % 2, 0, 0))
@@ -80,8 +82,9 @@ def float64():
 
 
 class leaks(TorchDispatchMode):
-    """Counts operations of a float64 run that yield float32 (or less), by name. Casts of inputs are not operations on results:
-    to/copy count only where they narrow."""
+    """Counts operations that yield float32 or less, by name: in a float64 run there should be none but on inputs."""
+
+    NARROW = (torch.float32, torch.float16, torch.bfloat16)
 
     def __init__(self):
         super().__init__()
@@ -90,7 +93,7 @@ class leaks(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
         for x in out if isinstance(out, (tuple, list)) else [out]:
-            if isinstance(x, torch.Tensor) and x.dtype in (torch.float32, torch.float16, torch.bfloat16) and x.numel() > 1:
+            if isinstance(x, torch.Tensor) and x.dtype in self.NARROW and x.numel() > 1:
                 key = "%s -> %s %s" % (func, x.dtype, list(x.shape))
                 self.found[key] = self.found.get(key, 0) + 1
         return out
@@ -107,11 +110,12 @@ def rel_l2(x, truth):
     return (x.double() - truth).norm().item() / norm if norm else x.double().norm().item()
 
 
-# ------------------------------------------------------------------------------------------------------ named intermediates
+# ------------------------------------------------------------------------------------------------ named intermediates
 
 # Modules that are containers, run twice in one pass, or do nothing (dropout): `./sd --trace` has no such names.
-UNTRACED = re.compile(r"^$|\.to_out\.1$|\.ff\.net\.1$|\.dropout$|\.nonlinearity$|samplers\.[0-9]$|^(encoder|decoder)$|(^|\.)mid_block$|"
-                      r"(^|\.)(up|down)_blocks\.[0-9]+$|(token|position)_embedding$|\.mlp$|self_attn$|^text_model(\.encoder)?$")
+UNTRACED = re.compile(
+    r"^$|\.to_out\.1$|\.ff\.net\.1$|\.dropout$|\.nonlinearity$|samplers\.[0-9]$|^(encoder|decoder)$|(^|\.)mid_block$|"
+    r"(^|\.)(up|down)_blocks\.[0-9]+$|(token|position)_embedding$|\.mlp$|self_attn$|^text_model(\.encoder)?$")
 
 
 class Recorder:
@@ -149,7 +153,7 @@ def once(store, prefix=""):
     return emit
 
 
-# ------------------------------------------------------------------------------------------------------ stages
+# ------------------------------------------------------------------------------------------------ stages
 
 def encode_text(pipe, texts, clip_skip=0, emit=None):
     """ids [n,77] and embeddings [n,77,D]. clip_skip as diffusers counts: layers left out at the end."""
@@ -159,7 +163,7 @@ def encode_text(pipe, texts, clip_skip=0, emit=None):
         out = pipe.text_encoder(ids, output_hidden_states=bool(clip_skip))
         if not clip_skip:
             return ids, out[0]
-    # What StableDiffusionPipeline.encode_prompt does, which with transformers 5 fails for want of text_encoder.text_model.
+    # As StableDiffusionPipeline.encode_prompt, which with transformers 5 fails for want of text_encoder.text_model.
     return ids, pipe.text_encoder.final_layer_norm(out.hidden_states[-(clip_skip + 1)])
 
 
@@ -181,7 +185,7 @@ def vae_encode(pipe, picture, emit=None):
         return d.mean, d.logvar
 
 
-# ------------------------------------------------------------------------------------------------------ text to image
+# ------------------------------------------------------------------------------------------------ text to image
 
 class Watch:
     """Puts names to what happens inside one call of StableDiffusionPipeline."""
@@ -261,10 +265,10 @@ def with_sampler(pipe, method):
     return pipe
 
 
-def text_to_image(pipe, sink=None, prompt="", negative="", width=None, height=None, steps=4, guidance=7.5, seed=0, batch=1, eta=0.0,
-                  sampler=None, modules=True):
-    """Runs StableDiffusionPipeline; sink(name, tensor) gets every traced tensor as it comes. Returns the picture [B,3,H,W] in [0,1].
-    The noise is the pipeline's own: float32 from torch's CPU generator."""
+def text_to_image(pipe, sink=None, prompt="", negative="", width=None, height=None, steps=4, guidance=7.5, seed=0,
+                  batch=1, eta=0.0, sampler=None, modules=True):
+    """Runs StableDiffusionPipeline; sink(name, tensor) gets every traced tensor as it comes. Returns the picture
+    [B,3,H,W] in [0,1]. The noise is the pipeline's own: float32 from torch's CPU generator."""
     sink = sink or (lambda *_: None)
     saved = pipe.scheduler
     with_sampler(pipe, sampler)
@@ -280,9 +284,9 @@ def text_to_image(pipe, sink=None, prompt="", negative="", width=None, height=No
                 if i + 1 == p.num_timesteps:
                     sink("latents.%d" % (i + 1), given["latents"])
                 return given
-            picture = pipe(prompt, height=height, width=width, num_inference_steps=steps, guidance_scale=guidance, negative_prompt=negative,
-                           num_images_per_prompt=batch, eta=eta, generator=generator, latents=noise.to(pipe.unet.dtype), output_type="pt",
-                           callback_on_step_end=end).images
+            picture = pipe(prompt, height=height, width=width, num_inference_steps=steps, guidance_scale=guidance,
+                           negative_prompt=negative, num_images_per_prompt=batch, eta=eta, generator=generator,
+                           latents=noise.to(pipe.unet.dtype), output_type="pt", callback_on_step_end=end).images
     finally:
         pipe.scheduler = saved
     sink("image", picture)
@@ -310,18 +314,19 @@ def main():
     parser.add_argument("--sampling-method", choices=golden_sampler.CLASSES)
     parser.add_argument("--trace", help="write every named result to this safetensors file")
     parser.add_argument("--float64", action="store_true")
-    parser.add_argument("--check-leaks", action="store_true", help="list operations of a float64 run that yield float32")
+    parser.add_argument("--check-leaks", action="store_true", help="list what yields float32 in a float64 run")
     a = parser.parse_args()
     pipe, store, watch = load(a.model, a.float64 or a.check_leaks), {}, leaks()
     keep = once(store) if a.trace else None
     with watch if a.check_leaks else contextlib.nullcontext():
-        picture = text_to_image(pipe, keep, a.prompt, a.negative_prompt, a.width, a.height, a.steps, a.cfg_scale, a.seed,
-                                a.batch_count, a.eta, a.sampling_method, modules=bool(a.trace))
+        picture = text_to_image(pipe, keep, a.prompt, a.negative_prompt, a.width, a.height, a.steps, a.cfg_scale,
+                                a.seed, a.batch_count, a.eta, a.sampling_method, modules=bool(a.trace))
     for key, n in watch.found.items():
         print("float32: %s, %d times" % (key, n))
     if a.trace:
         from safetensors.torch import save_file
-        save_file({k: v.contiguous().to(torch.int64 if v.dtype == torch.int64 else torch.float32) for k, v in store.items()}, a.trace)
+        save_file({k: v.contiguous() if v.dtype == torch.int64 else v.float().contiguous() for k, v in store.items()},
+                  a.trace)
     from PIL import Image
     for i, rgb in enumerate(to_uint8(picture)):
         Image.fromarray(rgb).save(a.out if i == 0 else a.out.replace(".png", "-%d.png" % i))

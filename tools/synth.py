@@ -6,15 +6,17 @@
 
 Number i of tensor `name` (with the part's name before it: "unet.conv_in.weight") is
 
-    gain * u_i + offset,   u_i = (splitmix64(fnv1a64(name) + (i + 1) * GOLDEN) >> 40) / 2^23 - 1   in [-1,1), exact in float32
+    gain * u_i + offset,   u_i = (splitmix64(fnv1a64(name) + (i + 1) * GOLDEN) >> 40) / 2^23 - 1   in [-1,1)
 
-computed in double, rounded to float32, and, in configurations with round_to "bf16", to bfloat16 (nearest, halves to even; below
-2^-14 in size: to 0). Such a model is the same numbers in files of F32, BF16 and F16. tests/synth.c has the same arithmetic and
-reads gain and offset from the lists that make_golden.py writes, so the two agree in every bit.
+computed in double (u is exact), rounded to float32, and, in configurations with round_to "bf16", to bfloat16
+(nearest, halves to even; below 2^-14 in size: to 0). Such a model is the same numbers in files of F32, BF16 and F16.
+tests/synth.c has the same arithmetic and reads gain and offset from the lists that make_golden.py writes, so the two
+agree in every bit.
 
-Gains and offsets are chosen so that every module matters to the result (defaults hide bugs: biases of 0, norm gains of 1, a faint
-cross-attention) and that known mistakes can be seen: the residual streams are small (about 0.1), or else the epsilon of a norm
-would be; queries and keys are large, or else a softmax would be flat. tools/make_golden.py measures both.
+Gains and offsets are chosen so that every module matters to the result (defaults hide bugs: biases of 0, norm gains
+of 1, a faint cross-attention) and that known mistakes can be seen: the residual streams begin small (about 0.1), and
+so do the sums in resnets, or else the epsilon of a norm would not show; queries and keys are large, or else a softmax
+would be flat. tools/make_golden.py measures both.
 """
 import argparse
 import json
@@ -25,16 +27,18 @@ import shutil
 
 import numpy as np
 
-# ------------------------------------------------------------------------------------------------------ configurations
+# ------------------------------------------------------------------------------------------------ configurations
 
 UNET_TYPES = {"C": ("CrossAttnDownBlock2D", "CrossAttnUpBlock2D"), "D": ("DownBlock2D", "UpBlock2D")}
-SD_BETAS = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000, trained_betas=None)
+SD_BETAS = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000,
+                trained_betas=None)
 
 
 def unet_config(levels, channels, layers, heads, context, groups, sample, linear=False):
-    return dict(_class_name="UNet2DConditionModel", act_fn="silu", attention_head_dim=heads, block_out_channels=list(channels),
-                center_input_sample=False, cross_attention_dim=context, down_block_types=[UNET_TYPES[k][0] for k in levels],
-                downsample_padding=1, flip_sin_to_cos=True, freq_shift=0, in_channels=4, layers_per_block=layers,
+    return dict(_class_name="UNet2DConditionModel", act_fn="silu", attention_head_dim=heads,
+                block_out_channels=list(channels), center_input_sample=False, cross_attention_dim=context,
+                down_block_types=[UNET_TYPES[k][0] for k in levels], downsample_padding=1, flip_sin_to_cos=True,
+                freq_shift=0, in_channels=4, layers_per_block=layers,
                 mid_block_scale_factor=1, norm_eps=1e-5, norm_num_groups=groups, out_channels=4, sample_size=sample,
                 up_block_types=[UNET_TYPES[k][1] for k in reversed(levels)], use_linear_projection=linear)
 
@@ -48,50 +52,57 @@ def vae_config(channels, layers, groups, sample):
 
 
 def clip_config(width, layers, heads, ff, act, pad):
-    return dict(architectures=["CLIPTextModel"], attention_dropout=0.0, bos_token_id=49406, eos_token_id=49407, hidden_act=act,
-                hidden_size=width, intermediate_size=ff, layer_norm_eps=1e-5, max_position_embeddings=77,
-                model_type="clip_text_model", num_attention_heads=heads, num_hidden_layers=layers, pad_token_id=pad,
-                projection_dim=width, vocab_size=49408)
+    return dict(architectures=["CLIPTextModel"], attention_dropout=0.0, bos_token_id=49406, eos_token_id=49407,
+                hidden_act=act, hidden_size=width, intermediate_size=ff, layer_norm_eps=1e-5,
+                max_position_embeddings=77, model_type="clip_text_model", num_attention_heads=heads,
+                num_hidden_layers=layers, pad_token_id=pad, projection_dim=width, vocab_size=49408)
 
 
 def scheduler_config(class_name, **more):
     return dict(_class_name=class_name, **SD_BETAS, **more)
 
 
-PUBLISHED_PNDM = scheduler_config("PNDMScheduler", clip_sample=False, set_alpha_to_one=False, skip_prk_steps=True, steps_offset=1)
-PUBLISHED_DDIM_V = scheduler_config("DDIMScheduler", clip_sample=False, set_alpha_to_one=False, skip_prk_steps=True, steps_offset=1,
-                                    prediction_type="v_prediction")
+PUBLISHED = dict(clip_sample=False, set_alpha_to_one=False, skip_prk_steps=True, steps_offset=1)
+PUBLISHED_PNDM = scheduler_config("PNDMScheduler", **PUBLISHED)
+PUBLISHED_DDIM_V = scheduler_config("DDIMScheduler", prediction_type="v_prediction", **PUBLISHED)
 
 # pad: the token that special_tokens_map.json names. round_to: see above.
 CONFIGS = {
     # The published sizes.
-    "sd15": dict(unet=unet_config("CCCD", (320, 640, 1280, 1280), 2, 8, 768, 32, 64), vae=vae_config((128, 256, 512, 512), 2, 32, 512),
-                 text_encoder=clip_config(768, 12, 12, 3072, "quick_gelu", 49407), scheduler=PUBLISHED_PNDM, pad="<|endoftext|>",
-                 round_to="f32"),
+    "sd15": dict(unet=unet_config("CCCD", (320, 640, 1280, 1280), 2, 8, 768, 32, 64),
+                 vae=vae_config((128, 256, 512, 512), 2, 32, 512),
+                 text_encoder=clip_config(768, 12, 12, 3072, "quick_gelu", 49407), scheduler=PUBLISHED_PNDM,
+                 pad="<|endoftext|>", round_to="f32"),
     "sd21": dict(unet=unet_config("CCCD", (320, 640, 1280, 1280), 2, [5, 10, 20, 20], 1024, 32, 96, linear=True),
-                 vae=vae_config((128, 256, 512, 512), 2, 32, 768), text_encoder=clip_config(1024, 23, 16, 4096, "gelu", 0),
-                 scheduler=PUBLISHED_DDIM_V, pad="!", round_to="f32"),
+                 vae=vae_config((128, 256, 512, 512), 2, 32, 768),
+                 text_encoder=clip_config(1024, 23, 16, 4096, "gelu", 0), scheduler=PUBLISHED_DDIM_V, pad="!",
+                 round_to="f32"),
     # SD 1's topology, a few channels. 2 heads at every level (a count: 4, 8, 12, 12 columns each).
-    "sd1-small": dict(unet=unet_config("CCCD", (8, 16, 24, 24), 2, 2, 16, 4, 8), vae=vae_config((4, 8, 16, 16), 2, 2, 64),
-                      text_encoder=clip_config(16, 3, 2, 64, "quick_gelu", 49407), scheduler=PUBLISHED_PNDM, pad="<|endoftext|>",
-                      round_to="bf16"),
+    "sd1-small": dict(unet=unet_config("CCCD", (8, 16, 24, 24), 2, 2, 16, 4, 8),
+                      vae=vae_config((4, 8, 16, 16), 2, 2, 64),
+                      text_encoder=clip_config(16, 3, 2, 64, "quick_gelu", 49407), scheduler=PUBLISHED_PNDM,
+                      pad="<|endoftext|>", round_to="bf16"),
     # SD 2's: a head count per level (8 columns each), linear projections, gelu, v prediction, pad 0.
-    "sd2-small": dict(unet=unet_config("CCD", (8, 16, 32), 2, [1, 2, 4], 24, 2, 8, linear=True), vae=vae_config((4, 4, 8, 8), 1, 2, 64),
-                      text_encoder=clip_config(24, 4, 3, 96, "gelu", 0), scheduler=PUBLISHED_DDIM_V, pad="!", round_to="f32"),
-    # Uneven: one layer per block, attention on the coarse levels only, widths that are no powers of two, other defaults.
+    "sd2-small": dict(unet=unet_config("CCD", (8, 16, 32), 2, [1, 2, 4], 24, 2, 8, linear=True),
+                      vae=vae_config((4, 4, 8, 8), 1, 2, 64), text_encoder=clip_config(24, 4, 3, 96, "gelu", 0),
+                      scheduler=PUBLISHED_DDIM_V, pad="!", round_to="f32"),
+    # Uneven: one layer per block, attention on the coarse levels only, widths that are no powers of two; the
+    # scheduler's file leaves most to the class' defaults.
     "asym-small": dict(unet=unet_config("DCC", (12, 20, 28), 1, 2, 20, 4, 8), vae=vae_config((4, 12, 8, 16), 1, 1, 64),
                        text_encoder=clip_config(20, 2, 2, 48, "quick_gelu", 49407),
                        scheduler=scheduler_config("DDIMScheduler", timestep_spacing="trailing"), pad="<|endoftext|>",
                        round_to="f32"),
     # SD 1.5 inpainting's: 9 channels go in, latents, mask and the latents of what is kept.
-    "inpaint-small": dict(unet=dict(unet_config("CCCD", (8, 16, 24, 24), 2, 2, 16, 4, 8), in_channels=9), vae=vae_config((4, 8, 16, 16), 2, 2, 64),
+    "inpaint-small": dict(unet=dict(unet_config("CCCD", (8, 16, 24, 24), 2, 2, 16, 4, 8), in_channels=9),
+                          vae=vae_config((4, 8, 16, 16), 2, 2, 64),
                           text_encoder=clip_config(16, 2, 2, 64, "quick_gelu", 49407),
-                          scheduler=scheduler_config("DDIMScheduler", clip_sample=False, set_alpha_to_one=False, skip_prk_steps=True,
-                                                     steps_offset=1), pad="<|endoftext|>", round_to="f32"),
+                          scheduler=scheduler_config("DDIMScheduler", **PUBLISHED), pad="<|endoftext|>",
+                          round_to="f32"),
 }
 
-# Part of a model: the stem of its weight files and the key prefix of published files that transformers 5 no longer writes.
-PARTS = {"unet": ("diffusion_pytorch_model", ""), "vae": ("diffusion_pytorch_model", ""), "text_encoder": ("model", "text_model.")}
+# Part of a model: the stem of its weight files, and the prefix of published keys that transformers 5 does not write.
+PARTS = {"unet": ("diffusion_pytorch_model", ""), "vae": ("diffusion_pytorch_model", ""),
+         "text_encoder": ("model", "text_model.")}
 
 SPECIAL_TOKENS = dict(bos_token="<|startoftext|>", eos_token="<|endoftext|>", unk_token="<|endoftext|>")
 
@@ -102,20 +113,22 @@ def json_files(config):
     return {
         "model_index.json": dict(
             _class_name="StableDiffusionPipeline", feature_extractor=[None, None], image_encoder=[None, None],
-            requires_safety_checker=False, safety_checker=[None, None], scheduler=["diffusers", c["scheduler"]["_class_name"]],
-            text_encoder=["transformers", "CLIPTextModel"], tokenizer=["transformers", "CLIPTokenizer"],
+            requires_safety_checker=False, safety_checker=[None, None],
+            scheduler=["diffusers", c["scheduler"]["_class_name"]], text_encoder=["transformers", "CLIPTextModel"],
+            tokenizer=["transformers", "CLIPTokenizer"],
             unet=["diffusers", "UNet2DConditionModel"], vae=["diffusers", "AutoencoderKL"]),
         "scheduler/scheduler_config.json": c["scheduler"],
         "text_encoder/config.json": c["text_encoder"],
         "tokenizer/special_tokens_map.json": dict(SPECIAL_TOKENS, pad_token=c["pad"]),
-        "tokenizer/tokenizer_config.json": dict(SPECIAL_TOKENS, pad_token="<|endoftext|>", add_prefix_space=False, do_lower_case=True,
-                                                errors="replace", model_max_length=77, tokenizer_class="CLIPTokenizer"),
+        "tokenizer/tokenizer_config.json": dict(
+            SPECIAL_TOKENS, pad_token="<|endoftext|>", add_prefix_space=False, do_lower_case=True, errors="replace",
+            model_max_length=77, tokenizer_class="CLIPTokenizer"),
         "unet/config.json": c["unet"],
         "vae/config.json": c["vae"],
     }
 
 
-# ------------------------------------------------------------------------------------------------------ numbers
+# ------------------------------------------------------------------------------------------------ numbers
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -168,23 +181,27 @@ def noise_like(name, shape):
     return fill(name, math.prod(shape), np.float32(math.sqrt(3)), 0).reshape(shape)
 
 
-# ------------------------------------------------------------------------------------------------------ gains
+# ------------------------------------------------------------------------------------------------ gains
 
 STREAM = 0.1   # size of the residual streams
-# (pattern of the module's path, gain of its weights relative to sqrt(3 / fan_in), which keeps variances). The first match counts.
+# (pattern of the module's path, gain of its weights relative to sqrt(3 / fan_in), which keeps variances): the first
+# match counts.
 GAINS = {
     "unet": [
-        (r"conv_in$", STREAM), (r"conv_out$", 1.7), (r"time_embedding\.", 1.5), (r"time_emb_proj$", 1.7 * STREAM), (r"conv1$", 1.7 * STREAM),
+        (r"conv_in$", STREAM), (r"conv_out$", 1.7), (r"time_embedding\.", 1.5), (r"time_emb_proj$", 1.7 * STREAM),
+        (r"conv1$", 1.7 * STREAM),
         # On the way up every skip dilutes what came from below: it is kept loud.
         (r"mid_block.*(conv2|proj_out)$", 6 * STREAM), (r"up_blocks.*(conv2|proj_out)$", 4 * STREAM),
         (r"up_blocks.*conv_shortcut$", 1.1), (r"upsamplers\.0\.conv$", 1.1),
         (r"conv2$", 2 * STREAM), (r"conv_shortcut$", 0.8), (r"downsamplers\.0\.conv$", 1.0),
-        (r"proj_in$", 0.4), (r"proj_out$", 2.5 * STREAM), (r"attn1\.to_[qk]$", 1.4), (r"attn2\.to_[qk]$", 1.3), (r"to_v$", 1.0),
+        (r"proj_in$", 0.4), (r"proj_out$", 2.5 * STREAM),
+        (r"attn1\.to_[qk]$", 1.4), (r"attn2\.to_[qk]$", 1.3), (r"to_v$", 1.0),
         (r"attn1\.to_out\.0$", 1.2), (r"attn2\.to_out\.0$", 1.4), (r"ff\.net\.0\.proj$", 1.2), (r"ff\.net\.2$", 0.6),
     ],
     "vae": [
-        (r"coder\.conv_in$", STREAM), (r"conv_out$", 1.2), (r"quant_conv$", 1.0), (r"conv1$", STREAM), (r"conv2$", 2.5 * STREAM),
-        (r"conv_shortcut$", 0.8), (r"samplers\.0\.conv$", 1.0), (r"to_[qk]$", 1.4), (r"to_v$", 1.0), (r"to_out\.0$", 6 * STREAM),
+        (r"coder\.conv_in$", STREAM), (r"conv_out$", 1.2), (r"quant_conv$", 1.0), (r"conv1$", STREAM),
+        (r"conv2$", 2.5 * STREAM), (r"conv_shortcut$", 0.8), (r"samplers\.0\.conv$", 1.0),
+        (r"to_[qk]$", 1.4), (r"to_v$", 1.0), (r"to_out\.0$", 6 * STREAM),
     ],
     "text_encoder": [
         (r"[qk]_proj$", 1.4), (r"v_proj$", 1.0), (r"out_proj$", 3 * STREAM), (r"fc1$", 1.5), (r"fc2$", 3 * STREAM),
@@ -215,7 +232,7 @@ def tensor(config, part, name, shape):
     return fill(part + "." + name, math.prod(shape), gain, offset, CONFIGS[config]["round_to"]).reshape(shape)
 
 
-# ------------------------------------------------------------------------------------------------------ shapes and files
+# ------------------------------------------------------------------------------------------------ shapes and files
 
 def empty_model(config, part):
     """The library's own module without memory behind it, for its keys and shapes."""
@@ -231,7 +248,8 @@ def empty_model(config, part):
 
 def shapes(config, part):
     """Published keys (text encoder: with `text_model.`) and shapes, in the library's order."""
-    return {PARTS[part][1] + k: tuple(v.shape) for k, v in empty_model(config, part).state_dict().items() if "position_ids" not in k}
+    state = empty_model(config, part).state_dict()
+    return {PARTS[part][1] + k: tuple(v.shape) for k, v in state.items() if "position_ids" not in k}
 
 
 def tensors(config, part):
@@ -245,10 +263,11 @@ def read_merges(path):
 
 
 def vocabulary(merges):
-    """CLIP's vocab.json follows from its merges: 256 byte symbols, the same at the end of a word, one entry per merge, two specials."""
+    """CLIP's vocab.json: 256 byte symbols, these at the end of a word, what the merges make, two specials."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     symbols = [chr(b) for b in printable] + [chr(256 + i) for i in range(256 - len(printable))]
-    pieces = symbols + [s + "</w>" for s in symbols] + ["".join(m.split()) for m in merges] + ["<|startoftext|>", "<|endoftext|>"]
+    pieces = symbols + [s + "</w>" for s in symbols] + ["".join(m.split()) for m in merges]
+    pieces += ["<|startoftext|>", "<|endoftext|>"]
     return {piece: i for i, piece in enumerate(pieces)}
 
 
@@ -302,7 +321,7 @@ def main():
     parser.add_argument("--config", choices=CONFIGS, default="sd1-small")
     parser.add_argument("--dtype", choices=("F32", "F16", "BF16"), default="F32")
     parser.add_argument("--shards", type=int, default=1, help="weight files per part, with their index")
-    parser.add_argument("--no-prefix", action="store_true", help="text encoder keys without text_model., as transformers 5 writes them")
+    parser.add_argument("--no-prefix", action="store_true", help="text encoder keys as transformers 5 writes them")
     parser.add_argument("--variant", action="store_true", help="file names with .fp16")
     parser.add_argument("--list", action="store_true", help="name the configurations")
     a = parser.parse_args()

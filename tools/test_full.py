@@ -3,10 +3,11 @@
 
     python tools/test_full.py [--config sd15|sd21|sd1-small|...] [--size 512] [--steps 4] [--program ./sd]
 
-Writes a model with synthetic weights (tools/synth.py) to a working directory, draws one picture with guidance in float64, in float32 and
-with the program, and prints for each traced tensor: our rel-L2 error against float64, torch-float32's, their ratio, and whether
-ours is within max(3 * torch-float32's, 2e-6); then the pictures' largest difference in steps of 1/255. The exit code is 0 if all is
-well. SD 1.5 at 512x512 with 4 steps takes about 30 GB on disk, 14 GB of memory, and most of an hour on two cores.
+Writes a model with synthetic weights (tools/synth.py) to a working directory, draws one picture with guidance in
+float64, in float32 and with the program, and prints for each traced tensor: our rel-L2 error against float64,
+torch-float32's, their ratio, and whether ours is within max(3 * torch-float32's, 2e-6); then the pictures' largest
+difference in steps of 1/255. The exit code is 0 if all is well. SD 1.5 at 512x512 with 4 steps takes about 30 GB on
+disk, 14 GB of memory, and most of an hour on two cores.
 
 With --speed also times one guided step of diffusers (contiguous and channels_last) and of the program, in turn.
 """
@@ -38,11 +39,11 @@ def arguments():
     parser.add_argument("--cfg-scale", type=float, default=7.5)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--program", default="./sd")
-    parser.add_argument("--option", action="append", default=[], help="another option for the program, as in --option=--precise")
+    parser.add_argument("--option", action="append", default=[], help="one more for the program: --option=--precise")
     parser.add_argument("--workdir", help="where the model and the traces go; a model that is there is used again")
     parser.add_argument("--keep", action="store_true", help="leave the working directory's files")
     parser.add_argument("--torch-only", action="store_true", help="only the two runs of diffusers")
-    parser.add_argument("--no-truth", action="store_true", help="use the float64 and float32 runs that are in the working directory")
+    parser.add_argument("--no-truth", action="store_true", help="use diffusers' runs that are in the working directory")
     parser.add_argument("--brief", action="store_true", help="not the whole table, only the worst of it")
     parser.add_argument("--speed", action="store_true", help="time one guided step as well")
     parser.add_argument("--only-speed", action="store_true")
@@ -117,7 +118,8 @@ def diffusers_run(a, double):
 
         def sink(name, x):
             errors[name] = rel_l2(x.detach().contiguous().numpy(), truth(name))
-    picture = oracle.text_to_image(pipe, sink, PROMPT, NEGATIVE, a.size, a.size, a.steps, a.cfg_scale, a.seed, sampler=a.sampling_method)
+    picture = oracle.text_to_image(pipe, sink, PROMPT, NEGATIVE, a.size, a.size, a.steps, a.cfg_scale, a.seed,
+                                   sampler=a.sampling_method)
     name = os.path.join(a.workdir, "float64" if double else "float32")
     np.save(name + ".npy", oracle.to_uint8(picture)[0])
     if double:
@@ -137,14 +139,16 @@ def in_own_process(function, *args):
 
 
 def program_command(a, *more):
-    return [a.program, "-m", model_directory(a), "-p", PROMPT, "-n", NEGATIVE, "-W", str(a.size), "-H", str(a.size), "--cfg-scale",
-            str(a.cfg_scale), "--seed", str(a.seed), "--sampling-method", a.sampling_method, *a.option, *more]
+    return [a.program, "-m", model_directory(a), "-p", PROMPT, "-n", NEGATIVE, "-W", str(a.size), "-H", str(a.size),
+            "--cfg-scale", str(a.cfg_scale), "--seed", str(a.seed), "--sampling-method", a.sampling_method, *a.option,
+            *more]
 
 
 def program_run(a):
     start = time.time()
-    subprocess.run(program_command(a, "--steps", str(a.steps), "--trace", os.path.join(a.workdir, "ours.safetensors"),
-                                   "-o", os.path.join(a.workdir, "ours.png"), "-q"), check=True)
+    trace, picture = [os.path.join(a.workdir, "ours" + ending) for ending in (".safetensors", ".png")]
+    command = program_command(a, "--steps", str(a.steps), "--trace", trace, "-o", picture, "-q")
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     print("%s: %.0f s" % (a.program, time.time() - start), flush=True)
 
 
@@ -179,7 +183,8 @@ def compare(a):
     ours = np.asarray(Image.open(os.path.join(a.workdir, "ours.png")).convert("RGB")).astype(int)
     for name in ("float64", "float32"):
         d = np.abs(ours - np.load(os.path.join(a.workdir, name + ".npy")).astype(int))
-        print("picture, against %s: largest difference %d/255, %d of %d bytes differ" % (name, d.max(), (d > 0).sum(), d.size))
+        print("picture, against %s: largest difference %d/255, %d of %d bytes differ" % (
+            name, d.max(), (d > 0).sum(), d.size))
         if d.max() > 1:
             failures.append("the picture differs by %d/255 from that in %s" % (d.max(), name))
     print("%d tensors compared, %d failures" % (len(rows), len(failures)))
@@ -195,12 +200,12 @@ def group(name):
 
 
 def print_table(a, rows):
-    line = "%-88s %9s %9s %8s %6s"
-    head = line % ("tensor", "ours", "float32", "/float32", "")
+    head = "%-88s %9s %9s %8s" % ("tensor", "ours", "float32", "/float32")
 
     def show(r):
         name, error, e32, of_bound = r
-        print("%-88s %9.2e %9.2e %8.2f %6s" % (name, error, e32, error / e32 if e32 else 0, "ok" if of_bound <= 1 else "FAILED"))
+        print("%-88s %9.2e %9.2e %8.2f %6s" % (
+            name, error, e32, error / e32 if e32 else 0, "ok" if of_bound <= 1 else "FAILED"))
     print(head)
     if not a.brief:
         for r in rows:
@@ -214,7 +219,8 @@ def print_table(a, rows):
         groups.setdefault(group(r[0]), []).append(r)
     for name, rs in groups.items():
         ratios = [r[1] / r[2] for r in rs if r[2]]
-        print("%-24s %8d %12.2f %14.2f" % (name, len(rs), max(r[3] for r in rs), statistics.median(ratios) if ratios else 0))
+        print("%-24s %8d %12.2f %14.2f" % (
+            name, len(rs), max(r[3] for r in rs), statistics.median(ratios) if ratios else 0))
     print()
 
 
@@ -222,8 +228,8 @@ def print_table(a, rows):
 
 def program_step(a):
     """Seconds of the second step; the first one warms up."""
-    out = subprocess.run(program_command(a, "--steps", "2", "--timings", "json", "-q", "-o", os.path.join(a.workdir, "speed.png")),
-                         check=True, capture_output=True, text=True).stdout
+    command = program_command(a, "--steps", "2", "--timings", "json", "-q", "-o", os.path.join(a.workdir, "speed.png"))
+    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return json.loads(out.strip().split("\n")[-1])["steps"][1]
 
 
@@ -249,15 +255,16 @@ def speed(a):
         steps["diffusers, channels_last"].append(diffusers_step(torch.channels_last))
         if not a.torch_only:
             steps["this program"].append(program_step(a))
-    print("one guided step of %s at %dx%d, %d threads, torch uses %s" % (a.config, a.size, a.size, torch.get_num_threads(),
-                                                                       torch.backends.cpu.get_cpu_capability()))
+    print("one guided step of %s at %dx%d, %d threads, torch uses %s" % (
+        a.config, a.size, a.size, torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()))
     if not a.torch_only:
         print(subprocess.run([a.program, "--version"], capture_output=True, text=True).stdout.strip())
     best = min(statistics.median(v) for k, v in steps.items() if k.startswith("diffusers"))
     for name, seconds in steps.items():
         if seconds:
+            median = statistics.median(seconds)
             print("%-26s median %7.2f s  (%s)  %.2f x the best of diffusers" % (
-                name, statistics.median(seconds), " ".join("%.2f" % s for s in seconds), statistics.median(seconds) / best))
+                name, median, " ".join("%.2f" % s for s in seconds), median / best))
 
 
 def main():
@@ -284,7 +291,8 @@ def main():
             in_own_process(speed, a)
     finally:
         if not a.keep:
-            for name in ("truth.bin", "truth.bin.json", "ours.safetensors", "ours.png", "speed.png", "float32.json", "float32.npy", "float64.npy"):
+            for name in ("truth.bin", "truth.bin.json", "ours.safetensors", "ours.png", "speed.png", "float32.json",
+                         "float32.npy", "float64.npy"):
                 if os.path.exists(os.path.join(a.workdir, name)):
                     os.remove(os.path.join(a.workdir, name))
             if made:

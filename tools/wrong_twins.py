@@ -1,9 +1,10 @@
 """Known mistakes of other implementations, each as something that can be done to the oracle for a while.
 
-A bound that the right code meets proves nothing unless the mistakes exceed it. make_golden.py makes each mistake in float64, stores
-the size of the error, and refuses to write goldens in which one would go unnoticed.
+A bound that the right code meets proves nothing unless the mistakes exceed it. make_golden.py makes each mistake in
+float64, stores the size of the error, and refuses to write goldens in which one would go unnoticed.
 
-Each entry: name -> (part, function(pipe) returning a context manager). `part` says whose result is looked at.
+The tables at the end: name -> function(pipe) that returns a context manager; one table for each result that is looked
+at. The mistakes that are of use and not of code (a swapped prompt, a wrong pad token) are in make_golden.py.
 """
 import contextlib
 import types
@@ -141,7 +142,8 @@ def time_without_silu(pipe):
     def twin():
         kept = {}
         hooks = [pipe.unet.time_embedding.register_forward_hook(lambda m, a, out: kept.update(temb=out))]
-        hooks += [r.time_emb_proj.register_forward_pre_hook(lambda m, a: (kept["temb"],)) for r in modules(pipe.unet, ResnetBlock2D)]
+        for r in modules(pipe.unet, ResnetBlock2D):
+            hooks.append(r.time_emb_proj.register_forward_pre_hook(lambda m, a: (kept["temb"],)))
         try:
             yield
         finally:
@@ -162,12 +164,17 @@ def skips_first(pipe):
     return changed((unet_2d_blocks, "torch", Torch()))
 
 
+def downsampling_pads(root, n):
+    """diffusers: 1 all round, 0 right and bottom only."""
+    return changed(*[t for d in modules(root, Downsample2D) for t in ((d, "padding", n), (d.conv, "padding", (n, n)))])
+
+
 def unet_pads_after(pipe):
-    return changed(*[t for d in modules(pipe.unet, Downsample2D) for t in ((d, "padding", 0), (d.conv, "padding", (0, 0)))])
+    return downsampling_pads(pipe.unet, 0)
 
 
 def vae_pads_around(pipe):
-    return changed(*[t for d in modules(pipe.vae, Downsample2D) for t in ((d, "padding", 1), (d.conv, "padding", (1, 1)))])
+    return downsampling_pads(pipe.vae, 1)
 
 
 def vae_two_heads(pipe):
@@ -222,8 +229,11 @@ UNET = {
 DECODER = {"norm_eps_1e-5": vae_norms_1e5, "attention_two_heads": vae_two_heads,       # 1, 10
            "attention_without_residual": vae_attention_without_residual}
 ENCODER = dict(DECODER, downsample_pads_around=vae_pads_around)                        # 8
-CLIP = {"gelu": clip_act(F.gelu), "gelu_tanh": clip_act(tanh), "quick_gelu": clip_act(quick),   # 2
-        "layer_norm_eps_1e-6": clip_norms_1e6, "not_causal": not_causal}               # 17
+CLIP = {"gelu": clip_act(F.gelu), "gelu_tanh": clip_act(tanh), "quick_gelu": clip_act(quick),          # 2
+        "layer_norm_eps_1e-6": clip_norms_1e6, "not_causal": not_causal}                               # 17
+
+
+TWINS = {"unet": UNET, "encoder": ENCODER, "decoder": DECODER, "text": CLIP}
 
 
 def applies(pipe, name):
