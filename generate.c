@@ -511,11 +511,11 @@ static void trace_denoised(void *user, int i, const float *x0)
     trace_latents(d->c, d->j, x0, "step.%d.denoised", i);
 }
 
-static void draw_noise(void *user, double sigma_from, double sigma_to, float *out, size_t n)
+static sd_status draw_noise(void *user, double sigma_from, double sigma_to, float *out, size_t n)
 {
     denoiser *d = user;
     (void)n;
-    sd_stream_noise(d->j->sampler_rng, "sampler", sigma_from, sigma_to, out, (size_t)d->j->B, d->j->n, &d->c->err);
+    return sd_stream_noise(d->j->sampler_rng, "sampler", sigma_from, sigma_to, out, (size_t)d->j->B, d->j->n, &d->c->err);
 }
 
 static void told(void *user, const sd_draw *d)
@@ -555,7 +555,8 @@ static sd_status denoise(sd_ctx *c, job *j)
     if (!c->step_seconds) return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %d steps", room);
     if (open_streams(c, j) || begin_latents(c, j)) return c->err.status;
     denoiser d = {.c = c, .j = j, .room = room};
-    return sd_sampler_run(j->sampler, j->latents, n, &(sd_denoiser){&d, predict_noise, arrive, trace_denoised, draw_noise}, &c->err);
+    sd_denoiser hooks = {&d, predict_noise, arrive, trace_denoised, draw_noise, j->B};
+    return sd_sampler_run(j->sampler, j->latents, n, &hooks, &c->err);
 }
 
 /* Pictures one by one, which takes the least memory; all at once for those who trace, so that each name appears once. */

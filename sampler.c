@@ -83,6 +83,34 @@ static bool arrive(sd_sampling *r, double *x)
     return true;
 }
 
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Dynamic thresholding [Saharia et al. 2022, "Imagen", sec. 2.3]: each picture's x0 is clipped to a quantile of its
+ * absolute values and divided by it, if that is above 1; diffusers' _threshold_sample. */
+static void threshold(sd_sampling *r, double *x0)
+{
+    size_t pictures = r->hooks->pictures > 1 ? (size_t)r->hooks->pictures : 1, n = r->n / pictures;
+    double place = r->c->threshold_ratio * (double)(n - 1);   /* torch.quantile: between two of the sorted values */
+    size_t low = (size_t)place, high = low + 1 < n ? low + 1 : low;
+    for (size_t b = 0; b < pictures; b++) {
+        double *x = x0 + b * n, *sorted = r->drawn;
+        bool numbers = true;
+        for (size_t j = 0; j < n; j++) {
+            sorted[j] = fabs(x[j]);
+            numbers = numbers && sorted[j] == sorted[j];
+        }
+        if (!numbers) continue;   /* NaN has no place among them, and stays */
+        qsort(sorted, n, sizeof *sorted, ascending);
+        double s = sorted[low] + (place - (double)low) * (sorted[high] - sorted[low]);
+        s = fmin(fmax(s, 1.0), r->c->threshold_max);
+        for (size_t j = 0; j < n; j++) x[j] = (x[j] < -s ? -s : x[j] > s ? s : x[j]) / s;
+    }
+}
+
 void sd_predict(sd_sampling *r, double *x, sd_level at, double *x0, double *eps)
 {
     if (r->stop) return;
@@ -97,14 +125,18 @@ void sd_predict(sd_sampling *r, double *x, sd_level at, double *x0, double *eps)
     for (size_t j = 0; j < r->n; j++) r->input[j] = (float)(x[j] * k.c_in);
     if (failed(r, r->hooks->model(r->hooks->user, i, at.t, r->input, r->prediction))) return;
 
-    double range = r->c->clip_sample ? r->c->clip_sample_range : INFINITY;
+    /* Clipping and thresholding change x0 alone: eps stays what the model said. NaN stays NaN. */
+    double range = r->c->clip_sample && !r->c->thresholding ? r->c->clip_sample_range : INFINITY;
+    double *predicted = r->predicted;
     for (size_t j = 0; j < r->n; j++) {
         double F = r->output[j] = r->prediction[j], y = k.x_skip * x[j] + k.x_out * F;
-        /* Clipping changes x0 alone: eps stays what the model said. NaN stays NaN. */
-        y = y < -range ? -range : y > range ? range : y;
-        r->scratch[j] = (float)y;
         if (eps) eps[j] = k.eps_skip * x[j] + k.eps_out * F;
-        if (x0) x0[j] = y;
+        predicted[j] = y < -range ? -range : y > range ? range : y;
+    }
+    if (r->c->thresholding) threshold(r, predicted);
+    for (size_t j = 0; j < r->n; j++) {
+        r->scratch[j] = (float)predicted[j];
+        if (x0) x0[j] = predicted[j];
     }
     if (r->hooks->denoised) r->hooks->denoised(r->hooks->user, i, r->scratch);
 }
@@ -113,7 +145,7 @@ const double *sd_draw(sd_sampling *r, sd_level from, sd_level to)
 {
     if (r->recording) r->recording->draws = true;
     if (r->stop || r->recording) return r->drawn;
-    r->hooks->noise(r->hooks->user, sigma_of(from), sigma_of(to), r->scratch, r->n);
+    if (failed(r, r->hooks->noise(r->hooks->user, sigma_of(from), sigma_of(to), r->scratch, r->n))) return r->drawn;
     for (size_t j = 0; j < r->n; j++) r->drawn[j] = r->scratch[j];
     return r->drawn;
 }
@@ -179,6 +211,11 @@ sd_status sd_sampler_new_from(sd_sampler **out, const sd_sched_config *c, int st
     s->first = first;
     s->c = *c;
     s->row = sd_method_row_of(c->method);
+    /* What a class does not know it ignores. (TCDScheduler has the arguments and makes no use of them.) */
+    bool one_step = (s->row->levels == SD_TABLE && c->method != SD_PNDM) || c->method == SD_LCM;
+    bool inverse = c->method == SD_DDIM_INVERSE;
+    s->c.clip_sample = c->clip_sample && (one_step || c->method == SD_HEUN);
+    s->c.thresholding = c->thresholding && ((one_step && !inverse) || s->row->levels == SD_SIGMAS_WHOLE);
     s->foreign = c->program != SD_DIFFUSERS || !s->row->about.diffusers;
     if (c->method == SD_IPNDM && !s->foreign) s->c.prediction = SD_PRED_V;   /* all that the class knows */
     s->steps = steps;
@@ -232,11 +269,11 @@ void sd_sampler_add_noise(const sd_sampler *s, int i, float *out, const float *x
 
 sd_status sd_sampler_run(const sd_sampler *s, float *latents, size_t n, const sd_denoiser *d, sd_error *e)
 {
-    size_t most = SIZE_MAX / sizeof(double) / ((size_t)s->vectors + 3);
+    size_t most = SIZE_MAX / sizeof(double) / ((size_t)s->vectors + 4);
     if (n == 0 || n > most) return sd_fail(e, SD_ERR_ARG, "latents of %zu numbers", n);
     if (s->draws && !d->noise)
         return sd_fail(e, SD_ERR_ARG, "%s draws noise and needs a generator", sd_method_name(s->c.method));
-    double *pool = calloc(((size_t)s->vectors + 3) * n, sizeof *pool);
+    double *pool = calloc(((size_t)s->vectors + 4) * n, sizeof *pool);
     float *pool32 = malloc(3 * n * sizeof *pool32);
     if (!pool || !pool32) {
         free(pool);
@@ -250,7 +287,8 @@ sd_status sd_sampler_run(const sd_sampler *s, float *latents, size_t n, const sd
     r.x = pool;
     r.output = pool + n;
     r.drawn = pool + 2 * n;
-    r.pool = pool + 3 * n;
+    r.predicted = pool + 3 * n;
+    r.pool = pool + 4 * n;
     r.latents = latents;
     r.input = pool32;
     r.prediction = pool32 + n;

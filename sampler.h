@@ -48,6 +48,9 @@ typedef struct sd_sched_config {
     bool skip_prk_steps;          /* PNDM */
     bool rescale_zero_snr;        /* all but PNDM */
     double clip_sample_range;     /* DDIM; 1 */
+    bool thresholding;            /* [Saharia et al. 2022, sec. 2.3]; not the Euler family */
+    double threshold_ratio;       /* dynamic_thresholding_ratio, 0.995 */
+    double threshold_max;         /* sample_max_value, 1 */
     double eta;                   /* share of fresh noise, 0..1; an argument of diffusers' step */
     sd_curve curve;
     int order;                    /* of the multi-step samplers, 1..3 (LMS, IPNDM: 4) */
@@ -129,7 +132,8 @@ typedef struct sd_denoiser {
     /* The predicted x0 of evaluation i. May be NULL. */
     void (*denoised)(void *user, int i, const float *x0);
     /* n standard normals for going from one sigma to another. NULL for samplers that draw nothing. */
-    void (*noise)(void *user, double sigma_from, double sigma_to, float *out, size_t n);
+    sd_status (*noise)(void *user, double sigma_from, double sigma_to, float *out, size_t n);
+    int pictures;   /* that the latents are of, for thresholding; 0 is 1 */
 } sd_denoiser;
 
 /* Runs the sampler on latents (n numbers in all), which begin as noise times init_sigma and end as the picture's. A

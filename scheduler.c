@@ -30,7 +30,7 @@ void sd_sched_defaults(sd_sched_config *c, sd_method method)
         .beta_schedule = betas[row->betas].schedule, .beta_start = betas[row->betas].start,
         .beta_end = betas[row->betas].end, .train_steps = 1000,
         .set_alpha_to_one = row->alpha_to_one, .clip_sample = row->clip, .clip_sample_range = 1.0,
-        .eta = row->about.eta,
+        .eta = row->about.eta, .threshold_ratio = 0.995, .threshold_max = 1,
         .order = row->order, .solver = method == SD_UNIPC ? SD_SOLVER_BH2 : SD_SOLVER_MIDPOINT,
         .lower_order_final = method != SD_DPMPP_2S, .final_sigma_min = method == SD_DEIS || method == SD_SA_SOLVER,
         .original_steps = 50, .timestep_scaling = 10, .s_tmax = INFINITY, .s_noise = 1,
@@ -100,6 +100,8 @@ static sd_status check_more(const sd_sched_config *c, const char *where, sd_stat
           && c->sigma_data <= DBL_MAX && c->rho > 0 && c->rho <= DBL_MAX))
         return sd_fail(e, status, "%s: sigma_min, sigma_max, sigma_data and rho should be positive, sigma_min the "
                        "smaller", where);
+    if (!(c->threshold_ratio >= 0 && c->threshold_ratio <= 1 && c->threshold_max >= 1 && c->threshold_max <= DBL_MAX))
+        return sd_fail(e, status, "%s: dynamic_thresholding_ratio should be 0..1, sample_max_value 1 or more", where);
     if (!(c->timestep_scaling > 0 && c->timestep_scaling <= DBL_MAX))
         return sd_fail(e, status, "%s: timestep_scaling should be positive, found %g", where, c->timestep_scaling);
     return SD_OK;
@@ -138,6 +140,7 @@ sd_status sd_sched_check(const sd_sched_config *c, const char *where, sd_status 
 #define KDIFFUSION (BIT(SD_DPMPP_2S_A) | BIT(SD_DPM_FAST) | BIT(SD_DPM_ADAPTIVE))
 #define DISTILLED (BIT(SD_LCM) | BIT(SD_TCD))
 #define ONE_STEP (BIT(SD_DDIM) | BIT(SD_DDPM) | DISTILLED | BIT(SD_DDIM_INVERSE))
+#define THRESHOLDED ((ONE_STEP & ~BIT(SD_DDIM_INVERSE)) | MULTI | DPM_SINGLE)
 #define SPACED (ONE_STEP | BIT(SD_PNDM) | K_CLASSES | MULTI)
 #define CURVED ((K_CLASSES & ~BIT(SD_EULER_A)) | MULTI | DPM_SINGLE)
 #define BETAS_KNOWN (SPACED | DPM_SINGLE | KDIFFUSION)
@@ -170,7 +173,9 @@ static const struct key {
     {"rescale_betas_zero_snr", ONE_STEP | BIT(SD_EULER) | BIT(SD_EULER_A) | DPM_MULTI | BIT(SD_UNIPC), FLAG,
      offsetof(sd_sched_config, rescale_zero_snr), NULL},
     {"trained_betas", EVERY, ONLY_NULL, 0, NULL},
-    {"thresholding", (ONE_STEP & ~BIT(SD_DDIM_INVERSE)) | MULTI | DPM_SINGLE, ONLY_FALSE, 0, NULL},
+    {"thresholding", THRESHOLDED, FLAG, offsetof(sd_sched_config, thresholding), NULL},
+    {"dynamic_thresholding_ratio", THRESHOLDED, REAL, offsetof(sd_sched_config, threshold_ratio), NULL},
+    {"sample_max_value", THRESHOLDED, REAL, offsetof(sd_sched_config, threshold_max), NULL},
     {"use_karras_sigmas", CURVED, CURVE, SD_CURVE_KARRAS, NULL},
     {"use_exponential_sigmas", CURVED, CURVE, SD_CURVE_EXPONENTIAL, NULL},
     {"use_beta_sigmas", CURVED, CURVE, SD_CURVE_BETA, NULL},

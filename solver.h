@@ -49,10 +49,9 @@ typedef struct sd_sampling {
     sd_status status;
     sd_sampler *recording;        /* dry run: evaluations are noted here, none is made */
     int evaluations, taken;       /* so far; vectors handed out */
-    double *pool, *drawn;
+    double *pool, *drawn, *predicted;
     float *latents, *input, *prediction, *scratch;
     const sd_denoiser *hooks;
-    int batch;
 } sd_sampling;
 
 /* Is there a step i? */

@@ -164,17 +164,18 @@ static void call_denoised(void *user, int i, const float *x0)
     if (c->denoised) c->denoised(c, i, x0);
 }
 
-static void call_noise(void *user, double from, double to, float *out, size_t n)
+static sd_status call_noise(void *user, double from, double to, float *out, size_t n)
 {
     caller *c = user;
     assert_true(from >= to);
     sd_rng_normal(&c->rng, out, n);
+    return SD_OK;
 }
 
 /* A run; the number of evaluations is what was promised. */
 static void run(caller *c, const sd_sampler *s, float *x, size_t n)
 {
-    sd_denoiser d = {c, call_model, call_arrive, call_denoised, call_noise};
+    sd_denoiser d = {c, call_model, call_arrive, call_denoised, call_noise, 1};
     sd_error e = no_error();
     c->s = s;
     c->n = n;
@@ -866,7 +867,7 @@ static void noise_is_drawn_when_diffusers_draws_it(void **state)
 /* ------------------------------------------------------------- the sums of diffusers' own tests */
 
 /* tests/schedulers of diffusers: x = arange(768)/768 as (3,8,8,4) permuted to (4,3,8,8), model(x, t) = x t / (t + 1),
- * betas linear, 10 steps; the Euler loops put the scaled latents in the latents' place. Returns sum |x|. */
+ * betas linear, mostly 10 steps; the Euler loops put the scaled latents in the latents' place. Returns sum |x|. */
 static double share_of_t(const caller *c, int i, double t, size_t k, double x)
 {
     (void)k;
@@ -882,10 +883,10 @@ static void put_scaled_latents(caller *c, int i, float *latents)
     for (size_t k = 0; k < c->n; k++) latents[k] = (float)(latents[k] / scale);
 }
 
-static double full_loop(const sd_sched_config *c)
+static double full_loop(const sd_sched_config *c, int steps)
 {
     enum { N = 768 };
-    sd_sampler *s = start(c, 10);
+    sd_sampler *s = start(c, steps);
     float x[N];
     for (int k = 0; k < N; k++) {
         int b = k / 192, rest = k % 192;
@@ -924,11 +925,55 @@ static void sums_of_diffusers_tests_come_out(void **state)
         c.beta_start = cases[i].beta_start;
         if (cases[i].alpha_one >= 0) c.set_alpha_to_one = cases[i].alpha_one;
         if (cases[i].m == SD_EULER || cases[i].m == SD_EULER_A) c.train_steps = 1100;
-        double sum = full_loop(&c);
+        double sum = full_loop(&c, 10);
         if (fabs(sum - cases[i].sum) > 5e-4)
             fail_msg("%s %s: expected %.4f, found %.4f", sd_method_name(c.method), sd_prediction_name(c.prediction),
                      cases[i].sum, sum);
     }
+}
+
+/* The same for the other classes; their tests state sums or means of |x|. */
+static void sums_of_the_other_classes_tests_come_out(void **state)
+{
+    (void)state;
+    const struct { sd_method m; sd_prediction p; int train, steps; bool ends_low; double stated, within; } cases[] = {
+        {SD_HEUN, SD_PRED_EPSILON, 1100, 10, false, 0.1233, 1e-2},
+        {SD_LMS, SD_PRED_EPSILON, 1100, 10, false, 1006.388, 2e-3},
+        {SD_DPM2, SD_PRED_EPSILON, 1100, 10, false, 20.4125, 1e-2},
+        {SD_DPM2_A, SD_PRED_EPSILON, 1100, 10, false, 13979.9433, 5e-1},
+        {SD_UNIPC, SD_PRED_EPSILON, 1000, 10, true, 0.2464 * 768, 0.05},
+        {SD_DEIS, SD_PRED_EPSILON, 1000, 10, true, 0.23916 * 768, 0.05},
+        {SD_DPMPP_2M, SD_PRED_EPSILON, 1000, 10, true, 0.3301 * 768, 0.05},
+        {SD_DPMPP_2S, SD_PRED_EPSILON, 1000, 10, true, 0.2791 * 768, 0.05},
+        {SD_DDPM, SD_PRED_EPSILON, 1000, 1000, false, 258.9606, 1e-2},
+        {SD_DDPM, SD_PRED_V, 1000, 1000, false, 202.0296, 1e-2},
+        {SD_LCM, SD_PRED_EPSILON, 1000, 1, false, 18.7097, 1e-3},
+        {SD_LCM, SD_PRED_EPSILON, 1000, 10, false, 197.7616, 1e-3},
+        {SD_TCD, SD_PRED_EPSILON, 1000, 1, false, 29.8715, 1e-3},
+        {SD_TCD, SD_PRED_EPSILON, 1000, 10, false, 181.2040, 1e-3},
+    };
+    for (size_t i = 0; i < SD_COUNT(cases); i++) {
+        sd_sched_config c;
+        sd_sched_defaults(&c, cases[i].m);
+        c.prediction = cases[i].p;
+        c.train_steps = cases[i].train;
+        if (c.method != SD_LCM && c.method != SD_TCD) {
+            c.beta_start = 0.0001;
+            c.beta_end = 0.02;
+        }
+        if (c.method == SD_TCD) c.eta = 0;
+        if (c.method == SD_DPMPP_2M) c.lower_order_final = false;
+        c.final_sigma_min = cases[i].ends_low;
+        double sum = full_loop(&c, cases[i].steps);
+        if (fabs(sum - cases[i].stated) > cases[i].within)
+            fail_msg("%s, %d steps: stated %.4f, found %.4f", sd_method_name(c.method), cases[i].steps, cases[i].stated,
+                     sum);
+    }
+    sd_sched_config c;   /* Euler on Karras' levels; the class in float64: 124.5178 */
+    sd_sched_defaults(&c, SD_EULER);
+    c.train_steps = 1100;
+    c.curve = SD_CURVE_KARRAS;
+    assert_true(fabs(full_loop(&c, 10) - 124.5230) < 1e-2);
 }
 
 /* --------------------------------------------------------------------- what diffusers refuses */
@@ -1049,7 +1094,7 @@ static void misused_runs_are_refused(void **state)
     sd_sched_config c = sd_config(SD_PNDM);
     sd_sampler *s = start(&c, 5);
     caller by = {.s = s, .n = SIZE};
-    sd_denoiser d = {&by, call_model, NULL, NULL, NULL};
+    sd_denoiser d = {&by, call_model, NULL, NULL, NULL, 1};
     float x[SIZE] = {0};
     const size_t bad[] = {0, SIZE_MAX, SIZE_MAX / 8};
     for (size_t k = 0; k < SD_COUNT(bad); k++) {
@@ -1093,14 +1138,14 @@ static void a_status_of_the_caller_ends_the_run(void **state)
         float x = 1;
         int calls = 0;
         sd_error e = no_error();
-        sd_denoiser d = {&calls, stop_at_third, NULL, NULL, NULL};
+        sd_denoiser d = {&calls, stop_at_third, NULL, NULL, NULL, 1};
         if (sd_method_about((sd_method)m)->draws != SD_DRAWS_ALWAYS) {
             assert_int_equal(sd_sampler_run(s, &x, 1, &d, &e), SD_ERR_CANCELLED);
             assert_int_equal(e.status, SD_ERR_CANCELLED);
             assert_int_equal(calls, 3);
             calls = 0;
             e = no_error();
-            d = (sd_denoiser){&calls, stop_at_third, refuse_to_arrive, NULL, NULL};
+            d = (sd_denoiser){&calls, stop_at_third, refuse_to_arrive, NULL, NULL, 1};
             assert_int_equal(sd_sampler_run(s, &x, 1, &d, &e), SD_ERR_NUMERIC);
             assert_int_equal(calls, 2);
         }
@@ -1190,6 +1235,7 @@ int main(void)
         cmocka_unit_test(twin_of_ddim_that_goes_to_the_next_timestep_is_wrong),
         cmocka_unit_test(noise_is_drawn_when_diffusers_draws_it),
         cmocka_unit_test(sums_of_diffusers_tests_come_out),
+        cmocka_unit_test(sums_of_the_other_classes_tests_come_out),
         cmocka_unit_test(all_predictions_of_a_model_that_knows_x0_agree),
         cmocka_unit_test(steps_are_bounded),
         cmocka_unit_test(a_thousand_steps_with_an_offset_stay_inside_the_table),

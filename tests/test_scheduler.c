@@ -159,7 +159,7 @@ static void keys_that_would_change_the_result_are_refused(void **state)
     (void)state;
     static const struct { const char *json, *key; } cases[] = {
         {DDIM "\"trained_betas\": [0.1]}", "trained_betas"}, {EULER_A "\"trained_betas\": [0.1]}", "trained_betas"},
-        {DDIM "\"thresholding\": true}", "thresholding"}, {DPM "\"use_flow_sigmas\": true}", "use_flow_sigmas"},
+        {DPM "\"use_flow_sigmas\": true}", "use_flow_sigmas"},
         {DPM "\"algorithm_type\": \"dpmsolver\"}", "algorithm_type"},
         {DDPM "\"variance_type\": \"learned\"}", "learned"},
         {UNIPC "\"predict_x0\": false}", "predict_x0"},
@@ -182,7 +182,7 @@ static void values_that_change_nothing_and_keys_of_other_classes_pass(void **sta
     accepts(EULER "\"use_karras_sigmas\": null, \"interpolation_type\": \"linear\", \"timestep_type\": \"discrete\", "
             "\"final_sigmas_type\": \"zero\", \"sigma_min\": 0.1, \"thresholding\": true}", NULL);
     accepts(EULER "\"use_karras_sigmas\": true}", "ddim");
-    refuses(DDIM "\"thresholding\": true}", "unipc", SD_ERR_UNSUPPORTED, "thresholding");
+    refuses(DDIM "\"use_flow_sigmas\": true}", "unipc", SD_ERR_UNSUPPORTED, "use_flow_sigmas");
     accepts("{}", "pndm");
 }
 
@@ -208,6 +208,10 @@ static void keys_of_the_other_classes_are_read(void **state)
             "one schedule too many");
     refuses(DPM "\"solver_order\": 4}", NULL, SD_ERR_FORMAT, "order of dpm++2m should be 1..3, found 4");
     refuses(UNIPC "\"lower_order_final\": false}", NULL, SD_ERR_FORMAT, "cannot end at sigma 0");
+    assert_true(reads(DDIM "\"thresholding\": true, \"sample_max_value\": 2}", NULL).threshold_max == 2);
+    assert_true(reads(DDIM "\"thresholding\": true}", "unipc").thresholding);
+    assert_false(reads(DDIM "\"thresholding\": true}", "euler").thresholding);
+    refuses(DDIM "\"sample_max_value\": 0.5}", NULL, SD_ERR_FORMAT, "sample_max_value");
     assert_true(reads(DDPM "\"variance_type\": \"fixed_large\"}", NULL).variance_large);
     assert_int_equal(reads(UNIPC "\"solver_type\": \"bh1\"}", NULL).solver, SD_SOLVER_BH1);
     assert_int_equal(reads(UNIPC "\"solver_type\": \"heun\"}", NULL).solver, SD_SOLVER_BH2);   /* as the class does */

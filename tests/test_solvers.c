@@ -105,6 +105,7 @@ static void set_option(sd_sched_config *c, const char *word)
     else if (IS("zero_snr")) c->rescale_zero_snr = true;
     else if (IS("beta")) c->beta_schedule = SD_BETA_COSINE;
     else if (IS("large")) c->variance_large = true;
+    else if (IS("threshold")) c->thresholding = true, c->threshold_max = x;
     else if (IS("s_churn")) c->s_churn = x;
     else if (IS("s_tmin")) c->s_tmin = x;
     else if (IS("s_tmax")) c->s_tmax = x;
@@ -202,11 +203,12 @@ static sd_status golden_model(void *user, int i, double t, const float *input, f
     return SD_OK;
 }
 
-static void golden_noise(void *user, double from, double to, float *out, size_t n)
+static sd_status golden_noise(void *user, double from, double to, float *out, size_t n)
 {
     (void)from;
     (void)to;
     sd_rng_normal(&((caller *)user)->rng, out, n);
+    return SD_OK;
 }
 
 /* A golden run with the settings c; worst and worst_schedule tell. */
@@ -221,7 +223,7 @@ static caller run_case(const golden_case *g, const sd_sched_config *c)
     sd_rng_seed(&by.rng, 77);
     sd_rng_normal(&by.rng, x, SIZE);
     for (int k = 0; k < SIZE; k++) x[k] = (float)(x[k] * sd_sampler_init_sigma(s));
-    sd_denoiser d = {&by, golden_model, compare_latents, NULL, golden_noise};
+    sd_denoiser d = {&by, golden_model, compare_latents, NULL, golden_noise, 1};
     if (sd_sampler_run(s, x, SIZE, &d, &e)) fail_msg("%s", e.text);
     sd_rng_normal(&by.rng, &next, 1);
     if (fabs(next - g->next) > 1e-6 || by.evaluations != g->count) note(&by.worst, INFINITY);
@@ -500,7 +502,7 @@ static void no_combination_comes_to_nan(void **state)
                     sd_rng_seed(&by.rng, 1);
                     sd_rng_normal(&by.rng, x, SIZE);
                     for (int k = 0; k < SIZE; k++) x[k] = (float)(x[k] * sd_sampler_init_sigma(s));
-                    sd_denoiser d = {&by, golden_model, NULL, NULL, golden_noise};
+                    sd_denoiser d = {&by, golden_model, NULL, NULL, golden_noise, 1};
                     assert_int_equal(sd_sampler_run(s, x, SIZE, &d, &e), SD_OK);
                     for (int k = 0; k < SIZE; k++)
                         if (!isfinite(x[k]))
@@ -553,12 +555,13 @@ static sd_status best_unet(void *user, int i, double t, const float *input, floa
     return SD_OK;
 }
 
-static void no_noise(void *user, double from, double to, float *out, size_t n)
+static sd_status no_noise(void *user, double from, double to, float *out, size_t n)
 {
     (void)user;
     (void)from;
     (void)to;
     memset(out, 0, n * sizeof *out);
+    return SD_OK;
 }
 
 /* The error at the end of a run from 1.2 (on the scale of variance 1). */
@@ -572,7 +575,7 @@ static double error_for(const sd_sampler *s, gaussian *g)
     float x = (float)(exploding ? 1.2 / S0 : 1.2);
     double start = x * (exploding ? S0 : 1.0);   /* as float32 has it */
     double end = S * MEAN + (start - S0 * MEAN) * sqrt((k * S * S + N * N) / (k * S0 * S0 + N0 * N0));
-    sd_denoiser d = {g, best_unet, NULL, NULL, no_noise};
+    sd_denoiser d = {g, best_unet, NULL, NULL, no_noise, 1};
     if (sd_sampler_run(s, &x, 1, &d, &e)) fail_msg("%s", e.text);
     return x * (exploding ? S : 1.0) - end;
 }

@@ -352,6 +352,10 @@ def all_cases():
     yield dict(name="ddim_inverse", spacing="leading", prediction="v_prediction", steps=5, clip_sample=False)
     yield dict(name="ddpm", spacing="leading", variance_type="fixed_large", clip_sample=True,
                options={"large": 1, "clip": 1})
+    for name in ("ddpm", "lcm", "tcd", "dpm++2m", "dpm++2s", "unipc", "deis"):
+        for maximum in (1.0, 1.5) if name in ("dpm++2m", "unipc") else (1.0,):
+            yield dict(name=name, spacing="leading", steps=5, thresholding=True, sample_max_value=maximum,
+                       clip_sample=True, options={"threshold": maximum})
     for eta in (0.0, 1.0):
         yield dict(name="tcd", spacing="leading", steps=5, eta=eta, options={"eta": eta})
     yield dict(name="edm_euler", prediction="v_prediction", steps=5)
@@ -369,6 +373,8 @@ def all_cases():
             if steps == 1 and name in ("dpm++2m_sde", "dpm++3m_sde"):
                 continue  # k-diffusion's functions fail
             for curve in curves if name != "dpm_fast" else ["spaced"]:
+                if curve == "polyexponential" and steps not in (1, 5):
+                    continue  # with rho 1 it is the exponential one
                 yield dict(name=name + "@kdiffusion", curve=curve, steps=steps)
         yield dict(name=name + "@kdiffusion", prediction="v_prediction", steps=5)
     for name in ("euler", "heun", "dpm2"):

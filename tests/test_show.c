@@ -1,0 +1,160 @@
+/* test_show.c - sd samplers and sd schedule from outside: what they print and draw, and how bad requests end. */
+#define _XOPEN_SOURCE 700
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "../sd.h"
+#include "child.h"
+#include "tempdir.h"
+
+static int count_of(const char *text, const char *part)
+{
+    int n = 0;
+    for (; (text = strstr(text, part)) != NULL; text += strlen(part)) n++;
+    return n;
+}
+
+static void samplers_are_listed_with_their_names_and_papers(void **state)
+{
+    (void)state;
+    sd_sampler_info s;
+    int n = 0;
+    RUN("samplers");
+    expect_success("samplers");
+    for (; sd_get_sampler(n, &s); n++)
+        if (!strstr(ran.out, s.name) || !strstr(ran.out, s.paper) || (s.diffusers && !strstr(ran.out, s.diffusers)))
+            fail_msg("sd samplers lacks %s", s.name);
+    assert_true(n >= 25 && !sd_get_sampler(-1, &s));
+    for (int i = 0; sd_schedule_name(i); i++) assert_non_null(strstr(ran.out, sd_schedule_name(i)));
+    RUN("samplers", "--json");
+    expect_success("samplers --json");
+    assert_int_equal(count_of(ran.out, "\"paper\":"), n);
+    assert_int_equal(count_of(ran.out, "\n"), 1);
+}
+
+#define SCHEDULE "schedule", "-m", "weights/tiny", "--steps", "20"
+
+/* What TRAPS of other ports and diffusers say: Euler with leading spacing and offset 1 begins at 951, 901; Karras' curve
+ * lies between 14.6146 and 0.0292. */
+static void schedules_are_printed(void **state)
+{
+    (void)state;
+    RUN(SCHEDULE, "--sampling-method", "euler", "--scheduler", "leading");
+    expect_success("schedule");
+    assert_non_null(strstr(ran.out, "951"));
+    assert_non_null(strstr(ran.out, "901"));
+    RUN(SCHEDULE, "--sampling-method", "heun", "--scheduler", "karras@kdiffusion,beta", "--json");
+    expect_success("schedule --json");
+    assert_int_equal(count_of(ran.out, "\"evaluations\":39"), 2);
+    assert_int_equal(count_of(ran.out, "\n"), 1);
+    const char *sigmas = strstr(ran.out, "\"sigmas\":[");
+    assert_non_null(sigmas);
+    assert_true(fabs(strtod(sigmas + 10, NULL) - 14.6146) < 1e-2);
+    RUN("schedule", "-m", "weights/tiny", "--sampling-method", "dpm_adaptive");
+    expect_success("schedule of dpm_adaptive");
+    assert_non_null(strstr(ran.out, "while it runs"));
+}
+
+static void schedules_are_drawn(void **state)
+{
+    (void)state;
+    static const char *const path = "curves.ppm";
+    size_t n;
+    RUN(SCHEDULE, "--sampling-method", "dpm++2m", "--scheduler", "karras,exponential", "--plot", temp_path(path));
+    expect_success("schedule --plot");
+    assert_non_null(strstr(ran.out, "blue: karras"));
+    unsigned char *ppm = (unsigned char *)slurp(temp_path(path), &n);
+    size_t pixels = 800 * 500 * 3;
+    assert_true(n > pixels && memcmp(ppm, "P6", 2) == 0);
+    int blue = 0, orange = 0;
+    for (size_t i = n - pixels; i < n; i += 3) {
+        blue += ppm[i] == 31 && ppm[i + 1] == 119 && ppm[i + 2] == 180;
+        orange += ppm[i] == 255 && ppm[i + 1] == 127 && ppm[i + 2] == 14;
+    }
+    assert_true(blue > 500 && orange > 500);
+    free(ppm);
+    remove(temp_path(path));
+}
+
+static void bad_requests_end_in_one_line(void **state)
+{
+    (void)state;
+    static const struct { const char *args[8], *word; } cases[] = {
+        {{"samplers", "x"}, "unexpected argument"},
+        {{"schedule", "-m", "weights/tiny", "--sampling-method", "eulr"}, "the nearest are euler"},
+        {{"schedule", "-m", "weights/tiny", "--sampling-method", "ddim@kdiffusion"}, "is not there"},
+        {{"schedule", "-m", "weights/tiny", "--scheduler", "karas"}, "the nearest schedules are karras"},
+        {{"schedule", "-m", "weights/tiny", "--sigmas", "1,x"}, "numbers with commas"},
+        {{"schedule", "-m", "weights/tiny", "--sigmas", "1"}, "two numbers"},
+        {{"schedule", "-m", "weights/tiny", "--sigmas", "1,2,0", "--sampling-method=euler"}, "sigmas should fall"},
+        {{"schedule", "-m", "weights/tiny", "--sigmas", "2,0", "--timesteps", "3"}, "give one of them"},
+        {{"schedule", "-m", "weights/tiny", "--sampling-method=ddim", "--scheduler", "karras"}, "takes no schedule"},
+        {{"schedule", "-m", "weights/tiny", "--sampling-method=unipc", "--order", "4"}, "order of unipc should be 1..3"},
+        {{"schedule", "-m", "weights/tiny", "--sampling-method=lcm", "--steps", "60"}, "1 to 50 steps"},
+        {{"schedule", "-m", "weights/tiny", "--sampling-method=dpm++2m", "--steps", "1000"}, "sigmas should fall"},
+        {{"schedule", "-m", "weights/tiny", "--plot", "x.jpg"}, "--plot must end"},
+        {{"-p", "x", "--guidance-rescale", "2"}, "--guidance-rescale must be"},
+        {{"-p", "x", "--s-churn", "-1"}, "--s-churn must be"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char what[64];
+        snprintf(what, sizeof what, "case %zu", i);
+        run_list(cases[i].args);
+        expect_error(what, 2, cases[i].word);
+    }
+}
+
+/* Every sampler draws a picture with the model in the box, and says which one it was in the picture's text. */
+static void every_sampler_draws(void **state)
+{
+    (void)state;
+    sd_sampler_info s;
+    for (int i = 0; sd_get_sampler(i, &s); i++) {
+        const char *path = temp_path("a.ppm");
+        RUN("-p", "a red apple", "-s", "3", "--steps", "3", "--sampling-method", s.name, "-q", "-o", path, "-W", "64", "-H", "64");
+        expect_success(s.name);
+        remove(path);
+    }
+}
+
+static void settings_of_samplers_change_the_picture(void **state)
+{
+    (void)state;
+    static const char *const changes[][4] = {
+        {"--scheduler", "karras", "--order", "2"}, {"--scheduler", "karras", "--order", "1"},
+        {"--scheduler", "exponential", "--order", "2"}, {"--sigmas", "14,5,1,0", "--order", "2"},
+        {"--scheduler", "karras", "--guidance-rescale", "0.7"}};
+    enum { N = sizeof changes / sizeof *changes };
+    char *pictures[N];
+    size_t n[N];
+    for (int i = 0; i < N; i++) {
+        const char *path = temp_path("b.ppm");
+        RUN("-p", "a red apple", "-s", "3", "--steps", "3", "--sampling-method", "dpm++2m", "-o", path, changes[i][0],
+            changes[i][1], changes[i][2], changes[i][3]);
+        expect_success("a setting");
+        pictures[i] = slurp(path, &n[i]);
+        remove(path);
+        for (int k = 0; k < i; k++) assert_true(memcmp(pictures[i], pictures[k], n[i]) != 0);
+    }
+    for (int i = 0; i < N; i++) free(pictures[i]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(samplers_are_listed_with_their_names_and_papers),
+        cmocka_unit_test(schedules_are_printed),
+        cmocka_unit_test(schedules_are_drawn),
+        cmocka_unit_test(bad_requests_end_in_one_line),
+        cmocka_unit_test(every_sampler_draws),
+        cmocka_unit_test(settings_of_samplers_change_the_picture),
+    };
+    return cmocka_run_group_tests_name("show", tests, child_setup, child_teardown);
+}
