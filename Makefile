@@ -219,7 +219,7 @@ lint:
 
 PROMPT ?= a red apple on a white background
 demo: $(OUT)/sd
-	OMP_WAIT_POLICY=passive $(OUT)/sd -p "$(PROMPT)" --seed 0 -o demo.png
+	OMP_WAIT_POLICY=passive $(OUT)/sd -p "$(PROMPT)" --seed 6 -o demo.png
 	@echo "The picture is $(CURDIR)/demo.png"
 
 # ------------------------------------------------------------------------------------------- install
