@@ -34,7 +34,7 @@ else
 # ------------------------------------------------------------------------------------------- sources
 LIB_SRC := base.c rng.c philox.c numpy_rng.c brownian.c random.c unicode.c \
            kernels.c \
-           ops.c ops_cpu.c winograd.c \
+           ops.c ops_cpu.c winograd.c attention.c \
            safetensors.c checkpoint.c weights.c image.c image_read.c picture.c trace.c \
            config.c layers.c tokenizer.c clip.c unet.c vae.c \
            sampler.c schedules.c solvers.c multistep.c methods.c scheduler.c \
@@ -219,7 +219,7 @@ lint:
 
 PROMPT ?= a red apple on a white background
 demo: $(OUT)/sd
-	OMP_WAIT_POLICY=passive $(OUT)/sd -p "$(PROMPT)" --seed 6 -o demo.png
+	OMP_WAIT_POLICY=passive $(OUT)/sd -p "$(PROMPT)" --seed 0 -o demo.png
 	@echo "The picture is $(CURDIR)/demo.png"
 
 # ------------------------------------------------------------------------------------------- install

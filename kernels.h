@@ -54,6 +54,11 @@ typedef struct sd_kern {
     void (*geglu)(float *y, const float *value, const float *gate, size_t n);   /* value * gelu(gate) */
     void (*softmax)(float *x, size_t n, float scale);            /* x_i = e^(scale(x_i - max)) / sum, in place */
 
+    /* A softmax taken in pieces of SDK_PANEL numbers, of which the first n count; what panel has. With m = max(*max, x_i): x_i =
+     * e^(scale(x_i - m)), 0 from n on; *max = m; c = e^(scale(old max - m)), *sum = c *sum + sum of x_i. Returns c. */
+    float (*softmax_piece)(float *x, size_t n, float scale, float *max, double *sum);
+    void (*scale)(float *y, const float *x, float a, size_t n);  /* y = a x; what panel has */
+
     void (*add)(float *y, const float *x, size_t n);             /* y += x */
     void (*sums)(double *sum, double *sum_sq, const float *x, size_t n);   /* sums of x and x^2: squares of floats are exact in double */
     /* y = (x - mean) rstd g + b; what a float cannot hold of mean is subtracted too */

@@ -189,6 +189,45 @@ static void softmax(float *x, size_t n, float scale)
         put(x + i, n - i, v_mul(get(x + i, n - i), factor));
 }
 
+/* Exponentials are added in float, pair by pair, and pieces in double. What does not count becomes -inf and so 0. */
+static float softmax_piece(float *x, size_t n, float scale, float *max, double *sum)
+{
+    enum { VECTORS = SDK_PANEL / VL };
+    for (size_t i = n; i < SDK_PANEL; i++)
+        x[i] = -INFINITY;
+    vf v[VECTORS];
+    UNROLL for (size_t i = 0; i < VECTORS; i++)
+        v[i] = v_load(x + i * VL);
+    UNROLL for (size_t half = VECTORS / 2; half > 0; half /= 2)
+        UNROLL for (size_t i = 0; i < half; i++)
+            v[i] = v_max(v[i], v[i + half]);
+    float before = *max, piece = v_max_lane(v[0]), now = piece > before ? piece : before;
+    const vf m = v_set1(now), s = v_set1(scale), zero = v_set1(0.0f);
+    UNROLL for (size_t i = 0; i < VECTORS; i++) {
+        v[i] = exp_negative(v_sub(v_load(x + i * VL), m), s, zero);
+        v_store(x + i * VL, v[i]);
+    }
+    UNROLL for (size_t half = VECTORS / 2; half > 0; half /= 2)
+        UNROLL for (size_t i = 0; i < half; i++)
+            v[i] = v_add(v[i], v[i + half]);
+    float c = 1;
+    if (now > before) {
+        float lanes[VL];
+        v_store(lanes, exp_negative(v_sub(v_set1(before), m), s, zero));
+        c = lanes[0];
+    }
+    *max = now;
+    *sum = c * *sum + s_total(s_add(s_zero(), v[0]));
+    return c;
+}
+
+static void scale(float *y, const float *x, float a, size_t n)
+{
+    const vf factor = v_set1(a);
+    for (size_t i = 0; i < n; i += VL)
+        put(y + i, n - i, v_mul(get(x + i, n - i), factor));
+}
+
 /* ------------------------------------------------------------------------------- sums and norms */
 
 static void add(float *y, const float *x, size_t n)
@@ -458,6 +497,8 @@ const sd_kern TABLE = {
     .quick_gelu = quick_gelu,
     .geglu = geglu,
     .softmax = softmax,
+    .softmax_piece = softmax_piece,
+    .scale = scale,
     .add = add,
     .sums = sums,
     .norm_affine = norm_affine,

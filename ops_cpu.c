@@ -181,7 +181,8 @@ static void cpu_conv2d(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, 
 
 /* ---------------------------------------------------------------------------------- attention */
 
-/* y = softmax(q k^T / sqrt(d)) v for one head and one tile of n queries beginning at t0 [Vaswani et al. 2017, eq. 1].
+/* The plain way, with whole rows of weights; attention.c has another.
+ * y = softmax(q k^T / sqrt(d)) v for one head and one tile of n queries beginning at t0 [Vaswani et al. 2017, eq. 1].
  * Under a causal mask query t sees keys 0..t. s: [n,S]. */
 typedef struct head { const float *q, *k, *v; float *y; size_t ld, S, d; bool causal; } head;
 
@@ -200,6 +201,10 @@ static void head_tile(const sd_run *r, unsigned char *scratch, float *s, head h,
 
 static void cpu_attention(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal)
 {
+    if (r->kern->panel) {
+        sd_attention_tiles(r, y, q, k, v, heads, causal);
+        return;
+    }
     size_t T = (size_t)q.dim[1], S = (size_t)k.dim[1], C = (size_t)q.dim[2], d = C / (size_t)heads;
     size_t tiles = (T + TILE - 1) / TILE, room = gemm_room(r) + floats(TILE * S);
     unsigned char *scratch = sd_scratch(r, room * (size_t)r->threads);

@@ -13,7 +13,7 @@ fail() { echo "lint: $*"; failures=$((failures + 1)); }
 floors="
 0 base.c base.h rng.c rng.h philox.c numpy_rng.c brownian.c random.c random.h unicode.c unicode.h
 1 kernels.c kernels.h kernels_simd.c winograd_simd.c simd.h
-2 ops.c ops.h ops_cpu.c ops_cpu.h winograd.c
+2 ops.c ops.h ops_cpu.c ops_cpu.h winograd.c attention.c
 3 safetensors.c checkpoint.c weights.c weights.h image.c image.h image_read.c picture.c picture.h trace.c trace.h
 4 config.c layers.c tokenizer.c clip.c unet.c vae.c net.h
 5 sampler.c sampler.h solver.h schedules.c solvers.c multistep.c methods.c scheduler.c
