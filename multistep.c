@@ -132,7 +132,10 @@ void sd_sample_lms(sd_sampling *r)
         sd_predict(r, x, r->at[i], now, NULL);
         SUM(r, now, {1 / r->at[i].noise, x}, {-1 / r->at[i].noise, now});
         if (known < r->c->order) known++;
-        for (int k = 0; k < known; k++) w[k] = lagrange_integral(r->at, i, known, k);
+        /* A run that begins in the middle has fewer slopes than nodes. diffusers takes the weights of all nodes for the
+         * slopes that there are; k-diffusion, which is given the rest of the sigmas alone, takes fewer nodes. */
+        int nodes = r->s->foreign ? known : i + 1 < r->c->order ? i + 1 : r->c->order;
+        for (int k = 0; k < known; k++) w[k] = lagrange_integral(r->at, i, nodes, k);
         SUM(r, x, {1, x}, {w[0], d[0]}, {w[1], d[1]}, {w[2], d[2]}, {w[3], d[3]});
     }
 }

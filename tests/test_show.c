@@ -41,8 +41,7 @@ static void samplers_are_listed_with_their_names_and_papers(void **state)
 
 #define SCHEDULE "schedule", "-m", "weights/tiny", "--steps", "20"
 
-/* What TRAPS of other ports and diffusers say: Euler with leading spacing and offset 1 begins at 951, 901; Karras' curve
- * lies between 14.6146 and 0.0292. */
+/* Known numbers: Euler with leading spacing and offset 1 begins at 951, 901; Karras' curve lies between 14.6146 and 0.0292. */
 static void schedules_are_printed(void **state)
 {
     (void)state;
@@ -96,7 +95,7 @@ static void bad_requests_end_in_one_line(void **state)
         {{"schedule", "-m", "weights/tiny", "--sigmas", "1,2,0", "--sampling-method=euler"}, "sigmas should fall"},
         {{"schedule", "-m", "weights/tiny", "--sigmas", "2,0", "--timesteps", "3"}, "give one of them"},
         {{"schedule", "-m", "weights/tiny", "--sampling-method=ddim", "--scheduler", "karras"}, "takes no schedule"},
-        {{"schedule", "-m", "weights/tiny", "--sampling-method=unipc", "--order", "4"}, "order of unipc should be 1..3"},
+        {{"schedule", "-m", "weights/tiny", "--sampling-method=unipc", "--order", "4"}, "order of unipc should be"},
         {{"schedule", "-m", "weights/tiny", "--sampling-method=lcm", "--steps", "60"}, "1 to 50 steps"},
         {{"schedule", "-m", "weights/tiny", "--sampling-method=dpm++2m", "--steps", "1000"}, "sigmas should fall"},
         {{"schedule", "-m", "weights/tiny", "--plot", "x.jpg"}, "--plot must end"},
@@ -118,7 +117,8 @@ static void every_sampler_draws(void **state)
     sd_sampler_info s;
     for (int i = 0; sd_get_sampler(i, &s); i++) {
         const char *path = temp_path("a.ppm");
-        RUN("-p", "a red apple", "-s", "3", "--steps", "3", "--sampling-method", s.name, "-q", "-o", path, "-W", "64", "-H", "64");
+        RUN("-p", "a red apple", "-s", "3", "--steps", "3", "--sampling-method", s.name, "-q", "-o", path,
+            "-W", "64", "-H", "64");
         expect_success(s.name);
         remove(path);
     }

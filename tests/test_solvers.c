@@ -23,7 +23,7 @@ typedef struct row { int i; double t, sigma, x[SHOWN], e32; } row;
 
 typedef struct golden_case {
     char name[32], curve[32], spacing[16], prediction[16], more[96];
-    int steps, count, n_rows;
+    int steps, first, count, n_rows;
     double next, sum_t, sum_it, sum_sigma;
     row rows[MOST_ROWS], end;
 } golden_case;
@@ -57,6 +57,8 @@ static void read_case(golden_case *c, const char *line)
                             c->prediction, &c->steps, &c->count, &c->next, &c->sum_t, &c->sum_it, &c->sum_sigma, &used),
                      10);
     strncpy(c->more, line + used, sizeof c->more - 1);
+    const char *first = strstr(c->more, "first=");
+    if (first) c->first = (int)strtol(first + 6, NULL, 10);
 }
 
 static int load(void **state)
@@ -104,6 +106,7 @@ static void set_option(sd_sched_config *c, const char *word)
     else if (IS("euler")) c->euler_at_final = true;
     else if (IS("zero_snr")) c->rescale_zero_snr = true;
     else if (IS("beta")) c->beta_schedule = SD_BETA_COSINE;
+    else if (IS("first")) (void)x;   /* where the run begins: no setting */
     else if (IS("large")) c->variance_large = true;
     else if (IS("threshold")) c->thresholding = true, c->threshold_max = x;
     else if (IS("s_churn")) c->s_churn = x;
@@ -217,7 +220,7 @@ static caller run_case(const golden_case *g, const sd_sched_config *c)
     caller by = {.g = g};
     sd_error e = no_error();
     sd_sampler *s;
-    if (sd_sampler_new(&s, c, g->steps, &e)) fail_msg("%s %s %d steps: %s", g->name, g->curve, g->steps, e.text);
+    if (sd_sampler_new_from(&s, c, g->steps, g->first, &e)) fail_msg("%s %s %d steps: %s", g->name, g->curve, g->steps, e.text);
     float x[SIZE], next;
     by.s = s;
     sd_rng_seed(&by.rng, 77);

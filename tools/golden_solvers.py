@@ -130,7 +130,7 @@ def level_of(s, x, seen, k, t):
     return math.sqrt((1 - a) / a)
 
 
-def run_diffusers(name, steps, kw, double, eta):
+def run_diffusers(name, steps, kw, double, eta, first):
     cls = getattr(diffusers, CLASSES[name])
     module = importlib.import_module(cls.__module__)
     s, plain = cls(**kw), cls(**kw)
@@ -145,7 +145,7 @@ def run_diffusers(name, steps, kw, double, eta):
         if double and name not in ("dpm2_a", "ipndm"):  # whose timesteps follow from differences that cancel
             s.timesteps = plain.timesteps.double() if plain.timesteps.is_floating_point() else plain.timesteps
         if hasattr(s, "set_begin_index"):  # else a run whose first timestep occurs twice begins with its second step
-            s.set_begin_index(0)
+            s.set_begin_index(first * s.order)
         dtype = torch.float64 if double else torch.float32
         g = torch.Generator().manual_seed(SEED)
         DrawnNoise.generator = g
@@ -156,7 +156,7 @@ def run_diffusers(name, steps, kw, double, eta):
         if eta is not None:
             more["eta"] = eta
         seen_at = []
-        for k, t in enumerate(s.timesteps):
+        for k, t in list(enumerate(s.timesteps))[first * s.order:]:  # as image to image cuts them
             seen = s.scale_model_input(x, t)
             seen_at.append((float(t), level_of(s, x, seen, k, t), x.flatten()))
             x = s.step(model(seen.flatten(), t).reshape(x.shape), t, x, **more).prev_sample
@@ -240,7 +240,7 @@ def run_kdiffusion(name, curve, prediction, steps, double, options):
 
 # --------------------------------------------------------------------------------------------- cases
 
-def case_lines(name, curve="spaced", spacing="linspace", prediction="epsilon", steps=5, eta=None, options=None, **kw):
+def case_lines(name, curve="spaced", spacing="linspace", prediction="epsilon", steps=5, eta=None, options=None, first=0, **kw):
     """options: what the test sets in its configuration, beside the words of the line."""
     options = options or {}
     if "@kdiffusion" in name:
@@ -254,7 +254,7 @@ def case_lines(name, curve="spaced", spacing="linspace", prediction="epsilon", s
         arguments = {k: v for k, v in arguments.items() if k in known}
         if name == "edm_euler" and curve == "exponential":
             arguments["sigma_schedule"] = "exponential"
-        runs = [run_diffusers(name, steps, arguments, d, eta) for d in (True, False)]
+        runs = [run_diffusers(name, steps, arguments, d, eta, first) for d in (True, False)]
     (true, end, following), (single, end32, _) = runs
     assert torch.isfinite(end).all(), "not finite"
     t, sigma = [v[0] for v in true], [v[1] for v in true]
@@ -356,6 +356,11 @@ def all_cases():
         for maximum in (1.0, 1.5) if name in ("dpm++2m", "unipc") else (1.0,):
             yield dict(name=name, spacing="leading", steps=5, thresholding=True, sample_max_value=maximum,
                        clip_sample=True, options={"threshold": maximum})
+    for name in list(VE) + list(MULTI) + ["ddpm", "lcm", "tcd"]:
+        kw = dict(algorithm_type="sde-dpmsolver++") if name.endswith("m_sde") else {}
+        if name == "dpm++3m_sde":
+            kw["solver_order"] = 3
+        yield dict(name=name, spacing="leading", steps=10, first=4, clip_sample=False, options={"first": 4}, **kw)
     for eta in (0.0, 1.0):
         yield dict(name="tcd", spacing="leading", steps=5, eta=eta, options={"eta": eta})
     yield dict(name="edm_euler", prediction="v_prediction", steps=5)
