@@ -212,10 +212,16 @@ static int take_short(const cli_command *c, arguments *a, void *settings)
     return CLI_OK;
 }
 
-static int take_positional(const cli_command *c, const char *value, void *settings)
+static int take_positional(const cli_command *c, char *value, arguments *a, void *settings)
 {
     if (!c->positional)
         return cli_error(CLI_USAGE, "unexpected argument \"%s\": a prompt goes after -p and in quotes; see sd --help", value);
+    if (c->several) {   /* they are moved to the front of argv, which has been read so far */
+        cli_list *list = (cli_list *)(void *)((char *)settings + c->positional_target);
+        list->v = a->v;
+        list->v[list->n++] = value;
+        return CLI_OK;
+    }
     const char **field = (const char **)(void *)((char *)settings + c->positional_target);
     if (*field) return cli_error(CLI_USAGE, "unexpected argument \"%s\": %s is already \"%s\"; put it in quotes", value, c->positional, *field);
     *field = value;
@@ -227,11 +233,11 @@ int cli_parse(const cli_command *c, int argc, char **argv, void *settings)
     arguments a = {argc, 0, argv};
     int code = CLI_OK, options = 1;
     for (; a.at < a.n && !code; a.at++) {
-        const char *s = a.v[a.at];
+        char *s = a.v[a.at];
         if (options && strcmp(s, "--") == 0) options = 0;
         else if (options && s[0] == '-' && s[1] == '-') code = take_long(c, &a, settings);
         else if (options && s[0] == '-' && s[1]) code = take_short(c, &a, settings);
-        else code = take_positional(c, s, settings);
+        else code = take_positional(c, s, &a, settings);
     }
     return code;
 }

@@ -23,6 +23,11 @@ typedef struct cli_seed {
     uint64_t value;
 } cli_seed;
 
+typedef struct cli_list {
+    size_t n;
+    char **v;
+} cli_list;
+
 typedef struct cli_option {
     cli_kind kind;
     char letter;             /* 0: only the long name */
@@ -39,6 +44,7 @@ typedef struct cli_command {
     size_t n_options;
     const char *positional;  /* the one argument that is no option, for messages; NULL: there is none */
     size_t positional_target;
+    int several;             /* 1: any number of them; the target is a cli_list */
 } cli_command;
 
 /* Writes the fields of `settings`. CLI_OK, or CLI_USAGE after saying what is wrong. */

@@ -46,7 +46,7 @@ static sd_status check(const sd_params *p, sd_error *e)
     return SD_OK;
 }
 
-static sd_status parse_fit(sd_fit *fit, const char *name, sd_error *e)
+sd_status sd_fit_parse(sd_fit *fit, const char *name, sd_error *e)
 {
     static const char *const names[] = {[SD_FIT_STRETCH] = "stretch", [SD_FIT_CROP] = "crop", [SD_FIT_PAD] = "pad"};
     *fit = SD_FIT_STRETCH;
@@ -162,7 +162,7 @@ static sd_status prepare_whole(sd_ctx *c, const sd_params *p, const sd_picture *
     sd_error *err = &c->err;
     sd_fit fit;
     static const uint8_t black = 0;   /* what padding adds around a mask is kept */
-    if (parse_fit(&fit, p->resize, err)) return err->status;
+    if (sd_fit_parse(&fit, p->resize, err)) return err->status;
     if (!e->whole.data) {
         sd_picture rgb = borrow_rgb(p->init);
         choose_size(c, p, sd_vae_scale(&c->vae.cfg), width, height);

@@ -22,6 +22,8 @@ typedef struct sd_edit {
 
 /* Sets *width and *height, 0 on entry if the caller does not care, to the working size. */
 sd_status sd_edit_prepare(sd_ctx *c, const sd_params *p, int *width, int *height, sd_edit *e);
+/* "stretch" (NULL), "crop", "pad" */
+sd_status sd_fit_parse(sd_fit *fit, const char *name, sd_error *e);
 void sd_edit_free(sd_edit *e);
 /* rgb [H,W,3] of the working size becomes the picture that is handed out. */
 sd_status sd_edit_finish(const sd_edit *e, const uint8_t *rgb, sd_image *image, sd_error *err);

@@ -505,10 +505,13 @@ static sd_status predict_noise(void *user, int i, double t, const float *input, 
     return c->err.status;
 }
 
-static void trace_denoised(void *user, int i, const float *x0)
+static void see_denoised(void *user, int i, const float *x0)
 {
     denoiser *d = user;
-    trace_latents(d->c, d->j, x0, "step.%d.denoised", i);
+    sd_ctx *c = d->c;
+    const job *j = d->j;
+    trace_latents(c, j, x0, "step.%d.denoised", i);
+    if (c->step && !c->err.status) c->step(c->step_user, &(sd_denoised){i, sd_sampler_count(j->sampler), j->B, j->C, j->h, j->w, x0});
 }
 
 static sd_status draw_noise(void *user, double sigma_from, double sigma_to, float *out, size_t n)
@@ -555,8 +558,14 @@ static sd_status denoise(sd_ctx *c, job *j)
     if (!c->step_seconds) return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %d steps", room);
     if (open_streams(c, j) || begin_latents(c, j)) return c->err.status;
     denoiser d = {.c = c, .j = j, .room = room};
-    sd_denoiser hooks = {&d, predict_noise, arrive, trace_denoised, draw_noise, j->B};
+    sd_denoiser hooks = {&d, predict_noise, arrive, see_denoised, draw_noise, j->B};
     return sd_sampler_run(j->sampler, j->latents, n, &hooks, &c->err);
+}
+
+/* [-1,1] -> [0,1] [diffusers VaeImageProcessor.denormalize] */
+static void to_unit(float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) x[i] = fminf(fmaxf(x[i] / 2 + 0.5f, 0), 1);
 }
 
 /* Pictures one by one, which takes the least memory; all at once for those who trace, so that each name appears once. */
@@ -568,19 +577,17 @@ static sd_status decode(sd_ctx *c, job *j)
     int at_once = sd_traces(&c->run) ? j->B : 1;
     for (int b = 0; b < j->B; b += at_once)
         if (sd_run_decode(c, at_once, j->h, j->w, j->input + (size_t)b * j->n, j->picture + (size_t)b * pixels)) return c->err.status;
-    /* [-1,1] -> [0,1] [diffusers VaeImageProcessor.denormalize] */
-    for (size_t i = 0; i < (size_t)j->B * pixels; i++) j->picture[i] = fminf(fmaxf(j->picture[i] / 2 + 0.5f, 0), 1);
+    to_unit(j->picture, (size_t)j->B * pixels);
     sd_trace_raw(&c->run, SD_F32, 4, (const int64_t[]){j->B, 3, j->p.height, j->p.width}, j->picture, "image");
     c->timings.vae_decode = sd_now() - start;
     sd_report(c, "vae", 1, 1, c->timings.vae_decode);
     return c->err.status;
 }
 
-/* round(255 x), halves to even, as NumPy rounds for diffusers. Truncation, which other programs use, is off by one almost everywhere. */
-static void to_bytes(const job *j, int b, uint8_t *rgb)
+/* [3,pixels] in [0,1]: round(255 x), halves to even, as NumPy rounds for diffusers. Truncation, which other programs use, is off by one
+ * almost everywhere. */
+static void to_bytes(uint8_t *rgb, const float *from, size_t pixels)
 {
-    size_t pixels = (size_t)j->p.width * (size_t)j->p.height;
-    const float *from = j->picture + (size_t)b * 3 * pixels;
     for (size_t p = 0; p < pixels; p++)
         for (size_t k = 0; k < 3; k++) rgb[3 * p + k] = (uint8_t)lrintf(255 * from[k * pixels + p]);
 }
@@ -595,7 +602,8 @@ static sd_status to_images(sd_ctx *c, const job *j, sd_image *images)
         } else if (j->edit.nothing) {
             memcpy(rgb, j->edit.init.data, (size_t)j->p.width * (size_t)j->p.height * 3);
         } else {
-            to_bytes(j, b, rgb);
+            size_t pixels = (size_t)j->p.width * (size_t)j->p.height;
+            to_bytes(rgb, j->picture + (size_t)b * 3 * pixels, pixels);
         }
         if (j->edit.active && rgb) {
             sd_edit_finish(&j->edit, rgb, &images[b], &c->err);
@@ -616,4 +624,51 @@ sd_status sd_generate(sd_ctx *c, const sd_params *params, sd_image *images)
     sd_trace_prefix(&c->run, "%s", "");
     job_free(&j);
     return sd_end(c);
+}
+
+/* ------------------------------------------------------------------------- pictures of single steps */
+
+/* About what the decoder of SD 1 and 2 makes of a latent: [-1,1] of red, green and blue for each of its four channels. */
+static const float latent_rgb[4][3] = {{0.298f, 0.207f, 0.208f}, {0.187f, 0.286f, 0.173f}, {-0.158f, 0.189f, 0.264f}, {-0.184f, -0.271f, -0.473f}};
+
+static void quick_picture(float *picture, const float *latents, size_t pixels, int channels)
+{
+    for (size_t k = 0; k < 3; k++)
+        for (size_t p = 0; p < pixels; p++) {
+            picture[k * pixels + p] = 0;
+            for (size_t ch = 0; ch < 4 && ch < (size_t)channels; ch++) picture[k * pixels + p] += latent_rgb[ch][k] * latents[ch * pixels + p];
+        }
+}
+
+/* No sd_begin: this happens inside of a run, whose error it becomes. */
+sd_status sd_step_picture(sd_ctx *c, const sd_denoised *step, int index, int quick, sd_image *image)
+{
+    sd_trace *trace = c->run.trace;
+    int scale = quick ? 1 : sd_vae_scale(&c->vae.cfg);
+    size_t n = (size_t)step->channels * (size_t)step->height * (size_t)step->width;
+    size_t pixels = (size_t)step->height * (size_t)step->width * (size_t)scale * (size_t)scale;
+    memset(image, 0, sizeof *image);
+    if (c->err.status) return c->err.status;
+    if (index < 0 || index >= step->batch) return sd_fail(&c->err, SD_ERR_ARG, "there is no picture %d in a batch of %d", index, step->batch);
+    float *latents = malloc(n * sizeof *latents), *picture = malloc(3 * pixels * sizeof *picture);
+    uint8_t *rgb = malloc(3 * pixels);
+    if (!latents || !picture || !rgb) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for the picture of a step");
+    for (size_t i = 0; i < n && latents; i++) {
+        double x = (double)step->x0[(size_t)index * n + i];
+        latents[i] = (float)(quick ? x : x / c->vae.cfg.scaling_factor);
+    }
+    c->run.trace = NULL;   /* the decoder's names are those of the finished picture */
+    if (!c->err.status && quick) quick_picture(picture, latents, pixels, step->channels);
+    else if (!c->err.status) sd_run_decode(c, 1, step->height, step->width, latents, picture);
+    c->run.trace = trace;
+    if (!c->err.status) {
+        to_unit(picture, 3 * pixels);
+        to_bytes(rgb, picture, pixels);
+        *image = (sd_image){step->width * scale, step->height * scale, rgb, NULL};
+    } else {
+        free(rgb);
+    }
+    free(latents);
+    free(picture);
+    return c->err.status;
 }

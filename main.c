@@ -6,9 +6,7 @@
 #ifdef __APPLE__
 #define _DARWIN_C_SOURCE   /* ru_maxrss */
 #endif
-#include "cli.h"
-#include "sd.h"
-#include "show.h"
+#include "app.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -20,53 +18,6 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-
-#ifdef SD_WITH_PNG
-#define ENDINGS ".png or .ppm"
-#define DEFAULT_OUTPUT "output.png"
-#else
-#define ENDINGS ".ppm (this build has no libpng)"
-#define DEFAULT_OUTPUT "output.ppm"
-#endif
-
-enum { PATH_SIZE = 4096, MOST_LEVELS = 1001 };
-#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
-
-/* ------------------------------------------------------------------------------------ settings */
-
-typedef struct settings {
-    const char *model, *output, *noise, *trace, *trace_filter;
-    const char *init, *mask, *outpaint;
-    sd_params p;
-    cli_seed seed;
-    int batch_count, threads, precise;
-    int quiet, verbose, timings;   /* timings: 1 as text, 2 as JSON */
-    int version, help;
-    const char *sigmas, *timesteps;   /* as they were given, and as numbers */
-    double sigma_list[MOST_LEVELS], timestep_list[MOST_LEVELS];
-    /* tokenize, plan, samplers and schedule */
-    const char *text, *file, *config, *plot;
-    int ids, json;
-} settings;
-
-#define AT(field) offsetof(settings, field)
-
-#define MODEL_OPTION {CLI_TEXT, 'm', "model", AT(model), 0, 0, "DIR", \
-                      "model in diffusers layout (default: $SD_MODEL, or\nweights/tiny beside the program or where it was installed)"}
-#define HELP_OPTION {CLI_FLAG, 'h', "help", AT(help), 0, 0, NULL, "this text"}
-
-/* What sd and sd schedule both take. */
-#define SAMPLER_OPTIONS \
-    {CLI_TEXT, 0, "sampling-method", AT(p.sampler), 0, 0, "NAME", "see sd samplers (default: the model's)"}, \
-    {CLI_TEXT, 0, "scheduler", AT(p.schedule), 0, 0, "NAME", "how sigmas are placed: karras, ..., see sd samplers; or the\n" \
-     "timesteps' spacing: leading, trailing, linspace"}, \
-    {CLI_TEXT, 0, "spacing", AT(p.spacing), 0, 0, "NAME", "the spacing alone, beside a --scheduler"}, \
-    {CLI_TEXT, 0, "sigmas", AT(sigmas), 0, 0, "LIST", "sigmas of a run, falling: \"14.6,6.5,2.7,0.9,0\""}, \
-    {CLI_TEXT, 0, "timesteps", AT(timesteps), 0, 0, "LIST", "timesteps of a run, falling"}, \
-    {CLI_INT, 0, "order", AT(p.order), 0, 4, "N", "of a multi-step sampler (default: its own)"}, \
-    {CLI_INT, 0, "steps-offset", AT(p.steps_offset), 0, 999, "N", "added to leading timesteps"}, \
-    {CLI_BOOL, 0, "set-alpha-to-one", AT(p.set_alpha_to_one), 0, 0, "BOOL", \
-     "where the last step of ddim and pndm ends (true, false)"}
 
 static const cli_option draw_options[] = {
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "What to draw"},
@@ -110,6 +61,8 @@ static const cli_option draw_options[] = {
     {CLI_TEXT, 0, "trace", AT(trace), 0, 0, "FILE", "every intermediate tensor, by its diffusers name, to a\nsafetensors file"},
     {CLI_TEXT, 0, "trace-filter", AT(trace_filter), 0, 0, "GLOBS", "only those: \"latents.*,step.0.unet.mid_block*\""},
     {CLI_WORD, 0, "timings", AT(timings), 0, 0, "json", "seconds per stage and peak memory, as text or as JSON in\nthe last line of the output"},
+    {CLI_TEXT, 0, "save-steps", AT(save_steps), 0, 0, "DIR", "the picture as each step predicts it: DIR/step_000" PICTURE_ENDING ", ..."},
+    {CLI_FLAG, 0, "preview", AT(preview), 0, 0, NULL, "shows it in the terminal: kitty's and iTerm2's protocols,\nelse coloured blocks"},
     {CLI_FLAG, 'q', "quiet", AT(quiet), 0, 0, NULL, "only the seed, and errors"},
     {CLI_FLAG, 'v', "verbose", AT(verbose), 0, 0, NULL, "everything that was decided, and where errors were raised"},
     {CLI_FLAG, 0, "version", AT(version), 0, 0, NULL, "the version and how it was built"},
@@ -119,69 +72,20 @@ static const cli_command draw_command = {
     "sd - Stable Diffusion in C\n\n"
     "usage: sd -p TEXT [options]          draws a picture\n"
     "       sd -p TEXT -i FILE [options]  changes, repaints or extends one\n"
+    "       sd encode FILE... [options]   pictures to latents\n"
+    "       sd decode FILE... [options]   latents to pictures\n"
+    "       sd roundtrip FILE...          what is lost on the way there and back\n"
     "       sd tokenize TEXT [options]    the tokens of a text\n"
     "       sd plan [options]             the networks of a model, unrolled\n"
     "       sd samplers                   samplers and schedules, with their papers\n"
     "       sd schedule [options]         the timesteps and noise levels of a run\n"
-    "       sd tokenize --help, sd plan --help\n",
-    draw_options, COUNT(draw_options), NULL, 0};
-
-static const cli_option tokenize_options[] = {
-    {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
-    MODEL_OPTION,
-    {CLI_FLAG, 0, "json", AT(json), 0, 0, NULL, "one JSON object"},
-    {CLI_FLAG, 0, "ids", AT(ids), 0, 0, NULL, "the 77 padded ids in one line"},
-    {CLI_TEXT, 0, "file", AT(file), 0, 0, "FILE", "with --ids: a line of ids for each line of FILE (-: input)"},
-    HELP_OPTION,
-};
-static const cli_command tokenize_command = {
-    "usage: sd tokenize TEXT [--json | --ids]\n"
-    "       sd tokenize --ids --file FILE\n\n"
-    "Prints the ids that CLIP's tokenizer gives a text and the piece of text each stands for.\n",
-    tokenize_options, COUNT(tokenize_options), "the text", AT(text)};
-
-static const cli_option samplers_options[] = {
-    {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
-    {CLI_FLAG, 0, "json", AT(json), 0, 0, NULL, "one JSON object"},
-    HELP_OPTION,
-};
-static const cli_command samplers_command = {
-    "usage: sd samplers [--json]\n\n"
-    "Lists samplers, with their names in other programs, their papers and their order of accuracy; and schedules.\n",
-    samplers_options, COUNT(samplers_options), NULL, 0};
-
-static const cli_option schedule_options[] = {
-    {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
-    MODEL_OPTION,
-    {CLI_INT, 0, "steps", AT(p.steps), 1, 1000, "N", "steps of the sampler (default 25)"},
-    SAMPLER_OPTIONS,
-    {CLI_FLAG, 0, "json", AT(json), 0, 0, NULL, "a JSON list with an object for each schedule"},
-    {CLI_TEXT, 0, "plot", AT(plot), 0, 0, "FILE", "draws their noise levels: FILE.png or FILE.ppm"},
-    HELP_OPTION,
-};
-static const cli_command schedule_command = {
-    "usage: sd schedule [-m DIR] [--sampling-method NAME] [--scheduler NAME[,NAME...]] [--steps N] [--json] [--plot FILE]\n\n"
-    "Prints the evaluations of a run: timesteps, sigmas = sqrt((1-a)/a) and a = alphas_cumprod. Reads no weights.\n",
-    schedule_options, COUNT(schedule_options), NULL, 0};
-
-static const cli_option plan_options[] = {
-    {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
-    MODEL_OPTION,
-    {CLI_TEXT, 0, "config", AT(config), 0, 0, "NAME", "sd15, sd21, sdxl, sdxl-refiner, or a UNet's config.json"},
-    {CLI_INT, 'W', "width", AT(p.width), 1, 65536, "N", "pixels, a multiple of 8 (default: the model's own)"},
-    {CLI_INT, 'H', "height", AT(p.height), 1, 65536, "N", "the same for the height"},
-    {CLI_FLAG, 0, "json", AT(json), 0, 0, NULL, "one JSON object"},
-    HELP_OPTION,
-};
-static const cli_command plan_command = {
-    "usage: sd plan [-m DIR | --config NAME] [-W N] [-H N] [--json]\n\n"
-    "Prints the UNet, the VAE and the text encoder step by step: shapes, parameters, operations and memory. Reads no weights.\n",
-    plan_options, COUNT(plan_options), NULL, 0};
+    "       sd encode --help, sd tokenize --help and so on for each\n",
+    draw_options, COUNT(draw_options), NULL, 0, 0};
 
 /* ------------------------------------------------------------------------------------- context */
 
-static sd_ctx *context;                          /* for the signal handler */
-static volatile sig_atomic_t interrupts;
+sd_ctx *context;
+volatile sig_atomic_t interrupts;
 
 static void on_interrupt(int signal_number)
 {
@@ -200,15 +104,7 @@ static void catch_signals(void)
 #endif
 }
 
-/* A progress bar is drawn when stderr is a terminal. */
-typedef struct view {
-    const settings *s;
-    int bar, shown;        /* shown: the cursor stands behind a bar */
-    int picture;           /* of batch_count */
-    double spent;          /* seconds in steps of this picture */
-} view;
-
-static void clear_bar(view *v)
+void clear_bar(view *v)
 {
     if (v->shown) fputs("\r\033[K", stderr);
     v->shown = 0;
@@ -245,7 +141,7 @@ static void show_progress(void *user, const sd_progress *p)
     v->shown = 1;
 }
 
-static int exit_code(sd_status status)
+int exit_code(sd_status status)
 {
     switch (status) {
     case SD_OK: return CLI_OK;
@@ -256,8 +152,7 @@ static int exit_code(sd_status status)
     }
 }
 
-/* Says what the last call into the library met. */
-static int report(const settings *s, sd_status status)
+int report(const settings *s, sd_status status)
 {
     if (status == SD_ERR_CANCELLED) return cli_error(CLI_INTERRUPTED, "interrupted");
     if (s->verbose) return cli_error(exit_code(status), "%s [%s, %s]", sd_error_text(context), sd_status_name(status), sd_error_place(context));
@@ -276,13 +171,13 @@ static const char *program_dir(const char *argv0, char path[PATH_SIZE])
     return *path ? path : "/";
 }
 
-static const char *default_model(const char *argv0, char model[PATH_SIZE])
+const char *default_model(const char *argv0, char model[PATH_SIZE])
 {
     char dir[PATH_SIZE];
     return sd_default_model(program_dir(argv0, dir), model, PATH_SIZE) ? model : NULL;
 }
 
-static int open_model(const settings *s, const char *argv0, unsigned parts, view *v)
+int open_model(const settings *s, const char *argv0, unsigned parts, view *v)
 {
     char model[PATH_SIZE];
     sd_options o;
@@ -312,8 +207,7 @@ static int read_list(const char *name, const char *text, double *out, int *count
     return text ? cli_error(CLI_USAGE, "--%s has more than %d numbers", name, MOST_LEVELS) : CLI_OK;
 }
 
-/* The lists of the command line, as the parameters take them; they live in the settings. */
-static int read_lists(settings *s)
+int read_lists(settings *s)
 {
     int code = read_list("sigmas", s->sigmas, s->sigma_list, &s->p.sigma_count);
     if (!code) code = read_list("timesteps", s->timesteps, s->timestep_list, &s->p.timestep_count);
@@ -323,8 +217,7 @@ static int read_lists(settings *s)
     return code;
 }
 
-/* In either case, as the library takes it. Nothing but the ending is a name without one. */
-static int ends_with(const char *s, const char *end)
+int ends_with(const char *s, const char *end)
 {
     size_t n = strlen(s), m = strlen(end);
     for (size_t i = 0; n > m && i < m; i++)
@@ -332,8 +225,15 @@ static int ends_with(const char *s, const char *end)
     return n > m;
 }
 
-/* What would make writing fail minutes later. */
-static int check_writable(const char *what, const char *path)
+int is_picture_name(const char *path)
+{
+#ifdef SD_WITH_PNG
+    if (ends_with(path, ".png")) return 1;
+#endif
+    return ends_with(path, ".ppm");
+}
+
+int check_writable(const char *what, const char *path)
 {
     char dir[PATH_SIZE];
     struct stat st;
@@ -347,25 +247,30 @@ static int check_writable(const char *what, const char *path)
     return CLI_OK;
 }
 
+int check_directory(const char *what, const char *path)
+{
+    struct stat st;
+    if (mkdir(path, 0777) != 0 && errno != EEXIST) return cli_error(CLI_USAGE, "cannot make the directory %s for the %s: %s", path, what, strerror(errno));
+    if (stat(path, &st) != 0 || access(path, W_OK | X_OK) != 0) return cli_error(CLI_USAGE, "cannot write the %s into %s: %s", what, path, strerror(errno));
+    if (!S_ISDIR(st.st_mode)) return cli_error(CLI_USAGE, "cannot write the %s into %s: it is not a directory", what, path);
+    return CLI_OK;
+}
+
 static int check_draw(const settings *s)
 {
     if (!s->p.prompt) return cli_error(CLI_USAGE, "there is nothing to draw: give a prompt with -p \"TEXT\"; see sd --help");
-#ifdef SD_WITH_PNG
-    int known = ends_with(s->output, ".png") || ends_with(s->output, ".ppm");
-#else
-    int known = ends_with(s->output, ".ppm");
-#endif
-    if (!known) return cli_error(CLI_USAGE, "the output's name must end in " ENDINGS ", not \"%s\"", s->output);
+    if (!is_picture_name(s->output)) return cli_error(CLI_USAGE, "the output's name must end in " ENDINGS ", not \"%s\"", s->output);
     if (s->trace_filter && !s->trace) return cli_error(CLI_USAGE, "--trace-filter needs --trace FILE");
-    if (s->batch_count > 1 && (s->trace || s->noise))
-        return cli_error(CLI_USAGE, "--%s is for one run, --batch-count asks for %d; --batch-size draws several in one", s->trace ? "trace" : "noise",
-                         s->batch_count);
+    const char *single = s->trace ? "trace" : s->noise ? "noise" : s->save_steps ? "save-steps" : NULL;
+    if (s->batch_count > 1 && single)
+        return cli_error(CLI_USAGE, "--%s is for one run, --batch-count asks for %d; --batch-size draws several in one", single, s->batch_count);
     int code = check_writable("output", s->output);
+    if (!code && s->save_steps) code = check_directory("steps", s->save_steps);
     return code || !s->trace ? code : check_writable("trace", s->trace);
 }
 
 /* Below 2^32: torch's generator takes no more of a seed, and short numbers are easier to keep. */
-static uint64_t random_seed(void)
+uint64_t random_seed(void)
 {
     uint32_t seed = 0;
     FILE *f = fopen("/dev/urandom", "rb");
@@ -468,8 +373,7 @@ static void print_times(const settings *s, const times *t)
     }
 }
 
-/* "a/b.png" for the first picture, "a/b_2.png" for the second. */
-static int picture_path(char path[PATH_SIZE], const char *output, int index)
+int picture_path(char path[PATH_SIZE], const char *output, int index)
 {
     size_t stem = (size_t)(strrchr(output, '.') - output);
     int n = index == 1 ? snprintf(path, PATH_SIZE, "%s", output) : snprintf(path, PATH_SIZE, "%.*s_%d%s", (int)stem, output, index, output + stem);
@@ -511,6 +415,35 @@ static int draw(const settings *s, const sd_params *p, view *v, int first)
     return code;
 }
 
+/* ---- pictures of the steps */
+
+static void save_step(const settings *s, const sd_denoised *step)
+{
+    char path[PATH_SIZE];
+    sd_image image;
+    for (int b = 0; b < step->batch; b++) {
+        char number[16] = "";
+        if (b) snprintf(number, sizeof number, "_%d", b + 1);
+        if (snprintf(path, sizeof path, "%s/step_%03d%s%s", s->save_steps, step->index, number, PICTURE_ENDING) >= PATH_SIZE) return;
+        if (sd_step_picture(context, step, b, 0, &image)) return;   /* the run ends with this error */
+        sd_image_write(context, path, &image, NULL);
+        sd_image_free(&image);
+    }
+}
+
+/* The first picture of the batch, decoded if that is soon done. */
+static void show_step(void *user, const sd_denoised *step)
+{
+    enum { SMALL = 32 * 32 };
+    view *v = user;
+    sd_image image;
+    if (v->s->save_steps) save_step(v->s, step);
+    if (!v->bar || !v->s->preview || sd_step_picture(context, step, 0, step->height * step->width > SMALL, &image)) return;
+    clear_bar(v);
+    preview_show(v->kind, &image, &v->rows);
+    sd_image_free(&image);
+}
+
 /* Everything that can be wrong with the parameters shows here, before a seed is printed. */
 static int prepare(settings *s, inputs *in, view *v)
 {
@@ -521,6 +454,7 @@ static int prepare(settings *s, inputs *in, view *v)
     sd_status status = sd_resolve_params(context, &s->p, &resolved);
     if (status) return report(s, status);
     sd_set_progress(context, show_progress, v);
+    if (s->save_steps || (s->preview && v->bar)) sd_set_step(context, show_step, v);
     return s->noise ? read_noise(s, &s->p, &resolved, &in->noise) : CLI_OK;
 }
 
@@ -529,6 +463,8 @@ static int run_draw(settings *s, const char *argv0)
     view v = {.s = s, .bar = !s->quiet && isatty(STDERR_FILENO)};
     times t = {0};
     inputs in = {0};
+    if (!s->output) s->output = DEFAULT_OUTPUT;
+    if (s->preview) v.kind = preview_detect();
     int code = check_draw(s);
     if (!code) code = open_model(s, argv0, SD_PART_ALL, &v);
     if (!code) code = prepare(s, &in, &v);
@@ -537,6 +473,7 @@ static int run_draw(settings *s, const char *argv0)
         sd_params p = s->p;
         p.seed += (uint64_t)i;
         v.picture = i + 1;
+        v.rows = 0;
         code = draw(s, &p, &v, 1 + i * p.batch);
         if (!code) code = add_times(&t);
     }
@@ -545,114 +482,6 @@ static int run_draw(settings *s, const char *argv0)
     sd_free(in.noise);
     sd_image_free(&in.init);
     sd_image_free(&in.mask);
-    return code;
-}
-
-/* --------------------------------------------------------------------------------- sd tokenize */
-
-/* 77 ids and a newline. By hand: there may be hundreds of thousands of lines. */
-static void print_ids(const sd_tokens *t)
-{
-    char line[SD_TOKENS * 12], *p = line;
-    for (int i = 0; i < SD_TOKENS; i++) {
-        char digits[12];
-        int n = 0;
-        uint32_t id = (uint32_t)t->id[i];
-        do digits[n++] = (char)('0' + id % 10);
-        while (id /= 10);
-        while (n) *p++ = digits[--n];
-        *p++ = i + 1 < SD_TOKENS ? ' ' : '\n';
-    }
-    fwrite(line, 1, (size_t)(p - line), stdout);
-}
-
-static int tokenize_file(const settings *s)
-{
-    FILE *f = strcmp(s->file, "-") == 0 ? stdin : fopen(s->file, "rb");
-    char *line = NULL;
-    size_t room = 0;
-    ssize_t n;
-    int code = CLI_OK;
-    if (!f) return cli_error(CLI_FAILURE, "cannot open %s: %s", s->file, strerror(errno));
-    for (long number = 1; !code && (n = getline(&line, &room, f)) >= 0; number++) {   /* a line ends at \n, not at \r or U+2028 */
-        sd_tokens t;
-        if (n && line[n - 1] == '\n') line[--n] = 0;
-        if (strlen(line) != (size_t)n) code = cli_error(CLI_USAGE, "%s:%ld has a NUL byte", s->file, number);
-        else if (interrupts) code = cli_error(CLI_INTERRUPTED, "interrupted");
-        else if (sd_tokenize(context, line, &t)) code = cli_error(CLI_USAGE, "%s:%ld: %s", s->file, number, sd_error_text(context));
-        else print_ids(&t);
-    }
-    if (!code && ferror(f)) code = cli_error(CLI_FAILURE, "cannot read %s: %s", s->file, strerror(errno));
-    free(line);
-    if (f != stdin) fclose(f);
-    return code;
-}
-
-static void print_pieces(const settings *s, const sd_tokens *t)
-{
-    if (s->json) printf("{\"n\":%d,\"dropped\":%d,\"ids\":[", t->n, t->dropped);
-    for (int i = 0; s->json && i < SD_TOKENS; i++) printf("%s%d", i ? "," : "", t->id[i]);
-    if (s->json) printf("],\"pieces\":[");
-    for (int i = 0; i < (s->json ? SD_TOKENS : t->n); i++) {
-        const char *piece = sd_token_piece(context, t->id[i]);
-        if (!piece) piece = "";
-        if (!s->json) printf("%5d %s\n", t->id[i], piece);
-        if (s->json && i) putchar(',');
-        if (s->json) cli_json_string(piece);
-    }
-    if (s->json) printf("]}\n");
-}
-
-static int run_tokenize(settings *s, const char *argv0)
-{
-    view v = {.s = s};
-    sd_tokens t;
-    if (s->file && !s->ids) return cli_error(CLI_USAGE, "--file needs --ids");
-    if (s->json && s->ids) return cli_error(CLI_USAGE, "--json and --ids are two forms of output: choose one");
-    if (!s->file == !s->text) return cli_error(CLI_USAGE, "give one text, in quotes, or --ids --file FILE; see sd tokenize --help");
-    int code = open_model(s, argv0, SD_PART_TOKENIZER, &v);
-    if (code) return code;
-    if (s->file) return tokenize_file(s);
-    sd_status status = sd_tokenize(context, s->text, &t);
-    if (status) return report(s, status);
-    if (s->ids) print_ids(&t);
-    else print_pieces(s, &t);
-    if (t.dropped) fprintf(stderr, "sd: warning: the text is too long: its last %d tokens are dropped\n", t.dropped);
-    return CLI_OK;
-}
-
-/* ------------------------------------------------------------------------------------- sd plan */
-
-static int run_plan(settings *s, const char *argv0)
-{
-    char model[PATH_SIZE], error[512], *text;
-    if (s->model && s->config) return cli_error(CLI_USAGE, "-m and --config name two things to plan: choose one");
-    const char *what = s->config ? s->config : s->model ? s->model : default_model(argv0, model);
-    if (!what) return cli_error(CLI_USAGE, "the default model is not there: give -m DIR or --config NAME");
-    sd_status status = sd_plan(what, s->p.width, s->p.height, s->json, &text, error);
-    if (status) return cli_error(exit_code(status), "%s", error);
-    fputs(text, stdout);
-    sd_free(text);
-    return CLI_OK;
-}
-
-/* ------------------------------------------------------------------- sd samplers, sd schedule */
-
-static int run_samplers(settings *s, const char *argv0)
-{
-    (void)argv0;
-    return show_samplers(s->json);
-}
-
-static int run_schedule(settings *s, const char *argv0)
-{
-    view v = {.s = s};
-    const char *schedules = s->p.schedule;
-    if (s->plot && !ends_with(s->plot, ".png") && !ends_with(s->plot, ".ppm"))
-        return cli_error(CLI_USAGE, "--plot must end in " ENDINGS ", not \"%s\"", s->plot);
-    int code = read_lists(s);
-    if (!code) code = open_model(s, argv0, SD_PART_SCHEDULE, &v);
-    if (!code) code = show_schedules(context, &s->p, schedules, s->json, s->plot);
     return code;
 }
 
@@ -669,28 +498,17 @@ static void let_threads_sleep(char **argv)
 #endif
 }
 
-typedef struct command {
-    const char *name;
-    const cli_command *line;
-    int (*run)(settings *s, const char *argv0);
-} command;
-
-static const command commands[] = {
-    {"tokenize", &tokenize_command, run_tokenize},
-    {"plan", &plan_command, run_plan},
-    {"samplers", &samplers_command, run_samplers},
-    {"schedule", &schedule_command, run_schedule},
-    {NULL, &draw_command, run_draw},
-};
+static const command drawing = {NULL, &draw_command, run_draw};
 
 int main(int argc, char **argv)
 {
-    settings s = {.output = DEFAULT_OUTPUT, .batch_count = 1};
-    const command *c = commands;
+    settings s = {.batch_count = 1};
+    const command *c = other_commands;
     let_threads_sleep(argv);
     sd_params_init(&s.p);
     while (c->name && !(argc > 1 && strcmp(argv[1], c->name) == 0)) c++;
     int skip = c->name ? 2 : 1;
+    if (!c->name) c = &drawing;
     catch_signals();
     int code = cli_parse(c->line, argc - skip, argv + skip, &s);
     if (code) return code;

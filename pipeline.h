@@ -33,6 +33,8 @@ struct sd_ctx {
     void *progress_user;
     void (*drawn)(void *user, const sd_drawn *d);
     void *drawn_user;
+    void (*step)(void *user, const sd_denoised *step);
+    void *step_user;
     sd_timings timings;
     double *step_seconds;        /* what timings.steps points to */
 };

@@ -1,6 +1,5 @@
 /* sd.c - floor 6: contexts, opening a model, and its stages one by one. */
-#include "picture.h"
-#include "pipeline.h"
+#include "edit.h"
 #include "rng.h"
 
 #include <math.h>
@@ -98,6 +97,12 @@ void sd_set_drawn(sd_ctx *c, void (*fn)(void *, const sd_drawn *), void *user)
 {
     c->drawn = fn;
     c->drawn_user = user;
+}
+
+void sd_set_step(sd_ctx *c, void (*fn)(void *user, const sd_denoised *step), void *user)
+{
+    c->step = fn;
+    c->step_user = user;
 }
 
 void sd_report(sd_ctx *c, const char *stage, int done, int total, double seconds)
@@ -324,7 +329,7 @@ sd_status sd_get_info(const sd_ctx *c, sd_model_info *info)
         .width = scale * c->unet.cfg.sample_size,
         .height = scale * c->unet.cfg.sample_size,
         .scale = scale,
-        .latent_channels = c->unet.cfg.out_channels,
+        .latent_channels = c->parts & SD_PART_VAE ? c->vae.cfg.latent_channels : c->unet.cfg.out_channels,
         .context_dim = c->clip.cfg.width ? c->clip.cfg.width : c->unet.cfg.context_dim,
         .scaling_factor = c->vae.cfg.scaling_factor,
     };
@@ -583,10 +588,28 @@ sd_status sd_image_read(sd_ctx *c, const char *path, sd_image *image)
     return sd_end(c);
 }
 
+sd_status sd_image_resize(sd_ctx *c, const sd_image *image, int width, int height, const char *how, sd_image *out)
+{
+    sd_picture in = {image->width, image->height, 3, image->rgb}, p = {0};
+    sd_fit fit;
+    sd_begin(c);
+    memset(out, 0, sizeof *out);
+    if (!sd_fit_parse(&fit, how, &c->err)) sd_picture_fit(&p, &in, width, height, fit, SD_FILTER_LANCZOS, NULL, &c->err);
+    if (!c->err.status) *out = (sd_image){p.width, p.height, p.data, NULL};
+    return sd_end(c);
+}
+
 sd_status sd_image_write(sd_ctx *c, const char *path, const sd_image *image, const char *text)
 {
     sd_begin(c);
     sd_image_save(path, image->width, image->height, image->rgb, text, &c->err);
+    return sd_end(c);
+}
+
+sd_status sd_tensors_write(sd_ctx *c, const char *path, const sd_traced *tensors, size_t n)
+{
+    sd_begin(c);
+    sd_safetensors_write(path, tensors, n, &c->err);
     return sd_end(c);
 }
 

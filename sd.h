@@ -115,6 +115,15 @@ typedef struct sd_progress {
 /* Called after each unit of work. */
 SD_API void sd_set_progress(sd_ctx *ctx, void (*fn)(void *user, const sd_progress *progress), void *user);
 
+/* The finished picture as a step predicts it (x0). */
+typedef struct sd_denoised {
+    int index, total;        /* the evaluation that has ended, from 0, of so many; 0: the sampler decides while it runs */
+    int batch, channels, height, width;
+    const float *x0;         /* [batch,channels,height,width], scaling_factor times the VAE's latents; valid only during the call */
+} sd_denoised;
+/* Called after each evaluation. An error of a call that is made there ends the run. */
+SD_API void sd_set_step(sd_ctx *ctx, void (*fn)(void *user, const sd_denoised *step), void *user);
+
 typedef enum sd_dtype { SD_F32 = 0, SD_F16, SD_BF16, SD_F64, SD_I64, SD_I32, SD_I16, SD_I8, SD_U8, SD_BOOL } sd_dtype;
 
 /* A named intermediate result. Names are diffusers' and transformers' module paths, see docs/MODEL.md. */
@@ -142,6 +151,11 @@ typedef struct sd_image {
 SD_API void sd_image_free(sd_image *image);
 /* Reads PNG (8 and 16 bit, grey, palette, alpha), JPEG (turned upright by its EXIF orientation) or PNM, whatever its name ends in. */
 SD_API sd_status sd_image_read(sd_ctx *ctx, const char *path, sd_image *image);
+/* To width x height with Lanczos' filter; how: "stretch" (NULL), "crop", "pad" (the edges repeated). Drops alpha. */
+SD_API sd_status sd_image_resize(sd_ctx *ctx, const sd_image *image, int width, int height, const char *how, sd_image *out);
+/* Only within the function of sd_set_step: picture `index` of the batch, decoded; with `quick` a rough one instead, a pixel per
+ * latent, by a linear map fitted to the VAE of SD 1 and 2. */
+SD_API sd_status sd_step_picture(sd_ctx *ctx, const sd_denoised *step, int index, int quick, sd_image *image);
 
 /* ------------------------------------------------------------------------------ text to image */
 
@@ -285,6 +299,9 @@ SD_API void sd_randn(uint64_t seed, float *out, size_t n);
 /* Reads one tensor (the one called `name`, or the only one in the file if NULL) from a safetensors file as float.
  * Free *data with sd_free. */
 SD_API sd_status sd_tensor_read(sd_ctx *ctx, const char *path, const char *name, float **data, int *nd, int64_t dim[4]);
+
+/* Writes tensors to a safetensors file, complete or not at all. */
+SD_API sd_status sd_tensors_write(sd_ctx *ctx, const char *path, const sd_traced *tensors, size_t n);
 
 /* The unrolled networks of a model directory, of a configuration ("sd15", "sd21", "sdxl", "sdxl-refiner") or of a UNet
  * config.json, for a picture of width x height (0: native), as text or JSON. Reads no weights. `error` gets the sentence on failure.

@@ -1,0 +1,115 @@
+/* app.h - floor 7: what the commands of the program share: settings, the open model, messages, checks of paths. */
+#ifndef SD_APP_H
+#define SD_APP_H
+
+#include <signal.h>
+#include <stddef.h>
+
+#include "cli.h"
+#include "sd.h"
+
+#ifdef SD_WITH_PNG
+#define ENDINGS ".png or .ppm"
+#define PICTURE_ENDING ".png"
+#else
+#define ENDINGS ".ppm (this build has no libpng)"
+#define PICTURE_ENDING ".ppm"
+#endif
+#define DEFAULT_OUTPUT "output" PICTURE_ENDING
+
+enum { PATH_SIZE = 4096, MOST_LEVELS = 1001 };
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+
+typedef struct settings {
+    const char *model, *output, *noise, *trace, *trace_filter;
+    const char *init, *mask, *outpaint;
+    sd_params p;
+    cli_seed seed;
+    int batch_count, threads, precise;
+    int quiet, verbose, timings;   /* timings: 1 as text, 2 as JSON */
+    int version, help;
+    const char *sigmas, *timesteps;   /* as they were given, and as numbers */
+    double sigma_list[MOST_LEVELS], timestep_list[MOST_LEVELS];
+    const char *save_steps;
+    int preview;
+    /* the other commands */
+    const char *text, *file, *config, *plot;
+    cli_list files;
+    int ids, json, unscaled;
+} settings;
+
+#define AT(field) offsetof(settings, field)
+
+#define MODEL_OPTION {CLI_TEXT, 'm', "model", AT(model), 0, 0, "DIR", \
+                      "model in diffusers layout (default: $SD_MODEL, or\nweights/tiny beside the program or where it was installed)"}
+#define HELP_OPTION {CLI_FLAG, 'h', "help", AT(help), 0, 0, NULL, "this text"}
+
+/* What sd and sd schedule both take. */
+#define SAMPLER_OPTIONS \
+    {CLI_TEXT, 0, "sampling-method", AT(p.sampler), 0, 0, "NAME", "see sd samplers (default: the model's)"}, \
+    {CLI_TEXT, 0, "scheduler", AT(p.schedule), 0, 0, "NAME", "how sigmas are placed: karras, ..., see sd samplers; or the\n" \
+     "timesteps' spacing: leading, trailing, linspace"}, \
+    {CLI_TEXT, 0, "spacing", AT(p.spacing), 0, 0, "NAME", "the spacing alone, beside a --scheduler"}, \
+    {CLI_TEXT, 0, "sigmas", AT(sigmas), 0, 0, "LIST", "sigmas of a run, falling: \"14.6,6.5,2.7,0.9,0\""}, \
+    {CLI_TEXT, 0, "timesteps", AT(timesteps), 0, 0, "LIST", "timesteps of a run, falling"}, \
+    {CLI_INT, 0, "order", AT(p.order), 0, 4, "N", "of a multi-step sampler (default: its own)"}, \
+    {CLI_INT, 0, "steps-offset", AT(p.steps_offset), 0, 999, "N", "added to leading timesteps"}, \
+    {CLI_BOOL, 0, "set-alpha-to-one", AT(p.set_alpha_to_one), 0, 0, "BOOL", \
+     "where the last step of ddim and pndm ends (true, false)"}
+
+extern sd_ctx *context;   /* the open model; global for the signal handler */
+extern volatile sig_atomic_t interrupts;
+
+typedef enum preview_kind { PREVIEW_BLOCKS, PREVIEW_KITTY, PREVIEW_ITERM2 } preview_kind;
+
+/* A progress bar is drawn when stderr is a terminal. */
+typedef struct view {
+    const settings *s;
+    int bar, shown;        /* shown: the cursor stands behind a bar */
+    int picture;           /* of batch_count */
+    double spent;          /* seconds in steps of this picture */
+    preview_kind kind;     /* with --preview */
+    int rows;              /* lines that the last preview took */
+} view;
+
+int exit_code(sd_status status);
+/* Says what the last call into the library met. Exit code. */
+int report(const settings *s, sd_status status);
+/* NULL if there is none. */
+const char *default_model(const char *argv0, char model[PATH_SIZE]);
+int open_model(const settings *s, const char *argv0, unsigned parts, view *v);
+void clear_bar(view *v);
+
+/* --sigmas and --timesteps as the parameters take them; they live in the settings. */
+int read_lists(settings *s);
+uint64_t random_seed(void);
+/* In either case, as the library takes it. Nothing but the ending is a name without one. */
+int ends_with(const char *s, const char *end);
+int is_picture_name(const char *path);
+/* What would make writing fail minutes later. */
+int check_writable(const char *what, const char *path);
+/* The same for a directory, which is made if it is not there. */
+int check_directory(const char *what, const char *path);
+/* "a/b.png" for the first picture, "a/b_2.png" for the second. */
+int picture_path(char path[PATH_SIZE], const char *output, int index);
+
+/* ---- the commands */
+typedef struct command {
+    const char *name;
+    const cli_command *line;
+    int (*run)(settings *s, const char *argv0);
+} command;
+extern const command other_commands[];   /* commands.c; ends with a NULL name */
+/* codec.c */
+extern const cli_command encode_command, decode_command, roundtrip_command;
+int run_encode(settings *s, const char *argv0);
+int run_decode(settings *s, const char *argv0);
+int run_roundtrip(settings *s, const char *argv0);
+
+/* ---- preview.c: pictures in a terminal */
+/* What the environment says of the terminal. */
+preview_kind preview_detect(void);
+/* Draws on stderr, over the picture that was drawn before (*rows lines of it; 0: none). SD_OK, or the library's status. */
+sd_status preview_show(preview_kind kind, const sd_image *image, int *rows);
+
+#endif

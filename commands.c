@@ -1,0 +1,183 @@
+/* commands.c - floor 7: sd tokenize, sd plan, sd samplers, sd schedule, and the table of all commands but drawing. */
+#define _POSIX_C_SOURCE 200809L   /* getline */
+#include "app.h"
+#include "show.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/types.h>
+
+static const cli_option tokenize_options[] = {
+    {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
+    MODEL_OPTION,
+    {CLI_FLAG, 0, "json", AT(json), 0, 0, NULL, "one JSON object"},
+    {CLI_FLAG, 0, "ids", AT(ids), 0, 0, NULL, "the 77 padded ids in one line"},
+    {CLI_TEXT, 0, "file", AT(file), 0, 0, "FILE", "with --ids: a line of ids for each line of FILE (-: input)"},
+    HELP_OPTION,
+};
+static const cli_command tokenize_command = {
+    "usage: sd tokenize TEXT [--json | --ids]\n"
+    "       sd tokenize --ids --file FILE\n\n"
+    "Prints the ids that CLIP's tokenizer gives a text and the piece of text each stands for.\n",
+    tokenize_options, COUNT(tokenize_options), "the text", AT(text), 0};
+
+static const cli_option samplers_options[] = {
+    {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
+    {CLI_FLAG, 0, "json", AT(json), 0, 0, NULL, "one JSON object"},
+    HELP_OPTION,
+};
+static const cli_command samplers_command = {
+    "usage: sd samplers [--json]\n\n"
+    "Lists samplers, with their names in other programs, their papers and their order of accuracy; and schedules.\n",
+    samplers_options, COUNT(samplers_options), NULL, 0, 0};
+
+static const cli_option schedule_options[] = {
+    {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
+    MODEL_OPTION,
+    {CLI_INT, 0, "steps", AT(p.steps), 1, 1000, "N", "steps of the sampler (default 25)"},
+    SAMPLER_OPTIONS,
+    {CLI_FLAG, 0, "json", AT(json), 0, 0, NULL, "a JSON list with an object for each schedule"},
+    {CLI_TEXT, 0, "plot", AT(plot), 0, 0, "FILE", "draws their noise levels: FILE.png or FILE.ppm"},
+    HELP_OPTION,
+};
+static const cli_command schedule_command = {
+    "usage: sd schedule [-m DIR] [--sampling-method NAME] [--scheduler NAME[,NAME...]] [--steps N] [--json] [--plot FILE]\n\n"
+    "Prints the evaluations of a run: timesteps, sigmas = sqrt((1-a)/a) and a = alphas_cumprod. Reads no weights.\n",
+    schedule_options, COUNT(schedule_options), NULL, 0, 0};
+
+static const cli_option plan_options[] = {
+    {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
+    MODEL_OPTION,
+    {CLI_TEXT, 0, "config", AT(config), 0, 0, "NAME", "sd15, sd21, sdxl, sdxl-refiner, or a UNet's config.json"},
+    {CLI_INT, 'W', "width", AT(p.width), 1, 65536, "N", "pixels, a multiple of 8 (default: the model's own)"},
+    {CLI_INT, 'H', "height", AT(p.height), 1, 65536, "N", "the same for the height"},
+    {CLI_FLAG, 0, "json", AT(json), 0, 0, NULL, "one JSON object"},
+    HELP_OPTION,
+};
+static const cli_command plan_command = {
+    "usage: sd plan [-m DIR | --config NAME] [-W N] [-H N] [--json]\n\n"
+    "Prints the UNet, the VAE and the text encoder step by step: shapes, parameters, operations and memory. Reads no weights.\n",
+    plan_options, COUNT(plan_options), NULL, 0, 0};
+
+/* --------------------------------------------------------------------------------- sd tokenize */
+
+/* 77 ids and a newline. By hand: there may be hundreds of thousands of lines. */
+static void print_ids(const sd_tokens *t)
+{
+    char line[SD_TOKENS * 12], *p = line;
+    for (int i = 0; i < SD_TOKENS; i++) {
+        char digits[12];
+        int n = 0;
+        uint32_t id = (uint32_t)t->id[i];
+        do digits[n++] = (char)('0' + id % 10);
+        while (id /= 10);
+        while (n) *p++ = digits[--n];
+        *p++ = i + 1 < SD_TOKENS ? ' ' : '\n';
+    }
+    fwrite(line, 1, (size_t)(p - line), stdout);
+}
+
+static int tokenize_file(const settings *s)
+{
+    FILE *f = strcmp(s->file, "-") == 0 ? stdin : fopen(s->file, "rb");
+    char *line = NULL;
+    size_t room = 0;
+    ssize_t n;
+    int code = CLI_OK;
+    if (!f) return cli_error(CLI_FAILURE, "cannot open %s: %s", s->file, strerror(errno));
+    for (long number = 1; !code && (n = getline(&line, &room, f)) >= 0; number++) {   /* a line ends at \n, not at \r or U+2028 */
+        sd_tokens t;
+        if (n && line[n - 1] == '\n') line[--n] = 0;
+        if (strlen(line) != (size_t)n) code = cli_error(CLI_USAGE, "%s:%ld has a NUL byte", s->file, number);
+        else if (interrupts) code = cli_error(CLI_INTERRUPTED, "interrupted");
+        else if (sd_tokenize(context, line, &t)) code = cli_error(CLI_USAGE, "%s:%ld: %s", s->file, number, sd_error_text(context));
+        else print_ids(&t);
+    }
+    if (!code && ferror(f)) code = cli_error(CLI_FAILURE, "cannot read %s: %s", s->file, strerror(errno));
+    free(line);
+    if (f != stdin) fclose(f);
+    return code;
+}
+
+static void print_pieces(const settings *s, const sd_tokens *t)
+{
+    if (s->json) printf("{\"n\":%d,\"dropped\":%d,\"ids\":[", t->n, t->dropped);
+    for (int i = 0; s->json && i < SD_TOKENS; i++) printf("%s%d", i ? "," : "", t->id[i]);
+    if (s->json) printf("],\"pieces\":[");
+    for (int i = 0; i < (s->json ? SD_TOKENS : t->n); i++) {
+        const char *piece = sd_token_piece(context, t->id[i]);
+        if (!piece) piece = "";
+        if (!s->json) printf("%5d %s\n", t->id[i], piece);
+        if (s->json && i) putchar(',');
+        if (s->json) cli_json_string(piece);
+    }
+    if (s->json) printf("]}\n");
+}
+
+static int run_tokenize(settings *s, const char *argv0)
+{
+    view v = {.s = s};
+    sd_tokens t;
+    if (s->file && !s->ids) return cli_error(CLI_USAGE, "--file needs --ids");
+    if (s->json && s->ids) return cli_error(CLI_USAGE, "--json and --ids are two forms of output: choose one");
+    if (!s->file == !s->text) return cli_error(CLI_USAGE, "give one text, in quotes, or --ids --file FILE; see sd tokenize --help");
+    int code = open_model(s, argv0, SD_PART_TOKENIZER, &v);
+    if (code) return code;
+    if (s->file) return tokenize_file(s);
+    sd_status status = sd_tokenize(context, s->text, &t);
+    if (status) return report(s, status);
+    if (s->ids) print_ids(&t);
+    else print_pieces(s, &t);
+    if (t.dropped) fprintf(stderr, "sd: warning: the text is too long: its last %d tokens are dropped\n", t.dropped);
+    return CLI_OK;
+}
+
+/* ------------------------------------------------------------------------------------- sd plan */
+
+static int run_plan(settings *s, const char *argv0)
+{
+    char model[PATH_SIZE], error[512], *text;
+    if (s->model && s->config) return cli_error(CLI_USAGE, "-m and --config name two things to plan: choose one");
+    const char *what = s->config ? s->config : s->model ? s->model : default_model(argv0, model);
+    if (!what) return cli_error(CLI_USAGE, "the default model is not there: give -m DIR or --config NAME");
+    sd_status status = sd_plan(what, s->p.width, s->p.height, s->json, &text, error);
+    if (status) return cli_error(exit_code(status), "%s", error);
+    fputs(text, stdout);
+    sd_free(text);
+    return CLI_OK;
+}
+
+/* ------------------------------------------------------------------- sd samplers, sd schedule */
+
+static int run_samplers(settings *s, const char *argv0)
+{
+    (void)argv0;
+    return show_samplers(s->json);
+}
+
+static int run_schedule(settings *s, const char *argv0)
+{
+    view v = {.s = s};
+    const char *schedules = s->p.schedule;
+    if (s->plot && !is_picture_name(s->plot))
+        return cli_error(CLI_USAGE, "--plot must end in " ENDINGS ", not \"%s\"", s->plot);
+    int code = read_lists(s);
+    if (!code) code = open_model(s, argv0, SD_PART_SCHEDULE, &v);
+    if (!code) code = show_schedules(context, &s->p, schedules, s->json, s->plot);
+    return code;
+}
+
+/* --------------------------------------------------------------------------------- all of them */
+
+const command other_commands[] = {
+    {"encode", &encode_command, run_encode},
+    {"decode", &decode_command, run_decode},
+    {"roundtrip", &roundtrip_command, run_roundtrip},
+    {"tokenize", &tokenize_command, run_tokenize},
+    {"plan", &plan_command, run_plan},
+    {"samplers", &samplers_command, run_samplers},
+    {"schedule", &schedule_command, run_schedule},
+    {NULL, NULL, NULL},
+};
