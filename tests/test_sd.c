@@ -117,6 +117,93 @@ static void guidance_of_one_takes_one_evaluation_of_the_prompt_alone(void **unus
     sd_close(c);
 }
 
+/* ---- generators */
+
+static void first_of_noise(void *user, const sd_traced *t)
+{
+    if (strcmp(t->name, "noise") == 0) memcpy(user, t->data, 4 * sizeof(float));
+}
+
+/* The first normals of seed 0 that each of these programs publishes or prints. */
+static void a_seed_belongs_to_a_generator(void **unused)
+{
+    (void)unused;
+    const struct { const char *rng; double first[4]; } known[] = {
+        {NULL, {-1.12584, -1.15236, -0.25058, -0.43388}},
+        {"torch-cuda", {-0.924662, -0.425344, -2.643846, 0.145184}},
+        {"numpy", {1.764052, 0.400157, 0.978738, 2.240893}}};
+    sd_ctx *c = open_tiny(SD_PART_ALL, 0);
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        sd_params p = small();
+        float got[4] = {0};
+        p.rng = known[i].rng;
+        p.seed = 0;
+        p.steps = 1;
+        assert_int_equal(sd_set_trace(c, "noise", first_of_noise, got), SD_OK);
+        sd_image image = draw(c, &p);
+        for (int k = 0; k < 4; k++) assert_true(fabs(got[k] - known[i].first[k]) < 1e-5);
+        sd_image_free(&image);
+    }
+    sd_params p = small();
+    sd_image image;
+    p.rng = "dice";
+    assert_int_equal(sd_generate(c, &p, &image), SD_ERR_ARG);
+    sd_close(c);
+}
+
+static void a_seed_per_image_makes_each_picture_repeatable(void **unused)
+{
+    (void)unused;
+    sd_ctx *c = open_tiny(SD_PART_ALL, 0);
+    sd_params p = small();
+    sd_image both[2];
+    p.batch = 2;
+    p.seed_per_image = 1;
+    p.sampler = "euler_a";   /* draws in every step */
+    assert_int_equal(sd_generate(c, &p, both), SD_OK);
+    p.batch = 1;
+    p.seed++;
+    sd_image second = draw(c, &p);
+    assert_memory_equal(second.rgb, both[1].rgb, bytes(&second));
+    assert_memory_not_equal(both[0].rgb, both[1].rgb, bytes(&second));
+    for (int i = 0; i < 2; i++) sd_image_free(&both[i]);
+    sd_image_free(&second);
+    sd_close(c);
+}
+
+typedef struct draws { int n; size_t numbers; int levels; } draws;
+
+static void count_draw(void *user, const sd_drawn *d)
+{
+    draws *s = user;
+    assert_int_equal(d->seed, 7);
+    if (!d->between_levels && d->stream[0] == 't') assert_int_equal(d->position, s->numbers);
+    s->n++;
+    s->numbers += d->count;
+    s->levels += d->between_levels;
+}
+
+static void every_draw_can_be_explained(void **unused)
+{
+    (void)unused;
+    sd_ctx *c = open_tiny(SD_PART_ALL, 0);
+    sd_params p = small();
+    draws s = {0};
+    p.sampler = "euler_a";
+    sd_set_drawn(c, count_draw, &s);
+    sd_image image = draw(c, &p);
+    assert_int_equal(s.n, 3);   /* the latents, and each of two steps */
+    assert_int_equal(s.numbers, 3 * 256);
+    sd_image_free(&image);
+    s = (draws){0};
+    p.sampler_rng = "brownian";
+    image = draw(c, &p);
+    assert_int_equal(s.n, 3);
+    assert_int_equal(s.levels, 2);
+    sd_image_free(&image);
+    sd_close(c);
+}
+
 /* ---- parameters */
 
 static void every_bad_parameter_has_its_sentence(void **unused)
@@ -476,6 +563,9 @@ int main(void)
         cmocka_unit_test(a_batch_begins_with_the_picture_drawn_alone),
         cmocka_unit_test(given_noise_replaces_the_seed),
         cmocka_unit_test(guidance_of_one_takes_one_evaluation_of_the_prompt_alone),
+        cmocka_unit_test(a_seed_belongs_to_a_generator),
+        cmocka_unit_test(a_seed_per_image_makes_each_picture_repeatable),
+        cmocka_unit_test(every_draw_can_be_explained),
         cmocka_unit_test(every_bad_parameter_has_its_sentence),
         cmocka_unit_test(resolved_parameters_and_their_text),
         cmocka_unit_test(a_schedule_is_told_before_any_work),
