@@ -93,6 +93,10 @@ static const sd_method_row methods[SD_METHOD_COUNT] = {
     [SD_DDIM_INVERSE] = {{"ddim_inverse", "DDIMInverseScheduler", "DDIM Inverse", NULL,
         "Song et al. 2020, Denoising Diffusion Implicit Models, sec. 4.3", 1, NEVER, 0},
         sd_sample_ddim_inverse, SD_VP, SD_TABLE, LEADING, true, true, SD_BETAS_DDPM, 1, false},
+    /* A1111's; it stands on k-diffusion. */
+    [SD_RESTART] = {{"restart", NULL, "Restart", NULL,
+        "Xu et al. 2023, Restart Sampling for Improving Generative Processes", 2, ALWAYS, 0},
+        sd_sample_restart, SD_VE, SD_SIGMAS, LINSPACE, false, false, SD_BETAS_DDPM, 2, false},
 };
 
 const sd_method_row *sd_method_row_of(sd_method m) { return &methods[m]; }
@@ -196,7 +200,7 @@ sd_status sd_method_parse(sd_method *m, sd_program *program, const char *name, s
     if (at) {
         size_t k = 0;
         while (k < SD_COUNT(program_names) && strcmp(at + 1, program_names[k]) != 0) k++;
-        const bool has[] = {row->about.diffusers != NULL, row->about.kdiffusion != NULL, row->comfy};
+        const bool has[] = {row->about.diffusers != NULL, row->about.kdiffusion || !row->about.diffusers, row->comfy};
         if (k == SD_COUNT(program_names))
             return sd_fail(e, SD_ERR_ARG, "unknown program in \"%.64s\", expected @diffusers, @kdiffusion or @comfy",
                            name);

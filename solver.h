@@ -89,7 +89,7 @@ double sd_sigma_to_t(const sd_sampler *s, double sigma);
 /* ---- the samplers */
 typedef void sd_sample_fn(sd_sampling *r);
 sd_sample_fn sd_sample_ddim, sd_sample_ddim_inverse, sd_sample_ddpm, sd_sample_lcm, sd_sample_tcd, sd_sample_euler,
-    sd_sample_euler_ancestral, sd_sample_heun, sd_sample_dpm2, sd_sample_dpm2_ancestral, sd_sample_dpmpp_2s_ancestral,
+    sd_sample_euler_ancestral, sd_sample_heun, sd_sample_restart, sd_sample_dpm2, sd_sample_dpm2_ancestral, sd_sample_dpmpp_2s_ancestral,
     sd_sample_dpmpp_sde, sd_sample_dpm_fast, sd_sample_dpm_adaptive;                                  /* solvers.c */
 sd_sample_fn sd_sample_pndm, sd_sample_ipndm, sd_sample_lms, sd_sample_dpmpp_multistep, sd_sample_dpmpp_singlestep,
     sd_sample_deis, sd_sample_unipc, sd_sample_sa;                                                    /* multistep.c */

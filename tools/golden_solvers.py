@@ -186,6 +186,30 @@ KSAMPLERS = {"euler": "sample_euler", "euler_a": "sample_euler_ancestral", "heun
              "dpm++3m_sde": "sample_dpmpp_3m_sde", "dpm_fast": "sample_dpm_fast", "dpm_adaptive": "sample_dpm_adaptive"}
 
 
+def sample_restart(model, x, sigmas, disable=None, s_noise=1.0):
+    """Restart sampling as A1111 has it: Heun's steps, and intervals by the number of steps."""
+    sampling, _ = KDIFFUSION
+    steps = len(sigmas) - 1
+    times = 2 if steps >= 36 else 1 if steps >= 20 else 0
+    again = steps // 4 if times == 2 else 9
+    path = [sigmas]
+    if times:
+        main = sampling.get_sigmas_karras(steps - again * times, float(sigmas[-2]), float(sigmas[0]))
+        low, high = (int((main - v).abs().argmin()) for v in (0.1, 2.0))
+        loop = sampling.get_sigmas_karras(again + 1, float(main[low]), float(main[high]))[:-1]
+        path = [main[:low + 1]] + [loop] * times + [main[low:]]
+    for i, part in enumerate(path):
+        if i and part[0] > path[i - 1][-1]:
+            x = x + torch.randn_like(x) * s_noise * (part[0] ** 2 - path[i - 1][-1] ** 2) ** 0.5
+        for a, b in zip(part[:-1], part[1:]):
+            d = (x - model(x, a * x.new_ones([1]))) / a
+            if b > 0:
+                y = x + d * (b - a)
+                d = (d + (y - model(y, b * x.new_ones([1]))) / b) / 2
+            x = x + d * (b - a)
+    return x
+
+
 def run_kdiffusion(name, curve, prediction, steps, double, options):
     sampling, external = KDIFFUSION
     dtype = torch.float64 if double else torch.float32
@@ -216,7 +240,7 @@ def run_kdiffusion(name, curve, prediction, steps, double, options):
               "vp": lambda: sampling.get_sigmas_vp(steps)}[curve]()
     start = hi if name in ("dpm_fast", "dpm_adaptive") else sigmas[0]
     x = (torch.randn(SIZE, generator=g, dtype=torch.float32).to(dtype) * start).reshape(1, SIZE, 1, 1)
-    fn = getattr(sampling, KSAMPLERS[name])
+    fn = sample_restart if name == "restart" else getattr(sampling, KSAMPLERS[name])
     known = inspect.signature(fn).parameters
     more = {k: v for k, v in options.items() if k in known}
     noise = lambda *_: draw(x.shape, g, dtype=dtype)
@@ -240,7 +264,8 @@ def run_kdiffusion(name, curve, prediction, steps, double, options):
 
 # --------------------------------------------------------------------------------------------- cases
 
-def case_lines(name, curve="spaced", spacing="linspace", prediction="epsilon", steps=5, eta=None, options=None, first=0, **kw):
+def case_lines(name, curve="spaced", spacing="linspace", prediction="epsilon", steps=5, eta=None, options=None,
+               first=0, **kw):
     """options: what the test sets in its configuration, beside the words of the line."""
     options = options or {}
     if "@kdiffusion" in name:
@@ -382,6 +407,8 @@ def all_cases():
                     continue  # with rho 1 it is the exponential one
                 yield dict(name=name + "@kdiffusion", curve=curve, steps=steps)
         yield dict(name=name + "@kdiffusion", prediction="v_prediction", steps=5)
+    for steps in (20, 41):  # with fewer it is Heun
+        yield dict(name="restart@kdiffusion", curve="karras@kdiffusion", steps=steps)
     for name in ("euler", "heun", "dpm2"):
         churn = {"s_churn": 3.0, "s_tmin": 0.1, "s_tmax": 8.0, "s_noise": 1.01}
         yield dict(name=name + "@kdiffusion", steps=5, options=churn)
