@@ -222,7 +222,9 @@ sd_status sd_sampler_new_from(sd_sampler **out, const sd_sched_config *c, int st
     s->alphas = malloc((size_t)c->train_steps * sizeof *s->alphas);
     s->at = calloc((size_t)c->train_steps + 2, sizeof *s->at);
     if (!s->alphas || !s->at) sd_fail(e, SD_ERR_MEMORY, "no memory for a schedule of %d steps", steps);
-    else if (!sd_plan_levels(s, e) && !rehearse(s, e)) check_levels(s, e);
+    else if (!sd_plan_levels(s, e) && first >= s->steps)
+        sd_fail(e, SD_ERR_ARG, "the schedule has %d steps, and the first of them should be %d", s->steps, first);
+    else if (!e->status && !rehearse(s, e)) check_levels(s, e);
     if (e->status) {
         sd_sampler_free(s);
         return e->status;

@@ -270,8 +270,8 @@ SD_API sd_status sd_vae_decode(sd_ctx *ctx, int batch, int h, int w, const float
 SD_API sd_status sd_vae_encode(sd_ctx *ctx, int batch, int h, int w, const float *picture, float *mean, float *logvar);
 
 /* The evaluations a sampler will make: timesteps [n], and for each the noise level sigma = sqrt((1-a)/a) and a =
- * alphas_cumprod (sigma and alpha have one more entry: where the last step ends). n is set to the number of evaluations;
- * arrays may be NULL to ask for it. */
+ * alphas_cumprod (sigma and alpha have one more entry: where the last step ends). n is set to the number of evaluations,
+ * 0 if dpm_adaptive is to decide while it runs; arrays may be NULL to ask for it. */
 SD_API sd_status sd_schedule(sd_ctx *ctx, const sd_params *params, int *n, double *timesteps, double *sigmas, double *alphas);
 
 /* ------------------------------------------------------------------------------- what there is */

@@ -471,6 +471,13 @@ static void what_cannot_be_combined_is_refused_in_one_line(void **state)
     c = stable_diffusion("unipc");
     c.lower_order_final = false;
     refuses(&c, 10, "unipc cannot end at sigma 0");
+    c = stable_diffusion("euler");   /* ComfyUI's beta leaves out timesteps that would come twice */
+    c.curve = SD_CURVE_BETA_COMFY;
+    sd_error e = no_error();
+    sd_sampler *s;
+    assert_int_equal(sd_sampler_new_from(&s, &c, 900, 890, &e), SD_ERR_ARG);
+    assert_non_null(strstr(e.text, "and the first of them should be 890"));
+    assert_null(s);
     c = stable_diffusion("heun");
     c.s_churn = -1;
     refuses(&c, 10, "should not be negative");
