@@ -38,7 +38,7 @@ import oracle
 import synth
 import wrong_twins
 
-SAMPLES = 61                    # prime, so that a sample walks through every column
+SAMPLES = 41                    # prime, so that a sample walks through every column
 MARGIN = 10                     # wrong twins against bound()
 PROMPT, NEGATIVE = "a red apple on a blue table, isn't it great!", "blurry"
 
