@@ -136,14 +136,13 @@ static int encode(const settings *s, const char *file, coded *c)
     if (status) return report(s, status);
     int width = s->p.width ? s->p.width : nearest_multiple(original.width, info.scale);
     int height = s->p.height ? s->p.height : nearest_multiple(original.height, info.scale);
-    int odd = width % info.scale || height % info.scale;
-    if (odd) cli_error(CLI_USAGE, "width and height must be multiples of %d, not %dx%d", info.scale, width, height);
-    else if ((width != original.width || height != original.height) && !s->quiet && !s->p.width && !s->p.height)
-        fprintf(stderr, "sd: %s of %dx%d becomes %dx%d, multiples of %d\n", file, original.width, original.height, width, height, info.scale);
+    int own = original.width, tall = original.height, odd = width % info.scale || height % info.scale;
     if (!odd) status = sd_image_resize(context, &original, width, height, s->p.resize, &c->image);
     sd_image_free(&original);
-    if (odd) return CLI_USAGE;
+    if (odd) return cli_error(CLI_USAGE, "width and height must be multiples of %d, not %dx%d", info.scale, width, height);
     if (status) return report(s, status);
+    if ((width != own || height != tall) && !s->quiet && !s->p.width && !s->p.height)
+        fprintf(stderr, "sd: %s of %dx%d becomes %dx%d, multiples of %d\n", file, own, tall, width, height, info.scale);
     size_t pixels = (size_t)width * (size_t)height;
     c->h = height / info.scale;
     c->w = width / info.scale;

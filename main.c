@@ -251,8 +251,8 @@ int check_directory(const char *what, const char *path)
 {
     struct stat st;
     if (mkdir(path, 0777) != 0 && errno != EEXIST) return cli_error(CLI_USAGE, "cannot make the directory %s for the %s: %s", path, what, strerror(errno));
-    if (stat(path, &st) != 0 || access(path, W_OK | X_OK) != 0) return cli_error(CLI_USAGE, "cannot write the %s into %s: %s", what, path, strerror(errno));
-    if (!S_ISDIR(st.st_mode)) return cli_error(CLI_USAGE, "cannot write the %s into %s: it is not a directory", what, path);
+    if (stat(path, &st) == 0 && !S_ISDIR(st.st_mode)) return cli_error(CLI_USAGE, "cannot write the %s into %s: it is not a directory", what, path);
+    if (access(path, W_OK | X_OK) != 0) return cli_error(CLI_USAGE, "cannot write the %s into %s: %s", what, path, strerror(errno));
     return CLI_OK;
 }
 

@@ -31,7 +31,7 @@ void expect_files_in_out(int n, const char *what);
 
 extern struct ran {
     int code;             /* exit code; 1000 + signal if one ended it */
-    char out[1 << 20], err[1 << 16];
+    char out[1 << 20], err[1 << 19];
     double seconds;       /* from start, or from the signal if one was sent, to end */
 } ran;
 

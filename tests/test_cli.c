@@ -65,6 +65,15 @@ static void mistakes_of_usage_name_what_is_wrong(void **state)
         {{"-p", "x", "--scheduler", "karos"}, "trailing"},
         {{"-p", "x", "--prediction", "eps"}, "epsilon"},
         {{"-p", "x", "--clip-skip", "99"}, "clip skip"},
+        {{"-p", "x", "-i", "a.png", "--strength", "1.5"}, "--strength must be a number from 0 to 1"},
+        {{"-p", "x", "--strength", "0.5"}, "needs a picture to begin from"},
+        {{"-p", "x", "--outpaint", "8,8,8,8"}, "needs a picture to begin from"},
+        {{"-p", "x", "-i", "docs/apple.png", "--outpaint", "8,8,8"}, "four numbers of pixels"},
+        {{"-p", "x", "-i", "docs/apple.png", "--outpaint", "8,8,8,8,8"}, "four numbers of pixels"},
+        {{"-p", "x", "-i", "docs/apple.png", "--outpaint", "8,8,-8,8"}, "on the right, not -8"},
+        {{"-p", "x", "-i", "docs/apple.png", "--resize", "fill"}, "stretch, crop or pad"},
+        {{"-p", "x", "-i", "docs/apple.png", "--inpaint-crop", "4"}, "inpaint crop needs a mask"},
+        {{"-p", "x", "--paste-back", "maybe"}, "true or false"},
         {{"tokenize"}, "give one text"},
         {{"tokenize", "a", "b"}, "unexpected argument \"b\""},
         {{"tokenize", "--file", "x"}, "--file needs --ids"},
@@ -88,7 +97,8 @@ static void help_names_every_option_of_the_issue(void **state)
     static const char *const names[] = {"-m, --model", "-p, --prompt", "-n, --negative-prompt", "-o, --output", "-W, --width", "-H, --height", "-s, --seed",
         " --steps", " --cfg-scale", " --sampling-method", " --scheduler", " --prediction", " --steps-offset", " --set-alpha-to-one", " --clip-sample",
         " --eta", " --clip-skip", "-b, --batch-count", " --batch-size", "-t, --threads", "-q, --quiet", "-v, --verbose", " --precise", " --noise",
-        " --trace ", " --trace-filter", " --timings [json]", " --version", " --help", "sd tokenize", "sd plan"};
+        " --trace ", " --trace-filter", " --timings [json]", "-i, --init-img", " --strength", " --mask ", " --invert-mask", " --mask-blur", " --paste-back",
+        " --inpaint-crop", " --outpaint L,T,R,B", " --resize", " --save-steps", " --preview", "sd encode", "sd decode", "sd roundtrip", " --version", " --help", "sd tokenize", "sd plan"};
     RUN("--help");
     expect_success("help");
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -314,6 +324,88 @@ static void options_change_what_is_drawn(void **state)
     temp_clear();
 }
 
+/* ------------------------------------------------------------------------- beginning from a picture */
+
+static void a_picture_is_changed_repainted_and_extended(void **state)
+{
+    (void)state;
+    enum { N = 128 };
+    static char mask[15 + N * N];
+    memcpy(mask, "P5\n128 128\n255\n", 15);
+    for (int i = 0; i < N * N; i++) mask[15 + i] = (char)(i % N < 64 ? 0 : 255);
+    spill(in_work("mask.pgm"), mask, sizeof mask);
+    RUN(DRAW, "-s", "1", "-o", out("a.ppm"));
+    expect_success("a picture");
+    RUN(DRAW, "-s", "2", "-i", out("a.ppm"), "--strength", "0.7", "-o", out("b.ppm"));
+    expect_success("changed");
+    assert_false(same_files(out("a.ppm"), out("b.ppm")));
+    RUN(DRAW, "-s", "2", "-i", out("a.ppm"), "--mask", in_work("mask.pgm"), "-o", out("c.ppm"));
+    expect_success("repainted");
+    size_t n;
+    char *a = slurp(out("a.ppm"), &n), *c = slurp(out("c.ppm"), &n);
+    int changed = 0;
+    for (int i = 0; i < N * N; i++) {
+        bool same = memcmp(a + 15 + 3 * i, c + 15 + 3 * i, 3) == 0;
+        if (i % N < 64) assert_true(same);
+        changed += !same;
+    }
+    assert_true(changed > N * N / 4);
+    RUN(DRAW, "-s", "2", "-i", out("a.ppm"), "--outpaint", "16,0,3,0", "-o", out("d.ppm"));
+    expect_success("extended");
+    assert_non_null(strstr(ran.out, "d.ppm: 147x128\n"));
+    char *d = slurp(out("d.ppm"), &n);
+    for (int y = 0; y < N; y++) assert_memory_equal(d + 15 + 3 * (147 * y + 16), a + 15 + 3 * N * y, 3 * N);
+    free(a);
+    free(c);
+    free(d);
+    RUN(DRAW, "-s", "2", "-i", "docs/apple.png", "-o", out("e.png"));
+    expect_success("parameters");
+    char *text = png_parameters(out("e.png"));
+    assert_non_null(text);
+    assert_non_null(strstr(text, "Denoising strength: 0.8"));
+    free(text);
+    temp_clear();
+}
+
+/* What is no picture, or half of one, or a bomb: one line that names the file, before anything is drawn. */
+static void hostile_pictures_are_refused(void **state)
+{
+    (void)state;
+    static const char bomb[] = "P6\n100000 100000\n255\nabc", huge[] = "P6\n99999999999999999999 1\n255\nabc", gif[] = "GIF89a\1\0\1\0";
+    static const unsigned char png_bomb[] = {0x89, 'P', 'N', 'G', 13, 10, 26, 10, 0, 0, 0, 13, 'I', 'H', 'D', 'R', 0x7F, 0xFF, 0xFF, 0xFF, 0x7F, 0xFF,
+                                             0xFF, 0xFF, 8, 2, 0, 0, 0, 0, 0, 0, 0};
+    static const unsigned char jpeg[] = {0xFF, 0xD8, 0xFF, 0xE0, 0, 16, 'J', 'F', 'I', 'F', 0, 1, 1, 0, 0, 1, 0, 1, 0, 0, 0xFF, 0xC0, 0, 17, 8};
+    size_t n;
+    char *apple = slurp("docs/apple.png", &n);
+    spill(in_work("0.png"), "", 0);
+    spill(in_work("1.png"), bomb, sizeof bomb - 1);
+    spill(in_work("2.png"), huge, sizeof huge - 1);
+    spill(in_work("3.png"), gif, sizeof gif - 1);
+    spill(in_work("4.png"), png_bomb, sizeof png_bomb);
+    spill(in_work("5.png"), jpeg, sizeof jpeg);
+    spill(in_work("6.png"), apple, n / 2);
+    spill(in_work("7.png"), apple, 20);
+    apple[n / 2] ^= 0x55;
+    spill(in_work("8.png"), apple, n);
+    free(apple);
+    for (int i = 0; i < 9; i++) {
+        char name[16], path[256];
+        snprintf(name, sizeof name, "%d.png", i);
+        snprintf(path, sizeof path, "%s", in_work(name));
+        RUN(DRAW, "-i", path, "-o", out("a.png"));
+        expect_error(name, 2, name);
+        RUN(DRAW, "-i", "docs/apple.png", "--mask", path, "-o", out("a.png"));
+        expect_error(name, 2, name);
+        RUN("encode", path, "-o", out("a.safetensors"));
+        expect_error(name, 2, name);
+        if (strstr(ran.out, ".safetensors")) fail_msg("%s was encoded", name);
+    }
+    RUN(DRAW, "-i", "nowhere.png", "-o", out("a.png"));
+    expect_error("missing", 1, "nowhere.png");
+    RUN(DRAW, "-i", "docs", "-o", out("a.png"));
+    expect_error("directory", 1, "docs");
+}
+
 /* --------------------------------------------------------------------------- timings and progress */
 
 static void timings_are_json_in_the_last_line(void **state)
@@ -509,6 +601,8 @@ int main(void)
         cmocka_unit_test(noise_from_a_file_is_the_noise_of_a_seed),
         cmocka_unit_test(a_trace_holds_the_tensors_that_the_filter_lets_through),
         cmocka_unit_test(options_change_what_is_drawn),
+        cmocka_unit_test(a_picture_is_changed_repainted_and_extended),
+        cmocka_unit_test(hostile_pictures_are_refused),
         cmocka_unit_test(timings_are_json_in_the_last_line),
         cmocka_unit_test(a_terminal_sees_progress),
         cmocka_unit_test(verbose_tells_what_was_decided),
