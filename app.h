@@ -27,6 +27,7 @@ typedef struct settings {
     cli_seed seed;
     int batch_count, threads, precise;
     int quiet, verbose, timings;   /* timings: 1 as text, 2 as JSON */
+    int explain_seed;
     int version, help;
     const char *sigmas, *timesteps;   /* as they were given, and as numbers */
     double sigma_list[MOST_LEVELS], timestep_list[MOST_LEVELS];

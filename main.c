@@ -28,6 +28,10 @@ static const cli_option draw_options[] = {
     {CLI_INT, 'W', "width", AT(p.width), 1, 65536, "N", "pixels, a multiple of 8 (default: the model's own)"},
     {CLI_INT, 'H', "height", AT(p.height), 1, 65536, "N", "the same for the height"},
     {CLI_SEED, 's', "seed", AT(seed), 0, 0, "N", "of torch's CPU generator (default, and -1: random, printed)"},
+    {CLI_TEXT, 0, "rng", AT(p.rng), 0, 0, "NAME", "whose seed it is: torch-cpu (default), torch-cuda, numpy,\nnumpy-pcg64, torch-cuda:sms=40,threads=1024, ..."},
+    {CLI_TEXT, 0, "sampler-rng", AT(p.sampler_rng), 0, 0, "NAME", "another generator for the samplers' noise; also brownian"},
+    {CLI_FLAG, 0, "seed-per-image", AT(p.seed_per_image), 0, 0, NULL, "with --batch-size: picture i has its own generator, seed + i"},
+    {CLI_FLAG, 0, "explain-seed", AT(explain_seed), 0, 0, NULL, "prints each draw: who, from which generator, how many"},
     {CLI_INT, 'b', "batch-count", AT(batch_count), 1, 10000, "N", "pictures one after another, with seeds N, N+1, ..."},
     {CLI_INT, 0, "batch-size", AT(p.batch), 1, 512, "N", "pictures drawn together from one seed, as diffusers'\nnum_images_per_prompt"},
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "How to draw it"},
@@ -444,6 +448,15 @@ static void show_step(void *user, const sd_denoised *step)
     sd_image_free(&image);
 }
 
+static void show_draw(void *user, const sd_drawn *d)
+{
+    clear_bar(user);
+    printf("draw: %s: %zu numbers of %s, seed %llu", d->who, d->count, d->stream, (unsigned long long)d->seed);
+    if (d->image >= 0) printf(", picture %d", d->image + 1);
+    if (d->between_levels) printf(", from sigma %.6g to %.6g\n", d->from, d->to);
+    else printf(", after %llu\n", (unsigned long long)d->position);
+}
+
 /* Everything that can be wrong with the parameters shows here, before a seed is printed. */
 static int prepare(settings *s, inputs *in, view *v)
 {
@@ -454,6 +467,7 @@ static int prepare(settings *s, inputs *in, view *v)
     sd_status status = sd_resolve_params(context, &s->p, &resolved);
     if (status) return report(s, status);
     sd_set_progress(context, show_progress, v);
+    if (s->explain_seed) sd_set_drawn(context, show_draw, v);
     if (s->save_steps || (s->preview && v->bar)) sd_set_step(context, show_step, v);
     return s->noise ? read_noise(s, &s->p, &resolved, &in->noise) : CLI_OK;
 }
