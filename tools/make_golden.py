@@ -10,8 +10,8 @@ ours can hide; then the inputs and the runs. One item per line, the first word s
 net_<config>.safetensors holds the truth: results in true float64 (tools/oracle.py), rounded to float32. For each NAME:
   NAME       numbers of it in PyTorch's order, all n or k of them: number j is element floor(j n / k) of the whole
   NAME.e32   [e32, norm, dims...]: torch-float32's own error, rel-L2 over the whole tensor or over the numbers stored,
-             whichever is larger; the whole tensor's L2 norm; its shape. The float32 run is given the exact sinusoid of the
-             timestep: with diffusers' own, that one error would excuse every other in the UNet
+             whichever is larger; the whole tensor's L2 norm; its shape. The float32 run is given the exact sinusoid of
+             the timestep: with diffusers' own, that one error would excuse every other in the UNet
 Only tokens (int64) and wrong.* have no .e32.
   unet.*, vae.*        one pass over the inputs `latents` (with `timesteps` and `context`), `vae_latents` and `picture`
   text_encoder.*, tokens, prompt_embeds, clip_skip.K    of [negative prompt, prompt]; K as `--clip-skip` counts
