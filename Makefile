@@ -131,7 +131,7 @@ SHARED_FLAGS := -shared -Wl,-soname,$(SHARED_INSTALLED)
 endif
 
 # ------------------------------------------------------------------------------------------- targets
-.PHONY: all test test-full demo install uninstall lint asan help clean FORCE
+.PHONY: all test test-full demo pictures install uninstall lint asan help clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -222,6 +222,9 @@ demo: $(OUT)/sd
 	OMP_WAIT_POLICY=passive $(OUT)/sd -p "$(PROMPT)" --seed 0 -o demo.png
 	@echo "The picture is $(CURDIR)/demo.png"
 
+pictures: $(OUT)/sd
+	$(PYTHON) tools/pictures.py --program $(OUT)/sd
+
 # ------------------------------------------------------------------------------------------- install
 DATA := $(shell cd weights 2>/dev/null && find tiny -type f ! -name '*.part' | sort)
 install: all
@@ -251,6 +254,7 @@ help:
 	@echo '  all        sd, libsd.a and $(SHARED) (the default)'
 	@echo '  deps       installs what building and testing need (Debian, Ubuntu), or names the packages (elsewhere)'
 	@echo '  demo       draws demo.png with the model in weights/tiny;  make demo PROMPT="a blue car"'
+	@echo '  pictures   Python: draws the pictures of the README again'
 	@echo '  test       builds and runs every test and the example; the last line counts them'
 	@echo '  test-full  Python: a model of full SD 1.5 size against diffusers in float32 and float64'
 	@echo '  asan       the tests under the address and undefined behaviour sanitizers'
