@@ -24,8 +24,8 @@ static double scale_of(const loop *l, int i)
 }
 
 /* tests/schedulers of diffusers: x = arange(768)/768 as (3,8,8,4) permuted to (4,3,8,8), model(x, t) = x t / (t + 1),
- * betas linear, mostly 10 steps; the Euler loops put the scaled latents in the latents' place. Returns sum |x|. */
-/* The latents are the scaled ones already, and the sampler scales what it gives to the model once more. */
+ * betas linear, mostly 10 steps; the Euler loops put the scaled latents in the latents' place. The latents
+ * are the scaled ones already, and the sampler scales what it gives to the model once more. */
 static sd_status share_of_t(void *user, int i, double t, const float *input, float *prediction)
 {
     double scale = scale_of(user, i);
@@ -49,6 +49,7 @@ static sd_status torch_noise(void *user, double from, double to, float *out, siz
     return SD_OK;
 }
 
+/* sum |x| at the end. */
 static double full_loop(const sd_sched_config *c, int steps)
 {
     sd_error e = {.status = SD_OK};
