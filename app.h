@@ -42,13 +42,15 @@ typedef struct settings {
 #define AT(field) offsetof(settings, field)
 
 #define MODEL_OPTION {CLI_TEXT, 'm', "model", AT(model), 0, 0, "DIR", \
-                      "model in diffusers layout (default: $SD_MODEL, or\nweights/tiny beside the program or where it was installed)"}
+                      "model in diffusers layout (default: $SD_MODEL, or\n" \
+                      "weights/tiny beside the program or where it was installed)"}
 #define HELP_OPTION {CLI_FLAG, 'h', "help", AT(help), 0, 0, NULL, "this text"}
 
 /* What sd and sd schedule both take. */
 #define SAMPLER_OPTIONS \
     {CLI_TEXT, 0, "sampling-method", AT(p.sampler), 0, 0, "NAME", "see sd samplers (default: the model's)"}, \
-    {CLI_TEXT, 0, "scheduler", AT(p.schedule), 0, 0, "NAME", "how sigmas are placed: karras, ..., see sd samplers; or the\n" \
+    {CLI_TEXT, 0, "scheduler", AT(p.schedule), 0, 0, "NAME", \
+     "how sigmas are placed: karras, ..., see sd samplers; or the\n" \
      "timesteps' spacing: leading, trailing, linspace"}, \
     {CLI_TEXT, 0, "spacing", AT(p.spacing), 0, 0, "NAME", "the spacing alone, beside a --scheduler"}, \
     {CLI_TEXT, 0, "sigmas", AT(sigmas), 0, 0, "LIST", "sigmas of a run, falling: \"14.6,6.5,2.7,0.9,0\""}, \
@@ -110,7 +112,8 @@ int run_roundtrip(settings *s, const char *argv0);
 /* ---- preview.c: pictures in a terminal */
 /* What the environment says of the terminal. */
 preview_kind preview_detect(void);
-/* Draws on stderr, over the picture that was drawn before (*rows lines of it; 0: none). SD_OK, or the library's status. */
+/* Draws on stderr, over the picture that was drawn before (*rows lines of it; 0: none). SD_OK, or the library's
+ * status. */
 sd_status preview_show(preview_kind kind, const sd_image *image, int *rows);
 
 #endif

@@ -77,20 +77,25 @@ static int set_value(const cli_option *o, const char *value, void *settings)
     switch (o->kind) {
     case CLI_INT:
         if (!whole_number(value, &x) || x != floor(x) || x < o->least || x > o->most)
-            return cli_error(CLI_USAGE, "--%s must be a whole number from %.0f to %.0f, not \"%s\"", o->name, o->least, o->most, value);
+            return cli_error(CLI_USAGE, "--%s must be a whole number from %.0f to %.0f, not \"%s\"", o->name, o->least,
+                             o->most, value);
         *(int *)field = (int)x;
         break;
     case CLI_NUMBER:
         if (!whole_number(value, &x) || x < o->least || x > o->most)
-            return cli_error(CLI_USAGE, "--%s must be a number from %g to %g, not \"%s\"", o->name, o->least, o->most, value);
+            return cli_error(CLI_USAGE, "--%s must be a number from %g to %g, not \"%s\"", o->name, o->least, o->most,
+                             value);
         *(double *)field = x;
         break;
     case CLI_SEED:
         if (!parse_seed(value, field))
-            return cli_error(CLI_USAGE, "--%s must be a whole number from 0 to %llu, or -1 for a random one, not \"%s\"", o->name, ULLONG_MAX, value);
+            return cli_error(CLI_USAGE,
+                             "--%s must be a whole number from 0 to %llu, or -1 for a random one, not \"%s\"", o->name,
+                             ULLONG_MAX, value);
         break;
     case CLI_BOOL:
-        if (!parse_bool(value, field)) return cli_error(CLI_USAGE, "--%s must be true or false, not \"%s\"", o->name, value);
+        if (!parse_bool(value, field))
+            return cli_error(CLI_USAGE, "--%s must be true or false, not \"%s\"", o->name, value);
         break;
     default:
         *(const char **)field = value;
@@ -103,7 +108,8 @@ static int set_value(const cli_option *o, const char *value, void *settings)
 static const cli_option *find_name(const cli_command *c, const char *name, size_t n)
 {
     for (size_t i = 0; i < c->n_options; i++)
-        if (c->option[i].name && strncmp(c->option[i].name, name, n) == 0 && c->option[i].name[n] == 0) return &c->option[i];
+        if (c->option[i].name && strncmp(c->option[i].name, name, n) == 0 && c->option[i].name[n] == 0)
+            return &c->option[i];
     return NULL;
 }
 
@@ -135,7 +141,8 @@ static size_t edit_distance(const char *a, size_t n, const char *b)
     return row[m];
 }
 
-/* The option whose name begins so, or takes the fewest changes (at most half of what was typed); NULL if none is near. */
+/* The option whose name begins so, or takes the fewest changes (at most half of what was typed); NULL if none is
+ * near. */
 static const char *nearest(const cli_command *c, const char *typed, size_t n)
 {
     const char *best = NULL;
@@ -178,7 +185,8 @@ static int take(const cli_option *o, const char *attached, const char *typed, ar
     if (o->kind == CLI_WORD) {
         const char *next = attached ? attached : a->at + 1 < a->n ? a->v[a->at + 1] : "";
         int given = strcmp(next, o->value) == 0;
-        if (attached && !given) return cli_error(CLI_USAGE, "--%s can be followed by %s, not by \"%s\"", o->name, o->value, attached);
+        if (attached && !given)
+            return cli_error(CLI_USAGE, "--%s can be followed by %s, not by \"%s\"", o->name, o->value, attached);
         if (given && !attached) a->at++;
         *field = given ? 2 : 1;
         return CLI_OK;
@@ -215,7 +223,8 @@ static int take_short(const cli_command *c, arguments *a, void *settings)
 static int take_positional(const cli_command *c, char *value, arguments *a, void *settings)
 {
     if (!c->positional)
-        return cli_error(CLI_USAGE, "unexpected argument \"%s\": a prompt goes after -p and in quotes; see sd --help", value);
+        return cli_error(CLI_USAGE, "unexpected argument \"%s\": a prompt goes after -p and in quotes; see sd --help",
+                         value);
     if (c->several) {   /* they are moved to the front of argv, which has been read so far */
         cli_list *list = (cli_list *)(void *)((char *)settings + c->positional_target);
         list->v = a->v;
@@ -223,7 +232,9 @@ static int take_positional(const cli_command *c, char *value, arguments *a, void
         return CLI_OK;
     }
     const char **field = (const char **)(void *)((char *)settings + c->positional_target);
-    if (*field) return cli_error(CLI_USAGE, "unexpected argument \"%s\": %s is already \"%s\"; put it in quotes", value, c->positional, *field);
+    if (*field)
+        return cli_error(CLI_USAGE, "unexpected argument \"%s\": %s is already \"%s\"; put it in quotes", value,
+                         c->positional, *field);
     *field = value;
     return CLI_OK;
 }

@@ -1,4 +1,5 @@
-/* cli.h - floor 7: command lines as tables. A table of options is parsed, checked and printed as help from the same rows. */
+/* cli.h - floor 7: command lines as tables. A table of options is parsed, checked and printed as help from the same
+ * rows. */
 #ifndef SD_CLI_H
 #define SD_CLI_H
 

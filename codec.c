@@ -10,7 +10,8 @@
 #include <sys/stat.h>
 
 #define SIZE_OPTIONS \
-    {CLI_INT, 'W', "width", AT(p.width), 1, 65536, "N", "resized to so many pixels, a multiple of 8 (default: the\npicture's own size to the nearest)"}, \
+    {CLI_INT, 'W', "width", AT(p.width), 1, 65536, "N", \
+     "resized to so many pixels, a multiple of 8 (default: the\npicture's own size to the nearest)"}, \
     {CLI_INT, 'H', "height", AT(p.height), 1, 65536, "N", "the same for the height"}, \
     {CLI_TEXT, 0, "resize", AT(p.resize), 0, 0, "HOW", "to that size: stretch (default), crop, pad"}
 #define COMPUTE_OPTIONS \
@@ -23,7 +24,8 @@
 static const cli_option encode_options[] = {
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
     MODEL_OPTION,
-    {CLI_TEXT, 'o', "output", AT(output), 0, 0, "PATH", "FILE.safetensors; of several pictures, a directory\n(default: NAME.safetensors here)"},
+    {CLI_TEXT, 'o', "output", AT(output), 0, 0, "PATH",
+     "FILE.safetensors; of several pictures, a directory\n(default: NAME.safetensors here)"},
     SIZE_OPTIONS,
     {CLI_SEED, 's', "seed", AT(seed), 0, 0, "N", "of the sample, from torch's CPU generator (default: random)"},
     {CLI_FLAG, 0, "unscaled", AT(unscaled), 0, 0, NULL, "the sample as the VAE has it, without scaling_factor"},
@@ -31,33 +33,36 @@ static const cli_option encode_options[] = {
 };
 const cli_command encode_command = {
     "usage: sd encode PICTURE... [-o PATH] [-s N] [--unscaled]\n\n"
-    "Writes what the VAE's encoder makes of a picture: mean and logvar of the posterior, and latents, a sample of it times the\n"
-    "model's scaling_factor, as the UNet takes them. Each is [1,4,height/8,width/8].\n",
+    "Writes what the VAE's encoder makes of a picture: mean and logvar of the posterior, and latents, a sample of it\n"
+    "times the model's scaling_factor, as the UNet takes them. Each is [1,4,height/8,width/8].\n",
     encode_options, COUNT(encode_options), "a picture", AT(files), 1};
 
 static const cli_option decode_options[] = {
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
     MODEL_OPTION,
-    {CLI_TEXT, 'o', "output", AT(output), 0, 0, "PATH", "FILE.png or FILE.ppm; of several files, a directory\n(default: NAME" PICTURE_ENDING " here)"},
+    {CLI_TEXT, 'o', "output", AT(output), 0, 0, "PATH",
+     "FILE.png or FILE.ppm; of several files, a directory\n(default: NAME" PICTURE_ENDING " here)"},
     {CLI_FLAG, 0, "unscaled", AT(unscaled), 0, 0, NULL, "they are as the VAE has them, without scaling_factor"},
     COMPUTE_OPTIONS,
 };
 const cli_command decode_command = {
     "usage: sd decode LATENTS.safetensors... [-o PATH] [--unscaled]\n\n"
-    "Draws the tensor \"latents\" of a file, or its only one: [N,4,h,w] or [4,h,w]. More than one become FILE_2, FILE_3, ...\n",
+    "Draws the tensor \"latents\" of a file, or its only one: [N,4,h,w] or [4,h,w].\n"
+    "More than one become FILE_2, FILE_3, ...\n",
     decode_options, COUNT(decode_options), "a file of latents", AT(files), 1};
 
 static const cli_option roundtrip_options[] = {
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
     MODEL_OPTION,
-    {CLI_TEXT, 'o', "output", AT(output), 0, 0, "PATH", "keeps what came back: FILE.png or FILE.ppm; of several\npictures, a directory"},
+    {CLI_TEXT, 'o', "output", AT(output), 0, 0, "PATH",
+     "keeps what came back: FILE.png or FILE.ppm; of several\npictures, a directory"},
     SIZE_OPTIONS,
     COMPUTE_OPTIONS,
 };
 const cli_command roundtrip_command = {
     "usage: sd roundtrip PICTURE... [-o PATH]\n\n"
-    "Encodes a picture, decodes the posterior's mean, and prints how much of it came back: the peak signal-to-noise ratio of its\n"
-    "bytes and the structural similarity of its brightness.\n",
+    "Encodes a picture, decodes the posterior's mean, and prints how much of it came back: the peak\n"
+    "signal-to-noise ratio of its bytes and the structural similarity of its brightness.\n",
     roundtrip_options, COUNT(roundtrip_options), "a picture", AT(files), 1};
 
 /* -------------------------------------------------------------------------------------- names */
@@ -76,13 +81,15 @@ static int is_directory(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-/* Where the result of a file goes: the output itself, or the file's name with another ending, in the directory that the output is. */
+/* Where the result of a file goes: the output itself, or the file's name with another ending, in the directory that the
+ * output is. */
 static int output_path(char path[PATH_SIZE], const settings *s, const char *file, const char *ending)
 {
     size_t n;
     const char *name = stem(file, &n), *dir = s->output ? s->output : ".";
-    int used = s->output && s->files.n == 1 && !is_directory(s->output) ? snprintf(path, PATH_SIZE, "%s", s->output)
-                                                                       : snprintf(path, PATH_SIZE, "%s/%.*s%s", dir, (int)n, name, ending);
+    int itself = s->output && s->files.n == 1 && !is_directory(s->output);
+    int used = itself ? snprintf(path, PATH_SIZE, "%s", s->output)
+                      : snprintf(path, PATH_SIZE, "%s/%.*s%s", dir, (int)n, name, ending);
     return used < PATH_SIZE ? CLI_OK : cli_error(CLI_USAGE, "the output path is longer than %d bytes", PATH_SIZE - 1);
 }
 
@@ -101,7 +108,8 @@ static int check_files(const settings *s, const cli_command *c, const char *endi
     if (s->files.n > 1) return check_directory("results", s->output);
     if (is_directory(s->output)) return CLI_OK;
     if (picture ? !is_picture_name(s->output) : !ends_with(s->output, ".safetensors"))
-        return cli_error(CLI_USAGE, "the output's name must end in %s, not \"%s\"", picture ? ENDINGS : ".safetensors", s->output);
+        return cli_error(CLI_USAGE, "the output's name must end in %s, not \"%s\"", picture ? ENDINGS : ".safetensors",
+                         s->output);
     return check_writable("output", s->output);
 }
 
@@ -139,7 +147,8 @@ static int encode(const settings *s, const char *file, coded *c)
     int own = original.width, tall = original.height, odd = width % info.scale || height % info.scale;
     if (!odd) status = sd_image_resize(context, &original, width, height, s->p.resize, &c->image);
     sd_image_free(&original);
-    if (odd) return cli_error(CLI_USAGE, "width and height must be multiples of %d, not %dx%d", info.scale, width, height);
+    if (odd)
+        return cli_error(CLI_USAGE, "width and height must be multiples of %d, not %dx%d", info.scale, width, height);
     if (status) return report(s, status);
     if ((width != own || height != tall) && !s->quiet && !s->p.width && !s->p.height)
         fprintf(stderr, "sd: %s of %dx%d becomes %dx%d, multiples of %d\n", file, own, tall, width, height, info.scale);
@@ -207,7 +216,8 @@ static int decode(const settings *s, const float *latents, int channels, int h, 
 {
     sd_model_info info;
     sd_get_info(context, &info);
-    size_t n = (size_t)channels * (size_t)h * (size_t)w, pixels = (size_t)h * (size_t)w * (size_t)info.scale * (size_t)info.scale;
+    size_t n = (size_t)channels * (size_t)h * (size_t)w;
+    size_t pixels = (size_t)h * (size_t)w * (size_t)info.scale * (size_t)info.scale;
     float *own = malloc(n * sizeof *own), *picture = malloc(3 * pixels * sizeof *picture);
     *image = (sd_image){w * info.scale, h * info.scale, malloc(3 * pixels), NULL};
     int code = own && picture && image->rgb ? CLI_OK : cli_error(CLI_FAILURE, "out of memory");
@@ -240,14 +250,19 @@ static int decode_tensor(const settings *s, const char *file, const float *data,
     sd_get_info(context, &info);
     int64_t many = nd == 4 ? dim[0] : 1;
     const int64_t *d = nd == 4 ? dim + 1 : dim;   /* C, h, w */
-    if ((nd != 3 && nd != 4) || many < 1 || many > 1024 || d[0] != info.latent_channels || d[1] < 1 || d[2] < 1 || d[1] > 8192 || d[2] > 8192)
-        return cli_error(CLI_USAGE, "%s: latents must be [N,%d,h,w] or [%d,h,w], found %d dimensions: [%lld,%lld,%lld,%lld]", file, info.latent_channels,
-                         info.latent_channels, nd, (long long)dim[0], (long long)dim[1], (long long)dim[2], (long long)dim[3]);
+    if ((nd != 3 && nd != 4) || many < 1 || many > 1024 || d[0] != info.latent_channels || d[1] < 1 || d[2] < 1 ||
+        d[1] > 8192 || d[2] > 8192)
+        return cli_error(CLI_USAGE,
+                         "%s: latents must be [N,%d,h,w] or [%d,h,w], found %d dimensions: [%lld,%lld,%lld,%lld]", file,
+                         info.latent_channels, info.latent_channels, nd, (long long)dim[0], (long long)dim[1],
+                         (long long)dim[2], (long long)dim[3]);
     size_t n = (size_t)(d[0] * d[1] * d[2]);
     int code = output_path(base, s, file, PICTURE_ENDING);
     for (int64_t i = 0; i < many && !code; i++) {
         code = picture_path(path, base, (int)i + 1);
-        if (!code) code = decode(s, data + (size_t)i * n, (int)d[0], (int)d[1], (int)d[2], s->unscaled ? 1 : info.scaling_factor, &image);
+        if (!code)
+            code = decode(s, data + (size_t)i * n, (int)d[0], (int)d[1], (int)d[2],
+                          s->unscaled ? 1 : info.scaling_factor, &image);
         if (code) break;
         code = write_picture(s, path, &image);
         sd_image_free(&image);
@@ -292,8 +307,8 @@ static double brightness(const sd_image *image, int x, int y)   /* [ITU-R BT.601
     return 0.299 * p[0] + 0.587 * p[1] + 0.114 * p[2];
 }
 
-/* Structural similarity [Wang et al. 2004, eq. 13], the mean over all windows of 8x8 pixels that begin at even places; its constants are
- * the paper's. */
+/* Structural similarity [Wang et al. 2004, eq. 13], the mean over all windows of 8x8 pixels that begin at even places;
+ * its constants are the paper's. */
 static double ssim(const sd_image *a, const sd_image *b)
 {
     enum { SIDE = 8 };
@@ -342,6 +357,8 @@ int run_roundtrip(settings *s, const char *argv0)
         sd_image_free(&back);
         coded_free(&c);
     }
-    if (!code && s->files.n > 1) printf("mean of %zu: PSNR %.2f dB  SSIM %.4f\n", s->files.n, psnr_sum / (double)s->files.n, ssim_sum / (double)s->files.n);
+    if (!code && s->files.n > 1)
+        printf("mean of %zu: PSNR %.2f dB  SSIM %.4f\n", s->files.n, psnr_sum / (double)s->files.n,
+               ssim_sum / (double)s->files.n);
     return code;
 }

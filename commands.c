@@ -43,7 +43,8 @@ static const cli_option schedule_options[] = {
     HELP_OPTION,
 };
 static const cli_command schedule_command = {
-    "usage: sd schedule [-m DIR] [--sampling-method NAME] [--scheduler NAME[,NAME...]] [--steps N] [--json] [--plot FILE]\n\n"
+    "usage: sd schedule [-m DIR] [--sampling-method NAME] [--scheduler NAME[,NAME...]] [--steps N] [--json]\n"
+    "                   [--plot FILE]\n\n"
     "Prints the evaluations of a run: timesteps, sigmas = sqrt((1-a)/a) and a = alphas_cumprod. Reads no weights.\n",
     schedule_options, COUNT(schedule_options), NULL, 0, 0};
 
@@ -58,7 +59,8 @@ static const cli_option plan_options[] = {
 };
 static const cli_command plan_command = {
     "usage: sd plan [-m DIR | --config NAME] [-W N] [-H N] [--json]\n\n"
-    "Prints the UNet, the VAE and the text encoder step by step: shapes, parameters, operations and memory. Reads no weights.\n",
+    "Prints the UNet, the VAE and the text encoder step by step: shapes, parameters, operations and\n"
+    "memory. Reads no weights.\n",
     plan_options, COUNT(plan_options), NULL, 0, 0};
 
 /* --------------------------------------------------------------------------------- sd tokenize */
@@ -87,12 +89,14 @@ static int tokenize_file(const settings *s)
     ssize_t n;
     int code = CLI_OK;
     if (!f) return cli_error(CLI_FAILURE, "cannot open %s: %s", s->file, strerror(errno));
-    for (long number = 1; !code && (n = getline(&line, &room, f)) >= 0; number++) {   /* a line ends at \n, not at \r or U+2028 */
+    /* a line ends at \n, not at \r or U+2028 */
+    for (long number = 1; !code && (n = getline(&line, &room, f)) >= 0; number++) {
         sd_tokens t;
         if (n && line[n - 1] == '\n') line[--n] = 0;
         if (strlen(line) != (size_t)n) code = cli_error(CLI_USAGE, "%s:%ld has a NUL byte", s->file, number);
         else if (interrupts) code = cli_error(CLI_INTERRUPTED, "interrupted");
-        else if (sd_tokenize(context, line, &t)) code = cli_error(CLI_USAGE, "%s:%ld: %s", s->file, number, sd_error_text(context));
+        else if (sd_tokenize(context, line, &t))
+            code = cli_error(CLI_USAGE, "%s:%ld: %s", s->file, number, sd_error_text(context));
         else print_ids(&t);
     }
     if (!code && ferror(f)) code = cli_error(CLI_FAILURE, "cannot read %s: %s", s->file, strerror(errno));
@@ -122,7 +126,8 @@ static int run_tokenize(settings *s, const char *argv0)
     sd_tokens t;
     if (s->file && !s->ids) return cli_error(CLI_USAGE, "--file needs --ids");
     if (s->json && s->ids) return cli_error(CLI_USAGE, "--json and --ids are two forms of output: choose one");
-    if (!s->file == !s->text) return cli_error(CLI_USAGE, "give one text, in quotes, or --ids --file FILE; see sd tokenize --help");
+    if (!s->file == !s->text)
+        return cli_error(CLI_USAGE, "give one text, in quotes, or --ids --file FILE; see sd tokenize --help");
     int code = open_model(s, argv0, SD_PART_TOKENIZER, &v);
     if (code) return code;
     if (s->file) return tokenize_file(s);

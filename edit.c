@@ -1,4 +1,5 @@
-/* edit.c - floor 6: pictures and masks around the networks: sizes, margins, the region that is worked on, pasting back. */
+/* edit.c - floor 6: pictures and masks around the networks: sizes, margins, the region that is worked on, pasting
+ * back. */
 #include "edit.h"
 
 #include <stdlib.h>
@@ -19,7 +20,10 @@ void sd_edit_free(sd_edit *e)
 /* A caller's picture, not copied; a mask of its alpha where it has one. */
 static sd_picture borrow_rgb(const sd_image *i) { return (sd_picture){i->width, i->height, 3, i->rgb}; }
 
-static bool outpaints(const sd_params *p) { return p->outpaint[0] || p->outpaint[1] || p->outpaint[2] || p->outpaint[3]; }
+static bool outpaints(const sd_params *p)
+{
+    return p->outpaint[0] || p->outpaint[1] || p->outpaint[2] || p->outpaint[3];
+}
 
 static bool transparent(const sd_image *i)
 {
@@ -34,15 +38,19 @@ static sd_status check(const sd_params *p, sd_error *e)
     static const char *const sides[] = {"left", "top", "right", "bottom"};
     if (p->strength != -1 && !(p->strength > 0 && p->strength <= 1))
         return sd_fail(e, SD_ERR_ARG, "strength must be more than 0 and at most 1, not %g", p->strength);
-    if (!(p->mask_blur >= 0 && p->mask_blur <= 1000)) return sd_fail(e, SD_ERR_ARG, "mask blur must be 0 to 1000 pixels, not %g", p->mask_blur);
+    if (!(p->mask_blur >= 0 && p->mask_blur <= 1000))
+        return sd_fail(e, SD_ERR_ARG, "mask blur must be 0 to 1000 pixels, not %g", p->mask_blur);
     if (p->inpaint_crop < -1 || p->inpaint_crop > SD_PICTURE_SIDE)
         return sd_fail(e, SD_ERR_ARG, "inpaint crop must be 0 to %d pixels, not %d", SD_PICTURE_SIDE, p->inpaint_crop);
     for (int i = 0; i < 4; i++)
         if (p->outpaint[i] < 0 || p->outpaint[i] > SD_PICTURE_SIDE)
-            return sd_fail(e, SD_ERR_ARG, "outpaint must be 0 to %d pixels on the %s, not %d", SD_PICTURE_SIDE, sides[i], p->outpaint[i]);
+            return sd_fail(e, SD_ERR_ARG, "outpaint must be 0 to %d pixels on the %s, not %d", SD_PICTURE_SIDE,
+                           sides[i], p->outpaint[i]);
     if (outpaints(p) && (p->width || p->height))
-        return sd_fail(e, SD_ERR_ARG, "outpainting takes its size from the picture: width and height are not possible with it");
-    if (outpaints(p) && p->inpaint_crop >= 0) return sd_fail(e, SD_ERR_ARG, "outpaint and inpaint crop are not possible together");
+        return sd_fail(e, SD_ERR_ARG,
+                       "outpainting takes its size from the picture: width and height are not possible with it");
+    if (outpaints(p) && p->inpaint_crop >= 0)
+        return sd_fail(e, SD_ERR_ARG, "outpaint and inpaint crop are not possible together");
     return SD_OK;
 }
 
@@ -81,7 +89,8 @@ static sd_status make_mask(sd_picture *mask, const sd_params *p, sd_error *e)
     return p->mask_blur > 0 ? sd_mask_blur(mask, p->mask_blur, e) : SD_OK;
 }
 
-/* Noise that is the same for a seed, up to 32/255, on the masked pixels: plain smears would stay smears where strength is below 1. Not the generator of the latents: their stream must not depend on the picture's size. */
+/* Noise that is the same for a seed, up to 32/255, on the masked pixels: plain smears would stay smears where strength
+ * is below 1. Not the generator of the latents: their stream must not depend on the picture's size. */
 static void roughen(sd_picture *picture, const sd_picture *mask, uint64_t seed)
 {
     uint64_t state = seed ^ UINT64_C(0x9E3779B97F4A7C15);
@@ -94,31 +103,37 @@ static void roughen(sd_picture *picture, const sd_picture *mask, uint64_t seed)
     }
 }
 
-/* The picture between margins that repeat its edges, up to the next multiple of `scale`; what is new in the mask becomes `fill`. */
+/* The picture between margins that repeat its edges, up to the next multiple of `scale`; what is new in the mask
+ * becomes `fill`. */
 static sd_status widen(const sd_params *p, int scale, uint8_t fill, sd_picture *mask, sd_edit *e, sd_error *err)
 {
     const int *m = p->outpaint;
     sd_picture rgb = borrow_rgb(p->init), old = *mask, wide = {0};
     int64_t w = (int64_t)rgb.width + m[0] + m[2], h = (int64_t)rgb.height + m[1] + m[3];
     if (w > SD_PICTURE_SIDE || h > SD_PICTURE_SIDE)
-        return sd_fail(err, SD_ERR_ARG, "the picture would grow to %lldx%lld, at most %d pixels a side are possible", (long long)w, (long long)h, SD_PICTURE_SIDE);
+        return sd_fail(err, SD_ERR_ARG, "the picture would grow to %lldx%lld, at most %d pixels a side are possible",
+                       (long long)w, (long long)h, SD_PICTURE_SIDE);
     e->out_width = (int)w;
     e->out_height = (int)h;
     int right = m[2] + (int)((scale - w % scale) % scale), bottom = m[3] + (int)((scale - h % scale) % scale);
-    if (!old.data && sd_picture_new(&old, rgb.width, rgb.height, 1, err)) return err->status;   /* black: all of it is kept */
+    /* black: all of it is kept */
+    if (!old.data && sd_picture_new(&old, rgb.width, rgb.height, 1, err)) return err->status;
     sd_picture_extend(&wide, &old, m[0], m[1], right, bottom, &fill, err);
     sd_picture_free(&old);
     *mask = wide;
     return err->status ? err->status : sd_picture_extend(&e->whole, &rgb, m[0], m[1], right, bottom, NULL, err);
 }
 
-/* A picture whose kept pixels come back is not resized to a multiple of `scale`: it would not be the same pixels. It is widened by what
- * is missing, which is kept like the rest and cut off again. */
+/* A picture whose kept pixels come back is not resized to a multiple of `scale`: it would not be the same pixels. It is
+ * widened by what is missing, which is kept like the rest and cut off again. */
 static bool keeps_its_size(sd_ctx *c, const sd_params *p, int scale, const sd_picture *mask, int width, int height)
 {
     int w = p->init->width, h = p->init->height;
-    if (!mask->data || !p->paste_back || p->inpaint_crop >= 0 || width || height || (w % scale == 0 && h % scale == 0)) return false;
-    sd_logf(&c->log, SD_LOG_NOTICE, "the picture of %dx%d is widened to multiples of %d for the model, and comes back in its own size", w, h, scale);
+    if (!mask->data || !p->paste_back || p->inpaint_crop >= 0 || width || height || (w % scale == 0 && h % scale == 0))
+        return false;
+    sd_logf(&c->log, SD_LOG_NOTICE,
+            "the picture of %dx%d is widened to multiples of %d for the model, and comes back in its own size", w, h,
+            scale);
     return true;
 }
 
@@ -133,23 +148,27 @@ static void choose_size(sd_ctx *c, const sd_params *p, int scale, int *width, in
 {
     int own_w = to_multiple(p->init->width, scale), own_h = to_multiple(p->init->height, scale);
     if (!*width && !*height && (own_w != p->init->width || own_h != p->init->height))
-        sd_logf(&c->log, SD_LOG_NOTICE, "the picture of %dx%d becomes %dx%d, multiples of %d", p->init->width, p->init->height, own_w, own_h, scale);
+        sd_logf(&c->log, SD_LOG_NOTICE, "the picture of %dx%d becomes %dx%d, multiples of %d", p->init->width,
+                p->init->height, own_w, own_h, scale);
     if (!*width) *width = own_w;
     if (!*height) *height = own_h;
 }
 
 /* The mask's surroundings become the working picture; the whole picture stays as it is. */
-static sd_status prepare_crop(sd_ctx *c, const sd_params *p, const sd_picture *mask, int *width, int *height, sd_edit *e)
+static sd_status prepare_crop(sd_ctx *c, const sd_params *p, const sd_picture *mask, int *width, int *height,
+                              sd_edit *e)
 {
     sd_error *err = &c->err;
     sd_picture rgb = borrow_rgb(p->init), part = {0};
     int native = sd_vae_scale(&c->vae.cfg) * c->unet.cfg.sample_size;
     if (!*width) *width = native;
     if (!*height) *height = native;
-    if (!sd_mask_region(mask, p->inpaint_crop, *width, *height, &e->place)) e->place = (sd_rect){0, 0, rgb.width, rgb.height};
+    if (!sd_mask_region(mask, p->inpaint_crop, *width, *height, &e->place))
+        e->place = (sd_rect){0, 0, rgb.width, rgb.height};
     e->out_width = rgb.width;
     e->out_height = rgb.height;
-    if (sd_picture_to_rgb(&e->whole, &rgb, NULL, err) || sd_picture_crop(&part, &rgb, e->place, err)) return err->status;
+    if (sd_picture_to_rgb(&e->whole, &rgb, NULL, err) || sd_picture_crop(&part, &rgb, e->place, err))
+        return err->status;
     sd_picture_resize(&e->init, &part, *width, *height, SD_FILTER_LANCZOS, err);
     sd_picture_free(&part);
     if (err->status || sd_picture_crop(&e->soft, mask, e->place, err)) return err->status;
@@ -157,7 +176,8 @@ static sd_status prepare_crop(sd_ctx *c, const sd_params *p, const sd_picture *m
 }
 
 /* All of the picture is worked on, at one size from here on. */
-static sd_status prepare_whole(sd_ctx *c, const sd_params *p, const sd_picture *mask, int *width, int *height, sd_edit *e)
+static sd_status prepare_whole(sd_ctx *c, const sd_params *p, const sd_picture *mask, int *width, int *height,
+                               sd_edit *e)
 {
     sd_error *err = &c->err;
     sd_fit fit;
@@ -167,7 +187,8 @@ static sd_status prepare_whole(sd_ctx *c, const sd_params *p, const sd_picture *
         sd_picture rgb = borrow_rgb(p->init);
         choose_size(c, p, sd_vae_scale(&c->vae.cfg), width, height);
         if (sd_picture_fit(&e->whole, &rgb, *width, *height, fit, SD_FILTER_LANCZOS, NULL, err)) return err->status;
-        if (mask->data && sd_picture_fit(&e->soft, mask, *width, *height, fit, SD_FILTER_LANCZOS, &black, err)) return err->status;
+        if (mask->data && sd_picture_fit(&e->soft, mask, *width, *height, fit, SD_FILTER_LANCZOS, &black, err))
+            return err->status;
         e->out_width = *width;
         e->out_height = *height;
     } else {   /* the canvas is there */
@@ -177,7 +198,8 @@ static sd_status prepare_whole(sd_ctx *c, const sd_params *p, const sd_picture *
     }
     e->place = (sd_rect){0, 0, *width, *height};
     if (sd_picture_to_rgb(&e->init, &e->whole, NULL, err)) return err->status;
-    return mask->data ? sd_picture_fit(&e->mask, &e->soft, *width, *height, SD_FIT_STRETCH, SD_FILTER_NEAREST, NULL, err) : SD_OK;
+    if (!mask->data) return SD_OK;
+    return sd_picture_fit(&e->mask, &e->soft, *width, *height, SD_FIT_STRETCH, SD_FILTER_NEAREST, NULL, err);
 }
 
 /* The networks' mask has two values; the one for pasting is soft. */
@@ -199,15 +221,18 @@ sd_status sd_edit_prepare(sd_ctx *c, const sd_params *p, int *width, int *height
     memset(e, 0, sizeof *e);
     if (!p->init) {
         bool wanted = p->mask || outpaints(p) || p->inpaint_crop >= 0 || p->strength != -1;
-        return wanted ? sd_fail(&c->err, SD_ERR_ARG, "a mask, a strength or outpainting needs a picture to begin from") : SD_OK;
+        if (!wanted) return SD_OK;
+        return sd_fail(&c->err, SD_ERR_ARG, "a mask, a strength or outpainting needs a picture to begin from");
     }
     e->active = true;
     e->paste = p->paste_back != 0 || p->inpaint_crop >= 0;
     if (check(p, &c->err) || make_mask(&mask, p, &c->err)) return c->err.status;
-    if (p->inpaint_crop >= 0 && !mask.data) sd_fail(&c->err, SD_ERR_ARG, "inpaint crop needs a mask, or a picture with transparent parts");
+    if (p->inpaint_crop >= 0 && !mask.data)
+        sd_fail(&c->err, SD_ERR_ARG, "inpaint crop needs a mask, or a picture with transparent parts");
     int scale = sd_vae_scale(&c->vae.cfg);
     if (!c->err.status && outpaints(p)) widen(p, scale, 255, &mask, e, &c->err);
-    else if (!c->err.status && keeps_its_size(c, p, scale, &mask, *width, *height)) widen(p, scale, 0, &mask, e, &c->err);
+    else if (!c->err.status && keeps_its_size(c, p, scale, &mask, *width, *height))
+        widen(p, scale, 0, &mask, e, &c->err);
     e->masked = mask.data != NULL;
     if (!c->err.status && p->inpaint_crop >= 0) prepare_crop(c, p, &mask, width, height, e);
     else if (!c->err.status) prepare_whole(c, p, &mask, width, height, e);
@@ -220,11 +245,13 @@ sd_status sd_edit_prepare(sd_ctx *c, const sd_params *p, int *width, int *height
 
 sd_status sd_edit_finish(const sd_edit *e, const uint8_t *rgb, sd_image *image, sd_error *err)
 {
-    sd_picture result = {e->init.width, e->init.height, 3, (uint8_t *)(uintptr_t)rgb}, at_place = {0}, whole = {0}, out = {0};
+    sd_picture result = {e->init.width, e->init.height, 3, (uint8_t *)(uintptr_t)rgb};
+    sd_picture at_place = {0}, whole = {0}, out = {0};
     const sd_rect all = {0, 0, e->out_width, e->out_height};
     sd_picture_resize(&at_place, &result, e->place.width, e->place.height, SD_FILTER_LANCZOS, err);
     if (!err->status && e->masked && e->paste) {
-        if (!sd_picture_to_rgb(&whole, &e->whole, NULL, err)) sd_picture_paste(&whole, e->place.x, e->place.y, &at_place, &e->soft, err);
+        if (!sd_picture_to_rgb(&whole, &e->whole, NULL, err))
+            sd_picture_paste(&whole, e->place.x, e->place.y, &at_place, &e->soft, err);
         if (!err->status) sd_picture_crop(&out, &whole, all, err);
     } else if (!err->status) {
         sd_picture_crop(&out, &at_place, all, err);

@@ -5,7 +5,8 @@
 #include "picture.h"
 #include "pipeline.h"
 
-/* A job on a picture. The networks see `init` and `mask`; their result goes to `place` in `whole`. All zero: text to image. */
+/* A job on a picture. The networks see `init` and `mask`; their result goes to `place` in `whole`. All zero: text to
+ * image. */
 typedef struct sd_edit {
     bool active;
     bool masked;           /* something is repainted, something may be kept */

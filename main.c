@@ -1,7 +1,7 @@
 /* main.c - floor 7: the program sd. It sees the library through sd.h alone.
  *
- * stdout has what was asked for (seeds, names of pictures, ids, plans, timings), stderr everything else: one line per error,
- * notices, and on a terminal a progress bar. */
+ * stdout has what was asked for (seeds, names of pictures, ids, plans, timings), stderr everything else: one line per
+ * error, notices, and on a terminal a progress bar. */
 #define _POSIX_C_SOURCE 200809L
 #ifdef __APPLE__
 #define _DARWIN_C_SOURCE   /* ru_maxrss */
@@ -24,49 +24,70 @@ static const cli_option draw_options[] = {
     {CLI_TEXT, 'p', "prompt", AT(p.prompt), 0, 0, "TEXT", "what the picture shows"},
     {CLI_TEXT, 'n', "negative-prompt", AT(p.negative_prompt), 0, 0, "TEXT", "what it does not show"},
     MODEL_OPTION,
-    {CLI_TEXT, 'o', "output", AT(output), 0, 0, "FILE", "FILE.png or FILE.ppm (default " DEFAULT_OUTPUT "); more pictures\nbecome FILE_2.png, FILE_3.png, ..."},
+    {CLI_TEXT, 'o', "output", AT(output), 0, 0, "FILE",
+     "FILE.png or FILE.ppm (default " DEFAULT_OUTPUT "); more pictures\nbecome FILE_2.png, FILE_3.png, ..."},
     {CLI_INT, 'W', "width", AT(p.width), 1, 65536, "N", "pixels, a multiple of 8 (default: the model's own)"},
     {CLI_INT, 'H', "height", AT(p.height), 1, 65536, "N", "the same for the height"},
     {CLI_SEED, 's', "seed", AT(seed), 0, 0, "N", "of torch's CPU generator (default, and -1: random, printed)"},
-    {CLI_TEXT, 0, "rng", AT(p.rng), 0, 0, "NAME", "whose seed it is: torch-cpu (default), torch-cuda, numpy,\nnumpy-pcg64, torch-cuda:sms=40,threads=1024, ..."},
-    {CLI_TEXT, 0, "sampler-rng", AT(p.sampler_rng), 0, 0, "NAME", "another generator for the samplers' noise; also brownian"},
-    {CLI_FLAG, 0, "seed-per-image", AT(p.seed_per_image), 0, 0, NULL, "with --batch-size: picture i has its own generator, seed + i"},
-    {CLI_FLAG, 0, "explain-seed", AT(explain_seed), 0, 0, NULL, "prints each draw: who, from which generator, how many"},
+    {CLI_TEXT, 0, "rng", AT(p.rng), 0, 0, "NAME",
+     "whose seed it is: torch-cpu (default), torch-cuda, numpy,\nnumpy-pcg64, torch-cuda:sms=40,threads=1024, ..."},
+    {CLI_TEXT, 0, "sampler-rng", AT(p.sampler_rng), 0, 0, "NAME",
+     "another generator for the samplers' noise; also brownian"},
+    {CLI_FLAG, 0, "seed-per-image", AT(p.seed_per_image), 0, 0, NULL,
+     "with --batch-size: picture i has its own generator, seed + i"},
+    {CLI_FLAG, 0, "explain-seed", AT(explain_seed), 0, 0, NULL,
+     "prints each draw: who, from which generator, how many"},
     {CLI_INT, 'b', "batch-count", AT(batch_count), 1, 10000, "N", "pictures one after another, with seeds N, N+1, ..."},
-    {CLI_INT, 0, "batch-size", AT(p.batch), 1, 512, "N", "pictures drawn together from one seed, as diffusers'\nnum_images_per_prompt"},
+    {CLI_INT, 0, "batch-size", AT(p.batch), 1, 512, "N",
+     "pictures drawn together from one seed, as diffusers'\nnum_images_per_prompt"},
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "How to draw it"},
     {CLI_INT, 0, "steps", AT(p.steps), 1, 1000, "N", "steps of the sampler (default 25)"},
-    {CLI_NUMBER, 0, "cfg-scale", AT(p.cfg_scale), -1000, 1000, "X", "guidance (default 7.5); 1 and less: none, in half the time"},
+    {CLI_NUMBER, 0, "cfg-scale", AT(p.cfg_scale), -1000, 1000, "X",
+     "guidance (default 7.5); 1 and less: none, in half the time"},
     SAMPLER_OPTIONS,
-    {CLI_TEXT, 0, "prediction", AT(p.prediction), 0, 0, "NAME", "what the UNet predicts: epsilon, v_prediction, sample"},
+    {CLI_TEXT, 0, "prediction", AT(p.prediction), 0, 0, "NAME",
+     "what the UNet predicts: epsilon, v_prediction, sample"},
     {CLI_BOOL, 0, "clip-sample", AT(p.clip_sample), 0, 0, "BOOL", "ddim: clip the predicted latents (true, false)"},
     {CLI_NUMBER, 0, "eta", AT(p.eta), 0, 1, "X", "share of fresh noise in each step (default: ddim 0, euler_a 1)"},
     {CLI_NUMBER, 0, "s-churn", AT(p.s_churn), 0, 1000, "X", "euler, heun, dpm2: noise that is put back on in a run"},
     {CLI_NUMBER, 0, "s-tmin", AT(p.s_tmin), 0, 1e6, "X", "... at sigmas from here"},
     {CLI_NUMBER, 0, "s-tmax", AT(p.s_tmax), 0, 1e6, "X", "... up to here (default: all)"},
-    {CLI_NUMBER, 0, "s-noise", AT(p.s_noise), 0, 10, "X", "deviation of that noise and of the ancestral samplers'\n(default 1)"},
-    {CLI_NUMBER, 0, "guidance-rescale", AT(p.guidance_rescale), 0, 1, "X", "share by which a guided prediction is brought\nback to its deviation before guidance (default 0)"},
-    {CLI_INT, 0, "clip-skip", AT(p.clip_skip), 0, 1000, "N", "1: the text encoder's last layer (default), 2: the one\nbefore it, ..."},
-    {CLI_TEXT, 0, "noise", AT(noise), 0, 0, "FILE", "initial noise from a safetensors file: its tensor \"noise\"\nor its only one, [batch,channels,height/8,width/8]"},
+    {CLI_NUMBER, 0, "s-noise", AT(p.s_noise), 0, 10, "X",
+     "deviation of that noise and of the ancestral samplers'\n(default 1)"},
+    {CLI_NUMBER, 0, "guidance-rescale", AT(p.guidance_rescale), 0, 1, "X",
+     "share by which a guided prediction is brought\nback to its deviation before guidance (default 0)"},
+    {CLI_INT, 0, "clip-skip", AT(p.clip_skip), 0, 1000, "N",
+     "1: the text encoder's last layer (default), 2: the one\nbefore it, ..."},
+    {CLI_TEXT, 0, "noise", AT(noise), 0, 0, "FILE",
+     "initial noise from a safetensors file: its tensor \"noise\"\nor its only one, [batch,channels,height/8,width/8]"},
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Beginning from a picture"},
-    {CLI_TEXT, 'i', "init-img", AT(init), 0, 0, "FILE", "PNG, JPEG or PNM; without -W and -H its own size, to the\nnearest multiple of 8"},
-    {CLI_NUMBER, 0, "strength", AT(p.strength), 0, 1, "X", "how much of it is changed: share of the steps that are\ntaken (default 0.8; where something is masked, 1)"},
-    {CLI_TEXT, 0, "mask", AT(mask), 0, 0, "FILE", "white is repainted, black is kept (default: the picture's\nalpha, transparent is repainted)"},
+    {CLI_TEXT, 'i', "init-img", AT(init), 0, 0, "FILE",
+     "PNG, JPEG or PNM; without -W and -H its own size, to the\nnearest multiple of 8"},
+    {CLI_NUMBER, 0, "strength", AT(p.strength), 0, 1, "X",
+     "how much of it is changed: share of the steps that are\ntaken (default 0.8; where something is masked, 1)"},
+    {CLI_TEXT, 0, "mask", AT(mask), 0, 0, "FILE",
+     "white is repainted, black is kept (default: the picture's\nalpha, transparent is repainted)"},
     {CLI_FLAG, 0, "invert-mask", AT(p.invert_mask), 0, 0, NULL, "the other way round"},
     {CLI_NUMBER, 0, "mask-blur", AT(p.mask_blur), 0, 1000, "X", "softens the mask's edge by so many pixels"},
-    {CLI_BOOL, 0, "paste-back", AT(p.paste_back), 0, 0, "BOOL", "pixels that are kept come back byte for byte (default)"},
-    {CLI_INT, 0, "inpaint-crop", AT(p.inpaint_crop), 0, 16384, "N", "works on the mask and N pixels around it alone, at the\nmodel's size, and pastes the result back"},
+    {CLI_BOOL, 0, "paste-back", AT(p.paste_back), 0, 0, "BOOL",
+     "pixels that are kept come back byte for byte (default)"},
+    {CLI_INT, 0, "inpaint-crop", AT(p.inpaint_crop), 0, 16384, "N",
+     "works on the mask and N pixels around it alone, at the\nmodel's size, and pastes the result back"},
     {CLI_TEXT, 0, "outpaint", AT(outpaint), 0, 0, "L,T,R,B", "adds pixels left, top, right and bottom and paints them"},
     {CLI_TEXT, 0, "resize", AT(p.resize), 0, 0, "HOW", "to -W and -H: stretch (default), crop, pad"},
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "How to compute it"},
     {CLI_INT, 't', "threads", AT(threads), 0, 1024, "N", "0: one per core (default)"},
     {CLI_FLAG, 0, "precise", AT(precise), 0, 0, NULL, "the specification's kernels in double, no BLAS: slow"},
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "What to tell"},
-    {CLI_TEXT, 0, "trace", AT(trace), 0, 0, "FILE", "every intermediate tensor, by its diffusers name, to a\nsafetensors file"},
+    {CLI_TEXT, 0, "trace", AT(trace), 0, 0, "FILE",
+     "every intermediate tensor, by its diffusers name, to a\nsafetensors file"},
     {CLI_TEXT, 0, "trace-filter", AT(trace_filter), 0, 0, "GLOBS", "only those: \"latents.*,step.0.unet.mid_block*\""},
-    {CLI_WORD, 0, "timings", AT(timings), 0, 0, "json", "seconds per stage and peak memory, as text or as JSON in\nthe last line of the output"},
-    {CLI_TEXT, 0, "save-steps", AT(save_steps), 0, 0, "DIR", "the picture as each step predicts it: DIR/step_000" PICTURE_ENDING ", ..."},
-    {CLI_FLAG, 0, "preview", AT(preview), 0, 0, NULL, "shows it in the terminal: kitty's and iTerm2's protocols,\nelse coloured blocks"},
+    {CLI_WORD, 0, "timings", AT(timings), 0, 0, "json",
+     "seconds per stage and peak memory, as text or as JSON in\nthe last line of the output"},
+    {CLI_TEXT, 0, "save-steps", AT(save_steps), 0, 0, "DIR",
+     "the picture as each step predicts it: DIR/step_000" PICTURE_ENDING ", ..."},
+    {CLI_FLAG, 0, "preview", AT(preview), 0, 0, NULL,
+     "shows it in the terminal: kitty's and iTerm2's protocols,\nelse coloured blocks"},
     {CLI_FLAG, 'q', "quiet", AT(quiet), 0, 0, NULL, "only the seed, and errors"},
     {CLI_FLAG, 'v', "verbose", AT(verbose), 0, 0, NULL, "everything that was decided, and where errors were raised"},
     {CLI_FLAG, 0, "version", AT(version), 0, 0, NULL, "the version and how it was built"},
@@ -140,7 +161,8 @@ static void show_progress(void *user, const sd_progress *p)
     if (v->s->batch_count > 1) snprintf(which, sizeof which, "picture %d/%d ", v->picture, v->s->batch_count);
     if (left < 60) snprintf(eta, sizeof eta, "%.0f s", left);
     else snprintf(eta, sizeof eta, "%d:%02d min", (int)left / 60, (int)left % 60);
-    fprintf(stderr, "\r%s[%.*s%*s] %d/%d  %.3g s/step  %s left\033[K", which, filled, "==============================", WIDTH - filled, "", p->done,
+    fprintf(stderr, "\r%s[%.*s%*s] %d/%d  %.3g s/step  %s left\033[K", which, filled, "==============================",
+            WIDTH - filled, "", p->done,
             p->total, each, eta);
     v->shown = 1;
 }
@@ -159,7 +181,9 @@ int exit_code(sd_status status)
 int report(const settings *s, sd_status status)
 {
     if (status == SD_ERR_CANCELLED) return cli_error(CLI_INTERRUPTED, "interrupted");
-    if (s->verbose) return cli_error(exit_code(status), "%s [%s, %s]", sd_error_text(context), sd_status_name(status), sd_error_place(context));
+    if (s->verbose)
+        return cli_error(exit_code(status), "%s [%s, %s]", sd_error_text(context), sd_status_name(status),
+                         sd_error_place(context));
     return cli_error(exit_code(status), "%s", sd_error_text(context));
 }
 
@@ -215,7 +239,8 @@ int read_lists(settings *s)
 {
     int code = read_list("sigmas", s->sigmas, s->sigma_list, &s->p.sigma_count);
     if (!code) code = read_list("timesteps", s->timesteps, s->timestep_list, &s->p.timestep_count);
-    if (!code && s->sigmas && s->p.sigma_count < 2) code = cli_error(CLI_USAGE, "--sigmas needs two numbers or more: a step has two ends");
+    if (!code && s->sigmas && s->p.sigma_count < 2)
+        code = cli_error(CLI_USAGE, "--sigmas needs two numbers or more: a step has two ends");
     if (s->sigmas) s->p.sigmas = s->sigma_list;
     if (s->timesteps) s->p.timesteps = s->timestep_list;
     return code;
@@ -241,33 +266,43 @@ int check_writable(const char *what, const char *path)
 {
     char dir[PATH_SIZE];
     struct stat st;
-    if (snprintf(dir, sizeof dir, "%s", path) >= PATH_SIZE) return cli_error(CLI_USAGE, "the %s path is longer than %d bytes", what, PATH_SIZE - 1);
-    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) return cli_error(CLI_USAGE, "cannot write the %s %s: it is a directory", what, path);
+    if (snprintf(dir, sizeof dir, "%s", path) >= PATH_SIZE)
+        return cli_error(CLI_USAGE, "the %s path is longer than %d bytes", what, PATH_SIZE - 1);
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+        return cli_error(CLI_USAGE, "cannot write the %s %s: it is a directory", what, path);
     char *slash = strrchr(dir, '/');
     if (!slash) snprintf(dir, sizeof dir, ".");
     else slash[slash == dir] = 0;
-    if (stat(dir, &st) != 0 || access(dir, W_OK) != 0) return cli_error(CLI_USAGE, "cannot write the %s %s: %s", what, path, strerror(errno));
-    if (!S_ISDIR(st.st_mode)) return cli_error(CLI_USAGE, "cannot write the %s %s: %s is not a directory", what, path, dir);
+    if (stat(dir, &st) != 0 || access(dir, W_OK) != 0)
+        return cli_error(CLI_USAGE, "cannot write the %s %s: %s", what, path, strerror(errno));
+    if (!S_ISDIR(st.st_mode))
+        return cli_error(CLI_USAGE, "cannot write the %s %s: %s is not a directory", what, path, dir);
     return CLI_OK;
 }
 
 int check_directory(const char *what, const char *path)
 {
     struct stat st;
-    if (mkdir(path, 0777) != 0 && errno != EEXIST) return cli_error(CLI_USAGE, "cannot make the directory %s for the %s: %s", path, what, strerror(errno));
-    if (stat(path, &st) == 0 && !S_ISDIR(st.st_mode)) return cli_error(CLI_USAGE, "cannot write the %s into %s: it is not a directory", what, path);
-    if (access(path, W_OK | X_OK) != 0) return cli_error(CLI_USAGE, "cannot write the %s into %s: %s", what, path, strerror(errno));
+    if (mkdir(path, 0777) != 0 && errno != EEXIST)
+        return cli_error(CLI_USAGE, "cannot make the directory %s for the %s: %s", path, what, strerror(errno));
+    if (stat(path, &st) == 0 && !S_ISDIR(st.st_mode))
+        return cli_error(CLI_USAGE, "cannot write the %s into %s: it is not a directory", what, path);
+    if (access(path, W_OK | X_OK) != 0)
+        return cli_error(CLI_USAGE, "cannot write the %s into %s: %s", what, path, strerror(errno));
     return CLI_OK;
 }
 
 static int check_draw(const settings *s)
 {
-    if (!s->p.prompt) return cli_error(CLI_USAGE, "there is nothing to draw: give a prompt with -p \"TEXT\"; see sd --help");
-    if (!is_picture_name(s->output)) return cli_error(CLI_USAGE, "the output's name must end in " ENDINGS ", not \"%s\"", s->output);
+    if (!s->p.prompt)
+        return cli_error(CLI_USAGE, "there is nothing to draw: give a prompt with -p \"TEXT\"; see sd --help");
+    if (!is_picture_name(s->output))
+        return cli_error(CLI_USAGE, "the output's name must end in " ENDINGS ", not \"%s\"", s->output);
     if (s->trace_filter && !s->trace) return cli_error(CLI_USAGE, "--trace-filter needs --trace FILE");
     const char *single = s->trace ? "trace" : s->noise ? "noise" : s->save_steps ? "save-steps" : NULL;
     if (s->batch_count > 1 && single)
-        return cli_error(CLI_USAGE, "--%s is for one run, --batch-count asks for %d; --batch-size draws several in one", single, s->batch_count);
+        return cli_error(CLI_USAGE, "--%s is for one run, --batch-count asks for %d; --batch-size draws several in one",
+                         single, s->batch_count);
     int code = check_writable("output", s->output);
     if (!code && s->save_steps) code = check_directory("steps", s->save_steps);
     return code || !s->trace ? code : check_writable("trace", s->trace);
@@ -300,9 +335,10 @@ static int read_noise(const settings *s, sd_params *p, const sd_params *r, float
     if (status) return report(s, status);
     const int64_t want[] = {r->batch, info.latent_channels, r->height / info.scale, r->width / info.scale};
     if (nd != 4 || memcmp(d, want, sizeof want) != 0)
-        return cli_error(CLI_USAGE, "%s: the noise must be [%lld,%lld,%lld,%lld], found %d dimensions: [%lld,%lld,%lld,%lld]", s->noise, (long long)want[0],
-                         (long long)want[1], (long long)want[2], (long long)want[3], nd, (long long)d[0], (long long)d[1], (long long)d[2],
-                         (long long)d[3]);
+        return cli_error(CLI_USAGE,
+                         "%s: the noise must be [%lld,%lld,%lld,%lld], found %d dimensions: [%lld,%lld,%lld,%lld]",
+                         s->noise, (long long)want[0], (long long)want[1], (long long)want[2], (long long)want[3], nd,
+                         (long long)d[0], (long long)d[1], (long long)d[2], (long long)d[3]);
     p->noise = *noise;
     p->noise_count = (size_t)(d[0] * d[1] * d[2] * d[3]);
     return CLI_OK;
@@ -315,7 +351,8 @@ typedef struct inputs { sd_image init, mask; float *noise; } inputs;
 static int parse_outpaint(const char *text, int margins[4])
 {
     int used = 0;
-    if (sscanf(text, "%5d,%5d,%5d,%5d%n", &margins[0], &margins[1], &margins[2], &margins[3], &used) == 4 && !text[used]) return CLI_OK;
+    int got = sscanf(text, "%5d,%5d,%5d,%5d%n", &margins[0], &margins[1], &margins[2], &margins[3], &used);
+    if (got == 4 && !text[used]) return CLI_OK;
     return cli_error(CLI_USAGE, "--outpaint takes four numbers of pixels, left,top,right,bottom, not \"%s\"", text);
 }
 
@@ -372,15 +409,17 @@ static void print_times(const settings *s, const times *t)
         for (int i = 0; i < t->n; i++) printf("%s%.6f", i ? "," : "", t->step[i]);
         printf("],\"vae_decode\":%.6f,\"peak_rss_mb\":%.1f}\n", t->vae_decode, peak_rss_mb());
     } else if (s->timings) {
-        printf("load        %9.3f s\ntext        %9.3f s\nsteps       %9.3f s = %d x %.3f s\nvae decode  %9.3f s\npeak memory %9.1f MB\n", t->load, t->text,
-               sum, t->n, t->n ? sum / t->n : 0, t->vae_decode, peak_rss_mb());
+        printf("load        %9.3f s\ntext        %9.3f s\n", t->load, t->text);
+        printf("steps       %9.3f s = %d x %.3f s\n", sum, t->n, t->n ? sum / t->n : 0);
+        printf("vae decode  %9.3f s\npeak memory %9.1f MB\n", t->vae_decode, peak_rss_mb());
     }
 }
 
 int picture_path(char path[PATH_SIZE], const char *output, int index)
 {
     size_t stem = (size_t)(strrchr(output, '.') - output);
-    int n = index == 1 ? snprintf(path, PATH_SIZE, "%s", output) : snprintf(path, PATH_SIZE, "%.*s_%d%s", (int)stem, output, index, output + stem);
+    int n = index == 1 ? snprintf(path, PATH_SIZE, "%s", output)
+                       : snprintf(path, PATH_SIZE, "%.*s_%d%s", (int)stem, output, index, output + stem);
     return n < PATH_SIZE ? CLI_OK : cli_error(CLI_USAGE, "the output path is longer than %d bytes", PATH_SIZE - 1);
 }
 
@@ -428,7 +467,8 @@ static void save_step(const settings *s, const sd_denoised *step)
     for (int b = 0; b < step->batch; b++) {
         char number[16] = "";
         if (b) snprintf(number, sizeof number, "_%d", b + 1);
-        if (snprintf(path, sizeof path, "%s/step_%03d%s%s", s->save_steps, step->index, number, PICTURE_ENDING) >= PATH_SIZE) return;
+        int n = snprintf(path, sizeof path, "%s/step_%03d%s%s", s->save_steps, step->index, number, PICTURE_ENDING);
+        if (n >= PATH_SIZE) return;
         if (sd_step_picture(context, step, b, 0, &image)) return;   /* the run ends with this error */
         sd_image_write(context, path, &image, NULL);
         sd_image_free(&image);
@@ -442,7 +482,8 @@ static void show_step(void *user, const sd_denoised *step)
     view *v = user;
     sd_image image;
     if (v->s->save_steps) save_step(v->s, step);
-    if (!v->bar || !v->s->preview || sd_step_picture(context, step, 0, step->height * step->width > SMALL, &image)) return;
+    if (!v->bar || !v->s->preview || sd_step_picture(context, step, 0, step->height * step->width > SMALL, &image))
+        return;
     clear_bar(v);
     preview_show(v->kind, &image, &v->rows);
     sd_image_free(&image);
@@ -501,12 +542,14 @@ static int run_draw(settings *s, const char *argv0)
 
 /* ---------------------------------------------------------------------------------------- main */
 
-/* GNU's OpenMP lets threads wait in a loop. Where other programs want the cores too, that makes a small picture take a minute instead
- * of a second. It reads its environment before main begins, so the program starts itself once more with the other policy. */
+/* GNU's OpenMP lets threads wait in a loop. Where other programs want the cores too, that makes a small picture take a
+ * minute instead of a second. It reads its environment before main begins, so the program starts itself once more with
+ * the other policy. */
 static void let_threads_sleep(char **argv)
 {
 #if defined(_OPENMP) && defined(__linux__)
-    if (!getenv("OMP_WAIT_POLICY") && setenv("OMP_WAIT_POLICY", "passive", 1) == 0) execv("/proc/self/exe", argv);   /* returns if it cannot */
+    /* returns if it cannot */
+    if (!getenv("OMP_WAIT_POLICY") && setenv("OMP_WAIT_POLICY", "passive", 1) == 0) execv("/proc/self/exe", argv);
 #else
     (void)argv;
 #endif
@@ -532,6 +575,7 @@ int main(int argc, char **argv)
     sd_ctx *done = context;
     context = NULL;   /* before it is freed: a signal may come in between */
     sd_close(done);
-    if ((fflush(stdout) != 0 || ferror(stdout)) && !code) code = cli_error(CLI_FAILURE, "cannot write to the standard output: %s", strerror(errno));
+    if ((fflush(stdout) != 0 || ferror(stdout)) && !code)
+        code = cli_error(CLI_FAILURE, "cannot write to the standard output: %s", strerror(errno));
     return code;
 }

@@ -1,4 +1,5 @@
-/* preview.c - floor 7: a small picture in a terminal, by the protocols of kitty and iTerm2, else as coloured half blocks. */
+/* preview.c - floor 7: a small picture in a terminal, by the protocols of kitty and iTerm2, else as coloured half
+ * blocks. */
 #include "app.h"
 
 #include <stdio.h>
@@ -14,8 +15,10 @@ static int has(const char *variable, const char *part)
 preview_kind preview_detect(void)
 {
     if (getenv("TMUX") || has("TERM", "screen")) return PREVIEW_BLOCKS;   /* they do not pass pictures on */
-    if (getenv("KITTY_WINDOW_ID") || has("TERM", "kitty") || has("TERM", "ghostty") || has("TERM_PROGRAM", "ghostty")) return PREVIEW_KITTY;
-    if (has("TERM_PROGRAM", "iTerm") || has("LC_TERMINAL", "iTerm2") || has("TERM_PROGRAM", "WezTerm") || has("TERM_PROGRAM", "mintty"))
+    if (getenv("KITTY_WINDOW_ID") || has("TERM", "kitty") || has("TERM", "ghostty") || has("TERM_PROGRAM", "ghostty"))
+        return PREVIEW_KITTY;
+    if (has("TERM_PROGRAM", "iTerm") || has("LC_TERMINAL", "iTerm2") || has("TERM_PROGRAM", "WezTerm") ||
+        has("TERM_PROGRAM", "mintty"))
         return PREVIEW_ITERM2;
     return PREVIEW_BLOCKS;
 }
@@ -28,7 +31,8 @@ static char *base64(const uint8_t *data, size_t n, size_t *length)
     static const char digit[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     char *out = malloc((n + 2) / 3 * 4 + 1), *p = out;
     for (size_t i = 0; out && i < n; i += 3) {
-        uint32_t v = (uint32_t)data[i] << 16 | (i + 1 < n ? (uint32_t)data[i + 1] << 8 : 0) | (i + 2 < n ? (uint32_t)data[i + 2] : 0);
+        uint32_t v = (uint32_t)data[i] << 16 | (i + 1 < n ? (uint32_t)data[i + 1] << 8 : 0) | (i + 2 < n
+                ? (uint32_t)data[i + 2] : 0);
         for (int k = 3; k >= 0; k--) *p++ = digit[v >> (6 * k) & 63];
         if (i + 1 >= n) p[-2] = '=';
         if (i + 2 >= n) p[-1] = '=';
@@ -91,7 +95,8 @@ static uint8_t *make_png(const sd_image *image, size_t *size)
     put(&b, "\x78\x01", 2);
     uint32_t a = 1, c = 0;          /* Adler-32 [RFC 1950] */
     for (size_t y = 0; y < h; y++) {   /* a stored block for each row, of at most 65535 bytes [RFC 1951, 3.2.4] */
-        const uint8_t head[] = {y + 1 == h, (uint8_t)row, (uint8_t)(row >> 8), (uint8_t)~row, (uint8_t)(~row >> 8), 0 /* filter: none */};
+        /* last, length, its complement; then the row's filter: none */
+        const uint8_t head[] = {y + 1 == h, (uint8_t)row, (uint8_t)(row >> 8), (uint8_t)~row, (uint8_t)(~row >> 8), 0};
         put(&b, head, sizeof head);
         put(&b, image->rgb + y * (row - 1), row - 1);
         for (size_t i = b.n - row; i < b.n; i++) {
@@ -108,7 +113,8 @@ static uint8_t *make_png(const sd_image *image, size_t *size)
 
 /* ------------------------------------------------------------------------------------ protocols */
 
-/* [kitty graphics protocol]: RGB in pieces of 4096 characters; one identity, so that a picture takes its predecessor's place. */
+/* [kitty graphics protocol]: RGB in pieces of 4096 characters; one identity, so that a picture takes its predecessor's
+ * place. */
 static void show_kitty(const sd_image *image, int columns, int rows)
 {
     enum { PIECE = 4096 };
@@ -116,7 +122,9 @@ static void show_kitty(const sd_image *image, int columns, int rows)
     char *text = base64(image->rgb, 3 * (size_t)image->width * (size_t)image->height, &n);
     for (size_t at = 0; text && at < n; at += PIECE) {
         int last = at + PIECE >= n;
-        if (at == 0) fprintf(stderr, "\033_Ga=T,f=24,i=7353,p=1,q=2,C=1,s=%d,v=%d,c=%d,r=%d,m=%d;", image->width, image->height, columns, rows, !last);
+        if (at == 0)
+            fprintf(stderr, "\033_Ga=T,f=24,i=7353,p=1,q=2,C=1,s=%d,v=%d,c=%d,r=%d,m=%d;", image->width, image->height,
+                    columns, rows, !last);
         else fprintf(stderr, "\033_Gm=%d;", !last);
         fwrite(text + at, 1, last ? n - at : PIECE, stderr);
         fputs("\033\\", stderr);
@@ -130,7 +138,9 @@ static void show_iterm2(const sd_image *image, int columns, int rows)
     size_t size, n;
     uint8_t *png = make_png(image, &size);
     char *text = png ? base64(png, size, &n) : NULL;
-    if (text) fprintf(stderr, "\033]1337;File=inline=1;size=%zu;width=%d;height=%d;preserveAspectRatio=0:%s\a", size, columns, rows, text);
+    if (text)
+        fprintf(stderr, "\033]1337;File=inline=1;size=%zu;width=%d;height=%d;preserveAspectRatio=0:%s\a", size, columns,
+                rows, text);
     free(png);
     free(text);
 }
@@ -139,7 +149,8 @@ static void show_iterm2(const sd_image *image, int columns, int rows)
 static void set_color(int ground, const uint8_t *c, int full)
 {
     if (full) fprintf(stderr, "\033[%d;2;%d;%d;%dm", ground, c[0], c[1], c[2]);
-    else fprintf(stderr, "\033[%d;5;%dm", ground, 16 + 36 * ((c[0] * 5 + 127) / 255) + 6 * ((c[1] * 5 + 127) / 255) + (c[2] * 5 + 127) / 255);
+    else fprintf(stderr, "\033[%d;5;%dm", ground,
+                 16 + 36 * ((c[0] * 5 + 127) / 255) + 6 * ((c[1] * 5 + 127) / 255) + (c[2] * 5 + 127) / 255);
 }
 
 /* Two pixels in a character: the upper half block in one colour on the other. */
@@ -160,7 +171,8 @@ static void show_blocks(const sd_image *image)
 sd_status preview_show(preview_kind kind, const sd_image *image, int *rows)
 {
     enum { COLUMNS = 40, MOST_ROWS = 20, MOST_PIXELS = 256 };
-    int columns = COLUMNS, lines = (COLUMNS * image->height / image->width + 1) / 2;   /* a character is twice as high as wide */
+    /* a character is twice as high as wide */
+    int columns = COLUMNS, lines = (COLUMNS * image->height / image->width + 1) / 2;
     sd_image small;
     if (lines > MOST_ROWS) {
         lines = MOST_ROWS;

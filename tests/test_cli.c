@@ -1,4 +1,5 @@
-/* test_cli.c - the program sd from outside: options, what it writes where, exit codes, interruption. Bad input has its own file. */
+/* test_cli.c - the program sd from outside: options, what it writes where, exit codes, interruption. Bad input has its
+ * own file. */
 #define _XOPEN_SOURCE 700   /* realpath */
 #include <setjmp.h>
 #include <signal.h>
@@ -94,11 +95,16 @@ static void mistakes_of_usage_name_what_is_wrong(void **state)
 static void help_names_every_option_of_the_issue(void **state)
 {
     (void)state;
-    static const char *const names[] = {"-m, --model", "-p, --prompt", "-n, --negative-prompt", "-o, --output", "-W, --width", "-H, --height", "-s, --seed",
-        " --steps", " --cfg-scale", " --sampling-method", " --scheduler", " --prediction", " --steps-offset", " --set-alpha-to-one", " --clip-sample",
-        " --eta", " --clip-skip", "-b, --batch-count", " --batch-size", "-t, --threads", "-q, --quiet", "-v, --verbose", " --precise", " --noise",
-        " --trace ", " --trace-filter", " --timings [json]", "-i, --init-img", " --strength", " --mask ", " --invert-mask", " --mask-blur", " --paste-back",
-        " --inpaint-crop", " --outpaint L,T,R,B", " --resize", " --save-steps", " --preview", "sd encode", "sd decode", "sd roundtrip", " --version", " --help", "sd tokenize", "sd plan"};
+    static const char *const names[] = {"-m, --model", "-p, --prompt", "-n, --negative-prompt", "-o, --output",
+                                        "-W, --width", "-H, --height", "-s, --seed",
+        " --steps", " --cfg-scale", " --sampling-method", " --scheduler", " --prediction", " --steps-offset",
+        " --set-alpha-to-one", " --clip-sample",
+        " --eta", " --clip-skip", "-b, --batch-count", " --batch-size", "-t, --threads", "-q, --quiet", "-v, --verbose",
+        " --precise", " --noise",
+        " --trace ", " --trace-filter", " --timings [json]", "-i, --init-img", " --strength", " --mask ",
+        " --invert-mask", " --mask-blur", " --paste-back",
+        " --inpaint-crop", " --outpaint L,T,R,B", " --resize", " --save-steps", " --preview", "sd encode", "sd decode",
+        "sd roundtrip", " --version", " --help", "sd tokenize", "sd plan"};
     RUN("--help");
     expect_success("help");
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -218,7 +224,8 @@ static char *png_parameters(const char *path)
         size_t length = (size_t)png[at] << 24 | (size_t)png[at + 1] << 16 | (size_t)png[at + 2] << 8 | png[at + 3];
         const char *type = (const char *)png + at + 4, *data = type + 4;
         assert_true(length <= n - at - 12);
-        size_t skip = memcmp(type, "tEXt", 4) == 0 ? 11 : memcmp(type, "iTXt", 4) == 0 ? 15 : 0;   /* keyword, flags, two empty texts */
+        /* keyword, flags, two empty texts */
+        size_t skip = memcmp(type, "tEXt", 4) == 0 ? 11 : memcmp(type, "iTXt", 4) == 0 ? 15 : 0;
         if (skip && length >= skip && strcmp(data, "parameters") == 0) {
             text = calloc(1, length - skip + 1);
             assert_non_null(text);
@@ -234,7 +241,8 @@ static void png_holds_the_parameters_as_a1111_writes_them(void **state)
 {
     (void)state;
     if (strstr(sd_build_info(), "no libpng")) skip();
-    RUN("-p", "a cat, a dog", "-n", "blurred", "-s", "5", "--steps", "3", "--cfg-scale", "4.5", "--sampling-method", "euler_a", "-o", out("a.png"));
+    RUN("-p", "a cat, a dog", "-n", "blurred", "-s", "5", "--steps", "3", "--cfg-scale", "4.5", "--sampling-method",
+        "euler_a", "-o", out("a.png"));
     expect_success("ASCII");
     char *text = png_parameters(out("a.png"));
     assert_non_null(text);
@@ -275,7 +283,8 @@ static void noise_from_a_file_is_the_noise_of_a_seed(void **state)
     char header[128];
     unsigned char file[8 + 128 + sizeof noise];
     sd_randn(42, noise, N);
-    int n = snprintf(header, sizeof header, "{\"noise\":{\"dtype\":\"F32\",\"shape\":[1,4,16,16],\"data_offsets\":[0,%d]}}", N * 4);
+    int n = snprintf(header, sizeof header,
+                     "{\"noise\":{\"dtype\":\"F32\",\"shape\":[1,4,16,16],\"data_offsets\":[0,%d]}}", N * 4);
     memset(file, 0, sizeof file);
     file[0] = (unsigned char)n;
     memcpy(file + 8, header, (size_t)n);
@@ -292,7 +301,8 @@ static void noise_from_a_file_is_the_noise_of_a_seed(void **state)
 static void a_trace_holds_the_tensors_that_the_filter_lets_through(void **state)
 {
     (void)state;
-    RUN(DRAW, "-s", "1", "-o", out("a.png"), "--trace", out("t.safetensors"), "--trace-filter", "latents.*,noise,tokens");
+    RUN(DRAW, "-s", "1", "-o", out("a.png"), "--trace", out("t.safetensors"), "--trace-filter",
+        "latents.*,noise,tokens");
     expect_success("trace");
     char *file = slurp(out("t.safetensors"), NULL), *header = file + 8;
     for (int i = 0; i <= 3; i++) {
@@ -312,8 +322,10 @@ static void a_trace_holds_the_tensors_that_the_filter_lets_through(void **state)
 static void options_change_what_is_drawn(void **state)
 {
     (void)state;
-    static const char *const changes[][2] = {{"--cfg-scale", "3"}, {"--scheduler", "trailing"}, {"--prediction", "epsilon"}, {"--steps-offset", "0"},
-        {"--eta", "1"}, {"--clip-skip", "2"}, {"-n", "blue"}, {"--set-alpha-to-one", "true"}, {"--clip-sample", "true"}, {"--steps", "4"}};
+    static const char *const changes[][2] = {{"--cfg-scale", "3"}, {"--scheduler", "trailing"},
+                                             {"--prediction", "epsilon"}, {"--steps-offset", "0"},
+        {"--eta", "1"}, {"--clip-skip", "2"}, {"-n", "blue"}, {"--set-alpha-to-one", "true"}, {"--clip-sample", "true"},
+        {"--steps", "4"}};
     RUN(DRAW, "-s", "1", "-o", out("a.ppm"));
     expect_success("as it is");
     for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
@@ -371,10 +383,13 @@ static void a_picture_is_changed_repainted_and_extended(void **state)
 static void hostile_pictures_are_refused(void **state)
 {
     (void)state;
-    static const char bomb[] = "P6\n100000 100000\n255\nabc", huge[] = "P6\n99999999999999999999 1\n255\nabc", gif[] = "GIF89a\1\0\1\0";
-    static const unsigned char png_bomb[] = {0x89, 'P', 'N', 'G', 13, 10, 26, 10, 0, 0, 0, 13, 'I', 'H', 'D', 'R', 0x7F, 0xFF, 0xFF, 0xFF, 0x7F, 0xFF,
+    static const char bomb[] = "P6\n100000 100000\n255\nabc", huge[] = "P6\n99999999999999999999 1\n255\nabc",
+        gif[] = "GIF89a\1\0\1\0";
+    static const unsigned char png_bomb[] = {0x89, 'P', 'N', 'G', 13, 10, 26, 10, 0, 0, 0, 13, 'I', 'H', 'D', 'R', 0x7F,
+                                             0xFF, 0xFF, 0xFF, 0x7F, 0xFF,
                                              0xFF, 0xFF, 8, 2, 0, 0, 0, 0, 0, 0, 0};
-    static const unsigned char jpeg[] = {0xFF, 0xD8, 0xFF, 0xE0, 0, 16, 'J', 'F', 'I', 'F', 0, 1, 1, 0, 0, 1, 0, 1, 0, 0, 0xFF, 0xC0, 0, 17, 8};
+    static const unsigned char jpeg[] = {0xFF, 0xD8, 0xFF, 0xE0, 0, 16, 'J', 'F', 'I', 'F', 0, 1, 1, 0, 0, 1, 0, 1, 0,
+                                         0, 0xFF, 0xC0, 0, 17, 8};
     size_t n;
     char *apple = slurp("docs/apple.png", &n);
     spill(in_work("0.png"), "", 0);
@@ -466,7 +481,8 @@ static void interrupt(int signal_number, double delay, const char *side, const c
 {
     run_with.signal = signal_number;
     run_with.delay = delay;
-    RUN("-p", "x", "-s", "1", "--steps", "500", "-W", side, "-H", side, "-o", out("a.png"), "--trace", out("t.safetensors"), "--trace-filter", "latents.*");
+    RUN("-p", "x", "-s", "1", "--steps", "500", "-W", side, "-H", side, "-o", out("a.png"), "--trace",
+        out("t.safetensors"), "--trace-filter", "latents.*");
     print_message("%s: stopped after %.3f s\n", what, ran.seconds);
     expect_error(what, 130, "interrupted");
     if (ran.seconds > 1.0 * SLOW) fail_msg("%s: stopped after %.2f s", what, ran.seconds);
@@ -521,11 +537,13 @@ static void tokenize_prints_ids_and_pieces(void **state)
     (void)state;
     RUN("tokenize", "a Red apple");
     expect_success("text");
-    assert_string_equal(ran.out, "49406 <|startoftext|>\n  320 a</w>\n  736 red</w>\n 3055 apple</w>\n49407 <|endoftext|>\n");
+    assert_string_equal(ran.out,
+                        "49406 <|startoftext|>\n  320 a</w>\n  736 red</w>\n 3055 apple</w>\n49407 <|endoftext|>\n");
     RUN("tokenize", "a Red apple", "--json");
     expect_success("json");
     expect_begins(ran.out, "{\"n\":5,\"dropped\":0,\"ids\":[49406,320,736,3055,49407,49407,");
-    assert_non_null(strstr(ran.out, "\"pieces\":[\"<|startoftext|>\",\"a</w>\",\"red</w>\",\"apple</w>\",\"<|endoftext|>\","));
+    assert_non_null(strstr(ran.out,
+                           "\"pieces\":[\"<|startoftext|>\",\"a</w>\",\"red</w>\",\"apple</w>\",\"<|endoftext|>\","));
     RUN("tokenize", "--json", "--", "--\"\\");
     expect_success("escapes");
     assert_non_null(strstr(ran.out, "\"--\",\"\\\"\",\"\\\\</w>\","));

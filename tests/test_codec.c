@@ -54,7 +54,8 @@ static void latents_are_those_of_image_to_image(void **state)
     (void)state;
     RUN(DRAW, "-W", "72", "-H", "40", "-o", out("a.png"));
     expect_success("a picture");
-    RUN(DRAW, "-i", out("a.png"), "--strength", "0.5", "-o", out("b.png"), "--trace", out("t.safetensors"), "--trace-filter", "image_latents");
+    RUN(DRAW, "-i", out("a.png"), "--strength", "0.5", "-o", out("b.png"), "--trace", out("t.safetensors"),
+        "--trace-filter", "image_latents");
     expect_success("image to image");
     RUN("encode", out("a.png"), "-s", "5", "-o", out("l.safetensors"));
     expect_success("encode");
@@ -151,7 +152,8 @@ static void roundtrip_measures_what_came_back(void **state)
     assert_int_equal(sd_image_read(reader, out("b.png"), &b), SD_OK);
     double sum = 0;
     for (int i = 0; i < 128 * 128 * 3; i++) sum += (a.rgb[i] - b.rgb[i]) * (a.rgb[i] - b.rgb[i]);
-    snprintf(psnr, sizeof psnr, "a.png: 128x128  PSNR %.2f dB  SSIM 0.", 20 * log10(255) - 10 * log10(sum / (128 * 128 * 3)));
+    snprintf(psnr, sizeof psnr, "a.png: 128x128  PSNR %.2f dB  SSIM 0.",
+             20 * log10(255) - 10 * log10(sum / (128 * 128 * 3)));
     if (!strstr(ran.out, psnr)) fail_msg("\"%s\" is not in: %s", psnr, ran.out);
     sd_image_free(&a);
     sd_image_free(&b);
@@ -161,7 +163,9 @@ static void roundtrip_measures_what_came_back(void **state)
 static void sizes_are_rounded_with_a_notice_or_given(void **state)
 {
     (void)state;
-    char ppm[] = "P6\n3 13\n255\n012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456";
+    char ppm[] =
+        "P6\n3 13\n255\n01234567890123456789012345678901234567890123456789012345678901234567890123456789"
+                 "0123456789012345678901234567890123456";
     spill(in_work("odd.ppm"), ppm, sizeof ppm - 1);
     RUN("encode", in_work("odd.ppm"), "-o", out("l.safetensors"), "-s", "1");
     expect_success("odd");
@@ -183,7 +187,8 @@ static void what_cannot_be_done_is_said_in_one_line(void **state)
     snprintf(three, sizeof three, "%s", in_work("three.safetensors"));
     spill(junk, garbage, sizeof garbage);
     spill(good, "P6\n1 1\n255\nabc", 14);
-    static const char header[] = "\x3b\0\0\0\0\0\0\0{\"x\":{\"dtype\":\"F32\",\"shape\":[3,1,1],\"data_offsets\":[0,12]}}............";
+    static const char header[] =
+        "\x3b\0\0\0\0\0\0\0{\"x\":{\"dtype\":\"F32\",\"shape\":[3,1,1],\"data_offsets\":[0,12]}}............";
     char file[sizeof header];
     memcpy(file, header, sizeof header);
     file[0] = (char)(strchr(header + 8, '.') - (header + 8));

@@ -1,5 +1,5 @@
-/* test_edit.c - image to image, inpainting and outpainting: whole runs against diffusers' pipelines in float64 (tools/golden_edit.py), then
- * sizes, masks, notices, what comes back byte for byte, and every sentence of refusal. */
+/* test_edit.c - image to image, inpainting and outpainting: whole runs against diffusers' pipelines in float64
+ * (tools/golden_edit.py), then sizes, masks, notices, what comes back byte for byte, and every sentence of refusal. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -30,7 +30,8 @@ static sd_image make_picture(int width, int height)
     sd_image i = new_image(width, height);
     for (int y = 0; y < height; y++)
         for (int x = 0; x < width; x++)
-            for (int k = 0; k < 3; k++) i.rgb[(y * width + x) * 3 + k] = (uint8_t)((5 * x + 3 * y + 70 * k + x * y / 8) % 256);
+            for (int k = 0; k < 3; k++)
+                i.rgb[(y * width + x) * 3 + k] = (uint8_t)((5 * x + 3 * y + 70 * k + x * y / 8) % 256);
     return i;
 }
 
@@ -132,7 +133,8 @@ static sd_image generated(const sd_params *p)
     return out;
 }
 
-static const uint8_t *rgb_at(const sd_image *i, int x, int y) { return i->rgb + 3 * ((size_t)y * (size_t)i->width + (size_t)x); }
+static const uint8_t *rgb_at(const sd_image *i, int x,
+                             int y) { return i->rgb + 3 * ((size_t)y * (size_t)i->width + (size_t)x); }
 
 /* --------------------------------------------------------------------------- against diffusers */
 
@@ -209,7 +211,8 @@ static void sizes_are_those_of_the_picture_unless_given(void **state)
         {50, 45, 40, 0, 0, -1, {0}, 40, 48, 40, 48, ""},
         {50, 45, 40, 24, 0, -1, {0}, 40, 24, 40, 24, ""},
         {50, 45, 40, 24, 1, -1, {0}, 40, 24, 40, 24, ""},
-        {50, 45, 0, 0, 1, -1, {0}, 56, 48, 50, 45, "the picture of 50x45 is widened to multiples of 8 for the model, and comes back in its own size\n"},
+        {50, 45, 0, 0, 1, -1, {0}, 56, 48, 50, 45,
+         "the picture of 50x45 is widened to multiples of 8 for the model, and comes back in its own size\n"},
         {64, 48, 0, 0, 1, -1, {0}, 64, 48, 64, 48, ""},
         {200, 100, 0, 0, 1, 5, {0}, 64, 64, 200, 100, ""},        /* sd1-small's own size is 64 */
         {200, 100, 32, 24, 1, 0, {0}, 32, 24, 200, 100, ""},
@@ -230,7 +233,8 @@ static void sizes_are_those_of_the_picture_unless_given(void **state)
         memcpy(p.outpaint, cases[i].outpaint, sizeof p.outpaint);
         sd_edit e = prepared(&p, &w, &h);
         if (w != cases[i].work_w || h != cases[i].work_h) fail_msg("case %zu works on %dx%d", i, w, h);
-        if (e.out_width != cases[i].out_w || e.out_height != cases[i].out_h) fail_msg("case %zu gives %dx%d", i, e.out_width, e.out_height);
+        if (e.out_width != cases[i].out_w || e.out_height != cases[i].out_h)
+            fail_msg("case %zu gives %dx%d", i, e.out_width, e.out_height);
         assert_int_equal(e.init.width, w);
         assert_int_equal(e.init.height, h);
         if (strcmp(said.text, cases[i].notice) != 0) fail_msg("case %zu says \"%s\"", i, said.text);
@@ -252,7 +256,8 @@ static void resizing_stretches_crops_or_pads(void **state)
         p.width = p.height = 32;
         p.resize = ways[i];
         sd_edit e = prepared(&p, &w, &h);
-        /* Where black ends and white begins is the middle in all of them; how steep it is tells the scale: 80 or 40 or 80 pixels to 32. */
+        /* Where black ends and white begins is the middle in all of them; how steep it is tells the scale: 80 or 40 or
+         * 80 pixels to 32. */
         assert_in_range(e.init.data[3 * (16 * 32 + 4)], 0, 3);
         assert_in_range(e.init.data[3 * (16 * 32 + 27)], 252, 255);
         assert_in_range(e.init.data[3 * (1 * 32 + 27)], 252, 255);   /* padding repeats the edge */
@@ -264,7 +269,8 @@ static void resizing_stretches_crops_or_pads(void **state)
     p.width = p.height = 32;
     p.resize = "pad";
     sd_edit e = prepared(&p, &w, &h);
-    for (int y = 0; y < 32; y++) assert_int_equal(e.mask.data[y * 32 + 5], y >= 8 && y < 24 ? 255 : 0);   /* padding is kept */
+    /* padding is kept */
+    for (int y = 0; y < 32; y++) assert_int_equal(e.mask.data[y * 32 + 5], y >= 8 && y < 24 ? 255 : 0);
     sd_edit_free(&e);
     sd_image_free(&mask);
     sd_image_free(&init);
@@ -285,7 +291,8 @@ static size_t count_white(const sd_picture *m)
 static void bright_is_repainted_from_one_half_on(void **state)
 {
     (void)state;
-    static const struct { uint8_t inside, outside; int invert; size_t white; bool nothing; const char *says; } cases[] = {
+    static const struct { uint8_t inside, outside; int invert; size_t white; bool nothing; const char *says; } cases[] =
+        {
         {255, 0, 0, 100, false, ""},
         {255, 0, 1, 64 * 48 - 100, false, ""},
         {128, 127, 0, 100, false, ""},
@@ -382,7 +389,8 @@ static void a_blurred_mask_fades_where_the_result_is_pasted(void **state)
 /* ------------------------------------------------------------------------------ what comes back */
 
 /* Of the pixels of `out`: those with keep(x, y) are those of `init` at x - dx, y - dy; of the others some are not. */
-static void expect_kept(const sd_image *out, const sd_image *init, int dx, int dy, bool (*keep)(int x, int y), const char *what)
+static void expect_kept(const sd_image *out, const sd_image *init, int dx, int dy, bool (*keep)(int x, int y),
+                        const char *what)
 {
     int kept = 0, other = 0, changed = 0;
     for (int y = 0; y < out->height; y++)
@@ -410,7 +418,8 @@ static void kept_pixels_come_back_byte_for_byte(void **state)
 {
     (void)state;
     static const struct { int w, h, crop; double blur; const char *what; } cases[] = {
-        {48, 40, -1, 0, "plain"}, {50, 43, -1, 0, "no multiples of 8"}, {48, 40, 3, 0, "cropped"}, {101, 67, 0, 0, "cropped, an odd size"},
+        {48, 40, -1, 0, "plain"}, {50, 43, -1, 0, "no multiples of 8"}, {48, 40, 3, 0, "cropped"},
+            {101, 67, 0, 0, "cropped, an odd size"},
         {64, 48, -1, 2, "blurred"},
     };
     for (size_t i = 0; i < SD_COUNT(cases); i++) {
@@ -444,7 +453,8 @@ static void without_pasting_back_they_do_not(void **state)
     sd_image out = generated(&p);
     int changed = 0;
     for (int y = 0; y < 40; y++)
-        for (int x = 0; x < 48; x++) changed += outside_hole(x, y) && memcmp(rgb_at(&out, x, y), rgb_at(&init, x, y), 3) != 0;
+        for (int x = 0; x < 48; x++)
+            changed += outside_hole(x, y) && memcmp(rgb_at(&out, x, y), rgb_at(&init, x, y), 3) != 0;
     assert_true(changed > 100);
     sd_image_free(&out);
     sd_image_free(&init);
@@ -494,7 +504,8 @@ static void outpainting_keeps_the_picture_and_fills_the_rest(void **state)
             sd_image out = generated(&p);
             assert_int_equal(out.width, 50 + p.outpaint[0] + p.outpaint[2]);
             assert_int_equal(out.height, 43 + p.outpaint[1] + p.outpaint[3]);
-            expect_kept(&out, &init, p.outpaint[0], p.outpaint[1], masked ? outside_hole : everywhere, masked ? "outpainted, masked" : "outpainted");
+            expect_kept(&out, &init, p.outpaint[0], p.outpaint[1], masked ? outside_hole : everywhere,
+                        masked ? "outpainted, masked" : "outpainted");
             sd_image_free(&out);
             sd_image_free(&init);
             sd_image_free(&mask);
@@ -504,9 +515,11 @@ static void outpainting_keeps_the_picture_and_fills_the_rest(void **state)
 static void the_smallest_and_the_longest_pictures_are_changed(void **state)
 {
     (void)state;
-    static const struct { int w, h, masked, outpaint; } cases[] = {{1, 1, 0, 0}, {1, 1, 1, 0}, {1, 1, 0, 5}, {2048, 1, 0, 0}, {1, 2048, 1, 0}};
+    static const struct { int w, h, masked, outpaint; } cases[] = {{1, 1, 0, 0}, {1, 1, 1, 0}, {1, 1, 0, 5},
+                                                                   {2048, 1, 0, 0}, {1, 2048, 1, 0}};
     for (size_t i = 0; i < SD_COUNT(cases); i++) {
-        sd_image init = make_picture(cases[i].w, cases[i].h), mask = make_mask(cases[i].w, cases[i].h, (sd_rect){0, 0, 1, 1}, 255, 0);
+        sd_image init = make_picture(cases[i].w, cases[i].h), mask = make_mask(cases[i].w, cases[i].h,
+                (sd_rect){0, 0, 1, 1}, 255, 0);
         sd_params p = params_for(&init, cases[i].masked ? &mask : NULL);
         p.outpaint[0] = p.outpaint[3] = cases[i].outpaint;
         sd_image out = generated(&p);
@@ -536,7 +549,8 @@ static void a_picture_of_the_greatest_length_has_its_hole_repainted(void **state
     p = params_for(&init, NULL);
     p.outpaint[2] = 1;
     assert_int_equal(sd_generate(ctx, &p, &out), SD_ERR_ARG);
-    assert_string_equal(sd_error_text(ctx), "the picture would grow to 16385x16, at most 16384 pixels a side are possible");
+    assert_string_equal(sd_error_text(ctx),
+                        "the picture would grow to 16385x16, at most 16384 pixels a side are possible");
     sd_image_free(&init);
     sd_image_free(&mask);
 }
@@ -593,14 +607,17 @@ static void what_cannot_be_done_is_said_in_one_sentence(void **state)
     REFUSED("inpaint crop must be 0 to 16384 pixels, not 16385", p.inpaint_crop = 16385);
     REFUSED("outpaint must be 0 to 16384 pixels on the top, not -1", p.outpaint[1] = -1);
     REFUSED("outpaint must be 0 to 16384 pixels on the bottom, not 20000", p.outpaint[3] = 20000);
-    REFUSED("outpainting takes its size from the picture: width and height are not possible with it", p.outpaint[0] = 8; p.width = 64);
+    REFUSED("outpainting takes its size from the picture: width and height are not possible with it",
+            p.outpaint[0] = 8; p.width = 64);
     REFUSED("outpaint and inpaint crop are not possible together", p.outpaint[0] = 8; p.inpaint_crop = 0);
     REFUSED("the picture would grow to 16432x40, at most 16384 pixels a side are possible", p.outpaint[0] = 16384);
     REFUSED("inpaint crop needs a mask, or a picture with transparent parts", p.mask = NULL; p.inpaint_crop = 4);
     REFUSED("resize must be stretch, crop or pad, not \"fill\"", p.resize = "fill");
     REFUSED("a mask, a strength or outpainting needs a picture to begin from", p.init = NULL);
-    REFUSED("a mask, a strength or outpainting needs a picture to begin from", p.init = p.mask = NULL; p.strength = 0.5);
-    REFUSED("a mask, a strength or outpainting needs a picture to begin from", p.init = p.mask = NULL; p.outpaint[2] = 8);
+    REFUSED("a mask, a strength or outpainting needs a picture to begin from",
+            p.init = p.mask = NULL; p.strength = 0.5);
+    REFUSED("a mask, a strength or outpainting needs a picture to begin from",
+            p.init = p.mask = NULL; p.outpaint[2] = 8);
     REFUSED("width must be a multiple of 8, not 60: 56 and 64 are the nearest", p.width = 60);
 #undef REFUSED
     sd_image_free(&init);

@@ -1,4 +1,5 @@
-/* test_preview.c - pictures of the steps: in a directory, and in a terminal by each of the protocols, taken apart again. */
+/* test_preview.c - pictures of the steps: in a directory, and in a terminal by each of the protocols, taken apart
+ * again. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -33,7 +34,8 @@ static void every_step_is_saved_and_the_last_is_the_picture(void **state)
     char dir[256], path[320];
     snprintf(dir, sizeof dir, "%s", in_work("steps"));
     /* The last step ends at sigma 0: its prediction is the result. */
-    RUN(DRAW, "--steps", "4", "--set-alpha-to-one", "true", "--steps-offset", "0", "--save-steps", dir, "-o", out("a.png"));
+    RUN(DRAW, "--steps", "4", "--set-alpha-to-one", "true", "--steps-offset", "0", "--save-steps", dir, "-o",
+        out("a.png"));
     expect_success("four steps");
     sd_picture p[4], final = read_picture(out("a.png"));
     size_t n = 128 * 128 * 3;
@@ -62,7 +64,8 @@ static void saving_steps_changes_nothing(void **state)
     (void)state;
     RUN(DRAW, "--steps", "2", "-o", out("a.png"), "--trace", out("a.safetensors"), "--trace-filter", "latents.*,vae.*");
     expect_success("without");
-    RUN(DRAW, "--steps", "2", "-o", out("b.png"), "--trace", out("b.safetensors"), "--trace-filter", "latents.*,vae.*", "--save-steps", in_work("more"));
+    RUN(DRAW, "--steps", "2", "-o", out("b.png"), "--trace", out("b.safetensors"), "--trace-filter", "latents.*,vae.*",
+        "--save-steps", in_work("more"));
     expect_success("with");
     assert_true(same_files(out("a.png"), out("b.png")));
     assert_true(same_files(out("a.safetensors"), out("b.safetensors")));   /* no name comes twice */
