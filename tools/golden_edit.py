@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Writes the goldens of image to image and inpainting: tests/golden/edit_<config>.safetensors, and net_inpaint-small.txt.
+"""Writes the goldens of image to image and inpainting: edit_<config>.safetensors, net_inpaint-small.txt.
 
     python tools/golden_edit.py [--out tests/golden]
 
-The runs are those of diffusers' StableDiffusionImg2ImgPipeline and StableDiffusionInpaintPipeline on two small models of tools/synth.py:
-sd1-small, whose UNet has 4 channels, and inpaint-small, whose UNet has 9. The picture and the mask are formulas (`picture`, `mask`)
-that tests/test_edit.c repeats. The form of the file is make_golden.py's; names are
+The runs are those of diffusers' StableDiffusionImg2ImgPipeline and StableDiffusionInpaintPipeline on two small models
+of tools/synth.py: sd1-small, whose UNet has 4 channels, and inpaint-small, whose UNet has 9. The picture and the mask
+are formulas (`picture`, `mask`) that tests/test_edit.c repeats. The form of the file is make_golden.py's; names are
 
   KIND.SAMPLER.STRENGTH.latents.I   before step I, the last one final; KIND: img2img, inpaint (4 channels), inpaint9
   wrong.KIND.MISTAKE                rel-L2 error of the final latents when a known mistake is made
@@ -53,7 +53,8 @@ def mask():
 
 def pipeline(pipe, kind):
     parts = {k: v for k, v in pipe.components.items() if k != "image_encoder"}
-    p = (StableDiffusionImg2ImgPipeline if kind == "img2img" else StableDiffusionInpaintPipeline)(**parts, requires_safety_checker=False)
+    kinds = {"img2img": StableDiffusionImg2ImgPipeline}
+    p = kinds.get(kind, StableDiffusionInpaintPipeline)(**parts, requires_safety_checker=False)
     p.set_progress_bar_config(disable=True)
     return p
 
@@ -62,7 +63,10 @@ def run(pipe, kind, sampler, strength, draw=golden_sampler.float32_noise, twin=N
     """Latents before every step and the final ones. twin(pipeline): a context in which a mistake is made."""
     saved, store = pipe.scheduler, {}
     p = pipeline(oracle.with_sampler(pipe, sampler), kind)
-    watch = oracle.Watch(p, lambda name, x: store.update({name: x.clone()}) if name.startswith("latents.") else None, False)
+
+    def keep(name, x):
+        if name.startswith("latents."):
+            store[name] = x.clone()
 
     def end(p_, i, t, given):
         if i + 1 == p_.num_timesteps:
@@ -71,9 +75,11 @@ def run(pipe, kind, sampler, strength, draw=golden_sampler.float32_noise, twin=N
 
     more = {} if kind == "img2img" else dict(mask_image=masks or mask(), height=HEIGHT, width=WIDTH)
     drawers = wrong_twins.changed(*[(m, "randn_tensor", draw) for m in DRAWERS])
-    with torch.no_grad(), oracle.context_of(p), watch.watching(), drawers, (twin or contextlib.nullcontext)(*([p] if twin else [])):
-        p(make_golden.PROMPT, negative_prompt=make_golden.NEGATIVE, image=picture(), strength=strength, num_inference_steps=STEPS,
-          guidance_scale=GUIDANCE, generator=torch.Generator().manual_seed(SEED), output_type="latent", callback_on_step_end=end, **more)
+    mistaken = twin(p) if twin else contextlib.nullcontext()
+    with torch.no_grad(), oracle.context_of(p), oracle.Watch(p, keep, False).watching(), drawers, mistaken:
+        p(make_golden.PROMPT, negative_prompt=make_golden.NEGATIVE, image=picture(), strength=strength,
+          num_inference_steps=STEPS, guidance_scale=GUIDANCE, generator=torch.Generator().manual_seed(SEED),
+          output_type="latent", callback_on_step_end=end, **more)
     pipe.scheduler = saved
     return store
 
@@ -102,7 +108,9 @@ class PosteriorMean:
 
     def __call__(self, shape, generator=None, device=None, dtype=None):
         self.calls += 1
-        return torch.zeros(shape, dtype=dtype) if self.calls == 1 else golden_sampler.float32_noise(shape, generator, device, dtype)
+        if self.calls == 1:
+            return torch.zeros(shape, dtype=dtype)
+        return golden_sampler.float32_noise(shape, generator, device, dtype)
 
 
 def blend(how):
@@ -133,7 +141,8 @@ def black_hole(p):
     """What is repainted is shown to the UNet as black and not as grey."""
     encode = p._encode_vae_image
     hole = torch.from_numpy((np.asarray(mask()) >= 128).astype(np.float64))
-    return wrong_twins.changed((p, "_encode_vae_image", lambda image, generator: encode(image - hole.to(image.dtype), generator)))
+    return wrong_twins.changed(
+        (p, "_encode_vae_image", lambda image, generator: encode(image - hole.to(image.dtype), generator)))
 
 
 def mistakes(kind, pipe, right):
@@ -154,8 +163,11 @@ def mistakes(kind, pipe, right):
         twins["mask_first"] = (whole, dict(twin=channels([4, 0, 1, 2, 3, 5, 6, 7, 8])))
         twins["black_hole"] = (whole, dict(twin=black_hole))
         twins["posterior_before_noise"] = (whole, dict(draw=NoiseBeforePosterior()))
-    return {"%s.%s" % (kind, name): oracle.rel_l2(final(run(pipe, kind, "ddim", **dict(dict(strength=strength), **more))), right[strength])
-            for name, (strength, more) in twins.items()}
+    wrong = {}
+    for name, (strength, more) in twins.items():
+        y = final(run(pipe, kind, "ddim", **dict(dict(strength=strength), **more)))
+        wrong["%s.%s" % (kind, name)] = oracle.rel_l2(y, right[strength])
+    return wrong
 
 
 def final(store):
@@ -191,13 +203,15 @@ def make(config, kinds, out):
     path = os.path.join(out, "edit_%s.safetensors" % config)
     save_file(dict(sorted(golden.items())), path)
     e = sorted((golden[k][0], k[:-4]) for k in golden if k.endswith(".e32"))
-    print("  e32: median %.1e, largest %.1e (%s); %d tensors, %d bytes" % (e[len(e) // 2][0], *e[-1], len(truth), os.path.getsize(path)))
+    print("  e32: median %.1e, largest %.1e (%s)" % (e[len(e) // 2][0], *e[-1]))
+    print("  %d tensors, %d bytes" % (len(truth), os.path.getsize(path)))
 
 
 def main():
     torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--out", default=os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tests", "golden"))
+    here = os.path.dirname(os.path.abspath(__file__))
+    parser.add_argument("--out", default=os.path.join(here, "..", "tests", "golden"))
     a = parser.parse_args()
     make_golden.write_description(os.path.join(a.out, "net_inpaint-small.txt"), "inpaint-small", None)
     for config, kinds in KINDS.items():

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Draws docs/tasks.png with the program and the model in the box: a picture, and what each task makes of it. Needs nothing but Python.
+"""Draws docs/tasks.png with the program and the model in the box: a picture, and what each task makes of it.
 
     python3 tools/pictures.py [--program ./sd] [--out docs/tasks.png]
 
-From left to right: text to image; image to image with another text; the mask; inpainting; outpainting.
+Needs nothing but Python. From left to right: text to image; image to image with another text; the mask; inpainting;
+outpainting.
 """
 import argparse
 import os
@@ -47,8 +48,8 @@ def write_png(path, rows):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
     header = struct.pack(">IIBBBBB", len(rows[0]) // 3, len(rows), 8, 2, 0, 0, 0)
     with open(path, "wb") as f:
-        f.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"".join(b"\0" + r for r in rows), 9))
-                + chunk(b"IEND", b""))
+        data = zlib.compress(b"".join(b"\0" + r for r in rows), 9)
+        f.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b""))
 
 
 def main():
@@ -57,10 +58,12 @@ def main():
     parser.add_argument("--out", default=os.path.join("docs", "tasks.png"))
     a = parser.parse_args()
     with tempfile.TemporaryDirectory() as d:
-        first, changed, mask, inpainted, outpainted = [os.path.join(d, n + ".ppm") for n in ("first", "changed", "mask", "in", "out")]
+        names = ("first", "changed", "mask", "inpainted", "outpainted")
+        first, changed, mask, inpainted, outpainted = [os.path.join(d, n + ".ppm") for n in names]
         with open(mask, "wb") as f:   # most of the right half
             inside = [[56 <= x < 120 and 8 <= y < 120 for x in range(SIDE)] for y in range(SIDE)]
-            f.write(b"P6\n%d %d\n255\n" % (SIDE, SIDE) + bytes(255 * v for row in inside for v in row for _ in range(3)))
+            f.write(b"P6\n%d %d\n255\n" % (SIDE, SIDE))
+            f.write(bytes(255 * v for row in inside for v in row for _ in range(3)))
         sd(a.program, "-p", PROMPT, "-o", first)
         sd(a.program, "-p", OTHER, "-i", first, "--strength", "0.8", "-o", changed)
         sd(a.program, "-p", PROMPT, "-s", "8", "-i", first, "--mask", mask, "-o", inpainted)
