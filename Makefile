@@ -210,9 +210,18 @@ asan:
 test-full: $(OUT)/sd
 	$(PYTHON) tools/test_full.py --program ./sd
 
+# Kernels on the shapes of SD 1.5, then the stages of one picture;  make bench MODEL=directory  for another model.
+.PHONY: bench
+bench: $(BUILD)/tools/bench $(OUT)/sd
+	@OMP_WAIT_POLICY=passive $(BUILD)/tools/bench --threads $(THREADS) $(BENCH)
+	@OMP_WAIT_POLICY=passive $(OUT)/sd $(if $(MODEL),-m "$(MODEL)") -p "a cat" -s 1 --steps 3 -t $(THREADS) -q --timings json -o $(BUILD)/bench.png
+THREADS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+$(BUILD)/tools/bench: $(BUILD)/tools/bench.o $(OUT)/libsd.a
+	$(call say,LINK)$(CC) $(FLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+
 # Everything that lint looks at, built but not run.
 .PHONY: objects
-objects: all $(TESTS) $(EXAMPLE)
+objects: all $(TESTS) $(EXAMPLE) $(BUILD)/tools/bench
 
 lint:
 	@MAKE="$(MAKE)" sh tools/lint.sh
@@ -259,6 +268,7 @@ help:
 	@echo '  test-full  Python: a model of full SD 1.5 size against diffusers in float32 and float64'
 	@echo '  asan       the tests under the address and undefined behaviour sanitizers'
 	@echo '  lint       floors, warnings under gcc and clang, exported symbols;  make deps-dev installs what it needs'
+	@echo '  bench      speed of the operations and stages;  make bench BENCH=--json MODEL=directory THREADS=4'
 	@echo '  install    to $(PREFIX):  make install PREFIX=/usr DESTDIR=/tmp/package'
 	@echo '  uninstall, clean, help'
 	@echo 'Switches (each change rebuilds)'

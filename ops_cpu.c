@@ -40,14 +40,13 @@ static void product(sd_run *r, unsigned char *scratch, size_t M, size_t N, size_
         return;
     }
 #endif
-    size_t tall = 3 * TILE, across = (M + tall - 1) / tall, parts = 1;
-    if (across < 2 * (size_t)r->threads) {   /* few rows: split the columns as well */
-        tall = TILE;
-        across = (M + tall - 1) / tall;
-        while (across * parts < 2 * (size_t)r->threads && N / parts > 64) parts++;
+    /* A task packs its columns of B once, so it takes many rows; fewer, then fewer columns, where threads would be idle. */
+    size_t tall = min_size(round_up(M, TILE / 2), 6 * TILE), wide = round_up(div_up(N, div_up(N, 384)), 32);
+    while (div_up(M, tall) * div_up(N, wide) < 4 * (size_t)r->threads && (tall > 2 * TILE || wide > 64)) {
+        if (tall > 2 * TILE) tall = round_up(tall / 2, TILE / 2);
+        else wide = round_up(wide / 2, 32);
     }
-    size_t wide = round_up((N + parts - 1) / parts, 32);
-    parts = (N + wide - 1) / wide;
+    size_t across = div_up(M, tall), parts = div_up(N, wide);
     int tasks = (int)(across * parts);
 #pragma omp parallel for schedule(dynamic) num_threads(r->threads) if (M * N * K > 16 * (size_t)SMALL)
     for (int task = 0; task < tasks; task++) {
@@ -144,15 +143,15 @@ static void unfold_conv(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w,
     }
 }
 
-/* Time in units of one multiplication per pair of channels. Unfolding takes one for each tap and pixel. Winograd's takes 36 for a
- * tile of 4x4, what the tile's transforms cost, shared by all channels of the other side, and the transform of the weights; each
- * of these was measured, see docs/SPEED.md. How many pictures there are must not matter, or the bits of one would depend on its
- * company. */
+/* Time in units of one multiplication per pair of channels. The plain sum takes one for each tap and pixel, and unfolding what all
+ * output channels share. Winograd's takes 36 for a tile of 4x4, what the tile's transforms cost, shared by all channels of the other
+ * side, and the transform of the weights. Products come in eights of output channels. Each of these was measured, see docs/SPEED.md.
+ * How many pictures there are must not matter, or the bits of one would depend on its company. */
 static bool winograd_pays(const int64_t x[4], const int64_t w[4])
 {
     double pixels = (double)x[1] * (double)x[2], tiles = (double)((x[1] + 3) / 4) * (double)((x[2] + 3) / 4);
-    double i = (double)w[1], o = (double)w[0];
-    return i >= 32 && o >= 16 && tiles * (36 + 400 / i + 400 / o) + 300 < 9 * pixels;
+    double i = (double)w[1], o = (double)w[0], padded = (double)((w[0] + 7) / 8 * 8) / o;
+    return i >= 32 && tiles * (36 * padded + 400 / i + 400 / o) + 300 < pixels * (9 * padded + 100 / o);
 }
 
 static bool padded_by(sd_conv c, int n) { return c.pad_top == n && c.pad_left == n && c.pad_bottom == n && c.pad_right == n; }

@@ -16,7 +16,7 @@ enum {
     OUT = SDK_WINOGRAD_OUT, IN = SDK_WINOGRAD_IN, PLANES = SDK_WINOGRAD_PLANES,
     COLUMNS = 32,              /* output channels of a task, about: their part of U for GROUP input channels is 1.5 MB */
     GROUP = 5 * SDK_PANEL,
-    BAND = 16 << 20,           /* bytes of V, about */
+    BAND = 40 << 20,           /* bytes of V, about */
     MOST_ROWS = 288, LEAST_ROWS = 48,
     SKEW = 5 * 16              /* between planes, or all 36 would compete for the same lines of the cache */
 };
