@@ -99,6 +99,7 @@ void sd_attention_tiles(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_ten
     if (!cuts.at) return;
     p.packed = cut(&cuts, H * p.head * sizeof(float));
     bool small = (size_t)sd_numel(&q) * p.S <= 8 * (size_t)SMALL;
+    (void)small;   /* without OpenMP nobody asks */
     for (size_t n = 0; n < (size_t)q.dim[0] && !sd_is_cancelled(r); n++) {   /* one picture's keys at a time */
         const float *qn = sd_f32(q) + n * p.T * p.C, *kn = sd_f32(k) + n * p.S * p.C, *vn = sd_f32(v) + n * p.S * p.C;
         float *yn = sd_f32(y) + n * p.T * p.C;
