@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Group norm of a transformer's input and of the whole VAE; resnets of the UNet take theirs from the configuration (1e-5). Layer norm
- * everywhere has 1e-5. [diffusers: transformer_2d.py, vae.py, attention.py] */
-static const double TRANSFORMER_NORM_EPS = 1e-6, VAE_ATTN_NORM_EPS = 1e-6, LAYER_NORM_EPS = 1e-5;
+/* Group norm of a transformer's input; resnets and the VAE's attention take theirs from the network. Layer norm has 1e-5 everywhere.
+ * [diffusers: transformer_2d.py, vae.py, attention.py] */
+static const double TRANSFORMER_NORM_EPS = 1e-6, LAYER_NORM_EPS = 1e-5;
 
 /* --------------------------------------------------------------------------------------- plan */
 
@@ -286,7 +286,7 @@ static void vae_attention_(sd_run *r, const sd_vae_attn_w *w, const sd_net_dims 
 {
     size_t mark = sd_mark(r);
     sd_tensor tokens = sd_view3(r, x, x.dim[0], x.dim[1] * x.dim[2], x.dim[3]);
-    sd_tensor h = sd_group_norm(r, tokens, &w->norm.w, &w->norm.b, d->groups, VAE_ATTN_NORM_EPS, false);
+    sd_tensor h = sd_group_norm(r, tokens, &w->norm.w, &w->norm.b, d->groups, d->eps, false);
     sd_trace_transposed(r, h, "%s.group_norm", path);
     h = sd_attend(r, &w->attn, h, h, 1, false, path, &unet_attn_names);
     sd_add_(r, tokens, h);

@@ -40,7 +40,7 @@ struct sd_ctx {
 };
 
 /* Every public call begins here: the last call's error is over. */
-sd_status sd_begin(sd_ctx *c);
+void sd_begin(sd_ctx *c);
 /* ... and ends here: a cancel that was obeyed is over too. */
 sd_status sd_end(sd_ctx *c);
 

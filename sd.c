@@ -126,10 +126,9 @@ int sd_default_model(const char *program_dir, char *path, size_t size)
     return 0;
 }
 
-sd_status sd_begin(sd_ctx *c)
+void sd_begin(sd_ctx *c)
 {
     sd_error_clear(&c->err);
-    return SD_OK;
 }
 
 sd_status sd_end(sd_ctx *c)
