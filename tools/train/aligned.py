@@ -8,11 +8,16 @@ import numpy as np
 import compositor
 
 
+def is_named(thing, names):
+    """A thing is chosen by its first two names; the later ones are vague or shared with other things."""
+    return any(name["text"] in names for name in thing["names"][:2])
+
+
 class Aligned:
-    def __init__(self, level=1, keep=None, size=100, shift=1, shifted=.25, variants=1):
-        self.compositor = compositor.Sampler(level=level, neutral=.03, flip=0.)
+    def __init__(self, level=1, keep=None, size=100, shift=1, shifted=.25, variants=1, sampler=None):
+        self.compositor = sampler or compositor.Sampler(level=level, neutral=.03, flip=0.)
         self.size, self.shift, self.shifted, self.variants = size, shift, shifted, variants
-        self.objects = [o for o in self.compositor.objs if keep is None or any(n["text"] in keep for n in o["names"][:2])]
+        self.objects = [o for o in self.compositor.objs if keep is None or is_named(o, keep)]
         if not self.objects:
             raise ValueError(f"no object of level 1 to {level} has one of the names asked for")
 

@@ -16,7 +16,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from labelled import COLORS, PLACES, Labelled, is_named, read_names
+from aligned import is_named
+from labelled import COLORS, PLACES, Labelled, read_names
 
 SIDE = 64   # pixels the network looks at: half of the model's 128
 HEADS = ("object", "color", "place")

@@ -21,9 +21,10 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from aligned import is_named
 from classifier import HEADS, Judge, to_input
 from compositor import S
-from labelled import Labelled, is_named, read_names
+from labelled import Labelled, read_names
 
 KINDS = ("level1", "seen", "held_out")
 TITLES = {"level1": "level-1 prompts", "seen": "newcomer prompts", "held_out": "never-drawn pairs",

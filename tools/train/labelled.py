@@ -13,10 +13,10 @@ import re
 
 import numpy as np
 
-from compositor import BG, S, Sampler
+from aligned import Aligned
+from compositor import BG, Sampler
 from scenes import SCENES
 
-CELL = 8   # pixels a latent cell
 COLORS = ("black", "blue", "brown", "gold", "gray", "green", "orange", "pink", "purple", "red", "white", "yellow")
 PLAIN = tuple("plain " + color for color in BG)
 PLACES = tuple(SCENES) + PLAIN + ("gradient", "pattern")
@@ -33,12 +33,11 @@ def read_names(path):
         return {name.strip() for name in re.split(r"[\n,]", file.read()) if name.strip()}
 
 
-def is_named(thing, names):
-    """Training knows a thing by its first two names only: the later ones are vague or shared with others."""
-    return any(name["text"] in names for name in thing["names"][:2])
-
-
 class Labelled(Sampler):
+    def __init__(self, root, **options):
+        super().__init__(root, **options)
+        self.aligning = Aligned(sampler=self, shifted=1.)   # all the places, equally often
+
     def _plain(self, rng, mean):
         image, phrase = super()._plain(rng, mean)
         self.place = "plain " + LONGEST_FIRST.search(phrase).group()
@@ -65,16 +64,9 @@ class Labelled(Sampler):
         image, _ = self.one(rng, thing)
         return Picture(np.asarray(image), thing["name"], self.color, self.place)
 
-    def aligned(self, rng, thing, size=100, variants=1):
+    def aligned(self, rng, thing):
         index, color, _ = self.pick_image(rng, thing)
-        if rng.random() < .5:
-            image, _ = self._plain(rng, thing["mean"][index])
-        else:
-            self.place = self.scene_for(rng, [thing])
-            image = self.scenes[self.place][rng.randrange(variants)].copy()
-        cutout = self.cut(index, size, False)
-        x, y = (S - cutout.width) // 2 + CELL * rng.randint(-1, 1), (S - cutout.height) // 2 + CELL * rng.randint(-1, 1)
-        if thing["place"] == "b":
-            y = S - cutout.height
-        image.paste(cutout, (x, y), cutout)
-        return Picture(np.asarray(image), thing["name"], color, self.place)
+        image, _, _, scene = self.aligning.background(rng, thing, index)
+        cutout = self.cut(index, self.aligning.size, False)
+        image.paste(cutout, self.aligning.place(rng, thing, cutout), cutout)
+        return Picture(np.asarray(image), thing["name"], color, scene or self.place)

@@ -13,6 +13,7 @@ import argparse
 import io
 import json
 import os
+import shutil
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -150,9 +151,12 @@ def main():
     ap = argparse.ArgumentParser()
     ap.add_argument('--font', default='/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf')
     ap.add_argument('--cldr', default='/usr/share/unicode/cldr/common/annotations/en.xml')
+    ap.add_argument('--tokenizer', default='weights/tiny/tokenizer', help='its vocab.json and merges.txt are copied')
     ap.add_argument('--out', default='run/data')
     a = ap.parse_args()
-    os.makedirs(a.out, exist_ok=True)
+    os.makedirs(os.path.join(a.out, 'tokenizer'), exist_ok=True)
+    for name in ('vocab.json', 'merges.txt'):
+        shutil.copyfile(os.path.join(a.tokenizer, name), os.path.join(a.out, 'tokenizer', name))
     font = Font(a.font)
     ann = {}
     if os.path.exists(a.cldr):
