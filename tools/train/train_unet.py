@@ -122,7 +122,8 @@ class Training:
                 group["lr"] = learning_rate(frac, self.step, base)
         z = self.latents[pick].float().permute(0, 3, 1, 2)       # [B, 4, 16, 16]
         tokens = torch.where(torch.rand(batch, 1, device=self.dev) < self.a.drop, self.empty[None], self.tokens[pick])
-        t = ((torch.randperm(batch, device=self.dev) + torch.rand(batch, device=self.dev)) / batch * 1000).long().clamp(0, 999)
+        u = (torch.randperm(batch, device=self.dev) + torch.rand(batch, device=self.dev)) / batch
+        t = (1000 * u ** .6).long().clamp(0, 999)                # shapes are decided where there is much noise
         noise = torch.randn_like(z)
         ab = self.alphas[t].view(-1, 1, 1, 1)
         v = self.unet(ab.sqrt() * z + (1 - ab).sqrt() * noise, t, self.text(tokens).last_hidden_state).sample
