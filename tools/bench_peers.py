@@ -82,21 +82,24 @@ class OpenVino:
         import openvino
         torch = peer.torch
 
-        class Unet(torch.nn.Module):
-            def forward(self, x, t, c):
-                return peer.unet(x, t, c, return_dict=False)[0]
+        class Call(torch.nn.Module):
+            """One call of a module as a module, with the result as a plain tensor."""
+            def __init__(self, module, call):
+                super().__init__()
+                self.module, self.call = module, call
 
-        class Decoder(torch.nn.Module):
-            def forward(self, z):
-                return peer.vae.decode(z, return_dict=False)[0]
+            def forward(self, *inputs):
+                return self.call(self.module, *inputs)
+        modules = {"unet": Call(peer.unet, lambda unet, x, t, c: unet(x, t, c, return_dict=False)[0]),
+                   "vae_decode": Call(peer.vae, lambda vae, z: vae.decode(z, return_dict=False)[0])}
         core = openvino.Core()
         config = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": args.threads}
         self.inputs = {"unet": [peer.latents.numpy(), torch.tensor(501).numpy(), peer.context.numpy()], "vae_decode": [peer.latents[:1, :4].numpy()]}
         examples = {"unet": (peer.latents, torch.tensor(501), peer.context), "vae_decode": (peer.latents[:1, :4],)}
         self.models = {}
-        for name, module in (("unet", Unet()), ("vae_decode", Decoder())):
+        for name, module in modules.items():
             with torch.no_grad():
-                self.models[name] = core.compile_model(openvino.convert_model(module, example_input=examples[name]), "CPU", config)
+                self.models[name] = core.compile_model(openvino.convert_model(module.eval(), example_input=examples[name]), "CPU", config)
 
     def round(self):
         return {name: timed(lambda: model(self.inputs[name])) for name, model in self.models.items()}
