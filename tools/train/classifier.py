@@ -3,7 +3,7 @@
 
     python tools/train/classifier.py --objects weights/tiny/objects.txt --out run/classifier.pt
 
-It learns from the compositor's own pictures, two of three drawn as the model's training pictures are and one with free
+It learns from the compositor's own pictures, four of five drawn as the model's training pictures are and one with free
 sizes and places, blurred and noised a little, for a decoder's pictures are softer than the compositor's. Its own
 accuracy is measured on renderings that it has not seen: other random numbers, for the free ones other scenes too.
 """
@@ -81,7 +81,7 @@ def labels_of(judge, pictures):
 
 def draw(show, things, weights, rng, count, kind=None):
     chosen = rng.choices(things, weights, k=count)
-    return [show.aligned(rng, t) if (kind or ("aligned" if rng.random() < .67 else "free")) == "aligned"
+    return [show.aligned(rng, t) if (kind or ("aligned" if rng.random() < .8 else "free")) == "aligned"
             else show.free(rng, t) for t in chosen]
 
 

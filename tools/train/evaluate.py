@@ -49,6 +49,8 @@ def arguments():
     parser.add_argument("--data", default="run/data")
     parser.add_argument("--out", default="run/eval", help="directory of pictures, contact sheets and results.json")
     parser.add_argument("--vae-pictures", type=int, default=200, help="for PSNR and SSIM; 0: not measured")
+    parser.add_argument("--reference", type=int, default=3000,
+                        help="the compositor's pictures for the Frechet distance; 0: not measured")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="pictures at a time, each on one thread")
     return parser.parse_args()
 
@@ -261,13 +263,13 @@ def main():
                 print_summary("%s, %s things" % (TITLES[kind], title), result)
 
     one = [i for i, p in enumerate(prompts) if "object" in p and p["object"] in trained]
-    if len(one) > 1:
-        _, truth = judge_all(judge, compositor_pictures(show, things, 3000, 1))
+    if len(one) > 1 and args.reference:
+        _, truth = judge_all(judge, compositor_pictures(show, things, args.reference, 1))
         results["frechet"] = distance = frechet(features[one], truth)
         results["frechet_floor"] = floor = frechet(truth, judge_all(
             judge, compositor_pictures(show, things, len(one), 2))[1])
-        print("Frechet distance, %d drawn pictures of trained things to 3000 of the compositor: %.3f "
-              "(as many of the compositor's own: %.3f)" % (len(one), distance, floor))
+        print("Frechet distance, %d drawn pictures of trained things to %d of the compositor: %.3f "
+              "(as many of the compositor's own: %.3f)" % (len(one), args.reference, distance, floor))
     if args.vae_pictures:
         originals = compositor_pictures(show, things, args.vae_pictures, 3)
         back = (roundtrip_with_program if args.drawn_with == "program" else roundtrip_with_diffusers)(args, originals)
