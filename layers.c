@@ -180,19 +180,21 @@ static sd_tensor norm_silu(sd_run *r, sd_tensor x, const sd_wb *w, int groups, d
 static const sd_conv conv3 = {.stride = 1, .pad_top = 1, .pad_left = 1, .pad_bottom = 1, .pad_right = 1};
 
 /* Residual block [He et al. 2016; Ho et al. 2020, appendix B; diffusers ResnetBlock2D]:
- *   h = conv1(silu(norm1(x))) + time_emb_proj(silu(temb));  y = shortcut(x) + conv2(silu(norm2(h))) */
+ *   h = conv1(silu(norm1(x))) + time_emb_proj(silu(temb));  y = shortcut(x) + conv2(silu(norm2(h)))
+ * What has been read is freed at once: at the VAE's last level one tensor is 134 or 268 MB for a picture of 512x512. */
 static sd_tensor resnet(sd_run *r, const sd_res_w *w, const sd_net_dims *d, sd_tensor x, sd_tensor temb, const char *path)
 {
+    size_t mark = sd_mark(r);
     sd_tensor h = norm_silu(r, x, &w->norm1, d->groups, d->eps, path, "norm1");
-    h = sd_conv2d(r, h, &w->conv1.w, &w->conv1.b, conv3);                       /* [N,H,W,co] */
+    h = sd_keep(r, mark, sd_conv2d(r, h, &w->conv1.w, &w->conv1.b, conv3));     /* [N,H,W,co] */
     sd_trace_tensor(r, h, "%s.conv1", path);
     if (w->time_emb_proj.w.nd) {
         sd_tensor t = sd_linear(r, temb, &w->time_emb_proj.w, &w->time_emb_proj.b);   /* [N,co] */
         sd_trace_tensor(r, t, "%s.time_emb_proj", path);
         sd_add_channels_(r, h, t);
     }
-    h = norm_silu(r, h, &w->norm2, d->groups, d->eps, path, "norm2");
-    h = sd_conv2d(r, h, &w->conv2.w, &w->conv2.b, conv3);
+    h = sd_keep(r, mark, norm_silu(r, h, &w->norm2, d->groups, d->eps, path, "norm2"));
+    h = sd_keep(r, mark, sd_conv2d(r, h, &w->conv2.w, &w->conv2.b, conv3));
     sd_trace_tensor(r, h, "%s.conv2", path);
     sd_tensor shortcut = x;
     if (w->conv_shortcut.w.nd) {
