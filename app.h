@@ -26,6 +26,7 @@ typedef struct settings {
     sd_params p;
     cli_seed seed;
     int batch_count, threads, precise;
+    const char *residency;
     int quiet, verbose, timings;   /* timings: 1 as text, 2 as JSON */
     int explain_seed;
     int version, help;
@@ -59,6 +60,10 @@ typedef struct settings {
     {CLI_INT, 0, "steps-offset", AT(p.steps_offset), 0, 999, "N", "added to leading timesteps"}, \
     {CLI_BOOL, 0, "set-alpha-to-one", AT(p.set_alpha_to_one), 0, 0, "BOOL", \
      "where the last step of ddim and pndm ends (true, false)"}
+
+#define RESIDENCY_OPTION {CLI_TEXT, 0, "residency", AT(residency), 0, 0, "HOW", \
+                          "where weights are: map (default: files are mapped),\n" \
+                          "stream (and leave memory when used), ram (read at once)"}
 
 extern sd_ctx *context;   /* the open model; global for the signal handler */
 extern volatile sig_atomic_t interrupts;

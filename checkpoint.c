@@ -38,7 +38,7 @@ static sd_status add_file(sd_store *s, const char *path, sd_error *e)
     sd_safetensors *more = realloc(s->file, (s->n_files + 1) * sizeof *more);
     if (!more) return sd_fail(e, SD_ERR_MEMORY, "no memory to open %s", path);
     s->file = more;
-    if (sd_safetensors_open(&more[s->n_files], path, e)) return e->status;
+    if ((s->in_memory ? sd_safetensors_load : sd_safetensors_open)(&more[s->n_files], path, e)) return e->status;
     s->n_files++;
     return SD_OK;
 }
@@ -156,12 +156,38 @@ static sd_status open_parts(sd_store *s, const char *dir, const char *stem, sd_e
     return nothing_found(dir, stem, e);
 }
 
-sd_status sd_store_open_dir(sd_store *s, const char *dir, const char *stem, sd_error *e)
+static sd_status open_as(sd_store *s, bool in_memory, const char *dir, const char *stem, sd_error *e)
 {
-    memset(s, 0, sizeof *s);
+    *s = (sd_store){.in_memory = in_memory};
     if (e->status == SD_OK) open_parts(s, dir, stem, e);
     if (e->status) sd_store_close(s);
     return e->status;
+}
+
+sd_status sd_store_open_dir(sd_store *s, const char *dir, const char *stem, sd_error *e)
+{
+    return open_as(s, false, dir, stem, e);
+}
+
+sd_status sd_store_load_dir(sd_store *s, const char *dir, const char *stem, sd_error *e)
+{
+    return open_as(s, true, dir, stem, e);
+}
+
+/* Files are written in the order of the names, which is nearly that of use, so what lies next in the file is asked for. */
+void sd_store_used(const sd_store *s, const void *data, size_t bytes)
+{
+    enum { AHEAD = 32 << 20 };
+    for (size_t i = 0; i < s->n_files; i++) {
+        const sd_safetensors *f = &s->file[i];
+        uintptr_t begin = (uintptr_t)f->map, at = (uintptr_t)data;
+        if (!data) {
+            sd_safetensors_release(f, NULL, 0);
+        } else if (at >= begin && at - begin < f->map_size) {
+            sd_safetensors_release(f, data, bytes);
+            if (bytes < f->map_size - (at - begin)) sd_safetensors_expect(f, (const char *)data + bytes, AHEAD);
+        }
+    }
 }
 
 void sd_store_close(sd_store *s)

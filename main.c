@@ -78,6 +78,7 @@ static const cli_option draw_options[] = {
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "How to compute it"},
     {CLI_INT, 't', "threads", AT(threads), 0, 1024, "N", "0: one per core (default)"},
     {CLI_FLAG, 0, "precise", AT(precise), 0, 0, NULL, "the specification's kernels in double, no BLAS: slow"},
+    RESIDENCY_OPTION,
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "What to tell"},
     {CLI_TEXT, 0, "trace", AT(trace), 0, 0, "FILE",
      "every intermediate tensor, by its diffusers name, to a\nsafetensors file"},
@@ -205,6 +206,18 @@ const char *default_model(const char *argv0, char model[PATH_SIZE])
     return sd_default_model(program_dir(argv0, dir), model, PATH_SIZE) ? model : NULL;
 }
 
+static int read_residency(const char *name, int *out)
+{
+    static const char *const names[] = {[SD_RESIDENCY_MAP] = "map", [SD_RESIDENCY_STREAM] = "stream", [SD_RESIDENCY_RAM] = "ram"};
+    if (!name) return CLI_OK;
+    for (int i = 0; i < (int)COUNT(names); i++) {
+        if (strcmp(name, names[i])) continue;
+        *out = i;
+        return CLI_OK;
+    }
+    return cli_error(CLI_USAGE, "--residency must be map, stream or ram, not \"%s\"", name);
+}
+
 int open_model(const settings *s, const char *argv0, unsigned parts, view *v)
 {
     char model[PATH_SIZE];
@@ -214,6 +227,7 @@ int open_model(const settings *s, const char *argv0, unsigned parts, view *v)
     o.parts = parts;
     o.threads = s->threads;
     o.precise = s->precise;
+    if (read_residency(s->residency, &o.residency)) return CLI_USAGE;
     o.log = show_line;
     o.user = v;
     sd_status status = sd_open(&context, &o);

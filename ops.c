@@ -179,6 +179,7 @@ static void linear_into(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w,
 {
     r->flops += 2.0 * (double)rows(&x) * (double)w->dim[0] * (double)w->dim[1];
     if (r->be->linear) r->be->linear(r, as_rows(y), as_rows(x), w, b && b->nd ? b : NULL, accumulate);
+    if (r->used) r->used(r->used_user, w);
 }
 
 sd_tensor sd_linear(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor *b)
@@ -228,6 +229,7 @@ static void conv_into(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, c
 {
     r->flops += 2.0 * (double)sd_numel(&y) * (double)(w->dim[1] * w->dim[2] * w->dim[3]);
     if (r->be->conv2d) r->be->conv2d(r, y, x, w, b && b->nd ? b : NULL, c, accumulate);
+    if (r->used) r->used(r->used_user, w);
 }
 
 sd_tensor sd_conv2d(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c)

@@ -73,6 +73,8 @@ struct sd_run {
     double flops;                       /* multiplications and additions so far */
     void (*watch)(void *user, int step, sd_tensor y);   /* called after each step of a plan; may be NULL */
     void *watch_user;
+    void (*used)(void *user, const sd_tensor *w);       /* called when a matrix or kernel of weights was used; may be NULL */
+    void *used_user;
     void *scratch;                      /* the backend's own working memory, kept between operations */
     size_t scratch_size;
 };

@@ -19,10 +19,12 @@ struct sd_ctx {
     volatile sig_atomic_t cancel;
     char *path;
     unsigned parts;
+    int residency;               /* SD_RESIDENCY_* */
     sd_run run;
 
     sd_tokenizer *tokenizer;
     sd_part clip_part, unet_part, vae_part;
+    const sd_part *turn;         /* whose stage ran last */
     sd_clip clip;
     sd_unet_net unet;
     sd_vae vae;

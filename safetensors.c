@@ -10,6 +10,9 @@
  * control characters are errors; the format's description forbids double ones, its implementation takes the last. */
 #define _POSIX_C_SOURCE 200809L
 #define _FILE_OFFSET_BITS 64
+#ifdef __linux__
+#define _DEFAULT_SOURCE   /* madvise: posix_madvise's DONTNEED does nothing in glibc */
+#endif
 #include "weights.h"
 
 #include <errno.h>
@@ -58,15 +61,39 @@ static bool map_file(sd_safetensors *f, const char *path)
 }
 
 static void unmap(sd_safetensors *f) { munmap(f->map, f->map_size); }
+
+/* On the pages that these bytes touch. A page's other tensors lose nothing: the mapping is private and never written,
+ * so that it is read again. */
+static void advise(const sd_safetensors *f, const void *data, size_t bytes, bool needed)
+{
+    long page = sysconf(_SC_PAGESIZE);
+    if (!f->mapped || page <= 0) return;
+    size_t from = data ? (size_t)((const unsigned char *)data - (const unsigned char *)f->map) : 0;
+    size_t to = data ? (bytes < f->map_size - from ? from + bytes : f->map_size) : f->map_size;
+    from -= from % (size_t)page;
+#ifdef __linux__
+    (void)madvise((unsigned char *)f->map + from, to - from, needed ? MADV_WILLNEED : MADV_DONTNEED);
 #else
+    (void)posix_madvise((unsigned char *)f->map + from, to - from, needed ? POSIX_MADV_WILLNEED : POSIX_MADV_DONTNEED);
+#endif
+}
+#else
+static void advise(const sd_safetensors *f, const void *data, size_t bytes, bool needed)
+{
+    (void)f, (void)data, (void)bytes, (void)needed;
+}
+
 static bool map_file(sd_safetensors *f, const char *path) { return (void)f, (void)path, false; }
 static void unmap(sd_safetensors *f) { (void)f; }
 #endif
 
-static sd_status load(sd_safetensors *f, const char *path, sd_error *e)
+void sd_safetensors_expect(const sd_safetensors *f, const void *data, size_t bytes) { advise(f, data, bytes, true); }
+void sd_safetensors_release(const sd_safetensors *f, const void *data, size_t bytes) { advise(f, data, bytes, false); }
+
+static sd_status load(sd_safetensors *f, const char *path, bool may_map, sd_error *e)
 {
     char *data;
-    if (map_file(f, path)) return SD_OK;
+    if (may_map && map_file(f, path)) return SD_OK;
     if (sd_read_file(path, sd_is_file(path) ? SIZE_MAX - 1 : PIPE_MAX, &data, &f->map_size, e)) return e->status;
     f->map = data;
     return SD_OK;
@@ -291,13 +318,13 @@ static sd_status check_tiling(const sd_safetensors *f, const unsigned char *data
     return e->status;
 }
 
-static sd_status read_all(sd_safetensors *f, const char *path, sd_error *e)
+static sd_status read_all(sd_safetensors *f, const char *path, bool may_map, sd_error *e)
 {
     const char *header = NULL;
     size_t n = 0;
     f->path = sd_strdup(path);
     if (!f->path) return sd_fail(e, SD_ERR_MEMORY, "no memory to open %s", path);
-    if (need_little_endian(path, e) || load(f, path, e) || find_header(f, &header, &n, e) ||
+    if (need_little_endian(path, e) || load(f, path, may_map, e) || find_header(f, &header, &n, e) ||
         parse_header(f, header, n, e))
         return e->status;
     qsort(f->entry, f->n, sizeof *f->entry, by_name);
@@ -307,13 +334,16 @@ static sd_status read_all(sd_safetensors *f, const char *path, sd_error *e)
     return check_tiling(f, (const unsigned char *)header + n, f->map_size - 8 - n, e);
 }
 
-sd_status sd_safetensors_open(sd_safetensors *f, const char *path, sd_error *e)
+static sd_status open_as(sd_safetensors *f, const char *path, bool may_map, sd_error *e)
 {
     memset(f, 0, sizeof *f);
-    if (e->status == SD_OK) read_all(f, path, e);
+    if (e->status == SD_OK) read_all(f, path, may_map, e);
     if (e->status) sd_safetensors_close(f);
     return e->status;
 }
+
+sd_status sd_safetensors_open(sd_safetensors *f, const char *path, sd_error *e) { return open_as(f, path, true, e); }
+sd_status sd_safetensors_load(sd_safetensors *f, const char *path, sd_error *e) { return open_as(f, path, false, e); }
 
 void sd_safetensors_close(sd_safetensors *f)
 {

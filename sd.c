@@ -162,7 +162,7 @@ static sd_status open_store(sd_ctx *c, sd_part *p, const char *sub, const char *
     p->open = true;
     p->binder = (sd_binder){.store = &p->store, .strip = strip, .err = &c->err};
     if (join(c, dir, sub)) return c->err.status;
-    return sd_store_open_dir(&p->store, dir, stem, &c->err);
+    return (c->residency == SD_RESIDENCY_RAM ? sd_store_load_dir : sd_store_open_dir)(&p->store, dir, stem, &c->err);
 }
 
 static sd_status bound(sd_ctx *c, sd_part *p, const char *what)
@@ -266,6 +266,8 @@ static sd_status open_all(sd_ctx *c, const sd_options *o)
         return sd_fail(&c->err, SD_ERR_UNSUPPORTED, "%s is a file: a directory in diffusers layout is expected", c->path);
     if (!sd_is_dir(c->path)) return sd_fail(&c->err, SD_ERR_MISSING, "no model directory %s", c->path);
     if (o->threads < 0 || o->threads > 1024) return sd_fail(&c->err, SD_ERR_ARG, "threads must be 0 to 1024, not %d", o->threads);
+    if (o->residency < SD_RESIDENCY_MAP || o->residency > SD_RESIDENCY_RAM)
+        return sd_fail(&c->err, SD_ERR_ARG, "residency must be one of SD_RESIDENCY_MAP, STREAM and RAM, not %d", o->residency);
     if (choose_kernels(c, o)) return c->err.status;
     if (join(c, path, "scheduler/scheduler_config.json")) return c->err.status;
     c->sched_path = sd_strdup(path);
@@ -286,6 +288,7 @@ sd_status sd_open(sd_ctx **out, const sd_options *options)
     if (!c) return SD_ERR_MEMORY;
     c->log = (sd_log){options->log, options->user};
     c->parts = options->parts ? options->parts : SD_PART_ALL;
+    c->residency = options->residency;
     c->run = (sd_run){.err = &c->err, .be = &sd_backend_cpu, .cancel = &c->cancel};
     open_all(c, options);
     c->timings.load = sd_now() - start;
@@ -373,11 +376,30 @@ sd_status sd_trace_close(sd_ctx *c)
 
 typedef void body(sd_run *r, const sd_ctx *c, void *job);
 
-static sd_status run_stage(sd_ctx *c, body *fn, void *job)
+static void weight_used(void *store, const sd_tensor *w)
+{
+    sd_store_used(store, w->host, (size_t)sd_numel(w) * sd_dtype_size(w->dt));
+}
+
+/* A stage begins: weights of the others leave memory, which holds those of one stage then. Their pages stay in the system's cache
+ * while it has room, and a stage that repeats, as the UNet's steps do, keeps its own. */
+static void take_turns(sd_ctx *c, sd_part *part)
+{
+    sd_part *all[] = {&c->clip_part, &c->unet_part, &c->vae_part};
+    for (size_t i = 0; i < SD_COUNT(all) && c->turn != part; i++)
+        if (all[i] != part) sd_store_used(&all[i]->store, NULL, 0);
+    c->turn = part;
+    bool stream = c->residency == SD_RESIDENCY_STREAM;
+    c->run.used = stream ? weight_used : NULL;
+    c->run.used_user = &part->store;
+}
+
+static sd_status run_stage(sd_ctx *c, body *fn, void *job, sd_part *part)
 {
     sd_run dry = {.err = &c->err, .be = &sd_backend_null, .threads = 1, .cancel = &c->cancel};
     fn(&dry, c, job);
     if (c->err.status) return c->err.status;
+    take_turns(c, part);
     if (!c->run.arena.base || c->run.arena.size < dry.arena.peak) {
         sd_arena_free(&c->run.arena);
         if (sd_arena_init(&c->run.arena, dry.arena.peak, &c->err)) return c->err.status;
@@ -422,7 +444,7 @@ sd_status sd_run_text(sd_ctx *c, const int32_t *ids, int n, int clip_skip, float
         return sd_fail(&c->err, SD_ERR_ARG, "clip skip must be 0 to %d, the layers of the text encoder, not %d", c->clip.cfg.layers, clip_skip);
     text_job j = {ids, n, clip_skip > 1 ? clip_skip - 1 : 0, out};
     sd_trace_prefix(&c->run, "text_encoder.");
-    run_stage(c, text_body, &j);
+    run_stage(c, text_body, &j, &c->clip_part);
     sd_trace_prefix(&c->run, "%s", "");
     return sd_check_finite(c, out, (size_t)n * SD_TOKENS * (size_t)c->clip.cfg.width, "the text encoder's result", &c->clip_part);
 }
@@ -445,7 +467,7 @@ static void unet_body(sd_run *r, const sd_ctx *c, void *job)
 sd_status sd_run_unet(sd_ctx *c, int batch, int h, int w, const float *latents, const float *timesteps, const float *context, float *out)
 {
     picture_job j = {batch, h, w, c->unet.cfg.in_channels, latents, timesteps, context, out};
-    if (run_stage(c, unet_body, &j)) return c->err.status;
+    if (run_stage(c, unet_body, &j, &c->unet_part)) return c->err.status;
     return sd_check_finite(c, out, (size_t)batch * (size_t)c->unet.cfg.out_channels * (size_t)h * (size_t)w, "the UNet's result", &c->unet_part);
 }
 
@@ -461,7 +483,7 @@ sd_status sd_run_decode(sd_ctx *c, int batch, int h, int w, const float *latents
     int scale = sd_vae_scale(&c->vae.cfg);
     picture_job j = {batch, h, w, c->vae.cfg.latent_channels, latents, NULL, NULL, picture};
     sd_trace_prefix(&c->run, "vae.");
-    run_stage(c, decode_body, &j);
+    run_stage(c, decode_body, &j, &c->vae_part);
     sd_trace_prefix(&c->run, "%s", "");
     if (c->err.status) return c->err.status;
     return sd_check_finite(c, picture, (size_t)batch * 3 * (size_t)h * (size_t)w * (size_t)scale * (size_t)scale, "the VAE's result", &c->vae_part);
@@ -479,7 +501,7 @@ sd_status sd_run_encode(sd_ctx *c, int batch, int h, int w, const float *picture
     int scale = sd_vae_scale(&c->vae.cfg);
     picture_job j = {batch, h * scale, w * scale, 3, picture, NULL, NULL, moments};
     sd_trace_prefix(&c->run, "vae.");
-    run_stage(c, encode_body, &j);
+    run_stage(c, encode_body, &j, &c->vae_part);
     sd_trace_prefix(&c->run, "%s", "");
     size_t n = (size_t)batch * 2 * (size_t)c->vae.cfg.latent_channels * (size_t)h * (size_t)w;
     return sd_check_finite(c, moments, n, "the VAE's result", &c->vae_part);

@@ -66,10 +66,17 @@ enum {
     SD_PART_SCHEDULE = 16   /* all that sd_schedule needs; in SD_PART_UNET */
 };
 
+enum {
+    SD_RESIDENCY_MAP = 0,   /* files are mapped; what a stage read leaves the process when the stage is over */
+    SD_RESIDENCY_STREAM,    /* mapped, and each weight leaves when it was used: least memory, more page faults */
+    SD_RESIDENCY_RAM        /* read into memory when the model is opened: no page faults later, for slow disks */
+};
+
 typedef struct sd_options {
     const char *model;  /* a directory in diffusers layout; NULL: the default model, see sd_default_model */
     unsigned parts;     /* SD_PART_*, 0 means all */
     int threads;        /* 0: one per core */
+    int residency;      /* SD_RESIDENCY_*: where the weights are while they are used. The results are the same bits */
     int precise;        /* 1: specification kernels, double accumulators, no BLAS (slow, see docs/MODEL.md) */
     /* Called with one line of text, without a newline; level 0 warning, 1 notice, 2 detail. May be NULL. */
     void (*log)(void *user, int level, const char *line);

@@ -26,6 +26,12 @@ typedef struct sd_safetensors {
 
 /* On failure nothing stays open; close is harmless then. A mapped file must not shrink while it is open. */
 sd_status sd_safetensors_open(sd_safetensors *f, const char *path, sd_error *e);
+/* The same, but read into memory instead of mapped. */
+sd_status sd_safetensors_load(sd_safetensors *f, const char *path, sd_error *e);
+/* Advice on bytes of the mapping, nothing where the file was read: they will soon be needed; they may leave the
+ * process' memory until somebody reads them again. NULL: the whole file. */
+void sd_safetensors_expect(const sd_safetensors *f, const void *data, size_t bytes);
+void sd_safetensors_release(const sd_safetensors *f, const void *data, size_t bytes);
 void sd_safetensors_close(sd_safetensors *f);
 sd_entry *sd_safetensors_find(const sd_safetensors *f, const char *name);   /* NULL: none */
 
@@ -40,12 +46,18 @@ sd_status sd_safetensors_write_from(const char *path, const sd_traced *tensors, 
 typedef struct sd_store {
     sd_safetensors *file;
     size_t n_files;
+    bool in_memory;       /* files are read, not mapped */
 } sd_store;
 
 /* `stem` names a part of a model directory: dir/stem.safetensors, or dir/stem.safetensors.index.json with its shards,
  * and their .fp16 variants when the plain ones are not there. */
 sd_status sd_store_open_dir(sd_store *s, const char *dir, const char *stem, sd_error *e);
+/* The same, with files read into memory instead of mapped. */
+sd_status sd_store_load_dir(sd_store *s, const char *dir, const char *stem, sd_error *e);
 void sd_store_close(sd_store *s);
+/* A weight of this store has been used: its pages may go, and those of the ones that follow it in its file are asked
+ * for. NULL: all of the store may go. */
+void sd_store_used(const sd_store *s, const void *data, size_t bytes);
 sd_entry *sd_store_find(const sd_store *s, const char *name);
 /* Lists tensors nobody bound, except those that published files carry for nothing (position_ids, ...): their number as
  * a notice, their names as details. */

@@ -100,7 +100,7 @@ static void help_names_every_option_of_the_issue(void **state)
         " --steps", " --cfg-scale", " --sampling-method", " --scheduler", " --prediction", " --steps-offset",
         " --set-alpha-to-one", " --clip-sample",
         " --eta", " --clip-skip", "-b, --batch-count", " --batch-size", "-t, --threads", "-q, --quiet", "-v, --verbose",
-        " --precise", " --noise",
+        " --precise", " --residency", " --noise",
         " --trace ", " --trace-filter", " --timings [json]", "-i, --init-img", " --strength", " --mask ",
         " --invert-mask", " --mask-blur", " --paste-back",
         " --inpaint-crop", " --outpaint L,T,R,B", " --resize", " --save-steps", " --preview", "sd encode", "sd decode",

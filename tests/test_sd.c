@@ -513,6 +513,53 @@ static void precise_agrees_with_fast(void **unused)
     sd_close(precise);
 }
 
+static size_t resident_kb(void)   /* 0 where the system does not tell in this way */
+{
+    size_t kb = 0;
+    char line[256];
+    FILE *f = fopen("/proc/self/status", "r");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "RssFile: %zu", &kb) == 1) break;
+    if (f) fclose(f);
+    return kb;
+}
+
+static void where_weights_are_changes_no_bit(void **unused)
+{
+    (void)unused;
+    sd_image first = {0};
+    size_t files[3];
+    for (int how = SD_RESIDENCY_MAP; how <= SD_RESIDENCY_RAM; how++) {
+        sd_options o;
+        sd_ctx *c;
+        sd_options_init(&o);
+        o.model = "weights/tiny";
+        o.residency = how;
+        assert_int_equal(sd_open(&c, &o), SD_OK);
+        sd_params p = small();
+        sd_image once = draw(c, &p), again = draw(c, &p);
+        assert_memory_equal(once.rgb, again.rgb, bytes(&once));
+        if (how == SD_RESIDENCY_MAP) first = once;
+        else assert_memory_equal(first.rgb, once.rgb, bytes(&once));
+        if (how != SD_RESIDENCY_MAP) sd_image_free(&once);
+        sd_image_free(&again);
+        size_t before = resident_kb();
+        sd_close(c);
+        files[how] = before - resident_kb();   /* what was left of the mapped files */
+    }
+    sd_image_free(&first);
+    if (files[SD_RESIDENCY_MAP]) assert_true(files[SD_RESIDENCY_STREAM] < files[SD_RESIDENCY_MAP]);   /* pages come back in clusters: not nothing */
+    assert_true(files[SD_RESIDENCY_RAM] < 64);
+    sd_options o;
+    sd_ctx *c;
+    sd_options_init(&o);
+    o.model = "weights/tiny";
+    o.residency = 3;
+    assert_int_equal(sd_open(&c, &o), SD_ERR_ARG);
+    assert_non_null(strstr(sd_error_text(c), "residency"));
+    sd_close(c);
+}
+
 static void what_cannot_be_opened_says_why(void **unused)
 {
     (void)unused;
@@ -577,6 +624,7 @@ int main(void)
         cmocka_unit_test(a_cancelled_context_can_be_used_again),
         cmocka_unit_test(two_contexts_work_in_two_threads),
         cmocka_unit_test(precise_agrees_with_fast),
+        cmocka_unit_test(where_weights_are_changes_no_bit),
         cmocka_unit_test(what_cannot_be_opened_says_why),
         cmocka_unit_test(the_model_describes_itself),
     };
