@@ -130,7 +130,7 @@ def level_of(s, x, seen, k, t):
     return math.sqrt((1 - a) / a)
 
 
-def run_diffusers(name, steps, kw, double, eta, first):
+def run_diffusers(name, steps, kw, double, eta, first, model=model, size=SIZE):
     cls = getattr(diffusers, CLASSES[name])
     module = importlib.import_module(cls.__module__)
     s, plain = cls(**kw), cls(**kw)
@@ -150,7 +150,7 @@ def run_diffusers(name, steps, kw, double, eta, first):
         g = torch.Generator().manual_seed(SEED)
         DrawnNoise.generator = g
         init = s.init_noise_sigma() if callable(s.init_noise_sigma) else s.init_noise_sigma
-        x = (torch.randn(SIZE, generator=g, dtype=torch.float32).to(dtype) * init).reshape(1, SIZE, 1, 1)
+        x = (torch.randn(size, generator=g, dtype=torch.float32).to(dtype) * init).reshape(1, size, 1, 1)
         known = inspect.signature(s.step).parameters
         more = {"generator": g} if "generator" in known else {}
         if eta is not None:
@@ -210,7 +210,7 @@ def sample_restart(model, x, sigmas, disable=None, s_noise=1.0):
     return x
 
 
-def run_kdiffusion(name, curve, prediction, steps, double, options):
+def run_kdiffusion(name, curve, prediction, steps, double, options, model=model, size=SIZE):
     sampling, external = KDIFFUSION
     dtype = torch.float64 if double else torch.float32
     torch.set_default_dtype(dtype)
@@ -239,7 +239,7 @@ def run_kdiffusion(name, curve, prediction, steps, double, options):
               "polyexponential": lambda: sampling.get_sigmas_polyexponential(steps, lo, hi),
               "vp": lambda: sampling.get_sigmas_vp(steps)}[curve]()
     start = hi if name in ("dpm_fast", "dpm_adaptive") else sigmas[0]
-    x = (torch.randn(SIZE, generator=g, dtype=torch.float32).to(dtype) * start).reshape(1, SIZE, 1, 1)
+    x = (torch.randn(size, generator=g, dtype=torch.float32).to(dtype) * start).reshape(1, size, 1, 1)
     fn = sample_restart if name == "restart" else getattr(sampling, KSAMPLERS[name])
     known = inspect.signature(fn).parameters
     more = {k: v for k, v in options.items() if k in known}
@@ -264,22 +264,32 @@ def run_kdiffusion(name, curve, prediction, steps, double, options):
 
 # --------------------------------------------------------------------------------------------- cases
 
-def case_lines(name, curve="spaced", spacing="linspace", prediction="epsilon", steps=5, eta=None, options=None,
-               first=0, **kw):
-    """options: what the test sets in its configuration, beside the words of the line."""
+def case_runs(name, curve="spaced", spacing="linspace", prediction="epsilon", steps=5, eta=None, options=None,
+              first=0, model=model, size=SIZE, **kw):
+    """The runs in double and in single precision: evaluations, the latents at the end, the next normal."""
     options = options or {}
     if "@kdiffusion" in name:
         short = name.split("@")[0]
-        runs = [run_kdiffusion(short, curve, prediction, steps, d, options) for d in (True, False)]
-    else:
-        arguments = dict(SD, prediction_type=prediction, timestep_spacing=spacing, steps_offset=1, **kw)
-        if curve in CURVES:
-            arguments[CURVES[curve]] = True
-        known = inspect.signature(getattr(diffusers, CLASSES[name]).__init__).parameters
-        arguments = {k: v for k, v in arguments.items() if k in known}
-        if name == "edm_euler" and curve == "exponential":
-            arguments["sigma_schedule"] = "exponential"
-        runs = [run_diffusers(name, steps, arguments, d, eta, first) for d in (True, False)]
+        return [run_kdiffusion(short, curve, prediction, steps, d, options, model, size) for d in (True, False)]
+    arguments = class_arguments(name, curve, spacing, prediction, **kw)
+    return [run_diffusers(name, steps, arguments, d, eta, first, model, size) for d in (True, False)]
+
+
+def class_arguments(name, curve, spacing, prediction, **kw):
+    arguments = dict(SD, prediction_type=prediction, timestep_spacing=spacing, steps_offset=1, **kw)
+    if curve in CURVES:
+        arguments[CURVES[curve]] = True
+    known = inspect.signature(getattr(diffusers, CLASSES[name]).__init__).parameters
+    arguments = {k: v for k, v in arguments.items() if k in known}
+    if name == "edm_euler" and curve == "exponential":
+        arguments["sigma_schedule"] = "exponential"
+    return arguments
+
+
+def case_lines(name, curve="spaced", spacing="linspace", prediction="epsilon", steps=5, options=None, **kw):
+    """options: what the test sets in its configuration, beside the words of the line."""
+    options = options or {}
+    runs = case_runs(name, curve, spacing, prediction, steps, options=options, **kw)
     (true, end, following), (single, end32, _) = runs
     assert torch.isfinite(end).all(), "not finite"
     t, sigma = [v[0] for v in true], [v[1] for v in true]
