@@ -131,7 +131,7 @@ SHARED_FLAGS := -shared -Wl,-soname,$(SHARED_INSTALLED)
 endif
 
 # ------------------------------------------------------------------------------------------- targets
-.PHONY: all test test-full demo pictures install uninstall lint asan help clean FORCE
+.PHONY: all test test-full test-samplers demo pictures install uninstall lint asan help clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -210,6 +210,9 @@ asan:
 test-full: $(OUT)/sd
 	$(PYTHON) tools/test_full.py --program ./sd
 
+test-samplers: $(OUT)/$(SHARED)
+	$(PYTHON) tools/test_samplers.py --library $(OUT)/$(SHARED)
+
 # Kernels on the shapes of SD 1.5, then the stages of one picture;  make bench MODEL=directory  for another model.
 .PHONY: bench
 bench: $(BUILD)/tools/bench $(OUT)/sd
@@ -266,6 +269,7 @@ help:
 	@echo '  pictures   Python: draws the pictures of the README again'
 	@echo '  test       builds and runs every test and the example; the last line counts them'
 	@echo '  test-full  Python: a model of full SD 1.5 size against diffusers in float32 and float64'
+	@echo '  test-samplers  Python: every sampler through a tiny UNet, step by step, against diffusers and k-diffusion'
 	@echo '  asan       the tests under the address and undefined behaviour sanitizers'
 	@echo '  lint       floors, warnings under gcc and clang, exported symbols;  make deps-dev installs what it needs'
 	@echo '  bench      speed of the operations and stages;  make bench BENCH=--json MODEL=directory THREADS=4'
