@@ -142,7 +142,7 @@ def run_diffusers(name, steps, kw, double, eta, first, model=model, size=SIZE):
                 if hasattr(s, key):
                     setattr(s, key, getattr(s, key).double())
         s.set_timesteps(steps)
-        if double and name not in ("dpm2_a", "ipndm"):  # whose timesteps follow from differences that cancel
+        if double and name not in ("dpm2", "dpm2_a", "ipndm"):  # whose timesteps follow from differences that cancel
             s.timesteps = plain.timesteps.double() if plain.timesteps.is_floating_point() else plain.timesteps
         if hasattr(s, "set_begin_index"):  # else a run whose first timestep occurs twice begins with its second step
             s.set_begin_index(first * s.order)

@@ -240,7 +240,7 @@ def settings_of(case):
                spacing=case.get("spacing", "linspace"))
     if curve != "spaced":
         out["schedule"] = curve
-    elif kdiffusion:
+    elif kdiffusion and name.split("@")[0] not in ("dpm_fast", "dpm_adaptive"):   # they make their own levels
         out["schedule"] = "linspace@kdiffusion"
     if case.get("eta") is not None:
         out["eta"] = case["eta"]
