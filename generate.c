@@ -10,7 +10,7 @@
 
 void sd_params_init(sd_params *p)
 {
-    *p = (sd_params){.steps = 25, .cfg_scale = 7.5, .batch = 1, .steps_offset = -1, .set_alpha_to_one = -1, .clip_sample = -1, .eta = -1,
+    *p = (sd_params){.steps = 25, .cfg_scale = NAN, .batch = 1, .steps_offset = -1, .set_alpha_to_one = -1, .clip_sample = -1, .eta = -1,
                        .strength = -1, .paste_back = 1, .inpaint_crop = -1, .s_tmax = INFINITY, .s_noise = 1};
 }
 
@@ -107,10 +107,11 @@ static sd_status resolve(sd_ctx *c, const sd_params *p, sd_params *out, sd_sched
     if (!(p->guidance_rescale >= 0 && p->guidance_rescale <= 1))
         return sd_fail(&c->err, SD_ERR_ARG, "guidance rescale must be 0 to 1, not %g", p->guidance_rescale);
     if (check_stream(c, p->rng) || check_stream(c, p->sampler_rng)) return c->err.status;
-    if (!isfinite(p->cfg_scale)) return sd_fail(&c->err, SD_ERR_ARG, "the guidance scale must be a finite number");
     if (p->clip_skip < 0 || p->clip_skip > c->clip.cfg.layers)
         return sd_fail(&c->err, SD_ERR_ARG, "clip skip must be 0 to %d, not %d", c->clip.cfg.layers, p->clip_skip);
     if (schedule_config(c, p, s)) return c->err.status;
+    if (isnan(p->cfg_scale)) out->cfg_scale = c->sched.guidance_scale;
+    if (!isfinite(out->cfg_scale)) return sd_fail(&c->err, SD_ERR_ARG, "the guidance scale must be a finite number");
     size_t latents = (size_t)p->batch * (size_t)c->unet.cfg.out_channels * (size_t)(out->height / scale) * (size_t)(out->width / scale);
     if (p->noise && p->noise_count != latents)
         return sd_fail(&c->err, SD_ERR_ARG, "the initial noise must be [%d,%d,%d,%d], %zu numbers, not %zu", p->batch, c->unet.cfg.out_channels,

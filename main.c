@@ -43,7 +43,7 @@ static const cli_option draw_options[] = {
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "How to draw it"},
     {CLI_INT, 0, "steps", AT(p.steps), 1, 1000, "N", "steps of the sampler (default 25)"},
     {CLI_NUMBER, 0, "cfg-scale", AT(p.cfg_scale), -1000, 1000, "X",
-     "guidance (default 7.5); 1 and less: none, in half the time"},
+     "guidance (default: the model's, else 7.5);\n1 and less: none, in half the time"},
     SAMPLER_OPTIONS,
     {CLI_TEXT, 0, "prediction", AT(p.prediction), 0, 0, "NAME",
      "what the UNet predicts: epsilon, v_prediction, sample"},

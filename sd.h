@@ -172,7 +172,8 @@ typedef struct sd_params {
     int width, height;            /* pixels, multiples of 8; 0: the model's native size */
     int steps;                    /* 1..1000 */
     double cfg_scale;             /* guidance scale w of noise_pred = uncond + w*(cond-uncond) [Ho & Salimans 2022];
-                                   * w <= 1: no guidance, one evaluation per step */
+                                   * w <= 1: no guidance, one evaluation per step; NAN: the model's own, "_guidance_scale" in its
+                                   * scheduler_config.json, else 7.5 */
     uint64_t seed;
     const char *rng;              /* which generator the seed is for: "torch-cpu" (NULL), "torch-cuda[:sms=N,threads=M]", "numpy",
                                    * "numpy-pcg64", "numpy-pcg64-f32", see docs/MODEL.md */
@@ -216,7 +217,7 @@ typedef struct sd_params {
     const char *resize;           /* how init gets to width x height: "stretch" (NULL), "crop", "pad" */
 } sd_params;
 
-/* Defaults: 25 steps, cfg_scale 7.5, seed 0, batch 1, everything else from the model. */
+/* Defaults: 25 steps, seed 0, batch 1, everything else from the model. */
 SD_API void sd_params_init(sd_params *params);
 
 typedef struct sd_timings {

@@ -224,7 +224,7 @@ static void every_bad_parameter_has_its_sentence(void **unused)
         case 3: p.steps = 1001; break;
         case 4: p.batch = 0; break;
         case 5: p.eta = 2; break;
-        case 6: p.cfg_scale = NAN; break;
+        case 6: p.cfg_scale = INFINITY; break;
         case 7: p.clip_skip = 4; break;
         case 8: p.steps_offset = 1000; break;
         case 9: p.sampler = "unknown"; break;
@@ -257,7 +257,7 @@ static void resolved_parameters_and_their_text(void **unused)
     assert_string_equal(r.spacing, "leading");
     assert_int_equal(r.steps_offset, 1);
     assert_int_equal(sd_parameters_text(c, &p, &text), SD_OK);
-    assert_string_equal(text, "a cat\nNegative prompt: blurry\nSteps: 25, Sampler: PLMS, CFG scale: 7.5, Seed: 0, Size: 128x128, Model: tiny, RNG: CPU, "
+    assert_string_equal(text, "a cat\nNegative prompt: blurry\nSteps: 25, Sampler: PLMS, CFG scale: 3, Seed: 0, Size: 128x128, Model: tiny, RNG: CPU, "
                               "Timestep spacing: leading, Steps offset: 1, Prediction: v_prediction, Set alpha to one: false, Clip sample: false, "
                               "Version: sd " SD_VERSION);
     sd_free(text);

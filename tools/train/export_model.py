@@ -20,7 +20,7 @@ VOCABULARY = 49408
 SCHEDULER = {"_class_name": "PNDMScheduler", "_diffusers_version": "0.6.0", "beta_start": .00085, "beta_end": .012,
              "beta_schedule": "scaled_linear", "clip_sample": False, "num_train_timesteps": 1000,
              "prediction_type": "v_prediction", "set_alpha_to_one": False, "skip_prk_steps": True, "steps_offset": 1,
-             "trained_betas": None}
+             "trained_betas": None, "_guidance_scale": 3.0}
 INDEX = {"_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.6.0", "feature_extractor": [None, None],
          "safety_checker": [None, None], "image_encoder": [None, None], "requires_safety_checker": False,
          "scheduler": ["diffusers", "PNDMScheduler"], "text_encoder": ["transformers", "CLIPTextModel"],
