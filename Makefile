@@ -131,7 +131,7 @@ SHARED_FLAGS := -shared -Wl,-soname,$(SHARED_INSTALLED)
 endif
 
 # ------------------------------------------------------------------------------------------- targets
-.PHONY: all test test-full test-samplers demo pictures install uninstall lint asan help clean FORCE
+.PHONY: all test test-full test-samplers demo pictures plans install uninstall lint asan help clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -230,6 +230,10 @@ lint:
 	@MAKE="$(MAKE)" sh tools/lint.sh
 
 PROMPT ?= a red apple on a white background
+# docs/plans, which tests/test_plan.c compares with
+plans: $(OUT)/sd
+	@for c in sd15 sd21 sdxl sdxl-refiner; do $(OUT)/sd plan --config $$c > docs/plans/$$c.txt || exit 1; done
+
 demo: $(OUT)/sd
 	OMP_WAIT_POLICY=passive $(OUT)/sd -p "$(PROMPT)" --seed 0 -o demo.png
 	@echo "The picture is $(CURDIR)/demo.png"

@@ -322,7 +322,7 @@ static void a_trace_holds_the_tensors_that_the_filter_lets_through(void **state)
 static void options_change_what_is_drawn(void **state)
 {
     (void)state;
-    static const char *const changes[][2] = {{"--cfg-scale", "3"}, {"--scheduler", "trailing"},
+    static const char *const changes[][2] = {{"--cfg-scale", "4"}, {"--scheduler", "trailing"},
                                              {"--prediction", "epsilon"}, {"--steps-offset", "0"},
         {"--eta", "1"}, {"--clip-skip", "2"}, {"-n", "blue"}, {"--set-alpha-to-one", "true"}, {"--clip-sample", "true"},
         {"--steps", "4"}};
