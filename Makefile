@@ -229,11 +229,11 @@ objects: all $(TESTS) $(EXAMPLE) $(BUILD)/tools/bench
 lint:
 	@MAKE="$(MAKE)" sh tools/lint.sh
 
-PROMPT ?= a red apple on a white background
 # docs/plans, which tests/test_plan.c compares with
 plans: $(OUT)/sd
 	@for c in sd15 sd21 sdxl sdxl-refiner; do $(OUT)/sd plan --config $$c > docs/plans/$$c.txt || exit 1; done
 
+PROMPT ?= a red apple on a white background
 demo: $(OUT)/sd
 	OMP_WAIT_POLICY=passive $(OUT)/sd -p "$(PROMPT)" --seed 0 -o demo.png
 	@echo "The picture is $(CURDIR)/demo.png"

@@ -28,7 +28,7 @@ void sd_sched_defaults(sd_sched_config *c, sd_method method)
         .method = method, .program = row->about.diffusers ? SD_DIFFUSERS : SD_KDIFFUSION,
         .prediction = SD_PRED_EPSILON, .spacing = row->spacing,
         .beta_schedule = betas[row->betas].schedule, .beta_start = betas[row->betas].start,
-        .guidance_scale = 7.5, .beta_end = betas[row->betas].end, .train_steps = 1000,
+        .beta_end = betas[row->betas].end, .train_steps = 1000, .guidance_scale = 7.5,
         .set_alpha_to_one = row->alpha_to_one, .clip_sample = row->clip, .clip_sample_range = 1.0,
         .eta = row->about.eta, .threshold_ratio = 0.995, .threshold_max = 1,
         .order = row->order, .solver = method == SD_UNIPC ? SD_SOLVER_BH2 : SD_SOLVER_MIDPOINT,

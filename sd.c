@@ -386,11 +386,11 @@ static void weight_used(void *store, const sd_tensor *w)
 static void take_turns(sd_ctx *c, sd_part *part)
 {
     sd_part *all[] = {&c->clip_part, &c->unet_part, &c->vae_part};
-    for (size_t i = 0; i < SD_COUNT(all) && c->turn != part; i++)
+    if (c->turn == part) return;
+    for (size_t i = 0; i < SD_COUNT(all); i++)
         if (all[i] != part) sd_store_used(&all[i]->store, NULL, 0);
     c->turn = part;
-    bool stream = c->residency == SD_RESIDENCY_STREAM;
-    c->run.used = stream ? weight_used : NULL;
+    c->run.used = c->residency == SD_RESIDENCY_STREAM ? weight_used : NULL;
     c->run.used_user = &part->store;
 }
 

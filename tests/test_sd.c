@@ -12,19 +12,7 @@
 
 #include <cmocka.h>
 
-#include "../sd.h"
-
-static sd_ctx *open_tiny(unsigned parts, int threads)
-{
-    sd_options o;
-    sd_ctx *c;
-    sd_options_init(&o);
-    o.model = "weights/tiny";
-    o.parts = parts;
-    o.threads = threads;
-    if (sd_open(&c, &o) != SD_OK) fail_msg("%s", sd_error_text(c));
-    return c;
-}
+#include "network.h"
 
 static sd_params small(void)
 {

@@ -8,16 +8,6 @@
 
 #include "network.h"
 
-static sd_ctx *open_tiny(void)
-{
-    sd_options o;
-    sd_ctx *c;
-    sd_options_init(&o);
-    o.model = "weights/tiny";
-    if (sd_open(&c, &o) != SD_OK) fail_msg("%s", sd_error_text(c));
-    return c;
-}
-
 static sd_params parameters(void)
 {
     sd_params p;
@@ -40,7 +30,7 @@ static void the_picture_is_diffusers_picture(void **unused)
 {
     (void)unused;
     sd_error e = {0};
-    network n = {.config = "tiny", .prefix = "run.", .ctx = open_tiny()};
+    network n = {.config = "tiny", .prefix = "run.", .ctx = open_tiny(SD_PART_ALL, 0)};
     if (golden_open(&n.golden, n.config, &e)) fail_msg("%s", e.text);
     const sd_params p = parameters();
     assert_int_equal(sd_set_trace(n.ctx, "latents.1,latents.26,image", network_compare, &n), SD_OK);
@@ -64,7 +54,7 @@ static void a_wrong_guidance_is_seen(void **unused)
 {
     (void)unused;
     sd_error e = {0};
-    network n = {.config = "tiny", .ctx = open_tiny()};
+    network n = {.config = "tiny", .ctx = open_tiny(SD_PART_ALL, 0)};
     if (golden_open(&n.golden, n.config, &e)) fail_msg("%s", e.text);
     sd_params p = parameters();
     p.cfg_scale = 5.01;

@@ -49,7 +49,8 @@ golden_solvers.CLASSES.update({k: v.__name__ for k, v in golden_sampler.CLASSES.
 # ------------------------------------------------------------------------------------------------ the library
 
 class Options(C.Structure):
-    _fields_ = [("model", C.c_char_p), ("parts", C.c_uint), ("threads", C.c_int), ("precise", C.c_int),
+    _fields_ = [("model", C.c_char_p), ("parts", C.c_uint), ("threads", C.c_int), ("residency", C.c_int),
+                ("precise", C.c_int),
                 ("log", C.c_void_p), ("user", C.c_void_p)]
 
 

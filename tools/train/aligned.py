@@ -6,6 +6,7 @@ import random
 import numpy as np
 
 import compositor
+from common import WORK
 
 
 def is_named(thing, names):
@@ -15,7 +16,7 @@ def is_named(thing, names):
 
 class Aligned:
     def __init__(self, level=1, keep=None, size=100, shift=1, shifted=.25, variants=1, sampler=None):
-        self.compositor = sampler or compositor.Sampler(level=level, neutral=.03, flip=0.)
+        self.compositor = sampler or compositor.Sampler(f"{WORK}/data", level=level, neutral=.03, flip=0.)
         self.size, self.shift, self.shifted, self.variants = size, shift, shifted, variants
         self.objects = [o for o in self.compositor.objs if keep is None or is_named(o, keep)]
         if not self.objects:

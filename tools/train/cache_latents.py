@@ -17,7 +17,8 @@ from diffusers import AutoencoderKL
 from PIL import Image
 
 from aligned import Aligned
-from common import VAE_CONFIG, WORK
+from common import VAE_CONFIG, WORK, copy_all, to_tensor, use_cores
+from labelled import read_names
 
 SCALING = .18215
 
@@ -36,13 +37,8 @@ def arguments():
     return ap.parse_args()
 
 
-def tensor(pictures, device):
-    x = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).to(device).float().div(127.5).sub(1)
-    return x.contiguous(memory_format=torch.channels_last)
-
-
 def draw(source, rng, n, device):
-    return tensor([source.sample(rng)[0] for _ in range(n)], device)
+    return to_tensor([source.sample(rng)[0] for _ in range(n)], device)
 
 
 def fold(vae, mean, std):
@@ -67,8 +63,7 @@ def export_vae(a, source):
     vae = AutoencoderKL(**VAE_CONFIG, scaling_factor=SCALING)
     saved = torch.load(a.vae_ckpt, map_location="cpu")
     vae.load_state_dict(saved["vae"])
-    for p, average in zip(vae.parameters(), saved["ema"], strict=True):
-        p.copy_(average)
+    copy_all(vae.parameters(), saved["ema"])
     vae.to(a.device, memory_format=torch.channels_last).eval()
     rng = random.Random(99)
     z = torch.cat([vae.encode(draw(source, rng, 32, a.device)).latent_dist.mean for _ in range(16)])
@@ -87,10 +82,8 @@ def export_vae(a, source):
 @torch.no_grad()
 def main():
     a = arguments()
-    if a.device == "cpu":
-        torch.set_num_threads(os.cpu_count())
-    keep = set(open(a.objects, encoding="utf-8").read().split("\n")) - {""} if a.objects else None
-    source, rng = Aligned(a.level, keep), random.Random(a.seed)
+    use_cores(a.device)
+    source, rng = Aligned(a.level, read_names(a.objects)), random.Random(a.seed)
     os.makedirs(os.path.dirname(a.out), exist_ok=True)
     if not a.keep_vae:
         export_vae(a, source)
@@ -98,7 +91,7 @@ def main():
     latents, captions, begun = [], [], time.time()
     while len(captions) < a.n and time.time() - begun < a.minutes * 60:
         batch = [source.sample(rng) for _ in range(32)]
-        z = vae.encode(tensor([p for p, _ in batch], a.device)).latent_dist.mean * SCALING
+        z = vae.encode(to_tensor([p for p, _ in batch], a.device)).latent_dist.mean * SCALING
         latents.append(z.permute(0, 2, 3, 1).half().cpu().numpy())
         captions += [c for _, c in batch]
         if len(captions) % 3200 == 0:

@@ -2,6 +2,7 @@
 import math
 import os
 
+import numpy as np
 import torch
 
 WORK = os.environ.get("TINY_WORK", "run")                   # data, caches, checkpoints: ignored by git
@@ -28,6 +29,24 @@ def alphas_bar():
 def learning_rate(frac, step, base, warm=100, floor=.02):
     """Warms up by steps, then falls along a cosine by the fraction of the TIME budget that is used up."""
     return base * min(1, (step + 1) / warm) * (floor + (1 - floor) * .5 * (1 + math.cos(math.pi * min(1, frac))))
+
+
+def use_cores(device):
+    if device == "cpu":
+        torch.set_num_threads(os.cpu_count())
+
+
+def to_tensor(pictures, device="cpu"):
+    """Bytes [H, W, 3] each -> [B, 3, H, W] in -1..1."""
+    x = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).to(device).float().div(127.5).sub(1)
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def copy_all(to, source):
+    """One list of tensors into another: parameters into their moving average or back."""
+    for a, b in zip(to, source, strict=True):
+        a.copy_(b)
 
 
 class EMA:

@@ -23,6 +23,7 @@ from PIL import Image, ImageDraw
 
 from aligned import is_named
 from classifier import HEADS, Judge, to_input
+from common import to_tensor
 from compositor import S
 from labelled import Labelled, read_names
 
@@ -192,8 +193,7 @@ def roundtrip_with_program(args, images):
 def roundtrip_with_diffusers(args, images):
     vae, back = stock_pipeline(args).vae, []
     for at in range(0, len(images), 20):
-        x = torch.from_numpy(np.stack(images[at:at + 20])).permute(0, 3, 1, 2).float() / 127.5 - 1
-        y = vae.decode(vae.encode(x).latent_dist.mean).sample
+        y = vae.decode(vae.encode(to_tensor(images[at:at + 20])).latent_dist.mean).sample
         back += list(((y.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy())
     return back
 

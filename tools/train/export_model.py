@@ -14,7 +14,7 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from common import TEXT_CONFIG, UNET_CONFIG, WORK
+from common import TEXT_CONFIG, UNET_CONFIG, WORK, copy_all
 
 VOCABULARY = 49408
 SCHEDULER = {"_class_name": "PNDMScheduler", "_diffusers_version": "0.6.0", "beta_start": .00085, "beta_end": .012,
@@ -85,8 +85,7 @@ def main():
     saved = torch.load(a.ckpt, map_location="cpu")
     unet = UNet2DConditionModel(**UNET_CONFIG)
     text = CLIPTextModel(CLIPTextConfig(vocab_size=len(saved["table"]), **TEXT_CONFIG))
-    for p, average in zip(list(unet.parameters()) + list(text.parameters()), saved["ema"], strict=True):
-        p.copy_(average)
+    copy_all(list(unet.parameters()) + list(text.parameters()), saved["ema"])
     unet.half().save_pretrained(f"{a.to}/unet")
     write_text_encoder(text, saved["table"], f"{a.to}/text_encoder")
     write_tokenizer(f"{a.to}/tokenizer")

@@ -16,7 +16,8 @@ import torch
 from diffusers import UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from common import BOS, EOS, EMA, TEXT_CONFIG, UNET_CONFIG, WORK, alphas_bar, learning_rate, save_atomic
+from common import (BOS, EOS, EMA, TEXT_CONFIG, UNET_CONFIG, WORK, alphas_bar, copy_all, learning_rate, save_atomic,
+                    use_cores)
 from muon import Muon
 
 
@@ -68,8 +69,7 @@ def split_parameters(unet, text):
 class Training:
     def __init__(self, a):
         self.a, self.dev = a, a.device
-        if self.dev == "cpu":
-            torch.set_num_threads(os.cpu_count())
+        use_cores(self.dev)
         saved = torch.load(a.ckpt, map_location=self.dev) if os.path.exists(a.ckpt) and not (a.fresh or a.bench) else None
         self.latents, self.tokens, self.table = load_cache(a.cache, saved["table"] if saved else [])
         torch.manual_seed(a.seed)
@@ -106,8 +106,7 @@ class Training:
             for (optimizer, _), state in zip(self.optimizers, saved["optimizers"]):
                 optimizer.load_state_dict(state)
         self.text.load_state_dict(saved["text"])
-        for mine, theirs in zip(self.ema.shadow, saved["ema"]):
-            mine.copy_(theirs)
+        copy_all(self.ema.shadow, saved["ema"])
         self.ema.n, self.step, self.spent, self.samples = saved["ema_n"], saved["step"], saved["spent"], saved["samples"]
 
     def save(self, spent):

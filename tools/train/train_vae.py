@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 
 from aligned import Aligned
-from common import EMA, VAE_CONFIG, WORK, learning_rate, save_atomic
+from common import EMA, VAE_CONFIG, WORK, copy_all, learning_rate, save_atomic, to_tensor, use_cores
 
 
 def arguments():
@@ -45,8 +45,7 @@ def batch(source, rng, n, crop, device):
             y, x = (8 * rng.randrange((128 - crop) // 8 + 1) for _ in range(2))
             picture = picture[y:y + crop, x:x + crop]
         pictures.append(picture)
-    x = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).to(device).float().div_(127.5).sub_(1)
-    return x.contiguous(memory_format=torch.channels_last)
+    return to_tensor(pictures, device)
 
 
 def reconstruction(y, x):
@@ -68,22 +67,18 @@ def losses(vae, x, step):
 
 def main():
     a = arguments()
-    if a.device == "cpu":
-        torch.set_num_threads(os.cpu_count())
+    use_cores(a.device)
     vae = AutoencoderKL(**VAE_CONFIG).to(a.device, memory_format=torch.channels_last)
     ema, step, before = EMA(vae.parameters(), .998), 0, 0.
     saved = torch.load(a.ckpt, map_location=a.device) if os.path.exists(a.ckpt) and not a.fresh else None
     if saved:
         vae.load_state_dict(saved["vae"])
-        for mine, theirs in zip(ema.shadow, saved["ema"], strict=True):
-            mine.copy_(theirs)
+        copy_all(ema.shadow, saved["ema"])
         ema.n, step, before = saved["ema_n"], saved["step"], saved["spent"]
     if a.decoder_only:                                  # from the average, which the UNet's latents come from
         if not saved:
             raise SystemExit(f"--decoder-only needs a trained VAE at {a.ckpt}")
-        with torch.no_grad():
-            for p, average in zip(vae.parameters(), ema.shadow, strict=True):
-                p.copy_(average)
+        copy_all(vae.parameters(), ema.shadow)
         vae.encoder.requires_grad_(False)
         vae.quant_conv.requires_grad_(False)
         before = 0.
