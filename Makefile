@@ -209,6 +209,10 @@ asan:
 
 test-full: $(OUT)/sd
 	$(PYTHON) tools/test_full.py --program ./sd
+	$(PYTHON) tools/test_full.py --program ./sd --brief --size 256 --steps 5 --task img2img --strength 0.2 0.5 0.8 1
+	$(PYTHON) tools/test_full.py --program ./sd --brief --size 256 --steps 5 --task inpaint --strength 0.5 1
+	$(PYTHON) tools/test_full.py --program ./sd --brief --size 256 --steps 5 --task inpaint9 --config sd15-inpaint \
+	  --strength 0.5 1
 
 test-samplers: $(OUT)/$(SHARED)
 	$(PYTHON) tools/test_samplers.py --library $(OUT)/$(SHARED)

@@ -365,12 +365,13 @@ static void guide(job *j)
 /* ---- image to image and inpainting */
 
 /* Latents of a picture [3,H,W] in [-1,1]: scaling_factor (mean + exp(logvar/2) noise), noise from the run's generator. The posterior is
- * sampled, and before the run's own noise is drawn, as diffusers' pipelines do. */
-static sd_status encode_picture(sd_ctx *c, job *j, const char *who, const float *picture, float *latents)
+ * sampled, and before the run's own noise is drawn, as diffusers' pipelines do. prefix: of the traced names, for a run may encode two
+ * pictures. */
+static sd_status encode_picture(sd_ctx *c, job *j, const char *who, const char *prefix, const float *picture, float *latents)
 {
     float *moments = malloc(2 * j->n * sizeof *moments), *noise = malloc(j->n * sizeof *noise);
     if (!moments || !noise) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for the moments");
-    else if (!sd_run_encode(c, 1, j->h, j->w, picture, moments)) {
+    else if (!sd_run_encode(c, prefix, 1, j->h, j->w, picture, moments)) {
         if (sd_stream_normal(j->rng, who, noise, 1, j->n, &c->err)) memset(noise, 0, j->n * sizeof *noise);
         for (size_t i = 0; i < j->n; i++) {
             double logvar = fmin(fmax((double)moments[j->n + i], -30), 20);
@@ -395,7 +396,7 @@ static sd_status encode_kept(sd_ctx *c, job *j)
     sd_picture_to_float(j->picture, &j->edit.init);
     for (size_t i = 0; i < 3 * pixels; i++)
         if (j->edit.mask.data[i % pixels]) j->picture[i] = 0;
-    if (encode_picture(c, j, "posterior of the kept part", j->picture, j->seen)) return c->err.status;
+    if (encode_picture(c, j, "posterior of the kept part", "masked_image.vae.", j->picture, j->seen)) return c->err.status;
     trace_one(c, j, j->seen, j->C, "masked_image_latents");
     return SD_OK;
 }
@@ -408,7 +409,7 @@ static sd_status begin_latents(sd_ctx *c, job *j)
     bool from_noise = !j->edit.active || (j->edit.masked && j->edit.strength == 1);
     if (j->edit.active && (j->in == j->C || !from_noise)) {
         sd_picture_to_float(j->picture, &j->edit.init);
-        if (encode_picture(c, j, "posterior of the picture", j->picture, j->old)) return c->err.status;
+        if (encode_picture(c, j, "posterior of the picture", "vae.", j->picture, j->old)) return c->err.status;
         trace_one(c, j, j->old, j->C, "image_latents");
     }
     if (j->p.noise) memcpy(j->noise, j->p.noise, n * sizeof(float));

@@ -56,7 +56,8 @@ sd_status sd_run_text(sd_ctx *c, const int32_t *ids, int n, int clip_skip, float
 sd_status sd_run_unet(sd_ctx *c, int batch, int h, int w, const float *latents, const float *timesteps, const float *context, float *out);
 sd_status sd_run_decode(sd_ctx *c, int batch, int h, int w, const float *latents, float *picture);
 /* moments [batch, 2C, h, w]: mean | logvar */
-sd_status sd_run_encode(sd_ctx *c, int batch, int h, int w, const float *picture, float *moments);
+/* prefix: of the traced names, "vae." unless a run encodes two pictures. */
+sd_status sd_run_encode(sd_ctx *c, const char *prefix, int batch, int h, int w, const float *picture, float *moments);
 
 /* SD_OK if all n numbers are finite; otherwise names the weight that is not, or the stage. */
 sd_status sd_check_finite(sd_ctx *c, const float *x, size_t n, const char *what, const sd_part *part);

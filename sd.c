@@ -496,11 +496,11 @@ static void encode_body(sd_run *r, const sd_ctx *c, void *job)
     if (sd_ok(r)) to_nchw(j->out, y);
 }
 
-sd_status sd_run_encode(sd_ctx *c, int batch, int h, int w, const float *picture, float *moments)
+sd_status sd_run_encode(sd_ctx *c, const char *prefix, int batch, int h, int w, const float *picture, float *moments)
 {
     int scale = sd_vae_scale(&c->vae.cfg);
     picture_job j = {batch, h * scale, w * scale, 3, picture, NULL, NULL, moments};
-    sd_trace_prefix(&c->run, "vae.");
+    sd_trace_prefix(&c->run, "%s", prefix);
     run_stage(c, encode_body, &j, &c->vae_part);
     sd_trace_prefix(&c->run, "%s", "");
     size_t n = (size_t)batch * 2 * (size_t)c->vae.cfg.latent_channels * (size_t)h * (size_t)w;
@@ -580,7 +580,7 @@ sd_status sd_vae_encode(sd_ctx *c, int batch, int h, int w, const float *picture
     size_t half = (size_t)c->vae.cfg.latent_channels * (size_t)h * (size_t)w;
     float *moments = malloc((size_t)batch * 2 * half * sizeof *moments);
     if (!moments) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for the moments");
-    else sd_run_encode(c, batch, h, w, picture, moments);
+    else sd_run_encode(c, "vae.", batch, h, w, picture, moments);
     for (int i = 0; i < batch && !c->err.status; i++) {
         const float *from = moments + (size_t)i * 2 * half;
         memcpy(mean + (size_t)i * half, from, half * sizeof *mean);

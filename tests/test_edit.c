@@ -195,6 +195,33 @@ static void runs_agree_with_diffusers_in_float64(void **state)
     }
 }
 
+/* Each name comes once: a run that encodes the picture and its kept part can be traced into a file. */
+static void both_encodings_of_a_run_have_names_of_their_own(void **state)
+{
+    (void)state;
+    sd_error e = {0};
+    sd_safetensors file;
+    sd_ctx *nine = open_model("inpaint-small", NULL);
+    sd_image init = make_picture(48, 40), mask = make_mask(48, 40, (sd_rect){12, 10, 20, 16}, 255, 0), out;
+    sd_params p = params_for(&init, &mask);
+    p.strength = 0.5;
+    char path[512];
+    snprintf(path, sizeof path, "%s", temp_path("both.safetensors"));
+    assert_int_equal(sd_trace_open(nine, path, NULL), SD_OK);
+    if (sd_generate(nine, &p, &out)) fail_msg("%s", sd_error_text(nine));
+    assert_int_equal(sd_trace_close(nine), SD_OK);
+    if (sd_safetensors_open(&file, path, &e)) fail_msg("%s", e.text);
+    static const char *const names[] = {"vae.encoder.conv_in", "vae.quant_conv", "image_latents", "vae.decoder.conv_out",
+        "masked_image.vae.encoder.conv_in", "masked_image.vae.quant_conv", "masked_image_latents"};
+    for (size_t i = 0; i < SD_COUNT(names); i++)
+        if (!sd_safetensors_find(&file, names[i])) fail_msg("no %s", names[i]);
+    sd_safetensors_close(&file);
+    sd_image_free(&out);
+    sd_image_free(&init);
+    sd_image_free(&mask);
+    sd_close(nine);
+}
+
 /* ------------------------------------------------------------------------------------------- sizes */
 
 static void sizes_are_those_of_the_picture_unless_given(void **state)
@@ -647,6 +674,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(runs_agree_with_diffusers_in_float64),
+        cmocka_unit_test(both_encodings_of_a_run_have_names_of_their_own),
         cmocka_unit_test(sizes_are_those_of_the_picture_unless_given),
         cmocka_unit_test(resizing_stretches_crops_or_pads),
         cmocka_unit_test(bright_is_repainted_from_one_half_on),

@@ -77,6 +77,11 @@ CONFIGS = {
                  vae=vae_config((128, 256, 512, 512), 2, 32, 768),
                  text_encoder=clip_config(1024, 23, 16, 4096, "gelu", 0), scheduler=PUBLISHED_DDIM_V, pad="!",
                  round_to="f32"),
+    # SD 1.5 inpainting's: 9 channels go in, latents, mask and the latents of what is kept.
+    "sd15-inpaint": dict(unet=dict(unet_config("CCCD", (320, 640, 1280, 1280), 2, 8, 768, 32, 64), in_channels=9),
+                         vae=vae_config((128, 256, 512, 512), 2, 32, 512),
+                         text_encoder=clip_config(768, 12, 12, 3072, "quick_gelu", 49407), scheduler=PUBLISHED_PNDM,
+                         pad="<|endoftext|>", round_to="f32"),
     # SD 1's topology, a few channels. 2 heads at every level (a count: 4, 8, 12, 12 columns each).
     "sd1-small": dict(unet=unet_config("CCCD", (8, 16, 24, 24), 2, 2, 16, 4, 8),
                       vae=vae_config((4, 8, 16, 16), 2, 2, 64),
@@ -92,7 +97,7 @@ CONFIGS = {
                        text_encoder=clip_config(20, 2, 2, 48, "quick_gelu", 49407),
                        scheduler=scheduler_config("DDIMScheduler", timestep_spacing="trailing"), pad="<|endoftext|>",
                        round_to="f32"),
-    # SD 1.5 inpainting's: 9 channels go in, latents, mask and the latents of what is kept.
+    # SD 1.5 inpainting's topology, a few channels.
     "inpaint-small": dict(unet=dict(unet_config("CCCD", (8, 16, 24, 24), 2, 2, 16, 4, 8), in_channels=9),
                           vae=vae_config((4, 8, 16, 16), 2, 2, 64),
                           text_encoder=clip_config(16, 2, 2, 64, "quick_gelu", 49407),

@@ -2,12 +2,17 @@
 """A model of full size against diffusers in float32 and in float64, tensor by tensor. `make test-full` runs it.
 
     python tools/test_full.py [--config sd15|sd21|sd1-small|...] [--size 512] [--steps 4] [--program ./sd]
+    python tools/test_full.py --task img2img|inpaint --strength 0.2 0.5 0.8 1 --size 256 --steps 5
+    python tools/test_full.py --config sd15-inpaint --task inpaint9 --strength 0.5 1 --size 256 --steps 5
 
 Writes a model with synthetic weights (tools/synth.py) to a working directory, draws one picture with guidance in
 float64, in float32 and with the program, and prints for each traced tensor: our rel-L2 error against float64,
 torch-float32's, their ratio, and whether ours is within max(3 * torch-float32's, 2e-6); then the pictures' largest
 difference in steps of 1/255. The exit code is 0 if all is well. SD 1.5 at 512x512 with 4 steps takes about 30 GB on
 disk, 14 GB of memory, and most of an hour on two cores.
+
+Image to image and inpainting begin from a drawn picture and mask, once for each strength, against diffusers' pipelines
+of those names.
 
 With --speed also times one guided step of diffusers (contiguous and channels_last) and of the program, in turn.
 """
@@ -38,6 +43,8 @@ def arguments():
     parser.add_argument("--sampling-method", default="ddim")
     parser.add_argument("--cfg-scale", type=float, default=7.5)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--task", choices=("txt2img", "img2img", "inpaint", "inpaint9"), default="txt2img")
+    parser.add_argument("--strength", type=float, nargs="+", default=[1.0], help="for tasks that begin from a picture")
     parser.add_argument("--program", default="./sd")
     parser.add_argument("--option", action="append", default=[], help="one more for the program: --option=--precise")
     parser.add_argument("--workdir", help="where the model and the traces go; a model that is there is used again")
@@ -48,7 +55,12 @@ def arguments():
     parser.add_argument("--speed", action="store_true", help="time one guided step as well")
     parser.add_argument("--only-speed", action="store_true")
     parser.add_argument("--rounds", type=int, default=3, help="of timing")
-    return parser.parse_args()
+    a = parser.parse_args()
+    if a.task != "txt2img" and (a.task == "inpaint9") != (synth.CONFIGS[a.config]["unet"]["in_channels"] == 9):
+        parser.error("inpaint9 and a configuration with 9 channels belong together")
+    if min(int(a.steps * s) for s in a.strength) < 1:
+        parser.error("a strength must leave one step at least")
+    return a
 
 
 # ------------------------------------------------------------------------------------------------ traces on disk
@@ -106,6 +118,81 @@ def truth_path(a):
     return os.path.join(a.workdir, "truth.bin")
 
 
+def init_path(a):
+    return os.path.join(a.workdir, "init.png")
+
+
+def mask_path(a):
+    return os.path.join(a.workdir, "mask.png")
+
+
+def draw_inputs(a):
+    """A picture with slopes and edges in it, and a disc, white within, with a rim of 128 (repainted) and of 127."""
+    from PIL import Image
+    y, x, k = np.mgrid[0:a.size, 0:a.size, 0:3]
+    Image.fromarray(((x + 2 * y + 70 * k + x * y // 64) % 256).astype(np.uint8)).save(init_path(a))
+    d = ((x - 0.55 * a.size) ** 2 + (y - 0.45 * a.size) ** 2)[..., 0] ** 0.5 / a.size
+    Image.fromarray(np.select([d < 0.2, d < 0.25, d < 0.3], [255, 128, 127], 0).astype(np.uint8)).save(mask_path(a))
+
+
+def edit_picture(pipe, a, sink):
+    """StableDiffusionImg2ImgPipeline or StableDiffusionInpaintPipeline, as oracle.text_to_image runs its own."""
+    import golden_edit
+    import golden_sampler
+    import oracle
+    import torch
+    import wrong_twins
+    from PIL import Image
+    p = golden_edit.pipeline(oracle.with_sampler(pipe, a.sampling_method), a.task)
+    masking = []   # not empty while the kept part is encoded, which for 4 channels nobody uses
+
+    def emit(name, x):
+        if not masking:
+            sink(name, x)
+        elif a.task == "inpaint9" and name.startswith("vae."):
+            sink("masked_image." + name, x)
+
+    def noise(*args, **kwargs):   # the posterior's is drawn by the autoencoder's module
+        x = golden_sampler.float32_noise(*args, **kwargs)
+        emit("noise", x)
+        return x
+
+    def encoded(retrieve):
+        def wrapped(*args, **kwargs):
+            z = retrieve(*args, **kwargs)
+            emit("image_latents", z * p.vae.config.scaling_factor)
+            return z
+        return wrapped
+
+    def end(p_, i, t, given):
+        if i + 1 == p_.num_timesteps:
+            emit("latents.%d" % (i + 1), given["latents"])
+        return given
+    changes = [(golden_edit.vae_module, "randn_tensor", golden_sampler.float32_noise)]
+    for module in golden_edit.DRAWERS[1:]:
+        changes += [(module, "randn_tensor", noise), (module, "retrieve_latents", encoded(module.retrieve_latents))]
+    more = dict(image=Image.open(init_path(a)).convert("RGB"), strength=a.now)
+    if a.task != "img2img":
+        more.update(mask_image=Image.open(mask_path(a)), height=a.size, width=a.size)
+        prepare = p.prepare_mask_latents
+
+        def mask_latents(*args, **kwargs):
+            masking.append(True)
+            mask, kept = prepare(*args, **kwargs)
+            masking.pop()
+            emit("mask", mask[:1])
+            if a.task == "inpaint9":
+                emit("masked_image_latents", kept[:1])
+            return mask, kept
+        changes.append((p, "prepare_mask_latents", mask_latents))
+    with torch.no_grad(), oracle.context_of(p), oracle.Watch(p, emit, True).watching(), wrong_twins.changed(*changes):
+        picture = p(PROMPT, negative_prompt=NEGATIVE, num_inference_steps=a.steps, guidance_scale=a.cfg_scale,
+                    generator=torch.Generator().manual_seed(a.seed), output_type="pt", callback_on_step_end=end,
+                    **more).images
+    emit("image", picture)
+    return picture
+
+
 def diffusers_run(a, double):
     """In a process of its own, which gives its memory back."""
     import oracle
@@ -118,8 +205,11 @@ def diffusers_run(a, double):
 
         def sink(name, x):
             errors[name] = rel_l2(x.detach().contiguous().numpy(), truth(name))
-    picture = oracle.text_to_image(pipe, sink, PROMPT, NEGATIVE, a.size, a.size, a.steps, a.cfg_scale, a.seed,
-                                   sampler=a.sampling_method)
+    if a.task == "txt2img":
+        picture = oracle.text_to_image(pipe, sink, PROMPT, NEGATIVE, a.size, a.size, a.steps, a.cfg_scale, a.seed,
+                                       sampler=a.sampling_method)
+    else:
+        picture = edit_picture(pipe, a, sink)
     name = os.path.join(a.workdir, "float64" if double else "float32")
     np.save(name + ".npy", oracle.to_uint8(picture)[0])
     if double:
@@ -147,7 +237,10 @@ def program_command(a, *more):
 def program_run(a):
     start = time.time()
     trace, picture = [os.path.join(a.workdir, "ours" + ending) for ending in (".safetensors", ".png")]
-    command = program_command(a, "--steps", str(a.steps), "--trace", trace, "-o", picture, "-q")
+    edit = [] if a.task == "txt2img" else ["-i", init_path(a), "--strength", str(a.now), "--paste-back", "false"]
+    if a.task.startswith("inpaint"):
+        edit += ["--mask", mask_path(a)]
+    command = program_command(a, *edit, "--steps", str(a.steps), "--trace", trace, "-o", picture, "-q")
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     print("%s: %.0f s" % (a.program, time.time() - start), flush=True)
 
@@ -187,6 +280,8 @@ def compare(a):
             name, d.max(), (d > 0).sum(), d.size))
         if d.max() > 1:
             failures.append("the picture differs by %d/255 from that in %s" % (d.max(), name))
+    name, error, single, _ = [r for r in rows if r[0].startswith("latents.")][-1]
+    print("final %s: error %.2e, that of torch's float32 %.2e" % (name, error, single))
     print("%d tensors compared, %d failures" % (len(rows), len(failures)))
     for f in failures[:50]:
         print("FAILED " + f)
@@ -267,6 +362,17 @@ def speed(a):
                 name, median, " ".join("%.2f" % s for s in seconds), median / best))
 
 
+def one_comparison(a):
+    print("%s, %s%s" % (a.config, a.task, "" if a.task == "txt2img" else ", strength %g" % a.now), flush=True)
+    if not a.no_truth:
+        in_own_process(diffusers_run, a, True)
+        in_own_process(diffusers_run, a, False)
+    if a.torch_only:
+        return True
+    program_run(a)
+    return compare(a)
+
+
 def main():
     a = arguments()
     made = a.workdir is None
@@ -281,18 +387,15 @@ def main():
             open(done, "w").close()
             print("%s with synthetic weights: %.0f s" % (a.config, time.time() - start), flush=True)
         if not a.only_speed:
-            if not a.no_truth:
-                in_own_process(diffusers_run, a, True)
-                in_own_process(diffusers_run, a, False)
-            if not a.torch_only:
-                program_run(a)
-                good = compare(a)
+            draw_inputs(a)
+            for a.now in a.strength if a.task != "txt2img" else [1.0]:
+                good = one_comparison(a) and good
         if a.speed or a.only_speed:
             in_own_process(speed, a)
     finally:
         if not a.keep:
             for name in ("truth.bin", "truth.bin.json", "ours.safetensors", "ours.png", "speed.png", "float32.json",
-                         "float32.npy", "float64.npy"):
+                         "float32.npy", "float64.npy", "init.png", "mask.png"):
                 if os.path.exists(os.path.join(a.workdir, name)):
                     os.remove(os.path.join(a.workdir, name))
             if made:
