@@ -10,17 +10,19 @@
 #include <math.h>
 #include <string.h>
 
-enum { TILE = 96, PIECE = SDK_PANEL };
+enum { TILE_MAX = 96, PIECE = SDK_PANEL };
 
 typedef struct plan {
     const sd_kern *kern;
     size_t T, S, C, d;
     size_t pieces;          /* of the keys */
     size_t blocks;          /* of d, for the products with the keys */
+    size_t tile;            /* queries taken together */
+    size_t wide;            /* d and the zeros that make whole vectors of it */
     size_t v_piece;         /* floats of a packed piece of the values; of the keys: PIECE d */
     size_t head;            /* floats of a head's packed keys, and as many more for its values */
     float *packed;
-    float scale;
+    float scale;            /* log2(e) / sqrt(d): of the queries, so that logits are powers of two */
     bool causal;
 } plan;
 
@@ -41,60 +43,71 @@ static void pack(const plan *p, const float *k, const float *v, float *head, siz
 /* One thread's working memory: a tile's queries as panels, logits and then weights, unfinished results. */
 typedef struct tile { float *q, *s, *o; } tile;
 
-static size_t tile_rows(void) { return TILE + SDK_PANEL_SPARE; }
-static size_t tile_room(const plan *p) { return floats(p->blocks * tile_rows() * SDK_PANEL) + floats(tile_rows() * PIECE) + floats(TILE * p->d); }
+static size_t tile_rows(const plan *p) { return p->tile + SDK_PANEL_SPARE; }
+static size_t tile_room(const plan *p)
+{
+    return floats(p->blocks * tile_rows(p) * SDK_PANEL) + floats(tile_rows(p) * PIECE) + floats(p->tile * p->wide);
+}
 
 static tile tile_at(const plan *p, unsigned char *room)
 {
     pieces cuts = {room};
     tile t;
-    t.q = cut(&cuts, p->blocks * tile_rows() * SDK_PANEL * sizeof(float));
-    t.s = cut(&cuts, tile_rows() * PIECE * sizeof(float));
-    t.o = cut(&cuts, TILE * p->d * sizeof(float));
+    t.q = cut(&cuts, p->blocks * tile_rows(p) * SDK_PANEL * sizeof(float));
+    t.s = cut(&cuts, tile_rows(p) * PIECE * sizeof(float));
+    t.o = cut(&cuts, p->tile * p->wide * sizeof(float));
     return t;
 }
 
-/* n queries of one head from t0; q and y point at the head's first. */
+/* n queries of one head from t0; q and y point at the head's first. Products are of whole tiles and vectors: rows from n on are
+ * whatever lay there, and keys beyond the last zeros, which softmax_piece drops. */
 static void attend(const plan *p, tile t, const float *head, const float *q, float *y, size_t t0, size_t n)
 {
     const sd_kern *kern = p->kern;
-    float max[TILE];
-    double sum[TILE];
+    float max[TILE_MAX], factor[TILE_MAX];
+    double sum[TILE_MAX];
     size_t seen = p->causal ? t0 + n : p->S;   /* by any query of the tile */
+    size_t whole = round_up(n, kern->panel_rows);
     for (size_t i = 0; i < n; i++) {
         max[i] = -INFINITY;
         sum[i] = 0;
         for (size_t b = 0; b < p->blocks; b++) {
             size_t i0 = block_start(p, b);
-            memcpy(t.q + (b * tile_rows() + i) * SDK_PANEL, q + (t0 + i) * p->C + i0, (block_start(p, b + 1) - i0) * sizeof(float));
+            kern->scale(t.q + (b * tile_rows(p) + i) * SDK_PANEL, q + (t0 + i) * p->C + i0, p->scale, block_start(p, b + 1) - i0);
         }
     }
     for (size_t piece = 0; piece * PIECE < seen; piece++) {
-        size_t s0 = piece * PIECE, m = min_size(PIECE, p->S - s0);
+        size_t s0 = piece * PIECE, m = min_size(PIECE, p->S - s0), vectors = round_up(m, kern->panel_narrow);
         for (size_t b = 0; b < p->blocks; b++) {
             size_t i0 = block_start(p, b);
-            kern->panel(n, m, block_start(p, b + 1) - i0, t.q + b * tile_rows() * SDK_PANEL, head + piece * PIECE * p->d + i0 * PIECE, t.s, PIECE, b > 0);
+            kern->panel(whole, vectors, block_start(p, b + 1) - i0, t.q + b * tile_rows(p) * SDK_PANEL, head + piece * PIECE * p->d + i0 * PIECE,
+                        t.s, PIECE, b > 0);
         }
-        for (size_t i = 0; i < n; i++) {
-            size_t mine = p->causal ? t0 + i + 1 : p->S;
-            float c = kern->softmax_piece(t.s + i * PIECE, mine > s0 ? min_size(mine - s0, m) : 0, p->scale, &max[i], &sum[i]);
-            if (c != 1 && piece > 0) kern->scale(t.o + i * p->d, t.o + i * p->d, c, p->d);
-        }
-        kern->panel(n, p->d, m, t.s, head + p->pieces * PIECE * p->d + piece * p->v_piece, t.o, p->d, piece > 0);
+        if (p->causal)
+            for (size_t i = 0; i < n; i++)
+                for (size_t s = t0 + i + 1; s < s0 + m; s++)
+                    if (s >= s0) t.s[i * PIECE + s - s0] = -INFINITY;
+        kern->softmax_piece(t.s, n, m, max, sum, factor);
+        for (size_t i = 0; i < n && piece > 0; i++)
+            if (factor[i] != 1) kern->scale(t.o + i * p->wide, t.o + i * p->wide, factor[i], p->wide);
+        kern->panel(whole, p->wide, m, t.s, head + p->pieces * PIECE * p->d + piece * p->v_piece, t.o, p->wide, piece > 0);
     }
-    for (size_t i = 0; i < n; i++) kern->scale(y + (t0 + i) * p->C, t.o + i * p->d, (float)(1 / sum[i]), p->d);
+    for (size_t i = 0; i < n; i++) kern->scale(y + (t0 + i) * p->C, t.o + i * p->wide, (float)(1 / sum[i]), p->d);
 }
 
 void sd_attention_tiles(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal)
 {
     plan p = {.kern = r->kern, .T = (size_t)q.dim[1], .S = (size_t)k.dim[1], .C = (size_t)q.dim[2], .causal = causal};
-    size_t H = (size_t)heads, tiles = div_up(p.T, TILE);
+    size_t H = (size_t)heads, tiles;
     p.d = p.C / H;
     p.pieces = div_up(p.S, PIECE);
     p.blocks = div_up(p.d, SDK_PANEL);
+    p.tile = TILE_MAX / r->kern->panel_rows * r->kern->panel_rows;
+    p.wide = round_up(p.d, r->kern->panel_narrow);
+    tiles = div_up(p.T, p.tile);
     p.v_piece = round_up(p.d, r->kern->panel_columns) * PIECE;
     p.head = p.pieces * (PIECE * p.d + p.v_piece);
-    p.scale = (float)(1 / sqrt((double)p.d));
+    p.scale = (float)(1.4426950408889634 / sqrt((double)p.d));
     pieces cuts = {sd_scratch(r, floats(H * p.head) + tile_room(&p) * (size_t)r->threads)};
     if (!cuts.at) return;
     p.packed = cut(&cuts, H * p.head * sizeof(float));
@@ -110,10 +123,10 @@ void sd_attention_tiles(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_ten
         }
 #pragma omp parallel for schedule(dynamic) num_threads(r->threads) if (!small)
         for (int i = 0; i < (int)(H * tiles); i++) {
-            size_t h = (size_t)i / tiles, t0 = (size_t)i % tiles * TILE;
+            size_t h = (size_t)i / tiles, t0 = (size_t)i % tiles * p.tile;
             if (sd_is_cancelled(r)) continue;
             attend(&p, tile_at(&p, cuts.at + (size_t)thread_id() * tile_room(&p)), p.packed + h * p.head, qn + h * p.d, yn + h * p.d, t0,
-                   min_size(TILE, p.T - t0));
+                   min_size(p.tile, p.T - t0));
         }
     }
 }

@@ -163,13 +163,14 @@ static void affine(float *y, const float *x, const float *m, const float *a, con
 
 enum { TILE = 4 };
 
-/* acc[i][j] = sum_k a[i][k] b_kj for a 4x4 tile. a[i] walks one row of A; the columns of B are `columns` and b_kj is
+/* acc[i][j] += sum_k a[i][k] b_kj for a 4x4 tile. a[i] walks one row of A; the columns of B are `columns` and b_kj is
  * columns[j][k step]. Sixteen sums at once only so that the processor need not wait for each addition: every sum still
  * runs over k in order. */
 static void gemm_tile(double acc[TILE][TILE], const float *const a[TILE], const float *const columns[TILE], size_t step,
                       size_t K)
 {
-    double s[TILE][TILE] = {{0}};
+    double s[TILE][TILE];
+    memcpy(s, acc, sizeof s);
     for (size_t k = 0; k < K; k++) {
         double b[TILE];
         for (size_t j = 0; j < TILE; j++)
@@ -183,25 +184,50 @@ static void gemm_tile(double acc[TILE][TILE], const float *const a[TILE], const 
     memcpy(acc, s, sizeof s);
 }
 
+/* The same with columns of 16-bit numbers, a piece at a time. */
+static void gemm_tile_widened(double acc[TILE][TILE], const float *const a[TILE], const uint16_t *const columns[TILE],
+                              sdk_widen *widen, size_t K)
+{
+    enum { PIECE = 128 };
+    float b[TILE][PIECE];
+    for (size_t k = 0; k < K; k += PIECE) {
+        size_t n = K - k < PIECE ? K - k : PIECE;
+        const float *rows[TILE], *widened[TILE];
+        for (size_t j = 0; j < TILE; j++) {
+            widen(b[j], columns[j] + k, n);
+            widened[j] = b[j];
+            rows[j] = a[j] + k;
+        }
+        gemm_tile(acc, rows, widened, 1, n);
+    }
+}
+
 /* C_ij = sum_k A_ik B_kj + (accumulate ? C_ij : 0) + bias_j, where B_kj lies at B[j ldb + k] if b_trans,
  * else at B[k ldb + j]. */
-static void gemm(void *scratch, size_t M, size_t N, size_t K, const float *A, size_t lda, const float *B, size_t ldb,
-                 bool b_trans, float *C, size_t ldc, const float *bias, bool accumulate)
+static void gemm(void *scratch, size_t M, size_t N, size_t K, const float *A, size_t lda, const void *B, size_t ldb,
+                 bool b_trans, sdk_widen *widen, float *C, size_t ldc, const float *bias, bool accumulate)
 {
     (void)scratch;
     size_t column_step = b_trans ? ldb : 1, k_step = b_trans ? 1 : ldb;
     for (size_t j0 = 0; j0 < N; j0 += TILE) {
         size_t nj = N - j0 < TILE ? N - j0 : TILE;
         const float *columns[TILE];   /* a tile over the edge repeats the last row or column and drops the result */
-        for (size_t j = 0; j < TILE; j++)
-            columns[j] = B + (j0 + (j < nj ? j : nj - 1)) * column_step;
+        const uint16_t *narrow[TILE];
+        for (size_t j = 0; j < TILE; j++) {
+            size_t at = (j0 + (j < nj ? j : nj - 1)) * column_step;
+            columns[j] = widen ? NULL : (const float *)B + at;
+            narrow[j] = widen ? (const uint16_t *)B + at : NULL;
+        }
         for (size_t i0 = 0; i0 < M; i0 += TILE) {
             size_t ni = M - i0 < TILE ? M - i0 : TILE;
             const float *rows[TILE];
             for (size_t i = 0; i < TILE; i++)
                 rows[i] = A + (i0 + (i < ni ? i : ni - 1)) * lda;
-            double acc[TILE][TILE];
-            gemm_tile(acc, rows, columns, k_step, K);
+            double acc[TILE][TILE] = {{0}};
+            if (widen)
+                gemm_tile_widened(acc, rows, narrow, widen, K);
+            else
+                gemm_tile(acc, rows, columns, k_step, K);
             for (size_t i = 0; i < ni; i++)
                 for (size_t j = 0; j < nj; j++) {
                     float *c = &C[(i0 + i) * ldc + j0 + j];

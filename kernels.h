@@ -25,28 +25,31 @@ typedef struct sd_winograd {
  * what keeps the rounding error small. Up to SDK_PANEL_SPARE rows after the last are read, and what comes of them dropped. */
 enum { SDK_PANEL = 64, SDK_PANEL_SPARE = 28 };
 
+typedef void sdk_widen(float *y, const uint16_t *x, size_t n);   /* 16-bit numbers to float, exact */
+
 typedef struct sd_kern {
     const char *name;   /* "scalar", "sse2", "avx2", "avx512", "neon" */
 
     /* C[M,N] = A[M,K] op(B) + (accumulate ? C : 0) + bias[N] (bias may be NULL).
-     * b_trans: B is [N,K] (a weight matrix), otherwise [K,N]. ld* are row strides in floats. Sequential.
+     * b_trans: B is [N,K] (a weight matrix), otherwise [K,N]. ld* are row strides in numbers. Sequential.
+     * B is of floats; or, if `widen` is not NULL, of 16-bit numbers that are widened on the way (only with b_trans): the same bits.
      * scratch: gemm_scratch bytes, 64-byte aligned, contents irrelevant; one per thread; may be NULL if gemm_scratch is 0.
      * The bits of an element of C depend on its row of A, its column of B and K alone, never on M or N: a caller may
      * split M and N among threads as it likes. */
     size_t gemm_scratch;
-    void (*gemm)(void *scratch, size_t M, size_t N, size_t K, const float *A, size_t lda, const float *B, size_t ldb,
-                 bool b_trans, float *C, size_t ldc, const float *bias, bool accumulate);
+    void (*gemm)(void *scratch, size_t M, size_t N, size_t K, const float *A, size_t lda, const void *B, size_t ldb,
+                 bool b_trans, sdk_widen *widen, float *C, size_t ldc, const float *bias, bool accumulate);
 
     /* The same by parts, for those who lay out the operands themselves; NULL in the specification. pack_panel turns `columns` columns of
      * B (see gemm) into strips [kc][panel_columns], one after the other; the last one is only panel_narrow wide if it fits there.
-     * panel: c[rows, columns] = or += a[rows, kc] b. */
-    size_t panel_columns, panel_narrow;
+     * panel: c[rows, columns] = or += a[rows, kc] b; fastest where rows are a multiple of panel_rows and columns of panel_narrow. */
+    size_t panel_columns, panel_narrow, panel_rows;
     void (*pack_panel)(float *to, const float *b, size_t ldb, bool b_trans, size_t columns, size_t kc);
     void (*panel)(size_t rows, size_t columns, size_t kc, const float *a, const float *b, float *c, size_t ldc, bool accumulate);
     const sd_winograd *winograd;
 
-    void (*widen_f16)(float *y, const uint16_t *x, size_t n);    /* IEEE half to float, exact */
-    void (*widen_bf16)(float *y, const uint16_t *x, size_t n);
+    sdk_widen *widen_f16;    /* IEEE half */
+    sdk_widen *widen_bf16;
 
     void (*silu)(float *y, const float *x, size_t n);            /* x / (1 + e^-x) */
     void (*gelu)(float *y, const float *x, size_t n);            /* x Phi(x) = x (1 + erf(x/sqrt 2)) / 2 */
@@ -54,9 +57,10 @@ typedef struct sd_kern {
     void (*geglu)(float *y, const float *value, const float *gate, size_t n);   /* value * gelu(gate) */
     void (*softmax)(float *x, size_t n, float scale);            /* x_i = e^(scale(x_i - max)) / sum, in place */
 
-    /* A softmax taken in pieces of SDK_PANEL numbers, of which the first n count; what panel has. With m = max(*max, x_i): x_i =
-     * e^(scale(x_i - m)), 0 from n on; *max = m; c = e^(scale(old max - m)), *sum = c *sum + sum of x_i. Returns c. */
-    float (*softmax_piece)(float *x, size_t n, float scale, float *max, double *sum);
+    /* A softmax taken in pieces, for `rows` rows SDK_PANEL apart of n <= SDK_PANEL logits in powers of two; what panel has. With m =
+     * max(max[i], x_ij), j < n: x_ij = 2^(x_ij - m), factor[i] = 2^(max[i] - m), sum[i] = factor[i] sum[i] + sum of x_ij, max[i] = m. From
+     * n on a row must be numbers as far as the next multiple of panel_narrow, and is 0 there afterwards. */
+    void (*softmax_piece)(float *x, size_t rows, size_t n, float *max, double *sum, float *factor);
     void (*scale)(float *y, const float *x, float a, size_t n);  /* y = a x; what panel has */
 
     void (*add)(float *y, const float *x, size_t n);             /* y += x */

@@ -189,36 +189,77 @@ static void softmax(float *x, size_t n, float scale)
         put(x + i, n - i, v_mul(get(x + i, n - i), factor));
 }
 
-/* Exponentials are added in float, pair by pair, and pieces in double. What does not count becomes -inf and so 0. */
-static float softmax_piece(float *x, size_t n, float scale, float *max, double *sum)
+/* 2^d for d <= 0, 0 below the smallest normal float. n = round(d) by adding and subtracting 1.5 2^23, r = d - n exactly, 2^r = 1 + r q(r)
+ * with q of degree 5 by Remez' exchange, relative error 3.0e-9: below 0.8 ULP with all roundings (1.1 without FMA; tests/test_kernels.c). */
+static inline vf exp2_negative(vf d)
 {
-    enum { VECTORS = SDK_PANEL / VL };
-    for (size_t i = n; i < SDK_PANEL; i++)
-        x[i] = -INFINITY;
-    vf v[VECTORS];
-    UNROLL for (size_t i = 0; i < VECTORS; i++)
+    const vf round = v_set1(0x1.8p23f);
+    vf z = v_add(d, round), r = v_sub(d, v_sub(z, round));
+    vf q = v_fma(v_set1(1.532646274e-04f), r, v_set1(1.339080627e-03f));
+    q = v_fma(q, r, v_set1(9.618505836e-03f));
+    q = v_fma(q, r, v_set1(5.550359935e-02f));
+    q = v_fma(q, r, v_set1(2.402264774e-01f));
+    q = v_fma(q, r, v_set1(6.931471825e-01f));
+    return v_zero_below(d, v_set1(-126.0f), v_mul(v_fma(q, r, v_set1(1.0f)), v_power_of_two(z)));
+}
+
+enum { PIECE_VECTORS = SDK_PANEL / VL };
+
+/* `past` is added to a row's last vector: -inf in the lanes that do not count. */
+static inline __attribute__((always_inline)) float row_max(const float *x, size_t vectors, vf past)
+{
+    vf v[PIECE_VECTORS] = {v_set1(0.0f)};   /* there is one at least; the compiler cannot know */
+    UNROLL for (size_t i = 0; i < vectors; i++)
         v[i] = v_load(x + i * VL);
-    UNROLL for (size_t half = VECTORS / 2; half > 0; half /= 2)
-        UNROLL for (size_t i = 0; i < half; i++)
-            v[i] = v_max(v[i], v[i + half]);
-    float before = *max, piece = v_max_lane(v[0]), now = piece > before ? piece : before;
-    const vf m = v_set1(now), s = v_set1(scale), zero = v_set1(0.0f);
-    UNROLL for (size_t i = 0; i < VECTORS; i++) {
-        v[i] = exp_negative(v_sub(v_load(x + i * VL), m), s, zero);
+    v[vectors - 1] = v_add(v[vectors - 1], past);
+    UNROLL for (size_t n = vectors; n > 1; n = (n + 1) / 2)
+        UNROLL for (size_t i = 0; i < n / 2; i++)
+            v[i] = v_max(v[i], v[i + (n + 1) / 2]);
+    return v_max_lane(v[0]);
+}
+
+/* Exponentials are added in float, pair by pair. */
+static inline __attribute__((always_inline)) double row_exp2(float *x, size_t vectors, vf past, float max)
+{
+    const vf m = v_set1(max);
+    vf v[PIECE_VECTORS] = {v_set1(0.0f)};   /* there is one at least; the compiler cannot know */
+    UNROLL for (size_t i = 0; i < vectors; i++) {
+        vf t = v_load(x + i * VL);
+        v[i] = exp2_negative(v_sub(i == vectors - 1 ? v_add(t, past) : t, m));
         v_store(x + i * VL, v[i]);
     }
-    UNROLL for (size_t half = VECTORS / 2; half > 0; half /= 2)
-        UNROLL for (size_t i = 0; i < half; i++)
-            v[i] = v_add(v[i], v[i + half]);
-    float c = 1;
-    if (now > before) {
-        float lanes[VL];
-        v_store(lanes, exp_negative(v_sub(v_set1(before), m), s, zero));
-        c = lanes[0];
+    UNROLL for (size_t n = vectors; n > 1; n = (n + 1) / 2)
+        UNROLL for (size_t i = 0; i < n / 2; i++)
+            v[i] = v_add(v[i], v[i + (n + 1) / 2]);
+    return s_total(s_add(s_zero(), v[0]));
+}
+
+/* Maxima of all rows come first: an exponential that waits for its row's maximum leaves the multipliers idle. */
+static inline __attribute__((always_inline)) void softmax_rows(float *x, size_t rows, size_t vectors, vf past, float *max, double *sum,
+                                                               float *factor)
+{
+    for (size_t i = 0; i < rows; i++) {
+        float before = max[i], piece = row_max(x + i * SDK_PANEL, vectors, past), now = piece > before ? piece : before;
+        factor[i] = now > before ? before - now : 0;
+        max[i] = now;
     }
-    *max = now;
-    *sum = c * *sum + s_total(s_add(s_zero(), v[0]));
-    return c;
+    for (size_t i = 0; i < rows; i += VL)
+        put(factor + i, rows - i, exp2_negative(get(factor + i, rows - i)));
+    for (size_t i = 0; i < rows; i++)
+        sum[i] = factor[i] * sum[i] + row_exp2(x + i * SDK_PANEL, vectors, past, max[i]);
+}
+
+static void softmax_piece(float *x, size_t rows, size_t n, float *max, double *sum, float *factor)
+{
+    float lanes[VL];
+    size_t vectors = (n + VL - 1) / VL;
+    if (n == 0) return;
+    for (size_t i = 0; i < VL; i++)
+        lanes[i] = (vectors - 1) * VL + i < n ? 0.0f : -INFINITY;
+    if (n == SDK_PANEL)
+        softmax_rows(x, rows, PIECE_VECTORS, v_load(lanes), max, sum, factor);   /* known when compiled */
+    else
+        softmax_rows(x, rows, vectors, v_load(lanes), max, sum, factor);
 }
 
 static void scale(float *y, const float *x, float a, size_t n)
@@ -461,8 +502,20 @@ static void panel(size_t rows, size_t columns, size_t kc, const float *a, const 
     multiply_block(&for_panel, rows, columns, kc, a, b, c, ldc, NULL, accumulate);
 }
 
-static void gemm(void *scratch, size_t M, size_t N, size_t K, const float *A, size_t lda, const float *B, size_t ldb,
-                 bool b_trans, float *C, size_t ldc, const float *bias, bool accumulate)
+/* Strips of 16-bit rows, which are widened a strip at a time. */
+static void pack_widened(float *to, const uint16_t *b, size_t ldb, sdk_widen *widen, size_t columns, size_t kc)
+{
+    float row[TILE_COLUMNS * BLOCK_K];
+    for (size_t j = 0; j < columns; j += TILE_COLUMNS) {
+        size_t n = min_size(columns - j, TILE_COLUMNS);
+        for (size_t i = 0; i < n; i++)
+            widen(row + i * kc, b + (j + i) * ldb, kc);
+        pack_strip(to + j * kc, strip_width(columns - j), row, kc, true, n, kc);
+    }
+}
+
+static void gemm(void *scratch, size_t M, size_t N, size_t K, const float *A, size_t lda, const void *B, size_t ldb,
+                 bool b_trans, sdk_widen *widen, float *C, size_t ldc, const float *bias, bool accumulate)
 {
     float *strips = scratch, *rows = strips + BLOCK_K * BLOCK_N;
     size_t blocks = K ? (K + BLOCK_K - 1) / BLOCK_K : 1;
@@ -470,7 +523,11 @@ static void gemm(void *scratch, size_t M, size_t N, size_t K, const float *A, si
         size_t nc = min_size(N - j0, BLOCK_N);
         for (size_t block = 0; block < blocks; block++) {
             size_t k0 = K * block / blocks, kc = K * (block + 1) / blocks - k0;
-            pack_panel(strips, B + (b_trans ? j0 * ldb + k0 : k0 * ldb + j0), ldb, b_trans, nc, kc);
+            size_t from = b_trans ? j0 * ldb + k0 : k0 * ldb + j0;
+            if (widen)
+                pack_widened(strips, (const uint16_t *)B + from, ldb, widen, nc, kc);
+            else
+                pack_panel(strips, (const float *)B + from, ldb, b_trans, nc, kc);
             for (size_t i0 = 0; i0 < M; i0 += BLOCK_M) {
                 size_t mc = min_size(M - i0, BLOCK_M);
                 copy_a(rows, A + i0 * lda + k0, lda, mc, kc);
@@ -487,6 +544,7 @@ const sd_kern TABLE = {
     .gemm = gemm,
     .panel_columns = TILE_COLUMNS,
     .panel_narrow = VL,
+    .panel_rows = TALL_ROWS,
     .pack_panel = pack_panel,
     .panel = panel,
     .winograd = &WINOGRAD,

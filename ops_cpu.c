@@ -30,9 +30,10 @@ static void blas_gemm(size_t M, size_t N, size_t K, const float *A, size_t lda, 
 }
 #endif
 
-/* C[M,N] = A[M,K] B^T[K,N] (+ C) + bias, on all threads; `scratch` has room for one gemm per thread. */
-static void product(sd_run *r, unsigned char *scratch, size_t M, size_t N, size_t K, const float *A, const float *B, float *C,
-                    const float *bias, bool accumulate)
+/* C[M,N] = A[M,K] B^T[K,N] (+ C) + bias, on all threads; `scratch` has room for one gemm per thread. B is of floats, or of 16-bit numbers
+ * that `widen` takes (not for OpenBLAS). */
+static void product(sd_run *r, unsigned char *scratch, size_t M, size_t N, size_t K, const float *A, const void *B, sdk_widen *widen,
+                    float *C, const float *bias, bool accumulate)
 {
 #ifdef SD_WITH_OPENBLAS
     if (r->blas) {
@@ -46,14 +47,14 @@ static void product(sd_run *r, unsigned char *scratch, size_t M, size_t N, size_
         if (tall > 2 * TILE) tall = round_up(tall / 2, TILE / 2);
         else wide = round_up(wide / 2, 32);
     }
-    size_t across = div_up(M, tall), parts = div_up(N, wide);
+    size_t across = div_up(M, tall), parts = div_up(N, wide), size = widen ? sizeof(uint16_t) : sizeof(float);
     int tasks = (int)(across * parts);
 #pragma omp parallel for schedule(dynamic) num_threads(r->threads) if (M * N * K > 16 * (size_t)SMALL)
     for (int task = 0; task < tasks; task++) {
         size_t i = (size_t)task / parts * tall, j = (size_t)task % parts * wide;
         if (sd_is_cancelled(r)) continue;
         r->kern->gemm(scratch + (size_t)thread_id() * gemm_room(r), min_size(tall, M - i), min_size(wide, N - j), K,
-                      A + i * K, K, B + j * K, K, true, C + i * N + j, N, bias ? bias + j : NULL, accumulate);
+                      A + i * K, K, (const unsigned char *)B + j * K * size, K, true, widen, C + i * N + j, N, bias ? bias + j : NULL, accumulate);
     }
 }
 
@@ -71,16 +72,24 @@ const float *sd_cpu_f32(sd_run *r, const sd_tensor *w, float *room)
     return room;
 }
 
+/* How the product reads a weight of 16-bit numbers itself; NULL: it wants floats. */
+static sdk_widen *widened_on_the_way(const sd_run *r, const sd_tensor *w)
+{
+    if (r->blas || (uintptr_t)w->host % sizeof(uint16_t)) return NULL;
+    return w->dt == SD_F16 ? r->kern->widen_f16 : w->dt == SD_BF16 ? r->kern->widen_bf16 : NULL;
+}
+
 static void cpu_linear(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, bool accumulate)
 {
     size_t O = (size_t)w->dim[0], I = (size_t)w->dim[1];
     size_t gemm = gemm_room(r) * (size_t)r->threads;
-    pieces p = {sd_scratch(r, gemm + floats(O) + (is_f32(w) ? 0 : floats(O * I)))};
+    sdk_widen *widen = widened_on_the_way(r, w);
+    pieces p = {sd_scratch(r, gemm + floats(O) + (widen || is_f32(w) ? 0 : floats(O * I)))};
     if (!p.at) return;
     unsigned char *scratch = cut(&p, gemm);
     const float *bias = sd_cpu_f32(r, b, cut(&p, O * sizeof(float)));
-    const float *weight = sd_cpu_f32(r, w, (float *)p.at);
-    product(r, scratch, (size_t)rows(x), O, I, sd_f32(x), weight, sd_f32(y), bias, accumulate);
+    const void *weight = widen ? w->host : sd_cpu_f32(r, w, (float *)(void *)p.at);
+    product(r, scratch, (size_t)rows(x), O, I, sd_f32(x), weight, widen, sd_f32(y), bias, accumulate);
 }
 
 /* -------------------------------------------------------------------------------- convolution */
@@ -139,7 +148,7 @@ static void unfold_conv(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w,
         int n = (int)min_size(tile, P - at);
 #pragma omp parallel for num_threads(r->threads) if ((size_t)n * K > SMALL)
         for (int i = 0; i < n; i++) unfold_pixel(unfolded + (size_t)i * K, x, y, (int64_t)at + i, kh, kw, c);
-        product(r, scratch, (size_t)n, O, K, unfolded, weight, sd_f32(y) + at * O, bias, accumulate);
+        product(r, scratch, (size_t)n, O, K, unfolded, weight, NULL, sd_f32(y) + at * O, bias, accumulate);
     }
 }
 
@@ -189,13 +198,13 @@ static void head_tile(const sd_run *r, unsigned char *scratch, float *s, head h,
 {
     float scale = (float)(1.0 / sqrt((double)h.d));
     size_t S = h.S;
-    r->kern->gemm(scratch, n, S, h.d, h.q + t0 * h.ld, h.ld, h.k, h.ld, true, s, S, NULL, false);
+    r->kern->gemm(scratch, n, S, h.d, h.q + t0 * h.ld, h.ld, h.k, h.ld, true, NULL, s, S, NULL, false);
     for (size_t i = 0; i < n; i++) {
         size_t seen = h.causal ? t0 + i + 1 : S;
         r->kern->softmax(s + i * S, seen, scale);
         if (seen < S) memset(s + i * S + seen, 0, (S - seen) * sizeof(float));
     }
-    r->kern->gemm(scratch, n, h.d, S, s, S, h.v, h.ld, false, h.y + t0 * h.ld, h.ld, NULL, false);
+    r->kern->gemm(scratch, n, h.d, S, s, S, h.v, h.ld, false, NULL, h.y + t0 * h.ld, h.ld, NULL, false);
 }
 
 static void cpu_attention(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal)

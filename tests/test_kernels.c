@@ -717,7 +717,7 @@ static float *solve(const sd_kern *k, const problem *p)
     void *base, *scratch = scratch_for(k, &base);
     float *C = room(c_cells(p) * sizeof(float));
     memcpy(C, p->C, c_cells(p) * sizeof(float));
-    k->gemm(k->gemm_scratch ? scratch : NULL, p->M, p->N, p->K, p->A, p->lda, p->B, p->ldb, p->b_trans, C + p->ldc,
+    k->gemm(k->gemm_scratch ? scratch : NULL, p->M, p->N, p->K, p->A, p->lda, p->B, p->ldb, p->b_trans, NULL, C + p->ldc,
             p->ldc, p->with_bias ? p->bias : NULL, p->accumulate);
     free(base);
     return C;
@@ -785,9 +785,9 @@ static void product_of_a_hand_example(void **unused)
     FOR_EACH_TABLE(k) {
         void *base, *scratch = scratch_for(k, &base);
         float C[4] = {NAN, NAN, NAN, NAN}, D[4] = {1, 2, 3, 4};
-        k->gemm(scratch, 2, 2, 3, A, 3, B, 2, false, C, 2, NULL, false);
+        k->gemm(scratch, 2, 2, 3, A, 3, B, 2, false, NULL, C, 2, NULL, false);
         assert_true(C[0] == 58 && C[1] == 64 && C[2] == 139 && C[3] == 154);
-        k->gemm(scratch, 2, 2, 3, A, 3, BT, 3, true, D, 2, bias, true);
+        k->gemm(scratch, 2, 2, 3, A, 3, BT, 3, true, NULL, D, 2, bias, true);
         assert_true(D[0] == 159 && D[1] == 266 && D[2] == 242 && D[3] == 358);
         free(base);
     }
@@ -816,7 +816,7 @@ static void bits_do_not_depend_on_how_m_and_n_are_split(void **unused)
                             dj = 1 + random_bits() % (cut ? p.N : 50);
                             dj = dj < p.N - j ? dj : p.N - j;
                             k->gemm(scratch, di, dj, p.K, p.A + i * p.lda, p.lda, p.B + (p.b_trans ? j * p.ldb : j),
-                                    p.ldb, p.b_trans, parts + (i + 1) * p.ldc + j, p.ldc,
+                                    p.ldb, p.b_trans, NULL, parts + (i + 1) * p.ldc + j, p.ldc,
                                     p.with_bias ? p.bias + j : NULL, p.accumulate);
                         }
                     }
@@ -827,6 +827,37 @@ static void bits_do_not_depend_on_how_m_and_n_are_split(void **unused)
                 free(parts);
                 problem_free(&p);
             }
+}
+
+/* Weights of 16-bit numbers, widened on the way, give the bits of the same weights widened before. */
+static void sixteen_bit_weights_give_the_same_bits(void **unused)
+{
+    (void)unused;
+    static const size_t sizes[][3] = {{7, 5, 3}, {45, 61, 333}, {100, 797, 450}, {3, 16, 128}, {9, 33, 192}};
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+        problem p = problem_new(sizes[s][0], sizes[s][1], sizes[s][2], 2, 1, normal);
+        size_t numbers = p.N * p.ldb;
+        uint16_t *narrow = room(numbers * sizeof *narrow);
+        for (size_t i = 0; i < numbers; i++)
+            narrow[i] = (uint16_t)(random_bits() % 0x7c00);   /* finite, as a half and as a bfloat */
+        for (int bf = 0; bf < 2; bf++) {
+            for (size_t i = 0; i < numbers; i++)
+                p.B[i] = bf ? sdk_bfloat_to_float(narrow[i]) : sdk_half_to_float(narrow[i]);
+            FOR_EACH_TABLE(k) {
+                void *base, *scratch = scratch_for(k, &base);
+                float *want = solve(k, &p), *C = room(c_cells(&p) * sizeof(float));
+                memcpy(C, p.C, c_cells(&p) * sizeof(float));
+                k->gemm(scratch, p.M, p.N, p.K, p.A, p.lda, narrow, p.ldb, true, bf ? k->widen_bf16 : k->widen_f16, C + p.ldc,
+                        p.ldc, p.with_bias ? p.bias : NULL, p.accumulate);
+                assert_true(same_bits(C, want, c_cells(&p)));
+                free(base);
+                free(want);
+                free(C);
+            }
+        }
+        free(narrow);
+        problem_free(&p);
+    }
 }
 
 static void transposed_b_gives_the_same_bits(void **unused)
@@ -898,8 +929,10 @@ static void products_may_end_where_memory_ends(void **unused)
                         float *B = end ? fence_last(b, N * K * size) : fence_first(b);
                         float *C = end ? fence_last(c, M * N * size) : fence_first(c);
                         float *bias = end ? fence_last(d, N * size) : fence_first(d);
-                        k->gemm(scratch, M, N, K, A, K, B, K, true, C, N, bias, true);
-                        k->gemm(scratch, M, N, K, A, K, B, N, false, C, N, bias, false);
+                        k->gemm(scratch, M, N, K, A, K, B, K, true, NULL, C, N, bias, true);
+                        k->gemm(scratch, M, N, K, A, K, B, N, false, NULL, C, N, bias, false);
+                        const void *halves = end ? fence_last(b, N * K * sizeof(uint16_t)) : fence_first(b);
+                        k->gemm(scratch, M, N, K, A, K, halves, K, true, k->widen_f16, C, N, bias, false);
                     }
         free(base);
     }
@@ -925,6 +958,53 @@ static void nan_stays_in_its_row_and_column(void **unused)
             free(C);
             problem_free(&p);
         }
+}
+
+/* A row of 64 logits in powers of two, its pieces ending anywhere. Each weight is within 0.8 ULP of 2^(x - m), x - m in float (1.1 without FMA), what
+ * does not count is 0, and sum and maximum go on from piece to piece as kernels.h says. */
+static void a_softmax_in_pieces_is_right(void **unused)
+{
+    (void)unused;
+    enum { ROWS = 19 };
+    FOR_EACH_TABLE(k) {
+        if (!k->softmax_piece)
+            continue;
+        double worst = 0;
+        for (size_t n = 1; n <= SDK_PANEL; n++) {
+            float x[ROWS * SDK_PANEL], before[ROWS * SDK_PANEL], max[ROWS], max0[ROWS], factor[ROWS];
+            double sum[ROWS];
+            for (size_t i = 0; i < ROWS * SDK_PANEL; i++)
+                before[i] = x[i] = (float)(20 * normal());
+            for (size_t i = 0; i < ROWS; i++) {
+                max0[i] = max[i] = i == 0 ? -INFINITY : (float)(20 * normal());
+                sum[i] = i == 0 ? 0 : 1.5;
+            }
+            k->softmax_piece(x, ROWS, n, max, sum, factor);
+            for (size_t i = 0; i < ROWS; i++) {
+                double m = max0[i], total = 0;
+                for (size_t j = 0; j < n; j++)
+                    m = fmax(m, before[i * SDK_PANEL + j]);
+                assert_true(max[i] == (float)m);
+                for (size_t j = 0; j < n; j++) {
+                    float d = before[i * SDK_PANEL + j] - max[i];
+                    double e = exp2(d), got = x[i * SDK_PANEL + j];
+                    if (e > 0x1p-120)
+                        worst = fmax(worst, fabs(got - e) / ldexp(1, ilogb(e) - 23));
+                    else
+                        assert_true(got >= 0 && got < 0x1p-119);
+                    total += got;
+                }
+                for (size_t j = n; j < (n + k->panel_narrow - 1) / k->panel_narrow * k->panel_narrow; j++)
+                    assert_true(x[i * SDK_PANEL + j] == 0);
+                float step = max0[i] - max[i];
+                double shrunk = i == 0 ? 0 : exp2(step);
+                assert_true(fabs(factor[i] - shrunk) <= 1e-7 * shrunk);
+                assert_true(fabs(sum[i] - (factor[i] * (i == 0 ? 0 : 1.5) + total)) <= 3e-7 * sum[i]);
+            }
+        }
+        printf("    softmax in pieces, %-6s max %.2f ULP\n", k->name, worst);
+        assert_true(worst <= (strcmp(k->name, "sse2") == 0 ? 1.1 : 0.8));
+    }
 }
 
 /* --------------------------------------------------------------------------------------- selection */
@@ -972,6 +1052,8 @@ int main(void)
         cmocka_unit_test_setup(products_of_integers_are_exact_in_every_size, seed),
         cmocka_unit_test_setup(large_products_of_integers_are_exact, seed),
         cmocka_unit_test_setup(bits_do_not_depend_on_how_m_and_n_are_split, seed),
+        cmocka_unit_test_setup(sixteen_bit_weights_give_the_same_bits, seed),
+        cmocka_unit_test_setup(a_softmax_in_pieces_is_right, seed),
         cmocka_unit_test_setup(transposed_b_gives_the_same_bits, seed),
         cmocka_unit_test_setup(long_products_are_accurate_and_one_float_sum_is_not, seed),
         cmocka_unit_test_setup(products_may_end_where_memory_ends, seed),
