@@ -103,39 +103,7 @@ static void roughen(sd_picture *picture, const sd_picture *mask, uint64_t seed)
     }
 }
 
-/* The picture between margins that repeat its edges, up to the next multiple of `scale`; what is new in the mask
- * becomes `fill`. */
-static sd_status widen(const sd_params *p, int scale, uint8_t fill, sd_picture *mask, sd_edit *e, sd_error *err)
-{
-    const int *m = p->outpaint;
-    sd_picture rgb = borrow_rgb(p->init), old = *mask, wide = {0};
-    int64_t w = (int64_t)rgb.width + m[0] + m[2], h = (int64_t)rgb.height + m[1] + m[3];
-    if (w > SD_PICTURE_SIDE || h > SD_PICTURE_SIDE)
-        return sd_fail(err, SD_ERR_ARG, "the picture would grow to %lldx%lld, at most %d pixels a side are possible",
-                       (long long)w, (long long)h, SD_PICTURE_SIDE);
-    e->out_width = (int)w;
-    e->out_height = (int)h;
-    int right = m[2] + (int)((scale - w % scale) % scale), bottom = m[3] + (int)((scale - h % scale) % scale);
-    /* black: all of it is kept */
-    if (!old.data && sd_picture_new(&old, rgb.width, rgb.height, 1, err)) return err->status;
-    sd_picture_extend(&wide, &old, m[0], m[1], right, bottom, &fill, err);
-    sd_picture_free(&old);
-    *mask = wide;
-    return err->status ? err->status : sd_picture_extend(&e->whole, &rgb, m[0], m[1], right, bottom, NULL, err);
-}
-
-/* A picture whose kept pixels come back is not resized to a multiple of `scale`: it would not be the same pixels. It is
- * widened by what is missing, which is kept like the rest and cut off again. */
-static bool keeps_its_size(sd_ctx *c, const sd_params *p, int scale, const sd_picture *mask, int width, int height)
-{
-    int w = p->init->width, h = p->init->height;
-    if (!mask->data || !p->paste_back || p->inpaint_crop >= 0 || width || height || (w % scale == 0 && h % scale == 0))
-        return false;
-    sd_logf(&c->log, SD_LOG_NOTICE,
-            "the picture of %dx%d is widened to multiples of %d for the model, and comes back in its own size", w, h,
-            scale);
-    return true;
-}
+/* ---- sizes, which need no pixel */
 
 static int to_multiple(int side, int scale)
 {
@@ -143,63 +111,137 @@ static int to_multiple(int side, int scale)
     return rounded ? rounded : scale;
 }
 
-/* The working size: the caller's, or the picture's own to the nearest multiple of `scale`. */
-static void choose_size(sd_ctx *c, const sd_params *p, int scale, int *width, int *height)
+static int missing(int side, int scale) { return (scale - side % scale) % scale; }   /* to the next multiple */
+
+/* A picture whose kept pixels come back is not resized to a multiple of `scale`: it would not be the same pixels. It is
+ * widened by what is missing, which is kept like the rest and cut off again. */
+static bool keeps_its_size(sd_ctx *c, const sd_params *p, int scale, bool masked, int width, int height)
+{
+    int w = p->init->width, h = p->init->height;
+    if (!masked || !p->paste_back || width || height || (w % scale == 0 && h % scale == 0)) return false;
+    sd_logf(&c->log, SD_LOG_NOTICE,
+            "the picture of %dx%d is widened to multiples of %d for the model, and comes back in its own size", w, h,
+            scale);
+    return true;
+}
+
+/* The canvas of outpainting: what is handed out has the margins that were asked for, the model's has sides that are
+ * multiples of `scale`. */
+static sd_status plan_canvas(const sd_params *p, int scale, int *width, int *height, sd_edit *e, sd_error *err)
+{
+    const int *m = p->outpaint;
+    int64_t w = (int64_t)p->init->width + m[0] + m[2], h = (int64_t)p->init->height + m[1] + m[3];
+    if (w > SD_PICTURE_SIDE || h > SD_PICTURE_SIDE)
+        return sd_fail(err, SD_ERR_ARG, "the picture would grow to %lldx%lld, at most %d pixels a side are possible",
+                       (long long)w, (long long)h, SD_PICTURE_SIDE);
+    e->way = SD_EDIT_CANVAS;
+    e->out_width = (int)w;
+    e->out_height = (int)h;
+    *width = e->out_width + missing(e->out_width, scale);
+    *height = e->out_height + missing(e->out_height, scale);
+    return SD_OK;
+}
+
+/* The mask's surroundings become the working picture, of the model's own size; the whole picture stays as it is. */
+static void plan_crop(const sd_ctx *c, const sd_params *p, int scale, int *width, int *height, sd_edit *e)
+{
+    int native = scale * c->unet.cfg.sample_size;
+    e->way = SD_EDIT_CROP;
+    e->out_width = p->init->width;
+    e->out_height = p->init->height;
+    if (!*width) *width = native;
+    if (!*height) *height = native;
+}
+
+/* All of the picture at the caller's size, or its own to the nearest multiple of `scale`. */
+static void plan_whole(sd_ctx *c, const sd_params *p, int scale, int *width, int *height, sd_edit *e)
 {
     int own_w = to_multiple(p->init->width, scale), own_h = to_multiple(p->init->height, scale);
+    e->way = SD_EDIT_WHOLE;
     if (!*width && !*height && (own_w != p->init->width || own_h != p->init->height))
         sd_logf(&c->log, SD_LOG_NOTICE, "the picture of %dx%d becomes %dx%d, multiples of %d", p->init->width,
                 p->init->height, own_w, own_h, scale);
     if (!*width) *width = own_w;
     if (!*height) *height = own_h;
+    e->out_width = *width;
+    e->out_height = *height;
 }
 
-/* The mask's surroundings become the working picture; the whole picture stays as it is. */
-static sd_status prepare_crop(sd_ctx *c, const sd_params *p, const sd_picture *mask, int *width, int *height,
-                              sd_edit *e)
+sd_status sd_edit_plan(sd_ctx *c, const sd_params *p, int *width, int *height, sd_edit *e)
 {
     sd_error *err = &c->err;
+    memset(e, 0, sizeof *e);
+    if (!p->init) {
+        bool wanted = p->mask || outpaints(p) || p->inpaint_crop >= 0 || p->strength != -1;
+        if (!wanted) return SD_OK;
+        return sd_fail(err, SD_ERR_ARG, "a mask, a strength or outpainting needs a picture to begin from");
+    }
+    if (check(p, err)) return err->status;
+    int scale = sd_vae_scale(&c->vae.cfg);
+    bool masked = p->mask || transparent(p->init);
+    e->active = true;
+    e->paste = p->paste_back != 0 || p->inpaint_crop >= 0;
+    e->masked = masked || outpaints(p);
+    e->strength = p->strength == -1 ? e->masked ? 1 : 0.8 : p->strength;
+    if (p->inpaint_crop >= 0) {
+        if (!masked)
+            return sd_fail(err, SD_ERR_ARG, "inpaint crop needs a mask, or a picture with transparent parts");
+        plan_crop(c, p, scale, width, height, e);
+    } else if (outpaints(p) || keeps_its_size(c, p, scale, masked, *width, *height)) {
+        if (plan_canvas(p, scale, width, height, e, err)) return err->status;
+    } else {
+        plan_whole(c, p, scale, width, height, e);
+    }
+    if (p->inpaint_crop < 0 && sd_fit_parse(&e->fit, p->resize, err)) return err->status;
+    if ((int)(p->steps * e->strength) >= 1) return SD_OK;
+    return sd_fail(err, SD_ERR_ARG, "strength %g of %d steps is less than one step", e->strength, p->steps);
+}
+
+/* ---- pixels */
+
+/* The picture between margins that repeat its edges; what is new in the mask is white where it is outpainted. */
+static sd_status fill_canvas(const sd_params *p, const sd_picture *mask, int width, int height, sd_edit *e,
+                             sd_error *err)
+{
+    const uint8_t fill = outpaints(p) ? 255 : 0;
+    const int *m = p->outpaint;
+    sd_picture rgb = borrow_rgb(p->init), none = {0};
+    int right = width - m[0] - rgb.width, bottom = height - m[1] - rgb.height;
+    /* black: all of it is kept */
+    if (!mask->data && sd_picture_new(&none, rgb.width, rgb.height, 1, err)) return err->status;
+    sd_picture_extend(&e->soft, mask->data ? mask : &none, m[0], m[1], right, bottom, &fill, err);
+    sd_picture_free(&none);
+    return err->status ? err->status : sd_picture_extend(&e->whole, &rgb, m[0], m[1], right, bottom, NULL, err);
+}
+
+static sd_status fill_crop(const sd_params *p, const sd_picture *mask, int width, int height, sd_edit *e,
+                           sd_error *err)
+{
     sd_picture rgb = borrow_rgb(p->init), part = {0};
-    int native = sd_vae_scale(&c->vae.cfg) * c->unet.cfg.sample_size;
-    if (!*width) *width = native;
-    if (!*height) *height = native;
-    if (!sd_mask_region(mask, p->inpaint_crop, *width, *height, &e->place))
+    if (!sd_mask_region(mask, p->inpaint_crop, width, height, &e->place))
         e->place = (sd_rect){0, 0, rgb.width, rgb.height};
-    e->out_width = rgb.width;
-    e->out_height = rgb.height;
     if (sd_picture_to_rgb(&e->whole, &rgb, NULL, err) || sd_picture_crop(&part, &rgb, e->place, err))
         return err->status;
-    sd_picture_resize(&e->init, &part, *width, *height, SD_FILTER_LANCZOS, err);
+    sd_picture_resize(&e->init, &part, width, height, SD_FILTER_LANCZOS, err);
     sd_picture_free(&part);
     if (err->status || sd_picture_crop(&e->soft, mask, e->place, err)) return err->status;
-    return sd_picture_resize(&e->mask, &e->soft, *width, *height, SD_FILTER_LANCZOS, err);
+    return sd_picture_resize(&e->mask, &e->soft, width, height, SD_FILTER_LANCZOS, err);
 }
 
-/* All of the picture is worked on, at one size from here on. */
-static sd_status prepare_whole(sd_ctx *c, const sd_params *p, const sd_picture *mask, int *width, int *height,
-                               sd_edit *e)
+/* What is worked on is all of it, at one size. */
+static sd_status fill_whole(const sd_params *p, const sd_picture *mask, int width, int height, sd_edit *e,
+                            sd_error *err)
 {
-    sd_error *err = &c->err;
-    sd_fit fit;
     static const uint8_t black = 0;   /* what padding adds around a mask is kept */
-    if (sd_fit_parse(&fit, p->resize, err)) return err->status;
-    if (!e->whole.data) {
-        sd_picture rgb = borrow_rgb(p->init);
-        choose_size(c, p, sd_vae_scale(&c->vae.cfg), width, height);
-        if (sd_picture_fit(&e->whole, &rgb, *width, *height, fit, SD_FILTER_LANCZOS, NULL, err)) return err->status;
-        if (mask->data && sd_picture_fit(&e->soft, mask, *width, *height, fit, SD_FILTER_LANCZOS, &black, err))
-            return err->status;
-        e->out_width = *width;
-        e->out_height = *height;
-    } else {   /* the canvas is there */
-        *width = e->whole.width;
-        *height = e->whole.height;
-        if (sd_picture_fit(&e->soft, mask, *width, *height, fit, SD_FILTER_LANCZOS, NULL, err)) return err->status;
+    sd_picture rgb = borrow_rgb(p->init);
+    if (e->way == SD_EDIT_CANVAS) {
+        fill_canvas(p, mask, width, height, e, err);
+    } else if (!sd_picture_fit(&e->whole, &rgb, width, height, e->fit, SD_FILTER_LANCZOS, NULL, err) && mask->data) {
+        sd_picture_fit(&e->soft, mask, width, height, e->fit, SD_FILTER_LANCZOS, &black, err);
     }
-    e->place = (sd_rect){0, 0, *width, *height};
-    if (sd_picture_to_rgb(&e->init, &e->whole, NULL, err)) return err->status;
-    if (!mask->data) return SD_OK;
-    return sd_picture_fit(&e->mask, &e->soft, *width, *height, SD_FIT_STRETCH, SD_FILTER_NEAREST, NULL, err);
+    e->place = (sd_rect){0, 0, width, height};
+    if (err->status || sd_picture_to_rgb(&e->init, &e->whole, NULL, err) || !e->masked) return err->status;
+    return sd_picture_fit(&e->mask, &e->soft, width, height, SD_FIT_STRETCH, SD_FILTER_NEAREST, NULL, err);
 }
 
 /* The networks' mask has two values; the one for pasting is soft. */
@@ -215,32 +257,14 @@ static sd_status finish_mask(sd_ctx *c, const sd_params *p, sd_edit *e)
     return outpaints(p) ? sd_mask_feather(&e->soft, OUTPAINT_SEAM, &c->err) : SD_OK;
 }
 
-sd_status sd_edit_prepare(sd_ctx *c, const sd_params *p, int *width, int *height, sd_edit *e)
+sd_status sd_edit_fill(sd_ctx *c, const sd_params *p, int width, int height, sd_edit *e)
 {
-    sd_picture mask;
-    memset(e, 0, sizeof *e);
-    if (!p->init) {
-        bool wanted = p->mask || outpaints(p) || p->inpaint_crop >= 0 || p->strength != -1;
-        if (!wanted) return SD_OK;
-        return sd_fail(&c->err, SD_ERR_ARG, "a mask, a strength or outpainting needs a picture to begin from");
-    }
-    e->active = true;
-    e->paste = p->paste_back != 0 || p->inpaint_crop >= 0;
-    if (check(p, &c->err) || make_mask(&mask, p, &c->err)) return c->err.status;
-    if (p->inpaint_crop >= 0 && !mask.data)
-        sd_fail(&c->err, SD_ERR_ARG, "inpaint crop needs a mask, or a picture with transparent parts");
-    int scale = sd_vae_scale(&c->vae.cfg);
-    if (!c->err.status && outpaints(p)) widen(p, scale, 255, &mask, e, &c->err);
-    else if (!c->err.status && keeps_its_size(c, p, scale, &mask, *width, *height))
-        widen(p, scale, 0, &mask, e, &c->err);
-    e->masked = mask.data != NULL;
-    if (!c->err.status && p->inpaint_crop >= 0) prepare_crop(c, p, &mask, width, height, e);
-    else if (!c->err.status) prepare_whole(c, p, &mask, width, height, e);
+    sd_picture mask = {0};
+    sd_error *err = &c->err;
+    if (!e->active) return SD_OK;
+    if (!make_mask(&mask, p, err)) (e->way == SD_EDIT_CROP ? fill_crop : fill_whole)(p, &mask, width, height, e, err);
     sd_picture_free(&mask);
-    e->strength = p->strength == -1 ? e->masked ? 1 : 0.8 : p->strength;
-    if (!c->err.status && (int)(p->steps * e->strength) < 1)
-        sd_fail(&c->err, SD_ERR_ARG, "strength %g of %d steps is less than one step", e->strength, p->steps);
-    return !c->err.status && e->masked ? finish_mask(c, p, e) : c->err.status;
+    return !err->status && e->masked ? finish_mask(c, p, e) : err->status;
 }
 
 sd_status sd_edit_finish(const sd_edit *e, const uint8_t *rgb, sd_image *image, sd_error *err)

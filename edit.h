@@ -9,6 +9,9 @@
  * image. */
 typedef struct sd_edit {
     bool active;
+    /* the picture fitted into the working size; with margins; the surroundings of the mask */
+    enum { SD_EDIT_WHOLE, SD_EDIT_CANVAS, SD_EDIT_CROP } way;
+    sd_fit fit;
     bool masked;           /* something is repainted, something may be kept */
     bool nothing;          /* masked, and the mask is black: the picture is the result */
     bool paste;            /* kept pixels come back from `whole` */
@@ -21,8 +24,11 @@ typedef struct sd_edit {
     double strength;
 } sd_edit;
 
-/* Sets *width and *height, 0 on entry if the caller does not care, to the working size. */
-sd_status sd_edit_prepare(sd_ctx *c, const sd_params *p, int *width, int *height, sd_edit *e);
+/* All but the pictures: checks what was asked for, says by notices what becomes of the size, and sets *width and
+ * *height, 0 on entry if the caller does not care, to the working size. Nothing is to be freed. */
+sd_status sd_edit_plan(sd_ctx *c, const sd_params *p, int *width, int *height, sd_edit *e);
+/* The pictures of a plan, at its working size. */
+sd_status sd_edit_fill(sd_ctx *c, const sd_params *p, int width, int height, sd_edit *e);
 /* "stretch" (NULL), "crop", "pad" */
 sd_status sd_fit_parse(sd_fit *fit, const char *name, sd_error *e);
 void sd_edit_free(sd_edit *e);

@@ -84,23 +84,22 @@ static sd_status check_stream(sd_ctx *c, const char *spec)
     return c->err.status;
 }
 
-static sd_status prepare_edit(sd_ctx *c, const sd_params *p, sd_params *out, sd_edit *edit)
+static sd_status plan_edit(sd_ctx *c, const sd_params *p, sd_params *out, sd_edit *edit)
 {
     sd_edit local;
     sd_log log = c->log;
     if (!edit) c->log.fn = NULL;   /* its notices are for the run itself */
-    sd_edit_prepare(c, p, &out->width, &out->height, edit ? edit : &local);
+    edit = edit ? edit : &local;
+    if (!sd_edit_plan(c, p, &out->width, &out->height, edit) && edit->active) out->strength = edit->strength;
     c->log = log;
-    if (edit ? edit->active : local.active) out->strength = edit ? edit->strength : local.strength;
-    if (!edit) sd_edit_free(&local);
     return c->err.status;
 }
 
-/* edit: the prepared pictures, NULL for who only wants to know. */
+/* edit: the plan for the pictures, NULL for who only wants to know. */
 static sd_status resolve(sd_ctx *c, const sd_params *p, sd_params *out, sd_sched_config *s, sd_edit *edit)
 {
     *out = *p;
-    if (sd_need(c, SD_PART_ALL) || prepare_edit(c, p, out, edit)) return c->err.status;
+    if (sd_need(c, SD_PART_ALL) || plan_edit(c, p, out, edit)) return c->err.status;
     int scale = sd_vae_scale(&c->vae.cfg), native = scale * c->unet.cfg.sample_size;
     if (check_side(c, "width", &out->width, native, scale) || check_side(c, "height", &out->height, native, scale)) return c->err.status;
     if (p->batch < 1 || p->batch > 512) return sd_fail(&c->err, SD_ERR_ARG, "batch must be 1 to 512, not %d", p->batch);
@@ -267,6 +266,7 @@ static sd_status job_init(sd_ctx *c, job *j)
                        j->in, j->C, 2 * j->C + 1);
     if (j->in != j->C && !j->edit.masked)
         return sd_fail(&c->err, SD_ERR_ARG, "this model is made for inpainting: it needs a picture and a mask");
+    if (sd_edit_fill(c, &j->p, j->p.width, j->p.height, &j->edit)) return c->err.status;
     j->h = j->p.height / scale;
     j->w = j->p.width / scale;
     j->n = (size_t)j->C * (size_t)j->h * (size_t)j->w;

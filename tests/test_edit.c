@@ -122,7 +122,15 @@ static sd_edit prepared(const sd_params *p, int *width, int *height)
     *width = p->width;
     *height = p->height;
     sd_begin(ctx);
-    if (sd_edit_prepare(ctx, p, width, height, &e)) fail_msg("%s", sd_error_text(ctx));
+    if (sd_edit_plan(ctx, p, width, height, &e)) fail_msg("%s", sd_error_text(ctx));
+    sd_edit plan = e;
+    if (sd_edit_fill(ctx, p, *width, *height, &e)) fail_msg("%s", sd_error_text(ctx));
+    /* The pictures are what the plan says, and a plan has none. */
+    assert_true(!plan.init.data && !plan.mask.data && !plan.whole.data && !plan.soft.data);
+    assert_true(e.masked == plan.masked && e.masked == (e.mask.data != NULL) && e.masked == (e.soft.data != NULL));
+    assert_true(e.init.width == *width && e.init.height == *height);
+    assert_true(e.out_width == plan.out_width && e.out_height == plan.out_height && e.strength == plan.strength);
+    assert_true(e.out_width <= e.whole.width && e.out_height <= e.whole.height);
     return e;
 }
 
@@ -211,8 +219,9 @@ static void both_encodings_of_a_run_have_names_of_their_own(void **state)
     if (sd_generate(nine, &p, &out)) fail_msg("%s", sd_error_text(nine));
     assert_int_equal(sd_trace_close(nine), SD_OK);
     if (sd_safetensors_open(&file, path, &e)) fail_msg("%s", e.text);
-    static const char *const names[] = {"vae.encoder.conv_in", "vae.quant_conv", "image_latents", "vae.decoder.conv_out",
-        "masked_image.vae.encoder.conv_in", "masked_image.vae.quant_conv", "masked_image_latents"};
+    static const char *const names[] = {
+        "vae.encoder.conv_in", "vae.quant_conv", "image_latents", "vae.decoder.conv_out", "masked_image_latents",
+        "masked_image.vae.encoder.conv_in", "masked_image.vae.quant_conv"};
     for (size_t i = 0; i < SD_COUNT(names); i++)
         if (!sd_safetensors_find(&file, names[i])) fail_msg("no %s", names[i]);
     sd_safetensors_close(&file);
@@ -268,6 +277,28 @@ static void sizes_are_those_of_the_picture_unless_given(void **state)
         sd_edit_free(&e);
         sd_image_free(&init);
         sd_image_free(&mask);
+    }
+}
+
+/* Pictures without pixels: who asks what a run would be (the program does before it begins) waits for no resizing. */
+static void settings_are_resolved_without_a_look_at_pixels(void **state)
+{
+    (void)state;
+    static const struct { int masked, W, crop, outpaint, w, h; double strength; } cases[] = {
+        {0, 0, -1, 0, 104, 64, 0.8}, {1, 0, -1, 0, 104, 72, 1}, {1, 48, -1, 0, 48, 64, 1}, {1, 0, 3, 0, 64, 64, 1},
+        {0, 0, -1, 9, 112, 72, 1},
+    };
+    for (size_t i = 0; i < SD_COUNT(cases); i++) {
+        sd_image init = {101, 67, NULL, NULL};
+        sd_params r, p = params_for(&init, cases[i].masked ? &init : NULL);
+        p.width = cases[i].W;
+        p.inpaint_crop = cases[i].crop;
+        p.outpaint[1] = p.outpaint[2] = cases[i].outpaint / 2;
+        p.outpaint[0] = cases[i].outpaint % 2;
+        p.mask_blur = 3;
+        if (sd_resolve_params(ctx, &p, &r)) fail_msg("%s", sd_error_text(ctx));
+        if (r.width != cases[i].w || r.height != cases[i].h) fail_msg("case %zu: %dx%d", i, r.width, r.height);
+        assert_true(r.strength == cases[i].strength);
     }
 }
 
@@ -676,6 +707,7 @@ int main(void)
         cmocka_unit_test(runs_agree_with_diffusers_in_float64),
         cmocka_unit_test(both_encodings_of_a_run_have_names_of_their_own),
         cmocka_unit_test(sizes_are_those_of_the_picture_unless_given),
+        cmocka_unit_test(settings_are_resolved_without_a_look_at_pixels),
         cmocka_unit_test(resizing_stretches_crops_or_pads),
         cmocka_unit_test(bright_is_repainted_from_one_half_on),
         cmocka_unit_test(a_mask_of_another_size_is_resized),
