@@ -1,15 +1,36 @@
 #!/usr/bin/env python3
-"""This program and diffusers on the same weights, in turn, several rounds: medians and ratios of one guided UNet step (a batch of
-two), the VAE's decoder and the text encoder. --openvino adds OpenVINO in float32, if that package is installed.
+"""This program, diffusers and OpenVINO on the same weights, in turn, several rounds: medians and ratios.
 
-    tools/bench_peers.py --model DIR [--program ./sd] [--rounds 3] [--size 512] [--json FILE]
+    python tools/bench_peers.py --model DIR [--stages LIST] [--peers sd,diffusers,openvino] [--size 512] [--rounds 3]
 
-DIR is a model in diffusers layout. Wall-clock seconds say what a user waits for; where others use the machine, the seconds of
-processor time, which are printed beside them, are the steadier figure. Everything is in float32 and uses the same number of
-threads; OMP_WAIT_POLICY=passive, so that waiting threads do not count as working ones."""
+DIR is a model in diffusers layout. Stages:
+
+    text          the text encoder on one prompt of 77 tokens
+    unet          one evaluation with a batch of two: a guided step; unet1, unet4: with one and with four
+    vae_decode    latents to a picture
+    vae_encode    a picture to the moments of its latents
+    start         from the start of a program to its first step: loading, the prompt and the empty prompt encoded
+    picture       --steps guided steps with what is before and after them: two texts, the steps, decoding
+
+For each stage every peer gets a process of its own, which loads what the stage needs, computes once to warm up (and to
+see that all give the same numbers), and then takes its turn in every round. Seconds are per call: a round repeats a
+short one. `cpu s` is processor time of all threads, the steadier figure where others use the machine. `peak MB` is
+the largest resident memory of the process, Python included; mapped files count. For `start` and `picture` the program
+sd itself runs, and its --timings count, without loading for `picture`; its other stages are the calls of libsd.so.
+If `picture` is not among the stages but its parts are, it is composed of them, and marked so.
+
+diffusers computes in float32 with its own layout and with channels_last, ratios to "best" are to the better one.
+OpenVINO computes in float32 with static shapes; its models are converted once and kept in --work.
+tools/requirements-bench.txt names its package. Threads of sd sleep when they wait, as the program has it; the peers do
+as they are used to, unless --passive makes their threads sleep too, or else waiting would count as processor time.
+"""
 import argparse
+import ctypes as C
 import json
+import math
+import multiprocessing
 import os
+import platform
 import resource
 import statistics
 import subprocess
@@ -17,140 +38,477 @@ import sys
 import tempfile
 import time
 
-os.environ["OMP_WAIT_POLICY"] = "passive"
+# What a stage computes: module, batch.
+CALLS = {"text": ("text", 1), "unet": ("unet", 2), "unet1": ("unet", 1), "unet4": ("unet", 4),
+         "vae_decode": ("vae_decode", 1), "vae_encode": ("vae_encode", 1)}
+STAGES = [*CALLS, "start", "picture"]
+PARTS_OF_A_PICTURE = ("text", "unet", "vae_decode")
+PROMPT = "a photograph of an astronaut riding a horse"
+LEAST = 0.5   # seconds of a round
 
 
-def clocks():
-    me, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.perf_counter(), me.ru_utime + me.ru_stime + children.ru_utime + children.ru_stime
+def config(model, part):
+    with open(os.path.join(model, part, "config.json"), encoding="utf-8") as f:
+        return json.load(f)
 
 
-def timed(work):
-    wall, cpu = clocks()
-    work()
-    wall2, cpu2 = clocks()
-    return {"wall": wall2 - wall, "cpu": cpu2 - cpu}
+def inputs(args, stage):
+    """NumPy arrays, the same in every process. Timestep 501."""
+    import numpy as np
+    module, batch = CALLS[stage]
+    unet, vae = config(args.model, "unet"), config(args.model, "vae")
+    side, random = args.size >> (len(vae["block_out_channels"]) - 1), np.random.default_rng(0)
+
+    def normal(*shape):
+        return random.standard_normal(shape, dtype=np.float32)
+    if module == "unet":
+        return normal(batch, unet["in_channels"], side, side), normal(batch, 77, unet["cross_attention_dim"])
+    if module == "vae_decode":
+        return (normal(batch, vae["latent_channels"], side, side),)
+    if module == "vae_encode":
+        return (random.uniform(-1, 1, (batch, 3, args.size, args.size)).astype(np.float32),)
+    return (np.array([args.ids], dtype=np.int64),)
 
 
-def run_program(args):
-    """Stages by wall clock from --timings json. Processor time per stage: of a run with two steps less one with a single step, and so on."""
-    with tempfile.TemporaryDirectory() as folder:
-        def run(steps):
-            command = [args.program, "-m", args.model, "-p", "a cat", "-s", "1", "-W", str(args.size), "-H", str(args.size), "-q", "-t", str(args.threads),
-                       "--sampling-method", "ddim", "--steps", str(steps), "--timings", "json", "-o", os.path.join(folder, "x.png")]
-            _, before = clocks()
-            out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-            return json.loads(out.strip().splitlines()[-1]), clocks()[1] - before
-        one, cpu_one = run(1)
-        two, cpu_two = run(2)
-    step_cpu = cpu_two - cpu_one
-    return {"unet": {"wall": min(one["steps"] + two["steps"]), "cpu": step_cpu},
-            "vae_decode": {"wall": min(one["vae_decode"], two["vae_decode"]), "cpu": cpu_one - step_cpu},   # text and loading included
-            "text": {"wall": min(one["text"], two["text"]), "cpu": None}}
+# ---------------------------------------------------------------------------------------------------- the peers
+# call(stage, layout) returns a function that computes and returns an array.
+
+class Sd:
+    def __init__(self, args, stage):
+        import sd_library
+        module = CALLS[stage][0]
+        part = {"text": sd_library.PART_TEXT, "unet": sd_library.PART_UNET}.get(module, sd_library.PART_VAE)
+        self.args, self.model = args, sd_library.Context(args.library, args.model, parts=part, threads=args.threads)
+
+    def call(self, stage, _):
+        import numpy as np
+        x, vae = inputs(self.args, stage), config(self.args.model, "vae")
+        module, batch = CALLS[stage]
+        at = [a.ctypes.data_as(C.c_void_p) for a in x]
+
+        def new(*shape):
+            y = np.empty(shape, np.float32)
+            return y, y.ctypes.data_as(C.c_void_p)
+        if module == "text":
+            y, to = new(77, config(self.args.model, "text_encoder")["hidden_size"])
+            work = ("sd_encode_text", PROMPT.encode(), 0, to, C.c_size_t(y.size))
+        elif module == "unet":
+            (y, to), times = new(batch, config(self.args.model, "unet")["out_channels"], *x[0].shape[2:]), (C.c_float * batch)(*[501] * batch)
+            work = ("sd_unet", batch, *x[0].shape[2:], at[0], times, at[1], to)
+        elif module == "vae_decode":
+            y, to = new(batch, 3, self.args.size, self.args.size)
+            work = ("sd_vae_decode", batch, *x[0].shape[2:], at[0], to)
+        else:
+            side, C4 = self.args.size >> (len(vae["block_out_channels"]) - 1), vae["latent_channels"]
+            (y, to), (logvar, to_logvar) = new(batch, C4, side, side), new(batch, C4, side, side)
+            work = ("sd_vae_encode", batch, side, side, at[0], to, to_logvar)
+
+        def compute():
+            self.model.call(*work)
+            return y if module != "vae_encode" else np.concatenate([y, logvar], 1)
+        return compute
+
+
+def load_modules(args, names):
+    """diffusers' and transformers' modules in float32, for text, unet, vae_decode, vae_encode."""
+    import torch
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextModel
+    torch.set_num_threads(args.threads)
+    kinds = {"text": (CLIPTextModel, "text_encoder"), "unet": (UNet2DConditionModel, "unet")}
+    loaded = {}
+    for name in names:
+        kind, folder = kinds.get(name, (AutoencoderKL, "vae"))
+        if folder not in loaded:
+            loaded[folder] = kind.from_pretrained(args.model, subfolder=folder).float().eval().requires_grad_(False)
+    return {name: loaded[kinds.get(name, (None, "vae"))[1]] for name in names}
+
+
+def torch_call(module, name):
+    """module as a function of the arrays of inputs() with a tensor as its result."""
+    import torch
+    if name == "unet":
+        time_step = torch.tensor(501)
+        return lambda x, context: module(x, time_step, context, return_dict=False)[0]
+    if name == "vae_decode":
+        return lambda z: module.decode(z, return_dict=False)[0]
+    if name == "vae_encode":
+        return lambda x: module.encode(x).latent_dist.parameters
+    return lambda ids: module(ids).last_hidden_state
+
+
+def modules_of(stage):
+    return PARTS_OF_A_PICTURE if stage in ("picture", "start") else (CALLS[stage][0],)
 
 
 class Diffusers:
-    def __init__(self, args):
-        import torch
-        from diffusers import AutoencoderKL, UNet2DConditionModel
-        from transformers import CLIPTextModel
-        self.torch = torch
-        torch.set_num_threads(args.threads)
-        torch.manual_seed(0)
-        self.unet = UNet2DConditionModel.from_pretrained(args.model, subfolder="unet").eval()
-        self.vae = AutoencoderKL.from_pretrained(args.model, subfolder="vae").eval()
-        self.text = CLIPTextModel.from_pretrained(args.model, subfolder="text_encoder").eval()
-        side = args.size // 8
-        self.latents = torch.randn(2, self.unet.config.in_channels, side, side)
-        self.context = torch.randn(2, 77, self.unet.config.cross_attention_dim)
+    def __init__(self, args, stage):
+        self.args, self.modules, self.layout = args, load_modules(args, modules_of(stage)), None
 
-    def round(self, layout):
-        form = self.torch.channels_last if layout == "channels_last" else self.torch.contiguous_format
-        self.unet.to(memory_format=form)
-        self.vae.to(memory_format=form)
-        x = self.latents.contiguous(memory_format=form)
-        with self.torch.no_grad():
-            return {"unet": timed(lambda: self.unet(x, 501, self.context)),
-                    "vae_decode": timed(lambda: self.vae.decode(x[:1, :4])),
-                    "text": timed(lambda: self.text(self.torch.zeros(2, 77, dtype=self.torch.long)))}
+    def call(self, stage, layout):
+        import torch
+        form = torch.channels_last if layout == "channels_last" else torch.contiguous_format
+        if layout != self.layout:
+            for module in self.modules.values():
+                module.to(memory_format=form)
+            self.layout = layout
+        function = torch_call(self.modules[CALLS[stage][0]], CALLS[stage][0])
+        x = [torch.from_numpy(a) for a in inputs(self.args, stage)]
+        x = [t.contiguous(memory_format=form) if t.dim() == 4 else t for t in x]
+
+        def compute():
+            with torch.inference_mode():
+                return function(*x).numpy()
+        return compute
+
+
+def converted_path(args, module):
+    return os.path.join(args.work, os.path.basename(os.path.abspath(args.model)) + "." + module + ".xml")
+
+
+def convert(args, module):
+    """In a process of its own: OpenVINO's form of one of diffusers' modules, into --work."""
+    import openvino
+    import torch
+
+    class Function(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.module = load_modules(args, (module,))[module]
+            self.function = torch_call(self.module, module)
+
+        def forward(self, *x):
+            return self.function(*x)
+    stage = next(s for s, (m, _) in CALLS.items() if m == module)
+    example = tuple(torch.from_numpy(a) for a in inputs(args, stage))
+    with torch.no_grad():
+        model = openvino.convert_model(Function(), example_input=example)
+    path = converted_path(args, module)
+    openvino.save_model(model, path + ".part.xml", compress_to_fp16=False)
+    os.replace(path + ".part.bin", path[:-4] + ".bin")
+    os.replace(path + ".part.xml", path)
 
 
 class OpenVino:
-    """The same modules converted by openvino.convert_model, inference precision float32."""
-
-    def __init__(self, args, peer):
+    def __init__(self, args, stage):
         import openvino
-        torch = peer.torch
+        self.args, self.core, self.compiled = args, openvino.Core(), {}
+        for name in PARTS_OF_A_PICTURE if stage in ("picture", "start") else (stage,):
+            self.compiled[name] = self.compile(name)
 
-        class Call(torch.nn.Module):
-            """One call of a module as a module, with the result as a plain tensor."""
-            def __init__(self, module, call):
-                super().__init__()
-                self.module, self.call = module, call
+    def compile(self, stage):
+        model = self.core.read_model(converted_path(self.args, CALLS[stage][0]))
+        try:
+            model.reshape({port: list(a.shape) for port, a in zip(model.inputs, inputs(self.args, stage))})
+        except RuntimeError as error:   # then its shapes stay open
+            print("openvino: %s keeps open shapes: %s" % (stage, str(error).splitlines()[0]), file=sys.stderr)
+        return self.core.compile_model(model, "CPU", {
+            "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": self.args.threads, "PERFORMANCE_HINT": "LATENCY"})
 
-            def forward(self, *inputs):
-                return self.call(self.module, *inputs)
-        modules = {"unet": Call(peer.unet, lambda unet, x, t, c: unet(x, t, c, return_dict=False)[0]),
-                   "vae_decode": Call(peer.vae, lambda vae, z: vae.decode(z, return_dict=False)[0])}
-        core = openvino.Core()
-        config = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": args.threads}
-        self.inputs = {"unet": [peer.latents.numpy(), torch.tensor(501).numpy(), peer.context.numpy()], "vae_decode": [peer.latents[:1, :4].numpy()]}
-        examples = {"unet": (peer.latents, torch.tensor(501), peer.context), "vae_decode": (peer.latents[:1, :4],)}
-        self.models = {}
-        for name, module in modules.items():
-            with torch.no_grad():
-                self.models[name] = core.compile_model(openvino.convert_model(module.eval(), example_input=examples[name]), "CPU", config)
+    def call(self, stage, _):
+        compiled, x = self.compiled[stage], list(inputs(self.args, stage))
+        return lambda: compiled(x)[0]
 
-    def round(self):
-        return {name: timed(lambda: model(self.inputs[name])) for name, model in self.models.items()}
+
+KINDS = {"sd": (Sd, [""]), "diffusers": (Diffusers, ["nchw", "channels_last"]), "openvino": (OpenVino, [""])}
+
+
+# ---------------------------------------------------------------------------------------------- processes, clocks
+
+def clocks():
+    u = resource.getrusage(resource.RUSAGE_SELF)
+    return time.perf_counter(), u.ru_utime + u.ru_stime
+
+
+def timed(work, least=LEAST):
+    """Seconds of a call: the mean of as many as fit into `least`, or of one."""
+    begin, n = clocks(), 0
+    while n == 0 or clocks()[0] - begin[0] < least:
+        work()
+        n += 1
+    end = clocks()
+    return {"wall": (end[0] - begin[0]) / n, "cpu": (end[1] - begin[1]) / n}
+
+
+def peak_mb():
+    """Of this process' memory since it was started: ru_maxrss would remember the one it was forked from."""
+    try:
+        with open("/proc/self/status", encoding="ascii") as f:
+            return next(int(line.split()[1]) / 1024 for line in f if line.startswith("VmHWM:"))
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1024)
+
+
+def fingerprint(y):
+    """At most 256 of its numbers."""
+    y = y.reshape(-1)
+    return [float(v) for v in y[::max(1, y.size // 256)][:256]]
+
+
+def picture_calls(peer, args, layout):
+    text, unet, decode = [peer.call(stage, layout) for stage in PARTS_OF_A_PICTURE]
+
+    def compute():
+        for work in [text] * 2 + [unet] * args.steps + [decode]:
+            work()
+    return [text, unet, decode], compute
+
+
+def serve(pipe, kind, args, stage):
+    """A peer's process. It is sent (what, layout): "warm" is answered with a fingerprint, "run" with seconds."""
+    os.dup2(2, 1)   # libraries that print must not get into our output
+    try:
+        peer = KINDS[kind][0](args, stage)
+        if stage == "start":
+            for _ in range(2):
+                peer.call("text", KINDS[kind][1][0])()
+        pipe.send({"ready": True})
+        for what, layout in iter(pipe.recv, None):
+            if stage == "picture":
+                warm, compute = picture_calls(peer, args, layout)
+            else:
+                compute = peer.call(stage, layout)
+                warm = [compute]
+            if what == "run":
+                pipe.send({**timed(compute), "peak_mb": peak_mb()})
+            else:
+                pipe.send({"fingerprint": [fingerprint(w()) for w in warm][-1]})
+    except Exception as error:   # the other peers go on
+        pipe.send({"error": "%s: %s" % (type(error).__name__, str(error).strip().splitlines()[0] if str(error) else "")})
+
+
+class Peer:
+    """Another process that serves."""
+
+    def __init__(self, kind, args, stage):
+        here = os.environ.get("OMP_WAIT_POLICY")
+        if kind == "sd" or args.passive:
+            os.environ["OMP_WAIT_POLICY"] = "passive"
+        context = multiprocessing.get_context("spawn")
+        self.pipe, there = context.Pipe()
+        start = time.perf_counter()
+        self.process = context.Process(target=serve, args=(there, kind, args, stage), daemon=True)
+        self.process.start()
+        there.close()
+        if here is None:
+            os.environ.pop("OMP_WAIT_POLICY", None)
+        self.answer()
+        self.ready = time.perf_counter() - start
+
+    def answer(self):
+        try:
+            reply = self.pipe.recv()
+        except EOFError:
+            raise RuntimeError("it died, out of memory perhaps") from None
+        if "error" in reply:
+            raise RuntimeError(reply["error"])
+        return reply
+
+    def ask(self, what, layout):
+        self.pipe.send((what, layout))
+        return self.answer()
+
+    def close(self):
+        self.pipe.send(None)
+        self.process.join()
+
+
+# ------------------------------------------------------------------------------------------------------ the stages
+
+def run_program(args, steps):
+    """The program sd. "begin": seconds from its start to the line with the seed, after which it only computes."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [args.program, "-m", args.model, "-p", PROMPT, "-s", "1", "-W", str(args.size), "-H", str(args.size), "-q",
+                   "-t", str(args.threads), "--cfg-scale", "7.5", "--sampling-method", "ddim", "--steps", str(steps),
+                   "--residency", args.residency, "--timings", "json", "-o", os.path.join(folder, "x.ppm")]
+        before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+            child.stdout.readline()
+            begin = time.perf_counter() - start
+            out = child.stdout.read()
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        if child.returncode:
+            sys.exit("%s failed" % args.program)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {**json.loads(out.strip().splitlines()[-1]), "begin": begin, "cpu": cpu}
+
+
+def program_round(args, stage):
+    t = run_program(args, args.steps if stage == "picture" else 2)
+    if stage == "start":
+        return {"wall": t["begin"] + t["text"], "cpu": None, "peak_mb": None,
+                "first_step_longer_by": t["steps"][0] - t["steps"][1]}
+    return {"wall": t["text"] + sum(t["steps"]) + t["vae_decode"], "cpu": t["cpu"], "peak_mb": t["peak_rss_mb"]}
+
+
+def start_round(kind, args):
+    peer = Peer(kind, args, "start")
+    peer.close()
+    return {"wall": peer.ready, "cpu": None, "peak_mb": None}
+
+
+def runners(args, stage, prints):
+    """Name of a row -> function that runs a round; and what to close in the end. prints: fingerprints by name."""
+    rows, open_peers = {}, []
+    for kind in args.peers:
+        layouts = KINDS[kind][1]
+        if kind == "sd" and stage in ("start", "picture"):
+            rows["sd"] = lambda: program_round(args, stage)
+            continue
+        if stage == "start":
+            rows[kind] = lambda kind=kind: start_round(kind, args)
+            continue
+        try:
+            peer = Peer(kind, args, stage)
+            for layout in layouts:
+                name = " ".join([kind, layout]).strip()
+                prints[name] = peer.ask("warm", layout)["fingerprint"]
+                rows[name] = lambda peer=peer, layout=layout: peer.ask("run", layout)
+            open_peers.append(peer)
+        except RuntimeError as error:
+            print("%s cannot do %s: %s" % (kind, stage, error), file=sys.stderr)
+    return rows, open_peers
+
+
+def measure(args, stage):
+    """Name -> list of rounds; name -> distance of its numbers from the first peer's, relative."""
+    prints = {}
+    rows, open_peers = runners(args, stage, prints)
+    rounds = {name: [] for name in rows}
+    for number in range(args.rounds):
+        for name, run in rows.items():
+            rounds[name].append(run())
+            print("%s, round %d: %s %s" % (stage, number + 1, name, json.dumps(rounds[name][-1])), file=sys.stderr, flush=True)
+    for peer in open_peers:
+        peer.close()
+    reference = next(iter(prints.values()), [])
+    norm = math.sqrt(sum(v * v for v in reference)) or 1
+    return rounds, {name: math.dist(p, reference) / norm for name, p in prints.items()}
+
+
+def median(rounds, key):
+    values = [r[key] for r in rounds if r.get(key) is not None]
+    return statistics.median(values) if values else None
+
+
+def summarize(rounds, distances):
+    """Name -> medians; "best": of diffusers' layouts."""
+    keys = ("wall", "cpu", "peak_mb", "first_step_longer_by")
+    rows = {name: {k: median(r, k) for k in keys if any(k in one for one in r)} for name, r in rounds.items()}
+    for name, distance in distances.items():
+        rows[name]["distance"] = distance
+    add_ratios(rows)
+    return rows
+
+
+def add_ratios(rows):
+    ours = rows.get("sd", {})
+    for row in rows.values():
+        for clock in ("wall", "cpu"):
+            if ours.get(clock) and row.get(clock):
+                row["ratio_" + clock] = ours[clock] / row[clock]
+    best = max((row.get("ratio_wall", 0) for name, row in rows.items() if name.startswith("diffusers")), default=0)
+    if best:
+        rows["sd"]["ratio_to_best_of_diffusers"] = best
+
+
+def composed(summary, steps):
+    """A picture from its parts."""
+    rows = {}
+    for name in summary["unet"]:
+        parts = [summary[part].get(name) for part in PARTS_OF_A_PICTURE]
+        if all(parts):
+            rows[name] = {clock: sum(n * part[clock] for n, part in zip((2, steps, 1), parts)) for clock in ("wall", "cpu")}
+    add_ratios(rows)
+    return rows
+
+
+def show(stage, rows):
+    def cell(x, form):
+        return ("%" + form) % x if x is not None else "%*s" % (int(form.split(".")[0]), "-")
+    for name, row in rows.items():
+        print("%-18s %-24s %s %s  %s %s  %s  %s" % (
+            stage, name, cell(row.get("wall"), "9.3f"), cell(row.get("ratio_wall"), "6.2f"), cell(row.get("cpu"), "9.3f"),
+            cell(row.get("ratio_cpu"), "6.2f"), cell(row.get("peak_mb"), "8.0f"), cell(row.get("distance"), "9.1e")))
+    extra = rows.get("sd", {}).get("first_step_longer_by")
+    if extra is not None:
+        print("%-18s sd's first step took %.3f s longer than its second" % ("", extra))
+    sys.stdout.flush()
+
+
+# ------------------------------------------------------------------------------------------------------------ main
+
+def processor():
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as f:
+            return next(line.split(":")[1].strip() for line in f if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--stages", default="text,unet,vae_decode", help="with commas, or all: %s" % ",".join(STAGES))
+    parser.add_argument("--peers", default="sd,diffusers", help="with commas: %s" % ",".join(KINDS))
+    parser.add_argument("--program", default="./sd")
+    parser.add_argument("--library", default="./libsd.so")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--size", type=int, default=512, help="pixels of a side")
+    parser.add_argument("--steps", type=int, default=20, help="of a picture")
+    parser.add_argument("--residency", default="map", help="of the program sd in start and picture: map, stream, ram")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--passive", action="store_true", help="the peers' threads sleep when they wait")
+    parser.add_argument("--work", help="where OpenVINO's models are kept (default: only while this runs)")
+    parser.add_argument("--json", metavar="FILE", help="all rounds, the medians and the ratios")
+    args = parser.parse_args()
+    args.stages = STAGES if args.stages == "all" else args.stages.split(",")
+    args.peers = args.peers.split(",")
+    for name, known in [(s, STAGES) for s in args.stages] + [(p, KINDS) for p in args.peers]:
+        if name not in known:
+            parser.error("%s is none of %s" % (name, ", ".join(known)))
+    return args
+
+
+def convert_all(args):
+    wanted = {m for stage in args.stages for m in modules_of(stage)}
+    for module in sorted(wanted):
+        if os.path.exists(converted_path(args, module)):
+            continue
+        print("converting %s" % module, file=sys.stderr, flush=True)
+        child = multiprocessing.get_context("spawn").Process(target=convert, args=(args, module))
+        child.start()
+        child.join()
+        if child.exitcode:
+            sys.exit("OpenVINO could not convert %s" % module)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--program", default="./sd")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--size", type=int, default=512)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--layouts", default="nchw,channels_last", help="of diffusers")
-    parser.add_argument("--openvino", action="store_true")
-    parser.add_argument("--json", metavar="FILE")
-    args = parser.parse_args()
-
-    peer = Diffusers(args)
-    runners = {"sd": lambda: run_program(args)}
-    for layout in args.layouts.split(","):
-        runners["diffusers " + layout] = lambda layout=layout: peer.round(layout)
-    if args.openvino:
-        vino = OpenVino(args, peer)
-        runners["openvino f32"] = vino.round
-    results = {name: [] for name in runners}
-    for number in range(args.rounds):
-        for name, runner in runners.items():
-            results[name].append(runner())
-            print(f"round {number + 1}: {name} {results[name][-1]}", file=sys.stderr, flush=True)
-
-    summary = {}
-    print(f"{'':24} {'stage':12} {'wall s':>8} {'ratio':>6} {'cpu s':>8} {'ratio':>6}     (medians; ratio: sd's share of this)")
-    for stage in ("unet", "vae_decode", "text"):
-        for name in runners:
-            rounds = [r[stage] for r in results[name] if stage in r]
-            if not rounds:
-                continue
-            row = {}
-            for clock in ("wall", "cpu"):
-                values = [r[clock] for r in rounds if r[clock] is not None]
-                row[clock] = statistics.median(values) if values else None
-            summary.setdefault(stage, {})[name] = row
-            ours = summary[stage]["sd"]
-            cells = []
-            for clock in ("wall", "cpu"):
-                cells.append(f"{row[clock]:8.2f}" if row[clock] is not None else f"{'-':>8}")
-                cells.append(f"{ours[clock] / row[clock]:6.2f}" if row[clock] and ours[clock] is not None else f"{'-':>6}")
-            print(f"{name:24} {stage:12} " + " ".join(cells))
-    if args.json:
-        with open(args.json, "w") as file:
-            json.dump({"summary": summary, "rounds": results}, file, indent=1)
+    args = arguments()
+    with tempfile.TemporaryDirectory() as folder:
+        args.work = args.work or folder
+        os.makedirs(args.work, exist_ok=True)
+        ids = subprocess.run([args.program, "tokenize", "-m", args.model, "--ids", PROMPT], check=True, capture_output=True, text=True)
+        args.ids = [int(i) for i in ids.stdout.split()]
+        if "openvino" in args.peers:
+            convert_all(args)
+        built = subprocess.run([args.program, "--version"], check=True, capture_output=True, text=True).stdout.strip()
+        result = {"processor": processor(), "threads": args.threads, "program": built, "model": os.path.basename(os.path.abspath(args.model)),
+                  "size": args.size, "steps": args.steps, "residency": args.residency, "summary": {}, "rounds": {}}
+        print("%s, %d threads; medians of %d rounds; ratio: sd's share of it; distance: of the numbers, from the first peer's"
+              % (result["processor"], args.threads, args.rounds))
+        print("%-18s %-24s %9s %6s  %9s %6s  %8s  %9s" % ("stage", "", "wall s", "ratio", "cpu s", "ratio", "peak MB", "distance"))
+        for stage in args.stages:
+            result["rounds"][stage], distances = measure(args, stage)
+            result["summary"][stage] = summarize(result["rounds"][stage], distances)
+            show(stage, result["summary"][stage])
+        if "picture" not in args.stages and all(part in args.stages for part in PARTS_OF_A_PICTURE):
+            result["summary"]["picture, composed"] = composed(result["summary"], args.steps)
+            show("picture, composed", result["summary"]["picture, composed"])
+            print("composed: two texts, %d steps and decoding by their medians, not run as a whole" % args.steps)
+        if args.json:
+            with open(args.json, "w", encoding="ascii") as file:
+                json.dump(result, file, indent=1)
 
 
 if __name__ == "__main__":

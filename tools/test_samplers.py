@@ -5,7 +5,7 @@
 
 Writes a model with a few thousand synthetic weights (tools/synth.py). Each case is a sampler, a schedule, a prediction
 type and a number of steps, with classifier-free guidance: the library draws a picture through its public interface
-(sd.h, by ctypes) with a trace of its latents; the oracle runs the schedulers' own classes and functions around
+(sd_library.py) with a trace of its latents; the oracle runs the schedulers' own classes and functions around
 diffusers' UNet in float64 and in float32 (golden_solvers.py says how a class is made to compute in double). Noise comes
 from the same seed of torch's generator on both sides. The error of a run is the worst of its tensors' rel-L2 errors,
 each in units of max(3 * e32, 2e-6), e32 being the float32 run's error of the same tensor. All other timesteps and
@@ -30,6 +30,7 @@ import diffusers
 
 import golden_sampler
 import golden_solvers
+import sd_library
 import oracle
 import synth
 
@@ -47,12 +48,6 @@ golden_solvers.CLASSES.update({k: v.__name__ for k, v in golden_sampler.CLASSES.
 
 
 # ------------------------------------------------------------------------------------------------ the library
-
-class Options(C.Structure):
-    _fields_ = [("model", C.c_char_p), ("parts", C.c_uint), ("threads", C.c_int), ("residency", C.c_int),
-                ("precise", C.c_int),
-                ("log", C.c_void_p), ("user", C.c_void_p)]
-
 
 class Traced(C.Structure):
     _fields_ = [("name", C.c_char_p), ("dtype", C.c_int), ("nd", C.c_int), ("dim", C.c_int64 * 4),
@@ -86,22 +81,13 @@ class Params(C.Structure):
 ON_TRACE = C.CFUNCTYPE(None, C.c_void_p, C.POINTER(Traced))
 
 
-class Library:
+class Library(sd_library.Context):
     """One open model; run() gives {name: latents or timestep}."""
 
     def __init__(self, path, directory):
-        self.lib, self.ctx, self.got = C.CDLL(os.path.abspath(path)), C.c_void_p(), {}
-        self.lib.sd_error_text.restype = C.c_char_p
-        options = Options()
-        self.lib.sd_options_init(C.byref(options))
-        options.model, options.threads = directory.encode(), 1
-        self.check(self.lib.sd_open(C.byref(self.ctx), C.byref(options)))
-        self.callback = ON_TRACE(self.on_trace)
-        self.check(self.lib.sd_set_trace(self.ctx, b"latents.*,timestep.*", self.callback, None))
-
-    def check(self, status):
-        if status:
-            raise RuntimeError(self.lib.sd_error_text(self.ctx).decode())
+        super().__init__(path, directory, threads=1)
+        self.got, self.callback = {}, ON_TRACE(self.on_trace)
+        self.call("sd_set_trace", b"latents.*,timestep.*", self.callback, None)
 
     def on_trace(self, _, t):
         t = t.contents
@@ -115,7 +101,7 @@ class Library:
             setattr(p, key, value.encode() if isinstance(value, str) else value)
         if sigmas is not None:
             p.sigmas, p.sigma_count = (C.c_double * len(sigmas))(*sigmas), len(sigmas)
-        self.check(self.lib.sd_generate(self.ctx, C.byref(p), C.byref(image)))
+        self.call("sd_generate", C.byref(p), C.byref(image))
         self.lib.sd_image_free(C.byref(image))
         return self.got
 
