@@ -26,7 +26,7 @@ typedef struct settings {
     sd_params p;
     cli_seed seed;
     int batch_count, threads, precise;
-    const char *residency;
+    const char *residency, *gemm;
     int quiet, verbose, timings;   /* timings: 1 as text, 2 as JSON */
     int explain_seed;
     int version, help;
@@ -64,6 +64,10 @@ typedef struct settings {
 #define RESIDENCY_OPTION {CLI_TEXT, 0, "residency", AT(residency), 0, 0, "HOW", \
                           "where weights are: map (default: files are mapped),\n" \
                           "stream (and leave memory when used), ram (read at once)"}
+
+#define GEMM_OPTION {CLI_TEXT, 0, "gemm", AT(gemm), 0, 0, "WHOSE", \
+                     "matrix products: own (default; the same bits for any number\n" \
+                     "of threads) or openblas (default on scalar kernels)"}
 
 extern sd_ctx *context;   /* the open model; global for the signal handler */
 extern volatile sig_atomic_t interrupts;

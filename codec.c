@@ -17,6 +17,7 @@
 #define COMPUTE_OPTIONS \
     {CLI_INT, 't', "threads", AT(threads), 0, 1024, "N", "0: one per core (default)"}, \
     {CLI_FLAG, 0, "precise", AT(precise), 0, 0, NULL, "the specification's kernels in double: slow"}, \
+    GEMM_OPTION, \
     RESIDENCY_OPTION, \
     {CLI_FLAG, 'q', "quiet", AT(quiet), 0, 0, NULL, "only errors"}, \
     {CLI_FLAG, 'v', "verbose", AT(verbose), 0, 0, NULL, "everything that was decided"}, \

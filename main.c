@@ -78,6 +78,7 @@ static const cli_option draw_options[] = {
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "How to compute it"},
     {CLI_INT, 't', "threads", AT(threads), 0, 1024, "N", "0: one per core (default)"},
     {CLI_FLAG, 0, "precise", AT(precise), 0, 0, NULL, "the specification's kernels in double, no BLAS: slow"},
+    GEMM_OPTION,
     RESIDENCY_OPTION,
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "What to tell"},
     {CLI_TEXT, 0, "trace", AT(trace), 0, 0, "FILE",
@@ -206,16 +207,22 @@ const char *default_model(const char *argv0, char model[PATH_SIZE])
     return sd_default_model(program_dir(argv0, dir), model, PATH_SIZE) ? model : NULL;
 }
 
-static int read_residency(const char *name, int *out)
+/* The place of an option's word in a list; -1 if it is not there. */
+static int place_of(const char *word, const char *const *list, int n)
 {
-    static const char *const names[] = {[SD_RESIDENCY_MAP] = "map", [SD_RESIDENCY_STREAM] = "stream", [SD_RESIDENCY_RAM] = "ram"};
-    if (!name) return CLI_OK;
-    for (int i = 0; i < (int)COUNT(names); i++) {
-        if (strcmp(name, names[i])) continue;
-        *out = i;
-        return CLI_OK;
-    }
-    return cli_error(CLI_USAGE, "--residency must be map, stream or ram, not \"%s\"", name);
+    while (n-- > 0 && strcmp(word, list[n]) != 0) continue;
+    return n;
+}
+
+static int read_words(const settings *s, sd_options *o)
+{
+    static const char *const residency[] = {[SD_RESIDENCY_MAP] = "map", [SD_RESIDENCY_STREAM] = "stream", [SD_RESIDENCY_RAM] = "ram"};
+    static const char *const gemm[] = {[SD_GEMM_DEFAULT] = "default", [SD_GEMM_OWN] = "own", [SD_GEMM_OPENBLAS] = "openblas"};
+    if (s->residency && (o->residency = place_of(s->residency, residency, COUNT(residency))) < 0)
+        return cli_error(CLI_USAGE, "--residency must be map, stream or ram, not \"%s\"", s->residency);
+    if (s->gemm && (o->gemm = place_of(s->gemm, gemm, COUNT(gemm))) < 0)
+        return cli_error(CLI_USAGE, "--gemm must be own or openblas, not \"%s\"", s->gemm);
+    return CLI_OK;
 }
 
 int open_model(const settings *s, const char *argv0, unsigned parts, view *v)
@@ -227,7 +234,7 @@ int open_model(const settings *s, const char *argv0, unsigned parts, view *v)
     o.parts = parts;
     o.threads = s->threads;
     o.precise = s->precise;
-    if (read_residency(s->residency, &o.residency)) return CLI_USAGE;
+    if (read_words(s, &o)) return CLI_USAGE;
     o.log = show_line;
     o.user = v;
     sd_status status = sd_open(&context, &o);
@@ -417,15 +424,19 @@ static double peak_rss_mb(void)
 static void print_times(const settings *s, const times *t)
 {
     double sum = 0;
+    sd_model_info how;
+    if (!s->timings || sd_get_info(context, &how)) return;
     for (int i = 0; i < t->n; i++) sum += t->step[i];
     if (s->timings == 2) {
         printf("{\"load\":%.6f,\"text\":%.6f,\"steps\":[", t->load, t->text);
         for (int i = 0; i < t->n; i++) printf("%s%.6f", i ? "," : "", t->step[i]);
-        printf("],\"vae_decode\":%.6f,\"peak_rss_mb\":%.1f}\n", t->vae_decode, peak_rss_mb());
-    } else if (s->timings) {
+        printf("],\"vae_decode\":%.6f,\"peak_rss_mb\":%.1f,", t->vae_decode, peak_rss_mb());
+        printf("\"kernels\":\"%s\",\"gemm\":\"%s\",\"threads\":%d}\n", how.kernels, how.gemm, how.threads);
+    } else {
         printf("load        %9.3f s\ntext        %9.3f s\n", t->load, t->text);
         printf("steps       %9.3f s = %d x %.3f s\n", sum, t->n, t->n ? sum / t->n : 0);
         printf("vae decode  %9.3f s\npeak memory %9.1f MB\n", t->vae_decode, peak_rss_mb());
+        printf("kernels %s, products %s, %d threads\n", how.kernels, how.gemm, how.threads);
     }
 }
 

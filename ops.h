@@ -65,7 +65,7 @@ struct sd_run {
     sd_arena arena;
     const sd_backend *be;
     const sd_kern *kern;
-    bool blas;                          /* let OpenBLAS do the products (never with the specification kernels) */
+    bool blas;                          /* OpenBLAS does the products of linear layers and unfolded convolutions */
     int threads;
     const volatile sig_atomic_t *cancel;
     struct sd_trace *trace;             /* NULL: off */

@@ -18,9 +18,11 @@ enum { TILE = 168 };
 static size_t gemm_room(const sd_run *r) { return round_up(r->kern->gemm_scratch, SD_ALIGN); }
 
 #ifdef SD_WITH_OPENBLAS
-static void blas_gemm(size_t M, size_t N, size_t K, const float *A, size_t lda, const float *B, size_t ldb, bool b_trans,
+/* OpenBLAS has threads of its own, and one number of them for the whole process: two contexts had better agree. */
+static void blas_gemm(int threads, size_t M, size_t N, size_t K, const float *A, size_t lda, const float *B, size_t ldb, bool b_trans,
                       float *C, size_t ldc, const float *bias, bool accumulate)
 {
+    if (openblas_get_num_threads() != threads) openblas_set_num_threads(threads);
     if (bias) {
         for (size_t i = 0; i < M; i++)
             for (size_t j = 0; j < N; j++) C[i * ldc + j] = bias[j] + (accumulate ? C[i * ldc + j] : 0);
@@ -37,7 +39,7 @@ static void product(sd_run *r, unsigned char *scratch, size_t M, size_t N, size_
 {
 #ifdef SD_WITH_OPENBLAS
     if (r->blas) {
-        blas_gemm(M, N, K, A, K, B, K, true, C, N, bias, accumulate);
+        blas_gemm(r->threads, M, N, K, A, K, B, K, true, C, N, bias, accumulate);
         return;
     }
 #endif

@@ -235,6 +235,21 @@ static sd_status check_parts_fit(sd_ctx *c)
     return SD_OK;
 }
 
+static const char *gemm_name(const sd_ctx *c) { return c->run.blas ? "openblas" : "own"; }
+
+static sd_status choose_gemm(sd_ctx *c, const sd_options *o)
+{
+#ifdef SD_WITH_OPENBLAS
+    c->run.blas = o->gemm == SD_GEMM_OPENBLAS || (o->gemm == SD_GEMM_DEFAULT && !o->precise && c->run.kern == &sd_kern_scalar);
+#endif
+    if (o->gemm < SD_GEMM_DEFAULT || o->gemm > SD_GEMM_OPENBLAS)
+        return sd_fail(&c->err, SD_ERR_ARG, "gemm must be one of SD_GEMM_DEFAULT, OWN and OPENBLAS, not %d", o->gemm);
+    if (o->gemm == SD_GEMM_OPENBLAS && !c->run.blas)
+        return sd_fail(&c->err, SD_ERR_UNSUPPORTED, "this build has no OpenBLAS: only its own products");
+    if (o->precise && c->run.blas) return sd_fail(&c->err, SD_ERR_ARG, "precise adds in double, which OpenBLAS does not: choose one of them");
+    return SD_OK;
+}
+
 static sd_status choose_kernels(sd_ctx *c, const sd_options *o)
 {
     const char *isa = getenv("SD_ISA");
@@ -249,8 +264,8 @@ static sd_status choose_kernels(sd_ctx *c, const sd_options *o)
     if (o->threads > 1) sd_logf(&c->log, SD_LOG_WARNING, "this build has no OpenMP: one thread instead of %d", o->threads);
     c->run.threads = 1;
 #endif
-    c->run.blas = !o->precise && c->run.kern == &sd_kern_scalar;   /* the SIMD tables have their own products, see docs/SPEED.md */
-    sd_logf(&c->log, SD_LOG_DETAIL, "kernels %s, products %s, %d threads", c->run.kern->name, c->run.blas ? "OpenBLAS" : "own", c->run.threads);
+    if (choose_gemm(c, o)) return c->err.status;
+    sd_logf(&c->log, SD_LOG_DETAIL, "kernels %s, products %s, %d threads", c->run.kern->name, gemm_name(c), c->run.threads);
     return SD_OK;
 }
 
@@ -334,6 +349,9 @@ sd_status sd_get_info(const sd_ctx *c, sd_model_info *info)
         .latent_channels = c->parts & SD_PART_VAE ? c->vae.cfg.latent_channels : c->unet.cfg.out_channels,
         .context_dim = c->clip.cfg.width ? c->clip.cfg.width : c->unet.cfg.context_dim,
         .scaling_factor = c->vae.cfg.scaling_factor,
+        .kernels = c->run.kern ? c->run.kern->name : "none",
+        .gemm = gemm_name(c),
+        .threads = c->run.threads,
     };
     return SD_OK;
 }

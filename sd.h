@@ -72,12 +72,21 @@ enum {
     SD_RESIDENCY_RAM        /* read into memory when the model is opened: no page faults later, for slow disks */
 };
 
+/* Whose matrix products linear layers and unfolded convolutions use. With the own ones a result has the same bits for any number of
+ * threads and in any batch. Winograd's convolutions and attention have their own in any case where there are vector instructions. */
+enum {
+    SD_GEMM_DEFAULT = 0,    /* own; OpenBLAS' where only the scalar kernels can run: it is faster there, see docs/SPEED.md */
+    SD_GEMM_OWN,
+    SD_GEMM_OPENBLAS        /* SD_ERR_UNSUPPORTED in a build without it */
+};
+
 typedef struct sd_options {
     const char *model;  /* a directory in diffusers layout; NULL: the default model, see sd_default_model */
     unsigned parts;     /* SD_PART_*, 0 means all */
     int threads;        /* 0: one per core */
     int residency;      /* SD_RESIDENCY_*: where the weights are while they are used. The results are the same bits */
     int precise;        /* 1: specification kernels, double accumulators, no BLAS (slow, see docs/MODEL.md) */
+    int gemm;           /* SD_GEMM_* */
     /* Called with one line of text, without a newline; level 0 warning, 1 notice, 2 detail. May be NULL. */
     void (*log)(void *user, int level, const char *line);
     void *user;
@@ -109,6 +118,9 @@ typedef struct sd_model_info {
     int latent_channels;     /* 4 */
     int context_dim;         /* width of the text encoder's output */
     double scaling_factor;   /* latents = scaling_factor * VAE sample */
+    const char *kernels;     /* "avx2" and so on, "scalar" */
+    const char *gemm;        /* "own" or "openblas" */
+    int threads;
 } sd_model_info;
 SD_API sd_status sd_get_info(const sd_ctx *ctx, sd_model_info *info);
 

@@ -60,6 +60,7 @@ static void mistakes_of_usage_name_what_is_wrong(void **state)
         {{"-p", "x", "-t", "2000"}, "--threads"},
         {{"-p", "x", "--clip-sample", "perhaps"}, "true or false"},
         {{"-p", "x", "--timings=xml"}, "json"},
+        {{"-p", "x", "--gemm", "mkl"}, "--gemm must be own or openblas"},
         {{"-p", "x", "--trace-filter", "*"}, "--trace"},
         {{"-p", "x", "-b", "2", "--trace", "t.safetensors"}, "--batch-size"},
         {{"-p", "x", "--sampling-method", "ddin"}, "ddim"},
@@ -100,7 +101,7 @@ static void help_names_every_option_of_the_issue(void **state)
         " --steps", " --cfg-scale", " --sampling-method", " --scheduler", " --prediction", " --steps-offset",
         " --set-alpha-to-one", " --clip-sample",
         " --eta", " --clip-skip", "-b, --batch-count", " --batch-size", "-t, --threads", "-q, --quiet", "-v, --verbose",
-        " --precise", " --residency", " --noise",
+        " --precise", " --gemm", " --residency", " --noise",
         " --trace ", " --trace-filter", " --timings [json]", "-i, --init-img", " --strength", " --mask ",
         " --invert-mask", " --mask-blur", " --paste-back",
         " --inpaint-crop", " --outpaint L,T,R,B", " --resize", " --save-steps", " --preview", "sd encode", "sd decode",
@@ -428,7 +429,7 @@ static void timings_are_json_in_the_last_line(void **state)
     (void)state;
     double load, text, step, vae, peak;
     int at = 0, steps = 0, used = 0;
-    RUN(DRAW, "-s", "1", "-b", "2", "-o", out("a.png"), "--timings", "json");
+    RUN(DRAW, "-s", "1", "-b", "2", "-o", out("a.png"), "--gemm", "own", "--timings", "json");
     expect_success("timings");
     char *line = strstr(ran.out, "{\"load\":");
     assert_non_null(line);
@@ -440,12 +441,18 @@ static void timings_are_json_in_the_last_line(void **state)
         at = (int)(p + used - line);
     }
     assert_int_equal(steps, 6);   /* two pictures of three */
-    assert_int_equal(sscanf(line + at, "],\"vae_decode\":%lf,\"peak_rss_mb\":%lf}%n", &vae, &peak, &used), 2);
-    assert_string_equal(line + at + used, "\n");
+    assert_int_equal(sscanf(line + at, "],\"vae_decode\":%lf,\"peak_rss_mb\":%lf,\"kernels\":%n", &vae, &peak, &used), 2);
+    char *end = strstr(line + at + used, ",\"gemm\":\"own\",\"threads\":");
+    assert_non_null(end);
+    int threads = 0;
+    assert_int_equal(sscanf(end, ",\"gemm\":\"own\",\"threads\":%d}%n", &threads, &used), 1);
+    assert_string_equal(end + used, "\n");
+    assert_true(threads > 0);
     assert_true(load > 0 && text > 0 && vae > 0 && peak > 10 && peak < 100000);
     RUN(DRAW, "-s", "1", "-o", out("a.png"), "--timings");
     expect_success("timings as text");
     assert_non_null(strstr(ran.out, "peak memory"));
+    assert_non_null(strstr(ran.out, "products own"));
     temp_clear();
 }
 

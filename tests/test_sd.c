@@ -501,6 +501,91 @@ static void precise_agrees_with_fast(void **unused)
     sd_close(precise);
 }
 
+static sd_ctx *open_with(int gemm, int threads, int precise, sd_status want)
+{
+    sd_options o;
+    sd_ctx *c;
+    sd_options_init(&o);
+    o.model = "weights/tiny";
+    o.gemm = gemm;
+    o.threads = threads;
+    o.precise = precise;
+    if (sd_open(&c, &o) != want) fail_msg("gemm %d: %s", gemm, sd_error_text(c));
+    return c;
+}
+
+/* Every stage's numbers, for samples taken together or one by one. */
+enum { SAMPLES = 3, SIDE = 8, LATENT = 4 * SIDE * SIDE, PIXELS = 3 * 64 * SIDE * SIDE, TEXT = 77 * 96 };
+typedef struct numbers {
+    float context[SAMPLES][TEXT], predicted[SAMPLES][LATENT], picture[SAMPLES][PIXELS], mean[SAMPLES][LATENT], logvar[SAMPLES][LATENT];
+} numbers;
+
+static void run_stages(sd_ctx *c, numbers *y, int together)
+{
+    static float noise[SAMPLES * LATENT];
+    const float times[SAMPLES] = {501, 12, 999};
+    const char *const text[SAMPLES] = {"a green tree", "", "a red apple on a white background, in the evening light"};
+    sd_randn(5, noise, SAMPLES * LATENT);
+    for (int i = 0; i < SAMPLES; i++) assert_int_equal(sd_encode_text(c, text[i], 0, y->context[i], TEXT), SD_OK);
+    for (int i = 0; i < SAMPLES; i += together) {
+        assert_int_equal(sd_unet(c, together, SIDE, SIDE, noise + i * LATENT, times + i, y->context[i], y->predicted[i]), SD_OK);
+        assert_int_equal(sd_vae_decode(c, together, SIDE, SIDE, noise + i * LATENT, y->picture[i]), SD_OK);
+        assert_int_equal(sd_vae_encode(c, together, SIDE, SIDE, y->picture[i], y->mean[i], y->logvar[i]), SD_OK);
+    }
+}
+
+static void own_products_give_one_result_for_any_threads_and_batch(void **unused)
+{
+    (void)unused;
+    const int threads[] = {1, 2, 3, 7};
+    numbers *first = calloc(2, sizeof *first), *other = first + 1;
+    assert_non_null(first);
+    for (int i = 0; i < 4; i++) {
+        sd_ctx *c = open_with(SD_GEMM_OWN, threads[i], 0, SD_OK);
+        for (int together = 1; together <= SAMPLES; together += SAMPLES - 1) {
+            numbers *y = i == 0 && together == 1 ? first : other;
+            run_stages(c, y, together);
+            assert_memory_equal(first, y, sizeof *y);
+        }
+        sd_close(c);
+    }
+    free(first);
+}
+
+static void products_have_two_providers(void **unused)
+{
+    (void)unused;
+    sd_params p = small();
+    sd_model_info info;
+    sd_ctx *c = open_with(SD_GEMM_OWN, 2, 0, SD_OK);
+    sd_image own = draw(c, &p);
+    assert_int_equal(sd_get_info(c, &info), SD_OK);
+    assert_string_equal(info.gemm, "own");
+    sd_close(c);
+    sd_close(open_with(3, 2, 0, SD_ERR_ARG));
+    sd_close(open_with(SD_GEMM_OWN, 2, 1, SD_OK));
+#ifdef SD_WITH_OPENBLAS
+    char *text;
+    c = open_with(SD_GEMM_OPENBLAS, 2, 0, SD_OK);
+    sd_image blas = draw(c, &p);
+    assert_int_equal(sd_get_info(c, &info), SD_OK);
+    assert_string_equal(info.gemm, "openblas");
+    assert_int_equal(sd_parameters_text(c, &p, &text), SD_OK);
+    assert_non_null(strstr(text, ", Kernels: BLAS,"));   /* other bits: the picture says so */
+    sd_free(text);
+    for (size_t i = 0; i < bytes(&own); i++) assert_true(abs(own.rgb[i] - blas.rgb[i]) <= 1);
+    sd_image_free(&blas);
+    sd_close(c);
+    c = open_with(SD_GEMM_OPENBLAS, 2, 1, SD_ERR_ARG);
+    assert_non_null(strstr(sd_error_text(c), "precise adds in double"));
+#else
+    c = open_with(SD_GEMM_OPENBLAS, 2, 0, SD_ERR_UNSUPPORTED);
+    assert_non_null(strstr(sd_error_text(c), "no OpenBLAS"));
+#endif
+    sd_close(c);
+    sd_image_free(&own);
+}
+
 static size_t resident_kb(void)   /* 0 where the system does not tell in this way */
 {
     size_t kb = 0;
@@ -613,6 +698,8 @@ int main(void)
         cmocka_unit_test(a_cancelled_context_can_be_used_again),
         cmocka_unit_test(two_contexts_work_in_two_threads),
         cmocka_unit_test(precise_agrees_with_fast),
+        cmocka_unit_test(own_products_give_one_result_for_any_threads_and_batch),
+        cmocka_unit_test(products_have_two_providers),
         cmocka_unit_test(where_weights_are_changes_no_bit),
         cmocka_unit_test(what_cannot_be_opened_says_why),
         cmocka_unit_test(the_model_describes_itself),

@@ -23,12 +23,13 @@ static float *evaluate(network *n, int64_t dim[4])
     return out;
 }
 
-static void against_float64(int precise)
+static void against_float64(int precise, bool blas)
 {
     for (size_t i = 0; i < SD_COUNT(network_configs); i++) {
         network n;
         int64_t dim[4];
         network_open(&n, network_configs[i], SD_PART_UNET, precise, NULL);
+        if (blas) n.ctx->run.blas = true;
         free(evaluate(&n, dim));
         network_finish(&n, "unet.", "unet", "unet.conv_out");
         network_close(&n);
@@ -36,8 +37,11 @@ static void against_float64(int precise)
     }
 }
 
-static void every_module_is_within_its_bound_of_float64(void **unused) { (void)unused; against_float64(0); }
-static void every_module_is_within_its_bound_precisely(void **unused) { (void)unused; against_float64(1); }
+static void every_module_is_within_its_bound_of_float64(void **unused) { (void)unused; against_float64(0, false); }
+static void every_module_is_within_its_bound_precisely(void **unused) { (void)unused; against_float64(1, false); }
+#ifdef SD_WITH_OPENBLAS
+static void every_module_is_within_its_bound_with_openblas(void **unused) { (void)unused; against_float64(0, true); }
+#endif
 
 /* sd1-small's numbers are bfloat16 and float16 numbers too: whatever file they come in, the result has the same bits. */
 static void files_of_any_kind_give_the_same_bits(void **unused)
@@ -123,6 +127,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(every_module_is_within_its_bound_of_float64, clear),
         cmocka_unit_test_teardown(every_module_is_within_its_bound_precisely, clear),
+#ifdef SD_WITH_OPENBLAS
+        cmocka_unit_test_teardown(every_module_is_within_its_bound_with_openblas, clear),
+#endif
         cmocka_unit_test_teardown(files_of_any_kind_give_the_same_bits, clear),
         cmocka_unit_test_teardown(a_batch_is_its_samples, clear),
         cmocka_unit_test_teardown(every_latent_size_works, clear),

@@ -35,11 +35,12 @@ static void encode(network *n)
     free(logvar);
 }
 
-static void against_float64(int precise)
+static void against_float64(int precise, bool blas)
 {
     for (size_t i = 0; i < SD_COUNT(network_configs); i++) {
         network n;
         network_open(&n, network_configs[i], SD_PART_VAE, precise, NULL);
+        if (blas) n.ctx->run.blas = true;
         decode(&n);
         encode(&n);
         network_finish(&n, "vae.", "decoder", "vae.decoder.conv_out");
@@ -49,14 +50,20 @@ static void against_float64(int precise)
     }
 }
 
-static void every_module_is_within_its_bound_of_float64(void **unused) { (void)unused; against_float64(0); }
-static void every_module_is_within_its_bound_precisely(void **unused) { (void)unused; against_float64(1); }
+static void every_module_is_within_its_bound_of_float64(void **unused) { (void)unused; against_float64(0, false); }
+static void every_module_is_within_its_bound_precisely(void **unused) { (void)unused; against_float64(1, false); }
+#ifdef SD_WITH_OPENBLAS
+static void every_module_is_within_its_bound_with_openblas(void **unused) { (void)unused; against_float64(0, true); }
+#endif
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_module_is_within_its_bound_of_float64),
         cmocka_unit_test(every_module_is_within_its_bound_precisely),
+#ifdef SD_WITH_OPENBLAS
+        cmocka_unit_test(every_module_is_within_its_bound_with_openblas),
+#endif
     };
     return cmocka_run_group_tests_name("vae", tests, temp_make, temp_remove);
 }

@@ -8,7 +8,7 @@ PART_TEXT, PART_UNET, PART_VAE = 2 | 1, 4, 8   # a text encoder needs its tokeni
 class Options(C.Structure):
     """sd_options."""
     _fields_ = [("model", C.c_char_p), ("parts", C.c_uint), ("threads", C.c_int), ("residency", C.c_int),
-                ("precise", C.c_int),
+                ("precise", C.c_int), ("gemm", C.c_int),
                 ("log", C.c_void_p), ("user", C.c_void_p)]
 
 
