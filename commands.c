@@ -59,8 +59,8 @@ static const cli_option plan_options[] = {
 };
 static const cli_command plan_command = {
     "usage: sd plan [-m DIR | --config NAME] [-W N] [-H N] [--json]\n\n"
-    "Prints the UNet, the VAE and the text encoder step by step: shapes, parameters, operations and\n"
-    "memory. Reads no weights.\n",
+    "Prints the UNet, the VAE and the text encoder step by step: shapes, parameters, operations and memory;\n"
+    "and the algorithm that the cost model picks for each convolution. Reads no weights.\n",
     plan_options, COUNT(plan_options), NULL, 0, 0};
 
 /* --------------------------------------------------------------------------------- sd tokenize */

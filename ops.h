@@ -53,6 +53,8 @@ typedef struct sd_backend {
 typedef enum sd_conv_how { SD_CONV_LINEAR, SD_CONV_UNFOLD, SD_CONV_WINOGRAD } sd_conv_how;
 sd_conv_how sd_conv_choose(const sd_kern *k, const int64_t x[4], const int64_t w[4], sd_conv c);
 const char *sd_conv_name(sd_conv_how how);
+/* Multiplications that this takes for a result y [N,H,W,O] of a 3x3 kernel or smaller, as a share of the plain sum's. */
+double sd_conv_share(sd_conv_how how, const int64_t y[4]);
 
 extern const sd_backend sd_backend_null;   /* ops.c */
 extern const sd_backend sd_backend_cpu;    /* ops_cpu.c */

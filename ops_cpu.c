@@ -180,6 +180,12 @@ const char *sd_conv_name(sd_conv_how how)
     return names[how];
 }
 
+double sd_conv_share(sd_conv_how how, const int64_t y[4])
+{
+    if (how != SD_CONV_WINOGRAD) return 1;
+    return 36.0 * (double)((y[1] + 3) / 4) * (double)((y[2] + 3) / 4) / (9.0 * (double)y[1] * (double)y[2]);
+}
+
 static void cpu_conv2d(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c, bool accumulate)
 {
     switch (sd_conv_choose(r->kern, x.dim, w->dim, c)) {

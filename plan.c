@@ -11,6 +11,15 @@ typedef struct row {
     double flops;
 } row;
 
+/* Convolutions of one shape in a network. */
+typedef struct conv_row {
+    int64_t kernel, ci, co, h, w;   /* h, w: of the result */
+    int stride, count;
+    double flops;                   /* of all of them, by the plain sum */
+    sd_conv_how how;
+    double share;                   /* of those multiplications that `how` takes */
+} conv_row;
+
 typedef struct report {
     sd_error *e;
     sd_text *t;
@@ -18,6 +27,8 @@ typedef struct report {
     sd_run run;
     row *rows;         /* of the network being walked, one per step */
     double last_flops;
+    conv_row *convs;   /* of that network, in the order in which a shape first comes */
+    int n_convs;
     int sections;
 } report;
 
@@ -32,10 +43,40 @@ static void watch(void *user, int step, sd_tensor y)
     r->last_flops = r->run.flops;
 }
 
+/* The cost model sees shapes alone; where kernels have no Winograd (scalar, --precise), every sum is the plain one. */
+static const sd_kern vector_kernels = {.winograd = &(const sd_winograd){NULL, NULL, NULL}};
+
+static void note_conv(sd_run *run, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c, bool accumulate)
+{
+    report *r = run->watch_user;
+    (void)b;
+    (void)accumulate;
+    conv_row now = {.kernel = w->dim[2], .ci = w->dim[1], .co = w->dim[0], .h = y.dim[1], .w = y.dim[2], .stride = c.stride,
+                    .how = sd_conv_choose(&vector_kernels, x.dim, w->dim, c)};
+    int i = 0;
+    while (i < r->n_convs && (r->convs[i].kernel != now.kernel || r->convs[i].ci != now.ci || r->convs[i].co != now.co || r->convs[i].h != now.h ||
+                              r->convs[i].w != now.w || r->convs[i].stride != now.stride)) i++;
+    if (i == r->n_convs) {
+        conv_row *more = realloc(r->convs, (size_t)(r->n_convs + 1) * sizeof *more);
+        if (!more) {
+            sd_fail(r->e, SD_ERR_MEMORY, "no memory for a plan");
+            return;
+        }
+        now.share = sd_conv_share(now.how, y.dim);
+        r->convs = more;
+        r->convs[r->n_convs++] = now;
+    }
+    r->convs[i].count++;
+    r->convs[i].flops += 2.0 * (double)sd_numel(&y) * (double)(w->dim[1] * w->dim[2] * w->dim[3]);
+}
+
+static const sd_backend noting_backend = {.name = "plan", .conv2d = note_conv};
+
 static bool begin_walk(report *r, const sd_net *n)
 {
-    r->run = (sd_run){.err = r->e, .be = &sd_backend_null, .threads = 1, .watch = watch, .watch_user = r};
+    r->run = (sd_run){.err = r->e, .be = &noting_backend, .threads = 1, .watch = watch, .watch_user = r};
     r->last_flops = 0;
+    r->n_convs = 0;
     r->rows = calloc((size_t)(n ? n->plan.n : 1), sizeof *r->rows);
     if (!r->rows) sd_fail(r->e, SD_ERR_MEMORY, "no memory for a plan");
     return r->e->status == SD_OK;
@@ -72,6 +113,26 @@ static void write_row(report *r, const sd_step *s, size_t params, const row *w, 
                 (long long)d[1], (long long)d[2], params, w->flops / 1e9, s->push ? "push" : "    ", note);
 }
 
+static void write_convs(report *r, const char *part)
+{
+    double saved = 0;
+    for (int i = 0; i < r->n_convs; i++) saved += r->convs[i].flops * (1 - r->convs[i].share);
+    if (r->json) sd_text_add(r->t, ",\"%s%sflops_done\":%.0f,\"%s%sconvolutions\":[", part, *part ? "_" : "", r->run.flops - saved, part, *part ? "_" : "");
+    else sd_text_add(r->t, "  %-13s %5s -> %5s x %4s x %-4s %-20s %9s %s\n", "convolutions", "in", "out", "h", "w", "algorithm", "GFLOP", "multiplications done");
+    for (int i = 0; i < r->n_convs; i++) {
+        const conv_row *c = &r->convs[i];
+        if (r->json)
+            sd_text_add(r->t, "%s{\"count\":%d,\"kernel\":%lld,\"stride\":%d,\"in\":%lld,\"out\":[1,%lld,%lld,%lld],\"algorithm\":\"%s\",\"flops\":%.0f,\"share\":%.4f}",
+                        i ? "," : "", c->count, (long long)c->kernel, c->stride, (long long)c->ci, (long long)c->co, (long long)c->h, (long long)c->w,
+                        sd_conv_name(c->how), c->flops, c->share);
+        else
+            sd_text_add(r->t, "  %3d of %lldx%lld%s %5lld -> %5lld x %4lld x %-4lld %-20s %9.2f %.3f\n", c->count, (long long)c->kernel, (long long)c->kernel,
+                        c->stride > 1 ? " /2" : "   ", (long long)c->ci, (long long)c->co, (long long)c->h, (long long)c->w, sd_conv_name(c->how), c->flops / 1e9, c->share);
+    }
+    if (r->json) sd_text_add(r->t, "]");
+    else sd_text_add(r->t, "  all layers: %.1f GFLOP by the plain sums, %.1f by these algorithms\n", r->run.flops / 1e9, (r->run.flops - saved) / 1e9);
+}
+
 static void write_steps(report *r, const char *key, const sd_net *n)
 {
     if (r->json) sd_text_add(r->t, ",\"%s\":[", key);
@@ -80,6 +141,7 @@ static void write_steps(report *r, const char *key, const sd_net *n)
     if (r->json) sd_text_add(r->t, "]");
     free(r->rows);
     r->rows = NULL;
+    write_convs(r, strcmp(key, "steps") == 0 ? "" : key);
 }
 
 /* ---- networks */
@@ -195,6 +257,7 @@ sd_status sd_plan(const char *model_or_config, int width, int height, int json, 
             for (int i = 0; i < f.n_clip; i++) plan_clip(&r, &f.clip[i], i);
             if (json) sd_text_add(&t, "}\n");
             free(r.rows);
+            free(r.convs);
         }
     }
     if (t.failed) sd_fail(&e, SD_ERR_MEMORY, "no memory for a plan");

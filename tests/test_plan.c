@@ -70,6 +70,10 @@ static void the_work_is_what_was_counted_by_hand(void **unused)
     assert_in_range(number(json, "\"unet\"", "\"flops\":"), 803200000000, 803500000000);
     assert_in_range(number(json, "\"vae\"", "\"flops\":"), 2510000000000, 2520000000000);
     assert_in_range(number(json, "\"vae\"", "\"encoder_flops\":"), 1112000000000, 1122000000000);
+    /* with a quarter of the multiplications where the sides of a 3x3 convolution are multiples of four */
+    assert_in_range(number(json, "\"unet\"", "\"flops_done\":"), 506500000000, 508000000000);
+    assert_in_range(number(json, "\"vae\"", "\"decoder_flops_done\":"), 685000000000, 688000000000);
+    assert_in_range(number(json, "\"vae\"", "\"encoder_flops_done\":"), 361000000000, 364000000000);
     free(json);
     json = plan("sdxl", 1024, 1024, 1);
     assert_in_range(number(json, "\"unet\"", "\"flops\":"), 6755000000000, 6770000000000);
@@ -117,6 +121,29 @@ static void the_committed_plans_are_current(void **unused)
     }
 }
 
+/* The plan names what the backend will do, and counts each convolution once. */
+static void convolutions_are_those_that_will_run(void **unused)
+{
+    (void)unused;
+    char *text = plan("sd15", 512, 512, 0), *at = strstr(text, "convolutions");
+    const sd_kern *k = sd_kern_select(NULL);
+    int count, total = 0, side, lines = 0;
+    long long i, o, h, w;
+    char stride[4], how[32];
+    assert_non_null(at);
+    for (at = strchr(at, '\n') + 1; sscanf(at, "%d of %dx%*d%3c %lld -> %lld x %lld x %lld %31[^.0-9]", &count, &side, stride, &i, &o, &h, &w, how) == 8;
+         at = strchr(at, '\n') + 1, lines++) {
+        int step = stride[1] == '/' ? 2 : 1, pad = side / 2;
+        const int64_t x[4] = {1, h * step, w * step, i}, weight[4] = {o, i, side, side};
+        sd_conv_how chosen = sd_conv_choose(k, x, weight, (sd_conv){step, pad, pad, pad, pad});
+        if (k->winograd) assert_memory_equal(how, sd_conv_name(chosen), 4);
+        total += count;
+    }
+    assert_int_equal(lines, 31);
+    assert_int_equal(total, 66);   /* conv_in, conv_out, 22 resnets of two, 14 shortcuts, 6 between levels */
+    free(text);
+}
+
 static void any_multiple_of_eight_can_be_planned(void **unused)
 {
     (void)unused;
@@ -136,6 +163,7 @@ int main(void)
         cmocka_unit_test(the_work_is_what_was_counted_by_hand),
         cmocka_unit_test(both_spellings),
         cmocka_unit_test(the_committed_plans_are_current),
+        cmocka_unit_test(convolutions_are_those_that_will_run),
         cmocka_unit_test(any_multiple_of_eight_can_be_planned),
     };
     return cmocka_run_group_tests_name("plan", tests, NULL, NULL);
