@@ -260,12 +260,21 @@ double sd_sampler_init_sigma(const sd_sampler *s)
     return s->c.spacing == SD_SPACE_LEADING || s->c.method == SD_EDM_EULER ? sqrt(largest * largest + 1.0) : largest;
 }
 
+/* diffusers' classes with a middle in their steps look the level for add_noise up in a list that has the step's end in
+ * the middle's place (KDPM2DiscreteScheduler, KDPM2AncestralDiscreteScheduler, DPMSolverSDEScheduler: `sigmas`). */
+static bool at_middle(const sd_sampler *s, int i)
+{
+    bool halved = s->c.method == SD_DPM2 || s->c.method == SD_DPM2_A || s->c.method == SD_DPMPP_SDE;
+    return halved && !s->foreign && i % 2 == 1;
+}
+
 /* [Ho et al. 2020, eq. 4; Karras et al. 2022, table 1] diffusers' add_noise. */
 void sd_sampler_add_noise(const sd_sampler *s, int i, float *out, const float *x0, const float *noise, size_t n)
 {
     bool exploding = s->foreign || s->row->scale == SD_VE;
-    double a = s->evals[i].alpha;
-    double signal = exploding ? 1.0 : sqrt(a), sigma = exploding ? s->evals[i].sigma : sqrt(1.0 - a);
+    const sd_level *end = at_middle(s, i) ? &s->at[s->first + i / 2 + 1] : NULL;
+    double a = end ? alpha_of(*end) : s->evals[i].alpha, ratio = end ? sigma_of(*end) : s->evals[i].sigma;
+    double signal = exploding ? 1.0 : sqrt(a), sigma = exploding ? ratio : sqrt(1.0 - a);
     for (size_t j = 0; j < n; j++) out[j] = (float)(signal * x0[j] + sigma * noise[j]);
 }
 

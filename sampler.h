@@ -118,7 +118,8 @@ double sd_sampler_sigma(const sd_sampler *s, int i);     /* sqrt((1-a)/a); i = c
 double sd_sampler_alpha(const sd_sampler *s, int i);     /* a = alphas_cumprod at that level */
 double sd_sampler_init_sigma(const sd_sampler *s);       /* init_noise_sigma: initial latents = noise times this */
 
-/* x0 with the noise of evaluation i's level: what evaluation i would see of it. */
+/* x0 with the noise of evaluation i's level: what evaluation i would see of it. In the middle of a step, as diffusers
+ * has it, with that of the step's end. */
 void sd_sampler_add_noise(const sd_sampler *s, int i, float *out, const float *x0, const float *noise, size_t n);
 
 /* What a sampler needs from its caller. A status other than SD_OK ends the run with that status. */

@@ -149,14 +149,17 @@ static const uint8_t *rgb_at(const sd_image *i, int x,
 typedef struct kind {
     const char *config, *name;
     bool masked;
-    double strength[5];
+    double once[5], twice[5];   /* strengths, for samplers of one and of two evaluations a step */
 } kind;
 static const kind kinds[] = {
-    {"sd1-small", "img2img", false, {0.2, 0.5, 0.8, 1.0}},
-    {"sd1-small", "inpaint", true, {0.2, 0.5, 0.8, 1.0}},
-    {"inpaint-small", "inpaint9", true, {0.5, 1.0}},
+    {"sd1-small", "img2img", false, {0.2, 0.5, 0.8, 1.0}, {0.5}},
+    {"sd1-small", "inpaint", true, {0.2, 0.5, 0.8, 1.0}, {0.5, 1.0}},
+    {"inpaint-small", "inpaint9", true, {0.5, 1.0}, {0}},
 };
-static const char *const golden_samplers[] = {"ddim", "pndm", "euler", "euler_a"};
+static const struct { const char *name; bool twice; } golden_samplers[] = {
+    {"ddim", false}, {"pndm", false}, {"euler", false}, {"euler_a", false},
+    {"heun", true}, {"dpm2", true}, {"dpm2_a", true}, {"dpm++sde", true},
+};
 
 static void run_kind(network *n, const kind *k)
 {
@@ -165,8 +168,9 @@ static void run_kind(network *n, const kind *k)
     sd_error e = {0};
     sd_image init = make_picture(WIDTH, HEIGHT), mask = golden_mask(WIDTH, HEIGHT);
     if (synth_runs(&list, k->config, &e)) fail_msg("%s", e.text);
-    for (size_t s = 0; s < SD_COUNT(golden_samplers); s++)
-        for (int i = 0; k->strength[i] > 0; i++) {
+    for (size_t s = 0; s < SD_COUNT(golden_samplers); s++) {
+        const double *strength = golden_samplers[s].twice ? k->twice : k->once;
+        for (int i = 0; strength[i] > 0; i++) {
             sd_params p = params_for(&init, k->masked ? &mask : NULL);
             sd_image out;
             p.prompt = list.prompt;
@@ -174,12 +178,13 @@ static void run_kind(network *n, const kind *k)
             p.steps = 5;
             p.cfg_scale = 7.5;
             p.seed = 31;
-            p.sampler = golden_samplers[s];
-            p.strength = k->strength[i];
+            p.sampler = golden_samplers[s].name;
+            p.strength = strength[i];
             snprintf(n->prefix, sizeof n->prefix, "%s.%s.%g.", k->name, p.sampler, p.strength);
             if (sd_generate(n->ctx, &p, &out)) fail_msg("%s: %s", n->prefix, sd_error_text(n->ctx));
             sd_image_free(&out);
         }
+    }
     sd_image_free(&init);
     sd_image_free(&mask);
 }

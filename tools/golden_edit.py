@@ -14,9 +14,12 @@ Noise, the posterior's too, is drawn as float32 from one generator and cast, as 
 """
 import argparse
 import contextlib
+import importlib
+import itertools
 import os
 import tempfile
 
+import diffusers
 import numpy as np
 import torch
 from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline
@@ -26,6 +29,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 import golden_sampler
+import golden_solvers
 import make_golden
 import oracle
 import synth
@@ -35,8 +39,11 @@ DRAWERS = (vae_module, pipeline_stable_diffusion_img2img, pipeline_stable_diffus
 WIDTH, HEIGHT, STEPS, GUIDANCE, SEED = 56, 40, 5, 7.5, 31
 STRENGTHS = (0.2, 0.5, 0.8, 1.0)
 SAMPLERS = ("ddim", "pndm", "euler", "euler_a")
-# config -> kind -> strengths
-KINDS = {"sd1-small": {"img2img": STRENGTHS, "inpaint": STRENGTHS}, "inpaint-small": {"inpaint9": (0.5, 1.0)}}
+TWICE = ("heun", "dpm2", "dpm2_a", "dpm++sde")   # two evaluations a step: the kept part is put back after each
+# config -> kind -> samplers -> strengths
+KINDS = {"sd1-small": {"img2img": {SAMPLERS: STRENGTHS, TWICE: (0.5,)},
+                       "inpaint": {SAMPLERS: STRENGTHS, TWICE: (0.5, 1.0)}},
+         "inpaint-small": {"inpaint9": {SAMPLERS: (0.5, 1.0)}}}
 
 
 def picture():
@@ -59,10 +66,40 @@ def pipeline(pipe, kind):
     return p
 
 
+@contextlib.contextmanager
+def with_sampler(pipe, sampler, generator):
+    """oracle.with_sampler, and for the classes of golden_solvers.py what makes them compute in double."""
+    saved = pipe.scheduler
+    if sampler in golden_sampler.CLASSES:
+        yield oracle.with_sampler(pipe, sampler)
+    else:
+        cls = getattr(diffusers, golden_solvers.CLASSES[sampler])
+        s, plain = cls.from_config(saved.config), cls.from_config(saved.config)
+        plain.set_timesteps(STEPS)
+        double = pipe.unet.dtype == torch.float64
+        set_timesteps, pipe.scheduler, golden_solvers.DrawnNoise.generator = s.set_timesteps, s, generator
+
+        def whole(*args, **kwargs):   # see golden_solvers.run_diffusers
+            set_timesteps(*args, **kwargs)
+            if double and sampler not in ("dpm2", "dpm2_a"):
+                s.timesteps = plain.timesteps.double()
+        s.set_timesteps = whole
+        if double:
+            s.alphas_cumprod = s.alphas_cumprod.double()
+        with golden_solvers.Patched(importlib.import_module(cls.__module__), double):
+            yield pipe
+    pipe.scheduler = saved
+
+
 def run(pipe, kind, sampler, strength, draw=golden_sampler.float32_noise, twin=None, masks=None):
     """Latents before every step and the final ones. twin(pipeline): a context in which a mistake is made."""
-    saved, store = pipe.scheduler, {}
-    p = pipeline(oracle.with_sampler(pipe, sampler), kind)
+    generator = torch.Generator().manual_seed(SEED)
+    with with_sampler(pipe, sampler, generator) as sampled:
+        return run_pipeline(pipeline(sampled, kind), kind, strength, generator, draw, twin, masks)
+
+
+def run_pipeline(p, kind, strength, generator, draw, twin, masks):
+    store = {}
 
     def keep(name, x):
         if name.startswith("latents."):
@@ -78,9 +115,8 @@ def run(pipe, kind, sampler, strength, draw=golden_sampler.float32_noise, twin=N
     mistaken = twin(p) if twin else contextlib.nullcontext()
     with torch.no_grad(), oracle.context_of(p), oracle.Watch(p, keep, False).watching(), drawers, mistaken:
         p(make_golden.PROMPT, negative_prompt=make_golden.NEGATIVE, image=picture(), strength=strength,
-          num_inference_steps=STEPS, guidance_scale=GUIDANCE, generator=torch.Generator().manual_seed(SEED),
-          output_type="latent", callback_on_step_end=end, **more)
-    pipe.scheduler = saved
+          num_inference_steps=STEPS, guidance_scale=GUIDANCE, generator=generator, output_type="latent",
+          callback_on_step_end=end, **more)
     return store
 
 
@@ -127,6 +163,13 @@ def blend(how):
     return twin
 
 
+def of_the_middle(p):
+    """inpainting of 4 channels with dpm2: the kept part gets the noise of the level that the UNet is asked about."""
+    s, add = p.scheduler, p.scheduler.add_noise
+    return wrong_twins.changed((s, "add_noise", lambda original, noise, t: add(original, noise, t)
+                                if s.state_in_first_order else original + noise * s.sigmas_interpol[s.step_index]))
+
+
 def channels(order):
     """inpainting of 9 channels: the UNet's input in another order."""
     @contextlib.contextmanager
@@ -146,7 +189,8 @@ def black_hole(p):
 
 
 def mistakes(kind, pipe, right):
-    """wrong.KIND.NAME -> rel-L2 error of the final latents of ddim; right[strength]."""
+    """wrong.KIND.NAME -> rel-L2 error of the final latents; right[sampler, strength]. The sampler is ddim unless a
+    twin has another."""
     inverted = Image.fromarray(255 - np.asarray(mask()))
     rounded_up, half, whole = 0.6, 0.5, 1.0   # of 5 steps: 3; 2
     twins = {"strength_rounded_up": (half, dict(strength=rounded_up))}
@@ -158,6 +202,7 @@ def mistakes(kind, pipe, right):
     if kind == "inpaint":
         twins["kept_part_without_noise"] = (whole, dict(twin=blend("clean")))
         twins["kept_part_of_this_step"] = (whole, dict(twin=blend("this")))
+        twins["kept_part_of_the_middle"] = (whole, dict(twin=of_the_middle, sampler="dpm2"))
     if kind == "inpaint9":
         twins["masked_before_mask"] = (whole, dict(twin=channels([0, 1, 2, 3, 5, 6, 7, 8, 4])))
         twins["mask_first"] = (whole, dict(twin=channels([4, 0, 1, 2, 3, 5, 6, 7, 8])))
@@ -165,8 +210,8 @@ def mistakes(kind, pipe, right):
         twins["posterior_before_noise"] = (whole, dict(draw=NoiseBeforePosterior()))
     wrong = {}
     for name, (strength, more) in twins.items():
-        y = final(run(pipe, kind, "ddim", **dict(dict(strength=strength), **more)))
-        wrong["%s.%s" % (kind, name)] = oracle.rel_l2(y, right[strength])
+        y = final(run(pipe, kind, **dict(dict(strength=strength, sampler="ddim"), **more)))
+        wrong["%s.%s" % (kind, name)] = oracle.rel_l2(y, right[more.get("sampler", "ddim"), strength])
     return wrong
 
 
@@ -182,10 +227,10 @@ def make(config, kinds, out):
         synth.write_model(config, directory)
         pipe32, pipe64 = oracle.load(directory), oracle.load(directory, double=True)
     truth, single, wrong, e32 = {}, {}, {}, {}
-    for kind, strengths in kinds.items():
+    for kind, groups in kinds.items():
         right = {}
-        for sampler in SAMPLERS:
-            for strength in strengths:
+        for samplers, strengths in groups.items():
+            for sampler, strength in itertools.product(samplers, strengths):
                 name = "%s.%s.%g." % (kind, sampler, strength)
                 exact = run(pipe64, kind, sampler, strength)
                 with oracle.exact_sinusoid():
@@ -193,8 +238,9 @@ def make(config, kinds, out):
                 assert exact.keys() == plain.keys() and all(v.dtype == torch.float64 for v in exact.values())
                 truth.update({name + k: v for k, v in exact.items()})
                 single.update({name + k: v for k, v in plain.items()})
+                if sampler in ("ddim", "dpm2"):   # those that mistakes are made with
+                    right[sampler, strength] = final(exact)
                 if sampler == "ddim":
-                    right[strength] = final(exact)
                     e32[kind] = max(e32.get(kind, 0), oracle.rel_l2(final(plain), final(exact)))
         wrong.update(mistakes(kind, pipe64, right))
     make_golden.check_mistakes(wrong, e32)
