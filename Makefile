@@ -217,11 +217,10 @@ test-full: $(OUT)/sd
 test-samplers: $(OUT)/$(SHARED)
 	$(PYTHON) tools/test_samplers.py --library $(OUT)/$(SHARED)
 
-# Kernels on the shapes of SD 1.5, then the stages of one picture;  make bench MODEL=directory  for another model.
+# Kernels on the shapes of SD 1.5, then the stages of a model: the one in weights/tiny, or  make bench MODEL=directory
 .PHONY: bench
-bench: $(BUILD)/tools/bench $(OUT)/sd
-	@OMP_WAIT_POLICY=passive $(BUILD)/tools/bench --threads $(THREADS) $(BENCH)
-	@OMP_WAIT_POLICY=passive $(OUT)/sd $(if $(MODEL),-m "$(MODEL)") -p "a cat" -s 1 --steps 3 -t $(THREADS) -q --timings json -o $(BUILD)/bench.png
+bench: $(BUILD)/tools/bench
+	@OMP_WAIT_POLICY=passive $(BUILD)/tools/bench --threads $(THREADS) $(if $(MODEL),--model "$(MODEL)") $(BENCH)
 THREADS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 $(BUILD)/tools/bench: $(BUILD)/tools/bench.o $(OUT)/libsd.a
 	$(call say,LINK)$(CC) $(FLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)

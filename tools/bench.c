@@ -1,16 +1,19 @@
-/* bench.c - how fast the whole-tensor operations run on the shapes of SD 1.5, and which share that is of what this machine can do.
- * usage: bench [--json] [--cpu] [--threads N] [--isa NAME]
+/* bench.c - how fast the whole-tensor operations run on the shapes of SD 1.5, then the stages of a model, and which share that is of what
+ * this machine can do.
+ * usage: bench [--json] [--cpu] [--threads N] [--isa NAME] [--model DIR] [--size PIXELS] [--only operations|stages]
  *
  * The peak is that of the panel kernel on operands in the first cache, times the number of threads. GFLOP/s count the plain
- * algorithm's multiplications and additions, so that a convolution with fewer of them can exceed the peak. --cpu measures the
- * process' time divided by the number of threads: steadier where others use the machine, blind to threads that wait. */
+ * algorithm's multiplications and additions, which is what a user gets; the share of the peak counts those that a convolution really
+ * does, fewer with Winograd, so that it says how far a kernel is from what it could be. A stage's share counts the plain ones: it can
+ * exceed 1. --cpu measures the process' time divided by the number of threads: steadier where others use the machine, blind to
+ * threads that wait. */
 #define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#include "../ops.h"
+#include "../pipeline.h"
 
 typedef enum what { LINEAR, CONV, ATTENTION, GROUP_NORM, GEGLU, UPSAMPLE } what;
 
@@ -110,8 +113,23 @@ static operands make(sd_run *r, const entry *e)
     return d;
 }
 
-static void apply(sd_run *r, const entry *e, operands d)
+/* One thing that can be done again and again. */
+typedef struct work {
+    sd_run *r;
+    const entry *e;                        /* an operation, or NULL: */
+    operands d;
+    size_t mark;
+    sd_ctx *c;                             /* a stage of this model */
+    int stage, side, size;                 /* side: of the latents, size: of the picture */
+    float *latents, *context, *picture, *out[2];
+} work;
+
+static void apply(work *j)
 {
+    sd_run *r = j->r;
+    const entry *e = j->e;
+    operands d = j->d;
+    sd_reset(r, j->mark);
     switch (e->op) {
     case LINEAR: sd_linear(r, d.x, &d.w, &d.bias); break;
     case CONV: sd_conv2d(r, d.x, &d.w, &d.bias, e->conv); break;
@@ -122,67 +140,143 @@ static void apply(sd_run *r, const entry *e, operands d)
     }
 }
 
-static void measure(sd_run *r, const entry *e, double peak, bool cpu, bool json, bool first)
+static const char *const stage_names[] = {"text encoder, one prompt", "UNet, guided step", "VAE decode", "VAE encode"};
+
+static void run_stage(work *j)
 {
-    sd_reset(r, 0);
-    operands d = make(r, e);
-    size_t mark = sd_mark(r);
+    const float times[2] = {501, 501};
+    switch (j->stage) {
+    case 0: sd_encode_text(j->c, "a cat", 0, j->context, SD_TOKENS * (size_t)j->c->clip.cfg.width); break;
+    case 1: sd_unet(j->c, 2, j->side, j->side, j->latents, times, j->context, j->out[0]); break;
+    case 2: sd_vae_decode(j->c, 1, j->side, j->side, j->latents, j->picture); break;
+    default: sd_vae_encode(j->c, 1, j->side, j->side, j->picture, j->out[0], j->out[1]); break;
+    }
+}
+
+typedef struct output { bool json, cpu, first; double peak; } output;
+
+/* Takes it some times and prints the best. share: of the plain sum's multiplications that are done; 0: there are none. */
+static void measure(output *o, const char *name, const char *how, double share, void (*take)(work *), work *j)
+{
+    sd_run *r = j->r;
     double best = 1e30, spent = 0;
-    r->flops = 0;
-    for (int i = 0; sd_ok(r) && (i < 3 || (spent < 0.5 && i < 100)); i++) {
-        sd_reset(r, mark);
+    for (int i = 0; sd_ok(r) && (i < 2 || (spent < 1 && i < 100)); i++) {
         r->flops = 0;
-        double begin = now(r, cpu);
-        apply(r, e, d);
-        double t = now(r, cpu) - begin;
+        double begin = now(r, o->cpu);
+        take(j);
+        double t = now(r, o->cpu) - begin;
         spent += t;
         if (t < best) best = t;
     }
-    const char *how = e->op == CONV && sd_ok(r) ? sd_conv_name(sd_conv_choose(r->kern, d.x.dim, d.w.dim, e->conv)) : "";
-    double rate = r->flops / best / 1e9, bytes = 4.0 * (double)sd_numel(&d.x) / best / 1e9;
-    if (json) {
-        printf("%s\n{\"name\": \"%s\", \"how\": \"%s\", \"ms\": %.3f, \"gflops\": %.1f, \"share\": %.3f, \"input_gb_per_s\": %.2f}", first ? "" : ",",
-               e->name, how, best * 1e3, rate, peak > 0 ? rate / peak : 0, bytes);
+    double rate = r->flops / best / 1e9, bytes = j->e ? 4.0 * (double)sd_numel(&j->d.x) / best / 1e9 : 0;
+    if (o->json) {
+        printf("%s\n{\"name\": \"%s\", \"how\": \"%s\", \"ms\": %.3f, \"gflops\": %.1f, \"share\": %.3f, \"input_gb_per_s\": %.2f}", o->first ? "" : ",",
+               name, how, best * 1e3, rate, o->peak > 0 ? rate * share / o->peak : 0, bytes);
     } else {
-        printf("%-30s %-20s %9.2f ms", e->name, how, best * 1e3);
+        printf("%-30s %-20s %9.2f ms", name, how, best * 1e3);
         if (rate > 0) printf(" %8.1f GFLOP/s", rate);
-        if (rate > 0 && peak > 0) printf("  %5.2f of the peak", rate / peak);
+        if (rate > 0 && o->peak > 0) printf("  %5.2f of the peak", rate * share / o->peak);
         if (rate <= 0) printf(" %8.2f GB/s read", bytes);
         printf("\n");
     }
+    fflush(stdout);
+    o->first = false;
+}
+
+static void operation(output *o, sd_run *r, const entry *e)
+{
+    sd_reset(r, 0);
+    work j = {.r = r, .e = e, .d = make(r, e)};
+    sd_conv_how how = SD_CONV_UNFOLD;
+    j.mark = sd_mark(r);
+    if (e->op == CONV && sd_ok(r)) how = sd_conv_choose(r->kern, j.d.x.dim, j.d.w.dim, e->conv);
+    int64_t side = e->side / (e->op == CONV ? e->conv.stride : 1);
+    double share = e->op == CONV ? sd_conv_share(how, (const int64_t[]){e->n, side, side, e->o}) : 1;
+    measure(o, e->name, e->op == CONV ? sd_conv_name(how) : "", share, apply, &j);
+}
+
+static float *numbers(size_t n)
+{
+    float *x = malloc(n * sizeof *x);
+    if (x) fill(x, n);
+    return x;
+}
+
+/* size: of the picture, 0: the model's own */
+static int stages(output *o, const char *model, int size, int threads)
+{
+    sd_options options;
+    work j = {0};
+    sd_model_info info;
+    sd_options_init(&options);
+    options.model = model;
+    options.threads = threads;
+    sd_status status = sd_open(&j.c, &options);
+    if (!status) status = sd_get_info(j.c, &info);
+    if (!status) {
+        j.r = &j.c->run;
+        j.size = size ? size : info.width;
+        j.side = j.size / info.scale;
+        size_t latents = (size_t)info.latent_channels * (size_t)j.side * (size_t)j.side;
+        j.latents = numbers(2 * (size_t)j.c->unet.cfg.in_channels * (size_t)j.side * (size_t)j.side);
+        j.context = numbers(2 * SD_TOKENS * (size_t)info.context_dim);
+        j.picture = numbers(3 * (size_t)j.size * (size_t)j.size);
+        for (int i = 0; i < 2; i++) j.out[i] = numbers(2 * latents);
+    }
+    for (; !status && j.stage < (int)SD_COUNT(stage_names); j.stage++) measure(o, stage_names[j.stage], "", 1, run_stage, &j);
+    if (status || *sd_error_text(j.c)) fprintf(stderr, "bench: %s\n", sd_error_text(j.c));
+    int failed = status || *sd_error_text(j.c);
+    free(j.latents);
+    free(j.context);
+    free(j.picture);
+    for (int i = 0; i < 2; i++) free(j.out[i]);
+    sd_close(j.c);
+    return failed;
+}
+
+static int operations(output *o, sd_run *r)
+{
+    if (sd_arena_init(&r->arena, (size_t)1200 << 20, r->err) == SD_OK)
+        for (size_t i = 0; i < SD_COUNT(entries); i++) operation(o, r, &entries[i]);
+    if (r->err->status != SD_OK) fprintf(stderr, "bench: %s\n", r->err->text);
+    int failed = r->err->status != SD_OK;
+    sd_run_free(r);
+    return failed;
 }
 
 int main(int argc, char **argv)
 {
-    bool json = false, cpu = false;
-    const char *isa = NULL;
+    output o = {.first = true};
+    const char *isa = getenv("SD_ISA"), *model = NULL, *only = "";
+    int size = 0, failed = 0;
     sd_error err = {0};
     sd_run r = {.err = &err, .be = &sd_backend_cpu, .threads = 2};
     for (int i = 1; i < argc; i++) {
-        if (!strcmp(argv[i], "--json")) json = true;
-        else if (!strcmp(argv[i], "--cpu")) cpu = true;
-        else if (!strcmp(argv[i], "--threads") && i + 1 < argc) r.threads = atoi(argv[++i]);
-        else if (!strcmp(argv[i], "--isa") && i + 1 < argc) isa = argv[++i];
+        const char *value = i + 1 < argc ? argv[i + 1] : NULL;
+        if (!strcmp(argv[i], "--json")) o.json = true;
+        else if (!strcmp(argv[i], "--cpu")) o.cpu = true;
+        else if (!strcmp(argv[i], "--threads") && value) r.threads = atoi(argv[++i]);
+        else if (!strcmp(argv[i], "--isa") && value) isa = argv[++i];
+        else if (!strcmp(argv[i], "--model") && value) model = argv[++i];
+        else if (!strcmp(argv[i], "--size") && value) size = atoi(argv[++i]);
+        else if (!strcmp(argv[i], "--only") && value) only = argv[++i];
         else {
-            fprintf(stderr, "usage: bench [--json] [--cpu] [--threads N] [--isa NAME]\n");
+            fprintf(stderr, "usage: bench [--json] [--cpu] [--threads N] [--isa NAME] [--model DIR] [--size PIXELS] [--only operations|stages]\n");
             return 2;
         }
     }
     r.kern = sd_kern_select(isa);
-    if (!r.kern || r.threads < 1) {
+    if (!r.kern || r.threads < 1 || setenv("SD_ISA", r.kern->name, 1)) {
         fprintf(stderr, "bench: no such kernels here, or no threads\n");
         return 2;
     }
-    if (sd_arena_init(&r.arena, (size_t)1200 << 20, &err) != SD_OK) {
-        fprintf(stderr, "bench: %s\n", err.text);
-        return 1;
-    }
-    double peak = panel_peak(r.kern) * r.threads;
-    if (json) printf("{\"kernels\": \"%s\", \"threads\": %d, \"peak_gflops\": %.1f, \"operations\": [", r.kern->name, r.threads, peak);
-    else printf("kernels %s, %d threads, peak %.1f GFLOP/s\n", r.kern->name, r.threads, peak);
-    for (size_t i = 0; i < SD_COUNT(entries); i++) measure(&r, &entries[i], peak, cpu, json, i == 0);
-    if (json) printf("\n]}\n");
-    if (err.status != SD_OK) fprintf(stderr, "bench: %s\n", err.text);
-    sd_run_free(&r);
-    return err.status != SD_OK;
+    o.peak = panel_peak(r.kern) * r.threads;
+    if (o.json) printf("{\"kernels\": \"%s\", \"threads\": %d, \"peak_gflops\": %.1f, \"operations\": [", r.kern->name, r.threads, o.peak);
+    else printf("kernels %s, %d threads, peak %.1f GFLOP/s\n", r.kern->name, r.threads, o.peak);
+    if (strcmp(only, "stages")) failed |= operations(&o, &r);
+    o.first = true;
+    if (o.json) printf("\n], \"stages\": [");
+    if (strcmp(only, "operations")) failed |= stages(&o, model, size, r.threads);
+    if (o.json) printf("\n]}\n");
+    return failed;
 }
