@@ -135,6 +135,26 @@ static int get_levels(const reader *j, const char *key, int *out, int levels, in
     return n;
 }
 
+/* A table of numbers, row by row. */
+static void get_table(const reader *j, const char *key, float *out, int rows, int columns)
+{
+    const cJSON *v = find(j, key), *row = NULL, *x = NULL;
+    int n = 0, at = 0;
+    if (!v) return;
+    cJSON_ArrayForEach(row, v)
+    {
+        bool fits = cJSON_IsArray(row) && cJSON_GetArraySize(row) == columns && n++ < rows;
+        const cJSON *cells = fits ? row : NULL;
+        cJSON_ArrayForEach(x, cells)
+        {
+            fits = fits && cJSON_IsNumber(x) && fabs(x->valuedouble) < 1e6;
+            if (fits) out[at++] = (float)x->valuedouble;
+        }
+        if (!fits) n = rows + 1;
+    }
+    if (n != rows) sd_fail(j->e, SD_ERR_FORMAT, "%s: %s must be %d lists of %d numbers", j->path, key, rows, columns);
+}
+
 /* A key this program has one way for: anything but absence, null, false or `only` is refused, not ignored. */
 static void refuse(const reader *j, const char *key, const char *only)
 {
@@ -274,6 +294,10 @@ sd_status sd_vae_config_read(sd_vae_config *c, const char *path, sd_error *e)
     c->layers = get_int(&j, "layers_per_block", 1, 1, 16);
     c->groups = get_int(&j, "norm_num_groups", 32, 1, 16384);
     c->scaling_factor = get_num(&j, "scaling_factor", 0.18215);
+    /* Fits the VAE of SD 1 and 2; tools/fit_preview.py makes one for another. */
+    static const float sd[5][3] = {{0.298f, 0.207f, 0.208f}, {0.187f, 0.286f, 0.173f}, {-0.158f, 0.189f, 0.264f}, {-0.184f, -0.271f, -0.473f}, {0}};
+    memcpy(c->latent_rgb, sd, sizeof sd);
+    get_table(&j, "_latent_rgb", &c->latent_rgb[0][0], 5, 3);
     c->mid_attention = get_bool(&j, "mid_block_add_attention", true);
     c->quant_conv = get_bool(&j, "use_quant_conv", true);
     c->post_quant_conv = get_bool(&j, "use_post_quant_conv", true);

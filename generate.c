@@ -630,15 +630,13 @@ sd_status sd_generate(sd_ctx *c, const sd_params *params, sd_image *images)
 
 /* ------------------------------------------------------------------------- pictures of single steps */
 
-/* About what the decoder of SD 1 and 2 makes of a latent: [-1,1] of red, green and blue for each of its four channels. */
-static const float latent_rgb[4][3] = {{0.298f, 0.207f, 0.208f}, {0.187f, 0.286f, 0.173f}, {-0.158f, 0.189f, 0.264f}, {-0.184f, -0.271f, -0.473f}};
-
-static void quick_picture(float *picture, const float *latents, size_t pixels, int channels)
+/* About what the decoder makes of each latent. */
+static void quick_picture(const sd_vae_config *v, float *picture, const float *latents, size_t pixels, int channels)
 {
     for (size_t k = 0; k < 3; k++)
         for (size_t p = 0; p < pixels; p++) {
-            picture[k * pixels + p] = 0;
-            for (size_t ch = 0; ch < 4 && ch < (size_t)channels; ch++) picture[k * pixels + p] += latent_rgb[ch][k] * latents[ch * pixels + p];
+            picture[k * pixels + p] = v->latent_rgb[4][k];
+            for (size_t ch = 0; ch < 4 && ch < (size_t)channels; ch++) picture[k * pixels + p] += v->latent_rgb[ch][k] * latents[ch * pixels + p];
         }
 }
 
@@ -660,7 +658,7 @@ sd_status sd_step_picture(sd_ctx *c, const sd_denoised *step, int index, int qui
         latents[i] = (float)(quick ? x : x / c->vae.cfg.scaling_factor);
     }
     c->run.trace = NULL;   /* the decoder's names are those of the finished picture */
-    if (!c->err.status && quick) quick_picture(picture, latents, pixels, step->channels);
+    if (!c->err.status && quick) quick_picture(&c->vae.cfg, picture, latents, pixels, step->channels);
     else if (!c->err.status) sd_run_decode(c, 1, step->height, step->width, latents, picture);
     c->run.trace = trace;
     if (!c->err.status) {

@@ -34,6 +34,8 @@ typedef struct sd_vae_config {
     int levels, channels[SD_MAX_LEVELS], layers;
     int groups;
     double scaling_factor;
+    float latent_rgb[5][3];            /* "_latent_rgb", this project's key: the preview's red, green and blue in [-1,1] of each of four latents
+                                        * as the UNet has them, and what is added */
     bool mid_attention, quant_conv, post_quant_conv;
     int sample_size;
 } sd_vae_config;

@@ -173,7 +173,7 @@ SD_API sd_status sd_image_read(sd_ctx *ctx, const char *path, sd_image *image);
 /* To width x height with Lanczos' filter; how: "stretch" (NULL), "crop", "pad" (the edges repeated). Drops alpha. */
 SD_API sd_status sd_image_resize(sd_ctx *ctx, const sd_image *image, int width, int height, const char *how, sd_image *out);
 /* Only within the function of sd_set_step: picture `index` of the batch, decoded; with `quick` a rough one instead, a pixel per
- * latent, by a linear map fitted to the VAE of SD 1 and 2. */
+ * latent, by the linear map "_latent_rgb" of the VAE's config.json, else one that fits SD 1 and 2. */
 SD_API sd_status sd_step_picture(sd_ctx *ctx, const sd_denoised *step, int index, int quick, sd_image *image);
 
 /* ------------------------------------------------------------------------------ text to image */

@@ -70,6 +70,9 @@ static void absent_keys_take_the_class_defaults(void **unused)
     assert_true(u.heads[2] == 8 && u.flip_sin_to_cos && u.norm_eps == 1e-5 && !u.linear_projection);
     assert_int_equal(sd_vae_config_read(&v, with("{\"block_out_channels\":[64,128]}"), &e), SD_OK);
     assert_true(v.scaling_factor == 0.18215 && v.quant_conv && v.mid_attention && v.groups == 32 && v.levels == 2);
+    assert_true(v.latent_rgb[0][0] == 0.298f && v.latent_rgb[3][2] == -0.473f && v.latent_rgb[4][1] == 0);
+    assert_int_equal(sd_vae_config_read(&v, with("{\"_latent_rgb\":[[1,2,3],[4,5,6],[7,8,9],[-1,0,1.5],[0.25,0.5,1]]}"), &e), SD_OK);
+    assert_true(v.latent_rgb[0][2] == 3 && v.latent_rgb[1][0] == 4 && v.latent_rgb[3][2] == 1.5f && v.latent_rgb[4][2] == 1);
     assert_int_equal(sd_clip_config_read(&t, with("{\"hidden_act\":\"gelu\",\"projection_dim\":512}"), &e), SD_OK);
     assert_true(t.act == SD_ACT_GELU && t.projection == 0 && t.eps == 1e-5);   /* only ...WithProjection has the tensor */
     assert_int_equal(sd_clip_config_read(&t, with("{\"architectures\":[\"CLIPTextModelWithProjection\"]}"), &e), SD_OK);
@@ -117,6 +120,14 @@ static void what_cannot_be_done_is_refused_by_name(void **unused)
         {vae, "{\"block_out_channels\":[128],\"scaling_factor\":0}", SD_ERR_FORMAT, "scaling_factor"},
         {vae, "{\"block_out_channels\":[100]}", SD_ERR_FORMAT, "norm_num_groups"},
         {vae, "{\"in_channels\":4}", SD_ERR_FORMAT, "in_channels"},
+        {vae, "{\"_latent_rgb\":1}", SD_ERR_FORMAT, "_latent_rgb must be 5 lists of 3 numbers"},
+        {vae, "{\"_latent_rgb\":[]}", SD_ERR_FORMAT, "_latent_rgb"},
+        {vae, "{\"_latent_rgb\":[[1,2,3],[1,2,3],[1,2,3],[1,2,3]]}", SD_ERR_FORMAT, "_latent_rgb"},
+        {vae, "{\"_latent_rgb\":[[1,2,3],[1,2,3],[1,2,3],[1,2,3],[1,2]]}", SD_ERR_FORMAT, "_latent_rgb"},
+        {vae, "{\"_latent_rgb\":[[1,2,3],[1,2,3],[1,2,3],[1,2,3],[1,2,\"3\"]]}", SD_ERR_FORMAT, "_latent_rgb"},
+        {vae, "{\"_latent_rgb\":[[1,2,3],[1,2,3],[1,2,3],[1,2,3],[1,2,1e300]]}", SD_ERR_FORMAT, "_latent_rgb"},
+        {vae, "{\"_latent_rgb\":[[1,2,3],4,[1,2,3],[1,2,3],[1,2,3]]}", SD_ERR_FORMAT, "_latent_rgb"},
+        {vae, "{\"_latent_rgb\":[[1,2,3],[1,2,3],[1,2,3],[1,2,3],[1,2,3],[1,2,3]]}", SD_ERR_FORMAT, "_latent_rgb"},
         {clip, "{\"hidden_act\":\"relu\"}", SD_ERR_UNSUPPORTED, "relu"},
         {clip, "{\"hidden_size\":10,\"num_attention_heads\":3}", SD_ERR_FORMAT, "3 heads"},
         {clip, "{\"vocab_size\":\"many\"}", SD_ERR_FORMAT, "vocab_size"},

@@ -1,5 +1,6 @@
 /* test_generate.c - whole runs from text to picture against diffusers in float64: tokens, every module of the text encoder, latents,
  * timesteps, guided predictions, denoised pictures, the image. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "../pipeline.h"
 #include "network.h"
 #include "tempdir.h"
 
@@ -139,6 +141,54 @@ static void keys_without_their_prefix_are_the_same_model(void **unused)
     }
 }
 
+/* Pictures by the model's own map, pixel by pixel. */
+typedef struct quick { sd_ctx *ctx; int pixels, wrong, wrong_with_sd_map; } quick;
+
+static void look_quickly(void *user, const sd_denoised *step)
+{
+    static const double sd[5][3] = {{0.298, 0.207, 0.208}, {0.187, 0.286, 0.173}, {-0.158, 0.189, 0.264}, {-0.184, -0.271, -0.473}};
+    quick *q = user;
+    sd_image image;
+    size_t area = (size_t)step->height * (size_t)step->width;
+    if (sd_step_picture(q->ctx, step, 1, 1, &image)) fail_msg("%s", sd_error_text(q->ctx));
+    assert_int_equal(image.width, step->width);
+    assert_int_equal(image.height, step->height);
+    for (size_t p = 0; p < 3 * area; p++) {
+        double own = q->ctx->vae.cfg.latent_rgb[4][p % 3], other = 0;
+        for (size_t ch = 0; ch < 4; ch++) {
+            double z = step->x0[(4 + ch) * area + p / 3];   /* of the second picture */
+            own += q->ctx->vae.cfg.latent_rgb[ch][p % 3] * z;
+            other += sd[ch][p % 3] * z;
+        }
+        q->wrong += fabs(255 * fmin(fmax(own / 2 + 0.5, 0), 1) - image.rgb[p]) > 0.51;
+        q->wrong_with_sd_map += fabs(255 * fmin(fmax(other / 2 + 0.5, 0), 1) - image.rgb[p]) > 0.51;
+        q->pixels++;
+    }
+    sd_image_free(&image);
+}
+
+static void a_quick_picture_of_a_step_is_the_models_linear_map(void **unused)
+{
+    (void)unused;
+    network n;
+    network_open(&n, "sd1-small", SD_PART_ALL, 0, NULL);
+    sd_set_trace(n.ctx, NULL, NULL, NULL);
+    for (int i = 0; i < 15; i++) n.ctx->vae.cfg.latent_rgb[i / 3][i % 3] = (float)((i * 7 % 15) - 7) / 40;
+    quick q = {.ctx = n.ctx};
+    sd_image images[2];
+    sd_params p;
+    sd_params_init(&p);
+    p.width = 40;
+    p.height = 24;
+    p.steps = p.batch = 2;
+    p.seed = 3;
+    sd_set_step(n.ctx, look_quickly, &q);
+    if (sd_generate(n.ctx, &p, images)) fail_msg("%s", sd_error_text(n.ctx));
+    for (int b = 0; b < 2; b++) sd_image_free(&images[b]);
+    assert_true(q.pixels >= 2 * 3 * 15 && q.wrong == 0 && q.wrong_with_sd_map > q.pixels / 2);
+    network_close(&n);
+}
+
 static int clear(void **unused) { (void)unused; temp_clear(); return 0; }
 
 int main(void)
@@ -149,6 +199,7 @@ int main(void)
         cmocka_unit_test_teardown(keys_without_their_prefix_are_the_same_model, clear),
         cmocka_unit_test_teardown(every_run_agrees_with_float64, clear),
         cmocka_unit_test_teardown(and_precisely, clear),
+        cmocka_unit_test_teardown(a_quick_picture_of_a_step_is_the_models_linear_map, clear),
     };
     return cmocka_run_group_tests_name("generate", tests, temp_make, temp_remove);
 }

@@ -8,7 +8,7 @@ Needs nothing but Python. The files, each from left to right:
   img2img.png       a picture; with another text and more and more strength
   inpainting.png    a picture; the mask; other things in its place
   outpainting.png   a picture; wider; larger on all sides
-  roundtrip.png     a picture that no network has drawn; the four channels of its latents; what the decoder makes of them
+  roundtrip.png     a picture that no network has drawn; its latents' four channels; what the decoder makes of them
 """
 import argparse
 import json
