@@ -9,15 +9,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Convolution of 3x3 by the minimal algorithm F(4x4,3x3), winograd_simd.c. A tile is 4x4 output pixels; it has 36 planes, one for
- * each product. All channels are treated alike and apart from each other. */
-enum { SDK_WINOGRAD_OUT = 4, SDK_WINOGRAD_IN = 6, SDK_WINOGRAD_PLANES = 36 };
+/* Convolution of 3x3 with padding 1 by a minimal algorithm, winograd_simd.c. A tile is out x out output pixels, which come from 6x6 input
+ * pixels that begin one up and left of it; the next tile's input is `step` pixels further on. A tile has `planes` planes, one for each
+ * product. All channels are treated alike and apart from each other. */
+enum { SDK_WINOGRAD_IN = 6, SDK_WINOGRAD_MOST_OUT = 8 };
 typedef struct sd_winograd {
+    size_t out, step, planes;
     /* v[plane p, c] = (B^T d B)_p over the 6x6 pixels d of a tile, row by row: c-th numbers of `pixel`, c < n */
     void (*input)(float *v, size_t plane, const float *const *pixel, size_t n);
     /* u[plane p, i] = (G g G^T)_p, rounded once, over g = w[0..8][i]: rows of a transposed weight, `width` numbers each, i < width */
     void (*weights)(float *u, size_t plane, const float *w, size_t width);
-    /* The 4x4 pixels of a tile: A^T m A + bias, or added to what is there. NULL in `pixel`: no such pixel. bias may be NULL. */
+    /* The pixels of a tile: A^T m A + bias, or added to what is there. NULL in `pixel`: no such pixel. bias may be NULL. */
     void (*output)(float *const *pixel, const float *m, size_t plane, const float *bias, size_t n, bool accumulate);
 } sd_winograd;
 
@@ -46,7 +48,8 @@ typedef struct sd_kern {
     size_t panel_columns, panel_narrow, panel_rows;
     void (*pack_panel)(float *to, const float *b, size_t ldb, bool b_trans, size_t columns, size_t kc);
     void (*panel)(size_t rows, size_t columns, size_t kc, const float *a, const float *b, float *c, size_t ldc, bool accumulate);
-    const sd_winograd *winograd;
+    const sd_winograd *winograd;            /* F(4x4,3x3): out 4, step 4, 36 planes */
+    const sd_winograd *winograd_enlarged;   /* of a picture enlarged to twice its size: out 8, step 4, 100 planes */
 
     sdk_widen *widen_f16;    /* IEEE half */
     sdk_widen *widen_bf16;

@@ -12,23 +12,27 @@
 #if defined(SD_ISA_AVX512)
 #define TABLE sd_kern_avx512
 #define WINOGRAD sd_winograd_avx512
+#define ENLARGED sd_winograd_enlarged_avx512
 #define TABLE_NAME "avx512"
 #elif defined(SD_ISA_AVX2)
 #define TABLE sd_kern_avx2
 #define WINOGRAD sd_winograd_avx2
+#define ENLARGED sd_winograd_enlarged_avx2
 #define TABLE_NAME "avx2"
 #elif defined(SD_ISA_SSE2)
 #define TABLE sd_kern_sse2
 #define WINOGRAD sd_winograd_sse2
+#define ENLARGED sd_winograd_enlarged_sse2
 #define TABLE_NAME "sse2"
 #else
 #define TABLE sd_kern_neon
 #define WINOGRAD sd_winograd_neon
+#define ENLARGED sd_winograd_enlarged_neon
 #define TABLE_NAME "neon"
 #endif
 
 extern const sd_kern TABLE;
-extern const sd_winograd WINOGRAD;
+extern const sd_winograd WINOGRAD, ENLARGED;
 
 /* The vector at p, of which `left` elements may be touched; the rest reads as 0. */
 static inline vf get(const float *p, size_t left) { return left >= VL ? v_load(p) : v_load_part(p, left); }
@@ -548,6 +552,7 @@ const sd_kern TABLE = {
     .pack_panel = pack_panel,
     .panel = panel,
     .winograd = &WINOGRAD,
+    .winograd_enlarged = &ENLARGED,
     .widen_f16 = widen_f16,
     .widen_bf16 = widen_bf16,
     .silu = silu,

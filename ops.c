@@ -213,7 +213,8 @@ static bool conv_shape(sd_run *r, const sd_tensor *x, const sd_tensor *w, const 
         shape_error(r, "conv2d", "a bias of O numbers", b);
         return false;
     }
-    int64_t h = x->dim[1] + c.pad_top + c.pad_bottom - w->dim[2], v = x->dim[2] + c.pad_left + c.pad_right - w->dim[3];
+    int64_t zoom = c.enlarge ? 2 : 1;
+    int64_t h = zoom * x->dim[1] + c.pad_top + c.pad_bottom - w->dim[2], v = zoom * x->dim[2] + c.pad_left + c.pad_right - w->dim[3];
     if (h < 0 || v < 0) {
         shape_error(r, "conv2d", "a picture at least as large as the kernel", x);
         return false;

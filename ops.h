@@ -25,7 +25,8 @@ typedef struct sd_tensor {
 
 typedef enum sd_act { SD_ACT_NONE = 0, SD_ACT_SILU, SD_ACT_GELU, SD_ACT_QUICK_GELU } sd_act;
 
-typedef struct sd_conv { int stride, pad_top, pad_left, pad_bottom, pad_right; } sd_conv;
+/* enlarge: of the picture enlarged to twice its size, each pixel standing for 2x2, without making that picture */
+typedef struct sd_conv { int stride, pad_top, pad_left, pad_bottom, pad_right; bool enlarge; } sd_conv;
 
 typedef struct sd_run sd_run;
 
@@ -50,7 +51,7 @@ typedef struct sd_backend {
 } sd_backend;
 
 /* How sd_backend_cpu computes a convolution: a function of one picture's shape (x [N,H,W,I], w [O,I,kh,kw]), not of N. */
-typedef enum sd_conv_how { SD_CONV_LINEAR, SD_CONV_UNFOLD, SD_CONV_WINOGRAD } sd_conv_how;
+typedef enum sd_conv_how { SD_CONV_LINEAR, SD_CONV_UNFOLD, SD_CONV_WINOGRAD, SD_CONV_WINOGRAD_ENLARGED } sd_conv_how;
 sd_conv_how sd_conv_choose(const sd_kern *k, const int64_t x[4], const int64_t w[4], sd_conv c);
 const char *sd_conv_name(sd_conv_how how);
 /* Multiplications that this takes for a result y [N,H,W,O] of a 3x3 kernel or smaller, as a share of the plain sum's. */

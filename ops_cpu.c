@@ -120,14 +120,14 @@ static void conv_weights(sd_run *r, float *out, const sd_tensor *w, float *row, 
 /* Output pixel number p of the batch, unfolded: kh*kw runs of I channels, zeros outside the picture. */
 static void unfold_pixel(float *out, sd_tensor x, sd_tensor y, int64_t p, int64_t kh, int64_t kw, sd_conv c)
 {
-    int64_t H = x.dim[1], W = x.dim[2], I = x.dim[3], n = p / (y.dim[1] * y.dim[2]);
+    int64_t zoom = c.enlarge ? 2 : 1, H = x.dim[1], W = x.dim[2], I = x.dim[3], n = p / (y.dim[1] * y.dim[2]);
     int64_t top = p / y.dim[2] % y.dim[1] * c.stride - c.pad_top, left = p % y.dim[2] * c.stride - c.pad_left;
     const float *picture = sd_f32(x) + n * H * W * I;
     for (int64_t ky = 0; ky < kh; ky++) {
         for (int64_t kx = 0; kx < kw; kx++, out += I) {
             int64_t iy = top + ky, ix = left + kx;
-            if (iy < 0 || iy >= H || ix < 0 || ix >= W) memset(out, 0, (size_t)I * sizeof(float));
-            else memcpy(out, picture + (iy * W + ix) * I, (size_t)I * sizeof(float));
+            if (iy < 0 || iy >= zoom * H || ix < 0 || ix >= zoom * W) memset(out, 0, (size_t)I * sizeof(float));
+            else memcpy(out, picture + (iy / zoom * W + ix / zoom) * I, (size_t)I * sizeof(float));
         }
     }
 }
@@ -155,35 +155,46 @@ static void unfold_conv(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w,
 }
 
 /* Time in units of one multiplication per pair of channels. The plain sum takes one for each tap and pixel, and unfolding what all
- * output channels share. Winograd's takes 36 for a tile of 4x4, what the tile's transforms cost, shared by all channels of the other
- * side, and the transform of the weights. Products come in eights of output channels. Each of these was measured, see docs/SPEED.md.
- * How many pictures there are must not matter, or the bits of one would depend on its company. */
-static bool winograd_pays(const int64_t x[4], const int64_t w[4])
+ * output channels share. A minimal algorithm takes one for each plane of a tile, what the tile's transforms cost, shared by all channels
+ * of the other side, and the transform of the weights. Products come in eights of output channels. Each of these was measured for 36
+ * planes, see docs/SPEED.md. How many pictures there are must not matter, or the bits of one would depend on its company. */
+typedef struct conv_size { double height, width, i, o, padded; } conv_size;   /* of the output, in pixels; channels; o as eights, to o */
+
+static double plain_cost(conv_size s) { return s.height * s.width * (9 * s.padded + 100 / s.o); }
+
+static double minimal_cost(conv_size s, double out, double planes)
 {
-    double pixels = (double)x[1] * (double)x[2], tiles = (double)((x[1] + 3) / 4) * (double)((x[2] + 3) / 4);
-    double i = (double)w[1], o = (double)w[0], padded = (double)((w[0] + 7) / 8 * 8) / o;
-    return i >= 32 && tiles * (36 * padded + 400 / i + 400 / o) + 300 < pixels * (9 * padded + 100 / o);
+    double tiles = ceil(s.height / out) * ceil(s.width / out);
+    return planes / 36 * (tiles * (36 * s.padded + 400 / s.i + 400 / s.o) + 300);
 }
 
 static bool padded_by(sd_conv c, int n) { return c.pad_top == n && c.pad_left == n && c.pad_bottom == n && c.pad_right == n; }
 
 sd_conv_how sd_conv_choose(const sd_kern *k, const int64_t x[4], const int64_t w[4], sd_conv c)
 {
-    if (w[2] == 1 && w[3] == 1 && c.stride == 1 && padded_by(c, 0)) return SD_CONV_LINEAR;
-    if (k->winograd && w[2] == 3 && w[3] == 3 && c.stride == 1 && padded_by(c, 1) && winograd_pays(x, w)) return SD_CONV_WINOGRAD;
-    return SD_CONV_UNFOLD;
+    if (w[2] == 1 && w[3] == 1 && c.stride == 1 && !c.enlarge && padded_by(c, 0)) return SD_CONV_LINEAR;
+    if (!k->winograd || w[2] != 3 || w[3] != 3 || c.stride != 1 || !padded_by(c, 1) || w[1] < 32) return SD_CONV_UNFOLD;
+    double zoom = c.enlarge ? 2 : 1, o = (double)w[0];
+    conv_size s = {zoom * (double)x[1], zoom * (double)x[2], (double)w[1], o, (double)((w[0] + 7) / 8 * 8) / o};
+    double plain = plain_cost(s), four = minimal_cost(s, 4, 36);
+    if (c.enlarge && minimal_cost(s, 8, 100) < fmin(plain, four)) return SD_CONV_WINOGRAD_ENLARGED;
+    return four < plain ? SD_CONV_WINOGRAD : SD_CONV_UNFOLD;
 }
 
 const char *sd_conv_name(sd_conv_how how)
 {
-    static const char *const names[] = {"linear", "unfold", "winograd F(4x4,3x3)"};
+    static const char *const names[] = {"linear", "unfold", "winograd F(4x4,3x3)", "phases F(4x4,2x2)"};
     return names[how];
 }
 
 double sd_conv_share(sd_conv_how how, const int64_t y[4])
 {
-    if (how != SD_CONV_WINOGRAD) return 1;
-    return 36.0 * (double)((y[1] + 3) / 4) * (double)((y[2] + 3) / 4) / (9.0 * (double)y[1] * (double)y[2]);
+    double height = (double)y[1], width = (double)y[2];
+    switch (how) {
+    case SD_CONV_WINOGRAD: return 36 * ceil(height / 4) * ceil(width / 4) / (9 * height * width);
+    case SD_CONV_WINOGRAD_ENLARGED: return 100 * ceil(height / 8) * ceil(width / 8) / (9 * height * width);
+    default: return 1;
+    }
 }
 
 static void cpu_conv2d(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c, bool accumulate)
@@ -191,7 +202,8 @@ static void cpu_conv2d(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, 
     switch (sd_conv_choose(r->kern, x.dim, w->dim, c)) {
     case SD_CONV_LINEAR: cpu_linear(r, y, x, w, b, accumulate); break;
     case SD_CONV_UNFOLD: unfold_conv(r, y, x, w, b, c, accumulate); break;
-    case SD_CONV_WINOGRAD: sd_winograd_conv(r, y, x, w, b, accumulate); break;
+    case SD_CONV_WINOGRAD: sd_winograd_conv(r, r->kern->winograd, y, x, w, b, accumulate); break;
+    case SD_CONV_WINOGRAD_ENLARGED: sd_winograd_conv(r, r->kern->winograd_enlarged, y, x, w, b, accumulate); break;
     }
 }
 

@@ -46,7 +46,7 @@ const float *sd_cpu_f32(sd_run *r, const sd_tensor *w, float *room);
 /* attention.c: attention with a running softmax, for kernels that have panels */
 void sd_attention_tiles(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal);
 
-/* winograd.c: 3x3 convolution with stride 1 and padding 1 by F(4x4,3x3) */
-void sd_winograd_conv(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, bool accumulate);
+/* winograd.c: 3x3 convolution with stride 1 and padding 1 by a minimal algorithm. y may be twice the size of x: x enlarged is meant. */
+void sd_winograd_conv(sd_run *r, const sd_winograd *how, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, bool accumulate);
 
 #endif

@@ -15,6 +15,7 @@ typedef struct row {
 typedef struct conv_row {
     int64_t kernel, ci, co, h, w;   /* h, w: of the result */
     int stride, count;
+    bool enlarge;                   /* the picture to twice its size before */
     double flops;                   /* of all of them, by the plain sum */
     sd_conv_how how;
     double share;                   /* of those multiplications that `how` takes */
@@ -44,18 +45,18 @@ static void watch(void *user, int step, sd_tensor y)
 }
 
 /* The cost model sees shapes alone; where kernels have no Winograd (scalar, --precise), every sum is the plain one. */
-static const sd_kern vector_kernels = {.winograd = &(const sd_winograd){NULL, NULL, NULL}};
+static const sd_kern vector_kernels = {.winograd = &(const sd_winograd){0, 0, 0, NULL, NULL, NULL}};
 
 static void note_conv(sd_run *run, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c, bool accumulate)
 {
     report *r = run->watch_user;
     (void)b;
     (void)accumulate;
-    conv_row now = {.kernel = w->dim[2], .ci = w->dim[1], .co = w->dim[0], .h = y.dim[1], .w = y.dim[2], .stride = c.stride,
+    conv_row now = {.kernel = w->dim[2], .ci = w->dim[1], .co = w->dim[0], .h = y.dim[1], .w = y.dim[2], .stride = c.stride, .enlarge = c.enlarge,
                     .how = sd_conv_choose(&vector_kernels, x.dim, w->dim, c)};
     int i = 0;
     while (i < r->n_convs && (r->convs[i].kernel != now.kernel || r->convs[i].ci != now.ci || r->convs[i].co != now.co || r->convs[i].h != now.h ||
-                              r->convs[i].w != now.w || r->convs[i].stride != now.stride)) i++;
+                              r->convs[i].w != now.w || r->convs[i].stride != now.stride || r->convs[i].enlarge != now.enlarge)) i++;
     if (i == r->n_convs) {
         conv_row *more = realloc(r->convs, (size_t)(r->n_convs + 1) * sizeof *more);
         if (!more) {
@@ -122,12 +123,12 @@ static void write_convs(report *r, const char *part)
     for (int i = 0; i < r->n_convs; i++) {
         const conv_row *c = &r->convs[i];
         if (r->json)
-            sd_text_add(r->t, "%s{\"count\":%d,\"kernel\":%lld,\"stride\":%d,\"in\":%lld,\"out\":[1,%lld,%lld,%lld],\"algorithm\":\"%s\",\"flops\":%.0f,\"share\":%.4f}",
-                        i ? "," : "", c->count, (long long)c->kernel, c->stride, (long long)c->ci, (long long)c->co, (long long)c->h, (long long)c->w,
+            sd_text_add(r->t, "%s{\"count\":%d,\"kernel\":%lld,\"stride\":%d,\"enlarge\":%s,\"in\":%lld,\"out\":[1,%lld,%lld,%lld],\"algorithm\":\"%s\",\"flops\":%.0f,\"share\":%.4f}",
+                        i ? "," : "", c->count, (long long)c->kernel, c->stride, c->enlarge ? "true" : "false", (long long)c->ci, (long long)c->co, (long long)c->h, (long long)c->w,
                         sd_conv_name(c->how), c->flops, c->share);
         else
             sd_text_add(r->t, "  %3d of %lldx%lld%s %5lld -> %5lld x %4lld x %-4lld %-20s %9.2f %.3f\n", c->count, (long long)c->kernel, (long long)c->kernel,
-                        c->stride > 1 ? " /2" : "   ", (long long)c->ci, (long long)c->co, (long long)c->h, (long long)c->w, sd_conv_name(c->how), c->flops / 1e9, c->share);
+                        c->stride > 1 ? " /2" : c->enlarge ? " *2" : "   ", (long long)c->ci, (long long)c->co, (long long)c->h, (long long)c->w, sd_conv_name(c->how), c->flops / 1e9, c->share);
     }
     if (r->json) sd_text_add(r->t, "]");
     else sd_text_add(r->t, "  all layers: %.1f GFLOP by the plain sums, %.1f by these algorithms\n", r->run.flops / 1e9, (r->run.flops - saved) / 1e9);

@@ -1,8 +1,12 @@
-/* winograd_simd.c - floor 1: the three transforms of the minimal convolution F(4x4,3x3), in vectors over channels.
+/* winograd_simd.c - floor 1: the transforms of two minimal 3x3 convolutions, in vectors over channels.
  *
- * Lavin & Gray 2016 ("Fast Algorithms for Convolutional Neural Networks", eq. 8): Y = A^T [(G g G^T) * (B^T d B)] A, 36 products
- * for 16 pixels where the plain sum needs 144. Cook-Toom matrices for the points 0, +-a, +-b and infinity; the textbook's a = 1,
- * b = 2 doubles the rounding error of a = 5/8, b = 3/2 (docs/SPEED.md). These, their squares and cubes are exact in a float.
+ * F(4x4,3x3). Lavin & Gray 2016 ("Fast Algorithms for Convolutional Neural Networks", eq. 8): Y = A^T [(G g G^T) * (B^T d B)] A, 36
+ * products for 16 pixels where the plain sum needs 144. Cook-Toom matrices for the points 0, +-a, +-b and infinity; the textbook's
+ * a = 1, b = 2 doubles the rounding error of a = 5/8, b = 3/2 (docs/SPEED.md). These, their squares and cubes are exact in a float.
+ *
+ * The same of a picture that is enlarged to twice its size first, each pixel standing for 2x2. Along one axis an even output pixel
+ * 2i = g0 s[i-1] + (g1 + g2) s[i], an odd one 2i + 1 = (g0 + g1) s[i] + g2 s[i+1]: two convolutions of two taps, each F(4,2) with the
+ * points +-3/8, +-5/4 and infinity. 10 products for 8 pixels of an axis, 100 for 64 pixels of the picture.
  *
  * Compiled once per instruction set, like kernels_simd.c. */
 #include "kernels.h"
@@ -10,117 +14,71 @@
 
 #if defined(SD_ISA_AVX512)
 #define WINOGRAD sd_winograd_avx512
+#define ENLARGED sd_winograd_enlarged_avx512
 #elif defined(SD_ISA_AVX2)
 #define WINOGRAD sd_winograd_avx2
+#define ENLARGED sd_winograd_enlarged_avx2
 #elif defined(SD_ISA_SSE2)
 #define WINOGRAD sd_winograd_sse2
+#define ENLARGED sd_winograd_enlarged_sse2
 #else
 #define WINOGRAD sd_winograd_neon
+#define ENLARGED sd_winograd_enlarged_neon
 #endif
 
-extern const sd_winograd WINOGRAD;
+extern const sd_winograd WINOGRAD, ENLARGED;
 
-#define PA 0.625   /* a */
-#define PB 1.5     /* b */
-enum { IN = SDK_WINOGRAD_IN, OUT = SDK_WINOGRAD_OUT };
+enum { IN = SDK_WINOGRAD_IN, MOST_OUT = SDK_WINOGRAD_MOST_OUT, PLAIN = 6, LARGE = 10 };   /* planes along one axis */
 
 static inline vf k(double x) { return v_set1((float)x); }
 
+/* Each transform along one axis; the tile's functions below apply it to columns and then to rows. */
+typedef void input_axis(vf *y, const vf *d);
+typedef void output_axis(vf *y, const vf *m);
+typedef void weights_axis(vd *y, vd g0, vd g1, vd g2);
+
+/* ---------------------------------------------------------------------------------- points and sums */
+
+#define PA 0.625   /* a, b of F(4,3) */
+#define PB 1.5
+#define QA 0.375   /* and of F(4,2) */
+#define QB 1.25
+
+/* What A^T takes from the points +-a, +-b: powers of the points. */
+static inline void from_points(vf *y, double a, double b, vf plus_a, vf minus_a, vf plus_b, vf minus_b)
+{
+    vf sum_a = v_add(plus_a, minus_a), dif_a = v_sub(plus_a, minus_a), sum_b = v_add(plus_b, minus_b), dif_b = v_sub(plus_b, minus_b);
+    y[0] = v_add(sum_a, sum_b);
+    y[1] = v_fma(k(a), dif_a, v_mul(k(b), dif_b));
+    y[2] = v_fma(k(a * a), sum_a, v_mul(k(b * b), sum_b));
+    y[3] = v_fma(k(a * a * a), dif_a, v_mul(k(b * b * b), dif_b));
+}
+
+/* ------------------------------------------------------------------------------------------ F(4,3) */
+
 /* B^T d: the coefficients of the products of all (x - point) but one, x(x^2-a^2)(x^2-b^2) for infinity. */
-static inline void input1(vf y[IN], vf d0, vf d1, vf d2, vf d3, vf d4, vf d5)
+static inline void input_plain(vf *y, const vf *d)
 {
     const double A = PA * PA, B = PB * PB;
-    vf even_a = v_fma(k(-B), d2, d4), odd_a = v_fma(k(-B), d1, d3);
-    vf even_b = v_fma(k(-A), d2, d4), odd_b = v_fma(k(-A), d1, d3);
-    y[0] = v_fma(k(-A - B), d2, v_fma(k(A * B), d0, d4));
+    vf even_a = v_fma(k(-B), d[2], d[4]), odd_a = v_fma(k(-B), d[1], d[3]);
+    vf even_b = v_fma(k(-A), d[2], d[4]), odd_b = v_fma(k(-A), d[1], d[3]);
+    y[0] = v_fma(k(-A - B), d[2], v_fma(k(A * B), d[0], d[4]));
     y[1] = v_fma(k(PA), odd_a, even_a);
     y[2] = v_fma(k(-PA), odd_a, even_a);
     y[3] = v_fma(k(PB), odd_b, even_b);
     y[4] = v_fma(k(-PB), odd_b, even_b);
-    y[5] = v_fma(k(-A - B), d3, v_fma(k(A * B), d1, d5));
+    y[5] = v_fma(k(-A - B), d[3], v_fma(k(A * B), d[1], d[5]));
 }
 
-static inline void input_tile(float *v, size_t plane, const float *const *pixel, size_t c, size_t left)
+static inline void output_plain(vf *y, const vf *m)
 {
-    vf t[IN][IN], y[IN];
-#define D(i, j) (left >= VL ? v_load(pixel[(i) * IN + (j)] + c) : v_load_part(pixel[(i) * IN + (j)] + c, left))
-    for (int j = 0; j < IN; j++) {
-        input1(y, D(0, j), D(1, j), D(2, j), D(3, j), D(4, j), D(5, j));
-        UNROLL for (int i = 0; i < IN; i++)
-            t[i][j] = y[i];
-    }
-#undef D
-    for (int i = 0; i < IN; i++) {
-        input1(y, t[i][0], t[i][1], t[i][2], t[i][3], t[i][4], t[i][5]);
-        float *row = v + (size_t)i * IN * plane + c;
-        UNROLL for (size_t j = 0; j < IN; j++) {
-            if (left >= VL)
-                v_store(row + j * plane, y[j]);
-            else
-                v_store_part(row + j * plane, y[j], left);
-        }
-    }
-}
-
-static void input(float *v, size_t plane, const float *const *pixel, size_t n)
-{
-    size_t c = 0;
-    for (; c + VL <= n; c += VL)
-        input_tile(v, plane, pixel, c, VL);
-    if (c < n)
-        input_tile(v, plane, pixel, c, n - c);
-}
-
-/* A^T m: powers of the points, and of the third power the leading coefficient. */
-static inline void output1(vf y[OUT], vf m0, vf m1, vf m2, vf m3, vf m4, vf m5)
-{
-    const double A = PA * PA, B = PB * PB;
-    vf sum_a = v_add(m1, m2), dif_a = v_sub(m1, m2), sum_b = v_add(m3, m4), dif_b = v_sub(m3, m4);
-    y[0] = v_add(m0, v_add(sum_a, sum_b));
-    y[1] = v_fma(k(PA), dif_a, v_mul(k(PB), dif_b));
-    y[2] = v_fma(k(A), sum_a, v_mul(k(B), sum_b));
-    y[3] = v_fma(k(PA * A), dif_a, v_fma(k(PB * B), dif_b, m5));
-}
-
-static inline void output_tile(float *const *pixel, const float *m, size_t plane, const float *bias, size_t c, size_t left,
-                               bool accumulate)
-{
-    vf t[OUT][IN], y[OUT];
-    vf b = !bias ? v_set1(0.0f) : left >= VL ? v_load(bias + c) : v_load_part(bias + c, left);
-#define M(i, j) (left >= VL ? v_load(m + (size_t)((i) * IN + (j)) * plane + c) : v_load_part(m + (size_t)((i) * IN + (j)) * plane + c, left))
-    for (int j = 0; j < IN; j++) {
-        output1(y, M(0, j), M(1, j), M(2, j), M(3, j), M(4, j), M(5, j));
-        UNROLL for (int i = 0; i < OUT; i++)
-            t[i][j] = y[i];
-    }
-#undef M
-    for (int i = 0; i < OUT; i++) {
-        output1(y, t[i][0], t[i][1], t[i][2], t[i][3], t[i][4], t[i][5]);
-        for (int j = 0; j < OUT; j++) {
-            float *to = pixel[i * OUT + j];
-            if (!to)
-                continue;
-            vf v = v_add(y[j], b);
-            if (left >= VL) {
-                v_store(to + c, accumulate ? v_add(v, v_load(to + c)) : v);
-            } else {
-                v_store_part(to + c, accumulate ? v_add(v, v_load_part(to + c, left)) : v, left);
-            }
-        }
-    }
-}
-
-static void output(float *const *pixel, const float *m, size_t plane, const float *bias, size_t n, bool accumulate)
-{
-    size_t c = 0;
-    for (; c + VL <= n; c += VL)
-        output_tile(pixel, m, plane, bias, c, VL, accumulate);
-    if (c < n)
-        output_tile(pixel, m, plane, bias, c, n - c, accumulate);
+    from_points(y, PA, PB, m[1], m[2], m[3], m[4]);
+    y[0] = v_add(m[0], y[0]);
+    y[3] = v_add(y[3], m[5]);
 }
 
 /* G g: values of g0 + g1 x + g2 x^2 at the points, divided by the products of the differences of the points. In double. */
-static inline void weights1(vd y[IN], vd g0, vd g1, vd g2)
+static inline void weights_plain(vd *y, vd g0, vd g1, vd g2)
 {
     const double A = PA * PA, B = PB * PB, fa = 1 / (2 * A * (A - B)), fb = 1 / (2 * B * (B - A));
     vd even_a = d_fma(g2, d_set1(A * fa), d_mul(g0, d_set1(fa))), odd_a = d_mul(g1, d_set1(PA * fa));
@@ -133,23 +91,165 @@ static inline void weights1(vd y[IN], vd g0, vd g1, vd g2)
     y[5] = g2;
 }
 
+/* ------------------------------------------------------------------------- F(4,2) of the two phases */
+
+static inline void input_phase(vf *y, const vf *d)
+{
+    const double A = QA * QA, B = QB * QB;
+    vf even_a = v_fma(k(-B), d[0], d[2]), odd_a = v_fma(k(-B), d[1], d[3]);
+    vf even_b = v_fma(k(-A), d[0], d[2]), odd_b = v_fma(k(-A), d[1], d[3]);
+    y[0] = v_fma(k(QA), even_a, odd_a);
+    y[1] = v_fma(k(-QA), even_a, odd_a);
+    y[2] = v_fma(k(QB), even_b, odd_b);
+    y[3] = v_fma(k(-QB), even_b, odd_b);
+    y[4] = v_fma(k(-A - B), d[2], v_fma(k(A * B), d[0], d[4]));
+}
+
+static inline void input_enlarged(vf *y, const vf *d)
+{
+    input_phase(y, d);
+    input_phase(y + 5, d + 1);
+}
+
+static inline void output_enlarged(vf *y, const vf *m)
+{
+    vf even[4], odd[4];
+    from_points(even, QA, QB, m[0], m[1], m[2], m[3]);
+    from_points(odd, QA, QB, m[5], m[6], m[7], m[8]);
+    even[3] = v_add(even[3], m[4]);
+    odd[3] = v_add(odd[3], m[9]);
+    UNROLL for (size_t i = 0; i < 4; i++) {
+        y[2 * i] = even[i];
+        y[2 * i + 1] = odd[i];
+    }
+}
+
+static inline void weights_phase(vd *y, vd g0, vd g1)
+{
+    const double A = QA * QA, B = QB * QB, fa = 1 / (2 * QA * (A - B)), fb = 1 / (2 * QB * (B - A));
+    vd a = d_mul(g0, d_set1(fa)), b = d_mul(g0, d_set1(fb)), a1 = d_mul(g1, d_set1(QA * fa)), b1 = d_mul(g1, d_set1(QB * fb));
+    y[0] = d_add(a1, a);
+    y[1] = d_sub(a1, a);
+    y[2] = d_add(b1, b);
+    y[3] = d_sub(b1, b);
+    y[4] = g1;
+}
+
+static inline void weights_enlarged(vd *y, vd g0, vd g1, vd g2)
+{
+    weights_phase(y, g0, d_add(g1, g2));
+    weights_phase(y + 5, d_add(g0, g1), g2);
+}
+
+/* ------------------------------------------------------------------------------- tiles: both axes */
+
+#define INLINE static inline __attribute__((always_inline))   /* so that sizes and transforms are known when compiled */
+
+INLINE void input_tile(input_axis *transform, size_t planes, float *v, size_t plane, const float *const *pixel, size_t c, size_t left)
+{
+    vf t[LARGE][IN], y[LARGE], d[IN];
+    for (size_t j = 0; j < IN; j++) {
+        UNROLL for (size_t i = 0; i < IN; i++)
+            d[i] = left >= VL ? v_load(pixel[i * IN + j] + c) : v_load_part(pixel[i * IN + j] + c, left);
+        transform(y, d);
+        UNROLL for (size_t i = 0; i < planes; i++)
+            t[i][j] = y[i];
+    }
+    for (size_t i = 0; i < planes; i++) {
+        transform(y, t[i]);
+        float *row = v + i * planes * plane + c;
+        UNROLL for (size_t j = 0; j < planes; j++) {
+            if (left >= VL)
+                v_store(row + j * plane, y[j]);
+            else
+                v_store_part(row + j * plane, y[j], left);
+        }
+    }
+}
+
+INLINE void input(input_axis *transform, size_t planes, float *v, size_t plane, const float *const *pixel, size_t n)
+{
+    size_t c = 0;
+    for (; c + VL <= n; c += VL)
+        input_tile(transform, planes, v, plane, pixel, c, VL);
+    if (c < n)
+        input_tile(transform, planes, v, plane, pixel, c, n - c);
+}
+
+INLINE void output_tile(output_axis *transform, size_t planes, size_t out, float *const *pixel, const float *m, size_t plane,
+                        const float *bias, size_t c, size_t left, bool accumulate)
+{
+    vf t[MOST_OUT][LARGE], y[MOST_OUT], column[LARGE];
+    vf b = !bias ? v_set1(0.0f) : left >= VL ? v_load(bias + c) : v_load_part(bias + c, left);
+    for (size_t j = 0; j < planes; j++) {
+        UNROLL for (size_t i = 0; i < planes; i++) {
+            const float *at = m + (i * planes + j) * plane + c;
+            column[i] = left >= VL ? v_load(at) : v_load_part(at, left);
+        }
+        transform(y, column);
+        UNROLL for (size_t i = 0; i < out; i++)
+            t[i][j] = y[i];
+    }
+    for (size_t i = 0; i < out; i++) {
+        transform(y, t[i]);
+        for (size_t j = 0; j < out; j++) {
+            float *to = pixel[i * out + j];
+            if (!to)
+                continue;
+            vf v = v_add(y[j], b);
+            if (left >= VL) {
+                v_store(to + c, accumulate ? v_add(v, v_load(to + c)) : v);
+            } else {
+                v_store_part(to + c, accumulate ? v_add(v, v_load_part(to + c, left)) : v, left);
+            }
+        }
+    }
+}
+
+INLINE void output(output_axis *transform, size_t planes, size_t out, float *const *pixel, const float *m, size_t plane, const float *bias,
+                   size_t n, bool accumulate)
+{
+    size_t c = 0;
+    for (; c + VL <= n; c += VL)
+        output_tile(transform, planes, out, pixel, m, plane, bias, c, VL, accumulate);
+    if (c < n)
+        output_tile(transform, planes, out, pixel, m, plane, bias, c, n - c, accumulate);
+}
+
 /* width is a multiple of VL. */
-static void weights(float *u, size_t plane, const float *w, size_t width)
+INLINE void weights(weights_axis *transform, size_t planes, float *u, size_t plane, const float *w, size_t width)
 {
     for (size_t at = 0; at < width; at += VL) {
         for (size_t half = 0; half < VL; half += VL / 2) {
             const float *g = w + at + half;
-            vd t[3][IN], y[IN];
+            vd t[3][LARGE], y[LARGE];
             for (size_t j = 0; j < 3; j++)
-                weights1(t[j], d_widen(g + j * width), d_widen(g + (3 + j) * width), d_widen(g + (6 + j) * width));
-            for (size_t i = 0; i < IN; i++) {
-                weights1(y, t[0][i], t[1][i], t[2][i]);
-                float *row = u + i * IN * plane + at + half;
-                UNROLL for (size_t j = 0; j < IN; j++)
+                transform(t[j], d_widen(g + j * width), d_widen(g + (3 + j) * width), d_widen(g + (6 + j) * width));
+            for (size_t i = 0; i < planes; i++) {
+                transform(y, t[0][i], t[1][i], t[2][i]);
+                float *row = u + i * planes * plane + at + half;
+                UNROLL for (size_t j = 0; j < planes; j++)
                     d_round(row + j * plane, y[j]);
             }
         }
     }
 }
 
-const sd_winograd WINOGRAD = {.input = input, .weights = weights, .output = output};
+/* ------------------------------------------------------------------------------------------ tables */
+
+static void plain_input(float *v, size_t plane, const float *const *pixel, size_t n) { input(input_plain, PLAIN, v, plane, pixel, n); }
+static void plain_weights(float *u, size_t plane, const float *w, size_t width) { weights(weights_plain, PLAIN, u, plane, w, width); }
+static void plain_output(float *const *pixel, const float *m, size_t plane, const float *bias, size_t n, bool accumulate)
+{
+    output(output_plain, PLAIN, 4, pixel, m, plane, bias, n, accumulate);
+}
+
+static void large_input(float *v, size_t plane, const float *const *pixel, size_t n) { input(input_enlarged, LARGE, v, plane, pixel, n); }
+static void large_weights(float *u, size_t plane, const float *w, size_t width) { weights(weights_enlarged, LARGE, u, plane, w, width); }
+static void large_output(float *const *pixel, const float *m, size_t plane, const float *bias, size_t n, bool accumulate)
+{
+    output(output_enlarged, LARGE, 8, pixel, m, plane, bias, n, accumulate);
+}
+
+const sd_winograd WINOGRAD = {4, 4, PLAIN * PLAIN, plain_input, plain_weights, plain_output};
+const sd_winograd ENLARGED = {8, 4, LARGE * LARGE, large_input, large_weights, large_output};

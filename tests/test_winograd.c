@@ -26,13 +26,13 @@ static void gaussian(float *x, size_t n)
 }
 
 static const char *const tables[] = {"sse2", "avx2", "avx512", "neon"};
-static const sd_conv conv3 = {1, 1, 1, 1, 1};
+static const sd_conv conv3 = {1, 1, 1, 1, 1, false};
 
-typedef struct layer { int64_t n, h, w, i, o; } layer;
+typedef struct layer { int64_t n, h, w, i, o, zoom; } layer;   /* zoom 2: of the picture enlarged to twice its size */
 typedef struct numbers { float *x, *w, *bias; } numbers;
 
 static size_t x_size(layer l) { return (size_t)(l.n * l.h * l.w * l.i); }
-static size_t y_size(layer l) { return (size_t)(l.n * l.h * l.w * l.o); }
+static size_t y_size(layer l) { return (size_t)(l.n * l.h * l.w * l.o * l.zoom * l.zoom); }
 static size_t w_size(layer l) { return (size_t)(l.o * l.i * 9); }
 
 static void *room(size_t bytes)
@@ -64,8 +64,8 @@ static double truth_at(layer l, numbers d, int64_t n, int64_t y, int64_t x, int6
     for (int64_t ky = 0; ky < 3; ky++)
         for (int64_t kx = 0; kx < 3; kx++) {
             int64_t iy = y + ky - 1, ix = x + kx - 1;
-            if (iy < 0 || iy >= l.h || ix < 0 || ix >= l.w) continue;
-            const float *pixel = d.x + ((n * l.h + iy) * l.w + ix) * l.i, *tap = d.w + o * l.i * 9 + ky * 3 + kx;
+            if (iy < 0 || iy >= l.zoom * l.h || ix < 0 || ix >= l.zoom * l.w) continue;
+            const float *pixel = d.x + ((n * l.h + iy / l.zoom) * l.w + ix / l.zoom) * l.i, *tap = d.w + o * l.i * 9 + ky * 3 + kx;
             for (int64_t i = 0; i < l.i; i++) s += (double)pixel[i] * tap[i * 9];
         }
     return s;
@@ -80,20 +80,23 @@ static float *convolve(const char *isa, layer l, const float *x, const void *w, 
     sd_error err = {0};
     sd_run r = {.err = &err, .be = &sd_backend_cpu, .kern = k, .threads = threads};
     assert_int_equal(sd_arena_init(&r.arena, (x_size(l) + y_size(l)) * 4 + 4096, &err), SD_OK);
-    sd_tensor in = sd_new4(&r, l.n, l.h, l.w, l.i), out = sd_new4(&r, l.n, l.h, l.w, l.o);
+    sd_conv c = conv3;
+    c.enlarge = l.zoom == 2;
+    sd_tensor in = sd_new4(&r, l.n, l.h, l.w, l.i), out = sd_new4(&r, l.n, l.zoom * l.h, l.zoom * l.w, l.o);
     assert_int_equal(err.status, SD_OK);
     sd_tensor weight = {.nd = 4, .dim = {l.o, l.i, 3, 3}, .dt = dt}, tb = {.nd = 1, .dim = {l.o}};
     memcpy(in.host, x, x_size(l) * 4);
     weight.host = (void *)(uintptr_t)w;
     tb.host = (void *)(uintptr_t)bias;
-    if (must_be_winograd) assert_int_equal(sd_conv_choose(k, in.dim, weight.dim, conv3), SD_CONV_WINOGRAD);
+    if (must_be_winograd)
+        assert_int_equal(sd_conv_choose(k, in.dim, weight.dim, c), c.enlarge ? SD_CONV_WINOGRAD_ENLARGED : SD_CONV_WINOGRAD);
     for (size_t i = 0; i < y_size(l); i++) sd_f32(out)[i] = before;
     if (before != 0) {
-        sd_conv2d_add_(&r, out, in, &weight, &tb, conv3);
+        sd_conv2d_add_(&r, out, in, &weight, &tb, c);
     } else {
         sd_reset(&r, 0);
         in = sd_new4(&r, l.n, l.h, l.w, l.i);
-        out = sd_conv2d(&r, in, &weight, &tb, conv3);
+        out = sd_conv2d(&r, in, &weight, &tb, c);
     }
     assert_int_equal(err.status, SD_OK);
     float *y = room(y_size(l) * 4);
@@ -106,10 +109,10 @@ static double error(layer l, numbers d, const float *y, double before, double sh
 {
     double miss = 0, size = 0;
     for (int64_t n = 0; n < l.n; n++)
-        for (int64_t v = 0; v < l.h; v++)
-            for (int64_t u = 0; u < l.w; u++)
+        for (int64_t v = 0; v < l.zoom * l.h; v++)
+            for (int64_t u = 0; u < l.zoom * l.w; u++)
                 for (int64_t o = 0; o < l.o; o++) {
-                    double t = truth_at(l, d, n, v, u, o) * shrink + before, e = y[((n * l.h + v) * l.w + u) * l.o + o] - t;
+                    double t = truth_at(l, d, n, v, u, o) * shrink + before, e = y[((n * l.zoom * l.h + v) * l.zoom * l.w + u) * l.o + o] - t;
                     miss += e * e;
                     size += t * t;
                 }
@@ -122,7 +125,7 @@ static void error_is_that_of_a_published_direct_convolution(void **unused)
 {
     (void)unused;
     const struct { layer l; double torch; } cases[] = {
-        {{1, 20, 24, 128, 16}, 6.0e-7}, {{2, 8, 12, 320, 32}, 9.5e-7}, {{1, 8, 8, 1280, 16}, 1.9e-6}};
+        {{1, 20, 24, 128, 16, 1}, 6.0e-7}, {{1, 20, 24, 128, 16, 2}, 6.0e-7}, {{1, 12, 12, 1280, 16, 2}, 1.9e-6}, {{2, 8, 12, 320, 32, 1}, 9.5e-7}, {{1, 8, 8, 1280, 16, 1}, 1.9e-6}};
     for (size_t i = 0; i < SD_COUNT(cases); i++) {
         numbers d = draw(cases[i].l);
         for (size_t t = 0; t < SD_COUNT(tables); t++) {
@@ -142,7 +145,8 @@ static void error_is_that_of_a_published_direct_convolution(void **unused)
 static void any_size_is_the_textbook_sum(void **unused)
 {
     (void)unused;
-    const layer cases[] = {{1, 21, 19, 37, 45}, {2, 9, 30, 70, 17}, {3, 8, 8, 65, 33}, {1, 66, 12, 32, 3}, {1, 8, 9, 330, 20}};
+    const layer cases[] = {{1, 21, 19, 37, 45, 1}, {2, 9, 30, 70, 17, 1}, {3, 8, 8, 65, 33, 1}, {1, 66, 12, 32, 3, 1}, {1, 8, 9, 330, 20, 1},
+                           {1, 21, 19, 37, 45, 2}, {2, 9, 15, 70, 17, 2}, {1, 33, 12, 32, 3, 2},  {1, 13, 12, 330, 20, 2}};
     for (size_t i = 0; i < SD_COUNT(cases); i++) {
         layer l = cases[i];
         numbers d = draw(l);
@@ -163,11 +167,11 @@ static void any_size_is_the_textbook_sum(void **unused)
 static void zeros_surround_the_picture(void **unused)
 {
     (void)unused;
-    layer l = {1, 12, 12, 32, 16};
+    layer l = {1, 12, 12, 32, 16, 1};
     numbers d = draw(l);
     float *y = convolve(NULL, l, d.x, d.w, SD_F32, d.bias, 1, 0, true);
     assert_non_null(y);
-    layer taller = {1, 14, 14, 32, 16};   /* the edge repeated, its inner 12x12 pixels compared */
+    layer taller = {1, 14, 14, 32, 16, 1};   /* the edge repeated, its inner 12x12 pixels compared */
     numbers wrong = {room(x_size(taller) * 4), d.w, d.bias};
     for (int64_t v = 0; v < 14; v++)
         for (int64_t u = 0; u < 14; u++) {
@@ -192,7 +196,7 @@ static void zeros_surround_the_picture(void **unused)
 static void one_channel_at_a_time_is_nearly_exact(void **unused)
 {
     (void)unused;
-    layer l = {1, 12, 12, 32, 16};
+    layer l = {1, 12, 12, 32, 16, 1};
     numbers d = draw(l);
     for (int64_t p = 0; p < 144; p++)
         for (int64_t i = 0; i < 32; i++) d.x[p * 32 + i] = i == 5 ? (float)(p * 7 % 31 - 15) : 0.0f;
@@ -208,11 +212,10 @@ static void one_channel_at_a_time_is_nearly_exact(void **unused)
     drop(d);
 }
 
-static void bits_do_not_depend_on_threads_or_company(void **unused)
+static void compare_bits(int64_t zoom)
 {
-    (void)unused;
     const int threads[] = {2, 3, 7};
-    layer l = {3, 18, 22, 96, 72}, one = {1, 18, 22, 96, 72};
+    layer l = {3, 18, 22, 96, 72, zoom}, one = {1, 18, 22, 96, 72, zoom};
     numbers d = draw(l);
     for (size_t t = 0; t < SD_COUNT(tables); t++) {
         float *y = convolve(tables[t], l, d.x, d.w, SD_F32, d.bias, 1, 0, true);
@@ -232,10 +235,57 @@ static void bits_do_not_depend_on_threads_or_company(void **unused)
     drop(d);
 }
 
+static void bits_do_not_depend_on_threads_or_company(void **unused)
+{
+    (void)unused;
+    compare_bits(1);
+    compare_bits(2);
+}
+
+/* Small pictures are enlarged on the way by the other algorithms: the bits of the picture enlarged before. */
+static void enlarging_on_the_way_changes_no_bit(void **unused)
+{
+    (void)unused;
+    layer l = {2, 5, 3, 40, 24, 2}, large = {2, 10, 6, 40, 24, 1};
+    numbers d = draw(l);
+    float *x = room(x_size(large) * 4);
+    for (int64_t p = 0; p < large.n * large.h * large.w; p++) {
+        int64_t n = p / 60, v = p / 6 % 10, u = p % 6;
+        memcpy(x + p * l.i, d.x + ((n * l.h + v / 2) * l.w + u / 2) * l.i, (size_t)l.i * 4);
+    }
+    const char *const all[] = {"scalar", "sse2", "avx2", "avx512", "neon"};
+    for (size_t t = 0; t < SD_COUNT(all); t++) {
+        float *a = convolve(all[t], l, d.x, d.w, SD_F32, d.bias, 2, 0, false), *b = convolve(all[t], large, x, d.w, SD_F32, d.bias, 2, 0, false);
+        if (a) assert_memory_equal(a, b, y_size(l) * 4);
+        free(a);
+        free(b);
+    }
+    free(x);
+    drop(d);
+}
+
+/* Wrong twin: the phases the wrong way round are another picture. */
+static void phases_have_their_places(void **unused)
+{
+    (void)unused;
+    layer l = {1, 12, 12, 32, 16, 2};
+    numbers d = draw(l);
+    float *y = convolve(NULL, l, d.x, d.w, SD_F32, d.bias, 1, 0, true);
+    for (size_t p = 0; p < 24 * 24; p += 2)
+        for (size_t o = 0; o < 16; o++) {
+            float even = y[p * 16 + o];
+            y[p * 16 + o] = y[(p + 1) * 16 + o];
+            y[(p + 1) * 16 + o] = even;
+        }
+    assert_true(error(l, d, y, 0, 1) > 0.1);
+    free(y);
+    drop(d);
+}
+
 static void sixteen_bit_weights_give_the_bits_of_their_values(void **unused)
 {
     (void)unused;
-    layer l = {1, 12, 8, 130, 40};
+    layer l = {1, 12, 8, 130, 40, 1};
     numbers d = draw(l);
     unsigned char *half = room(w_size(l) * 2 + 1);   /* at an odd address */
     float *wide = room(w_size(l) * 4);
@@ -264,21 +314,27 @@ static void the_choice_follows_the_shape(void **unused)
     const sd_kern *k = sd_kern_select(NULL);
     if (!k->winograd) return;
     const struct { int64_t h, w, i, o, side; sd_conv c; sd_conv_how how; } cases[] = {
-        {64, 64, 320, 320, 3, {1, 1, 1, 1, 1}, SD_CONV_WINOGRAD}, {16, 16, 2560, 1280, 3, {1, 1, 1, 1, 1}, SD_CONV_WINOGRAD},
-        {64, 64, 320, 320, 3, {2, 1, 1, 1, 1}, SD_CONV_UNFOLD},   {512, 512, 128, 128, 3, {1, 1, 1, 1, 1}, SD_CONV_WINOGRAD},
-        {64, 64, 4, 320, 3, {1, 1, 1, 1, 1}, SD_CONV_UNFOLD},     {512, 512, 128, 3, 3, {1, 1, 1, 1, 1}, SD_CONV_WINOGRAD},
-        {64, 64, 320, 320, 3, {1, 0, 0, 1, 1}, SD_CONV_UNFOLD},   {64, 64, 320, 320, 1, {1, 0, 0, 0, 0}, SD_CONV_LINEAR},
-        {4, 4, 1280, 1280, 3, {1, 1, 1, 1, 1}, SD_CONV_UNFOLD},
+        {64, 64, 320, 320, 3, {1, 1, 1, 1, 1, false}, SD_CONV_WINOGRAD}, {16, 16, 2560, 1280, 3, {1, 1, 1, 1, 1, false}, SD_CONV_WINOGRAD},
+        {64, 64, 320, 320, 3, {2, 1, 1, 1, 1, false}, SD_CONV_UNFOLD},   {512, 512, 128, 128, 3, {1, 1, 1, 1, 1, false}, SD_CONV_WINOGRAD},
+        {64, 64, 4, 320, 3, {1, 1, 1, 1, 1, false}, SD_CONV_UNFOLD},     {512, 512, 128, 3, 3, {1, 1, 1, 1, 1, false}, SD_CONV_WINOGRAD},
+        {64, 64, 320, 320, 3, {1, 0, 0, 1, 1, false}, SD_CONV_UNFOLD},   {64, 64, 320, 320, 1, {1, 0, 0, 0, 0, false}, SD_CONV_LINEAR},
+        {4, 4, 1280, 1280, 3, {1, 1, 1, 1, 1, false}, SD_CONV_UNFOLD},
+        {256, 256, 256, 256, 3, {1, 1, 1, 1, 1, true}, SD_CONV_WINOGRAD_ENLARGED},
+        {32, 32, 640, 640, 3, {1, 1, 1, 1, 1, true}, SD_CONV_WINOGRAD_ENLARGED},
+        {16, 16, 1280, 1280, 3, {1, 1, 1, 1, 1, true}, SD_CONV_WINOGRAD_ENLARGED},
+        {8, 8, 1280, 1280, 3, {1, 1, 1, 1, 1, true}, SD_CONV_WINOGRAD},
+        {2, 2, 1280, 1280, 3, {1, 1, 1, 1, 1, true}, SD_CONV_UNFOLD},
     };
     for (size_t i = 0; i < SD_COUNT(cases); i++) {
         int64_t x[4] = {1, cases[i].h, cases[i].w, cases[i].i}, w[4] = {cases[i].o, cases[i].i, cases[i].side, cases[i].side};
         assert_int_equal(sd_conv_choose(k, x, w, cases[i].c), cases[i].how);
-        sd_conv_how precise = cases[i].how == SD_CONV_WINOGRAD ? SD_CONV_UNFOLD : cases[i].how;
+        sd_conv_how precise = cases[i].how != SD_CONV_LINEAR ? SD_CONV_UNFOLD : cases[i].how;
         assert_int_equal(sd_conv_choose(&sd_kern_scalar, x, w, cases[i].c), precise);   /* the specification stays the plain sum */
         x[0] = 8;
         assert_int_equal(sd_conv_choose(k, x, w, cases[i].c), cases[i].how);
     }
     assert_string_equal(sd_conv_name(SD_CONV_WINOGRAD), "winograd F(4x4,3x3)");
+    assert_string_equal(sd_conv_name(SD_CONV_WINOGRAD_ENLARGED), "phases F(4x4,2x2)");
 }
 
 int main(void)
@@ -289,6 +345,8 @@ int main(void)
         cmocka_unit_test(zeros_surround_the_picture),
         cmocka_unit_test(one_channel_at_a_time_is_nearly_exact),
         cmocka_unit_test(bits_do_not_depend_on_threads_or_company),
+        cmocka_unit_test(enlarging_on_the_way_changes_no_bit),
+        cmocka_unit_test(phases_have_their_places),
         cmocka_unit_test(sixteen_bit_weights_give_the_bits_of_their_values),
         cmocka_unit_test(the_choice_follows_the_shape),
     };

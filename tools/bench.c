@@ -26,7 +26,8 @@ typedef struct entry {
     int64_t kernel;
 } entry;
 
-#define SAME {1, 1, 1, 1, 1}, 3
+#define SAME {1, 1, 1, 1, 1, false}, 3
+#define TWICE {1, 1, 1, 1, 1, true}, 3
 static const entry entries[] = {
     {"conv 320 at 64x64", CONV, 2, 64, 320, 320, 0, SAME},
     {"conv 960 to 320 at 64x64", CONV, 2, 64, 960, 320, 0, SAME},
@@ -34,11 +35,15 @@ static const entry entries[] = {
     {"conv 1920 to 640 at 32x32", CONV, 2, 32, 1920, 640, 0, SAME},
     {"conv 1280 at 16x16", CONV, 2, 16, 1280, 1280, 0, SAME},
     {"conv 2560 to 1280 at 8x8", CONV, 2, 8, 2560, 1280, 0, SAME},
-    {"conv 320 at 64x64, stride 2", CONV, 2, 64, 320, 320, 0, {2, 1, 1, 1, 1}, 3},
+    {"conv 320 at 64x64, stride 2", CONV, 2, 64, 320, 320, 0, {2, 1, 1, 1, 1, false}, 3},
     {"conv 512 at 128x128", CONV, 1, 128, 512, 512, 0, SAME},
     {"conv 256 at 256x256", CONV, 1, 256, 256, 256, 0, SAME},
     {"conv 128 at 512x512", CONV, 1, 512, 128, 128, 0, SAME},
     {"conv 128 to 3 at 512x512", CONV, 1, 512, 128, 3, 0, SAME},
+    {"conv 1280 at 16x16, enlarged", CONV, 2, 16, 1280, 1280, 0, TWICE},
+    {"conv 640 at 32x32, enlarged", CONV, 2, 32, 640, 640, 0, TWICE},
+    {"conv 512 at 128x128, enlarged", CONV, 1, 128, 512, 512, 0, TWICE},
+    {"conv 256 at 256x256, enlarged", CONV, 1, 256, 256, 256, 0, TWICE},
     {"linear 320 to 2560", LINEAR, 2, 64, 320, 2560, 0, {0}, 0},
     {"linear 1280 to 320", LINEAR, 2, 64, 1280, 320, 0, {0}, 0},
     {"linear 1280 to 10240", LINEAR, 2, 16, 1280, 10240, 0, {0}, 0},
