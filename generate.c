@@ -561,7 +561,12 @@ static sd_status denoise(sd_ctx *c, job *j)
     if (open_streams(c, j) || begin_latents(c, j)) return c->err.status;
     denoiser d = {.c = c, .j = j, .room = room};
     sd_denoiser hooks = {&d, predict_noise, arrive, see_denoised, draw_noise, j->B};
-    return sd_sampler_run(j->sampler, j->latents, n, &hooks, &c->err);
+    sd_kept of_the_prompt = {0};
+    c->run.kept = &of_the_prompt;
+    sd_sampler_run(j->sampler, j->latents, n, &hooks, &c->err);
+    c->run.kept = NULL;
+    sd_kept_free(&of_the_prompt);
+    return c->err.status;
 }
 
 /* [-1,1] -> [0,1] [diffusers VaeImageProcessor.denormalize] */

@@ -206,12 +206,19 @@ static sd_tensor resnet(sd_run *r, const sd_res_w *w, const sd_net_dims *d, sd_t
     return h;
 }
 
+/* Of x itself, or of a prompt, whose keys and values are the same in every step. */
+static sd_tensor key_or_value(sd_run *r, const sd_wb *w, sd_tensor x, sd_tensor context)
+{
+    bool itself = context.host == x.host;
+    return itself ? sd_linear(r, context, &w->w, &w->b) : sd_linear_once(r, context, &w->w, &w->b);
+}
+
 sd_tensor sd_attend(sd_run *r, const sd_attn_w *w, sd_tensor x, sd_tensor context, int heads, bool causal, const char *path,
                     const sd_attn_names *names)
 {
     sd_tensor q = sd_linear(r, x, &w->to_q.w, &w->to_q.b);            /* [N,T,C] */
-    sd_tensor k = sd_linear(r, context, &w->to_k.w, &w->to_k.b);      /* [N,S,C] */
-    sd_tensor v = sd_linear(r, context, &w->to_v.w, &w->to_v.b);
+    sd_tensor k = key_or_value(r, &w->to_k, x, context);              /* [N,S,C] */
+    sd_tensor v = key_or_value(r, &w->to_v, x, context);
     sd_trace_tensor(r, q, "%s.%s", path, names->q);
     sd_trace_tensor(r, k, "%s.%s", path, names->k);
     sd_trace_tensor(r, v, "%s.%s", path, names->v);

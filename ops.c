@@ -193,6 +193,33 @@ sd_tensor sd_linear(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor 
     return y;
 }
 
+sd_tensor sd_linear_once(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor *b)
+{
+    sd_kept *k = r->kept;
+    for (int i = 0; k && i < k->n; i++)
+        if (k->item[i].w == w) return k->item[i].y;
+    sd_tensor y = sd_linear(r, x, w, b);
+    if (!k || !y.host) return y;
+    size_t bytes = (size_t)sd_numel(&y) * sizeof(float);
+    void *more = realloc(k->item, (size_t)(k->n + 1) * sizeof *k->item), *copy = malloc(bytes);
+    if (more) k->item = more;
+    if (more && copy) {
+        k->item[k->n].w = w;
+        k->item[k->n].y = y;
+        k->item[k->n++].y.host = memcpy(copy, y.host, bytes);
+    } else {
+        free(copy);   /* without memory for it, it is computed again */
+    }
+    return y;
+}
+
+void sd_kept_free(sd_kept *k)
+{
+    for (int i = 0; i < k->n; i++) free(k->item[i].y.host);
+    free(k->item);
+    *k = (sd_kept){0};
+}
+
 void sd_linear_add_(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b)
 {
     if (!go(r) || !linear_ok(r, &x, w, b)) return;

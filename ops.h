@@ -62,6 +62,13 @@ extern const sd_backend sd_backend_cpu;    /* ops_cpu.c */
 
 struct sd_trace;
 
+/* Results that are the same in every pass of a network, by the weight they came from; see sd_linear_once. All zero: none yet. */
+typedef struct sd_kept {
+    struct { const sd_tensor *w; sd_tensor y; } *item;
+    int n;
+} sd_kept;
+void sd_kept_free(sd_kept *k);
+
 /* What one computation carries along. */
 struct sd_run {
     sd_error *err;                      /* sticky */
@@ -78,6 +85,7 @@ struct sd_run {
     void *watch_user;
     void (*used)(void *user, const sd_tensor *w);       /* called when a matrix or kernel of weights was used; may be NULL */
     void *used_user;
+    sd_kept *kept;                      /* NULL: nothing is kept */
     void *scratch;                      /* the backend's own working memory, kept between operations */
     size_t scratch_size;
 };
@@ -112,6 +120,8 @@ sd_tensor sd_keep(sd_run *r, size_t mark, sd_tensor y);
 
 /* ---- the operations. A trailing underscore: works in place. */
 sd_tensor sd_linear(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor *b);              /* [..,I] -> [..,O] */
+/* sd_linear of an x that no pass changes: the first one of those that share run->kept computes it, the others find it there. */
+sd_tensor sd_linear_once(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor *b);
 void sd_linear_add_(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b); /* y += x W^T + b */
 sd_tensor sd_conv2d(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c);   /* [N,H,W,I] -> [N,H',W',O] */
 void sd_conv2d_add_(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c);

@@ -37,6 +37,11 @@ static size_t bytes(const sd_image *i) { return (size_t)i->width * (size_t)i->he
 
 /* ---- drawing */
 
+static void stop_at_first_step(void *user, const sd_progress *p)
+{
+    if (strcmp(p->stage, "step") == 0) sd_cancel(user);
+}
+
 static void a_seed_means_one_picture(void **unused)
 {
     (void)unused;
@@ -51,6 +56,27 @@ static void a_seed_means_one_picture(void **unused)
     sd_image_free(&b);
     sd_image_free(&d);
     sd_close(c);
+}
+
+/* Nothing of a prompt stays for the next one, not even if the run that knew it was left in the middle. */
+static void a_prompt_leaves_no_trace(void **unused)
+{
+    (void)unused;
+    sd_ctx *c = open_tiny(SD_PART_ALL, 0), *fresh = open_tiny(SD_PART_ALL, 0);
+    sd_params p = small(), other = small();
+    sd_image left;
+    other.prompt = "a red apple";
+    sd_set_progress(c, stop_at_first_step, c);
+    assert_int_equal(sd_generate(c, &other, &left), SD_ERR_CANCELLED);
+    sd_set_progress(c, NULL, NULL);
+    sd_image before = draw(c, &other), a = draw(c, &p), b = draw(fresh, &p);
+    assert_memory_equal(a.rgb, b.rgb, bytes(&a));
+    assert_memory_not_equal(a.rgb, before.rgb, bytes(&a));
+    sd_image_free(&before);
+    sd_image_free(&a);
+    sd_image_free(&b);
+    sd_close(c);
+    sd_close(fresh);
 }
 
 /* One generator draws [B,4,h,w]: the first picture of a batch is the picture drawn alone, given the same noise. */
@@ -424,11 +450,6 @@ static void a_traced_file_can_be_read_back(void **unused)
 
 /* ---- cancelling, threads, precision */
 
-static void stop_at_first_step(void *user, const sd_progress *p)
-{
-    if (strcmp(p->stage, "step") == 0) sd_cancel(user);
-}
-
 static void a_cancelled_context_can_be_used_again(void **unused)
 {
     (void)unused;
@@ -681,6 +702,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_seed_means_one_picture),
+        cmocka_unit_test(a_prompt_leaves_no_trace),
         cmocka_unit_test(a_batch_begins_with_the_picture_drawn_alone),
         cmocka_unit_test(given_noise_replaces_the_seed),
         cmocka_unit_test(guidance_of_one_takes_one_evaluation_of_the_prompt_alone),

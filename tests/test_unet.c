@@ -103,6 +103,48 @@ static void every_latent_size_works(void **unused)
     network_close(&n);
 }
 
+/* What depends on the prompt alone is computed in the first step. */
+static void keys_and_values_of_a_prompt_are_computed_once(void **unused)
+{
+    (void)unused;
+    network n;
+    sd_kept kept = {0};
+    int64_t dim[4], context_dim[4];
+    network_open(&n, "sd1-small", SD_PART_UNET, 0, NULL);
+    assert_int_equal(sd_set_trace(n.ctx, NULL, NULL, NULL), SD_OK);
+    sd_run *r = &n.ctx->run;
+    float *latents = network_input(&n, "latents", dim), *context = network_input(&n, "context", context_dim), t[2] = {501, 501};
+    size_t count = (size_t)(dim[0] * dim[1] * dim[2] * dim[3]), contexts = (size_t)(context_dim[0] * context_dim[1] * context_dim[2]);
+    float *plain = malloc(count * sizeof *plain), *out = malloc(count * sizeof *out);
+    double flops[3];
+    for (int step = 0; step < 3; step++) {   /* a step as it was, the first and the second of those that keep something */
+        r->kept = NULL;
+        for (size_t i = 0; i < count; i++) latents[i] *= -0.7f;
+        assert_int_equal(sd_unet(n.ctx, (int)dim[0], (int)dim[2], (int)dim[3], latents, t, context, plain), SD_OK);
+        if (step) r->kept = &kept;
+        r->flops = 0;
+        assert_int_equal(sd_unet(n.ctx, (int)dim[0], (int)dim[2], (int)dim[3], latents, t, context, out), SD_OK);
+        flops[step] = r->flops;
+        assert_memory_equal(plain, out, count * sizeof *out);
+    }
+    assert_int_equal(kept.n, 2 * 16);
+    assert_true(flops[1] == flops[0]);
+    double columns = 5 * 8 + 5 * 16 + 6 * 24;   /* of the sixteen cross-attentions */
+    assert_true(flops[0] - flops[2] == 2 * 2.0 * (double)contexts * columns);
+    for (size_t i = 0; i < contexts; i++) context[i] += 1;   /* kept beyond its prompt, it would be wrong */
+    assert_int_equal(sd_unet(n.ctx, (int)dim[0], (int)dim[2], (int)dim[3], latents, t, context, out), SD_OK);
+    assert_memory_equal(plain, out, count * sizeof *out);
+    r->kept = NULL;
+    sd_kept_free(&kept);
+    assert_int_equal(sd_unet(n.ctx, (int)dim[0], (int)dim[2], (int)dim[3], latents, t, context, out), SD_OK);
+    assert_memory_not_equal(plain, out, count * sizeof *out);
+    free(latents);
+    free(context);
+    free(plain);
+    free(out);
+    network_close(&n);
+}
+
 static void tensors_that_lack_are_named_together(void **unused)
 {
     (void)unused;
@@ -133,6 +175,7 @@ int main(void)
         cmocka_unit_test_teardown(files_of_any_kind_give_the_same_bits, clear),
         cmocka_unit_test_teardown(a_batch_is_its_samples, clear),
         cmocka_unit_test_teardown(every_latent_size_works, clear),
+        cmocka_unit_test_teardown(keys_and_values_of_a_prompt_are_computed_once, clear),
         cmocka_unit_test_teardown(tensors_that_lack_are_named_together, clear),
     };
     return cmocka_run_group_tests_name("unet", tests, temp_make, temp_remove);
