@@ -36,7 +36,7 @@ static sd_status schedule_wishes(const sd_params *p, sd_sched_config *s, sd_erro
     s->sigmas = p->sigmas;
     s->timesteps = p->timesteps;
     if (p->order < 0) return sd_fail(e, SD_ERR_ARG, "the order must not be negative, but is %d", p->order);
-    if (p->order) s->order = p->order;
+    if (p->order) s->order = s->corrector_order = p->order;
     s->s_churn = p->s_churn;
     s->s_tmin = p->s_tmin;
     s->s_tmax = p->s_tmax;
@@ -57,6 +57,8 @@ static sd_status schedule_config(sd_ctx *c, const sd_params *p, sd_sched_config 
     int steps = steps_of(p);
     if (steps < 1 || steps > s->train_steps)
         return sd_fail(e, SD_ERR_ARG, "steps must be 1 to %d, not %d", s->train_steps, steps);
+    if (p->order > steps && s->method != SD_DPM_ADAPTIVE)
+        return sd_fail(e, SD_ERR_ARG, "order %d needs %d steps or more, not %d", p->order, p->order, steps);
     if (p->steps_offset < -1 || p->steps_offset >= s->train_steps)
         return sd_fail(e, SD_ERR_ARG, "steps offset must be 0 to %d, not %d", s->train_steps - 1, p->steps_offset);
     if (!(p->eta >= 0 && p->eta <= 1) && p->eta != -1) return sd_fail(e, SD_ERR_ARG, "eta must be 0 to 1, not %g", p->eta);
@@ -77,10 +79,26 @@ static sd_status check_side(sd_ctx *c, const char *what, int *side, int native, 
     return SD_OK;
 }
 
+/* A random stream by its name, or by that of a safetensors file with the numbers to give out: its tensor "noise" or its
+ * only one. */
+static sd_status open_stream(sd_ctx *c, sd_stream **out, const char *spec, const sd_stream_options *o)
+{
+    const char *ending = spec ? strrchr(spec, '.') : NULL;
+    if (!ending || strcmp(ending, ".safetensors") != 0) return sd_stream_open(out, spec, o, &c->err);
+    float *numbers;
+    int nd;
+    int64_t d[4];
+    *out = NULL;
+    if (sd_read_floats(c, spec, "noise", &numbers, &nd, d)) return c->err.status;
+    sd_stream_open_numbers(out, spec, numbers, (size_t)(d[0] * d[1] * d[2] * d[3]), o, &c->err);
+    free(numbers);
+    return c->err.status;
+}
+
 static sd_status check_stream(sd_ctx *c, const char *spec)
 {
     sd_stream *s = NULL;
-    if (!sd_stream_open(&s, spec, &(sd_stream_options){0}, &c->err)) sd_stream_close(s);
+    if (!open_stream(c, &s, spec, &(sd_stream_options){0})) sd_stream_close(s);
     return c->err.status;
 }
 
@@ -401,6 +419,26 @@ static sd_status encode_kept(sd_ctx *c, job *j)
     return SD_OK;
 }
 
+static void told(void *user, const sd_draw *d)
+{
+    sd_ctx *c = user;
+    sd_drawn public = {d->who, d->stream, d->seed, d->image, d->position, d->count, d->between_levels, d->from, d->to};
+    if (c->drawn) c->drawn(c->drawn_user, &public);
+}
+
+/* j->noise: the caller's numbers, or the generator's. */
+static sd_status initial_noise(sd_ctx *c, job *j)
+{
+    const char *who = "initial noise";
+    if (!j->p.noise) return sd_stream_normal(j->rng, who, j->noise, (size_t)j->B, j->n, &c->err);
+    sd_stream_options o = {.on_draw = told, .user = c};
+    sd_stream *given;
+    if (sd_stream_open_numbers(&given, "given numbers", j->p.noise, j->p.noise_count, &o, &c->err)) return c->err.status;
+    sd_stream_normal(given, who, j->noise, (size_t)j->B, j->n, &c->err);
+    sd_stream_close(given);
+    return c->err.status;
+}
+
 /* Where the run begins. The order of the draws is diffusers': the picture's posterior (unless nobody needs it), the noise, the kept
  * part's posterior [StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline.prepare_latents]. */
 static sd_status begin_latents(sd_ctx *c, job *j)
@@ -412,8 +450,7 @@ static sd_status begin_latents(sd_ctx *c, job *j)
         if (encode_picture(c, j, "posterior of the picture", "vae.", j->picture, j->old)) return c->err.status;
         trace_one(c, j, j->old, j->C, "image_latents");
     }
-    if (j->p.noise) memcpy(j->noise, j->p.noise, n * sizeof(float));
-    else if (sd_stream_normal(j->rng, "initial noise", j->noise, (size_t)j->B, j->n, &c->err)) return c->err.status;
+    if (initial_noise(c, j)) return c->err.status;
     trace_latents(c, j, j->noise, "noise", 0);
     double init = sd_sampler_init_sigma(j->sampler);
     for (size_t i = 0; i < n && from_noise; i++) j->latents[i] = (float)(init * (double)j->noise[i]);
@@ -523,18 +560,11 @@ static sd_status draw_noise(void *user, double sigma_from, double sigma_to, floa
     return sd_stream_noise(d->j->sampler_rng, "sampler", sigma_from, sigma_to, out, (size_t)d->j->B, d->j->n, &d->c->err);
 }
 
-static void told(void *user, const sd_draw *d)
-{
-    sd_ctx *c = user;
-    sd_drawn public = {d->who, d->stream, d->seed, d->image, d->position, d->count, d->between_levels, d->from, d->to};
-    if (c->drawn) c->drawn(c->drawn_user, &public);
-}
-
 /* The generators of a run. A Brownian path is told which levels the sampler will go through. */
 static sd_status open_streams(sd_ctx *c, job *j)
 {
     sd_stream_options o = {.seed = j->p.seed, .generators = j->p.seed_per_image ? j->B : 0, .on_draw = told, .user = c};
-    if (sd_stream_open(&j->rng, j->p.rng, &o, &c->err)) return c->err.status;
+    if (open_stream(c, &j->rng, j->p.rng, &o)) return c->err.status;
     j->sampler_rng = j->rng;
     if (!j->p.sampler_rng) return SD_OK;
     double least = INFINITY, most = 0;
@@ -544,7 +574,7 @@ static sd_status open_streams(sd_ctx *c, job *j)
         most = fmax(most, sigma);
     }
     sd_stream *s;
-    if (sd_stream_open(&s, j->p.sampler_rng, &o, &c->err)) return c->err.status;
+    if (open_stream(c, &s, j->p.sampler_rng, &o)) return c->err.status;
     j->sampler_rng = s;
     return sd_stream_span(s, least, most, &c->err);
 }

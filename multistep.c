@@ -383,7 +383,8 @@ static void adams_step(sd_sampling *r, int i, int top, int order, double tau, co
 }
 
 /* SA-Solver [Xue et al. 2023, "SA-Solver: Stochastic Adams Solver", Algorithm 1], data prediction; SASolverScheduler.
- * tau(t), the strength of the noise, is its default: 1 from timestep 200 to 800, 0 elsewhere. Draws in every step. */
+ * tau(t), the strength of the noise, is eta from timestep 200 to 800 and 0 elsewhere; the class' default has eta = 1.
+ * Draws in every step, also where the noise counts for nothing. */
 void sd_sample_sa(sd_sampling *r)
 {
     double *x = r->x, *last = sd_vector(r), *z = sd_vector(r), tau = 0.0;
@@ -393,10 +394,11 @@ void sd_sample_sa(sd_sampling *r)
         sd_predict(r, x, s, newest(m, 3), NULL);
         if (corrector) adams_step(r, i - 1, i, corrector, tau, last, m, z);
         SUM(r, z, {1, sd_draw(r, s, r->at[i + 1])});
-        tau = s.t >= 200 && s.t <= 800 ? 1.0 : 0.0;
-        int left = r->c->lower_order_final ? r->steps - i : r->c->order, order = r->c->order;
-        int predictor = order < left ? order : left;
-        corrector = order < left + 1 ? order : left + 1;
+        tau = s.t >= 200 && s.t <= 800 ? r->c->eta : 0.0;
+        int left = r->c->lower_order_final ? r->steps - i : r->steps, predictor = r->c->order;
+        corrector = r->c->corrector_order;
+        if (predictor > left) predictor = left;
+        if (corrector > left + 1) corrector = left + 1;
         known++;
         if (predictor > known) predictor = known;
         if (corrector > known + 1) corrector = known + 1;

@@ -52,9 +52,10 @@ typedef struct sd_sched_config {
     double threshold_ratio;       /* dynamic_thresholding_ratio, 0.995 */
     double threshold_max;         /* sample_max_value, 1 */
     double guidance_scale;        /* "_guidance_scale", this project's key: what the model looks best with; 7.5 */
-    double eta;                   /* share of fresh noise, 0..1; an argument of diffusers' step */
+    double eta;                   /* share of fresh noise, 0..1; an argument of diffusers' step. SA-Solver: its tau */
     sd_curve curve;
-    int order;                    /* of the multi-step samplers, 1..3 (LMS, IPNDM: 4) */
+    int order;                    /* of the multi-step samplers, 1..3 (LMS, IPNDM: 4); SA-Solver: the predictor's */
+    int corrector_order;          /* SA-Solver, 1..3 */
     sd_solver solver;             /* DPM-Solver++: midpoint, heun; UniPC: bh1, bh2 */
     bool lower_order_final;       /* fewer history points at the end, DPM-Solver++ and DEIS below 15 steps */
     bool euler_at_final;          /* DPM-Solver++: first order in the last step */

@@ -31,7 +31,7 @@ void sd_sched_defaults(sd_sched_config *c, sd_method method)
         .beta_end = betas[row->betas].end, .train_steps = 1000, .guidance_scale = 7.5,
         .set_alpha_to_one = row->alpha_to_one, .clip_sample = row->clip, .clip_sample_range = 1.0,
         .eta = row->about.eta, .threshold_ratio = 0.995, .threshold_max = 1,
-        .order = row->order, .solver = method == SD_UNIPC ? SD_SOLVER_BH2 : SD_SOLVER_MIDPOINT,
+        .order = row->order, .corrector_order = 2, .solver = method == SD_UNIPC ? SD_SOLVER_BH2 : SD_SOLVER_MIDPOINT,
         .lower_order_final = method != SD_DPMPP_2S, .final_sigma_min = method == SD_DEIS || method == SD_SA_SOLVER,
         .original_steps = 50, .timestep_scaling = 10, .s_tmax = INFINITY, .s_noise = 1,
         .sigma_min = 0.002, .sigma_max = 80, .sigma_data = 0.5, .rho = 7,
@@ -86,6 +86,9 @@ static sd_status check_more(const sd_sched_config *c, const char *where, sd_stat
     if (c->order < 1 || c->order > most)
         return sd_fail(e, status, "%s: the order of %s should be 1..%d, found %d", where, sd_method_name(c->method),
                        most, c->order);
+    if (c->method == SD_SA_SOLVER && (c->corrector_order < 1 || c->corrector_order > most))
+        return sd_fail(e, status, "%s: the order of sa_solver's corrector should be 1..%d, found %d", where, most,
+                       c->corrector_order);
     if ((size_t)c->curve >= SD_CURVE_COUNT || (size_t)c->program > SD_COMFY || (size_t)c->solver > SD_SOLVER_BH2)
         return sd_fail(e, status, "%s: unknown schedule, program or solver type", where);
     if (c->method == SD_UNIPC && !c->lower_order_final && !c->final_sigma_min && c->order > 1)
@@ -137,7 +140,7 @@ sd_status sd_sched_check(const sd_sched_config *c, const char *where, sd_status 
 #define MULTI (DPM_MULTI | BIT(SD_UNIPC) | BIT(SD_DEIS) | BIT(SD_SA_SOLVER))
 #define K_CLASSES (BIT(SD_EULER) | BIT(SD_EULER_A) | BIT(SD_HEUN) | BIT(SD_DPM2) | BIT(SD_DPM2_A) | BIT(SD_LMS) | \
                    BIT(SD_DPMPP_SDE))
-#define KDIFFUSION (BIT(SD_DPMPP_2S_A) | BIT(SD_DPM_FAST) | BIT(SD_DPM_ADAPTIVE))
+#define KDIFFUSION (BIT(SD_DPMPP_2S_A) | BIT(SD_DPM_FAST) | BIT(SD_DPM_ADAPTIVE) | BIT(SD_RESTART))
 #define DISTILLED (BIT(SD_LCM) | BIT(SD_TCD))
 #define ONE_STEP (BIT(SD_DDIM) | BIT(SD_DDPM) | DISTILLED | BIT(SD_DDIM_INVERSE))
 #define THRESHOLDED ((ONE_STEP & ~BIT(SD_DDIM_INVERSE)) | MULTI | DPM_SINGLE)
@@ -154,9 +157,9 @@ static const struct key {
     const char *name;
     unsigned classes;
     enum { INTEGER, REAL, FLAG, PREDICTION, SPACING, BETAS, CURVE, ENDING, SOLVER, VARIANCE, SIGMAS, ONLY_NULL,
-           ONLY_FALSE, ONLY_TRUE, ONLY_TEXT } kind;
+           ONLY_FALSE, ONLY_TRUE, ONLY_TEXT, NOT_TEXT, ONLY_NONE, ONLY_UNBOUNDED } kind;
     size_t field;         /* offset in sd_sched_config; CURVE: which one */
-    const char *text;     /* ONLY_TEXT */
+    const char *text;     /* ONLY_TEXT, NOT_TEXT */
 } keys[] = {
     {"num_train_timesteps", EVERY, INTEGER, offsetof(sd_sched_config, train_steps), NULL},
     {"_guidance_scale", EVERY, REAL, offsetof(sd_sched_config, guidance_scale), NULL},
@@ -192,6 +195,15 @@ static const struct key {
     {"euler_at_final", DPM_MULTI, FLAG, offsetof(sd_sched_config, euler_at_final), NULL},
     {"predict_x0", BIT(SD_UNIPC), ONLY_TRUE, 0, NULL},
     {"predictor_order", BIT(SD_SA_SOLVER), INTEGER, offsetof(sd_sched_config, order), NULL},
+    {"corrector_order", BIT(SD_SA_SOLVER), INTEGER, offsetof(sd_sched_config, corrector_order), NULL},
+    {"algorithm_type", BIT(SD_SA_SOLVER), NOT_TEXT, 0, "noise_prediction"},
+    {"algorithm_type", DPM_SINGLE, NOT_TEXT, 0, "dpmsolver"},
+    {"algorithm_type", DPM_SINGLE, NOT_TEXT, 0, "sde-dpmsolver++"},
+    {"disable_corrector", BIT(SD_UNIPC), ONLY_NONE, 0, NULL},
+    {"solver_p", BIT(SD_UNIPC), ONLY_NULL, 0, NULL},
+    {"lambda_min_clipped", DPM_MULTI | DPM_SINGLE | BIT(SD_SA_SOLVER), ONLY_UNBOUNDED, 0, NULL},
+    {"variance_type", DPM_MULTI | DPM_SINGLE | BIT(SD_SA_SOLVER), NOT_TEXT, 0, "learned"},
+    {"variance_type", DPM_MULTI | DPM_SINGLE | BIT(SD_SA_SOLVER), NOT_TEXT, 0, "learned_range"},
     {"variance_type", BIT(SD_DDPM), VARIANCE, 0, NULL},
     {"original_inference_steps", DISTILLED, INTEGER, offsetof(sd_sched_config, original_steps), NULL},
     {"timestep_scaling", BIT(SD_LCM), REAL, offsetof(sd_sched_config, timestep_scaling), NULL},
@@ -299,6 +311,16 @@ static sd_status read_key(sd_sched_config *c, const struct key *k, const cJSON *
         if (cJSON_IsString(j) && strcmp(j->valuestring, k->text) == 0) return SD_OK;
         return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: %s is supported as \"%s\" alone, found \"%.64s\"", path, k->name,
                        k->text, cJSON_IsString(j) ? j->valuestring : json_kind(j));
+    case NOT_TEXT:
+        if (!cJSON_IsString(j) || strcmp(j->valuestring, k->text) != 0) return SD_OK;
+        return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: %s \"%s\" is not supported for %s", path, k->name, k->text,
+                       sd_method_name(c->method));
+    case ONLY_NONE:
+        if (cJSON_IsNull(j) || (cJSON_IsArray(j) && cJSON_GetArraySize(j) == 0)) return SD_OK;
+        return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: %s is not supported, expected an empty list", path, k->name);
+    case ONLY_UNBOUNDED:
+        if (cJSON_IsNull(j) || (cJSON_IsNumber(j) && j->valuedouble < -DBL_MAX)) return SD_OK;
+        return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: %s is not supported, expected -Infinity", path, k->name);
     }
     return SD_OK;
 }
@@ -361,11 +383,25 @@ static sd_status read_root(sd_sched_config *c, const cJSON *root, const char *sa
     return sd_sched_check(c, path, SD_ERR_FORMAT, e);
 }
 
+/* Python's json writes an infinity as a word that JSON does not have, and diffusers saves one (lambda_min_clipped):
+ * here it becomes a number too large for a double, which cJSON reads as infinity. */
+static void spell_infinity(char *text)
+{
+    static const char word[] = "Infinity", number[] = "1e999   ";
+    bool quoted = false;
+    for (; *text; text++) {
+        if (quoted && *text == '\\' && text[1]) text++;
+        else if (*text == '"') quoted = !quoted;
+        else if (!quoted && strncmp(text, word, sizeof word - 1) == 0) memcpy(text, number, sizeof number - 1);
+    }
+}
+
 sd_status sd_sched_read_as(sd_sched_config *c, const char *path, const char *sampler, sd_error *e)
 {
     char *text;
     size_t n;
     if (sd_read_file(path, (size_t)1 << 20, &text, &n, e)) return e->status;
+    spell_infinity(text);
     cJSON *root = strlen(text) == n ? cJSON_ParseWithOpts(text, NULL, 1) : NULL;   /* 1: only white space after it */
     free(text);
     if (!root) return sd_fail(e, SD_ERR_FORMAT, "%s is not valid JSON", path);

@@ -531,6 +531,7 @@ static void plan_own(sd_sampler *s, double *sigma)
     if (c->method == SD_EDM_EULER) {   /* [Karras et al. 2022, Table 1 and eq. 5] */
         curve_fn *fn = c->curve == SD_CURVE_EXPONENTIAL ? curve_exponential : curve_karras;
         fn(sigma, n, (range){s, c->sigma_min, c->sigma_max});
+        if (n == 1 && c->curve == SD_CURVE_EXPONENTIAL) sigma[0] = c->sigma_min;   /* the class counts upwards */
         for (int i = 0; i < n; i++) s->at[i] = sd_level_at_sigma(s, sigma[i]);
         s->at[n] = (sd_level){0.0, 1.0, c->final_sigma_min ? sigma[n - 1] : 0.0};
         return;

@@ -153,6 +153,8 @@ static void twin_with_one_default_for_all_classes_is_wrong(void **state)
 #define DDPM "{\"_class_name\": \"DDPMScheduler\", "
 #define UNIPC "{\"_class_name\": \"UniPCMultistepScheduler\", "
 #define EULER_A "{\"_class_name\": \"EulerAncestralDiscreteScheduler\", "
+#define SINGLE "{\"_class_name\": \"DPMSolverSinglestepScheduler\", "
+#define SA "{\"_class_name\": \"SASolverScheduler\", "
 
 static void keys_that_would_change_the_result_are_refused(void **state)
 {
@@ -162,7 +164,12 @@ static void keys_that_would_change_the_result_are_refused(void **state)
         {DPM "\"use_flow_sigmas\": true}", "use_flow_sigmas"},
         {DPM "\"algorithm_type\": \"dpmsolver\"}", "algorithm_type"},
         {DDPM "\"variance_type\": \"learned\"}", "learned"},
-        {UNIPC "\"predict_x0\": false}", "predict_x0"},
+        {UNIPC "\"predict_x0\": false}", "predict_x0"}, {UNIPC "\"disable_corrector\": [0]}", "disable_corrector"},
+        {UNIPC "\"solver_p\": \"other\"}", "solver_p"}, {DPM "\"lambda_min_clipped\": -5.1}", "lambda_min_clipped"},
+        {DPM "\"variance_type\": \"learned_range\"}", "learned_range"},
+        {SINGLE "\"algorithm_type\": \"dpmsolver\"}", "\"dpmsolver\""},
+        {SINGLE "\"algorithm_type\": \"sde-dpmsolver++\"}", "sde-dpmsolver++"},
+        {SA "\"algorithm_type\": \"noise_prediction\"}", "noise_prediction"},
         {EULER "\"interpolation_type\": \"log_linear\"}", "interpolation_type"},
         {EULER "\"timestep_type\": \"continuous\"}", "timestep_type"},
         {EULER "\"final_sigmas_type\": \"other\"}", "final_sigmas_type"},
@@ -184,6 +191,37 @@ static void values_that_change_nothing_and_keys_of_other_classes_pass(void **sta
     accepts(EULER "\"use_karras_sigmas\": true}", "ddim");
     refuses(DDIM "\"use_flow_sigmas\": true}", "unipc", SD_ERR_UNSUPPORTED, "use_flow_sigmas");
     accepts("{}", "pndm");
+    accepts(UNIPC "\"disable_corrector\": [], \"solver_p\": null}", NULL);
+    accepts(SINGLE "\"algorithm_type\": \"dpmsolver++\", \"variance_type\": \"fixed_small\"}", NULL);
+    accepts(SA "\"algorithm_type\": \"dpmsolver++\"}", NULL);
+}
+
+/* What DPMSolverMultistepScheduler.save_pretrained writes is not JSON, but Python reads it. */
+static void the_infinity_that_diffusers_saves_is_read(void **state)
+{
+    (void)state;
+    accepts(DPM "\"lambda_min_clipped\": -Infinity, \"solver_order\": 2}", NULL);
+    accepts(DPM "\"lambda_min_clipped\": -Infinity}", "euler");
+    refuses(DPM "\"lambda_min_clipped\": Infinity}", NULL, SD_ERR_UNSUPPORTED, "lambda_min_clipped");
+    refuses(DPM "\"beta_start\": Infinity}", NULL, SD_ERR_FORMAT, "beta_start");
+    refuses(DPM "\"beta_schedule\": \"a \\\" Infinity\"}", NULL, SD_ERR_UNSUPPORTED, "a \" Infinity");
+    refuses("{\"a\": -Infinit}", "ddim", SD_ERR_FORMAT, "not valid JSON");
+}
+
+/* A sampler that does not read them would run on DDPM's betas. */
+static void every_sampler_for_such_models_reads_betas_and_prediction(void **state)
+{
+    (void)state;
+    for (int m = 0; m < SD_METHOD_COUNT; m++) {
+        sd_sched_config c;
+        sd_error e;
+        if (m == SD_IPNDM || m == SD_EDM_EULER) continue;   /* of their own */
+        const char *json = "{\"beta_start\": 0.00123, \"beta_schedule\": \"squaredcos_cap_v2\", "
+                           "\"prediction_type\": \"v_prediction\"}";
+        if (read_text(&c, json, sd_method_name((sd_method)m), &e)) fail_msg("%s", e.text);
+        if (c.beta_start != 0.00123 || c.beta_schedule != SD_BETA_COSINE || c.prediction != SD_PRED_V)
+            fail_msg("%s does not read the file", sd_method_name((sd_method)m));
+    }
 }
 
 static sd_sched_config reads(const char *json, const char *sampler)
@@ -219,6 +257,10 @@ static void keys_of_the_other_classes_are_read(void **state)
     assert_int_equal(reads(DPM "\"solver_type\": \"bh1\"}", NULL).solver, SD_SOLVER_MIDPOINT);
     const char *lcm = "{\"_class_name\": \"LCMScheduler\", \"original_inference_steps\": 40}";
     assert_int_equal(reads(lcm, NULL).original_steps, 40);
+    assert_int_equal(reads(SA "\"predictor_order\": 3}", NULL).order, 3);
+    assert_int_equal(reads(SA "\"predictor_order\": 3}", NULL).corrector_order, 2);
+    assert_int_equal(reads(SA "\"corrector_order\": 1}", NULL).corrector_order, 1);
+    refuses(SA "\"corrector_order\": 4}", NULL, SD_ERR_FORMAT, "corrector should be 1..3, found 4");
 }
 
 /* Four of A1111's samplers are one class of diffusers; what the file says picks one, and a sampler's name overrules
@@ -421,6 +463,8 @@ int main(void)
         cmocka_unit_test(twin_with_one_default_for_all_classes_is_wrong),
         cmocka_unit_test(keys_that_would_change_the_result_are_refused),
         cmocka_unit_test(values_that_change_nothing_and_keys_of_other_classes_pass),
+        cmocka_unit_test(the_infinity_that_diffusers_saves_is_read),
+        cmocka_unit_test(every_sampler_for_such_models_reads_betas_and_prediction),
         cmocka_unit_test(keys_of_the_other_classes_are_read),
         cmocka_unit_test(one_class_is_several_samplers),
         cmocka_unit_test(the_last_of_repeated_keys_counts),

@@ -98,7 +98,8 @@ static void set_option(sd_sched_config *c, const char *word)
     double x = strtod(value, NULL);
     size_t n = (size_t)(value - word) - 1;
 #define IS(s) (strlen(s) == n && strncmp(word, s, n) == 0)
-    if (IS("order")) c->order = (int)x;
+    if (IS("order")) c->order = c->corrector_order = (int)x;
+    else if (IS("corrector")) c->corrector_order = (int)x;
     else if (IS("eta")) c->eta = x;
     else if (IS("clip")) c->clip_sample = true;
     else if (IS("end")) c->final_sigma_min = true;
@@ -600,9 +601,7 @@ static double error_of(const sd_sched_config *config, int n, int *evaluations)
     sd_sched_config c = *config;
     sd_error e = no_error();
     sd_sampler *s;
-    /* SA-Solver adds no noise below timestep 200, where sigma is 0.56 */
-    double first = c.method == SD_SA_SOLVER ? 0.5 : 100, last = c.method == SD_SA_SOLVER ? 0.05 : 0.1;
-    for (int i = 0; i <= n; i++) sigma[i] = exp(log(first) + (log(last) - log(first)) * i / n);
+    for (int i = 0; i <= n; i++) sigma[i] = exp(log(100) + (log(0.1) - log(100)) * i / n);
     c.sigmas = sigma;
     if (sd_sampler_new(&s, &c, n, &e)) fail_msg("%s: %s", sd_method_name(c.method), e.text);
     for (int k = 0; k < 2; k++) {
@@ -647,7 +646,7 @@ static sd_sched_config plain_ode(const solver_case *k)
     c.lower_order_final = false;
     c.final_sigma_min = true;
     c.original_steps = 500;
-    if (k->order) c.order = k->order;
+    if (k->order) c.order = c.corrector_order = k->order;
     bool table = c.method == SD_DDIM || c.method == SD_PNDM || c.method == SD_TCD || c.method == SD_DDIM_INVERSE;
     bool own = c.method == SD_EDM_EULER || (c.method == SD_IPNDM && c.program == SD_DIFFUSERS);
     if (!table && !own && c.method != SD_DPM_FAST) c.curve = SD_CURVE_SIGMAS;

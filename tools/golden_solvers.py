@@ -69,7 +69,20 @@ class Float64Numpy:
 
 
 def draw(shape, generator=None, device=None, dtype=None, **_):
-    return torch.randn(shape, generator=generator, dtype=torch.float32).to(dtype)
+    """The rows of a batch are copies of one run: all get the same noise."""
+    one = torch.randn((1, *shape[1:]), generator=generator, dtype=torch.float32)
+    return one.to(dtype).repeat(shape[0], *[1] * (len(shape) - 1))
+
+
+def first_latents(generator, size, copies, scale, dtype):
+    """[copies, size, 1, 1]. Copies of a run (a range of them) begin one rounding apart in two numbers of three, so that
+    all later roundings differ: together they tell how far rounding alone can take a run."""
+    x = (torch.randn(size, generator=generator, dtype=torch.float32).to(dtype) * scale).reshape(1, size, 1, 1)
+    way = torch.randint(-1, 2, (copies.stop, size, 1, 1), generator=torch.Generator().manual_seed(1)).to(dtype)
+    way[0] = 0   # the run itself
+    way = way[copies.start:]
+    x = x.repeat(len(way), 1, 1, 1)
+    return torch.where(way == 0, x, torch.nextafter(x, way * math.inf))
 
 
 class DrawnNoise:
@@ -127,10 +140,10 @@ def level_of(s, x, seen, k, t):
     if hasattr(s, "sigmas"):
         return float(s.sigmas[k])
     a = float(s.alphas_cumprod[int(t)])
-    return math.sqrt((1 - a) / a)
+    return math.sqrt((1 - a) / a) if a else math.inf
 
 
-def run_diffusers(name, steps, kw, double, eta, first, model=model, size=SIZE):
+def run_diffusers(name, steps, kw, double, eta, first, model=model, size=SIZE, copies=range(1)):
     cls = getattr(diffusers, CLASSES[name])
     module = importlib.import_module(cls.__module__)
     s, plain = cls(**kw), cls(**kw)
@@ -150,7 +163,7 @@ def run_diffusers(name, steps, kw, double, eta, first, model=model, size=SIZE):
         g = torch.Generator().manual_seed(SEED)
         DrawnNoise.generator = g
         init = s.init_noise_sigma() if callable(s.init_noise_sigma) else s.init_noise_sigma
-        x = (torch.randn(size, generator=g, dtype=torch.float32).to(dtype) * init).reshape(1, size, 1, 1)
+        x = first_latents(g, size, copies, init, dtype)
         known = inspect.signature(s.step).parameters
         more = {"generator": g} if "generator" in known else {}
         if eta is not None:
@@ -210,7 +223,7 @@ def sample_restart(model, x, sigmas, disable=None, s_noise=1.0):
     return x
 
 
-def run_kdiffusion(name, curve, prediction, steps, double, options, model=model, size=SIZE):
+def run_kdiffusion(name, curve, prediction, steps, double, options, model=model, size=SIZE, copies=range(1)):
     sampling, external = KDIFFUSION
     dtype = torch.float64 if double else torch.float32
     torch.set_default_dtype(dtype)
@@ -239,7 +252,7 @@ def run_kdiffusion(name, curve, prediction, steps, double, options, model=model,
               "polyexponential": lambda: sampling.get_sigmas_polyexponential(steps, lo, hi),
               "vp": lambda: sampling.get_sigmas_vp(steps)}[curve]()
     start = hi if name in ("dpm_fast", "dpm_adaptive") else sigmas[0]
-    x = (torch.randn(size, generator=g, dtype=torch.float32).to(dtype) * start).reshape(1, size, 1, 1)
+    x = first_latents(g, size, copies, start, dtype)
     fn = sample_restart if name == "restart" else getattr(sampling, KSAMPLERS[name])
     known = inspect.signature(fn).parameters
     more = {k: v for k, v in options.items() if k in known}
@@ -264,15 +277,14 @@ def run_kdiffusion(name, curve, prediction, steps, double, options, model=model,
 
 # --------------------------------------------------------------------------------------------- cases
 
-def case_runs(name, curve="spaced", spacing="linspace", prediction="epsilon", steps=5, eta=None, options=None,
-              first=0, model=model, size=SIZE, **kw):
-    """The runs in double and in single precision: evaluations, the latents at the end, the next normal."""
-    options = options or {}
+def case_run(double, name, curve="spaced", spacing="linspace", prediction="epsilon", steps=5, eta=None, options=None,
+             first=0, model=model, size=SIZE, copies=range(1), **kw):
+    """A run in double or single precision: evaluations, the latents at the end, the next normal."""
     if "@kdiffusion" in name:
         short = name.split("@")[0]
-        return [run_kdiffusion(short, curve, prediction, steps, d, options, model, size) for d in (True, False)]
+        return run_kdiffusion(short, curve, prediction, steps, double, options or {}, model, size, copies)
     arguments = class_arguments(name, curve, spacing, prediction, **kw)
-    return [run_diffusers(name, steps, arguments, d, eta, first, model, size) for d in (True, False)]
+    return run_diffusers(name, steps, arguments, double, eta, first, model, size, copies)
 
 
 def class_arguments(name, curve, spacing, prediction, **kw):
@@ -286,11 +298,16 @@ def class_arguments(name, curve, spacing, prediction, **kw):
     return arguments
 
 
+def tau(eta):
+    """SA-Solver's strength of the noise: its default for eta 1."""
+    return lambda t: eta if 200 <= t <= 800 else 0
+
+
 def case_lines(name, curve="spaced", spacing="linspace", prediction="epsilon", steps=5, options=None, **kw):
     """options: what the test sets in its configuration, beside the words of the line."""
     options = options or {}
-    runs = case_runs(name, curve, spacing, prediction, steps, options=options, **kw)
-    (true, end, following), (single, end32, _) = runs
+    (true, end, following), (single, end32, _) = [
+        case_run(double, name, curve, spacing, prediction, steps, options=options, **kw) for double in (True, False)]
     assert torch.isfinite(end).all(), "not finite"
     t, sigma = [v[0] for v in true], [v[1] for v in true]
     sums = [sum(t), sum(i * v for i, v in enumerate(t)), sum(s for s in sigma if s < 1e200)]
@@ -347,6 +364,13 @@ def all_cases():
                 else:
                     more.update(solver_order=order)
                 yield dict(name=name, steps=steps, options={"order": order}, **more)
+    for predictor, corrector in ((3, 1), (1, 3), (3, 2)):
+        for steps in (5, 20):
+            yield dict(name="sa_solver", steps=steps, predictor_order=predictor, corrector_order=corrector,
+                       options={"order": predictor, "corrector": corrector})
+    for eta in (0.0, 0.5):
+        for steps in (5, 20):
+            yield dict(name="sa_solver", steps=steps, tau_func=tau(eta), options={"eta": eta})
     for steps in (5, 6, 16):
         for name, kw in (("dpm++2m", {}), ("dpm++2m_sde", dict(algorithm_type="sde-dpmsolver++")), ("dpm++2s", {})):
             for order in (2, 3):
