@@ -282,7 +282,6 @@ int run_decode(settings *s, const char *argv0)
         int nd;
         int64_t dim[4];
         sd_status status = sd_tensor_read(context, s->files.v[i], "latents", &data, &nd, dim);
-        if (status == SD_ERR_MISSING) status = sd_tensor_read(context, s->files.v[i], NULL, &data, &nd, dim);
         code = status ? report(s, status) : decode_tensor(s, s->files.v[i], data, nd, dim);
         if (!status) sd_free(data);
     }

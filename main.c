@@ -30,7 +30,7 @@ static const cli_option draw_options[] = {
     {CLI_INT, 'H', "height", AT(p.height), 1, 65536, "N", "the same for the height"},
     {CLI_SEED, 's', "seed", AT(seed), 0, 0, "N", "of torch's CPU generator (default, and -1: random, printed)"},
     {CLI_TEXT, 0, "rng", AT(p.rng), 0, 0, "NAME",
-     "whose seed it is: torch-cpu (default), torch-cuda, numpy,\nnumpy-pcg64, torch-cuda:sms=40,threads=1024, ..."},
+     "whose seed it is: torch-cpu (default), torch-cuda, numpy,\nnumpy-pcg64, torch-cuda:sms=40,threads=1024, ...; or\nFILE.safetensors, whose numbers are given out in order"},
     {CLI_TEXT, 0, "sampler-rng", AT(p.sampler_rng), 0, 0, "NAME",
      "another generator for the samplers' noise; also brownian"},
     {CLI_FLAG, 0, "seed-per-image", AT(p.seed_per_image), 0, 0, NULL,
@@ -351,7 +351,6 @@ static int read_noise(const settings *s, sd_params *p, const sd_params *r, float
     int nd;
     int64_t d[4];
     sd_status status = sd_tensor_read(context, s->noise, "noise", noise, &nd, d);
-    if (status == SD_ERR_MISSING) status = sd_tensor_read(context, s->noise, NULL, noise, &nd, d);
     if (!status) status = sd_get_info(context, &info);
     if (status) return report(s, status);
     const int64_t want[] = {r->batch, info.latent_channels, r->height / info.scale, r->width / info.scale};

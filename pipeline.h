@@ -48,6 +48,8 @@ sd_status sd_end(sd_ctx *c);
 
 /* SD_ERR_ARG unless these parts were opened. */
 sd_status sd_need(sd_ctx *c, unsigned parts);
+/* sd_tensor_read within another call. */
+sd_status sd_read_floats(sd_ctx *c, const char *path, const char *name, float **data, int *nd, int64_t dim[4]);
 void sd_report(sd_ctx *c, const char *stage, int done, int total, double seconds);
 int sd_vae_scale(const sd_vae_config *v);     /* pixels per latent: 2^(levels-1) */
 

@@ -652,16 +652,15 @@ sd_status sd_tensors_write(sd_ctx *c, const char *path, const sd_traced *tensors
     return sd_end(c);
 }
 
-sd_status sd_tensor_read(sd_ctx *c, const char *path, const char *name, float **data, int *nd, int64_t dim[4])
+sd_status sd_read_floats(sd_ctx *c, const char *path, const char *name, float **data, int *nd, int64_t dim[4])
 {
     sd_safetensors f = {0};
-    sd_begin(c);
     *data = NULL;
-    if (sd_safetensors_open(&f, path, &c->err)) return sd_end(c);
-    const sd_entry *t = NULL;
-    for (size_t i = 0; i < f.n; i++)
-        if (name ? strcmp(f.entry[i].name, name) == 0 : f.n == 1) t = &f.entry[i];
-    if (!t && name) sd_fail(&c->err, SD_ERR_MISSING, "%s has no tensor \"%.80s\"", path, name);
+    if (sd_safetensors_open(&f, path, &c->err)) return c->err.status;
+    const sd_entry *t = f.n == 1 ? &f.entry[0] : NULL;
+    for (size_t i = 0; i < f.n && name; i++)
+        if (strcmp(f.entry[i].name, name) == 0) t = &f.entry[i];
+    if (!t && name) sd_fail(&c->err, SD_ERR_MISSING, "%s has no tensor \"%.80s\" among its %zu tensors", path, name, f.n);
     else if (!t) sd_fail(&c->err, SD_ERR_ARG, "%s has %zu tensors: say which one", path, f.n);
     else if (t->nd > 4 || t->dt > SD_F64) sd_fail(&c->err, SD_ERR_FORMAT, "%s: \"%.80s\" must be of a float type and have at most 4 dimensions", path, t->name);
     if (t && !c->err.status) {
@@ -673,5 +672,12 @@ sd_status sd_tensor_read(sd_ctx *c, const char *path, const char *name, float **
         for (int i = 0; i < 4; i++) dim[i] = i < t->nd ? t->dim[i] : 1;
     }
     sd_safetensors_close(&f);
+    return c->err.status;
+}
+
+sd_status sd_tensor_read(sd_ctx *c, const char *path, const char *name, float **data, int *nd, int64_t dim[4])
+{
+    sd_begin(c);
+    sd_read_floats(c, path, name, data, nd, dim);
     return sd_end(c);
 }

@@ -188,7 +188,8 @@ typedef struct sd_params {
                                    * scheduler_config.json, else 7.5 */
     uint64_t seed;
     const char *rng;              /* which generator the seed is for: "torch-cpu" (NULL), "torch-cuda[:sms=N,threads=M]", "numpy",
-                                   * "numpy-pcg64", "numpy-pcg64-f32", see docs/MODEL.md */
+                                   * "numpy-pcg64", "numpy-pcg64-f32", see docs/MODEL.md; or a .safetensors file whose numbers are
+                                   * given out in order */
     const char *sampler_rng;      /* the samplers' own generator, with the same seed; also "brownian"; NULL: they share `rng` */
     int seed_per_image;           /* 1: picture i of a batch has its own generator with seed + i (A1111); 0: one draws for all */
     int batch;                    /* pictures drawn from one generator, as diffusers' num_images_per_prompt */
@@ -316,7 +317,7 @@ SD_API const char *sd_schedule_name(int i);
 /* n standard normal numbers of torch.randn with torch.Generator("cpu").manual_seed(seed). */
 SD_API void sd_randn(uint64_t seed, float *out, size_t n);
 
-/* Reads one tensor (the one called `name`, or the only one in the file if NULL) from a safetensors file as float.
+/* Reads one tensor (the one called `name`, else the only one in the file) from a safetensors file as float.
  * Free *data with sd_free. */
 SD_API sd_status sd_tensor_read(sd_ctx *ctx, const char *path, const char *name, float **data, int *nd, int64_t dim[4]);
 

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "network.h"
+#include "tempdir.h"
 
 static sd_params small(void)
 {
@@ -116,6 +117,52 @@ static void given_noise_replaces_the_seed(void **unused)
     sd_close(c);
 }
 
+typedef struct draws { int n; size_t numbers, from_seed; int levels; } draws;
+
+static void count_draw(void *user, const sd_drawn *d)
+{
+    draws *s = user;
+    bool torch = strncmp(d->stream, "torch", 5) == 0, path = strncmp(d->stream, "brownian", 8) == 0;
+    if (torch || path) assert_int_equal(d->seed, 7);
+    if (torch) assert_int_equal(d->position, s->from_seed);
+    if (torch) s->from_seed += d->count;
+    s->n++;
+    s->numbers += d->count;
+    s->levels += d->between_levels;
+}
+
+/* All that a run draws can be numbers of a file: the first latents and what the sampler adds. */
+static void a_file_of_numbers_is_a_random_stream(void **unused)
+{
+    (void)unused;
+    sd_ctx *c = open_tiny(SD_PART_ALL, 0);
+    sd_params p = small();
+    float numbers[3 * 256];
+    draws s = {0};
+    const char *path = temp_path("numbers.safetensors");
+    sd_traced t = {.name = "noise", .dtype = SD_F32, .nd = 1, .dim = {3 * 256}, .data = numbers};
+    sd_randn(p.seed, numbers, 3 * 256);
+    p.sampler = "euler_a";
+    sd_image a = draw(c, &p);
+    assert_int_equal(sd_tensors_write(c, path, &t, 1), SD_OK);
+    p.rng = path;
+    p.seed = 7;
+    sd_set_drawn(c, count_draw, &s);
+    sd_image b = draw(c, &p);
+    assert_memory_equal(a.rgb, b.rgb, bytes(&a));
+    assert_int_equal(s.numbers, 3 * 256);
+    sd_set_drawn(c, NULL, NULL);
+    p.steps = 3;
+    assert_int_equal(sd_generate(c, &p, &b), SD_ERR_SHAPE);
+    assert_non_null(strstr(sd_error_text(c), "has 768 numbers, 768 of them used, and 256 are needed"));
+    p.rng = "nowhere.safetensors";
+    assert_int_equal(sd_generate(c, &p, &b), SD_ERR_IO);
+    sd_image_free(&a);
+    sd_image_free(&b);
+    temp_clear();
+    sd_close(c);
+}
+
 static void guidance_of_one_takes_one_evaluation_of_the_prompt_alone(void **unused)
 {
     (void)unused;
@@ -185,18 +232,6 @@ static void a_seed_per_image_makes_each_picture_repeatable(void **unused)
     sd_close(c);
 }
 
-typedef struct draws { int n; size_t numbers; int levels; } draws;
-
-static void count_draw(void *user, const sd_drawn *d)
-{
-    draws *s = user;
-    assert_int_equal(d->seed, 7);
-    if (!d->between_levels && d->stream[0] == 't') assert_int_equal(d->position, s->numbers);
-    s->n++;
-    s->numbers += d->count;
-    s->levels += d->between_levels;
-}
-
 static void every_draw_can_be_explained(void **unused)
 {
     (void)unused;
@@ -215,6 +250,16 @@ static void every_draw_can_be_explained(void **unused)
     assert_int_equal(s.n, 3);
     assert_int_equal(s.levels, 2);
     sd_image_free(&image);
+    float noise[256];
+    s = (draws){0};
+    sd_randn(1, noise, 256);
+    p.noise = noise;
+    p.noise_count = 256;
+    p.sampler_rng = NULL;
+    image = draw(c, &p);
+    assert_int_equal(s.n, 3);   /* given numbers are told of, too */
+    assert_int_equal(s.from_seed, 2 * 256);
+    sd_image_free(&image);
     sd_close(c);
 }
 
@@ -227,7 +272,8 @@ static void every_bad_parameter_has_its_sentence(void **unused)
     const struct { const char *says; } cases[] = {
         {"width must be a multiple of 8, not 100: 96 and 104 are the nearest"}, {"height must be 8 to 65536 pixels, not -8"}, {"steps must be 1 to 1000, not 0"},
         {"steps must be 1 to 1000, not 1001"}, {"batch must be 1 to 512, not 0"}, {"eta must be 0 to 1, not 2"}, {"the guidance scale must be a finite number"},
-        {"clip skip must be 0 to 3, not 4"}, {"steps offset must be 0 to 999, not 1000"}, {"sampler"}, {"spacing"}, {"prediction"}};
+        {"clip skip must be 0 to 3, not 4"}, {"steps offset must be 0 to 999, not 1000"}, {"sampler"}, {"spacing"}, {"prediction"},
+        {"order 3 needs 3 steps or more, not 2"}};
     for (int i = 0; i < (int)(sizeof cases / sizeof *cases); i++) {
         sd_params p = small();
         sd_image image;
@@ -243,7 +289,8 @@ static void every_bad_parameter_has_its_sentence(void **unused)
         case 8: p.steps_offset = 1000; break;
         case 9: p.sampler = "unknown"; break;
         case 10: p.spacing = "unknown"; break;
-        default: p.prediction = "unknown"; break;
+        case 11: p.prediction = "unknown"; break;
+        default: p.order = 3, p.sampler = "dpm++2m"; break;
         }
         assert_int_equal(sd_generate(c, &p, &image), SD_ERR_ARG);
         if (!strstr(sd_error_text(c), cases[i].says)) fail_msg("case %d: %s", i, sd_error_text(c));
@@ -705,6 +752,7 @@ int main(void)
         cmocka_unit_test(a_prompt_leaves_no_trace),
         cmocka_unit_test(a_batch_begins_with_the_picture_drawn_alone),
         cmocka_unit_test(given_noise_replaces_the_seed),
+        cmocka_unit_test(a_file_of_numbers_is_a_random_stream),
         cmocka_unit_test(guidance_of_one_takes_one_evaluation_of_the_prompt_alone),
         cmocka_unit_test(a_seed_belongs_to_a_generator),
         cmocka_unit_test(a_seed_per_image_makes_each_picture_repeatable),
@@ -726,5 +774,5 @@ int main(void)
         cmocka_unit_test(what_cannot_be_opened_says_why),
         cmocka_unit_test(the_model_describes_itself),
     };
-    return cmocka_run_group_tests_name("sd", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("sd", tests, temp_make, temp_remove);
 }
