@@ -202,10 +202,9 @@ static void gemm_tile_widened(double acc[TILE][TILE], const float *const a[TILE]
     }
 }
 
-/* C_ij = sum_k A_ik B_kj + (accumulate ? C_ij : 0) + bias_j, where B_kj lies at B[j ldb + k] if b_trans,
- * else at B[k ldb + j]. */
+/* C_ij = sum_k A_ik B_kj + bias_j, where B_kj lies at B[j ldb + k] if b_trans, else at B[k ldb + j]. */
 static void gemm(void *scratch, size_t M, size_t N, size_t K, const float *A, size_t lda, const void *B, size_t ldb,
-                 bool b_trans, sdk_widen *widen, float *C, size_t ldc, const float *bias, bool accumulate)
+                 bool b_trans, sdk_widen *widen, float *C, size_t ldc, const float *bias)
 {
     (void)scratch;
     size_t column_step = b_trans ? ldb : 1, k_step = b_trans ? 1 : ldb;
@@ -229,10 +228,8 @@ static void gemm(void *scratch, size_t M, size_t N, size_t K, const float *A, si
             else
                 gemm_tile(acc, rows, columns, k_step, K);
             for (size_t i = 0; i < ni; i++)
-                for (size_t j = 0; j < nj; j++) {
-                    float *c = &C[(i0 + i) * ldc + j0 + j];
-                    *c = (float)(acc[i][j] + (accumulate ? (double)*c : 0.0) + (bias ? (double)bias[j0 + j] : 0.0));
-                }
+                for (size_t j = 0; j < nj; j++)
+                    C[(i0 + i) * ldc + j0 + j] = (float)(acc[i][j] + (bias ? (double)bias[j0 + j] : 0.0));
         }
     }
 }

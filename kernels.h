@@ -19,8 +19,8 @@ typedef struct sd_winograd {
     void (*input)(float *v, size_t plane, const float *const *pixel, size_t n);
     /* u[plane p, i] = (G g G^T)_p, rounded once, over g = w[0..8][i]: rows of a transposed weight, `width` numbers each, i < width */
     void (*weights)(float *u, size_t plane, const float *w, size_t width);
-    /* The pixels of a tile: A^T m A + bias, or added to what is there. NULL in `pixel`: no such pixel. bias may be NULL. */
-    void (*output)(float *const *pixel, const float *m, size_t plane, const float *bias, size_t n, bool accumulate);
+    /* The pixels of a tile: A^T m A + bias. NULL in `pixel`: no such pixel. bias may be NULL. */
+    void (*output)(float *const *pixel, const float *m, size_t plane, const float *bias, size_t n);
 } sd_winograd;
 
 /* A panel is a block of a product's left operand: rows of at most SDK_PANEL numbers, beginning SDK_PANEL apart. Short sums are
@@ -32,7 +32,7 @@ typedef void sdk_widen(float *y, const uint16_t *x, size_t n);   /* 16-bit numbe
 typedef struct sd_kern {
     const char *name;   /* "scalar", "sse2", "avx2", "avx512", "neon" */
 
-    /* C[M,N] = A[M,K] op(B) + (accumulate ? C : 0) + bias[N] (bias may be NULL).
+    /* C[M,N] = A[M,K] op(B) + bias[N] (bias may be NULL).
      * b_trans: B is [N,K] (a weight matrix), otherwise [K,N]. ld* are row strides in numbers. Sequential.
      * B is of floats; or, if `widen` is not NULL, of 16-bit numbers that are widened on the way (only with b_trans): the same bits.
      * scratch: gemm_scratch bytes, 64-byte aligned, contents irrelevant; one per thread; may be NULL if gemm_scratch is 0.
@@ -40,7 +40,7 @@ typedef struct sd_kern {
      * split M and N among threads as it likes. */
     size_t gemm_scratch;
     void (*gemm)(void *scratch, size_t M, size_t N, size_t K, const float *A, size_t lda, const void *B, size_t ldb,
-                 bool b_trans, sdk_widen *widen, float *C, size_t ldc, const float *bias, bool accumulate);
+                 bool b_trans, sdk_widen *widen, float *C, size_t ldc, const float *bias);
 
     /* The same by parts, for those who lay out the operands themselves; NULL in the specification. pack_panel turns `columns` columns of
      * B (see gemm) into strips [kc][panel_columns], one after the other; the last one is only panel_narrow wide if it fits there.

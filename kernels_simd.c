@@ -519,7 +519,7 @@ static void pack_widened(float *to, const uint16_t *b, size_t ldb, sdk_widen *wi
 }
 
 static void gemm(void *scratch, size_t M, size_t N, size_t K, const float *A, size_t lda, const void *B, size_t ldb,
-                 bool b_trans, sdk_widen *widen, float *C, size_t ldc, const float *bias, bool accumulate)
+                 bool b_trans, sdk_widen *widen, float *C, size_t ldc, const float *bias)
 {
     float *strips = scratch, *rows = strips + BLOCK_K * BLOCK_N;
     size_t blocks = K ? (K + BLOCK_K - 1) / BLOCK_K : 1;
@@ -536,7 +536,7 @@ static void gemm(void *scratch, size_t M, size_t N, size_t K, const float *A, si
                 size_t mc = min_size(M - i0, BLOCK_M);
                 copy_a(rows, A + i0 * lda + k0, lda, mc, kc);
                 multiply_block(&for_gemm, mc, nc, kc, rows, strips, C + i0 * ldc + j0, ldc, bias && block == 0 ? bias + j0 : NULL,
-                               accumulate || block > 0);
+                               block > 0);
             }
         }
     }

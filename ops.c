@@ -175,13 +175,6 @@ static bool linear_ok(sd_run *r, const sd_tensor *x, const sd_tensor *w, const s
     return sd_ok(r);
 }
 
-static void linear_into(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, bool accumulate)
-{
-    r->flops += 2.0 * (double)rows(&x) * (double)w->dim[0] * (double)w->dim[1];
-    if (r->be->linear) r->be->linear(r, as_rows(y), as_rows(x), w, b && b->nd ? b : NULL, accumulate);
-    if (r->used) r->used(r->used_user, w);
-}
-
 sd_tensor sd_linear(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor *b)
 {
     if (!go(r) || !linear_ok(r, &x, w, b)) return (sd_tensor){0};
@@ -189,7 +182,10 @@ sd_tensor sd_linear(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor 
     memcpy(dim, x.dim, sizeof dim);
     dim[x.nd - 1] = w->dim[0];
     sd_tensor y = sd_new(r, x.nd, dim);
-    if (sd_ok(r)) linear_into(r, y, x, w, b, false);
+    if (!sd_ok(r)) return y;
+    r->flops += 2.0 * (double)rows(&x) * (double)w->dim[0] * (double)w->dim[1];
+    if (r->be->linear) r->be->linear(r, as_rows(y), as_rows(x), w, b && b->nd ? b : NULL);
+    if (r->used) r->used(r->used_user, w);
     return y;
 }
 
@@ -220,13 +216,6 @@ void sd_kept_free(sd_kept *k)
     *k = (sd_kept){0};
 }
 
-void sd_linear_add_(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b)
-{
-    if (!go(r) || !linear_ok(r, &x, w, b)) return;
-    if (last(&y) != w->dim[0] || rows(&y) != rows(&x)) shape_error(r, "linear", "a sum of the product's shape", &y);
-    else linear_into(r, y, x, w, b, true);
-}
-
 /* Output size of one axis: floor((n + pads - k) / stride) + 1. */
 static bool conv_shape(sd_run *r, const sd_tensor *x, const sd_tensor *w, const sd_tensor *b, sd_conv c, int64_t dim[4])
 {
@@ -253,28 +242,16 @@ static bool conv_shape(sd_run *r, const sd_tensor *x, const sd_tensor *w, const 
     return true;
 }
 
-static void conv_into(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c, bool accumulate)
-{
-    r->flops += 2.0 * (double)sd_numel(&y) * (double)(w->dim[1] * w->dim[2] * w->dim[3]);
-    if (r->be->conv2d) r->be->conv2d(r, y, x, w, b && b->nd ? b : NULL, c, accumulate);
-    if (r->used) r->used(r->used_user, w);
-}
-
 sd_tensor sd_conv2d(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c)
 {
     int64_t dim[4];
     if (!go(r) || !conv_shape(r, &x, w, b, c, dim)) return (sd_tensor){0};
     sd_tensor y = sd_new(r, 4, dim);
-    if (sd_ok(r)) conv_into(r, y, x, w, b, c, false);
+    if (!sd_ok(r)) return y;
+    r->flops += 2.0 * (double)sd_numel(&y) * (double)(w->dim[1] * w->dim[2] * w->dim[3]);
+    if (r->be->conv2d) r->be->conv2d(r, y, x, w, b && b->nd ? b : NULL, c);
+    if (r->used) r->used(r->used_user, w);
     return y;
-}
-
-void sd_conv2d_add_(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c)
-{
-    int64_t dim[4];
-    if (!go(r) || !conv_shape(r, &x, w, b, c, dim)) return;
-    if (y.nd != 4 || memcmp(dim, y.dim, sizeof dim) != 0) shape_error(r, "conv2d", "a sum of the result's shape", &y);
-    else conv_into(r, y, x, w, b, c, true);
 }
 
 sd_tensor sd_attention(sd_run *r, sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal)

@@ -31,12 +31,12 @@ typedef struct sd_conv { int stride, pad_top, pad_left, pad_bottom, pad_right; b
 typedef struct sd_run sd_run;
 
 /* One entry per whole-tensor operation; it varies by device. Shapes have been checked. Entries may fuse
- * (group_norm takes its activation, linear and conv2d add to what is in y) and choose their algorithm. */
+ * (group_norm takes its activation) and choose their algorithm. */
 typedef struct sd_backend {
     const char *name;
-    /* y = x W^T + b, or y += ... when accumulate. x is [rows, I], y [rows, O]. */
-    void (*linear)(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, bool accumulate);
-    void (*conv2d)(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c, bool accumulate);
+    /* y = x W^T + b. x is [rows, I], y [rows, O]. */
+    void (*linear)(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b);
+    void (*conv2d)(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c);
     /* softmax(q k^T / sqrt(d)) v per head; q [N,T,H d], k and v [N,S,H d] */
     void (*attention)(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal);
     void (*group_norm)(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *g, const sd_tensor *b, int groups, double eps, bool silu);
@@ -122,9 +122,7 @@ sd_tensor sd_keep(sd_run *r, size_t mark, sd_tensor y);
 sd_tensor sd_linear(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor *b);              /* [..,I] -> [..,O] */
 /* sd_linear of an x that no pass changes: the first one of those that share run->kept computes it, the others find it there. */
 sd_tensor sd_linear_once(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor *b);
-void sd_linear_add_(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b); /* y += x W^T + b */
 sd_tensor sd_conv2d(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c);   /* [N,H,W,I] -> [N,H',W',O] */
-void sd_conv2d_add_(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c);
 sd_tensor sd_attention(sd_run *r, sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal);
 sd_tensor sd_group_norm(sd_run *r, sd_tensor x, const sd_tensor *g, const sd_tensor *b, int groups, double eps, bool silu);
 sd_tensor sd_layer_norm(sd_run *r, sd_tensor x, const sd_tensor *g, const sd_tensor *b, double eps);

@@ -20,26 +20,26 @@ static size_t gemm_room(const sd_run *r) { return round_up(r->kern->gemm_scratch
 #ifdef SD_WITH_OPENBLAS
 /* OpenBLAS has threads of its own, and one number of them for the whole process: two contexts had better agree. */
 static void blas_gemm(int threads, size_t M, size_t N, size_t K, const float *A, size_t lda, const float *B, size_t ldb, bool b_trans,
-                      float *C, size_t ldc, const float *bias, bool accumulate)
+                      float *C, size_t ldc, const float *bias)
 {
     if (openblas_get_num_threads() != threads) openblas_set_num_threads(threads);
     if (bias) {
         for (size_t i = 0; i < M; i++)
-            for (size_t j = 0; j < N; j++) C[i * ldc + j] = bias[j] + (accumulate ? C[i * ldc + j] : 0);
+            for (size_t j = 0; j < N; j++) C[i * ldc + j] = bias[j];
     }
     cblas_sgemm(CblasRowMajor, CblasNoTrans, b_trans ? CblasTrans : CblasNoTrans, (blasint)M, (blasint)N, (blasint)K, 1,
-                A, (blasint)lda, B, (blasint)ldb, bias || accumulate ? 1.0f : 0.0f, C, (blasint)ldc);
+                A, (blasint)lda, B, (blasint)ldb, bias ? 1.0f : 0.0f, C, (blasint)ldc);
 }
 #endif
 
-/* C[M,N] = A[M,K] B^T[K,N] (+ C) + bias, on all threads; `scratch` has room for one gemm per thread. B is of floats, or of 16-bit numbers
+/* C[M,N] = A[M,K] B^T[K,N] + bias, on all threads; `scratch` has room for one gemm per thread. B is of floats, or of 16-bit numbers
  * that `widen` takes (not for OpenBLAS). */
 static void product(sd_run *r, unsigned char *scratch, size_t M, size_t N, size_t K, const float *A, const void *B, sdk_widen *widen,
-                    float *C, const float *bias, bool accumulate)
+                    float *C, const float *bias)
 {
 #ifdef SD_WITH_OPENBLAS
     if (r->blas) {
-        blas_gemm(r->threads, M, N, K, A, K, B, K, true, C, N, bias, accumulate);
+        blas_gemm(r->threads, M, N, K, A, K, B, K, true, C, N, bias);
         return;
     }
 #endif
@@ -56,7 +56,7 @@ static void product(sd_run *r, unsigned char *scratch, size_t M, size_t N, size_
         size_t i = (size_t)task / parts * tall, j = (size_t)task % parts * wide;
         if (sd_is_cancelled(r)) continue;
         r->kern->gemm(scratch + (size_t)thread_id() * gemm_room(r), min_size(tall, M - i), min_size(wide, N - j), K,
-                      A + i * K, K, (const unsigned char *)B + j * K * size, K, true, widen, C + i * N + j, N, bias ? bias + j : NULL, accumulate);
+                      A + i * K, K, (const unsigned char *)B + j * K * size, K, true, widen, C + i * N + j, N, bias ? bias + j : NULL);
     }
 }
 
@@ -81,7 +81,7 @@ static sdk_widen *widened_on_the_way(const sd_run *r, const sd_tensor *w)
     return w->dt == SD_F16 ? r->kern->widen_f16 : w->dt == SD_BF16 ? r->kern->widen_bf16 : NULL;
 }
 
-static void cpu_linear(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, bool accumulate)
+static void cpu_linear(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b)
 {
     size_t O = (size_t)w->dim[0], I = (size_t)w->dim[1];
     size_t gemm = gemm_room(r) * (size_t)r->threads;
@@ -91,7 +91,7 @@ static void cpu_linear(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, 
     unsigned char *scratch = cut(&p, gemm);
     const float *bias = sd_cpu_f32(r, b, cut(&p, O * sizeof(float)));
     const void *weight = widen ? w->host : sd_cpu_f32(r, w, (float *)(void *)p.at);
-    product(r, scratch, (size_t)rows(x), O, I, sd_f32(x), weight, widen, sd_f32(y), bias, accumulate);
+    product(r, scratch, (size_t)rows(x), O, I, sd_f32(x), weight, widen, sd_f32(y), bias);
 }
 
 /* -------------------------------------------------------------------------------- convolution */
@@ -132,7 +132,7 @@ static void unfold_pixel(float *out, sd_tensor x, sd_tensor y, int64_t p, int64_
     }
 }
 
-static void unfold_conv(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c, bool accumulate)
+static void unfold_conv(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c)
 {
     int64_t kh = w->dim[2], kw = w->dim[3];
     size_t O = (size_t)w->dim[0], K = (size_t)(w->dim[1] * kh * kw), P = (size_t)rows(y);
@@ -150,7 +150,7 @@ static void unfold_conv(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w,
         int n = (int)min_size(tile, P - at);
 #pragma omp parallel for num_threads(r->threads) if ((size_t)n * K > SMALL)
         for (int i = 0; i < n; i++) unfold_pixel(unfolded + (size_t)i * K, x, y, (int64_t)at + i, kh, kw, c);
-        product(r, scratch, (size_t)n, O, K, unfolded, weight, NULL, sd_f32(y) + at * O, bias, accumulate);
+        product(r, scratch, (size_t)n, O, K, unfolded, weight, NULL, sd_f32(y) + at * O, bias);
     }
 }
 
@@ -197,13 +197,13 @@ double sd_conv_share(sd_conv_how how, const int64_t y[4])
     }
 }
 
-static void cpu_conv2d(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c, bool accumulate)
+static void cpu_conv2d(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c)
 {
     switch (sd_conv_choose(r->kern, x.dim, w->dim, c)) {
-    case SD_CONV_LINEAR: cpu_linear(r, y, x, w, b, accumulate); break;
-    case SD_CONV_UNFOLD: unfold_conv(r, y, x, w, b, c, accumulate); break;
-    case SD_CONV_WINOGRAD: sd_winograd_conv(r, r->kern->winograd, y, x, w, b, accumulate); break;
-    case SD_CONV_WINOGRAD_ENLARGED: sd_winograd_conv(r, r->kern->winograd_enlarged, y, x, w, b, accumulate); break;
+    case SD_CONV_LINEAR: cpu_linear(r, y, x, w, b); break;
+    case SD_CONV_UNFOLD: unfold_conv(r, y, x, w, b, c); break;
+    case SD_CONV_WINOGRAD: sd_winograd_conv(r, r->kern->winograd, y, x, w, b); break;
+    case SD_CONV_WINOGRAD_ENLARGED: sd_winograd_conv(r, r->kern->winograd_enlarged, y, x, w, b); break;
     }
 }
 
@@ -218,13 +218,13 @@ static void head_tile(const sd_run *r, unsigned char *scratch, float *s, head h,
 {
     float scale = (float)(1.0 / sqrt((double)h.d));
     size_t S = h.S;
-    r->kern->gemm(scratch, n, S, h.d, h.q + t0 * h.ld, h.ld, h.k, h.ld, true, NULL, s, S, NULL, false);
+    r->kern->gemm(scratch, n, S, h.d, h.q + t0 * h.ld, h.ld, h.k, h.ld, true, NULL, s, S, NULL);
     for (size_t i = 0; i < n; i++) {
         size_t seen = h.causal ? t0 + i + 1 : S;
         r->kern->softmax(s + i * S, seen, scale);
         if (seen < S) memset(s + i * S + seen, 0, (S - seen) * sizeof(float));
     }
-    r->kern->gemm(scratch, n, h.d, S, s, S, h.v, h.ld, false, NULL, h.y + t0 * h.ld, h.ld, NULL, false);
+    r->kern->gemm(scratch, n, h.d, S, s, S, h.v, h.ld, false, NULL, h.y + t0 * h.ld, h.ld, NULL);
 }
 
 static void cpu_attention(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal)

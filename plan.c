@@ -47,11 +47,10 @@ static void watch(void *user, int step, sd_tensor y)
 /* The cost model sees shapes alone; where kernels have no Winograd (scalar, --precise), every sum is the plain one. */
 static const sd_kern vector_kernels = {.winograd = &(const sd_winograd){0, 0, 0, NULL, NULL, NULL}};
 
-static void note_conv(sd_run *run, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c, bool accumulate)
+static void note_conv(sd_run *run, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c)
 {
     report *r = run->watch_user;
     (void)b;
-    (void)accumulate;
     conv_row now = {.kernel = w->dim[2], .ci = w->dim[1], .co = w->dim[0], .h = y.dim[1], .w = y.dim[2], .stride = c.stride, .enlarge = c.enlarge,
                     .how = sd_conv_choose(&vector_kernels, x.dim, w->dim, c)};
     int i = 0;

@@ -29,7 +29,6 @@ typedef struct plan {
     sd_tensor x, y;
     size_t zoom;                            /* 2: tiles are of the input enlarged, which is never made */
     const float *bias;
-    bool accumulate;
     size_t I, O, across, down, tiles;       /* tiles of one picture: across x down; of the batch: tiles */
     size_t blocks, group;                   /* of the input channels; of them at a time */
     size_t columns;                         /* of a task */
@@ -118,14 +117,14 @@ static void multiply(const plan *p, unsigned char *room, size_t o0, size_t row0,
         float *pixel[MOST_OUT * MOST_OUT];
         tile_pixels(p, p->first + row0 + i, (window){p->y, 1, out, out, 0, NULL}, pixel);
         for (size_t j = 0; j < out * out; j++) pixel[j] = pixel[j] ? pixel[j] + o0 : NULL;
-        p->how->output(pixel, m + i * p->columns, p->m_plane, p->bias ? p->bias + o0 : NULL, columns, p->accumulate);
+        p->how->output(pixel, m + i * p->columns, p->m_plane, p->bias ? p->bias + o0 : NULL, columns);
     }
 }
 
 /* Sizes that follow from the shapes. */
-static plan make_plan(sd_run *r, const sd_winograd *how, sd_tensor y, sd_tensor x, const sd_tensor *w, bool accumulate)
+static plan make_plan(sd_run *r, const sd_winograd *how, sd_tensor y, sd_tensor x, const sd_tensor *w)
 {
-    plan p = {.r = r, .how = how, .w = w, .x = x, .y = y, .accumulate = accumulate, .I = (size_t)w->dim[1], .O = (size_t)w->dim[0]};
+    plan p = {.r = r, .how = how, .w = w, .x = x, .y = y, .I = (size_t)w->dim[1], .O = (size_t)w->dim[0]};
     size_t planes = how->planes;
     p.across = div_up((size_t)y.dim[2], how->out);
     p.down = div_up((size_t)y.dim[1], how->out);
@@ -149,9 +148,9 @@ static plan make_plan(sd_run *r, const sd_winograd *how, sd_tensor y, sd_tensor 
     return p;
 }
 
-void sd_winograd_conv(sd_run *r, const sd_winograd *how, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, bool accumulate)
+void sd_winograd_conv(sd_run *r, const sd_winograd *how, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b)
 {
-    plan p = make_plan(r, how, y, x, w, accumulate);
+    plan p = make_plan(r, how, y, x, w);
     size_t v = floats(how->planes * p.v_plane + SDK_PANEL_SPARE * SDK_PANEL);
     pieces cuts = {sd_scratch(r, v + floats(p.O) + floats(p.I) + p.room_size * (size_t)r->threads)};
     if (!cuts.at) return;

@@ -177,7 +177,7 @@ INLINE void input(input_axis *transform, size_t planes, float *v, size_t plane, 
 }
 
 INLINE void output_tile(output_axis *transform, size_t planes, size_t out, float *const *pixel, const float *m, size_t plane,
-                        const float *bias, size_t c, size_t left, bool accumulate)
+                        const float *bias, size_t c, size_t left)
 {
     vf t[MOST_OUT][LARGE], y[MOST_OUT], column[LARGE];
     vf b = !bias ? v_set1(0.0f) : left >= VL ? v_load(bias + c) : v_load_part(bias + c, left);
@@ -197,23 +197,22 @@ INLINE void output_tile(output_axis *transform, size_t planes, size_t out, float
             if (!to)
                 continue;
             vf v = v_add(y[j], b);
-            if (left >= VL) {
-                v_store(to + c, accumulate ? v_add(v, v_load(to + c)) : v);
-            } else {
-                v_store_part(to + c, accumulate ? v_add(v, v_load_part(to + c, left)) : v, left);
-            }
+            if (left >= VL)
+                v_store(to + c, v);
+            else
+                v_store_part(to + c, v, left);
         }
     }
 }
 
 INLINE void output(output_axis *transform, size_t planes, size_t out, float *const *pixel, const float *m, size_t plane, const float *bias,
-                   size_t n, bool accumulate)
+                   size_t n)
 {
     size_t c = 0;
     for (; c + VL <= n; c += VL)
-        output_tile(transform, planes, out, pixel, m, plane, bias, c, VL, accumulate);
+        output_tile(transform, planes, out, pixel, m, plane, bias, c, VL);
     if (c < n)
-        output_tile(transform, planes, out, pixel, m, plane, bias, c, n - c, accumulate);
+        output_tile(transform, planes, out, pixel, m, plane, bias, c, n - c);
 }
 
 /* width is a multiple of VL. */
@@ -239,16 +238,16 @@ INLINE void weights(weights_axis *transform, size_t planes, float *u, size_t pla
 
 static void plain_input(float *v, size_t plane, const float *const *pixel, size_t n) { input(input_plain, PLAIN, v, plane, pixel, n); }
 static void plain_weights(float *u, size_t plane, const float *w, size_t width) { weights(weights_plain, PLAIN, u, plane, w, width); }
-static void plain_output(float *const *pixel, const float *m, size_t plane, const float *bias, size_t n, bool accumulate)
+static void plain_output(float *const *pixel, const float *m, size_t plane, const float *bias, size_t n)
 {
-    output(output_plain, PLAIN, 4, pixel, m, plane, bias, n, accumulate);
+    output(output_plain, PLAIN, 4, pixel, m, plane, bias, n);
 }
 
 static void large_input(float *v, size_t plane, const float *const *pixel, size_t n) { input(input_enlarged, LARGE, v, plane, pixel, n); }
 static void large_weights(float *u, size_t plane, const float *w, size_t width) { weights(weights_enlarged, LARGE, u, plane, w, width); }
-static void large_output(float *const *pixel, const float *m, size_t plane, const float *bias, size_t n, bool accumulate)
+static void large_output(float *const *pixel, const float *m, size_t plane, const float *bias, size_t n)
 {
-    output(output_enlarged, LARGE, 8, pixel, m, plane, bias, n, accumulate);
+    output(output_enlarged, LARGE, 8, pixel, m, plane, bias, n);
 }
 
 const sd_winograd WINOGRAD = {4, 4, PLAIN * PLAIN, plain_input, plain_weights, plain_output};
