@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How good a model is, in numbers: a classifier (classifier.py) looks at the pictures it draws.
 
-    python tools/train/evaluate.py weights/tiny --guidance 5 --steps 25 --out run/eval
+    python tools/train/evaluate.py weights/tiny --steps 25 --out run/eval
 
 Draws the prompts of eval_prompts.json with this program (or, --with diffusers, with the stock pipeline) and prints how
 often thing, colour and place are right, for each kind of prompt; once for all things and once for those the model was
@@ -38,7 +38,7 @@ def arguments():
     parser.add_argument("model", help="a directory in diffusers layout")
     parser.add_argument("--with", dest="drawn_with", choices=("program", "diffusers"), default="program")
     parser.add_argument("--program", default="./sd")
-    parser.add_argument("--guidance", type=float, default=5)
+    parser.add_argument("--guidance", type=float, help="default: the model's own (_guidance_scale of its scheduler), else 7.5")
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--sampler", help="of the program, a name of `sd samplers`; the model's own unless given")
     parser.add_argument("--seed", type=int, default=1, help="of the first picture; the next has the next")
@@ -221,6 +221,11 @@ def contact_sheet(path, prompts, images, marks):
     sheet.save(path)
 
 
+def own_guidance(model):
+    with open(os.path.join(model, "scheduler", "scheduler_config.json"), encoding="utf-8") as f:
+        return json.load(f).get("_guidance_scale", 7.5)
+
+
 def choose_prompts(args, trained):
     with open(os.path.join(args.data, "eval_prompts.json"), encoding="utf-8") as file:
         entries = json.load(file)
@@ -237,6 +242,7 @@ def main():
     os.makedirs(args.out, exist_ok=True)
     torch.set_num_threads(1)
     judge = Judge.load(args.classifier)
+    args.guidance = args.guidance or own_guidance(args.model)
     own_list = os.path.join(args.model, "objects.txt")
     names = read_names(args.objects or (own_list if os.path.exists(own_list) else None))
     show = Labelled(args.data, level=2, pool=1, seed=1)
