@@ -165,7 +165,7 @@ static double plain_cost(conv_size s) { return s.height * s.width * (9 * s.padde
 static double minimal_cost(conv_size s, double out, double planes)
 {
     double tiles = ceil(s.height / out) * ceil(s.width / out);
-    return planes / 36 * (tiles * (36 * s.padded + 400 / s.i + 400 / s.o) + 300);
+    return planes / 36 * (tiles * (36 * s.padded + 400 / s.i + 400 / s.o) + 150);
 }
 
 static bool padded_by(sd_conv c, int n) { return c.pad_top == n && c.pad_left == n && c.pad_bottom == n && c.pad_right == n; }

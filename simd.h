@@ -4,7 +4,6 @@
  * nothing more is used) and SD_ISA_NEON (AArch64). Everything is inline; nothing reads or writes past what it is told.
  *
  *   vf            VL floats                        vsum            VL running sums in double
- *   vd            VL/2 doubles
  *   TILE_ROWS x TILE_VECTORS vectors is the block of C that the matrix product keeps in registers.
  *
  * v_fma is a b + c with one rounding where the set has such an instruction, with two in SSE2; v_fma_once never rounds the
@@ -87,14 +86,6 @@ static inline __m512d high_half(vf v)
 {
     return _mm512_cvtps_pd(_mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(v), 1)));
 }
-typedef __m512d vd;
-static inline vd d_set1(double a) { return _mm512_set1_pd(a); }
-static inline vd d_add(vd a, vd b) { return _mm512_add_pd(a, b); }
-static inline vd d_sub(vd a, vd b) { return _mm512_sub_pd(a, b); }
-static inline vd d_mul(vd a, vd b) { return _mm512_mul_pd(a, b); }
-static inline vd d_fma(vd a, vd b, vd c) { return _mm512_fmadd_pd(a, b, c); }
-static inline vd d_widen(const float *p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
-static inline void d_round(float *p, vd v) { _mm256_storeu_ps(p, _mm512_cvtpd_ps(v)); }
 
 static inline vsum s_zero(void) { return (vsum){_mm512_setzero_pd(), _mm512_setzero_pd()}; }
 static inline vsum s_load(const double *p) { return (vsum){_mm512_loadu_pd(p), _mm512_loadu_pd(p + 8)}; }
@@ -166,14 +157,6 @@ static inline vf v_widen_bf16(const uint16_t *p)
 
 static inline __m256d low_half(vf v) { return _mm256_cvtps_pd(_mm256_castps256_ps128(v)); }
 static inline __m256d high_half(vf v) { return _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1)); }
-typedef __m256d vd;
-static inline vd d_set1(double a) { return _mm256_set1_pd(a); }
-static inline vd d_add(vd a, vd b) { return _mm256_add_pd(a, b); }
-static inline vd d_sub(vd a, vd b) { return _mm256_sub_pd(a, b); }
-static inline vd d_mul(vd a, vd b) { return _mm256_mul_pd(a, b); }
-static inline vd d_fma(vd a, vd b, vd c) { return _mm256_fmadd_pd(a, b, c); }
-static inline vd d_widen(const float *p) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }
-static inline void d_round(float *p, vd v) { _mm_storeu_ps(p, _mm256_cvtpd_ps(v)); }
 
 static inline vsum s_zero(void) { return (vsum){_mm256_setzero_pd(), _mm256_setzero_pd()}; }
 static inline vsum s_load(const double *p) { return (vsum){_mm256_loadu_pd(p), _mm256_loadu_pd(p + 4)}; }
@@ -260,14 +243,6 @@ static inline vf v_fma_once(vf a, vf b, vf c)
     __m128d high = _mm_add_pd(_mm_mul_pd(high_half(a), high_half(b)), high_half(c));
     return _mm_movelh_ps(_mm_cvtpd_ps(low), _mm_cvtpd_ps(high));
 }
-typedef __m128d vd;
-static inline vd d_set1(double a) { return _mm_set1_pd(a); }
-static inline vd d_add(vd a, vd b) { return _mm_add_pd(a, b); }
-static inline vd d_sub(vd a, vd b) { return _mm_sub_pd(a, b); }
-static inline vd d_mul(vd a, vd b) { return _mm_mul_pd(a, b); }
-static inline vd d_fma(vd a, vd b, vd c) { return _mm_add_pd(_mm_mul_pd(a, b), c); }
-static inline vd d_widen(const float *p) { return _mm_cvtps_pd(_mm_castsi128_ps(_mm_loadl_epi64((const __m128i *)(const void *)p))); }
-static inline void d_round(float *p, vd v) { _mm_storel_epi64((__m128i *)(void *)p, _mm_castps_si128(_mm_cvtpd_ps(v))); }
 
 static inline vsum s_zero(void) { return (vsum){_mm_setzero_pd(), _mm_setzero_pd()}; }
 static inline vsum s_load(const double *p) { return (vsum){_mm_loadu_pd(p), _mm_loadu_pd(p + 2)}; }
@@ -325,14 +300,6 @@ static inline vf v_widen_bf16(const uint16_t *p) { return vreinterpretq_f32_u32(
 
 static inline float64x2_t low_half(vf v) { return vcvt_f64_f32(vget_low_f32(v)); }
 static inline float64x2_t high_half(vf v) { return vcvt_high_f64_f32(v); }
-typedef float64x2_t vd;
-static inline vd d_set1(double a) { return vdupq_n_f64(a); }
-static inline vd d_add(vd a, vd b) { return vaddq_f64(a, b); }
-static inline vd d_sub(vd a, vd b) { return vsubq_f64(a, b); }
-static inline vd d_mul(vd a, vd b) { return vmulq_f64(a, b); }
-static inline vd d_fma(vd a, vd b, vd c) { return vfmaq_f64(c, a, b); }
-static inline vd d_widen(const float *p) { return vcvt_f64_f32(vld1_f32(p)); }
-static inline void d_round(float *p, vd v) { vst1_f32(p, vcvt_f32_f64(v)); }
 
 static inline vsum s_zero(void) { return (vsum){vdupq_n_f64(0), vdupq_n_f64(0)}; }
 static inline vsum s_load(const double *p) { return (vsum){vld1q_f64(p), vld1q_f64(p + 2)}; }

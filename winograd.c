@@ -4,7 +4,7 @@
  * Tiles of output pixels are numbered through the batch and taken in bands. For a band, all threads write
  *   V[p][k-block][tile][SDK_PANEL] = (B^T d B)_p,   p < planes, the input's channels cut into blocks of at most SDK_PANEL,
  * as panels ready to be multiplied. Then each task takes some output channels (and some of the band's tiles):
- *   U[p][k][o] = (G g G^T)_p    made anew, in double: this costs about as much as the products of eight tiles,
+ *   U[p][k][o] = (G g G^T)_p    made anew: this costs about as much as the products of four tiles,
  *   M[p][tile][o] = V U         a small matrix product per p,
  *   y = A^T M A + bias          into the picture.
  * U of a whole SD 1.5 would be 9.6 GB; here nothing is kept, and only a strip of it exists at any time. An element's bits depend on

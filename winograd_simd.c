@@ -35,7 +35,7 @@ static inline vf k(double x) { return v_set1((float)x); }
 /* Each transform along one axis; the tile's functions below apply it to columns and then to rows. */
 typedef void input_axis(vf *y, const vf *d);
 typedef void output_axis(vf *y, const vf *m);
-typedef void weights_axis(vd *y, vd g0, vd g1, vd g2);
+typedef void weights_axis(vf *y, vf g0, vf g1, vf g2);
 
 /* ---------------------------------------------------------------------------------- points and sums */
 
@@ -77,17 +77,17 @@ static inline void output_plain(vf *y, const vf *m)
     y[3] = v_add(y[3], m[5]);
 }
 
-/* G g: values of g0 + g1 x + g2 x^2 at the points, divided by the products of the differences of the points. In double. */
-static inline void weights_plain(vd *y, vd g0, vd g1, vd g2)
+/* G g: values of g0 + g1 x + g2 x^2 at the points, divided by the products of the differences of the points. */
+static inline void weights_plain(vf *y, vf g0, vf g1, vf g2)
 {
     const double A = PA * PA, B = PB * PB, fa = 1 / (2 * A * (A - B)), fb = 1 / (2 * B * (B - A));
-    vd even_a = d_fma(g2, d_set1(A * fa), d_mul(g0, d_set1(fa))), odd_a = d_mul(g1, d_set1(PA * fa));
-    vd even_b = d_fma(g2, d_set1(B * fb), d_mul(g0, d_set1(fb))), odd_b = d_mul(g1, d_set1(PB * fb));
-    y[0] = d_mul(g0, d_set1(1 / (A * B)));
-    y[1] = d_add(even_a, odd_a);
-    y[2] = d_sub(even_a, odd_a);
-    y[3] = d_add(even_b, odd_b);
-    y[4] = d_sub(even_b, odd_b);
+    vf even_a = v_fma(g2, k(A * fa), v_mul(g0, k(fa))), odd_a = v_mul(g1, k(PA * fa));
+    vf even_b = v_fma(g2, k(B * fb), v_mul(g0, k(fb))), odd_b = v_mul(g1, k(PB * fb));
+    y[0] = v_mul(g0, k(1 / (A * B)));
+    y[1] = v_add(even_a, odd_a);
+    y[2] = v_sub(even_a, odd_a);
+    y[3] = v_add(even_b, odd_b);
+    y[4] = v_sub(even_b, odd_b);
     y[5] = g2;
 }
 
@@ -124,21 +124,21 @@ static inline void output_enlarged(vf *y, const vf *m)
     }
 }
 
-static inline void weights_phase(vd *y, vd g0, vd g1)
+static inline void weights_phase(vf *y, vf g0, vf g1)
 {
     const double A = QA * QA, B = QB * QB, fa = 1 / (2 * QA * (A - B)), fb = 1 / (2 * QB * (B - A));
-    vd a = d_mul(g0, d_set1(fa)), b = d_mul(g0, d_set1(fb)), a1 = d_mul(g1, d_set1(QA * fa)), b1 = d_mul(g1, d_set1(QB * fb));
-    y[0] = d_add(a1, a);
-    y[1] = d_sub(a1, a);
-    y[2] = d_add(b1, b);
-    y[3] = d_sub(b1, b);
+    vf a = v_mul(g0, k(fa)), b = v_mul(g0, k(fb)), a1 = v_mul(g1, k(QA * fa)), b1 = v_mul(g1, k(QB * fb));
+    y[0] = v_add(a1, a);
+    y[1] = v_sub(a1, a);
+    y[2] = v_add(b1, b);
+    y[3] = v_sub(b1, b);
     y[4] = g1;
 }
 
-static inline void weights_enlarged(vd *y, vd g0, vd g1, vd g2)
+static inline void weights_enlarged(vf *y, vf g0, vf g1, vf g2)
 {
-    weights_phase(y, g0, d_add(g1, g2));
-    weights_phase(y + 5, d_add(g0, g1), g2);
+    weights_phase(y, g0, v_add(g1, g2));
+    weights_phase(y + 5, v_add(g0, g1), g2);
 }
 
 /* ------------------------------------------------------------------------------- tiles: both axes */
@@ -219,17 +219,15 @@ INLINE void output(output_axis *transform, size_t planes, size_t out, float *con
 INLINE void weights(weights_axis *transform, size_t planes, float *u, size_t plane, const float *w, size_t width)
 {
     for (size_t at = 0; at < width; at += VL) {
-        for (size_t half = 0; half < VL; half += VL / 2) {
-            const float *g = w + at + half;
-            vd t[3][LARGE], y[LARGE];
-            for (size_t j = 0; j < 3; j++)
-                transform(t[j], d_widen(g + j * width), d_widen(g + (3 + j) * width), d_widen(g + (6 + j) * width));
-            for (size_t i = 0; i < planes; i++) {
-                transform(y, t[0][i], t[1][i], t[2][i]);
-                float *row = u + i * planes * plane + at + half;
-                UNROLL for (size_t j = 0; j < planes; j++)
-                    d_round(row + j * plane, y[j]);
-            }
+        const float *g = w + at;
+        vf t[3][LARGE], y[LARGE];
+        for (size_t j = 0; j < 3; j++)
+            transform(t[j], v_load(g + j * width), v_load(g + (3 + j) * width), v_load(g + (6 + j) * width));
+        for (size_t i = 0; i < planes; i++) {
+            transform(y, t[0][i], t[1][i], t[2][i]);
+            float *row = u + i * planes * plane + at;
+            UNROLL for (size_t j = 0; j < planes; j++)
+                v_store(row + j * plane, y[j]);
         }
     }
 }
