@@ -350,8 +350,8 @@ def cases():
                twin="set_alpha_to_one", wrong={"set_alpha_to_one": 1})
     yield dict(name="euler", steps=5, rescale=0.7, twin="no rescale", wrong={"guidance_rescale": 0.0})
     yield dict(name="euler_a", steps=5, twin="draws from a generator of their own", wrong={"sampler_rng": "torch-cpu"})
-    yield dict(name="dpm++3m_sde@kdiffusion", curve="karras@kdiffusion", steps=5, twin="diffusers' sign of D2",
-               wrong={"sampler": "dpm++3m_sde"})
+    yield dict(name="dpm++3m_sde@kdiffusion", curve="karras@kdiffusion", steps=5, twin="two points",
+               wrong={"order": 2})
 
 
 def settings_of(case):
@@ -451,9 +451,12 @@ def compare(libraries, guided, case, copies):
     for i, t in enumerate(timesteps):
         if "twin" not in case and abs(t - true[i][0]) > 1e-6 * max(1, abs(t)):
             return math.inf, FLOOR, "timestep.%d is %g, not %g" % (i, t, true[i][0])
-    worst = (0.0, FLOOR, "")
-    for i, (_, truth) in enumerate(true):
-        error, bound = error_and_bound(latents[i], truth, singles[0][i][1])
+    worst, single = (0.0, FLOOR, ""), singles[0]
+    if len(single) != len(true):   # an ancestral step that goes down to 0 in float32 alone
+        single = single[:-1]
+    for i in range(min(len(true), len(single))):
+        truth = true[i][1]
+        error, bound = error_and_bound(latents[i], truth, single[i][1])
         if error * worst[1] >= worst[0] * bound:
             worst = error, bound, "latents.%d" % i
     return worst
