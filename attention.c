@@ -85,8 +85,7 @@ static void attend(const plan *p, tile t, const float *head, const float *q, flo
         }
         if (p->causal)
             for (size_t i = 0; i < n; i++)
-                for (size_t s = t0 + i + 1; s < s0 + m; s++)
-                    if (s >= s0) t.s[i * PIECE + s - s0] = -INFINITY;
+                for (size_t s = max_size(t0 + i + 1, s0); s < s0 + m; s++) t.s[i * PIECE + s - s0] = -INFINITY;
         kern->softmax_piece(t.s, n, m, max, sum, factor);
         for (size_t i = 0; i < n && piece > 0; i++)
             if (factor[i] != 1) kern->scale(t.o + i * p->wide, t.o + i * p->wide, factor[i], p->wide);
@@ -98,13 +97,13 @@ static void attend(const plan *p, tile t, const float *head, const float *q, flo
 void sd_attention_tiles(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal)
 {
     plan p = {.kern = r->kern, .T = (size_t)q.dim[1], .S = (size_t)k.dim[1], .C = (size_t)q.dim[2], .causal = causal};
-    size_t H = (size_t)heads, tiles;
+    size_t H = (size_t)heads;
     p.d = p.C / H;
     p.pieces = div_up(p.S, PIECE);
     p.blocks = div_up(p.d, SDK_PANEL);
     p.tile = TILE_MAX / r->kern->panel_rows * r->kern->panel_rows;
     p.wide = round_up(p.d, r->kern->panel_narrow);
-    tiles = div_up(p.T, p.tile);
+    size_t tiles = div_up(p.T, p.tile);
     p.v_piece = round_up(p.d, r->kern->panel_columns) * PIECE;
     p.head = p.pieces * (PIECE * p.d + p.v_piece);
     p.scale = (float)(1.4426950408889634 / sqrt((double)p.d));

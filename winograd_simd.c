@@ -44,6 +44,23 @@ typedef void weights_axis(vf *y, vf g0, vf g1, vf g2);
 #define QA 0.375   /* and of F(4,2) */
 #define QB 1.25
 
+/* What B^T gives the points +-a, +-b: the coefficients of (x + a)(x^2 - b^2) and so on. */
+static inline void to_points(vf *y, double a, double b, vf d0, vf d1, vf d2, vf d3)
+{
+    vf odd_a = v_fma(k(-b * b), d0, d2), even_a = v_fma(k(-b * b), d1, d3);
+    vf odd_b = v_fma(k(-a * a), d0, d2), even_b = v_fma(k(-a * a), d1, d3);
+    y[0] = v_fma(k(a), odd_a, even_a);
+    y[1] = v_fma(k(-a), odd_a, even_a);
+    y[2] = v_fma(k(b), odd_b, even_b);
+    y[3] = v_fma(k(-b), odd_b, even_b);
+}
+
+/* (x^2 - a^2)(x^2 - b^2): the product of all of them. */
+static inline vf to_infinity(double a, double b, vf d0, vf d2, vf d4)
+{
+    return v_fma(k(-a * a - b * b), d2, v_fma(k(a * a * (b * b)), d0, d4));
+}
+
 /* What A^T takes from the points +-a, +-b: powers of the points. */
 static inline void from_points(vf *y, double a, double b, vf plus_a, vf minus_a, vf plus_b, vf minus_b)
 {
@@ -56,18 +73,12 @@ static inline void from_points(vf *y, double a, double b, vf plus_a, vf minus_a,
 
 /* ------------------------------------------------------------------------------------------ F(4,3) */
 
-/* B^T d: the coefficients of the products of all (x - point) but one, x(x^2-a^2)(x^2-b^2) for infinity. */
+/* B^T d: the coefficients of the products of all (x - point) but one. Because 0 is a point too, those of the others have a factor x. */
 static inline void input_plain(vf *y, const vf *d)
 {
-    const double A = PA * PA, B = PB * PB;
-    vf even_a = v_fma(k(-B), d[2], d[4]), odd_a = v_fma(k(-B), d[1], d[3]);
-    vf even_b = v_fma(k(-A), d[2], d[4]), odd_b = v_fma(k(-A), d[1], d[3]);
-    y[0] = v_fma(k(-A - B), d[2], v_fma(k(A * B), d[0], d[4]));
-    y[1] = v_fma(k(PA), odd_a, even_a);
-    y[2] = v_fma(k(-PA), odd_a, even_a);
-    y[3] = v_fma(k(PB), odd_b, even_b);
-    y[4] = v_fma(k(-PB), odd_b, even_b);
-    y[5] = v_fma(k(-A - B), d[3], v_fma(k(A * B), d[1], d[5]));
+    y[0] = to_infinity(PA, PB, d[0], d[2], d[4]);
+    to_points(y + 1, PA, PB, d[1], d[2], d[3], d[4]);
+    y[5] = to_infinity(PA, PB, d[1], d[3], d[5]);
 }
 
 static inline void output_plain(vf *y, const vf *m)
@@ -95,14 +106,8 @@ static inline void weights_plain(vf *y, vf g0, vf g1, vf g2)
 
 static inline void input_phase(vf *y, const vf *d)
 {
-    const double A = QA * QA, B = QB * QB;
-    vf even_a = v_fma(k(-B), d[0], d[2]), odd_a = v_fma(k(-B), d[1], d[3]);
-    vf even_b = v_fma(k(-A), d[0], d[2]), odd_b = v_fma(k(-A), d[1], d[3]);
-    y[0] = v_fma(k(QA), even_a, odd_a);
-    y[1] = v_fma(k(-QA), even_a, odd_a);
-    y[2] = v_fma(k(QB), even_b, odd_b);
-    y[3] = v_fma(k(-QB), even_b, odd_b);
-    y[4] = v_fma(k(-A - B), d[2], v_fma(k(A * B), d[0], d[4]));
+    to_points(y, QA, QB, d[0], d[1], d[2], d[3]);
+    y[4] = to_infinity(QA, QB, d[0], d[2], d[4]);
 }
 
 static inline void input_enlarged(vf *y, const vf *d)
