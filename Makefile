@@ -33,7 +33,7 @@ else
 
 # ------------------------------------------------------------------------------------------- sources
 LIB_SRC := base.c rng.c philox.c numpy_rng.c brownian.c random.c unicode.c \
-           kernels.c \
+           kernels.c caches.c \
            ops.c ops_cpu.c winograd.c attention.c \
            safetensors.c checkpoint.c weights.c image.c image_read.c picture.c trace.c \
            config.c layers.c tokenizer.c clip.c unet.c vae.c \

@@ -13,6 +13,7 @@
 #include <signal.h>
 
 #include "base.h"
+#include "caches.h"
 #include "kernels.h"
 
 typedef struct sd_tensor {
@@ -77,6 +78,7 @@ struct sd_run {
     const sd_kern *kern;
     bool blas;                          /* OpenBLAS does the products of linear layers and unfolded convolutions */
     int threads;
+    sd_cache_sizes caches;              /* what blocks are made to fit; all zero: unknown, they are then small */
     const volatile sig_atomic_t *cancel;
     struct sd_trace *trace;             /* NULL: off */
     const char *step;                   /* module path being computed, for error texts; may be NULL */

@@ -264,8 +264,11 @@ static sd_status choose_kernels(sd_ctx *c, const sd_options *o)
     if (o->threads > 1) sd_logf(&c->log, SD_LOG_WARNING, "this build has no OpenMP: one thread instead of %d", o->threads);
     c->run.threads = 1;
 #endif
+    c->run.caches = sd_caches_find();
     if (choose_gemm(c, o)) return c->err.status;
     sd_logf(&c->log, SD_LOG_DETAIL, "kernels %s, products %s, %d threads", c->run.kern->name, gemm_name(c), c->run.threads);
+    const sd_cache_sizes *s = &c->run.caches;
+    sd_logf(&c->log, SD_LOG_DETAIL, "caches of %zu, %zu and %zu KB (%s)", s->l1 >> 10, s->l2 >> 10, s->l3 >> 10, s->from);
     return SD_OK;
 }
 

@@ -255,7 +255,7 @@ int main(int argc, char **argv)
     const char *isa = getenv("SD_ISA"), *model = NULL, *only = "";
     int size = 0, failed = 0;
     sd_error err = {0};
-    sd_run r = {.err = &err, .be = &sd_backend_cpu, .threads = 2};
+    sd_run r = {.err = &err, .be = &sd_backend_cpu, .threads = 2, .caches = sd_caches_find()};
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
         if (!strcmp(argv[i], "--json")) o.json = true;
