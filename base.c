@@ -1,10 +1,12 @@
 /* base.c - floor 0: errors that stick, the arena, growing text, whole files. */
 #define _POSIX_C_SOURCE 200809L
+#define _DEFAULT_SOURCE   /* madvise */
 #include "base.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -48,13 +50,24 @@ void sd_logf(const sd_log *log, int level, const char *fmt, ...)
     log->fn(log->user, level, line);
 }
 
-/* ------------------------------------------------------------------------------------- arena */
+/* ------------------------------------------------------------------------------ blocks and arena */
+
+void *sd_block_alloc(size_t bytes)
+{
+    enum { PAGE = 2 << 20 };   /* of x86-64, and of AArch64 with small pages of 4 KB */
+    void *p = NULL;
+    if (bytes > SIZE_MAX - PAGE || posix_memalign(&p, bytes < 2 * PAGE ? SD_ALIGN : PAGE, bytes)) return NULL;
+#ifdef MADV_HUGEPAGE
+    if (bytes >= 2 * PAGE) madvise(p, bytes, MADV_HUGEPAGE);   /* a wish: what it says does not matter */
+#endif
+    return p;
+}
 
 sd_status sd_arena_init(sd_arena *a, size_t size, sd_error *e)
 {
     memset(a, 0, sizeof *a);
-    if (size > SIZE_MAX - SD_ALIGN) return sd_fail(e, SD_ERR_MEMORY, "working memory of %zu bytes is too large", size);
-    void *p = malloc(size + SD_ALIGN);          /* room to align: C99 has no aligned allocation */
+    if (size > SIZE_MAX / 2) return sd_fail(e, SD_ERR_MEMORY, "working memory of %zu bytes is too large", size);
+    void *p = sd_block_alloc(size);
     if (!p) return sd_fail(e, SD_ERR_MEMORY, "no memory for %.1f MB of working space", (double)size / 1e6);
     a->base = p;
     a->size = size;
@@ -81,9 +94,7 @@ void *sd_arena_alloc(sd_arena *a, size_t bytes, bool *full)
     }
     a->used = at + rounded;
     if (a->used > a->peak) a->peak = a->used;
-    if (!a->base) return NULL;
-    size_t shift = (SD_ALIGN - (uintptr_t)a->base % SD_ALIGN) % SD_ALIGN;
-    return a->base + shift + at;
+    return a->base ? a->base + at : NULL;
 }
 
 /* --------------------------------------------------------------------------- strings and names */

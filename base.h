@@ -39,13 +39,17 @@ typedef struct sd_log {
 enum { SD_LOG_WARNING = 0, SD_LOG_NOTICE = 1, SD_LOG_DETAIL = 2 };
 void sd_logf(const sd_log *log, int level, const char *fmt, ...) SD_PRINTF(3, 4);
 
+/* ---- memory for many numbers, aligned to SD_ALIGN, contents undefined; free() it. NULL: there is none. Where the system lets a program
+ * ask for large pages, large blocks have them: in pages of 4 KB they have more pages than a processor finds quickly. */
+#define SD_ALIGN 64u
+void *sd_block_alloc(size_t bytes);
+
 /* ---- arena: one block, allocated in stack order; mark and reset around each piece of work.
  * With base == NULL it only counts: the null backend learns the exact peak that way. */
 typedef struct sd_arena {
     unsigned char *base;
     size_t size, used, peak;
 } sd_arena;
-#define SD_ALIGN 64u
 sd_status sd_arena_init(sd_arena *a, size_t size, sd_error *e);
 void sd_arena_free(sd_arena *a);
 /* NULL and *full = true when it does not fit (base != NULL); NULL and *full = false when only counting. */

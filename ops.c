@@ -101,13 +101,11 @@ void *sd_scratch(sd_run *r, size_t bytes)
 {
     if (bytes > r->scratch_size || !r->scratch) {
         free(r->scratch);
-        r->scratch = malloc(bytes + SD_ALIGN);
+        r->scratch = sd_block_alloc(bytes);
         r->scratch_size = r->scratch ? bytes : 0;
         if (!r->scratch) sd_fail(r->err, SD_ERR_MEMORY, "%s: no memory for %.1f MB of scratch", where(r), (double)bytes / 1e6);
     }
-    if (!r->scratch) return NULL;
-    size_t off = (SD_ALIGN - (uintptr_t)r->scratch % SD_ALIGN) % SD_ALIGN;
-    return (unsigned char *)r->scratch + off;
+    return r->scratch;
 }
 
 void sd_run_free(sd_run *r)
