@@ -37,7 +37,7 @@ LIB_SRC := base.c rng.c philox.c numpy_rng.c brownian.c random.c unicode.c \
            ops.c ops_cpu.c winograd.c attention.c \
            safetensors.c checkpoint.c weights.c image.c image_read.c picture.c trace.c \
            config.c layers.c tokenizer.c clip.c unet.c vae.c \
-           sampler.c schedules.c solvers.c multistep.c methods.c scheduler.c \
+           sampler.c schedules.c solvers.c multistep.c methods.c names.c scheduler.c \
            sd.c generate.c edit.c plan.c
 APP_SRC := main.c commands.c codec.c preview.c cli.c show.c
 TEST_SRC := $(sort $(wildcard tests/test_*.c))

@@ -174,6 +174,30 @@ static bool glob_n(const char *p, const char *p_end, const char *s)
     return p == p_end;
 }
 
+/* The next character that counts, as a small letter; 0 at the end. *s goes behind it. */
+static char next_letter(const char **s)
+{
+    while (**s && strchr(" \t_-()[]", **s)) (*s)++;
+    char c = **s;
+    if (c) (*s)++;
+    return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c == '+' ? 'p' : c;
+}
+
+const char *sd_after_name(const char *text, const char *name)
+{
+    char want;
+    while ((want = next_letter(&name)) != 0)
+        if (next_letter(&text) != want) return NULL;
+    while (*text && strchr(" \t_-()[]", *text)) text++;
+    return text;
+}
+
+bool sd_same_name(const char *a, const char *b)
+{
+    const char *rest = sd_after_name(a, b);
+    return rest && !*rest;
+}
+
 bool sd_glob(const char *pattern, const char *name)
 {
     return glob_n(pattern, pattern + strlen(pattern), name);

@@ -66,6 +66,11 @@ typedef struct sd_text {
 void sd_text_add(sd_text *t, const char *fmt, ...) SD_PRINTF(2, 3);
 void sd_text_addn(sd_text *t, const char *s, size_t n);
 
+/* What follows `name` in `text`; NULL if the text does not begin so. Spelling does not count: case, blanks, '_', '-' and
+ * brackets are as good as not there, '+' is a 'p'. */
+const char *sd_after_name(const char *text, const char *name);
+bool sd_same_name(const char *a, const char *b);
+
 bool sd_glob(const char *pattern, const char *name);            /* * and ? only; * also matches dots */
 bool sd_glob_list(const char *comma_list, const char *name);    /* NULL or "" matches everything */
 

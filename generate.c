@@ -24,8 +24,9 @@ static int steps_of(const sd_params *p)
 static sd_status schedule_wishes(const sd_params *p, sd_sched_config *s, sd_error *e)
 {
     sd_error not_a_spacing = {.status = SD_OK};
-    if (p->schedule && sd_spacing_parse(&s->spacing, p->schedule, &not_a_spacing)
-        && sd_curve_parse(&s->curve, p->schedule, e))
+    const char *schedule = p->schedule;
+    if (!schedule && p->sampler && !p->sigmas && !p->timesteps) schedule = sd_method_schedule(p->sampler);
+    if (schedule && sd_spacing_parse(&s->spacing, schedule, &not_a_spacing) && sd_curve_parse(&s->curve, schedule, e))
         return e->status;
     if (p->sigmas && p->timesteps)
         return sd_fail(e, SD_ERR_ARG, "sigmas and timesteps say the same thing in two ways: give one of them");
@@ -138,6 +139,8 @@ static sd_status resolve(sd_ctx *c, const sd_params *p, sd_params *out, sd_sched
     out->sampler = sd_method_full_name(s->method, s->program);
     out->schedule = s->curve == SD_CURVE_SPACED || s->curve >= SD_CURVE_SIGMAS ? NULL : sd_curve_name(s->curve);
     out->steps = steps_of(p);
+    out->rng = sd_stream_canonical(p->rng);
+    out->sampler_rng = sd_stream_canonical(p->sampler_rng);
     out->spacing = sd_spacing_name(s->spacing);
     out->prediction = sd_prediction_name(s->prediction);
     out->steps_offset = s->steps_offset;

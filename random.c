@@ -129,8 +129,33 @@ static sd_status parse_gpu(gpu_size *g, const char *spec, const char *settings, 
     return SD_OK;
 }
 
+/* What other programs call them: stable-diffusion.cpp cpu and cuda, A1111 CPU, GPU and NV. */
+static const struct { const char *name, *kind; } other_names[] = {
+    {"cpu", "torch-cpu"}, {"cuda", "torch-cuda"}, {"gpu", "torch-cuda"}, {"nv", "torch-cuda"},
+};
+
+static const char *own_name(const char *name, size_t length)
+{
+    char word[8] = "";
+    if (length < sizeof word) memcpy(word, name, length);
+    for (size_t i = 0; i < SD_COUNT(other_names); i++)
+        if (sd_same_name(word, other_names[i].name)) return other_names[i].kind;
+    return NULL;
+}
+
+const char *sd_stream_canonical(const char *spec)
+{
+    const char *own = spec ? own_name(spec, strlen(spec)) : NULL;
+    return own ? own : spec;
+}
+
 static const kind *find_kind(const char *name, size_t length)
 {
+    const char *own = own_name(name, length);
+    if (own) {
+        name = own;
+        length = strlen(own);
+    }
     for (size_t i = 0; i < SD_COUNT(kinds); i++)
         if (strlen(kinds[i].name) == length && strncmp(kinds[i].name, name, length) == 0) return &kinds[i];
     return NULL;
@@ -150,6 +175,9 @@ static sd_status parse_spec(sd_stream *s, const char *spec, sd_error *e)
             return sd_fail(e, SD_ERR_ARG, "random stream \"%s\": a Brownian path draws from torch-cpu or torch-cuda",
                            spec);
     }
+    if (!k && sd_same_name(spec, "std_default"))
+        return sd_fail(e, SD_ERR_ARG, "the random stream std_default is not supported: C++'s default engine is another "
+                       "on each system; use cpu or cuda");
     if (!k)
         return sd_fail(e, SD_ERR_ARG, "no random stream \"%s\": there are torch-cpu, torch-cuda[:sms=N,threads=M], "
                        "numpy, numpy-pcg64, numpy-pcg64-f32 and, for samplers, brownian", spec);

@@ -53,8 +53,10 @@ typedef struct sd_stream sd_stream;
 bool sd_stream_kind(size_t i, const char **name, const char **what);
 
 /* spec: torch-cpu | torch-cuda[:sms=N,threads=M] | numpy | numpy-pcg64 | numpy-pcg64-f32 | brownian[:torch-cpu or
- * :torch-cuda...]; NULL is torch-cpu. */
+ * :torch-cuda...]; NULL is torch-cpu. Other programs' cpu, cuda, GPU and NV are known too. */
 sd_status sd_stream_open(sd_stream **out, const char *spec, const sd_stream_options *o, sd_error *e);
+/* Our name for another program's, without settings; `spec` itself for anything else. */
+const char *sd_stream_canonical(const char *spec);
 /* Numbers that somebody else drew, given out in order; they are copied. The seed plays no part. */
 sd_status sd_stream_open_numbers(sd_stream **out, const char *name, const float *numbers, size_t n,
                                  const sd_stream_options *o, sd_error *e);

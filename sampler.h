@@ -94,10 +94,13 @@ const char *sd_spacing_name(sd_spacing s);
 const char *sd_beta_name(sd_beta b);
 sd_status sd_prediction_parse(sd_prediction *p, const char *name, sd_error *e);
 sd_status sd_spacing_parse(sd_spacing *s, const char *name, sd_error *e);
-/* Our name, diffusers' class, or A1111's or k-diffusion's name of a sampler; "@diffusers", "@kdiffusion" or "@comfy"
- * after
- * it chooses the program (plain: diffusers where it has the sampler). program may be NULL. */
+/* Names are read in any case, spaces, '_', '-' and brackets do not count, '+' is a 'p': "DPM++ 2M" is dpmpp_2m.
+ * A sampler has ours and those of diffusers, A1111, k-diffusion, ComfyUI and stable-diffusion.cpp; a schedule may stand
+ * behind it, "DPM++ 2M Karras". "@diffusers", "@kdiffusion" or "@comfy" at the end chooses the program (plain: diffusers
+ * where it has the sampler). program may be NULL. */
 sd_status sd_method_parse(sd_method *m, sd_program *program, const char *name, sd_error *e);
+/* The schedule or spacing that a sampler's name has behind it; NULL if there is none. */
+const char *sd_method_schedule(const char *name);
 const char *sd_program_name(sd_program p);
 const char *sd_curve_name(sd_curve c);
 sd_status sd_curve_parse(sd_curve *c, const char *name, sd_error *e);

@@ -44,6 +44,7 @@ void sd_sched_as_pipeline(sd_sched_config *c)
     c->clip_sample = false;
 }
 
+/* As a file has to spell it. */
 static int find_name(const char *const *names, size_t n, const char *name)
 {
     for (size_t i = 0; i < n; i++)
@@ -59,9 +60,19 @@ const char *sd_prediction_name(sd_prediction p)
 const char *sd_spacing_name(sd_spacing s) { return (size_t)s < SD_COUNT(spacing_names) ? spacing_names[s] : "?"; }
 const char *sd_beta_name(sd_beta b) { return (size_t)b < SD_COUNT(beta_names) ? beta_names[b] : "?"; }
 
+/* As people type it. */
+static int find_spelling(const char *const *names, size_t n, const char *name)
+{
+    for (size_t i = 0; i < n; i++)
+        if (sd_same_name(name, names[i])) return (int)i;
+    return -1;
+}
+
 sd_status sd_prediction_parse(sd_prediction *p, const char *name, sd_error *e)
 {
-    int i = find_name(prediction_names, SD_COUNT(prediction_names), name);
+    static const char *const short_names[] = {"eps", "v", "x0"};   /* stable-diffusion.cpp's, in the order of the long ones */
+    int i = find_spelling(prediction_names, SD_COUNT(prediction_names), name);
+    if (i < 0) i = find_spelling(short_names, SD_COUNT(short_names), name);
     if (i < 0)
         return sd_fail(e, SD_ERR_ARG, "unknown prediction type \"%.64s\", expected epsilon, v_prediction or sample",
                        name);
@@ -71,7 +82,7 @@ sd_status sd_prediction_parse(sd_prediction *p, const char *name, sd_error *e)
 
 sd_status sd_spacing_parse(sd_spacing *s, const char *name, sd_error *e)
 {
-    int i = find_name(spacing_names, SD_COUNT(spacing_names), name);
+    int i = find_spelling(spacing_names, SD_COUNT(spacing_names), name);
     if (i < 0)
         return sd_fail(e, SD_ERR_ARG, "unknown timestep spacing \"%.64s\", expected leading, trailing or linspace",
                        name);
@@ -378,8 +389,9 @@ static sd_status read_root(sd_sched_config *c, const cJSON *root, const char *sa
             if ((keys[i].classes & 1u << method) && strcmp(j->string, keys[i].name) == 0
                 && read_key(c, &keys[i], j, path, e))
                 return e->status;
-    /* the name says it */
-    if (sampler && strncmp(sampler, "dpm++", 5) == 0) c->order = sd_method_row_of(method)->order;
+    /* the name says it, unless it is the class' name */
+    bool class_name = sampler && strstr(sampler, "Scheduler") != NULL;
+    if (sampler && !class_name && ((DPM_MULTI | DPM_SINGLE) & BIT(method))) c->order = sd_method_row_of(method)->order;
     return sd_sched_check(c, path, SD_ERR_FORMAT, e);
 }
 

@@ -347,47 +347,31 @@ static int curve_given(double *sigma, int n, range r)
     return n;
 }
 
-static const struct { const char *name, *other; curve_fn *fn; bool diffusers; } curves[SD_CURVE_COUNT] = {
-    [SD_CURVE_SPACED] = {"spaced", "default", NULL, true},
-    [SD_CURVE_KARRAS] = {"karras", "karras@diffusers", curve_karras, true},
-    [SD_CURVE_EXPONENTIAL] = {"exponential", "exponential@diffusers", curve_exponential, true},
-    [SD_CURVE_BETA] = {"beta", "beta@diffusers", curve_beta, true},
-    [SD_CURVE_LU] = {"lu_lambdas", "lu_lambdas@diffusers", curve_lu, true},
-    [SD_CURVE_LINSPACE_K] = {"linspace@kdiffusion", "normal", curve_linspace, false},
-    [SD_CURVE_KARRAS_K] = {"karras@kdiffusion", "karras@comfy", curve_karras, false},
-    [SD_CURVE_EXPONENTIAL_K] = {"exponential@kdiffusion", "exponential@comfy", curve_exponential, false},
-    [SD_CURVE_POLYEXPONENTIAL_K] = {"polyexponential", "polyexponential@kdiffusion", curve_polyexponential, false},
-    [SD_CURVE_VP_K] = {"vp", "vp@kdiffusion", curve_vp, false},
-    [SD_CURVE_SGM_UNIFORM] = {"sgm_uniform", "sgm_uniform@comfy", curve_sgm_uniform, false},
-    [SD_CURVE_SIMPLE] = {"simple", "simple@comfy", curve_simple, false},
-    [SD_CURVE_DDIM_UNIFORM] = {"ddim_uniform", "ddim_uniform@comfy", curve_ddim_uniform, false},
-    [SD_CURVE_BETA_COMFY] = {"beta@comfy", NULL, curve_beta_comfy, false},
-    [SD_CURVE_KL_OPTIMAL] = {"kl_optimal", "kl_optimal@comfy", curve_kl_optimal, false},
-    [SD_CURVE_AYS_SD1] = {"align_your_steps", "align_your_steps_sd1", curve_ays_sd1, false},
-    [SD_CURVE_AYS_SDXL] = {"align_your_steps_sdxl", NULL, curve_ays_sdxl, false},
-    [SD_CURVE_SIGMAS] = {"sigmas", NULL, curve_given, false},
-    [SD_CURVE_TIMESTEPS] = {"timesteps", NULL, NULL, true},
+static const struct { const char *name; curve_fn *fn; bool diffusers; } curves[SD_CURVE_COUNT] = {
+    [SD_CURVE_SPACED] = {"spaced", NULL, true},
+    [SD_CURVE_KARRAS] = {"karras", curve_karras, true},
+    [SD_CURVE_EXPONENTIAL] = {"exponential", curve_exponential, true},
+    [SD_CURVE_BETA] = {"beta", curve_beta, true},
+    [SD_CURVE_LU] = {"lu_lambdas", curve_lu, true},
+    [SD_CURVE_LINSPACE_K] = {"linspace@kdiffusion", curve_linspace, false},
+    [SD_CURVE_KARRAS_K] = {"karras@kdiffusion", curve_karras, false},
+    [SD_CURVE_EXPONENTIAL_K] = {"exponential@kdiffusion", curve_exponential, false},
+    [SD_CURVE_POLYEXPONENTIAL_K] = {"polyexponential", curve_polyexponential, false},
+    [SD_CURVE_VP_K] = {"vp", curve_vp, false},
+    [SD_CURVE_SGM_UNIFORM] = {"sgm_uniform", curve_sgm_uniform, false},
+    [SD_CURVE_SIMPLE] = {"simple", curve_simple, false},
+    [SD_CURVE_DDIM_UNIFORM] = {"ddim_uniform", curve_ddim_uniform, false},
+    [SD_CURVE_BETA_COMFY] = {"beta@comfy", curve_beta_comfy, false},
+    [SD_CURVE_KL_OPTIMAL] = {"kl_optimal", curve_kl_optimal, false},
+    [SD_CURVE_AYS_SD1] = {"align_your_steps", curve_ays_sd1, false},
+    [SD_CURVE_AYS_SDXL] = {"align_your_steps_sdxl", curve_ays_sdxl, false},
+    [SD_CURVE_SIGMAS] = {"sigmas", curve_given, false},
+    [SD_CURVE_TIMESTEPS] = {"timesteps", NULL, true},
 };
 
 const char *sd_curve_name(sd_curve c) { return (size_t)c < SD_CURVE_COUNT ? curves[c].name : "?"; }
 
 const char *sd_schedule_name(int i) { return i < 0 || i >= SD_CURVE_SIGMAS ? NULL : curves[i].name; }
-
-sd_status sd_curve_parse(sd_curve *c, const char *name, sd_error *e)
-{
-    const char *names[SD_CURVE_COUNT];
-    for (int i = 0; i < SD_CURVE_SIGMAS; i++) {   /* the last two come with numbers, not by name */
-        names[i] = curves[i].name;
-        if (strcmp(name, curves[i].name) == 0 || (curves[i].other && strcmp(name, curves[i].other) == 0)) {
-            *c = (sd_curve)i;
-            return SD_OK;
-        }
-    }
-    char nearest[128];
-    sd_nearest_names(nearest, sizeof nearest, name, names, SD_CURVE_SIGMAS);
-    return sd_fail(e, SD_ERR_ARG, "unknown schedule \"%.64s\": the spacings are leading, trailing and linspace, the "
-                   "nearest schedules are %s", name, nearest);
-}
 
 /* --------------------------------------------------------------------------------------- plans */
 

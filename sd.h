@@ -188,12 +188,13 @@ typedef struct sd_params {
                                    * scheduler_config.json, else 7.5 */
     uint64_t seed;
     const char *rng;              /* which generator the seed is for: "torch-cpu" (NULL), "torch-cuda[:sms=N,threads=M]", "numpy",
-                                   * "numpy-pcg64", "numpy-pcg64-f32", see docs/MODEL.md; or a .safetensors file whose numbers are
-                                   * given out in order */
+                                   * "numpy-pcg64", "numpy-pcg64-f32", see docs/MODEL.md; "cpu", "cuda", "NV" as other programs say;
+                                   * or a .safetensors file whose numbers are given out in order */
     const char *sampler_rng;      /* the samplers' own generator, with the same seed; also "brownian"; NULL: they share `rng` */
     int seed_per_image;           /* 1: picture i of a batch has its own generator with seed + i (A1111); 0: one draws for all */
     int batch;                    /* pictures drawn from one generator, as diffusers' num_images_per_prompt */
-    const char *sampler;          /* a name of sd_get_sampler, "name@program"; NULL: scheduler_config.json's */
+    const char *sampler;          /* any name of sd_get_sampler in any spelling, ComfyUI's or stable-diffusion.cpp's; a schedule
+                                   * may follow, "DPM++ 2M Karras"; "name@program"; NULL: scheduler_config.json's */
     const char *schedule;         /* how sigmas are placed: a name of sd_schedule_name or of a spacing; NULL: as
                                    * scheduler_config.json says */
     const double *sigmas;         /* custom noise levels, falling, one more than steps; NULL: none. They set the steps. */

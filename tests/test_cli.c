@@ -65,7 +65,7 @@ static void mistakes_of_usage_name_what_is_wrong(void **state)
         {{"-p", "x", "-b", "2", "--trace", "t.safetensors"}, "--batch-size"},
         {{"-p", "x", "--sampling-method", "ddin"}, "ddim"},
         {{"-p", "x", "--scheduler", "karos"}, "trailing"},
-        {{"-p", "x", "--prediction", "eps"}, "epsilon"},
+        {{"-p", "x", "--prediction", "edm_v"}, "epsilon"},
         {{"-p", "x", "--clip-skip", "99"}, "clip skip"},
         {{"-p", "x", "-i", "a.png", "--strength", "1.5"}, "--strength must be a number from 0 to 1"},
         {{"-p", "x", "--strength", "0.5"}, "needs a picture to begin from"},

@@ -24,6 +24,24 @@ static sd_stream *open_stream(const char *spec, uint64_t seed, int generators)
     return s;
 }
 
+static void other_programs_names_are_the_same_generators(void **state)
+{
+    (void)state;
+    static const struct { const char *name, *own; } names[] = {
+        {"cpu", "torch-cpu"}, {"CPU", "torch-cpu"}, {"cuda", "torch-cuda"}, {"NV", "torch-cuda"}, {"GPU", "torch-cuda"},
+        {"numpy", "numpy"}, {"torch-cuda:sms=40,threads=1024", "torch-cuda:sms=40,threads=1024"}};
+    for (size_t i = 0; i < SD_COUNT(names); i++) {
+        sd_stream *s = open_stream(names[i].name, 1, 0);
+        assert_string_equal(sd_stream_name(s), names[i].own);
+        assert_string_equal(sd_stream_canonical(names[i].name), names[i].own);
+        sd_stream_close(s);
+    }
+    sd_stream *s = open_stream("cuda:sms=40,threads=1024", 1, 0);
+    assert_string_equal(sd_stream_name(s), "torch-cuda:sms=40,threads=1024");
+    sd_stream_close(s);
+    assert_null(sd_stream_canonical(NULL));
+}
+
 static void draw(sd_stream *s, float *out, size_t images, size_t each)
 {
     sd_error e = {0};
@@ -385,7 +403,7 @@ static void bad_names_end_in_one_sentence(void **state)
         {"torch-cuda:sms=4x,threads=1024", "settings are"}, {"torch-cuda:sms", "settings are"},
         {"torch-cuda:cores=40", "settings are"}, {"torch-cuda:,", "settings are"},
         {"torch-cuda:smsx=1", "settings are"},
-        {"brownian:", "draws from"}, {"brownian:numpy", "draws from"}, {"brownian:brownian", "draws from"},
+        {"std_default", "use cpu or cuda"}, {"brownian:", "draws from"}, {"brownian:numpy", "draws from"}, {"brownian:brownian", "draws from"},
         {"brownian:torch-cpu:sms=1", "takes no settings"}, {"brownian:torch-cuda:sms=1", "both of them"},
     };
     for (size_t i = 0; i < SD_COUNT(bad); i++) {
@@ -457,6 +475,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_are_the_generators_they_say),
+        cmocka_unit_test(other_programs_names_are_the_same_generators),
         cmocka_unit_test(no_name_is_torch_on_the_cpu),
         cmocka_unit_test(every_listed_name_opens),
         cmocka_unit_test(a_generator_per_picture_is_a_stream_per_picture),

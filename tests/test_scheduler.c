@@ -279,6 +279,9 @@ static void one_class_is_several_samplers(void **state)
     c = reads(sde3, "dpm++2m@kdiffusion");
     assert_true(c.method == SD_DPMPP_2M && c.order == 2 && c.program == SD_KDIFFUSION);
     assert_int_equal(reads(sde3, "dpm_fast").program, SD_KDIFFUSION);
+    /* any name but the class' own tells the order */
+    assert_true(reads(sde3, "DPM++ 2M").order == 2 && reads(sde3, "dpmpp_2m").order == 2);
+    assert_int_equal(reads(DPM "\"solver_order\": 1}", "DPMSolverMultistepScheduler").order, 1);
 }
 
 static void the_last_of_repeated_keys_counts(void **state)
@@ -393,11 +396,84 @@ static void names_are_read_and_written(void **state)
     assert_string_equal(sd_beta_name((sd_beta)9), "?");
 }
 
+/* What people type, from the menus and option lists of A1111, ComfyUI and stable-diffusion.cpp. */
+static void names_of_other_programs_are_known_in_any_spelling(void **state)
+{
+    (void)state;
+    static const struct { const char *name; sd_method m; const char *schedule; } typed[] = {
+        {"dpmpp_2m", SD_DPMPP_2M, NULL}, {"dpmpp_sde", SD_DPMPP_SDE, NULL}, {"euler_ancestral", SD_EULER_A, NULL},
+        {"uni_pc", SD_UNIPC, NULL}, {"uni_pc_bh2", SD_UNIPC, NULL}, {"dpm_2", SD_DPM2, NULL}, {"PLMS", SD_PNDM, NULL},
+        {"dpm_2_ancestral", SD_DPM2_A, NULL}, {"DPM++ 2M Karras", SD_DPMPP_2M, "karras"}, {"Heun", SD_HEUN, NULL},
+        {"dpm++ 2m sde  exponential", SD_DPMPP_2M_SDE, "exponential"}, {"DPM++ (2M)", SD_DPMPP_2M, NULL},
+        {"dpmpp-2m-karras", SD_DPMPP_2M, "karras"}, {"DPM2 a Karras", SD_DPM2_A, "karras"}, {"LCM", SD_LCM, NULL},
+        {"DPM2 Align Your Steps", SD_DPM2, "align_your_steps"}, {"Euler SGM Uniform", SD_EULER, "sgm_uniform"},
+        {"ddim_trailing", SD_DDIM, "trailing"}, {"DDIM Trailing", SD_DDIM, "trailing"}, {"EULER A", SD_EULER_A, NULL},
+        {"k_euler_a", SD_EULER_A, NULL}, {"k_dpmpp_2s_a", SD_DPMPP_2S_A, NULL}, {"dpmpp_3m_sde_gpu", SD_DPMPP_3M_SDE, NULL},
+        {"DPM++ 3M SDE Exponential", SD_DPMPP_3M_SDE, "exponential"}, {"dpm++2s_a", SD_DPMPP_2S_A, NULL},
+        {"dpm_fast", SD_DPM_FAST, NULL}, {"Restart", SD_RESTART, NULL}, {"DPM++ 2M Karras@kdiffusion", SD_DPMPP_2M, "karras"}};
+    sd_error e = {.status = SD_OK};
+    for (size_t i = 0; i < SD_COUNT(typed); i++) {
+        sd_method m = SD_DDIM;
+        const char *schedule = sd_method_schedule(typed[i].name), *want = typed[i].schedule;
+        if (sd_method_parse(&m, NULL, typed[i].name, &e) || m != typed[i].m) fail_msg("\"%s\": %s", typed[i].name, e.text);
+        if (!schedule != !want || (want && strcmp(schedule, want) != 0)) fail_msg("\"%s\": %s", typed[i].name, schedule);
+    }
+    static const struct { const char *name; sd_curve c; } curves[] = {
+        {"Karras", SD_CURVE_KARRAS}, {"SGM Uniform", SD_CURVE_SGM_UNIFORM}, {"SGMUniform", SD_CURVE_SGM_UNIFORM},
+        {"KL Optimal", SD_CURVE_KL_OPTIMAL}, {"Align Your Steps", SD_CURVE_AYS_SD1}, {"ays", SD_CURVE_AYS_SD1},
+        {"discrete", SD_CURVE_LINSPACE_K}, {"Uniform", SD_CURVE_LINSPACE_K}, {"Automatic", SD_CURVE_SPACED},
+        {"DDIM", SD_CURVE_DDIM_UNIFORM}, {"karras@comfy", SD_CURVE_KARRAS_K}, {"LU Lambdas", SD_CURVE_LU}};
+    for (size_t i = 0; i < SD_COUNT(curves); i++) {
+        sd_curve c = SD_CURVE_VP_K;
+        if (sd_curve_parse(&c, curves[i].name, &e) || c != curves[i].c) fail_msg("\"%s\": %s", curves[i].name, e.text);
+    }
+    static const struct { const char *name; sd_prediction p; } predictions[] = {
+        {"eps", SD_PRED_EPSILON}, {"v", SD_PRED_V}, {"V-Prediction", SD_PRED_V}, {"x0", SD_PRED_SAMPLE}};
+    for (size_t i = 0; i < SD_COUNT(predictions); i++) {
+        sd_prediction p = SD_PRED_EPSILON;
+        if (sd_prediction_parse(&p, predictions[i].name, &e) || p != predictions[i].p) fail_msg("%s", predictions[i].name);
+    }
+}
+
+static void what_only_other_programs_have_is_refused_with_what_to_use(void **state)
+{
+    (void)state;
+    static const struct { const char *name, *instead; } samplers[] = {
+        {"euler_cfg_pp", "without it"}, {"DDIM CFG++", "without it"}, {"dpm++2mv2", "dpm++2m"}, {"er_sde", "dpm++3m_sde"},
+        {"DPM++ 2M SDE Heun Karras", "dpm++2m_sde"}, {"dpm++2m_sde_bt", "brownian"}, {"heunpp2", "heun"}};
+    for (size_t i = 0; i < SD_COUNT(samplers); i++) {
+        sd_method m;
+        sd_error e = {.status = SD_OK};
+        assert_int_equal(sd_method_parse(&m, NULL, samplers[i].name, &e), SD_ERR_ARG);
+        if (!strstr(e.text, "not supported: ") || !strstr(e.text, samplers[i].instead)) fail_msg("%s", e.text);
+    }
+    static const struct { const char *name, *instead; } curves[] = {
+        {"gits", "align_your_steps"}, {"smoothstep", "sgm_uniform"}, {"flux2", "another kind"}};
+    for (size_t i = 0; i < SD_COUNT(curves); i++) {
+        sd_curve c;
+        sd_error e = {.status = SD_OK};
+        assert_int_equal(sd_curve_parse(&c, curves[i].name, &e), SD_ERR_ARG);
+        if (!strstr(e.text, "not supported: ") || !strstr(e.text, curves[i].instead)) fail_msg("%s", e.text);
+    }
+}
+
+static void no_spelling_means_two_samplers(void **state)
+{
+    (void)state;
+    for (int i = 0; i < SD_METHOD_COUNT; i++)
+        for (int k = 0; k < SD_METHOD_COUNT; k++) {
+            const sd_sampler_info *a = sd_method_about((sd_method)i), *b = sd_method_about((sd_method)k);
+            if (i != k && (sd_same_name(a->name, b->name) || sd_same_name(a->a1111, b->a1111) || sd_same_name(a->name, b->a1111)))
+                fail_msg("%s and %s", a->name, b->name);
+        }
+    assert_true(sd_same_name("DPM++ 2M", "dpmpp_2m") && !sd_same_name("dpm2", "dpm2_a") && !sd_same_name("", "ddim"));
+}
+
 static void unknown_names_list_what_there_is(void **state)
 {
     (void)state;
     static const struct { const char *name, *nearest; } bad[] = {
-        {"", "ddim"}, {"DDiM", "ddim"}, {"heum", "heun"}, {"eulr a", "euler_a"}, {"dpm++ 2m", "dpm++2m"},
+        {"", "ddim"}, {"DDiN", "ddim"}, {"heum", "heun"}, {"eulr a", "euler_a"}, {"dpm++ 2n", "dpm++2m"},
         {"unipcc", "unipc"},
         {"a very long name that is no sampler at all, longer than any that anybody would think of", "the nearest are"}};
     for (size_t i = 0; i < SD_COUNT(bad); i++) {
@@ -476,6 +552,9 @@ int main(void)
 #endif
         cmocka_unit_test(names_are_read_and_written),
         cmocka_unit_test(unknown_names_list_what_there_is),
+        cmocka_unit_test(names_of_other_programs_are_known_in_any_spelling),
+        cmocka_unit_test(what_only_other_programs_have_is_refused_with_what_to_use),
+        cmocka_unit_test(no_spelling_means_two_samplers),
         cmocka_unit_test(every_name_of_every_sampler_and_schedule_is_found),
     };
     return cmocka_run_group_tests_name("scheduler", tests, make_folder, remove_folder);

@@ -1,0 +1,221 @@
+/* names.c - floor 5: finds samplers and schedules by the names that people type: ours, and those of diffusers,
+ * k-diffusion, A1111's web UI, ComfyUI and stable-diffusion.cpp, in any spelling. */
+#include "solver.h"
+
+#include <string.h>
+
+/* How many letters must be put in, taken out or changed to make one name of the other. */
+static int distance(const char *a, const char *b)
+{
+    enum { MOST = 48 };
+    int row[MOST + 1], n = (int)strlen(b);
+    if (n > MOST) n = MOST;
+    for (int j = 0; j <= n; j++) row[j] = j;
+    for (int i = 1; *a && i <= MOST; a++, i++) {
+        int diagonal = row[0];
+        row[0] = i;
+        for (int j = 1; j <= n; j++) {
+            int change = diagonal + (*a != b[j - 1]), best = row[j] < row[j - 1] ? row[j] + 1 : row[j - 1] + 1;
+            diagonal = row[j];
+            row[j] = change < best ? change : best;
+        }
+    }
+    return row[n];
+}
+
+void sd_nearest_names(char *out, size_t size, const char *name, const char *const *names, size_t count)
+{
+    size_t taken[3] = {count, count, count};
+    for (int k = 0; k < 3; k++) {
+        int least = 1000;
+        for (size_t i = 0; i < count; i++) {
+            int d = distance(name, names[i]);
+            if (d < least && i != taken[0] && i != taken[1]) {
+                least = d;
+                taken[k] = i;
+            }
+        }
+    }
+    snprintf(out, size, "%s, %s and %s", names[taken[0]], names[taken[1]], names[taken[2]]);
+}
+
+/* ------------------------------------------------------------------------------------ samplers */
+
+/* Names that are in no row of the sampler table. method < 0: a sampler that is not here; `more` says what to use
+ * instead. Otherwise `more` is the schedule or spacing that the name means as well, or NULL. */
+typedef struct spelling { const char *name; int method; const char *more; } spelling;
+
+#define NO_CFGPP "CFG++ is not built in, take the sampler without it"
+static const spelling spellings[] = {
+    {"plms", SD_PNDM, NULL}, {"euler_ancestral", SD_EULER_A, NULL}, {"dpm_2_ancestral", SD_DPM2_A, NULL},
+    {"dpmpp_2s_ancestral", SD_DPMPP_2S_A, NULL}, {"dpm_ad", SD_DPM_ADAPTIVE, NULL},
+    /* ComfyUI's _gpu tells where the noise is drawn, which here the random stream tells */
+    {"dpmpp_sde_gpu", SD_DPMPP_SDE, NULL}, {"dpmpp_2m_sde_gpu", SD_DPMPP_2M_SDE, NULL},
+    {"dpmpp_3m_sde_gpu", SD_DPMPP_3M_SDE, NULL},
+    {"uni_pc_bh2", SD_UNIPC, NULL}, {"ddim_trailing", SD_DDIM, "trailing"},
+    {"euler_cfg_pp", -1, NO_CFGPP}, {"euler_a_cfg_pp", -1, NO_CFGPP}, {"euler_ancestral_cfg_pp", -1, NO_CFGPP},
+    {"ddim_cfg_pp", -1, NO_CFGPP}, {"dpmpp_2m_cfg_pp", -1, NO_CFGPP}, {"dpmpp_2s_ancestral_cfg_pp", -1, NO_CFGPP},
+    {"dpm++2mv2", -1, "the nearest is dpm++2m"}, {"dpm++2m_sde_heun", -1, "the nearest is dpm++2m_sde"},
+    {"dpm++2m_sde_heun_gpu", -1, "the nearest is dpm++2m_sde"},
+    {"dpm++2m_sde_bt", -1, "it is dpm++2m_sde with the samplers' random stream \"brownian\""},
+    {"heunpp2", -1, "the nearest is heun"}, {"ipndm_v", -1, "the nearest is ipndm"},
+    {"euler_ge", -1, "the nearest is euler"}, {"gradient_estimation", -1, "the nearest is euler"},
+    {"res_multistep", -1, "the nearest is dpm++2m"}, {"res_multistep_ancestral", -1, "the nearest is dpm++2s_a"},
+    {"res_2s", -1, "the nearest is dpm++2s"}, {"exp_heun_2_x0", -1, "the nearest is dpm++2s"},
+    {"er_sde", -1, "the nearest is dpm++3m_sde"}, {"seeds_2", -1, "the nearest is dpm++sde"},
+    {"seeds_3", -1, "the nearest is dpm++sde"}, {"sa_solver_pece", -1, "the nearest is sa_solver"},
+};
+
+/* What a text says: a sampler, or a spelling with method < 0; and a schedule or spacing behind it. */
+typedef struct meaning {
+    int method;              /* -1: it says no sampler that is here */
+    bool kdiffusion;         /* it is the name of k-diffusion's function */
+    const char *schedule;    /* or NULL */
+    const char *instead;     /* of a sampler that other programs have */
+    const char *rest;        /* how far the sampler's name went */
+} meaning;
+
+static const char *schedule_named(const char *text)
+{
+    sd_spacing spacing;
+    sd_curve curve;
+    sd_error quiet = {.status = SD_OK};
+    if (sd_spacing_parse(&spacing, text, &quiet) == SD_OK) return sd_spacing_name(spacing);
+    quiet.status = SD_OK;
+    return sd_curve_parse(&curve, text, &quiet) == SD_OK ? sd_curve_name(curve) : NULL;
+}
+
+/* Takes `name` if `text` is that, or that and a schedule: "DPM++ 2M Karras". The longest one counts. */
+static void consider(meaning *best, const char *text, const char *name, meaning m)
+{
+    const char *rest = name ? sd_after_name(text, name) : NULL;
+    if (!rest || (best->rest && rest <= best->rest)) return;
+    const char *schedule = *rest ? schedule_named(rest) : m.schedule;
+    if (*rest && !schedule) return;
+    *best = m;
+    best->schedule = schedule;
+    best->rest = rest;
+}
+
+/* text: without @program. A1111 has a short form that begins with k_. */
+static meaning read_name(const char *text)
+{
+    meaning best = {.method = -1};
+    if (strncmp(text, "k_", 2) == 0) text += 2;
+    for (int i = 0; i < SD_METHOD_COUNT; i++) {
+        const sd_sampler_info *a = sd_method_about((sd_method)i);
+        const char *const names[] = {a->name, a->diffusers, a->a1111, a->kdiffusion};
+        for (size_t k = 0; k < SD_COUNT(names); k++)
+            consider(&best, text, names[k], (meaning){.method = i, .kdiffusion = k == 3});
+    }
+    for (size_t i = 0; i < SD_COUNT(spellings); i++) {
+        const spelling *s = &spellings[i];
+        bool here = s->method >= 0;
+        consider(&best, text, s->name, (meaning){.method = s->method, .schedule = here ? s->more : NULL,
+                                                 .instead = here ? NULL : s->more});
+    }
+    return best;
+}
+
+/* The name up to its @; NULL if it is too long to be one. */
+static const char *before_at(char out[80], const char *name)
+{
+    size_t n = strcspn(name, "@");
+    if (n >= 80) return NULL;
+    memcpy(out, name, n);
+    out[n] = 0;
+    return out;
+}
+
+const char *sd_method_schedule(const char *name)
+{
+    char plain[80];
+    return before_at(plain, name) ? read_name(plain).schedule : NULL;
+}
+
+static sd_status unknown_sampler(const char *name, sd_error *e)
+{
+    const char *names[SD_METHOD_COUNT];
+    char nearest[128];
+    for (int k = 0; k < SD_METHOD_COUNT; k++) names[k] = sd_method_about((sd_method)k)->name;
+    sd_nearest_names(nearest, sizeof nearest, name, names, SD_METHOD_COUNT);
+    return sd_fail(e, SD_ERR_ARG, "unknown sampler \"%.64s\", the nearest are %s", name, nearest);
+}
+
+/* at: "@program" within `name`. */
+static sd_status read_program(sd_program *program, const sd_method_row *row, const char *name, const char *at,
+                              sd_error *e)
+{
+    int k = 0;
+    while (k <= SD_COMFY && strcmp(at + 1, sd_program_name((sd_program)k)) != 0) k++;
+    const bool has[] = {row->about.diffusers != NULL, row->about.kdiffusion || !row->about.diffusers, row->comfy};
+    if (k > SD_COMFY)
+        return sd_fail(e, SD_ERR_ARG, "unknown program in \"%.64s\", expected @diffusers, @kdiffusion or @comfy", name);
+    if (!has[k])
+        return sd_fail(e, SD_ERR_ARG, "\"%.64s\": %s@%s is not there, %s is %s's", name, row->about.name,
+                       sd_program_name((sd_program)k), row->about.name, sd_program_name(*program));
+    *program = (sd_program)k;
+    return SD_OK;
+}
+
+sd_status sd_method_parse(sd_method *m, sd_program *program, const char *name, sd_error *e)
+{
+    char plain[80];
+    const char *at = strchr(name, '@');
+    meaning is = {.method = -1};
+    if (before_at(plain, name)) is = read_name(plain);
+    if (is.instead)
+        return sd_fail(e, SD_ERR_ARG, "the sampler \"%.64s\" is not supported: %s", name, is.instead);
+    if (is.method < 0) return unknown_sampler(name, e);
+    const sd_method_row *row = sd_method_row_of((sd_method)is.method);
+    sd_program p = row->about.diffusers && !is.kdiffusion ? SD_DIFFUSERS : SD_KDIFFUSION;
+    if (at && read_program(&p, row, name, at, e)) return e->status;
+    *m = (sd_method)is.method;
+    if (program) *program = p;
+    return SD_OK;
+}
+
+/* ----------------------------------------------------------------------------------- schedules */
+
+/* Further names of schedules. curve < 0: one that is not here; `instead` is what to use. */
+static const struct { const char *name; int curve; const char *instead; } levels[] = {
+    {"default", SD_CURVE_SPACED, NULL}, {"automatic", SD_CURVE_SPACED, NULL},
+    {"karras@diffusers", SD_CURVE_KARRAS, NULL}, {"exponential@diffusers", SD_CURVE_EXPONENTIAL, NULL},
+    {"beta@diffusers", SD_CURVE_BETA, NULL}, {"lu_lambdas@diffusers", SD_CURVE_LU, NULL}, {"lu", SD_CURVE_LU, NULL},
+    {"normal", SD_CURVE_LINSPACE_K, NULL}, {"uniform", SD_CURVE_LINSPACE_K, NULL},
+    {"discrete", SD_CURVE_LINSPACE_K, NULL},
+    {"karras@comfy", SD_CURVE_KARRAS_K, NULL}, {"exponential@comfy", SD_CURVE_EXPONENTIAL_K, NULL},
+    {"polyexponential@kdiffusion", SD_CURVE_POLYEXPONENTIAL_K, NULL}, {"vp@kdiffusion", SD_CURVE_VP_K, NULL},
+    {"sgm_uniform@comfy", SD_CURVE_SGM_UNIFORM, NULL}, {"simple@comfy", SD_CURVE_SIMPLE, NULL},
+    {"ddim_uniform@comfy", SD_CURVE_DDIM_UNIFORM, NULL}, {"ddim", SD_CURVE_DDIM_UNIFORM, NULL},
+    {"kl_optimal@comfy", SD_CURVE_KL_OPTIMAL, NULL},
+    {"align_your_steps_sd1", SD_CURVE_AYS_SD1, NULL}, {"ays", SD_CURVE_AYS_SD1, NULL},
+    {"ays_sd1", SD_CURVE_AYS_SD1, NULL}, {"ays_sdxl", SD_CURVE_AYS_SDXL, NULL},
+    {"gits", -1, "the nearest is align_your_steps"}, {"smoothstep", -1, "the nearest is sgm_uniform"},
+    {"bong_tangent", -1, "the nearest is kl_optimal"}, {"logit_normal", -1, "the nearest is beta"},
+    {"linear_quadratic", -1, "the nearest is simple"}, {"karras_exponential", -1, "take karras or exponential"},
+    {"lcm", -1, "the sampler lcm has it of itself"},
+    {"flux", -1, "it is for models of another kind"}, {"flux2", -1, "it is for models of another kind"},
+    {"ltx2", -1, "it is for models of another kind"},
+};
+
+sd_status sd_curve_parse(sd_curve *c, const char *name, sd_error *e)
+{
+    const char *names[SD_CURVE_COUNT];
+    for (int i = 0; i < SD_CURVE_SIGMAS; i++) {   /* the last two come with numbers, not by name */
+        names[i] = sd_curve_name((sd_curve)i);
+        *c = (sd_curve)i;
+        if (sd_same_name(name, names[i])) return SD_OK;
+    }
+    for (size_t i = 0; i < SD_COUNT(levels); i++) {
+        if (!sd_same_name(name, levels[i].name)) continue;
+        if (levels[i].instead)
+            return sd_fail(e, SD_ERR_ARG, "the schedule \"%.64s\" is not supported: %s", name, levels[i].instead);
+        *c = (sd_curve)levels[i].curve;
+        return SD_OK;
+    }
+    char nearest[128];
+    sd_nearest_names(nearest, sizeof nearest, name, names, SD_CURVE_SIGMAS);
+    return sd_fail(e, SD_ERR_ARG, "unknown schedule \"%.64s\": the spacings are leading, trailing and linspace, the "
+                   "nearest schedules are %s", name, nearest);
+}
