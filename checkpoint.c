@@ -1,4 +1,5 @@
 /* checkpoint.c - floor 3: the file or files that hold one network's weights, seen as one set of tensors. */
+#include "json.h"
 #include "weights.h"
 
 #include <stdlib.h>
@@ -46,7 +47,6 @@ static sd_status add_file(sd_store *s, const char *path, sd_error *e)
 /* ------------------------------------------------------------------------------------- shards */
 
 #ifdef SD_WITH_CJSON
-#include <cjson/cJSON.h>
 
 /* A shard lies beside its index: a path in its place could lead anywhere. */
 static bool shard_name_ok(const char *name)
@@ -95,14 +95,9 @@ static sd_status read_weight_map(sd_store *s, const cJSON *map, const char *dir,
 
 static sd_status open_shards(sd_store *s, const char *dir, const char *index, sd_error *e)
 {
-    char *text;
-    size_t n;
-    if (sd_read_file(index, INDEX_MAX, &text, &n, e)) return e->status;
-    cJSON *root = cJSON_ParseWithLength(text, n);
-    if (!cJSON_IsObject(root)) sd_fail(e, SD_ERR_FORMAT, "%s: expected a JSON object", index);
-    else read_weight_map(s, cJSON_GetObjectItemCaseSensitive(root, "weight_map"), dir, index, e);
+    cJSON *root = sd_json_read(index, INDEX_MAX, e);
+    if (root) read_weight_map(s, cJSON_GetObjectItemCaseSensitive(root, "weight_map"), dir, index, e);
     cJSON_Delete(root);
-    free(text);
     return e->status;
 }
 #else

@@ -1,6 +1,7 @@
 /* config.c - floor 4: what a model's config.json files say, checked, and the families known by name.
  *
  * Below this file nothing asks which family a model is of: variants are numbers in sd_*_config. */
+#include "json.h"
 #include "net.h"
 
 #include <math.h>
@@ -49,24 +50,13 @@ const char *sd_family_names(void) { return "sd15, sd21, sdxl, sdxl-refiner"; }
 /* -------------------------------------------------------------------------------- config.json */
 
 #ifdef SD_WITH_CJSON
-#include <cjson/cJSON.h>
 
 typedef struct reader { cJSON *root; const char *path; sd_error *e; } reader;
 
 static bool open_json(reader *j, const char *path, sd_error *e)
 {
-    char *text;
-    size_t n;
-    *j = (reader){.path = path, .e = e};
-    if (sd_read_file(path, (size_t)16 << 20, &text, &n, e) != SD_OK) return false;
-    j->root = cJSON_ParseWithLength(text, n);
-    free(text);
-    if (!cJSON_IsObject(j->root)) {
-        sd_fail(e, SD_ERR_FORMAT, "%s: expected a JSON object", path);
-        cJSON_Delete(j->root);
-        return false;
-    }
-    return true;
+    *j = (reader){.root = sd_json_read(path, (size_t)16 << 20, e), .path = path, .e = e};
+    return j->root != NULL;
 }
 
 /* Absent and null are the same: the class' default holds. */

@@ -13,6 +13,7 @@
 #ifdef __linux__
 #define _DEFAULT_SOURCE   /* madvise: posix_madvise's DONTNEED does nothing in glibc */
 #endif
+#include "json.h"
 #include "weights.h"
 
 #include <errno.h>
@@ -128,35 +129,6 @@ static sd_status find_header(const sd_safetensors *f, const char **header, size_
 #define TENSOR "%s: tensor \"%.100s\": "
 
 #ifdef SD_WITH_CJSON
-#include <cjson/cJSON.h>
-
-/* JSON may spell NUL as \u0000; cJSON would end the string there, and two names could become one. */
-static bool spells_nul(const char *s, size_t n)
-{
-    for (size_t i = 0; i + 5 < n; i++) {
-        if (s[i] != '\\') continue;
-        if (memcmp(s + i + 1, "u0000", 5) == 0) return true;
-        i++;   /* what is escaped: "\\u0000" holds no NUL */
-    }
-    return false;
-}
-
-static cJSON *parse_json(const char *header, size_t n, const char *path, sd_error *e)
-{
-    const char *end = NULL;
-    if (memchr(header, 0, n) || spells_nul(header, n)) {
-        sd_fail(e, SD_ERR_FORMAT, "%s: the header holds a NUL character", path);
-        return NULL;
-    }
-    cJSON *root = cJSON_ParseWithLengthOpts(header, n, &end, 0);
-    while (root && end < header + n && strchr(" \t\r\n", *end)) end++;
-    if (!root || end != header + n) sd_fail(e, SD_ERR_FORMAT, "%s: the header is not JSON", path);
-    else if (!cJSON_IsObject(root)) sd_fail(e, SD_ERR_FORMAT, "%s: the header is not a JSON object", path);
-    else return root;
-    cJSON_Delete(root);
-    return NULL;
-}
-
 static bool is_whole(const cJSON *v)
 {
     return cJSON_IsNumber(v) && v->valuedouble >= 0 && v->valuedouble <= WHOLE_MAX &&
@@ -265,7 +237,10 @@ static sd_status parse_entries(sd_safetensors *f, const cJSON *root, const unsig
 
 static sd_status parse_header(sd_safetensors *f, const char *header, size_t n, sd_error *e)
 {
-    cJSON *root = parse_json(header, n, f->path, e);
+    sd_text what = {0};
+    sd_text_add(&what, "%s: the header", f->path);
+    cJSON *root = sd_json_parse(header, n, what.failed ? "the header" : what.s, e);
+    free(what.s);
     if (root) parse_entries(f, root, (const unsigned char *)header + n, f->map_size - 8 - n, e);
     cJSON_Delete(root);
     return e->status;

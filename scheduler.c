@@ -1,15 +1,12 @@
 /* scheduler.c - floor 5: names of settings, the defaults of diffusers' scheduler classes, and the reading
  * of scheduler_config.json. What the settings mean is in schedules.c, solvers.c and multistep.c. */
+#include "json.h"
 #include "solver.h"
 
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-#ifdef SD_WITH_CJSON
-#include <cjson/cJSON.h>
-#endif
 
 /* ------------------------------------------------------------------------- names and defaults */
 
@@ -230,15 +227,9 @@ static const char *const solver_names[] = {"midpoint", "heun", "bh1", "bh2", "lo
 static const char *const variance_names[] = {"fixed_small", "fixed_large"};
 static const char *const sigma_names[] = {"karras", "exponential"};
 
-static const char *json_kind(const cJSON *j)
-{
-    return cJSON_IsNull(j) ? "null" : cJSON_IsBool(j) ? "true or false" : cJSON_IsNumber(j) ? "a number"
-         : cJSON_IsString(j) ? "text" : cJSON_IsArray(j) ? "a list" : "an object";
-}
-
 static sd_status wrong_kind(const struct key *k, const cJSON *j, const char *expected, const char *path, sd_error *e)
 {
-    return sd_fail(e, SD_ERR_FORMAT, "%s: %s should be %s, found %s", path, k->name, expected, json_kind(j));
+    return sd_fail(e, SD_ERR_FORMAT, "%s: %s should be %s, found %s", path, k->name, expected, sd_json_kind(j));
 }
 
 static sd_status read_choice(int *out, const struct key *k, const cJSON *j, const char *const *names, size_t n,
@@ -309,19 +300,19 @@ static sd_status read_key(sd_sched_config *c, const struct key *k, const cJSON *
     case ONLY_TRUE:
         if (cJSON_IsTrue(j)) return SD_OK;
         return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: %s is not supported as %s, expected true", path, k->name,
-                       cJSON_IsFalse(j) ? "false" : json_kind(j));
+                       cJSON_IsFalse(j) ? "false" : sd_json_kind(j));
     case ONLY_NULL:
         if (cJSON_IsNull(j)) return SD_OK;
         return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: %s is not supported, expected null, found %s", path, k->name,
-                       json_kind(j));
+                       sd_json_kind(j));
     case ONLY_FALSE:
         if (cJSON_IsNull(j) || cJSON_IsFalse(j)) return SD_OK;
         return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: %s is not supported, expected false, found %s", path, k->name,
-                       cJSON_IsTrue(j) ? "true" : json_kind(j));
+                       cJSON_IsTrue(j) ? "true" : sd_json_kind(j));
     case ONLY_TEXT:
         if (cJSON_IsString(j) && strcmp(j->valuestring, k->text) == 0) return SD_OK;
         return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: %s is supported as \"%s\" alone, found \"%.64s\"", path, k->name,
-                       k->text, cJSON_IsString(j) ? j->valuestring : json_kind(j));
+                       k->text, cJSON_IsString(j) ? j->valuestring : sd_json_kind(j));
     case NOT_TEXT:
         if (!cJSON_IsString(j) || strcmp(j->valuestring, k->text) != 0) return SD_OK;
         return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: %s \"%s\" is not supported for %s", path, k->name, k->text,
@@ -376,15 +367,13 @@ static sd_status read_method(sd_method *m, sd_program *program, const cJSON *roo
 
 static sd_status read_root(sd_sched_config *c, const cJSON *root, const char *sampler, const char *path, sd_error *e)
 {
-    if (!cJSON_IsObject(root))
-        return sd_fail(e, SD_ERR_FORMAT, "%s: expected a JSON object, found %s", path, json_kind(root));
     sd_method method = SD_DDIM;
     sd_program program = SD_DIFFUSERS;
     if (read_method(&method, &program, root, sampler, path, e)) return e->status;
     sd_sched_defaults(c, method);
     c->program = program;
     const cJSON *j;
-    cJSON_ArrayForEach(j, root)   /* in the file's order: of a repeated key the last one counts, as in Python */
+    cJSON_ArrayForEach(j, root)
         for (size_t i = 0; i < SD_COUNT(keys); i++)
             if ((keys[i].classes & 1u << method) && strcmp(j->string, keys[i].name) == 0
                 && read_key(c, &keys[i], j, path, e))
@@ -395,31 +384,12 @@ static sd_status read_root(sd_sched_config *c, const cJSON *root, const char *sa
     return sd_sched_check(c, path, SD_ERR_FORMAT, e);
 }
 
-/* Python's json writes an infinity as a word that JSON does not have, and diffusers saves one (lambda_min_clipped):
- * here it becomes a number too large for a double, which cJSON reads as infinity. */
-static void spell_infinity(char *text)
-{
-    static const char word[] = "Infinity", number[] = "1e999   ";
-    bool quoted = false;
-    for (; *text; text++) {
-        if (quoted && *text == '\\' && text[1]) text++;
-        else if (*text == '"') quoted = !quoted;
-        else if (!quoted && strncmp(text, word, sizeof word - 1) == 0) memcpy(text, number, sizeof number - 1);
-    }
-}
-
 sd_status sd_sched_read_as(sd_sched_config *c, const char *path, const char *sampler, sd_error *e)
 {
-    char *text;
-    size_t n;
-    if (sd_read_file(path, (size_t)1 << 20, &text, &n, e)) return e->status;
-    spell_infinity(text);
-    cJSON *root = strlen(text) == n ? cJSON_ParseWithOpts(text, NULL, 1) : NULL;   /* 1: only white space after it */
-    free(text);
-    if (!root) return sd_fail(e, SD_ERR_FORMAT, "%s is not valid JSON", path);
-    sd_status status = read_root(c, root, sampler, path, e);
+    cJSON *root = sd_json_read(path, (size_t)1 << 20, e);
+    if (root) read_root(c, root, sampler, path, e);
     cJSON_Delete(root);
-    return status;
+    return e->status;
 }
 
 #else

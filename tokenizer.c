@@ -15,15 +15,12 @@
  *
  * ftfy and BasicTokenizer, which older releases ran first, are gone from 5.23; `do_lower_case` changes nothing.
  * Everything is read at open and constant afterwards: one tokenizer serves any number of threads. */
+#include "json.h"
 #include "net.h"
 #include "unicode.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-#ifdef SD_WITH_CJSON
-#include <cjson/cJSON.h>
-#endif
 
 #define MAX_ID 1000000                    /* larger vocabularies are a mistake in a file */
 #define MAX_ADDED 10000                   /* lists of them are searched from end to end */
@@ -363,19 +360,6 @@ static const char *const json_names[N_FILES] = {"tokenizer.json", "vocab.json", 
 typedef struct dir_files { char path[N_FILES][1024], merges[1024]; bool have[N_FILES]; const char *dir; } dir_files;
 
 #ifdef SD_WITH_CJSON
-static cJSON *read_json(const char *path, sd_error *e)
-{
-    char *data;
-    const char *stop = NULL;
-    size_t n;
-    if (sd_read_file(path, MAX_FILE, &data, &n, e) != SD_OK) return NULL;
-    cJSON *root = cJSON_ParseWithLengthOpts(data, n + 1, &stop, 1);
-    if (!root) sd_fail(e, SD_ERR_FORMAT, "%s is not JSON from byte %ld on", path, stop ? (long)(stop - data) : 0);
-    else if (!cJSON_IsObject(root)) sd_fail(e, SD_ERR_FORMAT, "%s: expected a JSON object", path);
-    free(data);
-    return root;
-}
-
 static sd_status json_vocabulary(sd_tokenizer *t, const cJSON *vocab, const char *path, sd_error *e)
 {
     if (!cJSON_IsObject(vocab)) return sd_fail(e, SD_ERR_FORMAT, "%s: expected an object of pieces and ids", path);
@@ -529,7 +513,7 @@ static sd_status read_dir(sd_tokenizer *t, const dir_files *d, sd_error *e)
 {
     cJSON *file[N_FILES] = {0};
     for (int i = 0; i < N_FILES && e->status == SD_OK; i++)
-        if (d->have[i] && !(i == FILE_VOCAB && d->have[FILE_ALL])) file[i] = read_json(d->path[i], e);
+        if (d->have[i] && !(i == FILE_VOCAB && d->have[FILE_ALL])) file[i] = sd_json_read(d->path[i], MAX_FILE, e);
     if (e->status == SD_OK && d->have[FILE_ALL]) {
         const char *path = d->path[FILE_ALL];
         const cJSON *model = cJSON_GetObjectItemCaseSensitive(file[FILE_ALL], "model");

@@ -36,8 +36,7 @@ static bool append(sd_codes *out, const int32_t *c, size_t n, sd_error *e)
 
 /* -------------------------------------------------------------------------------------- UTF-8 */
 
-/* Reads one character, strictly [Unicode 15, table 3-7]: returns its length, or 0 and why. n >= 1 bytes are there. */
-static size_t decode_one(const char *text, size_t n, int32_t *c, const char **why)
+size_t sd_utf8_one(const char *text, size_t n, int32_t *c, const char **why)
 {
     static const int32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
     const unsigned char *s = (const unsigned char *)text;
@@ -68,7 +67,7 @@ bool sd_utf8_decode(sd_codes *out, const char *text, const char *what, sd_error 
     if (!sd_codes_reserve(out, n, e)) return false;
     for (size_t at = 0, len; at < n; at += len) {
         const char *why;
-        len = decode_one(text + at, n - at, &out->c[out->n], &why);
+        len = sd_utf8_one(text + at, n - at, &out->c[out->n], &why);
         if (!len) {
             sd_fail(e, SD_ERR_ARG, "%s is not UTF-8: byte %zu, 0x%02x, %s", what, at, (unsigned char)text[at], why);
             return false;

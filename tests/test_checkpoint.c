@@ -103,8 +103,8 @@ static void broken_indexes_are_refused(void **unused)
 {
     (void)unused;
     static const struct { const char *json; sd_status status; const char *says, *also; } bad[] = {
-        {"", SD_ERR_FORMAT, "expected a JSON object", NULL},
-        {"{\"weight_map\":", SD_ERR_FORMAT, "expected a JSON object", NULL},
+        {"", SD_ERR_FORMAT, "is not JSON from byte 0 on", NULL},
+        {"{\"weight_map\":", SD_ERR_FORMAT, "is not JSON from byte 14 on", NULL},
         {"[]", SD_ERR_FORMAT, "expected a JSON object", NULL},
         {"{}", SD_ERR_FORMAT, "weight_map is missing", NULL},
         {"{\"weight_map\":[]}", SD_ERR_FORMAT, "weight_map is missing", NULL},

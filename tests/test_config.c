@@ -89,8 +89,9 @@ static void what_cannot_be_done_is_refused_by_name(void **unused)
     (void)unused;
     union { sd_unet_config u; sd_vae_config v; sd_clip_config t; } c;
     const struct { reading *read; const char *json; sd_status status; const char *says; } cases[] = {
-        {unet, "", SD_ERR_FORMAT, "JSON object"},
+        {unet, "", SD_ERR_FORMAT, "is not JSON from byte 0 on: a value is expected"},
         {unet, "[1]", SD_ERR_FORMAT, "JSON object"},
+        {unet, "{} x", SD_ERR_FORMAT, "is not JSON from byte 3 on: there is more after its end"},
         {unet, "{\"block_out_channels\":320}", SD_ERR_FORMAT, "block_out_channels"},
         {unet, "{\"block_out_channels\":[]}", SD_ERR_FORMAT, "block_out_channels"},
         {unet, "{\"block_out_channels\":[1,2,3,4,5,6,7,8,9]}", SD_ERR_FORMAT, "1 to 8"},

@@ -50,8 +50,8 @@ static const struct hostile {
     {"{\"a\"}", -1, 0, SD_ERR_FORMAT, "not JSON", NULL},
     {"{} x", -1, 0, SD_ERR_FORMAT, "not JSON", NULL},
     {"{}{}", -1, 0, SD_ERR_FORMAT, "not JSON", NULL},
-    {"[]", -1, 0, SD_ERR_FORMAT, "not a JSON object", NULL},
-    {"7", -1, 0, SD_ERR_FORMAT, "not a JSON object", NULL},
+    {"[]", -1, 0, SD_ERR_FORMAT, "expected a JSON object, found a list", NULL},
+    {"7", -1, 0, SD_ERR_FORMAT, "expected a JSON object, found a number", NULL},
     {"{}      ", 2, 0, SD_ERR_FORMAT, "last 6 bytes belong to no tensor", NULL},
     /* names */
     {"{" A "," A "}", -1, 4, SD_ERR_FORMAT, "\"a\"", "two tensors have this name"},
@@ -181,7 +181,7 @@ static void a_header_over_100_MB_is_refused_unread(void **unused)
     assert_int_equal(truncate(temp_path("big.safetensors"), 100000008), 0);
     sd_error_clear(&e);
     assert_int_equal(sd_safetensors_open(&f, temp_path("big.safetensors"), &e), SD_ERR_FORMAT);
-    assert_non_null(strstr(e.text, "NUL"));   /* allowed, looked at */
+    assert_non_null(strstr(e.text, "from byte 2 on"));   /* allowed, looked at */
     remove(temp_path("big.safetensors"));
 }
 

@@ -205,7 +205,7 @@ static void the_infinity_that_diffusers_saves_is_read(void **state)
     refuses(DPM "\"lambda_min_clipped\": Infinity}", NULL, SD_ERR_UNSUPPORTED, "lambda_min_clipped");
     refuses(DPM "\"beta_start\": Infinity}", NULL, SD_ERR_FORMAT, "beta_start");
     refuses(DPM "\"beta_schedule\": \"a \\\" Infinity\"}", NULL, SD_ERR_UNSUPPORTED, "a \" Infinity");
-    refuses("{\"a\": -Infinit}", "ddim", SD_ERR_FORMAT, "not valid JSON");
+    refuses("{\"a\": -Infinit}", "ddim", SD_ERR_FORMAT, "is not JSON from byte");
 }
 
 /* A sampler that does not read them would run on DDPM's betas. */
@@ -312,8 +312,8 @@ static void values_of_the_wrong_kind_or_size_are_refused(void **state)
         {DDIM "\"prediction_type\": [1]}", "prediction_type should be text, found a list"},
         {"{\"_class_name\": 7}", "_class_name should be the name of a scheduler class"},
         {"{\"beta_start\": 0.1}", "_class_name should be"}, {"[]", "expected a JSON object, found a list"},
-        {"17", "expected a JSON object, found a number"}, {"", "not valid JSON"}, {"{", "not valid JSON"},
-        {DDIM "}", "not valid JSON"}, {"{} garbage", "not valid JSON"}, {"\xff\xfe{}", "not valid JSON"},
+        {"17", "expected a JSON object, found a number"}, {"", "is not JSON from byte"}, {"{", "is not JSON from byte"},
+        {DDIM "}", "is not JSON from byte"}, {"{} garbage", "is not JSON from byte"}, {"\xff\xfe{}", "is not JSON from byte"},
     };
     for (size_t i = 0; i < SD_COUNT(cases); i++) refuses(cases[i].json, NULL, SD_ERR_FORMAT, cases[i].because);
 }

@@ -732,7 +732,7 @@ static void garbage_files_are_refused_with_a_sentence(void **unused)
         {P, "{\"pad_token\":{\"text\":\"!\"}}", SD_ERR_FORMAT, "a special token is neither"},
         {P, "{\"pad_token\":\"\"}", SD_ERR_FORMAT, "a special token is empty"},
         {P, "{\"pad_token\":{\"content\":\"!\",\"lstrip\":true}}", SD_ERR_UNSUPPORTED, "asks for lstrip"},
-        {P, "{\"pad_token\":\"\xff\"}", SD_ERR_ARG, "is not UTF-8"},
+        {P, "{\"pad_token\":\"\xff\"}", SD_ERR_FORMAT, "a byte that is not UTF-8"},
         {C, "{\"model_max_length\":16}", SD_ERR_UNSUPPORTED, "expected a model_max_length of 77, found 16"},
         {C, "{\"added_tokens_decoder\":{\"0\":1}}", SD_ERR_FORMAT, "a special token is neither"},
         {C, "{\"extra_special_tokens\":{\"image\":\"<i>\"}}", SD_ERR_UNSUPPORTED, "expected a list"},
