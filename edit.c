@@ -17,20 +17,49 @@ void sd_edit_free(sd_edit *e)
     memset(e, 0, sizeof *e);
 }
 
-/* A caller's picture, not copied; a mask of its alpha where it has one. */
-static sd_picture borrow_rgb(const sd_image *i) { return (sd_picture){i->width, i->height, 3, i->rgb}; }
+/* A caller's picture, not copied. */
+static sd_picture borrow_rgb(const sd_image *i)
+{
+    return (sd_picture){.width = i->width, .height = i->height, .channels = 3, .data = i->rgb};
+}
 
 static bool outpaints(const sd_params *p)
 {
     return p->outpaint[0] || p->outpaint[1] || p->outpaint[2] || p->outpaint[3];
 }
 
-static bool transparent(const sd_image *i)
+/* Some pixel's alpha is at most `most`. */
+static bool transparent(const sd_image *i, int most)
 {
     size_t n = (size_t)i->width * (size_t)i->height;
     for (size_t k = 0; i->alpha && k < n; k++)
-        if (i->alpha[k] != 255) return true;
+        if (i->alpha[k] <= most) return true;
     return false;
+}
+
+/* Alpha is the mask where none is given and something is more transparent than not: half a percent of transparency, as
+ * editors leave it at edges, would be a black mask. */
+static bool alpha_is_mask(const sd_params *p) { return p->alpha_mask || (!p->mask && transparent(p->init, 127)); }
+
+static const uint8_t behind[] = {255, 255, 255};   /* what is seen through a picture whose alpha is no mask */
+
+/* What the job works on: the caller's picture where it is opaque or its alpha is the mask, else `flat`, which is it
+ * over white. */
+static sd_status without_alpha(sd_picture *rgb, sd_picture *flat, const sd_params *p, sd_error *e)
+{
+    const sd_image *in = p->init;
+    sd_picture whole = {0};
+    size_t n = (size_t)in->width * (size_t)in->height;
+    *rgb = borrow_rgb(in);
+    if (!transparent(in, 254) || alpha_is_mask(p)) return SD_OK;
+    if (sd_picture_new(&whole, in->width, in->height, 4, e)) return e->status;
+    for (size_t i = 0; i < n; i++) {
+        memcpy(whole.data + 4 * i, in->rgb + 3 * i, 3);
+        whole.data[4 * i + 3] = in->alpha[i];
+    }
+    if (!sd_picture_to_rgb(flat, &whole, behind, e)) *rgb = *flat;
+    sd_picture_free(&whole);
+    return e->status;
 }
 
 static sd_status check(const sd_params *p, sd_error *e)
@@ -51,6 +80,10 @@ static sd_status check(const sd_params *p, sd_error *e)
                        "outpainting takes its size from the picture: width and height are not possible with it");
     if (outpaints(p) && p->inpaint_crop >= 0)
         return sd_fail(e, SD_ERR_ARG, "outpaint and inpaint crop are not possible together");
+    if (p->alpha_mask && p->mask)
+        return sd_fail(e, SD_ERR_ARG, "a mask and the picture's alpha as mask were given: choose one");
+    if (p->alpha_mask && !p->init->alpha)
+        return sd_fail(e, SD_ERR_ARG, "the picture has no alpha to be the mask");
     return SD_OK;
 }
 
@@ -77,7 +110,7 @@ static sd_status make_mask(sd_picture *mask, const sd_params *p, sd_error *e)
         if (sd_mask_from_luma(&luma, &rgb, e)) return e->status;
         sd_picture_resize(mask, &luma, p->init->width, p->init->height, SD_FILTER_LANCZOS, e);
         sd_picture_free(&luma);
-    } else if (transparent(p->init)) {
+    } else if (alpha_is_mask(p)) {
         if (sd_picture_new(mask, p->init->width, p->init->height, 1, e)) return e->status;
         size_t n = (size_t)mask->width * (size_t)mask->height;
         for (size_t i = 0; i < n; i++) mask->data[i] = (uint8_t)(255 - p->init->alpha[i]);
@@ -172,13 +205,13 @@ sd_status sd_edit_plan(sd_ctx *c, const sd_params *p, int *width, int *height, s
     sd_error *err = &c->err;
     memset(e, 0, sizeof *e);
     if (!p->init) {
-        bool wanted = p->mask || outpaints(p) || p->inpaint_crop >= 0 || p->strength != -1;
+        bool wanted = p->mask || p->alpha_mask || outpaints(p) || p->inpaint_crop >= 0 || p->strength != -1;
         if (!wanted) return SD_OK;
         return sd_fail(err, SD_ERR_ARG, "a mask, a strength or outpainting needs a picture to begin from");
     }
     if (check(p, err)) return err->status;
     int scale = sd_vae_scale(&c->vae.cfg);
-    bool masked = p->mask || transparent(p->init);
+    bool masked = p->mask || alpha_is_mask(p);
     e->active = true;
     e->paste = p->paste_back != 0 || p->inpaint_crop >= 0;
     e->masked = masked || outpaints(p);
@@ -200,27 +233,27 @@ sd_status sd_edit_plan(sd_ctx *c, const sd_params *p, int *width, int *height, s
 /* ---- pixels */
 
 /* The picture between margins that repeat its edges; what is new in the mask is white where it is outpainted. */
-static sd_status fill_canvas(const sd_params *p, const sd_picture *mask, int width, int height, sd_edit *e,
-                             sd_error *err)
+static sd_status fill_canvas(const sd_params *p, const sd_picture *rgb, const sd_picture *mask, int width, int height,
+                             sd_edit *e, sd_error *err)
 {
     const uint8_t fill = outpaints(p) ? 255 : 0;
     const int *m = p->outpaint;
-    sd_picture rgb = borrow_rgb(p->init), none = {0};
-    int right = width - m[0] - rgb.width, bottom = height - m[1] - rgb.height;
+    sd_picture none = {0};
+    int right = width - m[0] - rgb->width, bottom = height - m[1] - rgb->height;
     /* black: all of it is kept */
-    if (!mask->data && sd_picture_new(&none, rgb.width, rgb.height, 1, err)) return err->status;
+    if (!mask->data && sd_picture_new(&none, rgb->width, rgb->height, 1, err)) return err->status;
     sd_picture_extend(&e->soft, mask->data ? mask : &none, m[0], m[1], right, bottom, &fill, err);
     sd_picture_free(&none);
-    return err->status ? err->status : sd_picture_extend(&e->whole, &rgb, m[0], m[1], right, bottom, NULL, err);
+    return err->status ? err->status : sd_picture_extend(&e->whole, rgb, m[0], m[1], right, bottom, NULL, err);
 }
 
-static sd_status fill_crop(const sd_params *p, const sd_picture *mask, int width, int height, sd_edit *e,
-                           sd_error *err)
+static sd_status fill_crop(const sd_params *p, const sd_picture *rgb, const sd_picture *mask, int width, int height,
+                           sd_edit *e, sd_error *err)
 {
-    sd_picture rgb = borrow_rgb(p->init), part = {0};
+    sd_picture part = {0};
     if (!sd_mask_region(mask, p->inpaint_crop, width, height, &e->place))
-        e->place = (sd_rect){0, 0, rgb.width, rgb.height};
-    if (sd_picture_to_rgb(&e->whole, &rgb, NULL, err) || sd_picture_crop(&part, &rgb, e->place, err))
+        e->place = (sd_rect){0, 0, rgb->width, rgb->height};
+    if (sd_picture_to_rgb(&e->whole, rgb, NULL, err) || sd_picture_crop(&part, rgb, e->place, err))
         return err->status;
     sd_picture_resize(&e->init, &part, width, height, SD_FILTER_LANCZOS, err);
     sd_picture_free(&part);
@@ -229,14 +262,13 @@ static sd_status fill_crop(const sd_params *p, const sd_picture *mask, int width
 }
 
 /* What is worked on is all of it, at one size. */
-static sd_status fill_whole(const sd_params *p, const sd_picture *mask, int width, int height, sd_edit *e,
-                            sd_error *err)
+static sd_status fill_whole(const sd_params *p, const sd_picture *rgb, const sd_picture *mask, int width, int height,
+                            sd_edit *e, sd_error *err)
 {
     static const uint8_t black = 0;   /* what padding adds around a mask is kept */
-    sd_picture rgb = borrow_rgb(p->init);
     if (e->way == SD_EDIT_CANVAS) {
-        fill_canvas(p, mask, width, height, e, err);
-    } else if (!sd_picture_fit(&e->whole, &rgb, width, height, e->fit, SD_FILTER_LANCZOS, NULL, err) && mask->data) {
+        fill_canvas(p, rgb, mask, width, height, e, err);
+    } else if (!sd_picture_fit(&e->whole, rgb, width, height, e->fit, SD_FILTER_LANCZOS, NULL, err) && mask->data) {
         sd_picture_fit(&e->soft, mask, width, height, e->fit, SD_FILTER_LANCZOS, &black, err);
     }
     e->place = (sd_rect){0, 0, width, height};
@@ -259,17 +291,22 @@ static sd_status finish_mask(sd_ctx *c, const sd_params *p, sd_edit *e)
 
 sd_status sd_edit_fill(sd_ctx *c, const sd_params *p, int width, int height, sd_edit *e)
 {
-    sd_picture mask = {0};
+    sd_picture mask = {0}, rgb, flat = {0};
     sd_error *err = &c->err;
     if (!e->active) return SD_OK;
-    if (!make_mask(&mask, p, err)) (e->way == SD_EDIT_CROP ? fill_crop : fill_whole)(p, &mask, width, height, e, err);
+    if (!without_alpha(&rgb, &flat, p, err) && flat.data)
+        sd_logf(&c->log, SD_LOG_NOTICE, "the picture is a little transparent, which is no mask: it is laid over white");
+    if (!err->status && !make_mask(&mask, p, err))
+        (e->way == SD_EDIT_CROP ? fill_crop : fill_whole)(p, &rgb, &mask, width, height, e, err);
     sd_picture_free(&mask);
+    sd_picture_free(&flat);
     return !err->status && e->masked ? finish_mask(c, p, e) : err->status;
 }
 
 sd_status sd_edit_finish(const sd_edit *e, const uint8_t *rgb, sd_image *image, sd_error *err)
 {
-    sd_picture result = {e->init.width, e->init.height, 3, (uint8_t *)(uintptr_t)rgb};
+    sd_picture result = {
+        .width = e->init.width, .height = e->init.height, .channels = 3, .data = (uint8_t *)(uintptr_t)rgb};
     sd_picture at_place = {0}, whole = {0}, out = {0};
     const sd_rect all = {0, 0, e->out_width, e->out_height};
     sd_picture_resize(&at_place, &result, e->place.width, e->place.height, SD_FILTER_LANCZOS, err);

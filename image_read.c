@@ -19,6 +19,7 @@ typedef struct source {
     sd_error *e;
     sd_picture picture;   /* as stored, before orientation is applied */
     int orientation;      /* EXIF's, 1..8 */
+    bool complete;        /* a PNG whose pixels have all been read */
 } source;
 
 /* To be called before anything is allocated for a picture. `need`: the fewest bytes a file with such a one can have. */
@@ -98,7 +99,7 @@ static sd_status turn_upright(sd_picture *out, const sd_picture *in, int orienta
 static void png_failed(png_structp png, png_const_charp message)
 {
     const source *s = png_get_error_ptr(png);
-    sd_fail(s->e, SD_ERR_FORMAT, "cannot read %s: broken PNG: %s", s->name, message);
+    if (!s->picture.unended) sd_fail(s->e, SD_ERR_FORMAT, "cannot read %s: broken PNG: %s", s->name, message);
     png_longjmp(png, 1);
 }
 
@@ -107,14 +108,17 @@ static void png_warned(png_structp png, png_const_charp message) { (void)png, (v
 static void png_take(png_structp png, png_bytep to, size_t n)
 {
     source *s = png_get_io_ptr(png);
-    if (n > s->n - s->at) png_error(png, "the file is cut off");
+    if (n > s->n - s->at) {
+        s->picture.unended = s->complete;   /* nothing that is needed is lost */
+        png_error(png, "the file is cut off");
+    }
     memcpy(to, s->data + s->at, n);
     s->at += n;
 }
 
 static sd_status decode_png(png_structp png, png_infop info, source *s)
 {
-    if (setjmp(png_jmpbuf(png))) return s->e->status;
+    if (setjmp(png_jmpbuf(png))) return s->e->status;   /* none where only the end is missing */
     png_set_read_fn(png, s, png_take);
     png_set_user_limits(png, PNG_UINT_31_MAX, PNG_UINT_31_MAX);   /* check_claim says it more clearly */
 #ifdef PNG_HANDLE_AS_UNKNOWN_SUPPORTED
@@ -140,13 +144,20 @@ static sd_status decode_png(png_structp png, png_infop info, source *s)
     if (png_get_rowbytes(png, info) != stride) png_error(png, "unexpected row size");
     for (; passes > 0; passes--)
         for (png_uint_32 y = 0; y < height; y++) png_read_row(png, s->picture.data + y * stride, NULL);
-    png_read_end(png, info);    /* a missing end is an error; eXIf may stand after the pixels */
+    s->complete = true;
+    png_read_end(png, info);    /* eXIf may stand after the pixels */
+    return SD_OK;
+}
+
+static int png_orientation(png_structp png, png_infop info)
+{
 #ifdef PNG_eXIf_SUPPORTED
     png_uint_32 n = 0;
     png_bytep tiff = NULL;
-    if (png_get_eXIf_1(png, info, &n, &tiff)) s->orientation = tiff_orientation(tiff, n);
+    if (png_get_eXIf_1(png, info, &n, &tiff)) return tiff_orientation(tiff, n);
 #endif
-    return SD_OK;
+    (void)png, (void)info;
+    return 1;
 }
 
 static sd_status read_png(source *s)
@@ -154,7 +165,7 @@ static sd_status read_png(source *s)
     png_structp png = png_create_read_struct(PNG_LIBPNG_VER_STRING, s, png_failed, png_warned);
     png_infop info = png ? png_create_info_struct(png) : NULL;
     if (!info) sd_fail(s->e, SD_ERR_MEMORY, "no memory to read %s", s->name);
-    else decode_png(png, info, s);
+    else if (!decode_png(png, info, s)) s->orientation = png_orientation(png, info);
     png_destroy_read_struct(&png, &info, NULL);
     return s->e->status;
 }
@@ -396,6 +407,7 @@ sd_status sd_picture_read_memory(sd_picture *out, const void *data, size_t n, co
         return SD_OK;
     }
     turn_upright(out, &s.picture, s.orientation, e);
+    out->unended = out->data && s.picture.unended;
     sd_picture_free(&s.picture);
     return e->status;
 }

@@ -12,6 +12,7 @@ typedef struct sd_picture {
     int width, height;
     int channels;      /* 1: a mask; 3: RGB; 4: RGBA with straight alpha, which only files with transparency give */
     uint8_t *data;     /* [height, width, channels] */
+    bool unended;      /* read from a PNG that ends behind its pixels, without the chunk that ends a PNG */
 } sd_picture;
 
 typedef struct sd_rect {

@@ -617,6 +617,8 @@ sd_status sd_image_read(sd_ctx *c, const char *path, sd_image *image)
     sd_begin(c);
     memset(image, 0, sizeof *image);
     if (sd_picture_read(&p, path, &c->err)) return sd_end(c);
+    if (p.unended)
+        sd_logf(&c->log, SD_LOG_WARNING, "%s is cut off behind its pixels: all of them are there", path);
     size_t n = (size_t)p.width * (size_t)p.height;
     if (p.channels == 4) image->alpha = malloc(n);
     for (size_t i = 0; image->alpha && i < n; i++) image->alpha[i] = p.data[4 * i + 3];
@@ -632,7 +634,7 @@ sd_status sd_image_read(sd_ctx *c, const char *path, sd_image *image)
 
 sd_status sd_image_resize(sd_ctx *c, const sd_image *image, int width, int height, const char *how, sd_image *out)
 {
-    sd_picture in = {image->width, image->height, 3, image->rgb}, p = {0};
+    sd_picture in = {.width = image->width, .height = image->height, .channels = 3, .data = image->rgb}, p = {0};
     sd_fit fit;
     sd_begin(c);
     memset(out, 0, sizeof *out);

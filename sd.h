@@ -221,7 +221,9 @@ typedef struct sd_params {
     const sd_image *init;         /* the picture to begin from; NULL: text to image */
     double strength;              /* share of the steps that are taken, int(steps*strength) of them [SDEdit, Meng et al. 2021];
                                    * -1: 0.8, or 1 where something is masked (diffusers' defaults) */
-    const sd_image *mask;         /* bright is repainted, dark is kept, any size; NULL: init's alpha, transparent is repainted */
+    const sd_image *mask;         /* bright is repainted, dark is kept, any size; NULL: init's alpha if it is at most 127
+                                   * anywhere, transparent is repainted. Alpha that is no mask is laid over white */
+    int alpha_mask;               /* 1: init's alpha is the mask whatever it holds */
     int invert_mask;              /* 1: the other way round */
     double mask_blur;             /* standard deviation in pixels; 0: none */
     int paste_back;               /* 1 (default): pixels whose mask is 0 come back byte for byte */

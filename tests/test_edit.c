@@ -432,6 +432,43 @@ static void transparent_is_repainted_where_no_mask_is_given(void **state)
     sd_image_free(&mask);
 }
 
+/* Editors leave a pixel of alpha 254 here and there. A mask of that is black, and image to image a copy. */
+static void alpha_that_hides_less_than_half_is_no_mask(void **state)
+{
+    (void)state;
+    int w, h;
+    sd_image init = make_picture(64, 48), mask = make_mask(64, 48, (sd_rect){0, 0, 8, 8}, 255, 0);
+    init.alpha = malloc(64 * 48);
+    memset(init.alpha, 255, 64 * 48);
+    init.alpha[0] = 254;
+    init.alpha[1] = 128;
+    memset(init.rgb, 55, 6);
+    sd_params p = params_for(&init, NULL);
+    sd_edit e = prepared(&p, &w, &h);
+    assert_false(e.masked || e.nothing);
+    assert_true(fabs(e.strength - 0.8) < 1e-12);
+    assert_string_equal(said.text, "the picture is a little transparent, which is no mask: it is laid over white\n");
+    assert_int_equal(e.init.data[0], 56);    /* 255 + (55 - 255)*254/255 */
+    assert_int_equal(e.init.data[3], 155);   /* 255 + (55 - 255)*128/255 */
+    assert_memory_equal(e.init.data + 6, init.rgb + 6, 3 * 64 * 48 - 6);
+    sd_edit_free(&e);
+    p = params_for(&init, &mask);          /* neither is it beside another mask */
+    e = prepared(&p, &w, &h);
+    assert_int_equal(count_white(&e.mask), 64);
+    assert_non_null(strstr(said.text, "laid over white"));
+    assert_int_equal(e.whole.data[3], 155);
+    sd_edit_free(&e);
+    p = params_for(&init, NULL);           /* unless that is what is wanted */
+    p.alpha_mask = 1;
+    e = prepared(&p, &w, &h);
+    assert_true(e.masked && e.nothing);
+    assert_int_equal(e.init.data[3], 55);
+    assert_string_equal(said.text, "the mask is black: nothing is repainted\n");
+    sd_edit_free(&e);
+    sd_image_free(&init);
+    sd_image_free(&mask);
+}
+
 static void a_blurred_mask_fades_where_the_result_is_pasted(void **state)
 {
     (void)state;
@@ -675,6 +712,8 @@ static void what_cannot_be_done_is_said_in_one_sentence(void **state)
     REFUSED("outpaint and inpaint crop are not possible together", p.outpaint[0] = 8; p.inpaint_crop = 0);
     REFUSED("the picture would grow to 16432x40, at most 16384 pixels a side are possible", p.outpaint[0] = 16384);
     REFUSED("inpaint crop needs a mask, or a picture with transparent parts", p.mask = NULL; p.inpaint_crop = 4);
+    REFUSED("a mask and the picture's alpha as mask were given: choose one", p.alpha_mask = 1);
+    REFUSED("the picture has no alpha to be the mask", p.mask = NULL; p.alpha_mask = 1);
     REFUSED("resize must be stretch, crop or pad, not \"fill\"", p.resize = "fill");
     REFUSED("a mask, a strength or outpainting needs a picture to begin from", p.init = NULL);
     REFUSED("a mask, a strength or outpainting needs a picture to begin from",
@@ -717,6 +756,7 @@ int main(void)
         cmocka_unit_test(bright_is_repainted_from_one_half_on),
         cmocka_unit_test(a_mask_of_another_size_is_resized),
         cmocka_unit_test(transparent_is_repainted_where_no_mask_is_given),
+        cmocka_unit_test(alpha_that_hides_less_than_half_is_no_mask),
         cmocka_unit_test(a_blurred_mask_fades_where_the_result_is_pasted),
         cmocka_unit_test(kept_pixels_come_back_byte_for_byte),
         cmocka_unit_test(without_pasting_back_they_do_not),

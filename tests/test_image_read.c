@@ -374,19 +374,31 @@ static void exif_of_png_is_not_read_beyond_its_end(void **state)
         }
 }
 
-static void png_cut_off_anywhere_is_refused(void **state)
+/* What lacks a pixel is refused; what lacks only its end has every pixel, and says so. */
+static void png_cut_off_before_its_last_pixel_is_refused(void **state)
 {
     (void)state;
-    bytes exif = tiff(true, 3, 6);
+    enum { IEND = 12, CHECKSUMS = 8 };   /* of IDAT: its own and zlib's */
     static const png_kind kinds[] = {{PNG_COLOR_TYPE_RGB, 8, false, false}, {PNG_COLOR_TYPE_PALETTE, 4, true, true}};
     for (size_t i = 0; i < SD_COUNT(kinds); i++) {
-        bytes b = make_png(&kinds[i], 7, 5, &exif);
-        assert_read(&b, 5, 7, i ? 4 : 3);
-        sd_picture_free(&pic);
-        refuse_all_prefixes(&b, b.n);
+        bytes b = make_png(&kinds[i], 7, 5, NULL);
+        assert_read(&b, 7, 5, i ? 4 : 3);
+        sd_picture whole = pic;
+        assert_false(whole.unended);
+        refuse_all_prefixes(&b, b.n - IEND - CHECKSUMS - 2);
+        for (size_t n = b.n - IEND - CHECKSUMS - 2; n < b.n; n++) {
+            if (read_bytes(b.p, n)) {
+                assert_int_equal(err.status, SD_ERR_FORMAT);
+                if (n >= b.n - IEND) fail_msg("%zu of %zu bytes: %s", n, b.n, err.text);
+                continue;
+            }
+            assert_true(pic.unended && pic.width == whole.width && pic.height == whole.height);
+            assert_memory_equal(pic.data, whole.data, (size_t)(5 * 7 * whole.channels));
+            sd_picture_free(&pic);
+        }
+        sd_picture_free(&whole);
         done(&b);
     }
-    free(exif.p);
 }
 
 static void png_with_changed_bytes_ends_well(void **state)
@@ -880,7 +892,7 @@ int main(void)
         cmocka_unit_test(impossible_sizes_of_png_are_refused_before_memory_is_taken),
         cmocka_unit_test(orientation_of_png_before_and_after_its_pixels),
         cmocka_unit_test(exif_of_png_is_not_read_beyond_its_end),
-        cmocka_unit_test(png_cut_off_anywhere_is_refused),
+        cmocka_unit_test(png_cut_off_before_its_last_pixel_is_refused),
         cmocka_unit_test(png_with_changed_bytes_ends_well),
         cmocka_unit_test(grey_with_16_bits_is_scaled_not_cut),
         cmocka_unit_test(content_decides_not_the_ending),
