@@ -39,7 +39,7 @@ LIB_SRC := base.c rng.c philox.c numpy_rng.c brownian.c random.c unicode.c json.
            config.c layers.c tokenizer.c clip.c unet.c vae.c \
            sampler.c schedules.c solvers.c multistep.c methods.c names.c scheduler.c \
            sd.c generate.c edit.c plan.c
-APP_SRC := main.c commands.c codec.c preview.c cli.c show.c
+APP_SRC := main.c bar.c commands.c codec.c preview.c cli.c foreign.c show.c
 TEST_SRC := $(sort $(wildcard tests/test_*.c))
 HELPER_SRC := $(filter-out $(TEST_SRC),$(sort $(wildcard tests/*.c)))
 

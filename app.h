@@ -33,12 +33,15 @@ typedef struct settings {
     const char *sigmas, *timesteps;   /* as they were given, and as numbers */
     double sigma_list[MOST_LEVELS], timestep_list[MOST_LEVELS];
     const char *save_steps;
-    int preview;
+    int preview;                   /* 1: as the size allows; 2, 3, 4: PREVIEW_WORDS */
     /* the other commands */
     const char *text, *file, *config, *plot;
     cli_list files;
     int ids, json, unscaled;
 } settings;
+
+#define PREVIEW_WORDS "none|proj|vae"
+enum { PREVIEW_NONE = 2, PREVIEW_PROJ, PREVIEW_VAE };
 
 #define AT(field) offsetof(settings, field)
 
@@ -65,6 +68,9 @@ typedef struct settings {
                           "where weights are: map (default: files are mapped),\n" \
                           "stream (and leave memory when used), ram (read at once)"}
 
+#define THREADS_OPTION {CLI_INT, 't', "threads", AT(threads), -1, 1024, "N", \
+                        "0 or -1: one per core that the process may use (default)"}
+
 #define GEMM_OPTION {CLI_TEXT, 0, "gemm", AT(gemm), 0, 0, "WHOSE", \
                      "matrix products: own (default; the same bits for any number\n" \
                      "of threads) or openblas (default on scalar kernels)"}
@@ -78,7 +84,9 @@ typedef enum preview_kind { PREVIEW_BLOCKS, PREVIEW_KITTY, PREVIEW_ITERM2 } prev
 typedef struct view {
     const settings *s;
     int bar, shown;        /* shown: the cursor stands behind a bar */
-    int picture;           /* of batch_count */
+    int preview;           /* pictures of steps are shown */
+    int picture, pictures; /* runs of the pipeline, one after another */
+    int steps;             /* of a run */
     double spent;          /* seconds in steps of this picture */
     preview_kind kind;     /* with --preview */
     int rows;              /* lines that the last preview took */
@@ -90,7 +98,6 @@ int report(const settings *s, sd_status status);
 /* NULL if there is none. */
 const char *default_model(const char *argv0, char model[PATH_SIZE]);
 int open_model(const settings *s, const char *argv0, unsigned parts, view *v);
-void clear_bar(view *v);
 
 /* --sigmas and --timesteps as the parameters take them; they live in the settings. */
 int read_lists(settings *s);
@@ -118,9 +125,17 @@ int run_encode(settings *s, const char *argv0);
 int run_decode(settings *s, const char *argv0);
 int run_roundtrip(settings *s, const char *argv0);
 
+/* ---- bar.c: progress on a terminal */
+int bar_wanted(void);
+int terminal_columns(void);
+void clear_bar(view *v);
+/* For sd_set_progress; `user` is the view. */
+void show_progress(void *user, const sd_progress *p);
+
 /* ---- preview.c: pictures in a terminal */
-/* What the environment says of the terminal. */
-preview_kind preview_detect(void);
+/* What the environment says of the terminal; 0 if it is to show no pictures: TERM=dumb, or NO_COLOR where they would be
+ * coloured blocks. */
+int preview_detect(preview_kind *kind);
 /* Draws on stderr, over the picture that was drawn before (*rows lines of it; 0: none). SD_OK, or the library's
  * status. */
 sd_status preview_show(preview_kind kind, const sd_image *image, int *rows);

@@ -105,11 +105,18 @@ static int set_value(const cli_option *o, const char *value, void *settings)
 
 /* ---------------------------------------------------------------------------------------- names */
 
+/* name[0..n) is `own`; '_' is as good as '-'. */
+static int is_name(const char *own, const char *name, size_t n)
+{
+    size_t i = 0;
+    while (i < n && own[i] && (own[i] == name[i] || (own[i] == '-' && name[i] == '_'))) i++;
+    return i == n && !own[n];
+}
+
 static const cli_option *find_name(const cli_command *c, const char *name, size_t n)
 {
     for (size_t i = 0; i < c->n_options; i++)
-        if (c->option[i].name && strncmp(c->option[i].name, name, n) == 0 && c->option[i].name[n] == 0)
-            return &c->option[i];
+        if (c->option[i].name && is_name(c->option[i].name, name, n)) return &c->option[i];
     return NULL;
 }
 
@@ -141,12 +148,12 @@ static size_t edit_distance(const char *a, size_t n, const char *b)
     return row[m];
 }
 
-/* The option whose name begins so, or takes the fewest changes (at most half of what was typed); NULL if none is
+/* The option whose name begins so, or takes the fewest changes (at most a third of what was typed); NULL if none is
  * near. */
 static const char *nearest(const cli_command *c, const char *typed, size_t n)
 {
     const char *best = NULL;
-    size_t least = (n + 1) / 2 + 1;
+    size_t least = n / 3 + 1;
     for (size_t i = 0; i < c->n_options && n <= NAME_MAX_LENGTH; i++) {
         const char *name = c->option[i].name;
         if (!name) continue;
@@ -162,7 +169,7 @@ static const char *nearest(const cli_command *c, const char *typed, size_t n)
 static int unknown(const cli_command *c, const char *typed, const char *name, size_t n)
 {
     const char *near = nearest(c, name, n);
-    if (near) return cli_error(CLI_USAGE, "unknown option %s; did you mean --%s?", typed, near);
+    if (near) return cli_error(CLI_USAGE, "unknown option %.*s; did you mean --%s?", (int)strcspn(typed, "="), typed, near);
     return cli_error(CLI_USAGE, "unknown option %s; see sd --help", typed);
 }
 
@@ -172,6 +179,18 @@ typedef struct arguments {
     int n, at;
     char **v;
 } arguments;
+
+/* The place of a word in "a|b|c", from 1; 0: it is not there. */
+static int place_in(const char *list, const char *word)
+{
+    size_t n = strlen(word);
+    for (int i = 1; *list; i++) {
+        size_t m = strcspn(list, "|");
+        if (n == m && strncmp(list, word, n) == 0) return i;
+        list += list[m] ? m + 1 : m;
+    }
+    return 0;
+}
 
 /* `attached` is the value in the same argument (--name=value, -nvalue), or NULL. */
 static int take(const cli_option *o, const char *attached, const char *typed, arguments *a, void *settings)
@@ -184,11 +203,11 @@ static int take(const cli_option *o, const char *attached, const char *typed, ar
     }
     if (o->kind == CLI_WORD) {
         const char *next = attached ? attached : a->at + 1 < a->n ? a->v[a->at + 1] : "";
-        int given = strcmp(next, o->value) == 0;
+        int given = place_in(o->value, next);
         if (attached && !given)
             return cli_error(CLI_USAGE, "--%s can be followed by %s, not by \"%s\"", o->name, o->value, attached);
         if (given && !attached) a->at++;
-        *field = given ? 2 : 1;
+        *field = 1 + given;
         return CLI_OK;
     }
     if (attached) return set_value(o, attached, settings);
@@ -196,12 +215,60 @@ static int take(const cli_option *o, const char *attached, const char *typed, ar
     return set_value(o, a->v[++a->at], settings);
 }
 
+/* ---- options of other programs */
+
+enum { MOST_NOTICES = 16 };
+static const cli_foreign *noticed[MOST_NOTICES];
+static int n_noticed;
+
+void cli_notices(void)
+{
+    for (int i = 0; i < n_noticed; i++)
+        fprintf(stderr, "sd: --%s changes nothing: %s\n", noticed[i]->name, noticed[i]->why);
+    n_noticed = 0;
+}
+
+static const cli_foreign *find_foreign(const char *name, size_t n, char letter)
+{
+    for (const cli_foreign *f = cli_foreign_options; f->name; f++) {
+        size_t m = strlen(f->name);
+        int open = f->name[m - 1] == '*';
+        if (letter ? letter == f->letter : open ? n >= m - 1 && strncmp(f->name, name, m - 1) == 0
+                                                : is_name(f->name, name, n))
+            return f;
+    }
+    return NULL;
+}
+
+/* An option that the command has not: another program's, or a mistake. */
+static int take_other(const cli_command *c, const char *name, size_t n, char letter, const char *attached, arguments *a,
+                      void *settings)
+{
+    const char *typed = a->v[a->at];
+    const cli_foreign *f = find_foreign(name, n, letter);
+    const cli_option *same = f && f->kind == CLI_SAME ? find_name(c, f->value, strlen(f->value)) : NULL;
+    if (same) return take(same, attached, typed, a, settings);
+    if (!f || f->kind == CLI_SAME) return unknown(c, typed, name, n);
+    int words = f->kind == CLI_NOTHING && f->value;
+    const char *value = attached;
+    if (words && !attached && a->at + 1 >= a->n) return cli_error(CLI_USAGE, "%s needs a value", typed);
+    if (words && !attached) value = a->v[++a->at];
+    if (f->kind == CLI_NOTHING && (words ? place_in(f->value, value) : !attached)) {
+        if (n_noticed < MOST_NOTICES) noticed[n_noticed++] = f;
+        return CLI_OK;
+    }
+    int length = attached && !letter ? (int)(attached - typed - 1) : (int)strlen(typed);
+    return cli_error(CLI_USAGE, "%.*s%s%s is not supported: %s", length, typed, words ? " " : "", words ? value : "",
+                     f->why);
+}
+
 static int take_long(const cli_command *c, arguments *a, void *settings)
 {
     const char *typed = a->v[a->at], *name = typed + 2, *equals = strchr(name, '=');
     size_t n = equals ? (size_t)(equals - name) : strlen(name);
     const cli_option *o = n ? find_name(c, name, n) : NULL;
-    return o ? take(o, equals ? equals + 1 : NULL, typed, a, settings) : unknown(c, typed, name, n);
+    const char *attached = equals ? equals + 1 : NULL;
+    return o ? take(o, attached, typed, a, settings) : take_other(c, name, n, 0, attached, a, settings);
 }
 
 /* -q, -qv, -s 42, -s42. A long name behind one dash would read as a letter with a value: refused. */
@@ -212,7 +279,7 @@ static int take_short(const cli_command *c, arguments *a, void *settings)
     if (length > 1 && find_name(c, typed + 1, length)) return unknown(c, typed, typed + 1, length);
     for (const char *p = typed + 1; *p; p++) {
         const cli_option *o = find_letter(c, *p);
-        if (!o) return unknown(c, typed, typed + 1, length);
+        if (!o) return take_other(c, typed + 1, length, *p, p[1] ? p + 1 : NULL, a, settings);
         int flag = o->kind == CLI_FLAG;
         int code = take(o, !flag && p[1] ? p + 1 : NULL, typed, a, settings);
         if (code || !flag) return code;

@@ -11,7 +11,7 @@ enum { CLI_OK = 0, CLI_FAILURE = 1, CLI_USAGE = 2, CLI_INTERRUPTED = 130 };   /*
 typedef enum cli_kind {
     CLI_HEADING,   /* no option: a line of the help */
     CLI_FLAG,      /* int, set to 1 */
-    CLI_WORD,      /* int, set to 1, or to 2 if the next argument is the row's `value`: --timings [json] */
+    CLI_WORD,      /* int, set to 1, or to 2, 3, ... if the next argument is one of `value`, "a|b": --timings [json] */
     CLI_BOOL,      /* int, set to 1 for true and 0 for false */
     CLI_INT,       /* int within least..most */
     CLI_NUMBER,    /* double within least..most */
@@ -39,6 +39,16 @@ typedef struct cli_option {
     const char *help;        /* lines after the first are put under it */
 } cli_option;
 
+/* An option of another program. foreign.c has the table, which ends with a NULL name. */
+typedef struct cli_foreign {
+    char letter;
+    const char *name;        /* a '*' at the end: every name that begins so */
+    enum { CLI_SAME, CLI_NOTHING, CLI_REFUSED } kind;
+    const char *value;       /* CLI_SAME: our option. CLI_NOTHING: the values that change nothing, "a|b"; NULL: a flag */
+    const char *why;
+} cli_foreign;
+extern const cli_foreign cli_foreign_options[];
+
 typedef struct cli_command {
     const char *usage;       /* printed above the options */
     const cli_option *option;
@@ -50,6 +60,8 @@ typedef struct cli_command {
 
 /* Writes the fields of `settings`. CLI_OK, or CLI_USAGE after saying what is wrong. */
 int cli_parse(const cli_command *c, int argc, char **argv, void *settings);
+/* Tells of the options that were taken though they change nothing here. */
+void cli_notices(void);
 void cli_help(const cli_command *c);
 
 /* One line "sd: ..." on stderr. Returns `code`. */

@@ -15,7 +15,7 @@
     {CLI_INT, 'H', "height", AT(p.height), 1, 65536, "N", "the same for the height"}, \
     {CLI_TEXT, 0, "resize", AT(p.resize), 0, 0, "HOW", "to that size: stretch (default), crop, pad"}
 #define COMPUTE_OPTIONS \
-    {CLI_INT, 't', "threads", AT(threads), 0, 1024, "N", "0: one per core (default)"}, \
+    THREADS_OPTION, \
     {CLI_FLAG, 0, "precise", AT(precise), 0, 0, NULL, "the specification's kernels in double: slow"}, \
     GEMM_OPTION, \
     RESIDENCY_OPTION, \

@@ -41,7 +41,7 @@ static const cli_option draw_options[] = {
     {CLI_INT, 0, "batch-size", AT(p.batch), 1, 512, "N",
      "pictures drawn together from one seed, as diffusers'\nnum_images_per_prompt"},
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "How to draw it"},
-    {CLI_INT, 0, "steps", AT(p.steps), 1, 1000, "N", "steps of the sampler (default 25)"},
+    {CLI_INT, 0, "steps", AT(p.steps), 1, 1000, "N", "steps of the sampler (default 25); some evaluate the\nnetwork more often, pndm once more: see sd schedule"},
     {CLI_NUMBER, 0, "cfg-scale", AT(p.cfg_scale), -1000, 1000, "X",
      "guidance (default: the model's, else 7.5);\n1 and less: none, in half the time"},
     SAMPLER_OPTIONS,
@@ -56,8 +56,8 @@ static const cli_option draw_options[] = {
      "deviation of that noise and of the ancestral samplers'\n(default 1)"},
     {CLI_NUMBER, 0, "guidance-rescale", AT(p.guidance_rescale), 0, 1, "X",
      "share by which a guided prediction is brought\nback to its deviation before guidance (default 0)"},
-    {CLI_INT, 0, "clip-skip", AT(p.clip_skip), 0, 1000, "N",
-     "1: the text encoder's last layer (default), 2: the one\nbefore it, ..."},
+    {CLI_INT, 0, "clip-skip", AT(p.clip_skip), -1, 1000, "N",
+     "1: the text encoder's last layer (default, also 0 and -1),\n2: the one before it, ..."},
     {CLI_TEXT, 0, "noise", AT(noise), 0, 0, "FILE",
      "initial noise from a safetensors file: its tensor \"noise\"\nor its only one, [batch,channels,height/8,width/8]"},
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Beginning from a picture"},
@@ -77,7 +77,7 @@ static const cli_option draw_options[] = {
     {CLI_TEXT, 0, "outpaint", AT(outpaint), 0, 0, "L,T,R,B", "adds pixels left, top, right and bottom and paints them"},
     {CLI_TEXT, 0, "resize", AT(p.resize), 0, 0, "HOW", "to -W and -H: stretch (default), crop, pad"},
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "How to compute it"},
-    {CLI_INT, 't', "threads", AT(threads), 0, 1024, "N", "0: one per core (default)"},
+    THREADS_OPTION,
     {CLI_FLAG, 0, "precise", AT(precise), 0, 0, NULL, "the specification's kernels in double, no BLAS: slow"},
     GEMM_OPTION,
     RESIDENCY_OPTION,
@@ -89,8 +89,8 @@ static const cli_option draw_options[] = {
      "seconds per stage and peak memory, as text or as JSON in\nthe last line of the output"},
     {CLI_TEXT, 0, "save-steps", AT(save_steps), 0, 0, "DIR",
      "the picture as each step predicts it: DIR/step_000" PICTURE_ENDING ", ..."},
-    {CLI_FLAG, 0, "preview", AT(preview), 0, 0, NULL,
-     "shows it in the terminal: kitty's and iTerm2's protocols,\nelse coloured blocks"},
+    {CLI_WORD, 0, "preview", AT(preview), 0, 0, PREVIEW_WORDS,
+     "shows it in the terminal: kitty's and iTerm2's protocols,\nelse coloured blocks; proj: a pixel per latent, vae:\ndecoded (default: up to 256x256), none"},
     {CLI_FLAG, 'q', "quiet", AT(quiet), 0, 0, NULL, "only the seed, and errors"},
     {CLI_FLAG, 'v', "verbose", AT(verbose), 0, 0, NULL, "everything that was decided, and where errors were raised"},
     {CLI_FLAG, 0, "version", AT(version), 0, 0, NULL, "the version and how it was built"},
@@ -132,12 +132,6 @@ static void catch_signals(void)
 #endif
 }
 
-void clear_bar(view *v)
-{
-    if (v->shown) fputs("\r\033[K", stderr);
-    v->shown = 0;
-}
-
 static void show_line(void *user, int level, const char *line)
 {
     view *v = user;
@@ -145,29 +139,6 @@ static void show_line(void *user, int level, const char *line)
     if (level > wanted) return;
     clear_bar(v);
     fprintf(stderr, "sd: %s%s\n", level == 0 ? "warning: " : "", line);
-}
-
-static void show_progress(void *user, const sd_progress *p)
-{
-    enum { WIDTH = 30 };
-    view *v = user;
-    if (!v->bar) return;
-    if (strcmp(p->stage, "step") != 0) {
-        clear_bar(v);
-        return;
-    }
-    if (p->done == 1) v->spent = 0;
-    v->spent += p->seconds;
-    double each = v->spent / p->done, left = each * (p->total - p->done);
-    int filled = WIDTH * p->done / p->total;
-    char which[32] = "", eta[32];
-    if (v->s->batch_count > 1) snprintf(which, sizeof which, "picture %d/%d ", v->picture, v->s->batch_count);
-    if (left < 60) snprintf(eta, sizeof eta, "%.0f s", left);
-    else snprintf(eta, sizeof eta, "%d:%02d min", (int)left / 60, (int)left % 60);
-    fprintf(stderr, "\r%s[%.*s%*s] %d/%d  %.3g s/step  %s left\033[K", which, filled, "==============================",
-            WIDTH - filled, "", p->done,
-            p->total, each, eta);
-    v->shown = 1;
 }
 
 int exit_code(sd_status status)
@@ -233,7 +204,7 @@ int open_model(const settings *s, const char *argv0, unsigned parts, view *v)
     sd_options_init(&o);
     o.model = s->model ? s->model : default_model(argv0, model);
     o.parts = parts;
-    o.threads = s->threads;
+    o.threads = s->threads > 0 ? s->threads : 0;
     o.precise = s->precise;
     if (read_words(s, &o)) return CLI_USAGE;
     o.log = show_line;
@@ -434,7 +405,7 @@ static void print_times(const settings *s, const times *t)
         printf("\"kernels\":\"%s\",\"gemm\":\"%s\",\"threads\":%d}\n", how.kernels, how.gemm, how.threads);
     } else {
         printf("load        %9.3f s\ntext        %9.3f s\n", t->load, t->text);
-        printf("steps       %9.3f s = %d x %.3f s\n", sum, t->n, t->n ? sum / t->n : 0);
+        printf("steps       %9.3f s = %d evaluations x %.3f s\n", sum, t->n, t->n ? sum / t->n : 0);
         printf("vae decode  %9.3f s\npeak memory %9.1f MB\n", t->vae_decode, peak_rss_mb());
         printf("kernels %s, products %s, %d threads\n", how.kernels, how.gemm, how.threads);
     }
@@ -507,8 +478,8 @@ static void show_step(void *user, const sd_denoised *step)
     view *v = user;
     sd_image image;
     if (v->s->save_steps) save_step(v->s, step);
-    if (!v->bar || !v->s->preview || sd_step_picture(context, step, 0, step->height * step->width > SMALL, &image))
-        return;
+    int how = v->s->preview, quick = how == PREVIEW_PROJ || (how != PREVIEW_VAE && step->height * step->width > SMALL);
+    if (!v->preview || sd_step_picture(context, step, 0, quick, &image)) return;
     clear_bar(v);
     preview_show(v->kind, &image, &v->rows);
     sd_image_free(&image);
@@ -532,19 +503,22 @@ static int prepare(settings *s, inputs *in, view *v)
     if (code) return code;
     sd_status status = sd_resolve_params(context, &s->p, &resolved);
     if (status) return report(s, status);
+    v->steps = resolved.init ? (int)(resolved.steps * resolved.strength) : resolved.steps;
+    v->pictures = s->batch_count;
     sd_set_progress(context, show_progress, v);
     if (s->explain_seed) sd_set_drawn(context, show_draw, v);
-    if (s->save_steps || (s->preview && v->bar)) sd_set_step(context, show_step, v);
+    if (s->save_steps || v->preview) sd_set_step(context, show_step, v);
     return s->noise ? read_noise(s, &s->p, &resolved, &in->noise) : CLI_OK;
 }
 
 static int run_draw(settings *s, const char *argv0)
 {
-    view v = {.s = s, .bar = !s->quiet && isatty(STDERR_FILENO)};
+    view v = {.s = s, .bar = !s->quiet && bar_wanted()};
     times t = {0};
     inputs in = {0};
     if (!s->output) s->output = DEFAULT_OUTPUT;
-    if (s->preview) v.kind = preview_detect();
+    v.preview = s->preview && s->preview != PREVIEW_NONE && v.bar && preview_detect(&v.kind);
+    if (s->p.clip_skip < 0) s->p.clip_skip = 0;
     int code = check_draw(s);
     if (!code) code = open_model(s, argv0, SD_PART_ALL, &v);
     if (!code) code = prepare(s, &in, &v);
@@ -594,6 +568,7 @@ int main(int argc, char **argv)
     catch_signals();
     int code = cli_parse(c->line, argc - skip, argv + skip, &s);
     if (code) return code;
+    if (!s.quiet) cli_notices();
     if (s.help) cli_help(c->line);
     else if (s.version) printf("sd %s\n%s\n", sd_version(), sd_build_info());
     else code = c->run(&s, argv[0]);

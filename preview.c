@@ -12,7 +12,13 @@ static int has(const char *variable, const char *part)
     return value && strstr(value, part) != NULL;
 }
 
-preview_kind preview_detect(void)
+static int no_color(void)   /* [no-color.org]: set, and not to nothing */
+{
+    const char *value = getenv("NO_COLOR");
+    return value && *value;
+}
+
+static preview_kind detect(void)
 {
     if (getenv("TMUX") || has("TERM", "screen")) return PREVIEW_BLOCKS;   /* they do not pass pictures on */
     if (getenv("KITTY_WINDOW_ID") || has("TERM", "kitty") || has("TERM", "ghostty") || has("TERM_PROGRAM", "ghostty"))
@@ -21,6 +27,14 @@ preview_kind preview_detect(void)
         has("TERM_PROGRAM", "mintty"))
         return PREVIEW_ITERM2;
     return PREVIEW_BLOCKS;
+}
+
+int preview_detect(preview_kind *kind)
+{
+    const char *term = getenv("TERM");
+    *kind = detect();
+    if (term && strcmp(term, "dumb") == 0) return 0;
+    return *kind != PREVIEW_BLOCKS || !no_color();
 }
 
 /* -------------------------------------------------------------------------------------- base64 */
@@ -172,11 +186,13 @@ sd_status preview_show(preview_kind kind, const sd_image *image, int *rows)
 {
     enum { COLUMNS = 40, MOST_ROWS = 20, MOST_PIXELS = 256 };
     /* a character is twice as high as wide */
-    int columns = COLUMNS, lines = (COLUMNS * image->height / image->width + 1) / 2;
+    int most = terminal_columns() - 1, columns = most < COLUMNS ? most : COLUMNS;
+    if (columns < 1) columns = 1;
+    int lines = (columns * image->height / image->width + 1) / 2;
     sd_image small;
     if (lines > MOST_ROWS) {
         lines = MOST_ROWS;
-        columns = 2 * MOST_ROWS * image->width / image->height;
+        if (2 * MOST_ROWS * image->width / image->height < columns) columns = 2 * MOST_ROWS * image->width / image->height;
     }
     if (columns < 1) columns = 1;
     if (lines < 1) lines = 1;

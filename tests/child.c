@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -49,6 +50,8 @@ int child_setup(void **state)
     }
     unsetenv("SD_MODEL");
     unsetenv("SD_ISA");
+    unsetenv("NO_COLOR");
+    unsetenv("COLUMNS");
     snprintf(work, sizeof work, "/tmp/sd_test_XXXXXX");
     if (!mkdtemp(work)) return -1;
     return temp_make(state);
@@ -141,7 +144,8 @@ static void become(const char *const *args, int terminal)
     if (redirect(1, "stdout") < 0 || redirect(2, "stderr") < 0) _exit(99);
     if (terminal >= 0 && dup2(terminal, 2) < 0) _exit(99);
     if (terminal >= 0) close(terminal);
-    for (int i = 0; i < 4 && run_with.env[i]; i++) putenv((char *)(uintptr_t)run_with.env[i]);
+    if (terminal >= 0) putenv("TERM=xterm");
+    for (int i = 0; i < 6 && run_with.env[i]; i++) putenv((char *)(uintptr_t)run_with.env[i]);
     if (run_with.cwd && chdir(run_with.cwd) != 0) _exit(99);
     if (run_with.file_limit) {
         struct rlimit limit = {(rlim_t)run_with.file_limit, (rlim_t)run_with.file_limit};
@@ -183,6 +187,8 @@ void run_list(const char *const *args)
         assert_true(master >= 0 && grantpt(master) == 0 && unlockpt(master) == 0);
         slave = open(ptsname(master), O_RDWR | O_NOCTTY);
         assert_true(slave >= 0);
+        struct winsize size = {.ws_row = 24, .ws_col = (unsigned short)run_with.columns};
+        assert_int_equal(ioctl(slave, TIOCSWINSZ, &size), 0);
     }
     remove(in_work("stdout"));
     ran.err[0] = 0;

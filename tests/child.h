@@ -37,9 +37,10 @@ extern struct ran {
 
 /* How the next run differs; back to nothing after it. */
 extern struct run_with {
-    const char *cwd, *program, *env[4];   /* env: "NAME=value" */
+    const char *cwd, *program, *env[6];   /* env: "NAME=value" */
     long file_limit;                      /* bytes that a file may grow to; 0: any */
     bool terminal;                        /* stderr is a terminal */
+    int columns;                          /* its width; 0: it does not say */
     int signal;                           /* sent `delay` seconds after the seed was printed */
     double delay;
 } run_with;

@@ -36,7 +36,7 @@ static void mistakes_of_usage_name_what_is_wrong(void **state)
         {{"-p"}, "-p needs a value"},
         {{"--prompt"}, "--prompt needs a value"},
         {{"-p", "x", "--step", "3"}, "did you mean --steps?"},
-        {{"-p", "x", "--cfg_scale", "3"}, "did you mean --cfg-scale?"},
+        {{"-p", "x", "--cgf-scale", "3"}, "did you mean --cfg-scale?"},
         {{"-p", "x", "--sampling-methd", "ddim"}, "did you mean --sampling-method?"},
         {{"-p", "x", "--zzzzzzzz"}, "unknown option --zzzzzzzz"},
         {{"-prompt", "x"}, "did you mean --prompt?"},

@@ -1,0 +1,80 @@
+/* bar.c - floor 7: the progress bar, as wide as the terminal lets it be. */
+#define _POSIX_C_SOURCE 200809L
+#ifdef __APPLE__
+#define _DARWIN_C_SOURCE   /* TIOCGWINSZ */
+#endif
+#include "app.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+enum { MOST_COLUMNS = 1000, USUAL_COLUMNS = 80, WIDEST_BAR = 30, SHORTEST_BAR = 5 };
+
+int bar_wanted(void)
+{
+    const char *term = getenv("TERM");
+    return isatty(STDERR_FILENO) && !(term && strcmp(term, "dumb") == 0);   /* a dumb one cannot go back in its line */
+}
+
+/* Asked for each time, so that a window may change its size. */
+int terminal_columns(void)
+{
+    const char *said = getenv("COLUMNS");
+    int n = said ? atoi(said) : 0;
+#ifdef TIOCGWINSZ
+    struct winsize size;
+    if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) n = size.ws_col;
+#endif
+    return n < 1 ? USUAL_COLUMNS : n > MOST_COLUMNS ? MOST_COLUMNS : n;
+}
+
+void clear_bar(view *v)
+{
+    if (v->shown) fputs("\r\033[K", stderr);
+    v->shown = 0;
+}
+
+/* What stands beside the bar: `detail` 2 all of it, 0 as little as can be. Evaluations are not steps with samplers that
+ * look twice: pndm makes 41 for 40 steps. */
+static void say_progress(char *out, size_t size, const view *v, const sd_progress *p, double each, int detail)
+{
+    char which[32] = "", of[48] = "", rate[32] = "", eta[32];
+    double left = each * (p->total - p->done);
+    int as_steps = p->total == v->steps;
+    if (v->pictures > 1) snprintf(which, sizeof which, detail ? "picture %d/%d " : "%d/%d: ", v->picture, v->pictures);
+    if (!as_steps && detail == 2) snprintf(of, sizeof of, " evaluations for %d steps", v->steps);
+    if (detail) snprintf(rate, sizeof rate, "  %.3g s%s", each, as_steps ? "/step" : " each");
+    if (left < 60) snprintf(eta, sizeof eta, "%.0f s", left);
+    else snprintf(eta, sizeof eta, "%d:%02d min", (int)left / 60, (int)left % 60);
+    snprintf(out, size, "%s%d/%d%s%s %s%s%s", which, p->done, p->total, of, rate, detail ? " " : "", eta, detail ? " left" : "");
+}
+
+void show_progress(void *user, const sd_progress *p)
+{
+    view *v = user;
+    char text[160];
+    if (!v->bar) return;
+    if (strcmp(p->stage, "step") != 0) {
+        clear_bar(v);
+        return;
+    }
+    if (p->done == 1) v->spent = 0;
+    v->spent += p->seconds;
+    int room = terminal_columns() - 1;   /* the last column makes some terminals begin a new line */
+    for (int detail = 2; detail >= 0; detail--) {
+        say_progress(text, sizeof text, v, p, v->spent / p->done, detail);
+        if ((int)strlen(text) + SHORTEST_BAR + 3 <= room) break;
+    }
+    int width = room - (int)strlen(text) - 3;
+    if (width > WIDEST_BAR) width = WIDEST_BAR;
+    fputc('\r', stderr);
+    if (width >= SHORTEST_BAR) {
+        int filled = width * p->done / p->total;
+        fprintf(stderr, "[%.*s%*s] ", filled, "==============================", width - filled, "");
+    }
+    fprintf(stderr, "%.*s\033[K", room, text);
+    v->shown = 1;
+}

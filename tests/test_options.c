@@ -1,0 +1,172 @@
+/* test_options.c - what people type who come from other programs, and what the program tells of itself: names and flags of
+ * theirs, commands with typos, the terminal's width, man page and completions. */
+#define _XOPEN_SOURCE 700
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "../sd.h"
+#include "child.h"
+#include "tempdir.h"
+
+#define DRAW "-p", "a red apple", "-s", "3", "--steps", "3", "-W", "64", "-H", "64"
+
+static const char *out(const char *name) { return temp_path(name); }
+
+/* --------------------------------------------------------------------------- other programs' words */
+
+static void other_programs_words_draw_the_same_picture(void **state)
+{
+    (void)state;
+    static const struct { const char *theirs[4], *ours[4]; } same[] = {
+        {{"--sampling-method", "DPM++ 2M Karras"}, {"--sampling-method", "dpm++2m", "--scheduler", "karras"}},
+        {{"--sampler", "dpmpp_2m", "--schedule", "Karras"}, {"--sampling-method", "dpm++2m", "--scheduler", "karras"}},
+        {{"--sampling-method", "euler_ancestral"}, {"--sampling-method", "euler_a"}},
+        {{"--rng", "cuda"}, {"--rng", "torch-cuda"}},
+        {{"--prediction", "eps"}, {"--prediction", "epsilon"}},
+        {{"--num_inference_steps", "2"}, {"--steps", "2"}},
+        {{"--guidance-scale", "5", "--clip-skip", "-1"}, {"--cfg-scale", "5"}},
+        {{"--fa", "--type", "f32"}, {NULL}},
+        {{"-t", "-1", "-M", "img_gen"}, {NULL}},
+    };
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
+        const char *const *t = same[i].theirs, *const *o = same[i].ours;
+        RUN(DRAW, "-q", "-o", out("a.ppm"), t[0], t[1], t[2], t[3]);
+        expect_success(t[0]);
+        assert_string_equal(ran.err, "");
+        RUN(DRAW, "-q", "-o", out("b.ppm"), o[0], o[1], o[2], o[3]);
+        expect_success(t[0]);
+        if (!same_files(out("a.ppm"), out("b.ppm"))) fail_msg("%s %s: another picture", t[0], t[1]);
+    }
+    temp_clear();
+}
+
+static void options_that_change_nothing_are_told_once_and_not_when_quiet(void **state)
+{
+    (void)state;
+    RUN(DRAW, "-o", out("a.ppm"), "--diffusion-fa");
+    expect_success("--diffusion-fa");
+    assert_string_equal(ran.err, "sd: --diffusion-fa changes nothing: attention works in pieces in any case\n");
+    temp_clear();
+}
+
+static void options_that_mean_nothing_here_say_what_to_use(void **state)
+{
+    (void)state;
+    static const struct { const char *args[2], *word; } cases[] = {
+        {{"--type", "q8_0"}, "--type q8_0 is not supported: weights"}, {{"-M", "vid_gen"}, "commands"},
+        {{"--mode=convert"}, "--mode convert is not supported"}, {{"--type"}, "--type needs a value"},
+        {{"--vae", "x.safetensors"}, "-m DIR"}, {{"--vae-tiling"}, "--residency stream"}, {{"--taesd=x"}, "--preview proj"},
+        {{"--lora-model-dir", "x"}, "merge it"}, {{"--control-net", "x"}, "-i FILE"}, {{"--hires"}, "-i with -W"},
+        {{"--high-noise-eta", "1"}, "another kind"}, {{"--plms"}, "--sampling-method pndm"}, {{"-r", "x"}, "-r is not supported"},
+        {{"--backend", "cuda0"}, "on the CPU"}, {{"--rng", "std_default"}, "use cpu or cuda"},
+        {{"--sampling-method", "euler_cfg_pp"}, "not supported: "}, {{"--scheduler", "gits"}, "not supported: "},
+        {{"--prompt-file", "x"}, "-p @FILE"}, {{"--fa=1"}, "--fa is not supported"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        RUN("-p", "x", "-o", out("a.ppm"), cases[i].args[0], cases[i].args[1]);
+        expect_error(cases[i].args[0], 2, cases[i].word);
+        if (strstr(ran.err, "did you mean")) fail_msg("%s: %s", cases[i].args[0], ran.err);
+    }
+}
+
+static void a_guess_is_made_only_where_it_is_near(void **state)
+{
+    (void)state;
+    static const char *const far[] = {"--gpu", "--lowvram", "--xformers", "--nsfw", "-Z", "--zero"};
+    for (size_t i = 0; i < sizeof far / sizeof *far; i++) {
+        RUN("-p", "x", far[i]);
+        expect_error(far[i], 2, "unknown option");
+        if (strstr(ran.err, "did you mean")) fail_msg("%s: %s", far[i], ran.err);
+    }
+    RUN("-p", "x", "--promtp", "y");
+    expect_error("--promtp", 2, "did you mean --prompt?");
+}
+
+/* ------------------------------------------------------------------------------------ terminals */
+
+/* The longest stretch between two places where the cursor goes back to the line's begin, escape sequences not counted. */
+static size_t longest_line(const char *text)
+{
+    size_t most = 0, n = 0;
+    for (; *text; text++) {
+        if (*text == '\033') text += strcspn(text, "KJm");
+        else if (*text == '\r' || *text == '\n') n = 0;
+        else if (++n > most) most = n;
+    }
+    return most;
+}
+
+static void the_bar_is_as_wide_as_the_terminal_lets_it(void **state)
+{
+    (void)state;
+    static const int columns[] = {200, 80, 60, 40, 24, 12};
+    for (size_t i = 0; i < sizeof columns / sizeof *columns; i++) {
+        run_with.terminal = true;
+        run_with.columns = columns[i];
+        RUN(DRAW, "--sampling-method", "pndm", "-b", "2", "-o", out("a.ppm"));
+        expect_success("terminal");
+        if ((int)longest_line(ran.err) >= columns[i]) fail_msg("%d columns: %zu", columns[i], longest_line(ran.err));
+        assert_non_null(strstr(ran.err, "4/4"));
+        /* four evaluations for three steps: said where there is room for it */
+        assert_true((strstr(ran.err, "4/4 evaluations for 3 steps") != NULL) == (columns[i] >= 80));
+    }
+    temp_clear();
+}
+
+static void a_terminal_without_colours_gets_none(void **state)
+{
+    (void)state;
+    static const struct { const char *env; bool bar; } terminals[] = {{"NO_COLOR=1", true}, {"TERM=dumb", false}};
+    for (size_t i = 0; i < 2; i++) {
+        run_with.terminal = true;
+        run_with.env[0] = "TMUX=1";
+        run_with.env[1] = terminals[i].env;
+        RUN(DRAW, "--preview", "-o", out("a.ppm"));
+        expect_success(terminals[i].env);
+        assert_null(strstr(ran.err, "\033[38;"));
+        assert_int_equal(strstr(ran.err, "3/") != NULL, terminals[i].bar);
+        if (!terminals[i].bar) assert_string_equal(ran.err, "");
+    }
+    run_with.terminal = true;   /* set, but to nothing: as if it were not [no-color.org] */
+    run_with.env[0] = "TMUX=1";
+    run_with.env[1] = "NO_COLOR=";
+    RUN(DRAW, "--preview", "-o", out("a.ppm"));
+    assert_non_null(strstr(ran.err, "\033[38;"));
+    temp_clear();
+}
+
+static void a_preview_fits_a_narrow_terminal(void **state)
+{
+    (void)state;
+    run_with.terminal = true;
+    run_with.columns = 20;
+    run_with.env[0] = "TMUX=1";
+    RUN(DRAW, "--preview", "vae", "-o", out("a.ppm"));
+    expect_success("narrow");
+    int blocks = 0, most = 0;
+    for (const char *p = ran.err; *p; p++) {
+        if (*p == '\n') blocks = 0;
+        else if (strncmp(p, "\xE2\x96\x80", 3) == 0 && ++blocks > most) most = blocks;
+    }
+    assert_int_equal(most, 19);
+    temp_clear();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(other_programs_words_draw_the_same_picture),
+        cmocka_unit_test(options_that_change_nothing_are_told_once_and_not_when_quiet),
+        cmocka_unit_test(options_that_mean_nothing_here_say_what_to_use),
+        cmocka_unit_test(a_guess_is_made_only_where_it_is_near),
+        cmocka_unit_test(the_bar_is_as_wide_as_the_terminal_lets_it),
+        cmocka_unit_test(a_terminal_without_colours_gets_none),
+        cmocka_unit_test(a_preview_fits_a_narrow_terminal),
+    };
+    return cmocka_run_group_tests_name("options", tests, child_setup, child_teardown);
+}
