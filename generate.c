@@ -308,6 +308,8 @@ static sd_status job_init(sd_ctx *c, job *j)
     int taken = j->edit.active ? (int)(j->p.steps * j->edit.strength) : j->p.steps;
     if (j->edit.active && j->sched.method == SD_DPM_ADAPTIVE)
         return sd_fail(&c->err, SD_ERR_ARG, "dpm_adaptive cannot begin from a picture: its noise levels are not known before");
+    /* StableDiffusionInpaintPipeline's constructor; the other pipelines leave it as it is. */
+    if (j->edit.masked) j->sched.skip_prk_steps = true;
     return sd_sampler_new_from(&j->sampler, &j->sched, j->p.steps, j->p.steps - taken, &c->err);
 }
 

@@ -82,7 +82,7 @@ static const sd_method_row methods[SD_METHOD_COUNT] = {
         "Luo et al. 2023, Latent Consistency Models", 0, ALWAYS, 1},
         sd_sample_lcm, SD_VP, SD_LCM_STEPS, LEADING, true, false, SD_BETAS_SD, 1, false},
     [SD_TCD] = {{"tcd", "TCDScheduler", "TCD", NULL,
-        "Zheng et al. 2024, Trajectory Consistency Distillation", 1, WITH_ETA, 0.3},
+        "Zheng et al. 2024, Trajectory Consistency Distillation", 1, WITH_ETA, 0},
         sd_sample_tcd, SD_VP, SD_LCM_STEPS, LEADING, true, false, SD_BETAS_SD, 1, false},
     [SD_IPNDM] = {{"ipndm", "IPNDMScheduler", "IPNDM", NULL,
         DEIS, 4, NEVER, 0},

@@ -26,27 +26,33 @@ static void transfer(sd_sampling *r, const double *start, const double *output, 
     SUM(r, r->x, {to_x + to_eps * k.eps_skip, start}, {to_eps * k.eps_out, output});
 }
 
-/* Pseudo Runge-Kutta [Liu et al. 2022, eq. 13], PNDMScheduler.step_prk: four evaluations from one starting point, which
- * make the history that linear multi-step needs. The trial steps use their own outputs. */
-static void runge_kutta_step(sd_sampling *r, int i, double *start, double *first, double *sum)
+enum { PRK_ENTRIES = 12 };   /* three Runge-Kutta steps of four evaluations */
+
+/* Entry k of PNDMScheduler's list of timesteps with Runge-Kutta: t0, m, m, t1, t1, ... with m half a stride above the
+ * end of the step, for three steps; then t3, t4, ... */
+static sd_level prk_entry(const sd_sampling *r, int k)
 {
-    int half = r->c->train_steps / r->steps / 2;
-    sd_level s = r->at[i], t = r->at[i + 1];
-    sd_level middle = sd_level_at_timestep(r->s, t.t + half), low = sd_level_at_timestep(r->s, s.t - half);
-    SUM(r, start, {1, r->x});
-    sd_predict(r, r->x, s, NULL, NULL);
-    SUM(r, first, {1, r->output});
-    SUM(r, sum, {1.0 / 6, r->output});
-    transfer(r, start, r->output, s, low);
-    sd_predict(r, r->x, middle, NULL, NULL);
-    SUM(r, sum, {1, sum}, {1.0 / 3, r->output});
-    transfer(r, start, r->output, s, middle);
-    sd_predict(r, r->x, middle, NULL, NULL);
-    SUM(r, sum, {1, sum}, {1.0 / 3, r->output});
-    transfer(r, start, r->output, s, t);
-    sd_predict(r, r->x, t, NULL, NULL);
-    SUM(r, sum, {1, sum}, {1.0 / 6, r->output});
-    transfer(r, start, sum, s, t);
+    int half = r->c->train_steps / r->steps / 2, i = k / 4;
+    if (k >= PRK_ENTRIES) return r->at[k - 9];
+    if (k % 4 == 0) return r->at[i];
+    return k % 4 == 3 ? r->at[i + 1] : sd_level_at_timestep(r->s, r->at[i + 1].t + half);
+}
+
+/* Pseudo Runge-Kutta [Liu et al. 2022, eq. 13], PNDMScheduler.step_prk: four evaluations from one starting point, which
+ * make the history that linear multi-step needs. The trial steps use their own outputs.
+ * A run that begins at entry k of the list (image to image) is at evaluation `count` all the same, and diffusers takes
+ * the step's start from there: the UNet is told entry k, and the step begins at entry count. */
+static void runge_kutta(sd_sampling *r, int k, int count, double *start, double *first, double *sum)
+{
+    static const double share[] = {1.0 / 6, 1.0 / 3, 1.0 / 3, 1.0 / 6};
+    int half = r->c->train_steps / r->steps / 2, part = count % 4;
+    sd_level now = prk_entry(r, k), s = prk_entry(r, count - part);
+    sd_level t = sd_level_at_timestep(r->s, now.t - (count % 2 ? 0 : half));
+    if (part == 0) SUM(r, start, {1, r->x});
+    sd_predict(r, r->x, now, NULL, NULL);
+    if (part == 0) SUM(r, first, {1, r->output});
+    SUM(r, sum, {part ? 1 : 0, sum}, {share[part], r->output});
+    transfer(r, start, part == 3 ? sum : r->output, s, t);
 }
 
 /* Weights of Adams-Bashforth, by how many outputs are known. */
@@ -63,12 +69,15 @@ void sd_sample_pndm(sd_sampling *r)
 {
     double *start = sd_vector(r), *mean = sd_vector(r);
     double *h[] = {sd_vector(r), sd_vector(r), sd_vector(r), sd_vector(r)};
-    int stride = r->c->train_steps / r->steps, known = 0, j = r->begin;
-    if (!r->c->skip_prk_steps)
-        for (; j < r->begin + 3 && sd_goes_on(r, j); j++, known++) runge_kutta_step(r, j, start, newest(h, 4), mean);
-    bool repeats = r->c->skip_prk_steps && r->steps > 1;
-    for (int second = j + 1; j < r->steps + repeats && !r->stop; j++) {
-        sd_level s = r->at[repeats && j > 1 ? j - 1 : j];
+    bool prk = !r->c->skip_prk_steps, repeats = !prk && r->steps > 1;
+    int stride = r->c->train_steps / r->steps, known = 0, j = r->begin, entries = r->steps + (prk ? 9 : repeats);
+    for (int count = 0; prk && count < PRK_ENTRIES && j < entries && !r->stop; count++, j++) {
+        if (count % 4 == 0) newest(h, 4);
+        runge_kutta(r, j, count, start, h[0], mean);
+        known = count / 4 + 1;
+    }
+    for (int second = j + 1; j < entries && !r->stop; j++) {
+        sd_level s = prk ? prk_entry(r, j) : r->at[repeats && j > 1 ? j - 1 : j];
         if (repeats && j == second) {
             sd_predict(r, r->x, s, NULL, NULL);   /* this output is not remembered */
             SUM(r, mean, {0.5, r->output}, {0.5, h[0]});

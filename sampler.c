@@ -182,6 +182,9 @@ static sd_status check_levels(const sd_sampler *s, sd_error *e)
 {
     for (int i = 0; i < s->count; i++) {
         const sd_eval *v = &s->evals[i];
+        if (s->row->levels != SD_OWN && !(v->timestep >= 0 && v->timestep <= s->c.train_steps))
+            return sd_fail(e, SD_ERR_ARG, "evaluation %d of %s would be at timestep %g, of 0 to %d", i, sd_method_name(s->c.method),
+                           v->timestep, s->c.train_steps - 1);
         /* At a = 0 there is no signal to divide by: DDIM and its like can start
          * there, and not from a prediction of the noise. */
         bool endless = s->c.prediction != SD_PRED_EPSILON && s->c.method != SD_PNDM;

@@ -31,6 +31,7 @@ typedef enum sd_curve {
 typedef enum sd_solver { SD_SOLVER_MIDPOINT, SD_SOLVER_HEUN, SD_SOLVER_BH1, SD_SOLVER_BH2 } sd_solver;
 
 #define SD_MAX_TRAIN_STEPS 100000
+#define SD_MOST_GUIDANCE 1000   /* of either sign */
 
 /* A scheduler_config.json, defaults of its class filled in. What a class does not know it ignores, as in diffusers:
  * the Euler samplers neither clip nor have a last alpha. */
@@ -78,8 +79,9 @@ sd_status sd_sched_read(sd_sched_config *c, const char *path, sd_error *e);
  * NewScheduler.from_config(old.config) does. `sampler` is any name of sd_method_parse, for model_index.json may name
  * another class than the file. NULL leaves all as it is. */
 sd_status sd_sched_read_as(sd_sched_config *c, const char *path, const char *sampler, sd_error *e);
-/* What StableDiffusionPipeline's constructor does to the scheduler it is given, whatever the file says: steps_offset
- * becomes 1, clip_sample false. (StableDiffusionXLPipeline does not.) */
+/* What StableDiffusionPipeline does to the scheduler it is given, whatever the file says: steps_offset becomes 1,
+ * clip_sample false. (StableDiffusionXLPipeline does not.) Every call passes eta = 0 to the classes whose step takes it,
+ * and so TCD's own 0.3 never counts. */
 void sd_sched_as_pipeline(sd_sched_config *c);
 /* Bounds of everything that a file or a caller can set; `where` begins the sentence. */
 sd_status sd_sched_check(const sd_sched_config *c, const char *where, sd_status status, sd_error *e);

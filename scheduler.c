@@ -27,7 +27,8 @@ void sd_sched_defaults(sd_sched_config *c, sd_method method)
         .beta_schedule = betas[row->betas].schedule, .beta_start = betas[row->betas].start,
         .beta_end = betas[row->betas].end, .train_steps = 1000, .guidance_scale = 7.5,
         .set_alpha_to_one = row->alpha_to_one, .clip_sample = row->clip, .clip_sample_range = 1.0,
-        .eta = row->about.eta, .threshold_ratio = 0.995, .threshold_max = 1,
+        .eta = method == SD_TCD ? 0.3 : row->about.eta,   /* of TCDScheduler.step; see sd_sched_as_pipeline */
+        .threshold_ratio = 0.995, .threshold_max = 1,
         .order = row->order, .corrector_order = 2, .solver = method == SD_UNIPC ? SD_SOLVER_BH2 : SD_SOLVER_MIDPOINT,
         .lower_order_final = method != SD_DPMPP_2S, .final_sigma_min = method == SD_DEIS || method == SD_SA_SOLVER,
         .original_steps = 50, .timestep_scaling = 10, .s_tmax = INFINITY, .s_noise = 1,
@@ -39,6 +40,7 @@ void sd_sched_as_pipeline(sd_sched_config *c)
 {
     c->steps_offset = 1;
     c->clip_sample = false;
+    c->eta = sd_method_about(c->method)->eta;
 }
 
 /* As a file has to spell it. */
@@ -104,17 +106,21 @@ static sd_status check_more(const sd_sched_config *c, const char *where, sd_stat
     if (c->original_steps < 1 || c->original_steps > SD_MAX_TRAIN_STEPS)
         return sd_fail(e, status, "%s: original_inference_steps should be 1..%d, found %d", where, SD_MAX_TRAIN_STEPS,
                        c->original_steps);
-    if (!(c->s_churn >= 0 && c->s_churn <= DBL_MAX && c->s_noise >= 0 && c->s_noise <= DBL_MAX && c->s_tmin >= 0
-          && c->s_tmax >= 0))
-        return sd_fail(e, status, "%s: s_churn, s_noise, s_tmin and s_tmax should not be negative", where);
-    if (!(c->sigma_min > 0 && c->sigma_min < c->sigma_max && c->sigma_max <= DBL_MAX && c->sigma_data > 0
-          && c->sigma_data <= DBL_MAX && c->rho > 0 && c->rho <= DBL_MAX))
-        return sd_fail(e, status, "%s: sigma_min, sigma_max, sigma_data and rho should be positive, sigma_min the "
-                       "smaller", where);
+    if (!(c->s_churn >= 0 && c->s_churn <= DBL_MAX && c->s_tmin >= 0 && c->s_tmax >= 0))
+        return sd_fail(e, status, "%s: s_churn, s_tmin and s_tmax should not be negative", where);
+    if (!(c->s_noise >= 0 && c->s_noise <= 1000))
+        return sd_fail(e, status, "%s: s_noise should be 0..1000, found %g", where, c->s_noise);
+    if (!(c->sigma_min >= 1e-9 && c->sigma_min < c->sigma_max && c->sigma_max <= 1e9 && c->sigma_data >= 1e-9
+          && c->sigma_data <= 1e9 && c->rho >= 0.1 && c->rho <= 100))
+        return sd_fail(e, status, "%s: sigma_min, sigma_max and sigma_data should be 1e-9..1e9, sigma_min less than "
+                       "sigma_max, and rho 0.1..100", where);
     if (!(c->threshold_ratio >= 0 && c->threshold_ratio <= 1 && c->threshold_max >= 1 && c->threshold_max <= DBL_MAX))
         return sd_fail(e, status, "%s: dynamic_thresholding_ratio should be 0..1, sample_max_value 1 or more", where);
-    if (!(c->timestep_scaling > 0 && c->timestep_scaling <= DBL_MAX))
-        return sd_fail(e, status, "%s: timestep_scaling should be positive, found %g", where, c->timestep_scaling);
+    if (!(c->timestep_scaling >= 1e-6 && c->timestep_scaling <= 1e6))
+        return sd_fail(e, status, "%s: timestep_scaling should be 1e-6..1e6, found %g", where, c->timestep_scaling);
+    if (!(fabs(c->guidance_scale) <= SD_MOST_GUIDANCE))
+        return sd_fail(e, status, "%s: _guidance_scale should be -%d..%d, found %g", where, SD_MOST_GUIDANCE,
+                       SD_MOST_GUIDANCE, c->guidance_scale);
     return SD_OK;
 }
 

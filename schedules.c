@@ -136,7 +136,7 @@ static double sigma_of_alpha(double a) { return sqrt((1.0 - a) / a); }
 /* sigma at a timestep: numpy.interp between the training timesteps, constant beyond them. */
 static double sigma_at(const sd_sampler *s, double t)
 {
-    int last = s->c.train_steps - 1, low = t < last ? (int)t : last;
+    int last = s->c.train_steps - 1, low = t >= last ? last : t > 0 ? (int)t : 0;
     double sigma = sigma_of_alpha(s->alphas[low]);
     return low < last ? sigma + (t - low) * (sigma_of_alpha(s->alphas[low + 1]) - sigma) : sigma;
 }
@@ -386,6 +386,40 @@ static sd_status check_table(const float *table, int n, sd_error *e)
 
 static bool by_timesteps(const sd_sampler *s) { return s->row->levels == SD_TABLE && !s->foreign; }
 
+/* A list of the caller's. Noise levels keep squares and quotients inside of what a float32 latent can hold. */
+static sd_status check_sigmas(const sd_sampler *s, sd_error *e)
+{
+    const double *sigma = s->c.sigmas, most = 1e9;
+    for (int i = 0; i <= s->steps; i++) {
+        bool end = i == s->steps && sigma[i] == 0;
+        if (!end && !(sigma[i] >= 1 / most && sigma[i] <= most))
+            return sd_fail(e, SD_ERR_ARG, "sigmas: each should be %g to %g, and the last may be 0; number %d of %d is %g", 1 / most,
+                           most, i + 1, s->steps + 1, sigma[i]);
+        if (i && !(sigma[i] < sigma[i - 1]))
+            return sd_fail(e, SD_ERR_ARG, "sigmas should fall, but number %d of %d is %g and comes after %g", i + 1,
+                           s->steps + 1, sigma[i], sigma[i - 1]);
+    }
+    return SD_OK;
+}
+
+static sd_status check_timesteps(const sd_sampler *s, sd_error *e)
+{
+    const double *t = s->c.timesteps;
+    int last = s->c.train_steps - 1;
+    bool whole = s->row->levels != SD_SIGMAS && !s->foreign;   /* diffusers' classes would cut the fraction off */
+    for (int i = 0; i < s->steps; i++) {
+        if (!(t[i] >= 0 && t[i] <= last))
+            return sd_fail(e, SD_ERR_ARG, "timesteps: each should be 0 to %d, number %d of %d is %g", last, i + 1, s->steps, t[i]);
+        if (i && !(t[i] < t[i - 1]))
+            return sd_fail(e, SD_ERR_ARG, "timesteps should fall, but number %d of %d is %g and comes after %g", i + 1, s->steps,
+                           t[i], t[i - 1]);
+        if (whole && t[i] != floor(t[i]))
+            return sd_fail(e, SD_ERR_ARG, "%s takes whole timesteps, number %d of %d is %g", sd_method_name(s->c.method), i + 1,
+                           s->steps, t[i]);
+    }
+    return SD_OK;
+}
+
 /* What cannot be combined. */
 static sd_status check_plan(const sd_sampler *s, sd_error *e)
 {
@@ -409,6 +443,8 @@ static sd_status check_plan(const sd_sampler *s, sd_error *e)
     bool strides = c->method == SD_PNDM || c->method == SD_DDIM || c->method == SD_DDIM_INVERSE;
     if (strides && c->curve == SD_CURVE_TIMESTEPS)
         return sd_fail(e, SD_ERR_ARG, "%s steps by a fixed stride and takes no timesteps", name);
+    if (c->curve == SD_CURVE_SIGMAS && check_sigmas(s, e)) return e->status;
+    if (c->curve == SD_CURVE_TIMESTEPS && check_timesteps(s, e)) return e->status;
     if (s->row->levels == SD_LCM_STEPS && (c->original_steps > c->train_steps || steps > c->original_steps))
         return sd_fail(e, SD_ERR_ARG, "%s takes 1 to %d steps (original_inference_steps), found %d", name,
                        c->original_steps < c->train_steps ? c->original_steps : c->train_steps, steps);

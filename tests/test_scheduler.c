@@ -531,6 +531,21 @@ static void every_name_of_every_sampler_and_schedule_is_found(void **state)
     }
 }
 
+/* diffusers' pipelines pass eta = 0 to every step that takes it (DDIMScheduler, TCDScheduler; of these TCD's own is
+ * 0.3), and have no way to the ancestral samplers' share of noise. */
+static void a_pipeline_passes_its_own_eta(void **state)
+{
+    (void)state;
+    for (int m = 0; m < SD_METHOD_COUNT; m++) {
+        sd_sched_config c;
+        sd_sched_defaults(&c, (sd_method)m);
+        assert_true(c.eta == (m == SD_TCD ? 0.3 : sd_method_about((sd_method)m)->eta));
+        double own = c.eta;
+        sd_sched_as_pipeline(&c);
+        assert_true(c.eta == (m == SD_TCD || m == SD_DDIM ? 0 : own));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -556,6 +571,7 @@ int main(void)
         cmocka_unit_test(what_only_other_programs_have_is_refused_with_what_to_use),
         cmocka_unit_test(no_spelling_means_two_samplers),
         cmocka_unit_test(every_name_of_every_sampler_and_schedule_is_found),
+        cmocka_unit_test(a_pipeline_passes_its_own_eta),
     };
     return cmocka_run_group_tests_name("scheduler", tests, make_folder, remove_folder);
 }

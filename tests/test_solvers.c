@@ -108,6 +108,7 @@ static void set_option(sd_sched_config *c, const char *word)
     else if (IS("zero_snr")) c->rescale_zero_snr = true;
     else if (IS("beta")) c->beta_schedule = SD_BETA_COSINE;
     else if (IS("first")) (void)x;   /* where the run begins: no setting */
+    else if (IS("prk")) c->skip_prk_steps = x == 0;
     else if (IS("large")) c->variance_large = true;
     else if (IS("threshold")) c->thresholding = true, c->threshold_max = x;
     else if (IS("s_churn")) c->s_churn = x;
@@ -439,15 +440,12 @@ static void refuses(const sd_sched_config *c, int steps, const char *because)
 static void what_cannot_be_combined_is_refused_in_one_line(void **state)
 {
     (void)state;
-    static const double rising[] = {1, 2, 0}, negative[] = {1, -1, 0}, nan_in_it[] = {1, NAN, 0}, down[] = {5, 1, 0};
-    const double *const bad[] = {rising, negative, nan_in_it};
+    static const double rising[] = {1, 2, 0}, down[] = {5, 1, 0};
     sd_sched_config c = stable_diffusion("euler");
     c.curve = SD_CURVE_SIGMAS;
     refuses(&c, 2, "needs a list");
-    for (size_t i = 0; i < SD_COUNT(bad); i++) {
-        c.sigmas = bad[i];
-        refuses(&c, 2, "sigmas should fall");
-    }
+    c.sigmas = rising;
+    refuses(&c, 2, "sigmas should fall");
     c = stable_diffusion("deis");
     c.curve = SD_CURVE_SIGMAS;
     c.sigmas = down;
@@ -479,12 +477,54 @@ static void what_cannot_be_combined_is_refused_in_one_line(void **state)
     assert_int_equal(sd_sampler_new_from(&s, &c, 900, 890, &e), SD_ERR_ARG);
     assert_non_null(strstr(e.text, "and the first of them should be 890"));
     assert_null(s);
+    c = stable_diffusion("lcm");
+    c.timestep_scaling = 1e200;   /* its square is no double */
+    refuses(&c, 4, "timestep_scaling should be 1e-6..1e6");
+    c = stable_diffusion("euler_a");
+    c.s_noise = 1e300;
+    refuses(&c, 4, "s_noise should be 0..1000, found 1e+300");
+    c = stable_diffusion("edm_euler");
+    c.sigma_data = 1e200;
+    refuses(&c, 4, "sigma_data");
+    c = stable_diffusion("edm_euler");
+    c.rho = 1e-3;
+    refuses(&c, 4, "rho 0.1..100");
+    c = stable_diffusion("ddim");
+    c.guidance_scale = NAN;
+    refuses(&c, 4, "_guidance_scale should be -1000..1000, found nan");
     c = stable_diffusion("heun");
     c.s_churn = -1;
     refuses(&c, 10, "should not be negative");
     c = stable_diffusion("edm_euler");
     c.sigma_min = 100;
     refuses(&c, 10, "sigma_min");
+}
+
+/* False: refused, with a sentence. A run that is not refused ends with finite latents. */
+static bool runs(const sd_sched_config *c, int steps, const char *what)
+{
+    golden_case g = {.count = -1};
+    caller by = {.g = &g};
+    sd_error e = no_error();
+    sd_sampler *s;
+    float x[SIZE];
+    if (sd_sampler_new(&s, c, steps, &e)) {
+        assert_true(e.status == SD_ERR_ARG && *e.text);
+        return false;
+    }
+    by.s = s;
+    sd_rng_seed(&by.rng, 1);
+    sd_rng_normal(&by.rng, x, SIZE);
+    for (int k = 0; k < SIZE; k++) x[k] = (float)(x[k] * sd_sampler_init_sigma(s));
+    sd_denoiser d = {&by, golden_model, NULL, NULL, golden_noise, 1};
+    assert_int_equal(sd_sampler_run(s, x, SIZE, &d, &e), SD_OK);
+    for (int k = 0; k < SIZE; k++)
+        if (!isfinite(x[k])) fail_msg("%s %s %d steps: not finite", sd_method_name(c->method), what, steps);
+    for (int i = 0; i < sd_sampler_count(s); i++)
+        if (c->method != SD_EDM_EULER && !(sd_sampler_timestep(s, i) >= 0))
+            fail_msg("%s %s %d steps: timestep %g", sd_method_name(c->method), what, steps, sd_sampler_timestep(s, i));
+    sd_sampler_free(s);
+    return true;
 }
 
 /* Every sampler, schedule and number of steps either runs, to finite latents, or is refused with a sentence. */
@@ -501,28 +541,48 @@ static void no_combination_comes_to_nan(void **state)
                     sd_sched_config c = stable_diffusion(about->name);
                     c.program = (sd_program)program;
                     c.curve = (sd_curve)curve;
-                    golden_case g = {.count = -1};
-                    caller by = {.g = &g};
-                    sd_error e = no_error();
-                    sd_sampler *s;
-                    float x[SIZE];
-                    if (sd_sampler_new(&s, &c, steps, &e)) {
-                        assert_true(e.status == SD_ERR_ARG && *e.text);
-                        continue;
-                    }
-                    by.s = s;
-                    sd_rng_seed(&by.rng, 1);
-                    sd_rng_normal(&by.rng, x, SIZE);
-                    for (int k = 0; k < SIZE; k++) x[k] = (float)(x[k] * sd_sampler_init_sigma(s));
-                    sd_denoiser d = {&by, golden_model, NULL, NULL, golden_noise, 1};
-                    assert_int_equal(sd_sampler_run(s, x, SIZE, &d, &e), SD_OK);
-                    for (int k = 0; k < SIZE; k++)
-                        if (!isfinite(x[k]))
-                            fail_msg("%s %s %d steps: not finite", about->name, sd_curve_name(c.curve), steps);
-                    sd_sampler_free(s);
-                    ran++;
+                    ran += runs(&c, steps, sd_curve_name(c.curve));
                 }
     assert_true(ran > 2000);
+}
+
+/* Every list of levels of the caller's: out of range, not falling, not numbers: refused by every sampler. */
+static void lists_of_levels_have_a_range(void **state)
+{
+    (void)state;
+    static const struct { double list[3]; const char *says; } bad_timesteps[] = {
+        {{-500000, -600000, -700000}, "number 1 of 3 is -500000"}, {{5, 1, -3}, "number 3 of 3 is -3"}, {{NAN, 5, 1}, "number 1 of 3 is nan"},
+        {{1000, 5, 1}, "each should be 0 to 999, number 1 of 3 is 1000"}, {{1e6, 5, 1}, "is 1e+06"}, {{999, NAN, 1}, "number 2 of 3 is nan"},
+        {{INFINITY, 5, 1}, "is inf"}, {{5, 5, 1}, "number 2 of 3 is 5 and comes after 5"}, {{1, 2, 3}, "should fall"}};
+    static const struct { double list[4]; const char *says; } bad_sigmas[] = {
+        {{NAN, 5, 1, 0}, "number 1 of 4 is nan"}, {{INFINITY, 5, 1, 0}, "number 1 of 4 is inf"}, {{1e300, 5, 1, 0}, "is 1e+300"},
+        {{14, 5, 1, -1}, "number 4 of 4 is -1"}, {{14, 5, 1, NAN}, "number 4 of 4 is nan"}, {{14, 5, 0, 0}, "number 3 of 4 is 0"},
+        {{14, 5, 1e-300, 0}, "number 3 of 4 is 1e-300"}, {{14, 5, 1, 2}, "comes after 1"}, {{14, 5, 5, 0}, "comes after 5"}};
+    static const double widest[] = {1e9, 1, 1e-9, 0}, fractions[] = {998.5, 500.25, 0.5}, ends[] = {999, 500, 0};
+    int by_timesteps = 0, by_sigmas = 0, wide = 0, cut = 0;
+    for (int m = 0; m < SD_METHOD_COUNT; m++) {
+        sd_sched_config c = stable_diffusion(sd_method_name((sd_method)m));
+        c.curve = SD_CURVE_TIMESTEPS;
+        c.timesteps = ends;
+        if (runs(&c, 3, "0 to 999") && ++by_timesteps)
+            for (size_t i = 0; i < SD_COUNT(bad_timesteps); i++) {
+                c.timesteps = bad_timesteps[i].list;
+                refuses(&c, 3, bad_timesteps[i].says);
+            }
+        c.timesteps = fractions;
+        cut += runs(&c, 3, "fractions");
+        c.curve = SD_CURVE_SIGMAS;
+        c.sigmas = (const double[]){14, 5, 1, 0.5};
+        if (runs(&c, 3, "sigmas") && ++by_sigmas)
+            for (size_t i = 0; i < SD_COUNT(bad_sigmas); i++) {
+                c.sigmas = bad_sigmas[i].list;
+                refuses(&c, 3, bad_sigmas[i].says);
+            }
+        c.sigmas = widest;
+        wide += runs(&c, 3, "1e9 to 1e-9");
+    }
+    printf("timesteps %d, with fractions %d, sigmas %d, widest %d\n", by_timesteps, cut, by_sigmas, wide);
+    assert_true(by_timesteps >= 15 && by_sigmas >= 15 && cut >= 9 && cut < by_timesteps && wide >= 13);
 }
 
 /* ------------------------------------------------------------------------------- convergence
@@ -713,6 +773,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(custom_sigmas_and_timesteps_are_taken_as_they_are),
         cmocka_unit_test(what_cannot_be_combined_is_refused_in_one_line),
         cmocka_unit_test(no_combination_comes_to_nan),
+        cmocka_unit_test(lists_of_levels_have_a_range),
         cmocka_unit_test(errors_fall_at_the_stated_order),
     };
     return cmocka_run_group_tests_name("solvers", tests, load, unload);

@@ -35,7 +35,7 @@ VE = {"euler": "EulerDiscreteScheduler", "heun": "HeunDiscreteScheduler", "dpm2"
 MULTI = {"dpm++2m": "DPMSolverMultistepScheduler", "dpm++2m_sde": "DPMSolverMultistepScheduler",
          "dpm++3m_sde": "DPMSolverMultistepScheduler", "dpm++2s": "DPMSolverSinglestepScheduler",
          "unipc": "UniPCMultistepScheduler", "deis": "DEISMultistepScheduler", "sa_solver": "SASolverScheduler"}
-OTHERS = {"ddpm": "DDPMScheduler", "lcm": "LCMScheduler", "tcd": "TCDScheduler", "ipndm": "IPNDMScheduler",
+OTHERS = {"pndm": "PNDMScheduler", "ddpm": "DDPMScheduler", "lcm": "LCMScheduler", "tcd": "TCDScheduler", "ipndm": "IPNDMScheduler",
           "edm_euler": "EDMEulerScheduler", "ddim_inverse": "DDIMInverseScheduler"}
 CLASSES = {**VE, **MULTI, **OTHERS}
 CURVES = {"karras": "use_karras_sigmas", "exponential": "use_exponential_sigmas", "beta": "use_beta_sigmas",
@@ -420,6 +420,11 @@ def all_cases():
         if name == "dpm++3m_sde":
             kw["solver_order"] = 3
         yield dict(name=name, spacing="leading", steps=10, first=4, clip_sample=False, options={"first": 4}, **kw)
+    for first in (0, 4, 9):
+        for spacing, prediction in (("leading", "epsilon"), ("trailing", "v_prediction")):
+            yield dict(name="pndm", spacing=spacing, prediction=prediction, steps=10, first=first, skip_prk_steps=False,
+                       options={"first": first, "prk": 1})
+    yield dict(name="pndm", spacing="leading", steps=10, first=4, skip_prk_steps=True, options={"first": 4, "prk": 0})
     for eta in (0.0, 1.0):
         yield dict(name="tcd", spacing="leading", steps=5, eta=eta, options={"eta": eta})
     yield dict(name="edm_euler", prediction="v_prediction", steps=5)
