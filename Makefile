@@ -58,46 +58,56 @@ endif
 
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion $(if $(WERROR),-Werror)
 # No fused or reassociated arithmetic: a result must not depend on the compiler. That libm leaves errno alone changes no value.
-EXACT := -ffp-contract=off -fno-math-errno
+# They come after CFLAGS and win. What remains of -ffast-math then, that NaN may not occur, kernels.h refuses.
+EXACT := -ffp-contract=off -fno-unsafe-math-optimizations -fno-math-errno
 FLAGS := -std=c99 $(CFLAGS) $(WARN) $(EXACT) -fPIC -fvisibility=hidden
 DEFS := -DSD_BUILD_SHARED $(CPPFLAGS)
 LIBS :=
 
-PKG_CONFIG ?= pkg-config
+MACHINE := $(shell $(CC) $(CFLAGS) -dumpmachine 2>/dev/null)
+HOST_ARCH := $(patsubst arm64,aarch64,$(patsubst amd64,x86_64,$(shell uname -m)))
+HOST_OS := $(shell uname -s | tr A-Z a-z | cut -c1-4)
+# A compiler for another machine: what this machine's pkg-config says of this machine's libraries is not for it. Debian names the right
+# one after the target; where there is none, the libraries' usual names have to do.
+CROSS := $(if $(and $(filter $(HOST_ARCH)-%,$(patsubst arm64-%,aarch64-%,$(MACHINE))),$(findstring $(HOST_OS),$(MACHINE))),,1)
+PKG_CONFIG ?= $(if $(CROSS),$(MACHINE)-pkg-config,pkg-config)
 HAVE_PKG := $(shell $(PKG_CONFIG) --version 2>/dev/null)
 # $(call cflags,package) and $(call libs,package,fallback). Foreign headers are system headers: their warnings are not ours.
 cflags = $(if $(HAVE_PKG),$(patsubst -I%,-isystem%,$(shell $(PKG_CONFIG) --cflags $(1) 2>/dev/null)))
 libs = $(or $(if $(HAVE_PKG),$(shell $(PKG_CONFIG) --libs $(1) 2>/dev/null)),$(2))
 
-HEADERS :=
+# What is looked for before anything is compiled: header:switch that turns it off:what to link.
+NEEDS :=
+need = $(1):$(2):$(subst $(eval) ,:,$(strip $(3)))
 ifeq ($(BLAS),openblas)
 DEFS += -DSD_WITH_OPENBLAS=1 $(call cflags,openblas)
-LIBS += $(call libs,openblas,-lopenblas)
-HEADERS += cblas.h:BLAS=none
+BLAS_LIBS := $(call libs,openblas,-lopenblas)
+NEEDS += $(call need,cblas.h,BLAS=none,$(BLAS_LIBS))
 endif
 ifeq ($(CJSON),1)
 DEFS += -DSD_WITH_CJSON=1 $(filter-out -isystem/usr/include,$(patsubst %/cjson,%,$(call cflags,libcjson)))
-LIBS += $(call libs,libcjson,-lcjson)
-HEADERS += cjson/cJSON.h:CJSON=0
+CJSON_LIBS := $(call libs,libcjson,-lcjson)
+NEEDS += $(call need,cjson/cJSON.h,CJSON=0,$(CJSON_LIBS))
 endif
 ifeq ($(PNG),1)
 DEFS += -DSD_WITH_PNG=1 $(call cflags,libpng)
-LIBS += $(call libs,libpng,-lpng)
-HEADERS += png.h:PNG=0
+PNG_LIBS := $(call libs,libpng,-lpng)
+NEEDS += $(call need,png.h,PNG=0,$(PNG_LIBS))
 endif
 ifeq ($(JPEG),1)
 DEFS += -DSD_WITH_JPEG=1 $(call cflags,libjpeg)
-LIBS += $(call libs,libjpeg,-ljpeg)
-HEADERS += jpeglib.h:JPEG=0
+JPEG_LIBS := $(call libs,libjpeg,-ljpeg)
+NEEDS += $(call need,jpeglib.h,JPEG=0,$(JPEG_LIBS))
 endif
 ifeq ($(UTF8PROC),1)
 DEFS += -DSD_WITH_UTF8PROC=1 $(call cflags,libutf8proc)
-LIBS += $(call libs,libutf8proc,-lutf8proc)
-HEADERS += utf8proc.h:UTF8PROC=0
+UTF8PROC_LIBS := $(call libs,libutf8proc,-lutf8proc)
+NEEDS += $(call need,utf8proc.h,UTF8PROC=0,$(UTF8PROC_LIBS))
 endif
+LIBS += $(BLAS_LIBS) $(CJSON_LIBS) $(PNG_LIBS) $(JPEG_LIBS) $(UTF8PROC_LIBS)
 ifeq ($(OPENMP),1)
 FLAGS += -fopenmp
-HEADERS += omp.h:OPENMP=0
+NEEDS += omp.h:OPENMP=0:-fopenmp
 else
 FLAGS += -Wno-unknown-pragmas
 endif
@@ -105,7 +115,6 @@ LIBS += -lm
 CMOCKA := $(call libs,cmocka,-lcmocka)
 
 # kernels_simd.c and winograd_simd.c once per instruction set; the best one is chosen when the program starts.
-MACHINE := $(shell $(CC) $(CFLAGS) -dumpmachine 2>/dev/null)
 ISA :=
 ifneq ($(filter x86_64-% amd64-%,$(MACHINE)),)
 ISA := sse2 avx2 avx512
@@ -189,10 +198,16 @@ $(EXAMPLE): %: %.o $(OUT)/libsd.a
 write_if_new = @mkdir -p $(@D); printf '%s\n' '$(subst ','\'',$(1))' | cmp -s - $@ || 
 $(CONFIG): FORCE
 	$(call write_if_new,$(CC) $(FLAGS) $(DEFS) $(LDFLAGS) $(LIBS) $(CMOCKA) $(LIB_SRC)) { \
-	  for h in $(HEADERS); do \
-	    printf '#include <stddef.h>\n#include <stdio.h>\n#include <%s>\n' "$${h%%:*}" | $(CC) $(FLAGS) $(DEFS) -E -x c - >/dev/null 2>&1 || { \
-	      echo "$${h%%:*} is not there for $(CC): run 'make deps', or build with $${h##*:}" >&2; exit 1; }; \
+	  for need in $(NEEDS); do \
+	    header=$${need%%:*}; rest=$${need#*:}; switch=$${rest%%:*}; link=$$(printf '%s' "$${rest#*:}" | tr : ' '); \
+	    printf '#include <stddef.h>\n#include <stdio.h>\n#include <%s>\nint main(void) { return 0; }\n' "$$header" > $@.c; \
+	    if ! $(CC) $(FLAGS) $(DEFS) -E $@.c >/dev/null 2>&1; then what=$$header; \
+	    elif ! $(CC) $(FLAGS) -w $(DEFS) $(LDFLAGS) -o $@.out $@.c $$link >/dev/null 2>&1; then what="what $$link links"; \
+	    else continue; fi; \
+	    rm -f $@.c $@.out; \
+	    echo "$$what is not there for $(CC): run 'make deps', or build with $$switch" >&2; exit 1; \
 	  done; \
+	  rm -f $@.c $@.out; \
 	  printf '%s\n' '$(subst ','\'',$(CC) $(FLAGS) $(DEFS) $(LDFLAGS) $(LIBS) $(CMOCKA) $(LIB_SRC))' > $@; }
 $(BUILD)/prefix: FORCE
 	$(call write_if_new,$(PREFIX)) printf '%s\n' '$(PREFIX)' > $@

@@ -139,7 +139,7 @@ static int nearest_multiple(int side, int scale) { return side < scale ? scale :
 
 static int encode(const settings *s, const char *file, coded *c)
 {
-    sd_model_info info;
+    sd_model_info info = {0};
     sd_image original = {0};
     sd_status status = sd_get_info(context, &info);
     if (!status) status = sd_image_read(context, file, &original);
@@ -180,7 +180,7 @@ static void sample(coded *c, uint64_t seed, double factor)
 static int encode_file(const settings *s, const char *file, uint64_t seed)
 {
     char path[PATH_SIZE];
-    sd_model_info info;
+    sd_model_info info = {0};
     coded c = {0};
     int code = output_path(path, s, file, ".safetensors");
     if (!code) code = encode(s, file, &c);
@@ -216,7 +216,7 @@ int run_encode(settings *s, const char *argv0)
 /* latents [C,h,w], times 1/factor, to a picture of bytes. */
 static int decode(const settings *s, const float *latents, int channels, int h, int w, double factor, sd_image *image)
 {
-    sd_model_info info;
+    sd_model_info info = {0};
     sd_get_info(context, &info);
     size_t n = (size_t)channels * (size_t)h * (size_t)w;
     size_t pixels = (size_t)h * (size_t)w * (size_t)info.scale * (size_t)info.scale;
@@ -247,7 +247,7 @@ static int write_picture(const settings *s, const char *path, const sd_image *im
 static int decode_tensor(const settings *s, const char *file, const float *data, int nd, const int64_t dim[4])
 {
     char base[PATH_SIZE], path[PATH_SIZE];
-    sd_model_info info;
+    sd_model_info info = {0};
     sd_image image;
     sd_get_info(context, &info);
     int64_t many = nd == 4 ? dim[0] : 1;
@@ -341,7 +341,7 @@ int run_roundtrip(settings *s, const char *argv0)
     if (!code) code = open_model(s, argv0, SD_PART_VAE, &v);
     for (size_t i = 0; i < s->files.n && !code; i++) {
         char path[PATH_SIZE];
-        sd_model_info info;
+        sd_model_info info = {0};
         sd_image back = {0};
         coded c = {0};
         code = encode(s, s->files.v[i], &c);

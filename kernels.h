@@ -9,6 +9,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
+#error "build without -ffast-math, -Ofast, -ffinite-math-only: without infinity and NaN every picture is black"
+#endif
+
 /* Convolution of 3x3 with padding 1 by a minimal algorithm, winograd_simd.c. A tile is out x out output pixels, which come from 6x6 input
  * pixels that begin one up and left of it; the next tile's input is `step` pixels further on. A tile has `planes` planes, one for each
  * product. All channels are treated alike and apart from each other. */

@@ -319,7 +319,7 @@ uint64_t random_seed(void)
 /* p->noise from the file; its shape must be [batch,C,height/scale,width/scale], not only its count. r: p, resolved. */
 static int read_noise(const settings *s, sd_params *p, const sd_params *r, float **noise)
 {
-    sd_model_info info;
+    sd_model_info info = {0};
     int nd;
     int64_t d[4];
     sd_status status = sd_tensor_read(context, s->noise, "noise", noise, &nd, d);

@@ -359,7 +359,7 @@ void sd_sample_unipc(sd_sampling *r)
 /* Integrals over u = -h .. 0 of e^(c u) times the Lagrange polynomials of nodes u_k; up to three nodes. */
 static void exponential_lagrange(double *w, const double *node, int n, double c, double h)
 {
-    double J[3];
+    double J[3] = {0};
     J[0] = -expm1(-c * h) / c;
     for (int p = 1; p < n; p++) J[p] = (-pow(-h, p) * exp(-c * h) - p * J[p - 1]) / c;
     for (int k = 0; k < n; k++) {

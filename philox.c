@@ -60,7 +60,7 @@ void sd_philox_normal(sd_philox *r, float *out, size_t n)
             const uint32_t counter[4] = {(uint32_t)r->offset, (uint32_t)(r->offset >> 32),
                                          (uint32_t)thread, (uint32_t)(thread >> 32)};
             uint32_t word[4];
-            float normal[4];
+            float normal[4] = {0};
             sd_philox_words(word, counter, key);
             box_muller(word[0], word[1], normal, normal + 1);
             if (first + thread + 2 * all < n) box_muller(word[2], word[3], normal + 2, normal + 3);

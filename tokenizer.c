@@ -438,7 +438,7 @@ static sd_status read_names(token_spec named[NAMED], token_list *extra, const cJ
             return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: expected a list for %s", path, lists[i]);
         if (i == 1 && extra->n) break;
         for (const cJSON *x = list ? list->child : NULL; x && e->status == SD_OK; x = x->next) {
-            token_spec s;
+            token_spec s = {0};
             if (read_spec(&s, x, special, path, e) != SD_OK) return e->status;
             s.known = s.known && !(special && i == 1);
             list_add(extra, s, e);
@@ -463,7 +463,7 @@ static sd_status read_described(token_list *l, const cJSON *list, const char *pa
 {
     for (const cJSON *x = list ? list->child : NULL; x && e->status == SD_OK; x = x->next) {
         const cJSON *id = cJSON_GetObjectItemCaseSensitive(x, "id");
-        token_spec s;
+        token_spec s = {0};
         if (read_spec(&s, x, false, path, e) != SD_OK) return e->status;
         s.id = cJSON_IsNumber(id) ? id->valueint : x->string ? strtol(x->string, NULL, 10) : 0;
         describe(l, s, e);

@@ -1,4 +1,5 @@
 /* txt2img.c - the smallest program that draws: cc txt2img.c $(pkg-config --cflags --libs sd) -o txt2img
+ * Where the library is in a place of its own, add -Wl,-rpath,THAT_PLACE (README.md, "The library").
  *
  * usage: txt2img PROMPT OUTPUT.png [MODEL] */
 #include <sd.h>

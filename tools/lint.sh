@@ -54,6 +54,17 @@ check_text() {
         [ ! -s build/lint.text ] || { cat build/lint.text; failures=$((failures + $(wc -l < build/lint.text))); }
     done
     rm -f build/lint.text
+    check_traps
+}
+
+# Every test and twin that docs/TRAPS.md names exists, and every "trap N" of a source or test stands there.
+check_traps() {
+    for name in $(grep -o '`[a-z0-9_.-]*_[a-z0-9_.-]*`' docs/TRAPS.md | tr -d '`' | sort -u); do
+        grep -rqF -e "$name" tests tools *.h || fail "docs/TRAPS.md names $name, which is nowhere"
+    done
+    for n in $(grep -rohiE 'traps? [0-9]+' *.c *.h tests/*.c tools/*.py docs/MODEL.md | grep -oE '[0-9]+' | sort -un); do
+        grep -qE "^\| ([0-9]+, )?$n[ ,]" docs/TRAPS.md || fail "trap $n is spoken of, and not in docs/TRAPS.md"
+    done
 }
 
 # -------------------------------------------------------------------------------------------- build
@@ -66,7 +77,20 @@ build() {   # name, make's arguments
     fi
 }
 
+refused() {   # what the message must name, make's arguments
+    word=$1
+    shift
+    dir=build/lint-refused
+    ${MAKE:-make} --no-print-directory BUILD=$dir OUT=$dir "$@" $dir/kernels.o > $dir.log 2>&1 && fail "make $* goes through"
+    grep -q -e "$word" $dir.log || { cat $dir.log; fail "make $* does not name $word"; }
+    rm -rf $dir $dir.log
+}
+
 check_build() {
+    refused -ffast-math CFLAGS="-O3 -ffast-math"
+    refused -ffast-math CFLAGS=-Ofast
+    refused CJSON=0 CJSON_LIBS=-lno_such_library
+    refused PNG=0 PNG_LIBS=-lno_such_library
     build gcc CC=gcc
     build bare CC=gcc BLAS=none OPENMP=0 CJSON=0 PNG=0 JPEG=0 UTF8PROC=0
     if command -v clang >/dev/null 2>&1; then build clang CC=clang
@@ -103,19 +127,20 @@ check_symbols() {
 }
 
 # ------------------------------------------------------------------------------------------ install
-# What a user of the library does: installs, asks pkg-config, compiles, runs against the shared library; and uninstalls.
+# What a user of the library does: the README's own commands in a home of their own, the installed program, and uninstall.
 check_install() {
     root=$PWD/build/lint-root
     rm -rf "$root"
-    mkdir -p build
+    mkdir -p "$root"
     {
-        ${MAKE:-make} --no-print-directory BUILD=build/lint-gcc OUT=build/lint-gcc CC=gcc WERROR=1 PREFIX="$root" install &&
-        flags=$(PKG_CONFIG_PATH="$root/lib/pkgconfig" pkg-config --cflags --libs sd) &&
-        gcc -std=c99 -o "$root/txt2img" examples/txt2img.c $flags &&
-        (cd / && LD_LIBRARY_PATH="$root/lib" "$root/txt2img" "a red apple" "$root/a.png") &&
-        (cd / && "$root/bin/sd" -q -p "a red apple" -s 42 --steps 20 -o "$root/b.png") &&
+        with="BUILD=build/lint-gcc OUT=build/lint-gcc CC=gcc WERROR=1 PREFIX=$root/.local"
+        readme=$(awk '/^## The library/ { on = 1 } on && /^```/ { if (inside) exit; inside = 1; next } inside' README.md) &&
+        commands=$(printf '%s\n' "$readme" | sed "s|^make install.*|\"\$make\" --no-print-directory \$with install|; s|-o txt2img|-o \$HOME/txt2img|;
+            s|^\./txt2img|cd / \&\& \$HOME/txt2img|; s|apple.png|\$HOME/a.png|") &&
+        make=${MAKE:-make} with=$with HOME=$root LD_LIBRARY_PATH='' sh -ec "$commands" &&
+        (cd / && "$root/.local/bin/sd" -q -p "a red apple" -s 42 --steps 20 -o "$root/b.png") &&
         [ -s "$root/a.png" ] && [ -s "$root/b.png" ] &&
-        ${MAKE:-make} --no-print-directory BUILD=build/lint-gcc OUT=build/lint-gcc CC=gcc WERROR=1 PREFIX="$root" uninstall
+        ${MAKE:-make} --no-print-directory $with uninstall
     } > build/lint-install.log 2>&1 || { cat build/lint-install.log; fail "installing, and using what was installed"; }
     rm -f "$root/txt2img" "$root/a.png" "$root/b.png"
     left=$(find "$root" ! -type d 2>/dev/null)
