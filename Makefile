@@ -41,7 +41,8 @@ LIB_SRC := base.c rng.c philox.c numpy_rng.c brownian.c random.c unicode.c json.
            sd.c generate.c edit.c plan.c
 APP_SRC := main.c bar.c commands.c codec.c preview.c cli.c foreign.c show.c
 TEST_SRC := $(sort $(wildcard tests/test_*.c))
-HELPER_SRC := $(filter-out $(TEST_SRC),$(sort $(wildcard tests/*.c)))
+FUZZ_SRC := $(sort $(wildcard tests/fuzz_*.c))
+HELPER_SRC := $(filter-out $(TEST_SRC) $(FUZZ_SRC) tests/fuzz.c,$(sort $(wildcard tests/*.c)))
 
 VERSION := $(shell sed -n 's/^\#define SD_VERSION "\(.*\)"/\1/p' sd.h)
 SOVERSION := 0
@@ -222,6 +223,18 @@ SANITIZE := -O2 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-san
 asan:
 	@$(MAKE) --no-print-directory BUILD=build/asan OUT=build/asan CFLAGS="$(SANITIZE)" test
 
+# Anything fed to every reader; what was found stays in build/fuzz/corpus and is where the next run begins. `fuzz-build`: programs alone,
+# which read the files that they are given; with another compiler than clang, too.
+.PHONY: fuzz fuzz-build
+FUZZ ?= $(basename $(notdir $(FUZZ_SRC)))
+FUZZ_SECONDS ?= 60
+fuzz:
+	@CC=$${CC:-clang} MAKE="$(MAKE)" sh tools/fuzz.sh $(FUZZ_SECONDS) $(FUZZ)
+FUZZERS := $(FUZZ_SRC:%.c=$(BUILD)/%)
+fuzz-build: $(FUZZERS)
+$(FUZZERS): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/fuzz.o $(OUT)/libsd.a
+	$(call say,LINK)$(CC) $(FLAGS) $(LDFLAGS) $(FUZZ_LINK) -o $@ $^ $(LIBS)
+
 test-full: $(OUT)/sd
 	$(PYTHON) tools/test_full.py --program ./sd
 	$(PYTHON) tools/test_full.py --program ./sd --brief --size 256 --steps 5 --task img2img --strength 0.2 0.5 0.8 1
@@ -242,7 +255,7 @@ $(BUILD)/tools/bench: $(BUILD)/tools/bench.o $(OUT)/libsd.a
 
 # Everything that lint looks at, built but not run.
 .PHONY: objects
-objects: all $(TESTS) $(EXAMPLE) $(BUILD)/tools/bench
+objects: all $(TESTS) $(EXAMPLE) $(FUZZERS) $(BUILD)/tools/bench
 
 lint:
 	@MAKE="$(MAKE)" sh tools/lint.sh
@@ -293,6 +306,7 @@ help:
 	@echo '  test-full  Python: a model of full SD 1.5 size against diffusers in float32 and float64'
 	@echo '  test-samplers  Python: every sampler through a tiny UNet, step by step, against diffusers and k-diffusion'
 	@echo '  asan       the tests under the address and undefined behaviour sanitizers'
+	@echo '  fuzz       anything fed to every reader, a minute each: FUZZ="fuzz_image fuzz_config" FUZZ_SECONDS=1200; needs clang'
 	@echo '  lint       floors, warnings under gcc and clang, exported symbols;  make deps-dev installs what it needs'
 	@echo '  bench      speed of the operations and stages;  make bench BENCH=--json MODEL=directory THREADS=4'
 	@echo '  install    to $(PREFIX):  make install PREFIX=/usr DESTDIR=/tmp/package'

@@ -1,23 +1,10 @@
-/* fuzz_image.c - sd_picture_read_memory fed with anything, for libFuzzer:
- *
- *     clang -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -DSD_LIBFUZZER \
- *         -DSD_WITH_PNG=1 -DSD_WITH_JPEG=1 -o fuzz_image \
- *         tests/fuzz_image.c image_read.c picture.c base.c -lpng -ljpeg -lm
- *     ./fuzz_image -max_len=4096 -max_total_time=600 FOLDER-OF-SMALL-PICTURES
- *
- * Without SD_LIBFUZZER it reads the files that it is given: any compiler can try again what the fuzzer found. */
-#include "../picture.h"
+/* fuzz_image.c - sd_picture_read_memory fed with anything. */
+#include "fuzz.h"
 
-#include <stdlib.h>
 #include <string.h>
 
-/* What holds of every answer; a wrong one must stop the fuzzer. */
-static void demand(bool ok)
-{
-    if (!ok) abort();
-}
+#include "../picture.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     static const sd_picture nothing;
@@ -25,14 +12,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     sd_picture p;
     sd_error_clear(&e);
     sd_status status = sd_picture_read_memory(&p, data, n, "the input", &e);
-    demand(status == e.status);
+    fuzz_demand(status == e.status);
     if (status) {
-        demand(memcmp(&p, &nothing, sizeof p) == 0);
-        demand(strncmp(e.text, "cannot read the input: ", 23) == 0 || status == SD_ERR_MEMORY);
+        fuzz_demand(memcmp(&p, &nothing, sizeof p) == 0);
+        fuzz_demand(strncmp(e.text, "cannot read the input: ", 23) == 0 || status == SD_ERR_MEMORY);
         return 0;
     }
-    demand(p.width >= 1 && p.height >= 1 && p.width <= SD_PICTURE_SIDE && p.height <= SD_PICTURE_SIDE);
-    demand(p.channels == 3 || p.channels == 4);
+    fuzz_demand(p.width >= 1 && p.height >= 1 && p.width <= SD_PICTURE_SIDE && p.height <= SD_PICTURE_SIDE);
+    fuzz_demand(p.channels == 3 || p.channels == 4);
     unsigned sum = 0;
     for (size_t i = 0; i < (size_t)p.width * (size_t)p.height * (size_t)p.channels; i++) sum += p.data[i];
     volatile unsigned all_read = sum;
@@ -70,25 +57,6 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t n, size_t max, unsigned see
         for (int i = 0; i < 4; i++) data[at++] = (uint8_t)(crc >> (24 - 8 * i));
     }
     return n;
-}
-
-#else
-
-int main(int argc, char **argv)
-{
-    for (int i = 1; i < argc; i++) {
-        sd_error e;
-        char *data;
-        size_t n;
-        sd_error_clear(&e);
-        if (sd_read_file(argv[i], (size_t)INT32_MAX, &data, &n, &e)) {
-            fprintf(stderr, "%s\n", e.text);
-            return 1;
-        }
-        LLVMFuzzerTestOneInput((const uint8_t *)data, n);
-        free(data);
-    }
-    return 0;
 }
 
 #endif

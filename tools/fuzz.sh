@@ -1,0 +1,43 @@
+#!/bin/sh
+# Fuzzes the targets tests/fuzz_*.c one after the other under ASan and UBSan.
+# usage: tools/fuzz.sh SECONDS TARGET...       CC: a clang with libFuzzer
+# Inputs to begin with are made of the project's own files; what finds new paths is kept in build/fuzz/corpus/TARGET. The exit code tells whether
+# anything was found; then the input is build/fuzz/TARGET-crash-*, to be given to build/fuzz/tests/TARGET.
+set -u
+cd "$(dirname "$0")/.." || exit 2
+seconds=$1
+shift
+dir=build/fuzz
+mkdir -p $dir
+${MAKE:-make} --no-print-directory BUILD=$dir OUT=$dir CC="$CC" OPENMP=0 BLAS=none FUZZ_LINK=-fsanitize=fuzzer \
+    CFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -DSD_LIBFUZZER" \
+    fuzz-build || exit 1
+
+# A file with something before it: fuzz_config's first byte says which configuration it is.
+seed() {   # target, name, first byte as octal or -, file
+    [ -f "$4" ] || return 0
+    { [ "$3" = - ] || printf "\\$3"; head -c 4096 "$4"; } > "$dir/seeds/$1/$2"
+}
+
+seeds() {
+    mkdir -p $dir/seeds/$1 $dir/corpus/$1
+    case $1 in
+    fuzz_image) for f in docs/apple.png; do seed $1 "$(basename $f)" - $f; done
+        printf 'P6 2 1 255\nabcdef' > $dir/seeds/$1/p6 ;;
+    fuzz_safetensors) printf '\054\0\0\0\0\0\0\0{"a":{"dtype":"F16","shape":[1],"data_offsets":[0,2]}}xx' > $dir/seeds/$1/small ;;
+    fuzz_config) seed $1 unet 000 weights/tiny/unet/config.json; seed $1 vae 001 weights/tiny/vae/config.json
+        seed $1 clip 002 weights/tiny/text_encoder/config.json; seed $1 sched 043 weights/tiny/scheduler/scheduler_config.json ;;
+    fuzz_tokenizer) printf '\0#version: 0.2\na b\nab c</w>\n\377a cat 12 \303\244' > $dir/seeds/$1/merges
+        seed $1 config 003 weights/tiny/tokenizer/tokenizer_config.json; seed $1 special 004 weights/tiny/tokenizer/special_tokens_map.json ;;
+    esac
+}
+
+failed=0
+for target; do
+    seeds "$target"
+    log=$dir/$target.log
+    $dir/tests/"$target" -max_total_time="$seconds" -max_len=4096 -timeout=60 -rss_limit_mb=2048 -artifact_prefix=$dir/"$target"- \
+        -print_final_stats=1 $dir/corpus/"$target" $dir/seeds/"$target" > "$log" 2>&1 || { failed=1; grep -E 'ERROR|SUMMARY|Test unit' "$log"; }
+    echo "$target: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") executions, $(sed -n 's/.* cov: \([0-9]*\).*/\1/p' "$log" | tail -n 1) edges"
+done
+exit $failed
