@@ -6,9 +6,13 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <sys/mman.h>
+#define ALIGNED_MEMORY 1
+#endif
 
 /* ------------------------------------------------------------------------------------ errors */
 
@@ -52,6 +56,7 @@ void sd_logf(const sd_log *log, int level, const char *fmt, ...)
 
 /* ------------------------------------------------------------------------------ blocks and arena */
 
+#ifdef ALIGNED_MEMORY
 void *sd_block_alloc(size_t bytes)
 {
     enum { PAGE = 2 << 20 };   /* of x86-64, and of AArch64 with small pages of 4 KB */
@@ -62,6 +67,26 @@ void *sd_block_alloc(size_t bytes)
 #endif
     return p;
 }
+
+void sd_block_free(void *p) { free(p); }
+#else
+/* C99 has no aligned memory: what malloc gave stands before the block. */
+void *sd_block_alloc(size_t bytes)
+{
+    unsigned char *p = bytes > SIZE_MAX - 2 * SD_ALIGN ? NULL : malloc(bytes + 2 * SD_ALIGN);
+    if (!p) return NULL;
+    unsigned char *block = p + 2 * SD_ALIGN - (uintptr_t)p % SD_ALIGN;
+    memcpy(block - sizeof p, &p, sizeof p);
+    return block;
+}
+
+void sd_block_free(void *p)
+{
+    unsigned char *from = NULL;
+    if (p) memcpy(&from, (unsigned char *)p - sizeof from, sizeof from);
+    free(from);
+}
+#endif
 
 sd_status sd_arena_init(sd_arena *a, size_t size, sd_error *e)
 {
@@ -76,7 +101,7 @@ sd_status sd_arena_init(sd_arena *a, size_t size, sd_error *e)
 
 void sd_arena_free(sd_arena *a)
 {
-    free(a->base);
+    sd_block_free(a->base);
     memset(a, 0, sizeof *a);
 }
 

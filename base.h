@@ -39,10 +39,11 @@ typedef struct sd_log {
 enum { SD_LOG_WARNING = 0, SD_LOG_NOTICE = 1, SD_LOG_DETAIL = 2 };
 void sd_logf(const sd_log *log, int level, const char *fmt, ...) SD_PRINTF(3, 4);
 
-/* ---- memory for many numbers, aligned to SD_ALIGN, contents undefined; free() it. NULL: there is none. Where the system lets a program
+/* ---- memory for many numbers, aligned to SD_ALIGN, contents undefined. NULL: there is none. Where the system lets a program
  * ask for large pages, large blocks have them: in pages of 4 KB they have more pages than a processor finds quickly. */
 #define SD_ALIGN 64u
 void *sd_block_alloc(size_t bytes);
+void sd_block_free(void *p);   /* NULL: nothing */
 
 /* ---- arena: one block, allocated in stack order; mark and reset around each piece of work.
  * With base == NULL it only counts: the null backend learns the exact peak that way. */

@@ -100,7 +100,7 @@ sd_tensor sd_keep(sd_run *r, size_t mark, sd_tensor y)
 void *sd_scratch(sd_run *r, size_t bytes)
 {
     if (bytes > r->scratch_size || !r->scratch) {
-        free(r->scratch);
+        sd_block_free(r->scratch);
         r->scratch = sd_block_alloc(bytes);
         r->scratch_size = r->scratch ? bytes : 0;
         if (!r->scratch) sd_fail(r->err, SD_ERR_MEMORY, "%s: no memory for %.1f MB of scratch", where(r), (double)bytes / 1e6);
@@ -111,7 +111,7 @@ void *sd_scratch(sd_run *r, size_t bytes)
 void sd_run_free(sd_run *r)
 {
     sd_arena_free(&r->arena);
-    free(r->scratch);
+    sd_block_free(r->scratch);
     r->scratch = NULL;
     r->scratch_size = 0;
 }
