@@ -116,15 +116,16 @@ LIBS += -lm
 CMOCKA := $(call libs,cmocka,-lcmocka)
 
 # kernels_simd.c and winograd_simd.c once per instruction set; the best one is chosen when the program starts.
-ISA :=
+ISA := scalar
 ifneq ($(filter x86_64-% amd64-%,$(MACHINE)),)
-ISA := sse2 avx2 avx512
+ISA += sse2 avx2 avx512
 DEFS += -DSD_HAVE_SSE2 -DSD_HAVE_AVX2 -DSD_HAVE_AVX512
 endif
 ifneq ($(filter aarch64-% arm64-%,$(MACHINE)),)
-ISA := neon
+ISA += neon
 DEFS += -DSD_HAVE_NEON
 endif
+FLAGS_scalar := -DSD_ISA_SCALAR
 FLAGS_sse2   := -DSD_ISA_SSE2
 FLAGS_avx2   := -DSD_ISA_AVX2 -mavx2 -mfma -mf16c
 FLAGS_avx512 := -DSD_ISA_AVX512 -mavx512f

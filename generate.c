@@ -203,7 +203,7 @@ sd_status sd_parameters_text(sd_ctx *c, const sd_params *params, char **text)
     sd_text_add(&t, ", Timestep spacing: %s, Steps offset: %d, Prediction: %s, Set alpha to one: %s, Clip sample: %s", p.spacing, p.steps_offset,
                 p.prediction, p.set_alpha_to_one ? "true" : "false", p.clip_sample ? "true" : "false");
     if (p.noise) sd_text_add(&t, ", Initial noise: given");
-    if (c->run.kern == &sd_kern_scalar || c->run.blas) sd_text_add(&t, ", Kernels: %s", c->run.blas ? "BLAS" : "precise");
+    if (c->run.kern->precise || c->run.blas) sd_text_add(&t, ", Kernels: %s", c->run.blas ? "BLAS" : "precise");
     sd_text_add(&t, ", Version: sd " SD_VERSION);
     if (t.failed) {
         free(t.s);

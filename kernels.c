@@ -1,7 +1,7 @@
 /* kernels.c - floor 1: the specification of every kernel, and the choice of a table for this CPU.
  *
  * Each function says its equation and computes it the plain way: arithmetic in double, one rounding to float at the
- * end. It is what --precise runs and what every SIMD table is tested against. Nothing here may be tuned at the price
+ * end. Its bits are what --precise gives, and what every other table is tested against. Nothing here may be tuned at the price
  * of the equation. Infinities and NaN are whatever the equation makes of them in IEEE arithmetic. */
 #include "kernels.h"
 
@@ -234,8 +234,9 @@ static void gemm(void *scratch, size_t M, size_t N, size_t K, const float *A, si
     }
 }
 
-const sd_kern sd_kern_scalar = {
-    .name = "scalar",
+const sd_kern sd_kern_spec = {
+    .name = "precise",
+    .precise = true,
     .gemm_scratch = 0,
     .gemm = gemm,
     .widen_f16 = widen_f16,

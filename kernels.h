@@ -1,6 +1,7 @@
 /* kernels.h - floor 1: the table of raw-row functions, one table per instruction set.
  *
- * kernels.c is the specification: plain C99, double accumulators. A SIMD table overrides entries of it.
+ * kernels.c is the specification: plain C99, double accumulators. The others add in float: a table for each instruction set, and
+ * "scalar", plain C99 too, for machines whose vectors are not known here.
  * Rows are contiguous floats; lengths may be 0 and nothing need be aligned. In and out may be the same row. */
 #ifndef SD_KERNELS_H
 #define SD_KERNELS_H
@@ -34,7 +35,8 @@ enum { SDK_PANEL = 64, SDK_PANEL_SPARE = 28 };
 typedef void sdk_widen(float *y, const uint16_t *x, size_t n);   /* 16-bit numbers to float, exact */
 
 typedef struct sd_kern {
-    const char *name;   /* "scalar", "sse2", "avx2", "avx512", "neon" */
+    const char *name;   /* "scalar", "sse2", "avx2", "avx512", "neon"; "precise" */
+    bool precise;       /* the specification's bits */
 
     /* C[M,N] = A[M,K] op(B) + bias[N] (bias may be NULL).
      * b_trans: B is [N,K] (a weight matrix), otherwise [K,N]. ld* are row strides in numbers. Sequential.
@@ -80,7 +82,7 @@ typedef struct sd_kern {
     void (*column_sums)(double *sum, double *sum_sq, const float *x, size_t rows, size_t n);
 } sd_kern;
 
-extern const sd_kern sd_kern_scalar;
+extern const sd_kern sd_kern_spec, sd_kern_scalar;
 
 /* The best table this CPU can run, or the one called `name`; NULL if it is not known or cannot run here. */
 const sd_kern *sd_kern_select(const char *name);

@@ -24,11 +24,16 @@
 #define WINOGRAD sd_winograd_sse2
 #define ENLARGED sd_winograd_enlarged_sse2
 #define TABLE_NAME "sse2"
-#else
+#elif defined(SD_ISA_NEON)
 #define TABLE sd_kern_neon
 #define WINOGRAD sd_winograd_neon
 #define ENLARGED sd_winograd_enlarged_neon
 #define TABLE_NAME "neon"
+#else
+#define TABLE sd_kern_scalar
+#define WINOGRAD sd_winograd_scalar
+#define ENLARGED sd_winograd_enlarged_scalar
+#define TABLE_NAME "scalar"
 #endif
 
 extern const sd_kern TABLE;

@@ -44,7 +44,7 @@ static void watch(void *user, int step, sd_tensor y)
     r->last_flops = r->run.flops;
 }
 
-/* The cost model sees shapes alone; where kernels have no Winograd (scalar, --precise), every sum is the plain one. */
+/* The cost model sees shapes alone; where kernels have no Winograd (--precise), every sum is the plain one. */
 static const sd_kern vector_kernels = {.winograd = &(const sd_winograd){0, 0, 0, NULL, NULL, NULL}};
 
 static void note_conv(sd_run *run, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c)

@@ -253,7 +253,7 @@ static sd_status choose_gemm(sd_ctx *c, const sd_options *o)
 static sd_status choose_kernels(sd_ctx *c, const sd_options *o)
 {
     const char *isa = getenv("SD_ISA");
-    c->run.kern = o->precise ? &sd_kern_scalar : sd_kern_select(isa && *isa ? isa : NULL);
+    c->run.kern = o->precise ? &sd_kern_spec : sd_kern_select(isa && *isa ? isa : NULL);
     if (!c->run.kern) return sd_fail(&c->err, SD_ERR_ARG, "SD_ISA=%.40s is unknown or cannot run on this machine", isa);
     int cores = 1;
 #ifdef _OPENMP
@@ -672,7 +672,7 @@ sd_status sd_read_floats(sd_ctx *c, const char *path, const char *name, float **
         size_t n = t->bytes / sd_dtype_size(t->dt);
         *data = malloc((n ? n : 1) * sizeof **data);
         if (!*data) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %s", path);
-        else sd_widen(*data, t->data, t->dt, n, &sd_kern_scalar);
+        else sd_widen(*data, t->data, t->dt, n, &sd_kern_spec);
         *nd = t->nd;
         for (int i = 0; i < 4; i++) dim[i] = i < t->nd ? t->dim[i] : 1;
     }

@@ -118,7 +118,7 @@ typedef struct sd_model_info {
     int latent_channels;     /* 4 */
     int context_dim;         /* width of the text encoder's output */
     double scaling_factor;   /* latents = scaling_factor * VAE sample */
-    const char *kernels;     /* "avx2" and so on, "scalar" */
+    const char *kernels;     /* "avx2" and so on, "scalar", "precise" */
     const char *gemm;        /* "own" or "openblas" */
     int threads;
 } sd_model_info;

@@ -1,12 +1,13 @@
 /* simd.h - floor 1: the few vector operations kernels_simd.c is written in, for one instruction set per compilation.
  *
  * The build defines exactly one of SD_ISA_SSE2, SD_ISA_AVX2 (with -mavx2 -mfma -mf16c), SD_ISA_AVX512 (with -mavx512f,
- * nothing more is used) and SD_ISA_NEON (AArch64). Everything is inline; nothing reads or writes past what it is told.
+ * nothing more is used), SD_ISA_NEON (AArch64) and SD_ISA_SCALAR, where a vector is one number and all is plain C99.
+ * Everything is inline; nothing reads or writes past what it is told.
  *
  *   vf            VL floats                        vsum            VL running sums in double
  *   TILE_ROWS x TILE_VECTORS vectors is the block of C that the matrix product keeps in registers.
  *
- * v_fma is a b + c with one rounding where the set has such an instruction, with two in SSE2; v_fma_once never rounds the
+ * v_fma is a b + c with one rounding where the machine has such an instruction, else (SSE2) with two; v_fma_once never rounds the
  * product. v_max(a, b) and v_min(a, b) give b when b is NaN. */
 #ifndef SD_SIMD_H
 #define SD_SIMD_H
@@ -19,8 +20,10 @@
 #include <immintrin.h>
 #elif defined(SD_ISA_NEON)
 #include <arm_neon.h>
+#elif defined(SD_ISA_SCALAR)
+#include <math.h>
 #else
-#error "define one of SD_ISA_SSE2, SD_ISA_AVX2, SD_ISA_AVX512, SD_ISA_NEON"
+#error "define one of SD_ISA_SSE2, SD_ISA_AVX2, SD_ISA_AVX512, SD_ISA_NEON, SD_ISA_SCALAR"
 #endif
 
 /* Before a loop that must vanish: its count is known when compiled, and what it indexes shall live in registers. */
@@ -317,11 +320,66 @@ static inline vsum s_add_square(vsum s, vf v)
 }
 static inline double s_total(vsum s) { return vaddvq_f64(vaddq_f64(s.low, s.high)); }
 
+/* ------------------------------------------------------------------------------- one number, plain C99 */
+#elif defined(SD_ISA_SCALAR)
+
+enum { VL = 1, TILE_ROWS = 4, TILE_VECTORS = 4 };   /* 16 of 32 registers hold C, as RISC machines have them */
+typedef float vf;
+typedef double vsum;
+
+static inline vf v_load(const float *p) { return *p; }
+static inline void v_store(float *p, vf v) { *p = v; }
+static inline vf v_set1(float a) { return a; }
+static inline vf v_add(vf a, vf b) { return a + b; }
+static inline vf v_sub(vf a, vf b) { return a - b; }
+static inline vf v_mul(vf a, vf b) { return a * b; }
+static inline vf v_div(vf a, vf b) { return a / b; }
+#ifdef FP_FAST_FMAF   /* C99 7.12: fmaf is about as fast as a product and a sum */
+static inline vf v_fma(vf a, vf b, vf c) { return fmaf(a, b, c); }
+#else
+static inline vf v_fma(vf a, vf b, vf c) { return a * b + c; }
+#endif
+static inline vf v_fma_once(vf a, vf b, vf c) { return (vf)((double)a * b + c); }
+static inline vf v_max(vf a, vf b) { return a > b ? a : b; }
+static inline vf v_min(vf a, vf b) { return a < b ? a : b; }
+static inline vf v_abs(vf a) { return fabsf(a); }
+
+static inline vf v_if_negative(vf x, vf a, vf b) { return x < 0 ? a : b; }
+static inline vf v_zero_below(vf x, vf limit, vf v) { return x < limit ? 0 : v; }
+static inline uint32_t bits_of(vf v)
+{
+    uint32_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    return bits;
+}
+static inline vf of_bits(uint32_t bits)
+{
+    vf v;
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+static inline vf v_power_of_two(vf z) { return of_bits((bits_of(z) << 23) + 0x3f800000u); }
+static inline float v_max_lane(vf v) { return v; }
+
+static inline vf v_widen_f16(const uint16_t *p)   /* as with SSE2 */
+{
+    uint32_t magnitude = *p & 0x7fffu, special = magnitude > 0x7bff ? 0x7f800000u : 0, nan = magnitude > 0x7c00 ? 0x00400000u : 0;
+    return of_bits(bits_of(of_bits(magnitude << 13) * 0x1p112f) | special | nan | (uint32_t)(*p & 0x8000u) << 16);
+}
+static inline vf v_widen_bf16(const uint16_t *p) { return of_bits((uint32_t)*p << 16); }
+
+static inline vsum s_zero(void) { return 0; }
+static inline vsum s_load(const double *p) { return *p; }
+static inline void s_store(double *p, vsum s) { *p = s; }
+static inline vsum s_add(vsum s, vf v) { return s + v; }
+static inline vsum s_add_square(vsum s, vf v) { return s + (double)v * v; }
+static inline double s_total(vsum s) { return s; }
+
 #endif
 
 /* ------------------------------------------------------------------------------------- shared by all */
 
-#if defined(SD_ISA_SSE2) || defined(SD_ISA_NEON)   /* no masked access to memory: through a buffer */
+#if !defined(SD_ISA_AVX2) && !defined(SD_ISA_AVX512)   /* no masked access to memory: through a buffer */
 static inline vf v_load_part(const float *p, size_t n)
 {
     float buffer[VL] = {0};
@@ -350,6 +408,13 @@ static inline void transpose4(float *to, size_t to_stride, const float *from, si
     vst1q_f32(to + to_stride, vzip2q_f32(ac0, bd0));
     vst1q_f32(to + 2 * to_stride, vzip1q_f32(ac1, bd1));
     vst1q_f32(to + 3 * to_stride, vzip2q_f32(ac1, bd1));
+}
+#elif defined(SD_ISA_SCALAR)
+static inline void transpose4(float *to, size_t to_stride, const float *from, size_t from_stride)
+{
+    for (size_t i = 0; i < 4; i++)
+        for (size_t j = 0; j < 4; j++)
+            to[j * to_stride + i] = from[i * from_stride + j];
 }
 #else
 static inline void transpose4(float *to, size_t to_stride, const float *from, size_t from_stride)

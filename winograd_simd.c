@@ -21,9 +21,12 @@
 #elif defined(SD_ISA_SSE2)
 #define WINOGRAD sd_winograd_sse2
 #define ENLARGED sd_winograd_enlarged_sse2
-#else
+#elif defined(SD_ISA_NEON)
 #define WINOGRAD sd_winograd_neon
 #define ENLARGED sd_winograd_enlarged_neon
+#else
+#define WINOGRAD sd_winograd_scalar
+#define ENLARGED sd_winograd_enlarged_scalar
 #endif
 
 extern const sd_winograd WINOGRAD, ENLARGED;

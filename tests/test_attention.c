@@ -18,7 +18,7 @@ static float uniform(void)   /* (-1, 1) */
     return (float)(((double)(state >> 8) + 0.5) / (1 << 23) - 1);
 }
 
-static const char *const tables[] = {"sse2", "avx2", "avx512", "neon"};
+static const char *const tables[] = {"scalar", "sse2", "avx2", "avx512", "neon"};
 
 typedef struct sizes { int64_t n, t, s, heads, d; bool causal; } sizes;
 typedef struct numbers { float *q, *k, *v; } numbers;

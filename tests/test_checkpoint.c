@@ -259,7 +259,7 @@ static void every_half_and_bfloat_widens_exactly(void **unused)
             memcpy(raw + odd + 2 * i, &h, sizeof h);
         }
         for (int bf = 0; bf < 2; bf++) {
-            sd_widen(y, raw + odd, bf ? SD_BF16 : SD_F16, N, &sd_kern_scalar);
+            sd_widen(y, raw + odd, bf ? SD_BF16 : SD_F16, N, &sd_kern_spec);
             for (unsigned i = 0; i < N; i++) {
                 double want = by_definition(i, bf ? 8 : 5, bf ? 7 : 10);
                 bool same = isnan(want) ? isnan(y[i]) : (double)y[i] == want && !signbit(y[i]) == !signbit(want);
@@ -283,13 +283,13 @@ static void floats_and_doubles_widen_at_any_alignment(void **unused)
     float y[4];
     for (size_t shift = 0; shift < 8; shift++) {
         memcpy(raw + shift, f, sizeof f);
-        sd_widen(y, raw + shift, SD_F32, 3, &sd_kern_scalar);
+        sd_widen(y, raw + shift, SD_F32, 3, &sd_kern_spec);
         assert_memory_equal(y, f, sizeof f);
         memcpy(raw + shift, d, sizeof d);
-        sd_widen(y, raw + shift, SD_F64, 4, &sd_kern_scalar);
+        sd_widen(y, raw + shift, SD_F64, 4, &sd_kern_spec);
         assert_memory_equal(y, rounded, sizeof rounded);
     }
-    sd_widen(y, raw, SD_F16, 0, &sd_kern_scalar);
+    sd_widen(y, raw, SD_F16, 0, &sd_kern_spec);
 }
 
 int main(void)

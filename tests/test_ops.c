@@ -53,7 +53,7 @@ enum { PROVIDERS = 3 };
 #else
 enum { PROVIDERS = 2 };
 #endif
-static const sd_kern *table(int i) { return i ? sd_kern_select(NULL) : &sd_kern_scalar; }
+static const sd_kern *table(int i) { return i ? sd_kern_select(NULL) : &sd_kern_spec; }
 static double bound(int i) { return i ? 4e-7 : 4e-8; }
 
 /* ---- convolution */
@@ -319,7 +319,7 @@ static void geglu_gates_with_the_second_half(void **unused)
 {
     (void)unused;
     bench b;
-    start(&b, &sd_kern_scalar, 1);
+    start(&b, &sd_kern_spec, 1);
     sd_tensor x = sd_new2(&b.run, 1, 4);
     const float in[] = {2, 3, 1, -1};
     memcpy(x.host, in, sizeof in);

@@ -25,7 +25,7 @@ static void gaussian(float *x, size_t n)
     }
 }
 
-static const char *const tables[] = {"sse2", "avx2", "avx512", "neon"};
+static const char *const tables[] = {"scalar", "sse2", "avx2", "avx512", "neon"};
 static const sd_conv conv3 = {1, 1, 1, 1, 1, false};
 
 typedef struct layer { int64_t n, h, w, i, o, zoom; } layer;   /* zoom 2: of the picture enlarged to twice its size */
@@ -318,7 +318,7 @@ static void the_choice_follows_the_shape(void **unused)
         int64_t x[4] = {1, cases[i].h, cases[i].w, cases[i].i}, w[4] = {cases[i].o, cases[i].i, cases[i].side, cases[i].side};
         assert_int_equal(sd_conv_choose(k, x, w, cases[i].c), cases[i].how);
         sd_conv_how precise = cases[i].how != SD_CONV_LINEAR ? SD_CONV_UNFOLD : cases[i].how;
-        assert_int_equal(sd_conv_choose(&sd_kern_scalar, x, w, cases[i].c), precise);   /* the specification stays the plain sum */
+        assert_int_equal(sd_conv_choose(&sd_kern_spec, x, w, cases[i].c), precise);   /* the specification stays the plain sum */
         x[0] = 8;
         assert_int_equal(sd_conv_choose(k, x, w, cases[i].c), cases[i].how);
     }
