@@ -73,7 +73,7 @@ enum { PREVIEW_NONE = 2, PREVIEW_PROJ, PREVIEW_VAE };
 
 #define GEMM_OPTION {CLI_TEXT, 0, "gemm", AT(gemm), 0, 0, "WHOSE", \
                      "matrix products: own (default; the same bits for any number\n" \
-                     "of threads) or openblas (default on scalar kernels)"}
+                     "of threads and in any batch) or openblas"}
 
 extern sd_ctx *context;   /* the open model; global for the signal handler */
 extern volatile sig_atomic_t interrupts;

@@ -240,7 +240,7 @@ static const char *gemm_name(const sd_ctx *c) { return c->run.blas ? "openblas" 
 static sd_status choose_gemm(sd_ctx *c, const sd_options *o)
 {
 #ifdef SD_WITH_OPENBLAS
-    c->run.blas = o->gemm == SD_GEMM_OPENBLAS || (o->gemm == SD_GEMM_DEFAULT && !o->precise && c->run.kern == &sd_kern_scalar);
+    c->run.blas = o->gemm == SD_GEMM_OPENBLAS;
 #endif
     if (o->gemm < SD_GEMM_DEFAULT || o->gemm > SD_GEMM_OPENBLAS)
         return sd_fail(&c->err, SD_ERR_ARG, "gemm must be one of SD_GEMM_DEFAULT, OWN and OPENBLAS, not %d", o->gemm);

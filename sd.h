@@ -75,7 +75,7 @@ enum {
 /* Whose matrix products linear layers and unfolded convolutions use. With the own ones a result has the same bits for any number of
  * threads and in any batch. Winograd's convolutions and attention have their own in any case where there are vector instructions. */
 enum {
-    SD_GEMM_DEFAULT = 0,    /* own; OpenBLAS' where only the scalar kernels can run: it is faster there, see docs/SPEED.md */
+    SD_GEMM_DEFAULT = 0,    /* own */
     SD_GEMM_OWN,
     SD_GEMM_OPENBLAS        /* SD_ERR_UNSUPPORTED in a build without it */
 };
