@@ -114,11 +114,10 @@ int picture_path(char path[PATH_SIZE], const char *output, int index);
 
 /* ---- the commands */
 typedef struct command {
-    const char *name;
     const cli_command *line;
     int (*run)(settings *s, const char *argv0);
 } command;
-extern const command other_commands[];   /* commands.c; ends with a NULL name */
+extern const command other_commands[];   /* commands.c; ends with a NULL line */
 /* codec.c */
 extern const cli_command encode_command, decode_command, roundtrip_command;
 int run_encode(settings *s, const char *argv0);

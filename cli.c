@@ -127,50 +127,58 @@ static const cli_option *find_letter(const cli_command *c, char letter)
     return NULL;
 }
 
-enum { NAME_MAX_LENGTH = 31 };
+enum { NAME_MAX_LENGTH = 31, MOST_OPTIONS = 128 };
 
-/* Levenshtein distance: insertions, deletions and substitutions that turn a[0..n) into b. */
+/* Insertions, deletions, substitutions and swaps of neighbours that turn a[0..n) into b [Damerau 1964; Levenshtein 1966].
+ * d[i % 3][j]: of a's first i letters and b's first j. */
 static size_t edit_distance(const char *a, size_t n, const char *b)
 {
-    size_t row[NAME_MAX_LENGTH + 1], m = strlen(b);
-    for (size_t j = 0; j <= m; j++) row[j] = j;
-    for (size_t i = 1; i <= n; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= m; j++) {
-            size_t best = diagonal + (a[i - 1] != b[j - 1]);
-            if (row[j] + 1 < best) best = row[j] + 1;
-            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
-            diagonal = row[j];
-            row[j] = best;
+    size_t d[3][NAME_MAX_LENGTH + 1], m = strlen(b);
+    for (size_t i = 0; i <= n; i++)
+        for (size_t j = 0; j <= m; j++) {
+            size_t best = i + j;
+            if (i && j) best = d[(i - 1) % 3][j - 1] + (a[i - 1] != b[j - 1]);
+            if (i && d[(i - 1) % 3][j] + 1 < best) best = d[(i - 1) % 3][j] + 1;
+            if (j && d[i % 3][j - 1] + 1 < best) best = d[i % 3][j - 1] + 1;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && d[(i - 2) % 3][j - 2] + 1 < best)
+                best = d[(i - 2) % 3][j - 2] + 1;
+            d[i % 3][j] = best;
         }
-    }
-    return row[m];
+    return d[n % 3][m];
 }
 
-/* The option whose name begins so, or takes the fewest changes (at most a third of what was typed); NULL if none is
- * near. */
-static const char *nearest(const cli_command *c, const char *typed, size_t n)
+const char *cli_nearest(const char *typed, size_t n, const char *const *names, size_t count)
 {
     const char *best = NULL;
     size_t least = n / 3 + 1;
-    for (size_t i = 0; i < c->n_options && n <= NAME_MAX_LENGTH; i++) {
-        const char *name = c->option[i].name;
-        if (!name) continue;
-        size_t d = n > 1 && strncmp(name, typed, n) == 0 ? 0 : edit_distance(typed, n, name);
+    for (size_t i = 0; i < count && n <= NAME_MAX_LENGTH; i++) {
+        size_t d = n > 1 && strncmp(names[i], typed, n) == 0 ? 0 : edit_distance(typed, n, names[i]);
         if (d < least) {
             least = d;
-            best = name;
+            best = names[i];
         }
     }
     return best;
 }
 
+/* "sd plan --help", for the end of a message */
+static const char *see(const cli_command *c)
+{
+    static char text[64];
+    snprintf(text, sizeof text, "see sd %s%s--help", c->name ? c->name : "", c->name ? " " : "");
+    return text;
+}
+
 static int unknown(const cli_command *c, const char *typed, const char *name, size_t n)
 {
-    const char *near = nearest(c, name, n);
-    if (near) return cli_error(CLI_USAGE, "unknown option %.*s; did you mean --%s?", (int)strcspn(typed, "="), typed, near);
-    return cli_error(CLI_USAGE, "unknown option %s; see sd --help", typed);
+    const char *names[MOST_OPTIONS], *near;
+    size_t count = 0;
+    for (size_t i = 0; i < c->n_options && count < MOST_OPTIONS; i++)
+        if (c->option[i].name) names[count++] = c->option[i].name;
+    near = cli_nearest(name, n, names, count);
+    int length = (int)strcspn(typed, "=");
+    if (near) return cli_error(CLI_USAGE, "unknown option %.*s; did you mean --%s?", length, typed, near);
+    return cli_error(CLI_USAGE, "unknown option %.*s; %s", length, typed, see(c));
 }
 
 /* -------------------------------------------------------------------------------------- parsing */
@@ -289,9 +297,10 @@ static int take_short(const cli_command *c, arguments *a, void *settings)
 
 static int take_positional(const cli_command *c, char *value, arguments *a, void *settings)
 {
+    if (!c->positional && !c->name)
+        return cli_error(CLI_USAGE, "unexpected argument \"%s\": a prompt goes after -p and in quotes; %s", value, see(c));
     if (!c->positional)
-        return cli_error(CLI_USAGE, "unexpected argument \"%s\": a prompt goes after -p and in quotes; see sd --help",
-                         value);
+        return cli_error(CLI_USAGE, "unexpected argument \"%s\": sd %s takes options alone; %s", value, c->name, see(c));
     if (c->several) {   /* they are moved to the front of argv, which has been read so far */
         cli_list *list = (cli_list *)(void *)((char *)settings + c->positional_target);
         list->v = a->v;

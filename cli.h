@@ -50,6 +50,7 @@ typedef struct cli_foreign {
 extern const cli_foreign cli_foreign_options[];
 
 typedef struct cli_command {
+    const char *name;        /* "plan"; NULL: what the program does without a command */
     const char *usage;       /* printed above the options */
     const cli_option *option;
     size_t n_options;
@@ -60,6 +61,9 @@ typedef struct cli_command {
 
 /* Writes the fields of `settings`. CLI_OK, or CLI_USAGE after saying what is wrong. */
 int cli_parse(const cli_command *c, int argc, char **argv, void *settings);
+/* The name that typed[0..n) begins, or that takes the fewest changes (at most a third of what was typed); NULL if none is
+ * near. */
+const char *cli_nearest(const char *typed, size_t n, const char *const *names, size_t count);
 /* Tells of the options that were taken though they change nothing here. */
 void cli_notices(void);
 void cli_help(const cli_command *c);

@@ -34,6 +34,7 @@ static const cli_option encode_options[] = {
     COMPUTE_OPTIONS,
 };
 const cli_command encode_command = {
+    "encode",
     "usage: sd encode PICTURE... [-o PATH] [-s N] [--unscaled]\n\n"
     "Writes what the VAE's encoder makes of a picture: mean and logvar of the posterior, and latents, a sample of it\n"
     "times the model's scaling_factor, as the UNet takes them. Each is [1,4,height/8,width/8].\n",
@@ -48,6 +49,7 @@ static const cli_option decode_options[] = {
     COMPUTE_OPTIONS,
 };
 const cli_command decode_command = {
+    "decode",
     "usage: sd decode LATENTS.safetensors... [-o PATH] [--unscaled]\n\n"
     "Draws the tensor \"latents\" of a file, or its only one: [N,4,h,w] or [4,h,w].\n"
     "More than one become FILE_2, FILE_3, ...\n",
@@ -62,6 +64,7 @@ static const cli_option roundtrip_options[] = {
     COMPUTE_OPTIONS,
 };
 const cli_command roundtrip_command = {
+    "roundtrip",
     "usage: sd roundtrip PICTURE... [-o PATH]\n\n"
     "Encodes a picture, decodes the posterior's mean, and prints how much of it came back: the peak\n"
     "signal-to-noise ratio of its bytes and the structural similarity of its brightness.\n",

@@ -18,6 +18,7 @@ static const cli_option tokenize_options[] = {
     HELP_OPTION,
 };
 static const cli_command tokenize_command = {
+    "tokenize",
     "usage: sd tokenize TEXT [--json | --ids]\n"
     "       sd tokenize --ids --file FILE\n\n"
     "Prints the ids that CLIP's tokenizer gives a text and the piece of text each stands for.\n",
@@ -29,6 +30,7 @@ static const cli_option samplers_options[] = {
     HELP_OPTION,
 };
 static const cli_command samplers_command = {
+    "samplers",
     "usage: sd samplers [--json]\n\n"
     "Lists samplers, with their names in other programs, their papers and their order of accuracy; and schedules.\n",
     samplers_options, COUNT(samplers_options), NULL, 0, 0};
@@ -43,6 +45,7 @@ static const cli_option schedule_options[] = {
     HELP_OPTION,
 };
 static const cli_command schedule_command = {
+    "schedule",
     "usage: sd schedule [-m DIR] [--sampling-method NAME] [--scheduler NAME[,NAME...]] [--steps N] [--json]\n"
     "                   [--plot FILE]\n\n"
     "Prints the evaluations of a run: timesteps, sigmas = sqrt((1-a)/a) and a = alphas_cumprod. Reads no weights.\n",
@@ -58,6 +61,7 @@ static const cli_option plan_options[] = {
     HELP_OPTION,
 };
 static const cli_command plan_command = {
+    "plan",
     "usage: sd plan [-m DIR | --config NAME] [-W N] [-H N] [--json]\n\n"
     "Prints the UNet, the VAE and the text encoder step by step: shapes, parameters, operations and memory;\n"
     "and the algorithm that the cost model picks for each convolution. Reads no weights.\n",
@@ -177,12 +181,12 @@ static int run_schedule(settings *s, const char *argv0)
 /* --------------------------------------------------------------------------------- all of them */
 
 const command other_commands[] = {
-    {"encode", &encode_command, run_encode},
-    {"decode", &decode_command, run_decode},
-    {"roundtrip", &roundtrip_command, run_roundtrip},
-    {"tokenize", &tokenize_command, run_tokenize},
-    {"plan", &plan_command, run_plan},
-    {"samplers", &samplers_command, run_samplers},
-    {"schedule", &schedule_command, run_schedule},
-    {NULL, NULL, NULL},
+    {&encode_command, run_encode},
+    {&decode_command, run_decode},
+    {&roundtrip_command, run_roundtrip},
+    {&tokenize_command, run_tokenize},
+    {&plan_command, run_plan},
+    {&samplers_command, run_samplers},
+    {&schedule_command, run_schedule},
+    {NULL, NULL},
 };

@@ -37,7 +37,7 @@ static const cli_option draw_options[] = {
      "with --batch-size: picture i has its own generator, seed + i"},
     {CLI_FLAG, 0, "explain-seed", AT(explain_seed), 0, 0, NULL,
      "prints each draw: who, from which generator, how many"},
-    {CLI_INT, 'b', "batch-count", AT(batch_count), 1, 10000, "N", "pictures one after another, with seeds N, N+1, ..."},
+    {CLI_INT, 'b', "batch-count", AT(batch_count), 1, 10000, "N", "so many pictures one after another; their seeds count up\nfrom --seed"},
     {CLI_INT, 0, "batch-size", AT(p.batch), 1, 512, "N",
      "pictures drawn together from one seed, as diffusers'\nnum_images_per_prompt"},
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "How to draw it"},
@@ -97,6 +97,7 @@ static const cli_option draw_options[] = {
     HELP_OPTION,
 };
 static const cli_command draw_command = {
+    NULL,
     "sd - Stable Diffusion in C\n\n"
     "usage: sd -p TEXT [options]          draws a picture\n"
     "       sd -p TEXT -i FILE [options]  changes, repaints or extends one\n"
@@ -107,7 +108,7 @@ static const cli_command draw_command = {
     "       sd plan [options]             the networks of a model, unrolled\n"
     "       sd samplers                   samplers and schedules, with their papers\n"
     "       sd schedule [options]         the timesteps and noise levels of a run\n"
-    "       sd encode --help, sd tokenize --help and so on for each\n",
+    "       sd help encode, sd help tokenize and so on for each\n",
     draw_options, COUNT(draw_options), NULL, 0, 0};
 
 /* ------------------------------------------------------------------------------------- context */
@@ -554,24 +555,70 @@ static void let_threads_sleep(char **argv)
 #endif
 }
 
-static const command drawing = {NULL, &draw_command, run_draw};
+static const command drawing = {&draw_command, run_draw};
 
-int main(int argc, char **argv)
+static int show_version(void)
+{
+    printf("sd %s\n%s\n", sd_version(), sd_build_info());
+    return CLI_OK;
+}
+
+static const command *find_command(const char *name)
+{
+    for (const command *c = other_commands; c->line; c++)
+        if (strcmp(name, c->line->name) == 0) return c;
+    return NULL;
+}
+
+/* A first word that is no command, for people who type sd plna, or sd "a red apple". */
+static int unknown_command(const char *word)
+{
+    const char *names[32] = {"help", "version"}, *near;
+    size_t n = 2;
+    for (const command *c = other_commands; c->line && n < COUNT(names); c++) names[n++] = c->line->name;
+    near = cli_nearest(word, strlen(word), names, n);
+    if (near) return cli_error(CLI_USAGE, "there is no command \"%s\"; did you mean sd %s?", word, near);
+    return cli_error(CLI_USAGE, "there is no command \"%s\": a prompt goes after -p and in quotes; see sd --help", word);
+}
+
+/* sd help, sd help plan */
+static int help(int argc, char **argv)
+{
+    const command *c = argc > 2 ? find_command(argv[2]) : &drawing;
+    if (argc > 3) return cli_error(CLI_USAGE, "unexpected argument \"%s\": sd help COMMAND", argv[3]);
+    if (!c) return unknown_command(argv[2]);
+    cli_help(c->line);
+    return CLI_OK;
+}
+
+static int run_command(const command *c, int argc, char **argv, int skip)
 {
     settings s = {.batch_count = 1};
-    const command *c = other_commands;
-    let_threads_sleep(argv);
     sd_params_init(&s.p);
-    while (c->name && !(argc > 1 && strcmp(argv[1], c->name) == 0)) c++;
-    int skip = c->name ? 2 : 1;
-    if (!c->name) c = &drawing;
-    catch_signals();
     int code = cli_parse(c->line, argc - skip, argv + skip, &s);
     if (code) return code;
     if (!s.quiet) cli_notices();
+    if (s.version) return show_version();
     if (s.help) cli_help(c->line);
-    else if (s.version) printf("sd %s\n%s\n", sd_version(), sd_build_info());
-    else code = c->run(&s, argv[0]);
+    return s.help ? CLI_OK : c->run(&s, argv[0]);
+}
+
+static int dispatch(int argc, char **argv)
+{
+    const char *first = argc > 1 ? argv[1] : "";
+    const command *c = find_command(first);
+    if (c) return run_command(c, argc, argv, 2);
+    if (strcmp(first, "help") == 0) return help(argc, argv);
+    if (strcmp(first, "version") == 0 && argc == 2) return show_version();
+    if (*first && *first != '-') return unknown_command(first);
+    return run_command(&drawing, argc, argv, 1);
+}
+
+int main(int argc, char **argv)
+{
+    let_threads_sleep(argv);
+    catch_signals();
+    int code = dispatch(argc, argv);
     sd_ctx *done = context;
     context = NULL;   /* before it is freed: a signal may come in between */
     sd_close(done);

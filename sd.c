@@ -58,6 +58,11 @@ const char *sd_build_info(void)
 #else
            ", no libpng (writes PPM)"
 #endif
+#ifdef SD_WITH_JPEG
+           ", libjpeg"
+#else
+           ", no libjpeg (reads no JPEG)"
+#endif
         ;
 }
 

@@ -87,6 +87,51 @@ static void a_guess_is_made_only_where_it_is_near(void **state)
     expect_error("--promtp", 2, "did you mean --prompt?");
 }
 
+/* ------------------------------------------------------------------------------------- commands */
+
+static void help_and_version_are_commands_too(void **state)
+{
+    (void)state;
+    static const char *const same[][2][2] = {
+        {{"help"}, {"--help"}}, {{"version"}, {"--version"}}, {{"help", "plan"}, {"plan", "--help"}},
+        {{"help", "encode"}, {"encode", "-h"}}};
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
+        RUN(same[i][0][0], same[i][0][1]);
+        expect_success(same[i][0][0]);
+        spill(out("a.txt"), ran.out, strlen(ran.out));
+        RUN(same[i][1][0], same[i][1][1]);
+        expect_success(same[i][1][0]);
+        spill(out("b.txt"), ran.out, strlen(ran.out));
+        assert_true(strlen(ran.out) > 20 && same_files(out("a.txt"), out("b.txt")));
+    }
+    temp_clear();
+    RUN("--version");
+    static const char *const libraries[] = {"OpenBLAS", "OpenMP", "cJSON", "utf8proc", "libpng", "libjpeg"};
+    for (size_t i = 0; i < sizeof libraries / sizeof *libraries; i++) {
+        char absent[32];   /* a build without one says so, "no BLAS" */
+        snprintf(absent, sizeof absent, "no %s", strcmp(libraries[i], "OpenBLAS") == 0 ? "BLAS" : libraries[i]);
+        if (!strstr(ran.out, libraries[i]) && !strstr(ran.out, absent)) fail_msg("--version lacks %s", libraries[i]);
+    }
+    RUN("--help");
+    assert_non_null(strstr(ran.out, "their seeds count up"));
+}
+
+static void words_that_are_no_commands_are_guessed(void **state)
+{
+    (void)state;
+    static const struct { const char *args[3], *word; } cases[] = {
+        {{"plna"}, "did you mean sd plan?"}, {{"tokenise", "x"}, "did you mean sd tokenize?"},
+        {{"sampler"}, "did you mean sd samplers?"}, {{"hepl"}, "did you mean sd help?"}, {{"help", "plna"}, "sd plan?"},
+        {{"a red apple"}, "a prompt goes after -p"}, {{"plan", "foo"}, "sd plan takes options alone; see sd plan --help"},
+        {{"samplers", "x"}, "see sd samplers --help"}, {{"plan", "--zzzzzz"}, "see sd plan --help"},
+        {{"help", "plan", "x"}, "unexpected argument"}, {{"plan", "--config", "sd15"}, NULL}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        run_list((const char *const[]){cases[i].args[0], cases[i].args[1], cases[i].args[2], NULL});
+        if (cases[i].word) expect_error(cases[i].args[0], 2, cases[i].word);
+        else expect_success(cases[i].args[0]);
+    }
+}
+
 /* ------------------------------------------------------------------------------------ terminals */
 
 /* The longest stretch between two places where the cursor goes back to the line's begin, escape sequences not counted. */
@@ -164,6 +209,8 @@ int main(void)
         cmocka_unit_test(options_that_change_nothing_are_told_once_and_not_when_quiet),
         cmocka_unit_test(options_that_mean_nothing_here_say_what_to_use),
         cmocka_unit_test(a_guess_is_made_only_where_it_is_near),
+        cmocka_unit_test(help_and_version_are_commands_too),
+        cmocka_unit_test(words_that_are_no_commands_are_guessed),
         cmocka_unit_test(the_bar_is_as_wide_as_the_terminal_lets_it),
         cmocka_unit_test(a_terminal_without_colours_gets_none),
         cmocka_unit_test(a_preview_fits_a_narrow_terminal),
