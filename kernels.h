@@ -50,7 +50,7 @@ typedef struct sd_kern {
 
     /* The same by parts, for those who lay out the operands themselves; NULL in the specification. pack_panel turns `columns` columns of
      * B (see gemm) into strips [kc][panel_columns], one after the other; the last one is only panel_narrow wide if it fits there.
-     * panel: c[rows, columns] = or += a[rows, kc] b; fastest where rows are a multiple of panel_rows and columns of panel_narrow. */
+     * panel: c[rows, columns] = or += a[rows, kc] b; any number of rows is as fast per row, columns are fastest in multiples of panel_narrow. */
     size_t panel_columns, panel_narrow, panel_rows;
     void (*pack_panel)(float *to, const float *b, size_t ldb, bool b_trans, size_t columns, size_t kc);
     void (*panel)(size_t rows, size_t columns, size_t kc, const float *a, const float *b, float *c, size_t ldc, bool accumulate);

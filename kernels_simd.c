@@ -364,13 +364,10 @@ enum {
 
 static inline size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
 
-/* c = a b (+ c) (+ bias) for one tile of `rows` x `vectors` vectors; these and the stride of a's rows are known when compiled.
- * b is [kc][vectors VL]. */
-static inline __attribute__((always_inline)) void multiply_tile(size_t rows, size_t vectors, size_t stride, size_t kc,
-                                                                const float *a, const float *b, float *c, size_t ldc,
-                                                                const float *bias, bool accumulate)
+/* acc = a b for one tile of `rows` x `vectors` vectors; these and the stride of a's rows are known when compiled. b is [kc][vectors VL]. */
+static inline __attribute__((always_inline)) void multiply_tile(vf *acc, size_t rows, size_t vectors, size_t stride, size_t kc,
+                                                                const float *a, const float *b)
 {
-    vf acc[TILE_ROWS * TILE_VECTORS];
     UNROLL for (size_t i = 0; i < rows * vectors; i++)
         acc[i] = v_set1(0.0f);
     for (size_t k = 0; k < kc; k++) {
@@ -383,40 +380,49 @@ static inline __attribute__((always_inline)) void multiply_tile(size_t rows, siz
                 acc[i * vectors + j] = v_fma(ai, bk[j], acc[i * vectors + j]);
         }
     }
-    UNROLL for (size_t i = 0; i < rows; i++)
-        UNROLL for (size_t j = 0; j < vectors; j++) {
-            vf v = acc[i * vectors + j];
-            if (bias)
-                v = v_add(v, v_load(bias + j * VL));
-            if (accumulate)
-                v = v_add(v, v_load(c + i * ldc + j * VL));
-            v_store(c + i * ldc + j * VL, v);
-        }
 }
 
-typedef void tile_fn(size_t kc, const float *a, const float *b, float *c, size_t ldc, const float *bias, bool accumulate);
-
-static void wide_tile(size_t kc, const float *a, const float *b, float *c, size_t ldc, const float *bias, bool accumulate)
+/* c = acc (+ bias) (+ c) */
+static inline __attribute__((always_inline)) void finish_tile(vf *acc, size_t rows, size_t vectors, float *c, size_t ldc,
+                                                              const float *bias, bool accumulate)
 {
-    multiply_tile(TILE_ROWS, TILE_VECTORS, A_STRIDE, kc, a, b, c, ldc, bias, accumulate);
+    if (bias)
+        UNROLL for (size_t i = 0; i < rows * vectors; i++)
+            acc[i] = v_add(acc[i], v_load(bias + i % vectors * VL));
+    if (accumulate)
+        UNROLL for (size_t i = 0; i < rows * vectors; i++)
+            acc[i] = v_add(acc[i], v_load(c + i / vectors * ldc + i % vectors * VL));
+    UNROLL for (size_t i = 0; i < rows * vectors; i++)
+        v_store(c + i / vectors * ldc + i % vectors * VL, acc[i]);
 }
 
-static void tall_tile(size_t kc, const float *a, const float *b, float *c, size_t ldc, const float *bias, bool accumulate)
-{
-    multiply_tile(TALL_ROWS, 1, A_STRIDE, kc, a, b, c, ldc, bias, accumulate);
-}
+/* A tile of every height up to TILE_ROWS, so that the last rows of a block leave no sums idle, and of the shape's largest, which is one of
+ * 8, 12, 14, 16, 24 and 28. */
+#define HEIGHT(n) \
+    case n: \
+        if (n <= TILE_ROWS || n == MOST) { \
+            multiply_tile(acc, n, VECTORS, STRIDE, kc, a, b); \
+            finish_tile(acc, n, VECTORS, c, ldc, bias, accumulate); \
+        } \
+        break;
+#define TILES(name, most, vectors, a_stride) \
+    static void name(size_t rows, size_t kc, const float *a, const float *b, float *c, size_t ldc, const float *bias, bool accumulate) \
+    { \
+        enum { MOST = most, VECTORS = vectors, STRIDE = a_stride }; \
+        vf acc[MOST * VECTORS]; \
+        switch (rows) { \
+            HEIGHT(1) HEIGHT(2) HEIGHT(3) HEIGHT(4) HEIGHT(5) HEIGHT(6) HEIGHT(7) HEIGHT(8) HEIGHT(9) HEIGHT(10) HEIGHT(11) \
+            HEIGHT(12) HEIGHT(13) HEIGHT(14) HEIGHT(16) HEIGHT(24) HEIGHT(28) \
+        } \
+    }
 
-static void wide_panel(size_t kc, const float *a, const float *b, float *c, size_t ldc, const float *bias, bool accumulate)
-{
-    multiply_tile(TILE_ROWS, TILE_VECTORS, SDK_PANEL, kc, a, b, c, ldc, bias, accumulate);
-}
-
-static void tall_panel(size_t kc, const float *a, const float *b, float *c, size_t ldc, const float *bias, bool accumulate)
-{
-    multiply_tile(TALL_ROWS, 1, SDK_PANEL, kc, a, b, c, ldc, bias, accumulate);
-}
+TILES(wide_tile, TILE_ROWS, TILE_VECTORS, A_STRIDE)
+TILES(tall_tile, TALL_ROWS, 1, A_STRIDE)
+TILES(wide_panel, TILE_ROWS, TILE_VECTORS, SDK_PANEL)
+TILES(tall_panel, TALL_ROWS, 1, SDK_PANEL)
 
 /* Two shapes with the same number of sums in registers, for rows of a at either stride. */
+typedef void tile_fn(size_t rows, size_t kc, const float *a, const float *b, float *c, size_t ldc, const float *bias, bool accumulate);
 typedef struct shape {
     size_t rows, columns, stride;
     tile_fn *multiply;
@@ -428,12 +434,12 @@ static const shapes for_gemm = {{TILE_ROWS, TILE_COLUMNS, A_STRIDE, wide_tile}, 
 
 static inline size_t strip_width(size_t columns) { return columns > VL ? TILE_COLUMNS : VL; }
 
-/* A tile over the edge of C goes to a buffer first; the same additions in the same order. */
+/* A tile over the right edge of C goes to a buffer first; the same additions in the same order. */
 static void edge_tile(shape s, size_t rows, size_t columns, size_t kc, const float *a, const float *b, float *c, size_t ldc,
                       const float *bias, bool accumulate)
 {
     float buffer[TILE_ROWS * TILE_COLUMNS];
-    s.multiply(kc, a, b, buffer, s.columns, NULL, false);
+    s.multiply(rows, kc, a, b, buffer, s.columns, NULL, false);
     for (size_t i = 0; i < rows; i++)
         for (size_t j = 0; j < columns; j++) {
             float v = buffer[i * s.columns + j];
@@ -445,14 +451,11 @@ static void edge_tile(shape s, size_t rows, size_t columns, size_t kc, const flo
         }
 }
 
-/* rows x kc of A to [..][A_STRIDE], rows of zeros up to a whole tile of either shape */
+/* rows x kc of A to [..][A_STRIDE] */
 static void copy_a(float *to, const float *a, size_t lda, size_t rows, size_t kc)
 {
-    size_t r = 0;
-    for (; r < rows; r++)
+    for (size_t r = 0; r < rows; r++)
         memcpy(to + r * A_STRIDE, a + r * lda, kc * sizeof(float));
-    for (; r % TALL_ROWS; r++)
-        memset(to + r * A_STRIDE, 0, kc * sizeof(float));
 }
 
 /* `columns` of B as a strip [kc][width], zeros up to the width. b is [columns, K] if b_trans, else [K, columns]. */
@@ -489,10 +492,10 @@ static inline __attribute__((always_inline)) void multiply_block(const shapes *b
         const shape s = columns - j > VL ? both->wide : both->tall;
         const float *strip = b + j * kc, *strip_bias = bias ? bias + j : NULL;
         size_t nj = min_size(columns - j, s.columns);
-        for (size_t i = 0; i < rows; i += s.rows) {
-            size_t ni = min_size(rows - i, s.rows);
-            if (ni == s.rows && nj == s.columns)
-                s.multiply(kc, a + i * s.stride, strip, c + i * ldc + j, ldc, strip_bias, accumulate);
+        for (size_t i = 0, ni; i < rows; i += ni) {
+            ni = rows - i >= s.rows ? s.rows : min_size(rows - i, TILE_ROWS);
+            if (nj == s.columns)
+                s.multiply(ni, kc, a + i * s.stride, strip, c + i * ldc + j, ldc, strip_bias, accumulate);
             else
                 edge_tile(s, ni, nj, kc, a + i * s.stride, strip, c + i * ldc + j, ldc, strip_bias, accumulate);
         }
