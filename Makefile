@@ -32,7 +32,7 @@ $(LATER): $(filter $(SETUP),$(MAKECMDGOALS))
 else
 
 # ------------------------------------------------------------------------------------------- sources
-LIB_SRC := base.c rng.c philox.c numpy_rng.c brownian.c random.c unicode.c json.c \
+LIB_SRC := base.c files.c rng.c philox.c numpy_rng.c brownian.c random.c unicode.c json.c \
            kernels.c caches.c \
            ops.c ops_cpu.c winograd.c attention.c \
            safetensors.c checkpoint.c weights.c image.c image_read.c picture.c trace.c \

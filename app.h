@@ -93,6 +93,9 @@ typedef struct view {
 } view;
 
 int exit_code(sd_status status);
+int errno_code(int why);   /* of a system call of the program's own */
+/* CLI_INTERRUPTED, said, after a signal; to be asked between calls into the library, which end by themselves. */
+int stopped(void);
 /* Says what the last call into the library met. Exit code. */
 int report(const settings *s, sd_status status);
 /* NULL if there is none. */
@@ -105,6 +108,7 @@ uint64_t random_seed(void);
 /* In either case, as the library takes it. Nothing but the ending is a name without one. */
 int ends_with(const char *s, const char *end);
 int is_picture_name(const char *path);
+int is_stream(const char *path);   /* a pipe, a device or a descriptor, whatever its name */
 /* What would make writing fail minutes later. */
 int check_writable(const char *what, const char *path);
 /* The same for a directory, which is made if it is not there. */

@@ -1,4 +1,4 @@
-/* base.c - floor 0: errors that stick, the arena, growing text, whole files. */
+/* base.c - floor 0: errors that stick, the arena, growing text. */
 #define _POSIX_C_SOURCE 200809L
 #define _DEFAULT_SOURCE   /* madvise */
 #include "base.h"
@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -41,6 +40,26 @@ void sd_error_clear(sd_error *e)
 {
     e->status = SD_OK;
     e->text[0] = e->place[0] = 0;
+}
+
+bool sd_stopped(sd_error *e)
+{
+    if (e->status == SD_OK && sd_told_to_stop(e)) sd_fail(e, SD_ERR_CANCELLED, "cancelled");
+    return e->status != SD_OK;
+}
+
+sd_status sd_errno_status(int why)
+{
+    static const struct { int why; sd_status status; } known[] = {
+        {ENOENT, SD_ERR_MISSING}, {ENOTDIR, SD_ERR_MISSING}, {EISDIR, SD_ERR_ARG}, {ENOMEM, SD_ERR_MEMORY},
+#ifdef ELOOP
+        {ELOOP, SD_ERR_ARG},
+#endif
+        {ENAMETOOLONG, SD_ERR_ARG},
+    };
+    for (size_t i = 0; i < SD_COUNT(known); i++)
+        if (known[i].why == why) return known[i].status;
+    return SD_ERR_IO;
 }
 
 void sd_logf(const sd_log *log, int level, const char *fmt, ...)
@@ -237,124 +256,6 @@ bool sd_glob_list(const char *list, const char *name)
         if (glob_n(list, end, name)) return true;
         list = end + 1;
     }
-}
-
-/* ------------------------------------------------------------------------------------- files */
-
-sd_status sd_path_join(char *out, size_t size, const char *a, const char *b, sd_error *e)
-{
-    size_t n = strlen(a);
-    const char *sep = n && a[n - 1] != '/' ? "/" : "";
-    int got = snprintf(out, size, "%s%s%s", a, sep, b);
-    if (got < 0 || (size_t)got >= size)
-        return sd_fail(e, SD_ERR_ARG, "path is too long (over %zu bytes): %.200s...", size - 1, a);
-    return SD_OK;
-}
-
-bool sd_is_file(const char *path)
-{
-    struct stat st;
-    return stat(path, &st) == 0 && S_ISREG(st.st_mode);
-}
-
-bool sd_is_dir(const char *path)
-{
-    struct stat st;
-    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
-}
-
-sd_status sd_read_file(const char *path, size_t max, char **data, size_t *n, sd_error *e)
-{
-    *data = NULL;
-    *n = 0;
-    if (sd_is_dir(path)) return sd_fail(e, SD_ERR_IO, "expected a file, found a directory: %s", path);
-    FILE *f = fopen(path, "rb");
-    if (!f) return sd_fail(e, SD_ERR_IO, "cannot open %s: %s", path, strerror(errno));
-    size_t cap = 0, used = 0, got = 0;
-    char *buf = NULL;
-    do {   /* grows as it reads: pipes have no size */
-        if (cap - used < 2) {
-            size_t want = cap ? cap * 2 : 65536;
-            char *more = realloc(buf, want);
-            if (!more) {
-                free(buf);
-                fclose(f);
-                return sd_fail(e, SD_ERR_MEMORY, "no memory to read %s", path);
-            }
-            buf = more;
-            cap = want;
-        }
-        got = fread(buf + used, 1, cap - used - 1, f);
-        used += got;
-    } while (got && used <= max);
-    bool bad = ferror(f) != 0;
-    fclose(f);
-    if (bad || used > max) {
-        free(buf);
-        return bad ? sd_fail(e, SD_ERR_IO, "cannot read %s", path)
-                   : sd_fail(e, SD_ERR_FORMAT, "%s is larger than the %zu bytes such a file may have", path, max);
-    }
-    buf[used] = 0;
-    *data = buf;
-    *n = used;
-    return SD_OK;
-}
-
-sd_status sd_outfile_open(sd_outfile *o, const char *path, sd_error *e)
-{
-    memset(o, 0, sizeof *o);
-    if (sd_is_dir(path)) return sd_fail(e, SD_ERR_IO, "cannot write %s: it is a directory", path);
-    sd_text temp = {0};
-    sd_text_add(&temp, "%s.part", path);
-    o->temp = temp.s;
-    o->path = sd_strdup(path);
-    if (temp.failed || !o->path) {
-        sd_outfile_abort(o);
-        return sd_fail(e, SD_ERR_MEMORY, "no memory to write %s", path);
-    }
-    o->f = fopen(o->temp, "wb");
-    if (!o->f) {
-        int why = errno;
-        free(o->temp);   /* nothing of ours to remove */
-        o->temp = NULL;
-        sd_outfile_abort(o);
-        return sd_fail(e, SD_ERR_IO, "cannot write %s: %s", path, strerror(why));
-    }
-    return SD_OK;
-}
-
-sd_status sd_outfile_commit(sd_outfile *o, sd_error *e)
-{
-    errno = 0;
-    bool bad = fflush(o->f) != 0 || ferror(o->f);
-    int why = errno;
-    if (fclose(o->f) != 0 && !bad) {
-        bad = true;
-        why = errno;
-    }
-    o->f = NULL;
-    if (!bad && rename(o->temp, o->path) != 0) {
-        bad = true;
-        why = errno;
-    }
-    if (bad) {
-        sd_fail(e, SD_ERR_IO, "cannot write %s: %s", o->path, why ? strerror(why) : "write error");
-        sd_outfile_abort(o);
-        return e->status;
-    }
-    free(o->temp);
-    free(o->path);
-    memset(o, 0, sizeof *o);
-    return SD_OK;
-}
-
-void sd_outfile_abort(sd_outfile *o)
-{
-    if (o->f) fclose(o->f);
-    if (o->temp) remove(o->temp);
-    free(o->temp);
-    free(o->path);
-    memset(o, 0, sizeof *o);
 }
 
 /* ------------------------------------------------------------------------------ dtypes and time */

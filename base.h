@@ -1,4 +1,4 @@
-/* base.h - floor 0: status codes and their texts, errors that stick, the arena, whole files.
+/* base.h - floor 0: status codes and their texts, errors that stick, being told to stop, the arena, whole files.
  *
  * Includes sd.h for the public types alone (sd_status, sd_dtype): a status is the same thing on every floor. */
 #ifndef SD_BASE_H
@@ -20,16 +20,48 @@
 
 #define SD_COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
+/* ---- a number that one thread or signal handler sets and another one reads */
+#if !defined(__GNUC__) && __STDC_VERSION__ >= 201112L && !defined(__STDC_NO_ATOMICS__)
+#include <stdatomic.h>
+typedef struct sd_flag { atomic_int v; } sd_flag;
+static inline int sd_flag_get(const sd_flag *f) { return atomic_load(&f->v); }
+static inline void sd_flag_set(sd_flag *f, int v) { atomic_store(&f->v, v); }
+#elif defined(__GNUC__)   /* the same in C99 */
+typedef struct sd_flag { int v; } sd_flag;
+static inline int sd_flag_get(const sd_flag *f) { return __atomic_load_n(&f->v, __ATOMIC_ACQUIRE); }
+static inline void sd_flag_set(sd_flag *f, int v) { __atomic_store_n(&f->v, v, __ATOMIC_SEQ_CST); }
+#else                     /* from signal handlers, and where such an access is one instruction */
+#include <signal.h>
+typedef struct sd_flag { volatile sig_atomic_t v; } sd_flag;
+static inline int sd_flag_get(const sd_flag *f) { return f->v; }
+static inline void sd_flag_set(sd_flag *f, int v) { f->v = v; }
+#endif
+
+/* How a running call is reached from outside: another thread or a signal handler says `stop`, and finds which temporary
+ * file the call would leave behind if the program ended now. */
+typedef struct sd_halt {
+    sd_flag stop;
+    sd_flag writing;      /* `temp` is the name of such a file */
+    char temp[4096];
+} sd_halt;
+
 /* ---- errors: the first message wins, so that a cascade reports its cause */
 typedef struct sd_error {
     sd_status status;
     char text[512];
     char place[48];   /* "file.c:123" */
+    sd_halt *halt;    /* NULL: nobody can stop this call */
 } sd_error;
 
 sd_status sd_fail_at(sd_error *e, const char *file, int line, sd_status status, const char *fmt, ...) SD_PRINTF(5, 6);
 #define sd_fail(e, ...) sd_fail_at((e), __FILE__, __LINE__, __VA_ARGS__)
-void sd_error_clear(sd_error *e);
+void sd_error_clear(sd_error *e);   /* but for `halt` */
+static inline bool sd_told_to_stop(const sd_error *e) { return e->halt && sd_flag_get(&e->halt->stop); }
+/* True if there is nothing more to do: after an error, or because somebody said so, which is an error from then on. To be
+ * asked at least every tenth of a second by whatever takes longer. */
+bool sd_stopped(sd_error *e);
+/* The status of a system call that set errno to `why`: a wrong name is the caller's mistake, a full disk is not. */
+sd_status sd_errno_status(int why);
 
 /* ---- log sink: lines go to the caller's function or nowhere */
 typedef struct sd_log {
@@ -79,17 +111,27 @@ bool sd_glob_list(const char *comma_list, const char *name);    /* NULL or "" ma
 sd_status sd_path_join(char *out, size_t size, const char *a, const char *b, sd_error *e);
 bool sd_is_file(const char *path);
 bool sd_is_dir(const char *path);
+bool sd_is_stream(const char *path);   /* a pipe, a device or the name of an open descriptor: what no file can replace */
 /* Reads a whole file of at most `max` bytes; a NUL is appended and not counted. free() it. */
 sd_status sd_read_file(const char *path, size_t max, char **data, size_t *n, sd_error *e);
+/* The same for a file that is known by its beginning: what `accept` refuses is not read further. Of a file without a
+ * size, such as a pipe, at most SD_PIPE_MAX bytes are read. */
+typedef bool sd_accept(const char *beginning, size_t n);
+sd_status sd_read_file_if(const char *path, size_t max, sd_accept *accept, char **data, size_t *n, sd_error *e);
+#define SD_PIPE_MAX ((size_t)256 << 20)
 
-/* A file that appears under its name only when it is complete: written beside it, then renamed. */
+/* A file that appears under its name only when it is complete: written beside it under a name that nobody has or
+ * guesses, then renamed. A path that leads to a pipe, a device or an open descriptor is written through. */
 typedef struct sd_outfile {
     FILE *f;
-    char *path, *temp;
+    char *path, *temp;   /* temp NULL: written through */
+    sd_halt *halt;
 } sd_outfile;
 sd_status sd_outfile_open(sd_outfile *o, const char *path, sd_error *e);
-sd_status sd_outfile_commit(sd_outfile *o, sd_error *e);   /* flushes, closes, renames; on failure aborts and says why */
+sd_status sd_outfile_commit(sd_outfile *o, sd_error *e);   /* onto the disk, renames; on failure aborts and says why */
 void sd_outfile_abort(sd_outfile *o);                      /* closes and removes; harmless if not open */
+/* A file without a name, to be written and read back, on the disk where `path` is to be. NULL on failure. */
+FILE *sd_file_without_name(const char *path, sd_error *e);
 
 /* ---- dtypes */
 size_t sd_dtype_size(sd_dtype d);

@@ -111,7 +111,7 @@ static int check_files(const settings *s, const cli_command *c, const char *endi
         }
     if (!s->output) return CLI_OK;
     if (s->files.n > 1) return check_directory("results", s->output);
-    if (is_directory(s->output)) return CLI_OK;
+    if (is_directory(s->output) || is_stream(s->output)) return CLI_OK;
     if (picture ? !is_picture_name(s->output) : !ends_with(s->output, ".safetensors"))
         return cli_error(CLI_USAGE, "the output's name must end in %s, not \"%s\"", picture ? ENDINGS : ".safetensors",
                          s->output);
@@ -210,7 +210,10 @@ int run_encode(settings *s, const char *argv0)
     if (!code) code = open_model(s, argv0, SD_PART_VAE, &v);
     uint64_t seed = s->seed.given ? s->seed.value : random_seed();
     if (!code) printf("seed: %llu\n", (unsigned long long)seed);
-    for (size_t i = 0; i < s->files.n && !code; i++) code = encode_file(s, s->files.v[i], seed);
+    for (size_t i = 0; i < s->files.n && !code; i++) {
+        code = stopped();
+        if (!code) code = encode_file(s, s->files.v[i], seed);
+    }
     return code;
 }
 
@@ -264,7 +267,9 @@ static int decode_tensor(const settings *s, const char *file, const float *data,
     size_t n = (size_t)(d[0] * d[1] * d[2]);
     int code = output_path(base, s, file, PICTURE_ENDING);
     for (int64_t i = 0; i < many && !code; i++) {
-        code = picture_path(path, base, (int)i + 1);
+        code = stopped();
+        if (!code && i && is_stream(base)) code = cli_error(CLI_USAGE, "%s takes one picture, %s has more", base, file);
+        if (!code) code = picture_path(path, base, (int)i + 1);
         if (!code)
             code = decode(s, data + (size_t)i * n, (int)d[0], (int)d[1], (int)d[2],
                           s->unscaled ? 1 : info.scaling_factor, &image);
@@ -347,7 +352,8 @@ int run_roundtrip(settings *s, const char *argv0)
         sd_model_info info = {0};
         sd_image back = {0};
         coded c = {0};
-        code = encode(s, s->files.v[i], &c);
+        code = stopped();
+        if (!code) code = encode(s, s->files.v[i], &c);
         sd_get_info(context, &info);
         if (!code) code = decode(s, c.mean, info.latent_channels, c.h, c.w, 1, &back);
         if (!code) {

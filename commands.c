@@ -92,7 +92,7 @@ static int tokenize_file(const settings *s)
     size_t room = 0;
     ssize_t n;
     int code = CLI_OK;
-    if (!f) return cli_error(CLI_FAILURE, "cannot open %s: %s", s->file, strerror(errno));
+    if (!f) return cli_error(errno_code(errno), "cannot open %s: %s", s->file, strerror(errno));
     /* a line ends at \n, not at \r or U+2028 */
     for (long number = 1; !code && (n = getline(&line, &room, f)) >= 0; number++) {
         sd_tokens t;

@@ -153,8 +153,7 @@ static sd_status resolve(sd_ctx *c, const sd_params *p, sd_params *out, sd_sched
 sd_status sd_resolve_params(sd_ctx *c, const sd_params *params, sd_params *resolved)
 {
     sd_sched_config s;
-    sd_begin(c);
-    resolve(c, params, resolved, &s, NULL);
+    if (!sd_begin(c)) resolve(c, params, resolved, &s, NULL);
     return sd_end(c);
 }
 
@@ -175,9 +174,8 @@ sd_status sd_parameters_text(sd_ctx *c, const sd_params *params, char **text)
     sd_sched_config s;
     sd_params p;
     sd_text t = {0};
-    sd_begin(c);
     *text = NULL;
-    if (resolve(c, params, &p, &s, NULL)) return sd_end(c);
+    if (sd_begin(c) || resolve(c, params, &p, &s, NULL)) return sd_end(c);
     sd_text_add(&t, "%s\n", p.prompt);
     if (*p.negative_prompt) sd_text_add(&t, "Negative prompt: %s\n", p.negative_prompt);
     sd_text_add(&t, "Steps: %d, Sampler: %s, CFG scale: %g, Seed: %llu, Size: %dx%d", p.steps, sd_method_about(s.method)->a1111, p.cfg_scale,
@@ -218,8 +216,8 @@ sd_status sd_schedule(sd_ctx *c, const sd_params *params, int *n, double *timest
 {
     sd_sched_config s;
     sd_sampler *sampler = NULL;
-    sd_begin(c);
     *n = 0;
+    if (sd_begin(c)) return sd_end(c);
     bool known = c->parts & SD_PART_SCHEDULE || !sd_need(c, SD_PART_UNET);
     if (known && !schedule_config(c, params, &s) && !sd_sampler_new(&sampler, &s, steps_of(params), &c->err)) {
         *n = sd_sampler_count(sampler);
@@ -659,7 +657,7 @@ static sd_status to_images(sd_ctx *c, const job *j, sd_image *images)
 sd_status sd_generate(sd_ctx *c, const sd_params *params, sd_image *images)
 {
     job j = {0};
-    sd_begin(c);
+    if (sd_begin(c)) return sd_end(c);
     if (!resolve(c, params, &j.p, &j.sched, &j.edit) && !job_init(c, &j) &&
         (j.edit.nothing || (!embed_prompts(c, &j) && !denoise(c, &j) && !decode(c, &j))))
         to_images(c, &j, images);
@@ -683,12 +681,12 @@ static void quick_picture(const sd_vae_config *v, float *picture, const float *l
 /* No sd_begin: this happens inside of a run, whose error it becomes. */
 sd_status sd_step_picture(sd_ctx *c, const sd_denoised *step, int index, int quick, sd_image *image)
 {
+    memset(image, 0, sizeof *image);
+    if (!c || c->err.status) return c ? c->err.status : SD_ERR_MEMORY;
     sd_trace *trace = c->run.trace;
     int scale = quick ? 1 : sd_vae_scale(&c->vae.cfg);
     size_t n = (size_t)step->channels * (size_t)step->height * (size_t)step->width;
     size_t pixels = (size_t)step->height * (size_t)step->width * (size_t)scale * (size_t)scale;
-    memset(image, 0, sizeof *image);
-    if (c->err.status) return c->err.status;
     if (index < 0 || index >= step->batch) return sd_fail(&c->err, SD_ERR_ARG, "there is no picture %d in a batch of %d", index, step->batch);
     float *latents = malloc(n * sizeof *latents), *picture = malloc(3 * pixels * sizeof *picture);
     uint8_t *rgb = malloc(3 * pixels);

@@ -76,7 +76,10 @@ static sd_status encode_png(png_structp png, png_infop info, const png_job *j)
                  PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
     if (j->text) put_text(png, info, j);
     png_write_info(png, info);
-    for (int y = 0; y < j->height; y++) png_write_row(png, j->rgb + (size_t)y * (size_t)j->width * 3);
+    for (int y = 0; y < j->height; y++) {
+        if (sd_stopped(j->e)) return j->e->status;
+        png_write_row(png, j->rgb + (size_t)y * (size_t)j->width * 3);
+    }
     png_write_end(png, NULL);
     return SD_OK;
 }
@@ -124,7 +127,13 @@ static sd_status write_ppm(FILE *f, const char *path, int width, int height, con
 
 typedef sd_status writer(FILE *f, const char *path, int width, int height, const uint8_t *rgb, const char *text,
                          sd_error *e);
-static const struct { const char *ending; writer *write; } writers[] = {{".png", write_png}, {".ppm", write_ppm}};
+static const struct { const char *ending; writer *write; } writers[] = {
+#ifdef SD_WITH_PNG
+    {".png", write_png}, {".ppm", write_ppm},
+#else
+    {".ppm", write_ppm}, {".png", write_png},
+#endif
+};
 
 static bool ends_with(const char *path, const char *ending)
 {
@@ -135,13 +144,19 @@ static bool ends_with(const char *path, const char *ending)
     return true;
 }
 
+/* By the ending of the name; a pipe or a device need not have one, and gets what the first writer makes. */
+static writer *writer_of(const char *path)
+{
+    for (size_t i = 0; i < SD_COUNT(writers); i++)
+        if (ends_with(path, writers[i].ending)) return writers[i].write;
+    return sd_is_stream(path) ? writers[0].write : NULL;
+}
+
 sd_status sd_image_save(const char *path, int width, int height, const uint8_t *rgb, const char *text, sd_error *e)
 {
     sd_outfile o;
-    writer *write = NULL;
+    writer *write = writer_of(path);
     if (e->status) return e->status;
-    for (size_t i = 0; i < SD_COUNT(writers); i++)
-        if (ends_with(path, writers[i].ending)) write = writers[i].write;
     if (!write)
         return sd_fail(e, SD_ERR_ARG, "cannot tell the format of %s: expected a name that ends in .png or .ppm", path);
     if (width < 1 || height < 1 || (uint64_t)width * (uint64_t)height > SIZE_MAX / 3)

@@ -10,6 +10,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +26,7 @@ static const cli_option draw_options[] = {
     {CLI_TEXT, 'n', "negative-prompt", AT(p.negative_prompt), 0, 0, "TEXT", "what it does not show"},
     MODEL_OPTION,
     {CLI_TEXT, 'o', "output", AT(output), 0, 0, "FILE",
-     "FILE.png or FILE.ppm (default " DEFAULT_OUTPUT "); more pictures\nbecome FILE_2.png, FILE_3.png, ..."},
+     "FILE.png or FILE.ppm (default " DEFAULT_OUTPUT "); more pictures\nbecome FILE_2.png, FILE_3.png, ...; -: standard output"},
     {CLI_INT, 'W', "width", AT(p.width), 1, 65536, "N", "pixels, a multiple of 8 (default: the model's own)"},
     {CLI_INT, 'H', "height", AT(p.height), 1, 65536, "N", "the same for the height"},
     {CLI_SEED, 's', "seed", AT(seed), 0, 0, "N", "of torch's CPU generator (default, and -1: random, printed)"},
@@ -119,19 +120,61 @@ volatile sig_atomic_t interrupts;
 static void on_interrupt(int signal_number)
 {
     (void)signal_number;
-    if (interrupts++ || !context) _exit(CLI_INTERRUPTED);   /* the second one does not wait */
-    sd_cancel(context);
+    if (!interrupts++ && context) {
+        sd_cancel(context);
+        return;
+    }
+    sd_abandon(context);   /* the second one does not wait, but leaves no file either */
+    _exit(CLI_INTERRUPTED);
 }
 
+#ifdef SIGBUS
+/* Weights are mapped, and a page of a file that somebody made shorter cannot be read. There is no way back into the
+ * kernel that wanted it. */
+static void on_lost_page(int signal_number, siginfo_t *info, void *machine)
+{
+    static const char why[] = "sd: a file of the model was made shorter, or its disk failed, while it was in use; "
+                              "--residency ram reads files at once\n";
+    (void)machine;
+    if (info->si_code != BUS_ADRERR) {   /* our own mistake: let it end as it would have */
+        signal(signal_number, SIG_DFL);
+        return;
+    }
+    sd_abandon(context);
+    if (write(STDERR_FILENO, why, sizeof why - 1) < 0) _exit(CLI_FAILURE);
+    _exit(CLI_FAILURE);
+}
+#endif
+
+/* A signal that is ignored when the program starts (nohup, a shell's background job) stays so. */
 static void catch_signals(void)
 {
-    struct sigaction stop = {.sa_handler = on_interrupt}, ignore = {.sa_handler = SIG_IGN};
-    sigaction(SIGINT, &stop, NULL);
-    sigaction(SIGTERM, &stop, NULL);
+    static const int stopping[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction stop = {.sa_handler = on_interrupt}, old;
+    for (size_t i = 0; i < COUNT(stopping); i++)
+        if (sigaction(stopping[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN) sigaction(stopping[i], &stop, NULL);
+#ifdef SIGBUS
+    struct sigaction lost = {.sa_sigaction = on_lost_page, .sa_flags = SA_SIGINFO};
+    sigaction(SIGBUS, &lost, NULL);
+#endif
 #ifdef SIGXFSZ
+    struct sigaction ignore = {.sa_handler = SIG_IGN};
     sigaction(SIGXFSZ, &ignore, NULL);   /* a file size limit is an error of write() like a full disk */
 #endif
 }
+
+/* Where a standard stream is closed, the next file that is opened gets its number, and what is meant for the stream is
+ * written into that file. So each gets something that fails as a closed stream does: what can only be written for
+ * reading, and the other way round. */
+static void hold_standard_streams(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) != -1 || errno != EBADF) continue;
+        if (open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd) _exit(CLI_FAILURE);
+    }
+}
+
+int stopped(void) { return interrupts ? cli_error(CLI_INTERRUPTED, "interrupted") : CLI_OK; }
 
 static void show_line(void *user, int level, const char *line)
 {
@@ -142,15 +185,24 @@ static void show_line(void *user, int level, const char *line)
     fprintf(stderr, "sd: %s%s\n", level == 0 ? "warning: " : "", line);
 }
 
+/* The README's table. 2 is for what another command line or another file would mend, 1 for what the machine did not do. */
 int exit_code(sd_status status)
 {
-    switch (status) {
-    case SD_OK: return CLI_OK;
-    case SD_ERR_IO:
-    case SD_ERR_MEMORY: return CLI_FAILURE;
-    case SD_ERR_CANCELLED: return CLI_INTERRUPTED;
-    default: return CLI_USAGE;
-    }
+    static const int codes[] = {
+        [SD_OK] = CLI_OK, [SD_ERR_ARG] = CLI_USAGE, [SD_ERR_IO] = CLI_FAILURE, [SD_ERR_FORMAT] = CLI_USAGE,
+        [SD_ERR_SHAPE] = CLI_USAGE, [SD_ERR_MISSING] = CLI_USAGE, [SD_ERR_UNSUPPORTED] = CLI_USAGE,
+        [SD_ERR_MEMORY] = CLI_FAILURE, [SD_ERR_NUMERIC] = CLI_USAGE, [SD_ERR_CANCELLED] = CLI_INTERRUPTED,
+    };
+    return (size_t)status < COUNT(codes) ? codes[status] : CLI_FAILURE;
+}
+
+/* The same for a system call of ours. */
+int errno_code(int why)
+{
+    static const int names[] = {ENOENT, ENOTDIR, EISDIR, EEXIST, ELOOP, ENAMETOOLONG};
+    for (size_t i = 0; i < COUNT(names); i++)
+        if (names[i] == why) return CLI_USAGE;
+    return CLI_FAILURE;
 }
 
 int report(const settings *s, sd_status status)
@@ -211,7 +263,7 @@ int open_model(const settings *s, const char *argv0, unsigned parts, view *v)
     o.log = show_line;
     o.user = v;
     sd_status status = sd_open(&context, &o);
-    return status ? report(s, status) : CLI_OK;
+    return status ? report(s, status) : stopped();
 }
 
 /* ------------------------------------------------------------------------------ before any work */
@@ -248,8 +300,16 @@ int ends_with(const char *s, const char *end)
     return n > m;
 }
 
+int is_stream(const char *path)
+{
+    struct stat st;
+    if (strncmp(path, "/dev/fd/", 8) == 0) return 1;
+    return stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode);
+}
+
 int is_picture_name(const char *path)
 {
+    if (is_stream(path)) return 1;
 #ifdef SD_WITH_PNG
     if (ends_with(path, ".png")) return 1;
 #endif
@@ -264,11 +324,12 @@ int check_writable(const char *what, const char *path)
         return cli_error(CLI_USAGE, "the %s path is longer than %d bytes", what, PATH_SIZE - 1);
     if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
         return cli_error(CLI_USAGE, "cannot write the %s %s: it is a directory", what, path);
+    if (is_stream(path)) return CLI_OK;
     char *slash = strrchr(dir, '/');
     if (!slash) snprintf(dir, sizeof dir, ".");
     else slash[slash == dir] = 0;
     if (stat(dir, &st) != 0 || access(dir, W_OK) != 0)
-        return cli_error(CLI_USAGE, "cannot write the %s %s: %s", what, path, strerror(errno));
+        return cli_error(errno_code(errno), "cannot write the %s %s: %s", what, path, strerror(errno));
     if (!S_ISDIR(st.st_mode))
         return cli_error(CLI_USAGE, "cannot write the %s %s: %s is not a directory", what, path, dir);
     return CLI_OK;
@@ -278,11 +339,11 @@ int check_directory(const char *what, const char *path)
 {
     struct stat st;
     if (mkdir(path, 0777) != 0 && errno != EEXIST)
-        return cli_error(CLI_USAGE, "cannot make the directory %s for the %s: %s", path, what, strerror(errno));
+        return cli_error(errno_code(errno), "cannot make the directory %s for the %s: %s", path, what, strerror(errno));
     if (stat(path, &st) == 0 && !S_ISDIR(st.st_mode))
         return cli_error(CLI_USAGE, "cannot write the %s into %s: it is not a directory", what, path);
     if (access(path, W_OK | X_OK) != 0)
-        return cli_error(CLI_USAGE, "cannot write the %s into %s: %s", what, path, strerror(errno));
+        return cli_error(errno_code(errno), "cannot write the %s into %s: %s", what, path, strerror(errno));
     return CLI_OK;
 }
 
@@ -294,6 +355,8 @@ static int check_draw(const settings *s)
         return cli_error(CLI_USAGE, "the output's name must end in " ENDINGS ", not \"%s\"", s->output);
     if (s->trace_filter && !s->trace) return cli_error(CLI_USAGE, "--trace-filter needs --trace FILE");
     const char *single = s->trace ? "trace" : s->noise ? "noise" : s->save_steps ? "save-steps" : NULL;
+    if (is_stream(s->output) && (s->batch_count > 1 || s->p.batch > 1))
+        return cli_error(CLI_USAGE, "%s takes one picture: --batch-count and --batch-size need names of files", s->output);
     if (s->batch_count > 1 && single)
         return cli_error(CLI_USAGE, "--%s is for one run, --batch-count asks for %d; --batch-size draws several in one",
                          single, s->batch_count);
@@ -414,7 +477,8 @@ static void print_times(const settings *s, const times *t)
 
 int picture_path(char path[PATH_SIZE], const char *output, int index)
 {
-    size_t stem = (size_t)(strrchr(output, '.') - output);
+    const char *dot = strrchr(output, '.');   /* a stream need not have one */
+    size_t stem = dot ? (size_t)(dot - output) : strlen(output);
     int n = index == 1 ? snprintf(path, PATH_SIZE, "%s", output)
                        : snprintf(path, PATH_SIZE, "%.*s_%d%s", (int)stem, output, index, output + stem);
     return n < PATH_SIZE ? CLI_OK : cli_error(CLI_USAGE, "the output path is longer than %d bytes", PATH_SIZE - 1);
@@ -529,7 +593,8 @@ static int run_draw(settings *s, const char *argv0)
         p.seed += (uint64_t)i;
         v.picture = i + 1;
         v.rows = 0;
-        code = draw(s, &p, &v, 1 + i * p.batch);
+        code = stopped();
+        if (!code) code = draw(s, &p, &v, 1 + i * p.batch);
         if (!code) code = add_times(&t);
     }
     if (!code) print_times(s, &t);
@@ -556,6 +621,20 @@ static void let_threads_sleep(char **argv)
 }
 
 static const command drawing = {&draw_command, run_draw};
+
+/* "-o -" or "-o /dev/stdout": the result goes to the standard output, and everything else that is printed there to the
+ * other stream. */
+static int output_to_stdout(settings *s)
+{
+    static char name[32];
+    if (!s->output || (strcmp(s->output, "-") != 0 && strcmp(s->output, "/dev/stdout") != 0)) return CLI_OK;
+    int fd = dup(STDOUT_FILENO);
+    if (fd < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0)
+        return cli_error(CLI_FAILURE, "cannot write to the standard output: %s", strerror(errno));
+    snprintf(name, sizeof name, "/dev/fd/%d", fd);
+    s->output = name;
+    return CLI_OK;
+}
 
 static int show_version(void)
 {
@@ -600,7 +679,8 @@ static int run_command(const command *c, int argc, char **argv, int skip)
     if (!s.quiet) cli_notices();
     if (s.version) return show_version();
     if (s.help) cli_help(c->line);
-    return s.help ? CLI_OK : c->run(&s, argv[0]);
+    if (!s.help) code = output_to_stdout(&s);
+    return s.help || code ? code : c->run(&s, argv[0]);
 }
 
 static int dispatch(int argc, char **argv)
@@ -616,6 +696,7 @@ static int dispatch(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+    hold_standard_streams();
     let_threads_sleep(argv);
     catch_signals();
     int code = dispatch(argc, argv);

@@ -38,7 +38,7 @@ static sd_tensor shape_error(sd_run *r, const char *op, const char *want, const 
 /* False once an error is set or the caller wants to stop. */
 static bool go(sd_run *r)
 {
-    if (sd_ok(r) && sd_is_cancelled(r)) sd_fail(r->err, SD_ERR_CANCELLED, "cancelled");
+    (void)sd_stopped(r->err);
     return sd_ok(r);
 }
 

@@ -10,8 +10,6 @@
 #ifndef SD_OPS_H
 #define SD_OPS_H
 
-#include <signal.h>
-
 #include "base.h"
 #include "caches.h"
 #include "kernels.h"
@@ -79,7 +77,6 @@ struct sd_run {
     bool blas;                          /* OpenBLAS does the products of linear layers and unfolded convolutions */
     int threads;
     sd_cache_sizes caches;              /* what blocks are made to fit; all zero: unknown, they are then small */
-    const volatile sig_atomic_t *cancel;
     struct sd_trace *trace;             /* NULL: off */
     const char *step;                   /* module path being computed, for error texts; may be NULL */
     double flops;                       /* multiplications and additions so far */
@@ -99,7 +96,7 @@ void *sd_scratch(sd_run *r, size_t bytes);
 void sd_widen(float *y, const void *x, sd_dtype dt, size_t n, const sd_kern *k);
 
 static inline bool sd_ok(const sd_run *r) { return r->err->status == SD_OK; }
-static inline bool sd_is_cancelled(const sd_run *r) { return r->cancel && *r->cancel; }
+static inline bool sd_is_cancelled(const sd_run *r) { return sd_told_to_stop(r->err); }
 static inline float *sd_f32(sd_tensor t) { return (float *)t.host; }
 
 int64_t sd_numel(const sd_tensor *t);

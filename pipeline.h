@@ -16,7 +16,9 @@ typedef struct sd_part {
 struct sd_ctx {
     sd_error err;
     sd_log log;
-    volatile sig_atomic_t cancel;
+    sd_error broken;             /* why it could not be opened: every call returns that. SD_OK: it could */
+    sd_halt halt;
+    int depth;                   /* calls that are running: one, or more in a function that the caller gave */
     char *path;
     unsigned parts;
     int residency;               /* SD_RESIDENCY_* */
@@ -41,10 +43,11 @@ struct sd_ctx {
     double *step_seconds;        /* what timings.steps points to */
 };
 
-/* Every public call begins here: the last call's error is over. */
-void sd_begin(sd_ctx *c);
-/* ... and ends here: a cancel that was obeyed is over too. */
-sd_status sd_end(sd_ctx *c);
+/* Every public call begins here: the last call's error is over, and so is a cancel that came when nothing was running.
+ * SD_OK; or the error that the call is to return at once, through sd_end: the context was not opened (NULL: there was no
+ * memory for it), or this call is made within one that has failed. */
+sd_status sd_begin(sd_ctx *c);
+sd_status sd_end(sd_ctx *c);   /* ... and ends here */
 
 /* SD_ERR_ARG unless these parts were opened. */
 sd_status sd_need(sd_ctx *c, unsigned parts);

@@ -14,6 +14,13 @@
 #define SD_DATADIR "/usr/local/share/sd"
 #endif
 
+#if defined(__unix__) || defined(__APPLE__)
+#include <unistd.h>
+#define remove_now(path) ((void)unlink(path))   /* which a signal handler may call, as remove() may not */
+#else
+#define remove_now(path) ((void)remove(path))
+#endif
+
 /* ------------------------------------------------------------------------------- small things */
 
 const char *sd_version(void) { return SD_VERSION; }
@@ -90,22 +97,35 @@ void sd_randn(uint64_t seed, float *out, size_t n)
 
 const char *sd_error_text(const sd_ctx *c) { return c ? c->err.text : "out of memory"; }
 const char *sd_error_place(const sd_ctx *c) { return c ? c->err.place : ""; }
-void sd_cancel(sd_ctx *c) { c->cancel = 1; }
+
+void sd_cancel(sd_ctx *c)
+{
+    if (c) sd_flag_set(&c->halt.stop, 1);
+}
+
+void sd_abandon(sd_ctx *c)
+{
+    if (c && sd_flag_get(&c->halt.writing)) remove_now(c->halt.temp);
+}
+
 
 void sd_set_progress(sd_ctx *c, void (*fn)(void *, const sd_progress *), void *user)
 {
+    if (!c) return;
     c->progress = fn;
     c->progress_user = user;
 }
 
 void sd_set_drawn(sd_ctx *c, void (*fn)(void *, const sd_drawn *), void *user)
 {
+    if (!c) return;
     c->drawn = fn;
     c->drawn_user = user;
 }
 
 void sd_set_step(sd_ctx *c, void (*fn)(void *user, const sd_denoised *step), void *user)
 {
+    if (!c) return;
     c->step = fn;
     c->step_user = user;
 }
@@ -116,7 +136,7 @@ void sd_report(sd_ctx *c, const char *stage, int done, int total, double seconds
     if (c->progress) c->progress(c->progress_user, &p);
 }
 
-void sd_get_timings(const sd_ctx *c, sd_timings *t) { *t = c->timings; }
+void sd_get_timings(const sd_ctx *c, sd_timings *t) { *t = c ? c->timings : (sd_timings){0}; }
 
 int sd_default_model(const char *program_dir, char *path, size_t size)
 {
@@ -131,14 +151,21 @@ int sd_default_model(const char *program_dir, char *path, size_t size)
     return 0;
 }
 
-void sd_begin(sd_ctx *c)
+sd_status sd_begin(sd_ctx *c)
 {
-    sd_error_clear(&c->err);
+    if (!c) return SD_ERR_MEMORY;
+    if (c->depth++ == 0) {   /* within a call, its error and its being told to stop go on */
+        sd_flag_set(&c->halt.stop, 0);
+        sd_error_clear(&c->err);
+    }
+    if (c->broken.status) c->err = c->broken;
+    return c->err.status;
 }
 
 sd_status sd_end(sd_ctx *c)
 {
-    if (c->err.status == SD_ERR_CANCELLED) c->cancel = 0;
+    if (!c) return SD_ERR_MEMORY;
+    c->depth--;
     return c->err.status;
 }
 
@@ -312,9 +339,12 @@ sd_status sd_open(sd_ctx **out, const sd_options *options)
     c->log = (sd_log){options->log, options->user};
     c->parts = options->parts ? options->parts : SD_PART_ALL;
     c->residency = options->residency;
-    c->run = (sd_run){.err = &c->err, .be = &sd_backend_cpu, .cancel = &c->cancel};
-    open_all(c, options);
+    c->err.halt = &c->halt;
+    c->run = (sd_run){.err = &c->err, .be = &sd_backend_cpu};
+    c->depth = 1;
+    if (!open_all(c, options)) sd_stopped(&c->err);
     c->timings.load = sd_now() - start;
+    c->broken = c->err;
     return sd_end(c);
 }
 
@@ -345,7 +375,7 @@ void sd_close(sd_ctx *c)
 
 sd_status sd_get_info(const sd_ctx *c, sd_model_info *info)
 {
-    if (c->err.status && !c->path) return c->err.status;
+    if (!c || c->broken.status) return c ? c->broken.status : SD_ERR_MEMORY;
     int scale = c->parts & SD_PART_VAE ? sd_vae_scale(&c->vae.cfg) : 8;
     *info = (sd_model_info){
         .path = c->path,
@@ -376,7 +406,7 @@ static sd_status set_trace(sd_ctx *c, sd_trace *t)
 sd_status sd_set_trace(sd_ctx *c, const char *filter, void (*fn)(void *, const sd_traced *), void *user)
 {
     sd_trace *t = NULL;
-    sd_begin(c);
+    if (sd_begin(c)) return sd_end(c);
     if (fn) sd_trace_to_callback(&t, filter, fn, user, &c->err);
     return set_trace(c, t);
 }
@@ -384,14 +414,14 @@ sd_status sd_set_trace(sd_ctx *c, const char *filter, void (*fn)(void *, const s
 sd_status sd_trace_open(sd_ctx *c, const char *path, const char *filter)
 {
     sd_trace *t = NULL;
-    sd_begin(c);
+    if (sd_begin(c)) return sd_end(c);
     sd_trace_to_file(&t, filter, path, &c->err);
     return set_trace(c, t);
 }
 
 sd_status sd_trace_close(sd_ctx *c)
 {
-    sd_begin(c);
+    if (sd_begin(c)) return sd_end(c);
     if (c->run.trace) sd_trace_finish(c->run.trace, &c->err);
     c->run.trace = NULL;
     return sd_end(c);
@@ -422,7 +452,7 @@ static void take_turns(sd_ctx *c, sd_part *part)
 
 static sd_status run_stage(sd_ctx *c, body *fn, void *job, sd_part *part)
 {
-    sd_run dry = {.err = &c->err, .be = &sd_backend_null, .threads = 1, .cancel = &c->cancel};
+    sd_run dry = {.err = &c->err, .be = &sd_backend_null, .threads = 1};
     fn(&dry, c, job);
     if (c->err.status) return c->err.status;
     take_turns(c, part);
@@ -433,7 +463,7 @@ static sd_status run_stage(sd_ctx *c, body *fn, void *job, sd_part *part)
     sd_reset(&c->run, 0);
     fn(&c->run, c, job);
     sd_reset(&c->run, 0);
-    if (!c->err.status && c->cancel) sd_fail(&c->err, SD_ERR_CANCELLED, "cancelled");
+    sd_stopped(&c->err);
     return c->err.status;
 }
 
@@ -548,12 +578,11 @@ sd_status sd_check_finite(sd_ctx *c, const float *x, size_t n, const char *what,
 
 sd_status sd_tokenize(sd_ctx *c, const char *text, sd_tokens *tokens)
 {
-    sd_begin(c);
-    if (!sd_need(c, SD_PART_TOKENIZER)) sd_tokenizer_encode(c->tokenizer, text ? text : "", tokens, &c->err);
+    if (!sd_begin(c) && !sd_need(c, SD_PART_TOKENIZER)) sd_tokenizer_encode(c->tokenizer, text ? text : "", tokens, &c->err);
     return sd_end(c);
 }
 
-const char *sd_token_piece(const sd_ctx *c, int32_t id) { return c->tokenizer ? sd_tokenizer_piece(c->tokenizer, id) : NULL; }
+const char *sd_token_piece(const sd_ctx *c, int32_t id) { return c && c->tokenizer ? sd_tokenizer_piece(c->tokenizer, id) : NULL; }
 
 /* A caller's array must have exactly the size that the model gives it. */
 static sd_status expect_count(sd_ctx *c, const char *what, size_t count, size_t needed)
@@ -564,8 +593,7 @@ static sd_status expect_count(sd_ctx *c, const char *what, size_t count, size_t 
 sd_status sd_encode_text(sd_ctx *c, const char *text, int clip_skip, float *out, size_t count)
 {
     sd_tokens t;
-    sd_begin(c);
-    if (sd_need(c, SD_PART_TOKENIZER | SD_PART_TEXT) || expect_count(c, "the text embedding", count, SD_TOKENS * (size_t)c->clip.cfg.width) ||
+    if (sd_begin(c) || sd_need(c, SD_PART_TOKENIZER | SD_PART_TEXT) || expect_count(c, "the text embedding", count, SD_TOKENS * (size_t)c->clip.cfg.width) ||
         sd_tokenizer_encode(c->tokenizer, text ? text : "", &t, &c->err))
         return sd_end(c);
     sd_run_text(c, t.id, 1, clip_skip, out);
@@ -582,8 +610,7 @@ static sd_status expect_size(sd_ctx *c, int batch, int h, int w)
 
 sd_status sd_unet(sd_ctx *c, int batch, int h, int w, const float *latents, const float *timesteps, const float *context, float *out)
 {
-    sd_begin(c);
-    if (!sd_need(c, SD_PART_UNET) && !expect_size(c, batch, h, w)) {
+    if (!sd_begin(c) && !sd_need(c, SD_PART_UNET) && !expect_size(c, batch, h, w)) {
         sd_trace_prefix(&c->run, "unet.");
         sd_run_unet(c, batch, h, w, latents, timesteps, context, out);
         sd_trace_prefix(&c->run, "%s", "");
@@ -593,16 +620,14 @@ sd_status sd_unet(sd_ctx *c, int batch, int h, int w, const float *latents, cons
 
 sd_status sd_vae_decode(sd_ctx *c, int batch, int h, int w, const float *latents, float *picture)
 {
-    sd_begin(c);
-    if (!sd_need(c, SD_PART_VAE) && !expect_size(c, batch, h, w)) sd_run_decode(c, batch, h, w, latents, picture);
+    if (!sd_begin(c) && !sd_need(c, SD_PART_VAE) && !expect_size(c, batch, h, w)) sd_run_decode(c, batch, h, w, latents, picture);
     return sd_end(c);
 }
 
 /* The posterior's parameters [Kingma & Welling 2013]; logvar is clamped as diffusers' DiagonalGaussianDistribution does. */
 sd_status sd_vae_encode(sd_ctx *c, int batch, int h, int w, const float *picture, float *mean, float *logvar)
 {
-    sd_begin(c);
-    if (sd_need(c, SD_PART_VAE) || expect_size(c, batch, h, w)) return sd_end(c);
+    if (sd_begin(c) || sd_need(c, SD_PART_VAE) || expect_size(c, batch, h, w)) return sd_end(c);
     size_t half = (size_t)c->vae.cfg.latent_channels * (size_t)h * (size_t)w;
     float *moments = malloc((size_t)batch * 2 * half * sizeof *moments);
     if (!moments) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for the moments");
@@ -619,9 +644,8 @@ sd_status sd_vae_encode(sd_ctx *c, int batch, int h, int w, const float *picture
 sd_status sd_image_read(sd_ctx *c, const char *path, sd_image *image)
 {
     sd_picture p = {0}, rgb = {0};
-    sd_begin(c);
     memset(image, 0, sizeof *image);
-    if (sd_picture_read(&p, path, &c->err)) return sd_end(c);
+    if (sd_begin(c) || sd_picture_read(&p, path, &c->err)) return sd_end(c);
     if (p.unended)
         sd_logf(&c->log, SD_LOG_WARNING, "%s is cut off behind its pixels: all of them are there", path);
     size_t n = (size_t)p.width * (size_t)p.height;
@@ -641,8 +665,8 @@ sd_status sd_image_resize(sd_ctx *c, const sd_image *image, int width, int heigh
 {
     sd_picture in = {.width = image->width, .height = image->height, .channels = 3, .data = image->rgb}, p = {0};
     sd_fit fit;
-    sd_begin(c);
     memset(out, 0, sizeof *out);
+    if (sd_begin(c)) return sd_end(c);
     if (!sd_fit_parse(&fit, how, &c->err)) sd_picture_fit(&p, &in, width, height, fit, SD_FILTER_LANCZOS, NULL, &c->err);
     if (!c->err.status) *out = (sd_image){p.width, p.height, p.data, NULL};
     return sd_end(c);
@@ -650,15 +674,13 @@ sd_status sd_image_resize(sd_ctx *c, const sd_image *image, int width, int heigh
 
 sd_status sd_image_write(sd_ctx *c, const char *path, const sd_image *image, const char *text)
 {
-    sd_begin(c);
-    sd_image_save(path, image->width, image->height, image->rgb, text, &c->err);
+    if (!sd_begin(c)) sd_image_save(path, image->width, image->height, image->rgb, text, &c->err);
     return sd_end(c);
 }
 
 sd_status sd_tensors_write(sd_ctx *c, const char *path, const sd_traced *tensors, size_t n)
 {
-    sd_begin(c);
-    sd_safetensors_write(path, tensors, n, &c->err);
+    if (!sd_begin(c)) sd_safetensors_write(path, tensors, n, &c->err);
     return sd_end(c);
 }
 
@@ -687,7 +709,7 @@ sd_status sd_read_floats(sd_ctx *c, const char *path, const char *name, float **
 
 sd_status sd_tensor_read(sd_ctx *c, const char *path, const char *name, float **data, int *nd, int64_t dim[4])
 {
-    sd_begin(c);
-    sd_read_floats(c, path, name, data, nd, dim);
+    *data = NULL;
+    if (!sd_begin(c)) sd_read_floats(c, path, name, data, nd, dim);
     return sd_end(c);
 }

@@ -96,7 +96,8 @@ typedef struct sd_options {
 SD_API void sd_options_init(sd_options *options);
 
 /* Opens a model. *ctx is set even on failure, so that sd_error_text tells why, unless memory ran out
- * (then it is NULL); pass it to sd_close in any case. */
+ * (then it is NULL); pass it to sd_close in any case. Every other call on a context that was not opened returns the
+ * same error again, on NULL SD_ERR_MEMORY. */
 SD_API sd_status sd_open(sd_ctx **ctx, const sd_options *options);
 SD_API void sd_close(sd_ctx *ctx);
 
@@ -105,8 +106,13 @@ SD_API const char *sd_error_text(const sd_ctx *ctx);
 /* Where in the source that error was raised, "file.c:123", for bug reports. */
 SD_API const char *sd_error_place(const sd_ctx *ctx);
 
-/* Asks the call that is running in this context to stop with SD_ERR_CANCELLED. Safe in signal handlers. */
+/* Asks the call that is running in this context to stop with SD_ERR_CANCELLED, which it does within a second, leaving no
+ * file. If none is running nothing happens: the next one is not cancelled. Safe in signal handlers and other threads. (Without
+ * gcc's or C11's atomics it is a sig_atomic_t: for signal handlers.) */
 SD_API void sd_cancel(sd_ctx *ctx);
+/* For a program that is about to end without returning from the call that is running: removes the temporary file that
+ * this call writes, if it writes one. Safe in signal handlers; to be followed by _exit. */
+SD_API void sd_abandon(sd_ctx *ctx);
 
 /* What was opened. */
 typedef struct sd_model_info {
@@ -263,7 +269,9 @@ SD_API void sd_set_drawn(sd_ctx *ctx, void (*fn)(void *user, const sd_drawn *dra
  * value checked. The strings live as long as the context. */
 SD_API sd_status sd_resolve_params(sd_ctx *ctx, const sd_params *params, sd_params *resolved);
 
-/* Writes a picture to a temporary file and renames it. The ending picks the format: .png (text, if not NULL, goes into
+/* Writes a picture to a temporary file beside it, whose name nobody else has, and renames it when it is on the disk: of two
+ * writers of one name the last one's complete file stays. A path that leads to a pipe or a device ("/dev/stdout") is written
+ * through. The ending picks the format: .png (text, if not NULL, goes into
  * the tEXt or iTXt chunk `parameters`) or .ppm. */
 SD_API sd_status sd_image_write(sd_ctx *ctx, const char *path, const sd_image *image, const char *text);
 /* The text A1111 stores with a picture: prompt, negative prompt and one line of "Key: value". Free with sd_free. */

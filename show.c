@@ -1,6 +1,6 @@
 /* show.c - floor 7: sd samplers and sd schedule. */
 #include "show.h"
-#include "cli.h"
+#include "app.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -75,7 +75,7 @@ static int read_curve(sd_ctx *ctx, const sd_params *p, curve *c)
     sd_status status = sd_schedule(ctx, p, &c->n, NULL, NULL, NULL);
     if (!status && c->n > MOST_EVALS) return cli_error(CLI_USAGE, "%d evaluations are more than can be shown", c->n);
     if (!status) status = sd_schedule(ctx, p, &c->n, c->t, c->sigma, c->alpha);
-    if (status) return cli_error(CLI_USAGE, "%s", sd_error_text(ctx));
+    if (status) return cli_error(exit_code(status), "%s", sd_error_text(ctx));
     return CLI_OK;
 }
 
@@ -162,7 +162,7 @@ static int plot_curves(sd_ctx *ctx, const curve *c, int count, const char *path,
     fprintf(legend, "%s: sigma from %g to %g by powers of ten, over the evaluations\n", path, LEAST, MOST);
     sd_status status = sd_image_write(ctx, path, &image, NULL);
     free(image.rgb);
-    return status ? cli_error(status == SD_ERR_IO ? CLI_FAILURE : CLI_USAGE, "%s", sd_error_text(ctx)) : CLI_OK;
+    return status ? cli_error(exit_code(status), "%s", sd_error_text(ctx)) : CLI_OK;
 }
 
 int show_schedules(sd_ctx *ctx, const sd_params *p, const char *schedules, int json, const char *plot)

@@ -1,8 +1,8 @@
 /* trace.c - floor 3: hands named intermediate results to a function or into a safetensors file.
  *
- * While a file is being made its numbers go to "<path>.data"; only the end of the run knows the header, which comes
- * first in the format. So sd_trace_finish writes header and numbers into a second file and renames that to <path>. A
- * run that fails leaves neither. */
+ * While a file is being made its numbers go to a file without a name beside it; only the end of the run knows the header,
+ * which comes first in the format. So sd_trace_finish writes header and numbers into a second file and renames that to
+ * <path>. A run that fails, or is killed, leaves neither. */
 #define _POSIX_C_SOURCE 200809L
 #define _FILE_OFFSET_BITS 64
 #include "trace.h"
@@ -38,7 +38,7 @@ struct sd_trace {
     void (*fn)(void *user, const sd_traced *t);    /* NULL: into a file */
     void *user;
 
-    char *path, *data_path;
+    char *path;
     FILE *data;
     uint64_t at;                                   /* bytes in it */
     kept *list;
@@ -51,11 +51,9 @@ void sd_trace_abort(sd_trace *t)
 {
     if (!t) return;
     if (t->data) fclose(t->data);
-    if (t->data_path) remove(t->data_path);
     for (size_t i = 0; i < t->n; i++) free(t->list[i].name);
     free(t->list);
     free(t->by_name);
-    free(t->data_path);
     free(t->path);
     free(t->room);
     free(t->filter);
@@ -91,18 +89,10 @@ sd_status sd_trace_to_callback(sd_trace **out, const char *filter, void (*fn)(vo
 
 static sd_status open_data(sd_trace *t, const char *path, sd_error *e)
 {
-    sd_text data = {0};
-    sd_text_add(&data, "%s.data", path);
     t->path = sd_strdup(path);
-    if (data.failed || !t->path) {
-        free(data.s);
-        return sd_fail(e, SD_ERR_MEMORY, "no memory for a trace");
-    }
-    if (sd_is_dir(path)) sd_fail(e, SD_ERR_IO, "cannot write the trace %s: it is a directory", path);
-    else if (!(t->data = fopen(data.s, "w+b")))
-        sd_fail(e, SD_ERR_IO, "cannot write the trace %s: %s", path, strerror(errno));
-    if (t->data) t->data_path = data.s;   /* from here on ours to remove */
-    else free(data.s);
+    if (!t->path) return sd_fail(e, SD_ERR_MEMORY, "no memory for a trace");
+    if (sd_is_dir(path)) return sd_fail(e, SD_ERR_ARG, "cannot write the trace %s: it is a directory", path);
+    t->data = sd_file_without_name(path, e);
     return e->status;
 }
 
@@ -124,10 +114,11 @@ static sd_status put(void *user, size_t i, FILE *to, const char *path, sd_error 
     uint64_t left = t->list[i].bytes;
     unsigned char block[1 << 16];
     if (seek_to(t->data, (file_offset)t->list[i].at))
-        return sd_fail(e, SD_ERR_IO, "cannot read %s: %s", t->data_path, strerror(errno));
+        return sd_fail(e, SD_ERR_IO, "cannot read back the trace %s: %s", path, strerror(errno));
     while (left) {
+        if (sd_stopped(e)) return e->status;
         size_t n = left < sizeof block ? (size_t)left : sizeof block;
-        if (fread(block, 1, n, t->data) != n) return sd_fail(e, SD_ERR_IO, "cannot read back %s", t->data_path);
+        if (fread(block, 1, n, t->data) != n) return sd_fail(e, SD_ERR_IO, "cannot read back the trace %s", path);
         if (fwrite(block, 1, n, to) != n)
             return sd_fail(e, SD_ERR_IO, "cannot write the trace %s: %s", path, strerror(errno));
         left -= n;
@@ -137,6 +128,7 @@ static sd_status put(void *user, size_t i, FILE *to, const char *path, sd_error 
 
 static sd_status write_file(sd_trace *t, sd_error *e)
 {
+    errno = 0;
     if (fflush(t->data) || ferror(t->data))
         return sd_fail(e, SD_ERR_IO, "cannot write the trace %s: %s", t->path, strerror(errno));
     sd_traced *tensors = malloc((t->n + 1) * sizeof *tensors);

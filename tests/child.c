@@ -146,11 +146,19 @@ static void become(const char *const *args, int terminal)
     if (terminal >= 0) close(terminal);
     if (terminal >= 0) putenv("TERM=xterm");
     for (int i = 0; i < 6 && run_with.env[i]; i++) putenv((char *)(uintptr_t)run_with.env[i]);
+    int input = run_with.input ? open(run_with.input, O_RDONLY) : -1;
+    if (input >= 0) dup2(input, 0);
     if (run_with.cwd && chdir(run_with.cwd) != 0) _exit(99);
     if (run_with.file_limit) {
         struct rlimit limit = {(rlim_t)run_with.file_limit, (rlim_t)run_with.file_limit};
         setrlimit(RLIMIT_FSIZE, &limit);
     }
+    if (run_with.memory_limit) {
+        struct rlimit limit = {(rlim_t)run_with.memory_limit, (rlim_t)run_with.memory_limit};
+        setrlimit(RLIMIT_AS, &limit);
+    }
+    for (int fd = 0; fd < 3; fd++)
+        if (run_with.closed & 1 << fd) close(fd);
     execv(run_with.program ? run_with.program : program, argv);
     _exit(99);
 }
@@ -170,12 +178,17 @@ static void read_terminal(int fd)
 static double interrupt_when_drawing(pid_t pid)
 {
     double limit = now() + 60;
-    do {
+    while (!run_with.at_once && now() < limit) {
         nap(0.005);
         read_log("stdout", ran.out, sizeof ran.out);
-    } while (!strstr(ran.out, "seed:") && now() < limit);
+        if (strstr(ran.out, "seed:")) break;
+    }
     nap(run_with.delay);
     kill(pid, run_with.signal);
+    if (run_with.twice) {
+        nap(1e-3 * run_with.twice);
+        kill(pid, run_with.signal);
+    }
     return now();
 }
 

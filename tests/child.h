@@ -42,7 +42,12 @@ extern struct run_with {
     bool terminal;                        /* stderr is a terminal */
     int columns;                          /* its width; 0: it does not say */
     int signal;                           /* sent `delay` seconds after the seed was printed */
+    bool at_once;                         /* ... or after the start */
+    int twice;                            /* the signal is sent so many milliseconds later again */
     double delay;
+    const char *input;                    /* a file to be the standard input */
+    int closed;                           /* bits 1, 2, 4: standard streams that are closed */
+    long memory_limit;                    /* bytes of address space */
 } run_with;
 
 void run_list(const char *const *args);

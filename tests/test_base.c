@@ -106,16 +106,16 @@ static void unusable_paths_say_why(void **unused)
     sd_outfile o;
     char *data, path[4], missing[64];
     size_t n;
-    assert_int_equal(sd_read_file(dir, 100, &data, &n, &e), SD_ERR_IO);
+    assert_int_equal(sd_read_file(dir, 100, &data, &n, &e), SD_ERR_ARG);
     assert_non_null(strstr(e.text, "directory"));
     sd_error_clear(&e);
-    assert_int_equal(sd_outfile_open(&o, dir, &e), SD_ERR_IO);
+    assert_int_equal(sd_outfile_open(&o, dir, &e), SD_ERR_ARG);
     sd_error_clear(&e);
     snprintf(missing, sizeof missing, "%s/none/f", dir);
-    assert_int_equal(sd_outfile_open(&o, missing, &e), SD_ERR_IO);
+    assert_int_equal(sd_outfile_open(&o, missing, &e), SD_ERR_MISSING);
     assert_non_null(strstr(e.text, "No such file"));
     sd_error_clear(&e);
-    assert_int_equal(sd_read_file(missing, 100, &data, &n, &e), SD_ERR_IO);
+    assert_int_equal(sd_read_file(missing, 100, &data, &n, &e), SD_ERR_MISSING);
     sd_error_clear(&e);
     assert_int_equal(sd_path_join(path, sizeof path, "ab", "cd", &e), SD_ERR_ARG);
 }

@@ -116,7 +116,7 @@ static void broken_indexes_are_refused(void **unused)
         {"{\"weight_map\":{\"a\":\"..\"}}", SD_ERR_FORMAT, "\"a\" must name a file", NULL},
         {"{\"weight_map\":{\"a\":\"/etc/passwd\"}}", SD_ERR_FORMAT, "\"a\" must name a file", "found /etc/passwd"},
         {"{\"weight_map\":{\"a\":\"sub\\\\s1\"}}", SD_ERR_FORMAT, "\"a\" must name a file", NULL},
-        {"{\"weight_map\":{\"a\":\"s9.safetensors\"}}", SD_ERR_IO, "s9.safetensors: No such file", NULL},
+        {"{\"weight_map\":{\"a\":\"s9.safetensors\"}}", SD_ERR_MISSING, "s9.safetensors: No such file", NULL},
         {"{\"weight_map\":{\"a\":\"s1.safetensors\",\"zz\":\"s1.safetensors\"}}", SD_ERR_FORMAT,
          "\"zz\" should be in s1.safetensors", NULL},
         {"{\"weight_map\":{\"a\":\"s1.safetensors\",\"c\":\"s3.safetensors\"}}", SD_ERR_FORMAT, "\"a\" is both in",
@@ -147,7 +147,7 @@ static void what_is_missing_is_explained(void **unused)
     expect_number("a", 1);
     temp_clear();
     mkdir(temp_path(STEM ".safetensors"), 0700);
-    expect_error(SD_ERR_IO, "found a directory", STEM ".safetensors");
+    expect_error(SD_ERR_ARG, "found a directory", STEM ".safetensors");
     assert_int_equal(sd_store_open_dir(&s, temp_path("nowhere"), STEM, &e), SD_ERR_MISSING);
     assert_non_null(strstr(e.text, "there is no directory"));
     char stem[300];

@@ -417,9 +417,9 @@ static void hostile_pictures_are_refused(void **state)
         if (strstr(ran.out, ".safetensors")) fail_msg("%s was encoded", name);
     }
     RUN(DRAW, "-i", "nowhere.png", "-o", out("a.png"));
-    expect_error("missing", 1, "nowhere.png");
+    expect_error("missing", 2, "nowhere.png");
     RUN(DRAW, "-i", "docs", "-o", out("a.png"));
-    expect_error("directory", 1, "docs");
+    expect_error("directory", 2, "docs");
 }
 
 /* --------------------------------------------------------------------------- timings and progress */

@@ -139,7 +139,7 @@ static void what_cannot_be_done_is_refused_by_name(void **unused)
         if (got != cases[i].status || !strstr(e.text, cases[i].says)) fail_msg("%s: status %d, \"%s\"", cases[i].json, got, e.text);
     }
     sd_error e = {0};
-    assert_int_equal(sd_unet_config_read(&c.u, "/nonexistent/config.json", &e), SD_ERR_IO);
+    assert_int_equal(sd_unet_config_read(&c.u, "/nonexistent/config.json", &e), SD_ERR_MISSING);
 }
 
 static int make_dir(void **unused) { (void)unused; return mkdtemp(dir) ? 0 : -1; }

@@ -47,9 +47,9 @@ static void what_cannot_be_written_is_said(void **unused)
         {"a.ppm.txt", 2, 2, SD_ERR_ARG, "ends in .png or .ppm"},
         {"a.ppm", 0, 2, SD_ERR_ARG, "0x2 pixels"},
         {"a.ppm", 2, -1, SD_ERR_ARG, "2x-1 pixels"},
-        {"no/such/a.ppm", 2, 2, SD_ERR_IO, "a.ppm: No such file or directory"},
+        {"no/such/a.ppm", 2, 2, SD_ERR_MISSING, "a.ppm: No such file or directory"},
 #ifdef SD_WITH_PNG
-        {"no/such/a.png", 2, 2, SD_ERR_IO, "a.png: No such file or directory"},
+        {"no/such/a.png", 2, 2, SD_ERR_MISSING, "a.png: No such file or directory"},
         {"a.png", 2000000, 1, SD_ERR_IO,
          "a.png: Invalid IHDR data"},   /* libpng's limit, before it looks at the pixels */
 #else

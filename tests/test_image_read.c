@@ -831,11 +831,11 @@ static void files_that_cannot_be_opened_are_named(void **state)
 {
     (void)state;
     sd_error_clear(&err);
-    assert_int_equal(sd_picture_read(&pic, temp_path("none.png"), &err), SD_ERR_IO);
+    assert_int_equal(sd_picture_read(&pic, temp_path("none.png"), &err), SD_ERR_MISSING);
     assert_non_null(strstr(err.text, "none.png"));
     assert_null(pic.data);
     sd_error_clear(&err);
-    assert_int_equal(sd_picture_read(&pic, temp_path(""), &err), SD_ERR_IO);
+    assert_int_equal(sd_picture_read(&pic, temp_path(""), &err), SD_ERR_ARG);
     assert_non_null(strstr(err.text, "directory"));
     sd_error_clear(&err);
     temp_write("empty.png", "", 0);

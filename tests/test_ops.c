@@ -478,10 +478,11 @@ static void the_null_backend_knows_memory_and_work_exactly(void **unused)
 static void cancelling_stops_with_its_own_status(void **unused)
 {
     (void)unused;
-    volatile sig_atomic_t cancel = 1;
+    sd_halt halt = {.writing = {0}};
     bench b;
     start(&b, table(1), 2);
-    b.run.cancel = &cancel;
+    sd_flag_set(&halt.stop, 1);
+    b.err.halt = &halt;
     sd_new2(&b.run, 2, 2);
     assert_int_equal(b.err.status, SD_ERR_CANCELLED);
     sd_run_free(&b.run);

@@ -149,10 +149,10 @@ static void what_is_not_a_file_is_said_to_be_none(void **unused)
     (void)unused;
     sd_safetensors f;
     sd_error e = {0};
-    assert_int_equal(sd_safetensors_open(&f, temp_path("absent.safetensors"), &e), SD_ERR_IO);
+    assert_int_equal(sd_safetensors_open(&f, temp_path("absent.safetensors"), &e), SD_ERR_MISSING);
     assert_non_null(strstr(e.text, "absent.safetensors: No such file"));
     sd_error_clear(&e);
-    assert_int_equal(sd_safetensors_open(&f, temp_path(""), &e), SD_ERR_IO);
+    assert_int_equal(sd_safetensors_open(&f, temp_path(""), &e), SD_ERR_ARG);
     assert_non_null(strstr(e.text, "found a directory"));
     if (geteuid() != 0) {   /* root may read anything */
         make("locked.safetensors", "{}", -1, 0);
@@ -405,7 +405,7 @@ static void a_full_disk_leaves_nothing_and_the_old_file(void **unused)
     assert_int_equal(f.entry[0].dim[0], 1);
     sd_safetensors_close(&f);
     free(x);
-    assert_int_equal(sd_safetensors_write(temp_path("d.safetensors/x.safetensors"), &small, 0, &e), SD_ERR_IO);
+    assert_int_equal(sd_safetensors_write(temp_path("d.safetensors/x.safetensors"), &small, 0, &e), SD_ERR_MISSING);
     assert_non_null(strstr(e.text, "Not a directory"));
 }
 

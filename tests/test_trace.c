@@ -363,17 +363,17 @@ static void a_place_that_cannot_be_written_is_known_at_once(void **unused)
     sd_error e = {0};
     sd_trace *t = (sd_trace *)(void *)&e;
     temp_clear();
-    assert_int_equal(sd_trace_to_file(&t, NULL, temp_path("no/such/t.safetensors"), &e), SD_ERR_IO);
+    assert_int_equal(sd_trace_to_file(&t, NULL, temp_path("no/such/t.safetensors"), &e), SD_ERR_MISSING);
     assert_null(t);
     assert_non_null(strstr(e.text, "no/such/t.safetensors: No such file or directory"));
     sd_error_clear(&e);
-    assert_int_equal(sd_trace_to_file(&t, NULL, temp_path(""), &e), SD_ERR_IO);
+    assert_int_equal(sd_trace_to_file(&t, NULL, temp_path(""), &e), SD_ERR_ARG);
     assert_non_null(strstr(e.text, "is a directory"));
     assert_int_equal(temp_files(), 0);
     assert_int_equal(sd_trace_to_file(&t, NULL, temp_path("t.safetensors"), &e),
-                     SD_ERR_IO);   /* an earlier error is kept */
+                     SD_ERR_ARG);   /* an earlier error is kept */
     assert_null(t);
-    assert_int_equal(sd_trace_to_callback(&t, NULL, hear, NULL, &e), SD_ERR_IO);
+    assert_int_equal(sd_trace_to_callback(&t, NULL, hear, NULL, &e), SD_ERR_ARG);
     assert_null(t);
 }
 

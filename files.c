@@ -1,0 +1,312 @@
+/* files.c - floor 0: names of files, whole files into memory, and files that appear only when they are complete. */
+#define _POSIX_C_SOURCE 200809L
+#define _FILE_OFFSET_BITS 64
+#include "base.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#if defined(__unix__) || defined(__APPLE__)
+#define WITH_POSIX
+#include <fcntl.h>
+#include <unistd.h>
+#endif
+
+/* -------------------------------------------------------------------------------------- names */
+
+sd_status sd_path_join(char *out, size_t size, const char *a, const char *b, sd_error *e)
+{
+    size_t n = strlen(a);
+    const char *sep = n && a[n - 1] != '/' ? "/" : "";
+    int got = snprintf(out, size, "%s%s%s", a, sep, b);
+    if (got < 0 || (size_t)got >= size)
+        return sd_fail(e, SD_ERR_ARG, "path is too long (over %zu bytes): %.200s...", size - 1, a);
+    return SD_OK;
+}
+
+bool sd_is_file(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+bool sd_is_dir(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* ------------------------------------------------------------------------------------ reading */
+
+static sd_status too_large(const char *path, size_t max, sd_error *e)
+{
+    return sd_fail(e, SD_ERR_FORMAT, "%s is larger than the %zu bytes such a file may have", path, max);
+}
+
+/* Room for the next piece: all of a file whose size is known, else twice as much as before. Pipes have no size. */
+static bool grow(char **data, size_t *room, size_t used, size_t whole)
+{
+    if (*room - used >= 2) return true;
+    size_t want = !*room ? whole ? whole + 2 : 65536 : *room > SIZE_MAX / 2 ? SIZE_MAX : *room * 2;
+    char *more = realloc(*data, want);
+    if (!more) return false;
+    *data = more;
+    *room = want;
+    return true;
+}
+
+static sd_status read_all(FILE *f, const char *path, size_t max, size_t whole, sd_accept *accept, char **data,
+                          size_t *used, sd_error *e)
+{
+    enum { PIECE = 1 << 20 };   /* between two looks at whether to stop */
+    size_t room = 0, got = 0;
+    bool known = !accept;
+    do {
+        if (sd_stopped(e)) return e->status;
+        if (!grow(data, &room, *used, whole)) return sd_fail(e, SD_ERR_MEMORY, "no memory to read %s", path);
+        size_t left = room - *used - 1;
+        got = fread(*data + *used, 1, left < PIECE ? left : PIECE, f);
+        *used += got;
+        if (!known && !accept(*data, *used)) break;
+        known = true;
+    } while (got && *used <= max);
+    if (sd_stopped(e)) return e->status;   /* a signal that stops us also ends a read that waits */
+    if (ferror(f)) return sd_fail(e, sd_errno_status(errno), "cannot read %s: %s", path, strerror(errno));
+    (*data)[*used] = 0;
+    return *used > max ? too_large(path, max, e) : SD_OK;
+}
+
+sd_status sd_read_file_if(const char *path, size_t max, sd_accept *accept, char **data, size_t *n, sd_error *e)
+{
+    struct stat st;
+    size_t whole = 0;
+    *data = NULL;
+    *n = 0;
+    if (sd_stopped(e)) return e->status;
+    if (sd_is_dir(path)) return sd_fail(e, SD_ERR_ARG, "expected a file, found a directory: %s", path);
+    FILE *f = fopen(path, "rb");
+    if (!f && sd_stopped(e)) return e->status;   /* while it waited for the other end of a pipe */
+    if (!f) return sd_fail(e, sd_errno_status(errno), "cannot open %s: %s", path, strerror(errno));
+    bool sized = stat(path, &st) == 0 && S_ISREG(st.st_mode);
+    if (sized && (uintmax_t)st.st_size > max) too_large(path, max, e);
+    else if (sized) whole = (size_t)st.st_size;
+    else if (max > SD_PIPE_MAX) max = SD_PIPE_MAX;
+    if (!e->status) read_all(f, path, max, whole, accept, data, n, e);
+    fclose(f);
+    if (e->status) {
+        free(*data);
+        *data = NULL;
+        *n = 0;
+    }
+    return e->status;
+}
+
+sd_status sd_read_file(const char *path, size_t max, char **data, size_t *n, sd_error *e)
+{
+    return sd_read_file_if(path, max, NULL, data, n, e);
+}
+
+/* ------------------------------------------------------------------------------------ writing */
+
+static sd_status cannot_write(const char *path, int why, sd_error *e)
+{
+    if (why == EINTR && sd_stopped(e)) return e->status;
+    return sd_fail(e, sd_errno_status(why), "cannot write %s: %s", path, why ? strerror(why) : "write error");
+}
+
+#ifdef WITH_POSIX
+/* A number that nobody can foresee. Where the system gives none, one that two programs will hardly share: a name that is
+ * taken is not used in any case. */
+static uint64_t any_number(void)
+{
+    uint64_t v = 0;
+    struct timespec t = {0};
+    int fd = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
+    ssize_t got = fd < 0 ? 0 : read(fd, &v, sizeof v);
+    if (fd >= 0) close(fd);
+    if (got == (ssize_t)sizeof v) return v;
+    clock_gettime(CLOCK_REALTIME, &t);
+    v = (uint64_t)t.tv_nsec << 32 ^ (uint64_t)t.tv_sec ^ (uint64_t)getpid() << 40 ^ (uintptr_t)&t;
+    return v * UINT64_C(0x9E3779B97F4A7C15);
+}
+
+/* The standard streams may be closed, and what is written to them must not end up in our file. */
+static int above_standard(int fd)
+{
+    if (fd < 0 || fd > STDERR_FILENO) return fd;
+    int higher = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1), why = errno;
+    close(fd);
+    errno = why;
+    return higher;
+}
+
+/* A file of that name which was not there before; its rights are those that the umask leaves. */
+static FILE *create(const char *path)
+{
+    int fd = above_standard(open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666));
+    FILE *f = fd < 0 ? NULL : fdopen(fd, "w+b");
+    if (f || fd < 0) return f;
+    int why = errno;
+    close(fd);
+    remove(path);
+    errno = why;
+    return NULL;
+}
+
+/* Names of descriptors that are open: the number, -1 if it is none. Such a name means the open file itself, with its
+ * place in it, which opening the name again would not give everywhere. */
+static int descriptor_of(const char *path)
+{
+    static const struct { const char *name; int fd; } known[] = {
+        {"/dev/stdout", STDOUT_FILENO}, {"/dev/stderr", STDERR_FILENO}, {"/dev/fd/", -1}, {"/proc/self/fd/", -1}};
+    for (size_t i = 0; i < SD_COUNT(known); i++) {
+        size_t n = strlen(known[i].name);
+        if (strncmp(path, known[i].name, n) != 0) continue;
+        if (known[i].fd >= 0 && !path[n]) return known[i].fd;
+        size_t digits = strspn(path + n, "0123456789");
+        if (known[i].fd < 0 && digits && digits < 7 && !path[n + digits]) return atoi(path + n);
+    }
+    return -1;
+}
+
+bool sd_is_stream(const char *path)
+{
+    struct stat st;
+    return descriptor_of(path) >= 0 || (stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode));
+}
+
+static FILE *open_through(const char *path)
+{
+    int known = descriptor_of(path);
+    int fd = known >= 0 ? fcntl(known, F_DUPFD_CLOEXEC, STDERR_FILENO + 1)
+                        : above_standard(open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY));
+    FILE *f = fd < 0 ? NULL : fdopen(fd, "wb");
+    if (!f && fd >= 0) close(fd);
+    return f;
+}
+
+/* Some file systems cannot promise it, and say so. */
+static bool onto_disk(FILE *f) { return fsync(fileno(f)) == 0 || errno == EINVAL || errno == ENOTSUP; }
+
+#else
+static uint64_t any_number(void) { return (uint64_t)time(NULL) * UINT64_C(0x9E3779B97F4A7C15) ^ (uintptr_t)&errno; }
+static FILE *create(const char *path) { return fopen(path, "w+bx"); }
+bool sd_is_stream(const char *path) { return (void)path, false; }
+static FILE *open_through(const char *path) { return fopen(path, "wb"); }
+static bool onto_disk(FILE *f) { return (void)f, true; }
+#endif
+
+/* A name in `dir` (n bytes of it, its slash included) for a file that is not finished; free() it. */
+static char *temporary_name(const char *dir, size_t n)
+{
+    sd_text t = {0};
+    sd_text_addn(&t, dir, n);
+    sd_text_add(&t, ".sd-%016llx.part", (unsigned long long)any_number());
+    if (!t.failed) return t.s;
+    free(t.s);
+    return NULL;
+}
+
+/* Says which file would be left if the program ended now, before there is one. */
+static void announce(sd_outfile *o)
+{
+    if (!o->halt || strlen(o->temp) >= sizeof o->halt->temp) return;
+    memcpy(o->halt->temp, o->temp, strlen(o->temp) + 1);
+    sd_flag_set(&o->halt->writing, 1);
+}
+
+/* The file is finished or gone. */
+static void settle(sd_outfile *o)
+{
+    if (o->halt) sd_flag_set(&o->halt->writing, 0);
+    free(o->temp);
+    free(o->path);
+    memset(o, 0, sizeof *o);
+}
+
+sd_status sd_outfile_open(sd_outfile *o, const char *path, sd_error *e)
+{
+    enum { TRIES = 100 };
+    const char *slash = strrchr(path, '/');
+    memset(o, 0, sizeof *o);
+    if (sd_stopped(e)) return e->status;
+    if (sd_is_dir(path)) return sd_fail(e, SD_ERR_ARG, "cannot write %s: it is a directory", path);
+    bool through = sd_is_stream(path);
+    o->path = sd_strdup(path);
+    o->halt = through ? NULL : e->halt;
+    errno = ENOMEM;
+    if (o->path && through) o->f = open_through(path);
+    for (int i = 0; o->path && !through && !o->f && i < TRIES; i++) {
+        if (i && errno != EEXIST) break;
+        free(o->temp);
+        errno = ENOMEM;
+        o->temp = temporary_name(path, slash ? (size_t)(slash - path) + 1 : 0);
+        if (!o->temp) break;
+        announce(o);
+        o->f = create(o->temp);
+    }
+    if (o->f) return SD_OK;
+    int why = errno;
+    settle(o);   /* there is nothing to remove */
+    return cannot_write(path, why, e);
+}
+
+sd_status sd_outfile_commit(sd_outfile *o, sd_error *e)
+{
+    errno = 0;
+    bool bad = fflush(o->f) != 0 || ferror(o->f) || (o->temp && !onto_disk(o->f));
+    int why = errno;
+    if (fclose(o->f) != 0 && !bad) {
+        bad = true;
+        why = errno;
+    }
+    o->f = NULL;
+    if (!bad && o->temp && rename(o->temp, o->path) != 0) {
+        bad = true;
+        why = errno;
+    }
+    if (bad) {
+        cannot_write(o->path, why, e);
+        sd_outfile_abort(o);
+        return e->status;
+    }
+    settle(o);
+    return SD_OK;
+}
+
+void sd_outfile_abort(sd_outfile *o)
+{
+    if (o->f) fclose(o->f);
+    if (o->temp) remove(o->temp);
+    settle(o);
+}
+
+#ifdef WITH_POSIX
+FILE *sd_file_without_name(const char *path, sd_error *e)
+{
+    const char *slash = strrchr(path, '/'), *elsewhere = getenv("TMPDIR");
+    sd_text dir = {0};
+    if (sd_stopped(e)) return NULL;
+    if (sd_is_stream(path)) sd_text_add(&dir, "%s/", elsewhere && *elsewhere ? elsewhere : "/tmp");
+    else sd_text_addn(&dir, path, slash ? (size_t)(slash - path) + 1 : 0);
+    char *name = dir.failed ? NULL : temporary_name(dir.s, dir.n);
+    errno = ENOMEM;
+    FILE *f = name ? create(name) : NULL;
+    int why = errno;
+    if (f) remove(name);   /* the system keeps it as long as it is open */
+    free(name);
+    free(dir.s);
+    if (!f) cannot_write(path, why, e);
+    return f;
+}
+#else
+FILE *sd_file_without_name(const char *path, sd_error *e)
+{
+    FILE *f = sd_stopped(e) ? NULL : tmpfile();
+    if (!f && !e->status) cannot_write(path, errno, e);
+    return f;
+}
+#endif
