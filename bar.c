@@ -56,6 +56,7 @@ void show_progress(void *user, const sd_progress *p)
 {
     view *v = user;
     char text[160];
+    if (interrupts) sd_cancel(context);   /* the signal may have come just before the call began */
     if (!v->bar) return;
     if (strcmp(p->stage, "step") != 0) {
         clear_bar(v);

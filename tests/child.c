@@ -146,6 +146,7 @@ static void become(const char *const *args, int terminal)
     if (terminal >= 0) close(terminal);
     if (terminal >= 0) putenv("TERM=xterm");
     for (int i = 0; i < 6 && run_with.env[i]; i++) putenv((char *)(uintptr_t)run_with.env[i]);
+    signal(SIGINT, SIG_DFL);   /* a shell's background jobs ignore it, and so would the program */
     int input = run_with.input ? open(run_with.input, O_RDONLY) : -1;
     if (input >= 0) dup2(input, 0);
     if (run_with.cwd && chdir(run_with.cwd) != 0) _exit(99);

@@ -584,7 +584,7 @@ static void tokenize_reads_a_file_by_lines(void **state)
     RUN("tokenize", "--ids", "--file", in_work("lines"));
     expect_error("a NUL", 2, "lines:2 has a NUL byte");
     RUN("tokenize", "--ids", "--file", in_work("nowhere"));
-    expect_error("no file", 1, "nowhere");
+    expect_error("no file", 2, "nowhere");
 }
 
 static void plan_counts_what_the_published_models_have(void **state)

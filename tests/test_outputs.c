@@ -54,6 +54,7 @@ static pid_t start(const char *const *args)
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid) return pid;
+    signal(SIGINT, SIG_DFL);
     int null = open("/dev/null", O_RDWR);
     dup2(null, 1);
     dup2(null, 2);
