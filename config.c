@@ -4,6 +4,7 @@
 #include "json.h"
 #include "net.h"
 
+#include <ctype.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,9 +12,9 @@
 /* ----------------------------------------------------------------------------------- families
  * Facts from the published config.json files. */
 
-#define SD_VAE(scale, size) \
+#define SD_VAE(scale) \
     {.in_channels = 3, .out_channels = 3, .latent_channels = 4, .levels = 4, .channels = {128, 256, 512, 512}, .layers = 2, .groups = 32, \
-     .scaling_factor = scale, .mid_attention = true, .quant_conv = true, .post_quant_conv = true, .sample_size = size}
+     .scaling_factor = scale, .mid_attention = true, .quant_conv = true, .post_quant_conv = true}
 #define CLIP_L {.vocab = 49408, .positions = 77, .width = 768, .heads = 12, .layers = 12, .ff = 3072, .act = SD_ACT_QUICK_GELU, .eps = 1e-5}
 #define CLIP_H {.vocab = 49408, .positions = 77, .width = 1024, .heads = 16, .layers = 23, .ff = 4096, .act = SD_ACT_GELU, .eps = 1e-5}
 #define CLIP_G {.vocab = 49408, .positions = 77, .width = 1280, .heads = 20, .layers = 32, .ff = 5120, .act = SD_ACT_GELU, .eps = 1e-5, .projection = 1280}
@@ -22,20 +23,20 @@
 static const sd_family families[] = {
     {.name = "sd15",
      .unet = {UNET_COMMON, .levels = 4, .channels = {320, 640, 1280, 1280}, .layers = {2, 2, 2, 2}, .depth = {1, 1, 1, 0}, .up_depth = {1, 1, 1, 0},
-              .heads = {8, 8, 8, 8}, .mid_depth = 1, .context_dim = 768, .sample_size = 64},
-     .vae = SD_VAE(0.18215, 512), .clip = {CLIP_L}, .n_clip = 1},
+              .heads = {8, 8, 8, 8}, .mid_depth = 1, .context_dim = 768, .height = 64, .width = 64},
+     .vae = SD_VAE(0.18215), .clip = {CLIP_L}, .n_clip = 1},
     {.name = "sd21",
      .unet = {UNET_COMMON, .levels = 4, .channels = {320, 640, 1280, 1280}, .layers = {2, 2, 2, 2}, .depth = {1, 1, 1, 0}, .up_depth = {1, 1, 1, 0},
-              .heads = {5, 10, 20, 20}, .mid_depth = 1, .context_dim = 1024, .linear_projection = true, .sample_size = 96},
-     .vae = SD_VAE(0.18215, 768), .clip = {CLIP_H}, .n_clip = 1},
+              .heads = {5, 10, 20, 20}, .mid_depth = 1, .context_dim = 1024, .linear_projection = true, .height = 96, .width = 96},
+     .vae = SD_VAE(0.18215), .clip = {CLIP_H}, .n_clip = 1},
     {.name = "sdxl",
      .unet = {UNET_COMMON, .levels = 3, .channels = {320, 640, 1280}, .layers = {2, 2, 2}, .depth = {0, 2, 10}, .up_depth = {0, 2, 10},
-              .heads = {5, 10, 20}, .mid_depth = 10, .context_dim = 2048, .linear_projection = true, .add_time_dim = 256, .add_in_dim = 2816, .sample_size = 128},
-     .vae = SD_VAE(0.13025, 1024), .clip = {CLIP_L, CLIP_G}, .n_clip = 2},
+              .heads = {5, 10, 20}, .mid_depth = 10, .context_dim = 2048, .linear_projection = true, .add_time_dim = 256, .add_in_dim = 2816, .height = 128, .width = 128},
+     .vae = SD_VAE(0.13025), .clip = {CLIP_L, CLIP_G}, .n_clip = 2},
     {.name = "sdxl-refiner",
      .unet = {UNET_COMMON, .levels = 4, .channels = {384, 768, 1536, 1536}, .layers = {2, 2, 2, 2}, .depth = {0, 4, 4, 0}, .up_depth = {0, 4, 4, 0},
-              .heads = {6, 12, 24, 24}, .mid_depth = 4, .context_dim = 1280, .linear_projection = true, .add_time_dim = 256, .add_in_dim = 2560, .sample_size = 128},
-     .vae = SD_VAE(0.13025, 1024), .clip = {CLIP_G}, .n_clip = 1},
+              .heads = {6, 12, 24, 24}, .mid_depth = 4, .context_dim = 1280, .linear_projection = true, .add_time_dim = 256, .add_in_dim = 2560, .height = 128, .width = 128},
+     .vae = SD_VAE(0.13025), .clip = {CLIP_G}, .n_clip = 1},
 };
 
 const sd_family *sd_family_find(const char *name)
@@ -51,6 +52,8 @@ const char *sd_family_names(void) { return "sd15, sd21, sdxl, sdxl-refiner"; }
 
 #ifdef SD_WITH_CJSON
 
+#define LEAST_EPS 1e-12   /* less is lost beside a variance */
+
 typedef struct reader { cJSON *root; const char *path; sd_error *e; } reader;
 
 static bool open_json(reader *j, const char *path, sd_error *e)
@@ -59,7 +62,7 @@ static bool open_json(reader *j, const char *path, sd_error *e)
     return j->root != NULL;
 }
 
-/* Absent and null are the same: the class' default holds. */
+/* Absent and null are the same: the class' default holds. Not for truths: Python's None is false. */
 static const cJSON *find(const reader *j, const char *key)
 {
     const cJSON *v = cJSON_GetObjectItemCaseSensitive(j->root, key);
@@ -79,19 +82,20 @@ static int get_int(const reader *j, const char *key, int otherwise, int min, int
     return v ? whole(j, v, key, min, max) : otherwise;
 }
 
-static double get_num(const reader *j, const char *key, double otherwise)
+static double get_num(const reader *j, const char *key, double otherwise, double least, double most)
 {
     const cJSON *v = find(j, key);
     if (!v) return otherwise;
-    if (!cJSON_IsNumber(v) || !isfinite(v->valuedouble)) sd_fail(j->e, SD_ERR_FORMAT, "%s: %s must be a number", j->path, key);
+    if (!cJSON_IsNumber(v) || !(v->valuedouble >= least && v->valuedouble <= most))
+        sd_fail(j->e, SD_ERR_FORMAT, "%s: %s must be a number from %g to %g", j->path, key, least, most);
     return v->valuedouble;
 }
 
 static bool get_bool(const reader *j, const char *key, bool otherwise)
 {
-    const cJSON *v = find(j, key);
+    const cJSON *v = cJSON_GetObjectItemCaseSensitive(j->root, key);
     if (!v) return otherwise;
-    if (!cJSON_IsBool(v)) sd_fail(j->e, SD_ERR_FORMAT, "%s: %s must be true or false", j->path, key);
+    if (!cJSON_IsBool(v) && !cJSON_IsNull(v)) sd_fail(j->e, SD_ERR_FORMAT, "%s: %s must be true or false", j->path, key);
     return cJSON_IsTrue(v);
 }
 
@@ -145,14 +149,57 @@ static void get_table(const reader *j, const char *key, float *out, int rows, in
     if (n != rows) sd_fail(j->e, SD_ERR_FORMAT, "%s: %s must be %d lists of %d numbers", j->path, key, rows, columns);
 }
 
-/* A key this program has one way for: anything but absence, null, false or `only` is refused, not ignored. */
+static bool same_word(const char *s, const char *word, size_t n)
+{
+    for (; n && *s && tolower((unsigned char)*s) == tolower((unsigned char)*word); n--) s++, word++;
+    return n == 0 && *s == 0;
+}
+
+/* Is a value absent, null, false, one of the words in `only` (spaces between them), or a list of such values? */
+static bool changes_nothing(const cJSON *v, const char *only)
+{
+    if (!v || cJSON_IsNull(v) || cJSON_IsFalse(v)) return true;
+    if (cJSON_IsArray(v)) {
+        for (v = v->child; v && changes_nothing(v, only); v = v->next) continue;
+        return !v;
+    }
+    for (size_t n; only && cJSON_IsString(v) && *only; only += n + strspn(only + n, " ")) {
+        n = strcspn(only, " ");
+        if (same_word(v->valuestring, only, n)) return true;
+    }
+    return false;
+}
+
+/* A key this program has one way for: what would change the result is refused, not ignored. */
 static void refuse(const reader *j, const char *key, const char *only)
 {
     const cJSON *v = find(j, key);
-    if (!v || cJSON_IsFalse(v) || (only && cJSON_IsString(v) && strcmp(v->valuestring, only) == 0)) return;
+    if (changes_nothing(v, only)) return;
     char *text = cJSON_PrintUnformatted(v);
-    sd_fail(j->e, SD_ERR_UNSUPPORTED, "%s: %s %.60s is not supported%s%s", j->path, key, text ? text : "",
-            only ? ", only " : "", only ? only : "");
+    sd_fail(j->e, SD_ERR_UNSUPPORTED, "%s: %s %.60s is not supported%s%.*s", j->path, key, text ? text : "",
+            only ? ", only " : "", only ? (int)strcspn(only, " ") : 0, only ? only : "");
+    cJSON_free(text);
+}
+
+static void note(char notes[SD_NOTES], const char *fmt, ...) SD_PRINTF(2, 3);
+static void note(char notes[SD_NOTES], const char *fmt, ...)
+{
+    size_t n = strlen(notes);
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(notes + n, SD_NOTES - n, fmt, ap);
+    va_end(ap);
+}
+
+/* A key that diffusers' classes store and nobody there asks for in Stable Diffusion: said, and gone on. Numbers of
+ * `neutral` are not worth saying. */
+static void ignore(const reader *j, const char *key, double neutral, char notes[SD_NOTES])
+{
+    const cJSON *v = find(j, key), *x = cJSON_IsArray(v) ? v->child : v;
+    while (x && (changes_nothing(x, NULL) || (cJSON_IsNumber(x) && x->valuedouble == neutral))) x = cJSON_IsArray(v) ? x->next : NULL;
+    if (!x) return;
+    char *text = cJSON_PrintUnformatted(v);
+    note(notes, "%s: %s %.40s is ignored, as diffusers ignores it for Stable Diffusion\n", j->path, key, text ? text : "");
     cJSON_free(text);
 }
 
@@ -216,21 +263,62 @@ static void unet_depths(const reader *j, sd_unet_config *c)
 static void unet_refusals(const reader *j)
 {
     static const struct { const char *key, *only; } one_way[] = {
-        {"act_fn", "silu"}, {"mid_block_type", "UNetMidBlock2DCrossAttn"}, {"center_input_sample", NULL}, {"dual_cross_attention", NULL},
+        {"act_fn", "silu swish"}, {"mid_block_type", "UNetMidBlock2DCrossAttn"}, {"center_input_sample", NULL}, {"dual_cross_attention", NULL},
         {"only_cross_attention", NULL}, {"class_embed_type", NULL}, {"num_class_embeds", NULL}, {"encoder_hid_dim", NULL},
         {"encoder_hid_dim_type", NULL}, {"time_embedding_type", "positional"}, {"time_embedding_act_fn", NULL}, {"timestep_post_act", NULL},
-        {"time_cond_proj_dim", NULL}, {"time_embedding_dim", NULL}, {"resnet_time_scale_shift", "default"}, {"resnet_skip_time_act", NULL},
-        {"cross_attention_norm", NULL}, {"attention_type", "default"}, {"class_embeddings_concat", NULL}, {"mid_block_only_cross_attention", NULL},
+        {"time_cond_proj_dim", NULL}, {"resnet_time_scale_shift", "default"}, {"attention_type", "default"}, {"class_embeddings_concat", NULL}, {"mid_block_only_cross_attention", NULL},
         {"addition_embed_type", "text_time"}};
     for (size_t i = 0; i < SD_COUNT(one_way); i++) refuse(j, one_way[i].key, one_way[i].only);
     if (cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(j->root, "mid_block_type")))   /* here null is not absence */
-        sd_fail(j->e, SD_ERR_UNSUPPORTED, "%s: a UNet without a middle block is not supported", j->path);
+        sd_fail(j->e, SD_ERR_UNSUPPORTED, "%s: mid_block_type null, a UNet without a middle block, is not supported", j->path);
     static const char *const kernels[] = {"conv_in_kernel", "conv_out_kernel"};
     for (size_t i = 0; i < SD_COUNT(kernels); i++)
         if (get_int(j, kernels[i], 3, 1, 99) != 3) sd_fail(j->e, SD_ERR_UNSUPPORTED, "%s: %s must be 3", j->path, kernels[i]);
-    static const char *const ones[] = {"resnet_out_scale_factor", "mid_block_scale_factor", "downsample_padding"};
+    static const char *const ones[] = {"mid_block_scale_factor", "downsample_padding"};
     for (size_t i = 0; i < SD_COUNT(ones); i++)
-        if (get_num(j, ones[i], 1) != 1) sd_fail(j->e, SD_ERR_UNSUPPORTED, "%s: %s must be 1", j->path, ones[i]);
+        if (get_num(j, ones[i], 1, -1e9, 1e9) != 1) sd_fail(j->e, SD_ERR_UNSUPPORTED, "%s: %s must be 1", j->path, ones[i]);
+}
+
+/* The keys of attention blocks of other kinds, which these blocks are not given. */
+static void unet_ignored(const reader *j, sd_unet_config *c)
+{
+    ignore(j, "resnet_out_scale_factor", 1, c->notes);
+    ignore(j, "resnet_skip_time_act", 0, c->notes);
+    ignore(j, "cross_attention_norm", 0, c->notes);
+}
+
+/* sample_size: one number, or [height, width]. What StableDiffusionPipeline's constructor does to one number in files of
+ * diffusers before 0.9. */
+static void unet_size(const reader *j, sd_unet_config *c)
+{
+    const cJSON *v = find(j, "sample_size");
+    c->height = c->width = 64;
+    if (cJSON_IsArray(v) && cJSON_GetArraySize(v) == 2) {
+        c->height = whole(j, v->child, "sample_size", 1, 4096);
+        c->width = whole(j, v->child->next, "sample_size", 1, 4096);
+        return;
+    }
+    c->height = c->width = get_int(j, "sample_size", 64, 1, 4096);
+    int major = 1, minor = 0;
+    const char *version = get_text(j, "_diffusers_version", "1.0");
+    if (c->height >= 64 || sscanf(version, "%d.%d", &major, &minor) != 2 || major > 0 || minor >= 9) return;
+    note(c->notes, "%s: sample_size %d of diffusers %.20s is taken for 64, as its pipelines take it\n", j->path, c->height, version);
+    c->height = c->width = 64;
+}
+
+/* Numbers that have one possible value for a network like ours, or one for all of its levels. */
+static void unet_fixed(const reader *j, sd_unet_config *c)
+{
+    int dim[SD_MAX_LEVELS], usual = 4 * c->channels[0], given = get_int(j, "time_embedding_dim", usual, 1, 1 << 20);
+    if (given != usual)
+        sd_fail(j->e, SD_ERR_UNSUPPORTED, "%s: time_embedding_dim %d is not supported, only 4 times block_out_channels[0], %d", j->path, given, usual);
+    get_levels(j, "cross_attention_dim", dim, c->levels, 1280, 1, 65536);
+    for (int i = 1; i < c->levels && !j->e->status; i++)
+        if (dim[i] != dim[0])
+            sd_fail(j->e, SD_ERR_UNSUPPORTED, "%s: cross_attention_dim differs between levels, %d and %d, which is not supported", j->path, dim[0], dim[i]);
+    c->context_dim = dim[0];
+    /* the frequencies of the timestep's sinusoid are 10000^(-i / (channels/2 - freq_shift)) */
+    c->freq_shift = get_num(j, "freq_shift", 0, -1e6, c->channels[0] / 2 - 1e-3);
 }
 
 sd_status sd_unet_config_read(sd_unet_config *c, const char *path, sd_error *e)
@@ -240,6 +328,7 @@ sd_status sd_unet_config_read(sd_unet_config *c, const char *path, sd_error *e)
     if (!open_json(&j, path, e)) return e->status;
     refuse(&j, "_class_name", "UNet2DConditionModel");
     unet_refusals(&j);
+    unet_ignored(&j, c);
     c->in_channels = get_int(&j, "in_channels", 4, 1, 64);
     c->out_channels = get_int(&j, "out_channels", 4, 1, 64);
     int usual[SD_MAX_LEVELS] = {320, 640, 1280, 1280};
@@ -251,12 +340,11 @@ sd_status sd_unet_config_read(sd_unet_config *c, const char *path, sd_error *e)
     /* The published files call the number of heads attention_head_dim. */
     get_levels(&j, find(&j, "num_attention_heads") ? "num_attention_heads" : "attention_head_dim", c->heads, c->levels, 8, 1, 1024);
     c->groups = get_int(&j, "norm_num_groups", 32, 1, 16384);
-    c->norm_eps = get_num(&j, "norm_eps", 1e-5);
-    c->context_dim = get_int(&j, "cross_attention_dim", 1280, 1, 65536);
+    c->norm_eps = get_num(&j, "norm_eps", 1e-5, LEAST_EPS, 1);
     c->linear_projection = get_bool(&j, "use_linear_projection", false);
-    c->sample_size = get_int(&j, "sample_size", 64, 1, 4096);
     c->flip_sin_to_cos = get_bool(&j, "flip_sin_to_cos", true);
-    c->freq_shift = get_num(&j, "freq_shift", 0);
+    unet_size(&j, c);
+    unet_fixed(&j, c);
     if (find(&j, "addition_embed_type")) {
         c->add_time_dim = get_int(&j, "addition_time_embed_dim", 256, 1, 65536);
         c->add_in_dim = get_int(&j, "projection_class_embeddings_input_dim", 2816, 1, 65536);
@@ -273,9 +361,10 @@ sd_status sd_vae_config_read(sd_vae_config *c, const char *path, sd_error *e)
     memset(c, 0, sizeof *c);
     if (!open_json(&j, path, e)) return e->status;
     refuse(&j, "_class_name", "AutoencoderKL");
-    refuse(&j, "act_fn", "silu");
-    static const char *const unknown[] = {"shift_factor", "latents_mean", "latents_std"};
-    for (size_t i = 0; i < SD_COUNT(unknown); i++) refuse(&j, unknown[i], NULL);
+    refuse(&j, "act_fn", "silu swish");
+    ignore(&j, "shift_factor", 0, c->notes);
+    ignore(&j, "latents_mean", 0, c->notes);
+    ignore(&j, "latents_std", 1, c->notes);
     c->in_channels = get_int(&j, "in_channels", 3, 3, 3);
     c->out_channels = get_int(&j, "out_channels", 3, 3, 3);
     c->latent_channels = get_int(&j, "latent_channels", 4, 1, 64);
@@ -283,7 +372,7 @@ sd_status sd_vae_config_read(sd_vae_config *c, const char *path, sd_error *e)
     if (c->levels < 1) sd_fail(e, SD_ERR_FORMAT, "%s: block_out_channels must be a list", path);
     c->layers = get_int(&j, "layers_per_block", 1, 1, 16);
     c->groups = get_int(&j, "norm_num_groups", 32, 1, 16384);
-    c->scaling_factor = get_num(&j, "scaling_factor", 0.18215);
+    c->scaling_factor = get_num(&j, "scaling_factor", 0.18215, 1e-6, 1e6);
     /* Fits the VAE of SD 1 and 2; tools/fit_preview.py makes one for another. */
     static const float sd[5][3] = {{0.298f, 0.207f, 0.208f}, {0.187f, 0.286f, 0.173f}, {-0.158f, 0.189f, 0.264f}, {-0.184f, -0.271f, -0.473f}, {0}};
     memcpy(c->latent_rgb, sd, sizeof sd);
@@ -291,8 +380,6 @@ sd_status sd_vae_config_read(sd_vae_config *c, const char *path, sd_error *e)
     c->mid_attention = get_bool(&j, "mid_block_add_attention", true);
     c->quant_conv = get_bool(&j, "use_quant_conv", true);
     c->post_quant_conv = get_bool(&j, "use_post_quant_conv", true);
-    c->sample_size = get_int(&j, "sample_size", 32, 1, 65536);
-    if (!(c->scaling_factor > 0)) sd_fail(e, SD_ERR_FORMAT, "%s: scaling_factor must be positive", path);
     if (!e->status) check_split(&j, c->channels, c->levels, c->groups);
     if (!e->status) block_types(&j, "down_block_types", "DownEncoderBlock2D", NULL, plain, c->levels);
     if (!e->status) block_types(&j, "up_block_types", "UpDecoderBlock2D", NULL, plain, c->levels);
@@ -313,7 +400,8 @@ sd_status sd_clip_config_read(sd_clip_config *c, const char *path, sd_error *e)
     c->ff = get_int(&j, "intermediate_size", 2048, 1, 262144);
     c->layers = get_int(&j, "num_hidden_layers", 12, 1, 256);
     c->heads = get_int(&j, "num_attention_heads", 8, 1, 1024);
-    c->eps = get_num(&j, "layer_norm_eps", 1e-5);
+    c->eps = get_num(&j, "layer_norm_eps", 1e-5, LEAST_EPS, 1);
+    refuse(&j, "use_attention_mask", NULL);   /* the pipelines of diffusers ask for it */
     const char *act = get_text(&j, "hidden_act", "quick_gelu");
     if (strcmp(act, "quick_gelu") == 0) c->act = SD_ACT_QUICK_GELU;
     else if (strcmp(act, "gelu") == 0) c->act = SD_ACT_GELU;

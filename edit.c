@@ -178,12 +178,11 @@ static sd_status plan_canvas(const sd_params *p, int scale, int *width, int *hei
 /* The mask's surroundings become the working picture, of the model's own size; the whole picture stays as it is. */
 static void plan_crop(const sd_ctx *c, const sd_params *p, int scale, int *width, int *height, sd_edit *e)
 {
-    int native = scale * c->unet.cfg.sample_size;
     e->way = SD_EDIT_CROP;
     e->out_width = p->init->width;
     e->out_height = p->init->height;
-    if (!*width) *width = native;
-    if (!*height) *height = native;
+    if (!*width) *width = scale * c->unet.cfg.width;
+    if (!*height) *height = scale * c->unet.cfg.height;
 }
 
 /* All of the picture at the caller's size, or its own to the nearest multiple of `scale`. */

@@ -119,8 +119,10 @@ static sd_status resolve(sd_ctx *c, const sd_params *p, sd_params *out, sd_sched
 {
     *out = *p;
     if (sd_need(c, SD_PART_ALL) || plan_edit(c, p, out, edit)) return c->err.status;
-    int scale = sd_vae_scale(&c->vae.cfg), native = scale * c->unet.cfg.sample_size;
-    if (check_side(c, "width", &out->width, native, scale) || check_side(c, "height", &out->height, native, scale)) return c->err.status;
+    int scale = sd_vae_scale(&c->vae.cfg);
+    if (check_side(c, "width", &out->width, scale * c->unet.cfg.width, scale)
+        || check_side(c, "height", &out->height, scale * c->unet.cfg.height, scale))
+        return c->err.status;
     if (p->batch < 1 || p->batch > 512) return sd_fail(&c->err, SD_ERR_ARG, "batch must be 1 to 512, not %d", p->batch);
     if (!(p->guidance_rescale >= 0 && p->guidance_rescale <= 1))
         return sd_fail(&c->err, SD_ERR_ARG, "guidance rescale must be 0 to 1, not %g", p->guidance_rescale);

@@ -9,6 +9,7 @@
 
 #define SD_MAX_LEVELS 8
 #define SD_PATH 160   /* room for a module path */
+#define SD_NOTES 512  /* room for what a file says in vain, as diffusers' pipelines read it; a line each, for the log */
 
 typedef struct sd_unet_config {
     int in_channels, out_channels;
@@ -24,9 +25,10 @@ typedef struct sd_unet_config {
     int context_dim;                   /* cross_attention_dim */
     bool linear_projection;            /* proj_in, proj_out: [C,C] instead of [C,C,1,1] */
     int add_time_dim, add_in_dim;      /* SDXL: addition_time_embed_dim, projection_class_embeddings_input_dim; 0: none */
-    int sample_size;                   /* native latent size */
+    int height, width;                 /* native latent size, sample_size */
     bool flip_sin_to_cos;
     double freq_shift;
+    char notes[SD_NOTES];
 } sd_unet_config;
 
 typedef struct sd_vae_config {
@@ -37,7 +39,7 @@ typedef struct sd_vae_config {
     float latent_rgb[5][3];            /* "_latent_rgb", this project's key: the preview's red, green and blue in [-1,1] of each of four latents
                                         * as the UNet has them, and what is added */
     bool mid_attention, quant_conv, post_quant_conv;
-    int sample_size;
+    char notes[SD_NOTES];
 } sd_vae_config;
 
 typedef struct sd_clip_config {

@@ -249,7 +249,7 @@ sd_status sd_plan(const char *model_or_config, int width, int height, int json, 
     *text = NULL;
     if (!find_family(&f, model_or_config, &e)) {
         int scale = f.vae.levels ? sd_vae_scale(&f.vae) : 8;
-        if (!latent_size(&w, width, f.unet.sample_size, scale, &e) && !latent_size(&h, height, f.unet.sample_size, scale, &e)) {
+        if (!latent_size(&w, width, f.unet.width, scale, &e) && !latent_size(&h, height, f.unet.height, scale, &e)) {
             report r = {.e = &e, .t = &t, .json = json != 0};
             if (json) sd_text_add(&t, "{");
             plan_unet(&r, &f.unet, h, w);

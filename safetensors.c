@@ -14,6 +14,7 @@
 #define _DEFAULT_SOURCE   /* madvise: posix_madvise's DONTNEED does nothing in glibc */
 #endif
 #include "json.h"
+#include "unicode.h"
 #include "weights.h"
 
 #include <errno.h>
@@ -126,6 +127,15 @@ static sd_status find_header(const sd_safetensors *f, const char **header, size_
 
 /* --------------------------------------------------------------------------- the header's JSON */
 
+#define METADATA "__metadata__"   /* of the header: no tensor */
+
+static bool name_ok(const char *name)
+{
+    for (const char *c = name; *c; c++)
+        if ((unsigned char)*c < 32 || *c == 127) return false;
+    return *name != 0;
+}
+
 #define TENSOR "%s: tensor \"%.100s\": "
 
 #ifdef SD_WITH_CJSON
@@ -133,13 +143,6 @@ static bool is_whole(const cJSON *v)
 {
     return cJSON_IsNumber(v) && v->valuedouble >= 0 && v->valuedouble <= WHOLE_MAX &&
            floor(v->valuedouble) == v->valuedouble;
-}
-
-static bool name_ok(const char *name)
-{
-    for (const char *c = name; *c; c++)
-        if ((unsigned char)*c < 32 || *c == 127) return false;
-    return *name != 0;
 }
 
 static sd_status parse_dtype(sd_entry *t, const cJSON *v, const char *path, sd_error *e)
@@ -150,15 +153,16 @@ static sd_status parse_dtype(sd_entry *t, const cJSON *v, const char *path, sd_e
         t->dt = (sd_dtype)d;
         if (strcmp(sd_dtype_name(t->dt), s) == 0) return SD_OK;
     }
-    return sd_fail(e, SD_ERR_UNSUPPORTED, TENSOR "dtype \"%.20s\" is none of F64 F32 F16 BF16 I64 I32 I16 I8 U8 BOOL",
-                   path, t->name, s);
+    t->dt = SD_DTYPE_UNKNOWN;
+    snprintf(t->foreign, sizeof t->foreign, "%s", s);
+    return SD_OK;
 }
 
 /* Fills in t->nd, dim and bytes. */
 static sd_status parse_shape(sd_entry *t, const cJSON *list, const char *path, sd_error *e)
 {
     if (!cJSON_IsArray(list)) return sd_fail(e, SD_ERR_FORMAT, TENSOR "shape is not a list", path, t->name);
-    uint64_t n = sd_dtype_size(t->dt);
+    uint64_t n = t->dt == SD_DTYPE_UNKNOWN ? 1 : sd_dtype_size(t->dt);
     for (const cJSON *v = list->child; v; v = v->next) {
         if (!is_whole(v))
             return sd_fail(e, SD_ERR_FORMAT, TENSOR "shape holds something that is not a whole number >= 0", path,
@@ -188,6 +192,8 @@ static sd_status parse_offsets(sd_entry *t, const cJSON *list, const char *path,
     if (end > (double)size)
         return sd_fail(e, SD_ERR_FORMAT, TENSOR "data_offsets [%.0f,%.0f] reach beyond the file's %zu bytes of data",
                        path, t->name, begin, end, size);
+    /* how large numbers of an unknown dtype are is not for us to say */
+    if (t->dt == SD_DTYPE_UNKNOWN && end - begin <= (double)SIZE_MAX) t->bytes = (size_t)(end - begin);
     if (end - begin != (double)t->bytes)
         return sd_fail(e, SD_ERR_FORMAT, TENSOR "data_offsets span %.0f bytes, but shape and dtype need %zu", path,
                        t->name, end - begin, t->bytes);
@@ -222,7 +228,7 @@ static sd_status parse_entries(sd_safetensors *f, const cJSON *root, const unsig
     f->entry = calloc(n + 1, sizeof *f->entry);
     if (!f->entry) return sd_fail(e, SD_ERR_MEMORY, "%s: no memory for a list of %zu tensors", f->path, n);
     for (const cJSON *v = root->child; v; v = v->next) {
-        if (strcmp(v->string, "__metadata__") == 0) continue;
+        if (strcmp(v->string, METADATA) == 0) continue;
         if (!name_ok(v->string))
             return sd_fail(e, SD_ERR_FORMAT, TENSOR "a name must not be empty nor hold control characters", f->path,
                            v->string);
@@ -330,6 +336,8 @@ void sd_safetensors_close(sd_safetensors *f)
     memset(f, 0, sizeof *f);
 }
 
+const char *sd_entry_dtype(const sd_entry *t) { return t->dt == SD_DTYPE_UNKNOWN ? t->foreign : sd_dtype_name(t->dt); }
+
 sd_entry *sd_safetensors_find(const sd_safetensors *f, const char *name)
 {
     size_t low = 0, high = f->n;
@@ -345,15 +353,33 @@ sd_entry *sd_safetensors_find(const sd_safetensors *f, const char *name)
 
 /* ------------------------------------------------------------------------------------ writing */
 
+/* s has no control characters. */
 static void add_json_string(sd_text *t, const char *s)
 {
     sd_text_add(t, "\"");
     for (; *s; s++) {
         if (*s == '"' || *s == '\\') sd_text_add(t, "\\%c", *s);
-        else if ((unsigned char)*s < 32) sd_text_add(t, "\\u%04x", (unsigned)(unsigned char)*s);
         else sd_text_addn(t, s, 1);
     }
     sd_text_add(t, "\"");
+}
+
+/* What the reader takes for a name: UTF-8 without control characters, and not the key of the file's own notes. */
+static sd_status check_name(const char *name, const char *path, sd_error *e)
+{
+    size_t n = strlen(name);
+    if (!name_ok(name) || strcmp(name, METADATA) == 0)
+        return sd_fail(e, SD_ERR_ARG, "cannot write %s: \"%.100s\" cannot be a tensor's name: empty, control characters and "
+                       METADATA " are not possible", path, name);
+    for (size_t at = 0, length; at < n; at += length) {
+        int32_t code;
+        const char *why;
+        length = sd_utf8_one(name + at, n - at, &code, &why);
+        if (!length)
+            return sd_fail(e, SD_ERR_ARG, "cannot write %s: the name of a tensor is not UTF-8: byte %zu, 0x%02x, %s", path, at,
+                           (unsigned char)name[at], why);
+    }
+    return SD_OK;
 }
 
 static sd_status tensor_bytes(const sd_traced *t, uint64_t *bytes, const char *path, sd_error *e)
@@ -367,7 +393,7 @@ static sd_status tensor_bytes(const sd_traced *t, uint64_t *bytes, const char *p
             return sd_fail(e, SD_ERR_ARG, "cannot write %s: the shape of \"%.100s\" is out of range", path, t->name);
         *bytes *= (uint64_t)t->dim[i];
     }
-    return SD_OK;
+    return check_name(t->name, path, e);
 }
 
 /* Wider numbers first and otherwise as given: then every tensor is aligned, without holes, which readers that map the
@@ -403,6 +429,8 @@ static sd_status make_header(sd_text *t, const sd_traced *tensors, const size_t 
     for (size_t k = 0; k < n; k++) {
         const sd_traced *x = &tensors[order[k]];
         if (tensor_bytes(x, &bytes, path, e)) return e->status;
+        if (bytes > (uint64_t)WHOLE_MAX - at)
+            return sd_fail(e, SD_ERR_ARG, "cannot write %s: its tensors have more bytes than the format can count", path);
         if (k) sd_text_add(t, ",");
         add_json_string(t, x->name);
         sd_text_add(t, ":{\"dtype\":\"%s\",\"shape\":[", sd_dtype_name(x->dtype));
@@ -455,6 +483,7 @@ static sd_status put_from_memory(void *user, size_t i, FILE *to, const char *pat
     const sd_traced *t = *(const sd_traced *const *)user + i;
     uint64_t bytes = 0;
     if (tensor_bytes(t, &bytes, path, e)) return e->status;
+    if (bytes && !t->data) return sd_fail(e, SD_ERR_ARG, "cannot write %s: \"%.100s\" has no data", path, t->name);
     if (bytes && fwrite(t->data, 1, (size_t)bytes, to) != bytes)
         return sd_fail(e, SD_ERR_IO, "cannot write %s: %s", path, strerror(errno));
     return SD_OK;

@@ -190,8 +190,9 @@ static sd_status check_levels(const sd_sampler *s, sd_error *e)
         bool endless = s->c.prediction != SD_PRED_EPSILON && s->c.method != SD_PNDM;
         bool from_zero = s->c.method == SD_DDIM_INVERSE && s->c.prediction != SD_PRED_SAMPLE;
         if (!((v->sigma > 0 || (from_zero && v->sigma == 0)) && v->sigma <= (endless ? INFINITY : DBL_MAX)))
-            return sd_fail(e, SD_ERR_ARG, "%s with %s prediction cannot use timestep %g: its sigma is %g",
-                           sd_method_name(s->c.method), sd_prediction_name(s->c.prediction), v->timestep, v->sigma);
+            return sd_fail(e, SD_ERR_ARG, "%s with %s prediction cannot use timestep %g: its sigma is %g%s",
+                           sd_method_name(s->c.method), sd_prediction_name(s->c.prediction), v->timestep, v->sigma,
+                           s->c.rescale_zero_snr ? " by rescale_betas_zero_snr" : "");
     }
     return SD_OK;
 }

@@ -48,6 +48,8 @@ typedef struct sd_sched_config {
     bool clip_sample;             /* DDIM */
     bool skip_prk_steps;          /* PNDM */
     bool rescale_zero_snr;        /* all but PNDM */
+    double lambda_min;            /* lambda_min_clipped of the DPM-Solver family: no level may lie below it; -infinity */
+    bool continuous;              /* Euler's timestep_type: the UNet is told log sigma / 4, with v_prediction; not supported */
     double clip_sample_range;     /* DDIM; 1 */
     bool thresholding;            /* [Saharia et al. 2022, sec. 2.3]; not the Euler family */
     double threshold_ratio;       /* dynamic_thresholding_ratio, 0.995 */

@@ -29,7 +29,8 @@ void sd_sched_defaults(sd_sched_config *c, sd_method method)
         .set_alpha_to_one = row->alpha_to_one, .clip_sample = row->clip, .clip_sample_range = 1.0,
         .eta = method == SD_TCD ? 0.3 : row->about.eta,   /* of TCDScheduler.step; see sd_sched_as_pipeline */
         .threshold_ratio = 0.995, .threshold_max = 1,
-        .order = row->order, .corrector_order = 2, .solver = method == SD_UNIPC ? SD_SOLVER_BH2 : SD_SOLVER_MIDPOINT,
+        .lambda_min = -INFINITY, .order = row->order, .corrector_order = 2,
+        .solver = method == SD_UNIPC ? SD_SOLVER_BH2 : SD_SOLVER_MIDPOINT,
         .lower_order_final = method != SD_DPMPP_2S, .final_sigma_min = method == SD_DEIS || method == SD_SA_SOLVER,
         .original_steps = 50, .timestep_scaling = 10, .s_tmax = INFINITY, .s_noise = 1,
         .sigma_min = 0.002, .sigma_max = 80, .sigma_data = 0.5, .rho = 7,
@@ -140,6 +141,11 @@ sd_status sd_sched_check(const sd_sched_config *c, const char *where, sd_status 
         return sd_fail(e, status, "%s: steps_offset should be 0..%d, found %d", where, c->train_steps, c->steps_offset);
     if (!(c->clip_sample_range > 0 && c->clip_sample_range <= DBL_MAX))
         return sd_fail(e, status, "%s: clip_sample_range should be positive, found %g", where, c->clip_sample_range);
+    if (!(c->lambda_min < 100))
+        return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: lambda_min_clipped %g leaves no noise levels", where, c->lambda_min);
+    if (c->continuous && c->prediction == SD_PRED_V)
+        return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: timestep_type \"continuous\" is not supported with v_prediction",
+                       where);
     if (!(c->eta >= 0 && c->eta <= 1)) return sd_fail(e, status, "%s: eta should be 0..1, found %g", where, c->eta);
     return check_more(c, where, status, e);
 }
@@ -162,6 +168,7 @@ sd_status sd_sched_check(const sd_sched_config *c, const char *where, sd_status 
 #define CURVED ((K_CLASSES & ~BIT(SD_EULER_A)) | MULTI | DPM_SINGLE)
 #define BETAS_KNOWN (SPACED | DPM_SINGLE | KDIFFUSION)
 #define PREDICTS (BETAS_KNOWN | BIT(SD_EDM_EULER))
+#define OR_NULL "null"
 #define EVERY (PREDICTS | BIT(SD_IPNDM))
 
 /* The arguments of the constructors. A class ignores the keys it does not know, so `euler` may find thresholding in a
@@ -170,10 +177,10 @@ sd_status sd_sched_check(const sd_sched_config *c, const char *where, sd_status 
 static const struct key {
     const char *name;
     unsigned classes;
-    enum { INTEGER, REAL, FLAG, PREDICTION, SPACING, BETAS, CURVE, ENDING, SOLVER, VARIANCE, SIGMAS, ONLY_NULL,
-           ONLY_FALSE, ONLY_TRUE, ONLY_TEXT, NOT_TEXT, ONLY_NONE, ONLY_UNBOUNDED } kind;
+    enum { INTEGER, REAL, FLAG, PREDICTION, SPACING, BETAS, CURVE, ENDING, SOLVER, VARIANCE, SIGMAS, TIMESTEPS,
+           ONLY_NULL, ONLY_FALSE, ONLY_TRUE, ONLY_TEXT, NOT_TEXT, ONLY_NONE } kind;
     size_t field;         /* offset in sd_sched_config; CURVE: which one */
-    const char *text;     /* ONLY_TEXT, NOT_TEXT */
+    const char *text;     /* ONLY_TEXT, NOT_TEXT; INTEGER, REAL: OR_NULL where null comes to nothing */
 } keys[] = {
     {"num_train_timesteps", EVERY, INTEGER, offsetof(sd_sched_config, train_steps), NULL},
     {"_guidance_scale", EVERY, REAL, offsetof(sd_sched_config, guidance_scale), NULL},
@@ -181,26 +188,26 @@ static const struct key {
     {"beta_end", BETAS_KNOWN, REAL, offsetof(sd_sched_config, beta_end), NULL},
     {"beta_schedule", BETAS_KNOWN, BETAS, 0, NULL},
     {"prediction_type", PREDICTS, PREDICTION, 0, NULL},
-    {"timestep_spacing", SPACED, SPACING, 0, NULL},
-    {"steps_offset", SPACED, INTEGER, offsetof(sd_sched_config, steps_offset), NULL},
+    {"timestep_spacing", SPACED & ~DISTILLED, SPACING, 0, NULL},   /* the distilled ones store it and never ask */
+    {"steps_offset", SPACED, INTEGER, offsetof(sd_sched_config, steps_offset), OR_NULL},
     {"set_alpha_to_one", BIT(SD_DDIM) | BIT(SD_PNDM) | DISTILLED | BIT(SD_DDIM_INVERSE), FLAG,
      offsetof(sd_sched_config, set_alpha_to_one), NULL},
     {"clip_sample", ONE_STEP | BIT(SD_HEUN), FLAG, offsetof(sd_sched_config, clip_sample), NULL},
-    {"clip_sample_range", ONE_STEP | BIT(SD_HEUN), REAL, offsetof(sd_sched_config, clip_sample_range), NULL},
+    {"clip_sample_range", ONE_STEP | BIT(SD_HEUN), REAL, offsetof(sd_sched_config, clip_sample_range), OR_NULL},
     {"skip_prk_steps", BIT(SD_PNDM), FLAG, offsetof(sd_sched_config, skip_prk_steps), NULL},
     {"rescale_betas_zero_snr", ONE_STEP | BIT(SD_EULER) | BIT(SD_EULER_A) | DPM_MULTI | BIT(SD_UNIPC), FLAG,
      offsetof(sd_sched_config, rescale_zero_snr), NULL},
     {"trained_betas", EVERY, ONLY_NULL, 0, NULL},
     {"thresholding", THRESHOLDED, FLAG, offsetof(sd_sched_config, thresholding), NULL},
-    {"dynamic_thresholding_ratio", THRESHOLDED, REAL, offsetof(sd_sched_config, threshold_ratio), NULL},
-    {"sample_max_value", THRESHOLDED, REAL, offsetof(sd_sched_config, threshold_max), NULL},
+    {"dynamic_thresholding_ratio", THRESHOLDED, REAL, offsetof(sd_sched_config, threshold_ratio), OR_NULL},
+    {"sample_max_value", THRESHOLDED, REAL, offsetof(sd_sched_config, threshold_max), OR_NULL},
     {"use_karras_sigmas", CURVED, CURVE, SD_CURVE_KARRAS, NULL},
     {"use_exponential_sigmas", CURVED, CURVE, SD_CURVE_EXPONENTIAL, NULL},
     {"use_beta_sigmas", CURVED, CURVE, SD_CURVE_BETA, NULL},
     {"use_lu_lambdas", DPM_MULTI, CURVE, SD_CURVE_LU, NULL},
     {"use_flow_sigmas", MULTI | DPM_SINGLE, ONLY_FALSE, 0, NULL},
     {"interpolation_type", BIT(SD_EULER), ONLY_TEXT, 0, "linear"},
-    {"timestep_type", BIT(SD_EULER), ONLY_TEXT, 0, "discrete"},
+    {"timestep_type", BIT(SD_EULER), TIMESTEPS, 0, NULL},
     {"final_sigmas_type", BIT(SD_EULER) | BIT(SD_EDM_EULER) | DPM_MULTI | DPM_SINGLE | BIT(SD_UNIPC), ENDING, 0, NULL},
     {"solver_order", DPM_MULTI | DPM_SINGLE | BIT(SD_UNIPC) | BIT(SD_DEIS), INTEGER, offsetof(sd_sched_config, order),
      NULL},
@@ -215,7 +222,8 @@ static const struct key {
     {"algorithm_type", DPM_SINGLE, NOT_TEXT, 0, "sde-dpmsolver++"},
     {"disable_corrector", BIT(SD_UNIPC), ONLY_NONE, 0, NULL},
     {"solver_p", BIT(SD_UNIPC), ONLY_NULL, 0, NULL},
-    {"lambda_min_clipped", DPM_MULTI | DPM_SINGLE | BIT(SD_SA_SOLVER), ONLY_UNBOUNDED, 0, NULL},
+    {"lambda_min_clipped", DPM_MULTI | DPM_SINGLE | BIT(SD_SA_SOLVER), REAL, offsetof(sd_sched_config, lambda_min),
+     NULL},
     {"variance_type", DPM_MULTI | DPM_SINGLE | BIT(SD_SA_SOLVER), NOT_TEXT, 0, "learned"},
     {"variance_type", DPM_MULTI | DPM_SINGLE | BIT(SD_SA_SOLVER), NOT_TEXT, 0, "learned_range"},
     {"variance_type", BIT(SD_DDPM), VARIANCE, 0, NULL},
@@ -231,6 +239,7 @@ static const struct key {
 static const char *const ending_names[] = {"zero", "sigma_min"};
 static const char *const solver_names[] = {"midpoint", "heun", "bh1", "bh2", "logrho"};
 static const char *const variance_names[] = {"fixed_small", "fixed_large"};
+static const char *const timestep_names[] = {"discrete", "continuous"};
 static const char *const sigma_names[] = {"karras", "exponential"};
 
 static sd_status wrong_kind(const struct key *k, const cJSON *j, const char *expected, const char *path, sd_error *e)
@@ -255,11 +264,13 @@ static sd_status read_key(sd_sched_config *c, const struct key *k, const cJSON *
     int choice = 0;
     switch (k->kind) {
     case INTEGER:
+        if (cJSON_IsNull(j) && k->text) return SD_OK;
         if (!cJSON_IsNumber(j) || j->valuedouble != floor(j->valuedouble) || fabs(j->valuedouble) > 1e9)
             return wrong_kind(k, j, "a whole number", path, e);
         *(int *)(void *)field = (int)j->valuedouble;
         return SD_OK;
     case REAL:
+        if (cJSON_IsNull(j) && k->text) return SD_OK;
         if (!cJSON_IsNumber(j)) return wrong_kind(k, j, "a number", path, e);
         *(double *)(void *)field = j->valuedouble;
         return SD_OK;
@@ -296,8 +307,14 @@ static sd_status read_key(sd_sched_config *c, const struct key *k, const cJSON *
         if (choice < 4 && (choice >= SD_SOLVER_BH1) == (c->method == SD_UNIPC)) c->solver = (sd_solver)choice;
         return SD_OK;
     case VARIANCE:
+        if (cJSON_IsNull(j)) return SD_OK;
         if (read_choice(&choice, k, j, variance_names, SD_COUNT(variance_names), path, e)) return e->status;
         c->variance_large = choice == 1;
+        return SD_OK;
+    case TIMESTEPS:
+        if (cJSON_IsNull(j)) return SD_OK;
+        if (read_choice(&choice, k, j, timestep_names, SD_COUNT(timestep_names), path, e)) return e->status;
+        c->continuous = choice == 1;
         return SD_OK;
     case SIGMAS:
         if (read_choice(&choice, k, j, sigma_names, SD_COUNT(sigma_names), path, e)) return e->status;
@@ -326,9 +343,6 @@ static sd_status read_key(sd_sched_config *c, const struct key *k, const cJSON *
     case ONLY_NONE:
         if (cJSON_IsNull(j) || (cJSON_IsArray(j) && cJSON_GetArraySize(j) == 0)) return SD_OK;
         return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: %s is not supported, expected an empty list", path, k->name);
-    case ONLY_UNBOUNDED:
-        if (cJSON_IsNull(j) || (cJSON_IsNumber(j) && j->valuedouble < -DBL_MAX)) return SD_OK;
-        return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: %s is not supported, expected -Infinity", path, k->name);
     }
     return SD_OK;
 }

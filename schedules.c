@@ -568,6 +568,10 @@ sd_status sd_plan_levels(sd_sampler *s, sd_error *e)
     if (check_plan(s, e)) return e->status;
     alphas_cumprod(s->alphas, s);
     if (check_table(s->alphas, s->c.train_steps, e)) return e->status;
+    double least = -log(sigma_of_alpha(s->alphas[s->c.train_steps - 1]));
+    if (s->row->levels == SD_SIGMAS_WHOLE && least < s->c.lambda_min)
+        return sd_fail(e, SD_ERR_UNSUPPORTED, "lambda_min_clipped %g is not supported where it leaves levels out: the lowest lambda "
+                       "is %g", s->c.lambda_min, least);
     double *sigma = malloc(((size_t)s->c.train_steps + 2) * sizeof *sigma);
     if (!sigma) return sd_fail(e, SD_ERR_MEMORY, "no memory for a schedule of %d steps", s->steps);
     bool listed = s->row->levels == SD_SIGMAS || s->row->levels == SD_SIGMAS_WHOLE;

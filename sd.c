@@ -207,6 +207,13 @@ static sd_status bound(sd_ctx *c, sd_part *p, const char *what)
     return SD_OK;
 }
 
+/* What a configuration says in vain. */
+static void log_notes(const sd_ctx *c, const char *notes)
+{
+    for (const char *end; (end = strchr(notes, '\n')) != NULL; notes = end + 1)
+        sd_logf(&c->log, SD_LOG_NOTICE, "%.*s", (int)(end - notes), notes);
+}
+
 static sd_status open_text(sd_ctx *c)
 {
     char path[4096];
@@ -224,6 +231,7 @@ static sd_status open_unet(sd_ctx *c)
     char path[4096];
     sd_unet_config cfg;
     if (join(c, path, "unet/config.json") || sd_unet_config_read(&cfg, path, &c->err)) return c->err.status;
+    log_notes(c, cfg.notes);
     if (cfg.add_in_dim) return sd_fail(&c->err, SD_ERR_UNSUPPORTED, "%s: a UNet of the SDXL family can be planned but not run yet", path);
     if (cfg.in_channels != cfg.out_channels && cfg.in_channels != 2 * cfg.out_channels + 1)
         return sd_fail(&c->err, SD_ERR_UNSUPPORTED, "%s: %d input channels are not supported, only %d, or %d for inpainting", path,
@@ -238,6 +246,7 @@ static sd_status open_vae(sd_ctx *c)
     char path[4096];
     sd_vae_config cfg;
     if (join(c, path, "vae/config.json") || sd_vae_config_read(&cfg, path, &c->err)) return c->err.status;
+    log_notes(c, cfg.notes);
     if (sd_vae_plan(&c->vae, &cfg, &c->err) || open_store(c, &c->vae_part, "vae", "diffusion_pytorch_model", NULL)) return c->err.status;
     sd_vae_bind(&c->vae, &c->vae_part.binder);
     return bound(c, &c->vae_part, "vae");
@@ -381,8 +390,8 @@ sd_status sd_get_info(const sd_ctx *c, sd_model_info *info)
         .path = c->path,
         .prediction = sd_prediction_name(c->sched.prediction),
         .sampler = sd_method_name(c->sched.method),
-        .width = scale * c->unet.cfg.sample_size,
-        .height = scale * c->unet.cfg.sample_size,
+        .width = scale * c->unet.cfg.width,
+        .height = scale * c->unet.cfg.height,
         .scale = scale,
         .latent_channels = c->parts & SD_PART_VAE ? c->vae.cfg.latent_channels : c->unet.cfg.out_channels,
         .context_dim = c->clip.cfg.width ? c->clip.cfg.width : c->unet.cfg.context_dim,
@@ -694,7 +703,7 @@ sd_status sd_read_floats(sd_ctx *c, const char *path, const char *name, float **
         if (strcmp(f.entry[i].name, name) == 0) t = &f.entry[i];
     if (!t && name) sd_fail(&c->err, SD_ERR_MISSING, "%s has no tensor \"%.80s\" among its %zu tensors", path, name, f.n);
     else if (!t) sd_fail(&c->err, SD_ERR_ARG, "%s has %zu tensors: say which one", path, f.n);
-    else if (t->nd > 4 || t->dt > SD_F64) sd_fail(&c->err, SD_ERR_FORMAT, "%s: \"%.80s\" must be of a float type and have at most 4 dimensions", path, t->name);
+    else if (t->nd > 4 || t->dt > SD_F64) sd_fail(&c->err, SD_ERR_FORMAT, "%s: \"%.80s\" must be of a float type and have at most 4 dimensions, not %s and %d", path, t->name, sd_entry_dtype(t), t->nd);
     if (t && !c->err.status) {
         size_t n = t->bytes / sd_dtype_size(t->dt);
         *data = malloc((n ? n : 1) * sizeof **data);

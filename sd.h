@@ -332,7 +332,8 @@ SD_API void sd_randn(uint64_t seed, float *out, size_t n);
  * Free *data with sd_free. */
 SD_API sd_status sd_tensor_read(sd_ctx *ctx, const char *path, const char *name, float **data, int *nd, int64_t dim[4]);
 
-/* Writes tensors to a safetensors file, complete or not at all. */
+/* Writes tensors to a safetensors file, complete or not at all. Names are UTF-8 without control characters, each once, not empty and
+ * not "__metadata__". */
 SD_API sd_status sd_tensors_write(sd_ctx *ctx, const char *path, const sd_traced *tensors, size_t n);
 
 /* The unrolled networks of a model directory, of a configuration ("sd15", "sd21", "sdxl", "sdxl-refiner") or of a UNet

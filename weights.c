@@ -99,7 +99,7 @@ static void bind_found(sd_binder *b, sd_tensor *field, sd_entry *t, const sd_ten
     t->used = true;
     if (t->dt > SD_F64) {
         b->wrong++;
-        sd_text_add(&b->wrong_list, "%s: expected floats, found %s\n", name, sd_dtype_name(t->dt));
+        sd_text_add(&b->wrong_list, "%s: expected floats, found %s\n", name, sd_entry_dtype(t));
     } else if (!fits(t, want)) {
         b->wrong++;
         sd_text_add(&b->wrong_list, "%s: expected %s, found %s\n", name, shape_text(expected, want->nd, want->dim),

@@ -5,9 +5,12 @@
 #include "ops.h"
 
 /* ---- safetensors.c: one file, checked before anything is read from it */
+#define SD_DTYPE_UNKNOWN ((sd_dtype)(SD_BOOL + 1))
+
 typedef struct sd_entry {
     char *name;
-    sd_dtype dt;
+    sd_dtype dt;          /* SD_DTYPE_UNKNOWN: one that we do not have, no fault unless somebody asks for the tensor */
+    char foreign[16];     /* ... and how the file spells it */
     int nd;
     int64_t dim[8];
     const void *data;     /* inside the mapping; not necessarily aligned */
@@ -33,6 +36,7 @@ sd_status sd_safetensors_load(sd_safetensors *f, const char *path, sd_error *e);
 void sd_safetensors_expect(const sd_safetensors *f, const void *data, size_t bytes);
 void sd_safetensors_release(const sd_safetensors *f, const void *data, size_t bytes);
 void sd_safetensors_close(sd_safetensors *f);
+const char *sd_entry_dtype(const sd_entry *t);   /* as the file spells it: "F32", "F8_E4M3" */
 sd_entry *sd_safetensors_find(const sd_safetensors *f, const char *name);   /* NULL: none */
 
 /* Writes contiguous tensors, atomically: wider dtypes first and otherwise in the given order. */

@@ -52,7 +52,7 @@ static void published_files_give_the_families_we_name(void **unused)
         assert_int_equal(c.context_dim, f->context_dim);
         assert_int_equal(c.add_in_dim, f->add_in_dim);
         assert_int_equal(c.linear_projection, f->linear_projection);
-        assert_int_equal(c.sample_size, f->sample_size);
+        assert_true(c.height == f->height && c.width == f->width);
         assert_true(c.norm_eps == f->norm_eps && c.groups == f->groups);
     }
     assert_null(sd_family_find("sd3"));
@@ -117,8 +117,17 @@ static void what_cannot_be_done_is_refused_by_name(void **unused)
         {unet, "{\"transformer_layers_per_block\":[1,[2,2],3,4]}", SD_ERR_FORMAT, "transformer_layers_per_block"},
         {unet, "{\"_class_name\":\"SD3Transformer2DModel\"}", SD_ERR_UNSUPPORTED, "SD3Transformer2DModel"},
         {vae, "{\"_class_name\":\"AutoencoderTiny\"}", SD_ERR_UNSUPPORTED, "AutoencoderTiny"},
-        {vae, "{\"block_out_channels\":[128],\"shift_factor\":0.1}", SD_ERR_UNSUPPORTED, "shift_factor"},
         {vae, "{\"block_out_channels\":[128],\"scaling_factor\":0}", SD_ERR_FORMAT, "scaling_factor"},
+        {vae, "{\"block_out_channels\":[128],\"scaling_factor\":1e-300}", SD_ERR_FORMAT, "scaling_factor must be a number from 1e-06 to 1e+06"},
+        {unet, "{\"norm_eps\":-1e-5}", SD_ERR_FORMAT, "norm_eps"},
+        {unet, "{\"norm_eps\":1e-5,\"norm_eps\":0}", SD_ERR_FORMAT, "norm_eps"},   /* the last one counts */
+        {unet, "{\"freq_shift\":160}", SD_ERR_FORMAT, "freq_shift"},   /* half of the channels: a division by 0 */
+        {unet, "{\"cross_attention_dim\":[768,768,768,1024]}", SD_ERR_UNSUPPORTED, "cross_attention_dim differs between levels"},
+        {unet, "{\"time_embedding_dim\":640}", SD_ERR_UNSUPPORTED, "time_embedding_dim 640"},
+        {unet, "{\"sample_size\":[16]}", SD_ERR_FORMAT, "sample_size"},
+        {unet, "{\"sample_size\":[16,24.5]}", SD_ERR_FORMAT, "sample_size"},
+        {clip, "{\"layer_norm_eps\":-1}", SD_ERR_FORMAT, "layer_norm_eps"},
+        {clip, "{\"use_attention_mask\":true}", SD_ERR_UNSUPPORTED, "use_attention_mask true"},
         {vae, "{\"block_out_channels\":[100]}", SD_ERR_FORMAT, "norm_num_groups"},
         {vae, "{\"in_channels\":4}", SD_ERR_FORMAT, "in_channels"},
         {vae, "{\"_latent_rgb\":1}", SD_ERR_FORMAT, "_latent_rgb must be 5 lists of 3 numbers"},
@@ -142,6 +151,43 @@ static void what_cannot_be_done_is_refused_by_name(void **unused)
     assert_int_equal(sd_unet_config_read(&c.u, "/nonexistent/config.json", &e), SD_ERR_MISSING);
 }
 
+static void what_is_ignored_is_said(void **unused)
+{
+    (void)unused;
+    const struct { reading *read; const char *json, *says; } cases[] = {
+        {vae, "{\"block_out_channels\":[128],\"shift_factor\":0.1159}", "shift_factor 0.1159 is ignored"},
+        {vae, "{\"block_out_channels\":[128],\"shift_factor\":0,\"latents_mean\":[0,0],\"latents_std\":[1,1.0],\"force_upcast\":true}", NULL},
+        {vae, "{\"block_out_channels\":[128],\"latents_mean\":[0,0.5]}", "latents_mean [0,0.5] is ignored"},
+        {vae, "{\"block_out_channels\":[128],\"latents_std\":[1,2]}", "latents_std [1,2] is ignored"},
+        {unet, "{\"resnet_out_scale_factor\":2}", "resnet_out_scale_factor 2 is ignored"},
+        {unet, "{\"resnet_skip_time_act\":true}", "resnet_skip_time_act true is ignored"},
+        {unet, "{\"cross_attention_norm\":\"layer_norm\"}", "cross_attention_norm \"layer_norm\" is ignored"},
+        {unet, "{\"resnet_out_scale_factor\":1.0,\"resnet_skip_time_act\":false,\"cross_attention_norm\":null,\"dropout\":0.1}", NULL},
+        {unet, "{\"_diffusers_version\":\"0.6.0\",\"sample_size\":32}", "sample_size 32 of diffusers 0.6.0 is taken for 64"},
+        {unet, "{\"_diffusers_version\":\"0.9.0\",\"sample_size\":32}", NULL},
+    };
+    for (size_t i = 0; i < SD_COUNT(cases); i++) {
+        union { sd_unet_config u; sd_vae_config v; } c;
+        sd_error e = {0};
+        if (cases[i].read(&c, with(cases[i].json), &e)) fail_msg("%s: %s", cases[i].json, e.text);
+        const char *notes = cases[i].read == vae ? c.v.notes : c.u.notes;
+        if (cases[i].says ? !strstr(notes, cases[i].says) : *notes) fail_msg("%s: %s", cases[i].json, notes);
+    }
+}
+
+static void a_native_size_may_be_a_height_and_a_width(void **unused)
+{
+    (void)unused;
+    sd_error e = {0};
+    sd_unet_config c;
+    assert_int_equal(sd_unet_config_read(&c, with("{\"sample_size\":[16,24]}"), &e), SD_OK);
+    assert_true(c.height == 16 && c.width == 24);
+    assert_int_equal(sd_unet_config_read(&c, with("{\"sample_size\":[16,24],\"_diffusers_version\":\"0.6.0\"}"), &e), SD_OK);
+    assert_true(c.height == 16 && c.width == 24);   /* the pipelines ask for one number */
+    assert_int_equal(sd_unet_config_read(&c, with("{\"sample_size\":32,\"_diffusers_version\":\"0.8.0.dev0\"}"), &e), SD_OK);
+    assert_true(c.height == 64 && c.width == 64);
+}
+
 static int make_dir(void **unused) { (void)unused; return mkdtemp(dir) ? 0 : -1; }
 static int remove_dir(void **unused) { (void)unused; unlink(file); return rmdir(dir); }
 
@@ -151,6 +197,8 @@ int main(void)
         cmocka_unit_test(published_files_give_the_families_we_name),
         cmocka_unit_test(absent_keys_take_the_class_defaults),
         cmocka_unit_test(what_cannot_be_done_is_refused_by_name),
+        cmocka_unit_test(what_is_ignored_is_said),
+        cmocka_unit_test(a_native_size_may_be_a_height_and_a_width),
     };
     return cmocka_run_group_tests_name("config", tests, make_dir, remove_dir);
 }

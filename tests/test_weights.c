@@ -288,6 +288,35 @@ static void integer_weights_do_not_fit(void **unused)
     sd_store_close(&s);
 }
 
+/* An unknown dtype: the file opens, and only who asks for the tensor hears of it. */
+static void a_dtype_that_we_do_not_have_matters_where_it_is_bound(void **unused)
+{
+    (void)unused;
+    const sd_traced t[] = {F("conv1.weight", 4, 4, 4, 3, 3), F("conv1.bias", 1, 4), {"extra", SD_I8, 1, {4}, numbers}};
+    for (int bound = 0; bound < 2; bound++) {
+        size_t n;
+        sd_store s = open_with(t, 3);
+        sd_store_close(&s);
+        char *file = temp_read("m.safetensors", &n), *at = NULL;
+        const char *find = bound ? "\"F32\"" : "\"I8\"", *put = bound ? "\"Q4\" " : "\"Q4\"";
+        for (size_t i = 8; i + 5 < n && !at; i++)
+            if (memcmp(file + i, find, strlen(find)) == 0) at = file + i;
+        assert_non_null(at);
+        memcpy(at, put, strlen(put));
+        temp_write("m.safetensors", file, n);
+        free(file);
+        sd_error e = {0};
+        if (sd_store_open_dir(&s, temp_path(""), "m", &e)) fail_msg("%s", e.text);
+        sd_binder b = {.store = &s, .err = &e};
+        block k;
+        bind(&b, &k, "", NULL, 4, 4, 0);
+        assert_int_equal(sd_bind_finish(&b, "unet", NULL), bound ? SD_ERR_SHAPE : SD_OK);
+        if (bound) assert_non_null(strstr(e.text, "expected floats, found Q4"));
+        sd_binder_free(&b);
+        sd_store_close(&s);
+    }
+}
+
 static void an_earlier_error_is_the_one_reported(void **unused)
 {
     (void)unused;
@@ -375,6 +404,7 @@ int main(void)
         cmocka_unit_test(everything_wrong_is_reported_at_once),
         cmocka_unit_test(a_long_list_is_cut_in_the_sentence_and_whole_in_the_log),
         cmocka_unit_test(integer_weights_do_not_fit),
+        cmocka_unit_test(a_dtype_that_we_do_not_have_matters_where_it_is_bound),
         cmocka_unit_test(an_earlier_error_is_the_one_reported),
         cmocka_unit_test(without_a_store_shapes_and_names_are_bound),
         cmocka_unit_test(a_wrong_table_is_an_error_not_a_crash),
