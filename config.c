@@ -266,7 +266,7 @@ static void unet_refusals(const reader *j)
         {"act_fn", "silu swish"}, {"mid_block_type", "UNetMidBlock2DCrossAttn"}, {"center_input_sample", NULL}, {"dual_cross_attention", NULL},
         {"only_cross_attention", NULL}, {"class_embed_type", NULL}, {"num_class_embeds", NULL}, {"encoder_hid_dim", NULL},
         {"encoder_hid_dim_type", NULL}, {"time_embedding_type", "positional"}, {"time_embedding_act_fn", NULL}, {"timestep_post_act", NULL},
-        {"time_cond_proj_dim", NULL}, {"resnet_time_scale_shift", "default"}, {"attention_type", "default"}, {"class_embeddings_concat", NULL}, {"mid_block_only_cross_attention", NULL},
+        {"time_cond_proj_dim", NULL}, {"resnet_time_scale_shift", "default"}, {"attention_type", "default"}, {"class_embeddings_concat", NULL},
         {"addition_embed_type", "text_time"}};
     for (size_t i = 0; i < SD_COUNT(one_way); i++) refuse(j, one_way[i].key, one_way[i].only);
     if (cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(j->root, "mid_block_type")))   /* here null is not absence */
@@ -285,6 +285,7 @@ static void unet_ignored(const reader *j, sd_unet_config *c)
     ignore(j, "resnet_out_scale_factor", 1, c->notes);
     ignore(j, "resnet_skip_time_act", 0, c->notes);
     ignore(j, "cross_attention_norm", 0, c->notes);
+    ignore(j, "mid_block_only_cross_attention", 0, c->notes);
 }
 
 /* sample_size: one number, or [height, width]. What StableDiffusionPipeline's constructor does to one number in files of
