@@ -38,7 +38,7 @@ LIB_SRC := base.c files.c rng.c philox.c numpy_rng.c brownian.c random.c unicode
            safetensors.c checkpoint.c weights.c image.c image_read.c picture.c trace.c \
            config.c layers.c tokenizer.c clip.c unet.c vae.c \
            sampler.c schedules.c solvers.c multistep.c methods.c names.c scheduler.c \
-           sd.c generate.c edit.c plan.c
+           sd.c generate.c rehearse.c edit.c plan.c
 APP_SRC := main.c bar.c commands.c codec.c preview.c cli.c foreign.c show.c
 TEST_SRC := $(sort $(wildcard tests/test_*.c))
 FUZZ_SRC := $(sort $(wildcard tests/fuzz_*.c))

@@ -37,7 +37,7 @@ typedef struct settings {
     /* the other commands */
     const char *text, *file, *config, *plot;
     cli_list files;
-    int ids, json, unscaled;
+    int ids, json, unscaled, list;
 } settings;
 
 #define PREVIEW_WORDS "none|proj|vae"
@@ -116,7 +116,14 @@ int check_directory(const char *what, const char *path);
 /* "a/b.png" for the first picture, "a/b_2.png" for the second. */
 int picture_path(char path[PATH_SIZE], const char *output, int index);
 
+/* Files that a run begins from. */
+typedef struct inputs { sd_image init, mask; float *noise; } inputs;
+/* Reads them, and finds everything that can be wrong with the parameters before a seed is printed. Exit code. */
+int prepare(settings *s, inputs *in, view *v);
+void inputs_free(inputs *in);
+
 /* ---- the commands */
+extern const cli_command draw_command;   /* main.c */
 typedef struct command {
     const cli_command *line;
     int (*run)(settings *s, const char *argv0);

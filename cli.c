@@ -105,6 +105,13 @@ static int set_value(const cli_option *o, const char *value, void *settings)
 
 /* ---------------------------------------------------------------------------------------- names */
 
+/* The i-th option of a command or of the one whose options it takes as well; NULL beyond the last. */
+static const cli_option *option_at(const cli_command *c, size_t i)
+{
+    if (i < c->n_options) return &c->option[i];
+    return c->also && i - c->n_options < c->also->n_options ? &c->also->option[i - c->n_options] : NULL;
+}
+
 /* name[0..n) is `own`; '_' is as good as '-'. */
 static int is_name(const char *own, const char *name, size_t n)
 {
@@ -115,15 +122,17 @@ static int is_name(const char *own, const char *name, size_t n)
 
 static const cli_option *find_name(const cli_command *c, const char *name, size_t n)
 {
-    for (size_t i = 0; i < c->n_options; i++)
-        if (c->option[i].name && is_name(c->option[i].name, name, n)) return &c->option[i];
+    const cli_option *o;
+    for (size_t i = 0; (o = option_at(c, i)) != NULL; i++)
+        if (o->name && is_name(o->name, name, n)) return o;
     return NULL;
 }
 
 static const cli_option *find_letter(const cli_command *c, char letter)
 {
-    for (size_t i = 0; i < c->n_options; i++)
-        if (c->option[i].letter == letter && letter) return &c->option[i];
+    const cli_option *o;
+    for (size_t i = 0; (o = option_at(c, i)) != NULL; i++)
+        if (o->letter == letter && letter) return o;
     return NULL;
 }
 
@@ -173,8 +182,9 @@ static int unknown(const cli_command *c, const char *typed, const char *name, si
 {
     const char *names[MOST_OPTIONS], *near;
     size_t count = 0;
-    for (size_t i = 0; i < c->n_options && count < MOST_OPTIONS; i++)
-        if (c->option[i].name) names[count++] = c->option[i].name;
+    const cli_option *o;
+    for (size_t i = 0; (o = option_at(c, i)) != NULL && count < MOST_OPTIONS; i++)
+        if (o->name) names[count++] = o->name;
     near = cli_nearest(name, n, names, count);
     int length = (int)strcspn(typed, "=");
     if (near) return cli_error(CLI_USAGE, "unknown option %.*s; did you mean --%s?", length, typed, near);

@@ -57,6 +57,7 @@ typedef struct cli_command {
     const char *positional;  /* the one argument that is no option, for messages; NULL: there is none */
     size_t positional_target;
     int several;             /* 1: any number of them; the target is a cli_list */
+    const struct cli_command *also;   /* its options are taken too, and not shown by the help; NULL: none */
 } cli_command;
 
 /* Writes the fields of `settings`. CLI_OK, or CLI_USAGE after saying what is wrong. */

@@ -38,7 +38,7 @@ const cli_command encode_command = {
     "usage: sd encode PICTURE... [-o PATH] [-s N] [--unscaled]\n\n"
     "Writes what the VAE's encoder makes of a picture: mean and logvar of the posterior, and latents, a sample of it\n"
     "times the model's scaling_factor, as the UNet takes them. Each is [1,4,height/8,width/8].\n",
-    encode_options, COUNT(encode_options), "a picture", AT(files), 1};
+    encode_options, COUNT(encode_options), "a picture", AT(files), 1, NULL};
 
 static const cli_option decode_options[] = {
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
@@ -53,7 +53,7 @@ const cli_command decode_command = {
     "usage: sd decode LATENTS.safetensors... [-o PATH] [--unscaled]\n\n"
     "Draws the tensor \"latents\" of a file, or its only one: [N,4,h,w] or [4,h,w].\n"
     "More than one become FILE_2, FILE_3, ...\n",
-    decode_options, COUNT(decode_options), "a file of latents", AT(files), 1};
+    decode_options, COUNT(decode_options), "a file of latents", AT(files), 1, NULL};
 
 static const cli_option roundtrip_options[] = {
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
@@ -68,7 +68,7 @@ const cli_command roundtrip_command = {
     "usage: sd roundtrip PICTURE... [-o PATH]\n\n"
     "Encodes a picture, decodes the posterior's mean, and prints how much of it came back: the peak\n"
     "signal-to-noise ratio of its bytes and the structural similarity of its brightness.\n",
-    roundtrip_options, COUNT(roundtrip_options), "a picture", AT(files), 1};
+    roundtrip_options, COUNT(roundtrip_options), "a picture", AT(files), 1, NULL};
 
 /* -------------------------------------------------------------------------------------- names */
 

@@ -1,4 +1,4 @@
-/* commands.c - floor 7: sd tokenize, sd plan, sd samplers, sd schedule, and the table of all commands but drawing. */
+/* commands.c - floor 7: sd tokenize, sd plan, sd samplers, sd schedule, sd trace, and the table of all commands but drawing. */
 #define _POSIX_C_SOURCE 200809L   /* getline */
 #include "app.h"
 #include "show.h"
@@ -22,7 +22,7 @@ static const cli_command tokenize_command = {
     "usage: sd tokenize TEXT [--json | --ids]\n"
     "       sd tokenize --ids --file FILE\n\n"
     "Prints the ids that CLIP's tokenizer gives a text and the piece of text each stands for.\n",
-    tokenize_options, COUNT(tokenize_options), "the text", AT(text), 0};
+    tokenize_options, COUNT(tokenize_options), "the text", AT(text), 0, NULL};
 
 static const cli_option samplers_options[] = {
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
@@ -33,7 +33,7 @@ static const cli_command samplers_command = {
     "samplers",
     "usage: sd samplers [--json]\n\n"
     "Lists samplers, with their names in other programs, their papers and their order of accuracy; and schedules.\n",
-    samplers_options, COUNT(samplers_options), NULL, 0, 0};
+    samplers_options, COUNT(samplers_options), NULL, 0, 0, NULL};
 
 static const cli_option schedule_options[] = {
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
@@ -49,7 +49,7 @@ static const cli_command schedule_command = {
     "usage: sd schedule [-m DIR] [--sampling-method NAME] [--scheduler NAME[,NAME...]] [--steps N] [--json]\n"
     "                   [--plot FILE]\n\n"
     "Prints the evaluations of a run: timesteps, sigmas = sqrt((1-a)/a) and a = alphas_cumprod. Reads no weights.\n",
-    schedule_options, COUNT(schedule_options), NULL, 0, 0};
+    schedule_options, COUNT(schedule_options), NULL, 0, 0, NULL};
 
 static const cli_option plan_options[] = {
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
@@ -65,7 +65,20 @@ static const cli_command plan_command = {
     "usage: sd plan [-m DIR | --config NAME] [-W N] [-H N] [--json]\n\n"
     "Prints the UNet, the VAE and the text encoder step by step: shapes, parameters, operations and memory;\n"
     "and the algorithm that the cost model picks for each convolution. Reads no weights.\n",
-    plan_options, COUNT(plan_options), NULL, 0, 0};
+    plan_options, COUNT(plan_options), NULL, 0, 0, NULL};
+
+static const cli_option trace_options[] = {
+    {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
+    {CLI_FLAG, 0, "list", AT(list), 0, 0, NULL, "name, type, shape and bytes of each, in the order of their\nmaking"},
+    {CLI_TEXT, 0, "filter", AT(trace_filter), 0, 0, "GLOBS", "only those: \"latents.*,step.0.unet.mid_block*\""},
+    HELP_OPTION,
+};
+static const cli_command trace_command = {
+    "trace",
+    "usage: sd trace --list [--filter GLOBS] [-m DIR] [-W N] [-H N] [--steps N] [--sampling-method NAME] ...\n\n"
+    "Lists the tensors that sd --trace would write with the same options, all of which are taken: see sd --help.\n"
+    "Nothing is computed. A filter's glob that means no tensor is an error, there as here.\n",
+    trace_options, COUNT(trace_options), NULL, 0, 0, &draw_command};
 
 /* --------------------------------------------------------------------------------- sd tokenize */
 
@@ -158,6 +171,44 @@ static int run_plan(settings *s, const char *argv0)
     return CLI_OK;
 }
 
+/* ------------------------------------------------------------------------------------ sd trace */
+
+typedef struct listed { double bytes; long n; } listed;
+
+static void list_tensor(void *user, const sd_traced *t)
+{
+    static const struct { const char *name; int size; } types[] = {[SD_F32] = {"F32", 4}, [SD_I64] = {"I64", 8}};
+    listed *l = user;
+    char shape[96] = "";
+    double bytes = types[t->dtype].size;
+    size_t used = 0;
+    for (int i = 0; i < t->nd; i++) {
+        used += (size_t)snprintf(shape + used, sizeof shape - used, "%s%lld", i ? "," : "", (long long)t->dim[i]);
+        bytes *= (double)t->dim[i];
+    }
+    printf("%-78s %s [%s] %.0f\n", t->name, types[t->dtype].name, shape, bytes);
+    l->bytes += bytes;
+    l->n++;
+}
+
+static int run_trace(settings *s, const char *argv0)
+{
+    view v = {.s = s};
+    inputs in = {0};
+    listed l = {0, 0};
+    if (!s->list)
+        return cli_error(CLI_USAGE, "sd trace lists tensors with --list; sd -p TEXT --trace FILE writes them");
+    int code = open_model(s, argv0, SD_PART_ALL, &v);
+    if (!code) code = prepare(s, &in, &v);
+    if (!code) {
+        sd_status status = sd_trace_list(context, &s->p, s->trace_filter, list_tensor, &l);
+        if (status) code = report(s, status);
+        else printf("%ld tensors, %.0f bytes (%.1f MB)\n", l.n, l.bytes, l.bytes / 1e6);
+    }
+    inputs_free(&in);
+    return code;
+}
+
 /* ------------------------------------------------------------------- sd samplers, sd schedule */
 
 static int run_samplers(settings *s, const char *argv0)
@@ -188,5 +239,6 @@ const command other_commands[] = {
     {&plan_command, run_plan},
     {&samplers_command, run_samplers},
     {&schedule_command, run_schedule},
+    {&trace_command, run_trace},
     {NULL, NULL},
 };

@@ -292,16 +292,16 @@ static sd_status job_init(sd_ctx *c, job *j)
     j->w = j->p.width / scale;
     j->n = (size_t)j->C * (size_t)j->h * (size_t)j->w;
     size_t B = (size_t)j->B, GB = B * (size_t)j->G, D = (size_t)c->clip.cfg.width;
-    j->context = malloc(GB * SD_TOKENS * D * sizeof(float));
-    j->latents = malloc(B * j->n * sizeof(float));
-    j->input = malloc(GB * (size_t)j->in * (size_t)j->h * (size_t)j->w * sizeof(float));
-    j->pred = malloc(GB * j->n * sizeof(float));
-    j->timestep = malloc(GB * sizeof(float));
-    j->picture = malloc(B * 3 * (size_t)j->p.height * (size_t)j->p.width * sizeof(float));
-    j->noise = malloc(B * j->n * sizeof(float));
-    j->old = malloc(j->n * sizeof(float));
-    j->seen = malloc(j->n * sizeof(float));
-    j->mask = malloc((size_t)j->h * (size_t)j->w * sizeof(float));
+    j->context = calloc(GB * SD_TOKENS * D, sizeof(float));
+    j->latents = calloc(B * j->n, sizeof(float));
+    j->input = calloc(GB * (size_t)j->in * (size_t)j->h * (size_t)j->w, sizeof(float));
+    j->pred = calloc(GB * j->n, sizeof(float));
+    j->timestep = calloc(GB, sizeof(float));
+    j->picture = calloc(B * 3 * (size_t)j->p.height * (size_t)j->p.width, sizeof(float));
+    j->noise = calloc(B * j->n, sizeof(float));
+    j->old = calloc(j->n, sizeof(float));
+    j->seen = calloc(j->n, sizeof(float));
+    j->mask = calloc((size_t)j->h * (size_t)j->w, sizeof(float));
     if (!j->context || !j->latents || !j->input || !j->pred || !j->timestep || !j->picture || !j->noise || !j->old || !j->seen || !j->mask)
         return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %d pictures of %dx%d", j->B, j->p.width, j->p.height);
     /* Image to image takes the last int(steps * strength) steps [diffusers StableDiffusionImg2ImgPipeline.get_timesteps]. */
@@ -392,7 +392,7 @@ static void guide(job *j)
  * pictures. */
 static sd_status encode_picture(sd_ctx *c, job *j, const char *who, const char *prefix, const float *picture, float *latents)
 {
-    float *moments = malloc(2 * j->n * sizeof *moments), *noise = malloc(j->n * sizeof *noise);
+    float *moments = calloc(2 * j->n, sizeof *moments), *noise = malloc(j->n * sizeof *noise);
     if (!moments || !noise) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for the moments");
     else if (!sd_run_encode(c, prefix, 1, j->h, j->w, picture, moments)) {
         if (sd_stream_normal(j->rng, who, noise, 1, j->n, &c->err)) memset(noise, 0, j->n * sizeof *noise);
@@ -656,15 +656,28 @@ static sd_status to_images(sd_ctx *c, const job *j, sd_image *images)
     return c->err.status;
 }
 
-sd_status sd_generate(sd_ctx *c, const sd_params *params, sd_image *images)
+sd_status sd_run_pipeline(sd_ctx *c, const sd_params *params, sd_image *images)
 {
     job j = {0};
-    if (sd_begin(c)) return sd_end(c);
     if (!resolve(c, params, &j.p, &j.sched, &j.edit) && !job_init(c, &j) &&
-        (j.edit.nothing || (!embed_prompts(c, &j) && !denoise(c, &j) && !decode(c, &j))))
+        (j.edit.nothing || (!embed_prompts(c, &j) && !denoise(c, &j) && !decode(c, &j))) && images)
         to_images(c, &j, images);
     sd_trace_prefix(&c->run, "%s", "");
     job_free(&j);
+    return c->err.status;
+}
+
+bool sd_run_is_open_ended(sd_ctx *c, const sd_params *params)
+{
+    sd_sched_config s;
+    return !schedule_config(c, params, &s) && s.method == SD_DPM_ADAPTIVE;
+}
+
+sd_status sd_generate(sd_ctx *c, const sd_params *params, sd_image *images)
+{
+    if (sd_begin(c)) return sd_end(c);
+    const char *filter = sd_trace_file_filter(c->run.trace);
+    if (!filter || !sd_rehearse(c, params, filter, NULL, NULL)) sd_run_pipeline(c, params, images);
     return sd_end(c);
 }
 

@@ -84,8 +84,9 @@ static const cli_option draw_options[] = {
     RESIDENCY_OPTION,
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "What to tell"},
     {CLI_TEXT, 0, "trace", AT(trace), 0, 0, "FILE",
-     "every intermediate tensor, by its diffusers name, to a\nsafetensors file"},
-    {CLI_TEXT, 0, "trace-filter", AT(trace_filter), 0, 0, "GLOBS", "only those: \"latents.*,step.0.unet.mid_block*\""},
+     "every intermediate tensor, by its diffusers name, to\nFILE.safetensors"},
+    {CLI_TEXT, 0, "trace-filter", AT(trace_filter), 0, 0, "GLOBS",
+     "only those: \"latents.*,step.0.unet.mid_block*\"; see\nsd trace --list"},
     {CLI_WORD, 0, "timings", AT(timings), 0, 0, "json",
      "seconds per stage and peak memory, as text or as JSON in\nthe last line of the output"},
     {CLI_TEXT, 0, "save-steps", AT(save_steps), 0, 0, "DIR",
@@ -97,7 +98,7 @@ static const cli_option draw_options[] = {
     {CLI_FLAG, 0, "version", AT(version), 0, 0, NULL, "the version and how it was built"},
     HELP_OPTION,
 };
-static const cli_command draw_command = {
+const cli_command draw_command = {
     NULL,
     "sd - Stable Diffusion in C\n\n"
     "usage: sd -p TEXT [options]          draws a picture\n"
@@ -109,8 +110,9 @@ static const cli_command draw_command = {
     "       sd plan [options]             the networks of a model, unrolled\n"
     "       sd samplers                   samplers and schedules, with their papers\n"
     "       sd schedule [options]         the timesteps and noise levels of a run\n"
+    "       sd trace --list [options]     the tensors that --trace would write\n"
     "       sd help encode, sd help tokenize and so on for each\n",
-    draw_options, COUNT(draw_options), NULL, 0, 0};
+    draw_options, COUNT(draw_options), NULL, 0, 0, NULL};
 
 /* ------------------------------------------------------------------------------------- context */
 
@@ -347,6 +349,13 @@ int check_directory(const char *what, const char *path)
     return CLI_OK;
 }
 
+/* A name without any ending, as of a pipe, may stand for everything. */
+static int has_other_ending(const char *path, const char *ending)
+{
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    return strchr(name, '.') && !ends_with(path, ending);
+}
+
 static int check_draw(const settings *s)
 {
     if (!s->p.prompt)
@@ -362,7 +371,10 @@ static int check_draw(const settings *s)
                          single, s->batch_count);
     int code = check_writable("output", s->output);
     if (!code && s->save_steps) code = check_directory("steps", s->save_steps);
-    return code || !s->trace ? code : check_writable("trace", s->trace);
+    if (code || !s->trace) return code;
+    if (has_other_ending(s->trace, ".safetensors"))
+        return cli_error(CLI_USAGE, "a trace is a safetensors file: its name must end in .safetensors, not \"%s\"", s->trace);
+    return check_writable("trace", s->trace);
 }
 
 /* Below 2^32: torch's generator takes no more of a seed, and short numbers are easier to keep. */
@@ -401,8 +413,6 @@ static int read_noise(const settings *s, sd_params *p, const sd_params *r, float
 }
 
 /* ---- pictures to begin from */
-
-typedef struct inputs { sd_image init, mask; float *noise; } inputs;
 
 static int parse_outpaint(const char *text, int margins[4])
 {
@@ -512,8 +522,12 @@ static int draw(const settings *s, const sd_params *p, view *v, int first)
         status = sd_generate(context, p, images);
         clear_bar(v);
     }
-    if (!status && s->trace) status = sd_trace_close(context);
-    int code = status ? report(s, status) : write_pictures(s, p, images, first);
+    int code = status ? report(s, status) : CLI_OK;
+    if (!code) {   /* the picture is there: it is written whatever becomes of its trace */
+        if (s->trace && (status = sd_trace_close(context)) != SD_OK) code = report(s, status);
+        int written = write_pictures(s, p, images, first);
+        code = code ? code : written;
+    }
     for (int i = 0; i < p->batch; i++) sd_image_free(&images[i]);
     free(images);
     return code;
@@ -559,8 +573,7 @@ static void show_draw(void *user, const sd_drawn *d)
     else printf(", after %llu\n", (unsigned long long)d->position);
 }
 
-/* Everything that can be wrong with the parameters shows here, before a seed is printed. */
-static int prepare(settings *s, inputs *in, view *v)
+int prepare(settings *s, inputs *in, view *v)
 {
     sd_params resolved;
     int code = read_lists(s);
@@ -573,7 +586,17 @@ static int prepare(settings *s, inputs *in, view *v)
     sd_set_progress(context, show_progress, v);
     if (s->explain_seed) sd_set_drawn(context, show_draw, v);
     if (s->save_steps || v->preview) sd_set_step(context, show_step, v);
-    return s->noise ? read_noise(s, &s->p, &resolved, &in->noise) : CLI_OK;
+    if (s->noise) code = read_noise(s, &s->p, &resolved, &in->noise);
+    if (!code && s->trace && (status = sd_trace_list(context, &s->p, s->trace_filter, NULL, NULL)) != SD_OK)
+        code = report(s, status);
+    return code;
+}
+
+void inputs_free(inputs *in)
+{
+    sd_free(in->noise);
+    sd_image_free(&in->init);
+    sd_image_free(&in->mask);
 }
 
 static int run_draw(settings *s, const char *argv0)
@@ -599,9 +622,7 @@ static int run_draw(settings *s, const char *argv0)
     }
     if (!code) print_times(s, &t);
     free(t.step);
-    sd_free(in.noise);
-    sd_image_free(&in.init);
-    sd_image_free(&in.mask);
+    inputs_free(&in);
     return code;
 }
 

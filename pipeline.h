@@ -23,6 +23,7 @@ struct sd_ctx {
     unsigned parts;
     int residency;               /* SD_RESIDENCY_* */
     sd_run run;
+    bool rehearsing;             /* stages run with the null backend alone: names and shapes, no numbers */
 
     sd_tokenizer *tokenizer;
     sd_part clip_part, unet_part, vae_part;
@@ -63,6 +64,13 @@ sd_status sd_run_decode(sd_ctx *c, int batch, int h, int w, const float *latents
 /* moments [batch, 2C, h, w]: mean | logvar */
 /* prefix: of the traced names, "vae." unless a run encodes two pictures. */
 sd_status sd_run_encode(sd_ctx *c, const char *prefix, int batch, int h, int w, const float *picture, float *moments);
+
+/* sd_generate's body; images NULL: nothing is handed out. */
+sd_status sd_run_pipeline(sd_ctx *c, const sd_params *params, sd_image *images);
+/* The sampler decides while it runs how many evaluations there are. */
+bool sd_run_is_open_ended(sd_ctx *c, const sd_params *params);
+/* sd_trace_list within another call; fn may be NULL. */
+sd_status sd_rehearse(sd_ctx *c, const sd_params *p, const char *filter, void (*fn)(void *, const sd_traced *), void *user);
 
 /* SD_OK if all n numbers are finite; otherwise names the weight that is not, or the stage. */
 sd_status sd_check_finite(sd_ctx *c, const float *x, size_t n, const char *what, const sd_part *part);

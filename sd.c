@@ -462,8 +462,9 @@ static void take_turns(sd_ctx *c, sd_part *part)
 static sd_status run_stage(sd_ctx *c, body *fn, void *job, sd_part *part)
 {
     sd_run dry = {.err = &c->err, .be = &sd_backend_null, .threads = 1};
+    if (c->rehearsing) dry.trace = c->run.trace;
     fn(&dry, c, job);
-    if (c->err.status) return c->err.status;
+    if (c->err.status || c->rehearsing) return c->err.status;
     take_turns(c, part);
     if (!c->run.arena.base || c->run.arena.size < dry.arena.peak) {
         sd_arena_free(&c->run.arena);

@@ -166,6 +166,8 @@ SD_API sd_status sd_set_trace(sd_ctx *ctx, const char *filter, void (*fn)(void *
 SD_API sd_status sd_trace_open(sd_ctx *ctx, const char *path, const char *filter);
 SD_API sd_status sd_trace_close(sd_ctx *ctx);
 
+/* (sd_trace_list, which tells the names before a run, stands below sd_params.) */
+
 /* ------------------------------------------------------------------------------------ pictures */
 
 typedef struct sd_image {
@@ -252,6 +254,13 @@ typedef struct sd_timings {
  * halves to even, as diffusers rounds. */
 SD_API sd_status sd_generate(sd_ctx *ctx, const sd_params *params, sd_image *images);
 SD_API void sd_get_timings(const sd_ctx *ctx, sd_timings *timings);
+
+/* What a run with these parameters will trace, in the order in which it is made: names and shapes, `data` NULL. They follow from the
+ * parameters; nothing is computed. SD_ERR_ARG if one of the filter's globs means none of them, with the nearest names; sd_generate
+ * asks the same before it begins, if a trace of sd_trace_open is open. Where the sampler decides while it runs (dpm_adaptive) the
+ * first evaluation stands for all. fn may be NULL. */
+SD_API sd_status sd_trace_list(sd_ctx *ctx, const sd_params *params, const char *filter, void (*fn)(void *user, const sd_traced *tensor),
+                               void *user);
 
 /* One draw from a generator: what --explain-seed tells. Texts live until the function returns. */
 typedef struct sd_drawn {

@@ -107,6 +107,8 @@ sd_status sd_trace_to_file(sd_trace **out, const char *filter, const char *path,
     return e->status;
 }
 
+const char *sd_trace_file_filter(const sd_trace *t) { return t && !t->fn && *t->filter ? t->filter : NULL; }
+
 /* Copies the numbers of tensor i from the data file. */
 static sd_status put(void *user, size_t i, FILE *to, const char *path, sd_error *e)
 {

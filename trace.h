@@ -15,6 +15,8 @@ sd_status sd_trace_to_file(sd_trace **out, const char *filter, const char *path,
 /* Completes the file and frees t. Errors that happened while tracing are raised again, and so is a filter that nothing
  * passed. */
 sd_status sd_trace_finish(sd_trace *t, sd_error *e);
+/* The filter of one that writes a file; NULL if there is none, or t is no such trace. */
+const char *sd_trace_file_filter(const sd_trace *t);
 void sd_trace_abort(sd_trace *t);                       /* leaves no file, frees t; NULL is harmless */
 
 /* Put before every name until changed: "step.3.unet." */

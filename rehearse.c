@@ -1,0 +1,220 @@
+/* rehearse.c - floor 6: a run without numbers, for what follows from the parameters alone: the names, shapes and order of
+ * all traced tensors, and whether a filter's globs mean any of them. */
+#include "pipeline.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST_NAME = 160, NEAREST = 2 };
+
+typedef struct near_name {
+    char name[MOST_NAME];
+    size_t changes;
+} near_name;
+
+/* One glob of a filter. */
+typedef struct glob {
+    char text[MOST_NAME];
+    bool used;
+    near_name near[NEAREST];   /* the nearest first; looked for only if no name is meant */
+} glob;
+
+typedef struct rehearsal {
+    glob *list;
+    int n;
+    bool first_only;           /* the number of evaluations is not known: the first stands for all */
+    bool look_for_near;
+    size_t names;
+    void (*fn)(void *user, const sd_traced *t);
+    void *user;
+} rehearsal;
+
+/* ---------------------------------------------------------------------------------------- globs */
+
+static const char *const numbered[] = {"step.", "latents.", "timestep."};
+
+/* Where the number of an evaluation is in a name or glob; NULL if it has none. */
+static char *number_in(char *name)
+{
+    for (size_t i = 0; i < SD_COUNT(numbered); i++) {
+        size_t n = strlen(numbered[i]);
+        if (strncmp(name, numbered[i], n) == 0 && isdigit((unsigned char)name[n])) return name + n;
+    }
+    return NULL;
+}
+
+/* "step.12.unet*" -> "step.0.unet*" */
+static void first_evaluation(char *name)
+{
+    char *at = number_in(name);
+    if (!at) return;
+    size_t n = strspn(at, "0123456789");
+    *at = '0';
+    memmove(at + 1, at + n, strlen(at + n) + 1);
+}
+
+static bool split(rehearsal *r, const char *filter)
+{
+    size_t most = 1;
+    for (const char *c = filter; *c; c++) most += *c == ',';
+    r->list = calloc(most, sizeof *r->list);
+    for (const char *c = filter; r->list && *c;) {
+        size_t n = strcspn(c, ",");
+        if (n && n < MOST_NAME) memcpy(r->list[r->n++].text, c, n);
+        c += n + (c[n] == ',');
+    }
+    return r->list != NULL;
+}
+
+static bool meant(const rehearsal *r, const glob *g, const char *name)
+{
+    char text[MOST_NAME];
+    memcpy(text, g->text, sizeof text);
+    if (r->first_only) first_evaluation(text);
+    return sd_glob(text, name);
+}
+
+/* Letters that must be put in, taken out or changed, where a '*' at either end stands for any of them. */
+static size_t changes(const char *glob_text, const char *name)
+{
+    size_t row[MOST_NAME + 1], m = strlen(glob_text), n = strlen(name);
+    bool open = m > 0 && glob_text[0] == '*', shut = m == 0 || glob_text[m - 1] != '*';
+    if (open) {
+        glob_text++;
+        m--;
+    }
+    if (!shut && m) m--;
+    if (n > MOST_NAME) n = MOST_NAME;
+    for (size_t j = 0; j <= n; j++) row[j] = open ? 0 : j;
+    for (size_t i = 0; i < m; i++) {
+        size_t diagonal = row[0];
+        row[0] = i + 1;
+        for (size_t j = 1; j <= n; j++) {
+            size_t best = diagonal + (glob_text[i] != name[j - 1]);
+            if (row[j] + 1 < best) best = row[j] + 1;
+            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
+            diagonal = row[j];
+            row[j] = best;
+        }
+    }
+    size_t least = row[n];
+    for (size_t j = 0; j <= n && !shut; j++)
+        if (row[j] < least) least = row[j];
+    return least;
+}
+
+static void note_near(glob *g, const char *name)
+{
+    char first[MOST_NAME], core[MOST_NAME];
+    snprintf(first, sizeof first, "%s", g->text);
+    first_evaluation(first);
+    snprintf(core, sizeof core, "%s", first + (first[0] == '*'));
+    core[strcspn(core, "*")] = 0;
+    bool within = strlen(core) > 3 && strstr(name, core) != NULL;   /* only what stands before it is missing */
+    near_name now = {"", within ? 1 : changes(first, name)};
+    snprintf(now.name, sizeof now.name, "%s", name);
+    for (int i = 0; i < NEAREST; i++) {
+        if (g->near[i].name[0] && g->near[i].changes <= now.changes) continue;
+        near_name worse = g->near[i];
+        g->near[i] = now;
+        now = worse;
+    }
+}
+
+/* ---------------------------------------------------------------------------------- the rehearsal */
+
+static void see(void *user, const sd_traced *t)
+{
+    rehearsal *r = user;
+    char name[MOST_NAME];
+    snprintf(name, sizeof name, "%s", t->name);
+    const char *number = number_in(name);
+    bool first = !number || strtol(number, NULL, 10) == 0, wanted = r->n == 0;
+    if (r->first_only && !first) return;
+    r->names++;
+    for (int i = 0; i < r->n; i++) {
+        glob *g = &r->list[i];
+        bool yes = meant(r, g, t->name);
+        if (yes) g->used = wanted = true;
+        else if (r->look_for_near && first && !g->used) note_near(g, name);
+    }
+    if (wanted && r->fn) r->fn(r->user, &(sd_traced){.name = t->name, .dtype = t->dtype, .nd = t->nd,
+                                                     .dim = {t->dim[0], t->dim[1], t->dim[2], t->dim[3]}});
+}
+
+/* The pipeline with the null backend, and nobody told of anything but names. */
+static sd_status walk(sd_ctx *c, const sd_params *p, rehearsal *r)
+{
+    sd_trace *t, *own_trace = c->run.trace;
+    sd_log log = c->log;
+    sd_timings timings = c->timings;
+    double *seconds = c->step_seconds;
+    void (*progress)(void *, const sd_progress *) = c->progress;
+    void (*drawn)(void *, const sd_drawn *) = c->drawn;
+    void (*step)(void *, const sd_denoised *) = c->step;
+    if (sd_trace_to_callback(&t, NULL, see, r, &c->err)) return c->err.status;
+    c->run.trace = t;
+    c->rehearsing = true;
+    c->log.fn = NULL;
+    c->progress = NULL;
+    c->drawn = NULL;
+    c->step = NULL;
+    c->step_seconds = NULL;
+    sd_run_pipeline(c, p, NULL);
+    free(c->step_seconds);
+    sd_trace_abort(t);
+    c->run.trace = own_trace;
+    c->rehearsing = false;
+    c->log = log;
+    c->timings = timings;
+    c->step_seconds = seconds;
+    c->progress = progress;
+    c->drawn = drawn;
+    c->step = step;
+    return c->err.status;
+}
+
+static sd_status say_useless(sd_ctx *c, const rehearsal *r)
+{
+    sd_text which = {0}, near = {0};
+    for (int i = 0; i < r->n; i++) {
+        const glob *g = &r->list[i];
+        if (g->used) continue;
+        sd_text_add(&which, "%s\"%s\"", which.n ? ", " : "", g->text);
+        sd_text_add(&near, "%s\"%s\"", near.n ? "; to " : "", g->text);
+        for (int k = 0; k < NEAREST && g->near[k].name[0]; k++) sd_text_add(&near, "%s %s", k ? "," : ":", g->near[k].name);
+    }
+    if (which.failed || near.failed) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for a sentence");
+    else sd_fail(&c->err, SD_ERR_ARG, "the trace filter's %s %s none of this run's %zu names; nearest to %s", which.s,
+                 strchr(which.s, ',') ? "mean" : "means", r->names, near.s);
+    free(which.s);
+    free(near.s);
+    return c->err.status;
+}
+
+sd_status sd_rehearse(sd_ctx *c, const sd_params *p, const char *filter, void (*fn)(void *, const sd_traced *), void *user)
+{
+    rehearsal r = {.fn = fn, .user = user};
+    bool useless = false;
+    r.first_only = sd_run_is_open_ended(c, p);
+    if (c->err.status) return c->err.status;
+    if (filter && !split(&r, filter)) return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for a filter");
+    walk(c, p, &r);
+    for (int i = 0; i < r.n; i++) useless |= !r.list[i].used;
+    if (!c->err.status && useless && r.names) {
+        r.look_for_near = true;
+        r.fn = NULL;
+        r.names = 0;
+        if (!walk(c, p, &r)) say_useless(c, &r);
+    }
+    free(r.list);
+    return c->err.status;
+}
+
+sd_status sd_trace_list(sd_ctx *c, const sd_params *params, const char *filter, void (*fn)(void *, const sd_traced *),
+                        void *user)
+{
+    if (!sd_begin(c)) sd_rehearse(c, params, filter, fn, user);
+    return sd_end(c);
+}
