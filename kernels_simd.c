@@ -345,10 +345,10 @@ static void affine(float *y, const float *x, const float *m, const float *a, con
 
 /* -------------------------------------------------------------------------------- matrix product
  *
- * The order of Goto & van de Geijn 2008 ("Anatomy of High-Performance Matrix Multiplication"): a tile of C, TILE_ROWS x
- * TILE_COLUMNS, stays in registers while k runs over a block of at most BLOCK_K; the strip of B under it stays in the first
- * cache, a block of A of BLOCK_M rows in the second. Both are copied to scratch first, B turned so that a tile's columns are
- * side by side, A row by row (a tile reads single numbers of it, so they need not be turned).
+ * The order of Goto & van de Geijn 2008 ("Anatomy of High-Performance Matrix Multiplication"), the operands' parts exchanged: a tile of C,
+ * TILE_ROWS x TILE_COLUMNS, stays in registers while k runs over a block of at most BLOCK_K; its rows of A stay in the first cache while
+ * the strips of a block of B, BLOCK_N columns at most, come from the second. Both are copied to scratch first, B turned so that a tile's
+ * columns are side by side, A row by row (a tile reads single numbers of it, so they need not be turned).
  *
  * Every element is the sum over blocks of k, in order, of sums over k, in order, each in float with FMA; K alone decides
  * where blocks end. Short blocks are also what keeps the error below that of one long sum. */
@@ -357,17 +357,34 @@ enum {
     TILE_COLUMNS = TILE_VECTORS * VL,
     TALL_ROWS = TILE_ROWS * TILE_VECTORS,   /* of the tile one vector wide, for what is left of N */
     BLOCK_K = 192,
-    BLOCK_M = 96 / TALL_ROWS * TALL_ROWS,
     BLOCK_N = 768 / TILE_COLUMNS * TILE_COLUMNS,
     A_STRIDE = BLOCK_K + 16   /* not a power of two, or the rows of a tile would compete for the same lines of cache */
 };
 
 static inline size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
 
-/* acc = a b for one tile of `rows` x `vectors` vectors; these and the stride of a's rows are known when compiled. b is [kc][vectors VL]. */
-static inline __attribute__((always_inline)) void multiply_tile(vf *acc, size_t rows, size_t vectors, size_t stride, size_t kc,
-                                                                const float *a, const float *b)
+/* The first `columns` of a tile of `rows` x `vectors` vectors: c = acc + plus. */
+static inline __attribute__((always_inline)) void finish_tile(const vf *acc, size_t rows, size_t vectors, size_t columns, float *c, size_t ldc,
+                                                              const float *plus, size_t ldp)
 {
+    UNROLL for (size_t j = 0; j < vectors; j++) {
+        size_t n = columns > j * VL ? columns - j * VL : 0;
+        UNROLL for (size_t i = 0; i < rows; i++) {
+            vf v = acc[i * vectors + j];
+            if (plus)
+                v = v_add(v, get(plus + i * ldp + j * VL, n));
+            put(c + i * ldc + j * VL, n, v);
+        }
+    }
+}
+
+/* c = a b + plus for one tile of `rows` x `vectors` vectors; these and the stride of a's rows are known when compiled. b is [kc][vectors VL],
+ * of which the first `columns` belong to c. plus may be NULL, or c itself; its rows are ldp apart, 0: the same row for all. */
+static inline __attribute__((always_inline)) void multiply_tile(size_t rows, size_t vectors, size_t stride, size_t columns, size_t kc,
+                                                                const float *a, const float *b, float *c, size_t ldc,
+                                                                const float *plus, size_t ldp)
+{
+    vf acc[TILE_ROWS * TILE_VECTORS];
     UNROLL for (size_t i = 0; i < rows * vectors; i++)
         acc[i] = v_set1(0.0f);
     for (size_t k = 0; k < kc; k++) {
@@ -380,36 +397,24 @@ static inline __attribute__((always_inline)) void multiply_tile(vf *acc, size_t 
                 acc[i * vectors + j] = v_fma(ai, bk[j], acc[i * vectors + j]);
         }
     }
-}
-
-/* c = acc (+ bias) (+ c) */
-static inline __attribute__((always_inline)) void finish_tile(vf *acc, size_t rows, size_t vectors, float *c, size_t ldc,
-                                                              const float *bias, bool accumulate)
-{
-    if (bias)
-        UNROLL for (size_t i = 0; i < rows * vectors; i++)
-            acc[i] = v_add(acc[i], v_load(bias + i % vectors * VL));
-    if (accumulate)
-        UNROLL for (size_t i = 0; i < rows * vectors; i++)
-            acc[i] = v_add(acc[i], v_load(c + i / vectors * ldc + i % vectors * VL));
-    UNROLL for (size_t i = 0; i < rows * vectors; i++)
-        v_store(c + i / vectors * ldc + i % vectors * VL, acc[i]);
+    if (columns == vectors * VL)
+        finish_tile(acc, rows, vectors, vectors * VL, c, ldc, plus, ldp);   /* known when compiled */
+    else
+        finish_tile(acc, rows, vectors, columns, c, ldc, plus, ldp);
 }
 
 /* A tile of every height up to TILE_ROWS, so that the last rows of a block leave no sums idle, and of the shape's largest, which is one of
  * 8, 12, 14, 16, 24 and 28. */
 #define HEIGHT(n) \
     case n: \
-        if (n <= TILE_ROWS || n == MOST) { \
-            multiply_tile(acc, n, VECTORS, STRIDE, kc, a, b); \
-            finish_tile(acc, n, VECTORS, c, ldc, bias, accumulate); \
-        } \
+        if (n <= TILE_ROWS || n == MOST) \
+            multiply_tile(n, VECTORS, STRIDE, columns, kc, a, b, c, ldc, plus, ldp); \
         break;
 #define TILES(name, most, vectors, a_stride) \
-    static void name(size_t rows, size_t kc, const float *a, const float *b, float *c, size_t ldc, const float *bias, bool accumulate) \
+    static void name(size_t rows, size_t columns, size_t kc, const float *a, const float *b, float *c, size_t ldc, const float *plus, \
+                     size_t ldp) \
     { \
         enum { MOST = most, VECTORS = vectors, STRIDE = a_stride }; \
-        vf acc[MOST * VECTORS]; \
         switch (rows) { \
             HEIGHT(1) HEIGHT(2) HEIGHT(3) HEIGHT(4) HEIGHT(5) HEIGHT(6) HEIGHT(7) HEIGHT(8) HEIGHT(9) HEIGHT(10) HEIGHT(11) \
             HEIGHT(12) HEIGHT(13) HEIGHT(14) HEIGHT(16) HEIGHT(24) HEIGHT(28) \
@@ -422,82 +427,58 @@ TILES(wide_panel, TILE_ROWS, TILE_VECTORS, SDK_PANEL)
 TILES(tall_panel, TALL_ROWS, 1, SDK_PANEL)
 
 /* Two shapes with the same number of sums in registers, for rows of a at either stride. */
-typedef void tile_fn(size_t rows, size_t kc, const float *a, const float *b, float *c, size_t ldc, const float *bias, bool accumulate);
-typedef struct shape {
-    size_t rows, columns, stride;
-    tile_fn *multiply;
-} shape;
-typedef struct shapes { shape wide, tall; } shapes;
-static const shapes for_gemm = {{TILE_ROWS, TILE_COLUMNS, A_STRIDE, wide_tile}, {TALL_ROWS, VL, A_STRIDE, tall_tile}},
-                    for_panel = {{TILE_ROWS, TILE_COLUMNS, SDK_PANEL, wide_panel},
-                                 {TALL_ROWS, VL, SDK_PANEL, tall_panel}};
+typedef void tile_fn(size_t rows, size_t columns, size_t kc, const float *a, const float *b, float *c, size_t ldc, const float *plus,
+                     size_t ldp);
+typedef struct shapes {
+    size_t stride;
+    tile_fn *wide, *tall;
+} shapes;
+static const shapes for_gemm = {A_STRIDE, wide_tile, tall_tile}, for_panel = {SDK_PANEL, wide_panel, tall_panel};
 
 static inline size_t strip_width(size_t columns) { return columns > VL ? TILE_COLUMNS : VL; }
-
-/* A tile over the right edge of C goes to a buffer first; the same additions in the same order. */
-static void edge_tile(shape s, size_t rows, size_t columns, size_t kc, const float *a, const float *b, float *c, size_t ldc,
-                      const float *bias, bool accumulate)
-{
-    float buffer[TILE_ROWS * TILE_COLUMNS];
-    s.multiply(rows, kc, a, b, buffer, s.columns, NULL, false);
-    for (size_t i = 0; i < rows; i++)
-        for (size_t j = 0; j < columns; j++) {
-            float v = buffer[i * s.columns + j];
-            if (bias)
-                v = v + bias[j];
-            if (accumulate)
-                v = v + c[i * ldc + j];
-            c[i * ldc + j] = v;
-        }
-}
-
-/* rows x kc of A to [..][A_STRIDE] */
-static void copy_a(float *to, const float *a, size_t lda, size_t rows, size_t kc)
-{
-    for (size_t r = 0; r < rows; r++)
-        memcpy(to + r * A_STRIDE, a + r * lda, kc * sizeof(float));
-}
 
 /* `columns` of B as a strip [kc][width], zeros up to the width. b is [columns, K] if b_trans, else [K, columns]. */
 static void pack_strip(float *to, size_t width, const float *b, size_t ldb, bool b_trans, size_t columns, size_t kc)
 {
-    if (columns < width)
-        memset(to, 0, kc * width * sizeof(float));
     if (!b_trans) {
         for (size_t k = 0; k < kc; k++)
-            for (size_t j = 0; j < columns; j += VL)
-                put(to + k * width + j, columns - j, get(b + k * ldb + j, columns - j));
+            for (size_t j = 0; j < width; j += VL)
+                v_store(to + k * width + j, j < columns ? get(b + k * ldb + j, columns - j) : v_set1(0.0f));
         return;
     }
-    size_t j = 0;
-    for (; j + 4 <= columns; j += 4) {
-        size_t k = 0;
-        for (; k + 4 <= kc; k += 4)
-            transpose4(to + k * width + j, width, b + j * ldb + k, ldb);
-        for (; k < kc; k++)
-            for (size_t i = j; i < j + 4; i++)
-                to[k * width + i] = b[i * ldb + k];
-    }
-    for (; j < columns; j++)
-        for (size_t k = 0; k < kc; k++)
-            to[k * width + j] = b[j * ldb + k];
+    for (size_t j = 0; j < width; j += VL)
+        for (size_t k = 0; k < kc; k += VL) {
+            vf r[VL];
+            UNROLL for (size_t i = 0; i < VL; i++)
+                r[i] = j + i < columns ? get(b + (j + i) * ldb + k, kc - k) : v_set1(0.0f);
+            v_transpose(r);
+            UNROLL for (size_t i = 0; i < VL; i++)
+                if (k + i < kc)
+                    v_store(to + (k + i) * width + j, r[i]);
+        }
 }
 
-/* c[rows, columns] = or += a b (+ bias), from copies */
-static inline __attribute__((always_inline)) void multiply_block(const shapes *both, size_t rows, size_t columns, size_t kc,
+/* Rows of the next tile where `rows` are left: what is left after tall tiles is shared out evenly, as a very low one would wait for its
+ * own sums. */
+static inline size_t next_height(size_t rows, size_t columns)
+{
+    if (columns <= VL && rows >= TALL_ROWS)
+        return TALL_ROWS;
+    size_t tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
+    return (rows + tiles - 1) / tiles;
+}
+
+/* c[rows, columns] = a b + plus, b in strips */
+static inline __attribute__((always_inline)) void multiply_block(const shapes *shape, size_t rows, size_t columns, size_t kc,
                                                                  const float *a, const float *b, float *c, size_t ldc,
-                                                                 const float *bias, bool accumulate)
+                                                                 const float *plus, size_t ldp)
 {
     for (size_t j = 0; j < columns; j += TILE_COLUMNS) {
-        const shape s = columns - j > VL ? both->wide : both->tall;
-        const float *strip = b + j * kc, *strip_bias = bias ? bias + j : NULL;
-        size_t nj = min_size(columns - j, s.columns);
-        for (size_t i = 0, ni; i < rows; i += ni) {
-            ni = rows - i >= s.rows ? s.rows : min_size(rows - i, TILE_ROWS);
-            if (nj == s.columns)
-                s.multiply(ni, kc, a + i * s.stride, strip, c + i * ldc + j, ldc, strip_bias, accumulate);
-            else
-                edge_tile(s, ni, nj, kc, a + i * s.stride, strip, c + i * ldc + j, ldc, strip_bias, accumulate);
+        size_t n = min_size(columns - j, TILE_COLUMNS);
+        tile_fn *multiply = n > VL ? shape->wide : shape->tall;
+        for (size_t i = 0, height; i < rows; i += height) {
+            height = next_height(rows - i, n);
+            multiply(height, n, kc, a + i * shape->stride, b + j * kc, c + i * ldc + j, ldc, plus ? plus + i * ldp + j : NULL, ldp);
         }
     }
 }
@@ -511,7 +492,7 @@ static void pack_panel(float *to, const float *b, size_t ldb, bool b_trans, size
 
 static void panel(size_t rows, size_t columns, size_t kc, const float *a, const float *b, float *c, size_t ldc, bool accumulate)
 {
-    multiply_block(&for_panel, rows, columns, kc, a, b, c, ldc, NULL, accumulate);
+    multiply_block(&for_panel, rows, columns, kc, a, b, c, ldc, accumulate ? c : NULL, ldc);
 }
 
 /* Strips of 16-bit rows, which are widened a strip at a time. */
@@ -540,11 +521,15 @@ static void gemm(void *scratch, size_t M, size_t N, size_t K, const float *A, si
                 pack_widened(strips, (const uint16_t *)B + from, ldb, widen, nc, kc);
             else
                 pack_panel(strips, (const float *)B + from, ldb, b_trans, nc, kc);
-            for (size_t i0 = 0; i0 < M; i0 += BLOCK_M) {
-                size_t mc = min_size(M - i0, BLOCK_M);
-                copy_a(rows, A + i0 * lda + k0, lda, mc, kc);
-                multiply_block(&for_gemm, mc, nc, kc, rows, strips, C + i0 * ldc + j0, ldc, bias && block == 0 ? bias + j0 : NULL,
-                               block > 0);
+            for (size_t i = 0, height; i < M; i += height) {
+                height = next_height(M - i, nc);
+                for (size_t r = 0; r < height; r++)
+                    memcpy(rows + r * A_STRIDE, A + (i + r) * lda + k0, kc * sizeof(float));
+                float *c = C + i * ldc + j0;
+                if (block == 0)
+                    multiply_block(&for_gemm, height, nc, kc, rows, strips, c, ldc, bias ? bias + j0 : NULL, 0);
+                else
+                    multiply_block(&for_gemm, height, nc, kc, rows, strips, c, ldc, c, ldc);
             }
         }
     }
@@ -552,7 +537,7 @@ static void gemm(void *scratch, size_t M, size_t N, size_t K, const float *A, si
 
 const sd_kern TABLE = {
     .name = TABLE_NAME,
-    .gemm_scratch = (BLOCK_K * BLOCK_N + BLOCK_M * A_STRIDE) * sizeof(float),
+    .gemm_scratch = (BLOCK_K * BLOCK_N + TALL_ROWS * A_STRIDE) * sizeof(float),
     .gemm = gemm,
     .panel_columns = TILE_COLUMNS,
     .panel_narrow = VL,

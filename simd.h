@@ -73,6 +73,24 @@ static inline vf v_power_of_two(vf z)
     __m512i bits = _mm512_slli_epi32(_mm512_castps_si512(z), 23);
     return _mm512_castsi512_ps(_mm512_add_epi32(bits, _mm512_set1_epi32(0x3f800000)));
 }
+
+/* Of each 128 bits: a0 b0 a1 b1; a2 b2 a3 b3; a0 a1 b0 b1; a2 a3 b2 b3 */
+static inline vf v_zip_low(vf a, vf b) { return _mm512_unpacklo_ps(a, b); }
+static inline vf v_zip_high(vf a, vf b) { return _mm512_unpackhi_ps(a, b); }
+static inline vf v_pair_low(vf a, vf b) { return _mm512_shuffle_ps(a, b, 0x44); }
+static inline vf v_pair_high(vf a, vf b) { return _mm512_shuffle_ps(a, b, 0xee); }
+/* The quarters of r[c], r[4 + c], r[8 + c], r[12 + c] as a 4x4 block, transposed */
+static inline void v_regroup(vf *r)
+{
+    UNROLL for (size_t c = 0; c < 4; c++) {
+        vf even01 = _mm512_shuffle_f32x4(r[c], r[4 + c], 0x88), odd01 = _mm512_shuffle_f32x4(r[c], r[4 + c], 0xdd);
+        vf even23 = _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0x88), odd23 = _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0xdd);
+        r[c] = _mm512_shuffle_f32x4(even01, even23, 0x88);
+        r[4 + c] = _mm512_shuffle_f32x4(odd01, odd23, 0x88);
+        r[8 + c] = _mm512_shuffle_f32x4(even01, even23, 0xdd);
+        r[12 + c] = _mm512_shuffle_f32x4(odd01, odd23, 0xdd);
+    }
+}
 static inline float v_max_lane(vf v) { return _mm512_reduce_max_ps(v); }
 
 static inline vf v_widen_f16(const uint16_t *p)
@@ -141,6 +159,19 @@ static inline vf v_power_of_two(vf z)
 {
     __m256i bits = _mm256_slli_epi32(_mm256_castps_si256(z), 23);
     return _mm256_castsi256_ps(_mm256_add_epi32(bits, _mm256_set1_epi32(0x3f800000)));
+}
+
+static inline vf v_zip_low(vf a, vf b) { return _mm256_unpacklo_ps(a, b); }
+static inline vf v_zip_high(vf a, vf b) { return _mm256_unpackhi_ps(a, b); }
+static inline vf v_pair_low(vf a, vf b) { return _mm256_shuffle_ps(a, b, 0x44); }
+static inline vf v_pair_high(vf a, vf b) { return _mm256_shuffle_ps(a, b, 0xee); }
+static inline void v_regroup(vf *r)
+{
+    UNROLL for (size_t c = 0; c < 4; c++) {
+        vf low = _mm256_permute2f128_ps(r[c], r[4 + c], 0x20), high = _mm256_permute2f128_ps(r[c], r[4 + c], 0x31);
+        r[c] = low;
+        r[4 + c] = high;
+    }
 }
 static inline float v_max_lane(vf v)
 {
@@ -215,6 +246,12 @@ static inline vf v_power_of_two(vf z)
     __m128i bits = _mm_slli_epi32(_mm_castps_si128(z), 23);
     return _mm_castsi128_ps(_mm_add_epi32(bits, _mm_set1_epi32(0x3f800000)));
 }
+
+static inline vf v_zip_low(vf a, vf b) { return _mm_unpacklo_ps(a, b); }
+static inline vf v_zip_high(vf a, vf b) { return _mm_unpackhi_ps(a, b); }
+static inline vf v_pair_low(vf a, vf b) { return _mm_shuffle_ps(a, b, 0x44); }
+static inline vf v_pair_high(vf a, vf b) { return _mm_shuffle_ps(a, b, 0xee); }
+static inline void v_regroup(vf *r) { (void)r; }
 static inline float v_max_lane(vf v)
 {
     v = _mm_max_ps(v, _mm_movehl_ps(v, v));
@@ -297,6 +334,12 @@ static inline vf v_power_of_two(vf z)
     uint32x4_t bits = vshlq_n_u32(vreinterpretq_u32_f32(z), 23);
     return vreinterpretq_f32_u32(vaddq_u32(bits, vdupq_n_u32(0x3f800000)));
 }
+
+static inline vf v_zip_low(vf a, vf b) { return vzip1q_f32(a, b); }
+static inline vf v_zip_high(vf a, vf b) { return vzip2q_f32(a, b); }
+static inline vf v_pair_low(vf a, vf b) { return vcombine_f32(vget_low_f32(a), vget_low_f32(b)); }
+static inline vf v_pair_high(vf a, vf b) { return vcombine_f32(vget_high_f32(a), vget_high_f32(b)); }
+static inline void v_regroup(vf *r) { (void)r; }
 static inline float v_max_lane(vf v) { return vmaxvq_f32(v); }
 
 static inline vf v_widen_f16(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
@@ -396,36 +439,21 @@ static inline void v_store_part(float *p, vf v, size_t n)
 }
 #endif
 
-/* The 4x4 block at `from`, transposed to `to`: to[j to_stride + i] = from[i from_stride + j]. 128-bit vectors everywhere:
- * packing is a hundredth of a matrix product. */
-#if defined(SD_ISA_NEON)
-static inline void transpose4(float *to, size_t to_stride, const float *from, size_t from_stride)
-{
-    float32x4_t a = vld1q_f32(from), b = vld1q_f32(from + from_stride);
-    float32x4_t c = vld1q_f32(from + 2 * from_stride), d = vld1q_f32(from + 3 * from_stride);
-    float32x4_t ac0 = vzip1q_f32(a, c), ac1 = vzip2q_f32(a, c), bd0 = vzip1q_f32(b, d), bd1 = vzip2q_f32(b, d);
-    vst1q_f32(to, vzip1q_f32(ac0, bd0));
-    vst1q_f32(to + to_stride, vzip2q_f32(ac0, bd0));
-    vst1q_f32(to + 2 * to_stride, vzip1q_f32(ac1, bd1));
-    vst1q_f32(to + 3 * to_stride, vzip2q_f32(ac1, bd1));
-}
-#elif defined(SD_ISA_SCALAR)
-static inline void transpose4(float *to, size_t to_stride, const float *from, size_t from_stride)
-{
-    for (size_t i = 0; i < 4; i++)
-        for (size_t j = 0; j < 4; j++)
-            to[j * to_stride + i] = from[i * from_stride + j];
-}
+/* r[i] lane j becomes r[j] lane i: 4x4 blocks within each 128 bits, then whole 128 bits change places. */
+#if defined(SD_ISA_SCALAR)
+static inline void v_transpose(vf *r) { (void)r; }   /* one number */
 #else
-static inline void transpose4(float *to, size_t to_stride, const float *from, size_t from_stride)
+static inline void v_transpose(vf *r)
 {
-    __m128 a = _mm_loadu_ps(from), b = _mm_loadu_ps(from + from_stride);
-    __m128 c = _mm_loadu_ps(from + 2 * from_stride), d = _mm_loadu_ps(from + 3 * from_stride);
-    _MM_TRANSPOSE4_PS(a, b, c, d);
-    _mm_storeu_ps(to, a);
-    _mm_storeu_ps(to + to_stride, b);
-    _mm_storeu_ps(to + 2 * to_stride, c);
-    _mm_storeu_ps(to + 3 * to_stride, d);
+    UNROLL for (size_t i = 0; i < VL; i += 4) {
+        vf low01 = v_zip_low(r[i], r[i + 1]), high01 = v_zip_high(r[i], r[i + 1]);
+        vf low23 = v_zip_low(r[i + 2], r[i + 3]), high23 = v_zip_high(r[i + 2], r[i + 3]);
+        r[i] = v_pair_low(low01, low23);
+        r[i + 1] = v_pair_high(low01, low23);
+        r[i + 2] = v_pair_low(high01, high23);
+        r[i + 3] = v_pair_high(high01, high23);
+    }
+    v_regroup(r);
 }
 #endif
 
