@@ -20,8 +20,9 @@
 enum { SDK_WINOGRAD_IN = 6, SDK_WINOGRAD_MOST_OUT = 8 };
 typedef struct sd_winograd {
     size_t out, step, planes;
-    /* v[plane p, c] = (B^T d B)_p over the 6x6 pixels d of a tile, row by row: c-th numbers of `pixel`, c < n */
-    void (*input)(float *v, size_t plane, const float *const *pixel, size_t n);
+    /* v[plane p, c] = (B^T d B)_p over the 6x6 pixels d of a tile, row by row: c-th numbers of `pixel`, c < n. What comes next is asked for
+     * early: the next tile's pixels, `ahead` numbers on, and its place in v, SDK_PANEL numbers on. */
+    void (*input)(float *v, size_t plane, const float *const *pixel, size_t ahead, size_t n);
     /* u[plane p, i] = (G g G^T)_p over g = w[0..8][i]: rows of a transposed weight, `width` numbers each, i < width */
     void (*weights)(float *u, size_t plane, const float *w, size_t width);
     /* The pixels of a tile: A^T m A + bias. NULL in `pixel`: no such pixel. bias may be NULL. */

@@ -378,6 +378,14 @@ static inline __attribute__((always_inline)) void finish_tile(const vf *acc, siz
     }
 }
 
+/* Asks for c's lines before they are needed: a store waits for its line, and stores wait for each other. */
+static inline __attribute__((always_inline)) void fetch_tile(size_t rows, size_t vectors, const float *c, size_t ldc)
+{
+    UNROLL for (size_t i = 0; i < rows; i++)
+        UNROLL for (size_t j = 0; j < vectors * VL; j += 16)   /* floats of a line */
+            __builtin_prefetch(c + i * ldc + j, 1);
+}
+
 /* c = a b + plus for one tile of `rows` x `vectors` vectors; these and the stride of a's rows are known when compiled. b is [kc][vectors VL],
  * of which the first `columns` belong to c. plus may be NULL, or c itself; its rows are ldp apart, 0: the same row for all. */
 static inline __attribute__((always_inline)) void multiply_tile(size_t rows, size_t vectors, size_t stride, size_t columns, size_t kc,
@@ -385,6 +393,7 @@ static inline __attribute__((always_inline)) void multiply_tile(size_t rows, siz
                                                                 const float *plus, size_t ldp)
 {
     vf acc[TILE_ROWS * TILE_VECTORS];
+    fetch_tile(rows, vectors, c, ldc);
     UNROLL for (size_t i = 0; i < rows * vectors; i++)
         acc[i] = v_set1(0.0f);
     for (size_t k = 0; k < kc; k++) {

@@ -1,24 +1,32 @@
 /* winograd.c - floor 2: 3x3 convolution by a minimal algorithm [Lavin & Gray 2016]: F(4x4,3x3), 36 products for 16 pixels, or the one for
  * enlarged pictures, 100 for 64 (winograd_simd.c).
  *
- * Tiles of output pixels are numbered through the batch and taken in bands. For a band, all threads write
- *   V[p][k-block][tile][SDK_PANEL] = (B^T d B)_p,   p < planes, the input's channels cut into blocks of at most SDK_PANEL,
- * as panels ready to be multiplied. Then each task takes some output channels (and some of the band's tiles):
- *   U[p][k][o] = (G g G^T)_p    made anew: this costs about as much as the products of four tiles,
- *   M[p][tile][o] = V U         a small matrix product per p,
- *   y = A^T M A + bias          into the picture.
- * U of a whole SD 1.5 would be 9.6 GB; here nothing is kept, and only a strip of it exists at any time. An element's bits depend on
- * its tile's pixels and its weights alone: not on threads, bands, or the rest of the batch. */
+ * Tiles of output pixels are numbered through the batch; a tile is a row of three matrices for each plane p < planes:
+ *   V[p][block][tile][SDK_PANEL] = (B^T d B)_p     from the input d, whose channels are cut into blocks of at most SDK_PANEL,
+ *   U[p][strip][k][columns]      = (G g G^T)_p     from the weights g, the output's channels cut into strips of panel_columns,
+ *   M[p][strip][tile][columns]   = V U             a matrix product for each plane,
+ *   y = A^T M A + bias                             into the picture.
+ * They would be large (U of SD 1.5 is 9.6 GB), so they exist in parts, which the caches decide on. Two orders of work:
+ *
+ * Many tiles: planes outside. A band of tiles, a group of blocks, and a group of strips are taken at a time. All threads write V and U for
+ * them, then take planes: some rows of V_p stay in the second cache while every strip of the group passes, and a few rows of M in the
+ * first while all blocks are added. U costs about as much as the products of four tiles and a way through the third cache and back,
+ * so bands are as long as memory allows.
+ *
+ * Few tiles and many weights: strips outside. V is whole. A thread takes a strip, makes U for one block after the other in its own
+ * second cache, and multiplies.
+ *
+ * An element of M is the sum over blocks, in order, of sums over a block's channels, whatever the parts: bits depend on a tile's pixels and
+ * the weights alone, not on threads, caches, bands, or the rest of the batch. */
 #include "ops_cpu.h"
 
 #include <string.h>
 
 enum {
     IN = SDK_WINOGRAD_IN, MOST_OUT = SDK_WINOGRAD_MOST_OUT,
-    COLUMNS = 32,              /* output channels of a task, about */
-    GROUP = 180,               /* blocks of input channels whose U is made at a time, times planes: 1.5 MB for COLUMNS */
-    BAND = 40 << 20,           /* bytes of V, about */
-    MOST_ROWS = 288, LEAST_ROWS = 48,
+    LEAST_ROOM = 16 << 20, MOST_ROOM = 40 << 20, USUAL_ROOM = 24 << 20,   /* bytes of V, U, and M together, about */
+    LEAST_ROWS = 48, GOOD_ROWS = 112, MOST_ROWS = 196,
+    FEW_TILES = 64,            /* that do not pay for U's way through the third cache */
     SKEW = 5 * 16              /* between planes, or all of them would compete for the same lines of the cache */
 };
 
@@ -29,16 +37,21 @@ typedef struct plan {
     sd_tensor x, y;
     size_t zoom;                            /* 2: tiles are of the input enlarged, which is never made */
     const float *bias;
+    float *zeros;
     size_t I, O, across, down, tiles;       /* tiles of one picture: across x down; of the batch: tiles */
-    size_t blocks, group;                   /* of the input channels; of them at a time */
-    size_t columns;                         /* of a task */
-    size_t band, first, count;              /* rows of V: room for them; those of this band */
+    size_t columns, strips;                 /* of a strip; of the output's channels */
+    size_t blocks;                          /* of the input's channels */
+    size_t deep, wide;                      /* blocks and strips taken at a time */
+    size_t band, piece;                     /* rows of V and M; of them in a task's products */
     size_t v_plane, u_plane, m_plane;
-    size_t chunks, chunk;                   /* a band's rows among tasks */
-    float *v;
-    unsigned char *room;                    /* one thread's U, M, and strip */
-    size_t room_size, u_size, m_size, strip_size;
+    float *v, *u, *m;                       /* strips outside: U and M of the first thread */
+    unsigned char *room;                    /* each thread's packed weights */
+    size_t v_size, u_size, m_size, room_size;
+    bool own;                               /* strips outside: each thread has a U and an M */
 } plan;
+
+/* What is taken at a time: tiles first .. first + rows, blocks b0 .. b1 of input channels, strips s0 .. s1 of output channels. */
+typedef struct part { size_t first, rows, b0, b1, s0, s1; } part;
 
 static size_t block_start(const plan *p, size_t block) { return p->I * block / p->blocks; }
 
@@ -59,115 +72,230 @@ static void tile_pixels(const plan *p, size_t t, window w, float **pixel)
     }
 }
 
-static void transform_input(const plan *p, size_t row, float *zeros)
+/* V for one row of the band. */
+static void transform_input(const plan *p, const part *a, size_t row)
 {
     float *at[IN * IN];
     const float *pixel[IN * IN];
-    tile_pixels(p, p->first + row, (window){p->x, p->zoom, IN, p->how->step, 1, zeros}, at);
-    for (size_t b = 0; b < p->blocks; b++) {
+    size_t ahead = p->how->step / p->zoom * p->I;   /* to the next tile's */
+    tile_pixels(p, a->first + row, (window){p->x, p->zoom, IN, p->how->step, 1, p->zeros}, at);
+    for (size_t b = a->b0; b < a->b1; b++) {
         size_t k0 = block_start(p, b), kc = block_start(p, b + 1) - k0;
         for (size_t i = 0; i < IN * IN; i++) pixel[i] = at[i] + k0;
-        p->how->input(p->v + (b * p->band + row) * SDK_PANEL, p->v_plane, pixel, kc);
+        p->how->input(p->v + ((b - a->b0) * p->band + row) * SDK_PANEL, p->v_plane, pixel, ahead, kc);
     }
 }
 
-/* U for the output channels from o0 and the input channels of one block, as strips. */
-static void transform_weights(const plan *p, float *u, float *strip, size_t o0, size_t columns, size_t k0, size_t kc)
+/* U for one block of input channels and one strip of output channels. */
+static void transform_weights(const plan *p, float *u, float *packed, size_t block, size_t strip)
 {
     const sd_kern *k = p->r->kern;
-    size_t width = k->panel_columns, size = sd_dtype_size(p->w->dt), run = kc * 9;
+    size_t k0 = block_start(p, block), kc = block_start(p, block + 1) - k0, run = kc * 9;
+    size_t o0 = strip * p->columns, n = min_size(p->columns, p->O - o0), w = n > k->panel_narrow ? p->columns : k->panel_narrow;
+    size_t size = sd_dtype_size(p->w->dt);
     bool direct = is_f32(p->w);
-    float *widened = strip + width * run;
-    for (size_t j = 0; j < columns; j += width) {
-        size_t n = min_size(width, columns - j), w = n > k->panel_narrow ? width : k->panel_narrow;
-        const unsigned char *from = (const unsigned char *)p->w->host + ((o0 + j) * p->I + k0) * 9 * size;
-        const float *rows_of_o = (const float *)(const void *)from;
-        if (!direct) {
-            for (size_t o = 0; o < n; o++) sd_widen(widened + o * run, from + o * p->I * 9 * size, p->w->dt, run, k);
-            rows_of_o = widened;
-        }
-        k->pack_panel(strip, rows_of_o, direct ? p->I * 9 : run, true, n, run);
-        for (size_t i = 0; i < kc; i++) p->how->weights(u + j * kc + i * w, p->u_plane, strip + i * 9 * w, w);
+    const unsigned char *from = (const unsigned char *)p->w->host + (o0 * p->I + k0) * 9 * size;
+    const float *rows_of_o = (const float *)(const void *)from;
+    if (!direct) {
+        float *widened = packed + p->columns * run;
+        for (size_t o = 0; o < n; o++) sd_widen(widened + o * run, from + o * p->I * 9 * size, p->w->dt, run, k);
+        rows_of_o = widened;
+    }
+    k->pack_panel(packed, rows_of_o, direct ? p->I * 9 : run, true, n, run);
+    for (size_t i = 0; i < kc; i++) p->how->weights(u + i * w, p->u_plane, packed + i * 9 * w, w);
+}
+
+/* The pixels of one tile of the band, output channels of the strips s0 .. s1; m: M's first row of the first of them. */
+static void transform_output(const plan *p, const part *a, const float *m, size_t row)
+{
+    size_t out = p->how->out;
+    float *pixel[MOST_OUT * MOST_OUT], *at[MOST_OUT * MOST_OUT];
+    tile_pixels(p, a->first + row, (window){p->y, 1, out, out, 0, NULL}, pixel);
+    for (size_t s = a->s0; s < a->s1; s++) {
+        size_t o0 = s * p->columns;
+        for (size_t j = 0; j < out * out; j++) at[j] = pixel[j] ? pixel[j] + o0 : NULL;
+        p->how->output(at, m + ((s - a->s0) * p->band + row) * p->columns, p->m_plane, p->bias ? p->bias + o0 : NULL,
+                       min_size(p->columns, p->O - o0));
     }
 }
 
-/* The output channels from o0 of the tiles row0 .. row0 + n of the band. */
-static void multiply(const plan *p, unsigned char *room, size_t o0, size_t row0, size_t n)
+/* --------------------------------------------------------------------------------- planes outside */
+
+/* M of one plane and some rows, for all blocks and strips of a part. */
+static void multiply_piece(const plan *p, const part *a, size_t plane, size_t row0, size_t rows)
 {
     const sd_kern *k = p->r->kern;
-    pieces cuts = {room};
-    float *u = cut(&cuts, p->u_size), *m = cut(&cuts, p->m_size), *strip = cut(&cuts, p->strip_size);
-    size_t columns = min_size(p->columns, p->O - o0);
-    for (size_t b0 = 0; b0 < p->blocks; b0 += p->group) {
-        size_t b1 = min_size(p->blocks, b0 + p->group), start = block_start(p, b0);
-        for (size_t b = b0; b < b1; b++) {
-            size_t k0 = block_start(p, b);
-            transform_weights(p, u + (k0 - start) * p->columns, strip, o0, columns, k0, block_start(p, b + 1) - k0);
-        }
-        for (size_t plane = 0; plane < p->how->planes; plane++) {
-            for (size_t b = b0; b < b1; b++) {
+    const float *v = p->v + plane * p->v_plane + row0 * SDK_PANEL;
+    size_t start = block_start(p, a->b0), depth = block_start(p, a->b1) - start;
+    for (size_t s = a->s0; s < a->s1; s++) {
+        size_t n = min_size(p->columns, p->O - s * p->columns), w = n > k->panel_narrow ? p->columns : k->panel_narrow;
+        const float *u = p->u + plane * p->u_plane + (s - a->s0) * depth * p->columns;
+        float *m = p->m + plane * p->m_plane + (s * p->band + row0) * p->columns;
+        for (size_t i = 0; i < rows; i += k->panel_rows) {
+            for (size_t b = a->b0; b < a->b1; b++) {
                 size_t k0 = block_start(p, b);
-                k->panel(n, columns, block_start(p, b + 1) - k0, p->v + plane * p->v_plane + (b * p->band + row0) * SDK_PANEL,
-                         u + plane * p->u_plane + (k0 - start) * p->columns, m + plane * p->m_plane, p->columns, b > 0);
+                k->panel(min_size(k->panel_rows, rows - i), w, block_start(p, b + 1) - k0,
+                         v + ((b - a->b0) * p->band + i) * SDK_PANEL, u + (k0 - start) * w, m + i * p->columns, p->columns, b > 0);
             }
         }
     }
-    for (size_t i = 0; i < n; i++) {
-        size_t out = p->how->out;
-        float *pixel[MOST_OUT * MOST_OUT];
-        tile_pixels(p, p->first + row0 + i, (window){p->y, 1, out, out, 0, NULL}, pixel);
-        for (size_t j = 0; j < out * out; j++) pixel[j] = pixel[j] ? pixel[j] + o0 : NULL;
-        p->how->output(pixel, m + i * p->columns, p->m_plane, p->bias ? p->bias + o0 : NULL, columns);
+}
+
+/* Loops that all threads run together. Those of one kind of work do not wait for each other; `barrier` and the end of the products do. */
+static void write_outputs(const plan *p, size_t first)
+{
+    const part a = {.first = first, .rows = min_size(p->band, p->tiles - first), .s1 = p->strips};
+#pragma omp for schedule(dynamic, 4) nowait
+    for (int row = 0; row < (int)a.rows; row++)
+        if (!sd_is_cancelled(p->r)) transform_output(p, &a, p->m, (size_t)row);
+}
+
+static void do_part(const plan *p, const part *a, bool new_v, bool new_u)
+{
+    size_t across = a->s1 - a->s0, start = block_start(p, a->b0), depth = block_start(p, a->b1) - start, pieces_of_rows = div_up(a->rows, p->piece);
+    int rows_of_v = new_v ? (int)a->rows : 0, blocks_of_u = new_u ? (int)(across * (a->b1 - a->b0)) : 0;
+#pragma omp for schedule(dynamic, 8) nowait
+    for (int row = 0; row < rows_of_v; row++)
+        if (!sd_is_cancelled(p->r)) transform_input(p, a, (size_t)row);
+#pragma omp for schedule(dynamic) nowait
+    for (int i = 0; i < blocks_of_u; i++) {
+        size_t s = a->s0 + (size_t)i % across, b = a->b0 + (size_t)i / across;
+        size_t w = p->O - s * p->columns > p->r->kern->panel_narrow ? p->columns : p->r->kern->panel_narrow;
+        float *u = p->u + (s - a->s0) * depth * p->columns + (block_start(p, b) - start) * w;
+        if (!sd_is_cancelled(p->r)) transform_weights(p, u, (float *)(void *)(p->room + (size_t)thread_id() * p->room_size), b, s);
+    }
+#pragma omp barrier
+#pragma omp for schedule(dynamic)
+    for (int i = 0; i < (int)(p->how->planes * pieces_of_rows); i++) {
+        size_t row0 = (size_t)i % pieces_of_rows * p->piece;
+        if (!sd_is_cancelled(p->r)) multiply_piece(p, a, (size_t)i / pieces_of_rows, row0, min_size(p->piece, a->rows - row0));
     }
 }
 
-/* Sizes that follow from the shapes. */
+static void planes_outside(const plan *p)
+{
+    bool whole = p->deep >= p->blocks && p->wide >= p->strips;   /* U is made once */
+#pragma omp parallel num_threads(p->r->threads)
+    {
+        for (size_t first = 0; first < p->tiles; first += p->band) {
+            if (first > 0) write_outputs(p, first - p->band);
+            for (size_t b = 0; b < p->blocks; b += p->deep)
+                for (size_t s = 0; s < p->strips; s += p->wide) {
+                    part a = {first, min_size(p->band, p->tiles - first), b, min_size(b + p->deep, p->blocks), s, min_size(s + p->wide, p->strips)};
+                    do_part(p, &a, s == 0, !whole || first == 0);
+                }
+        }
+        write_outputs(p, (p->tiles - 1) / p->band * p->band);
+    }
+}
+
+/* --------------------------------------------------------------------------------- strips outside */
+
+static void do_strip(const plan *p, size_t strip)
+{
+    const sd_kern *k = p->r->kern;
+    const part a = {.rows = p->tiles, .s0 = strip, .s1 = strip + 1};
+    size_t thread = (size_t)thread_id(), n = min_size(p->columns, p->O - strip * p->columns), w = n > k->panel_narrow ? p->columns : k->panel_narrow;
+    float *u = p->u + thread * p->u_size / sizeof(float), *m = p->m + thread * p->m_size / sizeof(float);
+    for (size_t b = 0; b < p->blocks; b++) {
+        transform_weights(p, u, (float *)(void *)(p->room + thread * p->room_size), b, strip);
+        for (size_t plane = 0; plane < p->how->planes; plane++)
+            k->panel(p->tiles, w, block_start(p, b + 1) - block_start(p, b), p->v + plane * p->v_plane + b * p->band * SDK_PANEL, u + plane * p->u_plane,
+                     m + plane * p->m_plane, p->columns, b > 0);
+    }
+    for (size_t row = 0; row < p->tiles; row++) transform_output(p, &a, m, row);
+}
+
+static void strips_outside(const plan *p)
+{
+    const part all = {.rows = p->tiles, .b1 = p->blocks};
+#pragma omp parallel num_threads(p->r->threads)
+    {
+#pragma omp for schedule(dynamic)
+        for (int row = 0; row < (int)p->tiles; row++) transform_input(p, &all, (size_t)row);
+#pragma omp for schedule(dynamic)
+        for (int strip = 0; strip < (int)p->strips; strip++)
+            if (!sd_is_cancelled(p->r)) do_strip(p, (size_t)strip);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------ sizes */
+
+static void plane_sizes(plan *p)
+{
+    size_t planes = p->how->planes;
+    p->v_plane = round_up(p->band * p->deep * SDK_PANEL, 1024) + SKEW;
+    p->u_plane = round_up(min_size((p->own ? 1 : p->deep) * SDK_PANEL, p->I) * p->columns * p->wide, 1024) + SKEW;
+    p->m_plane = round_up(p->band * p->columns * (p->own ? 1 : p->strips), 1024) + SKEW;
+    p->v_size = floats(planes * p->v_plane);
+    p->u_size = floats(planes * p->u_plane);
+    p->m_size = floats(planes * p->m_plane);
+    p->room_size = floats(2 * p->columns * SDK_PANEL * 9);
+}
+
+/* Bytes of V, U, and M together: three quarters of the third cache, where one is known. */
+static size_t room_for_parts(const sd_run *r)
+{
+    return r->caches.l3 ? max_size(LEAST_ROOM, min_size(MOST_ROOM, r->caches.l3 / 4 * 3)) : USUAL_ROOM;
+}
+
+/* Blocks, strips and rows of a part: of the blocks so many that the rows of V a task needs and the strip of U under them lie in the
+ * second cache together; then all strips if they take half of the room, or those that take a quarter; rows for the rest. Fewer blocks
+ * where rows would be too few for U. */
+static void choose_part(plan *p)
+{
+    size_t l2 = p->r->caches.l2 ? p->r->caches.l2 : 256 << 10, room = room_for_parts(p->r), plane_bytes = p->how->planes * sizeof(float);
+    size_t deep = max_size(2, l2 / 1600 / SDK_PANEL), wanted = min_size(p->tiles, GOOD_ROWS), rows;
+    for (;; deep = div_up(deep, 2)) {
+        p->deep = div_up(p->blocks, div_up(p->blocks, deep));
+        size_t depth = min_size(p->deep * SDK_PANEL, p->I), strip = plane_bytes * depth * p->columns;
+        size_t wide = p->strips * strip <= room / 2 ? p->strips : max_size(2, room / 4 / strip);
+        p->wide = div_up(p->strips, div_up(p->strips, wide));
+        rows = (room - min_size(room, p->wide * strip)) / (plane_bytes * (depth + p->strips * p->columns));
+        if (rows >= wanted || p->deep <= 2) break;
+    }
+    rows = max_size(LEAST_ROWS, min_size(MOST_ROWS, rows));
+    p->band = div_up(p->tiles, div_up(p->tiles, rows));
+    size_t step = p->r->kern->panel_rows, depth = min_size(p->deep * SDK_PANEL, p->I);
+    size_t most = max_size(step, l2 / 2 / (depth * sizeof(float)) / step * step);
+    p->piece = round_up(div_up(p->band, div_up(p->band, most)), step);
+    while (p->piece > step && p->how->planes * div_up(p->band, p->piece) < 8 * (size_t)p->r->threads) p->piece = round_up(p->piece / 2, step);
+}
+
 static plan make_plan(sd_run *r, const sd_winograd *how, sd_tensor y, sd_tensor x, const sd_tensor *w)
 {
     plan p = {.r = r, .how = how, .w = w, .x = x, .y = y, .I = (size_t)w->dim[1], .O = (size_t)w->dim[0]};
-    size_t planes = how->planes;
     p.across = div_up((size_t)y.dim[2], how->out);
     p.down = div_up((size_t)y.dim[1], how->out);
     p.zoom = (size_t)(y.dim[1] / x.dim[1]) * how->step / how->out;
     p.tiles = p.across * p.down * (size_t)x.dim[0];
     p.blocks = div_up(p.I, SDK_PANEL);
-    p.group = max_size(GROUP / planes, 1);
-    p.columns = round_up(COLUMNS, r->kern->panel_columns);
-    size_t most = max_size(LEAST_ROWS, min_size(MOST_ROWS, BAND / (planes * sizeof(float) * SDK_PANEL * p.blocks)));
-    p.band = round_up(div_up(p.tiles, div_up(p.tiles, most)), 12);
-    p.chunks = 1;
-    while (div_up(p.O, p.columns) * p.chunks < 2 * (size_t)r->threads && p.band / p.chunks > 2 * LEAST_ROWS) p.chunks++;
-    p.chunk = round_up(div_up(p.band, p.chunks), 12);
-    p.v_plane = round_up(p.band * p.blocks * SDK_PANEL, 1024) + SKEW;
-    p.u_plane = round_up(min_size(p.group * SDK_PANEL, p.I) * p.columns, 1024) + SKEW;
-    p.m_plane = round_up(p.chunk * p.columns, 1024) + SKEW;
-    p.u_size = floats(planes * p.u_plane);
-    p.m_size = floats(planes * p.m_plane);
-    p.strip_size = floats(2 * r->kern->panel_columns * SDK_PANEL * 9);
-    p.room_size = p.u_size + p.m_size + p.strip_size;
+    p.columns = r->kern->panel_columns;
+    p.strips = div_up(p.O, p.columns);
+    p.own = p.tiles <= FEW_TILES && p.strips >= 4 * (size_t)r->threads;
+    if (p.own) {
+        p.band = p.tiles;
+        p.deep = p.blocks;
+        p.wide = 1;
+    } else {
+        choose_part(&p);
+    }
+    plane_sizes(&p);
     return p;
 }
 
 void sd_winograd_conv(sd_run *r, const sd_winograd *how, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b)
 {
     plan p = make_plan(r, how, y, x, w);
-    size_t v = floats(how->planes * p.v_plane + SDK_PANEL_SPARE * SDK_PANEL);
-    pieces cuts = {sd_scratch(r, v + floats(p.O) + floats(p.I) + p.room_size * (size_t)r->threads)};
+    size_t threads = (size_t)r->threads, owners = p.own ? threads : 1;
+    pieces cuts = {sd_scratch(r, p.v_size + owners * (p.u_size + p.m_size) + threads * p.room_size + floats(p.O) + floats(p.I))};
     if (!cuts.at) return;
-    p.v = cut(&cuts, v);
+    p.v = cut(&cuts, p.v_size);
+    p.u = cut(&cuts, owners * p.u_size);
+    p.m = cut(&cuts, owners * p.m_size);
+    p.room = cut(&cuts, threads * p.room_size);
     p.bias = sd_cpu_f32(r, b, cut(&cuts, p.O * sizeof(float)));
-    float *zeros = memset(cut(&cuts, p.I * sizeof(float)), 0, p.I * sizeof(float));
-    p.room = cuts.at;
-    int across = (int)div_up(p.O, p.columns);
-    for (p.first = 0; p.first < p.tiles && !sd_is_cancelled(r); p.first += p.band) {
-        p.count = min_size(p.band, p.tiles - p.first);
-#pragma omp parallel for schedule(dynamic, 4) num_threads(r->threads)
-        for (int row = 0; row < (int)p.count; row++) transform_input(&p, (size_t)row, zeros);
-#pragma omp parallel for schedule(dynamic) num_threads(r->threads)
-        for (int task = 0; task < across * (int)p.chunks; task++) {
-            size_t row0 = (size_t)(task / across) * p.chunk;
-            if (row0 >= p.count || sd_is_cancelled(r)) continue;
-            multiply(&p, p.room + (size_t)thread_id() * p.room_size, (size_t)(task % across) * p.columns, row0, min_size(p.chunk, p.count - row0));
-        }
-    }
+    p.zeros = memset(cut(&cuts, p.I * sizeof(float)), 0, p.I * sizeof(float));
+    if (p.own) strips_outside(&p);
+    else planes_outside(&p);
 }

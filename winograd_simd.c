@@ -153,10 +153,14 @@ static inline void weights_enlarged(vf *y, vf g0, vf g1, vf g2)
 
 #define INLINE static inline __attribute__((always_inline))   /* so that sizes and transforms are known when compiled */
 
-INLINE void input_tile(input_axis *transform, size_t planes, float *v, size_t plane, const float *const *pixel, size_t c, size_t left)
+INLINE void input_tile(input_axis *transform, size_t planes, float *v, size_t plane, const float *const *pixel, size_t ahead, size_t c,
+                       size_t left)
 {
     vf t[LARGE][IN], y[LARGE], d[IN];
     for (size_t j = 0; j < IN; j++) {
+        if (j >= 2)
+            UNROLL for (size_t i = 0; i < IN; i++)
+                __builtin_prefetch(pixel[i * IN + j] + ahead + c);
         UNROLL for (size_t i = 0; i < IN; i++)
             d[i] = left >= VL ? v_load(pixel[i * IN + j] + c) : v_load_part(pixel[i * IN + j] + c, left);
         transform(y, d);
@@ -167,6 +171,7 @@ INLINE void input_tile(input_axis *transform, size_t planes, float *v, size_t pl
         transform(y, t[i]);
         float *row = v + i * planes * plane + c;
         UNROLL for (size_t j = 0; j < planes; j++) {
+            __builtin_prefetch(row + j * plane + SDK_PANEL, 1);
             if (left >= VL)
                 v_store(row + j * plane, y[j]);
             else
@@ -175,13 +180,13 @@ INLINE void input_tile(input_axis *transform, size_t planes, float *v, size_t pl
     }
 }
 
-INLINE void input(input_axis *transform, size_t planes, float *v, size_t plane, const float *const *pixel, size_t n)
+INLINE void input(input_axis *transform, size_t planes, float *v, size_t plane, const float *const *pixel, size_t ahead, size_t n)
 {
     size_t c = 0;
     for (; c + VL <= n; c += VL)
-        input_tile(transform, planes, v, plane, pixel, c, VL);
+        input_tile(transform, planes, v, plane, pixel, ahead, c, VL);
     if (c < n)
-        input_tile(transform, planes, v, plane, pixel, c, n - c);
+        input_tile(transform, planes, v, plane, pixel, ahead, c, n - c);
 }
 
 INLINE void output_tile(output_axis *transform, size_t planes, size_t out, float *const *pixel, const float *m, size_t plane,
@@ -204,6 +209,7 @@ INLINE void output_tile(output_axis *transform, size_t planes, size_t out, float
             float *to = pixel[i * out + j];
             if (!to)
                 continue;
+            __builtin_prefetch(to + c + 32, 1);   /* two lines on: the next strip's, or the next pixel's */
             vf v = v_add(y[j], b);
             if (left >= VL)
                 v_store(to + c, v);
@@ -242,14 +248,22 @@ INLINE void weights(weights_axis *transform, size_t planes, float *u, size_t pla
 
 /* ------------------------------------------------------------------------------------------ tables */
 
-static void plain_input(float *v, size_t plane, const float *const *pixel, size_t n) { input(input_plain, PLAIN, v, plane, pixel, n); }
+static void plain_input(float *v, size_t plane, const float *const *pixel, size_t ahead, size_t n)
+{
+    input(input_plain, PLAIN, v, plane, pixel, ahead, n);
+}
+
 static void plain_weights(float *u, size_t plane, const float *w, size_t width) { weights(weights_plain, PLAIN, u, plane, w, width); }
 static void plain_output(float *const *pixel, const float *m, size_t plane, const float *bias, size_t n)
 {
     output(output_plain, PLAIN, 4, pixel, m, plane, bias, n);
 }
 
-static void large_input(float *v, size_t plane, const float *const *pixel, size_t n) { input(input_enlarged, LARGE, v, plane, pixel, n); }
+static void large_input(float *v, size_t plane, const float *const *pixel, size_t ahead, size_t n)
+{
+    input(input_enlarged, LARGE, v, plane, pixel, ahead, n);
+}
+
 static void large_weights(float *u, size_t plane, const float *w, size_t width) { weights(weights_enlarged, LARGE, u, plane, w, width); }
 static void large_output(float *const *pixel, const float *m, size_t plane, const float *bias, size_t n)
 {

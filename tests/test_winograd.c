@@ -72,12 +72,13 @@ static double truth_at(layer l, numbers d, int64_t n, int64_t y, int64_t x, int6
 }
 
 /* y = conv(x) with a table; w of type dt. NULL where the machine cannot run it. */
-static float *convolve(const char *isa, layer l, const float *x, const void *w, sd_dtype dt, const float *bias, int threads, bool must_be_winograd)
+static float *convolve_with(sd_cache_sizes caches, const char *isa, layer l, const float *x, const void *w, sd_dtype dt, const float *bias,
+                            int threads, bool must_be_winograd)
 {
     const sd_kern *k = sd_kern_select(isa);
     if (!k) return NULL;
     sd_error err = {0};
-    sd_run r = {.err = &err, .be = &sd_backend_cpu, .kern = k, .threads = threads};
+    sd_run r = {.err = &err, .be = &sd_backend_cpu, .kern = k, .threads = threads, .caches = caches};
     assert_int_equal(sd_arena_init(&r.arena, (x_size(l) + y_size(l)) * 4 + 4096, &err), SD_OK);
     sd_conv c = conv3;
     c.enlarge = l.zoom == 2;
@@ -95,6 +96,11 @@ static float *convolve(const char *isa, layer l, const float *x, const void *w, 
     memcpy(y, out.host, y_size(l) * 4);
     sd_run_free(&r);
     return y;
+}
+
+static float *convolve(const char *isa, layer l, const float *x, const void *w, sd_dtype dt, const float *bias, int threads, bool must_be_winograd)
+{
+    return convolve_with((sd_cache_sizes){0}, isa, l, x, w, dt, bias, threads, must_be_winograd);
 }
 
 static double error(layer l, numbers d, const float *y)
@@ -231,6 +237,30 @@ static void bits_do_not_depend_on_threads_or_company(void **unused)
     compare_bits(2);
 }
 
+/* Caches decide how many input channels, output channels and tiles are taken at a time: here all, some, or the fewest, with several bands. */
+static void bits_do_not_depend_on_caches(void **unused)
+{
+    (void)unused;
+    const sd_cache_sizes caches[] = {{0}, {16 << 10, 64 << 10, 0, 64, "test"}, {32 << 10, 512 << 10, 1 << 20, 64, "test"},
+                                     {48 << 10, 2 << 20, 36 << 20, 64, "test"}, {32 << 10, 1 << 20, 256 << 20, 64, "test"}};
+    const layer layers[] = {{1, 68, 60, 330, 200, 1}, {1, 36, 36, 330, 72, 2}, {1, 20, 16, 270, 520, 1}, {1, 12, 8, 70, 300, 2}};
+    for (size_t i = 0; i < SD_COUNT(layers); i++) {
+        layer l = layers[i];
+        numbers d = draw(l);
+        for (size_t t = 0; t < SD_COUNT(tables); t++) {
+            float *y = convolve_with(caches[0], tables[t], l, d.x, d.w, SD_F32, d.bias, 1, true);
+            for (size_t c = 0; y && c < SD_COUNT(caches); c++) {
+                const int threads[] = {2, 7, 3, 1, 2};
+                float *other = convolve_with(caches[c], tables[t], l, d.x, d.w, SD_F32, d.bias, threads[c], true);
+                assert_memory_equal(y, other, y_size(l) * 4);
+                free(other);
+            }
+            free(y);
+        }
+        drop(d);
+    }
+}
+
 /* Small pictures are enlarged on the way by the other algorithms: the bits of the picture enlarged before. */
 static void enlarging_on_the_way_changes_no_bit(void **unused)
 {
@@ -334,6 +364,7 @@ int main(void)
         cmocka_unit_test(zeros_surround_the_picture),
         cmocka_unit_test(one_channel_at_a_time_is_nearly_exact),
         cmocka_unit_test(bits_do_not_depend_on_threads_or_company),
+        cmocka_unit_test(bits_do_not_depend_on_caches),
         cmocka_unit_test(enlarging_on_the_way_changes_no_bit),
         cmocka_unit_test(phases_have_their_places),
         cmocka_unit_test(sixteen_bit_weights_give_the_bits_of_their_values),
