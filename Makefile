@@ -39,7 +39,7 @@ LIB_SRC := base.c files.c rng.c philox.c numpy_rng.c brownian.c random.c unicode
            config.c layers.c tokenizer.c clip.c unet.c vae.c \
            sampler.c schedules.c solvers.c multistep.c methods.c names.c scheduler.c \
            sd.c generate.c rehearse.c edit.c plan.c
-APP_SRC := main.c bar.c commands.c codec.c preview.c cli.c foreign.c show.c
+APP_SRC := main.c bar.c commands.c codec.c preview.c cli.c foreign.c show.c plot.c
 TEST_SRC := $(sort $(wildcard tests/test_*.c))
 FUZZ_SRC := $(sort $(wildcard tests/fuzz_*.c))
 HELPER_SRC := $(filter-out $(TEST_SRC) $(FUZZ_SRC) tests/fuzz.c,$(sort $(wildcard tests/*.c)))

@@ -10,4 +10,15 @@ int show_samplers(int json);
  * own); a picture of their noise levels if `plot` is not NULL. */
 int show_schedules(sd_ctx *ctx, const sd_params *p, const char *schedules, int json, const char *plot);
 
+/* ---- plot.c */
+enum { PLOT_MOST = 8 };
+typedef struct plot_curve {
+    const char *name;
+    const double *sigma;   /* [n + 1] */
+    int n;
+} plot_curve;
+/* A picture of 1 to PLOT_MOST curves on axes, for sd_image_free. 0: out of memory. */
+int plot_sigmas(sd_image *image, const char *title, const plot_curve *curve, int count);
+const char *plot_colour(int k);
+
 #endif

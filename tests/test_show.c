@@ -56,6 +56,8 @@ static void schedules_are_printed(void **state)
     const char *sigmas = strstr(ran.out, "\"sigmas\":[");
     assert_non_null(sigmas);
     assert_true(fabs(strtod(sigmas + 10, NULL) - 14.6146) < 1e-2);
+    RUN("schedule", "-m", "weights/tiny", "--sampling-method", "pndm", "--steps", "40");
+    assert_non_null(strstr(ran.out, "41 evaluations of the network for 40 steps\n"));
     RUN("schedule", "-m", "weights/tiny", "--sampling-method", "dpm_adaptive");
     expect_success("schedule of dpm_adaptive");
     assert_non_null(strstr(ran.out, "while it runs"));
@@ -80,6 +82,44 @@ static void schedules_are_drawn(void **state)
     assert_true(blue > 500 && orange > 500);
     free(ppm);
     remove(temp_path(path));
+}
+
+/* Dark pixels in a rectangle of a picture of 800x500, without the grid and the curves. */
+static int ink(const unsigned char *rgb, int x0, int y0, int x1, int y1)
+{
+    int n = 0;
+    for (int y = y0; y < y1; y++)
+        for (int x = x0; x < x1; x++) {
+            const unsigned char *p = rgb + 3 * (y * 800 + x);
+            n += p[0] < 120 && p[1] < 120 && p[2] < 120;
+        }
+    return n;
+}
+
+static void a_drawing_has_numbers_names_of_axes_and_a_legend(void **state)
+{
+    (void)state;
+    static const char *const schedules[] = {"karras,exponential", "karras,beta"};
+    unsigned char *ppm[2], *rgb[2];
+    for (int i = 0; i < 2; i++) {
+        size_t n;
+        RUN(SCHEDULE, "--sampling-method", "dpm++2m", "--scheduler", schedules[i], "--plot", temp_path("a.ppm"));
+        expect_success("schedule --plot");
+        ppm[i] = (unsigned char *)slurp(temp_path("a.ppm"), &n);
+        rgb[i] = ppm[i] + n - 800 * 500 * 3;
+        remove(temp_path("a.ppm"));
+    }
+    static const struct { const char *what; int x0, y0, x1, y1; } places[] = {
+        {"100", 30, 38, 66, 54}, {"10", 40, 137, 66, 153}, {"1", 48, 236, 66, 252}, {"0.01", 10, 434, 66, 450},
+        {"0 below", 64, 448, 76, 464}, {"20 below", 764, 448, 790, 464}, {"axis below", 300, 470, 560, 490},
+        {"axis above", 8, 10, 190, 30}, {"sampler and steps", 600, 10, 780, 30}, {"legend", 620, 50, 780, 90}};
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++)
+        if (ink(rgb[0], places[i].x0, places[i].y0, places[i].x1, places[i].y1) < 8) fail_msg("no %s", places[i].what);
+    /* the first line says the same, the second another name */
+    int longer = ink(rgb[0], 620, 72, 780, 90), shorter = ink(rgb[1], 620, 72, 780, 90);
+    assert_true(longer > shorter + 20 && shorter > 20);
+    free(ppm[0]);
+    free(ppm[1]);
 }
 
 static void bad_requests_end_in_one_line(void **state)
@@ -152,6 +192,7 @@ int main(void)
         cmocka_unit_test(samplers_are_listed_with_their_names_and_papers),
         cmocka_unit_test(schedules_are_printed),
         cmocka_unit_test(schedules_are_drawn),
+        cmocka_unit_test(a_drawing_has_numbers_names_of_axes_and_a_legend),
         cmocka_unit_test(bad_requests_end_in_one_line),
         cmocka_unit_test(every_sampler_draws),
         cmocka_unit_test(settings_of_samplers_change_the_picture),
