@@ -32,14 +32,14 @@ $(LATER): $(filter $(SETUP),$(MAKECMDGOALS))
 else
 
 # ------------------------------------------------------------------------------------------- sources
-LIB_SRC := base.c files.c rng.c philox.c numpy_rng.c brownian.c random.c unicode.c json.c \
+LIB_SRC := base.c cores.c files.c rng.c philox.c numpy_rng.c brownian.c random.c unicode.c json.c \
            kernels.c caches.c \
            ops.c ops_cpu.c winograd.c attention.c \
            safetensors.c checkpoint.c weights.c image.c image_read.c picture.c trace.c \
            config.c layers.c tokenizer.c clip.c unet.c vae.c \
            sampler.c schedules.c solvers.c multistep.c methods.c names.c scheduler.c \
            sd.c generate.c rehearse.c edit.c plan.c
-APP_SRC := main.c bar.c commands.c codec.c preview.c cli.c foreign.c show.c plot.c
+APP_SRC := main.c bar.c commands.c codec.c preview.c prompts.c cli.c foreign.c show.c plot.c
 TEST_SRC := $(sort $(wildcard tests/test_*.c))
 FUZZ_SRC := $(sort $(wildcard tests/fuzz_*.c))
 HELPER_SRC := $(filter-out $(TEST_SRC) $(FUZZ_SRC) tests/fuzz.c,$(sort $(wildcard tests/*.c)))

@@ -22,7 +22,7 @@ enum { PATH_SIZE = 4096, MOST_LEVELS = 1001 };
 
 typedef struct settings {
     const char *model, *output, *noise, *trace, *trace_filter;
-    const char *init, *mask, *outpaint;
+    const char *prompts, *init, *mask, *outpaint;
     sd_params p;
     cli_seed seed;
     int batch_count, threads, precise;
@@ -113,7 +113,7 @@ int is_stream(const char *path);   /* a pipe, a device or a descriptor, whatever
 int check_writable(const char *what, const char *path);
 /* The same for a directory, which is made if it is not there. */
 int check_directory(const char *what, const char *path);
-/* "a/b.png" for the first picture, "a/b_2.png" for the second. */
+/* "a/b.png" for the first picture, "a/b_2.png" for the second; of "b_%03d.png" b_001.png and b_002.png. */
 int picture_path(char path[PATH_SIZE], const char *output, int index);
 
 /* Files that a run begins from. */
@@ -121,6 +121,22 @@ typedef struct inputs { sd_image init, mask; float *noise; } inputs;
 /* Reads them, and finds everything that can be wrong with the parameters before a seed is printed. Exit code. */
 int prepare(settings *s, inputs *in, view *v);
 void inputs_free(inputs *in);
+
+/* ---- prompts.c: prompts from files */
+/* -p and -n: "@FILE" and "-" become the texts of a file; owned: to be freed when they are no longer used. */
+int read_prompts(settings *s, char *owned[2]);
+typedef struct prompt_line { char *text; int number; } prompt_line;
+typedef struct prompt_lines {
+    const char *path;
+    char *text;
+    prompt_line *line;   /* those that are not blank and no comments (#) */
+    int n;
+} prompt_lines;
+int prompt_lines_read(prompt_lines *l, const char *path);
+void prompt_lines_free(prompt_lines *l);
+/* What line i asks for: the common settings, its prompt, its options. *text is to be freed when they are no longer used.
+ * Messages begin with the line's place until cli_where(NULL, 0). */
+int prompt_line_settings(const prompt_lines *l, int i, const settings *common, settings *s, char **text);
 
 /* ---- the commands */
 extern const cli_command draw_command;   /* main.c */

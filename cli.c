@@ -9,12 +9,21 @@
 #include <stdlib.h>
 #include <string.h>
 
+static char place[300];   /* "prompts.txt:3: " before every message */
+
+void cli_where(const char *file, int line)
+{
+    place[0] = 0;
+    if (file) snprintf(place, sizeof place, "%.280s:%d: ", file, line);
+}
+
 int cli_error(int code, const char *fmt, ...)
 {
-    char text[1024];
+    char text[1324];
     va_list ap;
+    int n = snprintf(text, sizeof text, "%s", place);
     va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
+    vsnprintf(text + n, sizeof text - (size_t)n, fmt, ap);
     va_end(ap);
     for (char *c = text; *c; c++)   /* arguments and file names may hold anything: one line stays one line */
         if ((unsigned char)*c < 32 || *c == 127) *c = '?';

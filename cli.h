@@ -75,6 +75,9 @@ __attribute__((format(printf, 2, 3)))
 #endif
 int cli_error(int code, const char *fmt, ...);
 
+/* From now on messages begin with a line of a file; NULL: no longer. */
+void cli_where(const char *file, int line);
+
 /* Text as a JSON string, quotes included. */
 void cli_json_string(const char *s);
 

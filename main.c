@@ -22,11 +22,14 @@
 
 static const cli_option draw_options[] = {
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "What to draw"},
-    {CLI_TEXT, 'p', "prompt", AT(p.prompt), 0, 0, "TEXT", "what the picture shows"},
+    {CLI_TEXT, 'p', "prompt", AT(p.prompt), 0, 0, "TEXT",
+     "what the picture shows; @FILE: the text of a file, -: of\nthe standard input (-n takes them too)"},
     {CLI_TEXT, 'n', "negative-prompt", AT(p.negative_prompt), 0, 0, "TEXT", "what it does not show"},
+    {CLI_TEXT, 0, "prompts", AT(prompts), 0, 0, "FILE",
+     "a prompt in each line, with options behind it if it has\nits own: a red apple --steps 30 --seed 5"},
     MODEL_OPTION,
     {CLI_TEXT, 'o', "output", AT(output), 0, 0, "FILE",
-     "FILE.png or FILE.ppm (default " DEFAULT_OUTPUT "); more pictures\nbecome FILE_2.png, FILE_3.png, ...; -: standard output"},
+     "FILE.png or FILE.ppm (default " DEFAULT_OUTPUT "); more pictures\nbecome FILE_2.png, FILE_3.png, ..., or as a_%03d.png says;\nDIR/: into a directory; -: standard output"},
     {CLI_INT, 'W', "width", AT(p.width), 1, 65536, "N", "pixels, a multiple of 8 (default: the model's own)"},
     {CLI_INT, 'H', "height", AT(p.height), 1, 65536, "N", "the same for the height"},
     {CLI_SEED, 's', "seed", AT(seed), 0, 0, "N", "of torch's CPU generator (default, and -1: random, printed)"},
@@ -356,7 +359,8 @@ static int has_other_ending(const char *path, const char *ending)
     return strchr(name, '.') && !ends_with(path, ending);
 }
 
-static int check_draw(const settings *s)
+/* several: more runs of the pipeline than one */
+static int check_draw(const settings *s, int several)
 {
     if (!s->p.prompt)
         return cli_error(CLI_USAGE, "there is nothing to draw: give a prompt with -p \"TEXT\"; see sd --help");
@@ -364,8 +368,9 @@ static int check_draw(const settings *s)
         return cli_error(CLI_USAGE, "the output's name must end in " ENDINGS ", not \"%s\"", s->output);
     if (s->trace_filter && !s->trace) return cli_error(CLI_USAGE, "--trace-filter needs --trace FILE");
     const char *single = s->trace ? "trace" : s->noise ? "noise" : s->save_steps ? "save-steps" : NULL;
-    if (is_stream(s->output) && (s->batch_count > 1 || s->p.batch > 1))
+    if (is_stream(s->output) && (several || s->batch_count > 1 || s->p.batch > 1))
         return cli_error(CLI_USAGE, "%s takes one picture: --batch-count and --batch-size need names of files", s->output);
+    if (several && single) return cli_error(CLI_USAGE, "--%s is for one run, --prompts asks for several", single);
     if (s->batch_count > 1 && single)
         return cli_error(CLI_USAGE, "--%s is for one run, --batch-count asks for %d; --batch-size draws several in one",
                          single, s->batch_count);
@@ -485,13 +490,49 @@ static void print_times(const settings *s, const times *t)
     }
 }
 
+/* "%d", "%3d" or "%03d": its length, and how it is to be filled; 0 if there is none. */
+static size_t number_sign(const char *s, int *zeros, int *width)
+{
+    const char *c = s;
+    if (*c != '%') return 0;
+    *zeros = *++c == '0';
+    for (*width = 0; *c >= '0' && *c <= '9' && *width < 100; c++) *width = 10 * *width + (*c - '0');
+    return *c == 'd' && *width < 100 ? (size_t)(c + 1 - s) : 0;
+}
+
+static const char *find_number(const char *s, size_t *n, int *zeros, int *width)
+{
+    for (; *s; s++)
+        if ((*n = number_sign(s, zeros, width)) > 0) return s;
+    return NULL;
+}
+
 int picture_path(char path[PATH_SIZE], const char *output, int index)
 {
+    size_t sign = 0;
+    int zeros = 0, width = 0, n;
     const char *dot = strrchr(output, '.');   /* a stream need not have one */
-    size_t stem = dot ? (size_t)(dot - output) : strlen(output);
-    int n = index == 1 ? snprintf(path, PATH_SIZE, "%s", output)
-                       : snprintf(path, PATH_SIZE, "%.*s_%d%s", (int)stem, output, index, output + stem);
+    const char *at = find_number(output, &sign, &zeros, &width);
+    size_t stem = at ? (size_t)(at - output) : dot ? (size_t)(dot - output) : strlen(output);
+    if (at && zeros) n = snprintf(path, PATH_SIZE, "%.*s%0*d%s", (int)stem, output, width, index, at + sign);
+    else if (at) n = snprintf(path, PATH_SIZE, "%.*s%*d%s", (int)stem, output, width, index, at + sign);
+    else if (index == 1) n = snprintf(path, PATH_SIZE, "%s", output);
+    else n = snprintf(path, PATH_SIZE, "%.*s_%d%s", (int)stem, output, index, output + stem);
     return n < PATH_SIZE ? CLI_OK : cli_error(CLI_USAGE, "the output path is longer than %d bytes", PATH_SIZE - 1);
+}
+
+/* "DIR/", or a directory that is there: the usual name in it. */
+static int output_in_directory(settings *s, char path[PATH_SIZE])
+{
+    struct stat st;
+    size_t n = s->output ? strlen(s->output) : 0;
+    if (!n || !(s->output[n - 1] == '/' || (stat(s->output, &st) == 0 && S_ISDIR(st.st_mode)))) return CLI_OK;
+    int code = check_directory("pictures", s->output);
+    const char *slash = s->output[n - 1] == '/' ? "" : "/";
+    if (!code && snprintf(path, PATH_SIZE, "%s%s%s", s->output, slash, DEFAULT_OUTPUT) >= PATH_SIZE)
+        code = cli_error(CLI_USAGE, "the output path is longer than %d bytes", PATH_SIZE - 1);
+    s->output = path;
+    return code;
 }
 
 static int write_pictures(const settings *s, const sd_params *p, const sd_image *images, int first)
@@ -582,7 +623,6 @@ int prepare(settings *s, inputs *in, view *v)
     sd_status status = sd_resolve_params(context, &s->p, &resolved);
     if (status) return report(s, status);
     v->steps = resolved.init ? (int)(resolved.steps * resolved.strength) : resolved.steps;
-    v->pictures = s->batch_count;
     sd_set_progress(context, show_progress, v);
     if (s->explain_seed) sd_set_drawn(context, show_draw, v);
     if (s->save_steps || v->preview) sd_set_step(context, show_step, v);
@@ -599,30 +639,81 @@ void inputs_free(inputs *in)
     sd_image_free(&in->mask);
 }
 
-static int run_draw(settings *s, const char *argv0)
+/* Settings of one prompt: batch-count runs. *next counts pictures of all prompts, for their names. */
+static int draw_prompt(settings *s, view *v, times *t, int *next)
 {
-    view v = {.s = s, .bar = !s->quiet && bar_wanted()};
-    times t = {0};
     inputs in = {0};
-    if (!s->output) s->output = DEFAULT_OUTPUT;
-    v.preview = s->preview && s->preview != PREVIEW_NONE && v.bar && preview_detect(&v.kind);
-    if (s->p.clip_skip < 0) s->p.clip_skip = 0;
-    int code = check_draw(s);
-    if (!code) code = open_model(s, argv0, SD_PART_ALL, &v);
-    if (!code) code = prepare(s, &in, &v);
+    int code = prepare(s, &in, v);
     s->p.seed = s->seed.given ? s->seed.value : random_seed();
     for (int i = 0; i < s->batch_count && !code; i++) {
         sd_params p = s->p;
         p.seed += (uint64_t)i;
-        v.picture = i + 1;
-        v.rows = 0;
+        v->picture++;
+        v->rows = 0;
         code = stopped();
-        if (!code) code = draw(s, &p, &v, 1 + i * p.batch);
-        if (!code) code = add_times(&t);
+        if (!code) code = draw(s, &p, v, *next);
+        if (!code) code = add_times(t);
+        *next += p.batch;
+    }
+    inputs_free(&in);
+    return code;
+}
+
+/* Everything that can be wrong with a line shows before the first picture: all are checked, then all are drawn. */
+static int draw_lines(const prompt_lines *l, const settings *common, view *v, times *t)
+{
+    int code = CLI_OK, next = 1;
+    for (int pass = 0; pass < 2 && !code; pass++)
+        for (int i = 0; i < l->n && !code; i++) {
+            settings s;
+            char *text = NULL, path[PATH_SIZE];
+            int one = 1;
+            inputs in = {0};
+            code = prompt_line_settings(l, i, common, &s, &text);
+            v->s = &s;
+            if (!code && s.output != common->output) code = output_in_directory(&s, path);
+            if (s.p.clip_skip < 0) s.p.clip_skip = 0;
+            if (!code && pass == 0) {
+                code = check_draw(&s, l->n > 1);
+                if (!code) code = prepare(&s, &in, v);
+                v->pictures += s.batch_count;
+                inputs_free(&in);
+            } else if (!code) {
+                cli_where(NULL, 0);   /* what goes wrong now is no fault of the line */
+                code = draw_prompt(&s, v, t, s.output == common->output ? &next : &one);
+            }
+            cli_where(NULL, 0);
+            free(text);
+            v->s = common;
+        }
+    return code;
+}
+
+static int run_draw(settings *s, const char *argv0)
+{
+    view v = {.s = s, .bar = !s->quiet && bar_wanted()};
+    times t = {0};
+    prompt_lines lines = {0};
+    char *owned[2] = {NULL, NULL}, path[PATH_SIZE];
+    int first = 1;
+    if (!s->output) s->output = DEFAULT_OUTPUT;
+    v.preview = s->preview && s->preview != PREVIEW_NONE && v.bar && preview_detect(&v.kind);
+    if (s->p.clip_skip < 0) s->p.clip_skip = 0;
+    int code = output_in_directory(s, path);
+    if (!code) code = read_prompts(s, owned);
+    if (!code && s->prompts) code = prompt_lines_read(&lines, s->prompts);
+    if (!code && !s->prompts) code = check_draw(s, 0);
+    if (!code) code = open_model(s, argv0, SD_PART_ALL, &v);
+    if (!code && s->prompts) code = draw_lines(&lines, s, &v, &t);
+    else if (!code) {
+        v.pictures = s->batch_count;
+        code = draw_prompt(s, &v, &t, &first);
     }
     if (!code) print_times(s, &t);
     free(t.step);
-    inputs_free(&in);
+    free(owned[0]);
+    free(owned[1]);
+    prompt_lines_free(&lines);
     return code;
 }
 

@@ -1,14 +1,11 @@
 /* sd.c - floor 6: contexts, opening a model, and its stages one by one. */
+#include "cores.h"
 #include "edit.h"
 #include "rng.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 #ifndef SD_DATADIR
 #define SD_DATADIR "/usr/local/share/sd"
@@ -296,11 +293,7 @@ static sd_status choose_kernels(sd_ctx *c, const sd_options *o)
     const char *isa = getenv("SD_ISA");
     c->run.kern = o->precise ? &sd_kern_spec : sd_kern_select(isa && *isa ? isa : NULL);
     if (!c->run.kern) return sd_fail(&c->err, SD_ERR_ARG, "SD_ISA=%.40s is unknown or cannot run on this machine", isa);
-    int cores = 1;
-#ifdef _OPENMP
-    cores = omp_get_num_procs();
-#endif
-    c->run.threads = o->threads > 0 ? o->threads : cores;
+    c->run.threads = o->threads > 0 ? o->threads : sd_cores_usable();
 #ifndef _OPENMP
     if (o->threads > 1) sd_logf(&c->log, SD_LOG_WARNING, "this build has no OpenMP: one thread instead of %d", o->threads);
     c->run.threads = 1;

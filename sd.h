@@ -83,7 +83,8 @@ enum {
 typedef struct sd_options {
     const char *model;  /* a directory in diffusers layout; NULL: the default model, see sd_default_model */
     unsigned parts;     /* SD_PART_*, 0 means all */
-    int threads;        /* 0: one per core */
+    int threads;        /* 0: one per core that the process may use: OMP_NUM_THREADS, else its cores within the CPU
+                         * quota of its control group */
     int residency;      /* SD_RESIDENCY_*: where the weights are while they are used. The results are the same bits */
     int precise;        /* 1: specification kernels, double accumulators, no BLAS (slow, see docs/MODEL.md) */
     int gemm;           /* SD_GEMM_* */
