@@ -34,12 +34,12 @@ else
 # ------------------------------------------------------------------------------------------- sources
 LIB_SRC := base.c cores.c files.c rng.c philox.c numpy_rng.c brownian.c random.c unicode.c json.c \
            kernels.c caches.c \
-           ops.c ops_cpu.c winograd.c attention.c \
+           ops.c profile.c roof.c ops_cpu.c winograd.c attention.c \
            safetensors.c checkpoint.c weights.c image.c image_read.c picture.c trace.c \
            config.c layers.c tokenizer.c clip.c unet.c vae.c \
            sampler.c schedules.c solvers.c multistep.c methods.c names.c scheduler.c \
            sd.c generate.c rehearse.c edit.c plan.c
-APP_SRC := main.c bar.c commands.c codec.c preview.c prompts.c cli.c foreign.c show.c plot.c
+APP_SRC := main.c bar.c commands.c codec.c preview.c prompts.c cli.c foreign.c show.c show_profile.c plot.c
 TEST_SRC := $(sort $(wildcard tests/test_*.c))
 FUZZ_SRC := $(sort $(wildcard tests/fuzz_*.c))
 HELPER_SRC := $(filter-out $(TEST_SRC) $(FUZZ_SRC) tests/fuzz.c,$(sort $(wildcard tests/*.c)))
@@ -192,6 +192,9 @@ $(BUILD)/tests/helpers.a: $(HELPER_SRC:%.c=$(BUILD)/%.o)
 $(TESTS): $(BUILD)/%: $(BUILD)/%.o $(HELPERS) $(OUT)/libsd.a
 	$(call say,LINK)$(CC) $(FLAGS) $(LDFLAGS) -pthread -o $@ $^ $(CMOCKA) $(LIBS)
 
+# This one runs the benchmark's program.
+$(BUILD)/tests/test_bench: | $(BUILD)/tools/bench
+
 $(EXAMPLE:%=%.o): EXTRA := -I.
 $(EXAMPLE): %: %.o $(OUT)/libsd.a
 	$(call say,LINK)$(CC) $(FLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
@@ -218,7 +221,7 @@ $(BUILD)/prefix: FORCE
 
 # --------------------------------------------------------------------------------------------- tests
 test: $(OUT)/sd $(TESTS) $(EXAMPLE)
-	@SD_PROGRAM=$(OUT)/sd sh tools/run_tests.sh $(TESTS) -- $(EXAMPLE) $(BUILD)/example.png
+	@SD_PROGRAM=$(OUT)/sd SD_BENCH=$(BUILD)/tools/bench sh tools/run_tests.sh $(TESTS) -- $(EXAMPLE) $(BUILD)/example.png
 
 SANITIZE := -O2 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 asan:
@@ -251,7 +254,7 @@ test-samplers: $(OUT)/$(SHARED)
 bench: $(BUILD)/tools/bench
 	@OMP_WAIT_POLICY=passive $(BUILD)/tools/bench --threads $(THREADS) $(if $(MODEL),--model "$(MODEL)") $(BENCH)
 THREADS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
-$(BUILD)/tools/bench: $(BUILD)/tools/bench.o $(OUT)/libsd.a
+$(BUILD)/tools/bench: $(BUILD)/tools/bench.o $(BUILD)/tools/bench_compare.o $(OUT)/libsd.a
 	$(call say,LINK)$(CC) $(FLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 # Everything that lint looks at, built but not run.
@@ -310,6 +313,7 @@ help:
 	@echo '  fuzz       anything fed to every reader, a minute each: FUZZ="fuzz_image fuzz_config" FUZZ_SECONDS=1200; needs clang'
 	@echo '  lint       floors, warnings under gcc and clang, exported symbols;  make deps-dev installs what it needs'
 	@echo '  bench      speed of the operations and stages;  make bench BENCH=--json MODEL=directory THREADS=4'
+	@echo '             make bench BENCH="--compare before.json after.json" says what became slower'
 	@echo '  install    to $(PREFIX):  make install PREFIX=/usr DESTDIR=/tmp/package'
 	@echo '  uninstall, clean, help'
 	@echo 'Switches (each change rebuilds)'

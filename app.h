@@ -27,7 +27,7 @@ typedef struct settings {
     cli_seed seed;
     int batch_count, threads, precise;
     const char *residency, *gemm;
-    int quiet, verbose, timings;   /* timings: 1 as text, 2 as JSON */
+    int quiet, verbose, timings, profile;   /* timings, profile: 1 as text, 2 as JSON */
     int explain_seed;
     int version, help;
     const char *sigmas, *timesteps;   /* as they were given, and as numbers */
@@ -157,6 +157,14 @@ int terminal_columns(void);
 void clear_bar(view *v);
 /* For sd_set_progress; `user` is the view. */
 void show_progress(void *user, const sd_progress *p);
+
+/* ---- show_profile.c: what the operations of a run took */
+typedef struct profile profile;
+/* Listens to the context from now on. Exit code; profile_free in any case. */
+int profile_begin(const settings *s, profile **p);
+void profile_free(profile *p);
+/* Measures the machine for a second, then prints everything. Exit code. */
+int profile_print(profile *p, int json);
 
 /* ---- preview.c: pictures in a terminal */
 /* What the environment says of the terminal; 0 if it is to show no pictures: TERM=dumb, or NO_COLOR where they would be

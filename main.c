@@ -92,13 +92,15 @@ static const cli_option draw_options[] = {
      "only those: \"latents.*,step.0.unet.mid_block*\"; see\nsd trace --list"},
     {CLI_WORD, 0, "timings", AT(timings), 0, 0, "json",
      "seconds per stage and peak memory, as text or as JSON in\nthe last line of the output"},
+    {CLI_WORD, 0, "profile", AT(profile), 0, 0, "json",
+     "seconds, GFLOP/s, bytes and share of what the machine can\ndo, of each block and operation; as text or as JSON"},
     {CLI_TEXT, 0, "save-steps", AT(save_steps), 0, 0, "DIR",
      "the picture as each step predicts it: DIR/step_000" PICTURE_ENDING ", ..."},
     {CLI_WORD, 0, "preview", AT(preview), 0, 0, PREVIEW_WORDS,
      "shows it in the terminal: kitty's and iTerm2's protocols,\nelse coloured blocks; proj: a pixel per latent, vae:\ndecoded (default: up to 256x256), none"},
     {CLI_FLAG, 'q', "quiet", AT(quiet), 0, 0, NULL, "only the seed, and errors"},
     {CLI_FLAG, 'v', "verbose", AT(verbose), 0, 0, NULL, "everything that was decided, and where errors were raised"},
-    {CLI_FLAG, 0, "version", AT(version), 0, 0, NULL, "the version and how it was built"},
+    {CLI_FLAG, 0, "version", AT(version), 0, 0, NULL, "the version and how it was built; with -v the machine too"},
     HELP_OPTION,
 };
 const cli_command draw_command = {
@@ -694,6 +696,7 @@ static int run_draw(settings *s, const char *argv0)
     view v = {.s = s, .bar = !s->quiet && bar_wanted()};
     times t = {0};
     prompt_lines lines = {0};
+    profile *measured = NULL;
     char *owned[2] = {NULL, NULL}, path[PATH_SIZE];
     int first = 1;
     if (!s->output) s->output = DEFAULT_OUTPUT;
@@ -704,12 +707,15 @@ static int run_draw(settings *s, const char *argv0)
     if (!code && s->prompts) code = prompt_lines_read(&lines, s->prompts);
     if (!code && !s->prompts) code = check_draw(s, 0);
     if (!code) code = open_model(s, argv0, SD_PART_ALL, &v);
+    if (!code && s->profile) code = profile_begin(s, &measured);
     if (!code && s->prompts) code = draw_lines(&lines, s, &v, &t);
     else if (!code) {
         v.pictures = s->batch_count;
         code = draw_prompt(s, &v, &t, &first);
     }
+    if (!code && measured) code = profile_print(measured, s->profile == 2);
     if (!code) print_times(s, &t);
+    profile_free(measured);
     free(t.step);
     free(owned[0]);
     free(owned[1]);
@@ -748,9 +754,14 @@ static int output_to_stdout(settings *s)
     return CLI_OK;
 }
 
-static int show_version(void)
+static int show_version(int verbose)
 {
+    sd_machine m;
     printf("sd %s\n%s\n", sd_version(), sd_build_info());
+    if (!verbose) return CLI_OK;
+    sd_get_machine(&m);
+    printf("this machine: %s kernels, %d cores, caches of %zu KB, %zu KB and ", m.kernels, m.cores, m.l1 >> 10, m.l2 >> 10);
+    printf("%zu KB (by %s)\n", m.l3 >> 10, m.caches_from);
     return CLI_OK;
 }
 
@@ -789,7 +800,7 @@ static int run_command(const command *c, int argc, char **argv, int skip)
     int code = cli_parse(c->line, argc - skip, argv + skip, &s);
     if (code) return code;
     if (!s.quiet) cli_notices();
-    if (s.version) return show_version();
+    if (s.version) return show_version(s.verbose);
     if (s.help) cli_help(c->line);
     if (!s.help) code = output_to_stdout(&s);
     return s.help || code ? code : c->run(&s, argv[0]);
@@ -801,7 +812,7 @@ static int dispatch(int argc, char **argv)
     const command *c = find_command(first);
     if (c) return run_command(c, argc, argv, 2);
     if (strcmp(first, "help") == 0) return help(argc, argv);
-    if (strcmp(first, "version") == 0 && argc == 2) return show_version();
+    if (strcmp(first, "version") == 0 && argc == 2) return show_version(0);
     if (*first && *first != '-') return unknown_command(first);
     return run_command(&drawing, argc, argv, 1);
 }

@@ -1,7 +1,8 @@
 /* ops.c - floor 2: tensors, shape rules and the entry points of the whole-tensor operations; the null backend.
  *
- * Each entry point does the same four things: stop if an error is set, check shapes, count the work, hand over to the backend. */
-#include "ops.h"
+ * Each entry point does the same: stop if an error is set, check shapes, count the work, hand over to the backend, say
+ * what was done. */
+#include "profile.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -91,7 +92,11 @@ sd_tensor sd_keep(sd_run *r, size_t mark, sd_tensor y)
 {
     sd_reset(r, mark);
     sd_tensor at = sd_new(r, y.nd, y.dim);   /* fits: y lies above the mark */
-    if (at.host && at.host != y.host) memmove(at.host, y.host, (size_t)sd_numel(&y) * sizeof(float));
+    if (at.host && at.host != y.host) {
+        sd_profile_begin(r);
+        memmove(at.host, y.host, (size_t)sd_numel(&y) * sizeof(float));
+        sd_profile_end(r, &(sd_operation){"move", at, {y}, NULL, NULL, 0});
+    }
     return at;
 }
 
@@ -181,8 +186,11 @@ sd_tensor sd_linear(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor 
     dim[x.nd - 1] = w->dim[0];
     sd_tensor y = sd_new(r, x.nd, dim);
     if (!sd_ok(r)) return y;
-    r->flops += 2.0 * (double)rows(&x) * (double)w->dim[0] * (double)w->dim[1];
+    double flops = 2.0 * (double)rows(&x) * (double)w->dim[0] * (double)w->dim[1];
+    r->flops += flops;
+    sd_profile_begin(r);
     if (r->be->linear) r->be->linear(r, as_rows(y), as_rows(x), w, b && b->nd ? b : NULL);
+    sd_profile_end(r, &(sd_operation){"linear", y, {x}, w, NULL, flops});
     if (r->used) r->used(r->used_user, w);
     return y;
 }
@@ -246,8 +254,11 @@ sd_tensor sd_conv2d(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor 
     if (!go(r) || !conv_shape(r, &x, w, b, c, dim)) return (sd_tensor){0};
     sd_tensor y = sd_new(r, 4, dim);
     if (!sd_ok(r)) return y;
-    r->flops += 2.0 * (double)sd_numel(&y) * (double)(w->dim[1] * w->dim[2] * w->dim[3]);
+    double flops = 2.0 * (double)sd_numel(&y) * (double)(w->dim[1] * w->dim[2] * w->dim[3]);
+    r->flops += flops;
+    sd_profile_begin(r);
     if (r->be->conv2d) r->be->conv2d(r, y, x, w, b && b->nd ? b : NULL, c);
+    sd_profile_end(r, &(sd_operation){"conv2d", y, {x}, w, NULL, flops});
     if (r->used) r->used(r->used_user, w);
     return y;
 }
@@ -261,8 +272,11 @@ sd_tensor sd_attention(sd_run *r, sd_tensor q, sd_tensor k, sd_tensor v, int hea
     if (causal && k.dim[1] != q.dim[1]) return shape_error(r, "attention", "as many keys as queries under a causal mask", &k);
     sd_tensor y = sd_new3(r, q.dim[0], q.dim[1], q.dim[2]);
     if (!sd_ok(r)) return y;
-    r->flops += 4.0 * (double)sd_numel(&q) * (double)k.dim[1];
+    double flops = 4.0 * (double)sd_numel(&q) * (double)k.dim[1];
+    r->flops += flops;
+    sd_profile_begin(r);
     if (r->be->attention) r->be->attention(r, y, q, k, v, heads, causal);
+    sd_profile_end(r, &(sd_operation){"attention", y, {q, k, v}, NULL, NULL, flops});
     return y;
 }
 
@@ -272,7 +286,10 @@ sd_tensor sd_group_norm(sd_run *r, sd_tensor x, const sd_tensor *g, const sd_ten
     if (x.nd < 3 || groups < 1 || last(&x) % groups) return shape_error(r, "group_norm", "channels divisible by the number of groups", &x);
     if (sd_numel(g) != last(&x) || sd_numel(b) != last(&x)) return shape_error(r, "group_norm", "one gain and bias per channel", g);
     sd_tensor y = sd_new(r, x.nd, x.dim);
-    if (sd_ok(r) && r->be->group_norm) r->be->group_norm(r, y, x, g, b, groups, eps, silu);
+    if (!sd_ok(r)) return y;
+    sd_profile_begin(r);
+    if (r->be->group_norm) r->be->group_norm(r, y, x, g, b, groups, eps, silu);
+    sd_profile_end(r, &(sd_operation){silu ? "group_norm, silu" : "group_norm", y, {x}, g, NULL, 0});
     return y;
 }
 
@@ -281,21 +298,30 @@ sd_tensor sd_layer_norm(sd_run *r, sd_tensor x, const sd_tensor *g, const sd_ten
     if (!go(r)) return (sd_tensor){0};
     if (sd_numel(g) != last(&x) || sd_numel(b) != last(&x)) return shape_error(r, "layer_norm", "one gain and bias per column", g);
     sd_tensor y = sd_new(r, x.nd, x.dim);
-    if (sd_ok(r) && r->be->layer_norm) r->be->layer_norm(r, as_rows(y), as_rows(x), g, b, eps);
+    if (!sd_ok(r)) return y;
+    sd_profile_begin(r);
+    if (r->be->layer_norm) r->be->layer_norm(r, as_rows(y), as_rows(x), g, b, eps);
+    sd_profile_end(r, &(sd_operation){"layer_norm", y, {x}, g, NULL, 0});
     return y;
+}
+
+static void activate(sd_run *r, sd_tensor y, sd_tensor x, sd_act act)
+{
+    static const char *const names[] = {"", "silu", "gelu", "quick_gelu"};
+    if (!go(r)) return;
+    sd_profile_begin(r);
+    if (r->be->act) r->be->act(r, y, x, act);
+    sd_profile_end(r, &(sd_operation){names[act], y, {x}, NULL, NULL, 0});
 }
 
 sd_tensor sd_silu(sd_run *r, sd_tensor x)
 {
     sd_tensor y = sd_new(r, x.nd, x.dim);
-    if (sd_ok(r) && r->be->act) r->be->act(r, y, x, SD_ACT_SILU);
+    activate(r, y, x, SD_ACT_SILU);
     return y;
 }
 
-void sd_act_(sd_run *r, sd_tensor x, sd_act act)
-{
-    if (go(r) && r->be->act) r->be->act(r, x, x, act);
-}
+void sd_act_(sd_run *r, sd_tensor x, sd_act act) { activate(r, x, x, act); }
 
 sd_tensor sd_geglu(sd_run *r, sd_tensor x)
 {
@@ -305,23 +331,35 @@ sd_tensor sd_geglu(sd_run *r, sd_tensor x)
     memcpy(dim, x.dim, sizeof dim);
     dim[x.nd - 1] /= 2;
     sd_tensor y = sd_new(r, x.nd, dim);
-    if (sd_ok(r) && r->be->geglu) r->be->geglu(r, as_rows(y), as_rows(x));
+    if (!sd_ok(r)) return y;
+    sd_profile_begin(r);
+    if (r->be->geglu) r->be->geglu(r, as_rows(y), as_rows(x));
+    sd_profile_end(r, &(sd_operation){"geglu", y, {x}, NULL, NULL, 0});
     return y;
 }
 
 void sd_add_(sd_run *r, sd_tensor y, sd_tensor x)
 {
     if (!go(r)) return;
-    if (!same(&y, &x)) shape_error(r, "add", "two tensors of one shape", &x);
-    else if (r->be->add) r->be->add(r, y, x);
+    if (!same(&y, &x)) {
+        shape_error(r, "add", "two tensors of one shape", &x);
+        return;
+    }
+    sd_profile_begin(r);
+    if (r->be->add) r->be->add(r, y, x);
+    sd_profile_end(r, &(sd_operation){"add", y, {y, x}, NULL, NULL, 0});
 }
 
 void sd_add_channels_(sd_run *r, sd_tensor y, sd_tensor bias)
 {
     if (!go(r)) return;
-    if (bias.nd != 2 || y.nd < 2 || bias.dim[0] != y.dim[0] || bias.dim[1] != last(&y))
+    if (bias.nd != 2 || y.nd < 2 || bias.dim[0] != y.dim[0] || bias.dim[1] != last(&y)) {
         shape_error(r, "add_channels", "one number per sample and channel", &bias);
-    else if (r->be->add_channels) r->be->add_channels(r, y, bias);
+        return;
+    }
+    sd_profile_begin(r);
+    if (r->be->add_channels) r->be->add_channels(r, y, bias);
+    sd_profile_end(r, &(sd_operation){"add_channels", y, {y, bias}, NULL, NULL, 0});
 }
 
 sd_tensor sd_concat(sd_run *r, sd_tensor a, sd_tensor b)
@@ -333,7 +371,10 @@ sd_tensor sd_concat(sd_run *r, sd_tensor a, sd_tensor b)
     memcpy(dim, a.dim, sizeof dim);
     dim[a.nd - 1] += last(&b);
     sd_tensor y = sd_new(r, a.nd, dim);
-    if (sd_ok(r) && r->be->concat) r->be->concat(r, as_rows(y), as_rows(a), as_rows(b));
+    if (!sd_ok(r)) return y;
+    sd_profile_begin(r);
+    if (r->be->concat) r->be->concat(r, as_rows(y), as_rows(a), as_rows(b));
+    sd_profile_end(r, &(sd_operation){"concat", y, {a, b}, NULL, NULL, 0});
     return y;
 }
 
@@ -342,7 +383,10 @@ sd_tensor sd_upsample(sd_run *r, sd_tensor x, int64_t h, int64_t w)
     if (!go(r)) return (sd_tensor){0};
     if (x.nd != 4) return shape_error(r, "upsample", "a picture [N,H,W,C]", &x);
     sd_tensor y = sd_new4(r, x.dim[0], h, w, x.dim[3]);
-    if (sd_ok(r) && r->be->upsample) r->be->upsample(r, y, x);
+    if (!sd_ok(r)) return y;
+    sd_profile_begin(r);
+    if (r->be->upsample) r->be->upsample(r, y, x);
+    sd_profile_end(r, &(sd_operation){"upsample", y, {x}, NULL, NULL, 0});
     return y;
 }
 
@@ -358,6 +402,9 @@ sd_tensor sd_embed(sd_run *r, const int32_t *ids, int64_t n, int64_t t, const sd
         }
     }
     sd_tensor y = sd_new3(r, n, t, token->dim[1]);
-    if (sd_ok(r) && r->be->embed) r->be->embed(r, y, ids, token, position);
+    if (!sd_ok(r)) return y;
+    sd_profile_begin(r);
+    if (r->be->embed) r->be->embed(r, y, ids, token, position);
+    sd_profile_end(r, &(sd_operation){"embed", y, {y}, NULL, token->path, 0});   /* it reads as many rows as it writes */
     return y;
 }

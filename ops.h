@@ -20,6 +20,7 @@ typedef struct sd_tensor {
     sd_dtype dt;         /* SD_F32 for every activation */
     void *host;          /* NULL under the null backend */
     const char *name;    /* weights: the key it was bound to; activations: NULL */
+    const char *path;    /* weights: diffusers' name for it */
 } sd_tensor;
 
 typedef enum sd_act { SD_ACT_NONE = 0, SD_ACT_SILU, SD_ACT_GELU, SD_ACT_QUICK_GELU } sd_act;
@@ -60,6 +61,7 @@ extern const sd_backend sd_backend_null;   /* ops.c */
 extern const sd_backend sd_backend_cpu;    /* ops_cpu.c */
 
 struct sd_trace;
+struct sd_profile;
 
 /* Results that are the same in every pass of a network, by the weight they came from; see sd_linear_once. All zero: none yet. */
 typedef struct sd_kept {
@@ -78,6 +80,7 @@ struct sd_run {
     int threads;
     sd_cache_sizes caches;              /* what blocks are made to fit; all zero: unknown, they are then small */
     struct sd_trace *trace;             /* NULL: off */
+    struct sd_profile *profile;         /* profile.h; NULL: off */
     const char *step;                   /* module path being computed, for error texts; may be NULL */
     double flops;                       /* multiplications and additions so far */
     void (*watch)(void *user, int step, sd_tensor y);   /* called after each step of a plan; may be NULL */

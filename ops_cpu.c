@@ -199,7 +199,9 @@ double sd_conv_share(sd_conv_how how, const int64_t y[4])
 
 static void cpu_conv2d(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c)
 {
-    switch (sd_conv_choose(r->kern, x.dim, w->dim, c)) {
+    sd_conv_how how = sd_conv_choose(r->kern, x.dim, w->dim, c);
+    sd_profile_algorithm(r, sd_conv_name(how), sd_conv_share(how, y.dim));
+    switch (how) {
     case SD_CONV_LINEAR: cpu_linear(r, y, x, w, b); break;
     case SD_CONV_UNFOLD: unfold_conv(r, y, x, w, b, c); break;
     case SD_CONV_WINOGRAD: sd_winograd_conv(r, r->kern->winograd, y, x, w, b); break;

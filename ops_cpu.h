@@ -2,7 +2,7 @@
 #ifndef SD_OPS_CPU_H
 #define SD_OPS_CPU_H
 
-#include "ops.h"
+#include "profile.h"
 
 #ifdef _OPENMP
 #include <omp.h>

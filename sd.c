@@ -1,7 +1,9 @@
 /* sd.c - floor 6: contexts, opening a model, and its stages one by one. */
 #include "cores.h"
 #include "edit.h"
+#include "profile.h"
 #include "rng.h"
+#include "roof.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -361,6 +363,7 @@ void sd_close(sd_ctx *c)
 {
     if (!c) return;
     sd_trace_abort(c->run.trace);
+    free(c->run.profile);
     sd_run_free(&c->run);
     if (c->tokenizer) sd_tokenizer_close(c->tokenizer);
     sd_clip_free(&c->clip);
@@ -396,6 +399,19 @@ sd_status sd_get_info(const sd_ctx *c, sd_model_info *info)
     return SD_OK;
 }
 
+void sd_get_machine(sd_machine *m)
+{
+    sd_cache_sizes c = sd_caches_find();
+    *m = (sd_machine){sd_kern_select(NULL)->name, sd_cores_usable(), c.l1, c.l2, c.l3, c.line, c.from};
+}
+
+sd_status sd_measure_roofs(sd_ctx *c, double seconds, sd_roofs *roofs)
+{
+    sd_begin(c);
+    sd_roofs_measure(roofs, c->run.kern, &c->run.caches, c->run.threads, seconds, &c->err);
+    return sd_end(c);
+}
+
 /* -------------------------------------------------------------------------------------- trace */
 
 static sd_status set_trace(sd_ctx *c, sd_trace *t)
@@ -429,6 +445,15 @@ sd_status sd_trace_close(sd_ctx *c)
     return sd_end(c);
 }
 
+sd_status sd_set_profile(sd_ctx *c, void (*fn)(void *, const sd_profiled *), void *user)
+{
+    sd_begin(c);
+    free(c->run.profile);
+    c->run.profile = fn ? sd_profile_new(c->run.threads, fn, user) : NULL;
+    if (fn && !c->run.profile) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for a profile");
+    return sd_end(c);
+}
+
 /* ------------------------------------------------------------------------------------- stages
  * A stage's body runs twice: with the null backend, which tells how much working memory it needs, and then for real. */
 
@@ -452,12 +477,13 @@ static void take_turns(sd_ctx *c, sd_part *part)
     c->run.used_user = &part->store;
 }
 
-static sd_status run_stage(sd_ctx *c, body *fn, void *job, sd_part *part)
+static sd_status run_stage(sd_ctx *c, sd_stage stage, body *fn, void *job, sd_part *part)
 {
     sd_run dry = {.err = &c->err, .be = &sd_backend_null, .threads = 1};
     if (c->rehearsing) dry.trace = c->run.trace;
     fn(&dry, c, job);
     if (c->err.status || c->rehearsing) return c->err.status;
+    sd_profile_stage_begin(&c->run, stage);
     take_turns(c, part);
     if (!c->run.arena.base || c->run.arena.size < dry.arena.peak) {
         sd_arena_free(&c->run.arena);
@@ -466,6 +492,7 @@ static sd_status run_stage(sd_ctx *c, body *fn, void *job, sd_part *part)
     sd_reset(&c->run, 0);
     fn(&c->run, c, job);
     sd_reset(&c->run, 0);
+    sd_profile_stage_end(&c->run);
     sd_stopped(&c->err);
     return c->err.status;
 }
@@ -503,7 +530,7 @@ sd_status sd_run_text(sd_ctx *c, const int32_t *ids, int n, int clip_skip, float
         return sd_fail(&c->err, SD_ERR_ARG, "clip skip must be 0 to %d, the layers of the text encoder, not %d", c->clip.cfg.layers, clip_skip);
     text_job j = {ids, n, clip_skip > 1 ? clip_skip - 1 : 0, out};
     sd_trace_prefix(&c->run, "text_encoder.");
-    run_stage(c, text_body, &j, &c->clip_part);
+    run_stage(c, SD_STAGE_TEXT, text_body, &j, &c->clip_part);
     sd_trace_prefix(&c->run, "%s", "");
     return sd_check_finite(c, out, (size_t)n * SD_TOKENS * (size_t)c->clip.cfg.width, "the text encoder's result", &c->clip_part);
 }
@@ -526,7 +553,7 @@ static void unet_body(sd_run *r, const sd_ctx *c, void *job)
 sd_status sd_run_unet(sd_ctx *c, int batch, int h, int w, const float *latents, const float *timesteps, const float *context, float *out)
 {
     picture_job j = {batch, h, w, c->unet.cfg.in_channels, latents, timesteps, context, out};
-    if (run_stage(c, unet_body, &j, &c->unet_part)) return c->err.status;
+    if (run_stage(c, SD_STAGE_UNET, unet_body, &j, &c->unet_part)) return c->err.status;
     return sd_check_finite(c, out, (size_t)batch * (size_t)c->unet.cfg.out_channels * (size_t)h * (size_t)w, "the UNet's result", &c->unet_part);
 }
 
@@ -542,7 +569,7 @@ sd_status sd_run_decode(sd_ctx *c, int batch, int h, int w, const float *latents
     int scale = sd_vae_scale(&c->vae.cfg);
     picture_job j = {batch, h, w, c->vae.cfg.latent_channels, latents, NULL, NULL, picture};
     sd_trace_prefix(&c->run, "vae.");
-    run_stage(c, decode_body, &j, &c->vae_part);
+    run_stage(c, SD_STAGE_DECODE, decode_body, &j, &c->vae_part);
     sd_trace_prefix(&c->run, "%s", "");
     if (c->err.status) return c->err.status;
     return sd_check_finite(c, picture, (size_t)batch * 3 * (size_t)h * (size_t)w * (size_t)scale * (size_t)scale, "the VAE's result", &c->vae_part);
@@ -560,7 +587,7 @@ sd_status sd_run_encode(sd_ctx *c, const char *prefix, int batch, int h, int w, 
     int scale = sd_vae_scale(&c->vae.cfg);
     picture_job j = {batch, h * scale, w * scale, 3, picture, NULL, NULL, moments};
     sd_trace_prefix(&c->run, "%s", prefix);
-    run_stage(c, encode_body, &j, &c->vae_part);
+    run_stage(c, SD_STAGE_ENCODE, encode_body, &j, &c->vae_part);
     sd_trace_prefix(&c->run, "%s", "");
     size_t n = (size_t)batch * 2 * (size_t)c->vae.cfg.latent_channels * (size_t)h * (size_t)w;
     return sd_check_finite(c, moments, n, "the VAE's result", &c->vae_part);

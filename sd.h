@@ -169,6 +169,55 @@ SD_API sd_status sd_trace_close(sd_ctx *ctx);
 
 /* (sd_trace_list, which tells the names before a run, stands below sd_params.) */
 
+/* One operation of a run, measured. Strings are valid only during the call. */
+enum { SD_PROFILE_INPUT, SD_PROFILE_WEIGHTS, SD_PROFILE_PRODUCTS, SD_PROFILE_OUTPUT, SD_PROFILE_PARTS };
+typedef struct sd_profiled {
+    const char *stage;       /* "text_encoder", "unet", "vae_decode", "vae_encode" */
+    int pass;                /* how often that stage has run before, since sd_set_profile */
+    const char *block;       /* the step of `sd plan` it belongs to: "down_blocks.0.resnets.0" */
+    const char *module;      /* as in a trace, without the stage: whose weights it used, "down_blocks.0.resnets.0.conv1",
+                              * or the module around */
+    const char *operation;   /* "conv2d", "linear", "attention", "add", "move", ...; "stage": a pass as a whole */
+    const char *algorithm;   /* "winograd F(4x4,3x3)"; "" where there is only one */
+    int nd;
+    int64_t dim[4];          /* of the result, channels last */
+    double seconds;
+    double flops;            /* multiplications and additions of the plain algorithm */
+    double share;            /* of them that were really made: Winograd's need fewer */
+    double bytes;            /* activations that must be read and written, each once */
+    double weight_bytes;     /* the same of the weights, as the file has them */
+    double part[SD_PROFILE_PARTS];   /* seconds of all threads together in parts of the operation: bringing input and
+                                      * weights into form, the products, forming the output; all 0: not taken apart */
+} sd_profiled;
+/* fn is called after each operation; NULL ends it. Measuring changes no bit of a result. */
+SD_API sd_status sd_set_profile(sd_ctx *ctx, void (*fn)(void *user, const sd_profiled *op), void *user);
+
+/* What this machine can do at most, measured: no operation is faster than its products at `peak` or its bytes at their
+ * bandwidth [Williams, Waterman & Patterson 2009, "Roofline"]. */
+typedef struct sd_roofs {
+    const char *kernels;         /* "avx2", ... */
+    int threads;
+    double peak_one, peak;       /* GFLOP/s of the micro-kernel on operands in the first cache: one thread; all together */
+    struct {
+        const char *name;        /* "L1", "L2", "L3", "memory" */
+        size_t bytes;            /* that it holds of all threads' data together; of memory 0 */
+        double read, copy;       /* GB/s of all threads, bytes read and bytes written both counted; 0: not measured */
+    } level[4];
+} sd_roofs;
+/* Takes about `seconds` for each of ten figures, with the threads and kernels of the context. */
+SD_API sd_status sd_measure_roofs(sd_ctx *ctx, double seconds, sd_roofs *roofs);
+/* The least seconds for so many multiplications and additions, bytes of activations and bytes of weights from memory. */
+SD_API double sd_roof_seconds(const sd_roofs *roofs, double flops, double bytes, double weight_bytes);
+
+/* The machine: which kernels are chosen here, cores, and the caches that blocks of work are cut to. */
+typedef struct sd_machine {
+    const char *kernels;
+    int cores;
+    size_t l1, l2, l3, line;     /* bytes: of a core's own caches, of the shared one (0: none), of a cache line */
+    const char *caches_from;     /* "sysfs", "cpuid" or "default" */
+} sd_machine;
+SD_API void sd_get_machine(sd_machine *machine);
+
 /* ------------------------------------------------------------------------------------ pictures */
 
 typedef struct sd_image {

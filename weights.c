@@ -93,27 +93,6 @@ static const char *shape_text(char buf[128], int nd, const int64_t *dim)
 
 /* ------------------------------------------------------------------------------------ binding */
 
-static void bind_found(sd_binder *b, sd_tensor *field, sd_entry *t, const sd_tensor *want, const char *name)
-{
-    char expected[128], found[128];
-    t->used = true;
-    if (t->dt > SD_F64) {
-        b->wrong++;
-        sd_text_add(&b->wrong_list, "%s: expected floats, found %s\n", name, sd_entry_dtype(t));
-    } else if (!fits(t, want)) {
-        b->wrong++;
-        sd_text_add(&b->wrong_list, "%s: expected %s, found %s\n", name, shape_text(expected, want->nd, want->dim),
-                    shape_text(found, t->nd, t->dim));
-    } else {
-        union { const void *in; void *out; } data = {t->data};   /* nobody writes through it: weights stay const */
-        *field = (sd_tensor){.nd = t->nd, .dt = t->dt, .host = data.out, .name = t->name};
-        if (field->nd > 4) field->nd = 4;   /* what is left out are ones */
-        if (field->nd == 0) field->nd = 1;  /* a scalar fits [1]; nd 0 would mean that it is not there */
-        for (int i = 0; i < field->nd; i++) field->dim[i] = i < t->nd ? t->dim[i] : 1;
-        b->bytes += t->bytes;
-    }
-}
-
 /* A copy that lives as long as the binder. */
 static const char *keep_name(sd_binder *b, const char *name)
 {
@@ -131,6 +110,27 @@ static const char *keep_name(sd_binder *b, const char *name)
     return copy;
 }
 
+static void bind_found(sd_binder *b, sd_tensor *field, sd_entry *t, const sd_tensor *want, const char *name)
+{
+    char expected[128], found[128];
+    t->used = true;
+    if (t->dt > SD_F64) {
+        b->wrong++;
+        sd_text_add(&b->wrong_list, "%s: expected floats, found %s\n", name, sd_entry_dtype(t));
+    } else if (!fits(t, want)) {
+        b->wrong++;
+        sd_text_add(&b->wrong_list, "%s: expected %s, found %s\n", name, shape_text(expected, want->nd, want->dim),
+                    shape_text(found, t->nd, t->dim));
+    } else {
+        union { const void *in; void *out; } data = {t->data};   /* nobody writes through it: weights stay const */
+        *field = (sd_tensor){.nd = t->nd, .dt = t->dt, .host = data.out, .name = t->name, .path = keep_name(b, name)};
+        if (field->nd > 4) field->nd = 4;   /* what is left out are ones */
+        if (field->nd == 0) field->nd = 1;  /* a scalar fits [1]; nd 0 would mean that it is not there */
+        for (int i = 0; i < field->nd; i++) field->dim[i] = i < t->nd ? t->dim[i] : 1;
+        b->bytes += t->bytes;
+    }
+}
+
 static void bind_row(sd_binder *b, sd_tensor *field, const sd_bind_row *row, const char *hf, const char *ldm,
                      const sd_tensor *want)
 {
@@ -144,7 +144,7 @@ static void bind_row(sd_binder *b, sd_tensor *field, const sd_bind_row *row, con
     if (b->visit) b->visit(b->user, name, want);
     if (!b->store) {
         *field = *want;
-        field->name = keep_name(b, name);
+        field->name = field->path = keep_name(b, name);
         b->bytes += (size_t)sd_numel(want) * sd_dtype_size(want->dt);
         return;
     }

@@ -77,6 +77,7 @@ static void transform_input(const plan *p, const part *a, size_t row)
 {
     float *at[IN * IN];
     const float *pixel[IN * IN];
+    double t = sd_profile_time(p->r);
     size_t ahead = p->how->step / p->zoom * p->I;   /* to the next tile's */
     tile_pixels(p, a->first + row, (window){p->x, p->zoom, IN, p->how->step, 1, p->zeros}, at);
     for (size_t b = a->b0; b < a->b1; b++) {
@@ -84,6 +85,7 @@ static void transform_input(const plan *p, const part *a, size_t row)
         for (size_t i = 0; i < IN * IN; i++) pixel[i] = at[i] + k0;
         p->how->input(p->v + ((b - a->b0) * p->band + row) * SDK_PANEL, p->v_plane, pixel, ahead, kc);
     }
+    sd_profile_part(p->r, thread_id(), SD_PROFILE_INPUT, t);
 }
 
 /* U for one block of input channels and one strip of output channels. */
@@ -94,6 +96,7 @@ static void transform_weights(const plan *p, float *u, float *packed, size_t blo
     size_t o0 = strip * p->columns, n = min_size(p->columns, p->O - o0), w = n > k->panel_narrow ? p->columns : k->panel_narrow;
     size_t size = sd_dtype_size(p->w->dt);
     bool direct = is_f32(p->w);
+    double t = sd_profile_time(p->r);
     const unsigned char *from = (const unsigned char *)p->w->host + (o0 * p->I + k0) * 9 * size;
     const float *rows_of_o = (const float *)(const void *)from;
     if (!direct) {
@@ -103,6 +106,7 @@ static void transform_weights(const plan *p, float *u, float *packed, size_t blo
     }
     k->pack_panel(packed, rows_of_o, direct ? p->I * 9 : run, true, n, run);
     for (size_t i = 0; i < kc; i++) p->how->weights(u + i * w, p->u_plane, packed + i * 9 * w, w);
+    sd_profile_part(p->r, thread_id(), SD_PROFILE_WEIGHTS, t);
 }
 
 /* The pixels of one tile of the band, output channels of the strips s0 .. s1; m: M's first row of the first of them. */
@@ -110,6 +114,7 @@ static void transform_output(const plan *p, const part *a, const float *m, size_
 {
     size_t out = p->how->out;
     float *pixel[MOST_OUT * MOST_OUT], *at[MOST_OUT * MOST_OUT];
+    double t = sd_profile_time(p->r);
     tile_pixels(p, a->first + row, (window){p->y, 1, out, out, 0, NULL}, pixel);
     for (size_t s = a->s0; s < a->s1; s++) {
         size_t o0 = s * p->columns;
@@ -117,6 +122,7 @@ static void transform_output(const plan *p, const part *a, const float *m, size_
         p->how->output(at, m + ((s - a->s0) * p->band + row) * p->columns, p->m_plane, p->bias ? p->bias + o0 : NULL,
                        min_size(p->columns, p->O - o0));
     }
+    sd_profile_part(p->r, thread_id(), SD_PROFILE_OUTPUT, t);
 }
 
 /* --------------------------------------------------------------------------------- planes outside */
@@ -126,6 +132,7 @@ static void multiply_piece(const plan *p, const part *a, size_t plane, size_t ro
 {
     const sd_kern *k = p->r->kern;
     const float *v = p->v + plane * p->v_plane + row0 * SDK_PANEL;
+    double t = sd_profile_time(p->r);
     size_t start = block_start(p, a->b0), depth = block_start(p, a->b1) - start;
     for (size_t s = a->s0; s < a->s1; s++) {
         size_t n = min_size(p->columns, p->O - s * p->columns), w = n > k->panel_narrow ? p->columns : k->panel_narrow;
@@ -139,6 +146,7 @@ static void multiply_piece(const plan *p, const part *a, size_t plane, size_t ro
             }
         }
     }
+    sd_profile_part(p->r, thread_id(), SD_PROFILE_PRODUCTS, t);
 }
 
 /* Loops that all threads run together. Those of one kind of work do not wait for each other; `barrier` and the end of the products do. */
@@ -199,9 +207,11 @@ static void do_strip(const plan *p, size_t strip)
     float *u = p->u + thread * p->u_size / sizeof(float), *m = p->m + thread * p->m_size / sizeof(float);
     for (size_t b = 0; b < p->blocks; b++) {
         transform_weights(p, u, (float *)(void *)(p->room + thread * p->room_size), b, strip);
+        double t = sd_profile_time(p->r);
         for (size_t plane = 0; plane < p->how->planes; plane++)
             k->panel(p->tiles, w, block_start(p, b + 1) - block_start(p, b), p->v + plane * p->v_plane + b * p->band * SDK_PANEL, u + plane * p->u_plane,
                      m + plane * p->m_plane, p->columns, b > 0);
+        sd_profile_part(p->r, (int)thread, SD_PROFILE_PRODUCTS, t);
     }
     for (size_t row = 0; row < p->tiles; row++) transform_output(p, &a, m, row);
 }

@@ -150,6 +150,7 @@ static void attention_is_found_under_diffusers_older_names(void **unused)
     sd_bind(&b, &k, attn, 4, "mid.attentions.0.", "mid.attn_1.", "o", (const int64_t[]){4});
     assert_int_equal(sd_bind_finish(&b, "vae", NULL), SD_OK);
     assert_string_equal(k.w.name, "mid.attentions.0.query.weight");
+    assert_string_equal(k.w.path, "mid.attentions.0.to_q.weight");
     assert_string_equal(k.b.name, "mid.attentions.0.key.bias");
     assert_string_equal(k.shortcut.name, "mid.attentions.0.value.weight");
     assert_string_equal(k.scale.name, "mid.attentions.0.proj_attn.weight");

@@ -1,19 +1,25 @@
-/* bench.c - how fast the whole-tensor operations run on the shapes of SD 1.5, then the stages of a model, and which share that is of what
- * this machine can do.
+/* bench.c - how fast the whole-tensor operations run on the shapes of SD 1.5, then the stages of a model, and which
+ * share that is of what this machine can do; or which of two such measurements is slower.
  * usage: bench [--json] [--cpu] [--threads N] [--isa NAME] [--model DIR] [--size PIXELS] [--only operations|stages]
+ *        bench --compare A.json B.json [--percent N]
  *
- * The peak is that of the panel kernel on operands in the first cache, times the number of threads. GFLOP/s count the plain
- * algorithm's multiplications and additions, which is what a user gets; the share of the peak counts those that a convolution really
- * does, fewer with Winograd, so that it says how far a kernel is from what it could be. A stage's share counts the plain ones: it can
- * exceed 1. --cpu measures the process' time divided by the number of threads: steadier where others use the machine, blind to
- * threads that wait. */
+ * GFLOP/s count the plain algorithm's multiplications and additions, which is what a user gets. "of the roof" is the
+ * least time that this machine needs, by the lower of two roofs, over the time that was taken: the products really made
+ * (fewer by Winograd) at the micro-kernel's own speed, or the bytes of input, weights and output, each once, at the
+ * bandwidth of the memory that holds them all. Both are measured first (roof.c). An operation finds what it used a
+ * moment ago in the caches; in a stage weights come from memory. "own speed" is that of the products alone, within the
+ * convolution, over the micro-kernel's. --cpu measures the process' time divided by the number of threads: steadier
+ * where others use the machine, blind to threads that wait. */
 #define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "bench.h"
 #include "../pipeline.h"
+#include "../profile.h"
+#include "../roof.h"
 
 typedef enum what { LINEAR, CONV, ATTENTION, GROUP_NORM, GEGLU, UPSAMPLE } what;
 
@@ -82,24 +88,6 @@ static sd_tensor filled(sd_run *r, int64_t a, int64_t b, int64_t c, int64_t d)
     return t;
 }
 
-/* GFLOP/s of one thread multiplying 48x64 by 64x32 in the first cache */
-static double panel_peak(const sd_kern *k)
-{
-    const sd_run one = {.threads = 1};
-    static float a[(48 + SDK_PANEL_SPARE) * SDK_PANEL], b[SDK_PANEL * 32], c[48 * 32];
-    double best = 0;
-    if (!k->panel) return 0;
-    fill(a, SD_COUNT(a));
-    fill(b, SD_COUNT(b));
-    for (int round = 0; round < 20; round++) {
-        double begin = now(&one, true);
-        for (int i = 0; i < 500; i++) k->panel(48, 32, SDK_PANEL, a, b, c, 32, false);
-        double rate = 500 * 2.0 * 48 * 32 * SDK_PANEL / (now(&one, true) - begin) / 1e9;
-        if (rate > best) best = rate;
-    }
-    return best;
-}
-
 typedef struct operands { sd_tensor x, k, w, bias; } operands;
 
 static operands make(sd_run *r, const entry *e)
@@ -158,46 +146,116 @@ static void run_stage(work *j)
     }
 }
 
-typedef struct output { bool json, cpu, first; double peak; } output;
+/* ------------------------------------------------------------------------- what one take consists of */
 
-/* Takes it some times and prints the best. share: of the plain sum's multiplications that are done; 0: there are none. */
-static void measure(output *o, const char *name, const char *how, double share, void (*take)(work *), work *j)
+enum { MOST_KINDS = 32 };
+typedef struct part { char name[64]; double seconds; } part;
+typedef struct taken {
+    const sd_roofs *roofs;
+    bool warm;                              /* weights are where the activations are: it has just been done */
+    double flops, roof;                     /* of the plain algorithm; the least seconds */
+    double made, products;                  /* of operations that tell their parts: flops, the threads' seconds in them */
+    char algorithm[32];                     /* of the last operation */
+    part kind[MOST_KINDS];
+    int kinds;
+} taken;
+
+static void see(void *user, const sd_profiled *op)
 {
-    sd_run *r = j->r;
-    double best = 1e30, spent = 0;
-    for (int i = 0; sd_ok(r) && (i < 2 || (spent < 1 && i < 100)); i++) {
-        r->flops = 0;
-        double begin = now(r, o->cpu);
-        take(j);
-        double t = now(r, o->cpu) - begin;
-        spent += t;
-        if (t < best) best = t;
+    taken *t = user;
+    int k = 0;
+    char name[64];
+    if (!strcmp(op->operation, "stage")) return;
+    double made = op->flops * op->share, cold = t->warm ? 0 : op->weight_bytes;
+    t->flops += op->flops;
+    if (op->part[SD_PROFILE_PRODUCTS] > 0) {
+        t->made += made;
+        t->products += op->part[SD_PROFILE_PRODUCTS];
     }
-    double rate = r->flops / best / 1e9, bytes = j->e ? 4.0 * (double)sd_numel(&j->d.x) / best / 1e9 : 0;
+    t->roof += sd_roof_seconds(t->roofs, made, op->bytes + op->weight_bytes - cold, cold);
+    snprintf(t->algorithm, sizeof t->algorithm, "%s", op->algorithm);
+    snprintf(name, sizeof name, "%s%s%s", op->operation, *op->algorithm ? ", " : "", op->algorithm);
+    while (k < t->kinds && strcmp(t->kind[k].name, name) != 0) k++;
+    if (k == MOST_KINDS) return;
+    if (k == t->kinds) {
+        memcpy(t->kind[k].name, name, sizeof name);
+        t->kind[t->kinds++].seconds = 0;
+    }
+    t->kind[k].seconds += op->seconds;
+}
+
+/* ----------------------------------------------------------------------------------------- measuring */
+
+typedef struct output { bool json, cpu, first; sd_roofs roofs; } output;
+
+static void print_taken(output *o, const char *name, double seconds, const taken *t, bool stage)
+{
+    double rate = t->flops / seconds / 1e9, roof = t->roof / seconds;
+    double own = t->products > 0 ? t->made / t->products / 1e9 / (o->roofs.peak / o->roofs.threads) : 0;
     if (o->json) {
-        printf("%s\n{\"name\": \"%s\", \"how\": \"%s\", \"ms\": %.3f, \"gflops\": %.1f, \"share\": %.3f, \"input_gb_per_s\": %.2f}", o->first ? "" : ",",
-               name, how, best * 1e3, rate, o->peak > 0 ? rate * share / o->peak : 0, bytes);
+        printf("%s\n{\"name\": \"%s\", \"algorithm\": \"%s\", \"ms\": %.4f, \"gflops\": %.2f, \"roof\": %.4f",
+               o->first ? "" : ",", name, stage ? "" : t->algorithm, seconds * 1e3, rate, roof);
+        if (own > 0) printf(", \"own_speed\": %.4f", own);
+        if (stage) printf(", \"kinds\": [");
+        for (int k = 0; stage && k < t->kinds; k++)
+            printf("%s{\"kind\": \"%s\", \"ms\": %.4f}", k ? ", " : "", t->kind[k].name, t->kind[k].seconds * 1e3);
+        printf("%s}", stage ? "]" : "");
     } else {
-        printf("%-30s %-20s %9.2f ms", name, how, best * 1e3);
+        printf("%-30s %-20s %9.2f ms", name, stage ? "" : t->algorithm, seconds * 1e3);
         if (rate > 0) printf(" %8.1f GFLOP/s", rate);
-        if (rate > 0 && o->peak > 0) printf("  %5.2f of the peak", rate * share / o->peak);
-        if (rate <= 0) printf(" %8.2f GB/s read", bytes);
+        else printf(" %16s", "");
+        printf("  %5.2f of the roof", roof);
+        if (own > 0) printf(", products at %.2f of their own speed", own);
         printf("\n");
+        for (int k = 0; stage && k < t->kinds; k++)
+            if (t->kind[k].seconds > 0.01 * seconds)
+                printf("    %-46s %9.2f ms  %4.1f%%\n", t->kind[k].name, t->kind[k].seconds * 1e3,
+                       100 * t->kind[k].seconds / seconds);
     }
     fflush(stdout);
     o->first = false;
+}
+
+/* Takes it some times and prints the best. */
+static void measure(output *o, const char *name, void (*take)(work *), work *j)
+{
+    sd_run *r = j->r;
+    taken best = {0}, t;
+    double least = 1e30, spent = 0;
+    r->profile->user = &t;
+    for (int i = 0; sd_ok(r) && (i < 3 || (spent < 1 && i < 200)); i++) {
+        t = (taken){.roofs = &o->roofs, .warm = j->e != NULL};
+        if (j->e) sd_profile_stage_begin(r, SD_STAGE_UNET);   /* operations are told of in a stage */
+        double begin = now(r, o->cpu);
+        take(j);
+        double seconds = now(r, o->cpu) - begin;
+        spent += seconds;
+        if (seconds >= least) continue;
+        least = seconds;
+        best = t;
+    }
+    if (sd_ok(r)) print_taken(o, name, least, &best, j->e == NULL);
 }
 
 static void operation(output *o, sd_run *r, const entry *e)
 {
     sd_reset(r, 0);
     work j = {.r = r, .e = e, .d = make(r, e)};
-    sd_conv_how how = SD_CONV_UNFOLD;
     j.mark = sd_mark(r);
-    if (e->op == CONV && sd_ok(r)) how = sd_conv_choose(r->kern, j.d.x.dim, j.d.w.dim, e->conv);
-    int64_t side = e->side / (e->op == CONV ? e->conv.stride : 1);
-    double share = e->op == CONV ? sd_conv_share(how, (const int64_t[]){e->n, side, side, e->o}) : 1;
-    measure(o, e->name, e->op == CONV ? sd_conv_name(how) : "", share, apply, &j);
+    measure(o, e->name, apply, &j);
+}
+
+static int operations(output *o, sd_run *r)
+{
+    r->profile = sd_profile_new(r->threads, see, NULL);
+    if (!r->profile) sd_fail(r->err, SD_ERR_MEMORY, "no memory");
+    else if (sd_arena_init(&r->arena, (size_t)1200 << 20, r->err) == SD_OK)
+        for (size_t i = 0; i < SD_COUNT(entries); i++) operation(o, r, &entries[i]);
+    if (r->err->status != SD_OK) fprintf(stderr, "bench: %s\n", r->err->text);
+    int failed = r->err->status != SD_OK;
+    sd_run_free(r);
+    free(r->profile);
+    return failed;
 }
 
 static float *numbers(size_t n)
@@ -218,6 +276,7 @@ static int stages(output *o, const char *model, int size, int threads)
     options.threads = threads;
     sd_status status = sd_open(&j.c, &options);
     if (!status) status = sd_get_info(j.c, &info);
+    if (!status) status = sd_set_profile(j.c, see, NULL);
     if (!status) {
         j.r = &j.c->run;
         j.size = size ? size : info.width;
@@ -228,7 +287,7 @@ static int stages(output *o, const char *model, int size, int threads)
         j.picture = numbers(3 * (size_t)j.size * (size_t)j.size);
         for (int i = 0; i < 2; i++) j.out[i] = numbers(2 * latents);
     }
-    for (; !status && j.stage < (int)SD_COUNT(stage_names); j.stage++) measure(o, stage_names[j.stage], "", 1, run_stage, &j);
+    for (; !status && j.stage < (int)SD_COUNT(stage_names); j.stage++) measure(o, stage_names[j.stage], run_stage, &j);
     if (status || *sd_error_text(j.c)) fprintf(stderr, "bench: %s\n", sd_error_text(j.c));
     int failed = status || *sd_error_text(j.c);
     free(j.latents);
@@ -239,20 +298,44 @@ static int stages(output *o, const char *model, int size, int threads)
     return failed;
 }
 
-static int operations(output *o, sd_run *r)
+/* ---------------------------------------------------------------------------------------------- main */
+
+static void print_machine(const output *o, const sd_cache_sizes *c)
 {
-    if (sd_arena_init(&r->arena, (size_t)1200 << 20, r->err) == SD_OK)
-        for (size_t i = 0; i < SD_COUNT(entries); i++) operation(o, r, &entries[i]);
-    if (r->err->status != SD_OK) fprintf(stderr, "bench: %s\n", r->err->text);
-    int failed = r->err->status != SD_OK;
-    sd_run_free(r);
-    return failed;
+    const sd_roofs *r = &o->roofs;
+    if (o->json) {
+        printf("{\"kernels\": \"%s\", \"threads\": %d, \"peak_gflops\": %.1f, \"peak_gflops_one\": %.1f,\n", r->kernels,
+               r->threads, r->peak, r->peak_one);
+        printf("\"caches\": {\"l1\": %zu, \"l2\": %zu, \"l3\": %zu, \"from\": \"%s\"}, \"levels\": [", c->l1, c->l2, c->l3,
+               c->from);
+        for (size_t i = 0; i < SD_COUNT(r->level); i++)
+            printf("%s{\"name\": \"%s\", \"read_gb_per_s\": %.1f, \"copy_gb_per_s\": %.1f}", i ? ", " : "", r->level[i].name,
+                   r->level[i].read, r->level[i].copy);
+        printf("],\n");
+        return;
+    }
+    printf("kernels %s, %d threads; products at most %.1f GFLOP/s with one thread, %.1f with all\n", r->kernels, r->threads,
+           r->peak_one, r->peak);
+    printf("caches of %zu KB, %zu KB and %zu KB (by %s); GB/s of all threads:", c->l1 >> 10, c->l2 >> 10, c->l3 >> 10,
+           c->from);
+    for (size_t i = 0; i < SD_COUNT(r->level); i++)
+        printf("%s %s read %.0f copy %.0f", i ? "," : "", r->level[i].name, r->level[i].read, r->level[i].copy);
+    printf("\n");
+}
+
+static int usage(void)
+{
+    fprintf(stderr, "usage: bench [--json] [--cpu] [--threads N] [--isa NAME] [--model DIR] [--size PIXELS]\n"
+                    "             [--only operations|stages]\n"
+                    "       bench --compare A.json B.json [--percent N]\n");
+    return 2;
 }
 
 int main(int argc, char **argv)
 {
     output o = {.first = true};
-    const char *isa = getenv("SD_ISA"), *model = NULL, *only = "";
+    const char *isa = getenv("SD_ISA"), *model = NULL, *only = "", *before = NULL, *after = NULL;
+    double percent = 5;
     int size = 0, failed = 0;
     sd_error err = {0};
     sd_run r = {.err = &err, .be = &sd_backend_cpu, .threads = 2, .caches = sd_caches_find()};
@@ -265,19 +348,24 @@ int main(int argc, char **argv)
         else if (!strcmp(argv[i], "--model") && value) model = argv[++i];
         else if (!strcmp(argv[i], "--size") && value) size = atoi(argv[++i]);
         else if (!strcmp(argv[i], "--only") && value) only = argv[++i];
-        else {
-            fprintf(stderr, "usage: bench [--json] [--cpu] [--threads N] [--isa NAME] [--model DIR] [--size PIXELS] [--only operations|stages]\n");
-            return 2;
-        }
+        else if (!strcmp(argv[i], "--percent") && value) percent = atof(argv[++i]);
+        else if (!strcmp(argv[i], "--compare") && i + 2 < argc) {
+            before = argv[++i];
+            after = argv[++i];
+        } else return usage();
     }
+    if (before) return bench_compare(before, after, percent);
     r.kern = sd_kern_select(isa);
     if (!r.kern || r.threads < 1 || setenv("SD_ISA", r.kern->name, 1)) {
         fprintf(stderr, "bench: no such kernels here, or no threads\n");
         return 2;
     }
-    o.peak = panel_peak(r.kern) * r.threads;
-    if (o.json) printf("{\"kernels\": \"%s\", \"threads\": %d, \"peak_gflops\": %.1f, \"operations\": [", r.kern->name, r.threads, o.peak);
-    else printf("kernels %s, %d threads, peak %.1f GFLOP/s\n", r.kern->name, r.threads, o.peak);
+    if (sd_roofs_measure(&o.roofs, r.kern, &r.caches, r.threads, 0.5, &err)) {
+        fprintf(stderr, "bench: %s\n", err.text);
+        return 1;
+    }
+    print_machine(&o, &r.caches);
+    if (o.json) printf("\"operations\": [");
     if (strcmp(only, "stages")) failed |= operations(&o, &r);
     o.first = true;
     if (o.json) printf("\n], \"stages\": [");

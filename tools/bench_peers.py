@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""This program, diffusers and OpenVINO on the same weights, in turn, several rounds: medians and ratios.
+"""This program, diffusers, OpenVINO and stable-diffusion.cpp on the same weights, in turn, several rounds: medians and
+ratios.
 
     python tools/bench_peers.py --model DIR [--stages LIST] [--peers sd,diffusers,openvino] [--size 512] [--rounds 3]
+    python tools/bench_peers.py --from FILE.json ... --markdown docs/SPEED.md [--machine NAME]
 
 DIR is a model in diffusers layout. Stages:
 
@@ -21,7 +23,17 @@ If `picture` is not among the stages but its parts are, it is composed of them, 
 
 diffusers computes in float32 with its own layout and with channels_last, ratios to "best" are to the better one.
 OpenVINO computes in float32 with static shapes; its models are converted once and kept in --work.
-tools/requirements-bench.txt names its package. Threads of sd sleep when they wait, as the program has it; the peers do
+tools/requirements-bench.txt names its package. stable-diffusion.cpp is run as a program (--sdcpp BIN, with
+--diffusion-fa) and its own times are taken: half of get_learned_condition for one text, sampling by the number of
+steps (its first one counts too), decode_first_stage; it reads the model's directory as it is, with --type f32.
+
+--markdown writes the table of a machine into a document, between the lines "<!-- peers: NAME -->" and
+"<!-- end of peers -->": in the place of the table of the same name, or behind the last one. With --from it takes what
+earlier runs wrote with --json, rounds of the same stage joined, and measures nothing.
+
+OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE, which speed OpenBLAS up or down, are taken out of the environment of all.
+
+Threads of sd sleep when they wait, as the program has it; the peers do
 as they are used to, unless --passive makes their threads sleep too, or else waiting would count as processor time.
 """
 import argparse
@@ -31,6 +43,7 @@ import math
 import multiprocessing
 import os
 import platform
+import re
 import resource
 import statistics
 import subprocess
@@ -42,6 +55,12 @@ import time
 CALLS = {"text": ("text", 1), "unet": ("unet", 2), "unet1": ("unet", 1), "unet4": ("unet", 4),
          "vae_decode": ("vae_decode", 1), "vae_encode": ("vae_encode", 1)}
 STAGES = [*CALLS, "start", "picture"]
+LABELS = {"text": "text encoder, one prompt", "unet": "guided UNet step, {size} (a batch of two)",
+          "unet1": "one evaluation, {size}, batch 1", "unet4": "one evaluation, {size}, batch 4",
+          "vae_decode": "VAE decode, {size}", "vae_encode": "VAE encode, {size}",
+          "start": "from its start to its first step",
+          "picture": "{steps} steps, two texts and decoding, {size}, run as a whole",
+          "picture, composed": "{steps} steps, two texts and decoding, {size}, composed of the above"}
 PARTS_OF_A_PICTURE = ("text", "unet", "vae_decode")
 PROMPT = "a photograph of an astronaut riding a horse"
 LEAST = 0.5   # seconds of a round
@@ -210,7 +229,8 @@ class OpenVino:
         return lambda: compiled(x)[0]
 
 
-KINDS = {"sd": (Sd, [""]), "diffusers": (Diffusers, ["nchw", "channels_last"]), "openvino": (OpenVino, [""])}
+KINDS = {"sd": (Sd, [""]), "diffusers": (Diffusers, ["nchw", "channels_last"]), "openvino": (OpenVino, [""]),
+         "sdcpp": (None, [""])}   # a program, see sdcpp_round
 
 
 # ---------------------------------------------------------------------------------------------- processes, clocks
@@ -341,6 +361,40 @@ def program_round(args, stage):
     return {"wall": t["text"] + sum(t["steps"]) + t["vae_decode"], "cpu": t["cpu"], "peak_mb": t["peak_rss_mb"]}
 
 
+SDCPP_TIMES = {"text": r"get_learned_condition completed, taking ([0-9.]+) ?(m?s)",
+               "unet": r"sampling completed, taking ([0-9.]+)(s)",
+               "vae_decode": r"decode_first_stage completed, taking ([0-9.]+)(s)"}
+
+
+def sdcpp_seconds(said, steps):
+    """What stable-diffusion.cpp says of a guided picture -> seconds of one text, of one step, of decoding."""
+    found = {}
+    for stage, pattern in SDCPP_TIMES.items():
+        match = re.search(pattern, said)
+        if not match:
+            raise RuntimeError("stable-diffusion.cpp did not say how long it took: %s" % pattern)
+        found[stage] = float(match[1]) * (0.001 if match[2] == "ms" else 1)
+    return {**found, "text": found["text"] / 2, "unet": found["unet"] / steps}
+
+
+def sdcpp_round(args, stage):
+    steps = args.steps if stage == "picture" else 2
+    with tempfile.TemporaryDirectory() as folder:
+        command = [args.sdcpp, "-m", args.model, "-p", PROMPT, "-s", "1", "-W", str(args.size), "-H", str(args.size),
+                   "-t", str(args.threads), "--type", "f32", "--diffusion-fa", "--cfg-scale", "7.5",
+                   "--sampling-method", "euler", "--steps", str(steps), "-v", "-o", os.path.join(folder, "x.png")]
+        with tempfile.TemporaryFile("w+", errors="replace") as out:
+            child = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+            _, status, usage = os.wait4(child.pid, 0)
+            out.seek(0)
+            said = out.read()
+    if status:
+        sys.exit("%s failed:\n%s" % (args.sdcpp, said[-2000:]))
+    t = sdcpp_seconds(said, steps)
+    wall = 2 * t["text"] + steps * t["unet"] + t["vae_decode"] if stage == "picture" else t[stage]
+    return {"wall": wall, "cpu": None, "peak_mb": usage.ru_maxrss / 1024}
+
+
 def start_round(kind, args):
     peer = Peer(kind, args, "start")
     peer.close()
@@ -354,6 +408,10 @@ def runners(args, stage, prints):
         layouts = KINDS[kind][1]
         if kind == "sd" and stage in ("start", "picture"):
             rows["sd"] = lambda: program_round(args, stage)
+            continue
+        if kind == "sdcpp":
+            if stage == "picture" or stage in SDCPP_TIMES:
+                rows[kind] = lambda: sdcpp_round(args, stage)
             continue
         if stage == "start":
             rows[kind] = lambda kind=kind: start_round(kind, args)
@@ -418,7 +476,8 @@ def composed(summary, steps):
     for name in summary["unet"]:
         parts = [summary[part].get(name) for part in PARTS_OF_A_PICTURE]
         if all(parts):
-            rows[name] = {clock: sum(n * part[clock] for n, part in zip((2, steps, 1), parts)) for clock in ("wall", "cpu")}
+            rows[name] = {clock: sum(n * part[clock] for n, part in zip((2, steps, 1), parts)) for clock in ("wall", "cpu")
+                          if all(part.get(clock) is not None for part in parts)}
     add_ratios(rows)
     return rows
 
@@ -439,20 +498,104 @@ def show(stage, rows):
 # ------------------------------------------------------------------------------------------------------------ main
 
 def processor():
+    """Model name, with the numbers of family and model: a virtual machine may hide the rest."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as f:
-            return next(line.split(":")[1].strip() for line in f if line.startswith("model name"))
-    except (OSError, StopIteration):
+            facts = dict([part.strip() for part in line.split(":", 1)] for line in f if ":" in line)
+        return "%s (family %s, model %s)" % (facts["model name"], facts["cpu family"], facts["model"])
+    except (OSError, KeyError):
         return platform.processor()
+
+
+def machine_facts(args):
+    """Of this machine, as the program sees it: kernels, cores and caches are in `sd --version -v`."""
+    said = subprocess.run([args.program, "--version", "-v"], check=True, capture_output=True, text=True).stdout
+    line = next((line for line in said.splitlines() if line.startswith("this machine: ")), "")
+    return {"processor": processor(), "machine": line[len("this machine: "):]}
+
+
+# -------------------------------------------------------------------------------------------------- the document
+
+END = "<!-- end of peers -->"
+
+
+def seconds_cell(x):
+    return "" if x is None else "%.2f" % x if x >= 1 else "%.3f" % x
+
+
+def table(results):
+    """The rows of results of one machine, a result being what --json writes."""
+    with_sdcpp = any("sdcpp" in rows for r in results for rows in r["summary"].values())
+    others = ["diffusers", "OpenVINO"] + (["stable-diffusion.cpp"] if with_sdcpp else [])
+    lines = ["| | this program, s | " + " | ".join("%s, s | ratio" % name for name in others) + " |",
+             "|---" * (2 + 2 * len(others)) + "|"]
+    for r in results:
+        size = "%dx%d" % (r["size"], r["size"])
+        for stage in (s for s in LABELS if s in r["summary"]):
+            rows = r["summary"][stage]
+            if not rows.get("sd", {}).get("wall"):
+                continue
+            best = min((row["wall"] for name, row in rows.items() if name.startswith("diffusers")), default=None)
+            walls = [best] + [rows.get(name, {}).get("wall") for name in (["openvino", "sdcpp"] if with_sdcpp else ["openvino"])]
+            label = LABELS[stage].format(size=size, steps=r["steps"])
+            if r["model"] != results[0]["model"]:
+                label = "%s: %s" % (r["model"], label)
+            cells = [label, seconds_cell(rows["sd"]["wall"])]
+            for wall in walls:
+                cells += [seconds_cell(wall), "**%.2f**" % (rows["sd"]["wall"] / wall) if wall else ""]
+            lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def join_results(results):
+    """Rounds of one stage of one model from several runs become rounds of one."""
+    joined = {}
+    for r in results:
+        to = joined.setdefault((r["model"], r["size"], r["steps"]), {**r, "rounds": {}, "summary": {}})
+        for stage, rows in r["rounds"].items():
+            for name, rounds in rows.items():
+                to["rounds"].setdefault(stage, {}).setdefault(name, []).extend(rounds)
+    for r in joined.values():
+        r["summary"] = {stage: summarize(rounds, {}) for stage, rounds in r["rounds"].items()}
+        add_composed(r)
+    return list(joined.values())
+
+
+def add_composed(result):
+    summary = result["summary"]
+    if "picture" not in summary and all(part in summary for part in PARTS_OF_A_PICTURE):
+        summary["picture, composed"] = composed(summary, result["steps"])
+
+
+def write_markdown(path, name, results):
+    rounds = [len(one) for r in results for rows in r["rounds"].values() for one in rows.values()]
+    many = "%d rounds in turn" % max(rounds) if min(rounds) == max(rounds) else "%d to %d rounds" % (min(rounds), max(rounds))
+    facts = [results[0]["processor"], results[0].get("machine"), "%d threads" % results[0]["threads"]]
+    about = "%s (%s); %s:" % (name, ", ".join(f for f in facts if f), "one round" if max(rounds) == 1 else "medians of " + many)
+    begin = "<!-- peers: %s -->" % name
+    block = "\n".join([begin, about, "", *table(results), END])
+    with open(path, encoding="utf-8") as f:
+        text = f.read()
+    old = re.search(re.escape(begin) + ".*?" + re.escape(END), text, re.S)
+    last = text.rfind(END)
+    if old:
+        text = text[:old.start()] + block + text[old.end():]
+    elif last >= 0:
+        text = text[:last + len(END)] + "\n\n" + block + text[last + len(END):]
+    else:
+        sys.exit('%s has no line "%s" after which the table could go' % (path, END))
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(text)
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True)
+    parser.add_argument("--model")
     parser.add_argument("--stages", default="text,unet,vae_decode", help="with commas, or all: %s" % ",".join(STAGES))
     parser.add_argument("--peers", default="sd,diffusers", help="with commas: %s" % ",".join(KINDS))
     parser.add_argument("--program", default="./sd")
     parser.add_argument("--library", default="./libsd.so")
+    parser.add_argument("--sdcpp", metavar="BIN", help="stable-diffusion.cpp's program: one more peer")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--size", type=int, default=512, help="pixels of a side")
     parser.add_argument("--steps", type=int, default=20, help="of a picture")
@@ -461,9 +604,18 @@ def arguments():
     parser.add_argument("--passive", action="store_true", help="the peers' threads sleep when they wait")
     parser.add_argument("--work", help="where OpenVINO's models are kept (default: only while this runs)")
     parser.add_argument("--json", metavar="FILE", help="all rounds, the medians and the ratios")
+    parser.add_argument("--from", dest="from_files", nargs="+", metavar="FILE", help="what --json wrote; nothing is measured")
+    parser.add_argument("--markdown", metavar="FILE", help="a document that gets the table of this machine")
+    parser.add_argument("--machine", metavar="NAME", help="its name there (default: the processor's)")
     args = parser.parse_args()
+    if not args.model and not args.from_files:
+        parser.error("--model DIR, or --from FILE")
     args.stages = STAGES if args.stages == "all" else args.stages.split(",")
     args.peers = args.peers.split(",")
+    if args.sdcpp and "sdcpp" not in args.peers:
+        args.peers.append("sdcpp")
+    if "sdcpp" in args.peers and not args.sdcpp:
+        parser.error("the peer sdcpp needs --sdcpp BIN")
     for name, known in [(s, STAGES) for s in args.stages] + [(p, KINDS) for p in args.peers]:
         if name not in known:
             parser.error("%s is none of %s" % (name, ", ".join(known)))
@@ -485,6 +637,23 @@ def convert_all(args):
 
 def main():
     args = arguments()
+    for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
+        os.environ.pop(name, None)
+    results = read_results(args.from_files) if args.from_files else [measure_all(args)]
+    if args.markdown:
+        results = join_results(results)
+        write_markdown(args.markdown, args.machine or results[0]["processor"], results)
+
+
+def read_results(paths):
+    results = []
+    for path in paths:
+        with open(path, encoding="ascii") as f:
+            results.append(json.load(f))
+    return results
+
+
+def measure_all(args):
     with tempfile.TemporaryDirectory() as folder:
         args.work = args.work or folder
         os.makedirs(args.work, exist_ok=True)
@@ -493,8 +662,9 @@ def main():
         if "openvino" in args.peers:
             convert_all(args)
         built = subprocess.run([args.program, "--version"], check=True, capture_output=True, text=True).stdout.strip()
-        result = {"processor": processor(), "threads": args.threads, "program": built, "model": os.path.basename(os.path.abspath(args.model)),
-                  "size": args.size, "steps": args.steps, "residency": args.residency, "summary": {}, "rounds": {}}
+        result = {**machine_facts(args), "threads": args.threads, "program": built,
+                  "model": os.path.basename(os.path.abspath(args.model)), "size": args.size,
+                  "steps": args.steps, "residency": args.residency, "summary": {}, "rounds": {}}
         print("%s, %d threads; medians of %d rounds; ratio: sd's share of it; distance: of the numbers, from the first peer's"
               % (result["processor"], args.threads, args.rounds))
         print("%-18s %-24s %9s %6s  %9s %6s  %8s  %9s" % ("stage", "", "wall s", "ratio", "cpu s", "ratio", "peak MB", "distance"))
@@ -502,13 +672,14 @@ def main():
             result["rounds"][stage], distances = measure(args, stage)
             result["summary"][stage] = summarize(result["rounds"][stage], distances)
             show(stage, result["summary"][stage])
-        if "picture" not in args.stages and all(part in args.stages for part in PARTS_OF_A_PICTURE):
-            result["summary"]["picture, composed"] = composed(result["summary"], args.steps)
+        add_composed(result)
+        if "picture, composed" in result["summary"]:
             show("picture, composed", result["summary"]["picture, composed"])
             print("composed: two texts, %d steps and decoding by their medians, not run as a whole" % args.steps)
         if args.json:
             with open(args.json, "w", encoding="ascii") as file:
                 json.dump(result, file, indent=1)
+    return result
 
 
 if __name__ == "__main__":

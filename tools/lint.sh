@@ -13,12 +13,12 @@ fail() { echo "lint: $*"; failures=$((failures + 1)); }
 floors="
 0 base.c base.h cores.c cores.h files.c rng.c rng.h philox.c numpy_rng.c brownian.c random.c random.h unicode.c unicode.h json.c json.h
 1 kernels.c kernels.h caches.c caches.h kernels_simd.c winograd_simd.c simd.h
-2 ops.c ops.h ops_cpu.c ops_cpu.h winograd.c attention.c
+2 ops.c ops.h profile.c profile.h roof.c roof.h ops_cpu.c ops_cpu.h winograd.c attention.c
 3 safetensors.c checkpoint.c weights.c weights.h image.c image.h image_read.c picture.c picture.h trace.c trace.h
 4 config.c layers.c tokenizer.c clip.c unet.c vae.c net.h
 5 sampler.c sampler.h solver.h schedules.c solvers.c multistep.c methods.c names.c scheduler.c
 6 sd.c generate.c rehearse.c edit.c edit.h plan.c pipeline.h sd.h
-7 main.c prompts.c bar.c commands.c codec.c preview.c app.h cli.c cli.h foreign.c show.c show.h plot.c
+7 main.c prompts.c bar.c commands.c codec.c preview.c app.h cli.c cli.h foreign.c show.c show.h show_profile.c plot.c
 "
 
 floor_of() { echo "$floors" | awk -v f="$1" '{ for (i = 2; i <= NF; i++) if ($i == f) print $1 }'; }

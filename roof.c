@@ -1,0 +1,208 @@
+/* roof.c - floor 2: measures what this machine can do at most.
+ *
+ * Neighbours on the same machine and a clock that changes make any single figure too small, never too large. So each
+ * one is the best of many short tries, and a try is done by all threads at once, from the first one's begin to the last
+ * one's end. */
+#include "roof.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+/* ------------------------------------------------------------------------------ tries, together */
+
+/* What one thread does `times` times, and its own buffers for it. */
+typedef struct task {
+    const sd_kern *kern;
+    size_t rows, columns;      /* of a product c = a b */
+    float *a, *b, *c;
+    void *scratch;
+    size_t bytes;              /* that are read or copied, from a on */
+} task;
+typedef void work(const task *t, int times);
+
+/* Seconds from when the first thread begins to when the last one ends. */
+static double try_once(work *w, const task *tasks, int threads, int times)
+{
+    double first = INFINITY, last = 0;
+    (void)threads;
+#ifdef _OPENMP
+#pragma omp parallel num_threads(threads)
+#endif
+    {
+        int id = 0;
+#ifdef _OPENMP
+        id = omp_get_thread_num();
+#pragma omp barrier
+#endif
+        double begin = sd_now();
+        w(&tasks[id], times);
+        double end = sd_now();
+#ifdef _OPENMP
+#pragma omp critical
+#endif
+        {
+            first = fmin(first, begin);
+            last = fmax(last, end);
+        }
+    }
+    return last - first;
+}
+
+/* The shortest time that all threads take to do it once, from tries of a millisecond and more. */
+static double best_of(work *w, const task *tasks, int threads, double seconds)
+{
+    double best = INFINITY, until = sd_now() + seconds;
+    int times = 1;
+    while (try_once(w, tasks, threads, times) < 1e-3 && times < 1 << 24) times *= 2;
+    do best = fmin(best, try_once(w, tasks, threads, times) / times);
+    while (sd_now() < until);
+    return best;
+}
+
+/* ------------------------------------------------------------------------------------- the peak */
+
+enum { MOST_TILES = 8, MOST_STRIPS = 2 };
+
+static size_t tile_of(const sd_kern *k) { return k->panel ? k->panel_rows : 8; }
+static size_t strip_of(const sd_kern *k) { return k->panel ? k->panel_columns : 16; }
+
+/* By the micro-kernel; kernels that have none multiply with gemm, whose B is [columns, SDK_PANEL] here. */
+static void multiply(const task *t, int times)
+{
+    const sd_kern *k = t->kern;
+    for (int i = 0; i < times; i++) {
+        if (k->panel) k->panel(t->rows, t->columns, SDK_PANEL, t->a, t->b, t->c, t->columns, false);
+        else k->gemm(t->scratch, t->rows, t->columns, SDK_PANEL, t->a, SDK_PANEL, t->b, SDK_PANEL, true, NULL, t->c,
+                     t->columns, NULL);
+    }
+}
+
+/* GFLOP/s: the best shape of whole tiles and strips. */
+static double peak_of(task *tasks, int threads, double seconds)
+{
+    static const struct { size_t tiles, strips; } shapes[] = {{2, 1}, {4, 1}, {4, MOST_STRIPS}, {MOST_TILES, 1}};
+    double best = 0;
+    for (size_t s = 0; s < SD_COUNT(shapes); s++) {
+        for (int i = 0; i < threads; i++) {
+            tasks[i].rows = shapes[s].tiles * tile_of(tasks[i].kern);
+            tasks[i].columns = shapes[s].strips * strip_of(tasks[i].kern);
+        }
+        double flops = 2.0 * (double)(tasks[0].rows * tasks[0].columns * SDK_PANEL);
+        best = fmax(best, flops / best_of(multiply, tasks, threads, seconds / (double)SD_COUNT(shapes)));
+    }
+    return threads * best / 1e9;
+}
+
+enum { LEVELS = 4 };   /* of memory, sd.h */
+
+/* ------------------------------------------------------------------------------------ bandwidth
+ * The C library reads with the widest vectors there are when it looks for a byte that is not there. What it looks for,
+ * and how many bytes it copies, is read from memory each time, or a compiler would do it once. */
+
+static void read_all(const task *t, int times)
+{
+    volatile int absent = 1;
+    for (int i = 0; i < times; i++)
+        if (memchr(t->a, absent, t->bytes)) return;
+}
+
+static void copy_half(const task *t, int times)
+{
+    volatile size_t half = t->bytes / 2;
+    for (int i = 0; i < times; i++) memcpy(t->a, (const unsigned char *)t->a + half, half);
+}
+
+static void clear_all(const task *t, int times)
+{
+    for (int i = 0; i < times; i++) memset(t->a, 0, t->bytes);
+}
+
+/* The bytes of a buffer that is in that level for certain and not in the one before; 0: there is none such. */
+static size_t buffer_of(int level, const sd_cache_sizes *c, int threads)
+{
+    const size_t n = (size_t)threads, least = (size_t)64 << 20, most = (size_t)512 << 20;
+    size_t memory = 4 * c->l3 > least ? 4 * c->l3 : least;
+    switch (level) {
+    case 0: return c->l1 / 2;
+    case 1: return c->l2 / 2 > c->l1 ? c->l2 / 2 : 0;
+    case 2: return c->l3 / 2 / n > 2 * c->l2 ? c->l3 / 2 / n : c->l3 / n >= 2 * c->l2 ? 2 * c->l2 : 0;
+    default: return (memory < most ? memory : most) / n;
+    }
+}
+
+static void measure_level(sd_roofs *roofs, int level, const sd_cache_sizes *c, task *tasks, int threads, double seconds)
+{
+    static const char *const names[] = {"L1", "L2", "L3", "memory"};
+    const size_t holds[] = {c->l1 * (size_t)threads, c->l2 * (size_t)threads, c->l3, 0};
+    size_t bytes = buffer_of(level, c, threads) / SD_ALIGN * SD_ALIGN;
+    roofs->level[level].name = names[level];
+    roofs->level[level].bytes = holds[level];
+    if (!bytes) return;
+    for (int i = 0; i < threads; i++) tasks[i].bytes = bytes;
+    double all = (double)bytes * threads / 1e9;
+    roofs->level[level].read = all / best_of(read_all, tasks, threads, seconds);
+    roofs->level[level].copy = all / best_of(copy_half, tasks, threads, seconds);
+}
+
+/* ------------------------------------------------------------------------------------------ all */
+
+/* A thread's buffers in one block: the operands of the largest product, or what is read and copied. */
+typedef struct sizes { size_t a, b, c, all; } sizes;   /* floats; all: bytes */
+
+static sizes sizes_for(const sd_kern *k, const sd_cache_sizes *caches, int threads)
+{
+    size_t rows = MOST_TILES * tile_of(k), columns = MOST_STRIPS * strip_of(k), line = SD_ALIGN / sizeof(float);
+    sizes s = {.a = (rows + SDK_PANEL_SPARE) * SDK_PANEL, .b = SDK_PANEL * columns};
+    s.c = (rows * columns + line - 1) / line * line;
+    s.all = (s.a + s.b + s.c) * sizeof(float) + k->gemm_scratch;
+    for (int level = 0; level < LEVELS; level++) {
+        size_t bytes = buffer_of(level, caches, threads);
+        if (bytes > s.all) s.all = bytes;
+    }
+    s.all = (s.all + SD_ALIGN - 1) / SD_ALIGN * SD_ALIGN;
+    return s;
+}
+
+sd_status sd_roofs_measure(sd_roofs *roofs, const sd_kern *kern, const sd_cache_sizes *caches, int threads,
+                           double seconds, sd_error *e)
+{
+    sizes s = sizes_for(kern, caches, threads);
+    unsigned char *memory = malloc((size_t)threads * s.all + SD_ALIGN);
+    task *tasks = calloc((size_t)threads, sizeof *tasks);
+    *roofs = (sd_roofs){.threads = threads, .kernels = kern->name};
+    if (!memory || !tasks)
+        sd_fail(e, SD_ERR_MEMORY, "no memory for %.1f MB to measure the machine", (double)threads * (double)s.all / 1e6);
+    if (e->status) threads = 0;
+    for (int i = 0; i < threads; i++) {
+        unsigned char *at = memory + (SD_ALIGN - (uintptr_t)memory % SD_ALIGN) % SD_ALIGN + (size_t)i * s.all;
+        float *a = (float *)(void *)at;
+        tasks[i] = (task){.kern = kern, .a = a, .b = a + s.a, .c = a + s.a + s.b, .scratch = a + s.a + s.b + s.c,
+                          .bytes = s.all};
+    }
+    if (threads) {
+        try_once(clear_all, tasks, threads, 1);   /* each thread touches its own first */
+        roofs->peak_one = peak_of(tasks, 1, seconds);
+        roofs->peak = threads > 1 ? peak_of(tasks, threads, seconds) : roofs->peak_one;
+        for (int level = 0; level < LEVELS; level++) measure_level(roofs, level, caches, tasks, threads, seconds);
+    }
+    free(memory);
+    free(tasks);
+    return e->status;
+}
+
+/* The level that holds the activations says how fast they come; weights come from memory. */
+double sd_roof_seconds(const sd_roofs *r, double flops, double bytes, double weight_bytes)
+{
+    int level = 0;
+    double product = r->peak > 0 ? flops / r->peak : 0, moving = 0;
+    while (level + 1 < LEVELS && (!(r->level[level].read > 0) || bytes > (double)r->level[level].bytes)) level++;
+    double near = fmax(r->level[level].read, r->level[level].copy);
+    double far = fmax(r->level[LEVELS - 1].read, r->level[LEVELS - 1].copy);
+    if (near > 0 && far > 0) moving = bytes / near + weight_bytes / far;
+    return fmax(product, moving) * 1e-9;
+}

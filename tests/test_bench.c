@@ -1,0 +1,84 @@
+/* test_bench.c - the benchmark's comparison of two results: what it calls slower, and its exit code. */
+#define _XOPEN_SOURCE 700   /* realpath */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "child.h"
+#include "tempdir.h"
+
+#define RESULT(peak, conv, linear, decode) \
+    "{\"kernels\": \"avx2\", \"threads\": 2, \"peak_gflops\": " peak ", \"operations\": [" \
+    "{\"name\": \"conv\", \"ms\": " conv "}, {\"name\": \"linear\", \"ms\": " linear "}], " \
+    "\"stages\": [{\"name\": \"VAE decode\", \"ms\": " decode "}]}"
+
+static void write_result(const char *name, const char *json) { spill(in_work("%s", name), json, strlen(json)); }
+
+static void compare(const char *percent)
+{
+    char before[512], after[512];
+    static char program[4096];
+    const char *path = getenv("SD_BENCH");
+    if (!realpath(path ? path : "build/tools/bench", program)) fail_msg("no build/tools/bench, and no SD_BENCH");
+    snprintf(before, sizeof before, "%s", in_work("a.json"));
+    snprintf(after, sizeof after, "%s", in_work("b.json"));
+    run_with.program = program;
+    RUN("--compare", before, after, "--percent", percent);
+}
+
+static void what_became_slower_is_named_and_is_the_exit_code(void **unused)
+{
+    (void)unused;
+    write_result("a.json", RESULT("190", "10", "20", "1000"));
+    write_result("b.json", RESULT("191", "10.4", "18", "1100"));
+    compare("5");
+    assert_int_equal(ran.code, 1);
+    assert_non_null(strstr(ran.out, "slower: VAE decode: 1000.000 to 1100.000 ms (+10.0%)"));
+    assert_non_null(strstr(ran.out, "faster: linear: 20.000 to 18.000 ms (-10.0%)"));
+    assert_null(strstr(ran.out, "conv"));
+    assert_null(strstr(ran.out, "note"));
+    assert_non_null(strstr(ran.out, "3 compared, 1 slower by more than 5%"));
+    compare("3");
+    assert_non_null(strstr(ran.out, "slower: conv"));
+    compare("11");
+    assert_int_equal(ran.code, 0);
+}
+
+static void another_machine_is_noted(void **unused)
+{
+    (void)unused;
+    write_result("a.json", RESULT("190", "10", "20", "1000"));
+    write_result("b.json", RESULT("150", "10", "20", "1000"));
+    compare("5");
+    assert_int_equal(ran.code, 0);
+    assert_non_null(strstr(ran.out, "note: the peak was 190.0 GFLOP/s, then 150.0"));
+}
+
+static void what_cannot_be_compared_is_neither_slower_nor_well(void **unused)
+{
+    (void)unused;
+    write_result("a.json", RESULT("190", "10", "20", "1000"));
+    write_result("b.json", "{\"operations\": [], \"stages\": []}");
+    compare("5");
+    assert_int_equal(ran.code, 2);
+    assert_non_null(strstr(ran.err, "nothing in common"));
+    write_result("b.json", "{\"operations\": ");
+    compare("5");
+    assert_int_equal(ran.code, 2);
+    assert_non_null(strstr(ran.err, "b.json"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_became_slower_is_named_and_is_the_exit_code),
+        cmocka_unit_test(another_machine_is_noted),
+        cmocka_unit_test(what_cannot_be_compared_is_neither_slower_nor_well),
+    };
+    return cmocka_run_group_tests(tests, child_setup, child_teardown);
+}
