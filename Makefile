@@ -38,7 +38,7 @@ LIB_SRC := base.c cores.c files.c rng.c philox.c numpy_rng.c brownian.c random.c
            safetensors.c checkpoint.c weights.c image.c image_read.c picture.c trace.c \
            config.c layers.c tokenizer.c clip.c unet.c vae.c \
            sampler.c schedules.c solvers.c multistep.c methods.c names.c scheduler.c \
-           sd.c generate.c rehearse.c edit.c plan.c
+           sd.c generate.c rehearse.c arguments.c edit.c plan.c
 APP_SRC := main.c bar.c commands.c codec.c preview.c prompts.c cli.c foreign.c show.c show_profile.c plot.c
 TEST_SRC := $(sort $(wildcard tests/test_*.c))
 FUZZ_SRC := $(sort $(wildcard tests/fuzz_*.c))

@@ -104,6 +104,8 @@ int open_model(const settings *s, const char *argv0, unsigned parts, view *v);
 
 /* --sigmas and --timesteps as the parameters take them; they live in the settings. */
 int read_lists(settings *s);
+/* Numbers of a file must be finite. Exit code. */
+int check_finite(const char *file, const float *x, size_t n);
 uint64_t random_seed(void);
 /* In either case, as the library takes it. Nothing but the ending is a name without one. */
 int ends_with(const char *s, const char *end);

@@ -54,6 +54,19 @@ static int whole_number(const char *s, double *out)
     return *end == 0 && isfinite(*out);
 }
 
+int cli_numbers(const char *name, const char *text, double *out, int most, int *count)
+{
+    char one[64];
+    for (*count = 0; text && *count < most; (*count)++) {
+        size_t n = strcspn(text, ",");
+        snprintf(one, sizeof one, "%.*s", (int)(n < sizeof one ? n : sizeof one - 1), text);
+        if (n >= sizeof one || !whole_number(one, &out[*count]))
+            return cli_error(CLI_USAGE, "--%s must be decimal numbers with commas between them, not \"%s\"", name, one);
+        text = text[n] ? text + n + 1 : NULL;
+    }
+    return text ? cli_error(CLI_USAGE, "--%s has more than %d numbers", name, most) : CLI_OK;
+}
+
 static int parse_seed(const char *s, cli_seed *out)
 {
     if (strcmp(s, "-1") == 0) {   /* as in other programs: a random one */

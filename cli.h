@@ -78,6 +78,9 @@ int cli_error(int code, const char *fmt, ...);
 /* From now on messages begin with a line of a file; NULL: no longer. */
 void cli_where(const char *file, int line);
 
+/* Decimal numbers with commas between them, `most` at most; text NULL: none. Exit code. */
+int cli_numbers(const char *name, const char *text, double *out, int most, int *count);
+
 /* Text as a JSON string, quotes included. */
 void cli_json_string(const char *s);
 

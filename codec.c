@@ -265,7 +265,8 @@ static int decode_tensor(const settings *s, const char *file, const float *data,
                          info.latent_channels, info.latent_channels, nd, (long long)dim[0], (long long)dim[1],
                          (long long)dim[2], (long long)dim[3]);
     size_t n = (size_t)(d[0] * d[1] * d[2]);
-    int code = output_path(base, s, file, PICTURE_ENDING);
+    int code = check_finite(file, data, (size_t)many * n);
+    if (!code) code = output_path(base, s, file, PICTURE_ENDING);
     for (int64_t i = 0; i < many && !code; i++) {
         code = stopped();
         if (!code && i && is_stream(base)) code = cli_error(CLI_USAGE, "%s takes one picture, %s has more", base, file);

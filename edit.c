@@ -208,7 +208,8 @@ sd_status sd_edit_plan(sd_ctx *c, const sd_params *p, int *width, int *height, s
         if (!wanted) return SD_OK;
         return sd_fail(err, SD_ERR_ARG, "a mask, a strength or outpainting needs a picture to begin from");
     }
-    if (check(p, err)) return err->status;
+    if (sd_check_image(c, "the picture to begin from", p->init) || (p->mask && sd_check_image(c, "the mask", p->mask)) || check(p, err))
+        return err->status;
     int scale = sd_vae_scale(&c->vae.cfg);
     bool masked = p->mask || alpha_is_mask(p);
     e->active = true;
@@ -224,9 +225,7 @@ sd_status sd_edit_plan(sd_ctx *c, const sd_params *p, int *width, int *height, s
     } else {
         plan_whole(c, p, scale, width, height, e);
     }
-    if (p->inpaint_crop < 0 && sd_fit_parse(&e->fit, p->resize, err)) return err->status;
-    if ((int)(p->steps * e->strength) >= 1) return SD_OK;
-    return sd_fail(err, SD_ERR_ARG, "strength %g of %d steps is less than one step", e->strength, p->steps);
+    return p->inpaint_crop < 0 ? sd_fit_parse(&e->fit, p->resize, err) : err->status;
 }
 
 /* ---- pixels */

@@ -10,6 +10,7 @@
 
 void sd_params_init(sd_params *p)
 {
+    if (!p) return;
     *p = (sd_params){.steps = 25, .cfg_scale = NAN, .batch = 1, .steps_offset = -1, .set_alpha_to_one = -1, .clip_sample = -1, .eta = -1,
                        .strength = -1, .paste_back = 1, .inpaint_crop = -1, .s_tmax = INFINITY, .s_noise = 1};
 }
@@ -32,6 +33,10 @@ static sd_status schedule_wishes(const sd_params *p, sd_sched_config *s, sd_erro
         return sd_fail(e, SD_ERR_ARG, "sigmas and timesteps say the same thing in two ways: give one of them");
     if ((p->sigmas || p->timesteps) && p->schedule)
         return sd_fail(e, SD_ERR_ARG, "a schedule and a list of its levels were given: give one of them");
+    if (p->sigmas && (p->sigma_count < 2 || p->sigma_count - 1 > s->train_steps))
+        return sd_fail(e, SD_ERR_ARG, "sigmas: 2 to %d numbers are possible, not %d", s->train_steps + 1, p->sigma_count);
+    if (p->timesteps && (p->timestep_count < 1 || p->timestep_count > s->train_steps))
+        return sd_fail(e, SD_ERR_ARG, "timesteps: 1 to %d numbers are possible, not %d", s->train_steps, p->timestep_count);
     if (p->sigmas) s->curve = SD_CURVE_SIGMAS;
     if (p->timesteps) s->curve = SD_CURVE_TIMESTEPS;
     s->sigmas = p->sigmas;
@@ -45,15 +50,31 @@ static sd_status schedule_wishes(const sd_params *p, sd_sched_config *s, sd_erro
     return SD_OK;
 }
 
-/* The scheduler a run will use: the file's, read as the wanted class, then the caller's wishes. */
-static sd_status schedule_config(sd_ctx *c, const sd_params *p, sd_sched_config *s)
+/* The file's settings, read as a sampler's, with the caller's noise levels. */
+static sd_status read_as(sd_ctx *c, const sd_params *p, const char *sampler, sd_sched_config *s)
 {
     sd_error *e = &c->err;
     *s = c->sched;
-    if (p->sampler && sd_sched_read_as(s, c->sched_path, p->sampler, e)) return e->status;
+    if (sampler && sd_sched_read_as(s, c->sched_path, sampler, e)) return e->status;
     sd_sched_as_pipeline(s);
     if (p->spacing && sd_spacing_parse(&s->spacing, p->spacing, e)) return e->status;
-    if (schedule_wishes(p, s, e)) return e->status;
+    return schedule_wishes(p, s, e);
+}
+
+/* The scheduler a run will use: the file's, read as the wanted class, then the caller's wishes. Most models' files name
+ * PNDM or DDIM, which go by their own levels; a caller who asks for others without naming a sampler gets the one that
+ * these schedules are used with. tell: as a notice too. */
+static sd_status schedule_config(sd_ctx *c, const sd_params *p, sd_sched_config *s, bool tell)
+{
+    static const char instead[] = "dpm++2m";
+    sd_error *e = &c->err;
+    if (read_as(c, p, p->sampler, s)) return e->status;
+    if (!p->sampler && !sd_takes_curve(s)) {
+        if (tell)
+            sd_logf(&c->log, SD_LOG_NOTICE, "the model's sampler, %s, goes by its own noise levels: %s draws with those of %s",
+                    sd_method_name(s->method), instead, sd_curve_name(s->curve));
+        if (read_as(c, p, instead, s)) return e->status;
+    }
     if (p->prediction && sd_prediction_parse(&s->prediction, p->prediction, e)) return e->status;
     int steps = steps_of(p);
     if (steps < 1 || steps > s->train_steps)
@@ -63,6 +84,9 @@ static sd_status schedule_config(sd_ctx *c, const sd_params *p, sd_sched_config 
     if (p->steps_offset < -1 || p->steps_offset >= s->train_steps)
         return sd_fail(e, SD_ERR_ARG, "steps offset must be 0 to %d, not %d", s->train_steps - 1, p->steps_offset);
     if (!(p->eta >= 0 && p->eta <= 1) && p->eta != -1) return sd_fail(e, SD_ERR_ARG, "eta must be 0 to 1, not %g", p->eta);
+    if (p->set_alpha_to_one < -1 || p->set_alpha_to_one > 1 || p->clip_sample < -1 || p->clip_sample > 1)
+        return sd_fail(e, SD_ERR_ARG, "set_alpha_to_one and clip_sample must be -1, 0 or 1, not %d and %d", p->set_alpha_to_one,
+                       p->clip_sample);
     if (p->steps_offset >= 0) s->steps_offset = p->steps_offset;
     if (p->set_alpha_to_one >= 0) s->set_alpha_to_one = p->set_alpha_to_one != 0;
     if (p->clip_sample >= 0) s->clip_sample = p->clip_sample != 0;
@@ -91,7 +115,8 @@ static sd_status open_stream(sd_ctx *c, sd_stream **out, const char *spec, const
     int64_t d[4];
     *out = NULL;
     if (sd_read_floats(c, spec, "noise", &numbers, &nd, d)) return c->err.status;
-    sd_stream_open_numbers(out, spec, numbers, (size_t)(d[0] * d[1] * d[2] * d[3]), o, &c->err);
+    size_t n = (size_t)(d[0] * d[1] * d[2] * d[3]);
+    if (!sd_check_numbers(c, spec, numbers, n)) sd_stream_open_numbers(out, spec, numbers, n, o, &c->err);
     free(numbers);
     return c->err.status;
 }
@@ -117,6 +142,7 @@ static sd_status plan_edit(sd_ctx *c, const sd_params *p, sd_params *out, sd_edi
 /* edit: the plan for the pictures, NULL for who only wants to know. */
 static sd_status resolve(sd_ctx *c, const sd_params *p, sd_params *out, sd_sched_config *s, sd_edit *edit)
 {
+    if (sd_given(c, "params", p)) return c->err.status;
     *out = *p;
     if (sd_need(c, SD_PART_ALL) || plan_edit(c, p, out, edit)) return c->err.status;
     int scale = sd_vae_scale(&c->vae.cfg);
@@ -129,18 +155,22 @@ static sd_status resolve(sd_ctx *c, const sd_params *p, sd_params *out, sd_sched
     if (check_stream(c, p->rng) || check_stream(c, p->sampler_rng)) return c->err.status;
     if (p->clip_skip < 0 || p->clip_skip > c->clip.cfg.layers)
         return sd_fail(&c->err, SD_ERR_ARG, "clip skip must be 0 to %d, not %d", c->clip.cfg.layers, p->clip_skip);
-    if (schedule_config(c, p, s)) return c->err.status;
+    if (schedule_config(c, p, s, edit != NULL) || sd_sched_check(s, "parameters", SD_ERR_ARG, &c->err)) return c->err.status;
     if (isnan(p->cfg_scale)) out->cfg_scale = c->sched.guidance_scale;
-    if (!isfinite(out->cfg_scale)) return sd_fail(&c->err, SD_ERR_ARG, "the guidance scale must be a finite number");
+    if (!(fabs(out->cfg_scale) <= SD_MOST_GUIDANCE))
+        return sd_fail(&c->err, SD_ERR_ARG, "the guidance scale must be -%d to %d, not %g", SD_MOST_GUIDANCE, SD_MOST_GUIDANCE, out->cfg_scale);
     size_t latents = (size_t)p->batch * (size_t)c->unet.cfg.out_channels * (size_t)(out->height / scale) * (size_t)(out->width / scale);
     if (p->noise && p->noise_count != latents)
         return sd_fail(&c->err, SD_ERR_ARG, "the initial noise must be [%d,%d,%d,%d], %zu numbers, not %zu", p->batch, c->unet.cfg.out_channels,
                        out->height / scale, out->width / scale, latents, p->noise_count);
+    if (p->noise && sd_check_numbers(c, "the initial noise", p->noise, latents)) return c->err.status;
     if (!out->prompt) out->prompt = "";
     if (!out->negative_prompt) out->negative_prompt = "";
     out->sampler = sd_method_full_name(s->method, s->program);
     out->schedule = s->curve == SD_CURVE_SPACED || s->curve >= SD_CURVE_SIGMAS ? NULL : sd_curve_name(s->curve);
     out->steps = steps_of(p);
+    if (p->init && (int)(out->steps * out->strength) < 1)
+        return sd_fail(&c->err, SD_ERR_ARG, "strength %g of %d steps is less than one step", out->strength, out->steps);
     out->rng = sd_stream_canonical(p->rng);
     out->sampler_rng = sd_stream_canonical(p->sampler_rng);
     out->spacing = sd_spacing_name(s->spacing);
@@ -155,7 +185,7 @@ static sd_status resolve(sd_ctx *c, const sd_params *p, sd_params *out, sd_sched
 sd_status sd_resolve_params(sd_ctx *c, const sd_params *params, sd_params *resolved)
 {
     sd_sched_config s;
-    if (!sd_begin(c)) resolve(c, params, resolved, &s, NULL);
+    if (!sd_begin(c) && !sd_given(c, "resolved", resolved)) resolve(c, params, resolved, &s, NULL);
     return sd_end(c);
 }
 
@@ -176,8 +206,8 @@ sd_status sd_parameters_text(sd_ctx *c, const sd_params *params, char **text)
     sd_sched_config s;
     sd_params p;
     sd_text t = {0};
-    *text = NULL;
-    if (sd_begin(c) || resolve(c, params, &p, &s, NULL)) return sd_end(c);
+    if (text) *text = NULL;
+    if (sd_begin(c) || sd_given(c, "text", text) || resolve(c, params, &p, &s, NULL)) return sd_end(c);
     sd_text_add(&t, "%s\n", p.prompt);
     if (*p.negative_prompt) sd_text_add(&t, "Negative prompt: %s\n", p.negative_prompt);
     sd_text_add(&t, "Steps: %d, Sampler: %s, CFG scale: %g, Seed: %llu, Size: %dx%d", p.steps, sd_method_about(s.method)->a1111, p.cfg_scale,
@@ -218,10 +248,10 @@ sd_status sd_schedule(sd_ctx *c, const sd_params *params, int *n, double *timest
 {
     sd_sched_config s;
     sd_sampler *sampler = NULL;
-    *n = 0;
-    if (sd_begin(c)) return sd_end(c);
+    if (n) *n = 0;
+    if (sd_begin(c) || sd_given(c, "params", params) || sd_given(c, "n", n)) return sd_end(c);
     bool known = c->parts & SD_PART_SCHEDULE || !sd_need(c, SD_PART_UNET);
-    if (known && !schedule_config(c, params, &s) && !sd_sampler_new(&sampler, &s, steps_of(params), &c->err)) {
+    if (known && !schedule_config(c, params, &s, true) && !sd_sampler_new(&sampler, &s, steps_of(params), &c->err)) {
         *n = sd_sampler_count(sampler);
         for (int i = 0; i <= *n; i++) {
             if (timesteps && i < *n) timesteps[i] = sd_sampler_timestep(sampler, i);
@@ -670,12 +700,12 @@ sd_status sd_run_pipeline(sd_ctx *c, const sd_params *params, sd_image *images)
 bool sd_run_is_open_ended(sd_ctx *c, const sd_params *params)
 {
     sd_sched_config s;
-    return !schedule_config(c, params, &s) && s.method == SD_DPM_ADAPTIVE;
+    return !schedule_config(c, params, &s, false) && s.method == SD_DPM_ADAPTIVE;
 }
 
 sd_status sd_generate(sd_ctx *c, const sd_params *params, sd_image *images)
 {
-    if (sd_begin(c)) return sd_end(c);
+    if (sd_begin(c) || sd_given(c, "params", params) || sd_given(c, "images", images)) return sd_end(c);
     const char *filter = sd_trace_file_filter(c->run.trace);
     if (!filter || !sd_rehearse(c, params, filter, NULL, NULL)) sd_run_pipeline(c, params, images);
     return sd_end(c);
@@ -696,8 +726,9 @@ static void quick_picture(const sd_vae_config *v, float *picture, const float *l
 /* No sd_begin: this happens inside of a run, whose error it becomes. */
 sd_status sd_step_picture(sd_ctx *c, const sd_denoised *step, int index, int quick, sd_image *image)
 {
-    memset(image, 0, sizeof *image);
-    if (!c || c->err.status) return c ? c->err.status : SD_ERR_MEMORY;
+    if (image) *image = (sd_image){0};
+    if (!c || c->err.status || sd_given(c, "step", step) || sd_given(c, "image", image) || sd_given(c, "x0", step->x0))
+        return c ? c->err.status : SD_ERR_MEMORY;
     sd_trace *trace = c->run.trace;
     int scale = quick ? 1 : sd_vae_scale(&c->vae.cfg);
     size_t n = (size_t)step->channels * (size_t)step->height * (size_t)step->width;

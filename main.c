@@ -10,6 +10,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <math.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -275,28 +276,23 @@ int open_model(const settings *s, const char *argv0, unsigned parts, view *v)
 
 /* ------------------------------------------------------------------------------ before any work */
 
-/* "14.6,6.5,0" into numbers. */
-static int read_list(const char *name, const char *text, double *out, int *count)
-{
-    for (*count = 0; text && *count < MOST_LEVELS; (*count)++) {
-        char *end;
-        out[*count] = strtod(text, &end);
-        if (end == text || (*end && *end != ','))
-            return cli_error(CLI_USAGE, "--%s must be numbers with commas between them, not \"%s\"", name, text);
-        text = *end ? end + 1 : NULL;
-    }
-    return text ? cli_error(CLI_USAGE, "--%s has more than %d numbers", name, MOST_LEVELS) : CLI_OK;
-}
-
 int read_lists(settings *s)
 {
-    int code = read_list("sigmas", s->sigmas, s->sigma_list, &s->p.sigma_count);
-    if (!code) code = read_list("timesteps", s->timesteps, s->timestep_list, &s->p.timestep_count);
+    int code = cli_numbers("sigmas", s->sigmas, s->sigma_list, MOST_LEVELS, &s->p.sigma_count);
+    if (!code) code = cli_numbers("timesteps", s->timesteps, s->timestep_list, MOST_LEVELS, &s->p.timestep_count);
     if (!code && s->sigmas && s->p.sigma_count < 2)
         code = cli_error(CLI_USAGE, "--sigmas needs two numbers or more: a step has two ends");
     if (s->sigmas) s->p.sigmas = s->sigma_list;
     if (s->timesteps) s->p.timesteps = s->timestep_list;
     return code;
+}
+
+int check_finite(const char *file, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(x[i]))
+            return cli_error(CLI_USAGE, "%s: number %zu of %zu is %g, which no latent can be", file, i + 1, n, (double)x[i]);
+    return CLI_OK;
 }
 
 int ends_with(const char *s, const char *end)
@@ -416,7 +412,7 @@ static int read_noise(const settings *s, sd_params *p, const sd_params *r, float
                          (long long)d[0], (long long)d[1], (long long)d[2], (long long)d[3]);
     p->noise = *noise;
     p->noise_count = (size_t)(d[0] * d[1] * d[2] * d[3]);
-    return CLI_OK;
+    return check_finite(s->noise, *noise, p->noise_count);
 }
 
 /* ---- pictures to begin from */

@@ -120,7 +120,7 @@ const char *sd_method_full_name(sd_method m, sd_program p)
 
 int sd_get_sampler(int i, sd_sampler_info *info)
 {
-    if (i < 0 || i >= SD_METHOD_COUNT) return 0;
+    if (i < 0 || i >= SD_METHOD_COUNT || !info) return 0;
     *info = methods[i].about;
     return 1;
 }

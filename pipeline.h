@@ -72,7 +72,11 @@ bool sd_run_is_open_ended(sd_ctx *c, const sd_params *params);
 /* sd_trace_list within another call; fn may be NULL. */
 sd_status sd_rehearse(sd_ctx *c, const sd_params *p, const char *filter, void (*fn)(void *, const sd_traced *), void *user);
 
-/* SD_OK if all n numbers are finite; otherwise names the weight that is not, or the stage. */
-sd_status sd_check_finite(sd_ctx *c, const float *x, size_t n, const char *what, const sd_part *part);
+/* ---- arguments.c: SD_ERR_ARG and a sentence that begins with `what`, unless ... */
+sd_status sd_given(sd_ctx *c, const char *what, const void *p);                          /* p is not NULL */
+sd_status sd_check_image(sd_ctx *c, const char *what, const sd_image *image);            /* it has pixels, and not too many */
+sd_status sd_check_numbers(sd_ctx *c, const char *what, const float *x, size_t n);       /* all are finite */
+/* SD_OK if all n numbers of a stage's result are finite; otherwise names the weight that is not, a wild input, or the stage. */
+sd_status sd_check_result(sd_ctx *c, const char *what, const float *x, size_t n, const sd_part *part, const float *input, size_t inputs);
 
 #endif

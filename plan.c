@@ -246,8 +246,11 @@ sd_status sd_plan(const char *model_or_config, int width, int height, int json, 
     sd_text t = {0};
     sd_family f;
     int h = 0, w = 0;
+    if (error) *error = 0;
+    if (!text) return SD_ERR_ARG;
     *text = NULL;
-    if (!find_family(&f, model_or_config, &e)) {
+    if (!model_or_config) sd_fail(&e, SD_ERR_ARG, "the model or configuration to plan must not be NULL");
+    if (!e.status && !find_family(&f, model_or_config, &e)) {
         int scale = f.vae.levels ? sd_vae_scale(&f.vae) : 8;
         if (!latent_size(&w, width, f.unet.width, scale, &e) && !latent_size(&h, height, f.unet.height, scale, &e)) {
             report r = {.e = &e, .t = &t, .json = json != 0};
@@ -263,6 +266,6 @@ sd_status sd_plan(const char *model_or_config, int width, int height, int json, 
     if (t.failed) sd_fail(&e, SD_ERR_MEMORY, "no memory for a plan");
     if (e.status) free(t.s);
     else *text = t.s;
-    snprintf(error, 512, "%s", e.text);
+    if (error) snprintf(error, 512, "%s", e.text);
     return e.status;
 }

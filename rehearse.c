@@ -215,6 +215,6 @@ sd_status sd_rehearse(sd_ctx *c, const sd_params *p, const char *filter, void (*
 sd_status sd_trace_list(sd_ctx *c, const sd_params *params, const char *filter, void (*fn)(void *, const sd_traced *),
                         void *user)
 {
-    if (!sd_begin(c)) sd_rehearse(c, params, filter, fn, user);
+    if (!sd_begin(c) && !sd_given(c, "params", params)) sd_rehearse(c, params, filter, fn, user);
     return sd_end(c);
 }

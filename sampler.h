@@ -88,6 +88,9 @@ void sd_sched_as_pipeline(sd_sched_config *c);
 /* Bounds of everything that a file or a caller can set; `where` begins the sentence. */
 sd_status sd_sched_check(const sd_sched_config *c, const char *where, sd_status status, sd_error *e);
 
+/* Can the sampler place its noise levels as the curve says? */
+bool sd_takes_curve(const sd_sched_config *c);
+
 const sd_sampler_info *sd_method_about(sd_method m);
 
 const char *sd_method_name(sd_method m);

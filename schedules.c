@@ -420,6 +420,17 @@ static sd_status check_timesteps(const sd_sampler *s, sd_error *e)
     return SD_OK;
 }
 
+bool sd_takes_curve(const sd_sched_config *c)
+{
+    const sd_method_row *row = sd_method_row_of(c->method);
+    bool listed = row->levels == SD_SIGMAS || row->levels == SD_SIGMAS_WHOLE;
+    bool strides = c->method == SD_PNDM || c->method == SD_DDIM || c->method == SD_DDIM_INVERSE;
+    if (c->curve == SD_CURVE_SPACED) return true;
+    if (c->curve == SD_CURVE_TIMESTEPS) return !strides && (row->levels < SD_RANGE || row->levels == SD_LCM_STEPS);
+    if (c->method == SD_EDM_EULER) return c->curve == SD_CURVE_KARRAS || c->curve == SD_CURVE_EXPONENTIAL;
+    return c->program != SD_DIFFUSERS || !row->about.diffusers ? row->levels != SD_RANGE : listed;
+}
+
 /* What cannot be combined. */
 static sd_status check_plan(const sd_sampler *s, sd_error *e)
 {
@@ -432,17 +443,11 @@ static sd_status check_plan(const sd_sampler *s, sd_error *e)
         return sd_fail(e, SD_ERR_ARG, "a schedule of sigmas needs a list of them");
     if (c->curve == SD_CURVE_TIMESTEPS && !c->timesteps)
         return sd_fail(e, SD_ERR_ARG, "a schedule of timesteps needs a list of them");
-    bool listed = s->row->levels == SD_SIGMAS || s->row->levels == SD_SIGMAS_WHOLE;
-    bool sigmas = s->foreign ? s->row->levels != SD_RANGE : listed;
-    if (c->curve != SD_CURVE_SPACED && c->curve != SD_CURVE_TIMESTEPS && !sigmas
-        && !(c->method == SD_EDM_EULER && (c->curve == SD_CURVE_KARRAS || c->curve == SD_CURVE_EXPONENTIAL)))
-        return sd_fail(e, SD_ERR_ARG, "%s makes its own noise levels and takes no schedule, found \"%s\"", name,
-                       sd_curve_name(c->curve));
-    if (c->curve == SD_CURVE_TIMESTEPS && s->row->levels >= SD_RANGE && s->row->levels != SD_LCM_STEPS)
-        return sd_fail(e, SD_ERR_ARG, "%s makes its own noise levels and takes no timesteps", name);
-    bool strides = c->method == SD_PNDM || c->method == SD_DDIM || c->method == SD_DDIM_INVERSE;
-    if (strides && c->curve == SD_CURVE_TIMESTEPS)
-        return sd_fail(e, SD_ERR_ARG, "%s steps by a fixed stride and takes no timesteps", name);
+    if (!sd_takes_curve(c) && c->curve == SD_CURVE_TIMESTEPS)
+        return sd_fail(e, SD_ERR_ARG, "%s goes by its own timesteps and takes none: euler, dpm++2m, ddpm, lcm and others do", name);
+    if (!sd_takes_curve(c))
+        return sd_fail(e, SD_ERR_ARG, "%s makes its own noise levels and takes no schedule, found \"%s\": euler, dpm++2m, unipc and "
+                       "others take one", name, sd_curve_name(c->curve));
     if (c->curve == SD_CURVE_SIGMAS && check_sigmas(s, e)) return e->status;
     if (c->curve == SD_CURVE_TIMESTEPS && check_timesteps(s, e)) return e->status;
     if (s->row->levels == SD_LCM_STEPS && (c->original_steps > c->train_steps || steps > c->original_steps))

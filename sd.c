@@ -76,6 +76,7 @@ void sd_free(void *p) { free(p); }
 
 void sd_image_free(sd_image *image)
 {
+    if (!image) return;
     free(image->rgb);
     free(image->alpha);
     memset(image, 0, sizeof *image);
@@ -83,15 +84,14 @@ void sd_image_free(sd_image *image)
 
 void sd_options_init(sd_options *o)
 {
-    memset(o, 0, sizeof *o);
-    o->parts = SD_PART_ALL;
+    if (o) *o = (sd_options){.parts = SD_PART_ALL};
 }
 
 void sd_randn(uint64_t seed, float *out, size_t n)
 {
     sd_rng rng;
     sd_rng_seed(&rng, seed);
-    sd_rng_normal(&rng, out, n);
+    if (out) sd_rng_normal(&rng, out, n);
 }
 
 const char *sd_error_text(const sd_ctx *c) { return c ? c->err.text : "out of memory"; }
@@ -135,10 +135,14 @@ void sd_report(sd_ctx *c, const char *stage, int done, int total, double seconds
     if (c->progress) c->progress(c->progress_user, &p);
 }
 
-void sd_get_timings(const sd_ctx *c, sd_timings *t) { *t = c ? c->timings : (sd_timings){0}; }
+void sd_get_timings(const sd_ctx *c, sd_timings *t) 
+{
+    if (t) *t = c ? c->timings : (sd_timings){0};
+}
 
 int sd_default_model(const char *program_dir, char *path, size_t size)
 {
+    if (!path || !size) return 0;
     const char *chosen = getenv("SD_MODEL");
     if (chosen && *chosen) return snprintf(path, size, "%s", chosen) < (int)size;   /* whether it exists is for sd_open to say */
     const char *const dirs[] = {program_dir, SD_DATADIR, "."}, *const sub[] = {"weights/tiny", "tiny", "weights/tiny"};
@@ -311,6 +315,10 @@ static sd_status choose_kernels(sd_ctx *c, const sd_options *o)
 static sd_status open_all(sd_ctx *c, const sd_options *o)
 {
     char path[4096];
+    if (c->parts & ~(unsigned)(SD_PART_ALL | SD_PART_SCHEDULE))
+        return sd_fail(&c->err, SD_ERR_ARG, "parts must be made of SD_PART_TOKENIZER, TEXT, UNET, VAE and SCHEDULE, not 0x%x", c->parts);
+    if (o->model && strlen(o->model) >= sizeof path)
+        return sd_fail(&c->err, SD_ERR_ARG, "the model's path is longer than %zu bytes", sizeof path - 1);
     if (o->model) snprintf(path, sizeof path, "%s", o->model);
     else if (!sd_default_model(NULL, path, sizeof path))
         return sd_fail(&c->err, SD_ERR_MISSING, "no model given, and the default model is neither in weights/tiny nor in %s/tiny", SD_DATADIR);
@@ -338,6 +346,10 @@ static sd_status open_all(sd_ctx *c, const sd_options *o)
 sd_status sd_open(sd_ctx **out, const sd_options *options)
 {
     double start = sd_now();
+    sd_options usual;
+    sd_options_init(&usual);
+    if (!out) return SD_ERR_ARG;
+    if (!options) options = &usual;
     sd_ctx *c = *out = calloc(1, sizeof *c);
     if (!c) return SD_ERR_MEMORY;
     c->log = (sd_log){options->log, options->user};
@@ -381,6 +393,7 @@ void sd_close(sd_ctx *c)
 sd_status sd_get_info(const sd_ctx *c, sd_model_info *info)
 {
     if (!c || c->broken.status) return c ? c->broken.status : SD_ERR_MEMORY;
+    if (!info) return SD_ERR_ARG;
     int scale = c->parts & SD_PART_VAE ? sd_vae_scale(&c->vae.cfg) : 8;
     *info = (sd_model_info){
         .path = c->path,
@@ -433,7 +446,7 @@ sd_status sd_trace_open(sd_ctx *c, const char *path, const char *filter)
 {
     sd_trace *t = NULL;
     if (sd_begin(c)) return sd_end(c);
-    sd_trace_to_file(&t, filter, path, &c->err);
+    if (!sd_given(c, "the trace's path", path)) sd_trace_to_file(&t, filter, path, &c->err);
     return set_trace(c, t);
 }
 
@@ -532,7 +545,7 @@ sd_status sd_run_text(sd_ctx *c, const int32_t *ids, int n, int clip_skip, float
     sd_trace_prefix(&c->run, "text_encoder.");
     run_stage(c, SD_STAGE_TEXT, text_body, &j, &c->clip_part);
     sd_trace_prefix(&c->run, "%s", "");
-    return sd_check_finite(c, out, (size_t)n * SD_TOKENS * (size_t)c->clip.cfg.width, "the text encoder's result", &c->clip_part);
+    return sd_check_result(c, "the text encoder's result", out, (size_t)n * SD_TOKENS * (size_t)c->clip.cfg.width, &c->clip_part, NULL, 0);
 }
 
 typedef struct picture_job {
@@ -554,7 +567,9 @@ sd_status sd_run_unet(sd_ctx *c, int batch, int h, int w, const float *latents, 
 {
     picture_job j = {batch, h, w, c->unet.cfg.in_channels, latents, timesteps, context, out};
     if (run_stage(c, SD_STAGE_UNET, unet_body, &j, &c->unet_part)) return c->err.status;
-    return sd_check_finite(c, out, (size_t)batch * (size_t)c->unet.cfg.out_channels * (size_t)h * (size_t)w, "the UNet's result", &c->unet_part);
+    size_t pixels = (size_t)batch * (size_t)h * (size_t)w;
+    return sd_check_result(c, "the UNet's result", out, pixels * (size_t)c->unet.cfg.out_channels, &c->unet_part, latents,
+                           pixels * (size_t)c->unet.cfg.in_channels);
 }
 
 static void decode_body(sd_run *r, const sd_ctx *c, void *job)
@@ -572,7 +587,9 @@ sd_status sd_run_decode(sd_ctx *c, int batch, int h, int w, const float *latents
     run_stage(c, SD_STAGE_DECODE, decode_body, &j, &c->vae_part);
     sd_trace_prefix(&c->run, "%s", "");
     if (c->err.status) return c->err.status;
-    return sd_check_finite(c, picture, (size_t)batch * 3 * (size_t)h * (size_t)w * (size_t)scale * (size_t)scale, "the VAE's result", &c->vae_part);
+    size_t pixels = (size_t)batch * (size_t)h * (size_t)w;
+    return sd_check_result(c, "the VAE's result", picture, pixels * 3 * (size_t)scale * (size_t)scale, &c->vae_part, latents,
+                           pixels * (size_t)c->vae.cfg.latent_channels);
 }
 
 static void encode_body(sd_run *r, const sd_ctx *c, void *job)
@@ -590,25 +607,15 @@ sd_status sd_run_encode(sd_ctx *c, const char *prefix, int batch, int h, int w, 
     run_stage(c, SD_STAGE_ENCODE, encode_body, &j, &c->vae_part);
     sd_trace_prefix(&c->run, "%s", "");
     size_t n = (size_t)batch * 2 * (size_t)c->vae.cfg.latent_channels * (size_t)h * (size_t)w;
-    return sd_check_finite(c, moments, n, "the VAE's result", &c->vae_part);
-}
-
-sd_status sd_check_finite(sd_ctx *c, const float *x, size_t n, const char *what, const sd_part *part)
-{
-    if (c->err.status) return c->err.status;
-    for (size_t i = 0; i < n; i++) {
-        if (isfinite(x[i])) continue;
-        if (sd_store_check_finite(&part->store, &c->err)) return c->err.status;
-        return sd_fail(&c->err, SD_ERR_NUMERIC, "%s is not finite (number %zu is %g) though every weight is", what, i, (double)x[i]);
-    }
-    return SD_OK;
+    return sd_check_result(c, "the VAE's result", moments, n, &c->vae_part, picture, (size_t)batch * 3 * (size_t)(h * scale) * (size_t)(w * scale));
 }
 
 /* ------------------------------------------------------------------------- the stages, publicly */
 
 sd_status sd_tokenize(sd_ctx *c, const char *text, sd_tokens *tokens)
 {
-    if (!sd_begin(c) && !sd_need(c, SD_PART_TOKENIZER)) sd_tokenizer_encode(c->tokenizer, text ? text : "", tokens, &c->err);
+    if (!sd_begin(c) && !sd_need(c, SD_PART_TOKENIZER) && !sd_given(c, "tokens", tokens))
+        sd_tokenizer_encode(c->tokenizer, text ? text : "", tokens, &c->err);
     return sd_end(c);
 }
 
@@ -623,7 +630,8 @@ static sd_status expect_count(sd_ctx *c, const char *what, size_t count, size_t 
 sd_status sd_encode_text(sd_ctx *c, const char *text, int clip_skip, float *out, size_t count)
 {
     sd_tokens t;
-    if (sd_begin(c) || sd_need(c, SD_PART_TOKENIZER | SD_PART_TEXT) || expect_count(c, "the text embedding", count, SD_TOKENS * (size_t)c->clip.cfg.width) ||
+    if (sd_begin(c) || sd_need(c, SD_PART_TOKENIZER | SD_PART_TEXT) || sd_given(c, "out", out) ||
+        expect_count(c, "the text embedding", count, SD_TOKENS * (size_t)c->clip.cfg.width) ||
         sd_tokenizer_encode(c->tokenizer, text ? text : "", &t, &c->err))
         return sd_end(c);
     sd_run_text(c, t.id, 1, clip_skip, out);
@@ -640,7 +648,10 @@ static sd_status expect_size(sd_ctx *c, int batch, int h, int w)
 
 sd_status sd_unet(sd_ctx *c, int batch, int h, int w, const float *latents, const float *timesteps, const float *context, float *out)
 {
-    if (!sd_begin(c) && !sd_need(c, SD_PART_UNET) && !expect_size(c, batch, h, w)) {
+    if (sd_begin(c) || sd_need(c, SD_PART_UNET) || expect_size(c, batch, h, w) || sd_given(c, "out", out)) return sd_end(c);
+    size_t n = (size_t)batch, pixels = n * (size_t)h * (size_t)w, words = n * SD_TOKENS * (size_t)c->unet.cfg.context_dim;
+    if (!sd_check_numbers(c, "the latents", latents, pixels * (size_t)c->unet.cfg.in_channels) &&
+        !sd_check_numbers(c, "the timesteps", timesteps, n) && !sd_check_numbers(c, "the context", context, words)) {
         sd_trace_prefix(&c->run, "unet.");
         sd_run_unet(c, batch, h, w, latents, timesteps, context, out);
         sd_trace_prefix(&c->run, "%s", "");
@@ -650,14 +661,19 @@ sd_status sd_unet(sd_ctx *c, int batch, int h, int w, const float *latents, cons
 
 sd_status sd_vae_decode(sd_ctx *c, int batch, int h, int w, const float *latents, float *picture)
 {
-    if (!sd_begin(c) && !sd_need(c, SD_PART_VAE) && !expect_size(c, batch, h, w)) sd_run_decode(c, batch, h, w, latents, picture);
+    if (!sd_begin(c) && !sd_need(c, SD_PART_VAE) && !expect_size(c, batch, h, w) && !sd_given(c, "picture", picture) &&
+        !sd_check_numbers(c, "the latents", latents, (size_t)batch * (size_t)c->vae.cfg.latent_channels * (size_t)h * (size_t)w))
+        sd_run_decode(c, batch, h, w, latents, picture);
     return sd_end(c);
 }
 
 /* The posterior's parameters [Kingma & Welling 2013]; logvar is clamped as diffusers' DiagonalGaussianDistribution does. */
 sd_status sd_vae_encode(sd_ctx *c, int batch, int h, int w, const float *picture, float *mean, float *logvar)
 {
-    if (sd_begin(c) || sd_need(c, SD_PART_VAE) || expect_size(c, batch, h, w)) return sd_end(c);
+    if (sd_begin(c) || sd_need(c, SD_PART_VAE) || expect_size(c, batch, h, w) || sd_given(c, "mean", mean) || sd_given(c, "logvar", logvar))
+        return sd_end(c);
+    size_t side = (size_t)sd_vae_scale(&c->vae.cfg);
+    if (sd_check_numbers(c, "the picture", picture, (size_t)batch * 3 * (size_t)h * (size_t)w * side * side)) return sd_end(c);
     size_t half = (size_t)c->vae.cfg.latent_channels * (size_t)h * (size_t)w;
     float *moments = malloc((size_t)batch * 2 * half * sizeof *moments);
     if (!moments) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for the moments");
@@ -674,8 +690,8 @@ sd_status sd_vae_encode(sd_ctx *c, int batch, int h, int w, const float *picture
 sd_status sd_image_read(sd_ctx *c, const char *path, sd_image *image)
 {
     sd_picture p = {0}, rgb = {0};
-    memset(image, 0, sizeof *image);
-    if (sd_begin(c) || sd_picture_read(&p, path, &c->err)) return sd_end(c);
+    if (image) *image = (sd_image){0};
+    if (sd_begin(c) || sd_given(c, "image", image) || sd_given(c, "path", path) || sd_picture_read(&p, path, &c->err)) return sd_end(c);
     if (p.unended)
         sd_logf(&c->log, SD_LOG_WARNING, "%s is cut off behind its pixels: all of them are there", path);
     size_t n = (size_t)p.width * (size_t)p.height;
@@ -693,10 +709,11 @@ sd_status sd_image_read(sd_ctx *c, const char *path, sd_image *image)
 
 sd_status sd_image_resize(sd_ctx *c, const sd_image *image, int width, int height, const char *how, sd_image *out)
 {
-    sd_picture in = {.width = image->width, .height = image->height, .channels = 3, .data = image->rgb}, p = {0};
+    sd_picture p = {0};
     sd_fit fit;
-    memset(out, 0, sizeof *out);
-    if (sd_begin(c)) return sd_end(c);
+    if (out) *out = (sd_image){0};
+    if (sd_begin(c) || sd_check_image(c, "the picture", image) || sd_given(c, "out", out)) return sd_end(c);
+    const sd_picture in = {.width = image->width, .height = image->height, .channels = 3, .data = image->rgb};
     if (!sd_fit_parse(&fit, how, &c->err)) sd_picture_fit(&p, &in, width, height, fit, SD_FILTER_LANCZOS, NULL, &c->err);
     if (!c->err.status) *out = (sd_image){p.width, p.height, p.data, NULL};
     return sd_end(c);
@@ -704,13 +721,15 @@ sd_status sd_image_resize(sd_ctx *c, const sd_image *image, int width, int heigh
 
 sd_status sd_image_write(sd_ctx *c, const char *path, const sd_image *image, const char *text)
 {
-    if (!sd_begin(c)) sd_image_save(path, image->width, image->height, image->rgb, text, &c->err);
+    if (!sd_begin(c) && !sd_given(c, "path", path) && !sd_check_image(c, "the picture", image))
+        sd_image_save(path, image->width, image->height, image->rgb, text, &c->err);
     return sd_end(c);
 }
 
 sd_status sd_tensors_write(sd_ctx *c, const char *path, const sd_traced *tensors, size_t n)
 {
-    if (!sd_begin(c)) sd_safetensors_write(path, tensors, n, &c->err);
+    if (!sd_begin(c) && !sd_given(c, "path", path) && !(n && sd_given(c, "tensors", tensors)))
+        sd_safetensors_write(path, tensors, n, &c->err);
     return sd_end(c);
 }
 
@@ -724,7 +743,9 @@ sd_status sd_read_floats(sd_ctx *c, const char *path, const char *name, float **
         if (strcmp(f.entry[i].name, name) == 0) t = &f.entry[i];
     if (!t && name) sd_fail(&c->err, SD_ERR_MISSING, "%s has no tensor \"%.80s\" among its %zu tensors", path, name, f.n);
     else if (!t) sd_fail(&c->err, SD_ERR_ARG, "%s has %zu tensors: say which one", path, f.n);
-    else if (t->nd > 4 || t->dt > SD_F64) sd_fail(&c->err, SD_ERR_FORMAT, "%s: \"%.80s\" must be of a float type and have at most 4 dimensions, not %s and %d", path, t->name, sd_entry_dtype(t), t->nd);
+    else if (t->nd > 4 || t->dt > SD_F64)
+        sd_fail(&c->err, SD_ERR_FORMAT, "%s: \"%.80s\" must be of a float type and have at most 4 dimensions, not %s and %d", path,
+                t->name, sd_entry_dtype(t), t->nd);
     if (t && !c->err.status) {
         size_t n = t->bytes / sd_dtype_size(t->dt);
         *data = malloc((n ? n : 1) * sizeof **data);
@@ -739,7 +760,8 @@ sd_status sd_read_floats(sd_ctx *c, const char *path, const char *name, float **
 
 sd_status sd_tensor_read(sd_ctx *c, const char *path, const char *name, float **data, int *nd, int64_t dim[4])
 {
-    *data = NULL;
-    if (!sd_begin(c)) sd_read_floats(c, path, name, data, nd, dim);
+    if (data) *data = NULL;
+    if (!sd_begin(c) && !sd_given(c, "path", path) && !sd_given(c, "data", data) && !sd_given(c, "nd", nd) && !sd_given(c, "dim", dim))
+        sd_read_floats(c, path, name, data, nd, dim);
     return sd_end(c);
 }

@@ -6,6 +6,10 @@
  * Every function that can fail returns an sd_status; the sentence that says what was expected, what
  * was found and where is sd_error_text(ctx). Nothing here exits, prints or keeps global state.
  *
+ * A pointer that must not be NULL and is, a size out of range, a picture without pixels, a number that is NaN or infinite where the
+ * networks would calculate with it: SD_ERR_ARG and a sentence that names it. Where no error can be told (sd_image_free, the *_init
+ * functions, sd_get_timings, sd_default_model, ...) NULL is harmless. A context that is NULL is one that sd_open had no memory for.
+ *
  * Tensors cross this interface as plain C arrays of float in PyTorch's order ([N,C,H,W], row major),
  * so that they can be laid beside those of any other implementation.
  *
@@ -242,7 +246,8 @@ typedef struct sd_params {
     int width, height;            /* pixels, multiples of 8; 0: the model's native size */
     int steps;                    /* 1..1000 */
     double cfg_scale;             /* guidance scale w of noise_pred = uncond + w*(cond-uncond) [Ho & Salimans 2022];
-                                   * w <= 1: no guidance, one evaluation per step; NAN: the model's own, "_guidance_scale" in its
+                                   * w <= 1: no guidance, one evaluation per step; at most 1000 of either sign; NAN: the model's
+                                   * own, "_guidance_scale" in its
                                    * scheduler_config.json, else 7.5 */
     uint64_t seed;
     const char *rng;              /* which generator the seed is for: "torch-cpu" (NULL), "torch-cuda[:sms=N,threads=M]", "numpy",
@@ -252,12 +257,14 @@ typedef struct sd_params {
     int seed_per_image;           /* 1: picture i of a batch has its own generator with seed + i (A1111); 0: one draws for all */
     int batch;                    /* pictures drawn from one generator, as diffusers' num_images_per_prompt */
     const char *sampler;          /* any name of sd_get_sampler in any spelling, ComfyUI's or stable-diffusion.cpp's; a schedule
-                                   * may follow, "DPM++ 2M Karras"; "name@program"; NULL: scheduler_config.json's */
+                                   * may follow, "DPM++ 2M Karras"; "name@program"; NULL: scheduler_config.json's, or
+                                   * "dpm++2m" where that goes by its own levels and others are asked for */
     const char *schedule;         /* how sigmas are placed: a name of sd_schedule_name or of a spacing; NULL: as
                                    * scheduler_config.json says */
-    const double *sigmas;         /* custom noise levels, falling, one more than steps; NULL: none. They set the steps. */
+    const double *sigmas;         /* custom noise levels, falling, 1e-9 to 1e9, one more than steps, the last may be 0; NULL: none.
+                                   * They set the steps. */
     int sigma_count;
-    const double *timesteps;      /* custom timesteps, falling, as many as steps; NULL: none */
+    const double *timesteps;      /* custom timesteps, falling, 0 to 999, as many as steps; NULL: none */
     int timestep_count;
     int order;                    /* of a multi-step sampler; 0: its own */
     double s_churn, s_tmin, s_tmax, s_noise;   /* [Karras et al. 2022, Algorithm 2], euler, heun, dpm2; s_noise also of the

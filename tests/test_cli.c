@@ -1,6 +1,7 @@
 /* test_cli.c - the program sd from outside: options, what it writes where, exit codes, interruption. Bad input has its
  * own file. */
 #define _XOPEN_SOURCE 700   /* realpath */
+#include <math.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -297,6 +298,15 @@ static void noise_from_a_file_is_the_noise_of_a_seed(void **state)
     expect_success("seed");
     assert_true(same_files(out("a.ppm"), out("b.ppm")));
     temp_clear();
+    noise[5] = NAN;   /* the file's fault, and not the network's */
+    memcpy(file + 8 + n, noise, sizeof noise);
+    spill(in_work("nan.safetensors"), file, 8 + (size_t)n + sizeof noise);
+    RUN(DRAW, "-s", "1", "--noise", in_work("nan.safetensors"), "-o", out("a.ppm"));
+    expect_error("noise with NaN", 2, "nan.safetensors: number 6 of 1024 is nan");
+    RUN(DRAW, "-s", "1", "--rng", in_work("nan.safetensors"), "-o", out("a.ppm"));
+    expect_error("numbers with NaN", 2, "nan.safetensors must be finite, but number 6 of 1024 is nan");
+    RUN("decode", in_work("nan.safetensors"), "-m", "weights/tiny", "-o", out("a.ppm"));
+    expect_error("latents with NaN", 2, "nan.safetensors: number 6 of 1024 is nan");
 }
 
 static void a_trace_holds_the_tensors_that_the_filter_lets_through(void **state)

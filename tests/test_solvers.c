@@ -456,6 +456,7 @@ static void what_cannot_be_combined_is_refused_in_one_line(void **state)
         c = stable_diffusion(table[i]);
         c.curve = SD_CURVE_KARRAS;
         refuses(&c, 10, "takes no schedule");
+        assert_false(sd_takes_curve(&c));
     }
     c = stable_diffusion("lcm");
     refuses(&c, 51, "lcm takes 1 to 50 steps");

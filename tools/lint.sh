@@ -17,7 +17,7 @@ floors="
 3 safetensors.c checkpoint.c weights.c weights.h image.c image.h image_read.c picture.c picture.h trace.c trace.h
 4 config.c layers.c tokenizer.c clip.c unet.c vae.c net.h
 5 sampler.c sampler.h solver.h schedules.c solvers.c multistep.c methods.c names.c scheduler.c
-6 sd.c generate.c rehearse.c edit.c edit.h plan.c pipeline.h sd.h
+6 sd.c generate.c rehearse.c arguments.c edit.c edit.h plan.c pipeline.h sd.h
 7 main.c prompts.c bar.c commands.c codec.c preview.c app.h cli.c cli.h foreign.c show.c show.h show_profile.c plot.c
 "
 
