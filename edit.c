@@ -208,7 +208,7 @@ sd_status sd_edit_plan(sd_ctx *c, const sd_params *p, int *width, int *height, s
         if (!wanted) return SD_OK;
         return sd_fail(err, SD_ERR_ARG, "a mask, a strength or outpainting needs a picture to begin from");
     }
-    if (sd_check_image(c, "the picture to begin from", p->init) || (p->mask && sd_check_image(c, "the mask", p->mask)) || check(p, err))
+    if (sd_check_sides(c, "the picture to begin from", p->init) || (p->mask && sd_check_sides(c, "the mask", p->mask)) || check(p, err))
         return err->status;
     int scale = sd_vae_scale(&c->vae.cfg);
     bool masked = p->mask || alpha_is_mask(p);
@@ -292,6 +292,8 @@ sd_status sd_edit_fill(sd_ctx *c, const sd_params *p, int width, int height, sd_
     sd_picture mask = {0}, rgb, flat = {0};
     sd_error *err = &c->err;
     if (!e->active) return SD_OK;
+    if (sd_check_image(c, "the picture to begin from", p->init) || (p->mask && sd_check_image(c, "the mask", p->mask)))
+        return err->status;
     if (!without_alpha(&rgb, &flat, p, err) && flat.data)
         sd_logf(&c->log, SD_LOG_NOTICE, "the picture is a little transparent, which is no mask: it is laid over white");
     if (!err->status && !make_mask(&mask, p, err))

@@ -74,7 +74,8 @@ sd_status sd_rehearse(sd_ctx *c, const sd_params *p, const char *filter, void (*
 
 /* ---- arguments.c: SD_ERR_ARG and a sentence that begins with `what`, unless ... */
 sd_status sd_given(sd_ctx *c, const char *what, const void *p);                          /* p is not NULL */
-sd_status sd_check_image(sd_ctx *c, const char *what, const sd_image *image);            /* it has pixels, and not too many */
+sd_status sd_check_sides(sd_ctx *c, const char *what, const sd_image *image);            /* its sides are possible */
+sd_status sd_check_image(sd_ctx *c, const char *what, const sd_image *image);            /* ... and it has pixels */
 sd_status sd_check_numbers(sd_ctx *c, const char *what, const float *x, size_t n);       /* all are finite */
 /* SD_OK if all n numbers of a stage's result are finite; otherwise names the weight that is not, a wild input, or the stage. */
 sd_status sd_check_result(sd_ctx *c, const char *what, const float *x, size_t n, const sd_part *part, const float *input, size_t inputs);

@@ -131,6 +131,7 @@ static sd_edit prepared(const sd_params *p, int *width, int *height)
     assert_true(e.init.width == *width && e.init.height == *height);
     assert_true(e.out_width == plan.out_width && e.out_height == plan.out_height && e.strength == plan.strength);
     assert_true(e.out_width <= e.whole.width && e.out_height <= e.whole.height);
+    sd_end(ctx);
     return e;
 }
 
