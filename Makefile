@@ -32,7 +32,7 @@ $(LATER): $(filter $(SETUP),$(MAKECMDGOALS))
 else
 
 # ------------------------------------------------------------------------------------------- sources
-LIB_SRC := base.c cores.c files.c rng.c philox.c numpy_rng.c brownian.c random.c unicode.c json.c \
+LIB_SRC := base.c cores.c files.c memory.c rng.c philox.c numpy_rng.c brownian.c random.c unicode.c json.c \
            kernels.c caches.c \
            ops.c profile.c roof.c ops_cpu.c winograd.c attention.c \
            safetensors.c checkpoint.c weights.c image.c image_read.c picture.c trace.c \
@@ -223,6 +223,18 @@ $(BUILD)/prefix: FORCE
 test: $(OUT)/sd $(TESTS) $(EXAMPLE)
 	@SD_PROGRAM=$(OUT)/sd SD_BENCH=$(BUILD)/tools/bench sh tools/run_tests.sh $(TESTS) -- $(EXAMPLE) $(BUILD)/example.png
 
+# The program with failing allocations and system calls; see tests/faults/run_faults.c. For Linux with glibc.
+.PHONY: test-faults
+FAULTS := $(BUILD)/tests/faults/run_faults $(BUILD)/tests/faults/fail_alloc.so
+test-faults: $(OUT)/sd $(FAULTS)
+	$(BUILD)/tests/faults/run_faults alloc $(OUT)/sd $(CURDIR)/$(BUILD)/tests/faults/fail_alloc.so
+	$(BUILD)/tests/faults/run_faults io $(OUT)/sd
+$(BUILD)/tests/faults/run_faults: $(BUILD)/tests/faults/run_faults.o
+	$(call say,LINK)$(CC) $(FLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+$(BUILD)/tests/faults/fail_alloc.o: EXTRA := -fvisibility=default
+$(BUILD)/tests/faults/fail_alloc.so: $(BUILD)/tests/faults/fail_alloc.o
+	$(call say,LINK)$(CC) $(FLAGS) $(LDFLAGS) -shared -o $@ $^
+
 SANITIZE := -O2 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 asan:
 	@$(MAKE) --no-print-directory BUILD=build/asan OUT=build/asan CFLAGS="$(SANITIZE)" test
@@ -309,6 +321,7 @@ help:
 	@echo '  test       builds and runs every test and the example; the last line counts them'
 	@echo '  test-full  Python: a model of full SD 1.5 size against diffusers in float32 and float64'
 	@echo '  test-samplers  Python: every sampler through a tiny UNet, step by step, against diffusers and k-diffusion'
+	@echo '  test-faults  every system call and allocation of some runs fails once: no crash, leak or half file'
 	@echo '  asan       the tests under the address and undefined behaviour sanitizers'
 	@echo '  fuzz       anything fed to every reader, a minute each: FUZZ="fuzz_image fuzz_config" FUZZ_SECONDS=1200; needs clang'
 	@echo '  lint       floors, warnings under gcc and clang, exported symbols;  make deps-dev installs what it needs'

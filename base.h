@@ -37,9 +37,10 @@ static inline int sd_flag_get(const sd_flag *f) { return f->v; }
 static inline void sd_flag_set(sd_flag *f, int v) { f->v = v; }
 #endif
 
-/* How a running call is reached from outside: another thread or a signal handler says `stop`, and finds which temporary
- * file the call would leave behind if the program ended now. */
+/* What a running call is told from outside: how much memory it may take; by another thread or a signal handler, to stop. And
+ * what those find there: the temporary file that the call would leave behind if the program ended now. */
 typedef struct sd_halt {
+    uint64_t memory;      /* bytes that a call may take; 0: what the system has left */
     sd_flag stop;
     sd_flag writing;      /* `temp` is the name of such a file */
     char temp[4096];
@@ -88,6 +89,12 @@ void sd_arena_free(sd_arena *a);
 /* NULL and *full = true when it does not fit (base != NULL); NULL and *full = false when only counting. */
 void *sd_arena_alloc(sd_arena *a, size_t bytes, bool *full);
 
+/* ---- memory.c: before much memory is taken
+ * Bytes that this process can still get. */
+uint64_t sd_memory_left(void);
+/* SD_ERR_MEMORY, "WHAT takes ... of memory, and ... are free", if there is not so much. Less than 64 MB is not asked for. */
+sd_status sd_need_memory(sd_error *e, double bytes, const char *what, ...) SD_PRINTF(3, 4);
+
 /* ---- strings and files */
 char *sd_strdup(const char *s);
 /* Text that grows; `s` is always NUL terminated once something was added. Out of memory sets `failed`. */
@@ -109,7 +116,8 @@ bool sd_glob_list(const char *comma_list, const char *name);    /* NULL or "" ma
 
 /* a/b into out; fails if it does not fit. */
 sd_status sd_path_join(char *out, size_t size, const char *a, const char *b, sd_error *e);
-bool sd_is_file(const char *path);
+bool sd_is_file(const char *path);     /* true too where that cannot be told: then opening it says why */
+bool sd_is_absent(const char *path);   /* nothing has this name; not if that cannot be told */
 bool sd_is_dir(const char *path);
 bool sd_is_stream(const char *path);   /* a pipe, a device or the name of an open descriptor: what no file can replace */
 /* Reads a whole file of at most `max` bytes; a NUL is appended and not counted. free() it. */

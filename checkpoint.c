@@ -185,6 +185,13 @@ void sd_store_used(const sd_store *s, const void *data, size_t bytes)
     }
 }
 
+sd_status sd_store_still_there(const sd_store *s, sd_error *e)
+{
+    for (size_t i = 0; i < s->n_files; i++)
+        if (sd_safetensors_still_there(&s->file[i], e)) return e->status;
+    return e->status;
+}
+
 void sd_store_close(sd_store *s)
 {
     for (size_t i = 0; i < s->n_files; i++) sd_safetensors_close(&s->file[i]);

@@ -1,5 +1,5 @@
 /* commands.c - floor 7: sd tokenize, sd plan, sd samplers, sd schedule, sd trace, and the table of all commands but drawing. */
-#define _POSIX_C_SOURCE 200809L   /* getline */
+#define _POSIX_C_SOURCE 200809L
 #include "app.h"
 #include "show.h"
 
@@ -98,26 +98,40 @@ static void print_ids(const sd_tokens *t)
     fwrite(line, 1, (size_t)(p - line), stdout);
 }
 
+enum { LINE_MAX_BYTES = 1 << 20 };
+
+/* The next line without its end, which is \n, not \r or U+2028. 1; 0 at the end of the file; -1, said, if it cannot be read
+ * or is longer than a line may be. */
+static int next_line(const settings *s, FILE *f, long number, char **line, size_t *n)
+{
+    static char room[LINE_MAX_BYTES + 1];
+    int c = 0;
+    for (*n = 0; *n <= LINE_MAX_BYTES && (c = getc(f)) != EOF && c != '\n';) room[(*n)++] = (char)c;
+    *line = room;
+    if (stopped()) return -1;   /* a signal ends a read that waits */
+    if (c == EOF && ferror(f)) return cli_error(-1, "cannot read %s: %s", s->file, strerror(errno));
+    if (*n > LINE_MAX_BYTES)
+        return cli_error(-1, "%s:%ld is longer than the %d bytes a line may have", s->file, number, LINE_MAX_BYTES);
+    room[*n] = 0;
+    return *n || c != EOF;
+}
+
 static int tokenize_file(const settings *s)
 {
     FILE *f = strcmp(s->file, "-") == 0 ? stdin : fopen(s->file, "rb");
-    char *line = NULL;
-    size_t room = 0;
-    ssize_t n;
-    int code = CLI_OK;
+    char *line;
+    size_t n;
+    int code = CLI_OK, got = 1;
     if (!f) return cli_error(errno_code(errno), "cannot open %s: %s", s->file, strerror(errno));
-    /* a line ends at \n, not at \r or U+2028 */
-    for (long number = 1; !code && (n = getline(&line, &room, f)) >= 0; number++) {
+    for (long number = 1; !code && (got = next_line(s, f, number, &line, &n)) > 0; number++) {
         sd_tokens t;
-        if (n && line[n - 1] == '\n') line[--n] = 0;
-        if (strlen(line) != (size_t)n) code = cli_error(CLI_USAGE, "%s:%ld has a NUL byte", s->file, number);
-        else if (interrupts) code = cli_error(CLI_INTERRUPTED, "interrupted");
-        else if (sd_tokenize(context, line, &t))
-            code = cli_error(CLI_USAGE, "%s:%ld: %s", s->file, number, sd_error_text(context));
+        sd_status status = SD_OK;
+        if (strlen(line) != n) code = cli_error(CLI_USAGE, "%s:%ld has a NUL byte", s->file, number);
+        else if ((status = sd_tokenize(context, line, &t)) != SD_OK)
+            code = cli_error(exit_code(status), "%s:%ld: %s", s->file, number, sd_error_text(context));
         else print_ids(&t);
     }
-    if (!code && ferror(f)) code = cli_error(CLI_FAILURE, "cannot read %s: %s", s->file, strerror(errno));
-    free(line);
+    if (got < 0) code = interrupts ? CLI_INTERRUPTED : ferror(f) ? CLI_FAILURE : CLI_USAGE;
     if (f != stdin) fclose(f);
     return code;
 }

@@ -30,7 +30,14 @@ sd_status sd_path_join(char *out, size_t size, const char *a, const char *b, sd_
 bool sd_is_file(const char *path)
 {
     struct stat st;
-    return stat(path, &st) == 0 && S_ISREG(st.st_mode);
+    if (stat(path, &st) != 0) return errno != ENOENT && errno != ENOTDIR;   /* whoever opens it will be told what is wrong */
+    return S_ISREG(st.st_mode);
+}
+
+bool sd_is_absent(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) != 0 && (errno == ENOENT || errno == ENOTDIR);
 }
 
 bool sd_is_dir(const char *path)
@@ -296,7 +303,12 @@ FILE *sd_file_without_name(const char *path, sd_error *e)
     errno = ENOMEM;
     FILE *f = name ? create(name) : NULL;
     int why = errno;
-    if (f) remove(name);   /* the system keeps it as long as it is open */
+    if (f && remove(name) != 0) {   /* else the system keeps it as long as it is open */
+        why = errno;
+        fclose(f);
+        f = NULL;
+        remove(name);
+    }
     free(name);
     free(dir.s);
     if (!f) cannot_write(path, why, e);

@@ -305,6 +305,18 @@ static void job_free(job *j)
     sd_edit_free(&j->edit);
 }
 
+/* Before anything is allocated: all arrays of the job, the stage that takes most, and the pictures that are handed out. */
+static sd_status check_memory(sd_ctx *c, const job *j)
+{
+    double B = j->B, GB = B * j->G, latent = (double)j->n, pixels = (double)j->p.width * (double)j->p.height;
+    double floats = GB * SD_TOKENS * c->clip.cfg.width + 2 * B * latent + GB * latent * (1 + (double)j->in / j->C) + 3 * B * pixels
+                  + 2 * latent + (double)j->h * j->w;
+    int decoded = sd_traces(&c->run) ? j->B : 1;
+    double bytes = 4 * floats + 3 * B * pixels + sd_stages_memory(c, j->B * j->G, decoded, j->h, j->w);
+    if (c->err.status) return c->err.status;
+    return sd_need_memory(&c->err, bytes, "drawing %d picture%s of %dx%d at once", j->B, j->B == 1 ? "" : "s", j->p.width, j->p.height);
+}
+
 static sd_status job_init(sd_ctx *c, job *j)
 {
     int scale = sd_vae_scale(&c->vae.cfg);
@@ -322,6 +334,7 @@ static sd_status job_init(sd_ctx *c, job *j)
     j->w = j->p.width / scale;
     j->n = (size_t)j->C * (size_t)j->h * (size_t)j->w;
     size_t B = (size_t)j->B, GB = B * (size_t)j->G, D = (size_t)c->clip.cfg.width;
+    if (!c->rehearsing && check_memory(c, j)) return c->err.status;
     j->context = calloc(GB * SD_TOKENS * D, sizeof(float));
     j->latents = calloc(B * j->n, sizeof(float));
     j->input = calloc(GB * (size_t)j->in * (size_t)j->h * (size_t)j->w, sizeof(float));

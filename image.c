@@ -12,23 +12,22 @@
 #include <png.h>
 #include <setjmp.h>
 
-/* UTF-8 as Latin-1, the encoding of tEXt; NULL (or no memory) if it has other characters. free() it. */
-static char *latin1(const char *utf8)
+/* UTF-8 as Latin-1, the encoding of tEXt, in place. False, and no byte is changed, if it has other characters. */
+static bool to_latin1(char *s)
 {
-    char *s = malloc(strlen(utf8) + 1), *to = s;
-    for (const unsigned char *c = (const unsigned char *)utf8; s && *c; c++) {
-        unsigned code = *c;
-        if ((*c == 0xC2 || *c == 0xC3) && (c[1] & 0xC0) == 0x80) {   /* U+0080 to U+00FF take two bytes */
-            code = (*c & 3u) << 6 | (c[1] & 0x3Fu);
-            c++;
-        } else if (*c >= 0x80) {
-            free(s);
-            return NULL;
-        }
-        *to++ = (char)(unsigned char)code;
+    for (const unsigned char *c = (const unsigned char *)s; *c; c++) {
+        if (*c < 0x80) continue;
+        if ((*c != 0xC2 && *c != 0xC3) || (c[1] & 0xC0) != 0x80) return false;   /* U+0080 to U+00FF take two bytes */
+        c++;
     }
-    if (s) *to = 0;
-    return s;
+    unsigned char *to = (unsigned char *)s;
+    for (const unsigned char *c = to; *c; c++) {
+        bool two = *c >= 0x80;
+        *to++ = two ? (unsigned char)((*c & 3u) << 6 | (c[1] & 0x3Fu)) : *c;
+        c += two;
+    }
+    *to = 0;
+    return true;
 }
 
 typedef struct png_job {
@@ -39,12 +38,29 @@ typedef struct png_job {
     const uint8_t *rgb;
     char *text;        /* NULL: none */
     bool is_latin1;
+    bool no_memory;    /* an allocation of libpng's failed */
 } png_job;
+
+/* libpng calls what it cannot allocate an error like any other. */
+static png_voidp png_allocate(png_structp png, png_alloc_size_t n)
+{
+    png_job *j = png_get_mem_ptr(png);
+    void *p = malloc(n);
+    if (!p) j->no_memory = true;
+    return p;
+}
+
+static void png_give_back(png_structp png, png_voidp p)
+{
+    (void)png;
+    free(p);
+}
 
 static void on_error(png_structp png, png_const_charp message)
 {
     const png_job *j = png_get_error_ptr(png);
-    sd_fail(j->e, SD_ERR_IO, "cannot write %s: %s", j->path, ferror(j->f) && errno ? strerror(errno) : message);
+    if (j->no_memory) sd_fail(j->e, SD_ERR_MEMORY, "no memory to write %s", j->path);
+    else sd_fail(j->e, SD_ERR_IO, "cannot write %s: %s", j->path, ferror(j->f) && errno ? strerror(errno) : message);
     png_longjmp(png, 1);
 }
 
@@ -89,11 +105,10 @@ static sd_status write_png(FILE *f, const char *path, int width, int height, con
 {
     png_job j = {.path = path, .e = e, .f = f, .width = width, .height = height, .rgb = rgb};
     if (text) {
-        j.text = latin1(text);
-        j.is_latin1 = j.text != NULL;
-        if (!j.text) j.text = sd_strdup(text);
+        j.text = sd_strdup(text);
+        j.is_latin1 = j.text && to_latin1(j.text);
     }
-    png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, &j, on_error, on_warning);
+    png_structp png = png_create_write_struct_2(PNG_LIBPNG_VER_STRING, &j, on_error, on_warning, &j, png_allocate, png_give_back);
     png_infop info = png ? png_create_info_struct(png) : NULL;
     if (!info || (text && !j.text)) sd_fail(e, SD_ERR_MEMORY, "no memory to write %s", path);
     else encode_png(png, info, &j);

@@ -19,6 +19,7 @@ typedef struct source {
     sd_error *e;
     sd_picture picture;   /* as stored, before orientation is applied */
     int orientation;      /* EXIF's, 1..8 */
+    bool no_memory;       /* an allocation of libpng's failed */
     bool complete;        /* a PNG whose pixels have all been read */
 } source;
 
@@ -81,14 +82,15 @@ static sd_status turn_upright(sd_picture *out, const sd_picture *in, int orienta
     size_t c = (size_t)in->channels;
     if (sd_picture_new(out, width, height, in->channels, e)) return e->status;
     uint8_t *to = out->data;
-    for (int y = 0; y < out->height; y++)
+    for (int y = 0; y < out->height && !sd_stopped(e); y++)
         for (int x = 0; x < out->width; x++, to += c) {
             int sx = swap ? y : x, sy = swap ? x : y;
             if (turns[orientation].from_right) sx = in->width - 1 - sx;
             if (turns[orientation].from_bottom) sy = in->height - 1 - sy;
             memcpy(to, in->data + ((size_t)sy * (size_t)in->width + (size_t)sx) * c, c);
         }
-    return SD_OK;
+    if (e->status) sd_picture_free(out);
+    return e->status;
 }
 
 /* ------------------------------------------------------------------------------------------- PNG */
@@ -99,11 +101,27 @@ static sd_status turn_upright(sd_picture *out, const sd_picture *in, int orienta
 static void png_failed(png_structp png, png_const_charp message)
 {
     const source *s = png_get_error_ptr(png);
-    if (!s->picture.unended) sd_fail(s->e, SD_ERR_FORMAT, "cannot read %s: broken PNG: %s", s->name, message);
+    if (s->no_memory) sd_fail(s->e, SD_ERR_MEMORY, "no memory to read %s", s->name);
+    else if (!s->picture.unended) sd_fail(s->e, SD_ERR_FORMAT, "cannot read %s: broken PNG: %s", s->name, message);
     png_longjmp(png, 1);
 }
 
 static void png_warned(png_structp png, png_const_charp message) { (void)png, (void)message; }
+
+/* libpng calls what it cannot allocate an error like any other. */
+static png_voidp png_allocate(png_structp png, png_alloc_size_t n)
+{
+    source *s = png_get_mem_ptr(png);
+    void *p = malloc(n);
+    if (!p) s->no_memory = true;
+    return p;
+}
+
+static void png_give_back(png_structp png, png_voidp p)
+{
+    (void)png;
+    free(p);
+}
 
 static void png_take(png_structp png, png_bytep to, size_t n)
 {
@@ -143,7 +161,10 @@ static sd_status decode_png(png_structp png, png_infop info, source *s)
     size_t stride = (size_t)width * (size_t)s->picture.channels;
     if (png_get_rowbytes(png, info) != stride) png_error(png, "unexpected row size");
     for (; passes > 0; passes--)
-        for (png_uint_32 y = 0; y < height; y++) png_read_row(png, s->picture.data + y * stride, NULL);
+        for (png_uint_32 y = 0; y < height; y++) {
+            if (sd_stopped(s->e)) return s->e->status;
+            png_read_row(png, s->picture.data + y * stride, NULL);
+        }
     s->complete = true;
     png_read_end(png, info);    /* eXIf may stand after the pixels */
     return SD_OK;
@@ -162,7 +183,7 @@ static int png_orientation(png_structp png, png_infop info)
 
 static sd_status read_png(source *s)
 {
-    png_structp png = png_create_read_struct(PNG_LIBPNG_VER_STRING, s, png_failed, png_warned);
+    png_structp png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, s, png_failed, png_warned, s, png_allocate, png_give_back);
     png_infop info = png ? png_create_info_struct(png) : NULL;
     if (!info) sd_fail(s->e, SD_ERR_MEMORY, "no memory to read %s", s->name);
     else if (!decode_png(png, info, s)) s->orientation = png_orientation(png, info);
@@ -221,6 +242,7 @@ static void jpeg_warned(j_common_ptr c, int level)
 static void jpeg_watch(j_common_ptr c)
 {
     const jpeg_job *j = (const jpeg_job *)c->err;
+    if (sd_stopped(j->s->e)) longjmp(((jpeg_job *)c->err)->jump, 1);
     if (!c->is_decompressor || ((j_decompress_ptr)c)->input_scan_number <= MAX_SCANS) return;
     sd_fail(j->s->e, SD_ERR_FORMAT, "cannot read %s: broken JPEG: more than %d scans", j->s->name, MAX_SCANS);
     longjmp(((jpeg_job *)c->err)->jump, 1);
@@ -256,10 +278,15 @@ static sd_status decode_jpeg(struct jpeg_decompress_struct *c, jpeg_job *j)
                        s->name, c->num_components);
     c->out_color_space = cmyk ? JCS_CMYK : JCS_RGB;
     if (check_claim(s, c->image_width, c->image_height, 0)) return s->e->status;
+    /* what comes in several scans is kept as coefficients of 16 bits until the last one */
+    double kept = jpeg_has_multiple_scans(c) ? 2.0 * c->num_components * c->image_width * c->image_height : 0;
+    if (sd_need_memory(s->e, kept, "reading %s, a progressive JPEG of %dx%d pixels,", s->name,
+                       (int)c->image_width, (int)c->image_height)) return s->e->status;
     if (sd_picture_new(&s->picture, (int)c->image_width, (int)c->image_height, 3, s->e)) return s->e->status;
     jpeg_start_decompress(c);
     JSAMPARRAY line = cmyk ? c->mem->alloc_sarray((j_common_ptr)c, JPOOL_IMAGE, c->output_width * 4, 1) : NULL;
     while (c->output_scanline < c->output_height) {
+        if (sd_stopped(s->e)) return s->e->status;
         JSAMPROW row = s->picture.data + (size_t)c->output_scanline * c->output_width * 3;
         jpeg_read_scanlines(c, cmyk ? line : &row, 1);
         if (cmyk) cmyk_to_rgb(row, line[0], c->output_width);
@@ -318,6 +345,7 @@ static uint8_t pnm_scale(int64_t v, int64_t maxval) { return (uint8_t)rint((doub
 
 static sd_status read_pnm(source *s)
 {
+    enum { LOOK = 1 << 20 };   /* samples between two looks at whether to stop */
     bool plain = s->data[1] < '4', rgb = s->data[1] == '3' || s->data[1] == '6';
     s->at = 2;
     int64_t width = pnm_number(s, INT32_MAX), height = pnm_number(s, INT32_MAX), maxval = pnm_number(s, INT32_MAX);
@@ -335,6 +363,7 @@ static sd_status read_pnm(source *s)
 
     uint8_t *to = s->picture.data;
     for (uint64_t i = 0; i < samples; i++) {
+        if (i % LOOK == 0 && sd_stopped(s->e)) return s->e->status;
         const uint8_t *from = s->data + s->at;
         int64_t v;
         if (plain) {
@@ -380,12 +409,19 @@ static const struct {
     {"\xFF\x0A", 0, 2, NULL, "JPEG XL"},
 };
 
+/* Its place in the table, or the table's length. */
+static size_t format_of(const uint8_t *data, size_t n)
+{
+    for (size_t i = 0; i < SD_COUNT(formats); i++)
+        if (n >= formats[i].at + formats[i].n && memcmp(data + formats[i].at, formats[i].mark, formats[i].n) == 0) return i;
+    return SD_COUNT(formats);
+}
+
 static sd_status read_any(source *s)
 {
     if (s->n == 0) return sd_fail(s->e, SD_ERR_FORMAT, "cannot read %s: it is empty", s->name);
-    for (size_t i = 0; i < SD_COUNT(formats); i++) {
-        if (s->n < formats[i].at + formats[i].n) continue;
-        if (memcmp(s->data + formats[i].at, formats[i].mark, formats[i].n) != 0) continue;
+    size_t i = format_of(s->data, s->n);
+    if (i < SD_COUNT(formats)) {
         if (formats[i].read) return formats[i].read(s);
         return sd_fail(s->e, SD_ERR_UNSUPPORTED, "cannot read %s: expected PNG, JPEG, PGM or PPM, found %s", s->name,
                        formats[i].name);
@@ -412,12 +448,19 @@ sd_status sd_picture_read_memory(sd_picture *out, const void *data, size_t n, co
     return e->status;
 }
 
+/* Whether it is worth reading on: not the rest of a file whose beginning says enough. */
+static bool is_picture(const char *data, size_t n)
+{
+    size_t i = format_of((const uint8_t *)data, n);
+    return i < SD_COUNT(formats) && formats[i].read;
+}
+
 sd_status sd_picture_read(sd_picture *out, const char *path, sd_error *e)
 {
     char *data;
     size_t n;
     memset(out, 0, sizeof *out);
-    if (e->status || sd_read_file(path, MAX_FILE, &data, &n, e)) return e->status;
+    if (e->status || sd_read_file_if(path, MAX_FILE, is_picture, &data, &n, e)) return e->status;
     sd_picture_read_memory(out, data, n, path, e);
     free(data);
     return e->status;

@@ -429,8 +429,8 @@ static int read_pictures(settings *s, inputs *in)
 {
     if (s->outpaint && parse_outpaint(s->outpaint, s->p.outpaint)) return CLI_USAGE;
     sd_status status = s->init ? sd_image_read(context, s->init, &in->init) : SD_OK;
-    if (!status && s->mask) status = sd_image_read(context, s->mask, &in->mask);
-    if (status) return report(s, status);
+    if (!status && s->mask && !interrupts) status = sd_image_read(context, s->mask, &in->mask);
+    if (status || interrupts) return status ? report(s, status) : stopped();
     if (s->init) s->p.init = &in->init;
     if (s->mask) s->p.mask = &in->mask;
     return CLI_OK;
@@ -561,7 +561,7 @@ static int draw(const settings *s, const sd_params *p, view *v, int first)
         status = sd_generate(context, p, images);
         clear_bar(v);
     }
-    int code = status ? report(s, status) : CLI_OK;
+    int code = status ? report(s, status) : stopped();
     if (!code) {   /* the picture is there: it is written whatever becomes of its trace */
         if (s->trace && (status = sd_trace_close(context)) != SD_OK) code = report(s, status);
         int written = write_pictures(s, p, images, first);
@@ -619,7 +619,7 @@ int prepare(settings *s, inputs *in, view *v)
     if (!code) code = read_pictures(s, in);
     if (code) return code;
     sd_status status = sd_resolve_params(context, &s->p, &resolved);
-    if (status) return report(s, status);
+    if (status || interrupts) return status ? report(s, status) : stopped();
     v->steps = resolved.init ? (int)(resolved.steps * resolved.strength) : resolved.steps;
     sd_set_progress(context, show_progress, v);
     if (s->explain_seed) sd_set_drawn(context, show_draw, v);

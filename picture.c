@@ -20,6 +20,7 @@ sd_status sd_picture_new(sd_picture *out, int width, int height, int channels, s
 {
     memset(out, 0, sizeof *out);
     if (check_sides(width, height, e)) return e->status;
+    if (sd_need_memory(e, (double)width * height * channels, "a picture of %dx%d pixels", width, height)) return e->status;
     out->data = calloc((size_t)width * (size_t)height, (size_t)channels);
     if (!out->data) return sd_fail(e, SD_ERR_MEMORY, "no memory for a picture of %dx%d pixels", width, height);
     out->width = width;
@@ -34,6 +35,13 @@ void sd_picture_free(sd_picture *p)
     memset(p, 0, sizeof *p);
 }
 
+/* Nothing comes of what was stopped. */
+static sd_status finished(sd_picture *out, const sd_error *e)
+{
+    if (e->status) sd_picture_free(out);
+    return e->status;
+}
+
 static size_t pixels(const sd_picture *p) { return (size_t)p->width * (size_t)p->height; }
 
 static uint8_t *pixel(const sd_picture *p, int x, int y)
@@ -43,6 +51,8 @@ static uint8_t *pixel(const sd_picture *p, int x, int y)
 
 /* a + (b - a)*m/255 */
 static uint8_t mix(unsigned a, unsigned b, unsigned m) { return sd_div255(a * (255 - m) + b * m); }
+
+enum { LOOK = 1 << 20 };   /* pixels between two looks at whether to stop */
 
 static int clamp(int v, int low, int high) { return v < low ? low : v > high ? high : v; }
 
@@ -125,20 +135,20 @@ static uint8_t weigh(const uint8_t *from, size_t step, const int32_t *weight, in
     return sum < 0 ? 0 : sum >> WEIGHT_BITS > 255 ? 255 : (uint8_t)(sum >> WEIGHT_BITS);
 }
 
-static void resample_rows(const sd_picture *out, const sd_picture *in, const taps *t)
+static void resample_rows(const sd_picture *out, const sd_picture *in, const taps *t, sd_error *e)
 {
     uint8_t *to = out->data;
-    for (int y = 0; y < out->height; y++)
+    for (int y = 0; y < out->height && !sd_stopped(e); y++)
         for (int x = 0; x < out->width; x++)
             for (int c = 0; c < out->channels; c++)
                 *to++ = weigh(pixel(in, t->first[x], y) + c, (size_t)in->channels, weights(t, x), t->count[x]);
 }
 
-static void resample_columns(const sd_picture *out, const sd_picture *in, const taps *t)
+static void resample_columns(const sd_picture *out, const sd_picture *in, const taps *t, sd_error *e)
 {
     uint8_t *to = out->data;
     size_t line = (size_t)out->width * (size_t)out->channels;
-    for (int y = 0; y < out->height; y++)
+    for (int y = 0; y < out->height && !sd_stopped(e); y++)
         for (size_t x = 0; x < line; x++)
             *to++ = weigh(pixel(in, 0, t->first[y]) + x, line, weights(t, y), t->count[y]);
 }
@@ -157,17 +167,16 @@ static sd_status resample_plain(sd_picture *out, const sd_picture *in, int full_
         !taps_make(&down, in->height, full_height, r.y, r.height, filter))
         sd_fail(e, SD_ERR_MEMORY, "no memory to resize to %dx%d pixels", r.width, r.height);
     if (down_first && !sd_picture_new(&half, in->width, r.height, in->channels, e)) {
-        resample_columns(&half, in, &down);
-        resample_rows(out, &half, &across);
+        resample_columns(&half, in, &down, e);
+        resample_rows(out, &half, &across, e);
     } else if (!down_first && !sd_picture_new(&half, r.width, in->height, in->channels, e)) {
-        resample_rows(&half, in, &across);
-        resample_columns(out, &half, &down);
+        resample_rows(&half, in, &across, e);
+        resample_columns(out, &half, &down, e);
     }
     taps_free(&across);
     taps_free(&down);
     sd_picture_free(&half);
-    if (e->status) sd_picture_free(out);
-    return e->status;
+    return finished(out, e);
 }
 
 static void premultiply(const sd_picture *p)
@@ -256,13 +265,13 @@ sd_status sd_picture_extend(sd_picture *out, const sd_picture *in, int left, int
             return sd_fail(e, SD_ERR_ARG, "a margin of %d pixels: expected 0 to %d", margin[i], SD_PICTURE_SIDE);
     if (sd_picture_new(out, left + in->width + right, top + in->height + bottom, in->channels, e)) return e->status;
     uint8_t *to = out->data;
-    for (int y = 0; y < out->height; y++)
+    for (int y = 0; y < out->height && !sd_stopped(e); y++)
         for (int x = 0; x < out->width; x++, to += in->channels) {
             int sx = clamp(x - left, 0, in->width - 1), sy = clamp(y - top, 0, in->height - 1);
             bool inside = sx == x - left && sy == y - top;
             memcpy(to, inside || !fill ? pixel(in, sx, sy) : fill, (size_t)in->channels);
         }
-    return SD_OK;
+    return finished(out, e);
 }
 
 /* -------------------------------------------------------------------------------- channels and numbers */
@@ -271,13 +280,16 @@ sd_status sd_picture_to_rgb(sd_picture *out, const sd_picture *in, const uint8_t
 {
     if (sd_picture_new(out, in->width, in->height, 3, e)) return e->status;
     const uint8_t *from = in->data;
-    for (uint8_t *to = out->data, *end = to + 3 * pixels(out); to < end; to += 3, from += in->channels)
+    size_t i = 0;
+    for (uint8_t *to = out->data, *end = to + 3 * pixels(out); to < end; to += 3, from += in->channels) {
+        if (i++ % LOOK == 0 && sd_stopped(e)) break;
         for (int c = 0; c < 3; c++) {
             to[c] = from[in->channels == 1 ? 0 : c];
             if (in->channels == 4 && background)
                 to[c] = mix(background[c], to[c], from[3]);
         }
-    return SD_OK;
+    }
+    return finished(out, e);
 }
 
 void sd_picture_to_float(float *out, const sd_picture *p)
@@ -300,8 +312,11 @@ sd_status sd_mask_from_luma(sd_picture *out, const sd_picture *in, sd_error *e)
 {
     if (sd_picture_new(out, in->width, in->height, 1, e)) return e->status;
     const uint8_t *from = in->data;
-    for (size_t i = 0; i < pixels(in); i++, from += in->channels) out->data[i] = in->channels == 1 ? *from : luma(from);
-    return SD_OK;
+    for (size_t i = 0; i < pixels(in); i++, from += in->channels) {
+        if (i % LOOK == 0 && sd_stopped(e)) break;
+        out->data[i] = in->channels == 1 ? *from : luma(from);
+    }
+    return finished(out, e);
 }
 
 sd_status sd_mask_from_alpha(sd_picture *out, const sd_picture *in, sd_error *e)
@@ -367,13 +382,13 @@ sd_status sd_mask_blur(sd_picture *mask, double radius, sd_error *e)
     uint8_t *copy = malloc(SD_PICTURE_SIDE);
     if (!copy) return sd_fail(e, SD_ERR_MEMORY, "no memory to blur a mask");
     blur_box b = blur_box_of((float)radius);
-    for (int y = 0; y < mask->height; y++)
+    for (int y = 0; y < mask->height && !sd_stopped(e); y++)
         for (int pass = 0; pass < BLUR_PASSES; pass++) blur_line(pixel(mask, 0, y), copy, mask->width, 1, b);
     size_t stride = (size_t)mask->width;
-    for (int x = 0; x < mask->width; x++)
+    for (int x = 0; x < mask->width && !sd_stopped(e); x++)
         for (int pass = 0; pass < BLUR_PASSES; pass++) blur_line(pixel(mask, x, 0), copy, mask->height, stride, b);
     free(copy);
-    return SD_OK;
+    return e->status;
 }
 
 /* Squared distances along a line: out[i] = min over k of f[k] + (i-k)^2, the lower envelope of parabolas
@@ -409,16 +424,17 @@ static bool is_clear(uint8_t v) { return v < 128; }
 
 /* Squared Euclidean distance of each pixel to the nearest site, infinite if there is none; NULL without memory.
  * free() it. Below 2^24, so for masks of up to 2895 pixels a side, the floats are exact. */
-static float *distances(const sd_picture *mask, is_site *site)
+static float *distances(const sd_picture *mask, is_site *site, sd_error *e)
 {
     size_t stride = (size_t)mask->width, longest = (size_t)(mask->width > mask->height ? mask->width : mask->height);
+    if (sd_need_memory(e, (double)pixels(mask) * sizeof(float), "the distances in a mask")) return NULL;
     float *d = malloc(pixels(mask) * sizeof *d), *f = malloc(longest * sizeof *f);
     int *sites = malloc(longest * sizeof *sites);
     double *from = malloc(longest * sizeof *from);
     bool room = d && f && sites && from;
     for (size_t i = 0; room && i < pixels(mask); i++) d[i] = site(mask->data[i]) ? 0.0f : HUGE_VALF;
-    for (int x = 0; room && x < mask->width; x++) parabolas(d + x, stride, mask->height, f, sites, from);
-    for (int y = 0; room && y < mask->height; y++) parabolas(d + (size_t)y * stride, 1, mask->width, f, sites, from);
+    for (int x = 0; room && x < mask->width && !sd_stopped(e); x++) parabolas(d + x, stride, mask->height, f, sites, from);
+    for (int y = 0; room && y < mask->height && !sd_stopped(e); y++) parabolas(d + (size_t)y * stride, 1, mask->width, f, sites, from);
     free(f);
     free(sites);
     free(from);
@@ -433,12 +449,12 @@ sd_status sd_mask_grow(sd_picture *mask, double radius, sd_error *e)
     if (!(fabs(radius) <= SD_PICTURE_SIDE))
         return sd_fail(e, SD_ERR_ARG, "growing a mask by %g pixels: expected at most %d", radius, SD_PICTURE_SIDE);
     if (radius == 0) return SD_OK;
-    float *d = distances(mask, radius > 0 ? is_set : is_clear);
+    float *d = distances(mask, radius > 0 ? is_set : is_clear, e);
     if (!d) return sd_fail(e, SD_ERR_MEMORY, "no memory to grow a mask");
     for (size_t i = 0; i < pixels(mask); i++)
         if (d[i] <= radius * radius) mask->data[i] = radius > 0 ? 255 : 0;
     free(d);
-    return SD_OK;
+    return e->status;
 }
 
 sd_status sd_mask_feather(sd_picture *mask, double width, sd_error *e)
@@ -446,14 +462,14 @@ sd_status sd_mask_feather(sd_picture *mask, double width, sd_error *e)
     if (e->status) return e->status;
     if (!(width >= 0 && width <= SD_PICTURE_SIDE))
         return sd_fail(e, SD_ERR_ARG, "feathering a mask over %g pixels: expected 0 to %d", width, SD_PICTURE_SIDE);
-    float *d = distances(mask, is_zero);
+    float *d = distances(mask, is_zero, e);
     if (!d) return sd_fail(e, SD_ERR_MEMORY, "no memory to feather a mask");
     for (size_t i = 0; i < pixels(mask); i++) {
         double most = 255 * sqrt(d[i]) / (width + 1);
         if (mask->data[i] > most) mask->data[i] = (uint8_t)lround(most);
     }
     free(d);
-    return SD_OK;
+    return e->status;
 }
 
 /* diffusers' VaeImageProcessor.get_crop_region, third part, for one axis: from..to, of 0..side, becomes `wanted`
@@ -534,7 +550,7 @@ sd_status sd_picture_paste(sd_picture *base, int x, int y, const sd_picture *ove
     if (mask && (mask->width != over->width || mask->height != over->height || mask->channels != 1))
         return sd_fail(e, SD_ERR_ARG, "cannot paste %dx%d pixels through a mask of %dx%d pixels and %d channels",
                        over->width, over->height, mask->width, mask->height, mask->channels);
-    for (int oy = 0; oy < over->height; oy++)
+    for (int oy = 0; oy < over->height && !sd_stopped(e); oy++)
         for (int ox = 0; ox < over->width; ox++) {
             if (oy + y < 0 || oy + y >= base->height || ox + x < 0 || ox + x >= base->width) continue;
             unsigned m = mask ? *pixel(mask, ox, oy) : 255;
@@ -542,5 +558,5 @@ sd_status sd_picture_paste(sd_picture *base, int x, int y, const sd_picture *ove
             const uint8_t *from = pixel(over, ox, oy);
             for (int c = 0; c < base->channels; c++) to[c] = mix(to[c], channel(from, over->channels, c), m);
         }
-    return SD_OK;
+    return e->status;
 }

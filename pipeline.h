@@ -72,6 +72,9 @@ bool sd_run_is_open_ended(sd_ctx *c, const sd_params *params);
 /* sd_trace_list within another call; fn may be NULL. */
 sd_status sd_rehearse(sd_ctx *c, const sd_params *p, const char *filter, void (*fn)(void *, const sd_traced *), void *user);
 
+/* Bytes of working memory of the stage that takes most, in a run of so many UNet samples and pictures at once. */
+double sd_stages_memory(sd_ctx *c, int batch, int pictures, int h, int w);
+
 /* ---- arguments.c: SD_ERR_ARG and a sentence that begins with `what`, unless ... */
 sd_status sd_given(sd_ctx *c, const char *what, const void *p);                          /* p is not NULL */
 sd_status sd_check_sides(sd_ctx *c, const char *what, const sd_image *image);            /* its sides are possible */

@@ -55,14 +55,31 @@ static bool map_file(sd_safetensors *f, const char *path)
     void *p = MAP_FAILED;
     if (fstat(fd, &st) == 0 && st.st_size > 0 && (uintmax_t)st.st_size <= SIZE_MAX)
         p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-    close(fd);
-    if (p == MAP_FAILED) return false;
+    if (p == MAP_FAILED) {
+        close(fd);
+        return false;
+    }
+    f->fd = fd;
     f->map = p;
     f->map_size = (size_t)st.st_size;
     return f->mapped = true;
 }
 
-static void unmap(sd_safetensors *f) { munmap(f->map, f->map_size); }
+static void unmap(sd_safetensors *f)
+{
+    munmap(f->map, f->map_size);
+    close(f->fd);
+}
+
+sd_status sd_safetensors_still_there(const sd_safetensors *f, sd_error *e)
+{
+    struct stat st;
+    if (e->status || !f->mapped) return e->status;
+    if (fstat(f->fd, &st) != 0) return sd_fail(e, SD_ERR_IO, "cannot look at %s: %s", f->path, strerror(errno));
+    if ((uintmax_t)st.st_size >= f->map_size) return SD_OK;
+    return sd_fail(e, SD_ERR_IO, "%s was made shorter while it was in use: it had %zu bytes and has %llu", f->path, f->map_size,
+                   (unsigned long long)st.st_size);
+}
 
 /* On the pages that these bytes touch. A page's other tensors lose nothing: the mapping is private and never written,
  * so that it is read again. */
@@ -87,6 +104,7 @@ static void advise(const sd_safetensors *f, const void *data, size_t bytes, bool
 
 static bool map_file(sd_safetensors *f, const char *path) { return (void)f, (void)path, false; }
 static void unmap(sd_safetensors *f) { (void)f; }
+sd_status sd_safetensors_still_there(const sd_safetensors *f, sd_error *e) { return (void)f, e->status; }
 #endif
 
 void sd_safetensors_expect(const sd_safetensors *f, const void *data, size_t bytes) { advise(f, data, bytes, true); }

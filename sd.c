@@ -260,7 +260,7 @@ static sd_status open_tokenizer(sd_ctx *c)
 {
     char dir[4096];
     if (join(c, dir, "tokenizer")) return c->err.status;
-    if (!sd_is_dir(dir) && sd_is_file(SD_DATADIR "/merges.txt")) {
+    if (sd_is_absent(dir) && sd_is_file(SD_DATADIR "/merges.txt")) {
         sd_logf(&c->log, SD_LOG_NOTICE, "no %s: using the merges of %s, padding with the end token", dir, SD_DATADIR);
         snprintf(dir, sizeof dir, "%s", SD_DATADIR);
     }
@@ -356,6 +356,7 @@ sd_status sd_open(sd_ctx **out, const sd_options *options)
     c->parts = options->parts ? options->parts : SD_PART_ALL;
     c->residency = options->residency;
     c->err.halt = &c->halt;
+    c->halt.memory = options->memory;
     c->run = (sd_run){.err = &c->err, .be = &sd_backend_cpu};
     c->depth = 1;
     if (!open_all(c, options)) sd_stopped(&c->err);
@@ -472,6 +473,11 @@ sd_status sd_set_profile(sd_ctx *c, void (*fn)(void *, const sd_profiled *), voi
 
 typedef void body(sd_run *r, const sd_ctx *c, void *job);
 
+static const char *name_of(const sd_ctx *c, const sd_part *part)
+{
+    return part == &c->clip_part ? "the text encoder" : part == &c->unet_part ? "the UNet" : "the VAE";
+}
+
 static void weight_used(void *store, const sd_tensor *w)
 {
     sd_store_used(store, w->host, (size_t)sd_numel(w) * sd_dtype_size(w->dt));
@@ -490,17 +496,25 @@ static void take_turns(sd_ctx *c, sd_part *part)
     c->run.used_user = &part->store;
 }
 
-static sd_status run_stage(sd_ctx *c, sd_stage stage, body *fn, void *job, sd_part *part)
+/* Bytes of working memory that a stage takes: it goes through everything without numbers. */
+static size_t rehearse(sd_ctx *c, body *fn, void *job)
 {
     sd_run dry = {.err = &c->err, .be = &sd_backend_null, .threads = 1};
     if (c->rehearsing) dry.trace = c->run.trace;
     fn(&dry, c, job);
-    if (c->err.status || c->rehearsing) return c->err.status;
+    return dry.arena.peak;
+}
+
+static sd_status run_stage(sd_ctx *c, sd_stage stage, body *fn, void *job, sd_part *part)
+{
+    size_t needed = rehearse(c, fn, job);
+    if (c->err.status || c->rehearsing || sd_store_still_there(&part->store, &c->err)) return c->err.status;
     sd_profile_stage_begin(&c->run, stage);
     take_turns(c, part);
-    if (!c->run.arena.base || c->run.arena.size < dry.arena.peak) {
+    if (!c->run.arena.base || c->run.arena.size < needed) {
         sd_arena_free(&c->run.arena);
-        if (sd_arena_init(&c->run.arena, dry.arena.peak, &c->err)) return c->err.status;
+        if (sd_need_memory(&c->err, (double)needed, "the working space of %s", name_of(c, part))) return c->err.status;
+        if (sd_arena_init(&c->run.arena, needed, &c->err)) return c->err.status;
     }
     sd_reset(&c->run, 0);
     fn(&c->run, c, job);
@@ -608,6 +622,25 @@ sd_status sd_run_encode(sd_ctx *c, const char *prefix, int batch, int h, int w, 
     sd_trace_prefix(&c->run, "%s", "");
     size_t n = (size_t)batch * 2 * (size_t)c->vae.cfg.latent_channels * (size_t)h * (size_t)w;
     return sd_check_result(c, "the VAE's result", moments, n, &c->vae_part, picture, (size_t)batch * 3 * (size_t)(h * scale) * (size_t)(w * scale));
+}
+
+double sd_stages_memory(sd_ctx *c, int batch, int pictures, int h, int w)
+{
+    int scale = sd_vae_scale(&c->vae.cfg);
+    float *timesteps = calloc((size_t)batch, sizeof *timesteps);   /* the only numbers that are looked at */
+    picture_job unet = {batch, h, w, c->unet.cfg.in_channels, NULL, timesteps, NULL, NULL};
+    picture_job decoding = {pictures, h, w, c->vae.cfg.latent_channels, NULL, NULL, NULL, NULL};
+    picture_job encoding = {1, h * scale, w * scale, 3, NULL, NULL, NULL, NULL};
+    const struct { body *fn; void *job; } stages[] = {
+        {unet_body, &unet}, {decode_body, &decoding}, {encode_body, &encoding}};
+    size_t most = 0;
+    if (!timesteps) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %d timesteps", batch);
+    for (size_t i = 0; i < SD_COUNT(stages) && !c->err.status; i++) {
+        size_t bytes = rehearse(c, stages[i].fn, stages[i].job);
+        if (bytes > most) most = bytes;
+    }
+    free(timesteps);
+    return (double)most;
 }
 
 /* ------------------------------------------------------------------------- the stages, publicly */

@@ -74,6 +74,9 @@ enum {
     SD_RESIDENCY_MAP = 0,   /* files are mapped; what a stage read leaves the process when the stage is over */
     SD_RESIDENCY_STREAM,    /* mapped, and each weight leaves when it was used: least memory, more page faults */
     SD_RESIDENCY_RAM        /* read into memory when the model is opened: no page faults later, for slow disks */
+    /* A mapped file must not be made shorter while the context is open (replacing it by another file is harmless). Each
+     * stage looks first, and then fails with SD_ERR_IO; between a look and its end such a file raises SIGBUS in the process,
+     * as does a disk that fails. The library has no handler: a program that must not end there has one, or takes RAM. */
 };
 
 /* Whose matrix products linear layers and unfolded convolutions use. With the own ones a result has the same bits for any number of
@@ -92,6 +95,9 @@ typedef struct sd_options {
     int residency;      /* SD_RESIDENCY_*: where the weights are while they are used. The results are the same bits */
     int precise;        /* 1: specification kernels, double accumulators, no BLAS (slow, see docs/MODEL.md) */
     int gemm;           /* SD_GEMM_* */
+    uint64_t memory;    /* bytes that a call may take; 0: what the system has free when it begins (also by the limits of the
+                         * process and of its control group), so that a run that cannot end is refused before it begins.
+                         * UINT64_MAX: as many as it wants */
     /* Called with one line of text, without a newline; level 0 warning, 1 notice, 2 detail. May be NULL. */
     void (*log)(void *user, int level, const char *line);
     void *user;

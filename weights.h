@@ -25,9 +25,11 @@ typedef struct sd_safetensors {
     void *map;            /* whole file, mmapped or read */
     size_t map_size;
     bool mapped;
+    int fd;               /* of what is mapped, to see whether it is still as long */
 } sd_safetensors;
 
-/* On failure nothing stays open; close is harmless then. A mapped file must not shrink while it is open. */
+/* On failure nothing stays open; close is harmless then. A mapped file must not shrink while it is open: reading what is
+ * gone raises SIGBUS. */
 sd_status sd_safetensors_open(sd_safetensors *f, const char *path, sd_error *e);
 /* The same, but read into memory instead of mapped. */
 sd_status sd_safetensors_load(sd_safetensors *f, const char *path, sd_error *e);
@@ -37,6 +39,8 @@ void sd_safetensors_expect(const sd_safetensors *f, const void *data, size_t byt
 void sd_safetensors_release(const sd_safetensors *f, const void *data, size_t bytes);
 void sd_safetensors_close(sd_safetensors *f);
 const char *sd_entry_dtype(const sd_entry *t);   /* as the file spells it: "F32", "F8_E4M3" */
+/* SD_ERR_IO if a mapped file has become shorter since it was opened. */
+sd_status sd_safetensors_still_there(const sd_safetensors *f, sd_error *e);
 sd_entry *sd_safetensors_find(const sd_safetensors *f, const char *name);   /* NULL: none */
 
 /* Writes contiguous tensors, atomically: wider dtypes first and otherwise in the given order. */
@@ -59,6 +63,8 @@ sd_status sd_store_open_dir(sd_store *s, const char *dir, const char *stem, sd_e
 /* The same, with files read into memory instead of mapped. */
 sd_status sd_store_load_dir(sd_store *s, const char *dir, const char *stem, sd_error *e);
 void sd_store_close(sd_store *s);
+/* sd_safetensors_still_there of all files. */
+sd_status sd_store_still_there(const sd_store *s, sd_error *e);
 /* A weight of this store has been used: its pages may go, and those of the ones that follow it in its file are asked
  * for. NULL: all of the store may go. */
 void sd_store_used(const sd_store *s, const void *data, size_t bytes);
