@@ -39,7 +39,7 @@ LIB_SRC := base.c cores.c files.c memory.c rng.c philox.c numpy_rng.c brownian.c
            config.c layers.c tokenizer.c clip.c unet.c vae.c \
            sampler.c schedules.c solvers.c multistep.c methods.c names.c scheduler.c \
            sd.c generate.c rehearse.c arguments.c edit.c plan.c
-APP_SRC := main.c bar.c commands.c codec.c preview.c prompts.c cli.c foreign.c show.c show_profile.c plot.c
+APP_SRC := main.c bar.c commands.c codec.c preview.c prompts.c cli.c foreign.c show.c show_profile.c plot.c man.c complete.c
 TEST_SRC := $(sort $(wildcard tests/test_*.c))
 FUZZ_SRC := $(sort $(wildcard tests/fuzz_*.c))
 HELPER_SRC := $(filter-out $(TEST_SRC) $(FUZZ_SRC) tests/fuzz.c,$(sort $(wildcard tests/*.c)))
@@ -142,7 +142,7 @@ SHARED_FLAGS := -shared -Wl,-soname,$(SHARED_INSTALLED)
 endif
 
 # ------------------------------------------------------------------------------------------- targets
-.PHONY: all test test-full test-samplers demo pictures plans install uninstall lint asan help clean FORCE
+.PHONY: all test test-full test-samplers demo pictures plans man install uninstall lint asan help clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -280,6 +280,14 @@ lint:
 plans: $(OUT)/sd
 	@for c in sd15 sd21 sdxl sdxl-refiner; do $(OUT)/sd plan --config $$c > docs/plans/$$c.txt || exit 1; done
 
+# The manual page and the completions, which are installed as they stand here, for a cross build cannot run the program;
+# tests/test_options.c compares.
+man: $(OUT)/sd
+	$(OUT)/sd help --man > share/sd.1
+	$(OUT)/sd help --completion bash > share/sd.bash
+	$(OUT)/sd help --completion zsh > share/_sd
+	$(OUT)/sd help --completion fish > share/sd.fish
+
 PROMPT ?= a red apple on a white background
 demo: $(OUT)/sd
 	OMP_WAIT_POLICY=passive $(OUT)/sd -p "$(PROMPT)" --seed 0 -o demo.png
@@ -289,6 +297,9 @@ pictures: $(OUT)/sd
 	$(PYTHON) tools/pictures.py --program $(OUT)/sd
 
 # ------------------------------------------------------------------------------------------- install
+# from share/ to below PREFIX
+SHARED_FILES := sd.1:share/man/man1/sd.1 sd.bash:share/bash-completion/completions/sd _sd:share/zsh/site-functions/_sd \
+                sd.fish:share/fish/vendor_completions.d/sd.fish
 DATA := $(shell cd weights 2>/dev/null && find tiny -type f ! -name '*.part' | sort)
 install: all
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/lib/pkgconfig" "$(DESTDIR)$(PREFIX)/include" "$(DESTDIR)$(PREFIX)/share/sd"
@@ -300,6 +311,9 @@ install: all
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@LIBS@|$(LIBS)$(if $(filter 1,$(OPENMP)), -fopenmp)|' sd.pc.in \
 	  > "$(DESTDIR)$(PREFIX)/lib/pkgconfig/sd.pc"
 	install -m 644 LICENSE NOTICE weights/merges.txt "$(DESTDIR)$(PREFIX)/share/sd"
+	for f in $(SHARED_FILES); do \
+	  to="$(DESTDIR)$(PREFIX)/$${f#*:}"; install -d "$${to%/*}" && install -m 644 "share/$${f%%:*}" "$$to" || exit 1; \
+	done
 	for f in $(DATA); do \
 	  install -d "$(DESTDIR)$(PREFIX)/share/sd/$${f%/*}" && install -m 644 "weights/$$f" "$(DESTDIR)$(PREFIX)/share/sd/$$f" || exit 1; \
 	done
@@ -307,6 +321,7 @@ install: all
 uninstall:
 	rm -f "$(DESTDIR)$(PREFIX)/bin/sd" "$(DESTDIR)$(PREFIX)/include/sd.h" "$(DESTDIR)$(PREFIX)/lib/pkgconfig/sd.pc" \
 	  "$(DESTDIR)$(PREFIX)/lib/libsd.a" "$(DESTDIR)$(PREFIX)/lib/$(SHARED)" "$(DESTDIR)$(PREFIX)/lib/$(SHARED_INSTALLED)"
+	for f in $(SHARED_FILES); do rm -f "$(DESTDIR)$(PREFIX)/$${f#*:}"; done
 	rm -rf "$(DESTDIR)$(PREFIX)/share/sd"
 
 clean:
@@ -317,6 +332,7 @@ help:
 	@echo '  all        sd, libsd.a and $(SHARED) (the default)'
 	@echo '  deps       installs what building and testing need (Debian, Ubuntu), or names the packages (elsewhere)'
 	@echo '  demo       draws demo.png with the model in weights/tiny;  make demo PROMPT="a blue car"'
+	@echo '  man        writes the manual page and the completions in share/ again, after a change of options'
 	@echo '  pictures   Python: draws the pictures of the README again'
 	@echo '  test       builds and runs every test and the example; the last line counts them'
 	@echo '  test-full  Python: a model of full SD 1.5 size against diffusers in float32 and float64'

@@ -153,6 +153,10 @@ int run_encode(settings *s, const char *argv0);
 int run_decode(settings *s, const char *argv0);
 int run_roundtrip(settings *s, const char *argv0);
 
+/* ---- man.c, complete.c: what is installed beside the program, written to stdout. Exit code. */
+int man_page(void);
+int completion(const char *shell);   /* bash, zsh, fish */
+
 /* ---- bar.c: progress on a terminal */
 int bar_wanted(void);
 int terminal_columns(void);

@@ -779,9 +779,11 @@ static int unknown_command(const char *word)
     return cli_error(CLI_USAGE, "there is no command \"%s\": a prompt goes after -p and in quotes; see sd --help", word);
 }
 
-/* sd help, sd help plan */
+/* sd help, sd help plan; and what make man asks for */
 static int help(int argc, char **argv)
 {
+    if (argc == 3 && strcmp(argv[2], "--man") == 0) return man_page();
+    if (argc == 4 && strcmp(argv[2], "--completion") == 0) return completion(argv[3]);
     const command *c = argc > 2 ? find_command(argv[2]) : &drawing;
     if (argc > 3) return cli_error(CLI_USAGE, "unexpected argument \"%s\": sd help COMMAND", argv[3]);
     if (!c) return unknown_command(argv[2]);

@@ -202,6 +202,80 @@ static void a_preview_fits_a_narrow_terminal(void **state)
     temp_clear();
 }
 
+/* ------------------------------------------------------------------- manual page and completions */
+
+static bool has_png(void) { return strstr(sd_build_info(), "no libpng") == NULL; }
+
+static void manual_page_and_completions_are_those_of_the_tables(void **state)
+{
+    (void)state;
+    static const struct { const char *file, *args[3]; } files[] = {
+        {"share/sd.1", {"help", "--man"}}, {"share/sd.bash", {"help", "--completion", "bash"}},
+        {"share/_sd", {"help", "--completion", "zsh"}}, {"share/sd.fish", {"help", "--completion", "fish"}}};
+    if (!has_png()) skip();   /* the usual name of a picture stands in them */
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        char *kept = slurp(files[i].file, NULL);
+        RUN(files[i].args[0], files[i].args[1], files[i].args[2]);
+        expect_success(files[i].file);
+        if (strcmp(kept, ran.out) != 0) fail_msg("%s is not what the options are: run make man", files[i].file);
+        free(kept);
+    }
+    RUN("help", "--completion", "tcsh");
+    expect_error("tcsh", 2, "bash, zsh and fish");
+}
+
+/* Every long option of every command's help, in all four; a table that is not asked would leave some out. */
+static void no_option_is_missing_in_them(void **state)
+{
+    (void)state;
+    static const char *const commands[] = {NULL, "encode", "decode", "roundtrip", "tokenize", "plan", "samplers", "schedule",
+                                           "trace"};
+    static const struct { const char *file, *before, *after; } files[] = {
+        {"share/sd.bash", "--", " "}, {"share/_sd", "'--", ""}, {"share/sd.fish", " -l ", " "}};
+    int options = 0;
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        RUN("help", commands[i]);
+        expect_success("help");
+        for (const char *at = ran.out; (at = strstr(at, "--")) != NULL; at += 2) {
+            const char *line = at;
+            while (line > ran.out && line[-1] != '\n') line--;
+            size_t n = strspn(at + 2, "abcdefghijklmnopqrstuvwxyz-");
+            if (at - line > 6 || strncmp(line, "  ", 2) != 0 || !n) continue;   /* within a sentence */
+            for (size_t k = 0; k < sizeof files / sizeof *files; k++) {
+                char word[80], *text = slurp(files[k].file, NULL);
+                snprintf(word, sizeof word, "%s%.*s%s", files[k].before, (int)n, at + 2, files[k].after);
+                if (!strstr(text, word)) fail_msg("%s lacks \"%s\"", files[k].file, word);
+                free(text);
+            }
+            options++;
+        }
+    }
+    assert_true(options > 70);
+}
+
+static void bash_completes_commands_options_and_values(void **state)
+{
+    (void)state;
+    static const char script[] = "source share/sd.bash\n"
+        "try() { COMP_WORDS=(\"$@\"); COMP_CWORD=$(( $# - 1 )); _sd; echo \"$*: ${COMPREPLY[*]}\"; }\n"
+        "try sd pl; try sd --samp; try sd -p x --sampling-method dpm++2m; try sd plan --conf; try sd plan --config sd2\n"
+        "try sd help sche; try sd --residency m; try sd --timings j; try sd encode docs/app; try sd -p x --seed 5\n";
+    static const char expected[] = "sd pl: plan\nsd --samp: --sampler-rng --sampling-method\n"
+        "sd -p x --sampling-method dpm++2m: dpm++2m dpm++2m_sde\nsd plan --conf: --config\nsd plan --config sd2: sd21\n"
+        "sd help sche: schedule\nsd --residency m: map\nsd --timings j: json\nsd encode docs/app: docs/apple.png\n"
+        "sd -p x --seed 5: \n";
+    char command[4300], said[4096] = "";
+    spill(in_work("try.bash"), script, strlen(script));
+    if (system("bash -c true >/dev/null 2>&1") != 0) skip();
+    snprintf(command, sizeof command, "bash %s", in_work("try.bash"));
+    FILE *f = popen(command, "r");
+    assert_non_null(f);
+    size_t n = fread(said, 1, sizeof said - 1, f);
+    said[n] = 0;
+    assert_int_equal(pclose(f), 0);
+    assert_string_equal(said, expected);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -214,6 +288,9 @@ int main(void)
         cmocka_unit_test(the_bar_is_as_wide_as_the_terminal_lets_it),
         cmocka_unit_test(a_terminal_without_colours_gets_none),
         cmocka_unit_test(a_preview_fits_a_narrow_terminal),
+        cmocka_unit_test(manual_page_and_completions_are_those_of_the_tables),
+        cmocka_unit_test(no_option_is_missing_in_them),
+        cmocka_unit_test(bash_completes_commands_options_and_values),
     };
     return cmocka_run_group_tests_name("options", tests, child_setup, child_teardown);
 }

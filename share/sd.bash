@@ -1,0 +1,193 @@
+# bash completion for sd, written by sd help --completion bash
+_sd()
+{
+    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} command= options
+    COMPREPLY=()
+    if [ "$COMP_CWORD" -gt 1 ]; then
+        case ${COMP_WORDS[1]} in
+        help|version|encode|decode|roundtrip|tokenize|plan|samplers|schedule|trace) command=${COMP_WORDS[1]} ;;
+        esac
+    fi
+    case $command in
+    encode)
+        case $prev in
+        -m|--model) COMPREPLY=($(compgen -d -- "$cur")); return ;;
+        -o|--output) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        -W|--width) return ;;
+        -H|--height) return ;;
+        --resize) COMPREPLY=($(compgen -W "stretch crop pad" -- "$cur")); return ;;
+        -s|--seed) return ;;
+        -t|--threads) return ;;
+        --gemm) COMPREPLY=($(compgen -W "own openblas" -- "$cur")); return ;;
+        --residency) COMPREPLY=($(compgen -W "map stream ram" -- "$cur")); return ;;
+        esac
+        options="--model --output --width --height --resize --seed --unscaled --threads --precise --gemm --residency --quiet --verbose --help " ;;
+    decode)
+        case $prev in
+        -m|--model) COMPREPLY=($(compgen -d -- "$cur")); return ;;
+        -o|--output) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        -t|--threads) return ;;
+        --gemm) COMPREPLY=($(compgen -W "own openblas" -- "$cur")); return ;;
+        --residency) COMPREPLY=($(compgen -W "map stream ram" -- "$cur")); return ;;
+        esac
+        options="--model --output --unscaled --threads --precise --gemm --residency --quiet --verbose --help " ;;
+    roundtrip)
+        case $prev in
+        -m|--model) COMPREPLY=($(compgen -d -- "$cur")); return ;;
+        -o|--output) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        -W|--width) return ;;
+        -H|--height) return ;;
+        --resize) COMPREPLY=($(compgen -W "stretch crop pad" -- "$cur")); return ;;
+        -t|--threads) return ;;
+        --gemm) COMPREPLY=($(compgen -W "own openblas" -- "$cur")); return ;;
+        --residency) COMPREPLY=($(compgen -W "map stream ram" -- "$cur")); return ;;
+        esac
+        options="--model --output --width --height --resize --threads --precise --gemm --residency --quiet --verbose --help " ;;
+    tokenize)
+        case $prev in
+        -m|--model) COMPREPLY=($(compgen -d -- "$cur")); return ;;
+        --file) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        esac
+        options="--model --json --ids --file --help " ;;
+    plan)
+        case $prev in
+        -m|--model) COMPREPLY=($(compgen -d -- "$cur")); return ;;
+        --config) COMPREPLY=($(compgen -W "sd15 sd21 sdxl sdxl-refiner" -- "$cur")); return ;;
+        -W|--width) return ;;
+        -H|--height) return ;;
+        esac
+        options="--model --config --width --height --json --help " ;;
+    samplers)
+        case $prev in
+        esac
+        options="--json --help " ;;
+    schedule)
+        case $prev in
+        -m|--model) COMPREPLY=($(compgen -d -- "$cur")); return ;;
+        --steps) return ;;
+        --sampling-method) COMPREPLY=($(compgen -W "ddim pndm euler euler_a heun dpm2 dpm2_a lms dpm++2m dpm++2m_sde dpm++3m_sde dpm++2s dpm++2s_a dpm++sde dpm_fast dpm_adaptive unipc deis sa_solver ddpm lcm tcd ipndm edm_euler ddim_inverse restart" -- "$cur")); return ;;
+        --scheduler) COMPREPLY=($(compgen -W "spaced karras exponential beta lu_lambdas linspace@kdiffusion karras@kdiffusion exponential@kdiffusion polyexponential vp sgm_uniform simple ddim_uniform beta@comfy kl_optimal align_your_steps align_your_steps_sdxl leading trailing linspace" -- "$cur")); return ;;
+        --spacing) COMPREPLY=($(compgen -W "leading trailing linspace" -- "$cur")); return ;;
+        --sigmas) return ;;
+        --timesteps) return ;;
+        --order) return ;;
+        --steps-offset) return ;;
+        --set-alpha-to-one) COMPREPLY=($(compgen -W "true false" -- "$cur")); return ;;
+        --plot) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        esac
+        options="--model --steps --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --json --plot --help " ;;
+    trace)
+        case $prev in
+        --filter) return ;;
+        -p|--prompt) return ;;
+        -n|--negative-prompt) return ;;
+        --prompts) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        -m|--model) COMPREPLY=($(compgen -d -- "$cur")); return ;;
+        -o|--output) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        -W|--width) return ;;
+        -H|--height) return ;;
+        -s|--seed) return ;;
+        --rng) COMPREPLY=($(compgen -W "torch-cpu torch-cuda numpy numpy-pcg64 numpy-pcg64-f32" -- "$cur")); return ;;
+        --sampler-rng) COMPREPLY=($(compgen -W "torch-cpu torch-cuda numpy numpy-pcg64 numpy-pcg64-f32 brownian" -- "$cur")); return ;;
+        -b|--batch-count) return ;;
+        --batch-size) return ;;
+        --steps) return ;;
+        --cfg-scale) return ;;
+        --sampling-method) COMPREPLY=($(compgen -W "ddim pndm euler euler_a heun dpm2 dpm2_a lms dpm++2m dpm++2m_sde dpm++3m_sde dpm++2s dpm++2s_a dpm++sde dpm_fast dpm_adaptive unipc deis sa_solver ddpm lcm tcd ipndm edm_euler ddim_inverse restart" -- "$cur")); return ;;
+        --scheduler) COMPREPLY=($(compgen -W "spaced karras exponential beta lu_lambdas linspace@kdiffusion karras@kdiffusion exponential@kdiffusion polyexponential vp sgm_uniform simple ddim_uniform beta@comfy kl_optimal align_your_steps align_your_steps_sdxl leading trailing linspace" -- "$cur")); return ;;
+        --spacing) COMPREPLY=($(compgen -W "leading trailing linspace" -- "$cur")); return ;;
+        --sigmas) return ;;
+        --timesteps) return ;;
+        --order) return ;;
+        --steps-offset) return ;;
+        --set-alpha-to-one) COMPREPLY=($(compgen -W "true false" -- "$cur")); return ;;
+        --prediction) COMPREPLY=($(compgen -W "epsilon v_prediction sample" -- "$cur")); return ;;
+        --clip-sample) COMPREPLY=($(compgen -W "true false" -- "$cur")); return ;;
+        --eta) return ;;
+        --s-churn) return ;;
+        --s-tmin) return ;;
+        --s-tmax) return ;;
+        --s-noise) return ;;
+        --guidance-rescale) return ;;
+        --clip-skip) return ;;
+        --noise) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        -i|--init-img) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --strength) return ;;
+        --mask) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --mask-blur) return ;;
+        --paste-back) COMPREPLY=($(compgen -W "true false" -- "$cur")); return ;;
+        --inpaint-crop) return ;;
+        --outpaint) return ;;
+        --resize) COMPREPLY=($(compgen -W "stretch crop pad" -- "$cur")); return ;;
+        -t|--threads) return ;;
+        --gemm) COMPREPLY=($(compgen -W "own openblas" -- "$cur")); return ;;
+        --residency) COMPREPLY=($(compgen -W "map stream ram" -- "$cur")); return ;;
+        --trace) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --trace-filter) return ;;
+        --timings) COMPREPLY=($(compgen -W "json" -- "$cur")) ;;
+        --profile) COMPREPLY=($(compgen -W "json" -- "$cur")) ;;
+        --save-steps) COMPREPLY=($(compgen -d -- "$cur")); return ;;
+        --preview) COMPREPLY=($(compgen -W "none proj vae" -- "$cur")) ;;
+        esac
+        options="--list --filter --help --prompt --negative-prompt --prompts --model --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --guidance-rescale --clip-skip --noise --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --threads --precise --gemm --residency --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
+    help) options="encode decode roundtrip tokenize plan samplers schedule trace " ;;
+    version) return ;;
+    *)
+        case $prev in
+        -p|--prompt) return ;;
+        -n|--negative-prompt) return ;;
+        --prompts) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        -m|--model) COMPREPLY=($(compgen -d -- "$cur")); return ;;
+        -o|--output) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        -W|--width) return ;;
+        -H|--height) return ;;
+        -s|--seed) return ;;
+        --rng) COMPREPLY=($(compgen -W "torch-cpu torch-cuda numpy numpy-pcg64 numpy-pcg64-f32" -- "$cur")); return ;;
+        --sampler-rng) COMPREPLY=($(compgen -W "torch-cpu torch-cuda numpy numpy-pcg64 numpy-pcg64-f32 brownian" -- "$cur")); return ;;
+        -b|--batch-count) return ;;
+        --batch-size) return ;;
+        --steps) return ;;
+        --cfg-scale) return ;;
+        --sampling-method) COMPREPLY=($(compgen -W "ddim pndm euler euler_a heun dpm2 dpm2_a lms dpm++2m dpm++2m_sde dpm++3m_sde dpm++2s dpm++2s_a dpm++sde dpm_fast dpm_adaptive unipc deis sa_solver ddpm lcm tcd ipndm edm_euler ddim_inverse restart" -- "$cur")); return ;;
+        --scheduler) COMPREPLY=($(compgen -W "spaced karras exponential beta lu_lambdas linspace@kdiffusion karras@kdiffusion exponential@kdiffusion polyexponential vp sgm_uniform simple ddim_uniform beta@comfy kl_optimal align_your_steps align_your_steps_sdxl leading trailing linspace" -- "$cur")); return ;;
+        --spacing) COMPREPLY=($(compgen -W "leading trailing linspace" -- "$cur")); return ;;
+        --sigmas) return ;;
+        --timesteps) return ;;
+        --order) return ;;
+        --steps-offset) return ;;
+        --set-alpha-to-one) COMPREPLY=($(compgen -W "true false" -- "$cur")); return ;;
+        --prediction) COMPREPLY=($(compgen -W "epsilon v_prediction sample" -- "$cur")); return ;;
+        --clip-sample) COMPREPLY=($(compgen -W "true false" -- "$cur")); return ;;
+        --eta) return ;;
+        --s-churn) return ;;
+        --s-tmin) return ;;
+        --s-tmax) return ;;
+        --s-noise) return ;;
+        --guidance-rescale) return ;;
+        --clip-skip) return ;;
+        --noise) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        -i|--init-img) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --strength) return ;;
+        --mask) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --mask-blur) return ;;
+        --paste-back) COMPREPLY=($(compgen -W "true false" -- "$cur")); return ;;
+        --inpaint-crop) return ;;
+        --outpaint) return ;;
+        --resize) COMPREPLY=($(compgen -W "stretch crop pad" -- "$cur")); return ;;
+        -t|--threads) return ;;
+        --gemm) COMPREPLY=($(compgen -W "own openblas" -- "$cur")); return ;;
+        --residency) COMPREPLY=($(compgen -W "map stream ram" -- "$cur")); return ;;
+        --trace) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --trace-filter) return ;;
+        --timings) COMPREPLY=($(compgen -W "json" -- "$cur")) ;;
+        --profile) COMPREPLY=($(compgen -W "json" -- "$cur")) ;;
+        --save-steps) COMPREPLY=($(compgen -d -- "$cur")); return ;;
+        --preview) COMPREPLY=($(compgen -W "none proj vae" -- "$cur")) ;;
+        esac
+        options="--prompt --negative-prompt --prompts --model --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --guidance-rescale --clip-skip --noise --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --threads --precise --gemm --residency --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help "
+        [ "$COMP_CWORD" -gt 1 ] || options="help version encode decode roundtrip tokenize plan samplers schedule trace $options" ;;
+    esac
+    [ -n "$command" ] && [ "$command" != help ] && [ "${cur#-}" = "$cur" ] && COMPREPLY+=($(compgen -f -- "$cur"))
+    COMPREPLY+=($(compgen -W "$options" -- "$cur"))
+}
+complete -o filenames -F _sd sd
