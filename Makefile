@@ -39,7 +39,7 @@ LIB_SRC := base.c cores.c files.c memory.c rng.c philox.c numpy_rng.c brownian.c
            config.c layers.c tokenizer.c clip.c unet.c vae.c \
            sampler.c schedules.c solvers.c multistep.c methods.c names.c scheduler.c \
            sd.c generate.c rehearse.c arguments.c edit.c plan.c
-APP_SRC := main.c bar.c commands.c codec.c preview.c prompts.c cli.c foreign.c show.c show_profile.c plot.c man.c complete.c
+APP_SRC := main.c process.c bar.c commands.c codec.c preview.c prompts.c cli.c foreign.c show.c show_profile.c plot.c man.c complete.c
 TEST_SRC := $(sort $(wildcard tests/test_*.c))
 FUZZ_SRC := $(sort $(wildcard tests/fuzz_*.c))
 HELPER_SRC := $(filter-out $(TEST_SRC) $(FUZZ_SRC) tests/fuzz.c,$(sort $(wildcard tests/*.c)))

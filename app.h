@@ -92,6 +92,11 @@ typedef struct view {
     int rows;              /* lines that the last preview took */
 } view;
 
+/* ---- process.c */
+void hold_standard_streams(void);   /* before anything is opened */
+void let_threads_sleep(char **argv);
+void catch_signals(void);
+int output_to_stdout(settings *s);
 int exit_code(sd_status status);
 int errno_code(int why);   /* of a system call of the program's own */
 /* CLI_INTERRUPTED, said, after a signal; to be asked between calls into the library, which end by themselves. */

@@ -18,7 +18,7 @@ floors="
 4 config.c layers.c tokenizer.c clip.c unet.c vae.c net.h
 5 sampler.c sampler.h solver.h schedules.c solvers.c multistep.c methods.c names.c scheduler.c
 6 sd.c generate.c rehearse.c arguments.c edit.c edit.h plan.c pipeline.h sd.h
-7 main.c prompts.c bar.c commands.c codec.c preview.c app.h cli.c cli.h foreign.c show.c show.h show_profile.c plot.c man.c complete.c
+7 main.c process.c prompts.c bar.c commands.c codec.c preview.c app.h cli.c cli.h foreign.c show.c show.h show_profile.c plot.c man.c complete.c
 "
 
 floor_of() { echo "$floors" | awk -v f="$1" '{ for (i = 2; i <= NF; i++) if ($i == f) print $1 }'; }
