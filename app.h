@@ -141,8 +141,7 @@ typedef struct prompt_lines {
 } prompt_lines;
 int prompt_lines_read(prompt_lines *l, const char *path);
 void prompt_lines_free(prompt_lines *l);
-/* What line i asks for: the common settings, its prompt, its options. *text is to be freed when they are no longer
- * used.
+/* What line i asks for: the common settings, its prompt, its options. *text is to be freed when they are no longer used.
  * Messages begin with the line's place until cli_where(NULL, 0). */
 int prompt_line_settings(const prompt_lines *l, int i, const settings *common, settings *s, char **text);
 

@@ -44,7 +44,7 @@ typedef struct cli_foreign {
     char letter;
     const char *name;        /* a '*' at the end: every name that begins so */
     enum { CLI_SAME, CLI_NOTHING, CLI_REFUSED } kind;
-    const char *value;       /* CLI_SAME: our option. CLI_NOTHING: the values that are taken, "a|b"; NULL: a flag */
+    const char *value;       /* CLI_SAME: our option. CLI_NOTHING: the values that change nothing, "a|b"; NULL: a flag */
     const char *why;
 } cli_foreign;
 extern const cli_foreign cli_foreign_options[];
@@ -62,8 +62,8 @@ typedef struct cli_command {
 
 /* Writes the fields of `settings`. CLI_OK, or CLI_USAGE after saying what is wrong. */
 int cli_parse(const cli_command *c, int argc, char **argv, void *settings);
-/* The name that typed[0..n) begins, or that takes the fewest changes (at most a third of what was typed); NULL if none
- * is near. */
+/* The name that typed[0..n) begins, or that takes the fewest changes (at most a third of what was typed); NULL if none is
+ * near. */
 const char *cli_nearest(const char *typed, size_t n, const char *const *names, size_t count);
 /* Tells of the options that were taken though they change nothing here. */
 void cli_notices(void);

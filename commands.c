@@ -1,5 +1,4 @@
-/* commands.c - floor 7: sd tokenize, sd plan, sd samplers, sd schedule, sd trace, and the table of all commands but
- * drawing. */
+/* commands.c - floor 7: sd tokenize, sd plan, sd samplers, sd schedule, sd trace, and the table of all commands but drawing. */
 #define _POSIX_C_SOURCE 200809L
 #include "app.h"
 #include "show.h"
@@ -101,8 +100,8 @@ static void print_ids(const sd_tokens *t)
 
 enum { LINE_MAX_BYTES = 1 << 20 };
 
-/* The next line without its end, which is \n, not \r or U+2028. 1; 0 at the end of the file; -1, said, if it cannot be
- * read or is longer than a line may be. */
+/* The next line without its end, which is \n, not \r or U+2028. 1; 0 at the end of the file; -1, said, if it cannot be read
+ * or is longer than a line may be. */
 static int next_line(const settings *s, FILE *f, long number, char **line, size_t *n)
 {
     static char room[LINE_MAX_BYTES + 1];

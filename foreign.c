@@ -47,9 +47,8 @@ const cli_foreign cli_foreign_options[] = {
     {0, "auto-fit", CLI_NOTHING, NULL, ON_CPU}, {0, "backend", CLI_NOTHING, "cpu", ON_CPU},
     {0, "params-backend", CLI_NOTHING, "cpu", ON_CPU}, {0, "device", CLI_NOTHING, "cpu", ON_CPU},
     {0, "type", CLI_NOTHING, "f32", "weights are used in the type that their file has, sums are float32"},
-    {0, "precision", CLI_NOTHING, "full|float32|f32",
-     "weights are used in the type that their file has, sums are float32"},
-    {'M', "mode", CLI_NOTHING, "img_gen|txt2img|img2img", "the options say it: -i FILE begins from a picture; other "
+    {0, "precision", CLI_NOTHING, "full|float32|f32", "weights are used in the type that their file has, sums are float32"},
+    {'M', "mode", CLI_NOTHING, "img_gen|txt2img|img2img", "the options say it: -i FILE begins from a picture; the other "
      "modes are commands, see sd --help"},
     {0, "color", CLI_NOTHING, NULL, "there is nothing to colour"},
 
@@ -108,7 +107,6 @@ const cli_foreign cli_foreign_options[] = {
     {0, "styles", CLI_REFUSED, NULL, "write them into the prompt"},
     {0, "outpath-*", CLI_REFUSED, NULL, "-o says where pictures go"},
     {0, "do-not-save-*", CLI_REFUSED, NULL, "-o says where pictures go"},
-    {0, "skip-grid", CLI_NOTHING, NULL, "no grid is made"},
-    {0, "skip-save", CLI_REFUSED, NULL, "-o says where pictures go"},
+    {0, "skip-grid", CLI_NOTHING, NULL, "no grid is made"}, {0, "skip-save", CLI_REFUSED, NULL, "-o says where pictures go"},
     {0, NULL, CLI_REFUSED, NULL, NULL},
 };

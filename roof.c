@@ -1,8 +1,9 @@
 /* roof.c - floor 2: measures what this machine can do at most.
  *
  * Neighbours on the same machine and a clock that changes make any single figure too small, never too large. So each
- * one is the best of many short tries, and a try is done by all threads at once, from the first one's begin to the last
- * one's end. */
+ * one is the best of many short tries, which all threads begin together. Memory is shared: its try lasts from the first
+ * thread's begin to the last one's end. A core's arithmetic is its own: there each thread's best try counts, and a
+ * neighbour that takes one core the whole time does no harm. */
 #include "roof.h"
 
 #include <math.h>
@@ -22,11 +23,12 @@ typedef struct task {
     float *a, *b, *c;
     void *scratch;
     size_t bytes;              /* that are read or copied, from a on */
+    double best;               /* seconds of its shortest try, for one time */
 } task;
 typedef void work(const task *t, int times);
 
 /* Seconds from when the first thread begins to when the last one ends. */
-static double try_once(work *w, const task *tasks, int threads, int times)
+static double try_once(work *w, task *tasks, int threads, int times)
 {
     double first = INFINITY, last = 0;
     (void)threads;
@@ -42,6 +44,7 @@ static double try_once(work *w, const task *tasks, int threads, int times)
         double begin = sd_now();
         w(&tasks[id], times);
         double end = sd_now();
+        tasks[id].best = fmin(tasks[id].best, (end - begin) / times);
 #ifdef _OPENMP
 #pragma omp critical
 #endif
@@ -53,11 +56,12 @@ static double try_once(work *w, const task *tasks, int threads, int times)
     return last - first;
 }
 
-/* The shortest time that all threads take to do it once, from tries of a millisecond and more. */
-static double best_of(work *w, const task *tasks, int threads, double seconds)
+/* The shortest time that all threads take to do it once, in tries of a millisecond and more; each one's in `best`. */
+static double best_of(work *w, task *tasks, int threads, double seconds)
 {
     double best = INFINITY, until = sd_now() + seconds;
     int times = 1;
+    for (int i = 0; i < threads; i++) tasks[i].best = INFINITY;
     while (try_once(w, tasks, threads, times) < 1e-3 && times < 1 << 24) times *= 2;
     do best = fmin(best, try_once(w, tasks, threads, times) / times);
     while (sd_now() < until);
@@ -92,10 +96,12 @@ static double peak_of(task *tasks, int threads, double seconds)
             tasks[i].rows = shapes[s].tiles * tile_of(tasks[i].kern);
             tasks[i].columns = shapes[s].strips * strip_of(tasks[i].kern);
         }
-        double flops = 2.0 * (double)(tasks[0].rows * tasks[0].columns * SDK_PANEL);
-        best = fmax(best, flops / best_of(multiply, tasks, threads, seconds / (double)SD_COUNT(shapes)));
+        double flops = 2.0 * (double)(tasks[0].rows * tasks[0].columns * SDK_PANEL), together = 0;
+        best_of(multiply, tasks, threads, seconds / (double)SD_COUNT(shapes));
+        for (int i = 0; i < threads; i++) together += flops / tasks[i].best;
+        best = fmax(best, together);
     }
-    return threads * best / 1e9;
+    return best / 1e9;
 }
 
 enum { LEVELS = 4 };   /* of memory, sd.h */
@@ -176,7 +182,7 @@ sd_status sd_roofs_measure(sd_roofs *roofs, const sd_kern *kern, const sd_cache_
     task *tasks = calloc((size_t)threads, sizeof *tasks);
     *roofs = (sd_roofs){.threads = threads, .kernels = kern->name};
     if (!memory || !tasks)
-        sd_fail(e, SD_ERR_MEMORY, "no memory for %.1f MB to measure the machine", (double)threads * (double)s.all / 1e6);
+        sd_fail(e, SD_ERR_MEMORY, "no memory for %.1f MB to measure with", (double)threads * (double)s.all / 1e6);
     if (e->status) threads = 0;
     for (int i = 0; i < threads; i++) {
         unsigned char *at = memory + (SD_ALIGN - (uintptr_t)memory % SD_ALIGN) % SD_ALIGN + (size_t)i * s.all;

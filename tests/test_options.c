@@ -1,5 +1,5 @@
-/* test_options.c - what people type who come from other programs, and what the program tells of itself: names and
- * flags of theirs, commands with typos, the terminal's width, man page and completions. */
+/* test_options.c - what people type who come from other programs, and what the program tells of itself: names and flags of
+ * theirs, commands with typos, the terminal's width, man page and completions. */
 #define _XOPEN_SOURCE 700
 #include <setjmp.h>
 #include <stdarg.h>
@@ -61,11 +61,9 @@ static void options_that_mean_nothing_here_say_what_to_use(void **state)
     static const struct { const char *args[2], *word; } cases[] = {
         {{"--type", "q8_0"}, "--type q8_0 is not supported: weights"}, {{"-M", "vid_gen"}, "commands"},
         {{"--mode=convert"}, "--mode convert is not supported"}, {{"--type"}, "--type needs a value"},
-        {{"--vae", "x.safetensors"}, "-m DIR"}, {{"--vae-tiling"}, "--residency stream"},
-        {{"--taesd=x"}, "--preview proj"},
+        {{"--vae", "x.safetensors"}, "-m DIR"}, {{"--vae-tiling"}, "--residency stream"}, {{"--taesd=x"}, "--preview proj"},
         {{"--lora-model-dir", "x"}, "merge it"}, {{"--control-net", "x"}, "-i FILE"}, {{"--hires"}, "-i with -W"},
-        {{"--high-noise-eta", "1"}, "another kind"}, {{"--plms"}, "--sampling-method pndm"},
-        {{"-r", "x"}, "-r is not supported"},
+        {{"--high-noise-eta", "1"}, "another kind"}, {{"--plms"}, "--sampling-method pndm"}, {{"-r", "x"}, "-r is not supported"},
         {{"--backend", "cuda0"}, "on the CPU"}, {{"--rng", "std_default"}, "use cpu or cuda"},
         {{"--sampling-method", "euler_cfg_pp"}, "not supported: "}, {{"--scheduler", "gits"}, "not supported: "},
         {{"--prompt-file", "x"}, "-p @FILE"}, {{"--fa=1"}, "--fa is not supported"}};
@@ -124,8 +122,7 @@ static void words_that_are_no_commands_are_guessed(void **state)
     static const struct { const char *args[3], *word; } cases[] = {
         {{"plna"}, "did you mean sd plan?"}, {{"tokenise", "x"}, "did you mean sd tokenize?"},
         {{"sampler"}, "did you mean sd samplers?"}, {{"hepl"}, "did you mean sd help?"}, {{"help", "plna"}, "sd plan?"},
-        {{"a red apple"}, "a prompt goes after -p"},
-        {{"plan", "foo"}, "sd plan takes options alone; see sd plan --help"},
+        {{"a red apple"}, "a prompt goes after -p"}, {{"plan", "foo"}, "sd plan takes options alone; see sd plan --help"},
         {{"samplers", "x"}, "see sd samplers --help"}, {{"plan", "--zzzzzz"}, "see sd plan --help"},
         {{"help", "plan", "x"}, "unexpected argument"}, {{"plan", "--config", "sd15"}, NULL}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -231,8 +228,7 @@ static void manual_page_and_completions_are_those_of_the_tables(void **state)
 static void no_option_is_missing_in_them(void **state)
 {
     (void)state;
-    static const char *const commands[] = {NULL, "encode", "decode", "roundtrip", "tokenize", "plan", "samplers",
-                                           "schedule",
+    static const char *const commands[] = {NULL, "encode", "decode", "roundtrip", "tokenize", "plan", "samplers", "schedule",
                                            "trace"};
     static const struct { const char *file, *before, *after; } files[] = {
         {"share/sd.bash", "--", " "}, {"share/_sd", "'--", ""}, {"share/sd.fish", " -l ", " "}};
@@ -262,8 +258,7 @@ static void bash_completes_commands_options_and_values(void **state)
     (void)state;
     static const char script[] = "source share/sd.bash\n"
         "try() { COMP_WORDS=(\"$@\"); COMP_CWORD=$(( $# - 1 )); _sd; echo \"$*: ${COMPREPLY[*]}\"; }\n"
-        "try sd pl; try sd --samp; try sd -p x --sampling-method dpm++2m; try sd plan --conf; try sd plan --config "
-        "sd2\n"
+        "try sd pl; try sd --samp; try sd -p x --sampling-method dpm++2m; try sd plan --conf; try sd plan --config sd2\n"
         "try sd help sche; try sd --residency m; try sd --timings j; try sd encode docs/app; try sd -p x --seed 5\n";
     static const char expected[] = "sd pl: plan\nsd --samp: --sampler-rng --sampling-method\n"
         "sd -p x --sampling-method dpm++2m: dpm++2m dpm++2m_sde\nsd plan --conf: --config\nsd plan --config sd2: sd21\n"

@@ -1,5 +1,5 @@
-/* test_prompts.c - prompts from files and standard input, names of several pictures, and how many threads are taken
- * when nobody says. */
+/* test_prompts.c - prompts from files and standard input, names of several pictures, and how many threads are taken when
+ * nobody says. */
 #define _XOPEN_SOURCE 700
 #include <setjmp.h>
 #include <stdarg.h>
@@ -50,12 +50,11 @@ static void a_prompt_may_be_in_a_file(void **state)
     snprintf(at, sizeof at, "@%s", text_file("n.txt", "blue"));
     RUN(DRAW, "-p", "a red apple", "-n", at, "-o", out("b.ppm"));
     draws_as("-n @FILE", out("a.ppm"), out("b.ppm"));
-    if (strstr(sd_build_info(), "no libpng")) return;
     RUN("-p", "@@x", DRAW, "-o", out("c.png"));   /* the sign itself */
     size_t n;
     char *png = slurp(out("c.png"), &n);
     int found = 0;
-    for (size_t i = 0; i + 14 < n; i++) found += memcmp(png + i, "parameters\0@x\n", 14) == 0;
+    for (size_t i = 0; i + 10 < n; i++) found += memcmp(png + i, "parameters", 10) == 0 && memcmp(png + i + 11, "@x\n", 3) == 0;
     assert_int_equal(found, 1);
     free(png);
     temp_clear();
@@ -112,8 +111,7 @@ static void lines_are_checked_before_the_first_is_drawn(void **state)
 {
     (void)state;
     static const struct { const char *lines, *words[2]; } cases[] = {
-        {"a\nb --stepz 3\n", {":2: ", "did you mean --steps?"}},
-        {"a\n\nb --sampler foo\n", {":3: ", "unknown sampler"}},
+        {"a\nb --stepz 3\n", {":2: ", "did you mean --steps?"}}, {"a\n\nb --sampler foo\n", {":3: ", "unknown sampler"}},
         {"a --steps \"3\n", {":1: ", "quote"}}, {"a --model x\n", {":1: ", "before all lines"}},
         {"a --vae x\n", {":1: ", "not supported"}},
         {"a\nb --output x.gif\n", {":2: ", "must end in"}}, {"\n# nothing\n", {"no prompts", "a line each"}}};
@@ -199,8 +197,7 @@ static void quotas_of_control_groups_count_in_both_versions(void **state)
                                           {"/sys/fs/cgroup/cpu/x/cpu.cfs_period_us", "100000\n"}}, 1},
         {"2:cpu:/x\n0::/\n", {{"/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "400000\n"},
                             {"/sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n"}}, 4},
-        {"2:cpu:/\n", {{"/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "-1\n"},
-                      {"/sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n"}}, 0},
+        {"2:cpu:/\n", {{"/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "-1\n"}, {"/sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n"}}, 0},
         {"2:cpuset:/\n", {{"/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "100000\n"},
                          {"/sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n"}}, 0},
         {"0::/\n", {{"/sys/fs/cgroup/cpu.max", "nonsense\n"}}, 0},

@@ -1,6 +1,5 @@
-/* test_rehearse.c - the names that a run will trace are known before it: equal to those of the run itself, in its
- * order; filters that mean nothing are found before anything is computed, and a finished picture is written in any
- * case. */
+/* test_rehearse.c - the names that a run will trace are known before it: equal to those of the run itself, in its order;
+ * filters that mean nothing are found before anything is computed, and a finished picture is written in any case. */
 #define _XOPEN_SOURCE 700
 #include <setjmp.h>
 #include <stdarg.h>
@@ -169,8 +168,7 @@ static void an_adaptive_samplers_first_evaluation_stands_for_all(void **state)
     sd_params_init(&p);
     p.sampler = "dpm_adaptive";
     assert_int_equal(sd_trace_list(c, &p, "step.*.noise_pred,latents.17,step.12.unet.conv_in", hear, &h), SD_OK);
-    assert_string_equal(h.text, "latents.0 0 1 4 16 16\nstep.0.unet.conv_in 0 2 48 16 16\nstep.0.noise_pred 0 1 4 16 "
-                                "16\n");
+    assert_string_equal(h.text, "latents.0 0 1 4 16 16\nstep.0.unet.conv_in 0 2 48 16 16\nstep.0.noise_pred 0 1 4 16 16\n");
     assert_int_equal(sd_trace_list(c, &p, "step.12.unet.conv_inn", NULL, NULL), SD_ERR_ARG);
     free(h.text);
     sd_close(c);
@@ -183,7 +181,7 @@ static void the_program_checks_a_filter_before_it_draws(void **state)
         {"t.safetensors", "latnts.*", "latents.0"}, {"t.safetensors", "latents.*,foo", "\"foo\""},
         {"t.npy", "latents.*", "must end in .safetensors"}, {"t.pt", "latents.*", "must end in .safetensors"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        RUN(DRAW, "-o", out("a.ppm"), "--trace", out(cases[i].file), "--trace-filter", cases[i].filter);
+        RUN(DRAW, "-o", out("a.png"), "--trace", out(cases[i].file), "--trace-filter", cases[i].filter);
         expect_error(cases[i].filter, 2, cases[i].word);   /* and no file is left */
         assert_string_equal(ran.out, "");                  /* not even a seed */
     }
@@ -192,8 +190,7 @@ static void the_program_checks_a_filter_before_it_draws(void **state)
 static void a_finished_picture_is_written_though_its_trace_is_empty(void **state)
 {
     (void)state;
-    RUN(DRAW, "-o", out("a.ppm"), "--sampling-method", "dpm_adaptive", "--trace", out("t.safetensors"),
-        "--trace-filter",
+    RUN(DRAW, "-o", out("a.ppm"), "--sampling-method", "dpm_adaptive", "--trace", out("t.safetensors"), "--trace-filter",
         "step.999999.unet.conv_in");
     assert_int_equal(ran.code, 2);
     assert_non_null(strstr(ran.err, "nothing was traced"));
@@ -206,8 +203,7 @@ static void a_finished_picture_is_written_though_its_trace_is_empty(void **state
 static void the_program_lists_what_it_would_trace(void **state)
 {
     (void)state;
-    RUN("trace", "--list", "--filter", "latents.*,step.1.unet.conv_in,image", "--steps", "2", "--sampling-method",
-        "ddim",
+    RUN("trace", "--list", "--filter", "latents.*,step.1.unet.conv_in,image", "--steps", "2", "--sampling-method", "ddim",
         "-W", "64", "-H", "128", "--batch-size", "2");
     expect_success("trace --list");
     static const char *const lines[] = {"latents.0 ", "latents.1 ", "step.1.unet.conv_in ", "latents.2 ", "image "};

@@ -313,8 +313,7 @@ static void values_of_the_wrong_kind_or_size_are_refused(void **state)
         {"{\"_class_name\": 7}", "_class_name should be the name of a scheduler class"},
         {"{\"beta_start\": 0.1}", "_class_name should be"}, {"[]", "expected a JSON object, found a list"},
         {"17", "expected a JSON object, found a number"}, {"", "is not JSON from byte"}, {"{", "is not JSON from byte"},
-        {DDIM "}", "is not JSON from byte"}, {"{} garbage", "is not JSON from byte"}, {"\xff\xfe{}",
-                                                                                       "is not JSON from byte"},
+        {DDIM "}", "is not JSON from byte"}, {"{} garbage", "is not JSON from byte"}, {"\xff\xfe{}", "is not JSON from byte"},
     };
     for (size_t i = 0; i < SD_COUNT(cases); i++) refuses(cases[i].json, NULL, SD_ERR_FORMAT, cases[i].because);
 }
@@ -409,19 +408,15 @@ static void names_of_other_programs_are_known_in_any_spelling(void **state)
         {"dpmpp-2m-karras", SD_DPMPP_2M, "karras"}, {"DPM2 a Karras", SD_DPM2_A, "karras"}, {"LCM", SD_LCM, NULL},
         {"DPM2 Align Your Steps", SD_DPM2, "align_your_steps"}, {"Euler SGM Uniform", SD_EULER, "sgm_uniform"},
         {"ddim_trailing", SD_DDIM, "trailing"}, {"DDIM Trailing", SD_DDIM, "trailing"}, {"EULER A", SD_EULER_A, NULL},
-        {"k_euler_a", SD_EULER_A, NULL}, {"k_dpmpp_2s_a", SD_DPMPP_2S_A, NULL}, {"dpmpp_3m_sde_gpu", SD_DPMPP_3M_SDE,
-                                                                                 NULL},
+        {"k_euler_a", SD_EULER_A, NULL}, {"k_dpmpp_2s_a", SD_DPMPP_2S_A, NULL}, {"dpmpp_3m_sde_gpu", SD_DPMPP_3M_SDE, NULL},
         {"DPM++ 3M SDE Exponential", SD_DPMPP_3M_SDE, "exponential"}, {"dpm++2s_a", SD_DPMPP_2S_A, NULL},
-        {"dpm_fast", SD_DPM_FAST, NULL}, {"Restart", SD_RESTART, NULL}, {"DPM++ 2M Karras@kdiffusion", SD_DPMPP_2M,
-                                                                         "karras"}};
+        {"dpm_fast", SD_DPM_FAST, NULL}, {"Restart", SD_RESTART, NULL}, {"DPM++ 2M Karras@kdiffusion", SD_DPMPP_2M, "karras"}};
     sd_error e = {.status = SD_OK};
     for (size_t i = 0; i < SD_COUNT(typed); i++) {
         sd_method m = SD_DDIM;
         const char *schedule = sd_method_schedule(typed[i].name), *want = typed[i].schedule;
-        if (sd_method_parse(&m, NULL, typed[i].name, &e) || m != typed[i].m) fail_msg("\"%s\": %s", typed[i].name,
-                                                                                      e.text);
-        if (!schedule != !want || (want && strcmp(schedule, want) != 0)) fail_msg("\"%s\": %s", typed[i].name,
-                                                                                  schedule);
+        if (sd_method_parse(&m, NULL, typed[i].name, &e) || m != typed[i].m) fail_msg("\"%s\": %s", typed[i].name, e.text);
+        if (!schedule != !want || (want && strcmp(schedule, want) != 0)) fail_msg("\"%s\": %s", typed[i].name, schedule);
     }
     static const struct { const char *name; sd_curve c; } curves[] = {
         {"Karras", SD_CURVE_KARRAS}, {"SGM Uniform", SD_CURVE_SGM_UNIFORM}, {"SGMUniform", SD_CURVE_SGM_UNIFORM},
@@ -436,8 +431,7 @@ static void names_of_other_programs_are_known_in_any_spelling(void **state)
         {"eps", SD_PRED_EPSILON}, {"v", SD_PRED_V}, {"V-Prediction", SD_PRED_V}, {"x0", SD_PRED_SAMPLE}};
     for (size_t i = 0; i < SD_COUNT(predictions); i++) {
         sd_prediction p = SD_PRED_EPSILON;
-        if (sd_prediction_parse(&p, predictions[i].name, &e) || p != predictions[i].p) fail_msg("%s",
-                                                                                                predictions[i].name);
+        if (sd_prediction_parse(&p, predictions[i].name, &e) || p != predictions[i].p) fail_msg("%s", predictions[i].name);
     }
 }
 
@@ -445,8 +439,7 @@ static void what_only_other_programs_have_is_refused_with_what_to_use(void **sta
 {
     (void)state;
     static const struct { const char *name, *instead; } samplers[] = {
-        {"euler_cfg_pp", "without it"}, {"DDIM CFG++", "without it"}, {"dpm++2mv2", "dpm++2m"}, {"er_sde",
-                                                                                                 "dpm++3m_sde"},
+        {"euler_cfg_pp", "without it"}, {"DDIM CFG++", "without it"}, {"dpm++2mv2", "dpm++2m"}, {"er_sde", "dpm++3m_sde"},
         {"DPM++ 2M SDE Heun Karras", "dpm++2m_sde"}, {"dpm++2m_sde_bt", "brownian"}, {"heunpp2", "heun"}};
     for (size_t i = 0; i < SD_COUNT(samplers); i++) {
         sd_method m;
@@ -470,8 +463,7 @@ static void no_spelling_means_two_samplers(void **state)
     for (int i = 0; i < SD_METHOD_COUNT; i++)
         for (int k = 0; k < SD_METHOD_COUNT; k++) {
             const sd_sampler_info *a = sd_method_about((sd_method)i), *b = sd_method_about((sd_method)k);
-            if (i != k && (sd_same_name(a->name, b->name) || sd_same_name(a->a1111, b->a1111) || sd_same_name(a->name,
-                                                                                                              b->a1111)))
+            if (i != k && (sd_same_name(a->name, b->name) || sd_same_name(a->a1111, b->a1111) || sd_same_name(a->name, b->a1111)))
                 fail_msg("%s and %s", a->name, b->name);
         }
     assert_true(sd_same_name("DPM++ 2M", "dpmpp_2m") && !sd_same_name("dpm2", "dpm2_a") && !sd_same_name("", "ddim"));

@@ -63,18 +63,15 @@ static void schedules_are_printed(void **state)
     assert_non_null(strstr(ran.out, "while it runs"));
 }
 
-/* The model's own sampler, PNDM, goes by its own levels: who asks for others without naming a sampler gets one that
- * takes them. */
+/* The model's own sampler, PNDM, goes by its own levels: who asks for others without naming a sampler gets one that takes them. */
 static void a_schedule_for_a_model_of_pndm_brings_its_sampler(void **state)
 {
     (void)state;
-    static const char *const schedules[][2] = {{"--scheduler", "karras"}, {"--sigmas", "14.6,5,1,0"}, {"--timesteps",
-                                                                                                       "900,500,1"}};
+    static const char *const schedules[][2] = {{"--scheduler", "karras"}, {"--sigmas", "14.6,5,1,0"}, {"--timesteps", "900,500,1"}};
     for (size_t i = 0; i < 3; i++) {
         RUN(SCHEDULE, schedules[i][0], schedules[i][1]);
         expect_success("a schedule with PNDM's model");
-        if (!strstr(ran.err, "pndm, goes by its own noise levels: dpm++2m draws with those of")) fail_msg("%s",
-                                                                                                          ran.err);
+        if (!strstr(ran.err, "pndm, goes by its own noise levels: dpm++2m draws with those of")) fail_msg("%s", ran.err);
         char *alone = strdup(ran.out);
         RUN(SCHEDULE, schedules[i][0], schedules[i][1], "--sampling-method", "dpm++2m");
         expect_success("a schedule with dpm++2m");
@@ -85,8 +82,7 @@ static void a_schedule_for_a_model_of_pndm_brings_its_sampler(void **state)
     RUN(SCHEDULE);   /* without one it stays PNDM */
     expect_success("PNDM's own");
     assert_string_equal(ran.err, "");
-    RUN("-p", "x", "-s", "1", "--steps", "2", "-W", "32", "-H", "32", "--scheduler", "karras", "-o",
-        temp_path("a.ppm"));
+    RUN("-p", "x", "-s", "1", "--steps", "2", "-W", "32", "-H", "32", "--scheduler", "karras", "-o", temp_path("a.ppm"));
     expect_success("drawing");
     assert_int_equal(count_of(ran.err, "dpm++2m draws"), 1);
     temp_clear();
@@ -166,17 +162,14 @@ static void bad_requests_end_in_one_line(void **state)
         {{"schedule", "-m", "weights/tiny", "--sampling-method=ddim", "--scheduler", "karras"},
          "takes no schedule, found \"karras\": euler, dpm++2m"},
         {{"schedule", "-m", "weights/tiny", "--sampling-method=pndm", "--timesteps", "500,1"}, "takes none: euler"},
-        {{"schedule", "-m", "weights/tiny", "--sampling-method=euler", "--timesteps=-500000,-600000"},
-         "number 1 of 2 is -500000"},
+        {{"schedule", "-m", "weights/tiny", "--sampling-method=euler", "--timesteps=-500000,-600000"}, "number 1 of 2 is -500000"},
         {{"schedule", "-m", "weights/tiny", "--sampling-method=lcm", "--timesteps=500,-3"}, "number 2 of 2 is -3"},
-        {{"schedule", "-m", "weights/tiny", "--sampling-method=euler", "--timesteps", "1000000,5"},
-         "each should be 0 to 999"},
+        {{"schedule", "-m", "weights/tiny", "--sampling-method=euler", "--timesteps", "1000000,5"}, "each should be 0 to 999"},
         {{"schedule", "-m", "weights/tiny", "--sampling-method=euler", "--timesteps", "nan,5"}, "decimal numbers"},
         {{"schedule", "-m", "weights/tiny", "--sampling-method=euler", "--timesteps", "0x20,5"}, "decimal numbers"},
         {{"schedule", "-m", "weights/tiny", "--sampling-method=euler", "--sigmas", "inf,5"}, "decimal numbers"},
         {{"schedule", "-m", "weights/tiny", "--sampling-method=euler", "--sigmas", "5, 1"}, "decimal numbers"},
-        {{"schedule", "-m", "weights/tiny", "--sampling-method=euler", "--sigmas", "1e300,1"},
-         "number 1 of 2 is 1e+300"},
+        {{"schedule", "-m", "weights/tiny", "--sampling-method=euler", "--sigmas", "1e300,1"}, "number 1 of 2 is 1e+300"},
         {{"schedule", "-m", "weights/tiny", "--sampling-method=unipc", "--order", "4"}, "order of unipc should be"},
         {{"schedule", "-m", "weights/tiny", "--sampling-method=lcm", "--steps", "60"}, "1 to 50 steps"},
         {{"schedule", "-m", "weights/tiny", "--sampling-method=dpm++2m", "--steps", "1000"}, "sigmas should fall"},
