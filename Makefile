@@ -40,6 +40,8 @@ LIB_SRC := base.c cores.c files.c memory.c rng.c philox.c numpy_rng.c brownian.c
            sampler.c schedules.c solvers.c multistep.c methods.c names.c scheduler.c \
            sd.c generate.c rehearse.c arguments.c edit.c plan.c
 APP_SRC := main.c process.c bar.c commands.c codec.c preview.c prompts.c cli.c foreign.c show.c show_profile.c plot.c man.c complete.c
+LIB_SRC += text.c md5.c image_text.c parameters.c prompt.c recipe.c
+APP_SRC += redraw.c
 TEST_SRC := $(sort $(wildcard tests/test_*.c))
 FUZZ_SRC := $(sort $(wildcard tests/fuzz_*.c))
 HELPER_SRC := $(filter-out $(TEST_SRC) $(FUZZ_SRC) tests/fuzz.c,$(sort $(wildcard tests/*.c)))
@@ -92,8 +94,8 @@ NEEDS += $(call need,cjson/cJSON.h,CJSON=0,$(CJSON_LIBS))
 endif
 ifeq ($(PNG),1)
 DEFS += -DSD_WITH_PNG=1 $(call cflags,libpng)
-PNG_LIBS := $(call libs,libpng,-lpng)
-NEEDS += $(call need,png.h,PNG=0,$(PNG_LIBS))
+PNG_LIBS := $(call libs,libpng,-lpng) $(call libs,zlib,-lz)
+NEEDS += $(call need,png.h,PNG=0,$(PNG_LIBS)) $(call need,zlib.h,PNG=0,$(PNG_LIBS))
 endif
 ifeq ($(JPEG),1)
 DEFS += -DSD_WITH_JPEG=1 $(call cflags,libjpeg)

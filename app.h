@@ -23,6 +23,8 @@ enum { PATH_SIZE = 4096, MOST_LEVELS = 1001 };
 typedef struct settings {
     const char *model, *output, *noise, *trace, *trace_filter;
     const char *prompts, *init, *mask, *outpaint;
+    const char *from;              /* a picture whose text says what is not given */
+    struct recalled *recalled;     /* what that text said: redraw.c's */
     sd_params p;
     cli_seed seed;
     int batch_count, threads, precise;
@@ -74,6 +76,9 @@ enum { PREVIEW_NONE = 2, PREVIEW_PROJ, PREVIEW_VAE };
 #define GEMM_OPTION {CLI_TEXT, 0, "gemm", AT(gemm), 0, 0, "WHOSE", \
                      "matrix products: own (default; the same bits for any number\n" \
                      "of threads and in any batch) or openblas"}
+
+/* Nothing given: every option at its default. */
+void settings_init(settings *s);
 
 extern sd_ctx *context;   /* the open model; global for the signal handler */
 extern volatile sig_atomic_t interrupts;
@@ -161,6 +166,14 @@ int run_roundtrip(settings *s, const char *argv0);
 /* ---- man.c, complete.c: what is installed beside the program, written to stdout. Exit code. */
 int man_page(void);
 int completion(const char *shell);   /* bash, zsh, fish */
+
+/* ---- redraw.c: --from, and sd show */
+/* Settings from the text of s->from, and over them what the command line says. */
+int recall(settings *s, const cli_command *line, int argc, char **argv);
+/* Warns of a model and of files that are not those that the text tells of. */
+int tell_differences(const settings *s);
+void forget(settings *s);
+int run_show(settings *s, const char *argv0);
 
 /* ---- bar.c: progress on a terminal */
 int bar_wanted(void);

@@ -294,7 +294,9 @@ static int take_other(const cli_command *c, const char *name, size_t n, char let
     if (words && !attached && a->at + 1 >= a->n) return cli_error(CLI_USAGE, "%s needs a value", typed);
     if (words && !attached) value = a->v[++a->at];
     if (f->kind == CLI_NOTHING && (words ? place_in(f->value, value) : !attached)) {
-        if (n_noticed < MOST_NOTICES) noticed[n_noticed++] = f;
+        int known = 0;   /* a command line may be read twice */
+        for (int i = 0; i < n_noticed; i++) known |= noticed[i] == f;
+        if (!known && n_noticed < MOST_NOTICES) noticed[n_noticed++] = f;
         return CLI_OK;
     }
     int length = attached && !letter ? (int)(attached - typed - 1) : (int)strlen(typed);

@@ -139,8 +139,7 @@ static sd_status plan_edit(sd_ctx *c, const sd_params *p, sd_params *out, sd_edi
     return c->err.status;
 }
 
-/* edit: the plan for the pictures, NULL for who only wants to know. */
-static sd_status resolve(sd_ctx *c, const sd_params *p, sd_params *out, sd_sched_config *s, sd_edit *edit)
+sd_status sd_resolve(sd_ctx *c, const sd_params *p, sd_params *out, sd_sched_config *s, sd_edit *edit)
 {
     if (sd_given(c, "params", p)) return c->err.status;
     *out = *p;
@@ -150,6 +149,8 @@ static sd_status resolve(sd_ctx *c, const sd_params *p, sd_params *out, sd_sched
         || check_side(c, "height", &out->height, scale * c->unet.cfg.height, scale))
         return c->err.status;
     if (p->batch < 1 || p->batch > 512) return sd_fail(&c->err, SD_ERR_ARG, "batch must be 1 to 512, not %d", p->batch);
+    if (p->keep < 0 || p->keep > p->batch)
+        return sd_fail(&c->err, SD_ERR_ARG, "a picture of 1 to %d can be kept of the batch, or 0 for all, not %d", p->batch, p->keep);
     if (!(p->guidance_rescale >= 0 && p->guidance_rescale <= 1))
         return sd_fail(&c->err, SD_ERR_ARG, "guidance rescale must be 0 to 1, not %g", p->guidance_rescale);
     if (check_stream(c, p->rng) || check_stream(c, p->sampler_rng)) return c->err.status;
@@ -185,62 +186,7 @@ static sd_status resolve(sd_ctx *c, const sd_params *p, sd_params *out, sd_sched
 sd_status sd_resolve_params(sd_ctx *c, const sd_params *params, sd_params *resolved)
 {
     sd_sched_config s;
-    if (!sd_begin(c) && !sd_given(c, "resolved", resolved)) resolve(c, params, resolved, &s, NULL);
-    return sd_end(c);
-}
-
-/* A1111's quoting: text with a comma, colon or newline in it becomes a JSON string. */
-static void add_value(sd_text *t, const char *key, const char *value)
-{
-    bool quote = strpbrk(value, ",:\n\"") != NULL;
-    sd_text_add(t, ", %s: %s", key, quote ? "\"" : "");
-    for (; *value; value++) {
-        if (quote && (*value == '"' || *value == '\\')) sd_text_addn(t, "\\", 1);
-        sd_text_addn(t, value, 1);
-    }
-    if (quote) sd_text_addn(t, "\"", 1);
-}
-
-sd_status sd_parameters_text(sd_ctx *c, const sd_params *params, char **text)
-{
-    sd_sched_config s;
-    sd_params p;
-    sd_text t = {0};
-    if (text) *text = NULL;
-    if (sd_begin(c) || sd_given(c, "text", text) || resolve(c, params, &p, &s, NULL)) return sd_end(c);
-    sd_text_add(&t, "%s\n", p.prompt);
-    if (*p.negative_prompt) sd_text_add(&t, "Negative prompt: %s\n", p.negative_prompt);
-    sd_text_add(&t, "Steps: %d, Sampler: %s, CFG scale: %g, Seed: %llu, Size: %dx%d", p.steps, sd_method_about(s.method)->a1111, p.cfg_scale,
-                (unsigned long long)p.seed, p.width, p.height);
-    const char *slash = strrchr(c->path, '/');
-    add_value(&t, "Model", slash && slash[1] ? slash + 1 : c->path);
-    if (p.init) sd_text_add(&t, ", Denoising strength: %g", p.strength);
-    if (p.init && p.mask_blur > 0) sd_text_add(&t, ", Mask blur: %g", p.mask_blur);
-    if (p.clip_skip > 1) sd_text_add(&t, ", Clip skip: %d", p.clip_skip);
-    if (!p.rng) sd_text_add(&t, ", RNG: CPU");   /* A1111's names for torch's two generators; others have ours */
-    else add_value(&t, "RNG", strcmp(p.rng, "torch-cuda") == 0 ? "NV" : p.rng);
-    if (p.sampler_rng) add_value(&t, "Sampler RNG", p.sampler_rng);
-    if (p.seed_per_image) sd_text_add(&t, ", Seed per image: true");
-    if (p.eta != sd_method_about(s.method)->eta) sd_text_add(&t, ", Eta: %g", p.eta);
-    if (p.batch > 1) sd_text_add(&t, ", Batch size: %d", p.batch);
-    if (p.guidance_rescale > 0) sd_text_add(&t, ", CFG rescale phi: %g", p.guidance_rescale);
-    if (p.schedule) sd_text_add(&t, ", Schedule type: %s", p.schedule);
-    if (p.sigmas || p.timesteps) sd_text_add(&t, ", Noise levels: given");
-    if (p.order) sd_text_add(&t, ", Order: %d", p.order);
-    if (p.s_churn > 0)
-        sd_text_add(&t, ", Sigma churn: %g, Sigma tmin: %g, Sigma tmax: %g", p.s_churn, p.s_tmin, p.s_tmax);
-    if (p.s_noise != 1) sd_text_add(&t, ", Sigma noise: %g", p.s_noise);
-    sd_text_add(&t, ", Timestep spacing: %s, Steps offset: %d, Prediction: %s, Set alpha to one: %s, Clip sample: %s", p.spacing, p.steps_offset,
-                p.prediction, p.set_alpha_to_one ? "true" : "false", p.clip_sample ? "true" : "false");
-    if (p.noise) sd_text_add(&t, ", Initial noise: given");
-    if (c->run.kern->precise || c->run.blas) sd_text_add(&t, ", Kernels: %s", c->run.blas ? "BLAS" : "precise");
-    sd_text_add(&t, ", Version: sd " SD_VERSION);
-    if (t.failed) {
-        free(t.s);
-        sd_fail(&c->err, SD_ERR_MEMORY, "no memory for the parameters' text");
-    } else {
-        *text = t.s;
-    }
+    if (!sd_begin(c) && !sd_given(c, "resolved", resolved)) sd_resolve(c, params, resolved, &s, NULL);
     return sd_end(c);
 }
 
@@ -274,6 +220,7 @@ typedef struct job {
     sd_sampler *sampler;
     sd_stream *rng, *sampler_rng;   /* the same one unless asked for */
     int B, G, C, h, w, in;
+    int first, kept;     /* pictures of the batch that are decoded */
     size_t n;
     float *context;      /* [G B, 77, D] */
     float *latents;      /* [B,C,h,w] */
@@ -321,6 +268,8 @@ static sd_status job_init(sd_ctx *c, job *j)
 {
     int scale = sd_vae_scale(&c->vae.cfg);
     j->B = j->p.batch;
+    j->first = j->p.keep ? j->p.keep - 1 : 0;
+    j->kept = j->p.keep ? 1 : j->B;
     j->G = j->p.cfg_scale > 1 ? 2 : 1;
     j->C = c->unet.cfg.out_channels;
     j->in = c->unet.cfg.in_channels;
@@ -377,6 +326,7 @@ static sd_status embed_prompts(sd_ctx *c, job *j)
     for (int g = 0; g < j->G; g++) {
         int k = 2 - j->G + g;
         if (sd_tokenizer_encode(c->tokenizer, text[k], &t[g], &c->err)) return c->err.status;
+        sd_warn_of_syntax(&c->log, what[k], text[k]);
         if (t[g].dropped)
             sd_logf(&c->log, SD_LOG_WARNING, "%s is too long: its last %d tokens are dropped (%d fit)", what[k], t[g].dropped, SD_TOKENS - 2);
         memcpy(ids + g * SD_TOKENS, t[g].id, sizeof t[g].id);
@@ -659,11 +609,12 @@ static sd_status decode(sd_ctx *c, job *j)
     double start = sd_now();
     size_t n = (size_t)j->B * j->n, pixels = 3 * (size_t)j->p.width * (size_t)j->p.height;
     for (size_t i = 0; i < n; i++) j->input[i] = (float)((double)j->latents[i] / c->vae.cfg.scaling_factor);
-    int at_once = sd_traces(&c->run) ? j->B : 1;
-    for (int b = 0; b < j->B; b += at_once)
+    int at_once = sd_traces(&c->run) ? j->kept : 1;
+    for (int b = j->first; b < j->first + j->kept; b += at_once)
         if (sd_run_decode(c, at_once, j->h, j->w, j->input + (size_t)b * j->n, j->picture + (size_t)b * pixels)) return c->err.status;
-    to_unit(j->picture, (size_t)j->B * pixels);
-    sd_trace_raw(&c->run, SD_F32, 4, (const int64_t[]){j->B, 3, j->p.height, j->p.width}, j->picture, "image");
+    float *first = j->picture + (size_t)j->first * pixels;
+    to_unit(first, (size_t)j->kept * pixels);
+    sd_trace_raw(&c->run, SD_F32, 4, (const int64_t[]){j->kept, 3, j->p.height, j->p.width}, first, "image");
     c->timings.vae_decode = sd_now() - start;
     sd_report(c, "vae", 1, 1, c->timings.vae_decode);
     return c->err.status;
@@ -679,7 +630,7 @@ static void to_bytes(uint8_t *rgb, const float *from, size_t pixels)
 
 static sd_status to_images(sd_ctx *c, const job *j, sd_image *images)
 {
-    for (int b = 0; b < j->B && !c->err.status; b++) {
+    for (int b = 0; b < j->kept && !c->err.status; b++) {
         uint8_t *rgb = malloc((size_t)j->p.width * (size_t)j->p.height * 3);
         images[b] = (sd_image){j->p.width, j->p.height, rgb, NULL};
         if (!rgb) {
@@ -688,7 +639,7 @@ static sd_status to_images(sd_ctx *c, const job *j, sd_image *images)
             memcpy(rgb, j->edit.init.data, (size_t)j->p.width * (size_t)j->p.height * 3);
         } else {
             size_t pixels = (size_t)j->p.width * (size_t)j->p.height;
-            to_bytes(rgb, j->picture + (size_t)b * 3 * pixels, pixels);
+            to_bytes(rgb, j->picture + (size_t)(j->first + b) * 3 * pixels, pixels);
         }
         if (j->edit.active && rgb) {
             sd_edit_finish(&j->edit, rgb, &images[b], &c->err);
@@ -702,7 +653,7 @@ static sd_status to_images(sd_ctx *c, const job *j, sd_image *images)
 sd_status sd_run_pipeline(sd_ctx *c, const sd_params *params, sd_image *images)
 {
     job j = {0};
-    if (!resolve(c, params, &j.p, &j.sched, &j.edit) && !job_init(c, &j) &&
+    if (!sd_resolve(c, params, &j.p, &j.sched, &j.edit) && !job_init(c, &j) &&
         (j.edit.nothing || (!embed_prompts(c, &j) && !denoise(c, &j) && !decode(c, &j))) && images)
         to_images(c, &j, images);
     sd_trace_prefix(&c->run, "%s", "");

@@ -1,5 +1,6 @@
 /* image.c - floor 3: pictures into files. */
 #include "image.h"
+#include "text.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -107,6 +108,12 @@ static sd_status write_png(FILE *f, const char *path, int width, int height, con
     if (text) {
         j.text = sd_strdup(text);
         j.is_latin1 = j.text && to_latin1(j.text);
+        /* What could be taken for UTF-8, which others put into tEXt, goes into iTXt, too. */
+        size_t n = j.is_latin1 ? strlen(j.text) : 0;
+        if (n < strlen(text) && j.is_latin1 && sd_is_utf8(j.text, n)) {
+            memcpy(j.text, text, strlen(text) + 1);
+            j.is_latin1 = false;
+        }
     }
     png_structp png = png_create_write_struct_2(PNG_LIBPNG_VER_STRING, &j, on_error, on_warning, &j, png_allocate, png_give_back);
     png_infop info = png ? png_create_info_struct(png) : NULL;

@@ -8,4 +8,10 @@
  * the PNG's `parameters`; a PPM has no place for it. */
 sd_status sd_image_save(const char *path, int width, int height, const uint8_t *rgb, const char *text, sd_error *e);
 
+/* ---- image_text.c: what a PNG keeps under `parameters`, in tEXt, zTXt or iTXt, as UTF-8; of a file that is no PNG but
+ * a text, all of it. free(*text), which is NULL on failure; SD_ERR_MISSING: a PNG without. `path` stands for the file
+ * in error texts. */
+sd_status sd_image_text(char **text, const char *path, sd_error *e);
+sd_status sd_image_text_memory(char **text, const void *data, size_t n, const char *path, sd_error *e);
+
 #endif

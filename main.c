@@ -26,6 +26,8 @@ static const cli_option draw_options[] = {
     {CLI_TEXT, 0, "prompts", AT(prompts), 0, 0, "FILE",
      "a prompt in each line, with options behind it if it has\nits own: a red apple --steps 30 --seed 5"},
     MODEL_OPTION,
+    {CLI_TEXT, 0, "from", AT(from), 0, 0, "FILE",
+     "draws the picture FILE again: what is not given comes from\nits text; see sd show"},
     {CLI_TEXT, 'o', "output", AT(output), 0, 0, "FILE",
      "FILE.png or FILE.ppm (default " DEFAULT_OUTPUT "); more pictures\nbecome FILE_2.png, FILE_3.png, ..., or as a_%03d.png says;\nDIR/: into a directory; -: standard output"},
     {CLI_INT, 'W', "width", AT(p.width), 1, 65536, "N", "pixels, a multiple of 8 (default: the model's own)"},
@@ -42,6 +44,7 @@ static const cli_option draw_options[] = {
     {CLI_INT, 'b', "batch-count", AT(batch_count), 1, 10000, "N", "so many pictures one after another; their seeds count up\nfrom --seed"},
     {CLI_INT, 0, "batch-size", AT(p.batch), 1, 512, "N",
      "pictures drawn together from one seed, as diffusers'\nnum_images_per_prompt"},
+    {CLI_INT, 0, "keep", AT(p.keep), 1, 512, "N", "of a --batch-size only picture N"},
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "How to draw it"},
     {CLI_INT, 0, "steps", AT(p.steps), 1, 1000, "N", "steps of the sampler (default 25); some evaluate the\nnetwork more often, pndm once more: see sd schedule"},
     {CLI_NUMBER, 0, "cfg-scale", AT(p.cfg_scale), -1000, 1000, "X",
@@ -106,6 +109,8 @@ const cli_command draw_command = {
     "sd - Stable Diffusion in C\n\n"
     "usage: sd -p TEXT [options]          draws a picture\n"
     "       sd -p TEXT -i FILE [options]  changes, repaints or extends one\n"
+    "       sd --from FILE [options]      draws a picture again from its text\n"
+    "       sd show FILE                  what a picture's text says\n"
     "       sd encode FILE... [options]   pictures to latents\n"
     "       sd decode FILE... [options]   latents to pictures\n"
     "       sd roundtrip FILE...          what is lost on the way there and back\n"
@@ -333,6 +338,9 @@ static int read_pictures(settings *s, inputs *in)
     if (status || interrupts) return status ? report(s, status) : stopped();
     if (s->init) s->p.init = &in->init;
     if (s->mask) s->p.mask = &in->mask;
+    s->p.init_name = s->init;
+    s->p.mask_name = s->mask;
+    s->p.noise_name = s->noise;
     return CLI_OK;
 }
 
@@ -436,16 +444,18 @@ static int output_in_directory(settings *s, char path[PATH_SIZE])
 static int write_pictures(const settings *s, const sd_params *p, const sd_image *images, int first)
 {
     char path[PATH_SIZE], *text;
-    int code = CLI_OK;
-    sd_status status = sd_parameters_text(context, p, &text);
-    if (status) return report(s, status);
-    for (int i = 0; i < p->batch && !code; i++) {
+    sd_params one = *p;
+    int code = CLI_OK, n = p->keep ? 1 : p->batch;
+    for (int i = 0; i < n && !code; i++) {
+        if (!p->keep && p->batch > 1) one.keep = i + 1;
+        sd_status status = sd_parameters_text(context, &one, &text);
+        if (status) return report(s, status);
         code = picture_path(path, s->output, first + i);
         if (!code && (status = sd_image_write(context, path, &images[i], text)) != SD_OK) code = report(s, status);
         if (!code && !s->quiet) printf("%s: %dx%d\n", path, images[i].width, images[i].height);
+        if (!code && s->verbose) fprintf(stderr, "%s\n", text);
+        sd_free(text);
     }
-    if (!code && s->verbose) fprintf(stderr, "%s\n", text);
-    sd_free(text);
     return code;
 }
 
@@ -543,6 +553,7 @@ static int draw_prompt(settings *s, view *v, times *t, int *next)
     inputs in = {0};
     int code = prepare(s, &in, v);
     s->p.seed = s->seed.given ? s->seed.value : random_seed();
+    if (!code) code = tell_differences(s);
     for (int i = 0; i < s->batch_count && !code; i++) {
         sd_params p = s->p;
         p.seed += (uint64_t)i;
@@ -551,7 +562,7 @@ static int draw_prompt(settings *s, view *v, times *t, int *next)
         code = stopped();
         if (!code) code = draw(s, &p, v, *next);
         if (!code) code = add_times(t);
-        *next += p.batch;
+        *next += p.keep ? 1 : p.batch;
     }
     inputs_free(&in);
     return code;
@@ -664,17 +675,31 @@ static int help(int argc, char **argv)
     return CLI_OK;
 }
 
+void settings_init(settings *s)
+{
+    memset(s, 0, sizeof *s);
+    s->batch_count = 1;
+    sd_params_init(&s->p);
+}
+
+static int run_parsed(const command *c, settings *s, const char *argv0)
+{
+    if (!s->quiet) cli_notices();
+    if (s->version) return show_version(s->verbose);
+    if (s->help) cli_help(c->line);
+    int code = s->help ? CLI_OK : output_to_stdout(s);
+    return s->help || code ? code : c->run(s, argv0);
+}
+
 static int run_command(const command *c, int argc, char **argv, int skip)
 {
-    settings s = {.batch_count = 1};
-    sd_params_init(&s.p);
+    settings s;
+    settings_init(&s);
     int code = cli_parse(c->line, argc - skip, argv + skip, &s);
-    if (code) return code;
-    if (!s.quiet) cli_notices();
-    if (s.version) return show_version(s.verbose);
-    if (s.help) cli_help(c->line);
-    if (!s.help) code = output_to_stdout(&s);
-    return s.help || code ? code : c->run(&s, argv[0]);
+    if (!code && s.from && !s.help && !s.version) code = recall(&s, c->line, argc - skip, argv + skip);
+    if (!code) code = run_parsed(c, &s, argv[0]);
+    forget(&s);
+    return code;
 }
 
 static int dispatch(int argc, char **argv)

@@ -42,6 +42,7 @@ struct sd_ctx {
     void *step_user;
     sd_timings timings;
     double *step_seconds;        /* what timings.steps points to */
+    char fingerprint[17];        /* of the weights, for pictures' texts; "" until one asks */
 };
 
 /* Every public call begins here: the last call's error is over, and so is a cancel that came when nothing was running.
@@ -52,8 +53,13 @@ sd_status sd_end(sd_ctx *c);   /* ... and ends here */
 
 /* SD_ERR_ARG unless these parts were opened. */
 sd_status sd_need(sd_ctx *c, unsigned parts);
+/* sd_resolve_params within another call; s is the scheduler. edit: the plan for the pictures, or NULL. */
+struct sd_edit;
+sd_status sd_resolve(sd_ctx *c, const sd_params *p, sd_params *out, sd_sched_config *s, struct sd_edit *edit);
 /* sd_tensor_read within another call. */
 sd_status sd_read_floats(sd_ctx *c, const char *path, const char *name, float **data, int *nd, int64_t dim[4]);
+/* prompt.c: a warning if a prompt has weights, "(a cat:1.3)", or adapters, "<lora:x:1>"; what: "the prompt". */
+void sd_warn_of_syntax(const sd_log *log, const char *what, const char *text);
 void sd_report(sd_ctx *c, const char *stage, int done, int total, double seconds);
 int sd_vae_scale(const sd_vae_config *v);     /* pixels per latent: 2^(levels-1) */
 

@@ -262,6 +262,7 @@ typedef struct sd_params {
     const char *sampler_rng;      /* the samplers' own generator, with the same seed; also "brownian"; NULL: they share `rng` */
     int seed_per_image;           /* 1: picture i of a batch has its own generator with seed + i (A1111); 0: one draws for all */
     int batch;                    /* pictures drawn from one generator, as diffusers' num_images_per_prompt */
+    int keep;                     /* 1..batch: of these only that one is decoded and given back; 0: all of them */
     const char *sampler;          /* any name of sd_get_sampler in any spelling, ComfyUI's or stable-diffusion.cpp's; a schedule
                                    * may follow, "DPM++ 2M Karras"; "name@program"; NULL: scheduler_config.json's, or
                                    * "dpm++2m" where that goes by its own levels and others are asked for */
@@ -302,6 +303,9 @@ typedef struct sd_params {
                                    * width x height, and paste the result back into the whole picture */
     int outpaint[4];              /* pixels to add left, top, right, bottom; the old ones come back byte for byte */
     const char *resize;           /* how init gets to width x height: "stretch" (NULL), "crop", "pad" */
+
+    /* What sd_parameters_text calls the files that these came from; NULL: nothing. */
+    const char *init_name, *mask_name, *noise_name;
 } sd_params;
 
 /* Defaults: 25 steps, seed 0, batch 1, everything else from the model. */
@@ -346,8 +350,29 @@ SD_API sd_status sd_resolve_params(sd_ctx *ctx, const sd_params *params, sd_para
  * through. The ending picks the format: .png (text, if not NULL, goes into
  * the tEXt or iTXt chunk `parameters`) or .ppm. */
 SD_API sd_status sd_image_write(sd_ctx *ctx, const char *path, const sd_image *image, const char *text);
-/* The text A1111 stores with a picture: prompt, negative prompt and one line of "Key: value". Free with sd_free. */
+/* The text A1111 stores with a picture: prompt, negative prompt and one line of "Key: value", in any locale the same. All
+ * that decides the picture is in it; of files and the model a name without directories and a hash. With params->keep it
+ * is the text of that picture of the batch. Free with sd_free. */
 SD_API sd_status sd_parameters_text(sd_ctx *ctx, const sd_params *params, char **text);
+
+/* What such a text says: ours, A1111's or stable-diffusion.cpp's. Everything lives until sd_recipe_free. */
+typedef struct sd_recipe {
+    sd_params params;            /* sd_params_init's values where the text says nothing. Pictures and noise are not
+                                  * read: init_name, mask_name, noise_name and rng are the names of their files */
+    const char *writer;          /* "sd 0.1.0", "v1.10.1" (A1111), "stable-diffusion.cpp"; NULL: it does not say */
+    const char *model;           /* names and hashes are NULL where there are none */
+    const char *model_hash, *init_hash, *mask_hash, *noise_hash, *rng_hash, *sampler_rng_hash;
+    const char *kernels;         /* "avx2" */
+    int precise, gemm, threads;  /* as in sd_options; threads 0: they do not count */
+    int from_picture;            /* 1: it began from a picture, named or not */
+    const char *notices;         /* lines about what cannot be followed; "" if all can */
+} sd_recipe;
+/* On failure *recipe is NULL and `error` has the sentence. */
+SD_API sd_status sd_recipe_read(const char *text, sd_recipe **recipe, char error[512]);
+SD_API void sd_recipe_free(sd_recipe *recipe);
+/* The text that a PNG keeps (tEXt, zTXt or iTXt `parameters`), or all of a file that is no PNG but text, as UTF-8.
+ * SD_ERR_MISSING: a PNG without one. Free with sd_free. */
+SD_API sd_status sd_image_text_read(const char *path, char **text, char error[512]);
 
 /* ------------------------------------------------------------------------------------- stages */
 

@@ -277,6 +277,25 @@ static void an_empty_and_a_very_long_prompt_are_drawn(void **state)
     temp_clear();
 }
 
+static void weights_and_adapters_in_prompts_are_warned_of(void **state)
+{
+    (void)state;
+    static const struct { const char *prompt, *said; } cases[] = {
+        {"(a cat:1.3) on a mat", "the prompt has \"(a cat:1.3)\""}, {"x ((big))", "\"((big)\""}, {"a [small] cat", "\"[small]\""},
+        {"[cat:dog:0.5]", "\"[cat:dog:0.5]\""}, {"a cat <lora:fur:0.8>", "\"<lora:fur:0.8>\""}, {"a \\(cat\\)", "\"\\(\""},
+        {"a cat (seen from above)", NULL}, {"a < b > c", NULL}, {"at 10:30 (about)", NULL}, {"(x", NULL}, {"[", NULL}, {"smile :)", NULL},
+        {"a (b: c)", NULL}, {"<html>", NULL}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        RUN("-p", cases[i].prompt, "-W", "16", "-H", "16", "--steps", "1", "-o", out("a.ppm"));
+        expect_success(cases[i].prompt);
+        if (!cases[i].said) assert_string_equal(ran.err, "");
+        else if (!strstr(ran.err, cases[i].said) || !strstr(ran.err, "sd: warning: ")) fail_msg("%s: %s", cases[i].prompt, ran.err);
+    }
+    RUN("-p", "x", "-n", "(bad:2)", "-W", "16", "-H", "16", "--steps", "1", "-o", out("a.ppm"));
+    assert_non_null(strstr(ran.err, "the negative prompt has \"(bad:2)\""));
+    temp_clear();
+}
+
 static void noise_from_a_file_is_the_noise_of_a_seed(void **state)
 {
     (void)state;
@@ -633,6 +652,7 @@ int main(void)
         cmocka_unit_test(ppm_holds_the_size_that_was_asked_for),
         cmocka_unit_test(png_holds_the_parameters_as_a1111_writes_them),
         cmocka_unit_test(an_empty_and_a_very_long_prompt_are_drawn),
+        cmocka_unit_test(weights_and_adapters_in_prompts_are_warned_of),
         cmocka_unit_test(noise_from_a_file_is_the_noise_of_a_seed),
         cmocka_unit_test(a_trace_holds_the_tensors_that_the_filter_lets_through),
         cmocka_unit_test(options_change_what_is_drawn),

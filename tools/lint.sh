@@ -19,6 +19,10 @@ floors="
 5 sampler.c sampler.h solver.h schedules.c solvers.c multistep.c methods.c names.c scheduler.c
 6 sd.c generate.c rehearse.c arguments.c edit.c edit.h plan.c pipeline.h sd.h
 7 main.c process.c prompts.c bar.c commands.c codec.c preview.c app.h cli.c cli.h foreign.c show.c show.h show_profile.c plot.c man.c complete.c
+0 text.c text.h md5.c
+3 image_text.c
+6 parameters.c prompt.c recipe.c
+7 redraw.c
 "
 
 floor_of() { echo "$floors" | awk -v f="$1" '{ for (i = 2; i <= NF; i++) if ($i == f) print $1 }'; }

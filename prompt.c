@@ -1,0 +1,60 @@
+/* prompt.c - floor 6: what a prompt has of other programs' syntax. None of it means anything here: it is tokenized like
+ * any text, and the picture is another one than was meant. */
+#include "pipeline.h"
+
+#include <string.h>
+
+enum { FAR = 200 };   /* how far the end of a bracket is looked for */
+
+/* The length up to and with the closing bracket; 0: there is none near. */
+static size_t bracket(const char *s, char close)
+{
+    for (size_t n = 0; n < FAR && s[n]; n++)
+        if (s[n] == close) return n + 1;
+    return 0;
+}
+
+/* The length of "name:...>" behind a '<'; 0: it is none. */
+static size_t adapter(const char *s)
+{
+    static const char *const names[] = {"lora:", "lyco:", "locon:", "hypernet:", "embedding:"};
+    for (size_t i = 0; i < SD_COUNT(names); i++)
+        if (strncmp(s, names[i], strlen(names[i])) == 0) return bracket(s, '>');
+    return 0;
+}
+
+/* ":1.3)" ends here. */
+static bool weighted(const char *s, size_t n)
+{
+    size_t i = n - 1;
+    while (i > 0 && ((s[i - 1] >= '0' && s[i - 1] <= '9') || s[i - 1] == '.' || s[i - 1] == ' ' || s[i - 1] == '-')) i--;
+    return i < n - 1 && i > 0 && s[i - 1] == ':';
+}
+
+/* The length of a construction that begins at s; 0: none does. Brackets in prose, "(seen from above)", are none. */
+static size_t construction(const char *s)
+{
+    size_t n = 0;
+    switch (*s) {
+    case '<': n = adapter(s + 1); break;
+    case '[': n = bracket(s + 1, ']'); break;
+    case '(':
+        n = bracket(s + 1, ')');
+        if (n && s[1] != '(' && !weighted(s + 1, n)) n = 0;
+        break;
+    case '\\': return strchr("()[]", s[1]) && s[1] ? 2 : 0;
+    default: break;
+    }
+    return n ? n + 1 : 0;
+}
+
+void sd_warn_of_syntax(const sd_log *log, const char *what, const char *text)
+{
+    for (; *text; text++) {
+        size_t n = construction(text);
+        if (!n) continue;
+        sd_logf(log, SD_LOG_WARNING, "%s has \"%.*s\": weights and adapters in prompts mean nothing here, it is read as plain text",
+                what, (int)n, text);
+        return;
+    }
+}

@@ -1,0 +1,471 @@
+/* recipe.c - floor 6: reads the texts that pictures are stored with: ours (parameters.c writes it), A1111's web UI's and
+ * stable-diffusion.cpp's. They have one layout: the prompt, the negative prompt behind "Negative prompt:", and a last
+ * line of "Key: value, ...", where a value may be a JSON string.
+ *
+ * Texts come from anywhere. What is no such line belongs to the prompt, what has no meaning here is named in a notice,
+ * and whether values are possible is for sd_resolve_params to say. */
+#include "edit.h"
+#include "random.h"
+#include "text.h"
+
+#include <limits.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct reading {
+    sd_recipe r;             /* first: it is what the caller holds */
+    enum { BY_US, BY_A1111, BY_SDCPP } by;
+    char *text;              /* a copy; strings point into it */
+    double *sigmas, *timesteps;
+    sd_text notices, unknown;   /* unknown: a list of keys */
+    const char *sampler, *sampler_name, *schedule_type, *schedule_name, *mask_mode, *inpaint_area;
+    int batch_pos, hires, keeps_size, padding;
+} reading;
+
+static void notice(reading *g, const char *a, const char *b, const char *c)
+{
+    sd_text_add(&g->notices, "%s%s%s\n", a, b, c);
+}
+
+/* Names are of files in whatever directory the reader chooses. */
+static const char *last_part(const char *name)
+{
+    const char *slash = name ? strrchr(name, '/') : NULL;
+    return slash ? slash + 1 : name;
+}
+
+/* ------------------------------------------------------------------------------------------ keys */
+
+typedef enum kind {
+    TEXT,        /* const char * */
+    WHOLE,       /* int */
+    NUMBER,      /* double */
+    TRUTH,       /* int, "true" or "True" */
+    SEED, SIZE, SIGMAS, TIMESTEPS, MARGINS,
+    HIRES,       /* a first pass and a second one: the strength is the second one's */
+    WITHOUT      /* of no consequence */
+} kind;
+
+#define P(field) offsetof(reading, r.params.field)
+#define R(field) offsetof(reading, r.field)
+#define G(field) offsetof(reading, field)
+static const struct { const char *name; kind kind; size_t target; } keys[] = {
+    {"Steps", WHOLE, P(steps)}, {"Sampler", TEXT, G(sampler)}, {"Sampler name", TEXT, G(sampler_name)},
+    {"Schedule type", TEXT, G(schedule_type)}, {"Schedule name", TEXT, G(schedule_name)},
+    {"CFG scale", NUMBER, P(cfg_scale)}, {"Seed", SEED, P(seed)}, {"Size", SIZE, P(width)},
+    {"Model", TEXT, R(model)}, {"Model fingerprint", TEXT, R(model_hash)},
+    {"Denoising strength", NUMBER, P(strength)}, {"Clip skip", WHOLE, P(clip_skip)},
+    {"Init image hash", TEXT, R(init_hash)}, {"RNG", TEXT, P(rng)}, {"RNG hash", TEXT, R(rng_hash)},
+    {"Sampler RNG", TEXT, P(sampler_rng)}, {"Sampler RNG hash", TEXT, R(sampler_rng_hash)},
+    {"Seed per image", TRUTH, P(seed_per_image)}, {"Batch size", WHOLE, P(batch)}, {"Batch pos", WHOLE, G(batch_pos)},
+    {"Initial noise", TEXT, P(noise_name)}, {"Initial noise hash", TEXT, R(noise_hash)},
+    {"Eta", NUMBER, P(eta)}, {"Eta DDIM", NUMBER, P(eta)},
+    {"Sigma churn", NUMBER, P(s_churn)}, {"Sigma tmin", NUMBER, P(s_tmin)}, {"Sigma tmax", NUMBER, P(s_tmax)},
+    {"Sigma noise", NUMBER, P(s_noise)},
+    {"CFG rescale phi", NUMBER, P(guidance_rescale)}, {"Sigmas", SIGMAS, 0}, {"Timesteps", TIMESTEPS, 0},
+    {"Order", WHOLE, P(order)}, {"Timestep spacing", TEXT, P(spacing)}, {"Steps offset", WHOLE, P(steps_offset)},
+    {"Prediction", TEXT, P(prediction)}, {"Set alpha to one", TRUTH, P(set_alpha_to_one)},
+    {"Clip sample", TRUTH, P(clip_sample)},
+    {"Init image", TEXT, P(init_name)}, {"Keeps size", TRUTH, G(keeps_size)}, {"Mask", TEXT, P(mask_name)},
+    {"Mask hash", TEXT, R(mask_hash)}, {"Alpha mask", TRUTH, P(alpha_mask)}, {"Mask mode", TEXT, G(mask_mode)},
+    {"Mask blur", NUMBER, P(mask_blur)}, {"Inpaint area", TEXT, G(inpaint_area)},
+    {"Masked area padding", WHOLE, G(padding)}, {"Paste back", TRUTH, P(paste_back)}, {"Outpaint", MARGINS, 0},
+    {"Resize", TEXT, P(resize)}, {"Kernels", TEXT, R(kernels)}, {"Threads", WHOLE, R(threads)},
+    {"Prompt", TEXT, P(prompt)}, {"Negative prompt", TEXT, P(negative_prompt)}, {"Version", TEXT, R(writer)},
+    {"Hires upscale", HIRES, 0}, {"Hires resize", HIRES, 0}, {"Hires upscaler", HIRES, 0}, {"First pass size", HIRES, 0},
+    {"Model hash", WITHOUT, 0}, {"VAE hash", WITHOUT, 0}, {"User", WITHOUT, 0}, {"Created Date", WITHOUT, 0},
+    {"Guidance", WITHOUT, 0},   /* stable-diffusion.cpp writes it for models that have none, too */
+};
+
+/* What is as if it were not there. */
+static const char *const neutral[][2] = {
+    {"ENSD", "0"}, {"Tiling", "False"}, {"Masked content", "original"}, {"Conditional mask weight", "1.0"},
+    {"Conditional mask weight", "1"}, {"VAE Encoder", "Full"}, {"VAE Decoder", "Full"}, {"FP8 weight", "Disable"},
+    {"VAE", "Automatic"}, {"VAE", "None"}, {"Emphasis", "Original"}, {"Variation seed strength", "0"},
+    {"Image CFG scale", "1.5"},   /* only models that are told by a picture what to change have one */
+};
+
+static void unknown_key(reading *g, const char *key, const char *value)
+{
+    for (size_t i = 0; i < SD_COUNT(neutral); i++)
+        if (strcmp(key, neutral[i][0]) == 0 && strcmp(value, neutral[i][1]) == 0) return;
+    sd_text_add(&g->unknown, "%s%s", g->unknown.n ? ", " : "", key);
+}
+
+/* ---------------------------------------------------------------------------------------- values */
+
+static bool read_whole(int *out, const char *value)
+{
+    double x;
+    if (!sd_number_read(&x, value) || x != floor(x) || fabs(x) > INT_MAX) return false;
+    *out = (int)x;
+    return true;
+}
+
+static bool read_truth(int *out, const char *value)
+{
+    bool yes = strcmp(value, "true") == 0 || strcmp(value, "True") == 0;
+    if (!yes && strcmp(value, "false") != 0 && strcmp(value, "False") != 0) return false;
+    *out = yes;
+    return true;
+}
+
+static bool read_seed(uint64_t *out, const char *value)
+{
+    uint64_t v = 0;
+    if (!*value || strlen(value) > 20 || value[strspn(value, "0123456789")]) return false;
+    for (; *value; value++) {
+        uint64_t digit = (uint64_t)(*value - '0');
+        if (v > (UINT64_MAX - digit) / 10) return false;
+        v = v * 10 + digit;
+    }
+    *out = v;
+    return true;
+}
+
+/* "1,2,3" as numbers; free(*out). Lengths are bounded by the text's. */
+static bool read_list(double **out, int *count, char *value)
+{
+    size_t n = 1;
+    for (const char *c = value; *c; c++) n += *c == ',';
+    if (n > INT_MAX) return false;
+    free(*out);
+    *out = calloc(n, sizeof **out);
+    *count = 0;
+    for (char *at = value, *end; *out && at; at = end) {
+        if ((end = strchr(at, ',')) != NULL) *end++ = 0;
+        if (!sd_number_read(&(*out)[*count], at)) return false;
+        ++*count;
+    }
+    return *out != NULL;
+}
+
+static bool read_size(sd_params *p, char *value)
+{
+    char *x = strchr(value, 'x');
+    int width, height;
+    if (!x) return false;
+    *x = 0;
+    bool good = read_whole(&width, value) && read_whole(&height, x + 1);
+    *x = 'x';
+    if (!good) return false;
+    p->width = width;
+    p->height = height;
+    return true;
+}
+
+static bool read_margins(int margins[4], char *value)
+{
+    double *list = NULL;
+    int n = 0;
+    bool good = read_list(&list, &n, value) && n == 4;
+    for (int i = 0; i < 4 && good; i++) good = list[i] == floor(list[i]) && fabs(list[i]) <= SD_PICTURE_SIDE;
+    for (int i = 0; i < 4 && good; i++) margins[i] = (int)list[i];
+    free(list);
+    return good;
+}
+
+static bool set(reading *g, size_t i, char *value)
+{
+    void *field = (char *)g + keys[i].target;
+    sd_params *p = &g->r.params;
+    double x;
+    switch (keys[i].kind) {
+    case TEXT: *(const char **)field = value; return true;
+    case WHOLE: return read_whole(field, value);
+    case NUMBER:
+        if (!sd_number_read(&x, value)) return false;
+        *(double *)field = x;
+        return true;
+    case TRUTH: return read_truth(field, value);
+    case SEED: return read_seed(field, value);
+    case SIZE: return read_size(p, value);
+    case SIGMAS: return read_list(&g->sigmas, &p->sigma_count, value);
+    case TIMESTEPS: return read_list(&g->timesteps, &p->timestep_count, value);
+    case MARGINS: return read_margins(p->outpaint, value);
+    case HIRES: g->hires = 1; unknown_key(g, keys[i].name, value); return true;
+    case WITHOUT: return true;
+    }
+    return false;
+}
+
+static void take_pair(reading *g, const char *key, char *value)
+{
+    if (strcmp(key, "Products") == 0) {
+        if (strcmp(value, "openblas") == 0) g->r.gemm = SD_GEMM_OPENBLAS;
+        return;
+    }
+    for (size_t i = 0; i < SD_COUNT(keys); i++) {
+        if (strcmp(key, keys[i].name) != 0) continue;
+        if (!set(g, i, value)) notice(g, key, " is not understood: ", value);
+        return;
+    }
+    unknown_key(g, key, value);
+}
+
+/* ----------------------------------------------------------------------------------------- layout
+ * A1111's own pattern for a pair is \s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$), and a last line with three of
+ * them holds the settings [modules/infotext_utils.py]. */
+
+static bool in_word(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || (c & 0x80);
+}
+
+/* The next pair of a line at *at, as places in it; false at its end. What is between pairs is passed over. */
+static bool find_pair(char **at, char **key, char **key_end, char **value, char **value_end)
+{
+    for (char *s = *at; *s; s++) {
+        if (!in_word(*s)) continue;
+        char *end = s;
+        while (in_word(*end) || *end == ' ' || *end == '-' || *end == '/') end++;
+        if (*end != ':' || end - s < 2) {   /* no key: go on behind the comma */
+            s = end;
+            while (*s && *s != ',') s++;
+            if (!*s) break;
+            continue;
+        }
+        *key = s;
+        *key_end = end;
+        for (s = end + 1; *s == ' '; s++) continue;
+        *value = s;
+        if (*s == '"') {
+            for (s++; *s && *s != '"'; s++)
+                if (*s == '\\' && s[1]) s++;
+            if (*s == '"' && (s[1] == ',' || !s[1])) {
+                *value_end = s + 1;
+                *at = s[1] ? s + 2 : s + 1;
+                return true;
+            }
+            s = *value;
+        }
+        while (*s && *s != ',') s++;
+        *at = *s ? s + 1 : s;
+        while (s > *value && s[-1] == ' ') s--;
+        *value_end = s;
+        return true;
+    }
+    return false;
+}
+
+static int count_pairs(char *line)
+{
+    char *key, *key_end, *value, *value_end;
+    int n = 0;
+    while (n < 3 && find_pair(&line, &key, &key_end, &value, &value_end)) n++;
+    return n;
+}
+
+static void take_pairs(reading *g, char *line)
+{
+    char *key, *key_end, *value, *value_end, *said;
+    while (find_pair(&line, &key, &key_end, &value, &value_end)) {
+        *key_end = *value_end = 0;
+        while (key_end > key && key_end[-1] == ' ') *--key_end = 0;
+        if (*value != '"' || !sd_text_unquote(value, &said)) said = value;
+        take_pair(g, key, said);
+    }
+}
+
+/* Splits the text: *line is its last line if that has settings, else NULL. */
+static void split(reading *g, char **line)
+{
+    static const char mark[] = "Negative prompt:";
+    size_t n = strlen(g->text);
+    while (n && strchr("\r\n ", g->text[n - 1])) g->text[--n] = 0;
+    char *last = strrchr(g->text, '\n'), *prompt = g->text, *negative = NULL;
+    *line = last ? last + 1 : g->text;
+    if (count_pairs(*line) < 3) *line = NULL;
+    else if (last) last[last > g->text && last[-1] == '\r' ? -1 : 0] = 0;
+    else prompt += n;
+    for (char *s = prompt; s && !negative; s = strchr(s, '\n')) {
+        if (*s == '\n') s++;
+        if (strncmp(s, mark, sizeof mark - 1) != 0) continue;
+        negative = s + sizeof mark - 1;
+        if (s > prompt) s[s > prompt + 1 && s[-2] == '\r' ? -2 : -1] = 0;
+        else *s = 0;
+        if (*negative == ' ') negative++;
+    }
+    g->r.params.prompt = prompt;
+    g->r.params.negative_prompt = negative;
+}
+
+/* --------------------------------------------------------------------------------------- meanings */
+
+/* What A1111 takes where its schedule is "Automatic" [modules/sd_samplers_kdiffusion.py]. */
+static sd_curve automatic(sd_method m)
+{
+    switch (m) {
+    case SD_DPMPP_2M: case SD_DPMPP_SDE: case SD_DPMPP_2S_A: case SD_DPM2: case SD_DPM2_A: case SD_RESTART:
+        return SD_CURVE_KARRAS_K;
+    case SD_DPMPP_2M_SDE: case SD_DPMPP_3M_SDE: return SD_CURVE_EXPONENTIAL_K;
+    default: return SD_CURVE_LINSPACE_K;
+    }
+}
+
+/* The schedule of another program's picture; SD_CURVE_SPACED: the sampler has levels of its own. */
+static sd_curve their_schedule(reading *g, sd_method m, const char *label)
+{
+    sd_curve curve;
+    sd_error e = {.status = SD_OK};
+    const char *type = g->schedule_type ? g->schedule_type : sd_method_schedule(label);
+    bool own = !sd_method_about(m)->kdiffusion && m != SD_RESTART;
+    if (m == SD_DPM_FAST || m == SD_DPM_ADAPTIVE || (own && !type)) return SD_CURVE_SPACED;
+    if (!type) return SD_CURVE_LINSPACE_K;   /* before there was a key for it, karras stood in the sampler's name */
+    if (sd_same_name(type, "automatic")) return own ? SD_CURVE_SPACED : automatic(m);
+    if (sd_curve_parse(&curve, type, &e)) {
+        notice(g, e.text, "", "");
+        return SD_CURVE_SPACED;
+    }
+    return curve == SD_CURVE_KARRAS ? SD_CURVE_KARRAS_K : curve == SD_CURVE_EXPONENTIAL ? SD_CURVE_EXPONENTIAL_K : curve;
+}
+
+static void settle_sampler(reading *g)
+{
+    sd_method m;
+    sd_program program;
+    sd_curve curve = SD_CURVE_SPACED;
+    sd_error e = {.status = SD_OK};
+    const char *label = g->sampler_name ? g->sampler_name : g->sampler;
+    if (!label) return;
+    if (sd_method_parse(&m, &program, label, &e)) {
+        notice(g, e.text, "", "");
+        return;
+    }
+    const char *ours = g->schedule_name ? g->schedule_name : g->schedule_type;
+    if (g->by != BY_US && sd_method_about(m)->kdiffusion) program = SD_KDIFFUSION;
+    g->r.params.sampler = sd_method_full_name(m, program);
+    if (g->by != BY_US) curve = their_schedule(g, m, label);
+    else if (ours && sd_curve_parse(&curve, ours, &e)) notice(g, e.text, "", "");
+    if ((g->by == BY_US ? ours && !e.status : curve != SD_CURVE_SPACED)) g->r.params.schedule = sd_curve_name(curve);
+}
+
+static void settle_randomness(reading *g)
+{
+    sd_params *p = &g->r.params;
+    sd_error e = {.status = SD_OK};
+    sd_stream *s;
+    const char *ending = p->rng ? strrchr(p->rng, '.') : NULL;
+    if (g->by != BY_US && !p->rng) p->rng = "torch-cuda";   /* "GPU", which A1111 does not write */
+    p->sampler_rng = sd_stream_canonical(p->sampler_rng);
+    if (!p->rng || (ending && strcmp(ending, ".safetensors") == 0)) return;
+    if (!sd_stream_open(&s, p->rng, &(sd_stream_options){0}, &e)) sd_stream_close(s);
+    if (e.status) notice(g, e.text, "", "");
+    p->rng = e.status ? NULL : sd_stream_canonical(p->rng);
+    if (p->rng && strcmp(p->rng, "torch-cpu") == 0) p->rng = NULL;
+}
+
+/* One of a batch is drawn by drawing the batch. A1111 gives each picture a generator of its own: it needs no other. */
+static void settle_batch(reading *g)
+{
+    sd_params *p = &g->r.params;
+    if (g->by != BY_US) p->batch = 1;
+    if (p->batch <= 1 || g->batch_pos < 0 || g->batch_pos >= p->batch) return;
+    p->keep = g->batch_pos + 1;
+    if (p->seed_per_image) p->seed -= (uint64_t)g->batch_pos;
+}
+
+static void settle_edit_and_files(reading *g)
+{
+    sd_params *p = &g->r.params;
+    if (g->hires) p->strength = -1;
+    g->r.from_picture = p->strength != -1 || p->init_name || g->r.init_hash;
+    p->init_name = last_part(p->init_name);
+    p->mask_name = last_part(p->mask_name);
+    p->noise_name = last_part(p->noise_name);
+    p->rng = last_part(p->rng);
+    p->sampler_rng = last_part(p->sampler_rng);
+    p->invert_mask = g->mask_mode && strcmp(g->mask_mode, "Inpaint not masked") == 0;
+    if (g->inpaint_area && strcmp(g->inpaint_area, "Only masked") == 0) p->inpaint_crop = g->padding;
+    if (g->keeps_size) p->width = p->height = 0;
+}
+
+static void settle_kernels(reading *g)
+{
+    g->r.precise = g->r.kernels && strcmp(g->r.kernels, "precise") == 0;
+    if (g->r.gemm != SD_GEMM_OPENBLAS) {
+        g->r.threads = 0;
+        if (g->by == BY_US) g->r.gemm = SD_GEMM_OWN;
+    }
+}
+
+static bool begins(const char *text, const char *with) { return text && strncmp(text, with, strlen(with)) == 0; }
+
+static void settle(reading *g)
+{
+    g->by = begins(g->r.writer, "sd ") ? BY_US : begins(g->r.writer, "stable-diffusion.cpp") ? BY_SDCPP : BY_A1111;
+    if (g->by == BY_SDCPP && g->r.params.eta == 0) g->r.params.eta = -1;   /* it writes 0 whatever the sampler did */
+    g->r.params.sigmas = g->sigmas;
+    g->r.params.timesteps = g->timesteps;
+    settle_sampler(g);
+    settle_randomness(g);
+    settle_batch(g);
+    settle_edit_and_files(g);
+    settle_kernels(g);
+    if (g->unknown.n) notice(g, "not followed: ", g->unknown.s, "");
+    if (g->by != BY_US)
+        notice(g, "drawn by ", g->by == BY_SDCPP ? "stable-diffusion.cpp" : "another program",
+               ": its arithmetic is another, the picture will be alike and not the same");
+}
+
+/* ---------------------------------------------------------------------------------------- publicly */
+
+static sd_status say(char error[512], const sd_error *e)
+{
+    snprintf(error, 512, "%s", e->text);
+    return e->status;
+}
+
+sd_status sd_recipe_read(const char *text, sd_recipe **recipe, char error[512])
+{
+    reading *g = calloc(1, sizeof *g);
+    sd_error e = {.status = SD_OK};
+    char *line;
+    *recipe = NULL;
+    error[0] = 0;
+    if (g) g->text = sd_strdup(text ? text : "");
+    if (!g || !g->text) {
+        free(g);
+        sd_fail(&e, SD_ERR_MEMORY, "no memory for a picture's text");
+        return say(error, &e);
+    }
+    sd_params_init(&g->r.params);
+    g->batch_pos = -1;
+    g->padding = 32;   /* A1111's default */
+    split(g, &line);
+    if (line) {
+        take_pairs(g, line);
+        settle(g);
+    } else {
+        notice(g, "the text has no line of settings: all of it is the prompt", "", "");
+    }
+    sd_text_addn(&g->notices, "", 0);
+    g->r.notices = g->notices.s ? g->notices.s : "";
+    if (g->notices.failed || g->unknown.failed) {
+        sd_fail(&e, SD_ERR_MEMORY, "no memory for a picture's text");
+        sd_recipe_free(&g->r);
+        return say(error, &e);
+    }
+    *recipe = &g->r;
+    return SD_OK;
+}
+
+void sd_recipe_free(sd_recipe *recipe)
+{
+    reading *g = (reading *)recipe;
+    if (!g) return;
+    free(g->text);
+    free(g->sigmas);
+    free(g->timesteps);
+    free(g->notices.s);
+    free(g->unknown.s);
+    free(g);
+}
+
+sd_status sd_image_text_read(const char *path, char **text, char error[512])
+{
+    sd_error e = {.status = SD_OK};
+    error[0] = 0;
+    return sd_image_text(text, path, &e) ? say(error, &e) : SD_OK;
+}

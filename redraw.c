@@ -1,0 +1,342 @@
+/* redraw.c - floor 7: pictures drawn again from their text: `sd --from FILE`, and `sd show`, which says what it would take
+ * from there. */
+#define _POSIX_C_SOURCE 200809L
+#include "app.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* What settings that came from a text point to. */
+enum { INIT, MASK, NOISE, RNG, SAMPLER_RNG, FILES };
+struct recalled {
+    sd_recipe *recipe;
+    char path[FILES][PATH_SIZE];
+    char *sigmas, *timesteps, *prompt[2];
+    char outpaint[64];
+};
+
+void forget(settings *s)
+{
+    struct recalled *r = s->recalled;
+    if (!r) return;
+    sd_recipe_free(r->recipe);
+    free(r->sigmas);
+    free(r->timesteps);
+    free(r->prompt[0]);
+    free(r->prompt[1]);
+    free(r);
+    s->recalled = NULL;
+}
+
+/* A text of a file, which may hold anything, in a terminal: no control characters but ends of lines, also not those
+ * that UTF-8 has in two bytes. */
+static void print_clean(FILE *to, const char *text)
+{
+    for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
+        int two = c[0] == 0xC2 && c[1] >= 0x80 && c[1] < 0xA0;
+        fputc(two || (*c < 32 && *c != '\n') || *c == 127 ? '?' : *c, to);
+        if (two) c++;
+    }
+}
+
+static void tell(const settings *s, const char *kind, const char *text)
+{
+    if (s->quiet) return;
+    for (const char *end; *text; text = *end ? end + 1 : end) {
+        char line[1024];
+        end = text + strcspn(text, "\n");
+        snprintf(line, sizeof line, "sd: %s%.*s\n", kind, (int)(end - text > 900 ? 900 : end - text), text);
+        print_clean(stderr, line);
+    }
+}
+
+static int read_recipe(const char *path, char **text, sd_recipe **recipe)
+{
+    char error[512];
+    *recipe = NULL;
+    sd_status status = sd_image_text_read(path, text, error);
+    if (!status) status = sd_recipe_read(*text, recipe, error);
+    return status ? cli_error(exit_code(status), "%s", error) : CLI_OK;
+}
+
+/* ----------------------------------------------------------------------------- text into settings */
+
+static char *list_text(const double *x, int n)
+{
+    enum { MOST = 26 };   /* characters of a number with 17 digits, and a comma */
+    char *text = malloc((size_t)n * MOST + 1), *to = text;
+    for (int i = 0; i < n && text; i++) to += snprintf(to, MOST + 1, "%s%.17g", i ? "," : "", x[i]);
+    return text;
+}
+
+/* A file that a text names: here, or beside the file that has the text. NULL, or the name as it is, if it is not there. */
+static const char *find(struct recalled *r, int which, const char *name, const char *beside, int must_be)
+{
+    char *path = r->path[which];
+    const char *slash = strrchr(beside, '/');
+    if (!name || access(name, R_OK) == 0 || !slash) return name && must_be && access(name, R_OK) != 0 ? NULL : name;
+    int n = snprintf(path, PATH_SIZE, "%.*s/%s", (int)(slash - beside), beside, name);
+    if (n < PATH_SIZE && access(path, R_OK) == 0) return path;
+    return must_be ? NULL : name;
+}
+
+static const char *find_numbers(struct recalled *r, int which, const char *rng, const char *beside)
+{
+    return rng && ends_with(rng, ".safetensors") ? find(r, which, rng, beside, 0) : rng;
+}
+
+/* A prompt as -p takes it, where "@" stands for a file and "-" for the standard input. NULL: no memory. */
+static const char *typed_prompt(const char *prompt, char **owned)
+{
+    int file = prompt && *prompt == '@', input = prompt && strcmp(prompt, "-") == 0;
+    if (!file && !input) return prompt;
+    *owned = malloc(strlen(prompt) + 2);
+    if (*owned) sprintf(*owned, file ? "@%s" : "%s ", prompt);
+    return *owned;
+}
+
+/* must_be: a file that is not there is left out; otherwise it keeps its name. */
+static int take_recipe(settings *s, struct recalled *r, const char *from, int must_be)
+{
+    const sd_params *p = &r->recipe->params;
+    const int *m = p->outpaint;
+    s->recalled = r;
+    s->p = *p;
+    s->p.prompt = typed_prompt(p->prompt, &r->prompt[0]);
+    s->p.negative_prompt = typed_prompt(p->negative_prompt, &r->prompt[1]);
+    s->p.sigmas = s->p.timesteps = NULL;
+    s->seed = (cli_seed){1, p->seed};
+    s->precise = r->recipe->precise;
+    s->gemm = r->recipe->gemm == SD_GEMM_OWN ? "own" : r->recipe->gemm == SD_GEMM_OPENBLAS ? "openblas" : NULL;
+    s->threads = r->recipe->threads;
+    if (p->sigmas) s->sigmas = r->sigmas = list_text(p->sigmas, p->sigma_count);
+    if (p->timesteps) s->timesteps = r->timesteps = list_text(p->timesteps, p->timestep_count);
+    if ((p->sigmas && !r->sigmas) || (p->timesteps && !r->timesteps) || (p->prompt && !s->p.prompt) ||
+        (p->negative_prompt && !s->p.negative_prompt))
+        return cli_error(CLI_FAILURE, "out of memory");
+    if (p->sigmas || p->timesteps) s->p.steps = 25;
+    snprintf(r->outpaint, sizeof r->outpaint, "%d,%d,%d,%d", m[0], m[1], m[2], m[3]);
+    if (m[0] || m[1] || m[2] || m[3]) s->outpaint = r->outpaint;
+    s->init = find(r, INIT, p->init_name, from, must_be);
+    s->mask = find(r, MASK, p->mask_name, from, must_be);
+    s->noise = find(r, NOISE, p->noise_name, from, must_be);
+    s->p.rng = find_numbers(r, RNG, p->rng, from);
+    s->p.sampler_rng = find_numbers(r, SAMPLER_RNG, p->sampler_rng, from);
+    return CLI_OK;
+}
+
+/* What the text says and does not go with what the command line says. given: the command line alone, with 0 steps and a
+ * batch of 0 where it says nothing of them. */
+static void make_room(settings *s, const settings *given)
+{
+    sd_params *p = &s->p;
+    int levels = given->sigmas || given->timesteps;
+    if (given->p.sampler) {   /* another sampler has its own way */
+        p->schedule = p->spacing = NULL;
+        p->eta = -1;
+        p->order = 0;
+        p->steps_offset = p->set_alpha_to_one = p->clip_sample = -1;
+    }
+    if (given->p.sampler || given->p.schedule || given->p.steps || levels) s->sigmas = s->timesteps = NULL;
+    if (levels) p->schedule = NULL;
+    if (given->p.batch) p->keep = 0;
+    if (given->mask) p->alpha_mask = 0;
+    if (given->p.alpha_mask) s->mask = NULL;
+    if (given->gemm) s->precise = 0;
+    if (given->precise) s->gemm = NULL;
+    if (given->outpaint) {
+        p->inpaint_crop = -1;
+        p->width = p->height = 0;
+    }
+    if (given->p.inpaint_crop >= 0) s->outpaint = NULL;
+}
+
+static int check_files(const settings *s)
+{
+    const sd_recipe *r = s->recalled->recipe;
+    const struct { const char *what, *name, *option; int missing; } files[] = {
+        {"it began from", r->params.init_name, "-i", r->from_picture && !s->init},
+        {"its mask was", r->params.mask_name, "--mask", r->mask_hash && !s->mask && !s->p.alpha_mask},
+        {"its noise came from", r->params.noise_name, "--noise", r->noise_hash && !s->noise},
+    };
+    for (size_t i = 0; i < COUNT(files); i++)
+        if (files[i].missing)
+            return cli_error(CLI_USAGE, "%s: %s %s, which is neither here nor beside it: give it with %s", s->from,
+                             files[i].what, files[i].name ? files[i].name : "a file without a name", files[i].option);
+    return CLI_OK;
+}
+
+int recall(settings *s, const cli_command *line, int argc, char **argv)
+{
+    const char *from = s->from;
+    settings given;
+    char *text = NULL;
+    struct recalled *r = calloc(1, sizeof *r);
+    if (!r) return cli_error(CLI_FAILURE, "out of memory");
+    settings_init(&given);
+    given.p.steps = given.p.batch = 0;
+    settings_init(s);
+    int code = read_recipe(from, &text, &r->recipe);
+    if (code) free(r);
+    else code = take_recipe(s, r, from, 1);
+    if (!code) code = cli_parse(line, argc, argv, &given);
+    if (!code) make_room(s, &given);
+    if (!code) code = cli_parse(line, argc, argv, s);   /* what it says counts more than the text */
+    if (!code) code = check_files(s);
+    if (!code) tell(s, "", r->recipe->notices);
+    sd_free(text);
+    return code;
+}
+
+static void compare(const settings *s, const char *was, const char *is, const char *what)
+{
+    if (was && is && strcmp(was, is) != 0) tell(s, "warning: ", what);
+}
+
+int tell_differences(const settings *s)
+{
+    char *text, error[512];
+    sd_recipe *now;
+    if (!s->recalled) return CLI_OK;
+    const sd_recipe *then = s->recalled->recipe;
+    sd_status status = sd_parameters_text(context, &s->p, &text);
+    if (status) return report(s, status);
+    status = sd_recipe_read(text, &now, error);
+    sd_free(text);
+    if (status) return cli_error(exit_code(status), "%s", error);
+    compare(s, then->model_hash, now->model_hash, "this is not the model that drew the picture: give that with -m");
+    compare(s, then->init_hash, now->init_hash, "the picture to begin from is another one");
+    compare(s, then->mask_hash, now->mask_hash, "the mask is another one");
+    compare(s, then->noise_hash, now->noise_hash, "the noise is another one");
+    compare(s, then->rng_hash, now->rng_hash, "the file of random numbers is another one");
+    compare(s, then->sampler_rng_hash, now->sampler_rng_hash, "the samplers' file of random numbers is another one");
+    compare(s, then->kernels, now->kernels,
+            "the picture was drawn with other vector instructions: its last bits may differ (SD_ISA chooses them)");
+    if (!then->model_hash && then->model && now->model && strcmp(then->model, now->model) != 0) {
+        char line[256];
+        snprintf(line, sizeof line, "the model was %.200s", then->model);
+        tell(s, "", line);
+    }
+    sd_recipe_free(now);
+    return CLI_OK;
+}
+
+/* ------------------------------------------------------------------------------------- sd show */
+
+/* The value that an option of `s` has, as it would be typed; NULL if it is the default. */
+static const char *value_of(const cli_option *o, const settings *s, const settings *plain, char number[32])
+{
+    const void *field = (const char *)s + o->target, *other = (const char *)plain + o->target;
+    int a, b;
+    double x, y;
+    switch (o->kind) {
+    case CLI_TEXT: return *(const char *const *)field;
+    case CLI_SEED:
+        snprintf(number, 32, "%llu", (unsigned long long)s->seed.value);
+        return s->seed.given ? number : NULL;
+    case CLI_NUMBER:
+        memcpy(&x, field, sizeof x);
+        memcpy(&y, other, sizeof y);
+        snprintf(number, 32, "%.17g", x);
+        for (int digits = 1; digits < 17; digits++) {
+            char shorter[32];
+            snprintf(shorter, sizeof shorter, "%.*g", digits, x);
+            if (strtod(shorter, NULL) != x) continue;
+            memcpy(number, shorter, sizeof shorter);
+            break;
+        }
+        return x == y || (isnan(x) && isnan(y)) ? NULL : number;
+    case CLI_INT: case CLI_BOOL: case CLI_FLAG:
+        memcpy(&a, field, sizeof a);
+        memcpy(&b, other, sizeof b);
+        if (a == b) return NULL;
+        if (o->kind == CLI_INT) snprintf(number, 32, "%d", a);
+        return o->kind == CLI_INT ? number : a ? "true" : "false";
+    default: return NULL;
+    }
+}
+
+/* As the shell reads it back. */
+static void print_word(const char *word)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:,@%+=-";
+    if (*word && !word[strspn(word, plain)]) {
+        printf(" %s", word);
+        return;
+    }
+    fputs(" '", stdout);
+    for (char one[2] = ""; *word; word++) {
+        one[0] = *word;
+        fputs(*word == '\'' ? "'\\''" : one, stdout);
+    }
+    putchar('\'');
+}
+
+static void print_options(const settings *s, int json)
+{
+    settings plain;
+    const char *comma = "";
+    settings_init(&plain);
+    for (size_t i = 0; i < draw_command.n_options; i++) {
+        const cli_option *o = &draw_command.option[i];
+        char number[32], name[40];
+        const char *value = o->kind == CLI_HEADING ? NULL : value_of(o, s, &plain, number);
+        if (!value) continue;
+        if (o->letter) snprintf(name, sizeof name, "-%c", o->letter);
+        else snprintf(name, sizeof name, "--%s", o->name);
+        if (json) printf("%s\"%s\"", comma, name);
+        else printf(" %s", name);
+        comma = ",";
+        if (o->kind == CLI_FLAG) continue;
+        if (json) putchar(',');
+        if (json) cli_json_string(value);
+        else print_word(value);
+    }
+}
+
+static void show_json(const settings *s, const settings *taken, const char *text, const sd_recipe *r)
+{
+    const struct { const char *key, *value; } rows[] = {
+        {"file", s->file}, {"text", text}, {"writer", r->writer}, {"model", r->model}, {"prompt", r->params.prompt},
+        {"negative_prompt", r->params.negative_prompt}, {"notices", r->notices}};
+    putchar('{');
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        printf("\"%s\":", rows[i].key);
+        if (rows[i].value) cli_json_string(rows[i].value);
+        else printf("null");
+        putchar(',');
+    }
+    printf("\"options\":[");
+    print_options(taken, 1);
+    printf("]}\n");
+}
+
+int run_show(settings *s, const char *argv0)
+{
+    settings taken;
+    char *text = NULL;
+    struct recalled *r = calloc(1, sizeof *r);
+    (void)argv0;
+    settings_init(&taken);
+    if (!r) return cli_error(CLI_FAILURE, "out of memory");
+    taken.recalled = r;
+    int code = s->file ? read_recipe(s->file, &text, &r->recipe)
+                       : cli_error(CLI_USAGE, "which file? sd show FILE");
+    if (!code) code = take_recipe(&taken, r, s->file, 0);
+    if (!code && s->json) {
+        show_json(s, &taken, text, r->recipe);
+    } else if (!code) {
+        print_clean(stdout, text);
+        fputs("\n\nsd", stdout);
+        print_options(&taken, 0);
+        putchar('\n');
+        fflush(stdout);
+        tell(s, "", r->recipe->notices);
+    }
+    sd_free(text);
+    forget(&taken);
+    return code;
+}
