@@ -63,6 +63,10 @@ WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion $(if $(WERROR),-Werror)
 # No fused or reassociated arithmetic: a result must not depend on the compiler. That libm leaves errno alone changes no value.
 # They come after CFLAGS and win. What remains of -ffast-math then, that NaN may not occur, kernels.h refuses.
 EXACT := -ffp-contract=off -fno-unsafe-math-optimizations -fno-math-errno
+# 32-bit x86, by the compiler's name or by -m32: its old floating point unit calculates with more digits than a type has, which changes
+# bits. Without SSE2, kernels.h refuses.
+I386 := $(shell echo __i386__ | $(CC) $(CFLAGS) -E -P -x c - 2>/dev/null | grep -x 1)
+EXACT += $(if $(I386),-msse2 -mfpmath=sse)
 FLAGS := -std=c99 $(CFLAGS) $(WARN) $(EXACT) -fPIC -fvisibility=hidden
 DEFS := -DSD_BUILD_SHARED $(CPPFLAGS)
 LIBS :=
@@ -119,7 +123,7 @@ CMOCKA := $(call libs,cmocka,-lcmocka)
 
 # kernels_simd.c and winograd_simd.c once per instruction set; the best one is chosen when the program starts.
 ISA := scalar
-ifneq ($(filter x86_64-% amd64-%,$(MACHINE)),)
+ifneq ($(if $(I386),,$(filter x86_64-% amd64-%,$(MACHINE))),)
 ISA += sse2 avx2 avx512
 DEFS += -DSD_HAVE_SSE2 -DSD_HAVE_AVX2 -DSD_HAVE_AVX512
 endif

@@ -6,12 +6,16 @@
 #ifndef SD_KERNELS_H
 #define SD_KERNELS_H
 
+#include <float.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
 #error "build without -ffast-math, -Ofast, -ffinite-math-only: without infinity and NaN every picture is black"
+#endif
+#if defined(FLT_EVAL_METHOD) && FLT_EVAL_METHOD == 2
+#error "build with -msse2 -mfpmath=sse: sums with more digits than a float has are other bits on every compiler"
 #endif
 
 /* Convolution of 3x3 with padding 1 by a minimal algorithm, winograd_simd.c. A tile is out x out output pixels, which come from 6x6 input

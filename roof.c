@@ -205,6 +205,7 @@ sd_status sd_roofs_measure(sd_roofs *roofs, const sd_kern *kern, const sd_cache_
 double sd_roof_seconds(const sd_roofs *r, double flops, double bytes, double weight_bytes)
 {
     int level = 0;
+    if (!r) return 0;
     double product = r->peak > 0 ? flops / r->peak : 0, moving = 0;
     while (level + 1 < LEVELS && (!(r->level[level].read > 0) || bytes > (double)r->level[level].bytes)) level++;
     double near = fmax(r->level[level].read, r->level[level].copy);

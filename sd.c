@@ -421,8 +421,10 @@ void sd_get_machine(sd_machine *m)
 
 sd_status sd_measure_roofs(sd_ctx *c, double seconds, sd_roofs *roofs)
 {
-    sd_begin(c);
-    sd_roofs_measure(roofs, c->run.kern, &c->run.caches, c->run.threads, seconds, &c->err);
+    if (sd_begin(c) || sd_given(c, "roofs", roofs)) return sd_end(c);
+    *roofs = (sd_roofs){0};
+    if (!(seconds > 0 && seconds <= 60)) sd_fail(&c->err, SD_ERR_ARG, "a measurement takes up to 60 seconds, not %g", seconds);
+    else sd_roofs_measure(roofs, c->run.kern, &c->run.caches, c->run.threads, seconds, &c->err);
     return sd_end(c);
 }
 
@@ -461,7 +463,7 @@ sd_status sd_trace_close(sd_ctx *c)
 
 sd_status sd_set_profile(sd_ctx *c, void (*fn)(void *, const sd_profiled *), void *user)
 {
-    sd_begin(c);
+    if (sd_begin(c)) return sd_end(c);
     free(c->run.profile);
     c->run.profile = fn ? sd_profile_new(c->run.threads, fn, user) : NULL;
     if (fn && !c->run.profile) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for a profile");

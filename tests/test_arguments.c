@@ -93,6 +93,9 @@ static void null_is_refused_or_harmless_everywhere(void **unused)
     assert_int_equal(sd_get_sampler(0, NULL), 0);
     assert_int_equal(sd_default_model(NULL, NULL, 9), 0);
     assert_int_equal(sd_default_model(NULL, error, 0), 0);
+    assert_int_equal(sd_set_profile(NULL, NULL, NULL), SD_ERR_MEMORY);
+    assert_int_equal(sd_measure_roofs(NULL, 0.001, NULL), SD_ERR_MEMORY);
+    assert_true(sd_roof_seconds(NULL, 1, 1, 1) == 0);
     assert_int_equal(sd_get_info(ctx, NULL), SD_ERR_ARG);
     assert_int_equal(sd_get_info(NULL, NULL), SD_ERR_MEMORY);
     assert_int_equal(sd_generate(NULL, &p, &image), SD_ERR_MEMORY);
@@ -136,6 +139,9 @@ static void null_is_refused_or_harmless_everywhere(void **unused)
     REFUSED("nd", sd_tensor_read(ctx, "a", NULL, &data, NULL, dim));
     REFUSED("dim", sd_tensor_read(ctx, "a", NULL, &data, &nd, NULL));
     REFUSED("params", sd_trace_list(ctx, NULL, NULL, NULL, NULL));
+    REFUSED("roofs", sd_measure_roofs(ctx, 0.001, NULL));
+    REFUSED("up to 60 seconds, not inf", sd_measure_roofs(ctx, INFINITY, &(sd_roofs){0}));
+    REFUSED("up to 60 seconds, not nan", sd_measure_roofs(ctx, NAN, &(sd_roofs){0}));
     REFUSED("path", sd_trace_open(ctx, NULL, NULL));
     the_context_still_works();   /* sd_step_picture belongs to a call, whose error it would go on with */
     REFUSED("step", sd_step_picture(ctx, NULL, 0, 0, &image));

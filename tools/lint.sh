@@ -93,6 +93,7 @@ refused() {   # what the message must name, make's arguments
 check_build() {
     refused -ffast-math CFLAGS="-O3 -ffast-math"
     refused -ffast-math CFLAGS=-Ofast
+    [ "$(uname -m)" != x86_64 ] || refused mfpmath=sse CFLAGS="-O3 -mfpmath=387"
     refused CJSON=0 CJSON_LIBS=-lno_such_library
     refused PNG=0 PNG_LIBS=-lno_such_library
     build gcc CC=gcc
