@@ -10,35 +10,38 @@
 
 enum { MOST_BYTES = 16 << 20, MOST_WORDS = 256 };
 
-/* The whole of a file ("-": standard input) as text that ends with NUL, for free(). NULL after saying why. */
-static char *read_all(const char *path, const char *hint)
+/* Reads on to the end: NULL, or what is wrong, with *code for it. */
+static const char *read_on(FILE *f, char **text, int *code)
 {
-    int input = strcmp(path, "-") == 0;
-    FILE *f = input ? stdin : fopen(path, "rb");
-    char *text = malloc(1);
     size_t n = 0, got;
-    if (!f || !text) {
-        if (!f) cli_error(CLI_USAGE, "cannot read %s: %s%s", path, strerror(errno), hint);
-        else cli_error(CLI_FAILURE, "out of memory");
-        if (f && !input) fclose(f);
-        free(text);
-        return NULL;
-    }
     do {
-        char *more = realloc(text, n + 65536 + 1);
-        if (!more) break;
-        text = more;
-        got = fread(text + n, 1, 65536, f);
+        char *more = realloc(*text, n + 65536 + 1);
+        *code = CLI_FAILURE;
+        if (!more) return "out of memory";
+        *text = more;
+        got = fread(more + n, 1, 65536, f);
         n += got;
+        if (interrupts) return "interrupted";
     } while (got && n < MOST_BYTES);
-    int bad = ferror(f) || !feof(f) || memchr(text, 0, n) != NULL;
-    if (bad) cli_error(CLI_USAGE, "cannot read %s: %s", input ? "the standard input" : path,
-                       ferror(f) ? strerror(errno) : feof(f) ? "it has a NUL byte" : "it is longer than 16 MB");
-    text[n] = 0;
+    (*text)[n] = 0;
+    if (ferror(f)) return strerror(errno);
+    *code = CLI_USAGE;
+    return !feof(f) ? "it is longer than 16 MB" : memchr(*text, 0, n) ? "it has a NUL byte" : NULL;
+}
+
+/* The whole of a file ("-": standard input) as text that ends with NUL, for free(); NULL if it cannot be read, said. */
+static int read_all(char **text, const char *path, const char *hint)
+{
+    int input = strcmp(path, "-") == 0, code = CLI_OK;
+    FILE *f = input ? stdin : fopen(path, "rb");
+    *text = NULL;
+    if (!f) return cli_error(errno_code(errno), "cannot read %s: %s%s", path, strerror(errno), hint);
+    const char *why = read_on(f, text, &code);
     if (!input) fclose(f);
-    if (!bad) return text;
-    free(text);
-    return NULL;
+    if (!why) return CLI_OK;
+    free(*text);
+    *text = NULL;
+    return interrupts ? stopped() : cli_error(code, "cannot read %s: %s", input ? "the standard input" : path, why);
 }
 
 /* "@FILE" and "-" become what is in them, without the last newline; "@@..." is a text that begins with @. */
@@ -49,8 +52,8 @@ static int read_text(const char **text, char **owned)
         ++*text;
         return CLI_OK;
     }
-    *owned = read_all(**text == '@' ? *text + 1 : *text, "; write @@ for a prompt that begins with @");
-    if (!*owned) return CLI_USAGE;
+    int code = read_all(owned, **text == '@' ? *text + 1 : *text, "; write @@ for a prompt that begins with @");
+    if (code) return code;
     size_t n = strlen(*owned);
     if (n && (*owned)[n - 1] == '\n') (*owned)[--n] = 0;
     if (n && (*owned)[n - 1] == '\r') (*owned)[--n] = 0;
@@ -72,8 +75,9 @@ int read_prompts(settings *s, char *owned[2])
 
 int prompt_lines_read(prompt_lines *l, const char *path)
 {
-    *l = (prompt_lines){.path = strcmp(path, "-") == 0 ? "standard input" : path, .text = read_all(path, "")};
-    if (!l->text) return CLI_USAGE;
+    *l = (prompt_lines){.path = strcmp(path, "-") == 0 ? "standard input" : path};
+    int code = read_all(&l->text, path, "");
+    if (code) return code;
     size_t most = 1;
     for (const char *c = l->text; *c; c++) most += *c == '\n';
     l->line = calloc(most, sizeof *l->line);

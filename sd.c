@@ -733,11 +733,10 @@ sd_status sd_image_read(sd_ctx *c, const char *path, sd_image *image)
     if (p.channels == 4) image->alpha = malloc(n);
     for (size_t i = 0; image->alpha && i < n; i++) image->alpha[i] = p.data[4 * i + 3];
     if (p.channels == 4 && !image->alpha) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %s", path);
-    else sd_picture_to_rgb(&rgb, &p, NULL, &c->err);
-    image->width = p.width;
-    image->height = p.height;
-    image->rgb = rgb.data;
-    sd_picture_free(&p);
+    else if (p.channels != 3) sd_picture_to_rgb(&rgb, &p, NULL, &c->err);
+    else rgb = p;
+    *image = (sd_image){p.width, p.height, rgb.data, image->alpha};
+    if (rgb.data != p.data) sd_picture_free(&p);
     if (c->err.status) sd_image_free(image);
     return sd_end(c);
 }

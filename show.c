@@ -133,7 +133,7 @@ static int write_plot(sd_ctx *ctx, const sd_params *p, const curve *c, int count
     fprintf(legend, "%s: sigma from 0.01 to 100 by powers of ten, over the evaluations\n", path);
     sd_status status = sd_image_write(ctx, path, &image, NULL);
     sd_image_free(&image);
-    return status ? cli_error(status == SD_ERR_IO ? CLI_FAILURE : CLI_USAGE, "%s", sd_error_text(ctx)) : CLI_OK;
+    return status ? cli_error(exit_code(status), "%s", sd_error_text(ctx)) : CLI_OK;
 }
 
 int show_schedules(sd_ctx *ctx, const sd_params *p, const char *schedules, int json, const char *plot)

@@ -48,6 +48,8 @@ static const struct mode { const char *name, *args[28]; } modes[] = {
                "tokens,latents.*,step.0.unet.mid_block*", "--save-steps", "%o", "--residency", "ram"}},
     {"encode", {"encode", "-m", "%i/model", "docs/apple.png", "-W", "64", "-H", "64", "-s", "1", "-t", "1", "-q", "-o", "%o/a.safetensors"}},
     {"decode", {"decode", "-m", "%i/model", "%i/latents.safetensors", "-t", "1", "-q", "-o", "%o/a.png"}},
+    {"prompts from files", {DRAW, "--prompts", "%i/prompts.txt", "-n", "@%i/lines.txt", "--steps", "1", "-o", "%o/a.png"}},
+    {"round trip", {"roundtrip", "-m", "%i/model", "docs/apple.png", "-W", "64", "-H", "64", "-t", "1", "-o", "%o/a.png"}},
     {"tokenize", {"tokenize", "-m", "weights/tiny", "--ids", "--file", "%i/lines.txt"}},
     {"schedule", {"schedule", "-m", "%i/model", "--steps", "5", "--plot", "%o/a.png"}},
     {"plan", {"plan", "-m", "%i/model", "--json"}},
@@ -62,6 +64,7 @@ typedef struct result {
     int files;
     long calls;            /* allocations or system calls that could fail */
     char failed[64];       /* which system call did */
+    bool several;          /* and all allocations after it */
     bool mute;             /* it was one that writes to the standard error output */
     long live;             /* blocks not freed */
     unsigned *site;        /* where each allocation came from */
@@ -96,8 +99,10 @@ static char *slurp(const char *path, size_t *n)
 
 static void expand(char *to, size_t size, const char *arg, const char *out)
 {
-    if (arg[0] == '%' && arg[1] == 'o') snprintf(to, size, "%s/out%s", out, arg + 2);
-    else if (arg[0] == '%' && arg[1] == 'i') snprintf(to, size, "%s%s", work, arg + 2);
+    const char *at = strchr(arg, '%');
+    int before = at ? (int)(at - arg) : 0;
+    if (at && at[1] == 'o') snprintf(to, size, "%.*s%s/out%s", before, arg, out, at + 2);
+    else if (at && at[1] == 'i') snprintf(to, size, "%.*s%s%s", before, arg, work, at + 2);
     else snprintf(to, size, "%s", arg);
 }
 
@@ -331,6 +336,7 @@ static const char *fault(const result *r, const result *whole)
     if (r->live > 0) return "memory was not freed";
     if (r->live < 0) return "it ended before its end";
     bool quiet = r->mute && !*r->err;   /* its line could not be written */
+    while (r->several && end && strncmp(end, "\nsd: ", 5) == 0) end = strchr(end + 1, '\n');   /* more than one thing failed */
     if (r->code && !quiet && (strncmp(r->err, "sd: ", 4) != 0 || !end || end[1])) return "not one line on stderr";
     if (r->code && library && !strstr(r->err, "memory")) return "the line does not speak of memory";
     if (r->code == 2 && library) return "running out of memory is no mistake of the user's";
@@ -379,6 +385,7 @@ static int worker(int me, const result *whole, int report)
             for (long at = 1 + me; at <= whole[m].calls; at += WORKERS) {
                 if (!whole[m].tried[at] || (rest && whole[m].tried[at] < 2)) continue;
                 run(&modes[m], dir, at, rest != 0, &r);
+                r.several = rest != 0;
                 const char *why = fault(&r, &whole[m]);
                 if (r.code >= 0 && r.code < 3) sum[r.code]++;
                 if (why) {
@@ -462,6 +469,9 @@ static void make_inputs(void)
     char path[256];
     FILE *f = create(path, "lines.txt");
     for (int i = 0; i < 5; i++) fprintf(f, "a red apple number %d, %0*d\n", i, 200, i);
+    fclose(f);
+    f = create(path, "prompts.txt");
+    fprintf(f, "a red apple\na house --steps 2\n");
     fclose(f);
     f = create(path, "mask.ppm");
     fprintf(f, "P6\n16 16\n255\n");
