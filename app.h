@@ -29,6 +29,7 @@ typedef struct settings {
     cli_seed seed;
     int batch_count, threads, precise;
     const char *residency, *gemm;
+    double max_memory;             /* GB; 0: what the system has free */
     int quiet, verbose, timings, profile;   /* timings, profile: 1 as text, 2 as JSON */
     int explain_seed;
     int version, help;
@@ -66,6 +67,9 @@ enum { PREVIEW_NONE = 2, PREVIEW_PROJ, PREVIEW_VAE };
     {CLI_BOOL, 0, "set-alpha-to-one", AT(p.set_alpha_to_one), 0, 0, "BOOL", \
      "where the last step of ddim and pndm ends (true, false)"}
 
+#define MEMORY_OPTION {CLI_NUMBER, 0, "max-memory", AT(max_memory), 0, 1e6, "GB", \
+                       "refuses a run that takes more (default: what the system\n" \
+                       "has free)"}
 #define RESIDENCY_OPTION {CLI_TEXT, 0, "residency", AT(residency), 0, 0, "HOW", \
                           "where weights are: map (default: files are mapped),\n" \
                           "stream (and leave memory when used), ram (read at once)"}

@@ -19,6 +19,7 @@
     {CLI_FLAG, 0, "precise", AT(precise), 0, 0, NULL, "the specification's kernels in double: slow"}, \
     GEMM_OPTION, \
     RESIDENCY_OPTION, \
+    MEMORY_OPTION, \
     {CLI_FLAG, 'q', "quiet", AT(quiet), 0, 0, NULL, "only errors"}, \
     {CLI_FLAG, 'v', "verbose", AT(verbose), 0, 0, NULL, "everything that was decided"}, \
     HELP_OPTION

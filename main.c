@@ -86,6 +86,7 @@ static const cli_option draw_options[] = {
     {CLI_FLAG, 0, "precise", AT(precise), 0, 0, NULL, "the specification's kernels in double, no BLAS: slow"},
     GEMM_OPTION,
     RESIDENCY_OPTION,
+    MEMORY_OPTION,
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "What to tell"},
     {CLI_TEXT, 0, "trace", AT(trace), 0, 0, "FILE",
      "every intermediate tensor, by its diffusers name, to\nFILE.safetensors"},
@@ -187,6 +188,7 @@ int open_model(const settings *s, const char *argv0, unsigned parts, view *v)
     o.parts = parts;
     o.threads = s->threads > 0 ? s->threads : 0;
     o.precise = s->precise;
+    o.memory = (uint64_t)(1e9 * s->max_memory);
     if (read_words(s, &o)) return CLI_USAGE;
     o.log = show_line;
     o.user = v;

@@ -20,8 +20,9 @@ _sd()
         -t|--threads) return ;;
         --gemm) COMPREPLY=($(compgen -W "own openblas" -- "$cur")); return ;;
         --residency) COMPREPLY=($(compgen -W "map stream ram" -- "$cur")); return ;;
+        --max-memory) return ;;
         esac
-        options="--model --output --width --height --resize --seed --unscaled --threads --precise --gemm --residency --quiet --verbose --help " ;;
+        options="--model --output --width --height --resize --seed --unscaled --threads --precise --gemm --residency --max-memory --quiet --verbose --help " ;;
     decode)
         case $prev in
         -m|--model) COMPREPLY=($(compgen -d -- "$cur")); return ;;
@@ -29,8 +30,9 @@ _sd()
         -t|--threads) return ;;
         --gemm) COMPREPLY=($(compgen -W "own openblas" -- "$cur")); return ;;
         --residency) COMPREPLY=($(compgen -W "map stream ram" -- "$cur")); return ;;
+        --max-memory) return ;;
         esac
-        options="--model --output --unscaled --threads --precise --gemm --residency --quiet --verbose --help " ;;
+        options="--model --output --unscaled --threads --precise --gemm --residency --max-memory --quiet --verbose --help " ;;
     roundtrip)
         case $prev in
         -m|--model) COMPREPLY=($(compgen -d -- "$cur")); return ;;
@@ -41,8 +43,9 @@ _sd()
         -t|--threads) return ;;
         --gemm) COMPREPLY=($(compgen -W "own openblas" -- "$cur")); return ;;
         --residency) COMPREPLY=($(compgen -W "map stream ram" -- "$cur")); return ;;
+        --max-memory) return ;;
         esac
-        options="--model --output --width --height --resize --threads --precise --gemm --residency --quiet --verbose --help " ;;
+        options="--model --output --width --height --resize --threads --precise --gemm --residency --max-memory --quiet --verbose --help " ;;
     tokenize)
         case $prev in
         -m|--model) COMPREPLY=($(compgen -d -- "$cur")); return ;;
@@ -122,6 +125,7 @@ _sd()
         -t|--threads) return ;;
         --gemm) COMPREPLY=($(compgen -W "own openblas" -- "$cur")); return ;;
         --residency) COMPREPLY=($(compgen -W "map stream ram" -- "$cur")); return ;;
+        --max-memory) return ;;
         --trace) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --trace-filter) return ;;
         --timings) COMPREPLY=($(compgen -W "json" -- "$cur")) ;;
@@ -129,7 +133,7 @@ _sd()
         --save-steps) COMPREPLY=($(compgen -d -- "$cur")); return ;;
         --preview) COMPREPLY=($(compgen -W "none proj vae" -- "$cur")) ;;
         esac
-        options="--list --filter --help --prompt --negative-prompt --prompts --model --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --guidance-rescale --clip-skip --noise --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --threads --precise --gemm --residency --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
+        options="--list --filter --help --prompt --negative-prompt --prompts --model --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --guidance-rescale --clip-skip --noise --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --threads --precise --gemm --residency --max-memory --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
     help) options="encode decode roundtrip tokenize plan samplers schedule trace " ;;
     version) return ;;
     *)
@@ -177,6 +181,7 @@ _sd()
         -t|--threads) return ;;
         --gemm) COMPREPLY=($(compgen -W "own openblas" -- "$cur")); return ;;
         --residency) COMPREPLY=($(compgen -W "map stream ram" -- "$cur")); return ;;
+        --max-memory) return ;;
         --trace) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --trace-filter) return ;;
         --timings) COMPREPLY=($(compgen -W "json" -- "$cur")) ;;
@@ -184,7 +189,7 @@ _sd()
         --save-steps) COMPREPLY=($(compgen -d -- "$cur")); return ;;
         --preview) COMPREPLY=($(compgen -W "none proj vae" -- "$cur")) ;;
         esac
-        options="--prompt --negative-prompt --prompts --model --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --guidance-rescale --clip-skip --noise --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --threads --precise --gemm --residency --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help "
+        options="--prompt --negative-prompt --prompts --model --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --guidance-rescale --clip-skip --noise --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --threads --precise --gemm --residency --max-memory --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help "
         [ "$COMP_CWORD" -gt 1 ] || options="help version encode decode roundtrip tokenize plan samplers schedule trace $options" ;;
     esac
     [ -n "$command" ] && [ "$command" != help ] && [ "${cur#-}" = "$cur" ] && COMPREPLY+=($(compgen -f -- "$cur"))

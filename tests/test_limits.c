@@ -117,6 +117,11 @@ static void a_run_that_needs_more_memory_than_there_is_does_not_begin(void **unu
     RUN("-p", "x", "-W", "65536", "-H", "65536", "-o", temp_path("a.png"));
     expect_error("a huge picture", 1, "free");
     within(2, "a huge picture");
+    RUN("-p", "x", "-W", "1024", "-H", "1024", "--max-memory", "0.1", "-o", temp_path("a.png"));
+    expect_error("less than it takes", 1, "0.10 GB are allowed");
+    RUN("-p", "x", "-W", "64", "-H", "64", "--steps", "1", "--max-memory", "0.1", "-o", temp_path("a.png"));
+    expect_success("enough");
+    temp_clear();
 }
 
 /* ------------------------------------------------------------------------------------- Ctrl-C */
@@ -189,6 +194,21 @@ static void a_pipe_that_says_nothing_can_be_interrupted(void **unused)
 
 /* ------------------------------------------------------------------------------- files that shrink */
 
+/* Until this is in the file; then a little more. */
+static void wait_for(const char *path, const char *word)
+{
+    const struct timespec t = {0, 100000000};
+    char text[256];
+    for (int i = 0; i < 600; i++) {
+        FILE *f = fopen(path, "r");
+        size_t n = f ? fread(text, 1, sizeof text - 1, f) : 0;
+        text[n] = 0;
+        if (f) fclose(f);
+        nanosleep(&t, NULL);
+        if (strstr(text, word)) return;
+    }
+}
+
 static void a_model_that_is_cut_while_it_is_used_ends_in_a_sentence(void **unused)
 {
     (void)unused;
@@ -200,10 +220,12 @@ static void a_model_that_is_cut_while_it_is_used_ends_in_a_sentence(void **unuse
         snprintf(file, sizeof file, "%s/vae/diffusion_pytorch_model.safetensors", model);
         struct stat st;
         assert_int_equal(stat(file, &st), 0);
+        char printed[512];
+        snprintf(printed, sizeof printed, "%s", in_work("stdout"));
+        remove(printed);
         pid_t cutter = fork();
         if (cutter == 0) {
-            struct timespec t = {0, 700000000};
-            nanosleep(&t, NULL);
+            wait_for(printed, "seed:");
             _exit(truncate(file, 4096) != 0);
         }
         RUN("-m", model, "-p", "x", "-s", "1", "--steps", "900", "--sampling-method", "euler", "--residency", ways[i], "-o", temp_path("a.png"));
