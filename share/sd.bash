@@ -5,7 +5,7 @@ _sd()
     COMPREPLY=()
     if [ "$COMP_CWORD" -gt 1 ]; then
         case ${COMP_WORDS[1]} in
-        help|version|encode|decode|roundtrip|tokenize|plan|samplers|schedule|trace) command=${COMP_WORDS[1]} ;;
+        help|version|encode|decode|roundtrip|show|tokenize|plan|samplers|schedule|trace) command=${COMP_WORDS[1]} ;;
         esac
     fi
     case $command in
@@ -46,6 +46,10 @@ _sd()
         --max-memory) return ;;
         esac
         options="--model --output --width --height --resize --threads --precise --gemm --residency --max-memory --quiet --verbose --help " ;;
+    show)
+        case $prev in
+        esac
+        options="--json --help " ;;
     tokenize)
         case $prev in
         -m|--model) COMPREPLY=($(compgen -d -- "$cur")); return ;;
@@ -86,6 +90,7 @@ _sd()
         -n|--negative-prompt) return ;;
         --prompts) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -m|--model) COMPREPLY=($(compgen -d -- "$cur")); return ;;
+        --from) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -o|--output) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -W|--width) return ;;
         -H|--height) return ;;
@@ -94,6 +99,7 @@ _sd()
         --sampler-rng) COMPREPLY=($(compgen -W "torch-cpu torch-cuda numpy numpy-pcg64 numpy-pcg64-f32 brownian" -- "$cur")); return ;;
         -b|--batch-count) return ;;
         --batch-size) return ;;
+        --keep) return ;;
         --steps) return ;;
         --cfg-scale) return ;;
         --sampling-method) COMPREPLY=($(compgen -W "ddim pndm euler euler_a heun dpm2 dpm2_a lms dpm++2m dpm++2m_sde dpm++3m_sde dpm++2s dpm++2s_a dpm++sde dpm_fast dpm_adaptive unipc deis sa_solver ddpm lcm tcd ipndm edm_euler ddim_inverse restart" -- "$cur")); return ;;
@@ -133,8 +139,8 @@ _sd()
         --save-steps) COMPREPLY=($(compgen -d -- "$cur")); return ;;
         --preview) COMPREPLY=($(compgen -W "none proj vae" -- "$cur")) ;;
         esac
-        options="--list --filter --help --prompt --negative-prompt --prompts --model --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --guidance-rescale --clip-skip --noise --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --threads --precise --gemm --residency --max-memory --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
-    help) options="encode decode roundtrip tokenize plan samplers schedule trace " ;;
+        options="--list --filter --help --prompt --negative-prompt --prompts --model --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --guidance-rescale --clip-skip --noise --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --threads --precise --gemm --residency --max-memory --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
+    help) options="encode decode roundtrip show tokenize plan samplers schedule trace " ;;
     version) return ;;
     *)
         case $prev in
@@ -142,6 +148,7 @@ _sd()
         -n|--negative-prompt) return ;;
         --prompts) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -m|--model) COMPREPLY=($(compgen -d -- "$cur")); return ;;
+        --from) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -o|--output) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -W|--width) return ;;
         -H|--height) return ;;
@@ -150,6 +157,7 @@ _sd()
         --sampler-rng) COMPREPLY=($(compgen -W "torch-cpu torch-cuda numpy numpy-pcg64 numpy-pcg64-f32 brownian" -- "$cur")); return ;;
         -b|--batch-count) return ;;
         --batch-size) return ;;
+        --keep) return ;;
         --steps) return ;;
         --cfg-scale) return ;;
         --sampling-method) COMPREPLY=($(compgen -W "ddim pndm euler euler_a heun dpm2 dpm2_a lms dpm++2m dpm++2m_sde dpm++3m_sde dpm++2s dpm++2s_a dpm++sde dpm_fast dpm_adaptive unipc deis sa_solver ddpm lcm tcd ipndm edm_euler ddim_inverse restart" -- "$cur")); return ;;
@@ -189,8 +197,8 @@ _sd()
         --save-steps) COMPREPLY=($(compgen -d -- "$cur")); return ;;
         --preview) COMPREPLY=($(compgen -W "none proj vae" -- "$cur")) ;;
         esac
-        options="--prompt --negative-prompt --prompts --model --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --guidance-rescale --clip-skip --noise --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --threads --precise --gemm --residency --max-memory --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help "
-        [ "$COMP_CWORD" -gt 1 ] || options="help version encode decode roundtrip tokenize plan samplers schedule trace $options" ;;
+        options="--prompt --negative-prompt --prompts --model --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --guidance-rescale --clip-skip --noise --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --threads --precise --gemm --residency --max-memory --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help "
+        [ "$COMP_CWORD" -gt 1 ] || options="help version encode decode roundtrip show tokenize plan samplers schedule trace $options" ;;
     esac
     [ -n "$command" ] && [ "$command" != help ] && [ "${cur#-}" = "$cur" ] && COMPREPLY+=($(compgen -f -- "$cur"))
     COMPREPLY+=($(compgen -W "$options" -- "$cur"))

@@ -1,11 +1,12 @@
 # fish completion for sd, written by sd help --completion fish
-set -l sd_commands help version encode decode roundtrip tokenize plan samplers schedule trace
+set -l sd_commands help version encode decode roundtrip show tokenize plan samplers schedule trace
 complete -c sd -n "not __fish_seen_subcommand_from $sd_commands" -f -a "$sd_commands"
 complete -c sd -n '__fish_seen_subcommand_from help' -f -a "$sd_commands"
 complete -c sd -n "not __fish_seen_subcommand_from $sd_commands" -s p -l prompt -x -d 'what the picture shows; @FILE, the text of a file, -, of'
 complete -c sd -n "not __fish_seen_subcommand_from $sd_commands" -s n -l negative-prompt -x -d 'what it does not show'
 complete -c sd -n "not __fish_seen_subcommand_from $sd_commands" -l prompts -r -d 'a prompt in each line, with options behind it if it has'
 complete -c sd -n "not __fish_seen_subcommand_from $sd_commands" -s m -l model -x -a '(__fish_complete_directories)' -d 'model in diffusers layout (default, SD_MODEL, or'
+complete -c sd -n "not __fish_seen_subcommand_from $sd_commands" -l from -r -d 'draws the picture FILE again, what is not given comes from'
 complete -c sd -n "not __fish_seen_subcommand_from $sd_commands" -s o -l output -r -d 'FILE.png or FILE.ppm (default output.png); more pictures'
 complete -c sd -n "not __fish_seen_subcommand_from $sd_commands" -s W -l width -x -d 'pixels, a multiple of 8 (default, the model’s own)'
 complete -c sd -n "not __fish_seen_subcommand_from $sd_commands" -s H -l height -x -d 'the same for the height'
@@ -16,6 +17,7 @@ complete -c sd -n "not __fish_seen_subcommand_from $sd_commands" -l seed-per-ima
 complete -c sd -n "not __fish_seen_subcommand_from $sd_commands" -l explain-seed -d 'prints each draw, who, from which generator, how many'
 complete -c sd -n "not __fish_seen_subcommand_from $sd_commands" -s b -l batch-count -x -d 'so many pictures one after another; their seeds count up'
 complete -c sd -n "not __fish_seen_subcommand_from $sd_commands" -l batch-size -x -d 'pictures drawn together from one seed, as diffusers’'
+complete -c sd -n "not __fish_seen_subcommand_from $sd_commands" -l keep -x -d 'of a --batch-size only picture N'
 complete -c sd -n "not __fish_seen_subcommand_from $sd_commands" -l steps -x -d 'steps of the sampler (default 25); some evaluate the'
 complete -c sd -n "not __fish_seen_subcommand_from $sd_commands" -l cfg-scale -x -d 'guidance (default, the model’s, else 7.5);'
 complete -c sd -n "not __fish_seen_subcommand_from $sd_commands" -l sampling-method -x -a 'ddim pndm euler euler_a heun dpm2 dpm2_a lms dpm++2m dpm++2m_sde dpm++3m_sde dpm++2s dpm++2s_a dpm++sde dpm_fast dpm_adaptive unipc deis sa_solver ddpm lcm tcd ipndm edm_euler ddim_inverse restart' -d 'see sd samplers (default, the model’s)'
@@ -100,6 +102,8 @@ complete -c sd -n '__fish_seen_subcommand_from roundtrip' -l max-memory -x -d 'r
 complete -c sd -n '__fish_seen_subcommand_from roundtrip' -s q -l quiet -d 'only errors'
 complete -c sd -n '__fish_seen_subcommand_from roundtrip' -s v -l verbose -d 'everything that was decided'
 complete -c sd -n '__fish_seen_subcommand_from roundtrip' -s h -l help -d 'this text'
+complete -c sd -n '__fish_seen_subcommand_from show' -l json -d 'one JSON object'
+complete -c sd -n '__fish_seen_subcommand_from show' -s h -l help -d 'this text'
 complete -c sd -n '__fish_seen_subcommand_from tokenize' -s m -l model -x -a '(__fish_complete_directories)' -d 'model in diffusers layout (default, SD_MODEL, or'
 complete -c sd -n '__fish_seen_subcommand_from tokenize' -l json -d 'one JSON object'
 complete -c sd -n '__fish_seen_subcommand_from tokenize' -l ids -d 'the 77 padded ids in one line'
@@ -133,6 +137,7 @@ complete -c sd -n '__fish_seen_subcommand_from trace' -s p -l prompt -x -d 'what
 complete -c sd -n '__fish_seen_subcommand_from trace' -s n -l negative-prompt -x -d 'what it does not show'
 complete -c sd -n '__fish_seen_subcommand_from trace' -l prompts -r -d 'a prompt in each line, with options behind it if it has'
 complete -c sd -n '__fish_seen_subcommand_from trace' -s m -l model -x -a '(__fish_complete_directories)' -d 'model in diffusers layout (default, SD_MODEL, or'
+complete -c sd -n '__fish_seen_subcommand_from trace' -l from -r -d 'draws the picture FILE again, what is not given comes from'
 complete -c sd -n '__fish_seen_subcommand_from trace' -s o -l output -r -d 'FILE.png or FILE.ppm (default output.png); more pictures'
 complete -c sd -n '__fish_seen_subcommand_from trace' -s W -l width -x -d 'pixels, a multiple of 8 (default, the model’s own)'
 complete -c sd -n '__fish_seen_subcommand_from trace' -s H -l height -x -d 'the same for the height'
@@ -143,6 +148,7 @@ complete -c sd -n '__fish_seen_subcommand_from trace' -l seed-per-image -d 'with
 complete -c sd -n '__fish_seen_subcommand_from trace' -l explain-seed -d 'prints each draw, who, from which generator, how many'
 complete -c sd -n '__fish_seen_subcommand_from trace' -s b -l batch-count -x -d 'so many pictures one after another; their seeds count up'
 complete -c sd -n '__fish_seen_subcommand_from trace' -l batch-size -x -d 'pictures drawn together from one seed, as diffusers’'
+complete -c sd -n '__fish_seen_subcommand_from trace' -l keep -x -d 'of a --batch-size only picture N'
 complete -c sd -n '__fish_seen_subcommand_from trace' -l steps -x -d 'steps of the sampler (default 25); some evaluate the'
 complete -c sd -n '__fish_seen_subcommand_from trace' -l cfg-scale -x -d 'guidance (default, the model’s, else 7.5);'
 complete -c sd -n '__fish_seen_subcommand_from trace' -l sampling-method -x -a 'ddim pndm euler euler_a heun dpm2 dpm2_a lms dpm++2m dpm++2m_sde dpm++3m_sde dpm++2s dpm++2s_a dpm++sde dpm_fast dpm_adaptive unipc deis sa_solver ddpm lcm tcd ipndm edm_euler ddim_inverse restart' -d 'see sd samplers (default, the model’s)'
