@@ -48,6 +48,7 @@ typedef struct plan {
     unsigned char *room;                    /* each thread's packed weights */
     size_t v_size, u_size, m_size, room_size;
     bool own;                               /* strips outside: each thread has a U and an M */
+    bool small;                             /* not worth waking other threads */
 } plan;
 
 /* What is taken at a time: tiles first .. first + rows, blocks b0 .. b1 of input channels, strips s0 .. s1 of output channels. */
@@ -183,7 +184,7 @@ static void do_part(const plan *p, const part *a, bool new_v, bool new_u)
 static void planes_outside(const plan *p)
 {
     bool whole = p->deep >= p->blocks && p->wide >= p->strips;   /* U is made once */
-#pragma omp parallel num_threads(p->r->threads)
+#pragma omp parallel num_threads(p->r->threads) if (!p->small)
     {
         for (size_t first = 0; first < p->tiles; first += p->band) {
             if (first > 0) write_outputs(p, first - p->band);
@@ -219,7 +220,7 @@ static void do_strip(const plan *p, size_t strip)
 static void strips_outside(const plan *p)
 {
     const part all = {.rows = p->tiles, .b1 = p->blocks};
-#pragma omp parallel num_threads(p->r->threads)
+#pragma omp parallel num_threads(p->r->threads) if (!p->small)
     {
 #pragma omp for schedule(dynamic)
         for (int row = 0; row < (int)p->tiles; row++) transform_input(p, &all, (size_t)row);
@@ -282,6 +283,7 @@ static plan make_plan(sd_run *r, const sd_winograd *how, sd_tensor y, sd_tensor 
     p.blocks = div_up(p.I, SDK_PANEL);
     p.columns = r->kern->panel_columns;
     p.strips = div_up(p.O, p.columns);
+    p.small = how->planes * p.tiles * p.I * p.O <= 32 * (size_t)SMALL;
     p.own = p.tiles <= FEW_TILES && p.strips >= 4 * (size_t)r->threads;
     if (p.own) {
         p.band = p.tiles;
