@@ -88,13 +88,31 @@ sd_tensor sd_view4(sd_run *r, sd_tensor x, int64_t a, int64_t b, int64_t c, int6
 size_t sd_mark(const sd_run *r) { return r->arena.used; }
 void sd_reset(sd_run *r, size_t mark) { r->arena.used = mark; }
 
+/* memmove to a lower address, by all threads: what lies below the first byte to be read can be written in any order, again and again. */
+static void move_down(const sd_run *r, unsigned char *to, const unsigned char *from, size_t bytes)
+{
+    enum { PIECE = 1 << 18 };
+    size_t gap = (size_t)(from - to);
+    (void)r;   /* not so with OpenMP */
+    if (gap < 4 * PIECE) memmove(to, from, bytes);
+    for (size_t at = 0; at < bytes && gap >= 4 * PIECE; at += gap) {
+        size_t n = bytes - at < gap ? bytes - at : gap;
+        int pieces = (int)((n + PIECE - 1) / PIECE);
+#pragma omp parallel for num_threads(r->threads) if (pieces > 1)
+        for (int i = 0; i < pieces; i++) {
+            size_t begin = at + (size_t)i * PIECE, left = at + n - begin;
+            memcpy(to + begin, from + begin, left < PIECE ? left : PIECE);
+        }
+    }
+}
+
 sd_tensor sd_keep(sd_run *r, size_t mark, sd_tensor y)
 {
     sd_reset(r, mark);
     sd_tensor at = sd_new(r, y.nd, y.dim);   /* fits: y lies above the mark */
     if (at.host && at.host != y.host) {
         sd_profile_begin(r);
-        memmove(at.host, y.host, (size_t)sd_numel(&y) * sizeof(float));
+        move_down(r, at.host, y.host, (size_t)sd_numel(&y) * sizeof(float));
         sd_profile_end(r, &(sd_operation){"move", at, {y}, NULL, NULL, 0});
     }
     return at;

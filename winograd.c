@@ -13,8 +13,8 @@
  * first while all blocks are added. U costs about as much as the products of four tiles and a way through the third cache and back,
  * so bands are as long as memory allows.
  *
- * Few tiles and many weights: strips outside. V is whole. A thread takes a strip, makes U for one block after the other in its own
- * second cache, and multiplies.
+ * Few tiles and many weights: strips outside. V is whole. A thread takes a strip, or some narrow ones, makes U for one block after the
+ * other in its own second cache, and multiplies.
  *
  * An element of M is the sum over blocks, in order, of sums over a block's channels, whatever the parts: bits depend on a tile's pixels and
  * the weights alone, not on threads, caches, bands, or the rest of the batch. */
@@ -27,6 +27,7 @@ enum {
     LEAST_ROOM = 16 << 20, MOST_ROOM = 40 << 20, USUAL_ROOM = 24 << 20,   /* bytes of V, U, and M together, about */
     LEAST_ROWS = 48, GOOD_ROWS = 112, MOST_ROWS = 196,
     FEW_TILES = 64,            /* that do not pay for U's way through the third cache */
+    COLUMNS = 32,              /* output channels that a thread then takes at a time, about */
     SKEW = 5 * 16              /* between planes, or all of them would compete for the same lines of the cache */
 };
 
@@ -55,6 +56,12 @@ typedef struct plan {
 typedef struct part { size_t first, rows, b0, b1, s0, s1; } part;
 
 static size_t block_start(const plan *p, size_t block) { return p->I * block / p->blocks; }
+
+/* Columns of U and M that a strip really has: the last one may do with the narrow width. */
+static size_t strip_width(const plan *p, size_t strip)
+{
+    return p->O - strip * p->columns > p->r->kern->panel_narrow ? p->columns : p->r->kern->panel_narrow;
+}
 
 /* The side x side pixels of a tensor [N,H,W,C], each read `zoom` times along both axes, that belong to tile number t; `outside` for those beyond
  * its edges. The first tile begins `reach` pixels up and left of the picture, the next is `step` pixels on. */
@@ -94,7 +101,7 @@ static void transform_weights(const plan *p, float *u, float *packed, size_t blo
 {
     const sd_kern *k = p->r->kern;
     size_t k0 = block_start(p, block), kc = block_start(p, block + 1) - k0, run = kc * 9;
-    size_t o0 = strip * p->columns, n = min_size(p->columns, p->O - o0), w = n > k->panel_narrow ? p->columns : k->panel_narrow;
+    size_t o0 = strip * p->columns, n = min_size(p->columns, p->O - o0), w = strip_width(p, strip);
     size_t size = sd_dtype_size(p->w->dt);
     bool direct = is_f32(p->w);
     double t = sd_profile_time(p->r);
@@ -136,7 +143,7 @@ static void multiply_piece(const plan *p, const part *a, size_t plane, size_t ro
     double t = sd_profile_time(p->r);
     size_t start = block_start(p, a->b0), depth = block_start(p, a->b1) - start;
     for (size_t s = a->s0; s < a->s1; s++) {
-        size_t n = min_size(p->columns, p->O - s * p->columns), w = n > k->panel_narrow ? p->columns : k->panel_narrow;
+        size_t w = strip_width(p, s);
         const float *u = p->u + plane * p->u_plane + (s - a->s0) * depth * p->columns;
         float *m = p->m + plane * p->m_plane + (s * p->band + row0) * p->columns;
         for (size_t i = 0; i < rows; i += k->panel_rows) {
@@ -169,8 +176,7 @@ static void do_part(const plan *p, const part *a, bool new_v, bool new_u)
 #pragma omp for schedule(dynamic) nowait
     for (int i = 0; i < blocks_of_u; i++) {
         size_t s = a->s0 + (size_t)i % across, b = a->b0 + (size_t)i / across;
-        size_t w = p->O - s * p->columns > p->r->kern->panel_narrow ? p->columns : p->r->kern->panel_narrow;
-        float *u = p->u + (s - a->s0) * depth * p->columns + (block_start(p, b) - start) * w;
+        float *u = p->u + (s - a->s0) * depth * p->columns + (block_start(p, b) - start) * strip_width(p, s);
         if (!sd_is_cancelled(p->r)) transform_weights(p, u, (float *)(void *)(p->room + (size_t)thread_id() * p->room_size), b, s);
     }
 #pragma omp barrier
@@ -200,18 +206,20 @@ static void planes_outside(const plan *p)
 
 /* --------------------------------------------------------------------------------- strips outside */
 
-static void do_strip(const plan *p, size_t strip)
+static void do_strips(const plan *p, size_t s0)
 {
     const sd_kern *k = p->r->kern;
-    const part a = {.rows = p->tiles, .s0 = strip, .s1 = strip + 1};
-    size_t thread = (size_t)thread_id(), n = min_size(p->columns, p->O - strip * p->columns), w = n > k->panel_narrow ? p->columns : k->panel_narrow;
+    const part a = {.rows = p->tiles, .s0 = s0, .s1 = min_size(s0 + p->wide, p->strips)};
+    size_t thread = (size_t)thread_id(), strip_of_u = SDK_PANEL * p->columns;
     float *u = p->u + thread * p->u_size / sizeof(float), *m = p->m + thread * p->m_size / sizeof(float);
     for (size_t b = 0; b < p->blocks; b++) {
-        transform_weights(p, u, (float *)(void *)(p->room + thread * p->room_size), b, strip);
+        for (size_t s = a.s0; s < a.s1; s++)
+            transform_weights(p, u + (s - s0) * strip_of_u, (float *)(void *)(p->room + thread * p->room_size), b, s);
         double t = sd_profile_time(p->r);
         for (size_t plane = 0; plane < p->how->planes; plane++)
-            k->panel(p->tiles, w, block_start(p, b + 1) - block_start(p, b), p->v + plane * p->v_plane + b * p->band * SDK_PANEL, u + plane * p->u_plane,
-                     m + plane * p->m_plane, p->columns, b > 0);
+            for (size_t s = a.s0; s < a.s1; s++)
+                k->panel(p->tiles, strip_width(p, s), block_start(p, b + 1) - block_start(p, b), p->v + plane * p->v_plane + b * p->band * SDK_PANEL,
+                         u + plane * p->u_plane + (s - s0) * strip_of_u, m + plane * p->m_plane + (s - s0) * p->band * p->columns, p->columns, b > 0);
         sd_profile_part(p->r, (int)thread, SD_PROFILE_PRODUCTS, t);
     }
     for (size_t row = 0; row < p->tiles; row++) transform_output(p, &a, m, row);
@@ -220,13 +228,14 @@ static void do_strip(const plan *p, size_t strip)
 static void strips_outside(const plan *p)
 {
     const part all = {.rows = p->tiles, .b1 = p->blocks};
+    int tasks = (int)div_up(p->strips, p->wide);
 #pragma omp parallel num_threads(p->r->threads) if (!p->small)
     {
 #pragma omp for schedule(dynamic)
         for (int row = 0; row < (int)p->tiles; row++) transform_input(p, &all, (size_t)row);
 #pragma omp for schedule(dynamic)
-        for (int strip = 0; strip < (int)p->strips; strip++)
-            if (!sd_is_cancelled(p->r)) do_strip(p, (size_t)strip);
+        for (int task = 0; task < tasks; task++)
+            if (!sd_is_cancelled(p->r)) do_strips(p, (size_t)task * p->wide);
     }
 }
 
@@ -236,8 +245,8 @@ static void plane_sizes(plan *p)
 {
     size_t planes = p->how->planes;
     p->v_plane = round_up(p->band * p->deep * SDK_PANEL, 1024) + SKEW;
-    p->u_plane = round_up(min_size((p->own ? 1 : p->deep) * SDK_PANEL, p->I) * p->columns * p->wide, 1024) + SKEW;
-    p->m_plane = round_up(p->band * p->columns * (p->own ? 1 : p->strips), 1024) + SKEW;
+    p->u_plane = round_up((p->own ? SDK_PANEL : min_size(p->deep * SDK_PANEL, p->I)) * p->columns * p->wide, 1024) + SKEW;
+    p->m_plane = round_up(p->band * p->columns * (p->own ? p->wide : p->strips), 1024) + SKEW;
     p->v_size = floats(planes * p->v_plane);
     p->u_size = floats(planes * p->u_plane);
     p->m_size = floats(planes * p->m_plane);
@@ -284,11 +293,11 @@ static plan make_plan(sd_run *r, const sd_winograd *how, sd_tensor y, sd_tensor 
     p.columns = r->kern->panel_columns;
     p.strips = div_up(p.O, p.columns);
     p.small = how->planes * p.tiles * p.I * p.O <= 32 * (size_t)SMALL;
-    p.own = p.tiles <= FEW_TILES && p.strips >= 4 * (size_t)r->threads;
+    p.own = p.tiles <= FEW_TILES && p.O >= 4 * COLUMNS * (size_t)r->threads;
     if (p.own) {
         p.band = p.tiles;
         p.deep = p.blocks;
-        p.wide = 1;
+        p.wide = max_size(1, COLUMNS / p.columns);
     } else {
         choose_part(&p);
     }

@@ -475,6 +475,28 @@ static void the_null_backend_knows_memory_and_work_exactly(void **unused)
     sd_run_free(&b.run);
 }
 
+/* By a gap that is larger than the tensor, smaller, and too small for pieces of their own. */
+static void what_is_kept_moves_down_whole(void **unused)
+{
+    (void)unused;
+    const int64_t gaps[] = {5000000, 1000000, 300000, 7};
+    const int threads[] = {1, 2, 7};
+    for (size_t g = 0; g < SD_COUNT(gaps); g++)
+        for (size_t t = 0; t < SD_COUNT(threads); t++) {
+            bench b;
+            start(&b, sd_kern_select(NULL), threads[t]);
+            size_t mark = sd_mark(&b.run);
+            sd_new2(&b.run, 1, gaps[g]);
+            sd_tensor y = sd_new2(&b.run, 1, 3000001);
+            for (int i = 0; i < 3000001; i++) sd_f32(y)[i] = (float)i;
+            y = sd_keep(&b.run, mark, y);
+            assert_ptr_equal(y.host, b.run.arena.base + mark);
+            for (int i = 0; i < 3000001; i++)
+                if (sd_f32(y)[i] != (float)i) fail_msg("number %d is %f", i, (double)sd_f32(y)[i]);
+            sd_run_free(&b.run);
+        }
+}
+
 static void cancelling_stops_with_its_own_status(void **unused)
 {
     (void)unused;
@@ -517,6 +539,7 @@ int main(void)
         cmocka_unit_test(products_do_not_depend_on_threads_or_company),
         cmocka_unit_test(wrong_shapes_are_named),
         cmocka_unit_test(the_null_backend_knows_memory_and_work_exactly),
+        cmocka_unit_test(what_is_kept_moves_down_whole),
         cmocka_unit_test(cancelling_stops_with_its_own_status),
         cmocka_unit_test(running_out_of_working_memory_is_an_error),
     };
