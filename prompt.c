@@ -27,7 +27,7 @@ static size_t adapter(const char *s)
 static bool weighted(const char *s, size_t n)
 {
     size_t i = n - 1;
-    while (i > 0 && ((s[i - 1] >= '0' && s[i - 1] <= '9') || s[i - 1] == '.' || s[i - 1] == ' ' || s[i - 1] == '-')) i--;
+    while (i > 0 && strchr("0123456789. -", s[i - 1])) i--;
     return i < n - 1 && i > 0 && s[i - 1] == ':';
 }
 
@@ -53,8 +53,9 @@ void sd_warn_of_syntax(const sd_log *log, const char *what, const char *text)
     for (; *text; text++) {
         size_t n = construction(text);
         if (!n) continue;
-        sd_logf(log, SD_LOG_WARNING, "%s has \"%.*s\": weights and adapters in prompts mean nothing here, it is read as plain text",
-                what, (int)n, text);
+        sd_logf(log, SD_LOG_WARNING,
+                "%s has \"%.*s\": weights and adapters in prompts mean nothing here, it is read as plain text", what,
+                (int)n, text);
         return;
     }
 }

@@ -1,6 +1,6 @@
-/* recipe.c - floor 6: reads the texts that pictures are stored with: ours (parameters.c writes it), A1111's web UI's and
- * stable-diffusion.cpp's. They have one layout: the prompt, the negative prompt behind "Negative prompt:", and a last
- * line of "Key: value, ...", where a value may be a JSON string.
+/* recipe.c - floor 6: reads the texts that pictures are stored with: ours (parameters.c writes it), A1111's web UI's
+ * and stable-diffusion.cpp's. They have one layout: the prompt, the negative prompt behind "Negative prompt:", and a
+ * last line of "Key: value, ...", where a value may be a JSON string.
  *
  * Texts come from anywhere. What is no such line belongs to the prompt, what has no meaning here is named in a notice,
  * and whether values are possible is for sd_resolve_params to say. */
@@ -73,7 +73,8 @@ static const struct { const char *name; kind kind; size_t target; } keys[] = {
     {"Masked area padding", WHOLE, G(padding)}, {"Paste back", TRUTH, P(paste_back)}, {"Outpaint", MARGINS, 0},
     {"Resize", TEXT, P(resize)}, {"Kernels", TEXT, R(kernels)}, {"Threads", WHOLE, R(threads)},
     {"Prompt", TEXT, P(prompt)}, {"Negative prompt", TEXT, P(negative_prompt)}, {"Version", TEXT, R(writer)},
-    {"Hires upscale", HIRES, 0}, {"Hires resize", HIRES, 0}, {"Hires upscaler", HIRES, 0}, {"First pass size", HIRES, 0},
+    {"Hires upscale", HIRES, 0}, {"Hires resize", HIRES, 0}, {"Hires upscaler", HIRES, 0},
+    {"First pass size", HIRES, 0},
     {"Model hash", WITHOUT, 0}, {"VAE hash", WITHOUT, 0}, {"User", WITHOUT, 0}, {"Created Date", WITHOUT, 0},
     {"Guidance", WITHOUT, 0},   /* stable-diffusion.cpp writes it for models that have none, too */
 };
@@ -318,7 +319,8 @@ static sd_curve their_schedule(reading *g, sd_method m, const char *label)
         notice(g, e.text, "", "");
         return SD_CURVE_SPACED;
     }
-    return curve == SD_CURVE_KARRAS ? SD_CURVE_KARRAS_K : curve == SD_CURVE_EXPONENTIAL ? SD_CURVE_EXPONENTIAL_K : curve;
+    if (curve == SD_CURVE_KARRAS) return SD_CURVE_KARRAS_K;
+    return curve == SD_CURVE_EXPONENTIAL ? SD_CURVE_EXPONENTIAL_K : curve;
 }
 
 static void settle_sampler(reading *g)

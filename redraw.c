@@ -1,5 +1,5 @@
-/* redraw.c - floor 7: pictures drawn again from their text: `sd --from FILE`, and `sd show`, which says what it would take
- * from there. */
+/* redraw.c - floor 7: pictures drawn again from their text: `sd --from FILE`, and `sd show`, which says what it would
+ * take from there. */
 #define _POSIX_C_SOURCE 200809L
 #include "app.h"
 
@@ -72,13 +72,14 @@ static char *list_text(const double *x, int n)
     return text;
 }
 
-/* A file that a text names: here, or beside the file that has the text. NULL, or the name as it is, if it is not there. */
+/* A file that a text names: here, or beside the file that has the text. If it is not there, NULL where it must be, else
+ * its name. */
 static const char *find(struct recalled *r, int which, const char *name, const char *beside, int must_be)
 {
     char *path = r->path[which];
     const char *slash = strrchr(beside, '/');
-    if (!name || access(name, R_OK) == 0 || !slash) return name && must_be && access(name, R_OK) != 0 ? NULL : name;
-    int n = snprintf(path, PATH_SIZE, "%.*s/%s", (int)(slash - beside), beside, name);
+    if (!name || access(name, R_OK) == 0) return name;
+    int n = slash ? snprintf(path, PATH_SIZE, "%.*s/%s", (int)(slash - beside), beside, name) : PATH_SIZE;
     if (n < PATH_SIZE && access(path, R_OK) == 0) return path;
     return must_be ? NULL : name;
 }

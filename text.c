@@ -87,7 +87,8 @@ static int32_t hex4(const char *s)
     return v;
 }
 
-/* The character of an escape \uXXXX at s (behind the backslash), a pair of surrogates included. Its length; 0: it is none. */
+/* The character of an escape \uXXXX at s (behind the backslash), a pair of surrogates included. Its length; 0: it is
+ * none. */
 static size_t read_u(const char *s, int32_t *c)
 {
     int32_t high = hex4(s + 1), low = high >= 0xD800 && high < 0xDC00 && s[5] == '\\' && s[6] == 'u' ? hex4(s + 7) : -1;

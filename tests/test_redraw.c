@@ -76,11 +76,13 @@ static void expect_again(const char *what, const char *name)
 
 static void write_png(const char *name, int width, int height, png_uint_32 format, const uint8_t *pixels)
 {
-    png_image image = {.version = PNG_IMAGE_VERSION, .width = (png_uint_32)width, .height = (png_uint_32)height, .format = format};
+    png_image image = {.version = PNG_IMAGE_VERSION, .width = (png_uint_32)width, .height = (png_uint_32)height,
+        .format = format};
     assert_true(png_image_write_to_file(&image, temp_path(name), 0, pixels, 0, NULL));
 }
 
-/* car.png 40x32, odd.png 45x37, mask.png 40x32 (a white square), hole.png (transparent there), faint.png (alpha 200 there) */
+/* car.png 40x32, odd.png 45x37, mask.png 40x32 (a white square), hole.png (transparent there), faint.png (alpha 200
+ * there) */
 static void write_pictures(void)
 {
     enum { W = 45, H = 37 };
@@ -122,7 +124,8 @@ static void every_sampler_is_drawn_again(void **state)
             char name[64];
             if (k && !(about.kdiffusion && about.diffusers)) continue;
             snprintf(name, sizeof name, "%s%s", about.name, k ? "@kdiffusion" : "");
-            HERE("-q", "-p", "a red car", "-W", "32", "-H", "32", "--steps", "4", "-s", "9", "--sampling-method", name, "-o", "first.png");
+            HERE("-q", "-p", "a red car", "-W", "32", "-H", "32", "--steps", "4", "-s", "9", "--sampling-method", name,
+                "-o", "first.png");
             refused += ran.code == 2;
             if (ran.code == 2) continue;   /* not with this model */
             expect_success(name);
@@ -142,31 +145,36 @@ static void every_schedule_is_drawn_again(void **state)
         for (int i = 0; sd_schedule_name(i); i++, drawn++)
             AGAIN(sd_schedule_name(i), "--sampling-method", samplers[s], "--scheduler", sd_schedule_name(i));
         static const char *const spacings[] = {"leading", "trailing", "linspace"};
-        for (size_t i = 0; i < 3; i++, drawn++) AGAIN(spacings[i], "--sampling-method", samplers[s], "--scheduler", spacings[i]);
+        for (size_t i = 0; i < 3; i++, drawn++) AGAIN(spacings[i], "--sampling-method", samplers[s], "--scheduler",
+            spacings[i]);
     }
     print_message("%d schedules drawn again\n", drawn);
     assert_true(drawn >= 60);
     AGAIN("a sampler and a schedule in one name", "--sampling-method", "DPM++ 2M Karras");
-    AGAIN("a spacing beside a schedule", "--sampling-method", "euler", "--scheduler", "karras", "--spacing", "trailing");
+    AGAIN("a spacing beside a schedule", "--sampling-method", "euler", "--scheduler", "karras", "--spacing",
+        "trailing");
 }
 
 static void settings_of_the_sampler_are_drawn_again(void **state)
 {
     (void)state;
-    AGAIN("sigmas", "--sampling-method", "euler", "--sigmas", "14.6146412293,6.123456789012345,2.7,0.30000000000000004,0");
+    AGAIN("sigmas", "--sampling-method", "euler", "--sigmas",
+        "14.6146412293,6.123456789012345,2.7,0.30000000000000004,0");
     AGAIN("timesteps", "--sampling-method", "euler", "--timesteps", "980,600.5,333.3333333333333,20");
     AGAIN("timesteps of a sampler that counts them", "--sampling-method", "lcm", "--timesteps", "980,601,20");
     AGAIN("eta", "--sampling-method", "ddim", "--eta", "0.3333333333333333");
     AGAIN("no eta", "--sampling-method", "euler_a", "--eta", "0");
     AGAIN("order", "--sampling-method", "dpm++2m", "--order", "1");
-    AGAIN("churn", "--sampling-method", "euler", "--s-churn", "1.7", "--s-tmin", "0.05", "--s-tmax", "50", "--s-noise", "1.003");
+    AGAIN("churn", "--sampling-method", "euler", "--s-churn", "1.7", "--s-tmin", "0.05", "--s-tmax", "50", "--s-noise",
+        "1.003");
     AGAIN("churn everywhere", "--sampling-method", "heun", "--s-churn", "2");
     AGAIN("noise of an ancestral sampler", "--sampling-method", "euler_a", "--s-noise", "0.9");
     AGAIN("rescaled guidance", "--cfg-scale", "9.123456789", "--guidance-rescale", "0.7");
     AGAIN("no guidance", "--cfg-scale", "1");
     AGAIN("epsilon", "--prediction", "epsilon");
     AGAIN("sample", "--prediction", "sample", "--sampling-method", "ddim");
-    AGAIN("offset, last alpha, clipping", "--sampling-method", "ddim", "--steps-offset", "3", "--set-alpha-to-one", "true", "--clip-sample", "true");
+    AGAIN("offset, last alpha, clipping", "--sampling-method", "ddim", "--steps-offset", "3", "--set-alpha-to-one",
+        "true", "--clip-sample", "true");
     AGAIN("clip skip", "--clip-skip", "2");
     AGAIN("scalar kernels", "--precise", "--steps", "1");
     AGAIN("size", "-W", "40", "-H", "24");
@@ -176,8 +184,10 @@ static void prompts_are_taken_as_they_are(void **state)
 {
     (void)state;
     static const char *const prompts[] = {
-        "", " two  blanks ", "two\nlines", "a\nNegative prompt: b", "Negative prompt: x", "x\nSteps: 3, Sampler: Euler, Seed: 7, Size: 8x8",
-        "quotes \" and \\ and 'these'", "tr\xc3\xa8s bon", "\xe7\x8c\xab", "\xc3\x83\xc2\xa9", "tab\there", "a\r\nb", "end\n", "\n\nbegin",
+        "", " two  blanks ", "two\nlines", "a\nNegative prompt: b", "Negative prompt: x",
+            "x\nSteps: 3, Sampler: Euler, Seed: 7, Size: 8x8",
+        "quotes \" and \\ and 'these'", "tr\xc3\xa8s bon", "\xe7\x8c\xab", "\xc3\x83\xc2\xa9", "tab\there", "a\r\nb",
+            "end\n", "\n\nbegin",
         "1, 2: 3", "@home"};
     for (size_t i = 0; i < sizeof prompts / sizeof *prompts; i++) {
         char prompt[128];
@@ -192,17 +202,20 @@ static void prompts_are_taken_as_they_are(void **state)
 static void randomness_is_drawn_again(void **state)
 {
     (void)state;
-    static const char *const streams[] = {"torch-cuda", "cuda", "torch-cuda:sms=2,threads=256", "numpy", "numpy-pcg64", "numpy-pcg64-f32"};
+    static const char *const streams[] = {"torch-cuda", "cuda", "torch-cuda:sms=2,threads=256", "numpy", "numpy-pcg64",
+        "numpy-pcg64-f32"};
     for (size_t i = 0; i < sizeof streams / sizeof *streams; i++)
         AGAIN(streams[i], "--rng", streams[i], "--sampling-method", "euler_a");
     AGAIN("two streams", "--sampler-rng", "brownian", "--sampling-method", "dpm++sde@kdiffusion");
     AGAIN("a stream of the samplers'", "--sampler-rng", "torch-cpu", "--sampling-method", "euler_a");
     AGAIN("a large seed", "-s", "18446744073709551615", "--rng", "torch-cuda");
-    HERE("-q", "-p", "x", "-W", "32", "-H", "32", "--steps", "2", "-s", "77", "--trace", "noise.safetensors", "--trace-filter", "noise", "-o", "x.png");
+    HERE("-q", "-p", "x", "-W", "32", "-H", "32", "--steps", "2", "-s", "77", "--trace", "noise.safetensors",
+        "--trace-filter", "noise", "-o", "x.png");
     expect_success("noise");
     AGAIN("noise", "--noise", "noise.safetensors");
     AGAIN("numbers", "--rng", "noise.safetensors", "--sampling-method", "ddim");
-    AGAIN("numbers of the sampler's", "--sampler-rng", "noise.safetensors", "--sampling-method", "euler_a", "--steps", "1");
+    AGAIN("numbers of the sampler's", "--sampler-rng", "noise.safetensors", "--sampling-method", "euler_a", "--steps",
+        "1");
 }
 
 static void each_picture_of_a_batch_is_drawn_again(void **state)
@@ -269,7 +282,8 @@ static void inpainting_is_drawn_again(void **state)
 static void what_is_given_counts_more_than_the_text(void **state)
 {
     (void)state;
-    draw_first("first", (const char *const[]){"--sampling-method", "ddim", "--eta", "1", "--steps", "4", "-n", "rain", NULL});
+    draw_first("first", (const char *const[]){"--sampling-method", "ddim", "--eta", "1", "--steps", "4", "-n", "rain",
+        NULL});
     static const struct { const char *args[8]; const char *in_text, *not_in_text; } cases[] = {
         {{"-s", "6"}, "Seed: 6,", "Seed: 5,"},
         {{"-p", "a dog"}, "a dog\n", "a red car"},
@@ -321,7 +335,8 @@ static void the_models_name_has_no_path_and_no_newline(void **state)
 {
     (void)state;
     static const struct { const char *link, *name; } models[] = {
-        {"two\nlines", "Model: \"two\\nlines\","}, {"a, b", "Model: \"a, b\","}, {"plain", "Model: plain,"}, {"\xff", "Model: ?,"}};
+        {"two\nlines", "Model: \"two\\nlines\","}, {"a, b", "Model: \"a, b\","}, {"plain", "Model: plain,"}, {"\xff",
+            "Model: ?,"}};
     static const char *const endings[] = {"", "/", "/.", "/./", "//"};
     char here[4096], target[4096 + 16], link[4096];
     assert_non_null(getcwd(here, sizeof here));
@@ -380,7 +395,8 @@ static void a1111_and_sdcpp_are_drawn_as_far_as_they_can_be_followed(void **stat
     spill(temp_path("c.txt"), sdcpp, strlen(sdcpp));
     HERE("show", "a.txt");
     expect_success("a1111");
-    assert_non_null(strstr(ran.out, "\nsd -p 'a cat <lora:detail:0.8>' -n blurry -W 32 -H 40 -s 1 --steps 3 --cfg-scale 7 "
+    assert_non_null(strstr(ran.out,
+        "\nsd -p 'a cat <lora:detail:0.8>' -n blurry -W 32 -H 40 -s 1 --steps 3 --cfg-scale 7 "
                                     "--sampling-method dpm++2m@kdiffusion --scheduler karras@kdiffusion --clip-skip 2\n"));
     assert_non_null(strstr(ran.err, "sd: not followed: Lora hashes\n"));
     HERE("--from", "a.txt", "-o", "a.png");
@@ -418,7 +434,8 @@ static void what_has_no_text_is_said_in_one_line(void **state)
 static void the_command_that_is_shown_draws_the_picture(void **state)
 {
     (void)state;
-    draw_first("first", (const char *const[]){"-p", "it's a \"cat\"", "--sampling-method", "dpm++2m_sde", "--sigmas", "14.6,3.3333333333333335,0",
+    draw_first("first", (const char *const[]){"-p", "it's a \"cat\"", "--sampling-method", "dpm++2m_sde", "--sigmas",
+        "14.6,3.3333333333333335,0",
                                               "--batch-size", "2", "-i", "car.png", "--mask", "mask.png", NULL});
     HERE("show", "first_2.png");
     expect_success("show");

@@ -46,7 +46,8 @@ static void check_numbers(void)
         assert_true(sd_number_read(&back, sd_number_text(out, x)));
         assert_true(back == x && strlen(out) < SD_NUMBER_SIZE);
     }
-    static const char *const wrong[] = {"", " 1", "1 ", "1,5", "1.2.3", "0x10", "nan", "1e", ".", "-", "+-1", "1e400", "infinity", "-inf",
+    static const char *const wrong[] = {"", " 1", "1 ", "1,5", "1.2.3", "0x10", "nan", "1e", ".", "-", "+-1", "1e400",
+        "infinity", "-inf",
         "00000000000000000000000000000000000000000000000000000000000000000000000000000001"};
     for (size_t i = 0; i < SD_COUNT(wrong); i++)
         if (sd_number_read(&back, wrong[i])) fail_msg("\"%s\" is read as %g", wrong[i], back);
@@ -64,7 +65,8 @@ static const char *comma_locale(void)
     char command[600];
     snprintf(command, sizeof command, "localedef -i de_DE -f UTF-8 %s/de_DE.UTF-8 >/dev/null 2>&1", temp_path("."));
     if (system(command) == 0) setenv("LOCPATH", temp_path("."), 1);
-    static const char *const names[] = {"de_DE.UTF-8", "de_DE.utf8", "fr_FR.UTF-8", "es_ES.UTF-8", "ru_RU.UTF-8", "pt_BR.UTF-8",
+    static const char *const names[] = {"de_DE.UTF-8", "de_DE.utf8", "fr_FR.UTF-8", "es_ES.UTF-8", "ru_RU.UTF-8",
+        "pt_BR.UTF-8",
                                         "de_DE", "it_IT.UTF-8", "pl_PL.UTF-8", "nl_NL.UTF-8", "ps_AF.UTF-8"};
     for (size_t i = 0; i < SD_COUNT(names); i++)
         if (setlocale(LC_ALL, names[i]) && strcmp(localeconv()->decimal_point, ".") != 0) return names[i];
@@ -94,7 +96,8 @@ static void strings_are_quoted_as_json_and_read_back(void **state)
     (void)state;
     static const char *const strings[][2] = {
         {"", "\"\""}, {"a, b", "\"a, b\""}, {"say \"x\"", "\"say \\\"x\\\"\""}, {"back\\slash", "\"back\\\\slash\""},
-        {"a\nb\tc\r", "\"a\\nb\\tc\\r\""}, {"\x01\x1f", "\"\\u0001\\u001f\""}, {"caf\xc3\xa9/\xf0\x9f\x90\xb1", "\"caf\xc3\xa9/\xf0\x9f\x90\xb1\""}};
+        {"a\nb\tc\r", "\"a\\nb\\tc\\r\""}, {"\x01\x1f", "\"\\u0001\\u001f\""}, {"caf\xc3\xa9/\xf0\x9f\x90\xb1",
+            "\"caf\xc3\xa9/\xf0\x9f\x90\xb1\""}};
     for (size_t i = 0; i < SD_COUNT(strings); i++) {
         sd_text t = {0};
         char *said;
@@ -107,14 +110,16 @@ static void strings_are_quoted_as_json_and_read_back(void **state)
         free(t.s);
     }
     static const char *const others[][2] = {   /* as other programs may write them */
-        {"\"caf\\u00e9\\/\"", "caf\xc3\xa9/"}, {"\"\\ud83d\\udc31\"", "\xf0\x9f\x90\xb1"}, {"\"\\u732B\"", "\xe7\x8c\xab"}};
+        {"\"caf\\u00e9\\/\"", "caf\xc3\xa9/"}, {"\"\\ud83d\\udc31\"", "\xf0\x9f\x90\xb1"}, {"\"\\u732B\"",
+            "\xe7\x8c\xab"}};
     for (size_t i = 0; i < SD_COUNT(others); i++) {
         char text[64], *said;
         snprintf(text, sizeof text, "%s", others[i][0]);
         assert_non_null(sd_text_unquote(text, &said));
         assert_string_equal(said, others[i][1]);
     }
-    static const char *const broken[] = {"\"", "\"a", "\"a\\", "\"a\\\"", "\"\\x\"", "\"\\u12\"", "\"\\u12G4\"", "\"\\ud83d\"", "\"\\ud83dx\"",
+    static const char *const broken[] = {"\"", "\"a", "\"a\\", "\"a\\\"", "\"\\x\"", "\"\\u12\"", "\"\\u12G4\"",
+        "\"\\ud83d\"", "\"\\ud83dx\"",
                                          "\"\\ud83d\\u0041\"", "\"\\udc31\"", "\"\\u0000\"", "\"a\nb\""};
     for (size_t i = 0; i < SD_COUNT(broken); i++) {
         char text[64], *said;
@@ -129,10 +134,12 @@ static void md5_is_that_of_its_rfc(void **state)
 {
     (void)state;
     static const char *const known[][2] = {
-        {"", "d41d8cd98f00b204e9800998ecf8427e"}, {"a", "0cc175b9c0f1b6a831c399e269772661"}, {"abc", "900150983cd24fb0d6963f7d28e17f72"},
+        {"", "d41d8cd98f00b204e9800998ecf8427e"}, {"a", "0cc175b9c0f1b6a831c399e269772661"}, {"abc",
+            "900150983cd24fb0d6963f7d28e17f72"},
         {"message digest", "f96b697d7cb7938d525a2f31aaf161d0"},
         {"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789", "d174ab98d277d9f5a5611c2c9f419d9f"},
-        {"12345678901234567890123456789012345678901234567890123456789012345678901234567890", "57edf4a22be3c955ac49da2e2107b67a"}};
+        {"12345678901234567890123456789012345678901234567890123456789012345678901234567890",
+            "57edf4a22be3c955ac49da2e2107b67a"}};
     for (size_t i = 0; i < SD_COUNT(known); i++) {
         char hex[33];
         sd_md5 m;
@@ -185,7 +192,8 @@ static char *text_of(const file *f, sd_status expected, const char *word)
     return text;
 }
 
-static void with_chunk(file *f, const char *name, const char *head, size_t head_n, const char *body, size_t n, bool pack)
+static void with_chunk(file *f, const char *name, const char *head, size_t head_n, const char *body, size_t n,
+    bool pack)
 {
     unsigned char data[2048];
     uLongf packed = sizeof data - head_n;
@@ -205,10 +213,12 @@ static void with_chunk(file *f, const char *name, const char *head, size_t head_
 static void texts_are_found_in_each_kind_of_chunk(void **state)
 {
     (void)state;
-    static const struct { const char *name, *head; size_t n; const char *body; bool pack; const char *text; } kinds[] = {
+    static const struct { const char *name,
+        *head; size_t n; const char *body; bool pack; const char *text; } kinds[] = {
         {"tEXt", HEAD("parameters\0"), "plain", false, "plain"},
         {"tEXt", HEAD("parameters\0"), "caf\xe9", false, "caf\xc3\xa9"},                  /* Latin-1 */
-        {"tEXt", HEAD("parameters\0"), "caf\xc3\xa9", false, "caf\xc3\xa9"},              /* UTF-8, as stable-diffusion.cpp has it */
+        /* UTF-8, as stable-diffusion.cpp has it */
+        {"tEXt", HEAD("parameters\0"), "caf\xc3\xa9", false, "caf\xc3\xa9"},
         {"zTXt", HEAD("parameters\0\0"), "caf\xe9 packed", true, "caf\xc3\xa9 packed"},
         {"iTXt", HEAD("parameters\0\0\0\0\0"), "\xe7\x8c\xab", false, "\xe7\x8c\xab"},
         {"iTXt", HEAD("parameters\0\1\0de\0Angaben\0"), "\xe7\x8c\xab packed", true, "\xe7\x8c\xab packed"},
@@ -228,7 +238,8 @@ static void texts_are_found_in_each_kind_of_chunk(void **state)
 static void broken_texts_are_refused(void **state)
 {
     (void)state;
-    static const struct { const char *name, *head; size_t n; const char *body; size_t body_n; sd_status status; const char *word; } bad[] = {
+    static const struct { const char *name,
+        *head; size_t n; const char *body; size_t body_n; sd_status status; const char *word; } bad[] = {
         {"tEXt", HEAD("parameter\0"), HEAD("x"), SD_ERR_MISSING, "no text of settings"},
         {"tEXt", HEAD("parameters"), HEAD("x"), SD_ERR_MISSING, "no text of settings"},
         {"tEXt", HEAD("parameters\0"), HEAD("a\0b"), SD_ERR_FORMAT, "NUL byte"},
@@ -259,7 +270,8 @@ static void broken_texts_are_refused(void **state)
     static unsigned char whole[200000];
     size_t at = 0;
     memcpy(whole, begin, 8);
-    const unsigned char head[8] = {0, (unsigned char)((n + 12) >> 16), (unsigned char)((n + 12) >> 8), (unsigned char)(n + 12), 'z', 'T', 'X', 't'};
+    const unsigned char head[8] = {0, (unsigned char)((n + 12) >> 16), (unsigned char)((n + 12) >> 8),
+        (unsigned char)(n + 12), 'z', 'T', 'X', 't'};
     memcpy(whole + 8, head, 8);
     memcpy(whole + 16, packed, n + 12);
     at = 16 + n + 12;
@@ -278,7 +290,8 @@ static void damaged_pngs_end_well(void **state)
 {
     (void)state;
     file f;
-    with_chunk(&f, "iTXt", HEAD("parameters\0\1\0de\0Angaben\0"), HEAD("\xe7\x8c\xab\nSteps: 3, Seed: 4, Size: 8x8"), true);
+    with_chunk(&f, "iTXt", HEAD("parameters\0\1\0de\0Angaben\0"), HEAD("\xe7\x8c\xab\nSteps: 3, Seed: 4, Size: 8x8"),
+        true);
     for (size_t i = 0; i < f.n; i++)
         for (int bit = 0; bit < 8; bit++) {
             sd_error e = {.status = SD_OK};
@@ -303,7 +316,8 @@ static void damaged_pngs_end_well(void **state)
 static void written_texts_are_read_back(void **state)
 {
     (void)state;
-    static const char *const texts[] = {"plain", "caf\xc3\xa9", "\xc3\x83\xc2\xa9", "\xe7\x8c\xab", "a\nb\r\nc", " ", "\xc2\x80"};
+    static const char *const texts[] = {"plain", "caf\xc3\xa9", "\xc3\x83\xc2\xa9", "\xe7\x8c\xab", "a\nb\r\nc", " ",
+        "\xc2\x80"};
     uint8_t rgb[3] = {1, 2, 3};
     for (size_t i = 0; i < SD_COUNT(texts); i++) {
         char *text, error[512];
@@ -338,7 +352,8 @@ static void a1111s_texts_are_understood(void **state)
     assert_int_equal(r->params.steps, 28);
     assert_string_equal(r->params.sampler, "dpm++2m_sde@kdiffusion");
     assert_string_equal(r->params.schedule, "exponential@kdiffusion");
-    assert_true(r->params.cfg_scale == 6.5 && r->params.seed == 3511284091u && r->params.width == 512 && r->params.height == 768);
+    assert_true(r->params.cfg_scale == 6.5 && r->params.seed == 3511284091u && r->params.width == 512 &&
+        r->params.height == 768);
     assert_true(r->params.strength == -1 && !r->from_picture);   /* the second pass' strength */
     assert_int_equal(r->params.clip_skip, 2);
     assert_string_equal(r->params.rng, "torch-cuda");            /* what A1111 takes and does not write */
@@ -353,7 +368,8 @@ static void a1111s_texts_are_understood(void **state)
     assert_string_equal(r->params.prompt, "");
     assert_string_equal(r->params.negative_prompt, "x");
     assert_string_equal(r->params.schedule, "karras@kdiffusion");
-    assert_true(r->from_picture && r->params.strength == 0.55 && r->params.mask_blur == 4 && r->params.inpaint_crop == 16);
+    assert_true(r->from_picture && r->params.strength == 0.55 && r->params.mask_blur == 4 &&
+        r->params.inpaint_crop == 16);
     assert_int_equal(r->params.invert_mask, 1);
     assert_null(r->params.rng);
     sd_recipe_free(r);
@@ -365,11 +381,13 @@ static void a1111s_texts_are_understood(void **state)
         {"DPM++ 3M SDE", "Automatic", "dpm++3m_sde@kdiffusion", "exponential@kdiffusion"},
         {"DPM++ 2M", "SGM Uniform", "dpm++2m@kdiffusion", "sgm_uniform"},
         {"DPM++ 2M", "Align Your Steps", "dpm++2m@kdiffusion", "align_your_steps"},
-        {"DPM adaptive", "Karras", "dpm_adaptive", NULL}, {"DDIM", "Automatic", "ddim", NULL}, {"PLMS", NULL, "pndm", NULL},
+        {"DPM adaptive", "Karras", "dpm_adaptive", NULL}, {"DDIM", "Automatic", "ddim", NULL}, {"PLMS", NULL, "pndm",
+            NULL},
     };
     for (size_t i = 0; i < SD_COUNT(samplers); i++) {
         char text[256];
-        snprintf(text, sizeof text, "x\nSteps: 20, Sampler: %s%s%s, Seed: 1", samplers[i].sampler, samplers[i].type ? ", Schedule type: " : "",
+        snprintf(text, sizeof text, "x\nSteps: 20, Sampler: %s%s%s, Seed: 1", samplers[i].sampler, samplers[i].type ?
+            ", Schedule type: " : "",
                  samplers[i].type ? samplers[i].type : "");
         r = recipe_of(text);
         assert_string_equal(r->params.sampler, samplers[i].name);
@@ -388,7 +406,8 @@ static void sdcpps_texts_are_understood(void **state)
     assert_string_equal(r->params.sampler, "dpm++2m@kdiffusion");
     assert_string_equal(r->params.schedule, "karras@kdiffusion");
     assert_string_equal(r->params.rng, "torch-cuda");
-    assert_true(r->params.seed == 197583933 && r->params.cfg_scale == 5 && r->params.eta == -1 && r->params.steps == 30);
+    assert_true(r->params.seed == 197583933 && r->params.cfg_scale == 5 && r->params.eta == -1 &&
+        r->params.steps == 30);
     assert_non_null(strstr(r->notices, "not followed: Skip layers, VAE\n"));
     sd_recipe_free(r);
     r = recipe_of("x\nSteps: 30, Seed: 1, Sampler: dpm++2mv2, RNG: std_default, Version: stable-diffusion.cpp");
@@ -419,7 +438,8 @@ static void hostile_texts_are_prompts_or_notices(void **state)
     for (size_t i = 0; i < SD_COUNT(cases); i++) {
         sd_recipe *r = recipe_of(cases[i].text);
         assert_string_equal(r->params.prompt, cases[i].prompt);
-        if (!strstr(r->notices, cases[i].notice)) fail_msg("case %zu: \"%s\" is not in \"%s\"", i, cases[i].notice, r->notices);
+        if (!strstr(r->notices, cases[i].notice)) fail_msg("case %zu: \"%s\" is not in \"%s\"", i, cases[i].notice,
+            r->notices);
         if (r->params.init_name) assert_string_equal(r->params.init_name, "passwd");
         sd_recipe_free(r);
     }

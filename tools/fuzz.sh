@@ -24,6 +24,8 @@ seeds() {
     case $1 in
     fuzz_image) for f in docs/apple.png; do seed $1 "$(basename $f)" - $f; done
         printf 'P6 2 1 255\nabcdef' > $dir/seeds/$1/p6 ;;
+    fuzz_text) seed $1 png 000 docs/apple.png
+        printf '\001a cat\nNegative prompt: x\nSteps: 3, Sampler: DPM++ 2M Karras, Size: 8x8, Sigmas: "14,1,0", Outpaint: "1,2,3,4"' > $dir/seeds/$1/text ;;
     fuzz_safetensors) printf '\054\0\0\0\0\0\0\0{"a":{"dtype":"F16","shape":[1],"data_offsets":[0,2]}}xx' > $dir/seeds/$1/small ;;
     fuzz_config) seed $1 unet 000 weights/tiny/unet/config.json; seed $1 vae 001 weights/tiny/vae/config.json
         seed $1 clip 002 weights/tiny/text_encoder/config.json; seed $1 sched 043 weights/tiny/scheduler/scheduler_config.json ;;
