@@ -727,8 +727,7 @@ sd_status sd_image_read(sd_ctx *c, const char *path, sd_image *image)
     sd_picture p = {0}, rgb = {0};
     if (image) *image = (sd_image){0};
     if (sd_begin(c) || sd_given(c, "image", image) || sd_given(c, "path", path) || sd_picture_read(&p, path, &c->err)) return sd_end(c);
-    if (p.unended)
-        sd_logf(&c->log, SD_LOG_WARNING, "%s is cut off behind its pixels: all of them are there", path);
+    if (p.unended) sd_logf(&c->log, SD_LOG_WARNING, "%s is cut off behind its pixels: all of them are there", path);
     size_t n = (size_t)p.width * (size_t)p.height;
     if (p.channels == 4) image->alpha = malloc(n);
     for (size_t i = 0; image->alpha && i < n; i++) image->alpha[i] = p.data[4 * i + 3];
