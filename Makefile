@@ -121,7 +121,7 @@ endif
 LIBS += -lm
 CMOCKA := $(call libs,cmocka,-lcmocka)
 
-# kernels_simd.c and winograd_simd.c once per instruction set; the best one is chosen when the program starts.
+# kernels_simd.c, kernels_precise.c and winograd_simd.c once per instruction set; the best one is chosen when the program starts.
 ISA := scalar
 ifneq ($(if $(I386),,$(filter x86_64-% amd64-%,$(MACHINE))),)
 ISA += sse2 avx2 avx512
@@ -131,6 +131,8 @@ ifneq ($(filter aarch64-% arm64-%,$(MACHINE)),)
 ISA += neon
 DEFS += -DSD_HAVE_NEON
 endif
+# Without vectors the specification is kernels.c itself.
+PRECISE := $(filter-out scalar,$(ISA))
 FLAGS_scalar := -DSD_ISA_SCALAR
 FLAGS_sse2   := -DSD_ISA_SSE2
 FLAGS_avx2   := -DSD_ISA_AVX2 -mavx2 -mfma -mf16c
@@ -155,7 +157,8 @@ endif
 # One short line per command; V=1 shows them whole.
 say = $(if $(V),,@echo '  $(1)' $@;)
 
-LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o) $(ISA:%=$(BUILD)/kernels_%.o) $(ISA:%=$(BUILD)/winograd_%.o)
+LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o) $(ISA:%=$(BUILD)/kernels_%.o) $(ISA:%=$(BUILD)/winograd_%.o) \
+           $(PRECISE:%=$(BUILD)/precise_%.o)
 APP_OBJ := $(APP_SRC:%.c=$(BUILD)/%.o)
 HELPERS := $(BUILD)/tests/helpers.a
 TESTS := $(TEST_SRC:%.c=$(BUILD)/%)
@@ -179,6 +182,10 @@ $(BUILD)/%.o: %.c $(CONFIG)
 	$(call say,CC  )$(CC) $(FLAGS) $(DEFS) $(EXTRA) -MMD -MP -c -o $@ $<
 
 $(ISA:%=$(BUILD)/winograd_%.o): $(BUILD)/winograd_%.o: winograd_simd.c $(CONFIG)
+	@mkdir -p $(@D)
+	$(call say,CC  )$(CC) $(FLAGS) $(DEFS) $(FLAGS_$*) -MMD -MP -c -o $@ $<
+
+$(PRECISE:%=$(BUILD)/precise_%.o): $(BUILD)/precise_%.o: kernels_precise.c $(CONFIG)
 	@mkdir -p $(@D)
 	$(call say,CC  )$(CC) $(FLAGS) $(DEFS) $(FLAGS_$*) -MMD -MP -c -o $@ $<
 

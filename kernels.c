@@ -3,7 +3,7 @@
  * Each function says its equation and computes it the plain way: arithmetic in double, one rounding to float at the
  * end. Its bits are what --precise gives, and what every other table is tested against. Nothing here may be tuned at the price
  * of the equation. Infinities and NaN are whatever the equation makes of them in IEEE arithmetic. */
-#include "kernels.h"
+#include "kernels_spec.h"
 
 #include <math.h>
 #include <string.h>
@@ -70,26 +70,26 @@ static double quick_gelu1(double x)
     return x / (1.0 + exp(-1.702 * x));
 }
 
-static void silu(float *y, const float *x, size_t n)
+void sdk_spec_silu(float *y, const float *x, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         y[i] = (float)silu1(x[i]);
 }
 
-static void gelu(float *y, const float *x, size_t n)
+void sdk_spec_gelu(float *y, const float *x, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         y[i] = (float)gelu1(x[i]);
 }
 
-static void quick_gelu(float *y, const float *x, size_t n)
+void sdk_spec_quick_gelu(float *y, const float *x, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         y[i] = (float)quick_gelu1(x[i]);
 }
 
 /* geglu(v, g) = v gelu(g) [Shazeer 2020] */
-static void geglu(float *y, const float *value, const float *gate, size_t n)
+void sdk_spec_geglu(float *y, const float *value, const float *gate, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         y[i] = (float)(value[i] * gelu1(gate[i]));
@@ -97,7 +97,7 @@ static void geglu(float *y, const float *value, const float *gate, size_t n)
 
 /* softmax(s x)_i = e^(s (x_i - m)) / sum_j e^(s (x_j - m)), m = max_j x_j, s > 0. Subtracting m changes nothing but
  * keeps every exponential in (0, 1]. An entry of -inf (a mask) gets 0; a row of nothing but -inf is NaN. */
-static void softmax(float *x, size_t n, float scale)
+void sdk_spec_softmax(float *x, size_t n, float scale)
 {
     double max = -INFINITY, sum = 0;
     for (size_t i = 0; i < n; i++)
@@ -119,7 +119,7 @@ static void add(float *y, const float *x, size_t n)
 
 /* S1 = sum x_i, S2 = sum x_i^2. Then mean = S1/n and variance = S2/n - mean^2. A float has 24 significant bits, so that
  * each square is exact in double and the cancellation costs nothing unless |mean| is 10^5 standard deviations. */
-static void sums(double *sum, double *sum_sq, const float *x, size_t n)
+void sdk_spec_sums(double *sum, double *sum_sq, const float *x, size_t n)
 {
     double s1 = 0, s2 = 0;
     for (size_t i = 0; i < n; i++) {
@@ -143,7 +143,7 @@ static void column_sums(double *sum, double *sum_sq, const float *x, size_t rows
 }
 
 /* y_i = (x_i - mean) rstd g_i + b_i */
-static void norm_affine(float *y, const float *x, double mean, double rstd, const float *g, const float *b, size_t n)
+void sdk_spec_norm_affine(float *y, const float *x, double mean, double rstd, const float *g, const float *b, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         y[i] = (float)((x[i] - mean) * rstd * g[i] + b[i]);
@@ -151,7 +151,7 @@ static void norm_affine(float *y, const float *x, double mean, double rstd, cons
 
 /* y_c = f((x_c - m_c) a_c + b_c), f = SiLU or nothing. Rounded before the SiLU too: whether somebody looks at the
  * norm's own result must not change what comes after it. */
-static void affine(float *y, const float *x, const float *m, const float *a, const float *b, size_t n, bool with_silu)
+void sdk_spec_affine(float *y, const float *x, const float *m, const float *a, const float *b, size_t n, bool with_silu)
 {
     for (size_t c = 0; c < n; c++) {
         float t = (float)(((double)x[c] - m[c]) * a[c] + b[c]);
@@ -239,23 +239,12 @@ const sd_kern sd_kern_spec = {
     .precise = true,
     .gemm_scratch = 0,
     .gemm = gemm,
-    .widen_f16 = widen_f16,
-    .widen_bf16 = widen_bf16,
-    .silu = silu,
-    .gelu = gelu,
-    .quick_gelu = quick_gelu,
-    .geglu = geglu,
-    .softmax = softmax,
-    .add = add,
-    .sums = sums,
-    .norm_affine = norm_affine,
-    .affine = affine,
-    .column_sums = column_sums,
+    SDK_SPEC_ROWS
 };
 
 /* ------------------------------------------------------------------------------------- selection
  *
- * SD_HAVE_SSE2, _AVX2, _AVX512, _NEON are set by the build where kernels_simd.c was compiled for that level. Having an
+ * SD_HAVE_SSE2, _AVX2, _AVX512, _NEON are set by the build where kernels_simd.c and kernels_precise.c were compiled for that level. Having an
  * instruction is two questions: does the processor know it (CPUID), and does the system save its registers when it
  * switches tasks (XGETBV). */
 
@@ -284,7 +273,7 @@ enum { SAVES_YMM = 0x06, SAVES_ZMM = 0xe6 };   /* bits 1-2: XMM, YMM; bits 5-7: 
 #endif
 
 #ifdef SD_HAVE_SSE2
-extern const sd_kern sd_kern_sse2;
+extern const sd_kern sd_kern_sse2, sd_kern_precise_sse2;
 static bool has_sse2(void)
 {
     unsigned a, b, c, d;
@@ -293,7 +282,7 @@ static bool has_sse2(void)
 #endif
 
 #ifdef SD_HAVE_AVX2
-extern const sd_kern sd_kern_avx2;
+extern const sd_kern sd_kern_avx2, sd_kern_precise_avx2;
 static bool has_avx2(void)   /* and FMA and F16C, which every CPU with AVX2 has had so far */
 {
     const unsigned need = bit_AVX | bit_FMA | bit_F16C;
@@ -305,7 +294,7 @@ static bool has_avx2(void)   /* and FMA and F16C, which every CPU with AVX2 has 
 #endif
 
 #ifdef SD_HAVE_AVX512
-extern const sd_kern sd_kern_avx512;
+extern const sd_kern sd_kern_avx512, sd_kern_precise_avx512;
 static bool has_avx512(void)   /* AVX512F, the part every AVX-512 CPU has */
 {
     unsigned a, b, c, d;
@@ -314,7 +303,7 @@ static bool has_avx512(void)   /* AVX512F, the part every AVX-512 CPU has */
 #endif
 
 #ifdef SD_HAVE_NEON
-extern const sd_kern sd_kern_neon;
+extern const sd_kern sd_kern_neon, sd_kern_precise_neon;
 static bool has_neon(void)   /* part of AArch64's base, the only ARM that kernels_simd.c is compiled for */
 {
     return true;
@@ -327,30 +316,42 @@ static bool has_c99(void)
 }
 
 typedef struct candidate {
-    const sd_kern *table;
+    const sd_kern *fast, *precise;
     bool (*usable)(void);
 } candidate;
 
 static const candidate candidates[] = {   /* best first */
 #ifdef SD_HAVE_AVX512
-    {&sd_kern_avx512, has_avx512},
+    {&sd_kern_avx512, &sd_kern_precise_avx512, has_avx512},
 #endif
 #ifdef SD_HAVE_AVX2
-    {&sd_kern_avx2, has_avx2},
+    {&sd_kern_avx2, &sd_kern_precise_avx2, has_avx2},
 #endif
 #ifdef SD_HAVE_SSE2
-    {&sd_kern_sse2, has_sse2},
+    {&sd_kern_sse2, &sd_kern_precise_sse2, has_sse2},
 #endif
 #ifdef SD_HAVE_NEON
-    {&sd_kern_neon, has_neon},
+    {&sd_kern_neon, &sd_kern_precise_neon, has_neon},
 #endif
-    {&sd_kern_scalar, has_c99},
+    {&sd_kern_scalar, &sd_kern_spec, has_c99},
 };
+
+static const candidate *find(const char *name)
+{
+    for (size_t i = 0; i < sizeof candidates / sizeof *candidates; i++)
+        if ((!name || !strcmp(name, candidates[i].fast->name)) && candidates[i].usable())
+            return &candidates[i];
+    return NULL;
+}
 
 const sd_kern *sd_kern_select(const char *name)
 {
-    for (size_t i = 0; i < sizeof candidates / sizeof *candidates; i++)
-        if ((!name || !strcmp(name, candidates[i].table->name)) && candidates[i].usable())
-            return candidates[i].table;
-    return NULL;
+    const candidate *c = find(name);
+    return c ? c->fast : NULL;
+}
+
+const sd_kern *sd_kern_select_precise(const char *name)
+{
+    const candidate *c = find(name);
+    return c ? c->precise : NULL;
 }

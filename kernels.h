@@ -40,7 +40,7 @@ enum { SDK_PANEL = 64, SDK_PANEL_SPARE = 28 };
 typedef void sdk_widen(float *y, const uint16_t *x, size_t n);   /* 16-bit numbers to float, exact */
 
 typedef struct sd_kern {
-    const char *name;   /* "scalar", "sse2", "avx2", "avx512", "neon"; "precise" */
+    const char *name;   /* "scalar", "sse2", "avx2", "avx512", "neon"; "precise", "precise sse2" and so on */
     bool precise;       /* the specification's bits */
 
     /* C[M,N] = A[M,K] op(B) + bias[N] (bias may be NULL).
@@ -91,6 +91,8 @@ extern const sd_kern sd_kern_spec, sd_kern_scalar;
 
 /* The best table this CPU can run, or the one called `name`; NULL if it is not known or cannot run here. */
 const sd_kern *sd_kern_select(const char *name);
+/* The specification in that table's instructions: the same bits, sooner. */
+const sd_kern *sd_kern_select_precise(const char *name);
 
 /* Single values, used by the row functions and by tests. */
 float sdk_half_to_float(uint16_t h);

@@ -4,8 +4,7 @@
  * object has one external symbol, its table. kernels.c says what every entry computes; bounds of the error against it
  * are in docs/MODEL.md and tests/test_kernels.c. Elements are treated alike wherever they stand in a row, so that
  * results do not depend on how a caller cuts its rows; only `sums` and `softmax` add across a row. */
-#include "kernels.h"
-#include "simd.h"
+#include "simd_rows.h"
 
 #include <math.h>
 
@@ -38,37 +37,6 @@
 
 extern const sd_kern TABLE;
 extern const sd_winograd WINOGRAD, ENLARGED;
-
-/* The vector at p, of which `left` elements may be touched; the rest reads as 0. */
-static inline vf get(const float *p, size_t left) { return left >= VL ? v_load(p) : v_load_part(p, left); }
-
-static inline void put(float *p, size_t left, vf v)
-{
-    if (left >= VL)
-        v_store(p, v);
-    else
-        v_store_part(p, v, left);
-}
-
-/* ------------------------------------------------------------------------------------- 16-bit floats */
-
-static void widen_f16(float *y, const uint16_t *x, size_t n)
-{
-    size_t i = 0;
-    for (; i + VL <= n; i += VL)
-        v_store(y + i, v_widen_f16(x + i));
-    for (; i < n; i++)
-        y[i] = sdk_half_to_float(x[i]);
-}
-
-static void widen_bf16(float *y, const uint16_t *x, size_t n)
-{
-    size_t i = 0;
-    for (; i + VL <= n; i += VL)
-        v_store(y + i, v_widen_bf16(x + i));
-    for (; i < n; i++)
-        y[i] = sdk_bfloat_to_float(x[i]);
-}
 
 /* ------------------------------------------------------------------------------------- exponential */
 
@@ -280,12 +248,6 @@ static void scale(float *y, const float *x, float a, size_t n)
 
 /* ------------------------------------------------------------------------------- sums and norms */
 
-static void add(float *y, const float *x, size_t n)
-{
-    for (size_t i = 0; i < n; i += VL)
-        put(y + i, n - i, v_add(get(y + i, n - i), get(x + i, n - i)));
-}
-
 static void sums(double *sum, double *sum_sq, const float *x, size_t n)
 {
     vsum s1 = s_zero(), s2 = s_zero();
@@ -296,32 +258,6 @@ static void sums(double *sum, double *sum_sq, const float *x, size_t n)
     }
     *sum = s_total(s1);
     *sum_sq = s_total(s2);
-}
-
-/* Row after row for each column, as the specification does it: the same bits. */
-static void column_sums(double *sum, double *sum_sq, const float *x, size_t rows, size_t n)
-{
-    enum { STRIP = 8 };   /* rows whose sums stay in registers; more would read too many pages at a time */
-    for (size_t r0 = 0; r0 < rows; r0 += STRIP) {
-        const float *strip = x + r0 * n;
-        size_t count = rows - r0 < STRIP ? rows - r0 : STRIP, c = 0;
-        for (; c + VL <= n; c += VL) {
-            vsum s1 = s_load(sum + c), s2 = s_load(sum_sq + c);
-            for (size_t r = 0; r < count; r++) {
-                vf v = v_load(strip + r * n + c);
-                s1 = s_add(s1, v);
-                s2 = s_add_square(s2, v);
-            }
-            s_store(sum + c, s1);
-            s_store(sum_sq + c, s2);
-        }
-        for (; c < n; c++)
-            for (size_t r = 0; r < count; r++) {
-                double t = strip[r * n + c];
-                sum[c] += t;
-                sum_sq[c] += t * t;
-            }
-    }
 }
 
 static void norm_affine(float *y, const float *x, double mean, double rstd, const float *g, const float *b, size_t n)

@@ -93,7 +93,7 @@ typedef struct sd_options {
     int threads;        /* 0: one per core that the process may use: OMP_NUM_THREADS, else its cores within the CPU
                          * quota of its control group */
     int residency;      /* SD_RESIDENCY_*: where the weights are while they are used. The results are the same bits */
-    int precise;        /* 1: specification kernels, double accumulators, no BLAS (slow, see docs/MODEL.md) */
+    int precise;        /* 1: every sum in double, no BLAS (slower, see docs/MODEL.md) */
     int gemm;           /* SD_GEMM_* */
     uint64_t memory;    /* bytes that a call may take; 0: what the system has free when it begins (also by the limits of the
                          * process and of its control group), so that a run that cannot end is refused before it begins.

@@ -53,7 +53,7 @@ enum { PROVIDERS = 3 };
 #else
 enum { PROVIDERS = 2 };
 #endif
-static const sd_kern *table(int i) { return i ? sd_kern_select(NULL) : &sd_kern_spec; }
+static const sd_kern *table(int i) { return i ? sd_kern_select(NULL) : sd_kern_select_precise(NULL); }
 static double bound(int i) { return i ? 4e-7 : 4e-8; }
 
 /* ---- convolution */

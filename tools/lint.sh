@@ -12,7 +12,7 @@ fail() { echo "lint: $*"; failures=$((failures + 1)); }
 # A file includes headers of its own floor and of those below it; sd.h, which has only types, may be included anywhere.
 floors="
 0 base.c base.h cores.c cores.h files.c memory.c rng.c rng.h philox.c numpy_rng.c brownian.c random.c random.h unicode.c unicode.h json.c json.h
-1 kernels.c kernels.h caches.c caches.h kernels_simd.c winograd_simd.c simd.h
+1 kernels.c kernels.h kernels_spec.h caches.c caches.h kernels_simd.c kernels_precise.c winograd_simd.c simd.h simd_rows.h simd_double.h
 2 ops.c ops.h profile.c profile.h roof.c roof.h ops_cpu.c ops_cpu.h winograd.c attention.c
 3 safetensors.c checkpoint.c weights.c weights.h image.c image.h image_read.c picture.c picture.h trace.c trace.h
 4 config.c layers.c tokenizer.c clip.c unet.c vae.c net.h

@@ -1,0 +1,168 @@
+/* kernels_precise.c - floor 1: the specification's matrix product in vectors of doubles, bit for bit.
+ *
+ * Compiled once per instruction set, like kernels_simd.c. A lane holds one element of C: it adds the products A_ik B_kj over k in order, as
+ * kernels.c does, beginning at 0. The product of two floats has at most 48 significant bits and no exponent that a double lacks, so it is
+ * exact, and an FMA, which rounds once, gives the bits of a product and a sum, which round the sum alone.
+ *
+ * The order of loops is kernels_simd.c's. Blocks of k continue sums that wait in doubles, so that no block's end can be seen in the result. */
+#include "kernels_spec.h"
+#include "simd_double.h"
+#include "simd_rows.h"
+
+#if defined(SD_ISA_AVX512)
+#define TABLE sd_kern_precise_avx512
+#define TABLE_NAME "precise avx512"
+#elif defined(SD_ISA_AVX2)
+#define TABLE sd_kern_precise_avx2
+#define TABLE_NAME "precise avx2"
+#elif defined(SD_ISA_SSE2)
+#define TABLE sd_kern_precise_sse2
+#define TABLE_NAME "precise sse2"
+#else
+#define TABLE sd_kern_precise_neon
+#define TABLE_NAME "precise neon"
+#endif
+
+extern const sd_kern TABLE;
+
+enum {
+    TILE_COLUMNS = PRECISE_VECTORS * DL,
+    TALL_ROWS = PRECISE_ROWS * PRECISE_VECTORS,   /* of the tile one vector wide, for what is left of N */
+    BLOCK_K = 128,                                /* a tile's rows and columns of so many terms fit the first cache */
+    BLOCK_M = 168 / TALL_ROWS * TALL_ROWS,
+    CHUNK = 3 * BLOCK_M,                          /* rows for which a block of B is packed once */
+    BLOCK_N = 384 / TILE_COLUMNS * TILE_COLUMNS,
+    A_STRIDE = BLOCK_K + 8                        /* not a power of two, or the rows of a tile would compete for the same lines of cache */
+};
+
+static inline size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
+static inline size_t strip_width(size_t columns) { return columns > DL ? TILE_COLUMNS : DL; }
+
+/* sum[rows, vectors DL] = (sum +) a b: `rows` rows of a, A_STRIDE apart, and b [kc][vectors DL] */
+static inline __attribute__((always_inline)) void multiply_tile(size_t rows, size_t vectors, size_t kc, const double *a, const double *b,
+                                                                double *sum, bool first)
+{
+    vd acc[PRECISE_ROWS * PRECISE_VECTORS];
+    UNROLL for (size_t i = 0; i < rows * vectors; i++)
+        acc[i] = first ? d_set1(0) : d_load(sum + i * DL);
+    for (size_t k = 0; k < kc; k++) {
+        vd bk[PRECISE_VECTORS];
+        UNROLL for (size_t j = 0; j < vectors; j++)
+            bk[j] = d_load(b + (k * vectors + j) * DL);
+        UNROLL for (size_t i = 0; i < rows; i++) {
+            vd ai = d_set1(a[i * A_STRIDE + k]);
+            UNROLL for (size_t j = 0; j < vectors; j++)
+                acc[i * vectors + j] = d_fma(ai, bk[j], acc[i * vectors + j]);
+        }
+    }
+    UNROLL for (size_t i = 0; i < rows * vectors; i++)
+        d_store(sum + i * DL, acc[i]);
+}
+
+static void wide_tile(size_t kc, const double *a, const double *b, double *sum, bool first)
+{
+    multiply_tile(PRECISE_ROWS, PRECISE_VECTORS, kc, a, b, sum, first);
+}
+
+static void tall_tile(size_t kc, const double *a, const double *b, double *sum, bool first)
+{
+    multiply_tile(TALL_ROWS, 1, kc, a, b, sum, first);
+}
+
+/* A vector of floats, or its first half where only DL are wanted */
+static inline void store_wide(double *to, vf v, bool whole)
+{
+    d_store(to, low_half(v));
+    if (whole)
+        d_store(to + DL, high_half(v));
+}
+
+/* rows x kc of A to [..][A_STRIDE], rows of zeros up to a whole tile of either shape; a row may end with what is never read */
+static void pack_a(double *to, const float *a, size_t lda, size_t rows, size_t kc)
+{
+    size_t r = 0;
+    for (; r < rows; r++)
+        for (size_t k = 0; k < kc; k += VL)
+            store_wide(to + r * A_STRIDE + k, get(a + r * lda + k, kc - k), true);
+    for (; r % TALL_ROWS; r++)
+        memset(to + r * A_STRIDE, 0, kc * sizeof *to);
+}
+
+/* `columns` of B as a strip [kc][width], zeros up to the width. b is [columns, K] if b_trans, else [K, columns]. */
+static void pack_strip(double *to, size_t width, const float *b, size_t ldb, bool b_trans, size_t columns, size_t kc)
+{
+    for (size_t j = 0; j < width; j += VL)
+        for (size_t k = 0; k < kc; k += b_trans ? VL : 1) {
+            vf r[VL];
+            if (!b_trans) {
+                store_wide(to + k * width + j, j < columns ? get(b + k * ldb + j, columns - j) : v_set1(0.0f), j + DL < width);
+                continue;
+            }
+            UNROLL for (size_t i = 0; i < VL; i++)
+                r[i] = j + i < columns ? get(b + (j + i) * ldb + k, kc - k) : v_set1(0.0f);
+            v_transpose(r);
+            UNROLL for (size_t i = 0; i < VL; i++)
+                if (k + i < kc)
+                    store_wide(to + (k + i) * width + j, r[i], j + DL < width);
+        }
+}
+
+static void pack_b(double *to, const void *B, size_t from, size_t ldb, bool b_trans, sdk_widen *widen, size_t columns, size_t kc)
+{
+    float rows[TILE_COLUMNS * BLOCK_K];   /* widened */
+    for (size_t j = 0; j < columns; j += TILE_COLUMNS) {
+        size_t n = min_size(columns - j, TILE_COLUMNS), at = from + j * (b_trans ? ldb : 1);
+        for (size_t i = 0; widen && i < n; i++)
+            widen(rows + i * BLOCK_K, (const uint16_t *)B + at + i * ldb, kc);
+        pack_strip(to + j * kc, strip_width(columns - j), widen ? rows : (const float *)B + at, widen ? BLOCK_K : ldb, b_trans, n, kc);
+    }
+}
+
+/* `rows` rows of a chunk from row0. The chunk's sums: for each strip of columns, one after the other, [CHUNK][width]. */
+static void multiply_block(size_t row0, size_t rows, size_t columns, size_t kc, const double *a, const double *b, double *sum, bool first)
+{
+    for (size_t j = 0; j < columns; j += TILE_COLUMNS) {
+        bool wide = columns - j > DL;
+        size_t width = wide ? TILE_COLUMNS : DL, height = wide ? PRECISE_ROWS : TALL_ROWS;
+        for (size_t i = 0; i < rows; i += height)
+            (wide ? wide_tile : tall_tile)(kc, a + i * A_STRIDE, b + j * kc, sum + j * CHUNK + (row0 + i) * width, first);
+    }
+}
+
+static void finish(size_t rows, size_t columns, const double *sum, float *c, size_t ldc, const float *bias)
+{
+    for (size_t j = 0; j < columns; j += TILE_COLUMNS) {
+        size_t width = strip_width(columns - j), n = min_size(columns - j, width);
+        for (size_t i = 0; i < rows; i++)
+            for (size_t l = 0; l < n; l++)
+                c[i * ldc + j + l] = (float)(sum[j * CHUNK + i * width + l] + (bias ? (double)bias[j + l] : 0.0));
+    }
+}
+
+static void gemm(void *scratch, size_t M, size_t N, size_t K, const float *A, size_t lda, const void *B, size_t ldb,
+                 bool b_trans, sdk_widen *widen, float *C, size_t ldc, const float *bias)
+{
+    double *a = scratch, *b = a + BLOCK_M * A_STRIDE, *sum = b + BLOCK_K * BLOCK_N;
+    for (size_t j0 = 0; j0 < N; j0 += BLOCK_N)
+        for (size_t i0 = 0; i0 < M; i0 += CHUNK) {
+            size_t nc = min_size(N - j0, BLOCK_N), rows = min_size(M - i0, CHUNK);
+            for (size_t k0 = 0; k0 == 0 || k0 < K; k0 += BLOCK_K) {
+                size_t kc = min_size(K - k0, BLOCK_K);
+                pack_b(b, B, b_trans ? j0 * ldb + k0 : k0 * ldb + j0, ldb, b_trans, widen, nc, kc);
+                for (size_t i = 0; i < rows; i += BLOCK_M) {
+                    size_t mc = min_size(rows - i, BLOCK_M);
+                    pack_a(a, A + (i0 + i) * lda + k0, lda, mc, kc);
+                    multiply_block(i, mc, nc, kc, a, b, sum, k0 == 0);
+                }
+            }
+            finish(rows, nc, sum, C + i0 * ldc + j0, ldc, bias ? bias + j0 : NULL);
+        }
+}
+
+const sd_kern TABLE = {
+    .name = TABLE_NAME,
+    .precise = true,
+    .gemm_scratch = (BLOCK_M * A_STRIDE + BLOCK_K * BLOCK_N + CHUNK * BLOCK_N) * sizeof(double),
+    .gemm = gemm,
+    SDK_SPEC_ROWS
+};

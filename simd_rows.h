@@ -1,0 +1,73 @@
+/* simd_rows.h - floor 1: in vectors, the row functions whose bits are the specification's, for kernels_simd.c and kernels_precise.c. */
+#ifndef SD_SIMD_ROWS_H
+#define SD_SIMD_ROWS_H
+
+#include "kernels.h"
+#include "simd.h"
+
+/* The vector at p, of which `left` elements may be touched; the rest reads as 0. */
+static inline vf get(const float *p, size_t left) { return left >= VL ? v_load(p) : v_load_part(p, left); }
+
+static inline void put(float *p, size_t left, vf v)
+{
+    if (left >= VL)
+        v_store(p, v);
+    else
+        v_store_part(p, v, left);
+}
+
+/* ------------------------------------------------------------------------------------- 16-bit floats */
+
+static void widen_f16(float *y, const uint16_t *x, size_t n)
+{
+    size_t i = 0;
+    for (; i + VL <= n; i += VL)
+        v_store(y + i, v_widen_f16(x + i));
+    for (; i < n; i++)
+        y[i] = sdk_half_to_float(x[i]);
+}
+
+static void widen_bf16(float *y, const uint16_t *x, size_t n)
+{
+    size_t i = 0;
+    for (; i + VL <= n; i += VL)
+        v_store(y + i, v_widen_bf16(x + i));
+    for (; i < n; i++)
+        y[i] = sdk_bfloat_to_float(x[i]);
+}
+
+/* ------------------------------------------------------------------------------------------- sums */
+
+static void add(float *y, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i += VL)
+        put(y + i, n - i, v_add(get(y + i, n - i), get(x + i, n - i)));
+}
+
+/* Row after row for each column, as the specification does it: the same bits. */
+static void column_sums(double *sum, double *sum_sq, const float *x, size_t rows, size_t n)
+{
+    enum { STRIP = 8 };   /* rows whose sums stay in registers; more would read too many pages at a time */
+    for (size_t r0 = 0; r0 < rows; r0 += STRIP) {
+        const float *strip = x + r0 * n;
+        size_t count = rows - r0 < STRIP ? rows - r0 : STRIP, c = 0;
+        for (; c + VL <= n; c += VL) {
+            vsum s1 = s_load(sum + c), s2 = s_load(sum_sq + c);
+            for (size_t r = 0; r < count; r++) {
+                vf v = v_load(strip + r * n + c);
+                s1 = s_add(s1, v);
+                s2 = s_add_square(s2, v);
+            }
+            s_store(sum + c, s1);
+            s_store(sum_sq + c, s2);
+        }
+        for (; c < n; c++)
+            for (size_t r = 0; r < count; r++) {
+                double t = strip[r * n + c];
+                sum[c] += t;
+                sum_sq[c] += t * t;
+            }
+    }
+}
+
+#endif
