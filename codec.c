@@ -16,7 +16,7 @@
     {CLI_TEXT, 0, "resize", AT(p.resize), 0, 0, "HOW", "to that size: stretch (default), crop, pad"}
 #define COMPUTE_OPTIONS \
     THREADS_OPTION, \
-    {CLI_FLAG, 0, "precise", AT(precise), 0, 0, NULL, "every sum in double: four to six times as slow"}, \
+    {CLI_FLAG, 0, "precise", AT(precise), 0, 0, NULL, "every sum in double: three to four times as slow"}, \
     GEMM_OPTION, \
     RESIDENCY_OPTION, \
     MEMORY_OPTION, \

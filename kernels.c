@@ -95,18 +95,37 @@ void sdk_spec_geglu(float *y, const float *value, const float *gate, size_t n)
         y[i] = (float)(value[i] * gelu1(gate[i]));
 }
 
-/* softmax(s x)_i = e^(s (x_i - m)) / sum_j e^(s (x_j - m)), m = max_j x_j, s > 0. Subtracting m changes nothing but
- * keeps every exponential in (0, 1]. An entry of -inf (a mask) gets 0; a row of nothing but -inf is NaN. */
-void sdk_spec_softmax(float *x, size_t n, float scale)
+/* e^x for x <= 0, 0 below -708; the same bits on every machine, which a library's exp does not promise, and an equation for vectors
+ * (kernels_precise.c). n = round(x / ln 2) by adding and subtracting 1.5 2^52; r = x - n ln 2, whose first part of ln 2 has 42 bits, so that
+ * its product with n is exact; e^r = 1 + r + r^2 q(r), q of degree 9 by Remez' exchange, relative error 3.3e-17. */
+double sdk_exp_negative(double x)
 {
-    double max = -INFINITY, sum = 0;
+    double z = x * SDK_EXP_LOG2E + 0x1.8p52, n = z - 0x1.8p52, r = x - n * SDK_EXP_LN2, q = sdk_exp_q[0];
+    r = r - n * SDK_EXP_LN2_REST;
+    for (size_t i = 1; i < SDK_EXP_TERMS; i++)
+        q = q * r + sdk_exp_q[i];
+    uint64_t bits;
+    memcpy(&bits, &z, sizeof bits);
+    bits = (bits << 52) + (UINT64_C(0x3ff) << 52);
+    double power;
+    memcpy(&power, &bits, sizeof power);
+    return x < -708.0 ? 0 : (1.0 + (r + q * (r * r))) * power;
+}
+
+/* softmax(s x)_i = e^(s (x_i - m)) / sum_j e^(s (x_j - m)), m = max_j x_j, s > 0. Subtracting m changes nothing but
+ * keeps every exponential in (0, 1]. An entry of -inf (a mask) gets 0; a row of nothing but -inf is NaN.
+ * Exponentials are added to one of 16 sums in turn, then sums 8 apart are joined, those 4, 2 and 1 apart. */
+static void softmax(float *x, size_t n, float scale)
+{
+    double max = -INFINITY, sums[SDK_SOFTMAX_SUMS] = {0};
     for (size_t i = 0; i < n; i++)
         if (x[i] > max)
             max = x[i];
     for (size_t i = 0; i < n; i++)
-        sum += exp(scale * (x[i] - max));
+        sums[i % SDK_SOFTMAX_SUMS] += sdk_exp_negative(scale * (x[i] - max));
+    double sum = sdk_join_sums(sums);
     for (size_t i = 0; i < n; i++)
-        x[i] = (float)(exp(scale * (x[i] - max)) / sum);
+        x[i] = (float)(sdk_exp_negative(scale * (x[i] - max)) / sum);
 }
 
 /* ------------------------------------------------------------------------------- sums and norms */

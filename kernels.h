@@ -97,5 +97,6 @@ const sd_kern *sd_kern_select_precise(const char *name);
 /* Single values, used by the row functions and by tests. */
 float sdk_half_to_float(uint16_t h);
 float sdk_bfloat_to_float(uint16_t h);
+double sdk_exp_negative(double x);
 
 #endif

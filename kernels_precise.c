@@ -1,6 +1,6 @@
-/* kernels_precise.c - floor 1: the specification's matrix product in vectors of doubles, bit for bit.
+/* kernels_precise.c - floor 1: the specification's matrix product and softmax in vectors of doubles, bit for bit.
  *
- * Compiled once per instruction set, like kernels_simd.c. A lane holds one element of C: it adds the products A_ik B_kj over k in order, as
+ * Compiled once per instruction set, like kernels_simd.c. In a product a lane holds one element of C: it adds the products A_ik B_kj over k in order, as
  * kernels.c does, beginning at 0. The product of two floats has at most 48 significant bits and no exponent that a double lacks, so it is
  * exact, and an FMA, which rounds once, gives the bits of a product and a sum, which round the sum alone.
  *
@@ -8,6 +8,8 @@
 #include "kernels_spec.h"
 #include "simd_double.h"
 #include "simd_rows.h"
+
+#include <math.h>
 
 #if defined(SD_ISA_AVX512)
 #define TABLE sd_kern_precise_avx512
@@ -24,6 +26,60 @@
 #endif
 
 extern const sd_kern TABLE;
+
+/* ----------------------------------------------------------------------------------------- softmax */
+
+static inline vd exp_negative(vd x)   /* sdk_exp_negative; products and sums are rounded one by one */
+{
+    const vd round = d_set1(0x1.8p52);
+    vd z = d_add(d_mul(x, d_set1(SDK_EXP_LOG2E)), round), n = d_sub(z, round), q = d_set1(sdk_exp_q[0]);
+    vd r = d_sub(x, d_mul(n, d_set1(SDK_EXP_LN2)));
+    r = d_sub(r, d_mul(n, d_set1(SDK_EXP_LN2_REST)));
+    UNROLL for (size_t i = 1; i < SDK_EXP_TERMS; i++)
+        q = d_add(d_mul(q, r), d_set1(sdk_exp_q[i]));
+    vd e = d_add(d_set1(1.0), d_add(r, d_mul(q, d_mul(r, r))));
+    return d_zero_below(x, d_set1(-708.0), d_mul(e, d_power_of_two(z)));
+}
+
+/* The largest of a row, NaN passed over; -inf if it is empty */
+static float row_max(const float *x, size_t n)
+{
+    vf max = v_set1(-INFINITY);
+    size_t i = 0;
+    for (; i + VL <= n; i += VL)
+        max = v_max(v_load(x + i), max);
+    float m = v_max_lane(max);
+    for (; i < n; i++)
+        m = x[i] > m ? x[i] : m;
+    return m;
+}
+
+static void softmax(float *x, size_t n, float scale)
+{
+    enum { STEP = SDK_SOFTMAX_SUMS, VECTORS = STEP / DL };
+    double max = row_max(x, n), sums[STEP];
+    const vd m = d_set1(max), s = d_set1(scale);
+    vd sum[VECTORS];
+    UNROLL for (size_t v = 0; v < VECTORS; v++)
+        sum[v] = d_set1(0);
+    size_t whole = n / STEP * STEP;
+    for (size_t i = 0; i < whole; i += STEP)
+        UNROLL for (size_t v = 0; v < VECTORS; v++)
+            sum[v] = d_add(sum[v], exp_negative(d_mul(s, d_sub(d_widen(x + i + v * DL), m))));
+    UNROLL for (size_t v = 0; v < VECTORS; v++)
+        d_store(sums + v * DL, sum[v]);
+    for (size_t i = whole; i < n; i++)
+        sums[i - whole] += sdk_exp_negative(scale * (x[i] - max));
+    double total = sdk_join_sums(sums);
+    const vd divisor = d_set1(total);
+    size_t i = 0;
+    for (; i + DL <= n; i += DL)
+        d_narrow(x + i, d_div(exp_negative(d_mul(s, d_sub(d_widen(x + i), m))), divisor));
+    for (; i < n; i++)
+        x[i] = (float)(sdk_exp_negative(scale * (x[i] - max)) / total);
+}
+
+/* ---------------------------------------------------------------------------------- matrix product */
 
 enum {
     TILE_COLUMNS = PRECISE_VECTORS * DL,

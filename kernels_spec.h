@@ -8,15 +8,31 @@ void sdk_spec_silu(float *y, const float *x, size_t n);
 void sdk_spec_gelu(float *y, const float *x, size_t n);
 void sdk_spec_quick_gelu(float *y, const float *x, size_t n);
 void sdk_spec_geglu(float *y, const float *value, const float *gate, size_t n);
-void sdk_spec_softmax(float *x, size_t n, float scale);
 void sdk_spec_sums(double *sum, double *sum_sq, const float *x, size_t n);
 void sdk_spec_norm_affine(float *y, const float *x, double mean, double rstd, const float *g, const float *b, size_t n);
 void sdk_spec_affine(float *y, const float *x, const float *m, const float *a, const float *b, size_t n, bool silu);
 
+/* Its exponential and sum in softmax, for those who compute the same bits otherwise */
+#define SDK_EXP_LOG2E 0x1.71547652b82fep+0
+#define SDK_EXP_LN2 0x1.62e42fefa38p-1   /* 42 bits */
+#define SDK_EXP_LN2_REST 0x1.ef35793c7673p-45
+enum { SDK_EXP_TERMS = 10, SDK_SOFTMAX_SUMS = 16 };
+static const double sdk_exp_q[SDK_EXP_TERMS] = {
+    0x1.a4943272a22b4p-26, 0x1.288ccc7af9211p-22, 0x1.71e469dc059a7p-19, 0x1.a019c06c7c387p-16, 0x1.a019ff13c7752p-13,
+    0x1.6c16c175284cfp-10, 0x1.1111111176a4cp-7, 0x1.5555555554d34p-5, 0x1.555555555542bp-3, 0x1.ffffffffffffep-2,
+};
+static inline double sdk_join_sums(double *s)
+{
+    for (size_t n = SDK_SOFTMAX_SUMS / 2; n > 0; n /= 2)
+        for (size_t i = 0; i < n; i++)
+            s[i] += s[i + n];
+    return s[0];
+}
+
 /* And these have the same bits however they are computed. */
 #define SDK_SPEC_ROWS \
-    .widen_f16 = widen_f16, .widen_bf16 = widen_bf16, .add = add, .column_sums = column_sums, \
+    .widen_f16 = widen_f16, .widen_bf16 = widen_bf16, .add = add, .column_sums = column_sums, .softmax = softmax, \
     .silu = sdk_spec_silu, .gelu = sdk_spec_gelu, .quick_gelu = sdk_spec_quick_gelu, .geglu = sdk_spec_geglu, \
-    .softmax = sdk_spec_softmax, .sums = sdk_spec_sums, .norm_affine = sdk_spec_norm_affine, .affine = sdk_spec_affine,
+    .sums = sdk_spec_sums, .norm_affine = sdk_spec_norm_affine, .affine = sdk_spec_affine,
 
 #endif

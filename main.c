@@ -83,7 +83,7 @@ static const cli_option draw_options[] = {
     {CLI_TEXT, 0, "resize", AT(p.resize), 0, 0, "HOW", "to -W and -H: stretch (default), crop, pad"},
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "How to compute it"},
     THREADS_OPTION,
-    {CLI_FLAG, 0, "precise", AT(precise), 0, 0, NULL, "every sum in double, no BLAS: four to six times as slow"},
+    {CLI_FLAG, 0, "precise", AT(precise), 0, 0, NULL, "every sum in double, no BLAS: three to four times as slow"},
     GEMM_OPTION,
     RESIDENCY_OPTION,
     MEMORY_OPTION,

@@ -376,6 +376,22 @@ static void softmax_is_right(void **unused)
     }
 }
 
+/* 1.02 ULP of double; with ln 2 in one part instead of two, hundreds. */
+static void the_exponential_of_softmax_is_right(void **unused)
+{
+    (void)unused;
+    double worst = 0, twin = 0;
+    for (double x = 0; x > -708; x -= 0.00371) {
+        long double truth = expl((long double)x), unit = ldexpl(1, ilogbl(truth) - 52), n = rintl((long double)x * 1.442695040888963407L);
+        long double one_part = expl((long double)(x - (double)n * 0.69314718055994530942)) * ldexpl(1, (int)n);
+        worst = fmax(worst, (double)(fabsl(sdk_exp_negative(x) - truth) / unit));
+        twin = fmax(twin, (double)(fabsl(one_part - truth) / unit));
+    }
+    printf("    e^x of softmax max %.2f ULP of double (ln 2 in one part: %.0f)\n", worst, twin);
+    assert_true(worst < 1.1 && twin > 20);
+    assert_true(sdk_exp_negative(0) == 1 && sdk_exp_negative(-709) == 0 && sdk_exp_negative(-INFINITY) == 0 && isnan(sdk_exp_negative(NAN)));
+}
+
 /* Without subtracting the maximum, scores of 100 and more (SD 2.1 has them) overflow. */
 static void softmax_survives_large_scores_and_its_twin_does_not(void **unused)
 {
@@ -1130,6 +1146,7 @@ int main(void)
         cmocka_unit_test_setup(activations_have_no_accidents_at_the_ends, seed),
         cmocka_unit_test_setup(geglu_multiplies_by_gelu_of_the_gate, seed),
         cmocka_unit_test_setup(softmax_is_right, seed),
+        cmocka_unit_test_setup(the_exponential_of_softmax_is_right, seed),
         cmocka_unit_test_setup(softmax_survives_large_scores_and_its_twin_does_not, seed),
         cmocka_unit_test_setup(softmax_of_masked_rows, seed),
         cmocka_unit_test_setup(sums_lose_nothing, seed),
