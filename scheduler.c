@@ -44,14 +44,6 @@ void sd_sched_as_pipeline(sd_sched_config *c)
     c->eta = sd_method_about(c->method)->eta;
 }
 
-/* As a file has to spell it. */
-static int find_name(const char *const *names, size_t n, const char *name)
-{
-    for (size_t i = 0; i < n; i++)
-        if (strcmp(names[i], name) == 0) return (int)i;
-    return -1;
-}
-
 const char *sd_prediction_name(sd_prediction p)
 {
     return (size_t)p < SD_COUNT(prediction_names) ? prediction_names[p] : "?";
@@ -153,6 +145,14 @@ sd_status sd_sched_check(const sd_sched_config *c, const char *where, sd_status 
 /* ---------------------------------------------------------------------- scheduler_config.json */
 
 #ifdef SD_WITH_CJSON
+
+/* As a file has to spell it. */
+static int find_name(const char *const *names, size_t n, const char *name)
+{
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(names[i], name) == 0) return (int)i;
+    return -1;
+}
 
 #define BIT(m) (1u << (m))
 #define DPM_MULTI (BIT(SD_DPMPP_2M) | BIT(SD_DPMPP_2M_SDE) | BIT(SD_DPMPP_3M_SDE))

@@ -135,7 +135,7 @@ void sd_report(sd_ctx *c, const char *stage, int done, int total, double seconds
     if (c->progress) c->progress(c->progress_user, &p);
 }
 
-void sd_get_timings(const sd_ctx *c, sd_timings *t) 
+void sd_get_timings(const sd_ctx *c, sd_timings *t)
 {
     if (t) *t = c ? c->timings : (sd_timings){0};
 }
