@@ -16,6 +16,14 @@ sd_profile *sd_profile_new(int threads, void (*fn)(void *user, const sd_profiled
 
 /* -------------------------------------------------------------------------------------- names */
 
+static void copy_path(char to[SD_PROFILE_PATH], const char *from)
+{
+    size_t n = strlen(from);
+    if (n >= SD_PROFILE_PATH) n = SD_PROFILE_PATH - 1;
+    memcpy(to, from, n);
+    to[n] = 0;
+}
+
 /* "a.b.c" -> "a.b"; "" if there is no dot. */
 static void drop_last(char *path)
 {
@@ -47,14 +55,14 @@ static void name_module(const sd_run *r, const sd_operation *o, char path[SD_PRO
     sd_profile *p = r->profile;
     const char *key = o->weight ? o->weight->path : o->key;
     if (key) {
-        snprintf(p->module, sizeof p->module, "%s", key);
+        copy_path(p->module, key);
         drop_last(p->module);   /* .weight */
-        memcpy(path, p->module, SD_PROFILE_PATH);
+        copy_path(path, p->module);
     } else if (!r->step || lies_in(p->module, r->step)) {
-        memcpy(path, p->module, SD_PROFILE_PATH);
+        copy_path(path, p->module);
         if (!r->step || strcmp(path, r->step) != 0) go_up(path);
     } else {
-        snprintf(path, SD_PROFILE_PATH, "%s", r->step);
+        copy_path(path, r->step);
     }
 }
 
@@ -105,8 +113,9 @@ void sd_profile_end(sd_run *r, const sd_operation *o)
     p->op.seconds = sd_now() - p->begin;
     name_module(r, o, module);
     p->op.module = module;
-    if (!r->step && o->weight) go_up(memcpy(block, module, sizeof block));
-    p->op.block = r->step ? r->step : o->weight ? block : module;
+    copy_path(block, module);
+    if (!r->step && o->weight) go_up(block);
+    p->op.block = r->step ? r->step : block;
     p->op.operation = o->name;
     p->op.nd = o->y.nd;
     memcpy(p->op.dim, o->y.dim, sizeof p->op.dim);
