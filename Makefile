@@ -262,7 +262,13 @@ fuzz:
 FUZZERS := $(FUZZ_SRC:%.c=$(BUILD)/%)
 fuzz-build: $(FUZZERS)
 $(FUZZERS): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/fuzz.o $(OUT)/libsd.a
-	$(call say,LINK)$(CC) $(FLAGS) $(LDFLAGS) $(FUZZ_LINK) -o $@ $^ $(LIBS)
+	$(call say,LINK)$(CC) $(FLAGS) $(LDFLAGS) $(FUZZ_LINK) -o $@ $(filter %.o,$^) $(OUT)/libsd.a $(LIBS)
+# One of them calls the program's main, which needs another name then.
+$(BUILD)/tests/fuzz_options: $(APP_OBJ:$(BUILD)/main.o=$(BUILD)/fuzz/main.o)
+$(BUILD)/fuzz/main.o: EXTRA := -Dmain=sd_program
+$(BUILD)/fuzz/main.o: main.c $(CONFIG)
+	@mkdir -p $(@D)
+	$(call say,CC  )$(CC) $(FLAGS) $(DEFS) $(EXTRA) -MMD -MP -c -o $@ $<
 
 test-full: $(OUT)/sd
 	$(PYTHON) tools/test_full.py --program ./sd

@@ -31,6 +31,10 @@ seeds() {
         seed $1 clip 002 weights/tiny/text_encoder/config.json; seed $1 sched 043 weights/tiny/scheduler/scheduler_config.json ;;
     fuzz_tokenizer) printf '\0#version: 0.2\na b\nab c</w>\n\377a cat 12 \303\244' > $dir/seeds/$1/merges
         seed $1 config 003 weights/tiny/tokenizer/tokenizer_config.json; seed $1 special 004 weights/tiny/tokenizer/special_tokens_map.json ;;
+    fuzz_options) printf '\0-p\0a cat\0--steps\0007\0--cfg-scale\0003.5\0-s\0001\0-W\00064\0' > $dir/seeds/$1/draw
+        printf '\1--sampling-method\0euler\0--sigmas\00014.6,2,0\0--scheduler\0karras\0' > $dir/seeds/$1/schedule
+        printf '\1--timesteps\000999,500,1\0--json\0' > $dir/seeds/$1/timesteps
+        printf '\2--ids\0a cat\0' > $dir/seeds/$1/tokenize; printf '\6--config\0sd15\0-W\00064\0' > $dir/seeds/$1/plan ;;
     esac
 }
 
@@ -38,8 +42,8 @@ failed=0
 for target; do
     seeds "$target"
     log=$dir/$target.log
-    $dir/tests/"$target" -max_total_time="$seconds" -max_len=4096 -timeout=60 -rss_limit_mb=2048 -artifact_prefix=$dir/"$target"- \
-        -print_final_stats=1 $dir/corpus/"$target" $dir/seeds/"$target" > "$log" 2>&1 || { failed=1; grep -E 'ERROR|SUMMARY|Test unit' "$log"; }
+    $dir/tests/"$target" -max_total_time="$seconds" -max_len=4096 -timeout=60 -rss_limit_mb=2048 -artifact_prefix="$PWD/$dir/$target-" \
+        -print_final_stats=1 -close_fd_mask=3 "$PWD/$dir/corpus/$target" "$PWD/$dir/seeds/$target" > "$log" 2>&1 || { failed=1; grep -E 'ERROR|SUMMARY|Test unit' "$log"; }
     echo "$target: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") executions, $(sed -n 's/.* cov: \([0-9]*\).*/\1/p' "$log" | tail -n 1) edges"
 done
 exit $failed
