@@ -31,10 +31,6 @@ seeds() {
         seed $1 clip 002 weights/tiny/text_encoder/config.json; seed $1 sched 043 weights/tiny/scheduler/scheduler_config.json ;;
     fuzz_tokenizer) printf '\0#version: 0.2\na b\nab c</w>\n\377a cat 12 \303\244' > $dir/seeds/$1/merges
         seed $1 config 003 weights/tiny/tokenizer/tokenizer_config.json; seed $1 special 004 weights/tiny/tokenizer/special_tokens_map.json ;;
-    fuzz_text) ./sd -q -p "a cat" -n "a dog" -s 1 --steps 1 --sampling-method euler --sigmas 14,2,0 -W 64 -H 64 --batch-size 2 \
-            -o $dir/seeds/$1/ours.png 2>/dev/null && ./sd show $dir/seeds/$1/ours.png 2>/dev/null | sed '/^$/,$d' > $dir/seeds/$1/ours.txt
-        printf 'a cat\nNegative prompt: dog\nSteps: 20, Sampler: DPM++ 2M Karras, CFG scale: 7, Seed: 5, Size: 512x768, Lora hashes: "a: 1, b: 2", Version: v1.6.0' \
-            > $dir/seeds/$1/a1111 ;;
     fuzz_options) printf '\0-p\0a cat\0--steps\0007\0--cfg-scale\0003.5\0-s\0001\0-W\00064\0' > $dir/seeds/$1/draw
         printf '\1--sampling-method\0euler\0--sigmas\00014.6,2,0\0--scheduler\0karras\0' > $dir/seeds/$1/schedule
         printf '\1--timesteps\000999,500,1\0--json\0' > $dir/seeds/$1/timesteps
