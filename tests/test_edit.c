@@ -677,6 +677,52 @@ static void a_batch_is_several_pictures_of_one_seed(void **state)
     sd_image_free(&mask);
 }
 
+/* ------------------------------------------------------------------------------------ Runge-Kutta */
+
+typedef struct told { double t[32]; int n; } told;
+
+static void see_timestep(void *user, const sd_traced *t)
+{
+    told *all = user;
+    if (all->n < 32) all->t[all->n++] = (double)*(const float *)t->data;
+}
+
+/* PNDM with Runge-Kutta, whose list of timesteps has 9 more entries than steps: image to image begins at entry 9 of 19 of diffusers' list
+ * (10 steps, strength 0.1). Its inpainting pipeline never takes Runge-Kutta: PLMS's list of 11, from entry 5 on. */
+static void pndm_with_runge_kutta_begins_where_diffusers_begins(void **state)
+{
+    (void)state;
+    static const double slice[] = {651, 651, 601, 601, 501, 401, 301, 201, 101, 1}, plms[] = {501, 401, 301, 201, 101, 1};
+    static const char config[] = "{\"_class_name\":\"PNDMScheduler\",\"beta_start\":0.00085,\"beta_end\":0.012,"
+                                 "\"beta_schedule\":\"scaled_linear\",\"skip_prk_steps\":false}";
+    sd_image init = make_picture(48, 40), mask = make_mask(48, 40, hole, 255, 0);
+    sd_close(open_model("sd1-small", NULL));
+    temp_write("sd1-small/scheduler/scheduler_config.json", config, sizeof config - 1);
+    sd_ctx *c;
+    sd_options o;
+    char dir[512];
+    snprintf(dir, sizeof dir, "%s", temp_path("sd1-small"));
+    sd_options_init(&o);
+    o.model = dir;
+    if (sd_open(&c, &o)) fail_msg("%s", sd_error_text(c));
+    for (int masked = 0; masked < 2; masked++) {
+        told all = {.n = 0};
+        sd_image out;
+        sd_params p = params_for(&init, masked ? &mask : NULL);
+        p.steps = 10;
+        p.strength = masked ? 0.5 : 0.1;
+        assert_int_equal(sd_set_trace(c, "timestep.*", see_timestep, &all), SD_OK);
+        if (sd_generate(c, &p, &out)) fail_msg("%s", sd_error_text(c));
+        int n = masked ? 6 : 10;
+        if (all.n != n) fail_msg("%d evaluations, expected %d", all.n, n);
+        for (int i = 0; i < n; i++) assert_true(all.t[i] == (masked ? plms[i] : slice[i]));
+        sd_image_free(&out);
+    }
+    sd_close(c);
+    sd_image_free(&init);
+    sd_image_free(&mask);
+}
+
 /* ---------------------------------------------------------------------------------------- refusals */
 
 static void expect_refused(const sd_params *p, const char *sentence)
@@ -767,6 +813,7 @@ int main(void)
         cmocka_unit_test(the_smallest_and_the_longest_pictures_are_changed),
         cmocka_unit_test(a_picture_of_the_greatest_length_has_its_hole_repainted),
         cmocka_unit_test(a_batch_is_several_pictures_of_one_seed),
+        cmocka_unit_test(pndm_with_runge_kutta_begins_where_diffusers_begins),
         cmocka_unit_test(what_cannot_be_done_is_said_in_one_sentence),
         cmocka_unit_test(an_inpainting_model_wants_something_to_paint),
     };
