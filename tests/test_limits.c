@@ -228,7 +228,8 @@ static void a_model_that_is_cut_while_it_is_used_ends_in_a_sentence(void **unuse
             wait_for(printed, "seed:");
             _exit(truncate(file, 4096) != 0);
         }
-        RUN("-m", model, "-p", "x", "-s", "1", "--steps", "900", "--sampling-method", "euler", "--residency", ways[i], "-o", temp_path("a.png"));
+        RUN("-m", model, "-p", "x", "-s", "1", "--steps", "900", "--sampling-method", "euler", "--residency", ways[i], "--save-steps",
+            in_work("steps"), "-o", temp_path("a.png"));   /* the VAE works in each step */
         waitpid(cutter, NULL, 0);
         expect_error(ways[i], 1, "shorter");
     }
