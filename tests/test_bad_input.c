@@ -328,9 +328,9 @@ static void outputs_that_cannot_be_written_are_refused_before_any_work(void **st
         expect_error("output", 2, cases[i].word);
         if (ran.seconds > 1.0 * SLOW) fail_msg("%s: only after %.1f s", cases[i].path, ran.seconds);
     }
-    const char *directory = in_work("folder.png");
+    const char *directory = in_work("folder.safetensors");
     assert_int_equal(mkdir(directory, 0755), 0);
-    RUN("-p", "x", "-o", directory);
+    RUN("-p", "x", "-o", temp_path("a.png"), "--trace", directory);   /* -o takes one: test_prompts.c */
     expect_error("a directory", 2, "directory");
     RUN("-p", "x", "-o", temp_path("a.png"), "--trace", in_work("nowhere/t.safetensors"));
     expect_error("trace", 2, "nowhere");
