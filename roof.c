@@ -6,6 +6,8 @@
  * neighbour that takes one core the whole time does no harm. */
 #include "roof.h"
 
+#include "cores.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -212,4 +214,10 @@ double sd_roof_seconds(const sd_roofs *r, double flops, double bytes, double wei
     double far = fmax(r->level[LEVELS - 1].read, r->level[LEVELS - 1].copy);
     if (near > 0 && far > 0) moving = bytes / near + weight_bytes / far;
     return fmax(product, moving) * 1e-9;
+}
+
+void sd_get_machine(sd_machine *m)
+{
+    sd_cache_sizes c = sd_caches_find();
+    *m = (sd_machine){sd_kern_select(NULL)->name, sd_cores_usable(), c.l1, c.l2, c.l3, c.line, c.from};
 }

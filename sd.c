@@ -414,12 +414,6 @@ sd_status sd_get_info(const sd_ctx *c, sd_model_info *info)
     return SD_OK;
 }
 
-void sd_get_machine(sd_machine *m)
-{
-    sd_cache_sizes c = sd_caches_find();
-    *m = (sd_machine){sd_kern_select(NULL)->name, sd_cores_usable(), c.l1, c.l2, c.l3, c.line, c.from};
-}
-
 sd_status sd_measure_roofs(sd_ctx *c, double seconds, sd_roofs *roofs)
 {
     if (sd_begin(c) || sd_given(c, "roofs", roofs)) return sd_end(c);
