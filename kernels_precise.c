@@ -1,10 +1,11 @@
 /* kernels_precise.c - floor 1: the specification's matrix product and softmax in vectors of doubles, bit for bit.
  *
- * Compiled once per instruction set, like kernels_simd.c. In a product a lane holds one element of C: it adds the products A_ik B_kj over k in order, as
- * kernels.c does, beginning at 0. The product of two floats has at most 48 significant bits and no exponent that a double lacks, so it is
- * exact, and an FMA, which rounds once, gives the bits of a product and a sum, which round the sum alone.
+ * Compiled once per instruction set, like kernels_simd.c. In a product a lane holds one element of C: it adds the products A_ik B_kj over
+ * k in order, as kernels.c does, beginning at 0. The product of two floats has at most 48 significant bits and no exponent that a double
+ * lacks, so it is exact, and an FMA, which rounds once, gives the bits of a product and a sum, which round the sum alone.
  *
- * The order of loops is kernels_simd.c's. Blocks of k continue sums that wait in doubles, so that no block's end can be seen in the result. */
+ * The order of loops is that of kernels_simd.c. Blocks of k continue sums that wait in doubles, so that no block's end can be seen in the
+ * result. */
 #include "kernels_spec.h"
 #include "simd_double.h"
 #include "simd_rows.h"

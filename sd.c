@@ -297,8 +297,7 @@ static sd_status choose_gemm(sd_ctx *c, const sd_options *o)
 static sd_status choose_kernels(sd_ctx *c, const sd_options *o)
 {
     const char *isa = getenv("SD_ISA");
-    const sd_kern *(*select)(const char *) = o->precise ? sd_kern_select_precise : sd_kern_select;
-    c->run.kern = select(isa && *isa ? isa : NULL);
+    c->run.kern = (o->precise ? sd_kern_select_precise : sd_kern_select)(isa && *isa ? isa : NULL);
     if (!c->run.kern) return sd_fail(&c->err, SD_ERR_ARG, "SD_ISA=%.40s is unknown or cannot run on this machine", isa);
     c->run.threads = o->threads > 0 ? o->threads : sd_cores_usable();
 #ifndef _OPENMP
