@@ -43,7 +43,7 @@ typedef struct plan {
     size_t columns, strips;                 /* of a strip; of the output's channels */
     size_t blocks;                          /* of the input's channels */
     size_t deep, wide;                      /* blocks and strips taken at a time */
-    size_t band, piece;                     /* rows of V and M; of them in a task's products */
+    size_t band, piece, few;                /* rows of V and M; of them in a task's products; in the first cache */
     size_t v_plane, u_plane, m_plane;
     float *v, *u, *m;                       /* strips outside: U and M of the first thread */
     unsigned char *room;                    /* each thread's packed weights */
@@ -146,10 +146,10 @@ static void multiply_piece(const plan *p, const part *a, size_t plane, size_t ro
         size_t w = strip_width(p, s);
         const float *u = p->u + plane * p->u_plane + (s - a->s0) * depth * p->columns;
         float *m = p->m + plane * p->m_plane + (s * p->band + row0) * p->columns;
-        for (size_t i = 0; i < rows; i += k->panel_rows) {
+        for (size_t i = 0; i < rows; i += p->few) {
             for (size_t b = a->b0; b < a->b1; b++) {
                 size_t k0 = block_start(p, b);
-                k->panel(min_size(k->panel_rows, rows - i), w, block_start(p, b + 1) - k0,
+                k->panel(min_size(p->few, rows - i), w, block_start(p, b + 1) - k0,
                          v + ((b - a->b0) * p->band + i) * SDK_PANEL, u + (k0 - start) * w, m + i * p->columns, p->columns, b > 0);
             }
         }
@@ -260,7 +260,7 @@ static size_t room_for_parts(const sd_run *r)
 }
 
 /* Blocks, strips and rows of a part: of the blocks so many that the rows of V a task needs and the strip of U under them lie in the
- * second cache together; then all strips if they take half of the room, or those that take a quarter; rows for the rest. Fewer blocks
+ * second cache together, and so few rows that they, one block's strip and their M lie in the first; then all strips if they take half of the room, or those that take a quarter; rows for the rest. Fewer blocks
  * where rows would be too few for U. */
 static void choose_part(plan *p)
 {
@@ -276,7 +276,10 @@ static void choose_part(plan *p)
     }
     rows = max_size(LEAST_ROWS, min_size(MOST_ROWS, rows));
     p->band = div_up(p->tiles, div_up(p->tiles, rows));
-    size_t step = p->r->kern->panel_rows, depth = min_size(p->deep * SDK_PANEL, p->I);
+    size_t step = p->r->kern->panel_rows, l1 = (p->r->caches.l1 ? p->r->caches.l1 : 32 << 10) / 4 * 3 / sizeof(float);
+    size_t strip_of_block = SDK_PANEL * p->columns, fits = (l1 - min_size(l1, strip_of_block)) / (SDK_PANEL + p->columns);
+    p->few = max_size(step, fits / step * step);
+    size_t depth = min_size(p->deep * SDK_PANEL, p->I);
     size_t most = max_size(step, l2 / 2 / (depth * sizeof(float)) / step * step);
     p->piece = round_up(div_up(p->band, div_up(p->band, most)), step);
     while (p->piece > step && p->how->planes * div_up(p->band, p->piece) < 8 * (size_t)p->r->threads) p->piece = round_up(p->piece / 2, step);

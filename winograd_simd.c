@@ -240,8 +240,10 @@ INLINE void weights(weights_axis *transform, size_t planes, float *u, size_t pla
         for (size_t i = 0; i < planes; i++) {
             transform(y, t[0][i], t[1][i], t[2][i]);
             float *row = u + i * planes * plane + at;
-            UNROLL for (size_t j = 0; j < planes; j++)
+            UNROLL for (size_t j = 0; j < planes; j++) {
+                __builtin_prefetch(row + j * plane + width, 1);   /* of the next input channel */
                 v_store(row + j * plane, y[j]);
+            }
         }
     }
 }
