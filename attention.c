@@ -1,97 +1,135 @@
 /* attention.c - floor 2: y = softmax(q k^T / sqrt(d)) v without ever holding a row of weights.
  *
- * A tile of queries goes through the keys SDK_PANEL at a time and keeps, for each query, the largest logit m so far, the sum l of
- * e^(s - m) and the unfinished result o = sum of e^(s - m) v; when m grows by a later piece, l and o shrink by e^(old m - m)
- * [Milakov & Gimelshein 2018; Rabe & Staats 2021]. y = o / l at the end. Keys and values are packed once for all tiles of a head.
+ * Everything is turned: queries are columns. A strip of them, as wide as a panel's, goes through the keys SDK_PANEL
+ * at a time and keeps, for each query, the largest logit m so far, the sum l of e^(s - m) and the unfinished result
+ * o = sum of e^(s - m) v; when m grows by a later piece, l and o shrink by e^(old m - m) [Milakov & Gimelshein 2018;
+ * Rabe & Staats 2021]. y = o / l at the end.
  *
- * A query's bits depend on its own row and the keys alone: not on the tile it is in, the threads, or the rest of the batch. */
+ *   S^T [keys, queries] = K Q^T     a piece of the keys is the panel, the queries are the strip
+ *   O^T [d, queries] += V^T P^T     the turned values are the panel, the weights P^T are where S^T was: already a strip
+ *
+ * So maxima and sums of a query never cross a vector, and neither 77 keys nor a head of 40 numbers leaves a part of a
+ * vector idle. Keys and values are packed once for all strips of a head; the strips of a tile share a piece of them.
+ *
+ * A query's bits depend on its own row and the keys alone: not on the strip or tile it is in, the threads, or the rest
+ * of the batch. */
 #include "ops_cpu.h"
 
 #include <math.h>
-#include <string.h>
 
-enum { TILE_MAX = 96, PIECE = SDK_PANEL };
+/* Queries of a tile; keys of a piece; queries of the widest strip; numbers of a head whose values the first cache holds
+ * beside the weights. */
+enum { TILE = 96, PIECE = SDK_PANEL, WIDEST = 32, CHUNK = 48 };
 
 typedef struct plan {
     const sd_kern *kern;
     size_t T, S, C, d;
     size_t pieces;          /* of the keys */
     size_t blocks;          /* of d, for the products with the keys */
-    size_t tile;            /* queries taken together */
-    size_t wide;            /* d and the zeros that make whole vectors of it */
-    size_t v_piece;         /* floats of a packed piece of the values; of the keys: PIECE d */
-    size_t head;            /* floats of a head's packed keys, and as many more for its values */
-    float *packed;
-    float scale;            /* log2(e) / sqrt(d): of the queries, so that logits are powers of two */
+    size_t strips;          /* of a tile */
+    size_t piece;           /* floats of a packed piece: its keys in panels [block of d][PIECE], then d turned values */
+    float *packed;          /* [head][piece] */
+    float scale;            /* log2(e) / sqrt(d): of the keys, so that logits are powers of two */
     bool causal;
 } plan;
 
 static size_t block_start(const plan *p, size_t block) { return p->d * block / p->blocks; }
+static size_t block_size(const plan *p, size_t block) { return block_start(p, block + 1) - block_start(p, block); }
+static size_t tile_queries(const plan *p) { return p->strips * p->kern->panel_columns; }
 
-/* Keys as [block of d][strips of the piece's keys], values as [strips of d]. */
-static void pack(const plan *p, const float *k, const float *v, float *head, size_t piece)
+static void pack(const plan *p, const float *k, const float *v, float *to, size_t s0)
 {
-    size_t s0 = piece * PIECE, n = min_size(PIECE, p->S - s0);
-    float *keys = head + piece * PIECE * p->d, *values = head + p->pieces * PIECE * p->d + piece * p->v_piece;
-    for (size_t b = 0; b < p->blocks; b++) {
-        size_t i0 = block_start(p, b);
-        p->kern->pack_panel(keys + i0 * PIECE, k + s0 * p->C + i0, p->C, true, n, block_start(p, b + 1) - i0);
-    }
-    p->kern->pack_panel(values, v + s0 * p->C, p->C, false, p->d, n);
+    size_t n = min_size(PIECE, p->S - s0);
+    for (size_t b = 0; b < p->blocks; b++)
+        for (size_t i = 0; i < n; i++)
+            p->kern->scale(to + (b * PIECE + i) * SDK_PANEL, k + (s0 + i) * p->C + block_start(p, b), p->scale,
+                           block_size(p, b));
+    p->kern->transpose(to + p->blocks * PIECE * SDK_PANEL, SDK_PANEL, v + s0 * p->C, p->C, n, p->d);
 }
 
-/* One thread's working memory: a tile's queries as panels, logits and then weights, unfinished results. */
-typedef struct tile { float *q, *s, *o; } tile;
+/* n queries from t0 on, a lane each: [d][width] of the queries and of the unfinished results, [PIECE][width] of logits,
+ * which become weights. */
+typedef struct strip {
+    size_t t0, n, width;
+    float *q, *o, *s;
+    float max[WIDEST];
+    double sum[WIDEST];
+} strip;
 
-static size_t tile_rows(const plan *p) { return p->tile + SDK_PANEL_SPARE; }
-static size_t tile_room(const plan *p)
+static size_t strip_room(const plan *p)
 {
-    return floats(p->blocks * tile_rows(p) * SDK_PANEL) + floats(tile_rows(p) * PIECE) + floats(p->tile * p->wide);
+    return 2 * floats(p->d * p->kern->panel_columns) + floats(PIECE * p->kern->panel_columns);
 }
 
-static tile tile_at(const plan *p, unsigned char *room)
+static strip begin(const plan *p, pieces *room, const float *q, size_t t0, size_t n)
 {
-    pieces cuts = {room};
-    tile t;
-    t.q = cut(&cuts, p->blocks * tile_rows(p) * SDK_PANEL * sizeof(float));
-    t.s = cut(&cuts, tile_rows(p) * PIECE * sizeof(float));
-    t.o = cut(&cuts, p->tile * p->wide * sizeof(float));
-    return t;
+    size_t narrow = p->kern->panel_narrow;
+    strip g = {.t0 = t0, .n = n, .width = n > narrow ? p->kern->panel_columns : narrow};
+    g.q = cut(room, p->d * g.width * sizeof(float));
+    g.o = cut(room, p->d * g.width * sizeof(float));
+    g.s = cut(room, PIECE * g.width * sizeof(float));
+    for (size_t c = 0; c < g.width; c++) g.max[c] = -INFINITY;
+    p->kern->pack_panel(g.q, q + t0 * p->C, p->C, true, n, p->d);
+    return g;
 }
 
-/* n queries of one head from t0; q and y point at the head's first. Products are of whole tiles and vectors: rows from n on are
- * whatever lay there, and keys beyond the last zeros, which softmax_piece drops. */
-static void attend(const plan *p, tile t, const float *head, const float *q, float *y, size_t t0, size_t n)
+/* How many of the keys s0 .. s0 + PIECE any query of the strip sees. */
+static size_t seen(const plan *p, const strip *g, size_t s0)
+{
+    size_t end = p->causal ? g->t0 + g->n : p->S;
+    return s0 < end ? min_size(PIECE, end - s0) : 0;
+}
+
+/* Logits of the keys from s0 on to weights. */
+static void weigh(const plan *p, strip *g, size_t s0)
+{
+    float factor[WIDEST];
+    size_t n = seen(p, g, s0);
+    for (size_t i = 0; p->causal && i < n; i++)   /* queries before key s0 + i */
+        for (size_t c = 0; c < g->width && g->t0 + c < s0 + i; c++) g->s[i * g->width + c] = -INFINITY;
+    bool grew = p->kern->softmax_piece(g->s, n, g->width, g->max, g->sum, factor);
+    if (grew && s0 > 0) p->kern->scale_columns(g->o, p->d, g->width, factor);
+}
+
+/* All strips take one piece of the keys and values, which begins at key s0: a block of it after the other, so that it
+ * stays in the first cache. */
+static void attend(const plan *p, strip *tile, size_t strips, const float *keys, size_t s0)
 {
     const sd_kern *kern = p->kern;
-    float max[TILE_MAX], factor[TILE_MAX];
-    double sum[TILE_MAX];
-    size_t seen = p->causal ? t0 + n : p->S;   /* by any query of the tile */
-    size_t whole = round_up(n, kern->panel_rows);
-    for (size_t i = 0; i < n; i++) {
-        max[i] = -INFINITY;
-        sum[i] = 0;
-        for (size_t b = 0; b < p->blocks; b++) {
-            size_t i0 = block_start(p, b);
-            kern->scale(t.q + (b * tile_rows(p) + i) * SDK_PANEL, q + (t0 + i) * p->C + i0, p->scale, block_start(p, b + 1) - i0);
-        }
+    const float *values = keys + p->blocks * PIECE * SDK_PANEL;
+    for (size_t b = 0; b < p->blocks; b++)
+        for (strip *g = tile; g < tile + strips; g++)
+            kern->panel(seen(p, g, s0), g->width, block_size(p, b), keys + b * PIECE * SDK_PANEL,
+                        g->q + block_start(p, b) * g->width, g->s, g->width, b > 0);
+    for (strip *g = tile; g < tile + strips; g++) weigh(p, g, s0);
+    size_t chunks = div_up(p->d, CHUNK);
+    for (size_t b = 0; b < chunks; b++) {
+        size_t i0 = p->d * b / chunks, i1 = p->d * (b + 1) / chunks;
+        for (strip *g = tile; g < tile + strips; g++)
+            kern->panel(i1 - i0, g->width, seen(p, g, s0), values + i0 * SDK_PANEL, g->s, g->o + i0 * g->width,
+                        g->width, s0 > 0);
     }
-    for (size_t piece = 0; piece * PIECE < seen; piece++) {
-        size_t s0 = piece * PIECE, m = min_size(PIECE, p->S - s0), vectors = round_up(m, kern->panel_narrow);
-        for (size_t b = 0; b < p->blocks; b++) {
-            size_t i0 = block_start(p, b);
-            kern->panel(whole, vectors, block_start(p, b + 1) - i0, t.q + b * tile_rows(p) * SDK_PANEL, head + piece * PIECE * p->d + i0 * PIECE,
-                        t.s, PIECE, b > 0);
-        }
-        if (p->causal)
-            for (size_t i = 0; i < n; i++)
-                for (size_t s = max_size(t0 + i + 1, s0); s < s0 + m; s++) t.s[i * PIECE + s - s0] = -INFINITY;
-        kern->softmax_piece(t.s, n, m, max, sum, factor);
-        for (size_t i = 0; i < n && piece > 0; i++)
-            if (factor[i] != 1) kern->scale(t.o + i * p->wide, t.o + i * p->wide, factor[i], p->wide);
-        kern->panel(whole, p->wide, m, t.s, head + p->pieces * PIECE * p->d + piece * p->v_piece, t.o, p->wide, piece > 0);
-    }
-    for (size_t i = 0; i < n; i++) kern->scale(y + (t0 + i) * p->C, t.o + i * p->wide, (float)(1 / sum[i]), p->d);
+}
+
+static void finish(const plan *p, const strip *g, float *y)
+{
+    float factor[WIDEST];
+    for (size_t c = 0; c < g->width; c++) factor[c] = (float)(1 / g->sum[c]);
+    p->kern->scale_columns(g->o, p->d, g->width, factor);
+    p->kern->transpose(y + g->t0 * p->C, p->C, g->o, g->width, p->d, g->n);
+}
+
+/* The queries from t0 on of one head, whose packed keys and values `packed` are. */
+static void attend_tile(const plan *p, unsigned char *room, const float *packed, const float *q, float *y, size_t t0)
+{
+    strip tile[TILE / 4];
+    pieces cuts = {room};
+    size_t end = min_size(t0 + tile_queries(p), p->T), strips = 0;
+    for (size_t t = t0; t < end; t += p->kern->panel_columns)
+        tile[strips++] = begin(p, &cuts, q, t, min_size(p->kern->panel_columns, end - t));
+    for (size_t piece = 0; piece < p->pieces; piece++)
+        attend(p, tile, strips, packed + piece * p->piece, piece * PIECE);
+    for (strip *g = tile; g < tile + strips; g++) finish(p, g, y);
 }
 
 void sd_attention_tiles(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal)
@@ -101,15 +139,15 @@ void sd_attention_tiles(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_ten
     p.d = p.C / H;
     p.pieces = div_up(p.S, PIECE);
     p.blocks = div_up(p.d, SDK_PANEL);
-    p.tile = TILE_MAX / r->kern->panel_rows * r->kern->panel_rows;
-    p.wide = round_up(p.d, r->kern->panel_narrow);
-    size_t tiles = div_up(p.T, p.tile);
-    p.v_piece = round_up(p.d, r->kern->panel_columns) * PIECE;
-    p.head = p.pieces * (PIECE * p.d + p.v_piece);
+    p.piece = p.blocks * PIECE * SDK_PANEL + p.d * SDK_PANEL;
     p.scale = (float)(1.4426950408889634 / sqrt((double)p.d));
-    pieces cuts = {sd_scratch(r, floats(H * p.head) + tile_room(&p) * (size_t)r->threads)};
+    size_t half = max_size(r->caches.l2, (size_t)256 << 10) / 2;   /* of the second cache for a tile */
+    p.strips = max_size(1, min_size(TILE / p.kern->panel_columns, half / strip_room(&p)));
+    size_t tiles = div_up(p.T, tile_queries(&p)), head = p.pieces * p.piece;
+    size_t tile_room = p.strips * strip_room(&p);
+    pieces cuts = {sd_scratch(r, floats(H * head) + tile_room * (size_t)r->threads)};
     if (!cuts.at) return;
-    p.packed = cut(&cuts, H * p.head * sizeof(float));
+    p.packed = cut(&cuts, H * head * sizeof(float));
     bool small = (size_t)sd_numel(&q) * p.S <= 8 * (size_t)SMALL;
     (void)small;   /* without OpenMP nobody asks */
     for (size_t n = 0; n < (size_t)q.dim[0] && !sd_is_cancelled(r); n++) {   /* one picture's keys at a time */
@@ -117,15 +155,15 @@ void sd_attention_tiles(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_ten
         float *yn = sd_f32(y) + n * p.T * p.C;
 #pragma omp parallel for num_threads(r->threads) if (!small)
         for (int i = 0; i < (int)(H * p.pieces); i++) {
-            size_t h = (size_t)i / p.pieces;
-            pack(&p, kn + h * p.d, vn + h * p.d, p.packed + h * p.head, (size_t)i % p.pieces);
+            size_t at = (size_t)i / p.pieces * p.d;
+            pack(&p, kn + at, vn + at, p.packed + (size_t)i * p.piece, (size_t)i % p.pieces * PIECE);
         }
 #pragma omp parallel for schedule(dynamic) num_threads(r->threads) if (!small)
         for (int i = 0; i < (int)(H * tiles); i++) {
-            size_t h = (size_t)i / tiles, t0 = (size_t)i % tiles * p.tile;
+            size_t h = (size_t)i / tiles;
             if (sd_is_cancelled(r)) continue;
-            attend(&p, tile_at(&p, cuts.at + (size_t)thread_id() * tile_room(&p)), p.packed + h * p.head, qn + h * p.d, yn + h * p.d, t0,
-                   min_size(p.tile, p.T - t0));
+            attend_tile(&p, cuts.at + (size_t)thread_id() * tile_room, p.packed + h * head, qn + h * p.d,
+                        yn + h * p.d, (size_t)i % tiles * tile_queries(&p));
         }
     }
 }

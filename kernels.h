@@ -71,10 +71,13 @@ typedef struct sd_kern {
     void (*geglu)(float *y, const float *value, const float *gate, size_t n);   /* value * gelu(gate) */
     void (*softmax)(float *x, size_t n, float scale);            /* x_i = e^(scale(x_i - max)) / sum, in place */
 
-    /* A softmax taken in pieces, for `rows` rows SDK_PANEL apart of n <= SDK_PANEL logits in powers of two; what panel has. With m =
-     * max(max[i], x_ij), j < n: x_ij = 2^(x_ij - m), factor[i] = 2^(max[i] - m), sum[i] = factor[i] sum[i] + sum of x_ij, max[i] = m. From
-     * n on a row must be numbers as far as the next multiple of panel_narrow, and is 0 there afterwards. */
-    void (*softmax_piece)(float *x, size_t rows, size_t n, float *max, double *sum, float *factor);
+    /* What attention takes beside panels. A softmax in pieces, of the columns of a strip x [rows][width], width being panel_columns or
+     * panel_narrow, with logits in powers of two. With m = max(max[c], x_ic): x_ic = 2^(x_ic - m), factor[c] = 2^(max[c] - m), sum[c] =
+     * factor[c] sum[c] + sum of x_ic, max[c] = m. True if a factor is not 1. */
+    bool (*softmax_piece)(float *x, size_t rows, size_t width, float *max, double *sum, float *factor);
+    void (*scale_columns)(float *x, size_t rows, size_t width, const float *factor);   /* x_ic = factor[c] x_ic, of such a strip */
+    /* to[j to_stride + i] = from[i from_stride + j], i < rows, j < columns */
+    void (*transpose)(float *to, size_t to_stride, const float *from, size_t from_stride, size_t rows, size_t columns);
     void (*scale)(float *y, const float *x, float a, size_t n);  /* y = a x; what panel has */
 
     void (*add)(float *y, const float *x, size_t n);             /* y += x */

@@ -57,7 +57,7 @@ static inline vf exp_negative(vf d, vf s, vf low)
     q = v_fma(q, r, v_set1(0.1666652040f));
     q = v_fma(q, r, v_set1(0.4999999343f));
     vf e = v_add(v_set1(1.0f), v_fma(q, v_mul(r, r), r));
-    return v_zero_below(v_mul(d, s), v_set1(-87.3365f), v_mul(e, v_power_of_two(z)));
+    return v_zero_below(v_mul(d, s), v_set1(-87.3365f), v_times_power(e, n, z));
 }
 
 /* ------------------------------------------------------------------------------------- activations */
@@ -171,72 +171,77 @@ static void softmax(float *x, size_t n, float scale)
 static inline vf exp2_negative(vf d)
 {
     const vf round = v_set1(0x1.8p23f);
-    vf z = v_add(d, round), r = v_sub(d, v_sub(z, round));
+    vf z = v_add(d, round), n = v_sub(z, round), r = v_sub(d, n);
     vf q = v_fma(v_set1(1.532646274e-04f), r, v_set1(1.339080627e-03f));
     q = v_fma(q, r, v_set1(9.618505836e-03f));
     q = v_fma(q, r, v_set1(5.550359935e-02f));
     q = v_fma(q, r, v_set1(2.402264774e-01f));
     q = v_fma(q, r, v_set1(6.931471825e-01f));
-    return v_zero_below(d, v_set1(-126.0f), v_mul(v_fma(q, r, v_set1(1.0f)), v_power_of_two(z)));
+    return v_zero_below(d, v_set1(-126.0f), v_times_power(v_fma(q, r, v_set1(1.0f)), n, z));
 }
 
-enum { PIECE_VECTORS = SDK_PANEL / VL };
+/* Row i of a column belongs to partial maximum and partial sum i % CHAINS: eight short sums, joined in pairs, in place of a long one. */
+enum { CHAINS = 8 };
 
-/* `past` is added to a row's last vector: -inf in the lanes that do not count. */
-static inline __attribute__((always_inline)) float row_max(const float *x, size_t vectors, vf past)
+/* VL columns of x: their maximum, which begins as m */
+static inline vf column_max(const float *x, size_t rows, size_t width, vf m)
 {
-    vf v[PIECE_VECTORS] = {v_set1(0.0f)};   /* there is one at least; the compiler cannot know */
-    UNROLL for (size_t i = 0; i < vectors; i++)
-        v[i] = v_load(x + i * VL);
-    v[vectors - 1] = v_add(v[vectors - 1], past);
-    UNROLL for (size_t n = vectors; n > 1; n = (n + 1) / 2)
-        UNROLL for (size_t i = 0; i < n / 2; i++)
-            v[i] = v_max(v[i], v[i + (n + 1) / 2]);
-    return v_max_lane(v[0]);
+    vf v[CHAINS];
+    UNROLL for (size_t j = 0; j < CHAINS; j++)
+        v[j] = m;
+    for (size_t i = 0; i < rows; i += CHAINS)
+        UNROLL for (size_t j = 0; j < CHAINS; j++)
+            if (i + j < rows)
+                v[j] = v_max(v_load(x + (i + j) * width), v[j]);
+    UNROLL for (size_t n = CHAINS / 2; n > 0; n /= 2)
+        UNROLL for (size_t j = 0; j < n; j++)
+            v[j] = v_max(v[j], v[j + n]);
+    return v[0];
 }
 
-/* Exponentials are added in float, pair by pair. */
-static inline __attribute__((always_inline)) double row_exp2(float *x, size_t vectors, vf past, float max)
+/* x = 2^(x - m) in VL columns, and what that adds up to */
+static inline vf column_exp2(float *x, size_t rows, size_t width, vf m)
 {
-    const vf m = v_set1(max);
-    vf v[PIECE_VECTORS] = {v_set1(0.0f)};   /* there is one at least; the compiler cannot know */
-    UNROLL for (size_t i = 0; i < vectors; i++) {
-        vf t = v_load(x + i * VL);
-        v[i] = exp2_negative(v_sub(i == vectors - 1 ? v_add(t, past) : t, m));
-        v_store(x + i * VL, v[i]);
+    vf v[CHAINS];
+    UNROLL for (size_t j = 0; j < CHAINS; j++)
+        v[j] = v_set1(0.0f);
+    for (size_t i = 0; i < rows; i += CHAINS)
+        UNROLL for (size_t j = 0; j < CHAINS; j++)
+            if (i + j < rows) {
+                vf e = exp2_negative(v_sub(v_load(x + (i + j) * width), m));
+                v_store(x + (i + j) * width, e);
+                v[j] = v_add(v[j], e);
+            }
+    UNROLL for (size_t n = CHAINS / 2; n > 0; n /= 2)
+        UNROLL for (size_t j = 0; j < n; j++)
+            v[j] = v_add(v[j], v[j + n]);
+    return v[0];
+}
+
+static bool softmax_piece(float *x, size_t rows, size_t width, float *max, double *sum, float *factor)
+{
+    bool grew = false;
+    for (size_t c = 0; c < width; c += VL) {
+        float part[VL];
+        vf before = v_load(max + c), now = column_max(x + c, rows, width, before);
+        v_store(max + c, now);
+        v_store(factor + c, exp2_negative(v_sub(before, now)));
+        v_store(part, column_exp2(x + c, rows, width, now));
+        for (size_t i = 0; i < VL; i++) {
+            sum[c + i] = factor[c + i] * sum[c + i] + part[i];
+            grew |= factor[c + i] != 1;
+        }
     }
-    UNROLL for (size_t n = vectors; n > 1; n = (n + 1) / 2)
-        UNROLL for (size_t i = 0; i < n / 2; i++)
-            v[i] = v_add(v[i], v[i + (n + 1) / 2]);
-    return s_total(s_add(s_zero(), v[0]));
+    return grew;
 }
 
-/* Maxima of all rows come first: an exponential that waits for its row's maximum leaves the multipliers idle. */
-static inline __attribute__((always_inline)) void softmax_rows(float *x, size_t rows, size_t vectors, vf past, float *max, double *sum,
-                                                               float *factor)
+static void scale_columns(float *x, size_t rows, size_t width, const float *factor)
 {
-    for (size_t i = 0; i < rows; i++) {
-        float before = max[i], piece = row_max(x + i * SDK_PANEL, vectors, past), now = piece > before ? piece : before;
-        factor[i] = now > before ? before - now : 0;
-        max[i] = now;
+    for (size_t c = 0; c < width; c += VL) {
+        vf f = v_load(factor + c);
+        for (size_t i = 0; i < rows; i++)
+            v_store(x + i * width + c, v_mul(v_load(x + i * width + c), f));
     }
-    for (size_t i = 0; i < rows; i += VL)
-        put(factor + i, rows - i, exp2_negative(get(factor + i, rows - i)));
-    for (size_t i = 0; i < rows; i++)
-        sum[i] = factor[i] * sum[i] + row_exp2(x + i * SDK_PANEL, vectors, past, max[i]);
-}
-
-static void softmax_piece(float *x, size_t rows, size_t n, float *max, double *sum, float *factor)
-{
-    float lanes[VL];
-    size_t vectors = (n + VL - 1) / VL;
-    if (n == 0) return;
-    for (size_t i = 0; i < VL; i++)
-        lanes[i] = (vectors - 1) * VL + i < n ? 0.0f : -INFINITY;
-    if (n == SDK_PANEL)
-        softmax_rows(x, rows, PIECE_VECTORS, v_load(lanes), max, sum, factor);   /* known when compiled */
-    else
-        softmax_rows(x, rows, vectors, v_load(lanes), max, sum, factor);
 }
 
 static void scale(float *y, const float *x, float a, size_t n)
@@ -382,25 +387,32 @@ static const shapes for_gemm = {A_STRIDE, wide_tile, tall_tile}, for_panel = {SD
 
 static inline size_t strip_width(size_t columns) { return columns > VL ? TILE_COLUMNS : VL; }
 
+static void transpose(float *to, size_t to_stride, const float *from, size_t from_stride, size_t rows, size_t columns)
+{
+    for (size_t i0 = 0; i0 < rows; i0 += VL)
+        for (size_t j0 = 0; j0 < columns; j0 += VL) {
+            vf r[VL];
+            UNROLL for (size_t i = 0; i < VL; i++)
+                r[i] = i0 + i < rows ? get(from + (i0 + i) * from_stride + j0, columns - j0) : v_set1(0.0f);
+            v_transpose(r);
+            UNROLL for (size_t j = 0; j < VL; j++)
+                if (j0 + j < columns)
+                    put(to + (j0 + j) * to_stride + i0, rows - i0, r[j]);
+        }
+}
+
 /* `columns` of B as a strip [kc][width], zeros up to the width. b is [columns, K] if b_trans, else [K, columns]. */
 static void pack_strip(float *to, size_t width, const float *b, size_t ldb, bool b_trans, size_t columns, size_t kc)
 {
-    if (!b_trans) {
-        for (size_t k = 0; k < kc; k++)
-            for (size_t j = 0; j < width; j += VL)
-                v_store(to + k * width + j, j < columns ? get(b + k * ldb + j, columns - j) : v_set1(0.0f));
+    if (columns < width)
+        memset(to, 0, kc * width * sizeof(float));
+    if (b_trans) {
+        transpose(to, width, b, ldb, columns, kc);
         return;
     }
-    for (size_t j = 0; j < width; j += VL)
-        for (size_t k = 0; k < kc; k += VL) {
-            vf r[VL];
-            UNROLL for (size_t i = 0; i < VL; i++)
-                r[i] = j + i < columns ? get(b + (j + i) * ldb + k, kc - k) : v_set1(0.0f);
-            v_transpose(r);
-            UNROLL for (size_t i = 0; i < VL; i++)
-                if (k + i < kc)
-                    v_store(to + (k + i) * width + j, r[i]);
-        }
+    for (size_t k = 0; k < kc; k++)
+        for (size_t j = 0; j < columns; j += VL)
+            put(to + k * width + j, columns - j, get(b + k * ldb + j, columns - j));
 }
 
 /* Rows of the next tile where `rows` are left: what is left after tall tiles is shared out evenly, as a very low one would wait for its
@@ -499,6 +511,8 @@ const sd_kern TABLE = {
     .geglu = geglu,
     .softmax = softmax,
     .softmax_piece = softmax_piece,
+    .scale_columns = scale_columns,
+    .transpose = transpose,
     .scale = scale,
     .add = add,
     .sums = sums,

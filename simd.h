@@ -67,11 +67,11 @@ static inline vf v_zero_below(vf x, vf limit, vf v)
 {
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, limit, _CMP_NLT_UQ), v);
 }
-/* The float whose bits are those of 1.0f plus the low bits of z shifted to the exponent: 2^n for z = 1.5 2^23 + n */
-static inline vf v_power_of_two(vf z)
+/* v 2^n for a whole n and z = 1.5 2^23 + n; exact where the result is a normal float */
+static inline vf v_times_power(vf v, vf n, vf z)
 {
-    __m512i bits = _mm512_slli_epi32(_mm512_castps_si512(z), 23);
-    return _mm512_castsi512_ps(_mm512_add_epi32(bits, _mm512_set1_epi32(0x3f800000)));
+    (void)z;
+    return _mm512_scalef_ps(v, n);
 }
 
 /* Of each 128 bits: a0 b0 a1 b1; a2 b2 a3 b3; a0 a1 b0 b1; a2 a3 b2 b3 */
@@ -155,10 +155,11 @@ static inline vf v_abs(vf a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a)
 
 static inline vf v_if_negative(vf x, vf a, vf b) { return _mm256_blendv_ps(b, a, x); }
 static inline vf v_zero_below(vf x, vf limit, vf v) { return _mm256_andnot_ps(_mm256_cmp_ps(x, limit, _CMP_LT_OQ), v); }
-static inline vf v_power_of_two(vf z)
+static inline vf v_times_power(vf v, vf n, vf z)   /* the low bits of z, shifted to the exponent of 1.0f */
 {
+    (void)n;
     __m256i bits = _mm256_slli_epi32(_mm256_castps_si256(z), 23);
-    return _mm256_castsi256_ps(_mm256_add_epi32(bits, _mm256_set1_epi32(0x3f800000)));
+    return _mm256_mul_ps(v, _mm256_castsi256_ps(_mm256_add_epi32(bits, _mm256_set1_epi32(0x3f800000))));
 }
 
 static inline vf v_zip_low(vf a, vf b) { return _mm256_unpacklo_ps(a, b); }
@@ -241,10 +242,11 @@ static inline vf v_if_negative(vf x, vf a, vf b)
     return _mm_or_ps(_mm_and_ps(m, a), _mm_andnot_ps(m, b));
 }
 static inline vf v_zero_below(vf x, vf limit, vf v) { return _mm_andnot_ps(_mm_cmplt_ps(x, limit), v); }
-static inline vf v_power_of_two(vf z)
+static inline vf v_times_power(vf v, vf n, vf z)
 {
+    (void)n;
     __m128i bits = _mm_slli_epi32(_mm_castps_si128(z), 23);
-    return _mm_castsi128_ps(_mm_add_epi32(bits, _mm_set1_epi32(0x3f800000)));
+    return _mm_mul_ps(v, _mm_castsi128_ps(_mm_add_epi32(bits, _mm_set1_epi32(0x3f800000))));
 }
 
 static inline vf v_zip_low(vf a, vf b) { return _mm_unpacklo_ps(a, b); }
@@ -329,10 +331,11 @@ static inline vf v_zero_below(vf x, vf limit, vf v)
 {
     return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(v), vcltq_f32(x, limit)));
 }
-static inline vf v_power_of_two(vf z)
+static inline vf v_times_power(vf v, vf n, vf z)
 {
+    (void)n;
     uint32x4_t bits = vshlq_n_u32(vreinterpretq_u32_f32(z), 23);
-    return vreinterpretq_f32_u32(vaddq_u32(bits, vdupq_n_u32(0x3f800000)));
+    return vmulq_f32(v, vreinterpretq_f32_u32(vaddq_u32(bits, vdupq_n_u32(0x3f800000))));
 }
 
 static inline vf v_zip_low(vf a, vf b) { return vzip1q_f32(a, b); }
@@ -401,7 +404,11 @@ static inline vf of_bits(uint32_t bits)
     memcpy(&v, &bits, sizeof v);
     return v;
 }
-static inline vf v_power_of_two(vf z) { return of_bits((bits_of(z) << 23) + 0x3f800000u); }
+static inline vf v_times_power(vf v, vf n, vf z)
+{
+    (void)n;
+    return v * of_bits((bits_of(z) << 23) + 0x3f800000u);
+}
 static inline float v_max_lane(vf v) { return v; }
 
 static inline vf v_widen_f16(const uint16_t *p)   /* as with SSE2 */

@@ -1059,50 +1059,83 @@ static void nan_stays_in_its_row_and_column(void **unused)
         }
 }
 
-/* A row of 64 logits in powers of two, its pieces ending anywhere. Each weight is within 0.8 ULP of 2^(x - m), x - m in float (1.1 without FMA), what
- * does not count is 0, and sum and maximum go on from piece to piece as kernels.h says. */
+/* Columns of at most 64 logits in powers of two. Each weight is within 0.8 ULP of 2^(x - m), x - m in float (1.1 without FMA), and sum and
+ * maximum go on from piece to piece as kernels.h says. */
 static void a_softmax_in_pieces_is_right(void **unused)
 {
     (void)unused;
-    enum { ROWS = 19 };
+    enum { WIDEST = 32 };
     FOR_EACH_TABLE(k) {
         if (!k->softmax_piece)
             continue;
         double worst = 0;
         for (size_t n = 1; n <= SDK_PANEL; n++) {
-            float x[ROWS * SDK_PANEL], before[ROWS * SDK_PANEL], max[ROWS], max0[ROWS], factor[ROWS];
-            double sum[ROWS];
-            for (size_t i = 0; i < ROWS * SDK_PANEL; i++)
+            size_t width = n % 2 ? k->panel_columns : k->panel_narrow;
+            float x[SDK_PANEL * WIDEST], before[SDK_PANEL * WIDEST], max[WIDEST], max0[WIDEST], factor[WIDEST];
+            double sum[WIDEST];
+            bool grows = false;
+            assert_true(width <= WIDEST);
+            for (size_t i = 0; i < n * width; i++)
                 before[i] = x[i] = (float)(20 * normal());
-            for (size_t i = 0; i < ROWS; i++) {
-                max0[i] = max[i] = i == 0 ? -INFINITY : (float)(20 * normal());
-                sum[i] = i == 0 ? 0 : 1.5;
+            for (size_t c = 0; c < width; c++) {
+                max0[c] = max[c] = c == 0 ? -INFINITY : n % 4 == 0 ? 200 : (float)(20 * normal());
+                sum[c] = c == 0 ? 0 : 1.5;
             }
-            k->softmax_piece(x, ROWS, n, max, sum, factor);
-            for (size_t i = 0; i < ROWS; i++) {
-                double m = max0[i], total = 0;
-                for (size_t j = 0; j < n; j++)
-                    m = before[i * SDK_PANEL + j] > m ? before[i * SDK_PANEL + j] : m;   /* fmax here stops gcc 12.2 for aarch64 */
-                assert_true(max[i] == (float)m);
-                for (size_t j = 0; j < n; j++) {
-                    float d = before[i * SDK_PANEL + j] - max[i];
-                    double e = exp2(d), got = x[i * SDK_PANEL + j];
+            bool grew = k->softmax_piece(x, n, width, max, sum, factor);
+            for (size_t c = 0; c < width; c++) {
+                double m = max0[c], total = 0;
+                for (size_t i = 0; i < n; i++)
+                    m = before[i * width + c] > m ? before[i * width + c] : m;   /* fmax here stops gcc 12.2 for aarch64 */
+                assert_true(max[c] == (float)m);
+                for (size_t i = 0; i < n; i++) {
+                    float d = before[i * width + c] - max[c];
+                    double e = exp2(d), got = x[i * width + c];
                     if (e > 0x1p-120)
                         worst = fmax(worst, fabs(got - e) / ldexp(1, ilogb(e) - 23));
                     else
                         assert_true(got >= 0 && got < 0x1p-119);
                     total += got;
                 }
-                for (size_t j = n; j < (n + k->panel_narrow - 1) / k->panel_narrow * k->panel_narrow; j++)
-                    assert_true(x[i * SDK_PANEL + j] == 0);
-                float step = max0[i] - max[i];
-                double shrunk = i == 0 ? 0 : exp2(step);
-                assert_true(fabs(factor[i] - shrunk) <= 1e-7 * shrunk);
-                assert_true(fabs(sum[i] - (factor[i] * (i == 0 ? 0 : 1.5) + total)) <= 3e-7 * sum[i]);
+                float step = max0[c] - max[c];
+                double shrunk = c == 0 ? 0 : exp2(step);
+                assert_true(fabs(factor[c] - shrunk) <= 1e-7 * shrunk);
+                assert_true(fabs(sum[c] - (factor[c] * (c == 0 ? 0 : 1.5) + total)) <= 3e-7 * sum[c]);
+                grows |= max[c] > max0[c];
             }
+            assert_true(grew == grows);
         }
         printf("    softmax in pieces, %-6s max %.2f ULP\n", k->name, worst);
         assert_true(worst <= (rounds_products(k) ? 1.1 : 0.8));
+    }
+}
+
+/* Of every size up to a few vectors, between numbers that must not change; and a strip whose columns are scaled. */
+static void a_transpose_and_a_scaling_of_columns_touch_what_they_should(void **unused)
+{
+    (void)unused;
+    enum { MOST = 37, STRIDE = 40 };
+    FOR_EACH_TABLE(k) {
+        if (!k->transpose)
+            continue;
+        float from[MOST * STRIDE], to[MOST * STRIDE], factor[MOST];
+        for (size_t i = 0; i < MOST * STRIDE; i++)
+            from[i] = (float)i;
+        for (size_t rows = 1; rows <= MOST; rows++)
+            for (size_t columns = 1; columns <= MOST; columns++) {
+                for (size_t i = 0; i < MOST * STRIDE; i++)
+                    to[i] = -1;
+                k->transpose(to, STRIDE, from, STRIDE, rows, columns);
+                for (size_t j = 0; j < MOST; j++)
+                    for (size_t i = 0; i < STRIDE; i++)
+                        assert_true(to[j * STRIDE + i] == (i < rows && j < columns ? from[i * STRIDE + j] : -1.0f));
+            }
+        for (size_t c = 0; c < MOST; c++)
+            factor[c] = 1 + (float)c;
+        size_t width = k->panel_columns, n = 3 * width;
+        memcpy(to, from, sizeof to);
+        k->scale_columns(to, 3, width, factor);
+        for (size_t i = 0; i < MOST * STRIDE; i++)
+            assert_true(to[i] == (i < n ? from[i] * factor[i % width] : from[i]));
     }
 }
 
@@ -1162,6 +1195,7 @@ int main(void)
         cmocka_unit_test_setup(a_softmax_in_pieces_is_right, seed),
         cmocka_unit_test_setup(precise_products_in_vectors_are_the_specifications_bits, seed),
         cmocka_unit_test_setup(a_product_of_floats_is_exact_in_double, seed),
+        cmocka_unit_test_setup(a_transpose_and_a_scaling_of_columns_touch_what_they_should, seed),
         cmocka_unit_test_setup(transposed_b_gives_the_same_bits, seed),
         cmocka_unit_test_setup(long_products_are_accurate_and_one_float_sum_is_not, seed),
         cmocka_unit_test_setup(products_may_end_where_memory_ends, seed),
