@@ -124,18 +124,24 @@ static sd_status collect(sd_brownian *b, const node *v, const float *w, double f
     return SD_OK;
 }
 
+static double within(const sd_brownian *b, double t) { return fmin(fmax(t, b->t0), b->t1); }
+
+/* Outside its ends the path stands still. What of [from, to] is inside may then round to nothing: the end itself was
+ * rounded, so that 0.9323583 lies inside a path from 0.932358 on. torchsde divides intervals for ever there. */
 sd_status sd_brownian_increment(sd_brownian *b, double from, double to, float *out, sd_error *e)
 {
     if (!(from <= to))
         return sd_fail(e, SD_ERR_ARG, "an increment of a Brownian path goes forward, not from %g to %g", from, to);
-    from = fmin(fmax(from, b->t0), b->t1);   /* levels that went through exp(log()) miss the ends by a few ulp */
-    to = fmin(fmax(to, b->t0), b->t1);
-    if (from == to) {
+    /* Levels that went through exp(log()) miss the ends by a few ulp; a last step to level 0 begins outside. */
+    double first = within(b, from), last = within(b, to);
+    bool close = first < last && round_6(from) == round_6(to);
+    if (close) return sd_fail(e, SD_ERR_ARG, "a Brownian path is known to 1e-6: %.9g and %.9g are too close", from, to);
+    first = round_6(first);
+    last = round_6(last);
+    if (first == last) {
         for (size_t i = 0; i < b->n; i++) out[i] = 0.0f;
         return SD_OK;
     }
-    if (round_6(from) == round_6(to))
-        return sd_fail(e, SD_ERR_ARG, "a Brownian path is known to 1e-6: %.9g and %.9g are too close", from, to);
     float *w = buffer(b, 0, e);
     if (!w) return SD_ERR_MEMORY;
     float deviation = (float)sqrt(b->length);
@@ -143,5 +149,5 @@ sd_status sd_brownian_increment(sd_brownian *b, double from, double to, float *o
     for (size_t i = 0; i < b->n; i++) w[i] *= deviation;
     node root = {b->t0, b->t1, 0, 0};
     bool any = false;
-    return collect(b, &root, w, round_6(from), round_6(to), out, &any, e);
+    return collect(b, &root, w, first, last, out, &any, e);
 }

@@ -229,7 +229,8 @@ typedef struct job {
     float *timestep;     /* [G B] */
     float *picture;      /* [B,3,H,W] */
     float *noise;        /* [B,C,h,w], what the run began with */
-    float *old;          /* [C,h,w], latents of the picture to begin from */
+    int olds;            /* samples of the posterior of the picture to begin from: one, or one of each picture's generator */
+    float *old;          /* [olds,C,h,w], its latents */
     float *seen;         /* [C,h,w], latents of its kept part, for an inpainting UNet */
     float *mask;         /* [h,w], 1 where it is repainted */
 } job;
@@ -257,7 +258,7 @@ static sd_status check_memory(sd_ctx *c, const job *j)
 {
     double B = j->B, GB = B * j->G, latent = (double)j->n, pixels = (double)j->p.width * (double)j->p.height;
     double floats = GB * SD_TOKENS * c->clip.cfg.width + 2 * B * latent + GB * latent * (1 + (double)j->in / j->C) + 3 * B * pixels
-                  + 2 * latent + (double)j->h * j->w;
+                  + (1 + (double)j->olds) * latent + (double)j->h * j->w;
     int decoded = sd_traces(&c->run) ? j->B : 1;
     double bytes = 4 * floats + 3 * B * pixels + sd_stages_memory(c, j->B * j->G, decoded, j->h, j->w);
     if (c->err.status) return c->err.status;
@@ -268,6 +269,8 @@ static sd_status job_init(sd_ctx *c, job *j)
 {
     int scale = sd_vae_scale(&c->vae.cfg);
     j->B = j->p.batch;
+    /* StableDiffusionImg2ImgPipeline with a list of generators draws from each; StableDiffusionInpaintPipeline from the first. */
+    j->olds = j->edit.active && !j->edit.masked && j->p.seed_per_image ? j->B : 1;
     j->first = j->p.keep ? j->p.keep - 1 : 0;
     j->kept = j->p.keep ? 1 : j->B;
     j->G = j->p.cfg_scale > 1 ? 2 : 1;
@@ -291,7 +294,7 @@ static sd_status job_init(sd_ctx *c, job *j)
     j->timestep = calloc(GB, sizeof(float));
     j->picture = calloc(B * 3 * (size_t)j->p.height * (size_t)j->p.width, sizeof(float));
     j->noise = calloc(B * j->n, sizeof(float));
-    j->old = calloc(j->n, sizeof(float));
+    j->old = calloc((size_t)j->olds * j->n, sizeof(float));
     j->seen = calloc(j->n, sizeof(float));
     j->mask = calloc((size_t)j->h * (size_t)j->w, sizeof(float));
     if (!j->context || !j->latents || !j->input || !j->pred || !j->timestep || !j->picture || !j->noise || !j->old || !j->seen || !j->mask)
@@ -380,18 +383,19 @@ static void guide(job *j)
 
 /* ---- image to image and inpainting */
 
-/* Latents of a picture [3,H,W] in [-1,1]: scaling_factor (mean + exp(logvar/2) noise), noise from the run's generator. The posterior is
- * sampled, and before the run's own noise is drawn, as diffusers' pipelines do. prefix: of the traced names, for a run may encode two
- * pictures. */
-static sd_status encode_picture(sd_ctx *c, job *j, const char *who, const char *prefix, const float *picture, float *latents)
+/* Latents of a picture [3,H,W] in [-1,1], [samples,C,h,w]: scaling_factor (mean + exp(logvar/2) noise), noise from the run's generators.
+ * The posterior is sampled, and before the run's own noise is drawn, as diffusers' pipelines do. prefix: of the traced names, for a run
+ * may encode two pictures. */
+static sd_status encode_picture(sd_ctx *c, job *j, const char *who, const char *prefix, const float *picture, float *latents, int samples)
 {
-    float *moments = calloc(2 * j->n, sizeof *moments), *noise = malloc(j->n * sizeof *noise);
+    size_t n = (size_t)samples * j->n;
+    float *moments = calloc(2 * j->n, sizeof *moments), *noise = malloc(n * sizeof *noise);
     if (!moments || !noise) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for the moments");
     else if (!sd_run_encode(c, prefix, 1, j->h, j->w, picture, moments)) {
-        if (sd_stream_normal(j->rng, who, noise, 1, j->n, &c->err)) memset(noise, 0, j->n * sizeof *noise);
-        for (size_t i = 0; i < j->n; i++) {
-            double logvar = fmin(fmax((double)moments[j->n + i], -30), 20);
-            latents[i] = (float)(c->vae.cfg.scaling_factor * ((double)moments[i] + exp(logvar / 2) * (double)noise[i]));
+        if (sd_stream_normal(j->rng, who, noise, (size_t)samples, j->n, &c->err)) memset(noise, 0, n * sizeof *noise);
+        for (size_t i = 0; i < n; i++) {
+            double mean = (double)moments[i % j->n], logvar = fmin(fmax((double)moments[j->n + i % j->n], -30), 20);
+            latents[i] = (float)(c->vae.cfg.scaling_factor * (mean + exp(logvar / 2) * (double)noise[i]));
         }
     }
     free(moments);
@@ -399,9 +403,9 @@ static sd_status encode_picture(sd_ctx *c, job *j, const char *who, const char *
     return c->err.status;
 }
 
-static void trace_one(sd_ctx *c, const job *j, const float *x, int channels, const char *name)
+static void trace_some(sd_ctx *c, const job *j, const float *x, int n, int channels, const char *name)
 {
-    const int64_t dim[] = {1, channels, j->h, j->w};
+    const int64_t dim[] = {n, channels, j->h, j->w};
     sd_trace_raw(&c->run, SD_F32, 4, dim, x, "%s", name);
 }
 
@@ -412,8 +416,8 @@ static sd_status encode_kept(sd_ctx *c, job *j)
     sd_picture_to_float(j->picture, &j->edit.init);
     for (size_t i = 0; i < 3 * pixels; i++)
         if (j->edit.mask.data[i % pixels]) j->picture[i] = 0;
-    if (encode_picture(c, j, "posterior of the kept part", "masked_image.vae.", j->picture, j->seen)) return c->err.status;
-    trace_one(c, j, j->seen, j->C, "masked_image_latents");
+    if (encode_picture(c, j, "posterior of the kept part", "masked_image.vae.", j->picture, j->seen, 1)) return c->err.status;
+    trace_some(c, j, j->seen, 1, j->C, "masked_image_latents");
     return SD_OK;
 }
 
@@ -445,18 +449,18 @@ static sd_status begin_latents(sd_ctx *c, job *j)
     bool from_noise = !j->edit.active || (j->edit.masked && j->edit.strength == 1);
     if (j->edit.active && (j->in == j->C || !from_noise)) {
         sd_picture_to_float(j->picture, &j->edit.init);
-        if (encode_picture(c, j, "posterior of the picture", "vae.", j->picture, j->old)) return c->err.status;
-        trace_one(c, j, j->old, j->C, "image_latents");
+        if (encode_picture(c, j, "posterior of the picture", "vae.", j->picture, j->old, j->olds)) return c->err.status;
+        trace_some(c, j, j->old, j->olds, j->C, "image_latents");
     }
     if (initial_noise(c, j)) return c->err.status;
     trace_latents(c, j, j->noise, "noise", 0);
     double init = sd_sampler_init_sigma(j->sampler);
     for (size_t i = 0; i < n && from_noise; i++) j->latents[i] = (float)(init * (double)j->noise[i]);
     for (size_t b = 0; b < (size_t)j->B && !from_noise; b++)
-        sd_sampler_add_noise(j->sampler, 0, j->latents + b * j->n, j->old, j->noise + b * j->n, j->n);
+        sd_sampler_add_noise(j->sampler, 0, j->latents + b * j->n, j->old + (b % (size_t)j->olds) * j->n, j->noise + b * j->n, j->n);
     if (!j->edit.masked) return SD_OK;
     sd_mask_to_latent(j->mask, j->h, j->w, &j->edit.mask);
-    trace_one(c, j, j->mask, 1, "mask");
+    trace_some(c, j, j->mask, 1, 1, "mask");
     if (j->in != j->C) return encode_kept(c, j);
     /* A plain UNet needs no kept part, but diffusers draws for it all the same. */
     return sd_stream_normal(j->rng, "posterior of the kept part, unused", j->seen, 1, j->n, &c->err);

@@ -282,16 +282,18 @@ const char *sd_stream_name(const sd_stream *s) { return s->name; }
 
 /* ------------------------------------------------------------------------------------- drawing */
 
-/* How many numbers each generator gives for a batch, and how many generators there are to ask. */
+/* How many numbers each generator gives for a batch. */
 static sd_status shares(const sd_stream *s, const char *who, size_t images, size_t each, size_t *n, sd_error *e)
 {
-    if (s->per_image && images != (size_t)s->count)
+    if (s->per_image && images > (size_t)s->count)
         return sd_fail(e, SD_ERR_ARG, "%s: %zu pictures cannot draw from %d generators", who, images, s->count);
     if (each && images > SIZE_MAX / sizeof(float) / each)
         return sd_fail(e, SD_ERR_ARG, "%s: %zu times %zu numbers are more than memory", who, images, each);
     *n = s->per_image ? each : images * each;
     return SD_OK;
 }
+
+static int asked(const sd_stream *s, size_t images) { return s->per_image ? (int)images : s->count; }
 
 static void record(sd_stream *s, int i, const char *who, size_t n, bool between_levels, double from, double to)
 {
@@ -310,7 +312,7 @@ sd_status sd_stream_normal(sd_stream *s, const char *who, float *out, size_t ima
     if (st) return st;
     if (s->brownian)
         return sd_fail(e, SD_ERR_ARG, "%s: a Brownian path has noise between two levels only, for samplers", who);
-    for (int i = 0; i < s->count; i++) {
+    for (int i = 0; i < asked(s, images); i++) {
         if (s->kind) s->kind->normal(&s->generator[i], out + (size_t)i * n, n);
         else if (n > s->given - (size_t)s->position[i])
             return sd_fail(e, SD_ERR_SHAPE, "%s: %s has %zu numbers, %zu of them used, and %zu are needed", who,
@@ -382,7 +384,7 @@ sd_status sd_stream_noise(sd_stream *s, const char *who, double from, double to,
     float a = (float)from, b = (float)to, scale = sqrtf(fabsf(b - a)), sign = a < b ? 1.0f : -1.0f;
     if (!(scale > 0))
         return sd_fail(e, SD_ERR_ARG, "%s: there is no noise between the levels %.9g and %.9g", who, from, to);
-    for (int i = 0; i < s->count; i++) {
+    for (int i = 0; i < asked(s, images); i++) {
         float *x = out + (size_t)i * n;
         st = sd_brownian_increment(s->path[i], fminf(a, b), fmaxf(a, b), x, e);
         if (st) return st;

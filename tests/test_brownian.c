@@ -165,6 +165,25 @@ static void impossible_questions_are_refused(void **state)
     sd_brownian_free(NULL);
 }
 
+/* The ends of a path are rounded to 1e-6. A last step down to level 0 has nothing of it but what rounding left inside. */
+static void what_rounding_leaves_of_a_path_is_nothing(void **state)
+{
+    (void)state;
+    float x[16];
+    sd_brownian *b = open_path(0, 0.932358325, 14.6146, 16);   /* begins at 0.932358 */
+    x[0] = 1;
+    increment(b, 0, 0.932358325, x);
+    for (int i = 0; i < 16; i++) assert_true(x[i] == 0);
+    increment(b, 0.932358325, 1, x);
+    assert_true(x[0] != 0);
+    assert_refused(b, 0.9323581, 0.932358325, "too close");
+    sd_brownian_free(b);
+    b = open_path(0, 0.1, 14.6146423, 16);                     /* ends at 14.614642 */
+    increment(b, 14.6146418, 20, x);
+    for (int i = 0; i < 16; i++) assert_true(x[i] == 0);
+    sd_brownian_free(b);
+}
+
 /* ---- wrong twins: the first half of [0, 1], made otherwise */
 
 static void half_by_hand(float *half, uint64_t entropy, size_t pool, uint64_t key, uint64_t depth, bool keyed)
@@ -229,6 +248,7 @@ int main(void)
         cmocka_unit_test(increments_add_up),
         cmocka_unit_test(increments_have_the_right_variances),
         cmocka_unit_test(impossible_questions_are_refused),
+        cmocka_unit_test(what_rounding_leaves_of_a_path_is_nothing),
         cmocka_unit_test(twins_with_other_seeds_are_wrong),
         cmocka_unit_test(twin_with_independent_noise_is_wrong),
     };

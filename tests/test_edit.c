@@ -677,6 +677,42 @@ static void a_batch_is_several_pictures_of_one_seed(void **state)
     sd_image_free(&mask);
 }
 
+/* Draws of the picture's posterior, by the generator that gave them. */
+static void count_posteriors(void *user, const sd_drawn *d)
+{
+    int *of = user;
+    if (strcmp(d->who, "posterior of the picture") == 0) of[d->image]++;
+}
+
+/* StableDiffusionImg2ImgPipeline.prepare_latents: each generator of a list draws a sample of the posterior, so that each picture is the
+ * one that its seed draws alone. StableDiffusionInpaintPipeline encodes one picture, and the first generator alone draws. */
+static void a_generator_per_picture_draws_a_posterior_per_picture(void **state)
+{
+    (void)state;
+    sd_image init = make_picture(48, 40), mask = make_mask(48, 40, hole, 255, 0), out[3];
+    for (int masked = 0; masked < 2; masked++) {
+        sd_params p = params_for(&init, masked ? &mask : NULL);
+        int posteriors[3] = {0};
+        p.batch = 3;
+        p.seed_per_image = 1;
+        p.sampler = "euler_a";
+        sd_set_drawn(ctx, count_posteriors, posteriors);
+        if (sd_generate(ctx, &p, out)) fail_msg("%s", sd_error_text(ctx));
+        sd_set_drawn(ctx, NULL, NULL);
+        for (int i = 0; i < 3; i++) assert_int_equal(posteriors[i], i == 0 || !masked);
+        p.batch = 1;
+        for (int i = 0; i < 3; i++, p.seed++) {
+            sd_image alone = generated(&p);
+            bool same = memcmp(alone.rgb, out[i].rgb, 48 * 40 * 3) == 0;
+            assert_true(same == (i == 0 || !masked));
+            sd_image_free(&alone);
+            sd_image_free(&out[i]);
+        }
+    }
+    sd_image_free(&init);
+    sd_image_free(&mask);
+}
+
 /* ------------------------------------------------------------------------------------ Runge-Kutta */
 
 typedef struct told { double t[32]; int n; } told;
@@ -813,6 +849,7 @@ int main(void)
         cmocka_unit_test(the_smallest_and_the_longest_pictures_are_changed),
         cmocka_unit_test(a_picture_of_the_greatest_length_has_its_hole_repainted),
         cmocka_unit_test(a_batch_is_several_pictures_of_one_seed),
+        cmocka_unit_test(a_generator_per_picture_draws_a_posterior_per_picture),
         cmocka_unit_test(pndm_with_runge_kutta_begins_where_diffusers_begins),
         cmocka_unit_test(what_cannot_be_done_is_said_in_one_sentence),
         cmocka_unit_test(an_inpainting_model_wants_something_to_paint),

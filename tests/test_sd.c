@@ -263,6 +263,22 @@ static void every_draw_can_be_explained(void **unused)
     sd_close(c);
 }
 
+/* The last step of these goes down to level 0, below what the path spans. */
+static void a_brownian_path_reaches_the_last_step(void **unused)
+{
+    (void)unused;
+    sd_ctx *c = open_tiny(SD_PART_ALL, 0);
+    sd_params p = small();
+    p.width = p.height = 32;
+    p.sampler = "dpm++2m_sde";
+    p.sampler_rng = "brownian";
+    for (p.steps = 2; p.steps < 8; p.steps++) {
+        sd_image image = draw(c, &p);
+        sd_image_free(&image);
+    }
+    sd_close(c);
+}
+
 /* ---- parameters */
 
 static void every_bad_parameter_has_its_sentence(void **unused)
@@ -763,6 +779,7 @@ int main(void)
         cmocka_unit_test(a_seed_belongs_to_a_generator),
         cmocka_unit_test(a_seed_per_image_makes_each_picture_repeatable),
         cmocka_unit_test(every_draw_can_be_explained),
+        cmocka_unit_test(a_brownian_path_reaches_the_last_step),
         cmocka_unit_test(every_bad_parameter_has_its_sentence),
         cmocka_unit_test(resolved_parameters_and_their_text),
         cmocka_unit_test(a_schedule_is_told_before_any_work),
