@@ -16,6 +16,14 @@
 #define SLOW 1.0
 #endif
 
+/* The ending of pictures that the program names itself. Where the format is not the point, tests ask for .ppm, which every
+ * build writes. */
+#ifdef SD_WITH_PNG
+#define PICTURE ".png"
+#else
+#define PICTURE ".ppm"
+#endif
+
 /* cmocka setup and teardown: a working directory, and that of tempdir.h for what the program writes. */
 int child_setup(void **state);
 int child_teardown(void **state);

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "child.h"
+#include "needs.h"
 #include "tempdir.h"
 
 static const char *const tiny = "weights/tiny";
@@ -58,7 +59,7 @@ static const char *new_model(const char *part, const char *without)
 
 static void draw_with(const char *model, const char *what, int code, const char *word)
 {
-    RUN("-m", model, "-p", "x", "-s", "1", "--steps", "1", "--sampling-method", "ddim", "-o", temp_path("a.png"));
+    RUN("-m", model, "-p", "x", "-s", "1", "--steps", "1", "--sampling-method", "ddim", "-o", temp_path("a.ppm"));
     expect_error(what, code, word);
 }
 
@@ -245,7 +246,7 @@ static void files_in_the_wrong_place_are_refused(void **state)
         const char *model = new_model(parts[i].dir, parts[i].file);
         snprintf(path, sizeof path, "%s/%s/%s", model, parts[i].dir, parts[i].file);
         assert_int_equal(mkdir(path, 0755), 0);
-        RUN("-m", model, "-p", "x", "-o", temp_path("a.png"));
+        RUN("-m", model, "-p", "x", "-o", temp_path("a.ppm"));
         expect_error("a directory instead of a file", 2, parts[i].dir);
     }
     draw_with("/nowhere", "no such model", 2, "/nowhere");
@@ -291,7 +292,7 @@ static void sizes_steps_and_texts_out_of_range_are_refused(void **state)
         {"--noise", "weights/tiny/vae/diffusion_pytorch_model.safetensors", "tensors"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        RUN("-p", "x", cases[i].option, cases[i].value, "-o", temp_path("a.png"));
+        RUN("-p", "x", cases[i].option, cases[i].value, "-o", temp_path("a.ppm"));
         if (ran.code != 1 && ran.code != 2) fail_msg("%s %s: exit code %d", cases[i].option, cases[i].value, ran.code);
         expect_error(cases[i].option, ran.code, cases[i].word);
     }
@@ -307,7 +308,7 @@ static void noise_of_another_shape_is_refused(void **state)
         int n = snprintf((char *)file + 8, 128, "{\"noise\":{\"dtype\":\"F32\",\"shape\":%s,\"data_offsets\":[0,%d]}}", cases[i].shape, cases[i].count * 4);
         file[0] = (unsigned char)n;
         spill(in_work("noise.safetensors"), file, 8 + (size_t)n + (size_t)cases[i].count * 4);
-        RUN("-p", "x", "--noise", in_work("noise.safetensors"), "-o", temp_path("a.png"));
+        RUN("-p", "x", "--noise", in_work("noise.safetensors"), "-o", temp_path("a.ppm"));
         expect_error(cases[i].shape, 2, cases[i].word);
     }
 }
@@ -318,10 +319,10 @@ static void outputs_that_cannot_be_written_are_refused_before_any_work(void **st
 {
     (void)state;
     char below_a_file[4096];
-    snprintf(below_a_file, sizeof below_a_file, "%s/Makefile/a.png", realpath(".", (char[4096]){0}));
+    snprintf(below_a_file, sizeof below_a_file, "%s/Makefile/a.ppm", realpath(".", (char[4096]){0}));
     const struct { const char *path, *word; } cases[] = {
-        {in_work("nowhere/a.png"), "nowhere"}, {below_a_file, "Makefile"}, {in_work("a.jpg"), ".png"}, {in_work("a"), ".png"},
-        {"", ".png"},                          {".png", ".png"},
+        {in_work("nowhere/a.ppm"), "nowhere"}, {below_a_file, "Makefile"}, {in_work("a.jpg"), ".ppm"}, {in_work("a"), ".ppm"},
+        {"", ".ppm"},                          {".ppm", ".ppm"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         RUN("-p", "x", "--steps", "500", "-W", "1024", "-H", "1024", "-o", cases[i].path);
@@ -330,25 +331,34 @@ static void outputs_that_cannot_be_written_are_refused_before_any_work(void **st
     }
     const char *directory = in_work("folder.safetensors");
     assert_int_equal(mkdir(directory, 0755), 0);
-    RUN("-p", "x", "-o", temp_path("a.png"), "--trace", directory);   /* -o takes one: test_prompts.c */
+    RUN("-p", "x", "-o", temp_path("a.ppm"), "--trace", directory);   /* -o takes one: test_prompts.c */
     expect_error("a directory", 2, "directory");
-    RUN("-p", "x", "-o", temp_path("a.png"), "--trace", in_work("nowhere/t.safetensors"));
+    RUN("-p", "x", "-o", temp_path("a.ppm"), "--trace", in_work("nowhere/t.safetensors"));
     expect_error("trace", 2, "nowhere");
 }
 
 /* A limit on the size of files is what a full disk looks like to a program. */
+static void fill_the_disk(long limit, const char *file)
+{
+    run_with.file_limit = limit;
+    RUN("-p", "x", "-s", "1", "--steps", "1", "-o", temp_path(file));
+    expect_error(file, 1, file);
+}
+
 static void a_full_disk_leaves_no_file(void **state)
 {
     (void)state;
-    static const struct { long limit; const char *file; } cases[] = {{2000, "a.png"}, {2000, "a.ppm"}, {49000, "a.ppm"}};
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        run_with.file_limit = cases[i].limit;
-        RUN("-p", "x", "-s", "1", "--steps", "1", "-o", temp_path(cases[i].file));
-        expect_error(cases[i].file, 1, cases[i].file);
-    }
+    fill_the_disk(2000, "a.ppm");
+    fill_the_disk(49000, "a.ppm");
     run_with.file_limit = 60000;   /* enough for the picture */
-    RUN("-p", "x", "-s", "1", "--steps", "2", "-o", temp_path("a.png"), "--trace", temp_path("t.safetensors"));
+    RUN("-p", "x", "-s", "1", "--steps", "2", "-o", temp_path("a.ppm"), "--trace", temp_path("t.safetensors"));
     expect_error("trace", 1, "t.safetensors");
+}
+
+static void a_full_disk_leaves_no_png(void **state)
+{
+    (void)state;
+    fill_the_disk(2000, "a.png");
 }
 
 /* What is there stays whole when the new picture cannot be written. */
@@ -356,12 +366,12 @@ static void a_failed_write_keeps_the_old_file(void **state)
 {
     (void)state;
     size_t n;
-    temp_write("a.png", "old", 3);
+    temp_write("a.ppm", "old", 3);
     run_with.file_limit = 2000;
-    RUN("-p", "x", "-s", "1", "--steps", "1", "-o", temp_path("a.png"));
+    RUN("-p", "x", "-s", "1", "--steps", "1", "-o", temp_path("a.ppm"));
     assert_int_equal(ran.code, 1);
     expect_files_in_out(1, "old file");
-    char *old = temp_read("a.png", &n);
+    char *old = temp_read("a.ppm", &n);
     assert_int_equal(n, 3);
     assert_string_equal(old, "old");
     free(old);
@@ -390,6 +400,7 @@ int main(void)
         cmocka_unit_test(noise_of_another_shape_is_refused),
         cmocka_unit_test(outputs_that_cannot_be_written_are_refused_before_any_work),
         cmocka_unit_test(a_full_disk_leaves_no_file),
+        unit_test_needing(NEED_PNG, a_full_disk_leaves_no_png),
         cmocka_unit_test(a_failed_write_keeps_the_old_file),
         cmocka_unit_test(a_closed_standard_output_is_a_failure),
     };

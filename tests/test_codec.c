@@ -52,18 +52,18 @@ static float *tensor(const char *path, const char *name, int h, int w)
 static void latents_are_those_of_image_to_image(void **state)
 {
     (void)state;
-    RUN(DRAW, "-W", "72", "-H", "40", "-o", out("a.png"));
+    RUN(DRAW, "-W", "72", "-H", "40", "-o", out("a.ppm"));
     expect_success("a picture");
-    RUN(DRAW, "-i", out("a.png"), "--strength", "0.5", "-o", out("b.png"), "--trace", out("t.safetensors"),
+    RUN(DRAW, "-i", out("a.ppm"), "--strength", "0.5", "-o", out("b.ppm"), "--trace", out("t.safetensors"),
         "--trace-filter", "image_latents");
     expect_success("image to image");
-    RUN("encode", out("a.png"), "-s", "5", "-o", out("l.safetensors"));
+    RUN("encode", out("a.ppm"), "-s", "5", "-o", out("l.safetensors"));
     expect_success("encode");
     assert_non_null(strstr(ran.out, "seed: 5\n"));
     assert_non_null(strstr(ran.out, "l.safetensors: [1,4,5,9]\n"));
     float *x = tensor(out("l.safetensors"), "latents", 5, 9), *y = tensor(out("t.safetensors"), NULL, 5, 9);
     assert_memory_equal(x, y, 180 * sizeof *x);
-    RUN("encode", out("a.png"), "-s", "5", "--unscaled", "-o", out("u.safetensors"));
+    RUN("encode", out("a.ppm"), "-s", "5", "--unscaled", "-o", out("u.safetensors"));
     expect_success("unscaled");
     float *u = tensor(out("u.safetensors"), "latents", 5, 9), *mean = tensor(out("u.safetensors"), "mean", 5, 9);
     float *logvar = tensor(out("u.safetensors"), "logvar", 5, 9), noise[180];
@@ -74,7 +74,7 @@ static void latents_are_those_of_image_to_image(void **state)
         assert_true(fabs((double)u[i] * factor - (double)x[i]) < 1e-5);
         assert_true(fabs((double)mean[i] + exp((double)logvar[i] / 2) * (double)noise[i] - (double)u[i]) < 1e-5);
     }
-    RUN("encode", out("a.png"), "-s", "6", "-o", out("v.safetensors"));
+    RUN("encode", out("a.ppm"), "-s", "6", "-o", out("v.safetensors"));
     expect_success("another seed");
     float *v = tensor(out("v.safetensors"), "latents", 5, 9), *same = tensor(out("v.safetensors"), "mean", 5, 9);
     assert_memory_not_equal(x, v, 180 * sizeof *x);
@@ -131,7 +131,7 @@ static void several_files_go_into_a_directory(void **state)
     assert_true(same_files(in_work("results/one.safetensors"), in_work("results/two.more.safetensors")));
     RUN("decode", in_work("results/one.safetensors"), in_work("results/two.more.safetensors"), "-o", dir);
     expect_success("decode two");
-    assert_non_null(strstr(ran.out, "two.more.png: 128x128\n"));
+    assert_non_null(strstr(ran.out, "two.more" PICTURE ": 128x128\n"));
     RUN("roundtrip", a, b);
     expect_success("roundtrip of two");
     assert_non_null(strstr(ran.out, "mean of 2: PSNR "));
@@ -144,15 +144,15 @@ static void roundtrip_measures_what_came_back(void **state)
     (void)state;
     char psnr[64];
     sd_image a, b;
-    RUN(DRAW, "-o", out("a.png"));
+    RUN(DRAW, "-o", out("a.ppm"));
     expect_success("a run");
-    RUN("roundtrip", out("a.png"), "-o", out("b.png"));
+    RUN("roundtrip", out("a.ppm"), "-o", out("b.ppm"));
     expect_success("roundtrip");
-    assert_int_equal(sd_image_read(reader, out("a.png"), &a), SD_OK);
-    assert_int_equal(sd_image_read(reader, out("b.png"), &b), SD_OK);
+    assert_int_equal(sd_image_read(reader, out("a.ppm"), &a), SD_OK);
+    assert_int_equal(sd_image_read(reader, out("b.ppm"), &b), SD_OK);
     double sum = 0;
     for (int i = 0; i < 128 * 128 * 3; i++) sum += (a.rgb[i] - b.rgb[i]) * (a.rgb[i] - b.rgb[i]);
-    snprintf(psnr, sizeof psnr, "a.png: 128x128  PSNR %.2f dB  SSIM 0.",
+    snprintf(psnr, sizeof psnr, "a.ppm: 128x128  PSNR %.2f dB  SSIM 0.",
              20 * log10(255) - 10 * log10(sum / (128 * 128 * 3)));
     if (!strstr(ran.out, psnr)) fail_msg("\"%s\" is not in: %s", psnr, ran.out);
     sd_image_free(&a);
@@ -205,8 +205,8 @@ static void what_cannot_be_done_is_said_in_one_line(void **state)
         {{"decode", three}, 2, "latents must be [N,4,h,w] or [4,h,w], found 3 dimensions: [3,1,1,1]"},
         {{"encode", good, "-W", "12"}, 2, "multiples of 8, not 12x8"},
         {{"encode", good, "--resize", "fill"}, 2, "stretch, crop or pad"},
-        {{"encode", good, "-o", "x.png"}, 2, ".safetensors"},
-        {{"decode", three, "-o", "x.jpg"}, 2, ".png or .ppm"},
+        {{"encode", good, "-o", "x.ppm"}, 2, ".safetensors"},
+        {{"decode", three, "-o", "x.jpg"}, 2, ".ppm"},
         {{"encode", good, good}, 2, "one file"},
         {{"encode", good, "-o", "nowhere/x.safetensors"}, 2, "nowhere/x.safetensors"},
         {{"roundtrip", good, "-m", "nowhere"}, 2, "nowhere"},

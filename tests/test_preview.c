@@ -12,6 +12,7 @@
 
 #include "../picture.h"
 #include "child.h"
+#include "needs.h"
 #include "tempdir.h"
 
 #define DRAW "-p", "a red apple on a white background", "--sampling-method", "ddim", "-s", "5"
@@ -35,12 +36,12 @@ static void every_step_is_saved_and_the_last_is_the_picture(void **state)
     snprintf(dir, sizeof dir, "%s", in_work("steps"));
     /* The last step ends at sigma 0: its prediction is the result. */
     RUN(DRAW, "--steps", "4", "--set-alpha-to-one", "true", "--steps-offset", "0", "--save-steps", dir, "-o",
-        out("a.png"));
+        out("a.ppm"));
     expect_success("four steps");
-    sd_picture p[4], final = read_picture(out("a.png"));
+    sd_picture p[4], final = read_picture(out("a.ppm"));
     size_t n = 128 * 128 * 3;
     for (int i = 0; i < 4; i++) {
-        snprintf(path, sizeof path, "%s/step_%03d.png", dir, i);
+        snprintf(path, sizeof path, "%s/step_%03d" PICTURE, dir, i);
         p[i] = read_picture(path);
         assert_int_equal(p[i].width, 128);
         if (i) assert_memory_not_equal(p[i].data, p[i - 1].data, n);
@@ -48,12 +49,12 @@ static void every_step_is_saved_and_the_last_is_the_picture(void **state)
     assert_memory_equal(p[3].data, final.data, n);
     for (int i = 0; i < 4; i++) sd_picture_free(&p[i]);
     sd_picture_free(&final);
-    snprintf(path, sizeof path, "%s/step_004.png", dir);
+    snprintf(path, sizeof path, "%s/step_004" PICTURE, dir);
     struct stat st;
     assert_int_not_equal(stat(path, &st), 0);
-    RUN(DRAW, "--steps", "2", "--batch-size", "2", "--save-steps", dir, "-o", out("b.png"));
+    RUN(DRAW, "--steps", "2", "--batch-size", "2", "--save-steps", dir, "-o", out("b.ppm"));
     expect_success("a batch");
-    snprintf(path, sizeof path, "%s/step_001_2.png", dir);
+    snprintf(path, sizeof path, "%s/step_001_2" PICTURE, dir);
     p[0] = read_picture(path);
     sd_picture_free(&p[0]);
     temp_clear();
@@ -62,12 +63,12 @@ static void every_step_is_saved_and_the_last_is_the_picture(void **state)
 static void saving_steps_changes_nothing(void **state)
 {
     (void)state;
-    RUN(DRAW, "--steps", "2", "-o", out("a.png"), "--trace", out("a.safetensors"), "--trace-filter", "latents.*,vae.*");
+    RUN(DRAW, "--steps", "2", "-o", out("a.ppm"), "--trace", out("a.safetensors"), "--trace-filter", "latents.*,vae.*");
     expect_success("without");
-    RUN(DRAW, "--steps", "2", "-o", out("b.png"), "--trace", out("b.safetensors"), "--trace-filter", "latents.*,vae.*",
+    RUN(DRAW, "--steps", "2", "-o", out("b.ppm"), "--trace", out("b.safetensors"), "--trace-filter", "latents.*,vae.*",
         "--save-steps", in_work("more"));
     expect_success("with");
-    assert_true(same_files(out("a.png"), out("b.png")));
+    assert_true(same_files(out("a.ppm"), out("b.ppm")));
     assert_true(same_files(out("a.safetensors"), out("b.safetensors")));   /* no name comes twice */
     temp_clear();
 }
@@ -76,11 +77,11 @@ static void a_directory_that_cannot_be_is_refused_before_work(void **state)
 {
     (void)state;
     spill(in_work("file"), "x", 1);
-    RUN(DRAW, "--save-steps", in_work("file"), "-o", out("a.png"));
+    RUN(DRAW, "--save-steps", in_work("file"), "-o", out("a.ppm"));
     expect_error("a file", 2, "not a directory");
-    RUN(DRAW, "--save-steps", "nowhere/deep", "-o", out("a.png"));
+    RUN(DRAW, "--save-steps", "nowhere/deep", "-o", out("a.ppm"));
     expect_error("no parent", 2, "nowhere/deep");
-    RUN(DRAW, "--save-steps", in_work("x"), "-b", "2", "-o", out("a.png"));
+    RUN(DRAW, "--save-steps", in_work("x"), "-b", "2", "-o", out("a.ppm"));
     expect_error("many runs", 2, "--save-steps is for one run");
 }
 
@@ -89,8 +90,8 @@ static void a_step_that_cannot_be_written_ends_the_run(void **state)
 {
     (void)state;
     run_with.file_limit = 2000;
-    RUN(DRAW, "--steps", "3", "--save-steps", in_work("full"), "-o", out("a.png"));
-    expect_error("full disk", 1, "step_000.png");
+    RUN(DRAW, "--steps", "3", "--save-steps", in_work("full"), "-o", out("a.ppm"));
+    expect_error("full disk", 1, "step_000" PICTURE);
 }
 
 /* ----------------------------------------------------------------------------------- --preview */
@@ -125,7 +126,7 @@ static void preview(const char *terminal)
     run_with.env[1] = "TERM=xterm";
     run_with.env[2] = terminal;
     run_with.env[3] = "COLORTERM=truecolor";
-    RUN(DRAW, "--steps", "1", "--preview", "--save-steps", in_work("seen"), "-o", out("a.png"));
+    RUN(DRAW, "--steps", "1", "--preview", "--save-steps", in_work("seen"), "-o", out("a.ppm"));
     expect_success(terminal);
 }
 
@@ -157,7 +158,7 @@ static void kitty_gets_the_decoded_picture(void **state)
         n = from_base64(data, n, p, (size_t)(end - p));
     }
     assert_int_equal(n, 128 * 128 * 3);
-    sd_picture seen = read_picture(in_work("seen/step_000.png"));
+    sd_picture seen = read_picture(in_work("seen/step_000" PICTURE));
     assert_memory_equal(data, seen.data, n);
     sd_picture_free(&seen);
     temp_clear();
@@ -169,7 +170,7 @@ static void iterm2_gets_a_png(void **state)
     preview("TERM_PROGRAM=iTerm.app");
     static uint8_t data[1 << 17];
     sd_error e = {0};
-    sd_picture p, seen = read_picture(in_work("seen/step_000.png"));
+    sd_picture p, seen = read_picture(in_work("seen/step_000" PICTURE));
     const char *at = strstr(ran.err, "\033]1337;File=inline=1;");
     assert_non_null(at);
     at = strchr(at, ':') + 1;
@@ -189,7 +190,7 @@ static void inside_tmux_there_are_blocks(void **state)
     run_with.env[0] = "TMUX=/tmp/x";
     run_with.env[1] = "KITTY_WINDOW_ID=1";
     run_with.env[2] = "COLORTERM=";
-    RUN(DRAW, "--steps", "1", "--preview", "-o", out("a.png"));
+    RUN(DRAW, "--steps", "1", "--preview", "-o", out("a.ppm"));
     expect_success("tmux");
     assert_int_equal(count(ran.err, "\033_G"), 0);
     assert_int_equal(count(ran.err, "\033[38;5;"), 40 * 20);   /* and 256 colours where no more are promised */
@@ -200,7 +201,7 @@ static void a_pipe_gets_nothing(void **state)
 {
     (void)state;
     run_with.env[0] = "KITTY_WINDOW_ID=1";
-    RUN(DRAW, "--steps", "1", "--preview", "-o", out("a.png"));
+    RUN(DRAW, "--steps", "1", "--preview", "-o", out("a.ppm"));
     expect_success("pipe");
     assert_string_equal(ran.err, "");
     temp_clear();
@@ -213,7 +214,7 @@ static void a_large_picture_is_previewed_roughly(void **state)
     run_with.terminal = true;
     run_with.env[0] = "TMUX";
     run_with.env[1] = "KITTY_WINDOW_ID=1";
-    RUN(DRAW, "--steps", "1", "-W", "512", "-H", "264", "--preview", "-o", out("a.png"));
+    RUN(DRAW, "--steps", "1", "-W", "512", "-H", "264", "--preview", "-o", out("a.ppm"));
     expect_success("large");
     assert_non_null(strstr(ran.err, "s=64,v=33,c=40,r=10,"));
     temp_clear();
@@ -228,7 +229,7 @@ int main(void)
         cmocka_unit_test(a_step_that_cannot_be_written_ends_the_run),
         cmocka_unit_test(other_terminals_get_half_blocks),
         cmocka_unit_test(kitty_gets_the_decoded_picture),
-        cmocka_unit_test(iterm2_gets_a_png),
+        unit_test_needing(NEED_PNG, iterm2_gets_a_png),
         cmocka_unit_test(inside_tmux_there_are_blocks),
         cmocka_unit_test(a_pipe_gets_nothing),
         cmocka_unit_test(a_large_picture_is_previewed_roughly),

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Runs cmocka binaries and the example, and ends in one line that counts them all.
 # usage: tools/run_tests.sh TEST... -- EXAMPLE PICTURE
-# Shown of a binary that passes: its name, its counts and what its tests printed; of one that fails: everything.
+# Shown of a binary that passes: its name, its counts and what its tests printed, such as why some were skipped; of one
+# that fails: everything.
 set -u
 export CMOCKA_MESSAGE_OUTPUT=STDOUT
 # Threads that wait for each other in a loop stall everything where other work wants the cores: let them sleep instead.
@@ -12,22 +13,24 @@ limit=
 command -v timeout >/dev/null 2>&1 && limit="timeout 1200"
 
 count() { grep -c -F "$1" "$log"; }
+skipped() { [ "$1" = 0 ] || echo ", $1 skipped"; }
 
 while [ $# -gt 0 ] && [ "$1" != -- ]; do
     log=$1.log
     $limit "$1" >"$log" 2>&1
     rc=$?
     ok=$(count '[       OK ]')
-    skip=$(grep -c '^\[  SKIPPED \] [^ ]*$' "$log")
+    skip=$(($(grep '^\[  SKIPPED \] [^ ]*$' "$log" | sort -u | wc -l)))   # cmocka lists them once more at the end
     bad=$(($(count '[ RUN      ]') - ok - skip))
     [ "$rc" = 0 ] || [ "$bad" -gt 0 ] || bad=1    # a crash, a leak, a set-up that failed
-    [ "$rc$ok" != 00 ] || bad=1                   # a binary without tests proves nothing
+    [ "$rc$ok$skip" != 000 ] || bad=1             # a binary without tests proves nothing
     passed=$((passed + ok)) failed=$((failed + bad)) skipped=$((skipped + skip))
-    echo "$(basename "$1"): $ok passed, $bad failed"
+    echo "$(basename "$1"): $ok passed, $bad failed$(skipped "$skip")"
     if [ "$bad" -gt 0 ]; then
         cat "$log"
     else
-        grep -v -F -e '[==========]' -e '[ RUN      ]' -e '[       OK ]' -e '[  PASSED  ]' "$log" | sed 's/^/    /'
+        grep -v -F -e '[==========]' -e '[ RUN      ]' -e '[       OK ]' -e '[  PASSED  ]' -e '[  SKIPPED ]' \
+            -e ' SKIPPED TEST(S)' "$log" | sed '/^$/d; s/^/    /'
     fi
     shift
 done
@@ -42,7 +45,5 @@ else
     failed=$((failed + 1))
 fi
 
-more=
-[ "$skipped" = 0 ] || more=", $skipped skipped"
-echo "$passed passed, $failed failed$more"
+echo "$passed passed, $failed failed$(skipped "$skipped")"
 [ "$failed" = 0 ]
