@@ -286,7 +286,7 @@ static void add_edit(sd_text *t, const sd_params *p, const sd_edit *edit)
 /* Bits of the result depend on these. With its own products a picture does not depend on the number of threads. */
 static void add_kernels(const sd_ctx *c, sd_text *t)
 {
-    add_value(t, "Kernels", c->run.kern->name);
+    add_value(t, "Kernels", c->run.kern->precise ? "precise" : c->run.kern->name);   /* precise: the same bits on every machine */
     if (!c->run.blas) return;
     add_value(t, "Products", "openblas");
     add_whole(t, "Threads", c->run.threads);
