@@ -35,7 +35,6 @@ static need *lacking(unsigned what)
 static void say_why_and_skip(void **state)
 {
     need *lacks = *state;
-    assert_non_null(lacks);
     if (!lacks->said) print_message("%s\n", lacks->reason);
     lacks->said = true;
     skip();
@@ -61,6 +60,6 @@ int run_group_if(unsigned what, const char *name, const struct CMUnitTest *tests
 
 int skip_group(unsigned what, const char *name)
 {
-    const struct CMUnitTest test = {name, say_why_and_skip, NULL, NULL, NULL};
+    const struct CMUnitTest test = {name, NULL, NULL, NULL, NULL};
     return run_group_if(what, name, &test, 1, NULL, NULL);
 }

@@ -254,9 +254,15 @@ static void png_holds_the_parameters_as_a1111_writes_them(void **state)
     expect_begins(text, "a cat, a dog\nNegative prompt: blurred\nSteps: 3, Sampler: Euler a, ");
     assert_non_null(strstr(text, "CFG scale: 4.5, Seed: 5, Size: 128x128"));
     free(text);
+    temp_clear();
+}
+
+static void png_holds_letters_beyond_ascii(void **state)
+{
+    (void)state;
     RUN("-p", "caf\xc3\xa9 \xe2\x98\x95", "-s", "5", "--steps", "1", "-o", out("b.png"));
     expect_success("Unicode");
-    text = png_parameters(out("b.png"));
+    char *text = png_parameters(out("b.png"));
     assert_non_null(text);
     expect_begins(text, "caf\xc3\xa9 \xe2\x98\x95\nSteps: 1, ");
     free(text);
@@ -651,31 +657,32 @@ static void plan_counts_what_the_published_models_have(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(mistakes_of_usage_name_what_is_wrong),
+        unit_test_needing(NEED_JSON, mistakes_of_usage_name_what_is_wrong),
         cmocka_unit_test(help_names_every_option_of_the_issue),
         cmocka_unit_test(version_tells_how_it_was_built),
-        cmocka_unit_test(the_same_seed_gives_the_same_bytes_and_the_seed_is_told),
-        cmocka_unit_test(a_seed_not_given_is_random_printed_and_repeats_the_picture),
-        cmocka_unit_test(a_batch_count_draws_the_seeds_that_follow),
-        cmocka_unit_test(a_batch_size_draws_from_one_generator),
-        cmocka_unit_test(ppm_holds_the_size_that_was_asked_for),
-        unit_test_needing(NEED_PNG, png_holds_the_parameters_as_a1111_writes_them),
-        cmocka_unit_test(an_empty_and_a_very_long_prompt_are_drawn),
-        cmocka_unit_test(weights_and_adapters_in_prompts_are_warned_of),
-        cmocka_unit_test(noise_from_a_file_is_the_noise_of_a_seed),
-        cmocka_unit_test(a_trace_holds_the_tensors_that_the_filter_lets_through),
-        cmocka_unit_test(options_change_what_is_drawn),
-        cmocka_unit_test(a_picture_is_changed_repainted_and_extended),
-        unit_test_needing(NEED_PNG, png_holds_the_strength),
-        unit_test_needing(NEED_PNG, hostile_pictures_are_refused),
-        cmocka_unit_test(timings_are_json_in_the_last_line),
-        cmocka_unit_test(a_terminal_sees_progress),
-        cmocka_unit_test(verbose_tells_what_was_decided),
-        cmocka_unit_test(an_interrupt_stops_within_a_second_and_leaves_nothing),
-        cmocka_unit_test(the_default_model_lies_beside_the_program),
-        cmocka_unit_test(tokenize_prints_ids_and_pieces),
-        cmocka_unit_test(tokenize_reads_a_file_by_lines),
-        cmocka_unit_test(plan_counts_what_the_published_models_have),
+        unit_test_needing(NEED_JSON, the_same_seed_gives_the_same_bytes_and_the_seed_is_told),
+        unit_test_needing(NEED_JSON, a_seed_not_given_is_random_printed_and_repeats_the_picture),
+        unit_test_needing(NEED_JSON, a_batch_count_draws_the_seeds_that_follow),
+        unit_test_needing(NEED_JSON, a_batch_size_draws_from_one_generator),
+        unit_test_needing(NEED_JSON, ppm_holds_the_size_that_was_asked_for),
+        unit_test_needing(NEED_JSON | NEED_PNG, png_holds_the_parameters_as_a1111_writes_them),
+        unit_test_needing(NEED_JSON | NEED_PNG | NEED_UNICODE, png_holds_letters_beyond_ascii),
+        unit_test_needing(NEED_JSON, an_empty_and_a_very_long_prompt_are_drawn),
+        unit_test_needing(NEED_JSON, weights_and_adapters_in_prompts_are_warned_of),
+        unit_test_needing(NEED_JSON, noise_from_a_file_is_the_noise_of_a_seed),
+        unit_test_needing(NEED_JSON, a_trace_holds_the_tensors_that_the_filter_lets_through),
+        unit_test_needing(NEED_JSON, options_change_what_is_drawn),
+        unit_test_needing(NEED_JSON, a_picture_is_changed_repainted_and_extended),
+        unit_test_needing(NEED_JSON | NEED_PNG, png_holds_the_strength),
+        unit_test_needing(NEED_JSON | NEED_PNG, hostile_pictures_are_refused),
+        unit_test_needing(NEED_JSON, timings_are_json_in_the_last_line),
+        unit_test_needing(NEED_JSON, a_terminal_sees_progress),
+        unit_test_needing(NEED_JSON, verbose_tells_what_was_decided),
+        unit_test_needing(NEED_JSON, an_interrupt_stops_within_a_second_and_leaves_nothing),
+        unit_test_needing(NEED_JSON, the_default_model_lies_beside_the_program),
+        unit_test_needing(NEED_JSON, tokenize_prints_ids_and_pieces),
+        unit_test_needing(NEED_JSON | NEED_UNICODE, tokenize_reads_a_file_by_lines),
+        unit_test_needing(NEED_JSON, plan_counts_what_the_published_models_have),
     };
     return cmocka_run_group_tests_name("cli", tests, child_setup, child_teardown);
 }

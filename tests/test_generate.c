@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "../pipeline.h"
+#include "needs.h"
 #include "network.h"
 #include "tempdir.h"
 
@@ -201,5 +202,5 @@ int main(void)
         cmocka_unit_test_teardown(and_precisely, clear),
         cmocka_unit_test_teardown(a_quick_picture_of_a_step_is_the_models_linear_map, clear),
     };
-    return cmocka_run_group_tests_name("generate", tests, temp_make, temp_remove);
+    return run_group_needing(NEED_JSON, "generate", tests, temp_make, temp_remove);
 }

@@ -12,6 +12,7 @@
 
 #include "../sd.h"
 #include "child.h"
+#include "needs.h"
 #include "tempdir.h"
 
 #define DRAW "-p", "a red apple", "-s", "3", "--steps", "3", "-W", "64", "-H", "64"
@@ -204,15 +205,13 @@ static void a_preview_fits_a_narrow_terminal(void **state)
 
 /* ------------------------------------------------------------------- manual page and completions */
 
-static bool has_png(void) { return strstr(sd_build_info(), "no libpng") == NULL; }
-
+/* The usual name of a picture stands in them. */
 static void manual_page_and_completions_are_those_of_the_tables(void **state)
 {
     (void)state;
     static const struct { const char *file, *args[3]; } files[] = {
         {"share/sd.1", {"help", "--man"}}, {"share/sd.bash", {"help", "--completion", "bash"}},
         {"share/_sd", {"help", "--completion", "zsh"}}, {"share/sd.fish", {"help", "--completion", "fish"}}};
-    if (!has_png()) skip();   /* the usual name of a picture stands in them */
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         char *kept = slurp(files[i].file, NULL);
         RUN(files[i].args[0], files[i].args[1], files[i].args[2]);
@@ -279,16 +278,16 @@ static void bash_completes_commands_options_and_values(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(other_programs_words_draw_the_same_picture),
-        cmocka_unit_test(options_that_change_nothing_are_told_once_and_not_when_quiet),
-        cmocka_unit_test(options_that_mean_nothing_here_say_what_to_use),
+        unit_test_needing(NEED_JSON, other_programs_words_draw_the_same_picture),
+        unit_test_needing(NEED_JSON, options_that_change_nothing_are_told_once_and_not_when_quiet),
+        unit_test_needing(NEED_JSON, options_that_mean_nothing_here_say_what_to_use),
         cmocka_unit_test(a_guess_is_made_only_where_it_is_near),
         cmocka_unit_test(help_and_version_are_commands_too),
         cmocka_unit_test(words_that_are_no_commands_are_guessed),
-        cmocka_unit_test(the_bar_is_as_wide_as_the_terminal_lets_it),
-        cmocka_unit_test(a_terminal_without_colours_gets_none),
-        cmocka_unit_test(a_preview_fits_a_narrow_terminal),
-        cmocka_unit_test(manual_page_and_completions_are_those_of_the_tables),
+        unit_test_needing(NEED_JSON, the_bar_is_as_wide_as_the_terminal_lets_it),
+        unit_test_needing(NEED_JSON, a_terminal_without_colours_gets_none),
+        unit_test_needing(NEED_JSON, a_preview_fits_a_narrow_terminal),
+        unit_test_needing(NEED_PNG, manual_page_and_completions_are_those_of_the_tables),
         cmocka_unit_test(no_option_is_missing_in_them),
         cmocka_unit_test(bash_completes_commands_options_and_values),
     };

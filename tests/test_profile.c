@@ -12,6 +12,7 @@
 #include "../json.h"
 #include "../profile.h"
 #include "child.h"
+#include "needs.h"
 #include "network.h"
 #include "tempdir.h"
 
@@ -340,18 +341,20 @@ static void as_json_it_has_every_operation_in_order(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(measuring_changes_no_bit),
-        cmocka_unit_test(nobody_is_called_after_it_was_ended),
-        cmocka_unit_test(operations_add_up_to_less_than_their_pass),
-        cmocka_unit_test(every_multiplication_belongs_to_an_operation),
-        cmocka_unit_test(modules_are_named_as_in_a_trace),
-        cmocka_unit_test(an_operation_tells_its_shape_and_its_work),
-        cmocka_unit_test(a_convolution_by_winograd_tells_its_parts),
+        unit_test_needing(NEED_JSON, measuring_changes_no_bit),
+        unit_test_needing(NEED_JSON, nobody_is_called_after_it_was_ended),
+        unit_test_needing(NEED_JSON, operations_add_up_to_less_than_their_pass),
+        unit_test_needing(NEED_JSON, every_multiplication_belongs_to_an_operation),
+        unit_test_needing(NEED_JSON, modules_are_named_as_in_a_trace),
+        unit_test_needing(NEED_JSON, an_operation_tells_its_shape_and_its_work),
+        unit_test_needing(NEED_JSON, a_convolution_by_winograd_tells_its_parts),
         cmocka_unit_test(the_lower_roof_holds),
-        cmocka_unit_test(a_machine_has_a_peak_and_bandwidths),
-        cmocka_unit_test(as_text_it_names_blocks_kinds_and_stages),
+        unit_test_needing(NEED_JSON, a_machine_has_a_peak_and_bandwidths),
+        unit_test_needing(NEED_JSON, as_text_it_names_blocks_kinds_and_stages),
 #ifdef SD_WITH_CJSON
         cmocka_unit_test(as_json_it_has_every_operation_in_order),
+#else
+        unit_test_lacking(NEED_JSON, as_json_it_has_every_operation_in_order),
 #endif
     };
     return cmocka_run_group_tests(tests, child_setup, child_teardown);

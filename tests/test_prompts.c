@@ -14,6 +14,7 @@
 #include "../cores.h"
 #include "../sd.h"
 #include "child.h"
+#include "needs.h"
 #include "tempdir.h"
 
 #define DRAW "-W", "64", "-H", "64", "--steps", "2", "-s", "1", "-q"
@@ -50,8 +51,14 @@ static void a_prompt_may_be_in_a_file(void **state)
     snprintf(at, sizeof at, "@%s", text_file("n.txt", "blue"));
     RUN(DRAW, "-p", "a red apple", "-n", at, "-o", out("b.ppm"));
     draws_as("-n @FILE", out("a.ppm"), out("b.ppm"));
-    RUN("-p", "@@x", DRAW, "-o", out("c.png"));   /* the sign itself */
+    temp_clear();
+}
+
+static void two_signs_are_one_sign_and_no_file(void **state)
+{
+    (void)state;
     size_t n;
+    RUN("-p", "@@x", DRAW, "-o", out("c.png"));
     char *png = slurp(out("c.png"), &n);
     int found = 0;
     for (size_t i = 0; i + 10 < n; i++) found += memcmp(png + i, "parameters", 10) == 0 && memcmp(png + i + 11, "@x\n", 3) == 0;
@@ -218,12 +225,13 @@ static void quotas_of_control_groups_count_in_both_versions(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_prompt_may_be_in_a_file),
+        unit_test_needing(NEED_JSON, a_prompt_may_be_in_a_file),
+        unit_test_needing(NEED_JSON | NEED_PNG, two_signs_are_one_sign_and_no_file),
         cmocka_unit_test(texts_that_cannot_be_read_say_why),
-        cmocka_unit_test(each_line_is_a_picture_with_its_own_options),
-        cmocka_unit_test(lines_are_checked_before_the_first_is_drawn),
-        cmocka_unit_test(pictures_are_numbered_as_the_name_says),
-        cmocka_unit_test(omp_num_threads_is_respected),
+        unit_test_needing(NEED_JSON, each_line_is_a_picture_with_its_own_options),
+        unit_test_needing(NEED_JSON, lines_are_checked_before_the_first_is_drawn),
+        unit_test_needing(NEED_JSON, pictures_are_numbered_as_the_name_says),
+        unit_test_needing(NEED_JSON, omp_num_threads_is_respected),
         cmocka_unit_test(quotas_of_control_groups_count_in_both_versions),
     };
     return cmocka_run_group_tests_name("prompts", tests, child_setup, child_teardown);

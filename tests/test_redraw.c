@@ -14,6 +14,7 @@
 
 #include "../sd.h"
 #include "child.h"
+#include "needs.h"
 #include "tempdir.h"
 
 #if defined(SD_WITH_PNG) && defined(SD_WITH_CJSON)
@@ -447,17 +448,9 @@ static void the_command_that_is_shown_draws_the_picture(void **state)
     assert_int_equal(system(command), 0);
     assert_true(same_files(temp_path("first_2.png"), temp_path("shown.png")));
 }
-#else
-static void pictures_have_no_texts_in_this_build(void **state)
-{
-    (void)state;
-    skip();
-}
-#endif
 
 int main(void)
 {
-#if defined(SD_WITH_PNG) && defined(SD_WITH_CJSON)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_sampler_is_drawn_again),
         cmocka_unit_test(every_schedule_is_drawn_again),
@@ -476,8 +469,10 @@ int main(void)
         cmocka_unit_test(the_command_that_is_shown_draws_the_picture),
     };
     return cmocka_run_group_tests(tests, setup, child_teardown);
-#else
-    const struct CMUnitTest tests[] = {cmocka_unit_test(pictures_have_no_texts_in_this_build)};
-    return cmocka_run_group_tests(tests, NULL, NULL);
-#endif
 }
+
+#else
+
+int main(void) { return skip_group(NEED_JSON | NEED_PNG, "pictures_are_drawn_again"); }
+
+#endif

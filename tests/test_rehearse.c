@@ -12,6 +12,7 @@
 
 #include "../sd.h"
 #include "child.h"
+#include "needs.h"
 #include "tempdir.h"
 
 #define DRAW "-p", "a red apple", "-s", "1", "--steps", "2", "-W", "64", "-H", "64"
@@ -181,7 +182,7 @@ static void the_program_checks_a_filter_before_it_draws(void **state)
         {"t.safetensors", "latnts.*", "latents.0"}, {"t.safetensors", "latents.*,foo", "\"foo\""},
         {"t.npy", "latents.*", "must end in .safetensors"}, {"t.pt", "latents.*", "must end in .safetensors"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        RUN(DRAW, "-o", out("a.png"), "--trace", out(cases[i].file), "--trace-filter", cases[i].filter);
+        RUN(DRAW, "-o", out("a.ppm"), "--trace", out(cases[i].file), "--trace-filter", cases[i].filter);
         expect_error(cases[i].filter, 2, cases[i].word);   /* and no file is left */
         assert_string_equal(ran.out, "");                  /* not even a seed */
     }
@@ -232,5 +233,5 @@ int main(void)
         cmocka_unit_test(a_finished_picture_is_written_though_its_trace_is_empty),
         cmocka_unit_test(the_program_lists_what_it_would_trace),
     };
-    return cmocka_run_group_tests_name("rehearse", tests, child_setup, child_teardown);
+    return run_group_needing(NEED_JSON, "rehearse", tests, child_setup, child_teardown);
 }

@@ -14,17 +14,10 @@
 
 #include "../net.h"
 #include "../unicode.h"
+#include "needs.h"
 
 #ifdef SD_WITH_UTF8PROC
 #include <utf8proc.h>
-#define NEEDS_UNICODE ((void)0)
-#else
-#define NEEDS_UNICODE skip()
-#endif
-#ifdef SD_WITH_CJSON
-#define NEEDS_JSON ((void)0)
-#else
-#define NEEDS_JSON skip()
 #endif
 
 #define MERGES "weights/merges.txt"
@@ -190,7 +183,6 @@ static void expect_goldens(const sd_tokenizer *t, const char *style, int32_t pad
 static void ids_are_those_of_an_sd1_directory(void **unused)
 {
     (void)unused;
-    NEEDS_JSON;
     sd_tokenizer *t = open_style("sd1");
     expect_goldens(t, "sd1", 49407);
     sd_tokenizer_close(t);
@@ -199,7 +191,6 @@ static void ids_are_those_of_an_sd1_directory(void **unused)
 static void ids_are_those_of_an_sd2_directory(void **unused)
 {
     (void)unused;
-    NEEDS_JSON;
     sd_tokenizer *t = open_style("sd2");
     expect_goldens(t, "sd2", 0);
     sd_tokenizer_close(t);
@@ -229,8 +220,6 @@ static void json_vocab(sd_text *out, const sd_tokenizer *t)
 static void vocab_json_gives_the_same_ids_as_merges_alone(void **unused)
 {
     (void)unused;
-    NEEDS_JSON;
-    NEEDS_UNICODE;
     sd_text vocab = {0};
     sd_tokenizer *alone = open_style("sd1");
     json_vocab(&vocab, alone);
@@ -250,8 +239,6 @@ static void vocab_json_gives_the_same_ids_as_merges_alone(void **unused)
 static void tokenizer_json_gives_the_same_ids(void **unused)
 {
     (void)unused;
-    NEEDS_JSON;
-    NEEDS_UNICODE;
     sd_text json = {0};
     sd_tokenizer *alone = open_style("sd2");
     sd_text_add(&json, "{\"added_tokens\":[{\"id\":0,\"content\":\"!\",\"normalized\":false,\"special\":true},"
@@ -313,7 +300,6 @@ static void pieces_are_named_by_their_ids(void **unused)
 static void the_pad_token_is_the_one_transformers_takes(void **unused)
 {
     (void)unused;
-    NEEDS_JSON;
 #define DESCRIBED(id, text, normalized) \
     "\"" id "\":{\"content\":\"" text "\",\"normalized\":" normalized ",\"special\":true}"
     const char *const decoder = "{\"pad_token\":\"!\",\"added_tokens_decoder\":{" DESCRIBED("0", "!", "false") ","
@@ -359,7 +345,6 @@ static void the_pad_token_is_the_one_transformers_takes(void **unused)
 static void small_vocabularies_have_unknown_tokens(void **unused)
 {
     (void)unused;
-    NEEDS_JSON;
     const char *const vocab =
         "{\"l\":0,\"o\":1,\"w\":2,\"e\":3,\"r\":4,\"s\":5,\"t\":6,\"i\":7,\"d\":8,\"n\":9,\"lo\":10,\"l</w>\":11,"
         "\"w</w>\":12,\"r</w>\":13,\"t</w>\":14,\"low</w>\":15,\"er</w>\":16,\"lowest</w>\":17,\"newer</w>\":18,"
@@ -439,7 +424,6 @@ static void a_word_of_a_million_bytes_takes_a_second(void **unused)
 static void every_code_point_gives_the_ids_of_the_oracle(void **unused)
 {
     (void)unused;
-    NEEDS_UNICODE;
     FILE *f = fopen("tests/golden/tokenizer_sweep.txt", "r");
     char line[256];
     assert_non_null(f);
@@ -670,19 +654,12 @@ static void known_mistakes_are_seen_by_the_goldens(void **unused)
     twin_close();
     sd_tokenizer_close(t);
 }
-#else
-static void known_mistakes_are_seen_by_the_goldens(void **unused)
-{
-    (void)unused;
-    skip();
-}
 #endif
 
 /* Traps 18 and 19: the other family's pad token gives other ids. */
 static void the_other_familys_pad_is_seen_by_the_goldens(void **unused)
 {
     (void)unused;
-    NEEDS_JSON;
     sd_tokenizer *t = open_style("sd1");
     size_t differ = 0;
     for (size_t i = 0; i < n_goldens; i++) {
@@ -771,19 +748,23 @@ static void garbage_files_are_refused_with_a_sentence(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(ids_are_those_of_an_sd1_directory),
-        cmocka_unit_test(ids_are_those_of_an_sd2_directory),
-        cmocka_unit_test(vocab_json_gives_the_same_ids_as_merges_alone),
-        cmocka_unit_test(tokenizer_json_gives_the_same_ids),
+        unit_test_needing(NEED_JSON, ids_are_those_of_an_sd1_directory),
+        unit_test_needing(NEED_JSON, ids_are_those_of_an_sd2_directory),
+        unit_test_needing(NEED_JSON | NEED_UNICODE, vocab_json_gives_the_same_ids_as_merges_alone),
+        unit_test_needing(NEED_JSON | NEED_UNICODE, tokenizer_json_gives_the_same_ids),
         cmocka_unit_test(pieces_are_named_by_their_ids),
-        cmocka_unit_test(the_pad_token_is_the_one_transformers_takes),
-        cmocka_unit_test(small_vocabularies_have_unknown_tokens),
+        unit_test_needing(NEED_JSON, the_pad_token_is_the_one_transformers_takes),
+        unit_test_needing(NEED_JSON, small_vocabularies_have_unknown_tokens),
         cmocka_unit_test(long_prompts_are_truncated_and_counted),
         cmocka_unit_test(a_word_of_a_million_bytes_takes_a_second),
-        cmocka_unit_test(every_code_point_gives_the_ids_of_the_oracle),
+        unit_test_needing(NEED_UNICODE, every_code_point_gives_the_ids_of_the_oracle),
         cmocka_unit_test(invalid_utf8_is_refused_and_the_byte_named),
+#ifdef SD_WITH_UTF8PROC
         cmocka_unit_test(known_mistakes_are_seen_by_the_goldens),
-        cmocka_unit_test(the_other_familys_pad_is_seen_by_the_goldens),
+#else
+        unit_test_lacking(NEED_UNICODE, known_mistakes_are_seen_by_the_goldens),
+#endif
+        unit_test_needing(NEED_JSON, the_other_familys_pad_is_seen_by_the_goldens),
         cmocka_unit_test(garbage_files_are_refused_with_a_sentence),
     };
     return cmocka_run_group_tests_name("tokenizer", tests, read_goldens, free_goldens);

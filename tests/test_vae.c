@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "needs.h"
 #include "network.h"
 #include "tempdir.h"
 
@@ -65,5 +66,5 @@ int main(void)
         cmocka_unit_test(every_module_is_within_its_bound_with_openblas),
 #endif
     };
-    return cmocka_run_group_tests_name("vae", tests, temp_make, temp_remove);
+    return run_group_needing(NEED_JSON, "vae", tests, temp_make, temp_remove);
 }
