@@ -234,7 +234,8 @@ $(BUILD)/prefix: FORCE
 
 # --------------------------------------------------------------------------------------------- tests
 test: $(OUT)/sd $(TESTS) $(EXAMPLE)
-	@SD_PROGRAM=$(OUT)/sd SD_BENCH=$(BUILD)/tools/bench sh tools/run_tests.sh $(TESTS) -- $(EXAMPLE) $(BUILD)/example.$(if $(filter 1,$(PNG)),png,ppm)
+	@SD_PROGRAM=$(OUT)/sd SD_BENCH=$(BUILD)/tools/bench sh tools/run_tests.sh $(TESTS) -- $(EXAMPLE) \
+	  $(if $(filter 1,$(CJSON)),$(BUILD)/example.$(if $(filter 1,$(PNG)),png,ppm))
 
 # The program with failing allocations and system calls; see tests/faults/run_faults.c. For Linux with glibc.
 .PHONY: test-faults
