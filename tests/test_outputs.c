@@ -212,8 +212,7 @@ static void closed_streams_lend_their_number_to_no_file(void **unused)
     expect_success("open streams");
     for (int closed = 1; closed < 8; closed++) {
         run_with.closed = closed;
-        RUN("-p", "a red apple", "-s", "1", "--steps", "1", "-W", "64", "-H", "64", "-v", "-o", temp_path("b" PICTURE), "--trace",
-            temp_path("b.safetensors"));
+        RUN(DRAW, "-v", "-o", temp_path("b" PICTURE), "--trace", temp_path("b.safetensors"));
         assert_int_equal(ran.code, closed & 2 ? 1 : 0);   /* what was to be printed was lost */
         if (!same_files(temp_path("a.safetensors"), temp_path("b.safetensors"))) fail_msg("trace, closed %d", closed);
         if (!same_files(temp_path("a" PICTURE), temp_path("b" PICTURE))) fail_msg("picture, closed %d", closed);

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Runs cmocka binaries and the example, and ends in one line that counts them all.
-# usage: tools/run_tests.sh TEST... -- EXAMPLE [PICTURE]; without PICTURE the example is skipped: it needs what reads models.
+# usage: tools/run_tests.sh TEST... -- EXAMPLE [PICTURE]
+# Without PICTURE the example is skipped: a build may be unable to read models.
 # Shown of a binary that passes: its name, its counts and what its tests printed, such as why some were skipped; of one
 # that fails: everything.
 set -u
