@@ -100,18 +100,19 @@ static void print_ids(const sd_tokens *t)
 
 enum { LINE_MAX_BYTES = 1 << 20 };
 
-/* The next line without its end, which is \n, not \r or U+2028. 1; 0 at the end of the file; -1, said, if it cannot be read
- * or is longer than a line may be. */
+/* The next line without its end, which is \n, not \r or U+2028. 1; 0 at the end of the file; if it cannot be read or is
+ * longer than a line may be, that is said, and the exit code comes with a minus. */
 static int next_line(const settings *s, FILE *f, long number, char **line, size_t *n)
 {
     static char room[LINE_MAX_BYTES + 1];
     int c = 0;
     for (*n = 0; *n <= LINE_MAX_BYTES && (c = getc(f)) != EOF && c != '\n';) room[(*n)++] = (char)c;
     *line = room;
-    if (stopped()) return -1;   /* a signal ends a read that waits */
-    if (c == EOF && ferror(f)) return cli_error(-1, "cannot read %s: %s", s->file, strerror(errno));
+    if (stopped()) return -CLI_INTERRUPTED;   /* a signal ends a read that waits */
+    if (c == EOF && ferror(f)) return -cli_error(errno_code(errno), "cannot read %s: %s", s->file, strerror(errno));
     if (*n > LINE_MAX_BYTES)
-        return cli_error(-1, "%s:%ld is longer than the %d bytes a line may have", s->file, number, LINE_MAX_BYTES);
+        return -cli_error(CLI_USAGE, "%s:%ld is longer than the %d bytes a line may have", s->file, number,
+                          LINE_MAX_BYTES);
     room[*n] = 0;
     return *n || c != EOF;
 }
@@ -131,7 +132,7 @@ static int tokenize_file(const settings *s)
             code = cli_error(exit_code(status), "%s:%ld: %s", s->file, number, sd_error_text(context));
         else print_ids(&t);
     }
-    if (got < 0) code = interrupts ? CLI_INTERRUPTED : ferror(f) ? CLI_FAILURE : CLI_USAGE;
+    if (got < 0) code = -got;
     if (f != stdin) fclose(f);
     return code;
 }

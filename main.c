@@ -289,7 +289,7 @@ static int check_draw(const settings *s, int several)
     if (s->trace_filter && !s->trace) return cli_error(CLI_USAGE, "--trace-filter needs --trace FILE");
     const char *single = s->trace ? "trace" : s->noise ? "noise" : s->save_steps ? "save-steps" : NULL;
     if (is_stream(s->output) && (several || s->batch_count > 1 || s->p.batch > 1))
-        return cli_error(CLI_USAGE, "%s takes one picture: --batch-count and --batch-size need names of files", s->output);
+        return cli_error(CLI_USAGE, "the standard output, a pipe or a device takes one picture: several need names of files");
     if (several && single) return cli_error(CLI_USAGE, "--%s is for one run, --prompts asks for several", single);
     if (s->batch_count > 1 && single)
         return cli_error(CLI_USAGE, "--%s is for one run, --batch-count asks for %d; --batch-size draws several in one",

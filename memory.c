@@ -131,13 +131,14 @@ sd_status sd_need_memory(sd_error *e, double bytes, const char *fmt, ...)
 {
     enum { NOT_WORTH_ASKING = 64 << 20 };
     char what[256];
-    if (e->status || bytes < NOT_WORTH_ASKING) return e->status;
-    uint64_t allowed = e->halt ? e->halt->memory : 0, left = allowed ? allowed : sd_memory_left();
+    uint64_t allowed = e->halt ? e->halt->memory : 0;
+    if (e->status || (!allowed && bytes < NOT_WORTH_ASKING)) return e->status;
+    uint64_t left = allowed ? allowed : sd_memory_left();
     if (bytes <= (double)left) return SD_OK;
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(what, sizeof what, fmt, ap);
     va_end(ap);
-    return sd_fail(e, SD_ERR_MEMORY, "%s takes %.2f GB of memory, and %.2f GB are %s", what, bytes / 1e9, (double)left / 1e9,
+    return sd_fail(e, SD_ERR_MEMORY, "%s takes %.3g GB of memory, and %.3g GB are %s", what, bytes / 1e9, (double)left / 1e9,
                    allowed ? "allowed" : "free");
 }

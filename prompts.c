@@ -24,7 +24,10 @@ static const char *read_on(FILE *f, char **text, int *code)
         if (interrupts) return "interrupted";
     } while (got && n < MOST_BYTES);
     (*text)[n] = 0;
-    if (ferror(f)) return strerror(errno);
+    if (ferror(f)) {
+        *code = errno_code(errno);
+        return strerror(errno);
+    }
     *code = CLI_USAGE;
     return !feof(f) ? "it is longer than 16 MB" : memchr(*text, 0, n) ? "it has a NUL byte" : NULL;
 }

@@ -55,7 +55,7 @@ static void an_error_is_not_the_end_of_a_file(void **unused)
 {
     (void)unused;
     RUN("tokenize", "--ids", "--file", ".");
-    expect_error("a directory", 1, "cannot read");
+    expect_error("a directory", 2, "cannot read");
     char line[400001];
     memset(line, 'a', sizeof line - 1);
     line[sizeof line - 1] = '\n';
@@ -120,7 +120,9 @@ static void a_run_that_needs_more_memory_than_there_is_does_not_begin(void **unu
     expect_error("a huge picture", 1, "free");
     within(2, "a huge picture");
     RUN("-p", "x", "-W", "1024", "-H", "1024", "--max-memory", "0.1", "-o", temp_path("a.ppm"));
-    expect_error("less than it takes", 1, "0.10 GB are allowed");
+    expect_error("less than it takes", 1, "0.1 GB are allowed");
+    RUN("-p", "x", "-W", "64", "-H", "64", "--steps", "1", "--max-memory", "0.0001", "-o", temp_path("a.ppm"));
+    expect_error("a small run, and less than it takes", 1, "0.0001 GB are allowed");
     RUN("-p", "x", "-W", "64", "-H", "64", "--steps", "1", "--max-memory", "0.1", "-o", temp_path("a.ppm"));
     expect_success("enough");
     temp_clear();

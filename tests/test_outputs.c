@@ -200,7 +200,7 @@ static void the_standard_output_takes_a_picture_and_nothing_else(void **unused)
     free(alone);
     temp_clear();
     RUN(DRAW, "-o", "-", "--batch-size", "2");
-    expect_error("two pictures", 2, "one picture");
+    expect_error("two pictures", 2, "the standard output");
 }
 
 /* Nothing that is meant for a closed stream ends up in a file that the program opens. */

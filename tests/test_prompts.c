@@ -74,6 +74,8 @@ static void texts_that_cannot_be_read_say_why(void **state)
     expect_error("no file", 2, "@@");
     RUN(DRAW, "-p", "-", "--prompts", "-", "-o", out("a.ppm"));
     expect_error("twice", 2, "only one of");
+    RUN(DRAW, "-p", "@.", "-o", out("a.ppm"));
+    expect_error("a directory", 2, "directory");
     spill(in_work("nul"), "a\0b", 3);
     RUN(DRAW, "--prompts", in_work("nul"), "-o", out("a.ppm"));
     expect_error("NUL", 2, "NUL");
