@@ -11,16 +11,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
 #include <sys/mman.h>
 #include <unistd.h>
-
 #include <cmocka.h>
-
 #include "../kernels.h"
-
 /* ---------------------------------------------------------------------------------------- helpers */
-
 enum { ISAS = 5, TABLES = 2 * ISAS };
 static const char *const table_names[ISAS] = {"scalar", "sse2", "avx2", "avx512", "neon"};
 
