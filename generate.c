@@ -281,12 +281,12 @@ static sd_status job_init(sd_ctx *c, job *j)
                        j->in, j->C, 2 * j->C + 1);
     if (j->in != j->C && !j->edit.masked)
         return sd_fail(&c->err, SD_ERR_ARG, "this model is made for inpainting: it needs a picture and a mask");
-    if (sd_edit_fill(c, &j->p, j->p.width, j->p.height, &j->edit)) return c->err.status;
     j->h = j->p.height / scale;
     j->w = j->p.width / scale;
     j->n = (size_t)j->C * (size_t)j->h * (size_t)j->w;
     size_t B = (size_t)j->B, GB = B * (size_t)j->G, D = (size_t)c->clip.cfg.width;
     if (!c->rehearsing && check_memory(c, j)) return c->err.status;
+    if (sd_edit_fill(c, &j->p, j->p.width, j->p.height, &j->edit)) return c->err.status;
     j->context = calloc(GB * SD_TOKENS * D, sizeof(float));
     j->latents = calloc(B * j->n, sizeof(float));
     j->input = calloc(GB * (size_t)j->in * (size_t)j->h * (size_t)j->w, sizeof(float));
