@@ -297,6 +297,8 @@ static int check_draw(const settings *s, int several)
     int code = check_writable("output", s->output);
     if (!code && s->save_steps) code = check_directory("steps", s->save_steps);
     if (code || !s->trace) return code;
+    if (strcmp(s->trace, "-") == 0)
+        return cli_error(CLI_USAGE, "a trace goes to a file, not to the standard output: --trace FILE.safetensors");
     if (has_other_ending(s->trace, ".safetensors"))
         return cli_error(CLI_USAGE, "a trace is a safetensors file: its name must end in .safetensors, not \"%s\"", s->trace);
     return check_writable("trace", s->trace);

@@ -201,6 +201,8 @@ static void the_standard_output_takes_a_picture_and_nothing_else(void **unused)
     temp_clear();
     RUN(DRAW, "-o", "-", "--batch-size", "2");
     expect_error("two pictures", 2, "the standard output");
+    RUN(DRAW, "--trace", "-", "-o", temp_path("a.ppm"));
+    expect_error("a trace", 2, "FILE.safetensors");
 }
 
 /* Nothing that is meant for a closed stream ends up in a file that the program opens. */
