@@ -56,7 +56,7 @@ typedef struct sd_error {
 
 sd_status sd_fail_at(sd_error *e, const char *file, int line, sd_status status, const char *fmt, ...) SD_PRINTF(5, 6);
 #define sd_fail(e, ...) sd_fail_at((e), __FILE__, __LINE__, __VA_ARGS__)
-void sd_error_clear(sd_error *e);   /* but for `halt` */
+void sd_error_clear(sd_error *e);   /* its texts and status alone: an error begins as {0} */
 static inline bool sd_told_to_stop(const sd_error *e) { return e->halt && sd_flag_get(&e->halt->stop); }
 /* True if there is nothing more to do: after an error, or because somebody said so, which is an error from then on. To be
  * asked at least every tenth of a second by whatever takes longer. */

@@ -111,7 +111,7 @@ void fuzz_free(void)
 int main(int argc, char **argv)
 {
     for (int i = 1; i < argc; i++) {
-        sd_error e;
+        sd_error e = {0};
         char *data;
         size_t n;
         sd_error_clear(&e);

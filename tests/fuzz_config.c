@@ -8,7 +8,7 @@
 static void schedule(const sd_sched_config *c, int steps)
 {
     sd_sampler *s = NULL;
-    sd_error e;
+    sd_error e = {0};
     sd_error_clear(&e);
     sd_status status = sd_sampler_new(&s, c, steps, &e);
     fuzz_demand_sentence(status, e.text);
@@ -17,7 +17,7 @@ static void schedule(const sd_sched_config *c, int steps)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
-    sd_error e;
+    sd_error e = {0};
     sd_error_clear(&e);
     if (n == 0) return 0;
     const char *path = fuzz_file("config.json", data + 1, n - 1);

@@ -8,7 +8,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     static const sd_picture nothing;
-    sd_error e;
+    sd_error e = {0};
     sd_picture p;
     sd_error_clear(&e);
     sd_status status = sd_picture_read_memory(&p, data, n, "the input", &e);

@@ -21,7 +21,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     static const sd_safetensors nothing;
     sd_safetensors mapped, loaded;
-    sd_error e, e2;
+    sd_error e = {0}, e2 = {0};
     const char *path = fuzz_file("x.safetensors", data, n);
     sd_error_clear(&e);
     sd_error_clear(&e2);

@@ -12,7 +12,7 @@ static const char *const files[] = {"merges.txt", "vocab.json", "tokenizer.json"
 static void encode(const sd_tokenizer *t, const char *text)
 {
     sd_tokens out;
-    sd_error e;
+    sd_error e = {0};
     sd_error_clear(&e);
     sd_status status = sd_tokenizer_encode(t, text, &out, &e);
     fuzz_demand_sentence(status, e.text);
@@ -24,7 +24,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     static const char merges[] = "#version: 0.2\na b\nab c</w>\n";
     sd_tokenizer *t = NULL;
-    sd_error e;
+    sd_error e = {0};
     if (n == 0) return 0;
     sd_error_clear(&e);
     const char *name = files[data[0] % SD_COUNT(files)];

@@ -45,7 +45,7 @@ static float number(const sd_store *s, const char *name)
 static void expect_number(const char *name, float value)
 {
     sd_store s;
-    sd_error e;
+    sd_error e = {0};
     assert_int_equal(open_here(&s, &e), SD_OK);
     assert_true(number(&s, name) == value);
     sd_store_close(&s);
@@ -54,7 +54,7 @@ static void expect_number(const char *name, float value)
 static void expect_error(sd_status status, const char *says, const char *also)
 {
     sd_store s;
-    sd_error e;
+    sd_error e = {0};
     sd_status got = open_here(&s, &e);
     bool good = got == status && strstr(e.text, says) && (!also || strstr(e.text, also));
     if (!good) print_error("%s: %s\n", sd_status_name(got), e.text);
@@ -86,7 +86,7 @@ static void shards_are_opened_once_and_searched_as_one(void **unused)
 {
     (void)unused;
     sd_store s;
-    sd_error e;
+    sd_error e = {0};
     temp_clear();
     put("s1.safetensors", 1, "a", "b");
     put("s2.safetensors", 2, "c", "unlisted");

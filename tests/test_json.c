@@ -31,7 +31,7 @@ static void the_last_of_equal_keys_counts_at_every_depth(void **unused)
 {
     (void)unused;
     static const char text[] = "{\"a\":1,\"b\":{\"c\":1,\"d\":5,\"c\":2,\"c\":3},\"a\":[{\"e\":1,\"e\":9}],\"A\":4,\"f\":0,\"\\u0066\":6}";
-    sd_error e;
+    sd_error e = {0};
     cJSON *root = read_text(text, sizeof text - 1, &e);
     if (!root) fail_msg("%s", e.text);
     const cJSON *b = cJSON_GetObjectItemCaseSensitive(root, "b"), *a = cJSON_GetObjectItemCaseSensitive(root, "a");
@@ -56,12 +56,12 @@ static void what_python_reads_is_read(void **unused)
         "{\"\xc3\xa4\":\"\x7f\xf0\x9f\x98\x80\"}", "{\"a\":1e999}",
     };
     for (size_t i = 0; i < SD_COUNT(good); i++) {
-        sd_error e;
+        sd_error e = {0};
         cJSON *root = read_text(good[i], strlen(good[i]), &e);
         if (!root) fail_msg("%s: %s", good[i], e.text);
         cJSON_Delete(root);
     }
-    sd_error e;
+    sd_error e = {0};
     cJSON *root = read_text(good[3], strlen(good[3]), &e);
     assert_true(number_of(root, "a") > 1e308 && number_of(root, "b") < -1e308);
     assert_string_equal(cJSON_GetStringValue(cJSON_GetObjectItem(root, "c")), "Infinity \" Infinity");
@@ -105,11 +105,11 @@ static void what_python_refuses_is_refused_with_the_byte(void **unused)
         {"{\"a\":\"\\u0000\"}", 14, "a NUL character"},
     };
     for (size_t i = 0; i < SD_COUNT(bad); i++) {
-        sd_error e;
+        sd_error e = {0};
         cJSON *root = read_text(bad[i].text, bad[i].n, &e);
         if (root || e.status != SD_ERR_FORMAT || !strstr(e.text, bad[i].says)) fail_msg("%s: status %d, \"%s\"", bad[i].text, e.status, e.text);
     }
-    sd_error e;
+    sd_error e = {0};
     assert_null(read_text("[1]", 3, &e));
     assert_non_null(strstr(e.text, "expected a JSON object, found a list"));
 }
@@ -119,7 +119,7 @@ static void depth_has_a_limit(void **unused)
     (void)unused;
     for (int n = 255; n <= 100000; n = n == 255 ? 256 : 100000 + (n == 100000)) {   /* lists in the object: 255, 256, 100000 */
         sd_text t = {0};
-        sd_error e;
+        sd_error e = {0};
         sd_text_add(&t, "{\"a\":");
         for (int i = 0; i < n; i++) sd_text_add(&t, "[");
         for (int i = 0; i < n; i++) sd_text_add(&t, "]");
@@ -141,7 +141,7 @@ static void running_out_of_memory_is_not_called_a_broken_file(void **unused)
     (void)unused;
     cJSON_Hooks few = {some_memory, free};
     for (int n = 0; n < 6; n++) {
-        sd_error e;
+        sd_error e = {0};
         allocations_left = n;
         cJSON_InitHooks(&few);
         cJSON *root = read_text("{\"a\":[1,\"x\"]}", 13, &e);

@@ -50,14 +50,14 @@ static sd_status read_text(sd_sched_config *c, const char *json, const char *sam
 static void accepts(const char *json, const char *sampler)
 {
     sd_sched_config c;
-    sd_error e;
+    sd_error e = {0};
     if (read_text(&c, json, sampler, &e)) fail_msg("%s: %s", json, e.text);
 }
 
 static void refuses(const char *json, const char *sampler, sd_status status, const char *because)
 {
     sd_sched_config c;
-    sd_error e;
+    sd_error e = {0};
     if (read_text(&c, json, sampler, &e) != status || !strstr(e.text, because))
         fail_msg("%s: expected %s with \"%s\", found %s: %s", json, sd_status_name(status), because,
                  sd_status_name(e.status), e.text);
@@ -84,7 +84,7 @@ static void check_as(const char *json, const char *line)
         line += used;
     }
     sd_sched_config c;
-    sd_error e;
+    sd_error e = {0};
     if (read_text(&c, json, own ? NULL : name, &e)) fail_msg("%s", e.text);
     assert_string_equal(sd_method_name(c.method), own ? method : name);
     print_settings(found, sizeof found, &c);
@@ -95,7 +95,7 @@ static void check_as(const char *json, const char *line)
 static void check_pipeline(const char *json, const char *line)
 {
     sd_sched_config c;
-    sd_error e;
+    sd_error e = {0};
     assert_int_equal(read_text(&c, json, NULL, &e), SD_OK);
     sd_sched_as_pipeline(&c);
     int offset, clip;
@@ -135,7 +135,7 @@ static void twin_with_one_default_for_all_classes_is_wrong(void **state)
 {
     (void)state;
     sd_sched_config ddim, pndm, euler;
-    sd_error e;
+    sd_error e = {0};
     assert_int_equal(read_text(&ddim, "{\"_class_name\": \"DDIMScheduler\"}", NULL, &e), SD_OK);
     assert_int_equal(read_text(&pndm, "{\"_class_name\": \"PNDMScheduler\"}", NULL, &e), SD_OK);
     assert_int_equal(read_text(&euler, "{\"_class_name\": \"EulerDiscreteScheduler\"}", NULL, &e), SD_OK);
@@ -214,7 +214,7 @@ static void every_sampler_for_such_models_reads_betas_and_prediction(void **stat
     (void)state;
     for (int m = 0; m < SD_METHOD_COUNT; m++) {
         sd_sched_config c;
-        sd_error e;
+        sd_error e = {0};
         if (m == SD_IPNDM || m == SD_EDM_EULER) continue;   /* of their own */
         const char *json = "{\"beta_start\": 0.00123, \"beta_schedule\": \"squaredcos_cap_v2\", "
                            "\"prediction_type\": \"v_prediction\"}";
@@ -227,7 +227,7 @@ static void every_sampler_for_such_models_reads_betas_and_prediction(void **stat
 static sd_sched_config reads(const char *json, const char *sampler)
 {
     sd_sched_config c;
-    sd_error e;
+    sd_error e = {0};
     if (read_text(&c, json, sampler, &e)) fail_msg("%s: %s", json, e.text);
     return c;
 }
@@ -288,7 +288,7 @@ static void the_last_of_repeated_keys_counts(void **state)
 {
     (void)state;
     sd_sched_config c;
-    sd_error e;
+    sd_error e = {0};
     assert_int_equal(read_text(&c, DDIM "\"steps_offset\": 1, \"steps_offset\": 2}", NULL, &e), SD_OK);
     assert_int_equal(c.steps_offset, 2);
 }
