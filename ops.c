@@ -131,12 +131,17 @@ void *sd_scratch(sd_run *r, size_t bytes)
     return r->scratch;
 }
 
-void sd_run_free(sd_run *r)
+void sd_scratch_free(sd_run *r)
 {
-    sd_arena_free(&r->arena);
     sd_block_free(r->scratch);
     r->scratch = NULL;
     r->scratch_size = 0;
+}
+
+void sd_run_free(sd_run *r)
+{
+    sd_arena_free(&r->arena);
+    sd_scratch_free(r);
 }
 
 void sd_widen(float *y, const void *x, sd_dtype dt, size_t n, const sd_kern *k)

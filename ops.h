@@ -95,6 +95,7 @@ struct sd_run {
 void sd_run_free(sd_run *r);            /* arena and scratch */
 /* At least `bytes` of SD_ALIGN-aligned working memory, contents undefined; NULL (and r->err set) when there is none. */
 void *sd_scratch(sd_run *r, size_t bytes);
+void sd_scratch_free(sd_run *r);
 /* Any float dtype at any alignment to float. */
 void sd_widen(float *y, const void *x, sd_dtype dt, size_t n, const sd_kern *k);
 

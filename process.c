@@ -101,12 +101,13 @@ int errno_code(int why)
 
 /* GNU's OpenMP lets threads wait in a loop. Where other programs want the cores too, that makes a small picture take a
  * minute instead of a second. It reads its environment before main begins, so the program starts itself once more with
- * the other policy. */
+ * the other policy. OpenBLAS starts its threads before main too, and they take turns on a core for some time although
+ * nobody asked for a product; with 1 it starts none until one is asked for. */
 void let_threads_sleep(char **argv)
 {
 #if defined(_OPENMP) && defined(__linux__)
-    /* returns if it cannot */
-    if (!getenv("OMP_WAIT_POLICY") && setenv("OMP_WAIT_POLICY", "passive", 1) == 0) execv("/proc/self/exe", argv);
+    if (getenv("OMP_WAIT_POLICY") || setenv("OMP_WAIT_POLICY", "passive", 1) != 0) return;
+    if (setenv("OPENBLAS_NUM_THREADS", "1", 0) == 0) execv("/proc/self/exe", argv);   /* returns if it cannot */
 #else
     (void)argv;
 #endif

@@ -488,6 +488,7 @@ static void take_turns(sd_ctx *c, sd_part *part)
     for (size_t i = 0; i < SD_COUNT(all); i++)
         if (all[i] != part) sd_store_used(&all[i]->store, NULL, 0);
     c->turn = part;
+    sd_scratch_free(&c->run);
     c->run.used = c->residency == SD_RESIDENCY_STREAM ? weight_used : NULL;
     c->run.used_user = &part->store;
 }

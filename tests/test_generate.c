@@ -192,6 +192,32 @@ static void a_quick_picture_of_a_step_is_the_models_linear_map(void **unused)
 
 static int clear(void **unused) { (void)unused; temp_clear(); return 0; }
 
+/* The largest operation of one stage is not held in memory while another stage, whose arena may be the larger, runs. */
+static void a_stage_leaves_no_scratch_to_the_next(void **unused)
+{
+    (void)unused;
+    enum { MUCH = 32 << 20 };
+    network n;
+    network_open(&n, network_configs[0], SD_PART_TOKENIZER | SD_PART_TEXT | SD_PART_VAE, 0, NULL);
+    assert_int_equal(sd_set_trace(n.ctx, NULL, NULL, NULL), SD_OK);
+    sd_model_info info;
+    assert_int_equal(sd_get_info(n.ctx, &info), SD_OK);
+    size_t numbers = SD_TOKENS * (size_t)info.context_dim;
+    float *out = malloc(numbers * sizeof *out), *picture = malloc(3 * 64 * 64 * sizeof *picture);
+    const float latents[4 * 4 * 4] = {0};
+    assert_true(out && picture);
+    assert_int_equal(sd_encode_text(n.ctx, "a cat", 0, out, numbers), SD_OK);
+    assert_non_null(sd_scratch(&n.ctx->run, MUCH));
+    assert_int_equal(sd_encode_text(n.ctx, "a cat", 0, out, numbers), SD_OK);
+    assert_true(n.ctx->run.scratch_size >= MUCH);   /* the same stage again keeps it */
+    assert_int_equal(sd_vae_decode(n.ctx, 1, 4, 4, latents, picture), SD_OK);
+    assert_true(n.ctx->run.scratch_size < MUCH);
+    free(out);
+    free(picture);
+    network_close(&n);
+    temp_clear();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -200,6 +226,7 @@ int main(void)
         cmocka_unit_test_teardown(keys_without_their_prefix_are_the_same_model, clear),
         cmocka_unit_test_teardown(every_run_agrees_with_float64, clear),
         cmocka_unit_test_teardown(and_precisely, clear),
+        cmocka_unit_test_teardown(a_stage_leaves_no_scratch_to_the_next, clear),
         cmocka_unit_test_teardown(a_quick_picture_of_a_step_is_the_models_linear_map, clear),
     };
     return run_group_needing(NEED_JSON, "generate", tests, temp_make, temp_remove);
