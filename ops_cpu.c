@@ -154,13 +154,13 @@ static void unfold_conv(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w,
     }
 }
 
-/* Time in units of one multiplication per pair of channels. The plain sum takes one for each tap and pixel, what unfolding takes and all
- * output channels share, and the turning of the weights. A minimal algorithm takes one for each plane of a tile, what the tile's transforms
- * cost, shared by all channels of the other side, and the transform of the weights. Products come in eights of output channels. Each of these
- * was measured for 36 planes, see docs/SPEED.md. How many pictures there are must not matter, or the bits of one would depend on its company. */
+/* Time in units of one multiplication per pair of channels. The plain sum takes one for each tap and pixel, and unfolding what all
+ * output channels share. A minimal algorithm takes one for each plane of a tile, what the tile's transforms cost, shared by all channels
+ * of the other side, and the transform of the weights. Products come in eights of output channels. Each of these was measured for 36
+ * planes, see docs/SPEED.md. How many pictures there are must not matter, or the bits of one would depend on its company. */
 typedef struct conv_size { double height, width, i, o, padded; } conv_size;   /* of the output, in pixels; channels; o as eights, to o */
 
-static double plain_cost(conv_size s) { return s.height * s.width * (9 * s.padded + 100 / s.o) + 100; }
+static double plain_cost(conv_size s) { return s.height * s.width * (9 * s.padded + 100 / s.o); }
 
 static double minimal_cost(conv_size s, double out, double planes)
 {
@@ -168,15 +168,12 @@ static double minimal_cost(conv_size s, double out, double planes)
     return planes / 36 * (tiles * (36 * s.padded + 400 / s.i + 400 / s.o) + 150);
 }
 
-/* With fewer channels than this a tile's transforms leave most of a vector idle. */
-enum { LEAST_CHANNELS = 16 };
-
 static bool padded_by(sd_conv c, int n) { return c.pad_top == n && c.pad_left == n && c.pad_bottom == n && c.pad_right == n; }
 
 sd_conv_how sd_conv_choose(const sd_kern *k, const int64_t x[4], const int64_t w[4], sd_conv c)
 {
     if (w[2] == 1 && w[3] == 1 && c.stride == 1 && !c.enlarge && padded_by(c, 0)) return SD_CONV_LINEAR;
-    if (!k->winograd || w[2] != 3 || w[3] != 3 || c.stride != 1 || !padded_by(c, 1) || w[1] < LEAST_CHANNELS) return SD_CONV_UNFOLD;
+    if (!k->winograd || w[2] != 3 || w[3] != 3 || c.stride != 1 || !padded_by(c, 1) || w[1] < 32) return SD_CONV_UNFOLD;
     double zoom = c.enlarge ? 2 : 1, o = (double)w[0];
     conv_size s = {zoom * (double)x[1], zoom * (double)x[2], (double)w[1], o, (double)((w[0] + 7) / 8 * 8) / o};
     double plain = plain_cost(s), four = minimal_cost(s, 4, 36);
