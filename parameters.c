@@ -140,12 +140,16 @@ static const char *fingerprint(sd_ctx *c)
 {
     const sd_part *const parts[] = {&c->clip_part, &c->unet_part, &c->vae_part};
     unsigned char sum[16] = {0};
+    size_t seen = 0;
     if (*c->fingerprint) return c->fingerprint;
     for (size_t p = 0; p < SD_COUNT(parts); p++) {
         const sd_store *s = &parts[p]->store;
         for (size_t f = 0; f < s->n_files; f++)
             for (size_t i = 0; i < s->file[f].n; i++)
-                if (s->file[f].entry[i].used) add_to_fingerprint(sum, &s->file[f].entry[i]);
+                if (s->file[f].entry[i].used) {
+                    add_to_fingerprint(sum, &s->file[f].entry[i]);
+                    if (++seen % 32 == 0) sd_store_used(s, NULL, 0);   /* each sample brings its neighbours into memory */
+                }
         sd_store_used(s, NULL, 0);
     }
     for (int i = 0; i < 8; i++) snprintf(c->fingerprint + 2 * i, 3, "%02x", sum[i]);
