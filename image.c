@@ -10,7 +10,7 @@
 /* ---------------------------------------------------------------------------------------- PNG */
 
 #ifdef SD_WITH_PNG
-#include <png.h>
+#include "image_png.h"
 #include <setjmp.h>
 
 /* UTF-8 as Latin-1, the encoding of tEXt, in place. False, and no byte is changed, if it has other characters. */
@@ -41,21 +41,6 @@ typedef struct png_job {
     bool is_latin1;
     bool no_memory;    /* an allocation of libpng's failed */
 } png_job;
-
-/* libpng calls what it cannot allocate an error like any other. */
-static png_voidp png_allocate(png_structp png, png_alloc_size_t n)
-{
-    png_job *j = png_get_mem_ptr(png);
-    void *p = malloc(n);
-    if (!p) j->no_memory = true;
-    return p;
-}
-
-static void png_give_back(png_structp png, png_voidp p)
-{
-    (void)png;
-    free(p);
-}
 
 static void on_error(png_structp png, png_const_charp message)
 {
@@ -115,7 +100,7 @@ static sd_status write_png(FILE *f, const char *path, int width, int height, con
             j.is_latin1 = false;
         }
     }
-    png_structp png = png_create_write_struct_2(PNG_LIBPNG_VER_STRING, &j, on_error, on_warning, &j, png_allocate, png_give_back);
+    png_structp png = png_create_write_struct_2(PNG_LIBPNG_VER_STRING, &j, on_error, on_warning, &j.no_memory, sd_png_allocate, sd_png_give_back);
     png_infop info = png ? png_create_info_struct(png) : NULL;
     if (!info || (text && !j.text)) sd_fail(e, SD_ERR_MEMORY, "no memory to write %s", path);
     else encode_png(png, info, &j);

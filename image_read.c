@@ -96,7 +96,7 @@ static sd_status turn_upright(sd_picture *out, const sd_picture *in, int orienta
 /* ------------------------------------------------------------------------------------------- PNG */
 
 #ifdef SD_WITH_PNG
-#include <png.h>
+#include "image_png.h"
 
 static void png_failed(png_structp png, png_const_charp message)
 {
@@ -107,21 +107,6 @@ static void png_failed(png_structp png, png_const_charp message)
 }
 
 static void png_warned(png_structp png, png_const_charp message) { (void)png, (void)message; }
-
-/* libpng calls what it cannot allocate an error like any other. */
-static png_voidp png_allocate(png_structp png, png_alloc_size_t n)
-{
-    source *s = png_get_mem_ptr(png);
-    void *p = malloc(n);
-    if (!p) s->no_memory = true;
-    return p;
-}
-
-static void png_give_back(png_structp png, png_voidp p)
-{
-    (void)png;
-    free(p);
-}
 
 static void png_take(png_structp png, png_bytep to, size_t n)
 {
@@ -183,7 +168,8 @@ static int png_orientation(png_structp png, png_infop info)
 
 static sd_status read_png(source *s)
 {
-    png_structp png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, s, png_failed, png_warned, s, png_allocate, png_give_back);
+    png_structp png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, s, png_failed, png_warned, &s->no_memory, sd_png_allocate,
+                                               sd_png_give_back);
     png_infop info = png ? png_create_info_struct(png) : NULL;
     if (!info) sd_fail(s->e, SD_ERR_MEMORY, "no memory to read %s", s->name);
     else if (!decode_png(png, info, s)) s->orientation = png_orientation(png, info);

@@ -14,6 +14,7 @@
 #define _DEFAULT_SOURCE   /* madvise: posix_madvise's DONTNEED does nothing in glibc */
 #endif
 #include "json.h"
+#include "text.h"
 #include "unicode.h"
 #include "weights.h"
 
@@ -371,17 +372,6 @@ sd_entry *sd_safetensors_find(const sd_safetensors *f, const char *name)
 
 /* ------------------------------------------------------------------------------------ writing */
 
-/* s has no control characters. */
-static void add_json_string(sd_text *t, const char *s)
-{
-    sd_text_add(t, "\"");
-    for (; *s; s++) {
-        if (*s == '"' || *s == '\\') sd_text_add(t, "\\%c", *s);
-        else sd_text_addn(t, s, 1);
-    }
-    sd_text_add(t, "\"");
-}
-
 /* What the reader takes for a name: UTF-8 without control characters, and not the key of the file's own notes. */
 static sd_status check_name(const char *name, const char *path, sd_error *e)
 {
@@ -450,7 +440,7 @@ static sd_status make_header(sd_text *t, const sd_traced *tensors, const size_t 
         if (bytes > (uint64_t)WHOLE_MAX - at)
             return sd_fail(e, SD_ERR_ARG, "cannot write %s: its tensors have more bytes than the format can count", path);
         if (k) sd_text_add(t, ",");
-        add_json_string(t, x->name);
+        sd_text_quoted(t, x->name);
         sd_text_add(t, ":{\"dtype\":\"%s\",\"shape\":[", sd_dtype_name(x->dtype));
         for (int i = 0; i < x->nd; i++) sd_text_add(t, "%s%lld", i ? "," : "", (long long)x->dim[i]);
         sd_text_add(t, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)at, (unsigned long long)(at + bytes));

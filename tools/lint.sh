@@ -20,7 +20,7 @@ floors="
 6 sd.c generate.c rehearse.c arguments.c edit.c edit.h plan.c pipeline.h sd.h
 7 main.c process.c prompts.c bar.c commands.c codec.c preview.c app.h cli.c cli.h foreign.c show.c show.h show_profile.c plot.c man.c complete.c
 0 text.c text.h md5.c
-3 image_text.c
+3 image_png.h image_text.c
 6 parameters.c prompt.c recipe.c
 7 redraw.c
 "
