@@ -1,35 +1,19 @@
 /* names.c - floor 5: finds samplers and schedules by the names that people type: ours, and those of diffusers,
  * k-diffusion, A1111's web UI, ComfyUI and stable-diffusion.cpp, in any spelling. */
 #include "solver.h"
+#include "text.h"
 
 #include <string.h>
 
-/* How many letters must be put in, taken out or changed to make one name of the other. */
-static int distance(const char *a, const char *b)
-{
-    enum { MOST = 48 };
-    int row[MOST + 1], n = (int)strlen(b);
-    if (n > MOST) n = MOST;
-    for (int j = 0; j <= n; j++) row[j] = j;
-    for (int i = 1; *a && i <= MOST; a++, i++) {
-        int diagonal = row[0];
-        row[0] = i;
-        for (int j = 1; j <= n; j++) {
-            int change = diagonal + (*a != b[j - 1]), best = row[j] < row[j - 1] ? row[j] + 1 : row[j - 1] + 1;
-            diagonal = row[j];
-            row[j] = change < best ? change : best;
-        }
-    }
-    return row[n];
-}
-
 void sd_nearest_names(char *out, size_t size, const char *name, const char *const *names, size_t count)
 {
-    size_t taken[3] = {count, count, count};
+    enum { MOST = 48 };   /* letters that are looked at */
+    size_t taken[3] = {count, count, count}, letters = strlen(name);
+    if (letters > MOST) letters = MOST;
     for (int k = 0; k < 3; k++) {
-        int least = 1000;
+        size_t least = SIZE_MAX;
         for (size_t i = 0; i < count; i++) {
-            int d = distance(name, names[i]);
+            size_t d = sd_changes(name, letters, names[i], strlen(names[i]), false, false);
             if (d < least && i != taken[0] && i != taken[1]) {
                 least = d;
                 taken[k] = i;

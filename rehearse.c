@@ -1,6 +1,7 @@
 /* rehearse.c - floor 6: a run without numbers, for what follows from the parameters alone: the names, shapes and order of
  * all traced tensors, and whether a filter's globs mean any of them. */
 #include "pipeline.h"
+#include "text.h"
 
 #include <ctype.h>
 #include <stdlib.h>
@@ -78,30 +79,14 @@ static bool meant(const rehearsal *r, const glob *g, const char *name)
 /* Letters that must be put in, taken out or changed, where a '*' at either end stands for any of them. */
 static size_t changes(const char *glob_text, const char *name)
 {
-    size_t row[MOST_NAME + 1], m = strlen(glob_text), n = strlen(name);
+    size_t m = strlen(glob_text);
     bool open = m > 0 && glob_text[0] == '*', shut = m == 0 || glob_text[m - 1] != '*';
     if (open) {
         glob_text++;
         m--;
     }
     if (!shut && m) m--;
-    if (n > MOST_NAME) n = MOST_NAME;
-    for (size_t j = 0; j <= n; j++) row[j] = open ? 0 : j;
-    for (size_t i = 0; i < m; i++) {
-        size_t diagonal = row[0];
-        row[0] = i + 1;
-        for (size_t j = 1; j <= n; j++) {
-            size_t best = diagonal + (glob_text[i] != name[j - 1]);
-            if (row[j] + 1 < best) best = row[j] + 1;
-            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
-            diagonal = row[j];
-            row[j] = best;
-        }
-    }
-    size_t least = row[n];
-    for (size_t j = 0; j <= n && !shut; j++)
-        if (row[j] < least) least = row[j];
-    return least;
+    return sd_changes(glob_text, m, name, strlen(name), open, !shut);
 }
 
 static void note_near(glob *g, const char *name)

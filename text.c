@@ -1,4 +1,4 @@
-/* text.c - floor 0: numbers and JSON strings in texts. */
+/* text.c - floor 0: numbers and JSON strings in texts, and how far one word is from another. */
 #include "text.h"
 #include "unicode.h"
 
@@ -150,4 +150,28 @@ bool sd_is_utf8(const char *text, size_t n)
     for (size_t at = 0, length; at < n; at += length)
         if (!(length = sd_utf8_one(text + at, n - at, &c, &why))) return false;
     return true;
+}
+
+/* -------------------------------------------------------------------------------------- spelling */
+
+size_t sd_changes(const char *a, size_t m, const char *b, size_t n, bool open, bool ends_open)
+{
+    size_t row[SD_MOST_LETTERS + 1];
+    if (n > SD_MOST_LETTERS) n = SD_MOST_LETTERS;
+    for (size_t j = 0; j <= n; j++) row[j] = open ? 0 : j;
+    for (size_t i = 0; i < m; i++) {
+        size_t diagonal = row[0];
+        row[0] = i + 1;
+        for (size_t j = 1; j <= n; j++) {
+            size_t best = diagonal + (a[i] != b[j - 1]);
+            if (row[j] + 1 < best) best = row[j] + 1;
+            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
+            diagonal = row[j];
+            row[j] = best;
+        }
+    }
+    size_t least = row[n];
+    for (size_t j = 0; j <= n && ends_open; j++)
+        if (row[j] < least) least = row[j];
+    return least;
 }

@@ -18,6 +18,11 @@ char *sd_text_unquote(char *s, char **out);
 
 bool sd_is_utf8(const char *text, size_t n);
 
+/* How many letters must be put in, taken out or changed to make b[0..n) of a[0..m) [Levenshtein 1966]; of b the first
+ * SD_MOST_LETTERS count. open, ends_open: what b has before, behind the rest costs nothing. */
+enum { SD_MOST_LETTERS = 160 };
+size_t sd_changes(const char *a, size_t m, const char *b, size_t n, bool open, bool ends_open);
+
 /* ---- md5.c: MD5 [RFC 1321], which names data and protects nothing */
 typedef struct sd_md5 {
     uint32_t state[4];
