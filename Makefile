@@ -32,16 +32,11 @@ $(LATER): $(filter $(SETUP),$(MAKECMDGOALS))
 else
 
 # ------------------------------------------------------------------------------------------- sources
-LIB_SRC := base.c cores.c files.c memory.c rng.c philox.c numpy_rng.c brownian.c random.c unicode.c json.c \
-           kernels.c caches.c \
-           ops.c profile.c roof.c ops_cpu.c winograd.c attention.c \
-           safetensors.c checkpoint.c weights.c image.c image_read.c picture.c trace.c \
-           config.c layers.c tokenizer.c clip.c unet.c vae.c \
-           sampler.c schedules.c solvers.c multistep.c methods.c names.c scheduler.c \
-           sd.c generate.c rehearse.c arguments.c edit.c plan.c
-APP_SRC := main.c process.c bar.c commands.c codec.c preview.c prompts.c cli.c foreign.c show.c show_profile.c plot.c man.c complete.c
-LIB_SRC += text.c md5.c image_text.c parameters.c prompt.c recipe.c
-APP_SRC += redraw.c
+# A file's name says where it belongs (docs/MAP.md): main.c and app_* are the program, all else is the library. These are compiled once per
+# instruction set.
+TEMPLATES := kernels_simd.c kernels_precise.c kernels_winograd.c
+APP_SRC := main.c $(sort $(wildcard app_*.c))
+LIB_SRC := $(filter-out $(APP_SRC) $(TEMPLATES),$(sort $(wildcard *.c)))
 TEST_SRC := $(sort $(wildcard tests/test_*.c))
 FUZZ_SRC := $(sort $(wildcard tests/fuzz_*.c))
 HELPER_SRC := $(filter-out $(TEST_SRC) $(FUZZ_SRC) tests/fuzz.c,$(sort $(wildcard tests/*.c)))
@@ -121,7 +116,7 @@ endif
 LIBS += -lm
 CMOCKA := $(call libs,cmocka,-lcmocka)
 
-# kernels_simd.c, kernels_precise.c and winograd_simd.c once per instruction set; the best one is chosen when the program starts.
+# kernels_simd.c, kernels_precise.c and kernels_winograd.c once per instruction set; the best one is chosen when the program starts.
 ISA := scalar
 ifneq ($(if $(I386),,$(filter x86_64-% amd64-%,$(MACHINE))),)
 ISA += sse2 avx2 avx512
@@ -181,7 +176,7 @@ $(BUILD)/%.o: %.c $(CONFIG)
 	@mkdir -p $(@D)
 	$(call say,CC  )$(CC) $(FLAGS) $(DEFS) $(EXTRA) -MMD -MP -c -o $@ $<
 
-$(ISA:%=$(BUILD)/winograd_%.o): $(BUILD)/winograd_%.o: winograd_simd.c $(CONFIG)
+$(ISA:%=$(BUILD)/winograd_%.o): $(BUILD)/winograd_%.o: kernels_winograd.c $(CONFIG)
 	@mkdir -p $(@D)
 	$(call say,CC  )$(CC) $(FLAGS) $(DEFS) $(FLAGS_$*) -MMD -MP -c -o $@ $<
 

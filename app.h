@@ -5,7 +5,7 @@
 #include <signal.h>
 #include <stddef.h>
 
-#include "cli.h"
+#include "app_cli.h"
 #include "sd.h"
 
 #ifdef SD_WITH_PNG
@@ -24,7 +24,7 @@ typedef struct settings {
     const char *model, *output, *noise, *trace, *trace_filter;
     const char *prompts, *init, *mask, *outpaint;
     const char *from;              /* a picture whose text says what is not given */
-    struct recalled *recalled;     /* what that text said: redraw.c's */
+    struct recalled *recalled;     /* what that text said: app_redraw.c's */
     sd_params p;
     cli_seed seed;
     int batch_count, threads, precise;
@@ -101,7 +101,7 @@ typedef struct view {
     int rows;              /* lines that the last preview took */
 } view;
 
-/* ---- process.c */
+/* ---- app_process.c */
 void hold_standard_streams(void);   /* before anything is opened */
 void let_threads_sleep(char **argv);
 void catch_signals(void);
@@ -138,7 +138,7 @@ typedef struct inputs { sd_image init, mask; float *noise; } inputs;
 int prepare(settings *s, inputs *in, view *v);
 void inputs_free(inputs *in);
 
-/* ---- prompts.c: prompts from files */
+/* ---- app_prompts.c: prompts from files */
 /* -p and -n: "@FILE" and "-" become the texts of a file; owned: to be freed when they are no longer used. */
 int read_prompts(settings *s, char *owned[2]);
 typedef struct prompt_line { char *text; int number; } prompt_line;
@@ -150,8 +150,8 @@ typedef struct prompt_lines {
 } prompt_lines;
 int prompt_lines_read(prompt_lines *l, const char *path);
 void prompt_lines_free(prompt_lines *l);
-/* What line i asks for: the common settings, its prompt, its options. *text is to be freed when they are no longer used.
- * Messages begin with the line's place until cli_where(NULL, 0). */
+/* What line i asks for: the common settings, its prompt, its options. *text is to be freed when they are no longer
+ * used. Messages begin with the line's place until cli_where(NULL, 0). */
 int prompt_line_settings(const prompt_lines *l, int i, const settings *common, settings *s, char **text);
 
 /* ---- the commands */
@@ -160,18 +160,18 @@ typedef struct command {
     const cli_command *line;
     int (*run)(settings *s, const char *argv0);
 } command;
-extern const command other_commands[];   /* commands.c; ends with a NULL line */
-/* codec.c */
+extern const command other_commands[];   /* app_commands.c; ends with a NULL line */
+/* app_codec.c */
 extern const cli_command encode_command, decode_command, roundtrip_command;
 int run_encode(settings *s, const char *argv0);
 int run_decode(settings *s, const char *argv0);
 int run_roundtrip(settings *s, const char *argv0);
 
-/* ---- man.c, complete.c: what is installed beside the program, written to stdout. Exit code. */
+/* ---- app_man.c, app_complete.c: what is installed beside the program, written to stdout. Exit code. */
 int man_page(void);
 int completion(const char *shell);   /* bash, zsh, fish */
 
-/* ---- redraw.c: --from, and sd show */
+/* ---- app_redraw.c: --from, and sd show */
 /* Settings from the text of s->from, and over them what the command line says. */
 int recall(settings *s, const cli_command *line, int argc, char **argv);
 /* Warns of a model and of files that are not those that the text tells of. */
@@ -179,14 +179,14 @@ int tell_differences(const settings *s);
 void forget(settings *s);
 int run_show(settings *s, const char *argv0);
 
-/* ---- bar.c: progress on a terminal */
+/* ---- app_bar.c: progress on a terminal */
 int bar_wanted(void);
 int terminal_columns(void);
 void clear_bar(view *v);
 /* For sd_set_progress; `user` is the view. */
 void show_progress(void *user, const sd_progress *p);
 
-/* ---- show_profile.c: what the operations of a run took */
+/* ---- app_profile.c: what the operations of a run took */
 typedef struct profile profile;
 /* Listens to the context from now on. Exit code; profile_free in any case. */
 int profile_begin(const settings *s, profile **p);
@@ -194,7 +194,7 @@ void profile_free(profile *p);
 /* Measures the machine for a second, then prints everything. Exit code. */
 int profile_print(profile *p, int json);
 
-/* ---- preview.c: pictures in a terminal */
+/* ---- app_preview.c: pictures in a terminal */
 /* What the environment says of the terminal; 0 if it is to show no pictures: TERM=dumb, or NO_COLOR where they would be
  * coloured blocks. */
 int preview_detect(preview_kind *kind);

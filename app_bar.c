@@ -1,4 +1,4 @@
-/* bar.c - floor 7: the progress bar, as wide as the terminal lets it be. */
+/* app_bar.c - floor 7: the progress bar, as wide as the terminal lets it be. */
 #define _POSIX_C_SOURCE 200809L
 #ifdef __APPLE__
 #define _DARWIN_C_SOURCE   /* TIOCGWINSZ */
@@ -49,7 +49,8 @@ static void say_progress(char *out, size_t size, const view *v, const sd_progres
     if (detail) snprintf(rate, sizeof rate, "  %.3g s%s", each, as_steps ? "/step" : " each");
     if (left < 60) snprintf(eta, sizeof eta, "%.0f s", left);
     else snprintf(eta, sizeof eta, "%d:%02d min", (int)left / 60, (int)left % 60);
-    snprintf(out, size, "%s%d/%d%s%s %s%s%s", which, p->done, p->total, of, rate, detail ? " " : "", eta, detail ? " left" : "");
+    snprintf(out, size, "%s%d/%d%s%s %s%s%s", which, p->done, p->total, of, rate, detail ? " " : "", eta, detail
+             ? " left" : "");
 }
 
 void show_progress(void *user, const sd_progress *p)

@@ -1,5 +1,5 @@
-/* cli.c - floor 7: parses a command line by a table, and prints the table as help. */
-#include "cli.h"
+/* app_cli.c - floor 7: parses a command line by a table, and prints the table as help. */
+#include "app_cli.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -160,8 +160,8 @@ static const cli_option *find_letter(const cli_command *c, char letter)
 
 enum { NAME_MAX_LENGTH = 31, MOST_OPTIONS = 128 };
 
-/* Insertions, deletions, substitutions and swaps of neighbours that turn a[0..n) into b [Damerau 1964; Levenshtein 1966].
- * d[i % 3][j]: of a's first i letters and b's first j. */
+/* Insertions, deletions, substitutions and swaps of neighbours that turn a[0..n) into b [Damerau 1964; Levenshtein
+ * 1966]. d[i % 3][j]: of a's first i letters and b's first j. */
 static size_t edit_distance(const char *a, size_t n, const char *b)
 {
     size_t d[3][NAME_MAX_LENGTH + 1], m = strlen(b);
@@ -332,9 +332,11 @@ static int take_short(const cli_command *c, arguments *a, void *settings)
 static int take_positional(const cli_command *c, char *value, arguments *a, void *settings)
 {
     if (!c->positional && !c->name)
-        return cli_error(CLI_USAGE, "unexpected argument \"%s\": a prompt goes after -p and in quotes; %s", value, see(c));
+        return cli_error(CLI_USAGE, "unexpected argument \"%s\": a prompt goes after -p and in quotes; %s", value,
+                         see(c));
     if (!c->positional)
-        return cli_error(CLI_USAGE, "unexpected argument \"%s\": sd %s takes options alone; %s", value, c->name, see(c));
+        return cli_error(CLI_USAGE, "unexpected argument \"%s\": sd %s takes options alone; %s", value, c->name,
+                         see(c));
     if (c->several) {   /* they are moved to the front of argv, which has been read so far */
         cli_list *list = (cli_list *)(void *)((char *)settings + c->positional_target);
         list->v = a->v;

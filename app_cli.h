@@ -1,7 +1,7 @@
-/* cli.h - floor 7: command lines as tables. A table of options is parsed, checked and printed as help from the same
+/* app_cli.h - floor 7: command lines as tables. A table of options is parsed, checked and printed as help from the same
  * rows. */
-#ifndef SD_CLI_H
-#define SD_CLI_H
+#ifndef SD_APP_CLI_H
+#define SD_APP_CLI_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -39,12 +39,13 @@ typedef struct cli_option {
     const char *help;        /* lines after the first are put under it */
 } cli_option;
 
-/* An option of another program. foreign.c has the table, which ends with a NULL name. */
+/* An option of another program. app_other_options.c has the table, which ends with a NULL name. */
 typedef struct cli_foreign {
     char letter;
     const char *name;        /* a '*' at the end: every name that begins so */
     enum { CLI_SAME, CLI_NOTHING, CLI_REFUSED } kind;
-    const char *value;       /* CLI_SAME: our option. CLI_NOTHING: the values that change nothing, "a|b"; NULL: a flag */
+    const char *value;       /* CLI_SAME: our option. CLI_NOTHING: the values that change nothing, "a|b"; NULL: a
+                              * flag */
     const char *why;
 } cli_foreign;
 extern const cli_foreign cli_foreign_options[];
@@ -62,8 +63,8 @@ typedef struct cli_command {
 
 /* Writes the fields of `settings`. CLI_OK, or CLI_USAGE after saying what is wrong. */
 int cli_parse(const cli_command *c, int argc, char **argv, void *settings);
-/* The name that typed[0..n) begins, or that takes the fewest changes (at most a third of what was typed); NULL if none is
- * near. */
+/* The name that typed[0..n) begins, or that takes the fewest changes (at most a third of what was typed); NULL if none
+ * is near. */
 const char *cli_nearest(const char *typed, size_t n, const char *const *names, size_t count);
 /* Tells of the options that were taken though they change nothing here. */
 void cli_notices(void);

@@ -1,4 +1,4 @@
-/* codec.c - floor 7: sd encode, sd decode and sd roundtrip: the VAE on its own. */
+/* app_codec.c - floor 7: sd encode, sd decode and sd roundtrip: the VAE on its own. */
 #define _POSIX_C_SOURCE 200809L
 #include "app.h"
 
@@ -270,7 +270,8 @@ static int decode_tensor(const settings *s, const char *file, const float *data,
     if (!code) code = output_path(base, s, file, PICTURE_ENDING);
     for (int64_t i = 0; i < many && !code; i++) {
         code = stopped();
-        if (!code && i && is_stream(base)) code = cli_error(CLI_USAGE, "a pipe or a device takes one picture, %s has more", file);
+        if (!code && i && is_stream(base))
+            code = cli_error(CLI_USAGE, "a pipe or a device takes one picture, %s has more", file);
         if (!code) code = picture_path(path, base, (int)i + 1);
         if (!code)
             code = decode(s, data + (size_t)i * n, (int)d[0], (int)d[1], (int)d[2],

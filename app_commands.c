@@ -1,7 +1,8 @@
-/* commands.c - floor 7: sd tokenize, sd plan, sd samplers, sd schedule, sd trace, and the table of all commands but drawing. */
+/* app_commands.c - floor 7: sd tokenize, sd plan, sd samplers, sd schedule, sd trace, and the table of all commands but
+ * drawing. */
 #define _POSIX_C_SOURCE 200809L
 #include "app.h"
-#include "show.h"
+#include "app_samplers.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -254,7 +255,8 @@ static const cli_option show_options[] = {
 static const cli_command show_command = {
     "show",
     "usage: sd show FILE [--json]\n\n"
-    "Prints the text that a PNG of ours, of A1111's web UI or of stable-diffusion.cpp keeps, and the command that draws\n"
+    "Prints the text that a PNG of ours, of A1111's web UI or of stable-diffusion.cpp keeps, and the command that "
+        "draws\n"
     "the picture again; what cannot be followed is named.\n",
     show_options, COUNT(show_options), "the file", AT(file), 0, NULL};
 

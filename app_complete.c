@@ -1,4 +1,4 @@
-/* complete.c - floor 7: completions for bash, zsh and fish, written from the tables of options. */
+/* app_complete.c - floor 7: completions for bash, zsh and fish, written from the tables of options. */
 #include "app.h"
 
 #include <stdio.h>
@@ -41,7 +41,10 @@ static void words_of(const cli_option *o, char *out, size_t size)
 
 enum { WORDS = 2048 };
 
-static int takes_value(const cli_option *o) { return o->kind != CLI_FLAG && o->kind != CLI_WORD && o->kind != CLI_HEADING; }
+static int takes_value(const cli_option *o)
+{
+    return o->kind != CLI_FLAG && o->kind != CLI_WORD && o->kind != CLI_HEADING;
+}
 
 static int is_directory_option(const cli_option *o) { return o->value && strcmp(o->value, "DIR") == 0; }
 
@@ -66,8 +69,8 @@ static const cli_option *option_of(const cli_command *c, size_t i)
     return c->also && i - c->n_options < c->also->n_options ? &c->also->option[i - c->n_options] : NULL;
 }
 
-/* The first line of the help, up to `n` characters; what ends a quoted text, or means something in zsh, becomes what does
- * not. */
+/* The first line of the help, up to `n` characters; what ends a quoted text, or means something in zsh, becomes what
+ * does not. */
 static void brief(const char *help, size_t n)
 {
     static const char from[] = "'\"[]:\\`$";
@@ -91,7 +94,8 @@ static void bash_values(const cli_command *c)
         printf("        ");
         if (o->letter) printf("-%c|", o->letter);
         printf("--%s) ", o->name);
-        if (*words) printf("COMPREPLY=($(compgen -W \"%s\" -- \"$cur\"))%s ;;\n", words, takes_value(o) ? "; return" : "");
+        if (*words)
+            printf("COMPREPLY=($(compgen -W \"%s\" -- \"$cur\"))%s ;;\n", words, takes_value(o) ? "; return" : "");
         else if (is_directory_option(o)) printf("COMPREPLY=($(compgen -d -- \"$cur\")); return ;;\n");
         else if (is_file_option(o)) printf("COMPREPLY=($(compgen -f -- \"$cur\")); return ;;\n");
         else printf("return ;;\n");
@@ -102,7 +106,8 @@ static void bash(void)
 {
     const cli_option *o;
     printf("# bash completion for sd, written by sd help --completion bash\n_sd()\n{\n"
-           "    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} command= options\n    COMPREPLY=()\n"
+           "    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} command= options\n    "
+               "COMPREPLY=()\n"
            "    if [ \"$COMP_CWORD\" -gt 1 ]; then\n        case ${COMP_WORDS[1]} in\n        ");
     command_names("|");
     printf(") command=${COMP_WORDS[1]} ;;\n        esac\n    fi\n    case $command in\n");
@@ -124,7 +129,8 @@ static void bash(void)
     printf("\"\n        [ \"$COMP_CWORD\" -gt 1 ] || options=\"");
     command_names(" ");
     printf(" $options\" ;;\n    esac\n"
-           "    [ -n \"$command\" ] && [ \"$command\" != help ] && [ \"${cur#-}\" = \"$cur\" ] && COMPREPLY+=($(compgen -f -- \"$cur\"))\n"
+           "    [ -n \"$command\" ] && [ \"$command\" != help ] && [ \"${cur#-}\" = \"$cur\" ] && "
+               "COMPREPLY+=($(compgen -f -- \"$cur\"))\n"
            "    COMPREPLY+=($(compgen -W \"$options\" -- \"$cur\"))\n}\ncomplete -o filenames -F _sd sd\n");
 }
 
@@ -218,7 +224,8 @@ static void fish(void)
 
 int completion(const char *shell)
 {
-    static const struct { const char *name; void (*write)(void); } shells[] = {{"bash", bash}, {"zsh", zsh}, {"fish", fish}};
+    static const struct { const char *name; void (*write)(void);
+                         } shells[] = {{"bash", bash}, {"zsh", zsh}, {"fish", fish}};
     for (size_t i = 0; i < COUNT(shells); i++) {
         if (strcmp(shell, shells[i].name) != 0) continue;
         shells[i].write();

@@ -1,11 +1,12 @@
-/* man.c - floor 7: the manual page sd.1, written from the tables of options, so that it cannot say anything else. */
+/* app_man.c - floor 7: the manual page sd.1, written from the tables of options, so that it cannot say anything
+ * else. */
 #include "app.h"
 
 #include <stdio.h>
 #include <string.h>
 
-/* roff reads '\', a leading '.' or apostrophe, and '-' otherwise than they are meant. Line ends become blanks, for the help's lines
- * are as wide as a terminal. */
+/* roff reads '\', a leading '.' or apostrophe, and '-' otherwise than they are meant. Line ends become blanks, for the
+ * help's lines are as wide as a terminal. */
 static void text(const char *s, size_t n, int keep_lines)
 {
     for (size_t i = 0; i < n; i++) {
@@ -96,26 +97,32 @@ static void foreign(void)
 static const char head[] =
     ".SH NAME\nsd \\- Stable Diffusion in C: draws pictures from text\n"
     ".SH SYNOPSIS\n.B sd\n\\fB\\-p\\fR \\fITEXT\\fR [\\fIoptions\\fR]\n.br\n.B sd\n\\fIcommand\\fR [\\fIoptions\\fR]\n"
-    ".SH DESCRIPTION\nDraws the picture that a text describes, with a model of Stable Diffusion 1.x or 2.x in diffusers' layout or the "
+    ".SH DESCRIPTION\nDraws the picture that a text describes, with a model of Stable Diffusion 1.x or 2.x in "
+        "diffusers' layout or the "
     "small one that comes with the program, and writes every intermediate tensor if asked. Computes on the CPU.\n";
 
 static const char tail[] =
-    ".SH EXIT STATUS\n.TP\n.B 0\ndone\n.TP\n.B 1\nfailure: disk, memory\n.TP\n.B 2\nbad usage or input\n.TP\n.B 130\ninterrupted\n"
+    ".SH EXIT STATUS\n.TP\n.B 0\ndone\n.TP\n.B 1\nfailure: disk, memory\n.TP\n.B 2\nbad usage or input\n.TP\n.B "
+        "130\ninterrupted\n"
     ".PP\nAn error is one line on the standard error that says what was expected, what was found and where.\n"
     ".SH ENVIRONMENT\n"
     ".TP\n.B SD_MODEL\nthe default model\n"
     ".TP\n.B SD_ISA\nforces the kernels: scalar, sse2, avx2, avx512, neon\n"
     ".TP\n.B OMP_NUM_THREADS\nthreads where \\-t says nothing\n"
-    ".TP\n.B OMP_WAIT_POLICY\npassive keeps threads from waiting in loops, and is what sd takes on Linux where nothing is set\n"
+    ".TP\n.B OMP_WAIT_POLICY\npassive keeps threads from waiting in loops, and is what sd takes on Linux where "
+        "nothing is set\n"
     ".TP\n.B NO_COLOR\\fR, \\fBTERM\\fR, \\fBCOLUMNS\nhow progress and previews are shown\n"
     ".SH EXAMPLES\n.nf\n"
     "sd \\-p \"a red apple on a blue background\"\n"
-    "sd \\-m stable\\-diffusion\\-v1\\-5 \\-p \"a lighthouse\" \\-\\-sampling\\-method \"DPM++ 2M Karras\" \\-s 42 \\-o lighthouse.png\n"
+    "sd \\-m stable\\-diffusion\\-v1\\-5 \\-p \"a lighthouse\" \\-\\-sampling\\-method \"DPM++ 2M Karras\" \\-s 42 "
+        "\\-o lighthouse.png\n"
     "sd \\-p \"a blue car\" \\-i car.png \\-\\-strength 0.3\n"
     "sd \\-\\-prompts prompts.txt \\-o pictures/\n"
     "sd \\-p \"a red apple\" \\-\\-trace t.safetensors \\-\\-trace\\-filter \"latents.*\"\n.fi\n"
-    ".SH NOTES\nDebian and others have another program of this name, sd, which finds and replaces text (package sd). Where both are "
-    "installed the first in PATH counts; this one can be installed elsewhere with make install PREFIX=... and called by its path.\n";
+    ".SH NOTES\nDebian and others have another program of this name, sd, which finds and replaces text (package sd). "
+        "Where both are "
+    "installed the first in PATH counts; this one can be installed elsewhere with make install PREFIX=... and called "
+        "by its path.\n";
 
 int man_page(void)
 {

@@ -1,6 +1,6 @@
-/* foreign.c - floor 7: options of other programs, for people who come from there: stable-diffusion.cpp (its option list
- * of August 2026), CompVis' scripts, diffusers' arguments, A1111's prompts from file. */
-#include "cli.h"
+/* app_other_options.c - floor 7: options of other programs, for people who come from there: stable-diffusion.cpp (its
+ * option list of August 2026), CompVis' scripts, diffusers' arguments, A1111's prompts from file. */
+#include "app_cli.h"
 
 #define PARTS "the parts of a model come from its directory: -m DIR"
 #define OTHER_KIND "it is for models of another kind"
@@ -47,8 +47,10 @@ const cli_foreign cli_foreign_options[] = {
     {0, "auto-fit", CLI_NOTHING, NULL, ON_CPU}, {0, "backend", CLI_NOTHING, "cpu", ON_CPU},
     {0, "params-backend", CLI_NOTHING, "cpu", ON_CPU}, {0, "device", CLI_NOTHING, "cpu", ON_CPU},
     {0, "type", CLI_NOTHING, "f32", "weights are used in the type that their file has, sums are float32"},
-    {0, "precision", CLI_NOTHING, "full|float32|f32", "weights are used in the type that their file has, sums are float32"},
-    {'M', "mode", CLI_NOTHING, "img_gen|txt2img|img2img", "the options say it: -i FILE begins from a picture; the other "
+    {0, "precision", CLI_NOTHING, "full|float32|f32",
+     "weights are used in the type that their file has, sums are float32"},
+    {'M', "mode", CLI_NOTHING, "img_gen|txt2img|img2img",
+     "the options say it: -i FILE begins from a picture; the other "
      "modes are commands, see sd --help"},
     {0, "color", CLI_NOTHING, NULL, "there is nothing to colour"},
 
@@ -107,6 +109,7 @@ const cli_foreign cli_foreign_options[] = {
     {0, "styles", CLI_REFUSED, NULL, "write them into the prompt"},
     {0, "outpath-*", CLI_REFUSED, NULL, "-o says where pictures go"},
     {0, "do-not-save-*", CLI_REFUSED, NULL, "-o says where pictures go"},
-    {0, "skip-grid", CLI_NOTHING, NULL, "no grid is made"}, {0, "skip-save", CLI_REFUSED, NULL, "-o says where pictures go"},
+    {0, "skip-grid", CLI_NOTHING, NULL, "no grid is made"},
+        {0, "skip-save", CLI_REFUSED, NULL, "-o says where pictures go"},
     {0, NULL, CLI_REFUSED, NULL, NULL},
 };

@@ -1,6 +1,7 @@
-/* plot.c - floor 7: the picture of sd schedule --plot: noise levels over the evaluations, with axes, numbers and a legend.
- * Everything is lines, the letters too. They are drawn three times as large and averaged, which makes them smooth. */
-#include "show.h"
+/* app_plot.c - floor 7: the picture of sd schedule --plot: noise levels over the evaluations, with axes, numbers and a
+ * legend. Everything is lines, the letters too. They are drawn three times as large and averaged, which makes them
+ * smooth. */
+#include "app_samplers.h"
 
 #include <ctype.h>
 #include <math.h>
@@ -36,7 +37,8 @@ static void line(canvas *c, double x0, double y0, double x1, double y1, double t
 
 /* -------------------------------------------------------------------------------------- letters */
 
-/* Strokes on a grid: two digits a point, x from 0 to 4 and y from 0 (top) by 6 (base line) to 8; a blank lifts the pen. */
+/* Strokes on a grid: two digits a point, x from 0 to 4 and y from 0 (top) by 6 (base line) to 8; a blank lifts the
+ * pen. */
 static const char *const digits[] = {
     "103041453616050110", "112026 1636", "01103041420646", "01103041423323 334445361605", "36300444",
     "400002324345361605", "4020020516364544331304", "004016", "103041423313020110 1304051636454433",
@@ -135,7 +137,8 @@ static void draw_axes(canvas *c, int evaluations)
 
 static const uint8_t colours[PLOT_MOST][3] = {{31, 119, 180}, {255, 127, 14}, {44, 160, 44}, {214, 39, 40},
                                               {148, 103, 189}, {140, 86, 75}, {227, 119, 194}, {110, 110, 110}};
-static const char *const colour_names[PLOT_MOST] = {"blue", "orange", "green", "red", "purple", "brown", "pink", "grey"};
+static const char *const colour_names[PLOT_MOST] = {"blue", "orange", "green", "red", "purple", "brown", "pink",
+                                                    "grey"};
 
 const char *plot_colour(int k) { return colour_names[k]; }
 

@@ -1,4 +1,4 @@
-/* preview.c - floor 7: a small picture in a terminal, by the protocols of kitty and iTerm2, else as coloured half
+/* app_preview.c - floor 7: a small picture in a terminal, by the protocols of kitty and iTerm2, else as coloured half
  * blocks. */
 #include "app.h"
 
@@ -192,7 +192,8 @@ sd_status preview_show(preview_kind kind, const sd_image *image, int *rows)
     sd_image small;
     if (lines > MOST_ROWS) {
         lines = MOST_ROWS;
-        if (2 * MOST_ROWS * image->width / image->height < columns) columns = 2 * MOST_ROWS * image->width / image->height;
+        if (2 * MOST_ROWS * image->width / image->height < columns)
+            columns = 2 * MOST_ROWS * image->width / image->height;
     }
     if (columns < 1) columns = 1;
     if (lines < 1) lines = 1;

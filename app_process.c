@@ -1,4 +1,4 @@
-/* process.c - floor 7: the program among others: signals, standard streams, exit codes, its random number. */
+/* app_process.c - floor 7: the program among others: signals, standard streams, exit codes, its random number. */
 #define _POSIX_C_SOURCE 200809L
 #include "app.h"
 
@@ -77,7 +77,8 @@ int stopped(void) { return interrupts ? cli_error(CLI_INTERRUPTED, "interrupted"
 
 /* ---------------------------------------------------------------------------------- exit codes */
 
-/* The README's table. 2 is for what another command line or another file would mend, 1 for what the machine did not do. */
+/* The README's table. 2 is for what another command line or another file would mend, 1 for what the machine did not
+ * do. */
 int exit_code(sd_status status)
 {
     static const int codes[] = {

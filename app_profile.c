@@ -1,4 +1,4 @@
-/* show_profile.c - floor 7: sd --profile: what the operations of a run took, in the order in which they ran, and how
+/* app_profile.c - floor 7: sd --profile: what the operations of a run took, in the order in which they ran, and how
  * far that is from what this machine can do. */
 #include "app.h"
 
@@ -130,7 +130,8 @@ typedef struct sum {
     int calls;
     double first, median, total;       /* seconds: of a first pass, of a typical one, of all */
     double flops, made, bytes, roof;   /* of all passes. roof: the least seconds for them */
-    double apart, part[SD_PROFILE_PARTS];   /* of what tells its parts: the multiplications made, the threads' seconds */
+    double apart, part[SD_PROFILE_PARTS];   /* of what tells its parts: the multiplications made, the threads'
+                                             * seconds */
 } sum;
 
 static void add(sum *s, const row *r, const sd_roofs *roofs)
@@ -350,7 +351,8 @@ static void json_all(const profile *p, const sd_roofs *roofs)
         sum s = {0};
         if (is_stage(r)) continue;
         add(&s, r, roofs);
-        printf("%s{\"stage\":\"%s\",\"block\":\"%s\",\"module\":\"%s\",", some++ ? "," : "", r->stage, r->block, r->module);
+        printf("%s{\"stage\":\"%s\",\"block\":\"%s\",\"module\":\"%s\",", some++ ? "," : "", r->stage, r->block,
+               r->module);
         printf("\"operation\":\"%s\",\"algorithm\":\"%s\",\"shape\":[", r->operation, r->algorithm);
         for (int k = 0; k < r->op.nd; k++) printf("%s%lld", k ? "," : "", (long long)r->op.dim[k]);
         printf("],\"passes\":%d,\"first\":%.9g,\"median\":%.9g,", r->n, r->first, r->median);
@@ -369,7 +371,8 @@ static void json_all(const profile *p, const sd_roofs *roofs)
         if (i && is_in(&p->row[i - 1], p->row[i].stage)) continue;
         sum s = add_stage(p, roofs, p->row[i].stage, &whole);
         if (!whole) continue;
-        printf("%s{\"stage\":\"%s\",\"passes\":%d,\"first\":%.9g,\"median\":%.9g,", some++ ? "," : "", whole->stage, whole->n,
+        printf("%s{\"stage\":\"%s\",\"passes\":%d,\"first\":%.9g,\"median\":%.9g,", some++ ? "," : "", whole->stage,
+               whole->n,
                whole->first, whole->median);
         printf("\"seconds\":%.9g,\"operations\":{", whole->total);
         json_figures(&s, roofs);

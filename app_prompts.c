@@ -1,5 +1,5 @@
-/* prompts.c - floor 7: prompts that come from files: -p @FILE, -p -, and --prompts FILE with a picture, or several, for
- * each line, and options behind its text. */
+/* app_prompts.c - floor 7: prompts that come from files: -p @FILE, -p -, and --prompts FILE with a picture, or several,
+ * for each line, and options behind its text. */
 #define _POSIX_C_SOURCE 200809L   /* strdup */
 #include "app.h"
 
@@ -69,7 +69,8 @@ int read_prompts(settings *s, char *owned[2])
     int from_input = 0;
     const char *const inputs_of[] = {s->p.prompt, s->p.negative_prompt, s->prompts};
     for (size_t i = 0; i < COUNT(inputs_of); i++) from_input += inputs_of[i] && strcmp(inputs_of[i], "-") == 0;
-    if (from_input > 1) return cli_error(CLI_USAGE, "the standard input is one text: only one of -p, -n and --prompts can be -");
+    if (from_input > 1)
+        return cli_error(CLI_USAGE, "the standard input is one text: only one of -p, -n and --prompts can be -");
     int code = read_text(&s->p.prompt, &owned[0]);
     return code ? code : read_text(&s->p.negative_prompt, &owned[1]);
 }
@@ -156,8 +157,10 @@ static int split_options(char *text, char *words[MOST_WORDS], int *n)
 /* What the model, the machine or all lines have in common. */
 static int changes_common(const settings *a, const settings *b)
 {
-    return a->model != b->model || a->threads != b->threads || a->precise != b->precise || a->residency != b->residency ||
-           a->gemm != b->gemm || a->trace != b->trace || a->trace_filter != b->trace_filter || a->prompts != b->prompts ||
+    return a->model != b->model || a->threads != b->threads || a->precise != b->precise
+        || a->residency != b->residency ||
+           a->gemm != b->gemm || a->trace != b->trace || a->trace_filter != b->trace_filter
+               || a->prompts != b->prompts ||
            a->quiet != b->quiet || a->verbose != b->verbose || a->timings != b->timings || a->version != b->version ||
            a->help != b->help || a->preview != b->preview || a->noise != b->noise || a->save_steps != b->save_steps ||
            a->from != b->from;
@@ -178,6 +181,7 @@ int prompt_line_settings(const prompt_lines *l, int i, const settings *common, s
     while (options && options > *text && strchr(" \t", options[-1])) *--options = 0;
     if (!code) code = cli_parse(&draw_command, n, words, s);
     if (!code && changes_common(s, common))
-        code = cli_error(CLI_USAGE, "what concerns the model, the machine or the whole run stands before all lines, not in one");
+        code = cli_error(CLI_USAGE,
+                         "what concerns the model, the machine or the whole run stands before all lines, not in one");
     return code;
 }

@@ -1,5 +1,5 @@
-/* redraw.c - floor 7: pictures drawn again from their text: `sd --from FILE`, and `sd show`, which says what it would
- * take from there. */
+/* app_redraw.c - floor 7: pictures drawn again from their text: `sd --from FILE`, and `sd show`, which says what it
+ * would take from there. */
 #define _POSIX_C_SOURCE 200809L
 #include "app.h"
 

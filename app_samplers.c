@@ -1,5 +1,5 @@
-/* show.c - floor 7: sd samplers and sd schedule. */
-#include "show.h"
+/* app_samplers.c - floor 7: sd samplers and sd schedule. */
+#include "app_samplers.h"
 #include "app.h"
 
 #include <math.h>

@@ -1,6 +1,6 @@
-/* show.h - floor 7: samplers and schedules as text, JSON and pictures. */
-#ifndef SD_SHOW_H
-#define SD_SHOW_H
+/* app_samplers.h - floor 7: samplers and schedules as text, JSON and pictures. */
+#ifndef SD_APP_SAMPLERS_H
+#define SD_APP_SAMPLERS_H
 
 #include "sd.h"
 
@@ -10,7 +10,7 @@ int show_samplers(int json);
  * own); a picture of their noise levels if `plot` is not NULL. */
 int show_schedules(sd_ctx *ctx, const sd_params *p, const char *schedules, int json, const char *plot);
 
-/* ---- plot.c */
+/* ---- app_plot.c */
 enum { PLOT_MOST = 8 };
 typedef struct plot_curve {
     const char *name;

@@ -262,7 +262,8 @@ bool sd_glob_list(const char *list, const char *name)
 
 static const struct { const char *name; size_t size; } dtypes[] = {
     [SD_F32] = {"F32", 4}, [SD_F16] = {"F16", 2}, [SD_BF16] = {"BF16", 2}, [SD_F64] = {"F64", 8}, [SD_I64] = {"I64", 8},
-    [SD_I32] = {"I32", 4}, [SD_I16] = {"I16", 2}, [SD_I8] = {"I8", 1},     [SD_U8] = {"U8", 1},   [SD_BOOL] = {"BOOL", 1},
+    [SD_I32] = {"I32", 4}, [SD_I16] = {"I16", 2}, [SD_I8] = {"I8", 1},     [SD_U8] = {"U8", 1},
+        [SD_BOOL] = {"BOOL", 1},
 };
 
 size_t sd_dtype_size(sd_dtype d) { return (size_t)d < SD_COUNT(dtypes) ? dtypes[d].size : 0; }

@@ -37,8 +37,8 @@ static inline int sd_flag_get(const sd_flag *f) { return f->v; }
 static inline void sd_flag_set(sd_flag *f, int v) { f->v = v; }
 #endif
 
-/* What a running call is told from outside: how much memory it may take; by another thread or a signal handler, to stop. And
- * what those find there: the temporary file that the call would leave behind if the program ended now. */
+/* What a running call is told from outside: how much memory it may take; by another thread or a signal handler, to
+ * stop. And what those find there: the temporary file that the call would leave behind if the program ended now. */
 typedef struct sd_halt {
     uint64_t memory;      /* bytes that a call may take; 0: what the system has left */
     sd_flag stop;
@@ -58,8 +58,8 @@ sd_status sd_fail_at(sd_error *e, const char *file, int line, sd_status status, 
 #define sd_fail(e, ...) sd_fail_at((e), __FILE__, __LINE__, __VA_ARGS__)
 void sd_error_clear(sd_error *e);   /* its texts and status alone: an error begins as {0} */
 static inline bool sd_told_to_stop(const sd_error *e) { return e->halt && sd_flag_get(&e->halt->stop); }
-/* True if there is nothing more to do: after an error, or because somebody said so, which is an error from then on. To be
- * asked at least every tenth of a second by whatever takes longer. */
+/* True if there is nothing more to do: after an error, or because somebody said so, which is an error from then on. To
+ * be asked at least every tenth of a second by whatever takes longer. */
 bool sd_stopped(sd_error *e);
 /* The status of a system call that set errno to `why`: a wrong name is the caller's mistake, a full disk is not. */
 sd_status sd_errno_status(int why);
@@ -72,8 +72,9 @@ typedef struct sd_log {
 enum { SD_LOG_WARNING = 0, SD_LOG_NOTICE = 1, SD_LOG_DETAIL = 2 };
 void sd_logf(const sd_log *log, int level, const char *fmt, ...) SD_PRINTF(3, 4);
 
-/* ---- memory for many numbers, aligned to SD_ALIGN, contents undefined. NULL: there is none. Where the system lets a program
- * ask for large pages, large blocks have them: in pages of 4 KB they have more pages than a processor finds quickly. */
+/* ---- memory for many numbers, aligned to SD_ALIGN, contents undefined. NULL: there is none. Where the system lets a
+ * program ask for large pages, large blocks have them: in pages of 4 KB they have more pages than a processor finds
+ * quickly. */
 #define SD_ALIGN 64u
 void *sd_block_alloc(size_t bytes);
 void sd_block_free(void *p);   /* NULL: nothing */
@@ -89,10 +90,11 @@ void sd_arena_free(sd_arena *a);
 /* NULL and *full = true when it does not fit (base != NULL); NULL and *full = false when only counting. */
 void *sd_arena_alloc(sd_arena *a, size_t bytes, bool *full);
 
-/* ---- memory.c: before much memory is taken
+/* ---- os_memory.c: before much memory is taken
  * Bytes that this process can still get. */
 uint64_t sd_memory_left(void);
-/* SD_ERR_MEMORY, "WHAT takes ... of memory, and ... are free", if there is not so much. Less than 64 MB is not asked for. */
+/* SD_ERR_MEMORY, "WHAT takes ... of memory, and ... are free", if there is not so much. Less than 64 MB is not asked
+ * for. */
 sd_status sd_need_memory(sd_error *e, double bytes, const char *what, ...) SD_PRINTF(3, 4);
 
 /* ---- strings and files */
@@ -106,8 +108,8 @@ typedef struct sd_text {
 void sd_text_add(sd_text *t, const char *fmt, ...) SD_PRINTF(2, 3);
 void sd_text_addn(sd_text *t, const char *s, size_t n);
 
-/* What follows `name` in `text`; NULL if the text does not begin so. Spelling does not count: case, blanks, '_', '-' and
- * brackets are as good as not there, '+' is a 'p'. */
+/* What follows `name` in `text`; NULL if the text does not begin so. Spelling does not count: case, blanks, '_', '-'
+ * and brackets are as good as not there, '+' is a 'p'. */
 const char *sd_after_name(const char *text, const char *name);
 bool sd_same_name(const char *a, const char *b);
 
@@ -119,7 +121,8 @@ sd_status sd_path_join(char *out, size_t size, const char *a, const char *b, sd_
 bool sd_is_file(const char *path);     /* true too where that cannot be told: then opening it says why */
 bool sd_is_absent(const char *path);   /* nothing has this name; not if that cannot be told */
 bool sd_is_dir(const char *path);
-bool sd_is_stream(const char *path);   /* a pipe, a device or the name of an open descriptor: what no file can replace */
+bool sd_is_stream(const char *path);   /* a pipe, a device or the name of an open descriptor: what no file can
+                                        * replace */
 /* Reads a whole file of at most `max` bytes; a NUL is appended and not counted. free() it. */
 sd_status sd_read_file(const char *path, size_t max, char **data, size_t *n, sd_error *e);
 /* The same for a file that is known by its beginning: what `accept` refuses is not read further. Of a file without a

@@ -13,7 +13,8 @@ static const sd_bind_row text_rows[] = {
     {offsetof(sd_clip, projection), "text_projection.weight", NULL, "pc"},
 };
 #define WB(member, name, shape, bias_shape) \
-    {offsetof(sd_clip_layer_w, member.w), name ".weight", NULL, shape}, {offsetof(sd_clip_layer_w, member.b), name ".bias", NULL, bias_shape}
+    {offsetof(sd_clip_layer_w, member.w), name ".weight", NULL, shape}, \
+    {offsetof(sd_clip_layer_w, member.b), name ".bias", NULL, bias_shape}
 static const sd_bind_row layer_rows[] = {
     WB(ln1, "layer_norm1", "c", "c"),
     WB(attn.to_q, "self_attn.q_proj", "cc", "c"),

@@ -2,7 +2,7 @@
  *
  * What a file claims is checked before anything is allocated for it. libpng and libjpeg report through longjmp: what
  * must survive one lies in a struct of the caller, never in a variable of the function that called setjmp. */
-#include "picture.h"
+#include "image_transform.h"
 
 #include <ctype.h>
 #include <math.h>
@@ -168,7 +168,8 @@ static int png_orientation(png_structp png, png_infop info)
 
 static sd_status read_png(source *s)
 {
-    png_structp png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, s, png_failed, png_warned, &s->no_memory, sd_png_allocate,
+    png_structp png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, s, png_failed, png_warned, &s->no_memory,
+                                               sd_png_allocate,
                                                sd_png_give_back);
     png_infop info = png ? png_create_info_struct(png) : NULL;
     if (!info) sd_fail(s->e, SD_ERR_MEMORY, "no memory to read %s", s->name);
@@ -213,8 +214,8 @@ static void jpeg_failed(j_common_ptr c)
     longjmp(j->jump, 1);
 }
 
-/* In place of what would print. libjpeg warns where data is lost and goes on with grey; a reference stops. Harmless are the oddities of some
- * cameras and editors. */
+/* In place of what would print. libjpeg warns where data is lost and goes on with grey; a reference stops. Harmless are
+ * the oddities of some cameras and editors. */
 static void jpeg_warned(j_common_ptr c, int level)
 {
     static const int harmless[] = {JWRN_EXTRANEOUS_DATA, JWRN_ADOBE_XFORM, JWRN_JFIF_MAJOR, JWRN_NOT_SEQUENTIAL,
@@ -399,7 +400,8 @@ static const struct {
 static size_t format_of(const uint8_t *data, size_t n)
 {
     for (size_t i = 0; i < SD_COUNT(formats); i++)
-        if (n >= formats[i].at + formats[i].n && memcmp(data + formats[i].at, formats[i].mark, formats[i].n) == 0) return i;
+        if (n >= formats[i].at + formats[i].n && memcmp(data + formats[i].at, formats[i].mark, formats[i].n) == 0)
+            return i;
     return SD_COUNT(formats);
 }
 

@@ -1,5 +1,5 @@
-/* picture.c - floor 3: pictures and masks: resampling, fitting, numbers for the networks, blurring, pasting. */
-#include "picture.h"
+/* image_transform.c - floor 3: pictures and masks: resampling, fitting, numbers for the networks, blurring, pasting. */
+#include "image_transform.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -20,7 +20,8 @@ sd_status sd_picture_new(sd_picture *out, int width, int height, int channels, s
 {
     memset(out, 0, sizeof *out);
     if (check_sides(width, height, e)) return e->status;
-    if (sd_need_memory(e, (double)width * height * channels, "a picture of %dx%d pixels", width, height)) return e->status;
+    if (sd_need_memory(e, (double)width * height * channels, "a picture of %dx%d pixels", width, height))
+        return e->status;
     out->data = calloc((size_t)width * (size_t)height, (size_t)channels);
     if (!out->data) return sd_fail(e, SD_ERR_MEMORY, "no memory for a picture of %dx%d pixels", width, height);
     out->width = width;
@@ -433,8 +434,10 @@ static float *distances(const sd_picture *mask, is_site *site, sd_error *e)
     double *from = malloc(longest * sizeof *from);
     bool room = d && f && sites && from;
     for (size_t i = 0; room && i < pixels(mask); i++) d[i] = site(mask->data[i]) ? 0.0f : HUGE_VALF;
-    for (int x = 0; room && x < mask->width && !sd_stopped(e); x++) parabolas(d + x, stride, mask->height, f, sites, from);
-    for (int y = 0; room && y < mask->height && !sd_stopped(e); y++) parabolas(d + (size_t)y * stride, 1, mask->width, f, sites, from);
+    for (int x = 0; room && x < mask->width && !sd_stopped(e); x++)
+        parabolas(d + x, stride, mask->height, f, sites, from);
+    for (int y = 0; room && y < mask->height && !sd_stopped(e); y++)
+        parabolas(d + (size_t)y * stride, 1, mask->width, f, sites, from);
     free(f);
     free(sites);
     free(from);

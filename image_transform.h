@@ -1,6 +1,7 @@
-/* picture.h - floor 3: pictures from files, and what is done to pictures and masks before and after the networks. */
-#ifndef SD_PICTURE_H
-#define SD_PICTURE_H
+/* image_transform.h - floor 3: pictures from files, and what is done to pictures and masks before and after the
+ * networks. */
+#ifndef SD_IMAGE_TRANSFORM_H
+#define SD_IMAGE_TRANSFORM_H
 
 #include "base.h"
 
@@ -36,7 +37,7 @@ void sd_picture_free(sd_picture *p);
 sd_status sd_picture_read(sd_picture *out, const char *path, sd_error *e);
 sd_status sd_picture_read_memory(sd_picture *out, const void *data, size_t n, const char *name, sd_error *e);
 
-/* ---- picture.c: size */
+/* ---- image_transform.c: size */
 typedef enum sd_filter {
     SD_FILTER_NEAREST,
     SD_FILTER_BOX,       /* area averages */

@@ -1,4 +1,4 @@
-/* image.c - floor 3: pictures into files. */
+/* image_write.c - floor 3: pictures into files. */
 #include "image.h"
 #include "text.h"
 
@@ -100,7 +100,8 @@ static sd_status write_png(FILE *f, const char *path, int width, int height, con
             j.is_latin1 = false;
         }
     }
-    png_structp png = png_create_write_struct_2(PNG_LIBPNG_VER_STRING, &j, on_error, on_warning, &j.no_memory, sd_png_allocate, sd_png_give_back);
+    png_structp png = png_create_write_struct_2(PNG_LIBPNG_VER_STRING, &j, on_error, on_warning, &j.no_memory,
+                                                sd_png_allocate, sd_png_give_back);
     png_infop info = png ? png_create_info_struct(png) : NULL;
     if (!info || (text && !j.text)) sd_fail(e, SD_ERR_MEMORY, "no memory to write %s", path);
     else encode_png(png, info, &j);

@@ -11,8 +11,8 @@
 
 #ifdef SD_WITH_CJSON
 
-/* Levels of lists and objects; cJSON itself stops at 1000. And values: cJSON takes some hundred bytes for each, which of a
- * file of empty lists makes 25 times its size. A vocabulary has 50,000, a header of a thousand tensors 10,000. */
+/* Levels of lists and objects; cJSON itself stops at 1000. And values: cJSON takes some hundred bytes for each, which
+ * of a file of empty lists makes 25 times its size. A vocabulary has 50,000, a header of a thousand tensors 10,000. */
 enum { MOST_NESTED = 256, MOST_VALUES = 1 << 20 };
 
 /* ------------------------------------------------------------------------------------- checking */
@@ -184,7 +184,8 @@ static cJSON *parse(const char *text, size_t n, const char *what, sd_error *e)
 {
     cJSON *root = cJSON_ParseWithLength(text, n);
     if (!root) sd_fail(e, SD_ERR_MEMORY, "no memory to read %s", what);
-    else if (!cJSON_IsObject(root)) sd_fail(e, SD_ERR_FORMAT, "%s: expected a JSON object, found %s", what, sd_json_kind(root));
+    else if (!cJSON_IsObject(root))
+        sd_fail(e, SD_ERR_FORMAT, "%s: expected a JSON object, found %s", what, sd_json_kind(root));
     else return root;
     cJSON_Delete(root);
     return NULL;

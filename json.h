@@ -7,9 +7,9 @@
 #ifdef SD_WITH_CJSON
 #include <cjson/cJSON.h>
 
-/* Both return an object, cJSON_Delete it; or NULL, with an error that begins with `what` or the path and names the byte.
- * JSON is exactly what the standard [RFC 8259] says: nothing after the value but white space, no half surrogates, and
- * nothing that ends a C string in a string. */
+/* Both return an object, cJSON_Delete it; or NULL, with an error that begins with `what` or the path and names the
+ * byte. JSON is exactly what the standard [RFC 8259] says: nothing after the value but white space, no half surrogates,
+ * and nothing that ends a C string in a string. */
 
 /* n bytes of text in memory. Keys that come twice are all there, in order. */
 cJSON *sd_json_parse(const char *text, size_t n, const char *what, sd_error *e);

@@ -1,8 +1,8 @@
 /* kernels.c - floor 1: the specification of every kernel, and the choice of a table for this CPU.
  *
  * Each function says its equation and computes it the plain way: arithmetic in double, one rounding to float at the
- * end. Its bits are what --precise gives, and what every other table is tested against. Nothing here may be tuned at the price
- * of the equation. Infinities and NaN are whatever the equation makes of them in IEEE arithmetic. */
+ * end. Its bits are what --precise gives, and what every other table is tested against. Nothing here may be tuned at
+ * the price of the equation. Infinities and NaN are whatever the equation makes of them in IEEE arithmetic. */
 #include "kernels_spec.h"
 
 #include <math.h>
@@ -95,9 +95,10 @@ void sdk_spec_geglu(float *y, const float *value, const float *gate, size_t n)
         y[i] = (float)(value[i] * gelu1(gate[i]));
 }
 
-/* e^x for x <= 0, 0 below -708; the same bits on every machine, which a library's exp does not promise, and an equation for vectors
- * (kernels_precise.c). n = round(x / ln 2) by adding and subtracting 1.5 2^52; r = x - n ln 2, whose first part of ln 2 has 42 bits, so that
- * its product with n is exact; e^r = 1 + r + r^2 q(r), q of degree 9 by Remez' exchange, relative error 3.3e-17. */
+/* e^x for x <= 0, 0 below -708; the same bits on every machine, which a library's exp does not promise, and an equation
+ * for vectors (kernels_precise.c). n = round(x / ln 2) by adding and subtracting 1.5 2^52; r = x - n ln 2, whose first
+ * part of ln 2 has 42 bits, so that its product with n is exact; e^r = 1 + r + r^2 q(r), q of degree 9 by Remez'
+ * exchange, relative error 3.3e-17. */
 double sdk_exp_negative(double x)
 {
     double z = x * SDK_EXP_LOG2E + 0x1.8p52, n = z - 0x1.8p52, r = x - n * SDK_EXP_LN2, q = sdk_exp_q[0];
@@ -263,9 +264,9 @@ const sd_kern sd_kern_spec = {
 
 /* ------------------------------------------------------------------------------------- selection
  *
- * SD_HAVE_SSE2, _AVX2, _AVX512, _NEON are set by the build where kernels_simd.c and kernels_precise.c were compiled for that level. Having an
- * instruction is two questions: does the processor know it (CPUID), and does the system save its registers when it
- * switches tasks (XGETBV). */
+ * SD_HAVE_SSE2, _AVX2, _AVX512, _NEON are set by the build where kernels_simd.c and kernels_precise.c were compiled for
+ * that level. Having an instruction is two questions: does the processor know it (CPUID), and does the system save its
+ * registers when it switches tasks (XGETBV). */
 
 #if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__))
 #define SD_X86 1

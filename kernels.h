@@ -1,7 +1,7 @@
 /* kernels.h - floor 1: the table of raw-row functions, one table per instruction set.
  *
- * kernels.c is the specification: plain C99, double accumulators. The others add in float: a table for each instruction set, and
- * "scalar", plain C99 too, for machines whose vectors are not known here.
+ * kernels.c is the specification: plain C99, double accumulators. The others add in float: a table for each instruction
+ * set, and "scalar", plain C99 too, for machines whose vectors are not known here.
  * Rows are contiguous floats; lengths may be 0 and nothing need be aligned. In and out may be the same row. */
 #ifndef SD_KERNELS_H
 #define SD_KERNELS_H
@@ -18,14 +18,15 @@
 #error "build with -msse2 -mfpmath=sse: sums with more digits than a float has are other bits on every compiler"
 #endif
 
-/* Convolution of 3x3 with padding 1 by a minimal algorithm, winograd_simd.c. A tile is out x out output pixels, which come from 6x6 input
- * pixels that begin one up and left of it; the next tile's input is `step` pixels further on. A tile has `planes` planes, one for each
- * product. All channels are treated alike and apart from each other. */
+/* Convolution of 3x3 with padding 1 by a minimal algorithm, kernels_winograd.c. A tile is out x out output pixels,
+ * which come from 6x6 input pixels that begin one up and left of it; the next tile's input is `step` pixels further on.
+ * A tile has `planes` planes, one for each product. All channels are treated alike and apart from each other. */
 enum { SDK_WINOGRAD_IN = 6, SDK_WINOGRAD_MOST_OUT = 8 };
 typedef struct sd_winograd {
     size_t out, step, planes;
-    /* v[plane p, c] = (B^T d B)_p over the 6x6 pixels d of a tile, row by row: c-th numbers of `pixel`, c < n. What comes next is asked for
-     * early: the next tile's pixels, `ahead` numbers on, and its place in v, SDK_PANEL numbers on. */
+    /* v[plane p, c] = (B^T d B)_p over the 6x6 pixels d of a tile, row by row: c-th numbers of `pixel`, c < n. What
+     * comes next is asked for early: the next tile's pixels, `ahead` numbers on, and its place in v, SDK_PANEL numbers
+     * on. */
     void (*input)(float *v, size_t plane, const float *const *pixel, size_t ahead, size_t n);
     /* u[plane p, i] = (G g G^T)_p over g = w[0..8][i]: rows of a transposed weight, `width` numbers each, i < width */
     void (*weights)(float *u, size_t plane, const float *w, size_t width);
@@ -33,8 +34,9 @@ typedef struct sd_winograd {
     void (*output)(float *const *pixel, const float *m, size_t plane, const float *bias, size_t n);
 } sd_winograd;
 
-/* A panel is a block of a product's left operand: rows of at most SDK_PANEL numbers, beginning SDK_PANEL apart. Short sums are
- * what keeps the rounding error small. Up to SDK_PANEL_SPARE rows after the last are read, and what comes of them dropped. */
+/* A panel is a block of a product's left operand: rows of at most SDK_PANEL numbers, beginning SDK_PANEL apart. Short
+ * sums are what keeps the rounding error small. Up to SDK_PANEL_SPARE rows after the last are read, and what comes of
+ * them dropped. */
 enum { SDK_PANEL = 64, SDK_PANEL_SPARE = 28 };
 
 typedef void sdk_widen(float *y, const uint16_t *x, size_t n);   /* 16-bit numbers to float, exact */
@@ -45,20 +47,22 @@ typedef struct sd_kern {
 
     /* C[M,N] = A[M,K] op(B) + bias[N] (bias may be NULL).
      * b_trans: B is [N,K] (a weight matrix), otherwise [K,N]. ld* are row strides in numbers. Sequential.
-     * B is of floats; or, if `widen` is not NULL, of 16-bit numbers that are widened on the way (only with b_trans): the same bits.
-     * scratch: gemm_scratch bytes, 64-byte aligned, contents irrelevant; one per thread; may be NULL if gemm_scratch is 0.
-     * The bits of an element of C depend on its row of A, its column of B and K alone, never on M or N: a caller may
-     * split M and N among threads as it likes. */
+     * B is of floats; or, if `widen` is not NULL, of 16-bit numbers that are widened on the way (only with b_trans):
+     * the same bits. scratch: gemm_scratch bytes, 64-byte aligned, contents irrelevant; one per thread; may be NULL if
+     * gemm_scratch is 0. The bits of an element of C depend on its row of A, its column of B and K alone, never on M or
+     * N: a caller may split M and N among threads as it likes. */
     size_t gemm_scratch;
     void (*gemm)(void *scratch, size_t M, size_t N, size_t K, const float *A, size_t lda, const void *B, size_t ldb,
                  bool b_trans, sdk_widen *widen, float *C, size_t ldc, const float *bias);
 
-    /* The same by parts, for those who lay out the operands themselves; NULL in the specification. pack_panel turns `columns` columns of
-     * B (see gemm) into strips [kc][panel_columns], one after the other; the last one is only panel_narrow wide if it fits there.
-     * panel: c[rows, columns] = or += a[rows, kc] b; any number of rows is as fast per row, columns are fastest in multiples of panel_narrow. */
+    /* The same by parts, for those who lay out the operands themselves; NULL in the specification. pack_panel turns
+     * `columns` columns of B (see gemm) into strips [kc][panel_columns], one after the other; the last one is only
+     * panel_narrow wide if it fits there. panel: c[rows, columns] = or += a[rows, kc] b; any number of rows is as fast
+     * per row, columns are fastest in multiples of panel_narrow. */
     size_t panel_columns, panel_narrow, panel_rows;
     void (*pack_panel)(float *to, const float *b, size_t ldb, bool b_trans, size_t columns, size_t kc);
-    void (*panel)(size_t rows, size_t columns, size_t kc, const float *a, const float *b, float *c, size_t ldc, bool accumulate);
+    void (*panel)(size_t rows, size_t columns, size_t kc, const float *a, const float *b, float *c, size_t ldc,
+                  bool accumulate);
     const sd_winograd *winograd;            /* F(4x4,3x3): out 4, step 4, 36 planes */
     const sd_winograd *winograd_enlarged;   /* of a picture enlarged to twice its size: out 8, step 4, 100 planes */
 
@@ -71,17 +75,19 @@ typedef struct sd_kern {
     void (*geglu)(float *y, const float *value, const float *gate, size_t n);   /* value * gelu(gate) */
     void (*softmax)(float *x, size_t n, float scale);            /* x_i = e^(scale(x_i - max)) / sum, in place */
 
-    /* What attention takes beside panels. A softmax in pieces, of the columns of a strip x [rows][width], width being panel_columns or
-     * panel_narrow, with logits in powers of two. With m = max(max[c], x_ic): x_ic = 2^(x_ic - m), factor[c] = 2^(max[c] - m), sum[c] =
-     * factor[c] sum[c] + sum of x_ic, max[c] = m. True if a factor is not 1. */
+    /* What attention takes beside panels. A softmax in pieces, of the columns of a strip x [rows][width], width being
+     * panel_columns or panel_narrow, with logits in powers of two. With m = max(max[c], x_ic): x_ic = 2^(x_ic - m),
+     * factor[c] = 2^(max[c] - m), sum[c] = factor[c] sum[c] + sum of x_ic, max[c] = m. True if a factor is not 1. */
     bool (*softmax_piece)(float *x, size_t rows, size_t width, float *max, double *sum, float *factor);
-    void (*scale_columns)(float *x, size_t rows, size_t width, const float *factor);   /* x_ic = factor[c] x_ic, of such a strip */
+    /* x_ic = factor[c] x_ic, of such a strip */
+    void (*scale_columns)(float *x, size_t rows, size_t width, const float *factor);
     /* to[j to_stride + i] = from[i from_stride + j], i < rows, j < columns */
     void (*transpose)(float *to, size_t to_stride, const float *from, size_t from_stride, size_t rows, size_t columns);
     void (*scale)(float *y, const float *x, float a, size_t n);  /* y = a x; what panel has */
 
     void (*add)(float *y, const float *x, size_t n);             /* y += x */
-    void (*sums)(double *sum, double *sum_sq, const float *x, size_t n);   /* sums of x and x^2: squares of floats are exact in double */
+    void (*sums)(double *sum, double *sum_sq, const float *x, size_t n);   /* sums of x and x^2: squares of floats are
+                                                                            * exact in double */
     /* y = (x - mean) rstd g + b; what a float cannot hold of mean is subtracted too */
     void (*norm_affine)(float *y, const float *x, double mean, double rstd, const float *g, const float *b, size_t n);
     /* y_c = (x_c - m_c) a_c + b_c over one pixel's channels; then SiLU if silu. */

@@ -1,11 +1,12 @@
 /* kernels_precise.c - floor 1: the specification's matrix product and softmax in vectors of doubles, bit for bit.
  *
- * Compiled once per instruction set, like kernels_simd.c. In a product a lane holds one element of C: it adds the products A_ik B_kj over
- * k in order, as kernels.c does, beginning at 0. The product of two floats has at most 48 significant bits and no exponent that a double
- * lacks, so it is exact, and an FMA, which rounds once, gives the bits of a product and a sum, which round the sum alone.
+ * Compiled once per instruction set, like kernels_simd.c. In a product a lane holds one element of C: it adds the
+ * products A_ik B_kj over k in order, as kernels.c does, beginning at 0. The product of two floats has at most 48
+ * significant bits and no exponent that a double lacks, so it is exact, and an FMA, which rounds once, gives the bits
+ * of a product and a sum, which round the sum alone.
  *
- * The order of loops is that of kernels_simd.c. Blocks of k continue sums that wait in doubles, so that no block's end can be seen in the
- * result. */
+ * The order of loops is that of kernels_simd.c. Blocks of k continue sums that wait in doubles, so that no block's end
+ * can be seen in the result. */
 #include "kernels_spec.h"
 #include "simd_double.h"
 #include "simd_rows.h"
@@ -89,14 +90,16 @@ enum {
     BLOCK_M = 168 / TALL_ROWS * TALL_ROWS,
     CHUNK = 3 * BLOCK_M,                          /* rows for which a block of B is packed once */
     BLOCK_N = 384 / TILE_COLUMNS * TILE_COLUMNS,
-    A_STRIDE = BLOCK_K + 8                        /* not a power of two, or the rows of a tile would compete for the same lines of cache */
+    A_STRIDE = BLOCK_K + 8                        /* not a power of two, or the rows of a tile would compete for the
+                                                   * same lines of cache */
 };
 
 static inline size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
 static inline size_t strip_width(size_t columns) { return columns > DL ? TILE_COLUMNS : DL; }
 
 /* sum[rows, vectors DL] = (sum +) a b: `rows` rows of a, A_STRIDE apart, and b [kc][vectors DL] */
-static inline __attribute__((always_inline)) void multiply_tile(size_t rows, size_t vectors, size_t kc, const double *a, const double *b,
+static inline __attribute__((always_inline)) void multiply_tile(size_t rows, size_t vectors, size_t kc, const double *a,
+                                                                const double *b,
                                                                 double *sum, bool first)
 {
     vd acc[PRECISE_ROWS * PRECISE_VECTORS];
@@ -134,7 +137,8 @@ static inline void store_wide(double *to, vf v, bool whole)
         d_store(to + DL, high_half(v));
 }
 
-/* rows x kc of A to [..][A_STRIDE], rows of zeros up to a whole tile of either shape; a row may end with what is never read */
+/* rows x kc of A to [..][A_STRIDE], rows of zeros up to a whole tile of either shape; a row may end with what is never
+ * read */
 static void pack_a(double *to, const float *a, size_t lda, size_t rows, size_t kc)
 {
     size_t r = 0;
@@ -152,7 +156,8 @@ static void pack_strip(double *to, size_t width, const float *b, size_t ldb, boo
         for (size_t k = 0; k < kc; k += b_trans ? VL : 1) {
             vf r[VL];
             if (!b_trans) {
-                store_wide(to + k * width + j, j < columns ? get(b + k * ldb + j, columns - j) : v_set1(0.0f), j + DL < width);
+                store_wide(to + k * width + j, j < columns ? get(b + k * ldb + j, columns - j) : v_set1(0.0f),
+                           j + DL < width);
                 continue;
             }
             UNROLL for (size_t i = 0; i < VL; i++)
@@ -164,25 +169,30 @@ static void pack_strip(double *to, size_t width, const float *b, size_t ldb, boo
         }
 }
 
-static void pack_b(double *to, const void *B, size_t from, size_t ldb, bool b_trans, sdk_widen *widen, size_t columns, size_t kc)
+static void pack_b(double *to, const void *B, size_t from, size_t ldb, bool b_trans, sdk_widen *widen, size_t columns,
+                   size_t kc)
 {
     float rows[TILE_COLUMNS * BLOCK_K];   /* widened */
     for (size_t j = 0; j < columns; j += TILE_COLUMNS) {
         size_t n = min_size(columns - j, TILE_COLUMNS), at = from + j * (b_trans ? ldb : 1);
         for (size_t i = 0; widen && i < n; i++)
             widen(rows + i * BLOCK_K, (const uint16_t *)B + at + i * ldb, kc);
-        pack_strip(to + j * kc, strip_width(columns - j), widen ? rows : (const float *)B + at, widen ? BLOCK_K : ldb, b_trans, n, kc);
+        pack_strip(to + j * kc, strip_width(columns - j), widen ? rows : (const float *)B + at, widen ? BLOCK_K : ldb,
+                   b_trans, n, kc);
     }
 }
 
-/* `rows` rows of a chunk from row0. The chunk's sums: for each strip of columns, one after the other, [CHUNK][width]. */
-static void multiply_block(size_t row0, size_t rows, size_t columns, size_t kc, const double *a, const double *b, double *sum, bool first)
+/* `rows` rows of a chunk from row0. The chunk's sums: for each strip of columns, one after the other,
+ * [CHUNK][width]. */
+static void multiply_block(size_t row0, size_t rows, size_t columns, size_t kc, const double *a, const double *b,
+                           double *sum, bool first)
 {
     for (size_t j = 0; j < columns; j += TILE_COLUMNS) {
         bool wide = columns - j > DL;
         size_t width = wide ? TILE_COLUMNS : DL, height = wide ? PRECISE_ROWS : TALL_ROWS;
         for (size_t i = 0; i < rows; i += height)
-            (wide ? wide_tile : tall_tile)(kc, a + i * A_STRIDE, b + j * kc, sum + j * CHUNK + (row0 + i) * width, first);
+            (wide ? wide_tile : tall_tile)(kc, a + i * A_STRIDE, b + j * kc, sum + j * CHUNK + (row0 + i) * width,
+                                           first);
     }
 }
 

@@ -40,7 +40,8 @@ extern const sd_winograd WINOGRAD, ENLARGED;
 
 /* ------------------------------------------------------------------------------------- exponential */
 
-/* e^(d s + low) for d s <= 0; |low| is a correction below the last bit of d s. Exactly 0 below the smallest normal float.
+/* e^(d s + low) for d s <= 0; |low| is a correction below the last bit of d s. Exactly 0 below the smallest normal
+ * float.
  *
  * n = round(d s / ln 2) by adding and subtracting 1.5 2^23, r = d s - n ln 2 in (-0.35, 0.35), e^(d s) = 2^n e^r. The
  * product d s is never rounded: n times the 15-bit head of ln 2 is exact, so one FMA gives what is left of d s.
@@ -78,8 +79,8 @@ static inline vf quick_gelu1(vf x) { return gate(x, 1.702f, (float)(1.702 - 1.70
 /* x Phi(x), Phi by two approximations (Remez' exchange, relative errors 5.1e-10 and 1.4e-9).
  * |x| < 1: Phi = 1/2 + x S(x^2), S of degree 5.
  * |x| >= 1: Phi = 1 - Q for x > 0, Q for x < 0, with the upper tail Q(a) = erfc(a / sqrt 2) / 2 of a = |x| written as
- * e^(-a^2/2) P(t) / (a + 3.5), t = (a - 3.5) / (a + 3.5), P of degree 8 on a <= 13.3, where the exponential ends; the exponent
- * is the unrounded product, so that relative accuracy holds to the end of the tail. */
+ * e^(-a^2/2) P(t) / (a + 3.5), t = (a - 3.5) / (a + 3.5), P of degree 8 on a <= 13.3, where the exponential ends; the
+ * exponent is the unrounded product, so that relative accuracy holds to the end of the tail. */
 static inline vf gelu1(vf x)
 {
     const vf one = v_set1(1.0f), half = v_set1(0.5f), c = v_set1(3.5f);
@@ -166,8 +167,9 @@ static void softmax(float *x, size_t n, float scale)
         put(x + i, n - i, v_mul(get(x + i, n - i), factor));
 }
 
-/* 2^d for d <= 0, 0 below the smallest normal float. n = round(d) by adding and subtracting 1.5 2^23, r = d - n exactly, 2^r = 1 + r q(r)
- * with q of degree 5 by Remez' exchange, relative error 3.0e-9: below 0.8 ULP with all roundings (1.1 without FMA; tests/test_kernels.c). */
+/* 2^d for d <= 0, 0 below the smallest normal float. n = round(d) by adding and subtracting 1.5 2^23, r = d - n
+ * exactly, 2^r = 1 + r q(r) with q of degree 5 by Remez' exchange, relative error 3.0e-9: below 0.8 ULP with all
+ * roundings (1.1 without FMA; tests/test_kernels.c). */
 static inline vf exp2_negative(vf d)
 {
     const vf round = v_set1(0x1.8p23f);
@@ -180,7 +182,8 @@ static inline vf exp2_negative(vf d)
     return v_zero_below(d, v_set1(-126.0f), v_times_power(v_fma(q, r, v_set1(1.0f)), n, z));
 }
 
-/* Row i of a column belongs to partial maximum and partial sum i % CHAINS: eight short sums, joined in pairs, in place of a long one. */
+/* Row i of a column belongs to partial maximum and partial sum i % CHAINS: eight short sums, joined in pairs, in place
+ * of a long one. */
 enum { CHAINS = 8 };
 
 /* VL columns of x: their maximum, which begins as m */
@@ -286,13 +289,14 @@ static void affine(float *y, const float *x, const float *m, const float *a, con
 
 /* -------------------------------------------------------------------------------- matrix product
  *
- * The order of Goto & van de Geijn 2008 ("Anatomy of High-Performance Matrix Multiplication"), the operands' parts exchanged: a tile of C,
- * TILE_ROWS x TILE_COLUMNS, stays in registers while k runs over a block of at most BLOCK_K; its rows of A stay in the first cache while
- * the strips of a block of B, BLOCK_N columns at most, come from the second. Both are copied to scratch first, B turned so that a tile's
- * columns are side by side, A row by row (a tile reads single numbers of it, so they need not be turned).
+ * The order of Goto & van de Geijn 2008 ("Anatomy of High-Performance Matrix Multiplication"), the operands' parts
+ * exchanged: a tile of C, TILE_ROWS x TILE_COLUMNS, stays in registers while k runs over a block of at most BLOCK_K;
+ * its rows of A stay in the first cache while the strips of a block of B, BLOCK_N columns at most, come from the
+ * second. Both are copied to scratch first, B turned so that a tile's columns are side by side, A row by row (a tile
+ * reads single numbers of it, so they need not be turned).
  *
- * Every element is the sum over blocks of k, in order, of sums over k, in order, each in float with FMA; K alone decides
- * where blocks end. Short blocks are also what keeps the error below that of one long sum. */
+ * Every element is the sum over blocks of k, in order, of sums over k, in order, each in float with FMA; K alone
+ * decides where blocks end. Short blocks are also what keeps the error below that of one long sum. */
 
 enum {
     TILE_COLUMNS = TILE_VECTORS * VL,
@@ -305,7 +309,8 @@ enum {
 static inline size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
 
 /* The first `columns` of a tile of `rows` x `vectors` vectors: c = acc + plus. */
-static inline __attribute__((always_inline)) void finish_tile(const vf *acc, size_t rows, size_t vectors, size_t columns, float *c, size_t ldc,
+static inline __attribute__((always_inline)) void finish_tile(const vf *acc, size_t rows, size_t vectors,
+                                                              size_t columns, float *c, size_t ldc,
                                                               const float *plus, size_t ldp)
 {
     UNROLL for (size_t j = 0; j < vectors; j++) {
@@ -327,9 +332,11 @@ static inline __attribute__((always_inline)) void fetch_tile(size_t rows, size_t
             __builtin_prefetch(c + i * ldc + j, 1);
 }
 
-/* c = a b + plus for one tile of `rows` x `vectors` vectors; these and the stride of a's rows are known when compiled. b is [kc][vectors VL],
- * of which the first `columns` belong to c. plus may be NULL, or c itself; its rows are ldp apart, 0: the same row for all. */
-static inline __attribute__((always_inline)) void multiply_tile(size_t rows, size_t vectors, size_t stride, size_t columns, size_t kc,
+/* c = a b + plus for one tile of `rows` x `vectors` vectors; these and the stride of a's rows are known when compiled.
+ * b is [kc][vectors VL], of which the first `columns` belong to c. plus may be NULL, or c itself; its rows are ldp
+ * apart, 0: the same row for all. */
+static inline __attribute__((always_inline)) void multiply_tile(size_t rows, size_t vectors, size_t stride,
+                                                                size_t columns, size_t kc,
                                                                 const float *a, const float *b, float *c, size_t ldc,
                                                                 const float *plus, size_t ldp)
 {
@@ -353,21 +360,21 @@ static inline __attribute__((always_inline)) void multiply_tile(size_t rows, siz
         finish_tile(acc, rows, vectors, columns, c, ldc, plus, ldp);
 }
 
-/* A tile of every height up to TILE_ROWS, so that the last rows of a block leave no sums idle, and of the shape's largest, which is one of
- * 8, 12, 14, 16, 24 and 28. */
+/* A tile of every height up to TILE_ROWS, so that the last rows of a block leave no sums idle, and of the shape's
+ * largest, which is one of 8, 12, 14, 16, 24 and 28. */
 #define HEIGHT(n) \
     case n: \
         if (n <= TILE_ROWS || n == MOST) \
             multiply_tile(n, VECTORS, STRIDE, columns, kc, a, b, c, ldc, plus, ldp); \
         break;
 #define TILES(name, most, vectors, a_stride) \
-    static void name(size_t rows, size_t columns, size_t kc, const float *a, const float *b, float *c, size_t ldc, const float *plus, \
-                     size_t ldp) \
+    static void name(size_t rows, size_t columns, size_t kc, const float *a, const float *b, float *c, size_t ldc, \
+                     const float *plus, size_t ldp) \
     { \
         enum { MOST = most, VECTORS = vectors, STRIDE = a_stride }; \
         switch (rows) { \
-            HEIGHT(1) HEIGHT(2) HEIGHT(3) HEIGHT(4) HEIGHT(5) HEIGHT(6) HEIGHT(7) HEIGHT(8) HEIGHT(9) HEIGHT(10) HEIGHT(11) \
-            HEIGHT(12) HEIGHT(13) HEIGHT(14) HEIGHT(16) HEIGHT(24) HEIGHT(28) \
+            HEIGHT(1) HEIGHT(2) HEIGHT(3) HEIGHT(4) HEIGHT(5) HEIGHT(6) HEIGHT(7) HEIGHT(8) HEIGHT(9) HEIGHT(10) \
+            HEIGHT(11) HEIGHT(12) HEIGHT(13) HEIGHT(14) HEIGHT(16) HEIGHT(24) HEIGHT(28) \
         } \
     }
 
@@ -377,7 +384,8 @@ TILES(wide_panel, TILE_ROWS, TILE_VECTORS, SDK_PANEL)
 TILES(tall_panel, TALL_ROWS, 1, SDK_PANEL)
 
 /* Two shapes with the same number of sums in registers, for rows of a at either stride. */
-typedef void tile_fn(size_t rows, size_t columns, size_t kc, const float *a, const float *b, float *c, size_t ldc, const float *plus,
+typedef void tile_fn(size_t rows, size_t columns, size_t kc, const float *a, const float *b, float *c, size_t ldc,
+                     const float *plus,
                      size_t ldp);
 typedef struct shapes {
     size_t stride;
@@ -415,8 +423,8 @@ static void pack_strip(float *to, size_t width, const float *b, size_t ldb, bool
             put(to + k * width + j, columns - j, get(b + k * ldb + j, columns - j));
 }
 
-/* Rows of the next tile where `rows` are left: what is left after tall tiles is shared out evenly, as a very low one would wait for its
- * own sums. */
+/* Rows of the next tile where `rows` are left: what is left after tall tiles is shared out evenly, as a very low one
+ * would wait for its own sums. */
 static inline size_t next_height(size_t rows, size_t columns)
 {
     if (columns <= VL && rows >= TALL_ROWS)
@@ -426,7 +434,8 @@ static inline size_t next_height(size_t rows, size_t columns)
 }
 
 /* c[rows, columns] = a b + plus, b in strips */
-static inline __attribute__((always_inline)) void multiply_block(const shapes *shape, size_t rows, size_t columns, size_t kc,
+static inline __attribute__((always_inline)) void multiply_block(const shapes *shape, size_t rows, size_t columns,
+                                                                 size_t kc,
                                                                  const float *a, const float *b, float *c, size_t ldc,
                                                                  const float *plus, size_t ldp)
 {
@@ -435,7 +444,8 @@ static inline __attribute__((always_inline)) void multiply_block(const shapes *s
         tile_fn *multiply = n > VL ? shape->wide : shape->tall;
         for (size_t i = 0, height; i < rows; i += height) {
             height = next_height(rows - i, n);
-            multiply(height, n, kc, a + i * shape->stride, b + j * kc, c + i * ldc + j, ldc, plus ? plus + i * ldp + j : NULL, ldp);
+            multiply(height, n, kc, a + i * shape->stride, b + j * kc, c + i * ldc + j, ldc, plus ? plus + i * ldp + j
+                     : NULL, ldp);
         }
     }
 }
@@ -447,7 +457,8 @@ static void pack_panel(float *to, const float *b, size_t ldb, bool b_trans, size
                    min_size(columns - j, TILE_COLUMNS), kc);
 }
 
-static void panel(size_t rows, size_t columns, size_t kc, const float *a, const float *b, float *c, size_t ldc, bool accumulate)
+static void panel(size_t rows, size_t columns, size_t kc, const float *a, const float *b, float *c, size_t ldc,
+                  bool accumulate)
 {
     multiply_block(&for_panel, rows, columns, kc, a, b, c, ldc, accumulate ? c : NULL, ldc);
 }

@@ -1,4 +1,5 @@
-/* kernels_spec.h - floor 1: row functions of the specification (kernels.c) that all its tables share; kernels.h says what they compute. */
+/* kernels_spec.h - floor 1: row functions of the specification (kernels.c) that all its tables share; kernels.h says
+ * what they compute. */
 #ifndef SD_KERNELS_SPEC_H
 #define SD_KERNELS_SPEC_H
 

@@ -1,12 +1,14 @@
-/* winograd_simd.c - floor 1: the transforms of two minimal 3x3 convolutions, in vectors over channels.
+/* kernels_winograd.c - floor 1: the transforms of two minimal 3x3 convolutions, in vectors over channels.
  *
- * F(4x4,3x3). Lavin & Gray 2016 ("Fast Algorithms for Convolutional Neural Networks", eq. 8): Y = A^T [(G g G^T) * (B^T d B)] A, 36
- * products for 16 pixels where the plain sum needs 144. Cook-Toom matrices for the points 0, +-a, +-b and infinity; the textbook's
- * a = 1, b = 2 doubles the rounding error of a = 5/8, b = 3/2 (docs/SPEED.md). These, their squares and cubes are exact in a float.
+ * F(4x4,3x3). Lavin & Gray 2016 ("Fast Algorithms for Convolutional Neural Networks", eq. 8): Y = A^T [(G g G^T) * (B^T
+ * d B)] A, 36 products for 16 pixels where the plain sum needs 144. Cook-Toom matrices for the points 0, +-a, +-b and
+ * infinity; the textbook's a = 1, b = 2 doubles the rounding error of a = 5/8, b = 3/2 (docs/SPEED.md). These, their
+ * squares and cubes are exact in a float.
  *
- * The same of a picture that is enlarged to twice its size first, each pixel standing for 2x2. Along one axis an even output pixel
- * 2i = g0 s[i-1] + (g1 + g2) s[i], an odd one 2i + 1 = (g0 + g1) s[i] + g2 s[i+1]: two convolutions of two taps, each F(4,2) with the
- * points +-3/8, +-5/4 and infinity. 10 products for 8 pixels of an axis, 100 for 64 pixels of the picture.
+ * The same of a picture that is enlarged to twice its size first, each pixel standing for 2x2. Along one axis an even
+ * output pixel 2i = g0 s[i-1] + (g1 + g2) s[i], an odd one 2i + 1 = (g0 + g1) s[i] + g2 s[i+1]: two convolutions of two
+ * taps, each F(4,2) with the points +-3/8, +-5/4 and infinity. 10 products for 8 pixels of an axis, 100 for 64 pixels
+ * of the picture.
  *
  * Compiled once per instruction set, like kernels_simd.c. */
 #include "kernels.h"
@@ -67,7 +69,8 @@ static inline vf to_infinity(double a, double b, vf d0, vf d2, vf d4)
 /* What A^T takes from the points +-a, +-b: powers of the points. */
 static inline void from_points(vf *y, double a, double b, vf plus_a, vf minus_a, vf plus_b, vf minus_b)
 {
-    vf sum_a = v_add(plus_a, minus_a), dif_a = v_sub(plus_a, minus_a), sum_b = v_add(plus_b, minus_b), dif_b = v_sub(plus_b, minus_b);
+    vf sum_a = v_add(plus_a, minus_a), dif_a = v_sub(plus_a, minus_a), sum_b = v_add(plus_b, minus_b),
+        dif_b = v_sub(plus_b, minus_b);
     y[0] = v_add(sum_a, sum_b);
     y[1] = v_fma(k(a), dif_a, v_mul(k(b), dif_b));
     y[2] = v_fma(k(a * a), sum_a, v_mul(k(b * b), sum_b));
@@ -76,7 +79,8 @@ static inline void from_points(vf *y, double a, double b, vf plus_a, vf minus_a,
 
 /* ------------------------------------------------------------------------------------------ F(4,3) */
 
-/* B^T d: the coefficients of the products of all (x - point) but one. Because 0 is a point too, those of the others have a factor x. */
+/* B^T d: the coefficients of the products of all (x - point) but one. Because 0 is a point too, those of the others
+ * have a factor x. */
 static inline void input_plain(vf *y, const vf *d)
 {
     y[0] = to_infinity(PA, PB, d[0], d[2], d[4]);
@@ -153,7 +157,8 @@ static inline void weights_enlarged(vf *y, vf g0, vf g1, vf g2)
 
 #define INLINE static inline __attribute__((always_inline))   /* so that sizes and transforms are known when compiled */
 
-INLINE void input_tile(input_axis *transform, size_t planes, float *v, size_t plane, const float *const *pixel, size_t ahead, size_t c,
+INLINE void input_tile(input_axis *transform, size_t planes, float *v, size_t plane, const float *const *pixel,
+                       size_t ahead, size_t c,
                        size_t left)
 {
     vf t[LARGE][IN], y[LARGE], d[IN];
@@ -180,7 +185,8 @@ INLINE void input_tile(input_axis *transform, size_t planes, float *v, size_t pl
     }
 }
 
-INLINE void input(input_axis *transform, size_t planes, float *v, size_t plane, const float *const *pixel, size_t ahead, size_t n)
+INLINE void input(input_axis *transform, size_t planes, float *v, size_t plane, const float *const *pixel, size_t ahead,
+                  size_t n)
 {
     size_t c = 0;
     for (; c + VL <= n; c += VL)
@@ -189,7 +195,8 @@ INLINE void input(input_axis *transform, size_t planes, float *v, size_t plane, 
         input_tile(transform, planes, v, plane, pixel, ahead, c, n - c);
 }
 
-INLINE void output_tile(output_axis *transform, size_t planes, size_t out, float *const *pixel, const float *m, size_t plane,
+INLINE void output_tile(output_axis *transform, size_t planes, size_t out, float *const *pixel, const float *m,
+                        size_t plane,
                         const float *bias, size_t c, size_t left)
 {
     vf t[MOST_OUT][LARGE], y[MOST_OUT], column[LARGE];
@@ -219,7 +226,8 @@ INLINE void output_tile(output_axis *transform, size_t planes, size_t out, float
     }
 }
 
-INLINE void output(output_axis *transform, size_t planes, size_t out, float *const *pixel, const float *m, size_t plane, const float *bias,
+INLINE void output(output_axis *transform, size_t planes, size_t out, float *const *pixel, const float *m, size_t plane,
+                   const float *bias,
                    size_t n)
 {
     size_t c = 0;
@@ -255,7 +263,10 @@ static void plain_input(float *v, size_t plane, const float *const *pixel, size_
     input(input_plain, PLAIN, v, plane, pixel, ahead, n);
 }
 
-static void plain_weights(float *u, size_t plane, const float *w, size_t width) { weights(weights_plain, PLAIN, u, plane, w, width); }
+static void plain_weights(float *u, size_t plane, const float *w, size_t width)
+{
+    weights(weights_plain, PLAIN, u, plane, w, width);
+}
 static void plain_output(float *const *pixel, const float *m, size_t plane, const float *bias, size_t n)
 {
     output(output_plain, PLAIN, 4, pixel, m, plane, bias, n);
@@ -266,7 +277,10 @@ static void large_input(float *v, size_t plane, const float *const *pixel, size_
     input(input_enlarged, LARGE, v, plane, pixel, ahead, n);
 }
 
-static void large_weights(float *u, size_t plane, const float *w, size_t width) { weights(weights_enlarged, LARGE, u, plane, w, width); }
+static void large_weights(float *u, size_t plane, const float *w, size_t width)
+{
+    weights(weights_enlarged, LARGE, u, plane, w, width);
+}
 static void large_output(float *const *pixel, const float *m, size_t plane, const float *bias, size_t n)
 {
     output(output_enlarged, LARGE, 8, pixel, m, plane, bias, n);

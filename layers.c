@@ -1,13 +1,13 @@
-/* layers.c - floor 4: what the UNet and the VAE are made of: the plan, the binding of a step's weights, and the forward function of
- * each kind of step. Activations are channels-last, see ops.h. Module paths are diffusers'. */
+/* layers.c - floor 4: what the UNet and the VAE are made of: the plan, the binding of a step's weights, and the forward
+ * function of each kind of step. Activations are channels-last, see ops.h. Module paths are diffusers'. */
 #include "net.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Group norm of a transformer's input; resnets and the VAE's attention take theirs from the network. Layer norm has 1e-5 everywhere.
- * [diffusers: transformer_2d.py, vae.py, attention.py] */
+/* Group norm of a transformer's input; resnets and the VAE's attention take theirs from the network. Layer norm has
+ * 1e-5 everywhere. [diffusers: transformer_2d.py, vae.py, attention.py] */
 static const double TRANSFORMER_NORM_EPS = 1e-6, LAYER_NORM_EPS = 1e-5;
 
 /* --------------------------------------------------------------------------------------- plan */
@@ -51,10 +51,12 @@ void sd_plan_free(sd_net_plan *p)
 /* ----------------------------------------------------------------------------------- binding */
 
 #define WB(type, member, hf, ldm, shape, bias_shape) \
-    {offsetof(type, member.w), hf ".weight", ldm ".weight", shape}, {offsetof(type, member.b), hf ".bias", ldm ".bias", bias_shape}
+    {offsetof(type, member.w), hf ".weight", ldm ".weight", shape}, \
+    {offsetof(type, member.b), hf ".bias", ldm ".bias", bias_shape}
 #define W_ONLY(type, member, hf) {offsetof(type, member.w), hf ".weight", hf ".weight", "oi"}
 
-/* o, i: channels out and in; t: width of the time embedding and p: o where there is one; s: o where the shortcut has weights. */
+/* o, i: channels out and in; t: width of the time embedding and p: o where there is one; s: o where the shortcut has
+ * weights. */
 #define RES_ROWS(n1, c1, te, n2, c2, sc) \
     WB(sd_res_w, norm1, "norm1", n1, "i", "i"), WB(sd_res_w, conv1, "conv1", c1, "oi33", "o"), \
     WB(sd_res_w, time_emb_proj, "time_emb_proj", te, "pt", "p"), WB(sd_res_w, norm2, "norm2", n2, "o", "o"), \
@@ -95,17 +97,22 @@ static const sd_bind_row vae_attn_rows[] = {
     WB(sd_vae_attn_w, attn.to_out, "to_out.0", "proj_out", "cc", "c"),
 };
 
-static const sd_bind_row conv3_rows[] = {{offsetof(sd_wb, w), "weight", NULL, "oi33"}, {offsetof(sd_wb, b), "bias", NULL, "o"}};
-static const sd_bind_row conv1_rows[] = {{offsetof(sd_wb, w), "weight", NULL, "oi11"}, {offsetof(sd_wb, b), "bias", NULL, "o"}};
-static const sd_bind_row norm_rows[] = {{offsetof(sd_wb, w), "weight", NULL, "o"}, {offsetof(sd_wb, b), "bias", NULL, "o"}};
-static const sd_bind_row linear_rows[] = {{offsetof(sd_wb, w), "weight", NULL, "oi"}, {offsetof(sd_wb, b), "bias", NULL, "o"}};
+static const sd_bind_row conv3_rows[] = {{offsetof(sd_wb, w), "weight", NULL, "oi33"},
+                                         {offsetof(sd_wb, b), "bias", NULL, "o"}};
+static const sd_bind_row conv1_rows[] = {{offsetof(sd_wb, w), "weight", NULL, "oi11"},
+                                         {offsetof(sd_wb, b), "bias", NULL, "o"}};
+static const sd_bind_row norm_rows[] = {{offsetof(sd_wb, w), "weight", NULL, "o"},
+                                        {offsetof(sd_wb, b), "bias", NULL, "o"}};
+static const sd_bind_row linear_rows[] = {{offsetof(sd_wb, w), "weight", NULL, "oi"},
+                                          {offsetof(sd_wb, b), "bias", NULL, "o"}};
 
 void sd_bind_linear(sd_binder *b, sd_wb *wb, const char *hf, const char *ldm, int64_t o, int64_t i)
 {
     sd_bind(b, wb, linear_rows, SD_COUNT(linear_rows), hf, ldm, "oi", (const int64_t[]){o, i});
 }
 
-static void bind_transformer(sd_binder *b, sd_transformer_w *w, const sd_step *s, const sd_net_dims *d, const char *hf, const char *ldm)
+static void bind_transformer(sd_binder *b, sd_transformer_w *w, const sd_step *s, const sd_net_dims *d, const char *hf,
+                             const char *ldm)
 {
     int64_t c = s->co;
     sd_bind(b, w, transformer_rows, SD_COUNT(transformer_rows), hf, ldm, "c", &c);
@@ -138,7 +145,8 @@ static void bind_step(sd_binder *b, sd_step_w *w, const sd_step *s, const sd_net
     case SD_STEP_ATTN: bind_transformer(b, &w->attn, s, d, hf, ldm); break;
     case SD_STEP_VAE_ATTN: sd_bind(b, &w->vae_attn, vae_attn_rows, SD_COUNT(vae_attn_rows), hf, ldm, "c", &o); break;
     case SD_STEP_NORM_OUT: sd_bind(b, &w->one, norm_rows, SD_COUNT(norm_rows), hf, ldm, "o", &o); break;
-    case SD_STEP_CONV1: sd_bind(b, &w->one, conv1_rows, SD_COUNT(conv1_rows), hf, ldm, "oi", (const int64_t[]){o, i}); break;
+    case SD_STEP_CONV1: sd_bind(b, &w->one, conv1_rows, SD_COUNT(conv1_rows), hf, ldm, "oi", (const int64_t[]){o, i});
+        break;
     default: sd_bind(b, &w->one, conv3_rows, SD_COUNT(conv3_rows), hf, ldm, "oi", (const int64_t[]){o, i}); break;
     }
 }
@@ -166,7 +174,8 @@ void sd_net_free(sd_net *n)
 /* ------------------------------------------------------------------------------------ forward */
 
 /* x / (1 + e^-x) of the group norm of x. The norm alone exists only for those who look at it. */
-static sd_tensor norm_silu(sd_run *r, sd_tensor x, const sd_wb *w, int groups, double eps, const char *path, const char *name)
+static sd_tensor norm_silu(sd_run *r, sd_tensor x, const sd_wb *w, int groups, double eps, const char *path,
+                           const char *name)
 {
     bool seen = sd_traces(r);
     sd_tensor h = sd_group_norm(r, x, &w->w, &w->b, groups, eps, !seen);
@@ -182,7 +191,8 @@ static const sd_conv conv3 = {.stride = 1, .pad_top = 1, .pad_left = 1, .pad_bot
 /* Residual block [He et al. 2016; Ho et al. 2020, appendix B; diffusers ResnetBlock2D]:
  *   h = conv1(silu(norm1(x))) + time_emb_proj(silu(temb));  y = shortcut(x) + conv2(silu(norm2(h)))
  * What has been read is freed at once: at the VAE's last level one tensor is 134 or 268 MB for a picture of 512x512. */
-static sd_tensor resnet(sd_run *r, const sd_res_w *w, const sd_net_dims *d, sd_tensor x, sd_tensor temb, const char *path)
+static sd_tensor resnet(sd_run *r, const sd_res_w *w, const sd_net_dims *d, sd_tensor x, sd_tensor temb,
+                        const char *path)
 {
     size_t mark = sd_mark(r);
     sd_tensor h = norm_silu(r, x, &w->norm1, d->groups, d->eps, path, "norm1");
@@ -213,7 +223,8 @@ static sd_tensor key_or_value(sd_run *r, const sd_wb *w, sd_tensor x, sd_tensor 
     return itself ? sd_linear(r, context, &w->w, &w->b) : sd_linear_once(r, context, &w->w, &w->b);
 }
 
-sd_tensor sd_attend(sd_run *r, const sd_attn_w *w, sd_tensor x, sd_tensor context, int heads, bool causal, const char *path,
+sd_tensor sd_attend(sd_run *r, const sd_attn_w *w, sd_tensor x, sd_tensor context, int heads, bool causal,
+                    const char *path,
                     const sd_attn_names *names)
 {
     sd_tensor q = sd_linear(r, x, &w->to_q.w, &w->to_q.b);            /* [N,T,C] */
@@ -232,7 +243,8 @@ static const sd_attn_names unet_attn_names = {"to_q", "to_k", "to_v", "to_out.0"
 
 /* diffusers BasicTransformerBlock, h [N,T,C] in place:
  *   h += attn1(norm1(h));  h += attn2(norm2(h), context);  h += ff(norm3(h)),  ff(x) = W2 (v gelu(g)), [v|g] = W1 x */
-static void transformer_block_(sd_run *r, const sd_block_w *w, sd_tensor h, sd_tensor context, int heads, const char *path)
+static void transformer_block_(sd_run *r, const sd_block_w *w, sd_tensor h, sd_tensor context, int heads,
+                               const char *path)
 {
     char attn[SD_PATH + 8];
     size_t mark = sd_mark(r);
@@ -268,7 +280,8 @@ static void transformer_block_(sd_run *r, const sd_block_w *w, sd_tensor h, sd_t
 }
 
 /* diffusers Transformer2DModel, x [N,H,W,C] in place: x += proj_out(blocks(proj_in(norm(x)))). */
-static void transformer_(sd_run *r, const sd_transformer_w *w, const sd_net_dims *d, const sd_step *s, sd_tensor x, sd_tensor context)
+static void transformer_(sd_run *r, const sd_transformer_w *w, const sd_net_dims *d, const sd_step *s, sd_tensor x,
+                         sd_tensor context)
 {
     size_t mark = sd_mark(r);
     int64_t N = x.dim[0], H = x.dim[1], W = x.dim[2], C = x.dim[3];
@@ -290,7 +303,8 @@ static void transformer_(sd_run *r, const sd_transformer_w *w, const sd_net_dims
     sd_trace_tensor(r, x, "%s", s->hf);
 }
 
-/* The VAE's attention, one head over all channels [diffusers Attention with residual_connection]: x += to_out(attend(norm(x))). */
+/* The VAE's attention, one head over all channels [diffusers Attention with residual_connection]: x +=
+ * to_out(attend(norm(x))). */
 static void vae_attention_(sd_run *r, const sd_vae_attn_w *w, const sd_net_dims *d, sd_tensor x, const char *path)
 {
     size_t mark = sd_mark(r);
@@ -303,8 +317,9 @@ static void vae_attention_(sd_run *r, const sd_vae_attn_w *w, const sd_net_dims 
     sd_trace_tensor(r, x, "%s", path);
 }
 
-/* Nearest upsampling to the size of the skip that comes next (twice the size where there is none), then a 3x3 convolution. Twice the size,
- * as it nearly always is, needs no enlarged picture: at the VAE's last level it would be 268 MB for 512x512. */
+/* Nearest upsampling to the size of the skip that comes next (twice the size where there is none), then a 3x3
+ * convolution. Twice the size, as it nearly always is, needs no enlarged picture: at the VAE's last level it would be
+ * 268 MB for 512x512. */
 static void up(sd_run *r, const sd_step_w *w, const sd_step *s, sd_flow *f)
 {
     int64_t h = 2 * f->x.dim[1], v = 2 * f->x.dim[2];
@@ -352,8 +367,9 @@ static void forward_step(sd_run *r, const sd_step *s, const sd_step_w *w, const 
     }
 }
 
-/* Skips are a stack in the arena too. A step on the way up joins the top one, and its result moves to where that skip lay; a step
- * whose input is no skip frees the input in the same way. So no more is held than what is still to be used. */
+/* Skips are a stack in the arena too. A step on the way up joins the top one, and its result moves to where that skip
+ * lay; a step whose input is no skip frees the input in the same way. So no more is held than what is still to be
+ * used. */
 void sd_net_forward(sd_run *r, const sd_net *n, sd_flow *f)
 {
     bool x_is_skip = true;   /* the caller's input is not ours to free */
@@ -389,9 +405,9 @@ void sd_net_forward(sd_run *r, const sd_net *n, sd_flow *f)
 
 /* ------------------------------------------------------------------------- sinusoidal embedding */
 
-/* e_i = cos(v f_i) for i < half, sin(v f_i) after it; f_i = 10000^(-i / (half - shift)), half = dim/2; without `flip` sines come first
- * [Vaswani et al. 2017, section 3.5; Ho et al. 2020; diffusers get_timestep_embedding]. In double: at v near 1000 the product's
- * rounding to float alone would be 3e-5 radians. */
+/* e_i = cos(v f_i) for i < half, sin(v f_i) after it; f_i = 10000^(-i / (half - shift)), half = dim/2; without `flip`
+ * sines come first [Vaswani et al. 2017, section 3.5; Ho et al. 2020; diffusers get_timestep_embedding]. In double: at
+ * v near 1000 the product's rounding to float alone would be 3e-5 radians. */
 void sd_sinusoid(float *out, const float *value, int n, int dim, bool flip, double shift)
 {
     int half = dim / 2;

@@ -29,24 +29,28 @@ static const cli_option draw_options[] = {
     {CLI_TEXT, 0, "from", AT(from), 0, 0, "FILE",
      "draws the picture FILE again: what is not given comes from\nits text; see sd show"},
     {CLI_TEXT, 'o', "output", AT(output), 0, 0, "FILE",
-     "FILE.png or FILE.ppm (default " DEFAULT_OUTPUT "); more pictures\nbecome FILE_2.png, FILE_3.png, ..., or as a_%03d.png says;\nDIR/: into a directory; -: standard output"},
+     "FILE.png or FILE.ppm (default " DEFAULT_OUTPUT "); more pictures\nbecome FILE_2.png, FILE_3.png, ..., or as "
+         "a_%03d.png says;\nDIR/: into a directory; -: standard output"},
     {CLI_INT, 'W', "width", AT(p.width), 1, 65536, "N", "pixels, a multiple of 8 (default: the model's own)"},
     {CLI_INT, 'H', "height", AT(p.height), 1, 65536, "N", "the same for the height"},
     {CLI_SEED, 's', "seed", AT(seed), 0, 0, "N", "of torch's CPU generator (default, and -1: random, printed)"},
     {CLI_TEXT, 0, "rng", AT(p.rng), 0, 0, "NAME",
-     "whose seed it is: torch-cpu (default), torch-cuda, numpy,\nnumpy-pcg64, torch-cuda:sms=40,threads=1024, ...; or\nFILE.safetensors, whose numbers are given out in order"},
+     "whose seed it is: torch-cpu (default), torch-cuda, numpy,\nnumpy-pcg64, torch-cuda:sms=40,threads=1024, ...; "
+         "or\nFILE.safetensors, whose numbers are given out in order"},
     {CLI_TEXT, 0, "sampler-rng", AT(p.sampler_rng), 0, 0, "NAME",
      "another generator for the samplers' noise; also brownian"},
     {CLI_FLAG, 0, "seed-per-image", AT(p.seed_per_image), 0, 0, NULL,
      "with --batch-size: picture i has its own generator, seed + i"},
     {CLI_FLAG, 0, "explain-seed", AT(explain_seed), 0, 0, NULL,
      "prints each draw: who, from which generator, how many"},
-    {CLI_INT, 'b', "batch-count", AT(batch_count), 1, 10000, "N", "so many pictures one after another; their seeds count up\nfrom --seed"},
+    {CLI_INT, 'b', "batch-count", AT(batch_count), 1, 10000, "N",
+     "so many pictures one after another; their seeds count up\nfrom --seed"},
     {CLI_INT, 0, "batch-size", AT(p.batch), 1, 512, "N",
      "pictures drawn together from one seed, as diffusers'\nnum_images_per_prompt"},
     {CLI_INT, 0, "keep", AT(p.keep), 1, 512, "N", "of a --batch-size only picture N"},
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "How to draw it"},
-    {CLI_INT, 0, "steps", AT(p.steps), 1, 1000, "N", "steps of the sampler (default 25); some evaluate the\nnetwork more often, pndm once more: see sd schedule"},
+    {CLI_INT, 0, "steps", AT(p.steps), 1, 1000, "N",
+     "steps of the sampler (default 25); some evaluate the\nnetwork more often, pndm once more: see sd schedule"},
     {CLI_NUMBER, 0, "cfg-scale", AT(p.cfg_scale), -1000, 1000, "X",
      "guidance (default: the model's, else 7.5);\n1 and less: none, in half the time"},
     SAMPLER_OPTIONS,
@@ -99,7 +103,8 @@ static const cli_option draw_options[] = {
     {CLI_TEXT, 0, "save-steps", AT(save_steps), 0, 0, "DIR",
      "the picture as each step predicts it: DIR/step_000" PICTURE_ENDING ", ..."},
     {CLI_WORD, 0, "preview", AT(preview), 0, 0, PREVIEW_WORDS,
-     "shows it in the terminal: kitty's and iTerm2's protocols,\nelse coloured blocks; proj: a pixel per latent, vae:\ndecoded (default: up to 256x256), none"},
+     "shows it in the terminal: kitty's and iTerm2's protocols,\nelse coloured blocks; proj: a pixel per latent, "
+         "vae:\ndecoded (default: up to 256x256), none"},
     {CLI_FLAG, 'q', "quiet", AT(quiet), 0, 0, NULL, "only the seed, and errors"},
     {CLI_FLAG, 'v', "verbose", AT(verbose), 0, 0, NULL, "everything that was decided, and where errors were raised"},
     {CLI_FLAG, 0, "version", AT(version), 0, 0, NULL, "the version and how it was built; with -v the machine too"},
@@ -170,8 +175,10 @@ static int place_of(const char *word, const char *const *list, int n)
 
 static int read_words(const settings *s, sd_options *o)
 {
-    static const char *const residency[] = {[SD_RESIDENCY_MAP] = "map", [SD_RESIDENCY_STREAM] = "stream", [SD_RESIDENCY_RAM] = "ram"};
-    static const char *const gemm[] = {[SD_GEMM_DEFAULT] = "default", [SD_GEMM_OWN] = "own", [SD_GEMM_OPENBLAS] = "openblas"};
+    static const char *const residency[] = {[SD_RESIDENCY_MAP] = "map", [SD_RESIDENCY_STREAM] = "stream",
+                                            [SD_RESIDENCY_RAM] = "ram"};
+    static const char *const gemm[] = {[SD_GEMM_DEFAULT] = "default", [SD_GEMM_OWN] = "own",
+                                       [SD_GEMM_OPENBLAS] = "openblas"};
     if (s->residency && (o->residency = place_of(s->residency, residency, COUNT(residency))) < 0)
         return cli_error(CLI_USAGE, "--residency must be map, stream or ram, not \"%s\"", s->residency);
     if (s->gemm && (o->gemm = place_of(s->gemm, gemm, COUNT(gemm))) < 0)
@@ -213,7 +220,8 @@ int check_finite(const char *file, const float *x, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         if (!isfinite(x[i]))
-            return cli_error(CLI_USAGE, "%s: number %zu of %zu is %g, which no latent can be", file, i + 1, n, (double)x[i]);
+            return cli_error(CLI_USAGE, "%s: number %zu of %zu is %g, which no latent can be", file, i + 1, n,
+                             (double)x[i]);
     return CLI_OK;
 }
 
@@ -289,7 +297,8 @@ static int check_draw(const settings *s, int several)
     if (s->trace_filter && !s->trace) return cli_error(CLI_USAGE, "--trace-filter needs --trace FILE");
     const char *single = s->trace ? "trace" : s->noise ? "noise" : s->save_steps ? "save-steps" : NULL;
     if (is_stream(s->output) && (several || s->batch_count > 1 || s->p.batch > 1))
-        return cli_error(CLI_USAGE, "the standard output, a pipe or a device takes one picture: several need names of files");
+        return cli_error(CLI_USAGE,
+                         "the standard output, a pipe or a device takes one picture: several need names of files");
     if (several && single) return cli_error(CLI_USAGE, "--%s is for one run, --prompts asks for several", single);
     if (s->batch_count > 1 && single)
         return cli_error(CLI_USAGE, "--%s is for one run, --batch-count asks for %d; --batch-size draws several in one",
@@ -300,7 +309,8 @@ static int check_draw(const settings *s, int several)
     if (strcmp(s->trace, "-") == 0)
         return cli_error(CLI_USAGE, "a trace goes to a file, not to the standard output: --trace FILE.safetensors");
     if (has_other_ending(s->trace, ".safetensors"))
-        return cli_error(CLI_USAGE, "a trace is a safetensors file: its name must end in .safetensors, not \"%s\"", s->trace);
+        return cli_error(CLI_USAGE, "a trace is a safetensors file: its name must end in .safetensors, not \"%s\"",
+                         s->trace);
     return check_writable("trace", s->trace);
 }
 
@@ -644,7 +654,8 @@ static int show_version(int verbose)
     printf("sd %s\n%s\n", sd_version(), sd_build_info());
     if (!verbose) return CLI_OK;
     sd_get_machine(&m);
-    printf("this machine: %s kernels, %d cores, caches of %zu KB, %zu KB and ", m.kernels, m.cores, m.l1 >> 10, m.l2 >> 10);
+    printf("this machine: %s kernels, %d cores, caches of %zu KB, %zu KB and ", m.kernels, m.cores, m.l1 >> 10,
+           m.l2 >> 10);
     printf("%zu KB (by %s)\n", m.l3 >> 10, m.caches_from);
     return CLI_OK;
 }
@@ -664,7 +675,8 @@ static int unknown_command(const char *word)
     for (const command *c = other_commands; c->line && n < COUNT(names); c++) names[n++] = c->line->name;
     near = cli_nearest(word, strlen(word), names, n);
     if (near) return cli_error(CLI_USAGE, "there is no command \"%s\"; did you mean sd %s?", word, near);
-    return cli_error(CLI_USAGE, "there is no command \"%s\": a prompt goes after -p and in quotes; see sd --help", word);
+    return cli_error(CLI_USAGE, "there is no command \"%s\": a prompt goes after -p and in quotes; see sd --help",
+                     word);
 }
 
 /* sd help, sd help plan; and what make man asks for */

@@ -1,4 +1,4 @@
-/* config.c - floor 4: what a model's config.json files say, checked, and the families known by name.
+/* model_config.c - floor 4: what a model's config.json files say, checked, and the families known by name.
  *
  * Below this file nothing asks which family a model is of: variants are numbers in sd_*_config. */
 #include "json.h"
@@ -13,29 +13,40 @@
  * Facts from the published config.json files. */
 
 #define SD_VAE(scale) \
-    {.in_channels = 3, .out_channels = 3, .latent_channels = 4, .levels = 4, .channels = {128, 256, 512, 512}, .layers = 2, .groups = 32, \
-     .scaling_factor = scale, .mid_attention = true, .quant_conv = true, .post_quant_conv = true}
-#define CLIP_L {.vocab = 49408, .positions = 77, .width = 768, .heads = 12, .layers = 12, .ff = 3072, .act = SD_ACT_QUICK_GELU, .eps = 1e-5}
-#define CLIP_H {.vocab = 49408, .positions = 77, .width = 1024, .heads = 16, .layers = 23, .ff = 4096, .act = SD_ACT_GELU, .eps = 1e-5}
-#define CLIP_G {.vocab = 49408, .positions = 77, .width = 1280, .heads = 20, .layers = 32, .ff = 5120, .act = SD_ACT_GELU, .eps = 1e-5, .projection = 1280}
+    {.in_channels = 3, .out_channels = 3, .latent_channels = 4, .levels = 4, .channels = {128, 256, 512, 512}, \
+     .layers = 2, .groups = 32, .scaling_factor = scale, .mid_attention = true, .quant_conv = true, \
+     .post_quant_conv = true}
+#define CLIP_L {.vocab = 49408, .positions = 77, .width = 768, .heads = 12, .layers = 12, \
+                .ff = 3072, .act = SD_ACT_QUICK_GELU, .eps = 1e-5}
+#define CLIP_H {.vocab = 49408, .positions = 77, .width = 1024, .heads = 16, .layers = 23, \
+                .ff = 4096, .act = SD_ACT_GELU, .eps = 1e-5}
+#define CLIP_G {.vocab = 49408, .positions = 77, .width = 1280, .heads = 20, .layers = 32, \
+                .ff = 5120, .act = SD_ACT_GELU, .eps = 1e-5, .projection = 1280}
 #define UNET_COMMON .in_channels = 4, .out_channels = 4, .groups = 32, .norm_eps = 1e-5, .flip_sin_to_cos = true
 
 static const sd_family families[] = {
     {.name = "sd15",
-     .unet = {UNET_COMMON, .levels = 4, .channels = {320, 640, 1280, 1280}, .layers = {2, 2, 2, 2}, .depth = {1, 1, 1, 0}, .up_depth = {1, 1, 1, 0},
+     .unet = {UNET_COMMON, .levels = 4, .channels = {320, 640, 1280, 1280}, .layers = {2, 2, 2, 2},
+              .depth = {1, 1, 1, 0}, .up_depth = {1, 1, 1, 0},
               .heads = {8, 8, 8, 8}, .mid_depth = 1, .context_dim = 768, .height = 64, .width = 64},
      .vae = SD_VAE(0.18215), .clip = {CLIP_L}, .n_clip = 1},
     {.name = "sd21",
-     .unet = {UNET_COMMON, .levels = 4, .channels = {320, 640, 1280, 1280}, .layers = {2, 2, 2, 2}, .depth = {1, 1, 1, 0}, .up_depth = {1, 1, 1, 0},
-              .heads = {5, 10, 20, 20}, .mid_depth = 1, .context_dim = 1024, .linear_projection = true, .height = 96, .width = 96},
+     .unet = {UNET_COMMON, .levels = 4, .channels = {320, 640, 1280, 1280}, .layers = {2, 2, 2, 2},
+              .depth = {1, 1, 1, 0}, .up_depth = {1, 1, 1, 0},
+              .heads = {5, 10, 20, 20}, .mid_depth = 1, .context_dim = 1024, .linear_projection = true, .height = 96,
+                  .width = 96},
      .vae = SD_VAE(0.18215), .clip = {CLIP_H}, .n_clip = 1},
     {.name = "sdxl",
-     .unet = {UNET_COMMON, .levels = 3, .channels = {320, 640, 1280}, .layers = {2, 2, 2}, .depth = {0, 2, 10}, .up_depth = {0, 2, 10},
-              .heads = {5, 10, 20}, .mid_depth = 10, .context_dim = 2048, .linear_projection = true, .add_time_dim = 256, .add_in_dim = 2816, .height = 128, .width = 128},
+     .unet = {UNET_COMMON, .levels = 3, .channels = {320, 640, 1280}, .layers = {2, 2, 2}, .depth = {0, 2, 10},
+              .up_depth = {0, 2, 10},
+              .heads = {5, 10, 20}, .mid_depth = 10, .context_dim = 2048, .linear_projection = true,
+                  .add_time_dim = 256, .add_in_dim = 2816, .height = 128, .width = 128},
      .vae = SD_VAE(0.13025), .clip = {CLIP_L, CLIP_G}, .n_clip = 2},
     {.name = "sdxl-refiner",
-     .unet = {UNET_COMMON, .levels = 4, .channels = {384, 768, 1536, 1536}, .layers = {2, 2, 2, 2}, .depth = {0, 4, 4, 0}, .up_depth = {0, 4, 4, 0},
-              .heads = {6, 12, 24, 24}, .mid_depth = 4, .context_dim = 1280, .linear_projection = true, .add_time_dim = 256, .add_in_dim = 2560, .height = 128, .width = 128},
+     .unet = {UNET_COMMON, .levels = 4, .channels = {384, 768, 1536, 1536}, .layers = {2, 2, 2, 2},
+              .depth = {0, 4, 4, 0}, .up_depth = {0, 4, 4, 0},
+              .heads = {6, 12, 24, 24}, .mid_depth = 4, .context_dim = 1280, .linear_projection = true,
+                  .add_time_dim = 256, .add_in_dim = 2560, .height = 128, .width = 128},
      .vae = SD_VAE(0.13025), .clip = {CLIP_G}, .n_clip = 1},
 };
 
@@ -71,7 +82,8 @@ static const cJSON *find(const reader *j, const char *key)
 
 static int whole(const reader *j, const cJSON *v, const char *key, int min, int max)
 {
-    if (cJSON_IsNumber(v) && v->valuedouble >= min && v->valuedouble <= max && v->valuedouble == floor(v->valuedouble)) return (int)v->valuedouble;
+    if (cJSON_IsNumber(v) && v->valuedouble >= min && v->valuedouble <= max && v->valuedouble == floor(v->valuedouble))
+        return (int)v->valuedouble;
     sd_fail(j->e, SD_ERR_FORMAT, "%s: %s must be a whole number from %d to %d", j->path, key, min, max);
     return min;
 }
@@ -95,7 +107,8 @@ static bool get_bool(const reader *j, const char *key, bool otherwise)
 {
     const cJSON *v = cJSON_GetObjectItemCaseSensitive(j->root, key);
     if (!v) return otherwise;
-    if (!cJSON_IsBool(v) && !cJSON_IsNull(v)) sd_fail(j->e, SD_ERR_FORMAT, "%s: %s must be true or false", j->path, key);
+    if (!cJSON_IsBool(v) && !cJSON_IsNull(v))
+        sd_fail(j->e, SD_ERR_FORMAT, "%s: %s must be true or false", j->path, key);
     return cJSON_IsTrue(v);
 }
 
@@ -125,7 +138,8 @@ static int get_levels(const reader *j, const char *key, int *out, int levels, in
         return levels;
     }
     for (const cJSON *c = v->child; c; c = c->next) out[i++] = whole(j, c, key, min, max);
-    if (levels && n != levels) sd_fail(j->e, SD_ERR_FORMAT, "%s: %s must have %d entries, one per level, it has %d", j->path, key, levels, n);
+    if (levels && n != levels)
+        sd_fail(j->e, SD_ERR_FORMAT, "%s: %s must have %d entries, one per level, it has %d", j->path, key, levels, n);
     return n;
 }
 
@@ -196,15 +210,18 @@ static void note(char notes[SD_NOTES], const char *fmt, ...)
 static void ignore(const reader *j, const char *key, double neutral, char notes[SD_NOTES])
 {
     const cJSON *v = find(j, key), *x = cJSON_IsArray(v) ? v->child : v;
-    while (x && (changes_nothing(x, NULL) || (cJSON_IsNumber(x) && x->valuedouble == neutral))) x = cJSON_IsArray(v) ? x->next : NULL;
+    while (x && (changes_nothing(x, NULL) || (cJSON_IsNumber(x) && x->valuedouble == neutral)))
+        x = cJSON_IsArray(v) ? x->next : NULL;
     if (!x) return;
     char *text = cJSON_PrintUnformatted(v);
-    note(notes, "%s: %s %.40s is ignored, as diffusers ignores it for Stable Diffusion\n", j->path, key, text ? text : "");
+    note(notes, "%s: %s %.40s is ignored, as diffusers ignores it for Stable Diffusion\n", j->path, key, text ? text
+         : "");
     cJSON_free(text);
 }
 
 /* The names of the blocks: `plain` (0) or `attending` (1) per level. */
-static void block_types(const reader *j, const char *key, const char *plain, const char *attending, int *out, int levels)
+static void block_types(const reader *j, const char *key, const char *plain, const char *attending, int *out,
+                        int levels)
 {
     const cJSON *v = find(j, key), *c = NULL;
     int n = 0;
@@ -219,13 +236,15 @@ static void block_types(const reader *j, const char *key, const char *plain, con
         bool attends = attending && cJSON_IsString(c) && strcmp(c->valuestring, attending) == 0;
         if (!is_plain && !attends) {
             sd_fail(j->e, SD_ERR_UNSUPPORTED, "%s: %s \"%.40s\" is not supported, only %s%s%s", j->path, key,
-                    cJSON_IsString(c) ? c->valuestring : "?", plain, attending ? " and " : "", attending ? attending : "");
+                    cJSON_IsString(c) ? c->valuestring : "?", plain, attending ? " and " : "", attending ? attending
+                        : "");
             return;
         }
         if (n < levels) out[n] = attends;
         n++;
     }
-    if (n != levels) sd_fail(j->e, SD_ERR_FORMAT, "%s: %s must have %d entries, one per level, it has %d", j->path, key, levels, n);
+    if (n != levels)
+        sd_fail(j->e, SD_ERR_FORMAT, "%s: %s must have %d entries, one per level, it has %d", j->path, key, levels, n);
 }
 
 static sd_status close_json(reader *j)
@@ -239,7 +258,8 @@ static void check_split(const reader *j, const int *channels, int levels, int gr
 {
     for (int i = 0; i < levels; i++)
         if (channels[i] % groups)
-            sd_fail(j->e, SD_ERR_FORMAT, "%s: %d channels do not divide into norm_num_groups %d", j->path, channels[i], groups);
+            sd_fail(j->e, SD_ERR_FORMAT, "%s: %d channels do not divide into norm_num_groups %d", j->path, channels[i],
+                    groups);
 }
 
 static void unet_depths(const reader *j, sd_unet_config *c)
@@ -249,13 +269,15 @@ static void unet_depths(const reader *j, sd_unet_config *c)
     block_types(j, "up_block_types", "UpBlock2D", "CrossAttnUpBlock2D", up, n);
     get_levels(j, "transformer_layers_per_block", depth, n, 1, 1, 64);
     for (int i = 0; i < n; i++) reversed[i] = depth[n - 1 - i];
-    if (find(j, "reverse_transformer_layers_per_block")) get_levels(j, "reverse_transformer_layers_per_block", reversed, n, 1, 1, 64);
+    if (find(j, "reverse_transformer_layers_per_block"))
+        get_levels(j, "reverse_transformer_layers_per_block", reversed, n, 1, 1, 64);
     if (j->e->status) return;
     for (int i = 0; i < n; i++) {
         c->depth[i] = down[i] ? depth[i] : 0;
         c->up_depth[i] = up[n - 1 - i] ? reversed[n - 1 - i] : 0;   /* the lists run from coarse to fine */
         if ((c->depth[i] || c->up_depth[i] || i == n - 1) && c->channels[i] % c->heads[i])
-            sd_fail(j->e, SD_ERR_FORMAT, "%s: %d channels do not divide into %d attention heads", j->path, c->channels[i], c->heads[i]);
+            sd_fail(j->e, SD_ERR_FORMAT, "%s: %d channels do not divide into %d attention heads", j->path,
+                    c->channels[i], c->heads[i]);
     }
     c->mid_depth = depth[n - 1];   /* of the coarsest level, whether or not its own block attends */
 }
@@ -263,20 +285,27 @@ static void unet_depths(const reader *j, sd_unet_config *c)
 static void unet_refusals(const reader *j)
 {
     static const struct { const char *key, *only; } one_way[] = {
-        {"act_fn", "silu swish"}, {"mid_block_type", "UNetMidBlock2DCrossAttn"}, {"center_input_sample", NULL}, {"dual_cross_attention", NULL},
-        {"only_cross_attention", NULL}, {"class_embed_type", NULL}, {"num_class_embeds", NULL}, {"encoder_hid_dim", NULL},
-        {"encoder_hid_dim_type", NULL}, {"time_embedding_type", "positional"}, {"time_embedding_act_fn", NULL}, {"timestep_post_act", NULL},
-        {"time_cond_proj_dim", NULL}, {"resnet_time_scale_shift", "default"}, {"attention_type", "default"}, {"class_embeddings_concat", NULL},
+        {"act_fn", "silu swish"}, {"mid_block_type", "UNetMidBlock2DCrossAttn"}, {"center_input_sample", NULL},
+            {"dual_cross_attention", NULL},
+        {"only_cross_attention", NULL}, {"class_embed_type", NULL}, {"num_class_embeds", NULL},
+            {"encoder_hid_dim", NULL},
+        {"encoder_hid_dim_type", NULL}, {"time_embedding_type", "positional"}, {"time_embedding_act_fn", NULL},
+            {"timestep_post_act", NULL},
+        {"time_cond_proj_dim", NULL}, {"resnet_time_scale_shift", "default"}, {"attention_type", "default"},
+            {"class_embeddings_concat", NULL},
         {"addition_embed_type", "text_time"}};
     for (size_t i = 0; i < SD_COUNT(one_way); i++) refuse(j, one_way[i].key, one_way[i].only);
     if (cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(j->root, "mid_block_type")))   /* here null is not absence */
-        sd_fail(j->e, SD_ERR_UNSUPPORTED, "%s: mid_block_type null, a UNet without a middle block, is not supported", j->path);
+        sd_fail(j->e, SD_ERR_UNSUPPORTED, "%s: mid_block_type null, a UNet without a middle block, is not supported",
+                j->path);
     static const char *const kernels[] = {"conv_in_kernel", "conv_out_kernel"};
     for (size_t i = 0; i < SD_COUNT(kernels); i++)
-        if (get_int(j, kernels[i], 3, 1, 99) != 3) sd_fail(j->e, SD_ERR_UNSUPPORTED, "%s: %s must be 3", j->path, kernels[i]);
+        if (get_int(j, kernels[i], 3, 1, 99) != 3)
+            sd_fail(j->e, SD_ERR_UNSUPPORTED, "%s: %s must be 3", j->path, kernels[i]);
     static const char *const ones[] = {"mid_block_scale_factor", "downsample_padding"};
     for (size_t i = 0; i < SD_COUNT(ones); i++)
-        if (get_num(j, ones[i], 1, -1e9, 1e9) != 1) sd_fail(j->e, SD_ERR_UNSUPPORTED, "%s: %s must be 1", j->path, ones[i]);
+        if (get_num(j, ones[i], 1, -1e9, 1e9) != 1)
+            sd_fail(j->e, SD_ERR_UNSUPPORTED, "%s: %s must be 1", j->path, ones[i]);
 }
 
 /* The keys of attention blocks of other kinds, which these blocks are not given. */
@@ -288,8 +317,8 @@ static void unet_ignored(const reader *j, sd_unet_config *c)
     ignore(j, "mid_block_only_cross_attention", 0, c->notes);
 }
 
-/* sample_size: one number, or [height, width]. What StableDiffusionPipeline's constructor does to one number in files of
- * diffusers before 0.9. */
+/* sample_size: one number, or [height, width]. What StableDiffusionPipeline's constructor does to one number in files
+ * of diffusers before 0.9. */
 static void unet_size(const reader *j, sd_unet_config *c)
 {
     const cJSON *v = find(j, "sample_size");
@@ -303,7 +332,8 @@ static void unet_size(const reader *j, sd_unet_config *c)
     int major = 1, minor = 0;
     const char *version = get_text(j, "_diffusers_version", "1.0");
     if (c->height >= 64 || sscanf(version, "%d.%d", &major, &minor) != 2 || major > 0 || minor >= 9) return;
-    note(c->notes, "%s: sample_size %d of diffusers %.20s is taken for 64, as its pipelines take it\n", j->path, c->height, version);
+    note(c->notes, "%s: sample_size %d of diffusers %.20s is taken for 64, as its pipelines take it\n", j->path,
+         c->height, version);
     c->height = c->width = 64;
 }
 
@@ -312,11 +342,15 @@ static void unet_fixed(const reader *j, sd_unet_config *c)
 {
     int dim[SD_MAX_LEVELS], usual = 4 * c->channels[0], given = get_int(j, "time_embedding_dim", usual, 1, 1 << 20);
     if (given != usual)
-        sd_fail(j->e, SD_ERR_UNSUPPORTED, "%s: time_embedding_dim %d is not supported, only 4 times block_out_channels[0], %d", j->path, given, usual);
+        sd_fail(j->e, SD_ERR_UNSUPPORTED,
+                "%s: time_embedding_dim %d is not supported, only 4 times block_out_channels[0], %d", j->path, given,
+                    usual);
     get_levels(j, "cross_attention_dim", dim, c->levels, 1280, 1, 65536);
     for (int i = 1; i < c->levels && !j->e->status; i++)
         if (dim[i] != dim[0])
-            sd_fail(j->e, SD_ERR_UNSUPPORTED, "%s: cross_attention_dim differs between levels, %d and %d, which is not supported", j->path, dim[0], dim[i]);
+            sd_fail(j->e, SD_ERR_UNSUPPORTED,
+                    "%s: cross_attention_dim differs between levels, %d and %d, which is not supported", j->path,
+                        dim[0], dim[i]);
     c->context_dim = dim[0];
     /* the frequencies of the timestep's sinusoid are 10000^(-i / (channels/2 - freq_shift)) */
     c->freq_shift = get_num(j, "freq_shift", 0, -1e6, c->channels[0] / 2 - 1e-3);
@@ -339,7 +373,8 @@ sd_status sd_unet_config_read(sd_unet_config *c, const char *path, sd_error *e)
     if (e->status) return close_json(&j);
     get_levels(&j, "layers_per_block", c->layers, c->levels, 2, 1, 16);
     /* The published files call the number of heads attention_head_dim. */
-    get_levels(&j, find(&j, "num_attention_heads") ? "num_attention_heads" : "attention_head_dim", c->heads, c->levels, 8, 1, 1024);
+    get_levels(&j, find(&j, "num_attention_heads") ? "num_attention_heads" : "attention_head_dim", c->heads, c->levels,
+               8, 1, 1024);
     c->groups = get_int(&j, "norm_num_groups", 32, 1, 16384);
     c->norm_eps = get_num(&j, "norm_eps", 1e-5, LEAST_EPS, 1);
     c->linear_projection = get_bool(&j, "use_linear_projection", false);
@@ -375,7 +410,8 @@ sd_status sd_vae_config_read(sd_vae_config *c, const char *path, sd_error *e)
     c->groups = get_int(&j, "norm_num_groups", 32, 1, 16384);
     c->scaling_factor = get_num(&j, "scaling_factor", 0.18215, 1e-6, 1e6);
     /* Fits the VAE of SD 1 and 2; tools/fit_preview.py makes one for another. */
-    static const float sd[5][3] = {{0.298f, 0.207f, 0.208f}, {0.187f, 0.286f, 0.173f}, {-0.158f, 0.189f, 0.264f}, {-0.184f, -0.271f, -0.473f}, {0}};
+    static const float sd[5][3] = {{0.298f, 0.207f, 0.208f}, {0.187f, 0.286f, 0.173f}, {-0.158f, 0.189f, 0.264f},
+                                   {-0.184f, -0.271f, -0.473f}, {0}};
     memcpy(c->latent_rgb, sd, sizeof sd);
     get_table(&j, "_latent_rgb", &c->latent_rgb[0][0], 5, 3);
     c->mid_attention = get_bool(&j, "mid_block_add_attention", true);
@@ -406,7 +442,8 @@ sd_status sd_clip_config_read(sd_clip_config *c, const char *path, sd_error *e)
     const char *act = get_text(&j, "hidden_act", "quick_gelu");
     if (strcmp(act, "quick_gelu") == 0) c->act = SD_ACT_QUICK_GELU;
     else if (strcmp(act, "gelu") == 0) c->act = SD_ACT_GELU;
-    else sd_fail(e, SD_ERR_UNSUPPORTED, "%s: hidden_act \"%.40s\" is not supported, only quick_gelu and gelu", path, act);
+    else sd_fail(e, SD_ERR_UNSUPPORTED, "%s: hidden_act \"%.40s\" is not supported, only quick_gelu and gelu", path,
+                 act);
     const cJSON *arch = cJSON_GetArrayItem(find(&j, "architectures"), 0);
     if (cJSON_IsString(arch) && strcmp(arch->valuestring, "CLIPTextModelWithProjection") == 0)
         c->projection = get_int(&j, "projection_dim", 512, 1, 65536);
@@ -422,8 +459,17 @@ static sd_status no_json(const char *path, sd_error *e)
 {
     return sd_fail(e, SD_ERR_UNSUPPORTED, "cannot read %s: this build has no JSON reader (CJSON=0)", path);
 }
-sd_status sd_unet_config_read(sd_unet_config *c, const char *path, sd_error *e) { memset(c, 0, sizeof *c); return no_json(path, e); }
-sd_status sd_vae_config_read(sd_vae_config *c, const char *path, sd_error *e) { memset(c, 0, sizeof *c); return no_json(path, e); }
-sd_status sd_clip_config_read(sd_clip_config *c, const char *path, sd_error *e) { memset(c, 0, sizeof *c); return no_json(path, e); }
+sd_status sd_unet_config_read(sd_unet_config *c, const char *path, sd_error *e)
+{
+    memset(c, 0, sizeof *c); return no_json(path, e);
+}
+sd_status sd_vae_config_read(sd_vae_config *c, const char *path, sd_error *e)
+{
+    memset(c, 0, sizeof *c); return no_json(path, e);
+}
+sd_status sd_clip_config_read(sd_clip_config *c, const char *path, sd_error *e)
+{
+    memset(c, 0, sizeof *c); return no_json(path, e);
+}
 
 #endif

@@ -5,7 +5,7 @@
 #include "trace.h"
 #include "weights.h"
 
-/* ------------------------------------------------------------------ configurations (config.c) */
+/* ------------------------------------------------------------------ configurations (model_config.c) */
 
 #define SD_MAX_LEVELS 8
 #define SD_PATH 160   /* room for a module path */
@@ -24,7 +24,8 @@ typedef struct sd_unet_config {
     double norm_eps;                   /* of resnets and conv_norm_out; the transformers' group norm has 1e-6 */
     int context_dim;                   /* cross_attention_dim */
     bool linear_projection;            /* proj_in, proj_out: [C,C] instead of [C,C,1,1] */
-    int add_time_dim, add_in_dim;      /* SDXL: addition_time_embed_dim, projection_class_embeddings_input_dim; 0: none */
+    int add_time_dim, add_in_dim;      /* SDXL: addition_time_embed_dim, projection_class_embeddings_input_dim; 0:
+                                        * none */
     int height, width;                 /* native latent size, sample_size */
     bool flip_sin_to_cos;
     double freq_shift;
@@ -36,8 +37,8 @@ typedef struct sd_vae_config {
     int levels, channels[SD_MAX_LEVELS], layers;
     int groups;
     double scaling_factor;
-    float latent_rgb[5][3];            /* "_latent_rgb", this project's key: the preview's red, green and blue in [-1,1] of each of four latents
-                                        * as the UNet has them, and what is added */
+    float latent_rgb[5][3];            /* "_latent_rgb", this project's key: the preview's red, green and blue in [-1,1]
+                                        * of each of four latents as the UNet has them, and what is added */
     bool mid_attention, quant_conv, post_quant_conv;
     char notes[SD_NOTES];
 } sd_vae_config;
@@ -75,10 +76,12 @@ const char *sd_tokenizer_piece(const sd_tokenizer *t, int32_t id);
 int32_t sd_tokenizer_pad(const sd_tokenizer *t);
 
 /* ------------------------------------------------------------------ plans (layers.c)
- * A network is walked once into a flat list of steps. Binding, forward, the printed plan and the null backend all read that list. */
+ * A network is walked once into a flat list of steps. Binding, forward, the printed plan and the null backend all read
+ * that list. */
 
 typedef enum sd_step_kind {
-    SD_STEP_CONV_IN, SD_STEP_RES, SD_STEP_ATTN, SD_STEP_VAE_ATTN, SD_STEP_DOWN, SD_STEP_UP, SD_STEP_NORM_OUT, SD_STEP_CONV_OUT,
+    SD_STEP_CONV_IN, SD_STEP_RES, SD_STEP_ATTN, SD_STEP_VAE_ATTN, SD_STEP_DOWN, SD_STEP_UP, SD_STEP_NORM_OUT,
+        SD_STEP_CONV_OUT,
     SD_STEP_CONV1  /* the VAE's 1x1 quant_conv and post_quant_conv */
 } sd_step_kind;
 
@@ -162,10 +165,12 @@ void sd_bind_linear(sd_binder *b, sd_wb *wb, const char *hf, const char *ldm, in
 /* The module paths of an attention's four projections differ between networks. */
 typedef struct sd_attn_names { const char *q, *k, *v, *out; } sd_attn_names;
 /* to_out(softmax(q k^T / sqrt(d)) v) with q from x [N,T,C] and k, v from context [N,S,D]; traced as "<path>.<name>". */
-sd_tensor sd_attend(sd_run *r, const sd_attn_w *w, sd_tensor x, sd_tensor context, int heads, bool causal, const char *path,
+sd_tensor sd_attend(sd_run *r, const sd_attn_w *w, sd_tensor x, sd_tensor context, int heads, bool causal,
+                    const char *path,
                     const sd_attn_names *names);
 
-/* Sinusoidal embedding of n values, [n, dim], as DDPM has it: [cos | sin] when flip, frequencies 10000^(-i/(dim/2 - shift)). */
+/* Sinusoidal embedding of n values, [n, dim], as DDPM has it: [cos | sin] when flip, frequencies 10000^(-i/(dim/2 -
+ * shift)). */
 void sd_sinusoid(float *out, const float *value, int n, int dim, bool flip, double shift);
 
 /* ------------------------------------------------------------------ the networks */
@@ -180,7 +185,8 @@ sd_status sd_unet_plan(sd_unet_net *u, const sd_unet_config *c, sd_error *e);
 sd_status sd_unet_bind(sd_unet_net *u, sd_binder *b);
 void sd_unet_free(sd_unet_net *u);
 /* latents [N,H,W,in], timestep [N], context [N,S,D], added [N, add_in_dim] (absent but for SDXL) -> [N,H,W,out] */
-sd_tensor sd_unet_forward(sd_run *r, const sd_unet_net *u, sd_tensor latents, const float *timestep, sd_tensor context, sd_tensor added);
+sd_tensor sd_unet_forward(sd_run *r, const sd_unet_net *u, sd_tensor latents, const float *timestep, sd_tensor context,
+                          sd_tensor added);
 
 /* vae.c */
 typedef struct sd_vae {
@@ -191,7 +197,8 @@ sd_status sd_vae_plan(sd_vae *v, const sd_vae_config *c, sd_error *e);
 sd_status sd_vae_bind(sd_vae *v, sd_binder *b);
 void sd_vae_free(sd_vae *v);
 sd_tensor sd_vae_decoder(sd_run *r, const sd_vae *v, sd_tensor latents);   /* [N,h,w,C] -> [N,8h,8w,3] */
-sd_tensor sd_vae_encoder(sd_run *r, const sd_vae *v, sd_tensor picture);   /* [N,8h,8w,3] -> [N,h,w,2C]: mean | logvar */
+sd_tensor sd_vae_encoder(sd_run *r, const sd_vae *v, sd_tensor picture);   /* [N,8h,8w,3] -> [N,h,w,2C]: mean |
+                                                                            * logvar */
 
 /* clip.c */
 typedef struct sd_clip_layer_w { sd_wb ln1, ln2, fc1, fc2; sd_attn_w attn; } sd_clip_layer_w;

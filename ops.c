@@ -21,7 +21,8 @@ int64_t sd_numel(const sd_tensor *t)
 const char *sd_shape_text(const sd_tensor *t, char buf[96])
 {
     int at = snprintf(buf, 96, "[");
-    for (int i = 0; i < t->nd && at < 70; i++) at += snprintf(buf + at, 96 - (size_t)at, "%s%lld", i ? "," : "", (long long)t->dim[i]);
+    for (int i = 0; i < t->nd && at < 70; i++)
+        at += snprintf(buf + at, 96 - (size_t)at, "%s%lld", i ? "," : "", (long long)t->dim[i]);
     snprintf(buf + at, 96 - (size_t)at, "]");
     return buf;
 }
@@ -59,7 +60,8 @@ sd_tensor sd_new(sd_run *r, int nd, const int64_t *dim)
     bool full;
     t.host = sd_arena_alloc(&r->arena, (size_t)n * sizeof(float), &full);
     if (full) {
-        sd_fail(r->err, SD_ERR_MEMORY, "%s: working memory of %.1f MB is used up", where(r), (double)r->arena.size / 1e6);
+        sd_fail(r->err, SD_ERR_MEMORY, "%s: working memory of %.1f MB is used up", where(r),
+                (double)r->arena.size / 1e6);
         return (sd_tensor){0};
     }
     return t;
@@ -67,7 +69,10 @@ sd_tensor sd_new(sd_run *r, int nd, const int64_t *dim)
 
 sd_tensor sd_new2(sd_run *r, int64_t a, int64_t b) { return sd_new(r, 2, (const int64_t[]){a, b}); }
 sd_tensor sd_new3(sd_run *r, int64_t a, int64_t b, int64_t c) { return sd_new(r, 3, (const int64_t[]){a, b, c}); }
-sd_tensor sd_new4(sd_run *r, int64_t a, int64_t b, int64_t c, int64_t d) { return sd_new(r, 4, (const int64_t[]){a, b, c, d}); }
+sd_tensor sd_new4(sd_run *r, int64_t a, int64_t b, int64_t c, int64_t d)
+{
+    return sd_new(r, 4, (const int64_t[]){a, b, c, d});
+}
 
 static sd_tensor view(sd_run *r, sd_tensor x, int nd, const int64_t *dim)
 {
@@ -79,7 +84,10 @@ static sd_tensor view(sd_run *r, sd_tensor x, int nd, const int64_t *dim)
     return y;
 }
 
-sd_tensor sd_view3(sd_run *r, sd_tensor x, int64_t a, int64_t b, int64_t c) { return view(r, x, 3, (const int64_t[]){a, b, c}); }
+sd_tensor sd_view3(sd_run *r, sd_tensor x, int64_t a, int64_t b, int64_t c)
+{
+    return view(r, x, 3, (const int64_t[]){a, b, c});
+}
 sd_tensor sd_view4(sd_run *r, sd_tensor x, int64_t a, int64_t b, int64_t c, int64_t d)
 {
     return view(r, x, 4, (const int64_t[]){a, b, c, d});
@@ -88,7 +96,8 @@ sd_tensor sd_view4(sd_run *r, sd_tensor x, int64_t a, int64_t b, int64_t c, int6
 size_t sd_mark(const sd_run *r) { return r->arena.used; }
 void sd_reset(sd_run *r, size_t mark) { r->arena.used = mark; }
 
-/* memmove to a lower address, by all threads: what lies below the first byte to be read can be written in any order, again and again. */
+/* memmove to a lower address, by all threads: what lies below the first byte to be read can be written in any order,
+ * again and again. */
 static void move_down(const sd_run *r, unsigned char *to, const unsigned char *from, size_t bytes)
 {
     enum { PIECE = 1 << 18 };
@@ -126,7 +135,8 @@ void *sd_scratch(sd_run *r, size_t bytes)
         sd_block_free(r->scratch);
         r->scratch = sd_block_alloc(bytes);
         r->scratch_size = r->scratch ? bytes : 0;
-        if (!r->scratch) sd_fail(r->err, SD_ERR_MEMORY, "%s: no memory for %.1f MB of scratch", where(r), (double)bytes / 1e6);
+        if (!r->scratch)
+            sd_fail(r->err, SD_ERR_MEMORY, "%s: no memory for %.1f MB of scratch", where(r), (double)bytes / 1e6);
     }
     return r->scratch;
 }
@@ -259,7 +269,8 @@ static bool conv_shape(sd_run *r, const sd_tensor *x, const sd_tensor *w, const 
         return false;
     }
     int64_t zoom = c.enlarge ? 2 : 1;
-    int64_t h = zoom * x->dim[1] + c.pad_top + c.pad_bottom - w->dim[2], v = zoom * x->dim[2] + c.pad_left + c.pad_right - w->dim[3];
+    int64_t h = zoom * x->dim[1] + c.pad_top + c.pad_bottom - w->dim[2],
+        v = zoom * x->dim[2] + c.pad_left + c.pad_right - w->dim[3];
     if (h < 0 || v < 0) {
         shape_error(r, "conv2d", "a picture at least as large as the kernel", x);
         return false;
@@ -290,9 +301,11 @@ sd_tensor sd_attention(sd_run *r, sd_tensor q, sd_tensor k, sd_tensor v, int hea
 {
     if (!go(r)) return (sd_tensor){0};
     if (q.nd != 3 || heads < 1 || q.dim[2] % heads) return shape_error(r, "attention", "a query [N,T,heads d]", &q);
-    if (k.nd != 3 || k.dim[0] != q.dim[0] || k.dim[2] != q.dim[2]) return shape_error(r, "attention", "a key [N,S,heads d] like the query", &k);
+    if (k.nd != 3 || k.dim[0] != q.dim[0] || k.dim[2] != q.dim[2])
+        return shape_error(r, "attention", "a key [N,S,heads d] like the query", &k);
     if (!same(&k, &v)) return shape_error(r, "attention", "a value shaped like the key", &v);
-    if (causal && k.dim[1] != q.dim[1]) return shape_error(r, "attention", "as many keys as queries under a causal mask", &k);
+    if (causal && k.dim[1] != q.dim[1])
+        return shape_error(r, "attention", "as many keys as queries under a causal mask", &k);
     sd_tensor y = sd_new3(r, q.dim[0], q.dim[1], q.dim[2]);
     if (!sd_ok(r)) return y;
     double flops = 4.0 * (double)sd_numel(&q) * (double)k.dim[1];
@@ -303,11 +316,14 @@ sd_tensor sd_attention(sd_run *r, sd_tensor q, sd_tensor k, sd_tensor v, int hea
     return y;
 }
 
-sd_tensor sd_group_norm(sd_run *r, sd_tensor x, const sd_tensor *g, const sd_tensor *b, int groups, double eps, bool silu)
+sd_tensor sd_group_norm(sd_run *r, sd_tensor x, const sd_tensor *g, const sd_tensor *b, int groups, double eps,
+                        bool silu)
 {
     if (!go(r)) return (sd_tensor){0};
-    if (x.nd < 3 || groups < 1 || last(&x) % groups) return shape_error(r, "group_norm", "channels divisible by the number of groups", &x);
-    if (sd_numel(g) != last(&x) || sd_numel(b) != last(&x)) return shape_error(r, "group_norm", "one gain and bias per channel", g);
+    if (x.nd < 3 || groups < 1 || last(&x) % groups)
+        return shape_error(r, "group_norm", "channels divisible by the number of groups", &x);
+    if (sd_numel(g) != last(&x) || sd_numel(b) != last(&x))
+        return shape_error(r, "group_norm", "one gain and bias per channel", g);
     sd_tensor y = sd_new(r, x.nd, x.dim);
     if (!sd_ok(r)) return y;
     sd_profile_begin(r);
@@ -319,7 +335,8 @@ sd_tensor sd_group_norm(sd_run *r, sd_tensor x, const sd_tensor *g, const sd_ten
 sd_tensor sd_layer_norm(sd_run *r, sd_tensor x, const sd_tensor *g, const sd_tensor *b, double eps)
 {
     if (!go(r)) return (sd_tensor){0};
-    if (sd_numel(g) != last(&x) || sd_numel(b) != last(&x)) return shape_error(r, "layer_norm", "one gain and bias per column", g);
+    if (sd_numel(g) != last(&x) || sd_numel(b) != last(&x))
+        return shape_error(r, "layer_norm", "one gain and bias per column", g);
     sd_tensor y = sd_new(r, x.nd, x.dim);
     if (!sd_ok(r)) return y;
     sd_profile_begin(r);
@@ -413,14 +430,17 @@ sd_tensor sd_upsample(sd_run *r, sd_tensor x, int64_t h, int64_t w)
     return y;
 }
 
-sd_tensor sd_embed(sd_run *r, const int32_t *ids, int64_t n, int64_t t, const sd_tensor *token, const sd_tensor *position)
+sd_tensor sd_embed(sd_run *r, const int32_t *ids, int64_t n, int64_t t, const sd_tensor *token,
+                   const sd_tensor *position)
 {
     if (!go(r)) return (sd_tensor){0};
-    if (token->nd != 2 || position->nd != 2 || position->dim[1] != token->dim[1]) return shape_error(r, "embed", "tables of one width", position);
+    if (token->nd != 2 || position->nd != 2 || position->dim[1] != token->dim[1])
+        return shape_error(r, "embed", "tables of one width", position);
     if (t > position->dim[0]) return shape_error(r, "embed", "a position for every token", position);
     for (int64_t i = 0; i < n * t; i++) {
         if (ids[i] < 0 || ids[i] >= token->dim[0]) {
-            sd_fail(r->err, SD_ERR_ARG, "token id %d is outside the vocabulary of %lld", (int)ids[i], (long long)token->dim[0]);
+            sd_fail(r->err, SD_ERR_ARG, "token id %d is outside the vocabulary of %lld", (int)ids[i],
+                    (long long)token->dim[0]);
             return (sd_tensor){0};
         }
     }
@@ -428,6 +448,7 @@ sd_tensor sd_embed(sd_run *r, const int32_t *ids, int64_t n, int64_t t, const sd
     if (!sd_ok(r)) return y;
     sd_profile_begin(r);
     if (r->be->embed) r->be->embed(r, y, ids, token, position);
-    sd_profile_end(r, &(sd_operation){"embed", y, {y}, NULL, token->path, 0});   /* it reads as many rows as it writes */
+    /* it reads as many rows as it writes */
+    sd_profile_end(r, &(sd_operation){"embed", y, {y}, NULL, token->path, 0});
     return y;
 }

@@ -1,17 +1,19 @@
 /* ops.h - floor 2: tensors, shape rules and the whole-tensor operations the networks are written in.
  *
- * Activations are channels-last: [N,H,W,C] for feature maps and [N,T,C] for tokens, so that a 1x1 convolution, a linear layer and
- * the token view are the same bytes. Weights stay as the file has them: [O,I] or [O,I,kh,kw], F32, F16 or BF16.
+ * Activations are channels-last: [N,H,W,C] for feature maps and [N,T,C] for tokens, so that a 1x1 convolution, a linear
+ * layer and the token view are the same bytes. Weights stay as the file has them: [O,I] or [O,I,kh,kw], F32, F16 or
+ * BF16.
  *
- * An operation checks shapes, counts its work, takes its result from the arena and hands over to the backend. With the null
- * backend (every entry NULL) nothing is computed: the same forward function yields shapes, FLOPs and the arena's exact peak.
+ * An operation checks shapes, counts its work, takes its result from the arena and hands over to the backend. With the
+ * null backend (every entry NULL) nothing is computed: the same forward function yields shapes, FLOPs and the arena's
+ * exact peak.
  *
  * Errors stick: once run->err is set every operation is a no-op, so that a forward function reads as mathematics. */
 #ifndef SD_OPS_H
 #define SD_OPS_H
 
 #include "base.h"
-#include "caches.h"
+#include "os_caches.h"
 #include "kernels.h"
 
 typedef struct sd_tensor {
@@ -39,7 +41,8 @@ typedef struct sd_backend {
     void (*conv2d)(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c);
     /* softmax(q k^T / sqrt(d)) v per head; q [N,T,H d], k and v [N,S,H d] */
     void (*attention)(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal);
-    void (*group_norm)(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *g, const sd_tensor *b, int groups, double eps, bool silu);
+    void (*group_norm)(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *g, const sd_tensor *b, int groups,
+                       double eps, bool silu);
     void (*layer_norm)(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *g, const sd_tensor *b, double eps);
     void (*act)(sd_run *r, sd_tensor y, sd_tensor x, sd_act act);
     void (*geglu)(sd_run *r, sd_tensor y, sd_tensor x);
@@ -50,11 +53,13 @@ typedef struct sd_backend {
     void (*embed)(sd_run *r, sd_tensor y, const int32_t *ids, const sd_tensor *token, const sd_tensor *position);
 } sd_backend;
 
-/* How sd_backend_cpu computes a convolution: a function of one picture's shape (x [N,H,W,I], w [O,I,kh,kw]), not of N. */
+/* How sd_backend_cpu computes a convolution: a function of one picture's shape (x [N,H,W,I], w [O,I,kh,kw]), not of
+ * N. */
 typedef enum sd_conv_how { SD_CONV_LINEAR, SD_CONV_UNFOLD, SD_CONV_WINOGRAD, SD_CONV_WINOGRAD_ENLARGED } sd_conv_how;
 sd_conv_how sd_conv_choose(const sd_kern *k, const int64_t x[4], const int64_t w[4], sd_conv c);
 const char *sd_conv_name(sd_conv_how how);
-/* Multiplications that this takes for a result y [N,H,W,O] of a 3x3 kernel or smaller, as a share of the plain sum's. */
+/* Multiplications that this takes for a result y [N,H,W,O] of a 3x3 kernel or smaller, as a share of the plain
+ * sum's. */
 double sd_conv_share(sd_conv_how how, const int64_t y[4]);
 
 extern const sd_backend sd_backend_null;   /* ops.c */
@@ -63,7 +68,8 @@ extern const sd_backend sd_backend_cpu;    /* ops_cpu.c */
 struct sd_trace;
 struct sd_profile;
 
-/* Results that are the same in every pass of a network, by the weight they came from; see sd_linear_once. All zero: none yet. */
+/* Results that are the same in every pass of a network, by the weight they came from; see sd_linear_once. All zero:
+ * none yet. */
 typedef struct sd_kept {
     struct { const sd_tensor *w; sd_tensor y; } *item;
     int n;
@@ -85,7 +91,8 @@ struct sd_run {
     double flops;                       /* multiplications and additions so far */
     void (*watch)(void *user, int step, sd_tensor y);   /* called after each step of a plan; may be NULL */
     void *watch_user;
-    void (*used)(void *user, const sd_tensor *w);       /* called when a matrix or kernel of weights was used; may be NULL */
+    void (*used)(void *user, const sd_tensor *w);       /* called when a matrix or kernel of weights was used; may be
+                                                         * NULL */
     void *used_user;
     sd_kept *kept;                      /* NULL: nothing is kept */
     void *scratch;                      /* the backend's own working memory, kept between operations */
@@ -123,11 +130,14 @@ sd_tensor sd_keep(sd_run *r, size_t mark, sd_tensor y);
 
 /* ---- the operations. A trailing underscore: works in place. */
 sd_tensor sd_linear(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor *b);              /* [..,I] -> [..,O] */
-/* sd_linear of an x that no pass changes: the first one of those that share run->kept computes it, the others find it there. */
+/* sd_linear of an x that no pass changes: the first one of those that share run->kept computes it, the others find it
+ * there. */
 sd_tensor sd_linear_once(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor *b);
-sd_tensor sd_conv2d(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c);   /* [N,H,W,I] -> [N,H',W',O] */
+/* [N,H,W,I] -> [N,H',W',O] */
+sd_tensor sd_conv2d(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c);
 sd_tensor sd_attention(sd_run *r, sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal);
-sd_tensor sd_group_norm(sd_run *r, sd_tensor x, const sd_tensor *g, const sd_tensor *b, int groups, double eps, bool silu);
+sd_tensor sd_group_norm(sd_run *r, sd_tensor x, const sd_tensor *g, const sd_tensor *b, int groups, double eps,
+                        bool silu);
 sd_tensor sd_layer_norm(sd_run *r, sd_tensor x, const sd_tensor *g, const sd_tensor *b, double eps);
 sd_tensor sd_silu(sd_run *r, sd_tensor x);
 void sd_act_(sd_run *r, sd_tensor x, sd_act act);
@@ -136,6 +146,7 @@ void sd_add_(sd_run *r, sd_tensor y, sd_tensor x);
 void sd_add_channels_(sd_run *r, sd_tensor y, sd_tensor bias);               /* y [N,..,C] += bias [N,C] */
 sd_tensor sd_concat(sd_run *r, sd_tensor a, sd_tensor b);                    /* along channels */
 sd_tensor sd_upsample(sd_run *r, sd_tensor x, int64_t h, int64_t w);         /* nearest, to h x w */
-sd_tensor sd_embed(sd_run *r, const int32_t *ids, int64_t n, int64_t t, const sd_tensor *token, const sd_tensor *position);
+sd_tensor sd_embed(sd_run *r, const int32_t *ids, int64_t n, int64_t t, const sd_tensor *token,
+                   const sd_tensor *position);
 
 #endif

@@ -1,5 +1,5 @@
-/* ops_cpu.c - floor 2: the CPU backend. OpenMP over outputs (never over a sum, so that with our own kernels the bits do not
- * depend on the number of threads), convolution as products of unfolded rows, attention in tiles of queries. */
+/* ops_cpu.c - floor 2: the CPU backend. OpenMP over outputs (never over a sum, so that with our own kernels the bits do
+ * not depend on the number of threads), convolution as products of unfolded rows, attention in tiles of queries. */
 #include "ops_cpu.h"
 
 #include <math.h>
@@ -9,7 +9,8 @@
 #include <cblas.h>
 #undef I   /* it brings complex.h, whose I is an input-channel count here */
 #endif
-/* Rows per task: a multiple of every micro-kernel's height (4, 6, 8, 14), enough that packing the other operand is small change. */
+/* Rows per task: a multiple of every micro-kernel's height (4, 6, 8, 14), enough that packing the other operand is
+ * small change. */
 enum { TILE = 168 };
 
 /* ----------------------------------------------------------------------------------- products */
@@ -19,7 +20,8 @@ static size_t gemm_room(const sd_run *r) { return round_up(r->kern->gemm_scratch
 
 #ifdef SD_WITH_OPENBLAS
 /* OpenBLAS has threads of its own, and one number of them for the whole process: two contexts had better agree. */
-static void blas_gemm(int threads, size_t M, size_t N, size_t K, const float *A, size_t lda, const float *B, size_t ldb, bool b_trans,
+static void blas_gemm(int threads, size_t M, size_t N, size_t K, const float *A, size_t lda, const float *B, size_t ldb,
+                      bool b_trans,
                       float *C, size_t ldc, const float *bias)
 {
     if (openblas_get_num_threads() != threads) openblas_set_num_threads(threads);
@@ -32,9 +34,10 @@ static void blas_gemm(int threads, size_t M, size_t N, size_t K, const float *A,
 }
 #endif
 
-/* C[M,N] = A[M,K] B^T[K,N] + bias, on all threads; `scratch` has room for one gemm per thread. B is of floats, or of 16-bit numbers
- * that `widen` takes (not for OpenBLAS). */
-static void product(sd_run *r, unsigned char *scratch, size_t M, size_t N, size_t K, const float *A, const void *B, sdk_widen *widen,
+/* C[M,N] = A[M,K] B^T[K,N] + bias, on all threads; `scratch` has room for one gemm per thread. B is of floats, or of
+ * 16-bit numbers that `widen` takes (not for OpenBLAS). */
+static void product(sd_run *r, unsigned char *scratch, size_t M, size_t N, size_t K, const float *A, const void *B,
+                    sdk_widen *widen,
                     float *C, const float *bias)
 {
 #ifdef SD_WITH_OPENBLAS
@@ -43,7 +46,8 @@ static void product(sd_run *r, unsigned char *scratch, size_t M, size_t N, size_
         return;
     }
 #endif
-    /* A task packs its columns of B once, so it takes many rows; fewer, then fewer columns, where threads would be idle. */
+    /* A task packs its columns of B once, so it takes many rows; fewer, then fewer columns, where threads would be
+     * idle. */
     size_t tall = min_size(round_up(M, TILE / 2), 6 * TILE), wide = round_up(div_up(N, div_up(N, 384)), 32);
     while (div_up(M, tall) * div_up(N, wide) < 4 * (size_t)r->threads && (tall > 2 * TILE || wide > 64)) {
         if (tall > 2 * TILE) tall = round_up(tall / 2, TILE / 2);
@@ -56,7 +60,8 @@ static void product(sd_run *r, unsigned char *scratch, size_t M, size_t N, size_
         size_t i = (size_t)task / parts * tall, j = (size_t)task % parts * wide;
         if (sd_is_cancelled(r)) continue;
         r->kern->gemm(scratch + (size_t)thread_id() * gemm_room(r), min_size(tall, M - i), min_size(wide, N - j), K,
-                      A + i * K, K, (const unsigned char *)B + j * K * size, K, true, widen, C + i * N + j, N, bias ? bias + j : NULL);
+                      A + i * K, K, (const unsigned char *)B + j * K * size, K, true, widen, C + i * N + j, N, bias
+                          ? bias + j : NULL);
     }
 }
 
@@ -96,7 +101,8 @@ static void cpu_linear(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, 
 
 /* -------------------------------------------------------------------------------- convolution */
 
-/* [O,I,kh,kw] -> [O,kh,kw,I], the order in which a channels-last picture unfolds. row: room for I*kh*kw floats per thread. */
+/* [O,I,kh,kw] -> [O,kh,kw,I], the order in which a channels-last picture unfolds. row: room for I*kh*kw floats per
+ * thread. */
 static void conv_weights(sd_run *r, float *out, const sd_tensor *w, float *row, size_t row_room)
 {
     size_t I = (size_t)w->dim[1], taps = (size_t)(w->dim[2] * w->dim[3]), K = I * taps, size = sd_dtype_size(w->dt);
@@ -136,9 +142,11 @@ static void unfold_conv(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w,
 {
     int64_t kh = w->dim[2], kw = w->dim[3];
     size_t O = (size_t)w->dim[0], K = (size_t)(w->dim[1] * kh * kw), P = (size_t)rows(y);
-    size_t tile = round_up(min_size(P, (size_t)8 << 20), TILE);       /* unfolded rows: at most 32 MB of them at a time */
+    size_t tile = round_up(min_size(P, (size_t)8 << 20), TILE);       /* unfolded rows: at most 32 MB of them at a
+                                                                       * time */
     while (tile > TILE && tile * K > (size_t)8 << 20) tile -= TILE;
-    size_t gemm = gemm_room(r) * (size_t)r->threads, row_room = floats(K) / sizeof(float), row = row_room * (size_t)r->threads;
+    size_t gemm = gemm_room(r) * (size_t)r->threads, row_room = floats(K) / sizeof(float),
+        row = row_room * (size_t)r->threads;
     pieces p = {sd_scratch(r, gemm + floats(O) + floats(O * K) + floats(row) + floats(tile * K))};
     if (!p.at) return;
     unsigned char *scratch = cut(&p, gemm);
@@ -154,11 +162,13 @@ static void unfold_conv(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w,
     }
 }
 
-/* Time in units of one multiplication per pair of channels. The plain sum takes one for each tap and pixel, and unfolding what all
- * output channels share. A minimal algorithm takes one for each plane of a tile, what the tile's transforms cost, shared by all channels
- * of the other side, and the transform of the weights. Products come in eights of output channels. Each of these was measured for 36
- * planes, see docs/SPEED.md. How many pictures there are must not matter, or the bits of one would depend on its company. */
-typedef struct conv_size { double height, width, i, o, padded; } conv_size;   /* of the output, in pixels; channels; o as eights, to o */
+/* Time in units of one multiplication per pair of channels. The plain sum takes one for each tap and pixel, and
+ * unfolding what all output channels share. A minimal algorithm takes one for each plane of a tile, what the tile's
+ * transforms cost, shared by all channels of the other side, and the transform of the weights. Products come in eights
+ * of output channels. Each of these was measured for 36 planes, see docs/SPEED.md. How many pictures there are must not
+ * matter, or the bits of one would depend on its company. */
+/* of the output, in pixels; channels; o as eights, to o */
+typedef struct conv_size { double height, width, i, o, padded; } conv_size;
 
 static double plain_cost(conv_size s) { return s.height * s.width * (9 * s.padded + 100 / s.o); }
 
@@ -168,7 +178,10 @@ static double minimal_cost(conv_size s, double out, double planes)
     return planes / 36 * (tiles * (36 * s.padded + 400 / s.i + 400 / s.o) + 150);
 }
 
-static bool padded_by(sd_conv c, int n) { return c.pad_top == n && c.pad_left == n && c.pad_bottom == n && c.pad_right == n; }
+static bool padded_by(sd_conv c, int n)
+{
+    return c.pad_top == n && c.pad_left == n && c.pad_bottom == n && c.pad_right == n;
+}
 
 sd_conv_how sd_conv_choose(const sd_kern *k, const int64_t x[4], const int64_t w[4], sd_conv c)
 {
@@ -211,7 +224,7 @@ static void cpu_conv2d(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, 
 
 /* ---------------------------------------------------------------------------------- attention */
 
-/* The plain way, with whole rows of weights; attention.c has another.
+/* The plain way, with whole rows of weights; ops_cpu_attention.c has another.
  * y = softmax(q k^T / sqrt(d)) v for one head and one tile of n queries beginning at t0 [Vaswani et al. 2017, eq. 1].
  * Under a causal mask query t sees keys 0..t. s: [n,S]. */
 typedef struct head { const float *q, *k, *v; float *y; size_t ld, S, d; bool causal; } head;
@@ -243,8 +256,10 @@ static void cpu_attention(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_t
 #pragma omp parallel for schedule(dynamic) num_threads(r->threads) if ((size_t)sd_numel(&q) * S > 8 * (size_t)SMALL)
     for (int task = 0; task < tasks; task++) {
         if (sd_is_cancelled(r)) continue;
-        size_t n = (size_t)task / tiles / (size_t)heads, at = (size_t)task / tiles % (size_t)heads * d, t0 = (size_t)task % tiles * TILE;
-        head h = {sd_f32(q) + n * T * C + at, sd_f32(k) + n * S * C + at, sd_f32(v) + n * S * C + at, sd_f32(y) + n * T * C + at,
+        size_t n = (size_t)task / tiles / (size_t)heads, at = (size_t)task / tiles % (size_t)heads * d,
+            t0 = (size_t)task % tiles * TILE;
+        head h = {sd_f32(q) + n * T * C + at, sd_f32(k) + n * S * C + at, sd_f32(v) + n * S * C + at,
+                  sd_f32(y) + n * T * C + at,
                   C, S, d, causal};
         unsigned char *mine = scratch + (size_t)thread_id() * room;
         head_tile(r, mine, (float *)(void *)(mine + gemm_room(r)), h, t0, min_size(TILE, T - t0));
@@ -254,13 +269,14 @@ static void cpu_attention(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_t
 /* ------------------------------------------------------------------------------------- norms */
 
 /* Group norm [Wu & He 2018, eq. 7] over a group's channels and all pixels: y = (x - m) rstd g + b.
- * Sums per channel over fixed runs of pixels are joined in a fixed order, in double; then y = (x - m) a + b' per channel, where the
- * part of the mean that a float cannot hold goes into b'. */
+ * Sums per channel over fixed runs of pixels are joined in a fixed order, in double; then y = (x - m) a + b' per
+ * channel, where the part of the mean that a float cannot hold goes into b'. */
 enum { RUN = 512 };
 
 typedef struct gn_room { double *sums; float *m, *a, *b; } gn_room;
 
-static void gn_coefficients(const double *sums, size_t runs, size_t C, size_t P, int groups, double eps, const float *g, const float *b, gn_room o)
+static void gn_coefficients(const double *sums, size_t runs, size_t C, size_t P, int groups, double eps, const float *g,
+                            const float *b, gn_room o)
 {
     size_t per = C / (size_t)groups;
     for (size_t c0 = 0; c0 < C; c0 += per) {
@@ -271,7 +287,8 @@ static void gn_coefficients(const double *sums, size_t runs, size_t C, size_t P,
                 ss += sums[(2 * i + 1) * C + c];
             }
         }
-        double mean = s / count, var = ss / count - mean * mean;   /* squares of floats are exact in double: nothing is lost */
+        double mean = s / count, var = ss / count - mean * mean;   /* squares of floats are exact in double: nothing is
+                                                                    * lost */
         double rstd = 1 / sqrt((var > 0 ? var : 0) + eps);
         for (size_t c = c0; c < c0 + per; c++) {
             o.m[c] = (float)mean;
@@ -281,7 +298,8 @@ static void gn_coefficients(const double *sums, size_t runs, size_t C, size_t P,
     }
 }
 
-static void cpu_group_norm(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *g, const sd_tensor *b, int groups, double eps, bool silu)
+static void cpu_group_norm(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *g, const sd_tensor *b, int groups,
+                           double eps, bool silu)
 {
     size_t N = (size_t)x.dim[0], C = (size_t)cols(x), P = (size_t)rows(x) / N, runs = (P + RUN - 1) / RUN;
     size_t sums = round_up(2 * runs * C * sizeof(double), SD_ALIGN);
@@ -291,7 +309,8 @@ static void cpu_group_norm(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor 
     o.m = cut(&p, C * sizeof(float));
     o.a = cut(&p, C * sizeof(float));
     o.b = cut(&p, C * sizeof(float));
-    const float *gain = sd_cpu_f32(r, g, cut(&p, C * sizeof(float))), *bias = sd_cpu_f32(r, b, cut(&p, C * sizeof(float)));
+    const float *gain = sd_cpu_f32(r, g, cut(&p, C * sizeof(float))),
+        *bias = sd_cpu_f32(r, b, cut(&p, C * sizeof(float)));
     for (size_t n = 0; n < N; n++) {
         const float *in = sd_f32(x) + n * P * C;
         float *out = sd_f32(y) + n * P * C;
@@ -299,11 +318,13 @@ static void cpu_group_norm(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor 
 #pragma omp parallel for num_threads(r->threads) if (P * C > SMALL)
         for (int i = 0; i < (int)runs; i++) {
             size_t at = (size_t)i * RUN;
-            r->kern->column_sums(o.sums + 2 * (size_t)i * C, o.sums + (2 * (size_t)i + 1) * C, in + at * C, min_size(RUN, P - at), C);
+            r->kern->column_sums(o.sums + 2 * (size_t)i * C, o.sums + (2 * (size_t)i + 1) * C, in + at * C,
+                                 min_size(RUN, P - at), C);
         }
         gn_coefficients(o.sums, runs, C, P, groups, eps, gain, bias, o);
 #pragma omp parallel for num_threads(r->threads) if (P * C > SMALL / 4)
-        for (int i = 0; i < (int)P; i++) r->kern->affine(out + (size_t)i * C, in + (size_t)i * C, o.m, o.a, o.b, C, silu);
+        for (int i = 0; i < (int)P; i++)
+            r->kern->affine(out + (size_t)i * C, in + (size_t)i * C, o.m, o.a, o.b, C, silu);
     }
 }
 
@@ -313,7 +334,8 @@ static void cpu_layer_norm(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor 
     size_t C = (size_t)cols(x);
     pieces p = {sd_scratch(r, 2 * floats(C))};
     if (!p.at) return;
-    const float *gain = sd_cpu_f32(r, g, cut(&p, C * sizeof(float))), *bias = sd_cpu_f32(r, b, cut(&p, C * sizeof(float)));
+    const float *gain = sd_cpu_f32(r, g, cut(&p, C * sizeof(float))),
+        *bias = sd_cpu_f32(r, b, cut(&p, C * sizeof(float)));
     int n = (int)rows(x);
 #pragma omp parallel for num_threads(r->threads) if ((size_t)n * C > SMALL / 2)
     for (int i = 0; i < n; i++) {
@@ -332,7 +354,8 @@ enum { CHUNK = 16384 };
 
 static void cpu_act(sd_run *r, sd_tensor y, sd_tensor x, sd_act act)
 {
-    void (*fn)(float *, const float *, size_t) = act == SD_ACT_SILU ? r->kern->silu : act == SD_ACT_GELU ? r->kern->gelu : r->kern->quick_gelu;
+    void (*fn)(float *, const float *, size_t) = act == SD_ACT_SILU ? r->kern->silu : act == SD_ACT_GELU ? r->kern->gelu
+        : r->kern->quick_gelu;
     size_t n = (size_t)sd_numel(&x);
     int tasks = (int)((n + CHUNK - 1) / CHUNK);
 #pragma omp parallel for num_threads(r->threads) if (n > SMALL / 4)

@@ -43,10 +43,12 @@ static inline bool is_f32(const sd_tensor *w) { return w->dt == SD_F32 && (uintp
 /* A whole weight as float: itself, or widened into `room`; NULL for none. */
 const float *sd_cpu_f32(sd_run *r, const sd_tensor *w, float *room);
 
-/* attention.c: attention with a running softmax, for kernels that have panels */
+/* ops_cpu_attention.c: attention with a running softmax, for kernels that have panels */
 void sd_attention_tiles(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal);
 
-/* winograd.c: 3x3 convolution with stride 1 and padding 1 by a minimal algorithm. y may be twice the size of x: x enlarged is meant. */
-void sd_winograd_conv(sd_run *r, const sd_winograd *how, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b);
+/* ops_cpu_winograd.c: 3x3 convolution with stride 1 and padding 1 by a minimal algorithm. y may be twice the size of x:
+ * x enlarged is meant. */
+void sd_winograd_conv(sd_run *r, const sd_winograd *how, sd_tensor y, sd_tensor x, const sd_tensor *w,
+                      const sd_tensor *b);
 
 #endif

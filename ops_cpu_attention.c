@@ -1,4 +1,4 @@
-/* attention.c - floor 2: y = softmax(q k^T / sqrt(d)) v without ever holding a row of weights.
+/* ops_cpu_attention.c - floor 2: y = softmax(q k^T / sqrt(d)) v without ever holding a row of weights.
  *
  * Everything is turned: queries are columns. A strip of them, as wide as a panel's, goes through the keys SDK_PANEL
  * at a time and keeps, for each query, the largest logit m so far, the sum l of e^(s - m) and the unfinished result

@@ -1,23 +1,24 @@
-/* winograd.c - floor 2: 3x3 convolution by a minimal algorithm [Lavin & Gray 2016]: F(4x4,3x3), 36 products for 16 pixels, or the one for
- * enlarged pictures, 100 for 64 (winograd_simd.c).
+/* ops_cpu_winograd.c - floor 2: 3x3 convolution by a minimal algorithm [Lavin & Gray 2016]: F(4x4,3x3), 36 products for
+ * 16 pixels, or the one for enlarged pictures, 100 for 64 (kernels_winograd.c).
  *
  * Tiles of output pixels are numbered through the batch; a tile is a row of three matrices for each plane p < planes:
- *   V[p][block][tile][SDK_PANEL] = (B^T d B)_p     from the input d, whose channels are cut into blocks of at most SDK_PANEL,
- *   U[p][strip][k][columns]      = (G g G^T)_p     from the weights g, the output's channels cut into strips of panel_columns,
+ *   V[p][block][tile][SDK_PANEL] = (B^T d B)_p     from the input d, its channels cut into blocks of at most SDK_PANEL,
+ *   U[p][strip][k][columns]      = (G g G^T)_p     from the weights g, the output's channels cut into strips of
+ *                                                  panel_columns,
  *   M[p][strip][tile][columns]   = V U             a matrix product for each plane,
  *   y = A^T M A + bias                             into the picture.
  * They would be large (U of SD 1.5 is 9.6 GB), so they exist in parts, which the caches decide on. Two orders of work:
  *
- * Many tiles: planes outside. A band of tiles, a group of blocks, and a group of strips are taken at a time. All threads write V and U for
- * them, then take planes: some rows of V_p stay in the second cache while every strip of the group passes, and a few rows of M in the
- * first while all blocks are added. U costs about as much as the products of four tiles and a way through the third cache and back,
- * so bands are as long as memory allows.
+ * Many tiles: planes outside. A band of tiles, a group of blocks, and a group of strips are taken at a time. All
+ * threads write V and U for them, then take planes: some rows of V_p stay in the second cache while every strip of the
+ * group passes, and a few rows of M in the first while all blocks are added. U costs about as much as the products of
+ * four tiles and a way through the third cache and back, so bands are as long as memory allows.
  *
- * Few tiles and many weights: strips outside. V is whole. A thread takes a strip, or some narrow ones, makes U for one block after the
- * other in its own second cache, and multiplies.
+ * Few tiles and many weights: strips outside. V is whole. A thread takes a strip, or some narrow ones, makes U for one
+ * block after the other in its own second cache, and multiplies.
  *
- * An element of M is the sum over blocks, in order, of sums over a block's channels, whatever the parts: bits depend on a tile's pixels and
- * the weights alone, not on threads, caches, bands, or the rest of the batch. */
+ * An element of M is the sum over blocks, in order, of sums over a block's channels, whatever the parts: bits depend on
+ * a tile's pixels and the weights alone, not on threads, caches, bands, or the rest of the batch. */
 #include "ops_cpu.h"
 
 #include <string.h>
@@ -52,7 +53,8 @@ typedef struct plan {
     bool small;                             /* not worth waking other threads */
 } plan;
 
-/* What is taken at a time: tiles first .. first + rows, blocks b0 .. b1 of input channels, strips s0 .. s1 of output channels. */
+/* What is taken at a time: tiles first .. first + rows, blocks b0 .. b1 of input channels, strips s0 .. s1 of output
+ * channels. */
 typedef struct part { size_t first, rows, b0, b1, s0, s1; } part;
 
 static size_t block_start(const plan *p, size_t block) { return p->I * block / p->blocks; }
@@ -63,8 +65,9 @@ static size_t strip_width(const plan *p, size_t strip)
     return p->O - strip * p->columns > p->r->kern->panel_narrow ? p->columns : p->r->kern->panel_narrow;
 }
 
-/* The side x side pixels of a tensor [N,H,W,C], each read `zoom` times along both axes, that belong to tile number t; `outside` for those beyond
- * its edges. The first tile begins `reach` pixels up and left of the picture, the next is `step` pixels on. */
+/* The side x side pixels of a tensor [N,H,W,C], each read `zoom` times along both axes, that belong to tile number t;
+ * `outside` for those beyond its edges. The first tile begins `reach` pixels up and left of the picture, the next is
+ * `step` pixels on. */
 typedef struct window { sd_tensor of; size_t zoom, side, step, reach; float *outside; } window;
 
 static void tile_pixels(const plan *p, size_t t, window w, float **pixel)
@@ -75,7 +78,8 @@ static void tile_pixels(const plan *p, size_t t, window w, float **pixel)
     for (size_t i = 0; i < w.side; i++) {
         for (size_t j = 0; j < w.side; j++) {
             size_t y = top + i - w.reach, x = left + j - w.reach;   /* -1 wraps to a very large number */
-            *pixel++ = y < w.zoom * h && x < w.zoom * width ? picture + (y / w.zoom * width + x / w.zoom) * C : w.outside;
+            *pixel++ = y < w.zoom * h && x < w.zoom * width ? picture + (y / w.zoom * width + x / w.zoom) * C
+                : w.outside;
         }
     }
 }
@@ -150,14 +154,16 @@ static void multiply_piece(const plan *p, const part *a, size_t plane, size_t ro
             for (size_t b = a->b0; b < a->b1; b++) {
                 size_t k0 = block_start(p, b);
                 k->panel(min_size(p->few, rows - i), w, block_start(p, b + 1) - k0,
-                         v + ((b - a->b0) * p->band + i) * SDK_PANEL, u + (k0 - start) * w, m + i * p->columns, p->columns, b > 0);
+                         v + ((b - a->b0) * p->band + i) * SDK_PANEL, u + (k0 - start) * w, m + i * p->columns,
+                             p->columns, b > 0);
             }
         }
     }
     sd_profile_part(p->r, thread_id(), SD_PROFILE_PRODUCTS, t);
 }
 
-/* Loops that all threads run together. Those of one kind of work do not wait for each other; `barrier` and the end of the products do. */
+/* Loops that all threads run together. Those of one kind of work do not wait for each other; `barrier` and the end of
+ * the products do. */
 static void write_outputs(const plan *p, size_t first)
 {
     const part a = {.first = first, .rows = min_size(p->band, p->tiles - first), .s1 = p->strips};
@@ -168,7 +174,8 @@ static void write_outputs(const plan *p, size_t first)
 
 static void do_part(const plan *p, const part *a, bool new_v, bool new_u)
 {
-    size_t across = a->s1 - a->s0, start = block_start(p, a->b0), depth = block_start(p, a->b1) - start, pieces_of_rows = div_up(a->rows, p->piece);
+    size_t across = a->s1 - a->s0, start = block_start(p, a->b0), depth = block_start(p, a->b1) - start,
+        pieces_of_rows = div_up(a->rows, p->piece);
     int rows_of_v = new_v ? (int)a->rows : 0, blocks_of_u = new_u ? (int)(across * (a->b1 - a->b0)) : 0;
 #pragma omp for schedule(dynamic, 8) nowait
     for (int row = 0; row < rows_of_v; row++)
@@ -177,13 +184,15 @@ static void do_part(const plan *p, const part *a, bool new_v, bool new_u)
     for (int i = 0; i < blocks_of_u; i++) {
         size_t s = a->s0 + (size_t)i % across, b = a->b0 + (size_t)i / across;
         float *u = p->u + (s - a->s0) * depth * p->columns + (block_start(p, b) - start) * strip_width(p, s);
-        if (!sd_is_cancelled(p->r)) transform_weights(p, u, (float *)(void *)(p->room + (size_t)thread_id() * p->room_size), b, s);
+        if (!sd_is_cancelled(p->r))
+            transform_weights(p, u, (float *)(void *)(p->room + (size_t)thread_id() * p->room_size), b, s);
     }
 #pragma omp barrier
 #pragma omp for schedule(dynamic)
     for (int i = 0; i < (int)(p->how->planes * pieces_of_rows); i++) {
         size_t row0 = (size_t)i % pieces_of_rows * p->piece;
-        if (!sd_is_cancelled(p->r)) multiply_piece(p, a, (size_t)i / pieces_of_rows, row0, min_size(p->piece, a->rows - row0));
+        if (!sd_is_cancelled(p->r))
+            multiply_piece(p, a, (size_t)i / pieces_of_rows, row0, min_size(p->piece, a->rows - row0));
     }
 }
 
@@ -196,7 +205,8 @@ static void planes_outside(const plan *p)
             if (first > 0) write_outputs(p, first - p->band);
             for (size_t b = 0; b < p->blocks; b += p->deep)
                 for (size_t s = 0; s < p->strips; s += p->wide) {
-                    part a = {first, min_size(p->band, p->tiles - first), b, min_size(b + p->deep, p->blocks), s, min_size(s + p->wide, p->strips)};
+                    part a = {first, min_size(p->band, p->tiles - first), b, min_size(b + p->deep, p->blocks), s,
+                              min_size(s + p->wide, p->strips)};
                     do_part(p, &a, s == 0, !whole || first == 0);
                 }
         }
@@ -218,8 +228,10 @@ static void do_strips(const plan *p, size_t s0)
         double t = sd_profile_time(p->r);
         for (size_t plane = 0; plane < p->how->planes; plane++)
             for (size_t s = a.s0; s < a.s1; s++)
-                k->panel(p->tiles, strip_width(p, s), block_start(p, b + 1) - block_start(p, b), p->v + plane * p->v_plane + b * p->band * SDK_PANEL,
-                         u + plane * p->u_plane + (s - s0) * strip_of_u, m + plane * p->m_plane + (s - s0) * p->band * p->columns, p->columns, b > 0);
+                k->panel(p->tiles, strip_width(p, s), block_start(p, b + 1) - block_start(p, b),
+                         p->v + plane * p->v_plane + b * p->band * SDK_PANEL,
+                         u + plane * p->u_plane + (s - s0) * strip_of_u,
+                             m + plane * p->m_plane + (s - s0) * p->band * p->columns, p->columns, b > 0);
         sd_profile_part(p->r, (int)thread, SD_PROFILE_PRODUCTS, t);
     }
     for (size_t row = 0; row < p->tiles; row++) transform_output(p, &a, m, row);
@@ -245,7 +257,8 @@ static void plane_sizes(plan *p)
 {
     size_t planes = p->how->planes;
     p->v_plane = round_up(p->band * p->deep * SDK_PANEL, 1024) + SKEW;
-    p->u_plane = round_up((p->own ? SDK_PANEL : min_size(p->deep * SDK_PANEL, p->I)) * p->columns * p->wide, 1024) + SKEW;
+    p->u_plane = round_up((p->own ? SDK_PANEL : min_size(p->deep * SDK_PANEL, p->I)) * p->columns * p->wide, 1024)
+        + SKEW;
     p->m_plane = round_up(p->band * p->columns * (p->own ? p->wide : p->strips), 1024) + SKEW;
     p->v_size = floats(planes * p->v_plane);
     p->u_size = floats(planes * p->u_plane);
@@ -259,12 +272,14 @@ static size_t room_for_parts(const sd_run *r)
     return r->caches.l3 ? max_size(LEAST_ROOM, min_size(MOST_ROOM, r->caches.l3 / 4 * 3)) : USUAL_ROOM;
 }
 
-/* Blocks, strips and rows of a part: of the blocks so many that the rows of V a task needs and the strip of U under them lie in the
- * second cache together, and so few rows that they, one block's strip and their M lie in the first; then all strips if they take half of the room, or those that take a quarter; rows for the rest. Fewer blocks
+/* Blocks, strips and rows of a part: of the blocks so many that the rows of V a task needs and the strip of U under
+ * them lie in the second cache together, and so few rows that they, one block's strip and their M lie in the first;
+ * then all strips if they take half of the room, or those that take a quarter; rows for the rest. Fewer blocks
  * where rows would be too few for U. */
 static void choose_part(plan *p)
 {
-    size_t l2 = p->r->caches.l2 ? p->r->caches.l2 : 256 << 10, room = room_for_parts(p->r), plane_bytes = p->how->planes * sizeof(float);
+    size_t l2 = p->r->caches.l2 ? p->r->caches.l2 : 256 << 10, room = room_for_parts(p->r),
+        plane_bytes = p->how->planes * sizeof(float);
     size_t deep = max_size(2, l2 / 1600 / SDK_PANEL), wanted = min_size(p->tiles, GOOD_ROWS), rows;
     for (;; deep = div_up(deep, 2)) {
         p->deep = div_up(p->blocks, div_up(p->blocks, deep));
@@ -277,12 +292,14 @@ static void choose_part(plan *p)
     rows = max_size(LEAST_ROWS, min_size(MOST_ROWS, rows));
     p->band = div_up(p->tiles, div_up(p->tiles, rows));
     size_t step = p->r->kern->panel_rows, l1 = (p->r->caches.l1 ? p->r->caches.l1 : 32 << 10) / 4 * 3 / sizeof(float);
-    size_t strip_of_block = SDK_PANEL * p->columns, fits = (l1 - min_size(l1, strip_of_block)) / (SDK_PANEL + p->columns);
+    size_t strip_of_block = SDK_PANEL * p->columns,
+        fits = (l1 - min_size(l1, strip_of_block)) / (SDK_PANEL + p->columns);
     p->few = max_size(step, fits / step * step);
     size_t depth = min_size(p->deep * SDK_PANEL, p->I);
     size_t most = max_size(step, l2 / 2 / (depth * sizeof(float)) / step * step);
     p->piece = round_up(div_up(p->band, div_up(p->band, most)), step);
-    while (p->piece > step && p->how->planes * div_up(p->band, p->piece) < 8 * (size_t)p->r->threads) p->piece = round_up(p->piece / 2, step);
+    while (p->piece > step && p->how->planes * div_up(p->band, p->piece) < 8 * (size_t)p->r->threads)
+        p->piece = round_up(p->piece / 2, step);
 }
 
 static plan make_plan(sd_run *r, const sd_winograd *how, sd_tensor y, sd_tensor x, const sd_tensor *w)
@@ -308,11 +325,13 @@ static plan make_plan(sd_run *r, const sd_winograd *how, sd_tensor y, sd_tensor 
     return p;
 }
 
-void sd_winograd_conv(sd_run *r, const sd_winograd *how, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b)
+void sd_winograd_conv(sd_run *r, const sd_winograd *how, sd_tensor y, sd_tensor x, const sd_tensor *w,
+                      const sd_tensor *b)
 {
     plan p = make_plan(r, how, y, x, w);
     size_t threads = (size_t)r->threads, owners = p.own ? threads : 1;
-    pieces cuts = {sd_scratch(r, p.v_size + owners * (p.u_size + p.m_size) + threads * p.room_size + floats(p.O) + floats(p.I))};
+    pieces cuts = {sd_scratch(r, p.v_size + owners * (p.u_size + p.m_size) + threads * p.room_size + floats(p.O)
+                              + floats(p.I))};
     if (!cuts.at) return;
     p.v = cut(&cuts, p.v_size);
     p.u = cut(&cuts, owners * p.u_size);

@@ -1,6 +1,6 @@
-/* caches.c - floor 1: how large this machine's caches are: from Linux' sysfs, else from the processor (x86's CPUID), else a guess that
- * is small enough for anything with vector units. */
-#include "caches.h"
+/* os_caches.c - floor 0: how large this machine's caches are: from Linux' sysfs, else from the processor (x86's CPUID),
+ * else a guess that is small enough for anything with vector units. */
+#include "os_caches.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -23,7 +23,8 @@ static void enter(sd_cache_sizes *c, int level, size_t size, size_t line)
 /* Virtual machines and containers have been seen to report nonsense. */
 static bool plausible(const sd_cache_sizes *c)
 {
-    return c->l1 >= 4 << 10 && c->l1 <= 4 << 20 && c->l2 > c->l1 && c->l2 <= 256 << 20 && (c->l3 == 0 || c->l3 >= c->l2 / 2) &&
+    return c->l1 >= 4 << 10 && c->l1 <= 4 << 20 && c->l2 > c->l1 && c->l2 <= 256 << 20
+        && (c->l3 == 0 || c->l3 >= c->l2 / 2) &&
            c->line >= 16 && c->line <= 1024;
 }
 
@@ -63,8 +64,8 @@ int sd_caches_from_sysfs(sd_cache_sizes *c, const char *dir)
     return plausible(c);
 }
 
-/* Intel's leaf 4, AMD's leaf 0x8000001d: EAX bits 0-4 kind (0 none, 1 data, 3 unified), 5-7 level; EBX bits 0-11 line - 1, 12-21
- * partitions - 1, 22-31 ways - 1; ECX sets - 1. */
+/* Intel's leaf 4, AMD's leaf 0x8000001d: EAX bits 0-4 kind (0 none, 1 data, 3 unified), 5-7 level; EBX bits 0-11 line -
+ * 1, 12-21 partitions - 1, 22-31 ways - 1; ECX sets - 1. */
 int sd_caches_from_cpuid(sd_cache_sizes *c)
 {
     *c = (sd_cache_sizes){.line = 64, .from = "cpuid"};
@@ -75,7 +76,8 @@ int sd_caches_from_cpuid(sd_cache_sizes *c)
             unsigned eax, ebx, ecx, edx;
             if (!__get_cpuid_count(leaves[l], i, &eax, &ebx, &ecx, &edx) || !(eax & 31)) break;
             size_t line = (ebx & 0xfff) + 1;
-            if ((eax & 31) != 2) enter(c, eax >> 5 & 7, line * ((ebx >> 12 & 0x3ff) + 1) * ((ebx >> 22) + 1) * ((size_t)ecx + 1), line);
+            if ((eax & 31) != 2)
+                enter(c, eax >> 5 & 7, line * ((ebx >> 12 & 0x3ff) + 1) * ((ebx >> 22) + 1) * ((size_t)ecx + 1), line);
         }
     }
 #endif

@@ -1,6 +1,6 @@
-/* cores.c - floor 0: how many cores this process may keep busy: OpenMP's environment, and the CPU quota of its control
- * group, which containers set: more threads than that stand still for most of each period. */
-#include "cores.h"
+/* os_cores.c - floor 0: how many cores this process may keep busy: OpenMP's environment, and the CPU quota of its
+ * control group, which containers set: more threads than that stand still for most of each period. */
+#include "os_cores.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,7 +47,8 @@ static int quota_of(const char *dir, int version)
 
 static int smaller(int a, int b) { return a == 0 ? b : b == 0 || a < b ? a : b; }
 
-/* The quotas of a group and of all above it: mount, mount/a, mount/a/b. A container may see its own group as the root. */
+/* The quotas of a group and of all above it: mount, mount/a, mount/a/b. A container may see its own group as the
+ * root. */
 static int least_quota(const char *mount, const char *group, int version)
 {
     char dir[PATH];

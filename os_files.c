@@ -1,4 +1,4 @@
-/* files.c - floor 0: names of files, whole files into memory, and files that appear only when they are complete. */
+/* os_files.c - floor 0: names of files, whole files into memory, and files that appear only when they are complete. */
 #define _POSIX_C_SOURCE 200809L
 #define _FILE_OFFSET_BITS 64
 #include "base.h"
@@ -30,7 +30,8 @@ sd_status sd_path_join(char *out, size_t size, const char *a, const char *b, sd_
 bool sd_is_file(const char *path)
 {
     struct stat st;
-    if (stat(path, &st) != 0) return errno != ENOENT && errno != ENOTDIR;   /* whoever opens it will be told what is wrong */
+    if (stat(path, &st) != 0) return errno != ENOENT && errno != ENOTDIR;   /* whoever opens it will be told what is
+                                                                             * wrong */
     return S_ISREG(st.st_mode);
 }
 
@@ -125,8 +126,8 @@ static sd_status cannot_write(const char *path, int why, sd_error *e)
 }
 
 #ifdef WITH_POSIX
-/* A number that nobody can foresee. Where the system gives none, one that two programs will hardly share: a name that is
- * taken is not used in any case. */
+/* A number that nobody can foresee. Where the system gives none, one that two programs will hardly share: a name that
+ * is taken is not used in any case. */
 static uint64_t any_number(void)
 {
     uint64_t v = 0;

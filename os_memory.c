@@ -1,4 +1,4 @@
-/* memory.c - floor 0: how much memory a call may take, so that what cannot end well does not begin.
+/* os_memory.c - floor 0: how much memory a call may take, so that what cannot end well does not begin.
  *
  * Systems promise more memory than they have, and end the program that believes them. What is really left is the least
  * of what the system, the limits of the process and those of its control group (a container) leave. */
@@ -139,6 +139,7 @@ sd_status sd_need_memory(sd_error *e, double bytes, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(what, sizeof what, fmt, ap);
     va_end(ap);
-    return sd_fail(e, SD_ERR_MEMORY, "%s takes %.3g GB of memory, and %.3g GB are %s", what, bytes / 1e9, (double)left / 1e9,
+    return sd_fail(e, SD_ERR_MEMORY, "%s takes %.3g GB of memory, and %.3g GB are %s", what, bytes / 1e9,
+                   (double)left / 1e9,
                    allowed ? "allowed" : "free");
 }

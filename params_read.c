@@ -1,11 +1,11 @@
-/* recipe.c - floor 6: reads the texts that pictures are stored with: ours (parameters.c writes it), A1111's web UI's
- * and stable-diffusion.cpp's. They have one layout: the prompt, the negative prompt behind "Negative prompt:", and a
- * last line of "Key: value, ...", where a value may be a JSON string.
+/* params_read.c - floor 6: reads the texts that pictures are stored with: ours (params_write.c writes it), A1111's web
+ * UI's and stable-diffusion.cpp's. They have one layout: the prompt, the negative prompt behind "Negative prompt:", and
+ * a last line of "Key: value, ...", where a value may be a JSON string.
  *
  * Texts come from anywhere. What is no such line belongs to the prompt, what has no meaning here is named in a notice,
  * and whether values are possible is for sd_resolve_params to say. */
-#include "edit.h"
-#include "random.h"
+#include "pipeline_edit.h"
+#include "rng_streams.h"
 #include "text.h"
 
 #include <limits.h>

@@ -1,11 +1,11 @@
-/* parameters.c - floor 6: the text that is stored with a picture, from which it can be drawn again: A1111's layout and
- * keys, and keys of our own for what that program has no name for. recipe.c reads it.
+/* params_write.c - floor 6: the text that is stored with a picture, from which it can be drawn again: A1111's layout
+ * and keys, and keys of our own for what that program has no name for. params_read.c reads it.
  *
  * Numbers have as many digits as it takes to read the same double back. A value with a comma, a colon or a newline is a
  * JSON string. Of a file the text has the name without directories, and a hash of what was read from it. */
 #define _XOPEN_SOURCE 700   /* realpath */
-#include "edit.h"
-#include "random.h"
+#include "pipeline_edit.h"
+#include "rng_streams.h"
 #include "text.h"
 
 #include <math.h>
@@ -148,7 +148,8 @@ static const char *fingerprint(sd_ctx *c)
             for (size_t i = 0; i < s->file[f].n; i++)
                 if (s->file[f].entry[i].used) {
                     add_to_fingerprint(sum, &s->file[f].entry[i]);
-                    if (++seen % 32 == 0) sd_store_used(s, NULL, 0);   /* each sample brings its neighbours into memory */
+                    if (++seen % 32 == 0) sd_store_used(s, NULL, 0);   /* each sample brings its neighbours into
+                                                                        * memory */
                 }
         sd_store_used(s, NULL, 0);
     }
@@ -290,7 +291,8 @@ static void add_edit(sd_text *t, const sd_params *p, const sd_edit *edit)
 /* Bits of the result depend on these. With its own products a picture does not depend on the number of threads. */
 static void add_kernels(const sd_ctx *c, sd_text *t)
 {
-    add_value(t, "Kernels", c->run.kern->precise ? "precise" : c->run.kern->name);   /* precise: the same bits on every machine */
+    /* precise: the same bits on every machine */
+    add_value(t, "Kernels", c->run.kern->precise ? "precise" : c->run.kern->name);
     if (!c->run.blas) return;
     add_value(t, "Products", "openblas");
     add_whole(t, "Threads", c->run.threads);

@@ -1,6 +1,7 @@
-/* generate.c - floor 6: text to image, from parameters to pictures [Rombach et al. 2022; diffusers StableDiffusionPipeline]. */
-#include "edit.h"
-#include "random.h"
+/* pipeline.c - floor 6: text to image, from parameters to pictures [Rombach et al. 2022; diffusers
+ * StableDiffusionPipeline]. */
+#include "pipeline_edit.h"
+#include "rng_streams.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -11,7 +12,8 @@
 void sd_params_init(sd_params *p)
 {
     if (!p) return;
-    *p = (sd_params){.steps = 25, .cfg_scale = NAN, .batch = 1, .steps_offset = -1, .set_alpha_to_one = -1, .clip_sample = -1, .eta = -1,
+    *p = (sd_params){.steps = 25, .cfg_scale = NAN, .batch = 1, .steps_offset = -1, .set_alpha_to_one = -1,
+                     .clip_sample = -1, .eta = -1,
                        .strength = -1, .paste_back = 1, .inpaint_crop = -1, .s_tmax = INFINITY, .s_noise = 1};
 }
 
@@ -34,9 +36,11 @@ static sd_status schedule_wishes(const sd_params *p, sd_sched_config *s, sd_erro
     if ((p->sigmas || p->timesteps) && p->schedule)
         return sd_fail(e, SD_ERR_ARG, "a schedule and a list of its levels were given: give one of them");
     if (p->sigmas && (p->sigma_count < 2 || p->sigma_count - 1 > s->train_steps))
-        return sd_fail(e, SD_ERR_ARG, "sigmas: 2 to %d numbers are possible, not %d", s->train_steps + 1, p->sigma_count);
+        return sd_fail(e, SD_ERR_ARG, "sigmas: 2 to %d numbers are possible, not %d", s->train_steps + 1,
+                       p->sigma_count);
     if (p->timesteps && (p->timestep_count < 1 || p->timestep_count > s->train_steps))
-        return sd_fail(e, SD_ERR_ARG, "timesteps: 1 to %d numbers are possible, not %d", s->train_steps, p->timestep_count);
+        return sd_fail(e, SD_ERR_ARG, "timesteps: 1 to %d numbers are possible, not %d", s->train_steps,
+                       p->timestep_count);
     if (p->sigmas) s->curve = SD_CURVE_SIGMAS;
     if (p->timesteps) s->curve = SD_CURVE_TIMESTEPS;
     s->sigmas = p->sigmas;
@@ -71,7 +75,8 @@ static sd_status schedule_config(sd_ctx *c, const sd_params *p, sd_sched_config 
     if (read_as(c, p, p->sampler, s)) return e->status;
     if (!p->sampler && !sd_takes_curve(s)) {
         if (tell)
-            sd_logf(&c->log, SD_LOG_NOTICE, "the model's sampler, %s, goes by its own noise levels: %s draws with those of %s",
+            sd_logf(&c->log, SD_LOG_NOTICE,
+                    "the model's sampler, %s, goes by its own noise levels: %s draws with those of %s",
                     sd_method_name(s->method), instead, sd_curve_name(s->curve));
         if (read_as(c, p, instead, s)) return e->status;
     }
@@ -83,9 +88,11 @@ static sd_status schedule_config(sd_ctx *c, const sd_params *p, sd_sched_config 
         return sd_fail(e, SD_ERR_ARG, "order %d needs %d steps or more, not %d", p->order, p->order, steps);
     if (p->steps_offset < -1 || p->steps_offset >= s->train_steps)
         return sd_fail(e, SD_ERR_ARG, "steps offset must be 0 to %d, not %d", s->train_steps - 1, p->steps_offset);
-    if (!(p->eta >= 0 && p->eta <= 1) && p->eta != -1) return sd_fail(e, SD_ERR_ARG, "eta must be 0 to 1, not %g", p->eta);
+    if (!(p->eta >= 0 && p->eta <= 1) && p->eta != -1)
+        return sd_fail(e, SD_ERR_ARG, "eta must be 0 to 1, not %g", p->eta);
     if (p->set_alpha_to_one < -1 || p->set_alpha_to_one > 1 || p->clip_sample < -1 || p->clip_sample > 1)
-        return sd_fail(e, SD_ERR_ARG, "set_alpha_to_one and clip_sample must be -1, 0 or 1, not %d and %d", p->set_alpha_to_one,
+        return sd_fail(e, SD_ERR_ARG, "set_alpha_to_one and clip_sample must be -1, 0 or 1, not %d and %d",
+                       p->set_alpha_to_one,
                        p->clip_sample);
     if (p->steps_offset >= 0) s->steps_offset = p->steps_offset;
     if (p->set_alpha_to_one >= 0) s->set_alpha_to_one = p->set_alpha_to_one != 0;
@@ -98,9 +105,11 @@ static sd_status check_side(sd_ctx *c, const char *what, int *side, int native, 
 {
     int most = 8192 * scale, below = *side / scale * scale;
     if (*side == 0) *side = native;
-    else if (*side < scale || *side > most) return sd_fail(&c->err, SD_ERR_ARG, "%s must be %d to %d pixels, not %d", what, scale, most, *side);
+    else if (*side < scale || *side > most)
+        return sd_fail(&c->err, SD_ERR_ARG, "%s must be %d to %d pixels, not %d", what, scale, most, *side);
     else if (*side != below)
-        return sd_fail(&c->err, SD_ERR_ARG, "%s must be a multiple of %d, not %d: %d and %d are the nearest", what, scale, *side, below, below + scale);
+        return sd_fail(&c->err, SD_ERR_ARG, "%s must be a multiple of %d, not %d: %d and %d are the nearest", what,
+                       scale, *side, below, below + scale);
     return SD_OK;
 }
 
@@ -150,19 +159,24 @@ sd_status sd_resolve(sd_ctx *c, const sd_params *p, sd_params *out, sd_sched_con
         return c->err.status;
     if (p->batch < 1 || p->batch > 512) return sd_fail(&c->err, SD_ERR_ARG, "batch must be 1 to 512, not %d", p->batch);
     if (p->keep < 0 || p->keep > p->batch)
-        return sd_fail(&c->err, SD_ERR_ARG, "a picture of 1 to %d can be kept of the batch, or 0 for all, not %d", p->batch, p->keep);
+        return sd_fail(&c->err, SD_ERR_ARG, "a picture of 1 to %d can be kept of the batch, or 0 for all, not %d",
+                       p->batch, p->keep);
     if (!(p->guidance_rescale >= 0 && p->guidance_rescale <= 1))
         return sd_fail(&c->err, SD_ERR_ARG, "guidance rescale must be 0 to 1, not %g", p->guidance_rescale);
     if (check_stream(c, p->rng) || check_stream(c, p->sampler_rng)) return c->err.status;
     if (p->clip_skip < 0 || p->clip_skip > c->clip.cfg.layers)
         return sd_fail(&c->err, SD_ERR_ARG, "clip skip must be 0 to %d, not %d", c->clip.cfg.layers, p->clip_skip);
-    if (schedule_config(c, p, s, edit != NULL) || sd_sched_check(s, "parameters", SD_ERR_ARG, &c->err)) return c->err.status;
+    if (schedule_config(c, p, s, edit != NULL) || sd_sched_check(s, "parameters", SD_ERR_ARG, &c->err))
+        return c->err.status;
     if (isnan(p->cfg_scale)) out->cfg_scale = c->sched.guidance_scale;
     if (!(fabs(out->cfg_scale) <= SD_MOST_GUIDANCE))
-        return sd_fail(&c->err, SD_ERR_ARG, "the guidance scale must be -%d to %d, not %g", SD_MOST_GUIDANCE, SD_MOST_GUIDANCE, out->cfg_scale);
-    size_t latents = (size_t)p->batch * (size_t)c->unet.cfg.out_channels * (size_t)(out->height / scale) * (size_t)(out->width / scale);
+        return sd_fail(&c->err, SD_ERR_ARG, "the guidance scale must be -%d to %d, not %g", SD_MOST_GUIDANCE,
+                       SD_MOST_GUIDANCE, out->cfg_scale);
+    size_t latents = (size_t)p->batch * (size_t)c->unet.cfg.out_channels * (size_t)(out->height / scale)
+        * (size_t)(out->width / scale);
     if (p->noise && p->noise_count != latents)
-        return sd_fail(&c->err, SD_ERR_ARG, "the initial noise must be [%d,%d,%d,%d], %zu numbers, not %zu", p->batch, c->unet.cfg.out_channels,
+        return sd_fail(&c->err, SD_ERR_ARG, "the initial noise must be [%d,%d,%d,%d], %zu numbers, not %zu", p->batch,
+                       c->unet.cfg.out_channels,
                        out->height / scale, out->width / scale, latents, p->noise_count);
     if (p->noise && sd_check_numbers(c, "the initial noise", p->noise, latents)) return c->err.status;
     if (!out->prompt) out->prompt = "";
@@ -211,8 +225,8 @@ sd_status sd_schedule(sd_ctx *c, const sd_params *params, int *n, double *timest
 
 /* ----------------------------------------------------------------------------------- one run */
 
-/* Everything one sd_generate owns. B pictures, G = 2 with guidance (uncond first) or 1, n = C h w numbers per latent. The UNet
- * sees `in` channels: C, or 2C + 1 if it is made for inpainting. */
+/* Everything one sd_generate owns. B pictures, G = 2 with guidance (uncond first) or 1, n = C h w numbers per latent.
+ * The UNet sees `in` channels: C, or 2C + 1 if it is made for inpainting. */
 typedef struct job {
     sd_params p;
     sd_edit edit;
@@ -229,7 +243,8 @@ typedef struct job {
     float *timestep;     /* [G B] */
     float *picture;      /* [B,3,H,W] */
     float *noise;        /* [B,C,h,w], what the run began with */
-    int olds;            /* samples of the posterior of the picture to begin from: one, or one of each picture's generator */
+    int olds;            /* samples of the posterior of the picture to begin from: one, or one of each picture's
+                          * generator */
     float *old;          /* [olds,C,h,w], its latents */
     float *seen;         /* [C,h,w], latents of its kept part, for an inpainting UNet */
     float *mask;         /* [h,w], 1 where it is repainted */
@@ -253,23 +268,27 @@ static void job_free(job *j)
     sd_edit_free(&j->edit);
 }
 
-/* Before anything is allocated: all arrays of the job, the stage that takes most, and the pictures that are handed out. */
+/* Before anything is allocated: all arrays of the job, the stage that takes most, and the pictures that are handed
+ * out. */
 static sd_status check_memory(sd_ctx *c, const job *j)
 {
     double B = j->B, GB = B * j->G, latent = (double)j->n, pixels = (double)j->p.width * (double)j->p.height;
-    double floats = GB * SD_TOKENS * c->clip.cfg.width + 2 * B * latent + GB * latent * (1 + (double)j->in / j->C) + 3 * B * pixels
+    double floats = GB * SD_TOKENS * c->clip.cfg.width + 2 * B * latent + GB * latent * (1 + (double)j->in / j->C) + 3
+        * B * pixels
                   + (1 + (double)j->olds) * latent + (double)j->h * j->w;
     int decoded = sd_traces(&c->run) ? j->B : 1;
     double bytes = 4 * floats + 3 * B * pixels + sd_stages_memory(c, j->B * j->G, decoded, j->h, j->w);
     if (c->err.status) return c->err.status;
-    return sd_need_memory(&c->err, bytes, "drawing %d picture%s of %dx%d at once", j->B, j->B == 1 ? "" : "s", j->p.width, j->p.height);
+    return sd_need_memory(&c->err, bytes, "drawing %d picture%s of %dx%d at once", j->B, j->B == 1 ? "" : "s",
+                          j->p.width, j->p.height);
 }
 
 static sd_status job_init(sd_ctx *c, job *j)
 {
     int scale = sd_vae_scale(&c->vae.cfg);
     j->B = j->p.batch;
-    /* StableDiffusionImg2ImgPipeline with a list of generators draws from each; StableDiffusionInpaintPipeline from the first. */
+    /* StableDiffusionImg2ImgPipeline with a list of generators draws from each; StableDiffusionInpaintPipeline from the
+     * first. */
     j->olds = j->edit.active && !j->edit.masked && j->p.seed_per_image ? j->B : 1;
     j->first = j->p.keep ? j->p.keep - 1 : 0;
     j->kept = j->p.keep ? 1 : j->B;
@@ -277,7 +296,9 @@ static sd_status job_init(sd_ctx *c, job *j)
     j->C = c->unet.cfg.out_channels;
     j->in = c->unet.cfg.in_channels;
     if (j->in != j->C && j->in != 2 * j->C + 1)
-        return sd_fail(&c->err, SD_ERR_UNSUPPORTED, "the UNet takes %d channels: %d (latents) or %d (latents, mask, latents of what is kept) are possible",
+        return sd_fail(&c->err, SD_ERR_UNSUPPORTED,
+                       "the UNet takes %d channels: %d (latents) or %d (latents, mask, latents of what is kept) are "
+                           "possible",
                        j->in, j->C, 2 * j->C + 1);
     if (j->in != j->C && !j->edit.masked)
         return sd_fail(&c->err, SD_ERR_ARG, "this model is made for inpainting: it needs a picture and a mask");
@@ -297,12 +318,15 @@ static sd_status job_init(sd_ctx *c, job *j)
     j->old = calloc((size_t)j->olds * j->n, sizeof(float));
     j->seen = calloc(j->n, sizeof(float));
     j->mask = calloc((size_t)j->h * (size_t)j->w, sizeof(float));
-    if (!j->context || !j->latents || !j->input || !j->pred || !j->timestep || !j->picture || !j->noise || !j->old || !j->seen || !j->mask)
+    if (!j->context || !j->latents || !j->input || !j->pred || !j->timestep || !j->picture || !j->noise || !j->old
+        || !j->seen || !j->mask)
         return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %d pictures of %dx%d", j->B, j->p.width, j->p.height);
-    /* Image to image takes the last int(steps * strength) steps [diffusers StableDiffusionImg2ImgPipeline.get_timesteps]. */
+    /* Image to image takes the last int(steps * strength) steps [diffusers
+     * StableDiffusionImg2ImgPipeline.get_timesteps]. */
     int taken = j->edit.active ? (int)(j->p.steps * j->edit.strength) : j->p.steps;
     if (j->edit.active && j->sched.method == SD_DPM_ADAPTIVE)
-        return sd_fail(&c->err, SD_ERR_ARG, "dpm_adaptive cannot begin from a picture: its noise levels are not known before");
+        return sd_fail(&c->err, SD_ERR_ARG,
+                       "dpm_adaptive cannot begin from a picture: its noise levels are not known before");
     /* StableDiffusionInpaintPipeline's constructor; the other pipelines leave it as it is. */
     if (j->edit.masked) j->sched.skip_prk_steps = true;
     return sd_sampler_new_from(&j->sampler, &j->sched, j->p.steps, j->p.steps - taken, &c->err);
@@ -331,7 +355,8 @@ static sd_status embed_prompts(sd_ctx *c, job *j)
         if (sd_tokenizer_encode(c->tokenizer, text[k], &t[g], &c->err)) return c->err.status;
         sd_warn_of_syntax(&c->log, what[k], text[k]);
         if (t[g].dropped)
-            sd_logf(&c->log, SD_LOG_WARNING, "%s is too long: its last %d tokens are dropped (%d fit)", what[k], t[g].dropped, SD_TOKENS - 2);
+            sd_logf(&c->log, SD_LOG_WARNING, "%s is too long: its last %d tokens are dropped (%d fit)", what[k],
+                    t[g].dropped, SD_TOKENS - 2);
         memcpy(ids + g * SD_TOKENS, t[g].id, sizeof t[g].id);
     }
     for (int i = 0; i < j->G * SD_TOKENS; i++) ids64[i] = ids[i];
@@ -340,7 +365,8 @@ static sd_status embed_prompts(sd_ctx *c, job *j)
     if (sd_run_text(c, ids, j->G, j->p.clip_skip, j->context)) return c->err.status;
     for (size_t g = (size_t)j->G; g-- > 0;)   /* spread from the back: [u c] -> [u u .. c c ..] */
         for (size_t b = B; b-- > 0;) memmove(j->context + (g * B + b) * one, j->context + g * one, one * sizeof(float));
-    sd_trace_raw(&c->run, SD_F32, 3, (const int64_t[]){j->G * j->B, SD_TOKENS, c->clip.cfg.width}, j->context, "prompt_embeds");
+    sd_trace_raw(&c->run, SD_F32, 3, (const int64_t[]){j->G * j->B, SD_TOKENS, c->clip.cfg.width}, j->context,
+                 "prompt_embeds");
     c->timings.text = sd_now() - start;
     sd_report(c, "text", 1, 1, c->timings.text);
     return c->err.status;
@@ -383,10 +409,11 @@ static void guide(job *j)
 
 /* ---- image to image and inpainting */
 
-/* Latents of a picture [3,H,W] in [-1,1], [samples,C,h,w]: scaling_factor (mean + exp(logvar/2) noise), noise from the run's generators.
- * The posterior is sampled, and before the run's own noise is drawn, as diffusers' pipelines do. prefix: of the traced names, for a run
- * may encode two pictures. */
-static sd_status encode_picture(sd_ctx *c, job *j, const char *who, const char *prefix, const float *picture, float *latents, int samples)
+/* Latents of a picture [3,H,W] in [-1,1], [samples,C,h,w]: scaling_factor (mean + exp(logvar/2) noise), noise from the
+ * run's generators. The posterior is sampled, and before the run's own noise is drawn, as diffusers' pipelines do.
+ * prefix: of the traced names, for a run may encode two pictures. */
+static sd_status encode_picture(sd_ctx *c, job *j, const char *who, const char *prefix, const float *picture,
+                                float *latents, int samples)
 {
     size_t n = (size_t)samples * j->n;
     float *moments = calloc(2 * j->n, sizeof *moments), *noise = malloc(n * sizeof *noise);
@@ -416,7 +443,8 @@ static sd_status encode_kept(sd_ctx *c, job *j)
     sd_picture_to_float(j->picture, &j->edit.init);
     for (size_t i = 0; i < 3 * pixels; i++)
         if (j->edit.mask.data[i % pixels]) j->picture[i] = 0;
-    if (encode_picture(c, j, "posterior of the kept part", "masked_image.vae.", j->picture, j->seen, 1)) return c->err.status;
+    if (encode_picture(c, j, "posterior of the kept part", "masked_image.vae.", j->picture, j->seen, 1))
+        return c->err.status;
     trace_some(c, j, j->seen, 1, j->C, "masked_image_latents");
     return SD_OK;
 }
@@ -435,14 +463,15 @@ static sd_status initial_noise(sd_ctx *c, job *j)
     if (!j->p.noise) return sd_stream_normal(j->rng, who, j->noise, (size_t)j->B, j->n, &c->err);
     sd_stream_options o = {.on_draw = told, .user = c};
     sd_stream *given;
-    if (sd_stream_open_numbers(&given, "given numbers", j->p.noise, j->p.noise_count, &o, &c->err)) return c->err.status;
+    if (sd_stream_open_numbers(&given, "given numbers", j->p.noise, j->p.noise_count, &o, &c->err))
+        return c->err.status;
     sd_stream_normal(given, who, j->noise, (size_t)j->B, j->n, &c->err);
     sd_stream_close(given);
     return c->err.status;
 }
 
-/* Where the run begins. The order of the draws is diffusers': the picture's posterior (unless nobody needs it), the noise, the kept
- * part's posterior [StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline.prepare_latents]. */
+/* Where the run begins. The order of the draws is diffusers': the picture's posterior (unless nobody needs it), the
+ * noise, the kept part's posterior [StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline.prepare_latents]. */
 static sd_status begin_latents(sd_ctx *c, job *j)
 {
     size_t n = (size_t)j->B * j->n;
@@ -457,7 +486,8 @@ static sd_status begin_latents(sd_ctx *c, job *j)
     double init = sd_sampler_init_sigma(j->sampler);
     for (size_t i = 0; i < n && from_noise; i++) j->latents[i] = (float)(init * (double)j->noise[i]);
     for (size_t b = 0; b < (size_t)j->B && !from_noise; b++)
-        sd_sampler_add_noise(j->sampler, 0, j->latents + b * j->n, j->old + (b % (size_t)j->olds) * j->n, j->noise + b * j->n, j->n);
+        sd_sampler_add_noise(j->sampler, 0, j->latents + b * j->n, j->old + (b % (size_t)j->olds) * j->n,
+                             j->noise + b * j->n, j->n);
     if (!j->edit.masked) return SD_OK;
     sd_mask_to_latent(j->mask, j->h, j->w, &j->edit.mask);
     trace_some(c, j, j->mask, 1, 1, "mask");
@@ -476,8 +506,9 @@ static void unet_input(const job *j, float *out, const float *latents)
     memcpy(out + j->n + pixels, j->seen, j->n * sizeof *out);
 }
 
-/* A UNet that does not know of masks: after each step the kept part is put back with the noise of the level that comes next, after the
- * last one without any [diffusers StableDiffusionInpaintPipeline; RePaint, Lugmayr et al. 2022, eq. 8]. */
+/* A UNet that does not know of masks: after each step the kept part is put back with the noise of the level that comes
+ * next, after the last one without any [diffusers StableDiffusionInpaintPipeline; RePaint, Lugmayr et al. 2022, eq.
+ * 8]. */
 static void keep_old(job *j, int i, float *latents)
 {
     if (!j->edit.masked || j->in != j->C) return;
@@ -487,7 +518,8 @@ static void keep_old(job *j, int i, float *latents)
     for (size_t b = 0; b < (size_t)j->B; b++, latents += j->n) {
         if (last) memcpy(old, j->old, j->n * sizeof *old);
         else sd_sampler_add_noise(j->sampler, i, old, j->old, j->noise + b * j->n, j->n);
-        for (size_t k = 0; k < j->n; k++) latents[k] = (1 - j->mask[k % pixels]) * old[k] + j->mask[k % pixels] * latents[k];
+        for (size_t k = 0; k < j->n; k++)
+            latents[k] = (1 - j->mask[k % pixels]) * old[k] + j->mask[k % pixels] * latents[k];
     }
 }
 
@@ -533,7 +565,8 @@ static sd_status predict_noise(void *user, int i, double t, const float *input, 
     float t32 = (float)t;
     sd_trace_raw(&c->run, SD_F32, 1, (const int64_t[]){1}, &t32, "timestep.%d", i);
     for (int k = 0; k < j->G * j->B; k++) j->timestep[k] = t32;
-    for (int k = 0; k < j->G * j->B; k++) unet_input(j, j->input + (size_t)k * (size_t)j->in * pixels, input + (size_t)(k % j->B) * j->n);
+    for (int k = 0; k < j->G * j->B; k++)
+        unet_input(j, j->input + (size_t)k * (size_t)j->in * pixels, input + (size_t)(k % j->B) * j->n);
 
     sd_trace_prefix(&c->run, "step.%d.unet.", i);
     sd_run_unet(c, j->G * j->B, j->h, j->w, j->input, j->timestep, j->context, j->pred);
@@ -552,14 +585,16 @@ static void see_denoised(void *user, int i, const float *x0)
     sd_ctx *c = d->c;
     const job *j = d->j;
     trace_latents(c, j, x0, "step.%d.denoised", i);
-    if (c->step && !c->err.status) c->step(c->step_user, &(sd_denoised){i, sd_sampler_count(j->sampler), j->B, j->C, j->h, j->w, x0});
+    if (c->step && !c->err.status)
+        c->step(c->step_user, &(sd_denoised){i, sd_sampler_count(j->sampler), j->B, j->C, j->h, j->w, x0});
 }
 
 static sd_status draw_noise(void *user, double sigma_from, double sigma_to, float *out, size_t n)
 {
     denoiser *d = user;
     (void)n;
-    return sd_stream_noise(d->j->sampler_rng, "sampler", sigma_from, sigma_to, out, (size_t)d->j->B, d->j->n, &d->c->err);
+    return sd_stream_noise(d->j->sampler_rng, "sampler", sigma_from, sigma_to, out, (size_t)d->j->B, d->j->n,
+                           &d->c->err);
 }
 
 /* The generators of a run. A Brownian path is told which levels the sampler will go through. */
@@ -607,7 +642,8 @@ static void to_unit(float *x, size_t n)
     for (size_t i = 0; i < n; i++) x[i] = fminf(fmaxf(x[i] / 2 + 0.5f, 0), 1);
 }
 
-/* Pictures one by one, which takes the least memory; all at once for those who trace, so that each name appears once. */
+/* Pictures one by one, which takes the least memory; all at once for those who trace, so that each name appears
+ * once. */
 static sd_status decode(sd_ctx *c, job *j)
 {
     double start = sd_now();
@@ -615,7 +651,8 @@ static sd_status decode(sd_ctx *c, job *j)
     for (size_t i = 0; i < n; i++) j->input[i] = (float)((double)j->latents[i] / c->vae.cfg.scaling_factor);
     int at_once = sd_traces(&c->run) ? j->kept : 1;
     for (int b = j->first; b < j->first + j->kept; b += at_once)
-        if (sd_run_decode(c, at_once, j->h, j->w, j->input + (size_t)b * j->n, j->picture + (size_t)b * pixels)) return c->err.status;
+        if (sd_run_decode(c, at_once, j->h, j->w, j->input + (size_t)b * j->n, j->picture + (size_t)b * pixels))
+            return c->err.status;
     float *first = j->picture + (size_t)j->first * pixels;
     to_unit(first, (size_t)j->kept * pixels);
     sd_trace_raw(&c->run, SD_F32, 4, (const int64_t[]){j->kept, 3, j->p.height, j->p.width}, first, "image");
@@ -624,8 +661,8 @@ static sd_status decode(sd_ctx *c, job *j)
     return c->err.status;
 }
 
-/* [3,pixels] in [0,1]: round(255 x), halves to even, as NumPy rounds for diffusers. Truncation, which other programs use, is off by one
- * almost everywhere. */
+/* [3,pixels] in [0,1]: round(255 x), halves to even, as NumPy rounds for diffusers. Truncation, which other programs
+ * use, is off by one almost everywhere. */
 static void to_bytes(uint8_t *rgb, const float *from, size_t pixels)
 {
     for (size_t p = 0; p < pixels; p++)
@@ -687,7 +724,8 @@ static void quick_picture(const sd_vae_config *v, float *picture, const float *l
     for (size_t k = 0; k < 3; k++)
         for (size_t p = 0; p < pixels; p++) {
             picture[k * pixels + p] = v->latent_rgb[4][k];
-            for (size_t ch = 0; ch < 4 && ch < (size_t)channels; ch++) picture[k * pixels + p] += v->latent_rgb[ch][k] * latents[ch * pixels + p];
+            for (size_t ch = 0; ch < 4 && ch < (size_t)channels; ch++)
+                picture[k * pixels + p] += v->latent_rgb[ch][k] * latents[ch * pixels + p];
         }
 }
 
@@ -701,7 +739,8 @@ sd_status sd_step_picture(sd_ctx *c, const sd_denoised *step, int index, int qui
     int scale = quick ? 1 : sd_vae_scale(&c->vae.cfg);
     size_t n = (size_t)step->channels * (size_t)step->height * (size_t)step->width;
     size_t pixels = (size_t)step->height * (size_t)step->width * (size_t)scale * (size_t)scale;
-    if (index < 0 || index >= step->batch) return sd_fail(&c->err, SD_ERR_ARG, "there is no picture %d in a batch of %d", index, step->batch);
+    if (index < 0 || index >= step->batch)
+        return sd_fail(&c->err, SD_ERR_ARG, "there is no picture %d in a batch of %d", index, step->batch);
     float *latents = malloc(n * sizeof *latents), *picture = malloc(3 * pixels * sizeof *picture);
     uint8_t *rgb = malloc(3 * pixels);
     if (!latents || !picture || !rgb) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for the picture of a step");

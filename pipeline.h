@@ -1,4 +1,5 @@
-/* pipeline.h - floor 6: what is behind the opaque sd_ctx, shared by sd.c (opening, stages), generate.c (the pipeline) and plan.c. */
+/* pipeline.h - floor 6: what is behind the opaque sd_ctx, shared by sd.c (opening, stages), pipeline.c (the pipeline)
+ * and pipeline_plan.c. */
 #ifndef SD_PIPELINE_H
 #define SD_PIPELINE_H
 
@@ -46,8 +47,8 @@ struct sd_ctx {
 };
 
 /* Every public call begins here: the last call's error is over, and so is a cancel that came when nothing was running.
- * SD_OK; or the error that the call is to return at once, through sd_end: the context was not opened (NULL: there was no
- * memory for it), or this call is made within one that has failed. */
+ * SD_OK; or the error that the call is to return at once, through sd_end: the context was not opened (NULL: there was
+ * no memory for it), or this call is made within one that has failed. */
 sd_status sd_begin(sd_ctx *c);
 sd_status sd_end(sd_ctx *c);   /* ... and ends here */
 
@@ -65,7 +66,8 @@ int sd_vae_scale(const sd_vae_config *v);     /* pixels per latent: 2^(levels-1)
 
 /* The stages on the internal error state; arrays in PyTorch's order, as sd.h has them. */
 sd_status sd_run_text(sd_ctx *c, const int32_t *ids, int n, int clip_skip, float *out);
-sd_status sd_run_unet(sd_ctx *c, int batch, int h, int w, const float *latents, const float *timesteps, const float *context, float *out);
+sd_status sd_run_unet(sd_ctx *c, int batch, int h, int w, const float *latents, const float *timesteps,
+                      const float *context, float *out);
 sd_status sd_run_decode(sd_ctx *c, int batch, int h, int w, const float *latents, float *picture);
 /* moments [batch, 2C, h, w]: mean | logvar */
 /* prefix: of the traced names, "vae." unless a run encodes two pictures. */
@@ -76,17 +78,20 @@ sd_status sd_run_pipeline(sd_ctx *c, const sd_params *params, sd_image *images);
 /* The sampler decides while it runs how many evaluations there are. */
 bool sd_run_is_open_ended(sd_ctx *c, const sd_params *params);
 /* sd_trace_list within another call; fn may be NULL. */
-sd_status sd_rehearse(sd_ctx *c, const sd_params *p, const char *filter, void (*fn)(void *, const sd_traced *), void *user);
+sd_status sd_rehearse(sd_ctx *c, const sd_params *p, const char *filter, void (*fn)(void *, const sd_traced *),
+                      void *user);
 
 /* Bytes of working memory of the stage that takes most, in a run of so many UNet samples and pictures at once. */
 double sd_stages_memory(sd_ctx *c, int batch, int pictures, int h, int w);
 
-/* ---- arguments.c: SD_ERR_ARG and a sentence that begins with `what`, unless ... */
+/* ---- pipeline_check.c: SD_ERR_ARG and a sentence that begins with `what`, unless ... */
 sd_status sd_given(sd_ctx *c, const char *what, const void *p);                          /* p is not NULL */
 sd_status sd_check_sides(sd_ctx *c, const char *what, const sd_image *image);            /* its sides are possible */
 sd_status sd_check_image(sd_ctx *c, const char *what, const sd_image *image);            /* ... and it has pixels */
 sd_status sd_check_numbers(sd_ctx *c, const char *what, const float *x, size_t n);       /* all are finite */
-/* SD_OK if all n numbers of a stage's result are finite; otherwise names the weight that is not, a wild input, or the stage. */
-sd_status sd_check_result(sd_ctx *c, const char *what, const float *x, size_t n, const sd_part *part, const float *input, size_t inputs);
+/* SD_OK if all n numbers of a stage's result are finite; otherwise names the weight that is not, a wild input, or the
+ * stage. */
+sd_status sd_check_result(sd_ctx *c, const char *what, const float *x, size_t n, const sd_part *part,
+                          const float *input, size_t inputs);
 
 #endif

@@ -1,5 +1,6 @@
-/* arguments.c - floor 6: what callers may hand over: pointers, pictures and numbers, checked where they come in. */
-#include "edit.h"
+/* pipeline_check.c - floor 6: what callers may hand over: pointers, pictures and numbers, checked where they come
+ * in. */
+#include "pipeline_edit.h"
 
 #include <math.h>
 
@@ -12,7 +13,8 @@ sd_status sd_check_sides(sd_ctx *c, const char *what, const sd_image *image)
 {
     if (sd_given(c, what, image)) return c->err.status;
     if (image->width < 1 || image->height < 1 || image->width > SD_PICTURE_SIDE || image->height > SD_PICTURE_SIDE)
-        return sd_fail(&c->err, SD_ERR_ARG, "%s must have sides of 1 to %d pixels, not %dx%d", what, SD_PICTURE_SIDE, image->width,
+        return sd_fail(&c->err, SD_ERR_ARG, "%s must have sides of 1 to %d pixels, not %dx%d", what, SD_PICTURE_SIDE,
+                       image->width,
                        image->height);
     return SD_OK;
 }
@@ -20,7 +22,8 @@ sd_status sd_check_sides(sd_ctx *c, const char *what, const sd_image *image)
 sd_status sd_check_image(sd_ctx *c, const char *what, const sd_image *image)
 {
     if (sd_check_sides(c, what, image)) return c->err.status;
-    return image->rgb ? SD_OK : sd_fail(&c->err, SD_ERR_ARG, "%s of %dx%d has no pixels", what, image->width, image->height);
+    return image->rgb ? SD_OK
+        : sd_fail(&c->err, SD_ERR_ARG, "%s of %dx%d has no pixels", what, image->width, image->height);
 }
 
 sd_status sd_check_numbers(sd_ctx *c, const char *what, const float *x, size_t n)
@@ -28,14 +31,16 @@ sd_status sd_check_numbers(sd_ctx *c, const char *what, const float *x, size_t n
     if (sd_given(c, what, x)) return c->err.status;
     for (size_t i = 0; i < n; i++)
         if (!isfinite(x[i]))
-            return sd_fail(&c->err, SD_ERR_ARG, "%s must be finite, but number %zu of %zu is %g", what, i + 1, n, (double)x[i]);
+            return sd_fail(&c->err, SD_ERR_ARG, "%s must be finite, but number %zu of %zu is %g", what, i + 1, n,
+                           (double)x[i]);
     return SD_OK;
 }
 
 /* Beyond this a float32 network may well run into infinity; what it is given in a run has a magnitude of some tens. */
 static const double WILD = 1e4;
 
-sd_status sd_check_result(sd_ctx *c, const char *what, const float *x, size_t n, const sd_part *part, const float *input, size_t inputs)
+sd_status sd_check_result(sd_ctx *c, const char *what, const float *x, size_t n, const sd_part *part,
+                          const float *input, size_t inputs)
 {
     size_t i = 0;
     double most = 0;
@@ -44,6 +49,8 @@ sd_status sd_check_result(sd_ctx *c, const char *what, const float *x, size_t n,
     if (i == n || sd_store_check_finite(&part->store, &c->err)) return c->err.status;
     for (size_t k = 0; k < inputs; k++) most = fmax(most, fabs((double)input[k]));
     if (most > WILD)
-        return sd_fail(&c->err, SD_ERR_NUMERIC, "%s is not finite (number %zu is %g) for an input that reaches %g", what, i, (double)x[i], most);
-    return sd_fail(&c->err, SD_ERR_NUMERIC, "%s is not finite (number %zu is %g) though every weight is", what, i, (double)x[i]);
+        return sd_fail(&c->err, SD_ERR_NUMERIC, "%s is not finite (number %zu is %g) for an input that reaches %g",
+                       what, i, (double)x[i], most);
+    return sd_fail(&c->err, SD_ERR_NUMERIC, "%s is not finite (number %zu is %g) though every weight is", what, i,
+                   (double)x[i]);
 }

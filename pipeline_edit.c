@@ -1,6 +1,6 @@
-/* edit.c - floor 6: pictures and masks around the networks: sizes, margins, the region that is worked on, pasting
- * back. */
-#include "edit.h"
+/* pipeline_edit.c - floor 6: pictures and masks around the networks: sizes, margins, the region that is worked on,
+ * pasting back. */
+#include "pipeline_edit.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -208,7 +208,8 @@ sd_status sd_edit_plan(sd_ctx *c, const sd_params *p, int *width, int *height, s
         if (!wanted) return SD_OK;
         return sd_fail(err, SD_ERR_ARG, "a mask, a strength or outpainting needs a picture to begin from");
     }
-    if (sd_check_sides(c, "the picture to begin from", p->init) || (p->mask && sd_check_sides(c, "the mask", p->mask)) || check(p, err))
+    if (sd_check_sides(c, "the picture to begin from", p->init) || (p->mask && sd_check_sides(c, "the mask", p->mask))
+        || check(p, err))
         return err->status;
     int scale = sd_vae_scale(&c->vae.cfg);
     bool masked = p->mask || alpha_is_mask(p);

@@ -1,8 +1,9 @@
-/* edit.h - floor 6: what image to image, inpainting and outpainting do to pictures before and after the networks. */
-#ifndef SD_EDIT_H
-#define SD_EDIT_H
+/* pipeline_edit.h - floor 6: what image to image, inpainting and outpainting do to pictures before and after the
+ * networks. */
+#ifndef SD_PIPELINE_EDIT_H
+#define SD_PIPELINE_EDIT_H
 
-#include "picture.h"
+#include "image_transform.h"
 #include "pipeline.h"
 
 /* A job on a picture. The networks see `init` and `mask`; their result goes to `place` in `whole`. All zero: text to

@@ -1,5 +1,6 @@
-/* plan.c - floor 6: the unrolled networks as text or JSON, from the same plans, tables and forward functions that run them: shapes come
- * from the null backend, so nothing here can drift from what is computed. No weights are read. */
+/* pipeline_plan.c - floor 6: the unrolled networks as text or JSON, from the same plans, tables and forward functions
+ * that run them: shapes come from the null backend, so nothing here can drift from what is computed. No weights are
+ * read. */
 #include "pipeline.h"
 
 #include <stdlib.h>
@@ -34,7 +35,8 @@ typedef struct report {
 } report;
 
 static const char *const kind_names[] = {
-    [SD_STEP_CONV_IN] = "conv_in", [SD_STEP_RES] = "res", [SD_STEP_ATTN] = "attn", [SD_STEP_VAE_ATTN] = "attn", [SD_STEP_DOWN] = "down",
+    [SD_STEP_CONV_IN] = "conv_in", [SD_STEP_RES] = "res", [SD_STEP_ATTN] = "attn", [SD_STEP_VAE_ATTN] = "attn",
+        [SD_STEP_DOWN] = "down",
     [SD_STEP_UP] = "up", [SD_STEP_NORM_OUT] = "norm_out", [SD_STEP_CONV_OUT] = "conv_out", [SD_STEP_CONV1] = "conv1x1"};
 
 static void watch(void *user, int step, sd_tensor y)
@@ -51,11 +53,14 @@ static void note_conv(sd_run *run, sd_tensor y, sd_tensor x, const sd_tensor *w,
 {
     report *r = run->watch_user;
     (void)b;
-    conv_row now = {.kernel = w->dim[2], .ci = w->dim[1], .co = w->dim[0], .h = y.dim[1], .w = y.dim[2], .stride = c.stride, .enlarge = c.enlarge,
+    conv_row now = {.kernel = w->dim[2], .ci = w->dim[1], .co = w->dim[0], .h = y.dim[1], .w = y.dim[2],
+                    .stride = c.stride, .enlarge = c.enlarge,
                     .how = sd_conv_choose(&vector_kernels, x.dim, w->dim, c)};
     int i = 0;
-    while (i < r->n_convs && (r->convs[i].kernel != now.kernel || r->convs[i].ci != now.ci || r->convs[i].co != now.co || r->convs[i].h != now.h ||
-                              r->convs[i].w != now.w || r->convs[i].stride != now.stride || r->convs[i].enlarge != now.enlarge)) i++;
+    while (i < r->n_convs && (r->convs[i].kernel != now.kernel || r->convs[i].ci != now.ci || r->convs[i].co != now.co
+                              || r->convs[i].h != now.h ||
+                              r->convs[i].w != now.w || r->convs[i].stride != now.stride
+                                  || r->convs[i].enlarge != now.enlarge)) i++;
     if (i == r->n_convs) {
         conv_row *more = realloc(r->convs, (size_t)(r->n_convs + 1) * sizeof *more);
         if (!more) {
@@ -87,10 +92,12 @@ static bool begin_walk(report *r, const sd_net *n)
 static void head(report *r, const char *name, const sd_binder *b)
 {
     if (r->json)
-        sd_text_add(r->t, "%s\"%s\":{\"tensors\":%zu,\"parameters\":%zu,\"flops\":%.0f,\"arena_bytes\":%zu", r->sections++ ? "," : "", name,
+        sd_text_add(r->t, "%s\"%s\":{\"tensors\":%zu,\"parameters\":%zu,\"flops\":%.0f,\"arena_bytes\":%zu",
+                    r->sections++ ? "," : "", name,
                     b->tensors, b->params, r->run.flops, r->run.arena.peak);
     else
-        sd_text_add(r->t, "%s%s: %zu tensors, %zu parameters, %.1f GFLOP for one sample, %.1f MB of activations\n", r->sections++ ? "\n" : "", name,
+        sd_text_add(r->t, "%s%s: %zu tensors, %zu parameters, %.1f GFLOP for one sample, %.1f MB of activations\n",
+                    r->sections++ ? "\n" : "", name,
                     b->tensors, b->params, r->run.flops / 1e9, (double)r->run.arena.peak / 1e6);
 }
 
@@ -98,8 +105,10 @@ static void write_row(report *r, const sd_step *s, size_t params, const row *w, 
 {
     const int64_t *d = w->out.dim;
     if (r->json) {
-        sd_text_add(r->t, "%s{\"kind\":\"%s\",\"name\":\"%s\",\"ldm\":\"%s\",\"in\":%d,\"out\":[%lld,%lld,%lld,%lld],\"parameters\":%zu,\"flops\":%.0f",
-                    i ? "," : "", kind_names[s->kind], s->hf, s->ldm, s->ci, (long long)d[0], (long long)d[3], (long long)d[1], (long long)d[2],
+        sd_text_add(r->t, "%s{\"kind\":\"%s\",\"name\":\"%s\",\"ldm\":\"%s\",\"in\":%d,"
+                    "\"out\":[%lld,%lld,%lld,%lld],\"parameters\":%zu,\"flops\":%.0f",
+                    i ? "," : "", kind_names[s->kind], s->hf, s->ldm, s->ci, (long long)d[0], (long long)d[3],
+                        (long long)d[1], (long long)d[2],
                     params, w->flops);
         if (s->depth) sd_text_add(r->t, ",\"depth\":%d,\"heads\":%d", s->depth, s->heads);
         if (s->skip) sd_text_add(r->t, ",\"pop\":%d", s->skip);
@@ -109,7 +118,8 @@ static void write_row(report *r, const sd_step *s, size_t params, const row *w, 
     char note[48] = "";
     if (s->depth) snprintf(note, sizeof note, "%d block%s, %d heads", s->depth, s->depth > 1 ? "s" : "", s->heads);
     if (s->skip) snprintf(note, sizeof note, "joins %d", s->skip);
-    sd_text_add(r->t, "  %3d %-8s %-42s %5d -> %5lld x %4lld x %-4lld %12zu %9.2f %s %s\n", i, kind_names[s->kind], s->hf, s->ci, (long long)d[3],
+    sd_text_add(r->t, "  %3d %-8s %-42s %5d -> %5lld x %4lld x %-4lld %12zu %9.2f %s %s\n", i, kind_names[s->kind],
+                s->hf, s->ci, (long long)d[3],
                 (long long)d[1], (long long)d[2], params, w->flops / 1e9, s->push ? "push" : "    ", note);
 }
 
@@ -117,26 +127,35 @@ static void write_convs(report *r, const char *part)
 {
     double saved = 0;
     for (int i = 0; i < r->n_convs; i++) saved += r->convs[i].flops * (1 - r->convs[i].share);
-    if (r->json) sd_text_add(r->t, ",\"%s%sflops_done\":%.0f,\"%s%sconvolutions\":[", part, *part ? "_" : "", r->run.flops - saved, part, *part ? "_" : "");
-    else sd_text_add(r->t, "  %-13s %5s -> %5s x %4s x %-4s %-20s %9s %s\n", "convolutions", "in", "out", "h", "w", "algorithm", "GFLOP", "multiplications done");
+    if (r->json)
+        sd_text_add(r->t, ",\"%s%sflops_done\":%.0f,\"%s%sconvolutions\":[", part, *part ? "_" : "",
+                    r->run.flops - saved, part, *part ? "_" : "");
+    else sd_text_add(r->t, "  %-13s %5s -> %5s x %4s x %-4s %-20s %9s %s\n", "convolutions", "in", "out", "h", "w",
+                     "algorithm", "GFLOP", "multiplications done");
     for (int i = 0; i < r->n_convs; i++) {
         const conv_row *c = &r->convs[i];
         if (r->json)
-            sd_text_add(r->t, "%s{\"count\":%d,\"kernel\":%lld,\"stride\":%d,\"enlarge\":%s,\"in\":%lld,\"out\":[1,%lld,%lld,%lld],\"algorithm\":\"%s\",\"flops\":%.0f,\"share\":%.4f}",
-                        i ? "," : "", c->count, (long long)c->kernel, c->stride, c->enlarge ? "true" : "false", (long long)c->ci, (long long)c->co, (long long)c->h, (long long)c->w,
+            sd_text_add(r->t, "%s{\"count\":%d,\"kernel\":%lld,\"stride\":%d,\"enlarge\":%s,"
+                        "\"in\":%lld,\"out\":[1,%lld,%lld,%lld],\"algorithm\":\"%s\",\"flops\":%.0f,\"share\":%.4f}",
+                        i ? "," : "", c->count, (long long)c->kernel, c->stride, c->enlarge ? "true" : "false",
+                            (long long)c->ci, (long long)c->co, (long long)c->h, (long long)c->w,
                         sd_conv_name(c->how), c->flops, c->share);
         else
-            sd_text_add(r->t, "  %3d of %lldx%lld%s %5lld -> %5lld x %4lld x %-4lld %-20s %9.2f %.3f\n", c->count, (long long)c->kernel, (long long)c->kernel,
-                        c->stride > 1 ? " /2" : c->enlarge ? " *2" : "   ", (long long)c->ci, (long long)c->co, (long long)c->h, (long long)c->w, sd_conv_name(c->how), c->flops / 1e9, c->share);
+            sd_text_add(r->t, "  %3d of %lldx%lld%s %5lld -> %5lld x %4lld x %-4lld %-20s %9.2f %.3f\n", c->count,
+                        (long long)c->kernel, (long long)c->kernel,
+                        c->stride > 1 ? " /2" : c->enlarge ? " *2" : "   ", (long long)c->ci, (long long)c->co,
+                            (long long)c->h, (long long)c->w, sd_conv_name(c->how), c->flops / 1e9, c->share);
     }
     if (r->json) sd_text_add(r->t, "]");
-    else sd_text_add(r->t, "  all layers: %.1f GFLOP by the plain sums, %.1f by these algorithms\n", r->run.flops / 1e9, (r->run.flops - saved) / 1e9);
+    else sd_text_add(r->t, "  all layers: %.1f GFLOP by the plain sums, %.1f by these algorithms\n", r->run.flops / 1e9,
+                     (r->run.flops - saved) / 1e9);
 }
 
 static void write_steps(report *r, const char *key, const sd_net *n)
 {
     if (r->json) sd_text_add(r->t, ",\"%s\":[", key);
-    else sd_text_add(r->t, "  %3s %-8s %-42s %5s -> %5s x %4s x %-4s %12s %9s\n", "", "kind", key, "in", "out", "h", "w", "parameters", "GFLOP");
+    else sd_text_add(r->t, "  %3s %-8s %-42s %5s -> %5s x %4s x %-4s %12s %9s\n", "", "kind", key, "in", "out", "h",
+                     "w", "parameters", "GFLOP");
     for (int i = 0; i < n->plan.n; i++) write_row(r, &n->plan.step[i], n->w[i].params, &r->rows[i], i);
     if (r->json) sd_text_add(r->t, "]");
     free(r->rows);
@@ -152,7 +171,8 @@ static void plan_unet(report *r, const sd_unet_config *c, int h, int w)
     sd_unet_net u;
     if (!sd_unet_plan(&u, c, r->e) && !sd_unet_bind(&u, &b) && begin_walk(r, &u.net)) {
         float timestep = 0;
-        sd_tensor x = sd_new4(&r->run, 1, h, w, c->in_channels), context = sd_new3(&r->run, 1, SD_TOKENS, c->context_dim), added = {0};
+        sd_tensor x = sd_new4(&r->run, 1, h, w, c->in_channels),
+            context = sd_new3(&r->run, 1, SD_TOKENS, c->context_dim), added = {0};
         if (c->add_in_dim) added = sd_new2(&r->run, 1, c->add_in_dim);
         sd_unet_forward(&r->run, &u, x, &timestep, context, added);
         head(r, "unet", &b);
@@ -176,7 +196,9 @@ static void plan_vae(report *r, const sd_vae_config *c, int h, int w)
         }
         if (r->e->status == SD_OK && begin_walk(r, &v.encoder)) {
             sd_vae_encoder(&r->run, &v, sd_new4(&r->run, 1, (int64_t)h * scale, (int64_t)w * scale, c->in_channels));
-            if (r->json) sd_text_add(r->t, ",\"encoder_flops\":%.0f,\"encoder_arena_bytes\":%zu", r->run.flops, r->run.arena.peak);
+            if (r->json)
+                sd_text_add(r->t, ",\"encoder_flops\":%.0f,\"encoder_arena_bytes\":%zu", r->run.flops,
+                            r->run.arena.peak);
             write_steps(r, "encoder", &v.encoder);
         }
         if (r->json) sd_text_add(r->t, "}");
@@ -196,7 +218,8 @@ static void plan_clip(report *r, const sd_clip_config *c, int index)
         if (r->json) {
             sd_text_add(r->t, ",\"layers\":%d,\"width\":%d,\"heads\":%d}", c->layers, c->width, c->heads);
         } else {
-            sd_text_add(r->t, "  %d layers of width %d, %d heads, %d in the middle, %s, %d tokens -> [1,%d,%d]\n", c->layers, c->width, c->heads, c->ff,
+            sd_text_add(r->t, "  %d layers of width %d, %d heads, %d in the middle, %s, %d tokens -> [1,%d,%d]\n",
+                        c->layers, c->width, c->heads, c->ff,
                         c->act == SD_ACT_GELU ? "gelu" : "quick_gelu", c->vocab, SD_TOKENS, c->width);
         }
         free(r->rows);
@@ -211,8 +234,10 @@ static void plan_clip(report *r, const sd_clip_config *c, int index)
 static sd_status read_directory(sd_family *f, const char *dir, sd_error *e)
 {
     char path[4096];
-    if (sd_path_join(path, sizeof path, dir, "unet/config.json", e) || sd_unet_config_read(&f->unet, path, e)) return e->status;
-    if (sd_path_join(path, sizeof path, dir, "vae/config.json", e) || sd_vae_config_read(&f->vae, path, e)) return e->status;
+    if (sd_path_join(path, sizeof path, dir, "unet/config.json", e) || sd_unet_config_read(&f->unet, path, e))
+        return e->status;
+    if (sd_path_join(path, sizeof path, dir, "vae/config.json", e) || sd_vae_config_read(&f->vae, path, e))
+        return e->status;
     static const char *const text[] = {"text_encoder/config.json", "text_encoder_2/config.json"};
     for (int i = 0; i < 2; i++) {
         if (sd_path_join(path, sizeof path, dir, text[i], e)) return e->status;
@@ -228,14 +253,17 @@ static sd_status find_family(sd_family *f, const char *what, sd_error *e)
     if (known) *f = *known;
     else if (sd_is_dir(what)) read_directory(f, what, e);
     else if (sd_is_file(what)) sd_unet_config_read(&f->unet, what, e);
-    else sd_fail(e, SD_ERR_ARG, "\"%.200s\" is neither a configuration (%s), a model directory nor a UNet's config.json", what, sd_family_names());
+    else sd_fail(e, SD_ERR_ARG,
+                 "\"%.200s\" is neither a configuration (%s), a model directory nor a UNet's config.json", what,
+                     sd_family_names());
     return e->status;
 }
 
 static sd_status latent_size(int *size, int pixels, int native, int scale, sd_error *e)
 {
     if (pixels < 0 || pixels > 8192 * scale || pixels % scale)
-        return sd_fail(e, SD_ERR_ARG, "a side must be a multiple of %d up to %d pixels, not %d", scale, 8192 * scale, pixels);
+        return sd_fail(e, SD_ERR_ARG, "a side must be a multiple of %d up to %d pixels, not %d", scale, 8192 * scale,
+                       pixels);
     *size = pixels ? pixels / scale : native;
     return SD_OK;
 }

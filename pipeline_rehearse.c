@@ -1,5 +1,5 @@
-/* rehearse.c - floor 6: a run without numbers, for what follows from the parameters alone: the names, shapes and order of
- * all traced tensors, and whether a filter's globs mean any of them. */
+/* pipeline_rehearse.c - floor 6: a run without numbers, for what follows from the parameters alone: the names, shapes
+ * and order of all traced tensors, and whether a filter's globs mean any of them. */
 #include "pipeline.h"
 #include "text.h"
 
@@ -168,7 +168,8 @@ static sd_status say_useless(sd_ctx *c, const rehearsal *r)
         if (g->used) continue;
         sd_text_add(&which, "%s\"%s\"", which.n ? ", " : "", g->text);
         sd_text_add(&near, "%s\"%s\"", near.n ? "; to " : "", g->text);
-        for (int k = 0; k < NEAREST && g->near[k].name[0]; k++) sd_text_add(&near, "%s %s", k ? "," : ":", g->near[k].name);
+        for (int k = 0; k < NEAREST && g->near[k].name[0]; k++)
+            sd_text_add(&near, "%s %s", k ? "," : ":", g->near[k].name);
     }
     if (which.failed || near.failed) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for a sentence");
     else sd_fail(&c->err, SD_ERR_ARG, "the trace filter's %s %s none of this run's %zu names; nearest to %s", which.s,
@@ -178,7 +179,8 @@ static sd_status say_useless(sd_ctx *c, const rehearsal *r)
     return c->err.status;
 }
 
-sd_status sd_rehearse(sd_ctx *c, const sd_params *p, const char *filter, void (*fn)(void *, const sd_traced *), void *user)
+sd_status sd_rehearse(sd_ctx *c, const sd_params *p, const char *filter, void (*fn)(void *, const sd_traced *),
+                      void *user)
 {
     rehearsal r = {.fn = fn, .user = user};
     bool useless = false;

@@ -1,12 +1,12 @@
-/* roof.c - floor 2: measures what this machine can do at most.
+/* profile_roof.c - floor 2: measures what this machine can do at most.
  *
  * Neighbours on the same machine and a clock that changes make any single figure too small, never too large. So each
  * one is the best of many short tries, which all threads begin together. Memory is shared: its try lasts from the first
  * thread's begin to the last one's end. A core's arithmetic is its own: there each thread's best try counts, and a
  * neighbour that takes one core the whole time does no harm. */
-#include "roof.h"
+#include "profile_roof.h"
 
-#include "cores.h"
+#include "os_cores.h"
 
 #include <math.h>
 #include <stdlib.h>

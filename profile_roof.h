@@ -1,10 +1,10 @@
-/* roof.h - floor 2: what this machine can do at most: its micro-kernel on operands in the first cache, and bytes from
- * each level of memory. No operation is faster than the slower of the two (sd_roofs in sd.h). */
-#ifndef SD_ROOF_H
-#define SD_ROOF_H
+/* profile_roof.h - floor 2: what this machine can do at most: its micro-kernel on operands in the first cache, and
+ * bytes from each level of memory. No operation is faster than the slower of the two (sd_roofs in sd.h). */
+#ifndef SD_PROFILE_ROOF_H
+#define SD_PROFILE_ROOF_H
 
 #include "base.h"
-#include "caches.h"
+#include "os_caches.h"
 #include "kernels.h"
 
 /* Takes about `seconds` for each of its ten figures. */

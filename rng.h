@@ -1,4 +1,4 @@
-/* rng.h - floor 0: the generators that SD programs share. random.h gives them names. */
+/* rng.h - floor 0: the generators that SD programs share. rng_streams.h gives them names. */
 #ifndef SD_RNG_H
 #define SD_RNG_H
 

@@ -1,11 +1,11 @@
-/* brownian.c - floor 0: torchsde's Brownian tree, the noise of the SDE samplers.
+/* rng_brownian.c - floor 0: torchsde's Brownian tree, the noise of the SDE samplers.
  *
  * [Li et al. 2020, "Scalable gradients for stochastic differential equations", section 4; Kidger et al. 2021,
  * "Efficient and accurate gradients for neural SDEs"]; torchsde._brownian.brownian_interval with halfway_tree=True.
  *
  * torchsde keeps the tree and a cache of its nodes. Both only save time: a node's value follows from its place. Here a
  * query walks down from the root and keeps nothing but a buffer per level. */
-#include "random.h"
+#include "rng_streams.h"
 
 #include <math.h>
 #include <stdlib.h>

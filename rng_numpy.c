@@ -1,4 +1,4 @@
-/* numpy_rng.c - floor 0: NumPy's normals, for programs that draw their noise with it.
+/* rng_numpy.c - floor 0: NumPy's normals, for programs that draw their noise with it.
  *
  * Two families. numpy.random.RandomState (np.random.seed, np.random.randn): mt19937 and Marsaglia's polar method
  * [Marsaglia & Bray 1964]. numpy.random.default_rng: a SeedSequence fills a PCG64 [O'Neill 2014] from which a ziggurat

@@ -1,4 +1,4 @@
-/* philox.c - floor 0: torch's generator on a CUDA GPU, computed without one.
+/* rng_philox.c - floor 0: torch's generator on a CUDA GPU, computed without one.
  *
  * Philox4x32-10 [Salmon et al. 2011, section 4.3] turns a counter and a key into four words. torch.randn on a GPU
  * (ATen's native/cuda/DistributionTemplates.h) gives every GPU thread a counter of its own and has it draw four normals

@@ -1,6 +1,7 @@
-/* random.c - floor 0: streams of normal numbers by name, one generator per batch or per picture, and the record of what
- * was drawn. The generators are in rng.c, philox.c and numpy_rng.c, the Brownian path in brownian.c. */
-#include "random.h"
+/* rng_streams.c - floor 0: streams of normal numbers by name, one generator per batch or per picture, and the record of
+ * what was drawn. The generators are in rng_torch.c, rng_philox.c and rng_numpy.c, the Brownian path in
+ * rng_brownian.c. */
+#include "rng_streams.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
-/* random.h - floor 0: streams of normal numbers by name, a Brownian path, and a record of every draw. */
-#ifndef SD_RANDOM_H
-#define SD_RANDOM_H
+/* rng_streams.h - floor 0: streams of normal numbers by name, a Brownian path, and a record of every draw. */
+#ifndef SD_RNG_STREAMS_H
+#define SD_RNG_STREAMS_H
 
 #include "base.h"
 #include "rng.h"
@@ -63,8 +63,8 @@ sd_status sd_stream_open_numbers(sd_stream **out, const char *name, const float 
 void sd_stream_close(sd_stream *s);
 const char *sd_stream_name(const sd_stream *s);   /* the spec with everything that counts written out */
 
-/* torch.randn(images, ...) with `each` numbers per picture, float32. With a generator per picture, the first `images` of
- * them draw. One draw of 2n numbers is not two draws of n: see rng.h. */
+/* torch.randn(images, ...) with `each` numbers per picture, float32. With a generator per picture, the first `images`
+ * of them draw. One draw of 2n numbers is not two draws of n: see rng.h. */
 sd_status sd_stream_normal(sd_stream *s, const char *who, float *out, size_t images, size_t each, sd_error *e);
 
 /* The noise that a sampler adds on its way from one noise level to another, of unit variance. A Brownian stream gives

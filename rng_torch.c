@@ -1,4 +1,4 @@
-/* rng.c - floor 0: torch's CPU generator, so that a seed means here what it means in diffusers.
+/* rng_torch.c - floor 0: torch's CPU generator, so that a seed means here what it means in diffusers.
  *
  * mt19937 [Matsumoto & Nishimura 1998], seeded as init_genrand does; normals by Box & Muller [1958] in torch's two ways
  * (ATen/native/cpu/DistributionTemplates.h, normal_kernel): a scalar one in double for fewer than 16 numbers, and one

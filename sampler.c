@@ -1,4 +1,4 @@
-/* sampler.c - floor 5: a sampler and its run: what the samplers of solvers.c and multistep.c stand on.
+/* sampler.c - floor 5: a sampler and its run: what the samplers of sampler_solvers.c and sampler_multistep.c stand on.
  *
  * Notation: a = alphas_cumprod (the papers' alpha-bar), the share of signal at a timestep of the training schedule. The
  * table of a is float32, bit for bit diffusers'; what is derived from it is computed in double. The latents are float32
@@ -6,7 +6,7 @@
  *
  * A sampler is a function that calls sd_predict whenever it wants to know what the UNet says. Nothing else says which
  * evaluations a run consists of: they are found out by running it once without a UNet on one number, noting each. */
-#include "solver.h"
+#include "sampler_solver.h"
 
 #include <float.h>
 #include <stdlib.h>
@@ -183,7 +183,8 @@ static sd_status check_levels(const sd_sampler *s, sd_error *e)
     for (int i = 0; i < s->count; i++) {
         const sd_eval *v = &s->evals[i];
         if (s->row->levels != SD_OWN && !(v->timestep >= 0 && v->timestep <= s->c.train_steps))
-            return sd_fail(e, SD_ERR_ARG, "evaluation %d of %s would be at timestep %g, of 0 to %d", i, sd_method_name(s->c.method),
+            return sd_fail(e, SD_ERR_ARG, "evaluation %d of %s would be at timestep %g, of 0 to %d", i,
+                           sd_method_name(s->c.method),
                            v->timestep, s->c.train_steps - 1);
         /* At a = 0 there is no signal to divide by: DDIM and its like can start
          * there, and not from a prediction of the noise. */

@@ -48,8 +48,10 @@ typedef struct sd_sched_config {
     bool clip_sample;             /* DDIM */
     bool skip_prk_steps;          /* PNDM */
     bool rescale_zero_snr;        /* all but PNDM */
-    double lambda_min;            /* lambda_min_clipped of the DPM-Solver family: no level may lie below it; -infinity */
-    bool continuous;              /* Euler's timestep_type: the UNet is told log sigma / 4, with v_prediction; not supported */
+    double lambda_min;            /* lambda_min_clipped of the DPM-Solver family: no level may lie below it;
+                                   * -infinity */
+    bool continuous;              /* Euler's timestep_type: the UNet is told log sigma / 4, with v_prediction; not
+                                   * supported */
     double clip_sample_range;     /* DDIM; 1 */
     bool thresholding;            /* [Saharia et al. 2022, sec. 2.3]; not the Euler family */
     double threshold_ratio;       /* dynamic_thresholding_ratio, 0.995 */
@@ -82,8 +84,8 @@ sd_status sd_sched_read(sd_sched_config *c, const char *path, sd_error *e);
  * another class than the file. NULL leaves all as it is. */
 sd_status sd_sched_read_as(sd_sched_config *c, const char *path, const char *sampler, sd_error *e);
 /* What StableDiffusionPipeline does to the scheduler it is given, whatever the file says: steps_offset becomes 1,
- * clip_sample false. (StableDiffusionXLPipeline does not.) Every call passes eta = 0 to the classes whose step takes it,
- * and so TCD's own 0.3 never counts. */
+ * clip_sample false. (StableDiffusionXLPipeline does not.) Every call passes eta = 0 to the classes whose step takes
+ * it, and so TCD's own 0.3 never counts. */
 void sd_sched_as_pipeline(sd_sched_config *c);
 /* Bounds of everything that a file or a caller can set; `where` begins the sentence. */
 sd_status sd_sched_check(const sd_sched_config *c, const char *where, sd_status status, sd_error *e);
@@ -103,8 +105,8 @@ sd_status sd_prediction_parse(sd_prediction *p, const char *name, sd_error *e);
 sd_status sd_spacing_parse(sd_spacing *s, const char *name, sd_error *e);
 /* Names are read in any case, spaces, '_', '-' and brackets do not count, '+' is a 'p': "DPM++ 2M" is dpmpp_2m.
  * A sampler has ours and those of diffusers, A1111, k-diffusion, ComfyUI and stable-diffusion.cpp; a schedule may stand
- * behind it, "DPM++ 2M Karras". "@diffusers", "@kdiffusion" or "@comfy" at the end chooses the program (plain: diffusers
- * where it has the sampler). program may be NULL. */
+ * behind it, "DPM++ 2M Karras". "@diffusers", "@kdiffusion" or "@comfy" at the end chooses the program (plain:
+ * diffusers where it has the sampler). program may be NULL. */
 sd_status sd_method_parse(sd_method *m, sd_program *program, const char *name, sd_error *e);
 /* The schedule or spacing that a sampler's name has behind it; NULL if there is none. */
 const char *sd_method_schedule(const char *name);

@@ -1,7 +1,8 @@
-/* scheduler.c - floor 5: names of settings, the defaults of diffusers' scheduler classes, and the reading
- * of scheduler_config.json. What the settings mean is in schedules.c, solvers.c and multistep.c. */
+/* sampler_config.c - floor 5: names of settings, the defaults of diffusers' scheduler classes, and the reading
+ * of scheduler_config.json. What the settings mean is in sampler_schedules.c, sampler_solvers.c and
+ * sampler_multistep.c. */
 #include "json.h"
-#include "solver.h"
+#include "sampler_solver.h"
 
 #include <float.h>
 #include <math.h>
@@ -62,7 +63,8 @@ static int find_spelling(const char *const *names, size_t n, const char *name)
 
 sd_status sd_prediction_parse(sd_prediction *p, const char *name, sd_error *e)
 {
-    static const char *const short_names[] = {"eps", "v", "x0"};   /* stable-diffusion.cpp's, in the order of the long ones */
+    static const char *const short_names[] = {"eps", "v", "x0"};   /* stable-diffusion.cpp's, in the order of the long
+                                                                    * ones */
     int i = find_spelling(prediction_names, SD_COUNT(prediction_names), name);
     if (i < 0) i = find_spelling(short_names, SD_COUNT(short_names), name);
     if (i < 0)

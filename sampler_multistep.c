@@ -1,5 +1,6 @@
-/* multistep.c - floor 5: the samplers that remember what the UNet said at earlier steps. Letters as in solvers.c. */
-#include "solver.h"
+/* sampler_multistep.c - floor 5: the samplers that remember what the UNet said at earlier steps. Letters as in
+ * sampler_solvers.c. */
+#include "sampler_solver.h"
 
 #include <string.h>
 

@@ -1,6 +1,6 @@
-/* names.c - floor 5: finds samplers and schedules by the names that people type: ours, and those of diffusers,
+/* sampler_names.c - floor 5: finds samplers and schedules by the names that people type: ours, and those of diffusers,
  * k-diffusion, A1111's web UI, ComfyUI and stable-diffusion.cpp, in any spelling. */
-#include "solver.h"
+#include "sampler_solver.h"
 #include "text.h"
 
 #include <string.h>

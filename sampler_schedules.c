@@ -1,5 +1,5 @@
-/* schedules.c - floor 5: the noise levels of a run: betas, timestep spacings, sigmas. */
-#include "solver.h"
+/* sampler_schedules.c - floor 5: the noise levels of a run: betas, timestep spacings, sigmas. */
+#include "sampler_solver.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -393,7 +393,8 @@ static sd_status check_sigmas(const sd_sampler *s, sd_error *e)
     for (int i = 0; i <= s->steps; i++) {
         bool end = i == s->steps && sigma[i] == 0;
         if (!end && !(sigma[i] >= 1 / most && sigma[i] <= most))
-            return sd_fail(e, SD_ERR_ARG, "sigmas: each should be %g to %g, and the last may be 0; number %d of %d is %g", 1 / most,
+            return sd_fail(e, SD_ERR_ARG,
+                           "sigmas: each should be %g to %g, and the last may be 0; number %d of %d is %g", 1 / most,
                            most, i + 1, s->steps + 1, sigma[i]);
         if (i && !(sigma[i] < sigma[i - 1]))
             return sd_fail(e, SD_ERR_ARG, "sigmas should fall, but number %d of %d is %g and comes after %g", i + 1,
@@ -409,12 +410,15 @@ static sd_status check_timesteps(const sd_sampler *s, sd_error *e)
     bool whole = s->row->levels != SD_SIGMAS && !s->foreign;   /* diffusers' classes would cut the fraction off */
     for (int i = 0; i < s->steps; i++) {
         if (!(t[i] >= 0 && t[i] <= last))
-            return sd_fail(e, SD_ERR_ARG, "timesteps: each should be 0 to %d, number %d of %d is %g", last, i + 1, s->steps, t[i]);
+            return sd_fail(e, SD_ERR_ARG, "timesteps: each should be 0 to %d, number %d of %d is %g", last, i + 1,
+                           s->steps, t[i]);
         if (i && !(t[i] < t[i - 1]))
-            return sd_fail(e, SD_ERR_ARG, "timesteps should fall, but number %d of %d is %g and comes after %g", i + 1, s->steps,
+            return sd_fail(e, SD_ERR_ARG, "timesteps should fall, but number %d of %d is %g and comes after %g", i + 1,
+                           s->steps,
                            t[i], t[i - 1]);
         if (whole && t[i] != floor(t[i]))
-            return sd_fail(e, SD_ERR_ARG, "%s takes whole timesteps, number %d of %d is %g", sd_method_name(s->c.method), i + 1,
+            return sd_fail(e, SD_ERR_ARG, "%s takes whole timesteps, number %d of %d is %g",
+                           sd_method_name(s->c.method), i + 1,
                            s->steps, t[i]);
     }
     return SD_OK;
@@ -444,9 +448,11 @@ static sd_status check_plan(const sd_sampler *s, sd_error *e)
     if (c->curve == SD_CURVE_TIMESTEPS && !c->timesteps)
         return sd_fail(e, SD_ERR_ARG, "a schedule of timesteps needs a list of them");
     if (!sd_takes_curve(c) && c->curve == SD_CURVE_TIMESTEPS)
-        return sd_fail(e, SD_ERR_ARG, "%s goes by its own timesteps and takes none: euler, dpm++2m, ddpm, lcm and others do", name);
+        return sd_fail(e, SD_ERR_ARG,
+                       "%s goes by its own timesteps and takes none: euler, dpm++2m, ddpm, lcm and others do", name);
     if (!sd_takes_curve(c))
-        return sd_fail(e, SD_ERR_ARG, "%s makes its own noise levels and takes no schedule, found \"%s\": euler, dpm++2m, unipc and "
+        return sd_fail(e, SD_ERR_ARG,
+                       "%s makes its own noise levels and takes no schedule, found \"%s\": euler, dpm++2m, unipc and "
                        "others take one", name, sd_curve_name(c->curve));
     if (c->curve == SD_CURVE_SIGMAS && check_sigmas(s, e)) return e->status;
     if (c->curve == SD_CURVE_TIMESTEPS && check_timesteps(s, e)) return e->status;
@@ -575,7 +581,8 @@ sd_status sd_plan_levels(sd_sampler *s, sd_error *e)
     if (check_table(s->alphas, s->c.train_steps, e)) return e->status;
     double least = -log(sigma_of_alpha(s->alphas[s->c.train_steps - 1]));
     if (s->row->levels == SD_SIGMAS_WHOLE && least < s->c.lambda_min)
-        return sd_fail(e, SD_ERR_UNSUPPORTED, "lambda_min_clipped %g is not supported where it leaves levels out: the lowest lambda "
+        return sd_fail(e, SD_ERR_UNSUPPORTED,
+                       "lambda_min_clipped %g is not supported where it leaves levels out: the lowest lambda "
                        "is %g", s->c.lambda_min, least);
     double *sigma = malloc(((size_t)s->c.train_steps + 2) * sizeof *sigma);
     if (!sigma) return sd_fail(e, SD_ERR_MEMORY, "no memory for a schedule of %d steps", s->steps);

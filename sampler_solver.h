@@ -1,8 +1,8 @@
-/* solver.h - floor 5, private to the sampler files: what a sampler sees of its run. A sampler is one function of an
- * sd_sampling; its body is the paper's lines. sampler.c has the machinery, schedules.c the noise levels, solvers.c and
- * multistep.c the samplers, methods.c their table. */
-#ifndef SD_SOLVER_H
-#define SD_SOLVER_H
+/* sampler_solver.h - floor 5, private to the sampler files: what a sampler sees of its run. A sampler is one function
+ * of an sd_sampling; its body is the paper's lines. sampler.c has the machinery, sampler_schedules.c the noise levels,
+ * sampler_solvers.c and sampler_multistep.c the samplers, sampler_table.c their table. */
+#ifndef SD_SAMPLER_SOLVER_H
+#define SD_SAMPLER_SOLVER_H
 
 #include "sampler.h"
 
@@ -76,7 +76,7 @@ void sd_sum(const sd_sampling *r, double *y, const sd_term *terms, size_t count)
 typedef struct sd_scaling { double c_in, x_skip, x_out, eps_skip, eps_out; } sd_scaling;
 sd_scaling sd_scaling_at(const sd_sched_config *c, sd_level at);
 
-/* ---- schedules.c */
+/* ---- sampler_schedules.c */
 void sd_alphas_cumprod(float *a, const sd_sched_config *c);
 /* Where the steps of a run start and where the last one ends; the sampler's alphas are filled. */
 sd_status sd_plan_levels(sd_sampler *s, sd_error *e);
@@ -89,12 +89,15 @@ double sd_sigma_to_t(const sd_sampler *s, double sigma);
 /* ---- the samplers */
 typedef void sd_sample_fn(sd_sampling *r);
 sd_sample_fn sd_sample_ddim, sd_sample_ddim_inverse, sd_sample_ddpm, sd_sample_lcm, sd_sample_tcd, sd_sample_euler,
-    sd_sample_euler_ancestral, sd_sample_heun, sd_sample_restart, sd_sample_dpm2, sd_sample_dpm2_ancestral, sd_sample_dpmpp_2s_ancestral,
-    sd_sample_dpmpp_sde, sd_sample_dpm_fast, sd_sample_dpm_adaptive;                                  /* solvers.c */
+    sd_sample_euler_ancestral, sd_sample_heun, sd_sample_restart, sd_sample_dpm2, sd_sample_dpm2_ancestral,
+        sd_sample_dpmpp_2s_ancestral,
+    /* sampler_solvers.c */
+    sd_sample_dpmpp_sde, sd_sample_dpm_fast, sd_sample_dpm_adaptive;
 sd_sample_fn sd_sample_pndm, sd_sample_ipndm, sd_sample_lms, sd_sample_dpmpp_multistep, sd_sample_dpmpp_singlestep,
-    sd_sample_deis, sd_sample_unipc, sd_sample_sa;                                                    /* multistep.c */
+    /* sampler_multistep.c */
+    sd_sample_deis, sd_sample_unipc, sd_sample_sa;
 
-/* ---- methods.c */
+/* ---- sampler_table.c */
 typedef struct sd_method_row {
     sd_sampler_info about;
     sd_sample_fn *sample;

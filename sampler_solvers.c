@@ -1,8 +1,8 @@
-/* solvers.c - floor 5: the samplers that look at one step at a time. Each function is the paper's lines.
+/* sampler_solvers.c - floor 5: the samplers that look at one step at a time. Each function is the paper's lines.
  *
  * Letters: x latents, x0 and eps what the UNet predicts, z fresh noise; s the level where a step starts and t the one
  * where it ends (their .signal and .noise are the papers' alpha and sigma). */
-#include "solver.h"
+#include "sampler_solver.h"
 
 /* DDIM [Song et al. 2020, "Denoising Diffusion Implicit Models", eq. 12 and 16]; diffusers' DDIMScheduler.
  *   x' = sqrt(a') x0 + sqrt(1 - a' - sigma^2) eps + sigma z,  sigma = eta sqrt((1-a')/(1-a)) sqrt(1 - a/a')

@@ -1,5 +1,5 @@
-/* methods.c - floor 5: the table of samplers. names.c finds one by any of its names. */
-#include "solver.h"
+/* sampler_table.c - floor 5: the table of samplers. sampler_names.c finds one by any of its names. */
+#include "sampler_solver.h"
 
 #include <string.h>
 

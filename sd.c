@@ -1,9 +1,9 @@
-/* sd.c - floor 6: contexts, opening a model, and its stages one by one. */
-#include "cores.h"
-#include "edit.h"
+/* sd.c - floor 6: contexts, opening a model, and reading and writing files for the caller. */
+#include "os_cores.h"
+#include "pipeline_edit.h"
 #include "profile.h"
 #include "rng.h"
-#include "roof.h"
+#include "profile_roof.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -144,7 +144,8 @@ int sd_default_model(const char *program_dir, char *path, size_t size)
 {
     if (!path || !size) return 0;
     const char *chosen = getenv("SD_MODEL");
-    if (chosen && *chosen) return snprintf(path, size, "%s", chosen) < (int)size;   /* whether it exists is for sd_open to say */
+    /* whether it exists is for sd_open to say */
+    if (chosen && *chosen) return snprintf(path, size, "%s", chosen) < (int)size;
     const char *const dirs[] = {program_dir, SD_DATADIR, "."}, *const sub[] = {"weights/tiny", "tiny", "weights/tiny"};
     for (size_t i = 0; i < SD_COUNT(dirs); i++) {
         if (!dirs[i]) continue;
@@ -175,7 +176,8 @@ sd_status sd_end(sd_ctx *c)
 sd_status sd_need(sd_ctx *c, unsigned parts)
 {
     static const struct { unsigned part; const char *name; } names[] = {
-        {SD_PART_TOKENIZER, "the tokenizer"}, {SD_PART_TEXT, "the text encoder"}, {SD_PART_UNET, "the UNet"}, {SD_PART_VAE, "the VAE"}};
+        {SD_PART_TOKENIZER, "the tokenizer"}, {SD_PART_TEXT, "the text encoder"}, {SD_PART_UNET, "the UNet"},
+            {SD_PART_VAE, "the VAE"}};
     for (size_t i = 0; i < SD_COUNT(names); i++)
         if (parts & ~c->parts & names[i].part) return sd_fail(&c->err, SD_ERR_ARG, "%s was not opened", names[i].name);
     return SD_OK;
@@ -205,7 +207,8 @@ static sd_status bound(sd_ctx *c, sd_part *p, const char *what)
     if (c->err.status) return c->err.status;
     if (sd_bind_finish(&p->binder, what, &c->log)) return c->err.status;
     sd_store_log_unused(&p->store, what, &c->log);
-    sd_logf(&c->log, SD_LOG_DETAIL, "%s: %zu tensors, %zu parameters, %.1f MB", what, p->binder.tensors, p->binder.params,
+    sd_logf(&c->log, SD_LOG_DETAIL, "%s: %zu tensors, %zu parameters, %.1f MB", what, p->binder.tensors,
+            p->binder.params,
             (double)p->binder.bytes / 1e6);
     return SD_OK;
 }
@@ -235,11 +238,15 @@ static sd_status open_unet(sd_ctx *c)
     sd_unet_config cfg;
     if (join(c, path, "unet/config.json") || sd_unet_config_read(&cfg, path, &c->err)) return c->err.status;
     log_notes(c, cfg.notes);
-    if (cfg.add_in_dim) return sd_fail(&c->err, SD_ERR_UNSUPPORTED, "%s: a UNet of the SDXL family can be planned but not run yet", path);
+    if (cfg.add_in_dim)
+        return sd_fail(&c->err, SD_ERR_UNSUPPORTED, "%s: a UNet of the SDXL family can be planned but not run yet",
+                       path);
     if (cfg.in_channels != cfg.out_channels && cfg.in_channels != 2 * cfg.out_channels + 1)
-        return sd_fail(&c->err, SD_ERR_UNSUPPORTED, "%s: %d input channels are not supported, only %d, or %d for inpainting", path,
+        return sd_fail(&c->err, SD_ERR_UNSUPPORTED,
+                       "%s: %d input channels are not supported, only %d, or %d for inpainting", path,
                        cfg.in_channels, cfg.out_channels, 2 * cfg.out_channels + 1);
-    if (sd_unet_plan(&c->unet, &cfg, &c->err) || open_store(c, &c->unet_part, "unet", "diffusion_pytorch_model", NULL)) return c->err.status;
+    if (sd_unet_plan(&c->unet, &cfg, &c->err) || open_store(c, &c->unet_part, "unet", "diffusion_pytorch_model", NULL))
+        return c->err.status;
     sd_unet_bind(&c->unet, &c->unet_part.binder);
     return bound(c, &c->unet_part, "unet");
 }
@@ -250,7 +257,8 @@ static sd_status open_vae(sd_ctx *c)
     sd_vae_config cfg;
     if (join(c, path, "vae/config.json") || sd_vae_config_read(&cfg, path, &c->err)) return c->err.status;
     log_notes(c, cfg.notes);
-    if (sd_vae_plan(&c->vae, &cfg, &c->err) || open_store(c, &c->vae_part, "vae", "diffusion_pytorch_model", NULL)) return c->err.status;
+    if (sd_vae_plan(&c->vae, &cfg, &c->err) || open_store(c, &c->vae_part, "vae", "diffusion_pytorch_model", NULL))
+        return c->err.status;
     sd_vae_bind(&c->vae, &c->vae_part.binder);
     return bound(c, &c->vae_part, "vae");
 }
@@ -271,10 +279,12 @@ static sd_status check_parts_fit(sd_ctx *c)
 {
     const unsigned text_unet = SD_PART_TEXT | SD_PART_UNET, unet_vae = SD_PART_UNET | SD_PART_VAE;
     if ((c->parts & text_unet) == text_unet && c->clip.cfg.width != c->unet.cfg.context_dim)
-        return sd_fail(&c->err, SD_ERR_SHAPE, "the UNet's cross_attention_dim is %d, the text encoder's hidden_size %d: not one model",
+        return sd_fail(&c->err, SD_ERR_SHAPE,
+                       "the UNet's cross_attention_dim is %d, the text encoder's hidden_size %d: not one model",
                        c->unet.cfg.context_dim, c->clip.cfg.width);
     if ((c->parts & unet_vae) == unet_vae && c->vae.cfg.latent_channels != c->unet.cfg.out_channels)
-        return sd_fail(&c->err, SD_ERR_SHAPE, "the UNet has %d latent channels, the VAE %d: not one model", c->unet.cfg.out_channels,
+        return sd_fail(&c->err, SD_ERR_SHAPE, "the UNet has %d latent channels, the VAE %d: not one model",
+                       c->unet.cfg.out_channels,
                        c->vae.cfg.latent_channels);
     return SD_OK;
 }
@@ -290,7 +300,8 @@ static sd_status choose_gemm(sd_ctx *c, const sd_options *o)
         return sd_fail(&c->err, SD_ERR_ARG, "gemm must be one of SD_GEMM_DEFAULT, OWN and OPENBLAS, not %d", o->gemm);
     if (o->gemm == SD_GEMM_OPENBLAS && !c->run.blas)
         return sd_fail(&c->err, SD_ERR_UNSUPPORTED, "this build has no OpenBLAS: only its own products");
-    if (o->precise && c->run.blas) return sd_fail(&c->err, SD_ERR_ARG, "precise adds in double, which OpenBLAS does not: choose one of them");
+    if (o->precise && c->run.blas)
+        return sd_fail(&c->err, SD_ERR_ARG, "precise adds in double, which OpenBLAS does not: choose one of them");
     return SD_OK;
 }
 
@@ -301,14 +312,17 @@ static sd_status choose_kernels(sd_ctx *c, const sd_options *o)
     if (!c->run.kern) return sd_fail(&c->err, SD_ERR_ARG, "SD_ISA=%.40s is unknown or cannot run on this machine", isa);
     c->run.threads = o->threads > 0 ? o->threads : sd_cores_usable();
 #ifndef _OPENMP
-    if (o->threads > 1) sd_logf(&c->log, SD_LOG_WARNING, "this build has no OpenMP: one thread instead of %d", o->threads);
+    if (o->threads > 1)
+        sd_logf(&c->log, SD_LOG_WARNING, "this build has no OpenMP: one thread instead of %d", o->threads);
     c->run.threads = 1;
 #endif
     c->run.caches = sd_caches_find();
     if (choose_gemm(c, o)) return c->err.status;
-    sd_logf(&c->log, SD_LOG_DETAIL, "kernels %s, products %s, %d threads", c->run.kern->name, gemm_name(c), c->run.threads);
+    sd_logf(&c->log, SD_LOG_DETAIL, "kernels %s, products %s, %d threads", c->run.kern->name, gemm_name(c),
+            c->run.threads);
     const sd_cache_sizes *s = &c->run.caches;
-    sd_logf(&c->log, SD_LOG_DETAIL, "caches of %zu, %zu and %zu KB (%s)", s->l1 >> 10, s->l2 >> 10, s->l3 >> 10, s->from);
+    sd_logf(&c->log, SD_LOG_DETAIL, "caches of %zu, %zu and %zu KB (%s)", s->l1 >> 10, s->l2 >> 10, s->l3 >> 10,
+            s->from);
     return SD_OK;
 }
 
@@ -316,25 +330,31 @@ static sd_status open_all(sd_ctx *c, const sd_options *o)
 {
     char path[4096];
     if (c->parts & ~(unsigned)(SD_PART_ALL | SD_PART_SCHEDULE))
-        return sd_fail(&c->err, SD_ERR_ARG, "parts must be made of SD_PART_TOKENIZER, TEXT, UNET, VAE and SCHEDULE, not 0x%x", c->parts);
+        return sd_fail(&c->err, SD_ERR_ARG,
+                       "parts must be made of SD_PART_TOKENIZER, TEXT, UNET, VAE and SCHEDULE, not 0x%x", c->parts);
     if (o->model && strlen(o->model) >= sizeof path)
         return sd_fail(&c->err, SD_ERR_ARG, "the model's path is longer than %zu bytes", sizeof path - 1);
     if (o->model) snprintf(path, sizeof path, "%s", o->model);
     else if (!sd_default_model(NULL, path, sizeof path))
-        return sd_fail(&c->err, SD_ERR_MISSING, "no model given, and the default model is neither in weights/tiny nor in %s/tiny", SD_DATADIR);
+        return sd_fail(&c->err, SD_ERR_MISSING,
+                       "no model given, and the default model is neither in weights/tiny nor in %s/tiny", SD_DATADIR);
     c->path = sd_strdup(path);
     if (!c->path) return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for a path");
     if (sd_is_file(c->path))
-        return sd_fail(&c->err, SD_ERR_UNSUPPORTED, "%s is a file: a directory in diffusers layout is expected", c->path);
+        return sd_fail(&c->err, SD_ERR_UNSUPPORTED, "%s is a file: a directory in diffusers layout is expected",
+                       c->path);
     if (!sd_is_dir(c->path)) return sd_fail(&c->err, SD_ERR_MISSING, "no model directory %s", c->path);
-    if (o->threads < 0 || o->threads > 1024) return sd_fail(&c->err, SD_ERR_ARG, "threads must be 0 to 1024, not %d", o->threads);
+    if (o->threads < 0 || o->threads > 1024)
+        return sd_fail(&c->err, SD_ERR_ARG, "threads must be 0 to 1024, not %d", o->threads);
     if (o->residency < SD_RESIDENCY_MAP || o->residency > SD_RESIDENCY_RAM)
-        return sd_fail(&c->err, SD_ERR_ARG, "residency must be one of SD_RESIDENCY_MAP, STREAM and RAM, not %d", o->residency);
+        return sd_fail(&c->err, SD_ERR_ARG, "residency must be one of SD_RESIDENCY_MAP, STREAM and RAM, not %d",
+                       o->residency);
     if (choose_kernels(c, o)) return c->err.status;
     if (join(c, path, "scheduler/scheduler_config.json")) return c->err.status;
     c->sched_path = sd_strdup(path);
     if (!c->sched_path) return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for a path");
-    if ((c->parts & (SD_PART_UNET | SD_PART_SCHEDULE)) && sd_sched_read(&c->sched, c->sched_path, &c->err)) return c->err.status;
+    if ((c->parts & (SD_PART_UNET | SD_PART_SCHEDULE)) && sd_sched_read(&c->sched, c->sched_path, &c->err))
+        return c->err.status;
     sd_sched_as_pipeline(&c->sched);
     if ((c->parts & SD_PART_TOKENIZER) && open_tokenizer(c)) return c->err.status;
     if ((c->parts & SD_PART_TEXT) && open_text(c)) return c->err.status;
@@ -417,7 +437,8 @@ sd_status sd_measure_roofs(sd_ctx *c, double seconds, sd_roofs *roofs)
 {
     if (sd_begin(c) || sd_given(c, "roofs", roofs)) return sd_end(c);
     *roofs = (sd_roofs){0};
-    if (!(seconds > 0 && seconds <= 60)) sd_fail(&c->err, SD_ERR_ARG, "a measurement takes up to 60 seconds, not %g", seconds);
+    if (!(seconds > 0 && seconds <= 60))
+        sd_fail(&c->err, SD_ERR_ARG, "a measurement takes up to 60 seconds, not %g", seconds);
     else sd_roofs_measure(roofs, c->run.kern, &c->run.caches, c->run.threads, seconds, &c->err);
     return sd_end(c);
 }
@@ -464,264 +485,14 @@ sd_status sd_set_profile(sd_ctx *c, void (*fn)(void *, const sd_profiled *), voi
     return sd_end(c);
 }
 
-/* ------------------------------------------------------------------------------------- stages
- * A stage's body runs twice: with the null backend, which tells how much working memory it needs, and then for real. */
-
-typedef void body(sd_run *r, const sd_ctx *c, void *job);
-
-static const char *name_of(const sd_ctx *c, const sd_part *part)
-{
-    return part == &c->clip_part ? "the text encoder" : part == &c->unet_part ? "the UNet" : "the VAE";
-}
-
-static void weight_used(void *store, const sd_tensor *w)
-{
-    sd_store_used(store, w->host, (size_t)sd_numel(w) * sd_dtype_size(w->dt));
-}
-
-/* A stage begins: weights of the others leave memory, which holds those of one stage then. Their pages stay in the system's cache
- * while it has room, and a stage that repeats, as the UNet's steps do, keeps its own. */
-static void take_turns(sd_ctx *c, sd_part *part)
-{
-    sd_part *all[] = {&c->clip_part, &c->unet_part, &c->vae_part};
-    if (c->turn == part) return;
-    for (size_t i = 0; i < SD_COUNT(all); i++)
-        if (all[i] != part) sd_store_used(&all[i]->store, NULL, 0);
-    c->turn = part;
-    sd_scratch_free(&c->run);
-    c->run.used = c->residency == SD_RESIDENCY_STREAM ? weight_used : NULL;
-    c->run.used_user = &part->store;
-}
-
-/* Bytes of working memory that a stage takes: it goes through everything without numbers. */
-static size_t rehearse(sd_ctx *c, body *fn, void *job)
-{
-    sd_run dry = {.err = &c->err, .be = &sd_backend_null, .threads = 1};
-    if (c->rehearsing) dry.trace = c->run.trace;
-    fn(&dry, c, job);
-    return dry.arena.peak;
-}
-
-static sd_status run_stage(sd_ctx *c, sd_stage stage, body *fn, void *job, sd_part *part)
-{
-    size_t needed = rehearse(c, fn, job);
-    if (c->err.status || c->rehearsing || sd_store_still_there(&part->store, &c->err)) return c->err.status;
-    sd_profile_stage_begin(&c->run, stage);
-    take_turns(c, part);
-    if (!c->run.arena.base || c->run.arena.size < needed) {
-        sd_arena_free(&c->run.arena);
-        if (sd_need_memory(&c->err, (double)needed, "the working space of %s", name_of(c, part))) return c->err.status;
-        if (sd_arena_init(&c->run.arena, needed, &c->err)) return c->err.status;
-    }
-    sd_reset(&c->run, 0);
-    fn(&c->run, c, job);
-    sd_reset(&c->run, 0);
-    sd_profile_stage_end(&c->run);
-    sd_stopped(&c->err);
-    return c->err.status;
-}
-
-/* [N,C,H,W] -> a new [N,H,W,C] and back; the null backend has no numbers to move. */
-static sd_tensor from_nchw(sd_run *r, const float *x, int64_t n, int64_t ch, int64_t h, int64_t w)
-{
-    sd_tensor t = sd_new4(r, n, h, w, ch);
-    for (int64_t i = 0; t.host && i < n; i++)
-        for (int64_t p = 0; p < h * w; p++)
-            for (int64_t k = 0; k < ch; k++) sd_f32(t)[(i * h * w + p) * ch + k] = x[(i * ch + k) * h * w + p];
-    return t;
-}
-
-static void to_nchw(float *out, sd_tensor t)
-{
-    int64_t pixels = t.dim[1] * t.dim[2], ch = t.dim[3];
-    for (int64_t i = 0; t.host && i < t.dim[0]; i++)
-        for (int64_t p = 0; p < pixels; p++)
-            for (int64_t k = 0; k < ch; k++) out[(i * ch + k) * pixels + p] = sd_f32(t)[(i * pixels + p) * ch + k];
-}
-
-typedef struct text_job { const int32_t *ids; int n, skip; float *out; } text_job;
-
-static void text_body(sd_run *r, const sd_ctx *c, void *job)
-{
-    text_job *j = job;
-    sd_tensor y = sd_clip_forward(r, &c->clip, j->ids, j->n, SD_TOKENS, j->skip);
-    if (sd_ok(r) && y.host) memcpy(j->out, y.host, (size_t)sd_numel(&y) * sizeof(float));
-}
-
-sd_status sd_run_text(sd_ctx *c, const int32_t *ids, int n, int clip_skip, float *out)
-{
-    if (clip_skip < 0 || clip_skip > c->clip.cfg.layers)
-        return sd_fail(&c->err, SD_ERR_ARG, "clip skip must be 0 to %d, the layers of the text encoder, not %d", c->clip.cfg.layers, clip_skip);
-    text_job j = {ids, n, clip_skip > 1 ? clip_skip - 1 : 0, out};
-    sd_trace_prefix(&c->run, "text_encoder.");
-    run_stage(c, SD_STAGE_TEXT, text_body, &j, &c->clip_part);
-    sd_trace_prefix(&c->run, "%s", "");
-    return sd_check_result(c, "the text encoder's result", out, (size_t)n * SD_TOKENS * (size_t)c->clip.cfg.width, &c->clip_part, NULL, 0);
-}
-
-typedef struct picture_job {
-    int n, h, w, channels;           /* of the input */
-    const float *in, *timesteps, *context;
-    float *out;
-} picture_job;
-
-static void unet_body(sd_run *r, const sd_ctx *c, void *job)
-{
-    picture_job *j = job;
-    sd_tensor x = from_nchw(r, j->in, j->n, j->channels, j->h, j->w);
-    sd_tensor context = {.nd = 3, .dim = {j->n, SD_TOKENS, c->unet.cfg.context_dim}, .host = (void *)(uintptr_t)j->context};
-    sd_tensor y = sd_unet_forward(r, &c->unet, x, j->timesteps, context, (sd_tensor){0});
-    if (sd_ok(r)) to_nchw(j->out, y);
-}
-
-sd_status sd_run_unet(sd_ctx *c, int batch, int h, int w, const float *latents, const float *timesteps, const float *context, float *out)
-{
-    picture_job j = {batch, h, w, c->unet.cfg.in_channels, latents, timesteps, context, out};
-    if (run_stage(c, SD_STAGE_UNET, unet_body, &j, &c->unet_part)) return c->err.status;
-    size_t pixels = (size_t)batch * (size_t)h * (size_t)w;
-    return sd_check_result(c, "the UNet's result", out, pixels * (size_t)c->unet.cfg.out_channels, &c->unet_part, latents,
-                           pixels * (size_t)c->unet.cfg.in_channels);
-}
-
-static void decode_body(sd_run *r, const sd_ctx *c, void *job)
-{
-    picture_job *j = job;
-    sd_tensor y = sd_vae_decoder(r, &c->vae, from_nchw(r, j->in, j->n, j->channels, j->h, j->w));
-    if (sd_ok(r)) to_nchw(j->out, y);
-}
-
-sd_status sd_run_decode(sd_ctx *c, int batch, int h, int w, const float *latents, float *picture)
-{
-    int scale = sd_vae_scale(&c->vae.cfg);
-    picture_job j = {batch, h, w, c->vae.cfg.latent_channels, latents, NULL, NULL, picture};
-    sd_trace_prefix(&c->run, "vae.");
-    run_stage(c, SD_STAGE_DECODE, decode_body, &j, &c->vae_part);
-    sd_trace_prefix(&c->run, "%s", "");
-    if (c->err.status) return c->err.status;
-    size_t pixels = (size_t)batch * (size_t)h * (size_t)w;
-    return sd_check_result(c, "the VAE's result", picture, pixels * 3 * (size_t)scale * (size_t)scale, &c->vae_part, latents,
-                           pixels * (size_t)c->vae.cfg.latent_channels);
-}
-
-static void encode_body(sd_run *r, const sd_ctx *c, void *job)
-{
-    picture_job *j = job;
-    sd_tensor y = sd_vae_encoder(r, &c->vae, from_nchw(r, j->in, j->n, j->channels, j->h, j->w));
-    if (sd_ok(r)) to_nchw(j->out, y);
-}
-
-sd_status sd_run_encode(sd_ctx *c, const char *prefix, int batch, int h, int w, const float *picture, float *moments)
-{
-    int scale = sd_vae_scale(&c->vae.cfg);
-    picture_job j = {batch, h * scale, w * scale, 3, picture, NULL, NULL, moments};
-    sd_trace_prefix(&c->run, "%s", prefix);
-    run_stage(c, SD_STAGE_ENCODE, encode_body, &j, &c->vae_part);
-    sd_trace_prefix(&c->run, "%s", "");
-    size_t n = (size_t)batch * 2 * (size_t)c->vae.cfg.latent_channels * (size_t)h * (size_t)w;
-    return sd_check_result(c, "the VAE's result", moments, n, &c->vae_part, picture, (size_t)batch * 3 * (size_t)(h * scale) * (size_t)(w * scale));
-}
-
-double sd_stages_memory(sd_ctx *c, int batch, int pictures, int h, int w)
-{
-    int scale = sd_vae_scale(&c->vae.cfg);
-    float *timesteps = calloc((size_t)batch, sizeof *timesteps);   /* the only numbers that are looked at */
-    picture_job unet = {batch, h, w, c->unet.cfg.in_channels, NULL, timesteps, NULL, NULL};
-    picture_job decoding = {pictures, h, w, c->vae.cfg.latent_channels, NULL, NULL, NULL, NULL};
-    picture_job encoding = {1, h * scale, w * scale, 3, NULL, NULL, NULL, NULL};
-    const struct { body *fn; void *job; } stages[] = {
-        {unet_body, &unet}, {decode_body, &decoding}, {encode_body, &encoding}};
-    size_t most = 0;
-    if (!timesteps) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %d timesteps", batch);
-    for (size_t i = 0; i < SD_COUNT(stages) && !c->err.status; i++) {
-        size_t bytes = rehearse(c, stages[i].fn, stages[i].job);
-        if (bytes > most) most = bytes;
-    }
-    free(timesteps);
-    return (double)most;
-}
-
-/* ------------------------------------------------------------------------- the stages, publicly */
-
-sd_status sd_tokenize(sd_ctx *c, const char *text, sd_tokens *tokens)
-{
-    if (!sd_begin(c) && !sd_need(c, SD_PART_TOKENIZER) && !sd_given(c, "tokens", tokens))
-        sd_tokenizer_encode(c->tokenizer, text ? text : "", tokens, &c->err);
-    return sd_end(c);
-}
-
-const char *sd_token_piece(const sd_ctx *c, int32_t id) { return c && c->tokenizer ? sd_tokenizer_piece(c->tokenizer, id) : NULL; }
-
-/* A caller's array must have exactly the size that the model gives it. */
-static sd_status expect_count(sd_ctx *c, const char *what, size_t count, size_t needed)
-{
-    return count == needed ? SD_OK : sd_fail(&c->err, SD_ERR_ARG, "%s must have %zu numbers, not %zu", what, needed, count);
-}
-
-sd_status sd_encode_text(sd_ctx *c, const char *text, int clip_skip, float *out, size_t count)
-{
-    sd_tokens t;
-    if (sd_begin(c) || sd_need(c, SD_PART_TOKENIZER | SD_PART_TEXT) || sd_given(c, "out", out) ||
-        expect_count(c, "the text embedding", count, SD_TOKENS * (size_t)c->clip.cfg.width) ||
-        sd_tokenizer_encode(c->tokenizer, text ? text : "", &t, &c->err))
-        return sd_end(c);
-    sd_run_text(c, t.id, 1, clip_skip, out);
-    return sd_end(c);
-}
-
-/* Bounds that keep every product of sizes far inside 64 bits. */
-static sd_status expect_size(sd_ctx *c, int batch, int h, int w)
-{
-    if (batch < 1 || batch > 1024 || h < 1 || w < 1 || h > 8192 || w > 8192)
-        return sd_fail(&c->err, SD_ERR_ARG, "a batch of 1 to 1024 and latent sides of 1 to 8192 are possible, not %d of %dx%d", batch, w, h);
-    return SD_OK;
-}
-
-sd_status sd_unet(sd_ctx *c, int batch, int h, int w, const float *latents, const float *timesteps, const float *context, float *out)
-{
-    if (sd_begin(c) || sd_need(c, SD_PART_UNET) || expect_size(c, batch, h, w) || sd_given(c, "out", out)) return sd_end(c);
-    size_t n = (size_t)batch, pixels = n * (size_t)h * (size_t)w, words = n * SD_TOKENS * (size_t)c->unet.cfg.context_dim;
-    if (!sd_check_numbers(c, "the latents", latents, pixels * (size_t)c->unet.cfg.in_channels) &&
-        !sd_check_numbers(c, "the timesteps", timesteps, n) && !sd_check_numbers(c, "the context", context, words)) {
-        sd_trace_prefix(&c->run, "unet.");
-        sd_run_unet(c, batch, h, w, latents, timesteps, context, out);
-        sd_trace_prefix(&c->run, "%s", "");
-    }
-    return sd_end(c);
-}
-
-sd_status sd_vae_decode(sd_ctx *c, int batch, int h, int w, const float *latents, float *picture)
-{
-    if (!sd_begin(c) && !sd_need(c, SD_PART_VAE) && !expect_size(c, batch, h, w) && !sd_given(c, "picture", picture) &&
-        !sd_check_numbers(c, "the latents", latents, (size_t)batch * (size_t)c->vae.cfg.latent_channels * (size_t)h * (size_t)w))
-        sd_run_decode(c, batch, h, w, latents, picture);
-    return sd_end(c);
-}
-
-/* The posterior's parameters [Kingma & Welling 2013]; logvar is clamped as diffusers' DiagonalGaussianDistribution does. */
-sd_status sd_vae_encode(sd_ctx *c, int batch, int h, int w, const float *picture, float *mean, float *logvar)
-{
-    if (sd_begin(c) || sd_need(c, SD_PART_VAE) || expect_size(c, batch, h, w) || sd_given(c, "mean", mean) || sd_given(c, "logvar", logvar))
-        return sd_end(c);
-    size_t side = (size_t)sd_vae_scale(&c->vae.cfg);
-    if (sd_check_numbers(c, "the picture", picture, (size_t)batch * 3 * (size_t)h * (size_t)w * side * side)) return sd_end(c);
-    size_t half = (size_t)c->vae.cfg.latent_channels * (size_t)h * (size_t)w;
-    float *moments = malloc((size_t)batch * 2 * half * sizeof *moments);
-    if (!moments) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for the moments");
-    else sd_run_encode(c, "vae.", batch, h, w, picture, moments);
-    for (int i = 0; i < batch && !c->err.status; i++) {
-        const float *from = moments + (size_t)i * 2 * half;
-        memcpy(mean + (size_t)i * half, from, half * sizeof *mean);
-        for (size_t k = 0; k < half; k++) logvar[(size_t)i * half + k] = fminf(fmaxf(from[half + k], -30), 20);
-    }
-    free(moments);
-    return sd_end(c);
-}
+/* ------------------------------------------------------------------------- pictures and tensors in files */
 
 sd_status sd_image_read(sd_ctx *c, const char *path, sd_image *image)
 {
     sd_picture p = {0}, rgb = {0};
     if (image) *image = (sd_image){0};
-    if (sd_begin(c) || sd_given(c, "image", image) || sd_given(c, "path", path) || sd_picture_read(&p, path, &c->err)) return sd_end(c);
+    if (sd_begin(c) || sd_given(c, "image", image) || sd_given(c, "path", path) || sd_picture_read(&p, path, &c->err))
+        return sd_end(c);
     if (p.unended) sd_logf(&c->log, SD_LOG_WARNING, "%s is cut off behind its pixels: all of them are there", path);
     size_t n = (size_t)p.width * (size_t)p.height;
     if (p.channels == 4) image->alpha = malloc(n);
@@ -742,7 +513,8 @@ sd_status sd_image_resize(sd_ctx *c, const sd_image *image, int width, int heigh
     if (out) *out = (sd_image){0};
     if (sd_begin(c) || sd_check_image(c, "the picture", image) || sd_given(c, "out", out)) return sd_end(c);
     const sd_picture in = {.width = image->width, .height = image->height, .channels = 3, .data = image->rgb};
-    if (!sd_fit_parse(&fit, how, &c->err)) sd_picture_fit(&p, &in, width, height, fit, SD_FILTER_LANCZOS, NULL, &c->err);
+    if (!sd_fit_parse(&fit, how, &c->err))
+        sd_picture_fit(&p, &in, width, height, fit, SD_FILTER_LANCZOS, NULL, &c->err);
     if (!c->err.status) *out = (sd_image){p.width, p.height, p.data, NULL};
     return sd_end(c);
 }
@@ -769,10 +541,12 @@ sd_status sd_read_floats(sd_ctx *c, const char *path, const char *name, float **
     const sd_entry *t = f.n == 1 ? &f.entry[0] : NULL;
     for (size_t i = 0; i < f.n && name; i++)
         if (strcmp(f.entry[i].name, name) == 0) t = &f.entry[i];
-    if (!t && name) sd_fail(&c->err, SD_ERR_MISSING, "%s has no tensor \"%.80s\" among its %zu tensors", path, name, f.n);
+    if (!t && name)
+        sd_fail(&c->err, SD_ERR_MISSING, "%s has no tensor \"%.80s\" among its %zu tensors", path, name, f.n);
     else if (!t) sd_fail(&c->err, SD_ERR_ARG, "%s has %zu tensors: say which one", path, f.n);
     else if (t->nd > 4 || t->dt > SD_F64)
-        sd_fail(&c->err, SD_ERR_FORMAT, "%s: \"%.80s\" must be of a float type and have at most 4 dimensions, not %s and %d", path,
+        sd_fail(&c->err, SD_ERR_FORMAT,
+                "%s: \"%.80s\" must be of a float type and have at most 4 dimensions, not %s and %d", path,
                 t->name, sd_entry_dtype(t), t->nd);
     if (t && !c->err.status) {
         size_t n = t->bytes / sd_dtype_size(t->dt);
@@ -789,7 +563,8 @@ sd_status sd_read_floats(sd_ctx *c, const char *path, const char *name, float **
 sd_status sd_tensor_read(sd_ctx *c, const char *path, const char *name, float **data, int *nd, int64_t dim[4])
 {
     if (data) *data = NULL;
-    if (!sd_begin(c) && !sd_given(c, "path", path) && !sd_given(c, "data", data) && !sd_given(c, "nd", nd) && !sd_given(c, "dim", dim))
+    if (!sd_begin(c) && !sd_given(c, "path", path) && !sd_given(c, "data", data) && !sd_given(c, "nd", nd)
+        && !sd_given(c, "dim", dim))
         sd_read_floats(c, path, name, data, nd, dim);
     return sd_end(c);
 }

@@ -6,9 +6,10 @@
  * Every function that can fail returns an sd_status; the sentence that says what was expected, what
  * was found and where is sd_error_text(ctx). Nothing here exits, prints or keeps global state.
  *
- * A pointer that must not be NULL and is, a size out of range, a picture without pixels, a number that is NaN or infinite where the
- * networks would calculate with it: SD_ERR_ARG and a sentence that names it. Where no error can be told (sd_image_free, the *_init
- * functions, sd_get_timings, sd_default_model, ...) NULL is harmless. A context that is NULL is one that sd_open had no memory for.
+ * A pointer that must not be NULL and is, a size out of range, a picture without pixels, a number that is NaN or
+ * infinite where the networks would calculate with it: SD_ERR_ARG and a sentence that names it. Where no error can be
+ * told (sd_image_free, the *_init functions, sd_get_timings, sd_default_model, ...) NULL is harmless. A context that is
+ * NULL is one that sd_open had no memory for.
  *
  * Tensors cross this interface as plain C arrays of float in PyTorch's order ([N,C,H,W], row major),
  * so that they can be laid beside those of any other implementation.
@@ -75,12 +76,14 @@ enum {
     SD_RESIDENCY_STREAM,    /* mapped, and each weight leaves when it was used: least memory, more page faults */
     SD_RESIDENCY_RAM        /* read into memory when the model is opened: no page faults later, for slow disks */
     /* A mapped file must not be made shorter while the context is open (replacing it by another file is harmless). Each
-     * stage looks first, and then fails with SD_ERR_IO; between a look and its end such a file raises SIGBUS in the process,
-     * as does a disk that fails. The library has no handler: a program that must not end there has one, or takes RAM. */
+     * stage looks first, and then fails with SD_ERR_IO; between a look and its end such a file raises SIGBUS in the
+     * process, as does a disk that fails. The library has no handler: a program that must not end there has one, or
+     * takes RAM. */
 };
 
-/* Whose matrix products linear layers and unfolded convolutions use. With the own ones a result has the same bits for any number of
- * threads and in any batch. Winograd's convolutions and attention have their own in any case where there are vector instructions. */
+/* Whose matrix products linear layers and unfolded convolutions use. With the own ones a result has the same bits for
+ * any number of threads and in any batch. Winograd's convolutions and attention have their own in any case where there
+ * are vector instructions. */
 enum {
     SD_GEMM_DEFAULT = 0,    /* own */
     SD_GEMM_OWN,
@@ -95,9 +98,9 @@ typedef struct sd_options {
     int residency;      /* SD_RESIDENCY_*: where the weights are while they are used. The results are the same bits */
     int precise;        /* 1: every sum in double, no BLAS (slower, see docs/MODEL.md) */
     int gemm;           /* SD_GEMM_* */
-    uint64_t memory;    /* bytes that a call may take; 0: what the system has free when it begins (also by the limits of the
-                         * process and of its control group), so that a run that cannot end is refused before it begins.
-                         * UINT64_MAX: as many as it wants */
+    uint64_t memory;    /* bytes that a call may take; 0: what the system has free when it begins (also by the limits of
+                         * the process and of its control group), so that a run that cannot end is refused before it
+                         * begins. UINT64_MAX: as many as it wants */
     /* Called with one line of text, without a newline; level 0 warning, 1 notice, 2 detail. May be NULL. */
     void (*log)(void *user, int level, const char *line);
     void *user;
@@ -117,9 +120,9 @@ SD_API const char *sd_error_text(const sd_ctx *ctx);
 /* Where in the source that error was raised, "file.c:123", for bug reports. */
 SD_API const char *sd_error_place(const sd_ctx *ctx);
 
-/* Asks the call that is running in this context to stop with SD_ERR_CANCELLED, which it does within a second, leaving no
- * file. If none is running nothing happens: the next one is not cancelled. Safe in signal handlers and other threads. (Without
- * gcc's or C11's atomics it is a sig_atomic_t: for signal handlers.) */
+/* Asks the call that is running in this context to stop with SD_ERR_CANCELLED, which it does within a second, leaving
+ * no file. If none is running nothing happens: the next one is not cancelled. Safe in signal handlers and other
+ * threads. (Without gcc's or C11's atomics it is a sig_atomic_t: for signal handlers.) */
 SD_API void sd_cancel(sd_ctx *ctx);
 /* For a program that is about to end without returning from the call that is running: removes the temporary file that
  * this call writes, if it writes one. Safe in signal handlers; to be followed by _exit. */
@@ -153,9 +156,11 @@ SD_API void sd_set_progress(sd_ctx *ctx, void (*fn)(void *user, const sd_progres
 
 /* The finished picture as a step predicts it (x0). */
 typedef struct sd_denoised {
-    int index, total;        /* the evaluation that has ended, from 0, of so many; 0: the sampler decides while it runs */
+    int index, total;        /* the evaluation that has ended, from 0, of so many; 0: the sampler decides while it
+                              * runs */
     int batch, channels, height, width;
-    const float *x0;         /* [batch,channels,height,width], scaling_factor times the VAE's latents; valid only during the call */
+    const float *x0;         /* [batch,channels,height,width], scaling_factor times the VAE's latents; valid only during
+                              * the call */
 } sd_denoised;
 /* Called after each evaluation. An error of a call that is made there ends the run. */
 SD_API void sd_set_step(sd_ctx *ctx, void (*fn)(void *user, const sd_denoised *step), void *user);
@@ -171,7 +176,8 @@ typedef struct sd_traced {
     const void *data;    /* contiguous, valid only during the call */
 } sd_traced;
 /* `filter` is a list of globs ("step.0.unet.mid_block*,latents.*"), NULL for everything. fn NULL turns tracing off. */
-SD_API sd_status sd_set_trace(sd_ctx *ctx, const char *filter, void (*fn)(void *user, const sd_traced *tensor), void *user);
+SD_API sd_status sd_set_trace(sd_ctx *ctx, const char *filter, void (*fn)(void *user, const sd_traced *tensor),
+                              void *user);
 /* Writes every traced tensor to a safetensors file, complete and in place after sd_trace_close (until then under
  * a temporary name). Ends a sd_set_trace. */
 SD_API sd_status sd_trace_open(sd_ctx *ctx, const char *path, const char *filter);
@@ -185,8 +191,8 @@ typedef struct sd_profiled {
     const char *stage;       /* "text_encoder", "unet", "vae_decode", "vae_encode" */
     int pass;                /* how often that stage has run before, since sd_set_profile */
     const char *block;       /* the step of `sd plan` it belongs to: "down_blocks.0.resnets.0" */
-    const char *module;      /* as in a trace, without the stage: whose weights it used, "down_blocks.0.resnets.0.conv1",
-                              * or the module around */
+    const char *module;      /* as in a trace, without the stage: whose weights it used,
+                              * "down_blocks.0.resnets.0.conv1", or the module around */
     const char *operation;   /* "conv2d", "linear", "attention", "add", "move", ...; "stage": a pass as a whole */
     const char *algorithm;   /* "winograd F(4x4,3x3)"; "" where there is only one */
     int nd;
@@ -207,7 +213,8 @@ SD_API sd_status sd_set_profile(sd_ctx *ctx, void (*fn)(void *user, const sd_pro
 typedef struct sd_roofs {
     const char *kernels;         /* "avx2", ... */
     int threads;
-    double peak_one, peak;       /* GFLOP/s of the micro-kernel on operands in the first cache: one thread; all together */
+    double peak_one, peak;       /* GFLOP/s of the micro-kernel on operands in the first cache: one thread; all
+                                  * together */
     struct {
         const char *name;        /* "L1", "L2", "L3", "memory" */
         size_t bytes;            /* that it holds of all threads' data together; of memory 0 */
@@ -216,7 +223,8 @@ typedef struct sd_roofs {
 } sd_roofs;
 /* Takes about `seconds` for each of ten figures, with the threads and kernels of the context. */
 SD_API sd_status sd_measure_roofs(sd_ctx *ctx, double seconds, sd_roofs *roofs);
-/* The least seconds for so many multiplications and additions, bytes of activations and bytes of weights from memory. */
+/* The least seconds for so many multiplications and additions, bytes of activations and bytes of weights from
+ * memory. */
 SD_API double sd_roof_seconds(const sd_roofs *roofs, double flops, double bytes, double weight_bytes);
 
 /* The machine: which kernels are chosen here, cores, and the caches that blocks of work are cut to. */
@@ -236,12 +244,14 @@ typedef struct sd_image {
     uint8_t *alpha;      /* [height,width], 255 opaque; NULL: opaque all over */
 } sd_image;
 SD_API void sd_image_free(sd_image *image);
-/* Reads PNG (8 and 16 bit, grey, palette, alpha), JPEG (turned upright by its EXIF orientation) or PNM, whatever its name ends in. */
+/* Reads PNG (8 and 16 bit, grey, palette, alpha), JPEG (turned upright by its EXIF orientation) or PNM, whatever its
+ * name ends in. */
 SD_API sd_status sd_image_read(sd_ctx *ctx, const char *path, sd_image *image);
 /* To width x height with Lanczos' filter; how: "stretch" (NULL), "crop", "pad" (the edges repeated). Drops alpha. */
-SD_API sd_status sd_image_resize(sd_ctx *ctx, const sd_image *image, int width, int height, const char *how, sd_image *out);
-/* Only within the function of sd_set_step: picture `index` of the batch, decoded; with `quick` a rough one instead, a pixel per
- * latent, by the linear map "_latent_rgb" of the VAE's config.json, else one that fits SD 1 and 2. */
+SD_API sd_status sd_image_resize(sd_ctx *ctx, const sd_image *image, int width, int height, const char *how,
+                                 sd_image *out);
+/* Only within the function of sd_set_step: picture `index` of the batch, decoded; with `quick` a rough one instead, a
+ * pixel per latent, by the linear map "_latent_rgb" of the VAE's config.json, else one that fits SD 1 and 2. */
 SD_API sd_status sd_step_picture(sd_ctx *ctx, const sd_denoised *step, int index, int quick, sd_image *image);
 
 /* ------------------------------------------------------------------------------ text to image */
@@ -252,36 +262,40 @@ typedef struct sd_params {
     int width, height;            /* pixels, multiples of 8; 0: the model's native size */
     int steps;                    /* 1..1000 */
     double cfg_scale;             /* guidance scale w of noise_pred = uncond + w*(cond-uncond) [Ho & Salimans 2022];
-                                   * w <= 1: no guidance, one evaluation per step; at most 1000 of either sign; NAN: the model's
-                                   * own, "_guidance_scale" in its
+                                   * w <= 1: no guidance, one evaluation per step; at most 1000 of either sign; NAN: the
+                                   * model's own, "_guidance_scale" in its
                                    * scheduler_config.json, else 7.5 */
     uint64_t seed;
-    const char *rng;              /* which generator the seed is for: "torch-cpu" (NULL), "torch-cuda[:sms=N,threads=M]", "numpy",
-                                   * "numpy-pcg64", "numpy-pcg64-f32", see docs/MODEL.md; "cpu", "cuda", "NV" as other programs say;
-                                   * or a .safetensors file whose numbers are given out in order */
-    const char *sampler_rng;      /* the samplers' own generator, with the same seed; also "brownian"; NULL: they share `rng` */
-    int seed_per_image;           /* 1: picture i of a batch has its own generator with seed + i (A1111); 0: one draws for all */
+    const char *rng;              /* which generator the seed is for: "torch-cpu" (NULL),
+                                   * "torch-cuda[:sms=N,threads=M]", "numpy", "numpy-pcg64", "numpy-pcg64-f32", see
+                                   * docs/MODEL.md; "cpu", "cuda", "NV" as other programs say; or a .safetensors file
+                                   * whose numbers are given out in order */
+    const char *sampler_rng;      /* the samplers' own generator, with the same seed; also "brownian"; NULL: they share
+                                   * `rng` */
+    int seed_per_image;           /* 1: picture i of a batch has its own generator with seed + i (A1111); 0: one draws
+                                   * for all */
     int batch;                    /* pictures drawn from one generator, as diffusers' num_images_per_prompt */
     int keep;                     /* 1..batch: of these only that one is decoded and given back; 0: all of them */
-    const char *sampler;          /* any name of sd_get_sampler in any spelling, ComfyUI's or stable-diffusion.cpp's; a schedule
-                                   * may follow, "DPM++ 2M Karras"; "name@program"; NULL: scheduler_config.json's, or
-                                   * "dpm++2m" where that goes by its own levels and others are asked for */
+    const char *sampler;          /* any name of sd_get_sampler in any spelling, ComfyUI's or stable-diffusion.cpp's; a
+                                   * schedule may follow, "DPM++ 2M Karras"; "name@program"; NULL:
+                                   * scheduler_config.json's, or "dpm++2m" where that goes by its own levels and others
+                                   * are asked for */
     const char *schedule;         /* how sigmas are placed: a name of sd_schedule_name or of a spacing; NULL: as
                                    * scheduler_config.json says */
-    const double *sigmas;         /* custom noise levels, falling, 1e-9 to 1e9, one more than steps, the last may be 0; NULL: none.
-                                   * They set the steps. */
+    const double *sigmas;         /* custom noise levels, falling, 1e-9 to 1e9, one more than steps, the last may be 0;
+                                   * NULL: none. They set the steps. */
     int sigma_count;
     const double *timesteps;      /* custom timesteps, falling, 0 to 999, as many as steps; NULL: none */
     int timestep_count;
     int order;                    /* of a multi-step sampler; 0: its own */
-    double s_churn, s_tmin, s_tmax, s_noise;   /* [Karras et al. 2022, Algorithm 2], euler, heun, dpm2; s_noise also of the
-                                                * ancestral samplers. Defaults 0, 0, infinity, 1 */
+    double s_churn, s_tmin, s_tmax, s_noise;   /* [Karras et al. 2022, Algorithm 2], euler, heun, dpm2; s_noise also of
+                                                * the ancestral samplers. Defaults 0, 0, infinity, 1 */
     double guidance_rescale;      /* phi of [Lin et al. 2023, sec. 3.4], 0..1: brings the guided prediction's deviation
                                    * back to that of the prompt's; 0: off */
     const char *spacing;          /* "leading", "trailing", "linspace"; NULL: scheduler_config.json's */
     const char *prediction;       /* "epsilon", "v_prediction", "sample"; NULL: scheduler_config.json's */
-    double eta;                   /* share of fresh noise in a step, 0..1 [Song et al. 2020, eq. 16]; -1: the sampler's own
-                                   * (ddim 0, euler_a 1) */
+    double eta;                   /* share of fresh noise in a step, 0..1 [Song et al. 2020, eq. 16]; -1: the sampler's
+                                   * own (ddim 0, euler_a 1) */
     int clip_skip;                /* 1 or 0: last layer; 2: the one before it, and so on (A1111's count) */
     int steps_offset;             /* -1: scheduler_config.json's */
     int set_alpha_to_one;         /* -1: scheduler_config.json's; 0, 1 */
@@ -291,16 +305,16 @@ typedef struct sd_params {
 
     /* Image to image, inpainting, outpainting: all of it only with `init`. */
     const sd_image *init;         /* the picture to begin from; NULL: text to image */
-    double strength;              /* share of the steps that are taken, int(steps*strength) of them [SDEdit, Meng et al. 2021];
-                                   * -1: 0.8, or 1 where something is masked (diffusers' defaults) */
-    const sd_image *mask;         /* bright is repainted, dark is kept, any size; NULL: init's alpha if it is at most 127
-                                   * anywhere, transparent is repainted. Alpha that is no mask is laid over white */
+    double strength;              /* share of the steps that are taken, int(steps*strength) of them [SDEdit, Meng et al.
+                                   * 2021]; -1: 0.8, or 1 where something is masked (diffusers' defaults) */
+    const sd_image *mask;         /* bright is repainted, dark is kept, any size; NULL: init's alpha if it is at most
+                                   * 127 anywhere, transparent is repainted. Alpha that is no mask is laid over white */
     int alpha_mask;               /* 1: init's alpha is the mask whatever it holds */
     int invert_mask;              /* 1: the other way round */
     double mask_blur;             /* standard deviation in pixels; 0: none */
     int paste_back;               /* 1 (default): pixels whose mask is 0 come back byte for byte */
-    int inpaint_crop;             /* -1: off; else work on the mask's surroundings alone, with this many pixels around it, at
-                                   * width x height, and paste the result back into the whole picture */
+    int inpaint_crop;             /* -1: off; else work on the mask's surroundings alone, with this many pixels around
+                                   * it, at width x height, and paste the result back into the whole picture */
     int outpaint[4];              /* pixels to add left, top, right, bottom; the old ones come back byte for byte */
     const char *resize;           /* how init gets to width x height: "stretch" (NULL), "crop", "pad" */
 
@@ -317,16 +331,17 @@ typedef struct sd_timings {
     int n_steps;         /* evaluations; heun and others make two per step */
 } sd_timings;
 
-/* Draws params->batch pictures; images has room for that many. Free each with sd_image_free. Pixels are round(255*clamp(x/2+1/2)),
- * halves to even, as diffusers rounds. */
+/* Draws params->batch pictures; images has room for that many. Free each with sd_image_free. Pixels are
+ * round(255*clamp(x/2+1/2)), halves to even, as diffusers rounds. */
 SD_API sd_status sd_generate(sd_ctx *ctx, const sd_params *params, sd_image *images);
 SD_API void sd_get_timings(const sd_ctx *ctx, sd_timings *timings);
 
-/* What a run with these parameters will trace, in the order in which it is made: names and shapes, `data` NULL. They follow from the
- * parameters; nothing is computed. SD_ERR_ARG if one of the filter's globs means none of them, with the nearest names; sd_generate
- * asks the same before it begins, if a trace of sd_trace_open is open. Where the sampler decides while it runs (dpm_adaptive) the
- * first evaluation stands for all. fn may be NULL. */
-SD_API sd_status sd_trace_list(sd_ctx *ctx, const sd_params *params, const char *filter, void (*fn)(void *user, const sd_traced *tensor),
+/* What a run with these parameters will trace, in the order in which it is made: names and shapes, `data` NULL. They
+ * follow from the parameters; nothing is computed. SD_ERR_ARG if one of the filter's globs means none of them, with the
+ * nearest names; sd_generate asks the same before it begins, if a trace of sd_trace_open is open. Where the sampler
+ * decides while it runs (dpm_adaptive) the first evaluation stands for all. fn may be NULL. */
+SD_API sd_status sd_trace_list(sd_ctx *ctx, const sd_params *params, const char *filter,
+                               void (*fn)(void *user, const sd_traced *tensor),
                                void *user);
 
 /* One draw from a generator: what --explain-seed tells. Texts live until the function returns. */
@@ -345,14 +360,14 @@ SD_API void sd_set_drawn(sd_ctx *ctx, void (*fn)(void *user, const sd_drawn *dra
  * value checked. The strings live as long as the context. */
 SD_API sd_status sd_resolve_params(sd_ctx *ctx, const sd_params *params, sd_params *resolved);
 
-/* Writes a picture to a temporary file beside it, whose name nobody else has, and renames it when it is on the disk: of two
- * writers of one name the last one's complete file stays. A path that leads to a pipe or a device ("/dev/stdout") is written
- * through. The ending picks the format: .png (text, if not NULL, goes into
+/* Writes a picture to a temporary file beside it, whose name nobody else has, and renames it when it is on the disk: of
+ * two writers of one name the last one's complete file stays. A path that leads to a pipe or a device ("/dev/stdout")
+ * is written through. The ending picks the format: .png (text, if not NULL, goes into
  * the tEXt or iTXt chunk `parameters`) or .ppm. */
 SD_API sd_status sd_image_write(sd_ctx *ctx, const char *path, const sd_image *image, const char *text);
-/* The text A1111 stores with a picture: prompt, negative prompt and one line of "Key: value", in any locale the same. All
- * that decides the picture is in it; of files and the model a name without directories and a hash. With params->keep it
- * is the text of that picture of the batch. Free with sd_free. */
+/* The text A1111 stores with a picture: prompt, negative prompt and one line of "Key: value", in any locale the same.
+ * All that decides the picture is in it; of files and the model a name without directories and a hash. With
+ * params->keep it is the text of that picture of the batch. Free with sd_free. */
 SD_API sd_status sd_parameters_text(sd_ctx *ctx, const sd_params *params, char **text);
 
 /* What such a text says: ours, A1111's or stable-diffusion.cpp's. Everything lives until sd_recipe_free. */
@@ -394,14 +409,16 @@ SD_API sd_status sd_unet(sd_ctx *ctx, int batch, int h, int w, const float *late
                          const float *context, float *out);
 
 /* VAE. latents are the VAE's own, not multiplied by scaling_factor; pictures are in [-1,1].
- * decode: [batch,C,h,w] -> [batch,3,8h,8w].  encode: [batch,3,8h,8w] -> mean and logvar (clamped to [-30,20]), each [batch,C,h,w]. */
+ * decode: [batch,C,h,w] -> [batch,3,8h,8w]. encode: [batch,3,8h,8w] -> mean and logvar (clamped to [-30,20]), each
+ * [batch,C,h,w]. */
 SD_API sd_status sd_vae_decode(sd_ctx *ctx, int batch, int h, int w, const float *latents, float *picture);
 SD_API sd_status sd_vae_encode(sd_ctx *ctx, int batch, int h, int w, const float *picture, float *mean, float *logvar);
 
 /* The evaluations a sampler will make: timesteps [n], and for each the noise level sigma = sqrt((1-a)/a) and a =
- * alphas_cumprod (sigma and alpha have one more entry: where the last step ends). n is set to the number of evaluations,
- * 0 if dpm_adaptive is to decide while it runs; arrays may be NULL to ask for it. */
-SD_API sd_status sd_schedule(sd_ctx *ctx, const sd_params *params, int *n, double *timesteps, double *sigmas, double *alphas);
+ * alphas_cumprod (sigma and alpha have one more entry: where the last step ends). n is set to the number of
+ * evaluations, 0 if dpm_adaptive is to decide while it runs; arrays may be NULL to ask for it. */
+SD_API sd_status sd_schedule(sd_ctx *ctx, const sd_params *params, int *n, double *timesteps, double *sigmas,
+                             double *alphas);
 
 /* ------------------------------------------------------------------------------- what there is */
 
@@ -429,17 +446,17 @@ SD_API void sd_randn(uint64_t seed, float *out, size_t n);
  * Free *data with sd_free. */
 SD_API sd_status sd_tensor_read(sd_ctx *ctx, const char *path, const char *name, float **data, int *nd, int64_t dim[4]);
 
-/* Writes tensors to a safetensors file, complete or not at all. Names are UTF-8 without control characters, each once, not empty and
- * not "__metadata__". */
+/* Writes tensors to a safetensors file, complete or not at all. Names are UTF-8 without control characters, each once,
+ * not empty and not "__metadata__". */
 SD_API sd_status sd_tensors_write(sd_ctx *ctx, const char *path, const sd_traced *tensors, size_t n);
 
 /* The unrolled networks of a model directory, of a configuration ("sd15", "sd21", "sdxl", "sdxl-refiner") or of a UNet
- * config.json, for a picture of width x height (0: native), as text or JSON. Reads no weights. `error` gets the sentence on failure.
- * Free *text with sd_free. */
+ * config.json, for a picture of width x height (0: native), as text or JSON. Reads no weights. `error` gets the
+ * sentence on failure. Free *text with sd_free. */
 SD_API sd_status sd_plan(const char *model_or_config, int width, int height, int json, char **text, char error[512]);
 
-/* Where the default model is: $SD_MODEL, weights/tiny beside the program (program = argv[0]'s directory, may be NULL), or the
- * installed data directory. Writes the first that exists; 0 if none does. */
+/* Where the default model is: $SD_MODEL, weights/tiny beside the program (program = argv[0]'s directory, may be NULL),
+ * or the installed data directory. Writes the first that exists; 0 if none does. */
 SD_API int sd_default_model(const char *program_dir, char *path, size_t size);
 
 SD_API void sd_free(void *p);

@@ -7,8 +7,8 @@
  *   vf            VL floats                        vsum            VL running sums in double
  *   TILE_ROWS x TILE_VECTORS vectors is the block of C that the matrix product keeps in registers.
  *
- * v_fma is a b + c with one rounding where the machine has such an instruction, else (SSE2) with two; v_fma_once never rounds the
- * product. v_max(a, b) and v_min(a, b) give b when b is NaN. */
+ * v_fma is a b + c with one rounding where the machine has such an instruction, else (SSE2) with two; v_fma_once never
+ * rounds the product. v_max(a, b) and v_min(a, b) give b when b is NaN. */
 #ifndef SD_SIMD_H
 #define SD_SIMD_H
 
@@ -84,7 +84,8 @@ static inline void v_regroup(vf *r)
 {
     UNROLL for (size_t c = 0; c < 4; c++) {
         vf even01 = _mm512_shuffle_f32x4(r[c], r[4 + c], 0x88), odd01 = _mm512_shuffle_f32x4(r[c], r[4 + c], 0xdd);
-        vf even23 = _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0x88), odd23 = _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0xdd);
+        vf even23 = _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0x88),
+            odd23 = _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0xdd);
         r[c] = _mm512_shuffle_f32x4(even01, even23, 0x88);
         r[4 + c] = _mm512_shuffle_f32x4(odd01, odd23, 0x88);
         r[8 + c] = _mm512_shuffle_f32x4(even01, even23, 0xdd);
@@ -294,7 +295,10 @@ static inline void s_store(double *p, vsum s)
     _mm_storeu_pd(p, s.low);
     _mm_storeu_pd(p + 2, s.high);
 }
-static inline vsum s_add(vsum s, vf v) { return (vsum){_mm_add_pd(s.low, low_half(v)), _mm_add_pd(s.high, high_half(v))}; }
+static inline vsum s_add(vsum s, vf v)
+{
+    return (vsum){_mm_add_pd(s.low, low_half(v)), _mm_add_pd(s.high, high_half(v))};
+}
 static inline vsum s_add_square(vsum s, vf v)
 {
     __m128d l = low_half(v), h = high_half(v);
@@ -358,7 +362,10 @@ static inline void s_store(double *p, vsum s)
     vst1q_f64(p, s.low);
     vst1q_f64(p + 2, s.high);
 }
-static inline vsum s_add(vsum s, vf v) { return (vsum){vaddq_f64(s.low, low_half(v)), vaddq_f64(s.high, high_half(v))}; }
+static inline vsum s_add(vsum s, vf v)
+{
+    return (vsum){vaddq_f64(s.low, low_half(v)), vaddq_f64(s.high, high_half(v))};
+}
 static inline vsum s_add_square(vsum s, vf v)
 {
     float64x2_t l = low_half(v), h = high_half(v);
@@ -413,7 +420,8 @@ static inline float v_max_lane(vf v) { return v; }
 
 static inline vf v_widen_f16(const uint16_t *p)   /* as with SSE2 */
 {
-    uint32_t magnitude = *p & 0x7fffu, special = magnitude > 0x7bff ? 0x7f800000u : 0, nan = magnitude > 0x7c00 ? 0x00400000u : 0;
+    uint32_t magnitude = *p & 0x7fffu, special = magnitude > 0x7bff ? 0x7f800000u : 0, nan = magnitude > 0x7c00
+        ? 0x00400000u : 0;
     return of_bits(bits_of(of_bits(magnitude << 13) * 0x1p112f) | special | nan | (uint32_t)(*p & 0x8000u) << 16);
 }
 static inline vf v_widen_bf16(const uint16_t *p) { return of_bits((uint32_t)*p << 16); }

@@ -3,7 +3,8 @@
  *   vd            DL = VL / 2 doubles; low_half and high_half of a vf are such
  *   PRECISE_ROWS x PRECISE_VECTORS vectors is the block of C that the matrix product keeps in registers.
  *
- * d_fma may round once or twice: it is for products of floats, which a double holds exactly, so that both give the same bits. */
+ * d_fma may round once or twice: it is for products of floats, which a double holds exactly, so that both give the same
+ * bits. */
 #ifndef SD_SIMD_DOUBLE_H
 #define SD_SIMD_DOUBLE_H
 
@@ -23,7 +24,10 @@ static inline vd d_sub(vd a, vd b) { return _mm512_sub_pd(a, b); }
 static inline vd d_mul(vd a, vd b) { return _mm512_mul_pd(a, b); }
 static inline vd d_div(vd a, vd b) { return _mm512_div_pd(a, b); }
 /* x < limit ? 0 : v */
-static inline vd d_zero_below(vd x, vd limit, vd v) { return _mm512_maskz_mov_pd(_mm512_cmp_pd_mask(x, limit, _CMP_NLT_UQ), v); }
+static inline vd d_zero_below(vd x, vd limit, vd v)
+{
+    return _mm512_maskz_mov_pd(_mm512_cmp_pd_mask(x, limit, _CMP_NLT_UQ), v);
+}
 /* 2^n for z = 1.5 2^52 + n */
 static inline vd d_power_of_two(vd z)
 {

@@ -1,4 +1,5 @@
-/* simd_rows.h - floor 1: in vectors, the row functions whose bits are the specification's, for kernels_simd.c and kernels_precise.c. */
+/* simd_rows.h - floor 1: in vectors, the row functions whose bits are the specification's, for kernels_simd.c and
+ * kernels_precise.c. */
 #ifndef SD_SIMD_ROWS_H
 #define SD_SIMD_ROWS_H
 

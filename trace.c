@@ -1,8 +1,8 @@
 /* trace.c - floor 3: hands named intermediate results to a function or into a safetensors file.
  *
- * While a file is being made its numbers go to a file without a name beside it; only the end of the run knows the header,
- * which comes first in the format. So sd_trace_finish writes header and numbers into a second file and renames that to
- * <path>. A run that fails, or is killed, leaves neither. */
+ * While a file is being made its numbers go to a file without a name beside it; only the end of the run knows the
+ * header, which comes first in the format. So sd_trace_finish writes header and numbers into a second file and renames
+ * that to <path>. A run that fails, or is killed, leaves neither. */
 #define _POSIX_C_SOURCE 200809L
 #define _FILE_OFFSET_BITS 64
 #include "trace.h"

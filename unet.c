@@ -6,8 +6,8 @@
 #include <string.h>
 
 /* -------------------------------------------------------------------------------------- plan
- * One walk over the configuration. CompVis numbers its blocks in the order of this walk: input_blocks.i counts pushes on the way down,
- * output_blocks.i pops on the way up, and a block's layers count from 0. */
+ * One walk over the configuration. CompVis numbers its blocks in the order of this walk: input_blocks.i counts pushes
+ * on the way down, output_blocks.i pops on the way up, and a block's layers count from 0. */
 
 typedef struct walk { sd_net_plan *p; int block; } walk;
 
@@ -74,7 +74,8 @@ static void walk_up(walk *w, const sd_unet_config *c)
         int level = c->levels - 1 - up;
         for (int i = 0; i <= c->layers[level] && n > 0; i++, w->block++) {
             int joined = skip[--n];
-            sd_step *s = sd_plan_add(w->p, SD_STEP_RES, ch + joined, c->channels[level], "up_blocks.%d.resnets.%d", up, i);
+            sd_step *s = sd_plan_add(w->p, SD_STEP_RES, ch + joined, c->channels[level], "up_blocks.%d.resnets.%d", up,
+                                     i);
             sd_step_ldm(s, "output_blocks.%d.0", w->block);
             s->skip = joined;
             ch = c->channels[level];
@@ -92,7 +93,8 @@ sd_status sd_unet_plan(sd_unet_net *u, const sd_unet_config *c, sd_error *e)
 {
     memset(u, 0, sizeof *u);
     u->cfg = *c;
-    u->net.dims = (sd_net_dims){.groups = c->groups, .eps = c->norm_eps, .temb = 4 * c->channels[0], .context = c->context_dim,
+    u->net.dims = (sd_net_dims){.groups = c->groups, .eps = c->norm_eps, .temb = 4 * c->channels[0],
+                                .context = c->context_dim,
                                 .linear_projection = c->linear_projection};
     walk w = {.p = &u->net.plan};
     walk_down(&w, c);
@@ -134,9 +136,10 @@ static sd_tensor embedding(sd_run *r, const sd_wb *w1, const sd_wb *w2, sd_tenso
     return h;
 }
 
-/* epsilon_theta(x_t, t, c) [Ho et al. 2020; Rombach et al. 2022, section 3.3]. Each resnet takes SiLU(temb): it is the same for all
- * of them, so it is computed once [diffusers UNet2DConditionModel, ResnetBlock2D]. */
-sd_tensor sd_unet_forward(sd_run *r, const sd_unet_net *u, sd_tensor latents, const float *timestep, sd_tensor context, sd_tensor added)
+/* epsilon_theta(x_t, t, c) [Ho et al. 2020; Rombach et al. 2022, section 3.3]. Each resnet takes SiLU(temb): it is the
+ * same for all of them, so it is computed once [diffusers UNet2DConditionModel, ResnetBlock2D]. */
+sd_tensor sd_unet_forward(sd_run *r, const sd_unet_net *u, sd_tensor latents, const float *timestep, sd_tensor context,
+                          sd_tensor added)
 {
     const sd_unet_config *c = &u->cfg;
     if (!sd_ok(r)) return (sd_tensor){0};

@@ -1,9 +1,11 @@
-/* vae.c - floor 4: the autoencoder's two plans and forward functions [Rombach et al. 2022, appendix G; diffusers AutoencoderKL]. */
+/* vae.c - floor 4: the autoencoder's two plans and forward functions [Rombach et al. 2022, appendix G; diffusers
+ * AutoencoderKL]. */
 #include "net.h"
 
 #include <string.h>
 
-static const double VAE_NORM_EPS = 1e-6;   /* it was trained so (CompVis model.py); the UNet's resnets have 1e-5: trap 1 */
+static const double VAE_NORM_EPS = 1e-6;   /* it was trained so (CompVis model.py); the UNet's resnets have 1e-5: trap
+                                            * 1 */
 
 static void middle(sd_net_plan *p, const sd_vae_config *c, const char *part)
 {
@@ -26,7 +28,8 @@ static void walk_encoder(sd_net_plan *p, const sd_vae_config *c)
     plain(p, SD_STEP_CONV_IN, c->in_channels, ch, "encoder.conv_in");
     for (int level = 0; level < c->levels; level++) {
         for (int i = 0; i < c->layers; i++) {
-            sd_step *s = sd_plan_add(p, SD_STEP_RES, ch, c->channels[level], "encoder.down_blocks.%d.resnets.%d", level, i);
+            sd_step *s = sd_plan_add(p, SD_STEP_RES, ch, c->channels[level], "encoder.down_blocks.%d.resnets.%d", level,
+                                     i);
             sd_step_ldm(s, "encoder.down.%d.block.%d", level, i);
             ch = c->channels[level];
         }
@@ -65,7 +68,8 @@ sd_status sd_vae_plan(sd_vae *v, const sd_vae_config *c, sd_error *e)
 {
     memset(v, 0, sizeof *v);
     v->cfg = *c;
-    v->encoder.dims = v->decoder.dims = (sd_net_dims){.groups = c->groups, .eps = VAE_NORM_EPS, .pad_after = true, .vae = true};
+    v->encoder.dims = v->decoder.dims = (sd_net_dims){.groups = c->groups, .eps = VAE_NORM_EPS, .pad_after = true,
+                                                      .vae = true};
     walk_encoder(&v->encoder.plan, c);
     walk_decoder(&v->decoder.plan, c);
     sd_plan_done(&v->encoder.plan, e);

@@ -4,7 +4,7 @@
 
 #include "ops.h"
 
-/* ---- safetensors.c: one file, checked before anything is read from it */
+/* ---- weights_safetensors.c: one file, checked before anything is read from it */
 #define SD_DTYPE_UNKNOWN ((sd_dtype)(SD_BOOL + 1))
 
 typedef struct sd_entry {
@@ -28,8 +28,8 @@ typedef struct sd_safetensors {
     int fd;               /* of what is mapped, to see whether it is still as long */
 } sd_safetensors;
 
-/* On failure nothing stays open; close is harmless then. A mapped file must not shrink while it is open: reading what is
- * gone raises SIGBUS. */
+/* On failure nothing stays open; close is harmless then. A mapped file must not shrink while it is open: reading what
+ * is gone raises SIGBUS. */
 sd_status sd_safetensors_open(sd_safetensors *f, const char *path, sd_error *e);
 /* The same, but read into memory instead of mapped. */
 sd_status sd_safetensors_load(sd_safetensors *f, const char *path, sd_error *e);
@@ -50,7 +50,7 @@ typedef sd_status sd_tensor_source(void *user, size_t i, FILE *to, const char *p
 sd_status sd_safetensors_write_from(const char *path, const sd_traced *tensors, size_t n, sd_tensor_source *put,
                                     void *user, sd_error *e);
 
-/* ---- checkpoint.c: several files as one set of tensors */
+/* ---- weights_store.c: several files as one set of tensors */
 typedef struct sd_store {
     sd_safetensors *file;
     size_t n_files;

@@ -1,4 +1,4 @@
-/* safetensors.c - floor 3: the safetensors file format: a reader that believes nothing, and a writer.
+/* weights_safetensors.c - floor 3: the safetensors file format: a reader that believes nothing, and a writer.
  *
  *   8 bytes    N, little-endian
  *   N bytes    JSON: {"name": {"dtype": "F32", "shape": [2,3], "data_offsets": [begin,end]}, "__metadata__": {...}}
@@ -78,7 +78,8 @@ sd_status sd_safetensors_still_there(const sd_safetensors *f, sd_error *e)
     if (e->status || !f->mapped) return e->status;
     if (fstat(f->fd, &st) != 0) return sd_fail(e, SD_ERR_IO, "cannot look at %s: %s", f->path, strerror(errno));
     if ((uintmax_t)st.st_size >= f->map_size) return SD_OK;
-    return sd_fail(e, SD_ERR_IO, "%s was made shorter while it was in use: it had %zu bytes and has %llu", f->path, f->map_size,
+    return sd_fail(e, SD_ERR_IO, "%s was made shorter while it was in use: it had %zu bytes and has %llu", f->path,
+                   f->map_size,
                    (unsigned long long)st.st_size);
 }
 
@@ -377,14 +378,16 @@ static sd_status check_name(const char *name, const char *path, sd_error *e)
 {
     size_t n = strlen(name);
     if (!name_ok(name) || strcmp(name, METADATA) == 0)
-        return sd_fail(e, SD_ERR_ARG, "cannot write %s: \"%.100s\" cannot be a tensor's name: empty, control characters and "
+        return sd_fail(e, SD_ERR_ARG,
+                       "cannot write %s: \"%.100s\" cannot be a tensor's name: empty, control characters and "
                        METADATA " are not possible", path, name);
     for (size_t at = 0, length; at < n; at += length) {
         int32_t code;
         const char *why;
         length = sd_utf8_one(name + at, n - at, &code, &why);
         if (!length)
-            return sd_fail(e, SD_ERR_ARG, "cannot write %s: the name of a tensor is not UTF-8: byte %zu, 0x%02x, %s", path, at,
+            return sd_fail(e, SD_ERR_ARG, "cannot write %s: the name of a tensor is not UTF-8: byte %zu, 0x%02x, %s",
+                           path, at,
                            (unsigned char)name[at], why);
     }
     return SD_OK;
@@ -438,7 +441,8 @@ static sd_status make_header(sd_text *t, const sd_traced *tensors, const size_t 
         const sd_traced *x = &tensors[order[k]];
         if (tensor_bytes(x, &bytes, path, e)) return e->status;
         if (bytes > (uint64_t)WHOLE_MAX - at)
-            return sd_fail(e, SD_ERR_ARG, "cannot write %s: its tensors have more bytes than the format can count", path);
+            return sd_fail(e, SD_ERR_ARG, "cannot write %s: its tensors have more bytes than the format can count",
+                           path);
         if (k) sd_text_add(t, ",");
         sd_text_quoted(t, x->name);
         sd_text_add(t, ":{\"dtype\":\"%s\",\"shape\":[", sd_dtype_name(x->dtype));

@@ -1,4 +1,4 @@
-/* checkpoint.c - floor 3: the file or files that hold one network's weights, seen as one set of tensors. */
+/* weights_store.c - floor 3: the file or files that hold one network's weights, seen as one set of tensors. */
 #include "json.h"
 #include "weights.h"
 
@@ -169,7 +169,8 @@ sd_status sd_store_load_dir(sd_store *s, const char *dir, const char *stem, sd_e
     return open_as(s, true, dir, stem, e);
 }
 
-/* Files are written in the order of the names, which is nearly that of use, so what lies next in the file is asked for. */
+/* Files are written in the order of the names, which is nearly that of use, so what lies next in the file is asked
+ * for. */
 void sd_store_used(const sd_store *s, const void *data, size_t bytes)
 {
     enum { AHEAD = 32 << 20 };

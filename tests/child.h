@@ -16,8 +16,8 @@
 #define SLOW 1.0
 #endif
 
-/* The ending of pictures that the program names itself. Where the format is not the point, tests ask for .ppm, which every
- * build writes. */
+/* The ending of pictures that the program names itself. Where the format is not the point, tests ask for .ppm, which
+ * every build writes. */
 #ifdef SD_WITH_PNG
 #define PICTURE ".png"
 #else

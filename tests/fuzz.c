@@ -76,7 +76,8 @@ int64_t fuzz_int(fuzz_bytes *b)
 
 double fuzz_number(fuzz_bytes *b)
 {
-    static const double ends[] = {0, -0.0, 1, -1, NAN, INFINITY, -INFINITY, 1e300, 5e-324, 2147483648.0, 0.5, 1000, 14.6};
+    static const double ends[] = {0, -0.0, 1, -1, NAN, INFINITY, -INFINITY, 1e300, 5e-324, 2147483648.0, 0.5, 1000,
+                                  14.6};
     uint8_t kind = fuzz_byte(b);
     if (kind < 120) return fuzz_byte(b) / 16.0;
     if (kind < 220) return ends[fuzz_byte(b) % SD_COUNT(ends)];

@@ -1,10 +1,12 @@
-/* fuzz.h - what the fuzz targets share. A target is one function that takes any bytes, hands them to a reader and stops where an
- * answer is none that the reader promises.
+/* fuzz.h - what the fuzz targets share. A target is one function that takes any bytes, hands them to a reader and stops
+ * where an answer is none that the reader promises.
  *
- *     make fuzz                        every target for FUZZ_SECONDS (60), under ASan and UBSan; needs clang with libFuzzer
+ *     make fuzz                        every target for FUZZ_SECONDS (60), under ASan and UBSan;
+ *                                      needs clang with libFuzzer
  *     make fuzz FUZZ=fuzz_config       one of them
  *
- * Without SD_LIBFUZZER a target is a program that reads the files it is given: any compiler can try again what a fuzzer found. */
+ * Without SD_LIBFUZZER a target is a program that reads the files it is given: any compiler can try again what a fuzzer
+ * found. */
 #ifndef SD_FUZZ_H
 #define SD_FUZZ_H
 

@@ -1,5 +1,6 @@
-/* fuzz_config.c - the JSON files of a model directory: UNet, VAE, text encoder, scheduler. The first byte says which. What is read
- * must lie within what the networks and samplers can be built from: a plan is made of it, and a schedule. */
+/* fuzz_config.c - the JSON files of a model directory: UNet, VAE, text encoder, scheduler. The first byte says which.
+ * What is read must lie within what the networks and samplers can be built from: a plan is made of it, and a
+ * schedule. */
 #include "fuzz.h"
 
 #include "../net.h"

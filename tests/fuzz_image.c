@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "../picture.h"
+#include "../image_transform.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {

@@ -1,5 +1,6 @@
-/* fuzz_options.c - the program's command lines: any words, up to the moment when weights would be read. The first byte says which command,
- * each other word ends at a 0 byte. Every word is allowed but paths that lead elsewhere, for some options write files. */
+/* fuzz_options.c - the program's command lines: any words, up to the moment when weights would be read. The first byte
+ * says which command, each other word ends at a 0 byte. Every word is allowed but paths that lead elsewhere, for some
+ * options write files. */
 #define _XOPEN_SOURCE 700
 #include "fuzz.h"
 
@@ -23,10 +24,13 @@ static void begin(void)
     fuzz_demand(chdir(fuzz_dir()) == 0);
 }
 
-/* Command, model: reading the one in the box costs a millisecond without weights; commands with weights get one that is not there. */
+/* Command, model: reading the one in the box costs a millisecond without weights; commands with weights get one that is
+ * not there. */
 typedef struct beginning { const char *command; bool with_model, finds_it; } beginning;
-static const beginning beginnings[] = {{NULL, true, false},        {"schedule", true, true}, {"tokenize", true, true}, {"encode", true, false},
-                                       {"decode", true, false},    {"roundtrip", true, false}, {"plan", false, false}, {"samplers", false, false}};
+static const beginning beginnings[] = {{NULL, true, false},        {"schedule", true, true}, {"tokenize", true, true},
+                                       {"encode", true, false},
+                                       {"decode", true, false},    {"roundtrip", true, false}, {"plan", false, false},
+                                           {"samplers", false, false}};
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {

@@ -1,5 +1,6 @@
-/* fuzz_params.c - the structs and lists that a program hands over: parameters of any numbers and texts, custom levels, trace filters,
- * texts. The model in weights/tiny is open without its weights; nothing is drawn, but everything is checked, planned and told. */
+/* fuzz_params.c - the structs and lists that a program hands over: parameters of any numbers and texts, custom levels,
+ * trace filters, texts. The model in weights/tiny is open without its weights; nothing is drawn, but everything is
+ * checked, planned and told. */
 #include "fuzz.h"
 
 #include <math.h>
@@ -59,9 +60,12 @@ static void fill(sd_params *p, fuzz_bytes *b, double sigmas[MOST_LEVELS], double
     p->prediction = name(b, NULL);
     p->rng = name(b, NULL);
     p->sampler_rng = name(b, NULL);
-    int *const ints[] = {&p->width, &p->height, &p->steps, &p->batch, &p->order, &p->clip_skip, &p->steps_offset, &p->set_alpha_to_one,
-                         &p->clip_sample, &p->seed_per_image, &p->paste_back, &p->inpaint_crop, &p->outpaint[0], &p->outpaint[3]};
-    double *const numbers[] = {&p->cfg_scale, &p->s_churn, &p->s_tmin, &p->s_tmax, &p->s_noise, &p->guidance_rescale, &p->eta,
+    int *const ints[] = {&p->width, &p->height, &p->steps, &p->batch, &p->order, &p->clip_skip, &p->steps_offset,
+                         &p->set_alpha_to_one,
+                         &p->clip_sample, &p->seed_per_image, &p->paste_back, &p->inpaint_crop, &p->outpaint[0],
+                             &p->outpaint[3]};
+    double *const numbers[] = {&p->cfg_scale, &p->s_churn, &p->s_tmin, &p->s_tmax, &p->s_noise, &p->guidance_rescale,
+                               &p->eta,
                                &p->strength, &p->mask_blur};
     for (uint8_t n = fuzz_byte(b) % 8; n > 0; n--) *ints[fuzz_byte(b) % SD_COUNT(ints)] = (int)fuzz_int(b);
     for (uint8_t n = fuzz_byte(b) % 8; n > 0; n--) *numbers[fuzz_byte(b) % SD_COUNT(numbers)] = fuzz_number(b);
@@ -76,7 +80,8 @@ static void schedule(sd_ctx *c, const sd_params *p)
     fuzz_demand_sentence(status, sd_error_text(c));
     if (status || n == 0) return;
     fuzz_demand(n > 0 && n < 100000);
-    double *t = malloc((size_t)n * sizeof *t), *s = malloc((size_t)(n + 1) * sizeof *s), *a = malloc((size_t)(n + 1) * sizeof *a);
+    double *t = malloc((size_t)n * sizeof *t), *s = malloc((size_t)(n + 1) * sizeof *s),
+        *a = malloc((size_t)(n + 1) * sizeof *a);
     fuzz_demand(t && s && a);
     status = sd_schedule(c, p, &n, t, s, a);
     fuzz_demand_sentence(status, sd_error_text(c));

@@ -1,5 +1,5 @@
-/* fuzz_text.c - pictures' texts: the chunks of a PNG, and what the text is understood to say. The first byte chooses: even,
- * a PNG; odd, a text. */
+/* fuzz_text.c - pictures' texts: the chunks of a PNG, and what the text is understood to say. The first byte chooses:
+ * even, a PNG; odd, a text. */
 #include "fuzz.h"
 
 #include <stdlib.h>
@@ -13,7 +13,8 @@ static size_t all_read(const sd_recipe *r)
 {
     const char *const strings[] = {r->params.prompt, r->params.negative_prompt, r->params.rng, r->params.sampler_rng,
         r->params.sampler, r->params.schedule, r->params.spacing, r->params.prediction, r->params.resize,
-        r->params.init_name, r->params.mask_name, r->params.noise_name, r->writer, r->model, r->model_hash, r->init_hash,
+        r->params.init_name, r->params.mask_name, r->params.noise_name, r->writer, r->model, r->model_hash,
+            r->init_hash,
         r->mask_hash, r->noise_hash, r->rng_hash, r->sampler_rng_hash, r->kernels, r->notices};
     size_t n = 0;
     double sum = 0;

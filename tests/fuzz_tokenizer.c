@@ -1,12 +1,13 @@
-/* fuzz_tokenizer.c - a tokenizer directory with one file of any bytes beside those it needs, and then any text through a good one.
- * The first byte says which file; a 0xFF byte ends it, and what follows is the text. */
+/* fuzz_tokenizer.c - a tokenizer directory with one file of any bytes beside those it needs, and then any text through
+ * a good one. The first byte says which file; a 0xFF byte ends it, and what follows is the text. */
 #include "fuzz.h"
 
 #include <string.h>
 
 #include "../net.h"
 
-static const char *const files[] = {"merges.txt", "vocab.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+static const char *const files[] = {"merges.txt", "vocab.json", "tokenizer.json", "tokenizer_config.json",
+                                    "special_tokens_map.json",
                                     "added_tokens.json"};
 
 static void encode(const sd_tokenizer *t, const char *text)

@@ -1,14 +1,5 @@
 /* needs.c - tests of what a build was told to leave out; see needs.h. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
+#include "test.h"
 #include "../sd.h"
 #include "needs.h"
 

@@ -1,5 +1,5 @@
-/* needs.h - what tests need of a build: without it they are skipped and counted, and the reason is said once per program.
- * Included after cmocka.h. */
+/* needs.h - what tests need of a build: without it they are skipped and counted, and the reason is said once per
+ * program. Included after cmocka.h. */
 #ifndef SD_TEST_NEEDS_H
 #define SD_TEST_NEEDS_H
 

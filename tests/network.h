@@ -1,4 +1,5 @@
-/* network.h - a small model with weights from a formula, opened, and its traces compared with the goldens as they come. */
+/* network.h - a small model with weights from a formula, opened, and its traces compared with the goldens as they
+ * come. */
 #ifndef NETWORK_H
 #define NETWORK_H
 
@@ -25,13 +26,14 @@ sd_ctx *open_tiny(unsigned parts, int threads);
 void network_open(network *n, const char *config, unsigned parts, int precise, const synth_options *options);
 void network_close(network *n);
 
-/* A trace sink: fails the test if a name is not known, a shape differs or an error exceeds its bound. user: the network. */
+/* A trace sink: fails the test if a name is not known, a shape differs or an error exceeds its bound. user: the
+ * network. */
 void network_compare(void *user, const sd_traced *t);
 /* The same for a result by name. */
 void network_check(network *n, const char *name, int nd, const int64_t *dim, const float *x);
 
-/* Prints the worst ratio and both mean errors, asks that every golden under `prefix` was compared and that the smallest known mistake of
- * `part` is ten times the bound of the result `name`. */
+/* Prints the worst ratio and both mean errors, asks that every golden under `prefix` was compared and that the smallest
+ * known mistake of `part` is ten times the bound of the result `name`. */
 void network_finish(network *n, const char *prefix, const char *part, const char *name);
 
 float *network_input(const network *n, const char *name, int64_t dim[4]);

@@ -1,6 +1,7 @@
 /* tempdir.c - a directory for the files of a test. */
 #define _POSIX_C_SOURCE 200809L
 #include "tempdir.h"
+#include "test.h"
 
 #include <dirent.h>
 #include <signal.h>
@@ -20,9 +21,8 @@ static void must(int ok, const char *what)
     exit(99);
 }
 
-int temp_make(void **state)
+int temp_make(UNUSED void **state)
 {
-    (void)state;
     const char *base = getenv("TMPDIR");
     snprintf(dir, sizeof dir, "%s/sd_test_XXXXXX", base && strlen(base) < 200 ? base : "/tmp");
     return mkdtemp(dir) ? 0 : -1;
@@ -79,9 +79,8 @@ static int walk(const char *at, int clear)
 int temp_files(void) { return walk(dir, 0); }
 void temp_clear(void) { walk(dir, 1); }
 
-int temp_remove(void **state)
+int temp_remove(UNUSED void **state)
 {
-    (void)state;
     walk(dir, 1);
     return rmdir(dir);
 }

@@ -1,16 +1,11 @@
-/* test_arguments.c - the public interface under arguments that make no sense: NULL, sizes out of range, pictures without pixels, numbers
- * that are none. Each gets a status and a sentence; nothing crashes, and the context works afterwards. */
+/* test_arguments.c - the public interface under arguments that make no sense: NULL, sizes out of range, pictures
+ * without pixels, numbers that are none. Each gets a status and a sentence; nothing crashes, and the context works
+ * afterwards. */
 #define _POSIX_C_SOURCE 200809L
 #include <limits.h>
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include <cmocka.h>
-
+#include "test.h"
 #include "needs.h"
 #include "network.h"
 #include "tempdir.h"
@@ -33,7 +28,8 @@ static int close_context(void **state)
 static void refused(sd_status status, const char *word, const char *call)
 {
     const char *text = sd_error_text(ctx);
-    if (status != SD_ERR_ARG || !strstr(text, word) || strchr(text, '\n')) fail_msg("%s: status %d, \"%s\", expected \"%s\"", call, status, text, word);
+    if (status != SD_ERR_ARG || !strstr(text, word) || strchr(text, '\n'))
+        fail_msg("%s: status %d, \"%s\", expected \"%s\"", call, status, text, word);
 }
 #define REFUSED(word, call) refused(call, word, #call)
 
@@ -57,9 +53,8 @@ static void the_context_still_works(void)
     sd_image_free(&image);
 }
 
-static void null_is_refused_or_harmless_everywhere(void **unused)
+TEST(null_is_refused_or_harmless_everywhere)
 {
-    (void)unused;
     sd_params p = small();
     sd_image image = {0}, pixel = {1, 1, (uint8_t[3]){0}, NULL};
     sd_tokens tokens;
@@ -170,9 +165,8 @@ static void both_refuse(const sd_params *p, const char *word, const char *change
         both_refuse(&p, word, #__VA_ARGS__); \
     } while (0)
 
-static void lists_out_of_range_are_refused_by_name(void **unused)
+TEST(lists_out_of_range_are_refused_by_name)
 {
-    (void)unused;
     static const double two[] = {5, 1}, wrong[] = {NAN, 1}, below[] = {5, -3};
     WRONG("sigmas: 2 to 1001 numbers are possible", p.sigmas = two, p.sigma_count = INT_MIN);
     WRONG("sigmas: 2 to 1001", p.sigmas = two, p.sigma_count = 0);
@@ -196,9 +190,8 @@ static void lists_out_of_range_are_refused_by_name(void **unused)
     REFUSED("number 1 of 2 is nan", sd_schedule(ctx, &p, &n, NULL, NULL, NULL));
 }
 
-static void numbers_out_of_range_are_refused_by_name(void **unused)
+TEST(numbers_out_of_range_are_refused_by_name)
 {
-    (void)unused;
     WRONG("steps", p.steps = INT_MIN);
     WRONG("steps", p.steps = INT_MAX);
     WRONG("steps", p.steps = 0);
@@ -238,18 +231,20 @@ static void numbers_out_of_range_are_refused_by_name(void **unused)
     WRONG("outpaint", p.init = &init, p.outpaint[3] = INT_MIN);
     WRONG("outpaint", p.init = &init, p.outpaint[1] = INT_MAX);
     WRONG("strength 0.3 of 2 steps is less than one step", p.init = &init, p.strength = 0.3);
-    WRONG("strength 0.3 of 1 steps", p.init = &init, p.strength = 0.3, p.sigmas = (const double[]){5, 1}, p.sigma_count = 2);
+    WRONG("strength 0.3 of 1 steps", p.init = &init, p.strength = 0.3, p.sigmas = (const double[]){5, 1},
+          p.sigma_count = 2);
     the_context_still_works();
 }
 
-static void pictures_without_pixels_or_too_large_are_refused(void **unused)
+TEST(pictures_without_pixels_or_too_large_are_refused)
 {
-    (void)unused;
     uint8_t rgb[3 * 64] = {0};
     const sd_image good = {8, 8, rgb, NULL};
     const struct { sd_image image; const char *word; } bad[] = {
-        {{INT_MAX, INT_MAX, rgb, NULL}, "sides of 1 to 16384 pixels, not 2147483647x2147483647"}, {{0, 8, rgb, NULL}, "not 0x8"},
-        {{8, INT_MIN, rgb, NULL}, "not 8x-2147483648"}, {{16385, 1, rgb, NULL}, "not 16385x1"}, {{8, 8, NULL, NULL}, "has no pixels"}};
+        {{INT_MAX, INT_MAX, rgb, NULL}, "sides of 1 to 16384 pixels, not 2147483647x2147483647"},
+            {{0, 8, rgb, NULL}, "not 0x8"},
+        {{8, INT_MIN, rgb, NULL}, "not 8x-2147483648"}, {{16385, 1, rgb, NULL}, "not 16385x1"},
+            {{8, 8, NULL, NULL}, "has no pixels"}};
     for (size_t i = 0; i < SD_COUNT(bad); i++) {
         sd_image image;
         sd_params p = small();
@@ -268,14 +263,15 @@ static void pictures_without_pixels_or_too_large_are_refused(void **unused)
     assert_int_equal(temp_files(), 0);
 }
 
-static void options_that_mean_nothing_are_refused(void **unused)
+TEST(options_that_mean_nothing_are_refused)
 {
-    (void)unused;
     static char long_path[5000];
     memset(long_path, 'a', sizeof long_path - 1);
     const struct { sd_options o; const char *word; } bad[] = {
-        {{.parts = 32}, "not 0x20"}, {{.parts = UINT_MAX}, "parts must be"}, {{.threads = -1}, "threads"}, {{.threads = INT_MAX}, "threads"},
-        {{.residency = 3}, "residency"}, {{.residency = INT_MIN}, "residency"}, {{.gemm = 99}, "gemm"}, {{.gemm = -1}, "gemm"},
+        {{.parts = 32}, "not 0x20"}, {{.parts = UINT_MAX}, "parts must be"}, {{.threads = -1}, "threads"},
+            {{.threads = INT_MAX}, "threads"},
+        {{.residency = 3}, "residency"}, {{.residency = INT_MIN}, "residency"}, {{.gemm = 99}, "gemm"},
+            {{.gemm = -1}, "gemm"},
         {{.model = long_path}, "longer than 4095 bytes"}};
     for (size_t i = 0; i < SD_COUNT(bad); i++) {
         sd_ctx *c;
@@ -288,9 +284,8 @@ static void options_that_mean_nothing_are_refused(void **unused)
 }
 
 /* Not the network's fault, and found before it runs. */
-static void numbers_that_are_none_are_refused_where_they_enter(void **unused)
+TEST(numbers_that_are_none_are_refused_where_they_enter)
 {
-    (void)unused;
     enum { H = 4, W = 4, N = 4 * H * W };
     static float latents[N], picture[3 * 64 * H * W], context[SD_TOKENS * 4096], mean[N], logvar[N];
     float t[1] = {500};
@@ -326,7 +321,8 @@ static void numbers_that_are_none_are_refused_where_they_enter(void **unused)
     /* finite, but more than float32 can calculate with: the sentence names the input */
     for (int i = 0; i < N; i++) latents[i] = i & 1 ? 3e38f : -3e38f;
     sd_status status = sd_vae_decode(ctx, 1, H, W, latents, picture);
-    if (status != SD_ERR_NUMERIC || !strstr(sd_error_text(ctx), "for an input that reaches 3e+38")) fail_msg("%d: %s", status, sd_error_text(ctx));
+    if (status != SD_ERR_NUMERIC || !strstr(sd_error_text(ctx), "for an input that reaches 3e+38"))
+        fail_msg("%d: %s", status, sd_error_text(ctx));
     the_context_still_works();
 }
 

@@ -1,14 +1,9 @@
-/* test_attention.c - attention with a running softmax, of every instruction set: against plain loops in double where the largest logit
- * comes early, late or changes often, for any head dimension, under a mask, and the same bits for any threads and company. */
+/* test_attention.c - attention with a running softmax, of every instruction set: against plain loops in double where
+ * the largest logit comes early, late or changes often, for any head dimension, under a mask, and the same bits for any
+ * threads and company. */
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include <cmocka.h>
-
+#include "test.h"
 #include "../ops.h"
 
 static uint32_t state = 1;
@@ -50,7 +45,8 @@ static void drop(numbers x)
     free(x.v);
 }
 
-/* One query's result in double. forget: the wrong twin, which does not shrink what it has when the maximum grows at a later piece. */
+/* One query's result in double. forget: the wrong twin, which does not shrink what it has when the maximum grows at a
+ * later piece. */
 static void truth(sizes z, numbers x, int64_t n, int64_t t, int64_t h, bool forget, double *out)
 {
     int64_t C = z.heads * z.d, seen = z.causal ? t + 1 : z.s;
@@ -58,7 +54,8 @@ static void truth(sizes z, numbers x, int64_t n, int64_t t, int64_t h, bool forg
     memset(out, 0, (size_t)z.d * sizeof *out);
     for (int64_t s = 0; s < seen; s++) {
         logit[s] = 0;
-        for (int64_t i = 0; i < z.d; i++) logit[s] += (double)x.q[(n * z.t + t) * C + h * z.d + i] * x.k[(n * z.s + s) * C + h * z.d + i];
+        for (int64_t i = 0; i < z.d; i++)
+            logit[s] += (double)x.q[(n * z.t + t) * C + h * z.d + i] * x.k[(n * z.s + s) * C + h * z.d + i];
         logit[s] /= sqrt((double)z.d);
     }
     for (int64_t s0 = 0; s0 < seen; s0 += SDK_PANEL) {
@@ -85,7 +82,8 @@ static float *attend(const char *isa, sizes z, numbers x, int threads)
     sd_error err = {0};
     sd_run r = {.err = &err, .be = &sd_backend_cpu, .kern = k, .threads = threads};
     int64_t C = z.heads * z.d;
-    sd_tensor q = {.nd = 3, .dim = {z.n, z.t, C}, .host = x.q}, key = {.nd = 3, .dim = {z.n, z.s, C}, .host = x.k}, v = key;
+    sd_tensor q = {.nd = 3, .dim = {z.n, z.t, C}, .host = x.q}, key = {.nd = 3, .dim = {z.n, z.s, C}, .host = x.k},
+        v = key;
     v.host = x.v;
     assert_int_equal(sd_arena_init(&r.arena, q_size(z) * 4 + 4096, &err), SD_OK);
     sd_tensor y = sd_attention(&r, q, key, v, (int)z.heads, z.causal);
@@ -114,11 +112,12 @@ static double error(sizes z, numbers x, const float *y, bool forget, int64_t ste
     return sqrt(miss / size);
 }
 
-static void wherever_the_largest_logit_is(void **unused)
+TEST(wherever_the_largest_logit_is)
 {
-    (void)unused;
-    const sizes cases[] = {{1, 100, 300, 2, 40, false}, {2, 7, 77, 3, 80, false},  {1, 97, 193, 1, 160, false}, {1, 13, 70, 1, 512, false},
-                           {1, 150, 150, 2, 64, true},  {1, 30, 64, 2, 33, false}, {1, 5, 65, 1, 8, false},     {1, 3, 1, 2, 5, false}};
+    const sizes cases[] = {{1, 100, 300, 2, 40, false}, {2, 7, 77, 3, 80, false},  {1, 97, 193, 1, 160, false},
+                           {1, 13, 70, 1, 512, false},
+                           {1, 150, 150, 2, 64, true},  {1, 30, 64, 2, 33, false}, {1, 5, 65, 1, 8, false},
+                               {1, 3, 1, 2, 5, false}};
     const double drifts[] = {0, 40, -40, 500};
     for (size_t i = 0; i < SD_COUNT(cases); i++)
         for (size_t j = 0; j < SD_COUNT(drifts); j++) {
@@ -127,7 +126,8 @@ static void wherever_the_largest_logit_is(void **unused)
             for (size_t t = 0; t < SD_COUNT(tables); t++) {
                 float *y = attend(tables[t], z, x, 2);
                 if (!y) continue;
-                assert_true(error(z, x, y, false, 5) < 8e-7 + 1.5e-7 * fabs(drifts[j]));   /* and the roundings of a large logit */
+                /* and the roundings of a large logit */
+                assert_true(error(z, x, y, false, 5) < 8e-7 + 1.5e-7 * fabs(drifts[j]));
                 if (z.s > 2 * SDK_PANEL && j == 1) assert_true(error(z, x, y, true, 5) > 1e-2);
                 free(y);
             }
@@ -135,9 +135,8 @@ static void wherever_the_largest_logit_is(void **unused)
         }
 }
 
-static void bits_do_not_depend_on_threads_or_company(void **unused)
+TEST(bits_do_not_depend_on_threads_or_company)
 {
-    (void)unused;
     const int threads[] = {2, 3, 7};
     sizes z = {3, 200, 250, 5, 40, false}, one = {1, 200, 250, 5, 40, false}, few = {1, 37, 250, 5, 40, false};
     numbers x = draw(z, 1.0, 10);
@@ -164,9 +163,8 @@ static void bits_do_not_depend_on_threads_or_company(void **unused)
     drop(x);
 }
 
-static void what_is_not_a_number_stays_in_its_row(void **unused)
+TEST(what_is_not_a_number_stays_in_its_row)
 {
-    (void)unused;
     sizes z = {1, 20, 130, 1, 16, false};
     numbers x = draw(z, 1.0, 0);
     x.q[3 * 16] = NAN;

@@ -1,17 +1,10 @@
-/* test_bad_input.c - what the program does with files, sizes and places it cannot use: one clear line, its exit code, nothing
- * left behind. Bad models are the tiny one with one part replaced. */
+/* test_bad_input.c - what the program does with files, sizes and places it cannot use: one clear line, its exit code,
+ * nothing left behind. Bad models are the tiny one with one part replaced. */
 #define _XOPEN_SOURCE 700
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
+#include "test.h"
 #include "child.h"
 #include "needs.h"
 #include "tempdir.h"
@@ -21,7 +14,8 @@ static const char *const tiny = "weights/tiny";
 /* ------------------------------------------------------------------------------------ bad models */
 
 static const struct part { const char *dir, *file; } parts[] = {
-    {"vae", "diffusion_pytorch_model.safetensors"}, {"unet", "diffusion_pytorch_model.safetensors"}, {"text_encoder", "model.safetensors"},
+    {"vae", "diffusion_pytorch_model.safetensors"}, {"unet", "diffusion_pytorch_model.safetensors"},
+        {"text_encoder", "model.safetensors"},
     {"tokenizer", "merges.txt"}, {"scheduler", "scheduler_config.json"},
 };
 
@@ -38,7 +32,8 @@ static int models;
 static const char *new_model(const char *part, const char *without)
 {
     static char model[4096];
-    static const char *const files[] = {"config.json", "diffusion_pytorch_model.safetensors", "model.safetensors", "merges.txt", "vocab.json",
+    static const char *const files[] = {"config.json", "diffusion_pytorch_model.safetensors", "model.safetensors",
+                                        "merges.txt", "vocab.json",
                                         "tokenizer_config.json", "special_tokens_map.json", "scheduler_config.json"};
     char from[4096], to[8192];
     snprintf(model, sizeof model, "%s", in_work("model%d", models++));
@@ -64,7 +59,8 @@ static void draw_with(const char *model, const char *what, int code, const char 
 }
 
 /* The model with one file of one part replaced by these bytes. */
-static void draw_with_file(const char *part, const char *file, const void *data, size_t n, const char *what, int code, const char *word)
+static void draw_with_file(const char *part, const char *file, const void *data, size_t n, const char *what, int code,
+                           const char *word)
 {
     char path[8192];
     const char *model = new_model(part, file);
@@ -105,7 +101,8 @@ static void weights_free(weights *w)
 }
 
 /* Draws with a VAE whose header is this text. */
-static void draw_with_header(const weights *w, const char *header, size_t n, const char *what, int code, const char *word)
+static void draw_with_header(const weights *w, const char *header, size_t n, const char *what, int code,
+                             const char *word)
 {
     size_t size = 8 + n + w->data_size;
     unsigned char *file = malloc(size);
@@ -132,24 +129,30 @@ static char *edited(const weights *w, const char *tensor, const char *find, cons
     return copy;
 }
 
-static void edited_headers_are_refused(void **state)
+TEST(edited_headers_are_refused)
 {
-    (void)state;
     static const struct { const char *what, *tensor, *find, *put, *word; } cases[] = {
         {"unknown dtype", "\"decoder.conv_in.weight\"", "\"F16\"", "\"Q4_K\"", "Q4_K"},
         {"integer weights", "\"decoder.conv_in.weight\"", "\"F16\"", "\"I16\"", "decoder.conv_in.weight"},
         {"wrong shape", "\"decoder.conv_in.weight\"", "[64,4,3,3]", "[4,64,3,3]", "decoder.conv_in.weight"},
         {"shape and size differ", "\"decoder.conv_in.weight\"", "[64,4,3,3]", "[64,4,3,5]", "decoder.conv_in.weight"},
         {"negative dimension", "\"decoder.conv_in.weight\"", "[64,4,3,3]", "[-64,4,3,3]", "decoder.conv_in.weight"},
-        {"product overflows", "\"decoder.conv_in.weight\"", "[64,4,3,3]", "[4294967296,4294967296,3,3]", "decoder.conv_in.weight"},
-        {"nine dimensions", "\"decoder.conv_in.weight\"", "[64,4,3,3]", "[64,4,3,3,1,1,1,1,1]", "decoder.conv_in.weight"},
+        {"product overflows", "\"decoder.conv_in.weight\"", "[64,4,3,3]", "[4294967296,4294967296,3,3]",
+         "decoder.conv_in.weight"},
+        {"nine dimensions", "\"decoder.conv_in.weight\"", "[64,4,3,3]", "[64,4,3,3,1,1,1,1,1]",
+         "decoder.conv_in.weight"},
         {"fractional dimension", "\"decoder.conv_in.weight\"", "[64,4,3,3]", "[64.5,4,3,3]", "decoder.conv_in.weight"},
-        {"offset beyond the file", "\"decoder.conv_in.weight\"", "\"data_offsets\":[", "\"data_offsets\":[1000000000,", "decoder.conv_in.weight"},
-        {"negative offset", "\"decoder.conv_in.weight\"", "\"data_offsets\":[", "\"data_offsets\":[-", "decoder.conv_in.weight"},
-        {"offsets past 2^53", "\"decoder.conv_in.weight\"", "\"data_offsets\":[", "\"data_offsets\":[99999999999999999999", "decoder.conv_in.weight"},
-        {"a name twice", "\"decoder.conv_in.weight\"", "\"decoder.conv_in.weight\"", "\"decoder.conv_in.bias\"", "decoder.conv_in.bias"},
+        {"offset beyond the file", "\"decoder.conv_in.weight\"", "\"data_offsets\":[", "\"data_offsets\":[1000000000,",
+         "decoder.conv_in.weight"},
+        {"negative offset", "\"decoder.conv_in.weight\"", "\"data_offsets\":[", "\"data_offsets\":[-",
+         "decoder.conv_in.weight"},
+        {"offsets past 2^53", "\"decoder.conv_in.weight\"", "\"data_offsets\":[",
+         "\"data_offsets\":[99999999999999999999", "decoder.conv_in.weight"},
+        {"a name twice", "\"decoder.conv_in.weight\"", "\"decoder.conv_in.weight\"", "\"decoder.conv_in.bias\"",
+         "decoder.conv_in.bias"},
         {"no dtype", "\"decoder.conv_in.weight\"", "\"dtype\"", "\"type\"", "dtype"},
-        {"a name with a newline", "\"decoder.conv_in.weight\"", "decoder.conv_in.weight", "decoder.conv_in.\\nweight", "control characters"},
+        {"a name with a newline", "\"decoder.conv_in.weight\"", "decoder.conv_in.weight", "decoder.conv_in.\\nweight",
+         "control characters"},
         {"cut off", "\"decoder.conv_in.weight\"", ":{", ":{\"", "JSON"},
     };
     weights w = vae_weights();
@@ -162,9 +165,8 @@ static void edited_headers_are_refused(void **state)
 }
 
 /* The second tensor is told to lie where the first does. */
-static void overlapping_tensors_are_refused(void **state)
+TEST(overlapping_tensors_are_refused)
 {
-    (void)state;
     weights w = vae_weights();
     unsigned long begin, end;
     char second[64], first[64], *at = strstr(w.header, "\"decoder.conv_norm_out.bias\"");
@@ -178,21 +180,21 @@ static void overlapping_tensors_are_refused(void **state)
     weights_free(&w);
 }
 
-static void missing_tensors_are_named_all_at_once(void **state)
+TEST(missing_tensors_are_named_all_at_once)
 {
-    (void)state;
     weights w = vae_weights();
-    for (char *at = w.header; (at = strstr(at, "conv_norm_out.")) != NULL; at++) at[0] = 'k';   /* encoder and decoder, weight and bias */
+    /* encoder and decoder, weight and bias */
+    for (char *at = w.header; (at = strstr(at, "conv_norm_out.")) != NULL; at++) at[0] = 'k';
     draw_with_header(&w, w.header, w.header_size, "four missing", 2, "decoder.conv_norm_out.weight");
-    static const char *const names[] = {"decoder.conv_norm_out.bias", "encoder.conv_norm_out.weight", "encoder.conv_norm_out.bias"};
+    static const char *const names[] = {"decoder.conv_norm_out.bias", "encoder.conv_norm_out.weight",
+                                        "encoder.conv_norm_out.bias"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (!strstr(ran.err, names[i])) fail_msg("%s is not named: %s", names[i], ran.err);
     weights_free(&w);
 }
 
-static void broken_files_are_refused(void **state)
+TEST(broken_files_are_refused)
 {
-    (void)state;
     weights w = vae_weights();
     const char *name = parts[0].file;
     size_t whole = 8 + w.header_size + w.data_size;
@@ -223,9 +225,8 @@ static void broken_files_are_refused(void **state)
     weights_free(&w);
 }
 
-static void weights_that_are_not_numbers_are_named(void **state)
+TEST(weights_that_are_not_numbers_are_named)
 {
-    (void)state;
     weights w = vae_weights();
     unsigned long begin;
     char *at = strstr(w.header, "\"decoder.conv_norm_out.weight\"");
@@ -237,9 +238,8 @@ static void weights_that_are_not_numbers_are_named(void **state)
     weights_free(&w);
 }
 
-static void files_in_the_wrong_place_are_refused(void **state)
+TEST(files_in_the_wrong_place_are_refused)
 {
-    (void)state;
     char path[8192];
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         draw_with(new_model(parts[i].dir, parts[i].file), parts[i].dir, 2, parts[i].dir);
@@ -256,9 +256,8 @@ static void files_in_the_wrong_place_are_refused(void **state)
     draw_with(in_work(""), "an empty directory", 2, "scheduler");
 }
 
-static void bad_configurations_are_refused(void **state)
+TEST(bad_configurations_are_refused)
 {
-    (void)state;
     static const struct { const char *part, *file, *text, *word; } cases[] = {
         {"unet", "config.json", "", "JSON"},
         {"unet", "config.json", "{", "JSON"},
@@ -269,7 +268,8 @@ static void bad_configurations_are_refused(void **state)
         {"vae", "config.json", "{\"block_out_channels\":[16,24],\"layers_per_block\":1000000}", "layers_per_block"},
         {"text_encoder", "config.json", "{\"hidden_size\":-1}", "hidden_size"},
         {"scheduler", "scheduler_config.json", "{\"_class_name\":\"MagicScheduler\"}", "MagicScheduler"},
-        {"scheduler", "scheduler_config.json", "{\"_class_name\":\"DDIMScheduler\",\"num_train_timesteps\":1e18}", "num_train_timesteps"},
+        {"scheduler", "scheduler_config.json", "{\"_class_name\":\"DDIMScheduler\",\"num_train_timesteps\":1e18}",
+         "num_train_timesteps"},
         {"tokenizer", "merges.txt", "\xff\xfe", "tokenizer"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -281,13 +281,15 @@ static void bad_configurations_are_refused(void **state)
 
 /* ------------------------------------------------------------------------------- sizes and texts */
 
-static void sizes_steps_and_texts_out_of_range_are_refused(void **state)
+TEST(sizes_steps_and_texts_out_of_range_are_refused)
 {
-    (void)state;
     static const struct { const char *option, *value, *word; } cases[] = {
-        {"-W", "100", "multiple of 8"},       {"-H", "127", "multiple of 8"}, {"-W", "7", "width"},           {"-W", "65536000", "--width"},
-        {"--steps", "0", "--steps must be"},  {"--steps", "-1", "--steps"},   {"--steps", "1000001", "1000"}, {"--steps", "1000000000000", "1000"},
-        {"--batch-size", "513", "512"},       {"-p", "\x80", "byte"},         {"-p", "ab\xc3(", "byte"},      {"-n", "\xed\xa0\x80", "byte"},
+        {"-W", "100", "multiple of 8"},       {"-H", "127", "multiple of 8"}, {"-W", "7", "width"},
+            {"-W", "65536000", "--width"},
+        {"--steps", "0", "--steps must be"},  {"--steps", "-1", "--steps"},   {"--steps", "1000001", "1000"},
+            {"--steps", "1000000000000", "1000"},
+        {"--batch-size", "513", "512"},       {"-p", "\x80", "byte"},         {"-p", "ab\xc3(", "byte"},
+            {"-n", "\xed\xa0\x80", "byte"},
         {"--noise", "/nowhere", "/nowhere"},  {"--noise", "tests", "tests"},  {"--noise", "Makefile", "Makefile"},
         {"--noise", "weights/tiny/vae/diffusion_pytorch_model.safetensors", "tensors"},
     };
@@ -298,14 +300,15 @@ static void sizes_steps_and_texts_out_of_range_are_refused(void **state)
     }
 }
 
-static void noise_of_another_shape_is_refused(void **state)
+TEST(noise_of_another_shape_is_refused)
 {
-    (void)state;
     static const struct { const char *shape; int count; const char *word; } cases[] = {
-        {"[4,16,16]", 1024, "[1,4,16,16]"}, {"[1,4,8,32]", 1024, "[1,4,16,16]"}, {"[2,4,16,16]", 2048, "[1,4,16,16]"}, {"[0]", 0, "[1,4,16,16]"}};
+        {"[4,16,16]", 1024, "[1,4,16,16]"}, {"[1,4,8,32]", 1024, "[1,4,16,16]"}, {"[2,4,16,16]", 2048, "[1,4,16,16]"},
+            {"[0]", 0, "[1,4,16,16]"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         unsigned char file[8 + 128 + 2048 * 4] = {0};
-        int n = snprintf((char *)file + 8, 128, "{\"noise\":{\"dtype\":\"F32\",\"shape\":%s,\"data_offsets\":[0,%d]}}", cases[i].shape, cases[i].count * 4);
+        int n = snprintf((char *)file + 8, 128, "{\"noise\":{\"dtype\":\"F32\",\"shape\":%s,\"data_offsets\":[0,%d]}}",
+                         cases[i].shape, cases[i].count * 4);
         file[0] = (unsigned char)n;
         spill(in_work("noise.safetensors"), file, 8 + (size_t)n + (size_t)cases[i].count * 4);
         RUN("-p", "x", "--noise", in_work("noise.safetensors"), "-o", temp_path("a.ppm"));
@@ -315,13 +318,13 @@ static void noise_of_another_shape_is_refused(void **state)
 
 /* ------------------------------------------------------------------------------------------ places */
 
-static void outputs_that_cannot_be_written_are_refused_before_any_work(void **state)
+TEST(outputs_that_cannot_be_written_are_refused_before_any_work)
 {
-    (void)state;
     char below_a_file[4096];
     snprintf(below_a_file, sizeof below_a_file, "%s/Makefile/a.ppm", realpath(".", (char[4096]){0}));
     const struct { const char *path, *word; } cases[] = {
-        {in_work("nowhere/a.ppm"), "nowhere"}, {below_a_file, "Makefile"}, {in_work("a.jpg"), ".ppm"}, {in_work("a"), ".ppm"},
+        {in_work("nowhere/a.ppm"), "nowhere"}, {below_a_file, "Makefile"}, {in_work("a.jpg"), ".ppm"},
+            {in_work("a"), ".ppm"},
         {"", ".ppm"},                          {".ppm", ".ppm"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -345,9 +348,8 @@ static void fill_the_disk(long limit, const char *file)
     expect_error(file, 1, file);
 }
 
-static void a_full_disk_leaves_no_file(void **state)
+TEST(a_full_disk_leaves_no_file)
 {
-    (void)state;
     fill_the_disk(2000, "a.ppm");
     fill_the_disk(49000, "a.ppm");
     run_with.file_limit = 60000;   /* enough for the picture */
@@ -355,16 +357,14 @@ static void a_full_disk_leaves_no_file(void **state)
     expect_error("trace", 1, "t.safetensors");
 }
 
-static void a_full_disk_leaves_no_png(void **state)
+TEST(a_full_disk_leaves_no_png)
 {
-    (void)state;
     fill_the_disk(2000, "a.png");
 }
 
 /* What is there stays whole when the new picture cannot be written. */
-static void a_failed_write_keeps_the_old_file(void **state)
+TEST(a_failed_write_keeps_the_old_file)
 {
-    (void)state;
     size_t n;
     temp_write("a.ppm", "old", 3);
     run_with.file_limit = 2000;
@@ -378,9 +378,8 @@ static void a_failed_write_keeps_the_old_file(void **state)
     temp_clear();
 }
 
-static void a_closed_standard_output_is_a_failure(void **state)
+TEST(a_closed_standard_output_is_a_failure)
 {
-    (void)state;
     run_with.file_limit = 100;
     RUN("tokenize", "a red apple on a white background", "--json");
     expect_error("stdout is full", 1, "standard output");

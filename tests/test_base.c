@@ -1,19 +1,12 @@
 /* test_base.c - errors that stick, the arena, globs, text, files that appear whole or not at all. */
 #define _POSIX_C_SOURCE 200809L
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
+#include "test.h"
 #include "../base.h"
 
-static void the_first_error_wins_and_stays_one_line(void **unused)
+TEST(the_first_error_wins_and_stays_one_line)
 {
-    (void)unused;
     sd_error e = {0};
     assert_int_equal(sd_fail(&e, SD_ERR_SHAPE, "a\nname %d", 7), SD_ERR_SHAPE);
     assert_int_equal(sd_fail(&e, SD_ERR_IO, "later"), SD_ERR_SHAPE);
@@ -25,9 +18,8 @@ static void the_first_error_wins_and_stays_one_line(void **unused)
     assert_string_equal(sd_status_name((sd_status)99), "unknown");
 }
 
-static void the_arena_counts_and_holds_alike(void **unused)
+TEST(the_arena_counts_and_holds_alike)
 {
-    (void)unused;
     sd_error e = {0};
     sd_arena counting = {0}, real;
     bool full;
@@ -50,20 +42,22 @@ static void the_arena_counts_and_holds_alike(void **unused)
     assert_int_equal(sd_arena_init(&real, SIZE_MAX, &e), SD_ERR_MEMORY);
 }
 
-static void globs(void **unused)
+TEST(globs)
 {
-    (void)unused;
     const struct { const char *list, *name; bool match; } cases[] = {
-        {NULL, "a", true}, {"", "a", true}, {"a", "a", true}, {"a", "ab", false}, {"*", "a.b", true}, {"latents.*", "latents.3", true},
-        {"latents.*", "latent.3", false}, {"step.?.noise_pred", "step.2.noise_pred", true}, {"step.?.noise_pred", "step.12.noise_pred", false},
-        {"x,*.mid_block*,y", "step.0.unet.mid_block.resnets.0", true}, {"x,y", "y", true}, {"x,y", "xy", false}, {"*a*b*c", "xxaxxbxxbc", true},
+        {NULL, "a", true}, {"", "a", true}, {"a", "a", true}, {"a", "ab", false}, {"*", "a.b", true},
+            {"latents.*", "latents.3", true},
+        {"latents.*", "latent.3", false}, {"step.?.noise_pred", "step.2.noise_pred", true},
+            {"step.?.noise_pred", "step.12.noise_pred", false},
+        {"x,*.mid_block*,y", "step.0.unet.mid_block.resnets.0", true}, {"x,y", "y", true}, {"x,y", "xy", false},
+            {"*a*b*c", "xxaxxbxxbc", true},
         {"*a*b*c", "xxaxxbxxbcd", false}, {"a,", "b", false}};
-    for (size_t i = 0; i < SD_COUNT(cases); i++) assert_int_equal(sd_glob_list(cases[i].list, cases[i].name), cases[i].match);
+    for (size_t i = 0; i < SD_COUNT(cases); i++)
+        assert_int_equal(sd_glob_list(cases[i].list, cases[i].name), cases[i].match);
 }
 
-static void text_grows(void **unused)
+TEST(text_grows)
 {
-    (void)unused;
     sd_text t = {0};
     for (int i = 0; i < 1000; i++) sd_text_add(&t, "%d,", i);
     assert_false(t.failed);
@@ -74,9 +68,8 @@ static void text_grows(void **unused)
 
 static char dir[] = "/tmp/sd-base-XXXXXX";
 
-static void files_appear_whole_or_not_at_all(void **unused)
+TEST(files_appear_whole_or_not_at_all)
 {
-    (void)unused;
     char path[64], part[80], *data;
     size_t n;
     sd_error e = {0};
@@ -99,9 +92,8 @@ static void files_appear_whole_or_not_at_all(void **unused)
     unlink(path);
 }
 
-static void unusable_paths_say_why(void **unused)
+TEST(unusable_paths_say_why)
 {
-    (void)unused;
     sd_error e = {0};
     sd_outfile o;
     char *data, path[4], missing[64];
@@ -120,8 +112,8 @@ static void unusable_paths_say_why(void **unused)
     assert_int_equal(sd_path_join(path, sizeof path, "ab", "cd", &e), SD_ERR_ARG);
 }
 
-static int make_dir(void **unused) { (void)unused; return mkdtemp(dir) ? 0 : -1; }
-static int remove_dir(void **unused) { (void)unused; return rmdir(dir); }   /* fails if a test left something */
+static int make_dir(UNUSED void **state) { return mkdtemp(dir) ? 0 : -1; }
+static int remove_dir(UNUSED void **state) { return rmdir(dir); }   /* fails if a test left something */
 
 int main(void)
 {

@@ -1,14 +1,6 @@
 /* test_bench.c - the benchmark's comparison of two results: what it calls slower, and its exit code. */
 #define _XOPEN_SOURCE 700   /* realpath */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
+#include "test.h"
 #include "child.h"
 #include "tempdir.h"
 
@@ -34,9 +26,8 @@ static void compare(const char *percent)
     RUN("--compare", before, after, "--percent", percent);
 }
 
-static void what_became_slower_is_named_and_is_the_exit_code(void **unused)
+TEST(what_became_slower_is_named_and_is_the_exit_code)
 {
-    (void)unused;
     write_result("a.json", RESULT("190", "10", "20", "1000"));
     write_result("b.json", RESULT("191", "10.4", "18", "1100"));
     compare("5");
@@ -52,9 +43,8 @@ static void what_became_slower_is_named_and_is_the_exit_code(void **unused)
     assert_int_equal(ran.code, 0);
 }
 
-static void another_machine_is_noted(void **unused)
+TEST(another_machine_is_noted)
 {
-    (void)unused;
     write_result("a.json", RESULT("190", "10", "20", "1000"));
     write_result("b.json", RESULT("150", "10", "20", "1000"));
     compare("5");
@@ -62,9 +52,8 @@ static void another_machine_is_noted(void **unused)
     assert_non_null(strstr(ran.out, "note: the peak was 190.0 GFLOP/s, then 150.0"));
 }
 
-static void what_cannot_be_compared_is_neither_slower_nor_well(void **unused)
+TEST(what_cannot_be_compared_is_neither_slower_nor_well)
 {
-    (void)unused;
     write_result("a.json", RESULT("190", "10", "20", "1000"));
     write_result("b.json", "{\"operations\": [], \"stages\": []}");
     compare("5");

@@ -1,19 +1,11 @@
-/* test_brownian.c - brownian.c against torchsde (tests/golden/random_brownian.txt, made by tools/golden_random.py). */
-#include "../random.h"
+/* test_brownian.c - rng_brownian.c against torchsde (tests/golden/random_brownian.txt, made by
+ * tools/golden_random.py). */
+#include "../rng_streams.h"
 #include "numbers.h"
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include <cmocka.h>
-
+#include "test.h"
 static void torch_normals(void *user, uint32_t seed, float *out, size_t n)
 {
     (void)user;
@@ -63,9 +55,8 @@ static void check_increment(const char *word, char *rest)
 }
 
 /* Halves, overlaps, ties of the rounding to 1e-6, times outside the interval, nothing at all, the same again. */
-static void increments_equal_torchsde_bit_for_bit(void **state)
+TEST(increments_equal_torchsde_bit_for_bit)
 {
-    (void)state;
     memset(&golden, 0, sizeof golden);
     each_line("random_brownian.txt", NULL, check_increment);
     sd_brownian_free(golden.path);
@@ -74,9 +65,8 @@ static void increments_equal_torchsde_bit_for_bit(void **state)
 }
 
 /* What was asked before plays no part: that is why torchsde's tree is halved and not cut where it is asked. */
-static void the_order_of_questions_does_not_matter(void **state)
+TEST(the_order_of_questions_does_not_matter)
 {
-    (void)state;
     static const double at[] = {0.11, 0.37, 0.5, 0.731, 0.9};
     sd_brownian *forward = open_path(9, 0, 1, 16), *backward = open_path(9, 0, 1, 16);
     float a[4][16], b[4][16];
@@ -87,9 +77,8 @@ static void the_order_of_questions_does_not_matter(void **state)
     sd_brownian_free(backward);
 }
 
-static void increments_add_up(void **state)
+TEST(increments_add_up)
 {
-    (void)state;
     sd_brownian *b = open_path(3, 0.029, 14.61, 64);
     float whole[64], sum[64] = {0}, part[64];
     increment(b, 0.029, 14.61, whole);
@@ -103,9 +92,8 @@ static void increments_add_up(void **state)
 }
 
 /* Increments over intervals that do not overlap are independent, with variances that are their lengths. */
-static void increments_have_the_right_variances(void **state)
+TEST(increments_have_the_right_variances)
 {
-    (void)state;
     enum { MANY = 40000 };
     sd_brownian *b = open_path(11, 0, 10, MANY);
     float *x = malloc(MANY * sizeof *x), *y = malloc(MANY * sizeof *y);
@@ -135,9 +123,8 @@ static void assert_refused(sd_brownian *b, double from, double to, const char *w
     assert_non_null(strstr(e.text, why));
 }
 
-static void impossible_questions_are_refused(void **state)
+TEST(impossible_questions_are_refused)
 {
-    (void)state;
     sd_error e = {0};
     sd_brownian *b;
     static const double bad[][2] = {{1, 0}, {NAN, 1}, {0, NAN}, {0, INFINITY}, {-2e9, 0}, {0, 2e9}};
@@ -165,10 +152,10 @@ static void impossible_questions_are_refused(void **state)
     sd_brownian_free(NULL);
 }
 
-/* The ends of a path are rounded to 1e-6. A last step down to level 0 has nothing of it but what rounding left inside. */
-static void what_rounding_leaves_of_a_path_is_nothing(void **state)
+/* The ends of a path are rounded to 1e-6. A last step down to level 0 has nothing of it but what rounding left
+ * inside. */
+TEST(what_rounding_leaves_of_a_path_is_nothing)
 {
-    (void)state;
     float x[16];
     sd_brownian *b = open_path(0, 0.932358325, 14.6146, 16);   /* begins at 0.932358 */
     x[0] = 1;
@@ -201,9 +188,8 @@ static void half_by_hand(float *half, uint64_t entropy, size_t pool, uint64_t ke
     for (int i = 0; i < 64; i++) half[i] = 0.5f * whole[i] + 0.5f * noise[i];   /* sqrt(1/2 * 1/2) */
 }
 
-static void twins_with_other_seeds_are_wrong(void **state)
+TEST(twins_with_other_seeds_are_wrong)
 {
-    (void)state;
     float right[64], twin[64];
     sd_brownian *b = open_path(5, 0, 1, 64);
     increment(b, 0, 0.5, right);
@@ -220,9 +206,8 @@ static void twins_with_other_seeds_are_wrong(void **state)
 
 /* Fresh noise of the right variance, as the ancestral samplers add it, is no Brownian motion: both halves of an
  * interval must add up to the whole. */
-static void twin_with_independent_noise_is_wrong(void **state)
+TEST(twin_with_independent_noise_is_wrong)
 {
-    (void)state;
     float whole[64], left[64], right[64], sum[64];
     sd_rng r;
     sd_rng_seed(&r, 5);

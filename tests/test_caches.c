@@ -1,16 +1,11 @@
-/* test_caches.c - the sizes of caches as Linux' sysfs tells them, from directories made for the purpose, and what this machine says. */
+/* test_caches.c - the sizes of caches as Linux' sysfs tells them, from directories made for the purpose, and what this
+ * machine says. */
 #define _POSIX_C_SOURCE 200809L
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
-#include "../caches.h"
+#include "test.h"
+#include "../os_caches.h"
 #include "tempdir.h"
 
 enum { INDICES = 4 };
@@ -32,9 +27,8 @@ static void cache(int index, const char *level, const char *type, const char *si
     }
 }
 
-static int forget(void **unused)
+static int forget(UNUSED void **state)
 {
-    (void)unused;
     for (int index = 0; index < INDICES; index++) {
         char path[600];
         for (int i = 0; i < 4; i++) {
@@ -47,9 +41,8 @@ static int forget(void **unused)
     return 0;
 }
 
-static void sysfs_tells_data_caches_by_level(void **unused)
+TEST(sysfs_tells_data_caches_by_level)
 {
-    (void)unused;
     cache(0, "1", "Data", "48K", "64");
     cache(1, "1", "Instruction", "96K", "64");
     cache(2, "2", "Unified", "1280K", "64");
@@ -61,9 +54,8 @@ static void sysfs_tells_data_caches_by_level(void **unused)
 }
 
 /* No directory, no second cache, one smaller than the first, rubbish: not believed. */
-static void nonsense_is_not_believed(void **unused)
+TEST(nonsense_is_not_believed)
 {
-    (void)unused;
     sd_cache_sizes c;
     assert_false(sd_caches_from_sysfs(&c, "/no/such/directory"));
     cache(0, "1", "Data", "32K", "64");
@@ -77,13 +69,13 @@ static void nonsense_is_not_believed(void **unused)
     assert_false(sd_caches_from_sysfs(&c, temp_path("")));
 }
 
-static void this_machine_has_caches_that_grow(void **unused)
+TEST(this_machine_has_caches_that_grow)
 {
-    (void)unused;
     sd_cache_sizes c = sd_caches_find(), asked;
     assert_true(c.l1 > 0 && c.l2 > c.l1 && (c.l3 == 0 || c.l3 >= c.l2 / 2) && c.line > 0);
     print_message("%s: %zu, %zu, %zu KB\n", c.from, c.l1 >> 10, c.l2 >> 10, c.l3 >> 10);
-    if (sd_caches_from_cpuid(&asked)) print_message("cpuid: %zu, %zu, %zu KB\n", asked.l1 >> 10, asked.l2 >> 10, asked.l3 >> 10);
+    if (sd_caches_from_cpuid(&asked))
+        print_message("cpuid: %zu, %zu, %zu KB\n", asked.l1 >> 10, asked.l2 >> 10, asked.l3 >> 10);
 }
 
 int main(void)

@@ -1,17 +1,11 @@
 /* test_checkpoint.c - which files make up a model's part; shards; leftovers; weights that are not finite; widening to
  * float. */
 #define _POSIX_C_SOURCE 200809L
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
+#include "test.h"
 #include "../weights.h"
 #include "needs.h"
 #include "tempdir.h"
@@ -62,9 +56,8 @@ static void expect_error(sd_status status, const char *says, const char *also)
     assert_null(s.file);
 }
 
-static void the_plain_file_goes_before_shards_and_these_before_fp16(void **unused)
+TEST(the_plain_file_goes_before_shards_and_these_before_fp16)
 {
-    (void)unused;
     temp_clear();
     put("old-00001-of-00001.fp16.safetensors", 5, "a", NULL);
     put_text(STEM ".safetensors.fp16.index.json", "{\"weight_map\":{\"a\":\"old-00001-of-00001.fp16.safetensors\"}}");
@@ -82,9 +75,8 @@ static void the_plain_file_goes_before_shards_and_these_before_fp16(void **unuse
     expect_number("a", 1);
 }
 
-static void shards_are_opened_once_and_searched_as_one(void **unused)
+TEST(shards_are_opened_once_and_searched_as_one)
 {
-    (void)unused;
     sd_store s;
     sd_error e = {0};
     temp_clear();
@@ -100,9 +92,8 @@ static void shards_are_opened_once_and_searched_as_one(void **unused)
     sd_store_close(&s);
 }
 
-static void broken_indexes_are_refused(void **unused)
+TEST(broken_indexes_are_refused)
 {
-    (void)unused;
     static const struct { const char *json; sd_status status; const char *says, *also; } bad[] = {
         {"", SD_ERR_FORMAT, "is not JSON from byte 0 on", NULL},
         {"{\"weight_map\":", SD_ERR_FORMAT, "is not JSON from byte 14 on", NULL},
@@ -132,9 +123,8 @@ static void broken_indexes_are_refused(void **unused)
     }
 }
 
-static void what_is_missing_is_explained(void **unused)
+TEST(what_is_missing_is_explained)
 {
-    (void)unused;
     sd_store s;
     sd_error e = {0};
     temp_clear();
@@ -170,9 +160,8 @@ static void collect(void *user, int level, const char *line)
     strcat(l->text, "\n");
 }
 
-static void unused_tensors_are_listed_but_for_the_idle_ones(void **unused)
+TEST(unused_tensors_are_listed_but_for_the_idle_ones)
 {
-    (void)unused;
     const float x = 0;
     const int64_t id = 0;
     const sd_traced t[] = {{"weight", SD_F32, 1, {1}, &x},
@@ -205,9 +194,8 @@ static void unused_tensors_are_listed_but_for_the_idle_ones(void **unused)
     sd_store_close(&s);
 }
 
-static void the_first_number_that_is_not_finite_is_named(void **unused)
+TEST(the_first_number_that_is_not_finite_is_named)
 {
-    (void)unused;
     const float good[3] = {3.4028235e38f, -3.4028235e38f, 1e-45f}, inf[3] = {0, 0, -INFINITY}, nan_[3] = {0, NAN, NAN};
     const uint16_t half_good[3] = {0x7BFF, 0xFBFF, 0x0001}, half_inf[3] = {0x7C00, 0, 0}, half_nan[3] = {0, 0, 0xFE00};
     const uint16_t bf_good[3] = {0x7F7F, 0xFF7F, 0x7C00}, bf_nan[3] = {0, 0x7F81, 0};
@@ -248,9 +236,8 @@ static double by_definition(unsigned bits, int exponent_bits, int fraction_bits)
     return sign * (e ? ldexp(1 + f, e - bias) : ldexp(f, 1 - bias));
 }
 
-static void every_half_and_bfloat_widens_exactly(void **unused)
+TEST(every_half_and_bfloat_widens_exactly)
 {
-    (void)unused;
     enum { N = 65536 };
     unsigned char *raw = malloc(2 * N + 1);
     float *y = malloc(N * sizeof *y);
@@ -274,9 +261,8 @@ static void every_half_and_bfloat_widens_exactly(void **unused)
     free(y);
 }
 
-static void floats_and_doubles_widen_at_any_alignment(void **unused)
+TEST(floats_and_doubles_widen_at_any_alignment)
 {
-    (void)unused;
     const float f[3] = {1.5f, -0.0f, 1e-45f};
     const double d[4] = {0.1, 1.0 + 1.0 / (1 << 24), 1.0 + 3.0 / (1 << 24), 1e300};   /* ties go to even */
     const float rounded[4] = {0.1f, 1.0f, 1.0f + 2.0f / (1 << 23), INFINITY};

@@ -2,18 +2,11 @@
  * own file. */
 #define _XOPEN_SOURCE 700   /* realpath */
 #include <math.h>
-#include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
+#include "test.h"
 #include "../sd.h"
 #include "child.h"
 #include "needs.h"
@@ -30,9 +23,8 @@ static void expect_begins(const char *text, const char *begin)
 
 /* ---------------------------------------------------------------------------------------- usage */
 
-static void mistakes_of_usage_name_what_is_wrong(void **state)
+TEST(mistakes_of_usage_name_what_is_wrong)
 {
-    (void)state;
     char picture[256];
     snprintf(picture, sizeof picture, "%s", in_work("a.ppm"));
     spill(picture, "P6\n1 1\n255\nabc", 14);
@@ -98,9 +90,8 @@ static void mistakes_of_usage_name_what_is_wrong(void **state)
     }
 }
 
-static void help_names_every_option_of_the_issue(void **state)
+TEST(help_names_every_option_of_the_issue)
 {
-    (void)state;
     static const char *const names[] = {"-m, --model", "-p, --prompt", "-n, --negative-prompt", "-o, --output",
                                         "-W, --width", "-H, --height", "-s, --seed",
         " --steps", " --cfg-scale", " --sampling-method", " --scheduler", " --prediction", " --steps-offset",
@@ -125,9 +116,8 @@ static void help_names_every_option_of_the_issue(void **state)
     assert_non_null(strstr(ran.out, "--config"));
 }
 
-static void version_tells_how_it_was_built(void **state)
+TEST(version_tells_how_it_was_built)
 {
-    (void)state;
     RUN("--version");
     expect_success("version");
     assert_non_null(strstr(ran.out, SD_VERSION));
@@ -136,9 +126,8 @@ static void version_tells_how_it_was_built(void **state)
 
 /* -------------------------------------------------------------------------------------- pictures */
 
-static void the_same_seed_gives_the_same_bytes_and_the_seed_is_told(void **state)
+TEST(the_same_seed_gives_the_same_bytes_and_the_seed_is_told)
 {
-    (void)state;
     RUN(DRAW, "-s", "42", "-o", out("a.ppm"));
     expect_success("first");
     assert_non_null(strstr(ran.out, "seed: 42\n"));
@@ -157,9 +146,8 @@ static void the_same_seed_gives_the_same_bytes_and_the_seed_is_told(void **state
     temp_clear();
 }
 
-static void a_seed_not_given_is_random_printed_and_repeats_the_picture(void **state)
+TEST(a_seed_not_given_is_random_printed_and_repeats_the_picture)
 {
-    (void)state;
     char first[64];
     RUN(DRAW, "-o", out("a.ppm"), "-q");
     expect_success("random");
@@ -176,9 +164,8 @@ static void a_seed_not_given_is_random_printed_and_repeats_the_picture(void **st
     temp_clear();
 }
 
-static void a_batch_count_draws_the_seeds_that_follow(void **state)
+TEST(a_batch_count_draws_the_seeds_that_follow)
 {
-    (void)state;
     RUN(DRAW, "-s", "7", "-b", "3", "-o", out("a.ppm"));
     expect_success("three");
     assert_non_null(strstr(ran.out, "seed: 7\n"));
@@ -191,9 +178,8 @@ static void a_batch_count_draws_the_seeds_that_follow(void **state)
     temp_clear();
 }
 
-static void a_batch_size_draws_from_one_generator(void **state)
+TEST(a_batch_size_draws_from_one_generator)
 {
-    (void)state;
     RUN(DRAW, "-s", "7", "--batch-size", "2", "-o", out("a.ppm"));
     expect_success("two");
     RUN(DRAW, "-s", "7", "-o", out("b.ppm"));
@@ -206,9 +192,8 @@ static void a_batch_size_draws_from_one_generator(void **state)
     temp_clear();
 }
 
-static void ppm_holds_the_size_that_was_asked_for(void **state)
+TEST(ppm_holds_the_size_that_was_asked_for)
 {
-    (void)state;
     size_t n;
     RUN(DRAW, "-W", "72", "-H", "40", "-o", out("a.ppm"));
     expect_success("72x40");
@@ -243,9 +228,8 @@ static char *png_parameters(const char *path)
     return text;
 }
 
-static void png_holds_the_parameters_as_a1111_writes_them(void **state)
+TEST(png_holds_the_parameters_as_a1111_writes_them)
 {
-    (void)state;
     RUN("-p", "a cat, a dog", "-n", "blurred", "-s", "5", "--steps", "3", "--cfg-scale", "4.5", "--sampling-method",
         "euler_a", "-o", out("a.png"));
     expect_success("ASCII");
@@ -257,9 +241,8 @@ static void png_holds_the_parameters_as_a1111_writes_them(void **state)
     temp_clear();
 }
 
-static void png_holds_letters_beyond_ascii(void **state)
+TEST(png_holds_letters_beyond_ascii)
 {
-    (void)state;
     RUN("-p", "caf\xc3\xa9 \xe2\x98\x95", "-s", "5", "--steps", "1", "-o", out("b.png"));
     expect_success("Unicode");
     char *text = png_parameters(out("b.png"));
@@ -269,9 +252,8 @@ static void png_holds_letters_beyond_ascii(void **state)
     temp_clear();
 }
 
-static void an_empty_and_a_very_long_prompt_are_drawn(void **state)
+TEST(an_empty_and_a_very_long_prompt_are_drawn)
 {
-    (void)state;
     RUN("-p", "", "--steps", "2", "-s", "1", "-o", out("a.ppm"));
     expect_success("empty prompt");
     assert_string_equal(ran.err, "");
@@ -286,28 +268,30 @@ static void an_empty_and_a_very_long_prompt_are_drawn(void **state)
     temp_clear();
 }
 
-static void weights_and_adapters_in_prompts_are_warned_of(void **state)
+TEST(weights_and_adapters_in_prompts_are_warned_of)
 {
-    (void)state;
     static const struct { const char *prompt, *said; } cases[] = {
-        {"(a cat:1.3) on a mat", "the prompt has \"(a cat:1.3)\""}, {"x ((big))", "\"((big)\""}, {"a [small] cat", "\"[small]\""},
-        {"[cat:dog:0.5]", "\"[cat:dog:0.5]\""}, {"a cat <lora:fur:0.8>", "\"<lora:fur:0.8>\""}, {"a \\(cat\\)", "\"\\(\""},
-        {"a cat (seen from above)", NULL}, {"a < b > c", NULL}, {"at 10:30 (about)", NULL}, {"(x", NULL}, {"[", NULL}, {"smile :)", NULL},
+        {"(a cat:1.3) on a mat", "the prompt has \"(a cat:1.3)\""}, {"x ((big))", "\"((big)\""},
+            {"a [small] cat", "\"[small]\""},
+        {"[cat:dog:0.5]", "\"[cat:dog:0.5]\""}, {"a cat <lora:fur:0.8>", "\"<lora:fur:0.8>\""},
+            {"a \\(cat\\)", "\"\\(\""},
+        {"a cat (seen from above)", NULL}, {"a < b > c", NULL}, {"at 10:30 (about)", NULL}, {"(x", NULL}, {"[", NULL},
+            {"smile :)", NULL},
         {"a (b: c)", NULL}, {"<html>", NULL}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         RUN("-p", cases[i].prompt, "-W", "16", "-H", "16", "--steps", "1", "-o", out("a.ppm"));
         expect_success(cases[i].prompt);
         if (!cases[i].said) assert_string_equal(ran.err, "");
-        else if (!strstr(ran.err, cases[i].said) || !strstr(ran.err, "sd: warning: ")) fail_msg("%s: %s", cases[i].prompt, ran.err);
+        else if (!strstr(ran.err, cases[i].said) || !strstr(ran.err, "sd: warning: "))
+            fail_msg("%s: %s", cases[i].prompt, ran.err);
     }
     RUN("-p", "x", "-n", "(bad:2)", "-W", "16", "-H", "16", "--steps", "1", "-o", out("a.ppm"));
     assert_non_null(strstr(ran.err, "the negative prompt has \"(bad:2)\""));
     temp_clear();
 }
 
-static void noise_from_a_file_is_the_noise_of_a_seed(void **state)
+TEST(noise_from_a_file_is_the_noise_of_a_seed)
 {
-    (void)state;
     enum { N = 4 * 16 * 16 };
     static float noise[N];
     char header[128];
@@ -337,9 +321,8 @@ static void noise_from_a_file_is_the_noise_of_a_seed(void **state)
     expect_error("latents with NaN", 2, "nan.safetensors: number 6 of 1024 is nan");
 }
 
-static void a_trace_holds_the_tensors_that_the_filter_lets_through(void **state)
+TEST(a_trace_holds_the_tensors_that_the_filter_lets_through)
 {
-    (void)state;
     RUN(DRAW, "-s", "1", "-o", out("a.ppm"), "--trace", out("t.safetensors"), "--trace-filter",
         "latents.*,noise,tokens");
     expect_success("trace");
@@ -358,9 +341,8 @@ static void a_trace_holds_the_tensors_that_the_filter_lets_through(void **state)
     temp_clear();
 }
 
-static void options_change_what_is_drawn(void **state)
+TEST(options_change_what_is_drawn)
 {
-    (void)state;
     static const char *const changes[][2] = {{"--cfg-scale", "4"}, {"--scheduler", "trailing"},
                                              {"--prediction", "epsilon"}, {"--steps-offset", "0"},
         {"--eta", "1"}, {"--clip-skip", "2"}, {"-n", "blue"}, {"--set-alpha-to-one", "true"}, {"--clip-sample", "true"},
@@ -377,9 +359,8 @@ static void options_change_what_is_drawn(void **state)
 
 /* ------------------------------------------------------------------------- beginning from a picture */
 
-static void a_picture_is_changed_repainted_and_extended(void **state)
+TEST(a_picture_is_changed_repainted_and_extended)
 {
-    (void)state;
     enum { N = 128 };
     static char mask[15 + N * N];
     memcpy(mask, "P5\n128 128\n255\n", 15);
@@ -412,9 +393,8 @@ static void a_picture_is_changed_repainted_and_extended(void **state)
     temp_clear();
 }
 
-static void png_holds_the_strength(void **state)
+TEST(png_holds_the_strength)
 {
-    (void)state;
     RUN(DRAW, "-s", "2", "-i", "docs/apple.png", "-o", out("e.png"));
     expect_success("parameters");
     char *text = png_parameters(out("e.png"));
@@ -425,9 +405,8 @@ static void png_holds_the_strength(void **state)
 }
 
 /* What is no picture, or half of one, or a bomb: one line that names the file, before anything is drawn. */
-static void hostile_pictures_are_refused(void **state)
+TEST(hostile_pictures_are_refused)
 {
-    (void)state;
     static const char bomb[] = "P6\n100000 100000\n255\nabc", huge[] = "P6\n99999999999999999999 1\n255\nabc",
         gif[] = "GIF89a\1\0\1\0";
     static const unsigned char png_bomb[] = {0x89, 'P', 'N', 'G', 13, 10, 26, 10, 0, 0, 0, 13, 'I', 'H', 'D', 'R', 0x7F,
@@ -468,9 +447,8 @@ static void hostile_pictures_are_refused(void **state)
 
 /* --------------------------------------------------------------------------- timings and progress */
 
-static void timings_are_json_in_the_last_line(void **state)
+TEST(timings_are_json_in_the_last_line)
 {
-    (void)state;
     double load, text, step, vae, peak;
     int at = 0, steps = 0, used = 0;
     RUN(DRAW, "-s", "1", "-b", "2", "-o", out("a.ppm"), "--gemm", "own", "--timings", "json");
@@ -485,7 +463,8 @@ static void timings_are_json_in_the_last_line(void **state)
         at = (int)(p + used - line);
     }
     assert_int_equal(steps, 6);   /* two pictures of three */
-    assert_int_equal(sscanf(line + at, "],\"vae_decode\":%lf,\"peak_rss_mb\":%lf,\"kernels\":%n", &vae, &peak, &used), 2);
+    assert_int_equal(sscanf(line + at, "],\"vae_decode\":%lf,\"peak_rss_mb\":%lf,\"kernels\":%n", &vae, &peak, &used),
+                     2);
     char *end = strstr(line + at + used, ",\"gemm\":\"own\",\"threads\":");
     assert_non_null(end);
     int threads = 0;
@@ -500,9 +479,8 @@ static void timings_are_json_in_the_last_line(void **state)
     temp_clear();
 }
 
-static void a_terminal_sees_progress(void **state)
+TEST(a_terminal_sees_progress)
 {
-    (void)state;
     run_with.terminal = true;
     RUN(DRAW, "-s", "1", "-o", out("a.ppm"));
     expect_success("terminal");
@@ -516,9 +494,8 @@ static void a_terminal_sees_progress(void **state)
     temp_clear();
 }
 
-static void verbose_tells_what_was_decided(void **state)
+TEST(verbose_tells_what_was_decided)
 {
-    (void)state;
     RUN(DRAW, "-s", "1", "-v", "-o", out("a.ppm"));
     expect_success("verbose");
     assert_non_null(strstr(ran.err, "unet: 326 tensors"));
@@ -539,9 +516,8 @@ static void interrupt(int signal_number, double delay, const char *side, const c
     if (ran.seconds > 1.0 * SLOW) fail_msg("%s: stopped after %.2f s", what, ran.seconds);
 }
 
-static void an_interrupt_stops_within_a_second_and_leaves_nothing(void **state)
+TEST(an_interrupt_stops_within_a_second_and_leaves_nothing)
 {
-    (void)state;
     interrupt(SIGINT, 0.4, "128", "between short steps");
     interrupt(SIGTERM, 0.4, "128", "SIGTERM");
     interrupt(SIGINT, 1.5, "768", "inside a long UNet pass");
@@ -549,9 +525,8 @@ static void an_interrupt_stops_within_a_second_and_leaves_nothing(void **state)
 
 /* ----------------------------------------------------------------------------- where the model is */
 
-static void the_default_model_lies_beside_the_program(void **state)
+TEST(the_default_model_lies_beside_the_program)
 {
-    (void)state;
     size_t n;
     char model[4096], program[4096];
     assert_non_null(realpath("weights/tiny", model));
@@ -583,9 +558,8 @@ static void the_default_model_lies_beside_the_program(void **state)
 
 /* ------------------------------------------------------------------------------ sd tokenize, plan */
 
-static void tokenize_prints_ids_and_pieces(void **state)
+TEST(tokenize_prints_ids_and_pieces)
 {
-    (void)state;
     RUN("tokenize", "a Red apple");
     expect_success("text");
     assert_string_equal(ran.out,
@@ -603,9 +577,8 @@ static void tokenize_prints_ids_and_pieces(void **state)
 }
 
 /* Lines end at \n alone: \r, U+0085 and U+2028 are white space inside a line. */
-static void tokenize_reads_a_file_by_lines(void **state)
+TEST(tokenize_reads_a_file_by_lines)
 {
-    (void)state;
     static const char text[] = "a red apple\n\na\rred\xc2\x85" "apple\na\xe2\x80\xa8red apple";
     const char *same = "49406 320 736 3055 49407 49407 ";
     spill(in_work("lines"), text, sizeof text - 1);
@@ -631,9 +604,8 @@ static void tokenize_reads_a_file_by_lines(void **state)
     expect_error("no file", 2, "nowhere");
 }
 
-static void plan_counts_what_the_published_models_have(void **state)
+TEST(plan_counts_what_the_published_models_have)
 {
-    (void)state;
     static const struct { const char *config, *unet; } counts[] = {
         {"sd15", "\"unet\":{\"tensors\":686,\"parameters\":859520964,"},
         {"sd21", "\"unet\":{\"tensors\":686,\"parameters\":865910724,"},

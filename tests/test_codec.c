@@ -1,15 +1,8 @@
 /* test_codec.c - sd encode, sd decode, sd roundtrip from outside, against what the pipeline traces. */
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 
-#include <cmocka.h>
-
+#include "test.h"
 #include "../sd.h"
 #include "child.h"
 #include "needs.h"
@@ -50,9 +43,8 @@ static float *tensor(const char *path, const char *name, int h, int w)
 }
 
 /* The same numbers that image to image begins with: posterior, scaling and noise are the pipeline's, bit for bit. */
-static void latents_are_those_of_image_to_image(void **state)
+TEST(latents_are_those_of_image_to_image)
 {
-    (void)state;
     RUN(DRAW, "-W", "72", "-H", "40", "-o", out("a.ppm"));
     expect_success("a picture");
     RUN(DRAW, "-i", out("a.ppm"), "--strength", "0.5", "-o", out("b.ppm"), "--trace", out("t.safetensors"),
@@ -86,9 +78,8 @@ static void latents_are_those_of_image_to_image(void **state)
 }
 
 /* The last latents of a run are the picture that the run draws. */
-static void decoding_draws_what_the_run_draws(void **state)
+TEST(decoding_draws_what_the_run_draws)
 {
-    (void)state;
     RUN(DRAW, "-o", out("a.ppm"), "--trace", out("t.safetensors"), "--trace-filter", "latents.2");
     expect_success("a run");
     RUN("decode", out("t.safetensors"), "-o", out("b.ppm"));
@@ -100,9 +91,8 @@ static void decoding_draws_what_the_run_draws(void **state)
     temp_clear();
 }
 
-static void every_latent_of_a_batch_becomes_a_picture(void **state)
+TEST(every_latent_of_a_batch_becomes_a_picture)
 {
-    (void)state;
     RUN(DRAW, "--batch-size", "2", "-o", out("a.ppm"), "--trace", out("t.safetensors"), "--trace-filter", "latents.2");
     expect_success("a run");
     RUN("decode", "-q", out("t.safetensors"), "-o", out("b.ppm"));
@@ -113,9 +103,8 @@ static void every_latent_of_a_batch_becomes_a_picture(void **state)
     temp_clear();
 }
 
-static void several_files_go_into_a_directory(void **state)
+TEST(several_files_go_into_a_directory)
 {
-    (void)state;
     char a[256], b[256], dir[256];
     snprintf(a, sizeof a, "%s", in_work("one.ppm"));
     snprintf(b, sizeof b, "%s", in_work("two.more.ppm"));
@@ -140,9 +129,8 @@ static void several_files_go_into_a_directory(void **state)
 }
 
 /* The figures, computed here again from the picture that came back. */
-static void roundtrip_measures_what_came_back(void **state)
+TEST(roundtrip_measures_what_came_back)
 {
-    (void)state;
     char psnr[64];
     sd_image a, b;
     RUN(DRAW, "-o", out("a.ppm"));
@@ -161,9 +149,8 @@ static void roundtrip_measures_what_came_back(void **state)
     temp_clear();
 }
 
-static void sizes_are_rounded_with_a_notice_or_given(void **state)
+TEST(sizes_are_rounded_with_a_notice_or_given)
 {
-    (void)state;
     char ppm[] =
         "P6\n3 13\n255\n01234567890123456789012345678901234567890123456789012345678901234567890123456789"
                  "0123456789012345678901234567890123456";
@@ -178,9 +165,8 @@ static void sizes_are_rounded_with_a_notice_or_given(void **state)
     temp_clear();
 }
 
-static void what_cannot_be_done_is_said_in_one_line(void **state)
+TEST(what_cannot_be_done_is_said_in_one_line)
 {
-    (void)state;
     static const char garbage[] = "garbage, neither a picture nor a file of tensors";
     char junk[256], good[256], three[256];
     snprintf(junk, sizeof junk, "%s", in_work("junk.png"));

@@ -1,14 +1,8 @@
 /* test_config.c - config.json files: what is read, what is refused, and that nothing is read past its bounds. */
 #define _POSIX_C_SOURCE 200809L
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
+#include "test.h"
 #include "../net.h"
 #include "needs.h"
 
@@ -24,17 +18,22 @@ static const char *with(const char *json)
     return file;
 }
 
-#define SD21 "{\"_class_name\":\"UNet2DConditionModel\",\"act_fn\":\"silu\",\"attention_head_dim\":[5,10,20,20],\"block_out_channels\":[320,640,1280,1280]," \
-    "\"center_input_sample\":false,\"cross_attention_dim\":1024,\"down_block_types\":[\"CrossAttnDownBlock2D\",\"CrossAttnDownBlock2D\",\"CrossAttnDownBlock2D\",\"DownBlock2D\"]," \
-    "\"layers_per_block\":2,\"up_block_types\":[\"UpBlock2D\",\"CrossAttnUpBlock2D\",\"CrossAttnUpBlock2D\",\"CrossAttnUpBlock2D\"],\"use_linear_projection\":true," \
+#define SD21 "{\"_class_name\":\"UNet2DConditionModel\",\"act_fn\":\"silu\",\"attention_head_dim\":[5,10,20,20]," \
+    "\"block_out_channels\":[320,640,1280,1280]," \
+    "\"center_input_sample\":false,\"cross_attention_dim\":1024,\"down_block_types\":[\"CrossAttnDownBlock2D\"," \
+    "\"CrossAttnDownBlock2D\",\"CrossAttnDownBlock2D\",\"DownBlock2D\"]," \
+    "\"layers_per_block\":2,\"up_block_types\":[\"UpBlock2D\",\"CrossAttnUpBlock2D\",\"CrossAttnUpBlock2D\"," \
+    "\"CrossAttnUpBlock2D\"],\"use_linear_projection\":true," \
     "\"sample_size\":96,\"upcast_attention\":true,\"num_class_embeds\":null}"
-#define SDXL "{\"attention_head_dim\":[5,10,20],\"block_out_channels\":[320,640,1280],\"cross_attention_dim\":2048,\"down_block_types\":[\"DownBlock2D\",\"CrossAttnDownBlock2D\"," \
-    "\"CrossAttnDownBlock2D\"],\"up_block_types\":[\"CrossAttnUpBlock2D\",\"CrossAttnUpBlock2D\",\"UpBlock2D\"],\"transformer_layers_per_block\":[1,2,10],\"use_linear_projection\":true," \
-    "\"sample_size\":128,\"addition_embed_type\":\"text_time\",\"addition_time_embed_dim\":256,\"projection_class_embeddings_input_dim\":2816}"
+#define SDXL "{\"attention_head_dim\":[5,10,20],\"block_out_channels\":[320,640,1280]," \
+    "\"cross_attention_dim\":2048,\"down_block_types\":[\"DownBlock2D\",\"CrossAttnDownBlock2D\"," \
+    "\"CrossAttnDownBlock2D\"],\"up_block_types\":[\"CrossAttnUpBlock2D\",\"CrossAttnUpBlock2D\",\"UpBlock2D\"]," \
+    "\"transformer_layers_per_block\":[1,2,10],\"use_linear_projection\":true," \
+    "\"sample_size\":128,\"addition_embed_type\":\"text_time\",\"addition_time_embed_dim\":256," \
+    "\"projection_class_embeddings_input_dim\":2816}"
 
-static void published_files_give_the_families_we_name(void **unused)
+TEST(published_files_give_the_families_we_name)
 {
-    (void)unused;
     sd_error e = {0};
     sd_unet_config c;
     const struct { const char *json, *family; } cases[] = {{SD21, "sd21"}, {SDXL, "sdxl"}};
@@ -59,23 +58,26 @@ static void published_files_give_the_families_we_name(void **unused)
     assert_null(sd_family_find("sd3"));
 }
 
-static void absent_keys_take_the_class_defaults(void **unused)
+TEST(absent_keys_take_the_class_defaults)
 {
-    (void)unused;
     sd_error e = {0};
     sd_unet_config u;
     sd_vae_config v;
     sd_clip_config t;
     assert_int_equal(sd_unet_config_read(&u, with("{}"), &e), SD_OK);
-    assert_true(u.levels == 4 && u.channels[3] == 1280 && u.depth[0] == 1 && u.depth[3] == 0 && u.up_depth[0] == 1 && u.up_depth[3] == 0);
+    assert_true(u.levels == 4 && u.channels[3] == 1280 && u.depth[0] == 1 && u.depth[3] == 0 && u.up_depth[0] == 1
+                && u.up_depth[3] == 0);
     assert_true(u.heads[2] == 8 && u.flip_sin_to_cos && u.norm_eps == 1e-5 && !u.linear_projection);
     assert_int_equal(sd_vae_config_read(&v, with("{\"block_out_channels\":[64,128]}"), &e), SD_OK);
     assert_true(v.scaling_factor == 0.18215 && v.quant_conv && v.mid_attention && v.groups == 32 && v.levels == 2);
     assert_true(v.latent_rgb[0][0] == 0.298f && v.latent_rgb[3][2] == -0.473f && v.latent_rgb[4][1] == 0);
-    assert_int_equal(sd_vae_config_read(&v, with("{\"_latent_rgb\":[[1,2,3],[4,5,6],[7,8,9],[-1,0,1.5],[0.25,0.5,1]]}"), &e), SD_OK);
-    assert_true(v.latent_rgb[0][2] == 3 && v.latent_rgb[1][0] == 4 && v.latent_rgb[3][2] == 1.5f && v.latent_rgb[4][2] == 1);
+    assert_int_equal(sd_vae_config_read(&v, with("{\"_latent_rgb\":[[1,2,3],[4,5,6],[7,8,9],[-1,0,1.5],[0.25,0.5,1]]}"),
+                                        &e), SD_OK);
+    assert_true(v.latent_rgb[0][2] == 3 && v.latent_rgb[1][0] == 4 && v.latent_rgb[3][2] == 1.5f
+                && v.latent_rgb[4][2] == 1);
     assert_int_equal(sd_clip_config_read(&t, with("{\"hidden_act\":\"gelu\",\"projection_dim\":512}"), &e), SD_OK);
-    assert_true(t.act == SD_ACT_GELU && t.projection == 0 && t.eps == 1e-5);   /* only ...WithProjection has the tensor */
+    /* only ...WithProjection has the tensor */
+    assert_true(t.act == SD_ACT_GELU && t.projection == 0 && t.eps == 1e-5);
     assert_int_equal(sd_clip_config_read(&t, with("{\"architectures\":[\"CLIPTextModelWithProjection\"]}"), &e), SD_OK);
     assert_true(t.act == SD_ACT_QUICK_GELU && t.projection == 512);
 }
@@ -85,9 +87,8 @@ static sd_status unet(void *c, const char *path, sd_error *e) { return sd_unet_c
 static sd_status vae(void *c, const char *path, sd_error *e) { return sd_vae_config_read(c, path, e); }
 static sd_status clip(void *c, const char *path, sd_error *e) { return sd_clip_config_read(c, path, e); }
 
-static void what_cannot_be_done_is_refused_by_name(void **unused)
+TEST(what_cannot_be_done_is_refused_by_name)
 {
-    (void)unused;
     union { sd_unet_config u; sd_vae_config v; sd_clip_config t; } c;
     const struct { reading *read; const char *json; sd_status status; const char *says; } cases[] = {
         {unet, "", SD_ERR_FORMAT, "is not JSON from byte 0 on: a value is expected"},
@@ -105,7 +106,8 @@ static void what_cannot_be_done_is_refused_by_name(void **unused)
         {unet, "{\"attention_head_dim\":7}", SD_ERR_FORMAT, "7 attention heads"},
         {unet, "{\"use_linear_projection\":1}", SD_ERR_FORMAT, "use_linear_projection"},
         {unet, "{\"norm_eps\":\"x\"}", SD_ERR_FORMAT, "norm_eps"},
-        {unet, "{\"down_block_types\":[\"KDownBlock2D\",\"DownBlock2D\",\"DownBlock2D\",\"DownBlock2D\"]}", SD_ERR_UNSUPPORTED, "KDownBlock2D"},
+        {unet, "{\"down_block_types\":[\"KDownBlock2D\",\"DownBlock2D\",\"DownBlock2D\",\"DownBlock2D\"]}",
+         SD_ERR_UNSUPPORTED, "KDownBlock2D"},
         {unet, "{\"down_block_types\":[\"DownBlock2D\"]}", SD_ERR_FORMAT, "4 entries"},
         {unet, "{\"down_block_types\":[1,2,3,4]}", SD_ERR_UNSUPPORTED, "down_block_types"},
         {unet, "{\"mid_block_type\":null}", SD_ERR_UNSUPPORTED, "middle"},
@@ -119,11 +121,13 @@ static void what_cannot_be_done_is_refused_by_name(void **unused)
         {unet, "{\"_class_name\":\"SD3Transformer2DModel\"}", SD_ERR_UNSUPPORTED, "SD3Transformer2DModel"},
         {vae, "{\"_class_name\":\"AutoencoderTiny\"}", SD_ERR_UNSUPPORTED, "AutoencoderTiny"},
         {vae, "{\"block_out_channels\":[128],\"scaling_factor\":0}", SD_ERR_FORMAT, "scaling_factor"},
-        {vae, "{\"block_out_channels\":[128],\"scaling_factor\":1e-300}", SD_ERR_FORMAT, "scaling_factor must be a number from 1e-06 to 1e+06"},
+        {vae, "{\"block_out_channels\":[128],\"scaling_factor\":1e-300}", SD_ERR_FORMAT,
+         "scaling_factor must be a number from 1e-06 to 1e+06"},
         {unet, "{\"norm_eps\":-1e-5}", SD_ERR_FORMAT, "norm_eps"},
         {unet, "{\"norm_eps\":1e-5,\"norm_eps\":0}", SD_ERR_FORMAT, "norm_eps"},   /* the last one counts */
         {unet, "{\"freq_shift\":160}", SD_ERR_FORMAT, "freq_shift"},   /* half of the channels: a division by 0 */
-        {unet, "{\"cross_attention_dim\":[768,768,768,1024]}", SD_ERR_UNSUPPORTED, "cross_attention_dim differs between levels"},
+        {unet, "{\"cross_attention_dim\":[768,768,768,1024]}", SD_ERR_UNSUPPORTED,
+         "cross_attention_dim differs between levels"},
         {unet, "{\"time_embedding_dim\":640}", SD_ERR_UNSUPPORTED, "time_embedding_dim 640"},
         {unet, "{\"sample_size\":[16]}", SD_ERR_FORMAT, "sample_size"},
         {unet, "{\"sample_size\":[16,24.5]}", SD_ERR_FORMAT, "sample_size"},
@@ -146,25 +150,28 @@ static void what_cannot_be_done_is_refused_by_name(void **unused)
     for (size_t i = 0; i < SD_COUNT(cases); i++) {
         sd_error e = {0};
         sd_status got = cases[i].read(&c, with(cases[i].json), &e);
-        if (got != cases[i].status || !strstr(e.text, cases[i].says)) fail_msg("%s: status %d, \"%s\"", cases[i].json, got, e.text);
+        if (got != cases[i].status || !strstr(e.text, cases[i].says))
+            fail_msg("%s: status %d, \"%s\"", cases[i].json, got, e.text);
     }
     sd_error e = {0};
     assert_int_equal(sd_unet_config_read(&c.u, "/nonexistent/config.json", &e), SD_ERR_MISSING);
 }
 
-static void what_is_ignored_is_said(void **unused)
+TEST(what_is_ignored_is_said)
 {
-    (void)unused;
     const struct { reading *read; const char *json, *says; } cases[] = {
         {vae, "{\"block_out_channels\":[128],\"shift_factor\":0.1159}", "shift_factor 0.1159 is ignored"},
-        {vae, "{\"block_out_channels\":[128],\"shift_factor\":0,\"latents_mean\":[0,0],\"latents_std\":[1,1.0],\"force_upcast\":true}", NULL},
+        {vae, "{\"block_out_channels\":[128],\"shift_factor\":0,\"latents_mean\":[0,0],\"latents_std\":[1,1.0],"
+         "\"force_upcast\":true}", NULL},
         {vae, "{\"block_out_channels\":[128],\"latents_mean\":[0,0.5]}", "latents_mean [0,0.5] is ignored"},
         {vae, "{\"block_out_channels\":[128],\"latents_std\":[1,2]}", "latents_std [1,2] is ignored"},
         {unet, "{\"resnet_out_scale_factor\":2}", "resnet_out_scale_factor 2 is ignored"},
         {unet, "{\"resnet_skip_time_act\":true}", "resnet_skip_time_act true is ignored"},
         {unet, "{\"cross_attention_norm\":\"layer_norm\"}", "cross_attention_norm \"layer_norm\" is ignored"},
-        {unet, "{\"resnet_out_scale_factor\":1.0,\"resnet_skip_time_act\":false,\"cross_attention_norm\":null,\"dropout\":0.1}", NULL},
-        {unet, "{\"_diffusers_version\":\"0.6.0\",\"sample_size\":32}", "sample_size 32 of diffusers 0.6.0 is taken for 64"},
+        {unet, "{\"resnet_out_scale_factor\":1.0,\"resnet_skip_time_act\":false,\"cross_attention_norm\":null,"
+         "\"dropout\":0.1}", NULL},
+        {unet, "{\"_diffusers_version\":\"0.6.0\",\"sample_size\":32}",
+         "sample_size 32 of diffusers 0.6.0 is taken for 64"},
         {unet, "{\"_diffusers_version\":\"0.9.0\",\"sample_size\":32}", NULL},
     };
     for (size_t i = 0; i < SD_COUNT(cases); i++) {
@@ -176,21 +183,22 @@ static void what_is_ignored_is_said(void **unused)
     }
 }
 
-static void a_native_size_may_be_a_height_and_a_width(void **unused)
+TEST(a_native_size_may_be_a_height_and_a_width)
 {
-    (void)unused;
     sd_error e = {0};
     sd_unet_config c;
     assert_int_equal(sd_unet_config_read(&c, with("{\"sample_size\":[16,24]}"), &e), SD_OK);
     assert_true(c.height == 16 && c.width == 24);
-    assert_int_equal(sd_unet_config_read(&c, with("{\"sample_size\":[16,24],\"_diffusers_version\":\"0.6.0\"}"), &e), SD_OK);
+    assert_int_equal(sd_unet_config_read(&c, with("{\"sample_size\":[16,24],\"_diffusers_version\":\"0.6.0\"}"), &e),
+                     SD_OK);
     assert_true(c.height == 16 && c.width == 24);   /* the pipelines ask for one number */
-    assert_int_equal(sd_unet_config_read(&c, with("{\"sample_size\":32,\"_diffusers_version\":\"0.8.0.dev0\"}"), &e), SD_OK);
+    assert_int_equal(sd_unet_config_read(&c, with("{\"sample_size\":32,\"_diffusers_version\":\"0.8.0.dev0\"}"), &e),
+                     SD_OK);
     assert_true(c.height == 64 && c.width == 64);
 }
 
-static int make_dir(void **unused) { (void)unused; return mkdtemp(dir) ? 0 : -1; }
-static int remove_dir(void **unused) { (void)unused; unlink(file); return rmdir(dir); }
+static int make_dir(UNUSED void **state) { return mkdtemp(dir) ? 0 : -1; }
+static int remove_dir(UNUSED void **state) { unlink(file); return rmdir(dir); }
 
 int main(void)
 {

@@ -1,15 +1,10 @@
-/* test_config_keys.c - config.c and scheduler.c: what each key of the configuration files does, against the installed libraries
- * (tests/golden/config.txt, written by tools/golden_config.py). A value that changes nothing there is accepted here and changes
- * nothing; one that changes the result changes it here too, or is refused by the key's name. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
+/* test_config_keys.c - model_config.c and sampler_config.c: what each key of the configuration files does, against the
+ * installed libraries (tests/golden/config.txt, written by tools/golden_config.py). A value that changes nothing there
+ * is accepted here and changes nothing; one that changes the result changes it here too, or is refused by the key's
+ * name. */
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include <cmocka.h>
-
+#include "test.h"
 #include "../net.h"
 #include "../rng.h"
 #include "../sampler.h"
@@ -115,7 +110,8 @@ static const char *with(const char *base, const char *key, const char *value)
 static int wrong;   /* all of them are shown */
 #define WRONG(...) (wrong++, print_error(__VA_ARGS__))
 
-static void judge(const char *part, const char *base, const seen *truth, const char *key, const char *outcome, const char *value)
+static void judge(const char *part, const char *base, const seen *truth, const char *key, const char *outcome,
+                  const char *value)
 {
     seen now = {.n = 0};
     sd_error e = {0};
@@ -124,14 +120,16 @@ static void judge(const char *part, const char *base, const seen *truth, const c
     if (!read && e.status != SD_ERR_UNSUPPORTED && e.status != SD_ERR_FORMAT && e.status != SD_ERR_ARG)
         WRONG("%s %s %s: status %d, %s\n", part, key, value, e.status, e.text);
     if (strcmp(outcome, "same") == 0 && !same)
-        WRONG("%s %s: %s changes nothing, but is %s %s\n", part, key, value, read ? "another configuration" : "refused:", e.text);
-    if (strcmp(outcome, "other") == 0 && same) WRONG("%s %s: %s changes the result and is taken for nothing\n", part, key, value);
-    if (strcmp(outcome, "other") == 0 && !read && !strstr(e.text, key)) WRONG("%s %s %s: the key is not named: %s\n", part, key, value, e.text);
+        WRONG("%s %s: %s changes nothing, but is %s %s\n", part, key, value, read ? "another configuration"
+              : "refused:", e.text);
+    if (strcmp(outcome, "other") == 0 && same)
+        WRONG("%s %s: %s changes the result and is taken for nothing\n", part, key, value);
+    if (strcmp(outcome, "other") == 0 && !read && !strstr(e.text, key))
+        WRONG("%s %s %s: the key is not named: %s\n", part, key, value, e.text);
 }
 
-static void every_key_means_what_it_means_there(void **unused)
+TEST(every_key_means_what_it_means_there)
 {
-    (void)unused;
     size_t n;
     sd_error opening = {0};
     char *text, *base = NULL;

@@ -1,18 +1,11 @@
-/* test_context.c - a context from outside: calls on one that was not opened, cancelling at the right and the wrong time, calls
- * within calls. */
+/* test_context.c - a context from outside: calls on one that was not opened, cancelling at the right and the wrong
+ * time, calls within calls. */
 #define _POSIX_C_SOURCE 200809L
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include <pthread.h>
 #include <time.h>
 
-#include <cmocka.h>
-
+#include "test.h"
 #include "../sd.h"
 #include "needs.h"
 #include "tempdir.h"
@@ -76,7 +69,8 @@ static void expect_all_calls_to_return(sd_ctx *c, sd_status status)
     assert_int_equal(sd_image_resize(c, &picture, 4, 4, NULL, &image), status);
     assert_int_equal(sd_image_write(c, temp_path("a.png"), &picture, NULL), status);
     assert_int_equal(sd_step_picture(c, &step, 0, 1, &image), status);
-    assert_int_equal(sd_tensor_read(c, "weights/tiny/vae/diffusion_pytorch_model.safetensors", "x", &data, &nd, dim), status);
+    assert_int_equal(sd_tensor_read(c, "weights/tiny/vae/diffusion_pytorch_model.safetensors", "x", &data, &nd, dim),
+                     status);
     assert_null(data);
     assert_int_equal(sd_tensors_write(c, temp_path("t.safetensors"), &tensor, 1), status);
     sd_set_progress(c, NULL, NULL);
@@ -90,9 +84,8 @@ static void expect_all_calls_to_return(sd_ctx *c, sd_status status)
     assert_int_equal(temp_files(), 0);
 }
 
-static void every_call_on_a_context_that_was_not_opened_returns_its_error(void **unused)
+TEST(every_call_on_a_context_that_was_not_opened_returns_its_error)
 {
-    (void)unused;
     static const struct { const char *model, *isa; sd_status status; const char *says; } cases[] = {
         {"/nonexistent", NULL, SD_ERR_MISSING, "/nonexistent"},
         {"Makefile", NULL, SD_ERR_UNSUPPORTED, "is a file"},
@@ -116,9 +109,8 @@ static void every_call_on_a_context_that_was_not_opened_returns_its_error(void *
 
 /* ----------------------------------------------------------------------------------------- cancelling */
 
-static void a_cancel_with_nothing_running_cancels_nothing(void **unused)
+TEST(a_cancel_with_nothing_running_cancels_nothing)
 {
-    (void)unused;
     sd_ctx *c = open_tiny();
     sd_params p = small();
     sd_image image;
@@ -149,9 +141,8 @@ static void write_and_cancel(void *user, const sd_denoised *step)
     sd_image_free(&image);
 }
 
-static void a_cancel_within_a_run_ends_that_run_alone(void **unused)
+TEST(a_cancel_within_a_run_ends_that_run_alone)
 {
-    (void)unused;
     sd_ctx *c = open_tiny();
     sd_params p = small();
     sd_image image;
@@ -179,9 +170,8 @@ static void write_nowhere(void *user, const sd_denoised *step)
     sd_image_free(&image);
 }
 
-static void an_error_within_a_run_ends_it(void **unused)
+TEST(an_error_within_a_run_ends_it)
 {
-    (void)unused;
     sd_ctx *c = open_tiny();
     sd_params p = small();
     sd_image image;
@@ -202,9 +192,8 @@ static void *cancel_later(void *user)
     return NULL;
 }
 
-static void another_thread_cancels(void **unused)
+TEST(another_thread_cancels)
 {
-    (void)unused;
     sd_ctx *c = open_tiny();
     sd_params p = small();
     sd_image image;

@@ -1,17 +1,10 @@
 /* test_edit.c - image to image, inpainting and outpainting: whole runs against diffusers' pipelines in float64
  * (tools/golden_edit.py), then sizes, masks, notices, what comes back byte for byte, and every sentence of refusal. */
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 
-#include <cmocka.h>
-
-#include "../edit.h"
+#include "test.h"
+#include "../pipeline_edit.h"
 #include "needs.h"
 #include "network.h"
 #include "tempdir.h"
@@ -192,9 +185,8 @@ static void run_kind(network *n, const kind *k)
 }
 
 /* Every step's latents and the final ones; every golden is met, and the known mistakes would be seen. */
-static void runs_agree_with_diffusers_in_float64(void **state)
+TEST(runs_agree_with_diffusers_in_float64)
 {
-    (void)state;
     for (size_t i = 0; i < SD_COUNT(kinds); i++) {
         sd_error e = {0};
         char path[128], prefix[32], last[64];
@@ -211,9 +203,8 @@ static void runs_agree_with_diffusers_in_float64(void **state)
 }
 
 /* Each name comes once: a run that encodes the picture and its kept part can be traced into a file. */
-static void both_encodings_of_a_run_have_names_of_their_own(void **state)
+TEST(both_encodings_of_a_run_have_names_of_their_own)
 {
-    (void)state;
     sd_error e = {0};
     sd_safetensors file;
     sd_ctx *nine = open_model("inpaint-small", NULL);
@@ -240,9 +231,8 @@ static void both_encodings_of_a_run_have_names_of_their_own(void **state)
 
 /* ------------------------------------------------------------------------------------------- sizes */
 
-static void sizes_are_those_of_the_picture_unless_given(void **state)
+TEST(sizes_are_those_of_the_picture_unless_given)
 {
-    (void)state;
     static const struct {
         int w, h, W, H, masked, crop, outpaint[4], work_w, work_h, out_w, out_h;
         const char *notice;
@@ -288,9 +278,8 @@ static void sizes_are_those_of_the_picture_unless_given(void **state)
 }
 
 /* Pictures without pixels: who asks what a run would be (the program does before it begins) waits for no resizing. */
-static void settings_are_resolved_without_a_look_at_pixels(void **state)
+TEST(settings_are_resolved_without_a_look_at_pixels)
 {
-    (void)state;
     static const struct { int masked, W, crop, outpaint, w, h; double strength; } cases[] = {
         {0, 0, -1, 0, 104, 64, 0.8}, {1, 0, -1, 0, 104, 72, 1}, {1, 48, -1, 0, 48, 64, 1}, {1, 0, 3, 0, 64, 64, 1},
         {0, 0, -1, 9, 112, 72, 1},
@@ -309,9 +298,8 @@ static void settings_are_resolved_without_a_look_at_pixels(void **state)
     }
 }
 
-static void resizing_stretches_crops_or_pads(void **state)
+TEST(resizing_stretches_crops_or_pads)
 {
-    (void)state;
     sd_image init = new_image(80, 40);   /* left half black, right half white */
     for (int i = 0; i < 80 * 40; i++) memset(init.rgb + 3 * i, i % 80 < 40 ? 0 : 255, 3);
     static const char *const ways[] = {"stretch", "crop", "pad"};
@@ -353,9 +341,8 @@ static size_t count_white(const sd_picture *m)
     return n;
 }
 
-static void bright_is_repainted_from_one_half_on(void **state)
+TEST(bright_is_repainted_from_one_half_on)
 {
-    (void)state;
     static const struct { uint8_t inside, outside; int invert; size_t white; bool nothing; const char *says; } cases[] =
         {
         {255, 0, 0, 100, false, ""},
@@ -384,9 +371,8 @@ static void bright_is_repainted_from_one_half_on(void **state)
     sd_image_free(&init);
 }
 
-static void a_mask_of_another_size_is_resized(void **state)
+TEST(a_mask_of_another_size_is_resized)
 {
-    (void)state;
     int w, h;
     sd_image init = make_picture(64, 48), mask = make_mask(128, 96, (sd_rect){40, 20, 20, 20}, 255, 0);
     sd_params p = params_for(&init, &mask);
@@ -399,9 +385,8 @@ static void a_mask_of_another_size_is_resized(void **state)
     sd_image_free(&mask);
 }
 
-static void transparent_is_repainted_where_no_mask_is_given(void **state)
+TEST(transparent_is_repainted_where_no_mask_is_given)
 {
-    (void)state;
     int w, h;
     sd_image init = make_picture(64, 48), mask = make_mask(64, 48, (sd_rect){0, 0, 8, 8}, 255, 0);
     init.alpha = malloc(64 * 48);
@@ -435,9 +420,8 @@ static void transparent_is_repainted_where_no_mask_is_given(void **state)
 }
 
 /* Editors leave a pixel of alpha 254 here and there. A mask of that is black, and image to image a copy. */
-static void alpha_that_hides_less_than_half_is_no_mask(void **state)
+TEST(alpha_that_hides_less_than_half_is_no_mask)
 {
-    (void)state;
     int w, h;
     sd_image init = make_picture(64, 48), mask = make_mask(64, 48, (sd_rect){0, 0, 8, 8}, 255, 0);
     init.alpha = malloc(64 * 48);
@@ -471,9 +455,8 @@ static void alpha_that_hides_less_than_half_is_no_mask(void **state)
     sd_image_free(&mask);
 }
 
-static void a_blurred_mask_fades_where_the_result_is_pasted(void **state)
+TEST(a_blurred_mask_fades_where_the_result_is_pasted)
 {
-    (void)state;
     int w, h;
     sd_image init = make_picture(64, 48), mask = make_mask(64, 48, (sd_rect){20, 10, 20, 20}, 255, 0);
     sd_params p = params_for(&init, &mask);
@@ -516,9 +499,8 @@ static bool far_from_hole(int x, int y) { return x < 2 || y < 0 || x >= 42 || y 
 static bool everywhere(int x, int y) { (void)x; (void)y; return true; }
 static const sd_rect hole = {12, 10, 20, 16};
 
-static void kept_pixels_come_back_byte_for_byte(void **state)
+TEST(kept_pixels_come_back_byte_for_byte)
 {
-    (void)state;
     static const struct { int w, h, crop; double blur; const char *what; } cases[] = {
         {48, 40, -1, 0, "plain"}, {50, 43, -1, 0, "no multiples of 8"}, {48, 40, 3, 0, "cropped"},
             {101, 67, 0, 0, "cropped, an odd size"},
@@ -546,9 +528,8 @@ static void kept_pixels_come_back_byte_for_byte(void **state)
 }
 
 /* The known mistake: what the VAE gives back for pixels that were kept is not what they were. */
-static void without_pasting_back_they_do_not(void **state)
+TEST(without_pasting_back_they_do_not)
 {
-    (void)state;
     sd_image init = make_picture(48, 40), mask = make_mask(48, 40, hole, 255, 0);
     sd_params p = params_for(&init, &mask);
     p.paste_back = 0;
@@ -563,9 +544,8 @@ static void without_pasting_back_they_do_not(void **state)
     sd_image_free(&mask);
 }
 
-static void a_black_mask_gives_the_picture_back(void **state)
+TEST(a_black_mask_gives_the_picture_back)
 {
-    (void)state;
     for (int crop = -1; crop < 1; crop++)
         for (int size = 40; size < 44; size += 3) {
             sd_image init = make_picture(48, size), mask = make_mask(48, size, hole, 0, 0);
@@ -580,9 +560,8 @@ static void a_black_mask_gives_the_picture_back(void **state)
         }
 }
 
-static void a_white_mask_at_full_strength_does_not_depend_on_the_picture(void **state)
+TEST(a_white_mask_at_full_strength_does_not_depend_on_the_picture)
 {
-    (void)state;
     sd_image a = make_picture(48, 40), b = new_image(48, 40), mask = make_mask(48, 40, hole, 255, 255);
     sd_params p = params_for(&a, &mask), q = params_for(&b, &mask);
     sd_image out_a = generated(&p), out_b = generated(&q);
@@ -594,9 +573,8 @@ static void a_white_mask_at_full_strength_does_not_depend_on_the_picture(void **
     sd_image_free(&mask);
 }
 
-static void outpainting_keeps_the_picture_and_fills_the_rest(void **state)
+TEST(outpainting_keeps_the_picture_and_fills_the_rest)
 {
-    (void)state;
     static const int margins[][4] = {{8, 8, 8, 8}, {0, 0, 13, 0}, {3, 0, 0, 9}, {5, 7, 1, 2}};
     for (size_t i = 0; i < SD_COUNT(margins); i++)
         for (int masked = 0; masked < 2; masked++) {
@@ -614,9 +592,8 @@ static void outpainting_keeps_the_picture_and_fills_the_rest(void **state)
         }
 }
 
-static void the_smallest_and_the_longest_pictures_are_changed(void **state)
+TEST(the_smallest_and_the_longest_pictures_are_changed)
 {
-    (void)state;
     static const struct { int w, h, masked, outpaint; } cases[] = {{1, 1, 0, 0}, {1, 1, 1, 0}, {1, 1, 0, 5},
                                                                    {2048, 1, 0, 0}, {1, 2048, 1, 0}};
     for (size_t i = 0; i < SD_COUNT(cases); i++) {
@@ -632,9 +609,8 @@ static void the_smallest_and_the_longest_pictures_are_changed(void **state)
     }
 }
 
-static void a_picture_of_the_greatest_length_has_its_hole_repainted(void **state)
+TEST(a_picture_of_the_greatest_length_has_its_hole_repainted)
 {
-    (void)state;
     sd_image init = make_picture(16384, 16), mask = make_mask(16384, 16, (sd_rect){9000, 4, 12, 8}, 255, 0);
     sd_params p = params_for(&init, &mask);
     p.inpaint_crop = 4;
@@ -658,9 +634,8 @@ static void a_picture_of_the_greatest_length_has_its_hole_repainted(void **state
 }
 
 /* A batch begins from one picture with different noise; the same seed gives the same bytes. */
-static void a_batch_is_several_pictures_of_one_seed(void **state)
+TEST(a_batch_is_several_pictures_of_one_seed)
 {
-    (void)state;
     sd_image init = make_picture(48, 40), mask = make_mask(48, 40, hole, 255, 0), out[2], again[2];
     sd_params p = params_for(&init, &mask);
     p.batch = 2;
@@ -685,11 +660,11 @@ static void count_posteriors(void *user, const sd_drawn *d)
     if (strcmp(d->who, "posterior of the picture") == 0) of[d->image]++;
 }
 
-/* StableDiffusionImg2ImgPipeline.prepare_latents: each generator of a list draws a sample of the posterior, so that each picture is the
- * one that its seed draws alone. StableDiffusionInpaintPipeline encodes one picture, and the first generator alone draws. */
-static void a_generator_per_picture_draws_a_posterior_per_picture(void **state)
+/* StableDiffusionImg2ImgPipeline.prepare_latents: each generator of a list draws a sample of the posterior, so that
+ * each picture is the one that its seed draws alone. StableDiffusionInpaintPipeline encodes one picture, and the first
+ * generator alone draws. */
+TEST(a_generator_per_picture_draws_a_posterior_per_picture)
 {
-    (void)state;
     sd_image init = make_picture(48, 40), mask = make_mask(48, 40, hole, 255, 0), out[3];
     for (int masked = 0; masked < 2; masked++) {
         sd_params p = params_for(&init, masked ? &mask : NULL);
@@ -724,12 +699,13 @@ static void see_timestep(void *user, const sd_traced *t)
     if (all->n < 32) all->t[all->n++] = (double)*(const float *)t->data;
 }
 
-/* PNDM with Runge-Kutta, whose list of timesteps has 9 more entries than steps: image to image begins at entry 9 of 19 of diffusers' list
- * (10 steps, strength 0.1). Its inpainting pipeline never takes Runge-Kutta: PLMS's list of 11, from entry 5 on. */
-static void pndm_with_runge_kutta_begins_where_diffusers_begins(void **state)
+/* PNDM with Runge-Kutta, whose list of timesteps has 9 more entries than steps: image to image begins at entry 9 of 19
+ * of diffusers' list (10 steps, strength 0.1). Its inpainting pipeline never takes Runge-Kutta: PLMS's list of 11, from
+ * entry 5 on. */
+TEST(pndm_with_runge_kutta_begins_where_diffusers_begins)
 {
-    (void)state;
-    static const double slice[] = {651, 651, 601, 601, 501, 401, 301, 201, 101, 1}, plms[] = {501, 401, 301, 201, 101, 1};
+    static const double slice[] = {651, 651, 601, 601, 501, 401, 301, 201, 101, 1},
+        plms[] = {501, 401, 301, 201, 101, 1};
     static const char config[] = "{\"_class_name\":\"PNDMScheduler\",\"beta_start\":0.00085,\"beta_end\":0.012,"
                                  "\"beta_schedule\":\"scaled_linear\",\"skip_prk_steps\":false}";
     sd_image init = make_picture(48, 40), mask = make_mask(48, 40, hole, 255, 0);
@@ -774,9 +750,8 @@ static void expect_refused(const sd_params *p, const char *sentence)
     assert_string_equal(sd_error_text(ctx), sentence);
 }
 
-static void what_cannot_be_done_is_said_in_one_sentence(void **state)
+TEST(what_cannot_be_done_is_said_in_one_sentence)
 {
-    (void)state;
     sd_image init = make_picture(48, 40), mask = make_mask(48, 40, hole, 255, 0);
     sd_params p;
 #define REFUSED(sentence, ...) do { p = params_for(&init, &mask); __VA_ARGS__; expect_refused(&p, sentence); } while (0)
@@ -810,9 +785,8 @@ static void what_cannot_be_done_is_said_in_one_sentence(void **state)
     sd_image_free(&mask);
 }
 
-static void an_inpainting_model_wants_something_to_paint(void **state)
+TEST(an_inpainting_model_wants_something_to_paint)
 {
-    (void)state;
     sd_ctx *nine = open_model("inpaint-small", NULL);
     sd_image init = make_picture(48, 40), out = {0};
     sd_params p = params_for(NULL, NULL);

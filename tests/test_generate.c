@@ -1,14 +1,8 @@
-/* test_generate.c - whole runs from text to picture against diffusers in float64: tokens, every module of the text encoder, latents,
- * timesteps, guided predictions, denoised pictures, the image. */
+/* test_generate.c - whole runs from text to picture against diffusers in float64: tokens, every module of the text
+ * encoder, latents, timesteps, guided predictions, denoised pictures, the image. */
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include <cmocka.h>
-
+#include "test.h"
 #include "../pipeline.h"
 #include "needs.h"
 #include "network.h"
@@ -40,7 +34,8 @@ static void run_all(const char *config, int precise)
     assert_true(list.n > 0);
     network_open(&n, config, SD_PART_ALL, precise, NULL);
     /* test_unet.c and test_vae.c look at every module of one pass; here is what goes from stage to stage. */
-    const char *between = "text_encoder.*,prompt_embeds,noise,latents.*,timestep.*,step.*.noise_pred,step.*.denoised,image";
+    const char *between =
+        "text_encoder.*,prompt_embeds,noise,latents.*,timestep.*,step.*.noise_pred,step.*.denoised,image";
     assert_int_equal(sd_set_trace(n.ctx, between, network_compare, &n), SD_OK);
     for (int i = 0; i < list.n; i++) {
         sd_params p = params_of(&list, &list.run[i]);
@@ -56,21 +51,18 @@ static void run_all(const char *config, int precise)
     temp_clear();
 }
 
-static void every_run_agrees_with_float64(void **unused)
+TEST(every_run_agrees_with_float64)
 {
-    (void)unused;
     for (size_t i = 0; i < SD_COUNT(network_configs); i++) run_all(network_configs[i], 0);
 }
 
-static void and_precisely(void **unused)
+TEST(and_precisely)
 {
-    (void)unused;
     run_all("asym-small", 1);
 }
 
-static void tokens_are_the_oracles(void **unused)
+TEST(tokens_are_the_oracles)
 {
-    (void)unused;
     for (size_t i = 0; i < SD_COUNT(network_configs); i++) {
         network n;
         synth_run_list list;
@@ -91,9 +83,8 @@ static void tokens_are_the_oracles(void **unused)
 }
 
 /* `--clip-skip K` leaves out the last K-1 layers and keeps the final norm. */
-static void clip_skip_counts_from_one(void **unused)
+TEST(clip_skip_counts_from_one)
 {
-    (void)unused;
     for (size_t i = 0; i < SD_COUNT(network_configs); i++) {
         network n;
         synth_run_list list;
@@ -123,9 +114,8 @@ static void clip_skip_counts_from_one(void **unused)
 }
 
 /* transformers 5 writes the text encoder's tensors without "text_model."; every published file has it. */
-static void keys_without_their_prefix_are_the_same_model(void **unused)
+TEST(keys_without_their_prefix_are_the_same_model)
 {
-    (void)unused;
     const synth_options kinds[] = {{.dtype = SD_F32}, {.dtype = SD_F32, .no_prefix = true}};
     float out[2][SD_TOKENS * 64];
     for (int i = 0; i < 2; i++) {
@@ -147,7 +137,8 @@ typedef struct quick { sd_ctx *ctx; int pixels, wrong, wrong_with_sd_map; } quic
 
 static void look_quickly(void *user, const sd_denoised *step)
 {
-    static const double sd[5][3] = {{0.298, 0.207, 0.208}, {0.187, 0.286, 0.173}, {-0.158, 0.189, 0.264}, {-0.184, -0.271, -0.473}};
+    static const double sd[5][3] = {{0.298, 0.207, 0.208}, {0.187, 0.286, 0.173}, {-0.158, 0.189, 0.264},
+                                    {-0.184, -0.271, -0.473}};
     quick *q = user;
     sd_image image;
     size_t area = (size_t)step->height * (size_t)step->width;
@@ -168,9 +159,8 @@ static void look_quickly(void *user, const sd_denoised *step)
     sd_image_free(&image);
 }
 
-static void a_quick_picture_of_a_step_is_the_models_linear_map(void **unused)
+TEST(a_quick_picture_of_a_step_is_the_models_linear_map)
 {
-    (void)unused;
     network n;
     network_open(&n, "sd1-small", SD_PART_ALL, 0, NULL);
     sd_set_trace(n.ctx, NULL, NULL, NULL);
@@ -190,12 +180,11 @@ static void a_quick_picture_of_a_step_is_the_models_linear_map(void **unused)
     network_close(&n);
 }
 
-static int clear(void **unused) { (void)unused; temp_clear(); return 0; }
+static int clear(UNUSED void **state) { temp_clear(); return 0; }
 
 /* The largest operation of one stage is not held in memory while another stage, whose arena may be the larger, runs. */
-static void a_stage_leaves_no_scratch_to_the_next(void **unused)
+TEST(a_stage_leaves_no_scratch_to_the_next)
 {
-    (void)unused;
     enum { MUCH = 32 << 20 };
     network n;
     network_open(&n, network_configs[0], SD_PART_TOKENIZER | SD_PART_TEXT | SD_PART_VAE, 0, NULL);

@@ -1,12 +1,5 @@
 /* test_image.c - pictures written are the pictures read back; their text is where other programs look for it. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
+#include "test.h"
 #include "../image.h"
 #include "tempdir.h"
 
@@ -19,9 +12,8 @@ static uint8_t *noise(int width, int height)
     return rgb;
 }
 
-static void a_ppm_is_exact_to_the_byte(void **unused)
+TEST(a_ppm_is_exact_to_the_byte)
 {
-    (void)unused;
     const uint8_t rgb[12] = {255, 0, 0, 0, 255, 0, 0, 0, 255, 10, 13, 26};   /* bytes that text files change */
     static const char want[] = "P6\n2 2\n255\n\xff\x00\x00\x00\xff\x00\x00\x00\xff\x0a\x0d\x1a";
     const char *names[] = {"a.ppm", "B.PpM"};
@@ -36,9 +28,8 @@ static void a_ppm_is_exact_to_the_byte(void **unused)
     }
 }
 
-static void what_cannot_be_written_is_said(void **unused)
+TEST(what_cannot_be_written_is_said)
 {
-    (void)unused;
     const uint8_t rgb[12] = {0};
     const struct { const char *name; int width, height; sd_status status; const char *says; } bad[] = {
         {"a.jpg", 2, 2, SD_ERR_ARG, "ends in .png or .ppm"},
@@ -70,9 +61,8 @@ static void what_cannot_be_written_is_said(void **unused)
     assert_int_equal(temp_files(), 0);
 }
 
-static void a_full_disk_leaves_the_old_picture(void **unused)
+TEST(a_full_disk_leaves_the_old_picture)
 {
-    (void)unused;
     const char *names[] = {"a.ppm",
 #ifdef SD_WITH_PNG
                            "a.png"
@@ -145,9 +135,8 @@ static picture decode(const char *name)
     return p;
 }
 
-static void a_png_gives_back_every_pixel(void **unused)
+TEST(a_png_gives_back_every_pixel)
 {
-    (void)unused;
     const int sizes[][2] = {{1, 1}, {1, 300}, {300, 1}, {7, 5}, {256, 128}};
     for (size_t i = 0; i < SD_COUNT(sizes); i++) {
         int w = sizes[i][0], h = sizes[i][1];
@@ -177,9 +166,8 @@ static const char *chunk(const char *file, size_t n, const char *type)
     return NULL;
 }
 
-static void latin_text_goes_into_tEXt_and_all_other_into_iTXt(void **unused)
+TEST(latin_text_goes_into_tEXt_and_all_other_into_iTXt)
 {
-    (void)unused;
     const struct { const char *utf8, *stored; int compression; const char *type, *not_type; } cases[] = {
         {"a red apple\nNegative prompt: blur\nSteps: 25, Sampler: DDIM",
          "a red apple\nNegative prompt: blur\nSteps: 25, Sampler: DDIM", PNG_TEXT_COMPRESSION_NONE, "tEXt", "iTXt"},

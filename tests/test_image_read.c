@@ -1,17 +1,12 @@
 /* test_image_read.c - image_read.c: every kind of PNG, JPEG and PNM, made here; and files cut off, corrupted and
  * made up. */
 #define _POSIX_C_SOURCE 200809L
-#include "../picture.h"
+#include "../image_transform.h"
 #include "tempdir.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
+#include "test.h"
 /* ------------------------------------------------------------------------------------------- helpers */
 
 typedef struct bytes {
@@ -256,9 +251,8 @@ static void check_png(const png_kind *k)
     done(&b);
 }
 
-static void every_colour_type_and_depth_of_png_is_read(void **state)
+TEST(every_colour_type_and_depth_of_png_is_read)
 {
-    (void)state;
     static const struct { int type, depths[6]; bool may_be_transparent; } types[] = {
         {PNG_COLOR_TYPE_GRAY, {1, 2, 4, 8, 16}, true},
         {PNG_COLOR_TYPE_PALETTE, {1, 2, 4, 8}, true},
@@ -275,9 +269,8 @@ static void every_colour_type_and_depth_of_png_is_read(void **state)
 
 static const png_kind plain_rgb = {PNG_COLOR_TYPE_RGB, 8, false, false};
 
-static void smallest_and_longest_png(void **state)
+TEST(smallest_and_longest_png)
 {
-    (void)state;
     static const int size[][2] = {{1, 1}, {SD_PICTURE_SIDE, 1}, {1, SD_PICTURE_SIDE}};
     for (size_t i = 0; i < SD_COUNT(size); i++) {
         bytes b = make_png(&plain_rgb, size[i][0], size[i][1], NULL);
@@ -314,9 +307,8 @@ static void put_chunk(bytes *b, const char *name, const void *data, size_t n)
     put(b, word, 4);
 }
 
-static void impossible_sizes_of_png_are_refused_before_memory_is_taken(void **state)
+TEST(impossible_sizes_of_png_are_refused_before_memory_is_taken)
 {
-    (void)state;
     static const struct { uint32_t width, height; const char *word; } bad[] = {
         {0, 5, "IHDR"}, {5, 0, "IHDR"},
         {SD_PICTURE_SIDE + 1, 1, "16385x1 pixels"}, {1, SD_PICTURE_SIDE + 1, "1x16385 pixels"},
@@ -334,9 +326,8 @@ static void impossible_sizes_of_png_are_refused_before_memory_is_taken(void **st
     }
 }
 
-static void orientation_of_png_before_and_after_its_pixels(void **state)
+TEST(orientation_of_png_before_and_after_its_pixels)
 {
-    (void)state;
     static const uint8_t head[] = "\x89PNG\r\n\x1a\n", ihdr[] = {0, 0, 0, 3, 0, 0, 0, 2, 8, 0, 0, 0, 0};
     /* zlib, stored: two rows 40 80 120, 160 200 240 with filter 0 */
     static const uint8_t idat[] = {0x78, 0x01, 0x01, 8, 0, 0xF7, 0xFF, 0, 40, 80, 120, 0, 160, 200, 240,
@@ -358,9 +349,8 @@ static void orientation_of_png_before_and_after_its_pixels(void **state)
 }
 
 /* libpng hands over a block of just its size, so that a sanitizer sees what is read beyond it. */
-static void exif_of_png_is_not_read_beyond_its_end(void **state)
+TEST(exif_of_png_is_not_read_beyond_its_end)
 {
-    (void)state;
     for (size_t n = 8; n <= 38; n++)
         for (uint8_t directory = 0; directory <= 40; directory++) {
             bytes exif = tiff(true, 3, 6);
@@ -375,9 +365,8 @@ static void exif_of_png_is_not_read_beyond_its_end(void **state)
 }
 
 /* What lacks a pixel is refused; what lacks only its end has every pixel, and says so. */
-static void png_cut_off_before_its_last_pixel_is_refused(void **state)
+TEST(png_cut_off_before_its_last_pixel_is_refused)
 {
-    (void)state;
     enum { IEND = 12, CHECKSUMS = 8 };   /* of IDAT: its own and zlib's */
     static const png_kind kinds[] = {{PNG_COLOR_TYPE_RGB, 8, false, false}, {PNG_COLOR_TYPE_PALETTE, 4, true, true}};
     for (size_t i = 0; i < SD_COUNT(kinds); i++) {
@@ -401,9 +390,8 @@ static void png_cut_off_before_its_last_pixel_is_refused(void **state)
     }
 }
 
-static void png_with_changed_bytes_ends_well(void **state)
+TEST(png_with_changed_bytes_ends_well)
 {
-    (void)state;
     bytes exif = tiff(true, 3, 6);
     static const png_kind kinds[] = {{PNG_COLOR_TYPE_RGB, 16, false, true}, {PNG_COLOR_TYPE_PALETTE, 4, true, true}};
     for (size_t i = 0; i < SD_COUNT(kinds); i++) {
@@ -415,9 +403,8 @@ static void png_with_changed_bytes_ends_well(void **state)
 }
 
 /* Converting grey with 16 bits, Pillow cuts at 255 and nearly everything is white: a trap for who compares. */
-static void grey_with_16_bits_is_scaled_not_cut(void **state)
+TEST(grey_with_16_bits_is_scaled_not_cut)
 {
-    (void)state;
     png_kind k = {PNG_COLOR_TYPE_GRAY, 16, false, false};
     bytes b = make_png(&k, 16, 16, NULL);
     assert_read(&b, 16, 16, 3);
@@ -432,9 +419,8 @@ static void grey_with_16_bits_is_scaled_not_cut(void **state)
     done(&b);
 }
 
-static void content_decides_not_the_ending(void **state)
+TEST(content_decides_not_the_ending)
 {
-    (void)state;
     bytes b = make_png(&plain_rgb, 3, 2, NULL);
     temp_write("picture.jpg", b.p, b.n);
     sd_error_clear(&err);
@@ -445,9 +431,8 @@ static void content_decides_not_the_ending(void **state)
 }
 
 #else
-static void png_is_refused_naming_the_switch(void **state)
+TEST(png_is_refused_naming_the_switch)
 {
-    (void)state;
     assert_refused("\x89PNG\r\n\x1a\n", 8, SD_ERR_UNSUPPORTED, "PNG=0");
 }
 #endif
@@ -538,9 +523,8 @@ static int jpeg_expected(const jpeg_kind *k, int x, int y, int c)
     return jpeg_value(x, y, 3) - ((255 - jpeg_value(x, y, c)) * jpeg_value(x, y, 3) + 127) / 255;
 }
 
-static void every_kind_of_jpeg_is_read(void **state)
+TEST(every_kind_of_jpeg_is_read)
 {
-    (void)state;
     for (size_t i = 0; i < SD_COUNT(jpeg_kinds); i++) {
         const jpeg_kind *k = &jpeg_kinds[i];
         bytes b = make_jpeg(k, JWIDE, JHIGH, jpeg_value);
@@ -559,9 +543,8 @@ static void every_kind_of_jpeg_is_read(void **state)
 }
 
 /* Taking CMYK in files for ink turns a picture into its negative. */
-static void cmyk_is_stored_inverted(void **state)
+TEST(cmyk_is_stored_inverted)
 {
-    (void)state;
     bytes b = make_jpeg(&jpeg_kinds[8], JWIDE, JHIGH, jpeg_value);
     assert_read(&b, JWIDE, JHIGH, 3);
     assert_true(at(0, 0)[0] > 240 && at(0, 0)[1] < 20);       /* 250 10 20 255 is red */
@@ -590,9 +573,8 @@ static void insert_app1(bytes *b, const char *name, size_t name_n, const bytes *
     *b = with;
 }
 
-static void all_orientations_of_exif_are_turned_upright(void **state)
+TEST(all_orientations_of_exif_are_turned_upright)
 {
-    (void)state;
     for (unsigned orientation = 0; orientation <= 9; orientation++)
         for (int little = 0; little <= 1; little++)
             for (unsigned type = 3; type <= 4; type++) {   /* SHORT, and LONG as some write it */
@@ -618,9 +600,8 @@ static void read_with_bad_exif(size_t keep, size_t change)
     done(&b);
 }
 
-static void exif_that_makes_no_sense_is_no_reason_to_fail(void **state)
+TEST(exif_that_makes_no_sense_is_no_reason_to_fail)
 {
-    (void)state;
     enum { ALL = 38 };
     for (size_t i = 0; i <= ALL; i++) {
         read_with_bad_exif(i, ALL);
@@ -636,9 +617,8 @@ static size_t find_marker(const bytes *b, uint8_t marker)
     return 0;
 }
 
-static void jpeg_of_impossible_size_is_refused(void **state)
+TEST(jpeg_of_impossible_size_is_refused)
 {
-    (void)state;
     static const struct { uint8_t size[4]; const char *word; } bad[] = {
         {{0, 5, 0, 0}, "broken JPEG"}, {{0xFF, 0xFF, 0xFF, 0xFF}, "65500"},
         {{0x40, 1, 0, 8}, "8x16385"}, {{0, 8, 0x40, 1}, "16385x8"},
@@ -655,9 +635,8 @@ static void jpeg_of_impossible_size_is_refused(void **state)
     done(&b);
 }
 
-static void smallest_and_longest_jpeg(void **state)
+TEST(smallest_and_longest_jpeg)
 {
-    (void)state;
     static const int size[][2] = {{1, 1}, {SD_PICTURE_SIDE, 1}, {1, SD_PICTURE_SIDE}};
     for (size_t i = 0; i < SD_COUNT(size); i++) {
         bytes b = make_jpeg(&jpeg_kinds[0], size[i][0], size[i][1], six_greys);
@@ -668,9 +647,8 @@ static void smallest_and_longest_jpeg(void **state)
     }
 }
 
-static void jpeg_cut_off_anywhere_is_refused(void **state)
+TEST(jpeg_cut_off_anywhere_is_refused)
 {
-    (void)state;
     for (size_t i = 0; i < SD_COUNT(jpeg_kinds); i++) {
         bytes b = make_jpeg(&jpeg_kinds[i], 20, 9, jpeg_value);
         refuse_all_prefixes(&b, b.n);
@@ -678,9 +656,8 @@ static void jpeg_cut_off_anywhere_is_refused(void **state)
     }
 }
 
-static void jpeg_with_changed_bytes_ends_well(void **state)
+TEST(jpeg_with_changed_bytes_ends_well)
 {
-    (void)state;
     static const size_t kinds[] = {2, 6, 9};
     for (size_t i = 0; i < SD_COUNT(kinds); i++) {
         bytes b = make_jpeg(&jpeg_kinds[kinds[i]], 20, 9, jpeg_value);
@@ -691,9 +668,8 @@ static void jpeg_with_changed_bytes_ends_well(void **state)
 
 /* Each coefficient alone, bit by bit: lawful, and 704 scans. A few bytes each, they cost the reader a pass over the
  * picture. */
-static void jpeg_with_hundreds_of_scans_is_refused(void **state)
+TEST(jpeg_with_hundreds_of_scans_is_refused)
 {
-    (void)state;
     static jpeg_scan_info script[704];
     int n = 0;
     for (int k = 0; k < 64; k++)
@@ -713,9 +689,8 @@ static void jpeg_with_hundreds_of_scans_is_refused(void **state)
 }
 
 #else
-static void jpeg_is_refused_naming_the_switch(void **state)
+TEST(jpeg_is_refused_naming_the_switch)
 {
-    (void)state;
     assert_refused("\xFF\xD8\xFF\xE0", 4, SD_ERR_UNSUPPORTED, "JPEG=0");
 }
 #endif
@@ -734,9 +709,8 @@ static void read_pnm(const char *text, size_t n, int width, int height, const ui
     done(&b);
 }
 
-static void every_kind_of_pnm_is_read(void **state)
+TEST(every_kind_of_pnm_is_read)
 {
-    (void)state;
     static const struct { const char *text; size_t n; int width, height; uint8_t expected[12]; } files[] = {
 #define PNM(text) text, sizeof text - 1
         {PNM("P6 2 1 255\n\1\2\3\4\5\6"), 2, 1, {1, 2, 3, 4, 5, 6}},
@@ -759,9 +733,8 @@ static void every_kind_of_pnm_is_read(void **state)
                  (size_t)(files[i].width * files[i].height * 3));
 }
 
-static void broken_pnm_is_refused(void **state)
+TEST(broken_pnm_is_refused)
 {
-    (void)state;
     REFUSED("P6", "width, height");
     REFUSED("P6 2", "width, height");
     REFUSED("P6 2 2", "width, height");
@@ -793,9 +766,8 @@ static void broken_pnm_is_refused(void **state)
     REFUSED("P62 1 1 \n255", "width, height");
 }
 
-static void pnm_cut_off_or_changed_ends_well(void **state)
+TEST(pnm_cut_off_or_changed_ends_well)
 {
-    (void)state;
     static const char *const files[] = {"P6 2 1 255\nabcdef", "P5 2 2 300\n\1a\1b\1c\1d", "P3 1 1 255\n1 2 3",
                                         "P2 2 1 9 # x\n4 5\n"};
     /* The last digit and what follows may be missing from plain ones: nobody could tell. */
@@ -811,9 +783,8 @@ static void pnm_cut_off_or_changed_ends_well(void **state)
 
 /* --------------------------------------------------------------------------------------------- any */
 
-static void other_formats_are_named(void **state)
+TEST(other_formats_are_named)
 {
-    (void)state;
     static const struct { const char *start; const char *name; } files[] = {
         {"GIF89a..........", "found GIF"}, {"RIFF....WEBPVP8 ", "found WebP"}, {"BM..............", "found BMP"},
         {"....ftypavif....", "AVIF"}, {"P4 8 1 .........", "found PBM"}, {"P7.............", "found PAM"},
@@ -827,9 +798,8 @@ static void other_formats_are_named(void **state)
     assert_refused("P8 1 1 1 ", 9, SD_ERR_FORMAT, "expected PNG, JPEG, PGM or PPM");
 }
 
-static void files_that_cannot_be_opened_are_named(void **state)
+TEST(files_that_cannot_be_opened_are_named)
 {
-    (void)state;
     sd_error_clear(&err);
     assert_int_equal(sd_picture_read(&pic, temp_path("none.png"), &err), SD_ERR_MISSING);
     assert_non_null(strstr(err.text, "none.png"));
@@ -851,9 +821,8 @@ static void files_that_cannot_be_opened_are_named(void **state)
 }
 
 #if defined(SD_WITH_PNG) && defined(SD_WITH_JPEG)
-static void nothing_is_printed_about_broken_files(void **state)
+TEST(nothing_is_printed_about_broken_files)
 {
-    (void)state;
     fflush(NULL);
     int out = dup(1), error = dup(2);
     assert_non_null(freopen(temp_path("out"), "w", stdout));

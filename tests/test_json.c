@@ -1,12 +1,5 @@
 /* test_json.c - json.c: JSON is read as Python reads it. What Python says of each text stands beside it. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
+#include "test.h"
 #include "../json.h"
 #include "needs.h"
 #include "tempdir.h"
@@ -27,10 +20,10 @@ static double number_of(const cJSON *root, const char *key)
     return j->valuedouble;
 }
 
-static void the_last_of_equal_keys_counts_at_every_depth(void **unused)
+TEST(the_last_of_equal_keys_counts_at_every_depth)
 {
-    (void)unused;
-    static const char text[] = "{\"a\":1,\"b\":{\"c\":1,\"d\":5,\"c\":2,\"c\":3},\"a\":[{\"e\":1,\"e\":9}],\"A\":4,\"f\":0,\"\\u0066\":6}";
+    static const char text[] =
+        "{\"a\":1,\"b\":{\"c\":1,\"d\":5,\"c\":2,\"c\":3},\"a\":[{\"e\":1,\"e\":9}],\"A\":4,\"f\":0,\"\\u0066\":6}";
     sd_error e = {0};
     cJSON *root = read_text(text, sizeof text - 1, &e);
     if (!root) fail_msg("%s", e.text);
@@ -47,12 +40,13 @@ static void the_last_of_equal_keys_counts_at_every_depth(void **unused)
     cJSON_Delete(root);
 }
 
-static void what_python_reads_is_read(void **unused)
+TEST(what_python_reads_is_read)
 {
-    (void)unused;
     static const char *const good[] = {
-        "{}", " \t\r\n{} \n", "{\"a\":-0,\"b\":0.5e+3,\"c\":1E-2,\"d\":[],\"e\":[[],{}],\"f\":null,\"g\":true,\"h\":false}",
-        "{\"a\":Infinity,\"b\":-Infinity,\"c\":\"Infinity \\\" Infinity\"}", "{\"\":1}", "{\"a\":\"\\u00e4\\ud83d\\ude00\\/\\b\\f\"}",
+        "{}", " \t\r\n{} \n",
+            "{\"a\":-0,\"b\":0.5e+3,\"c\":1E-2,\"d\":[],\"e\":[[],{}],\"f\":null,\"g\":true,\"h\":false}",
+        "{\"a\":Infinity,\"b\":-Infinity,\"c\":\"Infinity \\\" Infinity\"}", "{\"\":1}",
+            "{\"a\":\"\\u00e4\\ud83d\\ude00\\/\\b\\f\"}",
         "{\"\xc3\xa4\":\"\x7f\xf0\x9f\x98\x80\"}", "{\"a\":1e999}",
     };
     for (size_t i = 0; i < SD_COUNT(good); i++) {
@@ -68,9 +62,8 @@ static void what_python_reads_is_read(void **unused)
     cJSON_Delete(root);
 }
 
-static void what_python_refuses_is_refused_with_the_byte(void **unused)
+TEST(what_python_refuses_is_refused_with_the_byte)
 {
-    (void)unused;
     static const struct { const char *text; size_t n; const char *says; } bad[] = {
         {"", 0, "byte 0 on: a value is expected"},
         {"{} x", 4, "byte 3 on: there is more after its end"},       /* Extra data: char 3 */
@@ -107,17 +100,18 @@ static void what_python_refuses_is_refused_with_the_byte(void **unused)
     for (size_t i = 0; i < SD_COUNT(bad); i++) {
         sd_error e = {0};
         cJSON *root = read_text(bad[i].text, bad[i].n, &e);
-        if (root || e.status != SD_ERR_FORMAT || !strstr(e.text, bad[i].says)) fail_msg("%s: status %d, \"%s\"", bad[i].text, e.status, e.text);
+        if (root || e.status != SD_ERR_FORMAT || !strstr(e.text, bad[i].says))
+            fail_msg("%s: status %d, \"%s\"", bad[i].text, e.status, e.text);
     }
     sd_error e = {0};
     assert_null(read_text("[1]", 3, &e));
     assert_non_null(strstr(e.text, "expected a JSON object, found a list"));
 }
 
-static void depth_has_a_limit(void **unused)
+TEST(depth_has_a_limit)
 {
-    (void)unused;
-    for (int n = 255; n <= 100000; n = n == 255 ? 256 : 100000 + (n == 100000)) {   /* lists in the object: 255, 256, 100000 */
+    /* lists in the object: 255, 256, 100000 */
+    for (int n = 255; n <= 100000; n = n == 255 ? 256 : 100000 + (n == 100000)) {
         sd_text t = {0};
         sd_error e = {0};
         sd_text_add(&t, "{\"a\":");
@@ -136,9 +130,8 @@ static void depth_has_a_limit(void **unused)
 static int allocations_left;
 static void *some_memory(size_t n) { return allocations_left-- > 0 ? malloc(n) : NULL; }
 
-static void running_out_of_memory_is_not_called_a_broken_file(void **unused)
+TEST(running_out_of_memory_is_not_called_a_broken_file)
 {
-    (void)unused;
     cJSON_Hooks few = {some_memory, free};
     for (int n = 0; n < 6; n++) {
         sd_error e = {0};

@@ -5,21 +5,17 @@
  * shown to reject a neighbouring formula. */
 #define _DEFAULT_SOURCE   /* MAP_ANONYMOUS */
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
-#include <cmocka.h>
+
+#include "test.h"
 #include "../kernels.h"
 /* ---------------------------------------------------------------------------------------- helpers */
 enum { ISAS = 5, TABLES = 2 * ISAS };
 static const char *const table_names[ISAS] = {"scalar", "sse2", "avx2", "avx512", "neon"};
 
-/* All tables, those that cannot run here left out: the specification and its forms in vectors, and those that add in float. */
+/* All tables, those that cannot run here left out: the specification and its forms in vectors, and those that add in
+ * float. */
 static size_t usable(const sd_kern *tables[TABLES])
 {
     size_t n = 0;
@@ -46,9 +42,8 @@ static bool rounds_products(const sd_kern *k)   /* no FMA */
 static bool is_spec(const sd_kern *k) { return k->precise; }
 
 static uint32_t random_state;
-static int seed(void **unused)   /* before each test, so that none depends on another */
+static int seed(UNUSED void **state)   /* before each test, so that none depends on another */
 {
-    (void)unused;
     random_state = 1;
     return 0;
 }
@@ -113,9 +108,8 @@ static double half_value(unsigned h)   /* (-1)^s 2^(e-15) (1 + m/1024), or 2^-14
     return h & 0x8000 ? -v : v;
 }
 
-static void all_halves_widen_exactly(void **unused)
+TEST(all_halves_widen_exactly)
 {
-    (void)unused;
     static uint16_t h[65536];
     static float y[65536];
     for (unsigned i = 0; i < 65536; i++)
@@ -135,9 +129,8 @@ static void all_halves_widen_exactly(void **unused)
 }
 
 /* The classic wrong twin: subnormal halves taken for zero. SD weights have thousands of them. */
-static void flushing_subnormal_halves_would_be_seen(void **unused)
+TEST(flushing_subnormal_halves_would_be_seen)
 {
-    (void)unused;
     unsigned differ = 0;
     for (unsigned i = 0; i < 65536; i++) {
         bool subnormal = (i >> 10 & 31) == 0;
@@ -147,9 +140,8 @@ static void flushing_subnormal_halves_would_be_seen(void **unused)
     assert_int_equal(differ, 2 * 1023);
 }
 
-static void all_bfloats_are_the_upper_half_of_a_float(void **unused)
+TEST(all_bfloats_are_the_upper_half_of_a_float)
 {
-    (void)unused;
     static uint16_t h[65536];
     static float y[65536];
     for (unsigned i = 0; i < 65536; i++)
@@ -217,9 +209,8 @@ static double error_in_ulps(float y, double exact, double floor_)
     return e <= floor_ ? 0 : e / ulp(exact);
 }
 
-static void activations_are_right_over_all_floats(void **unused)
+TEST(activations_are_right_over_all_floats)
 {
-    (void)unused;
     enum { N = 4096 };
     const uint32_t step = 40009;   /* about a hundred thousand floats of every exponent and both signs */
     for (size_t i = 0; i < sizeof activations / sizeof *activations; i++) {
@@ -248,9 +239,8 @@ static void activations_are_right_over_all_floats(void **unused)
 }
 
 /* Between -8 and 8, where networks live, more densely. */
-static void activations_are_right_where_networks_live(void **unused)
+TEST(activations_are_right_where_networks_live)
 {
-    (void)unused;
     enum { N = 1024 };
     for (size_t i = 0; i < sizeof activations / sizeof *activations; i++)
         for (int part = 0; part < 60; part++) {
@@ -267,9 +257,8 @@ static void activations_are_right_where_networks_live(void **unused)
 }
 
 /* The three are within 0.02 of one another, which is why ports mix them up unnoticed. */
-static void each_gelu_is_out_of_the_others_bounds(void **unused)
+TEST(each_gelu_is_out_of_the_others_bounds)
 {
-    (void)unused;
     double tanh_error = 0, quick_error = 0, erf_error = 0;
     for (double x = -6; x <= 6; x += 0.01) {
         float f = (float)x;
@@ -289,9 +278,8 @@ static void each_gelu_is_out_of_the_others_bounds(void **unused)
     assert_true(fabs(tanh_gelu(1) - 0.8411919906082768) < 1e-12);
 }
 
-static void activations_have_no_accidents_at_the_ends(void **unused)
+TEST(activations_have_no_accidents_at_the_ends)
 {
-    (void)unused;
     const float big[] = {20, 87.3f, 88.8f, 104, 1e4f, 1e19f, 1e30f, 3.4e38f};
     FOR_EACH_TABLE(k)
         for (size_t i = 0; i < sizeof activations / sizeof *activations; i++) {
@@ -309,9 +297,8 @@ static void activations_have_no_accidents_at_the_ends(void **unused)
         }
 }
 
-static void geglu_multiplies_by_gelu_of_the_gate(void **unused)
+TEST(geglu_multiplies_by_gelu_of_the_gate)
 {
-    (void)unused;
     enum { N = 5000 };
     static float v[N], g[N], y[N];
     for (size_t i = 0; i < N; i++) {
@@ -344,9 +331,8 @@ static double softmax_error(const float *y, const float *x, size_t n, double sca
     return (double)worst;
 }
 
-static void softmax_is_right(void **unused)
+TEST(softmax_is_right)
 {
-    (void)unused;
     enum { N = 400 };
     for (int round = 0; round < 3000; round++) {
         float x[N], y[N];
@@ -372,25 +358,25 @@ static void softmax_is_right(void **unused)
 }
 
 /* 1.02 ULP of double; with ln 2 in one part instead of two, hundreds. */
-static void the_exponential_of_softmax_is_right(void **unused)
+TEST(the_exponential_of_softmax_is_right)
 {
-    (void)unused;
     double worst = 0, twin = 0;
     for (double x = 0; x > -708; x -= 0.00371) {
-        long double truth = expl((long double)x), unit = ldexpl(1, ilogbl(truth) - 52), n = rintl((long double)x * 1.442695040888963407L);
+        long double truth = expl((long double)x), unit = ldexpl(1, ilogbl(truth) - 52),
+            n = rintl((long double)x * 1.442695040888963407L);
         long double one_part = expl((long double)(x - (double)n * 0.69314718055994530942)) * ldexpl(1, (int)n);
         worst = fmax(worst, (double)(fabsl(sdk_exp_negative(x) - truth) / unit));
         twin = fmax(twin, (double)(fabsl(one_part - truth) / unit));
     }
     printf("    e^x of softmax max %.2f ULP of double (ln 2 in one part: %.0f)\n", worst, twin);
     assert_true(worst < 1.1 && twin > 20);
-    assert_true(sdk_exp_negative(0) == 1 && sdk_exp_negative(-709) == 0 && sdk_exp_negative(-INFINITY) == 0 && isnan(sdk_exp_negative(NAN)));
+    assert_true(sdk_exp_negative(0) == 1 && sdk_exp_negative(-709) == 0 && sdk_exp_negative(-INFINITY) == 0
+                && isnan(sdk_exp_negative(NAN)));
 }
 
 /* Without subtracting the maximum, scores of 100 and more (SD 2.1 has them) overflow. */
-static void softmax_survives_large_scores_and_its_twin_does_not(void **unused)
+TEST(softmax_survives_large_scores_and_its_twin_does_not)
 {
-    (void)unused;
     float x[] = {300, 299, -300, 1e30f}, y[4];
     float sum = 0;
     for (size_t i = 0; i < 3; i++)
@@ -406,9 +392,8 @@ static void softmax_survives_large_scores_and_its_twin_does_not(void **unused)
     }
 }
 
-static void softmax_of_masked_rows(void **unused)
+TEST(softmax_of_masked_rows)
 {
-    (void)unused;
     enum { N = 77 };
     FOR_EACH_TABLE(k) {
         float x[N], y[N], z[N];
@@ -444,9 +429,8 @@ static void softmax_of_masked_rows(void **unused)
 
 /* -------------------------------------------------------------------------------- sums and norms */
 
-static void sums_lose_nothing(void **unused)
+TEST(sums_lose_nothing)
 {
-    (void)unused;
     enum { N = 200000 };
     float *x = room(N * sizeof *x);
     long double s1 = 0, s2 = 0;
@@ -471,9 +455,8 @@ static void sums_lose_nothing(void **unused)
     free(x);
 }
 
-static void column_sums_are_the_specifications_bits(void **unused)
+TEST(column_sums_are_the_specifications_bits)
 {
-    (void)unused;
     enum { ROWS = 37, N = 131 };
     static float x[ROWS * N];
     for (size_t i = 0; i < ROWS * N; i++)
@@ -497,9 +480,8 @@ static void column_sums_are_the_specifications_bits(void **unused)
             }
 }
 
-static void affine_rows_are_right(void **unused)
+TEST(affine_rows_are_right)
 {
-    (void)unused;
     enum { N = 3000 };
     static float x[N], m[N], a[N], b[N], y[N], z[N];
     for (size_t i = 0; i < N; i++) {
@@ -611,14 +593,14 @@ static void assert_row(const sd_kern *k, size_t kind, const float *y, const floa
 {
     for (size_t i = 0; i < n; i++) {
         double e = is_spec(k) || rows_of_all_kinds[kind].bound == 0 ? (bits_of(y[i]) == bits_of(spec[i]) ? 0 : INFINITY)
-                                                                    : fabs((double)y[i] - spec[i]) / ulp(fmax(fabs(spec[i]), 0.125));
+                                                                    : fabs((double)y[i] - spec[i])
+                                                                        / ulp(fmax(fabs(spec[i]), 0.125));
         check(k, rows_of_all_kinds[kind].name, e, rows_of_all_kinds[kind].bound, (double)n);
     }
 }
 
-static void rows_of_any_length_and_alignment_match_the_specification(void **unused)
+TEST(rows_of_any_length_and_alignment_match_the_specification)
 {
-    (void)unused;
     FOR_EACH_TABLE(k)
         for (size_t kind = 0; kind < KINDS; kind++)
             for (size_t n = 0; n <= LONGEST; n++) {
@@ -668,9 +650,8 @@ static void *fence_last(fence f, size_t bytes) { return f.start + 2 * f.page - b
 static void fence_close(fence f) { munmap(f.start, 3 * f.page); }
 
 /* Reading one byte too far ends this test by a signal. */
-static void rows_may_end_where_memory_ends(void **unused)
+TEST(rows_may_end_where_memory_ends)
 {
-    (void)unused;
     fence f[6];
     for (size_t i = 0; i < 6; i++)
         f[i] = fence_open();
@@ -738,7 +719,8 @@ static float *solve(const sd_kern *k, const problem *p)
     void *base, *scratch = scratch_for(k, &base);
     float *C = room(c_cells(p) * sizeof(float));
     memcpy(C, p->C, c_cells(p) * sizeof(float));
-    k->gemm(k->gemm_scratch ? scratch : NULL, p->M, p->N, p->K, p->A, p->lda, p->B, p->ldb, p->b_trans, NULL, C + p->ldc,
+    k->gemm(k->gemm_scratch ? scratch : NULL, p->M, p->N, p->K, p->A, p->lda, p->B, p->ldb, p->b_trans, NULL,
+            C + p->ldc,
             p->ldc, p->with_bias ? p->bias : NULL);
     free(base);
     return C;
@@ -773,9 +755,8 @@ static void check_exactly(size_t M, size_t N, size_t K, size_t slack, unsigned o
     problem_free(&p);
 }
 
-static void products_of_integers_are_exact_in_every_size(void **unused)
+TEST(products_of_integers_are_exact_in_every_size)
 {
-    (void)unused;
     const size_t depths[] = {0, 1, 2, 3, 4, 5, 7, 8, 16, 31, 40};
     size_t turn = 0;
     for (size_t M = 0; M <= 40; M++)
@@ -785,9 +766,8 @@ static void products_of_integers_are_exact_in_every_size(void **unused)
                     check_exactly(M, N, depths[turn % 11], turn % 5 * 3, options);
 }
 
-static void large_products_of_integers_are_exact(void **unused)
+TEST(large_products_of_integers_are_exact)
 {
-    (void)unused;
     static const size_t sizes[][3] = {   /* across every block size of kernels_simd.c */
         {1, 1000, 300}, {197, 33, 193}, {97, 785, 385}, {13, 1543, 200},
         {200, 40, 1000}, {77, 320, 768}, {300, 3, 577}, {85, 769, 192},
@@ -797,9 +777,8 @@ static void large_products_of_integers_are_exact(void **unused)
             check_exactly(sizes[s][0], sizes[s][1], sizes[s][2], options * 5 % 7, options);
 }
 
-static void product_of_a_hand_example(void **unused)
+TEST(product_of_a_hand_example)
 {
-    (void)unused;
     /* [1 2 3; 4 5 6] times [7 8; 9 10; 11 12] = [58 64; 139 154] */
     const float A[] = {1, 2, 3, 4, 5, 6}, B[] = {7, 8, 9, 10, 11, 12}, BT[] = {7, 9, 11, 8, 10, 12};
     const float bias[] = {100, 200};
@@ -817,9 +796,8 @@ static void product_of_a_hand_example(void **unused)
 static bool same_bits(const float *a, const float *b, size_t n) { return memcmp(a, b, n * sizeof *a) == 0; }
 
 /* Whatever rectangles of C a caller asks for, each element has the bits it has in the whole. */
-static void bits_do_not_depend_on_how_m_and_n_are_split(void **unused)
+TEST(bits_do_not_depend_on_how_m_and_n_are_split)
 {
-    (void)unused;
     static const size_t sizes[][3] = {{50, 71, 40}, {101, 797, 450}, {16, 33, 1000}};
     FOR_EACH_TABLE(k)
         for (size_t s = 0; s < 3; s++)
@@ -851,9 +829,8 @@ static void bits_do_not_depend_on_how_m_and_n_are_split(void **unused)
 }
 
 /* Weights of 16-bit numbers, widened on the way, give the bits of the same weights widened before. */
-static void sixteen_bit_weights_give_the_same_bits(void **unused)
+TEST(sixteen_bit_weights_give_the_same_bits)
 {
-    (void)unused;
     static const size_t sizes[][3] = {{7, 5, 3}, {45, 61, 333}, {100, 797, 450}, {3, 16, 128}, {9, 33, 192}};
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
         problem p = problem_new(sizes[s][0], sizes[s][1], sizes[s][2], 2, 1, normal);
@@ -868,7 +845,8 @@ static void sixteen_bit_weights_give_the_same_bits(void **unused)
                 void *base, *scratch = scratch_for(k, &base);
                 float *want = solve(k, &p), *C = room(c_cells(&p) * sizeof(float));
                 memcpy(C, p.C, c_cells(&p) * sizeof(float));
-                k->gemm(scratch, p.M, p.N, p.K, p.A, p.lda, narrow, p.ldb, true, bf ? k->widen_bf16 : k->widen_f16, C + p.ldc,
+                k->gemm(scratch, p.M, p.N, p.K, p.A, p.lda, narrow, p.ldb, true, bf ? k->widen_bf16 : k->widen_f16,
+                        C + p.ldc,
                         p.ldc, p.with_bias ? p.bias : NULL);
                 assert_true(same_bits(C, want, c_cells(&p)));
                 free(base);
@@ -881,8 +859,8 @@ static void sixteen_bit_weights_give_the_same_bits(void **unused)
     }
 }
 
-/* Sums that cancel: the second half of the terms is the first with the other sign, in another order. What is left is nothing but what
- * double rounded on the way, so that a float shows every change of the order. */
+/* Sums that cancel: the second half of the terms is the first with the other sign, in another order. What is left is
+ * nothing but what double rounded on the way, so that a float shows every change of the order. */
 static problem problem_cancelling(size_t M, size_t N, size_t K, unsigned options)
 {
     problem p = problem_new(M, N, 2 * K, 1, options, normal);
@@ -907,10 +885,10 @@ static float added_in_another_order(const problem *p, size_t i, size_t j, bool b
     return (float)(s[0] + s[1] + (p->with_bias ? p->bias[j] : 0));
 }
 
-static void precise_products_in_vectors_are_the_specifications_bits(void **unused)
+TEST(precise_products_in_vectors_are_the_specifications_bits)
 {
-    (void)unused;
-    static const size_t sizes[][3] = {{1, 1, 1}, {3, 5, 20}, {29, 33, 65}, {168, 40, 200}, {15, 385, 129}, {171, 20, 64}, {57, 9, 600}};
+    static const size_t sizes[][3] = {{1, 1, 1}, {3, 5, 20}, {29, 33, 65}, {168, 40, 200}, {15, 385, 129},
+                                      {171, 20, 64}, {57, 9, 600}};
     size_t differ[2] = {0, 0}, elements = 0;
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
         for (unsigned options = 0; options < 4; options++) {
@@ -937,9 +915,8 @@ static void precise_products_in_vectors_are_the_specifications_bits(void **unuse
 }
 
 /* Why FMA may be used for it: the product of two floats is a double, that of two doubles is not. */
-static void a_product_of_floats_is_exact_in_double(void **unused)
+TEST(a_product_of_floats_is_exact_in_double)
 {
-    (void)unused;
     unsigned differ = 0;
     for (int n = 0; n < 100000; n++) {
         double s = normal();
@@ -954,9 +931,8 @@ static void a_product_of_floats_is_exact_in_double(void **unused)
     assert_true((double)0x1p-149f * 0x1p-149f == 0x1p-298 && (double)0x1.fffffep127f * 0x1.fffffep127f < 0x1p256);
 }
 
-static void transposed_b_gives_the_same_bits(void **unused)
+TEST(transposed_b_gives_the_same_bits)
 {
-    (void)unused;
     problem p = problem_new(45, 61, 333, 0, 1, normal), q = p;
     q.B = room(p.N * p.K * sizeof(float));
     q.b_trans = false;
@@ -975,9 +951,8 @@ static void transposed_b_gives_the_same_bits(void **unused)
 }
 
 /* rel-L2 against double for normal numbers: no worse than 3.3e-7 however long the sum; one plain float sum is worse. */
-static void long_products_are_accurate_and_one_float_sum_is_not(void **unused)
+TEST(long_products_are_accurate_and_one_float_sum_is_not)
 {
-    (void)unused;
     const size_t depths[] = {40, 320, 2880, 11520};
     for (size_t d = 0; d < 4; d++) {
         problem p = problem_new(24, 40, depths[d], 0, 1, normal);
@@ -1008,9 +983,8 @@ static void long_products_are_accurate_and_one_float_sum_is_not(void **unused)
     }
 }
 
-static void products_may_end_where_memory_ends(void **unused)
+TEST(products_may_end_where_memory_ends)
 {
-    (void)unused;
     fence a = fence_open(), b = fence_open(), c = fence_open(), d = fence_open();
     FOR_EACH_TABLE(k) {
         void *base, *scratch = scratch_for(k, &base);
@@ -1037,9 +1011,8 @@ static void products_may_end_where_memory_ends(void **unused)
 }
 
 /* A NaN or infinity of A or B shows in its row or column of C and nowhere else. */
-static void nan_stays_in_its_row_and_column(void **unused)
+TEST(nan_stays_in_its_row_and_column)
 {
-    (void)unused;
     FOR_EACH_TABLE(k)
         for (unsigned options = 0; options < 2; options++) {
             problem p = problem_new(23, 37, 300, 1, options, small_integer);
@@ -1054,11 +1027,10 @@ static void nan_stays_in_its_row_and_column(void **unused)
         }
 }
 
-/* Columns of at most 64 logits in powers of two. Each weight is within 0.8 ULP of 2^(x - m), x - m in float (1.1 without FMA), and sum and
- * maximum go on from piece to piece as kernels.h says. */
-static void a_softmax_in_pieces_is_right(void **unused)
+/* Columns of at most 64 logits in powers of two. Each weight is within 0.8 ULP of 2^(x - m), x - m in float (1.1
+ * without FMA), and sum and maximum go on from piece to piece as kernels.h says. */
+TEST(a_softmax_in_pieces_is_right)
 {
-    (void)unused;
     enum { WIDEST = 32 };
     FOR_EACH_TABLE(k) {
         if (!k->softmax_piece)
@@ -1080,7 +1052,8 @@ static void a_softmax_in_pieces_is_right(void **unused)
             for (size_t c = 0; c < width; c++) {
                 double m = max0[c], total = 0;
                 for (size_t i = 0; i < n; i++)
-                    m = before[i * width + c] > m ? before[i * width + c] : m;   /* fmax here stops gcc 12.2 for aarch64 */
+                    /* fmax here stops gcc 12.2 for aarch64 */
+                    m = before[i * width + c] > m ? before[i * width + c] : m;
                 assert_true(max[c] == (float)m);
                 for (size_t i = 0; i < n; i++) {
                     float d = before[i * width + c] - max[c];
@@ -1105,9 +1078,8 @@ static void a_softmax_in_pieces_is_right(void **unused)
 }
 
 /* Of every size up to a few vectors, between numbers that must not change; and a strip whose columns are scaled. */
-static void a_transpose_and_a_scaling_of_columns_touch_what_they_should(void **unused)
+TEST(a_transpose_and_a_scaling_of_columns_touch_what_they_should)
 {
-    (void)unused;
     enum { MOST = 37, STRIDE = 40 };
     FOR_EACH_TABLE(k) {
         if (!k->transpose)
@@ -1136,9 +1108,8 @@ static void a_transpose_and_a_scaling_of_columns_touch_what_they_should(void **u
 
 /* --------------------------------------------------------------------------------------- selection */
 
-static void selection_knows_names_and_the_cpu(void **unused)
+TEST(selection_knows_names_and_the_cpu)
 {
-    (void)unused;
     assert_ptr_equal(sd_kern_select("scalar"), &sd_kern_scalar);
     assert_ptr_equal(sd_kern_select_precise("scalar"), &sd_kern_spec);
     assert_null(sd_kern_select("precise"));
@@ -1156,7 +1127,8 @@ static void selection_knows_names_and_the_cpu(void **unused)
         assert_true(!precise == !k);
         if (k) {
             assert_string_equal(k->name, table_names[i]);
-            assert_true(precise->precise && !k->precise && (strstr(precise->name, k->name) || precise == &sd_kern_spec));
+            assert_true(precise->precise && !k->precise
+                        && (strstr(precise->name, k->name) || precise == &sd_kern_spec));
         }
     }
 }

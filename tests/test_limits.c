@@ -1,12 +1,6 @@
-/* test_limits.c - files without an end, claims without a reason, runs that no machine can hold, files that shrink while they
- * are used, and Ctrl-C in all that takes long before the networks begin: each ends at once and with a sentence. */
+/* test_limits.c - files without an end, claims without a reason, runs that no machine can hold, files that shrink while
+ * they are used, and Ctrl-C in all that takes long before the networks begin: each ends at once and with a sentence. */
 #define _XOPEN_SOURCE 700
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include <signal.h>
 #include <sys/resource.h>
@@ -15,8 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
+#include "test.h"
 #ifdef SD_WITH_PNG
 #include <png.h>
 #endif
@@ -34,9 +27,8 @@ static void within(double seconds, const char *what)
 
 /* ------------------------------------------------------------------------------ what has no end, or no sense */
 
-static void endless_files_are_refused_at_once(void **unused)
+TEST(endless_files_are_refused_at_once)
 {
-    (void)unused;
     RUN("-p", "x", "-i", "/dev/zero", "-o", temp_path("a.ppm"));
     expect_error("a picture", 2, "none of them");
     within(2, "a picture");
@@ -52,9 +44,8 @@ static void endless_files_are_refused_at_once(void **unused)
 }
 
 /* A line that cannot be read is no end of the file. */
-static void an_error_is_not_the_end_of_a_file(void **unused)
+TEST(an_error_is_not_the_end_of_a_file)
 {
-    (void)unused;
     RUN("tokenize", "--ids", "--file", ".");
     expect_error("a directory", 2, "cannot read");
     char line[400001];
@@ -93,9 +84,8 @@ static const char *model_with_vae(const void *weights, size_t n)
 }
 
 /* Three bytes of a header became 78 bytes of memory. */
-static void a_header_of_empty_lists_takes_no_memory(void **unused)
+TEST(a_header_of_empty_lists_takes_no_memory)
 {
-    (void)unused;
     enum { LISTS = 4000000 };
     size_t n = 8 + 6 + 3 * (size_t)LISTS + 1;
     char *file = malloc(n);
@@ -111,9 +101,8 @@ static void a_header_of_empty_lists_takes_no_memory(void **unused)
     within(2, "a header of empty lists");
 }
 
-static void a_run_that_needs_more_memory_than_there_is_does_not_begin(void **unused)
+TEST(a_run_that_needs_more_memory_than_there_is_does_not_begin)
 {
-    (void)unused;
     RUN("-p", "x", "--batch-size", "512", "-W", "8192", "-H", "8192", "-o", temp_path("a.ppm"));
     expect_error("512 large pictures", 1, "drawing 512 pictures of 8192x8192 at once takes");
     within(2, "512 large pictures");
@@ -142,7 +131,8 @@ static void write_large_png(const char *path, int colour)
     png_infop info = png_create_info_struct(png);
     assert_non_null(f);
     png_init_io(png, f);
-    png_set_IHDR(png, info, SIDE, SIDE, colour == PNG_COLOR_TYPE_GRAY ? 1 : 8, colour, PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT,
+    png_set_IHDR(png, info, SIDE, SIDE, colour == PNG_COLOR_TYPE_GRAY ? 1 : 8, colour, PNG_INTERLACE_NONE,
+                 PNG_COMPRESSION_TYPE_DEFAULT,
                  PNG_FILTER_TYPE_DEFAULT);
     png_set_compression_level(png, 1);
     png_set_filter(png, 0, PNG_FILTER_NONE);
@@ -154,9 +144,8 @@ static void write_large_png(const char *path, int colour)
 }
 
 /* What is read takes 0.8 GB, and 2.3 GB when it is laid out for the run as well. */
-static void a_large_picture_is_not_prepared_for_a_run_that_does_not_begin(void **unused)
+TEST(a_large_picture_is_not_prepared_for_a_run_that_does_not_begin)
 {
-    (void)unused;
     struct rusage used;
     write_large_png(in_work("large.png"), PNG_COLOR_TYPE_GRAY);
     RUN("-p", "x", "-i", in_work("large.png"), "--max-memory", "1", "-o", temp_path("a.png"));
@@ -169,15 +158,15 @@ static void a_large_picture_is_not_prepared_for_a_run_that_does_not_begin(void *
     temp_clear();
 }
 
-static void a_large_picture_can_be_interrupted(void **unused)
+TEST(a_large_picture_can_be_interrupted)
 {
-    (void)unused;
     write_large_png(in_work("large.png"), PNG_COLOR_TYPE_GRAY);
     for (double delay = 0.3; delay < 5; delay *= 2) {
         run_with.signal = SIGINT;
         run_with.at_once = true;
         run_with.delay = delay;
-        RUN("-p", "x", "-i", in_work("large.png"), "--mask", in_work("large.png"), "-W", "64", "-H", "64", "-o", temp_path("a.png"));
+        RUN("-p", "x", "-i", in_work("large.png"), "--mask", in_work("large.png"), "-W", "64", "-H", "64", "-o",
+            temp_path("a.png"));
         if (ran.code == 0) break;   /* it was faster */
         expect_error("a large picture", 130, "interrupted");
         print_message("%.1f s after the start: stopped after %.2f s\n", delay, ran.seconds);
@@ -187,9 +176,8 @@ static void a_large_picture_can_be_interrupted(void **unused)
 }
 #endif
 
-static void a_pipe_that_says_nothing_can_be_interrupted(void **unused)
+TEST(a_pipe_that_says_nothing_can_be_interrupted)
 {
-    (void)unused;
     const char *pipe_path = temp_path("pipe");
     assert_int_equal(mkfifo(pipe_path, 0600), 0);
     static const char *const ways[] = {"--init-img", "--noise", "--rng"};
@@ -224,9 +212,8 @@ static void wait_for(const char *path, const char *word)
     }
 }
 
-static void a_model_that_is_cut_while_it_is_used_ends_in_a_sentence(void **unused)
+TEST(a_model_that_is_cut_while_it_is_used_ends_in_a_sentence)
 {
-    (void)unused;
     static const char *const ways[] = {"map", "stream"};
     size_t n;
     char *weights = slurp("weights/tiny/vae/diffusion_pytorch_model.safetensors", &n), file[1024];
@@ -243,7 +230,8 @@ static void a_model_that_is_cut_while_it_is_used_ends_in_a_sentence(void **unuse
             wait_for(printed, "seed:");
             _exit(truncate(file, 4096) != 0);
         }
-        RUN("-m", model, "-p", "x", "-s", "1", "--steps", "900", "--sampling-method", "euler", "--residency", ways[i], "--save-steps",
+        RUN("-m", model, "-p", "x", "-s", "1", "--steps", "900", "--sampling-method", "euler", "--residency", ways[i],
+            "--save-steps",
             in_work("steps"), "-o", temp_path("a.ppm"));   /* the VAE works in each step */
         waitpid(cutter, NULL, 0);
         expect_error(ways[i], 1, "shorter");

@@ -1,19 +1,10 @@
-/* test_numpy_rng.c - numpy_rng.c against NumPy (tests/golden/random_numpy.txt, made by tools/golden_random.py). */
+/* test_numpy_rng.c - rng_numpy.c against NumPy (tests/golden/random_numpy.txt, made by tools/golden_random.py). */
 #include "../rng.h"
 #include "numbers.h"
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include <cmocka.h>
-
+#include "test.h"
 static double legacy_next(void *r) { return sd_numpy_normal(r); }
 static double pcg_next(void *r) { return sd_pcg64_normal(r); }
 
@@ -125,46 +116,40 @@ static void check_edge_f32(const char *word, char *rest)
     for (int i = 0; i < 2; i++) assert_int_equal(bits_of(sd_pcg64_normal_f32(&r)), next_hex(&rest));
 }
 
-static void legacy_normals_equal_numpy_bit_for_bit(void **state)
+TEST(legacy_normals_equal_numpy_bit_for_bit)
 {
-    (void)state;
     each_line("random_numpy.txt", "legacy", check_legacy);
 }
 
-static void pcg64_words_equal_numpy(void **state) { (void)state; each_line("random_numpy.txt", "raw", check_raw); }
+TEST(pcg64_words_equal_numpy) { each_line("random_numpy.txt", "raw", check_raw); }
 
-static void seed_sequences_equal_numpy(void **state)
+TEST(seed_sequences_equal_numpy)
 {
-    (void)state;
     each_line("random_numpy.txt", "words", check_words);
 }
 
-static void pcg64_normals_equal_numpy_bit_for_bit(void **state)
+TEST(pcg64_normals_equal_numpy_bit_for_bit)
 {
-    (void)state;
     each_line("random_numpy.txt", "pcg64", check_pcg64);
     each_line("random_numpy.txt", "pcg64_f32", check_pcg64_f32);
 }
 
-static void numbers_of_the_tail_equal_numpy(void **state)
+TEST(numbers_of_the_tail_equal_numpy)
 {
-    (void)state;
     each_line("random_numpy.txt", "tail", check_tail);
     each_line("random_numpy.txt", "tail_f32", check_tail);
 }
 
 /* The last position of a layer that is taken at once and the first that is not, in which a million draws never end. */
-static void edges_of_the_layers_equal_numpy(void **state)
+TEST(edges_of_the_layers_equal_numpy)
 {
-    (void)state;
     each_line("random_numpy.txt", "edge", check_edge);
     each_line("random_numpy.txt", "edge_f32", check_edge_f32);
 }
 
 /* Numbers that NumPy's documentation and a thousand notebooks print. */
-static void published_numbers_come_out(void **state)
+TEST(published_numbers_come_out)
 {
-    (void)state;
     static const double legacy[5] = {1.76405235, 0.40015721, 0.97873798, 2.24089320, 1.86755799};
     static const double pcg[4] = {0.12573022, -0.13210486, 0.64042265, 0.10490012};
     sd_rng a;
@@ -192,9 +177,8 @@ static void moments(double (*next)(void *r), void *r)
 
 static double pcg_next_f32(void *r) { return sd_pcg64_normal_f32(r); }
 
-static void a_million_numbers_are_standard_normal(void **state)
+TEST(a_million_numbers_are_standard_normal)
 {
-    (void)state;
     sd_rng a;
     sd_pcg64 b;
     sd_rng_seed(&a, 2024);
@@ -208,9 +192,8 @@ static void a_million_numbers_are_standard_normal(void **state)
 /* ---- wrong twins */
 
 /* The polar method's second number comes first; in order of their making they are swapped. */
-static void twin_that_returns_the_first_of_a_pair_first_is_wrong(void **state)
+TEST(twin_that_returns_the_first_of_a_pair_first_is_wrong)
 {
-    (void)state;
     sd_rng r;
     sd_rng_seed(&r, 0);
     double first = sd_numpy_normal(&r), second = sd_numpy_normal(&r);
@@ -218,9 +201,8 @@ static void twin_that_returns_the_first_of_a_pair_first_is_wrong(void **state)
     assert_true(fabs(second - 1.76405235) > 0.1);
 }
 
-static void twins_legacy_pcg64_and_torch_are_three_streams(void **state)
+TEST(twins_legacy_pcg64_and_torch_are_three_streams)
 {
-    (void)state;
     sd_rng a, t;
     sd_pcg64 b, c;
     float torch[16], x[3][16];
@@ -241,9 +223,8 @@ static void twins_legacy_pcg64_and_torch_are_three_streams(void **state)
 }
 
 /* All bits of a seed count, also those above 2^32; the twin cuts them off. */
-static void twin_with_half_a_seed_is_wrong(void **state)
+TEST(twin_with_half_a_seed_is_wrong)
 {
-    (void)state;
     sd_pcg64 a, b;
     sd_pcg64_seed(&a, UINT64_C(1) << 32 | 42);
     sd_pcg64_seed(&b, 42);
@@ -251,9 +232,8 @@ static void twin_with_half_a_seed_is_wrong(void **state)
 }
 
 /* A pool of the wrong size and a spawn key taken for entropy. */
-static void twins_of_the_seed_sequence_are_wrong(void **state)
+TEST(twins_of_the_seed_sequence_are_wrong)
 {
-    (void)state;
     const uint64_t key[2] = {5, 3};
     uint32_t right[4], twin[4];
     sd_seedseq s;

@@ -1,13 +1,8 @@
-/* test_ops.c - the CPU backend against plain loops in double, the shape rules, and the same bits for any number of threads. */
+/* test_ops.c - the CPU backend against plain loops in double, the shape rules, and the same bits for any number of
+ * threads. */
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include <cmocka.h>
-
+#include "test.h"
 #include "../ops.h"
 
 static uint32_t state = 1;
@@ -45,8 +40,8 @@ static double rel_l2(const float *x, const double *truth, size_t n)
     return sqrt(d / (s > 0 ? s : 1));
 }
 
-/* Both tables are held to float32's rounding; the specification to less, since it adds in double. OpenBLAS, where it is, is held to
- * the same as the own products of the vector kernels. */
+/* Both tables are held to float32's rounding; the specification to less, since it adds in double. OpenBLAS, where it
+ * is, is held to the same as the own products of the vector kernels. */
 enum { SPECIFICATION, OWN, BLAS };
 #ifdef SD_WITH_OPENBLAS
 enum { PROVIDERS = 3 };
@@ -58,7 +53,8 @@ static double bound(int i) { return i ? 4e-7 : 4e-8; }
 
 /* ---- convolution */
 
-static double *conv_truth(sd_tensor x, const float *w, const float *bias, sd_tensor y, int64_t kh, int64_t kw, sd_conv c)
+static double *conv_truth(sd_tensor x, const float *w, const float *bias, sd_tensor y, int64_t kh, int64_t kw,
+                          sd_conv c)
 {
     double *out = malloc((size_t)sd_numel(&y) * sizeof *out);
     int64_t H = x.dim[1], W = x.dim[2], ci = x.dim[3], co = y.dim[3], at = 0;
@@ -72,19 +68,21 @@ static double *conv_truth(sd_tensor x, const float *w, const float *bias, sd_ten
                             for (int64_t kx = 0; kx < kw; kx++) {
                                 int64_t iy = oy * c.stride + ky - c.pad_top, ix = ox * c.stride + kx - c.pad_left;
                                 if (iy >= 0 && iy < H && ix >= 0 && ix < W)
-                                    s += (double)sd_f32(x)[((n * H + iy) * W + ix) * ci + i] * w[((o * ci + i) * kh + ky) * kw + kx];
+                                    s += (double)sd_f32(x)[((n * H + iy) * W + ix) * ci + i]
+                                        * w[((o * ci + i) * kh + ky) * kw + kx];
                             }
                     out[at] = s;
                 }
     return out;
 }
 
-static void convolution_is_the_textbook_sum(void **unused)
+TEST(convolution_is_the_textbook_sum)
 {
-    (void)unused;
     const struct { int64_t n, h, w, ci, co, k; sd_conv c; } cases[] = {
-        {2, 9, 14, 5, 7, 3, {1, 1, 1, 1, 1, false}},  {1, 8, 8, 16, 32, 3, {2, 1, 1, 1, 1, false}}, {1, 7, 9, 3, 8, 3, {2, 0, 0, 1, 1, false}},
-        {2, 5, 6, 40, 9, 1, {1, 0, 0, 0, 0, false}},  {1, 1, 1, 4, 4, 3, {1, 1, 1, 1, 1, false}},   {1, 40, 33, 17, 33, 3, {1, 1, 1, 1, 1, false}},
+        {2, 9, 14, 5, 7, 3, {1, 1, 1, 1, 1, false}},  {1, 8, 8, 16, 32, 3, {2, 1, 1, 1, 1, false}},
+            {1, 7, 9, 3, 8, 3, {2, 0, 0, 1, 1, false}},
+        {2, 5, 6, 40, 9, 1, {1, 0, 0, 0, 0, false}},  {1, 1, 1, 4, 4, 3, {1, 1, 1, 1, 1, false}},
+            {1, 40, 33, 17, 33, 3, {1, 1, 1, 1, 1, false}},
     };
     for (int k = 0; k < PROVIDERS; k++)
         for (size_t i = 0; i < SD_COUNT(cases); i++) {
@@ -96,7 +94,8 @@ static void convolution_is_the_textbook_sum(void **unused)
             float *w = malloc((size_t)count * sizeof *w), bias[64];
             fill(w, (size_t)count);
             fill(bias, (size_t)cases[i].co);
-            sd_tensor tw = {.nd = 4, .dim = {cases[i].co, cases[i].ci, K, K}, .host = w}, tb = {.nd = 1, .dim = {cases[i].co}, .host = bias};
+            sd_tensor tw = {.nd = 4, .dim = {cases[i].co, cases[i].ci, K, K}, .host = w},
+                tb = {.nd = 1, .dim = {cases[i].co}, .host = bias};
             sd_tensor y = sd_conv2d(&b.run, x, &tw, &tb, cases[i].c);
             assert_int_equal(b.err.status, SD_OK);
             double *truth = conv_truth(x, w, bias, y, K, K, cases[i].c);
@@ -108,16 +107,16 @@ static void convolution_is_the_textbook_sum(void **unused)
 }
 
 /* Trap 8: the VAE's encoder pads right and bottom only. Padding all round must be told apart. */
-static void asymmetric_padding_differs_from_symmetric(void **unused)
+TEST(asymmetric_padding_differs_from_symmetric)
 {
-    (void)unused;
     bench b;
     start(&b, table(1), 1);
     sd_tensor x = random4(&b, 1, 8, 8, 4);
     float w[4 * 4 * 9];
     fill(w, SD_COUNT(w));
     sd_tensor tw = {.nd = 4, .dim = {4, 4, 3, 3}, .host = w};
-    sd_tensor right = sd_conv2d(&b.run, x, &tw, NULL, (sd_conv){2, 0, 0, 1, 1, false}), wrong = sd_conv2d(&b.run, x, &tw, NULL, (sd_conv){2, 1, 1, 1, 1, false});
+    sd_tensor right = sd_conv2d(&b.run, x, &tw, NULL, (sd_conv){2, 0, 0, 1, 1, false}),
+        wrong = sd_conv2d(&b.run, x, &tw, NULL, (sd_conv){2, 1, 1, 1, 1, false});
     assert_int_equal(right.dim[1], wrong.dim[1]);
     double *truth = conv_truth(x, w, NULL, right, 3, 3, (sd_conv){2, 0, 0, 1, 1, false});
     assert_true(rel_l2(sd_f32(right), truth, (size_t)sd_numel(&right)) < bound(1));
@@ -135,9 +134,8 @@ static uint16_t to_bf16(float f)
     return (uint16_t)(u >> 16);
 }
 
-static void weights_of_any_type_and_alignment_give_the_same_numbers(void **unused)
+TEST(weights_of_any_type_and_alignment_give_the_same_numbers)
 {
-    (void)unused;
     bench b;
     start(&b, table(1), 2);
     enum { I = 37, O = 21 };
@@ -145,20 +143,24 @@ static void weights_of_any_type_and_alignment_give_the_same_numbers(void **unuse
     static float w[O * I];
     static uint16_t half[O * I], brain[O * I];
     static unsigned char odd[O * I * 4 + 1];
-    static const uint16_t pool[] = {0x3c00, 0xb800, 0x2e66, 0x0001, 0x7bff, 0x8400, 0x3555};   /* 1, -0.5, ~0.1, subnormal, 65504, ... */
+    /* 1, -0.5, ~0.1, subnormal, 65504, ... */
+    static const uint16_t pool[] = {0x3c00, 0xb800, 0x2e66, 0x0001, 0x7bff, 0x8400, 0x3555};
     for (int type = 0; type < 3; type++) {
         for (size_t i = 0; i < O * I; i++) {
             half[i] = pool[i % SD_COUNT(pool)];
             brain[i] = to_bf16(rnd());
             w[i] = type == 0 ? sdk_half_to_float(half[i]) : type == 1 ? sdk_bfloat_to_float(brain[i]) : rnd();
         }
-        memcpy(odd + 1, type == 0 ? (const void *)half : type == 1 ? (const void *)brain : w, (size_t)(O * I) * (type == 2 ? 4 : 2));
+        memcpy(odd + 1, type == 0 ? (const void *)half : type == 1 ? (const void *)brain : w,
+               (size_t)(O * I) * (type == 2 ? 4 : 2));
         const sd_dtype dt[] = {SD_F16, SD_BF16, SD_F32};
-        sd_tensor plain = {.nd = 2, .dim = {O, I}, .host = w}, other = {.nd = 2, .dim = {O, I}, .dt = dt[type], .host = odd + 1};
+        sd_tensor plain = {.nd = 2, .dim = {O, I}, .host = w},
+            other = {.nd = 2, .dim = {O, I}, .dt = dt[type], .host = odd + 1};
         sd_tensor as_conv = other;
         as_conv.nd = 4;
         as_conv.dim[2] = as_conv.dim[3] = 1;
-        sd_tensor a = sd_linear(&b.run, x, &plain, NULL), c = sd_linear(&b.run, x, &other, NULL), d = sd_linear(&b.run, x, &as_conv, NULL);
+        sd_tensor a = sd_linear(&b.run, x, &plain, NULL), c = sd_linear(&b.run, x, &other, NULL),
+            d = sd_linear(&b.run, x, &as_conv, NULL);
         assert_int_equal(b.err.status, SD_OK);
         assert_memory_equal(a.host, c.host, (size_t)sd_numel(&a) * 4);
         assert_memory_equal(a.host, d.host, (size_t)sd_numel(&a) * 4);
@@ -181,28 +183,31 @@ static double *attention_truth(sd_tensor q, sd_tensor k, sd_tensor v, int heads,
                 double max = -INFINITY, sum = 0;
                 for (int64_t s = 0; s < seen; s++) {
                     p[s] = 0;
-                    for (int64_t i = 0; i < d; i++) p[s] += (double)sd_f32(q)[(n * T + t) * C + h * d + i] * sd_f32(k)[(n * S + s) * C + h * d + i];
+                    for (int64_t i = 0; i < d; i++)
+                        p[s] += (double)sd_f32(q)[(n * T + t) * C + h * d + i] * sd_f32(k)[(n * S + s) * C + h * d + i];
                     p[s] *= scale;
                     max = fmax(max, p[s]);
                 }
                 for (int64_t s = 0; s < seen; s++) sum += p[s] = exp(p[s] - max);
                 for (int64_t s = 0; s < seen; s++)
-                    for (int64_t i = 0; i < d; i++) out[(n * T + t) * C + h * d + i] += p[s] / sum * sd_f32(v)[(n * S + s) * C + h * d + i];
+                    for (int64_t i = 0; i < d; i++)
+                        out[(n * T + t) * C + h * d + i] += p[s] / sum * sd_f32(v)[(n * S + s) * C + h * d + i];
             }
     free(p);
     return out;
 }
 
-static void attention_is_softmax_of_scaled_products(void **unused)
+TEST(attention_is_softmax_of_scaled_products)
 {
-    (void)unused;
     const struct { int64_t n, t, s, c; int heads; bool causal; } cases[] = {
-        {2, 9, 77, 40, 5, false}, {1, 77, 77, 48, 4, true}, {1, 400, 400, 16, 2, false}, {1, 1, 1, 8, 8, true}, {2, 170, 33, 24, 1, false}};
+        {2, 9, 77, 40, 5, false}, {1, 77, 77, 48, 4, true}, {1, 400, 400, 16, 2, false}, {1, 1, 1, 8, 8, true},
+            {2, 170, 33, 24, 1, false}};
     for (int k = 0; k < 2; k++)
         for (size_t i = 0; i < SD_COUNT(cases); i++) {
             bench b;
             start(&b, table(k), 2);
-            sd_tensor q = random4(&b, 1, cases[i].n, cases[i].t, cases[i].c), key = random4(&b, 1, cases[i].n, cases[i].s, cases[i].c),
+            sd_tensor q = random4(&b, 1, cases[i].n, cases[i].t, cases[i].c),
+                key = random4(&b, 1, cases[i].n, cases[i].s, cases[i].c),
                       v = random4(&b, 1, cases[i].n, cases[i].s, cases[i].c);
             for (int64_t j = 0; j < sd_numel(&q); j++) sd_f32(q)[j] *= 4;   /* logits with contrast */
             q = sd_view3(&b.run, q, cases[i].n, cases[i].t, cases[i].c);
@@ -215,7 +220,8 @@ static void attention_is_softmax_of_scaled_products(void **unused)
             size_t n = (size_t)sd_numel(&y);
             double limit = k ? 6e-7 : 1.5e-7;   /* the logits in between are floats in both */
             assert_true(rel_l2(sd_f32(y), truth, n) < limit);
-            if (cases[i].t > 1) {   /* traps 4 and 17: another number of heads, and no mask where there is one, must exceed the bound */
+            if (cases[i].t > 1) {   /* traps 4 and 17: another number of heads, and no mask where there is one, must
+                                     * exceed the bound */
                 double *heads = attention_truth(q, key, v, cases[i].heads == 1 ? 2 : 1, cases[i].causal, 1 / sqrt(d));
                 assert_true(rel_l2(sd_f32(y), heads, n) > 100 * limit);
                 double *mask = attention_truth(q, key, v, cases[i].heads, false, 1 / sqrt(d));
@@ -230,10 +236,10 @@ static void attention_is_softmax_of_scaled_products(void **unused)
 
 /* ---- norms */
 
-static void group_norm_is_over_groups_and_pixels(void **unused)
+TEST(group_norm_is_over_groups_and_pixels)
 {
-    (void)unused;
-    const struct { int64_t h, w, c; int groups; double mean; } cases[] = {{9, 7, 24, 4, 0}, {33, 31, 8, 2, 50}, {1, 1, 6, 3, 1}, {40, 40, 20, 20, -3}};
+    const struct { int64_t h, w, c; int groups; double mean;
+                  } cases[] = {{9, 7, 24, 4, 0}, {33, 31, 8, 2, 50}, {1, 1, 6, 3, 1}, {40, 40, 20, 20, -3}};
     for (int k = 0; k < 2; k++)
         for (size_t i = 0; i < SD_COUNT(cases); i++) {
             bench b;
@@ -245,9 +251,11 @@ static void group_norm_is_over_groups_and_pixels(void **unused)
             fill(gain, (size_t)C);
             fill(bias, (size_t)C);
             sd_tensor g = {.nd = 1, .dim = {C}, .host = gain}, o = {.nd = 1, .dim = {C}, .host = bias};
-            sd_tensor y = sd_group_norm(&b.run, x, &g, &o, cases[i].groups, 1e-5, false), z = sd_group_norm(&b.run, x, &g, &o, cases[i].groups, 1e-5, true);
+            sd_tensor y = sd_group_norm(&b.run, x, &g, &o, cases[i].groups, 1e-5, false),
+                z = sd_group_norm(&b.run, x, &g, &o, cases[i].groups, 1e-5, true);
             assert_int_equal(b.err.status, SD_OK);
-            double *truth = malloc((size_t)sd_numel(&x) * sizeof *truth), *act = malloc((size_t)sd_numel(&x) * sizeof *act);
+            double *truth = malloc((size_t)sd_numel(&x) * sizeof *truth),
+                *act = malloc((size_t)sd_numel(&x) * sizeof *act);
             for (int64_t n = 0; n < 2; n++)
                 for (int64_t c0 = 0; c0 < C; c0 += per) {
                     const float *in = sd_f32(x) + n * P * C;
@@ -255,7 +263,8 @@ static void group_norm_is_over_groups_and_pixels(void **unused)
                     for (int64_t p = 0; p < P; p++)
                         for (int64_t c = c0; c < c0 + per; c++) mean += in[p * C + c] / (double)(P * per);
                     for (int64_t p = 0; p < P; p++)
-                        for (int64_t c = c0; c < c0 + per; c++) var += (in[p * C + c] - mean) * (in[p * C + c] - mean) / (double)(P * per);
+                        for (int64_t c = c0; c < c0 + per; c++)
+                            var += (in[p * C + c] - mean) * (in[p * C + c] - mean) / (double)(P * per);
                     for (int64_t p = 0; p < P; p++)
                         for (int64_t c = c0; c < c0 + per; c++) {
                             double v = (in[p * C + c] - mean) / sqrt(var + 1e-5) * gain[c] + bias[c];
@@ -274,9 +283,8 @@ static void group_norm_is_over_groups_and_pixels(void **unused)
         }
 }
 
-static void layer_norm_is_over_columns(void **unused)
+TEST(layer_norm_is_over_columns)
 {
-    (void)unused;
     for (int k = 0; k < 2; k++) {
         bench b;
         start(&b, table(k), 2);
@@ -293,7 +301,8 @@ static void layer_norm_is_over_columns(void **unused)
             double mean = 0, var = 0;
             for (int c = 0; c < C; c++) mean += sd_f32(x)[r * C + c] / (double)C;
             for (int c = 0; c < C; c++) var += (sd_f32(x)[r * C + c] - mean) * (sd_f32(x)[r * C + c] - mean) / C;
-            for (int c = 0; c < C; c++) truth[r * C + c] = (sd_f32(x)[r * C + c] - mean) / sqrt(var + 1e-5) * gain[c] + bias[c];
+            for (int c = 0; c < C; c++)
+                truth[r * C + c] = (sd_f32(x)[r * C + c] - mean) / sqrt(var + 1e-5) * gain[c] + bias[c];
         }
         assert_true(rel_l2(sd_f32(y), truth, 33 * C) < 2e-7);
         sd_run_free(&b.run);
@@ -302,12 +311,12 @@ static void layer_norm_is_over_columns(void **unused)
 
 /* ---- the small ones */
 
-static void upsampling_repeats_and_follows_the_skips_size(void **unused)
+TEST(upsampling_repeats_and_follows_the_skips_size)
 {
-    (void)unused;
     bench b;
     start(&b, table(1), 1);
-    sd_tensor x = random4(&b, 1, 3, 2, 1), y = sd_upsample(&b.run, x, 5, 4);   /* rows 0 0 1 1 2 of floor(i 3/5), columns 0 0 1 1 */
+    /* rows 0 0 1 1 2 of floor(i 3/5), columns 0 0 1 1 */
+    sd_tensor x = random4(&b, 1, 3, 2, 1), y = sd_upsample(&b.run, x, 5, 4);
     const int row[] = {0, 0, 1, 1, 2}, col[] = {0, 0, 1, 1};
     for (int i = 0; i < 5; i++)
         for (int j = 0; j < 4; j++) assert_true(sd_f32(y)[i * 4 + j] == sd_f32(x)[row[i] * 2 + col[j]]);
@@ -315,9 +324,8 @@ static void upsampling_repeats_and_follows_the_skips_size(void **unused)
 }
 
 /* Trap 3: the value comes first, the gate second. */
-static void geglu_gates_with_the_second_half(void **unused)
+TEST(geglu_gates_with_the_second_half)
 {
-    (void)unused;
     bench b;
     start(&b, &sd_kern_spec, 1);
     sd_tensor x = sd_new2(&b.run, 1, 4);
@@ -329,12 +337,12 @@ static void geglu_gates_with_the_second_half(void **unused)
     sd_run_free(&b.run);
 }
 
-static void joining_and_adding(void **unused)
+TEST(joining_and_adding)
 {
-    (void)unused;
     bench b;
     start(&b, table(1), 2);
-    sd_tensor a = random4(&b, 2, 2, 2, 3), c = random4(&b, 2, 2, 2, 2), y = sd_concat(&b.run, a, c), bias = sd_new2(&b.run, 2, 5);
+    sd_tensor a = random4(&b, 2, 2, 2, 3), c = random4(&b, 2, 2, 2, 2), y = sd_concat(&b.run, a, c),
+        bias = sd_new2(&b.run, 2, 5);
     fill(sd_f32(bias), 10);
     sd_tensor z = sd_new4(&b.run, 2, 2, 2, 5);
     memcpy(z.host, y.host, 40 * 4);
@@ -350,9 +358,8 @@ static void joining_and_adding(void **unused)
 
 /* ---- one result for any number of threads */
 
-static void bits_do_not_depend_on_the_number_of_threads(void **unused)
+TEST(bits_do_not_depend_on_the_number_of_threads)
 {
-    (void)unused;
     const int threads[] = {1, 2, 3, 7};
     enum { C = 40, O = 72 };
     static float w[O * C * 9], gain[C], first[2 * 23 * 29 * O];
@@ -362,7 +369,8 @@ static void bits_do_not_depend_on_the_number_of_threads(void **unused)
         bench b;
         start(&b, table(1), threads[i]);
         state = 99;
-        sd_tensor x = random4(&b, 2, 23, 29, C), g = {.nd = 1, .dim = {C}, .host = gain}, tw = {.nd = 4, .dim = {O, C, 3, 3}, .host = w};
+        sd_tensor x = random4(&b, 2, 23, 29, C), g = {.nd = 1, .dim = {C}, .host = gain},
+            tw = {.nd = 4, .dim = {O, C, 3, 3}, .host = w};
         sd_tensor h = sd_group_norm(&b.run, x, &g, &g, 4, 1e-5, true);
         sd_tensor tokens = sd_view3(&b.run, h, 2, 23 * 29, C);
         h = sd_view4(&b.run, sd_attention(&b.run, tokens, tokens, tokens, 5, false), 2, 23, 29, C);
@@ -374,17 +382,18 @@ static void bits_do_not_depend_on_the_number_of_threads(void **unused)
     }
 }
 
-/* Products with more than one task, weights of 16 bits, a convolution that is unfolded: whole, and each picture alone. */
-static void products_do_not_depend_on_threads_or_company(void **unused)
+/* Products with more than one task, weights of 16 bits, a convolution that is unfolded: whole, and each picture
+ * alone. */
+TEST(products_do_not_depend_on_threads_or_company)
 {
-    (void)unused;
     const int threads[] = {1, 2, 3, 7};
     enum { N = 3, H = 25, W = 31, C = 40, O = 72, HALF = 13 * 16 };
     static uint16_t brain[O * C * 9];
     static float in[N * H * W * C], first[N * H * W * O], first_half[N * HALF * O];
     for (size_t i = 0; i < SD_COUNT(brain); i++) brain[i] = to_bf16(rnd());
     fill(in, SD_COUNT(in));
-    sd_tensor matrix = {.nd = 2, .dim = {O, C}, .dt = SD_BF16, .host = brain}, kernel = {.nd = 4, .dim = {O, C, 3, 3}, .dt = SD_BF16, .host = brain};
+    sd_tensor matrix = {.nd = 2, .dim = {O, C}, .dt = SD_BF16, .host = brain},
+        kernel = {.nd = 4, .dim = {O, C, 3, 3}, .dt = SD_BF16, .host = brain};
     for (int k = SPECIFICATION; k <= OWN; k++)
         for (int i = 0; i < 4; i++)
             for (int alone = -1; alone < (i == 1 ? N : 0); alone++) {   /* -1: all of them */
@@ -393,7 +402,8 @@ static void products_do_not_depend_on_threads_or_company(void **unused)
                 sd_tensor x = sd_new4(&b.run, alone < 0 ? N : 1, H, W, C);
                 size_t skip = alone < 0 ? 0 : (size_t)alone, pictures = alone < 0 ? N : 1;
                 memcpy(x.host, in + skip * H * W * C, pictures * H * W * C * sizeof *in);
-                sd_tensor y = sd_linear(&b.run, x, &matrix, NULL), z = sd_conv2d(&b.run, x, &kernel, NULL, (sd_conv){2, 1, 1, 1, 1, false});
+                sd_tensor y = sd_linear(&b.run, x, &matrix, NULL),
+                    z = sd_conv2d(&b.run, x, &kernel, NULL, (sd_conv){2, 1, 1, 1, 1, false});
                 assert_int_equal(b.err.status, SD_OK);
                 assert_int_equal(sd_numel(&z), (int64_t)pictures * HALF * O);
                 if (i == 0) {
@@ -408,19 +418,22 @@ static void products_do_not_depend_on_threads_or_company(void **unused)
 
 /* ---- errors */
 
-static void wrong_shapes_are_named(void **unused)
+TEST(wrong_shapes_are_named)
 {
-    (void)unused;
     sd_error err = {0};
     sd_run r = {.err = &err, .be = &sd_backend_null, .threads = 1, .step = "mid_block.resnets.0"};
     sd_tensor x = sd_new4(&r, 1, 4, 4, 8), w = {.nd = 4, .dim = {8, 9, 3, 3}, .name = "conv1.weight"};
     sd_conv2d(&r, x, &w, NULL, (sd_conv){1, 1, 1, 1, 1, false});
     assert_int_equal(err.status, SD_ERR_SHAPE);
-    assert_string_equal(err.text, "mid_block.resnets.0: conv2d expects a weight [O,8,kh,kw], found [8,9,3,3] in conv1.weight");
+    assert_string_equal(err.text,
+                        "mid_block.resnets.0: conv2d expects a weight [O,8,kh,kw], found [8,9,3,3] in conv1.weight");
     sd_tensor y = sd_silu(&r, x);   /* sticks: later operations do nothing */
     assert_int_equal(y.nd, 0);
-    const struct { int what; const char *part; } cases[] = {{0, "linear"}, {1, "attention"}, {2, "group_norm"}, {3, "concat"}, {4, "add"}, {5, "geglu"},
-                                                            {6, "view"}, {7, "layer_norm"}, {8, "upsample"}, {9, "add_channels"}, {10, "larger"}, {11, "embed"}};
+    const struct { int what; const char *part;
+                  } cases[] = {{0, "linear"}, {1, "attention"}, {2, "group_norm"}, {3, "concat"}, {4, "add"},
+                               {5, "geglu"},
+                                                            {6, "view"}, {7, "layer_norm"}, {8, "upsample"},
+                                                                {9, "add_channels"}, {10, "larger"}, {11, "embed"}};
     for (size_t i = 0; i < SD_COUNT(cases); i++) {
         sd_error_clear(&err);
         sd_tensor g = {.nd = 1, .dim = {5}}, t = sd_new3(&r, 1, 4, 9), m = {.nd = 2, .dim = {3, 7}};
@@ -449,9 +462,8 @@ static void wrong_shapes_are_named(void **unused)
     assert_int_equal(err.status, SD_ERR_ARG);
 }
 
-static void the_null_backend_knows_memory_and_work_exactly(void **unused)
+TEST(the_null_backend_knows_memory_and_work_exactly)
 {
-    (void)unused;
     enum { C = 16 };
     static float w[C * C * 9];
     fill(w, SD_COUNT(w));
@@ -476,9 +488,8 @@ static void the_null_backend_knows_memory_and_work_exactly(void **unused)
 }
 
 /* By a gap that is larger than the tensor, smaller, and too small for pieces of their own. */
-static void what_is_kept_moves_down_whole(void **unused)
+TEST(what_is_kept_moves_down_whole)
 {
-    (void)unused;
     const int64_t gaps[] = {5000000, 1000000, 300000, 7};
     const int threads[] = {1, 2, 7};
     for (size_t g = 0; g < SD_COUNT(gaps); g++)
@@ -497,9 +508,8 @@ static void what_is_kept_moves_down_whole(void **unused)
         }
 }
 
-static void cancelling_stops_with_its_own_status(void **unused)
+TEST(cancelling_stops_with_its_own_status)
 {
-    (void)unused;
     sd_halt halt = {.writing = {0}};
     bench b;
     start(&b, table(1), 2);
@@ -510,9 +520,8 @@ static void cancelling_stops_with_its_own_status(void **unused)
     sd_run_free(&b.run);
 }
 
-static void running_out_of_working_memory_is_an_error(void **unused)
+TEST(running_out_of_working_memory_is_an_error)
 {
-    (void)unused;
     bench b;
     start(&b, table(1), 1);
     sd_new4(&b.run, 1, 10000, 10000, 64);

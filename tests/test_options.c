@@ -1,15 +1,7 @@
-/* test_options.c - what people type who come from other programs, and what the program tells of itself: names and flags of
- * theirs, commands with typos, the terminal's width, man page and completions. */
+/* test_options.c - what people type who come from other programs, and what the program tells of itself: names and flags
+ * of theirs, commands with typos, the terminal's width, man page and completions. */
 #define _XOPEN_SOURCE 700
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
+#include "test.h"
 #include "../sd.h"
 #include "child.h"
 #include "needs.h"
@@ -21,9 +13,8 @@ static const char *out(const char *name) { return temp_path(name); }
 
 /* --------------------------------------------------------------------------- other programs' words */
 
-static void other_programs_words_draw_the_same_picture(void **state)
+TEST(other_programs_words_draw_the_same_picture)
 {
-    (void)state;
     static const struct { const char *theirs[4], *ours[4]; } same[] = {
         {{"--sampling-method", "DPM++ 2M Karras"}, {"--sampling-method", "dpm++2m", "--scheduler", "karras"}},
         {{"--sampler", "dpmpp_2m", "--schedule", "Karras"}, {"--sampling-method", "dpm++2m", "--scheduler", "karras"}},
@@ -47,24 +38,24 @@ static void other_programs_words_draw_the_same_picture(void **state)
     temp_clear();
 }
 
-static void options_that_change_nothing_are_told_once_and_not_when_quiet(void **state)
+TEST(options_that_change_nothing_are_told_once_and_not_when_quiet)
 {
-    (void)state;
     RUN(DRAW, "-o", out("a.ppm"), "--diffusion-fa");
     expect_success("--diffusion-fa");
     assert_string_equal(ran.err, "sd: --diffusion-fa changes nothing: attention works in pieces in any case\n");
     temp_clear();
 }
 
-static void options_that_mean_nothing_here_say_what_to_use(void **state)
+TEST(options_that_mean_nothing_here_say_what_to_use)
 {
-    (void)state;
     static const struct { const char *args[2], *word; } cases[] = {
         {{"--type", "q8_0"}, "--type q8_0 is not supported: weights"}, {{"-M", "vid_gen"}, "commands"},
         {{"--mode=convert"}, "--mode convert is not supported"}, {{"--type"}, "--type needs a value"},
-        {{"--vae", "x.safetensors"}, "-m DIR"}, {{"--vae-tiling"}, "--residency stream"}, {{"--taesd=x"}, "--preview proj"},
+        {{"--vae", "x.safetensors"}, "-m DIR"}, {{"--vae-tiling"}, "--residency stream"},
+            {{"--taesd=x"}, "--preview proj"},
         {{"--lora-model-dir", "x"}, "merge it"}, {{"--control-net", "x"}, "-i FILE"}, {{"--hires"}, "-i with -W"},
-        {{"--high-noise-eta", "1"}, "another kind"}, {{"--plms"}, "--sampling-method pndm"}, {{"-r", "x"}, "-r is not supported"},
+        {{"--high-noise-eta", "1"}, "another kind"}, {{"--plms"}, "--sampling-method pndm"},
+            {{"-r", "x"}, "-r is not supported"},
         {{"--backend", "cuda0"}, "on the CPU"}, {{"--rng", "std_default"}, "use cpu or cuda"},
         {{"--sampling-method", "euler_cfg_pp"}, "not supported: "}, {{"--scheduler", "gits"}, "not supported: "},
         {{"--prompt-file", "x"}, "-p @FILE"}, {{"--fa=1"}, "--fa is not supported"}};
@@ -75,9 +66,8 @@ static void options_that_mean_nothing_here_say_what_to_use(void **state)
     }
 }
 
-static void a_guess_is_made_only_where_it_is_near(void **state)
+TEST(a_guess_is_made_only_where_it_is_near)
 {
-    (void)state;
     static const char *const far[] = {"--gpu", "--lowvram", "--xformers", "--nsfw", "-Z", "--zero"};
     for (size_t i = 0; i < sizeof far / sizeof *far; i++) {
         RUN("-p", "x", far[i]);
@@ -90,9 +80,8 @@ static void a_guess_is_made_only_where_it_is_near(void **state)
 
 /* ------------------------------------------------------------------------------------- commands */
 
-static void help_and_version_are_commands_too(void **state)
+TEST(help_and_version_are_commands_too)
 {
-    (void)state;
     static const char *const same[][2][2] = {
         {{"help"}, {"--help"}}, {{"version"}, {"--version"}}, {{"help", "plan"}, {"plan", "--help"}},
         {{"help", "encode"}, {"encode", "-h"}}};
@@ -117,13 +106,13 @@ static void help_and_version_are_commands_too(void **state)
     assert_non_null(strstr(ran.out, "their seeds count up"));
 }
 
-static void words_that_are_no_commands_are_guessed(void **state)
+TEST(words_that_are_no_commands_are_guessed)
 {
-    (void)state;
     static const struct { const char *args[3], *word; } cases[] = {
         {{"plna"}, "did you mean sd plan?"}, {{"tokenise", "x"}, "did you mean sd tokenize?"},
         {{"sampler"}, "did you mean sd samplers?"}, {{"hepl"}, "did you mean sd help?"}, {{"help", "plna"}, "sd plan?"},
-        {{"a red apple"}, "a prompt goes after -p"}, {{"plan", "foo"}, "sd plan takes options alone; see sd plan --help"},
+        {{"a red apple"}, "a prompt goes after -p"},
+            {{"plan", "foo"}, "sd plan takes options alone; see sd plan --help"},
         {{"samplers", "x"}, "see sd samplers --help"}, {{"plan", "--zzzzzz"}, "see sd plan --help"},
         {{"help", "plan", "x"}, "unexpected argument"}, {{"plan", "--config", "sd15"}, NULL}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -135,7 +124,8 @@ static void words_that_are_no_commands_are_guessed(void **state)
 
 /* ------------------------------------------------------------------------------------ terminals */
 
-/* The longest stretch between two places where the cursor goes back to the line's begin, escape sequences not counted. */
+/* The longest stretch between two places where the cursor goes back to the line's begin, escape sequences not
+ * counted. */
 static size_t longest_line(const char *text)
 {
     size_t most = 0, n = 0;
@@ -147,9 +137,8 @@ static size_t longest_line(const char *text)
     return most;
 }
 
-static void the_bar_is_as_wide_as_the_terminal_lets_it(void **state)
+TEST(the_bar_is_as_wide_as_the_terminal_lets_it)
 {
-    (void)state;
     static const int columns[] = {200, 80, 60, 40, 24, 12};
     for (size_t i = 0; i < sizeof columns / sizeof *columns; i++) {
         run_with.terminal = true;
@@ -164,9 +153,8 @@ static void the_bar_is_as_wide_as_the_terminal_lets_it(void **state)
     temp_clear();
 }
 
-static void a_terminal_without_colours_gets_none(void **state)
+TEST(a_terminal_without_colours_gets_none)
 {
-    (void)state;
     static const struct { const char *env; bool bar; } terminals[] = {{"NO_COLOR=1", true}, {"TERM=dumb", false}};
     for (size_t i = 0; i < 2; i++) {
         run_with.terminal = true;
@@ -186,9 +174,8 @@ static void a_terminal_without_colours_gets_none(void **state)
     temp_clear();
 }
 
-static void a_preview_fits_a_narrow_terminal(void **state)
+TEST(a_preview_fits_a_narrow_terminal)
 {
-    (void)state;
     run_with.terminal = true;
     run_with.columns = 20;
     run_with.env[0] = "TMUX=1";
@@ -206,9 +193,8 @@ static void a_preview_fits_a_narrow_terminal(void **state)
 /* ------------------------------------------------------------------- manual page and completions */
 
 /* The usual name of a picture stands in them. */
-static void manual_page_and_completions_are_those_of_the_tables(void **state)
+TEST(manual_page_and_completions_are_those_of_the_tables)
 {
-    (void)state;
     static const struct { const char *file, *args[3]; } files[] = {
         {"share/sd.1", {"help", "--man"}}, {"share/sd.bash", {"help", "--completion", "bash"}},
         {"share/_sd", {"help", "--completion", "zsh"}}, {"share/sd.fish", {"help", "--completion", "fish"}}};
@@ -224,10 +210,10 @@ static void manual_page_and_completions_are_those_of_the_tables(void **state)
 }
 
 /* Every long option of every command's help, in all four; a table that is not asked would leave some out. */
-static void no_option_is_missing_in_them(void **state)
+TEST(no_option_is_missing_in_them)
 {
-    (void)state;
-    static const char *const commands[] = {NULL, "encode", "decode", "roundtrip", "tokenize", "plan", "samplers", "schedule",
+    static const char *const commands[] = {NULL, "encode", "decode", "roundtrip", "tokenize", "plan", "samplers",
+                                           "schedule",
                                            "trace"};
     static const struct { const char *file, *before, *after; } files[] = {
         {"share/sd.bash", "--", " "}, {"share/_sd", "'--", ""}, {"share/sd.fish", " -l ", " "}};
@@ -252,12 +238,12 @@ static void no_option_is_missing_in_them(void **state)
     assert_true(options > 70);
 }
 
-static void bash_completes_commands_options_and_values(void **state)
+TEST(bash_completes_commands_options_and_values)
 {
-    (void)state;
     static const char script[] = "source share/sd.bash\n"
         "try() { COMP_WORDS=(\"$@\"); COMP_CWORD=$(( $# - 1 )); _sd; echo \"$*: ${COMPREPLY[*]}\"; }\n"
-        "try sd pl; try sd --samp; try sd -p x --sampling-method dpm++2m; try sd plan --conf; try sd plan --config sd2\n"
+        "try sd pl; try sd --samp; try sd -p x --sampling-method dpm++2m; try sd plan --conf; try sd plan --config "
+            "sd2\n"
         "try sd help sche; try sd --residency m; try sd --timings j; try sd encode docs/app; try sd -p x --seed 5\n";
     static const char expected[] = "sd pl: plan\nsd --samp: --sampler-rng --sampling-method\n"
         "sd -p x --sampling-method dpm++2m: dpm++2m dpm++2m_sde\nsd plan --conf: --config\nsd plan --config sd2: sd21\n"

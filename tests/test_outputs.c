@@ -1,12 +1,6 @@
 /* test_outputs.c - where the program writes: complete files under names that are not its own yet, pipes, devices, the
  * standard streams, signals while a file is written, and the exit codes. */
 #define _XOPEN_SOURCE 700
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include <dirent.h>
 #include <errno.h>
@@ -17,8 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
+#include "test.h"
 #include "child.h"
 #include "needs.h"
 #include "tempdir.h"
@@ -75,9 +68,8 @@ static int end_of(pid_t pid)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
 }
 
-static void what_others_call_part_is_left_alone(void **unused)
+TEST(what_others_call_part_is_left_alone)
 {
-    (void)unused;
     size_t n;
     temp_write("a" PICTURE ".part", "mine", 4);
     temp_write("t.safetensors.data", "mine", 4);
@@ -97,9 +89,8 @@ static void what_others_call_part_is_left_alone(void **unused)
 }
 
 /* Each of many runs at once ends well, and what is there is one whole picture, whichever came last. */
-static void runs_with_one_output_do_not_disturb_each_other(void **unused)
+TEST(runs_with_one_output_do_not_disturb_each_other)
 {
-    (void)unused;
     enum { RUNS = 8 };
     pid_t pid[RUNS];
     char path[512], trace[512];
@@ -115,9 +106,8 @@ static void runs_with_one_output_do_not_disturb_each_other(void **unused)
     temp_clear();
 }
 
-static void files_get_the_rights_that_the_umask_leaves(void **unused)
+TEST(files_get_the_rights_that_the_umask_leaves)
 {
-    (void)unused;
     static const mode_t masks[] = {022, 027, 077, 0};
     for (size_t i = 0; i < sizeof masks / sizeof *masks; i++) {
         struct stat st;
@@ -152,9 +142,8 @@ static char *through_fifo(const char *const *args, const char *path, size_t *n)
     return data;
 }
 
-static void pipes_and_devices_are_written_through(void **unused)
+TEST(pipes_and_devices_are_written_through)
 {
-    (void)unused;
     size_t n, m;
     struct stat st;
     const char *path = temp_path("pipe");
@@ -183,9 +172,8 @@ static void pipes_and_devices_are_written_through(void **unused)
     temp_clear();
 }
 
-static void the_standard_output_takes_a_picture_and_nothing_else(void **unused)
+TEST(the_standard_output_takes_a_picture_and_nothing_else)
 {
-    (void)unused;
     size_t n;
     RUN(DRAW, "-o", temp_path("a" PICTURE));
     char *alone = temp_read("a" PICTURE, &n);
@@ -206,9 +194,8 @@ static void the_standard_output_takes_a_picture_and_nothing_else(void **unused)
 }
 
 /* Nothing that is meant for a closed stream ends up in a file that the program opens. */
-static void closed_streams_lend_their_number_to_no_file(void **unused)
+TEST(closed_streams_lend_their_number_to_no_file)
 {
-    (void)unused;
     size_t n;
     RUN(DRAW, "-o", temp_path("a" PICTURE), "--trace", temp_path("a.safetensors"));
     expect_success("open streams");
@@ -238,7 +225,8 @@ static void signal_at(int number, double delay, int twice, const char *what)
     RUN("-p", "x", "-s", "1", "--steps", "2", "-W", "64", "-H", "64", "-o", temp_path("a" PICTURE), "--trace",
         temp_path("t.safetensors"));
     bool before_main = ran.code == 1000 + number;   /* the loader and the start of OpenMP */
-    if (ran.code != 130 && ran.code != 0 && !before_main) fail_msg("%s after %.3f s: %d, %s", what, delay, ran.code, ran.err);
+    if (ran.code != 130 && ran.code != 0 && !before_main)
+        fail_msg("%s after %.3f s: %d, %s", what, delay, ran.code, ran.err);
     int files = temp_files();
     struct stat st;
     if (stat(temp_path("a" PICTURE), &st) == 0) expect_whole_file("a" PICTURE), files--;
@@ -247,10 +235,10 @@ static void signal_at(int number, double delay, int twice, const char *what)
     temp_clear();
 }
 
-static void a_signal_at_any_time_leaves_whole_files_or_none(void **unused)
+TEST(a_signal_at_any_time_leaves_whole_files_or_none)
 {
-    (void)unused;
-    static const struct { int number; const char *name; } signals[] = {{SIGINT, "INT"}, {SIGTERM, "TERM"}, {SIGHUP, "HUP"}};
+    static const struct { int number; const char *name;
+                         } signals[] = {{SIGINT, "INT"}, {SIGTERM, "TERM"}, {SIGHUP, "HUP"}};
     RUN("-p", "x", "-s", "1", "--steps", "2", "-W", "64", "-H", "64", "-o", temp_path("a" PICTURE), "--trace",
         temp_path("t.safetensors"));
     double whole = ran.seconds * 1.1;
@@ -263,9 +251,8 @@ static void a_signal_at_any_time_leaves_whole_files_or_none(void **unused)
         }
 }
 
-static void a_signal_that_is_ignored_at_the_start_stays_so(void **unused)
+TEST(a_signal_that_is_ignored_at_the_start_stays_so)
 {
-    (void)unused;
     signal(SIGHUP, SIG_IGN);
     run_with.signal = SIGHUP;
     run_with.delay = 0.01;
@@ -278,9 +265,8 @@ static void a_signal_that_is_ignored_at_the_start_stays_so(void **unused)
 
 /* --------------------------------------------------------------------------------------- exit codes */
 
-static void exit_codes_are_those_of_the_table(void **unused)
+TEST(exit_codes_are_those_of_the_table)
 {
-    (void)unused;
     char half[512], whole[512], picture[512];
     snprintf(half, sizeof half, "%s", in_work("half.ppm"));
     snprintf(whole, sizeof whole, "%s", in_work("whole.ppm"));
@@ -309,7 +295,8 @@ static void exit_codes_are_those_of_the_table(void **unused)
         if (!cases[i].args[0]) continue;
         run_list(cases[i].args);
         const char *what = cases[i].word ? cases[i].word : cases[i].args[0];
-        if (ran.code != cases[i].code) fail_msg("%s %s: exit code %d instead of %d: %s", cases[i].args[0], what, ran.code,
+        if (ran.code != cases[i].code)
+            fail_msg("%s %s: exit code %d instead of %d: %s", cases[i].args[0], what, ran.code,
                                                 cases[i].code, ran.err);
         if (cases[i].word && !strstr(ran.err, cases[i].word)) fail_msg("%s is not in: %s", cases[i].word, ran.err);
     }

@@ -1,20 +1,11 @@
-/* test_philox.c - philox.c against Random123's published words, the formulas in float64 and numbers that real GPUs gave
- * (tests/golden/random_cuda.txt, made by tools/golden_random.py). */
+/* test_philox.c - rng_philox.c against Random123's published words, the formulas in float64 and numbers that real GPUs
+ * gave (tests/golden/random_cuda.txt, made by tools/golden_random.py). */
 #include "../rng.h"
 #include "numbers.h"
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include <cmocka.h>
-
+#include "test.h"
 /* Against float64 from the same float32 uniforms. Measured over 27 million numbers: 6.5e-7. */
 static const double bound = 1e-6;
 /* Against a GPU: it printed four decimals, and its fast sine adds up to 2.4e-6. */
@@ -44,9 +35,8 @@ static const struct answer {
 };
 enum { ANSWERS = sizeof answers / sizeof answers[0] };
 
-static void philox_is_the_published_one(void **state)
+TEST(philox_is_the_published_one)
 {
-    (void)state;
     for (int i = 0; i < ANSWERS; i++) {
         uint32_t word[4];
         sd_philox_words(word, answers[i].counter, answers[i].key);
@@ -69,9 +59,8 @@ static void any_philox(uint32_t out[4], const uint32_t counter[4], const uint32_
     memcpy(out, c, sizeof c);
 }
 
-static void twins_with_7_rounds_or_swapped_multipliers_are_wrong(void **state)
+TEST(twins_with_7_rounds_or_swapped_multipliers_are_wrong)
 {
-    (void)state;
     for (int i = 0; i < ANSWERS; i++) {
         uint32_t word[4];
         any_philox(word, answers[i].counter, answers[i].key, 10, false);
@@ -111,9 +100,8 @@ static void check_computed(const char *word, char *rest)
     free(x);
 }
 
-static void numbers_follow_the_formulas(void **state)
+TEST(numbers_follow_the_formulas)
 {
-    (void)state;
     each_line("random_cuda.txt", "computed", check_computed);
 }
 
@@ -150,17 +138,15 @@ static void check_corner(const char *word, char *rest)
     free(other);
 }
 
-static void numbers_that_gpus_printed_come_out(void **state)
+TEST(numbers_that_gpus_printed_come_out)
 {
-    (void)state;
     each_line("random_cuda.txt", "printed", check_printed);
     each_line("random_cuda.txt", "corner", check_corner);
 }
 
 /* TRAPS C2, and what A1111's rng_philox.py says it returns: its first draw of 12 numbers. */
-static void the_small_case_is_that_of_a1111(void **state)
+TEST(the_small_case_is_that_of_a1111)
 {
-    (void)state;
     static const double seed0[12] = {-0.92466259, -0.42534415, -2.6438457, 0.14518388, -0.12086647, -0.57972564,
                                      -0.62285122, -0.32838709, -1.07454231, -0.36314407, -1.67105067, 2.26550497};
     float *x = draw(0, 0, 0, 12), *t4 = draw(0, 40, 1024, 12);
@@ -170,9 +156,8 @@ static void the_small_case_is_that_of_a1111(void **state)
     free(t4);
 }
 
-static void all_64_bits_of_a_seed_count(void **state)
+TEST(all_64_bits_of_a_seed_count)
 {
-    (void)state;
     const uint64_t bit32 = UINT64_C(1) << 32, bit63 = UINT64_C(1) << 63;
     float *a = draw(42, 0, 0, 64), *b = draw(bit32 + 42, 0, 0, 64), *c = draw(bit63 + 42, 0, 0, 64);
     assert_true(worst(a, b, 64) > 0.1 && worst(a, c, 64) > 0.1 && worst(b, c, 64) > 0.1);
@@ -182,9 +167,8 @@ static void all_64_bits_of_a_seed_count(void **state)
 }
 
 /* A draw of n small numbers uses one counter of each thread, whatever n: the next draw does not depend on it. */
-static void the_next_draw_does_not_depend_on_the_size_of_a_small_one(void **state)
+TEST(the_next_draw_does_not_depend_on_the_size_of_a_small_one)
 {
-    (void)state;
     sd_philox a, b, c;
     float x[1000], y[1000], z[1000];
     sd_philox_seed(&a, 5, 0, 0);
@@ -200,9 +184,8 @@ static void the_next_draw_does_not_depend_on_the_size_of_a_small_one(void **stat
     assert_true(worst(x, z, 1000) > 0.1);
 }
 
-static void a_million_numbers_are_standard_normal(void **state)
+TEST(a_million_numbers_are_standard_normal)
 {
-    (void)state;
     const size_t n = 1000000;
     float *x = draw(2024, 40, 1024, n);
     double mean = 0, square = 0, fourth = 0;
@@ -222,9 +205,8 @@ static void a_million_numbers_are_standard_normal(void **state)
 
 /* Trap 51: 65,536 numbers, SDXL's latents at 1024 x 1024, are more than a T4 has threads (40,960) and fewer than an
  * H100 has (270,336). A1111's rng_philox is right for the H100 alone. */
-static void twin_with_the_wrong_gpu_is_wrong_for_65536_numbers(void **state)
+TEST(twin_with_the_wrong_gpu_is_wrong_for_65536_numbers)
 {
-    (void)state;
     const size_t n = 65536, t4 = 40960;
     float *right = draw(1, 40, 1024, n), *h100 = draw(1, 132, 2048, n), *a1111 = draw(1, 0, 0, n);
     assert_memory_equal(h100, a1111, n * sizeof *h100);
@@ -240,9 +222,8 @@ static void twin_with_the_wrong_gpu_is_wrong_for_65536_numbers(void **state)
 }
 
 /* Box-Muller's other half, the seed in the counter, and the thread in the wrong word of it. */
-static void twins_with_cosine_or_swapped_counters_are_wrong(void **state)
+TEST(twins_with_cosine_or_swapped_counters_are_wrong)
 {
-    (void)state;
     enum { COUNT = 64 };
     float *right = draw(3, 0, 0, COUNT), twin[3][COUNT];
     double ours = 0;
@@ -265,9 +246,8 @@ static void twins_with_cosine_or_swapped_counters_are_wrong(void **state)
 }
 
 /* Trap 52: one generator for a batch is not one generator per picture. */
-static void twin_with_a_generator_per_picture_is_wrong(void **state)
+TEST(twin_with_a_generator_per_picture_is_wrong)
 {
-    (void)state;
     float *batch = draw(10, 0, 0, 128), *first = draw(10, 0, 0, 64), *second = draw(11, 0, 0, 64);
     assert_memory_equal(batch, first, 64 * sizeof *batch);
     assert_true(worst(batch + 64, second, 64) > 1e5 * bound);

@@ -1,15 +1,10 @@
-/* test_picture.c - picture.c against Pillow, torch and diffusers (tests/golden/picture.txt, made by
+/* test_picture.c - image_transform.c against Pillow, torch and diffusers (tests/golden/picture.txt, made by
  * tools/golden_picture.py), and against slow obvious versions of itself. */
-#include "../picture.h"
+#include "../image_transform.h"
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include <cmocka.h>
-
+#include "test.h"
 /* --------------------------------------------------------------------------------------------- golden */
 
 typedef struct golden {
@@ -144,9 +139,8 @@ static void resize_line(const golden *g)
     sd_picture_free(&out);
 }
 
-static void resizing_gives_pillows_bytes(void **state)
+TEST(resizing_gives_pillows_bytes)
 {
-    (void)state;
     each_line("resize", 6, resize_line);
 }
 
@@ -194,18 +188,16 @@ static void twin_line(const golden *g)
     sd_picture_free(&in);
 }
 
-static void known_mistakes_of_resizing_show(void **state)
+TEST(known_mistakes_of_resizing_show)
 {
-    (void)state;
     memset(twins, 0, sizeof twins);
     each_line("resize", 6, twin_line);
     for (int i = 0; i < 3; i++)
         if (twins[i] < 8) fail_msg("mistake %d differs by %d/255 only", i, twins[i]);
 }
 
-static void a_flat_picture_stays_flat_at_any_size(void **state)
+TEST(a_flat_picture_stays_flat_at_any_size)
 {
-    (void)state;
     static const int side[] = {1, 2, 3, 7, 8, 31, 64};
     for (int f = SD_FILTER_NEAREST; f <= SD_FILTER_LANCZOS; f++)
         for (size_t a = 0; a < SD_COUNT(side); a++)
@@ -219,9 +211,8 @@ static void a_flat_picture_stays_flat_at_any_size(void **state)
             }
 }
 
-static void resizing_to_the_same_size_changes_nothing(void **state)
+TEST(resizing_to_the_same_size_changes_nothing)
 {
-    (void)state;
     for (int c = 1; c <= 4; c += c == 1 ? 2 : 1)
         for (int f = SD_FILTER_NEAREST; f <= SD_FILTER_LANCZOS; f++) {
             sd_picture in = noise_picture(13, 7, c), out = resized(&in, 13, 7, (sd_filter)f);
@@ -231,9 +222,8 @@ static void resizing_to_the_same_size_changes_nothing(void **state)
         }
 }
 
-static void extreme_shapes_are_resized(void **state)
+TEST(extreme_shapes_are_resized)
 {
-    (void)state;
     sd_picture line = noise_picture(SD_PICTURE_SIDE, 1, 3), dot = resized(&line, 1, 1, SD_FILTER_BOX);
     double mean[3] = {0};
     for (int i = 0; i < 3 * SD_PICTURE_SIDE; i++) mean[i % 3] += line.data[i] / (double)SD_PICTURE_SIDE;
@@ -245,9 +235,8 @@ static void extreme_shapes_are_resized(void **state)
     sd_picture_free(&column);
 }
 
-static void impossible_sizes_are_refused(void **state)
+TEST(impossible_sizes_are_refused)
 {
-    (void)state;
     static const int bad[][2] = {{0, 5}, {5, 0}, {-1, 5}, {5, INT32_MIN}, {SD_PICTURE_SIDE + 1, 1}, {1, INT32_MAX}};
     sd_picture in = noise_picture(4, 4, 3), out;
     for (size_t i = 0; i < SD_COUNT(bad); i++) {
@@ -261,9 +250,8 @@ static void impossible_sizes_are_refused(void **state)
     sd_picture_free(&in);
 }
 
-static void an_error_before_stays_and_nothing_is_done(void **state)
+TEST(an_error_before_stays_and_nothing_is_done)
 {
-    (void)state;
     sd_picture in = noise_picture(4, 4, 4), out;
     sd_fail(&err, SD_ERR_IO, "the cause");
     assert_int_equal(sd_picture_resize(&out, &in, 8, 8, SD_FILTER_LANCZOS, &err), SD_ERR_IO);
@@ -290,9 +278,8 @@ static void crop_line(const golden *g)
     sd_picture_free(&out);
 }
 
-static void cropping_to_fit_gives_diffusers_bytes(void **state)
+TEST(cropping_to_fit_gives_diffusers_bytes)
 {
-    (void)state;
     each_line("crop", 5, crop_line);
 }
 
@@ -315,9 +302,8 @@ static void check_padded(const sd_picture *in, int width, int height, int w, int
     sd_picture_free(&inner);
 }
 
-static void padding_to_fit_centres_and_fills(void **state)
+TEST(padding_to_fit_centres_and_fills)
 {
-    (void)state;
     static const uint8_t orange[] = {255, 128, 1};
     sd_picture in = noise_picture(10, 4, 3);
     check_padded(&in, 16, 16, 16, 6, NULL);
@@ -328,9 +314,8 @@ static void padding_to_fit_centres_and_fills(void **state)
     sd_picture_free(&in);
 }
 
-static void fitting_extreme_shapes_takes_no_extreme_memory(void **state)
+TEST(fitting_extreme_shapes_takes_no_extreme_memory)
 {
-    (void)state;
     sd_picture line = noise_picture(SD_PICTURE_SIDE, 1, 3), out;
     /* cover: 512 of 8,388,608 columns; every row is the same */
     assert_int_equal(sd_picture_fit(&out, &line, 512, 512, SD_FIT_CROP, SD_FILTER_LANCZOS, NULL, &err), SD_OK);
@@ -343,9 +328,8 @@ static void fitting_extreme_shapes_takes_no_extreme_memory(void **state)
     sd_picture_free(&line);
 }
 
-static void cutting_keeps_bytes_and_checks_its_rectangle(void **state)
+TEST(cutting_keeps_bytes_and_checks_its_rectangle)
 {
-    (void)state;
     sd_picture in = noise_picture(9, 6, 4), out;
     assert_int_equal(sd_picture_crop(&out, &in, (sd_rect){2, 1, 5, 4}, &err), SD_OK);
     assert_int_equal(out.width, 5);
@@ -359,9 +343,8 @@ static void cutting_keeps_bytes_and_checks_its_rectangle(void **state)
     sd_picture_free(&in);
 }
 
-static void extending_keeps_the_picture_and_repeats_its_edges(void **state)
+TEST(extending_keeps_the_picture_and_repeats_its_edges)
 {
-    (void)state;
     static const uint8_t white[] = {255};
     sd_picture in = noise_picture(3, 2, 3), out, zero = make(3, 2, 1, NULL), mask;
     assert_int_equal(sd_picture_extend(&out, &in, 2, 1, 3, 4, NULL, &err), SD_OK);
@@ -395,9 +378,8 @@ static void luma_line(const golden *g)
     sd_picture_free(&out);
 }
 
-static void luma_gives_pillows_bytes(void **state)
+TEST(luma_gives_pillows_bytes)
 {
-    (void)state;
     each_line("luma", 2, luma_line);
 }
 
@@ -422,15 +404,13 @@ static void float_line(const golden *g)
     sd_picture_free(&p);
 }
 
-static void numbers_are_diffusers_to_the_bit_and_in_planes(void **state)
+TEST(numbers_are_diffusers_to_the_bit_and_in_planes)
 {
-    (void)state;
     each_line("float", 0, float_line);
 }
 
-static void transparency_is_dropped_or_laid_over_a_colour(void **state)
+TEST(transparency_is_dropped_or_laid_over_a_colour)
 {
-    (void)state;
     static const uint8_t bytes[] = {200, 100, 50, 0, 200, 100, 50, 255, 200, 100, 50, 51}, sky[] = {0, 50, 250};
     sd_picture in = make(3, 1, 4, bytes), out, mask;
     assert_int_equal(sd_picture_to_rgb(&out, &in, NULL, &err), SD_OK);
@@ -453,9 +433,8 @@ static void transparency_is_dropped_or_laid_over_a_colour(void **state)
 
 /* ---------------------------------------------------------------------------------------------- masks */
 
-static void masks_split_at_one_half(void **state)
+TEST(masks_split_at_one_half)
 {
-    (void)state;
     sd_picture m = make(4, 1, 1, (const uint8_t[]){0, 127, 128, 255});
     sd_mask_invert(&m);
     assert_same(&m, (const uint8_t[]){255, 128, 127, 0});
@@ -473,16 +452,14 @@ static void blur_line(const golden *g)
     sd_picture_free(&m);
 }
 
-static void blurring_gives_pillows_bytes(void **state)
+TEST(blurring_gives_pillows_bytes)
 {
-    (void)state;
     each_line("blur", 3, blur_line);
 }
 
 /* Three boxes are not a Gaussian: how far off, for the edge of a half-plane, whose blur is the normal distribution. */
-static void blurring_is_close_to_a_gaussian(void **state)
+TEST(blurring_is_close_to_a_gaussian)
 {
-    (void)state;
     static const double radius[] = {0.8, 2, 4, 11.5, 30};
     for (size_t r = 0; r < SD_COUNT(radius); r++) {
         sd_picture m = rectangle(400, 1, 200, 0, 200, 1);
@@ -498,9 +475,8 @@ static void blurring_is_close_to_a_gaussian(void **state)
     }
 }
 
-static void blurring_nothing_or_nonsense(void **state)
+TEST(blurring_nothing_or_nonsense)
 {
-    (void)state;
     sd_picture m = noise_picture(5, 4, 1);
     uint8_t before[20];
     memcpy(before, m.data, 20);
@@ -540,9 +516,8 @@ static sd_picture sparse_mask(int width, int height, int one_in)
     return m;
 }
 
-static void growing_and_shrinking_are_discs(void **state)
+TEST(growing_and_shrinking_are_discs)
 {
-    (void)state;
     static const double radius[] = {0, 1, 1.5, 4, 9.9, -1, -2.5, -6};
     for (size_t r = 0; r < SD_COUNT(radius); r++)
         for (int round = 0; round < 6; round++) {
@@ -566,9 +541,8 @@ static void growing_and_shrinking_are_discs(void **state)
         }
 }
 
-static void feathering_fades_inside_and_keeps_zeros(void **state)
+TEST(feathering_fades_inside_and_keeps_zeros)
 {
-    (void)state;
     static const double width[] = {0, 1, 3, 7.5};
     for (size_t r = 0; r < SD_COUNT(width); r++)
         for (int round = 0; round < 6; round++) {
@@ -604,9 +578,8 @@ static void region_line(const golden *g)
     sd_picture_free(&m);
 }
 
-static void the_region_of_a_mask_is_diffusers(void **state)
+TEST(the_region_of_a_mask_is_diffusers)
 {
-    (void)state;
     each_line("region", 13, region_line);
     sd_picture m = rectangle(50, 40, 10, 20, 5, 6);
     m.data[0] = 1;   /* barely masked is masked */
@@ -652,9 +625,8 @@ static void latent_line(const golden *g)
     sd_picture_free(&centred);
 }
 
-static void masks_shrink_to_latents_as_torch_samples(void **state)
+TEST(masks_shrink_to_latents_as_torch_samples)
 {
-    (void)state;
     memset(latent_twins, 0, sizeof latent_twins);
     each_line("latent", 4, latent_line);
     assert_true(latent_twins[0] > 0);
@@ -675,15 +647,13 @@ static void paste_line(const golden *g)
     sd_picture_free(&mask);
 }
 
-static void pasting_gives_pillows_bytes(void **state)
+TEST(pasting_gives_pillows_bytes)
 {
-    (void)state;
     each_line("paste", 2, paste_line);
 }
 
-static void unmasked_pixels_come_back_byte_for_byte(void **state)
+TEST(unmasked_pixels_come_back_byte_for_byte)
 {
-    (void)state;
     static const int at[][2] = {{0, 0}, {3, 2}, {-4, -3}, {15, 9}, {-100, 0}, {0, 100}};
     for (int channels = 3; channels <= 4; channels++)
         for (size_t i = 0; i < SD_COUNT(at); i++) {
@@ -711,9 +681,8 @@ static void unmasked_pixels_come_back_byte_for_byte(void **state)
         }
 }
 
-static void pasting_without_a_mask_and_with_a_wrong_one(void **state)
+TEST(pasting_without_a_mask_and_with_a_wrong_one)
 {
-    (void)state;
     sd_picture base = noise_picture(6, 6, 3), over = noise_picture(2, 2, 3), mask = make(3, 2, 1, NULL);
     assert_int_equal(sd_picture_paste(&base, 2, 3, &over, NULL, &err), SD_OK);
     assert_memory_equal(base.data + 3 * (3 * 6 + 2), over.data, 6);

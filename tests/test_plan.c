@@ -1,16 +1,11 @@
-/* test_plan.c - the walk over a configuration gives the published models' tensors, to the last one, and the committed plans. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
+/* test_plan.c - the walk over a configuration gives the published models' tensors, to the last one, and the committed
+ * plans. */
+#include "test.h"
 #include "../net.h"
 
 /* Counts of the published files; steps of the UNet. */
-static const struct published { const char *name; size_t tensors, parameters, steps; size_t text[2][2]; } published[] = {
+static const struct published { const char *name; size_t tensors, parameters, steps; size_t text[2][2];
+                               } published[] = {
     {"sd15", 686, 859520964, 47, {{196, 123060480}}},
     {"sd21", 686, 865910724, 47, {{372, 340387840}}},
     {"sdxl", 1680, 2567463684, 35, {{196, 123060480}, {517, 694659840}}},
@@ -38,9 +33,8 @@ static size_t number(const char *json, const char *from, const char *key)
     return (size_t)strtoull(at + strlen(key), NULL, 10);
 }
 
-static void the_published_models_come_out_to_the_last_tensor(void **unused)
+TEST(the_published_models_come_out_to_the_last_tensor)
 {
-    (void)unused;
     for (size_t i = 0; i < SD_COUNT(published); i++) {
         const struct published *p = &published[i];
         char *json = plan(p->name, 0, 0, 1);
@@ -63,15 +57,14 @@ static void the_published_models_come_out_to_the_last_tensor(void **unused)
 }
 
 /* Multiplications and additions, one sample (docs/SPEED.md counts them layer by layer). */
-static void the_work_is_what_was_counted_by_hand(void **unused)
+TEST(the_work_is_what_was_counted_by_hand)
 {
-    (void)unused;
     char *json = plan("sd15", 512, 512, 1);
     assert_in_range(number(json, "\"unet\"", "\"flops\":"), 803200000000, 803500000000);
     assert_in_range(number(json, "\"vae\"", "\"flops\":"), 2510000000000, 2520000000000);
     assert_in_range(number(json, "\"vae\"", "\"encoder_flops\":"), 1112000000000, 1122000000000);
-    /* with a quarter of the multiplications where the sides of a 3x3 convolution are multiples of four, and 100/576 of those after
-     * upsampling (60.4 GFLOP of the UNet's without the smallest, 695.8 of the decoder's) */
+    /* with a quarter of the multiplications where the sides of a 3x3 convolution are multiples of four, and 100/576 of
+     * those after upsampling (60.4 GFLOP of the UNet's without the smallest, 695.8 of the decoder's) */
     assert_in_range(number(json, "\"unet\"", "\"flops_done\":"), 502000000000, 503400000000);
     assert_in_range(number(json, "\"vae\"", "\"decoder_flops_done\":"), 633000000000, 634200000000);
     assert_in_range(number(json, "\"vae\"", "\"encoder_flops_done\":"), 361000000000, 364000000000);
@@ -82,14 +75,17 @@ static void the_work_is_what_was_counted_by_hand(void **unused)
 }
 
 /* CompVis names of the steps, the second spelling of every key. */
-static void both_spellings(void **unused)
+TEST(both_spellings)
 {
-    (void)unused;
     const struct { const char *family, *hf, *ldm; } names[] = {
-        {"sd15", "down_blocks.0.attentions.1", "input_blocks.2.1"}, {"sd15", "down_blocks.2.downsamplers.0.conv", "input_blocks.9.0.op"},
-        {"sd15", "mid_block.resnets.1", "middle_block.2"},           {"sd15", "up_blocks.0.upsamplers.0.conv", "output_blocks.2.1.conv"},
-        {"sd15", "up_blocks.3.attentions.2", "output_blocks.11.1"},  {"sd15", "up_blocks.1.upsamplers.0.conv", "output_blocks.5.2.conv"},
-        {"sd15", "conv_out", "out.2"},                               {"sdxl", "down_blocks.1.attentions.0", "input_blocks.4.1"},
+        {"sd15", "down_blocks.0.attentions.1", "input_blocks.2.1"},
+            {"sd15", "down_blocks.2.downsamplers.0.conv", "input_blocks.9.0.op"},
+        {"sd15", "mid_block.resnets.1", "middle_block.2"},
+            {"sd15", "up_blocks.0.upsamplers.0.conv", "output_blocks.2.1.conv"},
+        {"sd15", "up_blocks.3.attentions.2", "output_blocks.11.1"},
+            {"sd15", "up_blocks.1.upsamplers.0.conv", "output_blocks.5.2.conv"},
+        {"sd15", "conv_out", "out.2"},
+            {"sdxl", "down_blocks.1.attentions.0", "input_blocks.4.1"},
         {"sdxl", "up_blocks.1.upsamplers.0.conv", "output_blocks.5.2.conv"}};
     for (size_t i = 0; i < SD_COUNT(names); i++) {
         sd_unet_net u;
@@ -107,9 +103,8 @@ static void both_spellings(void **unused)
 }
 
 /* docs/plans is what people read; `make plans` writes it anew. */
-static void the_committed_plans_are_current(void **unused)
+TEST(the_committed_plans_are_current)
 {
-    (void)unused;
     for (size_t i = 0; i < SD_COUNT(published); i++) {
         char path[64], *committed, *now = plan(published[i].name, 0, 0, 0);
         size_t n;
@@ -123,16 +118,17 @@ static void the_committed_plans_are_current(void **unused)
 }
 
 /* The plan names what the backend will do, and counts each convolution once. */
-static void convolutions_are_those_that_will_run(void **unused)
+TEST(convolutions_are_those_that_will_run)
 {
-    (void)unused;
     char *text = plan("sd15", 512, 512, 0), *at = strstr(text, "convolutions");
     const sd_kern *k = sd_kern_select(NULL);
     int count, total = 0, side, lines = 0;
     long long i, o, h, w;
     char stride[4], how[32];
     assert_non_null(at);
-    for (at = strchr(at, '\n') + 1; sscanf(at, "%d of %dx%*d%3c %lld -> %lld x %lld x %lld %31[^.0-9]", &count, &side, stride, &i, &o, &h, &w, how) == 8;
+    for (at = strchr(at, '\n') + 1;
+         sscanf(at, "%d of %dx%*d%3c %lld -> %lld x %lld x %lld %31[^.0-9]", &count, &side, stride, &i, &o, &h, &w,
+                how) == 8;
          at = strchr(at, '\n') + 1, lines++) {
         int step = stride[1] == '/' ? 2 : 1, zoom = stride[1] == '*' ? 2 : 1, pad = side / 2;
         const int64_t x[4] = {1, h * step / zoom, w * step / zoom, i}, weight[4] = {o, i, side, side};
@@ -145,9 +141,8 @@ static void convolutions_are_those_that_will_run(void **unused)
     free(text);
 }
 
-static void any_multiple_of_eight_can_be_planned(void **unused)
+TEST(any_multiple_of_eight_can_be_planned)
 {
-    (void)unused;
     for (int side = 8; side <= 136; side += 8) free(plan("sd15", side, 144 - side, 0));
     char *text, error[512];
     assert_int_equal(sd_plan("sd15", 100, 0, 0, &text, error), SD_ERR_ARG);

@@ -1,16 +1,9 @@
 /* test_preview.c - pictures of the steps: in a directory, and in a terminal by each of the protocols, taken apart
  * again. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 
-#include <cmocka.h>
-
-#include "../picture.h"
+#include "test.h"
+#include "../image_transform.h"
 #include "child.h"
 #include "needs.h"
 #include "tempdir.h"
@@ -29,9 +22,8 @@ static sd_picture read_picture(const char *path)
 
 /* -------------------------------------------------------------------------------- --save-steps */
 
-static void every_step_is_saved_and_the_last_is_the_picture(void **state)
+TEST(every_step_is_saved_and_the_last_is_the_picture)
 {
-    (void)state;
     char dir[256], path[320];
     snprintf(dir, sizeof dir, "%s", in_work("steps"));
     /* The last step ends at sigma 0: its prediction is the result. */
@@ -60,9 +52,8 @@ static void every_step_is_saved_and_the_last_is_the_picture(void **state)
     temp_clear();
 }
 
-static void saving_steps_changes_nothing(void **state)
+TEST(saving_steps_changes_nothing)
 {
-    (void)state;
     RUN(DRAW, "--steps", "2", "-o", out("a.ppm"), "--trace", out("a.safetensors"), "--trace-filter", "latents.*,vae.*");
     expect_success("without");
     RUN(DRAW, "--steps", "2", "-o", out("b.ppm"), "--trace", out("b.safetensors"), "--trace-filter", "latents.*,vae.*",
@@ -73,9 +64,8 @@ static void saving_steps_changes_nothing(void **state)
     temp_clear();
 }
 
-static void a_directory_that_cannot_be_is_refused_before_work(void **state)
+TEST(a_directory_that_cannot_be_is_refused_before_work)
 {
-    (void)state;
     spill(in_work("file"), "x", 1);
     RUN(DRAW, "--save-steps", in_work("file"), "-o", out("a.ppm"));
     expect_error("a file", 2, "not a directory");
@@ -86,9 +76,8 @@ static void a_directory_that_cannot_be_is_refused_before_work(void **state)
 }
 
 /* A full disk: the run ends with that sentence, and nothing half written stays. */
-static void a_step_that_cannot_be_written_ends_the_run(void **state)
+TEST(a_step_that_cannot_be_written_ends_the_run)
 {
-    (void)state;
     run_with.file_limit = 2000;
     RUN(DRAW, "--steps", "3", "--save-steps", in_work("full"), "-o", out("a.ppm"));
     expect_error("full disk", 1, "step_000" PICTURE);
@@ -130,9 +119,8 @@ static void preview(const char *terminal)
     expect_success(terminal);
 }
 
-static void other_terminals_get_half_blocks(void **state)
+TEST(other_terminals_get_half_blocks)
 {
-    (void)state;
     preview("TERM_PROGRAM=other");
     assert_int_equal(count(ran.err, "\xE2\x96\x80"), 40 * 20);
     assert_int_equal(count(ran.err, "\033[38;2;"), 40 * 20);
@@ -141,9 +129,8 @@ static void other_terminals_get_half_blocks(void **state)
     temp_clear();
 }
 
-static void kitty_gets_the_decoded_picture(void **state)
+TEST(kitty_gets_the_decoded_picture)
 {
-    (void)state;
     preview("KITTY_WINDOW_ID=1");
     static uint8_t data[128 * 128 * 3 + 3];
     size_t n = 0;
@@ -164,9 +151,8 @@ static void kitty_gets_the_decoded_picture(void **state)
     temp_clear();
 }
 
-static void iterm2_gets_a_png(void **state)
+TEST(iterm2_gets_a_png)
 {
-    (void)state;
     preview("TERM_PROGRAM=iTerm.app");
     static uint8_t data[1 << 17];
     sd_error e = {0};
@@ -183,9 +169,8 @@ static void iterm2_gets_a_png(void **state)
     temp_clear();
 }
 
-static void inside_tmux_there_are_blocks(void **state)
+TEST(inside_tmux_there_are_blocks)
 {
-    (void)state;
     run_with.terminal = true;
     run_with.env[0] = "TMUX=/tmp/x";
     run_with.env[1] = "KITTY_WINDOW_ID=1";
@@ -197,9 +182,8 @@ static void inside_tmux_there_are_blocks(void **state)
     temp_clear();
 }
 
-static void a_pipe_gets_nothing(void **state)
+TEST(a_pipe_gets_nothing)
 {
-    (void)state;
     run_with.env[0] = "KITTY_WINDOW_ID=1";
     RUN(DRAW, "--steps", "1", "--preview", "-o", out("a.ppm"));
     expect_success("pipe");
@@ -208,9 +192,8 @@ static void a_pipe_gets_nothing(void **state)
 }
 
 /* Large pictures are not decoded at each step: a pixel per latent, shown at the shape of the picture. */
-static void a_large_picture_is_previewed_roughly(void **state)
+TEST(a_large_picture_is_previewed_roughly)
 {
-    (void)state;
     run_with.terminal = true;
     run_with.env[0] = "TMUX";
     run_with.env[1] = "KITTY_WINDOW_ID=1";

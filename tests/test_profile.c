@@ -1,14 +1,7 @@
 /* test_profile.c - what sd_set_profile tells of a run, and what the machine can do at most. */
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include <cmocka.h>
-
+#include "test.h"
 #include "../json.h"
 #include "../profile.h"
 #include "child.h"
@@ -64,9 +57,8 @@ static seen *profiled(sd_image *image)
     return s;
 }
 
-static void measuring_changes_no_bit(void **unused)
+TEST(measuring_changes_no_bit)
 {
-    (void)unused;
     sd_image with;
     seen *s = profiled(&with);
     sd_ctx *c = open_tiny(SD_PART_ALL, THREADS);
@@ -79,9 +71,8 @@ static void measuring_changes_no_bit(void **unused)
     free(s);
 }
 
-static void nobody_is_called_after_it_was_ended(void **unused)
+TEST(nobody_is_called_after_it_was_ended)
 {
-    (void)unused;
     seen *s = calloc(1, sizeof *s);
     sd_ctx *c = open_tiny(SD_PART_ALL, THREADS);
     assert_non_null(s);
@@ -95,9 +86,8 @@ static void nobody_is_called_after_it_was_ended(void **unused)
 }
 
 /* Each stage's passes are numbered, and their operations take no longer than the pass. */
-static void operations_add_up_to_less_than_their_pass(void **unused)
+TEST(operations_add_up_to_less_than_their_pass)
 {
-    (void)unused;
     static const struct { const char *stage; int passes; } expected[] = {
         {"text_encoder", 1}, {"unet", 2}, {"vae_decode", 1}};
     sd_image image;
@@ -125,9 +115,8 @@ static void operations_add_up_to_less_than_their_pass(void **unused)
     free(s);
 }
 
-static void every_multiplication_belongs_to_an_operation(void **unused)
+TEST(every_multiplication_belongs_to_an_operation)
 {
-    (void)unused;
     seen *s = calloc(1, sizeof *s);
     sd_ctx *c = open_tiny(SD_PART_ALL, THREADS);
     double flops = 0;
@@ -143,9 +132,8 @@ static void every_multiplication_belongs_to_an_operation(void **unused)
 
 /* An operation with weights is found in a trace under its stage and its module; one without has a module that is the
  * beginning of a name there; and every module lies in its block. */
-static void modules_are_named_as_in_a_trace(void **unused)
+TEST(modules_are_named_as_in_a_trace)
 {
-    (void)unused;
     seen *s = calloc(1, sizeof *s);
     sd_ctx *c = open_tiny(SD_PART_ALL, THREADS);
     assert_non_null(s);
@@ -179,9 +167,8 @@ static const sd_profiled *find(const seen *s, const char *module, const char *op
 }
 
 /* Shapes of weights/tiny: 48 channels in a 8x8 picture of latents, twice for guidance. */
-static void an_operation_tells_its_shape_and_its_work(void **unused)
+TEST(an_operation_tells_its_shape_and_its_work)
 {
-    (void)unused;
     sd_image image;
     seen *s = profiled(&image);
     const sd_profiled *conv = find(s, "down_blocks.0.resnets.0.conv1", "conv2d");
@@ -201,9 +188,8 @@ static void an_operation_tells_its_shape_and_its_work(void **unused)
 
 /* With vector instructions: all parts of a minimal algorithm's convolution are told, and are no more than its threads
  * had time for. */
-static void a_convolution_by_winograd_tells_its_parts(void **unused)
+TEST(a_convolution_by_winograd_tells_its_parts)
 {
-    (void)unused;
     sd_image image;
     seen *s = profiled(&image);
     int found = 0;
@@ -227,9 +213,8 @@ static void a_convolution_by_winograd_tells_its_parts(void **unused)
 
 /* ---- roofs */
 
-static void the_lower_roof_holds(void **unused)
+TEST(the_lower_roof_holds)
 {
-    (void)unused;
     const sd_roofs r = {
         .threads = 2, .peak_one = 100, .peak = 200,
         .level = {{"L1", 1000, 400, 300}, {"L2", 10000, 200, 210}, {"L3", 0, 0, 0}, {"memory", 0, 10, 8}}};
@@ -241,9 +226,8 @@ static void the_lower_roof_holds(void **unused)
     assert_true(fabs(sd_roof_seconds(&r, 1e6, 1000, 500) - 1e6 / 200e9) < 1e-18); /* products take longer than moving */
 }
 
-static void a_machine_has_a_peak_and_bandwidths(void **unused)
+TEST(a_machine_has_a_peak_and_bandwidths)
 {
-    (void)unused;
     sd_ctx *c = open_tiny(SD_PART_TOKENIZER, THREADS);
     sd_roofs r;
     sd_machine m;
@@ -265,9 +249,8 @@ static void a_machine_has_a_peak_and_bandwidths(void **unused)
 
 #define DRAW "-p", "a red apple", "-s", "1", "-W", "64", "-H", "64", "--steps", "3", "--sampling-method", "ddim", "-q"
 
-static void as_text_it_names_blocks_kinds_and_stages(void **unused)
+TEST(as_text_it_names_blocks_kinds_and_stages)
 {
-    (void)unused;
     RUN(DRAW, "-o", temp_path("a.ppm"));
     expect_success("without");
     RUN(DRAW, "-o", temp_path("b.ppm"), "--profile");
@@ -311,9 +294,8 @@ static void expect_stage(const cJSON *stage, const cJSON *operations, const char
     assert_true(fabs(sum - whole) < 1e-5 * whole && whole <= number(stage, "seconds") * 1.00001);
 }
 
-static void as_json_it_has_every_operation_in_order(void **unused)
+TEST(as_json_it_has_every_operation_in_order)
 {
-    (void)unused;
     sd_error e = {0};
     RUN(DRAW, "-o", temp_path("a.ppm"), "--profile", "json", "--timings", "json");
     expect_success("as JSON");

@@ -1,17 +1,10 @@
-/* test_prompts.c - prompts from files and standard input, names of several pictures, and how many threads are taken when
- * nobody says. */
+/* test_prompts.c - prompts from files and standard input, names of several pictures, and how many threads are taken
+ * when nobody says. */
 #define _XOPEN_SOURCE 700
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 
-#include <cmocka.h>
-
-#include "../cores.h"
+#include "test.h"
+#include "../os_cores.h"
 #include "../sd.h"
 #include "child.h"
 #include "needs.h"
@@ -34,9 +27,8 @@ static void draws_as(const char *what, const char *a, const char *b)
 
 /* --------------------------------------------------------------------------------- -p @FILE, -p - */
 
-static void a_prompt_may_be_in_a_file(void **state)
+TEST(a_prompt_may_be_in_a_file)
 {
-    (void)state;
     char at[4200];
     snprintf(at, sizeof at, "@%s", text_file("p.txt", "a red apple\n"));
     RUN(DRAW, "-p", "a red apple", "-n", "blue", "-o", out("a.ppm"));
@@ -54,22 +46,21 @@ static void a_prompt_may_be_in_a_file(void **state)
     temp_clear();
 }
 
-static void two_signs_are_one_sign_and_no_file(void **state)
+TEST(two_signs_are_one_sign_and_no_file)
 {
-    (void)state;
     size_t n;
     RUN("-p", "@@x", DRAW, "-o", out("c.png"));
     char *png = slurp(out("c.png"), &n);
     int found = 0;
-    for (size_t i = 0; i + 10 < n; i++) found += memcmp(png + i, "parameters", 10) == 0 && memcmp(png + i + 11, "@x\n", 3) == 0;
+    for (size_t i = 0; i + 10 < n; i++)
+        found += memcmp(png + i, "parameters", 10) == 0 && memcmp(png + i + 11, "@x\n", 3) == 0;
     assert_int_equal(found, 1);
     free(png);
     temp_clear();
 }
 
-static void texts_that_cannot_be_read_say_why(void **state)
+TEST(texts_that_cannot_be_read_say_why)
 {
-    (void)state;
     RUN(DRAW, "-p", "@no/such.txt", "-o", out("a.ppm"));
     expect_error("no file", 2, "@@");
     RUN(DRAW, "-p", "-", "--prompts", "-", "-o", out("a.ppm"));
@@ -85,9 +76,8 @@ static void texts_that_cannot_be_read_say_why(void **state)
 
 /* ------------------------------------------------------------------------------------- --prompts */
 
-static void each_line_is_a_picture_with_its_own_options(void **state)
+TEST(each_line_is_a_picture_with_its_own_options)
 {
-    (void)state;
     static const char lines[] = "# a comment\n\na red apple\r\n"
         "  a blue car  --steps 3 --seed 5 --negative_prompt bad hands --cfg_scale 4\n"
         "--prompt a green dog --sampler_name \"Euler a\"\n"
@@ -116,11 +106,11 @@ static void each_line_is_a_picture_with_its_own_options(void **state)
     assert_int_equal(stat(in_work("new/output_5.png"), &st) == 0 || stat(in_work("new/output_5.ppm"), &st) == 0, 1);
 }
 
-static void lines_are_checked_before_the_first_is_drawn(void **state)
+TEST(lines_are_checked_before_the_first_is_drawn)
 {
-    (void)state;
     static const struct { const char *lines, *words[2]; } cases[] = {
-        {"a\nb --stepz 3\n", {":2: ", "did you mean --steps?"}}, {"a\n\nb --sampler foo\n", {":3: ", "unknown sampler"}},
+        {"a\nb --stepz 3\n", {":2: ", "did you mean --steps?"}},
+            {"a\n\nb --sampler foo\n", {":3: ", "unknown sampler"}},
         {"a --steps \"3\n", {":1: ", "quote"}}, {"a --model x\n", {":1: ", "before all lines"}},
         {"a --vae x\n", {":1: ", "not supported"}},
         {"a\nb --output x.gif\n", {":2: ", "must end in"}}, {"\n# nothing\n", {"no prompts", "a line each"}}};
@@ -136,9 +126,8 @@ static void lines_are_checked_before_the_first_is_drawn(void **state)
 
 /* ----------------------------------------------------------------------------------------- names */
 
-static void pictures_are_numbered_as_the_name_says(void **state)
+TEST(pictures_are_numbered_as_the_name_says)
 {
-    (void)state;
     static const struct { const char *output, *first, *second; } names[] = {
         {"a_%03d.ppm", "a_001.ppm", "a_002.ppm"}, {"a%d.ppm", "a1.ppm", "a2.ppm"}, {"%3d.ppm", "  1.ppm", "  2.ppm"},
         {"a.ppm", "a.ppm", "a_2.ppm"}, {"100%.ppm", "100%.ppm", "100%_2.ppm"}, {"%s%n.ppm", "%s%n.ppm", "%s%n_2.ppm"},
@@ -169,9 +158,8 @@ static int threads_of_a_run(const char *environment)
     return atoi(at + 10);
 }
 
-static void omp_num_threads_is_respected(void **state)
+TEST(omp_num_threads_is_respected)
 {
-    (void)state;
     if (strstr(sd_build_info(), "no OpenMP")) skip();
     assert_int_equal(threads_of_a_run("OMP_NUM_THREADS=3"), 3);
     assert_int_equal(threads_of_a_run("OMP_NUM_THREADS=1"), 1);
@@ -193,9 +181,8 @@ static void plant(const char *root, const char *path, const char *text)
     spill(full, text, strlen(text));
 }
 
-static void quotas_of_control_groups_count_in_both_versions(void **state)
+TEST(quotas_of_control_groups_count_in_both_versions)
 {
-    (void)state;
     static const struct { const char *group, *files[3][2]; int cores; } cases[] = {
         {"0::/\n", {{"/sys/fs/cgroup/cpu.max", "250000 100000\n"}}, 3},
         {"0::/\n", {{"/sys/fs/cgroup/cpu.max", "max 100000\n"}}, 0},
@@ -206,7 +193,8 @@ static void quotas_of_control_groups_count_in_both_versions(void **state)
                                           {"/sys/fs/cgroup/cpu/x/cpu.cfs_period_us", "100000\n"}}, 1},
         {"2:cpu:/x\n0::/\n", {{"/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "400000\n"},
                             {"/sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n"}}, 4},
-        {"2:cpu:/\n", {{"/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "-1\n"}, {"/sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n"}}, 0},
+        {"2:cpu:/\n", {{"/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "-1\n"},
+                       {"/sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n"}}, 0},
         {"2:cpuset:/\n", {{"/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "100000\n"},
                          {"/sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n"}}, 0},
         {"0::/\n", {{"/sys/fs/cgroup/cpu.max", "nonsense\n"}}, 0},

@@ -1,20 +1,11 @@
-/* test_random.c - random.c: names of streams, generators per batch and per picture, the record of draws; the noise of
- * diffusers' SDE sampler (tests/golden/random_brownian.txt, made by tools/golden_random.py). */
-#include "../random.h"
+/* test_random.c - rng_streams.c: names of streams, generators per batch and per picture, the record of draws; the noise
+ * of diffusers' SDE sampler (tests/golden/random_brownian.txt, made by tools/golden_random.py). */
+#include "../rng_streams.h"
 #include "numbers.h"
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include <cmocka.h>
-
+#include "test.h"
 static sd_stream *open_stream(const char *spec, uint64_t seed, int generators)
 {
     sd_error e = {0};
@@ -24,9 +15,8 @@ static sd_stream *open_stream(const char *spec, uint64_t seed, int generators)
     return s;
 }
 
-static void other_programs_names_are_the_same_generators(void **state)
+TEST(other_programs_names_are_the_same_generators)
 {
-    (void)state;
     static const struct { const char *name, *own; } names[] = {
         {"cpu", "torch-cpu"}, {"CPU", "torch-cpu"}, {"cuda", "torch-cuda"}, {"NV", "torch-cuda"}, {"GPU", "torch-cuda"},
         {"numpy", "numpy"}, {"torch-cuda:sms=40,threads=1024", "torch-cuda:sms=40,threads=1024"}};
@@ -75,9 +65,8 @@ static const char *const specs[] = {"torch-cpu", "torch-cuda", "torch-cuda:sms=1
                                     "numpy-pcg64-f32"};
 enum { SPECS = sizeof specs / sizeof specs[0], MOST = 2048 };
 
-static void names_are_the_generators_they_say(void **state)
+TEST(names_are_the_generators_they_say)
 {
-    (void)state;
     static const size_t sizes[] = {7, 1000, 3, 16, 0, 20, 500};
     float ours[SPECS][MOST], theirs[MOST];
     for (int k = 0; k < SPECS; k++) {
@@ -92,9 +81,8 @@ static void names_are_the_generators_they_say(void **state)
     }
 }
 
-static void no_name_is_torch_on_the_cpu(void **state)
+TEST(no_name_is_torch_on_the_cpu)
 {
-    (void)state;
     sd_stream *s = open_stream(NULL, 0, 0);
     float x[4 * 4];
     draw(s, x, 1, 16);
@@ -103,9 +91,8 @@ static void no_name_is_torch_on_the_cpu(void **state)
     sd_stream_close(s);
 }
 
-static void every_listed_name_opens(void **state)
+TEST(every_listed_name_opens)
 {
-    (void)state;
     const char *name, *what;
     size_t n = 0;
     for (; sd_stream_kind(n, &name, &what); n++) {
@@ -117,9 +104,8 @@ static void every_listed_name_opens(void **state)
 
 /* ---- one generator, or one per picture */
 
-static void a_generator_per_picture_is_a_stream_per_picture(void **state)
+TEST(a_generator_per_picture_is_a_stream_per_picture)
 {
-    (void)state;
     enum { EACH = 20 };   /* no multiple of 16: the tails show where a draw ends */
     for (int k = 0; k < SPECS; k++) {
         float each[3 * EACH], batch[3 * EACH], own[EACH];
@@ -142,9 +128,8 @@ static void a_generator_per_picture_is_a_stream_per_picture(void **state)
     }
 }
 
-static void seeds_can_be_listed_and_wrap(void **state)
+TEST(seeds_can_be_listed_and_wrap)
 {
-    (void)state;
     const uint64_t seeds[2] = {99, 5};
     sd_stream_options o = {.seed = 1, .generators = 2, .seeds = seeds};
     sd_error e = {0};
@@ -167,9 +152,8 @@ static void seeds_can_be_listed_and_wrap(void **state)
 
 /* ---- numbers that somebody else drew */
 
-static void given_numbers_come_out_in_order_and_end(void **state)
+TEST(given_numbers_come_out_in_order_and_end)
 {
-    (void)state;
     float given[10], x[6];
     for (int i = 0; i < 10; i++) given[i] = (float)i;
     sd_error e = {0};
@@ -206,9 +190,8 @@ static void hear(void *user, const sd_draw *d)
     heard.draw[heard.n++] = *d;
 }
 
-static void every_draw_is_recorded(void **state)
+TEST(every_draw_is_recorded)
 {
-    (void)state;
     memset(&heard, 0, sizeof heard);
     sd_error e = {0};
     sd_stream *s;
@@ -280,9 +263,8 @@ static void check_noise(const char *word, char *rest)
 
 /* Increments are equal to the bit; what differs is the square root of the difference of levels: torch's own (MKL's) is
  * an ulp off for one number in six. */
-static void noise_equals_that_of_diffusers_sde_sampler(void **state)
+TEST(noise_equals_that_of_diffusers_sde_sampler)
 {
-    (void)state;
     memset(&golden, 0, sizeof golden);
     each_line("random_brownian.txt", NULL, check_noise);
     sd_stream_close(golden.s);
@@ -302,9 +284,8 @@ static void span(sd_stream *s, double low, double high)
     if (sd_stream_span(s, low, high, &e)) fail_msg("%s", e.text);
 }
 
-static void brownian_noise_turns_with_the_direction(void **state)
+TEST(brownian_noise_turns_with_the_direction)
 {
-    (void)state;
     sd_stream *s = open_stream("brownian", 4, 0);
     span(s, 0.1, 10);
     float down[64], up[64];
@@ -323,9 +304,8 @@ static void brownian_noise_turns_with_the_direction(void **state)
 /* A path is rough: over a time d it moves by about sqrt(d). A level that float32 arithmetic missed by its last bit can
  * be another of the times, 1e-6 apart, at which the path is known, and the noise is then 1e-3 off. It follows that an
  * SDE sampler must make its levels in float32, as torch does. */
-static void twin_with_a_level_one_ulp_off_is_wrong(void **state)
+TEST(twin_with_a_level_one_ulp_off_is_wrong)
 {
-    (void)state;
     sd_stream *s = open_stream("brownian", 1, 0);
     span(s, 0.03, 14.6);
     static float x[4096], y[4096];
@@ -337,9 +317,8 @@ static void twin_with_a_level_one_ulp_off_is_wrong(void **state)
     sd_stream_close(s);
 }
 
-static void a_brownian_path_can_draw_from_a_gpus_generator(void **state)
+TEST(a_brownian_path_can_draw_from_a_gpus_generator)
 {
-    (void)state;
     sd_stream *cpu = open_stream("brownian:torch-cpu", 4, 0), *gpu = open_stream("brownian:torch-cuda", 4, 0);
     sd_stream *t4 = open_stream("brownian:torch-cuda:sms=40,threads=1024", 4, 0);
     assert_string_equal(sd_stream_name(cpu), "brownian");
@@ -367,9 +346,8 @@ static void a_brownian_path_can_draw_from_a_gpus_generator(void **state)
     sd_stream_close(t4);
 }
 
-static void other_streams_draw_afresh_between_levels(void **state)
+TEST(other_streams_draw_afresh_between_levels)
 {
-    (void)state;
     for (int k = 0; k < SPECS; k++) {
         sd_stream *a = open_stream(specs[k], 8, 0), *b = open_stream(specs[k], 8, 0);
         float x[2][40], y[2][40];
@@ -387,9 +365,8 @@ static void other_streams_draw_afresh_between_levels(void **state)
 
 /* ---- what cannot be opened or asked */
 
-static void bad_names_end_in_one_sentence(void **state)
+TEST(bad_names_end_in_one_sentence)
 {
-    (void)state;
     static const struct { const char *spec, *why; } bad[] = {
         {"", "no random stream"}, {"torch", "no random stream"}, {"torch-cpux", "no random stream"}, {":", "no random"},
         {"TORCH-CPU", "no random stream"}, {"torch-cpu:sms=1,threads=256", "takes no settings"},
@@ -403,7 +380,8 @@ static void bad_names_end_in_one_sentence(void **state)
         {"torch-cuda:sms=4x,threads=1024", "settings are"}, {"torch-cuda:sms", "settings are"},
         {"torch-cuda:cores=40", "settings are"}, {"torch-cuda:,", "settings are"},
         {"torch-cuda:smsx=1", "settings are"},
-        {"std_default", "use cpu or cuda"}, {"brownian:", "draws from"}, {"brownian:numpy", "draws from"}, {"brownian:brownian", "draws from"},
+        {"std_default", "use cpu or cuda"}, {"brownian:", "draws from"}, {"brownian:numpy", "draws from"},
+            {"brownian:brownian", "draws from"},
         {"brownian:torch-cpu:sms=1", "takes no settings"}, {"brownian:torch-cuda:sms=1", "both of them"},
     };
     for (size_t i = 0; i < SD_COUNT(bad); i++) {
@@ -424,9 +402,8 @@ static void assert_not_opened(const char *spec, sd_stream_options o, const char 
     assert_non_null(strstr(e.text, why));
 }
 
-static void impossible_requests_end_in_one_sentence(void **state)
+TEST(impossible_requests_end_in_one_sentence)
 {
-    (void)state;
     sd_error e = {0};
     float x[64];
     /* np.random.seed refuses them too; cutting them off would be another program's seed */

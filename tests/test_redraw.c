@@ -1,17 +1,9 @@
 /* test_redraw.c - pictures drawn again from their own text, byte for byte, with every group of options; other programs'
  * texts; sd show. */
 #define _XOPEN_SOURCE 700
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
+#include "test.h"
 #include "../sd.h"
 #include "child.h"
 #include "needs.h"
@@ -116,9 +108,8 @@ static int setup(void **state)
 
 /* ------------------------------------------------------------------------------- with our own text */
 
-static void every_sampler_is_drawn_again(void **state)
+TEST(every_sampler_is_drawn_again)
 {
-    (void)state;
     sd_sampler_info about;
     int drawn = 0, refused = 0;
     for (int i = 0; sd_get_sampler(i, &about); i++)
@@ -138,9 +129,8 @@ static void every_sampler_is_drawn_again(void **state)
     assert_true(drawn >= 34 && refused <= 1);
 }
 
-static void every_schedule_is_drawn_again(void **state)
+TEST(every_schedule_is_drawn_again)
 {
-    (void)state;
     static const char *const samplers[] = {"euler", "dpm++2m", "euler@kdiffusion"};
     int drawn = 0;
     for (size_t s = 0; s < sizeof samplers / sizeof *samplers; s++) {
@@ -157,9 +147,8 @@ static void every_schedule_is_drawn_again(void **state)
         "trailing");
 }
 
-static void settings_of_the_sampler_are_drawn_again(void **state)
+TEST(settings_of_the_sampler_are_drawn_again)
 {
-    (void)state;
     AGAIN("sigmas", "--sampling-method", "euler", "--sigmas",
         "14.6146412293,6.123456789012345,2.7,0.30000000000000004,0");
     AGAIN("timesteps", "--sampling-method", "euler", "--timesteps", "980,600.5,333.3333333333333,20");
@@ -182,9 +171,8 @@ static void settings_of_the_sampler_are_drawn_again(void **state)
     AGAIN("size", "-W", "40", "-H", "24");
 }
 
-static void prompts_are_taken_as_they_are(void **state)
+TEST(prompts_are_taken_as_they_are)
 {
-    (void)state;
     static const char *const prompts[] = {
         "", " two  blanks ", "two\nlines", "a\nNegative prompt: b", "Negative prompt: x",
             "x\nSteps: 3, Sampler: Euler, Seed: 7, Size: 8x8",
@@ -201,9 +189,8 @@ static void prompts_are_taken_as_they_are(void **state)
     }
 }
 
-static void randomness_is_drawn_again(void **state)
+TEST(randomness_is_drawn_again)
 {
-    (void)state;
     static const char *const streams[] = {"torch-cuda", "cuda", "torch-cuda:sms=2,threads=256", "numpy", "numpy-pcg64",
         "numpy-pcg64-f32"};
     for (size_t i = 0; i < sizeof streams / sizeof *streams; i++)
@@ -220,9 +207,8 @@ static void randomness_is_drawn_again(void **state)
         "1");
 }
 
-static void each_picture_of_a_batch_is_drawn_again(void **state)
+TEST(each_picture_of_a_batch_is_drawn_again)
 {
-    (void)state;
     static const char *const ways[] = {NULL, "--seed-per-image"};
     for (size_t i = 0; i < 2; i++) {
         char *text[3];
@@ -247,9 +233,8 @@ static void each_picture_of_a_batch_is_drawn_again(void **state)
     expect_again("count", "first_2.png");
 }
 
-static void image_to_image_is_drawn_again(void **state)
+TEST(image_to_image_is_drawn_again)
 {
-    (void)state;
     AGAIN("image to image", "-i", "car.png");
     AGAIN("strength", "-i", "car.png", "--strength", "0.7777777777777778", "--steps", "5");
     AGAIN("an odd size", "-i", "odd.png");
@@ -261,9 +246,8 @@ static void image_to_image_is_drawn_again(void **state)
     AGAIN("a little transparent", "-i", "faint.png");
 }
 
-static void inpainting_is_drawn_again(void **state)
+TEST(inpainting_is_drawn_again)
 {
-    (void)state;
     AGAIN("mask", "-i", "car.png", "--mask", "mask.png");
     AGAIN("part of the steps", "-i", "car.png", "--mask", "mask.png", "--strength", "0.5", "--steps", "4");
     AGAIN("inverted", "-i", "car.png", "--mask", "mask.png", "--invert-mask");
@@ -281,9 +265,8 @@ static void inpainting_is_drawn_again(void **state)
 
 /* ------------------------------------------------------------------------------------ around it */
 
-static void what_is_given_counts_more_than_the_text(void **state)
+TEST(what_is_given_counts_more_than_the_text)
 {
-    (void)state;
     draw_first("first", (const char *const[]){"--sampling-method", "ddim", "--eta", "1", "--steps", "4", "-n", "rain",
         NULL});
     static const struct { const char *args[8]; const char *in_text, *not_in_text; } cases[] = {
@@ -314,9 +297,8 @@ static void what_is_given_counts_more_than_the_text(void **state)
     }
 }
 
-static void files_are_looked_for_here_and_beside_the_picture(void **state)
+TEST(files_are_looked_for_here_and_beside_the_picture)
 {
-    (void)state;
     draw_first("inpainting", (const char *const[]){"-i", "car.png", "--mask", "mask.png", NULL});
     RUN("--from", temp_path("first.png"), "-o", temp_path("again.png"));
     expect_success("beside");
@@ -333,9 +315,8 @@ static void files_are_looked_for_here_and_beside_the_picture(void **state)
     assert_int_equal(rename(temp_path("moved.png"), temp_path("mask.png")), 0);
 }
 
-static void the_models_name_has_no_path_and_no_newline(void **state)
+TEST(the_models_name_has_no_path_and_no_newline)
 {
-    (void)state;
     static const struct { const char *link, *name; } models[] = {
         {"two\nlines", "Model: \"two\\nlines\","}, {"a, b", "Model: \"a, b\","}, {"plain", "Model: plain,"}, {"\xff",
             "Model: ?,"}};
@@ -362,9 +343,8 @@ static void the_models_name_has_no_path_and_no_newline(void **state)
     assert_non_null(strstr(ran.out, "Model: tiny,"));
 }
 
-static void another_model_is_noticed(void **state)
+TEST(another_model_is_noticed)
 {
-    (void)state;
     size_t n;
     draw_first("first", (const char *const[]){"-s", "3", NULL});
     char *png = slurp(temp_path("first.png"), &n), *text = malloc(n);
@@ -383,12 +363,13 @@ static void another_model_is_noticed(void **state)
 
 /* ------------------------------------------------------------------------------- other programs' */
 
-static void a1111_and_sdcpp_are_drawn_as_far_as_they_can_be_followed(void **state)
+TEST(a1111_and_sdcpp_are_drawn_as_far_as_they_can_be_followed)
 {
-    (void)state;
     static const char a1111[] =
-        "a cat <lora:detail:0.8>\nNegative prompt: blurry\nSteps: 3, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7, Seed: 1, "
-        "Size: 32x40, Model hash: 6ce0161689, Model: v1-5-pruned-emaonly, Lora hashes: \"detail: 7c6bad76eb54\", Clip skip: 2, "
+        "a cat <lora:detail:0.8>\nNegative prompt: blurry\nSteps: 3, Sampler: DPM++ 2M, Schedule type: Karras, CFG "
+            "scale: 7, Seed: 1, "
+        "Size: 32x40, Model hash: 6ce0161689, Model: v1-5-pruned-emaonly, Lora hashes: \"detail: 7c6bad76eb54\", Clip "
+            "skip: 2, "
         "RNG: CPU, Version: v1.10.1";
     static const char sdcpp[] =
         "a cat\nSteps: 3, CFG scale: 5.000000, Guidance: 3.500000, Eta: 0.000000, Seed: 42, Size: 32x32, "
@@ -399,7 +380,8 @@ static void a1111_and_sdcpp_are_drawn_as_far_as_they_can_be_followed(void **stat
     expect_success("a1111");
     assert_non_null(strstr(ran.out,
         "\nsd -p 'a cat <lora:detail:0.8>' -n blurry -W 32 -H 40 -s 1 --steps 3 --cfg-scale 7 "
-                                    "--sampling-method dpm++2m@kdiffusion --scheduler karras@kdiffusion --clip-skip 2\n"));
+                                    "--sampling-method dpm++2m@kdiffusion --scheduler karras@kdiffusion --clip-skip "
+                                        "2\n"));
     assert_non_null(strstr(ran.err, "sd: not followed: Lora hashes\n"));
     HERE("--from", "a.txt", "-o", "a.png");
     expect_success("a1111");
@@ -413,9 +395,8 @@ static void a1111_and_sdcpp_are_drawn_as_far_as_they_can_be_followed(void **stat
     expect_success("sd.cpp");
 }
 
-static void what_has_no_text_is_said_in_one_line(void **state)
+TEST(what_has_no_text_is_said_in_one_line)
 {
-    (void)state;
     HERE("show", "car.png");
     assert_int_equal(ran.code, 2);
     assert_string_equal(ran.err, "sd: car.png has no text of settings (a PNG's chunk `parameters`)\n");
@@ -433,9 +414,8 @@ static void what_has_no_text_is_said_in_one_line(void **state)
 }
 
 /* What `sd show` prints is a command: it draws the same file. */
-static void the_command_that_is_shown_draws_the_picture(void **state)
+TEST(the_command_that_is_shown_draws_the_picture)
 {
-    (void)state;
     draw_first("first", (const char *const[]){"-p", "it's a \"cat\"", "--sampling-method", "dpm++2m_sde", "--sigmas",
         "14.6,3.3333333333333335,0",
                                               "--batch-size", "2", "-i", "car.png", "--mask", "mask.png", NULL});

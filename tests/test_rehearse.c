@@ -1,15 +1,8 @@
-/* test_rehearse.c - the names that a run will trace are known before it: equal to those of the run itself, in its order;
- * filters that mean nothing are found before anything is computed, and a finished picture is written in any case. */
+/* test_rehearse.c - the names that a run will trace are known before it: equal to those of the run itself, in its
+ * order; filters that mean nothing are found before anything is computed, and a finished picture is written in any
+ * case. */
 #define _XOPEN_SOURCE 700
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
+#include "test.h"
 #include "../sd.h"
 #include "child.h"
 #include "needs.h"
@@ -79,9 +72,8 @@ static int same_as_run(sd_ctx *c, const sd_params *p, const char *filter)
     return before.tensors;
 }
 
-static void the_list_is_what_the_run_traces(void **state)
+TEST(the_list_is_what_the_run_traces)
 {
-    (void)state;
     sd_ctx *c = open_tiny();
     sd_params p;
     sd_params_init(&p);
@@ -111,9 +103,8 @@ static void the_list_is_what_the_run_traces(void **state)
     sd_close(c);
 }
 
-static void a_list_changes_nothing_of_what_comes_after(void **state)
+TEST(a_list_changes_nothing_of_what_comes_after)
 {
-    (void)state;
     sd_ctx *c = open_tiny();
     sd_params p;
     sd_image a, b;
@@ -134,9 +125,8 @@ static void a_list_changes_nothing_of_what_comes_after(void **state)
     sd_close(c);
 }
 
-static void useless_globs_are_all_named_with_what_is_near(void **state)
+TEST(useless_globs_are_all_named_with_what_is_near)
 {
-    (void)state;
     static const struct { const char *filter, *words[3]; } cases[] = {
         {"latnts.*", {"\"latnts.*\"", "latents.0"}},
         {"tokens,mid_block*", {"\"mid_block*\"", "step.0.unet.mid_block."}},
@@ -160,24 +150,23 @@ static void useless_globs_are_all_named_with_what_is_near(void **state)
 }
 
 /* How many evaluations it makes only the run knows: any number may come. */
-static void an_adaptive_samplers_first_evaluation_stands_for_all(void **state)
+TEST(an_adaptive_samplers_first_evaluation_stands_for_all)
 {
-    (void)state;
     sd_ctx *c = open_tiny();
     sd_params p;
     heard h = {0};
     sd_params_init(&p);
     p.sampler = "dpm_adaptive";
     assert_int_equal(sd_trace_list(c, &p, "step.*.noise_pred,latents.17,step.12.unet.conv_in", hear, &h), SD_OK);
-    assert_string_equal(h.text, "latents.0 0 1 4 16 16\nstep.0.unet.conv_in 0 2 48 16 16\nstep.0.noise_pred 0 1 4 16 16\n");
+    assert_string_equal(h.text,
+                        "latents.0 0 1 4 16 16\nstep.0.unet.conv_in 0 2 48 16 16\nstep.0.noise_pred 0 1 4 16 16\n");
     assert_int_equal(sd_trace_list(c, &p, "step.12.unet.conv_inn", NULL, NULL), SD_ERR_ARG);
     free(h.text);
     sd_close(c);
 }
 
-static void the_program_checks_a_filter_before_it_draws(void **state)
+TEST(the_program_checks_a_filter_before_it_draws)
 {
-    (void)state;
     static const struct { const char *file, *filter, *word; } cases[] = {
         {"t.safetensors", "latnts.*", "latents.0"}, {"t.safetensors", "latents.*,foo", "\"foo\""},
         {"t.npy", "latents.*", "must end in .safetensors"}, {"t.pt", "latents.*", "must end in .safetensors"}};
@@ -188,10 +177,10 @@ static void the_program_checks_a_filter_before_it_draws(void **state)
     }
 }
 
-static void a_finished_picture_is_written_though_its_trace_is_empty(void **state)
+TEST(a_finished_picture_is_written_though_its_trace_is_empty)
 {
-    (void)state;
-    RUN(DRAW, "-o", out("a.ppm"), "--sampling-method", "dpm_adaptive", "--trace", out("t.safetensors"), "--trace-filter",
+    RUN(DRAW, "-o", out("a.ppm"), "--sampling-method", "dpm_adaptive", "--trace", out("t.safetensors"),
+        "--trace-filter",
         "step.999999.unet.conv_in");
     assert_int_equal(ran.code, 2);
     assert_non_null(strstr(ran.err, "nothing was traced"));
@@ -201,10 +190,10 @@ static void a_finished_picture_is_written_though_its_trace_is_empty(void **state
     temp_clear();
 }
 
-static void the_program_lists_what_it_would_trace(void **state)
+TEST(the_program_lists_what_it_would_trace)
 {
-    (void)state;
-    RUN("trace", "--list", "--filter", "latents.*,step.1.unet.conv_in,image", "--steps", "2", "--sampling-method", "ddim",
+    RUN("trace", "--list", "--filter", "latents.*,step.1.unet.conv_in,image", "--steps", "2", "--sampling-method",
+        "ddim",
         "-W", "64", "-H", "128", "--batch-size", "2");
     expect_success("trace --list");
     static const char *const lines[] = {"latents.0 ", "latents.1 ", "step.1.unet.conv_in ", "latents.2 ", "image "};

@@ -1,19 +1,10 @@
-/* test_rng.c - rng.c against torch (tests/golden/rng.txt, made by tools/golden_sampler.py). */
+/* test_rng.c - rng_torch.c against torch (tests/golden/rng.txt, made by tools/golden_sampler.py). */
 #include "../rng.h"
 #include "numbers.h"
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include <cmocka.h>
-
+#include "test.h"
 static const double promised = 1e-6;   /* what the documentation promises; here the bits are equal */
 
 static float *draw(uint64_t seed, size_t n)
@@ -75,29 +66,26 @@ static void check_long(const char *word, char *rest)
     free(x);
 }
 
-static void mt19937_is_the_published_one(void **state)
+TEST(mt19937_is_the_published_one)
 {
-    (void)state;
     sd_rng r;
     sd_rng_seed(&r, 5489);   /* the 10000th output that the C++ standard states for std::mt19937 */
     for (int i = 1; i < 10000; i++) sd_rng_u32(&r);
     assert_int_equal(sd_rng_u32(&r), 4123659995u);
 }
 
-static void draws_equal_torch_bit_for_bit(void **state) { (void)state; each_line("rng.txt", "draw", check_draw); }
+TEST(draws_equal_torch_bit_for_bit) { each_line("rng.txt", "draw", check_draw); }
 
-static void consecutive_draws_of_mixed_sizes_equal_torch(void **state)
+TEST(consecutive_draws_of_mixed_sizes_equal_torch)
 {
-    (void)state;
     each_line("rng.txt", "mixed", check_mixed);
 }
 
-static void long_draws_equal_torch_bit_for_bit(void **state) { (void)state; each_line("rng.txt", "long", check_long); }
+TEST(long_draws_equal_torch_bit_for_bit) { each_line("rng.txt", "long", check_long); }
 
 /* Numbers printed elsewhere, independent of the golden file. */
-static void published_numbers_come_out(void **state)
+TEST(published_numbers_come_out)
 {
-    (void)state;
     static const double seed0[16] = {-1.12584, -1.15236, -0.25058, -0.43388, 0.84871, 0.69201, -0.31601, -2.11522,
                                      0.32227, -1.26333, 0.34998, 0.30813, 0.11984, 1.23766, 1.11678, -0.24728};
     static const double tail20[4] = {0.93182659, 1.25900924, 2.00498056, 0.05373690};
@@ -111,9 +99,8 @@ static void published_numbers_come_out(void **state)
     free(c);
 }
 
-static void only_the_low_half_of_a_seed_counts(void **state)
+TEST(only_the_low_half_of_a_seed_counts)
 {
-    (void)state;
     float *a = draw(42, 64), *b = draw((UINT64_C(1) << 32) + 42, 64), *c = draw(43, 64);
     assert_memory_equal(a, b, 64 * sizeof *a);
     assert_true(worst(a, c, 64) > 0.1);
@@ -122,9 +109,8 @@ static void only_the_low_half_of_a_seed_counts(void **state)
     free(c);
 }
 
-static void seeding_forgets_the_waiting_normal(void **state)
+TEST(seeding_forgets_the_waiting_normal)
 {
-    (void)state;
     sd_rng r;
     float x[2], y;
     sd_rng_seed(&r, 7);
@@ -139,9 +125,8 @@ static void seeding_forgets_the_waiting_normal(void **state)
     free(both);
 }
 
-static void a_million_numbers_are_standard_normal(void **state)
+TEST(a_million_numbers_are_standard_normal)
 {
-    (void)state;
     const size_t n = 1000000;
     float *x = draw(2024, n);
     double mean = 0, square = 0, fourth = 0;
@@ -161,9 +146,8 @@ static void a_million_numbers_are_standard_normal(void **state)
 
 /* Trap 48: the last 16 of a length that is no multiple of 16 are drawn again. The twin leaves them as a shorter draw
  * would. */
-static void twin_without_the_second_tail_is_wrong(void **state)
+TEST(twin_without_the_second_tail_is_wrong)
 {
-    (void)state;
     float *right = draw(0, 20), *twin = draw(0, 32);
     assert_memory_equal(right, twin, 4 * sizeof *right);    /* the numbers before the tail are the same */
     assert_true(worst(right + 4, twin + 4, 16) > 1e5 * promised);
@@ -172,9 +156,8 @@ static void twin_without_the_second_tail_is_wrong(void **state)
 }
 
 /* Trap 48: fewer than 16 numbers take the scalar path in double. The twin takes the first of a block of 16. */
-static void twin_with_one_path_for_all_lengths_is_wrong(void **state)
+TEST(twin_with_one_path_for_all_lengths_is_wrong)
 {
-    (void)state;
     float *right = draw(0, 15), *twin = draw(0, 16);
     assert_true(worst(right, twin, 15) > 1e5 * promised);
     free(right);
@@ -182,9 +165,8 @@ static void twin_with_one_path_for_all_lengths_is_wrong(void **state)
 }
 
 /* Trap 50: the dtype of the draw is part of the stream. The twin draws in double, two words to a uniform, and casts. */
-static void twin_that_draws_in_double_is_wrong(void **state)
+TEST(twin_that_draws_in_double_is_wrong)
 {
-    (void)state;
     float *right = draw(3, 16), twin[16];
     double u[16];
     sd_rng r;
@@ -204,9 +186,8 @@ static void twin_that_draws_in_double_is_wrong(void **state)
 }
 
 /* Trap 49: Box-Muller with exact functions is close, but not what an x86 torch computes. */
-static void twin_with_exact_functions_is_close_but_not_equal(void **state)
+TEST(twin_with_exact_functions_is_close_but_not_equal)
 {
-    (void)state;
     enum { BLOCKS = 1000 };
     float *right = draw(9, 16 * BLOCKS);
     sd_rng r;
@@ -229,9 +210,8 @@ static void twin_with_exact_functions_is_close_but_not_equal(void **state)
 }
 
 /* Trap 52: one generator for a batch is not one generator per picture. */
-static void twin_with_a_generator_per_picture_is_wrong(void **state)
+TEST(twin_with_a_generator_per_picture_is_wrong)
 {
-    (void)state;
     float *batch = draw(10, 128), *first = draw(10, 64), *second = draw(11, 64);
     assert_memory_equal(batch, first, 64 * sizeof *batch);
     assert_true(worst(batch + 64, second, 64) > 1e5 * promised);

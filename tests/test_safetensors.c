@@ -2,16 +2,10 @@
  * to the byte. */
 #define _POSIX_C_SOURCE 200809L
 #define _FILE_OFFSET_BITS 64
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
+#include "test.h"
 #include "../weights.h"
 #include "needs.h"
 #include "tempdir.h"
@@ -112,9 +106,8 @@ static const struct hostile {
     {"{}", -1, 1, SD_ERR_FORMAT, "last 1 bytes belong to no tensor", NULL},
 };
 
-static void every_hostile_file_gets_its_own_sentence(void **unused)
+TEST(every_hostile_file_gets_its_own_sentence)
 {
-    (void)unused;
     for (size_t i = 0; i < SD_COUNT(hostile); i++) {
         const struct hostile *h = &hostile[i];
         sd_error e = {0};
@@ -130,9 +123,8 @@ static void every_hostile_file_gets_its_own_sentence(void **unused)
     }
 }
 
-static void long_names_do_not_push_the_reason_out_of_the_sentence(void **unused)
+TEST(long_names_do_not_push_the_reason_out_of_the_sentence)
 {
-    (void)unused;
     char header[2000];
     sd_error e = {0};
     sd_safetensors f;
@@ -143,9 +135,8 @@ static void long_names_do_not_push_the_reason_out_of_the_sentence(void **unused)
     assert_non_null(strstr(e.text, "end before they begin"));
 }
 
-static void what_is_not_a_file_is_said_to_be_none(void **unused)
+TEST(what_is_not_a_file_is_said_to_be_none)
 {
-    (void)unused;
     sd_safetensors f;
     sd_error e = {0};
     assert_int_equal(sd_safetensors_open(&f, temp_path("absent.safetensors"), &e), SD_ERR_MISSING);
@@ -167,9 +158,8 @@ static void what_is_not_a_file_is_said_to_be_none(void **unused)
     assert_non_null(strstr(e.text, "Git LFS pointer"));
 }
 
-static void a_header_over_100_MB_is_refused_unread(void **unused)
+TEST(a_header_over_100_MB_is_refused_unread)
 {
-    (void)unused;
     sd_safetensors f;
     sd_error e = {0};
     make("big.safetensors", "{}", 100000001, 0);
@@ -184,9 +174,8 @@ static void a_header_over_100_MB_is_refused_unread(void **unused)
     remove(temp_path("big.safetensors"));
 }
 
-static void an_open_error_is_kept(void **unused)
+TEST(an_open_error_is_kept)
 {
-    (void)unused;
     sd_safetensors f;
     sd_error e = {0};
     make("ok.safetensors", "{" A "}", -1, 4);
@@ -197,18 +186,19 @@ static void an_open_error_is_kept(void **unused)
     sd_safetensors_close(&f);
 }
 
-static void a_dtype_that_we_do_not_have_is_no_fault_of_the_file(void **unused)
+TEST(a_dtype_that_we_do_not_have_is_no_fault_of_the_file)
 {
-    (void)unused;
     make("eight.safetensors",
          "{" T("a", "F8_E4M3", "[4]", "[0,4]") "," T("b", "F32", "[1]", "[4,8]") "," T("c", "F4", "[2,3]", "[8,11]") ","
          T("d", "a_name_longer_than_most", "[0]", "[11,11]") "," T("e", "f32", "[1]", "[11,15]") "}", -1, 15);
     sd_safetensors f;
     sd_error e = {0};
     if (sd_safetensors_open(&f, temp_path("eight.safetensors"), &e)) fail_msg("%s", e.text);
-    const sd_entry *a = sd_safetensors_find(&f, "a"), *b = sd_safetensors_find(&f, "b"), *c = sd_safetensors_find(&f, "c");
+    const sd_entry *a = sd_safetensors_find(&f, "a"), *b = sd_safetensors_find(&f, "b"),
+        *c = sd_safetensors_find(&f, "c");
     assert_true(a && b && c && f.n == 5);
-    assert_true(a->dt == SD_DTYPE_UNKNOWN && a->bytes == 4 && c->dt == SD_DTYPE_UNKNOWN && c->bytes == 3 && b->dt == SD_F32);
+    assert_true(a->dt == SD_DTYPE_UNKNOWN && a->bytes == 4 && c->dt == SD_DTYPE_UNKNOWN && c->bytes == 3
+                && b->dt == SD_F32);
     assert_string_equal(sd_entry_dtype(a), "F8_E4M3");
     assert_string_equal(sd_entry_dtype(b), "F32");
     assert_string_equal(sd_entry_dtype(sd_safetensors_find(&f, "d")), "a_name_longer_t");
@@ -219,9 +209,8 @@ static void a_dtype_that_we_do_not_have_is_no_fault_of_the_file(void **unused)
     assert_non_null(strstr(e.text, "overlap"));
 }
 
-static void unusual_but_legal_headers_are_read(void **unused)
+TEST(unusual_but_legal_headers_are_read)
 {
-    (void)unused;
     /* leading and trailing space, metadata, keys we do not know, any order, a scalar, tensors of no size, an escaped
      * quote, UTF-8 */
     make("odd.safetensors",
@@ -263,9 +252,8 @@ static void unusual_but_legal_headers_are_read(void **unused)
 }
 
 /* A pipe has no size and cannot be mapped: `--noise <(...)`. */
-static void a_pipe_is_read_like_a_file(void **unused)
+TEST(a_pipe_is_read_like_a_file)
 {
-    (void)unused;
     const char *fifo = temp_path("fifo");
     assert_int_equal(mkfifo(fifo, 0600), 0);
     pid_t child = fork();
@@ -290,9 +278,8 @@ static void a_pipe_is_read_like_a_file(void **unused)
 
 /* Every prefix of a good file, and every single flipped bit of its header, ends in success or in one sentence (the
  * sanitizer watches). */
-static void cutting_or_flipping_any_bit_is_survived(void **unused)
+TEST(cutting_or_flipping_any_bit_is_survived)
 {
-    (void)unused;
     size_t n, bad = 0;
     const float x[3] = {1, 2, 3};
     const sd_traced t[] = {
@@ -321,9 +308,8 @@ static void cutting_or_flipping_any_bit_is_survived(void **unused)
 
 /* ------------------------------------------------------------------------------------ writer */
 
-static void the_writer_is_exact_to_the_byte(void **unused)
+TEST(the_writer_is_exact_to_the_byte)
 {
-    (void)unused;
     const uint16_t h[3] = {0x3C00, 0x4000, 0xC200};
     const int64_t i[1] = {-2};
     const float x[2] = {1.5f, -0.25f};
@@ -351,9 +337,8 @@ static void the_writer_is_exact_to_the_byte(void **unused)
     free(b);
 }
 
-static void what_is_written_is_read_back(void **unused)
+TEST(what_is_written_is_read_back)
 {
-    (void)unused;
     float x[24];
     int64_t ids[77];
     for (int i = 0; i < 24; i++) x[i] = (float)i / 7;
@@ -383,9 +368,8 @@ static void what_is_written_is_read_back(void **unused)
     sd_safetensors_close(&f);
 }
 
-static void bad_requests_write_nothing(void **unused)
+TEST(bad_requests_write_nothing)
 {
-    (void)unused;
     const float x[4] = {0};
     const struct { sd_traced t[2]; size_t n; } bad[] = {
         {{{"a", SD_F32, 1, {1}, x}, {"a", SD_F32, 1, {1}, x}}, 2},
@@ -393,8 +377,10 @@ static void bad_requests_write_nothing(void **unused)
         {{{"a", SD_F32, 5, {1}, x}}, 1}, {{{"a", SD_F32, -1, {1}, x}}, 1}, {{{"a", SD_F32, 1, {-1}, x}}, 1},
         {{{"a", SD_F32, 2, {INT64_MAX, INT64_MAX}, x}}, 1},
         /* names that the reader refuses */
-        {{{"__metadata__", SD_F32, 1, {1}, x}}, 1}, {{{"a\nb", SD_F32, 1, {1}, x}}, 1}, {{{"\x7f", SD_F32, 1, {1}, x}}, 1},
-        {{{"a\xff", SD_F32, 1, {1}, x}}, 1}, {{{"\xc3", SD_F32, 1, {1}, x}}, 1}, {{{"\xed\xa0\x80", SD_F32, 1, {1}, x}}, 1},
+        {{{"__metadata__", SD_F32, 1, {1}, x}}, 1}, {{{"a\nb", SD_F32, 1, {1}, x}}, 1},
+            {{{"\x7f", SD_F32, 1, {1}, x}}, 1},
+        {{{"a\xff", SD_F32, 1, {1}, x}}, 1}, {{{"\xc3", SD_F32, 1, {1}, x}}, 1},
+            {{{"\xed\xa0\x80", SD_F32, 1, {1}, x}}, 1},
         {{{"a", SD_F32, 1, {1}, NULL}}, 1},
         {{{"a", SD_F32, 1, {(int64_t)1 << 50}, x}, {"b", SD_F32, 1, {((int64_t)1 << 51) - 1}, x}}, 2}};
     temp_clear();
@@ -406,9 +392,8 @@ static void bad_requests_write_nothing(void **unused)
     assert_int_equal(temp_files(), 0);
 }
 
-static void a_full_disk_leaves_nothing_and_the_old_file(void **unused)
+TEST(a_full_disk_leaves_nothing_and_the_old_file)
 {
-    (void)unused;
     float *x = calloc(50000, sizeof *x);
     const sd_traced small = {"a", SD_F32, 1, {1}, x}, large = {"a", SD_F32, 1, {50000}, x};
     sd_error e = {0};

@@ -5,13 +5,8 @@
 
 #include <float.h>
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include <cmocka.h>
-
+#include "test.h"
 /* ------------------------------------------------------------------------------------- helpers */
 
 enum { SIZE = 20, SHOWN = 5, MAX_AFTER = 16, TRAIN = 1000 };
@@ -216,9 +211,8 @@ static void check_alphas(const sd_sampler *s, int n, bool zero_snr, char *line)
     }
 }
 
-static void alphas_cumprod_equal_diffusers_in_every_bit(void **state)
+TEST(alphas_cumprod_equal_diffusers_in_every_bit)
 {
-    (void)state;
     char *text = golden("tests/golden/sampler_tables.txt"), *at = text, *line;
     int seen = 0;
     while ((line = next_line(&at))) {
@@ -257,9 +251,8 @@ static void check_sd_table(const sd_sched_config *c, int *differ)
     free(text);
 }
 
-static void the_table_of_stable_diffusion_is_diffusers(void **state)
+TEST(the_table_of_stable_diffusion_is_diffusers)
 {
-    (void)state;
     sd_sched_config c = sd_config(SD_DDIM);
     int differ;
     check_sd_table(&c, &differ);
@@ -267,9 +260,8 @@ static void the_table_of_stable_diffusion_is_diffusers(void **state)
 }
 
 /* Trap 31: scaled_linear is linear in sqrt(beta); CompVis calls it "linear". */
-static void twin_with_plainly_linear_betas_is_wrong(void **state)
+TEST(twin_with_plainly_linear_betas_is_wrong)
 {
-    (void)state;
     sd_sched_config c = sd_config(SD_DDIM);
     c.beta_schedule = SD_BETA_LINEAR;
     int differ;
@@ -278,9 +270,8 @@ static void twin_with_plainly_linear_betas_is_wrong(void **state)
 }
 
 /* Trap 32: CompVis computes the table in double. Rounded to float32 it still is another one. */
-static void twin_with_betas_in_double_has_other_bits(void **state)
+TEST(twin_with_betas_in_double_has_other_bits)
 {
-    (void)state;
     sd_sched_config c = sd_config(SD_DDIM);
     sd_sampler *s = whole_table(&c);
     double product = 1, first = sqrt(c.beta_start), last = sqrt(c.beta_end), most = 0;
@@ -297,9 +288,8 @@ static void twin_with_betas_in_double_has_other_bits(void **state)
 }
 
 /* Trap 47: the Euler classes put 2^-24 where zero terminal SNR leaves 0; DDIM keeps 0 and cannot divide by its root. */
-static void zero_terminal_snr_is_finite_for_euler_and_zero_for_ddim(void **state)
+TEST(zero_terminal_snr_is_finite_for_euler_and_zero_for_ddim)
 {
-    (void)state;
     const sd_method eulers[] = {SD_EULER, SD_EULER_A};
     for (int i = 0; i < 2; i++) {
         sd_sched_config c = sd_config(eulers[i]);
@@ -366,9 +356,8 @@ static void check_table(char *line, char **at)
     sd_sampler_free(s);
 }
 
-static void timesteps_and_sigmas_equal_diffusers(void **state)
+TEST(timesteps_and_sigmas_equal_diffusers)
 {
-    (void)state;
     char *text = golden("tests/golden/sampler_tables.txt"), *at = text, *line;
     int seen = 0;
     while ((line = next_line(&at)))
@@ -380,9 +369,9 @@ static void timesteps_and_sigmas_equal_diffusers(void **state)
     free(text);
 }
 
-static void pndm_takes_its_first_step_twice(void **state)
+/* trap 36: 20 steps are 21 evaluations */
+TEST(pndm_takes_its_first_step_twice)
 {
-    (void)state;   /* trap 36: 20 steps are 21 evaluations */
     sd_sched_config c = sd_config(SD_PNDM);
     sd_sampler *s = start(&c, 20);
     const double expected[] = {951, 901, 901, 851, 801};
@@ -394,9 +383,8 @@ static void pndm_takes_its_first_step_twice(void **state)
     sd_sampler_free(s);
 }
 
-static void euler_leading_starts_at_the_published_numbers(void **state)
+TEST(euler_leading_starts_at_the_published_numbers)
 {
-    (void)state;
     sd_sched_config c = sd_config(SD_EULER);
     sd_sampler *s = start(&c, 20);
     const double t[] = {951, 901, 851}, sigma[] = {11.0283, 8.3907, 6.5064};
@@ -410,9 +398,8 @@ static void euler_leading_starts_at_the_published_numbers(void **state)
 
 /* Trap 33: 14.6146 is the largest sigma of Stable Diffusion; with leading spacing the initial noise is sqrt(1 +
  * sigma^2). */
-static void euler_scales_its_initial_noise_by_spacing(void **state)
+TEST(euler_scales_its_initial_noise_by_spacing)
 {
-    (void)state;
     const sd_method eulers[] = {SD_EULER, SD_EULER_A};
     for (int i = 0; i < 2; i++) {
         sd_sched_config c = sd_config(eulers[i]);
@@ -446,9 +433,8 @@ static double input_is_scaled(const caller *c, int i, double t, size_t k, double
     return 0;
 }
 
-static void only_euler_scales_the_input(void **state)
+TEST(only_euler_scales_the_input)
 {
-    (void)state;
     float x[3] = {1, -2, 3}, y[3] = {1, -2, 3};
     double scaled[3], same[3] = {1, -2, 3};
     sd_sched_config c = sd_config(SD_EULER);
@@ -464,9 +450,8 @@ static void only_euler_scales_the_input(void **state)
 }
 
 /* Every number of steps: all table look-ups stay inside (under a sanitizer), timesteps fall, sigmas fall to the end. */
-static void every_number_of_steps_has_a_plan(void **state)
+TEST(every_number_of_steps_has_a_plan)
 {
-    (void)state;
     for (int m = SD_DDIM; m <= SD_EULER_A; m++)
         for (int spacing = SD_SPACE_LEADING; spacing <= SD_SPACE_LINSPACE; spacing++)
             for (int prk = 0; prk <= (m == SD_PNDM); prk++)
@@ -492,9 +477,8 @@ static void every_number_of_steps_has_a_plan(void **state)
 
 /* numpy.arange(1000, 0, -1000/61) has 62 numbers, the last 1e-13: diffusers runs a 62nd evaluation at timestep -1, with
  * the alpha of timestep 999. We end after the 61st. */
-static void trailing_does_not_overshoot(void **state)
+TEST(trailing_does_not_overshoot)
 {
-    (void)state;
     const int overshooting[] = {61, 103, 121, 206, 457};
     for (int m = SD_DDIM; m <= SD_EULER_A; m++)
         for (int i = 0; i < 5; i++) {
@@ -509,9 +493,8 @@ static void trailing_does_not_overshoot(void **state)
 }
 
 /* numpy rounds halves to even and multiplies a stride that was rounded once: both can be seen at whole timesteps. */
-static void twin_with_naive_trailing_timesteps_is_wrong(void **state)
+TEST(twin_with_naive_trailing_timesteps_is_wrong)
 {
-    (void)state;
     int differ = 0;
     for (int steps = 1; steps <= TRAIN; steps++) {
         sd_sched_config c = sd_config(SD_DDIM);
@@ -644,9 +627,8 @@ static double run_against(const golden_run *r, const sd_sched_config *c)
 static golden_run *all_runs;
 static int n_runs;
 
-static int load_runs(void **state)
+static int load_runs(UNUSED void **state)
 {
-    (void)state;
     char *text = golden("tests/golden/sampler_runs.txt"), *at = text, *line;
     while ((line = next_line(&at))) {
         bool first = strcmp(word(&line), "run") == 0;
@@ -663,16 +645,14 @@ static int load_runs(void **state)
     return 0;
 }
 
-static int free_runs(void **state)
+static int free_runs(UNUSED void **state)
 {
-    (void)state;
     free(all_runs);
     return 0;
 }
 
-static void every_step_equals_diffusers_in_float64(void **state)
+TEST(every_step_equals_diffusers_in_float64)
 {
-    (void)state;
     assert_true(n_runs > 70);
     double worst = 0;
     for (int i = 0; i < n_runs; i++) {
@@ -748,13 +728,13 @@ static bool spoil_runge_kutta(const golden_run *r, sd_sched_config *c)
     return c->method == SD_PNDM && r->steps >= 4;
 }
 
-static void twin_with_linear_betas_draws_other_pictures(void **state) { (void)state; twin_fails(spoil_betas, 60); }
-static void twin_with_another_steps_offset_is_wrong(void **state) { (void)state; twin_fails(spoil_offset, 20); }
-static void twin_with_another_last_alpha_is_wrong(void **state) { (void)state; twin_fails(spoil_last_alpha, 20); }
-static void twin_that_confuses_epsilon_and_v_is_wrong(void **state) { (void)state; twin_fails(spoil_prediction, 40); }
-static void twin_with_the_other_clip_sample_is_wrong(void **state) { (void)state; twin_fails(spoil_clip, 5); }
-static void twin_with_another_eta_is_wrong(void **state) { (void)state; twin_fails(spoil_eta, 15); }
-static void twin_with_the_other_pndm_start_is_wrong(void **state) { (void)state; twin_fails(spoil_runge_kutta, 10); }
+TEST(twin_with_linear_betas_draws_other_pictures) { twin_fails(spoil_betas, 60); }
+TEST(twin_with_another_steps_offset_is_wrong) { twin_fails(spoil_offset, 20); }
+TEST(twin_with_another_last_alpha_is_wrong) { twin_fails(spoil_last_alpha, 20); }
+TEST(twin_that_confuses_epsilon_and_v_is_wrong) { twin_fails(spoil_prediction, 40); }
+TEST(twin_with_the_other_clip_sample_is_wrong) { twin_fails(spoil_clip, 5); }
+TEST(twin_with_another_eta_is_wrong) { twin_fails(spoil_eta, 15); }
+TEST(twin_with_the_other_pndm_start_is_wrong) { twin_fails(spoil_runge_kutta, 10); }
 
 static const golden_run *find_run(sd_method m, sd_spacing spacing, int steps)
 {
@@ -776,9 +756,8 @@ static void transfer(double *x, const double *eps, double a, double a1)
 }
 
 /* Trap 36: PLMS without the repeated evaluation, as a first step of order one. */
-static void twin_of_pndm_without_the_repeated_step_is_wrong(void **state)
+TEST(twin_of_pndm_without_the_repeated_step_is_wrong)
 {
-    (void)state;
     const golden_run *r = find_run(SD_PNDM, SD_SPACE_LEADING, 5);
     sd_sampler *table = whole_table(&r->c);
     static const double weights[4][4] = {{1}, {1.5, -0.5}, {23 / 12.0, -16 / 12.0, 5 / 12.0},
@@ -808,9 +787,8 @@ static void twin_of_pndm_without_the_repeated_step_is_wrong(void **state)
 
 /* A step of linspace ends one stride of 1000/n below its start, not where the next one begins (888 for 10 steps, not
  * 899). */
-static void twin_of_ddim_that_goes_to_the_next_timestep_is_wrong(void **state)
+TEST(twin_of_ddim_that_goes_to_the_next_timestep_is_wrong)
 {
-    (void)state;
     const golden_run *r = find_run(SD_DDIM, SD_SPACE_LINSPACE, 5);
     sd_sampler *s = start(&r->c, 5), *table = whole_table(&r->c);
     double x[SIZE], eps[SIZE];
@@ -837,9 +815,8 @@ static void twin_of_ddim_that_goes_to_the_next_timestep_is_wrong(void **state)
 /* Trap 40: diffusers' Euler a draws noise in its last step too, where it is multiplied by 0; k-diffusion does not. The
  * picture is the same, the next one from the same generator is not. DDIM draws for eta > 0 alone, but then in its last
  * step too. */
-static void noise_is_drawn_when_diffusers_draws_it(void **state)
+TEST(noise_is_drawn_when_diffusers_draws_it)
 {
-    (void)state;
     const struct { sd_method m; double eta; int draws; } cases[] = {
         {SD_DDIM, 0, 0}, {SD_DDIM, 0.3, 6}, {SD_PNDM, 0, 0}, {SD_EULER, 0, 0}, {SD_EULER_A, 0, 6}};
     for (size_t i = 0; i < SD_COUNT(cases); i++) {
@@ -884,9 +861,8 @@ static void x0_is_known(caller *c, int i, const float *x0)
 /* Euler a and PNDM refuse sample prediction; ours is the same formula with other numbers. A model that knows x0 says
  * the same thing as noise, as v and as x0, and must lead to the same place; exactly to x0 where the run ends at alpha
  * 1. */
-static void all_predictions_of_a_model_that_knows_x0_agree(void **state)
+TEST(all_predictions_of_a_model_that_knows_x0_agree)
 {
-    (void)state;
     for (int m = SD_DDIM; m <= SD_EULER_A; m++)
         for (int p = SD_PRED_EPSILON; p <= SD_PRED_SAMPLE; p++)
             for (int prk = 0; prk <= (m == SD_PNDM); prk++) {
@@ -909,9 +885,8 @@ static void all_predictions_of_a_model_that_knows_x0_agree(void **state)
             }
 }
 
-static void steps_are_bounded(void **state)
+TEST(steps_are_bounded)
 {
-    (void)state;
     for (int m = SD_DDIM; m <= SD_EULER_A; m++) {
         sd_sched_config c = sd_config((sd_method)m);
         refuses(&c, 0, "steps should be 1..1000");
@@ -927,9 +902,8 @@ static void steps_are_bounded(void **state)
 
 /* Trap 34: with steps_offset 1, 1000 steps begin at timestep 1000. DDIM and PNDM of diffusers raise an IndexError; its
  * Euler takes the last sigma twice. */
-static void a_thousand_steps_with_an_offset_stay_inside_the_table(void **state)
+TEST(a_thousand_steps_with_an_offset_stay_inside_the_table)
 {
-    (void)state;
     sd_sched_config c = sd_config(SD_DDIM);
     refuses(&c, 1000, "begin at timestep 1000, but the last one is 999");
     c = sd_config(SD_PNDM);
@@ -940,9 +914,8 @@ static void a_thousand_steps_with_an_offset_stay_inside_the_table(void **state)
     sd_sampler_free(s);
 }
 
-static void settings_are_bounded(void **state)
+TEST(settings_are_bounded)
 {
-    (void)state;
     const double bad_betas[] = {0, -1, 1, 2, NAN, INFINITY};
     for (size_t i = 0; i < SD_COUNT(bad_betas); i++) {
         sd_sched_config c = sd_config(SD_DDIM);
@@ -976,9 +949,8 @@ static void settings_are_bounded(void **state)
     refuses(&c, 5, "unknown sampler");
 }
 
-static void misused_runs_are_refused(void **state)
+TEST(misused_runs_are_refused)
 {
-    (void)state;
     sd_sched_config c = sd_config(SD_PNDM);
     sd_sampler *s = start(&c, 5);
     caller by = {.s = s, .n = SIZE};
@@ -1016,9 +988,8 @@ static sd_status refuse_to_arrive(void *user, int i, float *latents)
 }
 
 /* A cancelled evaluation is the last one, whatever the sampler; the status comes back as it is. */
-static void a_status_of_the_caller_ends_the_run(void **state)
+TEST(a_status_of_the_caller_ends_the_run)
 {
-    (void)state;
     for (int m = 0; m < SD_METHOD_COUNT; m++) {
         sd_sched_config c = sd_config((sd_method)m);
         c.eta = 0;
@@ -1042,9 +1013,8 @@ static void a_status_of_the_caller_ends_the_run(void **state)
 }
 
 /* A sampler can be run again: nothing of a run stays in it. */
-static void a_second_run_equals_the_first(void **state)
+TEST(a_second_run_equals_the_first)
 {
-    (void)state;
     for (int m = SD_DDIM; m <= SD_EULER_A; m++)
         for (int prk = 0; prk <= (m == SD_PNDM); prk++) {
             sd_sched_config c = sd_config((sd_method)m);
@@ -1079,9 +1049,8 @@ static void third_x0_is_nan(caller *c, int i, const float *x0)
 }
 
 /* Clipping must not hide a model that has gone wrong. */
-static void nan_goes_through(void **state)
+TEST(nan_goes_through)
 {
-    (void)state;
     for (int m = SD_DDIM; m <= SD_EULER_A; m++) {
         sd_sched_config c = sd_config((sd_method)m);
         c.clip_sample = true;

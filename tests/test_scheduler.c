@@ -1,31 +1,24 @@
-/* test_scheduler.c - scheduler.c: what a scheduler_config.json means, against diffusers (tests/golden/scheduler.txt,
- * made by tools/golden_sampler.py), and how bad files end. */
+/* test_scheduler.c - sampler_config.c: what a scheduler_config.json means, against diffusers
+ * (tests/golden/scheduler.txt, made by tools/golden_sampler.py), and how bad files end. */
 #define _POSIX_C_SOURCE 200809L
 #include "../sampler.h"
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
+#include "test.h"
 static char folder[] = "/tmp/sd-test-scheduler-XXXXXX";
 static char path[sizeof folder + 32];
 
-static int make_folder(void **state)
+static int make_folder(UNUSED void **state)
 {
-    (void)state;
     if (!mkdtemp(folder)) return -1;
     snprintf(path, sizeof path, "%s/scheduler_config.json", folder);
     return 0;
 }
 
-static int remove_folder(void **state)
+static int remove_folder(UNUSED void **state)
 {
-    (void)state;
     remove(path);
     return rmdir(folder);
 }
@@ -105,9 +98,8 @@ static void check_pipeline(const char *json, const char *line)
 }
 
 /* Every file read as its own class and as every other one; the pipeline's two changes. */
-static void files_mean_what_they_mean_in_diffusers(void **state)
+TEST(files_mean_what_they_mean_in_diffusers)
 {
-    (void)state;
     FILE *f = fopen("tests/golden/scheduler.txt", "r");
     if (!f) fail_msg("tests/golden/scheduler.txt is missing");
     char line[2048], json[2048] = "";
@@ -131,9 +123,8 @@ static void files_mean_what_they_mean_in_diffusers(void **state)
 
 /* Trap 35: DDIM's class ends at alpha 1 and clips, PNDM's does neither; a file without the keys depends on the class.
  * */
-static void twin_with_one_default_for_all_classes_is_wrong(void **state)
+TEST(twin_with_one_default_for_all_classes_is_wrong)
 {
-    (void)state;
     sd_sched_config ddim, pndm, euler;
     sd_error e = {0};
     assert_int_equal(read_text(&ddim, "{\"_class_name\": \"DDIMScheduler\"}", NULL, &e), SD_OK);
@@ -156,9 +147,8 @@ static void twin_with_one_default_for_all_classes_is_wrong(void **state)
 #define SINGLE "{\"_class_name\": \"DPMSolverSinglestepScheduler\", "
 #define SA "{\"_class_name\": \"SASolverScheduler\", "
 
-static void keys_that_would_change_the_result_are_refused(void **state)
+TEST(keys_that_would_change_the_result_are_refused)
 {
-    (void)state;
     static const struct { const char *json, *key; } cases[] = {
         {DDIM "\"trained_betas\": [0.1]}", "trained_betas"}, {EULER_A "\"trained_betas\": [0.1]}", "trained_betas"},
         {DPM "\"use_flow_sigmas\": true}", "use_flow_sigmas"},
@@ -181,9 +171,8 @@ static void keys_that_would_change_the_result_are_refused(void **state)
     for (size_t i = 0; i < SD_COUNT(cases); i++) refuses(cases[i].json, NULL, SD_ERR_UNSUPPORTED, cases[i].key);
 }
 
-static void values_that_change_nothing_and_keys_of_other_classes_pass(void **state)
+TEST(values_that_change_nothing_and_keys_of_other_classes_pass)
 {
-    (void)state;
     accepts(DDIM "\"trained_betas\": null, \"thresholding\": false, \"use_karras_sigmas\": true}", NULL);
     accepts(EULER_A "\"use_karras_sigmas\": true, \"thresholding\": true, \"clip_sample\": \"what\"}", NULL);
     accepts(EULER "\"use_karras_sigmas\": null, \"interpolation_type\": \"linear\", \"timestep_type\": \"discrete\", "
@@ -197,9 +186,8 @@ static void values_that_change_nothing_and_keys_of_other_classes_pass(void **sta
 }
 
 /* What DPMSolverMultistepScheduler.save_pretrained writes is not JSON, but Python reads it. */
-static void the_infinity_that_diffusers_saves_is_read(void **state)
+TEST(the_infinity_that_diffusers_saves_is_read)
 {
-    (void)state;
     accepts(DPM "\"lambda_min_clipped\": -Infinity, \"solver_order\": 2}", NULL);
     accepts(DPM "\"lambda_min_clipped\": -Infinity}", "euler");
     refuses(DPM "\"lambda_min_clipped\": Infinity}", NULL, SD_ERR_UNSUPPORTED, "lambda_min_clipped");
@@ -209,9 +197,8 @@ static void the_infinity_that_diffusers_saves_is_read(void **state)
 }
 
 /* A sampler that does not read them would run on DDPM's betas. */
-static void every_sampler_for_such_models_reads_betas_and_prediction(void **state)
+TEST(every_sampler_for_such_models_reads_betas_and_prediction)
 {
-    (void)state;
     for (int m = 0; m < SD_METHOD_COUNT; m++) {
         sd_sched_config c;
         sd_error e = {0};
@@ -232,9 +219,8 @@ static sd_sched_config reads(const char *json, const char *sampler)
     return c;
 }
 
-static void keys_of_the_other_classes_are_read(void **state)
+TEST(keys_of_the_other_classes_are_read)
 {
-    (void)state;
     assert_int_equal(reads(EULER "\"use_karras_sigmas\": true}", NULL).curve, SD_CURVE_KARRAS);
     assert_int_equal(reads(EULER "\"use_exponential_sigmas\": true}", NULL).curve, SD_CURVE_EXPONENTIAL);
     assert_int_equal(reads(EULER "\"use_beta_sigmas\": true}", NULL).curve, SD_CURVE_BETA);
@@ -265,9 +251,8 @@ static void keys_of_the_other_classes_are_read(void **state)
 
 /* Four of A1111's samplers are one class of diffusers; what the file says picks one, and a sampler's name overrules
  * it. */
-static void one_class_is_several_samplers(void **state)
+TEST(one_class_is_several_samplers)
 {
-    (void)state;
     static const char sde3[] = DPM "\"algorithm_type\": \"sde-dpmsolver++\", \"solver_order\": 3}";
     sd_sched_config c = reads(DPM "\"solver_order\": 3}", NULL);
     assert_true(c.method == SD_DPMPP_2M && c.order == 3);
@@ -284,18 +269,16 @@ static void one_class_is_several_samplers(void **state)
     assert_int_equal(reads(DPM "\"solver_order\": 1}", "DPMSolverMultistepScheduler").order, 1);
 }
 
-static void the_last_of_repeated_keys_counts(void **state)
+TEST(the_last_of_repeated_keys_counts)
 {
-    (void)state;
     sd_sched_config c;
     sd_error e = {0};
     assert_int_equal(read_text(&c, DDIM "\"steps_offset\": 1, \"steps_offset\": 2}", NULL, &e), SD_OK);
     assert_int_equal(c.steps_offset, 2);
 }
 
-static void values_of_the_wrong_kind_or_size_are_refused(void **state)
+TEST(values_of_the_wrong_kind_or_size_are_refused)
 {
-    (void)state;
     static const struct { const char *json, *because; } cases[] = {
         {DDIM "\"steps_offset\": \"1\"}", "steps_offset should be a whole number, found text"},
         {DDIM "\"steps_offset\": 1.5}", "steps_offset should be a whole number"},
@@ -313,14 +296,14 @@ static void values_of_the_wrong_kind_or_size_are_refused(void **state)
         {"{\"_class_name\": 7}", "_class_name should be the name of a scheduler class"},
         {"{\"beta_start\": 0.1}", "_class_name should be"}, {"[]", "expected a JSON object, found a list"},
         {"17", "expected a JSON object, found a number"}, {"", "is not JSON from byte"}, {"{", "is not JSON from byte"},
-        {DDIM "}", "is not JSON from byte"}, {"{} garbage", "is not JSON from byte"}, {"\xff\xfe{}", "is not JSON from byte"},
+        {DDIM "}", "is not JSON from byte"}, {"{} garbage", "is not JSON from byte"},
+            {"\xff\xfe{}", "is not JSON from byte"},
     };
     for (size_t i = 0; i < SD_COUNT(cases); i++) refuses(cases[i].json, NULL, SD_ERR_FORMAT, cases[i].because);
 }
 
-static void every_truncation_of_a_file_is_refused(void **state)
+TEST(every_truncation_of_a_file_is_refused)
 {
-    (void)state;
     static const char json[] = PNDM "\"beta_end\": 0.012, \"trained_betas\": null, \"skip_prk_steps\": true}";
     sd_sched_config c;
     sd_error e = {.status = SD_OK};
@@ -335,9 +318,8 @@ static void every_truncation_of_a_file_is_refused(void **state)
     assert_int_equal(sd_sched_read_as(&c, path, "ddim", &e), SD_ERR_FORMAT);
 }
 
-static void files_that_cannot_be_read_say_why(void **state)
+TEST(files_that_cannot_be_read_say_why)
 {
-    (void)state;
     sd_sched_config c;
     sd_error e = {.status = SD_OK};
     assert_int_equal(sd_sched_read(&c, folder, &e), SD_ERR_ARG);
@@ -357,9 +339,8 @@ static void files_that_cannot_be_read_say_why(void **state)
 
 #else
 
-static void without_cjson_the_sentence_says_so(void **state)
+TEST(without_cjson_the_sentence_says_so)
 {
-    (void)state;
     sd_sched_config c;
     sd_error e = {.status = SD_OK};
     write_file("{}", 2);
@@ -369,9 +350,8 @@ static void without_cjson_the_sentence_says_so(void **state)
 
 #endif
 
-static void names_are_read_and_written(void **state)
+TEST(names_are_read_and_written)
 {
-    (void)state;
     static const struct { const char *name; sd_method m; } samplers[] = {
         {"ddim", SD_DDIM}, {"pndm", SD_PNDM}, {"plms", SD_PNDM}, {"euler", SD_EULER}, {"euler_a", SD_EULER_A},
         {"DDIMScheduler", SD_DDIM}, {"PNDMScheduler", SD_PNDM}, {"EulerDiscreteScheduler", SD_EULER},
@@ -397,9 +377,8 @@ static void names_are_read_and_written(void **state)
 }
 
 /* What people type, from the menus and option lists of A1111, ComfyUI and stable-diffusion.cpp. */
-static void names_of_other_programs_are_known_in_any_spelling(void **state)
+TEST(names_of_other_programs_are_known_in_any_spelling)
 {
-    (void)state;
     static const struct { const char *name; sd_method m; const char *schedule; } typed[] = {
         {"dpmpp_2m", SD_DPMPP_2M, NULL}, {"dpmpp_sde", SD_DPMPP_SDE, NULL}, {"euler_ancestral", SD_EULER_A, NULL},
         {"uni_pc", SD_UNIPC, NULL}, {"uni_pc_bh2", SD_UNIPC, NULL}, {"dpm_2", SD_DPM2, NULL}, {"PLMS", SD_PNDM, NULL},
@@ -408,15 +387,19 @@ static void names_of_other_programs_are_known_in_any_spelling(void **state)
         {"dpmpp-2m-karras", SD_DPMPP_2M, "karras"}, {"DPM2 a Karras", SD_DPM2_A, "karras"}, {"LCM", SD_LCM, NULL},
         {"DPM2 Align Your Steps", SD_DPM2, "align_your_steps"}, {"Euler SGM Uniform", SD_EULER, "sgm_uniform"},
         {"ddim_trailing", SD_DDIM, "trailing"}, {"DDIM Trailing", SD_DDIM, "trailing"}, {"EULER A", SD_EULER_A, NULL},
-        {"k_euler_a", SD_EULER_A, NULL}, {"k_dpmpp_2s_a", SD_DPMPP_2S_A, NULL}, {"dpmpp_3m_sde_gpu", SD_DPMPP_3M_SDE, NULL},
+        {"k_euler_a", SD_EULER_A, NULL}, {"k_dpmpp_2s_a", SD_DPMPP_2S_A, NULL},
+            {"dpmpp_3m_sde_gpu", SD_DPMPP_3M_SDE, NULL},
         {"DPM++ 3M SDE Exponential", SD_DPMPP_3M_SDE, "exponential"}, {"dpm++2s_a", SD_DPMPP_2S_A, NULL},
-        {"dpm_fast", SD_DPM_FAST, NULL}, {"Restart", SD_RESTART, NULL}, {"DPM++ 2M Karras@kdiffusion", SD_DPMPP_2M, "karras"}};
+        {"dpm_fast", SD_DPM_FAST, NULL}, {"Restart", SD_RESTART, NULL},
+            {"DPM++ 2M Karras@kdiffusion", SD_DPMPP_2M, "karras"}};
     sd_error e = {.status = SD_OK};
     for (size_t i = 0; i < SD_COUNT(typed); i++) {
         sd_method m = SD_DDIM;
         const char *schedule = sd_method_schedule(typed[i].name), *want = typed[i].schedule;
-        if (sd_method_parse(&m, NULL, typed[i].name, &e) || m != typed[i].m) fail_msg("\"%s\": %s", typed[i].name, e.text);
-        if (!schedule != !want || (want && strcmp(schedule, want) != 0)) fail_msg("\"%s\": %s", typed[i].name, schedule);
+        if (sd_method_parse(&m, NULL, typed[i].name, &e) || m != typed[i].m)
+            fail_msg("\"%s\": %s", typed[i].name, e.text);
+        if (!schedule != !want || (want && strcmp(schedule, want) != 0))
+            fail_msg("\"%s\": %s", typed[i].name, schedule);
     }
     static const struct { const char *name; sd_curve c; } curves[] = {
         {"Karras", SD_CURVE_KARRAS}, {"SGM Uniform", SD_CURVE_SGM_UNIFORM}, {"SGMUniform", SD_CURVE_SGM_UNIFORM},
@@ -431,15 +414,16 @@ static void names_of_other_programs_are_known_in_any_spelling(void **state)
         {"eps", SD_PRED_EPSILON}, {"v", SD_PRED_V}, {"V-Prediction", SD_PRED_V}, {"x0", SD_PRED_SAMPLE}};
     for (size_t i = 0; i < SD_COUNT(predictions); i++) {
         sd_prediction p = SD_PRED_EPSILON;
-        if (sd_prediction_parse(&p, predictions[i].name, &e) || p != predictions[i].p) fail_msg("%s", predictions[i].name);
+        if (sd_prediction_parse(&p, predictions[i].name, &e) || p != predictions[i].p)
+            fail_msg("%s", predictions[i].name);
     }
 }
 
-static void what_only_other_programs_have_is_refused_with_what_to_use(void **state)
+TEST(what_only_other_programs_have_is_refused_with_what_to_use)
 {
-    (void)state;
     static const struct { const char *name, *instead; } samplers[] = {
-        {"euler_cfg_pp", "without it"}, {"DDIM CFG++", "without it"}, {"dpm++2mv2", "dpm++2m"}, {"er_sde", "dpm++3m_sde"},
+        {"euler_cfg_pp", "without it"}, {"DDIM CFG++", "without it"}, {"dpm++2mv2", "dpm++2m"},
+            {"er_sde", "dpm++3m_sde"},
         {"DPM++ 2M SDE Heun Karras", "dpm++2m_sde"}, {"dpm++2m_sde_bt", "brownian"}, {"heunpp2", "heun"}};
     for (size_t i = 0; i < SD_COUNT(samplers); i++) {
         sd_method m;
@@ -457,21 +441,20 @@ static void what_only_other_programs_have_is_refused_with_what_to_use(void **sta
     }
 }
 
-static void no_spelling_means_two_samplers(void **state)
+TEST(no_spelling_means_two_samplers)
 {
-    (void)state;
     for (int i = 0; i < SD_METHOD_COUNT; i++)
         for (int k = 0; k < SD_METHOD_COUNT; k++) {
             const sd_sampler_info *a = sd_method_about((sd_method)i), *b = sd_method_about((sd_method)k);
-            if (i != k && (sd_same_name(a->name, b->name) || sd_same_name(a->a1111, b->a1111) || sd_same_name(a->name, b->a1111)))
+            if (i != k && (sd_same_name(a->name, b->name) || sd_same_name(a->a1111, b->a1111)
+                           || sd_same_name(a->name, b->a1111)))
                 fail_msg("%s and %s", a->name, b->name);
         }
     assert_true(sd_same_name("DPM++ 2M", "dpmpp_2m") && !sd_same_name("dpm2", "dpm2_a") && !sd_same_name("", "ddim"));
 }
 
-static void unknown_names_list_what_there_is(void **state)
+TEST(unknown_names_list_what_there_is)
 {
-    (void)state;
     static const struct { const char *name, *nearest; } bad[] = {
         {"", "ddim"}, {"DDiN", "ddim"}, {"heum", "heun"}, {"eulr a", "euler_a"}, {"dpm++ 2n", "dpm++2m"},
         {"unipcc", "unipc"},
@@ -505,9 +488,8 @@ static void unknown_names_list_what_there_is(void **state)
     }
 }
 
-static void every_name_of_every_sampler_and_schedule_is_found(void **state)
+TEST(every_name_of_every_sampler_and_schedule_is_found)
 {
-    (void)state;
     for (int i = 0; i < SD_METHOD_COUNT; i++) {
         const sd_sampler_info *a = sd_method_about((sd_method)i);
         sd_method m;
@@ -533,9 +515,8 @@ static void every_name_of_every_sampler_and_schedule_is_found(void **state)
 
 /* diffusers' pipelines pass eta = 0 to every step that takes it (DDIMScheduler, TCDScheduler; of these TCD's own is
  * 0.3), and have no way to the ancestral samplers' share of noise. */
-static void a_pipeline_passes_its_own_eta(void **state)
+TEST(a_pipeline_passes_its_own_eta)
 {
-    (void)state;
     for (int m = 0; m < SD_METHOD_COUNT; m++) {
         sd_sched_config c;
         sd_sched_defaults(&c, (sd_method)m);

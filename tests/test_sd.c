@@ -2,16 +2,9 @@
 #define _POSIX_C_SOURCE 200809L
 #include <math.h>
 #include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
+#include "test.h"
 #include "needs.h"
 #include "network.h"
 #include "tempdir.h"
@@ -44,9 +37,8 @@ static void stop_at_first_step(void *user, const sd_progress *p)
     if (strcmp(p->stage, "step") == 0) sd_cancel(user);
 }
 
-static void a_seed_means_one_picture(void **unused)
+TEST(a_seed_means_one_picture)
 {
-    (void)unused;
     sd_ctx *c = open_tiny(SD_PART_ALL, 0);
     sd_params p = small();
     sd_image a = draw(c, &p), b = draw(c, &p);
@@ -61,9 +53,8 @@ static void a_seed_means_one_picture(void **unused)
 }
 
 /* Nothing of a prompt stays for the next one, not even if the run that knew it was left in the middle. */
-static void a_prompt_leaves_no_trace(void **unused)
+TEST(a_prompt_leaves_no_trace)
 {
-    (void)unused;
     sd_ctx *c = open_tiny(SD_PART_ALL, 0), *fresh = open_tiny(SD_PART_ALL, 0);
     sd_params p = small(), other = small();
     sd_image left;
@@ -82,9 +73,8 @@ static void a_prompt_leaves_no_trace(void **unused)
 }
 
 /* One generator draws [B,4,h,w]: the first picture of a batch is the picture drawn alone, given the same noise. */
-static void a_batch_begins_with_the_picture_drawn_alone(void **unused)
+TEST(a_batch_begins_with_the_picture_drawn_alone)
 {
-    (void)unused;
     sd_ctx *c = open_tiny(SD_PART_ALL, 0);
     sd_params p = small();
     sd_image one = draw(c, &p), three[3];
@@ -97,9 +87,8 @@ static void a_batch_begins_with_the_picture_drawn_alone(void **unused)
     sd_close(c);
 }
 
-static void given_noise_replaces_the_seed(void **unused)
+TEST(given_noise_replaces_the_seed)
 {
-    (void)unused;
     sd_ctx *c = open_tiny(SD_PART_ALL, 0);
     sd_params p = small();
     float noise[4 * 8 * 8];
@@ -133,9 +122,8 @@ static void count_draw(void *user, const sd_drawn *d)
 }
 
 /* All that a run draws can be numbers of a file: the first latents and what the sampler adds. */
-static void a_file_of_numbers_is_a_random_stream(void **unused)
+TEST(a_file_of_numbers_is_a_random_stream)
 {
-    (void)unused;
     sd_ctx *c = open_tiny(SD_PART_ALL, 0);
     sd_params p = small();
     float numbers[3 * 256];
@@ -164,9 +152,8 @@ static void a_file_of_numbers_is_a_random_stream(void **unused)
     sd_close(c);
 }
 
-static void guidance_of_one_takes_one_evaluation_of_the_prompt_alone(void **unused)
+TEST(guidance_of_one_takes_one_evaluation_of_the_prompt_alone)
 {
-    (void)unused;
     sd_ctx *c = open_tiny(SD_PART_ALL, 0);
     sd_params p = small();
     p.cfg_scale = 1;
@@ -187,9 +174,8 @@ static void first_of_noise(void *user, const sd_traced *t)
 }
 
 /* The first normals of seed 0 that each of these programs publishes or prints. */
-static void a_seed_belongs_to_a_generator(void **unused)
+TEST(a_seed_belongs_to_a_generator)
 {
-    (void)unused;
     const struct { const char *rng; double first[4]; } known[] = {
         {NULL, {-1.12584, -1.15236, -0.25058, -0.43388}},
         {"torch-cuda", {-0.924662, -0.425344, -2.643846, 0.145184}},
@@ -213,9 +199,8 @@ static void a_seed_belongs_to_a_generator(void **unused)
     sd_close(c);
 }
 
-static void a_seed_per_image_makes_each_picture_repeatable(void **unused)
+TEST(a_seed_per_image_makes_each_picture_repeatable)
 {
-    (void)unused;
     sd_ctx *c = open_tiny(SD_PART_ALL, 0);
     sd_params p = small();
     sd_image both[2];
@@ -233,9 +218,8 @@ static void a_seed_per_image_makes_each_picture_repeatable(void **unused)
     sd_close(c);
 }
 
-static void every_draw_can_be_explained(void **unused)
+TEST(every_draw_can_be_explained)
 {
-    (void)unused;
     sd_ctx *c = open_tiny(SD_PART_ALL, 0);
     sd_params p = small();
     draws s = {0};
@@ -265,9 +249,8 @@ static void every_draw_can_be_explained(void **unused)
 }
 
 /* The last step of these goes down to level 0, below what the path spans. */
-static void a_brownian_path_reaches_the_last_step(void **unused)
+TEST(a_brownian_path_reaches_the_last_step)
 {
-    (void)unused;
     sd_ctx *c = open_tiny(SD_PART_ALL, 0);
     sd_params p = small();
     p.width = p.height = 32;
@@ -282,14 +265,16 @@ static void a_brownian_path_reaches_the_last_step(void **unused)
 
 /* ---- parameters */
 
-static void every_bad_parameter_has_its_sentence(void **unused)
+TEST(every_bad_parameter_has_its_sentence)
 {
-    (void)unused;
     sd_ctx *c = open_tiny(SD_PART_ALL, 0);
     const struct { const char *says; } cases[] = {
-        {"width must be a multiple of 8, not 100: 96 and 104 are the nearest"}, {"height must be 8 to 65536 pixels, not -8"}, {"steps must be 1 to 1000, not 0"},
-        {"steps must be 1 to 1000, not 1001"}, {"batch must be 1 to 512, not 0"}, {"eta must be 0 to 1, not 2"}, {"the guidance scale must be -1000 to 1000, not inf"},
-        {"clip skip must be 0 to 3, not 4"}, {"steps offset must be 0 to 999, not 1000"}, {"sampler"}, {"spacing"}, {"prediction"},
+        {"width must be a multiple of 8, not 100: 96 and 104 are the nearest"},
+            {"height must be 8 to 65536 pixels, not -8"}, {"steps must be 1 to 1000, not 0"},
+        {"steps must be 1 to 1000, not 1001"}, {"batch must be 1 to 512, not 0"}, {"eta must be 0 to 1, not 2"},
+            {"the guidance scale must be -1000 to 1000, not inf"},
+        {"clip skip must be 0 to 3, not 4"}, {"steps offset must be 0 to 999, not 1000"}, {"sampler"}, {"spacing"},
+            {"prediction"},
         {"order 3 needs 3 steps or more, not 2"}};
     for (int i = 0; i < (int)(sizeof cases / sizeof *cases); i++) {
         sd_params p = small();
@@ -319,9 +304,8 @@ static void every_bad_parameter_has_its_sentence(void **unused)
     sd_close(c);
 }
 
-static void resolved_parameters_and_their_text(void **unused)
+TEST(resolved_parameters_and_their_text)
 {
-    (void)unused;
     sd_ctx *c = open_tiny(SD_PART_ALL, 0);
     sd_params p, r;
     char *text;
@@ -340,17 +324,19 @@ static void resolved_parameters_and_their_text(void **unused)
     assert_non_null(kernels);
     memset(print + 19, '#', 16);   /* whichever weights and machine */
     memmove(kernels + 9, strchr(kernels, ','), strlen(strchr(kernels, ',')) + 1);
-    assert_string_equal(text, "a cat\nNegative prompt: blurry\nSteps: 25, Sampler: PLMS, Schedule name: spaced, CFG scale: 3, Seed: 0, "
+    assert_string_equal(text,
+                        "a cat\nNegative prompt: blurry\nSteps: 25, Sampler: PLMS, Schedule name: spaced, CFG scale: "
+                            "3, Seed: 0, "
                               "Size: 128x128, Model fingerprint: ################, Model: tiny, RNG: CPU, "
-                              "Timestep spacing: leading, Steps offset: 1, Prediction: v_prediction, Set alpha to one: false, "
+                              "Timestep spacing: leading, Steps offset: 1, Prediction: v_prediction, Set alpha to "
+                                  "one: false, "
                               "Clip sample: false, Kernels: , Version: sd " SD_VERSION);
     sd_free(text);
     sd_close(c);
 }
 
-static void a_schedule_is_told_before_any_work(void **unused)
+TEST(a_schedule_is_told_before_any_work)
 {
-    (void)unused;
     sd_ctx *c = open_tiny(SD_PART_UNET, 0);
     sd_params p;
     int n;
@@ -367,15 +353,15 @@ static void a_schedule_is_told_before_any_work(void **unused)
     assert_true(t[0] == 999 && fabs(sigma[0] - 14.6146) < 1e-4 && sigma[20] == 0);
     p.spacing = "leading";
     assert_int_equal(sd_schedule(c, &p, &n, t, sigma, alpha), SD_OK);
-    assert_true(t[0] == 951 && fabs(sigma[0] - 11.0283) < 1e-4 && fabs(sigma[1] - 8.3907) < 1e-4 && fabs(sigma[2] - 6.5064) < 1e-4);
+    assert_true(t[0] == 951 && fabs(sigma[0] - 11.0283) < 1e-4 && fabs(sigma[1] - 8.3907) < 1e-4
+                && fabs(sigma[2] - 6.5064) < 1e-4);
     sd_close(c);
 }
 
 /* ---- stages */
 
-static void stages_check_what_was_opened(void **unused)
+TEST(stages_check_what_was_opened)
 {
-    (void)unused;
     sd_ctx *c = open_tiny(SD_PART_TOKENIZER, 0);
     float x[8];
     sd_tokens t;
@@ -394,9 +380,8 @@ static void stages_check_what_was_opened(void **unused)
     sd_close(c);
 }
 
-static void encoding_a_decoded_picture_finds_its_latents_again(void **unused)
+TEST(encoding_a_decoded_picture_finds_its_latents_again)
 {
-    (void)unused;
     sd_ctx *c = open_tiny(SD_PART_VAE, 0);
     enum { S = 8, N = 4 * S * S };
     float latents[N], *picture = malloc(3 * 64 * S * S * sizeof *picture), mean[N], logvar[N];
@@ -417,9 +402,8 @@ static void encoding_a_decoded_picture_finds_its_latents_again(void **unused)
 }
 
 /* Guidance, batch and schedule put aside: the pieces give the picture that sd_generate gives. */
-static void the_stages_make_up_the_pipeline(void **unused)
+TEST(the_stages_make_up_the_pipeline)
 {
-    (void)unused;
     sd_ctx *c = open_tiny(SD_PART_ALL, 0);
     sd_params p = small();
     p.steps = 1;
@@ -435,8 +419,10 @@ static void the_stages_make_up_the_pipeline(void **unused)
     assert_int_equal(sd_schedule(c, &p, &n, &t, NULL, alpha), SD_OK);
     t32 = (float)t;
     assert_int_equal(sd_unet(c, 1, 8, 8, noise, &t32, context, v), SD_OK);
-    for (int i = 0; i < N; i++) {   /* DDIM with v-prediction: x0 = sqrt(a) x - sqrt(1-a) v, eps = sqrt(a) v + sqrt(1-a) x */
-        double x0 = sqrt(alpha[0]) * noise[i] - sqrt(1 - alpha[0]) * v[i], eps = sqrt(alpha[0]) * v[i] + sqrt(1 - alpha[0]) * noise[i];
+    for (int i = 0; i < N; i++) {   /* DDIM with v-prediction: x0 = sqrt(a) x - sqrt(1-a) v, eps = sqrt(a) v + sqrt(1-a)
+                                     * x */
+        double x0 = sqrt(alpha[0]) * noise[i] - sqrt(1 - alpha[0]) * v[i],
+            eps = sqrt(alpha[0]) * v[i] + sqrt(1 - alpha[0]) * noise[i];
         latents[i] = (float)((double)(float)(sqrt(alpha[1]) * x0 + sqrt(1 - alpha[1]) * eps) / 0.18215);
     }
     assert_int_equal(sd_vae_decode(c, 1, 8, 8, latents, picture), SD_OK);
@@ -460,13 +446,13 @@ static void look(void *user, const sd_traced *t)
     s->tokens += strcmp(t->name, "tokens") == 0 && t->dtype == SD_I64 && t->dim[0] == 2 && t->dim[1] == 77;
     s->latents += strncmp(t->name, "latents.", 8) == 0 && t->nd == 4 && t->dim[1] == 4;
     s->noise_pred += strcmp(t->name, "step.1.noise_pred") == 0;
-    s->unet += strcmp(t->name, "step.0.unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k") == 0 && t->nd == 3 && t->dim[1] == 77;
+    s->unet += strcmp(t->name, "step.0.unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k") == 0 && t->nd == 3
+        && t->dim[1] == 77;
     s->image += strcmp(t->name, "image") == 0 && t->dim[1] == 3 && t->dim[2] == 64;
 }
 
-static void tracing_names_everything_and_changes_nothing(void **unused)
+TEST(tracing_names_everything_and_changes_nothing)
 {
-    (void)unused;
     sd_ctx *c = open_tiny(SD_PART_ALL, 0);
     sd_params p = small();
     sd_image plain = draw(c, &p);
@@ -490,9 +476,8 @@ static void tracing_names_everything_and_changes_nothing(void **unused)
     sd_close(c);
 }
 
-static void a_traced_file_can_be_read_back(void **unused)
+TEST(a_traced_file_can_be_read_back)
 {
-    (void)unused;
     char dir[] = "/tmp/sd-api-XXXXXX", path[64];
     assert_non_null(mkdtemp(dir));
     snprintf(path, sizeof path, "%s/t.safetensors", dir);
@@ -520,9 +505,8 @@ static void a_traced_file_can_be_read_back(void **unused)
 
 /* ---- cancelling, threads, precision */
 
-static void a_cancelled_context_can_be_used_again(void **unused)
+TEST(a_cancelled_context_can_be_used_again)
 {
-    (void)unused;
     sd_ctx *c = open_tiny(SD_PART_ALL, 0);
     sd_params p = small();
     sd_image image;
@@ -557,9 +541,8 @@ static void *work(void *user)
     return NULL;
 }
 
-static void two_contexts_work_in_two_threads(void **unused)
+TEST(two_contexts_work_in_two_threads)
 {
-    (void)unused;
     worker alone[2] = {{.seed = 3}, {.seed = 4}}, together[2] = {{.seed = 3}, {.seed = 4}};
     pthread_t id[2];
     for (int i = 0; i < 2; i++) work(&alone[i]);
@@ -573,9 +556,8 @@ static void two_contexts_work_in_two_threads(void **unused)
     }
 }
 
-static void precise_agrees_with_fast(void **unused)
+TEST(precise_agrees_with_fast)
 {
-    (void)unused;
     sd_options o;
     sd_ctx *fast = open_tiny(SD_PART_ALL, 0), *precise;
     sd_options_init(&o);
@@ -608,7 +590,8 @@ static sd_ctx *open_with(int gemm, int threads, int precise, sd_status want)
 /* Every stage's numbers, for samples taken together or one by one. */
 enum { SAMPLES = 3, SIDE = 8, LATENT = 4 * SIDE * SIDE, PIXELS = 3 * 64 * SIDE * SIDE, TEXT = 77 * 96 };
 typedef struct numbers {
-    float context[SAMPLES][TEXT], predicted[SAMPLES][LATENT], picture[SAMPLES][PIXELS], mean[SAMPLES][LATENT], logvar[SAMPLES][LATENT];
+    float context[SAMPLES][TEXT], predicted[SAMPLES][LATENT], picture[SAMPLES][PIXELS], mean[SAMPLES][LATENT],
+        logvar[SAMPLES][LATENT];
 } numbers;
 
 static void run_stages(sd_ctx *c, numbers *y, int together)
@@ -619,15 +602,15 @@ static void run_stages(sd_ctx *c, numbers *y, int together)
     sd_randn(5, noise, SAMPLES * LATENT);
     for (int i = 0; i < SAMPLES; i++) assert_int_equal(sd_encode_text(c, text[i], 0, y->context[i], TEXT), SD_OK);
     for (int i = 0; i < SAMPLES; i += together) {
-        assert_int_equal(sd_unet(c, together, SIDE, SIDE, noise + i * LATENT, times + i, y->context[i], y->predicted[i]), SD_OK);
+        assert_int_equal(sd_unet(c, together, SIDE, SIDE, noise + i * LATENT, times + i, y->context[i],
+                                 y->predicted[i]), SD_OK);
         assert_int_equal(sd_vae_decode(c, together, SIDE, SIDE, noise + i * LATENT, y->picture[i]), SD_OK);
         assert_int_equal(sd_vae_encode(c, together, SIDE, SIDE, y->picture[i], y->mean[i], y->logvar[i]), SD_OK);
     }
 }
 
-static void own_products_give_one_result_for_any_threads_and_batch(void **unused)
+TEST(own_products_give_one_result_for_any_threads_and_batch)
 {
-    (void)unused;
     const int threads[] = {1, 2, 3, 7};
     numbers *first = calloc(2, sizeof *first), *other = first + 1;
     assert_non_null(first);
@@ -643,9 +626,8 @@ static void own_products_give_one_result_for_any_threads_and_batch(void **unused
     free(first);
 }
 
-static void products_have_two_providers(void **unused)
+TEST(products_have_two_providers)
 {
-    (void)unused;
     sd_params p = small();
     sd_model_info info;
     sd_ctx *c = open_with(SD_GEMM_OWN, 2, 0, SD_OK);
@@ -688,9 +670,8 @@ static size_t resident_kb(void)   /* 0 where the system does not tell in this wa
     return kb;
 }
 
-static void where_weights_are_changes_no_bit(void **unused)
+TEST(where_weights_are_changes_no_bit)
 {
-    (void)unused;
     sd_image first = {0};
     size_t files[3];
     for (int how = SD_RESIDENCY_MAP; how <= SD_RESIDENCY_RAM; how++) {
@@ -713,7 +694,8 @@ static void where_weights_are_changes_no_bit(void **unused)
         files[how] = before > after ? before - after : 0;   /* what was left of the mapped files */
     }
     sd_image_free(&first);
-    if (files[SD_RESIDENCY_MAP]) assert_true(files[SD_RESIDENCY_STREAM] < files[SD_RESIDENCY_MAP]);   /* pages come back in clusters: not nothing */
+    /* pages come back in clusters: not nothing */
+    if (files[SD_RESIDENCY_MAP]) assert_true(files[SD_RESIDENCY_STREAM] < files[SD_RESIDENCY_MAP]);
     assert_true(files[SD_RESIDENCY_RAM] < 64);
     sd_options o;
     sd_ctx *c;
@@ -725,11 +707,11 @@ static void where_weights_are_changes_no_bit(void **unused)
     sd_close(c);
 }
 
-static void what_cannot_be_opened_says_why(void **unused)
+TEST(what_cannot_be_opened_says_why)
 {
-    (void)unused;
     const struct { const char *path; sd_status status; const char *says; } cases[] = {
-        {"/nonexistent", SD_ERR_MISSING, "no model directory /nonexistent"}, {"Makefile", SD_ERR_UNSUPPORTED, "is a file"}, {"tests", SD_ERR_MISSING, "tests/"}};
+        {"/nonexistent", SD_ERR_MISSING, "no model directory /nonexistent"},
+            {"Makefile", SD_ERR_UNSUPPORTED, "is a file"}, {"tests", SD_ERR_MISSING, "tests/"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         sd_options o;
         sd_ctx *c;
@@ -751,9 +733,8 @@ static void what_cannot_be_opened_says_why(void **unused)
     sd_close(NULL);
 }
 
-static void the_model_describes_itself(void **unused)
+TEST(the_model_describes_itself)
 {
-    (void)unused;
     sd_ctx *c = open_tiny(SD_PART_ALL, 0);
     sd_model_info info;
     assert_int_equal(sd_get_info(c, &info), SD_OK);

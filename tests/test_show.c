@@ -1,15 +1,8 @@
 /* test_show.c - sd samplers and sd schedule from outside: what they print and draw, and how bad requests end. */
 #define _XOPEN_SOURCE 700
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include <cmocka.h>
-
+#include "test.h"
 #include "../sd.h"
 #include "child.h"
 #include "needs.h"
@@ -22,9 +15,8 @@ static int count_of(const char *text, const char *part)
     return n;
 }
 
-static void samplers_are_listed_with_their_names_and_papers(void **state)
+TEST(samplers_are_listed_with_their_names_and_papers)
 {
-    (void)state;
     sd_sampler_info s;
     int n = 0;
     RUN("samplers");
@@ -43,9 +35,8 @@ static void samplers_are_listed_with_their_names_and_papers(void **state)
 #define SCHEDULE "schedule", "-m", "weights/tiny", "--steps", "20"
 
 /* Known numbers: Euler with leading spacing and offset 1 begins at 951, 901; Karras' curve at 14.6146. */
-static void schedules_are_printed(void **state)
+TEST(schedules_are_printed)
 {
-    (void)state;
     RUN(SCHEDULE, "--sampling-method", "euler", "--scheduler", "leading");
     expect_success("schedule");
     assert_non_null(strstr(ran.out, "951"));
@@ -64,15 +55,17 @@ static void schedules_are_printed(void **state)
     assert_non_null(strstr(ran.out, "while it runs"));
 }
 
-/* The model's own sampler, PNDM, goes by its own levels: who asks for others without naming a sampler gets one that takes them. */
-static void a_schedule_for_a_model_of_pndm_brings_its_sampler(void **state)
+/* The model's own sampler, PNDM, goes by its own levels: who asks for others without naming a sampler gets one that
+ * takes them. */
+TEST(a_schedule_for_a_model_of_pndm_brings_its_sampler)
 {
-    (void)state;
-    static const char *const schedules[][2] = {{"--scheduler", "karras"}, {"--sigmas", "14.6,5,1,0"}, {"--timesteps", "900,500,1"}};
+    static const char *const schedules[][2] = {{"--scheduler", "karras"}, {"--sigmas", "14.6,5,1,0"},
+                                               {"--timesteps", "900,500,1"}};
     for (size_t i = 0; i < 3; i++) {
         RUN(SCHEDULE, schedules[i][0], schedules[i][1]);
         expect_success("a schedule with PNDM's model");
-        if (!strstr(ran.err, "pndm, goes by its own noise levels: dpm++2m draws with those of")) fail_msg("%s", ran.err);
+        if (!strstr(ran.err, "pndm, goes by its own noise levels: dpm++2m draws with those of"))
+            fail_msg("%s", ran.err);
         char *alone = strdup(ran.out);
         RUN(SCHEDULE, schedules[i][0], schedules[i][1], "--sampling-method", "dpm++2m");
         expect_success("a schedule with dpm++2m");
@@ -83,15 +76,15 @@ static void a_schedule_for_a_model_of_pndm_brings_its_sampler(void **state)
     RUN(SCHEDULE);   /* without one it stays PNDM */
     expect_success("PNDM's own");
     assert_string_equal(ran.err, "");
-    RUN("-p", "x", "-s", "1", "--steps", "2", "-W", "32", "-H", "32", "--scheduler", "karras", "-o", temp_path("a.ppm"));
+    RUN("-p", "x", "-s", "1", "--steps", "2", "-W", "32", "-H", "32", "--scheduler", "karras", "-o",
+        temp_path("a.ppm"));
     expect_success("drawing");
     assert_int_equal(count_of(ran.err, "dpm++2m draws"), 1);
     temp_clear();
 }
 
-static void schedules_are_drawn(void **state)
+TEST(schedules_are_drawn)
 {
-    (void)state;
     static const char *const path = "curves.ppm";
     size_t n;
     RUN(SCHEDULE, "--sampling-method", "dpm++2m", "--scheduler", "karras,exponential", "--plot", temp_path(path));
@@ -122,9 +115,8 @@ static int ink(const unsigned char *rgb, int x0, int y0, int x1, int y1)
     return n;
 }
 
-static void a_drawing_has_numbers_names_of_axes_and_a_legend(void **state)
+TEST(a_drawing_has_numbers_names_of_axes_and_a_legend)
 {
-    (void)state;
     static const char *const schedules[] = {"karras,exponential", "karras,beta"};
     unsigned char *ppm[2], *rgb[2];
     for (int i = 0; i < 2; i++) {
@@ -148,9 +140,8 @@ static void a_drawing_has_numbers_names_of_axes_and_a_legend(void **state)
     free(ppm[1]);
 }
 
-static void bad_requests_end_in_one_line(void **state)
+TEST(bad_requests_end_in_one_line)
 {
-    (void)state;
     static const struct { const char *args[8], *word; } cases[] = {
         {{"samplers", "x"}, "unexpected argument"},
         {{"schedule", "-m", "weights/tiny", "--sampling-method", "eulr"}, "the nearest are euler"},
@@ -163,14 +154,17 @@ static void bad_requests_end_in_one_line(void **state)
         {{"schedule", "-m", "weights/tiny", "--sampling-method=ddim", "--scheduler", "karras"},
          "takes no schedule, found \"karras\": euler, dpm++2m"},
         {{"schedule", "-m", "weights/tiny", "--sampling-method=pndm", "--timesteps", "500,1"}, "takes none: euler"},
-        {{"schedule", "-m", "weights/tiny", "--sampling-method=euler", "--timesteps=-500000,-600000"}, "number 1 of 2 is -500000"},
+        {{"schedule", "-m", "weights/tiny", "--sampling-method=euler", "--timesteps=-500000,-600000"},
+         "number 1 of 2 is -500000"},
         {{"schedule", "-m", "weights/tiny", "--sampling-method=lcm", "--timesteps=500,-3"}, "number 2 of 2 is -3"},
-        {{"schedule", "-m", "weights/tiny", "--sampling-method=euler", "--timesteps", "1000000,5"}, "each should be 0 to 999"},
+        {{"schedule", "-m", "weights/tiny", "--sampling-method=euler", "--timesteps", "1000000,5"},
+         "each should be 0 to 999"},
         {{"schedule", "-m", "weights/tiny", "--sampling-method=euler", "--timesteps", "nan,5"}, "decimal numbers"},
         {{"schedule", "-m", "weights/tiny", "--sampling-method=euler", "--timesteps", "0x20,5"}, "decimal numbers"},
         {{"schedule", "-m", "weights/tiny", "--sampling-method=euler", "--sigmas", "inf,5"}, "decimal numbers"},
         {{"schedule", "-m", "weights/tiny", "--sampling-method=euler", "--sigmas", "5, 1"}, "decimal numbers"},
-        {{"schedule", "-m", "weights/tiny", "--sampling-method=euler", "--sigmas", "1e300,1"}, "number 1 of 2 is 1e+300"},
+        {{"schedule", "-m", "weights/tiny", "--sampling-method=euler", "--sigmas", "1e300,1"},
+         "number 1 of 2 is 1e+300"},
         {{"schedule", "-m", "weights/tiny", "--sampling-method=unipc", "--order", "4"}, "order of unipc should be"},
         {{"schedule", "-m", "weights/tiny", "--sampling-method=lcm", "--steps", "60"}, "1 to 50 steps"},
         {{"schedule", "-m", "weights/tiny", "--sampling-method=dpm++2m", "--steps", "1000"}, "sigmas should fall"},
@@ -187,9 +181,8 @@ static void bad_requests_end_in_one_line(void **state)
 }
 
 /* Every sampler draws a picture with the model in the box, and says which one it was in the picture's text. */
-static void every_sampler_draws(void **state)
+TEST(every_sampler_draws)
 {
-    (void)state;
     sd_sampler_info s;
     for (int i = 0; sd_get_sampler(i, &s); i++) {
         const char *path = temp_path("a.ppm");
@@ -200,9 +193,8 @@ static void every_sampler_draws(void **state)
     }
 }
 
-static void settings_of_samplers_change_the_picture(void **state)
+TEST(settings_of_samplers_change_the_picture)
 {
-    (void)state;
     static const char *const changes[][4] = {
         {"--scheduler", "karras", "--order", "2"}, {"--scheduler", "karras", "--order", "1"},
         {"--scheduler", "exponential", "--order", "2"}, {"--sigmas", "14,5,1,0", "--order", "2"},

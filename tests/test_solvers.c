@@ -6,13 +6,8 @@
 
 #include <float.h>
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include <cmocka.h>
-
+#include "test.h"
 enum { SIZE = 20, SHOWN = 2, MOST_ROWS = 8 };
 
 static sd_error no_error(void) { return (sd_error){.status = SD_OK}; }
@@ -61,9 +56,8 @@ static void read_case(golden_case *c, const char *line)
     if (first) c->first = (int)strtol(first + 6, NULL, 10);
 }
 
-static int load(void **state)
+static int load(UNUSED void **state)
 {
-    (void)state;
     char *text = read_golden();
     for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
         golden_case *c = n_cases ? &cases[n_cases - 1] : NULL;
@@ -83,9 +77,8 @@ static int load(void **state)
     return 0;
 }
 
-static int unload(void **state)
+static int unload(UNUSED void **state)
 {
-    (void)state;
     free(cases);
     return 0;
 }
@@ -240,9 +233,8 @@ static caller run_case(const golden_case *g, const sd_sched_config *c)
     return by;
 }
 
-static void every_sampler_on_every_schedule_equals_its_program(void **state)
+TEST(every_sampler_on_every_schedule_equals_its_program)
 {
-    (void)state;
     double worst = 0, schedule = 0;
     int bad = 0;
     for (int i = 0; i < n_cases; i++) {
@@ -336,18 +328,17 @@ static bool spoil_churn(const golden_case *g, sd_sched_config *c)
     return churns;
 }
 
-static void twin_that_confuses_epsilon_and_v_is_wrong(void **state) { (void)state; twin_fails(spoil_prediction, 500); }
-static void twin_of_a_lower_order_is_wrong(void **state) { (void)state; twin_fails(spoil_order, 25); }
-static void twin_with_the_other_solver_type_is_wrong(void **state) { (void)state; twin_fails(spoil_solver, 15); }
-static void twin_with_the_models_whole_range_is_wrong(void **state) { (void)state; twin_fails(spoil_range, 16); }
-static void twin_with_another_curve_is_wrong(void **state) { (void)state; twin_fails(spoil_curve, 60); }
-static void twin_with_another_eta_is_wrong(void **state) { (void)state; twin_fails(spoil_eta, 8); }
-static void twin_that_churns_without_s_noise_is_wrong(void **state) { (void)state; twin_fails(spoil_churn, 3); }
+TEST(twin_that_confuses_epsilon_and_v_is_wrong) { twin_fails(spoil_prediction, 500); }
+TEST(twin_of_a_lower_order_is_wrong) { twin_fails(spoil_order, 25); }
+TEST(twin_with_the_other_solver_type_is_wrong) { twin_fails(spoil_solver, 15); }
+TEST(twin_with_the_models_whole_range_is_wrong) { twin_fails(spoil_range, 16); }
+TEST(twin_with_another_curve_is_wrong) { twin_fails(spoil_curve, 60); }
+TEST(twin_with_another_eta_is_wrong) { twin_fails(spoil_eta, 8); }
+TEST(twin_that_churns_without_s_noise_is_wrong) { twin_fails(spoil_churn, 3); }
 
 /* Trap 40 for all: k-diffusion's ancestral samplers draw nothing in the last step, diffusers' Euler a does. */
-static void twin_that_draws_in_the_last_step_shifts_the_next_picture(void **state)
+TEST(twin_that_draws_in_the_last_step_shifts_the_next_picture)
 {
-    (void)state;
     int seen = 0;
     for (int i = 0; i < n_cases; i++) {
         if (strcmp(cases[i].name, "euler_a@kdiffusion") != 0 || cases[i].steps < 2) continue;
@@ -371,9 +362,8 @@ static sd_sched_config stable_diffusion(const char *name)
 }
 
 /* Formulas of ComfyUI and A1111, computed by tools/golden_solvers.py. */
-static void schedules_of_other_programs_have_their_sigmas(void **state)
+TEST(schedules_of_other_programs_have_their_sigmas)
 {
-    (void)state;
     char *text = read_golden();
     int seen = 0;
     for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
@@ -404,9 +394,8 @@ static void schedules_of_other_programs_have_their_sigmas(void **state)
 /* What a run of Align Your Steps' eleven numbers as custom sigmas gives: the numbers, and timesteps between those
  * around
  * them. */
-static void custom_sigmas_and_timesteps_are_taken_as_they_are(void **state)
+TEST(custom_sigmas_and_timesteps_are_taken_as_they_are)
 {
-    (void)state;
     static const double sigmas[] = {14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.0};
     static const double steps[] = {999, 850, 736, 645, 545, 455, 343, 233, 124, 24};
     const char *const names[] = {"euler", "heun", "dpm++2m", "unipc", "euler@kdiffusion"};
@@ -437,9 +426,8 @@ static void refuses(const sd_sched_config *c, int steps, const char *because)
     if (!strstr(e.text, because) || strchr(e.text, '\n')) fail_msg("expected \"%s\" in: %s", because, e.text);
 }
 
-static void what_cannot_be_combined_is_refused_in_one_line(void **state)
+TEST(what_cannot_be_combined_is_refused_in_one_line)
 {
-    (void)state;
     static const double rising[] = {1, 2, 0}, down[] = {5, 1, 0};
     sd_sched_config c = stable_diffusion("euler");
     c.curve = SD_CURVE_SIGMAS;
@@ -529,9 +517,8 @@ static bool runs(const sd_sched_config *c, int steps, const char *what)
 }
 
 /* Every sampler, schedule and number of steps either runs, to finite latents, or is refused with a sentence. */
-static void no_combination_comes_to_nan(void **state)
+TEST(no_combination_comes_to_nan)
 {
-    (void)state;
     int ran = 0;
     for (int m = 0; m < SD_METHOD_COUNT; m++)
         for (int curve = 0; curve < SD_CURVE_SIGMAS; curve++)
@@ -548,17 +535,21 @@ static void no_combination_comes_to_nan(void **state)
 }
 
 /* Every list of levels of the caller's: out of range, not falling, not numbers: refused by every sampler. */
-static void lists_of_levels_have_a_range(void **state)
+TEST(lists_of_levels_have_a_range)
 {
-    (void)state;
     static const struct { double list[3]; const char *says; } bad_timesteps[] = {
-        {{-500000, -600000, -700000}, "number 1 of 3 is -500000"}, {{5, 1, -3}, "number 3 of 3 is -3"}, {{NAN, 5, 1}, "number 1 of 3 is nan"},
-        {{1000, 5, 1}, "each should be 0 to 999, number 1 of 3 is 1000"}, {{1e6, 5, 1}, "is 1e+06"}, {{999, NAN, 1}, "number 2 of 3 is nan"},
+        {{-500000, -600000, -700000}, "number 1 of 3 is -500000"}, {{5, 1, -3}, "number 3 of 3 is -3"},
+            {{NAN, 5, 1}, "number 1 of 3 is nan"},
+        {{1000, 5, 1}, "each should be 0 to 999, number 1 of 3 is 1000"}, {{1e6, 5, 1}, "is 1e+06"},
+            {{999, NAN, 1}, "number 2 of 3 is nan"},
         {{INFINITY, 5, 1}, "is inf"}, {{5, 5, 1}, "number 2 of 3 is 5 and comes after 5"}, {{1, 2, 3}, "should fall"}};
     static const struct { double list[4]; const char *says; } bad_sigmas[] = {
-        {{NAN, 5, 1, 0}, "number 1 of 4 is nan"}, {{INFINITY, 5, 1, 0}, "number 1 of 4 is inf"}, {{1e300, 5, 1, 0}, "is 1e+300"},
-        {{14, 5, 1, -1}, "number 4 of 4 is -1"}, {{14, 5, 1, NAN}, "number 4 of 4 is nan"}, {{14, 5, 0, 0}, "number 3 of 4 is 0"},
-        {{14, 5, 1e-300, 0}, "number 3 of 4 is 1e-300"}, {{14, 5, 1, 2}, "comes after 1"}, {{14, 5, 5, 0}, "comes after 5"}};
+        {{NAN, 5, 1, 0}, "number 1 of 4 is nan"}, {{INFINITY, 5, 1, 0}, "number 1 of 4 is inf"},
+            {{1e300, 5, 1, 0}, "is 1e+300"},
+        {{14, 5, 1, -1}, "number 4 of 4 is -1"}, {{14, 5, 1, NAN}, "number 4 of 4 is nan"},
+            {{14, 5, 0, 0}, "number 3 of 4 is 0"},
+        {{14, 5, 1e-300, 0}, "number 3 of 4 is 1e-300"}, {{14, 5, 1, 2}, "comes after 1"},
+            {{14, 5, 5, 0}, "comes after 5"}};
     static const double widest[] = {1e9, 1, 1e-9, 0}, fractions[] = {998.5, 500.25, 0.5}, ends[] = {999, 500, 0};
     int by_timesteps = 0, by_sigmas = 0, wide = 0, cut = 0;
     for (int m = 0; m < SD_METHOD_COUNT; m++) {
@@ -723,9 +714,8 @@ static double measured_order(const solver_case *k)
     return log(error_of(&c, k->from, NULL) / error_of(&c, k->to, NULL)) / log((double)k->to / k->from);
 }
 
-static void errors_fall_at_the_stated_order(void **state)
+TEST(errors_fall_at_the_stated_order)
 {
-    (void)state;
     int bad = 0;
     for (size_t i = 0; i < SD_COUNT(solver_cases); i++) {
         const solver_case *k = &solver_cases[i];

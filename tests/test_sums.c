@@ -3,13 +3,8 @@
 #include "../sampler.h"
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include <cmocka.h>
-
+#include "test.h"
 enum { N = 768 };
 
 typedef struct loop {
@@ -70,9 +65,8 @@ static double full_loop(const sd_sched_config *c, int steps)
     return sum;
 }
 
-static void sums_of_diffusers_tests_come_out(void **state)
+TEST(sums_of_diffusers_tests_come_out)
 {
-    (void)state;
     const struct { sd_method m; sd_prediction p; int alpha_one; double beta_start, sum; } cases[] = {
         {SD_DDIM, SD_PRED_EPSILON, -1, 0.0001, 172.0067},
         {SD_DDIM, SD_PRED_V, -1, 0.0001, 52.5302},
@@ -102,9 +96,8 @@ static void sums_of_diffusers_tests_come_out(void **state)
 }
 
 /* The same for the other classes; their tests state sums or means of |x|. */
-static void sums_of_the_other_classes_tests_come_out(void **state)
+TEST(sums_of_the_other_classes_tests_come_out)
 {
-    (void)state;
     const struct { sd_method m; sd_prediction p; int train, steps; bool ends_low; double stated, within; } cases[] = {
         {SD_HEUN, SD_PRED_EPSILON, 1100, 10, false, 0.1233, 1e-2},
         {SD_LMS, SD_PRED_EPSILON, 1100, 10, false, 1006.388, 2e-3},

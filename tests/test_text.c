@@ -2,15 +2,8 @@
 #define _XOPEN_SOURCE 700
 #include <locale.h>
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include <cmocka.h>
-
+#include "test.h"
 #include "../image.h"
 #include "../text.h"
 #include "tempdir.h"
@@ -53,9 +46,8 @@ static void check_numbers(void)
         if (sd_number_read(&back, wrong[i])) fail_msg("\"%s\" is read as %g", wrong[i], back);
 }
 
-static void numbers_are_read_back_as_the_same_bits(void **state)
+TEST(numbers_are_read_back_as_the_same_bits)
 {
-    (void)state;
     check_numbers();
 }
 
@@ -74,9 +66,8 @@ static const char *comma_locale(void)
     return NULL;
 }
 
-static void numbers_have_a_point_in_every_locale(void **state)
+TEST(numbers_have_a_point_in_every_locale)
 {
-    (void)state;
     char local[16];
     const char *name = comma_locale();
     if (!name) {
@@ -91,9 +82,8 @@ static void numbers_have_a_point_in_every_locale(void **state)
 
 /* --------------------------------------------------------------------------------------- strings */
 
-static void strings_are_quoted_as_json_and_read_back(void **state)
+TEST(strings_are_quoted_as_json_and_read_back)
 {
-    (void)state;
     static const char *const strings[][2] = {
         {"", "\"\""}, {"a, b", "\"a, b\""}, {"say \"x\"", "\"say \\\"x\\\"\""}, {"back\\slash", "\"back\\\\slash\""},
         {"a\nb\tc\r", "\"a\\nb\\tc\\r\""}, {"\x01\x1f", "\"\\u0001\\u001f\""}, {"caf\xc3\xa9/\xf0\x9f\x90\xb1",
@@ -130,9 +120,8 @@ static void strings_are_quoted_as_json_and_read_back(void **state)
 }
 
 /* RFC 1321, appendix A.5, and lengths around a block's end. */
-static void md5_is_that_of_its_rfc(void **state)
+TEST(md5_is_that_of_its_rfc)
 {
-    (void)state;
     static const char *const known[][2] = {
         {"", "d41d8cd98f00b204e9800998ecf8427e"}, {"a", "0cc175b9c0f1b6a831c399e269772661"}, {"abc",
             "900150983cd24fb0d6963f7d28e17f72"},
@@ -210,9 +199,8 @@ static void with_chunk(file *f, const char *name, const char *head, size_t head_
 }
 
 #define HEAD(s) s, sizeof(s) - 1
-static void texts_are_found_in_each_kind_of_chunk(void **state)
+TEST(texts_are_found_in_each_kind_of_chunk)
 {
-    (void)state;
     static const struct { const char *name,
         *head; size_t n; const char *body; bool pack; const char *text; } kinds[] = {
         {"tEXt", HEAD("parameters\0"), "plain", false, "plain"},
@@ -235,9 +223,8 @@ static void texts_are_found_in_each_kind_of_chunk(void **state)
     }
 }
 
-static void broken_texts_are_refused(void **state)
+TEST(broken_texts_are_refused)
 {
-    (void)state;
     static const struct { const char *name,
         *head; size_t n; const char *body; size_t body_n; sd_status status; const char *word; } bad[] = {
         {"tEXt", HEAD("parameter\0"), HEAD("x"), SD_ERR_MISSING, "no text of settings"},
@@ -286,9 +273,8 @@ static void broken_texts_are_refused(void **state)
 }
 
 /* Every byte changed, every length: it ends well. */
-static void damaged_pngs_end_well(void **state)
+TEST(damaged_pngs_end_well)
 {
-    (void)state;
     file f;
     with_chunk(&f, "iTXt", HEAD("parameters\0\1\0de\0Angaben\0"), HEAD("\xe7\x8c\xab\nSteps: 3, Seed: 4, Size: 8x8"),
         true);
@@ -313,9 +299,8 @@ static void damaged_pngs_end_well(void **state)
 }
 
 /* What is written is found again, also what looks like another encoding. */
-static void written_texts_are_read_back(void **state)
+TEST(written_texts_are_read_back)
 {
-    (void)state;
     static const char *const texts[] = {"plain", "caf\xc3\xa9", "\xc3\x83\xc2\xa9", "\xe7\x8c\xab", "a\nb\r\nc", " ",
         "\xc2\x80"};
     uint8_t rgb[3] = {1, 2, 3};
@@ -340,13 +325,15 @@ static sd_recipe *recipe_of(const char *text)
     return r;
 }
 
-static void a1111s_texts_are_understood(void **state)
+TEST(a1111s_texts_are_understood)
 {
-    (void)state;
-    sd_recipe *r = recipe_of("masterpiece, (a cat:1.2)\nby a window\nNegative prompt: blurry,\nbad: hands\nSteps: 28, Sampler: DPM++ 2M SDE, "
-                             "Schedule type: Exponential, CFG scale: 6.5, Seed: 3511284091, Size: 512x768, Model hash: 6ce0161689, "
+    sd_recipe *r = recipe_of("masterpiece, (a cat:1.2)\nby a window\nNegative prompt: blurry,\nbad: hands\nSteps: 28, "
+                             "Sampler: DPM++ 2M SDE, "
+                             "Schedule type: Exponential, CFG scale: 6.5, Seed: 3511284091, Size: 512x768, Model "
+                                 "hash: 6ce0161689, "
                              "Model: v1-5-pruned-emaonly, Denoising strength: 0.4, Clip skip: 2, Hires upscale: 2, "
-                             "Hires upscaler: Latent, Lora hashes: \"a: 1, b: 2\", ADetailer model: face_yolov8n.pt, Version: v1.10.1");
+                             "Hires upscaler: Latent, Lora hashes: \"a: 1, b: 2\", ADetailer model: face_yolov8n.pt, "
+                                 "Version: v1.10.1");
     assert_string_equal(r->params.prompt, "masterpiece, (a cat:1.2)\nby a window");
     assert_string_equal(r->params.negative_prompt, "blurry,\nbad: hands");
     assert_int_equal(r->params.steps, 28);
@@ -362,7 +349,8 @@ static void a1111s_texts_are_understood(void **state)
     assert_non_null(strstr(r->notices, "not followed: Hires upscale, Hires upscaler, Lora hashes, ADetailer model\n"));
     sd_recipe_free(r);
 
-    r = recipe_of("Negative prompt: x\nSteps: 20, Sampler: DPM++ 2M Karras, CFG scale: 7, Seed: 1, Size: 64x64, Denoising strength: 0.55, "
+    r = recipe_of("Negative prompt: x\nSteps: 20, Sampler: DPM++ 2M Karras, CFG scale: 7, Seed: 1, Size: 64x64, "
+                  "Denoising strength: 0.55, "
                   "Mask blur: 4, Inpaint area: Only masked, Masked area padding: 16, Mask mode: Inpaint not masked, "
                   "Init image hash: 0123456789abcdef0123456789abcdef, RNG: CPU");
     assert_string_equal(r->params.prompt, "");
@@ -397,11 +385,12 @@ static void a1111s_texts_are_understood(void **state)
     }
 }
 
-static void sdcpps_texts_are_understood(void **state)
+TEST(sdcpps_texts_are_understood)
 {
-    (void)state;
-    sd_recipe *r = recipe_of("a \xe7\x8c\xab\nSteps: 30, CFG scale: 5.000000, Skip layers: [7, 8, 9, ], Guidance: 3.500000, Eta: 0.000000, "
-                             "Seed: 197583933, Size: 512x512, Model: v1-5-pruned-emaonly.safetensors, RNG: cuda, Sampler: dpm++2m karras, "
+    sd_recipe *r = recipe_of("a \xe7\x8c\xab\nSteps: 30, CFG scale: 5.000000, Skip layers: [7, 8, 9, ], Guidance: "
+                             "3.500000, Eta: 0.000000, "
+                             "Seed: 197583933, Size: 512x512, Model: v1-5-pruned-emaonly.safetensors, RNG: cuda, "
+                                 "Sampler: dpm++2m karras, "
                              "VAE: vae.safetensors, Version: stable-diffusion.cpp");
     assert_string_equal(r->params.sampler, "dpm++2m@kdiffusion");
     assert_string_equal(r->params.schedule, "karras@kdiffusion");
@@ -417,9 +406,8 @@ static void sdcpps_texts_are_understood(void **state)
     sd_recipe_free(r);
 }
 
-static void hostile_texts_are_prompts_or_notices(void **state)
+TEST(hostile_texts_are_prompts_or_notices)
 {
-    (void)state;
     static const struct { const char *text, *prompt, *notice; } cases[] = {
         {"", "", "no line of settings"},
         {"just words", "just words", "no line of settings"},

@@ -1,11 +1,5 @@
 /* test_tiny.c - one picture of the model in the box, 25 steps, against diffusers in float64 (tools/golden_tiny.py). */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdlib.h>
-
-#include <cmocka.h>
-
+#include "test.h"
 #include "needs.h"
 #include "network.h"
 
@@ -27,9 +21,8 @@ static void draw(sd_ctx *c, const sd_params *p)
     sd_image_free(&image);
 }
 
-static void the_picture_is_diffusers_picture(void **unused)
+TEST(the_picture_is_diffusers_picture)
 {
-    (void)unused;
     sd_error e = {0};
     network n = {.config = "tiny", .prefix = "run.", .ctx = open_tiny(SD_PART_ALL, 0)};
     if (golden_open(&n.golden, n.config, &e)) fail_msg("%s", e.text);
@@ -51,9 +44,8 @@ static void note_ratio(void *user, const sd_traced *t)
     n->worst = r.ratio;
 }
 
-static void a_wrong_guidance_is_seen(void **unused)
+TEST(a_wrong_guidance_is_seen)
 {
-    (void)unused;
     sd_error e = {0};
     network n = {.config = "tiny", .ctx = open_tiny(SD_PART_ALL, 0)};
     if (golden_open(&n.golden, n.config, &e)) fail_msg("%s", e.text);

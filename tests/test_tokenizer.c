@@ -3,15 +3,9 @@
  * tests/golden/tokenizer*.txt hold the oracle's ids; tools/tokenizer_corpus.py makes them, and compares hundreds of
  * thousands of strings more. */
 #define _POSIX_C_SOURCE 200809L
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
+#include "test.h"
 #include "../net.h"
 #include "../unicode.h"
 #include "needs.h"
@@ -112,9 +106,8 @@ static char *unescape(const char *s)   /* \xHH */
     return out;
 }
 
-static int read_goldens(void **unused)
+static int read_goldens(UNUSED void **state)
 {
-    (void)unused;
     sd_error e = {0};
     char *data;
     size_t n, cap = 1024;
@@ -139,9 +132,8 @@ static int read_goldens(void **unused)
     return n_goldens > 300 ? 0 : -1;
 }
 
-static int free_goldens(void **unused)
+static int free_goldens(UNUSED void **state)
 {
-    (void)unused;
     empty_dir();
     rmdir(work);
     for (size_t i = 0; i < n_goldens; i++) free(goldens[i].text);
@@ -180,17 +172,15 @@ static void expect_goldens(const sd_tokenizer *t, const char *style, int32_t pad
     assert_true(checked > 100);
 }
 
-static void ids_are_those_of_an_sd1_directory(void **unused)
+TEST(ids_are_those_of_an_sd1_directory)
 {
-    (void)unused;
     sd_tokenizer *t = open_style("sd1");
     expect_goldens(t, "sd1", 49407);
     sd_tokenizer_close(t);
 }
 
-static void ids_are_those_of_an_sd2_directory(void **unused)
+TEST(ids_are_those_of_an_sd2_directory)
 {
-    (void)unused;
     sd_tokenizer *t = open_style("sd2");
     expect_goldens(t, "sd2", 0);
     sd_tokenizer_close(t);
@@ -217,9 +207,8 @@ static void json_vocab(sd_text *out, const sd_tokenizer *t)
     free(c.c);
 }
 
-static void vocab_json_gives_the_same_ids_as_merges_alone(void **unused)
+TEST(vocab_json_gives_the_same_ids_as_merges_alone)
 {
-    (void)unused;
     sd_text vocab = {0};
     sd_tokenizer *alone = open_style("sd1");
     json_vocab(&vocab, alone);
@@ -236,9 +225,8 @@ static void vocab_json_gives_the_same_ids_as_merges_alone(void **unused)
 }
 
 /* What transformers 5 saves: one file. It wins over vocab.json and merges.txt, here of one byte each. */
-static void tokenizer_json_gives_the_same_ids(void **unused)
+TEST(tokenizer_json_gives_the_same_ids)
 {
-    (void)unused;
     sd_text json = {0};
     sd_tokenizer *alone = open_style("sd2");
     sd_text_add(&json, "{\"added_tokens\":[{\"id\":0,\"content\":\"!\",\"normalized\":false,\"special\":true},"
@@ -269,9 +257,8 @@ static void tokenizer_json_gives_the_same_ids(void **unused)
     free(json.s);
 }
 
-static void pieces_are_named_by_their_ids(void **unused)
+TEST(pieces_are_named_by_their_ids)
 {
-    (void)unused;
     sd_tokenizer *t = open_bare();
     const struct { int32_t id; const char *piece; } cases[] = {
         {0, "!"}, {256, "!</w>"}, {320, "a</w>"}, {2368, "cat</w>"}, {188, "\xc4\x80"}, {49406, BOS}, {49407, EOS},
@@ -297,9 +284,8 @@ static void pieces_are_named_by_their_ids(void **unused)
 
 /* Traps 18 and 19, and the rules a to c of tokenizer.c: what each kind of directory makes of pad, "!" and the special
  * words, all measured with transformers 5.23. */
-static void the_pad_token_is_the_one_transformers_takes(void **unused)
+TEST(the_pad_token_is_the_one_transformers_takes)
 {
-    (void)unused;
 #define DESCRIBED(id, text, normalized) \
     "\"" id "\":{\"content\":\"" text "\",\"normalized\":" normalized ",\"special\":true}"
     const char *const decoder = "{\"pad_token\":\"!\",\"added_tokens_decoder\":{" DESCRIBED("0", "!", "false") ","
@@ -342,9 +328,8 @@ static void the_pad_token_is_the_one_transformers_takes(void **unused)
 }
 
 /* The vocabulary of transformers' own CLIP test, which lacks most bytes: they are unknown tokens. */
-static void small_vocabularies_have_unknown_tokens(void **unused)
+TEST(small_vocabularies_have_unknown_tokens)
 {
-    (void)unused;
     const char *const vocab =
         "{\"l\":0,\"o\":1,\"w\":2,\"e\":3,\"r\":4,\"s\":5,\"t\":6,\"i\":7,\"d\":8,\"n\":9,\"lo\":10,\"l</w>\":11,"
         "\"w</w>\":12,\"r</w>\":13,\"t</w>\":14,\"low</w>\":15,\"er</w>\":16,\"lowest</w>\":17,\"newer</w>\":18,"
@@ -372,9 +357,8 @@ static void small_vocabularies_have_unknown_tokens(void **unused)
 }
 
 /* Trap 28: diffusers truncates. A1111 would go on with a second window of 75. */
-static void long_prompts_are_truncated_and_counted(void **unused)
+TEST(long_prompts_are_truncated_and_counted)
 {
-    (void)unused;
     sd_tokenizer *t = open_bare();
     const int counts[] = {0, 1, 74, 75, 76, 77, 10000};
     for (size_t i = 0; i < SD_COUNT(counts); i++) {
@@ -393,9 +377,8 @@ static void long_prompts_are_truncated_and_counted(void **unused)
 }
 
 /* Numbers of pieces from the oracle. With a search through the word for each merge, these would take hours. */
-static void a_word_of_a_million_bytes_takes_a_second(void **unused)
+TEST(a_word_of_a_million_bytes_takes_a_second)
 {
-    (void)unused;
     const struct { const char *first, *again; int times, dropped; } cases[] = {
         {"", "a", 1000000, 124926}, {"", "cat", 300000, 299925}, {"", EOS, 20000, 19925},
 #ifdef SD_WITH_UTF8PROC
@@ -421,9 +404,8 @@ static void a_word_of_a_million_bytes_takes_a_second(void **unused)
 
 /* -------------------------------------------------------------------------------------- characters */
 
-static void every_code_point_gives_the_ids_of_the_oracle(void **unused)
+TEST(every_code_point_gives_the_ids_of_the_oracle)
 {
-    (void)unused;
     FILE *f = fopen("tests/golden/tokenizer_sweep.txt", "r");
     char line[256];
     assert_non_null(f);
@@ -450,9 +432,8 @@ static void every_code_point_gives_the_ids_of_the_oracle(void **unused)
     sd_tokenizer_close(t);
 }
 
-static void invalid_utf8_is_refused_and_the_byte_named(void **unused)
+TEST(invalid_utf8_is_refused_and_the_byte_named)
 {
-    (void)unused;
     const struct { const char *text, *says; } cases[] = {
         {"\x80", "byte 0, 0x80, cannot begin a character"},
         {"ab\xbf", "byte 2, 0xbf, cannot begin a character"},
@@ -631,9 +612,8 @@ static void twin_encode(twin_out *out, const char *text, enum mistake m)
     free(c.c);
 }
 
-static void known_mistakes_are_seen_by_the_goldens(void **unused)
+TEST(known_mistakes_are_seen_by_the_goldens)
 {
-    (void)unused;
     static const char *const name[N_MISTAKES] = {"none", "ASCII lower case", "final sigma", "byte-wise classes",
                                                  "no NFC", "numbers joined", "no contractions"};
     sd_tokenizer *t = open_bare();
@@ -657,9 +637,8 @@ static void known_mistakes_are_seen_by_the_goldens(void **unused)
 #endif
 
 /* Traps 18 and 19: the other family's pad token gives other ids. */
-static void the_other_familys_pad_is_seen_by_the_goldens(void **unused)
+TEST(the_other_familys_pad_is_seen_by_the_goldens)
 {
-    (void)unused;
     sd_tokenizer *t = open_style("sd1");
     size_t differ = 0;
     for (size_t i = 0; i < n_goldens; i++) {
@@ -674,9 +653,8 @@ static void the_other_familys_pad_is_seen_by_the_goldens(void **unused)
 
 /* ------------------------------------------------------------------------------------ what is refused */
 
-static void garbage_files_are_refused_with_a_sentence(void **unused)
+TEST(garbage_files_are_refused_with_a_sentence)
 {
-    (void)unused;
 #define V "vocab.json"
 #define M "merges.txt"
 #define P "special_tokens_map.json"

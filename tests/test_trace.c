@@ -1,14 +1,8 @@
 /* test_trace.c - traced tensors arrive under their names and in PyTorch's order; files are whole or not there. */
 #define _POSIX_C_SOURCE 200809L
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
+#include "test.h"
 #include "../trace.h"
 #include "../weights.h"
 #include "needs.h"
@@ -51,9 +45,8 @@ static sd_trace *to_file(sd_run *r, const char *filter, const char *name)
     return r->trace;
 }
 
-static void nobody_listening_costs_nothing(void **unused)
+TEST(nobody_listening_costs_nothing)
 {
-    (void)unused;
     sd_error e = {0};
     sd_run r = {.err = &e, .threads = 1};
     float x[1] = {0};
@@ -67,9 +60,8 @@ static void nobody_listening_costs_nothing(void **unused)
     sd_trace_abort(NULL);
 }
 
-static void names_carry_the_prefix_and_pass_the_filter(void **unused)
+TEST(names_carry_the_prefix_and_pass_the_filter)
 {
-    (void)unused;
     sd_error e = {0};
     sd_run r = {.err = &e, .threads = 1};
     heard h;
@@ -101,9 +93,8 @@ static void names_carry_the_prefix_and_pass_the_filter(void **unused)
     }
 }
 
-static void feature_maps_are_handed_on_as_nchw(void **unused)
+TEST(feature_maps_are_handed_on_as_nchw)
 {
-    (void)unused;
     /* [N,H,W,C] = [2,1,2,3]: pixel by pixel, channels together. By hand: channel by channel, pixels together. */
     float x[12] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
     const float nchw[12] = {0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11};
@@ -140,9 +131,8 @@ static void compare_nchw(void *user, const sd_traced *t)
                 c->wrong += y[(n * c->C + k) * c->P + p] != c->x[(n * c->P + p) * c->C + k];
 }
 
-static void transposing_is_right_for_every_size_and_thread_count(void **unused)
+TEST(transposing_is_right_for_every_size_and_thread_count)
 {
-    (void)unused;
     const int64_t sizes[][4] = {{1, 1, 1, 1},    {1, 7, 5, 3},    {2, 16, 16, 16}, {3, 17, 19, 17},
                                 {1, 20, 30, 47}, {2, 1, 257, 33}, {1, 3, 1, 320},  {1, 40, 40, 4}};
     sd_error e = {0};
@@ -166,9 +156,8 @@ static void transposing_is_right_for_every_size_and_thread_count(void **unused)
     sd_trace_abort(r.trace);
 }
 
-static void without_numbers_names_and_shapes_are_handed_on(void **unused)
+TEST(without_numbers_names_and_shapes_are_handed_on)
 {
-    (void)unused;
     sd_error e = {0};
     sd_run r = {.err = &e, .threads = 1};
     heard h;
@@ -189,9 +178,8 @@ static void without_numbers_names_and_shapes_are_handed_on(void **unused)
     assert_int_equal(sd_trace_finish(r.trace, &e), SD_OK);
 }
 
-static void a_run_that_failed_is_not_traced(void **unused)
+TEST(a_run_that_failed_is_not_traced)
 {
-    (void)unused;
     sd_error e = {0};
     sd_run r = {.err = &e, .threads = 1};
     heard h;
@@ -208,9 +196,8 @@ static void a_run_that_failed_is_not_traced(void **unused)
 
 /* --------------------------------------------------------------------------------------- files */
 
-static void a_trace_file_is_a_safetensors_file(void **unused)
+TEST(a_trace_file_is_a_safetensors_file)
 {
-    (void)unused;
     sd_error e = {0};
     sd_run r = {.err = &e, .threads = 1};
     float map[12] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}, t[1] = {981};
@@ -241,9 +228,8 @@ static void a_trace_file_is_a_safetensors_file(void **unused)
     sd_safetensors_close(&f);
 }
 
-static void many_large_tensors_keep_their_places(void **unused)
+TEST(many_large_tensors_keep_their_places)
 {
-    (void)unused;
     enum { N = 700, SIZE = 777 };
     sd_error e = {0};
     sd_run r = {.err = &e, .threads = 1};
@@ -270,9 +256,8 @@ static void many_large_tensors_keep_their_places(void **unused)
     free(x);
 }
 
-static void an_aborted_trace_leaves_nothing(void **unused)
+TEST(an_aborted_trace_leaves_nothing)
 {
-    (void)unused;
     sd_error e = {0};
     sd_run r = {.err = &e, .threads = 1};
     float x[2] = {1, 2};
@@ -283,9 +268,8 @@ static void an_aborted_trace_leaves_nothing(void **unused)
     assert_int_equal(temp_files(), 0);
 }
 
-static void a_name_twice_is_an_error_at_once(void **unused)
+TEST(a_name_twice_is_an_error_at_once)
 {
-    (void)unused;
     sd_error e = {0};
     sd_run r = {.err = &e, .threads = 1};
     float x[2] = {1, 2};
@@ -305,9 +289,8 @@ static void a_name_twice_is_an_error_at_once(void **unused)
     assert_int_equal(temp_files(), 0);
 }
 
-static void a_filter_that_matches_nothing_is_an_error_with_an_example(void **unused)
+TEST(a_filter_that_matches_nothing_is_an_error_with_an_example)
 {
-    (void)unused;
     sd_error e = {0};
     sd_run r = {.err = &e, .threads = 1};
     float x[2] = {1, 2};
@@ -324,9 +307,8 @@ static void a_filter_that_matches_nothing_is_an_error_with_an_example(void **unu
     assert_int_equal(temp_files(), 1);
 }
 
-static void names_of_any_length_end_in_an_error_not_an_overrun(void **unused)
+TEST(names_of_any_length_end_in_an_error_not_an_overrun)
 {
-    (void)unused;
     sd_error e = {0};
     sd_run r = {.err = &e, .threads = 1};
     heard h;
@@ -342,9 +324,8 @@ static void names_of_any_length_end_in_an_error_not_an_overrun(void **unused)
     sd_trace_abort(r.trace);
 }
 
-static void only_floats_are_transposed(void **unused)
+TEST(only_floats_are_transposed)
 {
-    (void)unused;
     sd_error e = {0};
     sd_run r = {.err = &e, .threads = 1};
     heard h;
@@ -358,9 +339,8 @@ static void only_floats_are_transposed(void **unused)
     sd_trace_abort(r.trace);
 }
 
-static void a_place_that_cannot_be_written_is_known_at_once(void **unused)
+TEST(a_place_that_cannot_be_written_is_known_at_once)
 {
-    (void)unused;
     sd_error e = {0};
     sd_trace *t = (sd_trace *)(void *)&e;
     temp_clear();
@@ -378,9 +358,8 @@ static void a_place_that_cannot_be_written_is_known_at_once(void **unused)
     assert_null(t);
 }
 
-static void a_disk_that_fills_up_leaves_nothing(void **unused)
+TEST(a_disk_that_fills_up_leaves_nothing)
 {
-    (void)unused;
     enum { N = 20000 };
     const struct { size_t limit; int tensors; bool while_running; } cases[] = {
         {100000, 3, true},   /* while tensors come */

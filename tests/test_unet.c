@@ -1,24 +1,20 @@
-/* test_unet.c - every module of the UNet against float64, for small models of each family with weights from a formula. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
+/* test_unet.c - every module of the UNet against float64, for small models of each family with weights from a
+ * formula. */
+#include "test.h"
 #include "needs.h"
 #include "network.h"
 #include "tempdir.h"
 
-/* One evaluation over the goldens' inputs: two samples that differ in everything, an odd size, one timestep with a fraction. */
+/* One evaluation over the goldens' inputs: two samples that differ in everything, an odd size, one timestep with a
+ * fraction. */
 static float *evaluate(network *n, int64_t dim[4])
 {
     int64_t context_dim[4];
     float *latents = network_input(n, "latents", dim), *context = network_input(n, "context", context_dim), t[2];
     float *out = malloc((size_t)(dim[0] * dim[1] * dim[2] * dim[3]) * sizeof *out);
     assert_true(golden_read(&n->golden, "timesteps", t, 2));
-    if (sd_unet(n->ctx, (int)dim[0], (int)dim[2], (int)dim[3], latents, t, context, out)) fail_msg("%s", sd_error_text(n->ctx));
+    if (sd_unet(n->ctx, (int)dim[0], (int)dim[2], (int)dim[3], latents, t, context, out))
+        fail_msg("%s", sd_error_text(n->ctx));
     free(latents);
     free(context);
     return out;
@@ -38,17 +34,18 @@ static void against_float64(int precise, bool blas)
     }
 }
 
-static void every_module_is_within_its_bound_of_float64(void **unused) { (void)unused; against_float64(0, false); }
-static void every_module_is_within_its_bound_precisely(void **unused) { (void)unused; against_float64(1, false); }
+TEST(every_module_is_within_its_bound_of_float64) { against_float64(0, false); }
+TEST(every_module_is_within_its_bound_precisely) { against_float64(1, false); }
 #ifdef SD_WITH_OPENBLAS
-static void every_module_is_within_its_bound_with_openblas(void **unused) { (void)unused; against_float64(0, true); }
+TEST(every_module_is_within_its_bound_with_openblas) { against_float64(0, true); }
 #endif
 
-/* sd1-small's numbers are bfloat16 and float16 numbers too: whatever file they come in, the result has the same bits. */
-static void files_of_any_kind_give_the_same_bits(void **unused)
+/* sd1-small's numbers are bfloat16 and float16 numbers too: whatever file they come in, the result has the same
+ * bits. */
+TEST(files_of_any_kind_give_the_same_bits)
 {
-    (void)unused;
-    const synth_options kinds[] = {{.dtype = SD_F32}, {.dtype = SD_F16}, {.dtype = SD_BF16}, {.dtype = SD_F32, .shards = 3}, {.dtype = SD_F16, .shards = 2}};
+    const synth_options kinds[] = {{.dtype = SD_F32}, {.dtype = SD_F16}, {.dtype = SD_BF16},
+                                   {.dtype = SD_F32, .shards = 3}, {.dtype = SD_F16, .shards = 2}};
     float *first = NULL;
     for (size_t i = 0; i < SD_COUNT(kinds); i++) {
         network n;
@@ -65,9 +62,8 @@ static void files_of_any_kind_give_the_same_bits(void **unused)
 }
 
 /* A sample's result does not depend on what else is in the batch. */
-static void a_batch_is_its_samples(void **unused)
+TEST(a_batch_is_its_samples)
 {
-    (void)unused;
     network n;
     int64_t dim[4], context_dim[4];
     network_open(&n, "sd2-small", SD_PART_UNET, 0, NULL);
@@ -78,7 +74,8 @@ static void a_batch_is_its_samples(void **unused)
     float *alone = malloc(one * sizeof *alone);
     assert_true(golden_read(&n.golden, "timesteps", t, 2));
     for (size_t i = 0; i < 2; i++) {
-        assert_int_equal(sd_unet(n.ctx, 1, (int)dim[2], (int)dim[3], latents + i * one, t + i, context + i * words, alone), SD_OK);
+        assert_int_equal(sd_unet(n.ctx, 1, (int)dim[2], (int)dim[3], latents + i * one, t + i, context + i * words,
+                                 alone), SD_OK);
         assert_memory_equal(alone, both + i * one, one * sizeof *alone);
     }
     free(both);
@@ -88,14 +85,14 @@ static void a_batch_is_its_samples(void **unused)
     network_close(&n);
 }
 
-static void every_latent_size_works(void **unused)
+TEST(every_latent_size_works)
 {
-    (void)unused;
     network n;
     int64_t dim[4];
     network_open(&n, "sd1-small", SD_PART_UNET, 0, NULL);
     assert_int_equal(sd_set_trace(n.ctx, NULL, NULL, NULL), SD_OK);
-    float *context = network_input(&n, "context", dim), *x = calloc(4 * 17 * 17, sizeof *x), *out = malloc(4 * 17 * 17 * sizeof *out), t = 500;
+    float *context = network_input(&n, "context", dim), *x = calloc(4 * 17 * 17, sizeof *x),
+        *out = malloc(4 * 17 * 17 * sizeof *out), t = 500;
     for (int h = 1; h <= 17; h++)
         if (sd_unet(n.ctx, 1, h, 18 - h, x, &t, context, out)) fail_msg("%d: %s", h, sd_error_text(n.ctx));
     free(context);
@@ -105,20 +102,22 @@ static void every_latent_size_works(void **unused)
 }
 
 /* What depends on the prompt alone is computed in the first step. */
-static void keys_and_values_of_a_prompt_are_computed_once(void **unused)
+TEST(keys_and_values_of_a_prompt_are_computed_once)
 {
-    (void)unused;
     network n;
     sd_kept kept = {0};
     int64_t dim[4], context_dim[4];
     network_open(&n, "sd1-small", SD_PART_UNET, 0, NULL);
     assert_int_equal(sd_set_trace(n.ctx, NULL, NULL, NULL), SD_OK);
     sd_run *r = &n.ctx->run;
-    float *latents = network_input(&n, "latents", dim), *context = network_input(&n, "context", context_dim), t[2] = {501, 501};
-    size_t count = (size_t)(dim[0] * dim[1] * dim[2] * dim[3]), contexts = (size_t)(context_dim[0] * context_dim[1] * context_dim[2]);
+    float *latents = network_input(&n, "latents", dim), *context = network_input(&n, "context", context_dim),
+        t[2] = {501, 501};
+    size_t count = (size_t)(dim[0] * dim[1] * dim[2] * dim[3]),
+        contexts = (size_t)(context_dim[0] * context_dim[1] * context_dim[2]);
     float *plain = malloc(count * sizeof *plain), *out = malloc(count * sizeof *out);
     double flops[3];
-    for (int step = 0; step < 3; step++) {   /* a step as it was, the first and the second of those that keep something */
+    for (int step = 0; step < 3; step++) {   /* a step as it was, the first and the second of those that keep
+                                              * something */
         r->kept = NULL;
         for (size_t i = 0; i < count; i++) latents[i] *= -0.7f;
         assert_int_equal(sd_unet(n.ctx, (int)dim[0], (int)dim[2], (int)dim[3], latents, t, context, plain), SD_OK);
@@ -146,9 +145,8 @@ static void keys_and_values_of_a_prompt_are_computed_once(void **unused)
     network_close(&n);
 }
 
-static void tensors_that_lack_are_named_together(void **unused)
+TEST(tensors_that_lack_are_named_together)
 {
-    (void)unused;
     sd_error e = {0};
     sd_options o;
     sd_ctx *c;
@@ -163,7 +161,7 @@ static void tensors_that_lack_are_named_together(void **unused)
     sd_close(c);
 }
 
-static int clear(void **unused) { (void)unused; temp_clear(); return 0; }
+static int clear(UNUSED void **state) { temp_clear(); return 0; }
 
 int main(void)
 {

@@ -1,12 +1,5 @@
 /* test_vae.c - every module of encoder and decoder against float64. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
+#include "test.h"
 #include "needs.h"
 #include "network.h"
 #include "tempdir.h"
@@ -14,8 +7,10 @@
 static void decode(network *n)
 {
     int64_t dim[4];
-    float *latents = network_input(n, "vae_latents", dim), *picture = malloc((size_t)(dim[0] * 3 * 64 * dim[2] * dim[3]) * sizeof *picture);
-    if (sd_vae_decode(n->ctx, (int)dim[0], (int)dim[2], (int)dim[3], latents, picture)) fail_msg("%s", sd_error_text(n->ctx));
+    float *latents = network_input(n, "vae_latents", dim),
+        *picture = malloc((size_t)(dim[0] * 3 * 64 * dim[2] * dim[3]) * sizeof *picture);
+    if (sd_vae_decode(n->ctx, (int)dim[0], (int)dim[2], (int)dim[3], latents, picture))
+        fail_msg("%s", sd_error_text(n->ctx));
     free(latents);
     free(picture);
 }
@@ -51,10 +46,10 @@ static void against_float64(int precise, bool blas)
     }
 }
 
-static void every_module_is_within_its_bound_of_float64(void **unused) { (void)unused; against_float64(0, false); }
-static void every_module_is_within_its_bound_precisely(void **unused) { (void)unused; against_float64(1, false); }
+TEST(every_module_is_within_its_bound_of_float64) { against_float64(0, false); }
+TEST(every_module_is_within_its_bound_precisely) { against_float64(1, false); }
 #ifdef SD_WITH_OPENBLAS
-static void every_module_is_within_its_bound_with_openblas(void **unused) { (void)unused; against_float64(0, true); }
+TEST(every_module_is_within_its_bound_with_openblas) { against_float64(0, true); }
 #endif
 
 int main(void)

@@ -1,12 +1,5 @@
 /* test_weights.c - binding by tables: names in every spelling, shapes, and one report of everything that is wrong. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
+#include "test.h"
 #include "../weights.h"
 #include "needs.h"
 #include "tempdir.h"
@@ -46,9 +39,8 @@ static void expect_shape(const sd_tensor *t, int nd, const int64_t *dim)
     for (int i = 0; i < nd; i++) assert_int_equal(t->dim[i], dim[i]);
 }
 
-static void fields_get_shape_type_data_and_name(void **unused)
+TEST(fields_get_shape_type_data_and_name)
 {
-    (void)unused;
     const sd_traced t[] = {{"x.conv1.weight", SD_F16, 4, {4, 2, 3, 3}, numbers},
                            F("x.conv1.bias", 1, 4),
                            F("x.conv_shortcut.weight", 4, 4, 2, 1, 1)};
@@ -73,9 +65,8 @@ static void fields_get_shape_type_data_and_name(void **unused)
     sd_store_close(&s);
 }
 
-static void a_row_with_a_zero_letter_is_absent(void **unused)
+TEST(a_row_with_a_zero_letter_is_absent)
 {
-    (void)unused;
     const sd_traced t[] = {F("conv1.weight", 4, 4, 4, 3, 3), F("conv1.bias", 1, 4)};
     sd_store s = open_with(t, 2);
     sd_error e = {0};
@@ -91,9 +82,8 @@ static void a_row_with_a_zero_letter_is_absent(void **unused)
     sd_store_close(&s);
 }
 
-static void names_are_found_in_every_spelling(void **unused)
+TEST(names_are_found_in_every_spelling)
 {
-    (void)unused;
     /* diffusers' own name goes first, then the stripped one, then CompVis' */
     const sd_traced t[] = {F("text_model.a.conv1.weight", 4, 4, 2, 3, 3), F("a.conv1.weight", 4, 4, 2, 3, 3),
                            F("a.conv1.bias", 1, 4), F("in.1.0.in_layers.2.bias", 1, 4),
@@ -118,9 +108,8 @@ static void names_are_found_in_every_spelling(void **unused)
     sd_store_close(&s);
 }
 
-static void a_leaf_without_a_compvis_name_keeps_its_own(void **unused)
+TEST(a_leaf_without_a_compvis_name_keeps_its_own)
 {
-    (void)unused;
     static const sd_bind_row row = {offsetof(block, w), "ff.net.2.weight", NULL, "o"};
     const sd_traced t[] = {F("in.ff.net.2.weight", 1, 4)};
     sd_store s = open_with(t, 1);
@@ -134,9 +123,8 @@ static void a_leaf_without_a_compvis_name_keeps_its_own(void **unused)
 }
 
 /* The VAE of the published SD 1.x folders has query, key, value, proj_attn. */
-static void attention_is_found_under_diffusers_older_names(void **unused)
+TEST(attention_is_found_under_diffusers_older_names)
 {
-    (void)unused;
     static const sd_bind_row attn[] = {{offsetof(block, w), "to_q.weight", "q.weight", "oo"},
                                        {offsetof(block, b), "to_k.bias", "k.bias", "o"},
                                        {offsetof(block, shortcut), "to_v.weight", "v.weight", "oo"},
@@ -159,9 +147,8 @@ static void attention_is_found_under_diffusers_older_names(void **unused)
     sd_store_close(&s);
 }
 
-static void trailing_ones_do_not_matter_but_others_do(void **unused)
+TEST(trailing_ones_do_not_matter_but_others_do)
 {
-    (void)unused;
     const struct { int nd; int64_t dim[4]; const char *want; bool fits; } cases[] = {
         {2, {4, 2}, "oi11", true}, {4, {4, 2, 1, 1}, "oi", true}, {3, {4, 2, 1}, "oi", true},
         {4, {4, 2, 1, 1}, "oi11", true}, {1, {4}, "o", true}, {2, {4, 1}, "o", true}, {0, {0}, "1", true},
@@ -187,9 +174,8 @@ static void trailing_ones_do_not_matter_but_others_do(void **unused)
 }
 
 /* The writer takes 4 dimensions, files up to 8. */
-static void more_dimensions_than_four_fit_if_they_are_ones(void **unused)
+TEST(more_dimensions_than_four_fit_if_they_are_ones)
 {
-    (void)unused;
     static const char header[] = "{\"w\":{\"dtype\":\"F32\",\"shape\":[4,2,1,1,1,1],\"data_offsets\":[0,32]}}";
     unsigned char file[8 + sizeof header - 1 + 32] = {sizeof header - 1};
     memcpy(file + 8, header, sizeof header - 1);
@@ -220,9 +206,8 @@ static void collect(void *user, int level, const char *line)
     strcat(l->text, "\n");
 }
 
-static void everything_wrong_is_reported_at_once(void **unused)
+TEST(everything_wrong_is_reported_at_once)
 {
-    (void)unused;
     const sd_traced t[] = {F("0.conv1.weight", 4, 4, 9, 3, 3), F("0.conv1.bias", 1, 4),
                            F("1.conv1.weight", 4, 4, 4, 3, 3)};
     sd_store s = open_with(t, 3);
@@ -247,9 +232,8 @@ static void everything_wrong_is_reported_at_once(void **unused)
     sd_store_close(&s);
 }
 
-static void a_long_list_is_cut_in_the_sentence_and_whole_in_the_log(void **unused)
+TEST(a_long_list_is_cut_in_the_sentence_and_whole_in_the_log)
 {
-    (void)unused;
     const sd_traced t[] = {F("unrelated", 1, 4)};
     sd_store s = open_with(t, 1);
     sd_error e = {0};
@@ -274,9 +258,8 @@ static void a_long_list_is_cut_in_the_sentence_and_whole_in_the_log(void **unuse
     sd_store_close(&s);
 }
 
-static void integer_weights_do_not_fit(void **unused)
+TEST(integer_weights_do_not_fit)
 {
-    (void)unused;
     const sd_traced t[] = {{"conv1.weight", SD_I8, 4, {4, 4, 3, 3}, numbers}, F("conv1.bias", 1, 4)};
     sd_store s = open_with(t, 2);
     sd_error e = {0};
@@ -291,9 +274,8 @@ static void integer_weights_do_not_fit(void **unused)
 }
 
 /* An unknown dtype: the file opens, and only who asks for the tensor hears of it. */
-static void a_dtype_that_we_do_not_have_matters_where_it_is_bound(void **unused)
+TEST(a_dtype_that_we_do_not_have_matters_where_it_is_bound)
 {
-    (void)unused;
     const sd_traced t[] = {F("conv1.weight", 4, 4, 4, 3, 3), F("conv1.bias", 1, 4), {"extra", SD_I8, 1, {4}, numbers}};
     for (int bound = 0; bound < 2; bound++) {
         size_t n;
@@ -319,9 +301,8 @@ static void a_dtype_that_we_do_not_have_matters_where_it_is_bound(void **unused)
     }
 }
 
-static void an_earlier_error_is_the_one_reported(void **unused)
+TEST(an_earlier_error_is_the_one_reported)
 {
-    (void)unused;
     const sd_traced t[] = {F("unrelated", 1, 4)};
     sd_store s = open_with(t, 1);
     sd_error e = {0};
@@ -344,9 +325,8 @@ static void visit(void *user, const char *name, const sd_tensor *shape)
     if (l->n++ < 2) strcat(strcat(strcat(strcat(l->text, name), " "), sd_shape_text(shape, s)), "\n");
 }
 
-static void without_a_store_shapes_and_names_are_bound(void **unused)
+TEST(without_a_store_shapes_and_names_are_bound)
 {
-    (void)unused;
     lines l = {{0}, 0};
     sd_error e = {0};
     sd_binder b = {.err = &e, .visit = visit, .user = &l};
@@ -368,10 +348,10 @@ static void without_a_store_shapes_and_names_are_bound(void **unused)
     sd_binder_free(&b);
 }
 
-static void a_wrong_table_is_an_error_not_a_crash(void **unused)
+TEST(a_wrong_table_is_an_error_not_a_crash)
 {
-    (void)unused;
-    static const struct { const char *shape; int64_t o; } bad[] = {{"ox", 4}, {"ooooo", 4}, {"o", -1}, {"ooo", (int64_t)1 << 40}, {"0x", 4}};
+    static const struct { const char *shape; int64_t o;
+                         } bad[] = {{"ox", 4}, {"ooooo", 4}, {"o", -1}, {"ooo", (int64_t)1 << 40}, {"0x", 4}};
     for (size_t i = 0; i < SD_COUNT(bad); i++) {
         sd_error e = {0};
         sd_binder b = {.err = &e};

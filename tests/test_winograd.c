@@ -1,14 +1,9 @@
-/* test_winograd.c - the minimal 3x3 convolution of every instruction set: error against double held to that of a published direct
- * convolution, any size, any weight type, and the same bits for any number of threads and any company in the batch. */
+/* test_winograd.c - the minimal 3x3 convolution of every instruction set: error against double held to that of a
+ * published direct convolution, any size, any weight type, and the same bits for any number of threads and any company
+ * in the batch. */
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include <cmocka.h>
-
+#include "test.h"
 #include "../ops.h"
 
 static uint32_t state = 1;
@@ -65,14 +60,16 @@ static double truth_at(layer l, numbers d, int64_t n, int64_t y, int64_t x, int6
         for (int64_t kx = 0; kx < 3; kx++) {
             int64_t iy = y + ky - 1, ix = x + kx - 1;
             if (iy < 0 || iy >= l.zoom * l.h || ix < 0 || ix >= l.zoom * l.w) continue;
-            const float *pixel = d.x + ((n * l.h + iy / l.zoom) * l.w + ix / l.zoom) * l.i, *tap = d.w + o * l.i * 9 + ky * 3 + kx;
+            const float *pixel = d.x + ((n * l.h + iy / l.zoom) * l.w + ix / l.zoom) * l.i,
+                *tap = d.w + o * l.i * 9 + ky * 3 + kx;
             for (int64_t i = 0; i < l.i; i++) s += (double)pixel[i] * tap[i * 9];
         }
     return s;
 }
 
 /* y = conv(x) with a table; w of type dt. NULL where the machine cannot run it. */
-static float *convolve_with(sd_cache_sizes caches, const char *isa, layer l, const float *x, const void *w, sd_dtype dt, const float *bias,
+static float *convolve_with(sd_cache_sizes caches, const char *isa, layer l, const float *x, const void *w, sd_dtype dt,
+                            const float *bias,
                             int threads, bool must_be_winograd)
 {
     const sd_kern *k = sd_kern_select(isa);
@@ -89,7 +86,8 @@ static float *convolve_with(sd_cache_sizes caches, const char *isa, layer l, con
     weight.host = (void *)(uintptr_t)w;
     tb.host = (void *)(uintptr_t)bias;
     if (must_be_winograd)
-        assert_int_equal(sd_conv_choose(k, in.dim, weight.dim, c), c.enlarge ? SD_CONV_WINOGRAD_ENLARGED : SD_CONV_WINOGRAD);
+        assert_int_equal(sd_conv_choose(k, in.dim, weight.dim, c), c.enlarge ? SD_CONV_WINOGRAD_ENLARGED
+                         : SD_CONV_WINOGRAD);
     sd_tensor out = sd_conv2d(&r, in, &weight, &tb, c);
     assert_int_equal(err.status, SD_OK);
     float *y = room(y_size(l) * 4);
@@ -98,7 +96,8 @@ static float *convolve_with(sd_cache_sizes caches, const char *isa, layer l, con
     return y;
 }
 
-static float *convolve(const char *isa, layer l, const float *x, const void *w, sd_dtype dt, const float *bias, int threads, bool must_be_winograd)
+static float *convolve(const char *isa, layer l, const float *x, const void *w, sd_dtype dt, const float *bias,
+                       int threads, bool must_be_winograd)
 {
     return convolve_with((sd_cache_sizes){0}, isa, l, x, w, dt, bias, threads, must_be_winograd);
 }
@@ -110,27 +109,29 @@ static double error(layer l, numbers d, const float *y)
         for (int64_t v = 0; v < l.zoom * l.h; v++)
             for (int64_t u = 0; u < l.zoom * l.w; u++)
                 for (int64_t o = 0; o < l.o; o++) {
-                    double t = truth_at(l, d, n, v, u, o), e = y[((n * l.zoom * l.h + v) * l.zoom * l.w + u) * l.o + o] - t;
+                    double t = truth_at(l, d, n, v, u, o), e = y[((n * l.zoom * l.h + v) * l.zoom * l.w + u) * l.o + o]
+                        - t;
                     miss += e * e;
                     size += t * t;
                 }
     return sqrt(miss / size);
 }
 
-/* PyTorch 2.13's direct convolution of Gaussian numbers has a relative error of 6.0e-7, 9.5e-7 and 1.9e-6 at 128, 320 and 1280
- * channels (measured, float32, against float64); 1.5 times this is allowed. */
-static void error_is_that_of_a_published_direct_convolution(void **unused)
+/* PyTorch 2.13's direct convolution of Gaussian numbers has a relative error of 6.0e-7, 9.5e-7 and 1.9e-6 at 128, 320
+ * and 1280 channels (measured, float32, against float64); 1.5 times this is allowed. */
+TEST(error_is_that_of_a_published_direct_convolution)
 {
-    (void)unused;
     const struct { layer l; double torch; } cases[] = {
-        {{1, 20, 24, 128, 16, 1}, 6.0e-7}, {{1, 20, 24, 128, 16, 2}, 6.0e-7}, {{1, 12, 12, 1280, 16, 2}, 1.9e-6}, {{2, 8, 12, 320, 32, 1}, 9.5e-7}, {{1, 8, 8, 1280, 16, 1}, 1.9e-6}};
+        {{1, 20, 24, 128, 16, 1}, 6.0e-7}, {{1, 20, 24, 128, 16, 2}, 6.0e-7}, {{1, 12, 12, 1280, 16, 2}, 1.9e-6},
+            {{2, 8, 12, 320, 32, 1}, 9.5e-7}, {{1, 8, 8, 1280, 16, 1}, 1.9e-6}};
     for (size_t i = 0; i < SD_COUNT(cases); i++) {
         numbers d = draw(cases[i].l);
         for (size_t t = 0; t < SD_COUNT(tables); t++) {
             float *y = convolve(tables[t], cases[i].l, d.x, d.w, SD_F32, d.bias, 2, true);
             if (!y) continue;
             double e = error(cases[i].l, d, y);
-            print_message("%s, %d channels: %.2e, %.2f of the direct convolution's\n", tables[t], (int)cases[i].l.i, e, e / cases[i].torch);
+            print_message("%s, %d channels: %.2e, %.2f of the direct convolution's\n", tables[t], (int)cases[i].l.i, e,
+                          e / cases[i].torch);
             assert_true(e <= 1.5 * cases[i].torch);
             free(y);
         }
@@ -138,13 +139,14 @@ static void error_is_that_of_a_published_direct_convolution(void **unused)
     }
 }
 
-/* Sizes that no tile divides, channels that no vector divides, more output channels than one task takes, more input channels than
- * one block. */
-static void any_size_is_the_textbook_sum(void **unused)
+/* Sizes that no tile divides, channels that no vector divides, more output channels than one task takes, more input
+ * channels than one block. */
+TEST(any_size_is_the_textbook_sum)
 {
-    (void)unused;
-    const layer cases[] = {{1, 21, 19, 37, 45, 1}, {2, 9, 30, 70, 17, 1}, {3, 8, 8, 65, 33, 1}, {1, 66, 12, 32, 3, 1}, {1, 8, 9, 330, 20, 1},
-                           {1, 21, 19, 37, 45, 2}, {2, 9, 15, 70, 17, 2}, {1, 33, 12, 32, 3, 2},  {1, 13, 12, 330, 20, 2}};
+    const layer cases[] = {{1, 21, 19, 37, 45, 1}, {2, 9, 30, 70, 17, 1}, {3, 8, 8, 65, 33, 1}, {1, 66, 12, 32, 3, 1},
+                           {1, 8, 9, 330, 20, 1},
+                           {1, 21, 19, 37, 45, 2}, {2, 9, 15, 70, 17, 2}, {1, 33, 12, 32, 3, 2},
+                               {1, 13, 12, 330, 20, 2}};
     for (size_t i = 0; i < SD_COUNT(cases); i++) {
         layer l = cases[i];
         numbers d = draw(l);
@@ -159,9 +161,8 @@ static void any_size_is_the_textbook_sum(void **unused)
 }
 
 /* Wrong twin: a convolution that wraps round, or repeats the edge, in place of zeros differs at the edge alone. */
-static void zeros_surround_the_picture(void **unused)
+TEST(zeros_surround_the_picture)
 {
-    (void)unused;
     layer l = {1, 12, 12, 32, 16, 1};
     numbers d = draw(l);
     float *y = convolve(NULL, l, d.x, d.w, SD_F32, d.bias, 1, true);
@@ -186,11 +187,10 @@ static void zeros_surround_the_picture(void **unused)
     drop(d);
 }
 
-/* With one channel of small integers the input's transform is exact, and what is left is the weights' one rounding, the product's
- * and the output's transform. */
-static void one_channel_at_a_time_is_nearly_exact(void **unused)
+/* With one channel of small integers the input's transform is exact, and what is left is the weights' one rounding, the
+ * product's and the output's transform. */
+TEST(one_channel_at_a_time_is_nearly_exact)
 {
-    (void)unused;
     layer l = {1, 12, 12, 32, 16, 1};
     numbers d = draw(l);
     for (int64_t p = 0; p < 144; p++)
@@ -230,20 +230,22 @@ static void compare_bits(int64_t zoom)
     drop(d);
 }
 
-static void bits_do_not_depend_on_threads_or_company(void **unused)
+TEST(bits_do_not_depend_on_threads_or_company)
 {
-    (void)unused;
     compare_bits(1);
     compare_bits(2);
 }
 
-/* Caches decide how many input channels, output channels and tiles are taken at a time: here all, some, or the fewest, with several bands. */
-static void bits_do_not_depend_on_caches(void **unused)
+/* Caches decide how many input channels, output channels and tiles are taken at a time: here all, some, or the fewest,
+ * with several bands. */
+TEST(bits_do_not_depend_on_caches)
 {
-    (void)unused;
-    const sd_cache_sizes caches[] = {{0}, {16 << 10, 64 << 10, 0, 64, "test"}, {32 << 10, 512 << 10, 1 << 20, 64, "test"},
-                                     {48 << 10, 2 << 20, 36 << 20, 64, "test"}, {32 << 10, 1 << 20, 256 << 20, 64, "test"}};
-    const layer layers[] = {{1, 68, 60, 330, 200, 1}, {1, 36, 36, 330, 72, 2}, {1, 20, 16, 270, 520, 1}, {1, 12, 8, 70, 300, 2}};
+    const sd_cache_sizes caches[] = {{0}, {16 << 10, 64 << 10, 0, 64, "test"},
+                                     {32 << 10, 512 << 10, 1 << 20, 64, "test"},
+                                     {48 << 10, 2 << 20, 36 << 20, 64, "test"},
+                                         {32 << 10, 1 << 20, 256 << 20, 64, "test"}};
+    const layer layers[] = {{1, 68, 60, 330, 200, 1}, {1, 36, 36, 330, 72, 2}, {1, 20, 16, 270, 520, 1},
+                            {1, 12, 8, 70, 300, 2}};
     for (size_t i = 0; i < SD_COUNT(layers); i++) {
         layer l = layers[i];
         numbers d = draw(l);
@@ -262,9 +264,8 @@ static void bits_do_not_depend_on_caches(void **unused)
 }
 
 /* Small pictures are enlarged on the way by the other algorithms: the bits of the picture enlarged before. */
-static void enlarging_on_the_way_changes_no_bit(void **unused)
+TEST(enlarging_on_the_way_changes_no_bit)
 {
-    (void)unused;
     layer l = {2, 5, 3, 40, 24, 2}, large = {2, 10, 6, 40, 24, 1};
     numbers d = draw(l);
     float *x = room(x_size(large) * 4);
@@ -274,7 +275,8 @@ static void enlarging_on_the_way_changes_no_bit(void **unused)
     }
     const char *const all[] = {"scalar", "sse2", "avx2", "avx512", "neon"};
     for (size_t t = 0; t < SD_COUNT(all); t++) {
-        float *a = convolve(all[t], l, d.x, d.w, SD_F32, d.bias, 2, false), *b = convolve(all[t], large, x, d.w, SD_F32, d.bias, 2, false);
+        float *a = convolve(all[t], l, d.x, d.w, SD_F32, d.bias, 2, false),
+            *b = convolve(all[t], large, x, d.w, SD_F32, d.bias, 2, false);
         if (a) assert_memory_equal(a, b, y_size(l) * 4);
         free(a);
         free(b);
@@ -284,9 +286,8 @@ static void enlarging_on_the_way_changes_no_bit(void **unused)
 }
 
 /* Wrong twin: the phases the wrong way round are another picture. */
-static void phases_have_their_places(void **unused)
+TEST(phases_have_their_places)
 {
-    (void)unused;
     layer l = {1, 12, 12, 32, 16, 2};
     numbers d = draw(l);
     float *y = convolve(NULL, l, d.x, d.w, SD_F32, d.bias, 1, true);
@@ -301,9 +302,8 @@ static void phases_have_their_places(void **unused)
     drop(d);
 }
 
-static void sixteen_bit_weights_give_the_bits_of_their_values(void **unused)
+TEST(sixteen_bit_weights_give_the_bits_of_their_values)
 {
-    (void)unused;
     layer l = {1, 12, 8, 130, 40, 1};
     numbers d = draw(l);
     unsigned char *half = room(w_size(l) * 2 + 1);   /* at an odd address */
@@ -312,7 +312,8 @@ static void sixteen_bit_weights_give_the_bits_of_their_values(void **unused)
         for (size_t i = 0; i < w_size(l); i++) {
             uint32_t bits;
             memcpy(&bits, &d.w[i], 4);
-            uint16_t h = brain ? (uint16_t)(bits >> 16) : (uint16_t)(0x3000u + bits % 0x0bffu + (bits & 0x80000000u ? 0x8000u : 0));
+            uint16_t h = brain ? (uint16_t)(bits >> 16)
+                : (uint16_t)(0x3000u + bits % 0x0bffu + (bits & 0x80000000u ? 0x8000u : 0));
             memcpy(half + 1 + 2 * i, &h, 2);
             wide[i] = brain ? sdk_bfloat_to_float(h) : sdk_half_to_float(h);
         }
@@ -327,16 +328,19 @@ static void sixteen_bit_weights_give_the_bits_of_their_values(void **unused)
     drop(d);
 }
 
-static void the_choice_follows_the_shape(void **unused)
+TEST(the_choice_follows_the_shape)
 {
-    (void)unused;
     const sd_kern *k = sd_kern_select(NULL);
     if (!k->winograd) return;
     const struct { int64_t h, w, i, o, side; sd_conv c; sd_conv_how how; } cases[] = {
-        {64, 64, 320, 320, 3, {1, 1, 1, 1, 1, false}, SD_CONV_WINOGRAD}, {16, 16, 2560, 1280, 3, {1, 1, 1, 1, 1, false}, SD_CONV_WINOGRAD},
-        {64, 64, 320, 320, 3, {2, 1, 1, 1, 1, false}, SD_CONV_UNFOLD},   {512, 512, 128, 128, 3, {1, 1, 1, 1, 1, false}, SD_CONV_WINOGRAD},
-        {64, 64, 4, 320, 3, {1, 1, 1, 1, 1, false}, SD_CONV_UNFOLD},     {512, 512, 128, 3, 3, {1, 1, 1, 1, 1, false}, SD_CONV_WINOGRAD},
-        {64, 64, 320, 320, 3, {1, 0, 0, 1, 1, false}, SD_CONV_UNFOLD},   {64, 64, 320, 320, 1, {1, 0, 0, 0, 0, false}, SD_CONV_LINEAR},
+        {64, 64, 320, 320, 3, {1, 1, 1, 1, 1, false}, SD_CONV_WINOGRAD},
+            {16, 16, 2560, 1280, 3, {1, 1, 1, 1, 1, false}, SD_CONV_WINOGRAD},
+        {64, 64, 320, 320, 3, {2, 1, 1, 1, 1, false}, SD_CONV_UNFOLD},
+            {512, 512, 128, 128, 3, {1, 1, 1, 1, 1, false}, SD_CONV_WINOGRAD},
+        {64, 64, 4, 320, 3, {1, 1, 1, 1, 1, false}, SD_CONV_UNFOLD},
+            {512, 512, 128, 3, 3, {1, 1, 1, 1, 1, false}, SD_CONV_WINOGRAD},
+        {64, 64, 320, 320, 3, {1, 0, 0, 1, 1, false}, SD_CONV_UNFOLD},
+            {64, 64, 320, 320, 1, {1, 0, 0, 0, 0, false}, SD_CONV_LINEAR},
         {4, 4, 1280, 1280, 3, {1, 1, 1, 1, 1, false}, SD_CONV_UNFOLD},
         {256, 256, 256, 256, 3, {1, 1, 1, 1, 1, true}, SD_CONV_WINOGRAD_ENLARGED},
         {32, 32, 640, 640, 3, {1, 1, 1, 1, 1, true}, SD_CONV_WINOGRAD_ENLARGED},
@@ -345,10 +349,12 @@ static void the_choice_follows_the_shape(void **unused)
         {2, 2, 1280, 1280, 3, {1, 1, 1, 1, 1, true}, SD_CONV_UNFOLD},
     };
     for (size_t i = 0; i < SD_COUNT(cases); i++) {
-        int64_t x[4] = {1, cases[i].h, cases[i].w, cases[i].i}, w[4] = {cases[i].o, cases[i].i, cases[i].side, cases[i].side};
+        int64_t x[4] = {1, cases[i].h, cases[i].w, cases[i].i},
+            w[4] = {cases[i].o, cases[i].i, cases[i].side, cases[i].side};
         assert_int_equal(sd_conv_choose(k, x, w, cases[i].c), cases[i].how);
         sd_conv_how precise = cases[i].how != SD_CONV_LINEAR ? SD_CONV_UNFOLD : cases[i].how;
-        assert_int_equal(sd_conv_choose(&sd_kern_spec, x, w, cases[i].c), precise);   /* the specification stays the plain sum */
+        /* the specification stays the plain sum */
+        assert_int_equal(sd_conv_choose(&sd_kern_spec, x, w, cases[i].c), precise);
         x[0] = 8;
         assert_int_equal(sd_conv_choose(k, x, w, cases[i].c), cases[i].how);
     }

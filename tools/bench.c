@@ -6,10 +6,10 @@
  * GFLOP/s count the plain algorithm's multiplications and additions, which is what a user gets. "of the roof" is the
  * least time that this machine needs, by the lower of two roofs, over the time that was taken: the products really made
  * (fewer by Winograd) at the micro-kernel's own speed, or the bytes of input, weights and output, each once, at the
- * bandwidth of the memory that holds them all. Both are measured first (roof.c). An operation finds what it used a
- * moment ago in the caches; in a stage weights come from memory. "own speed" is that of the products alone, within the
- * convolution, over the micro-kernel's. --cpu measures the process' time divided by the number of threads: steadier
- * where others use the machine, blind to threads that wait. */
+ * bandwidth of the memory that holds them all. Both are measured first (profile_roof.c). An operation finds what it
+ * used a moment ago in the caches; in a stage weights come from memory. "own speed" is that of the products alone,
+ * within the convolution, over the micro-kernel's. --cpu measures the process' time divided by the number of threads:
+ * steadier where others use the machine, blind to threads that wait. */
 #define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,11 +19,12 @@
 #include "bench.h"
 #include "../pipeline.h"
 #include "../profile.h"
-#include "../roof.h"
+#include "../profile_roof.h"
 
 typedef enum what { LINEAR, CONV, ATTENTION, GROUP_NORM, GEGLU, UPSAMPLE } what;
 
-/* N pictures of side x side pixels (or so many tokens); i, o: channels in and out. ATTENTION: o heads over `keys` tokens. */
+/* N pictures of side x side pixels (or so many tokens); i, o: channels in and out. ATTENTION: o heads over `keys`
+ * tokens. */
 typedef struct entry {
     const char *name;
     what op;
@@ -154,7 +155,8 @@ typedef struct taken {
     const sd_roofs *roofs;
     bool warm;                              /* weights are where the activations are: it has just been done */
     double flops, roof;                     /* of the plain algorithm; the least seconds */
-    double made, products;                  /* of operations that tell their parts: flops, the threads' seconds in them */
+    double made, products;                  /* of operations that tell their parts: flops, the threads' seconds in
+                                             * them */
     char algorithm[32];                     /* of the last operation */
     part kind[MOST_KINDS];
     int kinds;
@@ -306,15 +308,18 @@ static void print_machine(const output *o, const sd_cache_sizes *c)
     if (o->json) {
         printf("{\"kernels\": \"%s\", \"threads\": %d, \"peak_gflops\": %.1f, \"peak_gflops_one\": %.1f,\n", r->kernels,
                r->threads, r->peak, r->peak_one);
-        printf("\"caches\": {\"l1\": %zu, \"l2\": %zu, \"l3\": %zu, \"from\": \"%s\"}, \"levels\": [", c->l1, c->l2, c->l3,
+        printf("\"caches\": {\"l1\": %zu, \"l2\": %zu, \"l3\": %zu, \"from\": \"%s\"}, \"levels\": [", c->l1, c->l2,
+               c->l3,
                c->from);
         for (size_t i = 0; i < SD_COUNT(r->level); i++)
-            printf("%s{\"name\": \"%s\", \"read_gb_per_s\": %.1f, \"copy_gb_per_s\": %.1f}", i ? ", " : "", r->level[i].name,
+            printf("%s{\"name\": \"%s\", \"read_gb_per_s\": %.1f, \"copy_gb_per_s\": %.1f}", i ? ", " : "",
+                   r->level[i].name,
                    r->level[i].read, r->level[i].copy);
         printf("],\n");
         return;
     }
-    printf("kernels %s, %d threads; products at most %.1f GFLOP/s with one thread, %.1f with all\n", r->kernels, r->threads,
+    printf("kernels %s, %d threads; products at most %.1f GFLOP/s with one thread, %.1f with all\n", r->kernels,
+           r->threads,
            r->peak_one, r->peak);
     printf("caches of %zu KB, %zu KB and %zu KB (by %s); GB/s of all threads:", c->l1 >> 10, c->l2 >> 10, c->l3 >> 10,
            c->from);

@@ -1,13 +1,14 @@
-/* fail_alloc.c - loaded before a program (LD_PRELOAD): lets one of its allocations fail, and counts what it did not free.
+/* fail_alloc.c - loaded before a program (LD_PRELOAD): lets one of its allocations fail, and counts what it did not
+ * free.
  *
  *   FAIL_AT=n        the n-th allocation returns NULL, from 1 on; 0 or not given: none does
  *   FAIL_REST=1      ... and so do all that follow
  *   FAIL_REPORT=f    where "allocations N failed N live N bytes N" is written when the program ends, and then for each
  *                    allocation a number for the place in the code that it came from
  *
- * Counted are the allocations of the program and of what works for it (libc, libpng, zlib, cJSON, libjpeg), from its own
- * first one on; not those of the loader, OpenMP's runtime and OpenBLAS, which end the program themselves when they get
- * none. Live at the end are blocks that neither libc nor those keep for good. For glibc. */
+ * Counted are the allocations of the program and of what works for it (libc, libpng, zlib, cJSON, libjpeg), from its
+ * own first one on; not those of the loader, OpenMP's runtime and OpenBLAS, which end the program themselves when they
+ * get none. Live at the end are blocks that neither libc nor those keep for good. For glibc. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -51,7 +52,8 @@ static void forget(void *p)
 /* Whose allocation it is: 0 nobody's that counts, 1 libc's, 2 the program's or that of a library it uses. */
 static int owner(void *caller)
 {
-    static const char *const others[] = {"libgomp", "libomp", "libopenblas", "ld-linux", "libgfortran", "libasan", "libtsan"};
+    static const char *const others[] = {"libgomp", "libomp", "libopenblas", "ld-linux", "libgfortran", "libasan",
+                                         "libtsan"};
     Dl_info at;
     if (!dladdr(caller, &at) || !at.dli_fname) return 0;
     if (!strstr(at.dli_fname, ".so")) armed = 1;

@@ -3,9 +3,9 @@
  *   run_faults alloc PROGRAM FAIL_ALLOC.so     allocations, of each place in the code several
  *   run_faults io PROGRAM                      system calls that touch files, each one
  *
- * However a run ends, this must be true of it: the exit code is 0, 1 or 2, no signal ended it, and no sanitizer; on failure
- * it said one line, "sd: ..."; nothing that it allocated is left; every file in its directory is, byte for byte, that of a
- * run in which nothing failed; and if it says that it succeeded all of them are there.
+ * However a run ends, this must be true of it: the exit code is 0, 1 or 2, no signal ended it, and no sanitizer; on
+ * failure it said one line, "sd: ..."; nothing that it allocated is left; every file in its directory is, byte for
+ * byte, that of a run in which nothing failed; and if it says that it succeeded all of them are there.
  *
  * System calls are made to fail from outside (ptrace), so that what the C library does for the program counts too. For
  * Linux on x86-64 and AArch64. Runs from the directory of the sources. */
@@ -37,8 +37,8 @@
 #define WITH_PTRACE
 #endif
 
-/* %o: the directory for what is written, %i: the one with what is read. Most take a model with the weights in the box and
- * a vocabulary of 60 merges, because reading the whole one is 240,000 allocations at one place. */
+/* %o: the directory for what is written, %i: the one with what is read. Most take a model with the weights in the box
+ * and a vocabulary of 60 merges, because reading the whole one is 240,000 allocations at one place. */
 #define DRAW "-m", "%i/model", "-s", "1", "-W", "64", "-H", "64", "-t", "1", "-q"
 static const struct mode { const char *name, *args[28]; } modes[] = {
     {"text to image", {DRAW, "-p", "a red apple, \xc3\xa9", "-n", "blue", "--steps", "1", "-o", "%o/a.png"}},
@@ -46,10 +46,13 @@ static const struct mode { const char *name, *args[28]; } modes[] = {
                         "--mask-blur", "2", "-o", "%o/a.png"}},
     {"trace", {DRAW, "-p", "x", "--steps", "1", "-o", "%o/a.ppm", "--trace", "%o/t.safetensors", "--trace-filter",
                "tokens,latents.*,step.0.unet.mid_block*", "--save-steps", "%o", "--residency", "ram"}},
-    {"encode", {"encode", "-m", "%i/model", "docs/apple.png", "-W", "64", "-H", "64", "-s", "1", "-t", "1", "-q", "-o", "%o/a.safetensors"}},
+    {"encode", {"encode", "-m", "%i/model", "docs/apple.png", "-W", "64", "-H", "64", "-s", "1", "-t", "1", "-q", "-o",
+                "%o/a.safetensors"}},
     {"decode", {"decode", "-m", "%i/model", "%i/latents.safetensors", "-t", "1", "-q", "-o", "%o/a.png"}},
-    {"prompts from files", {DRAW, "--prompts", "%i/prompts.txt", "-n", "@%i/lines.txt", "--steps", "1", "-o", "%o/a.png"}},
-    {"round trip", {"roundtrip", "-m", "%i/model", "docs/apple.png", "-W", "64", "-H", "64", "-t", "1", "-o", "%o/a.png"}},
+    {"prompts from files",
+     {DRAW, "--prompts", "%i/prompts.txt", "-n", "@%i/lines.txt", "--steps", "1", "-o", "%o/a.png"}},
+    {"round trip", {"roundtrip", "-m", "%i/model", "docs/apple.png", "-W", "64", "-H", "64", "-t", "1", "-o",
+                    "%o/a.png"}},
     {"tokenize", {"tokenize", "-m", "weights/tiny", "--ids", "--file", "%i/lines.txt"}},
     {"schedule", {"schedule", "-m", "%i/model", "--steps", "5", "--plot", "%o/a.png"}},
     {"plan", {"plan", "-m", "%i/model", "--json"}},
@@ -68,7 +71,8 @@ typedef struct result {
     bool mute;             /* it was one that writes to the standard error output */
     long live;             /* blocks not freed */
     unsigned *site;        /* where each allocation came from */
-    char *tried;           /* from 1 on: 1, that allocation or call is to fail; 2: and another time all that follow too */
+    char *tried;           /* from 1 on: 1, that allocation or call is to fail; 2: and another time all that follow
+                            * too */
 } result;
 
 static const char *program, *library;
@@ -148,10 +152,14 @@ static const struct call { long number; const char *name; int fd; } calls[] = {
     {SYS_open, "open", -1}, {SYS_rename, "rename", -1}, {SYS_unlink, "unlink", -1}, {SYS_mkdir, "mkdir", -1},
     {SYS_access, "access", -1}, {SYS_readlink, "readlink", -1}, {SYS_stat, "stat", -1},
 #endif
-    {SYS_openat, "openat", -1}, {SYS_read, "read", 0}, {SYS_pread64, "pread", 0}, {SYS_write, "write", 0}, {SYS_writev, "writev", 0},
-    {SYS_close, "close", 0}, {SYS_fstat, "fstat", 0}, {SYS_newfstatat, "newfstatat", -1}, {SYS_lseek, "lseek", 0}, {SYS_mmap, "mmap", 4},
-    {SYS_renameat, "renameat", -1}, {SYS_unlinkat, "unlinkat", -1}, {SYS_mkdirat, "mkdirat", -1}, {SYS_faccessat, "faccessat", -1},
-    {SYS_readlinkat, "readlinkat", -1}, {SYS_fsync, "fsync", 0}, {SYS_ftruncate, "ftruncate", 0}, {SYS_madvise, "madvise", -1},
+    {SYS_openat, "openat", -1}, {SYS_read, "read", 0}, {SYS_pread64, "pread", 0}, {SYS_write, "write", 0},
+        {SYS_writev, "writev", 0},
+    {SYS_close, "close", 0}, {SYS_fstat, "fstat", 0}, {SYS_newfstatat, "newfstatat", -1}, {SYS_lseek, "lseek", 0},
+        {SYS_mmap, "mmap", 4},
+    {SYS_renameat, "renameat", -1}, {SYS_unlinkat, "unlinkat", -1}, {SYS_mkdirat, "mkdirat", -1},
+        {SYS_faccessat, "faccessat", -1},
+    {SYS_readlinkat, "readlinkat", -1}, {SYS_fsync, "fsync", 0}, {SYS_ftruncate, "ftruncate", 0},
+        {SYS_madvise, "madvise", -1},
     {SYS_getrandom, "getrandom", -1}, {SYS_dup, "dup", 0},
 #ifdef SYS_renameat2
     {SYS_renameat2, "renameat2", -1},
@@ -336,13 +344,15 @@ static const char *fault(const result *r, const result *whole)
     if (r->live > 0) return "memory was not freed";
     if (r->live < 0) return "it ended before its end";
     bool quiet = r->mute && !*r->err;   /* its line could not be written */
-    while (r->several && end && strncmp(end, "\nsd: ", 5) == 0) end = strchr(end + 1, '\n');   /* more than one thing failed */
+    /* more than one thing failed */
+    while (r->several && end && strncmp(end, "\nsd: ", 5) == 0) end = strchr(end + 1, '\n');
     if (r->code && !quiet && (strncmp(r->err, "sd: ", 4) != 0 || !end || end[1])) return "not one line on stderr";
     if (r->code && library && !strstr(r->err, "memory")) return "the line does not speak of memory";
     if (r->code == 2 && library) return "running out of memory is no mistake of the user's";
     for (int i = 0; i < r->files; i++) {
         const file *same = named(whole, r->out[i].name);
-        if (i == 0 && (r->code || strstr(r->out[0].data ? r->out[0].data : "", work))) continue;   /* may end early; names its directory */
+        /* may end early; names its directory */
+        if (i == 0 && (r->code || strstr(r->out[0].data ? r->out[0].data : "", work))) continue;
         if (!same) return snprintf(why, sizeof why, "it leaves %s", r->out[i].name), why;
         if (same->n != r->out[i].n || memcmp(same->data, r->out[i].data, same->n) != 0)
             return snprintf(why, sizeof why, "another %s", *same->name ? same->name : "output"), why;
@@ -351,8 +361,8 @@ static const char *fault(const result *r, const result *whole)
     return NULL;
 }
 
-/* Which allocations are tried: of each place in the code the first three and some twelve of the rest; and the first once
- * more with all that follow it. System calls: each. */
+/* Which allocations are tried: of each place in the code the first three and some twelve of the rest; and the first
+ * once more with all that follow it. System calls: each. */
 enum { FIRST = 3, SOME = 12, MASK = (1 << 16) - 1 };
 static long choose(result *whole)
 {
@@ -390,7 +400,8 @@ static int worker(int me, const result *whole, int report)
                 if (r.code >= 0 && r.code < 3) sum[r.code]++;
                 if (why) {
                     sum[3]++;
-                    printf("%s, %s %ld%s of %ld: %s; exit code %d; %s%s", modes[m].name, library ? "allocation" : r.failed, at,
+                    printf("%s, %s %ld%s of %ld: %s; exit code %d; %s%s", modes[m].name, library ? "allocation"
+                           : r.failed, at,
                            rest ? " and all that follow" : "", whole[m].calls, why, r.code, r.err, *r.err ? "" : "\n");
                     fflush(stdout);
                 }
@@ -465,7 +476,8 @@ static void make_model(void)
 /* What the modes read: lines, a mask, a picture, latents. */
 static void make_inputs(void)
 {
-    static const struct mode encoding = {"", {"encode", "docs/apple.png", "-W", "64", "-H", "64", "-s", "1", "-o", "%i/latents.safetensors"}};
+    static const struct mode encoding =
+        {"", {"encode", "docs/apple.png", "-W", "64", "-H", "64", "-s", "1", "-o", "%i/latents.safetensors"}};
     char path[256];
     FILE *f = create(path, "lines.txt");
     for (int i = 0; i < 5; i++) fprintf(f, "a red apple number %d, %0*d\n", i, 200, i);
@@ -496,7 +508,8 @@ static void make_inputs(void)
     if (pid < 0 || waitpid(pid, &status, 0) < 0 || status) die("cannot encode docs/apple.png");
 }
 
-/* Each mode once without a failure: what it writes, and how much of it can fail. Again, to see that all runs do the same. */
+/* Each mode once without a failure: what it writes, and how much of it can fail. Again, to see that all runs do the
+ * same. */
 static long rehearse(result *whole)
 {
     char dir[128];
@@ -508,14 +521,16 @@ static long rehearse(result *whole)
         run(&modes[m], dir, 0, false, &again);
         const char *why = fault(&again, &whole[m]);
         if (whole[m].code || why || whole[m].live) {
-            printf("%s, nothing fails: exit code %d, %ld blocks not freed: %s%s\n", modes[m].name, whole[m].code, whole[m].live,
+            printf("%s, nothing fails: exit code %d, %ld blocks not freed: %s%s\n", modes[m].name, whole[m].code,
+                   whole[m].live,
                    why ? why : "", whole[m].err);
             exit(1);
         }
         forget(&again);
         sum += whole[m].calls;
         long tried = choose(&whole[m]);
-        printf("%s: %ld %s, %ld runs\n", modes[m].name, whole[m].calls, library ? "allocations" : "system calls", tried);
+        printf("%s: %ld %s, %ld runs\n", modes[m].name, whole[m].calls, library ? "allocations" : "system calls",
+               tried);
     }
     fflush(stdout);
     return sum;
@@ -550,6 +565,7 @@ int main(int argc, char **argv)
     for (int m = 0; m < MODES; m++) forget(&whole[m]);
     nftw(work, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
     printf("%ld %s, %ld runs with failures: exit code 0: %ld, 1: %ld, 2: %ld; %ld wrong\n", sum,
-           alloc ? "allocations" : "system calls", total[0] + total[1] + total[2], total[0], total[1], total[2], total[3]);
+           alloc ? "allocations" : "system calls", total[0] + total[1] + total[2], total[0], total[1], total[2],
+               total[3]);
     return wrong;
 }

@@ -1,0 +1,280 @@
+/* pipeline_stages.c - floor 6: the text encoder, the UNet and the VAE one by one: their working memory, their runs, and
+ * what sd.h offers of them. */
+#include "pipeline.h"
+#include "profile.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ------------------------------------------------------------------------------------- stages
+ * A stage's body runs twice: with the null backend, which tells how much working memory it needs, and then for real. */
+
+typedef void body(sd_run *r, const sd_ctx *c, void *job);
+
+static const char *name_of(const sd_ctx *c, const sd_part *part)
+{
+    return part == &c->clip_part ? "the text encoder" : part == &c->unet_part ? "the UNet" : "the VAE";
+}
+
+static void weight_used(void *store, const sd_tensor *w)
+{
+    sd_store_used(store, w->host, (size_t)sd_numel(w) * sd_dtype_size(w->dt));
+}
+
+/* A stage begins: weights of the others leave memory, which holds those of one stage then. Their pages stay in the
+ * system's cache while it has room, and a stage that repeats, as the UNet's steps do, keeps its own. */
+static void take_turns(sd_ctx *c, sd_part *part)
+{
+    sd_part *all[] = {&c->clip_part, &c->unet_part, &c->vae_part};
+    if (c->turn == part) return;
+    for (size_t i = 0; i < SD_COUNT(all); i++)
+        if (all[i] != part) sd_store_used(&all[i]->store, NULL, 0);
+    c->turn = part;
+    sd_scratch_free(&c->run);
+    c->run.used = c->residency == SD_RESIDENCY_STREAM ? weight_used : NULL;
+    c->run.used_user = &part->store;
+}
+
+/* Bytes of working memory that a stage takes: it goes through everything without numbers. */
+static size_t rehearse(sd_ctx *c, body *fn, void *job)
+{
+    sd_run dry = {.err = &c->err, .be = &sd_backend_null, .threads = 1};
+    if (c->rehearsing) dry.trace = c->run.trace;
+    fn(&dry, c, job);
+    return dry.arena.peak;
+}
+
+static sd_status run_stage(sd_ctx *c, sd_stage stage, body *fn, void *job, sd_part *part)
+{
+    size_t needed = rehearse(c, fn, job);
+    if (c->err.status || c->rehearsing || sd_store_still_there(&part->store, &c->err)) return c->err.status;
+    sd_profile_stage_begin(&c->run, stage);
+    take_turns(c, part);
+    if (!c->run.arena.base || c->run.arena.size < needed) {
+        sd_arena_free(&c->run.arena);
+        if (sd_need_memory(&c->err, (double)needed, "the working space of %s", name_of(c, part))) return c->err.status;
+        if (sd_arena_init(&c->run.arena, needed, &c->err)) return c->err.status;
+    }
+    sd_reset(&c->run, 0);
+    fn(&c->run, c, job);
+    sd_reset(&c->run, 0);
+    sd_profile_stage_end(&c->run);
+    sd_stopped(&c->err);
+    return c->err.status;
+}
+
+/* [N,C,H,W] -> a new [N,H,W,C] and back; the null backend has no numbers to move. */
+static sd_tensor from_nchw(sd_run *r, const float *x, int64_t n, int64_t ch, int64_t h, int64_t w)
+{
+    sd_tensor t = sd_new4(r, n, h, w, ch);
+    for (int64_t i = 0; t.host && i < n; i++)
+        for (int64_t p = 0; p < h * w; p++)
+            for (int64_t k = 0; k < ch; k++) sd_f32(t)[(i * h * w + p) * ch + k] = x[(i * ch + k) * h * w + p];
+    return t;
+}
+
+static void to_nchw(float *out, sd_tensor t)
+{
+    int64_t pixels = t.dim[1] * t.dim[2], ch = t.dim[3];
+    for (int64_t i = 0; t.host && i < t.dim[0]; i++)
+        for (int64_t p = 0; p < pixels; p++)
+            for (int64_t k = 0; k < ch; k++) out[(i * ch + k) * pixels + p] = sd_f32(t)[(i * pixels + p) * ch + k];
+}
+
+typedef struct text_job { const int32_t *ids; int n, skip; float *out; } text_job;
+
+static void text_body(sd_run *r, const sd_ctx *c, void *job)
+{
+    text_job *j = job;
+    sd_tensor y = sd_clip_forward(r, &c->clip, j->ids, j->n, SD_TOKENS, j->skip);
+    if (sd_ok(r) && y.host) memcpy(j->out, y.host, (size_t)sd_numel(&y) * sizeof(float));
+}
+
+sd_status sd_run_text(sd_ctx *c, const int32_t *ids, int n, int clip_skip, float *out)
+{
+    if (clip_skip < 0 || clip_skip > c->clip.cfg.layers)
+        return sd_fail(&c->err, SD_ERR_ARG, "clip skip must be 0 to %d, the layers of the text encoder, not %d",
+                       c->clip.cfg.layers, clip_skip);
+    text_job j = {ids, n, clip_skip > 1 ? clip_skip - 1 : 0, out};
+    sd_trace_prefix(&c->run, "text_encoder.");
+    run_stage(c, SD_STAGE_TEXT, text_body, &j, &c->clip_part);
+    sd_trace_prefix(&c->run, "%s", "");
+    return sd_check_result(c, "the text encoder's result", out, (size_t)n * SD_TOKENS * (size_t)c->clip.cfg.width,
+                           &c->clip_part, NULL, 0);
+}
+
+typedef struct picture_job {
+    int n, h, w, channels;           /* of the input */
+    const float *in, *timesteps, *context;
+    float *out;
+} picture_job;
+
+static void unet_body(sd_run *r, const sd_ctx *c, void *job)
+{
+    picture_job *j = job;
+    sd_tensor x = from_nchw(r, j->in, j->n, j->channels, j->h, j->w);
+    sd_tensor context = {.nd = 3, .dim = {j->n, SD_TOKENS, c->unet.cfg.context_dim},
+                         .host = (void *)(uintptr_t)j->context};
+    sd_tensor y = sd_unet_forward(r, &c->unet, x, j->timesteps, context, (sd_tensor){0});
+    if (sd_ok(r)) to_nchw(j->out, y);
+}
+
+sd_status sd_run_unet(sd_ctx *c, int batch, int h, int w, const float *latents, const float *timesteps,
+                      const float *context, float *out)
+{
+    picture_job j = {batch, h, w, c->unet.cfg.in_channels, latents, timesteps, context, out};
+    if (run_stage(c, SD_STAGE_UNET, unet_body, &j, &c->unet_part)) return c->err.status;
+    size_t pixels = (size_t)batch * (size_t)h * (size_t)w;
+    return sd_check_result(c, "the UNet's result", out, pixels * (size_t)c->unet.cfg.out_channels, &c->unet_part,
+                           latents,
+                           pixels * (size_t)c->unet.cfg.in_channels);
+}
+
+static void decode_body(sd_run *r, const sd_ctx *c, void *job)
+{
+    picture_job *j = job;
+    sd_tensor y = sd_vae_decoder(r, &c->vae, from_nchw(r, j->in, j->n, j->channels, j->h, j->w));
+    if (sd_ok(r)) to_nchw(j->out, y);
+}
+
+sd_status sd_run_decode(sd_ctx *c, int batch, int h, int w, const float *latents, float *picture)
+{
+    int scale = sd_vae_scale(&c->vae.cfg);
+    picture_job j = {batch, h, w, c->vae.cfg.latent_channels, latents, NULL, NULL, picture};
+    sd_trace_prefix(&c->run, "vae.");
+    run_stage(c, SD_STAGE_DECODE, decode_body, &j, &c->vae_part);
+    sd_trace_prefix(&c->run, "%s", "");
+    if (c->err.status) return c->err.status;
+    size_t pixels = (size_t)batch * (size_t)h * (size_t)w;
+    return sd_check_result(c, "the VAE's result", picture, pixels * 3 * (size_t)scale * (size_t)scale, &c->vae_part,
+                           latents,
+                           pixels * (size_t)c->vae.cfg.latent_channels);
+}
+
+static void encode_body(sd_run *r, const sd_ctx *c, void *job)
+{
+    picture_job *j = job;
+    sd_tensor y = sd_vae_encoder(r, &c->vae, from_nchw(r, j->in, j->n, j->channels, j->h, j->w));
+    if (sd_ok(r)) to_nchw(j->out, y);
+}
+
+sd_status sd_run_encode(sd_ctx *c, const char *prefix, int batch, int h, int w, const float *picture, float *moments)
+{
+    int scale = sd_vae_scale(&c->vae.cfg);
+    picture_job j = {batch, h * scale, w * scale, 3, picture, NULL, NULL, moments};
+    sd_trace_prefix(&c->run, "%s", prefix);
+    run_stage(c, SD_STAGE_ENCODE, encode_body, &j, &c->vae_part);
+    sd_trace_prefix(&c->run, "%s", "");
+    size_t n = (size_t)batch * 2 * (size_t)c->vae.cfg.latent_channels * (size_t)h * (size_t)w;
+    return sd_check_result(c, "the VAE's result", moments, n, &c->vae_part, picture,
+                           (size_t)batch * 3 * (size_t)(h * scale) * (size_t)(w * scale));
+}
+
+double sd_stages_memory(sd_ctx *c, int batch, int pictures, int h, int w)
+{
+    int scale = sd_vae_scale(&c->vae.cfg);
+    float *timesteps = calloc((size_t)batch, sizeof *timesteps);   /* the only numbers that are looked at */
+    picture_job unet = {batch, h, w, c->unet.cfg.in_channels, NULL, timesteps, NULL, NULL};
+    picture_job decoding = {pictures, h, w, c->vae.cfg.latent_channels, NULL, NULL, NULL, NULL};
+    picture_job encoding = {1, h * scale, w * scale, 3, NULL, NULL, NULL, NULL};
+    const struct { body *fn; void *job; } stages[] = {
+        {unet_body, &unet}, {decode_body, &decoding}, {encode_body, &encoding}};
+    size_t most = 0;
+    if (!timesteps) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %d timesteps", batch);
+    for (size_t i = 0; i < SD_COUNT(stages) && !c->err.status; i++) {
+        size_t bytes = rehearse(c, stages[i].fn, stages[i].job);
+        if (bytes > most) most = bytes;
+    }
+    free(timesteps);
+    return (double)most;
+}
+
+/* ------------------------------------------------------------------------- the stages, publicly */
+
+sd_status sd_tokenize(sd_ctx *c, const char *text, sd_tokens *tokens)
+{
+    if (!sd_begin(c) && !sd_need(c, SD_PART_TOKENIZER) && !sd_given(c, "tokens", tokens))
+        sd_tokenizer_encode(c->tokenizer, text ? text : "", tokens, &c->err);
+    return sd_end(c);
+}
+
+const char *sd_token_piece(const sd_ctx *c, int32_t id)
+{
+    return c && c->tokenizer ? sd_tokenizer_piece(c->tokenizer, id) : NULL;
+}
+
+/* A caller's array must have exactly the size that the model gives it. */
+static sd_status expect_count(sd_ctx *c, const char *what, size_t count, size_t needed)
+{
+    return count == needed ? SD_OK
+        : sd_fail(&c->err, SD_ERR_ARG, "%s must have %zu numbers, not %zu", what, needed, count);
+}
+
+sd_status sd_encode_text(sd_ctx *c, const char *text, int clip_skip, float *out, size_t count)
+{
+    sd_tokens t;
+    if (sd_begin(c) || sd_need(c, SD_PART_TOKENIZER | SD_PART_TEXT) || sd_given(c, "out", out) ||
+        expect_count(c, "the text embedding", count, SD_TOKENS * (size_t)c->clip.cfg.width) ||
+        sd_tokenizer_encode(c->tokenizer, text ? text : "", &t, &c->err))
+        return sd_end(c);
+    sd_run_text(c, t.id, 1, clip_skip, out);
+    return sd_end(c);
+}
+
+/* Bounds that keep every product of sizes far inside 64 bits. */
+static sd_status expect_size(sd_ctx *c, int batch, int h, int w)
+{
+    if (batch < 1 || batch > 1024 || h < 1 || w < 1 || h > 8192 || w > 8192)
+        return sd_fail(&c->err, SD_ERR_ARG,
+                       "a batch of 1 to 1024 and latent sides of 1 to 8192 are possible, not %d of %dx%d", batch, w, h);
+    return SD_OK;
+}
+
+sd_status sd_unet(sd_ctx *c, int batch, int h, int w, const float *latents, const float *timesteps,
+                  const float *context, float *out)
+{
+    if (sd_begin(c) || sd_need(c, SD_PART_UNET) || expect_size(c, batch, h, w) || sd_given(c, "out", out))
+        return sd_end(c);
+    size_t n = (size_t)batch, pixels = n * (size_t)h * (size_t)w,
+        words = n * SD_TOKENS * (size_t)c->unet.cfg.context_dim;
+    if (!sd_check_numbers(c, "the latents", latents, pixels * (size_t)c->unet.cfg.in_channels) &&
+        !sd_check_numbers(c, "the timesteps", timesteps, n) && !sd_check_numbers(c, "the context", context, words)) {
+        sd_trace_prefix(&c->run, "unet.");
+        sd_run_unet(c, batch, h, w, latents, timesteps, context, out);
+        sd_trace_prefix(&c->run, "%s", "");
+    }
+    return sd_end(c);
+}
+
+sd_status sd_vae_decode(sd_ctx *c, int batch, int h, int w, const float *latents, float *picture)
+{
+    if (!sd_begin(c) && !sd_need(c, SD_PART_VAE) && !expect_size(c, batch, h, w) && !sd_given(c, "picture", picture) &&
+        !sd_check_numbers(c, "the latents", latents, (size_t)batch * (size_t)c->vae.cfg.latent_channels * (size_t)h
+                          * (size_t)w))
+        sd_run_decode(c, batch, h, w, latents, picture);
+    return sd_end(c);
+}
+
+/* The posterior's parameters [Kingma & Welling 2013]; logvar is clamped as diffusers' DiagonalGaussianDistribution
+ * does. */
+sd_status sd_vae_encode(sd_ctx *c, int batch, int h, int w, const float *picture, float *mean, float *logvar)
+{
+    if (sd_begin(c) || sd_need(c, SD_PART_VAE) || expect_size(c, batch, h, w) || sd_given(c, "mean", mean)
+        || sd_given(c, "logvar", logvar))
+        return sd_end(c);
+    size_t side = (size_t)sd_vae_scale(&c->vae.cfg);
+    if (sd_check_numbers(c, "the picture", picture, (size_t)batch * 3 * (size_t)h * (size_t)w * side * side))
+        return sd_end(c);
+    size_t half = (size_t)c->vae.cfg.latent_channels * (size_t)h * (size_t)w;
+    float *moments = malloc((size_t)batch * 2 * half * sizeof *moments);
+    if (!moments) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for the moments");
+    else sd_run_encode(c, "vae.", batch, h, w, picture, moments);
+    for (int i = 0; i < batch && !c->err.status; i++) {
+        const float *from = moments + (size_t)i * 2 * half;
+        memcpy(mean + (size_t)i * half, from, half * sizeof *mean);
+        for (size_t k = 0; k < half; k++) logvar[(size_t)i * half + k] = fminf(fmaxf(from[half + k], -30), 20);
+    }
+    free(moments);
+    return sd_end(c);
+}
