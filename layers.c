@@ -367,38 +367,47 @@ static void forward_step(sd_run *r, const sd_step *s, const sd_step_w *w, const 
     }
 }
 
-/* Skips are a stack in the arena too. A step on the way up joins the top one, and its result moves to where that skip
- * lay; a step whose input is no skip frees the input in the same way. So no more is held than what is still to be
- * used. */
-void sd_net_forward(sd_run *r, const sd_net *n, sd_flow *f)
+/* Where the result of a step goes, once nobody needs what lies above: over the step's input, if that is to be forgotten,
+ * else behind all that is in use. A step on the way up joins a skip, and its result goes where that skip lay. */
+static size_t place_of_result(const sd_run *r, const sd_flow *f) { return f->own ? f->mark : sd_mark(r); }
+
+static size_t join_skip(sd_run *r, sd_flow *f)
 {
-    bool x_is_skip = true;   /* the caller's input is not ours to free */
-    for (int i = 0; i < n->plan.n && sd_ok(r); i++) {
+    f->n_skips--;
+    f->x = sd_concat(r, f->x, f->skip[f->n_skips].t);   /* [N,H,W,C] | [N,H,W,C'] */
+    return f->skip[f->n_skips].mark;
+}
+
+static void push_skip(sd_run *r, sd_flow *f)
+{
+    if (f->n_skips == SD_MAX_SKIPS) {
+        sd_fail(r->err, SD_ERR_UNSUPPORTED, "%s: more than %d skips", r->step, SD_MAX_SKIPS);
+        return;
+    }
+    f->skip[f->n_skips].t = f->x;
+    f->skip[f->n_skips++].mark = f->mark;
+    f->own = false;
+}
+
+static void settle(sd_run *r, sd_flow *f, size_t mark)
+{
+    f->x = sd_keep(r, mark, f->x);
+    f->mark = mark;
+    f->own = true;
+}
+
+void sd_net_forward(sd_run *r, const sd_net *n, sd_flow *f, int from, int to)
+{
+    for (int i = from; i < to && sd_ok(r); i++) {
         const sd_step *s = &n->plan.step[i];
         r->step = s->hf;
-        bool in_place = s->kind == SD_STEP_ATTN || s->kind == SD_STEP_VAE_ATTN;
-        size_t mark = x_is_skip ? sd_mark(r) : f->mark;
-        if (s->skip) {
-            f->n_skips--;
-            mark = f->skip[f->n_skips].mark;
-            f->x = sd_concat(r, f->x, f->skip[f->n_skips].t);
-        }
+        size_t mark = s->skip ? join_skip(r, f) : place_of_result(r, f);
         forward_step(r, s, &n->w[i], &n->dims, f);
         if (!sd_ok(r)) break;
         if (r->watch) r->watch(r->watch_user, i, f->x);
-        if (!in_place) {
-            f->x = sd_keep(r, mark, f->x);
-            f->mark = mark;
-        }
-        x_is_skip = s->push || (in_place && x_is_skip);
-        if (s->push) {
-            if (f->n_skips == SD_MAX_SKIPS) {
-                sd_fail(r->err, SD_ERR_UNSUPPORTED, "%s: more than %d skips", s->hf, SD_MAX_SKIPS);
-                break;
-            }
-            f->skip[f->n_skips].t = f->x;
-            f->skip[f->n_skips++].mark = f->mark;
-        }
+        bool in_place = s->kind == SD_STEP_ATTN || s->kind == SD_STEP_VAE_ATTN;
+        if (!in_place) settle(r, f, mark);
+        if (s->push) push_skip(r, f);
     }
     r->step = NULL;
 }

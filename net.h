@@ -151,13 +151,15 @@ void sd_net_free(sd_net *n);
 typedef struct sd_flow {
     sd_tensor x;                  /* the running result [N,H,W,C] */
     size_t mark;                  /* where x begins in the arena: everything above it is x and what may be forgotten */
+    bool own;                     /* x is neither the caller's input nor a skip: what follows may take its place */
     sd_tensor temb;               /* SiLU(time embedding) [N,temb], or absent */
     sd_tensor context;            /* [N,S,context], or absent */
     struct { sd_tensor t; size_t mark; } skip[SD_MAX_SKIPS];
     int n_skips;
 } sd_flow;
-/* All steps in order; f->x is the input and becomes the result. */
-void sd_net_forward(sd_run *r, const sd_net *n, sd_flow *f);
+/* The steps from .. to - 1, in order; f->x is their input and becomes their result. The first call begins with a flow of
+ * x, temb and context, the next one goes on with what the last one left. */
+void sd_net_forward(sd_run *r, const sd_net *n, sd_flow *f, int from, int to);
 
 /* Binds "<hf>weight" and "<hf>bias" of a linear layer [o,i]; o 0: absent. */
 void sd_bind_linear(sd_binder *b, sd_wb *wb, const char *hf, const char *ldm, int64_t o, int64_t i);
@@ -175,18 +177,46 @@ void sd_sinusoid(float *out, const float *value, int n, int dim, bool flip, doub
 
 /* ------------------------------------------------------------------ the networks */
 
+/* What the UNet is told besides latents and timesteps: n samples. Numbers are the caller's memory and NULL under the
+ * null backend. */
+typedef struct sd_cond {
+    int n, tokens, width;
+    const float *context;         /* [n,tokens,width]: what cross-attention looks at */
+    int pooled_width;
+    const float *pooled;          /* [n,pooled_width]: a text encoder's vector for the whole prompt (SDXL); or NULL */
+    int n_ids;
+    const float *ids;             /* [n,n_ids]: SDXL's time ids, sizes and crops in pixels; or NULL */
+    uint64_t version;             /* another one whenever the context's numbers are others: what a network computes from
+                                   * the context alone is kept under it. 0: nothing is kept */
+} sd_cond;
+
+/* What a ControlNet adds to the skips, in the order in which they are made, and to the result of the middle; each has
+ * the shape of what it is added to, channels last [diffusers UNet2DConditionModel: down_block_additional_residuals,
+ * mid_block_additional_residual]. */
+typedef struct sd_residuals {
+    int n;
+    const sd_tensor *skip;        /* n */
+    sd_tensor middle;
+} sd_residuals;
+
+typedef struct sd_unet_in {
+    sd_tensor latents;            /* [N,H,W,in_channels] */
+    const float *timestep;        /* [N] */
+    const sd_cond *cond;          /* of N samples */
+    const sd_residuals *control;  /* NULL: none */
+} sd_unet_in;
+
 /* unet.c */
 typedef struct sd_unet_net {
     sd_unet_config cfg;
     sd_net net;
+    int up;                       /* the plan's first step on the way up */
     sd_wb time1, time2, add1, add2;
 } sd_unet_net;
 sd_status sd_unet_plan(sd_unet_net *u, const sd_unet_config *c, sd_error *e);
 sd_status sd_unet_bind(sd_unet_net *u, sd_binder *b);
 void sd_unet_free(sd_unet_net *u);
-/* latents [N,H,W,in], timestep [N], context [N,S,D], added [N, add_in_dim] (absent but for SDXL) -> [N,H,W,out] */
-sd_tensor sd_unet_forward(sd_run *r, const sd_unet_net *u, sd_tensor latents, const float *timestep, sd_tensor context,
-                          sd_tensor added);
+sd_tensor sd_unet_forward(sd_run *r, const sd_unet_net *u, const sd_unet_in *in);   /* [N,H,W,out_channels] */
 
 /* vae.c */
 typedef struct sd_vae {

@@ -74,6 +74,13 @@ sd_tensor sd_new4(sd_run *r, int64_t a, int64_t b, int64_t c, int64_t d)
     return sd_new(r, 4, (const int64_t[]){a, b, c, d});
 }
 
+sd_tensor sd_upload(sd_run *r, int nd, const int64_t *dim, const float *numbers)
+{
+    sd_tensor t = sd_new(r, nd, dim);
+    if (t.host && numbers) memcpy(t.host, numbers, (size_t)sd_numel(&t) * sizeof(float));
+    return t;
+}
+
 static sd_tensor view(sd_run *r, sd_tensor x, int nd, const int64_t *dim)
 {
     if (!go(r)) return (sd_tensor){0};

@@ -23,6 +23,9 @@ typedef struct sd_tensor {
     void *host;          /* NULL under the null backend */
     const char *name;    /* weights: the key it was bound to; activations: NULL */
     const char *path;    /* weights: diffusers' name for it */
+    uint32_t id;         /* weights: tells it from every other one that this process has bound; 0: a weight that nobody
+                          * numbered, or an activation */
+    uint32_t version;    /* weights: another one whenever the numbers are others */
 } sd_tensor;
 
 typedef enum sd_act { SD_ACT_NONE = 0, SD_ACT_SILU, SD_ACT_GELU, SD_ACT_QUICK_GELU } sd_act;
@@ -119,6 +122,8 @@ sd_tensor sd_new(sd_run *r, int nd, const int64_t *dim);
 sd_tensor sd_new2(sd_run *r, int64_t a, int64_t b);
 sd_tensor sd_new3(sd_run *r, int64_t a, int64_t b, int64_t c);
 sd_tensor sd_new4(sd_run *r, int64_t a, int64_t b, int64_t c, int64_t d);
+/* A new F32 tensor with these numbers; NULL: contents undefined. */
+sd_tensor sd_upload(sd_run *r, int nd, const int64_t *dim, const float *numbers);
 /* The same bytes seen as another shape. */
 sd_tensor sd_view3(sd_run *r, sd_tensor x, int64_t a, int64_t b, int64_t c);
 sd_tensor sd_view4(sd_run *r, sd_tensor x, int64_t a, int64_t b, int64_t c, int64_t d);

@@ -170,11 +170,13 @@ static void plan_unet(report *r, const sd_unet_config *c, int h, int w)
     sd_binder b = {.err = r->e};
     sd_unet_net u;
     if (!sd_unet_plan(&u, c, r->e) && !sd_unet_bind(&u, &b) && begin_walk(r, &u.net)) {
-        float timestep = 0;
-        sd_tensor x = sd_new4(&r->run, 1, h, w, c->in_channels),
-            context = sd_new3(&r->run, 1, SD_TOKENS, c->context_dim), added = {0};
-        if (c->add_in_dim) added = sd_new2(&r->run, 1, c->add_in_dim);
-        sd_unet_forward(&r->run, &u, x, &timestep, context, added);
+        sd_cond cond = {.n = 1, .tokens = SD_TOKENS, .width = c->context_dim};
+        if (c->add_in_dim) {
+            cond.n_ids = 1;   /* SDXL has six and its refiner five, but the layers see only how wide all are together */
+            cond.pooled_width = c->add_in_dim - c->add_time_dim;
+        }
+        sd_unet_in in = {.latents = sd_new4(&r->run, 1, h, w, c->in_channels), .cond = &cond};
+        sd_unet_forward(&r->run, &u, &in);
         head(r, "unet", &b);
         write_steps(r, "steps", &u.net);
         if (r->json) sd_text_add(r->t, "}");

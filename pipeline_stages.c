@@ -114,9 +114,9 @@ static void unet_body(sd_run *r, const sd_ctx *c, void *job)
 {
     picture_job *j = job;
     sd_tensor x = from_nchw(r, j->in, j->n, j->channels, j->h, j->w);
-    sd_tensor context = {.nd = 3, .dim = {j->n, SD_TOKENS, c->unet.cfg.context_dim},
-                         .host = (void *)(uintptr_t)j->context};
-    sd_tensor y = sd_unet_forward(r, &c->unet, x, j->timesteps, context, (sd_tensor){0});
+    sd_cond cond = {.n = j->n, .tokens = SD_TOKENS, .width = c->unet.cfg.context_dim, .context = j->context,
+                    .version = c->run.kept ? 1 : 0};
+    sd_tensor y = sd_unet_forward(r, &c->unet, &(sd_unet_in){.latents = x, .timestep = j->timesteps, .cond = &cond});
     if (sd_ok(r)) to_nchw(j->out, y);
 }
 

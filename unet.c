@@ -99,6 +99,7 @@ sd_status sd_unet_plan(sd_unet_net *u, const sd_unet_config *c, sd_error *e)
     walk w = {.p = &u->net.plan};
     walk_down(&w, c);
     walk_middle(&w, c);
+    u->up = w.p->n;
     walk_up(&w, c);
     return sd_plan_done(&u->net.plan, e);
 }
@@ -136,20 +137,48 @@ static sd_tensor embedding(sd_run *r, const sd_wb *w1, const sd_wb *w2, sd_tenso
     return h;
 }
 
-/* epsilon_theta(x_t, t, c) [Ho et al. 2020; Rombach et al. 2022, section 3.3]. Each resnet takes SiLU(temb): it is the
- * same for all of them, so it is computed once [diffusers UNet2DConditionModel, ResnetBlock2D]. */
-sd_tensor sd_unet_forward(sd_run *r, const sd_unet_net *u, sd_tensor latents, const float *timestep, sd_tensor context,
-                          sd_tensor added)
+/* What SDXL is told besides the prompt: the pooled vector | a sinusoid of each time id, [N, add_in_dim]. */
+static sd_tensor added_input(sd_run *r, const sd_unet_config *c, const sd_cond *cond)
+{
+    int64_t N = cond->n, ids = cond->n_ids;
+    sd_tensor pooled = sd_upload(r, 2, (const int64_t[]){N, cond->pooled_width}, cond->pooled);
+    sd_tensor t = sd_new2(r, N, ids * c->add_time_dim);
+    if (t.host) sd_sinusoid(sd_f32(t), cond->ids, (int)(N * ids), c->add_time_dim, c->flip_sin_to_cos, c->freq_shift);
+    return sd_concat(r, pooled, t);
+}
+
+/* SiLU of the embedding of the timesteps, [N, 4 channels[0]]: what each resnet takes is the same for all of them, so it
+ * is computed once [diffusers ResnetBlock2D]. */
+static sd_tensor time_embedding(sd_run *r, const sd_unet_net *u, const sd_unet_in *in)
 {
     const sd_unet_config *c = &u->cfg;
-    if (!sd_ok(r)) return (sd_tensor){0};
-    int64_t N = latents.dim[0];
-    sd_tensor t = sd_new2(r, N, c->channels[0]);
-    if (t.host) sd_sinusoid(sd_f32(t), timestep, (int)N, c->channels[0], c->flip_sin_to_cos, c->freq_shift);
+    sd_tensor t = sd_new2(r, in->latents.dim[0], c->channels[0]);
+    if (t.host) sd_sinusoid(sd_f32(t), in->timestep, (int)t.dim[0], c->channels[0], c->flip_sin_to_cos, c->freq_shift);
     sd_trace_tensor(r, t, "time_proj");
-    sd_tensor temb = embedding(r, &u->time1, &u->time2, t, "time_embedding");       /* [N, 4 channels[0]] */
-    if (c->add_in_dim) sd_add_(r, temb, embedding(r, &u->add1, &u->add2, added, "add_embedding"));
-    sd_flow f = {.x = latents, .context = context, .temb = sd_silu(r, temb)};
-    sd_net_forward(r, &u->net, &f);
+    sd_tensor temb = embedding(r, &u->time1, &u->time2, t, "time_embedding");
+    if (c->add_in_dim)
+        sd_add_(r, temb, embedding(r, &u->add1, &u->add2, added_input(r, c, in->cond), "add_embedding"));
+    return sd_silu(r, temb);
+}
+
+/* Skips += residuals, x += residual of the middle. */
+static void add_residuals(sd_run *r, sd_flow *f, const sd_residuals *control)
+{
+    if (control->n != f->n_skips && sd_ok(r))
+        sd_fail(r->err, SD_ERR_SHAPE, "the UNet has %d skips, but %d residuals are to be added", f->n_skips, control->n);
+    for (int i = 0; i < control->n && sd_ok(r); i++) sd_add_(r, f->skip[i].t, control->skip[i]);
+    sd_add_(r, f->x, control->middle);
+}
+
+/* epsilon_theta(x_t, t, c) [Ho et al. 2020; Rombach et al. 2022, section 3.3; diffusers UNet2DConditionModel] */
+sd_tensor sd_unet_forward(sd_run *r, const sd_unet_net *u, const sd_unet_in *in)
+{
+    if (!sd_ok(r)) return (sd_tensor){0};
+    const sd_cond *c = in->cond;
+    sd_flow f = {.x = in->latents, .temb = time_embedding(r, u, in)};
+    f.context = sd_upload(r, 3, (const int64_t[]){c->n, c->tokens, c->width}, c->context);
+    sd_net_forward(r, &u->net, &f, 0, u->up);
+    if (in->control) add_residuals(r, &f, in->control);
+    sd_net_forward(r, &u->net, &f, u->up, u->net.plan.n);
     return f.x;
 }

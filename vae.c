@@ -93,7 +93,7 @@ void sd_vae_free(sd_vae *v)
 static sd_tensor through(sd_run *r, const sd_net *n, sd_tensor x)
 {
     sd_flow f = {.x = x};
-    sd_net_forward(r, n, &f);
+    sd_net_forward(r, n, &f, 0, n->plan.n);
     return f.x;
 }
 
