@@ -6,15 +6,15 @@
 
 /* v: vocabulary, t: positions, c: width, f: 4c as a rule, p: columns of the projection (0: none) */
 static const sd_bind_row text_rows[] = {
-    {offsetof(sd_clip, token), "text_model.embeddings.token_embedding.weight", NULL, "vc"},
-    {offsetof(sd_clip, position), "text_model.embeddings.position_embedding.weight", NULL, "tc"},
-    {offsetof(sd_clip, ln_final.w), "text_model.final_layer_norm.weight", NULL, "c"},
-    {offsetof(sd_clip, ln_final.b), "text_model.final_layer_norm.bias", NULL, "c"},
-    {offsetof(sd_clip, projection), "text_projection.weight", NULL, "pc"},
+    {offsetof(sd_clip, token), "text_model.embeddings.token_embedding.weight", NULL, "vc", 0},
+    {offsetof(sd_clip, position), "text_model.embeddings.position_embedding.weight", NULL, "tc", 0},
+    {offsetof(sd_clip, ln_final.w), "text_model.final_layer_norm.weight", NULL, "c", 0},
+    {offsetof(sd_clip, ln_final.b), "text_model.final_layer_norm.bias", NULL, "c", 0},
+    {offsetof(sd_clip, projection), "text_projection.weight", NULL, "pc", 0},
 };
 #define WB(member, name, shape, bias_shape) \
-    {offsetof(sd_clip_layer_w, member.w), name ".weight", NULL, shape}, \
-    {offsetof(sd_clip_layer_w, member.b), name ".bias", NULL, bias_shape}
+    {offsetof(sd_clip_layer_w, member.w), name ".weight", NULL, shape, 0}, \
+    {offsetof(sd_clip_layer_w, member.b), name ".bias", NULL, bias_shape, 0}
 static const sd_bind_row layer_rows[] = {
     WB(ln1, "layer_norm1", "c", "c"),
     WB(attn.to_q, "self_attn.q_proj", "cc", "c"),

@@ -51,9 +51,8 @@ void sd_plan_free(sd_net_plan *p)
 /* ----------------------------------------------------------------------------------- binding */
 
 #define WB(type, member, hf, ldm, shape, bias_shape) \
-    {offsetof(type, member.w), hf ".weight", ldm ".weight", shape}, \
-    {offsetof(type, member.b), hf ".bias", ldm ".bias", bias_shape}
-#define W_ONLY(type, member, hf) {offsetof(type, member.w), hf ".weight", hf ".weight", "oi"}
+    {offsetof(type, member.w), hf ".weight", ldm ".weight", shape, 0}, \
+    {offsetof(type, member.b), hf ".bias", ldm ".bias", bias_shape, 0}
 
 /* o, i: channels out and in; t: width of the time embedding and p: o where there is one; s: o where the shortcut has
  * weights. */
@@ -74,11 +73,11 @@ static const sd_bind_row transformer_rows[] = {
 
 /* c: channels; d: width of the context; g: 8c, GEGLU's value and gate; f: 4c */
 #define ATTN_ROWS(member, context) \
-    {offsetof(sd_block_w, member.to_q.w), #member ".to_q.weight", NULL, "cc"}, \
-    {offsetof(sd_block_w, member.to_k.w), #member ".to_k.weight", NULL, "c" context}, \
-    {offsetof(sd_block_w, member.to_v.w), #member ".to_v.weight", NULL, "c" context}, \
-    {offsetof(sd_block_w, member.to_out.w), #member ".to_out.0.weight", NULL, "cc"}, \
-    {offsetof(sd_block_w, member.to_out.b), #member ".to_out.0.bias", NULL, "c"}
+    {offsetof(sd_block_w, member.to_q.w), #member ".to_q.weight", NULL, "cc", 0}, \
+    {offsetof(sd_block_w, member.to_k.w), #member ".to_k.weight", NULL, "c" context, 0}, \
+    {offsetof(sd_block_w, member.to_v.w), #member ".to_v.weight", NULL, "c" context, 0}, \
+    {offsetof(sd_block_w, member.to_out.w), #member ".to_out.0.weight", NULL, "cc", 0}, \
+    {offsetof(sd_block_w, member.to_out.b), #member ".to_out.0.bias", NULL, "c", 0}
 static const sd_bind_row block_rows[] = {
     WB(sd_block_w, norm1, "norm1", "norm1", "c", "c"),
     ATTN_ROWS(attn1, "c"),
@@ -97,14 +96,14 @@ static const sd_bind_row vae_attn_rows[] = {
     WB(sd_vae_attn_w, attn.to_out, "to_out.0", "proj_out", "cc", "c"),
 };
 
-static const sd_bind_row conv3_rows[] = {{offsetof(sd_wb, w), "weight", NULL, "oi33"},
-                                         {offsetof(sd_wb, b), "bias", NULL, "o"}};
-static const sd_bind_row conv1_rows[] = {{offsetof(sd_wb, w), "weight", NULL, "oi11"},
-                                         {offsetof(sd_wb, b), "bias", NULL, "o"}};
-static const sd_bind_row norm_rows[] = {{offsetof(sd_wb, w), "weight", NULL, "o"},
-                                        {offsetof(sd_wb, b), "bias", NULL, "o"}};
-static const sd_bind_row linear_rows[] = {{offsetof(sd_wb, w), "weight", NULL, "oi"},
-                                          {offsetof(sd_wb, b), "bias", NULL, "o"}};
+static const sd_bind_row conv3_rows[] = {{offsetof(sd_wb, w), "weight", NULL, "oi33", 0},
+                                         {offsetof(sd_wb, b), "bias", NULL, "o", 0}};
+static const sd_bind_row conv1_rows[] = {{offsetof(sd_wb, w), "weight", NULL, "oi11", 0},
+                                         {offsetof(sd_wb, b), "bias", NULL, "o", 0}};
+static const sd_bind_row norm_rows[] = {{offsetof(sd_wb, w), "weight", NULL, "o", 0},
+                                        {offsetof(sd_wb, b), "bias", NULL, "o", 0}};
+static const sd_bind_row linear_rows[] = {{offsetof(sd_wb, w), "weight", NULL, "oi", 0},
+                                          {offsetof(sd_wb, b), "bias", NULL, "o", 0}};
 
 void sd_bind_linear(sd_binder *b, sd_wb *wb, const char *hf, const char *ldm, int64_t o, int64_t i)
 {

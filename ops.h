@@ -23,9 +23,10 @@ typedef struct sd_tensor {
     void *host;          /* NULL under the null backend */
     const char *name;    /* weights: the key it was bound to; activations: NULL */
     const char *path;    /* weights: diffusers' name for it */
-    uint32_t id;         /* weights: tells it from every other one that this process has bound; 0: a weight that nobody
+    uint32_t id;         /* weights: whose numbers these are, 1, 2, ... within a model; 0: a weight that nobody
                           * numbered, or an activation */
-    uint32_t version;    /* weights: another one whenever the numbers are others */
+    uint32_t version;    /* ... and how often they have been replaced, see sd_weight_own in weights.h. What is kept of a
+                          * weight is kept under both */
 } sd_tensor;
 
 typedef enum sd_act { SD_ACT_NONE = 0, SD_ACT_SILU, SD_ACT_GELU, SD_ACT_QUICK_GELU } sd_act;

@@ -33,14 +33,18 @@ static sd_entry *find_renamed(const sd_store *s, const char *name)
     return NULL;
 }
 
-/* `name` is the diffusers name. */
-static sd_entry *find(const sd_binder *b, const sd_bind_row *row, const char *name, const char *ldm)
+/* `name` is the diffusers name. *as_ldm: it was found by the other one. */
+static sd_entry *find(const sd_binder *b, const sd_bind_row *row, const char *name, const char *ldm, bool *as_ldm)
 {
     char other[NAME_MAX_BYTES];
     sd_entry *t = sd_store_find(b->store, name);
     size_t strip = b->strip ? strlen(b->strip) : 0;
+    *as_ldm = false;
     if (!t && strip && strncmp(name, b->strip, strip) == 0) t = sd_store_find(b->store, name + strip);
-    if (!t && ldm && join(other, ldm, row->ldm ? row->ldm : row->hf)) t = sd_store_find(b->store, other);
+    if (!t && ldm && join(other, ldm, row->ldm ? row->ldm : row->hf)) {
+        t = sd_store_find(b->store, other);
+        *as_ldm = t != NULL;
+    }
     return t ? t : find_renamed(b->store, name);
 }
 
@@ -82,6 +86,23 @@ static bool fits(const sd_entry *t, const sd_tensor *want)
     return rank(t->nd, t->dim) == n && memcmp(t->dim, want->dim, (size_t)n * sizeof t->dim[0]) == 0;
 }
 
+/* How a row's tensor lies in the file. */
+static bool is_transposed(unsigned flags) { return flags & SD_BIND_TRANSPOSE; }
+static int64_t parts_of(unsigned flags) { return flags >> 8 & 0xFF ? flags >> 8 & 0xFF : 1; }
+static int64_t part_of(unsigned flags) { return flags >> 16 & 0xFF; }
+
+/* The shape that a file has where a row with these flags wants `want`. */
+static sd_tensor shape_in_file(const sd_tensor *want, unsigned flags)
+{
+    sd_tensor t = *want;
+    if (is_transposed(flags)) {
+        t.dim[0] = want->dim[1];
+        t.dim[1] = want->dim[0];
+    }
+    t.dim[0] *= parts_of(flags);
+    return t;
+}
+
 static const char *shape_text(char buf[128], int nd, const int64_t *dim)
 {
     size_t at = (size_t)snprintf(buf, 128, "[");
@@ -93,41 +114,70 @@ static const char *shape_text(char buf[128], int nd, const int64_t *dim)
 
 /* ------------------------------------------------------------------------------------ binding */
 
-/* A copy that lives as long as the binder. */
-static const char *keep_name(sd_binder *b, const char *name)
+/* Enters a weight, with a name that lives as long as the binder. False: there is no memory for it. */
+static bool add_weight(sd_binder *b, sd_tensor *field, const char *name)
 {
-    if (b->n_names == b->cap_names) {
-        size_t cap = b->cap_names ? 2 * b->cap_names : 256;
-        char **more = realloc(b->names, cap * sizeof *more);
+    if (b->n_weights == b->cap_weights) {
+        size_t cap = b->cap_weights ? 2 * b->cap_weights : 256;
+        sd_weight *more = realloc(b->weight, cap * sizeof *more);
         if (more) {
-            b->names = more;
-            b->cap_names = cap;
+            b->weight = more;
+            b->cap_weights = cap;
         }
     }
-    char *copy = b->n_names < b->cap_names ? sd_strdup(name) : NULL;
-    if (copy) b->names[b->n_names++] = copy;
-    else sd_fail(b->err, SD_ERR_MEMORY, "no memory for the name of a weight");
-    return copy;
+    char *copy = b->n_weights < b->cap_weights ? sd_strdup(name) : NULL;
+    if (!copy) {
+        sd_fail(b->err, SD_ERR_MEMORY, "no memory for the name of a weight");
+        return false;
+    }
+    field->path = copy;
+    field->id = ++b->last_id;
+    b->weight[b->n_weights++] = (sd_weight){.field = field, .path = copy};
+    return true;
 }
 
-static void bind_found(sd_binder *b, sd_tensor *field, sd_entry *t, const sd_tensor *want, const char *name)
+/* Of x [rows,columns], numbers of `size` bytes. */
+static void transpose(unsigned char *y, const unsigned char *x, size_t rows, size_t columns, size_t size)
+{
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < columns; c++) memcpy(y + (c * rows + r) * size, x + (r * columns + c) * size, size);
+}
+
+/* Numbers that lie in the file the other way round are copied once, the right way, and leave memory. */
+static void turn_round(sd_binder *b, sd_weight *w, const sd_entry *t)
+{
+    sd_tensor *f = w->field;
+    if (!sd_weight_own(b, w, f->dt)) return;
+    transpose(w->own, t->data, (size_t)f->dim[1], (size_t)f->dim[0], sd_dtype_size(f->dt));
+    f->version = 0;   /* these are what it was bound to */
+    sd_store_used(b->store, t->data, t->bytes);
+}
+
+static void bind_found(sd_binder *b, sd_tensor *field, sd_entry *t, unsigned flags, const sd_tensor *want,
+                       const char *name)
 {
     char expected[128], found[128];
+    sd_tensor in_file = shape_in_file(want, flags);
     t->used = true;
     if (t->dt > SD_F64) {
         b->wrong++;
         sd_text_add(&b->wrong_list, "%s: expected floats, found %s\n", name, sd_entry_dtype(t));
-    } else if (!fits(t, want)) {
+    } else if (!fits(t, &in_file)) {
         b->wrong++;
-        sd_text_add(&b->wrong_list, "%s: expected %s, found %s\n", name, shape_text(expected, want->nd, want->dim),
-                    shape_text(found, t->nd, t->dim));
+        sd_text_add(&b->wrong_list, "%s: expected %s, found %s\n", name,
+                    shape_text(expected, in_file.nd, in_file.dim), shape_text(found, t->nd, t->dim));
     } else {
-        union { const void *in; void *out; } data = {t->data};   /* nobody writes through it: weights stay const */
-        *field = (sd_tensor){.nd = t->nd, .dt = t->dt, .host = data.out, .name = t->name, .path = keep_name(b, name)};
+        size_t bytes = t->bytes / (size_t)parts_of(flags);
+        const unsigned char *from = (const unsigned char *)t->data + (size_t)part_of(flags) * bytes;
+        union { const void *in; void *out; } data = {from};   /* nobody writes through it: weights stay const */
+        *field = (sd_tensor){.nd = t->nd, .dt = t->dt, .host = data.out, .name = t->name};
         if (field->nd > 4) field->nd = 4;   /* what is left out are ones */
         if (field->nd == 0) field->nd = 1;  /* a scalar fits [1]; nd 0 would mean that it is not there */
         for (int i = 0; i < field->nd; i++) field->dim[i] = i < t->nd ? t->dim[i] : 1;
-        b->bytes += t->bytes;
+        field->dim[0] /= parts_of(flags);
+        if (is_transposed(flags)) memcpy(field->dim, want->dim, sizeof field->dim);
+        b->bytes += bytes;
+        if (add_weight(b, field, name) && is_transposed(flags)) turn_round(b, &b->weight[b->n_weights - 1], t);
     }
 }
 
@@ -135,25 +185,26 @@ static void bind_row(sd_binder *b, sd_tensor *field, const sd_bind_row *row, con
                      const sd_tensor *want)
 {
     char name[NAME_MAX_BYTES];
+    bool as_ldm = false, optional = row->flags & SD_BIND_OPTIONAL;
     if (!join(name, hf, row->hf)) {
         sd_fail(b->err, SD_ERR_ARG, "a weight's name is longer than %d bytes: %.100s...", NAME_MAX_BYTES - 1, name);
         return;
     }
+    sd_entry *t = b->store ? find(b, row, name, ldm, &as_ldm) : NULL;
+    if (optional && !t) return;
     b->tensors++;
     b->params += (size_t)sd_numel(want);
     if (b->visit) b->visit(b->user, name, want);
-    if (!b->store) {
-        *field = *want;
-        field->name = field->path = keep_name(b, name);
-        b->bytes += (size_t)sd_numel(want) * sd_dtype_size(want->dt);
-        return;
-    }
-    sd_entry *t = find(b, row, name, ldm);
     if (t) {
-        bind_found(b, field, t, want, name);
-    } else {
+        bind_found(b, field, t, as_ldm ? row->flags : 0, want, name);
+    } else if (b->store) {
         b->missing++;
         sd_text_add(&b->missing_list, "%s\n", name);
+    } else {
+        *field = *want;
+        add_weight(b, field, name);
+        field->name = field->path;
+        b->bytes += (size_t)sd_numel(want) * sd_dtype_size(want->dt);
     }
 }
 
@@ -165,6 +216,34 @@ void sd_bind(sd_binder *b, void *object, const sd_bind_row *rows, size_t n, cons
         *field = (sd_tensor){0};
         if (expected_shape(b, &rows[i], letters, values, &want)) bind_row(b, field, &rows[i], hf, ldm, &want);
     }
+}
+
+/* -------------------------------------------------------------------------- numbers of their own */
+
+sd_weight *sd_weight_find(const sd_binder *b, const char *path)
+{
+    for (size_t i = 0; i < b->n_weights; i++)
+        if (strcmp(b->weight[i].path, path) == 0) return &b->weight[i];
+    return NULL;
+}
+
+void *sd_weight_own(sd_binder *b, sd_weight *w, sd_dtype dt)
+{
+    sd_tensor *f = w->field;
+    size_t n = (size_t)sd_numel(f);
+    if (!w->own) {
+        w->own = sd_block_alloc(n * sd_dtype_size(dt));
+        if (!w->own) {
+            sd_fail(b->err, SD_ERR_MEMORY, "no memory for a copy of the weight %s", w->path);
+            return NULL;
+        }
+        if (dt == f->dt) memcpy(w->own, f->host, n * sd_dtype_size(dt));
+        else sd_widen(w->own, f->host, f->dt, n, &sd_kern_spec);
+        f->host = w->own;
+        f->dt = dt;
+    }
+    f->version++;
+    return w->own;
 }
 
 /* ------------------------------------------------------------------------------------- report */
@@ -218,8 +297,11 @@ sd_status sd_bind_finish(sd_binder *b, const char *what, const sd_log *log)
 
 void sd_binder_free(sd_binder *b)
 {
-    for (size_t i = 0; i < b->n_names; i++) free(b->names[i]);
-    free(b->names);
+    for (size_t i = 0; i < b->n_weights; i++) {
+        free(b->weight[i].path);
+        sd_block_free(b->weight[i].own);
+    }
+    free(b->weight);
     free(b->missing_list.s);
     free(b->wrong_list.s);
     memset(b, 0, sizeof *b);

@@ -83,9 +83,26 @@ sd_status sd_store_check_finite(const sd_store *s, sd_error *e);
 typedef struct sd_bind_row {
     size_t field;          /* offsetof(struct, member) of an sd_tensor */
     const char *hf;        /* diffusers / transformers leaf name: "norm1.weight" */
-    const char *ldm;       /* CompVis leaf name: "in_layers.0.weight"; NULL: the same */
+    const char *ldm;       /* CompVis / OpenCLIP leaf name: "in_layers.0.weight"; NULL: the same */
     const char *shape;
+    unsigned flags;        /* SD_BIND_*, 0: none */
 } sd_bind_row;
+
+/* A file may do without this tensor: the field is absent then, and nothing is missing. */
+#define SD_BIND_OPTIONAL 1u
+/* What a file has under the row's `ldm` name, where the two conventions hold the same numbers differently (under `hf`
+ * it is always the row's shape): the shape's transpose [i,o], as OpenCLIP's text_projection is ... */
+#define SD_BIND_TRANSPOSE 2u
+/* ... or `parts` tensors of the row's shape, one behind the other along the first dimension, of which this is number
+ * `part`: OpenCLIP's attn.in_proj_weight [3C,C] is query, key and value. */
+#define SD_BIND_SLICE(part, parts) ((unsigned)(parts) << 8 | (unsigned)(part) << 16)
+
+/* A bound weight. Whoever changes a model (an adapter) finds it by its name and gives it numbers of its own. */
+typedef struct sd_weight {
+    sd_tensor *field;      /* in its network; has the weight's id and version */
+    char *path;            /* diffusers' name, also field->path */
+    void *own;             /* the numbers, if they are not the file's any more; or NULL */
+} sd_weight;
 
 typedef struct sd_binder {
     sd_store *store;           /* NULL: shapes only, for the plan and the null backend */
@@ -97,16 +114,25 @@ typedef struct sd_binder {
     /* called for every tensor when not NULL: writers of test models use it */
     void (*visit)(void *user, const char *name, const sd_tensor *shape);
     void *user;
-    char **names; size_t n_names, cap_names;   /* without a store: what sd_tensor.name points to */
+    sd_weight *weight;         /* what was bound, in that order */
+    size_t n_weights, cap_weights;
+    uint32_t last_id;          /* ids are given out from the next one on: modules of one model count on from each
+                                * other */
 } sd_binder;
 
-/* Binds rows to the fields of `object`; `hf` and `ldm` are the prefixes with their trailing dot
- * ("mid_block.resnets.0."), ldm NULL: only diffusers' names. letters and values give the dimensions: "oi", {320, 4}.
- * A name is looked for as hf prefix + leaf, without `strip`, as ldm prefix + leaf, and as older diffusers spelled
- * it. The field gets the file's own dimensions and dtype, data and name; these live as long as the store (as the
- * binder without one). Missing, misshapen and integer tensors leave the field absent. */
+/* Binds rows to the fields of `object`, which must stay where it is; `hf` and `ldm` are the prefixes with their
+ * trailing dot ("mid_block.resnets.0."), ldm NULL: only diffusers' names. letters and values give the dimensions: "oi",
+ * {320, 4}. A name is looked for as hf prefix + leaf, without `strip`, as ldm prefix + leaf, and as older diffusers
+ * spelled it. The field gets the file's own dimensions and dtype, data, name and id; these live as long as the store and the
+ * binder. Missing, misshapen and integer tensors leave the field absent. */
 void sd_bind(sd_binder *b, void *object, const sd_bind_row *rows, size_t n, const char *hf, const char *ldm,
              const char *letters, const int64_t *values);
+/* The bound weight of this diffusers name; NULL: there is none. */
+sd_weight *sd_weight_find(const sd_binder *b, const char *path);
+/* Numbers of its own for a weight, to be changed by the caller, which is why its version goes up: a copy of those that
+ * it has, of type dt (its own, or SD_F32), contiguous and aligned, freed with the binder. Once it has such numbers dt
+ * says nothing, and they stay where they are. NULL, and an error: there is no memory. */
+void *sd_weight_own(sd_binder *b, sd_weight *w, sd_dtype dt);
 /* One status and one sentence for all of it: at most a few names in the text, all of them in the log. */
 sd_status sd_bind_finish(sd_binder *b, const char *what, const sd_log *log);
 void sd_binder_free(sd_binder *b);

@@ -1,4 +1,5 @@
-/* test_weights.c - binding by tables: names in every spelling, shapes, and one report of everything that is wrong. */
+/* test_weights.c - binding by tables: names in every spelling, shapes, one report of everything that is wrong,
+ * and what of a weight changes when somebody changes it. */
 #include "test.h"
 #include "../weights.h"
 #include "needs.h"
@@ -8,9 +9,9 @@ typedef struct block { sd_tensor w, b, shortcut, scale; } block;
 
 /* o, i: channels; s: o where there is a shortcut */
 static const sd_bind_row rows[] = {
-    {offsetof(block, w), "conv1.weight", "in_layers.2.weight", "oi33"},
-    {offsetof(block, b), "conv1.bias", "in_layers.2.bias", "o"},
-    {offsetof(block, shortcut), "conv_shortcut.weight", "skip_connection.weight", "si11"},
+    {offsetof(block, w), "conv1.weight", "in_layers.2.weight", "oi33", 0},
+    {offsetof(block, b), "conv1.bias", "in_layers.2.bias", "o", 0},
+    {offsetof(block, shortcut), "conv_shortcut.weight", "skip_connection.weight", "si11", 0},
 };
 enum { ROWS = sizeof rows / sizeof rows[0] };
 
@@ -110,7 +111,7 @@ TEST(names_are_found_in_every_spelling)
 
 TEST(a_leaf_without_a_compvis_name_keeps_its_own)
 {
-    static const sd_bind_row row = {offsetof(block, w), "ff.net.2.weight", NULL, "o"};
+    static const sd_bind_row row = {offsetof(block, w), "ff.net.2.weight", NULL, "o", 0};
     const sd_traced t[] = {F("in.ff.net.2.weight", 1, 4)};
     sd_store s = open_with(t, 1);
     sd_error e = {0};
@@ -125,10 +126,10 @@ TEST(a_leaf_without_a_compvis_name_keeps_its_own)
 /* The VAE of the published SD 1.x folders has query, key, value, proj_attn. */
 TEST(attention_is_found_under_diffusers_older_names)
 {
-    static const sd_bind_row attn[] = {{offsetof(block, w), "to_q.weight", "q.weight", "oo"},
-                                       {offsetof(block, b), "to_k.bias", "k.bias", "o"},
-                                       {offsetof(block, shortcut), "to_v.weight", "v.weight", "oo"},
-                                       {offsetof(block, scale), "to_out.0.weight", "proj_out.weight", "oo"}};
+    static const sd_bind_row attn[] = {{offsetof(block, w), "to_q.weight", "q.weight", "oo", 0},
+                                       {offsetof(block, b), "to_k.bias", "k.bias", "o", 0},
+                                       {offsetof(block, shortcut), "to_v.weight", "v.weight", "oo", 0},
+                                       {offsetof(block, scale), "to_out.0.weight", "proj_out.weight", "oo", 0}};
     const sd_traced t[] = {F("mid.attentions.0.query.weight", 2, 4, 4), F("mid.attentions.0.key.bias", 1, 4),
                            F("mid.attentions.0.value.weight", 4, 4, 4, 1, 1),
                            F("mid.attentions.0.proj_attn.weight", 2, 4, 4)};
@@ -158,7 +159,7 @@ TEST(trailing_ones_do_not_matter_but_others_do)
     for (size_t i = 0; i < SD_COUNT(cases); i++) {
         sd_traced t = {"w", SD_F32, cases[i].nd, {0}, numbers};
         memcpy(t.dim, cases[i].dim, sizeof t.dim);
-        const sd_bind_row row = {offsetof(block, w), "w", NULL, cases[i].want};
+        const sd_bind_row row = {offsetof(block, w), "w", NULL, cases[i].want, 0};
         sd_store s = open_with(&t, 1);
         sd_error e = {0};
         sd_binder b = {.store = &s, .err = &e};
@@ -186,7 +187,7 @@ TEST(more_dimensions_than_four_fit_if_they_are_ones)
     assert_int_equal(sd_store_open_dir(&s, temp_path(""), "m", &e), SD_OK);
     sd_binder b = {.store = &s, .err = &e};
     block k;
-    static const sd_bind_row row = {offsetof(block, w), "w", NULL, "oi"};
+    static const sd_bind_row row = {offsetof(block, w), "w", NULL, "oi", 0};
     sd_bind(&b, &k, &row, 1, "", NULL, "oi", (const int64_t[]){4, 2});
     assert_int_equal(sd_bind_finish(&b, "x", NULL), SD_OK);
     expect_shape(&k.w, 4, (const int64_t[]){4, 2, 1, 1});
@@ -316,6 +317,221 @@ TEST(an_earlier_error_is_the_one_reported)
     sd_store_close(&s);
 }
 
+/* --------------------------------------------------------------------- identity, own numbers, flags */
+
+static float ramp[4096];   /* 0, 1, 2, ... */
+
+static void fill_ramp(void)
+{
+    for (size_t i = 0; i < SD_COUNT(ramp); i++) ramp[i] = (float)i;
+}
+
+static float at(const sd_tensor *t, size_t i)
+{
+    float x;
+    memcpy(&x, (const char *)t->host + i * sizeof x, sizeof x);
+    return x;
+}
+
+TEST(weights_of_a_model_have_ids_of_their_own_over_all_its_modules)
+{
+    const sd_traced t[] = {F("conv1.weight", 4, 4, 4, 3, 3), F("conv1.bias", 1, 4)};
+    sd_store s = open_with(t, 2);
+    sd_error e = {0};
+    sd_binder unet = {.store = &s, .err = &e};
+    block k, other;
+    bind(&unet, &k, "", NULL, 4, 4, 0);
+    sd_binder control = {.store = &s, .err = &e, .last_id = unet.last_id};
+    bind(&control, &other, "", NULL, 4, 4, 0);
+    assert_int_equal(e.status, SD_OK);
+    const uint32_t ids[] = {k.w.id, k.b.id, other.w.id, other.b.id};
+    for (size_t i = 0; i < SD_COUNT(ids); i++) assert_int_equal(ids[i], i + 1);
+    assert_int_equal(k.shortcut.id, 0);   /* absent */
+    sd_binder_free(&unet);
+    sd_binder_free(&control);
+    sd_store_close(&s);
+}
+
+TEST(a_weight_is_found_by_its_name_and_changed_in_a_copy_of_its_own)
+{
+    const sd_traced t[] = {{"x.in_layers.2.weight", SD_F32, 4, {2, 2, 3, 3}, ramp}, {"x.in_layers.2.bias", SD_F32, 1,
+                           {2}, ramp}};
+    sd_store s = open_with(t, 2);
+    sd_error e = {0};
+    sd_binder b = {.store = &s, .err = &e};
+    block k;
+    bind(&b, &k, "unet.", "x.", 2, 2, 0);
+    const uint32_t id = k.w.id;
+    const void *file = k.w.host;
+    assert_null(sd_weight_find(&b, "x.in_layers.2.weight"));
+    sd_weight *w = sd_weight_find(&b, "unet.conv1.weight");
+    assert_ptr_equal(w->field, &k.w);
+    assert_int_equal(k.w.version, 0);
+
+    float *own = sd_weight_own(&b, w, SD_F32);
+    assert_ptr_not_equal(own, file);
+    assert_ptr_equal(own, k.w.host);
+    assert_memory_equal(own, file, 36 * sizeof *own);
+    assert_int_equal(k.w.version, 1);
+    own[0] = 7;
+    assert_ptr_equal(sd_weight_own(&b, w, SD_F32), own);   /* changed again, where it is */
+    assert_int_equal(k.w.version, 2);
+    assert_int_equal(k.w.id, id);
+    assert_float_equal(at(&k.w, 0), 7, 0);
+    assert_float_equal(((const float *)file)[0], 0, 0);    /* the file is as it was */
+    assert_int_equal(k.b.version, 0);
+    sd_store_used(&s, k.w.host, 36 * sizeof *own);         /* streaming: no page of the file is meant */
+    sd_store_used(&s, NULL, 0);
+    assert_float_equal(at(&k.w, 0), 7, 0);
+    sd_binder_free(&b);
+    sd_store_close(&s);
+}
+
+TEST(own_numbers_can_be_wider_than_those_of_the_file)
+{
+    static const uint16_t halves[] = {0x3C00, 0xC000, 0x3555, 0x0001};   /* 1, -2, 0.333, 2^-24 */
+    static const sd_bind_row row = {offsetof(block, w), "w", NULL, "o", 0};
+    const sd_traced t[] = {{"w", SD_F16, 1, {4}, halves}};
+    sd_store s = open_with(t, 1);
+    sd_error e = {0};
+    sd_binder b = {.store = &s, .err = &e};
+    block k;
+    sd_bind(&b, &k, &row, 1, "", NULL, "o", (const int64_t[]){4});
+    float *own = sd_weight_own(&b, sd_weight_find(&b, "w"), SD_F32);
+    assert_int_equal(k.w.dt, SD_F32);
+    const float expected[] = {1, -2, 0.333251953125f, 0x1p-24f};
+    assert_memory_equal(own, expected, sizeof expected);
+    sd_binder_free(&b);
+    sd_store_close(&s);
+}
+
+/* As OpenCLIP has the attention of its text encoder, and transformers the same. */
+static const sd_bind_row fused_rows[] = {
+    {offsetof(block, w), "q_proj.weight", "in_proj_weight", "oi", SD_BIND_SLICE(0, 3)},
+    {offsetof(block, b), "k_proj.weight", "in_proj_weight", "oi", SD_BIND_SLICE(1, 3)},
+    {offsetof(block, shortcut), "v_proj.weight", "in_proj_weight", "oi", SD_BIND_SLICE(2, 3)},
+    {offsetof(block, scale), "v_proj.bias", "in_proj_bias", "o", SD_BIND_SLICE(2, 3)},
+};
+
+static void bind_fused(sd_binder *b, block *k)
+{
+    sd_bind(b, k, fused_rows, SD_COUNT(fused_rows), "layers.0.", "resblocks.0.", "oi", (const int64_t[]){2, 4});
+}
+
+TEST(a_slice_is_a_part_of_a_fused_tensor)
+{
+    const sd_traced t[] = {{"resblocks.0.in_proj_weight", SD_F32, 2, {6, 4}, ramp},
+                           {"resblocks.0.in_proj_bias", SD_F32, 1, {6}, ramp}};
+    sd_store s = open_with(t, 2);
+    sd_error e = {0};
+    lines l = {{0}, 0};
+    const sd_log log = {collect, &l};
+    sd_binder b = {.store = &s, .err = &e};
+    block k;
+    bind_fused(&b, &k);
+    assert_int_equal(sd_bind_finish(&b, "text_encoder_2", NULL), SD_OK);
+    const sd_tensor *part[] = {&k.w, &k.b, &k.shortcut};
+    for (size_t i = 0; i < 3; i++) {
+        expect_shape(part[i], 2, (const int64_t[]){2, 4});
+        assert_float_equal(at(part[i], 0), (double)(8 * i), 0);
+        assert_float_equal(at(part[i], 7), (double)(8 * i + 7), 0);
+        sd_store_used(&s, part[i]->host, 8 * sizeof(float));
+        for (size_t n = 0; n < i; n++) assert_int_not_equal(part[i]->id, part[n]->id);
+    }
+    expect_shape(&k.scale, 1, (const int64_t[]){2});
+    assert_float_equal(at(&k.scale, 0), 4, 0);
+    assert_string_equal(k.b.path, "layers.0.k_proj.weight");
+    assert_string_equal(k.b.name, "resblocks.0.in_proj_weight");
+    assert_int_equal(b.bytes, (24 + 2) * sizeof(float));
+    assert_int_equal(b.params, 24 + 2);
+    sd_store_log_unused(&s, "text_encoder_2", &log);
+    assert_string_equal(l.text, "");
+    sd_binder_free(&b);
+    sd_store_close(&s);
+}
+
+/* The flags are about what the other convention's name stands for. */
+TEST(under_the_plain_name_a_row_with_a_slice_is_the_whole_tensor)
+{
+    const sd_traced t[] = {{"layers.0.q_proj.weight", SD_F32, 2, {2, 4}, ramp},
+                           {"layers.0.k_proj.weight", SD_F32, 2, {2, 4}, ramp},
+                           {"resblocks.0.in_proj_weight", SD_F32, 2, {5, 4}, ramp},
+                           {"layers.0.v_proj.bias", SD_F32, 1, {2}, ramp}};
+    sd_store s = open_with(t, 4);
+    sd_error e = {0};
+    sd_binder b = {.store = &s, .err = &e};
+    block k;
+    bind_fused(&b, &k);
+    assert_int_equal(sd_bind_finish(&b, "te", NULL), SD_ERR_SHAPE);
+    assert_string_equal(e.text, "te: 1 tensor of another shape or type (layers.0.v_proj.weight: expected [6,4], found "
+                                "[5,4])");
+    expect_shape(&k.b, 2, (const int64_t[]){2, 4});
+    assert_float_equal(at(&k.b, 0), 0, 0);
+    sd_binder_free(&b);
+    sd_store_close(&s);
+}
+
+TEST(a_transposed_tensor_gets_numbers_of_its_own_the_right_way_round)
+{
+    static const sd_bind_row row = {offsetof(block, w), "text_projection.weight", "text_projection", "oi",
+                                    SD_BIND_TRANSPOSE};
+    for (int as_ldm = 0; as_ldm < 2; as_ldm++) {
+        const sd_traced t[] = {{as_ldm ? "text_projection" : "text_projection.weight", SD_F32, 2, {3, 2}, ramp}};
+        sd_store s = open_with(t, 1);
+        sd_error e = {0};
+        sd_binder b = {.store = &s, .err = &e};
+        block k;
+        sd_bind(&b, &k, &row, 1, "", "", "oi", as_ldm ? (const int64_t[]){2, 3} : (const int64_t[]){3, 2});
+        assert_int_equal(sd_bind_finish(&b, "te", NULL), SD_OK);
+        const float turned[] = {0, 2, 4, 1, 3, 5};
+        if (as_ldm) expect_shape(&k.w, 2, (const int64_t[]){2, 3});
+        else expect_shape(&k.w, 2, (const int64_t[]){3, 2});
+        assert_memory_equal(k.w.host, as_ldm ? turned : ramp, sizeof turned);
+        assert_int_equal(k.w.version, 0);
+        assert_true((b.weight[0].own != NULL) == (as_ldm == 1));
+        assert_true(sd_store_find(&s, t[0].name)->used);
+        sd_binder_free(&b);
+        sd_store_close(&s);
+    }
+    const sd_traced wrong[] = {{"text_projection", SD_F32, 2, {2, 3}, ramp}};
+    sd_store s = open_with(wrong, 1);
+    sd_error e = {0};
+    sd_binder b = {.store = &s, .err = &e};
+    block k;
+    sd_bind(&b, &k, &row, 1, "", "", "oi", (const int64_t[]){2, 3});
+    assert_int_equal(sd_bind_finish(&b, "te", NULL), SD_ERR_SHAPE);
+    assert_non_null(strstr(e.text, "expected [3,2], found [2,3]"));
+    sd_binder_free(&b);
+    sd_store_close(&s);
+}
+
+TEST(an_optional_tensor_may_be_absent_but_not_misshapen)
+{
+    static const sd_bind_row row = {offsetof(block, w), "cond_proj.weight", NULL, "oi", SD_BIND_OPTIONAL};
+    const sd_traced cases[] = {{"other", SD_F32, 1, {4}, ramp}, {"cond_proj.weight", SD_F32, 2, {4, 2}, ramp},
+                               {"cond_proj.weight", SD_F32, 2, {4, 3}, ramp}};
+    const sd_status expected[] = {SD_OK, SD_OK, SD_ERR_SHAPE};
+    for (size_t i = 0; i < SD_COUNT(cases); i++) {
+        sd_store s = open_with(&cases[i], 1);
+        sd_error e = {0};
+        sd_binder b = {.store = &s, .err = &e};
+        block k;
+        sd_bind(&b, &k, &row, 1, "", NULL, "oi", (const int64_t[]){4, 2});
+        assert_int_equal(sd_bind_finish(&b, "unet", NULL), expected[i]);
+        assert_int_equal(b.tensors, i > 0);
+        assert_int_equal(k.w.nd, i == 1 ? 2 : 0);
+        sd_binder_free(&b);
+        sd_store_close(&s);
+    }
+    sd_error e = {0};
+    sd_binder shapes = {.err = &e};
+    block k;
+    sd_bind(&shapes, &k, &row, 1, "", NULL, "oi", (const int64_t[]){4, 2});
+    assert_int_equal(k.w.nd, 0);   /* without a file nothing says that it is there */
+    assert_int_equal(shapes.tensors, 0);
+    sd_binder_free(&shapes);
+}
+
 /* --------------------------------------------------------------------------------- without files */
 
 static void visit(void *user, const char *name, const sd_tensor *shape)
@@ -356,7 +572,7 @@ TEST(a_wrong_table_is_an_error_not_a_crash)
         sd_error e = {0};
         sd_binder b = {.err = &e};
         block k;
-        const sd_bind_row row = {offsetof(block, w), "w", NULL, bad[i].shape};
+        const sd_bind_row row = {offsetof(block, w), "w", NULL, bad[i].shape, 0};
         sd_bind(&b, &k, &row, 1, "", NULL, "o", &bad[i].o);
         assert_int_equal(e.status, SD_ERR_ARG);
         assert_int_equal(k.w.nd, 0);
@@ -375,6 +591,7 @@ TEST(a_wrong_table_is_an_error_not_a_crash)
 
 int main(void)
 {
+    fill_ramp();
     const struct CMUnitTest tests[] = {
         unit_test_needing(NEED_JSON, fields_get_shape_type_data_and_name),
         unit_test_needing(NEED_JSON, a_row_with_a_zero_letter_is_absent),
@@ -388,6 +605,13 @@ int main(void)
         unit_test_needing(NEED_JSON, integer_weights_do_not_fit),
         unit_test_needing(NEED_JSON, a_dtype_that_we_do_not_have_matters_where_it_is_bound),
         unit_test_needing(NEED_JSON, an_earlier_error_is_the_one_reported),
+        unit_test_needing(NEED_JSON, weights_of_a_model_have_ids_of_their_own_over_all_its_modules),
+        unit_test_needing(NEED_JSON, a_weight_is_found_by_its_name_and_changed_in_a_copy_of_its_own),
+        unit_test_needing(NEED_JSON, own_numbers_can_be_wider_than_those_of_the_file),
+        unit_test_needing(NEED_JSON, a_slice_is_a_part_of_a_fused_tensor),
+        unit_test_needing(NEED_JSON, under_the_plain_name_a_row_with_a_slice_is_the_whole_tensor),
+        unit_test_needing(NEED_JSON, a_transposed_tensor_gets_numbers_of_its_own_the_right_way_round),
+        unit_test_needing(NEED_JSON, an_optional_tensor_may_be_absent_but_not_misshapen),
         cmocka_unit_test(without_a_store_shapes_and_names_are_bound),
         cmocka_unit_test(a_wrong_table_is_an_error_not_a_crash),
     };
