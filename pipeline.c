@@ -532,7 +532,7 @@ typedef struct denoiser {
 } denoiser;
 
 /* Latents before evaluation i: the one before it has ended. */
-static sd_status arrive(void *user, int i, float *latents)
+static sd_status before_evaluation(void *user, int i, float *latents)
 {
     denoiser *d = user;
     sd_ctx *c = d->c;
@@ -627,7 +627,7 @@ static sd_status denoise(sd_ctx *c, job *j)
     if (!c->step_seconds) return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %d steps", room);
     if (open_streams(c, j) || begin_latents(c, j)) return c->err.status;
     denoiser d = {.c = c, .j = j, .room = room};
-    sd_denoiser hooks = {&d, predict_noise, arrive, see_denoised, draw_noise, j->B};
+    sd_denoiser hooks = {&d, predict_noise, before_evaluation, see_denoised, draw_noise, j->B};
     sd_kept of_the_prompt = {0};
     c->run.kept = &of_the_prompt;
     sd_sampler_run(j->sampler, j->latents, n, &hooks, &c->err);

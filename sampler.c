@@ -1,4 +1,4 @@
-/* sampler.c - floor 5: a sampler and its run: what the samplers of sampler_solvers.c and sampler_multistep.c stand on.
+/* sampler.c - floor 5: a sampler and its run: what the samplers of sampler_onestep.c and sampler_multistep.c stand on.
  *
  * Notation: a = alphas_cumprod (the papers' alpha-bar), the share of signal at a timestep of the training schedule. The
  * table of a is float32, bit for bit diffusers'; what is derived from it is computed in double. The latents are float32
@@ -6,7 +6,7 @@
  *
  * A sampler is a function that calls sd_predict whenever it wants to know what the UNet says. Nothing else says which
  * evaluations a run consists of: they are found out by running it once without a UNet on one number, noting each. */
-#include "sampler_solver.h"
+#include "sampler_run.h"
 
 #include <float.h>
 #include <stdlib.h>
@@ -75,10 +75,10 @@ static bool failed(sd_sampling *r, sd_status status)
 }
 
 /* The latents cross over to the caller as float32 and come back as they are then. */
-static bool arrive(sd_sampling *r, double *x)
+static bool hand_over(sd_sampling *r, double *x)
 {
     for (size_t j = 0; j < r->n; j++) r->latents[j] = (float)x[j];
-    if (r->hooks->arrive && failed(r, r->hooks->arrive(r->hooks->user, r->evaluations, r->latents))) return false;
+    if (r->hooks->before_evaluation && failed(r, r->hooks->before_evaluation(r->hooks->user, r->evaluations, r->latents))) return false;
     for (size_t j = 0; j < r->n; j++) x[j] = r->latents[j];
     return true;
 }
@@ -119,7 +119,7 @@ void sd_predict(sd_sampling *r, double *x, sd_level at, double *x0, double *eps)
         r->evaluations++;
         return;
     }
-    if (!arrive(r, x)) return;
+    if (!hand_over(r, x)) return;
     int i = r->evaluations++;
     sd_scaling k = sd_scaling_at(r->c, at);
     for (size_t j = 0; j < r->n; j++) r->input[j] = (float)(x[j] * k.c_in);
@@ -221,13 +221,13 @@ sd_status sd_sampler_new_from(sd_sampler **out, const sd_sched_config *c, int st
     bool inverse = c->method == SD_DDIM_INVERSE;
     s->c.clip_sample = c->clip_sample && (one_step || c->method == SD_HEUN);
     s->c.thresholding = c->thresholding && ((one_step && !inverse) || s->row->levels == SD_SIGMAS_WHOLE);
-    s->foreign = c->program != SD_DIFFUSERS || !s->row->about.diffusers;
-    if (c->method == SD_IPNDM && !s->foreign) s->c.prediction = SD_PRED_V;   /* all that the class knows */
+    s->kdiffusion = c->program != SD_DIFFUSERS || !s->row->about.diffusers;
+    if (c->method == SD_IPNDM && !s->kdiffusion) s->c.prediction = SD_PRED_V;   /* all that the class knows */
     s->steps = steps;
     s->alphas = malloc((size_t)c->train_steps * sizeof *s->alphas);
     s->at = calloc((size_t)c->train_steps + 2, sizeof *s->at);
     if (!s->alphas || !s->at) sd_fail(e, SD_ERR_MEMORY, "no memory for a schedule of %d steps", steps);
-    else if (!sd_plan_levels(s, e) && first >= s->steps)
+    else if (!sd_place_levels(s, e) && first >= s->steps)
         sd_fail(e, SD_ERR_ARG, "the schedule has %d steps, and the first of them should be %d", s->steps, first);
     else if (!e->status && !rehearse(s, e)) check_levels(s, e);
     if (e->status) {
@@ -257,7 +257,7 @@ double sd_sampler_alpha(const sd_sampler *s, int i) { return s->evals[i].alpha; 
  * signal: its standard deviation for data of unit variance is sqrt(sigma^2 + 1). */
 double sd_sampler_init_sigma(const sd_sampler *s)
 {
-    if (s->foreign) return s->at[0].noise;
+    if (s->kdiffusion) return s->at[0].noise;
     if (s->row->scale == SD_VP) return 1.0;
     double largest = 0.0;
     for (int i = 0; i < s->steps; i++) largest = fmax(largest, sigma_of(s->at[i]));
@@ -270,13 +270,13 @@ double sd_sampler_init_sigma(const sd_sampler *s)
 static bool at_middle(const sd_sampler *s, int i)
 {
     bool halved = s->c.method == SD_DPM2 || s->c.method == SD_DPM2_A || s->c.method == SD_DPMPP_SDE;
-    return halved && !s->foreign && i % 2 == 1;
+    return halved && !s->kdiffusion && i % 2 == 1;
 }
 
 /* [Ho et al. 2020, eq. 4; Karras et al. 2022, table 1] diffusers' add_noise. */
 void sd_sampler_add_noise(const sd_sampler *s, int i, float *out, const float *x0, const float *noise, size_t n)
 {
-    bool exploding = s->foreign || s->row->scale == SD_VE;
+    bool exploding = s->kdiffusion || s->row->scale == SD_VE;
     const sd_level *end = at_middle(s, i) ? &s->at[s->first + i / 2 + 1] : NULL;
     double a = end ? alpha_of(*end) : s->evals[i].alpha, ratio = end ? sigma_of(*end) : s->evals[i].sigma;
     double signal = exploding ? 1.0 : sqrt(a), sigma = exploding ? ratio : sqrt(1.0 - a);
@@ -311,7 +311,7 @@ sd_status sd_sampler_run(const sd_sampler *s, float *latents, size_t n, const sd
     r.scratch = pool32 + 2 * n;
     for (size_t j = 0; j < n; j++) r.x[j] = latents[j];
     s->row->sample(&r);
-    if (!r.stop) arrive(&r, r.x);
+    if (!r.stop) hand_over(&r, r.x);
     free(pool);
     free(pool32);
     if (r.status && !e->status) sd_fail(e, r.status, "the run was ended at evaluation %d", r.evaluations);

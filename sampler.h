@@ -140,10 +140,9 @@ typedef struct sd_denoiser {
     void *user;
     /* The guided prediction (epsilon, v or x0) of evaluation i for `input`, which has been scaled for the UNet. */
     sd_status (*model)(void *user, int i, double timestep, const float *input, float *prediction);
-    /* Latents before evaluation i (i = count: the final ones). They may be changed, as 4-channel inpainting does. May
-     * be
-     * NULL. */
-    sd_status (*arrive)(void *user, int i, float *latents);
+    /* Is given the latents before evaluation i, and the final ones as those before evaluation `count`. It may change
+     * them, as 4-channel inpainting does. May be NULL. */
+    sd_status (*before_evaluation)(void *user, int i, float *latents);
     /* The predicted x0 of evaluation i. May be NULL. */
     void (*denoised)(void *user, int i, const float *x0);
     /* n standard normals for going from one sigma to another. NULL for samplers that draw nothing. */

@@ -1,8 +1,8 @@
 /* sampler_config.c - floor 5: names of settings, the defaults of diffusers' scheduler classes, and the reading
- * of scheduler_config.json. What the settings mean is in sampler_schedules.c, sampler_solvers.c and
+ * of scheduler_config.json. What the settings mean is in sampler_schedules.c, sampler_onestep.c and
  * sampler_multistep.c. */
 #include "json.h"
-#include "sampler_solver.h"
+#include "sampler_run.h"
 
 #include <float.h>
 #include <math.h>

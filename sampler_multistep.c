@@ -1,6 +1,6 @@
 /* sampler_multistep.c - floor 5: the samplers that remember what the UNet said at earlier steps. Letters as in
- * sampler_solvers.c. */
-#include "sampler_solver.h"
+ * sampler_onestep.c. */
+#include "sampler_run.h"
 
 #include <string.h>
 
@@ -107,7 +107,7 @@ void sd_sample_ipndm(sd_sampling *r)
         sd_level s = r->at[i], t = r->at[i + 1];
         sd_predict(r, x, s, NULL, newest(h, 4));
         const double *w = adams_bashforth[known < r->c->order ? known++ : known - 1];
-        if (r->s->foreign && t.noise == 0) w = adams_bashforth[0];   /* ComfyUI ends with x0 itself */
+        if (r->s->kdiffusion && t.noise == 0) w = adams_bashforth[0];   /* ComfyUI ends with x0 itself */
         SUM(r, eps, {w[0], h[0]}, {w[1], h[1]}, {w[2], h[2]}, {w[3], h[3]});
         double from_x = s.signal > 0 ? t.signal / s.signal : 0.0;
         SUM(r, x, {from_x, x}, {t.noise - from_x * s.noise, eps});
@@ -144,7 +144,7 @@ void sd_sample_lms(sd_sampling *r)
         if (known < r->c->order) known++;
         /* A run that begins in the middle has fewer slopes than nodes. diffusers takes the weights of all nodes for the
          * slopes that there are; k-diffusion, which is given the rest of the sigmas alone, takes fewer nodes. */
-        int nodes = r->s->foreign ? known : i + 1 < r->c->order ? i + 1 : r->c->order;
+        int nodes = r->s->kdiffusion ? known : i + 1 < r->c->order ? i + 1 : r->c->order;
         for (int k = 0; k < known; k++) w[k] = lagrange_integral(r->at, i, nodes, k);
         SUM(r, x, {1, x}, {w[0], d[0]}, {w[1], d[1]}, {w[2], d[2]}, {w[3], d[3]});
     }
@@ -159,7 +159,7 @@ static int dpmpp_order(const sd_sampling *r, int i, int known)
     const sd_sched_config *c = r->c;
     bool few = c->lower_order_final && r->steps < 15, last = i == r->steps - 1;
     int most = c->order < known ? c->order : known;
-    if (r->s->foreign) return r->at[i + 1].noise == 0 ? 1 : most;
+    if (r->s->kdiffusion) return r->at[i + 1].noise == 0 ? 1 : most;
     if (last && (c->euler_at_final || few || !c->final_sigma_min)) return 1;
     return few && i == r->steps - 2 && most > 2 ? 2 : most;
 }
@@ -175,12 +175,12 @@ void sd_sample_dpmpp_multistep(sd_sampling *r)
     double *x = r->x, *m[] = {sd_vector(r), sd_vector(r), sd_vector(r)}, *d1 = sd_vector(r), *d2 = sd_vector(r);
     bool sde = r->c->method != SD_DPMPP_2M && r->c->eta > 0;
     double eta = sde ? r->c->eta : 0.0;
-    bool heun = r->c->solver == SD_SOLVER_HEUN || (r->s->foreign && r->c->order == 3);   /* sample_dpmpp_3m_sde */
+    bool heun = r->c->solver == SD_SOLVER_HEUN || (r->s->kdiffusion && r->c->order == 3);   /* sample_dpmpp_3m_sde */
     for (int i = r->begin, known = 0; sd_goes_on(r, i); i++) {
         sd_level s = r->at[i], t = r->at[i + 1];
         double h = lambda_of(t) - lambda_of(s), H = (1 + eta) * h, grow = -expm1(-H), to_d1 = 0.0, to_d2 = 0.0;
         sd_predict(r, x, s, newest(m, 3), NULL);
-        const double *z = sde && !(r->s->foreign && t.noise == 0) ? sd_draw(r, s, t) : NULL;
+        const double *z = sde && !(r->s->kdiffusion && t.noise == 0) ? sd_draw(r, s, t) : NULL;
         int order = dpmpp_order(r, i, ++known);
         if (order == 2) {
             double r0 = (lambda_of(s) - lambda_of(r->at[i - 1])) / h;
@@ -196,7 +196,7 @@ void sd_sample_dpmpp_multistep(sd_sampling *r)
             to_d1 = 1 - grow / H;
             /* The term of Taylor's expansion is -(... - 1/2). diffusers' SDE has + 1/2 there, and we have what it has:
              * see docs/MODEL.md. */
-            to_d2 = -((H - grow) / (H * H) - (sde && !r->s->foreign ? -0.5 : 0.5));
+            to_d2 = -((H - grow) / (H * H) - (sde && !r->s->kdiffusion ? -0.5 : 0.5));
         }
         double keep = t.noise / s.noise * (sde ? exp(-eta * h) : 1.0);
         SUM(r, x, {keep, x}, {t.signal * grow, m[0]}, {t.signal * to_d1, order > 1 ? d1 : NULL},

@@ -1,6 +1,6 @@
 /* sampler_names.c - floor 5: finds samplers and schedules by the names that people type: ours, and those of diffusers,
  * k-diffusion, A1111's web UI, ComfyUI and stable-diffusion.cpp, in any spelling. */
-#include "sampler_solver.h"
+#include "sampler_run.h"
 #include "text.h"
 
 #include <string.h>

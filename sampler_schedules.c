@@ -1,5 +1,5 @@
 /* sampler_schedules.c - floor 5: the noise levels of a run: betas, timestep spacings, sigmas. */
-#include "sampler_solver.h"
+#include "sampler_run.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -171,7 +171,7 @@ double sd_sigma_to_t(const sd_sampler *s, double sigma)
     return (1 - w) * low + w * high;
 }
 
-static bool exploding(const sd_sampler *s) { return s->foreign || s->row->scale == SD_VE; }
+static bool exploding(const sd_sampler *s) { return s->kdiffusion || s->row->scale == SD_VE; }
 
 static sd_level level_of_sigma(const sd_sampler *s, double t, double sigma)
 {
@@ -384,7 +384,7 @@ static sd_status check_table(const float *table, int n, sd_error *e)
     return SD_OK;
 }
 
-static bool by_timesteps(const sd_sampler *s) { return s->row->levels == SD_TABLE && !s->foreign; }
+static bool by_timesteps(const sd_sampler *s) { return s->row->levels == SD_TABLE && !s->kdiffusion; }
 
 /* A list of the caller's. Noise levels keep squares and quotients inside of what a float32 latent can hold. */
 static sd_status check_sigmas(const sd_sampler *s, sd_error *e)
@@ -407,7 +407,7 @@ static sd_status check_timesteps(const sd_sampler *s, sd_error *e)
 {
     const double *t = s->c.timesteps;
     int last = s->c.train_steps - 1;
-    bool whole = s->row->levels != SD_SIGMAS && !s->foreign;   /* diffusers' classes would cut the fraction off */
+    bool whole = s->row->levels != SD_SIGMAS && !s->kdiffusion;   /* diffusers' classes would cut the fraction off */
     for (int i = 0; i < s->steps; i++) {
         if (!(t[i] >= 0 && t[i] <= last))
             return sd_fail(e, SD_ERR_ARG, "timesteps: each should be 0 to %d, number %d of %d is %g", last, i + 1,
@@ -436,7 +436,7 @@ bool sd_takes_curve(const sd_sched_config *c)
 }
 
 /* What cannot be combined. */
-static sd_status check_plan(const sd_sampler *s, sd_error *e)
+static sd_status check_settings(const sd_sampler *s, sd_error *e)
 {
     const sd_sched_config *c = &s->c;
     const char *name = sd_method_name(c->method);
@@ -482,7 +482,7 @@ static sd_status check_falling(const sd_sampler *s, const sd_level *at, sd_error
 static double timestep_of(const sd_sampler *s, double sigma)
 {
     double t = sd_sigma_to_t(s, sigma);
-    if (s->foreign || !curves[s->c.curve].diffusers) return t;
+    if (s->kdiffusion || !curves[s->c.curve].diffusers) return t;
     bool karras = s->c.curve == SD_CURVE_KARRAS || s->c.curve == SD_CURVE_LU;
     bool cosine = s->c.beta_schedule == SD_BETA_COSINE;
     bool dpmpp = s->c.method == SD_DPMPP_2M || s->c.method == SD_DPMPP_2M_SDE || s->c.method == SD_DPMPP_3M_SDE;
@@ -496,14 +496,14 @@ static double timestep_of(const sd_sampler *s, double sigma)
 /* Sigmas at the spaced timesteps, or on a curve between the same ends; the DPM-Solver family and the other programs'
  * curves
  * take the ends of the training schedule. */
-static sd_status plan_sigmas(sd_sampler *s, double *sigma, sd_error *e)
+static sd_status place_sigmas(sd_sampler *s, double *sigma, sd_error *e)
 {
     const sd_sched_config *c = &s->c;
     sd_level *at = s->at;
     int last = c->train_steps - 1;
-    bool whole = s->row->levels == SD_SIGMAS_WHOLE, own = curves[c->curve].diffusers && !s->foreign;
+    bool whole = s->row->levels == SD_SIGMAS_WHOLE, own = curves[c->curve].diffusers && !s->kdiffusion;
     range ends = {s, sigma_of_alpha(s->alphas[0]), sigma_of_alpha(s->alphas[last])};
-    sd_curve curve = s->foreign && c->curve == SD_CURVE_SPACED ? SD_CURVE_LINSPACE_K : c->curve;
+    sd_curve curve = s->kdiffusion && c->curve == SD_CURVE_SPACED ? SD_CURVE_LINSPACE_K : c->curve;
     if (curve == SD_CURVE_TIMESTEPS)
         for (int i = 0; i < s->steps; i++) at[i].t = c->timesteps[i];
     else if (curve != SD_CURVE_LINSPACE_K) space_timesteps(at, s);
@@ -518,7 +518,7 @@ static sd_status plan_sigmas(sd_sampler *s, double *sigma, sd_error *e)
         for (int i = 0; i < s->steps; i++) at[i] = level_of_sigma(s, at[i].t, sigma_at(s, at[i].t));
     }
     double end = 0.0;
-    if (c->final_sigma_min && !s->foreign) {
+    if (c->final_sigma_min && !s->kdiffusion) {
         bool repeats = c->method == SD_UNIPC || c->method == SD_DEIS || c->method == SD_SA_SOLVER;
         end = repeats && curves[curve].fn ? sigma_of(at[s->steps - 1]) : ends.lo;
         if (!whole) end = sigma_of_alpha(s->alphas[0]);
@@ -529,11 +529,11 @@ static sd_status plan_sigmas(sd_sampler *s, double *sigma, sd_error *e)
         return sd_fail(e, SD_ERR_ARG, "%s cannot end at sigma 0: its last sigma should be positive",
                        sd_method_name(c->method));
     at[s->steps] = level_of_sigma(s, 0.0, end);
-    if (whole || curve != SD_CURVE_SPACED || s->foreign) return check_falling(s, at, e);
+    if (whole || curve != SD_CURVE_SPACED || s->kdiffusion) return check_falling(s, at, e);
     return SD_OK;
 }
 
-static void plan_table(sd_sampler *s)
+static void place_table(sd_sampler *s)
 {
     const sd_sched_config *c = &s->c;
     sd_level *at = s->at, *end = &at[s->steps];
@@ -555,7 +555,7 @@ static void plan_table(sd_sampler *s)
 }
 
 /* Levels of classes for other models than Stable Diffusion. */
-static void plan_own(sd_sampler *s, double *sigma)
+static void place_own(sd_sampler *s, double *sigma)
 {
     const sd_sched_config *c = &s->c;
     int n = s->steps;
@@ -574,9 +574,9 @@ static void plan_own(sd_sampler *s, double *sigma)
     }
 }
 
-sd_status sd_plan_levels(sd_sampler *s, sd_error *e)
+sd_status sd_place_levels(sd_sampler *s, sd_error *e)
 {
-    if (check_plan(s, e)) return e->status;
+    if (check_settings(s, e)) return e->status;
     alphas_cumprod(s->alphas, s);
     if (check_table(s->alphas, s->c.train_steps, e)) return e->status;
     double least = -log(sigma_of_alpha(s->alphas[s->c.train_steps - 1]));
@@ -591,12 +591,12 @@ sd_status sd_plan_levels(sd_sampler *s, sd_error *e)
         double lo = sigma_of_alpha(s->alphas[0]), hi = sigma_of_alpha(s->alphas[s->c.train_steps - 1]);
         curve_exponential(sigma, s->steps + 1, (range){s, lo, hi});
         for (int i = 0; i <= s->steps; i++) s->at[i] = sd_level_at_sigma(s, sigma[i]);
-    } else if (listed || s->foreign) {
-        plan_sigmas(s, sigma, e);
+    } else if (listed || s->kdiffusion) {
+        place_sigmas(s, sigma, e);
     } else if (s->row->levels == SD_OWN) {
-        plan_own(s, sigma);
+        place_own(s, sigma);
     } else {
-        plan_table(s);
+        place_table(s);
     }
     free(sigma);
     return e->status;

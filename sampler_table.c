@@ -1,5 +1,5 @@
 /* sampler_table.c - floor 5: the table of samplers. sampler_names.c finds one by any of its names. */
-#include "sampler_solver.h"
+#include "sampler_run.h"
 
 #include <string.h>
 

@@ -129,7 +129,7 @@ typedef struct caller {
     size_t n;
     sd_rng rng;
     double (*model)(const struct caller *c, int i, double t, size_t k, double x);  /* one number of the prediction */
-    void (*arrive)(struct caller *c, int i, float *latents);
+    void (*before)(struct caller *c, int i, float *latents);
     void (*denoised)(struct caller *c, int i, const float *x0);
     const void *data;
     double worst;
@@ -146,10 +146,10 @@ static sd_status call_model(void *user, int i, double t, const float *input, flo
     return SD_OK;
 }
 
-static sd_status call_arrive(void *user, int i, float *latents)
+static sd_status call_before(void *user, int i, float *latents)
 {
     caller *c = user;
-    if (c->arrive) c->arrive(c, i, latents);
+    if (c->before) c->before(c, i, latents);
     return SD_OK;
 }
 
@@ -170,7 +170,7 @@ static sd_status call_noise(void *user, double from, double to, float *out, size
 /* A run; the number of evaluations is what was promised. */
 static void run(caller *c, const sd_sampler *s, float *x, size_t n)
 {
-    sd_denoiser d = {c, call_model, call_arrive, call_denoised, call_noise, 1};
+    sd_denoiser d = {c, call_model, call_before, call_denoised, call_noise, 1};
     sd_error e = no_error();
     c->s = s;
     c->n = n;
@@ -612,7 +612,7 @@ static double run_against(const golden_run *r, const sd_sched_config *c)
         sd_sampler_free(s);
         return INFINITY;
     }
-    caller by = {.model = golden_model, .arrive = compare_latents, .denoised = compare_x0, .data = r};
+    caller by = {.model = golden_model, .before = compare_latents, .denoised = compare_x0, .data = r};
     float x[SIZE], next;
     sd_rng_seed(&by.rng, 77);
     sd_rng_normal(&by.rng, x, SIZE);
@@ -981,7 +981,7 @@ static sd_status stop_at_third(void *user, int i, double t, const float *input, 
     return i == 2 ? SD_ERR_CANCELLED : SD_OK;
 }
 
-static sd_status refuse_to_arrive(void *user, int i, float *latents)
+static sd_status refuse_the_second(void *user, int i, float *latents)
 {
     (void)latents;
     return i == 1 ? ++*(int *)user, SD_ERR_NUMERIC : SD_OK;
@@ -1004,7 +1004,7 @@ TEST(a_status_of_the_caller_ends_the_run)
             assert_int_equal(calls, 3);
             calls = 0;
             e = no_error();
-            d = (sd_denoiser){&calls, stop_at_third, refuse_to_arrive, NULL, NULL, 1};
+            d = (sd_denoiser){&calls, stop_at_third, refuse_the_second, NULL, NULL, 1};
             assert_int_equal(sd_sampler_run(s, &x, 1, &d, &e), SD_ERR_NUMERIC);
             assert_int_equal(calls, 2);
         }

@@ -1,8 +1,8 @@
-/* sampler_solvers.c - floor 5: the samplers that look at one step at a time. Each function is the paper's lines.
+/* sampler_onestep.c - floor 5: the samplers that look at one step at a time. Each function is the paper's lines.
  *
  * Letters: x latents, x0 and eps what the UNet predicts, z fresh noise; s the level where a step starts and t the one
  * where it ends (their .signal and .noise are the papers' alpha and sigma). */
-#include "sampler_solver.h"
+#include "sampler_run.h"
 
 /* DDIM [Song et al. 2020, "Denoising Diffusion Implicit Models", eq. 12 and 16]; diffusers' DDIMScheduler.
  *   x' = sqrt(a') x0 + sqrt(1 - a' - sigma^2) eps + sigma z,  sigma = eta sqrt((1-a')/(1-a)) sqrt(1 - a/a')
@@ -100,7 +100,7 @@ static sd_level churn(sd_sampling *r, sd_level s)
     const sd_sched_config *c = r->c;
     bool inside = c->s_tmin <= s.noise && s.noise <= c->s_tmax;
     double gamma = inside ? fmin(c->s_churn / r->steps, sqrt(2.0) - 1.0) : 0.0;
-    if (gamma == 0.0 && !r->s->foreign) return s;
+    if (gamma == 0.0 && !r->s->kdiffusion) return s;
     sd_level hat = gamma > 0.0 ? sd_level_at_sigma(r->s, s.noise * (1.0 + gamma)) : s;
     const double *z = sd_draw(r, hat, s);
     SUM(r, r->x, {1, r->x}, {c->s_noise * sqrt(hat.noise * hat.noise - s.noise * s.noise), z});
@@ -240,7 +240,7 @@ void sd_sample_euler_ancestral(sd_sampling *r)
         ancestral to = ancestral_step(s.noise, t.noise, r->c->eta);
         sd_predict(r, x, s, x0, NULL);
         double step = (to.down - s.noise) / s.noise;
-        const double *z = r->s->foreign && t.noise == 0 ? NULL : sd_draw(r, s, t);
+        const double *z = r->s->kdiffusion && t.noise == 0 ? NULL : sd_draw(r, s, t);
         SUM(r, x, {1.0 + step, x}, {-step, x0}, {to.up * r->c->s_noise, z});
     }
 }

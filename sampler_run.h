@@ -1,8 +1,8 @@
-/* sampler_solver.h - floor 5, private to the sampler files: what a sampler sees of its run. A sampler is one function
+/* sampler_run.h - floor 5, private to the sampler files: what a sampler sees of its run. A sampler is one function
  * of an sd_sampling; its body is the paper's lines. sampler.c has the machinery, sampler_schedules.c the noise levels,
- * sampler_solvers.c and sampler_multistep.c the samplers, sampler_table.c their table. */
-#ifndef SD_SAMPLER_SOLVER_H
-#define SD_SAMPLER_SOLVER_H
+ * sampler_onestep.c and sampler_multistep.c the samplers, sampler_table.c their table. */
+#ifndef SD_SAMPLER_RUN_H
+#define SD_SAMPLER_RUN_H
 
 #include "sampler.h"
 
@@ -32,7 +32,7 @@ struct sd_sampler {
     int count, room;
     int vectors;         /* how many the sampler asks for */
     bool draws;          /* does it draw noise? */
-    bool foreign;        /* k-diffusion's or ComfyUI's conventions and not diffusers' */
+    bool kdiffusion;     /* k-diffusion's conventions, which ComfyUI and A1111 share, and not diffusers' */
 };
 
 /* A run in progress. */
@@ -79,7 +79,7 @@ sd_scaling sd_scaling_at(const sd_sched_config *c, sd_level at);
 /* ---- sampler_schedules.c */
 void sd_alphas_cumprod(float *a, const sd_sched_config *c);
 /* Where the steps of a run start and where the last one ends; the sampler's alphas are filled. */
-sd_status sd_plan_levels(sd_sampler *s, sd_error *e);
+sd_status sd_place_levels(sd_sampler *s, sd_error *e);
 /* The level of a timestep of the training schedule; below 0 the end of DDIM and PNDM (set_alpha_to_one). */
 sd_level sd_level_at_timestep(const sd_sampler *s, double t);
 /* The level of any sigma, on the sampler's scale, with the fraction of a timestep that belongs to it. */
@@ -91,7 +91,7 @@ typedef void sd_sample_fn(sd_sampling *r);
 sd_sample_fn sd_sample_ddim, sd_sample_ddim_inverse, sd_sample_ddpm, sd_sample_lcm, sd_sample_tcd, sd_sample_euler,
     sd_sample_euler_ancestral, sd_sample_heun, sd_sample_restart, sd_sample_dpm2, sd_sample_dpm2_ancestral,
         sd_sample_dpmpp_2s_ancestral,
-    /* sampler_solvers.c */
+    /* sampler_onestep.c */
     sd_sample_dpmpp_sde, sd_sample_dpm_fast, sd_sample_dpm_adaptive;
 sd_sample_fn sd_sample_pndm, sd_sample_ipndm, sd_sample_lms, sd_sample_dpmpp_multistep, sd_sample_dpmpp_singlestep,
     /* sampler_multistep.c */
