@@ -49,16 +49,37 @@ check_text() {
     done
     rm -f build/lint.text
     check_traps
+    check_docs
 }
 
-# Every test and twin that docs/TRAPS.md names exists, and every "trap N" of a source or test stands there.
+# Every test and twin that docs/TRAPS.md names exists, and every "trap N" of a source, test or chapter stands there.
 check_traps() {
     for name in $(grep -o '`[a-z0-9_.-]*_[a-z0-9_.-]*`' docs/TRAPS.md | tr -d '`' | sort -u); do
         grep -rqF -e "$name" tests tools *.h || fail "docs/TRAPS.md names $name, which is nowhere"
     done
-    for n in $(grep -rohiE 'traps? [0-9]+' *.c *.h tests/*.c tools/*.py docs/MODEL.md | grep -oE '[0-9]+' | sort -un); do
-        grep -qE "^\| ([0-9]+, )?$n[ ,]" docs/TRAPS.md || fail "trap $n is spoken of, and not in docs/TRAPS.md"
+    for n in $(cat *.c *.h tests/*.c tools/*.py docs/*.md | grep -ohiE 'traps? [0-9]+' | grep -oE '[0-9]+' | sort -un); do
+        grep -q "^\*\*$n\. " docs/TRAPS.md || fail "trap $n is spoken of, and not in docs/TRAPS.md"
     done
+}
+
+# Documents can be read in a terminal, their links lead somewhere, and what they name is there: files in `code`, functions and types
+# that begin with sd_.
+check_docs() {
+    for doc in *.md docs/*.md; do
+        awk -v f="$doc" 'length($0) > 160 { print "lint: " f ":" NR ": longer than 160 columns" }' "$doc"
+        for link in $(grep -o '](\([^):#]*\)' "$doc" | sed 's/^](//' | sort -u); do
+            [ -e "$(dirname "$doc")/$link" ] || echo "lint: $doc: there is no $link"
+        done
+        [ "$doc" != CHANGELOG.md ] || continue   # it may speak of what was
+        for name in $(grep -oE '`[a-z0-9_/]+\.(c|h|sh|py)`' "$doc" | tr -d '`' | sort -u); do
+            [ -e "$name" ] || [ -e "tests/$name" ] || [ -e "tools/$name" ] || echo "lint: $doc: there is no file $name"
+        done
+        for name in $(grep -oE '`sd_[a-z0-9_]+' "$doc" | tr -d '`' | sort -u); do
+            grep -qw -e "$name" *.c *.h || echo "lint: $doc: $name is nowhere"
+        done
+    done > build/lint.docs
+    [ ! -s build/lint.docs ] || { cat build/lint.docs; failures=$((failures + $(wc -l < build/lint.docs))); }
+    rm -f build/lint.docs
 }
 
 # -------------------------------------------------------------------------------------------- build
