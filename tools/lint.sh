@@ -65,14 +65,14 @@ check_traps() {
 # Documents can be read in a terminal, their links lead somewhere, and what they name is there: files in `code`, functions and types
 # that begin with sd_.
 check_docs() {
-    for doc in *.md docs/*.md; do
+    for doc in *.md docs/*.md weights/tiny/README.md tools/train/README.md; do
         awk -v f="$doc" 'length($0) > 160 { print "lint: " f ":" NR ": longer than 160 columns" }' "$doc"
         for link in $(grep -o '](\([^):#]*\)' "$doc" | sed 's/^](//' | sort -u); do
             [ -e "$(dirname "$doc")/$link" ] || echo "lint: $doc: there is no $link"
         done
         [ "$doc" != CHANGELOG.md ] || continue   # it may speak of what was
         for name in $(grep -oE '`[a-z0-9_/]+\.(c|h|sh|py)`' "$doc" | tr -d '`' | sort -u); do
-            [ -e "$name" ] || [ -e "tests/$name" ] || [ -e "tools/$name" ] || echo "lint: $doc: there is no file $name"
+            [ -e "$name" ] || [ -e "tests/$name" ] || [ -e "tools/$name" ] || [ -e "$(dirname "$doc")/$name" ] || echo "lint: $doc: there is no file $name"
         done
         for name in $(grep -oE '`sd_[a-z0-9_]+' "$doc" | tr -d '`' | sort -u); do
             grep -qw -e "$name" *.c *.h || echo "lint: $doc: $name is nowhere"
