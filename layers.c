@@ -219,7 +219,9 @@ static sd_tensor resnet(sd_run *r, const sd_res_w *w, const sd_net_dims *d, sd_t
 static sd_tensor key_or_value(sd_run *r, const sd_wb *w, sd_tensor x, sd_tensor context)
 {
     bool itself = context.host == x.host;
-    return itself ? sd_linear(r, context, &w->w, &w->b) : sd_linear_once(r, context, &w->w, &w->b);
+    /* whoever changes a traced tensor changes it in that pass alone */
+    return itself || sd_trace_writes(r) ? sd_linear(r, context, &w->w, &w->b)
+        : sd_linear_once(r, context, &w->w, &w->b);
 }
 
 sd_tensor sd_attend(sd_run *r, const sd_attn_w *w, sd_tensor x, sd_tensor context, int heads, bool causal,

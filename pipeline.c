@@ -332,13 +332,12 @@ static sd_status job_init(sd_ctx *c, job *j)
     return sd_sampler_new_from(&j->sampler, &j->sched, j->p.steps, j->p.steps - taken, &c->err);
 }
 
-static void trace_latents(sd_ctx *c, const job *j, const float *x, const char *fmt, int i)
+static void trace_latents(sd_ctx *c, const job *j, float *x, const char *fmt, int i)
 {
     const int64_t dim[] = {j->B, j->C, j->h, j->w};
     char name[64];
-    if (!sd_traces(&c->run)) return;
     snprintf(name, sizeof name, fmt, i);
-    sd_trace_raw(&c->run, SD_F32, 4, dim, x, "%s", name);
+    sd_trace_numbers(&c->run, 4, dim, x, "%s", name);
 }
 
 /* prompt_embeds: [uncond | cond], each repeated for every picture of the batch. */
@@ -360,13 +359,13 @@ static sd_status embed_prompts(sd_ctx *c, job *j)
         memcpy(ids + g * SD_TOKENS, t[g].id, sizeof t[g].id);
     }
     for (int i = 0; i < j->G * SD_TOKENS; i++) ids64[i] = ids[i];
-    sd_trace_raw(&c->run, SD_I64, 2, (const int64_t[]){j->G, SD_TOKENS}, ids64, "tokens");
+    sd_trace_last_look(&c->run, SD_I64, 2, (const int64_t[]){j->G, SD_TOKENS}, ids64, "tokens");
     size_t one = SD_TOKENS * (size_t)c->clip.cfg.width, B = (size_t)j->B;
     if (sd_run_text(c, ids, j->G, j->p.clip_skip, j->context)) return c->err.status;
     for (size_t g = (size_t)j->G; g-- > 0;)   /* spread from the back: [u c] -> [u u .. c c ..] */
         for (size_t b = B; b-- > 0;) memmove(j->context + (g * B + b) * one, j->context + g * one, one * sizeof(float));
-    sd_trace_raw(&c->run, SD_F32, 3, (const int64_t[]){j->G * j->B, SD_TOKENS, c->clip.cfg.width}, j->context,
-                 "prompt_embeds");
+    sd_trace_numbers(&c->run, 3, (const int64_t[]){j->G * j->B, SD_TOKENS, c->clip.cfg.width}, j->context,
+                     "prompt_embeds");
     c->timings.text = sd_now() - start;
     sd_report(c, "text", 1, 1, c->timings.text);
     return c->err.status;
@@ -430,10 +429,10 @@ static sd_status encode_picture(sd_ctx *c, job *j, const char *who, const char *
     return c->err.status;
 }
 
-static void trace_some(sd_ctx *c, const job *j, const float *x, int n, int channels, const char *name)
+static void trace_some(sd_ctx *c, const job *j, float *x, int n, int channels, const char *name)
 {
     const int64_t dim[] = {n, channels, j->h, j->w};
-    sd_trace_raw(&c->run, SD_F32, 4, dim, x, "%s", name);
+    sd_trace_numbers(&c->run, 4, dim, x, "%s", name);
 }
 
 /* What an inpainting UNet is shown of the picture: its kept pixels, and 0, a middle grey, where it is repainted. */
@@ -563,7 +562,7 @@ static sd_status predict_noise(void *user, int i, double t, const float *input, 
     job *j = d->j;
     size_t n = (size_t)j->B * j->n, pixels = (size_t)j->h * (size_t)j->w;
     float t32 = (float)t;
-    sd_trace_raw(&c->run, SD_F32, 1, (const int64_t[]){1}, &t32, "timestep.%d", i);
+    sd_trace_numbers(&c->run, 1, (const int64_t[]){1}, &t32, "timestep.%d", i);
     for (int k = 0; k < j->G * j->B; k++) j->timestep[k] = t32;
     for (int k = 0; k < j->G * j->B; k++)
         unet_input(j, j->input + (size_t)k * (size_t)j->in * pixels, input + (size_t)(k % j->B) * j->n);
@@ -584,7 +583,8 @@ static void see_denoised(void *user, int i, const float *x0)
     denoiser *d = user;
     sd_ctx *c = d->c;
     const job *j = d->j;
-    trace_latents(c, j, x0, "step.%d.denoised", i);
+    const int64_t dim[] = {j->B, j->C, j->h, j->w};
+    sd_trace_last_look(&c->run, SD_F32, 4, dim, x0, "step.%d.denoised", i);
     if (c->step && !c->err.status)
         c->step(c->step_user, &(sd_denoised){i, sd_sampler_count(j->sampler), j->B, j->C, j->h, j->w, x0});
 }
@@ -655,7 +655,7 @@ static sd_status decode(sd_ctx *c, job *j)
             return c->err.status;
     float *first = j->picture + (size_t)j->first * pixels;
     to_unit(first, (size_t)j->kept * pixels);
-    sd_trace_raw(&c->run, SD_F32, 4, (const int64_t[]){j->kept, 3, j->p.height, j->p.width}, first, "image");
+    sd_trace_numbers(&c->run, 4, (const int64_t[]){j->kept, 3, j->p.height, j->p.width}, first, "image");
     c->timings.vae_decode = sd_now() - start;
     sd_report(c, "vae", 1, 1, c->timings.vae_decode);
     return c->err.status;
@@ -711,8 +711,10 @@ bool sd_run_is_open_ended(sd_ctx *c, const sd_params *params)
 sd_status sd_generate(sd_ctx *c, const sd_params *params, sd_image *images)
 {
     if (sd_begin(c) || sd_given(c, "params", params) || sd_given(c, "images", images)) return sd_end(c);
-    const char *filter = sd_trace_file_filter(c->run.trace);
-    if (!filter || !sd_rehearse(c, params, filter, NULL, NULL)) sd_run_pipeline(c, params, images);
+    const char *filter;
+    for (int i = 0; (filter = sd_trace_strict_filter(c->run.trace, i)) && !c->err.status; i++)
+        sd_rehearse(c, params, filter, NULL, NULL);
+    if (!c->err.status) sd_run_pipeline(c, params, images);
     return sd_end(c);
 }
 

@@ -1,219 +1,108 @@
-/* trace.c - floor 3: hands named intermediate results to a function or into a safetensors file.
+/* trace.c - floor 3: names of intermediate results, who wants to see them, and in which order.
  *
- * While a file is being made its numbers go to a file without a name beside it; only the end of the run knows the
- * header, which comes first in the format. So sd_trace_finish writes header and numbers into a second file and renames
- * that to <path>. A run that fails, or is killed, leaves neither. */
-#define _POSIX_C_SOURCE 200809L
-#define _FILE_OFFSET_BITS 64
+ * What a sink does with a tensor is its own file's matter: trace_callback.c, trace_dump.c. */
 #include "trace.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "weights.h"
-
-#if defined(__unix__) || defined(__APPLE__)
-#include <sys/types.h>
-typedef off_t file_offset;
-#define seek_to(f, at) fseeko(f, at, SEEK_SET)
-#else
-typedef long file_offset;
-#define seek_to(f, at) fseek(f, at, SEEK_SET)
-#endif
-
 enum { NAME_BYTES = 320, PREFIX_BYTES = 128 };
 
-/* A tensor whose numbers are in the data file. */
-typedef struct kept { sd_traced t; char *name; uint64_t at, bytes; } kept;
+/* A sink and what it wants to see. */
+typedef struct listener {
+    sd_sink sink;
+    char *filter;
+    bool wants;                  /* the tensor whose turn it is */
+    size_t taken;                /* tensors that passed the filter */
+    char example[NAME_BYTES];    /* a name that did not */
+} listener;
 
 struct sd_trace {
-    char *filter, prefix[PREFIX_BYTES];
-    sd_error err;                                  /* the first error; sticks, as the run's does */
-    size_t offered, taken;                         /* names seen and names that passed the filter */
-    char example[NAME_BYTES];                      /* a name that did not */
-    float *room;                                   /* for transposing */
+    char prefix[PREFIX_BYTES];
+    listener *list;
+    int n;
+    sd_error err;                /* the first error; sticks, as the run's does */
+    size_t offered;              /* names seen */
+    float *room;                 /* for transposing */
     size_t room_size;
-
-    void (*fn)(void *user, const sd_traced *t);    /* NULL: into a file */
-    void *user;
-
-    char *path;
-    FILE *data;
-    uint64_t at;                                   /* bytes in it */
-    kept *list;
-    size_t n, cap, *by_name;                       /* by_name: indices of list, sorted: a file holds a name once */
 };
 
 /* ----------------------------------------------------------------------------- begin and end */
 
-void sd_trace_abort(sd_trace *t)
+static void close_sink(const sd_sink *s, sd_error *e)
 {
-    if (!t) return;
-    if (t->data) fclose(t->data);
-    for (size_t i = 0; i < t->n; i++) free(t->list[i].name);
-    free(t->list);
-    free(t->by_name);
-    free(t->path);
-    free(t->room);
-    free(t->filter);
-    free(t);
+    if (s->close) s->close(s->user, e);
 }
 
-static sd_trace *new_trace(const char *filter, sd_error *e)
+sd_status sd_trace_add(sd_trace *t, const char *filter, const sd_sink *sink, sd_error *e)
 {
-    sd_trace *t = calloc(1, sizeof *t);
-    char *copy = sd_strdup(filter ? filter : "");
-    if (t && copy) {
-        t->filter = copy;
-        return t;
+    char *copy = e->status ? NULL : sd_strdup(filter ? filter : "");
+    listener *more = copy ? realloc(t->list, (size_t)(t->n + 1) * sizeof *more) : NULL;
+    if (more) {
+        t->list = more;
+        more[t->n++] = (listener){.sink = *sink, .filter = copy};
+        return SD_OK;
     }
-    free(t);
     free(copy);
-    sd_fail(e, SD_ERR_MEMORY, "no memory for a trace");
-    return NULL;
-}
-
-sd_status sd_trace_to_callback(sd_trace **out, const char *filter, void (*fn)(void *, const sd_traced *), void *user,
-                               sd_error *e)
-{
-    *out = NULL;
-    if (e->status) return e->status;
-    sd_trace *t = new_trace(filter, e);
-    if (!t) return e->status;
-    t->fn = fn;
-    t->user = user;
-    *out = t;
-    return SD_OK;
-}
-
-static sd_status open_data(sd_trace *t, const char *path, sd_error *e)
-{
-    t->path = sd_strdup(path);
-    if (!t->path) return sd_fail(e, SD_ERR_MEMORY, "no memory for a trace");
-    if (sd_is_dir(path)) return sd_fail(e, SD_ERR_ARG, "cannot write the trace %s: it is a directory", path);
-    t->data = sd_file_without_name(path, e);
+    if (!e->status) sd_fail(e, SD_ERR_MEMORY, "no memory for a trace");
+    close_sink(sink, e);
     return e->status;
 }
 
-sd_status sd_trace_to_file(sd_trace **out, const char *filter, const char *path, sd_error *e)
+sd_status sd_trace_new(sd_trace **out, const char *filter, const sd_sink *sink, sd_error *e)
 {
-    *out = NULL;
-    if (e->status) return e->status;
-    sd_trace *t = new_trace(filter, e);
-    if (!t) return e->status;
-    if (open_data(t, path, e)) sd_trace_abort(t);
-    else *out = t;
-    return e->status;
-}
-
-const char *sd_trace_file_filter(const sd_trace *t) { return t && !t->fn && *t->filter ? t->filter : NULL; }
-
-/* Copies the numbers of tensor i from the data file. */
-static sd_status put(void *user, size_t i, FILE *to, const char *path, sd_error *e)
-{
-    sd_trace *t = user;
-    uint64_t left = t->list[i].bytes;
-    unsigned char block[1 << 16];
-    if (seek_to(t->data, (file_offset)t->list[i].at))
-        return sd_fail(e, SD_ERR_IO, "cannot read back the trace %s: %s", path, strerror(errno));
-    while (left) {
-        if (sd_stopped(e)) return e->status;
-        size_t n = left < sizeof block ? (size_t)left : sizeof block;
-        if (fread(block, 1, n, t->data) != n) return sd_fail(e, SD_ERR_IO, "cannot read back the trace %s", path);
-        if (fwrite(block, 1, n, to) != n)
-            return sd_fail(e, SD_ERR_IO, "cannot write the trace %s: %s", path, strerror(errno));
-        left -= n;
+    sd_trace *t = *out = e->status ? NULL : calloc(1, sizeof *t);
+    if (!t) {
+        if (!e->status) sd_fail(e, SD_ERR_MEMORY, "no memory for a trace");
+        close_sink(sink, e);
+    } else if (sd_trace_add(t, filter, sink, e)) {
+        sd_trace_abort(t);
+        *out = NULL;
     }
-    return SD_OK;
-}
-
-static sd_status write_file(sd_trace *t, sd_error *e)
-{
-    errno = 0;
-    if (fflush(t->data) || ferror(t->data))
-        return sd_fail(e, SD_ERR_IO, "cannot write the trace %s: %s", t->path, strerror(errno));
-    sd_traced *tensors = malloc((t->n + 1) * sizeof *tensors);
-    if (!tensors) return sd_fail(e, SD_ERR_MEMORY, "no memory to write the trace %s", t->path);
-    for (size_t i = 0; i < t->n; i++) tensors[i] = t->list[i].t;
-    sd_safetensors_write_from(t->path, tensors, t->n, put, t, e);
-    free(tensors);
     return e->status;
 }
 
 sd_status sd_trace_finish(sd_trace *t, sd_error *e)
 {
-    if (t && t->err.status) sd_fail(e, t->err.status, "%s", t->err.text);
-    else if (t && t->offered && !t->taken)
-        sd_fail(e, SD_ERR_ARG, "nothing was traced: the filter \"%.100s\" matches none of %zu names, such as %s",
-                t->filter, t->offered, t->example);
-    else if (t && !t->fn && e->status == SD_OK) write_file(t, e);
-    sd_trace_abort(t);
+    if (!t) return e->status;
+    if (t->err.status) sd_fail(e, t->err.status, "%s", t->err.text);
+    for (int i = 0; i < t->n; i++) {
+        const listener *l = &t->list[i];
+        if (t->offered && !l->taken && !e->status)
+            sd_fail(e, SD_ERR_ARG, "nothing was traced: the filter \"%.100s\" matches none of %zu names, such as %s",
+                    l->filter, t->offered, l->example);
+        close_sink(&l->sink, e);
+        free(l->filter);
+    }
+    free(t->list);
+    free(t->room);
+    free(t);
     return e->status;
 }
 
-/* ------------------------------------------------------------------------------------- sinks */
-
-/* An error of the trace is one of the run, and stays with the trace for sd_trace_finish. */
-static void pass_on(sd_run *r) { sd_fail(r->err, r->trace->err.status, "%s", r->trace->err.text); }
-
-/* Where `name` is, or belongs, in by_name. */
-static size_t place_of(const sd_trace *t, const char *name, bool *there)
+void sd_trace_abort(sd_trace *t)
 {
-    size_t low = 0, high = t->n;
-    while (low < high) {
-        size_t mid = low + (high - low) / 2;
-        if (strcmp(t->list[t->by_name[mid]].name, name) < 0) low = mid + 1;
-        else high = mid;
-    }
-    *there = low < t->n && strcmp(t->list[t->by_name[low]].name, name) == 0;
-    return low;
+    sd_error e = {.status = SD_ERR_CANCELLED};
+    sd_trace_finish(t, &e);
 }
 
-static bool list_room(sd_trace *t)
+const char *sd_trace_strict_filter(const sd_trace *t, int i)
 {
-    if (t->n < t->cap) return true;
-    size_t cap = t->cap ? 2 * t->cap : 256, *order = realloc(t->by_name, cap * sizeof *order);
-    if (order) t->by_name = order;
-    kept *list = realloc(t->list, cap * sizeof *list);
-    if (list) t->list = list;
-    if (order && list) t->cap = cap;
-    return order && list;
+    for (int k = 0; t && k < t->n; k++)
+        if (t->list[k].sink.strict && *t->list[k].filter && i-- == 0) return t->list[k].filter;
+    return NULL;
 }
 
-static sd_status keep(sd_trace *t, const sd_traced *x)
+bool sd_traces(const sd_run *r) { return r->trace != NULL; }
+
+bool sd_trace_writes(const sd_run *r)
 {
-    bool there;
-    size_t place = place_of(t, x->name, &there), bytes = sd_dtype_size(x->dtype);
-    for (int i = 0; i < x->nd; i++) bytes *= (size_t)x->dim[i];
-    if (!x->data) return SD_OK;   /* nothing was computed */
-    if (there)
-        return sd_fail(&t->err, SD_ERR_ARG, "cannot write the trace %s: it has \"%.100s\" already, and holds one run",
-                       t->path, x->name);
-    char *name = list_room(t) ? sd_strdup(x->name) : NULL;
-    if (!name) return sd_fail(&t->err, SD_ERR_MEMORY, "no memory to trace \"%.100s\"", x->name);
-    if (fwrite(x->data, 1, bytes, t->data) != bytes) {
-        free(name);
-        return sd_fail(&t->err, SD_ERR_IO, "cannot write the trace %s: %s", t->path, strerror(errno));
-    }
-    memmove(t->by_name + place + 1, t->by_name + place, (t->n - place) * sizeof *t->by_name);
-    t->by_name[place] = t->n;
-    t->list[t->n] = (kept){.t = *x, .name = name, .at = t->at, .bytes = bytes};
-    t->list[t->n++].t.name = name;
-    t->at += bytes;
-    return SD_OK;
+    for (int i = 0; r->trace && i < r->trace->n; i++)
+        if (r->trace->list[i].sink.writes) return true;
+    return false;
 }
 
-static void emit(sd_run *r, const char *name, sd_dtype dt, int nd, const int64_t *dim, const void *data)
-{
-    sd_trace *t = r->trace;
-    sd_traced x = {.name = name, .dtype = dt, .nd = nd, .data = data};
-    for (int i = 0; i < nd; i++) x.dim[i] = dim[i];
-    if (t->fn) t->fn(t->user, &x);
-    else if (keep(t, &x)) pass_on(r);
-}
-
-/* -------------------------------------------------------------------------------- what is seen */
+/* -------------------------------------------------------------------------------------- names */
 
 void sd_trace_prefix(sd_run *r, const char *fmt, ...)
 {
@@ -224,12 +113,14 @@ void sd_trace_prefix(sd_run *r, const char *fmt, ...)
     va_end(ap);
 }
 
-bool sd_traces(const sd_run *r) { return r->trace != NULL; }
+/* An error of the trace is one of the run, and stays with the trace for sd_trace_finish. */
+static void pass_on(sd_run *r) { sd_fail(r->err, r->trace->err.status, "%s", r->trace->err.text); }
 
 /* Makes the full name and says whether anybody wants it. */
 static bool wanted(sd_run *r, char name[NAME_BYTES], const char *fmt, va_list ap)
 {
     sd_trace *t = r->trace;
+    bool any = false;
     if (!sd_ok(r)) return false;
     if (t->err.status == SD_OK) {
         int at = snprintf(name, NAME_BYTES, "%s", t->prefix),
@@ -242,10 +133,31 @@ static bool wanted(sd_run *r, char name[NAME_BYTES], const char *fmt, va_list ap
         return false;
     }
     t->offered++;
-    bool yes = sd_glob_list(t->filter, name);
-    if (yes) t->taken++;
-    else memcpy(t->example, name, sizeof t->example);
-    return yes;
+    for (int i = 0; i < t->n; i++) {
+        listener *l = &t->list[i];
+        l->wants = sd_glob_list(l->filter, name);
+        if (l->wants) l->taken++;
+        else memcpy(l->example, name, sizeof l->example);
+        any |= l->wants;
+    }
+    return any;
+}
+
+/* ------------------------------------------------------------------------------------ numbers */
+
+/* Shows x to those who want it. writable: x->data, or NULL. True: somebody may have changed it. */
+static bool show(sd_run *r, const sd_traced *x, float *writable)
+{
+    sd_trace *t = r->trace;
+    bool changed = false;
+    for (int i = 0; i < t->n && sd_ok(r); i++) {
+        const listener *l = &t->list[i];
+        if (!l->wants) continue;
+        bool writes = l->sink.writes && writable;
+        if (l->sink.see(l->sink.user, x, writes ? writable : NULL, &t->err)) pass_on(r);
+        changed |= writes;
+    }
+    return changed;
 }
 
 /* y[n][c][p] = x[n][p][c]: in tiles, because one of the two is always read or written across cache lines. */
@@ -269,70 +181,83 @@ static void transpose(float *y, const float *x, int64_t N, int64_t P, int64_t C,
     }
 }
 
-/* x [N,P,C] as [N,C,P] in the trace's own room; NULL under the null backend, or with an error. */
-static const float *transposed(sd_run *r, sd_tensor x, int64_t N, int64_t P, int64_t C)
+/* Room for n numbers of the trace's own; NULL, and an error: there is none. */
+static float *room_for(sd_run *r, size_t n)
 {
     sd_trace *t = r->trace;
-    size_t n = (size_t)(N * P * C);
-    if (!x.host) return NULL;
-    if (x.dt != SD_F32) {
-        sd_fail(r->err, SD_ERR_ARG, "a traced activation must be F32, not %s", sd_dtype_name(x.dt));
-        return NULL;
-    }
-    if (n > t->room_size) {
-        free(t->room);
-        t->room_size = 0;
-        t->room = malloc(n * sizeof *t->room);
-        if (!t->room) {
-            sd_fail(&t->err, SD_ERR_MEMORY, "no memory for %.1f MB to trace a tensor",
-                    (double)n * sizeof *t->room / 1e6);
-            pass_on(r);
-            return NULL;
-        }
+    if (n <= t->room_size) return t->room;
+    free(t->room);
+    t->room_size = 0;
+    t->room = malloc(n * sizeof *t->room);
+    if (t->room) {
         t->room_size = n;
+    } else {
+        sd_fail(&t->err, SD_ERR_MEMORY, "no memory for %.1f MB to trace a tensor", (double)n * sizeof *t->room / 1e6);
+        pass_on(r);
     }
-    transpose(t->room, sd_f32(x), N, P, C, r->threads);
     return t->room;
 }
 
+/* Shows x [N,P,C] as [N,C,P], a shape that x->dim has already; what was changed comes back the same way. */
+static void show_transposed(sd_run *r, sd_traced *x, float *numbers, int64_t N, int64_t P, int64_t C)
+{
+    if (numbers && x->dtype != SD_F32) {
+        sd_fail(r->err, SD_ERR_ARG, "a traced activation must be F32, not %s", sd_dtype_name(x->dtype));
+        return;
+    }
+    float *room = numbers ? room_for(r, (size_t)(N * P * C)) : NULL;
+    if (!sd_ok(r)) return;
+    if (room) transpose(room, numbers, N, P, C, r->threads);
+    x->data = room;
+    if (show(r, x, room)) transpose(numbers, room, N, C, P, r->threads);
+}
+
+#define NAME_OR_RETURN(name) \
+    char name[NAME_BYTES]; \
+    va_list ap; \
+    if (!r->trace) return; \
+    va_start(ap, fmt); \
+    bool yes = wanted(r, name, fmt, ap); \
+    va_end(ap); \
+    if (!yes) return
+
 void sd_trace_tensor(sd_run *r, sd_tensor x, const char *fmt, ...)
 {
-    char name[NAME_BYTES];
-    if (!r->trace) return;
-    va_list ap;
-    va_start(ap, fmt);
-    bool yes = wanted(r, name, fmt, ap);
-    va_end(ap);
-    if (!yes) return;
-    const void *data = x.host;
+    NAME_OR_RETURN(name);
+    sd_traced t = {.name = name, .dtype = x.dt, .nd = x.nd, .data = x.host};
+    memcpy(t.dim, x.dim, sizeof t.dim);
     if (x.nd == 4) {   /* [N,H,W,C] -> [N,C,H,W] */
         const int64_t N = x.dim[0], H = x.dim[1], W = x.dim[2], C = x.dim[3], dim[] = {N, C, H, W};
-        data = transposed(r, x, N, H * W, C);
-        memcpy(x.dim, dim, sizeof dim);
+        memcpy(t.dim, dim, sizeof dim);
+        show_transposed(r, &t, x.host, N, H * W, C);
+    } else {
+        show(r, &t, x.dt == SD_F32 ? x.host : NULL);
     }
-    if (sd_ok(r)) emit(r, name, x.dt, x.nd, x.dim, data);
 }
 
 void sd_trace_transposed(sd_run *r, sd_tensor x, const char *fmt, ...)
 {
-    char name[NAME_BYTES];
-    if (!r->trace) return;
-    va_list ap;
-    va_start(ap, fmt);
-    bool yes = wanted(r, name, fmt, ap);
-    va_end(ap);
-    if (!yes) return;
-    const float *data = transposed(r, x, x.dim[0], x.dim[1], x.dim[2]);
-    if (sd_ok(r)) emit(r, name, x.dt, 3, (const int64_t[]){x.dim[0], x.dim[2], x.dim[1]}, data);
+    NAME_OR_RETURN(name);
+    sd_traced t = {.name = name, .dtype = x.dt, .nd = 3, .dim = {x.dim[0], x.dim[2], x.dim[1]}};
+    show_transposed(r, &t, x.host, x.dim[0], x.dim[1], x.dim[2]);
 }
 
-void sd_trace_raw(sd_run *r, sd_dtype dt, int nd, const int64_t *dim, const void *data, const char *fmt, ...)
+static void show_raw(sd_run *r, const char *name, sd_dtype dt, int nd, const int64_t *dim, const void *x,
+                     float *writable)
 {
-    char name[NAME_BYTES];
-    if (!r->trace) return;
-    va_list ap;
-    va_start(ap, fmt);
-    bool yes = wanted(r, name, fmt, ap);
-    va_end(ap);
-    if (yes) emit(r, name, dt, nd, dim, data);
+    sd_traced t = {.name = name, .dtype = dt, .nd = nd, .data = x};
+    for (int i = 0; i < nd; i++) t.dim[i] = dim[i];
+    show(r, &t, writable);
+}
+
+void sd_trace_numbers(sd_run *r, int nd, const int64_t *dim, float *x, const char *fmt, ...)
+{
+    NAME_OR_RETURN(name);
+    show_raw(r, name, SD_F32, nd, dim, x, x);
+}
+
+void sd_trace_last_look(sd_run *r, sd_dtype dt, int nd, const int64_t *dim, const void *x, const char *fmt, ...)
+{
+    NAME_OR_RETURN(name);
+    show_raw(r, name, dt, nd, dim, x, NULL);
 }

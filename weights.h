@@ -123,8 +123,8 @@ typedef struct sd_binder {
 /* Binds rows to the fields of `object`, which must stay where it is; `hf` and `ldm` are the prefixes with their
  * trailing dot ("mid_block.resnets.0."), ldm NULL: only diffusers' names. letters and values give the dimensions: "oi",
  * {320, 4}. A name is looked for as hf prefix + leaf, without `strip`, as ldm prefix + leaf, and as older diffusers
- * spelled it. The field gets the file's own dimensions and dtype, data, name and id; these live as long as the store and the
- * binder. Missing, misshapen and integer tensors leave the field absent. */
+ * spelled it. The field gets the file's own dimensions and dtype, data, name and id; these live as long as the store and
+ * the binder. Missing, misshapen and integer tensors leave the field absent. */
 void sd_bind(sd_binder *b, void *object, const sd_bind_row *rows, size_t n, const char *hf, const char *ldm,
              const char *letters, const int64_t *values);
 /* The bound weight of this diffusers name; NULL: there is none. */

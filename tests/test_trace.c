@@ -5,6 +5,7 @@
 #include "test.h"
 #include "../trace.h"
 #include "../weights.h"
+#include "needs.h"
 #include "tempdir.h"
 
 typedef struct heard { sd_traced t; char name[400]; float x[64]; int n; } heard;
@@ -53,7 +54,7 @@ TEST(nobody_listening_costs_nothing)
     sd_trace_prefix(&r, "a.");
     sd_trace_tensor(&r, tensor(x, 1, 1, 0, 0, 0), "a");
     sd_trace_transposed(&r, tensor(x, 3, 1, 1, 1, 0), "a");
-    sd_trace_raw(&r, SD_F32, 1, (const int64_t[]){1}, x, "a");
+    sd_trace_numbers(&r, 1, (const int64_t[]){1}, x, "a");
     assert_int_equal(e.status, SD_OK);
     assert_int_equal(sd_trace_finish(NULL, &e), SD_OK);
     sd_trace_abort(NULL);
@@ -111,7 +112,7 @@ TEST(feature_maps_are_handed_on_as_nchw)
     sd_trace_tensor(&r, tensor(x, 3, 2, 2, 3, 0), "x");   /* tokens are in PyTorch's order already */
     expect_dims(&h.t, 3, (const int64_t[]){2, 2, 3});
     assert_memory_equal(h.x, x, sizeof x);
-    sd_trace_raw(&r, SD_F32, 4, (const int64_t[]){2, 1, 2, 3}, x, "x");
+    sd_trace_numbers(&r, 4, (const int64_t[]){2, 1, 2, 3}, x, "x");
     expect_dims(&h.t, 4, (const int64_t[]){2, 1, 2, 3});
     assert_memory_equal(h.x, x, sizeof x);
     assert_int_equal(sd_trace_finish(r.trace, &e), SD_OK);
@@ -187,7 +188,7 @@ TEST(a_run_that_failed_is_not_traced)
     sd_fail(&e, SD_ERR_CANCELLED, "cancelled");
     sd_trace_tensor(&r, (sd_tensor){0}, "x");
     sd_trace_transposed(&r, (sd_tensor){0}, "x");
-    sd_trace_raw(&r, SD_F32, 1, (const int64_t[]){1}, x, "x");
+    sd_trace_numbers(&r, 1, (const int64_t[]){1}, x, "x");
     assert_int_equal(h.n, 0);
     sd_error_clear(&e);
     assert_int_equal(sd_trace_finish(r.trace, &e), SD_OK);   /* the run's error is not the trace's */
@@ -205,8 +206,8 @@ TEST(a_trace_file_is_a_safetensors_file)
     temp_clear();
     to_file(&r, "*", "t.safetensors");
     assert_false(sd_is_file(temp_path("t.safetensors")));
-    sd_trace_raw(&r, SD_F32, 1, (const int64_t[]){1}, t, "timestep.%d", 0);
-    sd_trace_raw(&r, SD_I64, 2, (const int64_t[]){1, 3}, tokens, "tokens");
+    sd_trace_last_look(&r, SD_F32, 1, (const int64_t[]){1}, t, "timestep.%d", 0);
+    sd_trace_last_look(&r, SD_I64, 2, (const int64_t[]){1, 3}, tokens, "tokens");
     sd_trace_prefix(&r, "step.0.unet.");
     sd_trace_tensor(&r, tensor(map, 4, 2, 1, 2, 3), "conv_in");
     assert_false(sd_is_file(temp_path("t.safetensors")));
@@ -395,8 +396,8 @@ int main(void)
         cmocka_unit_test(transposing_is_right_for_every_size_and_thread_count),
         cmocka_unit_test(without_numbers_names_and_shapes_are_handed_on),
         cmocka_unit_test(a_run_that_failed_is_not_traced),
-        cmocka_unit_test(a_trace_file_is_a_safetensors_file),
-        cmocka_unit_test(many_large_tensors_keep_their_places),
+        unit_test_needing(NEED_JSON, a_trace_file_is_a_safetensors_file),
+        unit_test_needing(NEED_JSON, many_large_tensors_keep_their_places),
         cmocka_unit_test(an_aborted_trace_leaves_nothing),
         cmocka_unit_test(a_name_twice_is_an_error_at_once),
         cmocka_unit_test(a_filter_that_matches_nothing_is_an_error_with_an_example),

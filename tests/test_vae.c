@@ -1,5 +1,6 @@
 /* test_vae.c - every module of encoder and decoder against float64. */
 #include "test.h"
+#include "needs.h"
 #include "network.h"
 #include "tempdir.h"
 
@@ -60,5 +61,5 @@ int main(void)
         cmocka_unit_test(every_module_is_within_its_bound_with_openblas),
 #endif
     };
-    return cmocka_run_group_tests_name("vae", tests, temp_make, temp_remove);
+    return run_group_needing(NEED_JSON, "vae", tests, temp_make, temp_remove);
 }

@@ -1,0 +1,149 @@
+/* trace_dump.c - floor 3: the sink that writes a safetensors file.
+ *
+ * While a file is being made its numbers go to a file without a name beside it; only the end of the run knows the
+ * header, which comes first in the format. So closing the sink writes header and numbers into a second file and renames
+ * that to <path>. A run that fails, or is killed, leaves neither. */
+#define _POSIX_C_SOURCE 200809L
+#define _FILE_OFFSET_BITS 64
+#include "trace.h"
+#include "weights.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <sys/types.h>
+typedef off_t file_offset;
+#define seek_to(f, at) fseeko(f, at, SEEK_SET)
+#else
+typedef long file_offset;
+#define seek_to(f, at) fseek(f, at, SEEK_SET)
+#endif
+
+/* A tensor whose numbers are in the data file. */
+typedef struct entry { sd_traced t; char *name; uint64_t at, bytes; } entry;
+
+typedef struct dump {
+    char *path;
+    FILE *data;
+    uint64_t at;                                   /* bytes in it */
+    entry *list;
+    size_t n, cap, *by_name;                       /* by_name: indices of list, sorted: a file holds a name once */
+} dump;
+
+/* ------------------------------------------------------------------------------------ one tensor */
+
+/* Where `name` is, or belongs, in by_name. */
+static size_t place_of(const dump *t, const char *name, bool *there)
+{
+    size_t low = 0, high = t->n;
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        if (strcmp(t->list[t->by_name[mid]].name, name) < 0) low = mid + 1;
+        else high = mid;
+    }
+    *there = low < t->n && strcmp(t->list[t->by_name[low]].name, name) == 0;
+    return low;
+}
+
+static bool list_room(dump *t)
+{
+    if (t->n < t->cap) return true;
+    size_t cap = t->cap ? 2 * t->cap : 256, *order = realloc(t->by_name, cap * sizeof *order);
+    if (order) t->by_name = order;
+    entry *list = realloc(t->list, cap * sizeof *list);
+    if (list) t->list = list;
+    if (order && list) t->cap = cap;
+    return order && list;
+}
+
+static sd_status see(void *user, const sd_traced *x, float *writable, sd_error *e)
+{
+    dump *t = user;
+    bool there;
+    (void)writable;
+    size_t place = place_of(t, x->name, &there), bytes = sd_dtype_size(x->dtype);
+    for (int i = 0; i < x->nd; i++) bytes *= (size_t)x->dim[i];
+    if (!x->data) return SD_OK;   /* nothing was computed */
+    if (there)
+        return sd_fail(e, SD_ERR_ARG, "cannot write the trace %s: it has \"%.100s\" already, and holds one run",
+                       t->path, x->name);
+    char *name = list_room(t) ? sd_strdup(x->name) : NULL;
+    if (!name) return sd_fail(e, SD_ERR_MEMORY, "no memory to trace \"%.100s\"", x->name);
+    if (fwrite(x->data, 1, bytes, t->data) != bytes) {
+        free(name);
+        return sd_fail(e, SD_ERR_IO, "cannot write the trace %s: %s", t->path, strerror(errno));
+    }
+    memmove(t->by_name + place + 1, t->by_name + place, (t->n - place) * sizeof *t->by_name);
+    t->by_name[place] = t->n;
+    t->list[t->n] = (entry){.t = *x, .name = name, .at = t->at, .bytes = bytes};
+    t->list[t->n++].t.name = name;
+    t->at += bytes;
+    return SD_OK;
+}
+
+/* --------------------------------------------------------------------------- the file as a whole */
+
+/* Copies the numbers of tensor i from the data file. */
+static sd_status put(void *user, size_t i, FILE *to, const char *path, sd_error *e)
+{
+    dump *t = user;
+    uint64_t left = t->list[i].bytes;
+    unsigned char block[1 << 16];
+    if (seek_to(t->data, (file_offset)t->list[i].at))
+        return sd_fail(e, SD_ERR_IO, "cannot read back the trace %s: %s", path, strerror(errno));
+    while (left) {
+        if (sd_stopped(e)) return e->status;
+        size_t n = left < sizeof block ? (size_t)left : sizeof block;
+        if (fread(block, 1, n, t->data) != n) return sd_fail(e, SD_ERR_IO, "cannot read back the trace %s", path);
+        if (fwrite(block, 1, n, to) != n)
+            return sd_fail(e, SD_ERR_IO, "cannot write the trace %s: %s", path, strerror(errno));
+        left -= n;
+    }
+    return SD_OK;
+}
+
+static sd_status write_file(dump *t, sd_error *e)
+{
+    errno = 0;
+    if (fflush(t->data) || ferror(t->data))
+        return sd_fail(e, SD_ERR_IO, "cannot write the trace %s: %s", t->path, strerror(errno));
+    sd_traced *tensors = malloc((t->n + 1) * sizeof *tensors);
+    if (!tensors) return sd_fail(e, SD_ERR_MEMORY, "no memory to write the trace %s", t->path);
+    for (size_t i = 0; i < t->n; i++) tensors[i] = t->list[i].t;
+    sd_safetensors_write_from(t->path, tensors, t->n, put, t, e);
+    free(tensors);
+    return e->status;
+}
+
+static sd_status finish(void *user, sd_error *e)
+{
+    dump *t = user;
+    if (!e->status) write_file(t, e);
+    if (t->data) fclose(t->data);
+    for (size_t i = 0; i < t->n; i++) free(t->list[i].name);
+    free(t->list);
+    free(t->by_name);
+    free(t->path);
+    free(t);
+    return e->status;
+}
+
+static sd_status open_data(dump *t, const char *path, sd_error *e)
+{
+    t->path = sd_strdup(path);
+    if (!t->path) return sd_fail(e, SD_ERR_MEMORY, "no memory for a trace");
+    if (sd_is_dir(path)) return sd_fail(e, SD_ERR_ARG, "cannot write the trace %s: it is a directory", path);
+    t->data = sd_file_without_name(path, e);
+    return e->status;
+}
+
+sd_status sd_trace_to_file(sd_trace **out, const char *filter, const char *path, sd_error *e)
+{
+    dump *t = calloc(1, sizeof *t);
+    *out = NULL;
+    if (!t) return sd_fail(e, SD_ERR_MEMORY, "no memory for a trace");
+    if (!e->status) open_data(t, path, e);
+    return sd_trace_new(out, filter, &(sd_sink){.user = t, .see = see, .close = finish, .strict = true}, e);
+}
