@@ -3,7 +3,6 @@
 # ------------------------------------------------------------------------------------------ switches
 BLAS     ?= openblas
 OPENMP   ?= 1
-CJSON    ?= 1
 PNG      ?= 1
 JPEG     ?= 1
 UTF8PROC ?= 1
@@ -49,7 +48,7 @@ ifeq ($(filter openblas none,$(BLAS)),)
 $(error BLAS must be openblas or none, not "$(BLAS)")
 endif
 one_or_zero = $(if $(filter 0 1,$($(1))),,$(error $(1) must be 1 or 0, not "$($(1))"))
-$(foreach s,OPENMP CJSON PNG JPEG UTF8PROC,$(call one_or_zero,$(s)))
+$(foreach s,OPENMP PNG JPEG UTF8PROC,$(call one_or_zero,$(s)))
 ifneq ($(OPENCL),0)
 $(error OPENCL must be 0: this version has no OpenCL backend)
 endif
@@ -86,11 +85,6 @@ DEFS += -DSD_WITH_OPENBLAS=1 $(call cflags,openblas)
 BLAS_LIBS := $(call libs,openblas,-lopenblas)
 NEEDS += $(call need,cblas.h,BLAS=none,$(BLAS_LIBS))
 endif
-ifeq ($(CJSON),1)
-DEFS += -DSD_WITH_CJSON=1 $(filter-out -isystem/usr/include,$(patsubst %/cjson,%,$(call cflags,libcjson)))
-CJSON_LIBS := $(call libs,libcjson,-lcjson)
-NEEDS += $(call need,cjson/cJSON.h,CJSON=0,$(CJSON_LIBS))
-endif
 ifeq ($(PNG),1)
 DEFS += -DSD_WITH_PNG=1 $(call cflags,libpng)
 PNG_LIBS := $(call libs,libpng,-lpng) $(call libs,zlib,-lz)
@@ -106,7 +100,7 @@ DEFS += -DSD_WITH_UTF8PROC=1 $(call cflags,libutf8proc)
 UTF8PROC_LIBS := $(call libs,libutf8proc,-lutf8proc)
 NEEDS += $(call need,utf8proc.h,UTF8PROC=0,$(UTF8PROC_LIBS))
 endif
-LIBS += $(BLAS_LIBS) $(CJSON_LIBS) $(PNG_LIBS) $(JPEG_LIBS) $(UTF8PROC_LIBS)
+LIBS += $(BLAS_LIBS) $(PNG_LIBS) $(JPEG_LIBS) $(UTF8PROC_LIBS)
 ifeq ($(OPENMP),1)
 FLAGS += -fopenmp
 NEEDS += omp.h:OPENMP=0:-fopenmp
@@ -230,7 +224,7 @@ $(BUILD)/prefix: FORCE
 # --------------------------------------------------------------------------------------------- tests
 test: $(OUT)/sd $(TESTS) $(EXAMPLE)
 	@SD_PROGRAM=$(OUT)/sd SD_BENCH=$(BUILD)/tools/bench sh tools/run_tests.sh $(TESTS) -- $(EXAMPLE) \
-	  $(if $(filter 1,$(CJSON)),$(BUILD)/example.$(if $(filter 1,$(PNG)),png,ppm))
+	  $(BUILD)/example.$(if $(filter 1,$(PNG)),png,ppm)
 
 # The program with failing allocations and system calls; see tests/faults/run_faults.c. For Linux with glibc.
 .PHONY: test-faults
@@ -361,6 +355,6 @@ help:
 	@echo '  install    to $(PREFIX):  make install PREFIX=/usr DESTDIR=/tmp/package'
 	@echo '  uninstall, clean, help'
 	@echo 'Switches (each change rebuilds)'
-	@echo '  BLAS=openblas|none  OPENMP=1|0  CJSON=1|0  PNG=1|0  JPEG=1|0  UTF8PROC=1|0'
+	@echo '  BLAS=openblas|none  OPENMP=1|0  PNG=1|0  JPEG=1|0  UTF8PROC=1|0'
 	@echo '  CC=gcc|clang  CFLAGS=-O3  LDFLAGS=  PREFIX=/usr/local  DESTDIR=  V=1 (show commands)'
 endif

@@ -1,267 +1,375 @@
-/* json.c - floor 0: checks that a text is JSON, lets cJSON read it, and settles keys that come twice.
+/* json.c - floor 0: reads JSON [RFC 8259] strictly: the grammar of the standard and nothing else.
  *
- * cJSON alone takes control characters in strings, numbers like 01, text after the value and of two values for a key
- * the first. Python refuses the former and takes the last value of the latter. Since the text has been checked before,
- * a failure of cJSON can only mean that memory ran out. */
+ * One function per rule of the grammar. Each takes what it expects at `at` and returns false where that is not there;
+ * `why` then says what was expected, and `at` is the byte that the message names. */
 #include "json.h"
+#include "text.h"
 #include "unicode.h"
 
+#include <limits.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#ifdef SD_WITH_CJSON
-
-/* Levels of lists and objects; cJSON itself stops at 1000. And values: cJSON takes some hundred bytes for each, which
- * of a file of empty lists makes 25 times its size. A vocabulary has 50,000, a header of a thousand tensors 10,000. */
+/* The most levels of lists and objects; and the most values, for each takes some ten bytes of memory, and as little as
+ * two bytes in the text. A vocabulary has 50,000, a header of a thousand tensors 10,000. */
 enum { MOST_NESTED = 256, MOST_VALUES = 1 << 20 };
 
-/* ------------------------------------------------------------------------------------- checking */
+/* ------------------------------------------------------------------------------- memory of a text */
 
-typedef struct scan {
-    const char *text;
-    size_t at, n;
-    int depth, values;
-    sd_error *e;        /* to be asked whether to stop */
-    bool python;        /* infinities are spelled out */
-    const char *why;    /* NULL: all is well so far */
-} scan;
+typedef struct block {
+    struct block *before;
+    sd_json values[256];
+} block;
 
-static bool no(scan *s, const char *why)
+/* Where all values and texts of one JSON text lie. The root is its first member: who has the root has the document. */
+typedef struct document {
+    sd_json root;
+    block *blocks;   /* the newest one, which has room for `room` more values */
+    size_t room;
+    char *texts;     /* keys and texts, decoded, one behind the other */
+} document;
+
+void sd_json_free(sd_json *root)
 {
-    if (!s->why) s->why = why;
-    return false;
-}
-
-/* The next byte, 0 at the end. */
-static char next(const scan *s) { return s->at < s->n ? s->text[s->at] : 0; }
-
-static bool take(scan *s, char c)
-{
-    if (s->at >= s->n || s->text[s->at] != c) return false;
-    s->at++;
-    return true;
-}
-
-static void skip_space(scan *s)
-{
-    while (s->at < s->n && memchr(" \t\r\n", s->text[s->at], 4)) s->at++;
-}
-
-static bool take_word(scan *s, const char *word)
-{
-    size_t n = strlen(word);
-    if (s->n - s->at < n || memcmp(s->text + s->at, word, n) != 0) return false;
-    s->at += n;
-    return true;
-}
-
-/* XXXX of \uXXXX; -1 if it is not there. */
-static int hex4(scan *s)
-{
-    int v = 0;
-    for (int i = 0; i < 4; i++) {
-        const char *digits = "0123456789abcdefABCDEF", *d = next(s) ? strchr(digits, next(s)) : NULL;
-        if (!d) return -1;
-        int digit = (int)(d - digits);
-        v = v << 4 | (digit < 16 ? digit : digit - 6);
-        s->at++;
+    document *d = (document *)(void *)root;
+    if (!d) return;
+    for (block *b = d->blocks, *before; b; b = before) {
+        before = b->before;
+        free(b);
     }
-    return v;
+    free(d->texts);
+    free(d);
 }
 
-static bool escape(scan *s)
+/* For a text of n bytes. What is decoded is never longer than it was, its quotes included; a number is copied to the
+ * end of `texts` while it is read, where the decimal separator may need some bytes more. */
+static document *new_document(size_t n)
 {
-    s->at++;
-    if (next(s) && strchr("\"\\/bfnrt", next(s))) return s->at++, true;
-    if (!take(s, 'u')) return no(s, "an escape that JSON does not have");
-    int c = hex4(s);
-    if (c < 0) return no(s, "four hexadecimal digits are expected");
-    if (c == 0) return no(s, "a NUL character");
-    if (c < 0xD800 || c > 0xDFFF) return true;
-    int low = c < 0xDC00 && take_word(s, "\\u") ? hex4(s) : -1;
-    return (low >= 0xDC00 && low <= 0xDFFF) || no(s, "half of a surrogate pair");
-}
-
-static bool string(scan *s)
-{
-    if (!take(s, '"')) return no(s, "a string is expected");
-    while (s->at < s->n && s->text[s->at] != '"') {
-        unsigned char c = (unsigned char)s->text[s->at];
-        int32_t code;
-        const char *why;
-        size_t length = 0;
-        if (c < 32) return no(s, c ? "a control character in a string" : "a NUL character");
-        if (c == '\\') {
-            if (!escape(s)) return false;
-        } else if (c < 128) {
-            s->at++;
-        } else if ((length = sd_utf8_one(s->text + s->at, s->n - s->at, &code, &why)) != 0) {
-            s->at += length;
-        } else {
-            return no(s, "a byte that is not UTF-8");
-        }
-    }
-    return take(s, '"') || no(s, "a string has no end");
-}
-
-static bool digits(scan *s)
-{
-    size_t from = s->at;
-    while (next(s) >= '0' && next(s) <= '9') s->at++;
-    return s->at > from || no(s, "a digit is expected");
-}
-
-static bool number(scan *s)
-{
-    take(s, '-');
-    if (s->python && take_word(s, "Infinity")) return true;
-    if (!take(s, '0') && !digits(s)) return false;
-    if (take(s, '.') && !digits(s)) return false;
-    if (!take(s, 'e') && !take(s, 'E')) return true;
-    if (!take(s, '-')) take(s, '+');
-    return digits(s);
-}
-
-static bool value(scan *s);
-
-/* What stands between brackets, with commas between its items. */
-static bool items(scan *s, char end, bool keys)
-{
-    s->at++;
-    skip_space(s);
-    if (take(s, end)) return true;
-    for (;;) {
-        skip_space(s);
-        if (keys) {
-            if (!string(s)) return false;
-            skip_space(s);
-            if (!take(s, ':')) return no(s, "a colon is expected");
-        }
-        if (!value(s)) return false;
-        skip_space(s);
-        if (take(s, end)) return true;
-        if (!take(s, ',')) return no(s, "a comma or the end of a list or object is expected");
-    }
-}
-
-static bool value(scan *s)
-{
-    if (++s->values > MOST_VALUES) return no(s, "more than 1048576 values");
-    if (s->values % 4096 == 0 && sd_stopped(s->e)) return no(s, "cancelled");
-    skip_space(s);
-    char c = next(s);
-    if (c == '"') return string(s);
-    if (c == '-' || (c >= '0' && c <= '9') || (s->python && c == 'I')) return number(s);
-    if (c == '[' || c == '{') {
-        if (++s->depth > MOST_NESTED) return no(s, "lists and objects are nested too deep");
-        bool good = items(s, c == '[' ? ']' : '}', c == '{');
-        s->depth--;
-        return good;
-    }
-    return take_word(s, "null") || take_word(s, "true") || take_word(s, "false") || no(s, "a value is expected");
-}
-
-static sd_status check(const char *text, size_t n, bool python, const char *what, sd_error *e)
-{
-    scan s = {.text = text, .n = n, .python = python, .e = e};
-    if (value(&s)) {
-        skip_space(&s);
-        if (s.at == n) return SD_OK;
-        no(&s, "there is more after its end");
-    }
-    return sd_fail(e, SD_ERR_FORMAT, "%s is not JSON from byte %zu on: %s", what, s.at, s.why);
-}
-
-/* -------------------------------------------------------------------------------------- reading */
-
-const char *sd_json_kind(const cJSON *j)
-{
-    return cJSON_IsNull(j) ? "null" : cJSON_IsBool(j) ? "true or false" : cJSON_IsNumber(j) ? "a number"
-         : cJSON_IsString(j) ? "text" : cJSON_IsArray(j) ? "a list" : cJSON_IsObject(j) ? "an object" : "nothing";
-}
-
-static cJSON *parse(const char *text, size_t n, const char *what, sd_error *e)
-{
-    cJSON *root = cJSON_ParseWithLength(text, n);
-    if (!root) sd_fail(e, SD_ERR_MEMORY, "no memory to read %s", what);
-    else if (!cJSON_IsObject(root))
-        sd_fail(e, SD_ERR_FORMAT, "%s: expected a JSON object, found %s", what, sd_json_kind(root));
-    else return root;
-    cJSON_Delete(root);
+    document *d = calloc(1, sizeof *d);
+    if (!d || (d->texts = malloc(n + SD_NUMBER_SIZE)) != NULL) return d;
+    free(d);
     return NULL;
 }
 
-cJSON *sd_json_parse(const char *text, size_t n, const char *what, sd_error *e)
+static sd_json *new_value(document *d)
 {
-    return check(text, n, false, what, e) ? NULL : parse(text, n, what, e);
+    if (!d->room) {
+        block *b = malloc(sizeof *b);
+        if (!b) return NULL;
+        b->before = d->blocks;
+        d->blocks = b;
+        d->room = SD_COUNT(b->values);
+    }
+    sd_json *v = &d->blocks->values[SD_COUNT(d->blocks->values) - d->room--];
+    memset(v, 0, sizeof *v);
+    return v;
 }
 
-/* JSON has no word for infinity; a number too large for a double is one. */
-static void spell_infinity(char *text, size_t n)
+/* ---------------------------------------------------------------------------------------- grammar */
+
+typedef struct reader {
+    const char *text;
+    size_t at, n;
+    document *to;
+    char *texts;        /* where the next key or text goes */
+    int depth, values;
+    sd_error *e;        /* to be asked whether to stop */
+    bool python;        /* infinities are spelled out */
+    bool full;          /* memory ran out */
+    const char *why;    /* NULL: all is well so far */
+} reader;
+
+static bool no(reader *r, const char *why)
 {
-    static const char word[] = "Infinity", large[] = "1e999   ";
-    bool quoted = false;
-    for (size_t i = 0; i < n; i++) {
-        if (quoted && text[i] == '\\') i++;
-        else if (text[i] == '"') quoted = !quoted;
-        else if (!quoted && n - i >= sizeof word - 1 && memcmp(text + i, word, sizeof word - 1) == 0)
-            memcpy(text + i, large, sizeof large - 1);
+    if (!r->why) r->why = why;
+    return false;
+}
+
+static bool no_memory(reader *r)
+{
+    r->full = true;
+    return no(r, "memory");
+}
+
+/* The next byte, 0 at the end. */
+static char next(const reader *r) { return r->at < r->n ? r->text[r->at] : 0; }
+
+static bool take(reader *r, char c)
+{
+    if (r->at >= r->n || r->text[r->at] != c) return false;
+    r->at++;
+    return true;
+}
+
+static void skip_space(reader *r)
+{
+    while (r->at < r->n && memchr(" \t\r\n", r->text[r->at], 4)) r->at++;
+}
+
+static bool take_word(reader *r, const char *word)
+{
+    size_t n = strlen(word);
+    if (r->n - r->at < n || memcmp(r->text + r->at, word, n) != 0) return false;
+    r->at += n;
+    return true;
+}
+
+static bool escape(reader *r)
+{
+    int32_t c;
+    const char *why;
+    r->at += sd_json_escape(r->text + r->at, r->n - r->at, &c, &why);
+    if (why) return no(r, why);
+    unsigned char utf8[4];
+    size_t n = sd_utf8_encode(utf8, c);
+    memcpy(r->texts, utf8, n);
+    r->texts += n;
+    return true;
+}
+
+/* Characters that stand for themselves. */
+static bool plain(reader *r)
+{
+    unsigned char c = (unsigned char)next(r);
+    int32_t code;
+    const char *why;
+    size_t n = c < 128 ? 1 : sd_utf8_one(r->text + r->at, r->n - r->at, &code, &why);
+    if (!c) return no(r, "a NUL character");
+    if (c < 32) return no(r, "a control character in a string");
+    if (!n) return no(r, "a byte that is not UTF-8");
+    memcpy(r->texts, r->text + r->at, n);
+    r->texts += n;
+    r->at += n;
+    return true;
+}
+
+static bool string(reader *r, const char **out)
+{
+    if (!take(r, '"')) return no(r, "a string is expected");
+    *out = r->texts;
+    while (r->at < r->n && r->text[r->at] != '"')
+        if (!(next(r) == '\\' ? escape(r) : plain(r))) return false;
+    *r->texts++ = 0;
+    return take(r, '"') || no(r, "a string has no end");
+}
+
+static bool digits(reader *r)
+{
+    size_t from = r->at;
+    while (next(r) >= '0' && next(r) <= '9') r->at++;
+    return r->at > from || no(r, "a digit is expected");
+}
+
+static bool number(reader *r, double *out)
+{
+    size_t from = r->at;
+    bool negative = take(r, '-');
+    if (r->python && take_word(r, "Infinity")) return *out = negative ? -INFINITY : INFINITY, true;
+    if (!take(r, '0') && !digits(r)) return false;
+    if (take(r, '.') && !digits(r)) return false;
+    if (take(r, 'e') || take(r, 'E')) {
+        if (!take(r, '-')) take(r, '+');
+        if (!digits(r)) return false;
+    }
+    sd_number_in_locale(out, r->text + from, r->at - from, r->texts);
+    return true;
+}
+
+static bool value(reader *r, sd_json *to);
+
+/* What stands between brackets, with commas between its items. */
+static bool items(reader *r, char end, bool keys, sd_json **link)
+{
+    r->at++;
+    skip_space(r);
+    if (take(r, end)) return true;
+    for (;; link = &(*link)->next) {
+        sd_json *v = new_value(r->to);
+        if (!v) return no_memory(r);
+        *link = v;
+        skip_space(r);
+        if (keys) {
+            if (!string(r, &v->key)) return false;
+            skip_space(r);
+            if (!take(r, ':')) return no(r, "a colon is expected");
+        }
+        if (!value(r, v)) return false;
+        skip_space(r);
+        if (take(r, end)) return true;
+        if (!take(r, ',')) return no(r, "a comma or the end of a list or object is expected");
     }
 }
 
-typedef struct member { cJSON *item; size_t place; } member;
+static bool nested(reader *r, sd_json *to)
+{
+    bool object = to->type == SD_JSON_OBJECT;
+    if (++r->depth > MOST_NESTED) return no(r, "lists and objects are nested too deep");
+    bool good = items(r, object ? '}' : ']', object, &to->first);
+    r->depth--;
+    return good;
+}
+
+static bool word(reader *r, sd_json_type *type)
+{
+    static const struct { const char *word; sd_json_type type; } words[] = {
+        {"null", SD_JSON_NULL}, {"true", SD_JSON_TRUE}, {"false", SD_JSON_FALSE}};
+    for (size_t i = 0; i < SD_COUNT(words); i++)
+        if (take_word(r, words[i].word)) return *type = words[i].type, true;
+    return no(r, "a value is expected");
+}
+
+static bool value(reader *r, sd_json *to)
+{
+    if (++r->values > MOST_VALUES) return no(r, "more than 1048576 values");
+    if (r->values % 4096 == 0 && sd_stopped(r->e)) return no(r, "cancelled");
+    skip_space(r);
+    char c = next(r);
+    bool is_number = c == '-' || (c >= '0' && c <= '9') || (r->python && c == 'I');
+    to->type = c == '"' ? SD_JSON_TEXT : c == '[' ? SD_JSON_LIST : c == '{' ? SD_JSON_OBJECT : SD_JSON_NUMBER;
+    return c == '"' ? string(r, &to->text) : c == '[' || c == '{' ? nested(r, to)
+         : is_number ? number(r, &to->number) : word(r, &to->type);
+}
+
+/* ---------------------------------------------------------------------------------------- reading */
+
+const char *sd_json_kind(const sd_json *j)
+{
+    static const char *const kinds[] = {"null", "true or false", "true or false", "a number", "text", "a list",
+                                        "an object"};
+    return j ? kinds[j->type] : "nothing";
+}
+
+static sd_json *parse(const char *text, size_t n, bool python, const char *what, sd_error *e)
+{
+    document *d = new_document(n);
+    if (!d) return sd_fail(e, SD_ERR_MEMORY, "no memory to read %s", what), NULL;
+    reader r = {.text = text, .n = n, .python = python, .e = e, .to = d, .texts = d->texts};
+    if (value(&r, &d->root)) {
+        skip_space(&r);
+        if (r.at < n) no(&r, "there is more after its end");
+    }
+    if (r.full) sd_fail(e, SD_ERR_MEMORY, "no memory to read %s", what);
+    else if (r.why) sd_fail(e, SD_ERR_FORMAT, "%s is not JSON from byte %zu on: %s", what, r.at, r.why);
+    else if (d->root.type != SD_JSON_OBJECT)
+        sd_fail(e, SD_ERR_FORMAT, "%s: expected a JSON object, found %s", what, sd_json_kind(&d->root));
+    else return &d->root;
+    sd_json_free(&d->root);
+    return NULL;
+}
+
+sd_json *sd_json_parse(const char *text, size_t n, const char *what, sd_error *e)
+{
+    return parse(text, n, false, what, e);
+}
+
+typedef struct member { sd_json *value; size_t place; } member;
 
 /* By key, then by place. */
 static int by_key(const void *a, const void *b)
 {
     const member *x = a, *y = b;
-    int side = strcmp(x->item->string, y->item->string);
+    int side = strcmp(x->value->key, y->value->key);
     return side ? side : x->place < y->place ? -1 : 1;
 }
 
 /* Of equal keys the last one stays. */
-static bool settle_keys(cJSON *object)
+static bool settle_keys(sd_json *object)
 {
-    size_t n = 0, i = 0;
-    for (const cJSON *x = object->child; x; x = x->next) n++;
+    size_t n = (size_t)sd_json_count(object), i = 0;
     member *list = malloc((n + 1) * sizeof *list);
     if (!list) return false;
-    for (cJSON *x = object->child; x; x = x->next, i++) list[i] = (member){x, i};
+    for (sd_json *x = object->first; x; x = x->next, i++) list[i] = (member){x, i};
     qsort(list, n, sizeof *list, by_key);
-    for (i = 1; i < n; i++)
-        if (strcmp(list[i - 1].item->string, list[i].item->string) == 0)
-            cJSON_Delete(cJSON_DetachItemViaPointer(object, list[i - 1].item));
+    for (i = 1; i < n; i++)   /* a key of NULL marks what is to be left out */
+        if (strcmp(list[i - 1].value->key, list[i].value->key) == 0) list[i - 1].value->key = NULL;
     free(list);
+    for (sd_json **link = &object->first; *link;)
+        if ((*link)->key) link = &(*link)->next;
+        else *link = (*link)->next;
     return true;
 }
 
-static bool settle(cJSON *j)
+static bool settle(sd_json *j)
 {
-    if (cJSON_IsObject(j) && !settle_keys(j)) return false;
-    for (cJSON *x = j->child; x; x = x->next)
+    if (j->type == SD_JSON_OBJECT && !settle_keys(j)) return false;
+    for (sd_json *x = j->first; x; x = x->next)
         if (!settle(x)) return false;
     return true;
 }
 
-cJSON *sd_json_read(const char *path, size_t max, sd_error *e)
+sd_json *sd_json_read(const char *path, size_t max, sd_error *e)
 {
     char *text;
     size_t n;
     if (sd_read_file(path, max, &text, &n, e)) return NULL;
-    cJSON *root = NULL;
-    if (!check(text, n, true, path, e)) {
-        spell_infinity(text, n);
-        root = parse(text, n, path, e);
-    }
+    sd_json *root = parse(text, n, true, path, e);
     free(text);
     if (!root || settle(root)) return root;
     sd_fail(e, SD_ERR_MEMORY, "no memory to read %s", path);
-    cJSON_Delete(root);
+    sd_json_free(root);
     return NULL;
 }
 
-#else
+/* ---------------------------------------------------------------------------------------- looking */
 
-typedef int sd_json_is_empty;   /* C99 asks for a declaration */
+const sd_json *sd_json_get(const sd_json *object, const char *key)
+{
+    const sd_json *x;
+    SD_JSON_EACH(x, object)
+        if (x->key && strcmp(x->key, key) == 0) return x;
+    return NULL;
+}
 
-#endif
+const sd_json *sd_json_item(const sd_json *list, int i)
+{
+    const sd_json *x = list ? list->first : NULL;
+    while (x && i-- > 0) x = x->next;
+    return x;
+}
+
+int sd_json_int(const sd_json *j)
+{
+    double v = j ? j->number : 0;
+    return v >= INT_MAX ? INT_MAX : v <= INT_MIN ? INT_MIN : (int)v;
+}
+
+int sd_json_count(const sd_json *list)
+{
+    const sd_json *x;
+    int n = 0;
+    SD_JSON_EACH(x, list) n++;
+    return n;
+}
+
+static void print(sd_text *t, const sd_json *j)
+{
+    static const char *const words[] = {"null", "false", "true"};
+    char digits[SD_NUMBER_SIZE];
+    const sd_json *x;
+    if (j->type == SD_JSON_TEXT) {
+        sd_text_quoted(t, j->text);
+    } else if (j->type == SD_JSON_NUMBER) {
+        sd_text_add(t, "%s", sd_number_text(digits, j->number));
+    } else if (j->type < SD_JSON_NUMBER) {
+        sd_text_add(t, "%s", words[j->type]);
+    } else {
+        sd_text_add(t, j->type == SD_JSON_LIST ? "[" : "{");
+        SD_JSON_EACH(x, j) {
+            if (x != j->first) sd_text_add(t, ",");
+            if (x->key) sd_text_quoted(t, x->key);
+            if (x->key) sd_text_add(t, ":");
+            print(t, x);
+        }
+        sd_text_add(t, j->type == SD_JSON_LIST ? "]" : "}");
+    }
+}
+
+char *sd_json_print(const sd_json *j)
+{
+    sd_text t = {0};
+    print(&t, j);
+    if (!t.failed) return t.s;
+    free(t.s);
+    return NULL;
+}

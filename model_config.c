@@ -61,11 +61,9 @@ const char *sd_family_names(void) { return "sd15, sd21, sdxl, sdxl-refiner"; }
 
 /* -------------------------------------------------------------------------------- config.json */
 
-#ifdef SD_WITH_CJSON
-
 #define LEAST_EPS 1e-12   /* less is lost beside a variance */
 
-typedef struct reader { cJSON *root; const char *path; sd_error *e; } reader;
+typedef struct reader { sd_json *root; const char *path; sd_error *e; } reader;
 
 static bool open_json(reader *j, const char *path, sd_error *e)
 {
@@ -74,70 +72,70 @@ static bool open_json(reader *j, const char *path, sd_error *e)
 }
 
 /* Absent and null are the same: the class' default holds. Not for truths: Python's None is false. */
-static const cJSON *find(const reader *j, const char *key)
+static const sd_json *find(const reader *j, const char *key)
 {
-    const cJSON *v = cJSON_GetObjectItemCaseSensitive(j->root, key);
-    return cJSON_IsNull(v) ? NULL : v;
+    const sd_json *v = sd_json_get(j->root, key);
+    return sd_json_is(v, SD_JSON_NULL) ? NULL : v;
 }
 
-static int whole(const reader *j, const cJSON *v, const char *key, int min, int max)
+static int whole(const reader *j, const sd_json *v, const char *key, int min, int max)
 {
-    if (cJSON_IsNumber(v) && v->valuedouble >= min && v->valuedouble <= max && v->valuedouble == floor(v->valuedouble))
-        return (int)v->valuedouble;
+    if (sd_json_is(v, SD_JSON_NUMBER) && v->number >= min && v->number <= max && v->number == floor(v->number))
+        return (int)v->number;
     sd_fail(j->e, SD_ERR_FORMAT, "%s: %s must be a whole number from %d to %d", j->path, key, min, max);
     return min;
 }
 
 static int get_int(const reader *j, const char *key, int otherwise, int min, int max)
 {
-    const cJSON *v = find(j, key);
+    const sd_json *v = find(j, key);
     return v ? whole(j, v, key, min, max) : otherwise;
 }
 
 static double get_num(const reader *j, const char *key, double otherwise, double least, double most)
 {
-    const cJSON *v = find(j, key);
+    const sd_json *v = find(j, key);
     if (!v) return otherwise;
-    if (!cJSON_IsNumber(v) || !(v->valuedouble >= least && v->valuedouble <= most))
+    if (!sd_json_is(v, SD_JSON_NUMBER) || !(v->number >= least && v->number <= most))
         sd_fail(j->e, SD_ERR_FORMAT, "%s: %s must be a number from %g to %g", j->path, key, least, most);
-    return v->valuedouble;
+    return v->number;
 }
 
 static bool get_bool(const reader *j, const char *key, bool otherwise)
 {
-    const cJSON *v = cJSON_GetObjectItemCaseSensitive(j->root, key);
+    const sd_json *v = sd_json_get(j->root, key);
     if (!v) return otherwise;
-    if (!cJSON_IsBool(v) && !cJSON_IsNull(v))
+    if (!sd_json_is_bool(v) && !sd_json_is(v, SD_JSON_NULL))
         sd_fail(j->e, SD_ERR_FORMAT, "%s: %s must be true or false", j->path, key);
-    return cJSON_IsTrue(v);
+    return sd_json_is(v, SD_JSON_TRUE);
 }
 
 static const char *get_text(const reader *j, const char *key, const char *otherwise)
 {
-    const cJSON *v = find(j, key);
+    const sd_json *v = find(j, key);
     if (!v) return otherwise;
-    if (!cJSON_IsString(v)) {
+    if (!sd_json_is(v, SD_JSON_TEXT)) {
         sd_fail(j->e, SD_ERR_FORMAT, "%s: %s must be text", j->path, key);
         return otherwise;
     }
-    return v->valuestring;
+    return v->text;
 }
 
 /* A list with one entry per level, or one number for all of them. Returns the list's length, `levels` for a number. */
 static int get_levels(const reader *j, const char *key, int *out, int levels, int otherwise, int min, int max)
 {
-    const cJSON *v = find(j, key);
-    if (v && !cJSON_IsArray(v)) otherwise = whole(j, v, key, min, max);
-    if (!cJSON_IsArray(v)) {
+    const sd_json *v = find(j, key);
+    if (v && !sd_json_is(v, SD_JSON_LIST)) otherwise = whole(j, v, key, min, max);
+    if (!sd_json_is(v, SD_JSON_LIST)) {
         for (int i = 0; i < levels; i++) out[i] = otherwise;
         return levels;
     }
-    int n = cJSON_GetArraySize(v), i = 0;
+    int n = sd_json_count(v), i = 0;
     if (n < 1 || n > SD_MAX_LEVELS) {
         sd_fail(j->e, SD_ERR_FORMAT, "%s: %s must have 1 to %d entries, it has %d", j->path, key, SD_MAX_LEVELS, n);
         return levels;
     }
-    for (const cJSON *c = v->child; c; c = c->next) out[i++] = whole(j, c, key, min, max);
+    for (const sd_json *c = v->first; c; c = c->next) out[i++] = whole(j, c, key, min, max);
     if (levels && n != levels)
         sd_fail(j->e, SD_ERR_FORMAT, "%s: %s must have %d entries, one per level, it has %d", j->path, key, levels, n);
     return n;
@@ -146,17 +144,17 @@ static int get_levels(const reader *j, const char *key, int *out, int levels, in
 /* A table of numbers, row by row. */
 static void get_table(const reader *j, const char *key, float *out, int rows, int columns)
 {
-    const cJSON *v = find(j, key), *row = NULL, *x = NULL;
+    const sd_json *v = find(j, key), *row = NULL, *x = NULL;
     int n = 0, at = 0;
     if (!v) return;
-    cJSON_ArrayForEach(row, v)
+    SD_JSON_EACH(row, v)
     {
-        bool fits = cJSON_IsArray(row) && cJSON_GetArraySize(row) == columns && n++ < rows;
-        const cJSON *cells = fits ? row : NULL;
-        cJSON_ArrayForEach(x, cells)
+        bool fits = sd_json_is(row, SD_JSON_LIST) && sd_json_count(row) == columns && n++ < rows;
+        const sd_json *cells = fits ? row : NULL;
+        SD_JSON_EACH(x, cells)
         {
-            fits = fits && cJSON_IsNumber(x) && fabs(x->valuedouble) < 1e6;
-            if (fits) out[at++] = (float)x->valuedouble;
+            fits = fits && sd_json_is(x, SD_JSON_NUMBER) && fabs(x->number) < 1e6;
+            if (fits) out[at++] = (float)x->number;
         }
         if (!fits) n = rows + 1;
     }
@@ -170,16 +168,16 @@ static bool same_word(const char *s, const char *word, size_t n)
 }
 
 /* Is a value absent, null, false, one of the words in `only` (spaces between them), or a list of such values? */
-static bool changes_nothing(const cJSON *v, const char *only)
+static bool changes_nothing(const sd_json *v, const char *only)
 {
-    if (!v || cJSON_IsNull(v) || cJSON_IsFalse(v)) return true;
-    if (cJSON_IsArray(v)) {
-        for (v = v->child; v && changes_nothing(v, only); v = v->next) continue;
+    if (!v || sd_json_is(v, SD_JSON_NULL) || sd_json_is(v, SD_JSON_FALSE)) return true;
+    if (sd_json_is(v, SD_JSON_LIST)) {
+        for (v = v->first; v && changes_nothing(v, only); v = v->next) continue;
         return !v;
     }
-    for (size_t n; only && cJSON_IsString(v) && *only; only += n + strspn(only + n, " ")) {
+    for (size_t n; only && sd_json_is(v, SD_JSON_TEXT) && *only; only += n + strspn(only + n, " ")) {
         n = strcspn(only, " ");
-        if (same_word(v->valuestring, only, n)) return true;
+        if (same_word(v->text, only, n)) return true;
     }
     return false;
 }
@@ -187,12 +185,12 @@ static bool changes_nothing(const cJSON *v, const char *only)
 /* A key this program has one way for: what would change the result is refused, not ignored. */
 static void refuse(const reader *j, const char *key, const char *only)
 {
-    const cJSON *v = find(j, key);
+    const sd_json *v = find(j, key);
     if (changes_nothing(v, only)) return;
-    char *text = cJSON_PrintUnformatted(v);
+    char *text = sd_json_print(v);
     sd_fail(j->e, SD_ERR_UNSUPPORTED, "%s: %s %.60s is not supported%s%.*s", j->path, key, text ? text : "",
             only ? ", only " : "", only ? (int)strcspn(only, " ") : 0, only ? only : "");
-    cJSON_free(text);
+    free(text);
 }
 
 static void note(char notes[SD_NOTES], const char *fmt, ...) SD_PRINTF(2, 3);
@@ -209,34 +207,34 @@ static void note(char notes[SD_NOTES], const char *fmt, ...)
  * `neutral` are not worth saying. */
 static void ignore(const reader *j, const char *key, double neutral, char notes[SD_NOTES])
 {
-    const cJSON *v = find(j, key), *x = cJSON_IsArray(v) ? v->child : v;
-    while (x && (changes_nothing(x, NULL) || (cJSON_IsNumber(x) && x->valuedouble == neutral)))
-        x = cJSON_IsArray(v) ? x->next : NULL;
+    const sd_json *v = find(j, key), *x = sd_json_is(v, SD_JSON_LIST) ? v->first : v;
+    while (x && (changes_nothing(x, NULL) || (sd_json_is(x, SD_JSON_NUMBER) && x->number == neutral)))
+        x = sd_json_is(v, SD_JSON_LIST) ? x->next : NULL;
     if (!x) return;
-    char *text = cJSON_PrintUnformatted(v);
+    char *text = sd_json_print(v);
     note(notes, "%s: %s %.40s is ignored, as diffusers ignores it for Stable Diffusion\n", j->path, key, text ? text
          : "");
-    cJSON_free(text);
+    free(text);
 }
 
 /* The names of the blocks: `plain` (0) or `attending` (1) per level. */
 static void block_types(const reader *j, const char *key, const char *plain, const char *attending, int *out,
                         int levels)
 {
-    const cJSON *v = find(j, key), *c = NULL;
+    const sd_json *v = find(j, key), *c = NULL;
     int n = 0;
     if (!v) {   /* diffusers' default: attention everywhere but at the coarsest level */
         bool up = strncmp(key, "up", 2) == 0;
         for (int i = 0; i < levels; i++) out[i] = attending && i != (up ? 0 : levels - 1);
         return;
     }
-    cJSON_ArrayForEach(c, v)
+    SD_JSON_EACH(c, v)
     {
-        bool is_plain = cJSON_IsString(c) && strcmp(c->valuestring, plain) == 0;
-        bool attends = attending && cJSON_IsString(c) && strcmp(c->valuestring, attending) == 0;
+        bool is_plain = sd_json_is(c, SD_JSON_TEXT) && strcmp(c->text, plain) == 0;
+        bool attends = attending && sd_json_is(c, SD_JSON_TEXT) && strcmp(c->text, attending) == 0;
         if (!is_plain && !attends) {
             sd_fail(j->e, SD_ERR_UNSUPPORTED, "%s: %s \"%.40s\" is not supported, only %s%s%s", j->path, key,
-                    cJSON_IsString(c) ? c->valuestring : "?", plain, attending ? " and " : "", attending ? attending
+                    sd_json_is(c, SD_JSON_TEXT) ? c->text : "?", plain, attending ? " and " : "", attending ? attending
                         : "");
             return;
         }
@@ -249,7 +247,7 @@ static void block_types(const reader *j, const char *key, const char *plain, con
 
 static sd_status close_json(reader *j)
 {
-    cJSON_Delete(j->root);
+    sd_json_free(j->root);
     return j->e->status;
 }
 
@@ -295,7 +293,7 @@ static void unet_refusals(const reader *j)
             {"class_embeddings_concat", NULL},
         {"addition_embed_type", "text_time"}};
     for (size_t i = 0; i < SD_COUNT(one_way); i++) refuse(j, one_way[i].key, one_way[i].only);
-    if (cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(j->root, "mid_block_type")))   /* here null is not absence */
+    if (sd_json_is(sd_json_get(j->root, "mid_block_type"), SD_JSON_NULL))   /* here null is not absence */
         sd_fail(j->e, SD_ERR_UNSUPPORTED, "%s: mid_block_type null, a UNet without a middle block, is not supported",
                 j->path);
     static const char *const kernels[] = {"conv_in_kernel", "conv_out_kernel"};
@@ -321,11 +319,11 @@ static void unet_ignored(const reader *j, sd_unet_config *c)
  * of diffusers before 0.9. */
 static void unet_size(const reader *j, sd_unet_config *c)
 {
-    const cJSON *v = find(j, "sample_size");
+    const sd_json *v = find(j, "sample_size");
     c->height = c->width = 64;
-    if (cJSON_IsArray(v) && cJSON_GetArraySize(v) == 2) {
-        c->height = whole(j, v->child, "sample_size", 1, 4096);
-        c->width = whole(j, v->child->next, "sample_size", 1, 4096);
+    if (sd_json_is(v, SD_JSON_LIST) && sd_json_count(v) == 2) {
+        c->height = whole(j, v->first, "sample_size", 1, 4096);
+        c->width = whole(j, v->first->next, "sample_size", 1, 4096);
         return;
     }
     c->height = c->width = get_int(j, "sample_size", 64, 1, 4096);
@@ -428,9 +426,9 @@ sd_status sd_clip_config_read(sd_clip_config *c, const char *path, sd_error *e)
     reader j;
     memset(c, 0, sizeof *c);
     if (!open_json(&j, path, e)) return e->status;
-    const cJSON *inner = cJSON_GetObjectItemCaseSensitive(j.root, "text_config");
-    cJSON *root = j.root;
-    if (cJSON_IsObject(inner)) j.root = (cJSON *)inner;   /* a whole CLIPModel's file */
+    const sd_json *inner = sd_json_get(j.root, "text_config");
+    sd_json *root = j.root;
+    if (sd_json_is(inner, SD_JSON_OBJECT)) j.root = (sd_json *)inner;   /* a whole CLIPModel's file */
     c->vocab = get_int(&j, "vocab_size", 49408, 1, 1 << 24);
     c->positions = get_int(&j, "max_position_embeddings", 77, 1, 1 << 16);
     c->width = get_int(&j, "hidden_size", 512, 1, 65536);
@@ -444,8 +442,8 @@ sd_status sd_clip_config_read(sd_clip_config *c, const char *path, sd_error *e)
     else if (strcmp(act, "gelu") == 0) c->act = SD_ACT_GELU;
     else sd_fail(e, SD_ERR_UNSUPPORTED, "%s: hidden_act \"%.40s\" is not supported, only quick_gelu and gelu", path,
                  act);
-    const cJSON *arch = cJSON_GetArrayItem(find(&j, "architectures"), 0);
-    if (cJSON_IsString(arch) && strcmp(arch->valuestring, "CLIPTextModelWithProjection") == 0)
+    const sd_json *arch = sd_json_item(find(&j, "architectures"), 0);
+    if (sd_json_is(arch, SD_JSON_TEXT) && strcmp(arch->text, "CLIPTextModelWithProjection") == 0)
         c->projection = get_int(&j, "projection_dim", 512, 1, 65536);
     if (!e->status && c->width % c->heads)
         sd_fail(e, SD_ERR_FORMAT, "%s: hidden_size %d does not divide into %d heads", path, c->width, c->heads);
@@ -453,23 +451,3 @@ sd_status sd_clip_config_read(sd_clip_config *c, const char *path, sd_error *e)
     return close_json(&j);
 }
 
-#else
-
-static sd_status no_json(const char *path, sd_error *e)
-{
-    return sd_fail(e, SD_ERR_UNSUPPORTED, "cannot read %s: this build has no JSON reader (CJSON=0)", path);
-}
-sd_status sd_unet_config_read(sd_unet_config *c, const char *path, sd_error *e)
-{
-    memset(c, 0, sizeof *c); return no_json(path, e);
-}
-sd_status sd_vae_config_read(sd_vae_config *c, const char *path, sd_error *e)
-{
-    memset(c, 0, sizeof *c); return no_json(path, e);
-}
-sd_status sd_clip_config_read(sd_clip_config *c, const char *path, sd_error *e)
-{
-    memset(c, 0, sizeof *c); return no_json(path, e);
-}
-
-#endif

@@ -146,8 +146,6 @@ sd_status sd_sched_check(const sd_sched_config *c, const char *where, sd_status 
 
 /* ---------------------------------------------------------------------- scheduler_config.json */
 
-#ifdef SD_WITH_CJSON
-
 /* As a file has to spell it. */
 static int find_name(const char *const *names, size_t n, const char *name)
 {
@@ -244,41 +242,41 @@ static const char *const variance_names[] = {"fixed_small", "fixed_large"};
 static const char *const timestep_names[] = {"discrete", "continuous"};
 static const char *const sigma_names[] = {"karras", "exponential"};
 
-static sd_status wrong_kind(const struct key *k, const cJSON *j, const char *expected, const char *path, sd_error *e)
+static sd_status wrong_kind(const struct key *k, const sd_json *j, const char *expected, const char *path, sd_error *e)
 {
     return sd_fail(e, SD_ERR_FORMAT, "%s: %s should be %s, found %s", path, k->name, expected, sd_json_kind(j));
 }
 
-static sd_status read_choice(int *out, const struct key *k, const cJSON *j, const char *const *names, size_t n,
+static sd_status read_choice(int *out, const struct key *k, const sd_json *j, const char *const *names, size_t n,
                              const char *path, sd_error *e)
 {
-    if (!cJSON_IsString(j)) return wrong_kind(k, j, "text", path, e);
-    *out = find_name(names, n, j->valuestring);
+    if (!sd_json_is(j, SD_JSON_TEXT)) return wrong_kind(k, j, "text", path, e);
+    *out = find_name(names, n, j->text);
     if (*out < 0)
         return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: %s \"%.64s\" is not supported, expected %s, %s%s%s", path, k->name,
-                       j->valuestring, names[0], names[1], n > 2 ? " or " : "", n > 2 ? names[2] : "");
+                       j->text, names[0], names[1], n > 2 ? " or " : "", n > 2 ? names[2] : "");
     return SD_OK;
 }
 
-static sd_status read_key(sd_sched_config *c, const struct key *k, const cJSON *j, const char *path, sd_error *e)
+static sd_status read_key(sd_sched_config *c, const struct key *k, const sd_json *j, const char *path, sd_error *e)
 {
     char *field = (char *)c + k->field;
     int choice = 0;
     switch (k->kind) {
     case INTEGER:
-        if (cJSON_IsNull(j) && k->text) return SD_OK;
-        if (!cJSON_IsNumber(j) || j->valuedouble != floor(j->valuedouble) || fabs(j->valuedouble) > 1e9)
+        if (sd_json_is(j, SD_JSON_NULL) && k->text) return SD_OK;
+        if (!sd_json_is(j, SD_JSON_NUMBER) || j->number != floor(j->number) || fabs(j->number) > 1e9)
             return wrong_kind(k, j, "a whole number", path, e);
-        *(int *)(void *)field = (int)j->valuedouble;
+        *(int *)(void *)field = (int)j->number;
         return SD_OK;
     case REAL:
-        if (cJSON_IsNull(j) && k->text) return SD_OK;
-        if (!cJSON_IsNumber(j)) return wrong_kind(k, j, "a number", path, e);
-        *(double *)(void *)field = j->valuedouble;
+        if (sd_json_is(j, SD_JSON_NULL) && k->text) return SD_OK;
+        if (!sd_json_is(j, SD_JSON_NUMBER)) return wrong_kind(k, j, "a number", path, e);
+        *(double *)(void *)field = j->number;
         return SD_OK;
     case FLAG:   /* Python takes None for false */
-        if (!cJSON_IsBool(j) && !cJSON_IsNull(j)) return wrong_kind(k, j, "true or false", path, e);
-        *(bool *)(void *)field = cJSON_IsTrue(j);
+        if (!sd_json_is_bool(j) && !sd_json_is(j, SD_JSON_NULL)) return wrong_kind(k, j, "true or false", path, e);
+        *(bool *)(void *)field = sd_json_is(j, SD_JSON_TRUE);
         return SD_OK;
     case PREDICTION:
         if (read_choice(&choice, k, j, prediction_names, SD_COUNT(prediction_names), path, e)) return e->status;
@@ -293,8 +291,8 @@ static sd_status read_key(sd_sched_config *c, const struct key *k, const cJSON *
         c->beta_schedule = (sd_beta)choice;
         return SD_OK;
     case CURVE:
-        if (!cJSON_IsBool(j) && !cJSON_IsNull(j)) return wrong_kind(k, j, "true or false", path, e);
-        if (!cJSON_IsTrue(j)) return SD_OK;
+        if (!sd_json_is_bool(j) && !sd_json_is(j, SD_JSON_NULL)) return wrong_kind(k, j, "true or false", path, e);
+        if (!sd_json_is(j, SD_JSON_TRUE)) return SD_OK;
         if (c->curve != SD_CURVE_SPACED)
             return sd_fail(e, SD_ERR_FORMAT, "%s: %s is one schedule too many, there is %s already", path, k->name,
                            sd_curve_name(c->curve));
@@ -309,12 +307,12 @@ static sd_status read_key(sd_sched_config *c, const struct key *k, const cJSON *
         if (choice < 4 && (choice >= SD_SOLVER_BH1) == (c->method == SD_UNIPC)) c->solver = (sd_solver)choice;
         return SD_OK;
     case VARIANCE:
-        if (cJSON_IsNull(j)) return SD_OK;
+        if (sd_json_is(j, SD_JSON_NULL)) return SD_OK;
         if (read_choice(&choice, k, j, variance_names, SD_COUNT(variance_names), path, e)) return e->status;
         c->variance_large = choice == 1;
         return SD_OK;
     case TIMESTEPS:
-        if (cJSON_IsNull(j)) return SD_OK;
+        if (sd_json_is(j, SD_JSON_NULL)) return SD_OK;
         if (read_choice(&choice, k, j, timestep_names, SD_COUNT(timestep_names), path, e)) return e->status;
         c->continuous = choice == 1;
         return SD_OK;
@@ -323,46 +321,46 @@ static sd_status read_key(sd_sched_config *c, const struct key *k, const cJSON *
         c->curve = choice ? SD_CURVE_EXPONENTIAL : SD_CURVE_KARRAS;
         return SD_OK;
     case ONLY_TRUE:
-        if (cJSON_IsTrue(j)) return SD_OK;
+        if (sd_json_is(j, SD_JSON_TRUE)) return SD_OK;
         return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: %s is not supported as %s, expected true", path, k->name,
-                       cJSON_IsFalse(j) ? "false" : sd_json_kind(j));
+                       sd_json_is(j, SD_JSON_FALSE) ? "false" : sd_json_kind(j));
     case ONLY_NULL:
-        if (cJSON_IsNull(j)) return SD_OK;
+        if (sd_json_is(j, SD_JSON_NULL)) return SD_OK;
         return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: %s is not supported, expected null, found %s", path, k->name,
                        sd_json_kind(j));
     case ONLY_FALSE:
-        if (cJSON_IsNull(j) || cJSON_IsFalse(j)) return SD_OK;
+        if (sd_json_is(j, SD_JSON_NULL) || sd_json_is(j, SD_JSON_FALSE)) return SD_OK;
         return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: %s is not supported, expected false, found %s", path, k->name,
-                       cJSON_IsTrue(j) ? "true" : sd_json_kind(j));
+                       sd_json_is(j, SD_JSON_TRUE) ? "true" : sd_json_kind(j));
     case ONLY_TEXT:
-        if (cJSON_IsString(j) && strcmp(j->valuestring, k->text) == 0) return SD_OK;
+        if (sd_json_is(j, SD_JSON_TEXT) && strcmp(j->text, k->text) == 0) return SD_OK;
         return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: %s is supported as \"%s\" alone, found \"%.64s\"", path, k->name,
-                       k->text, cJSON_IsString(j) ? j->valuestring : sd_json_kind(j));
+                       k->text, sd_json_is(j, SD_JSON_TEXT) ? j->text : sd_json_kind(j));
     case NOT_TEXT:
-        if (!cJSON_IsString(j) || strcmp(j->valuestring, k->text) != 0) return SD_OK;
+        if (!sd_json_is(j, SD_JSON_TEXT) || strcmp(j->text, k->text) != 0) return SD_OK;
         return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: %s \"%s\" is not supported for %s", path, k->name, k->text,
                        sd_method_name(c->method));
     case ONLY_NONE:
-        if (cJSON_IsNull(j) || (cJSON_IsArray(j) && cJSON_GetArraySize(j) == 0)) return SD_OK;
+        if (sd_json_is(j, SD_JSON_NULL) || (sd_json_is(j, SD_JSON_LIST) && sd_json_count(j) == 0)) return SD_OK;
         return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: %s is not supported, expected an empty list", path, k->name);
     }
     return SD_OK;
 }
 
-static const char *text_of(const cJSON *root, const char *key)
+static const char *text_of(const sd_json *root, const char *key)
 {
-    const cJSON *j = cJSON_GetObjectItemCaseSensitive(root, key);
-    return cJSON_IsString(j) ? j->valuestring : "";
+    const sd_json *j = sd_json_get(root, key);
+    return sd_json_is(j, SD_JSON_TEXT) ? j->text : "";
 }
 
 /* One class of diffusers is three of our samplers. */
-static sd_status dpm_solver_kind(sd_method *m, const cJSON *root, const char *path, sd_error *e)
+static sd_status dpm_solver_kind(sd_method *m, const sd_json *root, const char *path, sd_error *e)
 {
     const char *algorithm = text_of(root, "algorithm_type");
-    const cJSON *order = cJSON_GetObjectItemCaseSensitive(root, "solver_order");
+    const sd_json *order = sd_json_get(root, "solver_order");
     if (*algorithm == 0 || strcmp(algorithm, "dpmsolver++") == 0 || strcmp(algorithm, "deis") == 0) *m = SD_DPMPP_2M;
     else if (strcmp(algorithm, "sde-dpmsolver++") == 0)
-        *m = cJSON_IsNumber(order) && order->valuedouble == 3 ? SD_DPMPP_3M_SDE : SD_DPMPP_2M_SDE;
+        *m = sd_json_is(order, SD_JSON_NUMBER) && order->number == 3 ? SD_DPMPP_3M_SDE : SD_DPMPP_2M_SDE;
     else
         return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: algorithm_type \"%.64s\" is not supported, expected dpmsolver++ or "
                        "sde-dpmsolver++", path, algorithm);
@@ -370,7 +368,7 @@ static sd_status dpm_solver_kind(sd_method *m, const cJSON *root, const char *pa
 }
 
 /* Which class the file is read as: `sampler` if given, else what the file names. */
-static sd_status read_method(sd_method *m, sd_program *program, const cJSON *root, const char *sampler,
+static sd_status read_method(sd_method *m, sd_program *program, const sd_json *root, const char *sampler,
                              const char *path, sd_error *e)
 {
     if (sampler && sd_method_parse(m, program, sampler, e)) return e->status;
@@ -387,17 +385,17 @@ static sd_status read_method(sd_method *m, sd_program *program, const cJSON *roo
     return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: scheduler class \"%.64s\" is not supported", path, name);
 }
 
-static sd_status read_root(sd_sched_config *c, const cJSON *root, const char *sampler, const char *path, sd_error *e)
+static sd_status read_root(sd_sched_config *c, const sd_json *root, const char *sampler, const char *path, sd_error *e)
 {
     sd_method method = SD_DDIM;
     sd_program program = SD_DIFFUSERS;
     if (read_method(&method, &program, root, sampler, path, e)) return e->status;
     sd_sched_defaults(c, method);
     c->program = program;
-    const cJSON *j;
-    cJSON_ArrayForEach(j, root)
+    const sd_json *j;
+    SD_JSON_EACH(j, root)
         for (size_t i = 0; i < SD_COUNT(keys); i++)
-            if ((keys[i].classes & 1u << method) && strcmp(j->string, keys[i].name) == 0
+            if ((keys[i].classes & 1u << method) && strcmp(j->key, keys[i].name) == 0
                 && read_key(c, &keys[i], j, path, e))
                 return e->status;
     /* the name says it, unless it is the class' name */
@@ -408,22 +406,11 @@ static sd_status read_root(sd_sched_config *c, const cJSON *root, const char *sa
 
 sd_status sd_sched_read_as(sd_sched_config *c, const char *path, const char *sampler, sd_error *e)
 {
-    cJSON *root = sd_json_read(path, (size_t)1 << 20, e);
+    sd_json *root = sd_json_read(path, (size_t)1 << 20, e);
     if (root) read_root(c, root, sampler, path, e);
-    cJSON_Delete(root);
+    sd_json_free(root);
     return e->status;
 }
-
-#else
-
-sd_status sd_sched_read_as(sd_sched_config *c, const char *path, const char *sampler, sd_error *e)
-{
-    (void)c;
-    (void)sampler;
-    return sd_fail(e, SD_ERR_UNSUPPORTED, "cannot read %s: built without cJSON", path);
-}
-
-#endif
 
 sd_status sd_sched_read(sd_sched_config *c, const char *path, sd_error *e)
 {

@@ -49,11 +49,6 @@ const char *sd_build_info(void)
 #else
            ", no OpenMP"
 #endif
-#ifdef SD_WITH_CJSON
-           ", cJSON"
-#else
-           ", no cJSON (cannot read models)"
-#endif
 #ifdef SD_WITH_UTF8PROC
            ", utf8proc"
 #else

@@ -33,28 +33,37 @@ const char *sd_number_text(char out[SD_NUMBER_SIZE], double x)
     return out;
 }
 
-bool sd_number_read(double *out, const char *text)
+bool sd_number_in_locale(double *out, const char *text, size_t n, char *room)
 {
-    char one[16], local[96], *to = local, *end;
-    if (strcmp(text, "inf") == 0) {
-        *out = INFINITY;
-        return true;
-    }
+    char one[16], *to = room, *end;
     snprintf(one, sizeof one, "%.1f", 0.5);   /* 0, separator, 5 */
     size_t separator = strlen(one) - 2;
-    if (!*text || strlen(text) > 64) return false;
-    for (const char *c = text; *c; c++) {
-        if (*c == '.' && strchr(c + 1, '.')) return false;
-        if (*c != '.' && !in_number(*c)) return false;
-        if (*c != '.') *to++ = *c;
-        else {
+    for (size_t i = 0; i < n; i++) {
+        if (text[i] != '.') {
+            *to++ = text[i];
+        } else {
             memcpy(to, one + 1, separator);
             to += separator;
         }
     }
     *to = 0;
-    *out = strtod(local, &end);
-    return end == to && isfinite(*out);
+    *out = strtod(room, &end);
+    return end == to;
+}
+
+bool sd_number_read(double *out, const char *text)
+{
+    char room[64 + SD_NUMBER_SIZE];
+    size_t n = strlen(text);
+    const char *point = strchr(text, '.');
+    if (strcmp(text, "inf") == 0) {
+        *out = INFINITY;
+        return true;
+    }
+    if (n == 0 || n > 64 || (point && strchr(point + 1, '.'))) return false;
+    for (const char *c = text; *c; c++)
+        if (*c != '.' && !in_number(*c)) return false;
+    return sd_number_in_locale(out, text, n, room) && isfinite(*out);
 }
 
 /* --------------------------------------------------------------------------------- JSON strings */
@@ -75,68 +84,74 @@ void sd_text_quoted(sd_text *t, const char *s)
     sd_text_addn(t, "\"", 1);
 }
 
-/* Four hexadecimal digits; -1 if they are not. */
-static int32_t hex4(const char *s)
+/* Adds four hexadecimal digits to *v, *at going behind them; false at the first letter that is none. */
+static bool hex4(const char *s, size_t n, size_t *at, int32_t *v)
 {
-    int32_t v = 0;
-    for (int i = 0; i < 4; i++) {
-        const char *digits = "0123456789abcdefABCDEF", *at = s[i] ? strchr(digits, s[i]) : NULL;
-        if (!at) return -1;
-        v = v * 16 + (int32_t)(at - digits < 16 ? at - digits : at - digits - 6);
+    static const char digits[] = "0123456789abcdefABCDEF";
+    *v = 0;
+    for (size_t end = *at + 4; *at < end; ++*at) {
+        const char *found = *at < n && s[*at] ? strchr(digits, s[*at]) : NULL;
+        if (!found) return false;
+        *v = *v * 16 + (int32_t)(found - digits < 16 ? found - digits : found - digits - 6);
     }
-    return v;
+    return true;
 }
 
-/* The character of an escape \uXXXX at s (behind the backslash), a pair of surrogates included. Its length; 0: it is
- * none. */
-static size_t read_u(const char *s, int32_t *c)
+size_t sd_json_escape(const char *s, size_t n, int32_t *c, const char **why)
 {
-    int32_t high = hex4(s + 1), low = high >= 0xD800 && high < 0xDC00 && s[5] == '\\' && s[6] == 'u' ? hex4(s + 7) : -1;
-    if (high <= 0) return 0;   /* U+0000 would end the text */
-    *c = high;
-    if (high < 0xD800 || high > 0xDFFF) return 5;
-    if (low < 0xDC00 || low > 0xDFFF) return 0;
-    *c = 0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00);
-    return 11;
+    size_t at = 2;
+    int32_t low = 0;
+    const char *e = escapes;
+    *why = NULL;
+    if (n < 2 || s[1] != 'u') {
+        while (n > 1 && *e && *e != s[1]) e += 2;
+        if (n > 1 && *e) return *c = e[1], at;
+        return *why = "an escape that JSON does not have", at - 1;
+    }
+    if (!hex4(s, n, &at, c)) return *why = "four hexadecimal digits are expected", at;
+    if (*c == 0) return *why = "a NUL character", at;
+    if (*c < 0xD800 || *c > 0xDFFF) return at;
+    if (*c < 0xDC00 && at + 1 < n && s[at] == '\\' && s[at + 1] == 'u') {
+        at += 2;
+        if (!hex4(s, n, &at, &low)) low = 0;
+    }
+    if (low < 0xDC00 || low > 0xDFFF) return *why = "half of a surrogate pair", at;
+    *c = 0x10000 + ((*c - 0xD800) << 10) + (low - 0xDC00);
+    return at;
 }
+
+enum { LONGEST_ESCAPE = 12 };   /* \uXXXX\uXXXX; a NUL before its end is none of its letters and ends it */
 
 /* Where the string that begins at s ends, behind its quote; NULL if it breaks the rules. */
 static const char *quoted_end(const char *s)
 {
     int32_t c;
-    for (s++; *s && *s != '"'; s++) {
+    const char *why;
+    for (s++; *s && *s != '"';) {
         if ((unsigned char)*s < 32) return NULL;
-        if (*s != '\\') continue;
-        s++;
-        size_t n = *s == 'u' ? read_u(s, &c) : 1;
-        const char *e = escapes;
-        while (*e && *e != *s) e += 2;
-        if (!n || (!*e && *s != 'u')) return NULL;
-        s += n - 1;
+        why = NULL;
+        s += *s == '\\' ? sd_json_escape(s, LONGEST_ESCAPE, &c, &why) : 1;
+        if (why) return NULL;
     }
     return *s ? s + 1 : NULL;
 }
 
 char *sd_text_unquote(char *s, char **out)
 {
-    const char *end = quoted_end(s);
+    const char *end = quoted_end(s), *from = s + 1, *why;
     char *to = s;
     if (!end) return NULL;
     *out = s;
-    for (const char *from = s + 1; from < end - 1; from++) {
+    while (from < end - 1) {
         int32_t c;
         if (*from != '\\') {
-            *to++ = *from;
-        } else if (*++from == 'u') {
-            from += read_u(from, &c) - 1;
+            *to++ = *from++;
+        } else {
+            from += sd_json_escape(from, LONGEST_ESCAPE, &c, &why);
             unsigned char utf8[4];
             size_t n = sd_utf8_encode(utf8, c);
             memcpy(to, utf8, n);
             to += n;
-        } else {
-            const char *e = escapes;
-            while (*e != *from) e += 2;
-            *to++ = e[1];
         }
     }
     *to = 0;

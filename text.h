@@ -9,12 +9,20 @@
 const char *sd_number_text(char out[SD_NUMBER_SIZE], double x);
 /* The whole text must be a decimal number, with a point whatever the locale says, or "inf". */
 bool sd_number_read(double *out, const char *text);
+/* What strtod makes of n bytes of digits, signs, "e" and at most one point, which this locale may write otherwise.
+ * False if they are not a number as a whole. room[n + SD_NUMBER_SIZE]: to write in. */
+bool sd_number_in_locale(double *out, const char *text, size_t n, char *room);
 
 /* A JSON string, quotes included; what is not ASCII stays as it is, as json.dumps(ensure_ascii=False) leaves it. */
 void sd_text_quoted(sd_text *t, const char *s);
 /* The other way round and in place: s begins with a quote. The end of the JSON string within s, behind its closing
  * quote; NULL if there is none or it breaks JSON's rules, and s is as it was. *out: what it says, NUL terminated. */
 char *sd_text_unquote(char *s, char **out);
+
+/* The character that an escape of a JSON string means; it begins at s, with its backslash, and ends before s[n] or at
+ * the first letter that it cannot have. Returns how long it is, *why is NULL; or where it breaks the rules, and *why
+ * says how. */
+size_t sd_json_escape(const char *s, size_t n, int32_t *c, const char **why);
 
 bool sd_is_utf8(const char *text, size_t n);
 

@@ -359,37 +359,37 @@ static const char *const json_names[N_FILES] = {"tokenizer.json", "vocab.json", 
 
 typedef struct dir_files { char path[N_FILES][1024], merges[1024]; bool have[N_FILES]; const char *dir; } dir_files;
 
-#ifdef SD_WITH_CJSON
-static sd_status json_vocabulary(sd_tokenizer *t, const cJSON *vocab, const char *path, sd_error *e)
+static sd_status json_vocabulary(sd_tokenizer *t, const sd_json *vocab, const char *path, sd_error *e)
 {
-    if (!cJSON_IsObject(vocab)) return sd_fail(e, SD_ERR_FORMAT, "%s: expected an object of pieces and ids", path);
-    for (const cJSON *x = vocab->child; x && e->status == SD_OK; x = x->next) {
-        double id = cJSON_IsNumber(x) ? x->valuedouble : -1;
-        if (!(id >= 0 && id < MAX_ID) || id != (double)x->valueint)
+    if (!sd_json_is(vocab, SD_JSON_OBJECT))
+        return sd_fail(e, SD_ERR_FORMAT, "%s: expected an object of pieces and ids", path);
+    for (const sd_json *x = vocab->first; x && e->status == SD_OK; x = x->next) {
+        double id = sd_json_is(x, SD_JSON_NUMBER) ? x->number : -1;
+        if (!(id >= 0 && id < MAX_ID) || id != sd_json_int(x))
             return sd_fail(e, SD_ERR_FORMAT, "%s: expected an id from 0 to %d for '%.80s', found another value", path,
-                           MAX_ID - 1, x->string);
-        put_piece(t, x->string, strlen(x->string), x->valueint, path, e);
+                           MAX_ID - 1, x->key);
+        put_piece(t, x->key, strlen(x->key), sd_json_int(x), path, e);
     }
     if (e->status == SD_OK && !t->n_words) sd_fail(e, SD_ERR_FORMAT, "%s: the vocabulary is empty", path);
     return e->status;
 }
 
 /* model.merges of tokenizer.json: ["left right", ...] or [["left", "right"], ...]. */
-static sd_status json_merges(sd_tokenizer *t, const cJSON *merges, const char *path, sd_error *e)
+static sd_status json_merges(sd_tokenizer *t, const sd_json *merges, const char *path, sd_error *e)
 {
-    int n = cJSON_IsArray(merges) ? cJSON_GetArraySize(merges) : -1;
+    int n = sd_json_is(merges, SD_JSON_LIST) ? sd_json_count(merges) : -1;
     if (n < 0) return sd_fail(e, SD_ERR_FORMAT, "%s: expected a list model.merges", path);
     if (reserve_rules(t, (size_t)n, path, e) != SD_OK) return e->status;
     int32_t rank = 0;
-    for (const cJSON *x = merges->child; x && e->status == SD_OK; x = x->next, rank++) {
-        const char *left = x->valuestring, *right = NULL;
+    for (const sd_json *x = merges->first; x && e->status == SD_OK; x = x->next, rank++) {
+        const char *left = x->text, *right = NULL;
         size_t nl = 0;
-        if (cJSON_IsString(x) && strchr(left, ' ')) {
+        if (sd_json_is(x, SD_JSON_TEXT) && strchr(left, ' ')) {
             right = strchr(left, ' ') + 1;
             nl = (size_t)(right - left) - 1;
-        } else if (cJSON_IsArray(x) && cJSON_IsString(x->child) && cJSON_IsString(x->child->next)) {
-            left = x->child->valuestring;
-            right = x->child->next->valuestring;
+        } else if (sd_json_is(x, SD_JSON_LIST) && sd_json_text(x->first) && sd_json_text(x->first->next)) {
+            left = x->first->text;
+            right = x->first->next->text;
             nl = strlen(left);
         }
         if (!right) return sd_fail(e, SD_ERR_FORMAT, "%s: expected two symbols in merge %d", path, (int)rank + 1);
@@ -398,19 +398,19 @@ static sd_status json_merges(sd_tokenizer *t, const cJSON *merges, const char *p
     return e->status;
 }
 
-static sd_status read_spec(token_spec *out, const cJSON *x, bool special, const char *path, sd_error *e)
+static sd_status read_spec(token_spec *out, const sd_json *x, bool special, const char *path, sd_error *e)
 {
     static const char *const stripping[] = {"lstrip", "rstrip", "single_word"};
-    token_spec s = {.text = x->valuestring, .special = true};
-    if (cJSON_IsObject(x)) {
-        const cJSON *content = cJSON_GetObjectItemCaseSensitive(x, "content");
-        const cJSON *normalized = cJSON_GetObjectItemCaseSensitive(x, "normalized");
+    token_spec s = {.text = x->text, .special = true};
+    if (sd_json_is(x, SD_JSON_OBJECT)) {
+        const sd_json *content = sd_json_get(x, "content");
+        const sd_json *normalized = sd_json_get(x, "normalized");
         s.object = true;
-        s.text = cJSON_IsString(content) ? content->valuestring : NULL;
-        s.special = special || cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(x, "special"));
-        s.normalized = cJSON_IsBool(normalized) ? cJSON_IsTrue(normalized) != 0 : -1;
+        s.text = sd_json_is(content, SD_JSON_TEXT) ? content->text : NULL;
+        s.special = special || sd_json_is(sd_json_get(x, "special"), SD_JSON_TRUE);
+        s.normalized = sd_json_is_bool(normalized) ? sd_json_is(normalized, SD_JSON_TRUE) != 0 : -1;
         for (size_t i = 0; i < SD_COUNT(stripping); i++)
-            if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(x, stripping[i])))
+            if (sd_json_is(sd_json_get(x, stripping[i]), SD_JSON_TRUE))
                 return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: the token '%.80s' asks for %s, which is not supported", path,
                                s.text ? s.text : "", stripping[i]);
     }
@@ -422,22 +422,22 @@ static sd_status read_spec(token_spec *out, const cJSON *x, bool special, const 
 }
 
 /* "bos_token" and its kin, and the list of further special tokens; its older name counts only if there is none yet. */
-static sd_status read_names(token_spec named[NAMED], token_list *extra, const cJSON *root, bool special,
+static sd_status read_names(token_spec named[NAMED], token_list *extra, const sd_json *root, bool special,
                             const char *path, sd_error *e)
 {
     static const char *const keys[NAMED] = {"bos_token", "eos_token", "unk_token", "sep_token",
                                             "pad_token", "cls_token", "mask_token"};
     static const char *const lists[] = {"extra_special_tokens", "additional_special_tokens"};
     for (int i = 0; i < NAMED && e->status == SD_OK; i++) {
-        const cJSON *x = cJSON_GetObjectItemCaseSensitive(root, keys[i]);
-        if (x && !cJSON_IsNull(x)) read_spec(&named[i], x, special, path, e);
+        const sd_json *x = sd_json_get(root, keys[i]);
+        if (x && !sd_json_is(x, SD_JSON_NULL)) read_spec(&named[i], x, special, path, e);
     }
     for (size_t i = 0; i < SD_COUNT(lists) && e->status == SD_OK; i++) {
-        const cJSON *list = cJSON_GetObjectItemCaseSensitive(root, lists[i]);
-        if (list && list->child && !cJSON_IsArray(list))
+        const sd_json *list = sd_json_get(root, lists[i]);
+        if (list && list->first && !sd_json_is(list, SD_JSON_LIST))
             return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: expected a list for %s", path, lists[i]);
         if (i == 1 && extra->n) break;
-        for (const cJSON *x = list ? list->child : NULL; x && e->status == SD_OK; x = x->next) {
+        for (const sd_json *x = list ? list->first : NULL; x && e->status == SD_OK; x = x->next) {
             token_spec s = {0};
             if (read_spec(&s, x, special, path, e) != SD_OK) return e->status;
             s.known = s.known && !(special && i == 1);
@@ -459,38 +459,39 @@ static void describe(token_list *l, token_spec s, sd_error *e)
 }
 
 /* A list of {"id", "content", ...}, or an object {"id": {"content", ...}}. */
-static sd_status read_described(token_list *l, const cJSON *list, const char *path, sd_error *e)
+static sd_status read_described(token_list *l, const sd_json *list, const char *path, sd_error *e)
 {
-    for (const cJSON *x = list ? list->child : NULL; x && e->status == SD_OK; x = x->next) {
-        const cJSON *id = cJSON_GetObjectItemCaseSensitive(x, "id");
+    for (const sd_json *x = list ? list->first : NULL; x && e->status == SD_OK; x = x->next) {
+        const sd_json *id = sd_json_get(x, "id");
         token_spec s = {0};
         if (read_spec(&s, x, false, path, e) != SD_OK) return e->status;
-        s.id = cJSON_IsNumber(id) ? id->valueint : x->string ? strtol(x->string, NULL, 10) : 0;
+        s.id = sd_json_is(id, SD_JSON_NUMBER) ? sd_json_int(id) : x->key ? strtol(x->key, NULL, 10) : 0;
         describe(l, s, e);
     }
     return e->status;
 }
 
-static sd_status read_special(sd_tokenizer *t, cJSON *const file[N_FILES], const dir_files *d, sd_error *e)
+static sd_status read_special(sd_tokenizer *t, sd_json *const file[N_FILES], const dir_files *d, sd_error *e)
 {
-    const cJSON *config = file[FILE_CONFIG];
+    const sd_json *config = file[FILE_CONFIG];
     token_spec named[NAMED];
     token_list described = {0}, extra = {0};
     memcpy(named, default_names, sizeof named);
-    const cJSON *decoder = cJSON_GetObjectItemCaseSensitive(config, "added_tokens_decoder");
-    const cJSON *length = cJSON_GetObjectItemCaseSensitive(config, "model_max_length");
-    if (cJSON_IsNumber(length) && length->valuedouble < SD_TOKENS)
+    const sd_json *decoder = sd_json_get(config, "added_tokens_decoder");
+    const sd_json *length = sd_json_get(config, "model_max_length");
+    if (sd_json_is(length, SD_JSON_NUMBER) && length->number < SD_TOKENS)
         sd_fail(e, SD_ERR_UNSUPPORTED, "%s: expected a model_max_length of %d, found %g", d->path[FILE_CONFIG],
-                SD_TOKENS, length->valuedouble);
+                SD_TOKENS, length->number);
     if (e->status == SD_OK && config) read_names(named, &extra, config, false, d->path[FILE_CONFIG], e);
     if (e->status == SD_OK && decoder) read_described(&described, decoder, d->path[FILE_CONFIG], e);
     if (!decoder) {
-        const cJSON *all = cJSON_GetObjectItemCaseSensitive(file[FILE_ALL], "added_tokens");
+        const sd_json *all = sd_json_get(file[FILE_ALL], "added_tokens");
         if (e->status == SD_OK && file[FILE_MAP])
             read_names(named, &extra, file[FILE_MAP], true, d->path[FILE_MAP], e);
-        for (const cJSON *x = file[FILE_ADDED] ? file[FILE_ADDED]->child : NULL; x && e->status == SD_OK; x = x->next) {
-            const token_spec *also = list_find(&extra, x->string);
-            token_spec s = {.text = x->string, .object = true, .special = also && also->known, .id = x->valueint};
+        const sd_json *added = file[FILE_ADDED] ? file[FILE_ADDED]->first : NULL;
+        for (const sd_json *x = added; x && e->status == SD_OK; x = x->next) {
+            const token_spec *also = list_find(&extra, x->key);
+            token_spec s = {.text = x->key, .object = true, .special = also && also->known, .id = sd_json_int(x)};
             for (int i = 0; i < NAMED; i++)
                 if (named[i].known && strcmp(named[i].text, s.text) == 0) s.special = true;
             s.normalized = !s.special;
@@ -511,39 +512,26 @@ static sd_status read_special(sd_tokenizer *t, cJSON *const file[N_FILES], const
 /* Vocabulary, merges, special tokens: from tokenizer.json if it is there, as transformers prefers it too. */
 static sd_status read_dir(sd_tokenizer *t, const dir_files *d, sd_error *e)
 {
-    cJSON *file[N_FILES] = {0};
+    sd_json *file[N_FILES] = {0};
     for (int i = 0; i < N_FILES && e->status == SD_OK; i++)
         if (d->have[i] && !(i == FILE_VOCAB && d->have[FILE_ALL])) file[i] = sd_json_read(d->path[i], MAX_FILE, e);
     if (e->status == SD_OK && d->have[FILE_ALL]) {
         const char *path = d->path[FILE_ALL];
-        const cJSON *model = cJSON_GetObjectItemCaseSensitive(file[FILE_ALL], "model");
-        const cJSON *type = cJSON_GetObjectItemCaseSensitive(model, "type");
-        if (type && !(cJSON_IsString(type) && strcmp(type->valuestring, "BPE") == 0))
+        const sd_json *model = sd_json_get(file[FILE_ALL], "model");
+        const sd_json *type = sd_json_get(model, "type");
+        if (type && !(sd_json_is(type, SD_JSON_TEXT) && strcmp(type->text, "BPE") == 0))
             sd_fail(e, SD_ERR_UNSUPPORTED, "%s: expected a model of type BPE", path);
-        else if (json_vocabulary(t, cJSON_GetObjectItemCaseSensitive(model, "vocab"), path, e) == SD_OK)
-            json_merges(t, cJSON_GetObjectItemCaseSensitive(model, "merges"), path, e);
+        else if (json_vocabulary(t, sd_json_get(model, "vocab"), path, e) == SD_OK)
+            json_merges(t, sd_json_get(model, "merges"), path, e);
     } else if (e->status == SD_OK && d->have[FILE_VOCAB]) {
         if (json_vocabulary(t, file[FILE_VOCAB], d->path[FILE_VOCAB], e) == SD_OK) read_merges(t, d->merges, false, e);
     } else if (e->status == SD_OK) {
         derive_vocabulary(t, d->merges, e);
     }
     if (e->status == SD_OK) read_special(t, file, d, e);
-    for (int i = 0; i < N_FILES; i++) cJSON_Delete(file[i]);
+    for (int i = 0; i < N_FILES; i++) sd_json_free(file[i]);
     return e->status;
 }
-#else
-static sd_status read_dir(sd_tokenizer *t, const dir_files *d, sd_error *e)
-{
-    token_spec named[NAMED];
-    token_list none = {0};
-    for (int i = 0; i < N_FILES; i++)
-        if (d->have[i])
-            return sd_fail(e, SD_ERR_UNSUPPORTED, "%s cannot be read: this build has no cJSON", d->path[i]);
-    memcpy(named, default_names, sizeof named);
-    if (derive_vocabulary(t, d->merges, e) == SD_OK) finish_tokens(t, named, &none, &none, d->dir, e);
-    return e->status;
-}
-#endif
 
 /* ----------------------------------------------------------------------------------- encoding */
 

@@ -158,16 +158,15 @@ static bool name_ok(const char *name)
 
 #define TENSOR "%s: tensor \"%.100s\": "
 
-#ifdef SD_WITH_CJSON
-static bool is_whole(const cJSON *v)
+static bool is_whole(const sd_json *v)
 {
-    return cJSON_IsNumber(v) && v->valuedouble >= 0 && v->valuedouble <= WHOLE_MAX &&
-           floor(v->valuedouble) == v->valuedouble;
+    return sd_json_is(v, SD_JSON_NUMBER) && v->number >= 0 && v->number <= WHOLE_MAX &&
+           floor(v->number) == v->number;
 }
 
-static sd_status parse_dtype(sd_entry *t, const cJSON *v, const char *path, sd_error *e)
+static sd_status parse_dtype(sd_entry *t, const sd_json *v, const char *path, sd_error *e)
 {
-    const char *s = cJSON_GetStringValue(v);
+    const char *s = sd_json_text(v);
     if (!s) return sd_fail(e, SD_ERR_FORMAT, TENSOR "dtype is not a string", path, t->name);
     for (int d = SD_F32; d <= SD_BOOL; d++) {
         t->dt = (sd_dtype)d;
@@ -179,17 +178,17 @@ static sd_status parse_dtype(sd_entry *t, const cJSON *v, const char *path, sd_e
 }
 
 /* Fills in t->nd, dim and bytes. */
-static sd_status parse_shape(sd_entry *t, const cJSON *list, const char *path, sd_error *e)
+static sd_status parse_shape(sd_entry *t, const sd_json *list, const char *path, sd_error *e)
 {
-    if (!cJSON_IsArray(list)) return sd_fail(e, SD_ERR_FORMAT, TENSOR "shape is not a list", path, t->name);
+    if (!sd_json_is(list, SD_JSON_LIST)) return sd_fail(e, SD_ERR_FORMAT, TENSOR "shape is not a list", path, t->name);
     uint64_t n = t->dt == SD_DTYPE_UNKNOWN ? 1 : sd_dtype_size(t->dt);
-    for (const cJSON *v = list->child; v; v = v->next) {
+    for (const sd_json *v = list->first; v; v = v->next) {
         if (!is_whole(v))
             return sd_fail(e, SD_ERR_FORMAT, TENSOR "shape holds something that is not a whole number >= 0", path,
                            t->name);
         if ((size_t)t->nd == SD_COUNT(t->dim))
             return sd_fail(e, SD_ERR_FORMAT, TENSOR "more than %zu dimensions", path, t->name, SD_COUNT(t->dim));
-        int64_t d = t->dim[t->nd++] = (int64_t)v->valuedouble;
+        int64_t d = t->dim[t->nd++] = (int64_t)v->number;
         if (d && n > (uint64_t)INT64_MAX / (uint64_t)d)
             return sd_fail(e, SD_ERR_FORMAT, TENSOR "the product of its shape overflows", path, t->name);
         n *= (uint64_t)d;
@@ -199,13 +198,13 @@ static sd_status parse_shape(sd_entry *t, const cJSON *list, const char *path, s
     return SD_OK;
 }
 
-static sd_status parse_offsets(sd_entry *t, const cJSON *list, const char *path, const unsigned char *data, size_t size,
-                               sd_error *e)
+static sd_status parse_offsets(sd_entry *t, const sd_json *list, const char *path, const unsigned char *data,
+                               size_t size, sd_error *e)
 {
-    const cJSON *first = cJSON_IsArray(list) ? list->child : NULL, *second = first ? first->next : NULL;
+    const sd_json *first = sd_json_is(list, SD_JSON_LIST) ? list->first : NULL, *second = first ? first->next : NULL;
     if (!is_whole(first) || !is_whole(second) || second->next)
         return sd_fail(e, SD_ERR_FORMAT, TENSOR "data_offsets is not a list of two whole numbers >= 0", path, t->name);
-    double begin = first->valuedouble, end = second->valuedouble;
+    double begin = first->number, end = second->number;
     if (begin > end)
         return sd_fail(e, SD_ERR_FORMAT, TENSOR "data_offsets [%.0f,%.0f] end before they begin", path, t->name, begin,
                        end);
@@ -221,15 +220,16 @@ static sd_status parse_offsets(sd_entry *t, const cJSON *list, const char *path,
     return SD_OK;
 }
 
-static sd_status parse_entry(sd_entry *t, const cJSON *item, const char *path, const unsigned char *data, size_t size,
+static sd_status parse_entry(sd_entry *t, const sd_json *item, const char *path, const unsigned char *data, size_t size,
                              sd_error *e)
 {
     static const char *const keys[] = {"dtype", "shape", "data_offsets"};
-    const cJSON *value[SD_COUNT(keys)] = {0};
-    if (!cJSON_IsObject(item)) return sd_fail(e, SD_ERR_FORMAT, TENSOR "its entry is not a JSON object", path, t->name);
-    for (const cJSON *v = item->child; v; v = v->next) {
+    const sd_json *value[SD_COUNT(keys)] = {0};
+    if (!sd_json_is(item, SD_JSON_OBJECT))
+        return sd_fail(e, SD_ERR_FORMAT, TENSOR "its entry is not a JSON object", path, t->name);
+    for (const sd_json *v = item->first; v; v = v->next) {
         for (size_t k = 0; k < SD_COUNT(keys); k++) {
-            if (strcmp(v->string, keys[k])) continue;
+            if (strcmp(v->key, keys[k])) continue;
             if (value[k]) return sd_fail(e, SD_ERR_FORMAT, TENSOR "two values for %s", path, t->name, keys[k]);
             value[k] = v;
         }
@@ -240,20 +240,20 @@ static sd_status parse_entry(sd_entry *t, const cJSON *item, const char *path, c
     return parse_offsets(t, value[2], path, data, size, e);
 }
 
-static sd_status parse_entries(sd_safetensors *f, const cJSON *root, const unsigned char *data, size_t size,
+static sd_status parse_entries(sd_safetensors *f, const sd_json *root, const unsigned char *data, size_t size,
                                sd_error *e)
 {
     size_t n = 0;
-    for (const cJSON *v = root->child; v; v = v->next) n++;
+    for (const sd_json *v = root->first; v; v = v->next) n++;
     f->entry = calloc(n + 1, sizeof *f->entry);
     if (!f->entry) return sd_fail(e, SD_ERR_MEMORY, "%s: no memory for a list of %zu tensors", f->path, n);
-    for (const cJSON *v = root->child; v; v = v->next) {
-        if (strcmp(v->string, METADATA) == 0) continue;
-        if (!name_ok(v->string))
+    for (const sd_json *v = root->first; v; v = v->next) {
+        if (strcmp(v->key, METADATA) == 0) continue;
+        if (!name_ok(v->key))
             return sd_fail(e, SD_ERR_FORMAT, TENSOR "a name must not be empty nor hold control characters", f->path,
-                           v->string);
+                           v->key);
         sd_entry *t = &f->entry[f->n];
-        t->name = sd_strdup(v->string);
+        t->name = sd_strdup(v->key);
         if (!t->name) return sd_fail(e, SD_ERR_MEMORY, "%s: no memory for a tensor's name", f->path);
         f->n++;
         if (parse_entry(t, v, f->path, data, size, e)) return e->status;
@@ -265,20 +265,12 @@ static sd_status parse_header(sd_safetensors *f, const char *header, size_t n, s
 {
     sd_text what = {0};
     sd_text_add(&what, "%s: the header", f->path);
-    cJSON *root = sd_json_parse(header, n, what.failed ? "the header" : what.s, e);
+    sd_json *root = sd_json_parse(header, n, what.failed ? "the header" : what.s, e);
     free(what.s);
     if (root) parse_entries(f, root, (const unsigned char *)header + n, f->map_size - 8 - n, e);
-    cJSON_Delete(root);
+    sd_json_free(root);
     return e->status;
 }
-#else
-static sd_status parse_header(sd_safetensors *f, const char *header, size_t n, sd_error *e)
-{
-    (void)header, (void)n;
-    return sd_fail(e, SD_ERR_UNSUPPORTED, "cannot read %s: this build has no cJSON, which safetensors files need",
-                   f->path);
-}
-#endif
 
 /* --------------------------------------------------------------------------------- the whole */
 

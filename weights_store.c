@@ -46,8 +46,6 @@ static sd_status add_file(sd_store *s, const char *path, sd_error *e)
 
 /* ------------------------------------------------------------------------------------- shards */
 
-#ifdef SD_WITH_CJSON
-
 /* A shard lies beside its index: a path in its place could lead anywhere. */
 static bool shard_name_ok(const char *name)
 {
@@ -73,21 +71,21 @@ static sd_safetensors *open_shard(sd_store *s, const char ***names, const char *
     return &s->file[s->n_files - 1];
 }
 
-static sd_status read_weight_map(sd_store *s, const cJSON *map, const char *dir, const char *index, sd_error *e)
+static sd_status read_weight_map(sd_store *s, const sd_json *map, const char *dir, const char *index, sd_error *e)
 {
     const char **names = NULL;
-    if (!cJSON_IsObject(map) || !map->child)
+    if (!sd_json_is(map, SD_JSON_OBJECT) || !map->first)
         return sd_fail(e, SD_ERR_FORMAT, "%s: weight_map is missing, empty or not a JSON object", index);
-    for (const cJSON *v = map->child; v && e->status == SD_OK; v = v->next) {
-        const char *shard = cJSON_GetStringValue(v);
+    for (const sd_json *v = map->first; v && e->status == SD_OK; v = v->next) {
+        const char *shard = sd_json_text(v);
         if (!shard_name_ok(shard)) {
-            sd_fail(e, SD_ERR_FORMAT, "%s: \"%.100s\" must name a file beside the index, found %.80s", index, v->string,
+            sd_fail(e, SD_ERR_FORMAT, "%s: \"%.100s\" must name a file beside the index, found %.80s", index, v->key,
                     shard ? shard : "no text");
             break;
         }
         const sd_safetensors *f = open_shard(s, &names, dir, shard, e);
-        if (f && !sd_safetensors_find(f, v->string))
-            sd_fail(e, SD_ERR_FORMAT, "%s: \"%.100s\" should be in %.80s and is not", index, v->string, shard);
+        if (f && !sd_safetensors_find(f, v->key))
+            sd_fail(e, SD_ERR_FORMAT, "%s: \"%.100s\" should be in %.80s and is not", index, v->key, shard);
     }
     free(names);
     return e->status;
@@ -95,18 +93,11 @@ static sd_status read_weight_map(sd_store *s, const cJSON *map, const char *dir,
 
 static sd_status open_shards(sd_store *s, const char *dir, const char *index, sd_error *e)
 {
-    cJSON *root = sd_json_read(index, INDEX_MAX, e);
-    if (root) read_weight_map(s, cJSON_GetObjectItemCaseSensitive(root, "weight_map"), dir, index, e);
-    cJSON_Delete(root);
+    sd_json *root = sd_json_read(index, INDEX_MAX, e);
+    if (root) read_weight_map(s, sd_json_get(root, "weight_map"), dir, index, e);
+    sd_json_free(root);
     return e->status;
 }
-#else
-static sd_status open_shards(sd_store *s, const char *dir, const char *index, sd_error *e)
-{
-    (void)s, (void)dir;
-    return sd_fail(e, SD_ERR_UNSUPPORTED, "cannot read %s: this build has no cJSON, which index files need", index);
-}
-#endif
 
 /* A tensor in two shards would be found in whichever comes first. */
 static sd_status check_apart(const sd_store *s, sd_error *e)

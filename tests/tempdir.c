@@ -4,6 +4,7 @@
 #include "test.h"
 
 #include <dirent.h>
+#include <locale.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -91,4 +92,18 @@ void temp_disk_limit(size_t bytes)
     must(signal(SIGXFSZ, SIG_IGN) != SIG_ERR && getrlimit(RLIMIT_FSIZE, &l) == 0, "limit");
     l.rlim_cur = bytes ? (rlim_t)bytes : l.rlim_max;
     must(setrlimit(RLIMIT_FSIZE, &l) == 0, "limit");
+}
+
+const char *temp_comma_locale(void)
+{
+    char command[600];
+    snprintf(command, sizeof command, "localedef -i de_DE -f UTF-8 %s/de_DE.UTF-8 >/dev/null 2>&1", temp_path("."));
+    if (system(command) == 0) setenv("LOCPATH", temp_path("."), 1);
+    static const char *const names[] = {"de_DE.UTF-8", "de_DE.utf8", "fr_FR.UTF-8", "es_ES.UTF-8", "ru_RU.UTF-8",
+                                        "pt_BR.UTF-8", "de_DE", "it_IT.UTF-8", "pl_PL.UTF-8", "nl_NL.UTF-8",
+                                        "ps_AF.UTF-8"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (setlocale(LC_ALL, names[i]) && strcmp(localeconv()->decimal_point, ".") != 0) return names[i];
+    setlocale(LC_ALL, "C");
+    return NULL;
 }

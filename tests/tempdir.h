@@ -17,4 +17,8 @@ void temp_clear(void);    /* removes them */
 /* From now on writing fails, as on a full disk, when a file grows beyond `bytes`; 0 ends it. */
 void temp_disk_limit(size_t bytes);
 
+/* Makes a locale whose decimal separator is no point the program's, in this directory where the system has the sources.
+ * Its name; NULL if there is none, and the locale is "C". */
+const char *temp_comma_locale(void);
+
 #endif

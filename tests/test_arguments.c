@@ -6,7 +6,6 @@
 #include <math.h>
 
 #include "test.h"
-#include "needs.h"
 #include "network.h"
 #include "tempdir.h"
 
@@ -336,5 +335,5 @@ int main(void)
         cmocka_unit_test(options_that_mean_nothing_are_refused),
         cmocka_unit_test(numbers_that_are_none_are_refused_where_they_enter),
     };
-    return run_group_needing(NEED_JSON, "arguments", tests, open_context, close_context);
+    return cmocka_run_group_tests_name("arguments", tests, open_context, close_context);
 }

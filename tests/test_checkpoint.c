@@ -7,7 +7,6 @@
 
 #include "test.h"
 #include "../weights.h"
-#include "needs.h"
 #include "tempdir.h"
 
 #define STEM "diffusion_pytorch_model"
@@ -282,12 +281,12 @@ TEST(floats_and_doubles_widen_at_any_alignment)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        unit_test_needing(NEED_JSON, the_plain_file_goes_before_shards_and_these_before_fp16),
-        unit_test_needing(NEED_JSON, shards_are_opened_once_and_searched_as_one),
-        unit_test_needing(NEED_JSON, broken_indexes_are_refused),
-        unit_test_needing(NEED_JSON, what_is_missing_is_explained),
-        unit_test_needing(NEED_JSON, unused_tensors_are_listed_but_for_the_idle_ones),
-        unit_test_needing(NEED_JSON, the_first_number_that_is_not_finite_is_named),
+        cmocka_unit_test(the_plain_file_goes_before_shards_and_these_before_fp16),
+        cmocka_unit_test(shards_are_opened_once_and_searched_as_one),
+        cmocka_unit_test(broken_indexes_are_refused),
+        cmocka_unit_test(what_is_missing_is_explained),
+        cmocka_unit_test(unused_tensors_are_listed_but_for_the_idle_ones),
+        cmocka_unit_test(the_first_number_that_is_not_finite_is_named),
         cmocka_unit_test(every_half_and_bfloat_widens_exactly),
         cmocka_unit_test(floats_and_doubles_widen_at_any_alignment),
     };

@@ -5,7 +5,6 @@
 #include "test.h"
 #include "../sd.h"
 #include "child.h"
-#include "needs.h"
 #include "tempdir.h"
 
 #define DRAW "-p", "a red apple on a white background", "--sampling-method", "ddim", "--steps", "2", "-s", "5"
@@ -218,5 +217,5 @@ int main(void)
         cmocka_unit_test(sizes_are_rounded_with_a_notice_or_given),
         cmocka_unit_test(what_cannot_be_done_is_said_in_one_line),
     };
-    return run_group_needing(NEED_JSON, "codec", tests, setup, teardown);
+    return cmocka_run_group_tests_name("codec", tests, setup, teardown);
 }

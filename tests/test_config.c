@@ -4,7 +4,6 @@
 
 #include "test.h"
 #include "../net.h"
-#include "needs.h"
 
 static char dir[] = "/tmp/sd-config-XXXXXX", file[64];
 
@@ -209,5 +208,5 @@ int main(void)
         cmocka_unit_test(what_is_ignored_is_said),
         cmocka_unit_test(a_native_size_may_be_a_height_and_a_width),
     };
-    return run_group_needing(NEED_JSON, "config", tests, make_dir, remove_dir);
+    return cmocka_run_group_tests_name("config", tests, make_dir, remove_dir);
 }

@@ -8,10 +8,7 @@
 #include "../net.h"
 #include "../rng.h"
 #include "../sampler.h"
-#include "needs.h"
 #include "tempdir.h"
-
-#ifdef SD_WITH_CJSON
 
 typedef struct seen {
     unsigned char bytes[4096];   /* what a configuration comes to */
@@ -163,8 +160,3 @@ int main(void)
     return cmocka_run_group_tests_name("config keys", tests, temp_make, temp_remove);
 }
 
-#else
-
-int main(void) { return skip_group(NEED_JSON, "keys_do_what_the_libraries_do"); }
-
-#endif

@@ -7,7 +7,6 @@
 
 #include "test.h"
 #include "../sd.h"
-#include "needs.h"
 #include "tempdir.h"
 
 static sd_ctx *open_tiny(void)
@@ -218,5 +217,5 @@ int main(void)
         cmocka_unit_test(an_error_within_a_run_ends_it),
         cmocka_unit_test(another_thread_cancels),
     };
-    return run_group_needing(NEED_JSON, "context", tests, temp_make, temp_remove);
+    return cmocka_run_group_tests_name("context", tests, temp_make, temp_remove);
 }

@@ -5,7 +5,6 @@
 
 #include "test.h"
 #include "../pipeline_edit.h"
-#include "needs.h"
 #include "network.h"
 #include "tempdir.h"
 
@@ -829,5 +828,5 @@ int main(void)
         cmocka_unit_test(what_cannot_be_done_is_said_in_one_sentence),
         cmocka_unit_test(an_inpainting_model_wants_something_to_paint),
     };
-    return run_group_needing(NEED_JSON, "edit", tests, open_shared, close_shared);
+    return cmocka_run_group_tests_name("edit", tests, open_shared, close_shared);
 }

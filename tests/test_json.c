@@ -1,23 +1,31 @@
 /* test_json.c - json.c: JSON is read as Python reads it. What Python says of each text stands beside it. */
 #include "test.h"
-#include "../json.h"
-#include "needs.h"
 #include "tempdir.h"
 
-#ifdef SD_WITH_CJSON
+#include <limits.h>
+#include <locale.h>
 
-static cJSON *read_text(const char *text, size_t n, sd_error *e)
+/* json.c once more, in the place of the library's, with memory that ends. */
+static int allocations_left = INT_MAX;
+static bool may_allocate(void) { return allocations_left-- > 0; }
+#define malloc(n) (may_allocate() ? malloc(n) : NULL)
+#define calloc(n, size) (may_allocate() ? calloc(n, size) : NULL)
+#include "../json.c"
+#undef malloc
+#undef calloc
+
+static sd_json *read_text(const char *text, size_t n, sd_error *e)
 {
     *e = (sd_error){0};
     temp_write("a.json", text, n);
     return sd_json_read(temp_path("a.json"), 1 << 20, e);
 }
 
-static double number_of(const cJSON *root, const char *key)
+static double number_of(const sd_json *root, const char *key)
 {
-    const cJSON *j = cJSON_GetObjectItemCaseSensitive(root, key);
-    assert_true(cJSON_IsNumber(j));
-    return j->valuedouble;
+    const sd_json *j = sd_json_get(root, key);
+    assert_true(sd_json_is(j, SD_JSON_NUMBER));
+    return j->number;
 }
 
 TEST(the_last_of_equal_keys_counts_at_every_depth)
@@ -25,19 +33,19 @@ TEST(the_last_of_equal_keys_counts_at_every_depth)
     static const char text[] =
         "{\"a\":1,\"b\":{\"c\":1,\"d\":5,\"c\":2,\"c\":3},\"a\":[{\"e\":1,\"e\":9}],\"A\":4,\"f\":0,\"\\u0066\":6}";
     sd_error e = {0};
-    cJSON *root = read_text(text, sizeof text - 1, &e);
+    sd_json *root = read_text(text, sizeof text - 1, &e);
     if (!root) fail_msg("%s", e.text);
-    const cJSON *b = cJSON_GetObjectItemCaseSensitive(root, "b"), *a = cJSON_GetObjectItemCaseSensitive(root, "a");
-    assert_int_equal(cJSON_GetArraySize(root), 4);
-    assert_int_equal(cJSON_GetArraySize(b), 2);
+    const sd_json *b = sd_json_get(root, "b"), *a = sd_json_get(root, "a");
+    assert_int_equal(sd_json_count(root), 4);
+    assert_int_equal(sd_json_count(b), 2);
     assert_true(number_of(b, "c") == 3 && number_of(b, "d") == 5);
-    assert_true(cJSON_IsArray(a) && number_of(a->child, "e") == 9);
+    assert_true(sd_json_is(a, SD_JSON_LIST) && number_of(a->first, "e") == 9);
     assert_true(number_of(root, "A") == 4 && number_of(root, "f") == 6);   /* one key, spelled in two ways */
-    cJSON_Delete(root);
+    sd_json_free(root);
     root = sd_json_parse(text, sizeof text - 1, "text", &e);   /* who asks for all gets all */
     assert_non_null(root);
-    assert_int_equal(cJSON_GetArraySize(root), 6);
-    cJSON_Delete(root);
+    assert_int_equal(sd_json_count(root), 6);
+    sd_json_free(root);
 }
 
 TEST(what_python_reads_is_read)
@@ -51,15 +59,15 @@ TEST(what_python_reads_is_read)
     };
     for (size_t i = 0; i < SD_COUNT(good); i++) {
         sd_error e = {0};
-        cJSON *root = read_text(good[i], strlen(good[i]), &e);
+        sd_json *root = read_text(good[i], strlen(good[i]), &e);
         if (!root) fail_msg("%s: %s", good[i], e.text);
-        cJSON_Delete(root);
+        sd_json_free(root);
     }
     sd_error e = {0};
-    cJSON *root = read_text(good[3], strlen(good[3]), &e);
+    sd_json *root = read_text(good[3], strlen(good[3]), &e);
     assert_true(number_of(root, "a") > 1e308 && number_of(root, "b") < -1e308);
-    assert_string_equal(cJSON_GetStringValue(cJSON_GetObjectItem(root, "c")), "Infinity \" Infinity");
-    cJSON_Delete(root);
+    assert_string_equal(sd_json_text(sd_json_get(root, "c")), "Infinity \" Infinity");
+    sd_json_free(root);
 }
 
 TEST(what_python_refuses_is_refused_with_the_byte)
@@ -99,13 +107,86 @@ TEST(what_python_refuses_is_refused_with_the_byte)
     };
     for (size_t i = 0; i < SD_COUNT(bad); i++) {
         sd_error e = {0};
-        cJSON *root = read_text(bad[i].text, bad[i].n, &e);
+        sd_json *root = read_text(bad[i].text, bad[i].n, &e);
         if (root || e.status != SD_ERR_FORMAT || !strstr(e.text, bad[i].says))
             fail_msg("%s: status %d, \"%s\"", bad[i].text, e.status, e.text);
     }
     sd_error e = {0};
     assert_null(read_text("[1]", 3, &e));
     assert_non_null(strstr(e.text, "expected a JSON object, found a list"));
+}
+
+/* In hexadecimal: what json.loads makes of each, as float.hex() writes it. */
+TEST(numbers_are_those_of_strtod_in_every_locale)
+{
+    static const struct { const char *text; double value; } cases[] = {
+        {"0", 0}, {"-0", 0}, {"1", 1}, {"-12", -12}, {"0.1", 0x1.999999999999ap-4}, {"1e-2", 0x1.47ae147ae147bp-7},
+        {"123456789012345678", 0x1.b69b4ba630f35p+56}, {"9007199254740993", 0x1p+53},
+        {"9007199254740993.0000000000000000000000000000000000000000000000000000000000000000001", 0x1.0000000000001p+53},
+        {"4.9406564584124654e-324", 0x1p-1074}, {"2.4703282292062327e-324", 0}, {"2.4703282292062328e-324", 0x1p-1074},
+        {"1.7976931348623157e308", 0x1.fffffffffffffp+1023}, {"0.012", 0x1.89374bc6a7efap-7}, {"1E5", 1e5},
+        {"1e+05", 1e5}, {"0.00085", 0x1.bda5119ce075fp-11}, {"5e-1", 0.5},
+    };
+    for (size_t i = 0; i < 2 * SD_COUNT(cases); i++) {
+        char text[160];
+        sd_error e = {0};
+        if (i == SD_COUNT(cases) && !temp_comma_locale()) break;
+        int n = snprintf(text, sizeof text, "{\"a\":%s}", cases[i % SD_COUNT(cases)].text);
+        sd_json *root = sd_json_parse(text, (size_t)n, "text", &e);
+        bool right = root && number_of(root, "a") == cases[i % SD_COUNT(cases)].value;
+        sd_json_free(root);
+        if (!right) fail_msg("%s in locale %s: %s", text, setlocale(LC_NUMERIC, NULL), e.text);
+    }
+    setlocale(LC_ALL, "C");
+}
+
+TEST(texts_are_decoded)
+{
+    static const struct { const char *json, *text; } cases[] = {
+        {"\"\"", ""}, {"\"a\\\"\\\\\\/\\b\\f\\n\\r\\tz\"", "a\"\\/\b\f\n\r\tz"},
+        {"\"\\u0041\\u00e4\\u20AC\"", "A\xc3\xa4\xe2\x82\xac"},
+        {"\"\\ud83d\\ude00\\udbff\\udfff\"", "\xf0\x9f\x98\x80\xf4\x8f\xbf\xbf"}, {"\"\xc3\xa4\x7f\"", "\xc3\xa4\x7f"},
+        {"\"\\u0001\\uD7FF\\uE000\"", "\x01\xed\x9f\xbf\xee\x80\x80"},
+    };
+    for (size_t i = 0; i < SD_COUNT(cases); i++) {
+        char text[128];
+        sd_error e = {0};
+        int n = snprintf(text, sizeof text, "{%s:[%s]}", cases[i].json, cases[i].json);
+        sd_json *root = sd_json_parse(text, (size_t)n, "text", &e);
+        if (!root) fail_msg("%s: %s", text, e.text);
+        assert_string_equal(root->first->key, cases[i].text);
+        assert_string_equal(sd_json_text(root->first->first), cases[i].text);
+        sd_json_free(root);
+    }
+}
+
+TEST(what_was_read_is_printed_without_white_space)
+{
+    static const char text[] =
+        " { \"a\" : [ 1 , -2.50 , [ ] , { } ] , \"\\u00e4\\n\" : { \"b\" : null } ,\"c\":true,\"d\":false } ";
+    sd_error e = {0};
+    sd_json *root = sd_json_parse(text, sizeof text - 1, "text", &e);
+    assert_non_null(root);
+    char *printed = sd_json_print(root);
+    assert_string_equal(printed, "{\"a\":[1,-2.5,[],{}],\"\xc3\xa4\\n\":{\"b\":null},\"c\":true,\"d\":false}");
+    free(printed);
+    sd_json_free(root);
+}
+
+TEST(values_have_a_limit)
+{
+    for (int more = 0; more < 2; more++) {   /* with the root and the list, 1048576 values, and one more */
+        sd_text t = {0};
+        sd_error e = {0};
+        sd_text_add(&t, "{\"a\":[0");
+        for (int i = 1; i < (1 << 20) - 2 + more; i++) sd_text_addn(&t, ",0", 2);
+        sd_text_add(&t, "]}");
+        sd_json *root = sd_json_parse(t.s, t.n, "text", &e);
+        assert_int_equal(root != NULL, !more);
+        if (!root) assert_non_null(strstr(e.text, "more than 1048576 values"));
+        sd_json_free(root);
+        free(t.s);
+    }
 }
 
 TEST(depth_has_a_limit)
@@ -118,30 +199,27 @@ TEST(depth_has_a_limit)
         for (int i = 0; i < n; i++) sd_text_add(&t, "[");
         for (int i = 0; i < n; i++) sd_text_add(&t, "]");
         sd_text_add(&t, "}");
-        cJSON *root = read_text(t.s, t.n, &e);
+        sd_json *root = read_text(t.s, t.n, &e);
         assert_int_equal(root != NULL, n == 255);
         if (!root) assert_non_null(strstr(e.text, "nested too deep"));
-        cJSON_Delete(root);
+        sd_json_free(root);
         free(t.s);
     }
 }
 
-/* cJSON fails where memory runs out, and that is what is said. */
-static int allocations_left;
-static void *some_memory(size_t n) { return allocations_left-- > 0 ? malloc(n) : NULL; }
-
 TEST(running_out_of_memory_is_not_called_a_broken_file)
 {
-    cJSON_Hooks few = {some_memory, free};
-    for (int n = 0; n < 6; n++) {
+    int n = 0;
+    for (;; n++) {
         sd_error e = {0};
         allocations_left = n;
-        cJSON_InitHooks(&few);
-        cJSON *root = read_text("{\"a\":[1,\"x\"]}", 13, &e);
-        cJSON_InitHooks(NULL);
-        assert_null(root);
+        sd_json *root = read_text("{\"a\":[1,\"x\"]}", 13, &e);
+        allocations_left = INT_MAX;
+        sd_json_free(root);
+        if (root) break;
         if (e.status != SD_ERR_MEMORY) fail_msg("%d allocations: %s", n, e.text);
     }
+    assert_int_equal(n, 4);   /* the document, its texts, a block of values, the keys of the object */
 }
 
 int main(void)
@@ -150,14 +228,13 @@ int main(void)
         cmocka_unit_test(the_last_of_equal_keys_counts_at_every_depth),
         cmocka_unit_test(what_python_reads_is_read),
         cmocka_unit_test(what_python_refuses_is_refused_with_the_byte),
+        cmocka_unit_test(numbers_are_those_of_strtod_in_every_locale),
+        cmocka_unit_test(texts_are_decoded),
+        cmocka_unit_test(what_was_read_is_printed_without_white_space),
+        cmocka_unit_test(values_have_a_limit),
         cmocka_unit_test(depth_has_a_limit),
         cmocka_unit_test(running_out_of_memory_is_not_called_a_broken_file),
     };
     return cmocka_run_group_tests_name("json", tests, temp_make, temp_remove);
 }
 
-#else
-
-int main(void) { return skip_group(NEED_JSON, "files_are_read"); }
-
-#endif

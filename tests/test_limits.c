@@ -256,5 +256,5 @@ int main(void)
         cmocka_unit_test(a_pipe_that_says_nothing_can_be_interrupted),
         cmocka_unit_test(a_model_that_is_cut_while_it_is_used_ends_in_a_sentence),
     };
-    return run_group_needing(NEED_JSON, "limits", tests, child_setup, child_teardown);
+    return cmocka_run_group_tests_name("limits", tests, child_setup, child_teardown);
 }

@@ -96,7 +96,7 @@ TEST(help_and_version_are_commands_too)
     }
     temp_clear();
     RUN("--version");
-    static const char *const libraries[] = {"OpenBLAS", "OpenMP", "cJSON", "utf8proc", "libpng", "libjpeg"};
+    static const char *const libraries[] = {"OpenBLAS", "OpenMP", "utf8proc", "libpng", "libjpeg"};
     for (size_t i = 0; i < sizeof libraries / sizeof *libraries; i++) {
         char absent[32];   /* a build without one says so, "no BLAS" */
         snprintf(absent, sizeof absent, "no %s", strcmp(libraries[i], "OpenBLAS") == 0 ? "BLAS" : libraries[i]);
@@ -264,15 +264,15 @@ TEST(bash_completes_commands_options_and_values)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        unit_test_needing(NEED_JSON, other_programs_words_draw_the_same_picture),
-        unit_test_needing(NEED_JSON, options_that_change_nothing_are_told_once_and_not_when_quiet),
-        unit_test_needing(NEED_JSON, options_that_mean_nothing_here_say_what_to_use),
+        cmocka_unit_test(other_programs_words_draw_the_same_picture),
+        cmocka_unit_test(options_that_change_nothing_are_told_once_and_not_when_quiet),
+        cmocka_unit_test(options_that_mean_nothing_here_say_what_to_use),
         cmocka_unit_test(a_guess_is_made_only_where_it_is_near),
         cmocka_unit_test(help_and_version_are_commands_too),
         cmocka_unit_test(words_that_are_no_commands_are_guessed),
-        unit_test_needing(NEED_JSON, the_bar_is_as_wide_as_the_terminal_lets_it),
-        unit_test_needing(NEED_JSON, a_terminal_without_colours_gets_none),
-        unit_test_needing(NEED_JSON, a_preview_fits_a_narrow_terminal),
+        cmocka_unit_test(the_bar_is_as_wide_as_the_terminal_lets_it),
+        cmocka_unit_test(a_terminal_without_colours_gets_none),
+        cmocka_unit_test(a_preview_fits_a_narrow_terminal),
         unit_test_needing(NEED_PNG, manual_page_and_completions_are_those_of_the_tables),
         cmocka_unit_test(no_option_is_missing_in_them),
         cmocka_unit_test(bash_completes_commands_options_and_values),

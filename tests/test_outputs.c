@@ -13,7 +13,6 @@
 
 #include "test.h"
 #include "child.h"
-#include "needs.h"
 #include "tempdir.h"
 
 #define DRAW "-p", "a red apple", "-s", "1", "--steps", "1", "-W", "64", "-H", "64"
@@ -316,5 +315,5 @@ int main(void)
         cmocka_unit_test(a_signal_that_is_ignored_at_the_start_stays_so),
         cmocka_unit_test(exit_codes_are_those_of_the_table),
     };
-    return run_group_needing(NEED_JSON, "outputs", tests, child_setup, child_teardown);
+    return cmocka_run_group_tests_name("outputs", tests, child_setup, child_teardown);
 }

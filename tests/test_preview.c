@@ -206,16 +206,16 @@ TEST(a_large_picture_is_previewed_roughly)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        unit_test_needing(NEED_JSON, every_step_is_saved_and_the_last_is_the_picture),
-        unit_test_needing(NEED_JSON, saving_steps_changes_nothing),
+        cmocka_unit_test(every_step_is_saved_and_the_last_is_the_picture),
+        cmocka_unit_test(saving_steps_changes_nothing),
         cmocka_unit_test(a_directory_that_cannot_be_is_refused_before_work),
-        unit_test_needing(NEED_JSON, a_step_that_cannot_be_written_ends_the_run),
-        unit_test_needing(NEED_JSON, other_terminals_get_half_blocks),
-        unit_test_needing(NEED_JSON, kitty_gets_the_decoded_picture),
-        unit_test_needing(NEED_JSON | NEED_PNG, iterm2_gets_a_png),
-        unit_test_needing(NEED_JSON, inside_tmux_there_are_blocks),
-        unit_test_needing(NEED_JSON, a_pipe_gets_nothing),
-        unit_test_needing(NEED_JSON, a_large_picture_is_previewed_roughly),
+        cmocka_unit_test(a_step_that_cannot_be_written_ends_the_run),
+        cmocka_unit_test(other_terminals_get_half_blocks),
+        cmocka_unit_test(kitty_gets_the_decoded_picture),
+        unit_test_needing(NEED_PNG, iterm2_gets_a_png),
+        cmocka_unit_test(inside_tmux_there_are_blocks),
+        cmocka_unit_test(a_pipe_gets_nothing),
+        cmocka_unit_test(a_large_picture_is_previewed_roughly),
     };
     return cmocka_run_group_tests_name("preview", tests, child_setup, child_teardown);
 }

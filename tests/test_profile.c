@@ -5,7 +5,6 @@
 #include "../json.h"
 #include "../profile.h"
 #include "child.h"
-#include "needs.h"
 #include "network.h"
 #include "tempdir.h"
 
@@ -264,26 +263,25 @@ TEST(as_text_it_names_blocks_kinds_and_stages)
     temp_clear();
 }
 
-#ifdef SD_WITH_CJSON
-static double number(const cJSON *j, const char *key)
+static double number(const sd_json *j, const char *key)
 {
-    const cJSON *v = cJSON_GetObjectItemCaseSensitive(j, key);
-    if (!cJSON_IsNumber(v)) fail_msg("%s is no number", key);
-    return v->valuedouble;
+    const sd_json *v = sd_json_get(j, key);
+    if (!sd_json_is(v, SD_JSON_NUMBER)) fail_msg("%s is no number", key);
+    return v->number;
 }
 
-static const char *text(const cJSON *j, const char *key)
+static const char *text(const sd_json *j, const char *key)
 {
-    return cJSON_GetObjectItemCaseSensitive(j, key)->valuestring;
+    return sd_json_get(j, key)->text;
 }
 
-static void expect_stage(const cJSON *stage, const cJSON *operations, const char *name, int passes)
+static void expect_stage(const sd_json *stage, const sd_json *operations, const char *name, int passes)
 {
-    const cJSON *op;
-    double sum = 0, whole = number(cJSON_GetObjectItemCaseSensitive(stage, "operations"), "total");
+    const sd_json *op;
+    double sum = 0, whole = number(sd_json_get(stage, "operations"), "total");
     assert_string_equal(text(stage, "stage"), name);
     assert_true(number(stage, "passes") == passes);
-    cJSON_ArrayForEach(op, operations) {
+    SD_JSON_EACH(op, operations) {
         if (strcmp(text(op, "stage"), name) != 0) continue;
         sum += number(op, "total");
         /* what a later pass finds done was done in the first one */
@@ -302,42 +300,37 @@ TEST(as_json_it_has_every_operation_in_order)
     char *line = strstr(ran.out, "{\"profile\":"), *end = line ? strchr(line, '\n') : NULL;
     assert_non_null(end);
     assert_int_equal(strncmp(end + 1, "{\"load\":", 8), 0);   /* the timings' line stays the last one */
-    cJSON *root = sd_json_parse(line, (size_t)(end - line), "the profile", &e);
+    sd_json *root = sd_json_parse(line, (size_t)(end - line), "the profile", &e);
     if (!root) fail_msg("%s", e.text);
-    const cJSON *p = cJSON_GetObjectItemCaseSensitive(root, "profile");
-    const cJSON *operations = cJSON_GetObjectItemCaseSensitive(p, "operations");
-    const cJSON *stages = cJSON_GetObjectItemCaseSensitive(p, "stages");
+    const sd_json *p = sd_json_get(root, "profile");
+    const sd_json *operations = sd_json_get(p, "operations");
+    const sd_json *stages = sd_json_get(p, "stages");
     static const struct { const char *name; int passes; } expected[] = {
         {"text_encoder", 1}, {"unet", 3}, {"vae_decode", 1}};
     assert_true(number(p, "peak_gflops") > 0);
-    assert_int_equal(cJSON_GetArraySize(stages), SD_COUNT(expected));
+    assert_int_equal(sd_json_count(stages), SD_COUNT(expected));
     for (int i = 0; i < (int)SD_COUNT(expected); i++)
-        expect_stage(cJSON_GetArrayItem(stages, i), operations, expected[i].name, expected[i].passes);
-    assert_string_equal(text(cJSON_GetArrayItem(operations, 0), "operation"), "embed");
-    assert_string_equal(text(cJSON_GetArrayItem(operations, 1), "module"), "text_model.encoder.layers.0.layer_norm1");
-    cJSON_Delete(root);
+        expect_stage(sd_json_item(stages, i), operations, expected[i].name, expected[i].passes);
+    assert_string_equal(text(sd_json_item(operations, 0), "operation"), "embed");
+    assert_string_equal(text(sd_json_item(operations, 1), "module"), "text_model.encoder.layers.0.layer_norm1");
+    sd_json_free(root);
     temp_clear();
 }
-#endif
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        unit_test_needing(NEED_JSON, measuring_changes_no_bit),
-        unit_test_needing(NEED_JSON, nobody_is_called_after_it_was_ended),
-        unit_test_needing(NEED_JSON, operations_add_up_to_less_than_their_pass),
-        unit_test_needing(NEED_JSON, every_multiplication_belongs_to_an_operation),
-        unit_test_needing(NEED_JSON, modules_are_named_as_in_a_trace),
-        unit_test_needing(NEED_JSON, an_operation_tells_its_shape_and_its_work),
-        unit_test_needing(NEED_JSON, a_convolution_by_winograd_tells_its_parts),
+        cmocka_unit_test(measuring_changes_no_bit),
+        cmocka_unit_test(nobody_is_called_after_it_was_ended),
+        cmocka_unit_test(operations_add_up_to_less_than_their_pass),
+        cmocka_unit_test(every_multiplication_belongs_to_an_operation),
+        cmocka_unit_test(modules_are_named_as_in_a_trace),
+        cmocka_unit_test(an_operation_tells_its_shape_and_its_work),
+        cmocka_unit_test(a_convolution_by_winograd_tells_its_parts),
         cmocka_unit_test(the_lower_roof_holds),
-        unit_test_needing(NEED_JSON, a_machine_has_a_peak_and_bandwidths),
-        unit_test_needing(NEED_JSON, as_text_it_names_blocks_kinds_and_stages),
-#ifdef SD_WITH_CJSON
+        cmocka_unit_test(a_machine_has_a_peak_and_bandwidths),
+        cmocka_unit_test(as_text_it_names_blocks_kinds_and_stages),
         cmocka_unit_test(as_json_it_has_every_operation_in_order),
-#else
-        unit_test_lacking(NEED_JSON, as_json_it_has_every_operation_in_order),
-#endif
     };
     return cmocka_run_group_tests(tests, child_setup, child_teardown);
 }

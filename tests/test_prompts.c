@@ -215,13 +215,13 @@ TEST(quotas_of_control_groups_count_in_both_versions)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        unit_test_needing(NEED_JSON, a_prompt_may_be_in_a_file),
-        unit_test_needing(NEED_JSON | NEED_PNG, two_signs_are_one_sign_and_no_file),
+        cmocka_unit_test(a_prompt_may_be_in_a_file),
+        unit_test_needing(NEED_PNG, two_signs_are_one_sign_and_no_file),
         cmocka_unit_test(texts_that_cannot_be_read_say_why),
-        unit_test_needing(NEED_JSON, each_line_is_a_picture_with_its_own_options),
-        unit_test_needing(NEED_JSON, lines_are_checked_before_the_first_is_drawn),
-        unit_test_needing(NEED_JSON, pictures_are_numbered_as_the_name_says),
-        unit_test_needing(NEED_JSON, omp_num_threads_is_respected),
+        cmocka_unit_test(each_line_is_a_picture_with_its_own_options),
+        cmocka_unit_test(lines_are_checked_before_the_first_is_drawn),
+        cmocka_unit_test(pictures_are_numbered_as_the_name_says),
+        cmocka_unit_test(omp_num_threads_is_respected),
         cmocka_unit_test(quotas_of_control_groups_count_in_both_versions),
     };
     return cmocka_run_group_tests_name("prompts", tests, child_setup, child_teardown);

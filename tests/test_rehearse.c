@@ -5,7 +5,6 @@
 #include "test.h"
 #include "../sd.h"
 #include "child.h"
-#include "needs.h"
 #include "tempdir.h"
 
 #define DRAW "-p", "a red apple", "-s", "1", "--steps", "2", "-W", "64", "-H", "64"
@@ -222,5 +221,5 @@ int main(void)
         cmocka_unit_test(a_finished_picture_is_written_though_its_trace_is_empty),
         cmocka_unit_test(the_program_lists_what_it_would_trace),
     };
-    return run_group_needing(NEED_JSON, "rehearse", tests, child_setup, child_teardown);
+    return cmocka_run_group_tests_name("rehearse", tests, child_setup, child_teardown);
 }

@@ -7,7 +7,6 @@
 
 #include "test.h"
 #include "../weights.h"
-#include "needs.h"
 #include "tempdir.h"
 
 /* A file of a header (NULL: nothing at all), a declared header length (-1: the true one) and `data` zero bytes. */
@@ -423,19 +422,19 @@ TEST(a_full_disk_leaves_nothing_and_the_old_file)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        unit_test_needing(NEED_JSON, every_hostile_file_gets_its_own_sentence),
-        unit_test_needing(NEED_JSON, long_names_do_not_push_the_reason_out_of_the_sentence),
+        cmocka_unit_test(every_hostile_file_gets_its_own_sentence),
+        cmocka_unit_test(long_names_do_not_push_the_reason_out_of_the_sentence),
         cmocka_unit_test(what_is_not_a_file_is_said_to_be_none),
-        unit_test_needing(NEED_JSON, a_header_over_100_MB_is_refused_unread),
+        cmocka_unit_test(a_header_over_100_MB_is_refused_unread),
         cmocka_unit_test(an_open_error_is_kept),
-        unit_test_needing(NEED_JSON, a_dtype_that_we_do_not_have_is_no_fault_of_the_file),
-        unit_test_needing(NEED_JSON, unusual_but_legal_headers_are_read),
-        unit_test_needing(NEED_JSON, a_pipe_is_read_like_a_file),
+        cmocka_unit_test(a_dtype_that_we_do_not_have_is_no_fault_of_the_file),
+        cmocka_unit_test(unusual_but_legal_headers_are_read),
+        cmocka_unit_test(a_pipe_is_read_like_a_file),
         cmocka_unit_test(cutting_or_flipping_any_bit_is_survived),
         cmocka_unit_test(the_writer_is_exact_to_the_byte),
-        unit_test_needing(NEED_JSON, what_is_written_is_read_back),
+        cmocka_unit_test(what_is_written_is_read_back),
         cmocka_unit_test(bad_requests_write_nothing),
-        unit_test_needing(NEED_JSON, a_full_disk_leaves_nothing_and_the_old_file),
+        cmocka_unit_test(a_full_disk_leaves_nothing_and_the_old_file),
     };
     return cmocka_run_group_tests_name("safetensors", tests, temp_make, temp_remove);
 }

@@ -31,8 +31,6 @@ static void write_file(const char *text, size_t n)
     assert_int_equal(fclose(f), 0);
 }
 
-#ifdef SD_WITH_CJSON
-
 static sd_status read_text(sd_sched_config *c, const char *json, const char *sampler, sd_error *e)
 {
     write_file(json, strlen(json));
@@ -337,19 +335,6 @@ TEST(files_that_cannot_be_read_say_why)
     assert_int_equal(sd_sched_read(&c, path, &e), SD_ERR_FORMAT);
 }
 
-#else
-
-TEST(without_cjson_the_sentence_says_so)
-{
-    sd_sched_config c;
-    sd_error e = {.status = SD_OK};
-    write_file("{}", 2);
-    assert_int_equal(sd_sched_read(&c, path, &e), SD_ERR_UNSUPPORTED);
-    assert_non_null(strstr(e.text, "cJSON"));
-}
-
-#endif
-
 TEST(names_are_read_and_written)
 {
     static const struct { const char *name; sd_method m; } samplers[] = {
@@ -530,7 +515,6 @@ TEST(a_pipeline_passes_its_own_eta)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-#ifdef SD_WITH_CJSON
         cmocka_unit_test(files_mean_what_they_mean_in_diffusers),
         cmocka_unit_test(twin_with_one_default_for_all_classes_is_wrong),
         cmocka_unit_test(keys_that_would_change_the_result_are_refused),
@@ -543,9 +527,6 @@ int main(void)
         cmocka_unit_test(values_of_the_wrong_kind_or_size_are_refused),
         cmocka_unit_test(every_truncation_of_a_file_is_refused),
         cmocka_unit_test(files_that_cannot_be_read_say_why),
-#else
-        cmocka_unit_test(without_cjson_the_sentence_says_so),
-#endif
         cmocka_unit_test(names_are_read_and_written),
         cmocka_unit_test(unknown_names_list_what_there_is),
         cmocka_unit_test(names_of_other_programs_are_known_in_any_spelling),

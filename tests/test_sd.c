@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include "test.h"
-#include "needs.h"
 #include "network.h"
 #include "tempdir.h"
 
@@ -779,5 +778,5 @@ int main(void)
         cmocka_unit_test(what_cannot_be_opened_says_why),
         cmocka_unit_test(the_model_describes_itself),
     };
-    return run_group_needing(NEED_JSON, "sd", tests, temp_make, temp_remove);
+    return cmocka_run_group_tests_name("sd", tests, temp_make, temp_remove);
 }

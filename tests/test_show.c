@@ -5,7 +5,6 @@
 #include "test.h"
 #include "../sd.h"
 #include "child.h"
-#include "needs.h"
 #include "tempdir.h"
 
 static int count_of(const char *text, const char *part)
@@ -218,13 +217,13 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(samplers_are_listed_with_their_names_and_papers),
-        unit_test_needing(NEED_JSON, schedules_are_printed),
-        unit_test_needing(NEED_JSON, a_schedule_for_a_model_of_pndm_brings_its_sampler),
-        unit_test_needing(NEED_JSON, schedules_are_drawn),
-        unit_test_needing(NEED_JSON, a_drawing_has_numbers_names_of_axes_and_a_legend),
-        unit_test_needing(NEED_JSON, bad_requests_end_in_one_line),
-        unit_test_needing(NEED_JSON, every_sampler_draws),
-        unit_test_needing(NEED_JSON, settings_of_samplers_change_the_picture),
+        cmocka_unit_test(schedules_are_printed),
+        cmocka_unit_test(a_schedule_for_a_model_of_pndm_brings_its_sampler),
+        cmocka_unit_test(schedules_are_drawn),
+        cmocka_unit_test(a_drawing_has_numbers_names_of_axes_and_a_legend),
+        cmocka_unit_test(bad_requests_end_in_one_line),
+        cmocka_unit_test(every_sampler_draws),
+        cmocka_unit_test(settings_of_samplers_change_the_picture),
     };
     return cmocka_run_group_tests_name("show", tests, child_setup, child_teardown);
 }

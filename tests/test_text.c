@@ -51,25 +51,10 @@ TEST(numbers_are_read_back_as_the_same_bits)
     check_numbers();
 }
 
-/* One whose decimal separator is no point, made here where the system has the sources; NULL if there is none. */
-static const char *comma_locale(void)
-{
-    char command[600];
-    snprintf(command, sizeof command, "localedef -i de_DE -f UTF-8 %s/de_DE.UTF-8 >/dev/null 2>&1", temp_path("."));
-    if (system(command) == 0) setenv("LOCPATH", temp_path("."), 1);
-    static const char *const names[] = {"de_DE.UTF-8", "de_DE.utf8", "fr_FR.UTF-8", "es_ES.UTF-8", "ru_RU.UTF-8",
-        "pt_BR.UTF-8",
-                                        "de_DE", "it_IT.UTF-8", "pl_PL.UTF-8", "nl_NL.UTF-8", "ps_AF.UTF-8"};
-    for (size_t i = 0; i < SD_COUNT(names); i++)
-        if (setlocale(LC_ALL, names[i]) && strcmp(localeconv()->decimal_point, ".") != 0) return names[i];
-    setlocale(LC_ALL, "C");
-    return NULL;
-}
-
 TEST(numbers_have_a_point_in_every_locale)
 {
     char local[16];
-    const char *name = comma_locale();
+    const char *name = temp_comma_locale();
     if (!name) {
         print_message("no locale with a decimal comma on this system\n");
         skip();

@@ -1,6 +1,5 @@
 /* test_tiny.c - one picture of the model in the box, 25 steps, against diffusers in float64 (tools/golden_tiny.py). */
 #include "test.h"
-#include "needs.h"
 #include "network.h"
 
 static sd_params parameters(void)
@@ -64,5 +63,5 @@ int main(void)
         cmocka_unit_test(the_picture_is_diffusers_picture),
         cmocka_unit_test(a_wrong_guidance_is_seen),
     };
-    return run_group_needing(NEED_JSON, "tiny", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("tiny", tests, NULL, NULL);
 }

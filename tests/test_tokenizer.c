@@ -669,7 +669,6 @@ TEST(garbage_files_are_refused_with_a_sentence)
         {M, "i n\nqq z\n", SD_ERR_FORMAT, "merge 2 makes 'qqz'"},
         {M, "\x7f" "ELF\x02\x01", SD_ERR_FORMAT, "line 1: expected two symbols"},
         {M, NULL, SD_ERR_MISSING, "found neither"},
-#ifdef SD_WITH_CJSON
         {V, "", SD_ERR_FORMAT, "vocab.json is not JSON"},
         {V, "{\"a\":0,", SD_ERR_FORMAT, "vocab.json is not JSON from byte 7"},
         {V, "{\"a\":0} x", SD_ERR_FORMAT, "vocab.json is not JSON"},
@@ -697,11 +696,6 @@ TEST(garbage_files_are_refused_with_a_sentence)
         {J, "{\"model\":{\"vocab\":{\"a\":0},\"merges\":[3]}}", SD_ERR_FORMAT, "expected two symbols in merge 1"},
         {J, "{\"model\":{\"vocab\":{\"a\":0},\"merges\":[[\"a\"]]}}", SD_ERR_FORMAT, "expected two symbols in merge 1"},
         {J, "{\"model\":{\"vocab\":{\"a\":0},\"merges\":[\"a a\"]}}", SD_ERR_FORMAT, "not all in the vocabulary"},
-#else
-        {V, "{}", SD_ERR_UNSUPPORTED, "no cJSON"},
-        {P, "{}", SD_ERR_UNSUPPORTED, "no cJSON"},
-        {J, "{}", SD_ERR_UNSUPPORTED, "no cJSON"},
-#endif
     };
     for (size_t i = 0; i < SD_COUNT(cases); i++) {
         empty_dir();
@@ -726,13 +720,13 @@ TEST(garbage_files_are_refused_with_a_sentence)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        unit_test_needing(NEED_JSON, ids_are_those_of_an_sd1_directory),
-        unit_test_needing(NEED_JSON, ids_are_those_of_an_sd2_directory),
-        unit_test_needing(NEED_JSON | NEED_UNICODE, vocab_json_gives_the_same_ids_as_merges_alone),
-        unit_test_needing(NEED_JSON | NEED_UNICODE, tokenizer_json_gives_the_same_ids),
+        cmocka_unit_test(ids_are_those_of_an_sd1_directory),
+        cmocka_unit_test(ids_are_those_of_an_sd2_directory),
+        unit_test_needing(NEED_UNICODE, vocab_json_gives_the_same_ids_as_merges_alone),
+        unit_test_needing(NEED_UNICODE, tokenizer_json_gives_the_same_ids),
         cmocka_unit_test(pieces_are_named_by_their_ids),
-        unit_test_needing(NEED_JSON, the_pad_token_is_the_one_transformers_takes),
-        unit_test_needing(NEED_JSON, small_vocabularies_have_unknown_tokens),
+        cmocka_unit_test(the_pad_token_is_the_one_transformers_takes),
+        cmocka_unit_test(small_vocabularies_have_unknown_tokens),
         cmocka_unit_test(long_prompts_are_truncated_and_counted),
         cmocka_unit_test(a_word_of_a_million_bytes_takes_a_second),
         unit_test_needing(NEED_UNICODE, every_code_point_gives_the_ids_of_the_oracle),
@@ -742,7 +736,7 @@ int main(void)
 #else
         unit_test_lacking(NEED_UNICODE, known_mistakes_are_seen_by_the_goldens),
 #endif
-        unit_test_needing(NEED_JSON, the_other_familys_pad_is_seen_by_the_goldens),
+        cmocka_unit_test(the_other_familys_pad_is_seen_by_the_goldens),
         cmocka_unit_test(garbage_files_are_refused_with_a_sentence),
     };
     return cmocka_run_group_tests_name("tokenizer", tests, read_goldens, free_goldens);

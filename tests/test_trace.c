@@ -5,7 +5,6 @@
 #include "test.h"
 #include "../trace.h"
 #include "../weights.h"
-#include "needs.h"
 #include "tempdir.h"
 
 typedef struct heard { sd_traced t; char name[400]; float x[64]; int n; } heard;
@@ -396,8 +395,8 @@ int main(void)
         cmocka_unit_test(transposing_is_right_for_every_size_and_thread_count),
         cmocka_unit_test(without_numbers_names_and_shapes_are_handed_on),
         cmocka_unit_test(a_run_that_failed_is_not_traced),
-        unit_test_needing(NEED_JSON, a_trace_file_is_a_safetensors_file),
-        unit_test_needing(NEED_JSON, many_large_tensors_keep_their_places),
+        cmocka_unit_test(a_trace_file_is_a_safetensors_file),
+        cmocka_unit_test(many_large_tensors_keep_their_places),
         cmocka_unit_test(an_aborted_trace_leaves_nothing),
         cmocka_unit_test(a_name_twice_is_an_error_at_once),
         cmocka_unit_test(a_filter_that_matches_nothing_is_an_error_with_an_example),

@@ -1,7 +1,6 @@
 /* test_unet.c - every module of the UNet against float64, for small models of each family with weights from a
  * formula. */
 #include "test.h"
-#include "needs.h"
 #include "network.h"
 #include "tempdir.h"
 
@@ -177,5 +176,5 @@ int main(void)
         cmocka_unit_test_teardown(keys_and_values_of_a_prompt_are_computed_once, clear),
         cmocka_unit_test_teardown(tensors_that_lack_are_named_together, clear),
     };
-    return run_group_needing(NEED_JSON, "unet", tests, temp_make, temp_remove);
+    return cmocka_run_group_tests_name("unet", tests, temp_make, temp_remove);
 }

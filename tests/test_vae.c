@@ -1,6 +1,5 @@
 /* test_vae.c - every module of encoder and decoder against float64. */
 #include "test.h"
-#include "needs.h"
 #include "network.h"
 #include "tempdir.h"
 
@@ -61,5 +60,5 @@ int main(void)
         cmocka_unit_test(every_module_is_within_its_bound_with_openblas),
 #endif
     };
-    return run_group_needing(NEED_JSON, "vae", tests, temp_make, temp_remove);
+    return cmocka_run_group_tests_name("vae", tests, temp_make, temp_remove);
 }

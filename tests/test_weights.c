@@ -2,7 +2,6 @@
  * and what of a weight changes when somebody changes it. */
 #include "test.h"
 #include "../weights.h"
-#include "needs.h"
 #include "tempdir.h"
 
 typedef struct block { sd_tensor w, b, shortcut, scale; } block;
@@ -593,25 +592,25 @@ int main(void)
 {
     fill_ramp();
     const struct CMUnitTest tests[] = {
-        unit_test_needing(NEED_JSON, fields_get_shape_type_data_and_name),
-        unit_test_needing(NEED_JSON, a_row_with_a_zero_letter_is_absent),
-        unit_test_needing(NEED_JSON, names_are_found_in_every_spelling),
-        unit_test_needing(NEED_JSON, a_leaf_without_a_compvis_name_keeps_its_own),
-        unit_test_needing(NEED_JSON, attention_is_found_under_diffusers_older_names),
-        unit_test_needing(NEED_JSON, trailing_ones_do_not_matter_but_others_do),
-        unit_test_needing(NEED_JSON, more_dimensions_than_four_fit_if_they_are_ones),
-        unit_test_needing(NEED_JSON, everything_wrong_is_reported_at_once),
-        unit_test_needing(NEED_JSON, a_long_list_is_cut_in_the_sentence_and_whole_in_the_log),
-        unit_test_needing(NEED_JSON, integer_weights_do_not_fit),
-        unit_test_needing(NEED_JSON, a_dtype_that_we_do_not_have_matters_where_it_is_bound),
-        unit_test_needing(NEED_JSON, an_earlier_error_is_the_one_reported),
-        unit_test_needing(NEED_JSON, weights_of_a_model_have_ids_of_their_own_over_all_its_modules),
-        unit_test_needing(NEED_JSON, a_weight_is_found_by_its_name_and_changed_in_a_copy_of_its_own),
-        unit_test_needing(NEED_JSON, own_numbers_can_be_wider_than_those_of_the_file),
-        unit_test_needing(NEED_JSON, a_slice_is_a_part_of_a_fused_tensor),
-        unit_test_needing(NEED_JSON, under_the_plain_name_a_row_with_a_slice_is_the_whole_tensor),
-        unit_test_needing(NEED_JSON, a_transposed_tensor_gets_numbers_of_its_own_the_right_way_round),
-        unit_test_needing(NEED_JSON, an_optional_tensor_may_be_absent_but_not_misshapen),
+        cmocka_unit_test(fields_get_shape_type_data_and_name),
+        cmocka_unit_test(a_row_with_a_zero_letter_is_absent),
+        cmocka_unit_test(names_are_found_in_every_spelling),
+        cmocka_unit_test(a_leaf_without_a_compvis_name_keeps_its_own),
+        cmocka_unit_test(attention_is_found_under_diffusers_older_names),
+        cmocka_unit_test(trailing_ones_do_not_matter_but_others_do),
+        cmocka_unit_test(more_dimensions_than_four_fit_if_they_are_ones),
+        cmocka_unit_test(everything_wrong_is_reported_at_once),
+        cmocka_unit_test(a_long_list_is_cut_in_the_sentence_and_whole_in_the_log),
+        cmocka_unit_test(integer_weights_do_not_fit),
+        cmocka_unit_test(a_dtype_that_we_do_not_have_matters_where_it_is_bound),
+        cmocka_unit_test(an_earlier_error_is_the_one_reported),
+        cmocka_unit_test(weights_of_a_model_have_ids_of_their_own_over_all_its_modules),
+        cmocka_unit_test(a_weight_is_found_by_its_name_and_changed_in_a_copy_of_its_own),
+        cmocka_unit_test(own_numbers_can_be_wider_than_those_of_the_file),
+        cmocka_unit_test(a_slice_is_a_part_of_a_fused_tensor),
+        cmocka_unit_test(under_the_plain_name_a_row_with_a_slice_is_the_whole_tensor),
+        cmocka_unit_test(a_transposed_tensor_gets_numbers_of_its_own_the_right_way_round),
+        cmocka_unit_test(an_optional_tensor_may_be_absent_but_not_misshapen),
         cmocka_unit_test(without_a_store_shapes_and_names_are_bound),
         cmocka_unit_test(a_wrong_table_is_an_error_not_a_crash),
     };

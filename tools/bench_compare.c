@@ -7,35 +7,33 @@
 
 #include "../json.h"
 
-#ifdef SD_WITH_CJSON
-
-static double number(const cJSON *j, const char *key)
+static double number(const sd_json *j, const char *key)
 {
-    const cJSON *v = cJSON_GetObjectItemCaseSensitive(j, key);
-    return cJSON_IsNumber(v) ? v->valuedouble : 0;
+    const sd_json *v = sd_json_get(j, key);
+    return sd_json_is(v, SD_JSON_NUMBER) ? v->number : 0;
 }
 
-static const char *text(const cJSON *j, const char *key)
+static const char *text(const sd_json *j, const char *key)
 {
-    const cJSON *v = cJSON_GetObjectItemCaseSensitive(j, key);
-    return cJSON_IsString(v) ? v->valuestring : "";
+    const sd_json *v = sd_json_get(j, key);
+    return sd_json_is(v, SD_JSON_TEXT) ? v->text : "";
 }
 
-static const cJSON *entry(const cJSON *root, const char *list, const char *name)
+static const sd_json *entry(const sd_json *root, const char *list, const char *name)
 {
-    const cJSON *e;
-    cJSON_ArrayForEach(e, cJSON_GetObjectItemCaseSensitive(root, list))
+    const sd_json *e;
+    SD_JSON_EACH(e, sd_json_get(root, list))
         if (strcmp(text(e, "name"), name) == 0) return e;
     return NULL;
 }
 
 typedef struct verdict { int compared, slower; double logs; } verdict;
 
-static void compare_list(const cJSON *before, const cJSON *after, const char *list, double percent, verdict *v)
+static void compare_list(const sd_json *before, const sd_json *after, const char *list, double percent, verdict *v)
 {
-    const cJSON *a;
-    cJSON_ArrayForEach(a, cJSON_GetObjectItemCaseSensitive(before, list)) {
-        const cJSON *b = entry(after, list, text(a, "name"));
+    const sd_json *a;
+    SD_JSON_EACH(a, sd_json_get(before, list)) {
+        const sd_json *b = entry(after, list, text(a, "name"));
         double from = number(a, "ms"), to = b ? number(b, "ms") : 0, change = 100 * (to / from - 1);
         if (!(from > 0) || !(to > 0)) continue;
         v->compared++;
@@ -48,7 +46,7 @@ static void compare_list(const cJSON *before, const cJSON *after, const char *li
 }
 
 /* Other machines, kernels or threads are told, and do not decide. */
-static void compare_machines(const cJSON *a, const cJSON *b)
+static void compare_machines(const sd_json *a, const sd_json *b)
 {
     if (strcmp(text(a, "kernels"), text(b, "kernels")) != 0 || number(a, "threads") != number(b, "threads"))
         printf("note: %s kernels with %.0f threads, then %s with %.0f\n", text(a, "kernels"), number(a, "threads"),
@@ -63,7 +61,7 @@ int bench_compare(const char *before, const char *after, double percent)
     enum { MOST_BYTES = 16 << 20 };
     sd_error err = {0};
     verdict v = {0};
-    cJSON *a = sd_json_read(before, MOST_BYTES, &err), *b = a ? sd_json_read(after, MOST_BYTES, &err) : NULL;
+    sd_json *a = sd_json_read(before, MOST_BYTES, &err), *b = a ? sd_json_read(after, MOST_BYTES, &err) : NULL;
     if (err.status) {
         fprintf(stderr, "bench: %s\n", err.text);
     } else {
@@ -76,18 +74,8 @@ int bench_compare(const char *before, const char *after, double percent)
         else
             fprintf(stderr, "bench: %s and %s have nothing in common\n", before, after);
     }
-    cJSON_Delete(a);
-    cJSON_Delete(b);
+    sd_json_free(a);
+    sd_json_free(b);
     return !v.compared ? 2 : v.slower ? 1 : 0;
 }
 
-#else
-
-int bench_compare(const char *before, const char *after, double percent)
-{
-    (void)percent;
-    fprintf(stderr, "bench: this build has no cJSON, so it cannot read %s and %s\n", before, after);
-    return 2;
-}
-
-#endif

@@ -29,6 +29,9 @@ seeds() {
     fuzz_safetensors) printf '\054\0\0\0\0\0\0\0{"a":{"dtype":"F16","shape":[1],"data_offsets":[0,2]}}xx' > $dir/seeds/$1/small ;;
     fuzz_config) seed $1 unet 000 weights/tiny/unet/config.json; seed $1 vae 001 weights/tiny/vae/config.json
         seed $1 clip 002 weights/tiny/text_encoder/config.json; seed $1 sched 043 weights/tiny/scheduler/scheduler_config.json ;;
+    fuzz_json) seed $1 unet 001 weights/tiny/unet/config.json
+        printf '\0{"a":[1,-0.5e+3,"\\ud83d\\ude00\\n"],"a":{"b":null,"c":[true,false]},"":1e999}' > $dir/seeds/$1/text
+        printf '\1{"a":-Infinity,"a":1,"b":{"a":2,"a":[]}}' > $dir/seeds/$1/python ;;
     fuzz_tokenizer) printf '\0#version: 0.2\na b\nab c</w>\n\377a cat 12 \303\244' > $dir/seeds/$1/merges
         seed $1 config 003 weights/tiny/tokenizer/tokenizer_config.json; seed $1 special 004 weights/tiny/tokenizer/special_tokens_map.json ;;
     fuzz_options) printf '\0-p\0a cat\0--steps\0007\0--cfg-scale\0003.5\0-s\0001\0-W\00064\0' > $dir/seeds/$1/draw

@@ -105,10 +105,9 @@ check_build() {
     refused -ffast-math CFLAGS="-O3 -ffast-math"
     refused -ffast-math CFLAGS=-Ofast
     [ "$(uname -m)" != x86_64 ] || refused mfpmath=sse CFLAGS="-O3 -mfpmath=387"
-    refused CJSON=0 CJSON_LIBS=-lno_such_library
     refused PNG=0 PNG_LIBS=-lno_such_library
     build gcc CC=gcc
-    build bare CC=gcc BLAS=none OPENMP=0 CJSON=0 PNG=0 JPEG=0 UTF8PROC=0
+    build bare CC=gcc BLAS=none OPENMP=0 PNG=0 JPEG=0 UTF8PROC=0
     if command -v clang >/dev/null 2>&1; then build clang CC=clang
     else fail "clang is not installed: make deps-dev"; fi
 }

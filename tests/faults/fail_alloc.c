@@ -6,7 +6,7 @@
  *   FAIL_REPORT=f    where "allocations N failed N live N bytes N" is written when the program ends, and then for each
  *                    allocation a number for the place in the code that it came from
  *
- * Counted are the allocations of the program and of what works for it (libc, libpng, zlib, cJSON, libjpeg), from its
+ * Counted are the allocations of the program and of what works for it (libc, libpng, zlib, libjpeg), from its
  * own first one on; not those of the loader, OpenMP's runtime and OpenBLAS, which end the program themselves when they
  * get none. Live at the end are blocks that neither libc nor those keep for good. For glibc. */
 #define _GNU_SOURCE
