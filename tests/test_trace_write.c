@@ -3,7 +3,6 @@
 #define _POSIX_C_SOURCE 200809L
 #include "test.h"
 #include "../pipeline.h"
-#include "needs.h"
 
 /* ----------------------------------------------------------------------------- one tensor at a time */
 
@@ -291,8 +290,8 @@ int main(void)
         cmocka_unit_test(sinks_see_what_those_before_them_left_and_only_what_they_asked_for),
         cmocka_unit_test(a_sinks_error_ends_the_run_and_reaches_no_later_sink),
         cmocka_unit_test(a_sink_that_found_no_trace_is_closed),
-        unit_test_needing(NEED_JSON, a_tensor_of_another_run_brings_its_picture),
-        unit_test_needing(NEED_JSON, what_is_changed_in_one_step_is_as_it_was_in_the_next),
+        cmocka_unit_test(a_tensor_of_another_run_brings_its_picture),
+        cmocka_unit_test(what_is_changed_in_one_step_is_as_it_was_in_the_next),
     };
     return cmocka_run_group_tests_name("trace write", tests, NULL, NULL);
 }
