@@ -16,7 +16,7 @@
 #define NO_CACHE "every step is computed; fewer --steps are the way to be faster"
 #define ONE_GUIDANCE "guidance is --cfg-scale and --guidance-rescale"
 #define ON_CPU "everything is computed on the CPU"
-#define METADATA "the parameters are in the PNG's text chunk, which A1111's \"PNG Info\" shows"
+#define METADATA "the parameters are in the picture itself: sd show FILE prints them, sd --from FILE draws by them"
 
 const cli_foreign cli_foreign_options[] = {
     /* other names of options that are here */
@@ -110,6 +110,6 @@ const cli_foreign cli_foreign_options[] = {
     {0, "outpath-*", CLI_REFUSED, NULL, "-o says where pictures go"},
     {0, "do-not-save-*", CLI_REFUSED, NULL, "-o says where pictures go"},
     {0, "skip-grid", CLI_NOTHING, NULL, "no grid is made"},
-        {0, "skip-save", CLI_REFUSED, NULL, "-o says where pictures go"},
+    {0, "skip-save", CLI_REFUSED, NULL, "-o says where pictures go"},
     {0, NULL, CLI_REFUSED, NULL, NULL},
 };

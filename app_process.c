@@ -114,17 +114,32 @@ void let_threads_sleep(char **argv)
 #endif
 }
 
-/* "-o -" or "-o /dev/stdout": the result goes to the standard output, and everything else that is printed there to the
- * other stream. */
+static int is_stdout(const char *path)
+{
+    static const char *const names[] = {"/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"};
+    for (size_t i = 0; i < COUNT(names); i++)
+        if (path && strcmp(path, names[i]) == 0) return 1;
+    return 0;
+}
+
+/* "-o -" or "-o /dev/stdout", also of --plot and --trace: the result goes to the standard output, and everything else
+ * that is printed there to the other stream. */
 int output_to_stdout(settings *s)
 {
     static char name[32];
-    if (!s->output || (strcmp(s->output, "-") != 0 && strcmp(s->output, "/dev/stdout") != 0)) return CLI_OK;
+    const char **results[] = {&s->output, &s->plot, &s->trace}, **wanted = NULL;
+    for (size_t i = 0; i < COUNT(results); i++) {
+        int dash = *results[i] && strcmp(*results[i], "-") == 0 && results[i] != &s->trace;
+        if (!dash && !is_stdout(*results[i])) continue;
+        if (wanted) return cli_error(CLI_USAGE, "only one result can go to the standard output");
+        wanted = results[i];
+    }
+    if (!wanted) return CLI_OK;
     int fd = dup(STDOUT_FILENO);
     if (fd < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0)
         return cli_error(CLI_FAILURE, "cannot write to the standard output: %s", strerror(errno));
     snprintf(name, sizeof name, "/dev/fd/%d", fd);
-    s->output = name;
+    *wanted = name;
     return CLI_OK;
 }
 

@@ -109,7 +109,7 @@ static int take_recipe(settings *s, struct recalled *r, const char *from, int mu
     s->p.prompt = typed_prompt(p->prompt, &r->prompt[0]);
     s->p.negative_prompt = typed_prompt(p->negative_prompt, &r->prompt[1]);
     s->p.sigmas = s->p.timesteps = NULL;
-    s->seed = (cli_seed){1, p->seed};
+    s->seed = (cli_seed){r->recipe->has_seed, p->seed};
     s->precise = r->recipe->precise;
     s->gemm = r->recipe->gemm == SD_GEMM_OWN ? "own" : r->recipe->gemm == SD_GEMM_OPENBLAS ? "openblas" : NULL;
     s->threads = r->recipe->threads;

@@ -121,6 +121,7 @@ sd_status sd_path_join(char *out, size_t size, const char *a, const char *b, sd_
 bool sd_is_file(const char *path);     /* true too where that cannot be told: then opening it says why */
 bool sd_is_absent(const char *path);   /* nothing has this name; not if that cannot be told */
 bool sd_is_dir(const char *path);
+bool sd_find_dir(const char *path, sd_error *e);   /* the same; an error where that cannot be told */
 bool sd_is_stream(const char *path);   /* a pipe, a device or the name of an open descriptor: what no file can
                                         * replace */
 /* Reads a whole file of at most `max` bytes; a NUL is appended and not counted. free() it. */

@@ -47,6 +47,15 @@ bool sd_is_dir(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
+bool sd_find_dir(const char *path, sd_error *e)
+{
+    struct stat st;
+    if (stat(path, &st) == 0) return S_ISDIR(st.st_mode);
+    if (errno != ENOENT && errno != ENOTDIR)
+        sd_fail(e, sd_errno_status(errno), "cannot look for the directory %s: %s", path, strerror(errno));
+    return false;
+}
+
 /* ------------------------------------------------------------------------------------ reading */
 
 static sd_status too_large(const char *path, size_t max, sd_error *e)

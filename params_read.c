@@ -53,7 +53,7 @@ typedef enum kind {
 static const struct { const char *name; kind kind; size_t target; } keys[] = {
     {"Steps", WHOLE, P(steps)}, {"Sampler", TEXT, G(sampler)}, {"Sampler name", TEXT, G(sampler_name)},
     {"Schedule type", TEXT, G(schedule_type)}, {"Schedule name", TEXT, G(schedule_name)},
-    {"CFG scale", NUMBER, P(cfg_scale)}, {"Seed", SEED, P(seed)}, {"Size", SIZE, P(width)},
+    {"CFG scale", NUMBER, P(cfg_scale)}, {"Seed", SEED, 0}, {"Size", SIZE, 0},
     {"Model", TEXT, R(model)}, {"Model fingerprint", TEXT, R(model_hash)},
     {"Denoising strength", NUMBER, P(strength)}, {"Clip skip", WHOLE, P(clip_skip)},
     {"Init image hash", TEXT, R(init_hash)}, {"RNG", TEXT, P(rng)}, {"RNG hash", TEXT, R(rng_hash)},
@@ -112,7 +112,7 @@ static bool read_truth(int *out, const char *value)
     return true;
 }
 
-static bool read_seed(uint64_t *out, const char *value)
+static bool read_seed(sd_recipe *r, const char *value)
 {
     uint64_t v = 0;
     if (!*value || strlen(value) > 20 || value[strspn(value, "0123456789")]) return false;
@@ -121,25 +121,43 @@ static bool read_seed(uint64_t *out, const char *value)
         if (v > (UINT64_MAX - digit) / 10) return false;
         v = v * 10 + digit;
     }
-    *out = v;
+    r->params.seed = v;
+    r->has_seed = 1;
     return true;
 }
 
-/* "1,2,3" as numbers; free(*out). Lengths are bounded by the text's. */
-static bool read_list(double **out, int *count, char *value)
+/* A part of a list that ends at a comma or with the text, and may have spaces around it. */
+static bool read_item(double *out, const char *item, size_t n)
 {
-    size_t n = 1;
+    char text[80];
+    while (n && item[0] == ' ') item++, n--;
+    while (n && item[n - 1] == ' ') n--;
+    if (n >= sizeof text) return false;
+    memcpy(text, item, n);
+    text[n] = 0;
+    return sd_number_read(out, text);
+}
+
+/* "1,2,3" as numbers; free(*out). Lengths are bounded by the text's. A list with anything else in it is none. */
+static bool read_list(double **out, int *count, const char *value)
+{
+    size_t n = 1, i = 0;
     for (const char *c = value; *c; c++) n += *c == ',';
     if (n > INT_MAX) return false;
-    free(*out);
-    *out = calloc(n, sizeof **out);
-    *count = 0;
-    for (char *at = value, *end; *out && at; at = end) {
-        if ((end = strchr(at, ',')) != NULL) *end++ = 0;
-        if (!sd_number_read(&(*out)[*count], at)) return false;
-        ++*count;
+    double *list = calloc(n, sizeof *list);
+    for (const char *at = value; list && i < n; i++) {
+        size_t length = strcspn(at, ",");
+        if (!read_item(&list[i], at, length)) break;
+        at += length + 1;
     }
-    return *out != NULL;
+    if (i < n) {
+        free(list);
+        return false;
+    }
+    free(*out);
+    *out = list;
+    *count = (int)n;
+    return true;
 }
 
 static bool read_size(sd_params *p, char *value)
@@ -150,13 +168,13 @@ static bool read_size(sd_params *p, char *value)
     *x = 0;
     bool good = read_whole(&width, value) && read_whole(&height, x + 1);
     *x = 'x';
-    if (!good) return false;
+    if (!good || width < 1 || height < 1) return false;
     p->width = width;
     p->height = height;
     return true;
 }
 
-static bool read_margins(int margins[4], char *value)
+static bool read_margins(int margins[4], const char *value)
 {
     double *list = NULL;
     int n = 0;
@@ -180,7 +198,7 @@ static bool set(reading *g, size_t i, char *value)
         *(double *)field = x;
         return true;
     case TRUTH: return read_truth(field, value);
-    case SEED: return read_seed(field, value);
+    case SEED: return read_seed(&g->r, value);
     case SIZE: return read_size(p, value);
     case SIGMAS: return read_list(&g->sigmas, &p->sigma_count, value);
     case TIMESTEPS: return read_list(&g->timesteps, &p->timestep_count, value);
@@ -405,6 +423,7 @@ static void settle(reading *g)
     settle_batch(g);
     settle_edit_and_files(g);
     settle_kernels(g);
+    if (!g->r.has_seed) notice(g, "no seed can be read: the picture will be another one", "", "");
     if (g->unknown.n) notice(g, "not followed: ", g->unknown.s, "");
     if (g->by != BY_US)
         notice(g, "drawn by ", g->by == BY_SDCPP ? "stable-diffusion.cpp" : "another program",

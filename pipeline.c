@@ -200,7 +200,10 @@ sd_status sd_resolve(sd_ctx *c, const sd_params *p, sd_params *out, sd_sched_con
 sd_status sd_resolve_params(sd_ctx *c, const sd_params *params, sd_params *resolved)
 {
     sd_sched_config s;
-    if (!sd_begin(c) && !sd_given(c, "resolved", resolved)) sd_resolve(c, params, resolved, &s, NULL);
+    sd_sampler *sampler = NULL;   /* lists of levels are checked where one is made of them */
+    if (!sd_begin(c) && !sd_given(c, "resolved", resolved) && !sd_resolve(c, params, resolved, &s, NULL))
+        sd_sampler_new(&sampler, &s, resolved->steps, &c->err);
+    sd_sampler_free(sampler);
     return sd_end(c);
 }
 

@@ -253,7 +253,8 @@ static sd_status find_family(sd_family *f, const char *what, sd_error *e)
     const sd_family *known = sd_family_find(what);
     memset(f, 0, sizeof *f);
     if (known) *f = *known;
-    else if (sd_is_dir(what)) read_directory(f, what, e);
+    else if (sd_find_dir(what, e)) read_directory(f, what, e);
+    else if (e->status) return e->status;
     else if (sd_is_file(what)) sd_unet_config_read(&f->unet, what, e);
     else sd_fail(e, SD_ERR_ARG,
                  "\"%.200s\" is neither a configuration (%s), a model directory nor a UNet's config.json", what,

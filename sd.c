@@ -145,7 +145,8 @@ int sd_default_model(const char *program_dir, char *path, size_t size)
     for (size_t i = 0; i < SD_COUNT(dirs); i++) {
         if (!dirs[i]) continue;
         int n = snprintf(path, size, "%s/%s", dirs[i], sub[i]);
-        if (n > 0 && (size_t)n < size && sd_is_dir(path)) return 1;
+        sd_error unknown = {.status = SD_OK};   /* sd_open says it */
+        if (n > 0 && (size_t)n < size && (sd_find_dir(path, &unknown) || unknown.status)) return 1;
     }
     return 0;
 }
@@ -335,10 +336,12 @@ static sd_status open_all(sd_ctx *c, const sd_options *o)
                        "no model given, and the default model is neither in weights/tiny nor in %s/tiny", SD_DATADIR);
     c->path = sd_strdup(path);
     if (!c->path) return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for a path");
-    if (sd_is_file(c->path))
+    bool found = sd_find_dir(c->path, &c->err);
+    if (c->err.status) return c->err.status;
+    if (!found && sd_is_file(c->path))
         return sd_fail(&c->err, SD_ERR_UNSUPPORTED, "%s is a file: a directory in diffusers layout is expected",
                        c->path);
-    if (!sd_is_dir(c->path)) return sd_fail(&c->err, SD_ERR_MISSING, "no model directory %s", c->path);
+    if (!found) return sd_fail(&c->err, SD_ERR_MISSING, "no model directory %s", c->path);
     if (o->threads < 0 || o->threads > 1024)
         return sd_fail(&c->err, SD_ERR_ARG, "threads must be 0 to 1024, not %d", o->threads);
     if (o->residency < SD_RESIDENCY_MAP || o->residency > SD_RESIDENCY_RAM)

@@ -338,7 +338,7 @@ SD_API void sd_get_timings(const sd_ctx *ctx, sd_timings *timings);
 
 /* What a run with these parameters will trace, in the order in which it is made: names and shapes, `data` NULL. They
  * follow from the parameters; nothing is computed. SD_ERR_ARG if one of the filter's globs means none of them, with the
- * nearest names; sd_generate asks the same before it begins, if a trace of sd_trace_open is open. Where the sampler
+ * nearest names; sd_generate asks the same before it begins, if a trace is set or open. Where the sampler
  * decides while it runs (dpm_adaptive) the first evaluation stands for all. fn may be NULL. */
 SD_API sd_status sd_trace_list(sd_ctx *ctx, const sd_params *params, const char *filter,
                                void (*fn)(void *user, const sd_traced *tensor),
@@ -380,6 +380,7 @@ typedef struct sd_recipe {
     const char *kernels;         /* "avx2" */
     int precise, gemm, threads;  /* as in sd_options; threads 0: they do not count */
     int from_picture;            /* 1: it began from a picture, named or not */
+    int has_seed;                /* 1: params.seed is the text's; 0: it has none, or none that can be read */
     const char *notices;         /* lines about what cannot be followed; "" if all can */
 } sd_recipe;
 /* On failure *recipe is NULL and `error` has the sentence. */

@@ -29,5 +29,5 @@ sd_status sd_trace_to_callback(sd_trace **out, const char *filter, void (*fn)(vo
     *out = NULL;
     if (!c) return sd_fail(e, SD_ERR_MEMORY, "no memory for a trace");
     *c = (callback){fn, user};
-    return sd_trace_new(out, filter, &(sd_sink){.user = c, .see = see, .close = finish}, e);
+    return sd_trace_new(out, filter, &(sd_sink){.user = c, .see = see, .close = finish, .strict = true}, e);
 }

@@ -116,7 +116,8 @@ static sd_status check_apart(const sd_store *s, sd_error *e)
 static sd_status nothing_found(const char *dir, const char *stem, sd_error *e)
 {
     char path[PATH_MAX_BYTES], looked_for[400] = "";
-    if (!sd_is_dir(dir)) return sd_fail(e, SD_ERR_MISSING, "there is no directory %s", dir);
+    if (!sd_find_dir(dir, e))
+        return e->status ? e->status : sd_fail(e, SD_ERR_MISSING, "there is no directory %s", dir);
     for (size_t i = 0; i < SD_COUNT(pickles); i++) {
         if (name_file(path, dir, pickles[i].stem ? pickles[i].stem : stem, pickles[i].ending, e)) return e->status;
         if (sd_is_file(path))

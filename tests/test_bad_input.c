@@ -300,6 +300,29 @@ TEST(sizes_steps_and_texts_out_of_range_are_refused)
     }
 }
 
+/* Everything that can be known without the networks is said before the seed, so that a log has no seed of a run that
+ * never was. */
+TEST(lists_of_levels_are_refused_before_the_seed)
+{
+    static const char *const lists[][2] = {{"--sigmas=3,5,0", "should fall"}, {"--sigmas=1e12,1,0", "1 of 3"},
+                                           {"--timesteps=1000,5", "0 to 999"}, {"--timesteps=5,900", "should fall"}};
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+        RUN("-p", "x", "-s", "1", "-o", temp_path("a.ppm"), lists[i][0]);
+        expect_error(lists[i][0], 2, lists[i][1]);
+        assert_string_equal(ran.out, "");
+    }
+}
+
+/* The name is there, only nobody can tell what it is: that is not "no directory". */
+TEST(a_directory_that_cannot_be_looked_at_is_not_called_absent)
+{
+    const char *round = in_work("round");
+    assert_int_equal(symlink(round, round), 0);
+    draw_with(round, "the model", 2, "symbolic links");
+    RUN("plan", "-m", round);
+    expect_error("a plan", 2, "symbolic links");
+}
+
 TEST(noise_of_another_shape_is_refused)
 {
     static const struct { const char *shape; int count; const char *word; } cases[] = {
@@ -396,6 +419,8 @@ int main(void)
         cmocka_unit_test(files_in_the_wrong_place_are_refused),
         cmocka_unit_test(bad_configurations_are_refused),
         cmocka_unit_test(sizes_steps_and_texts_out_of_range_are_refused),
+        cmocka_unit_test(lists_of_levels_are_refused_before_the_seed),
+        cmocka_unit_test(a_directory_that_cannot_be_looked_at_is_not_called_absent),
         cmocka_unit_test(noise_of_another_shape_is_refused),
         cmocka_unit_test(outputs_that_cannot_be_written_are_refused_before_any_work),
         cmocka_unit_test(a_full_disk_leaves_no_file),

@@ -190,6 +190,27 @@ TEST(the_standard_output_takes_a_picture_and_nothing_else)
     expect_error("two pictures", 2, "the standard output");
     RUN(DRAW, "--trace", "-", "-o", temp_path("a.ppm"));
     expect_error("a trace", 2, "FILE.safetensors");
+    RUN(DRAW, "--trace", "/dev/stdout", "-o", "-");
+    expect_error("both", 2, "only one result");
+}
+
+TEST(a_trace_or_a_plot_has_the_standard_output_to_itself)
+{
+    size_t n;
+    RUN(DRAW, "--trace", temp_path("a.safetensors"), "--trace-filter", "latents.*", "-o", temp_path("a" PICTURE));
+    char *alone = temp_read("a.safetensors", &n);
+    RUN(DRAW, "--trace", "/dev/stdout", "--trace-filter", "latents.*", "-o", temp_path("a" PICTURE));
+    expect_success("a trace");
+    assert_true(n < sizeof ran.out);
+    assert_memory_equal(ran.out, alone, n);   /* and no line before it */
+    free(alone);
+    RUN("schedule", "--plot", temp_path("a" PICTURE));
+    alone = temp_read("a" PICTURE, &n);
+    RUN("schedule", "--plot", "/dev/stdout");
+    expect_success("a plot");
+    assert_memory_equal(ran.out, alone, n < sizeof ran.out ? n : sizeof ran.out);
+    free(alone);
+    temp_clear();
 }
 
 /* Nothing that is meant for a closed stream ends up in a file that the program opens. */
@@ -310,6 +331,7 @@ int main(void)
         cmocka_unit_test(files_get_the_rights_that_the_umask_leaves),
         cmocka_unit_test(pipes_and_devices_are_written_through),
         cmocka_unit_test(the_standard_output_takes_a_picture_and_nothing_else),
+        cmocka_unit_test(a_trace_or_a_plot_has_the_standard_output_to_itself),
         cmocka_unit_test(closed_streams_lend_their_number_to_no_file),
         cmocka_unit_test(a_signal_at_any_time_leaves_whole_files_or_none),
         cmocka_unit_test(a_signal_that_is_ignored_at_the_start_stays_so),

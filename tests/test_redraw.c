@@ -395,6 +395,37 @@ TEST(a1111_and_sdcpp_are_drawn_as_far_as_they_can_be_followed)
     expect_success("sd.cpp");
 }
 
+/* A value that cannot be read is not taken for 0 or for the default. */
+TEST(broken_values_are_named_and_not_guessed)
+{
+    static const struct { const char *settings, *word, *command; } cases[] = {
+        {"Seed: 12ab, Size: 32x32", "sd: Seed is not understood: 12ab\nsd: no seed can be read", "sd -p 'a cat' -W 32"},
+        {"Seed: , Size: 32x32", "no seed can be read", "sd -p 'a cat' -W 32"},
+        {"Size: 32x32", "no seed can be read", "sd -p 'a cat' -W 32"},
+        {"Seed: 1, Size: 0x0", "sd: Size is not understood: 0x0\n", "sd -p 'a cat' -s 1"},
+        {"Seed: 1, Size: 32x-8", "sd: Size is not understood: 32x-8\n", "sd -p 'a cat' -s 1"},
+        {"Seed: 1, Sigmas: \"5, 1, 0\"", "", "--sigmas 5,1,0 "},
+        {"Seed: 1, Sigmas: \"5,x,0\"", "sd: Sigmas is not understood: 5,x,0\n", "--steps 3 "},
+        {"Seed: 1, Timesteps: \"900,,0\"", "sd: Timesteps is not understood: 900,,0\n", "--steps 3 "},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[256];
+        snprintf(text, sizeof text, "a cat\nSteps: 3, Sampler: Euler, %s, Version: sd 0.1.0", cases[i].settings);
+        spill(temp_path("b.txt"), text, strlen(text));
+        HERE("show", "b.txt");
+        expect_success(cases[i].settings);
+        if (!strstr(ran.err, cases[i].word) || (!*cases[i].word && *ran.err))
+            fail_msg("%s: %s", cases[i].settings, ran.err);
+        if (!strstr(ran.out, cases[i].command)) fail_msg("%s: %s", cases[i].settings, ran.out);
+    }
+    HERE("--from", "b.txt", "--steps", "2", "-W", "32", "-H", "32", "-o", "first.png");   /* its seed */
+    assert_non_null(strstr(ran.out, "seed: 1\n"));
+    spill(temp_path("b.txt"), "a cat", 5);
+    HERE("--from", "b.txt", "--steps", "2", "-W", "32", "-H", "32", "-o", "first.png");
+    expect_success("a prompt alone");
+    assert_null(strstr(ran.out, "seed: 0\n"));   /* random: once in 2^32 */
+}
+
 TEST(what_has_no_text_is_said_in_one_line)
 {
     HERE("show", "car.png");
@@ -446,6 +477,7 @@ int main(void)
         cmocka_unit_test(the_models_name_has_no_path_and_no_newline),
         cmocka_unit_test(another_model_is_noticed),
         cmocka_unit_test(a1111_and_sdcpp_are_drawn_as_far_as_they_can_be_followed),
+        cmocka_unit_test(broken_values_are_named_and_not_guessed),
         cmocka_unit_test(what_has_no_text_is_said_in_one_line),
         cmocka_unit_test(the_command_that_is_shown_draws_the_picture),
     };

@@ -148,6 +148,32 @@ TEST(useless_globs_are_all_named_with_what_is_near)
     sd_close(c);
 }
 
+/* As for a trace into a file, before anything is computed. */
+TEST(a_run_refuses_a_useless_filter_of_a_function_too)
+{
+    sd_ctx *c = open_tiny();
+    sd_params p;
+    sd_image image = {0};
+    heard h = {0};
+    int told = 0;
+    sd_params_init(&p);
+    p.steps = 1;
+    p.sampler = "ddim";
+    p.width = p.height = 32;
+    sd_set_progress(c, count_progress, &told);
+    assert_int_equal(sd_set_trace(c, "latents.0,latnts.1", hear, &h), SD_OK);
+    assert_int_equal(sd_generate(c, &p, &image), SD_ERR_ARG);
+    assert_non_null(strstr(sd_error_text(c), "\"latnts.1\""));
+    assert_int_equal(told, 0);
+    assert_int_equal(h.tensors, 0);
+    assert_int_equal(sd_set_trace(c, "latents.0,latents.1", hear, &h), SD_OK);
+    assert_int_equal(sd_generate(c, &p, &image), SD_OK);
+    assert_int_equal(h.tensors, 2);
+    sd_image_free(&image);
+    free(h.text);
+    sd_close(c);
+}
+
 /* How many evaluations it makes only the run knows: any number may come. */
 TEST(an_adaptive_samplers_first_evaluation_stands_for_all)
 {
@@ -216,6 +242,7 @@ int main(void)
         cmocka_unit_test(the_list_is_what_the_run_traces),
         cmocka_unit_test(a_list_changes_nothing_of_what_comes_after),
         cmocka_unit_test(useless_globs_are_all_named_with_what_is_near),
+        cmocka_unit_test(a_run_refuses_a_useless_filter_of_a_function_too),
         cmocka_unit_test(an_adaptive_samplers_first_evaluation_stands_for_all),
         cmocka_unit_test(the_program_checks_a_filter_before_it_draws),
         cmocka_unit_test(a_finished_picture_is_written_though_its_trace_is_empty),
