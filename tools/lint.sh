@@ -1,6 +1,6 @@
 #!/bin/sh
 # The rules of the house that a compiler does not know, and the compilers' warnings as errors.
-# usage: tools/lint.sh [text|build|symbols|install ...]       without arguments: all of them
+# usage: tools/lint.sh [text|build|symbols|options|install ...]       without arguments: all of them
 set -u
 cd "$(dirname "$0")/.." || exit 2
 failures=0
@@ -141,6 +141,16 @@ check_symbols() {
     rm -f build/lint.symbols build/lint.exported build/lint.declared
 }
 
+# ------------------------------------------------------------------------------------------ options
+# README.md has each option that `sd help` prints.
+check_options() {
+    dir=build/lint-gcc
+    [ -x $dir/sd ] || build gcc CC=gcc
+    for option in $($dir/sd help | grep -oE '^  (-.,)? *--[a-z-]+' | grep -oE -- '--[a-z-]+'); do
+        grep -q -e "\`$option[ \`]" README.md || fail "README.md has no $option"
+    done
+}
+
 # ------------------------------------------------------------------------------------------ install
 # What a user of the library does: the README's own commands in a home of their own, the installed program, and uninstall.
 check_install() {
@@ -164,7 +174,7 @@ check_install() {
 }
 
 mkdir -p build
-[ $# -gt 0 ] || set -- text build symbols install
+[ $# -gt 0 ] || set -- text build symbols options install
 for part; do "check_$part"; done
 if [ "$failures" = 0 ]; then echo "lint: nothing to say"; else echo "lint: $failures complaints"; fi
 [ "$failures" = 0 ]
