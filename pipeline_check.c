@@ -47,7 +47,8 @@ sd_status sd_check_result(sd_ctx *c, const char *what, const float *x, size_t n,
     if (c->err.status) return c->err.status;
     while (i < n && isfinite(x[i])) i++;
     if (i == n || sd_store_check_finite(&part->store, &c->err)) return c->err.status;
-    for (size_t k = 0; k < inputs; k++) most = fmax(most, fabs((double)input[k]));
+    for (size_t k = 0; k < inputs; k++)   /* fmax here crashes gcc 12.2 for aarch64 */
+        if (fabs((double)input[k]) > most) most = fabs((double)input[k]);
     if (most > WILD)
         return sd_fail(&c->err, SD_ERR_NUMERIC, "%s is not finite (number %zu is %g) for an input that reaches %g",
                        what, i, (double)x[i], most);
