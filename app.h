@@ -55,16 +55,16 @@ enum { PREVIEW_NONE = 2, PREVIEW_PROJ, PREVIEW_VAE };
 
 /* What sd and sd schedule both take. */
 #define SAMPLER_OPTIONS \
-    {CLI_TEXT, 0, "sampling-method", AT(p.sampler), 0, 0, "NAME", "see sd samplers (default: the model's)"}, \
-    {CLI_TEXT, 0, "scheduler", AT(p.schedule), 0, 0, "NAME", \
+    {CLI_TEXT, 0, "sampling-method", AT(p.sampling.sampler), 0, 0, "NAME", "see sd samplers (default: the model's)"}, \
+    {CLI_TEXT, 0, "scheduler", AT(p.sampling.schedule), 0, 0, "NAME", \
      "how sigmas are placed: karras, ..., see sd samplers; or the\n" \
      "timesteps' spacing: leading, trailing, linspace"}, \
-    {CLI_TEXT, 0, "spacing", AT(p.spacing), 0, 0, "NAME", "the spacing alone, beside a --scheduler"}, \
+    {CLI_TEXT, 0, "spacing", AT(p.sampling.spacing), 0, 0, "NAME", "the spacing alone, beside a --scheduler"}, \
     {CLI_TEXT, 0, "sigmas", AT(sigmas), 0, 0, "LIST", "sigmas of a run, falling: \"14.6,6.5,2.7,0.9,0\""}, \
     {CLI_TEXT, 0, "timesteps", AT(timesteps), 0, 0, "LIST", "timesteps of a run, falling"}, \
-    {CLI_INT, 0, "order", AT(p.order), 0, 4, "N", "of a multi-step sampler (default: its own)"}, \
-    {CLI_INT, 0, "steps-offset", AT(p.steps_offset), 0, 999, "N", "added to leading timesteps"}, \
-    {CLI_BOOL, 0, "set-alpha-to-one", AT(p.set_alpha_to_one), 0, 0, "BOOL", \
+    {CLI_INT, 0, "order", AT(p.sampling.order), 0, 4, "N", "of a multi-step sampler (default: its own)"}, \
+    {CLI_INT, 0, "steps-offset", AT(p.sampling.steps_offset), 0, 999, "N", "added to leading timesteps"}, \
+    {CLI_BOOL, 0, "set-alpha-to-one", AT(p.sampling.set_alpha_to_one), 0, 0, "BOOL", \
      "where the last step of ddim and pndm ends (true, false)"}
 
 #define MEMORY_OPTION {CLI_NUMBER, 0, "max-memory", AT(max_memory), 0, 1e6, "GB", \

@@ -13,7 +13,7 @@
     {CLI_INT, 'W', "width", AT(p.width), 1, 65536, "N", \
      "resized to so many pixels, a multiple of 8 (default: the\npicture's own size to the nearest)"}, \
     {CLI_INT, 'H', "height", AT(p.height), 1, 65536, "N", "the same for the height"}, \
-    {CLI_TEXT, 0, "resize", AT(p.resize), 0, 0, "HOW", "to that size: stretch (default), crop, pad"}
+    {CLI_TEXT, 0, "resize", AT(p.edit.resize), 0, 0, "HOW", "to that size: stretch (default), crop, pad"}
 #define COMPUTE_OPTIONS \
     THREADS_OPTION, \
     {CLI_FLAG, 0, "precise", AT(precise), 0, 0, NULL, "every sum in double: three to four times as slow"}, \
@@ -151,7 +151,7 @@ static int encode(const settings *s, const char *file, coded *c)
     int width = s->p.width ? s->p.width : nearest_multiple(original.width, info.scale);
     int height = s->p.height ? s->p.height : nearest_multiple(original.height, info.scale);
     int own = original.width, tall = original.height, odd = width % info.scale || height % info.scale;
-    if (!odd) status = sd_image_resize(context, &original, width, height, s->p.resize, &c->image);
+    if (!odd) status = sd_image_resize(context, &original, width, height, s->p.edit.resize, &c->image);
     sd_image_free(&original);
     if (odd)
         return cli_error(CLI_USAGE, "width and height must be multiples of %d, not %dx%d", info.scale, width, height);

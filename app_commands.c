@@ -39,7 +39,7 @@ static const cli_command samplers_command = {
 static const cli_option schedule_options[] = {
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
     MODEL_OPTION,
-    {CLI_INT, 0, "steps", AT(p.steps), 1, 1000, "N", "steps of the sampler (default 25)"},
+    {CLI_INT, 0, "steps", AT(p.sampling.steps), 1, 1000, "N", "steps of the sampler (default 25)"},
     SAMPLER_OPTIONS,
     {CLI_FLAG, 0, "json", AT(json), 0, 0, NULL, "a JSON list with an object for each schedule"},
     {CLI_TEXT, 0, "plot", AT(plot), 0, 0, "FILE", "draws their noise levels: FILE.png or FILE.ppm"},
@@ -236,7 +236,7 @@ static int run_samplers(settings *s, const char *argv0)
 static int run_schedule(settings *s, const char *argv0)
 {
     view v = {.s = s};
-    const char *schedules = s->p.schedule;
+    const char *schedules = s->p.sampling.schedule;
     if (s->plot && !is_picture_name(s->plot))
         return cli_error(CLI_USAGE, "--plot must end in " ENDINGS ", not \"%s\"", s->plot);
     int code = read_lists(s);

@@ -103,26 +103,27 @@ static const char *typed_prompt(const char *prompt, char **owned)
 static int take_recipe(settings *s, struct recalled *r, const char *from, int must_be)
 {
     const sd_params *p = &r->recipe->params;
-    const int *m = p->outpaint;
+    const int *m = p->edit.outpaint;
     s->recalled = r;
     s->p = *p;
     s->p.prompt = typed_prompt(p->prompt, &r->prompt[0]);
     s->p.negative_prompt = typed_prompt(p->negative_prompt, &r->prompt[1]);
-    s->p.sigmas = s->p.timesteps = NULL;
+    s->p.sampling.sigmas = s->p.sampling.timesteps = NULL;
     s->seed = (cli_seed){r->recipe->has_seed, p->seed};
     s->precise = r->recipe->precise;
     s->gemm = r->recipe->gemm == SD_GEMM_OWN ? "own" : r->recipe->gemm == SD_GEMM_OPENBLAS ? "openblas" : NULL;
     s->threads = r->recipe->threads;
-    if (p->sigmas) s->sigmas = r->sigmas = list_text(p->sigmas, p->sigma_count);
-    if (p->timesteps) s->timesteps = r->timesteps = list_text(p->timesteps, p->timestep_count);
-    if ((p->sigmas && !r->sigmas) || (p->timesteps && !r->timesteps) || (p->prompt && !s->p.prompt) ||
+    if (p->sampling.sigmas) s->sigmas = r->sigmas = list_text(p->sampling.sigmas, p->sampling.sigma_count);
+    if (p->sampling.timesteps)
+        s->timesteps = r->timesteps = list_text(p->sampling.timesteps, p->sampling.timestep_count);
+    if ((p->sampling.sigmas && !r->sigmas) || (p->sampling.timesteps && !r->timesteps) || (p->prompt && !s->p.prompt) ||
         (p->negative_prompt && !s->p.negative_prompt))
         return cli_error(CLI_FAILURE, "out of memory");
-    if (p->sigmas || p->timesteps) s->p.steps = 25;
+    if (p->sampling.sigmas || p->sampling.timesteps) s->p.sampling.steps = 25;
     snprintf(r->outpaint, sizeof r->outpaint, "%d,%d,%d,%d", m[0], m[1], m[2], m[3]);
     if (m[0] || m[1] || m[2] || m[3]) s->outpaint = r->outpaint;
-    s->init = find(r, INIT, p->init_name, from, must_be);
-    s->mask = find(r, MASK, p->mask_name, from, must_be);
+    s->init = find(r, INIT, p->edit.init_name, from, must_be);
+    s->mask = find(r, MASK, p->edit.mask_name, from, must_be);
     s->noise = find(r, NOISE, p->noise_name, from, must_be);
     s->p.rng = find_numbers(r, RNG, p->rng, from);
     s->p.sampler_rng = find_numbers(r, SAMPLER_RNG, p->sampler_rng, from);
@@ -135,32 +136,33 @@ static void make_room(settings *s, const settings *given)
 {
     sd_params *p = &s->p;
     int levels = given->sigmas || given->timesteps;
-    if (given->p.sampler) {   /* another sampler has its own way */
-        p->schedule = p->spacing = NULL;
-        p->eta = -1;
-        p->order = 0;
-        p->steps_offset = p->set_alpha_to_one = p->clip_sample = -1;
+    if (given->p.sampling.sampler) {   /* another sampler has its own way */
+        p->sampling.schedule = p->sampling.spacing = NULL;
+        p->sampling.eta = -1;
+        p->sampling.order = 0;
+        p->sampling.steps_offset = p->sampling.set_alpha_to_one = p->sampling.clip_sample = -1;
     }
-    if (given->p.sampler || given->p.schedule || given->p.steps || levels) s->sigmas = s->timesteps = NULL;
-    if (levels) p->schedule = NULL;
+    if (given->p.sampling.sampler || given->p.sampling.schedule || given->p.sampling.steps || levels)
+        s->sigmas = s->timesteps = NULL;
+    if (levels) p->sampling.schedule = NULL;
     if (given->p.batch) p->keep = 0;
-    if (given->mask) p->alpha_mask = 0;
-    if (given->p.alpha_mask) s->mask = NULL;
+    if (given->mask) p->edit.alpha_mask = 0;
+    if (given->p.edit.alpha_mask) s->mask = NULL;
     if (given->gemm) s->precise = 0;
     if (given->precise) s->gemm = NULL;
     if (given->outpaint) {
-        p->inpaint_crop = -1;
+        p->edit.inpaint_crop = -1;
         p->width = p->height = 0;
     }
-    if (given->p.inpaint_crop >= 0) s->outpaint = NULL;
+    if (given->p.edit.inpaint_crop >= 0) s->outpaint = NULL;
 }
 
 static int check_files(const settings *s)
 {
     const sd_recipe *r = s->recalled->recipe;
     const struct { const char *what, *name, *option; int missing; } files[] = {
-        {"it began from", r->params.init_name, "-i", r->from_picture && !s->init},
-        {"its mask was", r->params.mask_name, "--mask", r->mask_hash && !s->mask && !s->p.alpha_mask},
+        {"it began from", r->params.edit.init_name, "-i", r->from_picture && !s->init},
+        {"its mask was", r->params.edit.mask_name, "--mask", r->mask_hash && !s->mask && !s->p.edit.alpha_mask},
         {"its noise came from", r->params.noise_name, "--noise", r->noise_hash && !s->noise},
     };
     for (size_t i = 0; i < COUNT(files); i++)
@@ -178,7 +180,7 @@ int recall(settings *s, const cli_command *line, int argc, char **argv)
     struct recalled *r = calloc(1, sizeof *r);
     if (!r) return cli_error(CLI_FAILURE, "out of memory");
     settings_init(&given);
-    given.p.steps = given.p.batch = 0;
+    given.p.sampling.steps = given.p.batch = 0;
     settings_init(s);
     int code = read_recipe(from, &text, &r->recipe);
     if (code) free(r);

@@ -81,7 +81,8 @@ static int read_curve(sd_ctx *ctx, const sd_params *p, curve *c)
 
 static int steps_of(const sd_params *p)
 {
-    return p->sigmas ? p->sigma_count - 1 : p->timesteps ? p->timestep_count : p->steps;
+    return p->sampling.sigmas ? p->sampling.sigma_count - 1 : p->sampling.timesteps ? p->sampling.timestep_count
+        : p->sampling.steps;
 }
 
 static void number_list(const char *key, const double *x, int n, const char *after)
@@ -124,7 +125,8 @@ static int write_plot(sd_ctx *ctx, const sd_params *p, const curve *c, int count
     sd_image image;
     char title[96] = "";
     if (sd_get_info(ctx, &info) == SD_OK)
-        snprintf(title, sizeof title, "%.60s, %d steps", p->sampler ? p->sampler : info.sampler, steps_of(p));
+        snprintf(title, sizeof title, "%.60s, %d steps", p->sampling.sampler ? p->sampling.sampler : info.sampler,
+                 steps_of(p));
     for (int k = 0; k < count; k++) {
         curves[k] = (plot_curve){*c[k].name ? c[k].name : "the model's schedule", c[k].sigma, c[k].n};
         fprintf(legend, "%s: %s\n", plot_colour(k), curves[k].name);
@@ -150,7 +152,7 @@ int show_schedules(sd_ctx *ctx, const sd_params *p, const char *schedules, int j
             break;
         }
         memcpy(c[count].name, at, n);
-        if (schedules) one.schedule = c[count].name;
+        if (schedules) one.sampling.schedule = c[count].name;
         code = read_curve(ctx, &one, &c[count++]);
         at += n;
     } while (!code && *at++ == ',');

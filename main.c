@@ -49,21 +49,24 @@ static const cli_option draw_options[] = {
      "pictures drawn together from one seed, as diffusers'\nnum_images_per_prompt"},
     {CLI_INT, 0, "keep", AT(p.keep), 1, 512, "N", "of a --batch-size only picture N"},
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "How to draw it"},
-    {CLI_INT, 0, "steps", AT(p.steps), 1, 1000, "N",
+    {CLI_INT, 0, "steps", AT(p.sampling.steps), 1, 1000, "N",
      "steps of the sampler (default 25); some evaluate the\nnetwork more often, pndm once more: see sd schedule"},
-    {CLI_NUMBER, 0, "cfg-scale", AT(p.cfg_scale), -1000, 1000, "X",
+    {CLI_NUMBER, 0, "cfg-scale", AT(p.guidance.scale), -1000, 1000, "X",
      "guidance (default: the model's, else 7.5);\n1 and less: none, in half the time"},
     SAMPLER_OPTIONS,
-    {CLI_TEXT, 0, "prediction", AT(p.prediction), 0, 0, "NAME",
+    {CLI_TEXT, 0, "prediction", AT(p.sampling.prediction), 0, 0, "NAME",
      "what the UNet predicts: epsilon, v_prediction, sample"},
-    {CLI_BOOL, 0, "clip-sample", AT(p.clip_sample), 0, 0, "BOOL", "ddim: clip the predicted latents (true, false)"},
-    {CLI_NUMBER, 0, "eta", AT(p.eta), 0, 1, "X", "share of fresh noise in each step (default: ddim 0, euler_a 1)"},
-    {CLI_NUMBER, 0, "s-churn", AT(p.s_churn), 0, 1000, "X", "euler, heun, dpm2: noise that is put back on in a run"},
-    {CLI_NUMBER, 0, "s-tmin", AT(p.s_tmin), 0, 1e6, "X", "... at sigmas from here"},
-    {CLI_NUMBER, 0, "s-tmax", AT(p.s_tmax), 0, 1e6, "X", "... up to here (default: all)"},
-    {CLI_NUMBER, 0, "s-noise", AT(p.s_noise), 0, 10, "X",
+    {CLI_BOOL, 0, "clip-sample", AT(p.sampling.clip_sample), 0, 0, "BOOL",
+     "ddim: clip the predicted latents (true, false)"},
+    {CLI_NUMBER, 0, "eta", AT(p.sampling.eta), 0, 1, "X",
+     "share of fresh noise in each step (default: ddim 0, euler_a 1)"},
+    {CLI_NUMBER, 0, "s-churn", AT(p.sampling.s_churn), 0, 1000, "X",
+     "euler, heun, dpm2: noise that is put back on in a run"},
+    {CLI_NUMBER, 0, "s-tmin", AT(p.sampling.s_tmin), 0, 1e6, "X", "... at sigmas from here"},
+    {CLI_NUMBER, 0, "s-tmax", AT(p.sampling.s_tmax), 0, 1e6, "X", "... up to here (default: all)"},
+    {CLI_NUMBER, 0, "s-noise", AT(p.sampling.s_noise), 0, 10, "X",
      "deviation of that noise and of the ancestral samplers'\n(default 1)"},
-    {CLI_NUMBER, 0, "guidance-rescale", AT(p.guidance_rescale), 0, 1, "X",
+    {CLI_NUMBER, 0, "guidance-rescale", AT(p.guidance.rescale), 0, 1, "X",
      "share by which a guided prediction is brought\nback to its deviation before guidance (default 0)"},
     {CLI_INT, 0, "clip-skip", AT(p.clip_skip), -1, 1000, "N",
      "1: the text encoder's last layer (default, also 0 and -1),\n2: the one before it, ..."},
@@ -72,19 +75,20 @@ static const cli_option draw_options[] = {
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Beginning from a picture"},
     {CLI_TEXT, 'i', "init-img", AT(init), 0, 0, "FILE",
      "PNG, JPEG or PNM; without -W and -H its own size, to the\nnearest multiple of 8"},
-    {CLI_NUMBER, 0, "strength", AT(p.strength), 0, 1, "X",
+    {CLI_NUMBER, 0, "strength", AT(p.edit.strength), 0, 1, "X",
      "how much of it is changed: share of the steps that are\ntaken (default 0.8; where something is masked, 1)"},
     {CLI_TEXT, 0, "mask", AT(mask), 0, 0, "FILE",
      "white is repainted, black is kept (default: the picture's\nalpha if half of it is seen through anywhere)"},
-    {CLI_FLAG, 0, "alpha-mask", AT(p.alpha_mask), 0, 0, NULL, "the picture's alpha is the mask, whatever it holds"},
-    {CLI_FLAG, 0, "invert-mask", AT(p.invert_mask), 0, 0, NULL, "the other way round"},
-    {CLI_NUMBER, 0, "mask-blur", AT(p.mask_blur), 0, 1000, "X", "softens the mask's edge by so many pixels"},
-    {CLI_BOOL, 0, "paste-back", AT(p.paste_back), 0, 0, "BOOL",
+    {CLI_FLAG, 0, "alpha-mask", AT(p.edit.alpha_mask), 0, 0, NULL,
+     "the picture's alpha is the mask, whatever it holds"},
+    {CLI_FLAG, 0, "invert-mask", AT(p.edit.invert_mask), 0, 0, NULL, "the other way round"},
+    {CLI_NUMBER, 0, "mask-blur", AT(p.edit.mask_blur), 0, 1000, "X", "softens the mask's edge by so many pixels"},
+    {CLI_BOOL, 0, "paste-back", AT(p.edit.paste_back), 0, 0, "BOOL",
      "pixels that are kept come back byte for byte (default)"},
-    {CLI_INT, 0, "inpaint-crop", AT(p.inpaint_crop), 0, 16384, "N",
+    {CLI_INT, 0, "inpaint-crop", AT(p.edit.inpaint_crop), 0, 16384, "N",
      "works on the mask and N pixels around it alone, at the\nmodel's size, and pastes the result back"},
     {CLI_TEXT, 0, "outpaint", AT(outpaint), 0, 0, "L,T,R,B", "adds pixels left, top, right and bottom and paints them"},
-    {CLI_TEXT, 0, "resize", AT(p.resize), 0, 0, "HOW", "to -W and -H: stretch (default), crop, pad"},
+    {CLI_TEXT, 0, "resize", AT(p.edit.resize), 0, 0, "HOW", "to -W and -H: stretch (default), crop, pad"},
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "How to compute it"},
     THREADS_OPTION,
     {CLI_FLAG, 0, "precise", AT(precise), 0, 0, NULL, "every sum in double, no BLAS: three to four times as slow"},
@@ -207,12 +211,13 @@ int open_model(const settings *s, const char *argv0, unsigned parts, view *v)
 
 int read_lists(settings *s)
 {
-    int code = cli_numbers("sigmas", s->sigmas, s->sigma_list, MOST_LEVELS, &s->p.sigma_count);
-    if (!code) code = cli_numbers("timesteps", s->timesteps, s->timestep_list, MOST_LEVELS, &s->p.timestep_count);
-    if (!code && s->sigmas && s->p.sigma_count < 2)
+    int code = cli_numbers("sigmas", s->sigmas, s->sigma_list, MOST_LEVELS, &s->p.sampling.sigma_count);
+    if (!code)
+        code = cli_numbers("timesteps", s->timesteps, s->timestep_list, MOST_LEVELS, &s->p.sampling.timestep_count);
+    if (!code && s->sigmas && s->p.sampling.sigma_count < 2)
         code = cli_error(CLI_USAGE, "--sigmas needs two numbers or more: a step has two ends");
-    if (s->sigmas) s->p.sigmas = s->sigma_list;
-    if (s->timesteps) s->p.timesteps = s->timestep_list;
+    if (s->sigmas) s->p.sampling.sigmas = s->sigma_list;
+    if (s->timesteps) s->p.sampling.timesteps = s->timestep_list;
     return code;
 }
 
@@ -346,14 +351,14 @@ static int parse_outpaint(const char *text, int margins[4])
 
 static int read_pictures(settings *s, inputs *in)
 {
-    if (s->outpaint && parse_outpaint(s->outpaint, s->p.outpaint)) return CLI_USAGE;
+    if (s->outpaint && parse_outpaint(s->outpaint, s->p.edit.outpaint)) return CLI_USAGE;
     sd_status status = s->init ? sd_image_read(context, s->init, &in->init) : SD_OK;
     if (!status && s->mask && !interrupts) status = sd_image_read(context, s->mask, &in->mask);
     if (status || interrupts) return status ? report(s, status) : stopped();
-    if (s->init) s->p.init = &in->init;
-    if (s->mask) s->p.mask = &in->mask;
-    s->p.init_name = s->init;
-    s->p.mask_name = s->mask;
+    if (s->init) s->p.edit.init = &in->init;
+    if (s->mask) s->p.edit.mask = &in->mask;
+    s->p.edit.init_name = s->init;
+    s->p.edit.mask_name = s->mask;
     s->p.noise_name = s->noise;
     return CLI_OK;
 }
@@ -544,7 +549,7 @@ int prepare(settings *s, inputs *in, view *v)
     if (code) return code;
     sd_status status = sd_resolve_params(context, &s->p, &resolved);
     if (status || interrupts) return status ? report(s, status) : stopped();
-    v->steps = resolved.init ? (int)(resolved.steps * resolved.strength) : resolved.steps;
+    v->steps = resolved.edit.init ? (int)(resolved.sampling.steps * resolved.edit.strength) : resolved.sampling.steps;
     sd_set_progress(context, show_progress, v);
     if (s->explain_seed) sd_set_drawn(context, show_draw, v);
     if (s->save_steps || v->preview) sd_set_step(context, show_step, v);

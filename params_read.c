@@ -51,27 +51,29 @@ typedef enum kind {
 #define R(field) offsetof(reading, r.field)
 #define G(field) offsetof(reading, field)
 static const struct { const char *name; kind kind; size_t target; } keys[] = {
-    {"Steps", WHOLE, P(steps)}, {"Sampler", TEXT, G(sampler)}, {"Sampler name", TEXT, G(sampler_name)},
+    {"Steps", WHOLE, P(sampling.steps)}, {"Sampler", TEXT, G(sampler)}, {"Sampler name", TEXT, G(sampler_name)},
     {"Schedule type", TEXT, G(schedule_type)}, {"Schedule name", TEXT, G(schedule_name)},
-    {"CFG scale", NUMBER, P(cfg_scale)}, {"Seed", SEED, 0}, {"Size", SIZE, 0},
+    {"CFG scale", NUMBER, P(guidance.scale)}, {"Seed", SEED, 0}, {"Size", SIZE, 0},
     {"Model", TEXT, R(model)}, {"Model fingerprint", TEXT, R(model_hash)},
-    {"Denoising strength", NUMBER, P(strength)}, {"Clip skip", WHOLE, P(clip_skip)},
+    {"Denoising strength", NUMBER, P(edit.strength)}, {"Clip skip", WHOLE, P(clip_skip)},
     {"Init image hash", TEXT, R(init_hash)}, {"RNG", TEXT, P(rng)}, {"RNG hash", TEXT, R(rng_hash)},
     {"Sampler RNG", TEXT, P(sampler_rng)}, {"Sampler RNG hash", TEXT, R(sampler_rng_hash)},
     {"Seed per image", TRUTH, P(seed_per_image)}, {"Batch size", WHOLE, P(batch)}, {"Batch pos", WHOLE, G(batch_pos)},
     {"Initial noise", TEXT, P(noise_name)}, {"Initial noise hash", TEXT, R(noise_hash)},
-    {"Eta", NUMBER, P(eta)}, {"Eta DDIM", NUMBER, P(eta)},
-    {"Sigma churn", NUMBER, P(s_churn)}, {"Sigma tmin", NUMBER, P(s_tmin)}, {"Sigma tmax", NUMBER, P(s_tmax)},
-    {"Sigma noise", NUMBER, P(s_noise)},
-    {"CFG rescale phi", NUMBER, P(guidance_rescale)}, {"Sigmas", SIGMAS, 0}, {"Timesteps", TIMESTEPS, 0},
-    {"Order", WHOLE, P(order)}, {"Timestep spacing", TEXT, P(spacing)}, {"Steps offset", WHOLE, P(steps_offset)},
-    {"Prediction", TEXT, P(prediction)}, {"Set alpha to one", TRUTH, P(set_alpha_to_one)},
-    {"Clip sample", TRUTH, P(clip_sample)},
-    {"Init image", TEXT, P(init_name)}, {"Keeps size", TRUTH, G(keeps_size)}, {"Mask", TEXT, P(mask_name)},
-    {"Mask hash", TEXT, R(mask_hash)}, {"Alpha mask", TRUTH, P(alpha_mask)}, {"Mask mode", TEXT, G(mask_mode)},
-    {"Mask blur", NUMBER, P(mask_blur)}, {"Inpaint area", TEXT, G(inpaint_area)},
-    {"Masked area padding", WHOLE, G(padding)}, {"Paste back", TRUTH, P(paste_back)}, {"Outpaint", MARGINS, 0},
-    {"Resize", TEXT, P(resize)}, {"Kernels", TEXT, R(kernels)}, {"Threads", WHOLE, R(threads)},
+    {"Eta", NUMBER, P(sampling.eta)}, {"Eta DDIM", NUMBER, P(sampling.eta)},
+    {"Sigma churn", NUMBER, P(sampling.s_churn)}, {"Sigma tmin", NUMBER, P(sampling.s_tmin)},
+        {"Sigma tmax", NUMBER, P(sampling.s_tmax)},
+    {"Sigma noise", NUMBER, P(sampling.s_noise)},
+    {"CFG rescale phi", NUMBER, P(guidance.rescale)}, {"Sigmas", SIGMAS, 0}, {"Timesteps", TIMESTEPS, 0},
+    {"Order", WHOLE, P(sampling.order)}, {"Timestep spacing", TEXT, P(sampling.spacing)},
+        {"Steps offset", WHOLE, P(sampling.steps_offset)},
+    {"Prediction", TEXT, P(sampling.prediction)}, {"Set alpha to one", TRUTH, P(sampling.set_alpha_to_one)},
+    {"Clip sample", TRUTH, P(sampling.clip_sample)},
+    {"Init image", TEXT, P(edit.init_name)}, {"Keeps size", TRUTH, G(keeps_size)}, {"Mask", TEXT, P(edit.mask_name)},
+    {"Mask hash", TEXT, R(mask_hash)}, {"Alpha mask", TRUTH, P(edit.alpha_mask)}, {"Mask mode", TEXT, G(mask_mode)},
+    {"Mask blur", NUMBER, P(edit.mask_blur)}, {"Inpaint area", TEXT, G(inpaint_area)},
+    {"Masked area padding", WHOLE, G(padding)}, {"Paste back", TRUTH, P(edit.paste_back)}, {"Outpaint", MARGINS, 0},
+    {"Resize", TEXT, P(edit.resize)}, {"Kernels", TEXT, R(kernels)}, {"Threads", WHOLE, R(threads)},
     {"Prompt", TEXT, P(prompt)}, {"Negative prompt", TEXT, P(negative_prompt)}, {"Version", TEXT, R(writer)},
     {"Hires upscale", HIRES, 0}, {"Hires resize", HIRES, 0}, {"Hires upscaler", HIRES, 0},
     {"First pass size", HIRES, 0},
@@ -200,9 +202,9 @@ static bool set(reading *g, size_t i, char *value)
     case TRUTH: return read_truth(field, value);
     case SEED: return read_seed(&g->r, value);
     case SIZE: return read_size(p, value);
-    case SIGMAS: return read_list(&g->sigmas, &p->sigma_count, value);
-    case TIMESTEPS: return read_list(&g->timesteps, &p->timestep_count, value);
-    case MARGINS: return read_margins(p->outpaint, value);
+    case SIGMAS: return read_list(&g->sigmas, &p->sampling.sigma_count, value);
+    case TIMESTEPS: return read_list(&g->timesteps, &p->sampling.timestep_count, value);
+    case MARGINS: return read_margins(p->edit.outpaint, value);
     case HIRES: g->hires = 1; unknown_key(g, keys[i].name, value); return true;
     case WITHOUT: return true;
     }
@@ -355,10 +357,11 @@ static void settle_sampler(reading *g)
     }
     const char *ours = g->schedule_name ? g->schedule_name : g->schedule_type;
     if (g->by != BY_US && sd_method_about(m)->kdiffusion) program = SD_KDIFFUSION;
-    g->r.params.sampler = sd_method_full_name(m, program);
+    g->r.params.sampling.sampler = sd_method_full_name(m, program);
     if (g->by != BY_US) curve = their_schedule(g, m, label);
     else if (ours && sd_curve_parse(&curve, ours, &e)) notice(g, e.text, "", "");
-    if ((g->by == BY_US ? ours && !e.status : curve != SD_CURVE_SPACED)) g->r.params.schedule = sd_curve_name(curve);
+    bool said = g->by == BY_US ? ours && !e.status : curve != SD_CURVE_SPACED;
+    if (said) g->r.params.sampling.schedule = sd_curve_name(curve);
 }
 
 static void settle_randomness(reading *g)
@@ -389,15 +392,15 @@ static void settle_batch(reading *g)
 static void settle_edit_and_files(reading *g)
 {
     sd_params *p = &g->r.params;
-    if (g->hires) p->strength = -1;
-    g->r.from_picture = p->strength != -1 || p->init_name || g->r.init_hash;
-    p->init_name = last_part(p->init_name);
-    p->mask_name = last_part(p->mask_name);
+    if (g->hires) p->edit.strength = -1;
+    g->r.from_picture = p->edit.strength != -1 || p->edit.init_name || g->r.init_hash;
+    p->edit.init_name = last_part(p->edit.init_name);
+    p->edit.mask_name = last_part(p->edit.mask_name);
     p->noise_name = last_part(p->noise_name);
     p->rng = last_part(p->rng);
     p->sampler_rng = last_part(p->sampler_rng);
-    p->invert_mask = g->mask_mode && strcmp(g->mask_mode, "Inpaint not masked") == 0;
-    if (g->inpaint_area && strcmp(g->inpaint_area, "Only masked") == 0) p->inpaint_crop = g->padding;
+    p->edit.invert_mask = g->mask_mode && strcmp(g->mask_mode, "Inpaint not masked") == 0;
+    if (g->inpaint_area && strcmp(g->inpaint_area, "Only masked") == 0) p->edit.inpaint_crop = g->padding;
     if (g->keeps_size) p->width = p->height = 0;
 }
 
@@ -415,9 +418,10 @@ static bool begins(const char *text, const char *with) { return text && strncmp(
 static void settle(reading *g)
 {
     g->by = begins(g->r.writer, "sd ") ? BY_US : begins(g->r.writer, "stable-diffusion.cpp") ? BY_SDCPP : BY_A1111;
-    if (g->by == BY_SDCPP && g->r.params.eta == 0) g->r.params.eta = -1;   /* it writes 0 whatever the sampler did */
-    g->r.params.sigmas = g->sigmas;
-    g->r.params.timesteps = g->timesteps;
+    double *eta = &g->r.params.sampling.eta;
+    if (g->by == BY_SDCPP && *eta == 0) *eta = -1;   /* it writes 0 whatever the sampler did */
+    g->r.params.sampling.sigmas = g->sigmas;
+    g->r.params.sampling.timesteps = g->timesteps;
     settle_sampler(g);
     settle_randomness(g);
     settle_batch(g);

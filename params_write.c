@@ -180,7 +180,7 @@ static void add_sampler(sd_text *t, const sd_params *p, const sd_sched_config *s
     add_value(t, "Sampler", sampler);
     bool said = !sd_method_parse(&method, &program, sampler, &none) && method == s->method && program == s->program;
     if (!said) add_value(t, "Sampler name", sd_method_full_name(s->method, s->program));
-    if (p->sigmas || p->timesteps) return;   /* see add_levels */
+    if (p->sampling.sigmas || p->sampling.timesteps) return;   /* see add_levels */
     if (schedule) add_value(t, "Schedule type", schedule);
     none.status = SD_OK;
     said = schedule && !sd_curve_parse(&curve, schedule, &none) && curve == s->curve;
@@ -192,7 +192,7 @@ static void add_common(sd_ctx *c, sd_text *t, const sd_params *p, const sd_edit 
 {
     bool own_size = edit->way == SD_EDIT_CANVAS;
     uint64_t seed = p->seed + (p->seed_per_image && p->keep ? (uint64_t)p->keep - 1 : 0);
-    add_number(t, "CFG scale", p->cfg_scale);
+    add_number(t, "CFG scale", p->guidance.scale);
     sd_text_add(t, ", Seed: %llu, Size: %dx%d", (unsigned long long)seed, own_size ? edit->out_width : p->width,
                 own_size ? edit->out_height : p->height);
     add_value(t, "Model fingerprint", fingerprint(c));
@@ -202,9 +202,9 @@ static void add_common(sd_ctx *c, sd_text *t, const sd_params *p, const sd_edit 
     add_name(t, "Model", real ? real : c->path);
     free(real);
     free(name);
-    if (p->init) add_number(t, "Denoising strength", p->strength);
+    if (p->edit.init) add_number(t, "Denoising strength", p->edit.strength);
     if (p->clip_skip > 1) add_whole(t, "Clip skip", p->clip_skip);
-    if (p->init) add_picture_hash(t, "Init image hash", p->init);
+    if (p->edit.init) add_picture_hash(t, "Init image hash", p->edit.init);
 }
 
 /* A random stream by the name A1111 has for it, or by ours; or its file. */
@@ -239,53 +239,53 @@ static void add_randomness(sd_ctx *c, sd_text *t, const sd_params *p, const sd_s
         add_value(t, "Initial noise", p->noise_name ? p->noise_name : "given");
         add_numbers_hash(t, "Initial noise hash", p->noise, p->noise_count);
     }
-    if (sd_method_about(s->method)->draws != SD_DRAWS_NEVER || p->eta != sd_method_about(s->method)->eta)
-        add_number(t, "Eta", p->eta);
-    if (p->s_churn > 0) {
-        add_number(t, "Sigma churn", p->s_churn);
-        add_number(t, "Sigma tmin", p->s_tmin);
-        if (isfinite(p->s_tmax)) add_number(t, "Sigma tmax", p->s_tmax);
+    if (sd_method_about(s->method)->draws != SD_DRAWS_NEVER || p->sampling.eta != sd_method_about(s->method)->eta)
+        add_number(t, "Eta", p->sampling.eta);
+    if (p->sampling.s_churn > 0) {
+        add_number(t, "Sigma churn", p->sampling.s_churn);
+        add_number(t, "Sigma tmin", p->sampling.s_tmin);
+        if (isfinite(p->sampling.s_tmax)) add_number(t, "Sigma tmax", p->sampling.s_tmax);
     }
-    if (p->s_noise != 1) add_number(t, "Sigma noise", p->s_noise);
+    if (p->sampling.s_noise != 1) add_number(t, "Sigma noise", p->sampling.s_noise);
 }
 
 /* What the levels and the predictions are. */
 static void add_levels(sd_text *t, const sd_params *p)
 {
-    if (p->guidance_rescale > 0) add_number(t, "CFG rescale phi", p->guidance_rescale);
-    if (p->sigmas) add_list(t, "Sigmas", p->sigmas, p->sigma_count);
-    if (p->timesteps) add_list(t, "Timesteps", p->timesteps, p->timestep_count);
-    if (p->order) add_whole(t, "Order", p->order);
-    add_value(t, "Timestep spacing", p->spacing);
-    add_whole(t, "Steps offset", p->steps_offset);
-    add_value(t, "Prediction", p->prediction);
-    add_truth(t, "Set alpha to one", p->set_alpha_to_one);
-    add_truth(t, "Clip sample", p->clip_sample);
+    if (p->guidance.rescale > 0) add_number(t, "CFG rescale phi", p->guidance.rescale);
+    if (p->sampling.sigmas) add_list(t, "Sigmas", p->sampling.sigmas, p->sampling.sigma_count);
+    if (p->sampling.timesteps) add_list(t, "Timesteps", p->sampling.timesteps, p->sampling.timestep_count);
+    if (p->sampling.order) add_whole(t, "Order", p->sampling.order);
+    add_value(t, "Timestep spacing", p->sampling.spacing);
+    add_whole(t, "Steps offset", p->sampling.steps_offset);
+    add_value(t, "Prediction", p->sampling.prediction);
+    add_truth(t, "Set alpha to one", p->sampling.set_alpha_to_one);
+    add_truth(t, "Clip sample", p->sampling.clip_sample);
 }
 
 static void add_edit(sd_text *t, const sd_params *p, const sd_edit *edit)
 {
-    const int *m = p->outpaint;
-    if (!p->init) return;
-    add_name(t, "Init image", p->init_name);
+    const int *m = p->edit.outpaint;
+    if (!p->edit.init) return;
+    add_name(t, "Init image", p->edit.init_name);
     if (edit->way == SD_EDIT_CANVAS) add_truth(t, "Keeps size", true);
-    if (p->mask) {
-        add_name(t, "Mask", p->mask_name);
-        add_picture_hash(t, "Mask hash", p->mask);
+    if (p->edit.mask) {
+        add_name(t, "Mask", p->edit.mask_name);
+        add_picture_hash(t, "Mask hash", p->edit.mask);
     }
-    if (p->alpha_mask) add_truth(t, "Alpha mask", true);
-    if (p->invert_mask) add_value(t, "Mask mode", "Inpaint not masked");
-    if (p->mask_blur > 0) add_number(t, "Mask blur", p->mask_blur);
-    if (p->inpaint_crop >= 0) {
+    if (p->edit.alpha_mask) add_truth(t, "Alpha mask", true);
+    if (p->edit.invert_mask) add_value(t, "Mask mode", "Inpaint not masked");
+    if (p->edit.mask_blur > 0) add_number(t, "Mask blur", p->edit.mask_blur);
+    if (p->edit.inpaint_crop >= 0) {
         add_value(t, "Inpaint area", "Only masked");
-        add_whole(t, "Masked area padding", p->inpaint_crop);
+        add_whole(t, "Masked area padding", p->edit.inpaint_crop);
     }
-    if (!p->paste_back) add_truth(t, "Paste back", false);
+    if (!p->edit.paste_back) add_truth(t, "Paste back", false);
     if (m[0] || m[1] || m[2] || m[3]) {
         const double margins[] = {m[0], m[1], m[2], m[3]};
         add_list(t, "Outpaint", margins, 4);
     }
-    if (p->resize) add_value(t, "Resize", p->resize);
+    if (p->edit.resize) add_value(t, "Resize", p->edit.resize);
 }
 
 /* Bits of the result depend on these. With its own products a picture does not depend on the number of threads. */
@@ -334,7 +334,7 @@ sd_status sd_parameters_text(sd_ctx *c, const sd_params *params, char **text)
     c->log = log;
     if (c->err.status) return sd_end(c);
     add_prompts(&t, &p);
-    add_whole(&t, "Steps", p.steps);
+    add_whole(&t, "Steps", p.sampling.steps);
     add_sampler(&t, &p, &s);
     add_common(c, &t, &p, &edit);
     add_randomness(c, &t, &p, &s);

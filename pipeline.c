@@ -9,48 +9,51 @@
 
 /* --------------------------------------------------------------------------------- parameters */
 
-void sd_params_init(sd_params *p)
+void sd_params_init_sized(sd_params *p, size_t size)
 {
-    if (!p) return;
-    *p = (sd_params){.steps = 25, .cfg_scale = NAN, .batch = 1, .steps_offset = -1, .set_alpha_to_one = -1,
-                     .clip_sample = -1, .eta = -1,
-                       .strength = -1, .paste_back = 1, .inpaint_crop = -1, .s_tmax = INFINITY, .s_noise = 1};
+    const sd_params init = {.size = size, .batch = 1, .sampling = {.steps = 25, .steps_offset = -1,
+        .set_alpha_to_one = -1, .clip_sample = -1, .eta = -1, .s_tmax = INFINITY, .s_noise = 1},
+        .guidance.scale = NAN, .edit = {.strength = -1, .paste_back = 1, .inpaint_crop = -1}};
+    if (p) memcpy(p, &init, size < sizeof init ? size : sizeof init);
 }
 
 /* Lists of levels say how many steps there are. */
 static int steps_of(const sd_params *p)
 {
-    return p->sigmas ? p->sigma_count - 1 : p->timesteps ? p->timestep_count : p->steps;
+    return p->sampling.sigmas ? p->sampling.sigma_count - 1 : p->sampling.timesteps ? p->sampling.timestep_count
+        : p->sampling.steps;
 }
 
 /* Where a run's noise levels come from, and what single samplers are told. */
 static sd_status schedule_wishes(const sd_params *p, sd_sched_config *s, sd_error *e)
 {
     sd_error not_a_spacing = {.status = SD_OK};
-    const char *schedule = p->schedule;
-    if (!schedule && p->sampler && !p->sigmas && !p->timesteps) schedule = sd_method_schedule(p->sampler);
+    const char *schedule = p->sampling.schedule;
+    if (!schedule && p->sampling.sampler && !p->sampling.sigmas && !p->sampling.timesteps)
+        schedule = sd_method_schedule(p->sampling.sampler);
     if (schedule && sd_spacing_parse(&s->spacing, schedule, &not_a_spacing) && sd_curve_parse(&s->curve, schedule, e))
         return e->status;
-    if (p->sigmas && p->timesteps)
+    if (p->sampling.sigmas && p->sampling.timesteps)
         return sd_fail(e, SD_ERR_ARG, "sigmas and timesteps say the same thing in two ways: give one of them");
-    if ((p->sigmas || p->timesteps) && p->schedule)
+    if ((p->sampling.sigmas || p->sampling.timesteps) && p->sampling.schedule)
         return sd_fail(e, SD_ERR_ARG, "a schedule and a list of its levels were given: give one of them");
-    if (p->sigmas && (p->sigma_count < 2 || p->sigma_count - 1 > s->train_steps))
+    if (p->sampling.sigmas && (p->sampling.sigma_count < 2 || p->sampling.sigma_count - 1 > s->train_steps))
         return sd_fail(e, SD_ERR_ARG, "sigmas: 2 to %d numbers are possible, not %d", s->train_steps + 1,
-                       p->sigma_count);
-    if (p->timesteps && (p->timestep_count < 1 || p->timestep_count > s->train_steps))
+                       p->sampling.sigma_count);
+    if (p->sampling.timesteps && (p->sampling.timestep_count < 1 || p->sampling.timestep_count > s->train_steps))
         return sd_fail(e, SD_ERR_ARG, "timesteps: 1 to %d numbers are possible, not %d", s->train_steps,
-                       p->timestep_count);
-    if (p->sigmas) s->curve = SD_CURVE_SIGMAS;
-    if (p->timesteps) s->curve = SD_CURVE_TIMESTEPS;
-    s->sigmas = p->sigmas;
-    s->timesteps = p->timesteps;
-    if (p->order < 0) return sd_fail(e, SD_ERR_ARG, "the order must not be negative, but is %d", p->order);
-    if (p->order) s->order = s->corrector_order = p->order;
-    s->s_churn = p->s_churn;
-    s->s_tmin = p->s_tmin;
-    s->s_tmax = p->s_tmax;
-    s->s_noise = p->s_noise;
+                       p->sampling.timestep_count);
+    if (p->sampling.sigmas) s->curve = SD_CURVE_SIGMAS;
+    if (p->sampling.timesteps) s->curve = SD_CURVE_TIMESTEPS;
+    s->sigmas = p->sampling.sigmas;
+    s->timesteps = p->sampling.timesteps;
+    if (p->sampling.order < 0)
+        return sd_fail(e, SD_ERR_ARG, "the order must not be negative, but is %d", p->sampling.order);
+    if (p->sampling.order) s->order = s->corrector_order = p->sampling.order;
+    s->s_churn = p->sampling.s_churn;
+    s->s_tmin = p->sampling.s_tmin;
+    s->s_tmax = p->sampling.s_tmax;
+    s->s_noise = p->sampling.s_noise;
     return SD_OK;
 }
 
@@ -61,7 +64,7 @@ static sd_status read_as(sd_ctx *c, const sd_params *p, const char *sampler, sd_
     *s = c->sched;
     if (sampler && sd_sched_read_as(s, c->sched_path, sampler, e)) return e->status;
     sd_sched_as_pipeline(s);
-    if (p->spacing && sd_spacing_parse(&s->spacing, p->spacing, e)) return e->status;
+    if (p->sampling.spacing && sd_spacing_parse(&s->spacing, p->sampling.spacing, e)) return e->status;
     return schedule_wishes(p, s, e);
 }
 
@@ -72,32 +75,34 @@ static sd_status schedule_config(sd_ctx *c, const sd_params *p, sd_sched_config 
 {
     static const char instead[] = "dpm++2m";
     sd_error *e = &c->err;
-    if (read_as(c, p, p->sampler, s)) return e->status;
-    if (!p->sampler && !sd_takes_curve(s)) {
+    if (read_as(c, p, p->sampling.sampler, s)) return e->status;
+    if (!p->sampling.sampler && !sd_takes_curve(s)) {
         if (tell)
             sd_logf(&c->log, SD_LOG_NOTICE,
                     "the model's sampler, %s, goes by its own noise levels: %s draws with those of %s",
                     sd_method_name(s->method), instead, sd_curve_name(s->curve));
         if (read_as(c, p, instead, s)) return e->status;
     }
-    if (p->prediction && sd_prediction_parse(&s->prediction, p->prediction, e)) return e->status;
+    if (p->sampling.prediction && sd_prediction_parse(&s->prediction, p->sampling.prediction, e)) return e->status;
     int steps = steps_of(p);
     if (steps < 1 || steps > s->train_steps)
         return sd_fail(e, SD_ERR_ARG, "steps must be 1 to %d, not %d", s->train_steps, steps);
-    if (p->order > steps && s->method != SD_DPM_ADAPTIVE)
-        return sd_fail(e, SD_ERR_ARG, "order %d needs %d steps or more, not %d", p->order, p->order, steps);
-    if (p->steps_offset < -1 || p->steps_offset >= s->train_steps)
-        return sd_fail(e, SD_ERR_ARG, "steps offset must be 0 to %d, not %d", s->train_steps - 1, p->steps_offset);
-    if (!(p->eta >= 0 && p->eta <= 1) && p->eta != -1)
-        return sd_fail(e, SD_ERR_ARG, "eta must be 0 to 1, not %g", p->eta);
-    if (p->set_alpha_to_one < -1 || p->set_alpha_to_one > 1 || p->clip_sample < -1 || p->clip_sample > 1)
+    if (p->sampling.order > steps && s->method != SD_DPM_ADAPTIVE)
+        return sd_fail(e, SD_ERR_ARG, "order %d needs %d steps or more, not %d", p->sampling.order, p->sampling.order,
+                       steps);
+    if (p->sampling.steps_offset < -1 || p->sampling.steps_offset >= s->train_steps)
+        return sd_fail(e, SD_ERR_ARG, "steps offset must be 0 to %d, not %d", s->train_steps - 1,
+                       p->sampling.steps_offset);
+    if (!(p->sampling.eta >= 0 && p->sampling.eta <= 1) && p->sampling.eta != -1)
+        return sd_fail(e, SD_ERR_ARG, "eta must be 0 to 1, not %g", p->sampling.eta);
+    if (p->sampling.set_alpha_to_one < -1 || p->sampling.set_alpha_to_one > 1 || p->sampling.clip_sample < -1
+        || p->sampling.clip_sample > 1)
         return sd_fail(e, SD_ERR_ARG, "set_alpha_to_one and clip_sample must be -1, 0 or 1, not %d and %d",
-                       p->set_alpha_to_one,
-                       p->clip_sample);
-    if (p->steps_offset >= 0) s->steps_offset = p->steps_offset;
-    if (p->set_alpha_to_one >= 0) s->set_alpha_to_one = p->set_alpha_to_one != 0;
-    if (p->clip_sample >= 0) s->clip_sample = p->clip_sample != 0;
-    if (p->eta >= 0) s->eta = p->eta;
+                       p->sampling.set_alpha_to_one, p->sampling.clip_sample);
+    if (p->sampling.steps_offset >= 0) s->steps_offset = p->sampling.steps_offset;
+    if (p->sampling.set_alpha_to_one >= 0) s->set_alpha_to_one = p->sampling.set_alpha_to_one != 0;
+    if (p->sampling.clip_sample >= 0) s->clip_sample = p->sampling.clip_sample != 0;
+    if (p->sampling.eta >= 0) s->eta = p->sampling.eta;
     return SD_OK;
 }
 
@@ -143,7 +148,7 @@ static sd_status plan_edit(sd_ctx *c, const sd_params *p, sd_params *out, sd_edi
     sd_log log = c->log;
     if (!edit) c->log.fn = NULL;   /* its notices are for the run itself */
     edit = edit ? edit : &local;
-    if (!sd_edit_plan(c, p, &out->width, &out->height, edit) && edit->active) out->strength = edit->strength;
+    if (!sd_edit_plan(c, p, &out->width, &out->height, edit) && edit->active) out->edit.strength = edit->strength;
     c->log = log;
     return c->err.status;
 }
@@ -161,17 +166,17 @@ sd_status sd_resolve(sd_ctx *c, const sd_params *p, sd_params *out, sd_sched_con
     if (p->keep < 0 || p->keep > p->batch)
         return sd_fail(&c->err, SD_ERR_ARG, "a picture of 1 to %d can be kept of the batch, or 0 for all, not %d",
                        p->batch, p->keep);
-    if (!(p->guidance_rescale >= 0 && p->guidance_rescale <= 1))
-        return sd_fail(&c->err, SD_ERR_ARG, "guidance rescale must be 0 to 1, not %g", p->guidance_rescale);
+    if (!(p->guidance.rescale >= 0 && p->guidance.rescale <= 1))
+        return sd_fail(&c->err, SD_ERR_ARG, "guidance rescale must be 0 to 1, not %g", p->guidance.rescale);
     if (check_stream(c, p->rng) || check_stream(c, p->sampler_rng)) return c->err.status;
     if (p->clip_skip < 0 || p->clip_skip > c->clip.cfg.layers)
         return sd_fail(&c->err, SD_ERR_ARG, "clip skip must be 0 to %d, not %d", c->clip.cfg.layers, p->clip_skip);
     if (schedule_config(c, p, s, edit != NULL) || sd_sched_check(s, "parameters", SD_ERR_ARG, &c->err))
         return c->err.status;
-    if (isnan(p->cfg_scale)) out->cfg_scale = c->sched.guidance_scale;
-    if (!(fabs(out->cfg_scale) <= SD_MOST_GUIDANCE))
+    if (isnan(p->guidance.scale)) out->guidance.scale = c->sched.guidance_scale;
+    if (!(fabs(out->guidance.scale) <= SD_MOST_GUIDANCE))
         return sd_fail(&c->err, SD_ERR_ARG, "the guidance scale must be -%d to %d, not %g", SD_MOST_GUIDANCE,
-                       SD_MOST_GUIDANCE, out->cfg_scale);
+                       SD_MOST_GUIDANCE, out->guidance.scale);
     size_t latents = (size_t)p->batch * (size_t)c->unet.cfg.out_channels * (size_t)(out->height / scale)
         * (size_t)(out->width / scale);
     if (p->noise && p->noise_count != latents)
@@ -181,19 +186,21 @@ sd_status sd_resolve(sd_ctx *c, const sd_params *p, sd_params *out, sd_sched_con
     if (p->noise && sd_check_numbers(c, "the initial noise", p->noise, latents)) return c->err.status;
     if (!out->prompt) out->prompt = "";
     if (!out->negative_prompt) out->negative_prompt = "";
-    out->sampler = sd_method_full_name(s->method, s->program);
-    out->schedule = s->curve == SD_CURVE_SPACED || s->curve >= SD_CURVE_SIGMAS ? NULL : sd_curve_name(s->curve);
-    out->steps = steps_of(p);
-    if (p->init && (int)(out->steps * out->strength) < 1)
-        return sd_fail(&c->err, SD_ERR_ARG, "strength %g of %d steps is less than one step", out->strength, out->steps);
+    out->sampling.sampler = sd_method_full_name(s->method, s->program);
+    out->sampling.schedule = s->curve == SD_CURVE_SPACED || s->curve >= SD_CURVE_SIGMAS ? NULL
+        : sd_curve_name(s->curve);
+    out->sampling.steps = steps_of(p);
+    if (p->edit.init && (int)(out->sampling.steps * out->edit.strength) < 1)
+        return sd_fail(&c->err, SD_ERR_ARG, "strength %g of %d steps is less than one step", out->edit.strength,
+                       out->sampling.steps);
     out->rng = sd_stream_canonical(p->rng);
     out->sampler_rng = sd_stream_canonical(p->sampler_rng);
-    out->spacing = sd_spacing_name(s->spacing);
-    out->prediction = sd_prediction_name(s->prediction);
-    out->steps_offset = s->steps_offset;
-    out->set_alpha_to_one = s->set_alpha_to_one;
-    out->clip_sample = s->clip_sample;
-    out->eta = s->eta;
+    out->sampling.spacing = sd_spacing_name(s->spacing);
+    out->sampling.prediction = sd_prediction_name(s->prediction);
+    out->sampling.steps_offset = s->steps_offset;
+    out->sampling.set_alpha_to_one = s->set_alpha_to_one;
+    out->sampling.clip_sample = s->clip_sample;
+    out->sampling.eta = s->eta;
     return SD_OK;
 }
 
@@ -202,7 +209,7 @@ sd_status sd_resolve_params(sd_ctx *c, const sd_params *params, sd_params *resol
     sd_sched_config s;
     sd_sampler *sampler = NULL;   /* lists of levels are checked where one is made of them */
     if (!sd_begin(c) && !sd_given(c, "resolved", resolved) && !sd_resolve(c, params, resolved, &s, NULL))
-        sd_sampler_new(&sampler, &s, resolved->steps, &c->err);
+        sd_sampler_new(&sampler, &s, resolved->sampling.steps, &c->err);
     sd_sampler_free(sampler);
     return sd_end(c);
 }
@@ -295,7 +302,7 @@ static sd_status job_init(sd_ctx *c, job *j)
     j->olds = j->edit.active && !j->edit.masked && j->p.seed_per_image ? j->B : 1;
     j->first = j->p.keep ? j->p.keep - 1 : 0;
     j->kept = j->p.keep ? 1 : j->B;
-    j->G = j->p.cfg_scale > 1 ? 2 : 1;
+    j->G = j->p.guidance.scale > 1 ? 2 : 1;
     j->C = c->unet.cfg.out_channels;
     j->in = c->unet.cfg.in_channels;
     if (j->in != j->C && j->in != 2 * j->C + 1)
@@ -326,13 +333,13 @@ static sd_status job_init(sd_ctx *c, job *j)
         return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %d pictures of %dx%d", j->B, j->p.width, j->p.height);
     /* Image to image takes the last int(steps * strength) steps [diffusers
      * StableDiffusionImg2ImgPipeline.get_timesteps]. */
-    int taken = j->edit.active ? (int)(j->p.steps * j->edit.strength) : j->p.steps;
+    int taken = j->edit.active ? (int)(j->p.sampling.steps * j->edit.strength) : j->p.sampling.steps;
     if (j->edit.active && j->sched.method == SD_DPM_ADAPTIVE)
         return sd_fail(&c->err, SD_ERR_ARG,
                        "dpm_adaptive cannot begin from a picture: its noise levels are not known before");
     /* StableDiffusionInpaintPipeline's constructor; the other pipelines leave it as it is. */
     if (j->edit.masked) j->sched.skip_prk_steps = true;
-    return sd_sampler_new_from(&j->sampler, &j->sched, j->p.steps, j->p.steps - taken, &c->err);
+    return sd_sampler_new_from(&j->sampler, &j->sched, j->p.sampling.steps, j->p.sampling.steps - taken, &c->err);
 }
 
 static void trace_latents(sd_ctx *c, const job *j, float *x, const char *fmt, int i)
@@ -388,7 +395,7 @@ static double deviation(const float *x, size_t n)   /* torch.std: of a sample, d
  * Steps are Flawed", sec. 3.4, eq. 15 and 16; diffusers rescale_noise_cfg]. */
 static void rescale_guidance(job *j)
 {
-    double phi = j->p.guidance_rescale;
+    double phi = j->p.guidance.rescale;
     for (int b = 0; b < j->B && phi > 0; b++) {
         float *guided = j->pred + (size_t)b * j->n;
         const float *cond = j->pred + ((size_t)j->B + (size_t)b) * j->n;
@@ -404,7 +411,7 @@ static void guide(job *j)
     size_t n = (size_t)j->B * j->n;
     for (size_t i = 0; i < n; i++) {
         double uncond = j->pred[i], cond = j->pred[n + i];
-        j->pred[i] = (float)(uncond + j->p.cfg_scale * (cond - uncond));
+        j->pred[i] = (float)(uncond + j->p.guidance.scale * (cond - uncond));
     }
     rescale_guidance(j);
 }

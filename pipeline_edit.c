@@ -25,7 +25,7 @@ static sd_picture borrow_rgb(const sd_image *i)
 
 static bool outpaints(const sd_params *p)
 {
-    return p->outpaint[0] || p->outpaint[1] || p->outpaint[2] || p->outpaint[3];
+    return p->edit.outpaint[0] || p->edit.outpaint[1] || p->edit.outpaint[2] || p->edit.outpaint[3];
 }
 
 /* Some pixel's alpha is at most `most`. */
@@ -39,7 +39,10 @@ static bool transparent(const sd_image *i, int most)
 
 /* Alpha is the mask where none is given and something is more transparent than not: half a percent of transparency, as
  * editors leave it at edges, would be a black mask. */
-static bool alpha_is_mask(const sd_params *p) { return p->alpha_mask || (!p->mask && transparent(p->init, 127)); }
+static bool alpha_is_mask(const sd_params *p)
+{
+    return p->edit.alpha_mask || (!p->edit.mask && transparent(p->edit.init, 127));
+}
 
 static const uint8_t behind[] = {255, 255, 255};   /* what is seen through a picture whose alpha is no mask */
 
@@ -47,7 +50,7 @@ static const uint8_t behind[] = {255, 255, 255};   /* what is seen through a pic
  * over white. */
 static sd_status without_alpha(sd_picture *rgb, sd_picture *flat, const sd_params *p, sd_error *e)
 {
-    const sd_image *in = p->init;
+    const sd_image *in = p->edit.init;
     sd_picture whole = {0};
     size_t n = (size_t)in->width * (size_t)in->height;
     *rgb = borrow_rgb(in);
@@ -65,24 +68,25 @@ static sd_status without_alpha(sd_picture *rgb, sd_picture *flat, const sd_param
 static sd_status check(const sd_params *p, sd_error *e)
 {
     static const char *const sides[] = {"left", "top", "right", "bottom"};
-    if (p->strength != -1 && !(p->strength > 0 && p->strength <= 1))
-        return sd_fail(e, SD_ERR_ARG, "strength must be more than 0 and at most 1, not %g", p->strength);
-    if (!(p->mask_blur >= 0 && p->mask_blur <= 1000))
-        return sd_fail(e, SD_ERR_ARG, "mask blur must be 0 to 1000 pixels, not %g", p->mask_blur);
-    if (p->inpaint_crop < -1 || p->inpaint_crop > SD_PICTURE_SIDE)
-        return sd_fail(e, SD_ERR_ARG, "inpaint crop must be 0 to %d pixels, not %d", SD_PICTURE_SIDE, p->inpaint_crop);
+    if (p->edit.strength != -1 && !(p->edit.strength > 0 && p->edit.strength <= 1))
+        return sd_fail(e, SD_ERR_ARG, "strength must be more than 0 and at most 1, not %g", p->edit.strength);
+    if (!(p->edit.mask_blur >= 0 && p->edit.mask_blur <= 1000))
+        return sd_fail(e, SD_ERR_ARG, "mask blur must be 0 to 1000 pixels, not %g", p->edit.mask_blur);
+    if (p->edit.inpaint_crop < -1 || p->edit.inpaint_crop > SD_PICTURE_SIDE)
+        return sd_fail(e, SD_ERR_ARG, "inpaint crop must be 0 to %d pixels, not %d", SD_PICTURE_SIDE,
+                       p->edit.inpaint_crop);
     for (int i = 0; i < 4; i++)
-        if (p->outpaint[i] < 0 || p->outpaint[i] > SD_PICTURE_SIDE)
+        if (p->edit.outpaint[i] < 0 || p->edit.outpaint[i] > SD_PICTURE_SIDE)
             return sd_fail(e, SD_ERR_ARG, "outpaint must be 0 to %d pixels on the %s, not %d", SD_PICTURE_SIDE,
-                           sides[i], p->outpaint[i]);
+                           sides[i], p->edit.outpaint[i]);
     if (outpaints(p) && (p->width || p->height))
         return sd_fail(e, SD_ERR_ARG,
                        "outpainting takes its size from the picture: width and height are not possible with it");
-    if (outpaints(p) && p->inpaint_crop >= 0)
+    if (outpaints(p) && p->edit.inpaint_crop >= 0)
         return sd_fail(e, SD_ERR_ARG, "outpaint and inpaint crop are not possible together");
-    if (p->alpha_mask && p->mask)
+    if (p->edit.alpha_mask && p->edit.mask)
         return sd_fail(e, SD_ERR_ARG, "a mask and the picture's alpha as mask were given: choose one");
-    if (p->alpha_mask && !p->init->alpha)
+    if (p->edit.alpha_mask && !p->edit.init->alpha)
         return sd_fail(e, SD_ERR_ARG, "the picture has no alpha to be the mask");
     return SD_OK;
 }
@@ -105,21 +109,21 @@ static sd_status make_mask(sd_picture *mask, const sd_params *p, sd_error *e)
 {
     sd_picture luma = {0};
     memset(mask, 0, sizeof *mask);
-    if (p->mask) {
-        sd_picture rgb = borrow_rgb(p->mask);
+    if (p->edit.mask) {
+        sd_picture rgb = borrow_rgb(p->edit.mask);
         if (sd_mask_from_luma(&luma, &rgb, e)) return e->status;
-        sd_picture_resize(mask, &luma, p->init->width, p->init->height, SD_FILTER_LANCZOS, e);
+        sd_picture_resize(mask, &luma, p->edit.init->width, p->edit.init->height, SD_FILTER_LANCZOS, e);
         sd_picture_free(&luma);
     } else if (alpha_is_mask(p)) {
-        if (sd_picture_new(mask, p->init->width, p->init->height, 1, e)) return e->status;
+        if (sd_picture_new(mask, p->edit.init->width, p->edit.init->height, 1, e)) return e->status;
         size_t n = (size_t)mask->width * (size_t)mask->height;
-        for (size_t i = 0; i < n; i++) mask->data[i] = (uint8_t)(255 - p->init->alpha[i]);
+        for (size_t i = 0; i < n; i++) mask->data[i] = (uint8_t)(255 - p->edit.init->alpha[i]);
     } else {
         return SD_OK;
     }
     if (e->status) return e->status;
-    if (p->invert_mask) sd_mask_invert(mask);
-    return p->mask_blur > 0 ? sd_mask_blur(mask, p->mask_blur, e) : SD_OK;
+    if (p->edit.invert_mask) sd_mask_invert(mask);
+    return p->edit.mask_blur > 0 ? sd_mask_blur(mask, p->edit.mask_blur, e) : SD_OK;
 }
 
 /* Noise that is the same for a seed, up to 32/255, on the masked pixels: plain smears would stay smears where strength
@@ -150,8 +154,8 @@ static int missing(int side, int scale) { return (scale - side % scale) % scale;
  * widened by what is missing, which is kept like the rest and cut off again. */
 static bool keeps_its_size(sd_ctx *c, const sd_params *p, int scale, bool masked, int width, int height)
 {
-    int w = p->init->width, h = p->init->height;
-    if (!masked || !p->paste_back || width || height || (w % scale == 0 && h % scale == 0)) return false;
+    int w = p->edit.init->width, h = p->edit.init->height;
+    if (!masked || !p->edit.paste_back || width || height || (w % scale == 0 && h % scale == 0)) return false;
     sd_logf(&c->log, SD_LOG_NOTICE,
             "the picture of %dx%d is widened to multiples of %d for the model, and comes back in its own size", w, h,
             scale);
@@ -162,8 +166,8 @@ static bool keeps_its_size(sd_ctx *c, const sd_params *p, int scale, bool masked
  * multiples of `scale`. */
 static sd_status plan_canvas(const sd_params *p, int scale, int *width, int *height, sd_edit *e, sd_error *err)
 {
-    const int *m = p->outpaint;
-    int64_t w = (int64_t)p->init->width + m[0] + m[2], h = (int64_t)p->init->height + m[1] + m[3];
+    const int *m = p->edit.outpaint;
+    int64_t w = (int64_t)p->edit.init->width + m[0] + m[2], h = (int64_t)p->edit.init->height + m[1] + m[3];
     if (w > SD_PICTURE_SIDE || h > SD_PICTURE_SIDE)
         return sd_fail(err, SD_ERR_ARG, "the picture would grow to %lldx%lld, at most %d pixels a side are possible",
                        (long long)w, (long long)h, SD_PICTURE_SIDE);
@@ -179,8 +183,8 @@ static sd_status plan_canvas(const sd_params *p, int scale, int *width, int *hei
 static void plan_crop(const sd_ctx *c, const sd_params *p, int scale, int *width, int *height, sd_edit *e)
 {
     e->way = SD_EDIT_CROP;
-    e->out_width = p->init->width;
-    e->out_height = p->init->height;
+    e->out_width = p->edit.init->width;
+    e->out_height = p->edit.init->height;
     if (!*width) *width = scale * c->unet.cfg.width;
     if (!*height) *height = scale * c->unet.cfg.height;
 }
@@ -188,11 +192,11 @@ static void plan_crop(const sd_ctx *c, const sd_params *p, int scale, int *width
 /* All of the picture at the caller's size, or its own to the nearest multiple of `scale`. */
 static void plan_whole(sd_ctx *c, const sd_params *p, int scale, int *width, int *height, sd_edit *e)
 {
-    int own_w = to_multiple(p->init->width, scale), own_h = to_multiple(p->init->height, scale);
+    int own_w = to_multiple(p->edit.init->width, scale), own_h = to_multiple(p->edit.init->height, scale);
     e->way = SD_EDIT_WHOLE;
-    if (!*width && !*height && (own_w != p->init->width || own_h != p->init->height))
-        sd_logf(&c->log, SD_LOG_NOTICE, "the picture of %dx%d becomes %dx%d, multiples of %d", p->init->width,
-                p->init->height, own_w, own_h, scale);
+    if (!*width && !*height && (own_w != p->edit.init->width || own_h != p->edit.init->height))
+        sd_logf(&c->log, SD_LOG_NOTICE, "the picture of %dx%d becomes %dx%d, multiples of %d", p->edit.init->width,
+                p->edit.init->height, own_w, own_h, scale);
     if (!*width) *width = own_w;
     if (!*height) *height = own_h;
     e->out_width = *width;
@@ -203,21 +207,23 @@ sd_status sd_edit_plan(sd_ctx *c, const sd_params *p, int *width, int *height, s
 {
     sd_error *err = &c->err;
     memset(e, 0, sizeof *e);
-    if (!p->init) {
-        bool wanted = p->mask || p->alpha_mask || outpaints(p) || p->inpaint_crop >= 0 || p->strength != -1;
+    if (!p->edit.init) {
+        bool wanted = p->edit.mask || p->edit.alpha_mask || outpaints(p) || p->edit.inpaint_crop >= 0
+            || p->edit.strength != -1;
         if (!wanted) return SD_OK;
         return sd_fail(err, SD_ERR_ARG, "a mask, a strength or outpainting needs a picture to begin from");
     }
-    if (sd_check_sides(c, "the picture to begin from", p->init) || (p->mask && sd_check_sides(c, "the mask", p->mask))
+    if (sd_check_sides(c, "the picture to begin from", p->edit.init)
+        || (p->edit.mask && sd_check_sides(c, "the mask", p->edit.mask))
         || check(p, err))
         return err->status;
     int scale = sd_vae_scale(&c->vae.cfg);
-    bool masked = p->mask || alpha_is_mask(p);
+    bool masked = p->edit.mask || alpha_is_mask(p);
     e->active = true;
-    e->paste = p->paste_back != 0 || p->inpaint_crop >= 0;
+    e->paste = p->edit.paste_back != 0 || p->edit.inpaint_crop >= 0;
     e->masked = masked || outpaints(p);
-    e->strength = p->strength == -1 ? e->masked ? 1 : 0.8 : p->strength;
-    if (p->inpaint_crop >= 0) {
+    e->strength = p->edit.strength == -1 ? e->masked ? 1 : 0.8 : p->edit.strength;
+    if (p->edit.inpaint_crop >= 0) {
         if (!masked)
             return sd_fail(err, SD_ERR_ARG, "inpaint crop needs a mask, or a picture with transparent parts");
         plan_crop(c, p, scale, width, height, e);
@@ -226,7 +232,7 @@ sd_status sd_edit_plan(sd_ctx *c, const sd_params *p, int *width, int *height, s
     } else {
         plan_whole(c, p, scale, width, height, e);
     }
-    return p->inpaint_crop < 0 ? sd_fit_parse(&e->fit, p->resize, err) : err->status;
+    return p->edit.inpaint_crop < 0 ? sd_fit_parse(&e->fit, p->edit.resize, err) : err->status;
 }
 
 /* ---- pixels */
@@ -236,7 +242,7 @@ static sd_status fill_canvas(const sd_params *p, const sd_picture *rgb, const sd
                              sd_edit *e, sd_error *err)
 {
     const uint8_t fill = outpaints(p) ? 255 : 0;
-    const int *m = p->outpaint;
+    const int *m = p->edit.outpaint;
     sd_picture none = {0};
     int right = width - m[0] - rgb->width, bottom = height - m[1] - rgb->height;
     /* black: all of it is kept */
@@ -250,7 +256,7 @@ static sd_status fill_crop(const sd_params *p, const sd_picture *rgb, const sd_p
                            sd_edit *e, sd_error *err)
 {
     sd_picture part = {0};
-    if (!sd_mask_region(mask, p->inpaint_crop, width, height, &e->place))
+    if (!sd_mask_region(mask, p->edit.inpaint_crop, width, height, &e->place))
         e->place = (sd_rect){0, 0, rgb->width, rgb->height};
     if (sd_picture_to_rgb(&e->whole, rgb, NULL, err) || sd_picture_crop(&part, rgb, e->place, err))
         return err->status;
@@ -293,7 +299,8 @@ sd_status sd_edit_fill(sd_ctx *c, const sd_params *p, int width, int height, sd_
     sd_picture mask = {0}, rgb, flat = {0};
     sd_error *err = &c->err;
     if (!e->active) return SD_OK;
-    if (sd_check_image(c, "the picture to begin from", p->init) || (p->mask && sd_check_image(c, "the mask", p->mask)))
+    if (sd_check_image(c, "the picture to begin from", p->edit.init)
+        || (p->edit.mask && sd_check_image(c, "the mask", p->edit.mask)))
         return err->status;
     if (!without_alpha(&rgb, &flat, p, err) && flat.data)
         sd_logf(&c->log, SD_LOG_NOTICE, "the picture is a little transparent, which is no mask: it is laid over white");

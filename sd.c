@@ -77,9 +77,10 @@ void sd_image_free(sd_image *image)
     memset(image, 0, sizeof *image);
 }
 
-void sd_options_init(sd_options *o)
+void sd_options_init_sized(sd_options *o, size_t size)
 {
-    if (o) *o = (sd_options){.parts = SD_PART_ALL};
+    const sd_options init = {.size = size, .parts = SD_PART_ALL};
+    if (o) memcpy(o, &init, size < sizeof init ? size : sizeof init);
 }
 
 void sd_randn(uint64_t seed, float *out, size_t n)

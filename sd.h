@@ -18,6 +18,7 @@
 #ifndef SD_H
 #define SD_H
 
+#include <limits.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -90,7 +91,11 @@ enum {
     SD_GEMM_OPENBLAS        /* SD_ERR_UNSUPPORTED in a build without it */
 };
 
+/* "As the model, or this library, has it": for every number in sd_params and sd_options. For pointers that is NULL. */
+#define SD_DEFAULT INT_MIN
+
 typedef struct sd_options {
+    size_t size;        /* sd_options_init sets it */
     const char *model;  /* a directory in diffusers layout; NULL: the default model, see sd_default_model */
     unsigned parts;     /* SD_PART_*, 0 means all */
     int threads;        /* 0: one per core that the process may use: OMP_NUM_THREADS, else its cores within the CPU
@@ -107,7 +112,8 @@ typedef struct sd_options {
 } sd_options;
 
 /* Fills in the defaults above (all zero but parts = SD_PART_ALL). */
-SD_API void sd_options_init(sd_options *options);
+#define sd_options_init(options) sd_options_init_sized((options), sizeof(sd_options))
+SD_API void sd_options_init_sized(sd_options *options, size_t size);   /* what that macro calls */
 
 /* Opens a model. *ctx is set even on failure, so that sd_error_text tells why, unless memory ran out
  * (then it is NULL); pass it to sd_close in any case. Every other call on a context that was not opened returns the
@@ -256,15 +262,67 @@ SD_API sd_status sd_step_picture(sd_ctx *ctx, const sd_denoised *step, int index
 
 /* ------------------------------------------------------------------------------ text to image */
 
+/* How the noise is removed. */
+typedef struct sd_sampling_params {
+    int steps;                    /* 1..1000 */
+    const char *sampler;          /* any name of sd_get_sampler in any spelling, ComfyUI's or stable-diffusion.cpp's; a
+                                   * schedule may follow, "DPM++ 2M Karras"; "name@program"; NULL:
+                                   * scheduler_config.json's, or "dpm++2m" where that goes by its own levels and others
+                                   * are asked for */
+    const char *schedule;         /* how sigmas are placed: a name of sd_schedule_name or of a spacing; NULL: as
+                                   * scheduler_config.json says */
+    const char *spacing;          /* "leading", "trailing", "linspace"; NULL: scheduler_config.json's */
+    const char *prediction;       /* "epsilon", "v_prediction", "sample"; NULL: scheduler_config.json's */
+    const double *sigmas;         /* custom noise levels, falling, 1e-9 to 1e9, one more than steps, the last may be 0;
+                                   * NULL: none. They set the steps. */
+    const double *timesteps;      /* custom timesteps, falling, 0 to 999, as many as steps; NULL: none */
+    int sigma_count, timestep_count;
+    int order;                    /* of a multi-step sampler; 0: its own */
+    int steps_offset;             /* -1: scheduler_config.json's */
+    int set_alpha_to_one;         /* -1: scheduler_config.json's; 0, 1 */
+    int clip_sample;              /* -1: scheduler_config.json's; 0, 1 */
+    double eta;                   /* share of fresh noise in a step, 0..1 [Song et al. 2020, eq. 16]; -1: the sampler's
+                                   * own (ddim 0, euler_a 1) */
+    double s_churn, s_tmin, s_tmax, s_noise;   /* [Karras et al. 2022, Algorithm 2], euler, heun, dpm2; s_noise also of
+                                                * the ancestral samplers. Defaults 0, 0, infinity, 1 */
+    uint64_t reserved[16];        /* room to grow: leave it as sd_params_init has it */
+} sd_sampling_params;
+
+/* How strongly the prompt counts. */
+typedef struct sd_guidance_params {
+    double scale;                 /* w of noise_pred = uncond + w*(cond-uncond) [Ho & Salimans 2022];
+                                   * w <= 1: no guidance, one evaluation per step; at most 1000 of either sign; NAN: the
+                                   * model's own, "_guidance_scale" in its scheduler_config.json, else 7.5 */
+    double rescale;               /* phi of [Lin et al. 2023, sec. 3.4], 0..1: brings the guided prediction's deviation
+                                   * back to that of the prompt's; 0: off */
+    uint64_t reserved[16];
+} sd_guidance_params;
+
+/* Image to image, inpainting, outpainting: all of it only with `init`. */
+typedef struct sd_edit_params {
+    const sd_image *init;         /* the picture to begin from; NULL: text to image */
+    const sd_image *mask;         /* bright is repainted, dark is kept, any size; NULL: init's alpha if it is at most
+                                   * 127 anywhere, transparent is repainted. Alpha that is no mask is laid over white */
+    const char *init_name, *mask_name;   /* what sd_parameters_text calls the files that these came from; NULL:
+                                          * nothing */
+    double strength;              /* share of the steps that are taken, int(steps*strength) of them [SDEdit, Meng et al.
+                                   * 2021]; -1: 0.8, or 1 where something is masked (diffusers' defaults) */
+    double mask_blur;             /* standard deviation in pixels; 0: none */
+    int alpha_mask;               /* 1: init's alpha is the mask whatever it holds */
+    int invert_mask;              /* 1: the other way round */
+    int paste_back;               /* 1 (default): pixels whose mask is 0 come back byte for byte */
+    int inpaint_crop;             /* -1: off; else work on the mask's surroundings alone, with this many pixels around
+                                   * it, at width x height, and paste the result back into the whole picture */
+    int outpaint[4];              /* pixels to add left, top, right, bottom; the old ones come back byte for byte */
+    const char *resize;           /* how init gets to width x height: "stretch" (NULL), "crop", "pad" */
+    uint64_t reserved[16];
+} sd_edit_params;
+
 typedef struct sd_params {
+    size_t size;                  /* sd_params_init sets it */
     const char *prompt;           /* UTF-8; NULL is "" */
     const char *negative_prompt;  /* UTF-8; NULL is "" */
     int width, height;            /* pixels, multiples of 8; 0: the model's native size */
-    int steps;                    /* 1..1000 */
-    double cfg_scale;             /* guidance scale w of noise_pred = uncond + w*(cond-uncond) [Ho & Salimans 2022];
-                                   * w <= 1: no guidance, one evaluation per step; at most 1000 of either sign; NAN: the
-                                   * model's own, "_guidance_scale" in its
-                                   * scheduler_config.json, else 7.5 */
     uint64_t seed;
     const char *rng;              /* which generator the seed is for: "torch-cpu" (NULL),
                                    * "torch-cuda[:sms=N,threads=M]", "numpy", "numpy-pcg64", "numpy-pcg64-f32", see
@@ -276,54 +334,19 @@ typedef struct sd_params {
                                    * for all */
     int batch;                    /* pictures drawn from one generator, as diffusers' num_images_per_prompt */
     int keep;                     /* 1..batch: of these only that one is decoded and given back; 0: all of them */
-    const char *sampler;          /* any name of sd_get_sampler in any spelling, ComfyUI's or stable-diffusion.cpp's; a
-                                   * schedule may follow, "DPM++ 2M Karras"; "name@program"; NULL:
-                                   * scheduler_config.json's, or "dpm++2m" where that goes by its own levels and others
-                                   * are asked for */
-    const char *schedule;         /* how sigmas are placed: a name of sd_schedule_name or of a spacing; NULL: as
-                                   * scheduler_config.json says */
-    const double *sigmas;         /* custom noise levels, falling, 1e-9 to 1e9, one more than steps, the last may be 0;
-                                   * NULL: none. They set the steps. */
-    int sigma_count;
-    const double *timesteps;      /* custom timesteps, falling, 0 to 999, as many as steps; NULL: none */
-    int timestep_count;
-    int order;                    /* of a multi-step sampler; 0: its own */
-    double s_churn, s_tmin, s_tmax, s_noise;   /* [Karras et al. 2022, Algorithm 2], euler, heun, dpm2; s_noise also of
-                                                * the ancestral samplers. Defaults 0, 0, infinity, 1 */
-    double guidance_rescale;      /* phi of [Lin et al. 2023, sec. 3.4], 0..1: brings the guided prediction's deviation
-                                   * back to that of the prompt's; 0: off */
-    const char *spacing;          /* "leading", "trailing", "linspace"; NULL: scheduler_config.json's */
-    const char *prediction;       /* "epsilon", "v_prediction", "sample"; NULL: scheduler_config.json's */
-    double eta;                   /* share of fresh noise in a step, 0..1 [Song et al. 2020, eq. 16]; -1: the sampler's
-                                   * own (ddim 0, euler_a 1) */
     int clip_skip;                /* 1 or 0: last layer; 2: the one before it, and so on (A1111's count) */
-    int steps_offset;             /* -1: scheduler_config.json's */
-    int set_alpha_to_one;         /* -1: scheduler_config.json's; 0, 1 */
-    int clip_sample;              /* -1: scheduler_config.json's; 0, 1 */
     const float *noise;           /* initial noise, unit variance, [batch,C,height/8,width/8]; NULL: drawn from seed */
     size_t noise_count;           /* floats in it, checked */
-
-    /* Image to image, inpainting, outpainting: all of it only with `init`. */
-    const sd_image *init;         /* the picture to begin from; NULL: text to image */
-    double strength;              /* share of the steps that are taken, int(steps*strength) of them [SDEdit, Meng et al.
-                                   * 2021]; -1: 0.8, or 1 where something is masked (diffusers' defaults) */
-    const sd_image *mask;         /* bright is repainted, dark is kept, any size; NULL: init's alpha if it is at most
-                                   * 127 anywhere, transparent is repainted. Alpha that is no mask is laid over white */
-    int alpha_mask;               /* 1: init's alpha is the mask whatever it holds */
-    int invert_mask;              /* 1: the other way round */
-    double mask_blur;             /* standard deviation in pixels; 0: none */
-    int paste_back;               /* 1 (default): pixels whose mask is 0 come back byte for byte */
-    int inpaint_crop;             /* -1: off; else work on the mask's surroundings alone, with this many pixels around
-                                   * it, at width x height, and paste the result back into the whole picture */
-    int outpaint[4];              /* pixels to add left, top, right, bottom; the old ones come back byte for byte */
-    const char *resize;           /* how init gets to width x height: "stretch" (NULL), "crop", "pad" */
-
-    /* What sd_parameters_text calls the files that these came from; NULL: nothing. */
-    const char *init_name, *mask_name, *noise_name;
+    const char *noise_name;       /* what sd_parameters_text calls its file; NULL: nothing */
+    sd_sampling_params sampling;
+    sd_guidance_params guidance;
+    sd_edit_params edit;
 } sd_params;
 
 /* Defaults: 25 steps, seed 0, batch 1, everything else from the model. */
-SD_API void sd_params_init(sd_params *params);
+#define sd_params_init(params) sd_params_init_sized((params), sizeof(sd_params))
+/* What that macro calls, so that a library whose struct has grown does not write behind an older caller's. */
+SD_API void sd_params_init_sized(sd_params *params, size_t size);
 
 typedef struct sd_timings {
     double load, text, vae_decode;   /* seconds */
@@ -423,6 +446,7 @@ SD_API sd_status sd_schedule(sd_ctx *ctx, const sd_params *params, int *n, doubl
 
 /* ------------------------------------------------------------------------------- what there is */
 
+typedef enum sd_draws { SD_DRAWS_NEVER, SD_DRAWS_WITH_ETA, SD_DRAWS_ALWAYS } sd_draws;
 typedef struct sd_sampler_info {
     const char *name;        /* what sd_params.sampler takes */
     const char *diffusers;   /* its scheduler class there, NULL if there is none */
@@ -430,7 +454,7 @@ typedef struct sd_sampler_info {
     const char *kdiffusion;  /* its function there, NULL if there is none */
     const char *paper;
     int order;               /* global order of accuracy on the probability flow ODE, measured; 0: it solves no ODE */
-    enum { SD_DRAWS_NEVER, SD_DRAWS_WITH_ETA, SD_DRAWS_ALWAYS } draws;   /* fresh noise during the run */
+    sd_draws draws;          /* fresh noise during the run */
     double eta;              /* its own share of fresh noise */
 } sd_sampler_info;
 /* The i-th sampler, i = 0, 1, ...; 0 if there is none. All strings are constants. */

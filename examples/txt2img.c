@@ -27,7 +27,7 @@ int main(int argc, char **argv)
     sd_params params;
     sd_params_init(&params);
     params.prompt = argv[1];
-    params.steps = 20;
+    params.sampling.steps = 20;
     params.seed = 42;
 
     sd_image image = {0};

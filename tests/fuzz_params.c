@@ -54,23 +54,23 @@ static void fill(sd_params *p, fuzz_bytes *b, double sigmas[MOST_LEVELS], double
 {
     p->prompt = fuzz_text(b, MOST_TEXT);
     p->negative_prompt = fuzz_text(b, MOST_TEXT);
-    p->sampler = name(b, sampler_name);
-    p->schedule = name(b, sd_schedule_name);
-    p->spacing = name(b, NULL);
-    p->prediction = name(b, NULL);
+    p->sampling.sampler = name(b, sampler_name);
+    p->sampling.schedule = name(b, sd_schedule_name);
+    p->sampling.spacing = name(b, NULL);
+    p->sampling.prediction = name(b, NULL);
     p->rng = name(b, NULL);
     p->sampler_rng = name(b, NULL);
-    int *const ints[] = {&p->width, &p->height, &p->steps, &p->batch, &p->order, &p->clip_skip, &p->steps_offset,
-                         &p->set_alpha_to_one,
-                         &p->clip_sample, &p->seed_per_image, &p->paste_back, &p->inpaint_crop, &p->outpaint[0],
-                             &p->outpaint[3]};
-    double *const numbers[] = {&p->cfg_scale, &p->s_churn, &p->s_tmin, &p->s_tmax, &p->s_noise, &p->guidance_rescale,
-                               &p->eta,
-                               &p->strength, &p->mask_blur};
+    sd_sampling_params *m = &p->sampling;
+    sd_edit_params *e = &p->edit;
+    int *const ints[] = {&p->width, &p->height, &m->steps, &p->batch, &p->keep, &m->order, &p->clip_skip,
+                         &m->steps_offset, &m->set_alpha_to_one, &m->clip_sample, &p->seed_per_image, &e->paste_back,
+                         &e->inpaint_crop, &e->outpaint[0], &e->outpaint[3]};
+    double *const numbers[] = {&p->guidance.scale, &m->s_churn, &m->s_tmin, &m->s_tmax, &m->s_noise,
+                               &p->guidance.rescale, &m->eta, &e->strength, &e->mask_blur};
     for (uint8_t n = fuzz_byte(b) % 8; n > 0; n--) *ints[fuzz_byte(b) % SD_COUNT(ints)] = (int)fuzz_int(b);
     for (uint8_t n = fuzz_byte(b) % 8; n > 0; n--) *numbers[fuzz_byte(b) % SD_COUNT(numbers)] = fuzz_number(b);
-    p->sigmas = levels(b, sigmas, &p->sigma_count);
-    p->timesteps = levels(b, timesteps, &p->timestep_count);
+    p->sampling.sigmas = levels(b, sigmas, &p->sampling.sigma_count);
+    p->sampling.timesteps = levels(b, timesteps, &p->sampling.timestep_count);
 }
 
 static void schedule(sd_ctx *c, const sd_params *p)

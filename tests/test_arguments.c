@@ -38,9 +38,9 @@ static sd_params small(void)
     sd_params_init(&p);
     p.prompt = "a tree";
     p.width = p.height = 32;
-    p.steps = 2;
+    p.sampling.steps = 2;
     p.seed = 7;
-    p.sampler = "ddim";
+    p.sampling.sampler = "ddim";
     return p;
 }
 
@@ -159,7 +159,7 @@ static void both_refuse(const sd_params *p, const char *word, const char *change
 #define WRONG(word, ...)          \
     do {                          \
         sd_params p = small();    \
-        p.sampler = "euler";      \
+        p.sampling.sampler = "euler"; \
         __VA_ARGS__;              \
         both_refuse(&p, word, #__VA_ARGS__); \
     } while (0)
@@ -167,71 +167,72 @@ static void both_refuse(const sd_params *p, const char *word, const char *change
 TEST(lists_out_of_range_are_refused_by_name)
 {
     static const double two[] = {5, 1}, wrong[] = {NAN, 1}, below[] = {5, -3};
-    WRONG("sigmas: 2 to 1001 numbers are possible", p.sigmas = two, p.sigma_count = INT_MIN);
-    WRONG("sigmas: 2 to 1001", p.sigmas = two, p.sigma_count = 0);
-    WRONG("sigmas: 2 to 1001", p.sigmas = two, p.sigma_count = INT_MAX);
-    WRONG("timesteps: 1 to 1000 numbers are possible", p.timesteps = two, p.timestep_count = INT_MIN);
-    WRONG("timesteps: 1 to 1000", p.timesteps = two, p.timestep_count = 0);
-    WRONG("timesteps: 1 to 1000", p.timesteps = two, p.timestep_count = INT_MAX);
+    WRONG("sigmas: 2 to 1001 numbers are possible", p.sampling.sigmas = two, p.sampling.sigma_count = INT_MIN);
+    WRONG("sigmas: 2 to 1001", p.sampling.sigmas = two, p.sampling.sigma_count = 0);
+    WRONG("sigmas: 2 to 1001", p.sampling.sigmas = two, p.sampling.sigma_count = INT_MAX);
+    WRONG("timesteps: 1 to 1000 numbers are possible", p.sampling.timesteps = two, p.sampling.timestep_count = INT_MIN);
+    WRONG("timesteps: 1 to 1000", p.sampling.timesteps = two, p.sampling.timestep_count = 0);
+    WRONG("timesteps: 1 to 1000", p.sampling.timesteps = two, p.sampling.timestep_count = INT_MAX);
     WRONG("noise", p.noise = (const float[1]){0}, p.noise_count = SIZE_MAX);
     /* what is in a list shows where the run is planned */
     sd_params p = small();
     int n;
-    p.sampler = "euler";
-    p.timesteps = wrong;
-    p.timestep_count = 2;
+    p.sampling.sampler = "euler";
+    p.sampling.timesteps = wrong;
+    p.sampling.timestep_count = 2;
     REFUSED("number 1 of 2 is nan", sd_schedule(ctx, &p, &n, NULL, NULL, NULL));
-    p.timesteps = below;
+    p.sampling.timesteps = below;
     REFUSED("number 2 of 2 is -3", sd_schedule(ctx, &p, &n, NULL, NULL, NULL));
-    p.timesteps = NULL;
-    p.sigmas = wrong;
-    p.sigma_count = 2;
+    p.sampling.timesteps = NULL;
+    p.sampling.sigmas = wrong;
+    p.sampling.sigma_count = 2;
     REFUSED("number 1 of 2 is nan", sd_schedule(ctx, &p, &n, NULL, NULL, NULL));
 }
 
 TEST(numbers_out_of_range_are_refused_by_name)
 {
-    WRONG("steps", p.steps = INT_MIN);
-    WRONG("steps", p.steps = INT_MAX);
-    WRONG("steps", p.steps = 0);
+    WRONG("steps", p.sampling.steps = INT_MIN);
+    WRONG("steps", p.sampling.steps = INT_MAX);
+    WRONG("steps", p.sampling.steps = 0);
     WRONG("width", p.width = INT_MAX);
     WRONG("height", p.height = INT_MIN);
     WRONG("width", p.width = -8);
     WRONG("batch", p.batch = INT_MIN);
     WRONG("batch", p.batch = INT_MAX);
-    WRONG("guidance scale must be -1000 to 1000", p.cfg_scale = 1e300);
-    WRONG("guidance scale", p.cfg_scale = -INFINITY);
-    WRONG("guidance rescale", p.guidance_rescale = NAN);
-    WRONG("eta", p.eta = NAN);
-    WRONG("eta", p.eta = INFINITY);
-    WRONG("order", p.order = INT_MIN);
-    WRONG("order", p.order = INT_MAX);
-    WRONG("s_churn", p.s_churn = NAN);
-    WRONG("s_churn", p.s_churn = INFINITY);
-    WRONG("s_tmin", p.s_tmin = NAN);
-    WRONG("s_tmax", p.s_tmax = -1);
-    WRONG("s_noise should be 0..1000", p.s_noise = 1e300);
-    WRONG("s_noise", p.s_noise = NAN);
+    WRONG("guidance scale must be -1000 to 1000", p.guidance.scale = 1e300);
+    WRONG("guidance scale", p.guidance.scale = -INFINITY);
+    WRONG("guidance rescale", p.guidance.rescale = NAN);
+    WRONG("eta", p.sampling.eta = NAN);
+    WRONG("eta", p.sampling.eta = INFINITY);
+    WRONG("order", p.sampling.order = INT_MIN);
+    WRONG("order", p.sampling.order = INT_MAX);
+    WRONG("s_churn", p.sampling.s_churn = NAN);
+    WRONG("s_churn", p.sampling.s_churn = INFINITY);
+    WRONG("s_tmin", p.sampling.s_tmin = NAN);
+    WRONG("s_tmax", p.sampling.s_tmax = -1);
+    WRONG("s_noise should be 0..1000", p.sampling.s_noise = 1e300);
+    WRONG("s_noise", p.sampling.s_noise = NAN);
     WRONG("clip skip", p.clip_skip = INT_MAX);
     WRONG("clip skip", p.clip_skip = INT_MIN);
-    WRONG("steps offset", p.steps_offset = INT_MIN);
-    WRONG("steps offset", p.steps_offset = INT_MAX);
-    WRONG("set_alpha_to_one", p.set_alpha_to_one = 2);
-    WRONG("clip_sample", p.clip_sample = INT_MIN);
-    WRONG("needs a picture", p.strength = NAN);
-    WRONG("needs a picture", p.inpaint_crop = INT_MAX);
-    WRONG("needs a picture", p.outpaint[0] = INT_MIN);
+    WRONG("steps offset", p.sampling.steps_offset = INT_MIN);
+    WRONG("steps offset", p.sampling.steps_offset = INT_MAX);
+    WRONG("set_alpha_to_one", p.sampling.set_alpha_to_one = 2);
+    WRONG("clip_sample", p.sampling.clip_sample = INT_MIN);
+    WRONG("needs a picture", p.edit.strength = NAN);
+    WRONG("needs a picture", p.edit.inpaint_crop = INT_MAX);
+    WRONG("needs a picture", p.edit.outpaint[0] = INT_MIN);
     uint8_t rgb[3 * 64] = {0};
     const sd_image init = {8, 8, rgb, NULL};
-    WRONG("strength", p.init = &init, p.strength = NAN);
-    WRONG("strength", p.init = &init, p.strength = 1.5);
-    WRONG("mask blur", p.init = &init, p.mask_blur = NAN);
-    WRONG("inpaint crop", p.init = &init, p.inpaint_crop = INT_MIN);
-    WRONG("outpaint", p.init = &init, p.outpaint[3] = INT_MIN);
-    WRONG("outpaint", p.init = &init, p.outpaint[1] = INT_MAX);
-    WRONG("strength 0.3 of 2 steps is less than one step", p.init = &init, p.strength = 0.3);
-    WRONG("strength 0.3 of 1 steps", p.init = &init, p.strength = 0.3, p.sigmas = (const double[]){5, 1},
-          p.sigma_count = 2);
+    WRONG("strength", p.edit.init = &init, p.edit.strength = NAN);
+    WRONG("strength", p.edit.init = &init, p.edit.strength = 1.5);
+    WRONG("mask blur", p.edit.init = &init, p.edit.mask_blur = NAN);
+    WRONG("inpaint crop", p.edit.init = &init, p.edit.inpaint_crop = INT_MIN);
+    WRONG("outpaint", p.edit.init = &init, p.edit.outpaint[3] = INT_MIN);
+    WRONG("outpaint", p.edit.init = &init, p.edit.outpaint[1] = INT_MAX);
+    WRONG("strength 0.3 of 2 steps is less than one step", p.edit.init = &init, p.edit.strength = 0.3);
+    WRONG("strength 0.3 of 1 steps", p.edit.init = &init, p.edit.strength = 0.3,
+          p.sampling.sigmas = (const double[]){5, 1},
+          p.sampling.sigma_count = 2);
     the_context_still_works();
 }
 
@@ -247,10 +248,10 @@ TEST(pictures_without_pixels_or_too_large_are_refused)
     for (size_t i = 0; i < SD_COUNT(bad); i++) {
         sd_image image;
         sd_params p = small();
-        p.init = &bad[i].image;
+        p.edit.init = &bad[i].image;
         refused(sd_generate(ctx, &p, &image), bad[i].word, "init");
-        p.init = &good;
-        p.mask = &bad[i].image;
+        p.edit.init = &good;
+        p.edit.mask = &bad[i].image;
         refused(sd_generate(ctx, &p, &image), bad[i].word, "mask");
         refused(sd_image_write(ctx, temp_path("a.ppm"), &bad[i].image, NULL), bad[i].word, "write");
         refused(sd_image_resize(ctx, &bad[i].image, 8, 8, NULL, &image), bad[i].word, "resize");

@@ -26,7 +26,7 @@ static sd_params small(void)
     sd_params_init(&p);
     p.prompt = "a red apple";
     p.width = p.height = 64;
-    p.steps = 2;
+    p.sampling.steps = 2;
     return p;
 }
 
@@ -196,8 +196,8 @@ TEST(another_thread_cancels)
     sd_ctx *c = open_tiny();
     sd_params p = small();
     sd_image image;
-    p.steps = 900;
-    p.sampler = "euler";
+    p.sampling.steps = 900;
+    p.sampling.sampler = "euler";
     for (int i = 0; i < 3; i++) {
         pthread_t thread;
         assert_int_equal(pthread_create(&thread, NULL, cancel_later, c), 0);

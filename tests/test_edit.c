@@ -100,11 +100,11 @@ static sd_params params_for(const sd_image *init, const sd_image *mask)
     sd_params p;
     sd_params_init(&p);
     p.prompt = "a cat";
-    p.steps = 2;
-    p.cfg_scale = 1;
+    p.sampling.steps = 2;
+    p.guidance.scale = 1;
     p.seed = 3;
-    p.init = init;
-    p.mask = mask;
+    p.edit.init = init;
+    p.edit.mask = mask;
     said.text[0] = 0;
     return p;
 }
@@ -169,12 +169,12 @@ static void run_kind(network *n, const kind *k)
             sd_image out;
             p.prompt = list.prompt;
             p.negative_prompt = list.negative;
-            p.steps = 5;
-            p.cfg_scale = 7.5;
+            p.sampling.steps = 5;
+            p.guidance.scale = 7.5;
             p.seed = 31;
-            p.sampler = golden_samplers[s].name;
-            p.strength = strength[i];
-            snprintf(n->prefix, sizeof n->prefix, "%s.%s.%g.", k->name, p.sampler, p.strength);
+            p.sampling.sampler = golden_samplers[s].name;
+            p.edit.strength = strength[i];
+            snprintf(n->prefix, sizeof n->prefix, "%s.%s.%g.", k->name, p.sampling.sampler, p.edit.strength);
             if (sd_generate(n->ctx, &p, &out)) fail_msg("%s: %s", n->prefix, sd_error_text(n->ctx));
             sd_image_free(&out);
         }
@@ -209,7 +209,7 @@ TEST(both_encodings_of_a_run_have_names_of_their_own)
     sd_ctx *nine = open_model("inpaint-small", NULL);
     sd_image init = make_picture(48, 40), mask = make_mask(48, 40, (sd_rect){12, 10, 20, 16}, 255, 0), out;
     sd_params p = params_for(&init, &mask);
-    p.strength = 0.5;
+    p.edit.strength = 0.5;
     char path[512];
     snprintf(path, sizeof path, "%s", temp_path("both.safetensors"));
     assert_int_equal(sd_trace_open(nine, path, NULL), SD_OK);
@@ -261,8 +261,8 @@ TEST(sizes_are_those_of_the_picture_unless_given)
         sd_params p = params_for(&init, cases[i].masked ? &mask : NULL);
         p.width = cases[i].W;
         p.height = cases[i].H;
-        p.inpaint_crop = cases[i].crop;
-        memcpy(p.outpaint, cases[i].outpaint, sizeof p.outpaint);
+        p.edit.inpaint_crop = cases[i].crop;
+        memcpy(p.edit.outpaint, cases[i].outpaint, sizeof p.edit.outpaint);
         sd_edit e = prepared(&p, &w, &h);
         if (w != cases[i].work_w || h != cases[i].work_h) fail_msg("case %zu works on %dx%d", i, w, h);
         if (e.out_width != cases[i].out_w || e.out_height != cases[i].out_h)
@@ -287,13 +287,13 @@ TEST(settings_are_resolved_without_a_look_at_pixels)
         sd_image init = {101, 67, NULL, NULL};
         sd_params r, p = params_for(&init, cases[i].masked ? &init : NULL);
         p.width = cases[i].W;
-        p.inpaint_crop = cases[i].crop;
-        p.outpaint[1] = p.outpaint[2] = cases[i].outpaint / 2;
-        p.outpaint[0] = cases[i].outpaint % 2;
-        p.mask_blur = 3;
+        p.edit.inpaint_crop = cases[i].crop;
+        p.edit.outpaint[1] = p.edit.outpaint[2] = cases[i].outpaint / 2;
+        p.edit.outpaint[0] = cases[i].outpaint % 2;
+        p.edit.mask_blur = 3;
         if (sd_resolve_params(ctx, &p, &r)) fail_msg("%s", sd_error_text(ctx));
         if (r.width != cases[i].w || r.height != cases[i].h) fail_msg("case %zu: %dx%d", i, r.width, r.height);
-        assert_true(r.strength == cases[i].strength);
+        assert_true(r.edit.strength == cases[i].strength);
     }
 }
 
@@ -306,7 +306,7 @@ TEST(resizing_stretches_crops_or_pads)
         int w, h;
         sd_params p = params_for(&init, NULL);
         p.width = p.height = 32;
-        p.resize = ways[i];
+        p.edit.resize = ways[i];
         sd_edit e = prepared(&p, &w, &h);
         /* Where black ends and white begins is the middle in all of them; how steep it is tells the scale: 80 or 40 or
          * 80 pixels to 32. */
@@ -319,7 +319,7 @@ TEST(resizing_stretches_crops_or_pads)
     sd_params p = params_for(&init, &mask);
     int w, h;
     p.width = p.height = 32;
-    p.resize = "pad";
+    p.edit.resize = "pad";
     sd_edit e = prepared(&p, &w, &h);
     /* padding is kept */
     for (int y = 0; y < 32; y++) assert_int_equal(e.mask.data[y * 32 + 5], y >= 8 && y < 24 ? 255 : 0);
@@ -358,7 +358,7 @@ TEST(bright_is_repainted_from_one_half_on)
         int w, h;
         sd_image mask = make_mask(64, 48, (sd_rect){20, 10, 10, 10}, cases[i].inside, cases[i].outside);
         sd_params p = params_for(&init, &mask);
-        p.invert_mask = cases[i].invert;
+        p.edit.invert_mask = cases[i].invert;
         sd_edit e = prepared(&p, &w, &h);
         assert_int_equal(count_white(&e.mask), cases[i].white);
         assert_int_equal(e.nothing, cases[i].nothing);
@@ -401,7 +401,7 @@ TEST(transparent_is_repainted_where_no_mask_is_given)
     e = prepared(&p, &w, &h);
     assert_int_equal(count_white(&e.mask), 6);
     sd_edit_free(&e);
-    p.invert_mask = 1;
+    p.edit.invert_mask = 1;
     e = prepared(&p, &w, &h);
     assert_int_equal(count_white(&e.mask), 64 * 48 - 6);
     sd_edit_free(&e);
@@ -444,7 +444,7 @@ TEST(alpha_that_hides_less_than_half_is_no_mask)
     assert_int_equal(e.whole.data[3], 155);
     sd_edit_free(&e);
     p = params_for(&init, NULL);           /* unless that is what is wanted */
-    p.alpha_mask = 1;
+    p.edit.alpha_mask = 1;
     e = prepared(&p, &w, &h);
     assert_true(e.masked && e.nothing);
     assert_int_equal(e.init.data[3], 55);
@@ -459,7 +459,7 @@ TEST(a_blurred_mask_fades_where_the_result_is_pasted)
     int w, h;
     sd_image init = make_picture(64, 48), mask = make_mask(64, 48, (sd_rect){20, 10, 20, 20}, 255, 0);
     sd_params p = params_for(&init, &mask);
-    p.mask_blur = 3;
+    p.edit.mask_blur = 3;
     sd_edit e = prepared(&p, &w, &h);
     count_white(&e.mask);                                   /* the networks' mask stays of two values */
     const uint8_t *row = e.soft.data + 20 * 64;
@@ -508,8 +508,8 @@ TEST(kept_pixels_come_back_byte_for_byte)
     for (size_t i = 0; i < SD_COUNT(cases); i++) {
         sd_image init = make_picture(cases[i].w, cases[i].h), mask = make_mask(cases[i].w, cases[i].h, hole, 255, 0);
         sd_params p = params_for(&init, &mask);
-        p.inpaint_crop = cases[i].crop;
-        p.mask_blur = cases[i].blur;
+        p.edit.inpaint_crop = cases[i].crop;
+        p.edit.mask_blur = cases[i].blur;
         sd_image out = generated(&p);
         assert_int_equal(out.width, cases[i].w);
         assert_int_equal(out.height, cases[i].h);
@@ -531,7 +531,7 @@ TEST(without_pasting_back_they_do_not)
 {
     sd_image init = make_picture(48, 40), mask = make_mask(48, 40, hole, 255, 0);
     sd_params p = params_for(&init, &mask);
-    p.paste_back = 0;
+    p.edit.paste_back = 0;
     sd_image out = generated(&p);
     int changed = 0;
     for (int y = 0; y < 40; y++)
@@ -549,7 +549,7 @@ TEST(a_black_mask_gives_the_picture_back)
         for (int size = 40; size < 44; size += 3) {
             sd_image init = make_picture(48, size), mask = make_mask(48, size, hole, 0, 0);
             sd_params p = params_for(&init, &mask);
-            p.inpaint_crop = crop;
+            p.edit.inpaint_crop = crop;
             sd_image out = generated(&p);
             assert_int_equal(out.height, size);
             assert_memory_equal(out.rgb, init.rgb, (size_t)(48 * size * 3));
@@ -579,11 +579,11 @@ TEST(outpainting_keeps_the_picture_and_fills_the_rest)
         for (int masked = 0; masked < 2; masked++) {
             sd_image init = make_picture(50, 43), mask = make_mask(50, 43, hole, 255, 0);
             sd_params p = params_for(&init, masked ? &mask : NULL);
-            memcpy(p.outpaint, margins[i], sizeof p.outpaint);
+            memcpy(p.edit.outpaint, margins[i], sizeof p.edit.outpaint);
             sd_image out = generated(&p);
-            assert_int_equal(out.width, 50 + p.outpaint[0] + p.outpaint[2]);
-            assert_int_equal(out.height, 43 + p.outpaint[1] + p.outpaint[3]);
-            expect_kept(&out, &init, p.outpaint[0], p.outpaint[1], masked ? outside_hole : everywhere,
+            assert_int_equal(out.width, 50 + p.edit.outpaint[0] + p.edit.outpaint[2]);
+            assert_int_equal(out.height, 43 + p.edit.outpaint[1] + p.edit.outpaint[3]);
+            expect_kept(&out, &init, p.edit.outpaint[0], p.edit.outpaint[1], masked ? outside_hole : everywhere,
                         masked ? "outpainted, masked" : "outpainted");
             sd_image_free(&out);
             sd_image_free(&init);
@@ -599,7 +599,7 @@ TEST(the_smallest_and_the_longest_pictures_are_changed)
         sd_image init = make_picture(cases[i].w, cases[i].h), mask = make_mask(cases[i].w, cases[i].h,
                 (sd_rect){0, 0, 1, 1}, 255, 0);
         sd_params p = params_for(&init, cases[i].masked ? &mask : NULL);
-        p.outpaint[0] = p.outpaint[3] = cases[i].outpaint;
+        p.edit.outpaint[0] = p.edit.outpaint[3] = cases[i].outpaint;
         sd_image out = generated(&p);
         assert_true(out.width > 0 && out.height > 0);
         sd_image_free(&out);
@@ -612,7 +612,7 @@ TEST(a_picture_of_the_greatest_length_has_its_hole_repainted)
 {
     sd_image init = make_picture(16384, 16), mask = make_mask(16384, 16, (sd_rect){9000, 4, 12, 8}, 255, 0);
     sd_params p = params_for(&init, &mask);
-    p.inpaint_crop = 4;
+    p.edit.inpaint_crop = 4;
     sd_image out = generated(&p);
     int changed = 0;
     for (int x = 0; x < 16384; x++)
@@ -624,7 +624,7 @@ TEST(a_picture_of_the_greatest_length_has_its_hole_repainted)
     assert_true(changed > 48);
     sd_image_free(&out);
     p = params_for(&init, NULL);
-    p.outpaint[2] = 1;
+    p.edit.outpaint[2] = 1;
     assert_int_equal(sd_generate(ctx, &p, &out), SD_ERR_ARG);
     assert_string_equal(sd_error_text(ctx),
                         "the picture would grow to 16385x16, at most 16384 pixels a side are possible");
@@ -670,7 +670,7 @@ TEST(a_generator_per_picture_draws_a_posterior_per_picture)
         int posteriors[3] = {0};
         p.batch = 3;
         p.seed_per_image = 1;
-        p.sampler = "euler_a";
+        p.sampling.sampler = "euler_a";
         sd_set_drawn(ctx, count_posteriors, posteriors);
         if (sd_generate(ctx, &p, out)) fail_msg("%s", sd_error_text(ctx));
         sd_set_drawn(ctx, NULL, NULL);
@@ -721,8 +721,8 @@ TEST(pndm_with_runge_kutta_begins_where_diffusers_begins)
         told all = {.n = 0};
         sd_image out;
         sd_params p = params_for(&init, masked ? &mask : NULL);
-        p.steps = 10;
-        p.strength = masked ? 0.5 : 0.1;
+        p.sampling.steps = 10;
+        p.edit.strength = masked ? 0.5 : 0.1;
         assert_int_equal(sd_set_trace(c, "timestep.*", see_timestep, &all), SD_OK);
         if (sd_generate(c, &p, &out)) fail_msg("%s", sd_error_text(c));
         int n = masked ? 6 : 10;
@@ -754,30 +754,31 @@ TEST(what_cannot_be_done_is_said_in_one_sentence)
     sd_image init = make_picture(48, 40), mask = make_mask(48, 40, hole, 255, 0);
     sd_params p;
 #define REFUSED(sentence, ...) do { p = params_for(&init, &mask); __VA_ARGS__; expect_refused(&p, sentence); } while (0)
-    REFUSED("strength must be more than 0 and at most 1, not 0", p.strength = 0);
-    REFUSED("strength must be more than 0 and at most 1, not 1.5", p.strength = 1.5);
-    REFUSED("strength must be more than 0 and at most 1, not nan", p.strength = (double)NAN);
-    REFUSED("strength 0.4 of 2 steps is less than one step", p.strength = 0.4);
-    REFUSED("strength 0.8 of 1 steps is less than one step", p.mask = NULL; p.steps = 1);
-    REFUSED("mask blur must be 0 to 1000 pixels, not -1", p.mask_blur = -1);
-    REFUSED("mask blur must be 0 to 1000 pixels, not nan", p.mask_blur = (double)NAN);
-    REFUSED("inpaint crop must be 0 to 16384 pixels, not -2", p.inpaint_crop = -2);
-    REFUSED("inpaint crop must be 0 to 16384 pixels, not 16385", p.inpaint_crop = 16385);
-    REFUSED("outpaint must be 0 to 16384 pixels on the top, not -1", p.outpaint[1] = -1);
-    REFUSED("outpaint must be 0 to 16384 pixels on the bottom, not 20000", p.outpaint[3] = 20000);
+    REFUSED("strength must be more than 0 and at most 1, not 0", p.edit.strength = 0);
+    REFUSED("strength must be more than 0 and at most 1, not 1.5", p.edit.strength = 1.5);
+    REFUSED("strength must be more than 0 and at most 1, not nan", p.edit.strength = (double)NAN);
+    REFUSED("strength 0.4 of 2 steps is less than one step", p.edit.strength = 0.4);
+    REFUSED("strength 0.8 of 1 steps is less than one step", p.edit.mask = NULL; p.sampling.steps = 1);
+    REFUSED("mask blur must be 0 to 1000 pixels, not -1", p.edit.mask_blur = -1);
+    REFUSED("mask blur must be 0 to 1000 pixels, not nan", p.edit.mask_blur = (double)NAN);
+    REFUSED("inpaint crop must be 0 to 16384 pixels, not -2", p.edit.inpaint_crop = -2);
+    REFUSED("inpaint crop must be 0 to 16384 pixels, not 16385", p.edit.inpaint_crop = 16385);
+    REFUSED("outpaint must be 0 to 16384 pixels on the top, not -1", p.edit.outpaint[1] = -1);
+    REFUSED("outpaint must be 0 to 16384 pixels on the bottom, not 20000", p.edit.outpaint[3] = 20000);
     REFUSED("outpainting takes its size from the picture: width and height are not possible with it",
-            p.outpaint[0] = 8; p.width = 64);
-    REFUSED("outpaint and inpaint crop are not possible together", p.outpaint[0] = 8; p.inpaint_crop = 0);
-    REFUSED("the picture would grow to 16432x40, at most 16384 pixels a side are possible", p.outpaint[0] = 16384);
-    REFUSED("inpaint crop needs a mask, or a picture with transparent parts", p.mask = NULL; p.inpaint_crop = 4);
-    REFUSED("a mask and the picture's alpha as mask were given: choose one", p.alpha_mask = 1);
-    REFUSED("the picture has no alpha to be the mask", p.mask = NULL; p.alpha_mask = 1);
-    REFUSED("resize must be stretch, crop or pad, not \"fill\"", p.resize = "fill");
-    REFUSED("a mask, a strength or outpainting needs a picture to begin from", p.init = NULL);
+            p.edit.outpaint[0] = 8; p.width = 64);
+    REFUSED("outpaint and inpaint crop are not possible together", p.edit.outpaint[0] = 8; p.edit.inpaint_crop = 0);
+    REFUSED("the picture would grow to 16432x40, at most 16384 pixels a side are possible", p.edit.outpaint[0] = 16384);
+    REFUSED("inpaint crop needs a mask, or a picture with transparent parts",
+            p.edit.mask = NULL; p.edit.inpaint_crop = 4);
+    REFUSED("a mask and the picture's alpha as mask were given: choose one", p.edit.alpha_mask = 1);
+    REFUSED("the picture has no alpha to be the mask", p.edit.mask = NULL; p.edit.alpha_mask = 1);
+    REFUSED("resize must be stretch, crop or pad, not \"fill\"", p.edit.resize = "fill");
+    REFUSED("a mask, a strength or outpainting needs a picture to begin from", p.edit.init = NULL);
     REFUSED("a mask, a strength or outpainting needs a picture to begin from",
-            p.init = p.mask = NULL; p.strength = 0.5);
+            p.edit.init = p.edit.mask = NULL; p.edit.strength = 0.5);
     REFUSED("a mask, a strength or outpainting needs a picture to begin from",
-            p.init = p.mask = NULL; p.outpaint[2] = 8);
+            p.edit.init = p.edit.mask = NULL; p.edit.outpaint[2] = 8);
     REFUSED("width must be a multiple of 8, not 60: 56 and 64 are the nearest", p.width = 60);
 #undef REFUSED
     sd_image_free(&init);
@@ -792,9 +793,9 @@ TEST(an_inpainting_model_wants_something_to_paint)
     for (int i = 0; i < 2; i++) {
         assert_int_equal(sd_generate(nine, &p, &out), SD_ERR_ARG);
         assert_string_equal(sd_error_text(nine), "this model is made for inpainting: it needs a picture and a mask");
-        p.init = &init;
+        p.edit.init = &init;
     }
-    p.outpaint[0] = 8;
+    p.edit.outpaint[0] = 8;
     assert_int_equal(sd_generate(nine, &p, &out), SD_OK);
     assert_int_equal(out.width, 56);
     sd_image_free(&out);

@@ -15,12 +15,12 @@ static sd_params params_of(const synth_run_list *list, const synth_run *r)
     p.negative_prompt = list->negative;
     p.width = r->width;
     p.height = r->height;
-    p.steps = r->steps;
+    p.sampling.steps = r->steps;
     p.batch = r->batch;
-    p.cfg_scale = r->guidance;
+    p.guidance.scale = r->guidance;
     p.seed = r->seed;
-    if (r->eta > 0) p.eta = r->eta;
-    p.sampler = *r->sampler ? r->sampler : NULL;
+    if (r->eta > 0) p.sampling.eta = r->eta;
+    p.sampling.sampler = *r->sampler ? r->sampler : NULL;
     return p;
 }
 
@@ -170,7 +170,7 @@ TEST(a_quick_picture_of_a_step_is_the_models_linear_map)
     sd_params_init(&p);
     p.width = 40;
     p.height = 24;
-    p.steps = p.batch = 2;
+    p.sampling.steps = p.batch = 2;
     p.seed = 3;
     sd_set_step(n.ctx, look_quickly, &q);
     if (sd_generate(n.ctx, &p, images)) fail_msg("%s", sd_error_text(n.ctx));

@@ -38,8 +38,8 @@ static sd_image draw(sd_ctx *c)
     sd_params_init(&p);
     p.prompt = "a red apple";
     p.width = p.height = 64;
-    p.steps = 2;
-    p.sampler = "ddim";
+    p.sampling.steps = 2;
+    p.sampling.sampler = "ddim";
     if (sd_generate(c, &p, &image)) fail_msg("%s", sd_error_text(c));
     return image;
 }

@@ -77,25 +77,25 @@ TEST(the_list_is_what_the_run_traces)
     sd_params p;
     sd_params_init(&p);
     p.prompt = "a red apple";
-    p.steps = 3;
+    p.sampling.steps = 3;
     p.width = p.height = 64;
     assert_true(same_as_run(c, &p, NULL) > 800);
     assert_int_equal(same_as_run(c, &p, "latents.*,timestep.?"), 5 + 4);   /* pndm: four evaluations for three steps */
-    p.sampler = "heun";
+    p.sampling.sampler = "heun";
     p.batch = 2;
     same_as_run(c, &p, NULL);
-    p.cfg_scale = 1;
-    p.sampler = "dpm++2s_a";
+    p.guidance.scale = 1;
+    p.sampling.sampler = "dpm++2s_a";
     same_as_run(c, &p, NULL);
     sd_params_init(&p);
-    p.steps = 4;
-    p.sampler = "ddim";
+    p.sampling.steps = 4;
+    p.sampling.sampler = "ddim";
     uint8_t rgb[64 * 64 * 3], alpha[64 * 64];
     for (size_t i = 0; i < sizeof rgb; i++) rgb[i] = (uint8_t)(i * 7);
     for (size_t i = 0; i < sizeof alpha; i++) alpha[i] = i % 64 < 32 ? 0 : 255;
     sd_image init = {.width = 64, .height = 64, .rgb = rgb};
-    p.init = &init;
-    p.strength = 0.5;
+    p.edit.init = &init;
+    p.edit.strength = 0.5;
     same_as_run(c, &p, NULL);
     init.alpha = alpha;
     same_as_run(c, &p, "image_latents,mask,vae.encoder.*");
@@ -108,9 +108,9 @@ TEST(a_list_changes_nothing_of_what_comes_after)
     sd_params p;
     sd_image a, b;
     sd_params_init(&p);
-    p.steps = 2;
+    p.sampling.steps = 2;
     p.width = p.height = 64;
-    p.sampler = "euler_a";
+    p.sampling.sampler = "euler_a";
     assert_int_equal(sd_generate(c, &p, &a), SD_OK);
     assert_int_equal(sd_trace_list(c, &p, NULL, NULL, NULL), SD_OK);
     sd_timings t;
@@ -137,7 +137,7 @@ TEST(useless_globs_are_all_named_with_what_is_near)
     sd_ctx *c = open_tiny();
     sd_params p;
     sd_params_init(&p);
-    p.steps = 2;
+    p.sampling.steps = 2;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         heard h = {0};
         assert_int_equal(sd_trace_list(c, &p, cases[i].filter, hear, &h), SD_ERR_ARG);
@@ -157,8 +157,8 @@ TEST(a_run_refuses_a_useless_filter_of_a_function_too)
     heard h = {0};
     int told = 0;
     sd_params_init(&p);
-    p.steps = 1;
-    p.sampler = "ddim";
+    p.sampling.steps = 1;
+    p.sampling.sampler = "ddim";
     p.width = p.height = 32;
     sd_set_progress(c, count_progress, &told);
     assert_int_equal(sd_set_trace(c, "latents.0,latnts.1", hear, &h), SD_OK);
@@ -181,7 +181,7 @@ TEST(an_adaptive_samplers_first_evaluation_stands_for_all)
     sd_params p;
     heard h = {0};
     sd_params_init(&p);
-    p.sampler = "dpm_adaptive";
+    p.sampling.sampler = "dpm_adaptive";
     assert_int_equal(sd_trace_list(c, &p, "step.*.noise_pred,latents.17,step.12.unet.conv_in", hear, &h), SD_OK);
     assert_string_equal(h.text,
                         "latents.0 0 1 4 16 16\nstep.0.unet.conv_in 0 2 48 16 16\nstep.0.noise_pred 0 1 4 16 16\n");

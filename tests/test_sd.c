@@ -14,9 +14,9 @@ static sd_params small(void)
     sd_params_init(&p);
     p.prompt = "a green tree in a field";
     p.width = p.height = 64;
-    p.steps = 2;
+    p.sampling.steps = 2;
     p.seed = 7;
-    p.sampler = "ddim";
+    p.sampling.sampler = "ddim";
     return p;
 }
 
@@ -130,7 +130,7 @@ TEST(a_file_of_numbers_is_a_random_stream)
     const char *path = temp_path("numbers.safetensors");
     sd_traced t = {.name = "noise", .dtype = SD_F32, .nd = 1, .dim = {3 * 256}, .data = numbers};
     sd_randn(p.seed, numbers, 3 * 256);
-    p.sampler = "euler_a";
+    p.sampling.sampler = "euler_a";
     sd_image a = draw(c, &p);
     assert_int_equal(sd_tensors_write(c, path, &t, 1), SD_OK);
     p.rng = path;
@@ -140,7 +140,7 @@ TEST(a_file_of_numbers_is_a_random_stream)
     assert_memory_equal(a.rgb, b.rgb, bytes(&a));
     assert_int_equal(s.numbers, 3 * 256);
     sd_set_drawn(c, NULL, NULL);
-    p.steps = 3;
+    p.sampling.steps = 3;
     assert_int_equal(sd_generate(c, &p, &b), SD_ERR_SHAPE);
     assert_non_null(strstr(sd_error_text(c), "has 768 numbers, 768 of them used, and 256 are needed"));
     p.rng = "nowhere.safetensors";
@@ -155,7 +155,7 @@ TEST(guidance_of_one_takes_one_evaluation_of_the_prompt_alone)
 {
     sd_ctx *c = open_tiny(SD_PART_ALL, 0);
     sd_params p = small();
-    p.cfg_scale = 1;
+    p.guidance.scale = 1;
     sd_image a = draw(c, &p);
     p.negative_prompt = "anything";
     sd_image b = draw(c, &p);
@@ -185,7 +185,7 @@ TEST(a_seed_belongs_to_a_generator)
         float got[4] = {0};
         p.rng = known[i].rng;
         p.seed = 0;
-        p.steps = 1;
+        p.sampling.steps = 1;
         assert_int_equal(sd_set_trace(c, "noise", first_of_noise, got), SD_OK);
         sd_image image = draw(c, &p);
         for (int k = 0; k < 4; k++) assert_true(fabs(got[k] - known[i].first[k]) < 1e-5);
@@ -205,7 +205,7 @@ TEST(a_seed_per_image_makes_each_picture_repeatable)
     sd_image both[2];
     p.batch = 2;
     p.seed_per_image = 1;
-    p.sampler = "euler_a";   /* draws in every step */
+    p.sampling.sampler = "euler_a";   /* draws in every step */
     assert_int_equal(sd_generate(c, &p, both), SD_OK);
     p.batch = 1;
     p.seed++;
@@ -222,7 +222,7 @@ TEST(every_draw_can_be_explained)
     sd_ctx *c = open_tiny(SD_PART_ALL, 0);
     sd_params p = small();
     draws s = {0};
-    p.sampler = "euler_a";
+    p.sampling.sampler = "euler_a";
     sd_set_drawn(c, count_draw, &s);
     sd_image image = draw(c, &p);
     assert_int_equal(s.n, 3);   /* the latents, and each of two steps */
@@ -253,9 +253,9 @@ TEST(a_brownian_path_reaches_the_last_step)
     sd_ctx *c = open_tiny(SD_PART_ALL, 0);
     sd_params p = small();
     p.width = p.height = 32;
-    p.sampler = "dpm++2m_sde";
+    p.sampling.sampler = "dpm++2m_sde";
     p.sampler_rng = "brownian";
-    for (p.steps = 2; p.steps < 8; p.steps++) {
+    for (p.sampling.steps = 2; p.sampling.steps < 8; p.sampling.steps++) {
         sd_image image = draw(c, &p);
         sd_image_free(&image);
     }
@@ -281,17 +281,17 @@ TEST(every_bad_parameter_has_its_sentence)
         switch (i) {
         case 0: p.width = 100; break;
         case 1: p.height = -8; break;
-        case 2: p.steps = 0; break;
-        case 3: p.steps = 1001; break;
+        case 2: p.sampling.steps = 0; break;
+        case 3: p.sampling.steps = 1001; break;
         case 4: p.batch = 0; break;
-        case 5: p.eta = 2; break;
-        case 6: p.cfg_scale = INFINITY; break;
+        case 5: p.sampling.eta = 2; break;
+        case 6: p.guidance.scale = INFINITY; break;
         case 7: p.clip_skip = 4; break;
-        case 8: p.steps_offset = 1000; break;
-        case 9: p.sampler = "unknown"; break;
-        case 10: p.spacing = "unknown"; break;
-        case 11: p.prediction = "unknown"; break;
-        default: p.order = 3, p.sampler = "dpm++2m"; break;
+        case 8: p.sampling.steps_offset = 1000; break;
+        case 9: p.sampling.sampler = "unknown"; break;
+        case 10: p.sampling.spacing = "unknown"; break;
+        case 11: p.sampling.prediction = "unknown"; break;
+        default: p.sampling.order = 3, p.sampling.sampler = "dpm++2m"; break;
         }
         assert_int_equal(sd_generate(c, &p, &image), SD_ERR_ARG);
         if (!strstr(sd_error_text(c), cases[i].says)) fail_msg("case %d: %s", i, sd_error_text(c));
@@ -313,10 +313,10 @@ TEST(resolved_parameters_and_their_text)
     p.negative_prompt = "blurry";
     assert_int_equal(sd_resolve_params(c, &p, &r), SD_OK);
     assert_int_equal(r.width, 128);
-    assert_string_equal(r.sampler, "pndm");
-    assert_string_equal(r.prediction, "v_prediction");
-    assert_string_equal(r.spacing, "leading");
-    assert_int_equal(r.steps_offset, 1);
+    assert_string_equal(r.sampling.sampler, "pndm");
+    assert_string_equal(r.sampling.prediction, "v_prediction");
+    assert_string_equal(r.sampling.spacing, "leading");
+    assert_int_equal(r.sampling.steps_offset, 1);
     assert_int_equal(sd_parameters_text(c, &p, &text), SD_OK);
     char *print = strstr(text, "Model fingerprint: "), *kernels = strstr(text, "Kernels: ");
     assert_non_null(print);
@@ -341,16 +341,16 @@ TEST(a_schedule_is_told_before_any_work)
     int n;
     double t[32], sigma[33], alpha[33];
     sd_params_init(&p);
-    p.steps = 20;
+    p.sampling.steps = 20;
     assert_int_equal(sd_schedule(c, &p, &n, NULL, NULL, NULL), SD_OK);
     assert_int_equal(n, 21);   /* PNDM takes its second timestep twice */
     assert_int_equal(sd_schedule(c, &p, &n, t, sigma, alpha), SD_OK);
     assert_true(t[0] == 951 && t[1] == 901 && t[2] == 901 && t[3] == 851);
-    p.sampler = "euler";   /* its class default is linspace, and the file names no spacing */
+    p.sampling.sampler = "euler";   /* its class default is linspace, and the file names no spacing */
     assert_int_equal(sd_schedule(c, &p, &n, t, sigma, alpha), SD_OK);
     assert_int_equal(n, 20);
     assert_true(t[0] == 999 && fabs(sigma[0] - 14.6146) < 1e-4 && sigma[20] == 0);
-    p.spacing = "leading";
+    p.sampling.spacing = "leading";
     assert_int_equal(sd_schedule(c, &p, &n, t, sigma, alpha), SD_OK);
     assert_true(t[0] == 951 && fabs(sigma[0] - 11.0283) < 1e-4 && fabs(sigma[1] - 8.3907) < 1e-4
                 && fabs(sigma[2] - 6.5064) < 1e-4);
@@ -405,8 +405,8 @@ TEST(the_stages_make_up_the_pipeline)
 {
     sd_ctx *c = open_tiny(SD_PART_ALL, 0);
     sd_params p = small();
-    p.steps = 1;
-    p.cfg_scale = 1;
+    p.sampling.steps = 1;
+    p.guidance.scale = 1;
     sd_image whole = draw(c, &p);
     enum { N = 4 * 8 * 8, D = 96 };
     static float noise[N], context[77 * D], v[N], latents[N], picture[3 * 64 * 64];
@@ -509,14 +509,14 @@ TEST(a_cancelled_context_can_be_used_again)
     sd_ctx *c = open_tiny(SD_PART_ALL, 0);
     sd_params p = small();
     sd_image image;
-    p.steps = 50;
+    p.sampling.steps = 50;
     sd_set_progress(c, stop_at_first_step, c);
     assert_int_equal(sd_generate(c, &p, &image), SD_ERR_CANCELLED);
     sd_timings t;
     sd_get_timings(c, &t);
     assert_int_equal(t.n_steps, 1);
     sd_set_progress(c, NULL, NULL);
-    p.steps = 1;
+    p.sampling.steps = 1;
     image = draw(c, &p);
     sd_image_free(&image);
     sd_close(c);
@@ -564,7 +564,7 @@ TEST(precise_agrees_with_fast)
     o.precise = 1;
     assert_int_equal(sd_open(&precise, &o), SD_OK);
     sd_params p = small();
-    p.steps = 1;
+    p.sampling.steps = 1;
     sd_image a = draw(fast, &p), b = draw(precise, &p);
     for (size_t i = 0; i < bytes(&a); i++) assert_true(abs(a.rgb[i] - b.rgb[i]) <= 1);
     sd_image_free(&a);

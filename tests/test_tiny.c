@@ -7,8 +7,8 @@ static sd_params parameters(void)
     sd_params p;
     sd_params_init(&p);
     p.prompt = "a red apple on a blue background";
-    p.steps = 25;
-    p.cfg_scale = 5;
+    p.sampling.steps = 25;
+    p.guidance.scale = 5;
     p.seed = 7;
     return p;
 }
@@ -49,7 +49,7 @@ TEST(a_wrong_guidance_is_seen)
     network n = {.config = "tiny", .ctx = open_tiny(SD_PART_ALL, 0)};
     if (golden_open(&n.golden, n.config, &e)) fail_msg("%s", e.text);
     sd_params p = parameters();
-    p.cfg_scale = 5.01;
+    p.guidance.scale = 5.01;
     assert_int_equal(sd_set_trace(n.ctx, "latents.26", note_ratio, &n), SD_OK);
     draw(n.ctx, &p);
     assert_true(n.worst > 10);

@@ -197,8 +197,8 @@ static sd_image draw(sd_ctx *c, const char *prompt, uint64_t seed, const char *f
     sd_params_init(&p);
     p.prompt = prompt;
     p.seed = seed;
-    p.steps = 4;
-    p.sampler = "ddim";
+    p.sampling.steps = 4;
+    p.sampling.sampler = "ddim";
     sd_trace *trace = NULL;
     if (sink) assert_int_equal(sd_trace_new(&trace, filter, sink, &e), SD_OK);
     c->run.trace = trace;

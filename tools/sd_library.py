@@ -7,9 +7,9 @@ PART_TEXT, PART_UNET, PART_VAE = 2 | 1, 4, 8   # a text encoder needs its tokeni
 
 class Options(C.Structure):
     """sd_options."""
-    _fields_ = [("model", C.c_char_p), ("parts", C.c_uint), ("threads", C.c_int), ("residency", C.c_int),
+    _fields_ = [("size", C.c_size_t), ("model", C.c_char_p), ("parts", C.c_uint), ("threads", C.c_int), ("residency", C.c_int),
                 ("precise", C.c_int), ("gemm", C.c_int),
-                ("log", C.c_void_p), ("user", C.c_void_p)]
+                ("memory", C.c_uint64), ("log", C.c_void_p), ("user", C.c_void_p)]
 
 
 class Context:
@@ -19,7 +19,7 @@ class Context:
         self.lib, self.ctx = C.CDLL(os.path.abspath(path)), C.c_void_p()
         self.lib.sd_error_text.restype = C.c_char_p
         o = Options()
-        self.lib.sd_options_init(C.byref(o))
+        self.lib.sd_options_init_sized(C.byref(o), C.c_size_t(C.sizeof(o)))
         for key, value in dict(model=directory.encode(), **options).items():
             setattr(o, key, value)
         self.check(self.lib.sd_open(C.byref(self.ctx), C.byref(o)))
