@@ -1,33 +1,25 @@
 /* app_bar.c - floor 7: the progress bar, as wide as the terminal lets it be. */
-#define _POSIX_C_SOURCE 200809L
-#ifdef __APPLE__
-#define _DARWIN_C_SOURCE   /* TIOCGWINSZ */
-#endif
 #include "app.h"
+#include "os.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
 
 enum { MOST_COLUMNS = 1000, USUAL_COLUMNS = 80, WIDEST_BAR = 30, SHORTEST_BAR = 5 };
 
 int bar_wanted(void)
 {
     const char *term = getenv("TERM");
-    return isatty(STDERR_FILENO) && !(term && strcmp(term, "dumb") == 0);   /* a dumb one cannot go back in its line */
+    return sd_os_on_terminal() && !(term && strcmp(term, "dumb") == 0);   /* a dumb one cannot go back in its line */
 }
 
 /* Asked for each time, so that a window may change its size. */
 int terminal_columns(void)
 {
     const char *said = getenv("COLUMNS");
-    int n = said ? atoi(said) : 0;
-#ifdef TIOCGWINSZ
-    struct winsize size;
-    if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) n = size.ws_col;
-#endif
+    int n = sd_os_terminal_columns();
+    if (n < 1 && said) n = atoi(said);
     return n < 1 ? USUAL_COLUMNS : n > MOST_COLUMNS ? MOST_COLUMNS : n;
 }
 

@@ -1,13 +1,12 @@
 /* app_codec.c - floor 7: sd encode, sd decode and sd roundtrip: the VAE on its own. */
-#define _POSIX_C_SOURCE 200809L
 #include "app.h"
+#include "os.h"
 
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #define SIZE_OPTIONS \
     {CLI_INT, 'W', "width", AT(p.width), 1, 65536, "N", \
@@ -81,19 +80,13 @@ static const char *stem(const char *path, size_t *n)
     return name;
 }
 
-static int is_directory(const char *path)
-{
-    struct stat st;
-    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
-}
-
 /* Where the result of a file goes: the output itself, or the file's name with another ending, in the directory that the
  * output is. */
 static int output_path(char path[PATH_SIZE], const settings *s, const char *file, const char *ending)
 {
     size_t n;
     const char *name = stem(file, &n), *dir = s->output ? s->output : ".";
-    int itself = s->output && s->files.n == 1 && !is_directory(s->output);
+    int itself = s->output && s->files.n == 1 && sd_os_look(s->output, NULL) != SD_OS_DIRECTORY;
     int used = itself ? snprintf(path, PATH_SIZE, "%s", s->output)
                       : snprintf(path, PATH_SIZE, "%s/%.*s%s", dir, (int)n, name, ending);
     return used < PATH_SIZE ? CLI_OK : cli_error(CLI_USAGE, "the output path is longer than %d bytes", PATH_SIZE - 1);
@@ -112,7 +105,7 @@ static int check_files(const settings *s, const cli_command *c, const char *endi
         }
     if (!s->output) return CLI_OK;
     if (s->files.n > 1) return check_directory("results", s->output);
-    if (is_directory(s->output) || is_stream(s->output)) return CLI_OK;
+    if (sd_os_look(s->output, NULL) == SD_OS_DIRECTORY || is_stream(s->output)) return CLI_OK;
     if (picture ? !is_picture_name(s->output) : !ends_with(s->output, ".safetensors"))
         return cli_error(CLI_USAGE, "the output's name must end in %s, not \"%s\"", picture ? ENDINGS : ".safetensors",
                          s->output);

@@ -1,6 +1,5 @@
 /* app_commands.c - floor 7: sd tokenize, sd plan, sd samplers, sd schedule, sd trace, and the table of all commands but
  * drawing. */
-#define _POSIX_C_SOURCE 200809L
 #include "app.h"
 #include "app_samplers.h"
 
@@ -8,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/types.h>
 
 static const cli_option tokenize_options[] = {
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},

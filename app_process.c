@@ -1,15 +1,12 @@
 /* app_process.c - floor 7: the program among others: signals, standard streams, exit codes, its random number. */
-#define _POSIX_C_SOURCE 200809L
 #include "app.h"
+#include "os.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 /* ------------------------------------------------------------------------------------- signals */
 
@@ -24,53 +21,29 @@ static void on_interrupt(int signal_number)
         return;
     }
     sd_abandon(context);   /* the second one does not wait, but leaves no file either */
-    _exit(CLI_INTERRUPTED);
+    _Exit(CLI_INTERRUPTED);
 }
 
-#ifdef SIGBUS
 /* Weights are mapped, and a page of a file that somebody made shorter cannot be read. There is no way back into the
  * kernel that wanted it. */
-static void on_lost_page(int signal_number, siginfo_t *info, void *machine)
+static void on_lost_page(void)
 {
-    static const char why[] = "sd: a file of the model was made shorter, or its disk failed, while it was in use; "
-                              "--residency ram reads files at once\n";
-    (void)machine;
-    if (info->si_code != BUS_ADRERR) {   /* our own mistake: let it end as it would have */
-        signal(signal_number, SIG_DFL);
-        return;
-    }
     sd_abandon(context);
-    if (write(STDERR_FILENO, why, sizeof why - 1) < 0) _exit(CLI_FAILURE);
-    _exit(CLI_FAILURE);
+    sd_os_say_now("sd: a file of the model was made shorter, or its disk failed, while it was in use; "
+                  "--residency ram reads files at once\n");
+    _Exit(CLI_FAILURE);
 }
-#endif
 
-/* A signal that is ignored when the program starts (nohup, a shell's background job) stays so. */
 void catch_signals(void)
 {
-    static const int stopping[] = {SIGINT, SIGTERM, SIGHUP};
-    struct sigaction stop = {.sa_handler = on_interrupt}, old;
-    for (size_t i = 0; i < COUNT(stopping); i++)
-        if (sigaction(stopping[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN) sigaction(stopping[i], &stop, NULL);
-#ifdef SIGBUS
-    struct sigaction lost = {.sa_sigaction = on_lost_page, .sa_flags = SA_SIGINFO};
-    sigaction(SIGBUS, &lost, NULL);
-#endif
-#ifdef SIGXFSZ
-    struct sigaction ignore = {.sa_handler = SIG_IGN};
-    sigaction(SIGXFSZ, &ignore, NULL);   /* a file size limit is an error of write() like a full disk */
-#endif
+    sd_os_on_stop(on_interrupt);
+    sd_os_on_lost_page(on_lost_page);
+    sd_os_ignore_file_limit();
 }
 
-/* Where a standard stream is closed, the next file that is opened gets its number, and what is meant for the stream is
- * written into that file. So each gets something that fails as a closed stream does: what can only be written for
- * reading, and the other way round. */
 void hold_standard_streams(void)
 {
-    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
-        if (fcntl(fd, F_GETFD) != -1 || errno != EBADF) continue;
-        if (open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd) _exit(CLI_FAILURE);
-    }
+    if (!sd_os_hold_standard_streams()) _Exit(CLI_FAILURE);
 }
 
 int stopped(void) { return interrupts ? cli_error(CLI_INTERRUPTED, "interrupted") : CLI_OK; }
@@ -92,7 +65,11 @@ int exit_code(sd_status status)
 /* The same for a system call of ours. */
 int errno_code(int why)
 {
-    static const int names[] = {ENOENT, ENOTDIR, EISDIR, EEXIST, ELOOP, ENAMETOOLONG};
+    static const int names[] = {ENOENT, ENOTDIR, EISDIR, EEXIST, ENAMETOOLONG,
+#ifdef ELOOP
+                                ELOOP
+#endif
+    };
     for (size_t i = 0; i < COUNT(names); i++)
         if (names[i] == why) return CLI_USAGE;
     return CLI_FAILURE;
@@ -106,9 +83,9 @@ int errno_code(int why)
  * nobody asked for a product; with 1 it starts none until one is asked for. */
 void let_threads_sleep(char **argv)
 {
-#if defined(_OPENMP) && defined(__linux__)
-    if (getenv("OMP_WAIT_POLICY") || setenv("OMP_WAIT_POLICY", "passive", 1) != 0) return;
-    if (setenv("OPENBLAS_NUM_THREADS", "1", 0) == 0) execv("/proc/self/exe", argv);   /* returns if it cannot */
+#ifdef _OPENMP
+    static const char *const variables[][2] = {{"OMP_WAIT_POLICY", "passive"}, {"OPENBLAS_NUM_THREADS", "1"}};
+    sd_os_start_with(variables, COUNT(variables), argv);
 #else
     (void)argv;
 #endif
@@ -135,25 +112,11 @@ int output_to_stdout(settings *s)
         wanted = results[i];
     }
     if (!wanted) return CLI_OK;
-    int fd = dup(STDOUT_FILENO);
-    if (fd < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0)
+    if (!sd_os_move_output(name))
         return cli_error(CLI_FAILURE, "cannot write to the standard output: %s", strerror(errno));
-    snprintf(name, sizeof name, "/dev/fd/%d", fd);
     *wanted = name;
     return CLI_OK;
 }
 
 /* Below 2^32: torch's generator takes no more of a seed, and short numbers are easier to keep. */
-uint64_t random_seed(void)
-{
-    uint32_t seed = 0;
-    FILE *f = fopen("/dev/urandom", "rb");
-    size_t got = f ? fread(&seed, sizeof seed, 1, f) : 0;
-    if (f) fclose(f);
-    if (!got) {
-        struct timespec t;
-        clock_gettime(CLOCK_REALTIME, &t);
-        seed = (uint32_t)t.tv_nsec * 2654435761u ^ (uint32_t)t.tv_sec ^ (uint32_t)getpid() << 16;
-    }
-    return seed;
-}
+uint64_t random_seed(void) { return sd_os_any_number() >> 32; }

@@ -1,6 +1,5 @@
 /* app_prompts.c - floor 7: prompts that come from files: -p @FILE, -p -, and --prompts FILE with a picture, or several,
  * for each line, and options behind its text. */
-#define _POSIX_C_SOURCE 200809L   /* strdup */
 #include "app.h"
 
 #include <errno.h>
@@ -172,8 +171,9 @@ int prompt_line_settings(const prompt_lines *l, int i, const settings *common, s
     int n = 0;
     *s = *common;
     cli_where(l->path, l->line[i].number);
-    *text = strdup(l->line[i].text);
-    if (!*text) return cli_error(CLI_FAILURE, "out of memory");
+    size_t size = strlen(l->line[i].text) + 1;
+    if ((*text = malloc(size)) == NULL) return cli_error(CLI_FAILURE, "out of memory");
+    memcpy(*text, l->line[i].text, size);
     char *options = options_of(*text);
     int code = options ? split_options(options, words, &n) : CLI_OK;
     if (options == *text) options = NULL;   /* it has no prompt before them */

@@ -1,13 +1,12 @@
 /* app_redraw.c - floor 7: pictures drawn again from their text: `sd --from FILE`, and `sd show`, which says what it
  * would take from there. */
-#define _POSIX_C_SOURCE 200809L
 #include "app.h"
+#include "os.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* What settings that came from a text point to. */
 enum { INIT, MASK, NOISE, RNG, SAMPLER_RNG, FILES };
@@ -78,9 +77,9 @@ static const char *find(struct recalled *r, int which, const char *name, const c
 {
     char *path = r->path[which];
     const char *slash = strrchr(beside, '/');
-    if (!name || access(name, R_OK) == 0) return name;
+    if (!name || sd_os_may_read(name)) return name;
     int n = slash ? snprintf(path, PATH_SIZE, "%.*s/%s", (int)(slash - beside), beside, name) : PATH_SIZE;
-    if (n < PATH_SIZE && access(path, R_OK) == 0) return path;
+    if (n < PATH_SIZE && sd_os_may_read(path)) return path;
     return must_be ? NULL : name;
 }
 

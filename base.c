@@ -1,17 +1,9 @@
 /* base.c - floor 0: errors that stick, the arena, growing text. */
-#define _POSIX_C_SOURCE 200809L
-#define _DEFAULT_SOURCE   /* madvise */
 #include "base.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-
-#if defined(__unix__) || defined(__APPLE__)
-#include <sys/mman.h>
-#define ALIGNED_MEMORY 1
-#endif
 
 /* ------------------------------------------------------------------------------------ errors */
 
@@ -73,39 +65,24 @@ void sd_logf(const sd_log *log, int level, const char *fmt, ...)
     log->fn(log->user, level, line);
 }
 
-/* ------------------------------------------------------------------------------ blocks and arena */
+/* ----------------------------------------------------------------------------- memory and the arena */
 
-#ifdef ALIGNED_MEMORY
-void *sd_block_alloc(size_t bytes)
+sd_status sd_need_memory(sd_error *e, double bytes, const char *fmt, ...)
 {
-    enum { PAGE = 2 << 20 };   /* of x86-64, and of AArch64 with small pages of 4 KB */
-    void *p = NULL;
-    if (bytes > SIZE_MAX - PAGE || posix_memalign(&p, bytes < 2 * PAGE ? SD_ALIGN : PAGE, bytes)) return NULL;
-#ifdef MADV_HUGEPAGE
-    if (bytes >= 2 * PAGE) madvise(p, bytes, MADV_HUGEPAGE);   /* a wish: what it says does not matter */
-#endif
-    return p;
+    enum { NOT_WORTH_ASKING = 64 << 20 };
+    char what[256];
+    uint64_t allowed = e->halt ? e->halt->memory : 0;
+    if (e->status || (!allowed && bytes < NOT_WORTH_ASKING)) return e->status;
+    uint64_t left = allowed ? allowed : sd_memory_left();
+    if (bytes <= (double)left) return SD_OK;
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(what, sizeof what, fmt, ap);
+    va_end(ap);
+    return sd_fail(e, SD_ERR_MEMORY, "%s takes %.3g GB of memory, and %.3g GB are %s", what, bytes / 1e9,
+                   (double)left / 1e9,
+                   allowed ? "allowed" : "free");
 }
-
-void sd_block_free(void *p) { free(p); }
-#else
-/* C99 has no aligned memory: what malloc gave stands before the block. */
-void *sd_block_alloc(size_t bytes)
-{
-    unsigned char *p = bytes > SIZE_MAX - 2 * SD_ALIGN ? NULL : malloc(bytes + 2 * SD_ALIGN);
-    if (!p) return NULL;
-    unsigned char *block = p + 2 * SD_ALIGN - (uintptr_t)p % SD_ALIGN;
-    memcpy(block - sizeof p, &p, sizeof p);
-    return block;
-}
-
-void sd_block_free(void *p)
-{
-    unsigned char *from = NULL;
-    if (p) memcpy(&from, (unsigned char *)p - sizeof from, sizeof from);
-    free(from);
-}
-#endif
 
 sd_status sd_arena_init(sd_arena *a, size_t size, sd_error *e)
 {
@@ -258,7 +235,7 @@ bool sd_glob_list(const char *list, const char *name)
     }
 }
 
-/* ------------------------------------------------------------------------------ dtypes and time */
+/* ------------------------------------------------------------------------------ ----------- dtypes */
 
 static const struct { const char *name; size_t size; } dtypes[] = {
     [SD_F32] = {"F32", 4}, [SD_F16] = {"F16", 2}, [SD_BF16] = {"BF16", 2}, [SD_F64] = {"F64", 8}, [SD_I64] = {"I64", 8},
@@ -268,12 +245,3 @@ static const struct { const char *name; size_t size; } dtypes[] = {
 
 size_t sd_dtype_size(sd_dtype d) { return (size_t)d < SD_COUNT(dtypes) ? dtypes[d].size : 0; }
 const char *sd_dtype_name(sd_dtype d) { return (size_t)d < SD_COUNT(dtypes) ? dtypes[d].name : "?"; }
-
-double sd_now(void)
-{
-#ifdef CLOCK_MONOTONIC
-    struct timespec t;
-    if (clock_gettime(CLOCK_MONOTONIC, &t) == 0) return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-#endif
-    return (double)time(NULL);
-}

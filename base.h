@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "os.h"
 #include "sd.h"
 
 #if defined(__GNUC__)
@@ -72,13 +73,6 @@ typedef struct sd_log {
 enum { SD_LOG_WARNING = 0, SD_LOG_NOTICE = 1, SD_LOG_DETAIL = 2 };
 void sd_logf(const sd_log *log, int level, const char *fmt, ...) SD_PRINTF(3, 4);
 
-/* ---- memory for many numbers, aligned to SD_ALIGN, contents undefined. NULL: there is none. Where the system lets a
- * program ask for large pages, large blocks have them: in pages of 4 KB they have more pages than a processor finds
- * quickly. */
-#define SD_ALIGN 64u
-void *sd_block_alloc(size_t bytes);
-void sd_block_free(void *p);   /* NULL: nothing */
-
 /* ---- arena: one block, allocated in stack order; mark and reset around each piece of work.
  * With base == NULL it only counts: the null backend learns the exact peak that way. */
 typedef struct sd_arena {
@@ -90,9 +84,7 @@ void sd_arena_free(sd_arena *a);
 /* NULL and *full = true when it does not fit (base != NULL); NULL and *full = false when only counting. */
 void *sd_arena_alloc(sd_arena *a, size_t bytes, bool *full);
 
-/* ---- os_memory.c: before much memory is taken
- * Bytes that this process can still get. */
-uint64_t sd_memory_left(void);
+/* ---- before much memory is taken (sd_memory_left) */
 /* SD_ERR_MEMORY, "WHAT takes ... of memory, and ... are free", if there is not so much. Less than 64 MB is not asked
  * for. */
 sd_status sd_need_memory(sd_error *e, double bytes, const char *what, ...) SD_PRINTF(3, 4);
@@ -148,7 +140,5 @@ FILE *sd_file_without_name(const char *path, sd_error *e);
 /* ---- dtypes */
 size_t sd_dtype_size(sd_dtype d);
 const char *sd_dtype_name(sd_dtype d);   /* as safetensors spells it: "F32" */
-
-double sd_now(void);   /* seconds, monotonic where the system has such a clock */
 
 #endif

@@ -2,11 +2,8 @@
  *
  * stdout has what was asked for (seeds, names of pictures, ids, plans, timings), stderr everything else: one line per
  * error, notices, and on a terminal a progress bar. */
-#define _POSIX_C_SOURCE 200809L
-#ifdef __APPLE__
-#define _DARWIN_C_SOURCE   /* ru_maxrss */
-#endif
 #include "app.h"
+#include "os.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -14,9 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 static const cli_option draw_options[] = {
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "What to draw"},
@@ -155,9 +149,9 @@ int report(const settings *s, sd_status status)
 /* The directory the program lies in; NULL if that cannot be told. */
 static const char *program_dir(const char *argv0, char path[PATH_SIZE])
 {
-    ssize_t n = readlink("/proc/self/exe", path, PATH_SIZE - 1);
-    if (n > 0) path[n] = 0;
-    else if (!strchr(argv0, '/') || snprintf(path, PATH_SIZE, "%s", argv0) >= PATH_SIZE) return NULL;
+    if (!sd_os_program_path(path, PATH_SIZE) &&
+        (!strchr(argv0, '/') || snprintf(path, PATH_SIZE, "%s", argv0) >= PATH_SIZE))
+        return NULL;
     char *slash = strrchr(path, '/');
     if (!slash) return NULL;
     *slash = 0;
@@ -240,9 +234,7 @@ int ends_with(const char *s, const char *end)
 
 int is_stream(const char *path)
 {
-    struct stat st;
-    if (strncmp(path, "/dev/fd/", 8) == 0) return 1;
-    return stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode);
+    return sd_os_descriptor(path) >= 0 || sd_os_look(path, NULL) == SD_OS_STREAM;
 }
 
 int is_picture_name(const char *path)
@@ -257,30 +249,29 @@ int is_picture_name(const char *path)
 int check_writable(const char *what, const char *path)
 {
     char dir[PATH_SIZE];
-    struct stat st;
     if (snprintf(dir, sizeof dir, "%s", path) >= PATH_SIZE)
         return cli_error(CLI_USAGE, "the %s path is longer than %d bytes", what, PATH_SIZE - 1);
-    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+    if (sd_os_look(path, NULL) == SD_OS_DIRECTORY)
         return cli_error(CLI_USAGE, "cannot write the %s %s: it is a directory", what, path);
     if (is_stream(path)) return CLI_OK;
     char *slash = strrchr(dir, '/');
     if (!slash) snprintf(dir, sizeof dir, ".");
     else slash[slash == dir] = 0;
-    if (stat(dir, &st) != 0 || access(dir, W_OK) != 0)
-        return cli_error(errno_code(errno), "cannot write the %s %s: %s", what, path, strerror(errno));
-    if (!S_ISDIR(st.st_mode))
+    sd_os_kind kind = sd_os_look(dir, NULL);
+    if (kind == SD_OS_FILE || kind == SD_OS_STREAM)
         return cli_error(CLI_USAGE, "cannot write the %s %s: %s is not a directory", what, path, dir);
+    if (kind != SD_OS_DIRECTORY || !sd_os_may_write_in(dir))
+        return cli_error(errno_code(errno), "cannot write the %s %s: %s", what, path, strerror(errno));
     return CLI_OK;
 }
 
 int check_directory(const char *what, const char *path)
 {
-    struct stat st;
-    if (mkdir(path, 0777) != 0 && errno != EEXIST)
+    if (!sd_os_make_directory(path))
         return cli_error(errno_code(errno), "cannot make the directory %s for the %s: %s", path, what, strerror(errno));
-    if (stat(path, &st) == 0 && !S_ISDIR(st.st_mode))
+    if (sd_os_look(path, NULL) == SD_OS_FILE || is_stream(path))
         return cli_error(CLI_USAGE, "cannot write the %s into %s: it is not a directory", what, path);
-    if (access(path, W_OK | X_OK) != 0)
+    if (!sd_os_may_write_in(path))
         return cli_error(errno_code(errno), "cannot write the %s into %s: %s", what, path, strerror(errno));
     return CLI_OK;
 }
@@ -387,13 +378,7 @@ static int add_times(times *t)
 
 static double peak_rss_mb(void)
 {
-    struct rusage u;
-    getrusage(RUSAGE_SELF, &u);
-#ifdef __APPLE__
-    return (double)u.ru_maxrss / (1024 * 1024);
-#else
-    return (double)u.ru_maxrss / 1024;   /* Linux and the BSDs count in KiB */
-#endif
+    return (double)sd_memory_peak() / (1024 * 1024);
 }
 
 static void print_times(const settings *s, const times *t)
@@ -449,9 +434,8 @@ int picture_path(char path[PATH_SIZE], const char *output, int index)
 /* "DIR/", or a directory that is there: the usual name in it. */
 static int output_in_directory(settings *s, char path[PATH_SIZE])
 {
-    struct stat st;
     size_t n = s->output ? strlen(s->output) : 0;
-    if (!n || !(s->output[n - 1] == '/' || (stat(s->output, &st) == 0 && S_ISDIR(st.st_mode)))) return CLI_OK;
+    if (!n || !(s->output[n - 1] == '/' || sd_os_look(s->output, NULL) == SD_OS_DIRECTORY)) return CLI_OK;
     int code = check_directory("pictures", s->output);
     const char *slash = s->output[n - 1] == '/' ? "" : "/";
     if (!code && snprintf(path, PATH_SIZE, "%s%s%s", s->output, slash, DEFAULT_OUTPUT) >= PATH_SIZE)

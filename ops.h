@@ -13,7 +13,6 @@
 #define SD_OPS_H
 
 #include "base.h"
-#include "os_caches.h"
 #include "kernels.h"
 
 typedef struct sd_tensor {

@@ -1,10 +1,7 @@
 /* os_caches.c - floor 0: how large this machine's caches are: from Linux' sysfs, else from the processor (x86's CPUID),
  * else a guess that is small enough for anything with vector units. */
-#include "os_caches.h"
+#include "os.h"
 
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
 #include <string.h>
 
 #if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__))

@@ -4,13 +4,12 @@
 #include "base.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 
-#if defined(__unix__) || defined(__APPLE__)
-#define WITH_POSIX
+#ifdef SD_OS_POSIX
 #include <fcntl.h>
 #include <unistd.h>
 #endif
@@ -27,25 +26,16 @@ sd_status sd_path_join(char *out, size_t size, const char *a, const char *b, sd_
     return SD_OK;
 }
 
+/* Of what cannot be told, whoever opens it will be told what is wrong. */
 bool sd_is_file(const char *path)
 {
-    struct stat st;
-    if (stat(path, &st) != 0) return errno != ENOENT && errno != ENOTDIR;   /* whoever opens it will be told what is
-                                                                             * wrong */
-    return S_ISREG(st.st_mode);
+    sd_os_kind kind = sd_os_look(path, NULL);
+    return kind == SD_OS_FILE || kind == SD_OS_UNKNOWN;
 }
 
-bool sd_is_absent(const char *path)
-{
-    struct stat st;
-    return stat(path, &st) != 0 && (errno == ENOENT || errno == ENOTDIR);
-}
-
-bool sd_is_dir(const char *path)
-{
-    struct stat st;
-    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
-}
+bool sd_is_absent(const char *path) { return sd_os_look(path, NULL) == SD_OS_NOTHING; }
+bool sd_is_dir(const char *path) { return sd_os_look(path, NULL) == SD_OS_DIRECTORY; }
+bool sd_is_stream(const char *path) { return sd_os_descriptor(path) >= 0 || sd_os_look(path, NULL) == SD_OS_STREAM; }
 
 bool sd_find_dir(const char *path, sd_error *e)
 {
@@ -98,7 +88,7 @@ static sd_status read_all(FILE *f, const char *path, size_t max, size_t whole, s
 
 sd_status sd_read_file_if(const char *path, size_t max, sd_accept *accept, char **data, size_t *n, sd_error *e)
 {
-    struct stat st;
+    uint64_t bytes;
     size_t whole = 0;
     *data = NULL;
     *n = 0;
@@ -107,9 +97,9 @@ sd_status sd_read_file_if(const char *path, size_t max, sd_accept *accept, char 
     FILE *f = fopen(path, "rb");
     if (!f && sd_stopped(e)) return e->status;   /* while it waited for the other end of a pipe */
     if (!f) return sd_fail(e, sd_errno_status(errno), "cannot open %s: %s", path, strerror(errno));
-    bool sized = stat(path, &st) == 0 && S_ISREG(st.st_mode);
-    if (sized && (uintmax_t)st.st_size > max) too_large(path, max, e);
-    else if (sized) whole = (size_t)st.st_size;
+    bool sized = sd_os_look(path, &bytes) == SD_OS_FILE;
+    if (sized && bytes > max) too_large(path, max, e);
+    else if (sized) whole = (size_t)bytes;
     else if (max > SD_PIPE_MAX) max = SD_PIPE_MAX;
     if (!e->status) read_all(f, path, max, whole, accept, data, n, e);
     fclose(f);
@@ -134,10 +124,10 @@ static sd_status cannot_write(const char *path, int why, sd_error *e)
     return sd_fail(e, sd_errno_status(why), "cannot write %s: %s", path, why ? strerror(why) : "write error");
 }
 
-#ifdef WITH_POSIX
+#ifdef SD_OS_POSIX
 /* A number that nobody can foresee. Where the system gives none, one that two programs will hardly share: a name that
  * is taken is not used in any case. */
-static uint64_t any_number(void)
+uint64_t sd_os_any_number(void)
 {
     uint64_t v = 0;
     struct timespec t = {0};
@@ -173,31 +163,9 @@ static FILE *create(const char *path)
     return NULL;
 }
 
-/* Names of descriptors that are open: the number, -1 if it is none. Such a name means the open file itself, with its
- * place in it, which opening the name again would not give everywhere. */
-static int descriptor_of(const char *path)
-{
-    static const struct { const char *name; int fd; } known[] = {
-        {"/dev/stdout", STDOUT_FILENO}, {"/dev/stderr", STDERR_FILENO}, {"/dev/fd/", -1}, {"/proc/self/fd/", -1}};
-    for (size_t i = 0; i < SD_COUNT(known); i++) {
-        size_t n = strlen(known[i].name);
-        if (strncmp(path, known[i].name, n) != 0) continue;
-        if (known[i].fd >= 0 && !path[n]) return known[i].fd;
-        size_t digits = strspn(path + n, "0123456789");
-        if (known[i].fd < 0 && digits && digits < 7 && !path[n + digits]) return atoi(path + n);
-    }
-    return -1;
-}
-
-bool sd_is_stream(const char *path)
-{
-    struct stat st;
-    return descriptor_of(path) >= 0 || (stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode));
-}
-
 static FILE *open_through(const char *path)
 {
-    int known = descriptor_of(path);
+    int known = sd_os_descriptor(path);
     int fd = known >= 0 ? fcntl(known, F_DUPFD_CLOEXEC, STDERR_FILENO + 1)
                         : above_standard(open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY));
     FILE *f = fd < 0 ? NULL : fdopen(fd, "wb");
@@ -208,12 +176,19 @@ static FILE *open_through(const char *path)
 /* Some file systems cannot promise it, and say so. */
 static bool onto_disk(FILE *f) { return fsync(fileno(f)) == 0 || errno == EINVAL || errno == ENOTSUP; }
 
+bool sd_os_seek(FILE *f, uint64_t at) { return fseeko(f, (off_t)at, SEEK_SET) == 0; }
+
 #else
-static uint64_t any_number(void) { return (uint64_t)time(NULL) * UINT64_C(0x9E3779B97F4A7C15) ^ (uintptr_t)&errno; }
-static FILE *create(const char *path) { return fopen(path, "w+bx"); }
-bool sd_is_stream(const char *path) { return (void)path, false; }
+uint64_t sd_os_any_number(void)
+{
+    return ((uint64_t)time(NULL) ^ (uint64_t)clock() << 32) * UINT64_C(0x9E3779B97F4A7C15);
+}
+
+/* C99 cannot say that the file must be new; the name is one that nobody guesses. */
+static FILE *create(const char *path) { return fopen(path, "w+b"); }
 static FILE *open_through(const char *path) { return fopen(path, "wb"); }
 static bool onto_disk(FILE *f) { return (void)f, true; }
+bool sd_os_seek(FILE *f, uint64_t at) { return at <= LONG_MAX && fseek(f, (long)at, SEEK_SET) == 0; }
 #endif
 
 /* A name in `dir` (n bytes of it, its slash included) for a file that is not finished; free() it. */
@@ -221,7 +196,7 @@ static char *temporary_name(const char *dir, size_t n)
 {
     sd_text t = {0};
     sd_text_addn(&t, dir, n);
-    sd_text_add(&t, ".sd-%016llx.part", (unsigned long long)any_number());
+    sd_text_add(&t, ".sd-%016llx.part", (unsigned long long)sd_os_any_number());
     if (!t.failed) return t.s;
     free(t.s);
     return NULL;
@@ -301,7 +276,7 @@ void sd_outfile_abort(sd_outfile *o)
     settle(o);
 }
 
-#ifdef WITH_POSIX
+#ifdef SD_OS_POSIX
 FILE *sd_file_without_name(const char *path, sd_error *e)
 {
     const char *slash = strrchr(path, '/'), *elsewhere = getenv("TMPDIR");

@@ -1,20 +1,62 @@
-/* os_memory.c - floor 0: how much memory a call may take, so that what cannot end well does not begin.
+/* os_memory.c - floor 0: how much memory this process can still get.
  *
  * Systems promise more memory than they have, and end the program that believes them. What is really left is the least
- * of what the system, the limits of the process and those of its control group (a container) leave. */
+ * of what the system, the limits of the process and those of its control groups (a container) leave. */
 #define _POSIX_C_SOURCE 200809L
-#include "base.h"
+#ifdef __APPLE__
+#define _DARWIN_C_SOURCE   /* ru_maxrss */
+#endif
+#include "os.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#if defined(__unix__) || defined(__APPLE__)
+#ifdef SD_OS_POSIX
 #include <sys/resource.h>
 #include <unistd.h>
 
+/* Of the machine, whoever uses it. */
+static uint64_t whole(void)
+{
+#ifdef _SC_PHYS_PAGES
+    long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+    if (pages > 0 && size > 0) return (uint64_t)pages * (uint64_t)size;
+#endif
+    return UINT64_MAX;
+}
+
+/* Of addresses; UINT64_MAX: there is none. */
+static uint64_t limit(void)
+{
+    struct rlimit l;
+    return getrlimit(RLIMIT_AS, &l) != 0 || l.rlim_cur == RLIM_INFINITY ? UINT64_MAX : l.rlim_cur;
+}
+
+static uint64_t page_size(void) { return (uint64_t)sysconf(_SC_PAGESIZE); }
+
+uint64_t sd_memory_peak(void)
+{
+    struct rusage u;
+    if (getrusage(RUSAGE_SELF, &u) != 0) return 0;
+#ifdef __APPLE__
+    return (uint64_t)u.ru_maxrss;
+#else
+    return (uint64_t)u.ru_maxrss * 1024;   /* Linux and the BSDs count in KiB */
+#endif
+}
+
+#else
+
+static uint64_t whole(void) { return UINT64_MAX; }
+static uint64_t limit(void) { return UINT64_MAX; }
+static uint64_t page_size(void) { return 4096; }
+uint64_t sd_memory_peak(void) { return 0; }
+#endif
+
 static uint64_t least(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
-#ifdef __linux__
+/* ------------------------------------------------------------- the files in which Linux tells more */
+
 enum { FILE_BYTES = 8192 };   /* the files below are shorter, or begin with what is looked for */
 
 static bool read_text(const char *path, char text[FILE_BYTES])
@@ -40,10 +82,11 @@ static uint64_t number_of(const char *text, const char *key, uint64_t otherwise)
     return otherwise;
 }
 
+/* What can be taken and what can be swapped; where the system does not say, all that there is. */
 static uint64_t of_system(void)
 {
     char text[FILE_BYTES];
-    if (!read_text("/proc/meminfo", text)) return UINT64_MAX;
+    if (!read_text("/proc/meminfo", text)) return whole();
     uint64_t free_kb = number_of(text, "MemAvailable:", UINT64_MAX), swap_kb = number_of(text, "SwapFree:", 0);
     return free_kb > UINT64_MAX / 4096 ? UINT64_MAX : (free_kb + swap_kb) * 1024;
 }
@@ -52,11 +95,10 @@ static uint64_t of_system(void)
 static uint64_t of_process(void)
 {
     char text[FILE_BYTES];
-    struct rlimit l;
-    if (getrlimit(RLIMIT_AS, &l) != 0 || l.rlim_cur == RLIM_INFINITY || !read_text("/proc/self/statm", text))
-        return UINT64_MAX;
-    uint64_t taken = number_of(text, "", 0) * (uint64_t)sysconf(_SC_PAGESIZE);
-    return l.rlim_cur > taken ? l.rlim_cur - taken : 0;
+    uint64_t most = limit();
+    if (most == UINT64_MAX || !read_text("/proc/self/statm", text)) return most;
+    uint64_t taken = number_of(text, "", 0) * page_size();
+    return most > taken ? most - taken : 0;
 }
 
 /* A number in a file of a control group. `key`: "" if it is all there is in it. */
@@ -68,78 +110,22 @@ static uint64_t of_file(const char *dir, const char *name, const char *key, uint
     return number_of(text, key, otherwise);
 }
 
-/* What this group and those it lies in leave; the pages of files that they hold can be given back. */
-static uint64_t of_groups(const char *root, const char *group, bool unified)
+/* What one group leaves; the pages of files that it holds can be given back. */
+static void of_group(void *user, const char *dir, int version)
 {
-    char dir[4096];
+    uint64_t *left = user;
+    uint64_t most = of_file(dir, version == 2 ? "memory.max" : "memory.limit_in_bytes", "", UINT64_MAX);
+    uint64_t used = of_file(dir, version == 2 ? "memory.current" : "memory.usage_in_bytes", "", 0);
+    uint64_t files = of_file(dir, "memory.stat", version == 2 ? "file " : "total_cache ", 0);
+    used -= least(files, used);
+    if (most != UINT64_MAX) *left = least(*left, most > used ? most - used : 0);
+}
+
+uint64_t sd_memory_of_groups(const char *root)
+{
     uint64_t left = UINT64_MAX;
-    int n = snprintf(dir, sizeof dir, "%s%s", root, group);
-    if (n < 0 || (size_t)n >= sizeof dir) return left;
-    while (strlen(dir) >= strlen(root)) {
-        uint64_t most = of_file(dir, unified ? "memory.max" : "memory.limit_in_bytes", "", UINT64_MAX);
-        uint64_t used = of_file(dir, unified ? "memory.current" : "memory.usage_in_bytes", "", 0);
-        uint64_t files = of_file(dir, "memory.stat", unified ? "file " : "total_cache ", 0);
-        used -= least(files, used);
-        if (most != UINT64_MAX) left = least(left, most > used ? most - used : 0);
-        char *slash = strrchr(dir, '/');
-        if (!slash || slash == dir) break;
-        *slash = 0;
-    }
+    sd_cgroups_see(root, "memory", of_group, &left);
     return left;
 }
 
-static uint64_t of_group(void)
-{
-    char text[FILE_BYTES];
-    uint64_t left = UINT64_MAX;
-    if (!read_text("/proc/self/cgroup", text)) return left;
-    for (char *line = text, *end; (end = strchr(line, '\n')) != NULL; line = end + 1) {
-        *end = 0;
-        const char *group = strrchr(line, ':');
-        bool unified = strncmp(line, "0::", 3) == 0;
-        if (!group || (!unified && !strstr(line, ":memory:"))) continue;
-        const char *root = unified ? "/sys/fs/cgroup" : "/sys/fs/cgroup/memory";
-        left = least(left, of_groups(root, strcmp(group + 1, "/") == 0 ? "" : group + 1, unified));
-    }
-    return left;
-}
-#else
-static uint64_t of_system(void)
-{
-#ifdef _SC_PHYS_PAGES
-    long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
-    if (pages > 0 && size > 0) return (uint64_t)pages * (uint64_t)size;
-#endif
-    return UINT64_MAX;
-}
-
-static uint64_t of_process(void)
-{
-    struct rlimit l;
-    return getrlimit(RLIMIT_AS, &l) != 0 || l.rlim_cur == RLIM_INFINITY ? UINT64_MAX : l.rlim_cur;
-}
-
-static uint64_t of_group(void) { return UINT64_MAX; }
-#endif
-
-uint64_t sd_memory_left(void) { return least(least(of_system(), of_process()), of_group()); }
-#else
-uint64_t sd_memory_left(void) { return UINT64_MAX; }
-#endif
-
-sd_status sd_need_memory(sd_error *e, double bytes, const char *fmt, ...)
-{
-    enum { NOT_WORTH_ASKING = 64 << 20 };
-    char what[256];
-    uint64_t allowed = e->halt ? e->halt->memory : 0;
-    if (e->status || (!allowed && bytes < NOT_WORTH_ASKING)) return e->status;
-    uint64_t left = allowed ? allowed : sd_memory_left();
-    if (bytes <= (double)left) return SD_OK;
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(what, sizeof what, fmt, ap);
-    va_end(ap);
-    return sd_fail(e, SD_ERR_MEMORY, "%s takes %.3g GB of memory, and %.3g GB are %s", what, bytes / 1e9,
-                   (double)left / 1e9,
-                   allowed ? "allowed" : "free");
-}
+uint64_t sd_memory_left(void) { return least(least(of_system(), of_process()), sd_memory_of_groups("")); }

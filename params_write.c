@@ -3,7 +3,6 @@
  *
  * Numbers have as many digits as it takes to read the same double back. A value with a comma, a colon or a newline is a
  * JSON string. Of a file the text has the name without directories, and a hash of what was read from it. */
-#define _XOPEN_SOURCE 700   /* realpath */
 #include "pipeline_edit.h"
 #include "rng_streams.h"
 #include "text.h"
@@ -198,7 +197,7 @@ static void add_common(sd_ctx *c, sd_text *t, const sd_params *p, const sd_edit 
     add_value(t, "Model fingerprint", fingerprint(c));
     char *name = name_of(c->path);
     bool nameless = name && (!*name || strcmp(name, ".") == 0 || strcmp(name, "..") == 0);
-    char *real = nameless ? realpath(c->path, NULL) : NULL;   /* "." and ".." have no name of their own */
+    char *real = nameless ? sd_os_full_path(c->path) : NULL;   /* "." and ".." have no name of their own */
     add_name(t, "Model", real ? real : c->path);
     free(real);
     free(name);

@@ -6,7 +6,6 @@
  * neighbour that takes one core the whole time does no harm. */
 #include "profile_roof.h"
 
-#include "os_cores.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -4,7 +4,6 @@
 #define SD_PROFILE_ROOF_H
 
 #include "base.h"
-#include "os_caches.h"
 #include "kernels.h"
 
 /* Takes about `seconds` for each of its ten figures. */

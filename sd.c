@@ -1,5 +1,4 @@
 /* sd.c - floor 6: contexts, opening a model, and reading and writing files for the caller. */
-#include "os_cores.h"
 #include "pipeline_edit.h"
 #include "profile.h"
 #include "rng.h"
@@ -11,13 +10,6 @@
 
 #ifndef SD_DATADIR
 #define SD_DATADIR "/usr/local/share/sd"
-#endif
-
-#if defined(__unix__) || defined(__APPLE__)
-#include <unistd.h>
-#define remove_now(path) ((void)unlink(path))   /* which a signal handler may call, as remove() may not */
-#else
-#define remove_now(path) ((void)remove(path))
 #endif
 
 /* ------------------------------------------------------------------------------- small things */
@@ -100,7 +92,7 @@ void sd_cancel(sd_ctx *c)
 
 void sd_abandon(sd_ctx *c)
 {
-    if (c && sd_flag_get(&c->halt.writing)) remove_now(c->halt.temp);
+    if (c && sd_flag_get(&c->halt.writing)) sd_os_remove_now(c->halt.temp);
 }
 
 

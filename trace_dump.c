@@ -3,23 +3,12 @@
  * While a file is being made its numbers go to a file without a name beside it; only the end of the run knows the
  * header, which comes first in the format. So closing the sink writes header and numbers into a second file and renames
  * that to <path>. A run that fails, or is killed, leaves neither. */
-#define _POSIX_C_SOURCE 200809L
-#define _FILE_OFFSET_BITS 64
 #include "trace.h"
 #include "weights.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-
-#if defined(__unix__) || defined(__APPLE__)
-#include <sys/types.h>
-typedef off_t file_offset;
-#define seek_to(f, at) fseeko(f, at, SEEK_SET)
-#else
-typedef long file_offset;
-#define seek_to(f, at) fseek(f, at, SEEK_SET)
-#endif
 
 /* A tensor whose numbers are in the data file. */
 typedef struct entry { sd_traced t; char *name; uint64_t at, bytes; } entry;
@@ -91,7 +80,7 @@ static sd_status put(void *user, size_t i, FILE *to, const char *path, sd_error 
     dump *t = user;
     uint64_t left = t->list[i].bytes;
     unsigned char block[1 << 16];
-    if (seek_to(t->data, (file_offset)t->list[i].at))
+    if (!sd_os_seek(t->data, t->list[i].at))
         return sd_fail(e, SD_ERR_IO, "cannot read back the trace %s: %s", path, strerror(errno));
     while (left) {
         if (sd_stopped(e)) return e->status;

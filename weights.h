@@ -22,10 +22,7 @@ typedef struct sd_safetensors {
     char *path;
     sd_entry *entry;      /* sorted by name */
     size_t n;
-    void *map;            /* whole file, mmapped or read */
-    size_t map_size;
-    bool mapped;
-    int fd;               /* of what is mapped, to see whether it is still as long */
+    sd_os_map file;       /* the whole file, mapped or read */
 } sd_safetensors;
 
 /* On failure nothing stays open; close is harmless then. A mapped file must not shrink while it is open: reading what

@@ -8,11 +8,6 @@
  * that too (safetensors 0.8.0, TensorInvalidInfo and MetadataIncompleteBuffer), and so a file that was cut short or
  * written over is found out before any number is read. Where we are stricter: names that are empty, double or hold
  * control characters are errors; the format's description forbids double ones, its implementation takes the last. */
-#define _POSIX_C_SOURCE 200809L
-#define _FILE_OFFSET_BITS 64
-#ifdef __linux__
-#define _DEFAULT_SOURCE   /* madvise: posix_madvise's DONTNEED does nothing in glibc */
-#endif
 #include "json.h"
 #include "text.h"
 #include "unicode.h"
@@ -22,14 +17,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-#if defined(__unix__) || defined(__APPLE__)
-#define WITH_MMAP
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-#endif
 
 #define HEADER_MAX 100000000u            /* bytes; the limit of the format's implementation */
 #define PIPE_MAX ((size_t)256 << 20)     /* bytes taken from something that has no size */
@@ -45,69 +32,23 @@ static sd_status need_little_endian(const char *path, sd_error *e)
 
 /* ---------------------------------------------------------------------------- bytes of the file */
 
-#ifdef WITH_MMAP
-/* False, without an error, if it cannot be done: then the file is read, and that says what is wrong. */
-static bool map_file(sd_safetensors *f, const char *path)
-{
-    struct stat st;
-    if (!sd_is_file(path)) return false;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return false;
-    void *p = MAP_FAILED;
-    if (fstat(fd, &st) == 0 && st.st_size > 0 && (uintmax_t)st.st_size <= SIZE_MAX)
-        p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (p == MAP_FAILED) {
-        close(fd);
-        return false;
-    }
-    f->fd = fd;
-    f->map = p;
-    f->map_size = (size_t)st.st_size;
-    return f->mapped = true;
-}
-
-static void unmap(sd_safetensors *f)
-{
-    munmap(f->map, f->map_size);
-    close(f->fd);
-}
-
 sd_status sd_safetensors_still_there(const sd_safetensors *f, sd_error *e)
 {
-    struct stat st;
-    if (e->status || !f->mapped) return e->status;
-    if (fstat(f->fd, &st) != 0) return sd_fail(e, SD_ERR_IO, "cannot look at %s: %s", f->path, strerror(errno));
-    if ((uintmax_t)st.st_size >= f->map_size) return SD_OK;
+    uint64_t now;
+    if (e->status || !f->file.mapped) return e->status;
+    if (!sd_os_map_length(&f->file, &now))
+        return sd_fail(e, SD_ERR_IO, "cannot look at %s: %s", f->path, strerror(errno));
+    if (now >= f->file.size) return SD_OK;
     return sd_fail(e, SD_ERR_IO, "%s was made shorter while it was in use: it had %zu bytes and has %llu", f->path,
-                   f->map_size,
-                   (unsigned long long)st.st_size);
+                   f->file.size, (unsigned long long)now);
 }
 
-/* On the pages that these bytes touch. A page's other tensors lose nothing: the mapping is private and never written,
- * so that it is read again. */
 static void advise(const sd_safetensors *f, const void *data, size_t bytes, bool needed)
 {
-    long page = sysconf(_SC_PAGESIZE);
-    if (!f->mapped || page <= 0) return;
-    size_t from = data ? (size_t)((const unsigned char *)data - (const unsigned char *)f->map) : 0;
-    size_t to = data ? (bytes < f->map_size - from ? from + bytes : f->map_size) : f->map_size;
-    from -= from % (size_t)page;
-#ifdef __linux__
-    (void)madvise((unsigned char *)f->map + from, to - from, needed ? MADV_WILLNEED : MADV_DONTNEED);
-#else
-    (void)posix_madvise((unsigned char *)f->map + from, to - from, needed ? POSIX_MADV_WILLNEED : POSIX_MADV_DONTNEED);
-#endif
+    size_t from = data ? (size_t)((const unsigned char *)data - (const unsigned char *)f->file.data) : 0;
+    size_t to = data && bytes < f->file.size - from ? from + bytes : f->file.size;
+    sd_os_map_advise(&f->file, from, to, needed);
 }
-#else
-static void advise(const sd_safetensors *f, const void *data, size_t bytes, bool needed)
-{
-    (void)f, (void)data, (void)bytes, (void)needed;
-}
-
-static bool map_file(sd_safetensors *f, const char *path) { return (void)f, (void)path, false; }
-static void unmap(sd_safetensors *f) { (void)f; }
-sd_status sd_safetensors_still_there(const sd_safetensors *f, sd_error *e) { return (void)f, e->status; }
-#endif
 
 void sd_safetensors_expect(const sd_safetensors *f, const void *data, size_t bytes) { advise(f, data, bytes, true); }
 void sd_safetensors_release(const sd_safetensors *f, const void *data, size_t bytes) { advise(f, data, bytes, false); }
@@ -115,9 +56,9 @@ void sd_safetensors_release(const sd_safetensors *f, const void *data, size_t by
 static sd_status load(sd_safetensors *f, const char *path, bool may_map, sd_error *e)
 {
     char *data;
-    if (may_map && map_file(f, path)) return SD_OK;
-    if (sd_read_file(path, sd_is_file(path) ? SIZE_MAX - 1 : PIPE_MAX, &data, &f->map_size, e)) return e->status;
-    f->map = data;
+    if (may_map && sd_os_map_open(&f->file, path)) return SD_OK;
+    if (sd_read_file(path, sd_is_file(path) ? SIZE_MAX - 1 : PIPE_MAX, &data, &f->file.size, e)) return e->status;
+    f->file.data = data;
     return SD_OK;
 }
 
@@ -125,18 +66,18 @@ static sd_status load(sd_safetensors *f, const char *path, bool may_map, sd_erro
 static sd_status find_header(const sd_safetensors *f, const char **header, size_t *n, sd_error *e)
 {
     static const char lfs[] = "version https://git-lfs";
-    const unsigned char *b = f->map;
+    const unsigned char *b = f->file.data;
     uint64_t length = 0;
-    if (f->map_size >= sizeof lfs && memcmp(b, lfs, sizeof lfs - 1) == 0)
+    if (f->file.size >= sizeof lfs && memcmp(b, lfs, sizeof lfs - 1) == 0)
         return sd_fail(e, SD_ERR_FORMAT,
                        "%s is a Git LFS pointer, not the file it points to: fetch it with git lfs pull", f->path);
-    if (f->map_size < 8)
-        return sd_fail(e, SD_ERR_FORMAT, "%s is not a safetensors file: it has only %zu bytes", f->path, f->map_size);
+    if (f->file.size < 8)
+        return sd_fail(e, SD_ERR_FORMAT, "%s is not a safetensors file: it has only %zu bytes", f->path, f->file.size);
     for (int i = 8; i-- > 0;) length = length << 8 | b[i];
     if (length == 0) return sd_fail(e, SD_ERR_FORMAT, "%s is not a safetensors file: its header has 0 bytes", f->path);
-    if (length > f->map_size - 8)
+    if (length > f->file.size - 8)
         return sd_fail(e, SD_ERR_FORMAT, "%s is cut short or not a safetensors file: its header should have %llu "
-                       "bytes, but only %zu follow", f->path, (unsigned long long)length, f->map_size - 8);
+                       "bytes, but only %zu follow", f->path, (unsigned long long)length, f->file.size - 8);
     if (length > HEADER_MAX)
         return sd_fail(e, SD_ERR_FORMAT, "%s: a header of %llu bytes is over the limit of %u", f->path,
                        (unsigned long long)length, HEADER_MAX);
@@ -267,7 +208,7 @@ static sd_status parse_header(sd_safetensors *f, const char *header, size_t n, s
     sd_text_add(&what, "%s: the header", f->path);
     sd_json *root = sd_json_parse(header, n, what.failed ? "the header" : what.s, e);
     free(what.s);
-    if (root) parse_entries(f, root, (const unsigned char *)header + n, f->map_size - 8 - n, e);
+    if (root) parse_entries(f, root, (const unsigned char *)header + n, f->file.size - 8 - n, e);
     sd_json_free(root);
     return e->status;
 }
@@ -324,7 +265,7 @@ static sd_status read_all(sd_safetensors *f, const char *path, bool may_map, sd_
     for (size_t i = 1; i < f->n; i++)
         if (strcmp(f->entry[i - 1].name, f->entry[i].name) == 0)
             return sd_fail(e, SD_ERR_FORMAT, TENSOR "two tensors have this name", path, f->entry[i].name);
-    return check_tiling(f, (const unsigned char *)header + n, f->map_size - 8 - n, e);
+    return check_tiling(f, (const unsigned char *)header + n, f->file.size - 8 - n, e);
 }
 
 static sd_status open_as(sd_safetensors *f, const char *path, bool may_map, sd_error *e)
@@ -342,8 +283,8 @@ void sd_safetensors_close(sd_safetensors *f)
 {
     for (size_t i = 0; i < f->n; i++) free(f->entry[i].name);
     free(f->entry);
-    if (f->mapped) unmap(f);
-    else free(f->map);
+    if (f->file.mapped) sd_os_map_close(&f->file);
+    else free(f->file.data);
     free(f->path);
     memset(f, 0, sizeof *f);
 }

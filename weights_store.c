@@ -168,12 +168,12 @@ void sd_store_used(const sd_store *s, const void *data, size_t bytes)
     enum { AHEAD = 32 << 20 };
     for (size_t i = 0; i < s->n_files; i++) {
         const sd_safetensors *f = &s->file[i];
-        uintptr_t begin = (uintptr_t)f->map, at = (uintptr_t)data;
+        uintptr_t begin = (uintptr_t)f->file.data, at = (uintptr_t)data;
         if (!data) {
             sd_safetensors_release(f, NULL, 0);
-        } else if (at >= begin && at - begin < f->map_size) {
+        } else if (at >= begin && at - begin < f->file.size) {
             sd_safetensors_release(f, data, bytes);
-            if (bytes < f->map_size - (at - begin)) sd_safetensors_expect(f, (const char *)data + bytes, AHEAD);
+            if (bytes < f->file.size - (at - begin)) sd_safetensors_expect(f, (const char *)data + bytes, AHEAD);
         }
     }
 }

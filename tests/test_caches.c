@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "test.h"
-#include "../os_caches.h"
+#include "../os.h"
 #include "tempdir.h"
 
 enum { INDICES = 4 };

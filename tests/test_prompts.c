@@ -4,7 +4,6 @@
 #include <sys/stat.h>
 
 #include "test.h"
-#include "../os_cores.h"
 #include "../sd.h"
 #include "child.h"
 #include "needs.h"
@@ -169,49 +168,6 @@ TEST(omp_num_threads_is_respected)
     temp_clear();
 }
 
-/* A made-up /proc and /sys: path and contents. */
-static void plant(const char *root, const char *path, const char *text)
-{
-    char full[1024];
-    snprintf(full, sizeof full, "%s%s", root, path);
-    for (char *c = full + strlen(root) + 1; (c = strchr(c, '/')) != NULL; *c++ = '/') {
-        *c = 0;
-        mkdir(full, 0777);
-    }
-    spill(full, text, strlen(text));
-}
-
-TEST(quotas_of_control_groups_count_in_both_versions)
-{
-    static const struct { const char *group, *files[3][2]; int cores; } cases[] = {
-        {"0::/\n", {{"/sys/fs/cgroup/cpu.max", "250000 100000\n"}}, 3},
-        {"0::/\n", {{"/sys/fs/cgroup/cpu.max", "max 100000\n"}}, 0},
-        {"0::/a/b\n", {{"/sys/fs/cgroup/a/b/cpu.max", "max 100000\n"}, {"/sys/fs/cgroup/a/cpu.max", "200000 100000\n"},
-                       {"/sys/fs/cgroup/cpu.max", "800000 100000\n"}}, 2},
-        {"0::/inside/of/another\n", {{"/sys/fs/cgroup/cpu.max", "100000 100000\n"}}, 1},
-        {"5:cpu,cpuacct:/x\n3:memory:/\n", {{"/sys/fs/cgroup/cpu/x/cpu.cfs_quota_us", "50000\n"},
-                                          {"/sys/fs/cgroup/cpu/x/cpu.cfs_period_us", "100000\n"}}, 1},
-        {"2:cpu:/x\n0::/\n", {{"/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "400000\n"},
-                            {"/sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n"}}, 4},
-        {"2:cpu:/\n", {{"/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "-1\n"},
-                       {"/sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n"}}, 0},
-        {"2:cpuset:/\n", {{"/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "100000\n"},
-                         {"/sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n"}}, 0},
-        {"0::/\n", {{"/sys/fs/cgroup/cpu.max", "nonsense\n"}}, 0},
-        {"nonsense\n:\n::\n", {{NULL, NULL}}, 0},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        char root[256];
-        snprintf(root, sizeof root, "%.200s", in_work("root%zu", i));
-        mkdir(root, 0777);
-        plant(root, "/proc/self/cgroup", cases[i].group);
-        for (int k = 0; k < 3 && cases[i].files[k][0]; k++) plant(root, cases[i].files[k][0], cases[i].files[k][1]);
-        if (sd_cores_quota(root) != cases[i].cores) fail_msg("case %zu: %d cores", i, sd_cores_quota(root));
-    }
-    assert_int_equal(sd_cores_quota("/no/such/root"), 0);
-    assert_true(sd_cores_usable() >= 1);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -222,7 +178,6 @@ int main(void)
         cmocka_unit_test(lines_are_checked_before_the_first_is_drawn),
         cmocka_unit_test(pictures_are_numbered_as_the_name_says),
         cmocka_unit_test(omp_num_threads_is_respected),
-        cmocka_unit_test(quotas_of_control_groups_count_in_both_versions),
     };
     return cmocka_run_group_tests_name("prompts", tests, child_setup, child_teardown);
 }

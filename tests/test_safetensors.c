@@ -117,7 +117,7 @@ TEST(every_hostile_file_gets_its_own_sentence)
                     (!h->also || strstr(e.text, h->also));
         if (!good) print_error("%s\n  -> %s: %s\n", h->header ? h->header : "(no header)", sd_status_name(got), e.text);
         assert_true(good);
-        assert_null(f.map);
+        assert_null(f.file.data);
         assert_null(f.entry);
     }
 }
@@ -180,7 +180,7 @@ TEST(an_open_error_is_kept)
     make("ok.safetensors", "{" A "}", -1, 4);
     sd_fail(&e, SD_ERR_SHAPE, "earlier");
     assert_int_equal(sd_safetensors_open(&f, temp_path("ok.safetensors"), &e), SD_ERR_SHAPE);
-    assert_null(f.map);
+    assert_null(f.file.data);
     sd_safetensors_close(&f);
     sd_safetensors_close(&f);
 }
@@ -224,7 +224,7 @@ TEST(unusual_but_legal_headers_are_read)
     sd_error e = {0};
     assert_int_equal(sd_safetensors_open(&f, temp_path("odd.safetensors"), &e), SD_OK);
     assert_int_equal(f.n, 6);
-    assert_true(f.mapped);
+    assert_true(f.file.mapped);
     for (size_t i = 1; i < f.n; i++) assert_true(strcmp(f.entry[i - 1].name, f.entry[i].name) < 0);
     const sd_entry *b = sd_safetensors_find(&f, "b"), *s = sd_safetensors_find(&f, "s"),
                    *t = sd_safetensors_find(&f, "e");
@@ -267,7 +267,7 @@ TEST(a_pipe_is_read_like_a_file)
     sd_safetensors f;
     sd_error e = {0};
     assert_int_equal(sd_safetensors_open(&f, fifo, &e), SD_OK);
-    assert_false(f.mapped);
+    assert_false(f.file.mapped);
     float x;
     memcpy(&x, sd_safetensors_find(&f, "a")->data, sizeof x);
     assert_true(x == 1.0f);

@@ -10,7 +10,8 @@ fail() { echo "lint: $*"; failures=$((failures + 1)); }
 
 # ------------------------------------------------------------------------------------------- floors
 # docs/MAP.md says which file stands on which floor: below a heading "### Floor N" each row of the table begins with its files. A file
-# includes headers of its own floor and of those below it; sd.h, which has only types, may be included anywhere.
+# includes headers of its own floor and of those below it; sd.h, which has only types, may be included anywhere. The program sees the
+# library through sd.h alone, as any other program does, and the operating system through os.h.
 floors=$(awk '/^### Floor [0-9]/ { n = $3 + 0; on = 1; next } /^#/ { on = 0 }
     on && /^\| `/ { split($0, cell, "|"); gsub(/[`,]/, "", cell[2]); print n, cell[2] }' docs/MAP.md)
 
@@ -21,7 +22,7 @@ check_floors() {
         own=$(floor_of "$file")
         [ -n "$own" ] || { fail "$file stands on no floor: enter it in docs/MAP.md"; continue; }
         for header in $(sed -n 's/^[[:space:]]*#[[:space:]]*include[[:space:]]*"\([^"]*\)".*/\1/p' "$file"); do
-            [ "$header" = sd.h ] && continue
+            case $header in sd.h|os.h) continue ;; esac
             below=$(floor_of "$header")
             [ -n "$below" ] || { fail "$file includes $header, which stands on no floor"; continue; }
             [ "$below" -le "$own" ] || fail "$file (floor $own) includes $header (floor $below)"
@@ -30,9 +31,21 @@ check_floors() {
     done
 }
 
+# ------------------------------------------------------------------------------------------- system
+# What is beyond standard C stands in the family os_* and app_os.c alone; check_plain builds without it.
+check_system() {
+    for file in *.c *.h; do
+        case $file in os.h|os_*.c|app_os.c) continue ;; esac
+        grep -nE '^[[:space:]]*#[[:space:]]*(include[[:space:]]*<(sys/|unistd|fcntl|dirent|termios|pwd|poll|pthread|dlfcn|spawn|strings|windows|io\.h)|define[[:space:]]+_[A-Z]+_SOURCE|if.*(__unix__|__linux__|__APPLE__|_WIN32|SD_OS_))' \
+            "$file" > build/lint.text && { sed "s/^/lint: $file:/" build/lint.text; fail "$file: what is beyond standard C belongs into os_*.c"; }
+    done
+    rm -f build/lint.text
+}
+
 # --------------------------------------------------------------------------------------------- text
 check_text() {
     check_floors
+    check_system
     for file in *.c *.h tests/*.c tests/*.h examples/*.c; do
         [ -f "$file" ] || continue
         lines=$(wc -l < "$file")
@@ -101,6 +114,16 @@ refused() {   # what the message must name, make's arguments
     rm -rf $dir $dir.log
 }
 
+# Standard C alone, and a picture that has the same bytes.
+check_plain() {
+    dir=build/lint-plain
+    ${MAKE:-make} --no-print-directory -k BUILD=$dir OUT=$dir WERROR=1 CC=gcc CPPFLAGS=-DSD_OS_PLAIN all > $dir.log 2>&1 &&
+        $dir/sd -q -p "a red apple" -s 42 --steps 2 -m weights/tiny -o $dir/a.png >> $dir.log 2>&1 &&
+        build/lint-gcc/sd -q -p "a red apple" -s 42 --steps 2 -m weights/tiny -o $dir/b.png >> $dir.log 2>&1 &&
+        cmp $dir/a.png $dir/b.png >> $dir.log 2>&1 || { tail -n 40 $dir.log; fail "make CPPFLAGS=-DSD_OS_PLAIN, and a picture drawn with it"; }
+    rm -f $dir/a.png $dir/b.png
+}
+
 check_build() {
     refused -ffast-math CFLAGS="-O3 -ffast-math"
     refused -ffast-math CFLAGS=-Ofast
@@ -108,6 +131,7 @@ check_build() {
     refused PNG=0 PNG_LIBS=-lno_such_library
     build gcc CC=gcc
     build bare CC=gcc BLAS=none OPENMP=0 PNG=0 JPEG=0 UTF8PROC=0
+    check_plain
     if command -v clang >/dev/null 2>&1; then build clang CC=clang
     else fail "clang is not installed: make deps-dev"; fi
 }
