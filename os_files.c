@@ -39,11 +39,10 @@ bool sd_is_stream(const char *path) { return sd_os_descriptor(path) >= 0 || sd_o
 
 bool sd_find_dir(const char *path, sd_error *e)
 {
-    struct stat st;
-    if (stat(path, &st) == 0) return S_ISDIR(st.st_mode);
-    if (errno != ENOENT && errno != ENOTDIR)
+    sd_os_kind kind = sd_os_look(path, NULL);
+    if (kind == SD_OS_UNKNOWN)
         sd_fail(e, sd_errno_status(errno), "cannot look for the directory %s: %s", path, strerror(errno));
-    return false;
+    return kind == SD_OS_DIRECTORY;
 }
 
 /* ------------------------------------------------------------------------------------ reading */
