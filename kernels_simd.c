@@ -2,7 +2,7 @@
  *
  * Compiled once per instruction set with the flags named in simd.h and -O3 (the tile's loops must be unrolled). Each
  * object has one external symbol, its table. kernels.c says what every entry computes; bounds of the error against it
- * are in docs/MODEL.md and tests/test_kernels.c. Elements are treated alike wherever they stand in a row, so that
+ * are in docs/PROOF.md and tests/test_kernels.c. Elements are treated alike wherever they stand in a row, so that
  * results do not depend on how a caller cuts its rows; only `sums` and `softmax` add across a row. */
 #include "simd_rows.h"
 

@@ -74,7 +74,7 @@ typedef struct sd_sched_config {
     const double *timesteps;      /* SD_CURVE_TIMESTEPS: [steps] falling */
 } sd_sched_config;
 
-/* Class defaults of diffusers' scheduler for a method (they differ: see docs/MODEL.md). */
+/* Class defaults of diffusers' scheduler for a method (they differ: see docs/SAMPLERS.md). */
 void sd_sched_defaults(sd_sched_config *c, sd_method method);
 /* Reads scheduler_config.json; class name and keys as diffusers reads them. Keys that would change the result and are
  * not implemented end in SD_ERR_UNSUPPORTED. */

@@ -195,7 +195,7 @@ void sd_sample_dpmpp_multistep(sd_sampling *r)
             SUM(r, d2, {v / r0, m[0]}, {-v / r0 - v / r1, m[1]}, {v / r1, m[2]});
             to_d1 = 1 - grow / H;
             /* The term of Taylor's expansion is -(... - 1/2). diffusers' SDE has + 1/2 there, and we have what it has:
-             * see docs/MODEL.md. */
+             * see docs/SAMPLERS.md. */
             to_d2 = -((H - grow) / (H * H) - (sde && !r->s->kdiffusion ? -0.5 : 0.5));
         }
         double keep = t.noise / s.noise * (sde ? exp(-eta * h) : 1.0);

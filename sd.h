@@ -14,7 +14,8 @@
  * Tensors cross this interface as plain C arrays of float in PyTorch's order ([N,C,H,W], row major),
  * so that they can be laid beside those of any other implementation.
  *
- * Names follow diffusers and transformers; the formulas and their sources are in docs/MODEL.md. */
+ * Names follow diffusers and transformers; the formulas and their sources are in docs/MODEL.md, docs/SAMPLERS.md and
+ * docs/RANDOM.md. */
 #ifndef SD_H
 #define SD_H
 
@@ -101,7 +102,7 @@ typedef struct sd_options {
     int threads;        /* 0: one per core that the process may use: OMP_NUM_THREADS, else its cores within the CPU
                          * quota of its control group */
     int residency;      /* SD_RESIDENCY_*: where the weights are while they are used. The results are the same bits */
-    int precise;        /* 1: every sum in double, no BLAS (slower, see docs/MODEL.md) */
+    int precise;        /* 1: every sum in double, no BLAS (slower, see docs/PROOF.md) */
     int gemm;           /* SD_GEMM_* */
     uint64_t memory;    /* bytes that a call may take; 0: what the system has free when it begins (also by the limits of
                          * the process and of its control group), so that a run that cannot end is refused before it
@@ -173,7 +174,7 @@ SD_API void sd_set_step(sd_ctx *ctx, void (*fn)(void *user, const sd_denoised *s
 
 typedef enum sd_dtype { SD_F32 = 0, SD_F16, SD_BF16, SD_F64, SD_I64, SD_I32, SD_I16, SD_I8, SD_U8, SD_BOOL } sd_dtype;
 
-/* A named intermediate result. Names are diffusers' and transformers' module paths, see docs/MODEL.md. */
+/* A named intermediate result. Names are diffusers' and transformers' module paths, see docs/FILES.md. */
 typedef struct sd_traced {
     const char *name;
     sd_dtype dtype;      /* SD_F32, or SD_I64 for tokens */
@@ -326,7 +327,7 @@ typedef struct sd_params {
     uint64_t seed;
     const char *rng;              /* which generator the seed is for: "torch-cpu" (NULL),
                                    * "torch-cuda[:sms=N,threads=M]", "numpy", "numpy-pcg64", "numpy-pcg64-f32", see
-                                   * docs/MODEL.md; "cpu", "cuda", "NV" as other programs say; or a .safetensors file
+                                   * docs/RANDOM.md; "cpu", "cuda", "NV" as other programs say; or a .safetensors file
                                    * whose numbers are given out in order */
     const char *sampler_rng;      /* the samplers' own generator, with the same seed; also "brownian"; NULL: they share
                                    * `rng` */
