@@ -314,27 +314,16 @@ static void split(reading *g, char **line)
 
 /* --------------------------------------------------------------------------------------- meanings */
 
-/* What A1111 takes where its schedule is "Automatic" [modules/sd_samplers_kdiffusion.py]. */
-static sd_curve automatic(sd_method m)
-{
-    switch (m) {
-    case SD_DPMPP_2M: case SD_DPMPP_SDE: case SD_DPMPP_2S_A: case SD_DPM2: case SD_DPM2_A: case SD_RESTART:
-        return SD_CURVE_KARRAS_K;
-    case SD_DPMPP_2M_SDE: case SD_DPMPP_3M_SDE: return SD_CURVE_EXPONENTIAL_K;
-    default: return SD_CURVE_LINSPACE_K;
-    }
-}
-
 /* The schedule of another program's picture; SD_CURVE_SPACED: the sampler has levels of its own. */
 static sd_curve their_schedule(reading *g, sd_method m, const char *label)
 {
     sd_curve curve;
     sd_error e = {.status = SD_OK};
     const char *type = g->schedule_type ? g->schedule_type : sd_method_schedule(label);
-    bool own = !sd_method_about(m)->kdiffusion && m != SD_RESTART;
-    if (m == SD_DPM_FAST || m == SD_DPM_ADAPTIVE || (own && !type)) return SD_CURVE_SPACED;
+    sd_curve automatic = sd_method_automatic(m);   /* [A1111, modules/sd_samplers_kdiffusion.py] */
+    if (!sd_method_takes_schedules(m) || (automatic == SD_CURVE_SPACED && !type)) return SD_CURVE_SPACED;
     if (!type) return SD_CURVE_LINSPACE_K;   /* before there was a key for it, karras stood in the sampler's name */
-    if (sd_same_name(type, "automatic")) return own ? SD_CURVE_SPACED : automatic(m);
+    if (sd_same_name(type, "automatic")) return automatic;
     if (sd_curve_parse(&curve, type, &e)) {
         notice(g, e.text, "", "");
         return SD_CURVE_SPACED;

@@ -171,18 +171,15 @@ static const char *const labels[SD_CURVE_COUNT] = {
 /* A1111's names, and ours where those do not say all. */
 static void add_sampler(sd_text *t, const sd_params *p, const sd_sched_config *s)
 {
-    sd_method method;
-    sd_program program;
     sd_curve curve;
     sd_error none = {.status = SD_OK};
     const char *sampler = sd_method_about(s->method)->a1111, *schedule = labels[s->curve];
     add_value(t, "Sampler", sampler);
-    bool said = !sd_method_parse(&method, &program, sampler, &none) && method == s->method && program == s->program;
-    if (!said) add_value(t, "Sampler name", sd_method_full_name(s->method, s->program));
+    if (!sd_name_means(sampler, s->method, s->program))
+        add_value(t, "Sampler name", sd_method_full_name(s->method, s->program));
     if (p->sampling.sigmas || p->sampling.timesteps) return;   /* see add_levels */
     if (schedule) add_value(t, "Schedule type", schedule);
-    none.status = SD_OK;
-    said = schedule && !sd_curve_parse(&curve, schedule, &none) && curve == s->curve;
+    bool said = schedule && !sd_curve_parse(&curve, schedule, &none) && curve == s->curve;
     if (!said) add_value(t, "Schedule name", sd_curve_name(s->curve));
 }
 

@@ -87,7 +87,7 @@ static sd_status schedule_config(sd_ctx *c, const sd_params *p, sd_sched_config 
     int steps = steps_of(p);
     if (steps < 1 || steps > s->train_steps)
         return sd_fail(e, SD_ERR_ARG, "steps must be 1 to %d, not %d", s->train_steps, steps);
-    if (p->sampling.order > steps && s->method != SD_DPM_ADAPTIVE)
+    if (p->sampling.order > steps && !sd_method_is_open_ended(s->method))
         return sd_fail(e, SD_ERR_ARG, "order %d needs %d steps or more, not %d", p->sampling.order, p->sampling.order,
                        steps);
     if (p->sampling.steps_offset < -1 || p->sampling.steps_offset >= s->train_steps)
@@ -334,9 +334,9 @@ static sd_status job_init(sd_ctx *c, job *j)
     /* Image to image takes the last int(steps * strength) steps [diffusers
      * StableDiffusionImg2ImgPipeline.get_timesteps]. */
     int taken = j->edit.active ? (int)(j->p.sampling.steps * j->edit.strength) : j->p.sampling.steps;
-    if (j->edit.active && j->sched.method == SD_DPM_ADAPTIVE)
-        return sd_fail(&c->err, SD_ERR_ARG,
-                       "dpm_adaptive cannot begin from a picture: its noise levels are not known before");
+    if (j->edit.active && sd_method_is_open_ended(j->sched.method))
+        return sd_fail(&c->err, SD_ERR_ARG, "%s cannot begin from a picture: its noise levels are not known before",
+                       sd_method_name(j->sched.method));
     /* StableDiffusionInpaintPipeline's constructor; the other pipelines leave it as it is. */
     if (j->edit.masked) j->sched.skip_prk_steps = true;
     return sd_sampler_new_from(&j->sampler, &j->sched, j->p.sampling.steps, j->p.sampling.steps - taken, &c->err);
@@ -715,7 +715,7 @@ sd_status sd_run_pipeline(sd_ctx *c, const sd_params *params, sd_image *images)
 bool sd_run_is_open_ended(sd_ctx *c, const sd_params *params)
 {
     sd_sched_config s;
-    return !schedule_config(c, params, &s, false) && s.method == SD_DPM_ADAPTIVE;
+    return !schedule_config(c, params, &s, false) && sd_method_is_open_ended(s.method);
 }
 
 sd_status sd_generate(sd_ctx *c, const sd_params *params, sd_image *images)

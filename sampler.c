@@ -23,7 +23,7 @@ sd_scaling sd_scaling_at(const sd_sched_config *c, sd_level at)
 {
     double size = sqrt(at.signal * at.signal + at.noise * at.noise), c_in = 1.0 / size;
     double S = at.signal * c_in, N = at.noise * c_in;
-    if (c->method == SD_EDM_EULER) {   /* [Karras et al. 2022, Table 1]; the sign says which way F points */
+    if (sd_method_row_of(c->method)->edm) {   /* [Karras et al. 2022, Table 1]; the sign says which way F points */
         double d = c->sigma_data, sum = at.noise * at.noise + d * d, skip = d * d / sum;
         double out = (c->prediction == SD_PRED_V ? -1 : 1) * at.noise * d / sqrt(sum);
         return (sd_scaling){1.0 / sqrt(sum), skip, out, (1.0 - skip) / at.noise, -out / at.noise};
@@ -54,6 +54,11 @@ void sd_sum(const sd_sampling *r, double *y, const sd_term *terms, size_t count)
     }
 }
 
+void sd_slope(const sd_sampling *r, double *d, const double *x, const double *x0, sd_level at)
+{
+    SUM(r, d, {1 / at.noise, x}, {-at.signal / at.noise, x0});
+}
+
 /* --------------------------------------------------------------------------------- evaluations */
 
 static void record(sd_sampler *s, sd_level at)
@@ -78,7 +83,8 @@ static bool failed(sd_sampling *r, sd_status status)
 static bool hand_over(sd_sampling *r, double *x)
 {
     for (size_t j = 0; j < r->n; j++) r->latents[j] = (float)x[j];
-    if (r->hooks->before_evaluation && failed(r, r->hooks->before_evaluation(r->hooks->user, r->evaluations, r->latents))) return false;
+    const sd_denoiser *d = r->hooks;
+    if (d->before_evaluation && failed(r, d->before_evaluation(d->user, r->evaluations, r->latents))) return false;
     for (size_t j = 0; j < r->n; j++) x[j] = r->latents[j];
     return true;
 }
@@ -171,7 +177,7 @@ static sd_status rehearse(sd_sampler *s, sd_error *e)
     r.drawn = &drawn;
     s->row->sample(&r);
     s->vectors = r.taken;
-    if (s->c.method == SD_DPM_ADAPTIVE) s->count = r.evaluations = 0;   /* it depends on what the UNet says */
+    if (s->row->open_ended) s->count = r.evaluations = 0;
     if (!s->evals || s->count != r.evaluations)
         return sd_fail(e, SD_ERR_MEMORY, "no memory for a schedule of %d steps", s->steps);
     s->evals[s->count] = (sd_eval){0.0, sigma_of(s->at[s->steps]), alpha_of(s->at[s->steps])};
@@ -182,14 +188,12 @@ static sd_status check_levels(const sd_sampler *s, sd_error *e)
 {
     for (int i = 0; i < s->count; i++) {
         const sd_eval *v = &s->evals[i];
-        if (s->row->levels != SD_OWN && !(v->timestep >= 0 && v->timestep <= s->c.train_steps))
+        if (!s->row->edm && !(v->timestep >= 0 && v->timestep <= s->c.train_steps))
             return sd_fail(e, SD_ERR_ARG, "evaluation %d of %s would be at timestep %g, of 0 to %d", i,
-                           sd_method_name(s->c.method),
-                           v->timestep, s->c.train_steps - 1);
-        /* At a = 0 there is no signal to divide by: DDIM and its like can start
-         * there, and not from a prediction of the noise. */
-        bool endless = s->c.prediction != SD_PRED_EPSILON && s->c.method != SD_PNDM;
-        bool from_zero = s->c.method == SD_DDIM_INVERSE && s->c.prediction != SD_PRED_SAMPLE;
+                           sd_method_name(s->c.method), v->timestep, s->c.train_steps - 1);
+        /* At a = 0 there is no signal to divide by: a run can begin there if the UNet does not predict the noise. */
+        bool endless = s->c.prediction != SD_PRED_EPSILON && !s->row->needs_signal;
+        bool from_zero = s->row->levels->upwards && s->c.prediction != SD_PRED_SAMPLE;
         if (!((v->sigma > 0 || (from_zero && v->sigma == 0)) && v->sigma <= (endless ? INFINITY : DBL_MAX)))
             return sd_fail(e, SD_ERR_ARG, "%s with %s prediction cannot use timestep %g: its sigma is %g%s",
                            sd_method_name(s->c.method), sd_prediction_name(s->c.prediction), v->timestep, v->sigma,
@@ -216,13 +220,11 @@ sd_status sd_sampler_new_from(sd_sampler **out, const sd_sched_config *c, int st
     s->first = first;
     s->c = *c;
     s->row = sd_method_row_of(c->method);
-    /* What a class does not know it ignores. (TCDScheduler has the arguments and makes no use of them.) */
-    bool one_step = (s->row->levels == SD_TABLE && c->method != SD_PNDM) || c->method == SD_LCM;
-    bool inverse = c->method == SD_DDIM_INVERSE;
-    s->c.clip_sample = c->clip_sample && (one_step || c->method == SD_HEUN);
-    s->c.thresholding = c->thresholding && ((one_step && !inverse) || s->row->levels == SD_SIGMAS_WHOLE);
-    s->kdiffusion = c->program != SD_DIFFUSERS || !s->row->about.diffusers;
-    if (c->method == SD_IPNDM && !s->kdiffusion) s->c.prediction = SD_PRED_V;   /* all that the class knows */
+    /* What a class does not know it ignores. */
+    s->c.clip_sample = c->clip_sample && s->row->reads.clip && !s->row->never_clips;
+    s->c.thresholding = c->thresholding && s->row->reads.threshold && !s->row->never_clips;
+    s->kdiffusion = sd_is_kdiffusion(c);
+    if (s->row->predicts_v && !s->kdiffusion) s->c.prediction = SD_PRED_V;
     s->steps = steps;
     s->alphas = malloc((size_t)c->train_steps * sizeof *s->alphas);
     s->at = calloc((size_t)c->train_steps + 2, sizeof *s->at);
@@ -261,22 +263,21 @@ double sd_sampler_init_sigma(const sd_sampler *s)
     if (s->row->scale == SD_VP) return 1.0;
     double largest = 0.0;
     for (int i = 0; i < s->steps; i++) largest = fmax(largest, sigma_of(s->at[i]));
-    if (s->c.method == SD_EDM_EULER) largest = s->c.sigma_max;
-    return s->c.spacing == SD_SPACE_LEADING || s->c.method == SD_EDM_EULER ? sqrt(largest * largest + 1.0) : largest;
+    if (s->row->edm) largest = s->c.sigma_max;
+    return s->c.spacing == SD_SPACE_LEADING || s->row->edm ? sqrt(largest * largest + 1.0) : largest;
 }
 
 /* diffusers' classes with a middle in their steps look the level for add_noise up in a list that has the step's end in
  * the middle's place (KDPM2DiscreteScheduler, KDPM2AncestralDiscreteScheduler, DPMSolverSDEScheduler: `sigmas`). */
 static bool at_middle(const sd_sampler *s, int i)
 {
-    bool halved = s->c.method == SD_DPM2 || s->c.method == SD_DPM2_A || s->c.method == SD_DPMPP_SDE;
-    return halved && !s->kdiffusion && i % 2 == 1;
+    return s->row->two_a_step && !s->kdiffusion && i % 2 == 1;
 }
 
 /* [Ho et al. 2020, eq. 4; Karras et al. 2022, table 1] diffusers' add_noise. */
 void sd_sampler_add_noise(const sd_sampler *s, int i, float *out, const float *x0, const float *noise, size_t n)
 {
-    bool exploding = s->kdiffusion || s->row->scale == SD_VE;
+    bool exploding = sd_is_exploding(s);
     const sd_level *end = at_middle(s, i) ? &s->at[s->first + i / 2 + 1] : NULL;
     double a = end ? alpha_of(*end) : s->evals[i].alpha, ratio = end ? sigma_of(*end) : s->evals[i].sigma;
     double signal = exploding ? 1.0 : sqrt(a), sigma = exploding ? ratio : sqrt(1.0 - a);

@@ -18,7 +18,7 @@ typedef enum sd_method {
 
 /* Whose conventions a sampler follows where programs differ: the scale of its latents, its first noise level, when it
  * draws, how a timestep is found for a sigma. */
-typedef enum sd_program { SD_DIFFUSERS, SD_KDIFFUSION, SD_COMFY } sd_program;
+typedef enum sd_program { SD_DIFFUSERS, SD_KDIFFUSION, SD_COMFY, SD_PROGRAM_COUNT } sd_program;
 /* How the sigmas of a run are placed. SPACED: where the timesteps' spacing says; _K: k-diffusion's formula, _COMFY:
  * ComfyUI's, where it differs from diffusers'. */
 typedef enum sd_curve {
@@ -94,6 +94,12 @@ sd_status sd_sched_check(const sd_sched_config *c, const char *where, sd_status 
 bool sd_takes_curve(const sd_sched_config *c);
 
 const sd_sampler_info *sd_method_about(sd_method m);
+/* The schedule A1111 draws the sampler with where it says "Automatic"; SD_CURVE_SPACED: the sampler has its own. */
+sd_curve sd_method_automatic(sd_method m);
+/* Is there any schedule that it takes? */
+bool sd_method_takes_schedules(sd_method m);
+/* Does what the UNet says decide how many evaluations there are? */
+bool sd_method_is_open_ended(sd_method m);
 
 const char *sd_method_name(sd_method m);
 /* With the program behind it where the plain name means another one: "euler@kdiffusion". */
@@ -108,9 +114,10 @@ sd_status sd_spacing_parse(sd_spacing *s, const char *name, sd_error *e);
  * behind it, "DPM++ 2M Karras". "@diffusers", "@kdiffusion" or "@comfy" at the end chooses the program (plain:
  * diffusers where it has the sampler). program may be NULL. */
 sd_status sd_method_parse(sd_method *m, sd_program *program, const char *name, sd_error *e);
+/* Is this a name of the sampler with this program's conventions? */
+bool sd_name_means(const char *name, sd_method m, sd_program p);
 /* The schedule or spacing that a sampler's name has behind it; NULL if there is none. */
 const char *sd_method_schedule(const char *name);
-const char *sd_program_name(sd_program p);
 const char *sd_curve_name(sd_curve c);
 sd_status sd_curve_parse(sd_curve *c, const char *name, sd_error *e);
 

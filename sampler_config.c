@@ -23,16 +23,15 @@ void sd_sched_defaults(sd_sched_config *c, sd_method method)
         [SD_BETAS_LINEAR_SD] = {SD_BETA_LINEAR, 0.00085, 0.012},
         [SD_BETAS_SD] = {SD_BETA_SCALED_LINEAR, 0.00085, 0.012}};
     *c = (sd_sched_config){
-        .method = method, .program = row->about.diffusers ? SD_DIFFUSERS : SD_KDIFFUSION,
+        .method = method, .program = row->home,
         .prediction = SD_PRED_EPSILON, .spacing = row->spacing,
         .beta_schedule = betas[row->betas].schedule, .beta_start = betas[row->betas].start,
         .beta_end = betas[row->betas].end, .train_steps = 1000, .guidance_scale = 7.5,
         .set_alpha_to_one = row->alpha_to_one, .clip_sample = row->clip, .clip_sample_range = 1.0,
-        .eta = method == SD_TCD ? 0.3 : row->about.eta,   /* of TCDScheduler.step; see sd_sched_as_pipeline */
+        .eta = row->step_eta > 0 ? row->step_eta : row->about.eta,   /* see sd_sched_as_pipeline */
         .threshold_ratio = 0.995, .threshold_max = 1,
-        .lambda_min = -INFINITY, .order = row->order, .corrector_order = 2,
-        .solver = method == SD_UNIPC ? SD_SOLVER_BH2 : SD_SOLVER_MIDPOINT,
-        .lower_order_final = method != SD_DPMPP_2S, .final_sigma_min = method == SD_DEIS || method == SD_SA_SOLVER,
+        .lambda_min = -INFINITY, .order = row->class_order, .corrector_order = 2, .solver = row->solver,
+        .lower_order_final = row->lower_order_final, .final_sigma_min = row->ends_above_zero,
         .original_steps = 50, .timestep_scaling = 10, .s_tmax = INFINITY, .s_noise = 1,
         .sigma_min = 0.002, .sigma_max = 80, .sigma_data = 0.5, .rho = 7,
     };
@@ -87,17 +86,20 @@ sd_status sd_spacing_parse(sd_spacing *s, const char *name, sd_error *e)
 /* The settings of single samplers. */
 static sd_status check_more(const sd_sched_config *c, const char *where, sd_status status, sd_error *e)
 {
-    int most = c->method == SD_LMS || c->method == SD_IPNDM || c->method == SD_PNDM ? 4 : 3;
+    const sd_method_row *row = sd_method_row_of(c->method);
+    int most = row->most_order;
     if (c->order < 1 || c->order > most)
         return sd_fail(e, status, "%s: the order of %s should be 1..%d, found %d", where, sd_method_name(c->method),
                        most, c->order);
-    if (c->method == SD_SA_SOLVER && (c->corrector_order < 1 || c->corrector_order > most))
-        return sd_fail(e, status, "%s: the order of sa_solver's corrector should be 1..%d, found %d", where, most,
-                       c->corrector_order);
-    if ((size_t)c->curve >= SD_CURVE_COUNT || (size_t)c->program > SD_COMFY || (size_t)c->solver > SD_SOLVER_BH2)
+    if (row->reads.sa && (c->corrector_order < 1 || c->corrector_order > most))
+        return sd_fail(e, status, "%s: the order of %s's corrector should be 1..%d, found %d", where,
+                       row->about.name, most, c->corrector_order);
+    if ((size_t)c->curve >= SD_CURVE_COUNT || (size_t)c->program >= SD_PROGRAM_COUNT
+        || (size_t)c->solver > SD_SOLVER_BH2)
         return sd_fail(e, status, "%s: unknown schedule, program or solver type", where);
-    if (c->method == SD_UNIPC && !c->lower_order_final && !c->final_sigma_min && c->order > 1)
-        return sd_fail(e, status, "%s: unipc cannot end at sigma 0 with lower_order_final false", where);
+    if (row->first_order_to_zero && !c->lower_order_final && !c->final_sigma_min && c->order > 1)
+        return sd_fail(e, status, "%s: %s cannot end at sigma 0 with lower_order_final false", where,
+                       row->about.name);
     if (c->original_steps < 1 || c->original_steps > SD_MAX_TRAIN_STEPS)
         return sd_fail(e, status, "%s: original_inference_steps should be 1..%d, found %d", where, SD_MAX_TRAIN_STEPS,
                        c->original_steps);
@@ -154,86 +156,70 @@ static int find_name(const char *const *names, size_t n, const char *name)
     return -1;
 }
 
-#define BIT(m) (1u << (m))
-#define DPM_MULTI (BIT(SD_DPMPP_2M) | BIT(SD_DPMPP_2M_SDE) | BIT(SD_DPMPP_3M_SDE))
-#define DPM_SINGLE BIT(SD_DPMPP_2S)
-#define MULTI (DPM_MULTI | BIT(SD_UNIPC) | BIT(SD_DEIS) | BIT(SD_SA_SOLVER))
-#define K_CLASSES (BIT(SD_EULER) | BIT(SD_EULER_A) | BIT(SD_HEUN) | BIT(SD_DPM2) | BIT(SD_DPM2_A) | BIT(SD_LMS) | \
-                   BIT(SD_DPMPP_SDE))
-#define KDIFFUSION (BIT(SD_DPMPP_2S_A) | BIT(SD_DPM_FAST) | BIT(SD_DPM_ADAPTIVE) | BIT(SD_RESTART))
-#define DISTILLED (BIT(SD_LCM) | BIT(SD_TCD))
-#define ONE_STEP (BIT(SD_DDIM) | BIT(SD_DDPM) | DISTILLED | BIT(SD_DDIM_INVERSE))
-#define THRESHOLDED ((ONE_STEP & ~BIT(SD_DDIM_INVERSE)) | MULTI | DPM_SINGLE)
-#define SPACED (ONE_STEP | BIT(SD_PNDM) | K_CLASSES | MULTI)
-#define CURVED ((K_CLASSES & ~BIT(SD_EULER_A)) | MULTI | DPM_SINGLE)
-#define BETAS_KNOWN (SPACED | DPM_SINGLE | KDIFFUSION)
-#define PREDICTS (BETAS_KNOWN | BIT(SD_EDM_EULER))
+#define READ_BY(member) offsetof(sd_reads, member)
+#define BY_ALL SIZE_MAX
+#define FIELD(member) offsetof(sd_sched_config, member)
 #define OR_NULL "null"
-#define EVERY (PREDICTS | BIT(SD_IPNDM))
 
 /* The arguments of the constructors. A class ignores the keys it does not know, so `euler` may find thresholding in a
  * file and go on; what a class does know and we do not do must have the value that changes nothing. The samplers that
  * only k-diffusion has read what describes the model. */
 static const struct key {
     const char *name;
-    unsigned classes;
+    size_t reader;        /* the member of sd_reads that says whether a class reads it; BY_ALL */
     enum { INTEGER, REAL, FLAG, PREDICTION, SPACING, BETAS, CURVE, ENDING, SOLVER, VARIANCE, SIGMAS, TIMESTEPS,
            ONLY_NULL, ONLY_FALSE, ONLY_TRUE, ONLY_TEXT, NOT_TEXT, ONLY_NONE } kind;
     size_t field;         /* offset in sd_sched_config; CURVE: which one */
     const char *text;     /* ONLY_TEXT, NOT_TEXT; INTEGER, REAL: OR_NULL where null comes to nothing */
 } keys[] = {
-    {"num_train_timesteps", EVERY, INTEGER, offsetof(sd_sched_config, train_steps), NULL},
-    {"_guidance_scale", EVERY, REAL, offsetof(sd_sched_config, guidance_scale), NULL},
-    {"beta_start", BETAS_KNOWN, REAL, offsetof(sd_sched_config, beta_start), NULL},
-    {"beta_end", BETAS_KNOWN, REAL, offsetof(sd_sched_config, beta_end), NULL},
-    {"beta_schedule", BETAS_KNOWN, BETAS, 0, NULL},
-    {"prediction_type", PREDICTS, PREDICTION, 0, NULL},
-    {"timestep_spacing", SPACED & ~DISTILLED, SPACING, 0, NULL},   /* the distilled ones store it and never ask */
-    {"steps_offset", SPACED, INTEGER, offsetof(sd_sched_config, steps_offset), OR_NULL},
-    {"set_alpha_to_one", BIT(SD_DDIM) | BIT(SD_PNDM) | DISTILLED | BIT(SD_DDIM_INVERSE), FLAG,
-     offsetof(sd_sched_config, set_alpha_to_one), NULL},
-    {"clip_sample", ONE_STEP | BIT(SD_HEUN), FLAG, offsetof(sd_sched_config, clip_sample), NULL},
-    {"clip_sample_range", ONE_STEP | BIT(SD_HEUN), REAL, offsetof(sd_sched_config, clip_sample_range), OR_NULL},
-    {"skip_prk_steps", BIT(SD_PNDM), FLAG, offsetof(sd_sched_config, skip_prk_steps), NULL},
-    {"rescale_betas_zero_snr", ONE_STEP | BIT(SD_EULER) | BIT(SD_EULER_A) | DPM_MULTI | BIT(SD_UNIPC), FLAG,
-     offsetof(sd_sched_config, rescale_zero_snr), NULL},
-    {"trained_betas", EVERY, ONLY_NULL, 0, NULL},
-    {"thresholding", THRESHOLDED, FLAG, offsetof(sd_sched_config, thresholding), NULL},
-    {"dynamic_thresholding_ratio", THRESHOLDED, REAL, offsetof(sd_sched_config, threshold_ratio), OR_NULL},
-    {"sample_max_value", THRESHOLDED, REAL, offsetof(sd_sched_config, threshold_max), OR_NULL},
-    {"use_karras_sigmas", CURVED, CURVE, SD_CURVE_KARRAS, NULL},
-    {"use_exponential_sigmas", CURVED, CURVE, SD_CURVE_EXPONENTIAL, NULL},
-    {"use_beta_sigmas", CURVED, CURVE, SD_CURVE_BETA, NULL},
-    {"use_lu_lambdas", DPM_MULTI, CURVE, SD_CURVE_LU, NULL},
-    {"use_flow_sigmas", MULTI | DPM_SINGLE, ONLY_FALSE, 0, NULL},
-    {"interpolation_type", BIT(SD_EULER), ONLY_TEXT, 0, "linear"},
-    {"timestep_type", BIT(SD_EULER), TIMESTEPS, 0, NULL},
-    {"final_sigmas_type", BIT(SD_EULER) | BIT(SD_EDM_EULER) | DPM_MULTI | DPM_SINGLE | BIT(SD_UNIPC), ENDING, 0, NULL},
-    {"solver_order", DPM_MULTI | DPM_SINGLE | BIT(SD_UNIPC) | BIT(SD_DEIS), INTEGER, offsetof(sd_sched_config, order),
-     NULL},
-    {"solver_type", DPM_MULTI | DPM_SINGLE | BIT(SD_UNIPC), SOLVER, 0, NULL},
-    {"lower_order_final", MULTI | DPM_SINGLE, FLAG, offsetof(sd_sched_config, lower_order_final), NULL},
-    {"euler_at_final", DPM_MULTI, FLAG, offsetof(sd_sched_config, euler_at_final), NULL},
-    {"predict_x0", BIT(SD_UNIPC), ONLY_TRUE, 0, NULL},
-    {"predictor_order", BIT(SD_SA_SOLVER), INTEGER, offsetof(sd_sched_config, order), NULL},
-    {"corrector_order", BIT(SD_SA_SOLVER), INTEGER, offsetof(sd_sched_config, corrector_order), NULL},
-    {"algorithm_type", BIT(SD_SA_SOLVER), NOT_TEXT, 0, "noise_prediction"},
-    {"algorithm_type", DPM_SINGLE, NOT_TEXT, 0, "dpmsolver"},
-    {"algorithm_type", DPM_SINGLE, NOT_TEXT, 0, "sde-dpmsolver++"},
-    {"disable_corrector", BIT(SD_UNIPC), ONLY_NONE, 0, NULL},
-    {"solver_p", BIT(SD_UNIPC), ONLY_NULL, 0, NULL},
-    {"lambda_min_clipped", DPM_MULTI | DPM_SINGLE | BIT(SD_SA_SOLVER), REAL, offsetof(sd_sched_config, lambda_min),
-     NULL},
-    {"variance_type", DPM_MULTI | DPM_SINGLE | BIT(SD_SA_SOLVER), NOT_TEXT, 0, "learned"},
-    {"variance_type", DPM_MULTI | DPM_SINGLE | BIT(SD_SA_SOLVER), NOT_TEXT, 0, "learned_range"},
-    {"variance_type", BIT(SD_DDPM), VARIANCE, 0, NULL},
-    {"original_inference_steps", DISTILLED, INTEGER, offsetof(sd_sched_config, original_steps), NULL},
-    {"timestep_scaling", BIT(SD_LCM), REAL, offsetof(sd_sched_config, timestep_scaling), NULL},
-    {"sigma_min", BIT(SD_EDM_EULER), REAL, offsetof(sd_sched_config, sigma_min), NULL},
-    {"sigma_max", BIT(SD_EDM_EULER), REAL, offsetof(sd_sched_config, sigma_max), NULL},
-    {"sigma_data", BIT(SD_EDM_EULER), REAL, offsetof(sd_sched_config, sigma_data), NULL},
-    {"rho", BIT(SD_EDM_EULER), REAL, offsetof(sd_sched_config, rho), NULL},
-    {"sigma_schedule", BIT(SD_EDM_EULER), SIGMAS, 0, NULL},
+    {"num_train_timesteps", BY_ALL, INTEGER, FIELD(train_steps), NULL},
+    {"_guidance_scale", BY_ALL, REAL, FIELD(guidance_scale), NULL},
+    {"beta_start", READ_BY(betas), REAL, FIELD(beta_start), NULL},
+    {"beta_end", READ_BY(betas), REAL, FIELD(beta_end), NULL},
+    {"beta_schedule", READ_BY(betas), BETAS, 0, NULL},
+    {"prediction_type", READ_BY(prediction), PREDICTION, 0, NULL},
+    {"timestep_spacing", READ_BY(spacing), SPACING, 0, NULL},
+    {"steps_offset", READ_BY(steps_offset), INTEGER, FIELD(steps_offset), OR_NULL},
+    {"set_alpha_to_one", READ_BY(alpha_to_one), FLAG, FIELD(set_alpha_to_one), NULL},
+    {"clip_sample", READ_BY(clip), FLAG, FIELD(clip_sample), NULL},
+    {"clip_sample_range", READ_BY(clip), REAL, FIELD(clip_sample_range), OR_NULL},
+    {"skip_prk_steps", READ_BY(prk), FLAG, FIELD(skip_prk_steps), NULL},
+    {"rescale_betas_zero_snr", READ_BY(zero_snr), FLAG, FIELD(rescale_zero_snr), NULL},
+    {"trained_betas", BY_ALL, ONLY_NULL, 0, NULL},
+    {"thresholding", READ_BY(threshold), FLAG, FIELD(thresholding), NULL},
+    {"dynamic_thresholding_ratio", READ_BY(threshold), REAL, FIELD(threshold_ratio), OR_NULL},
+    {"sample_max_value", READ_BY(threshold), REAL, FIELD(threshold_max), OR_NULL},
+    {"use_karras_sigmas", READ_BY(curves), CURVE, SD_CURVE_KARRAS, NULL},
+    {"use_exponential_sigmas", READ_BY(curves), CURVE, SD_CURVE_EXPONENTIAL, NULL},
+    {"use_beta_sigmas", READ_BY(curves), CURVE, SD_CURVE_BETA, NULL},
+    {"use_lu_lambdas", READ_BY(lu_lambdas), CURVE, SD_CURVE_LU, NULL},
+    {"use_flow_sigmas", READ_BY(flow), ONLY_FALSE, 0, NULL},
+    {"interpolation_type", READ_BY(euler), ONLY_TEXT, 0, "linear"},
+    {"timestep_type", READ_BY(euler), TIMESTEPS, 0, NULL},
+    {"final_sigmas_type", READ_BY(ending), ENDING, 0, NULL},
+    {"solver_order", READ_BY(order), INTEGER, FIELD(order), NULL},
+    {"solver_type", READ_BY(solver), SOLVER, 0, NULL},
+    {"lower_order_final", READ_BY(lower_order), FLAG, FIELD(lower_order_final), NULL},
+    {"euler_at_final", READ_BY(euler_at_final), FLAG, FIELD(euler_at_final), NULL},
+    {"predict_x0", READ_BY(unipc), ONLY_TRUE, 0, NULL},
+    {"predictor_order", READ_BY(sa), INTEGER, FIELD(order), NULL},
+    {"corrector_order", READ_BY(sa), INTEGER, FIELD(corrector_order), NULL},
+    {"algorithm_type", READ_BY(sa), NOT_TEXT, 0, "noise_prediction"},
+    {"algorithm_type", READ_BY(singlestep), NOT_TEXT, 0, "dpmsolver"},
+    {"algorithm_type", READ_BY(singlestep), NOT_TEXT, 0, "sde-dpmsolver++"},
+    {"disable_corrector", READ_BY(unipc), ONLY_NONE, 0, NULL},
+    {"solver_p", READ_BY(unipc), ONLY_NULL, 0, NULL},
+    {"lambda_min_clipped", READ_BY(lambda_min), REAL, FIELD(lambda_min), NULL},
+    {"variance_type", READ_BY(lambda_min), NOT_TEXT, 0, "learned"},
+    {"variance_type", READ_BY(lambda_min), NOT_TEXT, 0, "learned_range"},
+    {"variance_type", READ_BY(variance), VARIANCE, 0, NULL},
+    {"original_inference_steps", READ_BY(distilled), INTEGER, FIELD(original_steps), NULL},
+    {"timestep_scaling", READ_BY(lcm), REAL, FIELD(timestep_scaling), NULL},
+    {"sigma_min", READ_BY(edm), REAL, FIELD(sigma_min), NULL},
+    {"sigma_max", READ_BY(edm), REAL, FIELD(sigma_max), NULL},
+    {"sigma_data", READ_BY(edm), REAL, FIELD(sigma_data), NULL},
+    {"rho", READ_BY(edm), REAL, FIELD(rho), NULL},
+    {"sigma_schedule", READ_BY(edm), SIGMAS, 0, NULL},
 };
 
 static const char *const ending_names[] = {"zero", "sigma_min"};
@@ -304,7 +290,7 @@ static sd_status read_key(sd_sched_config *c, const struct key *k, const sd_json
         return SD_OK;
     case SOLVER:   /* each class takes the other's names for its default */
         if (read_choice(&choice, k, j, solver_names, SD_COUNT(solver_names), path, e)) return e->status;
-        if (choice < 4 && (choice >= SD_SOLVER_BH1) == (c->method == SD_UNIPC)) c->solver = (sd_solver)choice;
+        if (choice < 4 && (choice >= SD_SOLVER_BH1) == (c->solver >= SD_SOLVER_BH1)) c->solver = (sd_solver)choice;
         return SD_OK;
     case VARIANCE:
         if (sd_json_is(j, SD_JSON_NULL)) return SD_OK;
@@ -353,15 +339,25 @@ static const char *text_of(const sd_json *root, const char *key)
     return sd_json_is(j, SD_JSON_TEXT) ? j->text : "";
 }
 
-/* One class of diffusers is three of our samplers. */
-static sd_status dpm_solver_kind(sd_method *m, const sd_json *root, const char *path, sd_error *e)
+/* The sampler of a class. One class may be several of our samplers: its algorithm_type says which, and its solver_order
+ * among those that have the same one. */
+static sd_status sampler_of_class(sd_method *m, const char *name, const sd_json *root, const char *path, sd_error *e)
 {
     const char *algorithm = text_of(root, "algorithm_type");
     const sd_json *order = sd_json_get(root, "solver_order");
-    if (*algorithm == 0 || strcmp(algorithm, "dpmsolver++") == 0 || strcmp(algorithm, "deis") == 0) *m = SD_DPMPP_2M;
-    else if (strcmp(algorithm, "sde-dpmsolver++") == 0)
-        *m = sd_json_is(order, SD_JSON_NUMBER) && order->number == 3 ? SD_DPMPP_3M_SDE : SD_DPMPP_2M_SDE;
-    else
+    bool known = false, found = false;
+    if (*algorithm == 0 || strcmp(algorithm, "deis") == 0) algorithm = "dpmsolver++";   /* as diffusers takes them */
+    for (int i = 0; i < SD_METHOD_COUNT; i++) {
+        const sd_method_row *row = sd_method_row_of((sd_method)i);
+        if (!row->about.diffusers || strcmp(row->about.diffusers, name) != 0) continue;
+        known = true;
+        if (row->algorithm && strcmp(row->algorithm, algorithm) != 0) continue;
+        if (found && !(sd_json_is(order, SD_JSON_NUMBER) && order->number == row->class_order)) continue;
+        *m = (sd_method)i;
+        found = true;
+    }
+    if (!known) return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: scheduler class \"%.64s\" is not supported", path, name);
+    if (!found)
         return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: algorithm_type \"%.64s\" is not supported, expected dpmsolver++ or "
                        "sde-dpmsolver++", path, algorithm);
     return SD_OK;
@@ -371,18 +367,19 @@ static sd_status dpm_solver_kind(sd_method *m, const sd_json *root, const char *
 static sd_status read_method(sd_method *m, sd_program *program, const sd_json *root, const char *sampler,
                              const char *path, sd_error *e)
 {
-    if (sampler && sd_method_parse(m, program, sampler, e)) return e->status;
     const char *name = sampler ? sampler : text_of(root, "_class_name");
-    if (!sampler && *name == 0)
+    if (*name == 0 && !sampler)
         return sd_fail(e, SD_ERR_FORMAT, "%s: _class_name should be the name of a scheduler class", path);
-    if (strcmp(name, "DPMSolverMultistepScheduler") == 0) return dpm_solver_kind(m, root, path, e);
-    for (int i = 0; i < SD_METHOD_COUNT && !sampler; i++) {
-        const char *class_name = sd_method_about((sd_method)i)->diffusers;
-        *m = (sd_method)i;
-        if (class_name && strcmp(name, class_name) == 0) return SD_OK;
-    }
-    if (sampler) return SD_OK;
-    return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: scheduler class \"%.64s\" is not supported", path, name);
+    if (sampler && sd_method_parse(m, program, sampler, e)) return e->status;
+    const char *class_name = sampler ? sd_method_about(*m)->diffusers : NULL;
+    if (sampler && (!class_name || strcmp(class_name, sampler) != 0)) return SD_OK;
+    return sampler_of_class(m, name, root, path, e);
+}
+
+/* Does the row's class read the key? */
+static bool reads_key(const sd_method_row *row, const struct key *k)
+{
+    return k->reader == BY_ALL || *(const bool *)((const char *)&row->reads + k->reader);
 }
 
 static sd_status read_root(sd_sched_config *c, const sd_json *root, const char *sampler, const char *path, sd_error *e)
@@ -392,15 +389,15 @@ static sd_status read_root(sd_sched_config *c, const sd_json *root, const char *
     if (read_method(&method, &program, root, sampler, path, e)) return e->status;
     sd_sched_defaults(c, method);
     c->program = program;
+    const sd_method_row *row = sd_method_row_of(method);
     const sd_json *j;
     SD_JSON_EACH(j, root)
         for (size_t i = 0; i < SD_COUNT(keys); i++)
-            if ((keys[i].classes & 1u << method) && strcmp(j->key, keys[i].name) == 0
+            if (reads_key(row, &keys[i]) && strcmp(j->key, keys[i].name) == 0
                 && read_key(c, &keys[i], j, path, e))
                 return e->status;
-    /* the name says it, unless it is the class' name */
     bool class_name = sampler && strstr(sampler, "Scheduler") != NULL;
-    if (sampler && !class_name && ((DPM_MULTI | DPM_SINGLE) & BIT(method))) c->order = sd_method_row_of(method)->order;
+    if (sampler && !class_name && row->order_in_name) c->order = row->class_order;
     return sd_sched_check(c, path, SD_ERR_FORMAT, e);
 }
 

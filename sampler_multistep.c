@@ -140,7 +140,7 @@ void sd_sample_lms(sd_sampling *r)
     for (int i = r->begin, known = 0; sd_goes_on(r, i); i++) {
         double *now = newest(d, 4), w[4] = {0};
         sd_predict(r, x, r->at[i], now, NULL);
-        SUM(r, now, {1 / r->at[i].noise, x}, {-1 / r->at[i].noise, now});
+        sd_slope(r, now, x, now, r->at[i]);
         if (known < r->c->order) known++;
         /* A run that begins in the middle has fewer slopes than nodes. diffusers takes the weights of all nodes for the
          * slopes that there are; k-diffusion, which is given the rest of the sigmas alone, takes fewer nodes. */
@@ -173,7 +173,7 @@ static int dpmpp_order(const sd_sampling *r, int i, int known)
 void sd_sample_dpmpp_multistep(sd_sampling *r)
 {
     double *x = r->x, *m[] = {sd_vector(r), sd_vector(r), sd_vector(r)}, *d1 = sd_vector(r), *d2 = sd_vector(r);
-    bool sde = r->c->method != SD_DPMPP_2M && r->c->eta > 0;
+    bool sde = r->s->row->about.draws == SD_DRAWS_WITH_ETA && r->c->eta > 0;
     double eta = sde ? r->c->eta : 0.0;
     bool heun = r->c->solver == SD_SOLVER_HEUN || (r->s->kdiffusion && r->c->order == 3);   /* sample_dpmpp_3m_sde */
     for (int i = r->begin, known = 0; sd_goes_on(r, i); i++) {
@@ -272,7 +272,7 @@ void sd_sample_deis(sd_sampling *r)
         double *eps = newest(m, 3), rho = sigma_of(s), rho1 = sigma_of(t), w[3] = {rho1 - rho, 0, 0};
         bool few = r->c->lower_order_final && r->steps < 15;
         sd_predict(r, x, s, x0, NULL);
-        SUM(r, eps, {1 / s.noise, x}, {-s.signal / s.noise, x0});   /* of the clipped x0 */
+        sd_slope(r, eps, x, x0, s);   /* eps of the clipped x0 */
         int order = ++known < r->c->order ? known : r->c->order;
         if (few && order > r->steps - i) order = r->steps - i;
         if (order > 1) {

@@ -5,7 +5,8 @@
 
 #include <string.h>
 
-void sd_nearest_names(char *out, size_t size, const char *name, const char *const *names, size_t count)
+/* "a, b and c": the three names that are most like it. */
+static void nearest_names(char *out, size_t size, const char *name, const char *const *names, size_t count)
 {
     enum { MOST = 48 };   /* letters that are looked at */
     size_t taken[3] = {count, count, count}, letters = strlen(name);
@@ -25,32 +26,23 @@ void sd_nearest_names(char *out, size_t size, const char *name, const char *cons
 
 /* ------------------------------------------------------------------------------------ samplers */
 
-/* Names that are in no row of the sampler table. method < 0: a sampler that is not here; `more` says what to use
- * instead. Otherwise `more` is the schedule or spacing that the name means as well, or NULL. */
-typedef struct spelling { const char *name; int method; const char *more; } spelling;
-
+/* Samplers of other programs that are not here, and what to use instead. */
 #define NO_CFGPP "CFG++ is not built in, take the sampler without it"
-static const spelling spellings[] = {
-    {"plms", SD_PNDM, NULL}, {"euler_ancestral", SD_EULER_A, NULL}, {"dpm_2_ancestral", SD_DPM2_A, NULL},
-    {"dpmpp_2s_ancestral", SD_DPMPP_2S_A, NULL}, {"dpm_ad", SD_DPM_ADAPTIVE, NULL},
-    /* ComfyUI's _gpu tells where the noise is drawn, which here the random stream tells */
-    {"dpmpp_sde_gpu", SD_DPMPP_SDE, NULL}, {"dpmpp_2m_sde_gpu", SD_DPMPP_2M_SDE, NULL},
-    {"dpmpp_3m_sde_gpu", SD_DPMPP_3M_SDE, NULL},
-    {"uni_pc_bh2", SD_UNIPC, NULL}, {"ddim_trailing", SD_DDIM, "trailing"},
-    {"euler_cfg_pp", -1, NO_CFGPP}, {"euler_a_cfg_pp", -1, NO_CFGPP}, {"euler_ancestral_cfg_pp", -1, NO_CFGPP},
-    {"ddim_cfg_pp", -1, NO_CFGPP}, {"dpmpp_2m_cfg_pp", -1, NO_CFGPP}, {"dpmpp_2s_ancestral_cfg_pp", -1, NO_CFGPP},
-    {"dpm++2mv2", -1, "the nearest is dpm++2m"}, {"dpm++2m_sde_heun", -1, "the nearest is dpm++2m_sde"},
-    {"dpm++2m_sde_heun_gpu", -1, "the nearest is dpm++2m_sde"},
-    {"dpm++2m_sde_bt", -1, "it is dpm++2m_sde with the samplers' random stream \"brownian\""},
-    {"heunpp2", -1, "the nearest is heun"}, {"ipndm_v", -1, "the nearest is ipndm"},
-    {"euler_ge", -1, "the nearest is euler"}, {"gradient_estimation", -1, "the nearest is euler"},
-    {"res_multistep", -1, "the nearest is dpm++2m"}, {"res_multistep_ancestral", -1, "the nearest is dpm++2s_a"},
-    {"res_2s", -1, "the nearest is dpm++2s"}, {"exp_heun_2_x0", -1, "the nearest is dpm++2s"},
-    {"er_sde", -1, "the nearest is dpm++3m_sde"}, {"seeds_2", -1, "the nearest is dpm++sde"},
-    {"seeds_3", -1, "the nearest is dpm++sde"}, {"sa_solver_pece", -1, "the nearest is sa_solver"},
+static const struct { const char *name, *instead; } missing[] = {
+    {"euler_cfg_pp", NO_CFGPP}, {"euler_a_cfg_pp", NO_CFGPP}, {"euler_ancestral_cfg_pp", NO_CFGPP},
+    {"ddim_cfg_pp", NO_CFGPP}, {"dpmpp_2m_cfg_pp", NO_CFGPP}, {"dpmpp_2s_ancestral_cfg_pp", NO_CFGPP},
+    {"dpm++2mv2", "the nearest is dpm++2m"}, {"dpm++2m_sde_heun", "the nearest is dpm++2m_sde"},
+    {"dpm++2m_sde_heun_gpu", "the nearest is dpm++2m_sde"},
+    {"dpm++2m_sde_bt", "it is dpm++2m_sde with the samplers' random stream \"brownian\""},
+    {"heunpp2", "the nearest is heun"}, {"ipndm_v", "the nearest is ipndm"},
+    {"euler_ge", "the nearest is euler"}, {"gradient_estimation", "the nearest is euler"},
+    {"res_multistep", "the nearest is dpm++2m"}, {"res_multistep_ancestral", "the nearest is dpm++2s_a"},
+    {"res_2s", "the nearest is dpm++2s"}, {"exp_heun_2_x0", "the nearest is dpm++2s"},
+    {"er_sde", "the nearest is dpm++3m_sde"}, {"seeds_2", "the nearest is dpm++sde"},
+    {"seeds_3", "the nearest is dpm++sde"}, {"sa_solver_pece", "the nearest is sa_solver"},
 };
 
-/* What a text says: a sampler, or a spelling with method < 0; and a schedule or spacing behind it. */
+/* What a text says: a sampler, which may be one that is not here, and a schedule or spacing behind it. */
 typedef struct meaning {
     int method;              /* -1: it says no sampler that is here */
     bool kdiffusion;         /* it is the name of k-diffusion's function */
@@ -87,17 +79,15 @@ static meaning read_name(const char *text)
     meaning best = {.method = -1};
     if (strncmp(text, "k_", 2) == 0) text += 2;
     for (int i = 0; i < SD_METHOD_COUNT; i++) {
-        const sd_sampler_info *a = sd_method_about((sd_method)i);
-        const char *const names[] = {a->name, a->diffusers, a->a1111, a->kdiffusion};
+        const sd_method_row *row = sd_method_row_of((sd_method)i);
+        const char *const names[] = {row->about.name, row->about.diffusers, row->about.a1111, row->about.kdiffusion};
         for (size_t k = 0; k < SD_COUNT(names); k++)
             consider(&best, text, names[k], (meaning){.method = i, .kdiffusion = k == 3});
+        for (size_t k = 0; k < SD_COUNT(row->also); k++)
+            consider(&best, text, row->also[k].name, (meaning){.method = i, .schedule = row->also[k].schedule});
     }
-    for (size_t i = 0; i < SD_COUNT(spellings); i++) {
-        const spelling *s = &spellings[i];
-        bool here = s->method >= 0;
-        consider(&best, text, s->name, (meaning){.method = s->method, .schedule = here ? s->more : NULL,
-                                                 .instead = here ? NULL : s->more});
-    }
+    for (size_t i = 0; i < SD_COUNT(missing); i++)
+        consider(&best, text, missing[i].name, (meaning){.method = -1, .instead = missing[i].instead});
     return best;
 }
 
@@ -122,22 +112,23 @@ static sd_status unknown_sampler(const char *name, sd_error *e)
     const char *names[SD_METHOD_COUNT];
     char nearest[128];
     for (int k = 0; k < SD_METHOD_COUNT; k++) names[k] = sd_method_about((sd_method)k)->name;
-    sd_nearest_names(nearest, sizeof nearest, name, names, SD_METHOD_COUNT);
+    nearest_names(nearest, sizeof nearest, name, names, SD_METHOD_COUNT);
     return sd_fail(e, SD_ERR_ARG, "unknown sampler \"%.64s\", the nearest are %s", name, nearest);
 }
 
-/* at: "@program" within `name`. */
+static const char *const program_names[SD_PROGRAM_COUNT] = {"diffusers", "kdiffusion", "comfy"};
+
+/* at: "@program" within `name`. *program: the one that the name means without it. */
 static sd_status read_program(sd_program *program, const sd_method_row *row, const char *name, const char *at,
                               sd_error *e)
 {
     int k = 0;
-    while (k <= SD_COMFY && strcmp(at + 1, sd_program_name((sd_program)k)) != 0) k++;
-    const bool has[] = {row->about.diffusers != NULL, row->about.kdiffusion || !row->about.diffusers, row->comfy};
-    if (k > SD_COMFY)
+    while (k < SD_PROGRAM_COUNT && strcmp(at + 1, program_names[k]) != 0) k++;
+    if (k == SD_PROGRAM_COUNT)
         return sd_fail(e, SD_ERR_ARG, "unknown program in \"%.64s\", expected @diffusers, @kdiffusion or @comfy", name);
-    if (!has[k])
+    if (row->home != (sd_program)k && !row->elsewhere[k])
         return sd_fail(e, SD_ERR_ARG, "\"%.64s\": %s@%s is not there, %s is %s's", name, row->about.name,
-                       sd_program_name((sd_program)k), row->about.name, sd_program_name(*program));
+                       program_names[k], row->about.name, program_names[*program]);
     *program = (sd_program)k;
     return SD_OK;
 }
@@ -152,11 +143,19 @@ sd_status sd_method_parse(sd_method *m, sd_program *program, const char *name, s
         return sd_fail(e, SD_ERR_ARG, "the sampler \"%.64s\" is not supported: %s", name, is.instead);
     if (is.method < 0) return unknown_sampler(name, e);
     const sd_method_row *row = sd_method_row_of((sd_method)is.method);
-    sd_program p = row->about.diffusers && !is.kdiffusion ? SD_DIFFUSERS : SD_KDIFFUSION;
+    sd_program p = is.kdiffusion ? SD_KDIFFUSION : row->home;
     if (at && read_program(&p, row, name, at, e)) return e->status;
     *m = (sd_method)is.method;
     if (program) *program = p;
     return SD_OK;
+}
+
+bool sd_name_means(const char *name, sd_method m, sd_program p)
+{
+    sd_method method;
+    sd_program program;
+    sd_error quiet = {.status = SD_OK};
+    return !sd_method_parse(&method, &program, name, &quiet) && method == m && program == p;
 }
 
 /* ----------------------------------------------------------------------------------- schedules */
@@ -199,7 +198,7 @@ sd_status sd_curve_parse(sd_curve *c, const char *name, sd_error *e)
         return SD_OK;
     }
     char nearest[128];
-    sd_nearest_names(nearest, sizeof nearest, name, names, SD_CURVE_SIGMAS);
+    nearest_names(nearest, sizeof nearest, name, names, SD_CURVE_SIGMAS);
     return sd_fail(e, SD_ERR_ARG, "unknown schedule \"%.64s\": the spacings are leading, trailing and linspace, the "
                    "nearest schedules are %s", name, nearest);
 }

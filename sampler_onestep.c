@@ -114,7 +114,7 @@ void sd_sample_euler(sd_sampling *r)
     for (int i = r->begin; sd_goes_on(r, i); i++) {
         sd_level t = r->at[i + 1], s = churn(r, r->at[i]);
         sd_predict(r, x, s, d, NULL);
-        SUM(r, d, {1 / s.noise, x}, {-1 / s.noise, d});
+        sd_slope(r, d, x, d, s);
         SUM(r, x, {1, x}, {t.noise - s.noise, d});
     }
 }
@@ -128,11 +128,12 @@ static void heun_step(sd_sampling *r, const heun *v, sd_level s, sd_level t)
 {
     double *x = r->x, dt = t.noise - s.noise;
     sd_predict(r, x, s, v->d, NULL);
-    SUM(r, v->d, {1 / s.noise, x}, {-1 / s.noise, v->d});
+    sd_slope(r, v->d, x, v->d, s);
     if (t.noise > 0) {
         SUM(r, v->x2, {1, x}, {dt, v->d});
         sd_predict(r, v->x2, t, v->d2, NULL);
-        SUM(r, v->d, {0.5, v->d}, {0.5 / t.noise, v->x2}, {-0.5 / t.noise, v->d2});
+        sd_slope(r, v->d2, v->x2, v->d2, t);
+        SUM(r, v->d, {0.5, v->d}, {0.5, v->d2});
     }
     SUM(r, x, {1, x}, {dt, v->d});
 }
@@ -209,12 +210,12 @@ void sd_sample_dpm2(sd_sampling *r)
     for (int i = r->begin; sd_goes_on(r, i); i++) {
         sd_level t = r->at[i + 1], s = churn(r, r->at[i]);
         sd_predict(r, x, s, d, NULL);
-        SUM(r, d, {1 / s.noise, x}, {-1 / s.noise, d});
+        sd_slope(r, d, x, d, s);
         if (t.noise > 0) {
             sd_level middle = between(r, s.noise, t.noise, 0.5);
             SUM(r, x2, {1, x}, {middle.noise - s.noise, d});
             sd_predict(r, x2, middle, d, NULL);
-            SUM(r, d, {1 / middle.noise, x2}, {-1 / middle.noise, d});
+            sd_slope(r, d, x2, d, middle);
         }
         SUM(r, x, {1, x}, {t.noise - s.noise, d});
     }
@@ -254,12 +255,12 @@ void sd_sample_dpm2_ancestral(sd_sampling *r)
         ancestral to = ancestral_step(s.noise, t.noise, r->c->eta);
         const double *z = NULL;
         sd_predict(r, x, s, d, NULL);
-        SUM(r, d, {1 / s.noise, x}, {-1 / s.noise, d});
+        sd_slope(r, d, x, d, s);
         if (to.down > 0) {
             sd_level middle = between(r, s.noise, to.down, 0.5);
             SUM(r, x2, {1, x}, {middle.noise - s.noise, d});
             sd_predict(r, x2, middle, d, NULL);
-            SUM(r, d, {1 / middle.noise, x2}, {-1 / middle.noise, d});
+            sd_slope(r, d, x2, d, middle);
             z = sd_draw(r, s, t);
         }
         SUM(r, x, {1, x}, {to.down - s.noise, d}, {to.up * r->c->s_noise, z});

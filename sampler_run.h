@@ -1,6 +1,17 @@
-/* sampler_run.h - floor 5, private to the sampler files: what a sampler sees of its run. A sampler is one function
- * of an sd_sampling; its body is the paper's lines. sampler.c has the machinery, sampler_schedules.c the noise levels,
- * sampler_onestep.c and sampler_multistep.c the samplers, sampler_table.c their table. */
+/* sampler_run.h - floor 5, private to the sampler files: what a sampler sees of its run, and the row of the table that
+ * says what a sampler is like.
+ *
+ *   sampler_table.c      one row for each sampler: names, defaults, everything in which samplers differ
+ *   sampler_onestep.c    the samplers that look at one step at a time, each as its paper's lines
+ *   sampler_multistep.c  the samplers that remember earlier answers
+ *   sampler.c            runs a sampler: asks the UNet, draws noise, counts evaluations
+ *   sampler_levels.c     the noise levels of a run: betas, timesteps, sigmas
+ *   sampler_schedules.c  named shapes of a list of sigmas: karras, exponential, beta, ...
+ *   sampler_config.c     settings: the classes' defaults, their bounds, scheduler_config.json
+ *   sampler_names.c      finds samplers and schedules by what people type
+ *
+ * A new sampler is a function and a row (and an entry of sd_method, which numbers the rows); test_table.c says what a
+ * row lacks. */
 #ifndef SD_SAMPLER_RUN_H
 #define SD_SAMPLER_RUN_H
 
@@ -71,48 +82,119 @@ void sd_sum(const sd_sampling *r, double *y, const sd_term *terms, size_t count)
 #define SUM(r, y, ...) \
     sd_sum(r, y, (const sd_term[]){__VA_ARGS__}, sizeof((const sd_term[]){__VA_ARGS__}) / sizeof(sd_term))
 
+/* d = (x - signal x0) / noise: the noise in x if x0 is the picture. Where signal is 1 it is dx/dsigma, the slope of the
+ * probability flow ODE [Karras et al. 2022, eq. 1 and 3]; k-diffusion's to_d. d may be x0. */
+void sd_slope(const sd_sampling *r, double *d, const double *x, const double *x0, sd_level at);
+
 /* What a model output F says at a level, as numbers: x0 = x_skip x + x_out F, eps = eps_skip x + eps_out F; the UNet
  * sees c_in x. With t these are the c_skip, c_out, c_in and c_noise of [Karras et al. 2022, eq. 7]. */
 typedef struct sd_scaling { double c_in, x_skip, x_out, eps_skip, eps_out; } sd_scaling;
 sd_scaling sd_scaling_at(const sd_sched_config *c, sd_level at);
 
-/* ---- sampler_schedules.c */
-void sd_alphas_cumprod(float *a, const sd_sched_config *c);
+/* ---- sampler_levels.c */
+/* How a kind of sampler places its noise levels. */
+typedef struct sd_levels {
+    /* Fills the levels at[0 .. steps]; sigma has room for a number more than there are training timesteps. */
+    sd_status (*place)(sd_sampler *s, double *sigma, sd_error *e);
+    bool by_sigma;          /* it places sigmas, and so takes schedules: karras, ... */
+    bool whole;             /* its timesteps are whole numbers */
+    bool takes_timesteps;   /* the caller may give them as a list */
+    bool one_more;          /* it spaces one timestep more than there are steps, and leaves out the lowest */
+    bool ends_alone;        /* it asks for the two ends of the training schedule and chooses what lies between */
+    bool upwards;           /* from a picture to noise: the first level may be sigma 0 */
+} sd_levels;
+extern const sd_levels sd_levels_strides, sd_levels_table, sd_levels_inverse, sd_levels_distilled, sd_levels_sigmas,
+    sd_levels_whole, sd_levels_range, sd_levels_ipndm, sd_levels_edm;
+
 /* Where the steps of a run start and where the last one ends; the sampler's alphas are filled. */
 sd_status sd_place_levels(sd_sampler *s, sd_error *e);
 /* The level of a timestep of the training schedule; below 0 the end of DDIM and PNDM (set_alpha_to_one). */
 sd_level sd_level_at_timestep(const sd_sampler *s, double t);
 /* The level of any sigma, on the sampler's scale, with the fraction of a timestep that belongs to it. */
 sd_level sd_level_at_sigma(const sd_sampler *s, double sigma);
-double sd_sigma_to_t(const sd_sampler *s, double sigma);
+/* sigma at a timestep, and its logarithm: the one is diffusers' interpolation, the other k-diffusion's. */
+double sd_sigma_at(const sd_sampler *s, double t);
+double sd_log_sigma_at(const sd_sampler *s, double t);
+static inline double sd_sigma_of_alpha(double a) { return sqrt((1.0 - a) / a); }
+
+/* ---- sampler_schedules.c */
+typedef struct sd_range { const sd_sampler *s; double lo, hi; } sd_range;
+/* Fills n sigmas from hi down to lo, without the end of the run; returns how many there are, mostly n. */
+typedef int sd_curve_fn(double *sigma, int n, sd_range r);
+typedef struct sd_curve_row {
+    const char *name;
+    sd_curve_fn *fn;        /* NULL: its levels are those of timesteps */
+    bool diffusers;         /* diffusers' classes have it, between their own ends and with timesteps as they round */
+} sd_curve_row;
+const sd_curve_row *sd_curve_row_of(sd_curve c);
 
 /* ---- the samplers */
 typedef void sd_sample_fn(sd_sampling *r);
 sd_sample_fn sd_sample_ddim, sd_sample_ddim_inverse, sd_sample_ddpm, sd_sample_lcm, sd_sample_tcd, sd_sample_euler,
     sd_sample_euler_ancestral, sd_sample_heun, sd_sample_restart, sd_sample_dpm2, sd_sample_dpm2_ancestral,
-        sd_sample_dpmpp_2s_ancestral,
-    /* sampler_onestep.c */
-    sd_sample_dpmpp_sde, sd_sample_dpm_fast, sd_sample_dpm_adaptive;
+    sd_sample_dpmpp_2s_ancestral, sd_sample_dpmpp_sde, sd_sample_dpm_fast, sd_sample_dpm_adaptive;   /* _onestep.c */
 sd_sample_fn sd_sample_pndm, sd_sample_ipndm, sd_sample_lms, sd_sample_dpmpp_multistep, sd_sample_dpmpp_singlestep,
-    /* sampler_multistep.c */
-    sd_sample_deis, sd_sample_unipc, sd_sample_sa;
+    sd_sample_deis, sd_sample_unipc, sd_sample_sa;   /* _multistep.c */
 
 /* ---- sampler_table.c */
+
+/* The keys of scheduler_config.json that a class reads; it ignores the others, as in diffusers. A member stands for a
+ * key or for several that come together: the table of keys in sampler_config.c says which. */
+typedef struct sd_reads {
+    bool betas, prediction, spacing, steps_offset, alpha_to_one, clip, prk, zero_snr, threshold, curves, lu_lambdas,
+        flow, euler, ending, order, solver, lower_order, euler_at_final, lambda_min, variance, unipc, sa, singlestep,
+        distilled, lcm, edm;
+} sd_reads;
+
+/* How a diffusers class rounds the timestep of a sigma that a schedule has placed. */
+typedef enum sd_rounding {
+    SD_ROUND_FLOAT32,          /* it stays a fraction */
+    SD_ROUND_NOT,              /* the same, in double */
+    SD_ROUND_FLOAT32_KARRAS,   /* a fraction, but the nearest whole one with Karras' sigmas */
+    SD_ROUND_WHOLE,            /* the nearest whole one with Karras' sigmas, else the one below */
+    SD_ROUND_WHOLE_COSINE,     /* the same, and with cosine betas always the one below */
+} sd_rounding;
+
+/* All that a sampler is like. What a row leaves out is false, 0 or NULL. */
 typedef struct sd_method_row {
-    sd_sampler_info about;
+    sd_sampler_info about;        /* names, paper, order of accuracy, when it draws, its eta */
+
+    /* Names elsewhere */
+    sd_program home;              /* whose conventions its plain name stands for */
+    const char *elsewhere[SD_PROGRAM_COUNT];   /* its name with the conventions of another program */
+    struct { const char *name, *schedule; } also[3];   /* further names; such a name may mean a schedule as well */
+    sd_curve automatic;           /* A1111's "Automatic" for it; SPACED: it goes by levels of its own */
+
+    /* How it computes */
     sd_sample_fn *sample;
-    enum { SD_VP, SD_VE } scale;   /* of diffusers' class; k-diffusion's samplers are all VE */
-    /* Where the levels come from: whole timesteps of the table; sigmas at timesteps with fractions; sigmas at whole
-     * timesteps, one more of which is the end; the ends of the table alone; formulas of its own. */
-    enum { SD_TABLE, SD_SIGMAS, SD_SIGMAS_WHOLE, SD_RANGE, SD_LCM_STEPS, SD_OWN } levels;
-    sd_spacing spacing;            /* defaults of the class */
-    bool alpha_to_one, clip;
+    const sd_levels *levels;
+    enum { SD_VP, SD_VE } scale;  /* of diffusers' class; k-diffusion's samplers are all VE */
+    sd_rounding rounding;
+    bool edm;                     /* for models of [Karras et al. 2022]: scaled by sigma_data, told ln(sigma) / 4 */
+    bool open_ended;              /* what the UNet says decides how many evaluations there are */
+    bool two_a_step;              /* its list of timesteps in diffusers has two entries for a step */
+    bool needs_signal;            /* it cannot begin at zero SNR, whatever the UNet predicts */
+    bool ends_above_zero;         /* its formulas divide by the last sigma */
+    bool repeats_last;            /* with a schedule, final_sigmas_type sigma_min is the last sigma of the schedule */
+    bool first_order_to_zero;     /* to sigma 0 it needs a step of order 1, which lower_order_final allows */
+    bool predicts_v;              /* its class knows no other prediction type */
+    bool never_clips;             /* its class has arguments for clipping and thresholding and makes no use of them */
+
+    /* The class in diffusers: which of its samplers this is, its defaults, what it reads */
+    const char *algorithm;        /* algorithm_type, where one class is several samplers */
+    bool order_in_name;           /* the order is in the sampler's name, and overrules the file's */
+    int class_order, most_order;  /* solver_order: default, largest */
+    double step_eta;              /* default of its step's argument eta, where pipelines pass another */
+    sd_spacing spacing;
     enum { SD_BETAS_DDPM, SD_BETAS_LINEAR_SD, SD_BETAS_SD } betas;
-    int order;                     /* of the class */
-    bool comfy;                    /* ComfyUI has another sampler of this name */
+    sd_solver solver;
+    bool alpha_to_one, clip, lower_order_final;
+    sd_reads reads;
 } sd_method_row;
 const sd_method_row *sd_method_row_of(sd_method m);
-/* "; the nearest are a, b and c" */
-void sd_nearest_names(char *out, size_t size, const char *name, const char *const *names, size_t count);
+/* Does a run with these settings follow k-diffusion's conventions? */
+bool sd_is_kdiffusion(const sd_sched_config *c);
+/* Are its latents x0 + sigma eps? */
+static inline bool sd_is_exploding(const sd_sampler *s) { return s->kdiffusion || s->row->scale == SD_VE; }
 
 #endif

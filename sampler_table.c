@@ -1,120 +1,267 @@
-/* sampler_table.c - floor 5: the table of samplers. sampler_names.c finds one by any of its names. */
+/* sampler_table.c - floor 5: the table of samplers, a row for each. Everything in which they differ stands here;
+ * sampler_run.h explains the members. sampler_names.c finds a row by any of its names. */
 #include "sampler_run.h"
-
-#include <string.h>
 
 #define EDM "Karras et al. 2022, Elucidating the Design Space of Diffusion-Based Generative Models"
 #define DPM "Lu et al. 2022, DPM-Solver: A Fast ODE Solver for Diffusion Probabilistic Model Sampling"
 #define DPMPP "Lu et al. 2022, DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models"
 #define DEIS "Zhang & Chen 2022, Fast Sampling of Diffusion Models with Exponential Integrator"
 
-#define NEVER SD_DRAWS_NEVER
-#define WITH_ETA SD_DRAWS_WITH_ETA
-#define ALWAYS SD_DRAWS_ALWAYS
-#define LEADING SD_SPACE_LEADING
-#define LINSPACE SD_SPACE_LINSPACE
+/* What several classes of diffusers have in common. */
+#define READS_MODEL .betas = true, .prediction = true
+#define READS_SPACED READS_MODEL, .spacing = true, .steps_offset = true
+/* DDIMScheduler and its kin: they look alphas_cumprod up by whole timesteps */
+#define READS_TABLE READS_MODEL, .steps_offset = true, .clip = true, .zero_snr = true
+/* DPMSolverMultistepScheduler, ...Singlestep..., UniPC..., DEIS..., SASolverScheduler */
+#define READS_SOLVER READS_MODEL, .threshold = true, .curves = true, .flow = true, .lower_order = true
+#define READS_DPMPP READS_SOLVER, .ending = true, .order = true, .solver = true, .lambda_min = true
+#define READS_DPMPP_MULTISTEP READS_DPMPP, .spacing = true, .steps_offset = true, .zero_snr = true, \
+    .lu_lambdas = true, .euler_at_final = true
 
-/* name, diffusers, A1111, k-diffusion, paper, order, draws, eta | function, scale, levels, spacing, alpha_to_one, clip,
- * betas, order of the class, ComfyUI's own */
 static const sd_method_row methods[SD_METHOD_COUNT] = {
-    [SD_DDIM] = {{"ddim", "DDIMScheduler", "DDIM", NULL,
-        "Song et al. 2020, Denoising Diffusion Implicit Models", 1, WITH_ETA, 0},
-        sd_sample_ddim, SD_VP, SD_TABLE, LEADING, true, true, SD_BETAS_DDPM, 1, false},
-    [SD_PNDM] = {{"pndm", "PNDMScheduler", "PLMS", NULL,
-        "Liu et al. 2022, Pseudo Numerical Methods for Diffusion Models on Manifolds", 2, NEVER, 0},
-        sd_sample_pndm, SD_VP, SD_TABLE, LEADING, false, false, SD_BETAS_DDPM, 4, false},
-    [SD_EULER] = {{"euler", "EulerDiscreteScheduler", "Euler", "sample_euler",
-        EDM, 1, NEVER, 0},
-        sd_sample_euler, SD_VE, SD_SIGMAS, LINSPACE, false, false, SD_BETAS_DDPM, 1, false},
-    [SD_EULER_A] = {{"euler_a", "EulerAncestralDiscreteScheduler", "Euler a", "sample_euler_ancestral",
-        EDM, 1, ALWAYS, 1},
-        sd_sample_euler_ancestral, SD_VE, SD_SIGMAS, LINSPACE, false, false, SD_BETAS_DDPM, 1, false},
-    [SD_HEUN] = {{"heun", "HeunDiscreteScheduler", "Heun", "sample_heun",
-        EDM, 2, NEVER, 0},
-        sd_sample_heun, SD_VE, SD_SIGMAS, LINSPACE, false, false, SD_BETAS_LINEAR_SD, 2, false},
-    [SD_DPM2] = {{"dpm2", "KDPM2DiscreteScheduler", "DPM2", "sample_dpm_2",
-        DPM, 2, NEVER, 0},
-        sd_sample_dpm2, SD_VE, SD_SIGMAS, LINSPACE, false, false, SD_BETAS_LINEAR_SD, 2, false},
-    [SD_DPM2_A] = {{"dpm2_a", "KDPM2AncestralDiscreteScheduler", "DPM2 a", "sample_dpm_2_ancestral",
-        DPM, 2, ALWAYS, 1},
-        sd_sample_dpm2_ancestral, SD_VE, SD_SIGMAS, LINSPACE, false, false, SD_BETAS_LINEAR_SD, 2, false},
-    [SD_LMS] = {{"lms", "LMSDiscreteScheduler", "LMS", "sample_lms",
-        "Adams-Bashforth in sigma, K. Crowson's k-diffusion", 4, NEVER, 0},
-        sd_sample_lms, SD_VE, SD_SIGMAS, LINSPACE, false, false, SD_BETAS_DDPM, 4, false},
-    [SD_DPMPP_2M] = {{"dpm++2m", "DPMSolverMultistepScheduler", "DPM++ 2M", "sample_dpmpp_2m",
-        DPMPP, 2, NEVER, 0},
-        sd_sample_dpmpp_multistep, SD_VP, SD_SIGMAS_WHOLE, LINSPACE, false, false, SD_BETAS_DDPM, 2, false},
-    [SD_DPMPP_2M_SDE] = {{"dpm++2m_sde", "DPMSolverMultistepScheduler", "DPM++ 2M SDE", "sample_dpmpp_2m_sde",
-        DPMPP, 2, WITH_ETA, 1},
-        sd_sample_dpmpp_multistep, SD_VP, SD_SIGMAS_WHOLE, LINSPACE, false, false, SD_BETAS_DDPM, 2, false},
-    /* Three points, but order 2: see docs/MODEL.md. */
-    [SD_DPMPP_3M_SDE] = {{"dpm++3m_sde", "DPMSolverMultistepScheduler", "DPM++ 3M SDE", "sample_dpmpp_3m_sde",
-        DPMPP, 2, WITH_ETA, 1},
-        sd_sample_dpmpp_multistep, SD_VP, SD_SIGMAS_WHOLE, LINSPACE, false, false, SD_BETAS_DDPM, 3, false},
-    [SD_DPMPP_2S] = {{"dpm++2s", "DPMSolverSinglestepScheduler", "DPM++ 2S", NULL,
-        DPMPP, 2, NEVER, 0},
-        sd_sample_dpmpp_singlestep, SD_VP, SD_SIGMAS_WHOLE, LINSPACE, false, false, SD_BETAS_DDPM, 2, false},
-    [SD_DPMPP_2S_A] = {{"dpm++2s_a", NULL, "DPM++ 2S a", "sample_dpmpp_2s_ancestral",
-        DPMPP, 2, ALWAYS, 1},
-        sd_sample_dpmpp_2s_ancestral, SD_VE, SD_SIGMAS, LINSPACE, false, false, SD_BETAS_DDPM, 2, false},
-    [SD_DPMPP_SDE] = {{"dpm++sde", "DPMSolverSDEScheduler", "DPM++ SDE", "sample_dpmpp_sde",
-        DPMPP, 2, ALWAYS, 1},
-        sd_sample_dpmpp_sde, SD_VE, SD_SIGMAS, LINSPACE, false, false, SD_BETAS_LINEAR_SD, 2, false},
-    [SD_DPM_FAST] = {{"dpm_fast", NULL, "DPM fast", "sample_dpm_fast",
-        DPM, 3, ALWAYS, 0},
-        sd_sample_dpm_fast, SD_VE, SD_RANGE, LINSPACE, false, false, SD_BETAS_DDPM, 3, false},
-    [SD_DPM_ADAPTIVE] = {{"dpm_adaptive", NULL, "DPM adaptive", "sample_dpm_adaptive",
-        DPM, 3, ALWAYS, 0},
-        sd_sample_dpm_adaptive, SD_VE, SD_RANGE, LINSPACE, false, false, SD_BETAS_DDPM, 3, false},
-    [SD_UNIPC] = {{"unipc", "UniPCMultistepScheduler", "UniPC", NULL,
-        "Zhao et al. 2023, UniPC: A Unified Predictor-Corrector Framework for Fast Sampling", 3, NEVER, 0},
-        sd_sample_unipc, SD_VP, SD_SIGMAS_WHOLE, LINSPACE, false, false, SD_BETAS_DDPM, 2, false},
-    [SD_DEIS] = {{"deis", "DEISMultistepScheduler", "DEIS", NULL,
-        DEIS, 2, NEVER, 0},
-        sd_sample_deis, SD_VP, SD_SIGMAS_WHOLE, LINSPACE, false, false, SD_BETAS_DDPM, 2, false},
-    [SD_SA_SOLVER] = {{"sa_solver", "SASolverScheduler", "SA-Solver", NULL,
-        "Xue et al. 2023, SA-Solver: Stochastic Adams Solver for Fast Sampling of Diffusion Models", 2, ALWAYS, 1},
-        sd_sample_sa, SD_VP, SD_SIGMAS_WHOLE, LINSPACE, false, false, SD_BETAS_DDPM, 2, false},
-    [SD_DDPM] = {{"ddpm", "DDPMScheduler", "DDPM", NULL,
-        "Ho et al. 2020, Denoising Diffusion Probabilistic Models", 0, ALWAYS, 1},
-        sd_sample_ddpm, SD_VP, SD_TABLE, LEADING, true, true, SD_BETAS_DDPM, 1, false},
-    [SD_LCM] = {{"lcm", "LCMScheduler", "LCM", NULL,
-        "Luo et al. 2023, Latent Consistency Models", 0, ALWAYS, 1},
-        sd_sample_lcm, SD_VP, SD_LCM_STEPS, LEADING, true, false, SD_BETAS_SD, 1, false},
-    [SD_TCD] = {{"tcd", "TCDScheduler", "TCD", NULL,
-        "Zheng et al. 2024, Trajectory Consistency Distillation", 1, WITH_ETA, 0},
-        sd_sample_tcd, SD_VP, SD_LCM_STEPS, LEADING, true, false, SD_BETAS_SD, 1, false},
-    [SD_IPNDM] = {{"ipndm", "IPNDMScheduler", "IPNDM", NULL,
-        DEIS, 4, NEVER, 0},
-        sd_sample_ipndm, SD_VP, SD_OWN, LINSPACE, false, false, SD_BETAS_DDPM, 4, true},
-    [SD_EDM_EULER] = {{"edm_euler", "EDMEulerScheduler", "EDM Euler", NULL,
-        EDM, 1, NEVER, 0},
-        sd_sample_euler, SD_VE, SD_OWN, LINSPACE, false, false, SD_BETAS_DDPM, 1, false},
-    [SD_DDIM_INVERSE] = {{"ddim_inverse", "DDIMInverseScheduler", "DDIM Inverse", NULL,
-        "Song et al. 2020, Denoising Diffusion Implicit Models, sec. 4.3", 1, NEVER, 0},
-        sd_sample_ddim_inverse, SD_VP, SD_TABLE, LEADING, true, true, SD_BETAS_DDPM, 1, false},
+    [SD_DDIM] = {
+        .about = {.name = "ddim", .diffusers = "DDIMScheduler", .a1111 = "DDIM", .order = 1,
+                  .draws = SD_DRAWS_WITH_ETA, .paper = "Song et al. 2020, Denoising Diffusion Implicit Models"},
+        .also = {{"ddim_trailing", "trailing"}},
+        .sample = sd_sample_ddim, .levels = &sd_levels_strides, .scale = SD_VP,
+        .class_order = 1, .most_order = 3, .spacing = SD_SPACE_LEADING, .alpha_to_one = true, .clip = true,
+        .reads = {READS_TABLE, .spacing = true, .alpha_to_one = true, .threshold = true},
+    },
+    [SD_PNDM] = {
+        .about = {.name = "pndm", .diffusers = "PNDMScheduler", .a1111 = "PLMS", .order = 2,
+                  .paper = "Liu et al. 2022, Pseudo Numerical Methods for Diffusion Models on Manifolds"},
+        .also = {{"plms", NULL}},
+        .sample = sd_sample_pndm, .levels = &sd_levels_strides, .scale = SD_VP, .needs_signal = true,
+        .class_order = 4, .most_order = 4, .spacing = SD_SPACE_LEADING,
+        .reads = {READS_SPACED, .alpha_to_one = true, .prk = true},
+    },
+    [SD_EULER] = {
+        .about = {.name = "euler", .diffusers = "EulerDiscreteScheduler", .a1111 = "Euler",
+                  .kdiffusion = "sample_euler", .order = 1, .paper = EDM},
+        .elsewhere = {[SD_KDIFFUSION] = "euler@kdiffusion"}, .automatic = SD_CURVE_LINSPACE_K,
+        .sample = sd_sample_euler, .levels = &sd_levels_sigmas, .scale = SD_VE,
+        .class_order = 1, .most_order = 3, .spacing = SD_SPACE_LINSPACE,
+        .reads = {READS_SPACED, .zero_snr = true, .curves = true, .euler = true, .ending = true},
+    },
+    [SD_EULER_A] = {
+        .about = {.name = "euler_a", .diffusers = "EulerAncestralDiscreteScheduler", .a1111 = "Euler a",
+                  .kdiffusion = "sample_euler_ancestral", .order = 1, .draws = SD_DRAWS_ALWAYS, .eta = 1,
+                  .paper = EDM},
+        .elsewhere = {[SD_KDIFFUSION] = "euler_a@kdiffusion"}, .also = {{"euler_ancestral", NULL}},
+        .automatic = SD_CURVE_LINSPACE_K,
+        .sample = sd_sample_euler_ancestral, .levels = &sd_levels_sigmas, .scale = SD_VE,
+        .class_order = 1, .most_order = 3, .spacing = SD_SPACE_LINSPACE,
+        .reads = {READS_SPACED, .zero_snr = true},
+    },
+    [SD_HEUN] = {
+        .about = {.name = "heun", .diffusers = "HeunDiscreteScheduler", .a1111 = "Heun",
+                  .kdiffusion = "sample_heun", .order = 2, .paper = EDM},
+        .elsewhere = {[SD_KDIFFUSION] = "heun@kdiffusion"}, .automatic = SD_CURVE_LINSPACE_K,
+        .sample = sd_sample_heun, .levels = &sd_levels_sigmas, .scale = SD_VE,
+        .class_order = 2, .most_order = 3, .spacing = SD_SPACE_LINSPACE, .betas = SD_BETAS_LINEAR_SD,
+        .reads = {READS_SPACED, .clip = true, .curves = true},
+    },
+    [SD_DPM2] = {
+        .about = {.name = "dpm2", .diffusers = "KDPM2DiscreteScheduler", .a1111 = "DPM2",
+                  .kdiffusion = "sample_dpm_2", .order = 2, .paper = DPM},
+        .elsewhere = {[SD_KDIFFUSION] = "dpm2@kdiffusion"}, .automatic = SD_CURVE_KARRAS_K,
+        .sample = sd_sample_dpm2, .levels = &sd_levels_sigmas, .scale = SD_VE, .rounding = SD_ROUND_FLOAT32_KARRAS,
+        .two_a_step = true,
+        .class_order = 2, .most_order = 3, .spacing = SD_SPACE_LINSPACE, .betas = SD_BETAS_LINEAR_SD,
+        .reads = {READS_SPACED, .curves = true},
+    },
+    [SD_DPM2_A] = {
+        .about = {.name = "dpm2_a", .diffusers = "KDPM2AncestralDiscreteScheduler", .a1111 = "DPM2 a",
+                  .kdiffusion = "sample_dpm_2_ancestral", .order = 2, .draws = SD_DRAWS_ALWAYS, .eta = 1,
+                  .paper = DPM},
+        .elsewhere = {[SD_KDIFFUSION] = "dpm2_a@kdiffusion"}, .also = {{"dpm_2_ancestral", NULL}},
+        .automatic = SD_CURVE_KARRAS_K,
+        .sample = sd_sample_dpm2_ancestral, .levels = &sd_levels_sigmas, .scale = SD_VE,
+        .rounding = SD_ROUND_FLOAT32_KARRAS, .two_a_step = true,
+        .class_order = 2, .most_order = 3, .spacing = SD_SPACE_LINSPACE, .betas = SD_BETAS_LINEAR_SD,
+        .reads = {READS_SPACED, .curves = true},
+    },
+    [SD_LMS] = {
+        .about = {.name = "lms", .diffusers = "LMSDiscreteScheduler", .a1111 = "LMS",
+                  .kdiffusion = "sample_lms", .order = 4,
+                  .paper = "Adams-Bashforth in sigma, K. Crowson's k-diffusion"},
+        .elsewhere = {[SD_KDIFFUSION] = "lms@kdiffusion"}, .automatic = SD_CURVE_LINSPACE_K,
+        .sample = sd_sample_lms, .levels = &sd_levels_sigmas, .scale = SD_VE,
+        .class_order = 4, .most_order = 4, .spacing = SD_SPACE_LINSPACE,
+        .reads = {READS_SPACED, .curves = true},
+    },
+    [SD_DPMPP_2M] = {
+        .about = {.name = "dpm++2m", .diffusers = "DPMSolverMultistepScheduler", .a1111 = "DPM++ 2M",
+                  .kdiffusion = "sample_dpmpp_2m", .order = 2, .paper = DPMPP},
+        .elsewhere = {[SD_KDIFFUSION] = "dpm++2m@kdiffusion"}, .automatic = SD_CURVE_KARRAS_K,
+        .sample = sd_sample_dpmpp_multistep, .levels = &sd_levels_whole, .scale = SD_VP,
+        .rounding = SD_ROUND_WHOLE_COSINE,
+        .algorithm = "dpmsolver++", .order_in_name = true, .class_order = 2, .most_order = 3,
+        .spacing = SD_SPACE_LINSPACE, .lower_order_final = true,
+        .reads = {READS_DPMPP_MULTISTEP},
+    },
+    [SD_DPMPP_2M_SDE] = {
+        .about = {.name = "dpm++2m_sde", .diffusers = "DPMSolverMultistepScheduler", .a1111 = "DPM++ 2M SDE",
+                  .kdiffusion = "sample_dpmpp_2m_sde", .order = 2, .draws = SD_DRAWS_WITH_ETA, .eta = 1,
+                  .paper = DPMPP},
+        .elsewhere = {[SD_KDIFFUSION] = "dpm++2m_sde@kdiffusion"}, .also = {{"dpmpp_2m_sde_gpu", NULL}},
+        .automatic = SD_CURVE_EXPONENTIAL_K,
+        .sample = sd_sample_dpmpp_multistep, .levels = &sd_levels_whole, .scale = SD_VP,
+        .rounding = SD_ROUND_WHOLE_COSINE,
+        .algorithm = "sde-dpmsolver++", .order_in_name = true, .class_order = 2, .most_order = 3,
+        .spacing = SD_SPACE_LINSPACE, .lower_order_final = true,
+        .reads = {READS_DPMPP_MULTISTEP},
+    },
+    /* Three points, but order 2: see the chapter on samplers in docs. */
+    [SD_DPMPP_3M_SDE] = {
+        .about = {.name = "dpm++3m_sde", .diffusers = "DPMSolverMultistepScheduler", .a1111 = "DPM++ 3M SDE",
+                  .kdiffusion = "sample_dpmpp_3m_sde", .order = 2, .draws = SD_DRAWS_WITH_ETA, .eta = 1,
+                  .paper = DPMPP},
+        .elsewhere = {[SD_KDIFFUSION] = "dpm++3m_sde@kdiffusion"}, .also = {{"dpmpp_3m_sde_gpu", NULL}},
+        .automatic = SD_CURVE_EXPONENTIAL_K,
+        .sample = sd_sample_dpmpp_multistep, .levels = &sd_levels_whole, .scale = SD_VP,
+        .rounding = SD_ROUND_WHOLE_COSINE,
+        .algorithm = "sde-dpmsolver++", .order_in_name = true, .class_order = 3, .most_order = 3,
+        .spacing = SD_SPACE_LINSPACE, .lower_order_final = true,
+        .reads = {READS_DPMPP_MULTISTEP},
+    },
+    [SD_DPMPP_2S] = {
+        .about = {.name = "dpm++2s", .diffusers = "DPMSolverSinglestepScheduler", .a1111 = "DPM++ 2S", .order = 2,
+                  .paper = DPMPP},
+        .sample = sd_sample_dpmpp_singlestep, .levels = &sd_levels_whole, .scale = SD_VP, .rounding = SD_ROUND_WHOLE,
+        .order_in_name = true, .class_order = 2, .most_order = 3, .spacing = SD_SPACE_LINSPACE,
+        .reads = {READS_DPMPP, .singlestep = true},
+    },
+    [SD_DPMPP_2S_A] = {
+        .about = {.name = "dpm++2s_a", .a1111 = "DPM++ 2S a", .kdiffusion = "sample_dpmpp_2s_ancestral", .order = 2,
+                  .draws = SD_DRAWS_ALWAYS, .eta = 1, .paper = DPMPP},
+        .home = SD_KDIFFUSION, .also = {{"dpmpp_2s_ancestral", NULL}}, .automatic = SD_CURVE_KARRAS_K,
+        .sample = sd_sample_dpmpp_2s_ancestral, .levels = &sd_levels_sigmas, .scale = SD_VE,
+        .class_order = 2, .most_order = 3, .spacing = SD_SPACE_LINSPACE,
+        .reads = {READS_MODEL},
+    },
+    [SD_DPMPP_SDE] = {
+        .about = {.name = "dpm++sde", .diffusers = "DPMSolverSDEScheduler", .a1111 = "DPM++ SDE",
+                  .kdiffusion = "sample_dpmpp_sde", .order = 2, .draws = SD_DRAWS_ALWAYS, .eta = 1, .paper = DPMPP},
+        .elsewhere = {[SD_KDIFFUSION] = "dpm++sde@kdiffusion"}, .also = {{"dpmpp_sde_gpu", NULL}},
+        .automatic = SD_CURVE_KARRAS_K,
+        .sample = sd_sample_dpmpp_sde, .levels = &sd_levels_sigmas, .scale = SD_VE, .rounding = SD_ROUND_NOT,
+        .two_a_step = true,
+        .class_order = 2, .most_order = 3, .spacing = SD_SPACE_LINSPACE, .betas = SD_BETAS_LINEAR_SD,
+        .reads = {READS_SPACED, .curves = true},
+    },
+    [SD_DPM_FAST] = {
+        .about = {.name = "dpm_fast", .a1111 = "DPM fast", .kdiffusion = "sample_dpm_fast", .order = 3,
+                  .draws = SD_DRAWS_ALWAYS, .paper = DPM},
+        .home = SD_KDIFFUSION,
+        .sample = sd_sample_dpm_fast, .levels = &sd_levels_range, .scale = SD_VE,
+        .class_order = 3, .most_order = 3, .spacing = SD_SPACE_LINSPACE,
+        .reads = {READS_MODEL},
+    },
+    [SD_DPM_ADAPTIVE] = {
+        .about = {.name = "dpm_adaptive", .a1111 = "DPM adaptive", .kdiffusion = "sample_dpm_adaptive", .order = 3,
+                  .draws = SD_DRAWS_ALWAYS, .paper = DPM},
+        .home = SD_KDIFFUSION, .also = {{"dpm_ad", NULL}},
+        .sample = sd_sample_dpm_adaptive, .levels = &sd_levels_range, .scale = SD_VE, .open_ended = true,
+        .class_order = 3, .most_order = 3, .spacing = SD_SPACE_LINSPACE,
+        .reads = {READS_MODEL},
+    },
+    [SD_UNIPC] = {
+        .about = {.name = "unipc", .diffusers = "UniPCMultistepScheduler", .a1111 = "UniPC", .order = 3,
+                  .paper = "Zhao et al. 2023, UniPC: A Unified Predictor-Corrector Framework for Fast Sampling"},
+        .also = {{"uni_pc_bh2", NULL}},
+        .sample = sd_sample_unipc, .levels = &sd_levels_whole, .scale = SD_VP, .rounding = SD_ROUND_WHOLE,
+        .repeats_last = true, .first_order_to_zero = true,
+        .class_order = 2, .most_order = 3, .spacing = SD_SPACE_LINSPACE, .solver = SD_SOLVER_BH2,
+        .lower_order_final = true,
+        .reads = {READS_SOLVER, .spacing = true, .steps_offset = true, .zero_snr = true, .ending = true,
+                  .order = true, .solver = true, .unipc = true},
+    },
+    [SD_DEIS] = {
+        .about = {.name = "deis", .diffusers = "DEISMultistepScheduler", .a1111 = "DEIS", .order = 2, .paper = DEIS},
+        .sample = sd_sample_deis, .levels = &sd_levels_whole, .scale = SD_VP, .rounding = SD_ROUND_WHOLE,
+        .ends_above_zero = true, .repeats_last = true,
+        .class_order = 2, .most_order = 3, .spacing = SD_SPACE_LINSPACE, .lower_order_final = true,
+        .reads = {READS_SOLVER, .spacing = true, .steps_offset = true, .order = true},
+    },
+    [SD_SA_SOLVER] = {
+        .about = {.name = "sa_solver", .diffusers = "SASolverScheduler", .a1111 = "SA-Solver", .order = 2,
+                  .draws = SD_DRAWS_ALWAYS, .eta = 1,
+                  .paper = "Xue et al. 2023, SA-Solver: Stochastic Adams Solver for Fast Sampling of Diffusion Models"},
+        .sample = sd_sample_sa, .levels = &sd_levels_whole, .scale = SD_VP, .rounding = SD_ROUND_WHOLE,
+        .ends_above_zero = true, .repeats_last = true,
+        .class_order = 2, .most_order = 3, .spacing = SD_SPACE_LINSPACE, .lower_order_final = true,
+        .reads = {READS_SOLVER, .spacing = true, .steps_offset = true, .lambda_min = true, .sa = true},
+    },
+    [SD_DDPM] = {
+        .about = {.name = "ddpm", .diffusers = "DDPMScheduler", .a1111 = "DDPM", .draws = SD_DRAWS_ALWAYS, .eta = 1,
+                  .paper = "Ho et al. 2020, Denoising Diffusion Probabilistic Models"},
+        .sample = sd_sample_ddpm, .levels = &sd_levels_table, .scale = SD_VP,
+        .class_order = 1, .most_order = 3, .spacing = SD_SPACE_LEADING, .alpha_to_one = true, .clip = true,
+        .reads = {READS_TABLE, .spacing = true, .threshold = true, .variance = true},
+    },
+    [SD_LCM] = {
+        .about = {.name = "lcm", .diffusers = "LCMScheduler", .a1111 = "LCM", .draws = SD_DRAWS_ALWAYS, .eta = 1,
+                  .paper = "Luo et al. 2023, Latent Consistency Models"},
+        .sample = sd_sample_lcm, .levels = &sd_levels_distilled, .scale = SD_VP,
+        .class_order = 1, .most_order = 3, .spacing = SD_SPACE_LEADING, .betas = SD_BETAS_SD, .alpha_to_one = true,
+        .reads = {READS_TABLE, .alpha_to_one = true, .threshold = true, .distilled = true, .lcm = true},
+    },
+    [SD_TCD] = {
+        .about = {.name = "tcd", .diffusers = "TCDScheduler", .a1111 = "TCD", .order = 1, .draws = SD_DRAWS_WITH_ETA,
+                  .paper = "Zheng et al. 2024, Trajectory Consistency Distillation"},
+        .sample = sd_sample_tcd, .levels = &sd_levels_distilled, .scale = SD_VP, .never_clips = true,
+        .class_order = 1, .most_order = 3, .step_eta = 0.3, .spacing = SD_SPACE_LEADING, .betas = SD_BETAS_SD,
+        .alpha_to_one = true,
+        .reads = {READS_TABLE, .alpha_to_one = true, .threshold = true, .distilled = true},
+    },
+    [SD_IPNDM] = {
+        .about = {.name = "ipndm", .diffusers = "IPNDMScheduler", .a1111 = "IPNDM", .order = 4, .paper = DEIS},
+        .elsewhere = {[SD_COMFY] = "ipndm@comfy"},
+        .sample = sd_sample_ipndm, .levels = &sd_levels_ipndm, .scale = SD_VP, .predicts_v = true,
+        .class_order = 4, .most_order = 4, .spacing = SD_SPACE_LINSPACE,
+    },
+    [SD_EDM_EULER] = {
+        .about = {.name = "edm_euler", .diffusers = "EDMEulerScheduler", .a1111 = "EDM Euler", .order = 1,
+                  .paper = EDM},
+        .sample = sd_sample_euler, .levels = &sd_levels_edm, .scale = SD_VE, .edm = true,
+        .class_order = 1, .most_order = 3, .spacing = SD_SPACE_LINSPACE,
+        .reads = {.prediction = true, .ending = true, .edm = true},
+    },
+    [SD_DDIM_INVERSE] = {
+        .about = {.name = "ddim_inverse", .diffusers = "DDIMInverseScheduler", .a1111 = "DDIM Inverse", .order = 1,
+                  .paper = "Song et al. 2020, Denoising Diffusion Implicit Models, sec. 4.3"},
+        .sample = sd_sample_ddim_inverse, .levels = &sd_levels_inverse, .scale = SD_VP,
+        .class_order = 1, .most_order = 3, .spacing = SD_SPACE_LEADING, .alpha_to_one = true, .clip = true,
+        .reads = {READS_TABLE, .spacing = true, .alpha_to_one = true},
+    },
     /* A1111's; it stands on k-diffusion. */
-    [SD_RESTART] = {{"restart", NULL, "Restart", NULL,
-        "Xu et al. 2023, Restart Sampling for Improving Generative Processes", 2, ALWAYS, 0},
-        sd_sample_restart, SD_VE, SD_SIGMAS, LINSPACE, false, false, SD_BETAS_DDPM, 2, false},
+    [SD_RESTART] = {
+        .about = {.name = "restart", .a1111 = "Restart", .order = 2, .draws = SD_DRAWS_ALWAYS,
+                  .paper = "Xu et al. 2023, Restart Sampling for Improving Generative Processes"},
+        .home = SD_KDIFFUSION, .automatic = SD_CURVE_KARRAS_K,
+        .sample = sd_sample_restart, .levels = &sd_levels_sigmas, .scale = SD_VE,
+        .class_order = 2, .most_order = 3, .spacing = SD_SPACE_LINSPACE,
+        .reads = {READS_MODEL},
+    },
 };
 
 const sd_method_row *sd_method_row_of(sd_method m) { return &methods[m]; }
 const sd_sampler_info *sd_method_about(sd_method m) { return &methods[m].about; }
 const char *sd_method_name(sd_method m) { return (size_t)m < SD_METHOD_COUNT ? methods[m].about.name : "?"; }
+sd_curve sd_method_automatic(sd_method m) { return methods[m].automatic; }
+bool sd_method_takes_schedules(sd_method m) { return !methods[m].levels->ends_alone; }
+bool sd_method_is_open_ended(sd_method m) { return methods[m].open_ended; }
 
-/* Names of what other programs do differently, for those whose plain name is diffusers'. */
-static const char *const kdiffusion_names[SD_METHOD_COUNT] = {
-    [SD_EULER] = "euler@kdiffusion", [SD_EULER_A] = "euler_a@kdiffusion", [SD_HEUN] = "heun@kdiffusion",
-    [SD_DPM2] = "dpm2@kdiffusion", [SD_DPM2_A] = "dpm2_a@kdiffusion", [SD_LMS] = "lms@kdiffusion",
-    [SD_DPMPP_2M] = "dpm++2m@kdiffusion", [SD_DPMPP_2M_SDE] = "dpm++2m_sde@kdiffusion",
-    [SD_DPMPP_3M_SDE] = "dpm++3m_sde@kdiffusion", [SD_DPMPP_SDE] = "dpm++sde@kdiffusion",
-};
+bool sd_is_kdiffusion(const sd_sched_config *c)
+{
+    return c->program != SD_DIFFUSERS || methods[c->method].home != SD_DIFFUSERS;
+}
 
 const char *sd_method_full_name(sd_method m, sd_program p)
 {
-    if (p == SD_COMFY) return m == SD_IPNDM ? "ipndm@comfy" : "?";
-    const char *other = p == SD_KDIFFUSION && (size_t)m < SD_METHOD_COUNT ? kdiffusion_names[m] : NULL;
+    bool known = (size_t)m < SD_METHOD_COUNT && (size_t)p < SD_PROGRAM_COUNT;
+    const char *other = known ? methods[m].elsewhere[p] : NULL;
     return other ? other : sd_method_name(m);
 }
 
@@ -124,7 +271,3 @@ int sd_get_sampler(int i, sd_sampler_info *info)
     *info = methods[i].about;
     return 1;
 }
-
-static const char *const program_names[] = {"diffusers", "kdiffusion", "comfy"};
-
-const char *sd_program_name(sd_program p) { return (size_t)p < SD_COUNT(program_names) ? program_names[p] : "?"; }
