@@ -84,23 +84,6 @@ sd_status sd_need_memory(sd_error *e, double bytes, const char *fmt, ...)
                    allowed ? "allowed" : "free");
 }
 
-sd_status sd_arena_init(sd_arena *a, size_t size, sd_error *e)
-{
-    memset(a, 0, sizeof *a);
-    if (size > SIZE_MAX / 2) return sd_fail(e, SD_ERR_MEMORY, "working memory of %zu bytes is too large", size);
-    void *p = sd_block_alloc(size);
-    if (!p) return sd_fail(e, SD_ERR_MEMORY, "no memory for %.1f MB of working space", (double)size / 1e6);
-    a->base = p;
-    a->size = size;
-    return SD_OK;
-}
-
-void sd_arena_free(sd_arena *a)
-{
-    sd_block_free(a->base);
-    memset(a, 0, sizeof *a);
-}
-
 void *sd_arena_alloc(sd_arena *a, size_t bytes, bool *full)
 {
     *full = false;

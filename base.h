@@ -73,14 +73,12 @@ typedef struct sd_log {
 enum { SD_LOG_WARNING = 0, SD_LOG_NOTICE = 1, SD_LOG_DETAIL = 2 };
 void sd_logf(const sd_log *log, int level, const char *fmt, ...) SD_PRINTF(3, 4);
 
-/* ---- arena: one block, allocated in stack order; mark and reset around each piece of work.
- * With base == NULL it only counts: the null backend learns the exact peak that way. */
+/* ---- arena: one block, taken in stack order; mark and reset around each piece of work. Nobody looks into it here: it may be
+ * the memory of a device. With base == NULL it only counts: the null backend learns the exact peak that way. */
 typedef struct sd_arena {
     unsigned char *base;
     size_t size, used, peak;
 } sd_arena;
-sd_status sd_arena_init(sd_arena *a, size_t size, sd_error *e);
-void sd_arena_free(sd_arena *a);
 /* NULL and *full = true when it does not fit (base != NULL); NULL and *full = false when only counting. */
 void *sd_arena_alloc(sd_arena *a, size_t bytes, bool *full);
 

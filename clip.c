@@ -61,7 +61,7 @@ static void layer_(sd_run *r, const sd_clip *c, const sd_clip_layer_w *w, sd_ten
     sd_tensor h = sd_layer_norm(r, x, &w->ln1.w, &w->ln1.b, cfg->eps);
     sd_trace_tensor(r, h, "%s.layer_norm1", path);
     snprintf(sub, sizeof sub, "%s.self_attn", path);
-    h = sd_attend(r, &w->attn, h, h, cfg->heads, true, sub, &clip_attn_names);
+    h = sd_self_attend(r, &w->attn, h, cfg->heads, true, sub, &clip_attn_names);
     sd_add_(r, x, h);
     sd_reset(r, mark);
 

@@ -254,6 +254,22 @@ static void gemm(void *scratch, size_t M, size_t N, size_t K, const float *A, si
     }
 }
 
+/* ------------------------------------------------------------------------- sinusoidal embedding */
+
+void sdk_sinusoid(float *y, const float *value, size_t n, size_t dim, bool flip, double shift)
+{
+    size_t half = dim / 2;
+    memset(y, 0, n * dim * sizeof *y);   /* an odd width ends in a zero */
+    for (size_t k = 0; k < n; k++) {
+        float *first = y + k * dim, *second = first + half;
+        for (size_t i = 0; i < half; i++) {
+            double angle = (double)value[k] * exp(-log(10000.0) * (double)i / ((double)half - shift));
+            (flip ? first : second)[i] = (float)cos(angle);
+            (flip ? second : first)[i] = (float)sin(angle);
+        }
+    }
+}
+
 const sd_kern sd_kern_spec = {
     .name = "precise",
     .precise = true,

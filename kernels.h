@@ -103,6 +103,11 @@ const sd_kern *sd_kern_select(const char *name);
 /* The specification in that table's instructions: the same bits, sooner. */
 const sd_kern *sd_kern_select_precise(const char *name);
 
+/* y [n,dim]: e_i = cos(v f_i) for i < half, sin(v f_i) after it; f_i = 10000^(-i / (half - shift)), half = dim/2; without
+ * `flip` sines come first [Vaswani et al. 2017, section 3.5; Ho et al. 2020; diffusers get_timestep_embedding]. In
+ * double: at v near 1000 the product's rounding to float alone would be 3e-5 radians. */
+void sdk_sinusoid(float *y, const float *value, size_t n, size_t dim, bool flip, double shift);
+
 /* Single values, used by the row functions and by tests. */
 float sdk_half_to_float(uint16_t h);
 float sdk_bfloat_to_float(uint16_t h);

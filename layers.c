@@ -215,22 +215,9 @@ static sd_tensor resnet(sd_run *r, const sd_res_w *w, const sd_net_dims *d, sd_t
     return h;
 }
 
-/* Of x itself, or of a prompt, whose keys and values are the same in every step. */
-static sd_tensor key_or_value(sd_run *r, const sd_wb *w, sd_tensor x, sd_tensor context)
+static sd_tensor attend(sd_run *r, const sd_attn_w *w, sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal,
+                        const char *path, const sd_attn_names *names)
 {
-    bool itself = context.host == x.host;
-    /* whoever changes a traced tensor changes it in that pass alone */
-    return itself || sd_trace_writes(r) ? sd_linear(r, context, &w->w, &w->b)
-        : sd_linear_once(r, context, &w->w, &w->b);
-}
-
-sd_tensor sd_attend(sd_run *r, const sd_attn_w *w, sd_tensor x, sd_tensor context, int heads, bool causal,
-                    const char *path,
-                    const sd_attn_names *names)
-{
-    sd_tensor q = sd_linear(r, x, &w->to_q.w, &w->to_q.b);            /* [N,T,C] */
-    sd_tensor k = key_or_value(r, &w->to_k, x, context);              /* [N,S,C] */
-    sd_tensor v = key_or_value(r, &w->to_v, x, context);
     sd_trace_tensor(r, q, "%s.%s", path, names->q);
     sd_trace_tensor(r, k, "%s.%s", path, names->k);
     sd_trace_tensor(r, v, "%s.%s", path, names->v);
@@ -240,11 +227,32 @@ sd_tensor sd_attend(sd_run *r, const sd_attn_w *w, sd_tensor x, sd_tensor contex
     return h;
 }
 
+sd_tensor sd_self_attend(sd_run *r, const sd_attn_w *w, sd_tensor x, int heads, bool causal, const char *path,
+                         const sd_attn_names *names)
+{
+    sd_tensor q = sd_linear(r, x, &w->to_q.w, &w->to_q.b);            /* [N,T,C] */
+    sd_tensor k = sd_linear(r, x, &w->to_k.w, &w->to_k.b);
+    sd_tensor v = sd_linear(r, x, &w->to_v.w, &w->to_v.b);
+    return attend(r, w, q, k, v, heads, causal, path, names);
+}
+
+/* A prompt's keys and values are the same in every step: they are computed once. Not so if somebody may change a traced
+ * tensor: he changes it in that step alone. */
+static sd_tensor cross_attend(sd_run *r, const sd_attn_w *w, sd_tensor x, const sd_context *c, int heads,
+                              const char *path, const sd_attn_names *names)
+{
+    uint64_t version = sd_trace_writes(r) ? 0 : c->version;
+    sd_tensor q = sd_linear(r, x, &w->to_q.w, &w->to_q.b);                           /* [N,T,C] */
+    sd_tensor k = sd_linear_once(r, c->tokens, &w->to_k.w, &w->to_k.b, version);     /* [N,S,C] */
+    sd_tensor v = sd_linear_once(r, c->tokens, &w->to_v.w, &w->to_v.b, version);
+    return attend(r, w, q, k, v, heads, false, path, names);
+}
+
 static const sd_attn_names unet_attn_names = {"to_q", "to_k", "to_v", "to_out.0"};
 
 /* diffusers BasicTransformerBlock, h [N,T,C] in place:
  *   h += attn1(norm1(h));  h += attn2(norm2(h), context);  h += ff(norm3(h)),  ff(x) = W2 (v gelu(g)), [v|g] = W1 x */
-static void transformer_block_(sd_run *r, const sd_block_w *w, sd_tensor h, sd_tensor context, int heads,
+static void transformer_block_(sd_run *r, const sd_block_w *w, sd_tensor h, const sd_context *context, int heads,
                                const char *path)
 {
     char attn[SD_PATH + 8];
@@ -253,7 +261,7 @@ static void transformer_block_(sd_run *r, const sd_block_w *w, sd_tensor h, sd_t
     sd_tensor n = sd_layer_norm(r, h, &w->norm1.w, &w->norm1.b, LAYER_NORM_EPS);
     sd_trace_tensor(r, n, "%s.norm1", path);
     snprintf(attn, sizeof attn, "%s.attn1", path);
-    sd_tensor a = sd_attend(r, &w->attn1, n, n, heads, false, attn, &unet_attn_names);
+    sd_tensor a = sd_self_attend(r, &w->attn1, n, heads, false, attn, &unet_attn_names);
     sd_trace_tensor(r, a, "%s", attn);
     sd_add_(r, h, a);
     sd_reset(r, mark);
@@ -261,7 +269,7 @@ static void transformer_block_(sd_run *r, const sd_block_w *w, sd_tensor h, sd_t
     n = sd_layer_norm(r, h, &w->norm2.w, &w->norm2.b, LAYER_NORM_EPS);
     sd_trace_tensor(r, n, "%s.norm2", path);
     snprintf(attn, sizeof attn, "%s.attn2", path);
-    a = sd_attend(r, &w->attn2, n, context, heads, false, attn, &unet_attn_names);
+    a = cross_attend(r, &w->attn2, n, context, heads, attn, &unet_attn_names);
     sd_trace_tensor(r, a, "%s", attn);
     sd_add_(r, h, a);
     sd_reset(r, mark);
@@ -282,7 +290,7 @@ static void transformer_block_(sd_run *r, const sd_block_w *w, sd_tensor h, sd_t
 
 /* diffusers Transformer2DModel, x [N,H,W,C] in place: x += proj_out(blocks(proj_in(norm(x)))). */
 static void transformer_(sd_run *r, const sd_transformer_w *w, const sd_net_dims *d, const sd_step *s, sd_tensor x,
-                         sd_tensor context)
+                         const sd_context *context)
 {
     size_t mark = sd_mark(r);
     int64_t N = x.dim[0], H = x.dim[1], W = x.dim[2], C = x.dim[3];
@@ -312,26 +320,22 @@ static void vae_attention_(sd_run *r, const sd_vae_attn_w *w, const sd_net_dims 
     sd_tensor tokens = sd_view3(r, x, x.dim[0], x.dim[1] * x.dim[2], x.dim[3]);
     sd_tensor h = sd_group_norm(r, tokens, &w->norm.w, &w->norm.b, d->groups, d->eps, false);
     sd_trace_transposed(r, h, "%s.group_norm", path);
-    h = sd_attend(r, &w->attn, h, h, 1, false, path, &unet_attn_names);
+    h = sd_self_attend(r, &w->attn, h, 1, false, path, &unet_attn_names);
     sd_add_(r, tokens, h);
     sd_reset(r, mark);
     sd_trace_tensor(r, x, "%s", path);
 }
 
 /* Nearest upsampling to the size of the skip that comes next (twice the size where there is none), then a 3x3
- * convolution. Twice the size, as it nearly always is, needs no enlarged picture: at the VAE's last level it would be
- * 268 MB for 512x512. */
+ * convolution. */
 static void up(sd_run *r, const sd_step_w *w, const sd_step *s, sd_flow *f)
 {
-    int64_t h = 2 * f->x.dim[1], v = 2 * f->x.dim[2];
+    int64_t height = 2 * f->x.dim[1], width = 2 * f->x.dim[2];
     if (f->n_skips) {
-        h = f->skip[f->n_skips - 1].t.dim[1];
-        v = f->skip[f->n_skips - 1].t.dim[2];
+        height = f->skip[f->n_skips - 1].t.dim[1];
+        width = f->skip[f->n_skips - 1].t.dim[2];
     }
-    sd_conv c = conv3;
-    c.enlarge = h == 2 * f->x.dim[1] && v == 2 * f->x.dim[2];
-    sd_tensor x = c.enlarge ? f->x : sd_upsample(r, f->x, h, v);
-    f->x = sd_conv2d(r, x, &w->one.w, &w->one.b, c);
+    f->x = sd_upsample_conv2d(r, f->x, height, width, &w->one.w, &w->one.b);
     sd_trace_tensor(r, f->x, "%s", s->hf);
 }
 
@@ -357,7 +361,7 @@ static void forward_step(sd_run *r, const sd_step *s, const sd_step_w *w, const 
         sd_trace_tensor(r, f->x, "%s", module);
         break;
     case SD_STEP_RES: f->x = resnet(r, &w->res, d, f->x, f->temb, module); break;
-    case SD_STEP_ATTN: transformer_(r, &w->attn, d, s, f->x, f->context); break;
+    case SD_STEP_ATTN: transformer_(r, &w->attn, d, s, f->x, &f->context); break;
     case SD_STEP_VAE_ATTN: vae_attention_(r, &w->vae_attn, d, f->x, module); break;
     case SD_STEP_DOWN: down(r, w, s, d, f); break;
     case SD_STEP_UP: up(r, w, s, f); break;
@@ -411,23 +415,4 @@ void sd_net_forward(sd_run *r, const sd_net *n, sd_flow *f, int from, int to)
         if (s->push) push_skip(r, f);
     }
     r->step = NULL;
-}
-
-/* ------------------------------------------------------------------------- sinusoidal embedding */
-
-/* e_i = cos(v f_i) for i < half, sin(v f_i) after it; f_i = 10000^(-i / (half - shift)), half = dim/2; without `flip`
- * sines come first [Vaswani et al. 2017, section 3.5; Ho et al. 2020; diffusers get_timestep_embedding]. In double: at
- * v near 1000 the product's rounding to float alone would be 3e-5 radians. */
-void sd_sinusoid(float *out, const float *value, int n, int dim, bool flip, double shift)
-{
-    int half = dim / 2;
-    memset(out, 0, (size_t)n * (size_t)dim * sizeof *out);   /* an odd width ends in a zero */
-    for (int k = 0; k < n; k++) {
-        float *first = out + (size_t)k * (size_t)dim, *second = first + half;
-        for (int i = 0; i < half; i++) {
-            double angle = (double)value[k] * exp(-log(10000.0) * i / (half - shift));
-            (flip ? first : second)[i] = (float)cos(angle);
-            (flip ? second : first)[i] = (float)sin(angle);
-        }
-    }
 }

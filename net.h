@@ -146,6 +146,9 @@ typedef struct sd_net {
 sd_status sd_net_bind(sd_net *n, sd_binder *b);   /* plan must be complete; allocates w */
 void sd_net_free(sd_net *n);
 
+/* What cross-attention looks at: [N,S,context], or absent, and the version of its numbers (sd_cond). */
+typedef struct sd_context { sd_tensor tokens; uint64_t version; } sd_context;
+
 /* What the forward pass of a planned network carries from step to step. */
 #define SD_MAX_SKIPS 160
 typedef struct sd_flow {
@@ -153,7 +156,7 @@ typedef struct sd_flow {
     size_t mark;                  /* where x begins in the arena: everything above it is x and what may be forgotten */
     bool own;                     /* x is neither the caller's input nor a skip: what follows may take its place */
     sd_tensor temb;               /* SiLU(time embedding) [N,temb], or absent */
-    sd_tensor context;            /* [N,S,context], or absent */
+    sd_context context;
     struct { sd_tensor t; size_t mark; } skip[SD_MAX_SKIPS];
     int n_skips;
 } sd_flow;
@@ -166,14 +169,9 @@ void sd_bind_linear(sd_binder *b, sd_wb *wb, const char *hf, const char *ldm, in
 
 /* The module paths of an attention's four projections differ between networks. */
 typedef struct sd_attn_names { const char *q, *k, *v, *out; } sd_attn_names;
-/* to_out(softmax(q k^T / sqrt(d)) v) with q from x [N,T,C] and k, v from context [N,S,D]; traced as "<path>.<name>". */
-sd_tensor sd_attend(sd_run *r, const sd_attn_w *w, sd_tensor x, sd_tensor context, int heads, bool causal,
-                    const char *path,
-                    const sd_attn_names *names);
-
-/* Sinusoidal embedding of n values, [n, dim], as DDPM has it: [cos | sin] when flip, frequencies 10000^(-i/(dim/2 -
- * shift)). */
-void sd_sinusoid(float *out, const float *value, int n, int dim, bool flip, double shift);
+/* to_out(softmax(q k^T / sqrt(d)) v) with q, k and v from x [N,T,C]; traced as "<path>.<name>". */
+sd_tensor sd_self_attend(sd_run *r, const sd_attn_w *w, sd_tensor x, int heads, bool causal, const char *path,
+                         const sd_attn_names *names);
 
 /* ------------------------------------------------------------------ the networks */
 

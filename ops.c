@@ -9,14 +9,16 @@
 
 const sd_backend sd_backend_null = {.name = "null"};
 
-/* ----------------------------------------------------------------------------------- tensors */
+/* One operation: `entry` of the backend, if it has one, with these arguments, and what the profile is told of it: the
+ * members of an sd_operation (profile.h). */
+#define COMPUTE(r, entry, arguments, ...) \
+    do { \
+        sd_profile_begin(r); \
+        if ((r)->be->entry) (r)->be->entry arguments; \
+        sd_profile_end((r), &(sd_operation){__VA_ARGS__}); \
+    } while (0)
 
-int64_t sd_numel(const sd_tensor *t)
-{
-    int64_t n = t->nd > 0;
-    for (int i = 0; i < t->nd; i++) n *= t->dim[i];
-    return n;
-}
+/* ----------------------------------------------------------------------------------- tensors */
 
 const char *sd_shape_text(const sd_tensor *t, char buf[96])
 {
@@ -58,7 +60,7 @@ sd_tensor sd_new(sd_run *r, int nd, const int64_t *dim)
         n *= dim[i];
     }
     bool full;
-    t.host = sd_arena_alloc(&r->arena, (size_t)n * sizeof(float), &full);
+    t.data = sd_arena_alloc(&r->arena, (size_t)n * sizeof(float), &full);
     if (full) {
         sd_fail(r->err, SD_ERR_MEMORY, "%s: working memory of %.1f MB is used up", where(r),
                 (double)r->arena.size / 1e6);
@@ -74,11 +76,38 @@ sd_tensor sd_new4(sd_run *r, int64_t a, int64_t b, int64_t c, int64_t d)
     return sd_new(r, 4, (const int64_t[]){a, b, c, d});
 }
 
-sd_tensor sd_upload(sd_run *r, int nd, const int64_t *dim, const float *numbers)
+sd_tensor sd_new_from(sd_run *r, int nd, const int64_t *dim, const float *numbers)
 {
     sd_tensor t = sd_new(r, nd, dim);
-    if (t.host && numbers) memcpy(t.host, numbers, (size_t)sd_numel(&t) * sizeof(float));
+    if (numbers) sd_upload(r, t, numbers);
     return t;
+}
+
+sd_tensor sd_new_from_nchw(sd_run *r, int64_t n, int64_t c, int64_t h, int64_t w, const float *numbers)
+{
+    sd_tensor t = sd_new4(r, n, h, w, c);
+    if (numbers) sd_upload_channels_first(r, t, numbers);
+    return t;
+}
+
+void sd_upload(sd_run *r, sd_tensor y, const float *from)
+{
+    if (go(r) && r->be->upload) r->be->upload(r, y, from, false);
+}
+
+void sd_upload_channels_first(sd_run *r, sd_tensor y, const float *from)
+{
+    if (go(r) && r->be->upload) r->be->upload(r, y, from, true);
+}
+
+void sd_download(sd_run *r, sd_tensor x, float *to)
+{
+    if (go(r) && r->be->download) r->be->download(r, x, to, false);
+}
+
+void sd_download_channels_first(sd_run *r, sd_tensor x, float *to)
+{
+    if (go(r) && r->be->download) r->be->download(r, x, to, true);
 }
 
 static sd_tensor view(sd_run *r, sd_tensor x, int nd, const int64_t *dim)
@@ -91,6 +120,7 @@ static sd_tensor view(sd_run *r, sd_tensor x, int nd, const int64_t *dim)
     return y;
 }
 
+sd_tensor sd_view2(sd_run *r, sd_tensor x, int64_t a, int64_t b) { return view(r, x, 2, (const int64_t[]){a, b}); }
 sd_tensor sd_view3(sd_run *r, sd_tensor x, int64_t a, int64_t b, int64_t c)
 {
     return view(r, x, 3, (const int64_t[]){a, b, c});
@@ -103,62 +133,40 @@ sd_tensor sd_view4(sd_run *r, sd_tensor x, int64_t a, int64_t b, int64_t c, int6
 size_t sd_mark(const sd_run *r) { return r->arena.used; }
 void sd_reset(sd_run *r, size_t mark) { r->arena.used = mark; }
 
-/* memmove to a lower address, by all threads: what lies below the first byte to be read can be written in any order,
- * again and again. */
-static void move_down(const sd_run *r, unsigned char *to, const unsigned char *from, size_t bytes)
-{
-    enum { PIECE = 1 << 18 };
-    size_t gap = (size_t)(from - to);
-    (void)r;   /* not so with OpenMP */
-    if (gap < 4 * PIECE) memmove(to, from, bytes);
-    for (size_t at = 0; at < bytes && gap >= 4 * PIECE; at += gap) {
-        size_t n = bytes - at < gap ? bytes - at : gap;
-        int pieces = (int)((n + PIECE - 1) / PIECE);
-#pragma omp parallel for num_threads(r->threads) if (pieces > 1)
-        for (int i = 0; i < pieces; i++) {
-            size_t begin = at + (size_t)i * PIECE, left = at + n - begin;
-            memcpy(to + begin, from + begin, left < PIECE ? left : PIECE);
-        }
-    }
-}
-
 sd_tensor sd_keep(sd_run *r, size_t mark, sd_tensor y)
 {
     sd_reset(r, mark);
     sd_tensor at = sd_new(r, y.nd, y.dim);   /* fits: y lies above the mark */
-    if (at.host && at.host != y.host) {
-        sd_profile_begin(r);
-        move_down(r, at.host, y.host, (size_t)sd_numel(&y) * sizeof(float));
-        sd_profile_end(r, &(sd_operation){"move", at, {y}, NULL, NULL, 0});
-    }
+    if (sd_ok(r) && at.data != y.data) COMPUTE(r, copy, (r, at, y), .name = "move", .y = at, .in = {y});
     return at;
 }
 
 /* ------------------------------------------------------------------------------ working memory */
 
-void *sd_scratch(sd_run *r, size_t bytes)
+sd_status sd_reserve(sd_run *r, size_t bytes, const char *what)
 {
-    if (bytes > r->scratch_size || !r->scratch) {
-        sd_block_free(r->scratch);
-        r->scratch = sd_block_alloc(bytes);
-        r->scratch_size = r->scratch ? bytes : 0;
-        if (!r->scratch)
-            sd_fail(r->err, SD_ERR_MEMORY, "%s: no memory for %.1f MB of scratch", where(r), (double)bytes / 1e6);
-    }
-    return r->scratch;
+    sd_reset(r, 0);
+    if (!r->be->alloc || (r->arena.base && r->arena.size >= bytes)) return r->err->status;
+    r->be->release(r, r->arena.base);
+    r->arena = (sd_arena){0};
+    r->arena.base = r->be->alloc(r, bytes, what);
+    if (r->arena.base) r->arena.size = bytes;
+    return r->err->status;
 }
 
-void sd_scratch_free(sd_run *r)
+void sd_forget(sd_run *r)
 {
-    sd_block_free(r->scratch);
-    r->scratch = NULL;
-    r->scratch_size = 0;
+    for (int i = 0; i < r->kept.n; i++) r->be->release(r, r->kept.item[i].y.data);
+    free(r->kept.item);
+    r->kept = (sd_kept){0};
 }
 
 void sd_run_free(sd_run *r)
 {
-    sd_arena_free(&r->arena);
-    sd_scratch_free(r);
+    sd_forget(r);
+    if (r->be && r->be->release) r->be->release(r, r->arena.base);
+    if (r->be && r->be->trim) r->be->trim(r);
+    r->arena = (sd_arena){0};
 }
 
 void sd_widen(float *y, const void *x, sd_dtype dt, size_t n, const sd_kern *k)
@@ -199,7 +207,7 @@ static bool same(const sd_tensor *a, const sd_tensor *b)
 }
 static sd_tensor as_rows(sd_tensor t)
 {
-    return (sd_tensor){.nd = 2, .dim = {rows(&t), last(&t)}, .dt = t.dt, .host = t.host, .name = t.name};
+    return (sd_tensor){.nd = 2, .dim = {rows(&t), last(&t)}, .dt = t.dt, .data = t.data, .name = t.name};
 }
 /* An optional bias of n numbers. */
 static bool bias_fits(const sd_tensor *b, int64_t n) { return !b || b->nd == 0 || sd_numel(b) == n; }
@@ -228,41 +236,59 @@ sd_tensor sd_linear(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor 
     if (!sd_ok(r)) return y;
     double flops = 2.0 * (double)rows(&x) * (double)w->dim[0] * (double)w->dim[1];
     r->flops += flops;
-    sd_profile_begin(r);
-    if (r->be->linear) r->be->linear(r, as_rows(y), as_rows(x), w, b && b->nd ? b : NULL);
-    sd_profile_end(r, &(sd_operation){"linear", y, {x}, w, NULL, flops});
+    COMPUTE(r, linear, (r, as_rows(y), as_rows(x), w, b && b->nd ? b : NULL),
+            .name = "linear", .y = y, .in = {x}, .weight = w, .flops = flops);
     if (r->used) r->used(r->used_user, w);
     return y;
 }
 
-sd_tensor sd_linear_once(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor *b)
+/* Where the result for this weight is kept, or may be; NULL: nothing is kept. */
+static sd_tensor *place_to_keep(sd_run *r, const sd_tensor *w, uint64_t version, bool *found)
 {
-    sd_kept *k = r->kept;
-    for (int i = 0; k && i < k->n; i++)
-        if (k->item[i].w == w) return k->item[i].y;
-    sd_tensor y = sd_linear(r, x, w, b);
-    if (!k || !y.host) return y;
-    size_t bytes = (size_t)sd_numel(&y) * sizeof(float);
-    void *more = realloc(k->item, (size_t)(k->n + 1) * sizeof *k->item), *copy = malloc(bytes);
-    if (more) k->item = more;
-    if (more && copy) {
-        k->item[k->n].w = w;
-        k->item[k->n].y = y;
-        k->item[k->n++].y.host = memcpy(copy, y.host, bytes);
-    } else {
-        free(copy);   /* without memory for it, it is computed again */
+    sd_kept *k = &r->kept;
+    int i = 0;
+    *found = false;
+    if (!version || !w->id || !r->be->alloc) return NULL;
+    while (i < k->n && k->item[i].id != w->id) i++;
+    if (i == k->n) {
+        void *more = realloc(k->item, (size_t)(k->n + 1) * sizeof *k->item);
+        if (!more) return NULL;
+        k->item = more;
+        memset(&k->item[k->n++], 0, sizeof *k->item);
+        k->item[i].id = w->id;
     }
+    *found = k->item[i].y.nd && k->item[i].version == version && k->item[i].weight_version == w->version;
+    k->item[i].version = version;
+    k->item[i].weight_version = w->version;
+    return &k->item[i].y;
+}
+
+sd_tensor sd_linear_once(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor *b, uint64_t version)
+{
+    bool found;
+    if (!go(r)) return (sd_tensor){0};
+    sd_tensor *kept = place_to_keep(r, w, version, &found);
+    if (found) return *kept;
+    sd_tensor y = sd_linear(r, x, w, b);
+    if (!kept) return y;
+    r->be->release(r, kept->data);
+    *kept = y;
+    kept->data = sd_ok(r) ? r->be->alloc(r, (size_t)sd_numel(&y) * sizeof(float), NULL) : NULL;
+    if (kept->data) r->be->copy(r, *kept, y);
+    else *kept = (sd_tensor){0};   /* without memory for it, it is computed again */
     return y;
 }
 
-void sd_kept_free(sd_kept *k)
+/* Of one axis: floor((n + pads - k) / stride) + 1. */
+bool sd_conv_result(const int64_t x[4], const int64_t w[4], sd_conv c, int64_t y[4])
 {
-    for (int i = 0; i < k->n; i++) free(k->item[i].y.host);
-    free(k->item);
-    *k = (sd_kept){0};
+    int64_t zoom = c.enlarge ? 2 : 1;
+    int64_t h = zoom * x[1] + c.pad_top + c.pad_bottom - w[2], v = zoom * x[2] + c.pad_left + c.pad_right - w[3];
+    const int64_t dim[] = {x[0], h / c.stride + 1, v / c.stride + 1, w[0]};
+    memcpy(y, dim, sizeof dim);
+    return h >= 0 && v >= 0;
 }
 
-/* Output size of one axis: floor((n + pads - k) / stride) + 1. */
 static bool conv_shape(sd_run *r, const sd_tensor *x, const sd_tensor *w, const sd_tensor *b, sd_conv c, int64_t dim[4])
 {
     if (x->nd != 4 || w->nd != 4 || w->dim[1] != x->dim[3]) {
@@ -275,17 +301,10 @@ static bool conv_shape(sd_run *r, const sd_tensor *x, const sd_tensor *w, const 
         shape_error(r, "conv2d", "a bias of O numbers", b);
         return false;
     }
-    int64_t zoom = c.enlarge ? 2 : 1;
-    int64_t h = zoom * x->dim[1] + c.pad_top + c.pad_bottom - w->dim[2],
-        v = zoom * x->dim[2] + c.pad_left + c.pad_right - w->dim[3];
-    if (h < 0 || v < 0) {
+    if (!sd_conv_result(x->dim, w->dim, c, dim)) {
         shape_error(r, "conv2d", "a picture at least as large as the kernel", x);
         return false;
     }
-    dim[0] = x->dim[0];
-    dim[1] = h / c.stride + 1;
-    dim[2] = v / c.stride + 1;
-    dim[3] = w->dim[0];
     return true;
 }
 
@@ -297,11 +316,20 @@ sd_tensor sd_conv2d(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor 
     if (!sd_ok(r)) return y;
     double flops = 2.0 * (double)sd_numel(&y) * (double)(w->dim[1] * w->dim[2] * w->dim[3]);
     r->flops += flops;
-    sd_profile_begin(r);
-    if (r->be->conv2d) r->be->conv2d(r, y, x, w, b && b->nd ? b : NULL, c);
-    sd_profile_end(r, &(sd_operation){"conv2d", y, {x}, w, NULL, flops});
+    sd_conv_how how = {0};
+    if (r->profile && r->be->describe) how = r->be->describe(r, x.dim, w->dim, c);
+    COMPUTE(r, conv2d, (r, y, x, w, b && b->nd ? b : NULL, c),
+            .name = "conv2d", .y = y, .in = {x}, .weight = w, .flops = flops, .how = how);
     if (r->used) r->used(r->used_user, w);
     return y;
+}
+
+sd_tensor sd_upsample_conv2d(sd_run *r, sd_tensor x, int64_t h, int64_t w, const sd_tensor *kernel, const sd_tensor *b)
+{
+    sd_conv c = {.stride = 1, .pad_top = 1, .pad_left = 1, .pad_bottom = 1, .pad_right = 1};
+    /* Twice the size, as it nearly always is, needs no enlarged picture: 268 MB at the VAE's last level for 512x512. */
+    c.enlarge = h == 2 * x.dim[1] && w == 2 * x.dim[2];
+    return sd_conv2d(r, c.enlarge ? x : sd_upsample(r, x, h, w), kernel, b, c);
 }
 
 sd_tensor sd_attention(sd_run *r, sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal)
@@ -317,9 +345,7 @@ sd_tensor sd_attention(sd_run *r, sd_tensor q, sd_tensor k, sd_tensor v, int hea
     if (!sd_ok(r)) return y;
     double flops = 4.0 * (double)sd_numel(&q) * (double)k.dim[1];
     r->flops += flops;
-    sd_profile_begin(r);
-    if (r->be->attention) r->be->attention(r, y, q, k, v, heads, causal);
-    sd_profile_end(r, &(sd_operation){"attention", y, {q, k, v}, NULL, NULL, flops});
+    COMPUTE(r, attention, (r, y, q, k, v, heads, causal), .name = "attention", .y = y, .in = {q, k, v}, .flops = flops);
     return y;
 }
 
@@ -333,9 +359,8 @@ sd_tensor sd_group_norm(sd_run *r, sd_tensor x, const sd_tensor *g, const sd_ten
         return shape_error(r, "group_norm", "one gain and bias per channel", g);
     sd_tensor y = sd_new(r, x.nd, x.dim);
     if (!sd_ok(r)) return y;
-    sd_profile_begin(r);
-    if (r->be->group_norm) r->be->group_norm(r, y, x, g, b, groups, eps, silu);
-    sd_profile_end(r, &(sd_operation){silu ? "group_norm, silu" : "group_norm", y, {x}, g, NULL, 0});
+    COMPUTE(r, group_norm, (r, y, x, g, b, groups, eps, silu),
+            .name = silu ? "group_norm, silu" : "group_norm", .y = y, .in = {x}, .weight = g);
     return y;
 }
 
@@ -346,9 +371,8 @@ sd_tensor sd_layer_norm(sd_run *r, sd_tensor x, const sd_tensor *g, const sd_ten
         return shape_error(r, "layer_norm", "one gain and bias per column", g);
     sd_tensor y = sd_new(r, x.nd, x.dim);
     if (!sd_ok(r)) return y;
-    sd_profile_begin(r);
-    if (r->be->layer_norm) r->be->layer_norm(r, as_rows(y), as_rows(x), g, b, eps);
-    sd_profile_end(r, &(sd_operation){"layer_norm", y, {x}, g, NULL, 0});
+    COMPUTE(r, layer_norm, (r, as_rows(y), as_rows(x), g, b, eps),
+            .name = "layer_norm", .y = y, .in = {x}, .weight = g);
     return y;
 }
 
@@ -356,9 +380,7 @@ static void activate(sd_run *r, sd_tensor y, sd_tensor x, sd_act act)
 {
     static const char *const names[] = {"", "silu", "gelu", "quick_gelu"};
     if (!go(r)) return;
-    sd_profile_begin(r);
-    if (r->be->act) r->be->act(r, y, x, act);
-    sd_profile_end(r, &(sd_operation){names[act], y, {x}, NULL, NULL, 0});
+    COMPUTE(r, act, (r, y, x, act), .name = names[act], .y = y, .in = {x});
 }
 
 sd_tensor sd_silu(sd_run *r, sd_tensor x)
@@ -379,9 +401,7 @@ sd_tensor sd_geglu(sd_run *r, sd_tensor x)
     dim[x.nd - 1] /= 2;
     sd_tensor y = sd_new(r, x.nd, dim);
     if (!sd_ok(r)) return y;
-    sd_profile_begin(r);
-    if (r->be->geglu) r->be->geglu(r, as_rows(y), as_rows(x));
-    sd_profile_end(r, &(sd_operation){"geglu", y, {x}, NULL, NULL, 0});
+    COMPUTE(r, geglu, (r, as_rows(y), as_rows(x)), .name = "geglu", .y = y, .in = {x});
     return y;
 }
 
@@ -392,9 +412,7 @@ void sd_add_(sd_run *r, sd_tensor y, sd_tensor x)
         shape_error(r, "add", "two tensors of one shape", &x);
         return;
     }
-    sd_profile_begin(r);
-    if (r->be->add) r->be->add(r, y, x);
-    sd_profile_end(r, &(sd_operation){"add", y, {y, x}, NULL, NULL, 0});
+    COMPUTE(r, add, (r, y, x), .name = "add", .y = y, .in = {y, x});
 }
 
 void sd_add_channels_(sd_run *r, sd_tensor y, sd_tensor bias)
@@ -404,9 +422,7 @@ void sd_add_channels_(sd_run *r, sd_tensor y, sd_tensor bias)
         shape_error(r, "add_channels", "one number per sample and channel", &bias);
         return;
     }
-    sd_profile_begin(r);
-    if (r->be->add_channels) r->be->add_channels(r, y, bias);
-    sd_profile_end(r, &(sd_operation){"add_channels", y, {y, bias}, NULL, NULL, 0});
+    COMPUTE(r, add_channels, (r, y, bias), .name = "add_channels", .y = y, .in = {y, bias});
 }
 
 sd_tensor sd_concat(sd_run *r, sd_tensor a, sd_tensor b)
@@ -419,9 +435,7 @@ sd_tensor sd_concat(sd_run *r, sd_tensor a, sd_tensor b)
     dim[a.nd - 1] += last(&b);
     sd_tensor y = sd_new(r, a.nd, dim);
     if (!sd_ok(r)) return y;
-    sd_profile_begin(r);
-    if (r->be->concat) r->be->concat(r, as_rows(y), as_rows(a), as_rows(b));
-    sd_profile_end(r, &(sd_operation){"concat", y, {a, b}, NULL, NULL, 0});
+    COMPUTE(r, concat, (r, as_rows(y), as_rows(a), as_rows(b)), .name = "concat", .y = y, .in = {a, b});
     return y;
 }
 
@@ -431,9 +445,14 @@ sd_tensor sd_upsample(sd_run *r, sd_tensor x, int64_t h, int64_t w)
     if (x.nd != 4) return shape_error(r, "upsample", "a picture [N,H,W,C]", &x);
     sd_tensor y = sd_new4(r, x.dim[0], h, w, x.dim[3]);
     if (!sd_ok(r)) return y;
-    sd_profile_begin(r);
-    if (r->be->upsample) r->be->upsample(r, y, x);
-    sd_profile_end(r, &(sd_operation){"upsample", y, {x}, NULL, NULL, 0});
+    COMPUTE(r, upsample, (r, y, x), .name = "upsample", .y = y, .in = {x});
+    return y;
+}
+
+sd_tensor sd_sinusoid(sd_run *r, int64_t n, int64_t dim, const float *value, bool flip, double shift)
+{
+    sd_tensor y = sd_new2(r, n, dim);
+    if (sd_ok(r) && r->be->sinusoid) r->be->sinusoid(r, y, value, flip, shift);
     return y;
 }
 
@@ -453,9 +472,7 @@ sd_tensor sd_embed(sd_run *r, const int32_t *ids, int64_t n, int64_t t, const sd
     }
     sd_tensor y = sd_new3(r, n, t, token->dim[1]);
     if (!sd_ok(r)) return y;
-    sd_profile_begin(r);
-    if (r->be->embed) r->be->embed(r, y, ids, token, position);
     /* it reads as many rows as it writes */
-    sd_profile_end(r, &(sd_operation){"embed", y, {y}, NULL, token->path, 0});
+    COMPUTE(r, embed, (r, y, ids, token, position), .name = "embed", .y = y, .in = {y}, .key = token->path);
     return y;
 }

@@ -19,7 +19,8 @@ typedef struct sd_tensor {
     int nd;              /* 0: absent (an optional weight that is not there) */
     int64_t dim[4];
     sd_dtype dt;         /* SD_F32 for every activation */
-    void *host;          /* NULL under the null backend */
+    void *data;          /* activations: an address in the backend's memory, which only the backend may follow (others
+                          * ask sd_upload and sd_download); weights: host memory. NULL under the null backend */
     const char *name;    /* weights: the key it was bound to; activations: NULL */
     const char *path;    /* weights: diffusers' name for it */
     uint32_t id;         /* weights: whose numbers these are, 1, 2, ... within a model; 0: a weight that nobody
@@ -35,13 +36,35 @@ typedef struct sd_conv { int stride, pad_top, pad_left, pad_bottom, pad_right; b
 
 typedef struct sd_run sd_run;
 
-/* One entry per whole-tensor operation; it varies by device. Shapes have been checked. Entries may fuse
- * (group_norm takes its activation) and choose their algorithm. */
+/* How a backend computes a convolution. */
+typedef struct sd_conv_how {
+    const char *name;    /* of the algorithm */
+    double share;        /* its multiplications, as a share of the plain sum's */
+} sd_conv_how;
+
+/* A device: one entry per whole-tensor operation, and its memory. Shapes have been checked. Operations may fuse
+ * (group_norm takes its activation) and choose their algorithm. docs/MAP.md, "A backend", says what a porter writes. */
 typedef struct sd_backend {
     const char *name;
+
+    /* ---- memory. SD_ALIGN-aligned, contents undefined. `what` is for the sentence of the error, "the working space of
+     * the UNet"; NULL: none is raised, for who asks can do without. Returns NULL when there is none. */
+    void *(*alloc)(sd_run *r, size_t bytes, const char *what);
+    void (*release)(sd_run *r, void *data);                   /* what alloc returned; NULL: nothing */
+    void (*trim)(sd_run *r);                                  /* gives back what is held for speed alone */
+    /* Numbers from and to the host. channels_first: on the host they are [N,C,...], as PyTorch has them, and in the
+     * tensor [N,...,C]. */
+    void (*upload)(sd_run *r, sd_tensor y, const float *from, bool channels_first);
+    void (*download)(sd_run *r, sd_tensor x, float *to, bool channels_first);
+    void (*copy)(sd_run *r, sd_tensor y, sd_tensor x);        /* y may overlap x, from a lower address */
+
+    /* ---- operations */
+    void (*sinusoid)(sd_run *r, sd_tensor y, const float *value, bool flip, double shift);   /* value: of the host */
     /* y = x W^T + b. x is [rows, I], y [rows, O]. */
     void (*linear)(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b);
     void (*conv2d)(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c);
+    /* How conv2d would compute this, of shapes alone: x [N,H,W,I], w [O,I,kh,kw]. Not a function of N. */
+    sd_conv_how (*describe)(const sd_run *r, const int64_t x[4], const int64_t w[4], sd_conv c);
     /* softmax(q k^T / sqrt(d)) v per head; q [N,T,H d], k and v [N,S,H d] */
     void (*attention)(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal);
     void (*group_norm)(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *g, const sd_tensor *b, int groups,
@@ -56,38 +79,25 @@ typedef struct sd_backend {
     void (*embed)(sd_run *r, sd_tensor y, const int32_t *ids, const sd_tensor *token, const sd_tensor *position);
 } sd_backend;
 
-/* How sd_backend_cpu computes a convolution: a function of one picture's shape (x [N,H,W,I], w [O,I,kh,kw]), not of
- * N. */
-typedef enum sd_conv_how { SD_CONV_LINEAR, SD_CONV_UNFOLD, SD_CONV_WINOGRAD, SD_CONV_WINOGRAD_ENLARGED } sd_conv_how;
-sd_conv_how sd_conv_choose(const sd_kern *k, const int64_t x[4], const int64_t w[4], sd_conv c);
-const char *sd_conv_name(sd_conv_how how);
-/* Multiplications that this takes for a result y [N,H,W,O] of a 3x3 kernel or smaller, as a share of the plain
- * sum's. */
-double sd_conv_share(sd_conv_how how, const int64_t y[4]);
-
 extern const sd_backend sd_backend_null;   /* ops.c */
 extern const sd_backend sd_backend_cpu;    /* ops_cpu.c */
 
 struct sd_trace;
 struct sd_profile;
 
-/* Results that are the same in every pass of a network, by the weight they came from; see sd_linear_once. All zero:
- * none yet. */
+/* Results of sd_linear_once, in the backend's memory, each by the weight it came from and the version of its input. */
 typedef struct sd_kept {
-    struct { const sd_tensor *w; sd_tensor y; } *item;
+    struct { uint32_t id, weight_version; uint64_t version; sd_tensor y; } *item;
     int n;
 } sd_kept;
-void sd_kept_free(sd_kept *k);
 
 /* What one computation carries along. */
 struct sd_run {
     sd_error *err;                      /* sticky */
-    sd_arena arena;
     const sd_backend *be;
-    const sd_kern *kern;
-    bool blas;                          /* OpenBLAS does the products of linear layers and unfolded convolutions */
-    int threads;
-    sd_cache_sizes caches;              /* what blocks are made to fit; all zero: unknown, they are then small */
+    void *device;                       /* the backend's own: struct sd_cpu of ops_cpu.h; the null backend has none */
+    sd_arena arena;                     /* of the backend's memory, see sd_reserve */
+    sd_kept kept;
     struct sd_trace *trace;             /* NULL: off */
     struct sd_profile *profile;         /* profile.h; NULL: off */
     const char *step;                   /* module path being computed, for error texts; may be NULL */
@@ -97,34 +107,47 @@ struct sd_run {
     void (*used)(void *user, const sd_tensor *w);       /* called when a matrix or kernel of weights was used; may be
                                                          * NULL */
     void *used_user;
-    sd_kept *kept;                      /* NULL: nothing is kept */
-    void *scratch;                      /* the backend's own working memory, kept between operations */
-    size_t scratch_size;
 };
 
-void sd_run_free(sd_run *r);            /* arena and scratch */
-/* At least `bytes` of SD_ALIGN-aligned working memory, contents undefined; NULL (and r->err set) when there is none. */
-void *sd_scratch(sd_run *r, size_t bytes);
-void sd_scratch_free(sd_run *r);
-/* Any float dtype at any alignment to float. */
-void sd_widen(float *y, const void *x, sd_dtype dt, size_t n, const sd_kern *k);
+/* At least `bytes` of working memory for the arena, which is empty then. `what`: see sd_backend.alloc. */
+sd_status sd_reserve(sd_run *r, size_t bytes, const char *what);
+void sd_forget(sd_run *r);              /* frees what sd_linear_once keeps */
+void sd_run_free(sd_run *r);            /* frees that, the working memory, and what the backend holds for speed */
 
 static inline bool sd_ok(const sd_run *r) { return r->err->status == SD_OK; }
 static inline bool sd_is_cancelled(const sd_run *r) { return sd_told_to_stop(r->err); }
-static inline float *sd_f32(sd_tensor t) { return (float *)t.host; }
+/* False where nothing is computed: tensors have shapes, but no numbers. */
+static inline bool sd_has_numbers(const sd_run *r) { return r->be->download != NULL; }
 
-int64_t sd_numel(const sd_tensor *t);
+static inline int64_t sd_numel(const sd_tensor *t)
+{
+    int64_t n = t->nd > 0;
+    for (int i = 0; i < t->nd; i++) n *= t->dim[i];
+    return n;
+}
 /* "[2,320,64,64]" into buf */
 const char *sd_shape_text(const sd_tensor *t, char buf[96]);
+
+/* Numbers of the host, any float dtype at any alignment, to float. */
+void sd_widen(float *y, const void *x, sd_dtype dt, size_t n, const sd_kern *k);
 
 /* A new F32 tensor from the arena, contents undefined. */
 sd_tensor sd_new(sd_run *r, int nd, const int64_t *dim);
 sd_tensor sd_new2(sd_run *r, int64_t a, int64_t b);
 sd_tensor sd_new3(sd_run *r, int64_t a, int64_t b, int64_t c);
 sd_tensor sd_new4(sd_run *r, int64_t a, int64_t b, int64_t c, int64_t d);
-/* A new F32 tensor with these numbers; NULL: contents undefined. */
-sd_tensor sd_upload(sd_run *r, int nd, const int64_t *dim, const float *numbers);
+/* A new F32 tensor with these numbers of the host; NULL: contents undefined. */
+sd_tensor sd_new_from(sd_run *r, int nd, const int64_t *dim, const float *numbers);
+/* From PyTorch's order: a new [N,H,W,C] with the numbers of an [N,C,H,W]. */
+sd_tensor sd_new_from_nchw(sd_run *r, int64_t n, int64_t c, int64_t h, int64_t w, const float *numbers);
+/* All numbers of a tensor from the host, and to it. */
+void sd_upload(sd_run *r, sd_tensor y, const float *from);
+void sd_download(sd_run *r, sd_tensor x, float *to);
+/* The same where the host has PyTorch's order: x [N,..,C] <-> [N,C,..] */
+void sd_upload_channels_first(sd_run *r, sd_tensor y, const float *from);
+void sd_download_channels_first(sd_run *r, sd_tensor x, float *to);
 /* The same bytes seen as another shape. */
+sd_tensor sd_view2(sd_run *r, sd_tensor x, int64_t a, int64_t b);
 sd_tensor sd_view3(sd_run *r, sd_tensor x, int64_t a, int64_t b, int64_t c);
 sd_tensor sd_view4(sd_run *r, sd_tensor x, int64_t a, int64_t b, int64_t c, int64_t d);
 
@@ -135,11 +158,15 @@ sd_tensor sd_keep(sd_run *r, size_t mark, sd_tensor y);
 
 /* ---- the operations. A trailing underscore: works in place. */
 sd_tensor sd_linear(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor *b);              /* [..,I] -> [..,O] */
-/* sd_linear of an x that no pass changes: the first one of those that share run->kept computes it, the others find it
- * there. */
-sd_tensor sd_linear_once(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor *b);
+/* sd_linear of an x whose numbers are those of `version`: the result is kept, and found again by weight and version, by
+ * whoever asks until sd_forget. Version 0: not kept. */
+sd_tensor sd_linear_once(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor *b, uint64_t version);
 /* [N,H,W,I] -> [N,H',W',O] */
+/* Of shapes alone: y [N,H',W',O]. False: the picture is smaller than the kernel. */
+bool sd_conv_result(const int64_t x[4], const int64_t w[4], sd_conv c, int64_t y[4]);
 sd_tensor sd_conv2d(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c);
+/* conv2d, 3x3 with padding 1, of x enlarged to h x w by repeating its nearest pixels. */
+sd_tensor sd_upsample_conv2d(sd_run *r, sd_tensor x, int64_t h, int64_t w, const sd_tensor *kernel, const sd_tensor *b);
 sd_tensor sd_attention(sd_run *r, sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal);
 sd_tensor sd_group_norm(sd_run *r, sd_tensor x, const sd_tensor *g, const sd_tensor *b, int groups, double eps,
                         bool silu);
@@ -151,6 +178,8 @@ void sd_add_(sd_run *r, sd_tensor y, sd_tensor x);
 void sd_add_channels_(sd_run *r, sd_tensor y, sd_tensor bias);               /* y [N,..,C] += bias [N,C] */
 sd_tensor sd_concat(sd_run *r, sd_tensor a, sd_tensor b);                    /* along channels */
 sd_tensor sd_upsample(sd_run *r, sd_tensor x, int64_t h, int64_t w);         /* nearest, to h x w */
+/* Sinusoidal embedding of n numbers of the host, [n,dim]; kernels.h has the formula (sdk_sinusoid). */
+sd_tensor sd_sinusoid(sd_run *r, int64_t n, int64_t dim, const float *value, bool flip, double shift);
 sd_tensor sd_embed(sd_run *r, const int32_t *ids, int64_t n, int64_t t, const sd_tensor *token,
                    const sd_tensor *position);
 

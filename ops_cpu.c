@@ -16,7 +16,7 @@ enum { TILE = 168 };
 /* ----------------------------------------------------------------------------------- products */
 
 /* What one thread needs for kern->gemm, a multiple of SD_ALIGN. */
-static size_t gemm_room(const sd_run *r) { return round_up(r->kern->gemm_scratch, SD_ALIGN); }
+static size_t gemm_room(const sd_cpu *cpu) { return round_up(cpu->kern->gemm_scratch, SD_ALIGN); }
 
 #ifdef SD_WITH_OPENBLAS
 /* OpenBLAS has threads of its own, and one number of them for the whole process: two contexts had better agree. */
@@ -40,62 +40,50 @@ static void product(sd_run *r, unsigned char *scratch, size_t M, size_t N, size_
                     sdk_widen *widen,
                     float *C, const float *bias)
 {
+    const sd_cpu *cpu = sd_cpu_of(r);
 #ifdef SD_WITH_OPENBLAS
-    if (r->blas) {
-        blas_gemm(r->threads, M, N, K, A, K, B, K, true, C, N, bias);
+    if (cpu->blas) {
+        blas_gemm(cpu->threads, M, N, K, A, K, B, K, true, C, N, bias);
         return;
     }
 #endif
     /* A task packs its columns of B once, so it takes many rows; fewer, then fewer columns, where threads would be
      * idle. */
     size_t tall = min_size(round_up(M, TILE / 2), 6 * TILE), wide = round_up(div_up(N, div_up(N, 384)), 32);
-    while (div_up(M, tall) * div_up(N, wide) < 4 * (size_t)r->threads && (tall > 2 * TILE || wide > 64)) {
+    while (div_up(M, tall) * div_up(N, wide) < 4 * (size_t)cpu->threads && (tall > 2 * TILE || wide > 64)) {
         if (tall > 2 * TILE) tall = round_up(tall / 2, TILE / 2);
         else wide = round_up(wide / 2, 32);
     }
     size_t across = div_up(M, tall), parts = div_up(N, wide), size = widen ? sizeof(uint16_t) : sizeof(float);
     int tasks = (int)(across * parts);
-#pragma omp parallel for schedule(dynamic) num_threads(r->threads) if (M * N * K > 16 * (size_t)SMALL)
+#pragma omp parallel for schedule(dynamic) num_threads(cpu->threads) if (M * N * K > 16 * (size_t)SMALL)
     for (int task = 0; task < tasks; task++) {
         size_t i = (size_t)task / parts * tall, j = (size_t)task % parts * wide;
         if (sd_is_cancelled(r)) continue;
-        r->kern->gemm(scratch + (size_t)thread_id() * gemm_room(r), min_size(tall, M - i), min_size(wide, N - j), K,
+        cpu->kern->gemm(scratch + (size_t)thread_id() * gemm_room(cpu), min_size(tall, M - i), min_size(wide, N - j), K,
                       A + i * K, K, (const unsigned char *)B + j * K * size, K, true, widen, C + i * N + j, N, bias
                           ? bias + j : NULL);
     }
 }
 
-const float *sd_cpu_f32(sd_run *r, const sd_tensor *w, float *room)
-{
-    if (!w) return NULL;
-    if (is_f32(w)) return w->host;
-    size_t n = (size_t)sd_numel(w), step = 16384, size = sd_dtype_size(w->dt);
-    int tasks = (int)((n + step - 1) / step);
-#pragma omp parallel for num_threads(r->threads) if (n > SMALL)
-    for (int t = 0; t < tasks; t++) {
-        size_t at = (size_t)t * step;
-        sd_widen(room + at, (const unsigned char *)w->host + at * size, w->dt, min_size(step, n - at), r->kern);
-    }
-    return room;
-}
-
 /* How the product reads a weight of 16-bit numbers itself; NULL: it wants floats. */
-static sdk_widen *widened_on_the_way(const sd_run *r, const sd_tensor *w)
+static sdk_widen *widened_on_the_way(const sd_cpu *cpu, const sd_tensor *w)
 {
-    if (r->blas || (uintptr_t)w->host % sizeof(uint16_t)) return NULL;
-    return w->dt == SD_F16 ? r->kern->widen_f16 : w->dt == SD_BF16 ? r->kern->widen_bf16 : NULL;
+    if (cpu->blas || (uintptr_t)w->data % sizeof(uint16_t)) return NULL;
+    return w->dt == SD_F16 ? cpu->kern->widen_f16 : w->dt == SD_BF16 ? cpu->kern->widen_bf16 : NULL;
 }
 
 static void cpu_linear(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b)
 {
+    const sd_cpu *cpu = sd_cpu_of(r);
     size_t O = (size_t)w->dim[0], I = (size_t)w->dim[1];
-    size_t gemm = gemm_room(r) * (size_t)r->threads;
-    sdk_widen *widen = widened_on_the_way(r, w);
+    size_t gemm = gemm_room(cpu) * (size_t)cpu->threads;
+    sdk_widen *widen = widened_on_the_way(cpu, w);
     pieces p = {sd_scratch(r, gemm + floats(O) + (widen || is_f32(w) ? 0 : floats(O * I)))};
     if (!p.at) return;
     unsigned char *scratch = cut(&p, gemm);
     const float *bias = sd_cpu_f32(r, b, cut(&p, O * sizeof(float)));
-    const void *weight = widen ? w->host : sd_cpu_f32(r, w, (float *)(void *)p.at);
+    const void *weight = widen ? w->data : sd_cpu_f32(r, w, (float *)(void *)p.at);
     product(r, scratch, (size_t)rows(x), O, I, sd_f32(x), weight, widen, sd_f32(y), bias);
 }
 
@@ -105,16 +93,17 @@ static void cpu_linear(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, 
  * thread. */
 static void conv_weights(sd_run *r, float *out, const sd_tensor *w, float *row, size_t row_room)
 {
+    const sd_cpu *cpu = sd_cpu_of(r);
     size_t I = (size_t)w->dim[1], taps = (size_t)(w->dim[2] * w->dim[3]), K = I * taps, size = sd_dtype_size(w->dt);
     bool direct = is_f32(w);
     int O = (int)w->dim[0];
-#pragma omp parallel for num_threads(r->threads) if ((size_t)O * K > SMALL)
+#pragma omp parallel for num_threads(cpu->threads) if ((size_t)O * K > SMALL)
     for (int o = 0; o < O; o++) {
-        const unsigned char *from = (const unsigned char *)w->host + (size_t)o * K * size;
+        const unsigned char *from = (const unsigned char *)w->data + (size_t)o * K * size;
         const float *in = (const float *)(const void *)from;
         if (!direct) {
             float *mine = row + (size_t)thread_id() * row_room;
-            sd_widen(mine, from, w->dt, K, r->kern);
+            sd_widen(mine, from, w->dt, K, cpu->kern);
             in = mine;
         }
         float *to = out + (size_t)o * K;
@@ -140,13 +129,14 @@ static void unfold_pixel(float *out, sd_tensor x, sd_tensor y, int64_t p, int64_
 
 static void unfold_conv(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c)
 {
+    const sd_cpu *cpu = sd_cpu_of(r);
     int64_t kh = w->dim[2], kw = w->dim[3];
     size_t O = (size_t)w->dim[0], K = (size_t)(w->dim[1] * kh * kw), P = (size_t)rows(y);
     size_t tile = round_up(min_size(P, (size_t)8 << 20), TILE);       /* unfolded rows: at most 32 MB of them at a
                                                                        * time */
     while (tile > TILE && tile * K > (size_t)8 << 20) tile -= TILE;
-    size_t gemm = gemm_room(r) * (size_t)r->threads, row_room = floats(K) / sizeof(float),
-        row = row_room * (size_t)r->threads;
+    size_t gemm = gemm_room(cpu) * (size_t)cpu->threads, row_room = floats(K) / sizeof(float),
+        row = row_room * (size_t)cpu->threads;
     pieces p = {sd_scratch(r, gemm + floats(O) + floats(O * K) + floats(row) + floats(tile * K))};
     if (!p.at) return;
     unsigned char *scratch = cut(&p, gemm);
@@ -156,7 +146,7 @@ static void unfold_conv(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w,
     float *unfolded = cut(&p, tile * K * sizeof(float));
     for (size_t at = 0; at < P && !sd_is_cancelled(r); at += tile) {
         int n = (int)min_size(tile, P - at);
-#pragma omp parallel for num_threads(r->threads) if ((size_t)n * K > SMALL)
+#pragma omp parallel for num_threads(cpu->threads) if ((size_t)n * K > SMALL)
         for (int i = 0; i < n; i++) unfold_pixel(unfolded + (size_t)i * K, x, y, (int64_t)at + i, kh, kw, c);
         product(r, scratch, (size_t)n, O, K, unfolded, weight, NULL, sd_f32(y) + at * O, bias);
     }
@@ -183,7 +173,7 @@ static bool padded_by(sd_conv c, int n)
     return c.pad_top == n && c.pad_left == n && c.pad_bottom == n && c.pad_right == n;
 }
 
-sd_conv_how sd_conv_choose(const sd_kern *k, const int64_t x[4], const int64_t w[4], sd_conv c)
+sd_conv_kind sd_conv_choose(const sd_kern *k, const int64_t x[4], const int64_t w[4], sd_conv c)
 {
     if (w[2] == 1 && w[3] == 1 && c.stride == 1 && !c.enlarge && padded_by(c, 0)) return SD_CONV_LINEAR;
     if (!k->winograd || w[2] != 3 || w[3] != 3 || c.stride != 1 || !padded_by(c, 1) || w[1] < 32) return SD_CONV_UNFOLD;
@@ -194,31 +184,30 @@ sd_conv_how sd_conv_choose(const sd_kern *k, const int64_t x[4], const int64_t w
     return four < plain ? SD_CONV_WINOGRAD : SD_CONV_UNFOLD;
 }
 
-const char *sd_conv_name(sd_conv_how how)
+sd_conv_how sd_conv_kind_describe(sd_conv_kind kind, const int64_t y[4])
 {
     static const char *const names[] = {"linear", "unfold", "winograd F(4x4,3x3)", "phases F(4x4,2x2)"};
-    return names[how];
+    double height = (double)y[1], width = (double)y[2], share = 1;
+    if (kind == SD_CONV_WINOGRAD) share = 36 * ceil(height / 4) * ceil(width / 4) / (9 * height * width);
+    if (kind == SD_CONV_WINOGRAD_ENLARGED) share = 100 * ceil(height / 8) * ceil(width / 8) / (9 * height * width);
+    return (sd_conv_how){names[kind], share};
 }
 
-double sd_conv_share(sd_conv_how how, const int64_t y[4])
+static sd_conv_how cpu_describe(const sd_run *r, const int64_t x[4], const int64_t w[4], sd_conv c)
 {
-    double height = (double)y[1], width = (double)y[2];
-    switch (how) {
-    case SD_CONV_WINOGRAD: return 36 * ceil(height / 4) * ceil(width / 4) / (9 * height * width);
-    case SD_CONV_WINOGRAD_ENLARGED: return 100 * ceil(height / 8) * ceil(width / 8) / (9 * height * width);
-    default: return 1;
-    }
+    int64_t y[4];
+    sd_conv_result(x, w, c, y);
+    return sd_conv_kind_describe(sd_conv_choose(sd_cpu_of(r)->kern, x, w, c), y);
 }
 
 static void cpu_conv2d(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c)
 {
-    sd_conv_how how = sd_conv_choose(r->kern, x.dim, w->dim, c);
-    sd_profile_algorithm(r, sd_conv_name(how), sd_conv_share(how, y.dim));
-    switch (how) {
+    const sd_kern *kern = sd_cpu_of(r)->kern;
+    switch (sd_conv_choose(kern, x.dim, w->dim, c)) {
     case SD_CONV_LINEAR: cpu_linear(r, y, x, w, b); break;
     case SD_CONV_UNFOLD: unfold_conv(r, y, x, w, b, c); break;
-    case SD_CONV_WINOGRAD: sd_winograd_conv(r, r->kern->winograd, y, x, w, b); break;
-    case SD_CONV_WINOGRAD_ENLARGED: sd_winograd_conv(r, r->kern->winograd_enlarged, y, x, w, b); break;
+    case SD_CONV_WINOGRAD: sd_winograd_conv(r, kern->winograd, y, x, w, b); break;
+    case SD_CONV_WINOGRAD_ENLARGED: sd_winograd_conv(r, kern->winograd_enlarged, y, x, w, b); break;
     }
 }
 
@@ -229,31 +218,32 @@ static void cpu_conv2d(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, 
  * Under a causal mask query t sees keys 0..t. s: [n,S]. */
 typedef struct head { const float *q, *k, *v; float *y; size_t ld, S, d; bool causal; } head;
 
-static void head_tile(const sd_run *r, unsigned char *scratch, float *s, head h, size_t t0, size_t n)
+static void head_tile(const sd_cpu *cpu, unsigned char *scratch, float *s, head h, size_t t0, size_t n)
 {
     float scale = (float)(1.0 / sqrt((double)h.d));
     size_t S = h.S;
-    r->kern->gemm(scratch, n, S, h.d, h.q + t0 * h.ld, h.ld, h.k, h.ld, true, NULL, s, S, NULL);
+    cpu->kern->gemm(scratch, n, S, h.d, h.q + t0 * h.ld, h.ld, h.k, h.ld, true, NULL, s, S, NULL);
     for (size_t i = 0; i < n; i++) {
         size_t seen = h.causal ? t0 + i + 1 : S;
-        r->kern->softmax(s + i * S, seen, scale);
+        cpu->kern->softmax(s + i * S, seen, scale);
         if (seen < S) memset(s + i * S + seen, 0, (S - seen) * sizeof(float));
     }
-    r->kern->gemm(scratch, n, h.d, S, s, S, h.v, h.ld, false, NULL, h.y + t0 * h.ld, h.ld, NULL);
+    cpu->kern->gemm(scratch, n, h.d, S, s, S, h.v, h.ld, false, NULL, h.y + t0 * h.ld, h.ld, NULL);
 }
 
 static void cpu_attention(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal)
 {
-    if (r->kern->panel) {
+    const sd_cpu *cpu = sd_cpu_of(r);
+    if (cpu->kern->panel) {
         sd_attention_tiles(r, y, q, k, v, heads, causal);
         return;
     }
     size_t T = (size_t)q.dim[1], S = (size_t)k.dim[1], C = (size_t)q.dim[2], d = C / (size_t)heads;
-    size_t tiles = (T + TILE - 1) / TILE, room = gemm_room(r) + floats(TILE * S);
-    unsigned char *scratch = sd_scratch(r, room * (size_t)r->threads);
+    size_t tiles = (T + TILE - 1) / TILE, room = gemm_room(cpu) + floats(TILE * S);
+    unsigned char *scratch = sd_scratch(r, room * (size_t)cpu->threads);
     if (!scratch) return;
     int tasks = (int)((size_t)q.dim[0] * (size_t)heads * tiles);
-#pragma omp parallel for schedule(dynamic) num_threads(r->threads) if ((size_t)sd_numel(&q) * S > 8 * (size_t)SMALL)
+#pragma omp parallel for schedule(dynamic) num_threads(cpu->threads) if ((size_t)sd_numel(&q) * S > 8 * (size_t)SMALL)
     for (int task = 0; task < tasks; task++) {
         if (sd_is_cancelled(r)) continue;
         size_t n = (size_t)task / tiles / (size_t)heads, at = (size_t)task / tiles % (size_t)heads * d,
@@ -262,7 +252,7 @@ static void cpu_attention(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_t
                   sd_f32(y) + n * T * C + at,
                   C, S, d, causal};
         unsigned char *mine = scratch + (size_t)thread_id() * room;
-        head_tile(r, mine, (float *)(void *)(mine + gemm_room(r)), h, t0, min_size(TILE, T - t0));
+        head_tile(cpu, mine, (float *)(void *)(mine + gemm_room(cpu)), h, t0, min_size(TILE, T - t0));
     }
 }
 
@@ -301,6 +291,7 @@ static void gn_coefficients(const double *sums, size_t runs, size_t C, size_t P,
 static void cpu_group_norm(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *g, const sd_tensor *b, int groups,
                            double eps, bool silu)
 {
+    const sd_cpu *cpu = sd_cpu_of(r);
     size_t N = (size_t)x.dim[0], C = (size_t)cols(x), P = (size_t)rows(x) / N, runs = (P + RUN - 1) / RUN;
     size_t sums = round_up(2 * runs * C * sizeof(double), SD_ALIGN);
     pieces p = {sd_scratch(r, sums + 5 * floats(C))};
@@ -315,35 +306,36 @@ static void cpu_group_norm(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor 
         const float *in = sd_f32(x) + n * P * C;
         float *out = sd_f32(y) + n * P * C;
         memset(o.sums, 0, sums);
-#pragma omp parallel for num_threads(r->threads) if (P * C > SMALL)
+#pragma omp parallel for num_threads(cpu->threads) if (P * C > SMALL)
         for (int i = 0; i < (int)runs; i++) {
             size_t at = (size_t)i * RUN;
-            r->kern->column_sums(o.sums + 2 * (size_t)i * C, o.sums + (2 * (size_t)i + 1) * C, in + at * C,
+            cpu->kern->column_sums(o.sums + 2 * (size_t)i * C, o.sums + (2 * (size_t)i + 1) * C, in + at * C,
                                  min_size(RUN, P - at), C);
         }
         gn_coefficients(o.sums, runs, C, P, groups, eps, gain, bias, o);
-#pragma omp parallel for num_threads(r->threads) if (P * C > SMALL / 4)
+#pragma omp parallel for num_threads(cpu->threads) if (P * C > SMALL / 4)
         for (int i = 0; i < (int)P; i++)
-            r->kern->affine(out + (size_t)i * C, in + (size_t)i * C, o.m, o.a, o.b, C, silu);
+            cpu->kern->affine(out + (size_t)i * C, in + (size_t)i * C, o.m, o.a, o.b, C, silu);
     }
 }
 
 /* Layer norm [Ba et al. 2016] over the columns of each row. */
 static void cpu_layer_norm(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *g, const sd_tensor *b, double eps)
 {
+    const sd_cpu *cpu = sd_cpu_of(r);
     size_t C = (size_t)cols(x);
     pieces p = {sd_scratch(r, 2 * floats(C))};
     if (!p.at) return;
     const float *gain = sd_cpu_f32(r, g, cut(&p, C * sizeof(float))),
         *bias = sd_cpu_f32(r, b, cut(&p, C * sizeof(float)));
     int n = (int)rows(x);
-#pragma omp parallel for num_threads(r->threads) if ((size_t)n * C > SMALL / 2)
+#pragma omp parallel for num_threads(cpu->threads) if ((size_t)n * C > SMALL / 2)
     for (int i = 0; i < n; i++) {
         const float *in = sd_f32(x) + (size_t)i * C;
         double s = 0, ss = 0;
-        r->kern->sums(&s, &ss, in, C);
+        cpu->kern->sums(&s, &ss, in, C);
         double mean = s / (double)C, var = ss / (double)C - mean * mean;
-        r->kern->norm_affine(sd_f32(y) + (size_t)i * C, in, mean, 1 / sqrt((var > 0 ? var : 0) + eps), gain, bias, C);
+        cpu->kern->norm_affine(sd_f32(y) + (size_t)i * C, in, mean, 1 / sqrt((var > 0 ? var : 0) + eps), gain, bias, C);
     }
 }
 
@@ -354,11 +346,12 @@ enum { CHUNK = 16384 };
 
 static void cpu_act(sd_run *r, sd_tensor y, sd_tensor x, sd_act act)
 {
-    void (*fn)(float *, const float *, size_t) = act == SD_ACT_SILU ? r->kern->silu : act == SD_ACT_GELU ? r->kern->gelu
-        : r->kern->quick_gelu;
+    const sd_cpu *cpu = sd_cpu_of(r);
+    void (*fn)(float *, const float *, size_t) = act == SD_ACT_SILU ? cpu->kern->silu : act == SD_ACT_GELU ? cpu->kern->gelu
+        : cpu->kern->quick_gelu;
     size_t n = (size_t)sd_numel(&x);
     int tasks = (int)((n + CHUNK - 1) / CHUNK);
-#pragma omp parallel for num_threads(r->threads) if (n > SMALL / 4)
+#pragma omp parallel for num_threads(cpu->threads) if (n > SMALL / 4)
     for (int i = 0; i < tasks; i++) {
         size_t at = (size_t)i * CHUNK;
         fn(sd_f32(y) + at, sd_f32(x) + at, min_size(CHUNK, n - at));
@@ -368,40 +361,44 @@ static void cpu_act(sd_run *r, sd_tensor y, sd_tensor x, sd_act act)
 /* A row is [value | gate]: y = value * gelu(gate) [Shazeer 2020]. */
 static void cpu_geglu(sd_run *r, sd_tensor y, sd_tensor x)
 {
+    const sd_cpu *cpu = sd_cpu_of(r);
     size_t C = (size_t)cols(y);
     int n = (int)rows(y);
-#pragma omp parallel for num_threads(r->threads) if ((size_t)n * C > SMALL / 8)
+#pragma omp parallel for num_threads(cpu->threads) if ((size_t)n * C > SMALL / 8)
     for (int i = 0; i < n; i++) {
         const float *in = sd_f32(x) + (size_t)i * 2 * C;
-        r->kern->geglu(sd_f32(y) + (size_t)i * C, in, in + C, C);
+        cpu->kern->geglu(sd_f32(y) + (size_t)i * C, in, in + C, C);
     }
 }
 
 static void cpu_add(sd_run *r, sd_tensor y, sd_tensor x)
 {
+    const sd_cpu *cpu = sd_cpu_of(r);
     size_t n = (size_t)sd_numel(&x);
     int tasks = (int)((n + CHUNK - 1) / CHUNK);
-#pragma omp parallel for num_threads(r->threads) if (n > SMALL)
+#pragma omp parallel for num_threads(cpu->threads) if (n > SMALL)
     for (int i = 0; i < tasks; i++) {
         size_t at = (size_t)i * CHUNK;
-        r->kern->add(sd_f32(y) + at, sd_f32(x) + at, min_size(CHUNK, n - at));
+        cpu->kern->add(sd_f32(y) + at, sd_f32(x) + at, min_size(CHUNK, n - at));
     }
 }
 
 static void cpu_add_channels(sd_run *r, sd_tensor y, sd_tensor bias)
 {
+    const sd_cpu *cpu = sd_cpu_of(r);
     size_t C = (size_t)cols(y), P = (size_t)(rows(y) / y.dim[0]);
     int n = (int)rows(y);
-#pragma omp parallel for num_threads(r->threads) if ((size_t)n * C > SMALL)
-    for (int i = 0; i < n; i++) r->kern->add(sd_f32(y) + (size_t)i * C, sd_f32(bias) + (size_t)i / P * C, C);
+#pragma omp parallel for num_threads(cpu->threads) if ((size_t)n * C > SMALL)
+    for (int i = 0; i < n; i++) cpu->kern->add(sd_f32(y) + (size_t)i * C, sd_f32(bias) + (size_t)i / P * C, C);
 }
 
 static void cpu_concat(sd_run *r, sd_tensor y, sd_tensor a, sd_tensor b)
 {
-    (void)r;   /* not so with OpenMP */
+    const sd_cpu *cpu = sd_cpu_of(r);
+    (void)cpu;   /* not so with OpenMP */
     size_t A = (size_t)cols(a), B = (size_t)cols(b);
     int n = (int)rows(y);
-#pragma omp parallel for num_threads(r->threads) if ((size_t)n * (A + B) > SMALL)
+#pragma omp parallel for num_threads(cpu->threads) if ((size_t)n * (A + B) > SMALL)
     for (int i = 0; i < n; i++) {
         float *to = sd_f32(y) + (size_t)i * (A + B);
         memcpy(to, sd_f32(a) + (size_t)i * A, A * sizeof(float));
@@ -412,12 +409,13 @@ static void cpu_concat(sd_run *r, sd_tensor y, sd_tensor a, sd_tensor b)
 /* Nearest: source = floor(target * in/out), the ratio a float as in torch's upsample_nearest2d. */
 static void cpu_upsample(sd_run *r, sd_tensor y, sd_tensor x)
 {
-    (void)r;   /* not so with OpenMP */
+    const sd_cpu *cpu = sd_cpu_of(r);
+    (void)cpu;   /* not so with OpenMP */
     int64_t H = y.dim[1], W = y.dim[2], h = x.dim[1], w = x.dim[2];
     size_t C = (size_t)cols(x);
     float sy = (float)h / (float)H, sx = (float)w / (float)W;
     int n = (int)(y.dim[0] * H);
-#pragma omp parallel for num_threads(r->threads) if ((size_t)sd_numel(&y) > SMALL)
+#pragma omp parallel for num_threads(cpu->threads) if ((size_t)sd_numel(&y) > SMALL)
     for (int i = 0; i < n; i++) {
         int64_t iy = (int64_t)((float)(i % H) * sy);
         const float *from = sd_f32(x) + (size_t)((i / H * h + (iy < h ? iy : h - 1)) * w) * C;
@@ -429,25 +427,40 @@ static void cpu_upsample(sd_run *r, sd_tensor y, sd_tensor x)
     }
 }
 
+static void cpu_sinusoid(sd_run *r, sd_tensor y, const float *value, bool flip, double shift)
+{
+    (void)r;
+    sdk_sinusoid(sd_f32(y), value, (size_t)y.dim[0], (size_t)y.dim[1], flip, shift);
+}
+
 /* y[n,t] = token[ids[n,t]] + position[t] */
 static void cpu_embed(sd_run *r, sd_tensor y, const int32_t *ids, const sd_tensor *token, const sd_tensor *position)
 {
+    const sd_cpu *cpu = sd_cpu_of(r);
     size_t T = (size_t)y.dim[1], C = (size_t)y.dim[2], n = (size_t)y.dim[0] * T;
     float *row = sd_scratch(r, C * sizeof(float));
     if (!row) return;
     for (size_t i = 0; i < n; i++) {
         float *to = sd_f32(y) + i * C;
-        const unsigned char *word = token->host, *place = position->host;
-        sd_widen(to, word + (size_t)ids[i] * C * sd_dtype_size(token->dt), token->dt, C, r->kern);
-        sd_widen(row, place + i % T * C * sd_dtype_size(position->dt), position->dt, C, r->kern);
-        r->kern->add(to, row, C);
+        const unsigned char *word = token->data, *place = position->data;
+        sd_widen(to, word + (size_t)ids[i] * C * sd_dtype_size(token->dt), token->dt, C, cpu->kern);
+        sd_widen(row, place + i % T * C * sd_dtype_size(position->dt), position->dt, C, cpu->kern);
+        cpu->kern->add(to, row, C);
     }
 }
 
 const sd_backend sd_backend_cpu = {
     .name = "cpu",
+    .alloc = sd_cpu_alloc,
+    .release = sd_cpu_release,
+    .trim = sd_cpu_trim,
+    .upload = sd_cpu_upload,
+    .download = sd_cpu_download,
+    .copy = sd_cpu_copy,
+    .sinusoid = cpu_sinusoid,
     .linear = cpu_linear,
     .conv2d = cpu_conv2d,
+    .describe = cpu_describe,
     .attention = cpu_attention,
     .group_norm = cpu_group_norm,
     .layer_norm = cpu_layer_norm,

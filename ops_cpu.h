@@ -8,7 +8,32 @@
 #include <omp.h>
 #endif
 
-/* Waking the other threads costs as long as this many additions take: less is done by one. */
+/* What run->device points to. */
+typedef struct sd_cpu {
+    const sd_kern *kern;                /* kernels.h: the functions for this processor's instructions */
+    bool blas;                          /* OpenBLAS does the products of linear layers and unfolded convolutions */
+    int threads;
+    sd_cache_sizes caches;              /* what blocks are made to fit; all zero: unknown, they are then small */
+    void *scratch;                      /* working memory within an operation, kept for the next one */
+    size_t scratch_size;
+} sd_cpu;
+
+static inline sd_cpu *sd_cpu_of(const sd_run *r) { return r->device; }
+static inline float *sd_f32(sd_tensor t) { return (float *)t.data; }
+
+/* At least `bytes` of SD_ALIGN-aligned scratch, contents undefined; NULL (and r->err set) when there is none. */
+void *sd_scratch(sd_run *r, size_t bytes);
+
+/* How sd_backend_cpu computes a convolution: a function of one picture's shape (x [N,H,W,I], w [O,I,kh,kw]), not of
+ * N. */
+typedef enum sd_conv_kind {
+    SD_CONV_LINEAR, SD_CONV_UNFOLD, SD_CONV_WINOGRAD, SD_CONV_WINOGRAD_ENLARGED
+} sd_conv_kind;
+sd_conv_kind sd_conv_choose(const sd_kern *k, const int64_t x[4], const int64_t w[4], sd_conv c);
+/* Its name, and the multiplications for a result y [N,H,W,O] of a 3x3 kernel or smaller. */
+sd_conv_how sd_conv_kind_describe(sd_conv_kind kind, const int64_t y[4]);
+
+/* Starting the other threads costs about this many additions; smaller jobs run on one thread. */
 enum { SMALL = 1 << 16 };
 
 static inline size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
@@ -38,8 +63,16 @@ static inline void *cut(pieces *p, size_t bytes)
 }
 static inline size_t floats(size_t n) { return round_up(n * sizeof(float), SD_ALIGN); }
 
+/* ops_cpu_memory.c: entries of the backend */
+void *sd_cpu_alloc(sd_run *r, size_t bytes, const char *what);
+void sd_cpu_release(sd_run *r, void *data);
+void sd_cpu_trim(sd_run *r);
+void sd_cpu_upload(sd_run *r, sd_tensor y, const float *from, bool channels_first);
+void sd_cpu_download(sd_run *r, sd_tensor x, float *to, bool channels_first);
+void sd_cpu_copy(sd_run *r, sd_tensor y, sd_tensor x);
+
 /* Can a weight be read where it lies? */
-static inline bool is_f32(const sd_tensor *w) { return w->dt == SD_F32 && (uintptr_t)w->host % sizeof(float) == 0; }
+static inline bool is_f32(const sd_tensor *w) { return w->dt == SD_F32 && (uintptr_t)w->data % sizeof(float) == 0; }
 /* A whole weight as float: itself, or widened into `room`; NULL for none. */
 const float *sd_cpu_f32(sd_run *r, const sd_tensor *w, float *room);
 

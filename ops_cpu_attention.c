@@ -134,18 +134,19 @@ static void attend_tile(const plan *p, unsigned char *room, const float *packed,
 
 void sd_attention_tiles(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal)
 {
-    plan p = {.kern = r->kern, .T = (size_t)q.dim[1], .S = (size_t)k.dim[1], .C = (size_t)q.dim[2], .causal = causal};
+    const sd_cpu *cpu = sd_cpu_of(r);
+    plan p = {.kern = cpu->kern, .T = (size_t)q.dim[1], .S = (size_t)k.dim[1], .C = (size_t)q.dim[2], .causal = causal};
     size_t H = (size_t)heads;
     p.d = p.C / H;
     p.pieces = div_up(p.S, PIECE);
     p.blocks = div_up(p.d, SDK_PANEL);
     p.piece = p.blocks * PIECE * SDK_PANEL + p.d * SDK_PANEL;
     p.scale = (float)(1.4426950408889634 / sqrt((double)p.d));
-    size_t half = max_size(r->caches.l2, (size_t)256 << 10) / 2;   /* of the second cache for a tile */
+    size_t half = max_size(cpu->caches.l2, (size_t)256 << 10) / 2;   /* of the second cache for a tile */
     p.strips = max_size(1, min_size(TILE / p.kern->panel_columns, half / strip_room(&p)));
     size_t tiles = div_up(p.T, tile_queries(&p)), head = p.pieces * p.piece;
     size_t tile_room = p.strips * strip_room(&p);
-    pieces cuts = {sd_scratch(r, floats(H * head) + tile_room * (size_t)r->threads)};
+    pieces cuts = {sd_scratch(r, floats(H * head) + tile_room * (size_t)cpu->threads)};
     if (!cuts.at) return;
     p.packed = cut(&cuts, H * head * sizeof(float));
     bool small = (size_t)sd_numel(&q) * p.S <= 8 * (size_t)SMALL;
@@ -153,12 +154,12 @@ void sd_attention_tiles(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_ten
     for (size_t n = 0; n < (size_t)q.dim[0] && !sd_is_cancelled(r); n++) {   /* one picture's keys at a time */
         const float *qn = sd_f32(q) + n * p.T * p.C, *kn = sd_f32(k) + n * p.S * p.C, *vn = sd_f32(v) + n * p.S * p.C;
         float *yn = sd_f32(y) + n * p.T * p.C;
-#pragma omp parallel for num_threads(r->threads) if (!small)
+#pragma omp parallel for num_threads(cpu->threads) if (!small)
         for (int i = 0; i < (int)(H * p.pieces); i++) {
             size_t at = (size_t)i / p.pieces * p.d;
             pack(&p, kn + at, vn + at, p.packed + (size_t)i * p.piece, (size_t)i % p.pieces * PIECE);
         }
-#pragma omp parallel for schedule(dynamic) num_threads(r->threads) if (!small)
+#pragma omp parallel for schedule(dynamic) num_threads(cpu->threads) if (!small)
         for (int i = 0; i < (int)(H * tiles); i++) {
             size_t h = (size_t)i / tiles;
             if (sd_is_cancelled(r)) continue;

@@ -34,6 +34,7 @@ enum {
 
 typedef struct plan {
     sd_run *r;
+    const sd_cpu *cpu;
     const sd_winograd *how;
     const sd_tensor *w;
     sd_tensor x, y;
@@ -62,7 +63,7 @@ static size_t block_start(const plan *p, size_t block) { return p->I * block / p
 /* Columns of U and M that a strip really has: the last one may do with the narrow width. */
 static size_t strip_width(const plan *p, size_t strip)
 {
-    return p->O - strip * p->columns > p->r->kern->panel_narrow ? p->columns : p->r->kern->panel_narrow;
+    return p->O - strip * p->columns > p->cpu->kern->panel_narrow ? p->columns : p->cpu->kern->panel_narrow;
 }
 
 /* The side x side pixels of a tensor [N,H,W,C], each read `zoom` times along both axes, that belong to tile number t;
@@ -103,13 +104,13 @@ static void transform_input(const plan *p, const part *a, size_t row)
 /* U for one block of input channels and one strip of output channels. */
 static void transform_weights(const plan *p, float *u, float *packed, size_t block, size_t strip)
 {
-    const sd_kern *k = p->r->kern;
+    const sd_kern *k = p->cpu->kern;
     size_t k0 = block_start(p, block), kc = block_start(p, block + 1) - k0, run = kc * 9;
     size_t o0 = strip * p->columns, n = min_size(p->columns, p->O - o0), w = strip_width(p, strip);
     size_t size = sd_dtype_size(p->w->dt);
     bool direct = is_f32(p->w);
     double t = sd_profile_time(p->r);
-    const unsigned char *from = (const unsigned char *)p->w->host + (o0 * p->I + k0) * 9 * size;
+    const unsigned char *from = (const unsigned char *)p->w->data + (o0 * p->I + k0) * 9 * size;
     const float *rows_of_o = (const float *)(const void *)from;
     if (!direct) {
         float *widened = packed + p->columns * run;
@@ -142,7 +143,7 @@ static void transform_output(const plan *p, const part *a, const float *m, size_
 /* M of one plane and some rows, for all blocks and strips of a part. */
 static void multiply_piece(const plan *p, const part *a, size_t plane, size_t row0, size_t rows)
 {
-    const sd_kern *k = p->r->kern;
+    const sd_kern *k = p->cpu->kern;
     const float *v = p->v + plane * p->v_plane + row0 * SDK_PANEL;
     double t = sd_profile_time(p->r);
     size_t start = block_start(p, a->b0), depth = block_start(p, a->b1) - start;
@@ -199,7 +200,7 @@ static void do_part(const plan *p, const part *a, bool new_v, bool new_u)
 static void planes_outside(const plan *p)
 {
     bool whole = p->deep >= p->blocks && p->wide >= p->strips;   /* U is made once */
-#pragma omp parallel num_threads(p->r->threads) if (!p->small)
+#pragma omp parallel num_threads(p->cpu->threads) if (!p->small)
     {
         for (size_t first = 0; first < p->tiles; first += p->band) {
             if (first > 0) write_outputs(p, first - p->band);
@@ -218,7 +219,7 @@ static void planes_outside(const plan *p)
 
 static void do_strips(const plan *p, size_t s0)
 {
-    const sd_kern *k = p->r->kern;
+    const sd_kern *k = p->cpu->kern;
     const part a = {.rows = p->tiles, .s0 = s0, .s1 = min_size(s0 + p->wide, p->strips)};
     size_t thread = (size_t)thread_id(), strip_of_u = SDK_PANEL * p->columns;
     float *u = p->u + thread * p->u_size / sizeof(float), *m = p->m + thread * p->m_size / sizeof(float);
@@ -241,7 +242,7 @@ static void strips_outside(const plan *p)
 {
     const part all = {.rows = p->tiles, .b1 = p->blocks};
     int tasks = (int)div_up(p->strips, p->wide);
-#pragma omp parallel num_threads(p->r->threads) if (!p->small)
+#pragma omp parallel num_threads(p->cpu->threads) if (!p->small)
     {
 #pragma omp for schedule(dynamic)
         for (int row = 0; row < (int)p->tiles; row++) transform_input(p, &all, (size_t)row);
@@ -267,9 +268,9 @@ static void plane_sizes(plan *p)
 }
 
 /* Bytes of V, U, and M together: three quarters of the third cache, where one is known. */
-static size_t room_for_parts(const sd_run *r)
+static size_t room_for_parts(const sd_cpu *cpu)
 {
-    return r->caches.l3 ? max_size(LEAST_ROOM, min_size(MOST_ROOM, r->caches.l3 / 4 * 3)) : USUAL_ROOM;
+    return cpu->caches.l3 ? max_size(LEAST_ROOM, min_size(MOST_ROOM, cpu->caches.l3 / 4 * 3)) : USUAL_ROOM;
 }
 
 /* Blocks, strips and rows of a part: of the blocks so many that the rows of V a task needs and the strip of U under
@@ -278,7 +279,7 @@ static size_t room_for_parts(const sd_run *r)
  * where rows would be too few for U. */
 static void choose_part(plan *p)
 {
-    size_t l2 = p->r->caches.l2 ? p->r->caches.l2 : 256 << 10, room = room_for_parts(p->r),
+    size_t l2 = p->cpu->caches.l2 ? p->cpu->caches.l2 : 256 << 10, room = room_for_parts(p->cpu),
         plane_bytes = p->how->planes * sizeof(float);
     size_t deep = max_size(2, l2 / 1600 / SDK_PANEL), wanted = min_size(p->tiles, GOOD_ROWS), rows;
     for (;; deep = div_up(deep, 2)) {
@@ -291,29 +292,31 @@ static void choose_part(plan *p)
     }
     rows = max_size(LEAST_ROWS, min_size(MOST_ROWS, rows));
     p->band = div_up(p->tiles, div_up(p->tiles, rows));
-    size_t step = p->r->kern->panel_rows, l1 = (p->r->caches.l1 ? p->r->caches.l1 : 32 << 10) / 4 * 3 / sizeof(float);
+    const sd_cache_sizes *caches = &p->cpu->caches;
+    size_t step = p->cpu->kern->panel_rows, l1 = (caches->l1 ? caches->l1 : 32 << 10) / 4 * 3 / sizeof(float);
     size_t strip_of_block = SDK_PANEL * p->columns,
         fits = (l1 - min_size(l1, strip_of_block)) / (SDK_PANEL + p->columns);
     p->few = max_size(step, fits / step * step);
     size_t depth = min_size(p->deep * SDK_PANEL, p->I);
     size_t most = max_size(step, l2 / 2 / (depth * sizeof(float)) / step * step);
     p->piece = round_up(div_up(p->band, div_up(p->band, most)), step);
-    while (p->piece > step && p->how->planes * div_up(p->band, p->piece) < 8 * (size_t)p->r->threads)
+    while (p->piece > step && p->how->planes * div_up(p->band, p->piece) < 8 * (size_t)p->cpu->threads)
         p->piece = round_up(p->piece / 2, step);
 }
 
 static plan make_plan(sd_run *r, const sd_winograd *how, sd_tensor y, sd_tensor x, const sd_tensor *w)
 {
-    plan p = {.r = r, .how = how, .w = w, .x = x, .y = y, .I = (size_t)w->dim[1], .O = (size_t)w->dim[0]};
+    const sd_cpu *cpu = sd_cpu_of(r);
+    plan p = {.r = r, .cpu = cpu, .how = how, .w = w, .x = x, .y = y, .I = (size_t)w->dim[1], .O = (size_t)w->dim[0]};
     p.across = div_up((size_t)y.dim[2], how->out);
     p.down = div_up((size_t)y.dim[1], how->out);
     p.zoom = (size_t)(y.dim[1] / x.dim[1]) * how->step / how->out;
     p.tiles = p.across * p.down * (size_t)x.dim[0];
     p.blocks = div_up(p.I, SDK_PANEL);
-    p.columns = r->kern->panel_columns;
+    p.columns = cpu->kern->panel_columns;
     p.strips = div_up(p.O, p.columns);
     p.small = how->planes * p.tiles * p.I * p.O <= 32 * (size_t)SMALL;
-    p.own = p.tiles <= FEW_TILES && p.O >= 4 * COLUMNS * (size_t)r->threads;
+    p.own = p.tiles <= FEW_TILES && p.O >= 4 * COLUMNS * (size_t)cpu->threads;
     if (p.own) {
         p.band = p.tiles;
         p.deep = p.blocks;
@@ -329,7 +332,7 @@ void sd_winograd_conv(sd_run *r, const sd_winograd *how, sd_tensor y, sd_tensor 
                       const sd_tensor *b)
 {
     plan p = make_plan(r, how, y, x, w);
-    size_t threads = (size_t)r->threads, owners = p.own ? threads : 1;
+    size_t threads = (size_t)p.cpu->threads, owners = p.own ? threads : 1;
     pieces cuts = {sd_scratch(r, p.v_size + owners * (p.u_size + p.m_size) + threads * p.room_size + floats(p.O)
                               + floats(p.I))};
     if (!cuts.at) return;

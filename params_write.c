@@ -288,10 +288,10 @@ static void add_edit(sd_text *t, const sd_params *p, const sd_edit *edit)
 static void add_kernels(const sd_ctx *c, sd_text *t)
 {
     /* precise: the same bits on every machine */
-    add_value(t, "Kernels", c->run.kern->precise ? "precise" : c->run.kern->name);
-    if (!c->run.blas) return;
+    add_value(t, "Kernels", c->cpu.kern->precise ? "precise" : c->cpu.kern->name);
+    if (!c->cpu.blas) return;
     add_value(t, "Products", "openblas");
-    add_whole(t, "Threads", c->run.threads);
+    add_whole(t, "Threads", c->cpu.threads);
 }
 
 /* ------------------------------------------------------------------------------------- all of it */

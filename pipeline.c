@@ -578,7 +578,9 @@ static sd_status predict_noise(void *user, int i, double t, const float *input, 
         unet_input(j, j->input + (size_t)k * (size_t)j->in * pixels, input + (size_t)(k % j->B) * j->n);
 
     sd_trace_prefix(&c->run, "step.%d.unet.", i);
-    sd_run_unet(c, j->G * j->B, j->h, j->w, j->input, j->timestep, j->context, j->pred);
+    sd_cond cond = {.n = j->G * j->B, .tokens = SD_TOKENS, .width = c->unet.cfg.context_dim, .context = j->context,
+                    .version = 1};   /* the same in all steps; denoise forgets what was made of it */
+    sd_run_unet(c, j->G * j->B, j->h, j->w, j->input, j->timestep, &cond, j->pred);
     sd_trace_prefix(&c->run, "%s", "");
     if (c->err.status) return c->err.status;
 
@@ -638,11 +640,8 @@ static sd_status denoise(sd_ctx *c, job *j)
     if (open_streams(c, j) || begin_latents(c, j)) return c->err.status;
     denoiser d = {.c = c, .j = j, .room = room};
     sd_denoiser hooks = {&d, predict_noise, before_evaluation, see_denoised, draw_noise, j->B};
-    sd_kept of_the_prompt = {0};
-    c->run.kept = &of_the_prompt;
     sd_sampler_run(j->sampler, j->latents, n, &hooks, &c->err);
-    c->run.kept = NULL;
-    sd_kept_free(&of_the_prompt);
+    sd_forget(&c->run);
     return c->err.status;
 }
 

@@ -5,6 +5,7 @@
 
 #include "image.h"
 #include "net.h"
+#include "ops_cpu.h"
 #include "sampler.h"
 
 /* One part of a model: its files and the names its weights were bound to. */
@@ -24,6 +25,7 @@ struct sd_ctx {
     unsigned parts;
     int residency;               /* SD_RESIDENCY_* */
     sd_run run;
+    sd_cpu cpu;                  /* what run.device points to */
     bool rehearsing;             /* stages run with the null backend alone: names and shapes, no numbers */
 
     sd_tokenizer *tokenizer;
@@ -67,7 +69,7 @@ int sd_vae_scale(const sd_vae_config *v);     /* pixels per latent: 2^(levels-1)
 /* The stages on the internal error state; arrays in PyTorch's order, as sd.h has them. */
 sd_status sd_run_text(sd_ctx *c, const int32_t *ids, int n, int clip_skip, float *out);
 sd_status sd_run_unet(sd_ctx *c, int batch, int h, int w, const float *latents, const float *timesteps,
-                      const float *context, float *out);
+                      const sd_cond *cond, float *out);
 sd_status sd_run_decode(sd_ctx *c, int batch, int h, int w, const float *latents, float *picture);
 /* moments [batch, 2C, h, w]: mean | logvar */
 /* prefix: of the traced names, "vae." unless a run encodes two pictures. */

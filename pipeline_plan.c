@@ -19,7 +19,6 @@ typedef struct conv_row {
     bool enlarge;                   /* the picture to twice its size before */
     double flops;                   /* of all of them, by the plain sum */
     sd_conv_how how;
-    double share;                   /* of those multiplications that `how` takes */
 } conv_row;
 
 typedef struct report {
@@ -27,6 +26,7 @@ typedef struct report {
     sd_text *t;
     bool json;
     sd_run run;
+    sd_cpu cpu;
     row *rows;         /* of the network being walked, one per step */
     double last_flops;
     conv_row *convs;   /* of that network, in the order in which a shape first comes */
@@ -46,16 +46,17 @@ static void watch(void *user, int step, sd_tensor y)
     r->last_flops = r->run.flops;
 }
 
-/* The cost model sees shapes alone; where kernels have no Winograd (--precise), every sum is the plain one. */
+/* What is described is the CPU backend with vectors, whatever this machine has: the choice depends on shapes and on
+ * whether kernels have Winograd's transforms (those of --precise have none). */
 static const sd_kern vector_kernels = {.winograd = &(const sd_winograd){0, 0, 0, NULL, NULL, NULL}};
+static const sd_cpu vector_cpu = {.kern = &vector_kernels};
 
 static void note_conv(sd_run *run, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c)
 {
     report *r = run->watch_user;
     (void)b;
     conv_row now = {.kernel = w->dim[2], .ci = w->dim[1], .co = w->dim[0], .h = y.dim[1], .w = y.dim[2],
-                    .stride = c.stride, .enlarge = c.enlarge,
-                    .how = sd_conv_choose(&vector_kernels, x.dim, w->dim, c)};
+                    .stride = c.stride, .enlarge = c.enlarge, .how = sd_backend_cpu.describe(run, x.dim, w->dim, c)};
     int i = 0;
     while (i < r->n_convs && (r->convs[i].kernel != now.kernel || r->convs[i].ci != now.ci || r->convs[i].co != now.co
                               || r->convs[i].h != now.h ||
@@ -67,7 +68,6 @@ static void note_conv(sd_run *run, sd_tensor y, sd_tensor x, const sd_tensor *w,
             sd_fail(r->e, SD_ERR_MEMORY, "no memory for a plan");
             return;
         }
-        now.share = sd_conv_share(now.how, y.dim);
         r->convs = more;
         r->convs[r->n_convs++] = now;
     }
@@ -79,7 +79,8 @@ static const sd_backend noting_backend = {.name = "plan", .conv2d = note_conv};
 
 static bool begin_walk(report *r, const sd_net *n)
 {
-    r->run = (sd_run){.err = r->e, .be = &noting_backend, .threads = 1, .watch = watch, .watch_user = r};
+    r->run = (sd_run){.err = r->e, .be = &noting_backend, .device = &r->cpu, .watch = watch, .watch_user = r};
+    r->cpu = vector_cpu;
     r->last_flops = 0;
     r->n_convs = 0;
     r->rows = calloc((size_t)(n ? n->plan.n : 1), sizeof *r->rows);
@@ -126,7 +127,7 @@ static void write_row(report *r, const sd_step *s, size_t params, const row *w, 
 static void write_convs(report *r, const char *part)
 {
     double saved = 0;
-    for (int i = 0; i < r->n_convs; i++) saved += r->convs[i].flops * (1 - r->convs[i].share);
+    for (int i = 0; i < r->n_convs; i++) saved += r->convs[i].flops * (1 - r->convs[i].how.share);
     if (r->json)
         sd_text_add(r->t, ",\"%s%sflops_done\":%.0f,\"%s%sconvolutions\":[", part, *part ? "_" : "",
                     r->run.flops - saved, part, *part ? "_" : "");
@@ -139,12 +140,12 @@ static void write_convs(report *r, const char *part)
                         "\"in\":%lld,\"out\":[1,%lld,%lld,%lld],\"algorithm\":\"%s\",\"flops\":%.0f,\"share\":%.4f}",
                         i ? "," : "", c->count, (long long)c->kernel, c->stride, c->enlarge ? "true" : "false",
                             (long long)c->ci, (long long)c->co, (long long)c->h, (long long)c->w,
-                        sd_conv_name(c->how), c->flops, c->share);
+                        c->how.name, c->flops, c->how.share);
         else
             sd_text_add(r->t, "  %3d of %lldx%lld%s %5lld -> %5lld x %4lld x %-4lld %-20s %9.2f %.3f\n", c->count,
                         (long long)c->kernel, (long long)c->kernel,
                         c->stride > 1 ? " /2" : c->enlarge ? " *2" : "   ", (long long)c->ci, (long long)c->co,
-                            (long long)c->h, (long long)c->w, sd_conv_name(c->how), c->flops / 1e9, c->share);
+                            (long long)c->h, (long long)c->w, c->how.name, c->flops / 1e9, c->how.share);
     }
     if (r->json) sd_text_add(r->t, "]");
     else sd_text_add(r->t, "  all layers: %.1f GFLOP by the plain sums, %.1f by these algorithms\n", r->run.flops / 1e9,

@@ -19,7 +19,7 @@ static const char *name_of(const sd_ctx *c, const sd_part *part)
 
 static void weight_used(void *store, const sd_tensor *w)
 {
-    sd_store_used(store, w->host, (size_t)sd_numel(w) * sd_dtype_size(w->dt));
+    sd_store_used(store, w->data, (size_t)sd_numel(w) * sd_dtype_size(w->dt));
 }
 
 /* A stage begins: weights of the others leave memory, which holds those of one stage then. Their pages stay in the
@@ -31,7 +31,7 @@ static void take_turns(sd_ctx *c, sd_part *part)
     for (size_t i = 0; i < SD_COUNT(all); i++)
         if (all[i] != part) sd_store_used(&all[i]->store, NULL, 0);
     c->turn = part;
-    sd_scratch_free(&c->run);
+    c->run.be->trim(&c->run);
     c->run.used = c->residency == SD_RESIDENCY_STREAM ? weight_used : NULL;
     c->run.used_user = &part->store;
 }
@@ -39,7 +39,7 @@ static void take_turns(sd_ctx *c, sd_part *part)
 /* Bytes of working memory that a stage takes: it goes through everything without numbers. */
 static size_t rehearse(sd_ctx *c, body *fn, void *job)
 {
-    sd_run dry = {.err = &c->err, .be = &sd_backend_null, .threads = 1};
+    sd_run dry = {.err = &c->err, .be = &sd_backend_null};
     if (c->rehearsing) dry.trace = c->run.trace;
     fn(&dry, c, job);
     return dry.arena.peak;
@@ -51,35 +51,14 @@ static sd_status run_stage(sd_ctx *c, sd_stage stage, body *fn, void *job, sd_pa
     if (c->err.status || c->rehearsing || sd_store_still_there(&part->store, &c->err)) return c->err.status;
     sd_profile_stage_begin(&c->run, stage);
     take_turns(c, part);
-    if (!c->run.arena.base || c->run.arena.size < needed) {
-        sd_arena_free(&c->run.arena);
-        if (sd_need_memory(&c->err, (double)needed, "the working space of %s", name_of(c, part))) return c->err.status;
-        if (sd_arena_init(&c->run.arena, needed, &c->err)) return c->err.status;
-    }
-    sd_reset(&c->run, 0);
+    char what[64];
+    snprintf(what, sizeof what, "the working space of %s", name_of(c, part));
+    if (sd_reserve(&c->run, needed, what)) return c->err.status;
     fn(&c->run, c, job);
     sd_reset(&c->run, 0);
     sd_profile_stage_end(&c->run);
     sd_stopped(&c->err);
     return c->err.status;
-}
-
-/* [N,C,H,W] -> a new [N,H,W,C] and back; the null backend has no numbers to move. */
-static sd_tensor from_nchw(sd_run *r, const float *x, int64_t n, int64_t ch, int64_t h, int64_t w)
-{
-    sd_tensor t = sd_new4(r, n, h, w, ch);
-    for (int64_t i = 0; t.host && i < n; i++)
-        for (int64_t p = 0; p < h * w; p++)
-            for (int64_t k = 0; k < ch; k++) sd_f32(t)[(i * h * w + p) * ch + k] = x[(i * ch + k) * h * w + p];
-    return t;
-}
-
-static void to_nchw(float *out, sd_tensor t)
-{
-    int64_t pixels = t.dim[1] * t.dim[2], ch = t.dim[3];
-    for (int64_t i = 0; t.host && i < t.dim[0]; i++)
-        for (int64_t p = 0; p < pixels; p++)
-            for (int64_t k = 0; k < ch; k++) out[(i * ch + k) * pixels + p] = sd_f32(t)[(i * pixels + p) * ch + k];
 }
 
 typedef struct text_job { const int32_t *ids; int n, skip; float *out; } text_job;
@@ -88,7 +67,7 @@ static void text_body(sd_run *r, const sd_ctx *c, void *job)
 {
     text_job *j = job;
     sd_tensor y = sd_clip_forward(r, &c->clip, j->ids, j->n, SD_TOKENS, j->skip);
-    if (sd_ok(r) && y.host) memcpy(j->out, y.host, (size_t)sd_numel(&y) * sizeof(float));
+    sd_download(r, y, j->out);
 }
 
 sd_status sd_run_text(sd_ctx *c, const int32_t *ids, int n, int clip_skip, float *out)
@@ -106,24 +85,28 @@ sd_status sd_run_text(sd_ctx *c, const int32_t *ids, int n, int clip_skip, float
 
 typedef struct picture_job {
     int n, h, w, channels;           /* of the input */
-    const float *in, *timesteps, *context;
+    const float *in, *timesteps;
+    const sd_cond *cond;
     float *out;
 } picture_job;
+
+static sd_tensor input_of(sd_run *r, const picture_job *j)
+{
+    return sd_new_from_nchw(r, j->n, j->channels, j->h, j->w, j->in);
+}
 
 static void unet_body(sd_run *r, const sd_ctx *c, void *job)
 {
     picture_job *j = job;
-    sd_tensor x = from_nchw(r, j->in, j->n, j->channels, j->h, j->w);
-    sd_cond cond = {.n = j->n, .tokens = SD_TOKENS, .width = c->unet.cfg.context_dim, .context = j->context,
-                    .version = c->run.kept ? 1 : 0};
-    sd_tensor y = sd_unet_forward(r, &c->unet, &(sd_unet_in){.latents = x, .timestep = j->timesteps, .cond = &cond});
-    if (sd_ok(r)) to_nchw(j->out, y);
+    sd_tensor x = input_of(r, j);
+    sd_tensor y = sd_unet_forward(r, &c->unet, &(sd_unet_in){.latents = x, .timestep = j->timesteps, .cond = j->cond});
+    sd_download_channels_first(r, y, j->out);
 }
 
 sd_status sd_run_unet(sd_ctx *c, int batch, int h, int w, const float *latents, const float *timesteps,
-                      const float *context, float *out)
+                      const sd_cond *cond, float *out)
 {
-    picture_job j = {batch, h, w, c->unet.cfg.in_channels, latents, timesteps, context, out};
+    picture_job j = {batch, h, w, c->unet.cfg.in_channels, latents, timesteps, cond, out};
     if (run_stage(c, SD_STAGE_UNET, unet_body, &j, &c->unet_part)) return c->err.status;
     size_t pixels = (size_t)batch * (size_t)h * (size_t)w;
     return sd_check_result(c, "the UNet's result", out, pixels * (size_t)c->unet.cfg.out_channels, &c->unet_part,
@@ -134,8 +117,8 @@ sd_status sd_run_unet(sd_ctx *c, int batch, int h, int w, const float *latents, 
 static void decode_body(sd_run *r, const sd_ctx *c, void *job)
 {
     picture_job *j = job;
-    sd_tensor y = sd_vae_decoder(r, &c->vae, from_nchw(r, j->in, j->n, j->channels, j->h, j->w));
-    if (sd_ok(r)) to_nchw(j->out, y);
+    sd_tensor y = sd_vae_decoder(r, &c->vae, input_of(r, j));
+    sd_download_channels_first(r, y, j->out);
 }
 
 sd_status sd_run_decode(sd_ctx *c, int batch, int h, int w, const float *latents, float *picture)
@@ -155,8 +138,8 @@ sd_status sd_run_decode(sd_ctx *c, int batch, int h, int w, const float *latents
 static void encode_body(sd_run *r, const sd_ctx *c, void *job)
 {
     picture_job *j = job;
-    sd_tensor y = sd_vae_encoder(r, &c->vae, from_nchw(r, j->in, j->n, j->channels, j->h, j->w));
-    if (sd_ok(r)) to_nchw(j->out, y);
+    sd_tensor y = sd_vae_encoder(r, &c->vae, input_of(r, j));
+    sd_download_channels_first(r, y, j->out);
 }
 
 sd_status sd_run_encode(sd_ctx *c, const char *prefix, int batch, int h, int w, const float *picture, float *moments)
@@ -175,7 +158,8 @@ double sd_stages_memory(sd_ctx *c, int batch, int pictures, int h, int w)
 {
     int scale = sd_vae_scale(&c->vae.cfg);
     float *timesteps = calloc((size_t)batch, sizeof *timesteps);   /* the only numbers that are looked at */
-    picture_job unet = {batch, h, w, c->unet.cfg.in_channels, NULL, timesteps, NULL, NULL};
+    sd_cond cond = {.n = batch, .tokens = SD_TOKENS, .width = c->unet.cfg.context_dim};
+    picture_job unet = {batch, h, w, c->unet.cfg.in_channels, NULL, timesteps, &cond, NULL};
     picture_job decoding = {pictures, h, w, c->vae.cfg.latent_channels, NULL, NULL, NULL, NULL};
     picture_job encoding = {1, h * scale, w * scale, 3, NULL, NULL, NULL, NULL};
     const struct { body *fn; void *job; } stages[] = {
@@ -241,7 +225,8 @@ sd_status sd_unet(sd_ctx *c, int batch, int h, int w, const float *latents, cons
     if (!sd_check_numbers(c, "the latents", latents, pixels * (size_t)c->unet.cfg.in_channels) &&
         !sd_check_numbers(c, "the timesteps", timesteps, n) && !sd_check_numbers(c, "the context", context, words)) {
         sd_trace_prefix(&c->run, "unet.");
-        sd_run_unet(c, batch, h, w, latents, timesteps, context, out);
+        sd_cond cond = {.n = batch, .tokens = SD_TOKENS, .width = c->unet.cfg.context_dim, .context = context};
+        sd_run_unet(c, batch, h, w, latents, timesteps, &cond, out);
         sd_trace_prefix(&c->run, "%s", "");
     }
     return sd_end(c);

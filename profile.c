@@ -91,16 +91,9 @@ void sd_profile_begin(sd_run *r)
 {
     sd_profile *p = r->profile;
     if (!p) return;
-    p->op = (sd_profiled){.stage = p->op.stage, .pass = p->op.pass, .algorithm = "", .share = 1};
+    p->op = (sd_profiled){.stage = p->op.stage, .pass = p->op.pass};
     for (int i = 0; i < p->threads; i++) memset(p->sums[i].part, 0, sizeof p->sums[i].part);
     p->begin = sd_now();
-}
-
-void sd_profile_algorithm(sd_run *r, const char *name, double share)
-{
-    if (!r->profile) return;
-    r->profile->op.algorithm = name;
-    r->profile->op.share = share;
 }
 
 static double bytes_of(const sd_tensor *t) { return (double)sd_numel(t) * (double)sd_dtype_size(t->dt); }
@@ -120,6 +113,8 @@ void sd_profile_end(sd_run *r, const sd_operation *o)
     p->op.nd = o->y.nd;
     memcpy(p->op.dim, o->y.dim, sizeof p->op.dim);
     p->op.flops = o->flops;
+    p->op.algorithm = o->how.name ? o->how.name : "";
+    p->op.share = o->how.name ? o->how.share : 1;
     p->op.bytes = bytes_of(&o->y);
     for (size_t i = 0; i < SD_COUNT(o->in); i++) p->op.bytes += bytes_of(&o->in[i]);
     p->op.weight_bytes = o->weight ? bytes_of(o->weight) : 0;

@@ -1,7 +1,7 @@
 /* profile.h - floor 2: measures the whole-tensor operations of a run for whoever wants to know (sd_set_profile).
  *
- * ops.c says when an operation begins and ends, the backend how it computed it and where the time of its threads went.
- * While nobody listens (run->profile NULL) each of these calls is one comparison. */
+ * ops.c says when an operation begins and ends and how the backend computes it; the backend says where the time of its
+ * threads went. While nobody listens (run->profile NULL) each of these calls is one comparison. */
 #ifndef SD_PROFILE_H
 #define SD_PROFILE_H
 
@@ -42,12 +42,10 @@ typedef struct sd_operation {
     const sd_tensor *weight;            /* names the module, and was read too; or NULL and */
     const char *key;                    /* only that name, or NULL as well */
     double flops;                       /* of the plain algorithm */
+    sd_conv_how how;                    /* how it was computed; all zero: plainly */
 } sd_operation;
 void sd_profile_begin(sd_run *r);
 void sd_profile_end(sd_run *r, const sd_operation *op);
-
-/* For backends: how the operation at hand is computed, with which share of the plain algorithm's multiplications. */
-void sd_profile_algorithm(sd_run *r, const char *name, double share);
 
 /* For backends, on any thread:
  *   t = sd_profile_time(r);  work;  t = sd_profile_part(r, thread, SD_PROFILE_INPUT, t);  other work;  ... */

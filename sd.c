@@ -278,18 +278,18 @@ static sd_status check_parts_fit(sd_ctx *c)
     return SD_OK;
 }
 
-static const char *gemm_name(const sd_ctx *c) { return c->run.blas ? "openblas" : "own"; }
+static const char *gemm_name(const sd_ctx *c) { return c->cpu.blas ? "openblas" : "own"; }
 
 static sd_status choose_gemm(sd_ctx *c, const sd_options *o)
 {
 #ifdef SD_WITH_OPENBLAS
-    c->run.blas = o->gemm == SD_GEMM_OPENBLAS;
+    c->cpu.blas = o->gemm == SD_GEMM_OPENBLAS;
 #endif
     if (o->gemm < SD_GEMM_DEFAULT || o->gemm > SD_GEMM_OPENBLAS)
         return sd_fail(&c->err, SD_ERR_ARG, "gemm must be one of SD_GEMM_DEFAULT, OWN and OPENBLAS, not %d", o->gemm);
-    if (o->gemm == SD_GEMM_OPENBLAS && !c->run.blas)
+    if (o->gemm == SD_GEMM_OPENBLAS && !c->cpu.blas)
         return sd_fail(&c->err, SD_ERR_UNSUPPORTED, "this build has no OpenBLAS: only its own products");
-    if (o->precise && c->run.blas)
+    if (o->precise && c->cpu.blas)
         return sd_fail(&c->err, SD_ERR_ARG, "precise adds in double, which OpenBLAS does not: choose one of them");
     return SD_OK;
 }
@@ -297,19 +297,19 @@ static sd_status choose_gemm(sd_ctx *c, const sd_options *o)
 static sd_status choose_kernels(sd_ctx *c, const sd_options *o)
 {
     const char *isa = getenv("SD_ISA");
-    c->run.kern = (o->precise ? sd_kern_select_precise : sd_kern_select)(isa && *isa ? isa : NULL);
-    if (!c->run.kern) return sd_fail(&c->err, SD_ERR_ARG, "SD_ISA=%.40s is unknown or cannot run on this machine", isa);
-    c->run.threads = o->threads > 0 ? o->threads : sd_cores_usable();
+    c->cpu.kern = (o->precise ? sd_kern_select_precise : sd_kern_select)(isa && *isa ? isa : NULL);
+    if (!c->cpu.kern) return sd_fail(&c->err, SD_ERR_ARG, "SD_ISA=%.40s is unknown or cannot run on this machine", isa);
+    c->cpu.threads = o->threads > 0 ? o->threads : sd_cores_usable();
 #ifndef _OPENMP
     if (o->threads > 1)
         sd_logf(&c->log, SD_LOG_WARNING, "this build has no OpenMP: one thread instead of %d", o->threads);
-    c->run.threads = 1;
+    c->cpu.threads = 1;
 #endif
-    c->run.caches = sd_caches_find();
+    c->cpu.caches = sd_caches_find();
     if (choose_gemm(c, o)) return c->err.status;
-    sd_logf(&c->log, SD_LOG_DETAIL, "kernels %s, products %s, %d threads", c->run.kern->name, gemm_name(c),
-            c->run.threads);
-    const sd_cache_sizes *s = &c->run.caches;
+    sd_logf(&c->log, SD_LOG_DETAIL, "kernels %s, products %s, %d threads", c->cpu.kern->name, gemm_name(c),
+            c->cpu.threads);
+    const sd_cache_sizes *s = &c->cpu.caches;
     sd_logf(&c->log, SD_LOG_DETAIL, "caches of %zu, %zu and %zu KB (%s)", s->l1 >> 10, s->l2 >> 10, s->l3 >> 10,
             s->from);
     return SD_OK;
@@ -368,7 +368,7 @@ sd_status sd_open(sd_ctx **out, const sd_options *options)
     c->residency = options->residency;
     c->err.halt = &c->halt;
     c->halt.memory = options->memory;
-    c->run = (sd_run){.err = &c->err, .be = &sd_backend_cpu};
+    c->run = (sd_run){.err = &c->err, .be = &sd_backend_cpu, .device = &c->cpu};
     c->depth = 1;
     if (!open_all(c, options)) sd_stopped(&c->err);
     c->timings.load = sd_now() - start;
@@ -417,9 +417,9 @@ sd_status sd_get_info(const sd_ctx *c, sd_model_info *info)
         .latent_channels = c->parts & SD_PART_VAE ? c->vae.cfg.latent_channels : c->unet.cfg.out_channels,
         .context_dim = c->clip.cfg.width ? c->clip.cfg.width : c->unet.cfg.context_dim,
         .scaling_factor = c->vae.cfg.scaling_factor,
-        .kernels = c->run.kern ? c->run.kern->name : "none",
+        .kernels = c->cpu.kern ? c->cpu.kern->name : "none",
         .gemm = gemm_name(c),
-        .threads = c->run.threads,
+        .threads = c->cpu.threads,
     };
     return SD_OK;
 }
@@ -430,7 +430,7 @@ sd_status sd_measure_roofs(sd_ctx *c, double seconds, sd_roofs *roofs)
     *roofs = (sd_roofs){0};
     if (!(seconds > 0 && seconds <= 60))
         sd_fail(&c->err, SD_ERR_ARG, "a measurement takes up to 60 seconds, not %g", seconds);
-    else sd_roofs_measure(roofs, c->run.kern, &c->run.caches, c->run.threads, seconds, &c->err);
+    else sd_roofs_measure(roofs, c->cpu.kern, &c->cpu.caches, c->cpu.threads, seconds, &c->err);
     return sd_end(c);
 }
 
@@ -471,7 +471,7 @@ sd_status sd_set_profile(sd_ctx *c, void (*fn)(void *, const sd_profiled *), voi
 {
     if (sd_begin(c)) return sd_end(c);
     free(c->run.profile);
-    c->run.profile = fn ? sd_profile_new(c->run.threads, fn, user) : NULL;
+    c->run.profile = fn ? sd_profile_new(c->cpu.threads, fn, user) : NULL;
     if (fn && !c->run.profile) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for a profile");
     return sd_end(c);
 }

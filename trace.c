@@ -23,7 +23,7 @@ struct sd_trace {
     int n;
     sd_error err;                /* the first error; sticks, as the run's does */
     size_t offered;              /* names seen */
-    float *room;                 /* for transposing */
+    float *room;                 /* for the numbers of one tensor */
     size_t room_size;
 };
 
@@ -160,27 +160,6 @@ static bool show(sd_run *r, const sd_traced *x, float *writable)
     return changed;
 }
 
-/* y[n][c][p] = x[n][p][c]: in tiles, because one of the two is always read or written across cache lines. */
-static void transpose(float *y, const float *x, int64_t N, int64_t P, int64_t C, int threads)
-{
-    enum { TILE_C = 16, TILE_P = 256 };
-    int64_t strips = (C + TILE_C - 1) / TILE_C;
-    (void)threads;
-#ifdef _OPENMP
-#pragma omp parallel for num_threads(threads > 0 ? threads : 1)
-#endif
-    for (int64_t s = 0; s < N * strips; s++) {
-        int64_t n = s / strips, c0 = s % strips * TILE_C, c1 = c0 + TILE_C < C ? c0 + TILE_C : C;
-        const float *from = x + n * P * C;
-        float *to = y + n * P * C;
-        for (int64_t p0 = 0; p0 < P; p0 += TILE_P) {
-            int64_t p1 = p0 + TILE_P < P ? p0 + TILE_P : P;
-            for (int64_t c = c0; c < c1; c++)
-                for (int64_t p = p0; p < p1; p++) to[c * P + p] = from[p * C + c];
-        }
-    }
-}
-
 /* Room for n numbers of the trace's own; NULL, and an error: there is none. */
 static float *room_for(sd_run *r, size_t n)
 {
@@ -198,18 +177,20 @@ static float *room_for(sd_run *r, size_t n)
     return t->room;
 }
 
-/* Shows x [N,P,C] as [N,C,P], a shape that x->dim has already; what was changed comes back the same way. */
-static void show_transposed(sd_run *r, sd_traced *x, float *numbers, int64_t N, int64_t P, int64_t C)
+/* Shows the numbers of x under a shape that t->dim has already, [N,..,C] as [N,C,..] if channels_first; what was changed
+ * comes back the same way. */
+static void show_tensor(sd_run *r, sd_traced *t, sd_tensor x, bool channels_first)
 {
-    if (numbers && x->dtype != SD_F32) {
-        sd_fail(r->err, SD_ERR_ARG, "a traced activation must be F32, not %s", sd_dtype_name(x->dtype));
-        return;
+    float *room = NULL;
+    if (sd_has_numbers(r)) {
+        if (x.dt != SD_F32)
+            sd_fail(r->err, SD_ERR_ARG, "a traced activation must be F32, not %s", sd_dtype_name(x.dt));
+        else room = room_for(r, (size_t)sd_numel(&x));
+        if (!sd_ok(r)) return;
+        (channels_first ? sd_download_channels_first : sd_download)(r, x, room);
     }
-    float *room = numbers ? room_for(r, (size_t)(N * P * C)) : NULL;
-    if (!sd_ok(r)) return;
-    if (room) transpose(room, numbers, N, P, C, r->threads);
-    x->data = room;
-    if (show(r, x, room)) transpose(numbers, room, N, C, P, r->threads);
+    t->data = room;
+    if (show(r, t, room)) (channels_first ? sd_upload_channels_first : sd_upload)(r, x, room);
 }
 
 #define NAME_OR_RETURN(name) \
@@ -224,22 +205,17 @@ static void show_transposed(sd_run *r, sd_traced *x, float *numbers, int64_t N, 
 void sd_trace_tensor(sd_run *r, sd_tensor x, const char *fmt, ...)
 {
     NAME_OR_RETURN(name);
-    sd_traced t = {.name = name, .dtype = x.dt, .nd = x.nd, .data = x.host};
-    memcpy(t.dim, x.dim, sizeof t.dim);
-    if (x.nd == 4) {   /* [N,H,W,C] -> [N,C,H,W] */
-        const int64_t N = x.dim[0], H = x.dim[1], W = x.dim[2], C = x.dim[3], dim[] = {N, C, H, W};
-        memcpy(t.dim, dim, sizeof dim);
-        show_transposed(r, &t, x.host, N, H * W, C);
-    } else {
-        show(r, &t, x.dt == SD_F32 ? x.host : NULL);
-    }
+    sd_traced t = {.name = name, .dtype = x.dt, .nd = x.nd};
+    const int64_t H = x.dim[1], W = x.dim[2], C = x.dim[3], nchw[] = {x.dim[0], C, H, W};   /* [N,H,W,C] -> [N,C,H,W] */
+    memcpy(t.dim, x.nd == 4 ? nchw : x.dim, sizeof nchw);
+    show_tensor(r, &t, x, x.nd == 4);
 }
 
 void sd_trace_transposed(sd_run *r, sd_tensor x, const char *fmt, ...)
 {
     NAME_OR_RETURN(name);
     sd_traced t = {.name = name, .dtype = x.dt, .nd = 3, .dim = {x.dim[0], x.dim[2], x.dim[1]}};
-    show_transposed(r, &t, x.host, x.dim[0], x.dim[1], x.dim[2]);
+    show_tensor(r, &t, x, true);
 }
 
 static void show_raw(sd_run *r, const char *name, sd_dtype dt, int nd, const int64_t *dim, const void *x,

@@ -141,10 +141,9 @@ static sd_tensor embedding(sd_run *r, const sd_wb *w1, const sd_wb *w2, sd_tenso
 static sd_tensor added_input(sd_run *r, const sd_unet_config *c, const sd_cond *cond)
 {
     int64_t N = cond->n, ids = cond->n_ids;
-    sd_tensor pooled = sd_upload(r, 2, (const int64_t[]){N, cond->pooled_width}, cond->pooled);
-    sd_tensor t = sd_new2(r, N, ids * c->add_time_dim);
-    if (t.host) sd_sinusoid(sd_f32(t), cond->ids, (int)(N * ids), c->add_time_dim, c->flip_sin_to_cos, c->freq_shift);
-    return sd_concat(r, pooled, t);
+    sd_tensor pooled = sd_new_from(r, 2, (const int64_t[]){N, cond->pooled_width}, cond->pooled);
+    sd_tensor t = sd_sinusoid(r, N * ids, c->add_time_dim, cond->ids, c->flip_sin_to_cos, c->freq_shift);
+    return sd_concat(r, pooled, sd_view2(r, t, N, ids * c->add_time_dim));
 }
 
 /* SiLU of the embedding of the timesteps, [N, 4 channels[0]]: what each resnet takes is the same for all of them, so it
@@ -152,8 +151,7 @@ static sd_tensor added_input(sd_run *r, const sd_unet_config *c, const sd_cond *
 static sd_tensor time_embedding(sd_run *r, const sd_unet_net *u, const sd_unet_in *in)
 {
     const sd_unet_config *c = &u->cfg;
-    sd_tensor t = sd_new2(r, in->latents.dim[0], c->channels[0]);
-    if (t.host) sd_sinusoid(sd_f32(t), in->timestep, (int)t.dim[0], c->channels[0], c->flip_sin_to_cos, c->freq_shift);
+    sd_tensor t = sd_sinusoid(r, in->latents.dim[0], c->channels[0], in->timestep, c->flip_sin_to_cos, c->freq_shift);
     sd_trace_tensor(r, t, "time_proj");
     sd_tensor temb = embedding(r, &u->time1, &u->time2, t, "time_embedding");
     if (c->add_in_dim)
@@ -176,7 +174,8 @@ sd_tensor sd_unet_forward(sd_run *r, const sd_unet_net *u, const sd_unet_in *in)
     if (!sd_ok(r)) return (sd_tensor){0};
     const sd_cond *c = in->cond;
     sd_flow f = {.x = in->latents, .temb = time_embedding(r, u, in)};
-    f.context = sd_upload(r, 3, (const int64_t[]){c->n, c->tokens, c->width}, c->context);
+    f.context.tokens = sd_new_from(r, 3, (const int64_t[]){c->n, c->tokens, c->width}, c->context);
+    f.context.version = c->version;
     sd_net_forward(r, &u->net, &f, 0, u->up);
     if (in->control) add_residuals(r, &f, in->control);
     sd_net_forward(r, &u->net, &f, u->up, u->net.plan.n);

@@ -170,7 +170,7 @@ static void bind_found(sd_binder *b, sd_tensor *field, sd_entry *t, unsigned fla
         size_t bytes = t->bytes / (size_t)parts_of(flags);
         const unsigned char *from = (const unsigned char *)t->data + (size_t)part_of(flags) * bytes;
         union { const void *in; void *out; } data = {from};   /* nobody writes through it: weights stay const */
-        *field = (sd_tensor){.nd = t->nd, .dt = t->dt, .host = data.out, .name = t->name};
+        *field = (sd_tensor){.nd = t->nd, .dt = t->dt, .data = data.out, .name = t->name};
         if (field->nd > 4) field->nd = 4;   /* what is left out are ones */
         if (field->nd == 0) field->nd = 1;  /* a scalar fits [1]; nd 0 would mean that it is not there */
         for (int i = 0; i < field->nd; i++) field->dim[i] = i < t->nd ? t->dim[i] : 1;
@@ -237,9 +237,9 @@ void *sd_weight_own(sd_binder *b, sd_weight *w, sd_dtype dt)
             sd_fail(b->err, SD_ERR_MEMORY, "no memory for a copy of the weight %s", w->path);
             return NULL;
         }
-        if (dt == f->dt) memcpy(w->own, f->host, n * sd_dtype_size(dt));
-        else sd_widen(w->own, f->host, f->dt, n, &sd_kern_spec);
-        f->host = w->own;
+        if (dt == f->dt) memcpy(w->own, f->data, n * sd_dtype_size(dt));
+        else sd_widen(w->own, f->data, f->dt, n, &sd_kern_spec);
+        f->data = w->own;
         f->dt = dt;
     }
     f->version++;

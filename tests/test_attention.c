@@ -4,7 +4,7 @@
 #include <math.h>
 
 #include "test.h"
-#include "../ops.h"
+#include "../ops_cpu.h"
 
 static uint32_t state = 1;
 static float uniform(void)   /* (-1, 1) */
@@ -80,17 +80,18 @@ static float *attend(const char *isa, sizes z, numbers x, int threads)
     const sd_kern *k = sd_kern_select(isa);
     if (!k) return NULL;
     sd_error err = {0};
-    sd_run r = {.err = &err, .be = &sd_backend_cpu, .kern = k, .threads = threads};
+    sd_cpu cpu = {.kern = k, .threads = threads};
+    sd_run r = {.err = &err, .be = &sd_backend_cpu, .device = &cpu};
     int64_t C = z.heads * z.d;
-    sd_tensor q = {.nd = 3, .dim = {z.n, z.t, C}, .host = x.q}, key = {.nd = 3, .dim = {z.n, z.s, C}, .host = x.k},
+    sd_tensor q = {.nd = 3, .dim = {z.n, z.t, C}, .data = x.q}, key = {.nd = 3, .dim = {z.n, z.s, C}, .data = x.k},
         v = key;
-    v.host = x.v;
-    assert_int_equal(sd_arena_init(&r.arena, q_size(z) * 4 + 4096, &err), SD_OK);
+    v.data = x.v;
+    assert_int_equal(sd_reserve(&r, q_size(z) * 4 + 4096, "a test"), SD_OK);
     sd_tensor y = sd_attention(&r, q, key, v, (int)z.heads, z.causal);
     assert_int_equal(err.status, SD_OK);
     float *out = malloc(q_size(z) * 4);
     assert_non_null(out);
-    memcpy(out, y.host, q_size(z) * 4);
+    memcpy(out, y.data, q_size(z) * 4);
     sd_run_free(&r);
     return out;
 }

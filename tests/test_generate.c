@@ -197,9 +197,9 @@ TEST(a_stage_leaves_no_scratch_to_the_next)
     assert_int_equal(sd_encode_text(n.ctx, "a cat", 0, out, numbers), SD_OK);
     assert_non_null(sd_scratch(&n.ctx->run, MUCH));
     assert_int_equal(sd_encode_text(n.ctx, "a cat", 0, out, numbers), SD_OK);
-    assert_true(n.ctx->run.scratch_size >= MUCH);   /* the same stage again keeps it */
+    assert_true(n.ctx->cpu.scratch_size >= MUCH);   /* the same stage again keeps it */
     assert_int_equal(sd_vae_decode(n.ctx, 1, 4, 4, latents, picture), SD_OK);
-    assert_true(n.ctx->run.scratch_size < MUCH);
+    assert_true(n.ctx->cpu.scratch_size < MUCH);
     free(out);
     free(picture);
     network_close(&n);

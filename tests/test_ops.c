@@ -3,7 +3,7 @@
 #include <math.h>
 
 #include "test.h"
-#include "../ops.h"
+#include "../ops_cpu.h"
 
 static uint32_t state = 1;
 static float rnd(void)   /* about N(0,1/3), never tuned to anything */
@@ -14,13 +14,14 @@ static float rnd(void)   /* about N(0,1/3), never tuned to anything */
 
 static void fill(float *x, size_t n) { for (size_t i = 0; i < n; i++) x[i] = rnd(); }
 
-typedef struct bench { sd_error err; sd_run run; } bench;
+typedef struct bench { sd_error err; sd_cpu cpu; sd_run run; } bench;
 
 static void start(bench *b, const sd_kern *k, int threads)
 {
     memset(b, 0, sizeof *b);
-    b->run = (sd_run){.err = &b->err, .be = &sd_backend_cpu, .kern = k, .threads = threads};
-    assert_int_equal(sd_arena_init(&b->run.arena, (size_t)64 << 20, &b->err), SD_OK);
+    b->cpu = (sd_cpu){.kern = k, .threads = threads};
+    b->run = (sd_run){.err = &b->err, .be = &sd_backend_cpu, .device = &b->cpu};
+    assert_int_equal(sd_reserve(&b->run, (size_t)64 << 20, "a test"), SD_OK);
 }
 
 static sd_tensor random4(bench *b, int64_t n, int64_t h, int64_t w, int64_t c)
@@ -88,14 +89,14 @@ TEST(convolution_is_the_textbook_sum)
         for (size_t i = 0; i < SD_COUNT(cases); i++) {
             bench b;
             start(&b, table(k), 2);
-            b.run.blas = k == BLAS;
+            b.cpu.blas = k == BLAS;
             sd_tensor x = random4(&b, cases[i].n, cases[i].h, cases[i].w, cases[i].ci);
             int64_t K = cases[i].k, count = cases[i].co * cases[i].ci * K * K;
             float *w = malloc((size_t)count * sizeof *w), bias[64];
             fill(w, (size_t)count);
             fill(bias, (size_t)cases[i].co);
-            sd_tensor tw = {.nd = 4, .dim = {cases[i].co, cases[i].ci, K, K}, .host = w},
-                tb = {.nd = 1, .dim = {cases[i].co}, .host = bias};
+            sd_tensor tw = {.nd = 4, .dim = {cases[i].co, cases[i].ci, K, K}, .data = w},
+                tb = {.nd = 1, .dim = {cases[i].co}, .data = bias};
             sd_tensor y = sd_conv2d(&b.run, x, &tw, &tb, cases[i].c);
             assert_int_equal(b.err.status, SD_OK);
             double *truth = conv_truth(x, w, bias, y, K, K, cases[i].c);
@@ -114,7 +115,7 @@ TEST(asymmetric_padding_differs_from_symmetric)
     sd_tensor x = random4(&b, 1, 8, 8, 4);
     float w[4 * 4 * 9];
     fill(w, SD_COUNT(w));
-    sd_tensor tw = {.nd = 4, .dim = {4, 4, 3, 3}, .host = w};
+    sd_tensor tw = {.nd = 4, .dim = {4, 4, 3, 3}, .data = w};
     sd_tensor right = sd_conv2d(&b.run, x, &tw, NULL, (sd_conv){2, 0, 0, 1, 1, false}),
         wrong = sd_conv2d(&b.run, x, &tw, NULL, (sd_conv){2, 1, 1, 1, 1, false});
     assert_int_equal(right.dim[1], wrong.dim[1]);
@@ -154,16 +155,16 @@ TEST(weights_of_any_type_and_alignment_give_the_same_numbers)
         memcpy(odd + 1, type == 0 ? (const void *)half : type == 1 ? (const void *)brain : w,
                (size_t)(O * I) * (type == 2 ? 4 : 2));
         const sd_dtype dt[] = {SD_F16, SD_BF16, SD_F32};
-        sd_tensor plain = {.nd = 2, .dim = {O, I}, .host = w},
-            other = {.nd = 2, .dim = {O, I}, .dt = dt[type], .host = odd + 1};
+        sd_tensor plain = {.nd = 2, .dim = {O, I}, .data = w},
+            other = {.nd = 2, .dim = {O, I}, .dt = dt[type], .data = odd + 1};
         sd_tensor as_conv = other;
         as_conv.nd = 4;
         as_conv.dim[2] = as_conv.dim[3] = 1;
         sd_tensor a = sd_linear(&b.run, x, &plain, NULL), c = sd_linear(&b.run, x, &other, NULL),
             d = sd_linear(&b.run, x, &as_conv, NULL);
         assert_int_equal(b.err.status, SD_OK);
-        assert_memory_equal(a.host, c.host, (size_t)sd_numel(&a) * 4);
-        assert_memory_equal(a.host, d.host, (size_t)sd_numel(&a) * 4);
+        assert_memory_equal(a.data, c.data, (size_t)sd_numel(&a) * 4);
+        assert_memory_equal(a.data, d.data, (size_t)sd_numel(&a) * 4);
         sd_reset(&b.run, 0);
         x = random4(&b, 1, 5, 3, I);
     }
@@ -250,7 +251,7 @@ TEST(group_norm_is_over_groups_and_pixels)
             float gain[64], bias[64];
             fill(gain, (size_t)C);
             fill(bias, (size_t)C);
-            sd_tensor g = {.nd = 1, .dim = {C}, .host = gain}, o = {.nd = 1, .dim = {C}, .host = bias};
+            sd_tensor g = {.nd = 1, .dim = {C}, .data = gain}, o = {.nd = 1, .dim = {C}, .data = bias};
             sd_tensor y = sd_group_norm(&b.run, x, &g, &o, cases[i].groups, 1e-5, false),
                 z = sd_group_norm(&b.run, x, &g, &o, cases[i].groups, 1e-5, true);
             assert_int_equal(b.err.status, SD_OK);
@@ -276,7 +277,7 @@ TEST(group_norm_is_over_groups_and_pixels)
             assert_true(rel_l2(sd_f32(y), truth, (size_t)sd_numel(&y)) < 2e-7);
             assert_true(rel_l2(sd_f32(z), act, (size_t)sd_numel(&y)) < 3e-7);
             sd_tensor same = sd_silu(&b.run, y);   /* fused or not: the same bits */
-            assert_memory_equal(same.host, z.host, (size_t)sd_numel(&y) * 4);
+            assert_memory_equal(same.data, z.data, (size_t)sd_numel(&y) * 4);
             free(truth);
             free(act);
             sd_run_free(&b.run);
@@ -294,7 +295,7 @@ TEST(layer_norm_is_over_columns)
         fill(gain, C);
         fill(bias, C);
         for (int64_t j = 0; j < sd_numel(&x); j++) sd_f32(x)[j] += 7;
-        sd_tensor g = {.nd = 1, .dim = {C}, .host = gain}, o = {.nd = 1, .dim = {C}, .host = bias};
+        sd_tensor g = {.nd = 1, .dim = {C}, .data = gain}, o = {.nd = 1, .dim = {C}, .data = bias};
         sd_tensor y = sd_layer_norm(&b.run, x, &g, &o, 1e-5);
         double truth[33 * C];
         for (int r = 0; r < 33; r++) {
@@ -330,7 +331,7 @@ TEST(geglu_gates_with_the_second_half)
     start(&b, &sd_kern_spec, 1);
     sd_tensor x = sd_new2(&b.run, 1, 4);
     const float in[] = {2, 3, 1, -1};
-    memcpy(x.host, in, sizeof in);
+    memcpy(x.data, in, sizeof in);
     sd_tensor y = sd_geglu(&b.run, x);
     assert_true(fabs(sd_f32(y)[0] - 2 * 0.8413447460685429) < 1e-6);     /* 2 gelu(1) */
     assert_true(fabs(sd_f32(y)[1] + 3 * 0.15865525393145707) < 1e-6);    /* 3 gelu(-1) */
@@ -345,7 +346,7 @@ TEST(joining_and_adding)
         bias = sd_new2(&b.run, 2, 5);
     fill(sd_f32(bias), 10);
     sd_tensor z = sd_new4(&b.run, 2, 2, 2, 5);
-    memcpy(z.host, y.host, 40 * 4);
+    memcpy(z.data, y.data, 40 * 4);
     sd_add_channels_(&b.run, z, bias);
     for (int p = 0; p < 8; p++)
         for (int i = 0; i < 5; i++) {
@@ -369,15 +370,15 @@ TEST(bits_do_not_depend_on_the_number_of_threads)
         bench b;
         start(&b, table(1), threads[i]);
         state = 99;
-        sd_tensor x = random4(&b, 2, 23, 29, C), g = {.nd = 1, .dim = {C}, .host = gain},
-            tw = {.nd = 4, .dim = {O, C, 3, 3}, .host = w};
+        sd_tensor x = random4(&b, 2, 23, 29, C), g = {.nd = 1, .dim = {C}, .data = gain},
+            tw = {.nd = 4, .dim = {O, C, 3, 3}, .data = w};
         sd_tensor h = sd_group_norm(&b.run, x, &g, &g, 4, 1e-5, true);
         sd_tensor tokens = sd_view3(&b.run, h, 2, 23 * 29, C);
         h = sd_view4(&b.run, sd_attention(&b.run, tokens, tokens, tokens, 5, false), 2, 23, 29, C);
         h = sd_conv2d(&b.run, h, &tw, NULL, (sd_conv){1, 1, 1, 1, 1, false});
         assert_int_equal(b.err.status, SD_OK);
-        if (i == 0) memcpy(first, h.host, sizeof first);
-        else assert_memory_equal(first, h.host, sizeof first);
+        if (i == 0) memcpy(first, h.data, sizeof first);
+        else assert_memory_equal(first, h.data, sizeof first);
         sd_run_free(&b.run);
     }
 }
@@ -392,8 +393,8 @@ TEST(products_do_not_depend_on_threads_or_company)
     static float in[N * H * W * C], first[N * H * W * O], first_half[N * HALF * O];
     for (size_t i = 0; i < SD_COUNT(brain); i++) brain[i] = to_bf16(rnd());
     fill(in, SD_COUNT(in));
-    sd_tensor matrix = {.nd = 2, .dim = {O, C}, .dt = SD_BF16, .host = brain},
-        kernel = {.nd = 4, .dim = {O, C, 3, 3}, .dt = SD_BF16, .host = brain};
+    sd_tensor matrix = {.nd = 2, .dim = {O, C}, .dt = SD_BF16, .data = brain},
+        kernel = {.nd = 4, .dim = {O, C, 3, 3}, .dt = SD_BF16, .data = brain};
     for (int k = SPECIFICATION; k <= OWN; k++)
         for (int i = 0; i < 4; i++)
             for (int alone = -1; alone < (i == 1 ? N : 0); alone++) {   /* -1: all of them */
@@ -401,17 +402,17 @@ TEST(products_do_not_depend_on_threads_or_company)
                 start(&b, table(k), threads[i]);
                 sd_tensor x = sd_new4(&b.run, alone < 0 ? N : 1, H, W, C);
                 size_t skip = alone < 0 ? 0 : (size_t)alone, pictures = alone < 0 ? N : 1;
-                memcpy(x.host, in + skip * H * W * C, pictures * H * W * C * sizeof *in);
+                memcpy(x.data, in + skip * H * W * C, pictures * H * W * C * sizeof *in);
                 sd_tensor y = sd_linear(&b.run, x, &matrix, NULL),
                     z = sd_conv2d(&b.run, x, &kernel, NULL, (sd_conv){2, 1, 1, 1, 1, false});
                 assert_int_equal(b.err.status, SD_OK);
                 assert_int_equal(sd_numel(&z), (int64_t)pictures * HALF * O);
                 if (i == 0) {
-                    memcpy(first, y.host, sizeof first);
-                    memcpy(first_half, z.host, sizeof first_half);
+                    memcpy(first, y.data, sizeof first);
+                    memcpy(first_half, z.data, sizeof first_half);
                 }
-                assert_memory_equal(first + skip * H * W * O, y.host, pictures * H * W * O * sizeof *first);
-                assert_memory_equal(first_half + skip * HALF * O, z.host, pictures * HALF * O * sizeof *first);
+                assert_memory_equal(first + skip * H * W * O, y.data, pictures * H * W * O * sizeof *first);
+                assert_memory_equal(first_half + skip * HALF * O, z.data, pictures * HALF * O * sizeof *first);
                 sd_run_free(&b.run);
             }
 }
@@ -421,7 +422,7 @@ TEST(products_do_not_depend_on_threads_or_company)
 TEST(wrong_shapes_are_named)
 {
     sd_error err = {0};
-    sd_run r = {.err = &err, .be = &sd_backend_null, .threads = 1, .step = "mid_block.resnets.0"};
+    sd_run r = {.err = &err, .be = &sd_backend_null, .step = "mid_block.resnets.0"};
     sd_tensor x = sd_new4(&r, 1, 4, 4, 8), w = {.nd = 4, .dim = {8, 9, 3, 3}, .name = "conv1.weight"};
     sd_conv2d(&r, x, &w, NULL, (sd_conv){1, 1, 1, 1, 1, false});
     assert_int_equal(err.status, SD_ERR_SHAPE);
@@ -467,19 +468,19 @@ TEST(the_null_backend_knows_memory_and_work_exactly)
     enum { C = 16 };
     static float w[C * C * 9];
     fill(w, SD_COUNT(w));
-    sd_tensor tw = {.nd = 4, .dim = {C, C, 3, 3}, .host = w};
+    sd_tensor tw = {.nd = 4, .dim = {C, C, 3, 3}, .data = w};
     sd_error err = {0};
-    sd_run dry = {.err = &err, .be = &sd_backend_null, .threads = 1};
+    sd_run dry = {.err = &err, .be = &sd_backend_null};
     bench b;
     start(&b, table(1), 2);
     sd_run *runs[] = {&dry, &b.run};
     for (int i = 0; i < 2; i++) {
         sd_tensor x = sd_new4(runs[i], 1, 10, 10, C);
-        if (x.host) fill(sd_f32(x), 1600);
+        if (x.data) fill(sd_f32(x), 1600);
         size_t mark = sd_mark(runs[i]);
         sd_tensor y = sd_silu(runs[i], sd_conv2d(runs[i], x, &tw, NULL, (sd_conv){1, 1, 1, 1, 1, false}));
         y = sd_keep(runs[i], mark, y);
-        assert_true(!y.host || (unsigned char *)y.host == (unsigned char *)x.host + 1600 * 4);
+        assert_true(!y.data || (unsigned char *)y.data == (unsigned char *)x.data + 1600 * 4);
         assert_int_equal(runs[i]->arena.peak, 3 * 1600 * 4);
         assert_int_equal(runs[i]->arena.used, 2 * 1600 * 4);
         assert_true(runs[i]->flops == 2.0 * 1600 * C * 9);
@@ -501,7 +502,7 @@ TEST(what_is_kept_moves_down_whole)
             sd_tensor y = sd_new2(&b.run, 1, 3000001);
             for (int i = 0; i < 3000001; i++) sd_f32(y)[i] = (float)i;
             y = sd_keep(&b.run, mark, y);
-            assert_ptr_equal(y.host, b.run.arena.base + mark);
+            assert_ptr_equal(y.data, b.run.arena.base + mark);
             for (int i = 0; i < 3000001; i++)
                 if (sd_f32(y)[i] != (float)i) fail_msg("number %d is %f", i, (double)sd_f32(y)[i]);
             sd_run_free(&b.run);

@@ -232,7 +232,7 @@ TEST(a_machine_has_a_peak_and_bandwidths)
     sd_machine m;
     sd_get_machine(&m);
     assert_int_equal(sd_measure_roofs(c, 0.002, &r), SD_OK);
-    assert_int_equal(r.threads, c->run.threads);   /* one in a build without OpenMP */
+    assert_int_equal(r.threads, c->cpu.threads);   /* one in a build without OpenMP */
     assert_true(r.peak > 0 && r.peak_one > 0);
     for (int i = 0; i < 4; i++) {
         assert_non_null(r.level[i].name);

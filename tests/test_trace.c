@@ -3,9 +3,12 @@
 #include <unistd.h>
 
 #include "test.h"
+#include "../ops_cpu.h"
 #include "../trace.h"
 #include "../weights.h"
 #include "tempdir.h"
+
+static sd_cpu cpu = {.threads = 2};
 
 typedef struct heard { sd_traced t; char name[400]; float x[64]; int n; } heard;
 
@@ -22,7 +25,7 @@ static void hear(void *user, const sd_traced *t)
 
 static sd_tensor tensor(float *x, int nd, int64_t a, int64_t b, int64_t c, int64_t d)
 {
-    return (sd_tensor){.nd = nd, .dim = {a, b, c, d}, .dt = SD_F32, .host = x};
+    return (sd_tensor){.nd = nd, .dim = {a, b, c, d}, .dt = SD_F32, .data = x};
 }
 
 static void expect_dims(const sd_traced *t, int nd, const int64_t *dim)
@@ -47,7 +50,7 @@ static sd_trace *to_file(sd_run *r, const char *filter, const char *name)
 TEST(nobody_listening_costs_nothing)
 {
     sd_error e = {0};
-    sd_run r = {.err = &e, .threads = 1};
+    sd_run r = {.err = &e, .be = &sd_backend_cpu, .device = &cpu};
     float x[1] = {0};
     assert_false(sd_traces(&r));
     sd_trace_prefix(&r, "a.");
@@ -62,7 +65,7 @@ TEST(nobody_listening_costs_nothing)
 TEST(names_carry_the_prefix_and_pass_the_filter)
 {
     sd_error e = {0};
-    sd_run r = {.err = &e, .threads = 1};
+    sd_run r = {.err = &e, .be = &sd_backend_cpu, .device = &cpu};
     heard h;
     float x[2] = {1, 2};
     sd_tensor t = tensor(x, 2, 1, 2, 0, 0);
@@ -98,7 +101,7 @@ TEST(feature_maps_are_handed_on_as_nchw)
     float x[12] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
     const float nchw[12] = {0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11};
     sd_error e = {0};
-    sd_run r = {.err = &e, .threads = 2};
+    sd_run r = {.err = &e, .be = &sd_backend_cpu, .device = &cpu};
     heard h;
     to_function(&r, NULL, &h);
     sd_trace_tensor(&r, tensor(x, 4, 2, 1, 2, 3), "x");
@@ -133,9 +136,10 @@ static void compare_nchw(void *user, const sd_traced *t)
 TEST(transposing_is_right_for_every_size_and_thread_count)
 {
     const int64_t sizes[][4] = {{1, 1, 1, 1},    {1, 7, 5, 3},    {2, 16, 16, 16}, {3, 17, 19, 17},
-                                {1, 20, 30, 47}, {2, 1, 257, 33}, {1, 3, 1, 320},  {1, 40, 40, 4}};
+                                {1, 20, 30, 47}, {2, 1, 257, 33}, {1, 3, 1, 320},  {1, 40, 40, 4},
+                                {2, 90, 91, 17}};   /* the last one takes several threads */
     sd_error e = {0};
-    sd_run r = {.err = &e};
+    sd_run r = {.err = &e, .be = &sd_backend_cpu, .device = &cpu};
     compare c = {0};
     assert_int_equal(sd_trace_to_callback(&r.trace, NULL, compare_nchw, &c, &e), SD_OK);
     for (size_t i = 0; i < SD_COUNT(sizes); i++) {
@@ -144,7 +148,7 @@ TEST(transposing_is_right_for_every_size_and_thread_count)
         float *x = malloc(n * sizeof *x);
         for (size_t k = 0; k < n; k++) x[k] = (float)k;
         c.x = x, c.N = s[0], c.P = s[1] * s[2], c.C = s[3];
-        for (r.threads = 0; r.threads < 4; r.threads++) {
+        for (cpu.threads = 1; cpu.threads < 5; cpu.threads++) {
             sd_trace_tensor(&r, tensor(x, 4, s[0], s[1], s[2], s[3]), "x");
             sd_trace_transposed(&r, tensor(x, 3, s[0], s[1] * s[2], s[3], 0), "x");
         }
@@ -158,7 +162,7 @@ TEST(transposing_is_right_for_every_size_and_thread_count)
 TEST(without_numbers_names_and_shapes_are_handed_on)
 {
     sd_error e = {0};
-    sd_run r = {.err = &e, .threads = 1};
+    sd_run r = {.err = &e, .be = &sd_backend_null};
     heard h;
     to_function(&r, NULL, &h);
     sd_trace_tensor(&r, tensor(NULL, 4, 2, 8, 9, 320), "down");
@@ -180,7 +184,7 @@ TEST(without_numbers_names_and_shapes_are_handed_on)
 TEST(a_run_that_failed_is_not_traced)
 {
     sd_error e = {0};
-    sd_run r = {.err = &e, .threads = 1};
+    sd_run r = {.err = &e, .be = &sd_backend_cpu, .device = &cpu};
     heard h;
     float x[1] = {0};
     to_function(&r, NULL, &h);
@@ -198,7 +202,7 @@ TEST(a_run_that_failed_is_not_traced)
 TEST(a_trace_file_is_a_safetensors_file)
 {
     sd_error e = {0};
-    sd_run r = {.err = &e, .threads = 1};
+    sd_run r = {.err = &e, .be = &sd_backend_cpu, .device = &cpu};
     float map[12] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}, t[1] = {981};
     const float nchw[12] = {0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11};
     const int64_t tokens[3] = {49406, 320, 49407};
@@ -231,7 +235,7 @@ TEST(many_large_tensors_keep_their_places)
 {
     enum { N = 700, SIZE = 777 };
     sd_error e = {0};
-    sd_run r = {.err = &e, .threads = 1};
+    sd_run r = {.err = &e, .be = &sd_backend_cpu, .device = &cpu};
     float *x = malloc(SIZE * sizeof *x);
     to_file(&r, NULL, "many.safetensors");
     for (int i = 0; i < N; i++) {
@@ -258,7 +262,7 @@ TEST(many_large_tensors_keep_their_places)
 TEST(an_aborted_trace_leaves_nothing)
 {
     sd_error e = {0};
-    sd_run r = {.err = &e, .threads = 1};
+    sd_run r = {.err = &e, .be = &sd_backend_cpu, .device = &cpu};
     float x[2] = {1, 2};
     temp_clear();
     to_file(&r, NULL, "t.safetensors");
@@ -270,7 +274,7 @@ TEST(an_aborted_trace_leaves_nothing)
 TEST(a_name_twice_is_an_error_at_once)
 {
     sd_error e = {0};
-    sd_run r = {.err = &e, .threads = 1};
+    sd_run r = {.err = &e, .be = &sd_backend_cpu, .device = &cpu};
     float x[2] = {1, 2};
     temp_clear();
     to_file(&r, NULL, "t.safetensors");
@@ -291,7 +295,7 @@ TEST(a_name_twice_is_an_error_at_once)
 TEST(a_filter_that_matches_nothing_is_an_error_with_an_example)
 {
     sd_error e = {0};
-    sd_run r = {.err = &e, .threads = 1};
+    sd_run r = {.err = &e, .be = &sd_backend_cpu, .device = &cpu};
     float x[2] = {1, 2};
     temp_clear();
     to_file(&r, "unet.mid_blok*", "t.safetensors");
@@ -309,7 +313,7 @@ TEST(a_filter_that_matches_nothing_is_an_error_with_an_example)
 TEST(names_of_any_length_end_in_an_error_not_an_overrun)
 {
     sd_error e = {0};
-    sd_run r = {.err = &e, .threads = 1};
+    sd_run r = {.err = &e, .be = &sd_backend_cpu, .device = &cpu};
     heard h;
     float x[1] = {0};
     char name[2000];
@@ -326,7 +330,7 @@ TEST(names_of_any_length_end_in_an_error_not_an_overrun)
 TEST(only_floats_are_transposed)
 {
     sd_error e = {0};
-    sd_run r = {.err = &e, .threads = 1};
+    sd_run r = {.err = &e, .be = &sd_backend_cpu, .device = &cpu};
     heard h;
     float x[4] = {0};
     sd_tensor half = tensor(x, 4, 1, 2, 2, 2);
@@ -368,7 +372,7 @@ TEST(a_disk_that_fills_up_leaves_nothing)
     float *x = calloc(N, sizeof *x);
     for (size_t i = 0; i < SD_COUNT(cases); i++) {
         sd_error e = {0}, running;
-        sd_run r = {.err = &e, .threads = 1};
+        sd_run r = {.err = &e, .be = &sd_backend_cpu, .device = &cpu};
         temp_clear();
         to_file(&r, NULL, "t.safetensors");
         temp_disk_limit(cases[i].limit);

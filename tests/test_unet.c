@@ -25,7 +25,7 @@ static void against_float64(int precise, bool blas)
         network n;
         int64_t dim[4];
         network_open(&n, network_configs[i], SD_PART_UNET, precise, NULL);
-        if (blas) n.ctx->run.blas = true;
+        if (blas) n.ctx->cpu.blas = true;
         free(evaluate(&n, dim));
         network_finish(&n, "unet.", "unet", "unet.conv_out");
         network_close(&n);
@@ -100,45 +100,148 @@ TEST(every_latent_size_works)
     network_close(&n);
 }
 
-/* What depends on the prompt alone is computed in the first step. */
+/* A residual of the goldens, times a factor. */
+static sd_tensor residual(sd_run *r, const network *n, float times, const char *name)
+{
+    int64_t dim[4];
+    float *x = network_input(n, name, dim);
+    for (int64_t i = 0; i < dim[0] * dim[1] * dim[2] * dim[3]; i++) x[i] *= times;
+    sd_tensor t = sd_new_from_nchw(r, dim[0], dim[1], dim[2], dim[3], x);
+    free(x);
+    return t;
+}
+
+typedef struct question {
+    const float *latents, *timesteps;
+    sd_cond cond;
+    int residuals;       /* so many for the skips and one for the middle; 0: none */
+    float times;         /* what they are multiplied by */
+} question;
+
+static sd_tensor forward(sd_run *r, const network *n, const question *q, const int64_t dim[4])
+{
+    sd_tensor skip[SD_MAX_SKIPS];
+    char name[32];
+    for (int i = 0; i < q->residuals; i++) {
+        snprintf(name, sizeof name, "control.%d", i);
+        skip[i] = residual(r, n, q->times, name);
+    }
+    sd_residuals control = {.n = q->residuals, .skip = skip};
+    if (q->residuals) control.middle = residual(r, n, q->times, "control.middle");
+    sd_unet_in in = {.latents = sd_new_from_nchw(r, dim[0], dim[1], dim[2], dim[3], q->latents),
+                     .timestep = q->timesteps, .cond = &q->cond, .control = q->residuals ? &control : NULL};
+    return sd_unet_forward(r, &n->ctx->unet, &in);
+}
+
+/* The network's answer, [N,C,H,W], of latents of this size. */
+static sd_status ask(network *n, const question *q, const int64_t dim[4], float *out)
+{
+    sd_run *r = &n->ctx->run, dry = {.err = &n->ctx->err, .be = &sd_backend_null};
+    forward(&dry, n, q, dim);
+    if (sd_reserve(r, dry.arena.peak, "a test")) return r->err->status;
+    r->flops = 0;
+    sd_download_channels_first(r, forward(r, n, q, dim), out);
+    return r->err->status;
+}
+
+/* A question of the goldens' inputs; free its latents and context. */
+static question question_of(network *n, int64_t dim[4], float timesteps[2])
+{
+    int64_t words[4];
+    float *latents = network_input(n, "latents", dim), *context = network_input(n, "context", words);
+    assert_true(golden_read(&n->golden, "timesteps", timesteps, 2));
+    return (question){.latents = latents, .timesteps = timesteps,
+                      .cond = {(int)words[0], (int)words[1], (int)words[2], .context = context}};
+}
+
+static void drop(question *q)
+{
+    free((void *)(uintptr_t)q->latents);
+    free((void *)(uintptr_t)q->cond.context);
+}
+
+static int skips_of(const network *n)
+{
+    int skips = 0;
+    for (int i = 0; i < n->ctx->unet.net.plan.n; i++) skips += n->ctx->unet.net.plan.step[i].push;
+    return skips;
+}
+
+/* What a ControlNet adds, as diffusers adds it; zeros change no bit. */
+TEST(residuals_are_added_between_the_middle_and_the_way_up)
+{
+    for (size_t i = 0; i < SD_COUNT(network_configs); i++) {
+        network n;
+        int64_t dim[4];
+        float t[2];
+        const char *mistake;
+        network_open(&n, network_configs[i], SD_PART_UNET, 0, NULL);
+        assert_int_equal(sd_set_trace(n.ctx, NULL, NULL, NULL), SD_OK);
+        question q = question_of(&n, dim, t);
+        size_t count = (size_t)(dim[0] * dim[1] * dim[2] * dim[3]);
+        float *plain = malloc(count * sizeof *plain), *out = malloc(count * sizeof *out);
+        assert_int_equal(ask(&n, &q, dim, plain), SD_OK);
+        q.residuals = skips_of(&n);
+        assert_int_equal(ask(&n, &q, dim, out), SD_OK);
+        assert_memory_equal(plain, out, count * sizeof *out);
+        q.times = 1;
+        assert_int_equal(ask(&n, &q, dim, out), SD_OK);
+        network_check(&n, "control.conv_out", 4, dim, out);
+        golden_result r = golden_compare(&n.golden, "control.conv_out", 4, dim, out);
+        assert_true(golden_least_mistake(&n.golden, "control", &mistake) > 10 * r.bound);
+        q.residuals--;
+        assert_int_equal(ask(&n, &q, dim, out), SD_ERR_SHAPE);
+        assert_non_null(strstr(n.ctx->err.text, "residuals"));
+        drop(&q);
+        free(plain);
+        free(out);
+        network_close(&n);
+        temp_clear();
+    }
+}
+
+/* What depends on the prompt alone is computed once for each version of it: no more, and no less. */
 TEST(keys_and_values_of_a_prompt_are_computed_once)
 {
     network n;
-    sd_kept kept = {0};
-    int64_t dim[4], context_dim[4];
+    int64_t dim[4];
+    float t[2];
     network_open(&n, "sd1-small", SD_PART_UNET, 0, NULL);
     assert_int_equal(sd_set_trace(n.ctx, NULL, NULL, NULL), SD_OK);
     sd_run *r = &n.ctx->run;
-    float *latents = network_input(&n, "latents", dim), *context = network_input(&n, "context", context_dim),
-        t[2] = {501, 501};
+    question q = question_of(&n, dim, t);
+    float *latents = (float *)(uintptr_t)q.latents, *context = (float *)(uintptr_t)q.cond.context;
     size_t count = (size_t)(dim[0] * dim[1] * dim[2] * dim[3]),
-        contexts = (size_t)(context_dim[0] * context_dim[1] * context_dim[2]);
+        contexts = (size_t)(q.cond.n * q.cond.tokens * q.cond.width);
     float *plain = malloc(count * sizeof *plain), *out = malloc(count * sizeof *out);
-    double flops[3];
-    for (int step = 0; step < 3; step++) {   /* a step as it was, the first and the second of those that keep
-                                              * something */
-        r->kept = NULL;
-        for (size_t i = 0; i < count; i++) latents[i] *= -0.7f;
-        assert_int_equal(sd_unet(n.ctx, (int)dim[0], (int)dim[2], (int)dim[3], latents, t, context, plain), SD_OK);
-        if (step) r->kept = &kept;
-        r->flops = 0;
-        assert_int_equal(sd_unet(n.ctx, (int)dim[0], (int)dim[2], (int)dim[3], latents, t, context, out), SD_OK);
-        flops[step] = r->flops;
+    const double columns = 5 * 8 + 5 * 16 + 6 * 24, once = 2 * 2.0 * (double)contexts * columns;   /* of the sixteen
+                                                                                  * cross-attentions */
+    const struct { uint64_t version; bool other_context, known; } steps[] = {
+        {1, false, false}, {1, false, true}, {2, true, false}, {2, false, true}, {1, true, false}, {1, false, true}};
+    double whole = 0;
+    for (size_t i = 0; i < SD_COUNT(steps); i++) {
+        for (size_t k = 0; k < count; k++) latents[k] *= -0.7f;
+        for (size_t k = 0; steps[i].other_context && k < contexts; k++) context[k] += 1;
+        q.cond.version = 0;
+        assert_int_equal(ask(&n, &q, dim, plain), SD_OK);
+        whole = r->flops;
+        q.cond.version = steps[i].version;
+        assert_int_equal(ask(&n, &q, dim, out), SD_OK);
         assert_memory_equal(plain, out, count * sizeof *out);
+        assert_true(whole - r->flops == (steps[i].known ? once : 0));
+        assert_int_equal(r->kept.n, 2 * 16);
     }
-    assert_int_equal(kept.n, 2 * 16);
-    assert_true(flops[1] == flops[0]);
-    double columns = 5 * 8 + 5 * 16 + 6 * 24;   /* of the sixteen cross-attentions */
-    assert_true(flops[0] - flops[2] == 2 * 2.0 * (double)contexts * columns);
-    for (size_t i = 0; i < contexts; i++) context[i] += 1;   /* kept beyond its prompt, it would be wrong */
-    assert_int_equal(sd_unet(n.ctx, (int)dim[0], (int)dim[2], (int)dim[3], latents, t, context, out), SD_OK);
+    context[0] += 1;   /* under the version of other numbers: they are not looked at */
+    assert_int_equal(ask(&n, &q, dim, out), SD_OK);
     assert_memory_equal(plain, out, count * sizeof *out);
-    r->kept = NULL;
-    sd_kept_free(&kept);
-    assert_int_equal(sd_unet(n.ctx, (int)dim[0], (int)dim[2], (int)dim[3], latents, t, context, out), SD_OK);
+    sd_tensor *weight = &n.ctx->unet.net.w[2].attn.block[0].attn2.to_k.w;
+    assert_int_equal(weight->nd, 2);
+    weight->version++;   /* another matrix, as far as this one is concerned */
+    assert_int_equal(ask(&n, &q, dim, out), SD_OK);
     assert_memory_not_equal(plain, out, count * sizeof *out);
-    free(latents);
-    free(context);
+    sd_forget(r);
+    assert_int_equal(r->kept.n, 0);
+    drop(&q);
     free(plain);
     free(out);
     network_close(&n);
@@ -173,6 +276,7 @@ int main(void)
         cmocka_unit_test_teardown(files_of_any_kind_give_the_same_bits, clear),
         cmocka_unit_test_teardown(a_batch_is_its_samples, clear),
         cmocka_unit_test_teardown(every_latent_size_works, clear),
+        cmocka_unit_test_teardown(residuals_are_added_between_the_middle_and_the_way_up, clear),
         cmocka_unit_test_teardown(keys_and_values_of_a_prompt_are_computed_once, clear),
         cmocka_unit_test_teardown(tensors_that_lack_are_named_together, clear),
     };

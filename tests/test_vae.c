@@ -35,7 +35,7 @@ static void against_float64(int precise, bool blas)
     for (size_t i = 0; i < SD_COUNT(network_configs); i++) {
         network n;
         network_open(&n, network_configs[i], SD_PART_VAE, precise, NULL);
-        if (blas) n.ctx->run.blas = true;
+        if (blas) n.ctx->cpu.blas = true;
         decode(&n);
         encode(&n);
         network_finish(&n, "vae.", "decoder", "vae.decoder.conv_out");

@@ -53,7 +53,7 @@ TEST(fields_get_shape_type_data_and_name)
     assert_int_equal(sd_bind_finish(&b, "unet", NULL), SD_OK);
     expect_shape(&k.w, 4, (const int64_t[]){4, 2, 3, 3});
     assert_int_equal(k.w.dt, SD_F16);
-    assert_ptr_equal(k.w.host, sd_store_find(&s, "x.conv1.weight")->data);
+    assert_ptr_equal(k.w.data, sd_store_find(&s, "x.conv1.weight")->data);
     assert_string_equal(k.w.name, "x.conv1.weight");
     expect_shape(&k.b, 1, (const int64_t[]){4});
     expect_shape(&k.shortcut, 4, (const int64_t[]){4, 2, 1, 1});
@@ -76,7 +76,7 @@ TEST(a_row_with_a_zero_letter_is_absent)
     bind(&b, &k, "", NULL, 4, 4, 0);
     assert_int_equal(sd_bind_finish(&b, "unet", NULL), SD_OK);
     assert_int_equal(k.shortcut.nd, 0);
-    assert_null(k.shortcut.host);
+    assert_null(k.shortcut.data);
     assert_int_equal(b.tensors, 2);
     sd_binder_free(&b);
     sd_store_close(&s);
@@ -225,7 +225,7 @@ TEST(everything_wrong_is_reported_at_once)
                         "(0.conv1.weight: expected [4,4,3,3], found [4,9,3,3])");
     assert_int_equal(l.n, 0);            /* the sentence says it all */
     assert_int_equal(k[0].w.nd, 0);
-    assert_null(k[0].w.host);
+    assert_null(k[0].w.data);
     assert_int_equal(k[0].shortcut.nd, 0);
     assert_int_equal(k[1].w.nd, 4);
     sd_binder_free(&b);
@@ -328,7 +328,7 @@ static void fill_ramp(void)
 static float at(const sd_tensor *t, size_t i)
 {
     float x;
-    memcpy(&x, (const char *)t->host + i * sizeof x, sizeof x);
+    memcpy(&x, (const char *)t->data + i * sizeof x, sizeof x);
     return x;
 }
 
@@ -361,7 +361,7 @@ TEST(a_weight_is_found_by_its_name_and_changed_in_a_copy_of_its_own)
     block k;
     bind(&b, &k, "unet.", "x.", 2, 2, 0);
     const uint32_t id = k.w.id;
-    const void *file = k.w.host;
+    const void *file = k.w.data;
     assert_null(sd_weight_find(&b, "x.in_layers.2.weight"));
     sd_weight *w = sd_weight_find(&b, "unet.conv1.weight");
     assert_ptr_equal(w->field, &k.w);
@@ -369,7 +369,7 @@ TEST(a_weight_is_found_by_its_name_and_changed_in_a_copy_of_its_own)
 
     float *own = sd_weight_own(&b, w, SD_F32);
     assert_ptr_not_equal(own, file);
-    assert_ptr_equal(own, k.w.host);
+    assert_ptr_equal(own, k.w.data);
     assert_memory_equal(own, file, 36 * sizeof *own);
     assert_int_equal(k.w.version, 1);
     own[0] = 7;
@@ -379,7 +379,7 @@ TEST(a_weight_is_found_by_its_name_and_changed_in_a_copy_of_its_own)
     assert_float_equal(at(&k.w, 0), 7, 0);
     assert_float_equal(((const float *)file)[0], 0, 0);    /* the file is as it was */
     assert_int_equal(k.b.version, 0);
-    sd_store_used(&s, k.w.host, 36 * sizeof *own);         /* streaming: no page of the file is meant */
+    sd_store_used(&s, k.w.data, 36 * sizeof *own);         /* streaming: no page of the file is meant */
     sd_store_used(&s, NULL, 0);
     assert_float_equal(at(&k.w, 0), 7, 0);
     sd_binder_free(&b);
@@ -434,7 +434,7 @@ TEST(a_slice_is_a_part_of_a_fused_tensor)
         expect_shape(part[i], 2, (const int64_t[]){2, 4});
         assert_float_equal(at(part[i], 0), (double)(8 * i), 0);
         assert_float_equal(at(part[i], 7), (double)(8 * i + 7), 0);
-        sd_store_used(&s, part[i]->host, 8 * sizeof(float));
+        sd_store_used(&s, part[i]->data, 8 * sizeof(float));
         for (size_t n = 0; n < i; n++) assert_int_not_equal(part[i]->id, part[n]->id);
     }
     expect_shape(&k.scale, 1, (const int64_t[]){2});
@@ -485,7 +485,7 @@ TEST(a_transposed_tensor_gets_numbers_of_its_own_the_right_way_round)
         const float turned[] = {0, 2, 4, 1, 3, 5};
         if (as_ldm) expect_shape(&k.w, 2, (const int64_t[]){2, 3});
         else expect_shape(&k.w, 2, (const int64_t[]){3, 2});
-        assert_memory_equal(k.w.host, as_ldm ? turned : ramp, sizeof turned);
+        assert_memory_equal(k.w.data, as_ldm ? turned : ramp, sizeof turned);
         assert_int_equal(k.w.version, 0);
         assert_true((b.weight[0].own != NULL) == (as_ldm == 1));
         assert_true(sd_store_find(&s, t[0].name)->used);
@@ -550,7 +550,7 @@ TEST(without_a_store_shapes_and_names_are_bound)
     for (int i = 0; i < 1000; i++) bind(&b, &more, "z.", NULL, 1, 1, 0);   /* names must stay where they are */
     assert_int_equal(sd_bind_finish(&b, "unet", NULL), SD_OK);
     expect_shape(&k.w, 4, (const int64_t[]){320, 4, 3, 3});
-    assert_null(k.w.host);
+    assert_null(k.w.data);
     assert_int_equal(k.w.dt, SD_F32);
     assert_string_equal(k.w.name, "x.conv1.weight");
     assert_int_equal(k.shortcut.nd, 0);

@@ -4,7 +4,7 @@
 #include <math.h>
 
 #include "test.h"
-#include "../ops.h"
+#include "../ops_cpu.h"
 
 static uint32_t state = 1;
 static double uniform(void)
@@ -75,23 +75,24 @@ static float *convolve_with(sd_cache_sizes caches, const char *isa, layer l, con
     const sd_kern *k = sd_kern_select(isa);
     if (!k) return NULL;
     sd_error err = {0};
-    sd_run r = {.err = &err, .be = &sd_backend_cpu, .kern = k, .threads = threads, .caches = caches};
-    assert_int_equal(sd_arena_init(&r.arena, (x_size(l) + y_size(l)) * 4 + 4096, &err), SD_OK);
+    sd_cpu cpu = {.kern = k, .threads = threads, .caches = caches};
+    sd_run r = {.err = &err, .be = &sd_backend_cpu, .device = &cpu};
+    assert_int_equal(sd_reserve(&r, (x_size(l) + y_size(l)) * 4 + 4096, "a test"), SD_OK);
     sd_conv c = conv3;
     c.enlarge = l.zoom == 2;
     sd_tensor in = sd_new4(&r, l.n, l.h, l.w, l.i);
     assert_int_equal(err.status, SD_OK);
     sd_tensor weight = {.nd = 4, .dim = {l.o, l.i, 3, 3}, .dt = dt}, tb = {.nd = 1, .dim = {l.o}};
-    memcpy(in.host, x, x_size(l) * 4);
-    weight.host = (void *)(uintptr_t)w;
-    tb.host = (void *)(uintptr_t)bias;
+    memcpy(in.data, x, x_size(l) * 4);
+    weight.data = (void *)(uintptr_t)w;
+    tb.data = (void *)(uintptr_t)bias;
     if (must_be_winograd)
         assert_int_equal(sd_conv_choose(k, in.dim, weight.dim, c), c.enlarge ? SD_CONV_WINOGRAD_ENLARGED
                          : SD_CONV_WINOGRAD);
     sd_tensor out = sd_conv2d(&r, in, &weight, &tb, c);
     assert_int_equal(err.status, SD_OK);
     float *y = room(y_size(l) * 4);
-    memcpy(y, out.host, y_size(l) * 4);
+    memcpy(y, out.data, y_size(l) * 4);
     sd_run_free(&r);
     return y;
 }
@@ -332,7 +333,7 @@ TEST(the_choice_follows_the_shape)
 {
     const sd_kern *k = sd_kern_select(NULL);
     if (!k->winograd) return;
-    const struct { int64_t h, w, i, o, side; sd_conv c; sd_conv_how how; } cases[] = {
+    const struct { int64_t h, w, i, o, side; sd_conv c; sd_conv_kind how; } cases[] = {
         {64, 64, 320, 320, 3, {1, 1, 1, 1, 1, false}, SD_CONV_WINOGRAD},
             {16, 16, 2560, 1280, 3, {1, 1, 1, 1, 1, false}, SD_CONV_WINOGRAD},
         {64, 64, 320, 320, 3, {2, 1, 1, 1, 1, false}, SD_CONV_UNFOLD},
@@ -352,14 +353,20 @@ TEST(the_choice_follows_the_shape)
         int64_t x[4] = {1, cases[i].h, cases[i].w, cases[i].i},
             w[4] = {cases[i].o, cases[i].i, cases[i].side, cases[i].side};
         assert_int_equal(sd_conv_choose(k, x, w, cases[i].c), cases[i].how);
-        sd_conv_how precise = cases[i].how != SD_CONV_LINEAR ? SD_CONV_UNFOLD : cases[i].how;
+        sd_conv_kind precise = cases[i].how != SD_CONV_LINEAR ? SD_CONV_UNFOLD : cases[i].how;
         /* the specification stays the plain sum */
         assert_int_equal(sd_conv_choose(&sd_kern_spec, x, w, cases[i].c), precise);
         x[0] = 8;
         assert_int_equal(sd_conv_choose(k, x, w, cases[i].c), cases[i].how);
     }
-    assert_string_equal(sd_conv_name(SD_CONV_WINOGRAD), "winograd F(4x4,3x3)");
-    assert_string_equal(sd_conv_name(SD_CONV_WINOGRAD_ENLARGED), "phases F(4x4,2x2)");
+    const int64_t y[4] = {1, 64, 62, 320};
+    sd_conv_how four = sd_conv_kind_describe(SD_CONV_WINOGRAD, y),
+        eight = sd_conv_kind_describe(SD_CONV_WINOGRAD_ENLARGED, y), plain = sd_conv_kind_describe(SD_CONV_UNFOLD, y);
+    assert_string_equal(four.name, "winograd F(4x4,3x3)");
+    assert_string_equal(eight.name, "phases F(4x4,2x2)");
+    assert_true(fabs(four.share - 36.0 * 16 * 16 / (9 * 64 * 62)) < 1e-12);
+    assert_true(fabs(eight.share - 100.0 * 8 * 8 / (9 * 64 * 62)) < 1e-12);
+    assert_true(plain.share == 1);
 }
 
 int main(void)

@@ -69,7 +69,7 @@ static double now(const sd_run *r, bool cpu)
 {
     struct timespec t;
     clock_gettime(cpu ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &t);
-    if (cpu) return ((double)t.tv_sec + 1e-9 * (double)t.tv_nsec) / r->threads;
+    if (cpu) return ((double)t.tv_sec + 1e-9 * (double)t.tv_nsec) / sd_cpu_of(r)->threads;
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
@@ -85,7 +85,7 @@ static void fill(float *x, size_t n)
 static sd_tensor filled(sd_run *r, int64_t a, int64_t b, int64_t c, int64_t d)
 {
     sd_tensor t = sd_new4(r, a, b, c, d);
-    if (t.host) fill(sd_f32(t), (size_t)sd_numel(&t));
+    if (sd_ok(r)) fill(sd_f32(t), (size_t)sd_numel(&t));
     return t;
 }
 
@@ -249,9 +249,9 @@ static void operation(output *o, sd_run *r, const entry *e)
 
 static int operations(output *o, sd_run *r)
 {
-    r->profile = sd_profile_new(r->threads, see, NULL);
+    r->profile = sd_profile_new(sd_cpu_of(r)->threads, see, NULL);
     if (!r->profile) sd_fail(r->err, SD_ERR_MEMORY, "no memory");
-    else if (sd_arena_init(&r->arena, (size_t)1200 << 20, r->err) == SD_OK)
+    else if (sd_reserve(r, (size_t)1200 << 20, "the operands") == SD_OK)
         for (size_t i = 0; i < SD_COUNT(entries); i++) operation(o, r, &entries[i]);
     if (r->err->status != SD_OK) fprintf(stderr, "bench: %s\n", r->err->text);
     int failed = r->err->status != SD_OK;
@@ -343,12 +343,13 @@ int main(int argc, char **argv)
     double percent = 5;
     int size = 0, failed = 0;
     sd_error err = {0};
-    sd_run r = {.err = &err, .be = &sd_backend_cpu, .threads = 2, .caches = sd_caches_find()};
+    sd_cpu cpu = {.threads = 2, .caches = sd_caches_find()};
+    sd_run r = {.err = &err, .be = &sd_backend_cpu, .device = &cpu};
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
         if (!strcmp(argv[i], "--json")) o.json = true;
         else if (!strcmp(argv[i], "--cpu")) o.cpu = true;
-        else if (!strcmp(argv[i], "--threads") && value) r.threads = atoi(argv[++i]);
+        else if (!strcmp(argv[i], "--threads") && value) cpu.threads = atoi(argv[++i]);
         else if (!strcmp(argv[i], "--isa") && value) isa = argv[++i];
         else if (!strcmp(argv[i], "--model") && value) model = argv[++i];
         else if (!strcmp(argv[i], "--size") && value) size = atoi(argv[++i]);
@@ -360,21 +361,21 @@ int main(int argc, char **argv)
         } else return usage();
     }
     if (before) return bench_compare(before, after, percent);
-    r.kern = sd_kern_select(isa);
-    if (!r.kern || r.threads < 1 || setenv("SD_ISA", r.kern->name, 1)) {
+    cpu.kern = sd_kern_select(isa);
+    if (!cpu.kern || cpu.threads < 1 || setenv("SD_ISA", cpu.kern->name, 1)) {
         fprintf(stderr, "bench: no such kernels here, or no threads\n");
         return 2;
     }
-    if (sd_roofs_measure(&o.roofs, r.kern, &r.caches, r.threads, 0.5, &err)) {
+    if (sd_roofs_measure(&o.roofs, cpu.kern, &cpu.caches, cpu.threads, 0.5, &err)) {
         fprintf(stderr, "bench: %s\n", err.text);
         return 1;
     }
-    print_machine(&o, &r.caches);
+    print_machine(&o, &cpu.caches);
     if (o.json) printf("\"operations\": [");
     if (strcmp(only, "stages")) failed |= operations(&o, &r);
     o.first = true;
     if (o.json) printf("\n], \"stages\": [");
-    if (strcmp(only, "operations")) failed |= stages(&o, model, size, r.threads);
+    if (strcmp(only, "operations")) failed |= stages(&o, model, size, cpu.threads);
     if (o.json) printf("\n]}\n");
     return failed;
 }

@@ -14,6 +14,7 @@ net_<config>.safetensors holds the truth: results in true float64 (tools/oracle.
              the timestep: with diffusers' own, that one error would excuse every other in the UNet
 Only tokens (int64) and wrong.* have no .e32.
   unet.*, vae.*        one pass over the inputs `latents` (with `timesteps` and `context`), `vae_latents` and `picture`
+  control.conv_out     the UNet's result with `control.I` added to skip I and `control.middle` to the middle
   text_encoder.*, tokens, prompt_embeds, clip_skip.K    of [negative prompt, prompt]; K as `--clip-skip` counts
   run.R.*              a whole text-to-image run, by the names of `./sd --trace`
   wrong.PART.MISTAKE   [error]: rel-L2 error of PART's result when a known mistake is made (tools/wrong_twins.py)
@@ -123,6 +124,18 @@ def independent():
 
 # ------------------------------------------------------------------------------------------------ stages of one model
 
+def skip_shapes(config, latents):
+    """Shapes of the UNet's skips, in the order of their making, and of the middle's result."""
+    unet, shapes = synth.empty_model(config, "unet"), []
+    unet.conv_in.register_forward_hook(lambda m, a, out: shapes.append(tuple(out.shape)))
+    for block in unet.down_blocks:
+        block.register_forward_hook(lambda m, a, out: shapes.extend(tuple(x.shape) for x in out[1]))
+    unet.mid_block.register_forward_hook(lambda m, a, out: shapes.append(tuple(out.shape)))
+    context = torch.empty((latents[0], 77, unet.config.cross_attention_dim), device="meta")
+    unet(torch.empty(latents, device="meta"), torch.empty(latents[0], device="meta"), context)
+    return shapes[:-1], shapes[-1]
+
+
 class Inputs:
     def __init__(self, config):
         c, (h, w), (vh, vw) = synth.CONFIGS[config], SIZES[config]["unet"], SIZES[config]["vae"]
@@ -130,14 +143,25 @@ class Inputs:
         self.specs = {   # name -> gain, shape
             "latents": (unit, (2, 4, h, w)), "context": (unit, (2, 77, c["unet"]["cross_attention_dim"])),
             "vae_latents": (np.float32(4), (2, 4, vh, vw)), "picture": (np.float32(1), (2, 3, 8 * vh, 8 * vw))}
+        skips, middle = skip_shapes(config, self.specs["latents"][1])
+        for i, shape in enumerate(skips):
+            self.specs["control.%d" % i] = (np.float32(0.3), shape)
+        self.specs["control.middle"] = (np.float32(0.3), middle)
         for name, (gain, shape) in self.specs.items():
             value = synth.fill("input." + name, math.prod(shape), gain, 0).reshape(shape)
             setattr(self, name, torch.from_numpy(value))
         self.timesteps = torch.tensor(TIMESTEPS)
+        self.residuals = [getattr(self, "control.%d" % i) for i in range(len(skips))], getattr(self, "control.middle")
 
 
 def run_unet(pipe, x, emit=None):
     return oracle.unet(pipe, x.latents, x.timesteps, x.context, emit)
+
+
+def run_control(pipe, x, skips=None, middle=None):
+    right = x.residuals
+    return oracle.unet(pipe, x.latents, x.timesteps, x.context,
+                       residuals=(right[0] if skips is None else skips, right[1] if middle is None else middle))
 
 
 def run_encoder(pipe, x, emit=None):
@@ -165,6 +189,7 @@ def everything(pipe, x):
             out["prompt_embeds"] = y
         if stage == "encoder":
             out["vae.mean"], out["vae.logvar"] = y.chunk(2, 1)
+    out["control.conv_out"] = run_control(pipe, x)
     for k in range(1, pipe.text_encoder.config.num_hidden_layers):
         out["clip_skip.%d" % (k + 1)] = oracle.encode_text(pipe, [NEGATIVE, PROMPT], k)[1]
     return out
@@ -199,6 +224,21 @@ def text_mistakes(pipe, x):
         }
 
 
+def control_mistakes(pipe, x):
+    """What may go wrong with a ControlNet's residuals: result by name."""
+    skips, middle = x.residuals
+    last = skips[-1].to(pipe.unet.dtype)
+    with pipe.unet.mid_block.register_forward_pre_hook(lambda m, a: (a[0] + last, *a[1:])):
+        before_middle = run_control(pipe, x)
+    return {
+        "without_middle": run_control(pipe, x, middle=torch.zeros_like(middle)),
+        "without_skips": run_control(pipe, x, skips=[torch.zeros_like(s) for s in skips]),
+        "without_the_last_skip": run_control(pipe, x, skips=skips[:-1] + [torch.zeros_like(skips[-1])]),
+        "first_two_swapped": run_control(pipe, x, skips=[skips[1], skips[0], *skips[2:]]),
+        "added_before_the_middle": before_middle,
+    }
+
+
 def mistakes(pipe, config, x, truth):
     """PART.NAME -> rel-L2 error."""
     error, wrong = oracle.rel_l2, {}
@@ -211,6 +251,8 @@ def mistakes(pipe, config, x, truth):
                     wrong["%s.%s" % (stage, name)] = error(STAGES[stage](pipe, x), right[stage])
     for name, t, c in (("context", x.timesteps, x.context.flip(0)), ("timesteps", x.timesteps.flip(0), x.context)):
         wrong["unet.%s_swapped" % name] = error(oracle.unet(pipe, x.latents, t, c), right["unet"])
+    for name, y in control_mistakes(pipe, x).items():
+        wrong["control." + name] = error(y, truth["control.conv_out"])
     for name, y in text_mistakes(pipe, x).items():
         wrong["text." + name] = error(y, truth["clip_skip.2"] if "clip_skip" in name else right["text"])
     factor, z = pipe.vae.config.scaling_factor, x.vae_latents.double()   # trap 11; z is already divided by it
@@ -376,8 +418,8 @@ def make(config, out, with_study):
     wrong.update(run_mistakes(pipe64, config, truth))
     run = next(iter(RUNS[config]))
     last = max((k for k in truth if k.startswith("run.%s.latents." % run)), key=lambda k: int(k.rsplit(".", 1)[1]))
-    results = {"unet": "unet.conv_out", "decoder": "vae.decoder.conv_out", "encoder": "vae.mean",
-               "text": "prompt_embeds", "run": last}
+    results = {"unet": "unet.conv_out", "control": "control.conv_out", "decoder": "vae.decoder.conv_out",
+               "encoder": "vae.mean", "text": "prompt_embeds", "run": last}
     e32 = {stage: oracle.rel_l2(single[name], truth[name]) for stage, name in results.items()}
     print("  torch-float32's own error: " + ", ".join("%s %.1e" % v for v in e32.items()))
     check_mistakes(wrong, e32)
