@@ -73,7 +73,6 @@ sd_status sd_tokenizer_open(sd_tokenizer **out, const char *dir, sd_error *e);
 void sd_tokenizer_close(sd_tokenizer *t);
 sd_status sd_tokenizer_encode(const sd_tokenizer *t, const char *text, sd_tokens *out, sd_error *e);
 const char *sd_tokenizer_piece(const sd_tokenizer *t, int32_t id);
-int32_t sd_tokenizer_pad(const sd_tokenizer *t);
 
 /* ------------------------------------------------------------------ plans (layers.c)
  * A network is walked once into a flat list of steps. Binding, forward, the printed plan and the null backend all read

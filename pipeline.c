@@ -458,7 +458,7 @@ static sd_status encode_kept(sd_ctx *c, job *j)
     return SD_OK;
 }
 
-static void told(void *user, const sd_draw *d)
+static void told(void *user, const sd_stream_draw *d)
 {
     sd_ctx *c = user;
     sd_drawn public = {d->who, d->stream, d->seed, d->image, d->position, d->count, d->between_levels, d->from, d->to};

@@ -20,7 +20,7 @@ typedef struct gpu_size {
 } gpu_size;
 
 typedef struct kind {
-    const char *name, *what;
+    const char *name;
     uint64_t most_seed;
     void (*seed)(generator *g, uint64_t seed, const gpu_size *gpu);
     void (*normal)(generator *g, float *out, size_t n);
@@ -40,7 +40,7 @@ struct sd_stream {
     size_t each;             /* coordinates of a path; 0: none yet */
     float *numbers;
     size_t given;
-    sd_draw_fn on_draw;
+    sd_stream_draw_fn on_draw;
     void *user;
 };
 
@@ -82,25 +82,19 @@ static void pcg_normal_f32(generator *g, float *out, size_t n)
 }
 
 static const kind kinds[] = {
-    {"torch-cpu", "torch.randn with a CPU generator (diffusers' examples; ComfyUI)", UINT64_MAX, mt_seed, mt_normal},
-    {"torch-cuda", "torch.randn with a CUDA generator (A1111; diffusers with a GPU generator): [:sms=N,threads=M]",
-     UINT64_MAX, philox_seed, philox_normal},
-    {"numpy", "numpy.random.RandomState(seed).standard_normal, rounded to float32", UINT32_MAX, mt_seed, numpy_normal},
-    {"numpy-pcg64", "numpy.random.default_rng(seed).standard_normal in float64, rounded to float32", UINT64_MAX,
-     pcg_seed, pcg_normal},
-    {"numpy-pcg64-f32", "numpy.random.default_rng(seed).standard_normal(dtype=float32)", UINT64_MAX, pcg_seed,
-     pcg_normal_f32},
-    {"brownian", "torchsde's Brownian tree, for samplers alone (DPM++ SDE): [:torch-cpu or :torch-cuda...]", UINT64_MAX,
-     NULL, NULL},
+    /* torch.randn with a CPU generator: diffusers' examples, ComfyUI */
+    {"torch-cpu", UINT64_MAX, mt_seed, mt_normal},
+    /* torch.randn with a CUDA generator: A1111, diffusers with a generator on the GPU */
+    {"torch-cuda", UINT64_MAX, philox_seed, philox_normal},
+    /* numpy.random.RandomState(seed).standard_normal, rounded to float32 */
+    {"numpy", UINT32_MAX, mt_seed, numpy_normal},
+    /* numpy.random.default_rng(seed).standard_normal in float64, rounded to float32 */
+    {"numpy-pcg64", UINT64_MAX, pcg_seed, pcg_normal},
+    /* numpy.random.default_rng(seed).standard_normal(dtype=float32) */
+    {"numpy-pcg64-f32", UINT64_MAX, pcg_seed, pcg_normal_f32},
+    /* torchsde's Brownian tree, for samplers alone: DPM++ SDE */
+    {"brownian", UINT64_MAX, NULL, NULL},
 };
-
-bool sd_stream_kind(size_t i, const char **name, const char **what)
-{
-    if (i >= SD_COUNT(kinds)) return false;
-    *name = kinds[i].name;
-    *what = kinds[i].what;
-    return true;
-}
 
 /* ------------------------------------------------------------------------------------ the spec */
 
@@ -279,8 +273,6 @@ void sd_stream_close(sd_stream *s)
     free(s);
 }
 
-const char *sd_stream_name(const sd_stream *s) { return s->name; }
-
 /* ------------------------------------------------------------------------------------- drawing */
 
 /* How many numbers each generator gives for a batch. */
@@ -299,7 +291,7 @@ static int asked(const sd_stream *s, size_t images) { return s->per_image ? (int
 static void record(sd_stream *s, int i, const char *who, size_t n, bool between_levels, double from, double to)
 {
     if (s->on_draw) {
-        sd_draw d = {who, s->name, s->seed[i], s->per_image ? i : -1, s->position[i], n, between_levels, from, to};
+        sd_stream_draw d = {who, s->name, s->seed[i], s->per_image ? i : -1, s->position[i], n, between_levels, from, to};
         s->on_draw(s->user, &d);
     }
     s->position[i] += n;

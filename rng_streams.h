@@ -26,7 +26,7 @@ sd_status sd_brownian_increment(sd_brownian *path, double a, double b, float *ou
 /* -------------------------------------------------------------------------------------- streams */
 
 /* What was drawn, for whoever explains a seed. Texts live until the function returns. */
-typedef struct sd_draw {
+typedef struct sd_stream_draw {
     const char *who;      /* the caller's words: "initial noise" */
     const char *stream;   /* "torch-cuda:sms=40,threads=1024" */
     uint64_t seed;        /* of the generator that was drawn from */
@@ -35,22 +35,19 @@ typedef struct sd_draw {
     size_t count;         /* numbers that it gave now */
     bool between_levels;  /* a Brownian increment: */
     double from, to;      /* from one noise level to another */
-} sd_draw;
-typedef void (*sd_draw_fn)(void *user, const sd_draw *draw);
+} sd_stream_draw;
+typedef void (*sd_stream_draw_fn)(void *user, const sd_stream_draw *draw);
 
 typedef struct sd_stream_options {
     uint64_t seed;
     int generators;         /* 0: one for the whole batch, as diffusers draws with one generator. B: one per picture,
                              * seeded seed, seed + 1, ..., as A1111 draws and diffusers with a list of B generators */
     const uint64_t *seeds;  /* NULL, or `generators` seeds instead */
-    sd_draw_fn on_draw;     /* NULL, or told of every draw, after it */
+    sd_stream_draw_fn on_draw;     /* NULL, or told of every draw, after it */
     void *user;
 } sd_stream_options;
 
 typedef struct sd_stream sd_stream;
-
-/* Streams by number, for a list of them: false beyond the last. */
-bool sd_stream_kind(size_t i, const char **name, const char **what);
 
 /* spec: torch-cpu | torch-cuda[:sms=N,threads=M] | numpy | numpy-pcg64 | numpy-pcg64-f32 | brownian[:torch-cpu or
  * :torch-cuda...]; NULL is torch-cpu. Other programs' cpu, cuda, GPU and NV are known too. */
@@ -61,7 +58,6 @@ const char *sd_stream_canonical(const char *spec);
 sd_status sd_stream_open_numbers(sd_stream **out, const char *name, const float *numbers, size_t n,
                                  const sd_stream_options *o, sd_error *e);
 void sd_stream_close(sd_stream *s);
-const char *sd_stream_name(const sd_stream *s);   /* the spec with everything that counts written out */
 
 /* torch.randn(images, ...) with `each` numbers per picture, float32. With a generator per picture, the first `images`
  * of them draw. One draw of 2n numbers is not two draws of n: see rng.h. */

@@ -250,7 +250,6 @@ void sd_sampler_free(sd_sampler *s)
 }
 
 int sd_sampler_count(const sd_sampler *s) { return s->count; }
-int sd_sampler_steps(const sd_sampler *s) { return s->steps; }
 double sd_sampler_timestep(const sd_sampler *s, int i) { return s->evals[i].timestep; }
 double sd_sampler_sigma(const sd_sampler *s, int i) { return s->evals[i].sigma; }
 double sd_sampler_alpha(const sd_sampler *s, int i) { return s->evals[i].alpha; }

@@ -106,7 +106,6 @@ const char *sd_method_name(sd_method m);
 const char *sd_method_full_name(sd_method m, sd_program p);
 const char *sd_prediction_name(sd_prediction p);
 const char *sd_spacing_name(sd_spacing s);
-const char *sd_beta_name(sd_beta b);
 sd_status sd_prediction_parse(sd_prediction *p, const char *name, sd_error *e);
 sd_status sd_spacing_parse(sd_spacing *s, const char *name, sd_error *e);
 /* Names are read in any case, spaces, '_', '-' and brackets do not count, '+' is a 'p': "DPM++ 2M" is dpmpp_2m.
@@ -132,7 +131,6 @@ void sd_sampler_free(sd_sampler *s);
 
 int sd_sampler_count(const sd_sampler *s);               /* UNet evaluations; PNDM: steps + 1 (Runge-Kutta: + 9);
                                                           * 0: dpm_adaptive decides while it runs */
-int sd_sampler_steps(const sd_sampler *s);               /* steps; a few schedules make more or fewer than asked for */
 double sd_sampler_timestep(const sd_sampler *s, int i);  /* given to the UNet at evaluation i; some have fractions */
 double sd_sampler_sigma(const sd_sampler *s, int i);     /* sqrt((1-a)/a); i = count: where the last step ends */
 double sd_sampler_alpha(const sd_sampler *s, int i);     /* a = alphas_cumprod at that level */

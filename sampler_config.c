@@ -50,7 +50,6 @@ const char *sd_prediction_name(sd_prediction p)
 }
 
 const char *sd_spacing_name(sd_spacing s) { return (size_t)s < SD_COUNT(spacing_names) ? spacing_names[s] : "?"; }
-const char *sd_beta_name(sd_beta b) { return (size_t)b < SD_COUNT(beta_names) ? beta_names[b] : "?"; }
 
 /* As people type it. */
 static int find_spelling(const char *const *names, size_t n, const char *name)

@@ -765,8 +765,3 @@ const char *sd_tokenizer_piece(const sd_tokenizer *t, int32_t id)
 {
     return id >= 0 && id < t->n_piece ? t->piece[id] : NULL;
 }
-
-int32_t sd_tokenizer_pad(const sd_tokenizer *t)
-{
-    return t->pad;
-}

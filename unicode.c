@@ -12,7 +12,7 @@
 
 #define MAX_TEXT ((size_t)128 << 20)   /* so that counts of bytes fit an int, after NFC and lower case too */
 
-bool sd_codes_reserve(sd_codes *b, size_t n, sd_error *e)
+static bool reserve(sd_codes *b, size_t n, sd_error *e)
 {
     if (n <= b->cap) return true;
     size_t cap = n + n / 2 + 64;
@@ -28,7 +28,7 @@ bool sd_codes_reserve(sd_codes *b, size_t n, sd_error *e)
 
 static bool append(sd_codes *out, const int32_t *c, size_t n, sd_error *e)
 {
-    if (!sd_codes_reserve(out, out->n + n, e)) return false;
+    if (!reserve(out, out->n + n, e)) return false;
     if (n) memcpy(out->c + out->n, c, n * sizeof *c);
     out->n += n;
     return true;
@@ -64,7 +64,7 @@ bool sd_utf8_decode(sd_codes *out, const char *text, const char *what, sd_error 
         sd_fail(e, SD_ERR_ARG, "%s has %zu bytes, at most %zu are taken", what, n, MAX_TEXT);
         return false;
     }
-    if (!sd_codes_reserve(out, n, e)) return false;
+    if (!reserve(out, n, e)) return false;
     for (size_t at = 0, len; at < n; at += len) {
         const char *why;
         len = sd_utf8_one(text + at, n - at, &out->c[out->n], &why);
@@ -157,7 +157,8 @@ static const exception *find_exception(int32_t c)
 }
 #endif
 
-bool sd_is_space(int32_t c)
+/* \s: Unicode's White_Space. */
+static bool is_space(int32_t c)
 {
     return (c >= 9 && c <= 13) || c == ' ' || c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a) ||
            c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
@@ -165,7 +166,7 @@ bool sd_is_space(int32_t c)
 
 char sd_char_class(int32_t c)
 {
-    if (sd_is_space(c)) return 'S';
+    if (is_space(c)) return 'S';
     if (c < 0x80) return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ? 'L' : c >= '0' && c <= '9' ? 'N' : 'O';
 #ifdef SD_WITH_UTF8PROC
     const exception *x = find_exception(c);
@@ -263,11 +264,11 @@ static bool nfc(sd_codes *out, const int32_t *c, size_t n, sd_error *e) { return
 bool sd_normalize(sd_codes *out, const int32_t *c, size_t n, sd_error *e)
 {
     sd_codes composed = {0};
-    bool ok = nfc(&composed, c, n, e) && sd_codes_reserve(out, 2 * composed.n, e);
+    bool ok = nfc(&composed, c, n, e) && reserve(out, 2 * composed.n, e);
     out->n = 0;
     for (size_t i = 0; ok && i < composed.n; i++) {
         int32_t x = composed.c[i];
-        if (sd_is_space(x)) {
+        if (is_space(x)) {
             if (!out->n || out->c[out->n - 1] != ' ') out->c[out->n++] = ' ';
         } else if (x == 0x130) {   /* the one character whose lower case is two */
             out->c[out->n++] = 'i';

@@ -175,6 +175,42 @@ check_options() {
     done
 }
 
+# ------------------------------------------------------------------------------------------- links
+# Files that may need each other. The kernels' table names one per instruction set, and those take from the specification what has no vectors.
+# The samplers' table names their functions, which stand on sampler.c.
+# The others are to go.
+cycles='cycle: kernels kernels_avx2 kernels_avx512 kernels_sse2 precise_avx2 precise_avx512 precise_sse2
+cycle: sampler sampler_config sampler_multistep sampler_names sampler_onestep sampler_schedules sampler_table
+cycle: app_codec app_commands app_complete app_man app_profile app_prompts app_redraw main
+cycle: ops profile
+cycle: ops_cpu ops_cpu_winograd
+cycle: pipeline pipeline_rehearse
+cycle: pipeline_edit sd'
+
+# The library's functions that no other file uses are in sd.h, or static, or a step that a test looks at. These are to go.
+unused='sd_mask_from_alpha sd_mask_grow sd_nearest_names sd_new sd_plan_free sd_sigma_to_t sd_weight_find'
+
+check_links() {
+    dir=build/lint-gcc
+    [ -f $dir/libsd.a ] || build gcc CC=gcc
+    sh tools/links.sh $dir/main.o $dir/app_*.o $dir/libsd.a > build/lint.links
+    echo "$cycles" | sort > build/lint.cycles
+    grep '^cycle' build/lint.links | sort | diff build/lint.cycles - > build/lint.text || {
+        cat build/lint.text
+        fail "files need each other in a circle (>), or what tools/lint.sh allows is no longer there (<)"
+    }
+    awk '/^unused/ && !/ in (main|app_)/ { print $2, $4 }' build/lint.links | while read -r name file; do
+        grep -qE "^SD_API .*[ *]$name\\(" sd.h && continue
+        source=$file.c
+        case " $unused " in *" $name "*) continue ;; esac
+        [ -f "$source" ] || continue   # one of several objects of a source
+        if [ "$(grep -cw "$name" "$source")" -le 1 ]; then echo "lint: $source: only tests use $name"
+        elif ! grep -qw "$name" tests/*.c tools/*.c; then echo "lint: $source: $name can be static"; fi
+    done > build/lint.text
+    [ ! -s build/lint.text ] || { cat build/lint.text; failures=$((failures + $(wc -l < build/lint.text))); }
+    rm -f build/lint.text build/lint.links build/lint.cycles
+}
+
 # ------------------------------------------------------------------------------------------ install
 # What a user of the library does: the README's own commands in a home of their own, the installed program, and uninstall.
 check_install() {
