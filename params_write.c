@@ -115,47 +115,6 @@ static void add_numbers_hash(sd_text *t, const char *key, const float *x, size_t
     add_value(t, key, hex);
 }
 
-/* Some bytes of every weight: two models that differ in one merged adapter differ, and nobody waits for gigabytes.
- * Weights are added up, so that it does not matter how they are spread over files. */
-static void add_to_fingerprint(unsigned char sum[16], const sd_entry *w)
-{
-    enum { SAMPLE = 64 };
-    sd_md5 m;
-    size_t n = w->bytes < SAMPLE ? w->bytes : SAMPLE;
-    sd_md5_init(&m);
-    sd_md5_add(&m, w->name, strlen(w->name));
-    for (int i = 0; i < w->nd; i++) {
-        char side[24];
-        sd_md5_add(&m, side, (size_t)snprintf(side, sizeof side, ",%lld", (long long)w->dim[i]));
-    }
-    sd_md5_add(&m, sd_dtype_name(w->dt), strlen(sd_dtype_name(w->dt)));
-    sd_md5_add(&m, (const unsigned char *)w->data + (w->bytes - n) / 2, n);
-    char hex[33];
-    sd_md5_hex(&m, hex);
-    for (unsigned i = 0; i < 16; i++) sum[i] = (unsigned char)(sum[i] + (m.state[i / 4] >> 8 * (i % 4)));
-}
-
-static const char *fingerprint(sd_ctx *c)
-{
-    const sd_part *const parts[] = {&c->clip_part, &c->unet_part, &c->vae_part};
-    unsigned char sum[16] = {0};
-    size_t seen = 0;
-    if (*c->fingerprint) return c->fingerprint;
-    for (size_t p = 0; p < SD_COUNT(parts); p++) {
-        const sd_store *s = &parts[p]->store;
-        for (size_t f = 0; f < s->n_files; f++)
-            for (size_t i = 0; i < s->file[f].n; i++)
-                if (s->file[f].entry[i].used) {
-                    add_to_fingerprint(sum, &s->file[f].entry[i]);
-                    if (++seen % 32 == 0) sd_store_used(s, NULL, 0);   /* each sample brings its neighbours into
-                                                                        * memory */
-                }
-        sd_store_used(s, NULL, 0);
-    }
-    for (int i = 0; i < 8; i++) snprintf(c->fingerprint + 2 * i, 3, "%02x", sum[i]);
-    return c->fingerprint;
-}
-
 /* --------------------------------------------------------------------------------- groups of keys */
 
 /* A1111's names of the levels' schedules [modules/sd_schedulers.py]; NULL: it has none. */
@@ -191,11 +150,11 @@ static void add_common(sd_ctx *c, sd_text *t, const sd_params *p, const sd_edit 
     add_number(t, "CFG scale", p->guidance.scale);
     sd_text_add(t, ", Seed: %llu, Size: %dx%d", (unsigned long long)seed, own_size ? edit->out_width : p->width,
                 own_size ? edit->out_height : p->height);
-    add_value(t, "Model fingerprint", fingerprint(c));
-    char *name = name_of(c->path);
+    add_value(t, "Model fingerprint", sd_model_fingerprint(&c->model));
+    char *name = name_of(c->model.path);
     bool nameless = name && (!*name || strcmp(name, ".") == 0 || strcmp(name, "..") == 0);
-    char *real = nameless ? sd_os_full_path(c->path) : NULL;   /* "." and ".." have no name of their own */
-    add_name(t, "Model", real ? real : c->path);
+    char *real = nameless ? sd_os_full_path(c->model.path) : NULL;   /* "." and ".." have no name of their own */
+    add_name(t, "Model", real ? real : c->model.path);
     free(real);
     free(name);
     if (p->edit.init) add_number(t, "Denoising strength", p->edit.strength);

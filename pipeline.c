@@ -61,8 +61,8 @@ static sd_status schedule_wishes(const sd_params *p, sd_sched_config *s, sd_erro
 static sd_status read_as(sd_ctx *c, const sd_params *p, const char *sampler, sd_sched_config *s)
 {
     sd_error *e = &c->err;
-    *s = c->sched;
-    if (sampler && sd_sched_read_as(s, c->sched_path, sampler, e)) return e->status;
+    *s = c->model.sched;
+    if (sampler && sd_sched_read_as(s, c->model.sched_path, sampler, e)) return e->status;
     sd_sched_as_pipeline(s);
     if (p->sampling.spacing && sd_spacing_parse(&s->spacing, p->sampling.spacing, e)) return e->status;
     return schedule_wishes(p, s, e);
@@ -158,9 +158,9 @@ sd_status sd_resolve(sd_ctx *c, const sd_params *p, sd_params *out, sd_sched_con
     if (sd_given(c, "params", p)) return c->err.status;
     *out = *p;
     if (sd_need(c, SD_PART_ALL) || plan_edit(c, p, out, edit)) return c->err.status;
-    int scale = sd_vae_scale(&c->vae.cfg);
-    if (check_side(c, "width", &out->width, scale * c->unet.cfg.width, scale)
-        || check_side(c, "height", &out->height, scale * c->unet.cfg.height, scale))
+    int scale = sd_vae_scale(&c->model.vae->cfg);
+    if (check_side(c, "width", &out->width, scale * c->model.unet->cfg.width, scale)
+        || check_side(c, "height", &out->height, scale * c->model.unet->cfg.height, scale))
         return c->err.status;
     if (p->batch < 1 || p->batch > 512) return sd_fail(&c->err, SD_ERR_ARG, "batch must be 1 to 512, not %d", p->batch);
     if (p->keep < 0 || p->keep > p->batch)
@@ -169,19 +169,20 @@ sd_status sd_resolve(sd_ctx *c, const sd_params *p, sd_params *out, sd_sched_con
     if (!(p->guidance.rescale >= 0 && p->guidance.rescale <= 1))
         return sd_fail(&c->err, SD_ERR_ARG, "guidance rescale must be 0 to 1, not %g", p->guidance.rescale);
     if (check_stream(c, p->rng) || check_stream(c, p->sampler_rng)) return c->err.status;
-    if (p->clip_skip < 0 || p->clip_skip > c->clip.cfg.layers)
-        return sd_fail(&c->err, SD_ERR_ARG, "clip skip must be 0 to %d, not %d", c->clip.cfg.layers, p->clip_skip);
+    if (p->clip_skip < 0 || p->clip_skip > c->model.text->cfg.layers)
+        return sd_fail(&c->err, SD_ERR_ARG, "clip skip must be 0 to %d, not %d", c->model.text->cfg.layers,
+                       p->clip_skip);
     if (schedule_config(c, p, s, edit != NULL) || sd_sched_check(s, "parameters", SD_ERR_ARG, &c->err))
         return c->err.status;
-    if (isnan(p->guidance.scale)) out->guidance.scale = c->sched.guidance_scale;
+    if (isnan(p->guidance.scale)) out->guidance.scale = c->model.sched.guidance_scale;
     if (!(fabs(out->guidance.scale) <= SD_MOST_GUIDANCE))
         return sd_fail(&c->err, SD_ERR_ARG, "the guidance scale must be -%d to %d, not %g", SD_MOST_GUIDANCE,
                        SD_MOST_GUIDANCE, out->guidance.scale);
-    size_t latents = (size_t)p->batch * (size_t)c->unet.cfg.out_channels * (size_t)(out->height / scale)
+    size_t latents = (size_t)p->batch * (size_t)c->model.unet->cfg.out_channels * (size_t)(out->height / scale)
         * (size_t)(out->width / scale);
     if (p->noise && p->noise_count != latents)
         return sd_fail(&c->err, SD_ERR_ARG, "the initial noise must be [%d,%d,%d,%d], %zu numbers, not %zu", p->batch,
-                       c->unet.cfg.out_channels,
+                       c->model.unet->cfg.out_channels,
                        out->height / scale, out->width / scale, latents, p->noise_count);
     if (p->noise && sd_check_numbers(c, "the initial noise", p->noise, latents)) return c->err.status;
     if (!out->prompt) out->prompt = "";
@@ -220,7 +221,7 @@ sd_status sd_schedule(sd_ctx *c, const sd_params *params, int *n, double *timest
     sd_sampler *sampler = NULL;
     if (n) *n = 0;
     if (sd_begin(c) || sd_given(c, "params", params) || sd_given(c, "n", n)) return sd_end(c);
-    bool known = c->parts & SD_PART_SCHEDULE || !sd_need(c, SD_PART_UNET);
+    bool known = c->model.parts & SD_PART_SCHEDULE || !sd_need(c, SD_PART_UNET);
     if (known && !schedule_config(c, params, &s, true) && !sd_sampler_new(&sampler, &s, steps_of(params), &c->err)) {
         *n = sd_sampler_count(sampler);
         for (int i = 0; i <= *n; i++) {
@@ -283,8 +284,8 @@ static void job_free(job *j)
 static sd_status check_memory(sd_ctx *c, const job *j)
 {
     double B = j->B, GB = B * j->G, latent = (double)j->n, pixels = (double)j->p.width * (double)j->p.height;
-    double floats = GB * SD_TOKENS * c->clip.cfg.width + 2 * B * latent + GB * latent * (1 + (double)j->in / j->C) + 3
-        * B * pixels
+    double floats = GB * SD_TOKENS * c->model.text->cfg.width + 2 * B * latent
+                  + GB * latent * (1 + (double)j->in / j->C) + 3 * B * pixels
                   + (1 + (double)j->olds) * latent + (double)j->h * j->w;
     int decoded = sd_traces(&c->run) ? j->B : 1;
     double bytes = 4 * floats + 3 * B * pixels + sd_stages_memory(c, j->B * j->G, decoded, j->h, j->w);
@@ -295,7 +296,7 @@ static sd_status check_memory(sd_ctx *c, const job *j)
 
 static sd_status job_init(sd_ctx *c, job *j)
 {
-    int scale = sd_vae_scale(&c->vae.cfg);
+    int scale = sd_vae_scale(&c->model.vae->cfg);
     j->B = j->p.batch;
     /* StableDiffusionImg2ImgPipeline with a list of generators draws from each; StableDiffusionInpaintPipeline from the
      * first. */
@@ -303,8 +304,8 @@ static sd_status job_init(sd_ctx *c, job *j)
     j->first = j->p.keep ? j->p.keep - 1 : 0;
     j->kept = j->p.keep ? 1 : j->B;
     j->G = j->p.guidance.scale > 1 ? 2 : 1;
-    j->C = c->unet.cfg.out_channels;
-    j->in = c->unet.cfg.in_channels;
+    j->C = c->model.unet->cfg.out_channels;
+    j->in = c->model.unet->cfg.in_channels;
     if (j->in != j->C && j->in != 2 * j->C + 1)
         return sd_fail(&c->err, SD_ERR_UNSUPPORTED,
                        "the UNet takes %d channels: %d (latents) or %d (latents, mask, latents of what is kept) are "
@@ -315,7 +316,7 @@ static sd_status job_init(sd_ctx *c, job *j)
     j->h = j->p.height / scale;
     j->w = j->p.width / scale;
     j->n = (size_t)j->C * (size_t)j->h * (size_t)j->w;
-    size_t B = (size_t)j->B, GB = B * (size_t)j->G, D = (size_t)c->clip.cfg.width;
+    size_t B = (size_t)j->B, GB = B * (size_t)j->G, D = (size_t)c->model.text->cfg.width;
     if (!c->rehearsing && check_memory(c, j)) return c->err.status;
     if (sd_edit_fill(c, &j->p, j->p.width, j->p.height, &j->edit)) return c->err.status;
     j->context = calloc(GB * SD_TOKENS * D, sizeof(float));
@@ -361,7 +362,7 @@ static sd_status embed_prompts(sd_ctx *c, job *j)
     const char *what[] = {"the negative prompt", "the prompt"};
     for (int g = 0; g < j->G; g++) {
         int k = 2 - j->G + g;
-        if (sd_tokenizer_encode(c->tokenizer, text[k], &t[g], &c->err)) return c->err.status;
+        if (sd_tokenizer_encode(c->model.tokenizer, text[k], &t[g], &c->err)) return c->err.status;
         sd_warn_of_syntax(&c->log, what[k], text[k]);
         if (t[g].dropped)
             sd_logf(&c->log, SD_LOG_WARNING, "%s is too long: its last %d tokens are dropped (%d fit)", what[k],
@@ -370,11 +371,11 @@ static sd_status embed_prompts(sd_ctx *c, job *j)
     }
     for (int i = 0; i < j->G * SD_TOKENS; i++) ids64[i] = ids[i];
     sd_trace_last_look(&c->run, SD_I64, 2, (const int64_t[]){j->G, SD_TOKENS}, ids64, "tokens");
-    size_t one = SD_TOKENS * (size_t)c->clip.cfg.width, B = (size_t)j->B;
+    size_t one = SD_TOKENS * (size_t)c->model.text->cfg.width, B = (size_t)j->B;
     if (sd_run_text(c, ids, j->G, j->p.clip_skip, j->context)) return c->err.status;
     for (size_t g = (size_t)j->G; g-- > 0;)   /* spread from the back: [u c] -> [u u .. c c ..] */
         for (size_t b = B; b-- > 0;) memmove(j->context + (g * B + b) * one, j->context + g * one, one * sizeof(float));
-    sd_trace_numbers(&c->run, 3, (const int64_t[]){j->G * j->B, SD_TOKENS, c->clip.cfg.width}, j->context,
+    sd_trace_numbers(&c->run, 3, (const int64_t[]){j->G * j->B, SD_TOKENS, c->model.text->cfg.width}, j->context,
                      "prompt_embeds");
     c->timings.text = sd_now() - start;
     sd_report(c, "text", 1, 1, c->timings.text);
@@ -431,7 +432,7 @@ static sd_status encode_picture(sd_ctx *c, job *j, const char *who, const char *
         if (sd_stream_normal(j->rng, who, noise, (size_t)samples, j->n, &c->err)) memset(noise, 0, n * sizeof *noise);
         for (size_t i = 0; i < n; i++) {
             double mean = (double)moments[i % j->n], logvar = fmin(fmax((double)moments[j->n + i % j->n], -30), 20);
-            latents[i] = (float)(c->vae.cfg.scaling_factor * (mean + exp(logvar / 2) * (double)noise[i]));
+            latents[i] = (float)(c->model.vae->cfg.scaling_factor * (mean + exp(logvar / 2) * (double)noise[i]));
         }
     }
     free(moments);
@@ -578,7 +579,7 @@ static sd_status predict_noise(void *user, int i, double t, const float *input, 
         unet_input(j, j->input + (size_t)k * (size_t)j->in * pixels, input + (size_t)(k % j->B) * j->n);
 
     sd_trace_prefix(&c->run, "step.%d.unet.", i);
-    sd_cond cond = {.n = j->G * j->B, .tokens = SD_TOKENS, .width = c->unet.cfg.context_dim, .context = j->context,
+    sd_cond cond = {.n = j->G * j->B, .tokens = SD_TOKENS, .width = c->model.unet->cfg.context_dim, .context = j->context,
                     .version = 1};   /* the same in all steps; denoise forgets what was made of it */
     sd_run_unet(c, j->G * j->B, j->h, j->w, j->input, j->timestep, &cond, j->pred);
     sd_trace_prefix(&c->run, "%s", "");
@@ -657,7 +658,7 @@ static sd_status decode(sd_ctx *c, job *j)
 {
     double start = sd_now();
     size_t n = (size_t)j->B * j->n, pixels = 3 * (size_t)j->p.width * (size_t)j->p.height;
-    for (size_t i = 0; i < n; i++) j->input[i] = (float)((double)j->latents[i] / c->vae.cfg.scaling_factor);
+    for (size_t i = 0; i < n; i++) j->input[i] = (float)((double)j->latents[i] / c->model.vae->cfg.scaling_factor);
     int at_once = sd_traces(&c->run) ? j->kept : 1;
     for (int b = j->first; b < j->first + j->kept; b += at_once)
         if (sd_run_decode(c, at_once, j->h, j->w, j->input + (size_t)b * j->n, j->picture + (size_t)b * pixels))
@@ -747,7 +748,7 @@ sd_status sd_step_picture(sd_ctx *c, const sd_denoised *step, int index, int qui
     if (!c || c->err.status || sd_given(c, "step", step) || sd_given(c, "image", image) || sd_given(c, "x0", step->x0))
         return c ? c->err.status : SD_ERR_MEMORY;
     sd_trace *trace = c->run.trace;
-    int scale = quick ? 1 : sd_vae_scale(&c->vae.cfg);
+    int scale = quick ? 1 : sd_vae_scale(&c->model.vae->cfg);
     size_t n = (size_t)step->channels * (size_t)step->height * (size_t)step->width;
     size_t pixels = (size_t)step->height * (size_t)step->width * (size_t)scale * (size_t)scale;
     if (index < 0 || index >= step->batch)
@@ -757,10 +758,10 @@ sd_status sd_step_picture(sd_ctx *c, const sd_denoised *step, int index, int qui
     if (!latents || !picture || !rgb) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for the picture of a step");
     for (size_t i = 0; i < n && latents; i++) {
         double x = (double)step->x0[(size_t)index * n + i];
-        latents[i] = (float)(quick ? x : x / c->vae.cfg.scaling_factor);
+        latents[i] = (float)(quick ? x : x / c->model.vae->cfg.scaling_factor);
     }
     c->run.trace = NULL;   /* the decoder's names are those of the finished picture */
-    if (!c->err.status && quick) quick_picture(&c->vae.cfg, picture, latents, pixels, step->channels);
+    if (!c->err.status && quick) quick_picture(&c->model.vae->cfg, picture, latents, pixels, step->channels);
     else if (!c->err.status) sd_run_decode(c, 1, step->height, step->width, latents, picture);
     c->run.trace = trace;
     if (!c->err.status) {

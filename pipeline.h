@@ -4,16 +4,8 @@
 #define SD_PIPELINE_H
 
 #include "image.h"
-#include "net.h"
+#include "model.h"
 #include "ops_cpu.h"
-#include "sampler.h"
-
-/* One part of a model: its files and the names its weights were bound to. */
-typedef struct sd_part {
-    sd_store store;
-    sd_binder binder;
-    bool open;
-} sd_part;
 
 struct sd_ctx {
     sd_error err;
@@ -21,21 +13,10 @@ struct sd_ctx {
     sd_error broken;             /* why it could not be opened: every call returns that. SD_OK: it could */
     sd_halt halt;
     int depth;                   /* calls that are running: one, or more in a function that the caller gave */
-    char *path;
-    unsigned parts;
-    int residency;               /* SD_RESIDENCY_* */
+    sd_model model;
     sd_run run;
     sd_cpu cpu;                  /* what run.device points to */
     bool rehearsing;             /* stages run with the null backend alone: names and shapes, no numbers */
-
-    sd_tokenizer *tokenizer;
-    sd_part clip_part, unet_part, vae_part;
-    const sd_part *turn;         /* whose stage ran last */
-    sd_clip clip;
-    sd_unet_net unet;
-    sd_vae vae;
-    char *sched_path;            /* scheduler_config.json */
-    sd_sched_config sched;       /* what it says */
 
     void (*progress)(void *user, const sd_progress *p);
     void *progress_user;
@@ -45,7 +26,6 @@ struct sd_ctx {
     void *step_user;
     sd_timings timings;
     double *step_seconds;        /* what timings.steps points to */
-    char fingerprint[17];        /* of the weights, for pictures' texts; "" until one asks */
 };
 
 /* Every public call begins here: the last call's error is over, and so is a cancel that came when nothing was running.
@@ -55,7 +35,7 @@ sd_status sd_begin(sd_ctx *c);
 sd_status sd_end(sd_ctx *c);   /* ... and ends here */
 
 /* SD_ERR_ARG unless these parts were opened. */
-sd_status sd_need(sd_ctx *c, unsigned parts);
+static inline sd_status sd_need(sd_ctx *c, unsigned parts) { return sd_model_need(&c->model, parts, &c->err); }
 /* sd_resolve_params within another call; s is the scheduler. edit: the plan for the pictures, or NULL. */
 struct sd_edit;
 sd_status sd_resolve(sd_ctx *c, const sd_params *p, sd_params *out, sd_sched_config *s, struct sd_edit *edit);
@@ -93,7 +73,7 @@ sd_status sd_check_image(sd_ctx *c, const char *what, const sd_image *image);   
 sd_status sd_check_numbers(sd_ctx *c, const char *what, const float *x, size_t n);       /* all are finite */
 /* SD_OK if all n numbers of a stage's result are finite; otherwise names the weight that is not, a wild input, or the
  * stage. */
-sd_status sd_check_result(sd_ctx *c, const char *what, const float *x, size_t n, const sd_part *part,
+sd_status sd_check_result(sd_ctx *c, const char *what, const float *x, size_t n, const sd_module *module,
                           const float *input, size_t inputs);
 
 #endif

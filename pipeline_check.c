@@ -39,14 +39,14 @@ sd_status sd_check_numbers(sd_ctx *c, const char *what, const float *x, size_t n
 /* Beyond this a float32 network may well run into infinity; what it is given in a run has a magnitude of some tens. */
 static const double WILD = 1e4;
 
-sd_status sd_check_result(sd_ctx *c, const char *what, const float *x, size_t n, const sd_part *part,
+sd_status sd_check_result(sd_ctx *c, const char *what, const float *x, size_t n, const sd_module *module,
                           const float *input, size_t inputs)
 {
     size_t i = 0;
     double most = 0;
     if (c->err.status) return c->err.status;
     while (i < n && isfinite(x[i])) i++;
-    if (i == n || sd_store_check_finite(&part->store, &c->err)) return c->err.status;
+    if (i == n || sd_store_check_finite(&module->files, &c->err)) return c->err.status;
     for (size_t k = 0; k < inputs; k++)   /* fmax here crashes gcc 12.2 for aarch64 */
         if (fabs((double)input[k]) > most) most = fabs((double)input[k]);
     if (most > WILD)

@@ -185,8 +185,8 @@ static void plan_crop(const sd_ctx *c, const sd_params *p, int scale, int *width
     e->way = SD_EDIT_CROP;
     e->out_width = p->edit.init->width;
     e->out_height = p->edit.init->height;
-    if (!*width) *width = scale * c->unet.cfg.width;
-    if (!*height) *height = scale * c->unet.cfg.height;
+    if (!*width) *width = scale * c->model.unet->cfg.width;
+    if (!*height) *height = scale * c->model.unet->cfg.height;
 }
 
 /* All of the picture at the caller's size, or its own to the nearest multiple of `scale`. */
@@ -217,7 +217,7 @@ sd_status sd_edit_plan(sd_ctx *c, const sd_params *p, int *width, int *height, s
         || (p->edit.mask && sd_check_sides(c, "the mask", p->edit.mask))
         || check(p, err))
         return err->status;
-    int scale = sd_vae_scale(&c->vae.cfg);
+    int scale = sd_vae_scale(&c->model.vae->cfg);
     bool masked = p->edit.mask || alpha_is_mask(p);
     e->active = true;
     e->paste = p->edit.paste_back != 0 || p->edit.inpaint_crop >= 0;

@@ -12,28 +12,20 @@
 
 typedef void body(sd_run *r, const sd_ctx *c, void *job);
 
-static const char *name_of(const sd_ctx *c, const sd_part *part)
-{
-    return part == &c->clip_part ? "the text encoder" : part == &c->unet_part ? "the UNet" : "the VAE";
-}
+static sd_module *module_of(const sd_ctx *c, unsigned part) { return sd_model_module(&c->model, part, 0); }
 
 static void weight_used(void *store, const sd_tensor *w)
 {
     sd_store_used(store, w->data, (size_t)sd_numel(w) * sd_dtype_size(w->dt));
 }
 
-/* A stage begins: weights of the others leave memory, which holds those of one stage then. Their pages stay in the
- * system's cache while it has room, and a stage that repeats, as the UNet's steps do, keeps its own. */
-static void take_turns(sd_ctx *c, sd_part *part)
+/* What the stages before this one have left in memory goes. */
+static void make_room(sd_ctx *c, sd_module *module)
 {
-    sd_part *all[] = {&c->clip_part, &c->unet_part, &c->vae_part};
-    if (c->turn == part) return;
-    for (size_t i = 0; i < SD_COUNT(all); i++)
-        if (all[i] != part) sd_store_used(&all[i]->store, NULL, 0);
-    c->turn = part;
+    if (!sd_model_use(&c->model, module)) return;
     c->run.be->trim(&c->run);
-    c->run.used = c->residency == SD_RESIDENCY_STREAM ? weight_used : NULL;
-    c->run.used_user = &part->store;
+    c->run.used = c->model.residency == SD_RESIDENCY_STREAM ? weight_used : NULL;
+    c->run.used_user = &module->files;
 }
 
 /* Bytes of working memory that a stage takes: it goes through everything without numbers. */
@@ -45,14 +37,14 @@ static size_t rehearse(sd_ctx *c, body *fn, void *job)
     return dry.arena.peak;
 }
 
-static sd_status run_stage(sd_ctx *c, sd_stage stage, body *fn, void *job, sd_part *part)
+static sd_status run_stage(sd_ctx *c, sd_stage stage, body *fn, void *job, sd_module *module)
 {
     size_t needed = rehearse(c, fn, job);
-    if (c->err.status || c->rehearsing || sd_store_still_there(&part->store, &c->err)) return c->err.status;
+    if (c->err.status || c->rehearsing || sd_store_still_there(&module->files, &c->err)) return c->err.status;
     sd_profile_stage_begin(&c->run, stage);
-    take_turns(c, part);
+    make_room(c, module);
     char what[64];
-    snprintf(what, sizeof what, "the working space of %s", name_of(c, part));
+    snprintf(what, sizeof what, "the working space of %s", module->kind->title);
     if (sd_reserve(&c->run, needed, what)) return c->err.status;
     fn(&c->run, c, job);
     sd_reset(&c->run, 0);
@@ -66,21 +58,22 @@ typedef struct text_job { const int32_t *ids; int n, skip; float *out; } text_jo
 static void text_body(sd_run *r, const sd_ctx *c, void *job)
 {
     text_job *j = job;
-    sd_tensor y = sd_clip_forward(r, &c->clip, j->ids, j->n, SD_TOKENS, j->skip);
+    sd_tensor y = sd_clip_forward(r, c->model.text, j->ids, j->n, SD_TOKENS, j->skip);
     sd_download(r, y, j->out);
 }
 
 sd_status sd_run_text(sd_ctx *c, const int32_t *ids, int n, int clip_skip, float *out)
 {
-    if (clip_skip < 0 || clip_skip > c->clip.cfg.layers)
+    if (clip_skip < 0 || clip_skip > c->model.text->cfg.layers)
         return sd_fail(&c->err, SD_ERR_ARG, "clip skip must be 0 to %d, the layers of the text encoder, not %d",
-                       c->clip.cfg.layers, clip_skip);
+                       c->model.text->cfg.layers, clip_skip);
     text_job j = {ids, n, clip_skip > 1 ? clip_skip - 1 : 0, out};
+    size_t width = (size_t)c->model.text->cfg.width;
     sd_trace_prefix(&c->run, "text_encoder.");
-    run_stage(c, SD_STAGE_TEXT, text_body, &j, &c->clip_part);
+    run_stage(c, SD_STAGE_TEXT, text_body, &j, module_of(c, SD_PART_TEXT));
     sd_trace_prefix(&c->run, "%s", "");
-    return sd_check_result(c, "the text encoder's result", out, (size_t)n * SD_TOKENS * (size_t)c->clip.cfg.width,
-                           &c->clip_part, NULL, 0);
+    return sd_check_result(c, "the text encoder's result", out, (size_t)n * SD_TOKENS * width,
+                           module_of(c, SD_PART_TEXT), NULL, 0);
 }
 
 typedef struct picture_job {
@@ -99,68 +92,66 @@ static void unet_body(sd_run *r, const sd_ctx *c, void *job)
 {
     picture_job *j = job;
     sd_tensor x = input_of(r, j);
-    sd_tensor y = sd_unet_forward(r, &c->unet, &(sd_unet_in){.latents = x, .timestep = j->timesteps, .cond = j->cond});
+    sd_tensor y = sd_unet_forward(r, c->model.unet, &(sd_unet_in){.latents = x, .timestep = j->timesteps, .cond = j->cond});
     sd_download_channels_first(r, y, j->out);
 }
 
 sd_status sd_run_unet(sd_ctx *c, int batch, int h, int w, const float *latents, const float *timesteps,
                       const sd_cond *cond, float *out)
 {
-    picture_job j = {batch, h, w, c->unet.cfg.in_channels, latents, timesteps, cond, out};
-    if (run_stage(c, SD_STAGE_UNET, unet_body, &j, &c->unet_part)) return c->err.status;
+    picture_job j = {batch, h, w, c->model.unet->cfg.in_channels, latents, timesteps, cond, out};
+    if (run_stage(c, SD_STAGE_UNET, unet_body, &j, module_of(c, SD_PART_UNET))) return c->err.status;
     size_t pixels = (size_t)batch * (size_t)h * (size_t)w;
-    return sd_check_result(c, "the UNet's result", out, pixels * (size_t)c->unet.cfg.out_channels, &c->unet_part,
-                           latents,
-                           pixels * (size_t)c->unet.cfg.in_channels);
+    return sd_check_result(c, "the UNet's result", out, pixels * (size_t)c->model.unet->cfg.out_channels,
+                           module_of(c, SD_PART_UNET), latents, pixels * (size_t)c->model.unet->cfg.in_channels);
 }
 
 static void decode_body(sd_run *r, const sd_ctx *c, void *job)
 {
     picture_job *j = job;
-    sd_tensor y = sd_vae_decoder(r, &c->vae, input_of(r, j));
+    sd_tensor y = sd_vae_decoder(r, c->model.vae, input_of(r, j));
     sd_download_channels_first(r, y, j->out);
 }
 
 sd_status sd_run_decode(sd_ctx *c, int batch, int h, int w, const float *latents, float *picture)
 {
-    int scale = sd_vae_scale(&c->vae.cfg);
-    picture_job j = {batch, h, w, c->vae.cfg.latent_channels, latents, NULL, NULL, picture};
+    int scale = sd_vae_scale(&c->model.vae->cfg);
+    picture_job j = {batch, h, w, c->model.vae->cfg.latent_channels, latents, NULL, NULL, picture};
     sd_trace_prefix(&c->run, "vae.");
-    run_stage(c, SD_STAGE_DECODE, decode_body, &j, &c->vae_part);
+    run_stage(c, SD_STAGE_DECODE, decode_body, &j, module_of(c, SD_PART_VAE));
     sd_trace_prefix(&c->run, "%s", "");
     if (c->err.status) return c->err.status;
     size_t pixels = (size_t)batch * (size_t)h * (size_t)w;
-    return sd_check_result(c, "the VAE's result", picture, pixels * 3 * (size_t)scale * (size_t)scale, &c->vae_part,
-                           latents,
-                           pixels * (size_t)c->vae.cfg.latent_channels);
+    return sd_check_result(c, "the VAE's result", picture, pixels * 3 * (size_t)scale * (size_t)scale,
+                           module_of(c, SD_PART_VAE), latents, pixels * (size_t)c->model.vae->cfg.latent_channels);
 }
 
 static void encode_body(sd_run *r, const sd_ctx *c, void *job)
 {
     picture_job *j = job;
-    sd_tensor y = sd_vae_encoder(r, &c->vae, input_of(r, j));
+    sd_tensor y = sd_vae_encoder(r, c->model.vae, input_of(r, j));
     sd_download_channels_first(r, y, j->out);
 }
 
 sd_status sd_run_encode(sd_ctx *c, const char *prefix, int batch, int h, int w, const float *picture, float *moments)
 {
-    int scale = sd_vae_scale(&c->vae.cfg);
+    int scale = sd_vae_scale(&c->model.vae->cfg);
     picture_job j = {batch, h * scale, w * scale, 3, picture, NULL, NULL, moments};
     sd_trace_prefix(&c->run, "%s", prefix);
-    run_stage(c, SD_STAGE_ENCODE, encode_body, &j, &c->vae_part);
+    run_stage(c, SD_STAGE_ENCODE, encode_body, &j, module_of(c, SD_PART_VAE));
     sd_trace_prefix(&c->run, "%s", "");
-    size_t n = (size_t)batch * 2 * (size_t)c->vae.cfg.latent_channels * (size_t)h * (size_t)w;
-    return sd_check_result(c, "the VAE's result", moments, n, &c->vae_part, picture,
+    size_t n = (size_t)batch * 2 * (size_t)c->model.vae->cfg.latent_channels * (size_t)h * (size_t)w;
+    return sd_check_result(c, "the VAE's result", moments, n, module_of(c, SD_PART_VAE), picture,
                            (size_t)batch * 3 * (size_t)(h * scale) * (size_t)(w * scale));
 }
 
 double sd_stages_memory(sd_ctx *c, int batch, int pictures, int h, int w)
 {
-    int scale = sd_vae_scale(&c->vae.cfg);
+    int scale = sd_vae_scale(&c->model.vae->cfg);
     float *timesteps = calloc((size_t)batch, sizeof *timesteps);   /* the only numbers that are looked at */
-    sd_cond cond = {.n = batch, .tokens = SD_TOKENS, .width = c->unet.cfg.context_dim};
-    picture_job unet = {batch, h, w, c->unet.cfg.in_channels, NULL, timesteps, &cond, NULL};
-    picture_job decoding = {pictures, h, w, c->vae.cfg.latent_channels, NULL, NULL, NULL, NULL};
+    sd_cond cond = {.n = batch, .tokens = SD_TOKENS, .width = c->model.unet->cfg.context_dim};
+    picture_job unet = {batch, h, w, c->model.unet->cfg.in_channels, NULL, timesteps, &cond, NULL};
+    picture_job decoding = {pictures, h, w, c->model.vae->cfg.latent_channels, NULL, NULL, NULL, NULL};
     picture_job encoding = {1, h * scale, w * scale, 3, NULL, NULL, NULL, NULL};
     const struct { body *fn; void *job; } stages[] = {
         {unet_body, &unet}, {decode_body, &decoding}, {encode_body, &encoding}};
@@ -179,13 +170,13 @@ double sd_stages_memory(sd_ctx *c, int batch, int pictures, int h, int w)
 sd_status sd_tokenize(sd_ctx *c, const char *text, sd_tokens *tokens)
 {
     if (!sd_begin(c) && !sd_need(c, SD_PART_TOKENIZER) && !sd_given(c, "tokens", tokens))
-        sd_tokenizer_encode(c->tokenizer, text ? text : "", tokens, &c->err);
+        sd_tokenizer_encode(c->model.tokenizer, text ? text : "", tokens, &c->err);
     return sd_end(c);
 }
 
 const char *sd_token_piece(const sd_ctx *c, int32_t id)
 {
-    return c && c->tokenizer ? sd_tokenizer_piece(c->tokenizer, id) : NULL;
+    return c && c->model.tokenizer ? sd_tokenizer_piece(c->model.tokenizer, id) : NULL;
 }
 
 /* A caller's array must have exactly the size that the model gives it. */
@@ -199,8 +190,8 @@ sd_status sd_encode_text(sd_ctx *c, const char *text, int clip_skip, float *out,
 {
     sd_tokens t;
     if (sd_begin(c) || sd_need(c, SD_PART_TOKENIZER | SD_PART_TEXT) || sd_given(c, "out", out) ||
-        expect_count(c, "the text embedding", count, SD_TOKENS * (size_t)c->clip.cfg.width) ||
-        sd_tokenizer_encode(c->tokenizer, text ? text : "", &t, &c->err))
+        expect_count(c, "the text embedding", count, SD_TOKENS * (size_t)c->model.text->cfg.width) ||
+        sd_tokenizer_encode(c->model.tokenizer, text ? text : "", &t, &c->err))
         return sd_end(c);
     sd_run_text(c, t.id, 1, clip_skip, out);
     return sd_end(c);
@@ -221,11 +212,11 @@ sd_status sd_unet(sd_ctx *c, int batch, int h, int w, const float *latents, cons
     if (sd_begin(c) || sd_need(c, SD_PART_UNET) || expect_size(c, batch, h, w) || sd_given(c, "out", out))
         return sd_end(c);
     size_t n = (size_t)batch, pixels = n * (size_t)h * (size_t)w,
-        words = n * SD_TOKENS * (size_t)c->unet.cfg.context_dim;
-    if (!sd_check_numbers(c, "the latents", latents, pixels * (size_t)c->unet.cfg.in_channels) &&
+        words = n * SD_TOKENS * (size_t)c->model.unet->cfg.context_dim;
+    if (!sd_check_numbers(c, "the latents", latents, pixels * (size_t)c->model.unet->cfg.in_channels) &&
         !sd_check_numbers(c, "the timesteps", timesteps, n) && !sd_check_numbers(c, "the context", context, words)) {
         sd_trace_prefix(&c->run, "unet.");
-        sd_cond cond = {.n = batch, .tokens = SD_TOKENS, .width = c->unet.cfg.context_dim, .context = context};
+        sd_cond cond = {.n = batch, .tokens = SD_TOKENS, .width = c->model.unet->cfg.context_dim, .context = context};
         sd_run_unet(c, batch, h, w, latents, timesteps, &cond, out);
         sd_trace_prefix(&c->run, "%s", "");
     }
@@ -235,8 +226,8 @@ sd_status sd_unet(sd_ctx *c, int batch, int h, int w, const float *latents, cons
 sd_status sd_vae_decode(sd_ctx *c, int batch, int h, int w, const float *latents, float *picture)
 {
     if (!sd_begin(c) && !sd_need(c, SD_PART_VAE) && !expect_size(c, batch, h, w) && !sd_given(c, "picture", picture) &&
-        !sd_check_numbers(c, "the latents", latents, (size_t)batch * (size_t)c->vae.cfg.latent_channels * (size_t)h
-                          * (size_t)w))
+        !sd_check_numbers(c, "the latents", latents,
+                          (size_t)batch * (size_t)c->model.vae->cfg.latent_channels * (size_t)h * (size_t)w))
         sd_run_decode(c, batch, h, w, latents, picture);
     return sd_end(c);
 }
@@ -248,10 +239,10 @@ sd_status sd_vae_encode(sd_ctx *c, int batch, int h, int w, const float *picture
     if (sd_begin(c) || sd_need(c, SD_PART_VAE) || expect_size(c, batch, h, w) || sd_given(c, "mean", mean)
         || sd_given(c, "logvar", logvar))
         return sd_end(c);
-    size_t side = (size_t)sd_vae_scale(&c->vae.cfg);
+    size_t side = (size_t)sd_vae_scale(&c->model.vae->cfg);
     if (sd_check_numbers(c, "the picture", picture, (size_t)batch * 3 * (size_t)h * (size_t)w * side * side))
         return sd_end(c);
-    size_t half = (size_t)c->vae.cfg.latent_channels * (size_t)h * (size_t)w;
+    size_t half = (size_t)c->model.vae->cfg.latent_channels * (size_t)h * (size_t)w;
     float *moments = malloc((size_t)batch * 2 * half * sizeof *moments);
     if (!moments) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for the moments");
     else sd_run_encode(c, "vae.", batch, h, w, picture, moments);

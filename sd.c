@@ -162,121 +162,9 @@ sd_status sd_end(sd_ctx *c)
     return c->err.status;
 }
 
-sd_status sd_need(sd_ctx *c, unsigned parts)
-{
-    static const struct { unsigned part; const char *name; } names[] = {
-        {SD_PART_TOKENIZER, "the tokenizer"}, {SD_PART_TEXT, "the text encoder"}, {SD_PART_UNET, "the UNet"},
-            {SD_PART_VAE, "the VAE"}};
-    for (size_t i = 0; i < SD_COUNT(names); i++)
-        if (parts & ~c->parts & names[i].part) return sd_fail(&c->err, SD_ERR_ARG, "%s was not opened", names[i].name);
-    return SD_OK;
-}
-
 int sd_vae_scale(const sd_vae_config *v) { return 1 << (v->levels - 1); }
 
 /* ------------------------------------------------------------------------------------ opening */
-
-static sd_status join(sd_ctx *c, char path[4096], const char *sub)
-{
-    return sd_path_join(path, 4096, c->path, sub, &c->err);
-}
-
-/* Reads dir/sub/config.json through `read`, opens the files and lets `bind` take its tensors. */
-static sd_status open_store(sd_ctx *c, sd_part *p, const char *sub, const char *stem, const char *strip)
-{
-    char dir[4096];
-    p->open = true;
-    p->binder = (sd_binder){.store = &p->store, .strip = strip, .err = &c->err};
-    if (join(c, dir, sub)) return c->err.status;
-    return (c->residency == SD_RESIDENCY_RAM ? sd_store_load_dir : sd_store_open_dir)(&p->store, dir, stem, &c->err);
-}
-
-static sd_status bound(sd_ctx *c, sd_part *p, const char *what)
-{
-    if (c->err.status) return c->err.status;
-    if (sd_bind_finish(&p->binder, what, &c->log)) return c->err.status;
-    sd_store_log_unused(&p->store, what, &c->log);
-    sd_logf(&c->log, SD_LOG_DETAIL, "%s: %zu tensors, %zu parameters, %.1f MB", what, p->binder.tensors,
-            p->binder.params,
-            (double)p->binder.bytes / 1e6);
-    return SD_OK;
-}
-
-/* What a configuration says in vain. */
-static void log_notes(const sd_ctx *c, const char *notes)
-{
-    for (const char *end; (end = strchr(notes, '\n')) != NULL; notes = end + 1)
-        sd_logf(&c->log, SD_LOG_NOTICE, "%.*s", (int)(end - notes), notes);
-}
-
-static sd_status open_text(sd_ctx *c)
-{
-    char path[4096];
-    sd_clip_config cfg;
-    if (join(c, path, "text_encoder/config.json") || sd_clip_config_read(&cfg, path, &c->err)) return c->err.status;
-    if (cfg.positions < SD_TOKENS)
-        return sd_fail(&c->err, SD_ERR_UNSUPPORTED, "%s: %d positions, %d are needed", path, cfg.positions, SD_TOKENS);
-    if (open_store(c, &c->clip_part, "text_encoder", "model", "text_model.")) return c->err.status;
-    sd_clip_bind(&c->clip, &cfg, &c->clip_part.binder);
-    return bound(c, &c->clip_part, "text_encoder");
-}
-
-static sd_status open_unet(sd_ctx *c)
-{
-    char path[4096];
-    sd_unet_config cfg;
-    if (join(c, path, "unet/config.json") || sd_unet_config_read(&cfg, path, &c->err)) return c->err.status;
-    log_notes(c, cfg.notes);
-    if (cfg.add_in_dim)
-        return sd_fail(&c->err, SD_ERR_UNSUPPORTED, "%s: a UNet of the SDXL family can be planned but not run yet",
-                       path);
-    if (cfg.in_channels != cfg.out_channels && cfg.in_channels != 2 * cfg.out_channels + 1)
-        return sd_fail(&c->err, SD_ERR_UNSUPPORTED,
-                       "%s: %d input channels are not supported, only %d, or %d for inpainting", path,
-                       cfg.in_channels, cfg.out_channels, 2 * cfg.out_channels + 1);
-    if (sd_unet_plan(&c->unet, &cfg, &c->err) || open_store(c, &c->unet_part, "unet", "diffusion_pytorch_model", NULL))
-        return c->err.status;
-    sd_unet_bind(&c->unet, &c->unet_part.binder);
-    return bound(c, &c->unet_part, "unet");
-}
-
-static sd_status open_vae(sd_ctx *c)
-{
-    char path[4096];
-    sd_vae_config cfg;
-    if (join(c, path, "vae/config.json") || sd_vae_config_read(&cfg, path, &c->err)) return c->err.status;
-    log_notes(c, cfg.notes);
-    if (sd_vae_plan(&c->vae, &cfg, &c->err) || open_store(c, &c->vae_part, "vae", "diffusion_pytorch_model", NULL))
-        return c->err.status;
-    sd_vae_bind(&c->vae, &c->vae_part.binder);
-    return bound(c, &c->vae_part, "vae");
-}
-
-/* The model's own tokenizer, or CLIP's merges from the data directory: they are the same in every published model. */
-static sd_status open_tokenizer(sd_ctx *c)
-{
-    char dir[4096];
-    if (join(c, dir, "tokenizer")) return c->err.status;
-    if (sd_is_absent(dir) && sd_is_file(SD_DATADIR "/merges.txt")) {
-        sd_logf(&c->log, SD_LOG_NOTICE, "no %s: using the merges of %s, padding with the end token", dir, SD_DATADIR);
-        snprintf(dir, sizeof dir, "%s", SD_DATADIR);
-    }
-    return sd_tokenizer_open(&c->tokenizer, dir, &c->err);
-}
-
-static sd_status check_parts_fit(sd_ctx *c)
-{
-    const unsigned text_unet = SD_PART_TEXT | SD_PART_UNET, unet_vae = SD_PART_UNET | SD_PART_VAE;
-    if ((c->parts & text_unet) == text_unet && c->clip.cfg.width != c->unet.cfg.context_dim)
-        return sd_fail(&c->err, SD_ERR_SHAPE,
-                       "the UNet's cross_attention_dim is %d, the text encoder's hidden_size %d: not one model",
-                       c->unet.cfg.context_dim, c->clip.cfg.width);
-    if ((c->parts & unet_vae) == unet_vae && c->vae.cfg.latent_channels != c->unet.cfg.out_channels)
-        return sd_fail(&c->err, SD_ERR_SHAPE, "the UNet has %d latent channels, the VAE %d: not one model",
-                       c->unet.cfg.out_channels,
-                       c->vae.cfg.latent_channels);
-    return SD_OK;
-}
 
 static const char *gemm_name(const sd_ctx *c) { return c->cpu.blas ? "openblas" : "own"; }
 
@@ -318,40 +206,14 @@ static sd_status choose_kernels(sd_ctx *c, const sd_options *o)
 static sd_status open_all(sd_ctx *c, const sd_options *o)
 {
     char path[4096];
-    if (c->parts & ~(unsigned)(SD_PART_ALL | SD_PART_SCHEDULE))
-        return sd_fail(&c->err, SD_ERR_ARG,
-                       "parts must be made of SD_PART_TOKENIZER, TEXT, UNET, VAE and SCHEDULE, not 0x%x", c->parts);
-    if (o->model && strlen(o->model) >= sizeof path)
-        return sd_fail(&c->err, SD_ERR_ARG, "the model's path is longer than %zu bytes", sizeof path - 1);
-    if (o->model) snprintf(path, sizeof path, "%s", o->model);
-    else if (!sd_default_model(NULL, path, sizeof path))
+    if (!o->model && !sd_default_model(NULL, path, sizeof path))
         return sd_fail(&c->err, SD_ERR_MISSING,
                        "no model given, and the default model is neither in weights/tiny nor in %s/tiny", SD_DATADIR);
-    c->path = sd_strdup(path);
-    if (!c->path) return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for a path");
-    bool found = sd_find_dir(c->path, &c->err);
-    if (c->err.status) return c->err.status;
-    if (!found && sd_is_file(c->path))
-        return sd_fail(&c->err, SD_ERR_UNSUPPORTED, "%s is a file: a directory in diffusers layout is expected",
-                       c->path);
-    if (!found) return sd_fail(&c->err, SD_ERR_MISSING, "no model directory %s", c->path);
     if (o->threads < 0 || o->threads > 1024)
         return sd_fail(&c->err, SD_ERR_ARG, "threads must be 0 to 1024, not %d", o->threads);
-    if (o->residency < SD_RESIDENCY_MAP || o->residency > SD_RESIDENCY_RAM)
-        return sd_fail(&c->err, SD_ERR_ARG, "residency must be one of SD_RESIDENCY_MAP, STREAM and RAM, not %d",
-                       o->residency);
     if (choose_kernels(c, o)) return c->err.status;
-    if (join(c, path, "scheduler/scheduler_config.json")) return c->err.status;
-    c->sched_path = sd_strdup(path);
-    if (!c->sched_path) return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for a path");
-    if ((c->parts & (SD_PART_UNET | SD_PART_SCHEDULE)) && sd_sched_read(&c->sched, c->sched_path, &c->err))
-        return c->err.status;
-    sd_sched_as_pipeline(&c->sched);
-    if ((c->parts & SD_PART_TOKENIZER) && open_tokenizer(c)) return c->err.status;
-    if ((c->parts & SD_PART_TEXT) && open_text(c)) return c->err.status;
-    if ((c->parts & SD_PART_UNET) && open_unet(c)) return c->err.status;
-    if ((c->parts & SD_PART_VAE) && open_vae(c)) return c->err.status;
-    return check_parts_fit(c);
+    return sd_model_open(&c->model, o->model ? o->model : path, o->parts ? o->parts : SD_PART_ALL, o->residency,
+                         &c->log, &c->err);
 }
 
 sd_status sd_open(sd_ctx **out, const sd_options *options)
@@ -364,8 +226,6 @@ sd_status sd_open(sd_ctx **out, const sd_options *options)
     sd_ctx *c = *out = calloc(1, sizeof *c);
     if (!c) return SD_ERR_MEMORY;
     c->log = (sd_log){options->log, options->user};
-    c->parts = options->parts ? options->parts : SD_PART_ALL;
-    c->residency = options->residency;
     c->err.halt = &c->halt;
     c->halt.memory = options->memory;
     c->run = (sd_run){.err = &c->err, .be = &sd_backend_cpu, .device = &c->cpu};
@@ -376,28 +236,13 @@ sd_status sd_open(sd_ctx **out, const sd_options *options)
     return sd_end(c);
 }
 
-static void close_part(sd_part *p)
-{
-    if (!p->open) return;
-    sd_binder_free(&p->binder);
-    sd_store_close(&p->store);
-}
-
 void sd_close(sd_ctx *c)
 {
     if (!c) return;
     sd_trace_abort(c->run.trace);
     free(c->run.profile);
     sd_run_free(&c->run);
-    if (c->tokenizer) sd_tokenizer_close(c->tokenizer);
-    sd_clip_free(&c->clip);
-    sd_unet_free(&c->unet);
-    sd_vae_free(&c->vae);
-    close_part(&c->clip_part);
-    close_part(&c->unet_part);
-    close_part(&c->vae_part);
-    free(c->path);
-    free(c->sched_path);
+    sd_model_close(&c->model);
     free(c->step_seconds);
     free(c);
 }
@@ -406,17 +251,19 @@ sd_status sd_get_info(const sd_ctx *c, sd_model_info *info)
 {
     if (!c || c->broken.status) return c ? c->broken.status : SD_ERR_MEMORY;
     if (!info) return SD_ERR_ARG;
-    int scale = c->parts & SD_PART_VAE ? sd_vae_scale(&c->vae.cfg) : 8;
+    const sd_model *m = &c->model;
+    bool vae = m->parts & SD_PART_VAE;
+    int scale = vae ? sd_vae_scale(&m->vae->cfg) : 8;
     *info = (sd_model_info){
-        .path = c->path,
-        .prediction = sd_prediction_name(c->sched.prediction),
-        .sampler = sd_method_name(c->sched.method),
-        .width = scale * c->unet.cfg.width,
-        .height = scale * c->unet.cfg.height,
+        .path = m->path,
+        .prediction = sd_prediction_name(m->sched.prediction),
+        .sampler = sd_method_name(m->sched.method),
+        .width = scale * m->unet->cfg.width,
+        .height = scale * m->unet->cfg.height,
         .scale = scale,
-        .latent_channels = c->parts & SD_PART_VAE ? c->vae.cfg.latent_channels : c->unet.cfg.out_channels,
-        .context_dim = c->clip.cfg.width ? c->clip.cfg.width : c->unet.cfg.context_dim,
-        .scaling_factor = c->vae.cfg.scaling_factor,
+        .latent_channels = vae ? m->vae->cfg.latent_channels : m->unet->cfg.out_channels,
+        .context_dim = m->text->cfg.width ? m->text->cfg.width : m->unet->cfg.context_dim,
+        .scaling_factor = m->vae->cfg.scaling_factor,
         .kernels = c->cpu.kern ? c->cpu.kern->name : "none",
         .gemm = gemm_name(c),
         .threads = c->cpu.threads,

@@ -20,7 +20,15 @@ static bool join(char name[NAME_MAX_BYTES], const char *prefix, const char *leaf
     return n >= 0 && n < NAME_MAX_BYTES;
 }
 
-static sd_entry *find_renamed(const sd_store *s, const char *name)
+/* A tensor of this name behind the root. */
+static sd_entry *find_in_files(const sd_binder *b, const char *name)
+{
+    char whole[NAME_MAX_BYTES];
+    if (!b->root) return sd_store_find(b->store, name);
+    return join(whole, b->root, name) ? sd_store_find(b->store, whole) : NULL;
+}
+
+static sd_entry *find_renamed(const sd_binder *b, const char *name)
 {
     char old[NAME_MAX_BYTES];
     for (size_t i = 0; i < SD_COUNT(renamed); i++) {
@@ -28,7 +36,7 @@ static sd_entry *find_renamed(const sd_store *s, const char *name)
         if (!at) continue;
         const char *rest = at + strlen(renamed[i].now);
         int n = snprintf(old, sizeof old, "%.*s%s%s", (int)(at - name), name, renamed[i].then, rest);
-        return n >= 0 && (size_t)n < sizeof old ? sd_store_find(s, old) : NULL;
+        return n >= 0 && (size_t)n < sizeof old ? find_in_files(b, old) : NULL;
     }
     return NULL;
 }
@@ -37,15 +45,15 @@ static sd_entry *find_renamed(const sd_store *s, const char *name)
 static sd_entry *find(const sd_binder *b, const sd_bind_row *row, const char *name, const char *ldm, bool *as_ldm)
 {
     char other[NAME_MAX_BYTES];
-    sd_entry *t = sd_store_find(b->store, name);
+    sd_entry *t = find_in_files(b, name);
     size_t strip = b->strip ? strlen(b->strip) : 0;
     *as_ldm = false;
-    if (!t && strip && strncmp(name, b->strip, strip) == 0) t = sd_store_find(b->store, name + strip);
+    if (!t && strip && strncmp(name, b->strip, strip) == 0) t = find_in_files(b, name + strip);
     if (!t && ldm && join(other, ldm, row->ldm ? row->ldm : row->hf)) {
-        t = sd_store_find(b->store, other);
+        t = find_in_files(b, other);
         *as_ldm = t != NULL;
     }
-    return t ? t : find_renamed(b->store, name);
+    return t ? t : find_renamed(b, name);
 }
 
 /* ------------------------------------------------------------------------------------- shapes */

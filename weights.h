@@ -66,9 +66,9 @@ sd_status sd_store_still_there(const sd_store *s, sd_error *e);
  * for. NULL: all of the store may go. */
 void sd_store_used(const sd_store *s, const void *data, size_t bytes);
 sd_entry *sd_store_find(const sd_store *s, const char *name);
-/* Lists tensors nobody bound, except those that published files carry for nothing (position_ids, ...): their number as
- * a notice, their names as details. */
-void sd_store_log_unused(const sd_store *s, const char *what, const sd_log *log);
+/* Lists tensors whose names begin with root (NULL: all) that nobody bound, except those that published files carry for
+ * nothing (position_ids, ...): their number as a notice, their names as details. */
+void sd_store_log_unused(const sd_store *s, const char *root, const char *what, const sd_log *log);
 /* The first NaN or infinity among the bound tensors: SD_ERR_NUMERIC naming tensor and index; SD_OK if there is none. */
 sd_status sd_store_check_finite(const sd_store *s, sd_error *e);
 
@@ -103,6 +103,7 @@ typedef struct sd_weight {
 
 typedef struct sd_binder {
     sd_store *store;           /* NULL: shapes only, for the plan and the null backend */
+    const char *root;          /* what stands before all names in the files: "model.diffusion_model."; or NULL */
     const char *strip;         /* a prefix that files may lack: "text_model."; or NULL */
     sd_error *err;
     size_t tensors, params, bytes;   /* counted as it goes */
@@ -120,8 +121,8 @@ typedef struct sd_binder {
 /* Binds rows to the fields of `object`, which must stay where it is; `hf` and `ldm` are the prefixes with their
  * trailing dot ("mid_block.resnets.0."), ldm NULL: only diffusers' names. letters and values give the dimensions: "oi",
  * {320, 4}. A name is looked for as hf prefix + leaf, without `strip`, as ldm prefix + leaf, and as older diffusers
- * spelled it. The field gets the file's own dimensions and dtype, data, name and id; these live as long as the store and
- * the binder. Missing, misshapen and integer tensors leave the field absent. */
+ * spelled it. The field gets the file's own dimensions and dtype, data, name and id; these live as long as the store
+ * and the binder. Missing, misshapen and integer tensors leave the field absent. */
 void sd_bind(sd_binder *b, void *object, const sd_bind_row *rows, size_t n, const char *hf, const char *ldm,
              const char *letters, const int64_t *values);
 /* The bound weight of this diffusers name; NULL: there is none. */

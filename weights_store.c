@@ -211,13 +211,13 @@ static const char idle[] =
     "posterior_variance,posterior_log_variance_clipped,posterior_mean_coef1,posterior_mean_coef2,scale_factor,logvar,"
     "model_ema.decay,model_ema.num_updates,loss.*,first_stage_model.loss.*,denoiser.sigmas";
 
-void sd_store_log_unused(const sd_store *s, const char *what, const sd_log *log)
+void sd_store_log_unused(const sd_store *s, const char *root, const char *what, const sd_log *log)
 {
-    size_t n = 0;
+    size_t n = 0, skip = root ? strlen(root) : 0;
     for (size_t i = 0; i < s->n_files; i++) {
         for (size_t k = 0; k < s->file[i].n; k++) {
             const sd_entry *t = &s->file[i].entry[k];
-            if (t->used || sd_glob_list(idle, t->name)) continue;
+            if (t->used || (skip && strncmp(t->name, root, skip) != 0) || sd_glob_list(idle, t->name + skip)) continue;
             sd_logf(log, SD_LOG_DETAIL, "%s: not used: %s in %s", what, t->name, s->file[i].path);
             n++;
         }

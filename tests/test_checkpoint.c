@@ -178,7 +178,7 @@ TEST(unused_tensors_are_listed_but_for_the_idle_ones)
     assert_int_equal(sd_safetensors_write(temp_path(STEM ".safetensors"), t, SD_COUNT(t), &e), SD_OK);
     assert_int_equal(open_here(&s, &e), SD_OK);
     sd_store_find(&s, "weight")->used = true;
-    sd_store_log_unused(&s, "unet", &log);
+    sd_store_log_unused(&s, NULL, "unet", &log);
     assert_int_equal(l.count[SD_LOG_DETAIL], 2);
     assert_int_equal(l.count[SD_LOG_NOTICE], 1);
     assert_int_equal(l.count[SD_LOG_WARNING], 0);
@@ -187,9 +187,9 @@ TEST(unused_tensors_are_listed_but_for_the_idle_ones)
     assert_non_null(strstr(l.text, "unet: 2 tensors of its files are not used"));
     sd_store_find(&s, "extra")->used = sd_store_find(&s, "betas_of_mine")->used = true;
     memset(&l, 0, sizeof l);
-    sd_store_log_unused(&s, "unet", &log);
+    sd_store_log_unused(&s, NULL, "unet", &log);
     assert_int_equal(l.text[0], 0);
-    sd_store_log_unused(&s, "unet", NULL);
+    sd_store_log_unused(&s, NULL, "unet", NULL);
     sd_store_close(&s);
 }
 

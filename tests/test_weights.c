@@ -39,6 +39,16 @@ static void expect_shape(const sd_tensor *t, int nd, const int64_t *dim)
     for (int i = 0; i < nd; i++) assert_int_equal(t->dim[i], dim[i]);
 }
 
+typedef struct lines { char text[8192]; int n; } lines;
+
+static void collect(void *user, int level, const char *line)
+{
+    lines *l = user;
+    l->n += level == SD_LOG_WARNING;
+    strncat(l->text, line, sizeof l->text - strlen(l->text) - 2);
+    strcat(l->text, "\n");
+}
+
 TEST(fields_get_shape_type_data_and_name)
 {
     const sd_traced t[] = {{"x.conv1.weight", SD_F16, 4, {4, 2, 3, 3}, numbers},
@@ -105,6 +115,31 @@ TEST(names_are_found_in_every_spelling)
     assert_int_equal(sd_bind_finish(&no_ldm, "text encoder", NULL), SD_ERR_MISSING);
     assert_int_equal(no_ldm.missing, 2);
     sd_binder_free(&no_ldm);
+    sd_store_close(&s);
+}
+
+/* One file with several networks in it. */
+TEST(a_root_stands_before_every_name_and_before_those_that_nobody_bound)
+{
+    const sd_traced t[] = {F("model.diffusion_model.conv1.weight", 4, 4, 2, 3, 3),
+                           F("model.diffusion_model.in.in_layers.2.bias", 1, 4),
+                           F("model.diffusion_model.extra", 1, 4), F("model.diffusion_model.logit_scale", 1, 4),
+                           F("first_stage_model.conv1.weight", 4, 4, 2, 3, 3), F("conv1.bias", 1, 4)};
+    sd_store s = open_with(t, SD_COUNT(t));
+    sd_error e = {0};
+    lines l = {{0}, 0};
+    const sd_log log = {collect, &l};
+    sd_binder b = {.store = &s, .err = &e, .root = "model.diffusion_model."};
+    block k;
+    bind(&b, &k, "", "in.", 4, 2, 0);
+    assert_int_equal(sd_bind_finish(&b, "unet", NULL), SD_OK);
+    assert_string_equal(k.w.name, "model.diffusion_model.conv1.weight");
+    assert_string_equal(k.w.path, "conv1.weight");
+    assert_string_equal(k.b.name, "model.diffusion_model.in.in_layers.2.bias");
+    sd_store_log_unused(&s, b.root, "unet", &log);
+    assert_non_null(strstr(l.text, "unet: not used: model.diffusion_model.extra in "));
+    assert_non_null(strstr(l.text, "unet: 1 tensor of its files is not used"));
+    sd_binder_free(&b);
     sd_store_close(&s);
 }
 
@@ -195,16 +230,6 @@ TEST(more_dimensions_than_four_fit_if_they_are_ones)
 }
 
 /* ------------------------------------------------------------------------------------- report */
-
-typedef struct lines { char text[8192]; int n; } lines;
-
-static void collect(void *user, int level, const char *line)
-{
-    lines *l = user;
-    l->n += level == SD_LOG_WARNING;
-    strncat(l->text, line, sizeof l->text - strlen(l->text) - 2);
-    strcat(l->text, "\n");
-}
 
 TEST(everything_wrong_is_reported_at_once)
 {
@@ -443,7 +468,7 @@ TEST(a_slice_is_a_part_of_a_fused_tensor)
     assert_string_equal(k.b.name, "resblocks.0.in_proj_weight");
     assert_int_equal(b.bytes, (24 + 2) * sizeof(float));
     assert_int_equal(b.params, 24 + 2);
-    sd_store_log_unused(&s, "text_encoder_2", &log);
+    sd_store_log_unused(&s, NULL, "text_encoder_2", &log);
     assert_string_equal(l.text, "");
     sd_binder_free(&b);
     sd_store_close(&s);
@@ -595,6 +620,7 @@ int main(void)
         cmocka_unit_test(fields_get_shape_type_data_and_name),
         cmocka_unit_test(a_row_with_a_zero_letter_is_absent),
         cmocka_unit_test(names_are_found_in_every_spelling),
+        cmocka_unit_test(a_root_stands_before_every_name_and_before_those_that_nobody_bound),
         cmocka_unit_test(a_leaf_without_a_compvis_name_keeps_its_own),
         cmocka_unit_test(attention_is_found_under_diffusers_older_names),
         cmocka_unit_test(trailing_ones_do_not_matter_but_others_do),
