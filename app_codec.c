@@ -160,9 +160,8 @@ static int encode(const settings *s, const char *file, coded *c)
     c->logvar = malloc(c->n * sizeof *c->logvar);
     c->latents = malloc(c->n * sizeof *c->latents);
     if (!c->picture || !c->mean || !c->logvar || !c->latents) return cli_error(CLI_FAILURE, "out of memory");
-    for (size_t k = 0; k < 3; k++)
-        for (size_t p = 0; p < pixels; p++) c->picture[k * pixels + p] = (float)c->image.rgb[3 * p + k] / 127.5f - 1;
-    status = sd_vae_encode(context, 1, c->h, c->w, c->picture, c->mean, c->logvar);
+    status = sd_image_to_floats(context, &c->image, c->picture);
+    if (!status) status = sd_vae_encode(context, 1, c->h, c->w, c->picture, c->mean, c->logvar);
     return status ? report(s, status) : CLI_OK;
 }
 
@@ -221,17 +220,14 @@ static int decode(const settings *s, const float *latents, int channels, int h, 
     size_t n = (size_t)channels * (size_t)h * (size_t)w;
     size_t pixels = (size_t)h * (size_t)w * (size_t)info.scale * (size_t)info.scale;
     float *own = malloc(n * sizeof *own), *picture = malloc(3 * pixels * sizeof *picture);
-    *image = (sd_image){w * info.scale, h * info.scale, malloc(3 * pixels), NULL};
-    int code = own && picture && image->rgb ? CLI_OK : cli_error(CLI_FAILURE, "out of memory");
+    *image = (sd_image){0};
+    int code = own && picture ? CLI_OK : cli_error(CLI_FAILURE, "out of memory");
     for (size_t i = 0; i < n && !code; i++) own[i] = (float)((double)latents[i] / factor);
     sd_status status = code ? SD_OK : sd_vae_decode(context, 1, h, w, own, picture);
+    if (!code && !status) status = sd_image_from_floats(context, w * info.scale, h * info.scale, picture, image);
     if (status) code = report(s, status);
-    for (size_t p = 0; p < pixels && !code; p++)
-        for (size_t k = 0; k < 3; k++)
-            image->rgb[3 * p + k] = (uint8_t)lrintf(255 * fminf(fmaxf(picture[k * pixels + p] / 2 + 0.5f, 0), 1));
     free(own);
     free(picture);
-    if (code) sd_image_free(image);
     return code;
 }
 
@@ -300,7 +296,7 @@ static double psnr(const sd_image *a, const sd_image *b)
     size_t n = 3 * (size_t)a->width * (size_t)a->height;
     double sum = 0;
     for (size_t i = 0; i < n; i++) {
-        double d = (double)a->rgb[i] - (double)b->rgb[i];
+        double d = (double)a->data[i] - (double)b->data[i];
         sum += d * d;
     }
     return sum > 0 ? 10 * log10(255.0 * 255.0 * (double)n / sum) : (double)INFINITY;
@@ -308,7 +304,7 @@ static double psnr(const sd_image *a, const sd_image *b)
 
 static double brightness(const sd_image *image, int x, int y)   /* [ITU-R BT.601] */
 {
-    const uint8_t *p = image->rgb + 3 * ((size_t)y * (size_t)image->width + (size_t)x);
+    const uint8_t *p = image->data + 3 * ((size_t)y * (size_t)image->width + (size_t)x);
     return 0.299 * p[0] + 0.587 * p[1] + 0.114 * p[2];
 }
 

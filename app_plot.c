@@ -181,8 +181,8 @@ static void average(uint8_t *to, const canvas *c)
 int plot_sigmas(sd_image *image, const char *title, const plot_curve *curve, int count)
 {
     canvas c = {malloc((size_t)3 * WIDTH * FINE * HEIGHT * FINE), WIDTH * FINE, HEIGHT * FINE};
-    *image = (sd_image){.width = WIDTH, .height = HEIGHT, .rgb = malloc((size_t)3 * WIDTH * HEIGHT)};
-    if (c.rgb && image->rgb) {
+    *image = (sd_image){WIDTH, HEIGHT, 3, malloc((size_t)3 * WIDTH * HEIGHT)};
+    if (c.rgb && image->data) {
         int evaluations = curve[0].n;
         for (int k = 1; k < count; k++)
             if (curve[k].n != evaluations) evaluations = 0;
@@ -192,9 +192,9 @@ int plot_sigmas(sd_image *image, const char *title, const plot_curve *curve, int
         draw_legend(&c, curve, count);
         write_text(&c, 12, 24, "sigma (noise level)");
         write_text(&c, WIDTH - RIGHT - width_of(title), 24, title);
-        average(image->rgb, &c);
+        average(image->data, &c);
     }
-    int done = c.rgb && image->rgb;
+    int done = c.rgb && image->data;
     free(c.rgb);
     if (!done) sd_image_free(image);
     return done;

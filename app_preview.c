@@ -112,7 +112,7 @@ static uint8_t *make_png(const sd_image *image, size_t *size)
         /* last, length, its complement; then the row's filter: none */
         const uint8_t head[] = {y + 1 == h, (uint8_t)row, (uint8_t)(row >> 8), (uint8_t)~row, (uint8_t)(~row >> 8), 0};
         put(&b, head, sizeof head);
-        put(&b, image->rgb + y * (row - 1), row - 1);
+        put(&b, image->data + y * (row - 1), row - 1);
         for (size_t i = b.n - row; i < b.n; i++) {
             a = (a + b.data[i]) % 65521;
             c = (c + a) % 65521;
@@ -133,7 +133,7 @@ static void show_kitty(const sd_image *image, int columns, int rows)
 {
     enum { PIECE = 4096 };
     size_t n;
-    char *text = base64(image->rgb, 3 * (size_t)image->width * (size_t)image->height, &n);
+    char *text = base64(image->data, 3 * (size_t)image->width * (size_t)image->height, &n);
     for (size_t at = 0; text && at < n; at += PIECE) {
         int last = at + PIECE >= n;
         if (at == 0)
@@ -173,7 +173,7 @@ static void show_blocks(const sd_image *image)
     int full = has("COLORTERM", "truecolor") || has("COLORTERM", "24bit");
     for (int y = 0; y + 1 < image->height; y += 2) {
         for (int x = 0; x < image->width; x++) {
-            const uint8_t *upper = image->rgb + 3 * (y * image->width + x);
+            const uint8_t *upper = image->data + 3 * (y * image->width + x);
             set_color(38, upper, full);
             set_color(48, upper + 3 * image->width, full);
             fputs("\xE2\x96\x80", stderr);

@@ -4,9 +4,9 @@
 
 #include "base.h"
 
-/* 8-bit RGB [height,width,3] as .png or .ppm, by the path's ending, atomically. `text` (UTF-8, may be NULL) becomes
- * the PNG's `parameters`; a PPM has no place for it. */
-sd_status sd_image_save(const char *path, int width, int height, const uint8_t *rgb, const char *text, sd_error *e);
+/* As .png or .ppm, by the path's ending, atomically. `text` (UTF-8, may be NULL) becomes the PNG's `parameters`; a PPM
+ * has no place for it, nor for alpha. */
+sd_status sd_image_save(const char *path, const sd_image *image, const char *text, sd_error *e);
 
 /* ---- image_text.c: what a PNG keeps under `parameters`, in tEXt, zTXt or iTXt, as UTF-8; of a file that is no PNG but
  * a text, all of it. free(*text), which is NULL on failure; SD_ERR_MISSING: a PNG without. `path` stands for the file

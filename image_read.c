@@ -17,18 +17,19 @@ typedef struct source {
     size_t n, at;
     const char *name;
     sd_error *e;
-    sd_picture picture;   /* as stored, before orientation is applied */
+    sd_image picture;   /* as stored, before orientation is applied */
     int orientation;      /* EXIF's, 1..8 */
     bool no_memory;       /* an allocation of libpng's failed */
     bool complete;        /* a PNG whose pixels have all been read */
+    bool unended;         /* ... and whose end is missing */
 } source;
 
 /* To be called before anything is allocated for a picture. `need`: the fewest bytes a file with such a one can have. */
 static sd_status check_claim(const source *s, uint64_t width, uint64_t height, uint64_t need)
 {
-    if (width < 1 || height < 1 || width > SD_PICTURE_SIDE || height > SD_PICTURE_SIDE)
+    if (width < 1 || height < 1 || width > SD_IMAGE_SIDE || height > SD_IMAGE_SIDE)
         return sd_fail(s->e, SD_ERR_FORMAT, "cannot read %s: it claims %llux%llu pixels, expected sides from 1 to %d",
-                       s->name, (unsigned long long)width, (unsigned long long)height, SD_PICTURE_SIDE);
+                       s->name, (unsigned long long)width, (unsigned long long)height, SD_IMAGE_SIDE);
     if (need > s->n)
         return sd_fail(s->e, SD_ERR_FORMAT, "cannot read %s: %zu bytes are too few for %dx%d pixels: it is cut off",
                        s->name, s->n, (int)width, (int)height);
@@ -75,12 +76,12 @@ static const struct { bool swap, from_right, from_bottom; } turns[9] = {
     [5] = {true, false, false},  [6] = {true, false, true},  [7] = {true, true, true},  [8] = {true, true, false},
 };
 
-static sd_status turn_upright(sd_picture *out, const sd_picture *in, int orientation, sd_error *e)
+static sd_status turn_upright(sd_image *out, const sd_image *in, int orientation, sd_error *e)
 {
     bool swap = turns[orientation].swap;
     int width = swap ? in->height : in->width, height = swap ? in->width : in->height;
     size_t c = (size_t)in->channels;
-    if (sd_picture_new(out, width, height, in->channels, e)) return e->status;
+    if (sd_image_new(out, width, height, in->channels, e)) return e->status;
     uint8_t *to = out->data;
     for (int y = 0; y < out->height && !sd_stopped(e); y++)
         for (int x = 0; x < out->width; x++, to += c) {
@@ -89,7 +90,7 @@ static sd_status turn_upright(sd_picture *out, const sd_picture *in, int orienta
             if (turns[orientation].from_bottom) sy = in->height - 1 - sy;
             memcpy(to, in->data + ((size_t)sy * (size_t)in->width + (size_t)sx) * c, c);
         }
-    if (e->status) sd_picture_free(out);
+    if (e->status) sd_image_free(out);
     return e->status;
 }
 
@@ -102,7 +103,7 @@ static void png_failed(png_structp png, png_const_charp message)
 {
     const source *s = png_get_error_ptr(png);
     if (s->no_memory) sd_fail(s->e, SD_ERR_MEMORY, "no memory to read %s", s->name);
-    else if (!s->picture.unended) sd_fail(s->e, SD_ERR_FORMAT, "cannot read %s: broken PNG: %s", s->name, message);
+    else if (!s->unended) sd_fail(s->e, SD_ERR_FORMAT, "cannot read %s: broken PNG: %s", s->name, message);
     png_longjmp(png, 1);
 }
 
@@ -112,7 +113,7 @@ static void png_take(png_structp png, png_bytep to, size_t n)
 {
     source *s = png_get_io_ptr(png);
     if (n > s->n - s->at) {
-        s->picture.unended = s->complete;   /* nothing that is needed is lost */
+        s->unended = s->complete;   /* nothing that is needed is lost */
         png_error(png, "the file is cut off");
     }
     memcpy(to, s->data + s->at, n);
@@ -142,7 +143,7 @@ static sd_status decode_png(png_structp png, png_infop info, source *s)
     png_set_gray_to_rgb(png);
     int passes = png_set_interlace_handling(png);
     png_read_update_info(png, info);
-    if (sd_picture_new(&s->picture, (int)width, (int)height, png_get_channels(png, info), s->e)) return s->e->status;
+    if (sd_image_new(&s->picture, (int)width, (int)height, png_get_channels(png, info), s->e)) return s->e->status;
     size_t stride = (size_t)width * (size_t)s->picture.channels;
     if (png_get_rowbytes(png, info) != stride) png_error(png, "unexpected row size");
     for (; passes > 0; passes--)
@@ -269,7 +270,7 @@ static sd_status decode_jpeg(struct jpeg_decompress_struct *c, jpeg_job *j)
     double kept = jpeg_has_multiple_scans(c) ? 2.0 * c->num_components * c->image_width * c->image_height : 0;
     if (sd_need_memory(s->e, kept, "reading %s, a progressive JPEG of %dx%d pixels,", s->name,
                        (int)c->image_width, (int)c->image_height)) return s->e->status;
-    if (sd_picture_new(&s->picture, (int)c->image_width, (int)c->image_height, 3, s->e)) return s->e->status;
+    if (sd_image_new(&s->picture, (int)c->image_width, (int)c->image_height, 3, s->e)) return s->e->status;
     jpeg_start_decompress(c);
     JSAMPARRAY line = cmyk ? c->mem->alloc_sarray((j_common_ptr)c, JPOOL_IMAGE, c->output_width * 4, 1) : NULL;
     while (c->output_scanline < c->output_height) {
@@ -346,7 +347,7 @@ static sd_status read_pnm(source *s)
     size_t bytes = plain || maxval > 255 ? 2 : 1;   /* of a sample; plain: white space and a digit at least */
     uint64_t samples = (uint64_t)width * (uint64_t)height * (rgb ? 3 : 1);
     if (check_claim(s, (uint64_t)width, (uint64_t)height, s->at + samples * bytes)) return s->e->status;
-    if (sd_picture_new(&s->picture, (int)width, (int)height, 3, s->e)) return s->e->status;
+    if (sd_image_new(&s->picture, (int)width, (int)height, 3, s->e)) return s->e->status;
 
     uint8_t *to = s->picture.data;
     for (uint64_t i = 0; i < samples; i++) {
@@ -417,22 +418,24 @@ static sd_status read_any(source *s)
     return sd_fail(s->e, SD_ERR_FORMAT, "cannot read %s: expected PNG, JPEG, PGM or PPM, found none of them", s->name);
 }
 
-sd_status sd_picture_read_memory(sd_picture *out, const void *data, size_t n, const char *name, sd_error *e)
+sd_status sd_image_load_memory(sd_image *out, const void *data, size_t n, const char *name, bool *unended,
+                               sd_error *e)
 {
     memset(out, 0, sizeof *out);
+    if (unended) *unended = false;
     if (e->status) return e->status;
     source s = {.data = data, .n = n, .name = name, .e = e, .orientation = 1};
     if (read_any(&s)) {
-        sd_picture_free(&s.picture);
+        sd_image_free(&s.picture);
         return e->status;
     }
+    if (unended) *unended = s.unended;
     if (s.orientation == 1) {
         *out = s.picture;
         return SD_OK;
     }
     turn_upright(out, &s.picture, s.orientation, e);
-    out->unended = out->data && s.picture.unended;
-    sd_picture_free(&s.picture);
+    sd_image_free(&s.picture);
     return e->status;
 }
 
@@ -443,13 +446,13 @@ static bool is_picture(const char *data, size_t n)
     return i < SD_COUNT(formats) && formats[i].read;
 }
 
-sd_status sd_picture_read(sd_picture *out, const char *path, sd_error *e)
+sd_status sd_image_load(sd_image *out, const char *path, bool *unended, sd_error *e)
 {
     char *data;
     size_t n;
     memset(out, 0, sizeof *out);
     if (e->status || sd_read_file_if(path, MAX_FILE, is_picture, &data, &n, e)) return e->status;
-    sd_picture_read_memory(out, data, n, path, e);
+    sd_image_load_memory(out, data, n, path, unended, e);
     free(data);
     return e->status;
 }

@@ -10,13 +10,13 @@
 static sd_status check_sides(int width, int height, sd_error *e)
 {
     if (e->status) return e->status;
-    if (width < 1 || height < 1 || width > SD_PICTURE_SIDE || height > SD_PICTURE_SIDE)
+    if (width < 1 || height < 1 || width > SD_IMAGE_SIDE || height > SD_IMAGE_SIDE)
         return sd_fail(e, SD_ERR_ARG, "a picture of %dx%d pixels: expected sides from 1 to %d", width, height,
-                       SD_PICTURE_SIDE);
+                       SD_IMAGE_SIDE);
     return SD_OK;
 }
 
-sd_status sd_picture_new(sd_picture *out, int width, int height, int channels, sd_error *e)
+sd_status sd_image_new(sd_image *out, int width, int height, int channels, sd_error *e)
 {
     memset(out, 0, sizeof *out);
     if (check_sides(width, height, e)) return e->status;
@@ -30,22 +30,23 @@ sd_status sd_picture_new(sd_picture *out, int width, int height, int channels, s
     return SD_OK;
 }
 
-void sd_picture_free(sd_picture *p)
+void sd_image_free(sd_image *p)
 {
+    if (!p) return;
     free(p->data);
     memset(p, 0, sizeof *p);
 }
 
 /* Nothing comes of what was stopped. */
-static sd_status finished(sd_picture *out, const sd_error *e)
+static sd_status finished(sd_image *out, const sd_error *e)
 {
-    if (e->status) sd_picture_free(out);
+    if (e->status) sd_image_free(out);
     return e->status;
 }
 
-static size_t pixels(const sd_picture *p) { return (size_t)p->width * (size_t)p->height; }
+static size_t pixels(const sd_image *p) { return (size_t)p->width * (size_t)p->height; }
 
-static uint8_t *pixel(const sd_picture *p, int x, int y)
+static uint8_t *pixel(const sd_image *p, int x, int y)
 {
     return p->data + ((size_t)y * (size_t)p->width + (size_t)x) * (size_t)p->channels;
 }
@@ -136,7 +137,7 @@ static uint8_t weigh(const uint8_t *from, size_t step, const int32_t *weight, in
     return sum < 0 ? 0 : sum >> WEIGHT_BITS > 255 ? 255 : (uint8_t)(sum >> WEIGHT_BITS);
 }
 
-static void resample_rows(const sd_picture *out, const sd_picture *in, const taps *t, sd_error *e)
+static void resample_rows(const sd_image *out, const sd_image *in, const taps *t, sd_error *e)
 {
     uint8_t *to = out->data;
     for (int y = 0; y < out->height && !sd_stopped(e); y++)
@@ -145,7 +146,7 @@ static void resample_rows(const sd_picture *out, const sd_picture *in, const tap
                 *to++ = weigh(pixel(in, t->first[x], y) + c, (size_t)in->channels, weights(t, x), t->count[x]);
 }
 
-static void resample_columns(const sd_picture *out, const sd_picture *in, const taps *t, sd_error *e)
+static void resample_columns(const sd_image *out, const sd_image *in, const taps *t, sd_error *e)
 {
     uint8_t *to = out->data;
     size_t line = (size_t)out->width * (size_t)out->channels;
@@ -155,38 +156,38 @@ static void resample_columns(const sd_picture *out, const sd_picture *in, const 
 }
 
 /* The part r of what `in` would be with full_width x full_height pixels. */
-static sd_status resample_plain(sd_picture *out, const sd_picture *in, int full_width, int full_height, sd_rect r,
+static sd_status resample_plain(sd_image *out, const sd_image *in, int full_width, int full_height, sd_rect r,
                                 sd_filter filter, sd_error *e)
 {
     taps across = {0}, down = {0};
-    sd_picture half = {0};
-    if (sd_picture_new(out, r.width, r.height, in->channels, e)) return e->status;
+    sd_image half = {0};
+    if (sd_image_new(out, r.width, r.height, in->channels, e)) return e->status;
     /* Which comes first shows in the bytes. Pillow (since 13.0) turns the order where it spares most work. */
     int fewer_rows = in->height - full_height, fewer_columns = in->width - full_width;
     bool down_first = fewer_rows > 0 && fewer_rows > 2 * (int64_t)fewer_columns;
     if (!taps_make(&across, in->width, full_width, r.x, r.width, filter) ||
         !taps_make(&down, in->height, full_height, r.y, r.height, filter))
         sd_fail(e, SD_ERR_MEMORY, "no memory to resize to %dx%d pixels", r.width, r.height);
-    if (down_first && !sd_picture_new(&half, in->width, r.height, in->channels, e)) {
+    if (down_first && !sd_image_new(&half, in->width, r.height, in->channels, e)) {
         resample_columns(&half, in, &down, e);
         resample_rows(out, &half, &across, e);
-    } else if (!down_first && !sd_picture_new(&half, r.width, in->height, in->channels, e)) {
+    } else if (!down_first && !sd_image_new(&half, r.width, in->height, in->channels, e)) {
         resample_rows(&half, in, &across, e);
         resample_columns(out, &half, &down, e);
     }
     taps_free(&across);
     taps_free(&down);
-    sd_picture_free(&half);
+    sd_image_free(&half);
     return finished(out, e);
 }
 
-static void premultiply(const sd_picture *p)
+static void premultiply(const sd_image *p)
 {
     for (uint8_t *v = p->data, *end = v + 4 * pixels(p); v < end; v += 4)
         for (int c = 0; c < 3; c++) v[c] = sd_div255((unsigned)v[c] * v[3]);
 }
 
-static void unpremultiply(const sd_picture *p)
+static void unpremultiply(const sd_image *p)
 {
     for (uint8_t *v = p->data, *end = v + 4 * pixels(p); v < end; v += 4)
         for (int c = 0; c < 3 && v[3]; c++) v[c] = (uint8_t)clamp(255 * v[c] / v[3], 0, 255);
@@ -194,33 +195,33 @@ static void unpremultiply(const sd_picture *p)
 
 /* Transparent pixels lend no colour to their neighbours: colours are weighted by alpha, as Pillow does it (mode
  * RGBa). */
-static sd_status resample(sd_picture *out, const sd_picture *in, int full_width, int full_height, sd_rect r,
+static sd_status resample(sd_image *out, const sd_image *in, int full_width, int full_height, sd_rect r,
                           sd_filter filter, sd_error *e)
 {
-    sd_picture weighted = {0};
+    sd_image weighted = {0};
     memset(out, 0, sizeof *out);
     bool alpha = in->channels == 4 && filters[filter].f && (full_width != in->width || full_height != in->height);
     if (!alpha) return resample_plain(out, in, full_width, full_height, r, filter, e);
-    if (sd_picture_crop(&weighted, in, (sd_rect){0, 0, in->width, in->height}, e)) return e->status;
+    if (sd_image_crop(&weighted, in, (sd_rect){0, 0, in->width, in->height}, e)) return e->status;
     premultiply(&weighted);
     if (!resample_plain(out, &weighted, full_width, full_height, r, filter, e)) unpremultiply(out);
-    sd_picture_free(&weighted);
+    sd_image_free(&weighted);
     return e->status;
 }
 
-sd_status sd_picture_resize(sd_picture *out, const sd_picture *in, int width, int height, sd_filter filter, sd_error *e)
+sd_status sd_image_resample(sd_image *out, const sd_image *in, int width, int height, sd_filter filter, sd_error *e)
 {
     return resample(out, in, width, height, (sd_rect){0, 0, width, height}, filter, e);
 }
 
 /* The sides for one that keeps its shape follow diffusers' VaeImageProcessor (_resize_and_crop, _resize_and_fill):
  * the other side's quotient rounded down, centred by the difference of the halves. */
-sd_status sd_picture_fit(sd_picture *out, const sd_picture *in, int width, int height, sd_fit fit, sd_filter filter,
+sd_status sd_image_fit(sd_image *out, const sd_image *in, int width, int height, sd_fit fit, sd_filter filter,
                          const uint8_t *fill, sd_error *e)
 {
     memset(out, 0, sizeof *out);
     if (check_sides(width, height, e)) return e->status;
-    if (fit == SD_FIT_STRETCH) return sd_picture_resize(out, in, width, height, filter, e);
+    if (fit == SD_FIT_STRETCH) return sd_image_resample(out, in, width, height, filter, e);
     bool wider = (int64_t)width * in->height > (int64_t)in->width * height;   /* what is wanted, than the picture */
     bool by_width = wider == (fit == SD_FIT_CROP);
     int w = by_width ? width : (int)((int64_t)in->width * height / in->height);
@@ -230,41 +231,41 @@ sd_status sd_picture_fit(sd_picture *out, const sd_picture *in, int width, int h
         return resample(out, in, w, h, middle, filter, e);
     }
 
-    sd_picture inner = {0};
+    sd_image inner = {0};
     w = w < 1 ? 1 : w;
     h = h < 1 ? 1 : h;
     int left = width / 2 - w / 2, top = height / 2 - h / 2;
-    if (!sd_picture_resize(&inner, in, w, h, filter, e))
-        sd_picture_extend(out, &inner, left, top, width - w - left, height - h - top, fill, e);
-    sd_picture_free(&inner);
+    if (!sd_image_resample(&inner, in, w, h, filter, e))
+        sd_image_extend(out, &inner, left, top, width - w - left, height - h - top, fill, e);
+    sd_image_free(&inner);
     return e->status;
 }
 
 /* ------------------------------------------------------------------------------------ cutting and extending */
 
-sd_status sd_picture_crop(sd_picture *out, const sd_picture *in, sd_rect r, sd_error *e)
+sd_status sd_image_crop(sd_image *out, const sd_image *in, sd_rect r, sd_error *e)
 {
     memset(out, 0, sizeof *out);
     if (e->status) return e->status;
     if (r.x < 0 || r.y < 0 || r.width < 1 || r.height < 1 || r.width > in->width - r.x || r.height > in->height - r.y)
         return sd_fail(e, SD_ERR_ARG, "cannot cut %dx%d pixels at %d,%d out of a picture of %dx%d", r.width, r.height,
                        r.x, r.y, in->width, in->height);
-    if (sd_picture_new(out, r.width, r.height, in->channels, e)) return e->status;
+    if (sd_image_new(out, r.width, r.height, in->channels, e)) return e->status;
     for (int y = 0; y < r.height; y++)
         memcpy(pixel(out, 0, y), pixel(in, r.x, r.y + y), (size_t)r.width * (size_t)in->channels);
     return SD_OK;
 }
 
-sd_status sd_picture_extend(sd_picture *out, const sd_picture *in, int left, int top, int right, int bottom,
+sd_status sd_image_extend(sd_image *out, const sd_image *in, int left, int top, int right, int bottom,
                             const uint8_t *fill, sd_error *e)
 {
     memset(out, 0, sizeof *out);
     if (e->status) return e->status;
     const int margin[] = {left, top, right, bottom};
     for (size_t i = 0; i < SD_COUNT(margin); i++)
-        if (margin[i] < 0 || margin[i] > SD_PICTURE_SIDE)
-            return sd_fail(e, SD_ERR_ARG, "a margin of %d pixels: expected 0 to %d", margin[i], SD_PICTURE_SIDE);
-    if (sd_picture_new(out, left + in->width + right, top + in->height + bottom, in->channels, e)) return e->status;
+        if (margin[i] < 0 || margin[i] > SD_IMAGE_SIDE)
+            return sd_fail(e, SD_ERR_ARG, "a margin of %d pixels: expected 0 to %d", margin[i], SD_IMAGE_SIDE);
+    if (sd_image_new(out, left + in->width + right, top + in->height + bottom, in->channels, e)) return e->status;
     uint8_t *to = out->data;
     for (int y = 0; y < out->height && !sd_stopped(e); y++)
         for (int x = 0; x < out->width; x++, to += in->channels) {
@@ -277,9 +278,9 @@ sd_status sd_picture_extend(sd_picture *out, const sd_picture *in, int left, int
 
 /* -------------------------------------------------------------------------------- channels and numbers */
 
-sd_status sd_picture_to_rgb(sd_picture *out, const sd_picture *in, const uint8_t *background, sd_error *e)
+sd_status sd_image_to_rgb(sd_image *out, const sd_image *in, const uint8_t *background, sd_error *e)
 {
-    if (sd_picture_new(out, in->width, in->height, 3, e)) return e->status;
+    if (sd_image_new(out, in->width, in->height, 3, e)) return e->status;
     const uint8_t *from = in->data;
     size_t i = 0;
     for (uint8_t *to = out->data, *end = to + 3 * pixels(out); to < end; to += 3, from += in->channels) {
@@ -293,12 +294,24 @@ sd_status sd_picture_to_rgb(sd_picture *out, const sd_picture *in, const uint8_t
     return finished(out, e);
 }
 
-void sd_picture_to_float(float *out, const sd_picture *p)
+void sd_image_to_float(float *out, const sd_image *p)
 {
     size_t n = pixels(p);
     for (size_t c = 0; c < 3; c++)
         for (size_t i = 0; i < n; i++)
             *out++ = (float)p->data[i * (size_t)p->channels + (p->channels == 1 ? 0 : c)] / 127.5f - 1.0f;
+}
+
+sd_status sd_image_from_float(sd_image *out, int width, int height, const float *from, bool unit, sd_error *e)
+{
+    if (sd_image_new(out, width, height, 3, e)) return e->status;
+    size_t n = pixels(out);
+    for (size_t i = 0; i < n; i++)
+        for (size_t c = 0; c < 3; c++) {
+            float x = from[c * n + i];
+            out->data[3 * i + c] = (uint8_t)lrintf(255 * (unit ? x : sd_unit(x)));
+        }
+    return SD_OK;
 }
 
 /* ---------------------------------------------------------------------------------------------- masks */
@@ -309,9 +322,9 @@ static uint8_t luma(const uint8_t *rgb)
     return (uint8_t)((19595u * rgb[0] + 38470u * rgb[1] + 7471u * rgb[2] + 32768u) >> 16);
 }
 
-sd_status sd_mask_from_luma(sd_picture *out, const sd_picture *in, sd_error *e)
+sd_status sd_mask_from_luma(sd_image *out, const sd_image *in, sd_error *e)
 {
-    if (sd_picture_new(out, in->width, in->height, 1, e)) return e->status;
+    if (sd_image_new(out, in->width, in->height, 1, e)) return e->status;
     const uint8_t *from = in->data;
     for (size_t i = 0; i < pixels(in); i++, from += in->channels) {
         if (i % LOOK == 0 && sd_stopped(e)) break;
@@ -320,22 +333,22 @@ sd_status sd_mask_from_luma(sd_picture *out, const sd_picture *in, sd_error *e)
     return finished(out, e);
 }
 
-sd_status sd_mask_from_alpha(sd_picture *out, const sd_picture *in, sd_error *e)
+sd_status sd_mask_from_alpha(sd_image *out, const sd_image *in, sd_error *e)
 {
     memset(out, 0, sizeof *out);
     if (e->status) return e->status;
     if (in->channels != 4) return sd_fail(e, SD_ERR_ARG, "the picture has no transparency to make a mask of");
-    if (sd_picture_new(out, in->width, in->height, 1, e)) return e->status;
+    if (sd_image_new(out, in->width, in->height, 1, e)) return e->status;
     for (size_t i = 0; i < pixels(in); i++) out->data[i] = (uint8_t)(255 - in->data[4 * i + 3]);
     return SD_OK;
 }
 
-void sd_mask_threshold(sd_picture *mask)
+void sd_mask_threshold(sd_image *mask)
 {
     for (size_t i = 0; i < pixels(mask); i++) mask->data[i] = mask->data[i] >= 128 ? 255 : 0;
 }
 
-void sd_mask_invert(sd_picture *mask)
+void sd_mask_invert(sd_image *mask)
 {
     for (size_t i = 0; i < pixels(mask); i++) mask->data[i] = (uint8_t)(255 - mask->data[i]);
 }
@@ -374,13 +387,13 @@ static void blur_line(uint8_t *line, uint8_t *copy, int n, size_t step, blur_box
     }
 }
 
-sd_status sd_mask_blur(sd_picture *mask, double radius, sd_error *e)
+sd_status sd_mask_blur(sd_image *mask, double radius, sd_error *e)
 {
     if (e->status) return e->status;
-    if (!(radius >= 0 && radius <= SD_PICTURE_SIDE))
-        return sd_fail(e, SD_ERR_ARG, "a blur of %g pixels: expected 0 to %d", radius, SD_PICTURE_SIDE);
+    if (!(radius >= 0 && radius <= SD_IMAGE_SIDE))
+        return sd_fail(e, SD_ERR_ARG, "a blur of %g pixels: expected 0 to %d", radius, SD_IMAGE_SIDE);
     if (radius == 0) return SD_OK;
-    uint8_t *copy = malloc(SD_PICTURE_SIDE);
+    uint8_t *copy = malloc(SD_IMAGE_SIDE);
     if (!copy) return sd_fail(e, SD_ERR_MEMORY, "no memory to blur a mask");
     blur_box b = blur_box_of((float)radius);
     for (int y = 0; y < mask->height && !sd_stopped(e); y++)
@@ -425,7 +438,7 @@ static bool is_clear(uint8_t v) { return v < 128; }
 
 /* Squared Euclidean distance of each pixel to the nearest site, infinite if there is none; NULL without memory.
  * free() it. Below 2^24, so for masks of up to 2895 pixels a side, the floats are exact. */
-static float *distances(const sd_picture *mask, is_site *site, sd_error *e)
+static float *distances(const sd_image *mask, is_site *site, sd_error *e)
 {
     size_t stride = (size_t)mask->width, longest = (size_t)(mask->width > mask->height ? mask->width : mask->height);
     if (sd_need_memory(e, (double)pixels(mask) * sizeof(float), "the distances in a mask")) return NULL;
@@ -446,11 +459,11 @@ static float *distances(const sd_picture *mask, is_site *site, sd_error *e)
     return NULL;
 }
 
-sd_status sd_mask_grow(sd_picture *mask, double radius, sd_error *e)
+sd_status sd_mask_grow(sd_image *mask, double radius, sd_error *e)
 {
     if (e->status) return e->status;
-    if (!(fabs(radius) <= SD_PICTURE_SIDE))
-        return sd_fail(e, SD_ERR_ARG, "growing a mask by %g pixels: expected at most %d", radius, SD_PICTURE_SIDE);
+    if (!(fabs(radius) <= SD_IMAGE_SIDE))
+        return sd_fail(e, SD_ERR_ARG, "growing a mask by %g pixels: expected at most %d", radius, SD_IMAGE_SIDE);
     if (radius == 0) return SD_OK;
     float *d = distances(mask, radius > 0 ? is_set : is_clear, e);
     if (!d) return sd_fail(e, SD_ERR_MEMORY, "no memory to grow a mask");
@@ -460,11 +473,11 @@ sd_status sd_mask_grow(sd_picture *mask, double radius, sd_error *e)
     return e->status;
 }
 
-sd_status sd_mask_feather(sd_picture *mask, double width, sd_error *e)
+sd_status sd_mask_feather(sd_image *mask, double width, sd_error *e)
 {
     if (e->status) return e->status;
-    if (!(width >= 0 && width <= SD_PICTURE_SIDE))
-        return sd_fail(e, SD_ERR_ARG, "feathering a mask over %g pixels: expected 0 to %d", width, SD_PICTURE_SIDE);
+    if (!(width >= 0 && width <= SD_IMAGE_SIDE))
+        return sd_fail(e, SD_ERR_ARG, "feathering a mask over %g pixels: expected 0 to %d", width, SD_IMAGE_SIDE);
     float *d = distances(mask, is_zero, e);
     if (!d) return sd_fail(e, SD_ERR_MEMORY, "no memory to feather a mask");
     for (size_t i = 0; i < pixels(mask); i++) {
@@ -493,7 +506,7 @@ static void grow_side(int *from, int *to, double wanted, int side)
     if (*to > side) *to = side;
 }
 
-bool sd_mask_region(const sd_picture *mask, int pad, int width, int height, sd_rect *region)
+bool sd_mask_region(const sd_image *mask, int pad, int width, int height, sd_rect *region)
 {
     int x1 = mask->width, y1 = mask->height, x2 = 0, y2 = 0;
     const uint8_t *v = mask->data;
@@ -507,7 +520,7 @@ bool sd_mask_region(const sd_picture *mask, int pad, int width, int height, sd_r
         }
     memset(region, 0, sizeof *region);
     if (x2 == 0) return false;
-    pad = clamp(pad, 0, SD_PICTURE_SIDE);
+    pad = clamp(pad, 0, SD_IMAGE_SIDE);
     x1 = clamp(x1 - pad, 0, mask->width);
     y1 = clamp(y1 - pad, 0, mask->height);
     x2 = clamp(x2 + pad, 0, mask->width);
@@ -529,7 +542,7 @@ static int nearest_of(int i, int in, int out)
     return clamp((int)floorf((float)i * scale), 0, in - 1);
 }
 
-void sd_mask_to_latent(float *out, int height, int width, const sd_picture *mask)
+void sd_mask_to_latent(float *out, int height, int width, const sd_image *mask)
 {
     for (int y = 0; y < height; y++)
         for (int x = 0; x < width; x++) {
@@ -547,7 +560,7 @@ static uint8_t channel(const uint8_t *v, int channels, int c)
     return c == 3 ? 255 : v[0];
 }
 
-sd_status sd_picture_paste(sd_picture *base, int x, int y, const sd_picture *over, const sd_picture *mask, sd_error *e)
+sd_status sd_image_paste(sd_image *base, int x, int y, const sd_image *over, const sd_image *mask, sd_error *e)
 {
     if (e->status) return e->status;
     if (mask && (mask->width != over->width || mask->height != over->height || mask->channels != 1))

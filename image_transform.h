@@ -3,18 +3,13 @@
 #ifndef SD_IMAGE_TRANSFORM_H
 #define SD_IMAGE_TRANSFORM_H
 
+#include <math.h>
+
 #include "base.h"
 
-#define SD_PICTURE_SIDE 16384   /* the longest side; so a picture has at most 2^28 pixels */
+#define SD_IMAGE_SIDE 16384   /* the longest side; so a picture has at most 2^28 pixels */
 
-/* 8 bits a channel, interleaved, rows from top to bottom. A mask is a picture of one channel: 255 is repainted, 0 is
- * kept. */
-typedef struct sd_picture {
-    int width, height;
-    int channels;      /* 1: a mask; 3: RGB; 4: RGBA with straight alpha, which only files with transparency give */
-    uint8_t *data;     /* [height, width, channels] */
-    bool unended;      /* read from a PNG that ends behind its pixels, without the chunk that ends a PNG */
-} sd_picture;
+/* A mask is a picture of one channel: 255 is repainted, 0 is kept. */
 
 typedef struct sd_rect {
     int x, y, width, height;
@@ -28,14 +23,14 @@ static inline uint8_t sd_div255(unsigned v)
 }
 
 /* Below, `out` is overwritten, not freed first, must not be `in`, and is all zero after a failure. */
-sd_status sd_picture_new(sd_picture *out, int width, int height, int channels, sd_error *e);   /* all bytes 0 */
-void sd_picture_free(sd_picture *p);
+sd_status sd_image_new(sd_image *out, int width, int height, int channels, sd_error *e);   /* all bytes 0 */
 
 /* ---- image_read.c: PNG, JPEG and PNM (P2, P3, P5, P6) by content, as 3 or 4 channels, turned upright by their EXIF
  * orientation. Colour values are those of Pillow's Image.open(..).convert("RGB"). `name` stands for the file in error
- * texts. */
-sd_status sd_picture_read(sd_picture *out, const char *path, sd_error *e);
-sd_status sd_picture_read_memory(sd_picture *out, const void *data, size_t n, const char *name, sd_error *e);
+ * texts. *unended (may be NULL): a PNG that ends behind its pixels, without the chunk that ends a PNG. */
+sd_status sd_image_load(sd_image *out, const char *path, bool *unended, sd_error *e);
+sd_status sd_image_load_memory(sd_image *out, const void *data, size_t n, const char *name, bool *unended,
+                               sd_error *e);
 
 /* ---- image_transform.c: size */
 typedef enum sd_filter {
@@ -50,46 +45,51 @@ typedef enum sd_fit {
     SD_FIT_PAD           /* fits inside, centred; the rest is filled */
 } sd_fit;
 
-sd_status sd_picture_resize(sd_picture *out, const sd_picture *in, int width, int height, sd_filter filter,
+sd_status sd_image_resample(sd_image *out, const sd_image *in, int width, int height, sd_filter filter,
                             sd_error *e);
 /* fill: colour of what PAD adds, `channels` bytes; NULL: the edge pixels repeated. */
-sd_status sd_picture_fit(sd_picture *out, const sd_picture *in, int width, int height, sd_fit fit, sd_filter filter,
+sd_status sd_image_fit(sd_image *out, const sd_image *in, int width, int height, sd_fit fit, sd_filter filter,
                          const uint8_t *fill, sd_error *e);
-sd_status sd_picture_crop(sd_picture *out, const sd_picture *in, sd_rect r, sd_error *e);
+sd_status sd_image_crop(sd_image *out, const sd_image *in, sd_rect r, sd_error *e);
 /* New margins, filled as above. A mask of what is new: a mask of zeros extended by white. */
-sd_status sd_picture_extend(sd_picture *out, const sd_picture *in, int left, int top, int right, int bottom,
+sd_status sd_image_extend(sd_image *out, const sd_image *in, int left, int top, int right, int bottom,
                             const uint8_t *fill, sd_error *e);
 
 /* ---- channels and numbers */
 /* RGB. Transparency is dropped as Pillow's convert("RGB") drops it, or the picture is laid over `background` (3
  * bytes). */
-sd_status sd_picture_to_rgb(sd_picture *out, const sd_picture *in, const uint8_t *background, sd_error *e);
+sd_status sd_image_to_rgb(sd_image *out, const sd_image *in, const uint8_t *background, sd_error *e);
 /* [3, height, width] in [-1,1], v/127.5 - 1 in float: the bits of diffusers' VaeImageProcessor. */
-void sd_picture_to_float(float *out, const sd_picture *p);
+void sd_image_to_float(float *out, const sd_image *p);
+/* [-1,1] -> [0,1] [diffusers VaeImageProcessor.denormalize] */
+static inline float sd_unit(float x) { return fminf(fmaxf(x / 2 + 0.5f, 0), 1); }
+/* RGB from [3, height, width] in [0,1] if `unit`, else in [-1,1]: round(255 x), halves to even, as NumPy rounds for
+ * diffusers. Truncation, which other programs use, is off by one almost everywhere. */
+sd_status sd_image_from_float(sd_image *out, int width, int height, const float *from, bool unit, sd_error *e);
 
 /* ---- masks; those that take `mask` alone change it */
-sd_status sd_mask_from_luma(sd_picture *out, const sd_picture *in, sd_error *e);    /* bright: Pillow's convert("L") */
-sd_status sd_mask_from_alpha(sd_picture *out, const sd_picture *in, sd_error *e);   /* transparent: 255 - alpha */
-void sd_mask_threshold(sd_picture *mask);   /* v/255 >= 0.5 becomes 255, the rest 0 */
-void sd_mask_invert(sd_picture *mask);
+sd_status sd_mask_from_luma(sd_image *out, const sd_image *in, sd_error *e);    /* bright: Pillow's convert("L") */
+sd_status sd_mask_from_alpha(sd_image *out, const sd_image *in, sd_error *e);   /* transparent: 255 - alpha */
+void sd_mask_threshold(sd_image *mask);   /* v/255 >= 0.5 becomes 255, the rest 0 */
+void sd_mask_invert(sd_image *mask);
 /* Gaussian blur with this standard deviation in pixels, the bytes of PIL.ImageFilter.GaussianBlur. */
-sd_status sd_mask_blur(sd_picture *mask, double radius, sd_error *e);
+sd_status sd_mask_blur(sd_image *mask, double radius, sd_error *e);
 /* Pixels no further than `radius` from one >= 128 become 255; of a negative radius, those so near to one < 128
  * become 0. */
-sd_status sd_mask_grow(sd_picture *mask, double radius, sd_error *e);
+sd_status sd_mask_grow(sd_image *mask, double radius, sd_error *e);
 /* Fades towards the kept pixels, from inside: v becomes at most 255*d/(width+1), d the distance to the nearest 0.
  * Zeros stay zeros. */
-sd_status sd_mask_feather(sd_picture *mask, double width, sd_error *e);
+sd_status sd_mask_feather(sd_image *mask, double width, sd_error *e);
 /* The rectangle of all pixels above 0 and `pad` around it, inside the mask; if width is not 0, grown to the shape of
  * width x height as diffusers' get_crop_region grows it. False if the mask is all 0. */
-bool sd_mask_region(const sd_picture *mask, int pad, int width, int height, sd_rect *region);
+bool sd_mask_region(const sd_image *mask, int pad, int width, int height, sd_rect *region);
 /* out [height, width]: 1 where the mask is >= 0.5, else 0, sampled as
  * torch.nn.functional.interpolate(mode="nearest") does. */
-void sd_mask_to_latent(float *out, int height, int width, const sd_picture *mask);
+void sd_mask_to_latent(float *out, int height, int width, const sd_image *mask);
 
 /* Lays `over` (1, 3 or 4 channels) onto `base` at x, y, cut at its borders: base + (over - base)*mask/255 as
  * PIL.Image.paste rounds it. Where the mask is 0 no byte of base changes; NULL is a white mask. The mask has the
  * size of `over`. */
-sd_status sd_picture_paste(sd_picture *base, int x, int y, const sd_picture *over, const sd_picture *mask, sd_error *e);
+sd_status sd_image_paste(sd_image *base, int x, int y, const sd_image *over, const sd_image *mask, sd_error *e);
 
 #endif

@@ -1,5 +1,6 @@
 /* image_write.c - floor 3: pictures into files. */
 #include "image.h"
+#include "image_transform.h"
 #include "text.h"
 
 #include <ctype.h>
@@ -35,8 +36,7 @@ typedef struct png_job {
     const char *path;
     sd_error *e;
     FILE *f;
-    int width, height;
-    const uint8_t *rgb;
+    const sd_image *image;
     char *text;        /* NULL: none */
     bool is_latin1;
     bool no_memory;    /* an allocation of libpng's failed */
@@ -72,24 +72,25 @@ static void put_text(png_structp png, png_infop info, const png_job *j)
 /* Errors of libpng come back through setjmp: this function changes no variable of its own after it. */
 static sd_status encode_png(png_structp png, png_infop info, const png_job *j)
 {
+    static const int types[] = {[1] = PNG_COLOR_TYPE_GRAY, [3] = PNG_COLOR_TYPE_RGB, [4] = PNG_COLOR_TYPE_RGB_ALPHA};
+    const sd_image *p = j->image;
     if (setjmp(png_jmpbuf(png))) return j->e->status;
     png_init_io(png, j->f);
-    png_set_IHDR(png, info, (png_uint_32)j->width, (png_uint_32)j->height, 8, PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE,
+    png_set_IHDR(png, info, (png_uint_32)p->width, (png_uint_32)p->height, 8, types[p->channels], PNG_INTERLACE_NONE,
                  PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
     if (j->text) put_text(png, info, j);
     png_write_info(png, info);
-    for (int y = 0; y < j->height; y++) {
+    for (int y = 0; y < p->height; y++) {
         if (sd_stopped(j->e)) return j->e->status;
-        png_write_row(png, j->rgb + (size_t)y * (size_t)j->width * 3);
+        png_write_row(png, p->data + (size_t)y * (size_t)p->width * (size_t)p->channels);
     }
     png_write_end(png, NULL);
     return SD_OK;
 }
 
-static sd_status write_png(FILE *f, const char *path, int width, int height, const uint8_t *rgb, const char *text,
-                           sd_error *e)
+static sd_status write_png(FILE *f, const char *path, const sd_image *image, const char *text, sd_error *e)
 {
-    png_job j = {.path = path, .e = e, .f = f, .width = width, .height = height, .rgb = rgb};
+    png_job j = {.path = path, .e = e, .f = f, .image = image};
     if (text) {
         j.text = sd_strdup(text);
         j.is_latin1 = j.text && to_latin1(j.text);
@@ -110,10 +111,9 @@ static sd_status write_png(FILE *f, const char *path, int width, int height, con
     return e->status;
 }
 #else
-static sd_status write_png(FILE *f, const char *path, int width, int height, const uint8_t *rgb, const char *text,
-                           sd_error *e)
+static sd_status write_png(FILE *f, const char *path, const sd_image *image, const char *text, sd_error *e)
 {
-    (void)f, (void)width, (void)height, (void)rgb, (void)text;
+    (void)f, (void)image, (void)text;
     return sd_fail(e, SD_ERR_UNSUPPORTED,
                    "cannot write %s: this build has no libpng (PNG=0); give the file the ending .ppm", path);
 }
@@ -121,20 +121,25 @@ static sd_status write_png(FILE *f, const char *path, int width, int height, con
 
 /* ---------------------------------------------------------------------------------------- PPM */
 
-static sd_status write_ppm(FILE *f, const char *path, int width, int height, const uint8_t *rgb, const char *text,
-                           sd_error *e)
+/* Without alpha, which the format has no place for, and without a text. */
+static sd_status write_ppm(FILE *f, const char *path, const sd_image *image, const char *text, sd_error *e)
 {
-    size_t bytes = (size_t)width * (size_t)height * 3;
-    (void)text;   /* the format has no place for it */
-    if (fprintf(f, "P6\n%d %d\n255\n", width, height) < 0 || fwrite(rgb, 1, bytes, f) != bytes)
-        return sd_fail(e, SD_ERR_IO, "cannot write %s: %s", path, strerror(errno));
-    return SD_OK;
+    sd_image rgb = *image, own = {0};
+    (void)text;
+    if (image->channels != 3) {
+        if (sd_image_to_rgb(&own, image, NULL, e)) return e->status;
+        rgb = own;
+    }
+    size_t bytes = (size_t)rgb.width * (size_t)rgb.height * 3;
+    if (fprintf(f, "P6\n%d %d\n255\n", rgb.width, rgb.height) < 0 || fwrite(rgb.data, 1, bytes, f) != bytes)
+        sd_fail(e, SD_ERR_IO, "cannot write %s: %s", path, strerror(errno));
+    sd_image_free(&own);
+    return e->status;
 }
 
 /* ------------------------------------------------------------------------------------- either */
 
-typedef sd_status writer(FILE *f, const char *path, int width, int height, const uint8_t *rgb, const char *text,
-                         sd_error *e);
+typedef sd_status writer(FILE *f, const char *path, const sd_image *image, const char *text, sd_error *e);
 static const struct { const char *ending; writer *write; } writers[] = {
 #ifdef SD_WITH_PNG
     {".png", write_png}, {".ppm", write_ppm},
@@ -160,17 +165,17 @@ static writer *writer_of(const char *path)
     return sd_is_stream(path) ? writers[0].write : NULL;
 }
 
-sd_status sd_image_save(const char *path, int width, int height, const uint8_t *rgb, const char *text, sd_error *e)
+sd_status sd_image_save(const char *path, const sd_image *image, const char *text, sd_error *e)
 {
     sd_outfile o;
     writer *write = writer_of(path);
     if (e->status) return e->status;
     if (!write)
         return sd_fail(e, SD_ERR_ARG, "cannot tell the format of %s: expected a name that ends in .png or .ppm", path);
-    if (width < 1 || height < 1 || (uint64_t)width * (uint64_t)height > SIZE_MAX / 3)
-        return sd_fail(e, SD_ERR_ARG, "cannot write %s: a picture of %dx%d pixels", path, width, height);
+    if (image->width < 1 || image->height < 1 || (uint64_t)image->width * (uint64_t)image->height > SIZE_MAX / 4)
+        return sd_fail(e, SD_ERR_ARG, "cannot write %s: a picture of %dx%d pixels", path, image->width, image->height);
     if (sd_outfile_open(&o, path, e)) return e->status;
-    if (write(o.f, path, width, height, rgb, text, e)) sd_outfile_abort(&o);
+    if (write(o.f, path, image, text, e)) sd_outfile_abort(&o);
     else sd_outfile_commit(&o, e);
     return e->status;
 }

@@ -181,7 +181,7 @@ static bool read_margins(int margins[4], const char *value)
     double *list = NULL;
     int n = 0;
     bool good = read_list(&list, &n, value) && n == 4;
-    for (int i = 0; i < 4 && good; i++) good = list[i] == floor(list[i]) && fabs(list[i]) <= SD_PICTURE_SIDE;
+    for (int i = 0; i < 4 && good; i++) good = list[i] == floor(list[i]) && fabs(list[i]) <= SD_IMAGE_SIDE;
     for (int i = 0; i < 4 && good; i++) margins[i] = (int)list[i];
     free(list);
     return good;

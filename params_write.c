@@ -89,11 +89,9 @@ static void add_picture_hash(sd_text *t, const char *key, const sd_image *i)
     char hex[33];
     size_t n = (size_t)i->width * (size_t)i->height;
     sd_md5_init(&m);
-    if (!i->alpha) sd_md5_add(&m, i->rgb, 3 * n);
-    for (size_t k = 0; i->alpha && k < n; k++) {
-        sd_md5_add(&m, i->rgb + 3 * k, 3);
-        sd_md5_add(&m, i->alpha + k, 1);
-    }
+    if (i->channels > 1) sd_md5_add(&m, i->data, n * (size_t)i->channels);
+    for (size_t k = 0; i->channels == 1 && k < n; k++)
+        sd_md5_add(&m, (const uint8_t[]){i->data[k], i->data[k], i->data[k]}, 3);
     sd_md5_hex(&m, hex);
     add_value(t, key, hex);
 }

@@ -450,7 +450,7 @@ static void trace_some(sd_ctx *c, const job *j, float *x, int n, int channels, c
 static sd_status encode_kept(sd_ctx *c, job *j)
 {
     size_t pixels = (size_t)j->p.width * (size_t)j->p.height;
-    sd_picture_to_float(j->picture, &j->edit.init);
+    sd_image_to_float(j->picture, &j->edit.init);
     for (size_t i = 0; i < 3 * pixels; i++)
         if (j->edit.mask.data[i % pixels]) j->picture[i] = 0;
     if (encode_picture(c, j, "posterior of the kept part", "masked_image.vae.", j->picture, j->seen, 1))
@@ -487,7 +487,7 @@ static sd_status begin_latents(sd_ctx *c, job *j)
     size_t n = (size_t)j->B * j->n;
     bool from_noise = !j->edit.active || (j->edit.masked && j->edit.strength == 1);
     if (j->edit.active && (j->in == j->C || !from_noise)) {
-        sd_picture_to_float(j->picture, &j->edit.init);
+        sd_image_to_float(j->picture, &j->edit.init);
         if (encode_picture(c, j, "posterior of the picture", "vae.", j->picture, j->old, j->olds)) return c->err.status;
         trace_some(c, j, j->old, j->olds, j->C, "image_latents");
     }
@@ -646,12 +646,6 @@ static sd_status denoise(sd_ctx *c, job *j)
     return c->err.status;
 }
 
-/* [-1,1] -> [0,1] [diffusers VaeImageProcessor.denormalize] */
-static void to_unit(float *x, size_t n)
-{
-    for (size_t i = 0; i < n; i++) x[i] = fminf(fmaxf(x[i] / 2 + 0.5f, 0), 1);
-}
-
 /* Pictures one by one, which takes the least memory; all at once for those who trace, so that each name appears
  * once. */
 static sd_status decode(sd_ctx *c, job *j)
@@ -664,37 +658,28 @@ static sd_status decode(sd_ctx *c, job *j)
         if (sd_run_decode(c, at_once, j->h, j->w, j->input + (size_t)b * j->n, j->picture + (size_t)b * pixels))
             return c->err.status;
     float *first = j->picture + (size_t)j->first * pixels;
-    to_unit(first, (size_t)j->kept * pixels);
+    for (size_t i = 0; i < (size_t)j->kept * pixels; i++) first[i] = sd_unit(first[i]);
     sd_trace_numbers(&c->run, 4, (const int64_t[]){j->kept, 3, j->p.height, j->p.width}, first, "image");
     c->timings.vae_decode = sd_now() - start;
     sd_report(c, "vae", 1, 1, c->timings.vae_decode);
     return c->err.status;
 }
 
-/* [3,pixels] in [0,1]: round(255 x), halves to even, as NumPy rounds for diffusers. Truncation, which other programs
- * use, is off by one almost everywhere. */
-static void to_bytes(uint8_t *rgb, const float *from, size_t pixels)
-{
-    for (size_t p = 0; p < pixels; p++)
-        for (size_t k = 0; k < 3; k++) rgb[3 * p + k] = (uint8_t)lrintf(255 * from[k * pixels + p]);
-}
-
 static sd_status to_images(sd_ctx *c, const job *j, sd_image *images)
 {
+    int width = j->p.width, height = j->p.height;
+    size_t floats = 3 * (size_t)width * (size_t)height;
     for (int b = 0; b < j->kept && !c->err.status; b++) {
-        uint8_t *rgb = malloc((size_t)j->p.width * (size_t)j->p.height * 3);
-        images[b] = (sd_image){j->p.width, j->p.height, rgb, NULL};
-        if (!rgb) {
-            sd_fail(&c->err, SD_ERR_MEMORY, "no memory for a picture");
-        } else if (j->edit.nothing) {
-            memcpy(rgb, j->edit.init.data, (size_t)j->p.width * (size_t)j->p.height * 3);
-        } else {
-            size_t pixels = (size_t)j->p.width * (size_t)j->p.height;
-            to_bytes(rgb, j->picture + (size_t)(j->first + b) * 3 * pixels, pixels);
+        sd_image drawn = {0};
+        const sd_image *result = &j->edit.init;
+        if (!j->edit.nothing) {
+            sd_image_from_float(&drawn, width, height, j->picture + (size_t)(j->first + b) * floats, true, &c->err);
+            result = &drawn;
         }
-        if (j->edit.active && rgb) {
-            sd_edit_finish(&j->edit, rgb, &images[b], &c->err);
-            if (images[b].rgb != rgb) free(rgb);
+        images[b] = drawn;
+        if (j->edit.active && !c->err.status) {
+            sd_edit_finish(&j->edit, result, &images[b], &c->err);
+            sd_image_free(&drawn);
         }
         while (c->err.status && b >= 0) sd_image_free(&images[b--]);
     }
@@ -754,8 +739,7 @@ sd_status sd_step_picture(sd_ctx *c, const sd_denoised *step, int index, int qui
     if (index < 0 || index >= step->batch)
         return sd_fail(&c->err, SD_ERR_ARG, "there is no picture %d in a batch of %d", index, step->batch);
     float *latents = malloc(n * sizeof *latents), *picture = malloc(3 * pixels * sizeof *picture);
-    uint8_t *rgb = malloc(3 * pixels);
-    if (!latents || !picture || !rgb) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for the picture of a step");
+    if (!latents || !picture) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for the picture of a step");
     for (size_t i = 0; i < n && latents; i++) {
         double x = (double)step->x0[(size_t)index * n + i];
         latents[i] = (float)(quick ? x : x / c->model.vae->cfg.scaling_factor);
@@ -764,13 +748,8 @@ sd_status sd_step_picture(sd_ctx *c, const sd_denoised *step, int index, int qui
     if (!c->err.status && quick) quick_picture(&c->model.vae->cfg, picture, latents, pixels, step->channels);
     else if (!c->err.status) sd_run_decode(c, 1, step->height, step->width, latents, picture);
     c->run.trace = trace;
-    if (!c->err.status) {
-        to_unit(picture, 3 * pixels);
-        to_bytes(rgb, picture, pixels);
-        *image = (sd_image){step->width * scale, step->height * scale, rgb, NULL};
-    } else {
-        free(rgb);
-    }
+    if (!c->err.status)
+        sd_image_from_float(image, step->width * scale, step->height * scale, picture, false, &c->err);
     free(latents);
     free(picture);
     return c->err.status;

@@ -12,18 +12,21 @@ sd_status sd_given(sd_ctx *c, const char *what, const void *p)
 sd_status sd_check_sides(sd_ctx *c, const char *what, const sd_image *image)
 {
     if (sd_given(c, what, image)) return c->err.status;
-    if (image->width < 1 || image->height < 1 || image->width > SD_PICTURE_SIDE || image->height > SD_PICTURE_SIDE)
-        return sd_fail(&c->err, SD_ERR_ARG, "%s must have sides of 1 to %d pixels, not %dx%d", what, SD_PICTURE_SIDE,
-                       image->width,
-                       image->height);
+    if (image->width < 1 || image->height < 1 || image->width > SD_IMAGE_SIDE || image->height > SD_IMAGE_SIDE)
+        return sd_fail(&c->err, SD_ERR_ARG, "%s must have sides of 1 to %d pixels, not %dx%d", what, SD_IMAGE_SIDE,
+                       image->width, image->height);
+    if (image->channels != 1 && image->channels != 3 && image->channels != 4)
+        return sd_fail(&c->err, SD_ERR_ARG, "%s must have 1 channel (grey), 3 (RGB) or 4 (RGBA), not %d", what,
+                       image->channels);
     return SD_OK;
 }
 
 sd_status sd_check_image(sd_ctx *c, const char *what, const sd_image *image)
 {
     if (sd_check_sides(c, what, image)) return c->err.status;
-    return image->rgb ? SD_OK
-        : sd_fail(&c->err, SD_ERR_ARG, "%s of %dx%d has no pixels", what, image->width, image->height);
+    if (!image->data)
+        return sd_fail(&c->err, SD_ERR_ARG, "%s of %dx%d has no pixels", what, image->width, image->height);
+    return SD_OK;
 }
 
 sd_status sd_check_numbers(sd_ctx *c, const char *what, const float *x, size_t n)

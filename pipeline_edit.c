@@ -10,17 +10,11 @@ static const double OUTPAINT_SEAM = 16;
 
 void sd_edit_free(sd_edit *e)
 {
-    sd_picture_free(&e->init);
-    sd_picture_free(&e->mask);
-    sd_picture_free(&e->whole);
-    sd_picture_free(&e->soft);
+    sd_image_free(&e->init);
+    sd_image_free(&e->mask);
+    sd_image_free(&e->whole);
+    sd_image_free(&e->soft);
     memset(e, 0, sizeof *e);
-}
-
-/* A caller's picture, not copied. */
-static sd_picture borrow_rgb(const sd_image *i)
-{
-    return (sd_picture){.width = i->width, .height = i->height, .channels = 3, .data = i->rgb};
 }
 
 static bool outpaints(const sd_params *p)
@@ -32,8 +26,8 @@ static bool outpaints(const sd_params *p)
 static bool transparent(const sd_image *i, int most)
 {
     size_t n = (size_t)i->width * (size_t)i->height;
-    for (size_t k = 0; i->alpha && k < n; k++)
-        if (i->alpha[k] <= most) return true;
+    for (size_t k = 0; i->channels == 4 && k < n; k++)
+        if (i->data[4 * k + 3] <= most) return true;
     return false;
 }
 
@@ -46,22 +40,12 @@ static bool alpha_is_mask(const sd_params *p)
 
 static const uint8_t behind[] = {255, 255, 255};   /* what is seen through a picture whose alpha is no mask */
 
-/* What the job works on: the caller's picture where it is opaque or its alpha is the mask, else `flat`, which is it
- * over white. */
-static sd_status without_alpha(sd_picture *rgb, sd_picture *flat, const sd_params *p, sd_error *e)
+/* What the job works on: *rgb is the caller's picture or `own`, made of it. Where alpha is no mask it lies over
+ * white. */
+static sd_status without_alpha(sd_image *rgb, sd_image *own, const sd_params *p, bool over_white, sd_error *e)
 {
-    const sd_image *in = p->edit.init;
-    sd_picture whole = {0};
-    size_t n = (size_t)in->width * (size_t)in->height;
-    *rgb = borrow_rgb(in);
-    if (!transparent(in, 254) || alpha_is_mask(p)) return SD_OK;
-    if (sd_picture_new(&whole, in->width, in->height, 4, e)) return e->status;
-    for (size_t i = 0; i < n; i++) {
-        memcpy(whole.data + 4 * i, in->rgb + 3 * i, 3);
-        whole.data[4 * i + 3] = in->alpha[i];
-    }
-    if (!sd_picture_to_rgb(flat, &whole, behind, e)) *rgb = *flat;
-    sd_picture_free(&whole);
+    *rgb = *p->edit.init;
+    if (p->edit.init->channels != 3 && !sd_image_to_rgb(own, p->edit.init, over_white ? behind : NULL, e)) *rgb = *own;
     return e->status;
 }
 
@@ -72,12 +56,11 @@ static sd_status check(const sd_params *p, sd_error *e)
         return sd_fail(e, SD_ERR_ARG, "strength must be more than 0 and at most 1, not %g", p->edit.strength);
     if (!(p->edit.mask_blur >= 0 && p->edit.mask_blur <= 1000))
         return sd_fail(e, SD_ERR_ARG, "mask blur must be 0 to 1000 pixels, not %g", p->edit.mask_blur);
-    if (p->edit.inpaint_crop < -1 || p->edit.inpaint_crop > SD_PICTURE_SIDE)
-        return sd_fail(e, SD_ERR_ARG, "inpaint crop must be 0 to %d pixels, not %d", SD_PICTURE_SIDE,
-                       p->edit.inpaint_crop);
+    if (p->edit.inpaint_crop < -1 || p->edit.inpaint_crop > SD_IMAGE_SIDE)
+        return sd_fail(e, SD_ERR_ARG, "inpaint crop must be 0 to %d pixels, not %d", SD_IMAGE_SIDE, p->edit.inpaint_crop);
     for (int i = 0; i < 4; i++)
-        if (p->edit.outpaint[i] < 0 || p->edit.outpaint[i] > SD_PICTURE_SIDE)
-            return sd_fail(e, SD_ERR_ARG, "outpaint must be 0 to %d pixels on the %s, not %d", SD_PICTURE_SIDE,
+        if (p->edit.outpaint[i] < 0 || p->edit.outpaint[i] > SD_IMAGE_SIDE)
+            return sd_fail(e, SD_ERR_ARG, "outpaint must be 0 to %d pixels on the %s, not %d", SD_IMAGE_SIDE,
                            sides[i], p->edit.outpaint[i]);
     if (outpaints(p) && (p->width || p->height))
         return sd_fail(e, SD_ERR_ARG,
@@ -86,7 +69,7 @@ static sd_status check(const sd_params *p, sd_error *e)
         return sd_fail(e, SD_ERR_ARG, "outpaint and inpaint crop are not possible together");
     if (p->edit.alpha_mask && p->edit.mask)
         return sd_fail(e, SD_ERR_ARG, "a mask and the picture's alpha as mask were given: choose one");
-    if (p->edit.alpha_mask && !p->edit.init->alpha)
+    if (p->edit.alpha_mask && p->edit.init->channels != 4)
         return sd_fail(e, SD_ERR_ARG, "the picture has no alpha to be the mask");
     return SD_OK;
 }
@@ -105,19 +88,16 @@ sd_status sd_fit_parse(sd_fit *fit, const char *name, sd_error *e)
 }
 
 /* The caller's mask at the size of the picture, 255 where it is repainted, blurred; no data if nothing is masked. */
-static sd_status make_mask(sd_picture *mask, const sd_params *p, sd_error *e)
+static sd_status make_mask(sd_image *mask, const sd_params *p, sd_error *e)
 {
-    sd_picture luma = {0};
+    sd_image luma = {0};
     memset(mask, 0, sizeof *mask);
     if (p->edit.mask) {
-        sd_picture rgb = borrow_rgb(p->edit.mask);
-        if (sd_mask_from_luma(&luma, &rgb, e)) return e->status;
-        sd_picture_resize(mask, &luma, p->edit.init->width, p->edit.init->height, SD_FILTER_LANCZOS, e);
-        sd_picture_free(&luma);
+        if (sd_mask_from_luma(&luma, p->edit.mask, e)) return e->status;
+        sd_image_resample(mask, &luma, p->edit.init->width, p->edit.init->height, SD_FILTER_LANCZOS, e);
+        sd_image_free(&luma);
     } else if (alpha_is_mask(p)) {
-        if (sd_picture_new(mask, p->edit.init->width, p->edit.init->height, 1, e)) return e->status;
-        size_t n = (size_t)mask->width * (size_t)mask->height;
-        for (size_t i = 0; i < n; i++) mask->data[i] = (uint8_t)(255 - p->edit.init->alpha[i]);
+        sd_mask_from_alpha(mask, p->edit.init, e);
     } else {
         return SD_OK;
     }
@@ -128,7 +108,7 @@ static sd_status make_mask(sd_picture *mask, const sd_params *p, sd_error *e)
 
 /* Noise that is the same for a seed, up to 32/255, on the masked pixels: plain smears would stay smears where strength
  * is below 1. Not the generator of the latents: their stream must not depend on the picture's size. */
-static void roughen(sd_picture *picture, const sd_picture *mask, uint64_t seed)
+static void roughen(sd_image *picture, const sd_image *mask, uint64_t seed)
 {
     uint64_t state = seed ^ UINT64_C(0x9E3779B97F4A7C15);
     size_t n = (size_t)picture->width * (size_t)picture->height * 3;
@@ -168,9 +148,9 @@ static sd_status plan_canvas(const sd_params *p, int scale, int *width, int *hei
 {
     const int *m = p->edit.outpaint;
     int64_t w = (int64_t)p->edit.init->width + m[0] + m[2], h = (int64_t)p->edit.init->height + m[1] + m[3];
-    if (w > SD_PICTURE_SIDE || h > SD_PICTURE_SIDE)
+    if (w > SD_IMAGE_SIDE || h > SD_IMAGE_SIDE)
         return sd_fail(err, SD_ERR_ARG, "the picture would grow to %lldx%lld, at most %d pixels a side are possible",
-                       (long long)w, (long long)h, SD_PICTURE_SIDE);
+                       (long long)w, (long long)h, SD_IMAGE_SIDE);
     e->way = SD_EDIT_CANVAS;
     e->out_width = (int)w;
     e->out_height = (int)h;
@@ -238,47 +218,47 @@ sd_status sd_edit_plan(sd_ctx *c, const sd_params *p, int *width, int *height, s
 /* ---- pixels */
 
 /* The picture between margins that repeat its edges; what is new in the mask is white where it is outpainted. */
-static sd_status fill_canvas(const sd_params *p, const sd_picture *rgb, const sd_picture *mask, int width, int height,
+static sd_status fill_canvas(const sd_params *p, const sd_image *rgb, const sd_image *mask, int width, int height,
                              sd_edit *e, sd_error *err)
 {
     const uint8_t fill = outpaints(p) ? 255 : 0;
     const int *m = p->edit.outpaint;
-    sd_picture none = {0};
+    sd_image none = {0};
     int right = width - m[0] - rgb->width, bottom = height - m[1] - rgb->height;
     /* black: all of it is kept */
-    if (!mask->data && sd_picture_new(&none, rgb->width, rgb->height, 1, err)) return err->status;
-    sd_picture_extend(&e->soft, mask->data ? mask : &none, m[0], m[1], right, bottom, &fill, err);
-    sd_picture_free(&none);
-    return err->status ? err->status : sd_picture_extend(&e->whole, rgb, m[0], m[1], right, bottom, NULL, err);
+    if (!mask->data && sd_image_new(&none, rgb->width, rgb->height, 1, err)) return err->status;
+    sd_image_extend(&e->soft, mask->data ? mask : &none, m[0], m[1], right, bottom, &fill, err);
+    sd_image_free(&none);
+    return err->status ? err->status : sd_image_extend(&e->whole, rgb, m[0], m[1], right, bottom, NULL, err);
 }
 
-static sd_status fill_crop(const sd_params *p, const sd_picture *rgb, const sd_picture *mask, int width, int height,
+static sd_status fill_crop(const sd_params *p, const sd_image *rgb, const sd_image *mask, int width, int height,
                            sd_edit *e, sd_error *err)
 {
-    sd_picture part = {0};
+    sd_image part = {0};
     if (!sd_mask_region(mask, p->edit.inpaint_crop, width, height, &e->place))
         e->place = (sd_rect){0, 0, rgb->width, rgb->height};
-    if (sd_picture_to_rgb(&e->whole, rgb, NULL, err) || sd_picture_crop(&part, rgb, e->place, err))
+    if (sd_image_to_rgb(&e->whole, rgb, NULL, err) || sd_image_crop(&part, rgb, e->place, err))
         return err->status;
-    sd_picture_resize(&e->init, &part, width, height, SD_FILTER_LANCZOS, err);
-    sd_picture_free(&part);
-    if (err->status || sd_picture_crop(&e->soft, mask, e->place, err)) return err->status;
-    return sd_picture_resize(&e->mask, &e->soft, width, height, SD_FILTER_LANCZOS, err);
+    sd_image_resample(&e->init, &part, width, height, SD_FILTER_LANCZOS, err);
+    sd_image_free(&part);
+    if (err->status || sd_image_crop(&e->soft, mask, e->place, err)) return err->status;
+    return sd_image_resample(&e->mask, &e->soft, width, height, SD_FILTER_LANCZOS, err);
 }
 
 /* What is worked on is all of it, at one size. */
-static sd_status fill_whole(const sd_params *p, const sd_picture *rgb, const sd_picture *mask, int width, int height,
+static sd_status fill_whole(const sd_params *p, const sd_image *rgb, const sd_image *mask, int width, int height,
                             sd_edit *e, sd_error *err)
 {
     static const uint8_t black = 0;   /* what padding adds around a mask is kept */
     if (e->way == SD_EDIT_CANVAS) {
         fill_canvas(p, rgb, mask, width, height, e, err);
-    } else if (!sd_picture_fit(&e->whole, rgb, width, height, e->fit, SD_FILTER_LANCZOS, NULL, err) && mask->data) {
-        sd_picture_fit(&e->soft, mask, width, height, e->fit, SD_FILTER_LANCZOS, &black, err);
+    } else if (!sd_image_fit(&e->whole, rgb, width, height, e->fit, SD_FILTER_LANCZOS, NULL, err) && mask->data) {
+        sd_image_fit(&e->soft, mask, width, height, e->fit, SD_FILTER_LANCZOS, &black, err);
     }
     e->place = (sd_rect){0, 0, width, height};
-    if (err->status || sd_picture_to_rgb(&e->init, &e->whole, NULL, err) || !e->masked) return err->status;
-    return sd_picture_fit(&e->mask, &e->soft, width, height, SD_FIT_STRETCH, SD_FILTER_NEAREST, NULL, err);
+    if (err->status || sd_image_to_rgb(&e->init, &e->whole, NULL, err) || !e->masked) return err->status;
+    return sd_image_fit(&e->mask, &e->soft, width, height, SD_FIT_STRETCH, SD_FILTER_NEAREST, NULL, err);
 }
 
 /* The networks' mask has two values; the one for pasting is soft. */
@@ -296,37 +276,35 @@ static sd_status finish_mask(sd_ctx *c, const sd_params *p, sd_edit *e)
 
 sd_status sd_edit_fill(sd_ctx *c, const sd_params *p, int width, int height, sd_edit *e)
 {
-    sd_picture mask = {0}, rgb, flat = {0};
+    sd_image mask = {0}, rgb, own = {0};
     sd_error *err = &c->err;
     if (!e->active) return SD_OK;
     if (sd_check_image(c, "the picture to begin from", p->edit.init)
         || (p->edit.mask && sd_check_image(c, "the mask", p->edit.mask)))
         return err->status;
-    if (!without_alpha(&rgb, &flat, p, err) && flat.data)
+    bool over_white = transparent(p->edit.init, 254) && !alpha_is_mask(p);
+    if (!without_alpha(&rgb, &own, p, over_white, err) && over_white)
         sd_logf(&c->log, SD_LOG_NOTICE, "the picture is a little transparent, which is no mask: it is laid over white");
     if (!err->status && !make_mask(&mask, p, err))
         (e->way == SD_EDIT_CROP ? fill_crop : fill_whole)(p, &rgb, &mask, width, height, e, err);
-    sd_picture_free(&mask);
-    sd_picture_free(&flat);
+    sd_image_free(&mask);
+    sd_image_free(&own);
     return !err->status && e->masked ? finish_mask(c, p, e) : err->status;
 }
 
-sd_status sd_edit_finish(const sd_edit *e, const uint8_t *rgb, sd_image *image, sd_error *err)
+sd_status sd_edit_finish(const sd_edit *e, const sd_image *result, sd_image *image, sd_error *err)
 {
-    sd_picture result = {
-        .width = e->init.width, .height = e->init.height, .channels = 3, .data = (uint8_t *)(uintptr_t)rgb};
-    sd_picture at_place = {0}, whole = {0}, out = {0};
+    sd_image at_place = {0}, whole = {0};
     const sd_rect all = {0, 0, e->out_width, e->out_height};
-    sd_picture_resize(&at_place, &result, e->place.width, e->place.height, SD_FILTER_LANCZOS, err);
+    sd_image_resample(&at_place, result, e->place.width, e->place.height, SD_FILTER_LANCZOS, err);
     if (!err->status && e->masked && e->paste) {
-        if (!sd_picture_to_rgb(&whole, &e->whole, NULL, err))
-            sd_picture_paste(&whole, e->place.x, e->place.y, &at_place, &e->soft, err);
-        if (!err->status) sd_picture_crop(&out, &whole, all, err);
+        if (!sd_image_to_rgb(&whole, &e->whole, NULL, err))
+            sd_image_paste(&whole, e->place.x, e->place.y, &at_place, &e->soft, err);
+        if (!err->status) sd_image_crop(image, &whole, all, err);
     } else if (!err->status) {
-        sd_picture_crop(&out, &at_place, all, err);
+        sd_image_crop(image, &at_place, all, err);
     }
-    sd_picture_free(&at_place);
-    sd_picture_free(&whole);
-    if (!err->status) *image = (sd_image){out.width, out.height, out.data, NULL};
+    sd_image_free(&at_place);
+    sd_image_free(&whole);
     return err->status;
 }

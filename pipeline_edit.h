@@ -16,10 +16,10 @@ typedef struct sd_edit {
     bool masked;           /* something is repainted, something may be kept */
     bool nothing;          /* masked, and the mask is black: the picture is the result */
     bool paste;            /* kept pixels come back from `whole` */
-    sd_picture init;       /* [H,W,3] at the working size */
-    sd_picture mask;       /* [H,W] 0 or 255, at the working size */
-    sd_picture whole;      /* the picture that the result is pasted on */
-    sd_picture soft;       /* its mask, [place.height, place.width]: how much of the result shows */
+    sd_image init;       /* [H,W,3] at the working size */
+    sd_image mask;       /* [H,W] 0 or 255, at the working size */
+    sd_image whole;      /* the picture that the result is pasted on */
+    sd_image soft;       /* its mask, [place.height, place.width]: how much of the result shows */
     sd_rect place;         /* where the result lies in `whole` */
     int out_width, out_height;   /* what of `whole` is handed out */
     double strength;
@@ -33,7 +33,7 @@ sd_status sd_edit_fill(sd_ctx *c, const sd_params *p, int width, int height, sd_
 /* "stretch" (NULL), "crop", "pad" */
 sd_status sd_fit_parse(sd_fit *fit, const char *name, sd_error *e);
 void sd_edit_free(sd_edit *e);
-/* rgb [H,W,3] of the working size becomes the picture that is handed out. */
-sd_status sd_edit_finish(const sd_edit *e, const uint8_t *rgb, sd_image *image, sd_error *err);
+/* The result, of the working size, becomes the picture that is handed out. */
+sd_status sd_edit_finish(const sd_edit *e, const sd_image *result, sd_image *image, sd_error *err);
 
 #endif

@@ -61,14 +61,6 @@ const char *sd_build_info(void)
 
 void sd_free(void *p) { free(p); }
 
-void sd_image_free(sd_image *image)
-{
-    if (!image) return;
-    free(image->rgb);
-    free(image->alpha);
-    memset(image, 0, sizeof *image);
-}
-
 void sd_options_init_sized(sd_options *o, size_t size)
 {
     const sd_options init = {.size = size, .parts = SD_PART_ALL};
@@ -327,40 +319,46 @@ sd_status sd_set_profile(sd_ctx *c, void (*fn)(void *, const sd_profiled *), voi
 
 sd_status sd_image_read(sd_ctx *c, const char *path, sd_image *image)
 {
-    sd_picture p = {0}, rgb = {0};
+    bool unended;
     if (image) *image = (sd_image){0};
-    if (sd_begin(c) || sd_given(c, "image", image) || sd_given(c, "path", path) || sd_picture_read(&p, path, &c->err))
-        return sd_end(c);
-    if (p.unended) sd_logf(&c->log, SD_LOG_WARNING, "%s is cut off behind its pixels: all of them are there", path);
-    size_t n = (size_t)p.width * (size_t)p.height;
-    if (p.channels == 4) image->alpha = malloc(n);
-    for (size_t i = 0; image->alpha && i < n; i++) image->alpha[i] = p.data[4 * i + 3];
-    if (p.channels == 4 && !image->alpha) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %s", path);
-    else if (p.channels != 3) sd_picture_to_rgb(&rgb, &p, NULL, &c->err);
-    else rgb = p;
-    *image = (sd_image){p.width, p.height, rgb.data, image->alpha};
-    if (rgb.data != p.data) sd_picture_free(&p);
-    if (c->err.status) sd_image_free(image);
+    if (!sd_begin(c) && !sd_given(c, "image", image) && !sd_given(c, "path", path)
+        && !sd_image_load(image, path, &unended, &c->err) && unended)
+        sd_logf(&c->log, SD_LOG_WARNING, "%s is cut off behind its pixels: all of them are there", path);
     return sd_end(c);
 }
 
 sd_status sd_image_resize(sd_ctx *c, const sd_image *image, int width, int height, const char *how, sd_image *out)
 {
-    sd_picture p = {0};
     sd_fit fit;
     if (out) *out = (sd_image){0};
     if (sd_begin(c) || sd_check_image(c, "the picture", image) || sd_given(c, "out", out)) return sd_end(c);
-    const sd_picture in = {.width = image->width, .height = image->height, .channels = 3, .data = image->rgb};
+    sd_image opaque = {0};
+    if (image->channels == 4 && !sd_image_to_rgb(&opaque, image, NULL, &c->err)) image = &opaque;
     if (!sd_fit_parse(&fit, how, &c->err))
-        sd_picture_fit(&p, &in, width, height, fit, SD_FILTER_LANCZOS, NULL, &c->err);
-    if (!c->err.status) *out = (sd_image){p.width, p.height, p.data, NULL};
+        sd_image_fit(out, image, width, height, fit, SD_FILTER_LANCZOS, NULL, &c->err);
+    sd_image_free(&opaque);
+    return sd_end(c);
+}
+
+sd_status sd_image_to_floats(sd_ctx *c, const sd_image *image, float *out)
+{
+    if (!sd_begin(c) && !sd_check_image(c, "the picture", image) && !sd_given(c, "out", out))
+        sd_image_to_float(out, image);
+    return sd_end(c);
+}
+
+sd_status sd_image_from_floats(sd_ctx *c, int width, int height, const float *from, sd_image *image)
+{
+    if (image) *image = (sd_image){0};
+    if (!sd_begin(c) && !sd_given(c, "image", image) && !sd_given(c, "from", from))
+        sd_image_from_float(image, width, height, from, false, &c->err);
     return sd_end(c);
 }
 
 sd_status sd_image_write(sd_ctx *c, const char *path, const sd_image *image, const char *text)
 {
     if (!sd_begin(c) && !sd_given(c, "path", path) && !sd_check_image(c, "the picture", image))
-        sd_image_save(path, image->width, image->height, image->rgb, text, &c->err);
+        sd_image_save(path, image, text, &c->err);
     return sd_end(c);
 }
 

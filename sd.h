@@ -245,18 +245,25 @@ SD_API void sd_get_machine(sd_machine *machine);
 
 /* ------------------------------------------------------------------------------------ pictures */
 
+/* 8 bits a channel, sRGB, rows from top to bottom. Pictures that are drawn have 3 channels, those from files 3 or 4.
+ * Where one is given, each of the three kinds will do. */
 typedef struct sd_image {
     int width, height;
-    uint8_t *rgb;        /* [height,width,3], sRGB */
-    uint8_t *alpha;      /* [height,width], 255 opaque; NULL: opaque all over */
+    int channels;        /* 1: grey, as a mask; 3: RGB; 4: RGBA, straight alpha, 255 is opaque */
+    uint8_t *data;       /* [height,width,channels]; free() it, or all of it with sd_image_free */
 } sd_image;
 SD_API void sd_image_free(sd_image *image);
 /* Reads PNG (8 and 16 bit, grey, palette, alpha), JPEG (turned upright by its EXIF orientation) or PNM, whatever its
  * name ends in. */
 SD_API sd_status sd_image_read(sd_ctx *ctx, const char *path, sd_image *image);
-/* To width x height with Lanczos' filter; how: "stretch" (NULL), "crop", "pad" (the edges repeated). Drops alpha. */
+/* To width x height with Lanczos' filter; how: "stretch" (NULL), "crop", "pad" (the edges repeated). Drops alpha; grey
+ * stays grey. */
 SD_API sd_status sd_image_resize(sd_ctx *ctx, const sd_image *image, int width, int height, const char *how,
                                  sd_image *out);
+/* Between bytes and the numbers of the VAE, [3,height,width] in [-1,1]: v/127.5 - 1, and round(255*clamp(x/2+1/2)),
+ * halves to even, as diffusers does both. Alpha is dropped. */
+SD_API sd_status sd_image_to_floats(sd_ctx *ctx, const sd_image *image, float *out);
+SD_API sd_status sd_image_from_floats(sd_ctx *ctx, int width, int height, const float *from, sd_image *image);
 /* Only within the function of sd_set_step: picture `index` of the batch, decoded; with `quick` a rough one instead, a
  * pixel per latent, by the linear map "_latent_rgb" of the VAE's config.json, else one that fits SD 1 and 2. */
 SD_API sd_status sd_step_picture(sd_ctx *ctx, const sd_denoised *step, int index, int quick, sd_image *image);

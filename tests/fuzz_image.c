@@ -1,4 +1,4 @@
-/* fuzz_image.c - sd_picture_read_memory fed with anything. */
+/* fuzz_image.c - sd_image_load_memory fed with anything. */
 #include "fuzz.h"
 
 #include <string.h>
@@ -7,24 +7,24 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
-    static const sd_picture nothing;
+    static const sd_image nothing;
     sd_error e = {0};
-    sd_picture p;
+    sd_image p;
     sd_error_clear(&e);
-    sd_status status = sd_picture_read_memory(&p, data, n, "the input", &e);
+    sd_status status = sd_image_load_memory(&p, data, n, "the input", NULL, &e);
     fuzz_demand(status == e.status);
     if (status) {
         fuzz_demand(memcmp(&p, &nothing, sizeof p) == 0);
         fuzz_demand(strncmp(e.text, "cannot read the input: ", 23) == 0 || status == SD_ERR_MEMORY);
         return 0;
     }
-    fuzz_demand(p.width >= 1 && p.height >= 1 && p.width <= SD_PICTURE_SIDE && p.height <= SD_PICTURE_SIDE);
+    fuzz_demand(p.width >= 1 && p.height >= 1 && p.width <= SD_IMAGE_SIDE && p.height <= SD_IMAGE_SIDE);
     fuzz_demand(p.channels == 3 || p.channels == 4);
     unsigned sum = 0;
     for (size_t i = 0; i < (size_t)p.width * (size_t)p.height * (size_t)p.channels; i++) sum += p.data[i];
     volatile unsigned all_read = sum;
     (void)all_read;
-    sd_picture_free(&p);
+    sd_image_free(&p);
     return 0;
 }
 

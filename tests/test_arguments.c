@@ -55,7 +55,7 @@ static void the_context_still_works(void)
 TEST(null_is_refused_or_harmless_everywhere)
 {
     sd_params p = small();
-    sd_image image = {0}, pixel = {1, 1, (uint8_t[3]){0}, NULL};
+    sd_image image = {0}, pixel = {1, 1, 3, (uint8_t[3]){0}};
     sd_tokens tokens;
     float x[16] = {0}, *data;
     int n, nd;
@@ -125,6 +125,11 @@ TEST(null_is_refused_or_harmless_everywhere)
     REFUSED("image", sd_image_read(ctx, "a.png", NULL));
     REFUSED("picture", sd_image_resize(ctx, NULL, 8, 8, NULL, &image));
     REFUSED("out", sd_image_resize(ctx, &pixel, 8, 8, NULL, NULL));
+    REFUSED("picture", sd_image_to_floats(ctx, NULL, x));
+    REFUSED("out", sd_image_to_floats(ctx, &pixel, NULL));
+    REFUSED("from", sd_image_from_floats(ctx, 1, 1, NULL, &image));
+    REFUSED("image", sd_image_from_floats(ctx, 1, 1, x, NULL));
+    REFUSED("sides", sd_image_from_floats(ctx, 0, 1, x, &image));
     REFUSED("picture", sd_image_write(ctx, "a.png", NULL, NULL));
     REFUSED("path", sd_image_write(ctx, NULL, &pixel, NULL));
     REFUSED("path", sd_tensors_write(ctx, NULL, NULL, 0));
@@ -222,7 +227,7 @@ TEST(numbers_out_of_range_are_refused_by_name)
     WRONG("needs a picture", p.edit.inpaint_crop = INT_MAX);
     WRONG("needs a picture", p.edit.outpaint[0] = INT_MIN);
     uint8_t rgb[3 * 64] = {0};
-    const sd_image init = {8, 8, rgb, NULL};
+    const sd_image init = {8, 8, 3, rgb};
     WRONG("strength", p.edit.init = &init, p.edit.strength = NAN);
     WRONG("strength", p.edit.init = &init, p.edit.strength = 1.5);
     WRONG("mask blur", p.edit.init = &init, p.edit.mask_blur = NAN);
@@ -230,8 +235,7 @@ TEST(numbers_out_of_range_are_refused_by_name)
     WRONG("outpaint", p.edit.init = &init, p.edit.outpaint[3] = INT_MIN);
     WRONG("outpaint", p.edit.init = &init, p.edit.outpaint[1] = INT_MAX);
     WRONG("strength 0.3 of 2 steps is less than one step", p.edit.init = &init, p.edit.strength = 0.3);
-    WRONG("strength 0.3 of 1 steps", p.edit.init = &init, p.edit.strength = 0.3,
-          p.sampling.sigmas = (const double[]){5, 1},
+    WRONG("strength 0.3 of 1 steps", p.edit.init = &init, p.edit.strength = 0.3, p.sampling.sigmas = (const double[]){5, 1},
           p.sampling.sigma_count = 2);
     the_context_still_works();
 }
@@ -239,12 +243,13 @@ TEST(numbers_out_of_range_are_refused_by_name)
 TEST(pictures_without_pixels_or_too_large_are_refused)
 {
     uint8_t rgb[3 * 64] = {0};
-    const sd_image good = {8, 8, rgb, NULL};
+    const sd_image good = {8, 8, 3, rgb};
     const struct { sd_image image; const char *word; } bad[] = {
-        {{INT_MAX, INT_MAX, rgb, NULL}, "sides of 1 to 16384 pixels, not 2147483647x2147483647"},
-            {{0, 8, rgb, NULL}, "not 0x8"},
-        {{8, INT_MIN, rgb, NULL}, "not 8x-2147483648"}, {{16385, 1, rgb, NULL}, "not 16385x1"},
-            {{8, 8, NULL, NULL}, "has no pixels"}};
+        {{INT_MAX, INT_MAX, 3, rgb}, "sides of 1 to 16384 pixels, not 2147483647x2147483647"},
+            {{0, 8, 3, rgb}, "not 0x8"},
+        {{8, INT_MIN, 3, rgb}, "not 8x-2147483648"}, {{16385, 1, 3, rgb}, "not 16385x1"},
+            {{8, 8, 3, NULL}, "has no pixels"},
+        {{8, 8, 2, rgb}, "must have 1 channel (grey), 3 (RGB) or 4 (RGBA), not 2"}, {{8, 8, 0, rgb}, "not 0"}};
     for (size_t i = 0; i < SD_COUNT(bad); i++) {
         sd_image image;
         sd_params p = small();

@@ -39,7 +39,7 @@ static void expect_all_calls_to_return(sd_ctx *c, sd_status status)
     sd_params p = small(), resolved;
     sd_model_info info;
     sd_tokens tokens;
-    sd_image image, picture = {8, 8, calloc(192, 1), NULL};
+    sd_image image, picture = {8, 8, 3, calloc(192, 1)};
     sd_timings times;
     float x[64] = {0};
     float *data;
@@ -64,7 +64,7 @@ static void expect_all_calls_to_return(sd_ctx *c, sd_status status)
     assert_int_equal(sd_trace_open(c, temp_path("t.safetensors"), NULL), status);
     assert_int_equal(sd_trace_close(c), status);
     assert_int_equal(sd_image_read(c, "docs/apple.png", &image), status);
-    assert_null(image.rgb);
+    assert_null(image.data);
     assert_int_equal(sd_image_resize(c, &picture, 4, 4, NULL, &image), status);
     assert_int_equal(sd_image_write(c, temp_path("a.png"), &picture, NULL), status);
     assert_int_equal(sd_step_picture(c, &step, 0, 1, &image), status);
@@ -79,7 +79,7 @@ static void expect_all_calls_to_return(sd_ctx *c, sd_status status)
     sd_cancel(c);
     sd_abandon(c);
     assert_non_null(sd_error_place(c));
-    free(picture.rgb);
+    free(picture.data);
     assert_int_equal(temp_files(), 0);
 }
 

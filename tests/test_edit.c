@@ -12,8 +12,8 @@
 
 static sd_image new_image(int width, int height)
 {
-    sd_image i = {width, height, calloc((size_t)width * (size_t)height, 3), NULL};
-    assert_non_null(i.rgb);
+    sd_image i = {width, height, 3, calloc((size_t)width * (size_t)height, 3)};
+    assert_non_null(i.data);
     return i;
 }
 
@@ -24,7 +24,7 @@ static sd_image make_picture(int width, int height)
     for (int y = 0; y < height; y++)
         for (int x = 0; x < width; x++)
             for (int k = 0; k < 3; k++)
-                i.rgb[(y * width + x) * 3 + k] = (uint8_t)((5 * x + 3 * y + 70 * k + x * y / 8) % 256);
+                i.data[(y * width + x) * 3 + k] = (uint8_t)((5 * x + 3 * y + 70 * k + x * y / 8) % 256);
     return i;
 }
 
@@ -34,9 +34,29 @@ static sd_image make_mask(int width, int height, sd_rect r, uint8_t inside, uint
     sd_image i = new_image(width, height);
     for (int p = 0; p < width * height; p++) {
         int x = p % width - r.x, y = p / width - r.y;
-        memset(i.rgb + 3 * p, x >= 0 && y >= 0 && x < r.width && y < r.height ? inside : outside, 3);
+        memset(i.data + 3 * p, x >= 0 && y >= 0 && x < r.width && y < r.height ? inside : outside, 3);
     }
     return i;
+}
+
+/* The same with alpha, opaque all over. */
+static void add_alpha(sd_image *i)
+{
+    size_t n = (size_t)i->width * (size_t)i->height;
+    uint8_t *rgba = malloc(4 * n);
+    assert_non_null(rgba);
+    for (size_t p = 0; p < n; p++) {
+        memcpy(rgba + 4 * p, i->data + 3 * p, 3);
+        rgba[4 * p + 3] = 255;
+    }
+    free(i->data);
+    i->data = rgba;
+    i->channels = 4;
+}
+
+static void set_alpha(sd_image *i, int from, int n, uint8_t alpha)
+{
+    for (int p = from; p < from + n; p++) i->data[4 * p + 3] = alpha;
 }
 
 /* tools/golden_edit.py: mask() */
@@ -45,7 +65,7 @@ static sd_image golden_mask(int width, int height)
     sd_image i = new_image(width, height);
     for (int p = 0; p < width * height; p++) {
         int x = p % width - 30, y = p / width - 18, d = x * x + y * y;
-        memset(i.rgb + 3 * p, d < 100 ? 255 : d < 169 ? 128 : d < 225 ? 127 : 0, 3);
+        memset(i.data + 3 * p, d < 100 ? 255 : d < 169 ? 128 : d < 225 ? 127 : 0, 3);
     }
     return i;
 }
@@ -136,7 +156,7 @@ static sd_image generated(const sd_params *p)
 }
 
 static const uint8_t *rgb_at(const sd_image *i, int x,
-                             int y) { return i->rgb + 3 * ((size_t)y * (size_t)i->width + (size_t)x); }
+                             int y) { return i->data + 3 * ((size_t)y * (size_t)i->width + (size_t)x); }
 
 /* --------------------------------------------------------------------------- against diffusers */
 
@@ -284,7 +304,7 @@ TEST(settings_are_resolved_without_a_look_at_pixels)
         {0, 0, -1, 9, 112, 72, 1},
     };
     for (size_t i = 0; i < SD_COUNT(cases); i++) {
-        sd_image init = {101, 67, NULL, NULL};
+        sd_image init = {101, 67, 3, NULL};
         sd_params r, p = params_for(&init, cases[i].masked ? &init : NULL);
         p.width = cases[i].W;
         p.edit.inpaint_crop = cases[i].crop;
@@ -300,7 +320,7 @@ TEST(settings_are_resolved_without_a_look_at_pixels)
 TEST(resizing_stretches_crops_or_pads)
 {
     sd_image init = new_image(80, 40);   /* left half black, right half white */
-    for (int i = 0; i < 80 * 40; i++) memset(init.rgb + 3 * i, i % 80 < 40 ? 0 : 255, 3);
+    for (int i = 0; i < 80 * 40; i++) memset(init.data + 3 * i, i % 80 < 40 ? 0 : 255, 3);
     static const char *const ways[] = {"stretch", "crop", "pad"};
     for (size_t i = 0; i < 3; i++) {
         int w, h;
@@ -330,7 +350,7 @@ TEST(resizing_stretches_crops_or_pads)
 
 /* ------------------------------------------------------------------------------------------- masks */
 
-static size_t count_white(const sd_picture *m)
+static size_t count_white(const sd_image *m)
 {
     size_t n = 0;
     for (int i = 0; i < m->width * m->height; i++) {
@@ -388,16 +408,15 @@ TEST(transparent_is_repainted_where_no_mask_is_given)
 {
     int w, h;
     sd_image init = make_picture(64, 48), mask = make_mask(64, 48, (sd_rect){0, 0, 8, 8}, 255, 0);
-    init.alpha = malloc(64 * 48);
-    memset(init.alpha, 255, 64 * 48);
+    add_alpha(&init);
     sd_params p = params_for(&init, NULL);
     sd_edit e = prepared(&p, &w, &h);      /* an alpha that hides nothing is no mask */
     assert_false(e.masked);
     assert_true(fabs(e.strength - 0.8) < 1e-12);
     sd_edit_free(&e);
-    memset(init.alpha, 0, 5);
-    init.alpha[5] = 127;                   /* half transparent: more than half of it is repainted */
-    init.alpha[6] = 128;
+    set_alpha(&init, 0, 5, 0);
+    set_alpha(&init, 5, 1, 127);          /* half transparent: more than half of it is repainted */
+    set_alpha(&init, 6, 1, 128);
     e = prepared(&p, &w, &h);
     assert_int_equal(count_white(&e.mask), 6);
     sd_edit_free(&e);
@@ -409,7 +428,7 @@ TEST(transparent_is_repainted_where_no_mask_is_given)
     e = prepared(&p, &w, &h);
     assert_int_equal(count_white(&e.mask), 64);
     sd_edit_free(&e);
-    memset(init.alpha, 0, 64 * 48);        /* all of it transparent */
+    set_alpha(&init, 0, 64 * 48, 0);       /* all of it transparent */
     p = params_for(&init, NULL);
     e = prepared(&p, &w, &h);
     assert_int_equal(count_white(&e.mask), 64 * 48);
@@ -423,11 +442,11 @@ TEST(alpha_that_hides_less_than_half_is_no_mask)
 {
     int w, h;
     sd_image init = make_picture(64, 48), mask = make_mask(64, 48, (sd_rect){0, 0, 8, 8}, 255, 0);
-    init.alpha = malloc(64 * 48);
-    memset(init.alpha, 255, 64 * 48);
-    init.alpha[0] = 254;
-    init.alpha[1] = 128;
-    memset(init.rgb, 55, 6);
+    add_alpha(&init);
+    set_alpha(&init, 0, 1, 254);
+    set_alpha(&init, 1, 1, 128);
+    memset(init.data, 55, 3);
+    memset(init.data + 4, 55, 3);
     sd_params p = params_for(&init, NULL);
     sd_edit e = prepared(&p, &w, &h);
     assert_false(e.masked || e.nothing);
@@ -435,7 +454,7 @@ TEST(alpha_that_hides_less_than_half_is_no_mask)
     assert_string_equal(said.text, "the picture is a little transparent, which is no mask: it is laid over white\n");
     assert_int_equal(e.init.data[0], 56);    /* 255 + (55 - 255)*254/255 */
     assert_int_equal(e.init.data[3], 155);   /* 255 + (55 - 255)*128/255 */
-    assert_memory_equal(e.init.data + 6, init.rgb + 6, 3 * 64 * 48 - 6);
+    for (int i = 2; i < 64 * 48; i++) assert_memory_equal(e.init.data + 3 * i, init.data + 4 * i, 3);
     sd_edit_free(&e);
     p = params_for(&init, &mask);          /* neither is it beside another mask */
     e = prepared(&p, &w, &h);
@@ -552,7 +571,7 @@ TEST(a_black_mask_gives_the_picture_back)
             p.edit.inpaint_crop = crop;
             sd_image out = generated(&p);
             assert_int_equal(out.height, size);
-            assert_memory_equal(out.rgb, init.rgb, (size_t)(48 * size * 3));
+            assert_memory_equal(out.data, init.data, (size_t)(48 * size * 3));
             sd_image_free(&out);
             sd_image_free(&init);
             sd_image_free(&mask);
@@ -564,7 +583,7 @@ TEST(a_white_mask_at_full_strength_does_not_depend_on_the_picture)
     sd_image a = make_picture(48, 40), b = new_image(48, 40), mask = make_mask(48, 40, hole, 255, 255);
     sd_params p = params_for(&a, &mask), q = params_for(&b, &mask);
     sd_image out_a = generated(&p), out_b = generated(&q);
-    assert_memory_equal(out_a.rgb, out_b.rgb, 48 * 40 * 3);
+    assert_memory_equal(out_a.data, out_b.data, 48 * 40 * 3);
     sd_image_free(&out_a);
     sd_image_free(&out_b);
     sd_image_free(&a);
@@ -640,9 +659,9 @@ TEST(a_batch_is_several_pictures_of_one_seed)
     p.batch = 2;
     assert_int_equal(sd_generate(ctx, &p, out), SD_OK);
     assert_int_equal(sd_generate(ctx, &p, again), SD_OK);
-    assert_memory_equal(out[0].rgb, again[0].rgb, 48 * 40 * 3);
-    assert_memory_equal(out[1].rgb, again[1].rgb, 48 * 40 * 3);
-    assert_memory_not_equal(out[0].rgb, out[1].rgb, 48 * 40 * 3);
+    assert_memory_equal(out[0].data, again[0].data, 48 * 40 * 3);
+    assert_memory_equal(out[1].data, again[1].data, 48 * 40 * 3);
+    assert_memory_not_equal(out[0].data, out[1].data, 48 * 40 * 3);
     expect_kept(&out[1], &init, 0, 0, outside_hole, "the second of a batch");
     for (int i = 0; i < 2; i++) {
         sd_image_free(&out[i]);
@@ -678,7 +697,7 @@ TEST(a_generator_per_picture_draws_a_posterior_per_picture)
         p.batch = 1;
         for (int i = 0; i < 3; i++, p.seed++) {
             sd_image alone = generated(&p);
-            bool same = memcmp(alone.rgb, out[i].rgb, 48 * 40 * 3) == 0;
+            bool same = memcmp(alone.data, out[i].data, 48 * 40 * 3) == 0;
             assert_true(same == (i == 0 || !masked));
             sd_image_free(&alone);
             sd_image_free(&out[i]);
@@ -744,7 +763,7 @@ static void expect_refused(const sd_params *p, const char *sentence)
     sd_status status = sd_generate(ctx, p, &out);
     if (status != SD_ERR_ARG) fail_msg("status %s, not arg, for: %s", sd_status_name(status), sentence);
     assert_string_equal(sd_error_text(ctx), sentence);
-    assert_null(out.rgb);
+    assert_null(out.data);
     assert_int_equal(sd_resolve_params(ctx, p, &resolved), SD_ERR_ARG);   /* and before any work */
     assert_string_equal(sd_error_text(ctx), sentence);
 }

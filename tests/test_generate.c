@@ -151,8 +151,8 @@ static void look_quickly(void *user, const sd_denoised *step)
             own += q->ctx->model.vae->cfg.latent_rgb[ch][p % 3] * z;
             other += sd[ch][p % 3] * z;
         }
-        q->wrong += fabs(255 * fmin(fmax(own / 2 + 0.5, 0), 1) - image.rgb[p]) > 0.51;
-        q->wrong_with_sd_map += fabs(255 * fmin(fmax(other / 2 + 0.5, 0), 1) - image.rgb[p]) > 0.51;
+        q->wrong += fabs(255 * fmin(fmax(own / 2 + 0.5, 0), 1) - image.data[p]) > 0.51;
+        q->wrong_with_sd_map += fabs(255 * fmin(fmax(other / 2 + 0.5, 0), 1) - image.data[p]) > 0.51;
         q->pixels++;
     }
     sd_image_free(&image);

@@ -14,13 +14,13 @@ static uint8_t *noise(int width, int height)
 
 TEST(a_ppm_is_exact_to_the_byte)
 {
-    const uint8_t rgb[12] = {255, 0, 0, 0, 255, 0, 0, 0, 255, 10, 13, 26};   /* bytes that text files change */
+    uint8_t rgb[12] = {255, 0, 0, 0, 255, 0, 0, 0, 255, 10, 13, 26};   /* bytes that text files change */
     static const char want[] = "P6\n2 2\n255\n\xff\x00\x00\x00\xff\x00\x00\x00\xff\x0a\x0d\x1a";
     const char *names[] = {"a.ppm", "B.PpM"};
     for (int i = 0; i < 2; i++) {
         sd_error e = {0};
         size_t n;
-        assert_int_equal(sd_image_save(temp_path(names[i]), 2, 2, rgb, "ignored", &e), SD_OK);
+        assert_int_equal(sd_image_save(temp_path(names[i]), &(sd_image){2, 2, 3, rgb}, "ignored", &e), SD_OK);
         char *b = temp_read(names[i], &n);
         assert_int_equal(n, sizeof want - 1);
         assert_memory_equal(b, want, sizeof want - 1);
@@ -30,7 +30,7 @@ TEST(a_ppm_is_exact_to_the_byte)
 
 TEST(what_cannot_be_written_is_said)
 {
-    const uint8_t rgb[12] = {0};
+    uint8_t rgb[12] = {0};
     const struct { const char *name; int width, height; sd_status status; const char *says; } bad[] = {
         {"a.jpg", 2, 2, SD_ERR_ARG, "ends in .png or .ppm"},
         {"ppm", 2, 2, SD_ERR_ARG, "ends in .png or .ppm"},
@@ -50,14 +50,15 @@ TEST(what_cannot_be_written_is_said)
     temp_clear();
     for (size_t i = 0; i < SD_COUNT(bad); i++) {
         sd_error e = {0};
-        sd_status got = sd_image_save(temp_path(bad[i].name), bad[i].width, bad[i].height, rgb, NULL, &e);
+        const sd_image image = {bad[i].width, bad[i].height, 3, rgb};
+        sd_status got = sd_image_save(temp_path(bad[i].name), &image, NULL, &e);
         if (got != bad[i].status || !strstr(e.text, bad[i].says)) print_error("%s: %s\n", sd_status_name(got), e.text);
         assert_int_equal(got, bad[i].status);
         assert_non_null(strstr(e.text, bad[i].says));
     }
     sd_error e = {0};
     sd_fail(&e, SD_ERR_CANCELLED, "cancelled");
-    assert_int_equal(sd_image_save(temp_path("a.ppm"), 2, 2, rgb, NULL, &e), SD_ERR_CANCELLED);
+    assert_int_equal(sd_image_save(temp_path("a.ppm"), &(sd_image){2, 2, 3, rgb}, NULL, &e), SD_ERR_CANCELLED);
     assert_int_equal(temp_files(), 0);
 }
 
@@ -75,10 +76,11 @@ TEST(a_full_disk_leaves_the_old_picture)
             sd_error e = {0};
             size_t before, after;
             temp_clear();
-            assert_int_equal(sd_image_save(temp_path(names[i]), 2, 2, large, "text", &e), SD_OK);
+            assert_int_equal(sd_image_save(temp_path(names[i]), &(sd_image){2, 2, 3, large}, "text", &e), SD_OK);
             char *old = temp_read(names[i], &before);
             temp_disk_limit(limits[k]);
-            sd_status got = sd_image_save(temp_path(names[i]), k ? 256 : 1, k ? 256 : 4, large, "text", &e);
+            const sd_image image = {k ? 256 : 1, k ? 256 : 4, 3, large};
+            sd_status got = sd_image_save(temp_path(names[i]), &image, "text", &e);
             temp_disk_limit(0);
             assert_int_equal(got, SD_ERR_IO);
             assert_non_null(strstr(e.text, names[i]));
@@ -142,7 +144,7 @@ TEST(a_png_gives_back_every_pixel)
         int w = sizes[i][0], h = sizes[i][1];
         uint8_t *rgb = noise(w, h);
         sd_error e = {0};
-        assert_int_equal(sd_image_save(temp_path("a.PNG"), w, h, rgb, NULL, &e), SD_OK);
+        assert_int_equal(sd_image_save(temp_path("a.PNG"), &(sd_image){w, h, 3, rgb}, NULL, &e), SD_OK);
         picture p = decode("a.PNG");
         assert_int_equal(p.width, w);
         assert_int_equal(p.height, h);
@@ -153,6 +155,32 @@ TEST(a_png_gives_back_every_pixel)
         free(p.rgb);
         free(rgb);
     }
+}
+
+/* Grey and RGBA stay what they are in a PNG; a PPM has colours alone. */
+TEST(each_number_of_channels_can_be_written)
+{
+    static const struct { int channels, color; } kinds[] = {{1, PNG_COLOR_TYPE_GRAY}, {3, PNG_COLOR_TYPE_RGB},
+                                                            {4, PNG_COLOR_TYPE_RGB_ALPHA}};
+    uint8_t *data = noise(8, 8);   /* 192 bytes */
+    for (size_t i = 0; i < SD_COUNT(kinds); i++) {
+        sd_error e = {0};
+        size_t n;
+        int c = kinds[i].channels;
+        sd_image image = {6, 8, c, data};
+        assert_int_equal(sd_image_save(temp_path("a.png"), &image, NULL, &e), SD_OK);
+        picture p = decode("a.png");
+        assert_true(p.width == 6 && p.height == 8 && p.color == kinds[i].color);
+        assert_memory_equal(p.rgb, data, (size_t)(48 * c));
+        free(p.rgb);
+        assert_int_equal(sd_image_save(temp_path("a.ppm"), &image, NULL, &e), SD_OK);
+        char *ppm = temp_read("a.ppm", &n);
+        assert_int_equal(n, 11 + 3 * 48);
+        for (int k = 0; k < 3 * 48; k++)
+            assert_int_equal((uint8_t)ppm[11 + k], data[k / 3 * c + (c == 1 ? 0 : k % 3)]);
+        free(ppm);
+    }
+    free(data);
 }
 
 /* Where a chunk of this type begins in the file, NULL: nowhere. */
@@ -181,7 +209,7 @@ TEST(latin_text_goes_into_tEXt_and_all_other_into_iTXt)
     for (size_t i = 0; i < SD_COUNT(cases); i++) {
         sd_error e = {0};
         size_t n;
-        assert_int_equal(sd_image_save(temp_path("t.png"), 2, 2, rgb, cases[i].utf8, &e), SD_OK);
+        assert_int_equal(sd_image_save(temp_path("t.png"), &(sd_image){2, 2, 3, rgb}, cases[i].utf8, &e), SD_OK);
         picture p = decode("t.png");
         assert_int_equal(p.texts, 1);
         assert_string_equal(p.key, "parameters");
@@ -209,6 +237,7 @@ int main(void)
         cmocka_unit_test(a_full_disk_leaves_the_old_picture),
 #ifdef SD_WITH_PNG
         cmocka_unit_test(a_png_gives_back_every_pixel),
+        cmocka_unit_test(each_number_of_channels_can_be_written),
         cmocka_unit_test(latin_text_goes_into_tEXt_and_all_other_into_iTXt),
 #endif
     };

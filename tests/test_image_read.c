@@ -26,7 +26,8 @@ static void put(bytes *b, const void *data, size_t n)
 }
 
 static sd_error err;
-static sd_picture pic;
+static sd_image pic;
+static bool unended;
 
 /* From a block of exactly this size, so that a sanitizer sees a byte read too much. */
 static sd_status read_bytes(const uint8_t *data, size_t n)
@@ -35,7 +36,7 @@ static sd_status read_bytes(const uint8_t *data, size_t n)
     assert_non_null(copy);
     memcpy(copy, data, n);
     sd_error_clear(&err);
-    sd_status status = sd_picture_read_memory(&pic, copy, n, "some/file", &err);
+    sd_status status = sd_image_load_memory(&pic, copy, n, "some/file", &unended, &err);
     free(copy);
     return status;
 }
@@ -51,7 +52,7 @@ static void assert_read(const bytes *b, int width, int height, int channels)
 /* One sentence, in `pic` nothing. */
 static void assert_refused(const char *data, size_t n, sd_status expected, const char *word)
 {
-    static const sd_picture nothing;
+    static const sd_image nothing;
     sd_status status = read_bytes((const uint8_t *)data, n);
     assert_int_equal(status, err.status);
     assert_memory_equal(&pic, &nothing, sizeof nothing);
@@ -62,7 +63,7 @@ static void assert_refused(const char *data, size_t n, sd_status expected, const
 
 static void done(bytes *b)
 {
-    sd_picture_free(&pic);
+    sd_image_free(&pic);
     free(b->p);
     memset(b, 0, sizeof *b);
 }
@@ -90,7 +91,7 @@ static void change_all_bytes(const bytes *b)
             assert_true(status == SD_OK || status == SD_ERR_FORMAT || status == SD_ERR_UNSUPPORTED);
             assert_int_equal(status == SD_OK, pic.data != NULL);
             if (status) assert_non_null(strstr(err.text, "cannot read some/file: "));
-            sd_picture_free(&pic);
+            sd_image_free(&pic);
         }
 }
 
@@ -271,7 +272,7 @@ static const png_kind plain_rgb = {PNG_COLOR_TYPE_RGB, 8, false, false};
 
 TEST(smallest_and_longest_png)
 {
-    static const int size[][2] = {{1, 1}, {SD_PICTURE_SIDE, 1}, {1, SD_PICTURE_SIDE}};
+    static const int size[][2] = {{1, 1}, {SD_IMAGE_SIDE, 1}, {1, SD_IMAGE_SIDE}};
     for (size_t i = 0; i < SD_COUNT(size); i++) {
         bytes b = make_png(&plain_rgb, size[i][0], size[i][1], NULL);
         assert_read(&b, size[i][0], size[i][1], 3);
@@ -311,10 +312,10 @@ TEST(impossible_sizes_of_png_are_refused_before_memory_is_taken)
 {
     static const struct { uint32_t width, height; const char *word; } bad[] = {
         {0, 5, "IHDR"}, {5, 0, "IHDR"},
-        {SD_PICTURE_SIDE + 1, 1, "16385x1 pixels"}, {1, SD_PICTURE_SIDE + 1, "1x16385 pixels"},
+        {SD_IMAGE_SIDE + 1, 1, "16385x1 pixels"}, {1, SD_IMAGE_SIDE + 1, "1x16385 pixels"},
         {0x7FFFFFFF, 0x7FFFFFFF, "sides from 1 to 16384"},
         {0x80000000u, 1, "range"}, {0xFFFFFFFFu, 0xFFFFFFFFu, "range"},
-        {SD_PICTURE_SIDE, SD_PICTURE_SIDE, "too few for 16384x16384 pixels"},
+        {SD_IMAGE_SIDE, SD_IMAGE_SIDE, "too few for 16384x16384 pixels"},
     };
     for (size_t i = 0; i < SD_COUNT(bad); i++) {
         bytes b = make_png(&plain_rgb, 4, 4, NULL);
@@ -372,8 +373,8 @@ TEST(png_cut_off_before_its_last_pixel_is_refused)
     for (size_t i = 0; i < SD_COUNT(kinds); i++) {
         bytes b = make_png(&kinds[i], 7, 5, NULL);
         assert_read(&b, 7, 5, i ? 4 : 3);
-        sd_picture whole = pic;
-        assert_false(whole.unended);
+        sd_image whole = pic;
+        assert_false(unended);
         refuse_all_prefixes(&b, b.n - IEND - CHECKSUMS - 2);
         for (size_t n = b.n - IEND - CHECKSUMS - 2; n < b.n; n++) {
             if (read_bytes(b.p, n)) {
@@ -381,11 +382,11 @@ TEST(png_cut_off_before_its_last_pixel_is_refused)
                 if (n >= b.n - IEND) fail_msg("%zu of %zu bytes: %s", n, b.n, err.text);
                 continue;
             }
-            assert_true(pic.unended && pic.width == whole.width && pic.height == whole.height);
+            assert_true(unended && pic.width == whole.width && pic.height == whole.height);
             assert_memory_equal(pic.data, whole.data, (size_t)(5 * 7 * whole.channels));
-            sd_picture_free(&pic);
+            sd_image_free(&pic);
         }
-        sd_picture_free(&whole);
+        sd_image_free(&whole);
         done(&b);
     }
 }
@@ -424,7 +425,7 @@ TEST(content_decides_not_the_ending)
     bytes b = make_png(&plain_rgb, 3, 2, NULL);
     temp_write("picture.jpg", b.p, b.n);
     sd_error_clear(&err);
-    assert_int_equal(sd_picture_read(&pic, temp_path("picture.jpg"), &err), SD_OK);
+    assert_int_equal(sd_image_load(&pic, temp_path("picture.jpg"), NULL, &err), SD_OK);
     assert_int_equal(pic.width, 3);
     done(&b);
     temp_clear();
@@ -637,7 +638,7 @@ TEST(jpeg_of_impossible_size_is_refused)
 
 TEST(smallest_and_longest_jpeg)
 {
-    static const int size[][2] = {{1, 1}, {SD_PICTURE_SIDE, 1}, {1, SD_PICTURE_SIDE}};
+    static const int size[][2] = {{1, 1}, {SD_IMAGE_SIDE, 1}, {1, SD_IMAGE_SIDE}};
     for (size_t i = 0; i < SD_COUNT(size); i++) {
         bytes b = make_jpeg(&jpeg_kinds[0], size[i][0], size[i][1], six_greys);
         int x = size[i][0] - 1, y = size[i][1] - 1;
@@ -801,22 +802,22 @@ TEST(other_formats_are_named)
 TEST(files_that_cannot_be_opened_are_named)
 {
     sd_error_clear(&err);
-    assert_int_equal(sd_picture_read(&pic, temp_path("none.png"), &err), SD_ERR_MISSING);
+    assert_int_equal(sd_image_load(&pic, temp_path("none.png"), NULL, &err), SD_ERR_MISSING);
     assert_non_null(strstr(err.text, "none.png"));
     assert_null(pic.data);
     sd_error_clear(&err);
-    assert_int_equal(sd_picture_read(&pic, temp_path(""), &err), SD_ERR_ARG);
+    assert_int_equal(sd_image_load(&pic, temp_path(""), NULL, &err), SD_ERR_ARG);
     assert_non_null(strstr(err.text, "directory"));
     sd_error_clear(&err);
     temp_write("empty.png", "", 0);
-    assert_int_equal(sd_picture_read(&pic, temp_path("empty.png"), &err), SD_ERR_FORMAT);
+    assert_int_equal(sd_image_load(&pic, temp_path("empty.png"), NULL, &err), SD_ERR_FORMAT);
     assert_non_null(strstr(err.text, "empty.png: it is empty"));
     temp_write("a.ppm", "P6 1 1 255\nabc", 14);
-    assert_int_equal(sd_picture_read(&pic, temp_path("a.ppm"), &err), SD_ERR_FORMAT);   /* the first error stays */
+    assert_int_equal(sd_image_load(&pic, temp_path("a.ppm"), NULL, &err), SD_ERR_FORMAT);   /* the first error stays */
     sd_error_clear(&err);
-    assert_int_equal(sd_picture_read(&pic, temp_path("a.ppm"), &err), SD_OK);
+    assert_int_equal(sd_image_load(&pic, temp_path("a.ppm"), NULL, &err), SD_OK);
     assert_memory_equal(pic.data, "abc", 3);
-    sd_picture_free(&pic);
+    sd_image_free(&pic);
     temp_clear();
 }
 
@@ -830,11 +831,11 @@ TEST(nothing_is_printed_about_broken_files)
     bytes png = make_png(&plain_rgb, 7, 5, NULL), jpeg = make_jpeg(&jpeg_kinds[6], 20, 9, jpeg_value);
     for (size_t i = 8; i < png.n; i++) {
         png.p[i] ^= 0x40;
-        if (!read_bytes(png.p, png.n)) sd_picture_free(&pic);
+        if (!read_bytes(png.p, png.n)) sd_image_free(&pic);
     }
     for (size_t i = 3; i < jpeg.n; i += 2) {
         jpeg.p[i] ^= 0x04;
-        if (!read_bytes(jpeg.p, jpeg.n)) sd_picture_free(&pic);
+        if (!read_bytes(jpeg.p, jpeg.n)) sd_image_free(&pic);
     }
     fflush(NULL);
     dup2(out, 1);

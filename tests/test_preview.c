@@ -12,11 +12,11 @@
 
 static const char *out(const char *name) { return temp_path(name); }
 
-static sd_picture read_picture(const char *path)
+static sd_image read_picture(const char *path)
 {
     sd_error e = {0};
-    sd_picture p;
-    if (sd_picture_read(&p, path, &e)) fail_msg("%s", e.text);
+    sd_image p;
+    if (sd_image_load(&p, path, NULL, &e)) fail_msg("%s", e.text);
     return p;
 }
 
@@ -30,7 +30,7 @@ TEST(every_step_is_saved_and_the_last_is_the_picture)
     RUN(DRAW, "--steps", "4", "--set-alpha-to-one", "true", "--steps-offset", "0", "--save-steps", dir, "-o",
         out("a.ppm"));
     expect_success("four steps");
-    sd_picture p[4], final = read_picture(out("a.ppm"));
+    sd_image p[4], final = read_picture(out("a.ppm"));
     size_t n = 128 * 128 * 3;
     for (int i = 0; i < 4; i++) {
         snprintf(path, sizeof path, "%s/step_%03d" PICTURE, dir, i);
@@ -39,8 +39,8 @@ TEST(every_step_is_saved_and_the_last_is_the_picture)
         if (i) assert_memory_not_equal(p[i].data, p[i - 1].data, n);
     }
     assert_memory_equal(p[3].data, final.data, n);
-    for (int i = 0; i < 4; i++) sd_picture_free(&p[i]);
-    sd_picture_free(&final);
+    for (int i = 0; i < 4; i++) sd_image_free(&p[i]);
+    sd_image_free(&final);
     snprintf(path, sizeof path, "%s/step_004" PICTURE, dir);
     struct stat st;
     assert_int_not_equal(stat(path, &st), 0);
@@ -48,7 +48,7 @@ TEST(every_step_is_saved_and_the_last_is_the_picture)
     expect_success("a batch");
     snprintf(path, sizeof path, "%s/step_001_2" PICTURE, dir);
     p[0] = read_picture(path);
-    sd_picture_free(&p[0]);
+    sd_image_free(&p[0]);
     temp_clear();
 }
 
@@ -145,9 +145,9 @@ TEST(kitty_gets_the_decoded_picture)
         n = from_base64(data, n, p, (size_t)(end - p));
     }
     assert_int_equal(n, 128 * 128 * 3);
-    sd_picture seen = read_picture(in_work("seen/step_000" PICTURE));
+    sd_image seen = read_picture(in_work("seen/step_000" PICTURE));
     assert_memory_equal(data, seen.data, n);
-    sd_picture_free(&seen);
+    sd_image_free(&seen);
     temp_clear();
 }
 
@@ -156,16 +156,17 @@ TEST(iterm2_gets_a_png)
     preview("TERM_PROGRAM=iTerm.app");
     static uint8_t data[1 << 17];
     sd_error e = {0};
-    sd_picture p, seen = read_picture(in_work("seen/step_000" PICTURE));
+    sd_image p, seen = read_picture(in_work("seen/step_000" PICTURE));
     const char *at = strstr(ran.err, "\033]1337;File=inline=1;");
     assert_non_null(at);
     at = strchr(at, ':') + 1;
     size_t n = from_base64(data, 0, at, strcspn(at, "\a"));
-    if (sd_picture_read_memory(&p, data, n, "the preview", &e)) fail_msg("%s", e.text);   /* libpng checks its sums */
+    if (sd_image_load_memory(&p, data, n, "the preview", NULL, &e))   /* libpng checks its sums */
+        fail_msg("%s", e.text);
     assert_int_equal(p.width, 128);
     assert_memory_equal(p.data, seen.data, 128 * 128 * 3);
-    sd_picture_free(&p);
-    sd_picture_free(&seen);
+    sd_image_free(&p);
+    sd_image_free(&seen);
     temp_clear();
 }
 

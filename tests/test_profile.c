@@ -63,7 +63,7 @@ TEST(measuring_changes_no_bit)
     sd_ctx *c = open_tiny(SD_PART_ALL, THREADS);
     sd_image without = draw(c);
     assert_true(s->n > 100);
-    assert_memory_equal(with.rgb, without.rgb, 3 * (size_t)with.width * (size_t)with.height);
+    assert_memory_equal(with.data, without.data, 3 * (size_t)with.width * (size_t)with.height);
     sd_close(c);
     sd_image_free(&with);
     sd_image_free(&without);

@@ -90,14 +90,14 @@ TEST(the_list_is_what_the_run_traces)
     sd_params_init(&p);
     p.sampling.steps = 4;
     p.sampling.sampler = "ddim";
-    uint8_t rgb[64 * 64 * 3], alpha[64 * 64];
+    uint8_t rgb[64 * 64 * 3], rgba[64 * 64 * 4];
     for (size_t i = 0; i < sizeof rgb; i++) rgb[i] = (uint8_t)(i * 7);
-    for (size_t i = 0; i < sizeof alpha; i++) alpha[i] = i % 64 < 32 ? 0 : 255;
-    sd_image init = {.width = 64, .height = 64, .rgb = rgb};
+    for (size_t i = 0; i < sizeof rgba; i++) rgba[i] = i % 4 < 3 ? (uint8_t)(i * 7) : i / 4 % 64 < 32 ? 0 : 255;
+    sd_image init = {64, 64, 3, rgb};
     p.edit.init = &init;
     p.edit.strength = 0.5;
     same_as_run(c, &p, NULL);
-    init.alpha = alpha;
+    init = (sd_image){64, 64, 4, rgba};
     same_as_run(c, &p, "image_latents,mask,vae.encoder.*");
     sd_close(c);
 }
@@ -118,7 +118,7 @@ TEST(a_list_changes_nothing_of_what_comes_after)
     assert_true(t.n_steps == 2 && t.steps[1] > 0);
     assert_int_equal(sd_trace_list(c, &p, "no.such", NULL, NULL), SD_ERR_ARG);
     assert_int_equal(sd_generate(c, &p, &b), SD_OK);
-    assert_memory_equal(a.rgb, b.rgb, 64 * 64 * 3);
+    assert_memory_equal(a.data, b.data, 64 * 64 * 3);
     sd_image_free(&a);
     sd_image_free(&b);
     sd_close(c);

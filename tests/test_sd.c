@@ -41,10 +41,10 @@ TEST(a_seed_means_one_picture)
     sd_ctx *c = open_tiny(SD_PART_ALL, 0);
     sd_params p = small();
     sd_image a = draw(c, &p), b = draw(c, &p);
-    assert_memory_equal(a.rgb, b.rgb, bytes(&a));
+    assert_memory_equal(a.data, b.data, bytes(&a));
     p.seed++;
     sd_image d = draw(c, &p);
-    assert_memory_not_equal(a.rgb, d.rgb, bytes(&a));
+    assert_memory_not_equal(a.data, d.data, bytes(&a));
     sd_image_free(&a);
     sd_image_free(&b);
     sd_image_free(&d);
@@ -62,8 +62,8 @@ TEST(a_prompt_leaves_no_trace)
     assert_int_equal(sd_generate(c, &other, &left), SD_ERR_CANCELLED);
     sd_set_progress(c, NULL, NULL);
     sd_image before = draw(c, &other), a = draw(c, &p), b = draw(fresh, &p);
-    assert_memory_equal(a.rgb, b.rgb, bytes(&a));
-    assert_memory_not_equal(a.rgb, before.rgb, bytes(&a));
+    assert_memory_equal(a.data, b.data, bytes(&a));
+    assert_memory_not_equal(a.data, before.data, bytes(&a));
     sd_image_free(&before);
     sd_image_free(&a);
     sd_image_free(&b);
@@ -79,8 +79,8 @@ TEST(a_batch_begins_with_the_picture_drawn_alone)
     sd_image one = draw(c, &p), three[3];
     p.batch = 3;
     assert_int_equal(sd_generate(c, &p, three), SD_OK);
-    assert_memory_equal(one.rgb, three[0].rgb, bytes(&one));   /* products do not depend on the batch: the same bits */
-    assert_memory_not_equal(one.rgb, three[1].rgb, bytes(&one));
+    assert_memory_equal(one.data, three[0].data, bytes(&one));   /* products depend on no batch: the same bits */
+    assert_memory_not_equal(one.data, three[1].data, bytes(&one));
     sd_image_free(&one);
     for (int i = 0; i < 3; i++) sd_image_free(&three[i]);
     sd_close(c);
@@ -97,7 +97,7 @@ TEST(given_noise_replaces_the_seed)
     p.noise_count = 256;
     p.seed = 1;
     sd_image b = draw(c, &p);
-    assert_memory_equal(a.rgb, b.rgb, bytes(&a));
+    assert_memory_equal(a.data, b.data, bytes(&a));
     p.noise_count = 255;
     assert_int_equal(sd_generate(c, &p, &b), SD_ERR_ARG);
     assert_string_equal(sd_error_text(c), "the initial noise must be [1,4,8,8], 256 numbers, not 255");
@@ -137,7 +137,7 @@ TEST(a_file_of_numbers_is_a_random_stream)
     p.seed = 7;
     sd_set_drawn(c, count_draw, &s);
     sd_image b = draw(c, &p);
-    assert_memory_equal(a.rgb, b.rgb, bytes(&a));
+    assert_memory_equal(a.data, b.data, bytes(&a));
     assert_int_equal(s.numbers, 3 * 256);
     sd_set_drawn(c, NULL, NULL);
     p.sampling.steps = 3;
@@ -159,7 +159,7 @@ TEST(guidance_of_one_takes_one_evaluation_of_the_prompt_alone)
     sd_image a = draw(c, &p);
     p.negative_prompt = "anything";
     sd_image b = draw(c, &p);
-    assert_memory_equal(a.rgb, b.rgb, bytes(&a));
+    assert_memory_equal(a.data, b.data, bytes(&a));
     sd_image_free(&a);
     sd_image_free(&b);
     sd_close(c);
@@ -210,8 +210,8 @@ TEST(a_seed_per_image_makes_each_picture_repeatable)
     p.batch = 1;
     p.seed++;
     sd_image second = draw(c, &p);
-    assert_memory_equal(second.rgb, both[1].rgb, bytes(&second));
-    assert_memory_not_equal(both[0].rgb, both[1].rgb, bytes(&second));
+    assert_memory_equal(second.data, both[1].data, bytes(&second));
+    assert_memory_not_equal(both[0].data, both[1].data, bytes(&second));
     for (int i = 0; i < 2; i++) sd_image_free(&both[i]);
     sd_image_free(&second);
     sd_close(c);
@@ -428,7 +428,7 @@ TEST(the_stages_make_up_the_pipeline)
     for (int i = 0; i < 64 * 64; i++)
         for (int k = 0; k < 3; k++) {
             double want = 255 * fmin(fmax(picture[k * 64 * 64 + i] / 2 + 0.5, 0), 1);
-            assert_true(fabs(want - whole.rgb[3 * i + k]) <= 0.51);
+            assert_true(fabs(want - whole.data[3 * i + k]) <= 0.51);
         }
     sd_image_free(&whole);
     sd_close(c);
@@ -458,7 +458,7 @@ TEST(tracing_names_everything_and_changes_nothing)
     seen s = {0};
     assert_int_equal(sd_set_trace(c, NULL, look, &s), SD_OK);
     sd_image traced = draw(c, &p);
-    assert_memory_equal(plain.rgb, traced.rgb, bytes(&plain));
+    assert_memory_equal(plain.data, traced.data, bytes(&plain));
     assert_true(s.n > 400);
     assert_int_equal(s.tokens, 1);
     assert_int_equal(s.latents, 3);
@@ -549,7 +549,7 @@ TEST(two_contexts_work_in_two_threads)
     for (int i = 0; i < 2; i++) {
         pthread_join(id[i], NULL);
         assert_int_equal(together[i].status, SD_OK);
-        assert_memory_equal(alone[i].image.rgb, together[i].image.rgb, bytes(&alone[i].image));
+        assert_memory_equal(alone[i].image.data, together[i].image.data, bytes(&alone[i].image));
         sd_image_free(&alone[i].image);
         sd_image_free(&together[i].image);
     }
@@ -566,7 +566,7 @@ TEST(precise_agrees_with_fast)
     sd_params p = small();
     p.sampling.steps = 1;
     sd_image a = draw(fast, &p), b = draw(precise, &p);
-    for (size_t i = 0; i < bytes(&a); i++) assert_true(abs(a.rgb[i] - b.rgb[i]) <= 1);
+    for (size_t i = 0; i < bytes(&a); i++) assert_true(abs(a.data[i] - b.data[i]) <= 1);
     sd_image_free(&a);
     sd_image_free(&b);
     sd_close(fast);
@@ -645,7 +645,7 @@ TEST(products_have_two_providers)
     assert_int_equal(sd_parameters_text(c, &p, &text), SD_OK);
     assert_non_null(strstr(text, ", Products: openblas,"));   /* other bits: the picture says so */
     sd_free(text);
-    for (size_t i = 0; i < bytes(&own); i++) assert_true(abs(own.rgb[i] - blas.rgb[i]) <= 1);
+    for (size_t i = 0; i < bytes(&own); i++) assert_true(abs(own.data[i] - blas.data[i]) <= 1);
     sd_image_free(&blas);
     sd_close(c);
     c = open_with(SD_GEMM_OPENBLAS, 2, 1, SD_ERR_ARG);
@@ -682,9 +682,9 @@ TEST(where_weights_are_changes_no_bit)
         assert_int_equal(sd_open(&c, &o), SD_OK);
         sd_params p = small();
         sd_image once = draw(c, &p), again = draw(c, &p);
-        assert_memory_equal(once.rgb, again.rgb, bytes(&once));
+        assert_memory_equal(once.data, again.data, bytes(&once));
         if (how == SD_RESIDENCY_MAP) first = once;
-        else assert_memory_equal(first.rgb, once.rgb, bytes(&once));
+        else assert_memory_equal(first.data, once.data, bytes(&once));
         if (how != SD_RESIDENCY_MAP) sd_image_free(&once);
         sd_image_free(&again);
         size_t before = resident_kb();

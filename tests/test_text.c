@@ -292,7 +292,7 @@ TEST(written_texts_are_read_back)
     for (size_t i = 0; i < SD_COUNT(texts); i++) {
         char *text, error[512];
         sd_error e = {.status = SD_OK};
-        assert_int_equal(sd_image_save(temp_path("t.png"), 1, 1, rgb, texts[i], &e), SD_OK);
+        assert_int_equal(sd_image_save(temp_path("t.png"), &(sd_image){1, 1, 3, rgb}, texts[i], &e), SD_OK);
         if (sd_image_text_read(temp_path("t.png"), &text, error)) fail_msg("%s", error);
         assert_string_equal(text, texts[i]);
         sd_free(text);

@@ -212,7 +212,7 @@ static sd_image draw(sd_ctx *c, const char *prompt, uint64_t seed, const char *f
 
 static bool same(const sd_image *a, const sd_image *b)
 {
-    return memcmp(a->rgb, b->rgb, (size_t)a->width * (size_t)a->height * 3) == 0;
+    return memcmp(a->data, b->data, (size_t)a->width * (size_t)a->height * 3) == 0;
 }
 
 /* Each of these alone decides the picture, given what the two runs have in common. */

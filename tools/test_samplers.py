@@ -59,7 +59,7 @@ class Traced(C.Structure):
 
 
 class Image(C.Structure):
-    _fields_ = [("width", C.c_int), ("height", C.c_int), ("rgb", C.c_void_p), ("alpha", C.c_void_p)]
+    _fields_ = [("width", C.c_int), ("height", C.c_int), ("channels", C.c_int), ("data", C.c_void_p)]
 
 
 def of(kind, names):
