@@ -81,8 +81,9 @@ enum { PREVIEW_NONE = 2, PREVIEW_PROJ, PREVIEW_VAE };
                      "matrix products: own (default; the same bits for any number\n" \
                      "of threads and in any batch) or openblas"}
 
-/* Nothing given: every option at its default. */
-void settings_init(settings *s);
+/* ---- app_options.c */
+void settings_init(settings *s);   /* nothing given: every option at its default */
+extern const cli_command draw_command;
 
 extern sd_ctx *context;   /* the open model; global for the signal handler */
 extern volatile sig_atomic_t interrupts;
@@ -110,17 +111,16 @@ int exit_code(sd_status status);
 int errno_code(int why);   /* of a system call of the program's own */
 /* CLI_INTERRUPTED, said, after a signal; to be asked between calls into the library, which end by themselves. */
 int stopped(void);
+uint64_t random_seed(void);
+
+/* ---- app_model.c */
 /* Says what the last call into the library met. Exit code. */
 int report(const settings *s, sd_status status);
 /* NULL if there is none. */
 const char *default_model(const char *argv0, char model[PATH_SIZE]);
 int open_model(const settings *s, const char *argv0, unsigned parts, view *v);
 
-/* --sigmas and --timesteps as the parameters take them; they live in the settings. */
-int read_lists(settings *s);
-/* Numbers of a file must be finite. Exit code. */
-int check_finite(const char *file, const float *x, size_t n);
-uint64_t random_seed(void);
+/* ---- app_paths.c */
 /* In either case, as the library takes it. Nothing but the ending is a name without one. */
 int ends_with(const char *s, const char *end);
 int is_picture_name(const char *path);
@@ -132,6 +132,11 @@ int check_directory(const char *what, const char *path);
 /* "a/b.png" for the first picture, "a/b_2.png" for the second; of "b_%03d.png" b_001.png and b_002.png. */
 int picture_path(char path[PATH_SIZE], const char *output, int index);
 
+/* ---- app_prepare.c */
+/* --sigmas and --timesteps as the parameters take them; they live in the settings. */
+int read_lists(settings *s);
+/* Numbers of a file must be finite. Exit code. */
+int check_finite(const char *file, const float *x, size_t n);
 /* Files that a run begins from. */
 typedef struct inputs { sd_image init, mask; float *noise; } inputs;
 /* Reads them, and finds everything that can be wrong with the parameters before a seed is printed. Exit code. */
@@ -155,7 +160,6 @@ void prompt_lines_free(prompt_lines *l);
 int prompt_line_settings(const prompt_lines *l, int i, const settings *common, settings *s, char **text);
 
 /* ---- the commands */
-extern const cli_command draw_command;   /* main.c */
 typedef struct command {
     const cli_command *line;
     int (*run)(settings *s, const char *argv0);

@@ -181,7 +181,6 @@ check_options() {
 # The others are to go.
 cycles='cycle: kernels kernels_avx2 kernels_avx512 kernels_sse2 precise_avx2 precise_avx512 precise_sse2
 cycle: sampler sampler_config sampler_multistep sampler_names sampler_onestep sampler_schedules sampler_table
-cycle: app_codec app_commands app_complete app_man app_profile app_prompts app_redraw main
 cycle: ops profile
 cycle: ops_cpu ops_cpu_winograd
 cycle: pipeline pipeline_rehearse

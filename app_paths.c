@@ -1,0 +1,91 @@
+/* app_paths.c - floor 7: names of files: what may be written, and under which name. */
+#include "app.h"
+#include "os.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+int ends_with(const char *s, const char *end)
+{
+    size_t n = strlen(s), m = strlen(end);
+    for (size_t i = 0; n > m && i < m; i++)
+        if (tolower((unsigned char)s[n - m + i]) != end[i]) return 0;
+    return n > m;
+}
+
+int is_stream(const char *path)
+{
+    return sd_os_descriptor(path) >= 0 || sd_os_look(path, NULL) == SD_OS_STREAM;
+}
+
+int is_picture_name(const char *path)
+{
+    if (is_stream(path)) return 1;
+#ifdef SD_WITH_PNG
+    if (ends_with(path, ".png")) return 1;
+#endif
+    return ends_with(path, ".ppm");
+}
+
+int check_writable(const char *what, const char *path)
+{
+    char dir[PATH_SIZE];
+    if (snprintf(dir, sizeof dir, "%s", path) >= PATH_SIZE)
+        return cli_error(CLI_USAGE, "the %s path is longer than %d bytes", what, PATH_SIZE - 1);
+    if (sd_os_look(path, NULL) == SD_OS_DIRECTORY)
+        return cli_error(CLI_USAGE, "cannot write the %s %s: it is a directory", what, path);
+    if (is_stream(path)) return CLI_OK;
+    char *slash = strrchr(dir, '/');
+    if (!slash) snprintf(dir, sizeof dir, ".");
+    else slash[slash == dir] = 0;
+    sd_os_kind kind = sd_os_look(dir, NULL);
+    if (kind == SD_OS_FILE || kind == SD_OS_STREAM)
+        return cli_error(CLI_USAGE, "cannot write the %s %s: %s is not a directory", what, path, dir);
+    if (kind != SD_OS_DIRECTORY || !sd_os_may_write_in(dir))
+        return cli_error(errno_code(errno), "cannot write the %s %s: %s", what, path, strerror(errno));
+    return CLI_OK;
+}
+
+int check_directory(const char *what, const char *path)
+{
+    if (!sd_os_make_directory(path))
+        return cli_error(errno_code(errno), "cannot make the directory %s for the %s: %s", path, what, strerror(errno));
+    if (sd_os_look(path, NULL) == SD_OS_FILE || is_stream(path))
+        return cli_error(CLI_USAGE, "cannot write the %s into %s: it is not a directory", what, path);
+    if (!sd_os_may_write_in(path))
+        return cli_error(errno_code(errno), "cannot write the %s into %s: %s", what, path, strerror(errno));
+    return CLI_OK;
+}
+
+/* "%d", "%3d" or "%03d": its length, and how it is to be filled; 0 if there is none. */
+static size_t number_sign(const char *s, int *zeros, int *width)
+{
+    const char *c = s;
+    if (*c != '%') return 0;
+    *zeros = *++c == '0';
+    for (*width = 0; *c >= '0' && *c <= '9' && *width < 100; c++) *width = 10 * *width + (*c - '0');
+    return *c == 'd' && *width < 100 ? (size_t)(c + 1 - s) : 0;
+}
+
+static const char *find_number(const char *s, size_t *n, int *zeros, int *width)
+{
+    for (; *s; s++)
+        if ((*n = number_sign(s, zeros, width)) > 0) return s;
+    return NULL;
+}
+
+int picture_path(char path[PATH_SIZE], const char *output, int index)
+{
+    size_t sign = 0;
+    int zeros = 0, width = 0, n;
+    const char *dot = strrchr(output, '.');   /* a stream need not have one */
+    const char *at = find_number(output, &sign, &zeros, &width);
+    size_t stem = at ? (size_t)(at - output) : dot ? (size_t)(dot - output) : strlen(output);
+    if (at && zeros) n = snprintf(path, PATH_SIZE, "%.*s%0*d%s", (int)stem, output, width, index, at + sign);
+    else if (at) n = snprintf(path, PATH_SIZE, "%.*s%*d%s", (int)stem, output, width, index, at + sign);
+    else if (index == 1) n = snprintf(path, PATH_SIZE, "%s", output);
+    else n = snprintf(path, PATH_SIZE, "%.*s_%d%s", (int)stem, output, index, output + stem);
+    return n < PATH_SIZE ? CLI_OK : cli_error(CLI_USAGE, "the output path is longer than %d bytes", PATH_SIZE - 1);
+}

@@ -1,0 +1,138 @@
+/* app_prepare.c - floor 7: what a run begins from, read and checked before any work, and who watches it. */
+#include "app.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ----------------------------------------------------------------------------- lists and numbers */
+
+int read_lists(settings *s)
+{
+    int code = cli_numbers("sigmas", s->sigmas, s->sigma_list, MOST_LEVELS, &s->p.sampling.sigma_count);
+    if (!code)
+        code = cli_numbers("timesteps", s->timesteps, s->timestep_list, MOST_LEVELS, &s->p.sampling.timestep_count);
+    if (!code && s->sigmas && s->p.sampling.sigma_count < 2)
+        code = cli_error(CLI_USAGE, "--sigmas needs two numbers or more: a step has two ends");
+    if (s->sigmas) s->p.sampling.sigmas = s->sigma_list;
+    if (s->timesteps) s->p.sampling.timesteps = s->timestep_list;
+    return code;
+}
+
+int check_finite(const char *file, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(x[i]))
+            return cli_error(CLI_USAGE, "%s: number %zu of %zu is %g, which no latent can be", file, i + 1, n,
+                             (double)x[i]);
+    return CLI_OK;
+}
+
+/* p->noise from the file; its shape must be [batch,C,height/scale,width/scale], not only its count. r: p, resolved. */
+static int read_noise(const settings *s, sd_params *p, const sd_params *r, float **noise)
+{
+    sd_model_info info = {0};
+    int nd;
+    int64_t d[4];
+    sd_status status = sd_tensor_read(context, s->noise, "noise", noise, &nd, d);
+    if (!status) status = sd_get_info(context, &info);
+    if (status) return report(s, status);
+    const int64_t want[] = {r->batch, info.latent_channels, r->height / info.scale, r->width / info.scale};
+    if (nd != 4 || memcmp(d, want, sizeof want) != 0)
+        return cli_error(CLI_USAGE,
+                         "%s: the noise must be [%lld,%lld,%lld,%lld], found %d dimensions: [%lld,%lld,%lld,%lld]",
+                         s->noise, (long long)want[0], (long long)want[1], (long long)want[2], (long long)want[3], nd,
+                         (long long)d[0], (long long)d[1], (long long)d[2], (long long)d[3]);
+    p->noise = *noise;
+    p->noise_count = (size_t)(d[0] * d[1] * d[2] * d[3]);
+    return check_finite(s->noise, *noise, p->noise_count);
+}
+
+/* ------------------------------------------------------------------------ pictures to begin from */
+
+static int parse_outpaint(const char *text, int margins[4])
+{
+    int used = 0;
+    int got = sscanf(text, "%5d,%5d,%5d,%5d%n", &margins[0], &margins[1], &margins[2], &margins[3], &used);
+    if (got == 4 && !text[used]) return CLI_OK;
+    return cli_error(CLI_USAGE, "--outpaint takes four numbers of pixels, left,top,right,bottom, not \"%s\"", text);
+}
+
+static int read_pictures(settings *s, inputs *in)
+{
+    if (s->outpaint && parse_outpaint(s->outpaint, s->p.edit.outpaint)) return CLI_USAGE;
+    sd_status status = s->init ? sd_image_read(context, s->init, &in->init) : SD_OK;
+    if (!status && s->mask && !interrupts) status = sd_image_read(context, s->mask, &in->mask);
+    if (status || interrupts) return status ? report(s, status) : stopped();
+    if (s->init) s->p.edit.init = &in->init;
+    if (s->mask) s->p.edit.mask = &in->mask;
+    s->p.edit.init_name = s->init;
+    s->p.edit.mask_name = s->mask;
+    s->p.noise_name = s->noise;
+    return CLI_OK;
+}
+
+/* -------------------------------------------------------------------------------- who watches it */
+
+static void save_step(const settings *s, const sd_denoised *step)
+{
+    char path[PATH_SIZE];
+    sd_image image;
+    for (int b = 0; b < step->batch; b++) {
+        char number[16] = "";
+        if (b) snprintf(number, sizeof number, "_%d", b + 1);
+        int n = snprintf(path, sizeof path, "%s/step_%03d%s%s", s->save_steps, step->index, number, PICTURE_ENDING);
+        if (n >= PATH_SIZE) return;
+        if (sd_step_picture(context, step, b, 0, &image)) return;   /* the run ends with this error */
+        sd_image_write(context, path, &image, NULL);
+        sd_image_free(&image);
+    }
+}
+
+/* The first picture of the batch, decoded if that is soon done. */
+static void show_step(void *user, const sd_denoised *step)
+{
+    enum { SMALL = 32 * 32 };
+    view *v = user;
+    sd_image image;
+    if (v->s->save_steps) save_step(v->s, step);
+    int how = v->s->preview, quick = how == PREVIEW_PROJ || (how != PREVIEW_VAE && step->height * step->width > SMALL);
+    if (!v->preview || sd_step_picture(context, step, 0, quick, &image)) return;
+    clear_bar(v);
+    preview_show(v->kind, &image, &v->rows);
+    sd_image_free(&image);
+}
+
+static void show_draw(void *user, const sd_drawn *d)
+{
+    clear_bar(user);
+    printf("draw: %s: %zu numbers of %s, seed %llu", d->who, d->count, d->stream, (unsigned long long)d->seed);
+    if (d->image >= 0) printf(", picture %d", d->image + 1);
+    if (d->between_levels) printf(", from sigma %.6g to %.6g\n", d->from, d->to);
+    else printf(", after %llu\n", (unsigned long long)d->position);
+}
+
+int prepare(settings *s, inputs *in, view *v)
+{
+    sd_params resolved;
+    int code = read_lists(s);
+    if (!code) code = read_pictures(s, in);
+    if (code) return code;
+    sd_status status = sd_resolve_params(context, &s->p, &resolved);
+    if (status || interrupts) return status ? report(s, status) : stopped();
+    v->steps = resolved.edit.init ? (int)(resolved.sampling.steps * resolved.edit.strength) : resolved.sampling.steps;
+    sd_set_progress(context, show_progress, v);
+    if (s->explain_seed) sd_set_drawn(context, show_draw, v);
+    if (s->save_steps || v->preview) sd_set_step(context, show_step, v);
+    if (s->noise) code = read_noise(s, &s->p, &resolved, &in->noise);
+    if (!code && s->trace && (status = sd_trace_list(context, &s->p, s->trace_filter, NULL, NULL)) != SD_OK)
+        code = report(s, status);
+    return code;
+}
+
+void inputs_free(inputs *in)
+{
+    sd_free(in->noise);
+    sd_image_free(&in->init);
+    sd_image_free(&in->mask);
+}
