@@ -150,6 +150,50 @@ void sd_sample_lms(sd_sampling *r)
     }
 }
 
+/* ------------------------------------------------------------------------ gradient estimation */
+
+/* Permenter & Yuan 2023, "Interpreting and Improving Diffusion Models from an Optimization Perspective": eps is the
+ * gradient of a distance to the data, better estimated by eps_i + (gamma - 1) (eps_i - eps_(i-1)) with gamma = 2:
+ *   x' = x + (sigma' - sigma) (gamma eps_i + (1 - gamma) eps_(i-1))
+ * ComfyUI's sample_gradient_estimation, stable-diffusion.cpp's euler_ge. The first step and the step to sigma 0 are
+ * Euler's. */
+void sd_sample_gradient_estimation(sd_sampling *r)
+{
+    double *x = r->x, *eps[] = {sd_vector(r), sd_vector(r)};
+    for (int i = r->begin; sd_goes_on(r, i); i++) {
+        sd_level s = r->at[i], t = r->at[i + 1];
+        double *now = newest(eps, 2), step = t.noise - s.noise, gamma = i > r->begin && t.noise > 0 ? 2 : 1;
+        sd_predict(r, x, s, now, NULL);
+        sd_slope(r, now, x, now, s);
+        SUM(r, x, {1, x}, {step * gamma, eps[0]}, {step * (1 - gamma), eps[1]});
+    }
+}
+
+/* ----------------------------------------------------------------------------------------- RES */
+
+/* Refined exponential solver, multi-step of order 2 [Zhang, Song & Chen 2023, "Improved Order Analysis and Design of
+ * Exponential Integrator for Diffusion Models Sampling", sec. 3]: x0 as a straight line in lambda = -ln sigma through
+ * the last two answers, integrated exactly. With h the step in lambda and c = (lambda_(i-1) - lambda_i) / h,
+ *   x' = e^-h x + h (phi1 - phi2/c) x0_i + h phi2/c x0_(i-1),   phi1 = (1 - e^-h)/h, phi2 = (1 - phi1)/h
+ * (DPM-Solver++(2M) with the weights of its "heun" is the same.) ComfyUI's sample_res_multistep, and with ancestral
+ * steps sample_res_multistep_ancestral: h is then the way down, and the way of the step before stands for
+ * lambda_i - lambda_(i-1), as there. */
+void sd_sample_res_multistep(sd_sampling *r)
+{
+    double *x = r->x, *m[] = {sd_vector(r), sd_vector(r)}, before = 0.0;   /* before: the last step's way in lambda */
+    bool noisy = r->s->row->about.draws != SD_DRAWS_NEVER;
+    for (int i = r->begin; sd_goes_on(r, i); i++) {
+        sd_level s = r->at[i], t = r->at[i + 1];
+        sd_ancestral to = sd_ancestral_step(s.noise, t.noise, noisy ? r->c->eta : 0.0);
+        double keep = to.down / s.noise, h = -log(keep), grow = 1.0 - keep, w = 0.0;   /* keep = e^-h, grow = h phi1 */
+        if (i > r->begin && to.down > 0) w = -(1.0 - grow / h) * h / before;           /* h phi2 / c */
+        sd_predict(r, x, s, newest(m, 2), NULL);
+        const double *z = noisy && t.noise > 0 ? sd_draw(r, s, t) : NULL;
+        SUM(r, x, {keep, x}, {grow - w, m[0]}, {w, m[1]}, {to.up * r->c->s_noise, z});
+        before = h;
+    }
+}
+
 /* ------------------------------------------------------------------------------- DPM-Solver++ */
 
 /* The order of a step when `known` answers are known, this one included. diffusers lowers it towards the end of short

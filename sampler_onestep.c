@@ -221,14 +221,10 @@ void sd_sample_dpm2(sd_sampling *r)
     }
 }
 
-/* Where an ancestral step goes down to, and how much noise brings it up again to t: eta = 1 is the variance of DDPM's
- * posterior [Song et al. 2020, eq. 16]; k-diffusion's get_ancestral_step. */
-typedef struct ancestral { double down, up; } ancestral;
-
-static ancestral ancestral_step(double from, double to, double eta)
+sd_ancestral sd_ancestral_step(double from, double to, double eta)
 {
     double up = fmin(to, eta * sqrt(to * to * (from * from - to * to) / (from * from)));
-    return (ancestral){sqrt(to * to - up * up), up};
+    return (sd_ancestral){sqrt(to * to - up * up), up};
 }
 
 /* Euler with ancestral steps; EulerAncestralDiscreteScheduler, sample_euler_ancestral. diffusers draws in the last step
@@ -238,7 +234,7 @@ void sd_sample_euler_ancestral(sd_sampling *r)
     double *x = r->x, *x0 = sd_vector(r);
     for (int i = r->begin; sd_goes_on(r, i); i++) {
         sd_level s = r->at[i], t = r->at[i + 1];
-        ancestral to = ancestral_step(s.noise, t.noise, r->c->eta);
+        sd_ancestral to = sd_ancestral_step(s.noise, t.noise, r->c->eta);
         sd_predict(r, x, s, x0, NULL);
         double step = (to.down - s.noise) / s.noise;
         const double *z = r->s->kdiffusion && t.noise == 0 ? NULL : sd_draw(r, s, t);
@@ -252,7 +248,7 @@ void sd_sample_dpm2_ancestral(sd_sampling *r)
     double *x = r->x, *d = sd_vector(r), *x2 = sd_vector(r);
     for (int i = r->begin; sd_goes_on(r, i); i++) {
         sd_level s = r->at[i], t = r->at[i + 1];
-        ancestral to = ancestral_step(s.noise, t.noise, r->c->eta);
+        sd_ancestral to = sd_ancestral_step(s.noise, t.noise, r->c->eta);
         const double *z = NULL;
         sd_predict(r, x, s, d, NULL);
         sd_slope(r, d, x, d, s);
@@ -273,7 +269,7 @@ void sd_sample_dpmpp_2s_ancestral(sd_sampling *r)
     double *x = r->x, *x0 = sd_vector(r), *x2 = sd_vector(r);
     for (int i = r->begin; sd_goes_on(r, i); i++) {
         sd_level s = r->at[i], t = r->at[i + 1];
-        ancestral to = ancestral_step(s.noise, t.noise, r->c->eta);
+        sd_ancestral to = sd_ancestral_step(s.noise, t.noise, r->c->eta);
         sd_predict(r, x, s, x0, NULL);
         if (to.down > 0) {
             sd_level middle = between(r, s.noise, to.down, 0.5);
@@ -296,15 +292,15 @@ void sd_sample_dpmpp_sde(sd_sampling *r)
     for (int i = r->begin; sd_goes_on(r, i); i++) {
         sd_level s = r->at[i], t = r->at[i + 1];
         const double *z = NULL;
-        ancestral to = {0.0, 0.0};
+        sd_ancestral to = {0.0, 0.0};
         sd_predict(r, x, s, x0, NULL);
         if (t.noise > 0) {
             sd_level middle = between(r, s.noise, t.noise, 0.5);
-            to = ancestral_step(s.noise, middle.noise, r->c->eta);
+            to = sd_ancestral_step(s.noise, middle.noise, r->c->eta);
             z = sd_draw(r, s, middle);
             SUM(r, x2, {to.down / s.noise, x}, {1.0 - to.down / s.noise, x0}, {to.up * r->c->s_noise, z});
             sd_predict(r, x2, middle, x0, NULL);   /* with r = 1/2 the second answer alone counts */
-            to = ancestral_step(s.noise, t.noise, r->c->eta);
+            to = sd_ancestral_step(s.noise, t.noise, r->c->eta);
             z = sd_draw(r, s, t);
         }
         SUM(r, x, {to.down / s.noise, x}, {1.0 - to.down / s.noise, x0}, {to.up * r->c->s_noise, z});
@@ -346,10 +342,10 @@ static void dpm_step(sd_sampling *r, int order, double r1, const dpm *v, bool kn
 }
 
 /* Where a step to t with noise goes, and the noise to add; not below the end of the run. */
-static ancestral dpm_ancestral(const sd_sampling *r, double from, double to)
+static sd_ancestral dpm_ancestral(const sd_sampling *r, double from, double to)
 {
-    double end = r->at[r->steps].noise, down = fmax(end, ancestral_step(from, to, r->c->eta).down);
-    return r->c->eta > 0 ? (ancestral){down, sqrt(to * to - down * down)} : (ancestral){to, 0.0};
+    double end = r->at[r->steps].noise, down = fmax(end, sd_ancestral_step(from, to, r->c->eta).down);
+    return r->c->eta > 0 ? (sd_ancestral){down, sqrt(to * to - down * down)} : (sd_ancestral){to, 0.0};
 }
 
 /* DPM-Solver-fast [Lu et al. 2022, sec. 3.4]: as many steps of order 3 as the evaluations allow, even in lambda;
@@ -362,7 +358,7 @@ void sd_sample_dpm_fast(sd_sampling *r)
     for (int i = 0; i < m && !r->stop; i++) {
         int order = left > 3 ? 3 : left == 3 ? 2 : left;
         sd_level s = between(r, first, end, (double)i / m), t = between(r, first, end, (double)(i + 1) / m);
-        ancestral to = dpm_ancestral(r, s.noise, t.noise);
+        sd_ancestral to = dpm_ancestral(r, s.noise, t.noise);
         sd_predict(r, r->x, s, NULL, v.eps);
         dpm_step(r, order, order == 3 ? 1.0 / 3 : 0.5, &v, false, r->x, s, sd_level_at_sigma(r->s, to.down));
         SUM(r, r->x, {1, r->x}, {to.up * r->c->s_noise, sd_draw(r, s, t)});
@@ -397,7 +393,7 @@ void sd_sample_dpm_adaptive(sd_sampling *r)
     while (lambda < end - 1e-5 && !r->stop && tries++ < 10000) {
         double next = fmin(end, lambda + h);
         sd_level s = sd_level_at_sigma(r->s, exp(-lambda)), t = sd_level_at_sigma(r->s, exp(-next));
-        ancestral to = dpm_ancestral(r, s.noise, t.noise);
+        sd_ancestral to = dpm_ancestral(r, s.noise, t.noise);
         sd_level down = sd_level_at_sigma(r->s, to.down);
         sd_predict(r, r->x, s, NULL, v.eps);
         dpm_step(r, order - 1, 1.0 / 3, &v, false, low, s, down);

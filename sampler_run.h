@@ -86,6 +86,11 @@ void sd_sum(const sd_sampling *r, double *y, const sd_term *terms, size_t count)
  * probability flow ODE [Karras et al. 2022, eq. 1 and 3]; k-diffusion's to_d. d may be x0. */
 void sd_slope(const sd_sampling *r, double *d, const double *x, const double *x0, sd_level at);
 
+/* Where an ancestral step from one sigma to another goes down to, and how much noise brings it up again: eta = 1 is the
+ * variance of DDPM's posterior [Song et al. 2020, eq. 16]; k-diffusion's get_ancestral_step. */
+typedef struct sd_ancestral { double down, up; } sd_ancestral;
+sd_ancestral sd_ancestral_step(double from, double to, double eta);
+
 /* What a model output F says at a level, as numbers: x0 = x_skip x + x_out F, eps = eps_skip x + eps_out F; the UNet
  * sees c_in x. With t these are the c_skip, c_out, c_in and c_noise of [Karras et al. 2022, eq. 7]. */
 typedef struct sd_scaling { double c_in, x_skip, x_out, eps_skip, eps_out; } sd_scaling;
@@ -134,7 +139,8 @@ sd_sample_fn sd_sample_ddim, sd_sample_ddim_inverse, sd_sample_ddpm, sd_sample_l
     sd_sample_euler_ancestral, sd_sample_heun, sd_sample_restart, sd_sample_dpm2, sd_sample_dpm2_ancestral,
     sd_sample_dpmpp_2s_ancestral, sd_sample_dpmpp_sde, sd_sample_dpm_fast, sd_sample_dpm_adaptive;   /* _onestep.c */
 sd_sample_fn sd_sample_pndm, sd_sample_ipndm, sd_sample_lms, sd_sample_dpmpp_multistep, sd_sample_dpmpp_singlestep,
-    sd_sample_deis, sd_sample_unipc, sd_sample_sa;   /* _multistep.c */
+    sd_sample_deis, sd_sample_unipc, sd_sample_sa, sd_sample_gradient_estimation,
+    sd_sample_res_multistep;   /* _multistep.c */
 
 /* ---- sampler_table.c */
 

@@ -5,6 +5,8 @@
 #define EDM "Karras et al. 2022, Elucidating the Design Space of Diffusion-Based Generative Models"
 #define DPM "Lu et al. 2022, DPM-Solver: A Fast ODE Solver for Diffusion Probabilistic Model Sampling"
 #define DPMPP "Lu et al. 2022, DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models"
+#define RES "Zhang, Song & Chen 2023, Improved Order Analysis and Design of Exponential Integrator for Diffusion " \
+            "Models Sampling"
 #define DEIS "Zhang & Chen 2022, Fast Sampling of Diffusion Models with Exponential Integrator"
 
 /* What several classes of diffusers have in common. */
@@ -112,7 +114,7 @@ static const sd_method_row methods[SD_METHOD_COUNT] = {
         .spacing = SD_SPACE_LINSPACE, .lower_order_final = true,
         .reads = {READS_DPMPP_MULTISTEP},
     },
-    /* Three points, but order 2: see the chapter on samplers in docs. */
+    /* Three points, but order 2: see docs/SAMPLERS.md. */
     [SD_DPMPP_3M_SDE] = {
         .about = {.name = "dpm++3m_sde", .diffusers = "DPMSolverMultistepScheduler", .a1111 = "DPM++ 3M SDE",
                   .kdiffusion = "sample_dpmpp_3m_sde", .order = 2, .draws = SD_DRAWS_WITH_ETA, .eta = 1,
@@ -241,6 +243,31 @@ static const sd_method_row methods[SD_METHOD_COUNT] = {
                   .paper = "Xu et al. 2023, Restart Sampling for Improving Generative Processes"},
         .home = SD_KDIFFUSION, .automatic = SD_CURVE_KARRAS_K,
         .sample = sd_sample_restart, .levels = &sd_levels_sigmas, .scale = SD_VE,
+        .class_order = 2, .most_order = 3, .spacing = SD_SPACE_LINSPACE,
+        .reads = {READS_MODEL},
+    },
+    /* ComfyUI's and stable-diffusion.cpp's. */
+    [SD_GRADIENT_ESTIMATION] = {
+        .about = {.name = "gradient_estimation", .a1111 = "Gradient Estimation", .order = 1,
+                  .paper = "Permenter & Yuan 2023, Interpreting and Improving Diffusion Models from an Optimization "
+                           "Perspective"},
+        .home = SD_COMFY, .also = {{"euler_ge", NULL}}, .automatic = SD_CURVE_LINSPACE_K,
+        .sample = sd_sample_gradient_estimation, .levels = &sd_levels_sigmas, .scale = SD_VE,
+        .class_order = 2, .most_order = 3, .spacing = SD_SPACE_LINSPACE,
+        .reads = {READS_MODEL},
+    },
+    [SD_RES_MULTISTEP] = {
+        .about = {.name = "res_multistep", .a1111 = "RES Multistep", .order = 2, .paper = RES},
+        .home = SD_COMFY, .automatic = SD_CURVE_LINSPACE_K,
+        .sample = sd_sample_res_multistep, .levels = &sd_levels_sigmas, .scale = SD_VE,
+        .class_order = 2, .most_order = 3, .spacing = SD_SPACE_LINSPACE,
+        .reads = {READS_MODEL},
+    },
+    [SD_RES_MULTISTEP_A] = {
+        .about = {.name = "res_multistep_a", .a1111 = "RES Multistep a", .order = 2, .draws = SD_DRAWS_ALWAYS,
+                  .eta = 1, .paper = RES},
+        .home = SD_COMFY, .also = {{"res_multistep_ancestral", NULL}}, .automatic = SD_CURVE_LINSPACE_K,
+        .sample = sd_sample_res_multistep, .levels = &sd_levels_sigmas, .scale = SD_VE,
         .class_order = 2, .most_order = 3, .spacing = SD_SPACE_LINSPACE,
         .reads = {READS_MODEL},
     },

@@ -458,7 +458,7 @@ typedef enum sd_draws { SD_DRAWS_NEVER, SD_DRAWS_WITH_ETA, SD_DRAWS_ALWAYS } sd_
 typedef struct sd_sampler_info {
     const char *name;        /* what sd_params.sampler takes */
     const char *diffusers;   /* its scheduler class there, NULL if there is none */
-    const char *a1111;       /* its name in A1111's menu */
+    const char *a1111;       /* its label in A1111's menu; where that lacks it, the label that we write in its texts */
     const char *kdiffusion;  /* its function there, NULL if there is none */
     const char *paper;
     int order;               /* global order of accuracy on the probability flow ODE, measured; 0: it solves no ODE */

@@ -72,7 +72,7 @@ _sd()
         case $prev in
         -m|--model) COMPREPLY=($(compgen -d -- "$cur")); return ;;
         --steps) return ;;
-        --sampling-method) COMPREPLY=($(compgen -W "ddim pndm euler euler_a heun dpm2 dpm2_a lms dpm++2m dpm++2m_sde dpm++3m_sde dpm++2s dpm++2s_a dpm++sde dpm_fast dpm_adaptive unipc deis sa_solver ddpm lcm tcd ipndm edm_euler ddim_inverse restart" -- "$cur")); return ;;
+        --sampling-method) COMPREPLY=($(compgen -W "ddim pndm euler euler_a heun dpm2 dpm2_a lms dpm++2m dpm++2m_sde dpm++3m_sde dpm++2s dpm++2s_a dpm++sde dpm_fast dpm_adaptive unipc deis sa_solver ddpm lcm tcd ipndm edm_euler ddim_inverse restart gradient_estimation res_multistep res_multistep_a" -- "$cur")); return ;;
         --scheduler) COMPREPLY=($(compgen -W "spaced karras exponential beta lu_lambdas linspace@kdiffusion karras@kdiffusion exponential@kdiffusion polyexponential vp sgm_uniform simple ddim_uniform beta@comfy kl_optimal align_your_steps align_your_steps_sdxl leading trailing linspace" -- "$cur")); return ;;
         --spacing) COMPREPLY=($(compgen -W "leading trailing linspace" -- "$cur")); return ;;
         --sigmas) return ;;
@@ -102,7 +102,7 @@ _sd()
         --keep) return ;;
         --steps) return ;;
         --cfg-scale) return ;;
-        --sampling-method) COMPREPLY=($(compgen -W "ddim pndm euler euler_a heun dpm2 dpm2_a lms dpm++2m dpm++2m_sde dpm++3m_sde dpm++2s dpm++2s_a dpm++sde dpm_fast dpm_adaptive unipc deis sa_solver ddpm lcm tcd ipndm edm_euler ddim_inverse restart" -- "$cur")); return ;;
+        --sampling-method) COMPREPLY=($(compgen -W "ddim pndm euler euler_a heun dpm2 dpm2_a lms dpm++2m dpm++2m_sde dpm++3m_sde dpm++2s dpm++2s_a dpm++sde dpm_fast dpm_adaptive unipc deis sa_solver ddpm lcm tcd ipndm edm_euler ddim_inverse restart gradient_estimation res_multistep res_multistep_a" -- "$cur")); return ;;
         --scheduler) COMPREPLY=($(compgen -W "spaced karras exponential beta lu_lambdas linspace@kdiffusion karras@kdiffusion exponential@kdiffusion polyexponential vp sgm_uniform simple ddim_uniform beta@comfy kl_optimal align_your_steps align_your_steps_sdxl leading trailing linspace" -- "$cur")); return ;;
         --spacing) COMPREPLY=($(compgen -W "leading trailing linspace" -- "$cur")); return ;;
         --sigmas) return ;;
@@ -160,7 +160,7 @@ _sd()
         --keep) return ;;
         --steps) return ;;
         --cfg-scale) return ;;
-        --sampling-method) COMPREPLY=($(compgen -W "ddim pndm euler euler_a heun dpm2 dpm2_a lms dpm++2m dpm++2m_sde dpm++3m_sde dpm++2s dpm++2s_a dpm++sde dpm_fast dpm_adaptive unipc deis sa_solver ddpm lcm tcd ipndm edm_euler ddim_inverse restart" -- "$cur")); return ;;
+        --sampling-method) COMPREPLY=($(compgen -W "ddim pndm euler euler_a heun dpm2 dpm2_a lms dpm++2m dpm++2m_sde dpm++3m_sde dpm++2s dpm++2s_a dpm++sde dpm_fast dpm_adaptive unipc deis sa_solver ddpm lcm tcd ipndm edm_euler ddim_inverse restart gradient_estimation res_multistep res_multistep_a" -- "$cur")); return ;;
         --scheduler) COMPREPLY=($(compgen -W "spaced karras exponential beta lu_lambdas linspace@kdiffusion karras@kdiffusion exponential@kdiffusion polyexponential vp sgm_uniform simple ddim_uniform beta@comfy kl_optimal align_your_steps align_your_steps_sdxl leading trailing linspace" -- "$cur")); return ;;
         --spacing) COMPREPLY=($(compgen -W "leading trailing linspace" -- "$cur")); return ;;
         --sigmas) return ;;

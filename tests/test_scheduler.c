@@ -1,7 +1,7 @@
 /* test_scheduler.c - sampler_config.c: what a scheduler_config.json means, against diffusers
  * (tests/golden/scheduler.txt, made by tools/golden_sampler.py), and how bad files end. */
 #define _POSIX_C_SOURCE 200809L
-#include "../sampler.h"
+#include "../sampler_run.h"
 
 #include <math.h>
 #include <unistd.h>
@@ -375,7 +375,9 @@ TEST(names_of_other_programs_are_known_in_any_spelling)
         {"k_euler_a", SD_EULER_A, NULL}, {"k_dpmpp_2s_a", SD_DPMPP_2S_A, NULL},
             {"dpmpp_3m_sde_gpu", SD_DPMPP_3M_SDE, NULL},
         {"DPM++ 3M SDE Exponential", SD_DPMPP_3M_SDE, "exponential"}, {"dpm++2s_a", SD_DPMPP_2S_A, NULL},
-        {"dpm_fast", SD_DPM_FAST, NULL}, {"Restart", SD_RESTART, NULL},
+        {"dpm_fast", SD_DPM_FAST, NULL}, {"Restart", SD_RESTART, NULL}, {"euler_ge", SD_GRADIENT_ESTIMATION, NULL},
+        {"k_res_multistep", SD_RES_MULTISTEP, NULL}, {"RES Multistep Karras", SD_RES_MULTISTEP, "karras"},
+        {"res_multistep_ancestral", SD_RES_MULTISTEP_A, NULL}, {"res_multistep@comfy", SD_RES_MULTISTEP, NULL},
             {"DPM++ 2M Karras@kdiffusion", SD_DPMPP_2M, "karras"}};
     sd_error e = {.status = SD_OK};
     for (size_t i = 0; i < SD_COUNT(typed); i++) {
@@ -407,7 +409,8 @@ TEST(names_of_other_programs_are_known_in_any_spelling)
 TEST(what_only_other_programs_have_is_refused_with_what_to_use)
 {
     static const struct { const char *name, *instead; } samplers[] = {
-        {"euler_cfg_pp", "without it"}, {"DDIM CFG++", "without it"}, {"dpm++2mv2", "dpm++2m"},
+        {"euler_cfg_pp", "without it"}, {"res_multistep_cfg_pp", "without it"},
+        {"DDIM CFG++", "without it"}, {"dpm++2mv2", "dpm++2m"},
             {"er_sde", "dpm++3m_sde"},
         {"DPM++ 2M SDE Heun Karras", "dpm++2m_sde"}, {"dpm++2m_sde_bt", "brownian"}, {"heunpp2", "heun"}};
     for (size_t i = 0; i < SD_COUNT(samplers); i++) {
@@ -465,7 +468,8 @@ TEST(unknown_names_list_what_there_is)
     assert_non_null(strstr(e.text, "the nearest schedules are karras"));
     static const struct { const char *name, *because; } programs[] = {
         {"ddim@kdiffusion", "ddim@kdiffusion is not there"}, {"dpm_fast@diffusers", "is not there"},
-        {"euler@comfy", "is not there"}, {"euler@nobody", "unknown program"}, {"euler@", "unknown program"}};
+        {"euler@comfy", "is not there"}, {"res_multistep@diffusers", "res_multistep is comfy's"},
+        {"euler@nobody", "unknown program"}, {"euler@", "unknown program"}};
     for (size_t i = 0; i < SD_COUNT(programs); i++) {
         e.status = SD_OK;
         assert_int_equal(sd_method_parse(&m, NULL, programs[i].name, &e), SD_ERR_ARG);
@@ -481,7 +485,7 @@ TEST(every_name_of_every_sampler_and_schedule_is_found)
         sd_program p;
         sd_error e = {.status = SD_OK};
         assert_int_equal(sd_method_parse(&m, &p, a->name, &e), SD_OK);
-        assert_true((int)m == i && p == (a->diffusers ? SD_DIFFUSERS : SD_KDIFFUSION));
+        assert_true((int)m == i && p == sd_method_row_of(m)->home);
         assert_int_equal(sd_method_parse(&m, &p, a->a1111, &e), SD_OK);
         assert_int_equal(m, i);
         if (a->kdiffusion) {

@@ -2,7 +2,7 @@
  * sampler_solvers.txt, made by tools/golden_solvers.py), against the exact solution of a problem that has one, and with
  * the known mistakes, which must be caught. */
 #include "../rng.h"
-#include "../sampler.h"
+#include "../sampler_run.h"
 
 #include <float.h>
 #include <math.h>
@@ -352,6 +352,53 @@ TEST(twin_that_draws_in_the_last_step_shifts_the_next_picture)
     assert_true(seen > 15);
 }
 
+/* ComfyUI's: the plain form of each is another sampler, and its golden runs must tell the two apart. */
+static const struct { const char *name, *plain; } comfy[] = {
+    {"gradient_estimation@comfy", "euler@kdiffusion"}, {"res_multistep@comfy", "dpm++2m@kdiffusion"},
+    {"res_multistep_a@comfy", "euler_a@kdiffusion"}, {"res_multistep_a@comfy", "res_multistep@comfy"}};
+
+/* The settings of a run, of the sampler `name`. */
+static sd_sched_config as_sampler(const golden_case *g, const char *name)
+{
+    golden_case other = *g;
+    snprintf(other.name, sizeof other.name, "%s", name);
+    return config_of(&other);
+}
+
+TEST(twin_of_the_plain_sampler_is_wrong)
+{
+    for (size_t k = 0; k < SD_COUNT(comfy); k++) {
+        int seen = 0;
+        for (int i = 0; i < n_cases; i++) {
+            const golden_case *g = &cases[i];
+            if (strcmp(g->name, comfy[k].name) != 0 || g->steps < 5 || g->steps > 20) continue;
+            if (strstr(g->more, "eta=0")) continue;
+            sd_sched_config c = as_sampler(g, comfy[k].plain);
+            caller by = run_case(g, &c);
+            if (!(by.worst > 3))
+                fail_msg("%s passes for %s %s %d%s: %.3g", comfy[k].plain, g->name, g->curve, g->steps, g->more,
+                         by.worst);
+            seen++;
+        }
+        assert_true(seen >= 8);
+    }
+}
+
+/* Two derivations of one formula: a straight line in lambda is what DPM-Solver++(2M) of type heun has. */
+TEST(res_multistep_is_dpmpp_2m_of_type_heun)
+{
+    int seen = 0;
+    for (int i = 0; i < n_cases; i++) {
+        const golden_case *g = &cases[i];
+        if (strcmp(g->name, "res_multistep@comfy") != 0) continue;
+        sd_sched_config c = as_sampler(g, "dpm++2m@kdiffusion");
+        c.solver = SD_SOLVER_HEUN;
+        assert_true(run_case(g, &c).worst <= 1);
+        seen++;
+    }
+    assert_true(seen >= 15);
+}
+
 /* --------------------------------------------------------------------------------- schedules */
 
 static sd_sched_config stable_diffusion(const char *name)
@@ -521,11 +568,11 @@ TEST(no_combination_comes_to_nan)
     int ran = 0;
     for (int m = 0; m < SD_METHOD_COUNT; m++)
         for (int curve = 0; curve < SD_CURVE_SIGMAS; curve++)
-            for (int program = SD_DIFFUSERS; program <= SD_KDIFFUSION; program++)
+            for (int program = 0; program < SD_PROGRAM_COUNT; program++)
                 for (int steps = 1; steps <= 30; steps += steps < 5 ? 1 : 5) {
-                    const sd_sampler_info *about = sd_method_about((sd_method)m);
-                    if (!(program == SD_DIFFUSERS ? about->diffusers : about->kdiffusion)) continue;
-                    sd_sched_config c = stable_diffusion(about->name);
+                    const sd_method_row *of = sd_method_row_of((sd_method)m);
+                    if (of->home != (sd_program)program && !of->elsewhere[program]) continue;
+                    sd_sched_config c = stable_diffusion(of->about.name);
                     c.program = (sd_program)program;
                     c.curve = (sd_curve)curve;
                     ran += runs(&c, steps, sd_curve_name(c.curve));
@@ -684,7 +731,8 @@ static const solver_case solver_cases[] = {
     {"unipc", 2, 3, 32, 64},
     {"unipc", 3, 4, 32, 64}, {"sa_solver", 1, 1, 64, 128}, {"sa_solver", 2, 2, 32, 64}, {"sa_solver", 3, 3, 16, 32},
     {"ipndm", 1, 1, 64, 128}, {"ipndm", 4, 1, 64, 128}, {"ipndm@comfy", 1, 1, 64, 128}, {"ipndm@comfy", 2, 2, 32, 64},
-    {"ipndm@comfy", 4, 2, 32, 64},
+    {"ipndm@comfy", 4, 2, 32, 64}, {"gradient_estimation", 0, 1, 64, 128}, {"res_multistep", 0, 2, 32, 64},
+    {"res_multistep_a", 0, 2, 32, 64},
 };
 
 /* The sampler without noise, without the orders that fall at the end, and with an end above sigma 0. */
@@ -716,6 +764,13 @@ static double measured_order(const solver_case *k)
 TEST(errors_fall_at_the_stated_order)
 {
     int bad = 0;
+    for (int m = 0; m < SD_METHOD_COUNT; m++) {   /* none is left out */
+        const sd_method_row *of = sd_method_row_of((sd_method)m);
+        size_t i = 0, n = strlen(of->about.name);
+        while (i < SD_COUNT(solver_cases) && strncmp(solver_cases[i].name, of->about.name, n) != 0) i++;
+        if (of->about.order && !of->open_ended && i == SD_COUNT(solver_cases))
+            fail_msg("%s: its order, %d, is not measured", of->about.name, of->about.order);
+    }
     for (size_t i = 0; i < SD_COUNT(solver_cases); i++) {
         const solver_case *k = &solver_cases[i];
         double order = measured_order(k);
@@ -759,6 +814,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(twin_with_another_eta_is_wrong),
         cmocka_unit_test(twin_that_churns_without_s_noise_is_wrong),
         cmocka_unit_test(twin_that_draws_in_the_last_step_shifts_the_next_picture),
+        cmocka_unit_test(twin_of_the_plain_sampler_is_wrong),
+        cmocka_unit_test(res_multistep_is_dpmpp_2m_of_type_heun),
         cmocka_unit_test(schedules_of_other_programs_have_their_sigmas),
         cmocka_unit_test(custom_sigmas_and_timesteps_are_taken_as_they_are),
         cmocka_unit_test(what_cannot_be_combined_is_refused_in_one_line),

@@ -223,6 +223,57 @@ def sample_restart(model, x, sigmas, disable=None, s_noise=1.0):
     return x
 
 
+def sample_gradient_estimation(model, x, sigmas, disable=None, gamma=2.0):
+    """Permenter & Yuan 2023: Euler's step along gamma eps + (1 - gamma) eps_before. As ComfyUI has it, the first step
+    and the one to sigma 0 are plain."""
+    before = None
+    for a, b in zip(sigmas[:-1], sigmas[1:]):
+        denoised = model(x, a * x.new_ones([1]))
+        eps = (x - denoised) / a
+        mean = eps if before is None else gamma * eps + (1 - gamma) * before
+        x, before = (x + (b - a) * mean if b > 0 else denoised), eps
+    return x
+
+
+def sample_res_multistep(model, x, sigmas, disable=None, eta=0.0, s_noise=1.0, noise_sampler=None):
+    """Zhang, Song & Chen 2023, from its integral: x(l + h) = e^-h x + int_0^h e^(u-h) D(u) du, where D is the straight
+    line through the last two answers, in l = -ln sigma. The integral is a sum by Gauss and Legendre; the formula of
+    ComfyUI's res_multistep is computed beside it and has to agree. There the distance of the two answers is the way of
+    the step before, also where that step went down deeper and came up again with noise."""
+    places, weights = (torch.tensor(v, dtype=x.dtype) for v in np.polynomial.legendre.leggauss(16))
+    before = way = None
+    for a, b in zip(sigmas[:-1], sigmas[1:]):
+        denoised = model(x, a * x.new_ones([1]))
+        up = min(b, eta * (b**2 * (a**2 - b**2) / a**2) ** 0.5)
+        down = (b**2 - up**2) ** 0.5
+        if before is None or down == 0:
+            new = x + (x - denoised) / a * (down - a)
+        else:
+            h = (a / down).log()
+            u = (places + 1) / 2 * h
+            share = weights / 2 * h * (u - h).exp()   # of the line, whose value at u is D + (D - D_before) u / way
+            new = x * (-h).exp() + denoised * share.sum() + (denoised - before) * (share * u / way).sum()
+            phi1, c2 = torch.expm1(-h) / -h, -way / h
+            phi2 = (phi1 - 1) / -h
+            formula = x * (-h).exp() + h * ((phi1 - phi2 / c2) * denoised + phi2 / c2 * before)
+            assert x.dtype != torch.float64 or (formula - new).abs().max() < 1e-12 * new.abs().max().clamp(min=1)
+        x, before, way = new, denoised, (a / down).log() if down > 0 else None
+        if b > 0 and noise_sampler:
+            x = x + noise_sampler(a, b) * s_noise * up
+    return x
+
+
+def sample_res_multistep_a(model, x, sigmas, disable=None, eta=1.0, s_noise=1.0, noise_sampler=None):
+    return sample_res_multistep(model, x, sigmas, eta=eta, s_noise=s_noise, noise_sampler=noise_sampler)
+
+
+# samplers of programs on k-diffusion that it does not have itself
+OURS = {"restart": sample_restart, "gradient_estimation": sample_gradient_estimation,
+        "res_multistep": lambda model, x, sigmas, disable: sample_res_multistep(model, x, sigmas),
+        "res_multistep_a": sample_res_multistep_a}
+COMFY = ("gradient_estimation", "res_multistep", "res_multistep_a")
+
+
 def run_kdiffusion(name, curve, prediction, steps, double, options, model=model, size=SIZE, copies=range(1)):
     sampling, external = KDIFFUSION
     dtype = torch.float64 if double else torch.float32
@@ -253,7 +304,7 @@ def run_kdiffusion(name, curve, prediction, steps, double, options, model=model,
               "vp": lambda: sampling.get_sigmas_vp(steps)}[curve]()
     start = hi if name in ("dpm_fast", "dpm_adaptive") else sigmas[0]
     x = first_latents(g, size, copies, start, dtype)
-    fn = sample_restart if name == "restart" else getattr(sampling, KSAMPLERS[name])
+    fn = OURS[name] if name in OURS else getattr(sampling, KSAMPLERS[name])
     known = inspect.signature(fn).parameters
     more = {k: v for k, v in options.items() if k in known}
     noise = lambda *_: draw(x.shape, g, dtype=dtype)
@@ -280,7 +331,7 @@ def run_kdiffusion(name, curve, prediction, steps, double, options, model=model,
 def case_run(double, name, curve="spaced", spacing="linspace", prediction="epsilon", steps=5, eta=None, options=None,
              first=0, model=model, size=SIZE, copies=range(1), **kw):
     """A run in double or single precision: evaluations, the latents at the end, the next normal."""
-    if "@kdiffusion" in name:
+    if "@" in name:
         short = name.split("@")[0]
         return run_kdiffusion(short, curve, prediction, steps, double, options or {}, model, size, copies)
     arguments = class_arguments(name, curve, spacing, prediction, **kw)
@@ -456,6 +507,15 @@ def all_cases():
         if name in ("dpm++2m_sde", "dpm++3m_sde"):
             yield dict(name=name + "@kdiffusion", steps=5, options={"eta": 0.0})
     yield dict(name="dpm++2m_sde@kdiffusion", steps=5, options={"solver_type": "heun"})
+    for name in COMFY:
+        for curve in ("spaced", "karras@kdiffusion", "exponential@kdiffusion"):
+            for steps in STEPS:
+                yield dict(name=name + "@comfy", curve=curve, steps=steps)
+        for steps in (5, 20):
+            yield dict(name=name + "@comfy", prediction="v_prediction", steps=steps)
+    for eta in (0.0, 0.5):
+        yield dict(name="res_multistep_a@comfy", steps=5, options={"eta": eta})
+    yield dict(name="res_multistep_a@comfy", steps=5, options={"s_noise": 1.01})
 
 
 # ------------------------------------------------------------------- the schedules of other programs

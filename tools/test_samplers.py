@@ -260,6 +260,12 @@ def grid():
                 yield dict(name=name + "@kdiffusion", curve=curve, prediction=prediction, **calm)
 
 
+    for name in golden_solvers.COMFY:
+        for curve in ("spaced", "karras@kdiffusion", "exponential@kdiffusion"):
+            for prediction in two:
+                yield dict(name=name + "@comfy", curve=curve, prediction=prediction)
+
+
 def filed():
     """What has no option of its own: settings in scheduler_config.json."""
     every, two = ("epsilon", "v_prediction", "sample"), ("epsilon", "v_prediction")
