@@ -73,8 +73,8 @@ typedef struct sd_log {
 enum { SD_LOG_WARNING = 0, SD_LOG_NOTICE = 1, SD_LOG_DETAIL = 2 };
 void sd_logf(const sd_log *log, int level, const char *fmt, ...) SD_PRINTF(3, 4);
 
-/* ---- arena: one block, taken in stack order; mark and reset around each piece of work. Nobody looks into it here: it may be
- * the memory of a device. With base == NULL it only counts: the null backend learns the exact peak that way. */
+/* ---- arena: one block, taken in stack order; mark and reset around each piece of work. Nobody looks into it here: it
+ * may be the memory of a device. With base == NULL it only counts: the null backend learns the exact peak that way. */
 typedef struct sd_arena {
     unsigned char *base;
     size_t size, used, peak;

@@ -254,6 +254,35 @@ static void gemm(void *scratch, size_t M, size_t N, size_t K, const float *A, si
     }
 }
 
+/* ------------------------------------------------------------------------------------- attention */
+
+/* y_t = sum_s p_s v_s, p = softmax_s(q_t k_s / sqrt(d)) [Vaswani et al. 2017, eq. 1]. One query after the other: what it
+ * has in common with each key that it sees, the softmax of that, and the values weighed so. */
+static void attention(void *scratch, float *weights, const sdk_head *h, size_t first, size_t n)
+{
+    float scale = (float)(1 / sqrt((double)h->d)), *p = weights;
+    (void)scratch;
+    for (size_t t = first; t < first + n; t++) {
+        const float *q = h->q + t * h->ld;
+        float *y = h->y + t * h->ld;
+        size_t seen = h->causal ? t + 1 : h->keys;
+        for (size_t s = 0; s < seen; s++) {
+            const float *k = h->k + s * h->ld;
+            double product = 0;
+            for (size_t i = 0; i < h->d; i++)
+                product += (double)q[i] * k[i];
+            p[s] = (float)product;
+        }
+        softmax(p, seen, scale);
+        for (size_t i = 0; i < h->d; i++) {
+            double sum = 0;
+            for (size_t s = 0; s < seen; s++)
+                sum += (double)p[s] * h->v[s * h->ld + i];
+            y[i] = (float)sum;
+        }
+    }
+}
+
 /* ------------------------------------------------------------------------- sinusoidal embedding */
 
 void sdk_sinusoid(float *y, const float *value, size_t n, size_t dim, bool flip, double shift)
@@ -275,6 +304,7 @@ const sd_kern sd_kern_spec = {
     .precise = true,
     .gemm_scratch = 0,
     .gemm = gemm,
+    .attention = attention,
     SDK_SPEC_ROWS
 };
 

@@ -41,6 +41,14 @@ enum { SDK_PANEL = 64, SDK_PANEL_SPARE = 28 };
 
 typedef void sdk_widen(float *y, const uint16_t *x, size_t n);   /* 16-bit numbers to float, exact */
 
+/* One head of an attention: queries, keys, values and results lie `ld` numbers apart, d numbers each. */
+typedef struct sdk_head {
+    const float *q, *k, *v;
+    float *y;
+    size_t ld, d, keys;
+    bool causal;        /* query t sees the keys 0..t alone */
+} sdk_head;
+
 typedef struct sd_kern {
     const char *name;   /* "scalar", "sse2", "avx2", "avx512", "neon"; "precise", "precise sse2" and so on */
     bool precise;       /* the specification's bits */
@@ -75,6 +83,11 @@ typedef struct sd_kern {
     void (*geglu)(float *y, const float *value, const float *gate, size_t n);   /* value * gelu(gate) */
     void (*softmax)(float *x, size_t n, float scale);            /* x_i = e^(scale(x_i - max)) / sum, in place */
 
+    /* y_t = sum_s p_s v_s, p = softmax_s(q_t k_s / sqrt(d)), for n queries from t = first on [Vaswani et al. 2017, eq. 1].
+     * weights: room for n rows of as many numbers as there are keys. NULL where there are panels; that way is
+     * ops_cpu_attention.c's. */
+    void (*attention)(void *scratch, float *weights, const sdk_head *h, size_t first, size_t n);
+
     /* What attention takes beside panels. A softmax in pieces, of the columns of a strip x [rows][width], width being
      * panel_columns or panel_narrow, with logits in powers of two. With m = max(max[c], x_ic): x_ic = 2^(x_ic - m),
      * factor[c] = 2^(max[c] - m), sum[c] = factor[c] sum[c] + sum of x_ic, max[c] = m. True if a factor is not 1. */
@@ -103,8 +116,8 @@ const sd_kern *sd_kern_select(const char *name);
 /* The specification in that table's instructions: the same bits, sooner. */
 const sd_kern *sd_kern_select_precise(const char *name);
 
-/* y [n,dim]: e_i = cos(v f_i) for i < half, sin(v f_i) after it; f_i = 10000^(-i / (half - shift)), half = dim/2; without
- * `flip` sines come first [Vaswani et al. 2017, section 3.5; Ho et al. 2020; diffusers get_timestep_embedding]. In
+/* y [n,dim]: e_i = cos(v f_i) for i < half, sin(v f_i) after it; f_i = 10000^(-i / (half - shift)), half = dim/2;
+ * without `flip` sines come first [Vaswani et al. 2017, section 3.5; Ho et al. 2020; diffusers get_timestep_embedding]. In
  * double: at v near 1000 the product's rounding to float alone would be 3e-5 radians. */
 void sdk_sinusoid(float *y, const float *value, size_t n, size_t dim, bool flip, double shift);
 

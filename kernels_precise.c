@@ -226,10 +226,25 @@ static void gemm(void *scratch, size_t M, size_t N, size_t K, const float *A, si
         }
 }
 
+/* The specification's attention, all queries together: two products with a softmax of rows between them. */
+static void attention(void *scratch, float *weights, const sdk_head *h, size_t first, size_t n)
+{
+    float scale = (float)(1 / sqrt((double)h->d));
+    size_t S = h->keys;
+    gemm(scratch, n, S, h->d, h->q + first * h->ld, h->ld, h->k, h->ld, true, NULL, weights, S, NULL);
+    for (size_t i = 0; i < n; i++) {
+        size_t seen = h->causal ? first + i + 1 : S;
+        softmax(weights + i * S, seen, scale);
+        memset(weights + i * S + seen, 0, (S - seen) * sizeof *weights);
+    }
+    gemm(scratch, n, h->d, S, weights, S, h->v, h->ld, false, NULL, h->y + first * h->ld, h->ld, NULL);
+}
+
 const sd_kern TABLE = {
     .name = TABLE_NAME,
     .precise = true,
     .gemm_scratch = (BLOCK_M * A_STRIDE + BLOCK_K * BLOCK_N + CHUNK * BLOCK_N) * sizeof(double),
     .gemm = gemm,
+    .attention = attention,
     SDK_SPEC_ROWS
 };

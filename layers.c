@@ -372,8 +372,8 @@ static void forward_step(sd_run *r, const sd_step *s, const sd_step_w *w, const 
     }
 }
 
-/* Where the result of a step goes, once nobody needs what lies above: over the step's input, if that is to be forgotten,
- * else behind all that is in use. A step on the way up joins a skip, and its result goes where that skip lay. */
+/* Skips are a stack in the arena too. A step's result moves down to where its input lay, or, on the way up, the skip that
+ * it joins; only the caller's input and skips stay. So no more is held than what is still to be used. */
 static size_t place_of_result(const sd_run *r, const sd_flow *f) { return f->own ? f->mark : sd_mark(r); }
 
 static size_t join_skip(sd_run *r, sd_flow *f)
@@ -394,7 +394,7 @@ static void push_skip(sd_run *r, sd_flow *f)
     f->own = false;
 }
 
-static void settle(sd_run *r, sd_flow *f, size_t mark)
+static void move_down(sd_run *r, sd_flow *f, size_t mark)
 {
     f->x = sd_keep(r, mark, f->x);
     f->mark = mark;
@@ -411,7 +411,7 @@ void sd_net_forward(sd_run *r, const sd_net *n, sd_flow *f, int from, int to)
         if (!sd_ok(r)) break;
         if (r->watch) r->watch(r->watch_user, i, f->x);
         bool in_place = s->kind == SD_STEP_ATTN || s->kind == SD_STEP_VAE_ATTN;
-        if (!in_place) settle(r, f, mark);
+        if (!in_place) move_down(r, f, mark);
         if (s->push) push_skip(r, f);
     }
     r->step = NULL;

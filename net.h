@@ -159,8 +159,8 @@ typedef struct sd_flow {
     struct { sd_tensor t; size_t mark; } skip[SD_MAX_SKIPS];
     int n_skips;
 } sd_flow;
-/* The steps from .. to - 1, in order; f->x is their input and becomes their result. The first call begins with a flow of
- * x, temb and context, the next one goes on with what the last one left. */
+/* The steps from .. to - 1, in order; f->x is their input and becomes their result. The first call begins with a flow
+ * of x, temb and context, the next one goes on with what the last one left. */
 void sd_net_forward(sd_run *r, const sd_net *n, sd_flow *f, int from, int to);
 
 /* Binds "<hf>weight" and "<hf>bias" of a linear layer [o,i]; o 0: absent. */

@@ -213,24 +213,7 @@ static void cpu_conv2d(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, 
 
 /* ---------------------------------------------------------------------------------- attention */
 
-/* The plain way, with whole rows of weights; ops_cpu_attention.c has another.
- * y = softmax(q k^T / sqrt(d)) v for one head and one tile of n queries beginning at t0 [Vaswani et al. 2017, eq. 1].
- * Under a causal mask query t sees keys 0..t. s: [n,S]. */
-typedef struct head { const float *q, *k, *v; float *y; size_t ld, S, d; bool causal; } head;
-
-static void head_tile(const sd_cpu *cpu, unsigned char *scratch, float *s, head h, size_t t0, size_t n)
-{
-    float scale = (float)(1.0 / sqrt((double)h.d));
-    size_t S = h.S;
-    cpu->kern->gemm(scratch, n, S, h.d, h.q + t0 * h.ld, h.ld, h.k, h.ld, true, NULL, s, S, NULL);
-    for (size_t i = 0; i < n; i++) {
-        size_t seen = h.causal ? t0 + i + 1 : S;
-        cpu->kern->softmax(s + i * S, seen, scale);
-        if (seen < S) memset(s + i * S + seen, 0, (S - seen) * sizeof(float));
-    }
-    cpu->kern->gemm(scratch, n, h.d, S, s, S, h.v, h.ld, false, NULL, h.y + t0 * h.ld, h.ld, NULL);
-}
-
+/* Heads and tiles of queries for the threads; one head's attention is the kernels' matter, or ops_cpu_attention.c's. */
 static void cpu_attention(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal)
 {
     const sd_cpu *cpu = sd_cpu_of(r);
@@ -239,7 +222,7 @@ static void cpu_attention(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_t
         return;
     }
     size_t T = (size_t)q.dim[1], S = (size_t)k.dim[1], C = (size_t)q.dim[2], d = C / (size_t)heads;
-    size_t tiles = (T + TILE - 1) / TILE, room = gemm_room(cpu) + floats(TILE * S);
+    size_t tiles = div_up(T, TILE), room = gemm_room(cpu) + floats(TILE * S);
     unsigned char *scratch = sd_scratch(r, room * (size_t)cpu->threads);
     if (!scratch) return;
     int tasks = (int)((size_t)q.dim[0] * (size_t)heads * tiles);
@@ -247,12 +230,12 @@ static void cpu_attention(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_t
     for (int task = 0; task < tasks; task++) {
         if (sd_is_cancelled(r)) continue;
         size_t n = (size_t)task / tiles / (size_t)heads, at = (size_t)task / tiles % (size_t)heads * d,
-            t0 = (size_t)task % tiles * TILE;
-        head h = {sd_f32(q) + n * T * C + at, sd_f32(k) + n * S * C + at, sd_f32(v) + n * S * C + at,
-                  sd_f32(y) + n * T * C + at,
-                  C, S, d, causal};
+            first = (size_t)task % tiles * TILE;
+        sdk_head h = {sd_f32(q) + n * T * C + at, sd_f32(k) + n * S * C + at, sd_f32(v) + n * S * C + at,
+                      sd_f32(y) + n * T * C + at, C, d, S, causal};
         unsigned char *mine = scratch + (size_t)thread_id() * room;
-        head_tile(cpu, mine, (float *)(void *)(mine + gemm_room(cpu)), h, t0, min_size(TILE, T - t0));
+        float *weights = (float *)(void *)(mine + gemm_room(cpu));
+        cpu->kern->attention(mine, weights, &h, first, min_size(TILE, T - first));
     }
 }
 
@@ -347,8 +330,9 @@ enum { CHUNK = 16384 };
 static void cpu_act(sd_run *r, sd_tensor y, sd_tensor x, sd_act act)
 {
     const sd_cpu *cpu = sd_cpu_of(r);
-    void (*fn)(float *, const float *, size_t) = act == SD_ACT_SILU ? cpu->kern->silu : act == SD_ACT_GELU ? cpu->kern->gelu
-        : cpu->kern->quick_gelu;
+    const sd_kern *k = cpu->kern;
+    void (*fn)(float *, const float *, size_t) = act == SD_ACT_SILU ? k->silu : act == SD_ACT_GELU ? k->gelu
+        : k->quick_gelu;
     size_t n = (size_t)sd_numel(&x);
     int tasks = (int)((n + CHUNK - 1) / CHUNK);
 #pragma omp parallel for num_threads(cpu->threads) if (n > SMALL / 4)

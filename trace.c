@@ -177,8 +177,8 @@ static float *room_for(sd_run *r, size_t n)
     return t->room;
 }
 
-/* Shows the numbers of x under a shape that t->dim has already, [N,..,C] as [N,C,..] if channels_first; what was changed
- * comes back the same way. */
+/* Shows the numbers of x under a shape that t->dim has already, [N,..,C] as [N,C,..] if channels_first; what was
+ * changed comes back the same way. */
 static void show_tensor(sd_run *r, sd_traced *t, sd_tensor x, bool channels_first)
 {
     float *room = NULL;

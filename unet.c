@@ -163,7 +163,8 @@ static sd_tensor time_embedding(sd_run *r, const sd_unet_net *u, const sd_unet_i
 static void add_residuals(sd_run *r, sd_flow *f, const sd_residuals *control)
 {
     if (control->n != f->n_skips && sd_ok(r))
-        sd_fail(r->err, SD_ERR_SHAPE, "the UNet has %d skips, but %d residuals are to be added", f->n_skips, control->n);
+        sd_fail(r->err, SD_ERR_SHAPE, "the UNet has %d skips, but %d residuals are to be added", f->n_skips,
+                control->n);
     for (int i = 0; i < control->n && sd_ok(r); i++) sd_add_(r, f->skip[i].t, control->skip[i]);
     sd_add_(r, f->x, control->middle);
 }

@@ -1,6 +1,6 @@
-/* test_attention.c - attention with a running softmax, of every instruction set: against plain loops in double where
- * the largest logit comes early, late or changes often, for any head dimension, under a mask, and the same bits for any
- * threads and company. */
+/* test_attention.c - attention of every instruction set: against the specification, and against plain loops in double
+ * where the largest logit comes early, late or changes often, for any head dimension, under a mask, and the same bits
+ * for any threads and company. */
 #include <math.h>
 
 #include "test.h"
@@ -75,10 +75,9 @@ static void truth(sizes z, numbers x, int64_t n, int64_t t, int64_t h, bool forg
     free(logit);
 }
 
-static float *attend(const char *isa, sizes z, numbers x, int threads)
+static float *attend_with(const sd_kern *k, sizes z, numbers x, int threads)
 {
-    const sd_kern *k = sd_kern_select(isa);
-    if (!k) return NULL;
+    if (!k) return NULL;   /* not on this machine */
     sd_error err = {0};
     sd_cpu cpu = {.kern = k, .threads = threads};
     sd_run r = {.err = &err, .be = &sd_backend_cpu, .device = &cpu};
@@ -111,6 +110,50 @@ static double error(sizes z, numbers x, const float *y, bool forget, int64_t ste
                 }
             }
     return sqrt(miss / size);
+}
+
+static float *attend(const char *isa, sizes z, numbers x, int threads)
+{
+    return attend_with(sd_kern_select(isa), z, x, threads);
+}
+
+/* rel-L2 distance of two results */
+static double distance(sizes z, const float *y, const float *from)
+{
+    double miss = 0, size = 0;
+    for (size_t i = 0; i < q_size(z); i++) {
+        miss += ((double)y[i] - from[i]) * ((double)y[i] - from[i]);
+        size += (double)from[i] * from[i];
+    }
+    return sqrt(miss / size);
+}
+
+/* kernels.c has the equation, queries one by one. The precise tables take its bits by other ways, tiles of queries at a
+ * time; the fast ones are near it, and a mask that is forgotten is not. */
+TEST(every_way_is_the_specifications)
+{
+    const sizes cases[] = {{1, 400, 400, 2, 24, true}, {2, 9, 77, 5, 8, false},  {1, 170, 33, 1, 40, false},
+                           {1, 77, 77, 3, 64, true},   {1, 1, 1, 8, 1, true},    {1, 3, 200, 1, 160, false}};
+    for (size_t i = 0; i < SD_COUNT(cases); i++) {
+        sizes z = cases[i], open = z;
+        numbers x = draw(z, 1.5, 0);
+        float *spec = attend_with(&sd_kern_spec, z, x, 2);
+        open.causal = false;
+        float *unmasked = attend_with(&sd_kern_spec, open, x, 2);
+        assert_true(error(z, x, spec, false, 1) < 1.5e-7);   /* logits and weights are floats in between */
+        for (size_t t = 0; t < SD_COUNT(tables); t++) {
+            float *precise = attend_with(sd_kern_select_precise(tables[t]), z, x, 2), *fast = attend(tables[t], z, x, 2);
+            if (!fast) continue;
+            assert_memory_equal(precise, spec, q_size(z) * 4);
+            assert_true(distance(z, fast, spec) < 6e-7);
+            assert_true((z.causal && z.s > 1) == (distance(z, fast, unmasked) > 6e-5));
+            free(precise);
+            free(fast);
+        }
+        free(spec);
+        free(unmasked);
+        drop(x);
+    }
 }
 
 TEST(wherever_the_largest_logit_is)
@@ -181,6 +224,7 @@ TEST(what_is_not_a_number_stays_in_its_row)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_way_is_the_specifications),
         cmocka_unit_test(wherever_the_largest_logit_is),
         cmocka_unit_test(bits_do_not_depend_on_threads_or_company),
         cmocka_unit_test(what_is_not_a_number_stays_in_its_row),
