@@ -256,8 +256,8 @@ static void gemm(void *scratch, size_t M, size_t N, size_t K, const float *A, si
 
 /* ------------------------------------------------------------------------------------- attention */
 
-/* y_t = sum_s p_s v_s, p = softmax_s(q_t k_s / sqrt(d)) [Vaswani et al. 2017, eq. 1]. One query after the other: what it
- * has in common with each key that it sees, the softmax of that, and the values weighed so. */
+/* y_t = sum_s p_s v_s, p = softmax_s(q_t k_s / sqrt(d)) [Vaswani et al. 2017, eq. 1]. One query after the other: what
+ * it has in common with each key that it sees, the softmax of that, and the values weighed so. */
 static void attention(void *scratch, float *weights, const sdk_head *h, size_t first, size_t n)
 {
     float scale = (float)(1 / sqrt((double)h->d)), *p = weights;

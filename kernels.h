@@ -83,8 +83,8 @@ typedef struct sd_kern {
     void (*geglu)(float *y, const float *value, const float *gate, size_t n);   /* value * gelu(gate) */
     void (*softmax)(float *x, size_t n, float scale);            /* x_i = e^(scale(x_i - max)) / sum, in place */
 
-    /* y_t = sum_s p_s v_s, p = softmax_s(q_t k_s / sqrt(d)), for n queries from t = first on [Vaswani et al. 2017, eq. 1].
-     * weights: room for n rows of as many numbers as there are keys. NULL where there are panels; that way is
+    /* y_t = sum_s p_s v_s, p = softmax_s(q_t k_s / sqrt(d)), for n queries from t = first on [Vaswani et al. 2017,
+     * eq. 1]. weights: room for n rows of as many numbers as there are keys. NULL where there are panels; that way is
      * ops_cpu_attention.c's. */
     void (*attention)(void *scratch, float *weights, const sdk_head *h, size_t first, size_t n);
 
@@ -117,8 +117,8 @@ const sd_kern *sd_kern_select(const char *name);
 const sd_kern *sd_kern_select_precise(const char *name);
 
 /* y [n,dim]: e_i = cos(v f_i) for i < half, sin(v f_i) after it; f_i = 10000^(-i / (half - shift)), half = dim/2;
- * without `flip` sines come first [Vaswani et al. 2017, section 3.5; Ho et al. 2020; diffusers get_timestep_embedding]. In
- * double: at v near 1000 the product's rounding to float alone would be 3e-5 radians. */
+ * without `flip` sines come first [Vaswani et al. 2017, section 3.5; Ho et al. 2020; diffusers get_timestep_embedding].
+ * In double: at v near 1000 the product's rounding to float alone would be 3e-5 radians. */
 void sdk_sinusoid(float *y, const float *value, size_t n, size_t dim, bool flip, double shift);
 
 /* Single values, used by the row functions and by tests. */

@@ -142,7 +142,8 @@ TEST(every_way_is_the_specifications)
         float *unmasked = attend_with(&sd_kern_spec, open, x, 2);
         assert_true(error(z, x, spec, false, 1) < 1.5e-7);   /* logits and weights are floats in between */
         for (size_t t = 0; t < SD_COUNT(tables); t++) {
-            float *precise = attend_with(sd_kern_select_precise(tables[t]), z, x, 2), *fast = attend(tables[t], z, x, 2);
+            float *precise = attend_with(sd_kern_select_precise(tables[t]), z, x, 2),
+                *fast = attend(tables[t], z, x, 2);
             if (!fast) continue;
             assert_memory_equal(precise, spec, q_size(z) * 4);
             assert_true(distance(z, fast, spec) < 6e-7);

@@ -130,7 +130,7 @@ static sd_tensor forward(sd_run *r, const network *n, const question *q, const i
     if (q->residuals) control.middle = residual(r, n, q->times, "control.middle");
     sd_unet_in in = {.latents = sd_new_from_nchw(r, dim[0], dim[1], dim[2], dim[3], q->latents),
                      .timestep = q->timesteps, .cond = &q->cond, .control = q->residuals ? &control : NULL};
-    return sd_unet_forward(r, &n->ctx->unet, &in);
+    return sd_unet_forward(r, n->ctx->model.unet, &in);
 }
 
 /* The network's answer, [N,C,H,W], of latents of this size. */
@@ -163,7 +163,7 @@ static void drop(question *q)
 static int skips_of(const network *n)
 {
     int skips = 0;
-    for (int i = 0; i < n->ctx->unet.net.plan.n; i++) skips += n->ctx->unet.net.plan.step[i].push;
+    for (int i = 0; i < n->ctx->model.unet->net.plan.n; i++) skips += n->ctx->model.unet->net.plan.step[i].push;
     return skips;
 }
 
@@ -234,7 +234,7 @@ TEST(keys_and_values_of_a_prompt_are_computed_once)
     context[0] += 1;   /* under the version of other numbers: they are not looked at */
     assert_int_equal(ask(&n, &q, dim, out), SD_OK);
     assert_memory_equal(plain, out, count * sizeof *out);
-    sd_tensor *weight = &n.ctx->unet.net.w[2].attn.block[0].attn2.to_k.w;
+    sd_tensor *weight = &n.ctx->model.unet->net.w[2].attn.block[0].attn2.to_k.w;
     assert_int_equal(weight->nd, 2);
     weight->version++;   /* another matrix, as far as this one is concerned */
     assert_int_equal(ask(&n, &q, dim, out), SD_OK);
