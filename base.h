@@ -13,7 +13,9 @@
 #include "os.h"
 #include "sd.h"
 
-#if defined(__GNUC__)
+#if defined(__MINGW_PRINTF_FORMAT)   /* not Windows' printf, but mingw's, which knows %zu */
+#define SD_PRINTF(fmt, args) __attribute__((format(__MINGW_PRINTF_FORMAT, fmt, args)))
+#elif defined(__GNUC__)
 #define SD_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 #else
 #define SD_PRINTF(fmt, args)
