@@ -10,18 +10,6 @@
 
 const char *const network_configs[3] = {"sd1-small", "sd2-small", "asym-small"};
 
-sd_ctx *open_tiny(unsigned parts, int threads)
-{
-    sd_options o;
-    sd_ctx *c;
-    sd_options_init(&o);
-    o.model = "weights/tiny";
-    o.parts = parts;
-    o.threads = threads;
-    if (sd_open(&c, &o) != SD_OK) fail_msg("%s", sd_error_text(c));
-    return c;
-}
-
 void network_open(network *n, const char *config, unsigned parts, int precise, const synth_options *options)
 {
     sd_error e = {0};

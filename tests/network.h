@@ -4,6 +4,7 @@
 #define NETWORK_H
 
 #include "../pipeline.h"
+#include "context.h"
 #include "synth.h"
 
 typedef struct network {
@@ -18,9 +19,6 @@ typedef struct network {
 } network;
 
 extern const char *const network_configs[3];
-
-/* weights/tiny, the model in the box; parts and threads as in sd_options. Fails the test if it cannot be opened. */
-sd_ctx *open_tiny(unsigned parts, int threads);
 
 /* The model goes into the test's temporary directory. Fails the test if anything does. */
 void network_open(network *n, const char *config, unsigned parts, int precise, const synth_options *options);

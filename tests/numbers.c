@@ -106,3 +106,17 @@ double next_double(char **rest)
     moved(before, *rest);
     return x;
 }
+
+void assert_standard_normal(const float *x, size_t n)
+{
+    double mean = 0, square = 0, fourth = 0;
+    for (size_t i = 0; i < n; i++) {
+        double v = (double)x[i] * x[i];
+        mean += x[i];
+        square += v;
+        fourth += v * v;
+    }
+    assert_true(fabs(mean / (double)n) < 4e-3);
+    assert_true(fabs(square / (double)n - 1) < 6e-3);
+    assert_true(fabs(fourth / (double)n - 3) < 0.05);
+}

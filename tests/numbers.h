@@ -15,6 +15,9 @@ uint64_t fnv1a_f64(const double *x, size_t n);
 
 double worst(const float *a, const float *b, size_t n);   /* largest difference */
 
+/* A million numbers: mean, variance and fourth moment are those of the standard normal distribution. */
+void assert_standard_normal(const float *x, size_t n);
+
 /* Calls fn for every line of tests/golden/<file> that begins with `word`, or for every line of data if word is NULL;
  * fails the test if there is none. `rest` is what follows the word. */
 void each_line(const char *file, const char *word, void (*fn)(const char *word, char *rest));

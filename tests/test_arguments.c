@@ -11,13 +11,13 @@
 
 static sd_ctx *ctx;
 
-static int open_context(void **state)
+static int open_usual(void **state)
 {
     ctx = open_tiny(SD_PART_ALL, 1);
     return temp_make(state);
 }
 
-static int close_context(void **state)
+static int close_usual(void **state)
 {
     sd_close(ctx);
     return temp_remove(state);
@@ -32,21 +32,9 @@ static void refused(sd_status status, const char *word, const char *call)
 }
 #define REFUSED(word, call) refused(call, word, #call)
 
-static sd_params small(void)
-{
-    sd_params p;
-    sd_params_init(&p);
-    p.prompt = "a tree";
-    p.width = p.height = 32;
-    p.sampling.steps = 2;
-    p.seed = 7;
-    p.sampling.sampler = "ddim";
-    return p;
-}
-
 static void the_context_still_works(void)
 {
-    sd_params p = small();
+    sd_params p = short_run("a tree", 32);
     sd_image image;
     if (sd_generate(ctx, &p, &image)) fail_msg("%s", sd_error_text(ctx));
     sd_image_free(&image);
@@ -54,7 +42,7 @@ static void the_context_still_works(void)
 
 TEST(null_is_refused_or_harmless_everywhere)
 {
-    sd_params p = small();
+    sd_params p = short_run("a tree", 32);
     sd_image image = {0}, pixel = {1, 1, 3, (uint8_t[3]){0}};
     sd_tokens tokens;
     float x[16] = {0}, *data;
@@ -163,7 +151,7 @@ static void both_refuse(const sd_params *p, const char *word, const char *change
 /* One member of the parameters out of range. */
 #define WRONG(word, ...)          \
     do {                          \
-        sd_params p = small();    \
+        sd_params p = short_run("a tree", 32);    \
         p.sampling.sampler = "euler"; \
         __VA_ARGS__;              \
         both_refuse(&p, word, #__VA_ARGS__); \
@@ -180,7 +168,7 @@ TEST(lists_out_of_range_are_refused_by_name)
     WRONG("timesteps: 1 to 1000", p.sampling.timesteps = two, p.sampling.timestep_count = INT_MAX);
     WRONG("noise", p.noise = (const float[1]){0}, p.noise_count = SIZE_MAX);
     /* what is in a list shows where the run is planned */
-    sd_params p = small();
+    sd_params p = short_run("a tree", 32);
     int n;
     p.sampling.sampler = "euler";
     p.sampling.timesteps = wrong;
@@ -252,7 +240,7 @@ TEST(pictures_without_pixels_or_too_large_are_refused)
         {{8, 8, 2, rgb}, "must have 1 channel (grey), 3 (RGB) or 4 (RGBA), not 2"}, {{8, 8, 0, rgb}, "not 0"}};
     for (size_t i = 0; i < SD_COUNT(bad); i++) {
         sd_image image;
-        sd_params p = small();
+        sd_params p = short_run("a tree", 32);
         p.edit.init = &bad[i].image;
         refused(sd_generate(ctx, &p, &image), bad[i].word, "init");
         p.edit.init = &good;
@@ -296,7 +284,7 @@ TEST(numbers_that_are_none_are_refused_where_they_enter)
     float t[1] = {500};
     const float bad[] = {NAN, INFINITY, -INFINITY};
     for (size_t i = 0; i < 3; i++) {
-        sd_params p = small();
+        sd_params p = short_run("a tree", 32);
         sd_image image;
         latents[5] = bad[i];
         REFUSED("the latents must be finite, but number 6 of 64 is", sd_unet(ctx, 1, H, W, latents, t, context, mean));
@@ -341,5 +329,5 @@ int main(void)
         cmocka_unit_test(options_that_mean_nothing_are_refused),
         cmocka_unit_test(numbers_that_are_none_are_refused_where_they_enter),
     };
-    return cmocka_run_group_tests_name("arguments", tests, open_context, close_context);
+    return cmocka_run_group_tests_name("arguments", tests, open_usual, close_usual);
 }

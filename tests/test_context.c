@@ -7,28 +7,8 @@
 
 #include "test.h"
 #include "../sd.h"
+#include "context.h"
 #include "tempdir.h"
-
-static sd_ctx *open_tiny(void)
-{
-    sd_options o;
-    sd_ctx *c;
-    sd_options_init(&o);
-    o.model = "weights/tiny";
-    o.threads = 2;
-    if (sd_open(&c, &o)) fail_msg("%s", sd_error_text(c));
-    return c;
-}
-
-static sd_params small(void)
-{
-    sd_params p;
-    sd_params_init(&p);
-    p.prompt = "a red apple";
-    p.width = p.height = 64;
-    p.sampling.steps = 2;
-    return p;
-}
 
 /* ------------------------------------------------------------------------ contexts that were not opened */
 
@@ -36,7 +16,7 @@ static void ignore_traced(void *user, const sd_traced *t) { (void)user, (void)t;
 
 static void expect_all_calls_to_return(sd_ctx *c, sd_status status)
 {
-    sd_params p = small(), resolved;
+    sd_params p = short_run("a red apple", 64), resolved;
     sd_model_info info;
     sd_tokens tokens;
     sd_image image, picture = {8, 8, 3, calloc(192, 1)};
@@ -110,8 +90,8 @@ TEST(every_call_on_a_context_that_was_not_opened_returns_its_error)
 
 TEST(a_cancel_with_nothing_running_cancels_nothing)
 {
-    sd_ctx *c = open_tiny();
-    sd_params p = small();
+    sd_ctx *c = open_tiny(SD_PART_ALL, 2);
+    sd_params p = short_run("a red apple", 64);
     sd_image image;
     sd_tokens tokens;
     sd_cancel(c);
@@ -142,8 +122,8 @@ static void write_and_cancel(void *user, const sd_denoised *step)
 
 TEST(a_cancel_within_a_run_ends_that_run_alone)
 {
-    sd_ctx *c = open_tiny();
-    sd_params p = small();
+    sd_ctx *c = open_tiny(SD_PART_ALL, 2);
+    sd_params p = short_run("a red apple", 64);
     sd_image image;
     for (int way = 0; way < 2; way++) {
         sd_set_progress(c, way ? NULL : cancel_after_text, c);
@@ -171,8 +151,8 @@ static void write_nowhere(void *user, const sd_denoised *step)
 
 TEST(an_error_within_a_run_ends_it)
 {
-    sd_ctx *c = open_tiny();
-    sd_params p = small();
+    sd_ctx *c = open_tiny(SD_PART_ALL, 2);
+    sd_params p = short_run("a red apple", 64);
     sd_image image;
     sd_set_step(c, write_nowhere, c);
     assert_int_equal(sd_generate(c, &p, &image), SD_ERR_MISSING);
@@ -193,8 +173,8 @@ static void *cancel_later(void *user)
 
 TEST(another_thread_cancels)
 {
-    sd_ctx *c = open_tiny();
-    sd_params p = small();
+    sd_ctx *c = open_tiny(SD_PART_ALL, 2);
+    sd_params p = short_run("a red apple", 64);
     sd_image image;
     p.sampling.steps = 900;
     p.sampling.sampler = "euler";

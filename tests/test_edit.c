@@ -84,7 +84,6 @@ static void keep_line(void *user, int level, const char *line)
 static sd_ctx *open_model(const char *config, lines *log)
 {
     sd_error e = {0};
-    sd_ctx *c;
     sd_options o;
     char dir[512];
     snprintf(dir, sizeof dir, "%s", temp_path(config));
@@ -94,8 +93,7 @@ static sd_ctx *open_model(const char *config, lines *log)
     o.model = dir;
     o.log = log ? keep_line : NULL;
     o.user = log;
-    if (sd_open(&c, &o)) fail_msg("%s", sd_error_text(c));
-    return c;
+    return open_context(&o, SD_OK);
 }
 
 /* One model for all tests but those of the goldens. */
@@ -729,13 +727,12 @@ TEST(pndm_with_runge_kutta_begins_where_diffusers_begins)
     sd_image init = make_picture(48, 40), mask = make_mask(48, 40, hole, 255, 0);
     sd_close(open_model("sd1-small", NULL));
     temp_write("sd1-small/scheduler/scheduler_config.json", config, sizeof config - 1);
-    sd_ctx *c;
     sd_options o;
     char dir[512];
     snprintf(dir, sizeof dir, "%s", temp_path("sd1-small"));
     sd_options_init(&o);
     o.model = dir;
-    if (sd_open(&c, &o)) fail_msg("%s", sd_error_text(c));
+    sd_ctx *c = open_context(&o, SD_OK);
     for (int masked = 0; masked < 2; masked++) {
         told all = {.n = 0};
         sd_image out;

@@ -5,6 +5,7 @@
 #include "test.h"
 #include "../sd.h"
 #include "child.h"
+#include "context.h"
 #include "tempdir.h"
 
 #define DRAW "-p", "a red apple", "-s", "1", "--steps", "2", "-W", "64", "-H", "64"
@@ -30,16 +31,6 @@ static void hear(void *user, const sd_traced *t)
     h->n += (size_t)n;
     h->tensors++;
     h->with_data += t->data != NULL;
-}
-
-static sd_ctx *open_tiny(void)
-{
-    sd_options o;
-    sd_ctx *c;
-    sd_options_init(&o);
-    o.model = "weights/tiny";
-    if (sd_open(&c, &o)) fail_msg("%s", sd_error_text(c));
-    return c;
 }
 
 static void count_progress(void *user, const sd_progress *p)
@@ -73,7 +64,7 @@ static int same_as_run(sd_ctx *c, const sd_params *p, const char *filter)
 
 TEST(the_list_is_what_the_run_traces)
 {
-    sd_ctx *c = open_tiny();
+    sd_ctx *c = open_tiny(SD_PART_ALL, 0);
     sd_params p;
     sd_params_init(&p);
     p.prompt = "a red apple";
@@ -104,7 +95,7 @@ TEST(the_list_is_what_the_run_traces)
 
 TEST(a_list_changes_nothing_of_what_comes_after)
 {
-    sd_ctx *c = open_tiny();
+    sd_ctx *c = open_tiny(SD_PART_ALL, 0);
     sd_params p;
     sd_image a, b;
     sd_params_init(&p);
@@ -134,7 +125,7 @@ TEST(useless_globs_are_all_named_with_what_is_near)
         {"step.0.unet.midblock*", {"step.0.unet.mid_block"}},
         {"vae.decoder.conv_ou", {"vae.decoder.conv_out"}},
         {"text_encoder.text_model.encoder.layers.0.mlp.fc3", {"mlp.fc1"}}};
-    sd_ctx *c = open_tiny();
+    sd_ctx *c = open_tiny(SD_PART_ALL, 0);
     sd_params p;
     sd_params_init(&p);
     p.sampling.steps = 2;
@@ -151,7 +142,7 @@ TEST(useless_globs_are_all_named_with_what_is_near)
 /* As for a trace into a file, before anything is computed. */
 TEST(a_run_refuses_a_useless_filter_of_a_function_too)
 {
-    sd_ctx *c = open_tiny();
+    sd_ctx *c = open_tiny(SD_PART_ALL, 0);
     sd_params p;
     sd_image image = {0};
     heard h = {0};
@@ -177,7 +168,7 @@ TEST(a_run_refuses_a_useless_filter_of_a_function_too)
 /* How many evaluations it makes only the run knows: any number may come. */
 TEST(an_adaptive_samplers_first_evaluation_stands_for_all)
 {
-    sd_ctx *c = open_tiny();
+    sd_ctx *c = open_tiny(SD_PART_ALL, 0);
     sd_params p;
     heard h = {0};
     sd_params_init(&p);

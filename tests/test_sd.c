@@ -8,18 +8,6 @@
 #include "network.h"
 #include "tempdir.h"
 
-static sd_params small(void)
-{
-    sd_params p;
-    sd_params_init(&p);
-    p.prompt = "a green tree in a field";
-    p.width = p.height = 64;
-    p.sampling.steps = 2;
-    p.seed = 7;
-    p.sampling.sampler = "ddim";
-    return p;
-}
-
 static sd_image draw(sd_ctx *c, const sd_params *p)
 {
     sd_image image;
@@ -39,7 +27,7 @@ static void stop_at_first_step(void *user, const sd_progress *p)
 TEST(a_seed_means_one_picture)
 {
     sd_ctx *c = open_tiny(SD_PART_ALL, 0);
-    sd_params p = small();
+    sd_params p = short_run("a green tree in a field", 64);
     sd_image a = draw(c, &p), b = draw(c, &p);
     assert_memory_equal(a.data, b.data, bytes(&a));
     p.seed++;
@@ -55,7 +43,7 @@ TEST(a_seed_means_one_picture)
 TEST(a_prompt_leaves_no_trace)
 {
     sd_ctx *c = open_tiny(SD_PART_ALL, 0), *fresh = open_tiny(SD_PART_ALL, 0);
-    sd_params p = small(), other = small();
+    sd_params p = short_run("a green tree in a field", 64), other = short_run("a green tree in a field", 64);
     sd_image left;
     other.prompt = "a red apple";
     sd_set_progress(c, stop_at_first_step, c);
@@ -75,7 +63,7 @@ TEST(a_prompt_leaves_no_trace)
 TEST(a_batch_begins_with_the_picture_drawn_alone)
 {
     sd_ctx *c = open_tiny(SD_PART_ALL, 0);
-    sd_params p = small();
+    sd_params p = short_run("a green tree in a field", 64);
     sd_image one = draw(c, &p), three[3];
     p.batch = 3;
     assert_int_equal(sd_generate(c, &p, three), SD_OK);
@@ -89,7 +77,7 @@ TEST(a_batch_begins_with_the_picture_drawn_alone)
 TEST(given_noise_replaces_the_seed)
 {
     sd_ctx *c = open_tiny(SD_PART_ALL, 0);
-    sd_params p = small();
+    sd_params p = short_run("a green tree in a field", 64);
     float noise[4 * 8 * 8];
     sd_randn(p.seed, noise, 256);
     sd_image a = draw(c, &p);
@@ -124,7 +112,7 @@ static void count_draw(void *user, const sd_drawn *d)
 TEST(a_file_of_numbers_is_a_random_stream)
 {
     sd_ctx *c = open_tiny(SD_PART_ALL, 0);
-    sd_params p = small();
+    sd_params p = short_run("a green tree in a field", 64);
     float numbers[3 * 256];
     draws s = {0};
     const char *path = temp_path("numbers.safetensors");
@@ -154,7 +142,7 @@ TEST(a_file_of_numbers_is_a_random_stream)
 TEST(guidance_of_one_takes_one_evaluation_of_the_prompt_alone)
 {
     sd_ctx *c = open_tiny(SD_PART_ALL, 0);
-    sd_params p = small();
+    sd_params p = short_run("a green tree in a field", 64);
     p.guidance.scale = 1;
     sd_image a = draw(c, &p);
     p.negative_prompt = "anything";
@@ -181,7 +169,7 @@ TEST(a_seed_belongs_to_a_generator)
         {"numpy", {1.764052, 0.400157, 0.978738, 2.240893}}};
     sd_ctx *c = open_tiny(SD_PART_ALL, 0);
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
-        sd_params p = small();
+        sd_params p = short_run("a green tree in a field", 64);
         float got[4] = {0};
         p.rng = known[i].rng;
         p.seed = 0;
@@ -191,7 +179,7 @@ TEST(a_seed_belongs_to_a_generator)
         for (int k = 0; k < 4; k++) assert_true(fabs(got[k] - known[i].first[k]) < 1e-5);
         sd_image_free(&image);
     }
-    sd_params p = small();
+    sd_params p = short_run("a green tree in a field", 64);
     sd_image image;
     p.rng = "dice";
     assert_int_equal(sd_generate(c, &p, &image), SD_ERR_ARG);
@@ -201,7 +189,7 @@ TEST(a_seed_belongs_to_a_generator)
 TEST(a_seed_per_image_makes_each_picture_repeatable)
 {
     sd_ctx *c = open_tiny(SD_PART_ALL, 0);
-    sd_params p = small();
+    sd_params p = short_run("a green tree in a field", 64);
     sd_image both[2];
     p.batch = 2;
     p.seed_per_image = 1;
@@ -220,7 +208,7 @@ TEST(a_seed_per_image_makes_each_picture_repeatable)
 TEST(every_draw_can_be_explained)
 {
     sd_ctx *c = open_tiny(SD_PART_ALL, 0);
-    sd_params p = small();
+    sd_params p = short_run("a green tree in a field", 64);
     draws s = {0};
     p.sampling.sampler = "euler_a";
     sd_set_drawn(c, count_draw, &s);
@@ -251,7 +239,7 @@ TEST(every_draw_can_be_explained)
 TEST(a_brownian_path_reaches_the_last_step)
 {
     sd_ctx *c = open_tiny(SD_PART_ALL, 0);
-    sd_params p = small();
+    sd_params p = short_run("a green tree in a field", 64);
     p.width = p.height = 32;
     p.sampling.sampler = "dpm++2m_sde";
     p.sampler_rng = "brownian";
@@ -276,7 +264,7 @@ TEST(every_bad_parameter_has_its_sentence)
             {"prediction"},
         {"order 3 needs 3 steps or more, not 2"}};
     for (int i = 0; i < (int)(sizeof cases / sizeof *cases); i++) {
-        sd_params p = small();
+        sd_params p = short_run("a green tree in a field", 64);
         sd_image image;
         switch (i) {
         case 0: p.width = 100; break;
@@ -296,7 +284,7 @@ TEST(every_bad_parameter_has_its_sentence)
         assert_int_equal(sd_generate(c, &p, &image), SD_ERR_ARG);
         if (!strstr(sd_error_text(c), cases[i].says)) fail_msg("case %d: %s", i, sd_error_text(c));
     }
-    sd_params p = small();
+    sd_params p = short_run("a green tree in a field", 64);
     p.prompt = "caf\xe9";
     sd_image image;
     assert_int_equal(sd_generate(c, &p, &image), SD_ERR_ARG);
@@ -364,7 +352,7 @@ TEST(stages_check_what_was_opened)
     sd_ctx *c = open_tiny(SD_PART_TOKENIZER, 0);
     float x[8];
     sd_tokens t;
-    sd_params p = small();
+    sd_params p = short_run("a green tree in a field", 64);
     sd_image image;
     assert_int_equal(sd_tokenize(c, "a photo of a cat", &t), SD_OK);
     const int32_t want[] = {49406, 320, 1125, 539, 320, 2368, 49407, 49407};
@@ -404,7 +392,7 @@ TEST(encoding_a_decoded_picture_finds_its_latents_again)
 TEST(the_stages_make_up_the_pipeline)
 {
     sd_ctx *c = open_tiny(SD_PART_ALL, 0);
-    sd_params p = small();
+    sd_params p = short_run("a green tree in a field", 64);
     p.sampling.steps = 1;
     p.guidance.scale = 1;
     sd_image whole = draw(c, &p);
@@ -453,7 +441,7 @@ static void look(void *user, const sd_traced *t)
 TEST(tracing_names_everything_and_changes_nothing)
 {
     sd_ctx *c = open_tiny(SD_PART_ALL, 0);
-    sd_params p = small();
+    sd_params p = short_run("a green tree in a field", 64);
     sd_image plain = draw(c, &p);
     seen s = {0};
     assert_int_equal(sd_set_trace(c, NULL, look, &s), SD_OK);
@@ -481,7 +469,7 @@ TEST(a_traced_file_can_be_read_back)
     assert_non_null(mkdtemp(dir));
     snprintf(path, sizeof path, "%s/t.safetensors", dir);
     sd_ctx *c = open_tiny(SD_PART_ALL, 0);
-    sd_params p = small();
+    sd_params p = short_run("a green tree in a field", 64);
     assert_int_equal(sd_trace_open(c, path, "noise,latents.*"), SD_OK);
     sd_image image = draw(c, &p);
     assert_int_not_equal(access(path, F_OK), 0);   /* not there before it is complete */
@@ -507,7 +495,7 @@ TEST(a_traced_file_can_be_read_back)
 TEST(a_cancelled_context_can_be_used_again)
 {
     sd_ctx *c = open_tiny(SD_PART_ALL, 0);
-    sd_params p = small();
+    sd_params p = short_run("a green tree in a field", 64);
     sd_image image;
     p.sampling.steps = 50;
     sd_set_progress(c, stop_at_first_step, c);
@@ -529,7 +517,7 @@ static void *work(void *user)
     worker *w = user;
     sd_options o;
     sd_ctx *c;
-    sd_params p = small();
+    sd_params p = short_run("a green tree in a field", 64);
     sd_options_init(&o);
     o.model = "weights/tiny";
     o.threads = 1;
@@ -558,12 +546,10 @@ TEST(two_contexts_work_in_two_threads)
 TEST(precise_agrees_with_fast)
 {
     sd_options o;
-    sd_ctx *fast = open_tiny(SD_PART_ALL, 0), *precise;
     sd_options_init(&o);
-    o.model = "weights/tiny";
     o.precise = 1;
-    assert_int_equal(sd_open(&precise, &o), SD_OK);
-    sd_params p = small();
+    sd_ctx *fast = open_tiny(SD_PART_ALL, 0), *precise = open_context(&o, SD_OK);
+    sd_params p = short_run("a green tree in a field", 64);
     p.sampling.steps = 1;
     sd_image a = draw(fast, &p), b = draw(precise, &p);
     for (size_t i = 0; i < bytes(&a); i++) assert_true(abs(a.data[i] - b.data[i]) <= 1);
@@ -576,14 +562,11 @@ TEST(precise_agrees_with_fast)
 static sd_ctx *open_with(int gemm, int threads, int precise, sd_status want)
 {
     sd_options o;
-    sd_ctx *c;
     sd_options_init(&o);
-    o.model = "weights/tiny";
     o.gemm = gemm;
     o.threads = threads;
     o.precise = precise;
-    if (sd_open(&c, &o) != want) fail_msg("gemm %d: %s", gemm, sd_error_text(c));
-    return c;
+    return open_context(&o, want);
 }
 
 /* Every stage's numbers, for samples taken together or one by one. */
@@ -627,7 +610,7 @@ TEST(own_products_give_one_result_for_any_threads_and_batch)
 
 TEST(products_have_two_providers)
 {
-    sd_params p = small();
+    sd_params p = short_run("a green tree in a field", 64);
     sd_model_info info;
     sd_ctx *c = open_with(SD_GEMM_OWN, 2, 0, SD_OK);
     sd_image own = draw(c, &p);
@@ -680,7 +663,7 @@ TEST(where_weights_are_changes_no_bit)
         o.model = "weights/tiny";
         o.residency = how;
         assert_int_equal(sd_open(&c, &o), SD_OK);
-        sd_params p = small();
+        sd_params p = short_run("a green tree in a field", 64);
         sd_image once = draw(c, &p), again = draw(c, &p);
         assert_memory_equal(once.data, again.data, bytes(&once));
         if (how == SD_RESIDENCY_MAP) first = once;

@@ -1,0 +1,34 @@
+/* context.c - contexts and parameters for tests of sd.h. */
+#include "test.h"
+#include "context.h"
+
+sd_ctx *open_context(const sd_options *options, sd_status want)
+{
+    sd_options o = *options;
+    sd_ctx *c;
+    if (!o.model) o.model = "weights/tiny";
+    sd_status status = sd_open(&c, &o);
+    if (status != want) fail_msg("%s: %s instead of %s", o.model, sd_error_text(c), sd_status_name(want));
+    return c;
+}
+
+sd_ctx *open_tiny(unsigned parts, int threads)
+{
+    sd_options o;
+    sd_options_init(&o);
+    o.parts = parts;
+    o.threads = threads;
+    return open_context(&o, SD_OK);
+}
+
+sd_params short_run(const char *prompt, int side)
+{
+    sd_params p;
+    sd_params_init(&p);
+    p.prompt = prompt;
+    p.width = p.height = side;
+    p.seed = 7;
+    p.sampling.steps = 2;
+    p.sampling.sampler = "ddim";
+    return p;
+}

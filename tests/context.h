@@ -1,0 +1,15 @@
+/* context.h - what tests of sd.h begin with: a context of the model in the box, and parameters of a short run. */
+#ifndef SD_TEST_CONTEXT_H
+#define SD_TEST_CONTEXT_H
+
+#include "../sd.h"
+
+/* weights/tiny, the model in the box; parts and threads as in sd_options. Fails the test if it cannot be opened. */
+sd_ctx *open_tiny(unsigned parts, int threads);
+/* The same by other options; o->model NULL: weights/tiny. Fails the test if the status is another one. */
+sd_ctx *open_context(const sd_options *o, sd_status want);
+
+/* A square picture in two steps of ddim, with seed 7. */
+sd_params short_run(const char *prompt, int side);
+
+#endif
