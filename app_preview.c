@@ -57,7 +57,7 @@ static char *base64(const uint8_t *data, size_t n, size_t *length)
 }
 
 /* --------------------------------------------------------------------------------- a PNG in memory
- * Stored, not compressed: the terminal is at the other end of a pipe, and no library is needed. */
+ * Stored, not compressed: the way to the terminal is short, and a build without libpng can show pictures too. */
 
 typedef struct bytes {
     uint8_t *data;
@@ -207,7 +207,7 @@ sd_status preview_show(preview_kind kind, const sd_image *image, int *rows)
     }
     sd_status status = sd_image_resize(context, image, w, h, NULL, &small);
     if (status) return status;
-    /* Its lines are made once, then it is always drawn from the same corner. */
+    /* The first picture makes room for its lines; from then on each is drawn from the same corner. */
     for (int i = 0; *rows == 0 && i < lines; i++) fputc('\n', stderr);
     *rows = lines;
     fprintf(stderr, "\r\033[%dA\0337", lines);

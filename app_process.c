@@ -20,7 +20,7 @@ static void on_interrupt(int signal_number)
         sd_cancel(context);
         return;
     }
-    sd_abandon(context);   /* the second one does not wait, but leaves no file either */
+    sd_abandon(context);   /* the second signal ends the program at once, and leaves no unfinished file either */
     _Exit(CLI_INTERRUPTED);
 }
 
@@ -77,10 +77,10 @@ int errno_code(int why)
 
 /* ---------------------------------------------------------------------------- what is inherited */
 
-/* GNU's OpenMP lets threads wait in a loop. Where other programs want the cores too, that makes a small picture take a
- * minute instead of a second. It reads its environment before main begins, so the program starts itself once more with
- * the other policy. OpenBLAS starts its threads before main too, and they take turns on a core for some time although
- * nobody asked for a product; with 1 it starts none until one is asked for. */
+/* GNU's OpenMP lets threads wait in a loop. Where other programs want the cores too, a small picture then takes a
+ * minute instead of a second. OpenMP reads its environment before main begins, so the program starts itself once more with the
+ * other policy. OpenBLAS, too, starts threads before main, which keep the cores busy for a while although nobody asked
+ * for a product; with OPENBLAS_NUM_THREADS=1 it starts none until somebody does. */
 void let_threads_sleep(char **argv)
 {
 #ifdef _OPENMP

@@ -29,19 +29,20 @@
 typedef struct sd_flag { atomic_int v; } sd_flag;
 static inline int sd_flag_get(const sd_flag *f) { return atomic_load(&f->v); }
 static inline void sd_flag_set(sd_flag *f, int v) { atomic_store(&f->v, v); }
-#elif defined(__GNUC__)   /* the same in C99 */
+#elif defined(__GNUC__)   /* gcc and clang have atomics in C99, too */
 typedef struct sd_flag { int v; } sd_flag;
 static inline int sd_flag_get(const sd_flag *f) { return __atomic_load_n(&f->v, __ATOMIC_ACQUIRE); }
 static inline void sd_flag_set(sd_flag *f, int v) { __atomic_store_n(&f->v, v, __ATOMIC_SEQ_CST); }
-#else                     /* from signal handlers, and where such an access is one instruction */
+#else                     /* safe from signal handlers; between threads where such an access is one instruction */
 #include <signal.h>
 typedef struct sd_flag { volatile sig_atomic_t v; } sd_flag;
 static inline int sd_flag_get(const sd_flag *f) { return f->v; }
 static inline void sd_flag_set(sd_flag *f, int v) { f->v = v; }
 #endif
 
-/* What a running call is told from outside: how much memory it may take; by another thread or a signal handler, to
- * stop. And what those find there: the temporary file that the call would leave behind if the program ended now. */
+/* What the outside and a running call tell each other. To the call: how much memory it may take, and, from another
+ * thread or a signal handler, that it is to stop. From the call: the temporary file that it would leave behind if the
+ * program ended now. */
 typedef struct sd_halt {
     uint64_t memory;      /* bytes that a call may take; 0: what the system has left */
     sd_flag stop;
@@ -59,12 +60,12 @@ typedef struct sd_error {
 
 sd_status sd_fail_at(sd_error *e, const char *file, int line, sd_status status, const char *fmt, ...) SD_PRINTF(5, 6);
 #define sd_fail(e, ...) sd_fail_at((e), __FILE__, __LINE__, __VA_ARGS__)
-void sd_error_clear(sd_error *e);   /* its texts and status alone: an error begins as {0} */
+void sd_error_clear(sd_error *e);   /* clears status and texts, not `halt`; a new error begins as {0} */
 static inline bool sd_told_to_stop(const sd_error *e) { return e->halt && sd_flag_get(&e->halt->stop); }
-/* True if there is nothing more to do: after an error, or because somebody said so, which is an error from then on. To
- * be asked at least every tenth of a second by whatever takes longer. */
+/* True after an error, and when somebody said that the call is to stop, which is an error from then on. Whatever takes
+ * longer than a tenth of a second asks at least that often. */
 bool sd_stopped(sd_error *e);
-/* The status of a system call that set errno to `why`: a wrong name is the caller's mistake, a full disk is not. */
+/* The status for a system call that set errno to `why`: a wrong name is the caller's mistake, a full disk is not. */
 sd_status sd_errno_status(int why);
 
 /* ---- log sink: lines go to the caller's function or nowhere */
@@ -118,7 +119,7 @@ bool sd_is_stream(const char *path);   /* a pipe, a device or the name of an ope
                                         * replace */
 /* Reads a whole file of at most `max` bytes; a NUL is appended and not counted. free() it. */
 sd_status sd_read_file(const char *path, size_t max, char **data, size_t *n, sd_error *e);
-/* The same for a file that is known by its beginning: what `accept` refuses is not read further. Of a file without a
+/* The same for a file that is known by its beginning: of what `accept` refuses no more is read. Of something without a
  * size, such as a pipe, at most SD_PIPE_MAX bytes are read. */
 typedef bool sd_accept(const char *beginning, size_t n);
 sd_status sd_read_file_if(const char *path, size_t max, sd_accept *accept, char **data, size_t *n, sd_error *e);

@@ -372,8 +372,8 @@ static void forward_step(sd_run *r, const sd_step *s, const sd_step_w *w, const 
     }
 }
 
-/* Skips are a stack in the arena too. A step's result moves down to where its input lay or, on the way up, the skip that
- * it joins; only the caller's input and skips stay. So no more is held than what is still to be used. */
+/* Skips are a stack in the arena too. A step's result moves down to where its input lay or, on the way up, the skip
+ * that it joins; only the caller's input and skips stay. So no more is held than what is still to be used. */
 static size_t place_of_result(const sd_run *r, const sd_flow *f) { return f->own ? f->mark : sd_mark(r); }
 
 static size_t join_skip(sd_run *r, sd_flow *f)

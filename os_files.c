@@ -1,4 +1,4 @@
-/* os_files.c - floor 0: names of files, whole files into memory, and files that appear only when they are complete. */
+/* os_files.c - floor 0: whole files into memory, and files that appear only when they are complete. */
 #define _POSIX_C_SOURCE 200809L
 #define _FILE_OFFSET_BITS 64
 #include "base.h"
@@ -26,7 +26,7 @@ sd_status sd_path_join(char *out, size_t size, const char *a, const char *b, sd_
     return SD_OK;
 }
 
-/* Of what cannot be told, whoever opens it will be told what is wrong. */
+/* Yes, too, where that cannot be told: then opening the file says what is wrong. */
 bool sd_is_file(const char *path)
 {
     sd_os_kind kind = sd_os_look(path, NULL);
@@ -67,7 +67,7 @@ static bool grow(char **data, size_t *room, size_t used, size_t whole)
 static sd_status read_all(FILE *f, const char *path, size_t max, size_t whole, sd_accept *accept, char **data,
                           size_t *used, sd_error *e)
 {
-    enum { PIECE = 1 << 20 };   /* between two looks at whether to stop */
+    enum { PIECE = 1 << 20 };   /* bytes; after each it asks whether to stop */
     size_t room = 0, got = 0;
     bool known = !accept;
     do {
@@ -172,7 +172,7 @@ static FILE *open_through(const char *path)
     return f;
 }
 
-/* Some file systems cannot promise it, and say so. */
+/* Some file systems cannot promise that the file is on the disk, and say so: that is no failure. */
 static bool onto_disk(FILE *f) { return fsync(fileno(f)) == 0 || errno == EINVAL || errno == ENOTSUP; }
 
 bool sd_os_seek(FILE *f, uint64_t at) { return fseeko(f, (off_t)at, SEEK_SET) == 0; }
@@ -201,7 +201,7 @@ static char *temporary_name(const char *dir, size_t n)
     return NULL;
 }
 
-/* Says which file would be left if the program ended now, before there is one. */
+/* Before the file is there, says which one would be left if the program ended now. */
 static void announce(sd_outfile *o)
 {
     if (!o->halt || strlen(o->temp) >= sizeof o->halt->temp) return;

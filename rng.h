@@ -35,8 +35,9 @@ void sd_philox_normal(sd_philox *r, float *out, size_t n);
 /* Philox4x32-10 itself: four words from a counter and a key. */
 void sd_philox_words(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2]);
 
-/* NumPy's legacy generator, numpy.random.RandomState(seed): the same mt19937, seeded alike (NumPy refuses seeds above
- * 32 bits), other normals. So sd_rng and sd_rng_seed serve; one stream is one or the other. */
+/* NumPy's legacy generator, numpy.random.RandomState(seed): the same mt19937, seeded in the same way, so
+ * that sd_rng and sd_rng_seed serve; its normals are made otherwise. (NumPy refuses seeds above 32 bits.) A stream
+ * draws normals of one kind or of the other. */
 double sd_numpy_normal(sd_rng *r);
 
 /* numpy.random.SeedSequence(entropy, spawn_key, pool_size): 32-bit words out of a seed. */

@@ -95,8 +95,8 @@ static void left_half(sd_brownian *b, const node *v, double mid, const float *w,
     for (size_t i = 0; i < b->n; i++) half[i] = w[i] * mean1 * mean2 + deviation * half[i];
 }
 
-/* Adds the increments over the largest nodes that make up [from, to], within v, to sum. From left to right: the order
- * of a float32 sum shows. */
+/* Adds the increments over the largest nodes that make up [from, to], within v, to sum. It adds from left to
+ * right, for the order of a float32 sum changes its last bits. */
 static sd_status collect(sd_brownian *b, const node *v, const float *w, double from, double to, float *sum, bool *any,
                          sd_error *e)
 {
@@ -126,8 +126,9 @@ static sd_status collect(sd_brownian *b, const node *v, const float *w, double f
 
 static double within(const sd_brownian *b, double t) { return fmin(fmax(t, b->t0), b->t1); }
 
-/* Outside its ends the path stands still. What of [from, to] is inside may then round to nothing: the end itself was
- * rounded, so that 0.9323583 lies inside a path from 0.932358 on. torchsde divides intervals for ever there. */
+/* Outside its ends the path stands still. The part of [from, to] that is inside may round to an empty interval, for the
+ * ends themselves were rounded: 0.9323583 lies inside a path that begins at 0.932358. torchsde divides intervals for
+ * ever there. */
 sd_status sd_brownian_increment(sd_brownian *b, double from, double to, float *out, sd_error *e)
 {
     if (!(from <= to))

@@ -4,8 +4,8 @@
  * (ATen's native/cuda/DistributionTemplates.h) gives every GPU thread a counter of its own and has it draw four normals
  * at a time by cuRAND's curand_normal4 (Box & Muller [1958] in float32).
  *
- * A GPU takes sin and cos from its fast units, whose last bits are its own. Words are therefore equal and normals
- * within a few 1e-6: the fast sine is off by at most 2^-21.4 for angles up to pi [CUDA C Programming Guide, intrinsic
+ * A GPU has units of its own for sin and cos, with other last bits. So the words are equal, and the normals differ by
+ * a few 1e-6: the fast sine is off by at most 2^-21.4 for angles up to pi [CUDA C Programming Guide, intrinsic
  * functions], times a radius of at most 6.7. */
 #include "rng.h"
 

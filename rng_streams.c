@@ -291,7 +291,8 @@ static int asked(const sd_stream *s, size_t images) { return s->per_image ? (int
 static void record(sd_stream *s, int i, const char *who, size_t n, bool between_levels, double from, double to)
 {
     if (s->on_draw) {
-        sd_stream_draw d = {who, s->name, s->seed[i], s->per_image ? i : -1, s->position[i], n, between_levels, from, to};
+        int image = s->per_image ? i : -1;
+        sd_stream_draw d = {who, s->name, s->seed[i], image, s->position[i], n, between_levels, from, to};
         s->on_draw(s->user, &d);
     }
     s->position[i] += n;

@@ -1,6 +1,6 @@
 /* unicode.c - floor 0: UTF-8, and what CLIP's tokenizer has to know about characters.
  *
- * Facts come from utf8proc; without it (no SD_WITH_UTF8PROC) texts are ASCII. */
+ * What it knows of characters comes from utf8proc. A build without that (no SD_WITH_UTF8PROC) takes ASCII alone. */
 #include "unicode.h"
 
 #include <stdlib.h>
@@ -10,7 +10,7 @@
 #include <utf8proc.h>
 #endif
 
-#define MAX_TEXT ((size_t)128 << 20)   /* so that counts of bytes fit an int, after NFC and lower case too */
+#define MAX_TEXT ((size_t)128 << 20)   /* NFC and lower case lengthen it; its bytes are to fit an int even then */
 
 static bool reserve(sd_codes *b, size_t n, sd_error *e)
 {
@@ -98,9 +98,9 @@ size_t sd_utf8_encode(unsigned char out[4], int32_t c)
 /* The oracle (tokenizers 0.23.3) has its facts from three places: classes from Oniguruma (Unicode 16), lower case from
  * Rust's library (Unicode 17), NFC from a crate that knows no mark and no composite added after Unicode 9. utf8proc has
  * one version, whichever the distribution ships. These are the code points on which Unicode 14, 15 or 18 differs from
- * the oracle, with what the oracle says of them, so that ids depend on no distribution. To its NFC each of them is a
- * plain character: no mark, nothing composed with it. (U+11A7 is here because utf8proc 2.8 drops it after a Hangul
- * syllable.) */
+ * the oracle, with what the oracle says of them, so that ids depend on no distribution. The oracle's NFC takes each of
+ * them for a plain character, which is no mark and part of no composite. (U+11A7 is here because utf8proc 2.8
+ * drops it after a Hangul syllable.) */
 typedef struct exception { int32_t first, last; char class; int32_t to_lower; } exception;
 static const exception exceptions[] = {   /* made by tools/tokenizer_corpus.py --tables */
     {0x00558, 0x00558, 'O', 0}, {0x0058b, 0x0058c, 'O', 0}, {0x005c8, 0x005c9, 'O', 0}, {0x007fd, 0x007fd, 'O', 0},
