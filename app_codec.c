@@ -165,12 +165,11 @@ static int encode(const settings *s, const char *file, coded *c)
     return status ? report(s, status) : CLI_OK;
 }
 
-/* factor (mean + exp(logvar/2) noise), noise as torch draws it for the seed */
+/* Noise as torch draws it for the seed. */
 static void sample(coded *c, uint64_t seed, double factor)
 {
     sd_randn(seed, c->latents, c->n);
-    for (size_t i = 0; i < c->n; i++)
-        c->latents[i] = (float)(factor * ((double)c->mean[i] + exp((double)c->logvar[i] / 2) * (double)c->latents[i]));
+    sd_vae_sample(c->mean, c->logvar, c->latents, c->n, factor, c->latents);
 }
 
 static int encode_file(const settings *s, const char *file, uint64_t seed)

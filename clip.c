@@ -78,18 +78,56 @@ static void layer_(sd_run *r, const sd_clip *c, const sd_clip_layer_w *w, sd_ten
     sd_trace_tensor(r, x, "%s", path);
 }
 
-sd_tensor sd_clip_forward(sd_run *r, const sd_clip *c, const int32_t *ids, int64_t n, int64_t t, int skip)
+static void layers_(sd_run *r, const sd_clip *c, sd_tensor x, int from, int to)
 {
-    sd_tensor x = sd_embed(r, ids, n, t, &c->token, &c->position);      /* [n,t,c] */
-    sd_trace_tensor(r, x, "text_model.embeddings");
-    for (int i = 0; i < c->cfg.layers - skip && sd_ok(r); i++) {
+    for (int i = from; i < to && sd_ok(r); i++) {
         char path[48];
         snprintf(path, sizeof path, "text_model.encoder.layers.%d", i);
         r->step = path;
         layer_(r, c, &c->layer[i], x, path);
     }
     r->step = NULL;
+}
+
+static sd_tensor final_norm(sd_run *r, const sd_clip *c, sd_tensor x)
+{
     sd_tensor y = sd_layer_norm(r, x, &c->ln_final.w, &c->ln_final.b, c->cfg.eps);
     sd_trace_tensor(r, y, "text_model.final_layer_norm");
     return y;
+}
+
+/* Of x [n,t,c] the row of each text's end token, which has the highest of all ids: the first of them where padding is
+ * the same one [transformers CLIPTextTransformer]. */
+static sd_tensor end_rows(sd_run *r, sd_tensor x, const int32_t *ids)
+{
+    size_t n = (size_t)x.dim[0], t = (size_t)x.dim[1], c = (size_t)x.dim[2];
+    float *rows = sd_has_numbers(r) ? malloc(n * t * c * sizeof *rows) : NULL;
+    if (sd_has_numbers(r) && !rows) sd_fail(r->err, SD_ERR_MEMORY, "no memory for the text encoder's result");
+    sd_download(r, x, rows);
+    for (size_t i = 0; i < n && rows; i++) {
+        size_t end = 0;
+        for (size_t k = 1; k < t; k++)
+            if (ids[i * t + k] > ids[i * t + end]) end = k;
+        memmove(rows + i * c, rows + (i * t + end) * c, c * sizeof *rows);
+    }
+    sd_tensor y = sd_new_from(r, 2, (const int64_t[]){x.dim[0], x.dim[2]}, rows);   /* [n,c] */
+    free(rows);
+    return y;
+}
+
+void sd_clip_forward(sd_run *r, const sd_clip *c, const int32_t *ids, int64_t n, int64_t t, const sd_clip_output *take,
+                     float *hidden, float *pooled)
+{
+    int last = c->cfg.layers, taken = last - take->from_end;
+    sd_tensor x = sd_embed(r, ids, n, t, &c->token, &c->position);      /* [n,t,c] */
+    sd_trace_tensor(r, x, "text_model.embeddings");
+    layers_(r, c, x, 0, taken);
+    sd_tensor y = take->final_norm ? final_norm(r, c, x) : x;
+    sd_download(r, y, hidden);
+    if (!take->pooled) return;
+    layers_(r, c, x, taken, last);
+    if (!take->final_norm || taken < last) y = final_norm(r, c, x);
+    sd_tensor p = sd_linear(r, end_rows(r, y, ids), &c->projection, NULL);   /* [n,p] */
+    sd_trace_tensor(r, p, "text_projection");
+    sd_download(r, p, pooled);
 }

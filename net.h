@@ -237,7 +237,15 @@ typedef struct sd_clip {
 } sd_clip;
 sd_status sd_clip_bind(sd_clip *c, const sd_clip_config *cfg, sd_binder *b);
 void sd_clip_free(sd_clip *c);
-/* ids [n,t] -> [n,t,width]. skip: layers left out at the end; the final layer norm always follows. */
-sd_tensor sd_clip_forward(sd_run *r, const sd_clip *c, const int32_t *ids, int64_t n, int64_t t, int skip);
+/* What is taken from a text encoder. */
+typedef struct sd_clip_output {
+    int from_end;        /* so many layers are left out at the end: 0, the last one's result; 1, the one before */
+    bool final_norm;     /* ... and goes through the final layer norm */
+    bool pooled;         /* also a vector for the whole text: text_projection of the last layer's final norm at the end
+                          * token */
+} sd_clip_output;
+/* ids [n,t] -> hidden [n,t,width] and pooled [n,projection], numbers of the host; pooled NULL: not taken. */
+void sd_clip_forward(sd_run *r, const sd_clip *c, const int32_t *ids, int64_t n, int64_t t, const sd_clip_output *take,
+                     float *hidden, float *pooled);
 
 #endif

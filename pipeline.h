@@ -47,12 +47,13 @@ void sd_report(sd_ctx *c, const char *stage, int done, int total, double seconds
 int sd_vae_scale(const sd_vae_config *v);     /* pixels per latent: 2^(levels-1) */
 
 /* The stages on the internal error state; arrays in PyTorch's order, as sd.h has them. */
-sd_status sd_run_text(sd_ctx *c, const int32_t *ids, int n, int clip_skip, float *out);
+sd_status sd_run_text(sd_ctx *c, int encoder, const int32_t *ids, int n, const sd_clip_output *take, float *hidden,
+                      float *pooled);
 sd_status sd_run_unet(sd_ctx *c, int batch, int h, int w, const float *latents, const float *timesteps,
                       const sd_cond *cond, float *out);
 sd_status sd_run_decode(sd_ctx *c, int batch, int h, int w, const float *latents, float *picture);
-/* moments [batch, 2C, h, w]: mean | logvar */
-/* prefix: of the traced names, "vae." unless a run encodes two pictures. */
+/* moments [batch, 2C, h, w]: mean | logvar, clamped as diffusers' DiagonalGaussianDistribution does. prefix: of the
+ * traced names, "vae." unless a run encodes two pictures. */
 sd_status sd_run_encode(sd_ctx *c, const char *prefix, int batch, int h, int w, const float *picture, float *moments);
 
 /* sd_generate's body; images NULL: nothing is handed out. */

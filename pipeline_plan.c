@@ -216,7 +216,8 @@ static void plan_clip(report *r, const sd_clip_config *c, int index)
     sd_clip net;
     int32_t ids[SD_TOKENS] = {0};
     if (!sd_clip_bind(&net, c, &b) && begin_walk(r, NULL)) {
-        sd_clip_forward(&r->run, &net, ids, 1, SD_TOKENS, 0);
+        const sd_clip_output all = {.final_norm = true};
+        sd_clip_forward(&r->run, &net, ids, 1, SD_TOKENS, &all, NULL, NULL);
         head(r, index ? "text_encoder_2" : "text_encoder", &b);
         if (r->json) {
             sd_text_add(r->t, ",\"layers\":%d,\"width\":%d,\"heads\":%d}", c->layers, c->width, c->heads);

@@ -1,6 +1,6 @@
 /* pipeline_stages.c - floor 6: the text encoder, the UNet and the VAE one by one: their working memory, their runs, and
  * what sd.h offers of them. */
-#include "pipeline.h"
+#include "cond.h"
 #include "profile.h"
 
 #include <math.h>
@@ -53,27 +53,32 @@ static sd_status run_stage(sd_ctx *c, sd_stage stage, body *fn, void *job, sd_mo
     return c->err.status;
 }
 
-typedef struct text_job { const int32_t *ids; int n, skip; float *out; } text_job;
+typedef struct text_job {
+    const sd_clip *net;
+    const int32_t *ids;
+    int n;
+    const sd_clip_output *take;
+    float *hidden, *pooled;
+} text_job;
 
 static void text_body(sd_run *r, const sd_ctx *c, void *job)
 {
     text_job *j = job;
-    sd_tensor y = sd_clip_forward(r, c->model.text, j->ids, j->n, SD_TOKENS, j->skip);
-    sd_download(r, y, j->out);
+    (void)c;
+    sd_clip_forward(r, j->net, j->ids, j->n, SD_TOKENS, j->take, j->hidden, j->pooled);
 }
 
-sd_status sd_run_text(sd_ctx *c, const int32_t *ids, int n, int clip_skip, float *out)
+sd_status sd_run_text(sd_ctx *c, int encoder, const int32_t *ids, int n, const sd_clip_output *take, float *hidden,
+                      float *pooled)
 {
-    if (clip_skip < 0 || clip_skip > c->model.text->cfg.layers)
-        return sd_fail(&c->err, SD_ERR_ARG, "clip skip must be 0 to %d, the layers of the text encoder, not %d",
-                       c->model.text->cfg.layers, clip_skip);
-    text_job j = {ids, n, clip_skip > 1 ? clip_skip - 1 : 0, out};
-    size_t width = (size_t)c->model.text->cfg.width;
-    sd_trace_prefix(&c->run, "text_encoder.");
-    run_stage(c, SD_STAGE_TEXT, text_body, &j, module_of(c, SD_PART_TEXT));
+    sd_module *module = sd_model_module(&c->model, SD_PART_TEXT, encoder);
+    const sd_clip *net = module->net;
+    text_job j = {net, ids, n, take, hidden, pooled};
+    sd_trace_prefix(&c->run, "%s.", module->place->name);
+    run_stage(c, SD_STAGE_TEXT, text_body, &j, module);
     sd_trace_prefix(&c->run, "%s", "");
-    return sd_check_result(c, "the text encoder's result", out, (size_t)n * SD_TOKENS * width,
-                           module_of(c, SD_PART_TEXT), NULL, 0);
+    return sd_check_result(c, "the text encoder's result", hidden, (size_t)n * SD_TOKENS * (size_t)net->cfg.width,
+                           module, NULL, 0);
 }
 
 typedef struct picture_job {
@@ -92,7 +97,8 @@ static void unet_body(sd_run *r, const sd_ctx *c, void *job)
 {
     picture_job *j = job;
     sd_tensor x = input_of(r, j);
-    sd_tensor y = sd_unet_forward(r, c->model.unet, &(sd_unet_in){.latents = x, .timestep = j->timesteps, .cond = j->cond});
+    const sd_unet_in in = {.latents = x, .timestep = j->timesteps, .cond = j->cond};
+    sd_tensor y = sd_unet_forward(r, c->model.unet, &in);
     sd_download_channels_first(r, y, j->out);
 }
 
@@ -140,9 +146,14 @@ sd_status sd_run_encode(sd_ctx *c, const char *prefix, int batch, int h, int w, 
     sd_trace_prefix(&c->run, "%s", prefix);
     run_stage(c, SD_STAGE_ENCODE, encode_body, &j, module_of(c, SD_PART_VAE));
     sd_trace_prefix(&c->run, "%s", "");
-    size_t n = (size_t)batch * 2 * (size_t)c->model.vae->cfg.latent_channels * (size_t)h * (size_t)w;
-    return sd_check_result(c, "the VAE's result", moments, n, module_of(c, SD_PART_VAE), picture,
-                           (size_t)batch * 3 * (size_t)(h * scale) * (size_t)(w * scale));
+    size_t half = (size_t)c->model.vae->cfg.latent_channels * (size_t)h * (size_t)w;
+    sd_check_result(c, "the VAE's result", moments, (size_t)batch * 2 * half, module_of(c, SD_PART_VAE), picture,
+                    (size_t)batch * 3 * (size_t)(h * scale) * (size_t)(w * scale));
+    for (size_t i = 0; i < (size_t)batch && !c->err.status; i++) {
+        float *logvar = moments + (2 * i + 1) * half;
+        for (size_t k = 0; k < half; k++) logvar[k] = fminf(fmaxf(logvar[k], -30), 20);
+    }
+    return c->err.status;
 }
 
 double sd_stages_memory(sd_ctx *c, int batch, int pictures, int h, int w)
@@ -188,12 +199,11 @@ static sd_status expect_count(sd_ctx *c, const char *what, size_t count, size_t 
 
 sd_status sd_encode_text(sd_ctx *c, const char *text, int clip_skip, float *out, size_t count)
 {
-    sd_tokens t;
+    const sd_cond_plan *plan = sd_cond_plan_of(&c->model);
     if (sd_begin(c) || sd_need(c, SD_PART_TOKENIZER | SD_PART_TEXT) || sd_given(c, "out", out) ||
-        expect_count(c, "the text embedding", count, SD_TOKENS * (size_t)c->model.text->cfg.width) ||
-        sd_tokenizer_encode(c->model.tokenizer, text ? text : "", &t, &c->err))
+        expect_count(c, "the text embedding", count, SD_TOKENS * (size_t)sd_cond_width(&c->model, plan)))
         return sd_end(c);
-    sd_run_text(c, t.id, 1, clip_skip, out);
+    sd_prompt_context(c, plan, text ? text : "", clip_skip, out);
     return sd_end(c);
 }
 
@@ -232,8 +242,7 @@ sd_status sd_vae_decode(sd_ctx *c, int batch, int h, int w, const float *latents
     return sd_end(c);
 }
 
-/* The posterior's parameters [Kingma & Welling 2013]; logvar is clamped as diffusers' DiagonalGaussianDistribution
- * does. */
+/* The posterior's parameters [Kingma & Welling 2013]. */
 sd_status sd_vae_encode(sd_ctx *c, int batch, int h, int w, const float *picture, float *mean, float *logvar)
 {
     if (sd_begin(c) || sd_need(c, SD_PART_VAE) || expect_size(c, batch, h, w) || sd_given(c, "mean", mean)
@@ -249,8 +258,16 @@ sd_status sd_vae_encode(sd_ctx *c, int batch, int h, int w, const float *picture
     for (int i = 0; i < batch && !c->err.status; i++) {
         const float *from = moments + (size_t)i * 2 * half;
         memcpy(mean + (size_t)i * half, from, half * sizeof *mean);
-        for (size_t k = 0; k < half; k++) logvar[(size_t)i * half + k] = fminf(fmaxf(from[half + k], -30), 20);
+        memcpy(logvar + (size_t)i * half, from + half, half * sizeof *logvar);
     }
     free(moments);
     return sd_end(c);
+}
+
+/* z = mean + exp(logvar/2) noise [Kingma & Welling 2013, section 2.4] */
+void sd_vae_sample(const float *mean, const float *logvar, const float *noise, size_t n, double factor, float *latents)
+{
+    if (!mean || !logvar || !noise || !latents) return;
+    for (size_t i = 0; i < n; i++)
+        latents[i] = (float)(factor * ((double)mean[i] + exp((double)logvar[i] / 2) * (double)noise[i]));
 }

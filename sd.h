@@ -445,6 +445,10 @@ SD_API sd_status sd_unet(sd_ctx *ctx, int batch, int h, int w, const float *late
  * [batch,C,h,w]. */
 SD_API sd_status sd_vae_decode(sd_ctx *ctx, int batch, int h, int w, const float *latents, float *picture);
 SD_API sd_status sd_vae_encode(sd_ctx *ctx, int batch, int h, int w, const float *picture, float *mean, float *logvar);
+/* Latents out of n of those: factor * (mean + exp(logvar/2) noise), noise of unit variance; factor: scaling_factor for
+ * latents as the UNet has them, 1 for the VAE's own. latents may be the noise. */
+SD_API void sd_vae_sample(const float *mean, const float *logvar, const float *noise, size_t n, double factor,
+                          float *latents);
 
 /* The evaluations a sampler will make: timesteps [n], and for each the noise level sigma = sqrt((1-a)/a) and a =
  * alphas_cumprod (sigma and alpha have one more entry: where the last step ends). n is set to the number of

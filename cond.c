@@ -1,0 +1,172 @@
+/* cond.c - floor 6: what the UNet is told besides latents and timesteps: tokens, text encoders, and what is taken from
+ * them [diffusers StableDiffusionPipeline.encode_prompt]. */
+#include "cond.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* SD 1 and 2: the last layer's result through the final layer norm. (A file of SD 2's text encoder has 23 of 24
+ * layers.) */
+static const sd_cond_plan one_encoder = {.encoders = 1, .text = {{.final_norm = true}}};
+
+const sd_cond_plan *sd_cond_plan_of(const sd_model *m)
+{
+    (void)m;
+    return &one_encoder;
+}
+
+static const sd_clip *encoder_of(const sd_model *m, int i)
+{
+    const sd_module *module = sd_model_module(m, SD_PART_TEXT, i);
+    return module ? module->net : NULL;
+}
+
+int sd_cond_width(const sd_model *m, const sd_cond_plan *plan)
+{
+    int width = 0;
+    for (int i = 0; i < plan->encoders && encoder_of(m, i); i++) width += encoder_of(m, i)->cfg.width;
+    return width;
+}
+
+int sd_cond_pooled_width(const sd_model *m, const sd_cond_plan *plan)
+{
+    int width = 0;
+    for (int i = 0; i < plan->encoders && encoder_of(m, i); i++)
+        if (plan->text[i].pooled) width += encoder_of(m, i)->cfg.projection;
+    return width;
+}
+
+/* ----------------------------------------------------------------------------------------- tokens */
+
+/* A text encoder's own tokenizer, or the one that there is. */
+static const sd_tokenizer *tokenizer_of(const sd_model *m, int i)
+{
+    const sd_module *module = sd_model_module(m, SD_PART_TOKENIZER, i);
+    return module ? module->net : m->tokenizer;
+}
+
+static void warn(const sd_ctx *c, const char *what, const char *text, const sd_tokens *t)
+{
+    sd_warn_of_syntax(&c->log, what, text);
+    if (t->dropped)
+        sd_logf(&c->log, SD_LOG_WARNING, "%s is too long: its last %d tokens are dropped (%d fit)", what, t->dropped,
+                SD_TOKENS - 2);
+}
+
+/* ids [n,77] of text encoder i. */
+static sd_status tokenize(sd_ctx *c, int i, const char *const *text, const char *const *what, int n, int32_t *ids)
+{
+    for (int k = 0; k < n; k++) {
+        sd_tokens t;
+        if (sd_tokenizer_encode(tokenizer_of(&c->model, i), text[k], &t, &c->err)) return c->err.status;
+        if (i == 0 && what) warn(c, what[k], text[k], &t);
+        memcpy(ids + k * SD_TOKENS, t.id, sizeof t.id);
+    }
+    return SD_OK;
+}
+
+static void trace_tokens(sd_ctx *c, int i, const int32_t *ids, int n)
+{
+    int64_t *wide = malloc((size_t)(n * SD_TOKENS) * sizeof *wide);
+    for (int k = 0; k < n * SD_TOKENS && wide; k++) wide[k] = ids[k];
+    if (!wide) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for tokens");
+    const int64_t dim[] = {n, SD_TOKENS};
+    if (i == 0) sd_trace_last_look(&c->run, SD_I64, 2, dim, wide, "tokens");
+    else sd_trace_last_look(&c->run, SD_I64, 2, dim, wide, "tokens_%d", i + 1);
+    free(wide);
+}
+
+/* ------------------------------------------------------------------------------------ text encoders */
+
+/* One encoder's columns [rows,part] go into the context [rows,width], at column `at`. */
+static void put_columns(float *context, size_t width, size_t at, const float *part, size_t part_width, size_t rows)
+{
+    for (size_t r = 0; r < rows; r++)
+        memcpy(context + r * width + at, part + r * part_width, part_width * sizeof *part);
+}
+
+/* context [n,77,width] and pooled [n,pooled width], which may be NULL where the plan has none. */
+static sd_status encode(sd_ctx *c, const sd_cond_plan *plan, const char *const *text, const char *const *what, int n,
+                        int clip_skip, bool traced, float *context, float *pooled)
+{
+    size_t width = (size_t)sd_cond_width(&c->model, plan), rows = (size_t)n * SD_TOKENS, at = 0;
+    int32_t *ids = malloc(rows * sizeof *ids);
+    float *part = calloc(rows * width, sizeof *part);
+    if (!ids || !part) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %d texts", n);
+    for (int i = 0; i < plan->encoders && !c->err.status; i++) {
+        const sd_clip *net = encoder_of(&c->model, i);
+        sd_clip_output take = plan->text[i];
+        if (!net) {
+            sd_fail(&c->err, SD_ERR_MISSING, "the model has no text encoder %d", i + 1);
+            break;
+        }
+        if (clip_skip < 0 || clip_skip > net->cfg.layers - take.from_end) {
+            sd_fail(&c->err, SD_ERR_ARG, "clip skip must be 0 to %d, the layers of the text encoder, not %d",
+                    net->cfg.layers - take.from_end, clip_skip);
+            break;
+        }
+        take.from_end += clip_skip > 1 ? clip_skip - 1 : 0;
+        if (tokenize(c, i, text, what, n, ids)) break;
+        if (traced) trace_tokens(c, i, ids, n);
+        if (sd_run_text(c, i, ids, n, &take, part, pooled)) break;
+        put_columns(context, width, at, part, (size_t)net->cfg.width, rows);
+        at += (size_t)net->cfg.width;
+    }
+    free(ids);
+    free(part);
+    return c->err.status;
+}
+
+sd_status sd_prompt_context(sd_ctx *c, const sd_cond_plan *plan, const char *text, int clip_skip, float *context)
+{
+    float *pooled = NULL;
+    int width = sd_cond_pooled_width(&c->model, plan);
+    if (width && !(pooled = malloc((size_t)width * sizeof *pooled)))
+        return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for a text");
+    encode(c, plan, &text, NULL, 1, clip_skip, false, context, pooled);
+    free(pooled);
+    return c->err.status;
+}
+
+/* ------------------------------------------------------------------------------------- all of it */
+
+/* Rows [n,size] -> [n,repeat,size], from the back: [u c] -> [u u .. c c ..]. */
+static void spread(float *x, size_t n, size_t repeat, size_t size)
+{
+    for (size_t i = n; i-- > 0;)
+        for (size_t k = repeat; k-- > 0;) memmove(x + (i * repeat + k) * size, x + i * size, size * sizeof *x);
+}
+
+sd_status sd_prompts_encode(sd_ctx *c, sd_prompts *out, const sd_cond_plan *plan, const char *const *text,
+                            const char *const *what, int n, int repeat, int clip_skip, const float *ids)
+{
+    const int width = sd_cond_width(&c->model, plan), pooled = sd_cond_pooled_width(&c->model, plan);
+    size_t all = (size_t)n * (size_t)repeat, one = SD_TOKENS * (size_t)width;
+    out->context = calloc(all * one, sizeof(float));
+    out->pooled = pooled ? calloc(all * (size_t)pooled, sizeof(float)) : NULL;
+    out->ids = plan->n_ids ? calloc(all * (size_t)plan->n_ids, sizeof(float)) : NULL;
+    if (!out->context || (pooled && !out->pooled) || (plan->n_ids && !out->ids))
+        return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %d prompts", n);
+    if (encode(c, plan, text, what, n, clip_skip, true, out->context, out->pooled)) return c->err.status;
+    spread(out->context, (size_t)n, (size_t)repeat, one);
+    if (pooled) spread(out->pooled, (size_t)n, (size_t)repeat, (size_t)pooled);
+    for (size_t i = 0; i < all && plan->n_ids; i++)
+        memcpy(out->ids + i * (size_t)plan->n_ids, ids, (size_t)plan->n_ids * sizeof *ids);
+    const int total = (int)all;
+    sd_trace_numbers(&c->run, 3, (const int64_t[]){total, SD_TOKENS, width}, out->context, "prompt_embeds");
+    if (pooled) sd_trace_numbers(&c->run, 2, (const int64_t[]){total, pooled}, out->pooled, "pooled_prompt_embeds");
+    if (plan->n_ids) sd_trace_numbers(&c->run, 2, (const int64_t[]){total, plan->n_ids}, out->ids, "add_time_ids");
+    /* One version: the numbers stay as they are for the run, which forgets what was computed from them at its end. */
+    out->cond = (sd_cond){.n = total, .tokens = SD_TOKENS, .width = width, .context = out->context,
+                          .pooled_width = pooled, .pooled = out->pooled, .n_ids = plan->n_ids, .ids = out->ids,
+                          .version = 1};
+    return c->err.status;
+}
+
+void sd_prompts_free(sd_prompts *p)
+{
+    free(p->context);
+    free(p->pooled);
+    free(p->ids);
+    *p = (sd_prompts){0};
+}

@@ -1,0 +1,57 @@
+/* pipeline_drawing.h - floor 6: what one call of sd_generate owns, shared by the files of its seven steps. */
+#ifndef SD_PIPELINE_DRAWING_H
+#define SD_PIPELINE_DRAWING_H
+
+#include "cond.h"
+#include "pipeline_edit.h"
+#include "rng_streams.h"
+
+/* B pictures, G = 2 with guidance (uncond first) or 1, n = C h w numbers per latent. The UNet sees `channels` of them:
+ * C, or 2C + 1 if it is made for inpainting. */
+typedef struct sd_drawing {
+    sd_params p;                    /* resolved */
+    sd_edit edit;
+    sd_sched_config levels;         /* of the sampler */
+    sd_sampler *sampler;
+    sd_stream *rng, *sampler_rng;   /* the same one unless asked for */
+    int B, G, C, h, w, channels;
+    int first, n_images;            /* pictures of the batch that are decoded and handed out */
+    size_t n;
+    sd_prompts prompts;             /* G B of them */
+    float *latents;                 /* [B,C,h,w] */
+    float *input;                   /* [G B,channels,h,w], what the UNet sees */
+    float *prediction;              /* [G B,C,h,w], its answers; the first B become the guided ones */
+    float *timestep;                /* [G B] */
+    float *picture;                 /* [B,3,H,W] */
+    float *noise;                   /* [B,C,h,w], what the run began with */
+    int n_image_latents;            /* samples of the posterior of the picture to begin from: one, or one of each
+                                     * picture's generator */
+    float *image_latents;           /* [n_image_latents,C,h,w] */
+    float *masked_latents;          /* [C,h,w], latents of its kept part, for an inpainting UNet */
+    float *mask;                    /* [h,w], 1 where it is repainted */
+} sd_drawing;
+
+/* Nothing is left to do: after an error, or because a black mask keeps the whole picture. */
+static inline bool sd_drawing_done(const sd_ctx *c, const sd_drawing *d) { return c->err.status || d->edit.nothing; }
+
+/* ---- the steps, see pipeline.c; after an error each does nothing */
+void sd_drawing_resolve(sd_ctx *c, sd_drawing *d, const sd_params *params);   /* pipeline_resolve.c */
+void sd_drawing_prepare(sd_ctx *c, sd_drawing *d);                            /* pipeline_prepare.c */
+void sd_drawing_begin(sd_ctx *c, sd_drawing *d);                              /* pipeline_begin.c */
+void sd_drawing_finish(sd_ctx *c, const sd_drawing *d, sd_image *images);     /* pipeline_finish.c */
+void sd_drawing_free(sd_drawing *d);
+
+/* ---- what they are made of
+ * pipeline_guidance.c: the first B of the predictions become the guided ones. */
+void sd_guide(sd_drawing *d);
+/* pipeline_begin.c: one sample for the UNet: latents, or latents | mask | latents of what is kept. */
+void sd_drawing_input(const sd_drawing *d, float *out, const float *latents);
+/* Before evaluation i: the part that is not repainted is put back, if the UNet knows nothing of masks. */
+void sd_drawing_keep_unmasked(sd_drawing *d, int i, float *latents);
+/* pipeline_noise.c: a random stream by its name, or by that of a safetensors file with the numbers to give out: its
+ * tensor "noise" or its only one. */
+sd_status sd_open_stream(sd_ctx *c, sd_stream **out, const char *spec, const sd_stream_options *o);
+sd_status sd_drawing_open_streams(sd_ctx *c, sd_drawing *d);
+sd_status sd_drawing_noise(sd_ctx *c, sd_drawing *d);   /* d->noise: the caller's numbers, or the generator's */
+
+#endif

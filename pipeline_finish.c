@@ -1,0 +1,73 @@
+/* pipeline_finish.c - floor 6: pictures that are handed out: those of a run, and those of a single step. */
+#include "pipeline_drawing.h"
+
+#include <stdlib.h>
+
+/* ---------------------------------------------------------------------------------- of a whole run */
+
+static sd_status make_image(sd_ctx *c, const sd_drawing *d, int i, sd_image *image)
+{
+    size_t floats = 3 * (size_t)d->p.width * (size_t)d->p.height;
+    const float *picture = d->picture + (size_t)(d->first + i) * floats;
+    sd_image drawn = {0};
+    if (!d->edit.nothing && sd_image_from_float(&drawn, d->p.width, d->p.height, picture, true, &c->err))
+        return c->err.status;
+    if (!d->edit.active) {
+        *image = drawn;
+        return SD_OK;
+    }
+    sd_edit_finish(&d->edit, d->edit.nothing ? &d->edit.init : &drawn, image, &c->err);
+    sd_image_free(&drawn);
+    return c->err.status;
+}
+
+void sd_drawing_finish(sd_ctx *c, const sd_drawing *d, sd_image *images)
+{
+    for (int i = 0; images && i < d->n_images && !c->err.status; i++) {
+        images[i] = (sd_image){0};
+        make_image(c, d, i, &images[i]);
+        while (c->err.status && i >= 0) sd_image_free(&images[i--]);
+    }
+}
+
+/* --------------------------------------------------------------------------------- of a single step */
+
+/* About what the decoder makes of each latent. */
+static void quick_picture(const sd_vae_config *v, float *picture, const float *latents, size_t pixels, int channels)
+{
+    for (size_t k = 0; k < 3; k++)
+        for (size_t p = 0; p < pixels; p++) {
+            picture[k * pixels + p] = v->latent_rgb[4][k];
+            for (size_t ch = 0; ch < 4 && ch < (size_t)channels; ch++)
+                picture[k * pixels + p] += v->latent_rgb[ch][k] * latents[ch * pixels + p];
+        }
+}
+
+/* No sd_begin: this happens inside of a run, whose error it becomes. */
+sd_status sd_step_picture(sd_ctx *c, const sd_denoised *step, int index, int quick, sd_image *image)
+{
+    if (image) *image = (sd_image){0};
+    if (!c || c->err.status || sd_given(c, "step", step) || sd_given(c, "image", image) || sd_given(c, "x0", step->x0))
+        return c ? c->err.status : SD_ERR_MEMORY;
+    sd_trace *trace = c->run.trace;
+    int scale = quick ? 1 : sd_vae_scale(&c->model.vae->cfg);
+    size_t n = (size_t)step->channels * (size_t)step->height * (size_t)step->width;
+    size_t pixels = (size_t)step->height * (size_t)step->width * (size_t)scale * (size_t)scale;
+    if (index < 0 || index >= step->batch)
+        return sd_fail(&c->err, SD_ERR_ARG, "there is no picture %d in a batch of %d", index, step->batch);
+    float *latents = malloc(n * sizeof *latents), *picture = malloc(3 * pixels * sizeof *picture);
+    if (!latents || !picture) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for the picture of a step");
+    for (size_t i = 0; i < n && latents; i++) {
+        double x = (double)step->x0[(size_t)index * n + i];
+        latents[i] = (float)(quick ? x : x / c->model.vae->cfg.scaling_factor);
+    }
+    c->run.trace = NULL;   /* the decoder's names are those of the finished picture */
+    if (!c->err.status && quick) quick_picture(&c->model.vae->cfg, picture, latents, pixels, step->channels);
+    else if (!c->err.status) sd_run_decode(c, 1, step->height, step->width, latents, picture);
+    c->run.trace = trace;
+    if (!c->err.status)
+        sd_image_from_float(image, step->width * scale, step->height * scale, picture, false, &c->err);
+    free(latents);
+    free(picture);
+    return c->err.status;
+}

@@ -1,0 +1,60 @@
+/* pipeline_noise.c - floor 6: the random numbers of a run: its generators, its initial noise, who is told of draws. */
+#include "pipeline_drawing.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void report_draw(void *user, const sd_stream_draw *d)
+{
+    sd_ctx *c = user;
+    sd_drawn public = {d->who, d->stream, d->seed, d->image, d->position, d->count, d->between_levels, d->from, d->to};
+    if (c->drawn) c->drawn(c->drawn_user, &public);
+}
+
+sd_status sd_open_stream(sd_ctx *c, sd_stream **out, const char *spec, const sd_stream_options *o)
+{
+    const char *ending = spec ? strrchr(spec, '.') : NULL;
+    if (!ending || strcmp(ending, ".safetensors") != 0) return sd_stream_open(out, spec, o, &c->err);
+    float *numbers;
+    int nd;
+    int64_t d[4];
+    *out = NULL;
+    if (sd_read_floats(c, spec, "noise", &numbers, &nd, d)) return c->err.status;
+    size_t n = (size_t)(d[0] * d[1] * d[2] * d[3]);
+    if (!sd_check_numbers(c, spec, numbers, n)) sd_stream_open_numbers(out, spec, numbers, n, o, &c->err);
+    free(numbers);
+    return c->err.status;
+}
+
+sd_status sd_drawing_open_streams(sd_ctx *c, sd_drawing *d)
+{
+    sd_stream_options o = {.seed = d->p.seed, .generators = d->p.seed_per_image ? d->B : 0, .on_draw = report_draw,
+                           .user = c};
+    if (sd_open_stream(c, &d->rng, d->p.rng, &o)) return c->err.status;
+    d->sampler_rng = d->rng;
+    if (!d->p.sampler_rng) return SD_OK;
+    double least = INFINITY, most = 0;   /* of the sampler's noise levels: a Brownian path lies between them */
+    for (int i = 0; i <= sd_sampler_count(d->sampler); i++) {
+        double sigma = sd_sampler_sigma(d->sampler, i);
+        if (sigma > 0) least = fmin(least, sigma);
+        most = fmax(most, sigma);
+    }
+    sd_stream *s;
+    if (sd_open_stream(c, &s, d->p.sampler_rng, &o)) return c->err.status;
+    d->sampler_rng = s;
+    return sd_stream_span(s, least, most, &c->err);
+}
+
+sd_status sd_drawing_noise(sd_ctx *c, sd_drawing *d)
+{
+    const char *who = "initial noise";
+    if (!d->p.noise) return sd_stream_normal(d->rng, who, d->noise, (size_t)d->B, d->n, &c->err);
+    sd_stream_options o = {.on_draw = report_draw, .user = c};
+    sd_stream *given;
+    if (sd_stream_open_numbers(&given, "given numbers", d->p.noise, d->p.noise_count, &o, &c->err))
+        return c->err.status;
+    sd_stream_normal(given, who, d->noise, (size_t)d->B, d->n, &c->err);
+    sd_stream_close(given);
+    return c->err.status;
+}

@@ -1,0 +1,102 @@
+/* pipeline_prepare.c - floor 6: the second step of a run: sizes, the sampler, and all memory that it will take. */
+#include "pipeline_drawing.h"
+
+#include <stdlib.h>
+
+void sd_drawing_free(sd_drawing *d)
+{
+    sd_sampler_free(d->sampler);
+    if (d->sampler_rng != d->rng) sd_stream_close(d->sampler_rng);
+    sd_stream_close(d->rng);
+    sd_prompts_free(&d->prompts);
+    free(d->latents);
+    free(d->input);
+    free(d->prediction);
+    free(d->timestep);
+    free(d->picture);
+    free(d->noise);
+    free(d->image_latents);
+    free(d->masked_latents);
+    free(d->mask);
+    sd_edit_free(&d->edit);
+}
+
+/* Before anything is allocated: all arrays of the drawing, the stage that takes most, and the pictures that are handed
+ * out. */
+static sd_status check_memory(sd_ctx *c, const sd_drawing *d)
+{
+    double B = d->B, GB = B * d->G, latent = (double)d->n, pixels = (double)d->p.width * (double)d->p.height;
+    const sd_cond_plan *plan = sd_cond_plan_of(&c->model);
+    double floats = GB * SD_TOKENS * sd_cond_width(&c->model, plan) + 2 * B * latent
+                  + GB * latent * (1 + (double)d->channels / d->C) + 3 * B * pixels
+                  + (1 + (double)d->n_image_latents) * latent + (double)d->h * d->w;
+    int decoded = sd_traces(&c->run) ? d->B : 1;
+    double bytes = 4 * floats + 3 * B * pixels + sd_stages_memory(c, d->B * d->G, decoded, d->h, d->w);
+    if (c->err.status) return c->err.status;
+    return sd_need_memory(&c->err, bytes, "drawing %d picture%s of %dx%d at once", d->B, d->B == 1 ? "" : "s",
+                          d->p.width, d->p.height);
+}
+
+/* How many of what there are. */
+static sd_status count(sd_ctx *c, sd_drawing *d)
+{
+    const sd_unet_config *unet = &c->model.unet->cfg;
+    int scale = sd_vae_scale(&c->model.vae->cfg);
+    d->B = d->p.batch;
+    /* StableDiffusionImg2ImgPipeline with a list of generators draws from each; StableDiffusionInpaintPipeline from the
+     * first. */
+    d->n_image_latents = d->edit.active && !d->edit.masked && d->p.seed_per_image ? d->B : 1;
+    d->first = d->p.keep ? d->p.keep - 1 : 0;
+    d->n_images = d->p.keep ? 1 : d->B;
+    d->G = d->p.guidance.scale > 1 ? 2 : 1;
+    d->C = unet->out_channels;
+    d->channels = unet->in_channels;   /* one of two numbers: sd_model_open has seen to that */
+    if (d->channels != d->C && !d->edit.masked)
+        return sd_fail(&c->err, SD_ERR_ARG, "this model is made for inpainting: it needs a picture and a mask");
+    d->h = d->p.height / scale;
+    d->w = d->p.width / scale;
+    d->n = (size_t)d->C * (size_t)d->h * (size_t)d->w;
+    return SD_OK;
+}
+
+static float *zeros(size_t a, size_t b) { return calloc(a * b, sizeof(float)); }
+
+static sd_status allocate(sd_ctx *c, sd_drawing *d)
+{
+    size_t B = (size_t)d->B, GB = B * (size_t)d->G, pixels = (size_t)d->h * (size_t)d->w;
+    d->latents = zeros(B, d->n);
+    d->input = zeros(GB * (size_t)d->channels, pixels);
+    d->prediction = zeros(GB, d->n);
+    d->timestep = zeros(GB, 1);
+    d->picture = zeros(B * 3, (size_t)d->p.height * (size_t)d->p.width);
+    d->noise = zeros(B, d->n);
+    d->image_latents = zeros((size_t)d->n_image_latents, d->n);
+    d->masked_latents = zeros(1, d->n);
+    d->mask = zeros(1, pixels);
+    const float *all[] = {d->latents, d->input, d->prediction, d->timestep, d->picture, d->noise, d->image_latents,
+                          d->masked_latents, d->mask};
+    for (size_t i = 0; i < SD_COUNT(all); i++)
+        if (!all[i])
+            return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %d pictures of %dx%d", d->B, d->p.width, d->p.height);
+    return SD_OK;
+}
+
+/* Image to image takes the last int(steps * strength) steps [diffusers
+ * StableDiffusionImg2ImgPipeline.get_timesteps]. */
+static sd_status make_sampler(sd_ctx *c, sd_drawing *d)
+{
+    int steps = d->p.sampling.steps, taken = d->edit.active ? (int)(steps * d->edit.strength) : steps;
+    if (d->edit.active && sd_method_is_open_ended(d->levels.method))
+        return sd_fail(&c->err, SD_ERR_ARG, "%s cannot begin from a picture: its noise levels are not known before",
+                       sd_method_name(d->levels.method));
+    /* StableDiffusionInpaintPipeline's constructor; the other pipelines leave it as it is. */
+    if (d->edit.masked) d->levels.skip_prk_steps = true;
+    return sd_sampler_new_from(&d->sampler, &d->levels, steps, steps - taken, &c->err);
+}
+
+void sd_drawing_prepare(sd_ctx *c, sd_drawing *d)
+{
+    if (c->err.status || count(c, d) || (!c->rehearsing && check_memory(c, d))) return;
+    if (sd_edit_fill(c, &d->p, d->p.width, d->p.height, &d->edit) || allocate(c, d)) return;
+    make_sampler(c, d);
+}

@@ -1,0 +1,226 @@
+/* pipeline_resolve.c - floor 6: what a run's parameters come to: every default filled in, every value checked, and the
+ * scheduler that follows from them and from the model. */
+#include "pipeline_drawing.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+void sd_params_init_sized(sd_params *p, size_t size)
+{
+    const sd_params init = {.size = size, .batch = 1, .sampling = {.steps = 25, .steps_offset = -1,
+        .set_alpha_to_one = -1, .clip_sample = -1, .eta = -1, .s_tmax = INFINITY, .s_noise = 1},
+        .guidance.scale = NAN, .edit = {.strength = -1, .paste_back = 1, .inpaint_crop = -1}};
+    if (p) memcpy(p, &init, size < sizeof init ? size : sizeof init);
+}
+
+/* Lists of levels say how many steps there are. */
+static int steps_of(const sd_params *p)
+{
+    return p->sampling.sigmas ? p->sampling.sigma_count - 1 : p->sampling.timesteps ? p->sampling.timestep_count
+        : p->sampling.steps;
+}
+
+/* Where a run's noise levels come from, and what single samplers are told. */
+static sd_status schedule_wishes(const sd_params *p, sd_sched_config *s, sd_error *e)
+{
+    sd_error not_a_spacing = {.status = SD_OK};
+    const char *schedule = p->sampling.schedule;
+    if (!schedule && p->sampling.sampler && !p->sampling.sigmas && !p->sampling.timesteps)
+        schedule = sd_method_schedule(p->sampling.sampler);
+    if (schedule && sd_spacing_parse(&s->spacing, schedule, &not_a_spacing) && sd_curve_parse(&s->curve, schedule, e))
+        return e->status;
+    if (p->sampling.sigmas && p->sampling.timesteps)
+        return sd_fail(e, SD_ERR_ARG, "sigmas and timesteps say the same thing in two ways: give one of them");
+    if ((p->sampling.sigmas || p->sampling.timesteps) && p->sampling.schedule)
+        return sd_fail(e, SD_ERR_ARG, "a schedule and a list of its levels were given: give one of them");
+    if (p->sampling.sigmas && (p->sampling.sigma_count < 2 || p->sampling.sigma_count - 1 > s->train_steps))
+        return sd_fail(e, SD_ERR_ARG, "sigmas: 2 to %d numbers are possible, not %d", s->train_steps + 1,
+                       p->sampling.sigma_count);
+    if (p->sampling.timesteps && (p->sampling.timestep_count < 1 || p->sampling.timestep_count > s->train_steps))
+        return sd_fail(e, SD_ERR_ARG, "timesteps: 1 to %d numbers are possible, not %d", s->train_steps,
+                       p->sampling.timestep_count);
+    if (p->sampling.sigmas) s->curve = SD_CURVE_SIGMAS;
+    if (p->sampling.timesteps) s->curve = SD_CURVE_TIMESTEPS;
+    s->sigmas = p->sampling.sigmas;
+    s->timesteps = p->sampling.timesteps;
+    if (p->sampling.order < 0)
+        return sd_fail(e, SD_ERR_ARG, "the order must not be negative, but is %d", p->sampling.order);
+    if (p->sampling.order) s->order = s->corrector_order = p->sampling.order;
+    s->s_churn = p->sampling.s_churn;
+    s->s_tmin = p->sampling.s_tmin;
+    s->s_tmax = p->sampling.s_tmax;
+    s->s_noise = p->sampling.s_noise;
+    return SD_OK;
+}
+
+/* The file's settings, read as a sampler's, with the caller's noise levels. */
+static sd_status read_as(sd_ctx *c, const sd_params *p, const char *sampler, sd_sched_config *s)
+{
+    sd_error *e = &c->err;
+    *s = c->model.sched;
+    if (sampler && sd_sched_read_as(s, c->model.sched_path, sampler, e)) return e->status;
+    sd_sched_as_pipeline(s);
+    if (p->sampling.spacing && sd_spacing_parse(&s->spacing, p->sampling.spacing, e)) return e->status;
+    return schedule_wishes(p, s, e);
+}
+
+/* The scheduler a run will use: the file's, read as the wanted class, then the caller's wishes. Most models' files name
+ * PNDM or DDIM, which go by their own levels; a caller who asks for others without naming a sampler gets the one that
+ * these schedules are used with. tell: as a notice too. */
+static sd_status schedule_config(sd_ctx *c, const sd_params *p, sd_sched_config *s, bool tell)
+{
+    static const char instead[] = "dpm++2m";
+    sd_error *e = &c->err;
+    if (read_as(c, p, p->sampling.sampler, s)) return e->status;
+    if (!p->sampling.sampler && !sd_takes_curve(s)) {
+        if (tell)
+            sd_logf(&c->log, SD_LOG_NOTICE,
+                    "the model's sampler, %s, goes by its own noise levels: %s draws with those of %s",
+                    sd_method_name(s->method), instead, sd_curve_name(s->curve));
+        if (read_as(c, p, instead, s)) return e->status;
+    }
+    if (p->sampling.prediction && sd_prediction_parse(&s->prediction, p->sampling.prediction, e)) return e->status;
+    int steps = steps_of(p);
+    if (steps < 1 || steps > s->train_steps)
+        return sd_fail(e, SD_ERR_ARG, "steps must be 1 to %d, not %d", s->train_steps, steps);
+    if (p->sampling.order > steps && !sd_method_is_open_ended(s->method))
+        return sd_fail(e, SD_ERR_ARG, "order %d needs %d steps or more, not %d", p->sampling.order, p->sampling.order,
+                       steps);
+    if (p->sampling.steps_offset < -1 || p->sampling.steps_offset >= s->train_steps)
+        return sd_fail(e, SD_ERR_ARG, "steps offset must be 0 to %d, not %d", s->train_steps - 1,
+                       p->sampling.steps_offset);
+    if (!(p->sampling.eta >= 0 && p->sampling.eta <= 1) && p->sampling.eta != -1)
+        return sd_fail(e, SD_ERR_ARG, "eta must be 0 to 1, not %g", p->sampling.eta);
+    if (p->sampling.set_alpha_to_one < -1 || p->sampling.set_alpha_to_one > 1 || p->sampling.clip_sample < -1
+        || p->sampling.clip_sample > 1)
+        return sd_fail(e, SD_ERR_ARG, "set_alpha_to_one and clip_sample must be -1, 0 or 1, not %d and %d",
+                       p->sampling.set_alpha_to_one, p->sampling.clip_sample);
+    if (p->sampling.steps_offset >= 0) s->steps_offset = p->sampling.steps_offset;
+    if (p->sampling.set_alpha_to_one >= 0) s->set_alpha_to_one = p->sampling.set_alpha_to_one != 0;
+    if (p->sampling.clip_sample >= 0) s->clip_sample = p->sampling.clip_sample != 0;
+    if (p->sampling.eta >= 0) s->eta = p->sampling.eta;
+    return SD_OK;
+}
+
+static sd_status check_side(sd_ctx *c, const char *what, int *side, int native, int scale)
+{
+    int most = 8192 * scale, below = *side / scale * scale;
+    if (*side == 0) *side = native;
+    else if (*side < scale || *side > most)
+        return sd_fail(&c->err, SD_ERR_ARG, "%s must be %d to %d pixels, not %d", what, scale, most, *side);
+    else if (*side != below)
+        return sd_fail(&c->err, SD_ERR_ARG, "%s must be a multiple of %d, not %d: %d and %d are the nearest", what,
+                       scale, *side, below, below + scale);
+    return SD_OK;
+}
+
+static sd_status check_stream(sd_ctx *c, const char *spec)
+{
+    sd_stream *s = NULL;
+    if (!sd_open_stream(c, &s, spec, &(sd_stream_options){0})) sd_stream_close(s);
+    return c->err.status;
+}
+
+static sd_status resolve_edit(sd_ctx *c, const sd_params *p, sd_params *out, sd_edit *edit)
+{
+    sd_edit local;
+    sd_log log = c->log;
+    if (!edit) c->log.fn = NULL;   /* its notices are for the run itself */
+    edit = edit ? edit : &local;
+    if (!sd_edit_plan(c, p, &out->width, &out->height, edit) && edit->active) out->edit.strength = edit->strength;
+    c->log = log;
+    return c->err.status;
+}
+
+sd_status sd_resolve(sd_ctx *c, const sd_params *p, sd_params *out, sd_sched_config *s, sd_edit *edit)
+{
+    if (sd_given(c, "params", p)) return c->err.status;
+    *out = *p;
+    if (sd_need(c, SD_PART_ALL) || resolve_edit(c, p, out, edit)) return c->err.status;
+    int scale = sd_vae_scale(&c->model.vae->cfg);
+    if (check_side(c, "width", &out->width, scale * c->model.unet->cfg.width, scale)
+        || check_side(c, "height", &out->height, scale * c->model.unet->cfg.height, scale))
+        return c->err.status;
+    if (p->batch < 1 || p->batch > 512) return sd_fail(&c->err, SD_ERR_ARG, "batch must be 1 to 512, not %d", p->batch);
+    if (p->keep < 0 || p->keep > p->batch)
+        return sd_fail(&c->err, SD_ERR_ARG, "a picture of 1 to %d can be kept of the batch, or 0 for all, not %d",
+                       p->batch, p->keep);
+    if (!(p->guidance.rescale >= 0 && p->guidance.rescale <= 1))
+        return sd_fail(&c->err, SD_ERR_ARG, "guidance rescale must be 0 to 1, not %g", p->guidance.rescale);
+    if (check_stream(c, p->rng) || check_stream(c, p->sampler_rng)) return c->err.status;
+    if (p->clip_skip < 0 || p->clip_skip > c->model.text->cfg.layers)
+        return sd_fail(&c->err, SD_ERR_ARG, "clip skip must be 0 to %d, not %d", c->model.text->cfg.layers,
+                       p->clip_skip);
+    if (schedule_config(c, p, s, edit != NULL) || sd_sched_check(s, "parameters", SD_ERR_ARG, &c->err))
+        return c->err.status;
+    if (isnan(p->guidance.scale)) out->guidance.scale = c->model.sched.guidance_scale;
+    if (!(fabs(out->guidance.scale) <= SD_MOST_GUIDANCE))
+        return sd_fail(&c->err, SD_ERR_ARG, "the guidance scale must be -%d to %d, not %g", SD_MOST_GUIDANCE,
+                       SD_MOST_GUIDANCE, out->guidance.scale);
+    size_t latents = (size_t)p->batch * (size_t)c->model.unet->cfg.out_channels * (size_t)(out->height / scale)
+        * (size_t)(out->width / scale);
+    if (p->noise && p->noise_count != latents)
+        return sd_fail(&c->err, SD_ERR_ARG, "the initial noise must be [%d,%d,%d,%d], %zu numbers, not %zu", p->batch,
+                       c->model.unet->cfg.out_channels,
+                       out->height / scale, out->width / scale, latents, p->noise_count);
+    if (p->noise && sd_check_numbers(c, "the initial noise", p->noise, latents)) return c->err.status;
+    if (!out->prompt) out->prompt = "";
+    if (!out->negative_prompt) out->negative_prompt = "";
+    out->sampling.sampler = sd_method_full_name(s->method, s->program);
+    out->sampling.schedule = s->curve == SD_CURVE_SPACED || s->curve >= SD_CURVE_SIGMAS ? NULL
+        : sd_curve_name(s->curve);
+    out->sampling.steps = steps_of(p);
+    if (p->edit.init && (int)(out->sampling.steps * out->edit.strength) < 1)
+        return sd_fail(&c->err, SD_ERR_ARG, "strength %g of %d steps is less than one step", out->edit.strength,
+                       out->sampling.steps);
+    out->rng = sd_stream_canonical(p->rng);
+    out->sampler_rng = sd_stream_canonical(p->sampler_rng);
+    out->sampling.spacing = sd_spacing_name(s->spacing);
+    out->sampling.prediction = sd_prediction_name(s->prediction);
+    out->sampling.steps_offset = s->steps_offset;
+    out->sampling.set_alpha_to_one = s->set_alpha_to_one;
+    out->sampling.clip_sample = s->clip_sample;
+    out->sampling.eta = s->eta;
+    return SD_OK;
+}
+
+void sd_drawing_resolve(sd_ctx *c, sd_drawing *d, const sd_params *params)
+{
+    sd_resolve(c, params, &d->p, &d->levels, &d->edit);
+}
+
+sd_status sd_resolve_params(sd_ctx *c, const sd_params *params, sd_params *resolved)
+{
+    sd_sched_config s;
+    sd_sampler *sampler = NULL;   /* lists of levels are checked where one is made of them */
+    if (!sd_begin(c) && !sd_given(c, "resolved", resolved) && !sd_resolve(c, params, resolved, &s, NULL))
+        sd_sampler_new(&sampler, &s, resolved->sampling.steps, &c->err);
+    sd_sampler_free(sampler);
+    return sd_end(c);
+}
+
+sd_status sd_schedule(sd_ctx *c, const sd_params *params, int *n, double *timesteps, double *sigmas, double *alphas)
+{
+    sd_sched_config s;
+    sd_sampler *sampler = NULL;
+    if (n) *n = 0;
+    if (sd_begin(c) || sd_given(c, "params", params) || sd_given(c, "n", n)) return sd_end(c);
+    bool known = c->model.parts & SD_PART_SCHEDULE || !sd_need(c, SD_PART_UNET);
+    if (known && !schedule_config(c, params, &s, true) && !sd_sampler_new(&sampler, &s, steps_of(params), &c->err)) {
+        *n = sd_sampler_count(sampler);
+        for (int i = 0; i <= *n; i++) {
+            if (timesteps && i < *n) timesteps[i] = sd_sampler_timestep(sampler, i);
+            if (sigmas) sigmas[i] = sd_sampler_sigma(sampler, i);
+            if (alphas) alphas[i] = sd_sampler_alpha(sampler, i);
+        }
+    }
+    sd_sampler_free(sampler);
+    return sd_end(c);
+}
+
+bool sd_run_is_open_ended(sd_ctx *c, const sd_params *params)
+{
+    sd_sched_config s;
+    return !schedule_config(c, params, &s, false) && sd_method_is_open_ended(s.method);
+}
