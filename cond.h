@@ -25,7 +25,8 @@ typedef struct sd_prompts {
 } sd_prompts;
 
 /* ids: plan->n_ids numbers, the same for every text; NULL if there are none. what: how the texts are called in
- * warnings, "the prompt"; NULL: nothing is warned of. Traces "tokens" and "prompt_embeds". clip_skip as in sd_params. */
+ * warnings, "the prompt"; NULL: nothing is warned of. Traces "tokens" and "prompt_embeds". clip_skip as in
+ * sd_params. */
 sd_status sd_prompts_encode(sd_ctx *c, sd_prompts *out, const sd_cond_plan *plan, const char *const *text,
                             const char *const *what, int n, int repeat, int clip_skip, const float *ids);
 void sd_prompts_free(sd_prompts *p);

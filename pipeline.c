@@ -1,8 +1,8 @@
 /* pipeline.c - floor 6: text to image [Rombach et al. 2022; diffusers StableDiffusionPipeline].
  *
  * sd_run_pipeline, at the end, is all of it: seven steps, one after another. The prompts become vectors (cond.c), noise
- * becomes latents (pipeline_begin.c), the sampler (sampler.h) asks the UNet what of them is noise and takes it away step
- * by step, guided by the prompts (pipeline_guidance.c), and the VAE makes pictures of what remains. */
+ * becomes latents (pipeline_begin.c), the sampler (sampler.h) asks the UNet what of them is noise and takes it away
+ * step by step, guided by the prompts (pipeline_guidance.c), and the VAE makes pictures of what remains. */
 #include "pipeline_drawing.h"
 
 #include <stdlib.h>
