@@ -431,14 +431,9 @@ static void parabolas(float *line, size_t step, int n, float *f, int *site, doub
     }
 }
 
-typedef bool is_site(uint8_t v);
-static bool is_zero(uint8_t v) { return v == 0; }
-static bool is_set(uint8_t v) { return v >= 128; }
-static bool is_clear(uint8_t v) { return v < 128; }
-
-/* Squared Euclidean distance of each pixel to the nearest site, infinite if there is none; NULL without memory.
+/* Squared Euclidean distance of each pixel to the nearest 0, infinite if there is none; NULL without memory.
  * free() it. Below 2^24, so for masks of up to 2895 pixels a side, the floats are exact. */
-static float *distances(const sd_image *mask, is_site *site, sd_error *e)
+static float *distances(const sd_image *mask, sd_error *e)
 {
     size_t stride = (size_t)mask->width, longest = (size_t)(mask->width > mask->height ? mask->width : mask->height);
     if (sd_need_memory(e, (double)pixels(mask) * sizeof(float), "the distances in a mask")) return NULL;
@@ -446,7 +441,7 @@ static float *distances(const sd_image *mask, is_site *site, sd_error *e)
     int *sites = malloc(longest * sizeof *sites);
     double *from = malloc(longest * sizeof *from);
     bool room = d && f && sites && from;
-    for (size_t i = 0; room && i < pixels(mask); i++) d[i] = site(mask->data[i]) ? 0.0f : HUGE_VALF;
+    for (size_t i = 0; room && i < pixels(mask); i++) d[i] = mask->data[i] == 0 ? 0.0f : HUGE_VALF;
     for (int x = 0; room && x < mask->width && !sd_stopped(e); x++)
         parabolas(d + x, stride, mask->height, f, sites, from);
     for (int y = 0; room && y < mask->height && !sd_stopped(e); y++)
@@ -459,26 +454,12 @@ static float *distances(const sd_image *mask, is_site *site, sd_error *e)
     return NULL;
 }
 
-sd_status sd_mask_grow(sd_image *mask, double radius, sd_error *e)
-{
-    if (e->status) return e->status;
-    if (!(fabs(radius) <= SD_IMAGE_SIDE))
-        return sd_fail(e, SD_ERR_ARG, "growing a mask by %g pixels: expected at most %d", radius, SD_IMAGE_SIDE);
-    if (radius == 0) return SD_OK;
-    float *d = distances(mask, radius > 0 ? is_set : is_clear, e);
-    if (!d) return sd_fail(e, SD_ERR_MEMORY, "no memory to grow a mask");
-    for (size_t i = 0; i < pixels(mask); i++)
-        if (d[i] <= radius * radius) mask->data[i] = radius > 0 ? 255 : 0;
-    free(d);
-    return e->status;
-}
-
 sd_status sd_mask_feather(sd_image *mask, double width, sd_error *e)
 {
     if (e->status) return e->status;
     if (!(width >= 0 && width <= SD_IMAGE_SIDE))
         return sd_fail(e, SD_ERR_ARG, "feathering a mask over %g pixels: expected 0 to %d", width, SD_IMAGE_SIDE);
-    float *d = distances(mask, is_zero, e);
+    float *d = distances(mask, e);
     if (!d) return sd_fail(e, SD_ERR_MEMORY, "no memory to feather a mask");
     for (size_t i = 0; i < pixels(mask); i++) {
         double most = 255 * sqrt(d[i]) / (width + 1);

@@ -74,9 +74,6 @@ void sd_mask_threshold(sd_image *mask);   /* v/255 >= 0.5 becomes 255, the rest 
 void sd_mask_invert(sd_image *mask);
 /* Gaussian blur with this standard deviation in pixels, the bytes of PIL.ImageFilter.GaussianBlur. */
 sd_status sd_mask_blur(sd_image *mask, double radius, sd_error *e);
-/* Pixels no further than `radius` from one >= 128 become 255; of a negative radius, those so near to one < 128
- * become 0. */
-sd_status sd_mask_grow(sd_image *mask, double radius, sd_error *e);
 /* Fades towards the kept pixels, from inside: v becomes at most 255*d/(width+1), d the distance to the nearest 0.
  * Zeros stay zeros. */
 sd_status sd_mask_feather(sd_image *mask, double width, sd_error *e);

@@ -46,7 +46,7 @@ static bool go(sd_run *r)
     return sd_ok(r);
 }
 
-sd_tensor sd_new(sd_run *r, int nd, const int64_t *dim)
+static sd_tensor new_tensor(sd_run *r, int nd, const int64_t *dim)
 {
     sd_tensor t = {.nd = nd, .dt = SD_F32};
     if (!go(r)) return (sd_tensor){0};
@@ -69,16 +69,16 @@ sd_tensor sd_new(sd_run *r, int nd, const int64_t *dim)
     return t;
 }
 
-sd_tensor sd_new2(sd_run *r, int64_t a, int64_t b) { return sd_new(r, 2, (const int64_t[]){a, b}); }
-sd_tensor sd_new3(sd_run *r, int64_t a, int64_t b, int64_t c) { return sd_new(r, 3, (const int64_t[]){a, b, c}); }
+sd_tensor sd_new2(sd_run *r, int64_t a, int64_t b) { return new_tensor(r, 2, (const int64_t[]){a, b}); }
+sd_tensor sd_new3(sd_run *r, int64_t a, int64_t b, int64_t c) { return new_tensor(r, 3, (const int64_t[]){a, b, c}); }
 sd_tensor sd_new4(sd_run *r, int64_t a, int64_t b, int64_t c, int64_t d)
 {
-    return sd_new(r, 4, (const int64_t[]){a, b, c, d});
+    return new_tensor(r, 4, (const int64_t[]){a, b, c, d});
 }
 
 sd_tensor sd_new_from(sd_run *r, int nd, const int64_t *dim, const float *numbers)
 {
-    sd_tensor t = sd_new(r, nd, dim);
+    sd_tensor t = new_tensor(r, nd, dim);
     if (numbers) sd_upload(r, t, numbers);
     return t;
 }
@@ -136,7 +136,7 @@ void sd_reset(sd_run *r, size_t mark) { r->arena.used = mark; }
 sd_tensor sd_keep(sd_run *r, size_t mark, sd_tensor y)
 {
     sd_reset(r, mark);
-    sd_tensor at = sd_new(r, y.nd, y.dim);   /* fits: y lies above the mark */
+    sd_tensor at = new_tensor(r, y.nd, y.dim);   /* fits: y lies above the mark */
     if (sd_ok(r) && at.data != y.data) COMPUTE(r, copy, (r, at, y), .name = "move", .y = at, .in = {y});
     return at;
 }
@@ -232,7 +232,7 @@ sd_tensor sd_linear(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor 
     int64_t dim[4];
     memcpy(dim, x.dim, sizeof dim);
     dim[x.nd - 1] = w->dim[0];
-    sd_tensor y = sd_new(r, x.nd, dim);
+    sd_tensor y = new_tensor(r, x.nd, dim);
     if (!sd_ok(r)) return y;
     double flops = 2.0 * (double)rows(&x) * (double)w->dim[0] * (double)w->dim[1];
     r->flops += flops;
@@ -312,7 +312,7 @@ sd_tensor sd_conv2d(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor 
 {
     int64_t dim[4];
     if (!go(r) || !conv_shape(r, &x, w, b, c, dim)) return (sd_tensor){0};
-    sd_tensor y = sd_new(r, 4, dim);
+    sd_tensor y = new_tensor(r, 4, dim);
     if (!sd_ok(r)) return y;
     double flops = 2.0 * (double)sd_numel(&y) * (double)(w->dim[1] * w->dim[2] * w->dim[3]);
     r->flops += flops;
@@ -357,7 +357,7 @@ sd_tensor sd_group_norm(sd_run *r, sd_tensor x, const sd_tensor *g, const sd_ten
         return shape_error(r, "group_norm", "channels divisible by the number of groups", &x);
     if (sd_numel(g) != last(&x) || sd_numel(b) != last(&x))
         return shape_error(r, "group_norm", "one gain and bias per channel", g);
-    sd_tensor y = sd_new(r, x.nd, x.dim);
+    sd_tensor y = new_tensor(r, x.nd, x.dim);
     if (!sd_ok(r)) return y;
     COMPUTE(r, group_norm, (r, y, x, g, b, groups, eps, silu),
             .name = silu ? "group_norm, silu" : "group_norm", .y = y, .in = {x}, .weight = g);
@@ -369,7 +369,7 @@ sd_tensor sd_layer_norm(sd_run *r, sd_tensor x, const sd_tensor *g, const sd_ten
     if (!go(r)) return (sd_tensor){0};
     if (sd_numel(g) != last(&x) || sd_numel(b) != last(&x))
         return shape_error(r, "layer_norm", "one gain and bias per column", g);
-    sd_tensor y = sd_new(r, x.nd, x.dim);
+    sd_tensor y = new_tensor(r, x.nd, x.dim);
     if (!sd_ok(r)) return y;
     COMPUTE(r, layer_norm, (r, as_rows(y), as_rows(x), g, b, eps),
             .name = "layer_norm", .y = y, .in = {x}, .weight = g);
@@ -385,7 +385,7 @@ static void activate(sd_run *r, sd_tensor y, sd_tensor x, sd_act act)
 
 sd_tensor sd_silu(sd_run *r, sd_tensor x)
 {
-    sd_tensor y = sd_new(r, x.nd, x.dim);
+    sd_tensor y = new_tensor(r, x.nd, x.dim);
     activate(r, y, x, SD_ACT_SILU);
     return y;
 }
@@ -399,7 +399,7 @@ sd_tensor sd_geglu(sd_run *r, sd_tensor x)
     int64_t dim[4];
     memcpy(dim, x.dim, sizeof dim);
     dim[x.nd - 1] /= 2;
-    sd_tensor y = sd_new(r, x.nd, dim);
+    sd_tensor y = new_tensor(r, x.nd, dim);
     if (!sd_ok(r)) return y;
     COMPUTE(r, geglu, (r, as_rows(y), as_rows(x)), .name = "geglu", .y = y, .in = {x});
     return y;
@@ -433,7 +433,7 @@ sd_tensor sd_concat(sd_run *r, sd_tensor a, sd_tensor b)
     int64_t dim[4];
     memcpy(dim, a.dim, sizeof dim);
     dim[a.nd - 1] += last(&b);
-    sd_tensor y = sd_new(r, a.nd, dim);
+    sd_tensor y = new_tensor(r, a.nd, dim);
     if (!sd_ok(r)) return y;
     COMPUTE(r, concat, (r, as_rows(y), as_rows(a), as_rows(b)), .name = "concat", .y = y, .in = {a, b});
     return y;

@@ -132,7 +132,6 @@ const char *sd_shape_text(const sd_tensor *t, char buf[96]);
 void sd_widen(float *y, const void *x, sd_dtype dt, size_t n, const sd_kern *k);
 
 /* A new F32 tensor from the arena, contents undefined. */
-sd_tensor sd_new(sd_run *r, int nd, const int64_t *dim);
 sd_tensor sd_new2(sd_run *r, int64_t a, int64_t b);
 sd_tensor sd_new3(sd_run *r, int64_t a, int64_t b, int64_t c);
 sd_tensor sd_new4(sd_run *r, int64_t a, int64_t b, int64_t c, int64_t d);

@@ -223,7 +223,8 @@ TEST(numbers_out_of_range_are_refused_by_name)
     WRONG("outpaint", p.edit.init = &init, p.edit.outpaint[3] = INT_MIN);
     WRONG("outpaint", p.edit.init = &init, p.edit.outpaint[1] = INT_MAX);
     WRONG("strength 0.3 of 2 steps is less than one step", p.edit.init = &init, p.edit.strength = 0.3);
-    WRONG("strength 0.3 of 1 steps", p.edit.init = &init, p.edit.strength = 0.3, p.sampling.sigmas = (const double[]){5, 1},
+    WRONG("strength 0.3 of 1 steps", p.edit.init = &init, p.edit.strength = 0.3,
+          p.sampling.sigmas = (const double[]){5, 1},
           p.sampling.sigma_count = 2);
     the_context_still_works();
 }

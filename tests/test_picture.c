@@ -485,8 +485,6 @@ TEST(blurring_nothing_or_nonsense)
     assert_failed(sd_mask_blur(&m, -1, &err), SD_ERR_ARG, NULL, "blur of -1");
     assert_failed(sd_mask_blur(&m, NAN, &err), SD_ERR_ARG, NULL, "blur of");
     assert_failed(sd_mask_blur(&m, HUGE_VAL, &err), SD_ERR_ARG, NULL, "blur of inf");
-    assert_failed(sd_mask_grow(&m, -HUGE_VAL, &err), SD_ERR_ARG, NULL, "growing");
-    assert_failed(sd_mask_grow(&m, NAN, &err), SD_ERR_ARG, NULL, "growing");
     assert_failed(sd_mask_feather(&m, -0.5, &err), SD_ERR_ARG, NULL, "feathering");
     assert_failed(sd_mask_feather(&m, NAN, &err), SD_ERR_ARG, NULL, "feathering");
     assert_same(&m, before);
@@ -514,31 +512,6 @@ static sd_image sparse_mask(int width, int height, int one_in)
     for (int i = 0; i < width * height; i++)
         if (noise() % one_in) m.data[i] = (uint8_t)(noise() % 3 ? 0 : m.data[i] / 2);
     return m;
-}
-
-TEST(growing_and_shrinking_are_discs)
-{
-    static const double radius[] = {0, 1, 1.5, 4, 9.9, -1, -2.5, -6};
-    for (size_t r = 0; r < SD_COUNT(radius); r++)
-        for (int round = 0; round < 6; round++) {
-            sd_image m = sparse_mask(1 + noise() % 24, 1 + noise() % 24, round ? 9 : 255), before;
-            double rr = radius[r] * radius[r];
-            assert_int_equal(sd_image_crop(&before, &m, (sd_rect){0, 0, m.width, m.height}, &err), SD_OK);
-            if (radius[r] < 0) {
-                sd_mask_invert(&m);
-                sd_mask_invert(&before);
-            }
-            assert_int_equal(sd_mask_grow(&m, radius[r], &err), SD_OK);
-            for (int y = 0; y < m.height; y++)
-                for (int x = 0; x < m.width; x++) {
-                    int v = before.data[y * m.width + x];
-                    if (radius[r] > 0 && (double)far_from(&before, x, y, 128, 255) <= rr) v = 255;
-                    if (radius[r] < 0 && (double)far_from(&before, x, y, 0, 127) <= rr) v = 0;
-                    assert_int_equal(m.data[y * m.width + x], v);
-                }
-            sd_image_free(&m);
-            sd_image_free(&before);
-        }
 }
 
 TEST(feathering_fades_inside_and_keeps_zeros)
@@ -718,7 +691,6 @@ int main(void)
         cmocka_unit_test(blurring_gives_pillows_bytes),
         cmocka_unit_test(blurring_is_close_to_a_gaussian),
         cmocka_unit_test(blurring_nothing_or_nonsense),
-        cmocka_unit_test(growing_and_shrinking_are_discs),
         cmocka_unit_test(feathering_fades_inside_and_keeps_zeros),
         cmocka_unit_test(the_region_of_a_mask_is_diffusers),
         cmocka_unit_test(masks_shrink_to_latents_as_torch_samples),

@@ -140,7 +140,7 @@ static void run_stage(work *j)
 {
     const float times[2] = {501, 501};
     switch (j->stage) {
-    case 0: sd_encode_text(j->c, "a cat", 0, j->context, SD_TOKENS * (size_t)j->c->clip.cfg.width); break;
+    case 0: sd_encode_text(j->c, "a cat", 0, j->context, SD_TOKENS * (size_t)j->c->model.text->cfg.width); break;
     case 1: sd_unet(j->c, 2, j->side, j->side, j->latents, times, j->context, j->out[0]); break;
     case 2: sd_vae_decode(j->c, 1, j->side, j->side, j->latents, j->picture); break;
     default: sd_vae_encode(j->c, 1, j->side, j->side, j->picture, j->out[0], j->out[1]); break;
@@ -284,7 +284,7 @@ static int stages(output *o, const char *model, int size, int threads)
         j.size = size ? size : info.width;
         j.side = j.size / info.scale;
         size_t latents = (size_t)info.latent_channels * (size_t)j.side * (size_t)j.side;
-        j.latents = numbers(2 * (size_t)j.c->unet.cfg.in_channels * (size_t)j.side * (size_t)j.side);
+        j.latents = numbers(2 * (size_t)j.c->model.unet->cfg.in_channels * (size_t)j.side * (size_t)j.side);
         j.context = numbers(2 * SD_TOKENS * (size_t)info.context_dim);
         j.picture = numbers(3 * (size_t)j.size * (size_t)j.size);
         for (int i = 0; i < 2; i++) j.out[i] = numbers(2 * latents);
