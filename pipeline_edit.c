@@ -57,7 +57,8 @@ static sd_status check(const sd_params *p, sd_error *e)
     if (!(p->edit.mask_blur >= 0 && p->edit.mask_blur <= 1000))
         return sd_fail(e, SD_ERR_ARG, "mask blur must be 0 to 1000 pixels, not %g", p->edit.mask_blur);
     if (p->edit.inpaint_crop < -1 || p->edit.inpaint_crop > SD_IMAGE_SIDE)
-        return sd_fail(e, SD_ERR_ARG, "inpaint crop must be 0 to %d pixels, not %d", SD_IMAGE_SIDE, p->edit.inpaint_crop);
+        return sd_fail(e, SD_ERR_ARG, "inpaint crop must be 0 to %d pixels, not %d", SD_IMAGE_SIDE,
+                       p->edit.inpaint_crop);
     for (int i = 0; i < 4; i++)
         if (p->edit.outpaint[i] < 0 || p->edit.outpaint[i] > SD_IMAGE_SIDE)
             return sd_fail(e, SD_ERR_ARG, "outpaint must be 0 to %d pixels on the %s, not %d", SD_IMAGE_SIDE,

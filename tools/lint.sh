@@ -180,11 +180,12 @@ check_options() {
 # and those take from the specification what has no vectors; the samplers' has a row per method, whose functions ask for levels and rows.
 families='^cycle:( (kernels|precise|winograd)[a-z0-9_]*)+$|^cycle:( sampler[a-z_]*)+$'
 # These are to go.
-cycles='cycle: pipeline pipeline_rehearse
+cycles='cycle: cond pipeline_stages
+cycle: pipeline pipeline_rehearse
 cycle: pipeline_edit sd'
 
 # The library's functions that no other file uses are in sd.h, or static, or a step that a test looks at. These are to go.
-unused='sd_plan_free sd_weight_find'
+unused='sd_cond_pooled_width sd_plan_free sd_weight_find'
 
 check_links() {
     dir=build/lint-gcc
