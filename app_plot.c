@@ -13,7 +13,7 @@ enum { WIDTH = 800, HEIGHT = 500, LEFT = 70, RIGHT = 24, TOP = 46, BOTTOM = 58, 
 static const double LEAST = 1e-2, MOST = 1e2;   /* sigma at the lower and upper edge */
 static const uint8_t ink[] = {50, 50, 50}, grid[] = {222, 222, 222}, white[] = {255, 255, 255};
 
-/* A picture FINE times as large in both directions. Places are in pixels of the small one. */
+/* A picture FINE times as large in both directions. Coordinates are in pixels of the small one. */
 typedef struct canvas { uint8_t *rgb; int w, h; } canvas;
 
 /* ---------------------------------------------------------------------------------------- lines */
@@ -105,7 +105,7 @@ static void tick_across(canvas *c, double share, const char *text)
     write_text(c, x - width_of(text) / 2, HEIGHT - BOTTOM + 20, text);
 }
 
-/* 1, 2, 5, 10, 20, ...: at most ten steps of it make n. */
+/* The smallest of 1, 2, 5, 10, 20, ... of which at most ten make n. */
 static int nice_step(int n)
 {
     int step = 1;
@@ -113,7 +113,7 @@ static int nice_step(int n)
     return step;
 }
 
-/* The evaluations that all curves have; where they differ, shares of the run. */
+/* evaluations: how many all curves have; 0: they differ, and the axis shows shares of the run. */
 static void draw_axes(canvas *c, int evaluations)
 {
     char text[32];

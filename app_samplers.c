@@ -106,7 +106,7 @@ static void curve_as_json(const curve *c)
     number_list("alphas_cumprod", c->alpha, c->n + 1, "}");
 }
 
-/* steps: that were asked for. A sampler may look more than once in a step. */
+/* steps: how many were asked for. A sampler may evaluate the network more than once in a step. */
 static void curve_as_text(const curve *c, int steps)
 {
     if (*c->name) printf("%s\n", c->name);
@@ -117,7 +117,7 @@ static void curve_as_text(const curve *c, int steps)
     if (c->n) printf(" end            %12.6g  %.6g\n", c->sigma[c->n], c->alpha[c->n]);
 }
 
-/* The picture goes to `path`, what its colours mean to `legend` too. */
+/* Draws the picture into `path`, and says on `legend` what its colours mean. */
 static int write_plot(sd_ctx *ctx, const sd_params *p, const curve *c, int count, const char *path, FILE *legend)
 {
     plot_curve curves[PLOT_MOST];

@@ -1,4 +1,5 @@
-/* sampler.c - floor 5: a sampler and its run: what the samplers of sampler_onestep.c and sampler_multistep.c stand on.
+/* sampler.c - floor 5: runs a sampler: turns the UNet's answers into x0 and eps, draws noise, counts evaluations. The
+ * samplers themselves are in sampler_onestep.c and sampler_multistep.c.
  *
  * Notation: a = alphas_cumprod (the papers' alpha-bar), the share of signal at a timestep of the training schedule. The
  * table of a is float32, bit for bit diffusers'; what is derived from it is computed in double. The latents are float32
@@ -16,14 +17,15 @@ enum { MOST_VECTORS = 32 };
 
 /* ---------------------------------------------------------------------------- prediction types */
 
-/* With x' = x / sqrt(signal^2 + noise^2), which the UNet sees, and S, N the same for signal and noise: epsilon: x0 =
- * (x' - N F) / S;  v = S eps - N x0 [Salimans & Ho 2022, "Progressive Distillation", sec. 4]: x0 = S x' - N F;  sample:
- * x0 = F. */
+/* The UNet sees x' = x / sqrt(signal^2 + noise^2). With S and N, signal and noise divided by the same,
+ *   epsilon: x0 = (x' - N F) / S
+ *   v:       x0 = S x' - N F, because v = S eps - N x0 [Salimans & Ho 2022, "Progressive Distillation", sec. 4]
+ *   sample:  x0 = F */
 sd_scaling sd_scaling_at(const sd_sched_config *c, sd_level at)
 {
     double size = sqrt(at.signal * at.signal + at.noise * at.noise), c_in = 1.0 / size;
     double S = at.signal * c_in, N = at.noise * c_in;
-    if (sd_method_row_of(c->method)->edm) {   /* [Karras et al. 2022, Table 1]; the sign says which way F points */
+    if (sd_method_row_of(c->method)->edm) {   /* [Karras et al. 2022, Table 1]; with v, F has the other sign */
         double d = c->sigma_data, sum = at.noise * at.noise + d * d, skip = d * d / sum;
         double out = (c->prediction == SD_PRED_V ? -1 : 1) * at.noise * d / sqrt(sum);
         return (sd_scaling){1.0 / sqrt(sum), skip, out, (1.0 - skip) / at.noise, -out / at.noise};
@@ -79,7 +81,7 @@ static bool failed(sd_sampling *r, sd_status status)
     return r->stop;
 }
 
-/* The latents cross over to the caller as float32 and come back as they are then. */
+/* Shows the latents to the caller, as float32. What comes back, changed or not, is what the run goes on with. */
 static bool hand_over(sd_sampling *r, double *x)
 {
     for (size_t j = 0; j < r->n; j++) r->latents[j] = (float)x[j];
@@ -109,7 +111,7 @@ static void threshold(sd_sampling *r, double *x0)
             sorted[j] = fabs(x[j]);
             numbers = numbers && sorted[j] == sorted[j];
         }
-        if (!numbers) continue;   /* NaN has no place among them, and stays */
+        if (!numbers) continue;   /* NaN cannot be sorted; it stays */
         qsort(sorted, n, sizeof *sorted, ascending);
         double s = sorted[low] + (place - (double)low) * (sorted[high] - sorted[low]);
         s = fmin(fmax(s, 1.0), r->c->threshold_max);
@@ -163,7 +165,7 @@ static void begin(sd_sampling *r, const sd_sampler *s)
     *r = (sd_sampling){.s = s, .c = &s->c, .at = s->at, .begin = s->first, .steps = s->steps};
 }
 
-/* The sampler without a UNet, to learn what it will ask for. */
+/* Runs the sampler without a UNet, on one number, to learn which evaluations it will ask for. */
 static sd_status rehearse(sd_sampler *s, sd_error *e)
 {
     double pool[MOST_VECTORS] = {0}, x = 0, output = 0, drawn = 0;
@@ -266,8 +268,8 @@ double sd_sampler_init_sigma(const sd_sampler *s)
     return s->c.spacing == SD_SPACE_LEADING || s->row->edm ? sqrt(largest * largest + 1.0) : largest;
 }
 
-/* diffusers' classes with a middle in their steps look the level for add_noise up in a list that has the step's end in
- * the middle's place (KDPM2DiscreteScheduler, KDPM2AncestralDiscreteScheduler, DPMSolverSDEScheduler: `sigmas`). */
+/* Is evaluation i in the middle of a step? For its add_noise, diffusers then takes the level of the step's end: the
+ * list `sigmas` of KDPM2DiscreteScheduler and its like has that in the middle's place. */
 static bool at_middle(const sd_sampler *s, int i)
 {
     return s->row->two_a_step && !s->kdiffusion && i % 2 == 1;

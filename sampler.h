@@ -1,4 +1,5 @@
-/* sampler.h - floor 5: betas, noise levels, timestep spacings, prediction types, samplers. */
+/* sampler.h - floor 5: samplers, for the pipeline: their settings, their names, the evaluations of a run, and the run
+ * itself. What the sampler files share among themselves is in sampler_run.h. */
 #ifndef SD_SAMPLER_H
 #define SD_SAMPLER_H
 
@@ -19,8 +20,8 @@ typedef enum sd_method {
 /* Whose conventions a sampler follows where programs differ: the scale of its latents, its first noise level, when it
  * draws, how a timestep is found for a sigma. */
 typedef enum sd_program { SD_DIFFUSERS, SD_KDIFFUSION, SD_COMFY, SD_PROGRAM_COUNT } sd_program;
-/* How the sigmas of a run are placed. SPACED: where the timesteps' spacing says; _K: k-diffusion's formula, _COMFY:
- * ComfyUI's, where it differs from diffusers'. */
+/* How the sigmas of a run are placed. SPACED: at the timesteps of the spacing. Names with _K are k-diffusion's formula
+ * and those with _COMFY ComfyUI's, where diffusers has another one. */
 typedef enum sd_curve {
     SD_CURVE_SPACED, SD_CURVE_KARRAS, SD_CURVE_EXPONENTIAL, SD_CURVE_BETA, SD_CURVE_LU,
     SD_CURVE_LINSPACE_K, SD_CURVE_KARRAS_K, SD_CURVE_EXPONENTIAL_K, SD_CURVE_POLYEXPONENTIAL_K, SD_CURVE_VP_K,
@@ -33,8 +34,8 @@ typedef enum sd_solver { SD_SOLVER_MIDPOINT, SD_SOLVER_HEUN, SD_SOLVER_BH1, SD_S
 #define SD_MAX_TRAIN_STEPS 100000
 #define SD_MOST_GUIDANCE 1000   /* of either sign */
 
-/* A scheduler_config.json, defaults of its class filled in. What a class does not know it ignores, as in diffusers:
- * the Euler samplers neither clip nor have a last alpha. */
+/* A scheduler_config.json, with the defaults of its class filled in. A sampler ignores what its class does not know, as
+ * in diffusers: the rows of sampler_table.c say what each of them reads. */
 typedef struct sd_sched_config {
     sd_method method;
     sd_program program;
@@ -44,16 +45,14 @@ typedef struct sd_sched_config {
     double beta_start, beta_end;  /* each in (0,1) */
     int train_steps;              /* num_train_timesteps, 1..SD_MAX_TRAIN_STEPS */
     int steps_offset;             /* leading spacing only, 0..train_steps */
-    bool set_alpha_to_one;        /* DDIM, PNDM */
-    bool clip_sample;             /* DDIM */
-    bool skip_prk_steps;          /* PNDM */
-    bool rescale_zero_snr;        /* all but PNDM */
-    double lambda_min;            /* lambda_min_clipped of the DPM-Solver family: no level may lie below it;
-                                   * -infinity */
-    bool continuous;              /* Euler's timestep_type: the UNet is told log sigma / 4, with v_prediction; not
-                                   * supported */
-    double clip_sample_range;     /* DDIM; 1 */
-    bool thresholding;            /* [Saharia et al. 2022, sec. 2.3]; not the Euler family */
+    bool set_alpha_to_one;        /* a = 1 below the first timestep, and not that timestep's a */
+    bool clip_sample;             /* x0 is clipped to +-clip_sample_range */
+    bool skip_prk_steps;          /* PNDM without Runge-Kutta */
+    bool rescale_zero_snr;        /* rescale_betas_zero_snr */
+    double lambda_min;            /* lambda_min_clipped: no level may lie below it; -infinity */
+    bool continuous;              /* timestep_type "continuous": no effect, but refused with v_prediction */
+    double clip_sample_range;     /* 1 */
+    bool thresholding;            /* [Saharia et al. 2022, sec. 2.3] */
     double threshold_ratio;       /* dynamic_thresholding_ratio, 0.995 */
     double threshold_max;         /* sample_max_value, 1 */
     double guidance_scale;        /* "_guidance_scale", this project's key: what the model looks best with; 7.5 */
@@ -76,8 +75,8 @@ typedef struct sd_sched_config {
 
 /* Class defaults of diffusers' scheduler for a method (they differ: see docs/SAMPLERS.md). */
 void sd_sched_defaults(sd_sched_config *c, sd_method method);
-/* Reads scheduler_config.json; class name and keys as diffusers reads them. Keys that would change the result and are
- * not implemented end in SD_ERR_UNSUPPORTED. */
+/* Reads class name and keys of a scheduler_config.json as diffusers does. A key that would change the result and is not
+ * implemented ends in SD_ERR_UNSUPPORTED. */
 sd_status sd_sched_read(sd_sched_config *c, const char *path, sd_error *e);
 /* Changing the sampler keeps what the file says and takes the new class' defaults for the rest, as diffusers'
  * NewScheduler.from_config(old.config) does. `sampler` is any name of sd_method_parse, for model_index.json may name
@@ -108,10 +107,10 @@ const char *sd_prediction_name(sd_prediction p);
 const char *sd_spacing_name(sd_spacing s);
 sd_status sd_prediction_parse(sd_prediction *p, const char *name, sd_error *e);
 sd_status sd_spacing_parse(sd_spacing *s, const char *name, sd_error *e);
-/* Names are read in any case, spaces, '_', '-' and brackets do not count, '+' is a 'p': "DPM++ 2M" is dpmpp_2m.
- * A sampler has ours and those of diffusers, A1111, k-diffusion, ComfyUI and stable-diffusion.cpp; a schedule may stand
- * behind it, "DPM++ 2M Karras". "@diffusers", "@kdiffusion" or "@comfy" at the end chooses the program (plain:
- * diffusers where it has the sampler). program may be NULL. */
+/* Names are compared without regard to case, spaces, '_', '-' and brackets, and '+' is a 'p': "DPM++ 2M" is dpmpp_2m.
+ * Our names are understood, and those of diffusers, A1111, k-diffusion, ComfyUI and stable-diffusion.cpp. A schedule
+ * may follow: "DPM++ 2M Karras". "@diffusers", "@kdiffusion" or "@comfy" at the end chooses the program; without it,
+ * diffusers is meant where it has the sampler. program may be NULL. */
 sd_status sd_method_parse(sd_method *m, sd_program *program, const char *name, sd_error *e);
 /* Is this a name of the sampler with this program's conventions? */
 bool sd_name_means(const char *name, sd_method m, sd_program p);

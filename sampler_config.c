@@ -1,6 +1,5 @@
-/* sampler_config.c - floor 5: names of settings, the defaults of diffusers' scheduler classes, and the reading
- * of scheduler_config.json. What the settings mean is in sampler_schedules.c, sampler_onestep.c and
- * sampler_multistep.c. */
+/* sampler_config.c - floor 5: the settings of a sampler: their defaults, their bounds, and how scheduler_config.json is
+ * read. Which keys a class reads is in its row of sampler_table.c. */
 #include "json.h"
 #include "sampler_run.h"
 
@@ -51,7 +50,7 @@ const char *sd_prediction_name(sd_prediction p)
 
 const char *sd_spacing_name(sd_spacing s) { return (size_t)s < SD_COUNT(spacing_names) ? spacing_names[s] : "?"; }
 
-/* As people type it. */
+/* The index of a name in any spelling; -1. */
 static int find_spelling(const char *const *names, size_t n, const char *name)
 {
     for (size_t i = 0; i < n; i++)
@@ -61,8 +60,7 @@ static int find_spelling(const char *const *names, size_t n, const char *name)
 
 sd_status sd_prediction_parse(sd_prediction *p, const char *name, sd_error *e)
 {
-    static const char *const short_names[] = {"eps", "v", "x0"};   /* stable-diffusion.cpp's, in the order of the long
-                                                                    * ones */
+    static const char *const short_names[] = {"eps", "v", "x0"};   /* stable-diffusion.cpp's, in the same order */
     int i = find_spelling(prediction_names, SD_COUNT(prediction_names), name);
     if (i < 0) i = find_spelling(short_names, SD_COUNT(short_names), name);
     if (i < 0)
@@ -147,7 +145,7 @@ sd_status sd_sched_check(const sd_sched_config *c, const char *where, sd_status 
 
 /* ---------------------------------------------------------------------- scheduler_config.json */
 
-/* As a file has to spell it. */
+/* The index of a name, spelled exactly; -1. */
 static int find_name(const char *const *names, size_t n, const char *name)
 {
     for (size_t i = 0; i < n; i++)
@@ -160,9 +158,9 @@ static int find_name(const char *const *names, size_t n, const char *name)
 #define FIELD(member) offsetof(sd_sched_config, member)
 #define OR_NULL "null"
 
-/* The arguments of the constructors. A class ignores the keys it does not know, so `euler` may find thresholding in a
- * file and go on; what a class does know and we do not do must have the value that changes nothing. The samplers that
- * only k-diffusion has read what describes the model. */
+/* The arguments of the classes' constructors. A class ignores the keys it does not know: `euler` may find thresholding
+ * in a file and go on. A key that a class knows and we do not implement must have the value that changes nothing.
+ * Samplers that diffusers lacks read what describes the model. */
 static const struct key {
     const char *name;
     size_t reader;        /* the member of sd_reads that says whether a class reads it; BY_ALL */

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-/* Makes room for a newest entry of a history: the oldest vector, now history[0]. */
+/* Makes room for a new entry: the oldest of n vectors becomes history[0], which is returned. */
 static double *newest(double **history, size_t n)
 {
     double *oldest = history[n - 1];
@@ -17,8 +17,8 @@ static double *newest(double **history, size_t n)
 /* PNDM's step [Liu et al. 2022, "Pseudo Numerical Methods for Diffusion Models on Manifolds", eq. 9]:
  *   x' = sqrt(a'/a) x - (a' - a) e / (a sqrt(1-a') + sqrt(a (1-a) a'))
  * with x where the step started and e the mean of several outputs. PNDMScheduler takes the mean of the outputs as they
- * are (v stays v) and turns it into noise at the start of the step; sample prediction, which it refuses, goes the same
- * way. */
+ * are (v stays v) and turns that mean into noise at the start of the step. It refuses sample prediction, which here is
+ * treated in the same way. */
 static void transfer(sd_sampling *r, const double *start, const double *output, sd_level s, sd_level t)
 {
     double a = alpha_of(s), a1 = alpha_of(t);
@@ -41,8 +41,8 @@ static sd_level prk_entry(const sd_sampling *r, int k)
 
 /* Pseudo Runge-Kutta [Liu et al. 2022, eq. 13], PNDMScheduler.step_prk: four evaluations from one starting point, which
  * make the history that linear multi-step needs. The trial steps use their own outputs.
- * A run that begins at entry k of the list (image to image) is at evaluation `count` all the same, and diffusers takes
- * the step's start from there: the UNet is told entry k, and the step begins at entry count. */
+ * In image to image a run begins at entry k > 0 of the list, while `count` counts its evaluations from 0. diffusers
+ * tells the UNet entry k, but takes the start of the step from entry count, and so do we. */
 static void runge_kutta(sd_sampling *r, int k, int count, double *start, double *first, double *sum)
 {
     static const double share[] = {1.0 / 6, 1.0 / 3, 1.0 / 3, 1.0 / 6};
@@ -63,9 +63,8 @@ static const double adams_bashforth[4][4] = {
 /* PNDM [Liu et al. 2022, Algorithm 2]; PNDMScheduler.step_plms. Without Runge-Kutta (skip_prk_steps, all of Stable
  * Diffusion) the first step is taken twice: to its end and, with the mean of both ends' outputs, from its start again;
  * hence one evaluation more than steps, and diffusers' list of timesteps t0, t1, t1, t2, ...
- * A run that begins at entry j of that list (image to image) takes the first step that it meets twice, whatever it
- * is: with
- * j > 0 its third evaluation is then told the timestep after the one where the latents are. diffusers does so. */
+ * In image to image a run begins at entry j of that list, and whichever step comes first is taken twice. With j > 0 the
+ * third evaluation is therefore told the timestep after the one where the latents are. diffusers does so. */
 void sd_sample_pndm(sd_sampling *r)
 {
     double *start = sd_vector(r), *mean = sd_vector(r);
@@ -94,11 +93,9 @@ void sd_sample_pndm(sd_sampling *r)
     }
 }
 
-/* IPNDM [Zhang & Chen 2022, "Fast Sampling of Diffusion Models with Exponential Integrator", sec. 3.3]:
- * Adams-Bashforth on
- * eps. diffusers' IPNDMScheduler is for models with cosine levels and timesteps in [0,1]; ComfyUI's sampler of this
- * name
- * does it in sigma. Both are the straight line from s to t with the mean eps. */
+/* IPNDM [Zhang & Chen 2022, "Fast Sampling of Diffusion Models with Exponential Integrator", sec. 3.3]: Adams-Bashforth
+ * on eps. diffusers' IPNDMScheduler is for models with cosine levels and timesteps in [0,1]; ComfyUI's sampler of this
+ * name works in sigma. Both go along the straight line from s to t with the mean eps. */
 void sd_sample_ipndm(sd_sampling *r)
 {
     double *x = r->x, *eps = sd_vector(r);
@@ -116,9 +113,8 @@ void sd_sample_ipndm(sd_sampling *r)
 
 /* ---------------------------------------------------------------------------------------- LMS */
 
-/* Integral over a step of the Lagrange polynomial that is 1 at node j and 0 at the others; Gauss' two points are
- * exact up
- * to degree 3. */
+/* The integral over a step of the Lagrange polynomial that is 1 at node j and 0 at the other nodes. Gauss' rule of two
+ * points is exact up to degree 3. */
 static double lagrange_integral(const sd_level *at, int i, int order, int j)
 {
     double from = at[i].noise, to = at[i + 1].noise, sum = 0.0;
@@ -132,7 +128,7 @@ static double lagrange_integral(const sd_level *at, int i, int order, int j)
 }
 
 /* Linear multi-step: Adams-Bashforth for steps of any size, in sigma; LMSDiscreteScheduler, sample_lms. (They integrate
- * numerically to 1e-4, which for polynomials is exact too.) */
+ * numerically to a tolerance of 1e-4, but their rule is exact for polynomials.) */
 void sd_sample_lms(sd_sampling *r)
 {
     double *x = r->x;
@@ -142,8 +138,8 @@ void sd_sample_lms(sd_sampling *r)
         sd_predict(r, x, r->at[i], now, NULL);
         sd_slope(r, now, x, now, r->at[i]);
         if (known < r->c->order) known++;
-        /* A run that begins in the middle has fewer slopes than nodes. diffusers takes the weights of all nodes for the
-         * slopes that there are; k-diffusion, which is given the rest of the sigmas alone, takes fewer nodes. */
+        /* A run that begins in the middle has fewer slopes than there are nodes. diffusers computes the weights for all
+         * nodes and uses as many as it has slopes. k-diffusion is given the remaining sigmas alone: fewer nodes. */
         int nodes = r->s->kdiffusion ? known : i + 1 < r->c->order ? i + 1 : r->c->order;
         for (int k = 0; k < known; k++) w[k] = lagrange_integral(r->at, i, nodes, k);
         SUM(r, x, {1, x}, {w[0], d[0]}, {w[1], d[1]}, {w[2], d[2]}, {w[3], d[3]});
@@ -196,8 +192,8 @@ void sd_sample_res_multistep(sd_sampling *r)
 
 /* ------------------------------------------------------------------------------- DPM-Solver++ */
 
-/* The order of a step when `known` answers are known, this one included. diffusers lowers it towards the end of short
- * runs, k-diffusion for the step to sigma 0 alone. */
+/* The order of step i when `known` answers are there, this one included. diffusers lowers it towards the end of short
+ * runs; k-diffusion lowers it for the step to sigma 0 only. */
 static int dpmpp_order(const sd_sampling *r, int i, int known)
 {
     const sd_sched_config *c = r->c;
@@ -209,9 +205,8 @@ static int dpmpp_order(const sd_sampling *r, int i, int known)
 }
 
 /* DPM-Solver++ multi-step [Lu et al. 2022, "DPM-Solver++", Algorithm 2 and Appendix B]: Taylor's polynomial of x0 in
- * lambda,
- * from divided differences D, integrated exactly against the exponential. h is the step in lambda, and H = (1 + eta) h:
- * eta = 0 solves the ODE, eta = 1 the SDE (sde-dpmsolver++; k-diffusion's 2m_sde and 3m_sde).
+ * lambda, from divided differences D, integrated exactly against the exponential. h is the step in lambda, and
+ * H = (1 + eta) h: eta = 0 solves the ODE, eta = 1 the SDE (sde-dpmsolver++; k-diffusion's 2m_sde and 3m_sde).
  *   x' = (sigma'/sigma) e^(-eta h) x + alpha' (1 - e^-H) D0 + ... + sigma' sqrt(1 - e^(-2 eta h)) z
  * DPMSolverMultistepScheduler, sample_dpmpp_2m, _2m_sde, _3m_sde. */
 void sd_sample_dpmpp_multistep(sd_sampling *r)
@@ -238,8 +233,7 @@ void sd_sample_dpmpp_multistep(sd_sampling *r)
             SUM(r, d1, {(1 + u) / r0, m[0]}, {-(1 + u) / r0 - u / r1, m[1]}, {u / r1, m[2]});
             SUM(r, d2, {v / r0, m[0]}, {-v / r0 - v / r1, m[1]}, {v / r1, m[2]});
             to_d1 = 1 - grow / H;
-            /* The term of Taylor's expansion is -(... - 1/2). diffusers' SDE has + 1/2 there, and we have what it has:
-             * see docs/SAMPLERS.md. */
+            /* Taylor's expansion has - 1/2 here. diffusers' SDE has + 1/2, and we follow it: see docs/SAMPLERS.md. */
             to_d2 = -((H - grow) / (H * H) - (sde && !r->s->kdiffusion ? -0.5 : 0.5));
         }
         double keep = t.noise / s.noise * (sde ? exp(-eta * h) : 1.0);
@@ -248,7 +242,7 @@ void sd_sample_dpmpp_multistep(sd_sampling *r)
     }
 }
 
-/* Which order a step of the single-step solver has: 1, 2, 3, 1, 2, 3, ..., and 1 at the end where that must be. */
+/* The order of step i of the single-step solver: 1, 2, 3, 1, 2, 3, ..., but 1 for the last step where it needs that. */
 static int singlestep_order(const sd_sampling *r, int i)
 {
     int k = r->c->order, order = i % k + 1;
@@ -257,9 +251,8 @@ static int singlestep_order(const sd_sampling *r, int i)
 }
 
 /* DPM-Solver++ single-step [Lu et al. 2022, "DPM-Solver++", Algorithm 1; orders 2 and 3 of "DPM-Solver" with x0 in the
- * place of eps]: a group of steps goes on from its common start, each with one answer more; the last of the group
- * counts.
- * DPMSolverSinglestepScheduler. */
+ * place of eps]. The steps of a group all go from the group's start, each with one answer more than the one before; the
+ * last of them is the group's result. DPMSolverSinglestepScheduler. */
 void sd_sample_dpmpp_singlestep(sd_sampling *r)
 {
     double *x = r->x, *start = sd_vector(r), *m[] = {sd_vector(r), sd_vector(r), sd_vector(r)};
@@ -291,7 +284,7 @@ void sd_sample_dpmpp_singlestep(sd_sampling *r)
 
 /* --------------------------------------------------------------------------------------- DEIS */
 
-/* Integral from s to t in rho = sigma of the polynomial in log rho that is 1 at a and 0 at the others (one other, or
+/* The integral from s to t in rho = sigma of the polynomial in log rho that is 1 at a and 0 at the others (one or
  * two). */
 static double log_lagrange(double s, double t, double a, const double *others, int n)
 {
@@ -306,8 +299,7 @@ static double log_lagrange(double s, double t, double a, const double *others, i
 }
 
 /* DEIS [Zhang & Chen 2022, "Fast Sampling of Diffusion Models with Exponential Integrator", sec. 3.2]: eps as a
- * polynomial in
- * log rho, dx/drho = eps integrated exactly; DEISMultistepScheduler (logrho). */
+ * polynomial in log rho, and dx/drho = eps integrated exactly; DEISMultistepScheduler (logrho). */
 void sd_sample_deis(sd_sampling *r)
 {
     double *x = r->x, *m[] = {sd_vector(r), sd_vector(r), sd_vector(r)}, *x0 = sd_vector(r);
@@ -345,9 +337,8 @@ static void solve(double R[3][3], double *b, int n)
     for (int k = 0; k < n; k++) b[k] /= R[k][k];
 }
 
-/* The weights of UniPC [Zhao et al. 2023, "UniPC", eq. 5 and 8]: R_k rho = b_k, R_k = nodes to the powers 0 .. n-1,
- * for the
- * first n nodes. B(h) is -h (bh1) or e^-h - 1 (bh2). */
+/* The weights rho of UniPC for the first n nodes [Zhao et al. 2023, "UniPC", eq. 5 and 8]: R rho = b, where row k of R
+ * is the nodes to the power k. B(h) is -h (bh1) or e^-h - 1 (bh2). */
 static void unipc_weights(double *rho, const double *node, int n, double h, double B)
 {
     double R[3][3], hh = -h, phi = expm1(hh) / hh - 1, factorial = 1;
@@ -360,9 +351,8 @@ static void unipc_weights(double *rho, const double *node, int n, double h, doub
     solve(R, rho, n);
 }
 
-/* One step from `from` at level s to x at level t: predictor, or corrector when the answer there is known (`there`).
- * m are
- * the answers at at[i], at[i-1], ... */
+/* One step from `from` at level s to x at level t. m are the answers at at[i], at[i-1], ...; `there` is the answer at t
+ * for the corrector, NULL for the predictor. */
 static void unipc_step(sd_sampling *r, int i, int order, const double *from, double *const *m, const double *there)
 {
     sd_level s = r->at[i], t = r->at[i + 1];
@@ -401,7 +391,7 @@ void sd_sample_unipc(sd_sampling *r)
 
 /* ---------------------------------------------------------------------------------- SA-Solver */
 
-/* Integrals over u = -h .. 0 of e^(c u) times the Lagrange polynomials of nodes u_k; up to three nodes. */
+/* The integrals over u = -h .. 0 of e^(c u) times the Lagrange polynomials of up to three nodes u_k. */
 static void exponential_lagrange(double *w, const double *node, int n, double c, double h)
 {
     double J[3] = {0};
@@ -414,9 +404,8 @@ static void exponential_lagrange(double *w, const double *node, int n, double c,
     }
 }
 
-/* A stochastic Adams step from `from` at at[i] to x at at[i+1]; nodes are the levels at[top], at[top-1], ... whose
- * answers m
- * holds: top = i predicts (Adams-Bashforth), top = i + 1 corrects (Adams-Moulton). */
+/* A stochastic Adams step from `from` at at[i] to x at at[i+1]. The nodes are the levels at[top], at[top-1], ..., whose
+ * answers are in m: top = i predicts (Adams-Bashforth), top = i + 1 corrects (Adams-Moulton). */
 static void adams_step(sd_sampling *r, int i, int top, int order, double tau, const double *from, double *const *m,
                        const double *z)
 {
@@ -438,7 +427,7 @@ static void adams_step(sd_sampling *r, int i, int top, int order, double tau, co
 
 /* SA-Solver [Xue et al. 2023, "SA-Solver: Stochastic Adams Solver", Algorithm 1], data prediction; SASolverScheduler.
  * tau(t), the strength of the noise, is eta from timestep 200 to 800 and 0 elsewhere; the class' default has eta = 1.
- * Draws in every step, also where the noise counts for nothing. */
+ * It draws in every step, even if the noise is multiplied by 0. */
 void sd_sample_sa(sd_sampling *r)
 {
     double *x = r->x, *last = sd_vector(r), *z = sd_vector(r), tau = 0.0;

@@ -44,11 +44,11 @@ static const struct { const char *name, *instead; } missing[] = {
 
 /* What a text says: a sampler, which may be one that is not here, and a schedule or spacing behind it. */
 typedef struct meaning {
-    int method;              /* -1: it says no sampler that is here */
+    int method;              /* -1: no sampler that is here */
     bool kdiffusion;         /* it is the name of k-diffusion's function */
     const char *schedule;    /* or NULL */
-    const char *instead;     /* of a sampler that other programs have */
-    const char *rest;        /* how far the sampler's name went */
+    const char *instead;     /* of a sampler that is missing here: what to use */
+    const char *rest;        /* the text behind the sampler's name */
 } meaning;
 
 static const char *schedule_named(const char *text)
@@ -61,7 +61,7 @@ static const char *schedule_named(const char *text)
     return sd_curve_parse(&curve, text, &quiet) == SD_OK ? sd_curve_name(curve) : NULL;
 }
 
-/* Takes `name` if `text` is that, or that and a schedule: "DPM++ 2M Karras". The longest one counts. */
+/* m becomes the best meaning if `text` is `name`, or `name` and a schedule: "DPM++ 2M Karras". Longer names win. */
 static void consider(meaning *best, const char *text, const char *name, meaning m)
 {
     const char *rest = name ? sd_after_name(text, name) : NULL;
@@ -73,7 +73,7 @@ static void consider(meaning *best, const char *text, const char *name, meaning 
     best->rest = rest;
 }
 
-/* text: without @program. A1111 has a short form that begins with k_. */
+/* text: without @program. A1111's short forms begin with k_. */
 static meaning read_name(const char *text)
 {
     meaning best = {.method = -1};
@@ -160,7 +160,7 @@ bool sd_name_means(const char *name, sd_method m, sd_program p)
 
 /* ----------------------------------------------------------------------------------- schedules */
 
-/* Further names of schedules. curve < 0: one that is not here; `instead` is what to use. */
+/* Further names of schedules. curve < 0: one that is missing here; `instead` is what to use. */
 static const struct { const char *name; int curve; const char *instead; } levels[] = {
     {"default", SD_CURVE_SPACED, NULL}, {"automatic", SD_CURVE_SPACED, NULL},
     {"karras@diffusers", SD_CURVE_KARRAS, NULL}, {"exponential@diffusers", SD_CURVE_EXPONENTIAL, NULL},

@@ -6,7 +6,7 @@
 
 /* DDIM [Song et al. 2020, "Denoising Diffusion Implicit Models", eq. 12 and 16]; diffusers' DDIMScheduler.
  *   x' = sqrt(a') x0 + sqrt(1 - a' - sigma^2) eps + sigma z,  sigma = eta sqrt((1-a')/(1-a)) sqrt(1 - a/a')
- * A step goes one stride of timesteps down, which for linspace is not quite where the next one starts. */
+ * A step goes one stride of timesteps down. With linspace spacing the next step does not start exactly there. */
 void sd_sample_ddim(sd_sampling *r)
 {
     double *x = r->x, *x0 = sd_vector(r), *eps = sd_vector(r);
@@ -16,8 +16,8 @@ void sd_sample_ddim(sd_sampling *r)
         double a = alpha_of(s), a1 = alpha_of(t);
         double sigma = r->c->eta * sqrt((1.0 - a1) / (1.0 - a) * (1.0 - a / a1));
         sd_predict(r, x, s, x0, eps);
-        /* diffusers draws whenever eta > 0, also in its last step: the next picture from the same generator depends on
-         * it. */
+        /* diffusers draws whenever eta > 0, in its last step too. The next picture from the same generator depends on
+         * that. */
         const double *z = r->c->eta > 0 ? sd_draw(r, s, t) : NULL;
         SUM(r, x, {t.signal, x0}, {sqrt(fmax(1.0 - a1 - sigma * sigma, 0.0)), eps}, {sigma, z});
     }
@@ -53,8 +53,8 @@ void sd_sample_ddpm(sd_sampling *r)
     }
 }
 
-/* Latent consistency models [Luo et al. 2023, Algorithm 3]; LCMScheduler. The consistency function f = c_skip x + c_out
- * x0 answers with the picture at once; noise of the next level is put on it for the next step. */
+/* Latent consistency models [Luo et al. 2023, Algorithm 3]; LCMScheduler. The consistency function
+ * f = c_skip x + c_out x0 is the picture; each step but the last adds noise of the next level to it. */
 void sd_sample_lcm(sd_sampling *r)
 {
     double *x = r->x, *x0 = sd_vector(r), data = 0.5;
@@ -70,8 +70,8 @@ void sd_sample_lcm(sd_sampling *r)
     }
 }
 
-/* Trajectory consistency distillation [Zheng et al. 2024, Algorithm 4]; TCDScheduler. A jump to timestep (1 - gamma) t,
- * then up to t again with fresh noise; gamma is our eta. */
+/* Trajectory consistency distillation [Zheng et al. 2024, Algorithm 4]; TCDScheduler. A step to timestep t jumps down
+ * to timestep (1 - gamma) t and goes up to t again with fresh noise. gamma is our eta. */
 void sd_sample_tcd(sd_sampling *r)
 {
     double *x = r->x, *x0 = sd_vector(r), *eps = sd_vector(r);
@@ -88,13 +88,12 @@ void sd_sample_tcd(sd_sampling *r)
 }
 
 /* ----------------------------------------------------- the probability flow ODE in sigma
- * dx/dsigma = (x - x0) / sigma = eps [Karras et al. 2022, "Elucidating the Design Space", eq. 1 and 3]. From here on
- * x =
- * x0 + sigma eps: a level's signal is 1 and its noise is sigma. */
+ * dx/dsigma = (x - x0) / sigma = eps [Karras et al. 2022, "Elucidating the Design Space", eq. 1 and 3].
+ * From here on x = x0 + sigma eps: a level's signal is 1 and its noise is sigma. */
 
-/* Churn [Karras et al. 2022, Algorithm 2, lines 4 to 6]: up to a higher level before a step. k-diffusion draws noise
- * whether it churns or not. (diffusers' Euler has s_churn as an argument that its pipelines cannot reach, and churns
- * after the UNet has answered.) */
+/* Churn [Karras et al. 2022, Algorithm 2, lines 4 to 6]: before a step, noise brings the latents up to a higher level,
+ * which is returned. k-diffusion draws whether it churns or not. (diffusers' Euler has an argument s_churn that its
+ * pipelines cannot reach, and it churns after the UNet has answered.) */
 static sd_level churn(sd_sampling *r, sd_level s)
 {
     const sd_sched_config *c = r->c;
@@ -119,7 +118,7 @@ void sd_sample_euler(sd_sampling *r)
     }
 }
 
-/* Heun: the slope is the mean of the slopes at both ends [Karras et al. 2022, Algorithm 2]. */
+/* Heun: a step's slope is the mean of the slopes at its two ends [Karras et al. 2022, Algorithm 2]. */
 typedef struct heun { double *d, *x2, *d2; } heun;
 
 static heun heun_vectors(sd_sampling *r) { return (heun){sd_vector(r), sd_vector(r), sd_vector(r)}; }
@@ -145,15 +144,15 @@ void sd_sample_heun(sd_sampling *r)
     for (int i = r->begin; sd_goes_on(r, i); i++) heun_step(r, &v, churn(r, r->at[i]), r->at[i + 1]);
 }
 
-/* Level i of n on Karras' curve [Karras et al. 2022, eq. 5]; i = n is the end of a run, sigma 0. */
+/* Level i of n on the curve of [Karras et al. 2022, eq. 5]; i = n is the end of a run, sigma 0. */
 static sd_level karras_level(const sd_sampling *r, int i, int n, double hi, double lo)
 {
     double w = n > 1 ? (double)i / (n - 1) : 0.0, first = pow(hi, 1.0 / 7), last = pow(lo, 1.0 / 7);
     return i == n ? (sd_level){0.0, 1.0, 0.0} : sd_level_at_sigma(r->s, pow(first + w * (last - first), 7));
 }
 
-/* How A1111 shares out the steps of a restart run: from 20 on, 9 of them go back up once, from 36 on a quarter twice;
- * the rest is on Karras' curve. Fewer are a run of Heun. */
+/* How A1111 divides the steps of a restart run. Of 20 steps or more, 9 are for one restart; of 36 or more, a quarter
+ * for each of two restarts. The others go down Karras' curve. A run of fewer steps is Heun's. */
 typedef struct restart { int n, again, times; double hi, lo; } restart;
 
 static restart restart_plan(const sd_sampling *r)
@@ -202,8 +201,8 @@ static sd_level between(const sd_sampling *r, double from, double to, double rat
     return sd_level_at_sigma(r->s, exp(log(from) + ratio * (log(to) - log(from))));
 }
 
-/* DPM-Solver-2 [Lu et al. 2022, "DPM-Solver", Algorithm 1 with r = 1/2] as Karras writes it: the slope in the middle of
- * the step, in log sigma, is the step's; KDPM2DiscreteScheduler, sample_dpm_2. */
+/* DPM-Solver-2 [Lu et al. 2022, "DPM-Solver", Algorithm 1 with r = 1/2] as Karras writes it: the step takes the slope
+ * in its middle, the middle in log sigma; KDPM2DiscreteScheduler, sample_dpm_2. */
 void sd_sample_dpm2(sd_sampling *r)
 {
     double *x = r->x, *d = sd_vector(r), *x2 = sd_vector(r);
@@ -228,7 +227,7 @@ sd_ancestral sd_ancestral_step(double from, double to, double eta)
 }
 
 /* Euler with ancestral steps; EulerAncestralDiscreteScheduler, sample_euler_ancestral. diffusers draws in the last step
- * too, where the noise counts for nothing. */
+ * too, where the noise is multiplied by 0. */
 void sd_sample_euler_ancestral(sd_sampling *r)
 {
     double *x = r->x, *x0 = sd_vector(r);
@@ -283,9 +282,8 @@ void sd_sample_dpmpp_2s_ancestral(sd_sampling *r)
     }
 }
 
-/* DPM-Solver++ with noise [Lu et al. 2022, "DPM-Solver++", sec. 5 and its SDE version], in two stages with noise in
- * each,
- * r = 1/2; DPMSolverSDEScheduler, sample_dpmpp_sde. Both are made for noise from a Brownian tree. */
+/* DPM-Solver++ with noise [Lu et al. 2022, "DPM-Solver++", sec. 5 and its SDE version]: two stages with noise in each,
+ * r = 1/2; DPMSolverSDEScheduler, sample_dpmpp_sde. Both programs take that noise from a Brownian tree. */
 void sd_sample_dpmpp_sde(sd_sampling *r)
 {
     double *x = r->x, *x0 = sd_vector(r), *x2 = sd_vector(r);
@@ -313,9 +311,8 @@ typedef struct dpm { double *eps, *eps1, *eps2, *u; } dpm;
 
 static dpm dpm_vectors(sd_sampling *r) { return (dpm){sd_vector(r), sd_vector(r), sd_vector(r), sd_vector(r)}; }
 
-/* DPM-Solver-1, -2 and -3 [Lu et al. 2022, "DPM-Solver", eq. 3.7, Algorithms 1 and 2] from x at s to y at t; eps is
- * known,
- * eps1 too if `known`. */
+/* DPM-Solver-1, -2 and -3 [Lu et al. 2022, "DPM-Solver", eq. 3.7, Algorithms 1 and 2] from x at s to y at t. v->eps has
+ * been predicted, and v->eps1 too if `known`. */
 static void dpm_step(sd_sampling *r, int order, double r1, const dpm *v, bool known, double *y, sd_level s, sd_level t)
 {
     double r2 = 2.0 / 3, h = log(s.noise / t.noise), grow = expm1(h);
@@ -341,7 +338,7 @@ static void dpm_step(sd_sampling *r, int order, double r1, const dpm *v, bool kn
     SUM(r, y, {1, r->x}, {to_d - t.noise * grow, v->eps}, {-to_d, v->eps2});
 }
 
-/* Where a step to t with noise goes, and the noise to add; not below the end of the run. */
+/* An ancestral step that does not go down below the end of the run. */
 static sd_ancestral dpm_ancestral(const sd_sampling *r, double from, double to)
 {
     double end = r->at[r->steps].noise, down = fmax(end, sd_ancestral_step(from, to, r->c->eta).down);
@@ -349,7 +346,7 @@ static sd_ancestral dpm_ancestral(const sd_sampling *r, double from, double to)
 }
 
 /* DPM-Solver-fast [Lu et al. 2022, sec. 3.4]: as many steps of order 3 as the evaluations allow, even in lambda;
- * sample_dpm_fast. Draws in each step, also when the noise counts for nothing. */
+ * sample_dpm_fast. It draws in each step, even if the noise is multiplied by 0. */
 void sd_sample_dpm_fast(sd_sampling *r)
 {
     dpm v = dpm_vectors(r);
@@ -378,10 +375,9 @@ static double step_error(const sd_sampling *r, const double *low, const double *
     return sqrt(sum / (double)r->n);
 }
 
-/* DPM-Solver-12 and -23 [Lu et al. 2022, Appendix C]: the difference of two orders sets the step, by an integral
- * controller
- * with a limiter; sample_dpm_adaptive. How many evaluations it takes is known when it is done; `steps` counts for
- * nothing. */
+/* DPM-Solver-12 and -23 [Lu et al. 2022, Appendix C]: the difference of two orders sets the size of the next step, by
+ * an integral controller with a limiter; sample_dpm_adaptive. How many evaluations there are is known at the end only,
+ * and the number of steps is not used. */
 void sd_sample_dpm_adaptive(sd_sampling *r)
 {
     dpm v = dpm_vectors(r);
