@@ -4,7 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* v: vocabulary, t: positions, c: width, f: 4c as a rule, p: columns of the projection (0: none) */
+/* v: vocabulary; t: positions; c: width; f: 4c as a rule; p: columns of the projection, 0: none */
+#define LETTERS "vtcfp"
 static const sd_bind_row text_rows[] = {
     {offsetof(sd_clip, token), "text_model.embeddings.token_embedding.weight", NULL, "vc", 0},
     {offsetof(sd_clip, position), "text_model.embeddings.position_embedding.weight", NULL, "tc", 0},
@@ -31,13 +32,13 @@ sd_status sd_clip_bind(sd_clip *c, const sd_clip_config *cfg, sd_binder *b)
     memset(c, 0, sizeof *c);
     c->cfg = *cfg;
     const int64_t dims[] = {cfg->vocab, cfg->positions, cfg->width, cfg->ff, cfg->projection};
-    sd_bind(b, c, text_rows, SD_COUNT(text_rows), "", NULL, "vtcfp", dims);
+    sd_bind(b, c, text_rows, SD_COUNT(text_rows), "", NULL, LETTERS, dims);
     c->layer = calloc((size_t)cfg->layers, sizeof *c->layer);
     if (!c->layer) return sd_fail(b->err, SD_ERR_MEMORY, "no memory for the weights' table");
     for (int i = 0; i < cfg->layers; i++) {
         char hf[64];
         snprintf(hf, sizeof hf, "text_model.encoder.layers.%d.", i);
-        sd_bind(b, &c->layer[i], layer_rows, SD_COUNT(layer_rows), hf, NULL, "vtcfp", dims);
+        sd_bind(b, &c->layer[i], layer_rows, SD_COUNT(layer_rows), hf, NULL, LETTERS, dims);
     }
     return b->err->status;
 }

@@ -1,5 +1,5 @@
-/* layers.c - floor 4: what the UNet and the VAE are made of: the plan, the binding of a step's weights, and the forward
- * function of each kind of step. Activations are channels-last, see ops.h. Module paths are diffusers'. */
+/* layers.c - floor 4: what the UNet and the VAE are made of: the list of steps, the binding of a step's weights, and
+ * the forward function of each kind of step. Activations are channels-last, see ops.h. Module paths are diffusers'. */
 #include "net.h"
 
 #include <math.h>
@@ -10,9 +10,9 @@
  * 1e-5 everywhere. [diffusers: transformer_2d.py, vae.py, attention.py] */
 static const double TRANSFORMER_NORM_EPS = 1e-6, LAYER_NORM_EPS = 1e-5;
 
-/* --------------------------------------------------------------------------------------- plan */
+/* -------------------------------------------------------------------------------------- steps */
 
-sd_step *sd_plan_add(sd_net_plan *p, sd_step_kind kind, int ci, int co, const char *hf, ...)
+sd_step *sd_step_add(sd_net_steps *p, sd_step_kind kind, int ci, int co, const char *hf, ...)
 {
     sd_step *more = realloc(p->step, (size_t)(p->n + 1) * sizeof *more), *s = &p->spare;
     if (more) {
@@ -37,12 +37,12 @@ void sd_step_ldm(sd_step *s, const char *ldm, ...)
     va_end(ap);
 }
 
-sd_status sd_plan_done(const sd_net_plan *p, sd_error *e)
+sd_status sd_steps_done(const sd_net_steps *p, sd_error *e)
 {
-    return p->failed ? sd_fail(e, SD_ERR_MEMORY, "no memory for the plan of a network") : SD_OK;
+    return p->failed ? sd_fail(e, SD_ERR_MEMORY, "no memory for the steps of a network") : SD_OK;
 }
 
-void sd_plan_free(sd_net_plan *p)
+void sd_steps_free(sd_net_steps *p)
 {
     free(p->step);
     memset(p, 0, sizeof *p);
@@ -54,8 +54,11 @@ void sd_plan_free(sd_net_plan *p)
     {offsetof(type, member.w), hf ".weight", ldm ".weight", shape, 0}, \
     {offsetof(type, member.b), hf ".bias", ldm ".bias", bias_shape, 0}
 
-/* o, i: channels out and in; t: width of the time embedding and p: o where there is one; s: o where the shortcut has
+/* Shapes are written in letters (weights.h), whose values bind_step gives in the order of these strings. A value of 0
+ * means that rows with this letter are absent.
+ * o, i: channels out and in; t: width of the time embedding; p: o where there is one; s: o where the shortcut has
  * weights. */
+#define RES_LETTERS "oitps"
 #define RES_ROWS(n1, c1, te, n2, c2, sc) \
     WB(sd_res_w, norm1, "norm1", n1, "i", "i"), WB(sd_res_w, conv1, "conv1", c1, "oi33", "o"), \
     WB(sd_res_w, time_emb_proj, "time_emb_proj", te, "pt", "p"), WB(sd_res_w, norm2, "norm2", n2, "o", "o"), \
@@ -72,6 +75,7 @@ static const sd_bind_row transformer_rows[] = {
 };
 
 /* c: channels; d: width of the context; g: 8c, GEGLU's value and gate; f: 4c */
+#define BLOCK_LETTERS "cdgf"
 #define ATTN_ROWS(member, context) \
     {offsetof(sd_block_w, member.to_q.w), #member ".to_q.weight", NULL, "cc", 0}, \
     {offsetof(sd_block_w, member.to_k.w), #member ".to_k.weight", NULL, "c" context, 0}, \
@@ -124,7 +128,7 @@ static void bind_transformer(sd_binder *b, sd_transformer_w *w, const sd_step *s
         char hf_block[SD_PATH], ldm_block[SD_PATH];
         snprintf(hf_block, sizeof hf_block, "%stransformer_blocks.%d.", hf, k);
         snprintf(ldm_block, sizeof ldm_block, "%stransformer_blocks.%d.", ldm, k);
-        sd_bind(b, &w->block[k], block_rows, SD_COUNT(block_rows), hf_block, ldm_block, "cdgf",
+        sd_bind(b, &w->block[k], block_rows, SD_COUNT(block_rows), hf_block, ldm_block, BLOCK_LETTERS,
                 (const int64_t[]){c, d->context, 8 * c, 4 * c});
     }
 }
@@ -138,7 +142,7 @@ static void bind_step(sd_binder *b, sd_step_w *w, const sd_step *s, const sd_net
     switch (s->kind) {
     case SD_STEP_RES: {
         const int64_t dims[] = {o, i, d->temb, d->temb ? o : 0, i == o ? 0 : o};
-        sd_bind(b, &w->res, d->vae ? vae_res_rows : res_rows, SD_COUNT(res_rows), hf, ldm, "oitps", dims);
+        sd_bind(b, &w->res, d->vae ? vae_res_rows : res_rows, SD_COUNT(res_rows), hf, ldm, RES_LETTERS, dims);
         break;
     }
     case SD_STEP_ATTN: bind_transformer(b, &w->attn, s, d, hf, ldm); break;
@@ -152,11 +156,11 @@ static void bind_step(sd_binder *b, sd_step_w *w, const sd_step *s, const sd_net
 
 sd_status sd_net_bind(sd_net *n, sd_binder *b)
 {
-    n->w = calloc((size_t)n->plan.n, sizeof *n->w);
+    n->w = calloc((size_t)n->steps.n, sizeof *n->w);
     if (!n->w) return sd_fail(b->err, SD_ERR_MEMORY, "no memory for the weights' table");
-    for (int i = 0; i < n->plan.n; i++) {
+    for (int i = 0; i < n->steps.n; i++) {
         size_t before = b->params;
-        bind_step(b, &n->w[i], &n->plan.step[i], &n->dims);
+        bind_step(b, &n->w[i], &n->steps.step[i], &n->dims);
         n->w[i].params = b->params - before;
     }
     return b->err->status;
@@ -164,9 +168,9 @@ sd_status sd_net_bind(sd_net *n, sd_binder *b)
 
 void sd_net_free(sd_net *n)
 {
-    for (int i = 0; n->w && i < n->plan.n; i++) free(n->w[i].attn.block);
+    for (int i = 0; n->w && i < n->steps.n; i++) free(n->w[i].attn.block);
     free(n->w);
-    sd_plan_free(&n->plan);
+    sd_steps_free(&n->steps);
     memset(n, 0, sizeof *n);
 }
 
@@ -404,7 +408,7 @@ static void move_down(sd_run *r, sd_flow *f, size_t mark)
 void sd_net_forward(sd_run *r, const sd_net *n, sd_flow *f, int from, int to)
 {
     for (int i = from; i < to && sd_ok(r); i++) {
-        const sd_step *s = &n->plan.step[i];
+        const sd_step *s = &n->steps.step[i];
         r->step = s->hf;
         size_t mark = s->skip ? join_skip(r, f) : place_of_result(r, f);
         forward_step(r, s, &n->w[i], &n->dims, f);

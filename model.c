@@ -84,7 +84,7 @@ static void *read_unet(const char *dir, const sd_log *log, sd_error *e)
     if (!net || sd_path_join(path, sizeof path, dir, "config.json", e) || sd_unet_config_read(&cfg, path, e))
         return net;
     log_notes(log, cfg.notes);
-    if (!check_unet(&cfg, path, e)) sd_unet_plan(net, &cfg, e);
+    if (!check_unet(&cfg, path, e)) sd_unet_walk(net, &cfg, e);
     return net;
 }
 
@@ -104,7 +104,7 @@ static void *read_vae(const char *dir, const sd_log *log, sd_error *e)
     if (!net || sd_path_join(path, sizeof path, dir, "config.json", e) || sd_vae_config_read(&cfg, path, e))
         return net;
     log_notes(log, cfg.notes);
-    sd_vae_plan(net, &cfg, e);
+    sd_vae_walk(net, &cfg, e);
     return net;
 }
 

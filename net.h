@@ -1,4 +1,4 @@
-/* net.h - floor 4: configurations, plans and weights of the three networks, and their forward functions. */
+/* net.h - floor 4: configurations, steps and weights of the three networks, and their forward functions. */
 #ifndef SD_NET_H
 #define SD_NET_H
 
@@ -24,8 +24,8 @@ typedef struct sd_unet_config {
     double norm_eps;                   /* of resnets and conv_norm_out; the transformers' group norm has 1e-6 */
     int context_dim;                   /* cross_attention_dim */
     bool linear_projection;            /* proj_in, proj_out: [C,C] instead of [C,C,1,1] */
-    int add_time_dim, add_in_dim;      /* SDXL: addition_time_embed_dim, projection_class_embeddings_input_dim; 0:
-                                        * none */
+    int add_time_dim, add_in_dim;      /* SDXL: addition_time_embed_dim, projection_class_embeddings_input_dim
+                                        * (0: none) */
     int height, width;                 /* native latent size, sample_size */
     bool flip_sin_to_cos;
     double freq_shift;
@@ -74,13 +74,13 @@ void sd_tokenizer_close(sd_tokenizer *t);
 sd_status sd_tokenizer_encode(const sd_tokenizer *t, const char *text, sd_tokens *out, sd_error *e);
 const char *sd_tokenizer_piece(const sd_tokenizer *t, int32_t id);
 
-/* ------------------------------------------------------------------ plans (layers.c)
- * A network is walked once into a flat list of steps. Binding, forward, the printed plan and the null backend all read
+/* ------------------------------------------------------------------ steps (layers.c)
+ * A network is walked once into a flat list of steps. Binding, forward, `sd plan` and the null backend all read
  * that list. */
 
 typedef enum sd_step_kind {
     SD_STEP_CONV_IN, SD_STEP_RES, SD_STEP_ATTN, SD_STEP_VAE_ATTN, SD_STEP_DOWN, SD_STEP_UP, SD_STEP_NORM_OUT,
-        SD_STEP_CONV_OUT,
+    SD_STEP_CONV_OUT,
     SD_STEP_CONV1  /* the VAE's 1x1 quant_conv and post_quant_conv */
 } sd_step_kind;
 
@@ -93,18 +93,18 @@ typedef struct sd_step {
     char hf[64], ldm[64];
 } sd_step;
 
-typedef struct sd_net_plan {
+typedef struct sd_net_steps {
     sd_step *step;
     int n;
     bool failed;         /* out of memory; checked once, at the end of the walk */
-    sd_step spare;       /* what sd_plan_add returns then, so that walks need no checks */
-} sd_net_plan;
+    sd_step spare;       /* what sd_step_add returns then, so that walks need no checks */
+} sd_net_steps;
 
-void sd_plan_free(sd_net_plan *p);
+void sd_steps_free(sd_net_steps *p);
 /* Appends one step under its diffusers path, and gives it its CompVis path. */
-sd_step *sd_plan_add(sd_net_plan *p, sd_step_kind kind, int ci, int co, const char *hf, ...) SD_PRINTF(5, 6);
+sd_step *sd_step_add(sd_net_steps *p, sd_step_kind kind, int ci, int co, const char *hf, ...) SD_PRINTF(5, 6);
 void sd_step_ldm(sd_step *s, const char *ldm, ...) SD_PRINTF(2, 3);
-sd_status sd_plan_done(const sd_net_plan *p, sd_error *e);
+sd_status sd_steps_done(const sd_net_steps *p, sd_error *e);
 
 /* ------------------------------------------------------------------ weights and layers (layers.c) */
 
@@ -116,7 +116,7 @@ typedef struct sd_block_w { sd_wb norm1, norm2, norm3, ff_in, ff_out; sd_attn_w 
 typedef struct sd_transformer_w { sd_wb norm, proj_in, proj_out; sd_block_w *block; } sd_transformer_w;
 typedef struct sd_vae_attn_w { sd_wb norm; sd_attn_w attn; } sd_vae_attn_w;
 
-/* The weights of one step of a plan; the step's kind says which member. */
+/* The weights of one step; its kind says which member. */
 typedef struct sd_step_w {
     sd_wb one;                    /* CONV_IN, DOWN, UP, NORM_OUT, CONV_OUT, CONV1 */
     sd_res_w res;
@@ -135,20 +135,20 @@ typedef struct sd_net_dims {
     bool vae;                     /* CompVis names of the VAE */
 } sd_net_dims;
 
-/* A planned network: blueprint and weights. */
+/* A network of steps: blueprint and weights. */
 typedef struct sd_net {
-    sd_net_plan plan;
+    sd_net_steps steps;
     sd_step_w *w;                 /* one per step */
     sd_net_dims dims;
 } sd_net;
 
-sd_status sd_net_bind(sd_net *n, sd_binder *b);   /* plan must be complete; allocates w */
+sd_status sd_net_bind(sd_net *n, sd_binder *b);   /* steps must be complete; allocates w */
 void sd_net_free(sd_net *n);
 
 /* What cross-attention looks at: [N,S,context], or absent, and the version of its numbers (sd_cond). */
 typedef struct sd_context { sd_tensor tokens; uint64_t version; } sd_context;
 
-/* What the forward pass of a planned network carries from step to step. */
+/* What the forward pass of such a network carries from step to step. */
 #define SD_MAX_SKIPS 160
 typedef struct sd_flow {
     sd_tensor x;                  /* the running result [N,H,W,C] */
@@ -207,10 +207,10 @@ typedef struct sd_unet_in {
 typedef struct sd_unet_net {
     sd_unet_config cfg;
     sd_net net;
-    int up;                       /* the plan's first step on the way up */
+    int up;                       /* the first step on the way up */
     sd_wb time1, time2, add1, add2;
 } sd_unet_net;
-sd_status sd_unet_plan(sd_unet_net *u, const sd_unet_config *c, sd_error *e);
+sd_status sd_unet_walk(sd_unet_net *u, const sd_unet_config *c, sd_error *e);
 sd_status sd_unet_bind(sd_unet_net *u, sd_binder *b);
 void sd_unet_free(sd_unet_net *u);
 sd_tensor sd_unet_forward(sd_run *r, const sd_unet_net *u, const sd_unet_in *in);   /* [N,H,W,out_channels] */
@@ -220,7 +220,7 @@ typedef struct sd_vae {
     sd_vae_config cfg;
     sd_net encoder, decoder;
 } sd_vae;
-sd_status sd_vae_plan(sd_vae *v, const sd_vae_config *c, sd_error *e);
+sd_status sd_vae_walk(sd_vae *v, const sd_vae_config *c, sd_error *e);
 sd_status sd_vae_bind(sd_vae *v, sd_binder *b);
 void sd_vae_free(sd_vae *v);
 sd_tensor sd_vae_decoder(sd_run *r, const sd_vae *v, sd_tensor latents);   /* [N,h,w,C] -> [N,8h,8w,3] */

@@ -102,10 +102,10 @@ struct sd_run {
     struct sd_profile *profile;         /* profile.h; NULL: off */
     const char *step;                   /* module path being computed, for error texts; may be NULL */
     double flops;                       /* multiplications and additions so far */
-    void (*watch)(void *user, int step, sd_tensor y);   /* called after each step of a plan; may be NULL */
+    void (*watch)(void *user, int step, sd_tensor y);   /* called after each step of a network; may be NULL */
     void *watch_user;
-    void (*used)(void *user, const sd_tensor *w);       /* called when a matrix or kernel of weights was used; may be
-                                                         * NULL */
+    void (*used)(void *user, const sd_tensor *w);       /* called when a matrix or kernel of weights was used;
+                                                         * may be NULL */
     void *used_user;
 };
 

@@ -9,6 +9,7 @@
 #include <cblas.h>
 #undef I   /* it brings complex.h, whose I is an input-channel count here */
 #endif
+
 /* Rows per task: a multiple of every micro-kernel's height (4, 6, 8, 14), enough that packing the other operand is
  * small change. */
 enum { TILE = 168 };
@@ -21,8 +22,7 @@ static size_t gemm_room(const sd_cpu *cpu) { return round_up(cpu->kern->gemm_scr
 #ifdef SD_WITH_OPENBLAS
 /* OpenBLAS has threads of its own, and one number of them for the whole process: two contexts had better agree. */
 static void blas_gemm(int threads, size_t M, size_t N, size_t K, const float *A, size_t lda, const float *B, size_t ldb,
-                      bool b_trans,
-                      float *C, size_t ldc, const float *bias)
+                      bool b_trans, float *C, size_t ldc, const float *bias)
 {
     if (openblas_get_num_threads() != threads) openblas_set_num_threads(threads);
     if (bias) {
@@ -37,8 +37,7 @@ static void blas_gemm(int threads, size_t M, size_t N, size_t K, const float *A,
 /* C[M,N] = A[M,K] B^T[K,N] + bias, on all threads; `scratch` has room for one gemm per thread. B is of floats, or of
  * 16-bit numbers that `widen` takes (not for OpenBLAS). */
 static void product(sd_run *r, unsigned char *scratch, size_t M, size_t N, size_t K, const float *A, const void *B,
-                    sdk_widen *widen,
-                    float *C, const float *bias)
+                    sdk_widen *widen, float *C, const float *bias)
 {
     const sd_cpu *cpu = sd_cpu_of(r);
 #ifdef SD_WITH_OPENBLAS
@@ -60,9 +59,9 @@ static void product(sd_run *r, unsigned char *scratch, size_t M, size_t N, size_
     for (int task = 0; task < tasks; task++) {
         size_t i = (size_t)task / parts * tall, j = (size_t)task % parts * wide;
         if (sd_is_cancelled(r)) continue;
-        cpu->kern->gemm(scratch + (size_t)thread_id() * gemm_room(cpu), min_size(tall, M - i), min_size(wide, N - j), K,
-                      A + i * K, K, (const unsigned char *)B + j * K * size, K, true, widen, C + i * N + j, N, bias
-                          ? bias + j : NULL);
+        cpu->kern->gemm(scratch + (size_t)thread_id() * gemm_room(cpu), min_size(tall, M - i), min_size(wide, N - j),
+                        K, A + i * K, K, (const unsigned char *)B + j * K * size, K, true, widen, C + i * N + j, N,
+                        bias ? bias + j : NULL);
     }
 }
 
@@ -132,8 +131,8 @@ static void unfold_conv(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w,
     const sd_cpu *cpu = sd_cpu_of(r);
     int64_t kh = w->dim[2], kw = w->dim[3];
     size_t O = (size_t)w->dim[0], K = (size_t)(w->dim[1] * kh * kw), P = (size_t)rows(y);
-    size_t tile = round_up(min_size(P, (size_t)8 << 20), TILE);       /* unfolded rows: at most 32 MB of them at a
-                                                                       * time */
+    /* Rows that are unfolded at a time: at most 32 MB of them. */
+    size_t tile = round_up(min_size(P, (size_t)8 << 20), TILE);
     while (tile > TILE && tile * K > (size_t)8 << 20) tile -= TILE;
     size_t gemm = gemm_room(cpu) * (size_t)cpu->threads, row_room = floats(K) / sizeof(float),
         row = row_room * (size_t)cpu->threads;
@@ -152,13 +151,17 @@ static void unfold_conv(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w,
     }
 }
 
-/* Time in units of one multiplication per pair of channels. The plain sum takes one for each tap and pixel, and
- * unfolding what all output channels share. A minimal algorithm takes one for each plane of a tile, what the tile's
- * transforms cost, shared by all channels of the other side, and the transform of the weights. Products come in eights
- * of output channels. Each of these was measured for 36 planes, see docs/SPEED.md. How many pictures there are must not
- * matter, or the bits of one would depend on its company. */
-/* of the output, in pixels; channels; o as eights, to o */
-typedef struct conv_size { double height, width, i, o, padded; } conv_size;
+/* What a convolution costs, in units of one multiplication for each pair of channels.
+ * The plain sum: one for each tap and pixel; and the unfolding, which all output channels share.
+ * A minimal algorithm: one for each plane of a tile; the transforms of the tile, each shared by the channels of the
+ * other side; and the transform of the weights.
+ * Products come in eights of output channels. The numbers were measured for 36 planes, see docs/SPEED.md. How many
+ * pictures there are must not matter, or the bits of one would depend on its company. */
+typedef struct conv_size {
+    double height, width;   /* of the result */
+    double i, o;            /* channels in and out */
+    double padded;          /* o rounded up to eights, as a multiple of o */
+} conv_size;
 
 static double plain_cost(conv_size s) { return s.height * s.width * (9 * s.padded + 100 / s.o); }
 
@@ -260,8 +263,7 @@ static void gn_coefficients(const double *sums, size_t runs, size_t C, size_t P,
                 ss += sums[(2 * i + 1) * C + c];
             }
         }
-        double mean = s / count, var = ss / count - mean * mean;   /* squares of floats are exact in double: nothing is
-                                                                    * lost */
+        double mean = s / count, var = ss / count - mean * mean;   /* in double, squares of floats are exact */
         double rstd = 1 / sqrt((var > 0 ? var : 0) + eps);
         for (size_t c = c0; c < c0 + per; c++) {
             o.m[c] = (float)mean;

@@ -21,7 +21,8 @@
  * beside the weights. */
 enum { TILE = 96, PIECE = SDK_PANEL, WIDEST = 32, CHUNK = 48 };
 
-typedef struct plan {
+/* One attention, and how it is split. */
+typedef struct split {
     const sd_kern *kern;
     size_t T, S, C, d;
     size_t pieces;          /* of the keys */
@@ -31,13 +32,13 @@ typedef struct plan {
     float *packed;          /* [head][piece] */
     float scale;            /* log2(e) / sqrt(d): of the keys, so that logits are powers of two */
     bool causal;
-} plan;
+} split;
 
-static size_t block_start(const plan *p, size_t block) { return p->d * block / p->blocks; }
-static size_t block_size(const plan *p, size_t block) { return block_start(p, block + 1) - block_start(p, block); }
-static size_t tile_queries(const plan *p) { return p->strips * p->kern->panel_columns; }
+static size_t block_start(const split *p, size_t block) { return p->d * block / p->blocks; }
+static size_t block_size(const split *p, size_t block) { return block_start(p, block + 1) - block_start(p, block); }
+static size_t tile_queries(const split *p) { return p->strips * p->kern->panel_columns; }
 
-static void pack(const plan *p, const float *k, const float *v, float *to, size_t s0)
+static void pack(const split *p, const float *k, const float *v, float *to, size_t s0)
 {
     size_t n = min_size(PIECE, p->S - s0);
     for (size_t b = 0; b < p->blocks; b++)
@@ -56,12 +57,12 @@ typedef struct strip {
     double sum[WIDEST];
 } strip;
 
-static size_t strip_room(const plan *p)
+static size_t strip_room(const split *p)
 {
     return 2 * floats(p->d * p->kern->panel_columns) + floats(PIECE * p->kern->panel_columns);
 }
 
-static strip begin(const plan *p, pieces *room, const float *q, size_t t0, size_t n)
+static strip begin(const split *p, pieces *room, const float *q, size_t t0, size_t n)
 {
     size_t narrow = p->kern->panel_narrow;
     strip g = {.t0 = t0, .n = n, .width = n > narrow ? p->kern->panel_columns : narrow};
@@ -74,14 +75,14 @@ static strip begin(const plan *p, pieces *room, const float *q, size_t t0, size_
 }
 
 /* How many of the keys s0 .. s0 + PIECE any query of the strip sees. */
-static size_t seen(const plan *p, const strip *g, size_t s0)
+static size_t seen(const split *p, const strip *g, size_t s0)
 {
     size_t end = p->causal ? g->t0 + g->n : p->S;
     return s0 < end ? min_size(PIECE, end - s0) : 0;
 }
 
 /* Logits of the keys from s0 on to weights. */
-static void weigh(const plan *p, strip *g, size_t s0)
+static void weigh(const split *p, strip *g, size_t s0)
 {
     float factor[WIDEST];
     size_t n = seen(p, g, s0);
@@ -93,7 +94,7 @@ static void weigh(const plan *p, strip *g, size_t s0)
 
 /* All strips take one piece of the keys and values, which begins at key s0: a block of it after the other, so that it
  * stays in the first cache. */
-static void attend(const plan *p, strip *tile, size_t strips, const float *keys, size_t s0)
+static void attend(const split *p, strip *tile, size_t strips, const float *keys, size_t s0)
 {
     const sd_kern *kern = p->kern;
     const float *values = keys + p->blocks * PIECE * SDK_PANEL;
@@ -111,7 +112,7 @@ static void attend(const plan *p, strip *tile, size_t strips, const float *keys,
     }
 }
 
-static void finish(const plan *p, const strip *g, float *y)
+static void finish(const split *p, const strip *g, float *y)
 {
     float factor[WIDEST];
     for (size_t c = 0; c < g->width; c++) factor[c] = (float)(1 / g->sum[c]);
@@ -120,7 +121,7 @@ static void finish(const plan *p, const strip *g, float *y)
 }
 
 /* The queries from t0 on of one head, whose packed keys and values `packed` are. */
-static void attend_tile(const plan *p, unsigned char *room, const float *packed, const float *q, float *y, size_t t0)
+static void attend_tile(const split *p, unsigned char *room, const float *packed, const float *q, float *y, size_t t0)
 {
     strip tile[TILE / 4];
     pieces cuts = {room};
@@ -135,7 +136,8 @@ static void attend_tile(const plan *p, unsigned char *room, const float *packed,
 void sd_attention_tiles(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal)
 {
     const sd_cpu *cpu = sd_cpu_of(r);
-    plan p = {.kern = cpu->kern, .T = (size_t)q.dim[1], .S = (size_t)k.dim[1], .C = (size_t)q.dim[2], .causal = causal};
+    split p = {.kern = cpu->kern, .T = (size_t)q.dim[1], .S = (size_t)k.dim[1], .C = (size_t)q.dim[2],
+               .causal = causal};
     size_t H = (size_t)heads;
     p.d = p.C / H;
     p.pieces = div_up(p.S, PIECE);

@@ -32,7 +32,8 @@ enum {
     SKEW = 5 * 16              /* between planes, or all of them would compete for the same lines of the cache */
 };
 
-typedef struct plan {
+/* One convolution, and how it is split. */
+typedef struct split {
     sd_run *r;
     const sd_cpu *cpu;
     const sd_winograd *how;
@@ -52,16 +53,16 @@ typedef struct plan {
     size_t v_size, u_size, m_size, room_size;
     bool own;                               /* strips outside: each thread has a U and an M */
     bool small;                             /* not worth waking other threads */
-} plan;
+} split;
 
 /* What is taken at a time: tiles first .. first + rows, blocks b0 .. b1 of input channels, strips s0 .. s1 of output
  * channels. */
 typedef struct part { size_t first, rows, b0, b1, s0, s1; } part;
 
-static size_t block_start(const plan *p, size_t block) { return p->I * block / p->blocks; }
+static size_t block_start(const split *p, size_t block) { return p->I * block / p->blocks; }
 
 /* Columns of U and M that a strip really has: the last one may do with the narrow width. */
-static size_t strip_width(const plan *p, size_t strip)
+static size_t strip_width(const split *p, size_t strip)
 {
     return p->O - strip * p->columns > p->cpu->kern->panel_narrow ? p->columns : p->cpu->kern->panel_narrow;
 }
@@ -71,7 +72,7 @@ static size_t strip_width(const plan *p, size_t strip)
  * `step` pixels on. */
 typedef struct window { sd_tensor of; size_t zoom, side, step, reach; float *outside; } window;
 
-static void tile_pixels(const plan *p, size_t t, window w, float **pixel)
+static void tile_pixels(const split *p, size_t t, window w, float **pixel)
 {
     size_t h = (size_t)w.of.dim[1], width = (size_t)w.of.dim[2], C = (size_t)w.of.dim[3], per = p->across * p->down;
     size_t top = t % per / p->across * w.step, left = t % p->across * w.step;
@@ -86,7 +87,7 @@ static void tile_pixels(const plan *p, size_t t, window w, float **pixel)
 }
 
 /* V for one row of the band. */
-static void transform_input(const plan *p, const part *a, size_t row)
+static void transform_input(const split *p, const part *a, size_t row)
 {
     float *at[IN * IN];
     const float *pixel[IN * IN];
@@ -102,7 +103,7 @@ static void transform_input(const plan *p, const part *a, size_t row)
 }
 
 /* U for one block of input channels and one strip of output channels. */
-static void transform_weights(const plan *p, float *u, float *packed, size_t block, size_t strip)
+static void transform_weights(const split *p, float *u, float *packed, size_t block, size_t strip)
 {
     const sd_kern *k = p->cpu->kern;
     size_t k0 = block_start(p, block), kc = block_start(p, block + 1) - k0, run = kc * 9;
@@ -123,7 +124,7 @@ static void transform_weights(const plan *p, float *u, float *packed, size_t blo
 }
 
 /* The pixels of one tile of the band, output channels of the strips s0 .. s1; m: M's first row of the first of them. */
-static void transform_output(const plan *p, const part *a, const float *m, size_t row)
+static void transform_output(const split *p, const part *a, const float *m, size_t row)
 {
     size_t out = p->how->out;
     float *pixel[MOST_OUT * MOST_OUT], *at[MOST_OUT * MOST_OUT];
@@ -141,7 +142,7 @@ static void transform_output(const plan *p, const part *a, const float *m, size_
 /* --------------------------------------------------------------------------------- planes outside */
 
 /* M of one plane and some rows, for all blocks and strips of a part. */
-static void multiply_piece(const plan *p, const part *a, size_t plane, size_t row0, size_t rows)
+static void multiply_piece(const split *p, const part *a, size_t plane, size_t row0, size_t rows)
 {
     const sd_kern *k = p->cpu->kern;
     const float *v = p->v + plane * p->v_plane + row0 * SDK_PANEL;
@@ -165,7 +166,7 @@ static void multiply_piece(const plan *p, const part *a, size_t plane, size_t ro
 
 /* Loops that all threads run together. Those of one kind of work do not wait for each other; `barrier` and the end of
  * the products do. */
-static void write_outputs(const plan *p, size_t first)
+static void write_outputs(const split *p, size_t first)
 {
     const part a = {.first = first, .rows = min_size(p->band, p->tiles - first), .s1 = p->strips};
 #pragma omp for schedule(dynamic, 4) nowait
@@ -173,7 +174,7 @@ static void write_outputs(const plan *p, size_t first)
         if (!sd_is_cancelled(p->r)) transform_output(p, &a, p->m, (size_t)row);
 }
 
-static void do_part(const plan *p, const part *a, bool new_v, bool new_u)
+static void do_part(const split *p, const part *a, bool new_v, bool new_u)
 {
     size_t across = a->s1 - a->s0, start = block_start(p, a->b0), depth = block_start(p, a->b1) - start,
         pieces_of_rows = div_up(a->rows, p->piece);
@@ -197,7 +198,7 @@ static void do_part(const plan *p, const part *a, bool new_v, bool new_u)
     }
 }
 
-static void planes_outside(const plan *p)
+static void planes_outside(const split *p)
 {
     bool whole = p->deep >= p->blocks && p->wide >= p->strips;   /* U is made once */
 #pragma omp parallel num_threads(p->cpu->threads) if (!p->small)
@@ -217,7 +218,7 @@ static void planes_outside(const plan *p)
 
 /* --------------------------------------------------------------------------------- strips outside */
 
-static void do_strips(const plan *p, size_t s0)
+static void do_strips(const split *p, size_t s0)
 {
     const sd_kern *k = p->cpu->kern;
     const part a = {.rows = p->tiles, .s0 = s0, .s1 = min_size(s0 + p->wide, p->strips)};
@@ -238,7 +239,7 @@ static void do_strips(const plan *p, size_t s0)
     for (size_t row = 0; row < p->tiles; row++) transform_output(p, &a, m, row);
 }
 
-static void strips_outside(const plan *p)
+static void strips_outside(const split *p)
 {
     const part all = {.rows = p->tiles, .b1 = p->blocks};
     int tasks = (int)div_up(p->strips, p->wide);
@@ -254,7 +255,7 @@ static void strips_outside(const plan *p)
 
 /* ------------------------------------------------------------------------------------------ sizes */
 
-static void plane_sizes(plan *p)
+static void plane_sizes(split *p)
 {
     size_t planes = p->how->planes;
     p->v_plane = round_up(p->band * p->deep * SDK_PANEL, 1024) + SKEW;
@@ -277,7 +278,7 @@ static size_t room_for_parts(const sd_cpu *cpu)
  * them lie in the second cache together, and so few rows that they, one block's strip and their M lie in the first;
  * then all strips if they take half of the room, or those that take a quarter; rows for the rest. Fewer blocks
  * where rows would be too few for U. */
-static void choose_part(plan *p)
+static void choose_part(split *p)
 {
     size_t l2 = p->cpu->caches.l2 ? p->cpu->caches.l2 : 256 << 10, room = room_for_parts(p->cpu),
         plane_bytes = p->how->planes * sizeof(float);
@@ -304,10 +305,10 @@ static void choose_part(plan *p)
         p->piece = round_up(p->piece / 2, step);
 }
 
-static plan make_plan(sd_run *r, const sd_winograd *how, sd_tensor y, sd_tensor x, const sd_tensor *w)
+static split make_split(sd_run *r, const sd_winograd *how, sd_tensor y, sd_tensor x, const sd_tensor *w)
 {
     const sd_cpu *cpu = sd_cpu_of(r);
-    plan p = {.r = r, .cpu = cpu, .how = how, .w = w, .x = x, .y = y, .I = (size_t)w->dim[1], .O = (size_t)w->dim[0]};
+    split p = {.r = r, .cpu = cpu, .how = how, .w = w, .x = x, .y = y, .I = (size_t)w->dim[1], .O = (size_t)w->dim[0]};
     p.across = div_up((size_t)y.dim[2], how->out);
     p.down = div_up((size_t)y.dim[1], how->out);
     p.zoom = (size_t)(y.dim[1] / x.dim[1]) * how->step / how->out;
@@ -331,7 +332,7 @@ static plan make_plan(sd_run *r, const sd_winograd *how, sd_tensor y, sd_tensor 
 void sd_winograd_conv(sd_run *r, const sd_winograd *how, sd_tensor y, sd_tensor x, const sd_tensor *w,
                       const sd_tensor *b)
 {
-    plan p = make_plan(r, how, y, x, w);
+    split p = make_split(r, how, y, x, w);
     size_t threads = (size_t)p.cpu->threads, owners = p.own ? threads : 1;
     pieces cuts = {sd_scratch(r, p.v_size + owners * (p.u_size + p.m_size) + threads * p.room_size + floats(p.O)
                               + floats(p.I))};

@@ -83,7 +83,7 @@ static bool begin_walk(report *r, const sd_net *n)
     r->cpu = vector_cpu;
     r->last_flops = 0;
     r->n_convs = 0;
-    r->rows = calloc((size_t)(n ? n->plan.n : 1), sizeof *r->rows);
+    r->rows = calloc((size_t)(n ? n->steps.n : 1), sizeof *r->rows);
     if (!r->rows) sd_fail(r->e, SD_ERR_MEMORY, "no memory for a plan");
     return r->e->status == SD_OK;
 }
@@ -157,7 +157,7 @@ static void write_steps(report *r, const char *key, const sd_net *n)
     if (r->json) sd_text_add(r->t, ",\"%s\":[", key);
     else sd_text_add(r->t, "  %3s %-8s %-42s %5s -> %5s x %4s x %-4s %12s %9s\n", "", "kind", key, "in", "out", "h",
                      "w", "parameters", "GFLOP");
-    for (int i = 0; i < n->plan.n; i++) write_row(r, &n->plan.step[i], n->w[i].params, &r->rows[i], i);
+    for (int i = 0; i < n->steps.n; i++) write_row(r, &n->steps.step[i], n->w[i].params, &r->rows[i], i);
     if (r->json) sd_text_add(r->t, "]");
     free(r->rows);
     r->rows = NULL;
@@ -170,7 +170,7 @@ static void plan_unet(report *r, const sd_unet_config *c, int h, int w)
 {
     sd_binder b = {.err = r->e};
     sd_unet_net u;
-    if (!sd_unet_plan(&u, c, r->e) && !sd_unet_bind(&u, &b) && begin_walk(r, &u.net)) {
+    if (!sd_unet_walk(&u, c, r->e) && !sd_unet_bind(&u, &b) && begin_walk(r, &u.net)) {
         sd_cond cond = {.n = 1, .tokens = SD_TOKENS, .width = c->context_dim};
         if (c->add_in_dim) {
             cond.n_ids = 1;   /* SDXL has six and its refiner five, but the layers see only how wide all are together */
@@ -190,7 +190,7 @@ static void plan_vae(report *r, const sd_vae_config *c, int h, int w)
 {
     sd_binder b = {.err = r->e};
     sd_vae v;
-    if (!sd_vae_plan(&v, c, r->e) && !sd_vae_bind(&v, &b)) {
+    if (!sd_vae_walk(&v, c, r->e) && !sd_vae_bind(&v, &b)) {
         int scale = sd_vae_scale(c);
         if (begin_walk(r, &v.decoder)) {
             sd_vae_decoder(&r->run, &v, sd_new4(&r->run, 1, h, w, c->latent_channels));

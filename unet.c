@@ -1,19 +1,19 @@
-/* unet.c - floor 4: the UNet's plan, its own weights and its forward function.
+/* unet.c - floor 4: the UNet's steps, its own weights and its forward function.
  *
  * One source for SD 1.x, 2.x, XL and the refiner: what differs is in sd_unet_config. */
 #include "net.h"
 
 #include <string.h>
 
-/* -------------------------------------------------------------------------------------- plan
+/* ------------------------------------------------------------------------------------- steps
  * One walk over the configuration. CompVis numbers its blocks in the order of this walk: input_blocks.i counts pushes
  * on the way down, output_blocks.i pops on the way up, and a block's layers count from 0. */
 
-typedef struct walk { sd_net_plan *p; int block; } walk;
+typedef struct walk { sd_net_steps *p; int block; } walk;
 
 static void attention(walk *w, int channels, int depth, int heads, const char *block, int level, int i)
 {
-    sd_step *s = sd_plan_add(w->p, SD_STEP_ATTN, channels, channels, "%s_blocks.%d.attentions.%d", block, level, i);
+    sd_step *s = sd_step_add(w->p, SD_STEP_ATTN, channels, channels, "%s_blocks.%d.attentions.%d", block, level, i);
     sd_step_ldm(s, "%s_blocks.%d.1", *block == 'd' ? "input" : "output", w->block);
     s->depth = depth;
     s->heads = heads;
@@ -29,18 +29,18 @@ static void push(walk *w)
 static void walk_down(walk *w, const sd_unet_config *c)
 {
     int ch = c->channels[0];
-    sd_step_ldm(sd_plan_add(w->p, SD_STEP_CONV_IN, c->in_channels, ch, "conv_in"), "input_blocks.0.0");
+    sd_step_ldm(sd_step_add(w->p, SD_STEP_CONV_IN, c->in_channels, ch, "conv_in"), "input_blocks.0.0");
     push(w);
     for (int level = 0; level < c->levels; level++) {
         for (int i = 0; i < c->layers[level]; i++) {
-            sd_step *s = sd_plan_add(w->p, SD_STEP_RES, ch, c->channels[level], "down_blocks.%d.resnets.%d", level, i);
+            sd_step *s = sd_step_add(w->p, SD_STEP_RES, ch, c->channels[level], "down_blocks.%d.resnets.%d", level, i);
             sd_step_ldm(s, "input_blocks.%d.0", w->block);
             ch = c->channels[level];
             if (c->depth[level]) attention(w, ch, c->depth[level], c->heads[level], "down", level, i);
             push(w);
         }
         if (level == c->levels - 1) break;
-        sd_step *s = sd_plan_add(w->p, SD_STEP_DOWN, ch, ch, "down_blocks.%d.downsamplers.0.conv", level);
+        sd_step *s = sd_step_add(w->p, SD_STEP_DOWN, ch, ch, "down_blocks.%d.downsamplers.0.conv", level);
         sd_step_ldm(s, "input_blocks.%d.0.op", w->block);
         push(w);
     }
@@ -49,16 +49,16 @@ static void walk_down(walk *w, const sd_unet_config *c)
 static void walk_middle(walk *w, const sd_unet_config *c)
 {
     int ch = c->channels[c->levels - 1];
-    sd_step_ldm(sd_plan_add(w->p, SD_STEP_RES, ch, ch, "mid_block.resnets.0"), "middle_block.0");
-    sd_step *s = sd_plan_add(w->p, SD_STEP_ATTN, ch, ch, "mid_block.attentions.0");
+    sd_step_ldm(sd_step_add(w->p, SD_STEP_RES, ch, ch, "mid_block.resnets.0"), "middle_block.0");
+    sd_step *s = sd_step_add(w->p, SD_STEP_ATTN, ch, ch, "mid_block.attentions.0");
     sd_step_ldm(s, "middle_block.1");
     s->depth = c->mid_depth;
     s->heads = c->heads[c->levels - 1];
-    sd_step_ldm(sd_plan_add(w->p, SD_STEP_RES, ch, ch, "mid_block.resnets.1"), "middle_block.2");
+    sd_step_ldm(sd_step_add(w->p, SD_STEP_RES, ch, ch, "mid_block.resnets.1"), "middle_block.2");
 }
 
 /* Channels of the skips in the order of their pushes. */
-static int skips_of(const sd_net_plan *p, int *channels)
+static int skips_of(const sd_net_steps *p, int *channels)
 {
     int n = 0;
     for (int i = 0; i < p->n && n < SD_MAX_SKIPS; i++)
@@ -74,34 +74,34 @@ static void walk_up(walk *w, const sd_unet_config *c)
         int level = c->levels - 1 - up;
         for (int i = 0; i <= c->layers[level] && n > 0; i++, w->block++) {
             int joined = skip[--n];
-            sd_step *s = sd_plan_add(w->p, SD_STEP_RES, ch + joined, c->channels[level], "up_blocks.%d.resnets.%d", up,
+            sd_step *s = sd_step_add(w->p, SD_STEP_RES, ch + joined, c->channels[level], "up_blocks.%d.resnets.%d", up,
                                      i);
             sd_step_ldm(s, "output_blocks.%d.0", w->block);
             s->skip = joined;
             ch = c->channels[level];
             if (c->up_depth[level]) attention(w, ch, c->up_depth[level], c->heads[level], "up", up, i);
             if (i < c->layers[level] || level == 0) continue;
-            s = sd_plan_add(w->p, SD_STEP_UP, ch, ch, "up_blocks.%d.upsamplers.0.conv", up);
+            s = sd_step_add(w->p, SD_STEP_UP, ch, ch, "up_blocks.%d.upsamplers.0.conv", up);
             sd_step_ldm(s, "output_blocks.%d.%d.conv", w->block, c->up_depth[level] ? 2 : 1);
         }
     }
-    sd_step_ldm(sd_plan_add(w->p, SD_STEP_NORM_OUT, ch, ch, "conv_norm_out"), "out.0");
-    sd_step_ldm(sd_plan_add(w->p, SD_STEP_CONV_OUT, ch, c->out_channels, "conv_out"), "out.2");
+    sd_step_ldm(sd_step_add(w->p, SD_STEP_NORM_OUT, ch, ch, "conv_norm_out"), "out.0");
+    sd_step_ldm(sd_step_add(w->p, SD_STEP_CONV_OUT, ch, c->out_channels, "conv_out"), "out.2");
 }
 
-sd_status sd_unet_plan(sd_unet_net *u, const sd_unet_config *c, sd_error *e)
+sd_status sd_unet_walk(sd_unet_net *u, const sd_unet_config *c, sd_error *e)
 {
     memset(u, 0, sizeof *u);
     u->cfg = *c;
     u->net.dims = (sd_net_dims){.groups = c->groups, .eps = c->norm_eps, .temb = 4 * c->channels[0],
                                 .context = c->context_dim,
                                 .linear_projection = c->linear_projection};
-    walk w = {.p = &u->net.plan};
+    walk w = {.p = &u->net.steps};
     walk_down(&w, c);
     walk_middle(&w, c);
     u->up = w.p->n;
     walk_up(&w, c);
-    return sd_plan_done(&u->net.plan, e);
+    return sd_steps_done(&u->net.steps, e);
 }
 
 sd_status sd_unet_bind(sd_unet_net *u, sd_binder *b)
@@ -179,6 +179,6 @@ sd_tensor sd_unet_forward(sd_run *r, const sd_unet_net *u, const sd_unet_in *in)
     f.context.version = c->version;
     sd_net_forward(r, &u->net, &f, 0, u->up);
     if (in->control) add_residuals(r, &f, in->control);
-    sd_net_forward(r, &u->net, &f, u->up, u->net.plan.n);
+    sd_net_forward(r, &u->net, &f, u->up, u->net.steps.n);
     return f.x;
 }

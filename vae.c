@@ -1,49 +1,49 @@
-/* vae.c - floor 4: the autoencoder's two plans and forward functions [Rombach et al. 2022, appendix G; diffusers
- * AutoencoderKL]. */
+/* vae.c - floor 4: the autoencoder's encoder and decoder: steps and forward functions [Rombach et al. 2022, appendix G;
+ * diffusers AutoencoderKL]. */
 #include "net.h"
 
 #include <string.h>
 
-static const double VAE_NORM_EPS = 1e-6;   /* it was trained so (CompVis model.py); the UNet's resnets have 1e-5: trap
-                                            * 1 */
+/* It was trained so (CompVis model.py); the UNet's resnets have 1e-5: trap 1. */
+static const double VAE_NORM_EPS = 1e-6;
 
-static void middle(sd_net_plan *p, const sd_vae_config *c, const char *part)
+static void middle(sd_net_steps *p, const sd_vae_config *c, const char *part)
 {
     int ch = c->channels[c->levels - 1];
-    sd_step_ldm(sd_plan_add(p, SD_STEP_RES, ch, ch, "%s.mid_block.resnets.0", part), "%s.mid.block_1", part);
+    sd_step_ldm(sd_step_add(p, SD_STEP_RES, ch, ch, "%s.mid_block.resnets.0", part), "%s.mid.block_1", part);
     if (c->mid_attention)
-        sd_step_ldm(sd_plan_add(p, SD_STEP_VAE_ATTN, ch, ch, "%s.mid_block.attentions.0", part), "%s.mid.attn_1", part);
-    sd_step_ldm(sd_plan_add(p, SD_STEP_RES, ch, ch, "%s.mid_block.resnets.1", part), "%s.mid.block_2", part);
+        sd_step_ldm(sd_step_add(p, SD_STEP_VAE_ATTN, ch, ch, "%s.mid_block.attentions.0", part), "%s.mid.attn_1", part);
+    sd_step_ldm(sd_step_add(p, SD_STEP_RES, ch, ch, "%s.mid_block.resnets.1", part), "%s.mid.block_2", part);
 }
 
 /* A step whose name is the same in both conventions. */
-static void plain(sd_net_plan *p, sd_step_kind kind, int ci, int co, const char *name)
+static void plain(sd_net_steps *p, sd_step_kind kind, int ci, int co, const char *name)
 {
-    sd_step_ldm(sd_plan_add(p, kind, ci, co, "%s", name), "%s", name);
+    sd_step_ldm(sd_step_add(p, kind, ci, co, "%s", name), "%s", name);
 }
 
-static void walk_encoder(sd_net_plan *p, const sd_vae_config *c)
+static void walk_encoder(sd_net_steps *p, const sd_vae_config *c)
 {
     int ch = c->channels[0], moments = 2 * c->latent_channels;
     plain(p, SD_STEP_CONV_IN, c->in_channels, ch, "encoder.conv_in");
     for (int level = 0; level < c->levels; level++) {
         for (int i = 0; i < c->layers; i++) {
-            sd_step *s = sd_plan_add(p, SD_STEP_RES, ch, c->channels[level], "encoder.down_blocks.%d.resnets.%d", level,
+            sd_step *s = sd_step_add(p, SD_STEP_RES, ch, c->channels[level], "encoder.down_blocks.%d.resnets.%d", level,
                                      i);
             sd_step_ldm(s, "encoder.down.%d.block.%d", level, i);
             ch = c->channels[level];
         }
         if (level == c->levels - 1) break;
-        sd_step *s = sd_plan_add(p, SD_STEP_DOWN, ch, ch, "encoder.down_blocks.%d.downsamplers.0.conv", level);
+        sd_step *s = sd_step_add(p, SD_STEP_DOWN, ch, ch, "encoder.down_blocks.%d.downsamplers.0.conv", level);
         sd_step_ldm(s, "encoder.down.%d.downsample.conv", level);
     }
     middle(p, c, "encoder");
-    sd_step_ldm(sd_plan_add(p, SD_STEP_NORM_OUT, ch, ch, "encoder.conv_norm_out"), "encoder.norm_out");
+    sd_step_ldm(sd_step_add(p, SD_STEP_NORM_OUT, ch, ch, "encoder.conv_norm_out"), "encoder.norm_out");
     plain(p, SD_STEP_CONV_OUT, ch, moments, "encoder.conv_out");
     if (c->quant_conv) plain(p, SD_STEP_CONV1, moments, moments, "quant_conv");
 }
 
-static void walk_decoder(sd_net_plan *p, const sd_vae_config *c)
+static void walk_decoder(sd_net_steps *p, const sd_vae_config *c)
 {
     int ch = c->channels[c->levels - 1];
     if (c->post_quant_conv) plain(p, SD_STEP_CONV1, c->latent_channels, c->latent_channels, "post_quant_conv");
@@ -52,28 +52,28 @@ static void walk_decoder(sd_net_plan *p, const sd_vae_config *c)
     for (int up = 0; up < c->levels; up++) {
         int level = c->levels - 1 - up;   /* CompVis counts from the finest, diffusers from the coarsest */
         for (int i = 0; i <= c->layers; i++) {
-            sd_step *s = sd_plan_add(p, SD_STEP_RES, ch, c->channels[level], "decoder.up_blocks.%d.resnets.%d", up, i);
+            sd_step *s = sd_step_add(p, SD_STEP_RES, ch, c->channels[level], "decoder.up_blocks.%d.resnets.%d", up, i);
             sd_step_ldm(s, "decoder.up.%d.block.%d", level, i);
             ch = c->channels[level];
         }
         if (level == 0) break;
-        sd_step *s = sd_plan_add(p, SD_STEP_UP, ch, ch, "decoder.up_blocks.%d.upsamplers.0.conv", up);
+        sd_step *s = sd_step_add(p, SD_STEP_UP, ch, ch, "decoder.up_blocks.%d.upsamplers.0.conv", up);
         sd_step_ldm(s, "decoder.up.%d.upsample.conv", level);
     }
-    sd_step_ldm(sd_plan_add(p, SD_STEP_NORM_OUT, ch, ch, "decoder.conv_norm_out"), "decoder.norm_out");
+    sd_step_ldm(sd_step_add(p, SD_STEP_NORM_OUT, ch, ch, "decoder.conv_norm_out"), "decoder.norm_out");
     plain(p, SD_STEP_CONV_OUT, ch, c->out_channels, "decoder.conv_out");
 }
 
-sd_status sd_vae_plan(sd_vae *v, const sd_vae_config *c, sd_error *e)
+sd_status sd_vae_walk(sd_vae *v, const sd_vae_config *c, sd_error *e)
 {
     memset(v, 0, sizeof *v);
     v->cfg = *c;
     v->encoder.dims = v->decoder.dims = (sd_net_dims){.groups = c->groups, .eps = VAE_NORM_EPS, .pad_after = true,
                                                       .vae = true};
-    walk_encoder(&v->encoder.plan, c);
-    walk_decoder(&v->decoder.plan, c);
-    sd_plan_done(&v->encoder.plan, e);
-    sd_plan_done(&v->decoder.plan, e);
+    walk_encoder(&v->encoder.steps, c);
+    walk_decoder(&v->decoder.steps, c);
+    sd_steps_done(&v->encoder.steps, e);
+    sd_steps_done(&v->decoder.steps, e);
     return e->status;
 }
 
@@ -93,7 +93,7 @@ void sd_vae_free(sd_vae *v)
 static sd_tensor through(sd_run *r, const sd_net *n, sd_tensor x)
 {
     sd_flow f = {.x = x};
-    sd_net_forward(r, n, &f, 0, n->plan.n);
+    sd_net_forward(r, n, &f, 0, n->steps.n);
     return f.x;
 }
 

@@ -51,8 +51,8 @@ TEST(the_published_models_come_out_to_the_last_tensor)
         free(json);
         sd_unet_net u;
         sd_error e = {0};
-        assert_int_equal(sd_unet_plan(&u, &sd_family_find(p->name)->unet, &e), SD_OK);
-        assert_int_equal(u.net.plan.n, p->steps);
+        assert_int_equal(sd_unet_walk(&u, &sd_family_find(p->name)->unet, &e), SD_OK);
+        assert_int_equal(u.net.steps.n, p->steps);
         sd_unet_free(&u);
     }
 }
@@ -92,10 +92,10 @@ TEST(both_spellings)
         sd_unet_net u;
         sd_error e = {0};
         bool found = false;
-        assert_int_equal(sd_unet_plan(&u, &sd_family_find(names[i].family)->unet, &e), SD_OK);
-        for (int k = 0; k < u.net.plan.n; k++) {
-            if (strcmp(u.net.plan.step[k].hf, names[i].hf) != 0) continue;
-            assert_string_equal(u.net.plan.step[k].ldm, names[i].ldm);
+        assert_int_equal(sd_unet_walk(&u, &sd_family_find(names[i].family)->unet, &e), SD_OK);
+        for (int k = 0; k < u.net.steps.n; k++) {
+            if (strcmp(u.net.steps.step[k].hf, names[i].hf) != 0) continue;
+            assert_string_equal(u.net.steps.step[k].ldm, names[i].ldm);
             found = true;
         }
         assert_true(found);

@@ -163,7 +163,7 @@ static void drop(question *q)
 static int skips_of(const network *n)
 {
     int skips = 0;
-    for (int i = 0; i < n->ctx->model.unet->net.plan.n; i++) skips += n->ctx->model.unet->net.plan.step[i].push;
+    for (int i = 0; i < n->ctx->model.unet->net.steps.n; i++) skips += n->ctx->model.unet->net.steps.step[i].push;
     return skips;
 }
 
