@@ -28,7 +28,7 @@ int sd_cond_width(const sd_model *m, const sd_cond_plan *plan)
     return width;
 }
 
-int sd_cond_pooled_width(const sd_model *m, const sd_cond_plan *plan)
+static int pooled_width(const sd_model *m, const sd_cond_plan *plan)
 {
     int width = 0;
     for (int i = 0; i < plan->encoders && encoder_of(m, i); i++)
@@ -117,15 +117,27 @@ static sd_status encode(sd_ctx *c, const sd_cond_plan *plan, const char *const *
     return c->err.status;
 }
 
-sd_status sd_prompt_context(sd_ctx *c, const sd_cond_plan *plan, const char *text, int clip_skip, float *context)
+/* The context alone of one text, [77,width]. */
+static sd_status context_of(sd_ctx *c, const sd_cond_plan *plan, const char *text, int clip_skip, float *context)
 {
     float *pooled = NULL;
-    int width = sd_cond_pooled_width(&c->model, plan);
+    int width = pooled_width(&c->model, plan);
     if (width && !(pooled = malloc((size_t)width * sizeof *pooled)))
         return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for a text");
     encode(c, plan, &text, NULL, 1, clip_skip, false, context, pooled);
     free(pooled);
     return c->err.status;
+}
+
+sd_status sd_encode_text(sd_ctx *c, const char *text, int clip_skip, float *out, size_t count)
+{
+    const sd_cond_plan *plan = sd_cond_plan_of(&c->model);
+    if (sd_begin(c) || sd_need(c, SD_PART_TOKENIZER | SD_PART_TEXT) || sd_given(c, "out", out)) return sd_end(c);
+    size_t needed = SD_TOKENS * (size_t)sd_cond_width(&c->model, plan);
+    if (count != needed)
+        sd_fail(&c->err, SD_ERR_ARG, "the text embedding must have %zu numbers, not %zu", needed, count);
+    else context_of(c, plan, text ? text : "", clip_skip, out);
+    return sd_end(c);
 }
 
 /* ------------------------------------------------------------------------------------- all of it */
@@ -140,7 +152,7 @@ static void spread(float *x, size_t n, size_t repeat, size_t size)
 sd_status sd_prompts_encode(sd_ctx *c, sd_prompts *out, const sd_cond_plan *plan, const char *const *text,
                             const char *const *what, int n, int repeat, int clip_skip, const float *ids)
 {
-    const int width = sd_cond_width(&c->model, plan), pooled = sd_cond_pooled_width(&c->model, plan);
+    const int width = sd_cond_width(&c->model, plan), pooled = pooled_width(&c->model, plan);
     size_t all = (size_t)n * (size_t)repeat, one = SD_TOKENS * (size_t)width;
     out->context = calloc(all * one, sizeof(float));
     out->pooled = pooled ? calloc(all * (size_t)pooled, sizeof(float)) : NULL;

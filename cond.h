@@ -15,8 +15,7 @@ typedef struct sd_cond_plan {
 
 /* The plan of the model that was opened. */
 const sd_cond_plan *sd_cond_plan_of(const sd_model *m);
-int sd_cond_width(const sd_model *m, const sd_cond_plan *plan);          /* of the context */
-int sd_cond_pooled_width(const sd_model *m, const sd_cond_plan *plan);   /* 0: there is no such vector */
+int sd_cond_width(const sd_model *m, const sd_cond_plan *plan);   /* of the context */
 
 /* Numbers for n texts, one behind the other, `repeat` times each: [uncond uncond .. cond cond ..]. */
 typedef struct sd_prompts {
@@ -30,8 +29,5 @@ typedef struct sd_prompts {
 sd_status sd_prompts_encode(sd_ctx *c, sd_prompts *out, const sd_cond_plan *plan, const char *const *text,
                             const char *const *what, int n, int repeat, int clip_skip, const float *ids);
 void sd_prompts_free(sd_prompts *p);
-
-/* The context alone of one text, [77,width], not traced under the names above. */
-sd_status sd_prompt_context(sd_ctx *c, const sd_cond_plan *plan, const char *text, int clip_skip, float *context);
 
 #endif

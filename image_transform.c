@@ -214,6 +214,19 @@ sd_status sd_image_resample(sd_image *out, const sd_image *in, int width, int he
     return resample(out, in, width, height, (sd_rect){0, 0, width, height}, filter, e);
 }
 
+sd_status sd_fit_parse(sd_fit *fit, const char *name, sd_error *e)
+{
+    static const char *const names[] = {[SD_FIT_STRETCH] = "stretch", [SD_FIT_CROP] = "crop", [SD_FIT_PAD] = "pad"};
+    *fit = SD_FIT_STRETCH;
+    if (!name) return SD_OK;
+    for (size_t i = 0; i < SD_COUNT(names); i++) {
+        if (strcmp(name, names[i]) != 0) continue;
+        *fit = (sd_fit)i;
+        return SD_OK;
+    }
+    return sd_fail(e, SD_ERR_ARG, "resize must be stretch, crop or pad, not \"%.40s\"", name);
+}
+
 /* The sides for one that keeps its shape follow diffusers' VaeImageProcessor (_resize_and_crop, _resize_and_fill):
  * the other side's quotient rounded down, centred by the difference of the halves. */
 sd_status sd_image_fit(sd_image *out, const sd_image *in, int width, int height, sd_fit fit, sd_filter filter,

@@ -44,6 +44,8 @@ typedef enum sd_fit {
     SD_FIT_CROP,         /* covers the wanted size, the excess is cut off evenly */
     SD_FIT_PAD           /* fits inside, centred; the rest is filled */
 } sd_fit;
+/* "stretch" (NULL), "crop", "pad" */
+sd_status sd_fit_parse(sd_fit *fit, const char *name, sd_error *e);
 
 sd_status sd_image_resample(sd_image *out, const sd_image *in, int width, int height, sd_filter filter,
                             sd_error *e);

@@ -220,6 +220,7 @@ typedef struct sd_vae {
     sd_vae_config cfg;
     sd_net encoder, decoder;
 } sd_vae;
+int sd_vae_scale(const sd_vae_config *c);   /* pixels per latent: 2^(levels-1) */
 sd_status sd_vae_walk(sd_vae *v, const sd_vae_config *c, sd_error *e);
 sd_status sd_vae_bind(sd_vae *v, sd_binder *b);
 void sd_vae_free(sd_vae *v);

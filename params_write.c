@@ -176,7 +176,7 @@ static void add_stream(sd_ctx *c, sd_text *t, const char *key, const char *hash_
     int nd;
     int64_t d[4];
     add_name(t, key, name);
-    if (sd_read_floats(c, spec, "noise", &numbers, &nd, d)) return;
+    if (sd_read_floats(spec, "noise", &numbers, &nd, d, &c->err)) return;
     add_numbers_hash(t, hash_key, numbers, (size_t)(d[0] * d[1] * d[2] * d[3]));
     free(numbers);
 }

@@ -169,13 +169,3 @@ sd_status sd_run_pipeline(sd_ctx *c, const sd_params *params, sd_image *images)
     sd_drawing_free(&d);
     return c->err.status;
 }
-
-sd_status sd_generate(sd_ctx *c, const sd_params *params, sd_image *images)
-{
-    if (sd_begin(c) || sd_given(c, "params", params) || sd_given(c, "images", images)) return sd_end(c);
-    const char *filter;
-    for (int i = 0; (filter = sd_trace_strict_filter(c->run.trace, i)) && !c->err.status; i++)
-        sd_rehearse(c, params, filter, NULL, NULL);
-    if (!c->err.status) sd_run_pipeline(c, params, images);
-    return sd_end(c);
-}

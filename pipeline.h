@@ -39,12 +39,9 @@ static inline sd_status sd_need(sd_ctx *c, unsigned parts) { return sd_model_nee
 /* sd_resolve_params within another call; s is the scheduler. edit: the plan for the pictures, or NULL. */
 struct sd_edit;
 sd_status sd_resolve(sd_ctx *c, const sd_params *p, sd_params *out, sd_sched_config *s, struct sd_edit *edit);
-/* sd_tensor_read within another call. */
-sd_status sd_read_floats(sd_ctx *c, const char *path, const char *name, float **data, int *nd, int64_t dim[4]);
 /* prompt.c: a warning if a prompt has weights, "(a cat:1.3)", or adapters, "<lora:x:1>"; what: "the prompt". */
 void sd_warn_of_syntax(const sd_log *log, const char *what, const char *text);
 void sd_report(sd_ctx *c, const char *stage, int done, int total, double seconds);
-int sd_vae_scale(const sd_vae_config *v);     /* pixels per latent: 2^(levels-1) */
 
 /* The stages on the internal error state; arrays in PyTorch's order, as sd.h has them. */
 sd_status sd_run_text(sd_ctx *c, int encoder, const int32_t *ids, int n, const sd_clip_output *take, float *hidden,

@@ -1,8 +1,32 @@
-/* pipeline_check.c - floor 6: what callers may hand over: pointers, pictures and numbers, checked where they come
- * in. */
+/* pipeline_check.c - floor 6: where a call begins and ends, and what callers may hand over: pointers, pictures and
+ * numbers. */
 #include "pipeline_edit.h"
 
 #include <math.h>
+
+sd_status sd_begin(sd_ctx *c)
+{
+    if (!c) return SD_ERR_MEMORY;
+    if (c->depth++ == 0) {   /* within a call, its error and its being told to stop go on */
+        sd_flag_set(&c->halt.stop, 0);
+        sd_error_clear(&c->err);
+    }
+    if (c->broken.status) c->err = c->broken;
+    return c->err.status;
+}
+
+sd_status sd_end(sd_ctx *c)
+{
+    if (!c) return SD_ERR_MEMORY;
+    c->depth--;
+    return c->err.status;
+}
+
+void sd_report(sd_ctx *c, const char *stage, int done, int total, double seconds)
+{
+    sd_progress p = {stage, done, total, seconds};
+    if (c->progress) c->progress(c->progress_user, &p);
+}
 
 sd_status sd_given(sd_ctx *c, const char *what, const void *p)
 {

@@ -75,19 +75,6 @@ static sd_status check(const sd_params *p, sd_error *e)
     return SD_OK;
 }
 
-sd_status sd_fit_parse(sd_fit *fit, const char *name, sd_error *e)
-{
-    static const char *const names[] = {[SD_FIT_STRETCH] = "stretch", [SD_FIT_CROP] = "crop", [SD_FIT_PAD] = "pad"};
-    *fit = SD_FIT_STRETCH;
-    if (!name) return SD_OK;
-    for (size_t i = 0; i < SD_COUNT(names); i++) {
-        if (strcmp(name, names[i]) != 0) continue;
-        *fit = (sd_fit)i;
-        return SD_OK;
-    }
-    return sd_fail(e, SD_ERR_ARG, "resize must be stretch, crop or pad, not \"%.40s\"", name);
-}
-
 /* The caller's mask at the size of the picture, 255 where it is repainted, blurred; no data if nothing is masked. */
 static sd_status make_mask(sd_image *mask, const sd_params *p, sd_error *e)
 {
@@ -184,7 +171,7 @@ static void plan_whole(sd_ctx *c, const sd_params *p, int scale, int *width, int
     e->out_height = *height;
 }
 
-sd_status sd_edit_plan(sd_ctx *c, const sd_params *p, int *width, int *height, sd_edit *e)
+sd_status sd_edit_resolve(sd_ctx *c, const sd_params *p, int *width, int *height, sd_edit *e)
 {
     sd_error *err = &c->err;
     memset(e, 0, sizeof *e);

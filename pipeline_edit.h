@@ -27,11 +27,9 @@ typedef struct sd_edit {
 
 /* All but the pictures: checks what was asked for, says by notices what becomes of the size, and sets *width and
  * *height, 0 on entry if the caller does not care, to the working size. Nothing is to be freed. */
-sd_status sd_edit_plan(sd_ctx *c, const sd_params *p, int *width, int *height, sd_edit *e);
+sd_status sd_edit_resolve(sd_ctx *c, const sd_params *p, int *width, int *height, sd_edit *e);
 /* The pictures of a plan, at its working size. */
 sd_status sd_edit_fill(sd_ctx *c, const sd_params *p, int width, int height, sd_edit *e);
-/* "stretch" (NULL), "crop", "pad" */
-sd_status sd_fit_parse(sd_fit *fit, const char *name, sd_error *e);
 void sd_edit_free(sd_edit *e);
 /* The result, of the working size, becomes the picture that is handed out. */
 sd_status sd_edit_finish(const sd_edit *e, const sd_image *result, sd_image *image, sd_error *err);

@@ -20,7 +20,7 @@ sd_status sd_open_stream(sd_ctx *c, sd_stream **out, const char *spec, const sd_
     int nd;
     int64_t d[4];
     *out = NULL;
-    if (sd_read_floats(c, spec, "noise", &numbers, &nd, d)) return c->err.status;
+    if (sd_read_floats(spec, "noise", &numbers, &nd, d, &c->err)) return c->err.status;
     size_t n = (size_t)(d[0] * d[1] * d[2] * d[3]);
     if (!sd_check_numbers(c, spec, numbers, n)) sd_stream_open_numbers(out, spec, numbers, n, o, &c->err);
     free(numbers);

@@ -128,7 +128,7 @@ static sd_status resolve_edit(sd_ctx *c, const sd_params *p, sd_params *out, sd_
     sd_log log = c->log;
     if (!edit) c->log.fn = NULL;   /* its notices are for the run itself */
     edit = edit ? edit : &local;
-    if (!sd_edit_plan(c, p, &out->width, &out->height, edit) && edit->active) out->edit.strength = edit->strength;
+    if (!sd_edit_resolve(c, p, &out->width, &out->height, edit) && edit->active) out->edit.strength = edit->strength;
     c->log = log;
     return c->err.status;
 }

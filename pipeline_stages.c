@@ -1,6 +1,6 @@
 /* pipeline_stages.c - floor 6: the text encoder, the UNet and the VAE one by one: their working memory, their runs, and
  * what sd.h offers of them. */
-#include "cond.h"
+#include "pipeline.h"
 #include "profile.h"
 
 #include <math.h>
@@ -188,23 +188,6 @@ sd_status sd_tokenize(sd_ctx *c, const char *text, sd_tokens *tokens)
 const char *sd_token_piece(const sd_ctx *c, int32_t id)
 {
     return c && c->model.tokenizer ? sd_tokenizer_piece(c->model.tokenizer, id) : NULL;
-}
-
-/* A caller's array must have exactly the size that the model gives it. */
-static sd_status expect_count(sd_ctx *c, const char *what, size_t count, size_t needed)
-{
-    return count == needed ? SD_OK
-        : sd_fail(&c->err, SD_ERR_ARG, "%s must have %zu numbers, not %zu", what, needed, count);
-}
-
-sd_status sd_encode_text(sd_ctx *c, const char *text, int clip_skip, float *out, size_t count)
-{
-    const sd_cond_plan *plan = sd_cond_plan_of(&c->model);
-    if (sd_begin(c) || sd_need(c, SD_PART_TOKENIZER | SD_PART_TEXT) || sd_given(c, "out", out) ||
-        expect_count(c, "the text embedding", count, SD_TOKENS * (size_t)sd_cond_width(&c->model, plan)))
-        return sd_end(c);
-    sd_prompt_context(c, plan, text ? text : "", clip_skip, out);
-    return sd_end(c);
 }
 
 /* Bounds that keep every product of sizes far inside 64 bits. */

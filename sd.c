@@ -109,12 +109,6 @@ void sd_set_step(sd_ctx *c, void (*fn)(void *user, const sd_denoised *step), voi
     c->step_user = user;
 }
 
-void sd_report(sd_ctx *c, const char *stage, int done, int total, double seconds)
-{
-    sd_progress p = {stage, done, total, seconds};
-    if (c->progress) c->progress(c->progress_user, &p);
-}
-
 void sd_get_timings(const sd_ctx *c, sd_timings *t)
 {
     if (t) *t = c ? c->timings : (sd_timings){0};
@@ -135,26 +129,6 @@ int sd_default_model(const char *program_dir, char *path, size_t size)
     }
     return 0;
 }
-
-sd_status sd_begin(sd_ctx *c)
-{
-    if (!c) return SD_ERR_MEMORY;
-    if (c->depth++ == 0) {   /* within a call, its error and its being told to stop go on */
-        sd_flag_set(&c->halt.stop, 0);
-        sd_error_clear(&c->err);
-    }
-    if (c->broken.status) c->err = c->broken;
-    return c->err.status;
-}
-
-sd_status sd_end(sd_ctx *c)
-{
-    if (!c) return SD_ERR_MEMORY;
-    c->depth--;
-    return c->err.status;
-}
-
-int sd_vae_scale(const sd_vae_config *v) { return 1 << (v->levels - 1); }
 
 /* ------------------------------------------------------------------------------------ opening */
 
@@ -315,6 +289,18 @@ sd_status sd_set_profile(sd_ctx *c, void (*fn)(void *, const sd_profiled *), voi
     return sd_end(c);
 }
 
+/* --------------------------------------------------------------------------------------- drawing */
+
+sd_status sd_generate(sd_ctx *c, const sd_params *params, sd_image *images)
+{
+    if (sd_begin(c) || sd_given(c, "params", params) || sd_given(c, "images", images)) return sd_end(c);
+    const char *filter;
+    for (int i = 0; (filter = sd_trace_strict_filter(c->run.trace, i)) && !c->err.status; i++)
+        sd_rehearse(c, params, filter, NULL, NULL);
+    if (!c->err.status) sd_run_pipeline(c, params, images);
+    return sd_end(c);
+}
+
 /* ------------------------------------------------------------------------- pictures and tensors in files */
 
 sd_status sd_image_read(sd_ctx *c, const char *path, sd_image *image)
@@ -369,38 +355,11 @@ sd_status sd_tensors_write(sd_ctx *c, const char *path, const sd_traced *tensors
     return sd_end(c);
 }
 
-sd_status sd_read_floats(sd_ctx *c, const char *path, const char *name, float **data, int *nd, int64_t dim[4])
-{
-    sd_safetensors f = {0};
-    *data = NULL;
-    if (sd_safetensors_open(&f, path, &c->err)) return c->err.status;
-    const sd_entry *t = f.n == 1 ? &f.entry[0] : NULL;
-    for (size_t i = 0; i < f.n && name; i++)
-        if (strcmp(f.entry[i].name, name) == 0) t = &f.entry[i];
-    if (!t && name)
-        sd_fail(&c->err, SD_ERR_MISSING, "%s has no tensor \"%.80s\" among its %zu tensors", path, name, f.n);
-    else if (!t) sd_fail(&c->err, SD_ERR_ARG, "%s has %zu tensors: say which one", path, f.n);
-    else if (t->nd > 4 || t->dt > SD_F64)
-        sd_fail(&c->err, SD_ERR_FORMAT,
-                "%s: \"%.80s\" must be of a float type and have at most 4 dimensions, not %s and %d", path,
-                t->name, sd_entry_dtype(t), t->nd);
-    if (t && !c->err.status) {
-        size_t n = t->bytes / sd_dtype_size(t->dt);
-        *data = malloc((n ? n : 1) * sizeof **data);
-        if (!*data) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %s", path);
-        else sd_widen(*data, t->data, t->dt, n, &sd_kern_spec);
-        *nd = t->nd;
-        for (int i = 0; i < 4; i++) dim[i] = i < t->nd ? t->dim[i] : 1;
-    }
-    sd_safetensors_close(&f);
-    return c->err.status;
-}
-
 sd_status sd_tensor_read(sd_ctx *c, const char *path, const char *name, float **data, int *nd, int64_t dim[4])
 {
     if (data) *data = NULL;
     if (!sd_begin(c) && !sd_given(c, "path", path) && !sd_given(c, "data", data) && !sd_given(c, "nd", nd)
         && !sd_given(c, "dim", dim))
-        sd_read_floats(c, path, name, data, nd, dim);
+        sd_read_floats(path, name, data, nd, dim, &c->err);
     return sd_end(c);
 }

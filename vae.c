@@ -64,6 +64,8 @@ static void walk_decoder(sd_net_steps *p, const sd_vae_config *c)
     plain(p, SD_STEP_CONV_OUT, ch, c->out_channels, "decoder.conv_out");
 }
 
+int sd_vae_scale(const sd_vae_config *c) { return 1 << (c->levels - 1); }
+
 sd_status sd_vae_walk(sd_vae *v, const sd_vae_config *c, sd_error *e)
 {
     memset(v, 0, sizeof *v);

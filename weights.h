@@ -10,7 +10,7 @@
 typedef struct sd_entry {
     char *name;
     sd_dtype dt;          /* SD_DTYPE_UNKNOWN: one that we do not have, no fault unless somebody asks for the tensor */
-    char foreign[16];     /* ... and how the file spells it */
+    char spelling[16];    /* ... and how the file spells it */
     int nd;
     int64_t dim[8];
     const void *data;     /* inside the mapping; not necessarily aligned */
@@ -39,6 +39,9 @@ const char *sd_entry_dtype(const sd_entry *t);   /* as the file spells it: "F32"
 /* SD_ERR_IO if a mapped file has become shorter since it was opened. */
 sd_status sd_safetensors_still_there(const sd_safetensors *f, sd_error *e);
 sd_entry *sd_safetensors_find(const sd_safetensors *f, const char *name);   /* NULL: none */
+
+/* One tensor (the one called `name`, else the only one in the file) as float, of at most 4 dimensions. free() *data. */
+sd_status sd_read_floats(const char *path, const char *name, float **data, int *nd, int64_t dim[4], sd_error *e);
 
 /* Writes contiguous tensors, atomically: wider dtypes first and otherwise in the given order. */
 sd_status sd_safetensors_write(const char *path, const sd_traced *tensors, size_t n, sd_error *e);

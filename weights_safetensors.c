@@ -114,7 +114,7 @@ static sd_status parse_dtype(sd_entry *t, const sd_json *v, const char *path, sd
         if (strcmp(sd_dtype_name(t->dt), s) == 0) return SD_OK;
     }
     t->dt = SD_DTYPE_UNKNOWN;
-    snprintf(t->foreign, sizeof t->foreign, "%s", s);
+    snprintf(t->spelling, sizeof t->spelling, "%s", s);
     return SD_OK;
 }
 
@@ -289,7 +289,7 @@ void sd_safetensors_close(sd_safetensors *f)
     memset(f, 0, sizeof *f);
 }
 
-const char *sd_entry_dtype(const sd_entry *t) { return t->dt == SD_DTYPE_UNKNOWN ? t->foreign : sd_dtype_name(t->dt); }
+const char *sd_entry_dtype(const sd_entry *t) { return t->dt == SD_DTYPE_UNKNOWN ? t->spelling : sd_dtype_name(t->dt); }
 
 sd_entry *sd_safetensors_find(const sd_safetensors *f, const char *name)
 {
@@ -437,4 +437,31 @@ static sd_status put_from_memory(void *user, size_t i, FILE *to, const char *pat
 sd_status sd_safetensors_write(const char *path, const sd_traced *tensors, size_t n, sd_error *e)
 {
     return sd_safetensors_write_from(path, tensors, n, put_from_memory, &tensors, e);
+}
+
+sd_status sd_read_floats(const char *path, const char *name, float **data, int *nd, int64_t dim[4], sd_error *e)
+{
+    sd_safetensors f = {0};
+    *data = NULL;
+    if (sd_safetensors_open(&f, path, e)) return e->status;
+    const sd_entry *t = f.n == 1 ? &f.entry[0] : NULL;
+    for (size_t i = 0; i < f.n && name; i++)
+        if (strcmp(f.entry[i].name, name) == 0) t = &f.entry[i];
+    if (!t && name)
+        sd_fail(e, SD_ERR_MISSING, "%s has no tensor \"%.80s\" among its %zu tensors", path, name, f.n);
+    else if (!t) sd_fail(e, SD_ERR_ARG, "%s has %zu tensors: say which one", path, f.n);
+    else if (t->nd > 4 || t->dt > SD_F64)
+        sd_fail(e, SD_ERR_FORMAT,
+                "%s: \"%.80s\" must be of a float type and have at most 4 dimensions, not %s and %d", path,
+                t->name, sd_entry_dtype(t), t->nd);
+    if (t && !e->status) {
+        size_t n = t->bytes / sd_dtype_size(t->dt);
+        *data = malloc((n ? n : 1) * sizeof **data);
+        if (!*data) sd_fail(e, SD_ERR_MEMORY, "no memory for %s", path);
+        else sd_widen(*data, t->data, t->dt, n, &sd_kern_spec);
+        *nd = t->nd;
+        for (int i = 0; i < 4; i++) dim[i] = i < t->nd ? t->dim[i] : 1;
+    }
+    sd_safetensors_close(&f);
+    return e->status;
 }

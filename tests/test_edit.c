@@ -133,7 +133,7 @@ static sd_edit prepared(const sd_params *p, int *width, int *height)
     *width = p->width;
     *height = p->height;
     sd_begin(ctx);
-    if (sd_edit_plan(ctx, p, width, height, &e)) fail_msg("%s", sd_error_text(ctx));
+    if (sd_edit_resolve(ctx, p, width, height, &e)) fail_msg("%s", sd_error_text(ctx));
     sd_edit plan = e;
     if (sd_edit_fill(ctx, p, *width, *height, &e)) fail_msg("%s", sd_error_text(ctx));
     /* The pictures are what the plan says, and a plan has none. */
