@@ -141,15 +141,15 @@ static int encode(const settings *s, const char *file, coded *c)
     sd_status status = sd_get_info(context, &info);
     if (!status) status = sd_image_read(context, file, &original);
     if (status) return report(s, status);
-    int width = s->p.width ? s->p.width : nearest_multiple(original.width, info.scale);
-    int height = s->p.height ? s->p.height : nearest_multiple(original.height, info.scale);
+    int width = s->p.width > 0 ? s->p.width : nearest_multiple(original.width, info.scale);
+    int height = s->p.height > 0 ? s->p.height : nearest_multiple(original.height, info.scale);
     int own = original.width, tall = original.height, odd = width % info.scale || height % info.scale;
     if (!odd) status = sd_image_resize(context, &original, width, height, s->p.edit.resize, &c->image);
     sd_image_free(&original);
     if (odd)
         return cli_error(CLI_USAGE, "width and height must be multiples of %d, not %dx%d", info.scale, width, height);
     if (status) return report(s, status);
-    if ((width != own || height != tall) && !s->quiet && !s->p.width && !s->p.height)
+    if ((width != own || height != tall) && !s->quiet && s->p.width < 0 && s->p.height < 0)
         fprintf(stderr, "sd: %s of %dx%d becomes %dx%d, multiples of %d\n", file, own, tall, width, height, info.scale);
     size_t pixels = (size_t)width * (size_t)height;
     c->h = height / info.scale;

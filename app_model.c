@@ -52,8 +52,7 @@ static int read_words(const settings *s, sd_options *o)
 {
     static const char *const residency[] = {[SD_RESIDENCY_MAP] = "map", [SD_RESIDENCY_STREAM] = "stream",
                                             [SD_RESIDENCY_RAM] = "ram"};
-    static const char *const gemm[] = {[SD_GEMM_DEFAULT] = "default", [SD_GEMM_OWN] = "own",
-                                       [SD_GEMM_OPENBLAS] = "openblas"};
+    static const char *const gemm[] = {[SD_GEMM_OWN] = "own", [SD_GEMM_OPENBLAS] = "openblas"};
     if (s->residency && (o->residency = place_of(s->residency, residency, COUNT(residency))) < 0)
         return cli_error(CLI_USAGE, "--residency must be map, stream or ram, not \"%s\"", s->residency);
     if (s->gemm && (o->gemm = place_of(s->gemm, gemm, COUNT(gemm))) < 0)
@@ -68,7 +67,7 @@ int open_model(const settings *s, const char *argv0, unsigned parts, view *v)
     sd_options_init(&o);
     o.model = s->model ? s->model : default_model(argv0, model);
     o.parts = parts;
-    o.threads = s->threads > 0 ? s->threads : 0;
+    if (s->threads > 0) o.threads = s->threads;
     o.precise = s->precise;
     o.memory = (uint64_t)(1e9 * s->max_memory);
     if (read_words(s, &o)) return CLI_USAGE;

@@ -111,7 +111,7 @@ static int take_recipe(settings *s, struct recalled *r, const char *from, int mu
     s->seed = (cli_seed){r->recipe->has_seed, p->seed};
     s->precise = r->recipe->precise;
     s->gemm = r->recipe->gemm == SD_GEMM_OWN ? "own" : r->recipe->gemm == SD_GEMM_OPENBLAS ? "openblas" : NULL;
-    s->threads = r->recipe->threads;
+    s->threads = r->recipe->threads > 0 ? r->recipe->threads : 0;
     if (p->sampling.sigmas) s->sigmas = r->sigmas = list_text(p->sampling.sigmas, p->sampling.sigma_count);
     if (p->sampling.timesteps)
         s->timesteps = r->timesteps = list_text(p->sampling.timesteps, p->sampling.timestep_count);
@@ -137,9 +137,9 @@ static void make_room(settings *s, const settings *given)
     int levels = given->sigmas || given->timesteps;
     if (given->p.sampling.sampler) {   /* another sampler has its own way */
         p->sampling.schedule = p->sampling.spacing = NULL;
-        p->sampling.eta = -1;
-        p->sampling.order = 0;
-        p->sampling.steps_offset = p->sampling.set_alpha_to_one = p->sampling.clip_sample = -1;
+        p->sampling.eta = SD_DEFAULT;
+        p->sampling.order = p->sampling.steps_offset = SD_DEFAULT;
+        p->sampling.set_alpha_to_one = p->sampling.clip_sample = SD_DEFAULT;
     }
     if (given->p.sampling.sampler || given->p.sampling.schedule || given->p.sampling.steps || levels)
         s->sigmas = s->timesteps = NULL;
@@ -150,8 +150,7 @@ static void make_room(settings *s, const settings *given)
     if (given->gemm) s->precise = 0;
     if (given->precise) s->gemm = NULL;
     if (given->outpaint) {
-        p->edit.inpaint_crop = -1;
-        p->width = p->height = 0;
+        p->edit.inpaint_crop = p->width = p->height = SD_DEFAULT;
     }
     if (given->p.edit.inpaint_crop >= 0) s->outpaint = NULL;
 }

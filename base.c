@@ -228,3 +228,10 @@ static const struct { const char *name; size_t size; } dtypes[] = {
 
 size_t sd_dtype_size(sd_dtype d) { return (size_t)d < SD_COUNT(dtypes) ? dtypes[d].size : 0; }
 const char *sd_dtype_name(sd_dtype d) { return (size_t)d < SD_COUNT(dtypes) ? dtypes[d].name : "?"; }
+
+void sd_hand_out(void *to, size_t size, const void *full, size_t full_size)
+{
+    size_t n = size < full_size ? size : full_size;
+    memcpy(to, full, n);
+    memset((char *)to + n, 0, size - n);
+}

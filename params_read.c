@@ -4,6 +4,7 @@
  *
  * Texts come from anywhere. What is no such line belongs to the prompt, what has no meaning here is named in a notice,
  * and whether values are possible is for sd_resolve_params to say. */
+#include "params.h"
 #include "pipeline_edit.h"
 #include "rng_streams.h"
 #include "text.h"
@@ -17,8 +18,8 @@ typedef struct reading {
     sd_recipe r;             /* first: it is what the caller holds */
     enum { BY_US, BY_A1111, BY_SDCPP } by;
     char *text;              /* a copy; strings point into it */
-    double *sigmas, *timesteps;
     sd_text notices, unknown;   /* unknown: a list of keys */
+    sd_error error;          /* no memory */
     const char *sampler, *sampler_name, *schedule_type, *schedule_name, *mask_mode, *inpaint_area;
     int batch_pos, hires, keeps_size, padding;
 } reading;
@@ -37,48 +38,37 @@ static const char *last_part(const char *name)
 
 /* ------------------------------------------------------------------------------------------ keys */
 
+/* Keys of parameters stand in their table (params.c). Here are those of which a value means more or something else, and
+ * those of no parameter. */
 typedef enum kind {
     TEXT,        /* const char * */
     WHOLE,       /* int */
-    NUMBER,      /* double */
-    TRUTH,       /* int, "true" or "True" */
-    SEED, SIZE, SIGMAS, TIMESTEPS, MARGINS,
+    TRUTH,       /* int */
+    SAME,        /* another name of a parameter */
+    SEED, SIZE, PRODUCTS,
     HIRES,       /* a first pass and a second one: the strength is the second one's */
     WITHOUT      /* of no consequence */
 } kind;
 
-#define P(field) offsetof(reading, r.params.field)
-#define R(field) offsetof(reading, r.field)
-#define G(field) offsetof(reading, field)
-static const struct { const char *name; kind kind; size_t target; } keys[] = {
-    {"Steps", WHOLE, P(sampling.steps)}, {"Sampler", TEXT, G(sampler)}, {"Sampler name", TEXT, G(sampler_name)},
+#define R(field) offsetof(reading, r.field), NULL
+#define G(field) offsetof(reading, field), NULL
+#define NOWHERE 0, NULL
+static const struct { const char *name; kind kind; size_t target; const char *parameter; } keys[] = {
+    {"Sampler", TEXT, G(sampler)}, {"Sampler name", TEXT, G(sampler_name)},
     {"Schedule type", TEXT, G(schedule_type)}, {"Schedule name", TEXT, G(schedule_name)},
-    {"CFG scale", NUMBER, P(guidance.scale)}, {"Seed", SEED, 0}, {"Size", SIZE, 0},
-    {"Model", TEXT, R(model)}, {"Model fingerprint", TEXT, R(model_hash)},
-    {"Denoising strength", NUMBER, P(edit.strength)}, {"Clip skip", WHOLE, P(clip_skip)},
-    {"Init image hash", TEXT, R(init_hash)}, {"RNG", TEXT, P(rng)}, {"RNG hash", TEXT, R(rng_hash)},
-    {"Sampler RNG", TEXT, P(sampler_rng)}, {"Sampler RNG hash", TEXT, R(sampler_rng_hash)},
-    {"Seed per image", TRUTH, P(seed_per_image)}, {"Batch size", WHOLE, P(batch)}, {"Batch pos", WHOLE, G(batch_pos)},
-    {"Initial noise", TEXT, P(noise_name)}, {"Initial noise hash", TEXT, R(noise_hash)},
-    {"Eta", NUMBER, P(sampling.eta)}, {"Eta DDIM", NUMBER, P(sampling.eta)},
-    {"Sigma churn", NUMBER, P(sampling.s_churn)}, {"Sigma tmin", NUMBER, P(sampling.s_tmin)},
-        {"Sigma tmax", NUMBER, P(sampling.s_tmax)},
-    {"Sigma noise", NUMBER, P(sampling.s_noise)},
-    {"CFG rescale phi", NUMBER, P(guidance.rescale)}, {"Sigmas", SIGMAS, 0}, {"Timesteps", TIMESTEPS, 0},
-    {"Order", WHOLE, P(sampling.order)}, {"Timestep spacing", TEXT, P(sampling.spacing)},
-        {"Steps offset", WHOLE, P(sampling.steps_offset)},
-    {"Prediction", TEXT, P(sampling.prediction)}, {"Set alpha to one", TRUTH, P(sampling.set_alpha_to_one)},
-    {"Clip sample", TRUTH, P(sampling.clip_sample)},
-    {"Init image", TEXT, P(edit.init_name)}, {"Keeps size", TRUTH, G(keeps_size)}, {"Mask", TEXT, P(edit.mask_name)},
-    {"Mask hash", TEXT, R(mask_hash)}, {"Alpha mask", TRUTH, P(edit.alpha_mask)}, {"Mask mode", TEXT, G(mask_mode)},
-    {"Mask blur", NUMBER, P(edit.mask_blur)}, {"Inpaint area", TEXT, G(inpaint_area)},
-    {"Masked area padding", WHOLE, G(padding)}, {"Paste back", TRUTH, P(edit.paste_back)}, {"Outpaint", MARGINS, 0},
-    {"Resize", TEXT, P(edit.resize)}, {"Kernels", TEXT, R(kernels)}, {"Threads", WHOLE, R(threads)},
-    {"Prompt", TEXT, P(prompt)}, {"Negative prompt", TEXT, P(negative_prompt)}, {"Version", TEXT, R(writer)},
-    {"Hires upscale", HIRES, 0}, {"Hires resize", HIRES, 0}, {"Hires upscaler", HIRES, 0},
-    {"First pass size", HIRES, 0},
-    {"Model hash", WITHOUT, 0}, {"VAE hash", WITHOUT, 0}, {"User", WITHOUT, 0}, {"Created Date", WITHOUT, 0},
-    {"Guidance", WITHOUT, 0},   /* stable-diffusion.cpp writes it for models that have none, too */
+    {"Seed", SEED, NOWHERE}, {"Size", SIZE, NOWHERE}, {"Keeps size", TRUTH, G(keeps_size)},
+    {"Model", TEXT, R(model)}, {"Model fingerprint", TEXT, R(model_hash)}, {"Init image hash", TEXT, R(init_hash)},
+    {"RNG hash", TEXT, R(rng_hash)}, {"Sampler RNG hash", TEXT, R(sampler_rng_hash)},
+    {"Initial noise hash", TEXT, R(noise_hash)}, {"Mask hash", TEXT, R(mask_hash)},
+    {"Batch pos", WHOLE, G(batch_pos)}, {"Eta DDIM", SAME, 0, "eta"}, {"Mask mode", TEXT, G(mask_mode)},
+    {"Inpaint area", TEXT, G(inpaint_area)}, {"Masked area padding", WHOLE, G(padding)},
+    {"Kernels", TEXT, R(kernels)}, {"Products", PRODUCTS, NOWHERE}, {"Threads", WHOLE, R(threads)},
+    {"Version", TEXT, R(writer)},
+    {"Hires upscale", HIRES, NOWHERE}, {"Hires resize", HIRES, NOWHERE}, {"Hires upscaler", HIRES, NOWHERE},
+    {"First pass size", HIRES, NOWHERE},
+    {"Model hash", WITHOUT, NOWHERE}, {"VAE hash", WITHOUT, NOWHERE}, {"User", WITHOUT, NOWHERE},
+    {"Created Date", WITHOUT, NOWHERE},
+    {"Guidance", WITHOUT, NOWHERE},   /* stable-diffusion.cpp writes it for models that have none, too */
 };
 
 /* What is as if it were not there. */
@@ -114,54 +104,6 @@ static bool read_truth(int *out, const char *value)
     return true;
 }
 
-static bool read_seed(sd_recipe *r, const char *value)
-{
-    uint64_t v = 0;
-    if (!*value || strlen(value) > 20 || value[strspn(value, "0123456789")]) return false;
-    for (; *value; value++) {
-        uint64_t digit = (uint64_t)(*value - '0');
-        if (v > (UINT64_MAX - digit) / 10) return false;
-        v = v * 10 + digit;
-    }
-    r->params.seed = v;
-    r->has_seed = 1;
-    return true;
-}
-
-/* A part of a list that ends at a comma or with the text, and may have spaces around it. */
-static bool read_item(double *out, const char *item, size_t n)
-{
-    char text[80];
-    while (n && item[0] == ' ') item++, n--;
-    while (n && item[n - 1] == ' ') n--;
-    if (n >= sizeof text) return false;
-    memcpy(text, item, n);
-    text[n] = 0;
-    return sd_number_read(out, text);
-}
-
-/* "1,2,3" as numbers; free(*out). Lengths are bounded by the text's. A list with anything else in it is none. */
-static bool read_list(double **out, int *count, const char *value)
-{
-    size_t n = 1, i = 0;
-    for (const char *c = value; *c; c++) n += *c == ',';
-    if (n > INT_MAX) return false;
-    double *list = calloc(n, sizeof *list);
-    for (const char *at = value; list && i < n; i++) {
-        size_t length = strcspn(at, ",");
-        if (!read_item(&list[i], at, length)) break;
-        at += length + 1;
-    }
-    if (i < n) {
-        free(list);
-        return false;
-    }
-    free(*out);
-    *out = list;
-    *count = (int)n;
-    return true;
-}
-
 static bool read_size(sd_params *p, char *value)
 {
     char *x = strchr(value, 'x');
@@ -176,35 +118,22 @@ static bool read_size(sd_params *p, char *value)
     return true;
 }
 
-static bool read_margins(int margins[4], const char *value)
+static bool read_parameter(reading *g, const char *key, const char *value)
 {
-    double *list = NULL;
-    int n = 0;
-    bool good = read_list(&list, &n, value) && n == 4;
-    for (int i = 0; i < 4 && good; i++) good = list[i] == floor(list[i]) && fabs(list[i]) <= SD_IMAGE_SIDE;
-    for (int i = 0; i < 4 && good; i++) margins[i] = (int)list[i];
-    free(list);
-    return good;
+    return sd_param_read(&g->r.params, sd_param_find(key), value, &g->error);
 }
 
 static bool set(reading *g, size_t i, char *value)
 {
     void *field = (char *)g + keys[i].target;
-    sd_params *p = &g->r.params;
-    double x;
     switch (keys[i].kind) {
     case TEXT: *(const char **)field = value; return true;
     case WHOLE: return read_whole(field, value);
-    case NUMBER:
-        if (!sd_number_read(&x, value)) return false;
-        *(double *)field = x;
-        return true;
     case TRUTH: return read_truth(field, value);
-    case SEED: return read_seed(&g->r, value);
-    case SIZE: return read_size(p, value);
-    case SIGMAS: return read_list(&g->sigmas, &p->sampling.sigma_count, value);
-    case TIMESTEPS: return read_list(&g->timesteps, &p->sampling.timestep_count, value);
-    case MARGINS: return read_margins(p->edit.outpaint, value);
+    case SAME: return read_parameter(g, keys[i].parameter, value);
+    case SEED: return (g->r.has_seed = read_parameter(g, "seed", value)) != 0;
+    case SIZE: return read_size(&g->r.params, value);
+    case PRODUCTS: if (strcmp(value, "openblas") == 0) g->r.gemm = SD_GEMM_OPENBLAS; return true;
     case HIRES: g->hires = 1; unknown_key(g, keys[i].name, value); return true;
     case WITHOUT: return true;
     }
@@ -213,16 +142,13 @@ static bool set(reading *g, size_t i, char *value)
 
 static void take_pair(reading *g, const char *key, char *value)
 {
-    if (strcmp(key, "Products") == 0) {
-        if (strcmp(value, "openblas") == 0) g->r.gemm = SD_GEMM_OPENBLAS;
-        return;
-    }
-    for (size_t i = 0; i < SD_COUNT(keys); i++) {
-        if (strcmp(key, keys[i].name) != 0) continue;
-        if (!set(g, i, value)) notice(g, key, " is not understood: ", value);
-        return;
-    }
-    unknown_key(g, key, value);
+    size_t i = 0;
+    while (i < SD_COUNT(keys) && strcmp(key, keys[i].name) != 0) i++;
+    const sd_param *row = i < SD_COUNT(keys) ? NULL : sd_param_find_text(key);
+    bool known = row || i < SD_COUNT(keys);
+    bool read = row ? sd_param_read(&g->r.params, row, value, &g->error) : known && set(g, i, value);
+    if (!known) unknown_key(g, key, value);
+    else if (!read) notice(g, key, " is not understood: ", value);
 }
 
 /* ----------------------------------------------------------------------------------------- layout
@@ -381,8 +307,8 @@ static void settle_batch(reading *g)
 static void settle_edit_and_files(reading *g)
 {
     sd_params *p = &g->r.params;
-    if (g->hires) p->edit.strength = -1;
-    g->r.from_picture = p->edit.strength != -1 || p->edit.init_name || g->r.init_hash;
+    if (g->hires) p->edit.strength = SD_DEFAULT;
+    g->r.from_picture = p->edit.strength != SD_DEFAULT || p->edit.init_name || g->r.init_hash;
     p->edit.init_name = last_part(p->edit.init_name);
     p->edit.mask_name = last_part(p->edit.mask_name);
     p->noise_name = last_part(p->noise_name);
@@ -390,14 +316,15 @@ static void settle_edit_and_files(reading *g)
     p->sampler_rng = last_part(p->sampler_rng);
     p->edit.invert_mask = g->mask_mode && strcmp(g->mask_mode, "Inpaint not masked") == 0;
     if (g->inpaint_area && strcmp(g->inpaint_area, "Only masked") == 0) p->edit.inpaint_crop = g->padding;
-    if (g->keeps_size) p->width = p->height = 0;
+    if (g->keeps_size) p->width = p->height = SD_DEFAULT;
+    if (p->clip_skip < 1) p->clip_skip = SD_DEFAULT;   /* -1 in stable-diffusion.cpp's */
 }
 
 static void settle_kernels(reading *g)
 {
     g->r.precise = g->r.kernels && strcmp(g->r.kernels, "precise") == 0;
     if (g->r.gemm != SD_GEMM_OPENBLAS) {
-        g->r.threads = 0;
+        g->r.threads = SD_DEFAULT;
         if (g->by == BY_US) g->r.gemm = SD_GEMM_OWN;
     }
 }
@@ -408,9 +335,7 @@ static void settle(reading *g)
 {
     g->by = begins(g->r.writer, "sd ") ? BY_US : begins(g->r.writer, "stable-diffusion.cpp") ? BY_SDCPP : BY_A1111;
     double *eta = &g->r.params.sampling.eta;
-    if (g->by == BY_SDCPP && *eta == 0) *eta = -1;   /* it writes 0 whatever the sampler did */
-    g->r.params.sampling.sigmas = g->sigmas;
-    g->r.params.sampling.timesteps = g->timesteps;
+    if (g->by == BY_SDCPP && *eta == 0) *eta = SD_DEFAULT;   /* it writes 0 whatever the sampler did */
     settle_sampler(g);
     settle_randomness(g);
     settle_batch(g);
@@ -447,6 +372,7 @@ sd_status sd_recipe_read(const char *text, sd_recipe **recipe, char error[512])
     sd_params_init(&g->r.params);
     g->batch_pos = -1;
     g->padding = 32;   /* A1111's default */
+    g->r.gemm = g->r.threads = SD_DEFAULT;
     split(g, &line);
     if (line) {
         take_pairs(g, line);
@@ -456,7 +382,7 @@ sd_status sd_recipe_read(const char *text, sd_recipe **recipe, char error[512])
     }
     sd_text_addn(&g->notices, "", 0);
     g->r.notices = g->notices.s ? g->notices.s : "";
-    if (g->notices.failed || g->unknown.failed) {
+    if (g->notices.failed || g->unknown.failed || g->error.status) {
         sd_fail(&e, SD_ERR_MEMORY, "no memory for a picture's text");
         sd_recipe_free(&g->r);
         return say(error, &e);
@@ -470,8 +396,7 @@ void sd_recipe_free(sd_recipe *recipe)
     reading *g = (reading *)recipe;
     if (!g) return;
     free(g->text);
-    free(g->sigmas);
-    free(g->timesteps);
+    sd_params_free(&g->r.params);
     free(g->notices.s);
     free(g->unknown.s);
     free(g);

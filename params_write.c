@@ -3,6 +3,7 @@
  *
  * Numbers have as many digits as it takes to read the same double back. A value with a comma, a colon or a newline is a
  * JSON string. Of a file the text has the name without directories, and a hash of what was read from it. */
+#include "params.h"
 #include "pipeline_edit.h"
 #include "rng_streams.h"
 #include "text.h"
@@ -38,18 +39,6 @@ static void add_whole(sd_text *t, const char *key, long long x)
 }
 
 static void add_truth(sd_text *t, const char *key, bool x) { add_value(t, key, x ? "true" : "false"); }
-
-static void add_list(sd_text *t, const char *key, const double *x, int n)
-{
-    sd_text list = {0};
-    for (int i = 0; i < n; i++) {
-        char number[SD_NUMBER_SIZE];
-        sd_text_add(&list, "%s%s", i ? "," : "", sd_number_text(number, x[i]));
-    }
-    if (list.failed) t->failed = true;
-    else if (n) add_value(t, key, list.s);
-    free(list.s);
-}
 
 /* The last part of a path, as UTF-8. free() it. */
 static char *name_of(const char *path)
@@ -125,120 +114,198 @@ static const char *const labels[SD_CURVE_COUNT] = {
     [SD_CURVE_AYS_SDXL] = "Align Your Steps",
 };
 
-/* A1111's names, and ours where those do not say all. */
-static void add_sampler(sd_text *t, const sd_params *p, const sd_sched_config *s)
+/* ------------------------------------------------------------------------------------------- rows */
+
+/* What rows are written from. `p` is resolved. */
+typedef struct sd_writer {
+    sd_ctx *c;
+    sd_text *t;
+    const sd_params *p;
+    const sd_sched_config *sched;
+    const sd_edit *edit;
+} sd_writer;
+
+/* A1111's name, and ours where that does not say all. */
+void sd_write_sampler(sd_writer *w, const sd_param *row)
+{
+    const sd_sched_config *s = w->sched;
+    const char *sampler = sd_method_about(s->method)->a1111;
+    add_value(w->t, row->about.text_key, sampler);
+    if (!sd_name_means(sampler, s->method, s->program))
+        add_value(w->t, "Sampler name", sd_method_full_name(s->method, s->program));
+}
+
+void sd_write_schedule(sd_writer *w, const sd_param *row)
 {
     sd_curve curve;
     sd_error none = {.status = SD_OK};
-    const char *sampler = sd_method_about(s->method)->a1111, *schedule = labels[s->curve];
-    add_value(t, "Sampler", sampler);
-    if (!sd_name_means(sampler, s->method, s->program))
-        add_value(t, "Sampler name", sd_method_full_name(s->method, s->program));
-    if (p->sampling.sigmas || p->sampling.timesteps) return;   /* see add_levels */
-    if (schedule) add_value(t, "Schedule type", schedule);
-    bool said = schedule && !sd_curve_parse(&curve, schedule, &none) && curve == s->curve;
-    if (!said) add_value(t, "Schedule name", sd_curve_name(s->curve));
+    const char *schedule = labels[w->sched->curve];
+    if (w->p->sampling.sigmas || w->p->sampling.timesteps) return;   /* which say it themselves */
+    if (schedule) add_value(w->t, row->about.text_key, schedule);
+    bool said = schedule && !sd_curve_parse(&curve, schedule, &none) && curve == w->sched->curve;
+    if (!said) add_value(w->t, "Schedule name", sd_curve_name(w->sched->curve));
 }
 
-/* What A1111 knows, where it puts it. */
-static void add_common(sd_ctx *c, sd_text *t, const sd_params *p, const sd_edit *edit)
+void sd_write_seed(sd_writer *w, const sd_param *row)
 {
-    bool own_size = edit->way == SD_EDIT_CANVAS;
+    const sd_params *p = w->p;
     uint64_t seed = p->seed + (p->seed_per_image && p->keep ? (uint64_t)p->keep - 1 : 0);
-    add_number(t, "CFG scale", p->guidance.scale);
-    sd_text_add(t, ", Seed: %llu, Size: %dx%d", (unsigned long long)seed, own_size ? edit->out_width : p->width,
-                own_size ? edit->out_height : p->height);
-    add_value(t, "Model fingerprint", sd_model_fingerprint(&c->model));
-    char *name = name_of(c->model.path);
-    bool nameless = name && (!*name || strcmp(name, ".") == 0 || strcmp(name, "..") == 0);
-    char *real = nameless ? sd_os_full_path(c->model.path) : NULL;   /* "." and ".." have no name of their own */
-    add_name(t, "Model", real ? real : c->model.path);
-    free(real);
-    free(name);
-    if (p->edit.init) add_number(t, "Denoising strength", p->edit.strength);
-    if (p->clip_skip > 1) add_whole(t, "Clip skip", p->clip_skip);
-    if (p->edit.init) add_picture_hash(t, "Init image hash", p->edit.init);
+    char digits[24];
+    snprintf(digits, sizeof digits, "%llu", (unsigned long long)seed);
+    add_value(w->t, row->about.text_key, digits);
 }
 
-/* A random stream by the name A1111 has for it, or by ours; or its file. */
-static void add_stream(sd_ctx *c, sd_text *t, const char *key, const char *hash_key, const char *spec)
+void sd_write_size(sd_writer *w, const sd_param *row)
+{
+    const sd_edit *e = w->edit;
+    bool own = e->way == SD_EDIT_CANVAS;
+    char size[32];
+    snprintf(size, sizeof size, "%dx%d", own ? e->out_width : w->p->width, own ? e->out_height : w->p->height);
+    add_value(w->t, row->about.text_key, size);
+}
+
+/* A random stream by the name A1111 has for it, or by ours; or its file, and under "... hash" what is in it. */
+void sd_write_stream(sd_writer *w, const sd_param *row)
 {
     static const char *const a1111[][2] = {{"torch-cpu", "CPU"}, {"torch-cuda", "NV"}};
+    const char *spec = *(const char *const *)((const char *)w->p + row->about.offset);
+    if (!spec && row->written != SD_WRITTEN_ALWAYS) return;
     const char *name = spec ? sd_stream_canonical(spec) : "torch-cpu", *ending = strrchr(name, '.');
     bool file = ending && strcmp(ending, ".safetensors") == 0;
     for (size_t i = 0; i < SD_COUNT(a1111); i++)
         if (strcmp(name, a1111[i][0]) == 0) name = a1111[i][1];
     if (!file) {
-        add_value(t, key, name);
+        add_value(w->t, row->about.text_key, name);
         return;
     }
+    char hash_key[32];
     float *numbers;
     int nd;
     int64_t d[4];
-    add_name(t, key, name);
-    if (sd_read_floats(spec, "noise", &numbers, &nd, d, &c->err)) return;
-    add_numbers_hash(t, hash_key, numbers, (size_t)(d[0] * d[1] * d[2] * d[3]));
+    snprintf(hash_key, sizeof hash_key, "%s hash", row->about.text_key);
+    add_name(w->t, row->about.text_key, name);
+    if (sd_read_floats(spec, "noise", &numbers, &nd, d, &w->c->err)) return;
+    add_numbers_hash(w->t, hash_key, numbers, (size_t)(d[0] * d[1] * d[2] * d[3]));
     free(numbers);
 }
 
-static void add_randomness(sd_ctx *c, sd_text *t, const sd_params *p, const sd_sched_config *s)
+void sd_write_place(sd_writer *w, const sd_param *row)
 {
-    add_stream(c, t, "RNG", "RNG hash", p->rng);
-    if (p->sampler_rng) add_stream(c, t, "Sampler RNG", "Sampler RNG hash", p->sampler_rng);
-    if (p->seed_per_image) add_truth(t, "Seed per image", true);
-    if (p->batch > 1) add_whole(t, "Batch size", p->batch);
-    if (p->batch > 1 && p->keep) add_whole(t, "Batch pos", p->keep - 1);
-    if (p->noise) {
-        add_value(t, "Initial noise", p->noise_name ? p->noise_name : "given");
-        add_numbers_hash(t, "Initial noise hash", p->noise, p->noise_count);
-    }
-    if (sd_method_about(s->method)->draws != SD_DRAWS_NEVER || p->sampling.eta != sd_method_about(s->method)->eta)
-        add_number(t, "Eta", p->sampling.eta);
-    if (p->sampling.s_churn > 0) {
-        add_number(t, "Sigma churn", p->sampling.s_churn);
-        add_number(t, "Sigma tmin", p->sampling.s_tmin);
-        if (isfinite(p->sampling.s_tmax)) add_number(t, "Sigma tmax", p->sampling.s_tmax);
-    }
-    if (p->sampling.s_noise != 1) add_number(t, "Sigma noise", p->sampling.s_noise);
+    if (w->p->batch > 1 && w->p->keep) add_whole(w->t, row->about.text_key, w->p->keep - 1);
 }
 
-/* What the levels and the predictions are. */
-static void add_levels(sd_text *t, const sd_params *p)
+void sd_write_noise(sd_writer *w, const sd_param *row)
 {
-    if (p->guidance.rescale > 0) add_number(t, "CFG rescale phi", p->guidance.rescale);
-    if (p->sampling.sigmas) add_list(t, "Sigmas", p->sampling.sigmas, p->sampling.sigma_count);
-    if (p->sampling.timesteps) add_list(t, "Timesteps", p->sampling.timesteps, p->sampling.timestep_count);
-    if (p->sampling.order) add_whole(t, "Order", p->sampling.order);
-    add_value(t, "Timestep spacing", p->sampling.spacing);
-    add_whole(t, "Steps offset", p->sampling.steps_offset);
-    add_value(t, "Prediction", p->sampling.prediction);
-    add_truth(t, "Set alpha to one", p->sampling.set_alpha_to_one);
-    add_truth(t, "Clip sample", p->sampling.clip_sample);
+    const sd_params *p = w->p;
+    if (!p->noise) return;
+    add_value(w->t, row->about.text_key, p->noise_name ? p->noise_name : "given");
+    add_numbers_hash(w->t, "Initial noise hash", p->noise, p->noise_count);
 }
 
-static void add_edit(sd_text *t, const sd_params *p, const sd_edit *edit)
+void sd_write_eta(sd_writer *w, const sd_param *row)
 {
-    const int *m = p->edit.outpaint;
-    if (!p->edit.init) return;
-    add_name(t, "Init image", p->edit.init_name);
-    if (edit->way == SD_EDIT_CANVAS) add_truth(t, "Keeps size", true);
-    if (p->edit.mask) {
-        add_name(t, "Mask", p->edit.mask_name);
-        add_picture_hash(t, "Mask hash", p->edit.mask);
+    const sd_sampler_info *about = sd_method_about(w->sched->method);
+    double eta = w->p->sampling.eta;
+    if (about->draws != SD_DRAWS_NEVER || eta != about->eta) add_number(w->t, row->about.text_key, eta);
+}
+
+void sd_write_churn(sd_writer *w, const sd_param *row)
+{
+    const sd_sampling_params *s = &w->p->sampling;
+    if (!(s->s_churn > 0)) return;
+    add_number(w->t, row->about.text_key, s->s_churn);
+    add_number(w->t, "Sigma tmin", s->s_tmin);
+    if (isfinite(s->s_tmax)) add_number(w->t, "Sigma tmax", s->s_tmax);
+}
+
+void sd_write_init(sd_writer *w, const sd_param *row)
+{
+    add_name(w->t, row->about.text_key, w->p->edit.init_name);
+    if (w->edit->way == SD_EDIT_CANVAS) add_truth(w->t, "Keeps size", true);
+}
+
+void sd_write_mask(sd_writer *w, const sd_param *row)
+{
+    if (!w->p->edit.mask) return;
+    add_name(w->t, row->about.text_key, w->p->edit.mask_name);
+    add_picture_hash(w->t, "Mask hash", w->p->edit.mask);
+}
+
+void sd_write_mask_mode(sd_writer *w, const sd_param *row)
+{
+    if (w->p->edit.invert_mask) add_value(w->t, row->about.text_key, "Inpaint not masked");
+}
+
+void sd_write_crop(sd_writer *w, const sd_param *row)
+{
+    if (w->p->edit.inpaint_crop < 0) return;
+    add_value(w->t, row->about.text_key, "Only masked");
+    add_whole(w->t, "Masked area padding", w->p->edit.inpaint_crop);
+}
+
+static void write_row(sd_writer *w, const sd_param *row)
+{
+    sd_text value = {0};
+    if (sd_param_is_edit(row) && !w->p->edit.init) return;
+    if (row->write) {
+        row->write(w, row);
+        return;
     }
-    if (p->edit.alpha_mask) add_truth(t, "Alpha mask", true);
-    if (p->edit.invert_mask) add_value(t, "Mask mode", "Inpaint not masked");
-    if (p->edit.mask_blur > 0) add_number(t, "Mask blur", p->edit.mask_blur);
-    if (p->edit.inpaint_crop >= 0) {
-        add_value(t, "Inpaint area", "Only masked");
-        add_whole(t, "Masked area padding", p->edit.inpaint_crop);
+    if (row->written == SD_WRITTEN_NEVER) return;
+    bool changed = sd_param_add_text(&value, w->p, row);
+    sd_text_addn(&value, "", 0);
+    if (value.failed) w->t->failed = true;
+    else if (changed || row->written == SD_WRITTEN_ALWAYS) add_value(w->t, row->about.text_key, value.s);
+    free(value.s);
+}
+
+/* ---- what is no parameter */
+
+static void write_model(sd_writer *w)
+{
+    sd_ctx *c = w->c;
+    add_value(w->t, "Model fingerprint", sd_model_fingerprint(&c->model));
+    char *name = name_of(c->model.path);
+    bool nameless = name && (!*name || strcmp(name, ".") == 0 || strcmp(name, "..") == 0);
+    char *real = nameless ? sd_os_full_path(c->model.path) : NULL;   /* "." and ".." have no name of their own */
+    add_name(w->t, "Model", real ? real : c->model.path);
+    free(real);
+    free(name);
+}
+
+static void write_init_hash(sd_writer *w)
+{
+    if (w->p->edit.init) add_picture_hash(w->t, "Init image hash", w->p->edit.init);
+}
+
+/* The order in which pictures have always had them: A1111's keys where it puts them. Rows that are not here follow. */
+static const struct { const char *key; void (*write)(sd_writer *w); } order[] = {
+    {"steps", NULL}, {"sampler", NULL}, {"schedule", NULL}, {"guidance_scale", NULL}, {"seed", NULL}, {"width", NULL},
+    {NULL, write_model}, {"strength", NULL}, {"clip_skip", NULL}, {NULL, write_init_hash},
+    {"rng", NULL}, {"sampler_rng", NULL}, {"seed_per_image", NULL}, {"batch", NULL}, {"keep", NULL},
+    {"noise_name", NULL}, {"eta", NULL}, {"s_churn", NULL}, {"s_noise", NULL}, {"guidance_rescale", NULL},
+    {"sigmas", NULL}, {"timesteps", NULL}, {"order", NULL}, {"spacing", NULL}, {"steps_offset", NULL},
+    {"prediction", NULL}, {"set_alpha_to_one", NULL}, {"clip_sample", NULL}, {"init_name", NULL}, {"mask_name", NULL},
+    {"alpha_mask", NULL}, {"invert_mask", NULL}, {"mask_blur", NULL}, {"inpaint_crop", NULL}, {"paste_back", NULL},
+    {"outpaint", NULL}, {"resize", NULL},
+};
+
+static bool is_ordered(const sd_param *row)
+{
+    for (size_t i = 0; i < SD_COUNT(order); i++)
+        if (order[i].key && strcmp(order[i].key, row->about.key) == 0) return true;
+    return false;
+}
+
+static void write_rows(sd_writer *w)
+{
+    const sd_param *row;
+    for (size_t i = 0; i < SD_COUNT(order); i++) {
+        if (order[i].write) order[i].write(w);
+        else write_row(w, sd_param_find(order[i].key));
     }
-    if (!p->edit.paste_back) add_truth(t, "Paste back", false);
-    if (m[0] || m[1] || m[2] || m[3]) {
-        const double margins[] = {m[0], m[1], m[2], m[3]};
-        add_list(t, "Outpaint", margins, 4);
-    }
-    if (p->edit.resize) add_value(t, "Resize", p->edit.resize);
+    for (size_t i = 0; (row = sd_param_at(i)) != NULL; i++)
+        if (!is_ordered(row)) write_row(w, row);
 }
 
 /* Bits of the result depend on these. With its own products a picture does not depend on the number of threads. */
@@ -287,12 +354,7 @@ sd_status sd_parameters_text(sd_ctx *c, const sd_params *params, char **text)
     c->log = log;
     if (c->err.status) return sd_end(c);
     add_prompts(&t, &p);
-    add_whole(&t, "Steps", p.sampling.steps);
-    add_sampler(&t, &p, &s);
-    add_common(c, &t, &p, &edit);
-    add_randomness(c, &t, &p, &s);
-    add_levels(&t, &p);
-    add_edit(&t, &p, &edit);
+    write_rows(&(sd_writer){c, &t, &p, &s, &edit});
     add_kernels(c, &t);
     add_prompts_exactly(&t, &p);
     add_value(&t, "Version", "sd " SD_VERSION);

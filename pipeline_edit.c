@@ -52,13 +52,6 @@ static sd_status without_alpha(sd_image *rgb, sd_image *own, const sd_params *p,
 static sd_status check(const sd_params *p, sd_error *e)
 {
     static const char *const sides[] = {"left", "top", "right", "bottom"};
-    if (p->edit.strength != -1 && !(p->edit.strength > 0 && p->edit.strength <= 1))
-        return sd_fail(e, SD_ERR_ARG, "strength must be more than 0 and at most 1, not %g", p->edit.strength);
-    if (!(p->edit.mask_blur >= 0 && p->edit.mask_blur <= 1000))
-        return sd_fail(e, SD_ERR_ARG, "mask blur must be 0 to 1000 pixels, not %g", p->edit.mask_blur);
-    if (p->edit.inpaint_crop < -1 || p->edit.inpaint_crop > SD_IMAGE_SIDE)
-        return sd_fail(e, SD_ERR_ARG, "inpaint crop must be 0 to %d pixels, not %d", SD_IMAGE_SIDE,
-                       p->edit.inpaint_crop);
     for (int i = 0; i < 4; i++)
         if (p->edit.outpaint[i] < 0 || p->edit.outpaint[i] > SD_IMAGE_SIDE)
             return sd_fail(e, SD_ERR_ARG, "outpaint must be 0 to %d pixels on the %s, not %d", SD_IMAGE_SIDE,
@@ -177,7 +170,7 @@ sd_status sd_edit_resolve(sd_ctx *c, const sd_params *p, int *width, int *height
     memset(e, 0, sizeof *e);
     if (!p->edit.init) {
         bool wanted = p->edit.mask || p->edit.alpha_mask || outpaints(p) || p->edit.inpaint_crop >= 0
-            || p->edit.strength != -1;
+            || p->edit.strength != SD_DEFAULT;
         if (!wanted) return SD_OK;
         return sd_fail(err, SD_ERR_ARG, "a mask, a strength or outpainting needs a picture to begin from");
     }
@@ -190,7 +183,7 @@ sd_status sd_edit_resolve(sd_ctx *c, const sd_params *p, int *width, int *height
     e->active = true;
     e->paste = p->edit.paste_back != 0 || p->edit.inpaint_crop >= 0;
     e->masked = masked || outpaints(p);
-    e->strength = p->edit.strength == -1 ? e->masked ? 1 : 0.8 : p->edit.strength;
+    e->strength = p->edit.strength == SD_DEFAULT ? e->masked ? 1 : 0.8 : p->edit.strength;
     if (p->edit.inpaint_crop >= 0) {
         if (!masked)
             return sd_fail(err, SD_ERR_ARG, "inpaint crop needs a mask, or a picture with transparent parts");

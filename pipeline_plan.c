@@ -281,6 +281,8 @@ sd_status sd_plan(const char *model_or_config, int width, int height, int json, 
     int h = 0, w = 0;
     if (error) *error = 0;
     if (!text) return SD_ERR_ARG;
+    if (width == SD_DEFAULT) width = 0;
+    if (height == SD_DEFAULT) height = 0;
     *text = NULL;
     if (!model_or_config) sd_fail(&e, SD_ERR_ARG, "the model or configuration to plan must not be NULL");
     if (!e.status && !find_family(&f, model_or_config, &e)) {

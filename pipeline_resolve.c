@@ -1,18 +1,10 @@
 /* pipeline_resolve.c - floor 6: what a run's parameters come to: every default filled in, every value checked, and the
  * scheduler that follows from them and from the model. */
+#include "params.h"
 #include "pipeline_drawing.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-void sd_params_init_sized(sd_params *p, size_t size)
-{
-    const sd_params init = {.size = size, .batch = 1, .sampling = {.steps = 25, .steps_offset = -1,
-        .set_alpha_to_one = -1, .clip_sample = -1, .eta = -1, .s_tmax = INFINITY, .s_noise = 1},
-        .guidance.scale = NAN, .edit = {.strength = -1, .paste_back = 1, .inpaint_crop = -1}};
-    if (p) memcpy(p, &init, size < sizeof init ? size : sizeof init);
-}
 
 /* Lists of levels say how many steps there are. */
 static int steps_of(const sd_params *p)
@@ -44,9 +36,7 @@ static sd_status schedule_wishes(const sd_params *p, sd_sched_config *s, sd_erro
     if (p->sampling.timesteps) s->curve = SD_CURVE_TIMESTEPS;
     s->sigmas = p->sampling.sigmas;
     s->timesteps = p->sampling.timesteps;
-    if (p->sampling.order < 0)
-        return sd_fail(e, SD_ERR_ARG, "the order must not be negative, but is %d", p->sampling.order);
-    if (p->sampling.order) s->order = s->corrector_order = p->sampling.order;
+    if (p->sampling.order != SD_DEFAULT) s->order = s->corrector_order = p->sampling.order;
     s->s_churn = p->sampling.s_churn;
     s->s_tmin = p->sampling.s_tmin;
     s->s_tmax = p->sampling.s_tmax;
@@ -87,19 +77,13 @@ static sd_status schedule_config(sd_ctx *c, const sd_params *p, sd_sched_config 
     if (p->sampling.order > steps && !sd_method_is_open_ended(s->method))
         return sd_fail(e, SD_ERR_ARG, "order %d needs %d steps or more, not %d", p->sampling.order, p->sampling.order,
                        steps);
-    if (p->sampling.steps_offset < -1 || p->sampling.steps_offset >= s->train_steps)
+    if (p->sampling.steps_offset >= s->train_steps)
         return sd_fail(e, SD_ERR_ARG, "steps offset must be 0 to %d, not %d", s->train_steps - 1,
                        p->sampling.steps_offset);
-    if (!(p->sampling.eta >= 0 && p->sampling.eta <= 1) && p->sampling.eta != -1)
-        return sd_fail(e, SD_ERR_ARG, "eta must be 0 to 1, not %g", p->sampling.eta);
-    if (p->sampling.set_alpha_to_one < -1 || p->sampling.set_alpha_to_one > 1 || p->sampling.clip_sample < -1
-        || p->sampling.clip_sample > 1)
-        return sd_fail(e, SD_ERR_ARG, "set_alpha_to_one and clip_sample must be -1, 0 or 1, not %d and %d",
-                       p->sampling.set_alpha_to_one, p->sampling.clip_sample);
-    if (p->sampling.steps_offset >= 0) s->steps_offset = p->sampling.steps_offset;
-    if (p->sampling.set_alpha_to_one >= 0) s->set_alpha_to_one = p->sampling.set_alpha_to_one != 0;
-    if (p->sampling.clip_sample >= 0) s->clip_sample = p->sampling.clip_sample != 0;
-    if (p->sampling.eta >= 0) s->eta = p->sampling.eta;
+    if (p->sampling.steps_offset != SD_DEFAULT) s->steps_offset = p->sampling.steps_offset;
+    if (p->sampling.set_alpha_to_one != SD_DEFAULT) s->set_alpha_to_one = p->sampling.set_alpha_to_one != 0;
+    if (p->sampling.clip_sample != SD_DEFAULT) s->clip_sample = p->sampling.clip_sample != 0;
+    if (p->sampling.eta != SD_DEFAULT) s->eta = p->sampling.eta;
     return SD_OK;
 }
 
@@ -133,31 +117,30 @@ static sd_status resolve_edit(sd_ctx *c, const sd_params *p, sd_params *out, sd_
     return c->err.status;
 }
 
-sd_status sd_resolve(sd_ctx *c, const sd_params *p, sd_params *out, sd_sched_config *s, sd_edit *edit)
+sd_status sd_resolve(sd_ctx *c, const sd_params *params, sd_params *out, sd_sched_config *s, sd_edit *edit)
 {
-    if (sd_given(c, "params", p)) return c->err.status;
-    *out = *p;
+    sd_params given;
+    const sd_params *p = &given;
+    if (sd_params_take(&given, params, &c->err)) return c->err.status;
+    if (p->width == SD_DEFAULT) given.width = 0;   /* as resolve_edit has it */
+    if (p->height == SD_DEFAULT) given.height = 0;
+    *out = given;
+    out->copies = NULL;
     if (sd_need(c, SD_PART_ALL) || resolve_edit(c, p, out, edit)) return c->err.status;
     int scale = sd_vae_scale(&c->model.vae->cfg);
     if (check_side(c, "width", &out->width, scale * c->model.unet->cfg.width, scale)
         || check_side(c, "height", &out->height, scale * c->model.unet->cfg.height, scale))
         return c->err.status;
-    if (p->batch < 1 || p->batch > 512) return sd_fail(&c->err, SD_ERR_ARG, "batch must be 1 to 512, not %d", p->batch);
-    if (p->keep < 0 || p->keep > p->batch)
+    if (p->keep > p->batch)
         return sd_fail(&c->err, SD_ERR_ARG, "a picture of 1 to %d can be kept of the batch, or 0 for all, not %d",
                        p->batch, p->keep);
-    if (!(p->guidance.rescale >= 0 && p->guidance.rescale <= 1))
-        return sd_fail(&c->err, SD_ERR_ARG, "guidance rescale must be 0 to 1, not %g", p->guidance.rescale);
     if (check_stream(c, p->rng) || check_stream(c, p->sampler_rng)) return c->err.status;
-    if (p->clip_skip < 0 || p->clip_skip > c->model.text->cfg.layers)
-        return sd_fail(&c->err, SD_ERR_ARG, "clip skip must be 0 to %d, not %d", c->model.text->cfg.layers,
+    if (p->clip_skip > c->model.text->cfg.layers)
+        return sd_fail(&c->err, SD_ERR_ARG, "clip skip must be 1 to %d, not %d", c->model.text->cfg.layers,
                        p->clip_skip);
     if (schedule_config(c, p, s, edit != NULL) || sd_sched_check(s, "parameters", SD_ERR_ARG, &c->err))
         return c->err.status;
-    if (isnan(p->guidance.scale)) out->guidance.scale = c->model.sched.guidance_scale;
-    if (!(fabs(out->guidance.scale) <= SD_MOST_GUIDANCE))
-        return sd_fail(&c->err, SD_ERR_ARG, "the guidance scale must be -%d to %d, not %g", SD_MOST_GUIDANCE,
-                       SD_MOST_GUIDANCE, out->guidance.scale);
+    if (p->guidance.scale == SD_DEFAULT) out->guidance.scale = c->model.sched.guidance_scale;
     size_t latents = (size_t)p->batch * (size_t)c->model.unet->cfg.out_channels * (size_t)(out->height / scale)
         * (size_t)(out->width / scale);
     if (p->noise && p->noise_count != latents)
@@ -193,9 +176,14 @@ void sd_drawing_resolve(sd_ctx *c, sd_drawing *d, const sd_params *params)
 sd_status sd_resolve_params(sd_ctx *c, const sd_params *params, sd_params *resolved)
 {
     sd_sched_config s;
+    sd_params p;
     sd_sampler *sampler = NULL;   /* lists of levels are checked where one is made of them */
-    if (!sd_begin(c) && !sd_given(c, "resolved", resolved) && !sd_resolve(c, params, resolved, &s, NULL))
-        sd_sampler_new(&sampler, &s, resolved->sampling.steps, &c->err);
+    if (!sd_begin(c) && !sd_given(c, "resolved", resolved) && !sd_resolve(c, params, &p, &s, NULL)
+        && !sd_sampler_new(&sampler, &s, p.sampling.steps, &c->err)) {
+        size_t size = params->size;   /* the caller's, also of *resolved */
+        sd_hand_out(resolved, size, &p, sizeof p);
+        resolved->size = size;
+    }
     sd_sampler_free(sampler);
     return sd_end(c);
 }
@@ -203,11 +191,12 @@ sd_status sd_resolve_params(sd_ctx *c, const sd_params *params, sd_params *resol
 sd_status sd_schedule(sd_ctx *c, const sd_params *params, int *n, double *timesteps, double *sigmas, double *alphas)
 {
     sd_sched_config s;
+    sd_params p;
     sd_sampler *sampler = NULL;
     if (n) *n = 0;
-    if (sd_begin(c) || sd_given(c, "params", params) || sd_given(c, "n", n)) return sd_end(c);
+    if (sd_begin(c) || sd_given(c, "n", n) || sd_params_take(&p, params, &c->err)) return sd_end(c);
     bool known = c->model.parts & SD_PART_SCHEDULE || !sd_need(c, SD_PART_UNET);
-    if (known && !schedule_config(c, params, &s, true) && !sd_sampler_new(&sampler, &s, steps_of(params), &c->err)) {
+    if (known && !schedule_config(c, &p, &s, true) && !sd_sampler_new(&sampler, &s, steps_of(&p), &c->err)) {
         *n = sd_sampler_count(sampler);
         for (int i = 0; i <= *n; i++) {
             if (timesteps && i < *n) timesteps[i] = sd_sampler_timestep(sampler, i);
@@ -222,5 +211,7 @@ sd_status sd_schedule(sd_ctx *c, const sd_params *params, int *n, double *timest
 bool sd_run_is_open_ended(sd_ctx *c, const sd_params *params)
 {
     sd_sched_config s;
-    return !schedule_config(c, params, &s, false) && sd_method_is_open_ended(s.method);
+    sd_params p;
+    return !sd_params_take(&p, params, &c->err) && !schedule_config(c, &p, &s, false)
+        && sd_method_is_open_ended(s.method);
 }

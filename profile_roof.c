@@ -215,8 +215,9 @@ double sd_roof_seconds(const sd_roofs *r, double flops, double bytes, double wei
     return fmax(product, moving) * 1e-9;
 }
 
-void sd_get_machine(sd_machine *m)
+void sd_get_machine_sized(sd_machine *m, size_t size)
 {
     sd_cache_sizes c = sd_caches_find();
-    *m = (sd_machine){sd_kern_select(NULL)->name, sd_cores_usable(), c.l1, c.l2, c.l3, c.line, c.from};
+    const sd_machine all = {sd_kern_select(NULL)->name, sd_cores_usable(), c.l1, c.l2, c.l3, c.line, c.from};
+    if (m) sd_hand_out(m, size, &all, sizeof all);
 }

@@ -292,9 +292,9 @@ const char *sd_method_full_name(sd_method m, sd_program p)
     return other ? other : sd_method_name(m);
 }
 
-int sd_get_sampler(int i, sd_sampler_info *info)
+int sd_get_sampler_sized(int i, sd_sampler_info *info, size_t size)
 {
     if (i < 0 || i >= SD_METHOD_COUNT || !info) return 0;
-    *info = methods[i].about;
+    sd_hand_out(info, size, &methods[i].about, sizeof methods[i].about);
     return 1;
 }

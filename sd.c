@@ -1,5 +1,6 @@
 /* sd.c - floor 6: contexts, opening a model, and reading and writing files for the caller. */
 #include "pipeline_edit.h"
+#include "params.h"
 #include "profile.h"
 #include "rng.h"
 #include "profile_roof.h"
@@ -63,8 +64,8 @@ void sd_free(void *p) { free(p); }
 
 void sd_options_init_sized(sd_options *o, size_t size)
 {
-    const sd_options init = {.size = size, .parts = SD_PART_ALL};
-    if (o) memcpy(o, &init, size < sizeof init ? size : sizeof init);
+    const sd_options init = {.size = size, .parts = SD_PART_ALL, .threads = SD_DEFAULT};
+    if (o) sd_hand_out(o, size, &init, sizeof init);
 }
 
 void sd_randn(uint64_t seed, float *out, size_t n)
@@ -109,9 +110,10 @@ void sd_set_step(sd_ctx *c, void (*fn)(void *user, const sd_denoised *step), voi
     c->step_user = user;
 }
 
-void sd_get_timings(const sd_ctx *c, sd_timings *t)
+void sd_get_timings_sized(const sd_ctx *c, sd_timings *t, size_t size)
 {
-    if (t) *t = c ? c->timings : (sd_timings){0};
+    const sd_timings none = {0};
+    if (t) sd_hand_out(t, size, c ? &c->timings : &none, sizeof none);
 }
 
 int sd_default_model(const char *program_dir, char *path, size_t size)
@@ -139,8 +141,8 @@ static sd_status choose_gemm(sd_ctx *c, const sd_options *o)
 #ifdef SD_WITH_OPENBLAS
     c->cpu.blas = o->gemm == SD_GEMM_OPENBLAS;
 #endif
-    if (o->gemm < SD_GEMM_DEFAULT || o->gemm > SD_GEMM_OPENBLAS)
-        return sd_fail(&c->err, SD_ERR_ARG, "gemm must be one of SD_GEMM_DEFAULT, OWN and OPENBLAS, not %d", o->gemm);
+    if (o->gemm < SD_GEMM_OWN || o->gemm > SD_GEMM_OPENBLAS)
+        return sd_fail(&c->err, SD_ERR_ARG, "gemm must be SD_GEMM_OWN or SD_GEMM_OPENBLAS, not %d", o->gemm);
     if (o->gemm == SD_GEMM_OPENBLAS && !c->cpu.blas)
         return sd_fail(&c->err, SD_ERR_UNSUPPORTED, "this build has no OpenBLAS: only its own products");
     if (o->precise && c->cpu.blas)
@@ -175,28 +177,45 @@ static sd_status open_all(sd_ctx *c, const sd_options *o)
     if (!o->model && !sd_default_model(NULL, path, sizeof path))
         return sd_fail(&c->err, SD_ERR_MISSING,
                        "no model given, and the default model is neither in weights/tiny nor in %s/tiny", SD_DATADIR);
-    if (o->threads < 0 || o->threads > 1024)
-        return sd_fail(&c->err, SD_ERR_ARG, "threads must be 0 to 1024, not %d", o->threads);
+    if (o->threads != SD_DEFAULT && (o->threads < 1 || o->threads > 1024))
+        return sd_fail(&c->err, SD_ERR_ARG, "threads must be 1 to 1024, not %d", o->threads);
     if (choose_kernels(c, o)) return c->err.status;
-    return sd_model_open(&c->model, o->model ? o->model : path, o->parts ? o->parts : SD_PART_ALL, o->residency,
+    return sd_model_open(&c->model, o->model ? o->model : path, o->parts, o->residency,
                          &c->log, &c->err);
+}
+
+/* The caller's options, which may be those of another version of sd.h; NULL: the defaults. */
+static sd_status take_options(sd_options *out, const sd_options *given, sd_error *e)
+{
+    sd_options_init(out);
+    if (!given) return SD_OK;
+    size_t size = given->size;
+    if (size < offsetof(sd_options, parts) || size > sizeof *out)
+        return sd_fail(e, SD_ERR_ARG, "options has a size of %zu bytes, %zu are the most here: call sd_options_init first",
+                       size, sizeof *out);
+    memcpy(out, given, size);
+    out->size = sizeof *out;
+    if (!out->parts) out->parts = SD_PART_ALL;
+    if (out->residency == SD_DEFAULT) out->residency = SD_RESIDENCY_MAP;
+    if (out->gemm == SD_DEFAULT) out->gemm = SD_GEMM_OWN;
+    if (out->precise == SD_DEFAULT) out->precise = 0;
+    return SD_OK;
 }
 
 sd_status sd_open(sd_ctx **out, const sd_options *options)
 {
     double start = sd_now();
-    sd_options usual;
-    sd_options_init(&usual);
+    sd_options o;
     if (!out) return SD_ERR_ARG;
-    if (!options) options = &usual;
     sd_ctx *c = *out = calloc(1, sizeof *c);
     if (!c) return SD_ERR_MEMORY;
-    c->log = (sd_log){options->log, options->user};
+    take_options(&o, options, &c->err);
+    c->log = (sd_log){o.log, o.user};
     c->err.halt = &c->halt;
-    c->halt.memory = options->memory;
+    c->halt.memory = o.memory;
     c->run = (sd_run){.err = &c->err, .be = &sd_backend_cpu, .device = &c->cpu};
     c->depth = 1;
-    if (!open_all(c, options)) sd_stopped(&c->err);
+    if (!c->err.status && !open_all(c, &o)) sd_stopped(&c->err);
     c->timings.load = sd_now() - start;
     c->broken = c->err;
     return sd_end(c);
@@ -213,14 +232,14 @@ void sd_close(sd_ctx *c)
     free(c);
 }
 
-sd_status sd_get_info(const sd_ctx *c, sd_model_info *info)
+sd_status sd_get_info_sized(const sd_ctx *c, sd_model_info *info, size_t size)
 {
     if (!c || c->broken.status) return c ? c->broken.status : SD_ERR_MEMORY;
     if (!info) return SD_ERR_ARG;
     const sd_model *m = &c->model;
     bool vae = m->parts & SD_PART_VAE;
     int scale = vae ? sd_vae_scale(&m->vae->cfg) : 8;
-    *info = (sd_model_info){
+    const sd_model_info all = {
         .path = m->path,
         .prediction = sd_prediction_name(m->sched.prediction),
         .sampler = sd_method_name(m->sched.method),
@@ -234,16 +253,18 @@ sd_status sd_get_info(const sd_ctx *c, sd_model_info *info)
         .gemm = gemm_name(c),
         .threads = c->cpu.threads,
     };
+    sd_hand_out(info, size, &all, sizeof all);
     return SD_OK;
 }
 
-sd_status sd_measure_roofs(sd_ctx *c, double seconds, sd_roofs *roofs)
+sd_status sd_measure_roofs_sized(sd_ctx *c, double seconds, sd_roofs *roofs, size_t size)
 {
+    sd_roofs all = {0};
     if (sd_begin(c) || sd_given(c, "roofs", roofs)) return sd_end(c);
-    *roofs = (sd_roofs){0};
     if (!(seconds > 0 && seconds <= 60))
         sd_fail(&c->err, SD_ERR_ARG, "a measurement takes up to 60 seconds, not %g", seconds);
-    else sd_roofs_measure(roofs, c->cpu.kern, &c->cpu.caches, c->cpu.threads, seconds, &c->err);
+    else sd_roofs_measure(&all, c->cpu.kern, &c->cpu.caches, c->cpu.threads, seconds, &c->err);
+    sd_hand_out(roofs, size, &all, sizeof all);
     return sd_end(c);
 }
 

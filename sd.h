@@ -1,4 +1,22 @@
-/* sd.h - the public interface of libsd: Stable Diffusion in C99.
+/* sd.h - the public interface of libsd: Stable Diffusion in C99. It draws a picture so:
+ *
+ *     sd_ctx *ctx;
+ *     sd_options options;
+ *     sd_params params;
+ *     sd_image image = {0};
+ *     sd_options_init(&options);
+ *     options.model = "stable-diffusion-v1-5";     // a directory in diffusers layout
+ *     sd_params_init(&params);
+ *     params.prompt = "a lighthouse in a storm";
+ *     params.sampling.steps = 20;
+ *     sd_status status = sd_open(&ctx, &options);
+ *     if (!status) status = sd_generate(ctx, &params, &image);
+ *     if (!status) status = sd_image_write(ctx, "lighthouse.png", &image, NULL);
+ *     if (status) fprintf(stderr, "%s\n", sd_error_text(ctx));
+ *     sd_image_free(&image);
+ *     sd_close(ctx);
+ *
+ * examples/txt2img.c is that as a program.
  *
  * A context holds one model and one error text. It is used from one thread at a time; two contexts
  * may work in two threads. Only sd_cancel may be called from anywhere, a signal handler included.
@@ -10,6 +28,9 @@
  * infinite where the networks would calculate with it: SD_ERR_ARG and a sentence that names it. Where no error can be
  * told (sd_image_free, the *_init functions, sd_get_timings, sd_default_model, ...) NULL is harmless. A context that is
  * NULL is one that sd_open had no memory for.
+ *
+ * Structs may grow at their end in later versions. A function that fills one in for the caller is a macro around a
+ * function "_sized", which is told how large the caller's is: a program and a library of two versions go together.
  *
  * Tensors cross this interface as plain C arrays of float in PyTorch's order ([N,C,H,W], row major),
  * so that they can be laid beside those of any other implementation.
@@ -87,8 +108,7 @@ enum {
  * any number of threads and in any batch. Winograd's convolutions and attention have their own in any case where there
  * are vector instructions. */
 enum {
-    SD_GEMM_DEFAULT = 0,    /* own */
-    SD_GEMM_OWN,
+    SD_GEMM_OWN = 0,
     SD_GEMM_OPENBLAS        /* SD_ERR_UNSUPPORTED in a build without it */
 };
 
@@ -99,8 +119,8 @@ typedef struct sd_options {
     size_t size;        /* sd_options_init sets it */
     const char *model;  /* a directory in diffusers layout; NULL: the default model, see sd_default_model */
     unsigned parts;     /* SD_PART_*, 0 means all */
-    int threads;        /* 0: one per core that the process may use: OMP_NUM_THREADS, else its cores within the CPU
-                         * quota of its control group */
+    int threads;        /* 1..1024; SD_DEFAULT: one per core that the process may use: OMP_NUM_THREADS, else its cores
+                         * within the CPU quota of its control group */
     int residency;      /* SD_RESIDENCY_*: where the weights are while they are used. The results are the same bits */
     int precise;        /* 1: every sum in double, no BLAS (slower, see docs/PROOF.md) */
     int gemm;           /* SD_GEMM_* */
@@ -112,7 +132,7 @@ typedef struct sd_options {
     void *user;
 } sd_options;
 
-/* Fills in the defaults above (all zero but parts = SD_PART_ALL). */
+/* Fills in the defaults above: SD_PART_ALL, SD_RESIDENCY_MAP, SD_GEMM_OWN. */
 #define sd_options_init(options) sd_options_init_sized((options), sizeof(sd_options))
 SD_API void sd_options_init_sized(sd_options *options, size_t size);   /* what that macro calls */
 
@@ -149,7 +169,8 @@ typedef struct sd_model_info {
     const char *gemm;        /* "own" or "openblas" */
     int threads;
 } sd_model_info;
-SD_API sd_status sd_get_info(const sd_ctx *ctx, sd_model_info *info);
+#define sd_get_info(ctx, info) sd_get_info_sized((ctx), (info), sizeof(sd_model_info))
+SD_API sd_status sd_get_info_sized(const sd_ctx *ctx, sd_model_info *info, size_t size);
 
 /* ------------------------------------------------------------------------------------ callbacks */
 
@@ -229,7 +250,8 @@ typedef struct sd_roofs {
     } level[4];
 } sd_roofs;
 /* Takes about `seconds` for each of ten figures, with the threads and kernels of the context. */
-SD_API sd_status sd_measure_roofs(sd_ctx *ctx, double seconds, sd_roofs *roofs);
+#define sd_measure_roofs(ctx, seconds, roofs) sd_measure_roofs_sized((ctx), (seconds), (roofs), sizeof(sd_roofs))
+SD_API sd_status sd_measure_roofs_sized(sd_ctx *ctx, double seconds, sd_roofs *roofs, size_t size);
 /* The least seconds for so many multiplications and additions, bytes of activations and bytes of weights from
  * memory. */
 SD_API double sd_roof_seconds(const sd_roofs *roofs, double flops, double bytes, double weight_bytes);
@@ -241,7 +263,8 @@ typedef struct sd_machine {
     size_t l1, l2, l3, line;     /* bytes: of a core's own caches, of the shared one (0: none), of a cache line */
     const char *caches_from;     /* "sysfs", "cpuid" or "default" */
 } sd_machine;
-SD_API void sd_get_machine(sd_machine *machine);
+#define sd_get_machine(machine) sd_get_machine_sized((machine), sizeof(sd_machine))
+SD_API void sd_get_machine_sized(sd_machine *machine, size_t size);
 
 /* ------------------------------------------------------------------------------------ pictures */
 
@@ -270,9 +293,12 @@ SD_API sd_status sd_step_picture(sd_ctx *ctx, const sd_denoised *step, int index
 
 /* ------------------------------------------------------------------------------ text to image */
 
+/* Parameters of a picture; params.c has their table, which sd_get_param and sd_params_set read. Any number may be
+ * SD_DEFAULT and any pointer NULL: what that means stands here. */
+
 /* How the noise is removed. */
 typedef struct sd_sampling_params {
-    int steps;                    /* 1..1000 */
+    int steps;                    /* 1..1000; 25 */
     const char *sampler;          /* any name of sd_get_sampler in any spelling, ComfyUI's or stable-diffusion.cpp's; a
                                    * schedule may follow, "DPM++ 2M Karras"; "name@program"; NULL:
                                    * scheduler_config.json's, or "dpm++2m" where that goes by its own levels and others
@@ -285,12 +311,12 @@ typedef struct sd_sampling_params {
                                    * NULL: none. They set the steps. */
     const double *timesteps;      /* custom timesteps, falling, 0 to 999, as many as steps; NULL: none */
     int sigma_count, timestep_count;
-    int order;                    /* of a multi-step sampler; 0: its own */
-    int steps_offset;             /* -1: scheduler_config.json's */
-    int set_alpha_to_one;         /* -1: scheduler_config.json's; 0, 1 */
-    int clip_sample;              /* -1: scheduler_config.json's; 0, 1 */
-    double eta;                   /* share of fresh noise in a step, 0..1 [Song et al. 2020, eq. 16]; -1: the sampler's
-                                   * own (ddim 0, euler_a 1) */
+    int order;                    /* of a multi-step sampler, 1..4; SD_DEFAULT: its own */
+    int steps_offset;             /* 0..999, added to leading timesteps; SD_DEFAULT: scheduler_config.json's */
+    int set_alpha_to_one;         /* 0 or 1; SD_DEFAULT: scheduler_config.json's */
+    int clip_sample;              /* 0 or 1; SD_DEFAULT: scheduler_config.json's */
+    double eta;                   /* share of fresh noise in a step, 0..1 [Song et al. 2020, eq. 16]; SD_DEFAULT: the
+                                   * sampler's own (ddim 0, euler_a 1) */
     double s_churn, s_tmin, s_tmax, s_noise;   /* [Karras et al. 2022, Algorithm 2], euler, heun, dpm2; s_noise also of
                                                 * the ancestral samplers. Defaults 0, 0, infinity, 1 */
     uint64_t reserved[16];        /* room to grow: leave it as sd_params_init has it */
@@ -298,9 +324,9 @@ typedef struct sd_sampling_params {
 
 /* How strongly the prompt counts. */
 typedef struct sd_guidance_params {
-    double scale;                 /* w of noise_pred = uncond + w*(cond-uncond) [Ho & Salimans 2022];
-                                   * w <= 1: no guidance, one evaluation per step; at most 1000 of either sign; NAN: the
-                                   * model's own, "_guidance_scale" in its scheduler_config.json, else 7.5 */
+    double scale;                 /* w of noise_pred = uncond + w*(cond-uncond) [Ho & Salimans 2022]; w <= 1: no
+                                   * guidance, one evaluation per step; -1000..1000; SD_DEFAULT: the model's own,
+                                   * "_guidance_scale" in its scheduler_config.json, else 7.5 */
     double rescale;               /* phi of [Lin et al. 2023, sec. 3.4], 0..1: brings the guided prediction's deviation
                                    * back to that of the prompt's; 0: off */
     uint64_t reserved[16];
@@ -313,25 +339,27 @@ typedef struct sd_edit_params {
                                    * 127 anywhere, transparent is repainted. Alpha that is no mask is laid over white */
     const char *init_name, *mask_name;   /* what sd_parameters_text calls the files that these came from; NULL:
                                           * nothing */
-    double strength;              /* share of the steps that are taken, int(steps*strength) of them [SDEdit, Meng et al.
-                                   * 2021]; -1: 0.8, or 1 where something is masked (diffusers' defaults) */
-    double mask_blur;             /* standard deviation in pixels; 0: none */
+    double strength;              /* share of the steps that are taken, int(steps*strength) of them, 0..1 [SDEdit, Meng
+                                   * et al. 2021]; SD_DEFAULT: 0.8, or 1 where something is masked (diffusers'
+                                   * defaults) */
+    double mask_blur;             /* standard deviation in pixels, 0..1000; 0: none */
     int alpha_mask;               /* 1: init's alpha is the mask whatever it holds */
     int invert_mask;              /* 1: the other way round */
     int paste_back;               /* 1 (default): pixels whose mask is 0 come back byte for byte */
-    int inpaint_crop;             /* -1: off; else work on the mask's surroundings alone, with this many pixels around
-                                   * it, at width x height, and paste the result back into the whole picture */
+    int inpaint_crop;             /* works on the mask's surroundings alone, with this many pixels around it, at width x
+                                   * height, and pastes the result back into the whole picture; SD_DEFAULT: does not */
     int outpaint[4];              /* pixels to add left, top, right, bottom; the old ones come back byte for byte */
     const char *resize;           /* how init gets to width x height: "stretch" (NULL), "crop", "pad" */
     uint64_t reserved[16];
 } sd_edit_params;
 
 typedef struct sd_params {
-    size_t size;                  /* sd_params_init sets it */
+    size_t size;                  /* sd_params_init sets it. A smaller one, of a program that was compiled with an older
+                                   * sd.h, has the defaults of what it lacks; a larger one is refused */
     const char *prompt;           /* UTF-8; NULL is "" */
     const char *negative_prompt;  /* UTF-8; NULL is "" */
-    int width, height;            /* pixels, multiples of 8; 0: the model's native size */
-    uint64_t seed;
+    int width, height;            /* pixels, multiples of 8; SD_DEFAULT: the model's native size */
+    uint64_t seed;                /* 0 */
     const char *rng;              /* which generator the seed is for: "torch-cpu" (NULL),
                                    * "torch-cuda[:sms=N,threads=M]", "numpy", "numpy-pcg64", "numpy-pcg64-f32", see
                                    * docs/RANDOM.md; "cpu", "cuda", "NV" as other programs say; or a .safetensors file
@@ -340,12 +368,13 @@ typedef struct sd_params {
                                    * `rng` */
     int seed_per_image;           /* 1: picture i of a batch has its own generator with seed + i (A1111); 0: one draws
                                    * for all */
-    int batch;                    /* pictures drawn from one generator, as diffusers' num_images_per_prompt */
+    int batch;                    /* pictures drawn from one generator, as diffusers' num_images_per_prompt; 1..512 */
     int keep;                     /* 1..batch: of these only that one is decoded and given back; 0: all of them */
-    int clip_skip;                /* 1 or 0: last layer; 2: the one before it, and so on (A1111's count) */
+    int clip_skip;                /* 1: the text encoder's last layer (default); 2: the one before it, and so on */
     const float *noise;           /* initial noise, unit variance, [batch,C,height/8,width/8]; NULL: drawn from seed */
     size_t noise_count;           /* floats in it, checked */
     const char *noise_name;       /* what sd_parameters_text calls its file; NULL: nothing */
+    void *copies;                 /* what sd_params_set copied. A copy of the struct borrows it: set it to NULL there */
     sd_sampling_params sampling;
     sd_guidance_params guidance;
     sd_edit_params edit;
@@ -356,6 +385,46 @@ typedef struct sd_params {
 /* What that macro calls, so that a library whose struct has grown does not write behind an older caller's. */
 SD_API void sd_params_init_sized(sd_params *params, size_t size);
 
+typedef enum sd_param_type {
+    SD_PARAM_TEXT,       /* const char * */
+    SD_PARAM_FILE,       /* const char *: a file's name; what is in it is for the caller to read, see sd_image_read */
+    SD_PARAM_INT,        /* int */
+    SD_PARAM_BOOL,       /* int, 0 or 1; "true", "false", "1", "0", "yes", "no", "on", "off" in any case */
+    SD_PARAM_NUMBER,     /* double */
+    SD_PARAM_SEED,       /* uint64_t */
+    SD_PARAM_LIST,       /* const double *, and an int that counts them; "14.6,6.5,0" */
+    SD_PARAM_MARGINS     /* int[4]; "0,64,0,64" */
+} sd_param_type;
+
+/* One of the parameters. */
+typedef struct sd_param_info {
+    const char *key;         /* "steps", "guidance_scale", ...: for sd_params_set, which takes `option` as well */
+    const char *group;       /* of the struct: "" (sd_params itself), "sampling", "guidance", "edit" */
+    sd_param_type type;
+    size_t offset;           /* of its field in sd_params */
+    size_t count_offset;     /* SD_PARAM_LIST: of the int that counts */
+    double least, most;      /* what a number may be */
+    double initial;          /* a number's default; SD_DEFAULT: the model or the sampler decides */
+    const char *words;       /* the names that are possible, with blanks between them; NULL: others too */
+    const char *option;      /* of the command line, without its dashes */
+    char letter;             /* for short; 0: none */
+    const char *value;       /* how its help calls the value; NULL: a flag */
+    const char *help;        /* lines end with \n */
+    const char *text_key;    /* in the text of a picture, A1111's where that program has it; NULL: none */
+} sd_param_info;
+/* The i-th parameter, i = 0, 1, ...; 0 if there is none. All strings are constants. */
+#define sd_get_param(i, info) sd_get_param_sized((i), (info), sizeof(sd_param_info))
+SD_API int sd_get_param_sized(int i, sd_param_info *info, size_t size);
+/* sizeof(sd_params) here: for a program in another language, which has it as so many bytes. */
+SD_API size_t sd_params_size(void);
+
+/* Sets one parameter from text, which is copied; NULL: its default. `error` gets the sentence on failure. */
+SD_API sd_status sd_params_set(sd_params *params, const char *key, const char *text, char error[512]);
+/* The other way round: what sd_params_set would set it with; *text is NULL if it has its default. Free with sd_free. */
+SD_API sd_status sd_params_get(const sd_params *params, const char *key, char **text, char error[512]);
+/* Frees what sd_params_set copied, to which fields still point. */
+SD_API void sd_params_free(sd_params *params);
+
 typedef struct sd_timings {
     double load, text, vae_decode;   /* seconds */
     const double *steps;             /* seconds of each step of the last sd_generate */
@@ -365,7 +434,8 @@ typedef struct sd_timings {
 /* Draws params->batch pictures; images has room for that many. Free each with sd_image_free. Pixels are
  * round(255*clamp(x/2+1/2)), halves to even, as diffusers rounds. */
 SD_API sd_status sd_generate(sd_ctx *ctx, const sd_params *params, sd_image *images);
-SD_API void sd_get_timings(const sd_ctx *ctx, sd_timings *timings);
+#define sd_get_timings(ctx, timings) sd_get_timings_sized((ctx), (timings), sizeof(sd_timings))
+SD_API void sd_get_timings_sized(const sd_ctx *ctx, sd_timings *timings, size_t size);
 
 /* What a run with these parameters will trace, in the order in which it is made: names and shapes, `data` NULL. They
  * follow from the parameters; nothing is computed. SD_ERR_ARG if one of the filter's globs means none of them, with the
@@ -387,8 +457,8 @@ typedef struct sd_drawn {
 } sd_drawn;
 SD_API void sd_set_drawn(sd_ctx *ctx, void (*fn)(void *user, const sd_drawn *draw), void *user);
 
-/* What a run with these parameters will really use: 0, -1 and NULL replaced by the model's values, every
- * value checked. The strings live as long as the context. */
+/* What a run with these parameters will really use: SD_DEFAULT and NULL replaced by the model's values, every
+ * value checked. *resolved is as large as *params. The strings live as long as the context. */
 SD_API sd_status sd_resolve_params(sd_ctx *ctx, const sd_params *params, sd_params *resolved);
 
 /* Writes a picture to a temporary file beside it, whose name nobody else has, and renames it when it is on the disk: of
@@ -409,7 +479,7 @@ typedef struct sd_recipe {
     const char *model;           /* names and hashes are NULL where there are none */
     const char *model_hash, *init_hash, *mask_hash, *noise_hash, *rng_hash, *sampler_rng_hash;
     const char *kernels;         /* "avx2" */
-    int precise, gemm, threads;  /* as in sd_options; threads 0: they do not count */
+    int precise, gemm, threads;  /* as in sd_options; SD_DEFAULT: it does not say, or they do not count */
     int from_picture;            /* 1: it began from a picture, named or not */
     int has_seed;                /* 1: params.seed is the text's; 0: it has none, or none that can be read */
     const char *notices;         /* lines about what cannot be followed; "" if all can */
@@ -470,7 +540,8 @@ typedef struct sd_sampler_info {
     double eta;              /* its own share of fresh noise */
 } sd_sampler_info;
 /* The i-th sampler, i = 0, 1, ...; 0 if there is none. All strings are constants. */
-SD_API int sd_get_sampler(int i, sd_sampler_info *info);
+#define sd_get_sampler(i, info) sd_get_sampler_sized((i), (info), sizeof(sd_sampler_info))
+SD_API int sd_get_sampler_sized(int i, sd_sampler_info *info, size_t size);
 /* The name of the i-th schedule, NULL if there is none. */
 SD_API const char *sd_schedule_name(int i);
 
@@ -488,8 +559,8 @@ SD_API sd_status sd_tensor_read(sd_ctx *ctx, const char *path, const char *name,
 SD_API sd_status sd_tensors_write(sd_ctx *ctx, const char *path, const sd_traced *tensors, size_t n);
 
 /* The unrolled networks of a model directory, of a configuration ("sd15", "sd21", "sdxl", "sdxl-refiner") or of a UNet
- * config.json, for a picture of width x height (0: native), as text or JSON. Reads no weights. `error` gets the
- * sentence on failure. Free *text with sd_free. */
+ * config.json, for a picture of width x height (SD_DEFAULT or 0: native), as text or JSON. Reads no weights. `error`
+ * gets the sentence on failure. Free *text with sd_free. */
 SD_API sd_status sd_plan(const char *model_or_config, int width, int height, int json, char **text, char error[512]);
 
 /* Where the default model is: $SD_MODEL, weights/tiny beside the program (program = argv[0]'s directory, may be NULL),

@@ -17,7 +17,7 @@ sd_ctx *open_tiny(unsigned parts, int threads)
     sd_options o;
     sd_options_init(&o);
     o.parts = parts;
-    o.threads = threads;
+    if (threads) o.threads = threads;
     return open_context(&o, SD_OK);
 }
 

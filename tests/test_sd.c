@@ -257,10 +257,10 @@ TEST(every_bad_parameter_has_its_sentence)
     sd_ctx *c = open_tiny(SD_PART_ALL, 0);
     const struct { const char *says; } cases[] = {
         {"width must be a multiple of 8, not 100: 96 and 104 are the nearest"},
-            {"height must be 8 to 65536 pixels, not -8"}, {"steps must be 1 to 1000, not 0"},
+            {"height must be 1 to 65536 pixels, not -8"}, {"steps must be 1 to 1000, not 0"},
         {"steps must be 1 to 1000, not 1001"}, {"batch must be 1 to 512, not 0"}, {"eta must be 0 to 1, not 2"},
-            {"the guidance scale must be -1000 to 1000, not inf"},
-        {"clip skip must be 0 to 3, not 4"}, {"steps offset must be 0 to 999, not 1000"}, {"sampler"}, {"spacing"},
+            {"guidance scale must be -1000 to 1000, not inf"},
+        {"clip skip must be 1 to 3, not 4"}, {"steps offset must be 0 to 999, not 1000"}, {"sampler"}, {"spacing"},
             {"prediction"},
         {"order 3 needs 3 steps or more, not 2"}};
     for (int i = 0; i < (int)(sizeof cases / sizeof *cases); i++) {
@@ -564,7 +564,7 @@ static sd_ctx *open_with(int gemm, int threads, int precise, sd_status want)
     sd_options o;
     sd_options_init(&o);
     o.gemm = gemm;
-    o.threads = threads;
+    if (threads) o.threads = threads;
     o.precise = precise;
     return open_context(&o, want);
 }

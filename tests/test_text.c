@@ -326,7 +326,7 @@ TEST(a1111s_texts_are_understood)
     assert_string_equal(r->params.sampling.schedule, "exponential@kdiffusion");
     assert_true(r->params.guidance.scale == 6.5 && r->params.seed == 3511284091u && r->params.width == 512 &&
         r->params.height == 768);
-    assert_true(r->params.edit.strength == -1 && !r->from_picture);   /* the second pass' strength */
+    assert_true(r->params.edit.strength == SD_DEFAULT && !r->from_picture);   /* the second pass' strength */
     assert_int_equal(r->params.clip_skip, 2);
     assert_string_equal(r->params.rng, "torch-cuda");            /* what A1111 takes and does not write */
     assert_string_equal(r->model, "v1-5-pruned-emaonly");
@@ -380,7 +380,7 @@ TEST(sdcpps_texts_are_understood)
     assert_string_equal(r->params.sampling.sampler, "dpm++2m@kdiffusion");
     assert_string_equal(r->params.sampling.schedule, "karras@kdiffusion");
     assert_string_equal(r->params.rng, "torch-cuda");
-    assert_true(r->params.seed == 197583933 && r->params.guidance.scale == 5 && r->params.sampling.eta == -1 &&
+    assert_true(r->params.seed == 197583933 && r->params.guidance.scale == 5 && r->params.sampling.eta == SD_DEFAULT &&
         r->params.sampling.steps == 30);
     assert_non_null(strstr(r->notices, "not followed: Skip layers, VAE\n"));
     sd_recipe_free(r);

@@ -62,44 +62,6 @@ class Image(C.Structure):
     _fields_ = [("width", C.c_int), ("height", C.c_int), ("channels", C.c_int), ("data", C.c_void_p)]
 
 
-def of(kind, names):
-    return [(name, kind) for name in names.split()]
-
-
-class Sampling(C.Structure):
-    """sd_sampling_params."""
-    _fields_ = ([("steps", C.c_int)] + of(C.c_char_p, "sampler schedule spacing prediction") +
-                of(C.POINTER(C.c_double), "sigmas timesteps") +
-                of(C.c_int, "sigma_count timestep_count order steps_offset set_alpha_to_one clip_sample") +
-                of(C.c_double, "eta s_churn s_tmin s_tmax s_noise") + [("reserved", C.c_uint64 * 16)])
-
-
-class Guidance(C.Structure):
-    """sd_guidance_params."""
-    _fields_ = of(C.c_double, "scale rescale") + [("reserved", C.c_uint64 * 16)]
-
-
-class Edit(C.Structure):
-    """sd_edit_params."""
-    _fields_ = (of(C.c_void_p, "init mask") + of(C.c_char_p, "init_name mask_name") + of(C.c_double, "strength mask_blur")
-                + of(C.c_int, "alpha_mask invert_mask paste_back inpaint_crop") +
-                [("outpaint", C.c_int * 4), ("resize", C.c_char_p), ("reserved", C.c_uint64 * 16)])
-
-
-class Params(C.Structure):
-    """sd_params."""
-    _fields_ = ([("size", C.c_size_t)] + of(C.c_char_p, "prompt negative_prompt") + of(C.c_int, "width height") +
-                of(C.c_uint64, "seed") + of(C.c_char_p, "rng sampler_rng") +
-                of(C.c_int, "seed_per_image batch keep clip_skip") +
-                [("noise", C.c_void_p), ("noise_count", C.c_size_t), ("noise_name", C.c_char_p),
-                 ("sampling", Sampling), ("guidance", Guidance), ("edit", Edit)])
-
-    def set(self, **settings):
-        for key, value in settings.items():
-            group = next(g for g in (self, self.sampling, self.guidance) if key in dict(g._fields_))
-            setattr(group, key, value.encode() if isinstance(value, str) else value)
-
-
 ON_TRACE = C.CFUNCTYPE(None, C.c_void_p, C.POINTER(Traced))
 
 
@@ -116,23 +78,17 @@ class Library(sd_library.Context):
         self.got[t.name.decode()] = np.ctypeslib.as_array(t.data, (math.prod(t.dim[:t.nd]),)).copy()
 
     def run(self, sigmas=None, **settings):
-        p, image, self.got = Params(), Image(), {}
-        self.lib.sd_params_init_sized(C.byref(p), C.c_size_t(C.sizeof(p)))
-        assert p.batch == 1 and p.edit.inpaint_crop == -1 and p.edit.paste_back == 1, "sd_params has changed"
-        p.set(prompt=PROMPT, negative_prompt=NEGATIVE, seed=golden_solvers.SEED, **settings)
-        if sigmas is not None:
-            p.sampling.sigmas, p.sampling.sigma_count = (C.c_double * len(sigmas))(*sigmas), len(sigmas)
-        self.call("sd_generate", C.byref(p), C.byref(image))
+        p, image, self.got = sd_library.Params(self.lib, sigmas=sigmas, **settings), Image(), {}
+        p.set(prompt=PROMPT, negative_prompt=NEGATIVE, seed=golden_solvers.SEED)
+        self.call("sd_generate", p.pointer, C.byref(image))
         self.lib.sd_image_free(C.byref(image))
         return self.got
 
     def sigmas(self, **settings):
-        p, n = Params(), C.c_int()
-        self.lib.sd_params_init_sized(C.byref(p), C.c_size_t(C.sizeof(p)))
-        p.set(**settings)
-        self.check(self.lib.sd_schedule(self.ctx, C.byref(p), C.byref(n), None, None, None))
+        p, n = sd_library.Params(self.lib, **settings), C.c_int()
+        self.check(self.lib.sd_schedule(self.ctx, p.pointer, C.byref(n), None, None, None))
         out = (C.c_double * (n.value + 1))()
-        self.check(self.lib.sd_schedule(self.ctx, C.byref(p), C.byref(n), None, out, None))
+        self.check(self.lib.sd_schedule(self.ctx, p.pointer, C.byref(n), None, out, None))
         return list(out)
 
 
@@ -370,7 +326,7 @@ def cases():
                twin="steps_offset 0", wrong={"steps_offset": 0})
     yield dict(name="ddim", spacing="leading", steps=5, clip_sample=False, set_alpha_to_one=False,
                twin="set_alpha_to_one", wrong={"set_alpha_to_one": 1})
-    yield dict(name="euler", steps=5, rescale=0.7, twin="no rescale", wrong={"rescale": 0.0})
+    yield dict(name="euler", steps=5, rescale=0.7, twin="no rescale", wrong={"guidance_rescale": 0.0})
     yield dict(name="euler_a", steps=5, twin="draws from a generator of their own", wrong={"sampler_rng": "torch-cpu"})
     yield dict(name="dpm++3m_sde@kdiffusion", curve="karras@kdiffusion", steps=5, twin="two points",
                wrong={"order": 2})
@@ -381,7 +337,7 @@ def settings_of(case):
     name, curve = case["name"], case.get("curve", "spaced")
     kdiffusion = "@" in name
     out = dict(sampler=name, steps=case["steps"], prediction=case.get("prediction", "epsilon"),
-               scale=case.get("scale", SCALE), rescale=case.get("rescale", 0.0),
+               guidance_scale=case.get("scale", SCALE), guidance_rescale=case.get("rescale", 0.0),
                spacing=case.get("spacing", "linspace"))
     if curve != "spaced":
         out["schedule"] = curve
@@ -451,7 +407,7 @@ def library_run(libraries, case):
     """The latents of every evaluation and of the end, and the timesteps."""
     library, settings = libraries.get(file_of(case)), dict(settings_of(case), **case.get("wrong", {}))
     if case.get("twin", "").startswith("sigmas"):
-        plain = library.sigmas(**{k: v for k, v in settings.items() if k not in ("scale", "rescale")})
+        plain = library.sigmas(**{k: v for k, v in settings.items() if k not in ("guidance_scale", "guidance_rescale")})
         levels = sorted({v for v in plain if v > 0}, reverse=True)
         del settings["spacing"]
         settings["sigmas"] = shifted(levels) + [0.0]

@@ -1,0 +1,545 @@
+/* params.c - floor 6: the table of parameters. A new one is a field of sd_params, a row here, and the place that uses
+ * it: defaults, bounds, the command line with its help, manual page and completions, the text of a picture and
+ * sd_params_set follow from the row. */
+#include "params.h"
+#include "image_transform.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define AT(field) .offset = offsetof(sd_params, field)
+#define INT(field) AT(field), .type = SD_PARAM_INT
+#define BOOL(field) AT(field), .type = SD_PARAM_BOOL, .least = 0, .most = 1
+#define NUMBER(field) AT(field), .type = SD_PARAM_NUMBER
+#define TEXT(field) AT(field), .type = SD_PARAM_TEXT
+#define FILE_NAME(field) AT(field), .type = SD_PARAM_FILE
+#define LIST(field, count) AT(field), .type = SD_PARAM_LIST, .count_offset = offsetof(sd_params, count)
+#define BETWEEN(a, b) .least = (a), .most = (b)
+#define DEFAULT(x) .initial = (x)
+#define ON_LINE(short, long, name_of_value, lines) \
+    .letter = (short), .option = (long), .value = (name_of_value), .help = (lines)
+
+#define STREAMS "torch-cpu torch-cuda numpy numpy-pcg64 numpy-pcg64-f32"
+#define SPACINGS "leading trailing linspace"
+
+static const sd_param table[] = {
+    /* ---- what to draw */
+    {{"prompt", TEXT(prompt), ON_LINE('p', "prompt", "TEXT",
+      "what the picture shows; @FILE: the text of a file, -: of\nthe standard input (-n takes them too)"),
+      .text_key = "Prompt"}, "prompt", SD_WRITTEN_NEVER, NULL, NULL},
+    {{"negative_prompt", TEXT(negative_prompt), ON_LINE('n', "negative-prompt", "TEXT", "what it does not show"),
+      .text_key = "Negative prompt"}, "negative prompt", SD_WRITTEN_NEVER, NULL, NULL},
+    {{"width", INT(width), BETWEEN(1, 65536), DEFAULT(SD_DEFAULT), ON_LINE('W', "width", "N",
+      "pixels, a multiple of 8 (default: the model's own)"), .text_key = "Size"}, "width",
+     SD_WRITTEN_ALWAYS, sd_write_size, " pixels"},
+    {{"height", INT(height), BETWEEN(1, 65536), DEFAULT(SD_DEFAULT), ON_LINE('H', "height", "N",
+      "the same for the height")}, "height", SD_WRITTEN_NEVER, NULL, " pixels"},
+    {{"seed", AT(seed), .type = SD_PARAM_SEED, ON_LINE('s', "seed", "N",
+      "of torch's CPU generator (default, and -1: random, printed)"), .text_key = "Seed"}, "seed",
+     SD_WRITTEN_ALWAYS, sd_write_seed, NULL},
+    {{"rng", TEXT(rng), .words = STREAMS, ON_LINE(0, "rng", "NAME",
+      "whose seed it is: torch-cpu (default), torch-cuda, numpy,\nnumpy-pcg64, torch-cuda:sms=40,threads=1024, ...; "
+      "or\nFILE.safetensors, whose numbers are given out in order"), .text_key = "RNG"}, "rng",
+     SD_WRITTEN_ALWAYS, sd_write_stream, NULL},
+    {{"sampler_rng", TEXT(sampler_rng), .words = STREAMS " brownian", ON_LINE(0, "sampler-rng", "NAME",
+      "another generator for the samplers' noise; also brownian"), .text_key = "Sampler RNG"}, "sampler rng",
+     SD_WRITTEN_CHANGED, sd_write_stream, NULL},
+    {{"seed_per_image", BOOL(seed_per_image), ON_LINE(0, "seed-per-image", NULL,
+      "with --batch-size: picture i has its own generator, seed + i"), .text_key = "Seed per image"}, "seed per image",
+     SD_WRITTEN_CHANGED, NULL, NULL},
+    {{"batch", INT(batch), BETWEEN(1, 512), DEFAULT(1), ON_LINE(0, "batch-size", "N",
+      "pictures drawn together from one seed, as diffusers'\nnum_images_per_prompt"), .text_key = "Batch size"},
+     "batch", SD_WRITTEN_CHANGED, NULL, NULL},
+    {{"keep", INT(keep), BETWEEN(0, 512), ON_LINE(0, "keep", "N", "of a --batch-size only picture N"),
+      .text_key = "Batch pos"}, "keep", SD_WRITTEN_CHANGED, sd_write_place, NULL},
+
+    /* ---- how to draw it */
+    {{"steps", INT(sampling.steps), BETWEEN(1, 1000), DEFAULT(25), ON_LINE(0, "steps", "N",
+      "steps of the sampler (default 25); some evaluate the\nnetwork more often, pndm once more: see sd schedule"),
+      .text_key = "Steps"}, "steps", SD_WRITTEN_ALWAYS, NULL, NULL},
+    {{"guidance_scale", NUMBER(guidance.scale), BETWEEN(-1000, 1000), DEFAULT(SD_DEFAULT), ON_LINE(0, "cfg-scale", "X",
+      "guidance (default: the model's, else 7.5);\n1 and less: none, in half the time"), .text_key = "CFG scale"},
+     "guidance scale", SD_WRITTEN_ALWAYS, NULL, NULL},
+    {{"sampler", TEXT(sampling.sampler), ON_LINE(0, "sampling-method", "NAME",
+      "see sd samplers (default: the model's)"), .text_key = "Sampler"}, "sampler", SD_WRITTEN_ALWAYS,
+     sd_write_sampler, NULL},
+    {{"schedule", TEXT(sampling.schedule), ON_LINE(0, "scheduler", "NAME",
+      "how sigmas are placed: karras, ..., see sd samplers; or the\ntimesteps' spacing: leading, trailing, linspace"),
+      .text_key = "Schedule type"}, "schedule", SD_WRITTEN_ALWAYS, sd_write_schedule, NULL},
+    {{"spacing", TEXT(sampling.spacing), .words = SPACINGS, ON_LINE(0, "spacing", "NAME",
+      "the spacing alone, beside a --scheduler"), .text_key = "Timestep spacing"}, "spacing",
+     SD_WRITTEN_ALWAYS, NULL, NULL},
+    {{"sigmas", LIST(sampling.sigmas, sampling.sigma_count), ON_LINE(0, "sigmas", "LIST",
+      "sigmas of a run, falling: \"14.6,6.5,2.7,0.9,0\""), .text_key = "Sigmas"}, "sigmas",
+     SD_WRITTEN_CHANGED, NULL, NULL},
+    {{"timesteps", LIST(sampling.timesteps, sampling.timestep_count), ON_LINE(0, "timesteps", "LIST",
+      "timesteps of a run, falling"), .text_key = "Timesteps"}, "timesteps", SD_WRITTEN_CHANGED, NULL, NULL},
+    {{"order", INT(sampling.order), BETWEEN(1, 4), DEFAULT(SD_DEFAULT), ON_LINE(0, "order", "N",
+      "of a multi-step sampler (default: its own)"), .text_key = "Order"}, "order", SD_WRITTEN_CHANGED, NULL, NULL},
+    {{"steps_offset", INT(sampling.steps_offset), BETWEEN(0, 999), DEFAULT(SD_DEFAULT), ON_LINE(0, "steps-offset", "N",
+      "added to leading timesteps"), .text_key = "Steps offset"}, "steps offset", SD_WRITTEN_ALWAYS, NULL, NULL},
+    {{"set_alpha_to_one", BOOL(sampling.set_alpha_to_one), DEFAULT(SD_DEFAULT), ON_LINE(0, "set-alpha-to-one", "BOOL",
+      "where the last step of ddim and pndm ends (true, false)"), .text_key = "Set alpha to one"}, "set_alpha_to_one",
+     SD_WRITTEN_ALWAYS, NULL, NULL},
+    {{"prediction", TEXT(sampling.prediction), .words = "epsilon v_prediction sample", ON_LINE(0, "prediction", "NAME",
+      "what the UNet predicts: epsilon, v_prediction, sample"), .text_key = "Prediction"}, "prediction",
+     SD_WRITTEN_ALWAYS, NULL, NULL},
+    {{"clip_sample", BOOL(sampling.clip_sample), DEFAULT(SD_DEFAULT), ON_LINE(0, "clip-sample", "BOOL",
+      "ddim: clip the predicted latents (true, false)"), .text_key = "Clip sample"}, "clip_sample",
+     SD_WRITTEN_ALWAYS, NULL, NULL},
+    {{"eta", NUMBER(sampling.eta), BETWEEN(0, 1), DEFAULT(SD_DEFAULT), ON_LINE(0, "eta", "X",
+      "share of fresh noise in each step (default: ddim 0, euler_a 1)"), .text_key = "Eta"}, "eta",
+     SD_WRITTEN_CHANGED, sd_write_eta, NULL},
+    {{"s_churn", NUMBER(sampling.s_churn), BETWEEN(0, 1e6), ON_LINE(0, "s-churn", "X",
+      "euler, heun, dpm2: noise that is put back on in a run"), .text_key = "Sigma churn"}, "s_churn",
+     SD_WRITTEN_CHANGED, sd_write_churn, NULL},
+    {{"s_tmin", NUMBER(sampling.s_tmin), BETWEEN(0, 1e6), ON_LINE(0, "s-tmin", "X", "... at sigmas from here"),
+      .text_key = "Sigma tmin"}, "s_tmin", SD_WRITTEN_NEVER, NULL, NULL},
+    {{"s_tmax", NUMBER(sampling.s_tmax), BETWEEN(0, INFINITY), DEFAULT(INFINITY), ON_LINE(0, "s-tmax", "X",
+      "... up to here (default: all)"), .text_key = "Sigma tmax"}, "s_tmax", SD_WRITTEN_NEVER, NULL, NULL},
+    {{"s_noise", NUMBER(sampling.s_noise), BETWEEN(0, 1000), DEFAULT(1), ON_LINE(0, "s-noise", "X",
+      "deviation of that noise and of the ancestral samplers'\n(default 1)"), .text_key = "Sigma noise"}, "s_noise",
+     SD_WRITTEN_CHANGED, NULL, NULL},
+    {{"guidance_rescale", NUMBER(guidance.rescale), BETWEEN(0, 1), ON_LINE(0, "guidance-rescale", "X",
+      "share by which a guided prediction is brought\nback to its deviation before guidance (default 0)"),
+      .text_key = "CFG rescale phi"}, "guidance rescale", SD_WRITTEN_CHANGED, NULL, NULL},
+    {{"clip_skip", INT(clip_skip), BETWEEN(1, 1000), DEFAULT(1), ON_LINE(0, "clip-skip", "N",
+      "1: the text encoder's last layer (default, also 0 and -1),\n2: the one before it, ..."),
+      .text_key = "Clip skip"}, "clip skip", SD_WRITTEN_CHANGED, NULL, NULL},
+    {{"noise_name", FILE_NAME(noise_name), ON_LINE(0, "noise", "FILE",
+      "initial noise from a safetensors file: its tensor \"noise\"\n"
+      "or its only one, [batch,channels,height/8,width/8]"),
+      .text_key = "Initial noise"}, "noise", SD_WRITTEN_CHANGED, sd_write_noise, NULL},
+
+    /* ---- beginning from a picture */
+    {{"init_name", FILE_NAME(edit.init_name), ON_LINE('i', "init-img", "FILE",
+      "PNG, JPEG or PNM; without -W and -H its own size, to the\nnearest multiple of 8"), .text_key = "Init image"},
+     "init", SD_WRITTEN_ALWAYS, sd_write_init, NULL},
+    {{"strength", NUMBER(edit.strength), BETWEEN(0, 1), DEFAULT(SD_DEFAULT), ON_LINE(0, "strength", "X",
+      "how much of it is changed: share of the steps that are\ntaken (default 0.8; where something is masked, 1)"),
+      .text_key = "Denoising strength"}, "strength", SD_WRITTEN_ALWAYS, NULL, NULL},
+    {{"mask_name", FILE_NAME(edit.mask_name), ON_LINE(0, "mask", "FILE",
+      "white is repainted, black is kept (default: the picture's\nalpha if half of it is seen through anywhere)"),
+      .text_key = "Mask"}, "mask", SD_WRITTEN_CHANGED, sd_write_mask, NULL},
+    {{"alpha_mask", BOOL(edit.alpha_mask), ON_LINE(0, "alpha-mask", NULL,
+      "the picture's alpha is the mask, whatever it holds"), .text_key = "Alpha mask"}, "alpha mask",
+     SD_WRITTEN_CHANGED, NULL, NULL},
+    {{"invert_mask", BOOL(edit.invert_mask), ON_LINE(0, "invert-mask", NULL, "the other way round"),
+      .text_key = "Mask mode"}, "invert mask", SD_WRITTEN_CHANGED, sd_write_mask_mode, NULL},
+    {{"mask_blur", NUMBER(edit.mask_blur), BETWEEN(0, 1000), ON_LINE(0, "mask-blur", "X",
+      "softens the mask's edge by so many pixels"), .text_key = "Mask blur"}, "mask blur", SD_WRITTEN_CHANGED, NULL,
+     " pixels"},
+    {{"paste_back", BOOL(edit.paste_back), DEFAULT(1), ON_LINE(0, "paste-back", "BOOL",
+      "pixels that are kept come back byte for byte (default)"), .text_key = "Paste back"}, "paste back",
+     SD_WRITTEN_CHANGED, NULL, NULL},
+    {{"inpaint_crop", INT(edit.inpaint_crop), BETWEEN(0, SD_IMAGE_SIDE), DEFAULT(SD_DEFAULT),
+      ON_LINE(0, "inpaint-crop", "N",
+      "works on the mask and N pixels around it alone, at the\nmodel's size, and pastes the result back"),
+      .text_key = "Inpaint area"}, "inpaint crop", SD_WRITTEN_CHANGED, sd_write_crop, " pixels"},
+    {{"outpaint", AT(edit.outpaint), .type = SD_PARAM_MARGINS, BETWEEN(0, SD_IMAGE_SIDE),
+      ON_LINE(0, "outpaint", "L,T,R,B", "adds pixels left, top, right and bottom and paints them"),
+      .text_key = "Outpaint"}, "outpaint", SD_WRITTEN_CHANGED, NULL, NULL},
+    {{"resize", TEXT(edit.resize), .words = "stretch crop pad", ON_LINE(0, "resize", "HOW",
+      "to -W and -H: stretch (default), crop, pad"), .text_key = "Resize"}, "resize", SD_WRITTEN_CHANGED, NULL, NULL},
+};
+
+/* -------------------------------------------------------------------------------------- finding */
+
+const sd_param *sd_param_at(size_t i) { return i < SD_COUNT(table) ? &table[i] : NULL; }
+
+static bool same_key(const char *a, const char *b)
+{
+    for (; *a && *b; a++, b++)
+        if (*a != *b && !(*a == '-' && *b == '_') && !(*a == '_' && *b == '-')) return false;
+    return *a == *b;
+}
+
+const sd_param *sd_param_find(const char *key)
+{
+    for (size_t i = 0; i < SD_COUNT(table) && key; i++)
+        if (same_key(key, table[i].about.key) || same_key(key, table[i].about.option)) return &table[i];
+    return NULL;
+}
+
+const sd_param *sd_param_find_text(const char *text_key)
+{
+    for (size_t i = 0; i < SD_COUNT(table); i++)
+        if (table[i].about.text_key && strcmp(text_key, table[i].about.text_key) == 0) return &table[i];
+    return NULL;
+}
+
+static bool within(const sd_param *row, size_t begin, size_t size)
+{
+    return row->about.offset >= begin && row->about.offset < begin + size;
+}
+#define WITHIN(row, group) within(row, offsetof(sd_params, group), sizeof((sd_params *)0)->group)
+
+static const char *group_of(const sd_param *row)
+{
+    return WITHIN(row, sampling) ? "sampling" : WITHIN(row, guidance) ? "guidance" : WITHIN(row, edit) ? "edit" : "";
+}
+
+bool sd_param_is_edit(const sd_param *row) { return WITHIN(row, edit); }
+
+/* -------------------------------------------------------------------------- fields and defaults */
+
+static void *field_of(const sd_params *p, size_t offset) { return (char *)(uintptr_t)p + offset; }
+
+/* INT, BOOL and NUMBER */
+static bool is_number(const sd_param *row)
+{
+    return row->about.type == SD_PARAM_INT || row->about.type == SD_PARAM_BOOL || row->about.type == SD_PARAM_NUMBER;
+}
+
+static double number_of(const sd_params *p, const sd_param *row)
+{
+    const void *field = field_of(p, row->about.offset);
+    return row->about.type == SD_PARAM_NUMBER ? *(const double *)field : *(const int *)field;
+}
+
+static void set_number(sd_params *p, const sd_param *row, double x)
+{
+    void *field = field_of(p, row->about.offset);
+    if (row->about.type == SD_PARAM_NUMBER) *(double *)field = x;
+    else *(int *)field = (int)x;
+}
+
+static void set_default(sd_params *p, const sd_param *row)
+{
+    static const sd_params nothing;
+    void *field = field_of(p, row->about.offset);
+    switch (row->about.type) {
+    case SD_PARAM_INT: case SD_PARAM_BOOL: case SD_PARAM_NUMBER: set_number(p, row, row->about.initial); break;
+    case SD_PARAM_SEED: *(uint64_t *)field = 0; break;
+    case SD_PARAM_MARGINS: memcpy(field, nothing.edit.outpaint, sizeof nothing.edit.outpaint); break;
+    case SD_PARAM_LIST:
+        *(int *)field_of(p, row->about.count_offset) = 0;
+        *(const double **)field = NULL;
+        break;
+    case SD_PARAM_TEXT: case SD_PARAM_FILE: *(const char **)field = NULL; break;
+    }
+}
+
+static void set_defaults(sd_params *p)
+{
+    *p = (sd_params){.size = sizeof *p};
+    for (size_t i = 0; i < SD_COUNT(table); i++) set_default(p, &table[i]);
+}
+
+void sd_params_init_sized(sd_params *p, size_t size)
+{
+    sd_params all;
+    if (!p) return;
+    set_defaults(&all);
+    all.size = size;
+    sd_hand_out(p, size, &all, sizeof all);
+}
+
+size_t sd_params_size(void) { return sizeof(sd_params); }
+
+int sd_get_param_sized(int i, sd_param_info *info, size_t size)
+{
+    const sd_param *row = i < 0 ? NULL : sd_param_at((size_t)i);
+    if (!row || !info) return 0;
+    sd_param_info about = row->about;
+    about.group = group_of(row);
+    sd_hand_out(info, size, &about, sizeof about);
+    return 1;
+}
+
+/* ------------------------------------------------------------------------- a caller's parameters */
+
+enum { SMALLEST = offsetof(sd_params, sampling) };   /* what every version has */
+
+sd_status sd_params_take_unchecked(sd_params *out, const sd_params *given, sd_error *e)
+{
+    if (!given) return sd_fail(e, SD_ERR_ARG, "params must not be NULL");
+    size_t size = given->size;
+    if (size < SMALLEST)
+        return sd_fail(e, SD_ERR_ARG, "params has a size of %zu bytes, which none has: call sd_params_init first",
+                       size);
+    if (size > sizeof *out)
+        return sd_fail(e, SD_ERR_ARG, "params has %zu bytes, of which this library (sd %s) knows %zu: the program was "
+                       "compiled for a newer one", size, SD_VERSION, sizeof *out);
+    set_defaults(out);
+    memcpy(out, given, size);
+    out->size = sizeof *out;
+    for (size_t i = 0; i < SD_COUNT(table); i++)
+        if (is_number(&table[i]) && number_of(out, &table[i]) == SD_DEFAULT) set_default(out, &table[i]);
+    return SD_OK;
+}
+
+sd_status sd_params_take(sd_params *out, const sd_params *given, sd_error *e)
+{
+    if (sd_params_take_unchecked(out, given, e)) return e->status;
+    for (size_t i = 0; i < SD_COUNT(table); i++) {
+        const sd_param *row = &table[i];
+        const sd_param_info *r = &row->about;
+        if (!is_number(row) || (sd_param_is_edit(row) && !out->edit.init)) continue;
+        double x = number_of(out, row);
+        if (x == SD_DEFAULT || (x >= r->least && x <= r->most)) continue;
+        const char *unit = row->unit ? row->unit : "";
+        if (r->most == INFINITY) return sd_fail(e, SD_ERR_ARG, "%s must be %g or more, not %g", row->name, r->least, x);
+        if (r->type == SD_PARAM_NUMBER)
+            return sd_fail(e, SD_ERR_ARG, "%s must be %g to %g%s, not %g", row->name, r->least, r->most, unit, x);
+        return sd_fail(e, SD_ERR_ARG, "%s must be %.0f to %.0f%s, not %.0f", row->name, r->least, r->most, unit, x);
+    }
+    return SD_OK;
+}
+
+/* --------------------------------------------------------------------------------- values as text */
+
+typedef struct copy { struct copy *next; } copy;
+
+void sd_params_free(sd_params *p)
+{
+    if (!p) return;
+    for (copy *c = p->copies, *next; c; c = next) {
+        next = c->next;
+        free(c);
+    }
+    p->copies = NULL;
+}
+
+/* n bytes that live as long as p's copies; NULL: no memory. */
+static void *keep(sd_params *p, size_t n, sd_error *e)
+{
+    const size_t head = sizeof(double) > sizeof(copy) ? sizeof(double) : sizeof(copy);
+    copy *c = malloc(head + n);
+    if (!c) {
+        sd_fail(e, SD_ERR_MEMORY, "no memory for a parameter of %zu bytes", n);
+        return NULL;
+    }
+    c->next = p->copies;
+    p->copies = c;
+    return (char *)c + head;
+}
+
+static bool read_bool(double *x, const char *value)
+{
+    static const char *const words[][2] = {{"false", "true"}, {"0", "1"}, {"no", "yes"}, {"off", "on"}};
+    for (size_t i = 0; i < SD_COUNT(words); i++)
+        for (int v = 0; v < 2; v++) {
+            const char *a = value, *b = words[i][v];
+            while (*a && *b && (*a == *b || (*a >= 'A' && *a <= 'Z' && *a + ('a' - 'A') == *b))) a++, b++;
+            if (*a || *b) continue;
+            *x = v;
+            return true;
+        }
+    return false;
+}
+
+static bool read_seed(uint64_t *out, const char *value)
+{
+    uint64_t v = 0;
+    if (!*value || strlen(value) > 20 || value[strspn(value, "0123456789")]) return false;
+    for (; *value; value++) {
+        uint64_t digit = (uint64_t)(*value - '0');
+        if (v > (UINT64_MAX - digit) / 10) return false;
+        v = v * 10 + digit;
+    }
+    *out = v;
+    return true;
+}
+
+/* A part of a list that ends at a comma or with the text, and may have spaces around it. */
+static bool read_item(double *out, const char *item, size_t n)
+{
+    char text[80];
+    while (n && item[0] == ' ') item++, n--;
+    while (n && item[n - 1] == ' ') n--;
+    if (n >= sizeof text) return false;
+    memcpy(text, item, n);
+    text[n] = 0;
+    return sd_number_read(out, text);
+}
+
+/* "1,2,3": up to `most` numbers; 0 if it is no list, or a longer one. */
+static size_t read_items(double *out, size_t most, const char *value)
+{
+    size_t n = 0;
+    for (const char *at = value;; at++) {
+        size_t length = strcspn(at, ",");
+        if (n == most || !read_item(&out[n++], at, length)) return 0;
+        at += length;
+        if (!*at) return n;
+    }
+}
+
+static bool read_list(sd_params *p, const sd_param *row, const char *value, sd_error *e)
+{
+    size_t most = 1;
+    for (const char *c = value; *c; c++) most += *c == ',';
+    double *list = most > INT_MAX ? NULL : keep(p, most * sizeof *list, e);
+    size_t n = list ? read_items(list, most, value) : 0;
+    if (!n) return false;
+    *(const double **)field_of(p, row->about.offset) = list;
+    *(int *)field_of(p, row->about.count_offset) = (int)n;
+    return true;
+}
+
+static bool read_margins(int margins[4], const char *value)
+{
+    double list[4];
+    if (read_items(list, 4, value) != 4) return false;
+    for (int i = 0; i < 4; i++)
+        if (list[i] != floor(list[i]) || fabs(list[i]) > SD_IMAGE_SIDE) return false;
+    for (int i = 0; i < 4; i++) margins[i] = (int)list[i];
+    return true;
+}
+
+/* INT, BOOL, NUMBER */
+static bool read_number(double *x, const sd_param *row, const char *value)
+{
+    if (row->about.type == SD_PARAM_BOOL) return read_bool(x, value);
+    if (!sd_number_read(x, value)) return false;
+    return row->about.type == SD_PARAM_NUMBER || (*x == floor(*x) && fabs(*x) <= INT_MAX);
+}
+
+bool sd_param_read(sd_params *p, const sd_param *row, const char *value, sd_error *e)
+{
+    void *field = field_of(p, row->about.offset);
+    double x;
+    char *text;
+    switch (row->about.type) {
+    case SD_PARAM_INT: case SD_PARAM_BOOL: case SD_PARAM_NUMBER:
+        if (!read_number(&x, row, value)) return false;
+        set_number(p, row, x);
+        return true;
+    case SD_PARAM_SEED: return read_seed(field, value);
+    case SD_PARAM_LIST: return read_list(p, row, value, e);
+    case SD_PARAM_MARGINS: return read_margins(field, value);
+    case SD_PARAM_TEXT: case SD_PARAM_FILE:
+        text = keep(p, strlen(value) + 1, e);
+        if (text) *(const char **)field = strcpy(text, value);
+        return text != NULL;
+    }
+    return false;
+}
+
+static void add_numbers(sd_text *t, const double *x, int n)
+{
+    for (int i = 0; i < n; i++) {
+        char number[SD_NUMBER_SIZE];
+        sd_text_add(t, "%s%s", i ? "," : "", sd_number_text(number, x[i]));
+    }
+}
+
+bool sd_param_add_text(sd_text *t, const sd_params *p, const sd_param *row)
+{
+    const void *field = field_of(p, row->about.offset);
+    const int *m = field;
+    double x;
+    char number[SD_NUMBER_SIZE];
+    switch (row->about.type) {
+    case SD_PARAM_INT: case SD_PARAM_BOOL: case SD_PARAM_NUMBER:
+        x = number_of(p, row);
+        if (row->about.type == SD_PARAM_BOOL) sd_text_add(t, "%s", x != 0 ? "true" : "false");
+        else if (row->about.type == SD_PARAM_INT) sd_text_add(t, "%.0f", x);
+        else sd_text_add(t, "%s", sd_number_text(number, x));
+        return x != row->about.initial;
+    case SD_PARAM_SEED:
+        sd_text_add(t, "%llu", (unsigned long long)*(const uint64_t *)field);
+        return *(const uint64_t *)field != 0;
+    case SD_PARAM_LIST:
+        if (!*(const double *const *)field) return false;
+        add_numbers(t, *(const double *const *)field, *(const int *)field_of(p, row->about.count_offset));
+        return true;
+    case SD_PARAM_MARGINS:
+        sd_text_add(t, "%d,%d,%d,%d", m[0], m[1], m[2], m[3]);
+        return m[0] || m[1] || m[2] || m[3];
+    case SD_PARAM_TEXT: case SD_PARAM_FILE:
+        if (!*(const char *const *)field) return false;
+        sd_text_add(t, "%s", *(const char *const *)field);
+        return true;
+    }
+    return false;
+}
+
+/* ------------------------------------------------------------------------------------ by their key */
+
+static sd_status say(char error[512], const sd_error *e)
+{
+    if (error) snprintf(error, 512, "%s", e->text);
+    return e->status;
+}
+
+static size_t size_of(const sd_param *row)
+{
+    static const size_t sizes[] = {
+        [SD_PARAM_TEXT] = sizeof(char *), [SD_PARAM_FILE] = sizeof(char *), [SD_PARAM_INT] = sizeof(int),
+        [SD_PARAM_BOOL] = sizeof(int), [SD_PARAM_NUMBER] = sizeof(double), [SD_PARAM_SEED] = sizeof(uint64_t),
+        [SD_PARAM_LIST] = sizeof(double *), [SD_PARAM_MARGINS] = 4 * sizeof(int)};
+    return sizes[row->about.type];
+}
+
+/* The row of a key, if the caller's struct has its field. */
+static const sd_param *row_of(const sd_params *p, const char *key, sd_error *e)
+{
+    const sd_param *row = sd_param_find(key);
+    if (!p) sd_fail(e, SD_ERR_ARG, "params must not be NULL");
+    else if (!row) sd_fail(e, SD_ERR_ARG, "there is no parameter \"%.100s\"", key ? key : "");
+    else if (p->size > sizeof *p || p->size < SMALLEST || p->size < row->about.offset + size_of(row))
+        sd_fail(e, SD_ERR_ARG, "%.100s: params has a size of %zu bytes, where that is not in", key, p->size);
+    return e->status ? NULL : row;
+}
+
+/* key: as the caller calls it */
+static void refuse(sd_error *e, const sd_param *row, const char *key, const char *text)
+{
+    const sd_param_info *r = &row->about;
+    switch (r->type) {
+    case SD_PARAM_INT:
+        sd_fail(e, SD_ERR_ARG, "%s must be a whole number from %.0f to %.0f, not \"%.100s\"", key, r->least, r->most,
+                text);
+        break;
+    case SD_PARAM_NUMBER:
+        sd_fail(e, SD_ERR_ARG, "%s must be a number from %g to %g, not \"%.100s\"", key, r->least, r->most, text);
+        break;
+    case SD_PARAM_BOOL: sd_fail(e, SD_ERR_ARG, "%s must be true or false, not \"%.100s\"", key, text); break;
+    case SD_PARAM_SEED:
+        sd_fail(e, SD_ERR_ARG, "%s must be a whole number from 0 to %llu, not \"%.100s\"", key,
+                (unsigned long long)UINT64_MAX, text);
+        break;
+    case SD_PARAM_LIST:
+        sd_fail(e, SD_ERR_ARG, "%s must be decimal numbers with commas between them, not \"%.100s\"", key, text);
+        break;
+    case SD_PARAM_MARGINS:
+        sd_fail(e, SD_ERR_ARG, "%s takes four numbers of pixels, left,top,right,bottom, not \"%.100s\"", key, text);
+        break;
+    case SD_PARAM_TEXT: case SD_PARAM_FILE: break;   /* anything will do; memory has run out */
+    }
+}
+
+sd_status sd_params_set(sd_params *p, const char *key, const char *text, char error[512])
+{
+    sd_error e = {.status = SD_OK};
+    const sd_param *row = row_of(p, key, &e);
+    double x = 0;
+    if (row && !text) set_default(p, row);
+    if (row && text) {
+        bool number = is_number(row);
+        bool good = number ? read_number(&x, row, text) && x >= row->about.least && x <= row->about.most
+                           : sd_param_read(p, row, text, &e);
+        if (good && number) set_number(p, row, x);
+        if (!good && !e.status) refuse(&e, row, key, text);
+    }
+    return say(error, &e);
+}
+
+sd_status sd_params_get(const sd_params *p, const char *key, char **text, char error[512])
+{
+    sd_error e = {.status = SD_OK};
+    const sd_param *row = row_of(p, key, &e);
+    sd_text t = {0};
+    if (text) *text = NULL;
+    else sd_fail(&e, SD_ERR_ARG, "text must not be NULL");
+    if (e.status) return say(error, &e);
+    bool other = sd_param_add_text(&t, p, row);
+    sd_text_addn(&t, "", 0);
+    if (t.failed) sd_fail(&e, SD_ERR_MEMORY, "no memory for a parameter's text");
+    if (other && !t.failed) *text = t.s;
+    else free(t.s);
+    return say(error, &e);
+}

@@ -1,0 +1,63 @@
+/* params.h - floor 6: the table of parameters, and what reads it. */
+#ifndef SD_PARAMS_H
+#define SD_PARAMS_H
+
+#include "base.h"
+#include "text.h"
+
+struct sd_param;
+struct sd_writer;   /* a picture's text that is being written; params_write.c has it */
+typedef void (*sd_param_writer)(struct sd_writer *w, const struct sd_param *row);
+
+/* When the text of a picture has a parameter under its text_key. What concerns the picture to begin from is left out
+ * where there is none. */
+typedef enum sd_written {
+    SD_WRITTEN_NEVER,      /* on its own: it is part of another key's value, or has no key */
+    SD_WRITTEN_CHANGED,    /* if it is not the default */
+    SD_WRITTEN_ALWAYS
+} sd_written;
+
+typedef struct sd_param {
+    sd_param_info about;     /* all but its group, which follows from the offset */
+    const char *name;        /* in sentences: "guidance scale" */
+    sd_written written;
+    sd_param_writer write;   /* writes it; NULL: its value as it is, if `written` says so */
+    const char *unit;        /* in sentences, behind its bounds: " pixels"; NULL: none */
+} sd_param;
+
+/* Rows in the order of the help. The i-th, NULL beyond the last. */
+const sd_param *sd_param_at(size_t i);
+/* By its key, or by its option of the command line, '_' and '-' alike; NULL if there is none. */
+const sd_param *sd_param_find(const char *key);
+/* By its key in the text of a picture. */
+const sd_param *sd_param_find_text(const char *text_key);
+
+/* It is of a picture to begin from. */
+bool sd_param_is_edit(const sd_param *row);
+/* Reads a value; copies belong to p. False if it cannot be one of this type, whatever its bounds. */
+bool sd_param_read(sd_params *p, const sd_param *row, const char *value, sd_error *e);
+/* Adds the value as text, if it is not NULL. False if it is the default. */
+bool sd_param_add_text(sd_text *t, const sd_params *p, const sd_param *row);
+
+/* The caller's parameters, which may be those of another version of sd.h, as this library has them: SD_DEFAULT remains
+ * where the model decides. Numbers within their bounds, or SD_ERR_ARG. */
+sd_status sd_params_take(sd_params *out, const sd_params *given, sd_error *e);
+/* The same without a look at the values. */
+sd_status sd_params_take_unchecked(sd_params *out, const sd_params *given, sd_error *e);
+
+/* ---- params_write.c: rows whose text is more than their value */
+void sd_write_sampler(struct sd_writer *w, const sd_param *row);     /* "Sampler", "Sampler name" */
+void sd_write_schedule(struct sd_writer *w, const sd_param *row);    /* "Schedule type", "Schedule name" */
+void sd_write_seed(struct sd_writer *w, const sd_param *row);        /* that of the picture of the batch */
+void sd_write_size(struct sd_writer *w, const sd_param *row);        /* "Size: 512x512" */
+void sd_write_stream(struct sd_writer *w, const sd_param *row);      /* A1111's name for it, or a file and its hash */
+void sd_write_place(struct sd_writer *w, const sd_param *row);       /* "Batch pos", from 0 */
+void sd_write_noise(struct sd_writer *w, const sd_param *row);       /* a file's name and a hash */
+void sd_write_eta(struct sd_writer *w, const sd_param *row);         /* where the sampler draws */
+void sd_write_churn(struct sd_writer *w, const sd_param *row);       /* with the sigmas that it is done at */
+void sd_write_init(struct sd_writer *w, const sd_param *row);        /* "Init image", "Keeps size" */
+void sd_write_mask(struct sd_writer *w, const sd_param *row);        /* "Mask", "Mask hash" */
+void sd_write_mask_mode(struct sd_writer *w, const sd_param *row);   /* "Mask mode: Inpaint not masked" */
+void sd_write_crop(struct sd_writer *w, const sd_param *row);        /* "Inpaint area", "Masked area padding" */
+
+#endif
