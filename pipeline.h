@@ -1,5 +1,4 @@
-/* pipeline.h - floor 6: what is behind the opaque sd_ctx, shared by sd.c (opening, stages), pipeline.c (the pipeline)
- * and pipeline_plan.c. */
+/* pipeline.h - floor 6: what is behind the opaque sd_ctx, and what the files of this floor offer each other. */
 #ifndef SD_PIPELINE_H
 #define SD_PIPELINE_H
 
@@ -36,7 +35,7 @@ sd_status sd_end(sd_ctx *c);   /* ... and ends here */
 
 /* SD_ERR_ARG unless these parts were opened. */
 static inline sd_status sd_need(sd_ctx *c, unsigned parts) { return sd_model_need(&c->model, parts, &c->err); }
-/* sd_resolve_params within another call; s is the scheduler. edit: the plan for the pictures, or NULL. */
+/* sd_resolve_params within another call; s is the scheduler. edit: what becomes of the pictures, or NULL. */
 struct sd_edit;
 sd_status sd_resolve(sd_ctx *c, const sd_params *p, sd_params *out, sd_sched_config *s, struct sd_edit *edit);
 /* prompt.c: a warning if a prompt has weights, "(a cat:1.3)", or adapters, "<lora:x:1>"; what: "the prompt". */

@@ -40,7 +40,7 @@ static bool alpha_is_mask(const sd_params *p)
 
 static const uint8_t behind[] = {255, 255, 255};   /* what is seen through a picture whose alpha is no mask */
 
-/* What the job works on: *rgb is the caller's picture or `own`, made of it. Where alpha is no mask it lies over
+/* What is worked on: *rgb is the caller's picture or `own`, made of it. Where alpha is no mask it lies over
  * white. */
 static sd_status without_alpha(sd_image *rgb, sd_image *own, const sd_params *p, bool over_white, sd_error *e)
 {
@@ -125,7 +125,7 @@ static bool keeps_its_size(sd_ctx *c, const sd_params *p, int scale, bool masked
 
 /* The canvas of outpainting: what is handed out has the margins that were asked for, the model's has sides that are
  * multiples of `scale`. */
-static sd_status plan_canvas(const sd_params *p, int scale, int *width, int *height, sd_edit *e, sd_error *err)
+static sd_status resolve_canvas(const sd_params *p, int scale, int *width, int *height, sd_edit *e, sd_error *err)
 {
     const int *m = p->edit.outpaint;
     int64_t w = (int64_t)p->edit.init->width + m[0] + m[2], h = (int64_t)p->edit.init->height + m[1] + m[3];
@@ -141,7 +141,7 @@ static sd_status plan_canvas(const sd_params *p, int scale, int *width, int *hei
 }
 
 /* The mask's surroundings become the working picture, of the model's own size; the whole picture stays as it is. */
-static void plan_crop(const sd_ctx *c, const sd_params *p, int scale, int *width, int *height, sd_edit *e)
+static void resolve_crop(const sd_ctx *c, const sd_params *p, int scale, int *width, int *height, sd_edit *e)
 {
     e->way = SD_EDIT_CROP;
     e->out_width = p->edit.init->width;
@@ -151,7 +151,7 @@ static void plan_crop(const sd_ctx *c, const sd_params *p, int scale, int *width
 }
 
 /* All of the picture at the caller's size, or its own to the nearest multiple of `scale`. */
-static void plan_whole(sd_ctx *c, const sd_params *p, int scale, int *width, int *height, sd_edit *e)
+static void resolve_whole(sd_ctx *c, const sd_params *p, int scale, int *width, int *height, sd_edit *e)
 {
     int own_w = to_multiple(p->edit.init->width, scale), own_h = to_multiple(p->edit.init->height, scale);
     e->way = SD_EDIT_WHOLE;
@@ -187,11 +187,11 @@ sd_status sd_edit_resolve(sd_ctx *c, const sd_params *p, int *width, int *height
     if (p->edit.inpaint_crop >= 0) {
         if (!masked)
             return sd_fail(err, SD_ERR_ARG, "inpaint crop needs a mask, or a picture with transparent parts");
-        plan_crop(c, p, scale, width, height, e);
+        resolve_crop(c, p, scale, width, height, e);
     } else if (outpaints(p) || keeps_its_size(c, p, scale, masked, *width, *height)) {
-        if (plan_canvas(p, scale, width, height, e, err)) return err->status;
+        if (resolve_canvas(p, scale, width, height, e, err)) return err->status;
     } else {
-        plan_whole(c, p, scale, width, height, e);
+        resolve_whole(c, p, scale, width, height, e);
     }
     return p->edit.inpaint_crop < 0 ? sd_fit_parse(&e->fit, p->edit.resize, err) : err->status;
 }

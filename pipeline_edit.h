@@ -6,8 +6,8 @@
 #include "image_transform.h"
 #include "pipeline.h"
 
-/* A job on a picture. The networks see `init` and `mask`; their result goes to `place` in `whole`. All zero: text to
- * image. */
+/* What is done to a picture. The networks see `init` and `mask`; their result goes to `place` in `whole`. All zero:
+ * text to image. */
 typedef struct sd_edit {
     bool active;
     /* the picture fitted into the working size; with margins; the surroundings of the mask */
@@ -28,7 +28,7 @@ typedef struct sd_edit {
 /* All but the pictures: checks what was asked for, says by notices what becomes of the size, and sets *width and
  * *height, 0 on entry if the caller does not care, to the working size. Nothing is to be freed. */
 sd_status sd_edit_resolve(sd_ctx *c, const sd_params *p, int *width, int *height, sd_edit *e);
-/* The pictures of a plan, at its working size. */
+/* The pictures of a resolved edit, at its working size. */
 sd_status sd_edit_fill(sd_ctx *c, const sd_params *p, int width, int height, sd_edit *e);
 void sd_edit_free(sd_edit *e);
 /* The result, of the working size, becomes the picture that is handed out. */

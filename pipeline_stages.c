@@ -10,7 +10,7 @@
 /* ------------------------------------------------------------------------------------- stages
  * A stage's body runs twice: with the null backend, which tells how much working memory it needs, and then for real. */
 
-typedef void body(sd_run *r, const sd_ctx *c, void *job);
+typedef void body(sd_run *r, const sd_ctx *c, void *input);
 
 static sd_module *module_of(const sd_ctx *c, unsigned part) { return sd_model_module(&c->model, part, 0); }
 
@@ -29,41 +29,41 @@ static void make_room(sd_ctx *c, sd_module *module)
 }
 
 /* Bytes of working memory that a stage takes: it goes through everything without numbers. */
-static size_t rehearse(sd_ctx *c, body *fn, void *job)
+static size_t rehearse(sd_ctx *c, body *fn, void *input)
 {
     sd_run dry = {.err = &c->err, .be = &sd_backend_null};
     if (c->rehearsing) dry.trace = c->run.trace;
-    fn(&dry, c, job);
+    fn(&dry, c, input);
     return dry.arena.peak;
 }
 
-static sd_status run_stage(sd_ctx *c, sd_stage stage, body *fn, void *job, sd_module *module)
+static sd_status run_stage(sd_ctx *c, sd_stage stage, body *fn, void *input, sd_module *module)
 {
-    size_t needed = rehearse(c, fn, job);
+    size_t needed = rehearse(c, fn, input);
     if (c->err.status || c->rehearsing || sd_store_still_there(&module->files, &c->err)) return c->err.status;
     sd_profile_stage_begin(&c->run, stage);
     make_room(c, module);
     char what[64];
     snprintf(what, sizeof what, "the working space of %s", module->kind->title);
     if (sd_reserve(&c->run, needed, what)) return c->err.status;
-    fn(&c->run, c, job);
+    fn(&c->run, c, input);
     sd_reset(&c->run, 0);
     sd_profile_stage_end(&c->run);
     sd_stopped(&c->err);
     return c->err.status;
 }
 
-typedef struct text_job {
+typedef struct text_input {
     const sd_clip *net;
     const int32_t *ids;
     int n;
     const sd_clip_output *take;
     float *hidden, *pooled;
-} text_job;
+} text_input;
 
-static void text_body(sd_run *r, const sd_ctx *c, void *job)
+static void text_body(sd_run *r, const sd_ctx *c, void *input)
 {
-    text_job *j = job;
+    text_input *j = input;
     (void)c;
     sd_clip_forward(r, j->net, j->ids, j->n, SD_TOKENS, j->take, j->hidden, j->pooled);
 }
@@ -73,7 +73,7 @@ sd_status sd_run_text(sd_ctx *c, int encoder, const int32_t *ids, int n, const s
 {
     sd_module *module = sd_model_module(&c->model, SD_PART_TEXT, encoder);
     const sd_clip *net = module->net;
-    text_job j = {net, ids, n, take, hidden, pooled};
+    text_input j = {net, ids, n, take, hidden, pooled};
     sd_trace_prefix(&c->run, "%s.", module->place->name);
     run_stage(c, SD_STAGE_TEXT, text_body, &j, module);
     sd_trace_prefix(&c->run, "%s", "");
@@ -81,21 +81,21 @@ sd_status sd_run_text(sd_ctx *c, int encoder, const int32_t *ids, int n, const s
                            module, NULL, 0);
 }
 
-typedef struct picture_job {
+typedef struct picture_input {
     int n, h, w, channels;           /* of the input */
     const float *in, *timesteps;
     const sd_cond *cond;
     float *out;
-} picture_job;
+} picture_input;
 
-static sd_tensor input_of(sd_run *r, const picture_job *j)
+static sd_tensor input_of(sd_run *r, const picture_input *j)
 {
     return sd_new_from_nchw(r, j->n, j->channels, j->h, j->w, j->in);
 }
 
-static void unet_body(sd_run *r, const sd_ctx *c, void *job)
+static void unet_body(sd_run *r, const sd_ctx *c, void *input)
 {
-    picture_job *j = job;
+    picture_input *j = input;
     sd_tensor x = input_of(r, j);
     const sd_unet_in in = {.latents = x, .timestep = j->timesteps, .cond = j->cond};
     sd_tensor y = sd_unet_forward(r, c->model.unet, &in);
@@ -105,16 +105,16 @@ static void unet_body(sd_run *r, const sd_ctx *c, void *job)
 sd_status sd_run_unet(sd_ctx *c, int batch, int h, int w, const float *latents, const float *timesteps,
                       const sd_cond *cond, float *out)
 {
-    picture_job j = {batch, h, w, c->model.unet->cfg.in_channels, latents, timesteps, cond, out};
+    picture_input j = {batch, h, w, c->model.unet->cfg.in_channels, latents, timesteps, cond, out};
     if (run_stage(c, SD_STAGE_UNET, unet_body, &j, module_of(c, SD_PART_UNET))) return c->err.status;
     size_t pixels = (size_t)batch * (size_t)h * (size_t)w;
     return sd_check_result(c, "the UNet's result", out, pixels * (size_t)c->model.unet->cfg.out_channels,
                            module_of(c, SD_PART_UNET), latents, pixels * (size_t)c->model.unet->cfg.in_channels);
 }
 
-static void decode_body(sd_run *r, const sd_ctx *c, void *job)
+static void decode_body(sd_run *r, const sd_ctx *c, void *input)
 {
-    picture_job *j = job;
+    picture_input *j = input;
     sd_tensor y = sd_vae_decoder(r, c->model.vae, input_of(r, j));
     sd_download_channels_first(r, y, j->out);
 }
@@ -122,7 +122,7 @@ static void decode_body(sd_run *r, const sd_ctx *c, void *job)
 sd_status sd_run_decode(sd_ctx *c, int batch, int h, int w, const float *latents, float *picture)
 {
     int scale = sd_vae_scale(&c->model.vae->cfg);
-    picture_job j = {batch, h, w, c->model.vae->cfg.latent_channels, latents, NULL, NULL, picture};
+    picture_input j = {batch, h, w, c->model.vae->cfg.latent_channels, latents, NULL, NULL, picture};
     sd_trace_prefix(&c->run, "vae.");
     run_stage(c, SD_STAGE_DECODE, decode_body, &j, module_of(c, SD_PART_VAE));
     sd_trace_prefix(&c->run, "%s", "");
@@ -132,9 +132,9 @@ sd_status sd_run_decode(sd_ctx *c, int batch, int h, int w, const float *latents
                            module_of(c, SD_PART_VAE), latents, pixels * (size_t)c->model.vae->cfg.latent_channels);
 }
 
-static void encode_body(sd_run *r, const sd_ctx *c, void *job)
+static void encode_body(sd_run *r, const sd_ctx *c, void *input)
 {
-    picture_job *j = job;
+    picture_input *j = input;
     sd_tensor y = sd_vae_encoder(r, c->model.vae, input_of(r, j));
     sd_download_channels_first(r, y, j->out);
 }
@@ -142,7 +142,7 @@ static void encode_body(sd_run *r, const sd_ctx *c, void *job)
 sd_status sd_run_encode(sd_ctx *c, const char *prefix, int batch, int h, int w, const float *picture, float *moments)
 {
     int scale = sd_vae_scale(&c->model.vae->cfg);
-    picture_job j = {batch, h * scale, w * scale, 3, picture, NULL, NULL, moments};
+    picture_input j = {batch, h * scale, w * scale, 3, picture, NULL, NULL, moments};
     sd_trace_prefix(&c->run, "%s", prefix);
     run_stage(c, SD_STAGE_ENCODE, encode_body, &j, module_of(c, SD_PART_VAE));
     sd_trace_prefix(&c->run, "%s", "");
@@ -161,15 +161,15 @@ double sd_stages_memory(sd_ctx *c, int batch, int pictures, int h, int w)
     int scale = sd_vae_scale(&c->model.vae->cfg);
     float *timesteps = calloc((size_t)batch, sizeof *timesteps);   /* the only numbers that are looked at */
     sd_cond cond = {.n = batch, .tokens = SD_TOKENS, .width = c->model.unet->cfg.context_dim};
-    picture_job unet = {batch, h, w, c->model.unet->cfg.in_channels, NULL, timesteps, &cond, NULL};
-    picture_job decoding = {pictures, h, w, c->model.vae->cfg.latent_channels, NULL, NULL, NULL, NULL};
-    picture_job encoding = {1, h * scale, w * scale, 3, NULL, NULL, NULL, NULL};
-    const struct { body *fn; void *job; } stages[] = {
+    picture_input unet = {batch, h, w, c->model.unet->cfg.in_channels, NULL, timesteps, &cond, NULL};
+    picture_input decoding = {pictures, h, w, c->model.vae->cfg.latent_channels, NULL, NULL, NULL, NULL};
+    picture_input encoding = {1, h * scale, w * scale, 3, NULL, NULL, NULL, NULL};
+    const struct { body *fn; void *input; } stages[] = {
         {unet_body, &unet}, {decode_body, &decoding}, {encode_body, &encoding}};
     size_t most = 0;
     if (!timesteps) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %d timesteps", batch);
     for (size_t i = 0; i < SD_COUNT(stages) && !c->err.status; i++) {
-        size_t bytes = rehearse(c, stages[i].fn, stages[i].job);
+        size_t bytes = rehearse(c, stages[i].fn, stages[i].input);
         if (bytes > most) most = bytes;
     }
     free(timesteps);

@@ -1,4 +1,4 @@
-/* sd.c - floor 6: contexts, opening a model, and reading and writing files for the caller. */
+/* sd.c - floor 6: the public interface: contexts, sd_generate, and files that are read and written for the caller. */
 #include "pipeline_edit.h"
 #include "params.h"
 #include "profile.h"
