@@ -17,12 +17,12 @@
 #endif
 #define DEFAULT_OUTPUT "output" PICTURE_ENDING
 
-enum { PATH_SIZE = 4096, MOST_LEVELS = 1001 };
+enum { PATH_SIZE = 4096 };
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
 typedef struct settings {
     const char *model, *output, *noise, *trace, *trace_filter;
-    const char *prompts, *init, *mask, *outpaint;
+    const char *prompts, *init, *mask;
     const char *from;              /* a picture whose text says what is not given */
     struct recalled *recalled;     /* what that text said: app_redraw.c's */
     sd_params p;
@@ -33,8 +33,6 @@ typedef struct settings {
     int quiet, verbose, timings, profile;   /* timings, profile: 1 as text, 2 as JSON */
     int explain_seed;
     int version, help;
-    const char *sigmas, *timesteps;   /* as they were given, and as numbers */
-    double sigma_list[MOST_LEVELS], timestep_list[MOST_LEVELS];
     const char *save_steps;
     int preview;                   /* 1: as the size allows; 2, 3, 4: PREVIEW_WORDS */
     /* the other commands */
@@ -53,19 +51,10 @@ enum { PREVIEW_NONE = 2, PREVIEW_PROJ, PREVIEW_VAE };
                       "weights/tiny beside the program or where it was installed)"}
 #define HELP_OPTION {CLI_FLAG, 'h', "help", AT(help), 0, 0, NULL, "this text"}
 
-/* What sd and sd schedule both take. */
-#define SAMPLER_OPTIONS \
-    {CLI_TEXT, 0, "sampling-method", AT(p.sampling.sampler), 0, 0, "NAME", "see sd samplers (default: the model's)"}, \
-    {CLI_TEXT, 0, "scheduler", AT(p.sampling.schedule), 0, 0, "NAME", \
-     "how sigmas are placed: karras, ..., see sd samplers; or the\n" \
-     "timesteps' spacing: leading, trailing, linspace"}, \
-    {CLI_TEXT, 0, "spacing", AT(p.sampling.spacing), 0, 0, "NAME", "the spacing alone, beside a --scheduler"}, \
-    {CLI_TEXT, 0, "sigmas", AT(sigmas), 0, 0, "LIST", "sigmas of a run, falling: \"14.6,6.5,2.7,0.9,0\""}, \
-    {CLI_TEXT, 0, "timesteps", AT(timesteps), 0, 0, "LIST", "timesteps of a run, falling"}, \
-    {CLI_INT, 0, "order", AT(p.sampling.order), 0, 4, "N", "of a multi-step sampler (default: its own)"}, \
-    {CLI_INT, 0, "steps-offset", AT(p.sampling.steps_offset), 0, 999, "N", "added to leading timesteps"}, \
-    {CLI_BOOL, 0, "set-alpha-to-one", AT(p.sampling.set_alpha_to_one), 0, 0, "BOOL", \
-     "where the last step of ddim and pndm ends (true, false)"}
+/* A parameter of the library, and all of a group of them that have no row of their own: rows in tables of options that
+ * expand_options replaces. */
+#define PARAM(key) {CLI_PARAM, 0, key, 0, 0, 0, NULL, NULL}
+#define PARAMS(group) {CLI_PARAMS, 0, group, 0, 0, 0, NULL, NULL}
 
 #define MEMORY_OPTION {CLI_NUMBER, 0, "max-memory", AT(max_memory), 0, 1e6, "GB", \
                        "refuses a run that takes more (default: what the system\n" \
@@ -83,7 +72,12 @@ enum { PREVIEW_NONE = 2, PREVIEW_PROJ, PREVIEW_VAE };
 
 /* ---- app_options.c */
 void settings_init(settings *s);   /* nothing given: every option at its default */
-extern const cli_command draw_command;
+extern cli_command draw_command;
+/* First of all: rows of the library's table take their places in the tables of options. */
+void fill_options(void);
+void fill_command_options(void);
+/* Copies rows to out[MOST_OPTIONS], or in place where none of them stands for several. How many there are. */
+size_t expand_options(cli_option *out, const cli_option *rows, size_t n);
 
 extern sd_ctx *context;   /* the open model; global for the signal handler */
 extern volatile sig_atomic_t interrupts;
@@ -133,8 +127,6 @@ int check_directory(const char *what, const char *path);
 int picture_path(char path[PATH_SIZE], const char *output, int index);
 
 /* ---- app_prepare.c */
-/* --sigmas and --timesteps as the parameters take them; they live in the settings. */
-int read_lists(settings *s);
 /* Numbers of a file must be finite. Exit code. */
 int check_finite(const char *file, const float *x, size_t n);
 /* Files that a run begins from. */

@@ -1,5 +1,6 @@
 /* app_cli.c - floor 7: parses a command line by a table, and prints the table as help. */
 #include "app_cli.h"
+#include "sd.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -54,19 +55,6 @@ static int whole_number(const char *s, double *out)
     return *end == 0 && isfinite(*out);
 }
 
-int cli_numbers(const char *name, const char *text, double *out, int most, int *count)
-{
-    char one[64];
-    for (*count = 0; text && *count < most; (*count)++) {
-        size_t n = strcspn(text, ",");
-        snprintf(one, sizeof one, "%.*s", (int)(n < sizeof one ? n : sizeof one - 1), text);
-        if (n >= sizeof one || !whole_number(one, &out[*count]))
-            return cli_error(CLI_USAGE, "--%s must be decimal numbers with commas between them, not \"%s\"", name, one);
-        text = text[n] ? text + n + 1 : NULL;
-    }
-    return text ? cli_error(CLI_USAGE, "--%s has more than %d numbers", name, most) : CLI_OK;
-}
-
 static int parse_seed(const char *s, cli_seed *out)
 {
     if (strcmp(s, "-1") == 0) {   /* as in other programs: a random one */
@@ -96,6 +84,7 @@ static int set_value(const cli_option *o, const char *value, void *settings)
 {
     void *field = (char *)settings + o->target;
     double x = 0;
+    char error[512];
     switch (o->kind) {
     case CLI_INT:
         if (!whole_number(value, &x) || x != floor(x) || x < o->least || x > o->most)
@@ -118,6 +107,9 @@ static int set_value(const cli_option *o, const char *value, void *settings)
     case CLI_BOOL:
         if (!parse_bool(value, field))
             return cli_error(CLI_USAGE, "--%s must be true or false, not \"%s\"", o->name, value);
+        break;
+    case CLI_SET:
+        if (sd_params_set(field, o->name, value, error)) return cli_error(CLI_USAGE, "--%s", error);
         break;
     default:
         *(const char **)field = value;
@@ -158,7 +150,7 @@ static const cli_option *find_letter(const cli_command *c, char letter)
     return NULL;
 }
 
-enum { NAME_MAX_LENGTH = 31, MOST_OPTIONS = 128 };
+enum { NAME_MAX_LENGTH = 31 };
 
 /* Insertions, deletions, substitutions and swaps of neighbours that turn a[0..n) into b [Damerau 1964; Levenshtein
  * 1966]. d[i % 3][j]: of a's first i letters and b's first j. */

@@ -16,7 +16,9 @@ typedef enum cli_kind {
     CLI_INT,       /* int within least..most */
     CLI_NUMBER,    /* double within least..most */
     CLI_SEED,      /* cli_seed */
-    CLI_TEXT       /* const char * */
+    CLI_TEXT,      /* const char * */
+    CLI_SET,       /* sd_params, whose parameter of that name is set */
+    CLI_PARAM, CLI_PARAMS   /* rows to be, see expand_options */
 } cli_kind;
 
 typedef struct cli_seed {
@@ -28,6 +30,8 @@ typedef struct cli_list {
     size_t n;
     char **v;
 } cli_list;
+
+enum { MOST_OPTIONS = 128 };   /* of a command */
 
 typedef struct cli_option {
     cli_kind kind;
@@ -78,9 +82,6 @@ int cli_error(int code, const char *fmt, ...);
 
 /* From now on messages begin with a line of a file; NULL: no longer. */
 void cli_where(const char *file, int line);
-
-/* Decimal numbers with commas between them, `most` at most; text NULL: none. Exit code. */
-int cli_numbers(const char *name, const char *text, double *out, int most, int *count);
 
 /* Text as a JSON string, quotes included. */
 void cli_json_string(const char *s);

@@ -34,11 +34,18 @@ static const cli_command samplers_command = {
     "Lists samplers, with their names in other programs, their papers and their order of accuracy; and schedules.\n",
     samplers_options, COUNT(samplers_options), NULL, 0, 0, NULL};
 
-static const cli_option schedule_options[] = {
+static cli_option schedule_options[] = {
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
     MODEL_OPTION,
-    {CLI_INT, 0, "steps", AT(p.sampling.steps), 1, 1000, "N", "steps of the sampler (default 25)"},
-    SAMPLER_OPTIONS,
+    PARAM("steps"),
+    PARAM("sampler"),
+    PARAM("schedule"),
+    PARAM("spacing"),
+    PARAM("sigmas"),
+    PARAM("timesteps"),
+    PARAM("order"),
+    PARAM("steps_offset"),
+    PARAM("set_alpha_to_one"),
     {CLI_FLAG, 0, "json", AT(json), 0, 0, NULL, "a JSON list with an object for each schedule"},
     {CLI_TEXT, 0, "plot", AT(plot), 0, 0, "FILE", "draws their noise levels: FILE.png or FILE.ppm"},
     HELP_OPTION,
@@ -50,12 +57,12 @@ static const cli_command schedule_command = {
     "Prints the evaluations of a run: timesteps, sigmas = sqrt((1-a)/a) and a = alphas_cumprod. Reads no weights.\n",
     schedule_options, COUNT(schedule_options), NULL, 0, 0, NULL};
 
-static const cli_option plan_options[] = {
+static cli_option plan_options[] = {
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
     MODEL_OPTION,
     {CLI_TEXT, 0, "config", AT(config), 0, 0, "NAME", "sd15, sd21, sdxl, sdxl-refiner, or a UNet's config.json"},
-    {CLI_INT, 'W', "width", AT(p.width), 1, 65536, "N", "pixels, a multiple of 8 (default: the model's own)"},
-    {CLI_INT, 'H', "height", AT(p.height), 1, 65536, "N", "the same for the height"},
+    PARAM("width"),
+    PARAM("height"),
     {CLI_FLAG, 0, "json", AT(json), 0, 0, NULL, "one JSON object"},
     HELP_OPTION,
 };
@@ -237,8 +244,7 @@ static int run_schedule(settings *s, const char *argv0)
     const char *schedules = s->p.sampling.schedule;
     if (s->plot && !is_picture_name(s->plot))
         return cli_error(CLI_USAGE, "--plot must end in " ENDINGS ", not \"%s\"", s->plot);
-    int code = read_lists(s);
-    if (!code) code = open_model(s, argv0, SD_PART_SCHEDULE, &v);
+    int code = open_model(s, argv0, SD_PART_SCHEDULE, &v);
     if (!code) code = show_schedules(context, &s->p, schedules, s->json, s->plot);
     return code;
 }
@@ -270,3 +276,9 @@ const command other_commands[] = {
     {&trace_command, run_trace},
     {NULL, NULL},
 };
+
+void fill_command_options(void)
+{
+    expand_options(schedule_options, schedule_options, COUNT(schedule_options));
+    expand_options(plan_options, plan_options, COUNT(plan_options));
+}

@@ -4,13 +4,9 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Words that an option's value can be: those of the row, or of the library's tables. */
+/* Words that the value of an option of the program's own can be. Those of parameters stand in the library's table. */
 static const struct { const char *option, *words; } choices[] = {
-    {"prediction", "epsilon v_prediction sample"}, {"spacing", "leading trailing linspace"},
-    {"residency", "map stream ram"}, {"gemm", "own openblas"}, {"resize", "stretch crop pad"},
-    {"config", "sd15 sd21 sdxl sdxl-refiner"},
-    {"rng", "torch-cpu torch-cuda numpy numpy-pcg64 numpy-pcg64-f32"},
-    {"sampler-rng", "torch-cpu torch-cuda numpy numpy-pcg64 numpy-pcg64-f32 brownian"},
+    {"residency", "map stream ram"}, {"gemm", "own openblas"}, {"config", "sd15 sd21 sdxl sdxl-refiner"},
 };
 
 static void add(char *out, size_t size, const char *word)
@@ -23,6 +19,7 @@ static void add(char *out, size_t size, const char *word)
 static void words_of(const cli_option *o, char *out, size_t size)
 {
     sd_sampler_info s;
+    sd_param_info r;
     out[0] = 0;
     if (o->kind == CLI_BOOL) add(out, size, "true false");
     if (o->kind == CLI_WORD) add(out, size, o->value);
@@ -31,6 +28,8 @@ static void words_of(const cli_option *o, char *out, size_t size)
     if (!o->name) return;
     for (size_t i = 0; i < COUNT(choices); i++)
         if (strcmp(o->name, choices[i].option) == 0) add(out, size, choices[i].words);
+    for (int i = 0; sd_get_param(i, &r); i++)
+        if (strcmp(o->name, r.option) == 0 && r.words) add(out, size, r.words);
     if (strcmp(o->name, "sampling-method") == 0)
         for (int i = 0; sd_get_sampler(i, &s); i++) add(out, size, s.name);
     if (strcmp(o->name, "scheduler") == 0) {

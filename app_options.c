@@ -10,11 +10,11 @@ void settings_init(settings *s)
     sd_params_init(&s->p);
 }
 
-static const cli_option draw_options[] = {
+/* Options of drawing. PARAM and PARAMS stand for rows of the library's table of parameters. */
+static const cli_option drawing[] = {
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "What to draw"},
-    {CLI_TEXT, 'p', "prompt", AT(p.prompt), 0, 0, "TEXT",
-     "what the picture shows; @FILE: the text of a file, -: of\nthe standard input (-n takes them too)"},
-    {CLI_TEXT, 'n', "negative-prompt", AT(p.negative_prompt), 0, 0, "TEXT", "what it does not show"},
+    PARAM("prompt"),
+    PARAM("negative_prompt"),
     {CLI_TEXT, 0, "prompts", AT(prompts), 0, 0, "FILE",
      "a prompt in each line, with options behind it if it has\nits own: a red apple --steps 30 --seed 5"},
     MODEL_OPTION,
@@ -22,65 +22,27 @@ static const cli_option draw_options[] = {
      "draws the picture FILE again: what is not given comes from\nits text; see sd show"},
     {CLI_TEXT, 'o', "output", AT(output), 0, 0, "FILE",
      "FILE.png or FILE.ppm (default " DEFAULT_OUTPUT "); more pictures\nbecome FILE_2.png, FILE_3.png, ..., or as "
-         "a_%03d.png says;\nDIR/: into a directory; -: standard output"},
-    {CLI_INT, 'W', "width", AT(p.width), 1, 65536, "N", "pixels, a multiple of 8 (default: the model's own)"},
-    {CLI_INT, 'H', "height", AT(p.height), 1, 65536, "N", "the same for the height"},
-    {CLI_SEED, 's', "seed", AT(seed), 0, 0, "N", "of torch's CPU generator (default, and -1: random, printed)"},
-    {CLI_TEXT, 0, "rng", AT(p.rng), 0, 0, "NAME",
-     "whose seed it is: torch-cpu (default), torch-cuda, numpy,\nnumpy-pcg64, torch-cuda:sms=40,threads=1024, ...; "
-         "or\nFILE.safetensors, whose numbers are given out in order"},
-    {CLI_TEXT, 0, "sampler-rng", AT(p.sampler_rng), 0, 0, "NAME",
-     "another generator for the samplers' noise; also brownian"},
-    {CLI_FLAG, 0, "seed-per-image", AT(p.seed_per_image), 0, 0, NULL,
-     "with --batch-size: picture i has its own generator, seed + i"},
+     "a_%03d.png says;\nDIR/: into a directory; -: standard output"},
+    PARAM("width"),
+    PARAM("height"),
+    PARAM("seed"),
+    PARAM("rng"),
+    PARAM("sampler_rng"),
+    PARAM("seed_per_image"),
     {CLI_FLAG, 0, "explain-seed", AT(explain_seed), 0, 0, NULL,
      "prints each draw: who, from which generator, how many"},
     {CLI_INT, 'b', "batch-count", AT(batch_count), 1, 10000, "N",
      "so many pictures one after another; their seeds count up\nfrom --seed"},
-    {CLI_INT, 0, "batch-size", AT(p.batch), 1, 512, "N",
-     "pictures drawn together from one seed, as diffusers'\nnum_images_per_prompt"},
-    {CLI_INT, 0, "keep", AT(p.keep), 1, 512, "N", "of a --batch-size only picture N"},
+    PARAMS(""),
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "How to draw it"},
-    {CLI_INT, 0, "steps", AT(p.sampling.steps), 1, 1000, "N",
-     "steps of the sampler (default 25); some evaluate the\nnetwork more often, pndm once more: see sd schedule"},
-    {CLI_NUMBER, 0, "cfg-scale", AT(p.guidance.scale), -1000, 1000, "X",
-     "guidance (default: the model's, else 7.5);\n1 and less: none, in half the time"},
-    SAMPLER_OPTIONS,
-    {CLI_TEXT, 0, "prediction", AT(p.sampling.prediction), 0, 0, "NAME",
-     "what the UNet predicts: epsilon, v_prediction, sample"},
-    {CLI_BOOL, 0, "clip-sample", AT(p.sampling.clip_sample), 0, 0, "BOOL",
-     "ddim: clip the predicted latents (true, false)"},
-    {CLI_NUMBER, 0, "eta", AT(p.sampling.eta), 0, 1, "X",
-     "share of fresh noise in each step (default: ddim 0, euler_a 1)"},
-    {CLI_NUMBER, 0, "s-churn", AT(p.sampling.s_churn), 0, 1000, "X",
-     "euler, heun, dpm2: noise that is put back on in a run"},
-    {CLI_NUMBER, 0, "s-tmin", AT(p.sampling.s_tmin), 0, 1e6, "X", "... at sigmas from here"},
-    {CLI_NUMBER, 0, "s-tmax", AT(p.sampling.s_tmax), 0, 1e6, "X", "... up to here (default: all)"},
-    {CLI_NUMBER, 0, "s-noise", AT(p.sampling.s_noise), 0, 10, "X",
-     "deviation of that noise and of the ancestral samplers'\n(default 1)"},
-    {CLI_NUMBER, 0, "guidance-rescale", AT(p.guidance.rescale), 0, 1, "X",
-     "share by which a guided prediction is brought\nback to its deviation before guidance (default 0)"},
-    {CLI_INT, 0, "clip-skip", AT(p.clip_skip), -1, 1000, "N",
-     "1: the text encoder's last layer (default, also 0 and -1),\n2: the one before it, ..."},
-    {CLI_TEXT, 0, "noise", AT(noise), 0, 0, "FILE",
-     "initial noise from a safetensors file: its tensor \"noise\"\nor its only one, [batch,channels,height/8,width/8]"},
+    PARAM("steps"),
+    PARAM("guidance_scale"),
+    PARAMS("sampling"),
+    PARAMS("guidance"),
+    PARAM("clip_skip"),
+    PARAM("noise_name"),
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Beginning from a picture"},
-    {CLI_TEXT, 'i', "init-img", AT(init), 0, 0, "FILE",
-     "PNG, JPEG or PNM; without -W and -H its own size, to the\nnearest multiple of 8"},
-    {CLI_NUMBER, 0, "strength", AT(p.edit.strength), 0, 1, "X",
-     "how much of it is changed: share of the steps that are\ntaken (default 0.8; where something is masked, 1)"},
-    {CLI_TEXT, 0, "mask", AT(mask), 0, 0, "FILE",
-     "white is repainted, black is kept (default: the picture's\nalpha if half of it is seen through anywhere)"},
-    {CLI_FLAG, 0, "alpha-mask", AT(p.edit.alpha_mask), 0, 0, NULL,
-     "the picture's alpha is the mask, whatever it holds"},
-    {CLI_FLAG, 0, "invert-mask", AT(p.edit.invert_mask), 0, 0, NULL, "the other way round"},
-    {CLI_NUMBER, 0, "mask-blur", AT(p.edit.mask_blur), 0, 1000, "X", "softens the mask's edge by so many pixels"},
-    {CLI_BOOL, 0, "paste-back", AT(p.edit.paste_back), 0, 0, "BOOL",
-     "pixels that are kept come back byte for byte (default)"},
-    {CLI_INT, 0, "inpaint-crop", AT(p.edit.inpaint_crop), 0, 16384, "N",
-     "works on the mask and N pixels around it alone, at the\nmodel's size, and pastes the result back"},
-    {CLI_TEXT, 0, "outpaint", AT(outpaint), 0, 0, "L,T,R,B", "adds pixels left, top, right and bottom and paints them"},
-    {CLI_TEXT, 0, "resize", AT(p.edit.resize), 0, 0, "HOW", "to -W and -H: stretch (default), crop, pad"},
+    PARAMS("edit"),
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "How to compute it"},
     THREADS_OPTION,
     {CLI_FLAG, 0, "precise", AT(precise), 0, 0, NULL, "every sum in double, no BLAS: three to four times as slow"},
@@ -106,7 +68,64 @@ static const cli_option draw_options[] = {
     {CLI_FLAG, 0, "version", AT(version), 0, 0, NULL, "the version and how it was built; with -v the machine too"},
     HELP_OPTION,
 };
-const cli_command draw_command = {
+
+/* ------------------------------------------------------------------- rows of the library's table */
+
+/* Parameters that the program keeps otherwise until it draws. */
+static const struct { const char *key; cli_kind kind; size_t target; } kept[] = {
+    {"seed", CLI_SEED, AT(seed)}, {"init_name", CLI_TEXT, AT(init)}, {"mask_name", CLI_TEXT, AT(mask)},
+    {"noise_name", CLI_TEXT, AT(noise)},
+};
+
+static cli_option option_for(const sd_param_info *r)
+{
+    static const cli_kind kinds[] = {
+        [SD_PARAM_TEXT] = CLI_TEXT, [SD_PARAM_FILE] = CLI_TEXT, [SD_PARAM_INT] = CLI_INT, [SD_PARAM_BOOL] = CLI_BOOL,
+        [SD_PARAM_NUMBER] = CLI_NUMBER, [SD_PARAM_SEED] = CLI_SEED, [SD_PARAM_LIST] = CLI_SET,
+        [SD_PARAM_MARGINS] = CLI_SET};
+    cli_option o = {kinds[r->type], r->letter, r->option, AT(p) + r->offset, r->least, r->most, r->value, r->help};
+    if (r->type == SD_PARAM_BOOL && !r->value) o.kind = CLI_FLAG;
+    if (o.kind == CLI_SET) o.target = AT(p);
+    if (strcmp(r->key, "clip_skip") == 0) o.least = -1;   /* as stable-diffusion.cpp counts, see run_draw */
+    for (size_t i = 0; i < COUNT(kept); i++)
+        if (strcmp(r->key, kept[i].key) == 0) {
+            o.kind = kept[i].kind;
+            o.target = kept[i].target;
+        }
+    return o;
+}
+
+static int is_listed(const cli_option *rows, size_t n, const char *key)
+{
+    for (size_t i = 0; i < n; i++)
+        if (rows[i].kind == CLI_PARAM && strcmp(rows[i].name, key) == 0) return 1;
+    return 0;
+}
+
+size_t expand_options(cli_option *out, const cli_option *rows, size_t n)
+{
+    sd_param_info r;
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++) {
+        int one = rows[i].kind == CLI_PARAM, group = rows[i].kind == CLI_PARAMS;
+        if (!one && !group) out[count++] = rows[i];
+        for (int k = 0; (one || group) && sd_get_param(k, &r); k++)
+            if (one ? strcmp(rows[i].name, r.key) == 0
+                    : strcmp(rows[i].name, r.group) == 0 && !is_listed(rows, n, r.key))
+                out[count++] = option_for(&r);
+    }
+    return count;
+}
+
+static cli_option draw_options[MOST_OPTIONS];
+
+void fill_options(void)
+{
+    draw_command.n_options = expand_options(draw_options, drawing, COUNT(drawing));
+    fill_command_options();
+}
+
+cli_command draw_command = {
     NULL,
     "sd - Stable Diffusion in C\n\n"
     "usage: sd -p TEXT [options]          draws a picture\n"
@@ -122,4 +141,4 @@ const cli_command draw_command = {
     "       sd schedule [options]         the timesteps and noise levels of a run\n"
     "       sd trace --list [options]     the tensors that --trace would write\n"
     "       sd help encode, sd help tokenize and so on for each\n",
-    draw_options, COUNT(draw_options), NULL, 0, 0, NULL};
+    draw_options, 0, NULL, 0, 0, NULL};

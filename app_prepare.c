@@ -5,20 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ----------------------------------------------------------------------------- lists and numbers */
-
-int read_lists(settings *s)
-{
-    int code = cli_numbers("sigmas", s->sigmas, s->sigma_list, MOST_LEVELS, &s->p.sampling.sigma_count);
-    if (!code)
-        code = cli_numbers("timesteps", s->timesteps, s->timestep_list, MOST_LEVELS, &s->p.sampling.timestep_count);
-    if (!code && s->sigmas && s->p.sampling.sigma_count < 2)
-        code = cli_error(CLI_USAGE, "--sigmas needs two numbers or more: a step has two ends");
-    if (s->sigmas) s->p.sampling.sigmas = s->sigma_list;
-    if (s->timesteps) s->p.sampling.timesteps = s->timestep_list;
-    return code;
-}
-
 int check_finite(const char *file, const float *x, size_t n)
 {
     for (size_t i = 0; i < n; i++)
@@ -50,17 +36,8 @@ static int read_noise(const settings *s, sd_params *p, const sd_params *r, float
 
 /* ------------------------------------------------------------------------ pictures to begin from */
 
-static int parse_outpaint(const char *text, int margins[4])
-{
-    int used = 0;
-    int got = sscanf(text, "%5d,%5d,%5d,%5d%n", &margins[0], &margins[1], &margins[2], &margins[3], &used);
-    if (got == 4 && !text[used]) return CLI_OK;
-    return cli_error(CLI_USAGE, "--outpaint takes four numbers of pixels, left,top,right,bottom, not \"%s\"", text);
-}
-
 static int read_pictures(settings *s, inputs *in)
 {
-    if (s->outpaint && parse_outpaint(s->outpaint, s->p.edit.outpaint)) return CLI_USAGE;
     sd_status status = s->init ? sd_image_read(context, s->init, &in->init) : SD_OK;
     if (!status && s->mask && !interrupts) status = sd_image_read(context, s->mask, &in->mask);
     if (status || interrupts) return status ? report(s, status) : stopped();
@@ -115,8 +92,7 @@ static void show_draw(void *user, const sd_drawn *d)
 int prepare(settings *s, inputs *in, view *v)
 {
     sd_params resolved;
-    int code = read_lists(s);
-    if (!code) code = read_pictures(s, in);
+    int code = read_pictures(s, in);
     if (code) return code;
     sd_status status = sd_resolve_params(context, &s->p, &resolved);
     if (status || interrupts) return status ? report(s, status) : stopped();

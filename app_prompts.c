@@ -170,6 +170,7 @@ int prompt_line_settings(const prompt_lines *l, int i, const settings *common, s
     char *words[MOST_WORDS];
     int n = 0;
     *s = *common;
+    s->p.copies = NULL;   /* theirs are common's */
     cli_where(l->path, l->line[i].number);
     size_t size = strlen(l->line[i].text) + 1;
     if ((*text = malloc(size)) == NULL) return cli_error(CLI_FAILURE, "out of memory");

@@ -13,8 +13,7 @@ enum { INIT, MASK, NOISE, RNG, SAMPLER_RNG, FILES };
 struct recalled {
     sd_recipe *recipe;
     char path[FILES][PATH_SIZE];
-    char *sigmas, *timesteps, *prompt[2];
-    char outpaint[64];
+    char *prompt[2];
 };
 
 void forget(settings *s)
@@ -22,8 +21,6 @@ void forget(settings *s)
     struct recalled *r = s->recalled;
     if (!r) return;
     sd_recipe_free(r->recipe);
-    free(r->sigmas);
-    free(r->timesteps);
     free(r->prompt[0]);
     free(r->prompt[1]);
     free(r);
@@ -63,14 +60,6 @@ static int read_recipe(const char *path, char **text, sd_recipe **recipe)
 
 /* ----------------------------------------------------------------------------- text into settings */
 
-static char *list_text(const double *x, int n)
-{
-    enum { MOST = 26 };   /* characters of a number with 17 digits, and a comma */
-    char *text = malloc((size_t)n * MOST + 1), *to = text;
-    for (int i = 0; i < n && text; i++) to += snprintf(to, MOST + 1, "%s%.17g", i ? "," : "", x[i]);
-    return text;
-}
-
 /* A file that a text names: here, or beside the file that has the text. If it is not there, NULL where it must be, else
  * its name. */
 static const char *find(struct recalled *r, int which, const char *name, const char *beside, int must_be)
@@ -102,25 +91,18 @@ static const char *typed_prompt(const char *prompt, char **owned)
 static int take_recipe(settings *s, struct recalled *r, const char *from, int must_be)
 {
     const sd_params *p = &r->recipe->params;
-    const int *m = p->edit.outpaint;
     s->recalled = r;
     s->p = *p;
     s->p.prompt = typed_prompt(p->prompt, &r->prompt[0]);
     s->p.negative_prompt = typed_prompt(p->negative_prompt, &r->prompt[1]);
-    s->p.sampling.sigmas = s->p.sampling.timesteps = NULL;
+    s->p.copies = NULL;   /* the recipe's */
     s->seed = (cli_seed){r->recipe->has_seed, p->seed};
     s->precise = r->recipe->precise;
     s->gemm = r->recipe->gemm == SD_GEMM_OWN ? "own" : r->recipe->gemm == SD_GEMM_OPENBLAS ? "openblas" : NULL;
     s->threads = r->recipe->threads > 0 ? r->recipe->threads : 0;
-    if (p->sampling.sigmas) s->sigmas = r->sigmas = list_text(p->sampling.sigmas, p->sampling.sigma_count);
-    if (p->sampling.timesteps)
-        s->timesteps = r->timesteps = list_text(p->sampling.timesteps, p->sampling.timestep_count);
-    if ((p->sampling.sigmas && !r->sigmas) || (p->sampling.timesteps && !r->timesteps) || (p->prompt && !s->p.prompt) ||
-        (p->negative_prompt && !s->p.negative_prompt))
+    if ((p->prompt && !s->p.prompt) || (p->negative_prompt && !s->p.negative_prompt))
         return cli_error(CLI_FAILURE, "out of memory");
     if (p->sampling.sigmas || p->sampling.timesteps) s->p.sampling.steps = 25;
-    snprintf(r->outpaint, sizeof r->outpaint, "%d,%d,%d,%d", m[0], m[1], m[2], m[3]);
-    if (m[0] || m[1] || m[2] || m[3]) s->outpaint = r->outpaint;
     s->init = find(r, INIT, p->edit.init_name, from, must_be);
     s->mask = find(r, MASK, p->edit.mask_name, from, must_be);
     s->noise = find(r, NOISE, p->noise_name, from, must_be);
@@ -134,7 +116,8 @@ static int take_recipe(settings *s, struct recalled *r, const char *from, int mu
 static void make_room(settings *s, const settings *given)
 {
     sd_params *p = &s->p;
-    int levels = given->sigmas || given->timesteps;
+    int levels = given->p.sampling.sigmas || given->p.sampling.timesteps;
+    const int *m = given->p.edit.outpaint;
     if (given->p.sampling.sampler) {   /* another sampler has its own way */
         p->sampling.schedule = p->sampling.spacing = NULL;
         p->sampling.eta = SD_DEFAULT;
@@ -142,17 +125,17 @@ static void make_room(settings *s, const settings *given)
         p->sampling.set_alpha_to_one = p->sampling.clip_sample = SD_DEFAULT;
     }
     if (given->p.sampling.sampler || given->p.sampling.schedule || given->p.sampling.steps || levels)
-        s->sigmas = s->timesteps = NULL;
+        p->sampling.sigmas = p->sampling.timesteps = NULL;
     if (levels) p->sampling.schedule = NULL;
     if (given->p.batch) p->keep = 0;
     if (given->mask) p->edit.alpha_mask = 0;
     if (given->p.edit.alpha_mask) s->mask = NULL;
     if (given->gemm) s->precise = 0;
     if (given->precise) s->gemm = NULL;
-    if (given->outpaint) {
+    if (m[0] || m[1] || m[2] || m[3]) {
         p->edit.inpaint_crop = p->width = p->height = SD_DEFAULT;
     }
-    if (given->p.edit.inpaint_crop >= 0) s->outpaint = NULL;
+    if (given->p.edit.inpaint_crop >= 0) memset(p->edit.outpaint, 0, sizeof p->edit.outpaint);
 }
 
 static int check_files(const settings *s)
@@ -177,6 +160,7 @@ int recall(settings *s, const cli_command *line, int argc, char **argv)
     char *text = NULL;
     struct recalled *r = calloc(1, sizeof *r);
     if (!r) return cli_error(CLI_FAILURE, "out of memory");
+    sd_params_free(&s->p);
     settings_init(&given);
     given.p.sampling.steps = given.p.batch = 0;
     settings_init(s);
@@ -189,6 +173,7 @@ int recall(settings *s, const cli_command *line, int argc, char **argv)
     if (!code) code = check_files(s);
     if (!code) tell(s, "", r->recipe->notices);
     sd_free(text);
+    sd_params_free(&given.p);
     return code;
 }
 
@@ -228,13 +213,15 @@ int tell_differences(const settings *s)
 /* ------------------------------------------------------------------------------------- sd show */
 
 /* The value that an option of `s` has, as it would be typed; NULL if it is the default. */
-static const char *value_of(const cli_option *o, const settings *s, const settings *plain, char number[32])
+static const char *value_of(const cli_option *o, const settings *s, const settings *plain, char number[32],
+                            char **owned)
 {
     const void *field = (const char *)s + o->target, *other = (const char *)plain + o->target;
     int a, b;
     double x, y;
     switch (o->kind) {
     case CLI_TEXT: return *(const char *const *)field;
+    case CLI_SET: return sd_params_get(&s->p, o->name, owned, NULL) ? NULL : *owned;
     case CLI_SEED:
         snprintf(number, 32, "%llu", (unsigned long long)s->seed.value);
         return s->seed.given ? number : NULL;
@@ -283,8 +270,8 @@ static void print_options(const settings *s, int json)
     settings_init(&plain);
     for (size_t i = 0; i < draw_command.n_options; i++) {
         const cli_option *o = &draw_command.option[i];
-        char number[32], name[40];
-        const char *value = o->kind == CLI_HEADING ? NULL : value_of(o, s, &plain, number);
+        char number[32], name[40], *owned = NULL;
+        const char *value = o->kind == CLI_HEADING ? NULL : value_of(o, s, &plain, number, &owned);
         if (!value) continue;
         if (o->letter) snprintf(name, sizeof name, "-%c", o->letter);
         else snprintf(name, sizeof name, "--%s", o->name);
@@ -295,6 +282,7 @@ static void print_options(const settings *s, int json)
         if (json) putchar(',');
         if (json) cli_json_string(value);
         else print_word(value);
+        sd_free(owned);
     }
 }
 

@@ -192,6 +192,7 @@ static int draw_lines(const prompt_lines *l, const settings *common, view *v, ti
             }
             cli_where(NULL, 0);
             free(text);
+            sd_params_free(&s.p);
             v->s = common;
         }
     return code;
@@ -293,6 +294,7 @@ static int run_command(const command *c, int argc, char **argv, int skip)
     if (!code && s.from && !s.help && !s.version) code = recall(&s, c->line, argc - skip, argv + skip);
     if (!code) code = run_parsed(c, &s, argv[0]);
     forget(&s);
+    sd_params_free(&s.p);
     return code;
 }
 
@@ -312,6 +314,7 @@ int main(int argc, char **argv)
     hold_standard_streams();
     let_threads_sleep(argv);
     catch_signals();
+    fill_options();
     int code = dispatch(argc, argv);
     sd_ctx *done = context;
     context = NULL;   /* before it is freed: a signal may come in between */

@@ -361,7 +361,8 @@ static size_t read_items(double *out, size_t most, const char *value)
     size_t n = 0;
     for (const char *at = value;; at++) {
         size_t length = strcspn(at, ",");
-        if (n == most || !read_item(&out[n++], at, length)) return 0;
+        if (n == most || !read_item(&out[n], at, length) || !isfinite(out[n])) return 0;
+        n++;
         at += length;
         if (!*at) return n;
     }
@@ -520,8 +521,9 @@ sd_status sd_params_set(sd_params *p, const char *key, const char *text, char er
     if (row && !text) set_default(p, row);
     if (row && text) {
         bool number = is_number(row);
+        bool spaced = row->about.type == SD_PARAM_LIST && strchr(text, ' ');   /* only other programs' texts are */
         bool good = number ? read_number(&x, row, text) && x >= row->about.least && x <= row->about.most
-                           : sd_param_read(p, row, text, &e);
+                           : !spaced && sd_param_read(p, row, text, &e);
         if (good && number) set_number(p, row, x);
         if (!good && !e.status) refuse(&e, row, key, text);
     }

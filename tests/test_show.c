@@ -147,7 +147,7 @@ TEST(bad_requests_end_in_one_line)
         {{"schedule", "-m", "weights/tiny", "--sampling-method", "ddim@kdiffusion"}, "is not there"},
         {{"schedule", "-m", "weights/tiny", "--scheduler", "karas"}, "the nearest schedules are karras"},
         {{"schedule", "-m", "weights/tiny", "--sigmas", "1,x"}, "numbers with commas"},
-        {{"schedule", "-m", "weights/tiny", "--sigmas", "1"}, "two numbers"},
+        {{"schedule", "-m", "weights/tiny", "--sigmas", "1"}, "sigmas: 2 to 1001 numbers are possible, not 1"},
         {{"schedule", "-m", "weights/tiny", "--sigmas", "1,2,0", "--sampling-method=euler"}, "sigmas should fall"},
         {{"schedule", "-m", "weights/tiny", "--sigmas", "2,0", "--timesteps", "3"}, "give one of them"},
         {{"schedule", "-m", "weights/tiny", "--sampling-method=ddim", "--scheduler", "karras"},
