@@ -76,7 +76,7 @@ check_traps() {
 }
 
 # Documents can be read in a terminal, their links lead somewhere, and what they name is there: files in `code`, functions and types
-# that begin with sd_.
+# that begin with sd_, in docs/MAP.md whatever is a name.
 check_docs() {
     for doc in *.md docs/*.md weights/tiny/README.md tools/train/README.md; do
         awk -v f="$doc" 'length($0) > 160 { print "lint: " f ":" NR ": longer than 160 columns" }' "$doc"
@@ -87,8 +87,9 @@ check_docs() {
         for name in $(grep -oE '`[a-z0-9_/]+\.(c|h|sh|py)`' "$doc" | tr -d '`' | sort -u); do
             [ -e "$name" ] || [ -e "tests/$name" ] || [ -e "tools/$name" ] || [ -e "$(dirname "$doc")/$name" ] || echo "lint: $doc: there is no file $name"
         done
-        for name in $(grep -oE '`sd_[a-z0-9_]+' "$doc" | tr -d '`' | sort -u); do
-            grep -qw -e "$name" *.c *.h || echo "lint: $doc: $name is nowhere"
+        case $doc in docs/MAP.md) names='`[a-zA-Z_][a-zA-Z0-9_]*`' ;; *) names='`sd_[a-z0-9_]+' ;; esac
+        for name in $(grep -oE "$names" "$doc" | tr -d '`' | sort -u); do
+            grep -qw -e "$name" *.c *.h tests/*.c Makefile tools/*.sh || echo "lint: $doc: $name is nowhere"
         done
     done > build/lint.docs
     [ ! -s build/lint.docs ] || { cat build/lint.docs; failures=$((failures + $(wc -l < build/lint.docs))); }
