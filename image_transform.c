@@ -1,4 +1,4 @@
-/* image_transform.c - floor 3: pictures and masks: resampling, fitting, numbers for the networks, blurring, pasting. */
+/* image_transform.c - floor 3: pictures and masks: numbers for the networks, blurring, pasting. */
 #include "image_transform.h"
 
 #include <math.h>
@@ -7,7 +7,7 @@
 
 /* ------------------------------------------------------------------------------------ life and copies */
 
-static sd_status check_sides(int width, int height, sd_error *e)
+sd_status sd_check_size(int width, int height, sd_error *e)
 {
     if (e->status) return e->status;
     if (width < 1 || height < 1 || width > SD_IMAGE_SIDE || height > SD_IMAGE_SIDE)
@@ -19,7 +19,7 @@ static sd_status check_sides(int width, int height, sd_error *e)
 sd_status sd_image_new(sd_image *out, int width, int height, int channels, sd_error *e)
 {
     memset(out, 0, sizeof *out);
-    if (check_sides(width, height, e)) return e->status;
+    if (sd_check_size(width, height, e)) return e->status;
     if (sd_need_memory(e, (double)width * height * channels, "a picture of %dx%d pixels", width, height))
         return e->status;
     out->data = calloc((size_t)width * (size_t)height, (size_t)channels);
@@ -57,202 +57,6 @@ static uint8_t mix(unsigned a, unsigned b, unsigned m) { return sd_div255(a * (2
 enum { LOOK = 1 << 20 };   /* pixels between two looks at whether to stop */
 
 static int clamp(int v, int low, int high) { return v < low ? low : v > high ? high : v; }
-
-/* ----------------------------------------------------------------------------------------- resampling
- * A filter of width `support` is laid over the source at the centre of each target pixel, and widened by the scale when
- * shrinking, so that every source pixel counts. Rows and columns are resampled one after the other, rounded and cut to
- * 0..255 in between: with that, and with weights in fixed point as Pillow has them, the bytes are Pillow's and do not
- * depend on the machine. */
-
-static double box(double x) { return x > -0.5 && x <= 0.5 ? 1 : 0; }
-
-static double sinc(double x)
-{
-    const double pi = 3.14159265358979323846;
-    return x == 0 ? 1 : sin(pi * x) / (pi * x);
-}
-
-static double lanczos3(double x) { return x >= -3 && x < 3 ? sinc(x) * sinc(x / 3) : 0; }
-
-static const struct { double (*f)(double x); double support; } filters[] = {
-    [SD_FILTER_NEAREST] = {NULL, 0}, [SD_FILTER_BOX] = {box, 0.5}, [SD_FILTER_LANCZOS] = {lanczos3, 3},
-};
-
-/* For each target pixel the source pixels it is made of: `count` weights from `first` on. */
-enum { WEIGHT_BITS = 22 };
-typedef struct taps {
-    int n, most;
-    int *first, *count;
-    int32_t *weight;   /* [n, most] */
-} taps;
-
-static int32_t *weights(const taps *t, int i) { return t->weight + (size_t)i * (size_t)t->most; }
-
-static void taps_free(taps *t)
-{
-    free(t->first);
-    free(t->count);
-    free(t->weight);
-}
-
-/* Target pixels from..from+n-1 of a side of `full` made from one of `in`. */
-static bool taps_make(taps *t, int in, int full, int from, int n, sd_filter filter)
-{
-    double scale = (double)in / full, wide = scale < 1 ? 1 : scale, support = filters[filter].support * wide;
-    memset(t, 0, sizeof *t);
-    t->n = n;
-    t->most = filters[filter].f ? (int)ceil(support) * 2 + 1 : 1;
-    t->first = calloc((size_t)n, sizeof *t->first);
-    t->count = calloc((size_t)n, sizeof *t->count);
-    t->weight = calloc((size_t)n * (size_t)t->most, sizeof *t->weight);
-    double *w = calloc((size_t)t->most, sizeof *w);
-    if (!t->first || !t->count || !t->weight || !w) {
-        free(w);
-        return false;
-    }
-    for (int i = 0; i < n; i++) {
-        double centre = (from + i + 0.5) * scale, sum = 0;
-        if (!filters[filter].f) {
-            t->first[i] = (int)((2 * ((int64_t)from + i) + 1) * in / (2 * (int64_t)full));
-            t->count[i] = 1;
-            *weights(t, i) = 1 << WEIGHT_BITS;
-            continue;
-        }
-        int first = clamp((int)(centre - support + 0.5), 0, in - 1);
-        int end = clamp((int)(centre + support + 0.5), first + 1, in);
-        for (int k = first; k < end; k++) sum += w[k - first] = filters[filter].f((k - centre + 0.5) / wide);
-        for (int k = 0; k < end - first; k++)
-            weights(t, i)[k] = (int32_t)lround(w[k] / sum * (1 << WEIGHT_BITS));
-        t->first[i] = first;
-        t->count[i] = end - first;
-    }
-    free(w);
-    return true;
-}
-
-static uint8_t weigh(const uint8_t *from, size_t step, const int32_t *weight, int count)
-{
-    int64_t sum = 1 << (WEIGHT_BITS - 1);
-    for (int k = 0; k < count; k++, from += step) sum += (int64_t)*from * weight[k];
-    return sum < 0 ? 0 : sum >> WEIGHT_BITS > 255 ? 255 : (uint8_t)(sum >> WEIGHT_BITS);
-}
-
-static void resample_rows(const sd_image *out, const sd_image *in, const taps *t, sd_error *e)
-{
-    uint8_t *to = out->data;
-    for (int y = 0; y < out->height && !sd_stopped(e); y++)
-        for (int x = 0; x < out->width; x++)
-            for (int c = 0; c < out->channels; c++)
-                *to++ = weigh(pixel(in, t->first[x], y) + c, (size_t)in->channels, weights(t, x), t->count[x]);
-}
-
-static void resample_columns(const sd_image *out, const sd_image *in, const taps *t, sd_error *e)
-{
-    uint8_t *to = out->data;
-    size_t line = (size_t)out->width * (size_t)out->channels;
-    for (int y = 0; y < out->height && !sd_stopped(e); y++)
-        for (size_t x = 0; x < line; x++)
-            *to++ = weigh(pixel(in, 0, t->first[y]) + x, line, weights(t, y), t->count[y]);
-}
-
-/* The part r of what `in` would be with full_width x full_height pixels. */
-static sd_status resample_plain(sd_image *out, const sd_image *in, int full_width, int full_height, sd_rect r,
-                                sd_filter filter, sd_error *e)
-{
-    taps across = {0}, down = {0};
-    sd_image half = {0};
-    if (sd_image_new(out, r.width, r.height, in->channels, e)) return e->status;
-    /* Which comes first shows in the bytes. Pillow (since 13.0) turns the order where it spares most work. */
-    int fewer_rows = in->height - full_height, fewer_columns = in->width - full_width;
-    bool down_first = fewer_rows > 0 && fewer_rows > 2 * (int64_t)fewer_columns;
-    if (!taps_make(&across, in->width, full_width, r.x, r.width, filter) ||
-        !taps_make(&down, in->height, full_height, r.y, r.height, filter))
-        sd_fail(e, SD_ERR_MEMORY, "no memory to resize to %dx%d pixels", r.width, r.height);
-    if (down_first && !sd_image_new(&half, in->width, r.height, in->channels, e)) {
-        resample_columns(&half, in, &down, e);
-        resample_rows(out, &half, &across, e);
-    } else if (!down_first && !sd_image_new(&half, r.width, in->height, in->channels, e)) {
-        resample_rows(&half, in, &across, e);
-        resample_columns(out, &half, &down, e);
-    }
-    taps_free(&across);
-    taps_free(&down);
-    sd_image_free(&half);
-    return finished(out, e);
-}
-
-static void premultiply(const sd_image *p)
-{
-    for (uint8_t *v = p->data, *end = v + 4 * pixels(p); v < end; v += 4)
-        for (int c = 0; c < 3; c++) v[c] = sd_div255((unsigned)v[c] * v[3]);
-}
-
-static void unpremultiply(const sd_image *p)
-{
-    for (uint8_t *v = p->data, *end = v + 4 * pixels(p); v < end; v += 4)
-        for (int c = 0; c < 3 && v[3]; c++) v[c] = (uint8_t)clamp(255 * v[c] / v[3], 0, 255);
-}
-
-/* Transparent pixels lend no colour to their neighbours: colours are weighted by alpha, as Pillow does it (mode
- * RGBa). */
-static sd_status resample(sd_image *out, const sd_image *in, int full_width, int full_height, sd_rect r,
-                          sd_filter filter, sd_error *e)
-{
-    sd_image weighted = {0};
-    memset(out, 0, sizeof *out);
-    bool alpha = in->channels == 4 && filters[filter].f && (full_width != in->width || full_height != in->height);
-    if (!alpha) return resample_plain(out, in, full_width, full_height, r, filter, e);
-    if (sd_image_crop(&weighted, in, (sd_rect){0, 0, in->width, in->height}, e)) return e->status;
-    premultiply(&weighted);
-    if (!resample_plain(out, &weighted, full_width, full_height, r, filter, e)) unpremultiply(out);
-    sd_image_free(&weighted);
-    return e->status;
-}
-
-sd_status sd_image_resample(sd_image *out, const sd_image *in, int width, int height, sd_filter filter, sd_error *e)
-{
-    return resample(out, in, width, height, (sd_rect){0, 0, width, height}, filter, e);
-}
-
-sd_status sd_fit_parse(sd_fit *fit, const char *name, sd_error *e)
-{
-    static const char *const names[] = {[SD_FIT_STRETCH] = "stretch", [SD_FIT_CROP] = "crop", [SD_FIT_PAD] = "pad"};
-    *fit = SD_FIT_STRETCH;
-    if (!name) return SD_OK;
-    for (size_t i = 0; i < SD_COUNT(names); i++) {
-        if (strcmp(name, names[i]) != 0) continue;
-        *fit = (sd_fit)i;
-        return SD_OK;
-    }
-    return sd_fail(e, SD_ERR_ARG, "resize must be stretch, crop or pad, not \"%.40s\"", name);
-}
-
-/* The sides for one that keeps its shape follow diffusers' VaeImageProcessor (_resize_and_crop, _resize_and_fill):
- * the other side's quotient rounded down, centred by the difference of the halves. */
-sd_status sd_image_fit(sd_image *out, const sd_image *in, int width, int height, sd_fit fit, sd_filter filter,
-                         const uint8_t *fill, sd_error *e)
-{
-    memset(out, 0, sizeof *out);
-    if (check_sides(width, height, e)) return e->status;
-    if (fit == SD_FIT_STRETCH) return sd_image_resample(out, in, width, height, filter, e);
-    bool wider = (int64_t)width * in->height > (int64_t)in->width * height;   /* what is wanted, than the picture */
-    bool by_width = wider == (fit == SD_FIT_CROP);
-    int w = by_width ? width : (int)((int64_t)in->width * height / in->height);
-    int h = by_width ? (int)((int64_t)in->height * width / in->width) : height;
-    if (fit == SD_FIT_CROP) {
-        sd_rect middle = {w / 2 - width / 2, h / 2 - height / 2, width, height};
-        return resample(out, in, w, h, middle, filter, e);
-    }
-
-    sd_image inner = {0};
-    w = w < 1 ? 1 : w;
-    h = h < 1 ? 1 : h;
-    int left = width / 2 - w / 2, top = height / 2 - h / 2;
-    if (!sd_image_resample(&inner, in, w, h, filter, e))
-        sd_image_extend(out, &inner, left, top, width - w - left, height - h - top, fill, e);
-    sd_image_free(&inner);
-    return e->status;
-}
 
 /* ------------------------------------------------------------------------------------ cutting and extending */
 

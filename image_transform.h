@@ -23,6 +23,7 @@ static inline uint8_t sd_div255(unsigned v)
 }
 
 /* Below, `out` is overwritten, not freed first, must not be `in`, and is all zero after a failure. */
+sd_status sd_check_size(int width, int height, sd_error *e);   /* sides that a picture may have */
 sd_status sd_image_new(sd_image *out, int width, int height, int channels, sd_error *e);   /* all bytes 0 */
 
 /* ---- image_read.c: PNG, JPEG and PNM (P2, P3, P5, P6) by content, as 3 or 4 channels, turned upright by their EXIF
@@ -32,7 +33,7 @@ sd_status sd_image_load(sd_image *out, const char *path, bool *unended, sd_error
 sd_status sd_image_load_memory(sd_image *out, const void *data, size_t n, const char *name, bool *unended,
                                sd_error *e);
 
-/* ---- image_transform.c: size */
+/* ---- image_resample.c: size */
 typedef enum sd_filter {
     SD_FILTER_NEAREST,
     SD_FILTER_BOX,       /* area averages */
@@ -52,6 +53,21 @@ sd_status sd_image_resample(sd_image *out, const sd_image *in, int width, int he
 /* fill: colour of what PAD adds, `channels` bytes; NULL: the edge pixels repeated. */
 sd_status sd_image_fit(sd_image *out, const sd_image *in, int width, int height, sd_fit fit, sd_filter filter,
                          const uint8_t *fill, sd_error *e);
+/* The same row by row. Every row of the source is given, from top to bottom; finish hands out the picture, unless there
+ * is an error, and frees r in any case. */
+typedef struct sd_resizing {
+    int width, height, channels;   /* of the source */
+    int to_width, to_height;
+    sd_fit fit;
+    sd_filter filter;
+} sd_resizing;
+typedef struct sd_resampler sd_resampler;
+sd_status sd_resampler_new(sd_resampler **r, const sd_resizing *s, sd_error *e);
+void sd_resampler_row(sd_resampler *r, const uint8_t *row);
+sd_status sd_resampler_finish(sd_resampler *r, sd_image *out, const uint8_t *fill, sd_error *e);
+void sd_resampler_free(sd_resampler *r);   /* instead of finishing it; NULL is harmless */
+
+/* ---- image_transform.c: cutting */
 sd_status sd_image_crop(sd_image *out, const sd_image *in, sd_rect r, sd_error *e);
 /* New margins, filled as above. A mask of what is new: a mask of zeros extended by white. */
 sd_status sd_image_extend(sd_image *out, const sd_image *in, int left, int top, int right, int bottom,
