@@ -1,10 +1,15 @@
 /* image_read.c - floor 3: pictures out of files: PNG, JPEG, PNM, told apart by their first bytes.
  *
- * What a file claims is checked before anything is allocated for it. libpng and libjpeg report through longjmp: what
+ * What a file claims is checked before anything is allocated for it. Rows go into the picture, or one by one into a
+ * resampler: then neither file nor picture is ever in memory as a whole. libpng and libjpeg report through longjmp: what
  * must survive one lies in a struct of the caller, never in a variable of the function that called setjmp. */
+#include "image.h"
 #include "image_transform.h"
+#include "os.h"
+#include "text.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdlib.h>
@@ -12,17 +17,64 @@
 
 #define MAX_FILE ((size_t)INT32_MAX)
 
+enum { WINDOW = 1 << 16 };
+
 typedef struct source {
-    const uint8_t *data;
-    size_t n, at;
+    const uint8_t *data;  /* bytes of the file, all of them or, if it is read from f, some */
+    size_t n, at;         /* how many, and the next one */
+    FILE *f;
+    uint8_t *window;      /* [WINDOW], with f */
+    size_t passed, size;  /* bytes before `data`; of the file */
     const char *name;
     sd_error *e;
-    sd_image picture;   /* as stored, before orientation is applied */
+    sd_image picture;     /* as stored, before orientation is applied */
     int orientation;      /* EXIF's, 1..8 */
     bool no_memory;       /* an allocation of libpng's failed */
     bool complete;        /* a PNG whose pixels have all been read */
     bool unended;         /* ... and whose end is missing */
+
+    bool look;            /* for its sides alone */
+    int width, height;    /* as stored */
+    sd_fitted *fitted;    /* NULL: all of the picture is wanted */
+    sd_resampler *rows;   /* that the rows go to; NULL: into the picture */
+    uint8_t *line;        /* the one of them that is being read */
+    int channels;
+    bool opaque;
+    sd_md5 md5;
 } source;
+
+/* ------------------------------------------------------------------------------------------ bytes */
+
+/* More of a file that is not in memory. False at its end, and if it cannot be read, which is then an error. */
+static bool refill(source *s)
+{
+    if (!s->f) return false;
+    s->passed += s->n;
+    s->at = 0;
+    s->data = s->window;
+    s->n = fread(s->window, 1, WINDOW, s->f);
+    if (!s->n && ferror(s->f))
+        sd_fail(s->e, sd_errno_status(errno), "cannot read %s: %s", s->name, strerror(errno));
+    return s->n > 0;
+}
+
+static bool more(source *s) { return s->at < s->n || refill(s); }
+
+/* The next byte, which stays the next; -1 at the end. */
+static int peek(source *s) { return more(s) ? s->data[s->at] : -1; }
+
+/* Up to n bytes; how many. */
+static size_t take(source *s, uint8_t *to, size_t n)
+{
+    size_t got = 0;
+    while (got < n && more(s)) {
+        size_t now = n - got < s->n - s->at ? n - got : s->n - s->at;
+        memcpy(to + got, s->data + s->at, now);
+        s->at += now;
+        got += now;
+    }
+    return got;
+}
 
 /* To be called before anything is allocated for a picture. `need`: the fewest bytes a file with such a one can have. */
 static sd_status check_claim(const source *s, uint64_t width, uint64_t height, uint64_t need)
@@ -30,10 +82,58 @@ static sd_status check_claim(const source *s, uint64_t width, uint64_t height, u
     if (width < 1 || height < 1 || width > SD_IMAGE_SIDE || height > SD_IMAGE_SIDE)
         return sd_fail(s->e, SD_ERR_FORMAT, "cannot read %s: it claims %llux%llu pixels, expected sides from 1 to %d",
                        s->name, (unsigned long long)width, (unsigned long long)height, SD_IMAGE_SIDE);
-    if (need > s->n)
+    if (need > s->size)
         return sd_fail(s->e, SD_ERR_FORMAT, "cannot read %s: %zu bytes are too few for %dx%d pixels: it is cut off",
-                       s->name, s->n, (int)width, (int)height);
+                       s->name, s->size, (int)width, (int)height);
     return SD_OK;
+}
+
+/* ------------------------------------------------------------------------------------------- rows */
+
+/* Whether rows may go to a resampler: a picture that shrinks and stands upright. */
+static bool goes_by_rows(const source *s)
+{
+    const sd_fitted *f = s->fitted;
+    return f && s->orientation == 1 && f->width <= s->width && f->height <= s->height
+        && (f->width < s->width || f->height < s->height);
+}
+
+/* Where the pixels will go, once the header is known. at_once: row by row is not possible. False: no pixel is wanted,
+ * or it is an error. */
+static bool begin_rows(source *s, uint32_t width, uint32_t height, int channels, bool at_once)
+{
+    s->width = (int)width;
+    s->height = (int)height;
+    s->channels = channels;
+    if (s->look) return false;
+    if (at_once || !goes_by_rows(s)) return !sd_image_new(&s->picture, s->width, s->height, channels, s->e);
+    const sd_resizing r = {s->width, s->height, 3, s->fitted->width, s->fitted->height, s->fitted->fit,
+                           SD_FILTER_LANCZOS};
+    s->line = malloc((size_t)width * (size_t)channels);
+    s->opaque = true;
+    sd_md5_init(&s->md5);
+    if (!s->line) sd_fail(s->e, SD_ERR_MEMORY, "no memory to read %s", s->name);
+    else sd_resampler_new(&s->rows, &r, s->e);
+    return !s->e->status;
+}
+
+static uint8_t *place_of(const source *s, size_t y)
+{
+    return s->rows ? s->line : s->picture.data + y * (size_t)s->width * (size_t)s->channels;
+}
+
+/* The row at that place is read. False: no more rows are wanted, for the picture has to be read as a whole. */
+static bool row_read(source *s)
+{
+    size_t n = (size_t)s->width;
+    if (!s->rows) return true;
+    sd_md5_add(&s->md5, s->line, n * (size_t)s->channels);
+    for (size_t i = 0; s->channels == 4 && i < n; i++) {
+        s->opaque &= s->line[4 * i + 3] == 255;
+        memmove(s->line + 3 * i, s->line + 4 * i, 3);
+    }
+    if (s->opaque) sd_resampler_row(s->rows, s->line);
+    return s->opaque;
 }
 
 /* ----------------------------------------------------------------------------------- orientation */
@@ -112,12 +212,21 @@ static void png_warned(png_structp png, png_const_charp message) { (void)png, (v
 static void png_take(png_structp png, png_bytep to, size_t n)
 {
     source *s = png_get_io_ptr(png);
-    if (n > s->n - s->at) {
+    if (take(s, to, n) < n) {
         s->unended = s->complete;   /* nothing that is needed is lost */
         png_error(png, "the file is cut off");
     }
-    memcpy(to, s->data + s->at, n);
-    s->at += n;
+}
+
+static int png_orientation(png_structp png, png_infop info)
+{
+#ifdef PNG_eXIf_SUPPORTED
+    png_uint_32 n = 0;
+    png_bytep tiff = NULL;
+    if (png_get_eXIf_1(png, info, &n, &tiff)) return tiff_orientation(tiff, n);
+#endif
+    (void)png, (void)info;
+    return 1;
 }
 
 static sd_status decode_png(png_structp png, png_infop info, source *s)
@@ -143,28 +252,18 @@ static sd_status decode_png(png_structp png, png_infop info, source *s)
     png_set_gray_to_rgb(png);
     int passes = png_set_interlace_handling(png);
     png_read_update_info(png, info);
-    if (sd_image_new(&s->picture, (int)width, (int)height, png_get_channels(png, info), s->e)) return s->e->status;
-    size_t stride = (size_t)width * (size_t)s->picture.channels;
-    if (png_get_rowbytes(png, info) != stride) png_error(png, "unexpected row size");
+    s->orientation = png_orientation(png, info);
+    if (!begin_rows(s, width, height, png_get_channels(png, info), passes > 1)) return s->e->status;
+    if (png_get_rowbytes(png, info) != (size_t)width * (size_t)s->channels) png_error(png, "unexpected row size");
     for (; passes > 0; passes--)
         for (png_uint_32 y = 0; y < height; y++) {
             if (sd_stopped(s->e)) return s->e->status;
-            png_read_row(png, s->picture.data + y * stride, NULL);
+            png_read_row(png, place_of(s, y), NULL);
+            if (!row_read(s)) return SD_OK;
         }
     s->complete = true;
     png_read_end(png, info);    /* eXIf may stand after the pixels */
     return SD_OK;
-}
-
-static int png_orientation(png_structp png, png_infop info)
-{
-#ifdef PNG_eXIf_SUPPORTED
-    png_uint_32 n = 0;
-    png_bytep tiff = NULL;
-    if (png_get_eXIf_1(png, info, &n, &tiff)) return tiff_orientation(tiff, n);
-#endif
-    (void)png, (void)info;
-    return 1;
 }
 
 static sd_status read_png(source *s)
@@ -174,7 +273,7 @@ static sd_status read_png(source *s)
                                                sd_png_give_back);
     png_infop info = png ? png_create_info_struct(png) : NULL;
     if (!info) sd_fail(s->e, SD_ERR_MEMORY, "no memory to read %s", s->name);
-    else if (!decode_png(png, info, s)) s->orientation = png_orientation(png, info);
+    else if (!decode_png(png, info, s) && s->complete) s->orientation = png_orientation(png, info);
     png_destroy_read_struct(&png, &info, NULL);
     return s->e->status;
 }
@@ -196,6 +295,7 @@ static sd_status read_png(source *s)
 typedef struct jpeg_job {
     struct jpeg_error_mgr errors;   /* first: libjpeg hands back a pointer to it */
     struct jpeg_progress_mgr progress;
+    struct jpeg_source_mgr bytes;
     jmp_buf jump;
     source *s;
 } jpeg_job;
@@ -236,6 +336,38 @@ static void jpeg_watch(j_common_ptr c)
     longjmp(((jpeg_job *)c->err)->jump, 1);
 }
 
+/* ---- libjpeg's way to more bytes [libjpeg.txt, "Compressed data handling (source and destination managers)"] */
+
+static void bytes_nothing(j_decompress_ptr c) { (void)c; }
+
+static boolean bytes_fill(j_decompress_ptr c)
+{
+    static const JOCTET end[] = {0xFF, JPEG_EOI};
+    source *s = ((jpeg_job *)c->err)->s;
+    s->at = s->n;   /* all of them were handed over */
+    bool there = refill(s);
+    if (s->e->status) longjmp(((jpeg_job *)c->err)->jump, 1);
+    if (!there) WARNMS(c, JWRN_JPEG_EOF);
+    c->src->next_input_byte = there ? s->data : end;
+    c->src->bytes_in_buffer = there ? s->n : sizeof end;
+    return TRUE;
+}
+
+static void bytes_skip(j_decompress_ptr c, long n)
+{
+    for (; n > 0 && (unsigned long)n > c->src->bytes_in_buffer; bytes_fill(c)) n -= (long)c->src->bytes_in_buffer;
+    if (n <= 0) return;
+    c->src->next_input_byte += n;
+    c->src->bytes_in_buffer -= (size_t)n;
+}
+
+static void bytes_from(struct jpeg_decompress_struct *c, jpeg_job *j)
+{
+    j->bytes = (struct jpeg_source_mgr){j->s->data + j->s->at, j->s->n - j->s->at, bytes_nothing, bytes_fill,
+                                        bytes_skip, jpeg_resync_to_restart, bytes_nothing};
+    c->src = &j->bytes;
+}
+
 /* Ink to light. Files hold 255 - ink: Adobe's habit, which Pillow takes for granted with or without Adobe's marker. */
 static void cmyk_to_rgb(uint8_t *rgb, const uint8_t *cmyk, size_t n)
 {
@@ -257,7 +389,7 @@ static sd_status decode_jpeg(struct jpeg_decompress_struct *c, jpeg_job *j)
     if (setjmp(j->jump)) return s->e->status;
     jpeg_create_decompress(c);
     c->progress = &j->progress;
-    jpeg_mem_src(c, (unsigned char *)(uintptr_t)s->data, (unsigned long)s->n);   /* older headers lack the const */
+    bytes_from(c, j);
     jpeg_save_markers(c, JPEG_APP0 + 1, 0xFFFF);
     jpeg_read_header(c, TRUE);
     bool cmyk = c->jpeg_color_space == JCS_CMYK || c->jpeg_color_space == JCS_YCCK;
@@ -270,17 +402,18 @@ static sd_status decode_jpeg(struct jpeg_decompress_struct *c, jpeg_job *j)
     double kept = jpeg_has_multiple_scans(c) ? 2.0 * c->num_components * c->image_width * c->image_height : 0;
     if (sd_need_memory(s->e, kept, "reading %s, a progressive JPEG of %dx%d pixels,", s->name,
                        (int)c->image_width, (int)c->image_height)) return s->e->status;
-    if (sd_image_new(&s->picture, (int)c->image_width, (int)c->image_height, 3, s->e)) return s->e->status;
+    s->orientation = jpeg_orientation(c);   /* before the end, which forgets the markers */
+    if (!begin_rows(s, c->image_width, c->image_height, 3, false)) return s->e->status;
     jpeg_start_decompress(c);
     JSAMPARRAY line = cmyk ? c->mem->alloc_sarray((j_common_ptr)c, JPOOL_IMAGE, c->output_width * 4, 1) : NULL;
     while (c->output_scanline < c->output_height) {
         if (sd_stopped(s->e)) return s->e->status;
-        JSAMPROW row = s->picture.data + (size_t)c->output_scanline * c->output_width * 3;
+        JSAMPROW row = place_of(s, c->output_scanline);
         jpeg_read_scanlines(c, cmyk ? line : &row, 1);
         if (cmyk) cmyk_to_rgb(row, line[0], c->output_width);
+        row_read(s);
     }
-    s->orientation = jpeg_orientation(c);   /* before the next call, which forgets the markers */
-    jpeg_finish_decompress(c);              /* a missing end is an error */
+    jpeg_finish_decompress(c);   /* a missing end is an error */
     return SD_OK;
 }
 
@@ -306,18 +439,19 @@ static sd_status read_jpeg(source *s)
 
 /* ------------------------------------------------------------------------------------------- PNM */
 
-static bool is_space(uint8_t c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+static bool is_space(int c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
 /* The next number, after white space and comments, or -1 if there is none of at most `max`. */
 static int64_t pnm_number(source *s, int64_t max)
 {
     int64_t v = 0;
-    for (; s->at < s->n && (is_space(s->data[s->at]) || s->data[s->at] == '#'); s->at++)
-        if (s->data[s->at] == '#')
-            while (s->at + 1 < s->n && s->data[s->at] != '\n' && s->data[s->at] != '\r') s->at++;
-    if (s->at == s->n || !isdigit(s->data[s->at])) return -1;
-    for (; s->at < s->n && isdigit(s->data[s->at]); s->at++) {
-        v = v * 10 + (s->data[s->at] - '0');
+    for (int c = peek(s); is_space(c) || c == '#'; c = peek(s)) {
+        while (c == '#' && peek(s) >= 0 && peek(s) != '\n' && peek(s) != '\r') s->at++;
+        if (c != '#') s->at++;
+    }
+    if (!isdigit(peek(s))) return -1;
+    for (int c; isdigit(c = peek(s)); s->at++) {
+        v = v * 10 + (c - '0');
         if (v > max) return -1;
     }
     return v;
@@ -331,41 +465,60 @@ static sd_status pnm_broken(source *s, const char *what)
 /* A sample as 8 bits, in Pillow's order of operations: a half goes to the even number. */
 static uint8_t pnm_scale(int64_t v, int64_t maxval) { return (uint8_t)rint((double)v / (double)maxval * 255.0); }
 
-static sd_status read_pnm(source *s)
+typedef struct pnm {
+    bool plain, rgb;
+    int64_t maxval;
+    size_t bytes;        /* of a sample; plain: white space and a digit at least */
+    uint8_t *raw;        /* a row of samples, unless plain */
+} pnm;
+
+static sd_status pnm_header(source *s, pnm *p, int64_t *width, int64_t *height)
 {
-    enum { LOOK = 1 << 20 };   /* samples between two looks at whether to stop */
-    bool plain = s->data[1] < '4', rgb = s->data[1] == '3' || s->data[1] == '6';
-    s->at = 2;
-    int64_t width = pnm_number(s, INT32_MAX), height = pnm_number(s, INT32_MAX), maxval = pnm_number(s, INT32_MAX);
-    bool apart = s->n > 2 && (is_space(s->data[2]) || s->data[2] == '#');   /* "P65" is not P6 and 5 */
-    if (!apart || width < 0 || height < 0 || maxval < 0)
+    uint8_t magic[2] = {0};
+    take(s, magic, 2);
+    p->plain = magic[1] < '4';
+    p->rgb = magic[1] == '3' || magic[1] == '6';
+    bool apart = is_space(peek(s)) || peek(s) == '#';   /* "P65" is not P6 and 5 */
+    *width = pnm_number(s, INT32_MAX);
+    *height = pnm_number(s, INT32_MAX);
+    p->maxval = pnm_number(s, INT32_MAX);
+    if (!apart || *width < 0 || *height < 0 || p->maxval < 0)
         return pnm_broken(s, "expected width, height and the largest value");
-    if (maxval < 1 || maxval > 65535) return pnm_broken(s, "expected a largest value from 1 to 65535");
-    if (!plain && (s->at == s->n || !is_space(s->data[s->at++])))
-        return pnm_broken(s, "expected white space before the pixels");
+    if (p->maxval < 1 || p->maxval > 65535) return pnm_broken(s, "expected a largest value from 1 to 65535");
+    if (!p->plain && !is_space(peek(s))) return pnm_broken(s, "expected white space before the pixels");
+    if (!p->plain) s->at++;
+    p->bytes = p->plain || p->maxval > 255 ? 2 : 1;
+    return SD_OK;
+}
 
-    size_t bytes = plain || maxval > 255 ? 2 : 1;   /* of a sample; plain: white space and a digit at least */
-    uint64_t samples = (uint64_t)width * (uint64_t)height * (rgb ? 3 : 1);
-    if (check_claim(s, (uint64_t)width, (uint64_t)height, s->at + samples * bytes)) return s->e->status;
-    if (sd_image_new(&s->picture, (int)width, (int)height, 3, s->e)) return s->e->status;
-
-    uint8_t *to = s->picture.data;
-    for (uint64_t i = 0; i < samples; i++) {
-        if (i % LOOK == 0 && sd_stopped(s->e)) return s->e->status;
-        const uint8_t *from = s->data + s->at;
-        int64_t v;
-        if (plain) {
-            v = pnm_number(s, maxval);
-        } else {
-            v = bytes == 2 ? u16_of(from, false) : from[0];
-            s->at += bytes;
-        }
-        if (v < 0 && s->at == s->n) return pnm_broken(s, "the file is cut off");
-        if (v < 0 || v > maxval) return pnm_broken(s, "a sample is no number or exceeds the largest value");
-        uint8_t sample = maxval == 255 ? (uint8_t)v : pnm_scale(v, maxval);
-        for (int copies = rgb ? 1 : 3; copies; copies--) *to++ = sample;
+static sd_status pnm_row(source *s, const pnm *p, uint8_t *to)
+{
+    size_t n = (size_t)s->width * (p->rgb ? 3 : 1);
+    if (!p->plain && take(s, p->raw, n * p->bytes) < n * p->bytes) return pnm_broken(s, "the file is cut off");
+    const uint8_t *from = p->raw;
+    for (size_t i = 0; i < n; i++) {
+        int64_t v = p->plain ? pnm_number(s, p->maxval) : p->bytes == 2 ? (int64_t)u16_of(from, false) : *from;
+        if (!p->plain) from += p->bytes;
+        if (v < 0 && peek(s) < 0) return pnm_broken(s, "the file is cut off");
+        if (v < 0 || v > p->maxval) return pnm_broken(s, "a sample is no number or exceeds the largest value");
+        uint8_t sample = p->maxval == 255 ? (uint8_t)v : pnm_scale(v, p->maxval);
+        for (int copies = p->rgb ? 1 : 3; copies; copies--) *to++ = sample;
     }
     return SD_OK;
+}
+
+static sd_status read_pnm(source *s)
+{
+    pnm p = {.raw = NULL};
+    int64_t width, height;
+    if (pnm_header(s, &p, &width, &height)) return s->e->status;
+    uint64_t row = (uint64_t)width * (p.rgb ? 3 : 1) * p.bytes, begin = s->passed + s->at;
+    if (check_claim(s, (uint64_t)width, (uint64_t)height, begin + row * (uint64_t)height)) return s->e->status;
+    if (!begin_rows(s, (uint32_t)width, (uint32_t)height, 3, false)) return s->e->status;
+    if (!p.plain && !(p.raw = malloc(row))) return sd_fail(s->e, SD_ERR_MEMORY, "no memory to read %s", s->name);
+    for (size_t y = 0; y < (size_t)height && !sd_stopped(s->e) && !pnm_row(s, &p, place_of(s, y)); y++) row_read(s);
+    free(p.raw);
+    return s->e->status;
 }
 
 /* ------------------------------------------------------------------------------------------- any */
@@ -408,7 +561,8 @@ static size_t format_of(const uint8_t *data, size_t n)
 
 static sd_status read_any(source *s)
 {
-    if (s->n == 0) return sd_fail(s->e, SD_ERR_FORMAT, "cannot read %s: it is empty", s->name);
+    if (!more(s) && !s->e->status) return sd_fail(s->e, SD_ERR_FORMAT, "cannot read %s: it is empty", s->name);
+    if (s->e->status) return s->e->status;
     size_t i = format_of(s->data, s->n);
     if (i < SD_COUNT(formats)) {
         if (formats[i].read) return formats[i].read(s);
@@ -418,24 +572,61 @@ static sd_status read_any(source *s)
     return sd_fail(s->e, SD_ERR_FORMAT, "cannot read %s: expected PNG, JPEG, PGM or PPM, found none of them", s->name);
 }
 
-sd_status sd_image_load_memory(sd_image *out, const void *data, size_t n, const char *name, bool *unended,
-                               sd_error *e)
+/* What is read row by row, as it is wanted. False if it has to be read as a whole, from the beginning. */
+static bool hand_out_fitted(source *s, sd_image *out)
 {
+    bool turned = s->orientation != 1;   /* a PNG may say so at its end */
+    if (!s->rows || s->e->status || !s->opaque || turned) return false;
+    sd_md5_hex(&s->md5, s->fitted->hash);
+    sd_resampler_finish(s->rows, out, NULL, s->e);
+    s->rows = NULL;
+    return true;
+}
+
+static void hand_out_whole(source *s, sd_image *out)
+{
+    if (s->orientation == 1) {
+        *out = s->picture;
+        s->picture = (sd_image){0};
+    } else {
+        turn_upright(out, &s->picture, s->orientation, s->e);
+    }
+}
+
+static void source_free(source *s)
+{
+    sd_image_free(&s->picture);
+    sd_resampler_free(s->rows);
+    free(s->line);
+    free(s->window);
+    if (s->f) fclose(s->f);
+}
+
+/* *again: as a whole, from the beginning. */
+static sd_status read_once(source *s, sd_image *out, bool *again)
+{
+    *again = false;
+    if (read_any(s) || s->look) return s->e->status;
+    if (!s->rows) hand_out_whole(s, out);
+    else *again = !hand_out_fitted(s, out);
+    return s->e->status;
+}
+
+sd_status sd_image_load_memory(sd_image *out, const void *data, size_t n, const char *name, sd_fitted *fitted,
+                               bool *unended, sd_error *e)
+{
+    bool again = false;
     memset(out, 0, sizeof *out);
     if (unended) *unended = false;
-    if (e->status) return e->status;
-    source s = {.data = data, .n = n, .name = name, .e = e, .orientation = 1};
-    if (read_any(&s)) {
-        sd_image_free(&s.picture);
-        return e->status;
-    }
-    if (unended) *unended = s.unended;
-    if (s.orientation == 1) {
-        *out = s.picture;
-        return SD_OK;
-    }
-    turn_upright(out, &s.picture, s.orientation, e);
-    sd_image_free(&s.picture);
+    if (fitted) *fitted->hash = 0;
+    do {
+        source s = {.data = data, .n = n, .size = n, .name = name, .e = e, .orientation = 1,
+                    .fitted = again ? NULL : fitted};
+        if (e->status) return e->status;
+        read_once(&s, out, &again);
+        if (unended && !e->status) *unended = s.unended;
+        source_free(&s);
+    } while (again && !e->status);
     return e->status;
 }
 
@@ -446,13 +637,65 @@ static bool is_picture(const char *data, size_t n)
     return i < SD_COUNT(formats) && formats[i].read;
 }
 
-sd_status sd_image_load(sd_image *out, const char *path, bool *unended, sd_error *e)
+/* A file whose length is known is read through a window. */
+static sd_status open_file(source *s, const char *path, uint64_t bytes, sd_error *e)
+{
+    *s = (source){.size = (size_t)bytes, .name = path, .e = e, .orientation = 1};
+    if (bytes > MAX_FILE)
+        return sd_fail(e, SD_ERR_FORMAT, "%s is larger than the %zu bytes such a file may have", path, MAX_FILE);
+    s->window = malloc(WINDOW);
+    if (!s->window) return sd_fail(e, SD_ERR_MEMORY, "no memory to read %s", path);
+    s->f = fopen(path, "rb");
+    return s->f ? SD_OK : sd_fail(e, sd_errno_status(errno), "cannot open %s: %s", path, strerror(errno));
+}
+
+static bool has_length(const char *path, uint64_t *bytes)
+{
+    return sd_os_look(path, bytes) == SD_OS_FILE && *bytes > 0;
+}
+
+sd_status sd_image_load(sd_image *out, const char *path, sd_fitted *fitted, bool *unended, sd_error *e)
 {
     char *data;
     size_t n;
+    uint64_t bytes = 0;
+    bool again = false;
     memset(out, 0, sizeof *out);
-    if (e->status || sd_read_file_if(path, MAX_FILE, is_picture, &data, &n, e)) return e->status;
-    sd_image_load_memory(out, data, n, path, unended, e);
-    free(data);
+    if (unended) *unended = false;
+    if (fitted) *fitted->hash = 0;
+    if (e->status) return e->status;
+    if (!has_length(path, &bytes)) {
+        if (sd_read_file_if(path, MAX_FILE, is_picture, &data, &n, e)) return e->status;
+        sd_image_load_memory(out, data, n, path, fitted, unended, e);
+        free(data);
+        return e->status;
+    }
+    do {
+        source s;
+        if (!open_file(&s, path, bytes, e)) {
+            s.fitted = again ? NULL : fitted;
+            read_once(&s, out, &again);
+            if (unended && !e->status) *unended = s.unended;
+        }
+        source_free(&s);
+    } while (again && !e->status);
+    return e->status;
+}
+
+sd_status sd_image_look(int *width, int *height, const char *path, sd_error *e)
+{
+    uint64_t bytes = 0;
+    *width = *height = 0;
+    if (e->status || !has_length(path, &bytes)) return e->status;
+    source s;
+    if (!open_file(&s, path, bytes, e)) {
+        s.look = true;
+        if (!read_any(&s)) {
+            bool swap = turns[s.orientation].swap;
+            *width = swap ? s.height : s.width;
+            *height = swap ? s.width : s.height;
+        }
+    }
+    source_free(&s);
     return e->status;
 }

@@ -26,13 +26,6 @@ static inline uint8_t sd_div255(unsigned v)
 sd_status sd_check_size(int width, int height, sd_error *e);   /* sides that a picture may have */
 sd_status sd_image_new(sd_image *out, int width, int height, int channels, sd_error *e);   /* all bytes 0 */
 
-/* ---- image_read.c: PNG, JPEG and PNM (P2, P3, P5, P6) by content, as 3 or 4 channels, turned upright by their EXIF
- * orientation. Colour values are those of Pillow's Image.open(..).convert("RGB"). `name` stands for the file in error
- * texts. *unended (may be NULL): a PNG that ends behind its pixels, without the chunk that ends a PNG. */
-sd_status sd_image_load(sd_image *out, const char *path, bool *unended, sd_error *e);
-sd_status sd_image_load_memory(sd_image *out, const void *data, size_t n, const char *name, bool *unended,
-                               sd_error *e);
-
 /* ---- image_resample.c: size */
 typedef enum sd_filter {
     SD_FILTER_NEAREST,
@@ -66,6 +59,25 @@ sd_status sd_resampler_new(sd_resampler **r, const sd_resizing *s, sd_error *e);
 void sd_resampler_row(sd_resampler *r, const uint8_t *row);
 sd_status sd_resampler_finish(sd_resampler *r, sd_image *out, const uint8_t *fill, sd_error *e);
 void sd_resampler_free(sd_resampler *r);   /* instead of finishing it; NULL is harmless */
+
+/* ---- image_read.c: PNG, JPEG and PNM (P2, P3, P5, P6) by content, as 3 or 4 channels, turned upright by their EXIF
+ * orientation. Colour values are those of Pillow's Image.open(..).convert("RGB"). `name` stands for the file in error
+ * texts. *unended (may be NULL): a PNG that ends behind its pixels, without the chunk that ends a PNG.
+ *
+ * fitted (may be NULL): the size at which the picture is wanted. If it shrinks to that, stands upright and is opaque,
+ * it is resized while it is read, to the bytes that sd_image_fit makes of it, and `hash` is the MD5 of the file's
+ * pixels. Otherwise the whole picture is read and `hash` is "": enlarged ones, turned ones, and those that let
+ * something shine through, whose alpha may be a mask. An interlaced PNG is read whole too. */
+typedef struct sd_fitted {
+    int width, height;
+    sd_fit fit;
+    char hash[33];
+} sd_fitted;
+sd_status sd_image_load(sd_image *out, const char *path, sd_fitted *fitted, bool *unended, sd_error *e);
+sd_status sd_image_load_memory(sd_image *out, const void *data, size_t n, const char *name, sd_fitted *fitted,
+                               bool *unended, sd_error *e);
+/* The sides that its header claims; 0 of what can be read only once, as a pipe. */
+sd_status sd_image_look(int *width, int *height, const char *path, sd_error *e);
 
 /* ---- image_transform.c: cutting */
 sd_status sd_image_crop(sd_image *out, const sd_image *in, sd_rect r, sd_error *e);

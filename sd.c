@@ -329,7 +329,7 @@ sd_status sd_image_read(sd_ctx *c, const char *path, sd_image *image)
     bool unended;
     if (image) *image = (sd_image){0};
     if (!sd_begin(c) && !sd_given(c, "image", image) && !sd_given(c, "path", path)
-        && !sd_image_load(image, path, &unended, &c->err) && unended)
+        && !sd_image_load(image, path, NULL, &unended, &c->err) && unended)
         sd_logf(&c->log, SD_LOG_WARNING, "%s is cut off behind its pixels: all of them are there", path);
     return sd_end(c);
 }

@@ -11,7 +11,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     sd_error e = {0};
     sd_image p;
     sd_error_clear(&e);
-    sd_status status = sd_image_load_memory(&p, data, n, "the input", NULL, &e);
+    sd_status status = sd_image_load_memory(&p, data, n, "the input", NULL, NULL, &e);
     fuzz_demand(status == e.status);
     if (status) {
         fuzz_demand(memcmp(&p, &nothing, sizeof p) == 0);

@@ -36,7 +36,7 @@ static sd_status read_bytes(const uint8_t *data, size_t n)
     assert_non_null(copy);
     memcpy(copy, data, n);
     sd_error_clear(&err);
-    sd_status status = sd_image_load_memory(&pic, copy, n, "some/file", &unended, &err);
+    sd_status status = sd_image_load_memory(&pic, copy, n, "some/file", NULL, &unended, &err);
     free(copy);
     return status;
 }
@@ -425,7 +425,7 @@ TEST(content_decides_not_the_ending)
     bytes b = make_png(&plain_rgb, 3, 2, NULL);
     temp_write("picture.jpg", b.p, b.n);
     sd_error_clear(&err);
-    assert_int_equal(sd_image_load(&pic, temp_path("picture.jpg"), NULL, &err), SD_OK);
+    assert_int_equal(sd_image_load(&pic, temp_path("picture.jpg"), NULL, NULL, &err), SD_OK);
     assert_int_equal(pic.width, 3);
     done(&b);
     temp_clear();
@@ -802,20 +802,20 @@ TEST(other_formats_are_named)
 TEST(files_that_cannot_be_opened_are_named)
 {
     sd_error_clear(&err);
-    assert_int_equal(sd_image_load(&pic, temp_path("none.png"), NULL, &err), SD_ERR_MISSING);
+    assert_int_equal(sd_image_load(&pic, temp_path("none.png"), NULL, NULL, &err), SD_ERR_MISSING);
     assert_non_null(strstr(err.text, "none.png"));
     assert_null(pic.data);
     sd_error_clear(&err);
-    assert_int_equal(sd_image_load(&pic, temp_path(""), NULL, &err), SD_ERR_ARG);
+    assert_int_equal(sd_image_load(&pic, temp_path(""), NULL, NULL, &err), SD_ERR_ARG);
     assert_non_null(strstr(err.text, "directory"));
     sd_error_clear(&err);
     temp_write("empty.png", "", 0);
-    assert_int_equal(sd_image_load(&pic, temp_path("empty.png"), NULL, &err), SD_ERR_FORMAT);
+    assert_int_equal(sd_image_load(&pic, temp_path("empty.png"), NULL, NULL, &err), SD_ERR_FORMAT);
     assert_non_null(strstr(err.text, "empty.png: it is empty"));
     temp_write("a.ppm", "P6 1 1 255\nabc", 14);
-    assert_int_equal(sd_image_load(&pic, temp_path("a.ppm"), NULL, &err), SD_ERR_FORMAT);   /* the first error stays */
+    assert_int_equal(sd_image_load(&pic, temp_path("a.ppm"), NULL, NULL, &err), SD_ERR_FORMAT);   /* the first error stays */
     sd_error_clear(&err);
-    assert_int_equal(sd_image_load(&pic, temp_path("a.ppm"), NULL, &err), SD_OK);
+    assert_int_equal(sd_image_load(&pic, temp_path("a.ppm"), NULL, NULL, &err), SD_OK);
     assert_memory_equal(pic.data, "abc", 3);
     sd_image_free(&pic);
     temp_clear();

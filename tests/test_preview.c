@@ -16,7 +16,7 @@ static sd_image read_picture(const char *path)
 {
     sd_error e = {0};
     sd_image p;
-    if (sd_image_load(&p, path, NULL, &e)) fail_msg("%s", e.text);
+    if (sd_image_load(&p, path, NULL, NULL, &e)) fail_msg("%s", e.text);
     return p;
 }
 
@@ -161,7 +161,7 @@ TEST(iterm2_gets_a_png)
     assert_non_null(at);
     at = strchr(at, ':') + 1;
     size_t n = from_base64(data, 0, at, strcspn(at, "\a"));
-    if (sd_image_load_memory(&p, data, n, "the preview", NULL, &e))   /* libpng checks its sums */
+    if (sd_image_load_memory(&p, data, n, "the preview", NULL, NULL, &e))   /* libpng checks its sums */
         fail_msg("%s", e.text);
     assert_int_equal(p.width, 128);
     assert_memory_equal(p.data, seen.data, 128 * 128 * 3);
