@@ -102,6 +102,7 @@ void let_threads_sleep(char **argv);
 void catch_signals(void);
 int output_to_stdout(settings *s);
 int exit_code(sd_status status);
+extern int memory_ran_out;   /* some status said so */
 int errno_code(int why);   /* of a system call of the program's own */
 /* CLI_INTERRUPTED, said, after a signal; to be asked between calls into the library, which end by themselves. */
 int stopped(void);
@@ -129,8 +130,10 @@ int picture_path(char path[PATH_SIZE], const char *output, int index);
 /* ---- app_prepare.c */
 /* Numbers of a file must be finite. Exit code. */
 int check_finite(const char *file, const float *x, size_t n);
+/* A side to the nearest multiple of the model's scale. */
+int nearest_multiple(int side, int scale);
 /* Files that a run begins from. */
-typedef struct inputs { sd_image init, mask; float *noise; } inputs;
+typedef struct inputs { sd_image init, mask; char init_hash[33]; float *noise; } inputs;
 /* Reads them, and finds everything that can be wrong with the parameters before a seed is printed. Exit code. */
 int prepare(settings *s, inputs *in, view *v);
 void inputs_free(inputs *in);

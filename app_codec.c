@@ -132,28 +132,55 @@ static void coded_free(coded *c)
     memset(c, 0, sizeof *c);
 }
 
-static int nearest_multiple(int side, int scale) { return side < scale ? scale : (side + scale / 2) / scale * scale; }
+int nearest_multiple(int side, int scale) { return side < scale ? scale : (side + scale / 2) / scale * scale; }
+
+/* The size at which a picture is encoded. Exit code. */
+static int choose_size(const settings *s, int own, int tall, int scale, int *width, int *height)
+{
+    *width = s->p.width > 0 ? s->p.width : nearest_multiple(own, scale);
+    *height = s->p.height > 0 ? s->p.height : nearest_multiple(tall, scale);
+    if (*width % scale == 0 && *height % scale == 0) return CLI_OK;
+    return cli_error(CLI_USAGE, "width and height must be multiples of %d, not %dx%d", scale, *width, *height);
+}
+
+/* The picture at that size: c->image, c->h, c->w. Whether there is memory for all of it is asked before. */
+static int read_picture(const settings *s, const char *file, int scale, coded *c)
+{
+    char hash[33] = "";
+    sd_image read = {0};
+    int own = 0, tall = 0, width = 0, height = 0;
+    sd_status status = sd_image_size(context, file, &own, &tall);
+    if (status) return report(s, status);
+    int code = own ? choose_size(s, own, tall, scale, &width, &height) : CLI_OK;
+    if (!code && own) status = sd_vae_fits(context, height / scale, width / scale);
+    if (!code && !status && own)
+        status = sd_image_read_fitted(context, file, width, height, s->p.edit.resize, &read, hash);
+    else if (!code && !status) status = sd_image_read(context, file, &read);   /* it can be read only once */
+    int fitted = own && *hash;
+    if (!code && !status && !fitted) {   /* a PNG may say at its end that it is turned */
+        own = read.width;
+        tall = read.height;
+        code = choose_size(s, own, tall, scale, &width, &height);
+    }
+    if (!code && !status && !fitted) status = sd_vae_fits(context, height / scale, width / scale);
+    if (!code && !status)
+        status = sd_image_resize(context, &read, width, height, fitted ? NULL : s->p.edit.resize, &c->image);
+    sd_image_free(&read);
+    if (code || status) return code ? code : report(s, status);
+    c->h = height / scale;
+    c->w = width / scale;
+    if ((width != own || height != tall) && !s->quiet && s->p.width <= 0 && s->p.height <= 0)
+        fprintf(stderr, "sd: %s of %dx%d becomes %dx%d, multiples of %d\n", file, own, tall, width, height, scale);
+    return CLI_OK;
+}
 
 static int encode(const settings *s, const char *file, coded *c)
 {
     sd_model_info info = {0};
-    sd_image original = {0};
     sd_status status = sd_get_info(context, &info);
-    if (!status) status = sd_image_read(context, file, &original);
-    if (status) return report(s, status);
-    int width = s->p.width > 0 ? s->p.width : nearest_multiple(original.width, info.scale);
-    int height = s->p.height > 0 ? s->p.height : nearest_multiple(original.height, info.scale);
-    int own = original.width, tall = original.height, odd = width % info.scale || height % info.scale;
-    if (!odd) status = sd_image_resize(context, &original, width, height, s->p.edit.resize, &c->image);
-    sd_image_free(&original);
-    if (odd)
-        return cli_error(CLI_USAGE, "width and height must be multiples of %d, not %dx%d", info.scale, width, height);
-    if (status) return report(s, status);
-    if ((width != own || height != tall) && !s->quiet && s->p.width < 0 && s->p.height < 0)
-        fprintf(stderr, "sd: %s of %dx%d becomes %dx%d, multiples of %d\n", file, own, tall, width, height, info.scale);
-    size_t pixels = (size_t)width * (size_t)height;
-    c->h = height / info.scale;
-    c->w = width / info.scale;
+    int code = status ? report(s, status) : read_picture(s, file, info.scale, c);
+    if (code) return code;
+    size_t pixels = (size_t)c->image.width * (size_t)c->image.height;
     c->n = (size_t)info.latent_channels * (size_t)c->h * (size_t)c->w;
     c->picture = malloc(3 * pixels * sizeof *c->picture);
     c->mean = malloc(c->n * sizeof *c->mean);

@@ -36,9 +36,29 @@ static int read_noise(const settings *s, sd_params *p, const sd_params *r, float
 
 /* ------------------------------------------------------------------------ pictures to begin from */
 
+/* A picture of which nothing comes back byte for byte is resized while it is read. */
+static sd_status read_init(settings *s, inputs *in)
+{
+    const sd_edit_params *e = &s->p.edit;
+    int width = 0, height = 0;
+    sd_model_info info;
+    int whole = s->mask || e->alpha_mask > 0 || e->inpaint_crop >= 0;
+    for (int i = 0; i < 4; i++) whole = whole || e->outpaint[i] > 0;
+    whole = whole || (s->p.width <= 0 && s->p.height <= 0);
+    sd_status status = whole ? SD_OK : sd_get_info(context, &info);
+    if (!status && !whole) status = sd_image_size(context, s->init, &width, &height);
+    if (status) return status;
+    if (!width) return sd_image_read(context, s->init, &in->init);
+    width = s->p.width > 0 ? s->p.width : nearest_multiple(width, info.scale);
+    height = s->p.height > 0 ? s->p.height : nearest_multiple(height, info.scale);
+    status = sd_image_read_fitted(context, s->init, width, height, e->resize, &in->init, in->init_hash);
+    if (!status && *in->init_hash) s->p.edit.init_hash = in->init_hash;
+    return status;
+}
+
 static int read_pictures(settings *s, inputs *in)
 {
-    sd_status status = s->init ? sd_image_read(context, s->init, &in->init) : SD_OK;
+    sd_status status = s->init ? read_init(s, in) : SD_OK;
     if (!status && s->mask && !interrupts) status = sd_image_read(context, s->mask, &in->mask);
     if (status || interrupts) return status ? report(s, status) : stopped();
     if (s->init) s->p.edit.init = &in->init;

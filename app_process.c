@@ -50,6 +50,8 @@ int stopped(void) { return interrupts ? cli_error(CLI_INTERRUPTED, "interrupted"
 
 /* ---------------------------------------------------------------------------------- exit codes */
 
+int memory_ran_out;
+
 /* The README's table. 2 is for what another command line or another file would mend, 1 for what the machine did not
  * do. */
 int exit_code(sd_status status)
@@ -59,6 +61,7 @@ int exit_code(sd_status status)
         [SD_ERR_SHAPE] = CLI_USAGE, [SD_ERR_MISSING] = CLI_USAGE, [SD_ERR_UNSUPPORTED] = CLI_USAGE,
         [SD_ERR_MEMORY] = CLI_FAILURE, [SD_ERR_NUMERIC] = CLI_USAGE, [SD_ERR_CANCELLED] = CLI_INTERRUPTED,
     };
+    memory_ran_out |= status == SD_ERR_MEMORY;
     return (size_t)status < COUNT(codes) ? codes[status] : CLI_FAILURE;
 }
 

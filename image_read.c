@@ -1,7 +1,9 @@
 /* image_read.c - floor 3: pictures out of files: PNG, JPEG, PNM, told apart by their first bytes.
  *
  * What a file claims is checked before anything is allocated for it. Rows go into the picture, or one by one into a
- * resampler: then neither file nor picture is ever in memory as a whole. libpng and libjpeg report through longjmp: what
+ * resampler: then neither file nor picture is ever in memory as a whole.
+ *
+ * libpng and libjpeg report through longjmp: what
  * must survive one lies in a struct of the caller, never in a variable of the function that called setjmp. */
 #include "image.h"
 #include "image_transform.h"
@@ -682,7 +684,7 @@ sd_status sd_image_load(sd_image *out, const char *path, sd_fitted *fitted, bool
     return e->status;
 }
 
-sd_status sd_image_look(int *width, int *height, const char *path, sd_error *e)
+sd_status sd_image_sides(int *width, int *height, const char *path, sd_error *e)
 {
     uint64_t bytes = 0;
     *width = *height = 0;

@@ -77,7 +77,7 @@ sd_status sd_image_load(sd_image *out, const char *path, sd_fitted *fitted, bool
 sd_status sd_image_load_memory(sd_image *out, const void *data, size_t n, const char *name, sd_fitted *fitted,
                                bool *unended, sd_error *e);
 /* The sides that its header claims; 0 of what can be read only once, as a pipe. */
-sd_status sd_image_look(int *width, int *height, const char *path, sd_error *e);
+sd_status sd_image_sides(int *width, int *height, const char *path, sd_error *e);
 
 /* ---- image_transform.c: cutting */
 sd_status sd_image_crop(sd_image *out, const sd_image *in, sd_rect r, sd_error *e);

@@ -321,5 +321,6 @@ int main(int argc, char **argv)
     sd_close(done);
     if ((fflush(stdout) != 0 || ferror(stdout)) && !code)
         code = cli_error(CLI_FAILURE, "cannot write to the standard output: %s", strerror(errno));
+    if (memory_ran_out) _Exit(code);   /* OpenBLAS' end waits for threads that it could not start */
     return code;
 }

@@ -275,7 +275,9 @@ static void write_model(sd_writer *w)
 
 static void write_init_hash(sd_writer *w)
 {
-    if (w->p->edit.init) add_picture_hash(w->t, "Init image hash", w->p->edit.init);
+    const sd_edit_params *e = &w->p->edit;
+    if (e->init && e->init_hash) add_value(w->t, "Init image hash", e->init_hash);
+    else if (e->init) add_picture_hash(w->t, "Init image hash", e->init);
 }
 
 /* The order in which pictures have always had them: A1111's keys where it puts them. Rows that are not here follow. */

@@ -254,3 +254,17 @@ void sd_vae_sample(const float *mean, const float *logvar, const float *noise, s
     for (size_t i = 0; i < n; i++)
         latents[i] = (float)(factor * ((double)mean[i] + exp((double)logvar[i] / 2) * (double)noise[i]));
 }
+
+sd_status sd_vae_fits(sd_ctx *c, int h, int w)
+{
+    if (sd_begin(c) || sd_need(c, SD_PART_VAE) || expect_size(c, 1, h, w)) return sd_end(c);
+    int scale = sd_vae_scale(&c->model.vae->cfg);
+    picture_job decoding = {1, h, w, c->model.vae->cfg.latent_channels, NULL, NULL, NULL, NULL};
+    picture_job encoding = {1, h * scale, w * scale, 3, NULL, NULL, NULL, NULL};
+    double pixels = (double)h * w * scale * scale;
+    double most = fmax((double)rehearse(c, encode_body, &encoding), (double)rehearse(c, decode_body, &decoding));
+    if (!c->err.status)
+        sd_need_memory(&c->err, most + pixels * (3 * sizeof(float) + 3), "the VAE with a picture of %dx%d pixels",
+                       w * scale, h * scale);
+    return sd_end(c);
+}

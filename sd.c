@@ -324,13 +324,39 @@ sd_status sd_generate(sd_ctx *c, const sd_params *params, sd_image *images)
 
 /* ------------------------------------------------------------------------- pictures and tensors in files */
 
+static void warn_unended(sd_ctx *c, const char *path, bool unended)
+{
+    if (unended) sd_logf(&c->log, SD_LOG_WARNING, "%s is cut off behind its pixels: all of them are there", path);
+}
+
 sd_status sd_image_read(sd_ctx *c, const char *path, sd_image *image)
 {
     bool unended;
     if (image) *image = (sd_image){0};
     if (!sd_begin(c) && !sd_given(c, "image", image) && !sd_given(c, "path", path)
-        && !sd_image_load(image, path, NULL, &unended, &c->err) && unended)
-        sd_logf(&c->log, SD_LOG_WARNING, "%s is cut off behind its pixels: all of them are there", path);
+        && !sd_image_load(image, path, NULL, &unended, &c->err))
+        warn_unended(c, path, unended);
+    return sd_end(c);
+}
+
+sd_status sd_image_size(sd_ctx *c, const char *path, int *width, int *height)
+{
+    if (!sd_begin(c) && !sd_given(c, "path", path) && !sd_given(c, "width", width) && !sd_given(c, "height", height))
+        sd_image_sides(width, height, path, &c->err);
+    return sd_end(c);
+}
+
+sd_status sd_image_read_fitted(sd_ctx *c, const char *path, int width, int height, const char *how, sd_image *image,
+                               char hash[33])
+{
+    sd_fitted f = {.width = width, .height = height};
+    bool unended;
+    if (image) *image = (sd_image){0};
+    if (!sd_begin(c) && !sd_given(c, "path", path) && !sd_given(c, "image", image) && !sd_given(c, "hash", hash)
+        && !sd_fit_parse(&f.fit, how, &c->err) && !sd_image_load(image, path, &f, &unended, &c->err)) {
+        memcpy(hash, f.hash, sizeof f.hash);
+        warn_unended(c, path, unended);
+    }
     return sd_end(c);
 }
 

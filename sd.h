@@ -279,6 +279,14 @@ SD_API void sd_image_free(sd_image *image);
 /* Reads PNG (8 and 16 bit, grey, palette, alpha), JPEG (turned upright by its EXIF orientation) or PNM, whatever its
  * name ends in. */
 SD_API sd_status sd_image_read(sd_ctx *ctx, const char *path, sd_image *image);
+/* The sides of the picture in a file, by its header; 0 and 0 if it can be read only once, as a pipe. */
+SD_API sd_status sd_image_size(sd_ctx *ctx, const char *path, int *width, int *height);
+/* What sd_image_read and then sd_image_resize make of it. If the picture shrinks, is opaque, not turned and no
+ * interlaced PNG, its rows are resized while they are read: that takes memory for the rows under the filter, not for
+ * the file nor for the picture (but of a progressive JPEG for its coefficients). `hash` gets the MD5 of its pixels,
+ * which sd_parameters_text wants to know. Otherwise it is the picture as sd_image_read gives it, and hash is "". */
+SD_API sd_status sd_image_read_fitted(sd_ctx *ctx, const char *path, int width, int height, const char *how,
+                                      sd_image *image, char hash[33]);
 /* To width x height with Lanczos' filter; how: "stretch" (NULL), "crop", "pad" (the edges repeated). Drops alpha; grey
  * stays grey. */
 SD_API sd_status sd_image_resize(sd_ctx *ctx, const sd_image *image, int width, int height, const char *how,
@@ -350,7 +358,8 @@ typedef struct sd_edit_params {
                                    * height, and pastes the result back into the whole picture; SD_DEFAULT: does not */
     int outpaint[4];              /* pixels to add left, top, right, bottom; the old ones come back byte for byte */
     const char *resize;           /* how init gets to width x height: "stretch" (NULL), "crop", "pad" */
-    uint64_t reserved[16];
+    const char *init_hash;        /* sd_image_read_fitted's, for sd_parameters_text; NULL: that of init's pixels */
+    uint64_t reserved[15];
 } sd_edit_params;
 
 typedef struct sd_params {
@@ -519,6 +528,9 @@ SD_API sd_status sd_vae_encode(sd_ctx *ctx, int batch, int h, int w, const float
  * latents as the UNet has them, 1 for the VAE's own. latents may be the noise. */
 SD_API void sd_vae_sample(const float *mean, const float *logvar, const float *noise, size_t n, double factor,
                           float *latents);
+/* SD_ERR_MEMORY, with the sentence, if encoding or decoding [1,C,h,w] takes more than there is or is allowed, the
+ * picture's numbers and bytes counted. For who would rather not prepare in vain: the two ask in any case. */
+SD_API sd_status sd_vae_fits(sd_ctx *ctx, int h, int w);
 
 /* The evaluations a sampler will make: timesteps [n], and for each the noise level sigma = sqrt((1-a)/a) and a =
  * alphas_cumprod (sigma and alpha have one more entry: where the last step ends). n is set to the number of

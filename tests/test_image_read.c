@@ -1,7 +1,9 @@
 /* test_image_read.c - image_read.c: every kind of PNG, JPEG and PNM, made here; and files cut off, corrupted and
  * made up. */
 #define _POSIX_C_SOURCE 200809L
+#include "../image.h"
 #include "../image_transform.h"
+#include "../text.h"
 #include "tempdir.h"
 
 #include <unistd.h>
@@ -130,6 +132,47 @@ static void assert_upright(unsigned orientation, int side, int tolerance)
         }
 }
 #endif
+
+/* Read at other sizes, from memory and from a file: the bytes of reading all of it and resizing that. by_rows: of what
+ * shrinks only rows are held, and the hash of all pixels is known. */
+static UNUSED void assert_fitted(const bytes *b, bool by_rows)
+{
+    static const int sizes[][2] = {{3, 2}, {5, 7}, {1, 1}, {2, 1}, {40, 3}, {64, 64}};
+    temp_write("fitted", b->p, b->n);
+    if (read_bytes(b->p, b->n)) fail_msg("%s", err.text);
+    sd_image whole = pic;
+    sd_md5 md5;
+    char hash[33];
+    sd_md5_init(&md5);
+    sd_md5_add(&md5, whole.data, (size_t)(whole.width * whole.height * whole.channels));
+    sd_md5_hex(&md5, hash);
+    for (size_t i = 0; i < SD_COUNT(sizes); i++)
+        for (int fit = SD_FIT_STRETCH; fit <= SD_FIT_PAD; fit++)
+            for (int file = 0; file < 2; file++) {
+                int w = sizes[i][0], h = sizes[i][1];
+                bool rows = by_rows && w <= whole.width && h <= whole.height
+                    && (w < whole.width || h < whole.height);
+                sd_fitted f = {w, h, (sd_fit)fit, "?"};
+                sd_image want, rgb;
+                sd_error_clear(&err);
+                if (file) sd_image_load(&pic, temp_path("fitted"), &f, NULL, &err);
+                else sd_image_load_memory(&pic, b->p, b->n, "some/file", &f, NULL, &err);
+                if (err.status) fail_msg("%s", err.text);
+                assert_string_equal(f.hash, rows ? hash : "");
+                assert_int_equal(sd_image_to_rgb(&rgb, &whole, NULL, &err), SD_OK);
+                if (rows) sd_image_fit(&want, &rgb, w, h, (sd_fit)fit, SD_FILTER_LANCZOS, NULL, &err);
+                else sd_image_crop(&want, &whole, (sd_rect){0, 0, whole.width, whole.height}, &err);
+                assert_true(pic.width == want.width && pic.height == want.height && pic.channels == want.channels);
+                assert_memory_equal(pic.data, want.data, (size_t)(want.width * want.height * want.channels));
+                sd_image_free(&want);
+                sd_image_free(&rgb);
+                sd_image_free(&pic);
+            }
+    int width, height;
+    assert_int_equal(sd_image_sides(&width, &height, temp_path("fitted"), &err), SD_OK);
+    assert_true(width == whole.width && height == whole.height);
+    sd_image_free(&whole);
+}
 
 /* --------------------------------------------------------------------------------------------- PNG */
 
@@ -366,6 +409,39 @@ TEST(exif_of_png_is_not_read_beyond_its_end)
 }
 
 /* What lacks a pixel is refused; what lacks only its end has every pixel, and says so. */
+TEST(png_is_resized_while_it_is_read)
+{
+    static const png_kind kinds[] = {
+        {PNG_COLOR_TYPE_RGB, 8, false, false}, {PNG_COLOR_TYPE_RGB, 16, false, false},
+        {PNG_COLOR_TYPE_GRAY, 2, false, false}, {PNG_COLOR_TYPE_PALETTE, 4, false, false}};
+    for (size_t i = 0; i < SD_COUNT(kinds); i++) {
+        bytes b = make_png(&kinds[i], 17, 13, NULL);
+        assert_fitted(&b, true);
+        done(&b);
+    }
+    bytes interlaced = make_png(&(png_kind){PNG_COLOR_TYPE_RGB, 8, true, false}, 17, 13, NULL);
+    assert_fitted(&interlaced, false);
+    done(&interlaced);
+    bytes shining = make_png(&(png_kind){PNG_COLOR_TYPE_RGB_ALPHA, 8, false, false}, 17, 13, NULL);
+    assert_fitted(&shining, false);
+    done(&shining);
+    sd_image opaque = {17, 13, 4, malloc(17 * 13 * 4)};
+    for (int i = 0; i < 17 * 13 * 4; i++) opaque.data[i] = i % 4 == 3 ? 255 : (uint8_t)(i * 7 + i / 50);
+    sd_error_clear(&err);
+    assert_int_equal(sd_image_save(temp_path("opaque.png"), &opaque, NULL, &err), SD_OK);
+    bytes b = {0};
+    char *file = temp_read("opaque.png", &b.n);
+    b.p = (uint8_t *)file;
+    assert_fitted(&b, true);
+    free(file);
+    sd_image_free(&opaque);
+    bytes exif = tiff(true, 3, 6), turned = make_png(&plain_rgb, 17, 13, &exif);
+    assert_fitted(&turned, false);
+    done(&turned);
+    done(&exif);
+    temp_clear();
+}
+
 TEST(png_cut_off_before_its_last_pixel_is_refused)
 {
     enum { IEND = 12, CHECKSUMS = 8 };   /* of IDAT: its own and zlib's */
@@ -544,6 +620,16 @@ TEST(every_kind_of_jpeg_is_read)
 }
 
 /* Taking CMYK in files for ink turns a picture into its negative. */
+TEST(every_kind_of_jpeg_is_resized_while_it_is_read)
+{
+    for (size_t i = 0; i < SD_COUNT(jpeg_kinds); i++) {
+        bytes b = make_jpeg(&jpeg_kinds[i], 45, 37, jpeg_value);
+        assert_fitted(&b, true);
+        done(&b);
+    }
+    temp_clear();
+}
+
 TEST(cmyk_is_stored_inverted)
 {
     bytes b = make_jpeg(&jpeg_kinds[8], JWIDE, JHIGH, jpeg_value);
@@ -734,6 +820,34 @@ TEST(every_kind_of_pnm_is_read)
                  (size_t)(files[i].width * files[i].height * 3));
 }
 
+/* Larger than the window through which a file is read, too. */
+TEST(pnm_is_resized_while_it_is_read)
+{
+    static const struct { const char *header; int width, height, samples; } kinds[] = {
+        {"P6 170 203 255\n", 170, 203, 3}, {"P5 # grey\n170 203 255\n", 170, 203, 1},
+        {"P6 170 203 9999\n", 170, 203, 6},
+        {"P5 7 9 255\n", 7, 9, 1}};
+    for (size_t i = 0; i < SD_COUNT(kinds); i++) {
+        bytes b = {0};
+        put(&b, kinds[i].header, strlen(kinds[i].header));
+        for (int k = 0; k < kinds[i].width * kinds[i].height * kinds[i].samples; k++) {
+            uint8_t v = (uint8_t)(kinds[i].samples == 6 && k % 2 == 0 ? k % 39 : k * 11 + k / 500);
+            put(&b, &v, 1);
+        }
+        assert_fitted(&b, true);
+        done(&b);
+    }
+    bytes plain = {0};
+    put(&plain, "P3 40 41 255", 12);
+    for (int k = 0; k < 40 * 41 * 3; k++) {
+        char word[8];
+        put(&plain, word, (size_t)snprintf(word, sizeof word, "\n%d", (k * 7 + k / 90) % 256));
+    }
+    assert_fitted(&plain, true);
+    done(&plain);
+    temp_clear();
+}
+
 TEST(broken_pnm_is_refused)
 {
     REFUSED("P6", "width, height");
@@ -813,7 +927,7 @@ TEST(files_that_cannot_be_opened_are_named)
     assert_int_equal(sd_image_load(&pic, temp_path("empty.png"), NULL, NULL, &err), SD_ERR_FORMAT);
     assert_non_null(strstr(err.text, "empty.png: it is empty"));
     temp_write("a.ppm", "P6 1 1 255\nabc", 14);
-    assert_int_equal(sd_image_load(&pic, temp_path("a.ppm"), NULL, NULL, &err), SD_ERR_FORMAT);   /* the first error stays */
+    assert_int_equal(sd_image_load(&pic, temp_path("a.ppm"), NULL, NULL, &err), SD_ERR_FORMAT);   /* the first stays */
     sd_error_clear(&err);
     assert_int_equal(sd_image_load(&pic, temp_path("a.ppm"), NULL, NULL, &err), SD_OK);
     assert_memory_equal(pic.data, "abc", 3);
@@ -862,6 +976,7 @@ int main(void)
         cmocka_unit_test(impossible_sizes_of_png_are_refused_before_memory_is_taken),
         cmocka_unit_test(orientation_of_png_before_and_after_its_pixels),
         cmocka_unit_test(exif_of_png_is_not_read_beyond_its_end),
+        cmocka_unit_test(png_is_resized_while_it_is_read),
         cmocka_unit_test(png_cut_off_before_its_last_pixel_is_refused),
         cmocka_unit_test(png_with_changed_bytes_ends_well),
         cmocka_unit_test(grey_with_16_bits_is_scaled_not_cut),
@@ -871,6 +986,7 @@ int main(void)
 #endif
 #ifdef SD_WITH_JPEG
         cmocka_unit_test(every_kind_of_jpeg_is_read),
+        cmocka_unit_test(every_kind_of_jpeg_is_resized_while_it_is_read),
         cmocka_unit_test(cmyk_is_stored_inverted),
         cmocka_unit_test(all_orientations_of_exif_are_turned_upright),
         cmocka_unit_test(exif_that_makes_no_sense_is_no_reason_to_fail),
@@ -883,6 +999,7 @@ int main(void)
         cmocka_unit_test(jpeg_is_refused_naming_the_switch),
 #endif
         cmocka_unit_test(every_kind_of_pnm_is_read),
+        cmocka_unit_test(pnm_is_resized_while_it_is_read),
         cmocka_unit_test(broken_pnm_is_refused),
         cmocka_unit_test(pnm_cut_off_or_changed_ends_well),
         cmocka_unit_test(other_formats_are_named),

@@ -158,6 +158,38 @@ TEST(a_large_picture_is_not_prepared_for_a_run_that_does_not_begin)
     temp_clear();
 }
 
+/* Rows are resized while they are read: neither the file's 108 MB nor the picture's are ever in memory. */
+TEST(a_large_picture_takes_little_memory_where_a_small_one_is_wanted)
+{
+    static const char header[] = "P6 6000 6000 255\n";
+    char picture[4096];
+    snprintf(picture, sizeof picture, "%s", in_work("large.ppm"));
+    spill(picture, header, sizeof header - 1);
+    assert_int_equal(truncate(picture, (off_t)(sizeof header - 1 + (size_t)6000 * 6000 * 3)), 0);
+    RUN("-p", "x", "-q", "-i", picture, "-W", "64", "-H", "64", "--steps", "2", "-s", "1", "--max-memory", "0.09", "-o",
+        temp_path("a.ppm"));
+    expect_success("a large picture");
+    RUN("encode", picture, "-q", "-W", "64", "-H", "64", "--max-memory", "0.09", "-o", temp_path("a.safetensors"));
+    expect_success("encode");
+    temp_clear();
+    RUN("roundtrip", picture, "--max-memory", "1");   /* and where a large one is wanted, nothing is read in vain */
+    expect_error("roundtrip", 1, "takes");
+    within(1, "roundtrip");
+    assert_int_equal(remove(picture), 0);
+}
+
+/* OpenBLAS waits at its end for threads that it had no memory to start. */
+TEST(a_program_without_memory_ends)
+{
+    char command[8192], here[4096];
+    assert_non_null(realpath(getenv("SD_PROGRAM") ? getenv("SD_PROGRAM") : "./sd", here));
+    snprintf(command, sizeof command, "ulimit -v 66000; OMP_WAIT_POLICY=passive timeout -s KILL 20 %s -p a "
+             "> %s 2>&1", here, temp_path("said"));
+    int status = system(command);
+    temp_clear();
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) != 137);
+}
+
 TEST(a_large_picture_can_be_interrupted)
 {
     write_large_png(in_work("large.png"), PNG_COLOR_TYPE_GRAY);
@@ -248,6 +280,8 @@ int main(void)
         cmocka_unit_test(a_run_that_needs_more_memory_than_there_is_does_not_begin),
 #ifdef SD_WITH_PNG
         cmocka_unit_test(a_large_picture_is_not_prepared_for_a_run_that_does_not_begin),
+        cmocka_unit_test(a_large_picture_takes_little_memory_where_a_small_one_is_wanted),
+        cmocka_unit_test(a_program_without_memory_ends),
         cmocka_unit_test(a_large_picture_can_be_interrupted),
 #else
         unit_test_lacking(NEED_PNG, a_large_picture_is_not_prepared_for_a_run_that_does_not_begin),
