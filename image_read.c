@@ -3,8 +3,8 @@
  * What a file claims is checked before anything is allocated for it. Rows go into the picture, or one by one into a
  * resampler: then neither file nor picture is ever in memory as a whole.
  *
- * libpng and libjpeg report through longjmp: what
- * must survive one lies in a struct of the caller, never in a variable of the function that called setjmp. */
+ * libpng and libjpeg report through longjmp: what must survive one lies in a struct of the caller, never in a variable
+ * of the function that called setjmp. */
 #include "image.h"
 #include "image_transform.h"
 #include "os.h"

@@ -259,8 +259,8 @@ sd_status sd_vae_fits(sd_ctx *c, int h, int w)
 {
     if (sd_begin(c) || sd_need(c, SD_PART_VAE) || expect_size(c, 1, h, w)) return sd_end(c);
     int scale = sd_vae_scale(&c->model.vae->cfg);
-    picture_job decoding = {1, h, w, c->model.vae->cfg.latent_channels, NULL, NULL, NULL, NULL};
-    picture_job encoding = {1, h * scale, w * scale, 3, NULL, NULL, NULL, NULL};
+    picture_input decoding = {1, h, w, c->model.vae->cfg.latent_channels, NULL, NULL, NULL, NULL};
+    picture_input encoding = {1, h * scale, w * scale, 3, NULL, NULL, NULL, NULL};
     double pixels = (double)h * w * scale * scale;
     double most = fmax((double)rehearse(c, encode_body, &encoding), (double)rehearse(c, decode_body, &decoding));
     if (!c->err.status)
