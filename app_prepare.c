@@ -100,7 +100,7 @@ static void show_step(void *user, const sd_denoised *step)
     sd_image_free(&image);
 }
 
-static void show_draw(void *user, const sd_drawn *d)
+static void show_draw(void *user, const sd_random_draw *d)
 {
     clear_bar(user);
     printf("draw: %s: %zu numbers of %s, seed %llu", d->who, d->count, d->stream, (unsigned long long)d->seed);
@@ -118,7 +118,7 @@ int prepare(settings *s, inputs *in, view *v)
     if (status || interrupts) return status ? report(s, status) : stopped();
     v->steps = resolved.edit.init ? (int)(resolved.sampling.steps * resolved.edit.strength) : resolved.sampling.steps;
     sd_set_progress(context, show_progress, v);
-    if (s->explain_seed) sd_set_drawn(context, show_draw, v);
+    if (s->explain_seed) sd_set_random_draw(context, show_draw, v);
     if (s->save_steps || v->preview) sd_set_step(context, show_step, v);
     if (s->noise) code = read_noise(s, &s->p, &resolved, &in->noise);
     if (!code && s->trace && (status = sd_trace_list(context, &s->p, s->trace_filter, NULL, NULL)) != SD_OK)

@@ -90,12 +90,11 @@ static const char *typed_prompt(const char *prompt, char **owned)
 /* must_be: a file that is not there is left out; otherwise it keeps its name. */
 static int take_recipe(settings *s, struct recalled *r, const char *from, int must_be)
 {
-    const sd_params *p = &r->recipe->params;
+    const sd_params *p = r->recipe->params;
     s->recalled = r;
-    s->p = *p;
+    sd_params_copy(&s->p, p);
     s->p.prompt = typed_prompt(p->prompt, &r->prompt[0]);
     s->p.negative_prompt = typed_prompt(p->negative_prompt, &r->prompt[1]);
-    s->p.copies = NULL;   /* the recipe's */
     s->seed = (cli_seed){r->recipe->has_seed, p->seed};
     s->precise = r->recipe->precise;
     s->gemm = r->recipe->gemm == SD_GEMM_OWN ? "own" : r->recipe->gemm == SD_GEMM_OPENBLAS ? "openblas" : NULL;
@@ -142,9 +141,9 @@ static int check_files(const settings *s)
 {
     const sd_recipe *r = s->recalled->recipe;
     const struct { const char *what, *name, *option; int missing; } files[] = {
-        {"it began from", r->params.edit.init_name, "-i", r->from_picture && !s->init},
-        {"its mask was", r->params.edit.mask_name, "--mask", r->mask_hash && !s->mask && !s->p.edit.alpha_mask},
-        {"its noise came from", r->params.noise_name, "--noise", r->noise_hash && !s->noise},
+        {"it began from", r->params->edit.init_name, "-i", r->from_picture && !s->init},
+        {"its mask was", r->params->edit.mask_name, "--mask", r->mask_hash && !s->mask && !s->p.edit.alpha_mask},
+        {"its noise came from", r->params->noise_name, "--noise", r->noise_hash && !s->noise},
     };
     for (size_t i = 0; i < COUNT(files); i++)
         if (files[i].missing)
@@ -289,8 +288,8 @@ static void print_options(const settings *s, int json)
 static void show_json(const settings *s, const settings *taken, const char *text, const sd_recipe *r)
 {
     const struct { const char *key, *value; } rows[] = {
-        {"file", s->file}, {"text", text}, {"writer", r->writer}, {"model", r->model}, {"prompt", r->params.prompt},
-        {"negative_prompt", r->params.negative_prompt}, {"notices", r->notices}};
+        {"file", s->file}, {"text", text}, {"writer", r->writer}, {"model", r->model}, {"prompt", r->params->prompt},
+        {"negative_prompt", r->params->negative_prompt}, {"notices", r->notices}};
     putchar('{');
     for (size_t i = 0; i < COUNT(rows); i++) {
         printf("\"%s\":", rows[i].key);

@@ -270,6 +270,17 @@ sd_status sd_params_take_unchecked(sd_params *out, const sd_params *given, sd_er
     return SD_OK;
 }
 
+void sd_params_copy_sized(sd_params *to, const sd_params *from, size_t size)
+{
+    sd_params all;
+    sd_error e = {.status = SD_OK};
+    if (!to) return;
+    if (sd_params_take_unchecked(&all, from, &e)) set_defaults(&all);
+    all.size = size;
+    all.copies = NULL;
+    sd_hand_out(to, size, &all, sizeof all);
+}
+
 sd_status sd_params_take(sd_params *out, const sd_params *given, sd_error *e)
 {
     if (sd_params_take_unchecked(out, given, e)) return e->status;

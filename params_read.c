@@ -16,6 +16,7 @@
 
 typedef struct reading {
     sd_recipe r;             /* first: it is what the caller holds */
+    sd_params p;             /* r.params */
     enum { BY_US, BY_A1111, BY_SDCPP } by;
     char *text;              /* a copy; strings point into it */
     sd_text notices, unknown;   /* unknown: a list of keys */
@@ -120,7 +121,7 @@ static bool read_size(sd_params *p, char *value)
 
 static bool read_parameter(reading *g, const char *key, const char *value)
 {
-    return sd_param_read(&g->r.params, sd_param_find(key), value, &g->error);
+    return sd_param_read(&g->p, sd_param_find(key), value, &g->error);
 }
 
 static bool set(reading *g, size_t i, char *value)
@@ -132,7 +133,7 @@ static bool set(reading *g, size_t i, char *value)
     case TRUTH: return read_truth(field, value);
     case SAME: return read_parameter(g, keys[i].parameter, value);
     case SEED: return (g->r.has_seed = read_parameter(g, "seed", value)) != 0;
-    case SIZE: return read_size(&g->r.params, value);
+    case SIZE: return read_size(&g->p, value);
     case PRODUCTS: if (strcmp(value, "openblas") == 0) g->r.gemm = SD_GEMM_OPENBLAS; return true;
     case HIRES: g->hires = 1; unknown_key(g, keys[i].name, value); return true;
     case WITHOUT: return true;
@@ -146,7 +147,7 @@ static void take_pair(reading *g, const char *key, char *value)
     while (i < SD_COUNT(keys) && strcmp(key, keys[i].name) != 0) i++;
     const sd_param *row = i < SD_COUNT(keys) ? NULL : sd_param_find_text(key);
     bool known = row || i < SD_COUNT(keys);
-    bool read = row ? sd_param_read(&g->r.params, row, value, &g->error) : known && set(g, i, value);
+    bool read = row ? sd_param_read(&g->p, row, value, &g->error) : known && set(g, i, value);
     if (!known) unknown_key(g, key, value);
     else if (!read) notice(g, key, " is not understood: ", value);
 }
@@ -234,8 +235,8 @@ static void split(reading *g, char **line)
         else *s = 0;
         if (*negative == ' ') negative++;
     }
-    g->r.params.prompt = prompt;
-    g->r.params.negative_prompt = negative;
+    g->p.prompt = prompt;
+    g->p.negative_prompt = negative;
 }
 
 /* --------------------------------------------------------------------------------------- meanings */
@@ -272,16 +273,16 @@ static void settle_sampler(reading *g)
     }
     const char *ours = g->schedule_name ? g->schedule_name : g->schedule_type;
     if (g->by != BY_US && sd_method_about(m)->kdiffusion) program = SD_KDIFFUSION;
-    g->r.params.sampling.sampler = sd_method_full_name(m, program);
+    g->p.sampling.sampler = sd_method_full_name(m, program);
     if (g->by != BY_US) curve = their_schedule(g, m, label);
     else if (ours && sd_curve_parse(&curve, ours, &e)) notice(g, e.text, "", "");
     bool said = g->by == BY_US ? ours && !e.status : curve != SD_CURVE_SPACED;
-    if (said) g->r.params.sampling.schedule = sd_curve_name(curve);
+    if (said) g->p.sampling.schedule = sd_curve_name(curve);
 }
 
 static void settle_randomness(reading *g)
 {
-    sd_params *p = &g->r.params;
+    sd_params *p = &g->p;
     sd_error e = {.status = SD_OK};
     sd_stream *s;
     const char *ending = p->rng ? strrchr(p->rng, '.') : NULL;
@@ -297,7 +298,7 @@ static void settle_randomness(reading *g)
 /* One of a batch is drawn by drawing the batch. A1111 gives each picture a generator of its own: it needs no other. */
 static void settle_batch(reading *g)
 {
-    sd_params *p = &g->r.params;
+    sd_params *p = &g->p;
     if (g->by != BY_US) p->batch = 1;
     if (p->batch <= 1 || g->batch_pos < 0 || g->batch_pos >= p->batch) return;
     p->keep = g->batch_pos + 1;
@@ -306,7 +307,7 @@ static void settle_batch(reading *g)
 
 static void settle_edit_and_files(reading *g)
 {
-    sd_params *p = &g->r.params;
+    sd_params *p = &g->p;
     if (g->hires) p->edit.strength = SD_DEFAULT;
     g->r.from_picture = p->edit.strength != SD_DEFAULT || p->edit.init_name || g->r.init_hash;
     p->edit.init_name = last_part(p->edit.init_name);
@@ -334,7 +335,7 @@ static bool begins(const char *text, const char *with) { return text && strncmp(
 static void settle(reading *g)
 {
     g->by = begins(g->r.writer, "sd ") ? BY_US : begins(g->r.writer, "stable-diffusion.cpp") ? BY_SDCPP : BY_A1111;
-    double *eta = &g->r.params.sampling.eta;
+    double *eta = &g->p.sampling.eta;
     if (g->by == BY_SDCPP && *eta == 0) *eta = SD_DEFAULT;   /* it writes 0 whatever the sampler did */
     settle_sampler(g);
     settle_randomness(g);
@@ -369,7 +370,8 @@ sd_status sd_recipe_read(const char *text, sd_recipe **recipe, char error[512])
         sd_fail(&e, SD_ERR_MEMORY, "no memory for a picture's text");
         return say(error, &e);
     }
-    sd_params_init(&g->r.params);
+    sd_params_init(&g->p);
+    g->r.params = &g->p;
     g->batch_pos = -1;
     g->padding = 32;   /* A1111's default */
     g->r.gemm = g->r.threads = SD_DEFAULT;
@@ -396,7 +398,7 @@ void sd_recipe_free(sd_recipe *recipe)
     reading *g = (reading *)recipe;
     if (!g) return;
     free(g->text);
-    sd_params_free(&g->r.params);
+    sd_params_free(&g->p);
     free(g->notices.s);
     free(g->unknown.s);
     free(g);

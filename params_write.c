@@ -334,8 +334,8 @@ static void add_prompts_exactly(sd_text *t, const sd_params *p)
     sd_recipe *r;
     char error[512];
     if (t->failed || sd_recipe_read(t->s, &r, error)) return;
-    const char *negative = r->params.negative_prompt ? r->params.negative_prompt : "";
-    bool same = strcmp(r->params.prompt, p->prompt) == 0 && strcmp(negative, p->negative_prompt) == 0;
+    const char *negative = r->params->negative_prompt ? r->params->negative_prompt : "";
+    bool same = strcmp(r->params->prompt, p->prompt) == 0 && strcmp(negative, p->negative_prompt) == 0;
     sd_recipe_free(r);
     if (same) return;
     add_value(t, "Prompt", p->prompt);

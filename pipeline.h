@@ -19,8 +19,8 @@ struct sd_ctx {
 
     void (*progress)(void *user, const sd_progress *p);
     void *progress_user;
-    void (*drawn)(void *user, const sd_drawn *d);
-    void *drawn_user;
+    void (*random_draw)(void *user, const sd_random_draw *d);
+    void *random_draw_user;
     void (*step)(void *user, const sd_denoised *step);
     void *step_user;
     sd_timings timings;

@@ -1,15 +1,14 @@
-/* pipeline_noise.c - floor 6: the random numbers of a run: its generators, its initial noise, who is told of draws. */
+/* pipeline_noise.c - floor 6: the random numbers of a run: its generators, its initial noise, and the report of each draw. */
 #include "pipeline_drawing.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-static void report_draw(void *user, const sd_stream_draw *d)
+static void report_draw(void *user, const sd_random_draw *d)
 {
     sd_ctx *c = user;
-    sd_drawn public = {d->who, d->stream, d->seed, d->image, d->position, d->count, d->between_levels, d->from, d->to};
-    if (c->drawn) c->drawn(c->drawn_user, &public);
+    if (c->random_draw) c->random_draw(c->random_draw_user, d);
 }
 
 sd_status sd_open_stream(sd_ctx *c, sd_stream **out, const char *spec, const sd_stream_options *o)

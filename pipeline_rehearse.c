@@ -136,14 +136,14 @@ static sd_status walk(sd_ctx *c, const sd_params *p, rehearsal *r)
     sd_timings timings = c->timings;
     double *seconds = c->step_seconds;
     void (*progress)(void *, const sd_progress *) = c->progress;
-    void (*drawn)(void *, const sd_drawn *) = c->drawn;
+    void (*random_draw)(void *, const sd_random_draw *) = c->random_draw;
     void (*step)(void *, const sd_denoised *) = c->step;
     if (sd_trace_to_callback(&t, NULL, see, r, &c->err)) return c->err.status;
     c->run.trace = t;
     c->rehearsing = true;
     c->log.fn = NULL;
     c->progress = NULL;
-    c->drawn = NULL;
+    c->random_draw = NULL;
     c->step = NULL;
     c->step_seconds = NULL;
     sd_run_pipeline(c, p, NULL);
@@ -155,7 +155,7 @@ static sd_status walk(sd_ctx *c, const sd_params *p, rehearsal *r)
     c->timings = timings;
     c->step_seconds = seconds;
     c->progress = progress;
-    c->drawn = drawn;
+    c->random_draw = random_draw;
     c->step = step;
     return c->err.status;
 }

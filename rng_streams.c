@@ -40,7 +40,7 @@ struct sd_stream {
     size_t each;             /* coordinates of a path; 0: none yet */
     float *numbers;
     size_t given;
-    sd_stream_draw_fn on_draw;
+    void (*on_draw)(void *user, const sd_random_draw *draw);
     void *user;
 };
 
@@ -292,7 +292,7 @@ static void record(sd_stream *s, int i, const char *who, size_t n, bool between_
 {
     if (s->on_draw) {
         int image = s->per_image ? i : -1;
-        sd_stream_draw d = {who, s->name, s->seed[i], image, s->position[i], n, between_levels, from, to};
+        sd_random_draw d = {who, s->name, s->seed[i], image, s->position[i], n, between_levels, from, to};
         s->on_draw(s->user, &d);
     }
     s->position[i] += n;

@@ -25,25 +25,12 @@ sd_status sd_brownian_increment(sd_brownian *path, double a, double b, float *ou
 
 /* -------------------------------------------------------------------------------------- streams */
 
-/* What was drawn, for whoever explains a seed. Texts live until the function returns. */
-typedef struct sd_stream_draw {
-    const char *who;      /* the caller's words: "initial noise" */
-    const char *stream;   /* "torch-cuda:sms=40,threads=1024" */
-    uint64_t seed;        /* of the generator that was drawn from */
-    int image;            /* one generator per picture: which; -1: one for all of them */
-    uint64_t position;    /* numbers that this generator had given before */
-    size_t count;         /* numbers that it gave now */
-    bool between_levels;  /* a Brownian increment: */
-    double from, to;      /* from one noise level to another */
-} sd_stream_draw;
-typedef void (*sd_stream_draw_fn)(void *user, const sd_stream_draw *draw);
-
 typedef struct sd_stream_options {
     uint64_t seed;
     int generators;         /* 0: one for the whole batch, as diffusers draws with one generator. B: one per picture,
                              * seeded seed, seed + 1, ..., as A1111 draws and diffusers with a list of B generators */
     const uint64_t *seeds;  /* NULL, or `generators` seeds instead */
-    sd_stream_draw_fn on_draw;     /* NULL, or told of every draw, after it */
+    void (*on_draw)(void *user, const sd_random_draw *draw);   /* called after every draw; may be NULL */
     void *user;
 } sd_stream_options;
 

@@ -105,7 +105,7 @@ static void threshold(sd_sampling *r, double *x0)
     double place = r->c->threshold_ratio * (double)(n - 1);   /* torch.quantile: between two of the sorted values */
     size_t low = (size_t)place, high = low + 1 < n ? low + 1 : low;
     for (size_t b = 0; b < pictures; b++) {
-        double *x = x0 + b * n, *sorted = r->drawn;
+        double *x = x0 + b * n, *sorted = r->fresh;
         bool numbers = true;
         for (size_t j = 0; j < n; j++) {
             sorted[j] = fabs(x[j]);
@@ -149,13 +149,13 @@ void sd_predict(sd_sampling *r, double *x, sd_level at, double *x0, double *eps)
     if (r->hooks->denoised) r->hooks->denoised(r->hooks->user, i, r->scratch);
 }
 
-const double *sd_draw(sd_sampling *r, sd_level from, sd_level to)
+const double *sd_fresh_noise(sd_sampling *r, sd_level from, sd_level to)
 {
     if (r->recording) r->recording->draws = true;
-    if (r->stop || r->recording) return r->drawn;
-    if (failed(r, r->hooks->noise(r->hooks->user, sigma_of(from), sigma_of(to), r->scratch, r->n))) return r->drawn;
-    for (size_t j = 0; j < r->n; j++) r->drawn[j] = r->scratch[j];
-    return r->drawn;
+    if (r->stop || r->recording) return r->fresh;
+    if (failed(r, r->hooks->noise(r->hooks->user, sigma_of(from), sigma_of(to), r->scratch, r->n))) return r->fresh;
+    for (size_t j = 0; j < r->n; j++) r->fresh[j] = r->scratch[j];
+    return r->fresh;
 }
 
 /* --------------------------------------------------------------------------------------- runs */
@@ -168,7 +168,7 @@ static void begin(sd_sampling *r, const sd_sampler *s)
 /* Runs the sampler without a UNet, on one number, to learn which evaluations it will ask for. */
 static sd_status rehearse(sd_sampler *s, sd_error *e)
 {
-    double pool[MOST_VECTORS] = {0}, x = 0, output = 0, drawn = 0;
+    double pool[MOST_VECTORS] = {0}, x = 0, output = 0, fresh = 0;
     sd_sampling r;
     begin(&r, s);
     r.recording = s;
@@ -176,7 +176,7 @@ static sd_status rehearse(sd_sampler *s, sd_error *e)
     r.pool = pool;
     r.x = &x;
     r.output = &output;
-    r.drawn = &drawn;
+    r.fresh = &fresh;
     s->row->sample(&r);
     s->vectors = r.taken;
     if (s->row->open_ended) s->count = r.evaluations = 0;
@@ -304,7 +304,7 @@ sd_status sd_sampler_run(const sd_sampler *s, float *latents, size_t n, const sd
     r.hooks = d;
     r.x = pool;
     r.output = pool + n;
-    r.drawn = pool + 2 * n;
+    r.fresh = pool + 2 * n;
     r.predicted = pool + 3 * n;
     r.pool = pool + 4 * n;
     r.latents = latents;

@@ -184,7 +184,7 @@ void sd_sample_res_multistep(sd_sampling *r)
         double keep = to.down / s.noise, h = -log(keep), grow = 1.0 - keep, w = 0.0;   /* keep = e^-h, grow = h phi1 */
         if (i > r->begin && to.down > 0) w = -(1.0 - grow / h) * h / before;           /* h phi2 / c */
         sd_predict(r, x, s, newest(m, 2), NULL);
-        const double *z = noisy && t.noise > 0 ? sd_draw(r, s, t) : NULL;
+        const double *z = noisy && t.noise > 0 ? sd_fresh_noise(r, s, t) : NULL;
         SUM(r, x, {keep, x}, {grow - w, m[0]}, {w, m[1]}, {to.up * r->c->s_noise, z});
         before = h;
     }
@@ -219,7 +219,7 @@ void sd_sample_dpmpp_multistep(sd_sampling *r)
         sd_level s = r->at[i], t = r->at[i + 1];
         double h = lambda_of(t) - lambda_of(s), H = (1 + eta) * h, grow = -expm1(-H), to_d1 = 0.0, to_d2 = 0.0;
         sd_predict(r, x, s, newest(m, 3), NULL);
-        const double *z = sde && !(r->s->kdiffusion && t.noise == 0) ? sd_draw(r, s, t) : NULL;
+        const double *z = sde && !(r->s->kdiffusion && t.noise == 0) ? sd_fresh_noise(r, s, t) : NULL;
         int order = dpmpp_order(r, i, ++known);
         if (order == 2) {
             double r0 = (lambda_of(s) - lambda_of(r->at[i - 1])) / h;
@@ -436,7 +436,7 @@ void sd_sample_sa(sd_sampling *r)
         sd_level s = r->at[i];
         sd_predict(r, x, s, newest(m, 3), NULL);
         if (corrector) adams_step(r, i - 1, i, corrector, tau, last, m, z);
-        SUM(r, z, {1, sd_draw(r, s, r->at[i + 1])});
+        SUM(r, z, {1, sd_fresh_noise(r, s, r->at[i + 1])});
         tau = s.t >= 200 && s.t <= 800 ? r->c->eta : 0.0;
         int left = r->c->lower_order_final ? r->steps - i : r->steps, predictor = r->c->order;
         corrector = r->c->corrector_order;

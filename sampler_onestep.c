@@ -18,7 +18,7 @@ void sd_sample_ddim(sd_sampling *r)
         sd_predict(r, x, s, x0, eps);
         /* diffusers draws whenever eta > 0, in its last step too. The next picture from the same generator depends on
          * that. */
-        const double *z = r->c->eta > 0 ? sd_draw(r, s, t) : NULL;
+        const double *z = r->c->eta > 0 ? sd_fresh_noise(r, s, t) : NULL;
         SUM(r, x, {t.signal, x0}, {sqrt(fmax(1.0 - a1 - sigma * sigma, 0.0)), eps}, {sigma, z});
     }
 }
@@ -47,7 +47,7 @@ void sd_sample_ddpm(sd_sampling *r)
         double a = alpha_of(s), a1 = alpha_of(t), alpha = a / a1, beta = 1.0 - alpha;
         double posterior = fmax((1.0 - a1) / (1.0 - a) * beta, 1e-20);
         sd_predict(r, x, s, x0, NULL);
-        const double *z = s.t > 0 ? sd_draw(r, s, t) : NULL;
+        const double *z = s.t > 0 ? sd_fresh_noise(r, s, t) : NULL;
         SUM(r, x, {sqrt(a1) * beta / (1.0 - a), x0}, {sqrt(alpha) * (1.0 - a1) / (1.0 - a), x},
             {sqrt(r->c->variance_large ? beta : posterior), z});
     }
@@ -64,7 +64,7 @@ void sd_sample_lcm(sd_sampling *r)
         double sum = scaled * scaled + data * data, c_skip = data * data / sum, c_out = scaled / sqrt(sum);
         bool last = i == r->steps - 1;
         sd_predict(r, x, s, x0, NULL);
-        const double *z = last ? NULL : sd_draw(r, s, t);
+        const double *z = last ? NULL : sd_fresh_noise(r, s, t);
         double signal = last ? 1.0 : t.signal;
         SUM(r, x, {signal * c_out, x0}, {signal * c_skip, x}, {t.noise, z});
     }
@@ -81,7 +81,7 @@ void sd_sample_tcd(sd_sampling *r)
         sd_level low = sd_level_at_timestep(r->s, floor((1.0 - r->c->eta) * t.t));
         sd_predict(r, x, s, x0, eps);
         bool noisy = r->c->eta > 0 && !last;
-        const double *z = noisy ? sd_draw(r, s, t) : NULL;
+        const double *z = noisy ? sd_fresh_noise(r, s, t) : NULL;
         double share = noisy ? alpha_of(t) / alpha_of(low) : 1.0;
         SUM(r, x, {sqrt(share) * low.signal, x0}, {sqrt(share) * low.noise, eps}, {sqrt(1.0 - share), z});
     }
@@ -101,7 +101,7 @@ static sd_level churn(sd_sampling *r, sd_level s)
     double gamma = inside ? fmin(c->s_churn / r->steps, sqrt(2.0) - 1.0) : 0.0;
     if (gamma == 0.0 && !r->s->kdiffusion) return s;
     sd_level hat = gamma > 0.0 ? sd_level_at_sigma(r->s, s.noise * (1.0 + gamma)) : s;
-    const double *z = sd_draw(r, hat, s);
+    const double *z = sd_fresh_noise(r, hat, s);
     SUM(r, r->x, {1, r->x}, {c->s_noise * sqrt(hat.noise * hat.noise - s.noise * s.noise), z});
     return hat;
 }
@@ -188,7 +188,7 @@ void sd_sample_restart(sd_sampling *r)
         for (int k = 0; k < p.times && i + 1 == low && high < low; k++) {
             sd_level top = restart_level(r, &p, high), end = restart_level(r, &p, low);
             double up = sqrt(top.noise * top.noise - end.noise * end.noise);
-            SUM(r, r->x, {1, r->x}, {r->c->s_noise * up, sd_draw(r, top, end)});
+            SUM(r, r->x, {1, r->x}, {r->c->s_noise * up, sd_fresh_noise(r, top, end)});
             for (int j = 0; j < p.again; j++)
                 heun_step(r, &v, karras_level(r, j, p.again + 1, top.noise, end.noise),
                           karras_level(r, j + 1, p.again + 1, top.noise, end.noise));
@@ -236,7 +236,7 @@ void sd_sample_euler_ancestral(sd_sampling *r)
         sd_ancestral to = sd_ancestral_step(s.noise, t.noise, r->c->eta);
         sd_predict(r, x, s, x0, NULL);
         double step = (to.down - s.noise) / s.noise;
-        const double *z = r->s->kdiffusion && t.noise == 0 ? NULL : sd_draw(r, s, t);
+        const double *z = r->s->kdiffusion && t.noise == 0 ? NULL : sd_fresh_noise(r, s, t);
         SUM(r, x, {1.0 + step, x}, {-step, x0}, {to.up * r->c->s_noise, z});
     }
 }
@@ -256,7 +256,7 @@ void sd_sample_dpm2_ancestral(sd_sampling *r)
             SUM(r, x2, {1, x}, {middle.noise - s.noise, d});
             sd_predict(r, x2, middle, d, NULL);
             sd_slope(r, d, x2, d, middle);
-            z = sd_draw(r, s, t);
+            z = sd_fresh_noise(r, s, t);
         }
         SUM(r, x, {1, x}, {to.down - s.noise, d}, {to.up * r->c->s_noise, z});
     }
@@ -277,7 +277,7 @@ void sd_sample_dpmpp_2s_ancestral(sd_sampling *r)
             sd_predict(r, x2, middle, x0, NULL);
         }
         double ratio = to.down / s.noise;   /* exp(-h); 1 - ratio = -expm1(-h) */
-        const double *z = t.noise > 0 ? sd_draw(r, s, t) : NULL;
+        const double *z = t.noise > 0 ? sd_fresh_noise(r, s, t) : NULL;
         SUM(r, x, {ratio, x}, {1.0 - ratio, x0}, {to.up * r->c->s_noise, z});
     }
 }
@@ -295,11 +295,11 @@ void sd_sample_dpmpp_sde(sd_sampling *r)
         if (t.noise > 0) {
             sd_level middle = between(r, s.noise, t.noise, 0.5);
             to = sd_ancestral_step(s.noise, middle.noise, r->c->eta);
-            z = sd_draw(r, s, middle);
+            z = sd_fresh_noise(r, s, middle);
             SUM(r, x2, {to.down / s.noise, x}, {1.0 - to.down / s.noise, x0}, {to.up * r->c->s_noise, z});
             sd_predict(r, x2, middle, x0, NULL);   /* with r = 1/2 the second answer alone counts */
             to = sd_ancestral_step(s.noise, t.noise, r->c->eta);
-            z = sd_draw(r, s, t);
+            z = sd_fresh_noise(r, s, t);
         }
         SUM(r, x, {to.down / s.noise, x}, {1.0 - to.down / s.noise, x0}, {to.up * r->c->s_noise, z});
     }
@@ -358,7 +358,7 @@ void sd_sample_dpm_fast(sd_sampling *r)
         sd_ancestral to = dpm_ancestral(r, s.noise, t.noise);
         sd_predict(r, r->x, s, NULL, v.eps);
         dpm_step(r, order, order == 3 ? 1.0 / 3 : 0.5, &v, false, r->x, s, sd_level_at_sigma(r->s, to.down));
-        SUM(r, r->x, {1, r->x}, {to.up * r->c->s_noise, sd_draw(r, s, t)});
+        SUM(r, r->x, {1, r->x}, {to.up * r->c->s_noise, sd_fresh_noise(r, s, t)});
         left -= order;
     }
 }
@@ -398,7 +398,7 @@ void sd_sample_dpm_adaptive(sd_sampling *r)
         h *= factor;
         if (!(factor >= 0.81)) continue;
         SUM(r, before, {1, low});
-        SUM(r, r->x, {1, high}, {to.up * r->c->s_noise, sd_draw(r, s, t)});
+        SUM(r, r->x, {1, high}, {to.up * r->c->s_noise, sd_fresh_noise(r, s, t)});
         lambda = next;
     }
 }

@@ -60,7 +60,7 @@ typedef struct sd_sampling {
     sd_status status;
     sd_sampler *recording;        /* dry run: evaluations are noted here, none is made */
     int evaluations, taken;       /* so far; vectors handed out */
-    double *pool, *drawn, *predicted;
+    double *pool, *fresh, *predicted;
     float *latents, *input, *prediction, *scratch;
     const sd_denoiser *hooks;
 } sd_sampling;
@@ -73,8 +73,8 @@ double *sd_vector(sd_sampling *r);
 /* Asks the UNet about x, which lies at a level: the predicted picture x0 and noise eps, either may be NULL. Rounds x to
  * float32, for that is what the UNet sees. */
 void sd_predict(sd_sampling *r, double *x, sd_level at, double *x0, double *eps);
-/* n standard normals for going from one level to another. */
-const double *sd_draw(sd_sampling *r, sd_level from, sd_level to);
+/* Fresh noise, n standard normals, for a step from one level to another. */
+const double *sd_fresh_noise(sd_sampling *r, sd_level from, sd_level to);
 
 /* y = sum of factor * vector; vectors that are NULL do not count. y may be one of them. */
 typedef struct sd_term { double factor; const double *v; } sd_term;

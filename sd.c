@@ -96,11 +96,11 @@ void sd_set_progress(sd_ctx *c, void (*fn)(void *, const sd_progress *), void *u
     c->progress_user = user;
 }
 
-void sd_set_drawn(sd_ctx *c, void (*fn)(void *, const sd_drawn *), void *user)
+void sd_set_random_draw(sd_ctx *c, void (*fn)(void *, const sd_random_draw *), void *user)
 {
     if (!c) return;
-    c->drawn = fn;
-    c->drawn_user = user;
+    c->random_draw = fn;
+    c->random_draw_user = user;
 }
 
 void sd_set_step(sd_ctx *c, void (*fn)(void *user, const sd_denoised *step), void *user)

@@ -29,8 +29,10 @@
  * told (sd_image_free, the *_init functions, sd_get_timings, sd_default_model, ...) NULL is harmless. A context that is
  * NULL is one that sd_open had no memory for.
  *
- * Structs may grow at their end in later versions. A function that fills one in for the caller is a macro around a
- * function "_sized", which is told how large the caller's is: a program and a library of two versions go together.
+ * A program goes with a library of another version, whose structs may have more fields at their end. sd_options and
+ * sd_params begin with their size, which their *_init sets; a struct that the library fills in for the caller is passed
+ * with its size by a macro around a function "_sized". sd_image, sd_traced and sd_tokens never change, and what the
+ * library itself makes, sd_recipe and what callbacks get, needs no size.
  *
  * Tensors cross this interface as plain C arrays of float in PyTorch's order ([N,C,H,W], row major),
  * so that they can be laid beside those of any other implementation.
@@ -383,7 +385,7 @@ typedef struct sd_params {
     const float *noise;           /* initial noise, unit variance, [batch,C,height/8,width/8]; NULL: drawn from seed */
     size_t noise_count;           /* floats in it, checked */
     const char *noise_name;       /* what sd_parameters_text calls its file; NULL: nothing */
-    void *copies;                 /* what sd_params_set copied. A copy of the struct borrows it: set it to NULL there */
+    void *copies;                 /* what sd_params_set copied, for sd_params_free. NULL in a copy of the struct */
     sd_sampling_params sampling;
     sd_guidance_params guidance;
     sd_edit_params edit;
@@ -433,6 +435,10 @@ SD_API sd_status sd_params_set(sd_params *params, const char *key, const char *t
 SD_API sd_status sd_params_get(const sd_params *params, const char *key, char **text, char error[512]);
 /* Frees what sd_params_set copied, to which fields still point. */
 SD_API void sd_params_free(sd_params *params);
+/* *to = *from, where the two may be of different versions of this file: *to has the defaults of what *from lacks, and
+ * no more than its own fields are written. Texts and lists are not copied: they live as long as those of *from. */
+#define sd_params_copy(to, from) sd_params_copy_sized((to), (from), sizeof(sd_params))
+SD_API void sd_params_copy_sized(sd_params *to, const sd_params *from, size_t size);
 
 typedef struct sd_timings {
     double load, text, vae_decode;   /* seconds */
@@ -454,17 +460,19 @@ SD_API sd_status sd_trace_list(sd_ctx *ctx, const sd_params *params, const char 
                                void (*fn)(void *user, const sd_traced *tensor),
                                void *user);
 
-/* One draw from a generator: what --explain-seed tells. Texts live until the function returns. */
-typedef struct sd_drawn {
-    const char *who, *stream;     /* "initial noise", "torch-cpu" */
-    uint64_t seed;
-    int image;                    /* whose generator; -1: one for all */
-    uint64_t position;            /* numbers it had given before */
-    size_t count;                 /* numbers it gave now */
-    int between_levels;           /* 1: a Brownian increment from one noise level to another */
-    double from, to;
-} sd_drawn;
-SD_API void sd_set_drawn(sd_ctx *ctx, void (*fn)(void *user, const sd_drawn *draw), void *user);
+/* One draw of random numbers from a generator, as --explain-seed prints it. Texts live until the function returns. */
+typedef struct sd_random_draw {
+    const char *who;              /* for what: "initial noise" */
+    const char *stream;           /* "torch-cuda:sms=40,threads=1024" */
+    uint64_t seed;                /* of the generator */
+    int image;                    /* one generator per picture: which; -1: one for all of them */
+    uint64_t position;            /* how many numbers the generator had given before */
+    size_t count;                 /* how many it gave now */
+    int between_levels;           /* 1: a Brownian increment, from one noise level to another */
+    double from, to;              /* these levels */
+} sd_random_draw;
+/* Called after each draw. */
+SD_API void sd_set_random_draw(sd_ctx *ctx, void (*fn)(void *user, const sd_random_draw *draw), void *user);
 
 /* What a run with these parameters will really use: SD_DEFAULT and NULL replaced by the model's values, every
  * value checked. *resolved is as large as *params. The strings live as long as the context. */
@@ -482,8 +490,9 @@ SD_API sd_status sd_parameters_text(sd_ctx *ctx, const sd_params *params, char *
 
 /* What such a text says: ours, A1111's or stable-diffusion.cpp's. Everything lives until sd_recipe_free. */
 typedef struct sd_recipe {
-    sd_params params;            /* sd_params_init's values where the text says nothing. Pictures and noise are not
-                                  * read: init_name, mask_name, noise_name and rng are the names of their files */
+    const sd_params *params;     /* sd_params_init's values where the text says nothing. Pictures and noise are not
+                                  * read: init_name, mask_name, noise_name and rng are the names of their files. To
+                                  * change one, take a copy with sd_params_copy */
     const char *writer;          /* "sd 0.1.0", "v1.10.1" (A1111), "stable-diffusion.cpp"; NULL: it does not say */
     const char *model;           /* names and hashes are NULL where there are none */
     const char *model_hash, *init_hash, *mask_hash, *noise_hash, *rng_hash, *sampler_rng_hash;
@@ -502,6 +511,7 @@ SD_API sd_status sd_image_text_read(const char *path, char **text, char error[51
 
 /* ------------------------------------------------------------------------------------- stages */
 
+/* It never changes. */
 typedef struct sd_tokens {
     int32_t id[SD_TOKENS];   /* BOS, pieces, EOS, padding */
     int n;                   /* ids before the padding, BOS and EOS included */

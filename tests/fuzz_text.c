@@ -11,19 +11,19 @@
 /* Every string of a recipe is read to its end. */
 static size_t all_read(const sd_recipe *r)
 {
-    const char *const strings[] = {r->params.prompt, r->params.negative_prompt, r->params.rng, r->params.sampler_rng,
-        r->params.sampling.sampler, r->params.sampling.schedule, r->params.sampling.spacing,
-            r->params.sampling.prediction, r->params.edit.resize,
-        r->params.edit.init_name, r->params.edit.mask_name, r->params.noise_name, r->writer, r->model, r->model_hash,
+    const char *const strings[] = {r->params->prompt, r->params->negative_prompt, r->params->rng, r->params->sampler_rng,
+        r->params->sampling.sampler, r->params->sampling.schedule, r->params->sampling.spacing,
+            r->params->sampling.prediction, r->params->edit.resize,
+        r->params->edit.init_name, r->params->edit.mask_name, r->params->noise_name, r->writer, r->model, r->model_hash,
             r->init_hash,
         r->mask_hash, r->noise_hash, r->rng_hash, r->sampler_rng_hash, r->kernels, r->notices};
     size_t n = 0;
     double sum = 0;
     for (size_t i = 0; i < SD_COUNT(strings); i++) n += strings[i] ? strlen(strings[i]) : 0;
-    for (int i = 0; r->params.sampling.sigmas
-         && i < r->params.sampling.sigma_count; i++) sum += r->params.sampling.sigmas[i];
-    for (int i = 0; r->params.sampling.timesteps
-         && i < r->params.sampling.timestep_count; i++) sum += r->params.sampling.timesteps[i];
+    for (int i = 0; r->params->sampling.sigmas
+         && i < r->params->sampling.sigma_count; i++) sum += r->params->sampling.sigmas[i];
+    for (int i = 0; r->params->sampling.timesteps
+         && i < r->params->sampling.timestep_count; i++) sum += r->params->sampling.timesteps[i];
     return n + (sum > 0);
 }
 
@@ -37,7 +37,7 @@ static void read_recipe(const char *text)
     if (!r) return;
     volatile size_t n = all_read(r);
     (void)n;
-    const sd_params *p = &r->params;
+    const sd_params *p = r->params;
     fuzz_demand(p->prompt && r->notices && p->keep >= 0 && p->keep <= (p->batch > 0 ? p->batch : 0));
     fuzz_demand(!p->edit.init_name || !strchr(p->edit.init_name, '/'));
     sd_recipe_free(r);

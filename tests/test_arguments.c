@@ -66,7 +66,7 @@ TEST(null_is_refused_or_harmless_everywhere)
     sd_get_timings(NULL, &(sd_timings){0});
     sd_set_progress(NULL, NULL, NULL);
     sd_set_step(NULL, NULL, NULL);
-    sd_set_drawn(NULL, NULL, NULL);
+    sd_set_random_draw(NULL, NULL, NULL);
     assert_non_null(sd_error_text(NULL));
     assert_non_null(sd_error_place(NULL));
     assert_non_null(sd_status_name((sd_status)-1));

@@ -54,7 +54,7 @@ static void expect_all_calls_to_return(sd_ctx *c, sd_status status)
     assert_int_equal(sd_tensors_write(c, temp_path("t.safetensors"), &tensor, 1), status);
     sd_set_progress(c, NULL, NULL);
     sd_set_step(c, NULL, NULL);
-    sd_set_drawn(c, NULL, NULL);
+    sd_set_random_draw(c, NULL, NULL);
     sd_get_timings(c, &times);
     sd_cancel(c);
     sd_abandon(c);

@@ -672,7 +672,7 @@ TEST(a_batch_is_several_pictures_of_one_seed)
 }
 
 /* Draws of the picture's posterior, by the generator that gave them. */
-static void count_posteriors(void *user, const sd_drawn *d)
+static void count_posteriors(void *user, const sd_random_draw *d)
 {
     int *of = user;
     if (strcmp(d->who, "posterior of the picture") == 0) of[d->image]++;
@@ -690,9 +690,9 @@ TEST(a_generator_per_picture_draws_a_posterior_per_picture)
         p.batch = 3;
         p.seed_per_image = 1;
         p.sampling.sampler = "euler_a";
-        sd_set_drawn(ctx, count_posteriors, posteriors);
+        sd_set_random_draw(ctx, count_posteriors, posteriors);
         if (sd_generate(ctx, &p, out)) fail_msg("%s", sd_error_text(ctx));
-        sd_set_drawn(ctx, NULL, NULL);
+        sd_set_random_draw(ctx, NULL, NULL);
         for (int i = 0; i < 3; i++) assert_int_equal(posteriors[i], i == 0 || !masked);
         p.batch = 1;
         for (int i = 0; i < 3; i++, p.seed++) {

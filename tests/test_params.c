@@ -140,7 +140,7 @@ TEST(each_parameter_comes_back_out_of_the_text_of_a_picture)
         if (sd_parameters_text(ctx, &p, &text)) fail_msg("%s: %s", r.key, sd_error_text(ctx));
         assert_int_equal(sd_recipe_read(text, &recipe, error), SD_OK);
         was = get(&p, r.key);
-        is = get(&recipe->params, r.key);
+        is = get(recipe->params, r.key);
         if (!is || strcmp(was, is) != 0) fail_msg("%s: %s became %s in\n%s", r.key, was, is ? is : "NULL", text);
         sd_free(was);
         sd_free(is);
@@ -210,6 +210,31 @@ TEST(a_newer_callers_larger_struct_is_refused)
     sd_close(c);
 }
 
+TEST(a_copy_has_no_more_and_no_less_than_the_struct_that_it_is_for)
+{
+    enum { OLD = offsetof(sd_params, edit) };
+    union { sd_params p; unsigned char byte[sizeof(sd_params)]; } small, large;
+    sd_params from;
+    sd_params_init(&from);
+    set(&from, "prompt", "x");
+    set(&from, "steps", "7");
+    set(&from, "strength", "0.5");
+    memset(&small, 0xA5, sizeof small);
+    sd_params_copy_sized(&small.p, &from, OLD);   /* of an older program */
+    assert_int_equal(small.p.size, OLD);
+    assert_int_equal(small.p.sampling.steps, 7);
+    assert_ptr_equal(small.p.prompt, from.prompt);
+    assert_null(small.p.copies);
+    for (size_t i = OLD; i < sizeof small; i++) assert_int_equal(small.byte[i], 0xA5);
+    sd_params_copy(&large.p, &small.p);           /* and back: what was lost on the way is the default */
+    assert_int_equal(large.p.size, sizeof(sd_params));
+    assert_int_equal(large.p.sampling.steps, 7);
+    assert_true(large.p.edit.strength == SD_DEFAULT);
+    sd_params_copy(&large.p, NULL);
+    assert_int_equal(large.p.sampling.steps, 25);
+    sd_params_free(&from);
+}
+
 TEST(an_older_callers_options_are_taken)
 {
     enum { OLD = offsetof(sd_options, memory) };
@@ -264,6 +289,7 @@ int main(void)
         cmocka_unit_test(each_parameter_comes_back_out_of_the_text_of_a_picture),
         cmocka_unit_test(an_older_callers_smaller_struct_is_not_written_behind_and_lacks_nothing),
         cmocka_unit_test(a_newer_callers_larger_struct_is_refused),
+        cmocka_unit_test(a_copy_has_no_more_and_no_less_than_the_struct_that_it_is_for),
         cmocka_unit_test(an_older_callers_options_are_taken),
         cmocka_unit_test(what_the_library_fills_in_ends_where_the_callers_struct_does),
         cmocka_unit_test(sd_default_means_the_default_everywhere),

@@ -7,7 +7,7 @@
 
 #include "test.h"
 static char drawn_from[96];   /* the stream of the last draw, by its whole name */
-static void hear_name(UNUSED void *user, const sd_stream_draw *d)
+static void hear_name(UNUSED void *user, const sd_random_draw *d)
 {
     snprintf(drawn_from, sizeof drawn_from, "%s", d->stream);
 }
@@ -180,12 +180,12 @@ TEST(given_numbers_come_out_in_order_and_end)
 /* ---- the record */
 
 static struct {
-    sd_stream_draw draw[16];
+    sd_random_draw draw[16];
     char who[16][32], stream[16][64];
     int n;
 } heard;
 
-static void hear(void *user, const sd_stream_draw *d)
+static void hear(void *user, const sd_random_draw *d)
 {
     assert_ptr_equal(user, &heard);
     assert_true(heard.n < 16);
@@ -210,7 +210,7 @@ TEST(every_draw_is_recorded)
     assert_string_equal(heard.who[1], "step 0");
     assert_string_equal(heard.stream[1], "torch-cuda:sms=40,threads=1024");
     for (int i = 0; i < 2; i++) {
-        const sd_stream_draw *d = &heard.draw[i];
+        const sd_random_draw *d = &heard.draw[i];
         assert_true(d->seed == 40 && d->image == -1 && d->count == 64 && d->position == (uint64_t)i * 64);
         assert_false(d->between_levels);
     }
@@ -223,7 +223,7 @@ TEST(every_draw_is_recorded)
     sd_stream_close(s);
     assert_int_equal(heard.n, 4);
     for (int i = 0; i < 4; i++) {
-        const sd_stream_draw *d = &heard.draw[i];
+        const sd_random_draw *d = &heard.draw[i];
         assert_string_equal(heard.stream[i], "brownian");
         assert_true(d->seed == 40 + (uint64_t)(i % 2) && d->image == i % 2 && d->count == 32);
         assert_true(d->position == (i < 2 ? 0u : 32u) && d->between_levels);

@@ -96,7 +96,7 @@ TEST(given_noise_replaces_the_seed)
 
 typedef struct draws { int n; size_t numbers, from_seed; int levels; } draws;
 
-static void count_draw(void *user, const sd_drawn *d)
+static void count_draw(void *user, const sd_random_draw *d)
 {
     draws *s = user;
     bool torch = strncmp(d->stream, "torch", 5) == 0, path = strncmp(d->stream, "brownian", 8) == 0;
@@ -123,11 +123,11 @@ TEST(a_file_of_numbers_is_a_random_stream)
     assert_int_equal(sd_tensors_write(c, path, &t, 1), SD_OK);
     p.rng = path;
     p.seed = 7;
-    sd_set_drawn(c, count_draw, &s);
+    sd_set_random_draw(c, count_draw, &s);
     sd_image b = draw(c, &p);
     assert_memory_equal(a.data, b.data, bytes(&a));
     assert_int_equal(s.numbers, 3 * 256);
-    sd_set_drawn(c, NULL, NULL);
+    sd_set_random_draw(c, NULL, NULL);
     p.sampling.steps = 3;
     assert_int_equal(sd_generate(c, &p, &b), SD_ERR_SHAPE);
     assert_non_null(strstr(sd_error_text(c), "has 768 numbers, 768 of them used, and 256 are needed"));
@@ -211,7 +211,7 @@ TEST(every_draw_can_be_explained)
     sd_params p = short_run("a green tree in a field", 64);
     draws s = {0};
     p.sampling.sampler = "euler_a";
-    sd_set_drawn(c, count_draw, &s);
+    sd_set_random_draw(c, count_draw, &s);
     sd_image image = draw(c, &p);
     assert_int_equal(s.n, 3);   /* the latents, and each of two steps */
     assert_int_equal(s.numbers, 3 * 256);

@@ -319,16 +319,16 @@ TEST(a1111s_texts_are_understood)
                              "Model: v1-5-pruned-emaonly, Denoising strength: 0.4, Clip skip: 2, Hires upscale: 2, "
                              "Hires upscaler: Latent, Lora hashes: \"a: 1, b: 2\", ADetailer model: face_yolov8n.pt, "
                                  "Version: v1.10.1");
-    assert_string_equal(r->params.prompt, "masterpiece, (a cat:1.2)\nby a window");
-    assert_string_equal(r->params.negative_prompt, "blurry,\nbad: hands");
-    assert_int_equal(r->params.sampling.steps, 28);
-    assert_string_equal(r->params.sampling.sampler, "dpm++2m_sde@kdiffusion");
-    assert_string_equal(r->params.sampling.schedule, "exponential@kdiffusion");
-    assert_true(r->params.guidance.scale == 6.5 && r->params.seed == 3511284091u && r->params.width == 512 &&
-        r->params.height == 768);
-    assert_true(r->params.edit.strength == SD_DEFAULT && !r->from_picture);   /* the second pass' strength */
-    assert_int_equal(r->params.clip_skip, 2);
-    assert_string_equal(r->params.rng, "torch-cuda");            /* what A1111 takes and does not write */
+    assert_string_equal(r->params->prompt, "masterpiece, (a cat:1.2)\nby a window");
+    assert_string_equal(r->params->negative_prompt, "blurry,\nbad: hands");
+    assert_int_equal(r->params->sampling.steps, 28);
+    assert_string_equal(r->params->sampling.sampler, "dpm++2m_sde@kdiffusion");
+    assert_string_equal(r->params->sampling.schedule, "exponential@kdiffusion");
+    assert_true(r->params->guidance.scale == 6.5 && r->params->seed == 3511284091u && r->params->width == 512 &&
+        r->params->height == 768);
+    assert_true(r->params->edit.strength == SD_DEFAULT && !r->from_picture);   /* the second pass' strength */
+    assert_int_equal(r->params->clip_skip, 2);
+    assert_string_equal(r->params->rng, "torch-cuda");            /* what A1111 takes and does not write */
     assert_string_equal(r->model, "v1-5-pruned-emaonly");
     assert_string_equal(r->writer, "v1.10.1");
     assert_non_null(strstr(r->notices, "not followed: Hires upscale, Hires upscaler, Lora hashes, ADetailer model\n"));
@@ -338,13 +338,13 @@ TEST(a1111s_texts_are_understood)
                   "Denoising strength: 0.55, "
                   "Mask blur: 4, Inpaint area: Only masked, Masked area padding: 16, Mask mode: Inpaint not masked, "
                   "Init image hash: 0123456789abcdef0123456789abcdef, RNG: CPU");
-    assert_string_equal(r->params.prompt, "");
-    assert_string_equal(r->params.negative_prompt, "x");
-    assert_string_equal(r->params.sampling.schedule, "karras@kdiffusion");
-    assert_true(r->from_picture && r->params.edit.strength == 0.55 && r->params.edit.mask_blur == 4 &&
-        r->params.edit.inpaint_crop == 16);
-    assert_int_equal(r->params.edit.invert_mask, 1);
-    assert_null(r->params.rng);
+    assert_string_equal(r->params->prompt, "");
+    assert_string_equal(r->params->negative_prompt, "x");
+    assert_string_equal(r->params->sampling.schedule, "karras@kdiffusion");
+    assert_true(r->from_picture && r->params->edit.strength == 0.55 && r->params->edit.mask_blur == 4 &&
+        r->params->edit.inpaint_crop == 16);
+    assert_int_equal(r->params->edit.invert_mask, 1);
+    assert_null(r->params->rng);
     sd_recipe_free(r);
 
     static const struct { const char *sampler, *type, *name, *schedule; } samplers[] = {
@@ -363,9 +363,9 @@ TEST(a1111s_texts_are_understood)
             ", Schedule type: " : "",
                  samplers[i].type ? samplers[i].type : "");
         r = recipe_of(text);
-        assert_string_equal(r->params.sampling.sampler, samplers[i].name);
-        if (!samplers[i].schedule) assert_null(r->params.sampling.schedule);
-        else assert_string_equal(r->params.sampling.schedule, samplers[i].schedule);
+        assert_string_equal(r->params->sampling.sampler, samplers[i].name);
+        if (!samplers[i].schedule) assert_null(r->params->sampling.schedule);
+        else assert_string_equal(r->params->sampling.schedule, samplers[i].schedule);
         sd_recipe_free(r);
     }
 }
@@ -377,15 +377,15 @@ TEST(sdcpps_texts_are_understood)
                              "Seed: 197583933, Size: 512x512, Model: v1-5-pruned-emaonly.safetensors, RNG: cuda, "
                                  "Sampler: dpm++2m karras, "
                              "VAE: vae.safetensors, Version: stable-diffusion.cpp");
-    assert_string_equal(r->params.sampling.sampler, "dpm++2m@kdiffusion");
-    assert_string_equal(r->params.sampling.schedule, "karras@kdiffusion");
-    assert_string_equal(r->params.rng, "torch-cuda");
-    assert_true(r->params.seed == 197583933 && r->params.guidance.scale == 5 && r->params.sampling.eta == SD_DEFAULT &&
-        r->params.sampling.steps == 30);
+    assert_string_equal(r->params->sampling.sampler, "dpm++2m@kdiffusion");
+    assert_string_equal(r->params->sampling.schedule, "karras@kdiffusion");
+    assert_string_equal(r->params->rng, "torch-cuda");
+    assert_true(r->params->seed == 197583933 && r->params->guidance.scale == 5 && r->params->sampling.eta == SD_DEFAULT &&
+        r->params->sampling.steps == 30);
     assert_non_null(strstr(r->notices, "not followed: Skip layers, VAE\n"));
     sd_recipe_free(r);
     r = recipe_of("x\nSteps: 30, Seed: 1, Sampler: dpm++2mv2, RNG: std_default, Version: stable-diffusion.cpp");
-    assert_null(r->params.sampling.sampler);
+    assert_null(r->params->sampling.sampler);
     assert_non_null(strstr(r->notices, "the sampler \"dpm++2mv2\" is not supported: the nearest is dpm++2m\n"));
     assert_non_null(strstr(r->notices, "std_default is not supported"));
     sd_recipe_free(r);
@@ -410,17 +410,17 @@ TEST(hostile_texts_are_prompts_or_notices)
     };
     for (size_t i = 0; i < SD_COUNT(cases); i++) {
         sd_recipe *r = recipe_of(cases[i].text);
-        assert_string_equal(r->params.prompt, cases[i].prompt);
+        assert_string_equal(r->params->prompt, cases[i].prompt);
         if (!strstr(r->notices, cases[i].notice)) fail_msg("case %zu: \"%s\" is not in \"%s\"", i, cases[i].notice,
             r->notices);
-        if (r->params.edit.init_name) assert_string_equal(r->params.edit.init_name, "passwd");
+        if (r->params->edit.init_name) assert_string_equal(r->params->edit.init_name, "passwd");
         sd_recipe_free(r);
     }
     char many[20000] = "x\nSigmas: \"1";
     for (size_t n = strlen(many); n < 19000; n += 2) memcpy(many + n, ",1", 3);
     strcat(many, "\", Steps: 1, Seed: 2, Version: sd 1");
     sd_recipe *r = recipe_of(many);
-    assert_true(r->params.sampling.sigma_count > 9000 && r->params.sampling.sigmas[9000] == 1);
+    assert_true(r->params->sampling.sigma_count > 9000 && r->params->sampling.sigmas[9000] == 1);
     sd_recipe_free(r);
     sd_recipe_free(NULL);
 }

@@ -125,7 +125,47 @@ check_plain() {
     rm -f $dir/a.png $dir/b.png
 }
 
+# sd.h as C++ reads it: enums are visible, and the macros that pass a size work there.
+check_cxx() {
+    source=build/lint-cxx.cpp
+    cat > $source <<'EOF'
+#include "../sd.h"
+int main()
+{
+    sd_options options;
+    sd_params params, copy;
+    sd_model_info model;
+    sd_sampler_info sampler;
+    sd_param_info param;
+    sd_machine machine;
+    sd_roofs roofs;
+    sd_timings timings;
+    sd_options_init(&options);
+    options.parts = SD_PART_ALL;
+    options.residency = SD_RESIDENCY_STREAM;
+    options.gemm = SD_GEMM_OWN;
+    sd_params_init(&params);
+    params.width = SD_DEFAULT;
+    params.guidance.scale = SD_DEFAULT;
+    sd_params_copy(&copy, &params);
+    sd_get_machine(&machine);
+    sd_get_timings(NULL, &timings);
+    bool ready = sd_measure_roofs(NULL, 0, &roofs) == SD_OK && sd_get_info(NULL, &model) == SD_OK;
+    bool never = sd_get_sampler(0, &sampler) && sampler.draws == SD_DRAWS_NEVER;
+    bool text = sd_get_param(0, &param) && param.type == SD_PARAM_TEXT;
+    return ready || SD_PROFILE_PARTS < SD_PROFILE_PRODUCTS || !never || !text;
+}
+EOF
+    for cxx in g++ clang++; do
+        command -v $cxx >/dev/null 2>&1 || continue
+        $cxx -std=c++11 -Wall -Wextra -Wpedantic -Werror -fsyntax-only $source > build/lint-cxx.log 2>&1 ||
+            { head -n 20 build/lint-cxx.log; fail "sd.h as C++, by $cxx"; }
+    done
+    rm -f $source build/lint-cxx.log
+}
+
 check_build() {
+    check_cxx
     refused -ffast-math CFLAGS="-O3 -ffast-math"
     refused -ffast-math CFLAGS=-Ofast
     [ "$(uname -m)" != x86_64 ] || refused mfpmath=sse CFLAGS="-O3 -mfpmath=387"
