@@ -24,7 +24,7 @@ typedef struct settings {
     const char *model, *output, *noise, *trace, *trace_filter;
     const char *prompts, *init, *mask;
     const char *from;              /* a picture whose text says what is not given */
-    struct recalled *recalled;     /* what that text said: app_redraw.c's */
+    struct from_text *from_text;   /* what that text said: app_redraw.c's */
     sd_params p;
     cli_seed seed;
     int batch_count, threads, precise;
@@ -171,11 +171,11 @@ int man_page(void);
 int completion(const char *shell);   /* bash, zsh, fish */
 
 /* ---- app_redraw.c: --from, and sd show */
-/* Settings from the text of s->from, and over them what the command line says. */
-int recall(settings *s, const cli_command *line, int argc, char **argv);
-/* Warns of a model and of files that are not those that the text tells of. */
-int tell_differences(const settings *s);
-void forget(settings *s);
+/* Settings from the text of s->from, and over them the command line, which has been read once: `given`. */
+int settings_from_text(settings *s, const cli_command *line, int argc, char **argv, const cli_given *given);
+void free_from_text(settings *s);
+/* Warns of a model and of files that are not those that the text was written with. */
+int warn_of_differences(const settings *s);
 int run_show(settings *s, const char *argv0);
 
 /* ---- app_bar.c: progress on a terminal */

@@ -210,6 +210,7 @@ static int unknown(const cli_command *c, const char *typed, const char *name, si
 typedef struct arguments {
     int n, at;
     char **v;
+    cli_given *given;   /* or NULL */
 } arguments;
 
 /* The place of a word in "a|b|c", from 1; 0: it is not there. */
@@ -224,10 +225,25 @@ static int place_in(const char *list, const char *word)
     return 0;
 }
 
-/* `attached` is the value in the same argument (--name=value, -nvalue), or NULL. */
-static int take(const cli_option *o, const char *attached, const char *typed, arguments *a, void *settings)
+static void note_given(const cli_command *c, const cli_option *o, cli_given *given)
 {
+    for (size_t i = 0; option_at(c, i) && given && i < MOST_OPTIONS; i++)
+        if (option_at(c, i) == o) given->option[i] = 1;
+}
+
+int cli_is_given(const cli_command *c, const cli_given *given, const char *name)
+{
+    for (size_t i = 0; option_at(c, i) && i < MOST_OPTIONS; i++)
+        if (given->option[i] && is_name(option_at(c, i)->name, name, strlen(name))) return 1;
+    return 0;
+}
+
+/* `attached` is the value in the same argument (--name=value, -nvalue), or NULL. */
+static int take(const cli_command *c, const cli_option *o, const char *attached, arguments *a, void *settings)
+{
+    const char *typed = a->v[a->at];
     int *field = (int *)(void *)((char *)settings + o->target);
+    note_given(c, o, a->given);
     if (o->kind == CLI_FLAG) {
         if (attached) return cli_error(CLI_USAGE, "--%s takes no value", o->name);
         *field = 1;
@@ -250,7 +266,7 @@ static int take(const cli_option *o, const char *attached, const char *typed, ar
 /* ---- options of other programs */
 
 enum { MOST_NOTICES = 16 };
-static const cli_foreign *noticed[MOST_NOTICES];
+static const cli_other_option *noticed[MOST_NOTICES];
 static int n_noticed;
 
 void cli_notices(void)
@@ -260,9 +276,9 @@ void cli_notices(void)
     n_noticed = 0;
 }
 
-static const cli_foreign *find_foreign(const char *name, size_t n, char letter)
+static const cli_other_option *find_other(const char *name, size_t n, char letter)
 {
-    for (const cli_foreign *f = cli_foreign_options; f->name; f++) {
+    for (const cli_other_option *f = cli_other_options; f->name; f++) {
         size_t m = strlen(f->name);
         int open = f->name[m - 1] == '*';
         if (letter ? letter == f->letter : open ? n >= m - 1 && strncmp(f->name, name, m - 1) == 0
@@ -277,9 +293,9 @@ static int take_other(const cli_command *c, const char *name, size_t n, char let
                       void *settings)
 {
     const char *typed = a->v[a->at];
-    const cli_foreign *f = find_foreign(name, n, letter);
+    const cli_other_option *f = find_other(name, n, letter);
     const cli_option *same = f && f->kind == CLI_SAME ? find_name(c, f->value, strlen(f->value)) : NULL;
-    if (same) return take(same, attached, typed, a, settings);
+    if (same) return take(c, same, attached, a, settings);
     if (!f || f->kind == CLI_SAME) return unknown(c, typed, name, n);
     int words = f->kind == CLI_NOTHING && f->value;
     const char *value = attached;
@@ -302,7 +318,7 @@ static int take_long(const cli_command *c, arguments *a, void *settings)
     size_t n = equals ? (size_t)(equals - name) : strlen(name);
     const cli_option *o = n ? find_name(c, name, n) : NULL;
     const char *attached = equals ? equals + 1 : NULL;
-    return o ? take(o, attached, typed, a, settings) : take_other(c, name, n, 0, attached, a, settings);
+    return o ? take(c, o, attached, a, settings) : take_other(c, name, n, 0, attached, a, settings);
 }
 
 /* -q, -qv, -s 42, -s42. A long name behind one dash would read as a letter with a value: refused. */
@@ -315,7 +331,7 @@ static int take_short(const cli_command *c, arguments *a, void *settings)
         const cli_option *o = find_letter(c, *p);
         if (!o) return take_other(c, typed + 1, length, *p, p[1] ? p + 1 : NULL, a, settings);
         int flag = o->kind == CLI_FLAG;
-        int code = take(o, !flag && p[1] ? p + 1 : NULL, typed, a, settings);
+        int code = take(c, o, !flag && p[1] ? p + 1 : NULL, a, settings);
         if (code || !flag) return code;
     }
     return CLI_OK;
@@ -343,9 +359,9 @@ static int take_positional(const cli_command *c, char *value, arguments *a, void
     return CLI_OK;
 }
 
-int cli_parse(const cli_command *c, int argc, char **argv, void *settings)
+int cli_parse(const cli_command *c, int argc, char **argv, void *settings, cli_given *given)
 {
-    arguments a = {argc, 0, argv};
+    arguments a = {argc, 0, argv, given};
     int code = CLI_OK, options = 1;
     for (; a.at < a.n && !code; a.at++) {
         char *s = a.v[a.at];

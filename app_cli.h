@@ -44,15 +44,15 @@ typedef struct cli_option {
 } cli_option;
 
 /* An option of another program. app_other_options.c has the table, which ends with a NULL name. */
-typedef struct cli_foreign {
+typedef struct cli_other_option {
     char letter;
     const char *name;        /* a '*' at the end: every name that begins so */
     enum { CLI_SAME, CLI_NOTHING, CLI_REFUSED } kind;
     const char *value;       /* CLI_SAME: our option. CLI_NOTHING: the values that change nothing, "a|b"; NULL: a
                               * flag */
     const char *why;
-} cli_foreign;
-extern const cli_foreign cli_foreign_options[];
+} cli_other_option;
+extern const cli_other_option cli_other_options[];
 
 typedef struct cli_command {
     const char *name;        /* "plan"; NULL: what the program does without a command */
@@ -65,8 +65,13 @@ typedef struct cli_command {
     const struct cli_command *also;   /* its options are taken too, and not shown by the help; NULL: none */
 } cli_command;
 
-/* Writes the fields of `settings`. CLI_OK, or CLI_USAGE after saying what is wrong. */
-int cli_parse(const cli_command *c, int argc, char **argv, void *settings);
+/* Which of a command's options a command line has. */
+typedef struct cli_given { unsigned char option[MOST_OPTIONS]; } cli_given;
+
+/* Writes the fields of `settings`. given: may be NULL. CLI_OK, or CLI_USAGE after saying what is wrong. */
+int cli_parse(const cli_command *c, int argc, char **argv, void *settings, cli_given *given);
+/* name: of an option of the command. */
+int cli_is_given(const cli_command *c, const cli_given *given, const char *name);
 /* The name that typed[0..n) begins, or that takes the fewest changes (at most a third of what was typed); NULL if none
  * is near. */
 const char *cli_nearest(const char *typed, size_t n, const char *const *names, size_t count);

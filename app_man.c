@@ -66,29 +66,29 @@ static void usage(const cli_command *c)
     putchar('\n');
 }
 
-static void foreign(void)
+static void other_programs(void)
 {
     printf(".SH OPTIONS OF OTHER PROGRAMS\nThese are taken as what they are called here:\n");
-    for (const cli_foreign *f = cli_foreign_options; f->name; f++) {
-        if (f->kind != CLI_SAME) continue;
+    for (const cli_other_option *o = cli_other_options; o->name; o++) {
+        if (o->kind != CLI_SAME) continue;
         printf(".br\n");
         say("--");
-        say(f->name);
+        say(o->name);
         printf(": ");
         say("--");
-        say(f->value);
+        say(o->value);
         putchar('\n');
     }
     printf(".PP\nThese are taken and change nothing:\n");
-    for (const cli_foreign *f = cli_foreign_options; f->name; f++) {
-        if (f->kind != CLI_NOTHING) continue;
+    for (const cli_other_option *o = cli_other_options; o->name; o++) {
+        if (o->kind != CLI_NOTHING) continue;
         printf(".br\n");
         say("--");
-        say(f->name);
-        if (f->value) printf(" ");
-        if (f->value) say(f->value);
+        say(o->name);
+        if (o->value) printf(" ");
+        if (o->value) say(o->value);
         printf(": ");
-        say(f->why);
+        say(o->why);
         putchar('\n');
     }
     printf(".PP\nEach other option of stable\\-diffusion.cpp ends in \"not supported\" and what to use instead.\n");
@@ -137,7 +137,7 @@ int man_page(void)
         usage(c->line);
         options(c->line);
     }
-    foreign();
+    other_programs();
     fputs(tail, stdout);
     return CLI_OK;
 }

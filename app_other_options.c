@@ -18,7 +18,7 @@
 #define ON_CPU "everything is computed on the CPU"
 #define METADATA "the parameters are in the picture itself: sd show FILE prints them, sd --from FILE draws by them"
 
-const cli_foreign cli_foreign_options[] = {
+const cli_other_option cli_other_options[] = {
     /* other names of options that are here */
     {0, "num-inference-steps", CLI_SAME, "steps", NULL}, {0, "num-steps", CLI_SAME, "steps", NULL},
     {0, "n-steps", CLI_SAME, "steps", NULL}, {0, "ddim-steps", CLI_SAME, "steps", NULL},

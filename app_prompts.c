@@ -180,7 +180,7 @@ int prompt_line_settings(const prompt_lines *l, int i, const settings *common, s
     if (options == *text) options = NULL;   /* it has no prompt before them */
     else s->p.prompt = *text;
     while (options && options > *text && strchr(" \t", options[-1])) *--options = 0;
-    if (!code) code = cli_parse(&draw_command, n, words, s);
+    if (!code) code = cli_parse(&draw_command, n, words, s, NULL);
     if (!code && changes_common(s, common))
         code = cli_error(CLI_USAGE,
                          "what concerns the model, the machine or the whole run stands before all lines, not in one");

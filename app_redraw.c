@@ -10,21 +10,21 @@
 
 /* What settings that came from a text point to. */
 enum { INIT, MASK, NOISE, RNG, SAMPLER_RNG, FILES };
-struct recalled {
+struct from_text {
     sd_recipe *recipe;
     char path[FILES][PATH_SIZE];
     char *prompt[2];
 };
 
-void forget(settings *s)
+void free_from_text(settings *s)
 {
-    struct recalled *r = s->recalled;
+    struct from_text *r = s->from_text;
     if (!r) return;
     sd_recipe_free(r->recipe);
     free(r->prompt[0]);
     free(r->prompt[1]);
     free(r);
-    s->recalled = NULL;
+    s->from_text = NULL;
 }
 
 /* A text of a file, which may hold anything, in a terminal: no control characters but ends of lines, also not those
@@ -38,7 +38,7 @@ static void print_clean(FILE *to, const char *text)
     }
 }
 
-static void tell(const settings *s, const char *kind, const char *text)
+static void notify(const settings *s, const char *kind, const char *text)
 {
     if (s->quiet) return;
     for (const char *end; *text; text = *end ? end + 1 : end) {
@@ -62,7 +62,7 @@ static int read_recipe(const char *path, char **text, sd_recipe **recipe)
 
 /* A file that a text names: here, or beside the file that has the text. If it is not there, NULL where it must be, else
  * its name. */
-static const char *find(struct recalled *r, int which, const char *name, const char *beside, int must_be)
+static const char *find(struct from_text *r, int which, const char *name, const char *beside, int must_be)
 {
     char *path = r->path[which];
     const char *slash = strrchr(beside, '/');
@@ -72,7 +72,7 @@ static const char *find(struct recalled *r, int which, const char *name, const c
     return must_be ? NULL : name;
 }
 
-static const char *find_numbers(struct recalled *r, int which, const char *rng, const char *beside)
+static const char *find_numbers(struct from_text *r, int which, const char *rng, const char *beside)
 {
     return rng && ends_with(rng, ".safetensors") ? find(r, which, rng, beside, 0) : rng;
 }
@@ -88,10 +88,10 @@ static const char *typed_prompt(const char *prompt, char **owned)
 }
 
 /* must_be: a file that is not there is left out; otherwise it keeps its name. */
-static int take_recipe(settings *s, struct recalled *r, const char *from, int must_be)
+static int take_recipe(settings *s, struct from_text *r, const char *from, int must_be)
 {
     const sd_params *p = r->recipe->params;
-    s->recalled = r;
+    s->from_text = r;
     sd_params_copy(&s->p, p);
     s->p.prompt = typed_prompt(p->prompt, &r->prompt[0]);
     s->p.negative_prompt = typed_prompt(p->negative_prompt, &r->prompt[1]);
@@ -110,36 +110,33 @@ static int take_recipe(settings *s, struct recalled *r, const char *from, int mu
     return CLI_OK;
 }
 
-/* What the text says and does not go with what the command line says. given: the command line alone, with 0 steps and a
- * batch of 0 where it says nothing of them. */
-static void make_room(settings *s, const settings *given)
+/* Drops what the text says where the command line says something that it does not go with. */
+static void make_room(settings *s, const cli_command *line, const cli_given *given)
 {
+#define GIVEN(name) cli_is_given(line, given, name)
     sd_params *p = &s->p;
-    int levels = given->p.sampling.sigmas || given->p.sampling.timesteps;
-    const int *m = given->p.edit.outpaint;
-    if (given->p.sampling.sampler) {   /* another sampler has its own way */
+    int levels = GIVEN("sigmas") || GIVEN("timesteps"), sampler = GIVEN("sampling-method");
+    if (sampler) {   /* another one has its own way */
         p->sampling.schedule = p->sampling.spacing = NULL;
         p->sampling.eta = SD_DEFAULT;
         p->sampling.order = p->sampling.steps_offset = SD_DEFAULT;
         p->sampling.set_alpha_to_one = p->sampling.clip_sample = SD_DEFAULT;
     }
-    if (given->p.sampling.sampler || given->p.sampling.schedule || given->p.sampling.steps || levels)
-        p->sampling.sigmas = p->sampling.timesteps = NULL;
+    if (sampler || GIVEN("scheduler") || GIVEN("steps") || levels) p->sampling.sigmas = p->sampling.timesteps = NULL;
     if (levels) p->sampling.schedule = NULL;
-    if (given->p.batch) p->keep = 0;
-    if (given->mask) p->edit.alpha_mask = 0;
-    if (given->p.edit.alpha_mask) s->mask = NULL;
-    if (given->gemm) s->precise = 0;
-    if (given->precise) s->gemm = NULL;
-    if (m[0] || m[1] || m[2] || m[3]) {
-        p->edit.inpaint_crop = p->width = p->height = SD_DEFAULT;
-    }
-    if (given->p.edit.inpaint_crop >= 0) memset(p->edit.outpaint, 0, sizeof p->edit.outpaint);
+    if (GIVEN("batch-size")) p->keep = 0;
+    if (GIVEN("mask")) p->edit.alpha_mask = 0;
+    if (GIVEN("alpha-mask")) s->mask = NULL;
+    if (GIVEN("gemm")) s->precise = 0;
+    if (GIVEN("precise")) s->gemm = NULL;
+    if (GIVEN("outpaint")) p->edit.inpaint_crop = p->width = p->height = SD_DEFAULT;
+    if (GIVEN("inpaint-crop")) memset(p->edit.outpaint, 0, sizeof p->edit.outpaint);
+#undef GIVEN
 }
 
 static int check_files(const settings *s)
 {
-    const sd_recipe *r = s->recalled->recipe;
+    const sd_recipe *r = s->from_text->recipe;
     const struct { const char *what, *name, *option; int missing; } files[] = {
         {"it began from", r->params->edit.init_name, "-i", r->from_picture && !s->init},
         {"its mask was", r->params->edit.mask_name, "--mask", r->mask_hash && !s->mask && !s->p.edit.alpha_mask},
@@ -152,41 +149,36 @@ static int check_files(const settings *s)
     return CLI_OK;
 }
 
-int recall(settings *s, const cli_command *line, int argc, char **argv)
+int settings_from_text(settings *s, const cli_command *line, int argc, char **argv, const cli_given *given)
 {
     const char *from = s->from;
-    settings given;
     char *text = NULL;
-    struct recalled *r = calloc(1, sizeof *r);
+    struct from_text *r = calloc(1, sizeof *r);
     if (!r) return cli_error(CLI_FAILURE, "out of memory");
     sd_params_free(&s->p);
-    settings_init(&given);
-    given.p.sampling.steps = given.p.batch = 0;
     settings_init(s);
     int code = read_recipe(from, &text, &r->recipe);
     if (code) free(r);
     else code = take_recipe(s, r, from, 1);
-    if (!code) code = cli_parse(line, argc, argv, &given);
-    if (!code) make_room(s, &given);
-    if (!code) code = cli_parse(line, argc, argv, s);   /* what it says counts more than the text */
+    if (!code) make_room(s, line, given);
+    if (!code) code = cli_parse(line, argc, argv, s, NULL);   /* what it says counts more than the text */
     if (!code) code = check_files(s);
-    if (!code) tell(s, "", r->recipe->notices);
+    if (!code) notify(s, "", r->recipe->notices);
     sd_free(text);
-    sd_params_free(&given.p);
     return code;
 }
 
 static void compare(const settings *s, const char *was, const char *is, const char *what)
 {
-    if (was && is && strcmp(was, is) != 0) tell(s, "warning: ", what);
+    if (was && is && strcmp(was, is) != 0) notify(s, "warning: ", what);
 }
 
-int tell_differences(const settings *s)
+int warn_of_differences(const settings *s)
 {
     char *text, error[512];
     sd_recipe *now;
-    if (!s->recalled) return CLI_OK;
-    const sd_recipe *then = s->recalled->recipe;
+    if (!s->from_text) return CLI_OK;
+    const sd_recipe *then = s->from_text->recipe;
     sd_status status = sd_parameters_text(context, &s->p, &text);
     if (status) return report(s, status);
     status = sd_recipe_read(text, &now, error);
@@ -203,7 +195,7 @@ int tell_differences(const settings *s)
     if (!then->model_hash && then->model && now->model && strcmp(then->model, now->model) != 0) {
         char line[256];
         snprintf(line, sizeof line, "the model was %.200s", then->model);
-        tell(s, "", line);
+        notify(s, "", line);
     }
     sd_recipe_free(now);
     return CLI_OK;
@@ -306,11 +298,11 @@ int run_show(settings *s, const char *argv0)
 {
     settings taken;
     char *text = NULL;
-    struct recalled *r = calloc(1, sizeof *r);
+    struct from_text *r = calloc(1, sizeof *r);
     (void)argv0;
     settings_init(&taken);
     if (!r) return cli_error(CLI_FAILURE, "out of memory");
-    taken.recalled = r;
+    taken.from_text = r;
     int code = s->file ? read_recipe(s->file, &text, &r->recipe)
                        : cli_error(CLI_USAGE, "which file? sd show FILE");
     if (!code) code = take_recipe(&taken, r, s->file, 0);
@@ -322,9 +314,9 @@ int run_show(settings *s, const char *argv0)
         print_options(&taken, 0);
         putchar('\n');
         fflush(stdout);
-        tell(s, "", r->recipe->notices);
+        notify(s, "", r->recipe->notices);
     }
     sd_free(text);
-    forget(&taken);
+    free_from_text(&taken);
     return code;
 }

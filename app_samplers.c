@@ -25,6 +25,8 @@ static void sampler_as_json(const sd_sampler_info *s)
     json_member("diffusers", s->diffusers, ",");
     json_member("a1111", s->a1111, ",");
     json_member("kdiffusion", s->kdiffusion, ",");
+    json_member("comfyui", s->comfyui, ",");
+    json_member("label", s->label, ",");
     json_member("paper", s->paper, ",");
     json_member("draws", draws[s->draws], ",");
     printf("\"order\":%d,\"eta\":%g}", s->order, s->eta);
@@ -35,10 +37,17 @@ static void sampler_as_text(const sd_sampler_info *s)
     static const char *const draws[] = {"", ", noise if eta > 0", ", noise"};
     char order[16] = "-";
     if (s->order) snprintf(order, sizeof order, "%d", s->order);
-    printf("%-14s order %s, eta %g%s\n", s->name, order, s->eta, draws[s->draws]);
-    printf("    A1111 \"%s\"", s->a1111);
-    if (s->diffusers) printf(", diffusers %s", s->diffusers);
-    if (s->kdiffusion) printf(", k-diffusion %s%s", s->kdiffusion, s->diffusers ? " (here @kdiffusion)" : "");
+    printf("%-20s order %s, eta %g%s\n", s->name, order, s->eta, draws[s->draws]);
+    const struct { const char *program, *name; } names[] = {
+        {"A1111", s->a1111}, {"diffusers", s->diffusers}, {"k-diffusion", s->kdiffusion}, {"ComfyUI", s->comfyui}};
+    const char *comma = "    ";
+    for (size_t i = 0; i < COUNT(names); i++) {
+        if (!names[i].name) continue;
+        const char *quote = names[i].name == s->a1111 ? "\"" : "";
+        printf("%s%s %s%s%s", comma, names[i].program, quote, names[i].name, quote);
+        if (names[i].name == s->kdiffusion && s->diffusers) printf(" (here @kdiffusion)");
+        comma = ", ";
+    }
     printf("\n    %s\n", s->paper);
 }
 

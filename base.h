@@ -142,8 +142,8 @@ FILE *sd_file_without_name(const char *path, sd_error *e);
 size_t sd_dtype_size(sd_dtype d);
 const char *sd_dtype_name(sd_dtype d);   /* as safetensors spells it: "F32" */
 
-/* Writes the first bytes of `full` into a caller's struct of `size` bytes, which may be that of another version of sd.h.
- * What it has beyond them becomes 0. */
+/* Writes the first bytes of `full` into a caller's struct of `size` bytes, which may be that of another version of
+ * sd.h. What it has beyond them becomes 0. */
 void sd_hand_out(void *to, size_t size, const void *full, size_t full_size);
 
 #endif

@@ -152,7 +152,7 @@ static int draw_prompt(settings *s, view *v, times *t, int *next)
     inputs in = {0};
     int code = prepare(s, &in, v);
     s->p.seed = s->seed.given ? s->seed.value : random_seed();
-    if (!code) code = tell_differences(s);
+    if (!code) code = warn_of_differences(s);
     for (int i = 0; i < s->batch_count && !code; i++) {
         sd_params p = s->p;
         p.seed += (uint64_t)i;
@@ -289,11 +289,13 @@ static int run_parsed(const command *c, settings *s, const char *argv0)
 static int run_command(const command *c, int argc, char **argv, int skip)
 {
     settings s;
+    cli_given given = {{0}};
     settings_init(&s);
-    int code = cli_parse(c->line, argc - skip, argv + skip, &s);
-    if (!code && s.from && !s.help && !s.version) code = recall(&s, c->line, argc - skip, argv + skip);
+    int code = cli_parse(c->line, argc - skip, argv + skip, &s, &given);
+    if (!code && s.from && !s.help && !s.version)
+        code = settings_from_text(&s, c->line, argc - skip, argv + skip, &given);
     if (!code) code = run_parsed(c, &s, argv[0]);
-    forget(&s);
+    free_from_text(&s);
     sd_params_free(&s.p);
     return code;
 }

@@ -125,11 +125,11 @@ typedef struct sd_writer {
     const sd_edit *edit;
 } sd_writer;
 
-/* A1111's name, and ours where that does not say all. */
+/* A1111's label, or ours in its manner; and our name where that does not say all. */
 void sd_write_sampler(sd_writer *w, const sd_param *row)
 {
     const sd_sched_config *s = w->sched;
-    const char *sampler = sd_method_about(s->method)->a1111;
+    const char *sampler = sd_method_about(s->method)->label;
     add_value(w->t, row->about.text_key, sampler);
     if (!sd_name_means(sampler, s->method, s->program))
         add_value(w->t, "Sampler name", sd_method_full_name(s->method, s->program));

@@ -1,4 +1,4 @@
-/* pipeline_noise.c - floor 6: the random numbers of a run: its generators, its initial noise, and the report of each draw. */
+/* pipeline_noise.c - floor 6: the random numbers of a run: its generators, its initial noise, the report of draws. */
 #include "pipeline_drawing.h"
 
 #include <math.h>

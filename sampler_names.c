@@ -80,9 +80,9 @@ static meaning read_name(const char *text)
     if (strncmp(text, "k_", 2) == 0) text += 2;
     for (int i = 0; i < SD_METHOD_COUNT; i++) {
         const sd_method_row *row = sd_method_row_of((sd_method)i);
-        const char *const names[] = {row->about.name, row->about.diffusers, row->about.a1111, row->about.kdiffusion};
-        for (size_t k = 0; k < SD_COUNT(names); k++)
-            consider(&best, text, names[k], (meaning){.method = i, .kdiffusion = k == 3});
+        const char *const names[] = {row->about.name, row->about.diffusers, row->about.label, row->about.comfyui};
+        for (size_t k = 0; k < SD_COUNT(names); k++) consider(&best, text, names[k], (meaning){.method = i});
+        consider(&best, text, row->about.kdiffusion, (meaning){.method = i, .kdiffusion = true});
         for (size_t k = 0; k < SD_COUNT(row->also); k++)
             consider(&best, text, row->also[k].name, (meaning){.method = i, .schedule = row->also[k].schedule});
     }

@@ -191,8 +191,9 @@ static sd_status take_options(sd_options *out, const sd_options *given, sd_error
     if (!given) return SD_OK;
     size_t size = given->size;
     if (size < offsetof(sd_options, parts) || size > sizeof *out)
-        return sd_fail(e, SD_ERR_ARG, "options has a size of %zu bytes, %zu are the most here: call sd_options_init first",
-                       size, sizeof *out);
+        return sd_fail(e, SD_ERR_ARG,
+                       "options has a size of %zu bytes, %zu are the most here: call sd_options_init first", size,
+                       sizeof *out);
     memcpy(out, given, size);
     out->size = sizeof *out;
     if (!out->parts) out->parts = SD_PART_ALL;

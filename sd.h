@@ -554,12 +554,14 @@ typedef enum sd_draws { SD_DRAWS_NEVER, SD_DRAWS_WITH_ETA, SD_DRAWS_ALWAYS } sd_
 typedef struct sd_sampler_info {
     const char *name;        /* what sd_params.sampler takes */
     const char *diffusers;   /* its scheduler class there, NULL if there is none */
-    const char *a1111;       /* its label in A1111's menu; where that lacks it, the label that we write in its texts */
+    const char *a1111;       /* its label in the menu of A1111's web UI, NULL if there is none */
     const char *kdiffusion;  /* its function there, NULL if there is none */
     const char *paper;
     int order;               /* global order of accuracy on the probability flow ODE, measured; 0: it solves no ODE */
     sd_draws draws;          /* fresh noise during the run */
     double eta;              /* its own share of fresh noise */
+    const char *comfyui;     /* its name in ComfyUI, NULL if there is none */
+    const char *label;       /* what the text of a picture calls it: A1111's label, else one in that manner */
 } sd_sampler_info;
 /* The i-th sampler, i = 0, 1, ...; 0 if there is none. All strings are constants. */
 #define sd_get_sampler(i, info) sd_get_sampler_sized((i), (info), sizeof(sd_sampler_info))

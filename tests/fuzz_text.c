@@ -8,23 +8,21 @@
 #include "../image.h"
 #include "../text.h"
 
-/* Every string of a recipe is read to its end. */
+/* Every string and list of a recipe is read to its end. */
 static size_t all_read(const sd_recipe *r)
 {
-    const char *const strings[] = {r->params->prompt, r->params->negative_prompt, r->params->rng, r->params->sampler_rng,
-        r->params->sampling.sampler, r->params->sampling.schedule, r->params->sampling.spacing,
-            r->params->sampling.prediction, r->params->edit.resize,
-        r->params->edit.init_name, r->params->edit.mask_name, r->params->noise_name, r->writer, r->model, r->model_hash,
-            r->init_hash,
-        r->mask_hash, r->noise_hash, r->rng_hash, r->sampler_rng_hash, r->kernels, r->notices};
+    const char *const strings[] = {r->writer, r->model, r->model_hash, r->init_hash, r->mask_hash, r->noise_hash,
+                                   r->rng_hash, r->sampler_rng_hash, r->kernels, r->notices};
     size_t n = 0;
-    double sum = 0;
+    sd_param_info info;
     for (size_t i = 0; i < SD_COUNT(strings); i++) n += strings[i] ? strlen(strings[i]) : 0;
-    for (int i = 0; r->params->sampling.sigmas
-         && i < r->params->sampling.sigma_count; i++) sum += r->params->sampling.sigmas[i];
-    for (int i = 0; r->params->sampling.timesteps
-         && i < r->params->sampling.timestep_count; i++) sum += r->params->sampling.timesteps[i];
-    return n + (sum > 0);
+    for (int i = 0; sd_get_param(i, &info); i++) {
+        char *text, error[512];
+        fuzz_demand(sd_params_get(r->params, info.key, &text, error) == SD_OK);
+        n += text ? strlen(text) : 0;
+        sd_free(text);
+    }
+    return n;
 }
 
 static void read_recipe(const char *text)

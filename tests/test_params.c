@@ -111,8 +111,8 @@ TEST(each_parameter_refuses_what_it_cannot_be_and_keeps_its_value)
 /* What else a run must have where it has this. */
 static void prepare(sd_params *p, const char *key, const sd_image *init, const sd_image *mask)
 {
-    static const char *const needs[][3] = {{"keep", "batch", "3"}, {"s_tmin", "s_churn", "1"}, {"s_tmax", "s_churn", "1"},
-                                           {"order", "sampler", "dpm++2m"}};
+    static const char *const needs[][3] = {{"keep", "batch", "3"}, {"s_tmin", "s_churn", "1"},
+                                           {"s_tmax", "s_churn", "1"}, {"order", "sampler", "dpm++2m"}};
     for (size_t i = 0; i < sizeof needs / sizeof *needs; i++)
         if (strcmp(key, needs[i][0]) == 0) set(p, needs[i][1], needs[i][2]);
     p->edit.init = init;

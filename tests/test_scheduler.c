@@ -434,8 +434,8 @@ TEST(no_spelling_means_two_samplers)
     for (int i = 0; i < SD_METHOD_COUNT; i++)
         for (int k = 0; k < SD_METHOD_COUNT; k++) {
             const sd_sampler_info *a = sd_method_about((sd_method)i), *b = sd_method_about((sd_method)k);
-            if (i != k && (sd_same_name(a->name, b->name) || sd_same_name(a->a1111, b->a1111)
-                           || sd_same_name(a->name, b->a1111)))
+            if (i != k && (sd_same_name(a->name, b->name) || sd_same_name(a->label, b->label)
+                           || sd_same_name(a->name, b->label)))
                 fail_msg("%s and %s", a->name, b->name);
         }
     assert_true(sd_same_name("DPM++ 2M", "dpmpp_2m") && !sd_same_name("dpm2", "dpm2_a") && !sd_same_name("", "ddim"));
@@ -486,8 +486,12 @@ TEST(every_name_of_every_sampler_and_schedule_is_found)
         sd_error e = {.status = SD_OK};
         assert_int_equal(sd_method_parse(&m, &p, a->name, &e), SD_OK);
         assert_true((int)m == i && p == sd_method_row_of(m)->home);
-        assert_int_equal(sd_method_parse(&m, &p, a->a1111, &e), SD_OK);
+        assert_int_equal(sd_method_parse(&m, &p, a->label, &e), SD_OK);
         assert_int_equal(m, i);
+        if (a->comfyui) {
+            assert_int_equal(sd_method_parse(&m, &p, a->comfyui, &e), SD_OK);
+            assert_true((int)m == i && p == sd_method_row_of(m)->home);
+        }
         if (a->kdiffusion) {
             assert_int_equal(sd_method_parse(&m, &p, a->kdiffusion, &e), SD_OK);
             assert_true((int)m == i && p == SD_KDIFFUSION);

@@ -59,7 +59,8 @@ static const char *lacks(const sd_method_row *row)
 {
     const sd_sampler_info *about = &row->about;
     if (!about->name) return "a sampler of sd_method has no row";
-    if (!about->a1111) return "a label in A1111's manner is missing";
+    if (!about->label) return "a label in A1111's manner is missing";
+    if (about->a1111 && strcmp(about->a1111, about->label) != 0) return "its label should be A1111's";
     if (!about->paper) return "the paper is missing";
     if (!row->sample) return "the function is missing";
     if (!row->levels || !row->levels->place) return "it is not said how its levels are placed";
@@ -101,12 +102,13 @@ TEST(twins_of_unfinished_rows_are_wrong)
 {
     const sd_method_row good = *sd_method_row_of(SD_EULER), heun = *sd_method_row_of(SD_HEUN);
     assert_null(lacks(&good));
-    sd_method_row bad[13];
+    sd_method_row bad[14];
     for (size_t i = 0; i < SD_COUNT(bad); i++) bad[i] = good;
     bad[0].about.name = NULL;
     bad[1].about.name = "no_such_sampler";
     bad[2].about.paper = NULL;
-    bad[3].about.a1111 = NULL;
+    bad[3].about.label = NULL;
+    bad[13].about.a1111 = "Eulr";
     bad[4].sample = NULL;
     bad[5].levels = NULL;
     bad[6].most_order = 0;

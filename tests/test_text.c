@@ -380,8 +380,8 @@ TEST(sdcpps_texts_are_understood)
     assert_string_equal(r->params->sampling.sampler, "dpm++2m@kdiffusion");
     assert_string_equal(r->params->sampling.schedule, "karras@kdiffusion");
     assert_string_equal(r->params->rng, "torch-cuda");
-    assert_true(r->params->seed == 197583933 && r->params->guidance.scale == 5 && r->params->sampling.eta == SD_DEFAULT &&
-        r->params->sampling.steps == 30);
+    assert_true(r->params->seed == 197583933 && r->params->guidance.scale == 5);
+    assert_true(r->params->sampling.eta == SD_DEFAULT && r->params->sampling.steps == 30);
     assert_non_null(strstr(r->notices, "not followed: Skip layers, VAE\n"));
     sd_recipe_free(r);
     r = recipe_of("x\nSteps: 30, Seed: 1, Sampler: dpm++2mv2, RNG: std_default, Version: stable-diffusion.cpp");
