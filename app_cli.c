@@ -86,16 +86,20 @@ static int set_value(const cli_option *o, const char *value, void *settings)
     double x = 0;
     char error[512];
     switch (o->kind) {
-    case CLI_INT:
+    case CLI_INT: case CLI_COUNT:
         if (!whole_number(value, &x) || x != floor(x) || x < o->least || x > o->most)
             return cli_error(CLI_USAGE, "--%s must be a whole number from %.0f to %.0f, not \"%s\"", o->name, o->least,
                              o->most, value);
-        *(int *)field = (int)x;
+        *(int *)field = o->kind == CLI_COUNT && x < 1 ? SD_DEFAULT : (int)x;
         break;
     case CLI_NUMBER:
-        if (!whole_number(value, &x) || x < o->least || x > o->most)
+        if (!whole_number(value, &x) || x < o->least || x > o->most) {
+            if (isinf(o->most))
+                return cli_error(CLI_USAGE, "--%s must be a number and at least %g, not \"%s\"", o->name, o->least,
+                                 value);
             return cli_error(CLI_USAGE, "--%s must be a number from %g to %g, not \"%s\"", o->name, o->least, o->most,
                              value);
+        }
         *(double *)field = x;
         break;
     case CLI_SEED:

@@ -14,6 +14,7 @@ typedef enum cli_kind {
     CLI_WORD,      /* int, set to 1, or to 2, 3, ... if the next argument is one of `value`, "a|b": --timings [json] */
     CLI_BOOL,      /* int, set to 1 for true and 0 for false */
     CLI_INT,       /* int within least..most */
+    CLI_COUNT,     /* the same; SD_DEFAULT for what is below 1 */
     CLI_NUMBER,    /* double within least..most */
     CLI_SEED,      /* cli_seed */
     CLI_TEXT,      /* const char * */

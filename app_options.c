@@ -71,11 +71,15 @@ static const cli_option drawing[] = {
 
 /* ------------------------------------------------------------------- rows of the library's table */
 
-/* Parameters that the program keeps otherwise until it draws. */
-static const struct { const char *key; cli_kind kind; size_t target; } kept[] = {
+/* Parameters that stand in a field of the settings of their own until a picture is drawn. */
+static const struct { const char *key; cli_kind kind; size_t target; } own_fields[] = {
     {"seed", CLI_SEED, AT(seed)}, {"init_name", CLI_TEXT, AT(init)}, {"mask_name", CLI_TEXT, AT(mask)},
     {"noise_name", CLI_TEXT, AT(noise)},
 };
+
+/* Counts whose default can also be asked for by a number, the least that is taken: -1 and 0, as stable-diffusion.cpp
+ * has the first. */
+static const struct { const char *key; double least; } counts[] = {{"clip_skip", -1}, {"order", 0}};
 
 static cli_option option_for(const sd_param_info *r)
 {
@@ -86,11 +90,15 @@ static cli_option option_for(const sd_param_info *r)
     cli_option o = {kinds[r->type], r->letter, r->option, AT(p) + r->offset, r->least, r->most, r->value, r->help};
     if (r->type == SD_PARAM_BOOL && !r->value) o.kind = CLI_FLAG;
     if (o.kind == CLI_SET) o.target = AT(p);
-    if (strcmp(r->key, "clip_skip") == 0) o.least = -1;   /* as stable-diffusion.cpp counts, see run_draw */
-    for (size_t i = 0; i < COUNT(kept); i++)
-        if (strcmp(r->key, kept[i].key) == 0) {
-            o.kind = kept[i].kind;
-            o.target = kept[i].target;
+    for (size_t i = 0; i < COUNT(counts); i++)
+        if (strcmp(r->key, counts[i].key) == 0) {
+            o.kind = CLI_COUNT;
+            o.least = counts[i].least;
+        }
+    for (size_t i = 0; i < COUNT(own_fields); i++)
+        if (strcmp(r->key, own_fields[i].key) == 0) {
+            o.kind = own_fields[i].kind;
+            o.target = own_fields[i].target;
         }
     return o;
 }

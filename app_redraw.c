@@ -228,12 +228,13 @@ static const char *value_of(const cli_option *o, const settings *s, const settin
             break;
         }
         return x == y || (isnan(x) && isnan(y)) ? NULL : number;
-    case CLI_INT: case CLI_BOOL: case CLI_FLAG:
+    case CLI_INT: case CLI_COUNT: case CLI_BOOL: case CLI_FLAG:
         memcpy(&a, field, sizeof a);
         memcpy(&b, other, sizeof b);
         if (a == b) return NULL;
-        if (o->kind == CLI_INT) snprintf(number, 32, "%d", a);
-        return o->kind == CLI_INT ? number : a ? "true" : "false";
+        if (o->kind == CLI_BOOL || o->kind == CLI_FLAG) return a ? "true" : "false";
+        snprintf(number, 32, "%d", a);
+        return number;
     default: return NULL;
     }
 }

@@ -180,7 +180,6 @@ static int draw_lines(const prompt_lines *l, const settings *common, view *v, ti
             code = prompt_line_settings(l, i, common, &s, &text);
             v->s = &s;
             if (!code && s.output != common->output) code = output_in_directory(&s, path);
-            if (s.p.clip_skip < 1) s.p.clip_skip = SD_DEFAULT;
             if (!code && pass == 0) {
                 code = check_draw(&s, l->n > 1);
                 if (!code) code = prepare(&s, &in, v);
@@ -208,7 +207,6 @@ static int run_draw(settings *s, const char *argv0)
     int first = 1;
     if (!s->output) s->output = DEFAULT_OUTPUT;
     v.preview = s->preview && s->preview != PREVIEW_NONE && v.bar && preview_detect(&v.kind);
-    if (s->p.clip_skip < 1) s->p.clip_skip = SD_DEFAULT;
     int code = output_in_directory(s, path);
     if (!code) code = read_prompts(s, owned);
     if (!code && s->prompts) code = prompt_lines_read(&lines, s->prompts);

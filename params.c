@@ -76,7 +76,8 @@ static const sd_param table[] = {
     {{"timesteps", LIST(sampling.timesteps, sampling.timestep_count), ON_LINE(0, "timesteps", "LIST",
       "timesteps of a run, falling"), .text_key = "Timesteps"}, "timesteps", SD_WRITTEN_CHANGED, NULL, NULL},
     {{"order", INT(sampling.order), BETWEEN(1, 4), DEFAULT(SD_DEFAULT), ON_LINE(0, "order", "N",
-      "of a multi-step sampler (default: its own)"), .text_key = "Order"}, "order", SD_WRITTEN_CHANGED, NULL, NULL},
+      "of a multi-step sampler (default, and 0: its own)"), .text_key = "Order"}, "order",
+     SD_WRITTEN_CHANGED, NULL, NULL},
     {{"steps_offset", INT(sampling.steps_offset), BETWEEN(0, 999), DEFAULT(SD_DEFAULT), ON_LINE(0, "steps-offset", "N",
       "added to leading timesteps"), .text_key = "Steps offset"}, "steps offset", SD_WRITTEN_ALWAYS, NULL, NULL},
     {{"set_alpha_to_one", BOOL(sampling.set_alpha_to_one), DEFAULT(SD_DEFAULT), ON_LINE(0, "set-alpha-to-one", "BOOL",
@@ -291,7 +292,7 @@ sd_status sd_params_take(sd_params *out, const sd_params *given, sd_error *e)
         double x = number_of(out, row);
         if (x == SD_DEFAULT || (x >= r->least && x <= r->most)) continue;
         const char *unit = row->unit ? row->unit : "";
-        if (r->most == INFINITY) return sd_fail(e, SD_ERR_ARG, "%s must be %g or more, not %g", row->name, r->least, x);
+        if (isinf(r->most)) return sd_fail(e, SD_ERR_ARG, "%s must be at least %g, not %g", row->name, r->least, x);
         if (r->type == SD_PARAM_NUMBER)
             return sd_fail(e, SD_ERR_ARG, "%s must be %g to %g%s, not %g", row->name, r->least, r->most, unit, x);
         return sd_fail(e, SD_ERR_ARG, "%s must be %.0f to %.0f%s, not %.0f", row->name, r->least, r->most, unit, x);
@@ -507,7 +508,10 @@ static void refuse(sd_error *e, const sd_param *row, const char *key, const char
                 text);
         break;
     case SD_PARAM_NUMBER:
-        sd_fail(e, SD_ERR_ARG, "%s must be a number from %g to %g, not \"%.100s\"", key, r->least, r->most, text);
+        if (isinf(r->most))
+            sd_fail(e, SD_ERR_ARG, "%s must be a number and at least %g, not \"%.100s\"", key, r->least, text);
+        else
+            sd_fail(e, SD_ERR_ARG, "%s must be a number from %g to %g, not \"%.100s\"", key, r->least, r->most, text);
         break;
     case SD_PARAM_BOOL: sd_fail(e, SD_ERR_ARG, "%s must be true or false, not \"%.100s\"", key, text); break;
     case SD_PARAM_SEED:

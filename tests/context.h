@@ -4,8 +4,8 @@
 
 #include "../sd.h"
 
-/* weights/tiny, the model in the box; parts and threads as in sd_options, 0: the default. Fails the test if it cannot be
- * opened. */
+/* weights/tiny, the model in the box; parts and threads as in sd_options, 0: the default. Fails the test if it cannot
+ * be opened. */
 sd_ctx *open_tiny(unsigned parts, int threads);
 /* The same by other options; o->model NULL: weights/tiny. Fails the test if the status is another one. */
 sd_ctx *open_context(const sd_options *o, sd_status want);

@@ -7,7 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_LEVELS = 40, MOST_TEXT = 200 };
+enum { MOST_LEVELS = 40, MOST_TEXT = 200, MOST_LISTS = 4 };
+
+/* What parameters point to. */
+typedef struct pointed {
+    double list[MOST_LISTS][MOST_LEVELS];
+    int lists;
+    sd_image init, mask;
+} pointed;
 
 static sd_ctx *opened(void)
 {
@@ -35,42 +42,78 @@ static const double *levels(fuzz_bytes *b, double room[MOST_LEVELS], int *count)
     return room;
 }
 
-/* A name: one of those there are, or any text. */
-static const char *name(fuzz_bytes *b, const char *(*listed)(int))
-{
-    uint8_t n = fuzz_byte(b);
-    if (n < 64) return NULL;
-    if (n < 200 && listed) return listed(n - 64);
-    return fuzz_text(b, 64);
-}
-
 static const char *sampler_name(int i)
 {
     sd_sampler_info info;
     return sd_get_sampler(i, &info) ? info.name : NULL;
 }
 
-static void fill(sd_params *p, fuzz_bytes *b, double sigmas[MOST_LEVELS], double timesteps[MOST_LEVELS])
+/* The i-th of words with blanks between them; NULL beyond the last. */
+static const char *word(const char *words, int i, char room[64])
 {
-    p->prompt = fuzz_text(b, MOST_TEXT);
-    p->negative_prompt = fuzz_text(b, MOST_TEXT);
-    p->sampling.sampler = name(b, sampler_name);
-    p->sampling.schedule = name(b, sd_schedule_name);
-    p->sampling.spacing = name(b, NULL);
-    p->sampling.prediction = name(b, NULL);
-    p->rng = name(b, NULL);
-    p->sampler_rng = name(b, NULL);
-    sd_sampling_params *m = &p->sampling;
-    sd_edit_params *e = &p->edit;
-    int *const ints[] = {&p->width, &p->height, &m->steps, &p->batch, &p->keep, &m->order, &p->clip_skip,
-                         &m->steps_offset, &m->set_alpha_to_one, &m->clip_sample, &p->seed_per_image, &e->paste_back,
-                         &e->inpaint_crop, &e->outpaint[0], &e->outpaint[3]};
-    double *const numbers[] = {&p->guidance.scale, &m->s_churn, &m->s_tmin, &m->s_tmax, &m->s_noise,
-                               &p->guidance.rescale, &m->eta, &e->strength, &e->mask_blur};
-    for (uint8_t n = fuzz_byte(b) % 8; n > 0; n--) *ints[fuzz_byte(b) % SD_COUNT(ints)] = (int)fuzz_int(b);
-    for (uint8_t n = fuzz_byte(b) % 8; n > 0; n--) *numbers[fuzz_byte(b) % SD_COUNT(numbers)] = fuzz_number(b);
-    p->sampling.sigmas = levels(b, sigmas, &p->sampling.sigma_count);
-    p->sampling.timesteps = levels(b, timesteps, &p->sampling.timestep_count);
+    for (; words && i > 0; i--) words = strchr(words, ' ') ? strchr(words, ' ') + 1 : NULL;
+    return words ? strncat(strcpy(room, ""), words, strcspn(words, " ") % 64) : NULL;
+}
+
+/* A text: one that the parameter is meant to have, or any. Set by its key, it is copied. */
+static void fill_text(sd_params *p, const sd_param_info *r, fuzz_bytes *b)
+{
+    char room[64], error[512];
+    int n = fuzz_byte(b);
+    const char *text = n >= 200 ? NULL : strcmp(r->key, "sampler") == 0 ? sampler_name(n)
+                     : strcmp(r->key, "schedule") == 0 ? sd_schedule_name(n) : word(r->words, n % 8, room);
+    if (!text) text = fuzz_text(b, MOST_TEXT);
+    fuzz_demand(sd_params_set(p, r->key, text, error) == SD_OK);
+}
+
+/* Any text by its key: refused with a sentence, or what sd_params_get says is set again to the same. */
+static void fill_by_key(sd_params *p, const sd_param_info *r, fuzz_bytes *b)
+{
+    char error[512], *was, *is;
+    const char *text = fuzz_text(b, 64);
+    sd_status status = sd_params_set(p, r->key, text, error);
+    fuzz_demand_sentence(status, error);
+    if (status) return;
+    fuzz_demand(sd_params_get(p, r->key, &was, error) == SD_OK && sd_params_set(p, r->key, was, error) == SD_OK);
+    fuzz_demand(sd_params_get(p, r->key, &is, error) == SD_OK);
+    fuzz_demand(was ? is && strcmp(was, is) == 0 : !is);
+    sd_free(was);
+    sd_free(is);
+}
+
+/* A parameter's field, with whatever a caller may have written into it. */
+static void fill_field(sd_params *p, const sd_param_info *r, fuzz_bytes *b, pointed *to)
+{
+    void *field = (char *)p + r->offset;
+    int *margin = field;
+    switch (r->type) {
+    case SD_PARAM_TEXT: case SD_PARAM_FILE: fill_text(p, r, b); break;
+    case SD_PARAM_INT: case SD_PARAM_BOOL: *(int *)field = (int)fuzz_int(b); break;
+    case SD_PARAM_NUMBER: *(double *)field = fuzz_number(b); break;
+    case SD_PARAM_SEED: *(uint64_t *)field = (uint64_t)fuzz_int(b); break;
+    case SD_PARAM_MARGINS: for (int i = 0; i < 4; i++) margin[i] = (int)fuzz_int(b); break;
+    case SD_PARAM_LIST:
+        fuzz_demand(to->lists < MOST_LISTS);
+        *(const double **)field = levels(b, to->list[to->lists++], (int *)(void *)((char *)p + r->count_offset));
+        break;
+    }
+}
+
+/* Each parameter of the table has its default, any field, or any text. */
+static void fill(sd_params *p, fuzz_bytes *b, pointed *to)
+{
+    static uint8_t pixels[4 * 24 * 16];
+    sd_param_info r;
+    for (int i = 0; sd_get_param(i, &r); i++) {
+        uint8_t how = fuzz_byte(b);
+        if (how >= 224) fill_by_key(p, &r, b);
+        else if (how >= 160) fill_field(p, &r, b, to);
+    }
+    uint8_t pictures = fuzz_byte(b);
+    to->init = (sd_image){16, 24, 4, pixels};
+    to->mask = (sd_image){24, 16, 1, pixels};
+    if (pictures & 1) p->edit.init = &to->init;
+    if (pictures & 2) p->edit.mask = &to->mask;
 }
 
 static void schedule(sd_ctx *c, const sd_params *p)
@@ -97,13 +140,13 @@ static void on_tensor(void *user, const sd_traced *t) { (void)user, (void)t; }
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     fuzz_bytes b = {data, n};
-    double sigmas[MOST_LEVELS], timesteps[MOST_LEVELS];
+    pointed to = {.lists = 0};
     sd_ctx *c = opened();
     sd_params p, r;
     char *text = NULL;
     sd_tokens tokens;
     sd_params_init(&p);
-    fill(&p, &b, sigmas, timesteps);
+    fill(&p, &b, &to);
     sd_status status = sd_resolve_params(c, &p, &r);
     fuzz_demand_sentence(status, sd_error_text(c));
     schedule(c, &p);
@@ -116,6 +159,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     status = sd_set_trace(c, filter, on_tensor, NULL);
     fuzz_demand_sentence(status, sd_error_text(c));
     sd_set_trace(c, NULL, NULL, NULL);
+    sd_params_free(&p);
     fuzz_free();
     return 0;
 }

@@ -23,6 +23,7 @@ TEST(other_programs_words_draw_the_same_picture)
         {{"--prediction", "eps"}, {"--prediction", "epsilon"}},
         {{"--num_inference_steps", "2"}, {"--steps", "2"}},
         {{"--guidance-scale", "5", "--clip-skip", "-1"}, {"--cfg-scale", "5"}},
+        {{"--clip-skip", "0", "--order", "0"}, {"--clip-skip", "1"}},
         {{"--fa", "--type", "f32"}, {NULL}},
         {{"-t", "-1", "-M", "img_gen"}, {NULL}},
     };
