@@ -156,7 +156,7 @@ void sd_text_add(sd_text *t, const char *fmt, ...)
     va_end(again);
 }
 
-/* Matches with one point to return to: the last star. */
+/* Matches a pattern. After a mismatch it goes back to one place only: the last star. */
 static bool glob_n(const char *p, const char *p_end, const char *s)
 {
     const char *star = NULL, *retry = NULL;
@@ -178,7 +178,7 @@ static bool glob_n(const char *p, const char *p_end, const char *s)
     return p == p_end;
 }
 
-/* The next character that counts, as a small letter; 0 at the end. *s goes behind it. */
+/* The next character that counts (sd_after_name), in lower case; 0 at the end. Moves *s past it. */
 static char next_letter(const char **s)
 {
     while (**s && strchr(" \t_-()[]", **s)) (*s)++;
@@ -218,7 +218,7 @@ bool sd_glob_list(const char *list, const char *name)
     }
 }
 
-/* ------------------------------------------------------------------------------ ----------- dtypes */
+/* ------------------------------------------------------------------------------------------ dtypes */
 
 static const struct { const char *name; size_t size; } dtypes[] = {
     [SD_F32] = {"F32", 4}, [SD_F16] = {"F16", 2}, [SD_BF16] = {"BF16", 2}, [SD_F64] = {"F64", 8}, [SD_I64] = {"I64", 8},

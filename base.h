@@ -1,6 +1,6 @@
-/* base.h - floor 0: status codes and their texts, errors that stick, being told to stop, the arena, whole files.
+/* base.h - floor 0: status codes and their texts, errors that stick, requests to stop, the arena, whole files.
  *
- * Includes sd.h for the public types alone (sd_status, sd_dtype): a status is the same thing on every floor. */
+ * Includes sd.h only for the public types (sd_status, sd_dtype): a status means the same on every floor. */
 #ifndef SD_BASE_H
 #define SD_BASE_H
 
@@ -13,7 +13,7 @@
 #include "os.h"
 #include "sd.h"
 
-#if defined(__MINGW_PRINTF_FORMAT)   /* not Windows' printf, but mingw's, which knows %zu */
+#if defined(__MINGW_PRINTF_FORMAT)   /* mingw's own printf, which knows %zu; Windows' does not */
 #define SD_PRINTF(fmt, args) __attribute__((format(__MINGW_PRINTF_FORMAT, fmt, args)))
 #elif defined(__GNUC__)
 #define SD_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
@@ -23,30 +23,30 @@
 
 #define SD_COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
-/* ---- a number that one thread or signal handler sets and another one reads */
+/* ---- a number that a thread or a signal handler sets and another thread reads */
 #if !defined(__GNUC__) && __STDC_VERSION__ >= 201112L && !defined(__STDC_NO_ATOMICS__)
 #include <stdatomic.h>
 typedef struct sd_flag { atomic_int v; } sd_flag;
 static inline int sd_flag_get(const sd_flag *f) { return atomic_load(&f->v); }
 static inline void sd_flag_set(sd_flag *f, int v) { atomic_store(&f->v, v); }
-#elif defined(__GNUC__)   /* gcc and clang have atomics in C99, too */
+#elif defined(__GNUC__)   /* gcc and clang have atomics in C99 too */
 typedef struct sd_flag { int v; } sd_flag;
 static inline int sd_flag_get(const sd_flag *f) { return __atomic_load_n(&f->v, __ATOMIC_ACQUIRE); }
 static inline void sd_flag_set(sd_flag *f, int v) { __atomic_store_n(&f->v, v, __ATOMIC_SEQ_CST); }
-#else                     /* safe from signal handlers; between threads where such an access is one instruction */
+#else                     /* safe with signal handlers; with threads only where such an access is one instruction */
 #include <signal.h>
 typedef struct sd_flag { volatile sig_atomic_t v; } sd_flag;
 static inline int sd_flag_get(const sd_flag *f) { return f->v; }
 static inline void sd_flag_set(sd_flag *f, int v) { f->v = v; }
 #endif
 
-/* What the outside and a running call tell each other. To the call: how much memory it may take, and, from another
- * thread or a signal handler, that it is to stop. From the call: the temporary file that it would leave behind if the
+/* What a running call and its caller tell each other. To the call: how much memory it may take, and, from another
+ * thread or a signal handler, a request to stop. From the call: the temporary file that it would leave behind if the
  * program ended now. */
 typedef struct sd_halt {
-    uint64_t memory;      /* bytes that a call may take; 0: what the system has left */
+    uint64_t memory;      /* bytes that a call may take; 0: whatever the system has left */
     sd_flag stop;
-    sd_flag writing;      /* `temp` is the name of such a file */
+    sd_flag writing;      /* set while `temp` names such a file */
     char temp[4096];
 } sd_halt;
 
@@ -62,8 +62,8 @@ sd_status sd_fail_at(sd_error *e, const char *file, int line, sd_status status, 
 #define sd_fail(e, ...) sd_fail_at((e), __FILE__, __LINE__, __VA_ARGS__)
 void sd_error_clear(sd_error *e);   /* clears status and texts, not `halt`; a new error begins as {0} */
 static inline bool sd_told_to_stop(const sd_error *e) { return e->halt && sd_flag_get(&e->halt->stop); }
-/* True after an error, and when somebody said that the call is to stop, which is an error from then on. Whatever takes
- * longer than a tenth of a second asks at least that often. */
+/* True after an error, and when the call was asked to stop, which is an error from then on. Whatever takes longer than
+ * a tenth of a second must ask at least that often. */
 bool sd_stopped(sd_error *e);
 /* The status for a system call that set errno to `why`: a wrong name is the caller's mistake, a full disk is not. */
 sd_status sd_errno_status(int why);
@@ -76,8 +76,9 @@ typedef struct sd_log {
 enum { SD_LOG_WARNING = 0, SD_LOG_NOTICE = 1, SD_LOG_DETAIL = 2 };
 void sd_logf(const sd_log *log, int level, const char *fmt, ...) SD_PRINTF(3, 4);
 
-/* ---- arena: one block, taken in stack order; mark and reset around each piece of work. Nobody looks into it here: it
- * may be the memory of a device. With base == NULL it only counts: the null backend learns the exact peak that way. */
+/* ---- arena: one block, allocated in stack order; mark and reset around each piece of work. The arena never reads or
+ * writes the block, which may be the memory of a device. With base == NULL it only counts: the null backend learns the
+ * exact peak that way. */
 typedef struct sd_arena {
     unsigned char *base;
     size_t size, used, peak;
@@ -86,13 +87,13 @@ typedef struct sd_arena {
 void *sd_arena_alloc(sd_arena *a, size_t bytes, bool *full);
 
 /* ---- before much memory is taken (sd_memory_left) */
-/* SD_ERR_MEMORY, "WHAT takes ... of memory, and ... are free", if there is not so much. Less than 64 MB is not asked
- * for. */
+/* SD_ERR_MEMORY, "WHAT takes ... of memory, and ... are free", if less than `bytes` is left. Requests below 64 MB are
+ * not checked. */
 sd_status sd_need_memory(sd_error *e, double bytes, const char *what, ...) SD_PRINTF(3, 4);
 
 /* ---- strings and files */
 char *sd_strdup(const char *s);
-/* Text that grows; `s` is always NUL terminated once something was added. Out of memory sets `failed`. */
+/* Text that grows. Once something was added, `s` is NUL terminated. Running out of memory sets `failed`. */
 typedef struct sd_text {
     char *s;
     size_t n, cap;
@@ -101,8 +102,8 @@ typedef struct sd_text {
 void sd_text_add(sd_text *t, const char *fmt, ...) SD_PRINTF(2, 3);
 void sd_text_addn(sd_text *t, const char *s, size_t n);
 
-/* What follows `name` in `text`; NULL if the text does not begin so. Spelling does not count: case, blanks, '_', '-'
- * and brackets are as good as not there, '+' is a 'p'. */
+/* What follows `name` in `text`; NULL if the text does not begin with it. Case, blanks, '_', '-' and brackets are
+ * ignored, and '+' counts as 'p'. */
 const char *sd_after_name(const char *text, const char *name);
 bool sd_same_name(const char *a, const char *b);
 
@@ -111,39 +112,39 @@ bool sd_glob_list(const char *comma_list, const char *name);    /* NULL or "" ma
 
 /* a/b into out; fails if it does not fit. */
 sd_status sd_path_join(char *out, size_t size, const char *a, const char *b, sd_error *e);
-bool sd_is_file(const char *path);     /* true too where that cannot be told: then opening it says why */
-bool sd_is_absent(const char *path);   /* nothing has this name; not if that cannot be told */
+bool sd_is_file(const char *path);     /* also true if unknown: then opening it says why */
+bool sd_is_absent(const char *path);   /* nothing has this name; false if unknown */
 bool sd_is_dir(const char *path);
-bool sd_find_dir(const char *path, sd_error *e);   /* the same; an error where that cannot be told */
-bool sd_is_stream(const char *path);   /* a pipe, a device or the name of an open descriptor: what no file can
-                                        * replace */
+bool sd_find_dir(const char *path, sd_error *e);   /* the same; an error if unknown */
+bool sd_is_stream(const char *path);   /* a pipe, a device or an open descriptor's name: no file can replace it */
 /* Reads a whole file of at most `max` bytes; a NUL is appended and not counted. free() it. */
 sd_status sd_read_file(const char *path, size_t max, char **data, size_t *n, sd_error *e);
-/* The same for a file that is known by its beginning: of what `accept` refuses no more is read. Of something without a
- * size, such as a pipe, at most SD_PIPE_MAX bytes are read. */
+/* The same, but `accept` sees the beginning first; if it refuses, no more is read. From something without a size, such
+ * as a pipe, at most SD_PIPE_MAX bytes are read. */
 typedef bool sd_accept(const char *beginning, size_t n);
 sd_status sd_read_file_if(const char *path, size_t max, sd_accept *accept, char **data, size_t *n, sd_error *e);
 #define SD_PIPE_MAX ((size_t)256 << 20)
 
-/* A file that appears under its name only when it is complete: written beside it under a name that nobody has or
- * guesses, then renamed. A path that leads to a pipe, a device or an open descriptor is written through. */
+/* A file that appears under its name only when it is complete. It is written in the same directory under an
+ * unpredictable, unused name and then renamed. If the path leads to a pipe, a device or an open descriptor, that is
+ * written to directly. */
 typedef struct sd_outfile {
     FILE *f;
-    char *path, *temp;   /* temp NULL: written through */
+    char *path, *temp;   /* temp NULL: written directly */
     sd_halt *halt;
 } sd_outfile;
 sd_status sd_outfile_open(sd_outfile *o, const char *path, sd_error *e);
-sd_status sd_outfile_commit(sd_outfile *o, sd_error *e);   /* onto the disk, renames; on failure aborts and says why */
+sd_status sd_outfile_commit(sd_outfile *o, sd_error *e);   /* flushes to disk, renames; on failure aborts and says why */
 void sd_outfile_abort(sd_outfile *o);                      /* closes and removes; harmless if not open */
-/* A file without a name, to be written and read back, on the disk where `path` is to be. NULL on failure. */
+/* A file without a name, to be written and read back, on the disk where `path` will be. NULL on failure. */
 FILE *sd_file_without_name(const char *path, sd_error *e);
 
 /* ---- dtypes */
 size_t sd_dtype_size(sd_dtype d);
 const char *sd_dtype_name(sd_dtype d);   /* as safetensors spells it: "F32" */
 
-/* Writes the first bytes of `full` into a caller's struct of `size` bytes, which may be that of another version of
- * sd.h. What it has beyond them becomes 0. */
+/* Copies `full` into a caller's struct of `size` bytes, which may come from another version of sd.h: what does not fit
+ * is left out, and members that `full` lacks become 0. */
 void sd_hand_out(void *to, size_t size, const void *full, size_t full_size);
 
 #endif

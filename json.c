@@ -1,7 +1,7 @@
 /* json.c - floor 0: reads JSON [RFC 8259] strictly: the grammar of the standard and nothing else.
  *
- * One function per rule of the grammar. Each takes what it expects at `at` and returns false where that is not there;
- * `why` then says what was expected, and `at` is the byte that the message names. */
+ * One function per rule of the grammar. Each consumes what it expects at `at`, and returns false if something else is
+ * there: `why` then says what was expected, and `at` is the byte that the message names. */
 #include "json.h"
 #include "text.h"
 #include "unicode.h"
@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The most levels of lists and objects; and the most values, for each takes some ten bytes of memory, and as little as
- * two bytes in the text. A vocabulary has 50,000, a header of a thousand tensors 10,000. */
+/* The most levels of lists and objects, and the most values. Values are limited because each takes tens of bytes of
+ * memory and as little as two bytes of text. A vocabulary has 50,000, a header of a thousand tensors 10,000. */
 enum { MOST_NESTED = 256, MOST_VALUES = 1 << 20 };
 
 /* ------------------------------------------------------------------------------- memory of a text */
@@ -22,12 +22,13 @@ typedef struct block {
     sd_json values[256];
 } block;
 
-/* Where all values and texts of one JSON text lie. The root is its first member: who has the root has the document. */
+/* Holds all values and texts of one JSON text. The root is its first member, so a pointer to the root is a pointer to
+ * the document. */
 typedef struct document {
     sd_json root;
-    block *blocks;   /* the newest one, which has room for `room` more values */
+    block *blocks;   /* the newest first; it has room for `room` more values */
     size_t room;
-    char *texts;     /* keys and texts, decoded, one behind the other */
+    char *texts;     /* keys and texts, decoded, one after the other */
 } document;
 
 void sd_json_free(sd_json *root)
@@ -42,8 +43,8 @@ void sd_json_free(sd_json *root)
     free(d);
 }
 
-/* For a text of n bytes. What is decoded is never longer than it was, its quotes included; a number is copied to the
- * end of `texts` while it is read, where the decimal separator may need some bytes more. */
+/* For a text of n bytes. A decoded string is never longer than the encoded one with its quotes. A number is copied to
+ * the end of `texts` while it is read, and the locale's decimal separator may need some bytes more. */
 static document *new_document(size_t n)
 {
     document *d = calloc(1, sizeof *d);
@@ -74,8 +75,8 @@ typedef struct reader {
     document *to;
     char *texts;        /* where the next key or text goes */
     int depth, values;
-    sd_error *e;        /* to be asked whether to stop */
-    bool python;        /* infinities are spelled out */
+    sd_error *e;        /* says whether to stop */
+    bool python;        /* Infinity and -Infinity are numbers */
     bool full;          /* memory ran out */
     const char *why;    /* NULL: all is well so far */
 } reader;
@@ -273,7 +274,7 @@ static int by_key(const void *a, const void *b)
     return side ? side : x->place < y->place ? -1 : 1;
 }
 
-/* Of equal keys the last one stays. */
+/* Of equal keys, only the last one stays. */
 static bool settle_keys(sd_json *object)
 {
     size_t n = (size_t)sd_json_count(object), i = 0;
@@ -281,7 +282,7 @@ static bool settle_keys(sd_json *object)
     if (!list) return false;
     for (sd_json *x = object->first; x; x = x->next, i++) list[i] = (member){x, i};
     qsort(list, n, sizeof *list, by_key);
-    for (i = 1; i < n; i++)   /* a key of NULL marks what is to be left out */
+    for (i = 1; i < n; i++)   /* a NULL key marks a value to be left out */
         if (strcmp(list[i - 1].value->key, list[i].value->key) == 0) list[i - 1].value->key = NULL;
     free(list);
     for (sd_json **link = &object->first; *link;)

@@ -1,8 +1,8 @@
 /* kernels.c - floor 1: the specification of every kernel, and the choice of a table for this CPU.
  *
- * Each function says its equation and computes it the plain way: arithmetic in double, one rounding to float at the
- * end. Its bits are what --precise gives, and what every other table is tested against. Nothing here may be tuned at
- * the price of the equation. Infinities and NaN are whatever the equation makes of them in IEEE arithmetic. */
+ * Each function states its equation and computes it the plain way: arithmetic in double, one rounding to float at the
+ * end. Its bits are what --precise gives, and every other table is tested against them. Nothing here may be tuned if
+ * that obscures the equation. Infinities and NaN are whatever the equation makes of them in IEEE arithmetic. */
 #include "kernels_spec.h"
 
 #include <math.h>
@@ -18,7 +18,7 @@ static float float_of_bits(uint32_t bits)
 }
 
 /* IEEE 754 binary16: 1 sign, 5 exponent (bias 15), 10 mantissa bits. Subnormals (exponent 0) are m 2^-24. Every half is
- * a float, so this is exact; a signalling NaN becomes quiet, as the conversion instructions do it. */
+ * a float, so this is exact. A signalling NaN becomes quiet, as with the conversion instructions. */
 float sdk_half_to_float(uint16_t h)
 {
     uint32_t sign = (uint32_t)(h & 0x8000u) << 16;
@@ -63,8 +63,7 @@ static double gelu1(double x)
     return x * (0.5 * erfc(-x * 0.70710678118654752440));
 }
 
-/* quick_gelu(x) = x sigma(1.702 x), the approximation OpenAI's CLIP was trained with
- * (transformers: QuickGELUActivation). */
+/* quick_gelu(x) = x sigma(1.702 x), with which OpenAI's CLIP was trained (transformers: QuickGELUActivation). */
 static double quick_gelu1(double x)
 {
     return x / (1.0 + exp(-1.702 * x));
@@ -95,10 +94,11 @@ void sdk_spec_geglu(float *y, const float *value, const float *gate, size_t n)
         y[i] = (float)(value[i] * gelu1(gate[i]));
 }
 
-/* e^x for x <= 0, 0 below -708; the same bits on every machine, which a library's exp does not promise, and an equation
- * for vectors (kernels_precise.c). n = round(x / ln 2) by adding and subtracting 1.5 2^52; r = x - n ln 2, whose first
- * part of ln 2 has 42 bits, so that its product with n is exact; e^r = 1 + r + r^2 q(r), q of degree 9 by Remez'
- * exchange, relative error 3.3e-17. */
+/* e^x for x <= 0, and 0 below -708. Its bits are the same on every machine, which a library's exp does not promise, and
+ * vectors can compute it too (kernels_precise.c).
+ * n = round(x / ln 2) by adding and subtracting 1.5 2^52;
+ * r = x - n ln 2, with ln 2 in two parts, the first of 42 bits, so that its product with n is exact;
+ * e^r = 1 + r + r^2 q(r), q of degree 9 by Remez' exchange, relative error 3.3e-17. */
 double sdk_exp_negative(double x)
 {
     double z = x * SDK_EXP_LOG2E + 0x1.8p52, n = z - 0x1.8p52, r = x - n * SDK_EXP_LN2, q = sdk_exp_q[0];
@@ -115,7 +115,7 @@ double sdk_exp_negative(double x)
 
 /* softmax(s x)_i = e^(s (x_i - m)) / sum_j e^(s (x_j - m)), m = max_j x_j, s > 0. Subtracting m changes nothing but
  * keeps every exponential in (0, 1]. An entry of -inf (a mask) gets 0; a row of nothing but -inf is NaN.
- * Exponentials are added to one of 16 sums in turn, then sums 8 apart are joined, those 4, 2 and 1 apart. */
+ * Exponentials are added to 16 sums in turn. Then sums 8 apart are joined, then those 4, 2 and 1 apart. */
 static void softmax(float *x, size_t n, float scale)
 {
     double max = -INFINITY, sums[SDK_SOFTMAX_SUMS] = {0};
@@ -169,8 +169,8 @@ void sdk_spec_norm_affine(float *y, const float *x, double mean, double rstd, co
         y[i] = (float)((x[i] - mean) * rstd * g[i] + b[i]);
 }
 
-/* y_c = f((x_c - m_c) a_c + b_c), f = SiLU or nothing. Rounded before the SiLU too: whether somebody looks at the
- * norm's own result must not change what comes after it. */
+/* y_c = f((x_c - m_c) a_c + b_c), f = SiLU or identity. The norm's result is rounded before the SiLU too, so that what
+ * follows does not depend on whether somebody looks at that result. */
 void sdk_spec_affine(float *y, const float *x, const float *m, const float *a, const float *b, size_t n, bool with_silu)
 {
     for (size_t c = 0; c < n; c++) {
@@ -184,8 +184,8 @@ void sdk_spec_affine(float *y, const float *x, const float *m, const float *a, c
 enum { TILE = 4 };
 
 /* acc[i][j] += sum_k a[i][k] b_kj for a 4x4 tile. a[i] walks one row of A; the columns of B are `columns` and b_kj is
- * columns[j][k step]. Sixteen sums at once only so that the processor need not wait for each addition: every sum still
- * runs over k in order. */
+ * columns[j][k step]. There are sixteen sums at once only so that the processor need not wait for each addition: every
+ * sum still runs over k in order. */
 static void gemm_tile(double acc[TILE][TILE], const float *const a[TILE], const float *const columns[TILE], size_t step,
                       size_t K)
 {
@@ -230,7 +230,7 @@ static void gemm(void *scratch, size_t M, size_t N, size_t K, const float *A, si
     size_t column_step = b_trans ? ldb : 1, k_step = b_trans ? 1 : ldb;
     for (size_t j0 = 0; j0 < N; j0 += TILE) {
         size_t nj = N - j0 < TILE ? N - j0 : TILE;
-        const float *columns[TILE];   /* a tile over the edge repeats the last row or column and drops the result */
+        const float *columns[TILE];   /* past the edge, a tile repeats the last row or column and drops the result */
         const uint16_t *narrow[TILE];
         for (size_t j = 0; j < TILE; j++) {
             size_t at = (j0 + (j < nj ? j : nj - 1)) * column_step;
@@ -256,8 +256,8 @@ static void gemm(void *scratch, size_t M, size_t N, size_t K, const float *A, si
 
 /* ------------------------------------------------------------------------------------- attention */
 
-/* y_t = sum_s p_s v_s, p = softmax_s(q_t k_s / sqrt(d)) [Vaswani et al. 2017, eq. 1]. One query after the other: what
- * it has in common with each key that it sees, the softmax of that, and the values weighed so. */
+/* y_t = sum_s p_s v_s, p = softmax_s(q_t k_s / sqrt(d)) [Vaswani et al. 2017, eq. 1]. One query after the other: its
+ * products with the keys that it sees, their softmax, and the values weighted by that. */
 static void attention(void *scratch, float *weights, const sdk_head *h, size_t first, size_t n)
 {
     float scale = (float)(1 / sqrt((double)h->d)), *p = weights;
@@ -310,9 +310,9 @@ const sd_kern sd_kern_spec = {
 
 /* ------------------------------------------------------------------------------------- selection
  *
- * SD_HAVE_SSE2, _AVX2, _AVX512, _NEON are set by the build where kernels_simd.c and kernels_precise.c were compiled for
- * that level. Having an instruction is two questions: does the processor know it (CPUID), and does the system save its
- * registers when it switches tasks (XGETBV). */
+ * The build sets SD_HAVE_SSE2, _AVX2, _AVX512, _NEON if kernels_simd.c and kernels_precise.c were compiled for that
+ * instruction set. It can be used if the processor knows it (CPUID) and the system saves its registers when it switches
+ * tasks (XGETBV). */
 
 #if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__))
 #define SD_X86 1

@@ -1,8 +1,8 @@
 /* kernels.h - floor 1: the table of raw-row functions, one table per instruction set.
  *
- * kernels.c is the specification: plain C99, double accumulators. The others add in float: a table for each instruction
- * set, and "scalar", plain C99 too, for machines whose vectors are not known here.
- * Rows are contiguous floats; lengths may be 0 and nothing need be aligned. In and out may be the same row. */
+ * kernels.c is the specification: plain C99, sums in double. The other tables add in float: one for each instruction
+ * set, and "scalar", also plain C99, for machines whose vectors are not supported here.
+ * Rows are contiguous floats. Lengths may be 0, nothing need be aligned, and input and output may be the same row. */
 #ifndef SD_KERNELS_H
 #define SD_KERNELS_H
 
@@ -19,14 +19,13 @@
 #endif
 
 /* Convolution of 3x3 with padding 1 by a minimal algorithm, kernels_winograd.c. A tile is out x out output pixels,
- * which come from 6x6 input pixels that begin one up and left of it; the next tile's input is `step` pixels further on.
- * A tile has `planes` planes, one for each product. All channels are treated alike and apart from each other. */
+ * which come from 6x6 input pixels that begin one pixel up and left of it; the next tile's input is `step` pixels
+ * further on. A tile has `planes` planes, one for each product. All channels are treated alike and independently. */
 enum { SDK_WINOGRAD_IN = 6, SDK_WINOGRAD_MOST_OUT = 8 };
 typedef struct sd_winograd {
     size_t out, step, planes;
-    /* v[plane p, c] = (B^T d B)_p over the 6x6 pixels d of a tile, row by row: c-th numbers of `pixel`, c < n. What
-     * comes next is asked for early: the next tile's pixels, `ahead` numbers on, and its place in v, SDK_PANEL numbers
-     * on. */
+    /* v[plane p, c] = (B^T d B)_p over the 6x6 pixels d of a tile, row by row: c-th numbers of `pixel`, c < n. It
+     * prefetches the next tile's pixels, `ahead` numbers on, and that tile's place in v, SDK_PANEL numbers on. */
     void (*input)(float *v, size_t plane, const float *const *pixel, size_t ahead, size_t n);
     /* u[plane p, i] = (G g G^T)_p over g = w[0..8][i]: rows of a transposed weight, `width` numbers each, i < width */
     void (*weights)(float *u, size_t plane, const float *w, size_t width);
@@ -34,9 +33,9 @@ typedef struct sd_winograd {
     void (*output)(float *const *pixel, const float *m, size_t plane, const float *bias, size_t n);
 } sd_winograd;
 
-/* A panel is a block of a product's left operand: rows of at most SDK_PANEL numbers, beginning SDK_PANEL apart. Short
- * sums are what keeps the rounding error small. Up to SDK_PANEL_SPARE rows after the last are read, and what comes of
- * them dropped. */
+/* A panel is a block of a product's left operand: rows of at most SDK_PANEL numbers, beginning SDK_PANEL apart. Such
+ * short sums keep the rounding error small. Up to SDK_PANEL_SPARE rows after the last are read, and their results
+ * dropped. */
 enum { SDK_PANEL = 64, SDK_PANEL_SPARE = 28 };
 
 typedef void sdk_widen(float *y, const uint16_t *x, size_t n);   /* 16-bit numbers to float, exact */
@@ -54,8 +53,8 @@ typedef struct sd_kern {
     bool precise;       /* the specification's bits */
 
     /* C[M,N] = A[M,K] op(B) + bias[N] (bias may be NULL).
-     * b_trans: B is [N,K] (a weight matrix), otherwise [K,N]. ld* are row strides in numbers. Sequential.
-     * B is of floats; or, if `widen` is not NULL, of 16-bit numbers that are widened on the way (only with b_trans):
+     * b_trans: B is [N,K] (a weight matrix), otherwise [K,N]. ld* are row strides in numbers. It uses one thread.
+     * B holds floats; or, if `widen` is not NULL, 16-bit numbers that are widened on the way (only with b_trans), with
      * the same bits. scratch: gemm_scratch bytes, 64-byte aligned, contents irrelevant; one per thread; may be NULL if
      * gemm_scratch is 0. The bits of an element of C depend on its row of A, its column of B and K alone, never on M or
      * N: a caller may split M and N among threads as it likes. */
@@ -63,10 +62,10 @@ typedef struct sd_kern {
     void (*gemm)(void *scratch, size_t M, size_t N, size_t K, const float *A, size_t lda, const void *B, size_t ldb,
                  bool b_trans, sdk_widen *widen, float *C, size_t ldc, const float *bias);
 
-    /* The same by parts, for those who lay out the operands themselves; NULL in the specification. pack_panel turns
+    /* The same in parts, for callers who lay out the operands themselves; NULL in the specification. pack_panel turns
      * `columns` columns of B (see gemm) into strips [kc][panel_columns], one after the other; the last one is only
-     * panel_narrow wide if it fits there. panel: c[rows, columns] = or += a[rows, kc] b; any number of rows is as fast
-     * per row, columns are fastest in multiples of panel_narrow. */
+     * panel_narrow wide if that is enough. panel: c[rows, columns] = or += a[rows, kc] b. Every number of rows is
+     * equally fast per row; columns are fastest in multiples of panel_narrow. */
     size_t panel_columns, panel_narrow, panel_rows;
     void (*pack_panel)(float *to, const float *b, size_t ldb, bool b_trans, size_t columns, size_t kc);
     void (*panel)(size_t rows, size_t columns, size_t kc, const float *a, const float *b, float *c, size_t ldc,
@@ -84,24 +83,24 @@ typedef struct sd_kern {
     void (*softmax)(float *x, size_t n, float scale);            /* x_i = e^(scale(x_i - max)) / sum, in place */
 
     /* y_t = sum_s p_s v_s, p = softmax_s(q_t k_s / sqrt(d)), for n queries from t = first on [Vaswani et al. 2017,
-     * eq. 1]. weights: room for n rows of as many numbers as there are keys. NULL where there are panels; that way is
-     * ops_cpu_attention.c's. */
+     * eq. 1]. weights: room for n rows of as many numbers as there are keys. NULL in tables that have panels, where
+     * ops_cpu_attention.c computes attention. */
     void (*attention)(void *scratch, float *weights, const sdk_head *h, size_t first, size_t n);
 
-    /* What attention takes beside panels. A softmax in pieces, of the columns of a strip x [rows][width], width being
-     * panel_columns or panel_narrow, with logits in powers of two. With m = max(max[c], x_ic): x_ic = 2^(x_ic - m),
-     * factor[c] = 2^(max[c] - m), sum[c] = factor[c] sum[c] + sum of x_ic, max[c] = m. True if a factor is not 1. */
+    /* What ops_cpu_attention.c needs besides panels. A softmax in pieces, over the columns of a strip x [rows][width];
+     * width is panel_columns or panel_narrow, and logits are exponents of two. With m = max(max[c], x_ic over i):
+     * x_ic = 2^(x_ic - m), factor[c] = 2^(max[c] - m), sum[c] = factor[c] sum[c] + sum of x_ic, max[c] = m.
+     * True if a factor is not 1. */
     bool (*softmax_piece)(float *x, size_t rows, size_t width, float *max, double *sum, float *factor);
-    /* x_ic = factor[c] x_ic, of such a strip */
+    /* x_ic = factor[c] x_ic in such a strip */
     void (*scale_columns)(float *x, size_t rows, size_t width, const float *factor);
     /* to[j to_stride + i] = from[i from_stride + j], i < rows, j < columns */
     void (*transpose)(float *to, size_t to_stride, const float *from, size_t from_stride, size_t rows, size_t columns);
     void (*scale)(float *y, const float *x, float a, size_t n);  /* y = a x; what panel has */
 
     void (*add)(float *y, const float *x, size_t n);             /* y += x */
-    void (*sums)(double *sum, double *sum_sq, const float *x, size_t n);   /* sums of x and x^2: squares of floats are
-                                                                            * exact in double */
-    /* y = (x - mean) rstd g + b; what a float cannot hold of mean is subtracted too */
+    void (*sums)(double *sum, double *sum_sq, const float *x, size_t n);   /* of x and x^2, squares exact in double */
+    /* y = (x - mean) rstd g + b; the part of mean that a float cannot hold is subtracted too */
     void (*norm_affine)(float *y, const float *x, double mean, double rstd, const float *g, const float *b, size_t n);
     /* y_c = (x_c - m_c) a_c + b_c over one pixel's channels; then SiLU if silu. */
     void (*affine)(float *y, const float *x, const float *m, const float *a, const float *b, size_t n, bool silu);
@@ -113,12 +112,12 @@ extern const sd_kern sd_kern_spec, sd_kern_scalar;
 
 /* The best table this CPU can run, or the one called `name`; NULL if it is not known or cannot run here. */
 const sd_kern *sd_kern_select(const char *name);
-/* The specification in that table's instructions: the same bits, sooner. */
+/* The specification in that table's instructions: the same bits, faster. */
 const sd_kern *sd_kern_select_precise(const char *name);
 
-/* y [n,dim]: e_i = cos(v f_i) for i < half, sin(v f_i) after it; f_i = 10000^(-i / (half - shift)), half = dim/2;
- * without `flip` sines come first [Vaswani et al. 2017, section 3.5; Ho et al. 2020; diffusers get_timestep_embedding].
- * In double: at v near 1000 the product's rounding to float alone would be 3e-5 radians. */
+/* y [n,dim]: e_i = cos(v f_i) for i < half, then sin(v f_i); f_i = 10000^(-i / (half - shift)), half = dim/2. Without
+ * `flip` the sines come first [Vaswani et al. 2017, section 3.5; Ho et al. 2020; diffusers get_timestep_embedding].
+ * Computed in double: at v near 1000, rounding the product v f_i to float alone would cost 3e-5 radians. */
 void sdk_sinusoid(float *y, const float *value, size_t n, size_t dim, bool flip, double shift);
 
 /* Single values, used by the row functions and by tests. */

@@ -1,12 +1,12 @@
 /* kernels_precise.c - floor 1: the specification's matrix product and softmax in vectors of doubles, bit for bit.
  *
- * Compiled once per instruction set, like kernels_simd.c. In a product a lane holds one element of C: it adds the
- * products A_ik B_kj over k in order, as kernels.c does, beginning at 0. The product of two floats has at most 48
- * significant bits and no exponent that a double lacks, so it is exact, and an FMA, which rounds once, gives the bits
- * of a product and a sum, which round the sum alone.
+ * Compiled once per instruction set, like kernels_simd.c. In a matrix product a lane holds one element of C: it adds
+ * the products A_ik B_kj over k in order, beginning at 0, as kernels.c does. A product of two floats has at most 48
+ * significant bits and an exponent that a double can hold, so it is exact. Hence an FMA, which rounds once, gives the
+ * same bits as a product and a sum, where only the sum is rounded.
  *
- * The order of loops is that of kernels_simd.c. Blocks of k continue sums that wait in doubles, so that no block's end
- * can be seen in the result. */
+ * The order of loops is that of kernels_simd.c. Sums are kept in double from one block of k to the next, so that the
+ * result does not show where blocks end. */
 #include "kernels_spec.h"
 #include "simd_double.h"
 #include "simd_rows.h"
@@ -43,7 +43,7 @@ static inline vd exp_negative(vd x)   /* sdk_exp_negative; products and sums are
     return d_zero_below(x, d_set1(-708.0), d_mul(e, d_power_of_two(z)));
 }
 
-/* The largest of a row, NaN passed over; -inf if it is empty */
+/* The largest number of a row, skipping NaN; -inf if it is empty */
 static float row_max(const float *x, size_t n)
 {
     vf max = v_set1(-INFINITY);
@@ -85,13 +85,12 @@ static void softmax(float *x, size_t n, float scale)
 
 enum {
     TILE_COLUMNS = PRECISE_VECTORS * DL,
-    TALL_ROWS = PRECISE_ROWS * PRECISE_VECTORS,   /* of the tile one vector wide, for what is left of N */
-    BLOCK_K = 128,                                /* a tile's rows and columns of so many terms fit the first cache */
+    TALL_ROWS = PRECISE_ROWS * PRECISE_VECTORS,   /* of the tile one vector wide, for the rest of N */
+    BLOCK_K = 128,                                /* so many terms of a tile's rows and columns fit the L1 cache */
     BLOCK_M = 168 / TALL_ROWS * TALL_ROWS,
     CHUNK = 3 * BLOCK_M,                          /* rows for which a block of B is packed once */
     BLOCK_N = 384 / TILE_COLUMNS * TILE_COLUMNS,
-    A_STRIDE = BLOCK_K + 8                        /* not a power of two, or the rows of a tile would compete for the
-                                                   * same lines of cache */
+    A_STRIDE = BLOCK_K + 8                        /* no power of two: a tile's rows would share cache lines' places */
 };
 
 static inline size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
@@ -129,7 +128,7 @@ static void tall_tile(size_t kc, const double *a, const double *b, double *sum, 
     multiply_tile(TALL_ROWS, 1, kc, a, b, sum, first);
 }
 
-/* A vector of floats, or its first half where only DL are wanted */
+/* Stores a vector of floats as doubles: all of it, or its first DL */
 static inline void store_wide(double *to, vf v, bool whole)
 {
     d_store(to, low_half(v));
@@ -137,8 +136,8 @@ static inline void store_wide(double *to, vf v, bool whole)
         d_store(to + DL, high_half(v));
 }
 
-/* rows x kc of A to [..][A_STRIDE], rows of zeros up to a whole tile of either shape; a row may end with what is never
- * read */
+/* Packs rows x kc of A into [..][A_STRIDE], with rows of zeros up to a whole tile of either shape. Rows may end with
+ * numbers that are never read. */
 static void pack_a(double *to, const float *a, size_t lda, size_t rows, size_t kc)
 {
     size_t r = 0;
@@ -149,7 +148,8 @@ static void pack_a(double *to, const float *a, size_t lda, size_t rows, size_t k
         memset(to + r * A_STRIDE, 0, kc * sizeof *to);
 }
 
-/* `columns` of B as a strip [kc][width], zeros up to the width. b is [columns, K] if b_trans, else [K, columns]. */
+/* Packs `columns` of B as a strip [kc][width], with zeros up to the width. b is [columns, K] if b_trans, else
+ * [K, columns]. */
 static void pack_strip(double *to, size_t width, const float *b, size_t ldb, bool b_trans, size_t columns, size_t kc)
 {
     for (size_t j = 0; j < width; j += VL)
@@ -182,8 +182,8 @@ static void pack_b(double *to, const void *B, size_t from, size_t ldb, bool b_tr
     }
 }
 
-/* `rows` rows of a chunk from row0. The chunk's sums: for each strip of columns, one after the other,
- * [CHUNK][width]. */
+/* Multiplies `rows` rows of a chunk from row0 on. The chunk's sums are [CHUNK][width] for each strip of columns, one
+ * after the other. */
 static void multiply_block(size_t row0, size_t rows, size_t columns, size_t kc, const double *a, const double *b,
                            double *sum, bool first)
 {
@@ -226,7 +226,7 @@ static void gemm(void *scratch, size_t M, size_t N, size_t K, const float *A, si
         }
 }
 
-/* The specification's attention, all queries together: two products with a softmax of rows between them. */
+/* The specification's attention for all queries together: two products with a softmax of rows between them. */
 static void attention(void *scratch, float *weights, const sdk_head *h, size_t first, size_t n)
 {
     float scale = (float)(1 / sqrt((double)h->d));

@@ -1,9 +1,9 @@
 /* kernels_simd.c - floor 1: the row functions and the matrix product in vectors.
  *
  * Compiled once per instruction set with the flags named in simd.h and -O3 (the tile's loops must be unrolled). Each
- * object has one external symbol, its table. kernels.c says what every entry computes; bounds of the error against it
- * are in docs/PROOF.md and tests/test_kernels.c. Elements are treated alike wherever they stand in a row, so that
- * results do not depend on how a caller cuts its rows; only `sums` and `softmax` add across a row. */
+ * object has one external symbol, its table. kernels.c says what every entry computes; docs/PROOF.md and
+ * tests/test_kernels.c bound the error against it. Elements are treated alike wherever they are in a row, so results do
+ * not depend on how a caller cuts its rows; only `sums` and `softmax` add across a row. */
 #include "simd_rows.h"
 
 #include <math.h>
@@ -40,11 +40,10 @@ extern const sd_winograd WINOGRAD, ENLARGED;
 
 /* ------------------------------------------------------------------------------------- exponential */
 
-/* e^(d s + low) for d s <= 0; |low| is a correction below the last bit of d s. Exactly 0 below the smallest normal
- * float.
+/* e^(d s + low) for d s <= 0; low is a correction below the last bit of d s. Exactly 0 below the smallest normal float.
  *
  * n = round(d s / ln 2) by adding and subtracting 1.5 2^23, r = d s - n ln 2 in (-0.35, 0.35), e^(d s) = 2^n e^r. The
- * product d s is never rounded: n times the 15-bit head of ln 2 is exact, so one FMA gives what is left of d s.
+ * product d s is never rounded: n times the 15-bit head of ln 2 is exact, so one FMA gives the rest of d s.
  * e^r = 1 + r + r^2 q(r), q of degree 4 by Remez' exchange for the relative error of the whole, 3.1e-9. */
 static inline vf exp_negative(vf d, vf s, vf low)
 {
@@ -64,7 +63,7 @@ static inline vf exp_negative(vf d, vf s, vf low)
 /* ------------------------------------------------------------------------------------- activations */
 
 /* x sigma(c x). With E = e^(-c|x|): sigma = 1 / (1 + E) for x >= 0, E / (1 + E) for x < 0, so nothing overflows.
- * c = c_high + c_low to more bits than a float has. */
+ * c = c_high + c_low, which has more bits than a float. */
 static inline vf gate(vf x, float c_high, float c_low)
 {
     const vf one = v_set1(1.0f);
@@ -79,8 +78,8 @@ static inline vf quick_gelu1(vf x) { return gate(x, 1.702f, (float)(1.702 - 1.70
 /* x Phi(x), Phi by two approximations (Remez' exchange, relative errors 5.1e-10 and 1.4e-9).
  * |x| < 1: Phi = 1/2 + x S(x^2), S of degree 5.
  * |x| >= 1: Phi = 1 - Q for x > 0, Q for x < 0, with the upper tail Q(a) = erfc(a / sqrt 2) / 2 of a = |x| written as
- * e^(-a^2/2) P(t) / (a + 3.5), t = (a - 3.5) / (a + 3.5), P of degree 8 on a <= 13.3, where the exponential ends; the
- * exponent is the unrounded product, so that relative accuracy holds to the end of the tail. */
+ * e^(-a^2/2) P(t) / (a + 3.5), t = (a - 3.5) / (a + 3.5), P of degree 8 on a <= 13.3, where the exponential becomes 0.
+ * The exponent is the unrounded product, so that relative accuracy holds to the end of the tail. */
 static inline vf gelu1(vf x)
 {
     const vf one = v_set1(1.0f), half = v_set1(0.5f), c = v_set1(3.5f);
@@ -132,7 +131,7 @@ static void geglu(float *y, const float *value, const float *gates, size_t n)
         put(y + i, n - i, v_mul(get(value + i, n - i), gelu1(get(gates + i, n - i))));
 }
 
-/* Exponentials of float precision, their sum in double. The maximum may be wrong when an entry is NaN, but then the sum
+/* Exponentials in float precision, their sum in double. If an entry is NaN the maximum may be wrong, but then the sum
  * is NaN and so is the whole row. */
 static void softmax(float *x, size_t n, float scale)
 {
@@ -182,11 +181,11 @@ static inline vf exp2_negative(vf d)
     return v_zero_below(d, v_set1(-126.0f), v_times_power(v_fma(q, r, v_set1(1.0f)), n, z));
 }
 
-/* Row i of a column belongs to partial maximum and partial sum i % CHAINS: eight short sums, joined in pairs, in place
+/* Row i of a column belongs to partial maximum and partial sum i % CHAINS: eight short sums, joined in pairs, instead
  * of a long one. */
 enum { CHAINS = 8 };
 
-/* VL columns of x: their maximum, which begins as m */
+/* The maxima of VL columns of x, and of m */
 static inline vf column_max(const float *x, size_t rows, size_t width, vf m)
 {
     vf v[CHAINS];
@@ -202,7 +201,7 @@ static inline vf column_max(const float *x, size_t rows, size_t width, vf m)
     return v[0];
 }
 
-/* x = 2^(x - m) in VL columns, and what that adds up to */
+/* x = 2^(x - m) in VL columns; returns their sums */
 static inline vf column_exp2(float *x, size_t rows, size_t width, vf m)
 {
     vf v[CHAINS];
@@ -289,21 +288,21 @@ static void affine(float *y, const float *x, const float *m, const float *a, con
 
 /* -------------------------------------------------------------------------------- matrix product
  *
- * The order of Goto & van de Geijn 2008 ("Anatomy of High-Performance Matrix Multiplication"), the operands' parts
- * exchanged: a tile of C, TILE_ROWS x TILE_COLUMNS, stays in registers while k runs over a block of at most BLOCK_K;
- * its rows of A stay in the first cache while the strips of a block of B, BLOCK_N columns at most, come from the
- * second. Both are copied to scratch first, B turned so that a tile's columns are side by side, A row by row (a tile
- * reads single numbers of it, so they need not be turned).
+ * The order of Goto & van de Geijn 2008 ("Anatomy of High-Performance Matrix Multiplication"), with A and B exchanged:
+ * a tile of C, TILE_ROWS x TILE_COLUMNS, stays in registers while k runs over a block of at most BLOCK_K. Its rows of A
+ * stay in the L1 cache while the strips of a block of B, BLOCK_N columns at most, come from the L2 cache. Both operands
+ * are first copied to scratch: B transposed so that a tile's columns are side by side, A row by row (a tile reads
+ * single numbers of it, so it need not be transposed).
  *
  * Every element is the sum over blocks of k, in order, of sums over k, in order, each in float with FMA; K alone
- * decides where blocks end. Short blocks are also what keeps the error below that of one long sum. */
+ * decides where blocks end. Short blocks also keep the error below that of one long sum. */
 
 enum {
     TILE_COLUMNS = TILE_VECTORS * VL,
-    TALL_ROWS = TILE_ROWS * TILE_VECTORS,   /* of the tile one vector wide, for what is left of N */
+    TALL_ROWS = TILE_ROWS * TILE_VECTORS,   /* of the tile one vector wide, for the rest of N */
     BLOCK_K = 192,
     BLOCK_N = 768 / TILE_COLUMNS * TILE_COLUMNS,
-    A_STRIDE = BLOCK_K + 16   /* not a power of two, or the rows of a tile would compete for the same lines of cache */
+    A_STRIDE = BLOCK_K + 16   /* no power of two: a tile's rows would share cache lines' places */
 };
 
 static inline size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
@@ -324,17 +323,17 @@ static inline __attribute__((always_inline)) void finish_tile(const vf *acc, siz
     }
 }
 
-/* Asks for c's lines before they are needed: a store waits for its line, and stores wait for each other. */
+/* Prefetches the cache lines of c: a store waits for its line, and stores wait for each other. */
 static inline __attribute__((always_inline)) void fetch_tile(size_t rows, size_t vectors, const float *c, size_t ldc)
 {
     UNROLL for (size_t i = 0; i < rows; i++)
-        UNROLL for (size_t j = 0; j < vectors * VL; j += 16)   /* floats of a line */
+        UNROLL for (size_t j = 0; j < vectors * VL; j += 16)   /* floats of a cache line */
             __builtin_prefetch(c + i * ldc + j, 1);
 }
 
-/* c = a b + plus for one tile of `rows` x `vectors` vectors; these and the stride of a's rows are known when compiled.
- * b is [kc][vectors VL], of which the first `columns` belong to c. plus may be NULL, or c itself; its rows are ldp
- * apart, 0: the same row for all. */
+/* c = a b + plus for one tile of `rows` x `vectors` vectors; these and the stride of a's rows are compile-time
+ * constants. b is [kc][vectors VL], of which the first `columns` belong to c. plus may be NULL, or c itself; its rows
+ * are ldp apart; ldp 0: the same row for all. */
 static inline __attribute__((always_inline)) void multiply_tile(size_t rows, size_t vectors, size_t stride,
                                                                 size_t columns, size_t kc,
                                                                 const float *a, const float *b, float *c, size_t ldc,
@@ -355,13 +354,13 @@ static inline __attribute__((always_inline)) void multiply_tile(size_t rows, siz
         }
     }
     if (columns == vectors * VL)
-        finish_tile(acc, rows, vectors, vectors * VL, c, ldc, plus, ldp);   /* known when compiled */
+        finish_tile(acc, rows, vectors, vectors * VL, c, ldc, plus, ldp);   /* columns is a constant here */
     else
         finish_tile(acc, rows, vectors, columns, c, ldc, plus, ldp);
 }
 
-/* A tile of every height up to TILE_ROWS, so that the last rows of a block leave no sums idle, and of the shape's
- * largest, which is one of 8, 12, 14, 16, 24 and 28. */
+/* Tiles of every height up to TILE_ROWS, so that the last rows of a block leave no sums idle, and of the shape's
+ * greatest height, which is one of 8, 12, 14, 16, 24 and 28. */
 #define HEIGHT(n) \
     case n: \
         if (n <= TILE_ROWS || n == MOST) \
@@ -383,7 +382,7 @@ TILES(tall_tile, TALL_ROWS, 1, A_STRIDE)
 TILES(wide_panel, TILE_ROWS, TILE_VECTORS, SDK_PANEL)
 TILES(tall_panel, TALL_ROWS, 1, SDK_PANEL)
 
-/* Two shapes with the same number of sums in registers, for rows of a at either stride. */
+/* Two shapes with the same number of sums in registers, each for both strides of a's rows. */
 typedef void tile_fn(size_t rows, size_t columns, size_t kc, const float *a, const float *b, float *c, size_t ldc,
                      const float *plus,
                      size_t ldp);
@@ -409,7 +408,8 @@ static void transpose(float *to, size_t to_stride, const float *from, size_t fro
         }
 }
 
-/* `columns` of B as a strip [kc][width], zeros up to the width. b is [columns, K] if b_trans, else [K, columns]. */
+/* Packs `columns` of B as a strip [kc][width], with zeros up to the width. b is [columns, K] if b_trans, else
+ * [K, columns]. */
 static void pack_strip(float *to, size_t width, const float *b, size_t ldb, bool b_trans, size_t columns, size_t kc)
 {
     if (columns < width)
@@ -423,7 +423,7 @@ static void pack_strip(float *to, size_t width, const float *b, size_t ldb, bool
             put(to + k * width + j, columns - j, get(b + k * ldb + j, columns - j));
 }
 
-/* Rows of the next tile where `rows` are left: what is left after tall tiles is shared out evenly, as a very low one
+/* Rows of the next tile if `rows` are left. What is left after tall tiles is shared out evenly, because a very low tile
  * would wait for its own sums. */
 static inline size_t next_height(size_t rows, size_t columns)
 {
@@ -463,7 +463,7 @@ static void panel(size_t rows, size_t columns, size_t kc, const float *a, const 
     multiply_block(&for_panel, rows, columns, kc, a, b, c, ldc, accumulate ? c : NULL, ldc);
 }
 
-/* Strips of 16-bit rows, which are widened a strip at a time. */
+/* Packs strips from 16-bit rows, which are widened a strip at a time. */
 static void pack_widened(float *to, const uint16_t *b, size_t ldb, sdk_widen *widen, size_t columns, size_t kc)
 {
     float row[TILE_COLUMNS * BLOCK_K];

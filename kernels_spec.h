@@ -13,7 +13,7 @@ void sdk_spec_sums(double *sum, double *sum_sq, const float *x, size_t n);
 void sdk_spec_norm_affine(float *y, const float *x, double mean, double rstd, const float *g, const float *b, size_t n);
 void sdk_spec_affine(float *y, const float *x, const float *m, const float *a, const float *b, size_t n, bool silu);
 
-/* Its exponential and sum in softmax, for those who compute the same bits otherwise */
+/* The constants of softmax's exponential and sum, for other code that must compute the same bits */
 #define SDK_EXP_LOG2E 0x1.71547652b82fep+0
 #define SDK_EXP_LN2 0x1.62e42fefa38p-1   /* 42 bits */
 #define SDK_EXP_LN2_REST 0x1.ef35793c7673p-45
@@ -30,7 +30,7 @@ static inline double sdk_join_sums(double *s)
     return s[0];
 }
 
-/* And these have the same bits however they are computed. */
+/* These have the same bits however they are computed. */
 #define SDK_SPEC_ROWS \
     .widen_f16 = widen_f16, .widen_bf16 = widen_bf16, .add = add, .column_sums = column_sums, .softmax = softmax, \
     .silu = sdk_spec_silu, .gelu = sdk_spec_gelu, .quick_gelu = sdk_spec_quick_gelu, .geglu = sdk_spec_geglu, \

@@ -1,14 +1,15 @@
 /* kernels_winograd.c - floor 1: the transforms of two minimal 3x3 convolutions, in vectors over channels.
  *
- * F(4x4,3x3). Lavin & Gray 2016 ("Fast Algorithms for Convolutional Neural Networks", eq. 8): Y = A^T [(G g G^T) * (B^T
- * d B)] A, 36 products for 16 pixels where the plain sum needs 144. Cook-Toom matrices for the points 0, +-a, +-b and
- * infinity; the textbook's a = 1, b = 2 doubles the rounding error of a = 5/8, b = 3/2 (docs/SPEED.md). These, their
- * squares and cubes are exact in a float.
+ * F(4x4,3x3) [Lavin & Gray 2016, "Fast Algorithms for Convolutional Neural Networks", eq. 8]:
+ *   Y = A^T [(G g G^T) * (B^T d B)] A,
+ * 36 products for 16 pixels where the plain sum needs 144. The matrices are Cook-Toom's for the points 0, +-a, +-b and
+ * infinity. The textbook's a = 1, b = 2 has twice the rounding error of a = 5/8, b = 3/2 (docs/SPEED.md), which are
+ * used here. These, their squares and cubes are exact in a float.
  *
- * The same of a picture that is enlarged to twice its size first, each pixel standing for 2x2. Along one axis an even
- * output pixel 2i = g0 s[i-1] + (g1 + g2) s[i], an odd one 2i + 1 = (g0 + g1) s[i] + g2 s[i+1]: two convolutions of two
- * taps, each F(4,2) with the points +-3/8, +-5/4 and infinity. 10 products for 8 pixels of an axis, 100 for 64 pixels
- * of the picture.
+ * The second convolution is of a picture enlarged to twice its size, each pixel standing for 2x2. Along one axis
+ *   y[2i] = g0 s[i-1] + (g1 + g2) s[i],   y[2i+1] = (g0 + g1) s[i] + g2 s[i+1]:
+ * two convolutions of two taps, each F(4,2) with the points +-3/8, +-5/4 and infinity. This takes 10 products for 8
+ * pixels of an axis, 100 for 64 pixels of the picture.
  *
  * Compiled once per instruction set, like kernels_simd.c. */
 #include "kernels.h"
@@ -37,7 +38,7 @@ enum { IN = SDK_WINOGRAD_IN, MOST_OUT = SDK_WINOGRAD_MOST_OUT, PLAIN = 6, LARGE 
 
 static inline vf k(double x) { return v_set1((float)x); }
 
-/* Each transform along one axis; the tile's functions below apply it to columns and then to rows. */
+/* The transforms along one axis; the tile's functions below apply them to columns and then to rows. */
 typedef void input_axis(vf *y, const vf *d);
 typedef void output_axis(vf *y, const vf *m);
 typedef void weights_axis(vf *y, vf g0, vf g1, vf g2);
@@ -49,7 +50,7 @@ typedef void weights_axis(vf *y, vf g0, vf g1, vf g2);
 #define QA 0.375   /* and of F(4,2) */
 #define QB 1.25
 
-/* What B^T gives the points +-a, +-b: the coefficients of (x + a)(x^2 - b^2) and so on. */
+/* The rows of B^T for the points +-a, +-b: the coefficients of (x + a)(x^2 - b^2) and so on. */
 static inline void to_points(vf *y, double a, double b, vf d0, vf d1, vf d2, vf d3)
 {
     vf odd_a = v_fma(k(-b * b), d0, d2), even_a = v_fma(k(-b * b), d1, d3);
@@ -60,13 +61,13 @@ static inline void to_points(vf *y, double a, double b, vf d0, vf d1, vf d2, vf 
     y[3] = v_fma(k(-b), odd_b, even_b);
 }
 
-/* (x^2 - a^2)(x^2 - b^2): the product of all of them. */
+/* The row of B^T for infinity: (x^2 - a^2)(x^2 - b^2), the product of them all. */
 static inline vf to_infinity(double a, double b, vf d0, vf d2, vf d4)
 {
     return v_fma(k(-a * a - b * b), d2, v_fma(k(a * a * (b * b)), d0, d4));
 }
 
-/* What A^T takes from the points +-a, +-b: powers of the points. */
+/* The columns of A^T for the points +-a, +-b: powers of the points. */
 static inline void from_points(vf *y, double a, double b, vf plus_a, vf minus_a, vf plus_b, vf minus_b)
 {
     vf sum_a = v_add(plus_a, minus_a), dif_a = v_sub(plus_a, minus_a), sum_b = v_add(plus_b, minus_b),
@@ -79,8 +80,8 @@ static inline void from_points(vf *y, double a, double b, vf plus_a, vf minus_a,
 
 /* ------------------------------------------------------------------------------------------ F(4,3) */
 
-/* B^T d: the coefficients of the products of all (x - point) but one. Because 0 is a point too, those of the others
- * have a factor x. */
+/* B^T d: a point's row has the coefficients of the product of (x - p) over all other points p. Because 0 is a point
+ * too, the rows of the others have a factor x. */
 static inline void input_plain(vf *y, const vf *d)
 {
     y[0] = to_infinity(PA, PB, d[0], d[2], d[4]);
@@ -155,7 +156,7 @@ static inline void weights_enlarged(vf *y, vf g0, vf g1, vf g2)
 
 /* ------------------------------------------------------------------------------- tiles: both axes */
 
-#define INLINE static inline __attribute__((always_inline))   /* so that sizes and transforms are known when compiled */
+#define INLINE static inline __attribute__((always_inline))   /* so that sizes and transforms become constants */
 
 INLINE void input_tile(input_axis *transform, size_t planes, float *v, size_t plane, const float *const *pixel,
                        size_t ahead, size_t c,

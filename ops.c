@@ -1,7 +1,7 @@
 /* ops.c - floor 2: tensors, shape rules and the entry points of the whole-tensor operations; the null backend.
  *
- * Each entry point does the same: stop if an error is set, check shapes, count the work, hand over to the backend, say
- * what was done. */
+ * Each entry point does the same: stop if an error is set, check shapes, count the work, call the backend, report what
+ * was done. */
 #include "profile.h"
 
 #include <stdlib.h>
@@ -9,8 +9,8 @@
 
 const sd_backend sd_backend_null = {.name = "null"};
 
-/* One operation: `entry` of the backend, if it has one, with these arguments, and what the profile is told of it: the
- * members of an sd_operation (profile.h). */
+/* One operation: calls `entry` of the backend, if it has one, with these arguments, and reports the members of an
+ * sd_operation (profile.h) to the profile. */
 #define COMPUTE(r, entry, arguments, ...) \
     do { \
         sd_profile_begin(r); \
@@ -136,7 +136,7 @@ void sd_reset(sd_run *r, size_t mark) { r->arena.used = mark; }
 sd_tensor sd_keep(sd_run *r, size_t mark, sd_tensor y)
 {
     sd_reset(r, mark);
-    sd_tensor at = new_tensor(r, y.nd, y.dim);   /* fits: y lies above the mark */
+    sd_tensor at = new_tensor(r, y.nd, y.dim);   /* it fits, because y lies above the mark */
     if (sd_ok(r) && at.data != y.data) COMPUTE(r, copy, (r, at, y), .name = "move", .y = at, .in = {y});
     return at;
 }
@@ -209,7 +209,7 @@ static sd_tensor as_rows(sd_tensor t)
 {
     return (sd_tensor){.nd = 2, .dim = {rows(&t), last(&t)}, .dt = t.dt, .data = t.data, .name = t.name};
 }
-/* An optional bias of n numbers. */
+/* Is this an optional bias of n numbers? */
 static bool bias_fits(const sd_tensor *b, int64_t n) { return !b || b->nd == 0 || sd_numel(b) == n; }
 
 /* [O,I] or the same bytes as a 1x1 kernel [O,I,1,1] */
@@ -242,7 +242,7 @@ sd_tensor sd_linear(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor 
     return y;
 }
 
-/* Where the result for this weight is kept, or may be; NULL: nothing is kept. */
+/* Where the result for this weight is kept (*found), or can be kept; NULL: nothing is kept. */
 static sd_tensor *place_to_keep(sd_run *r, const sd_tensor *w, uint64_t version, bool *found)
 {
     sd_kept *k = &r->kept;
@@ -275,11 +275,11 @@ sd_tensor sd_linear_once(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_te
     *kept = y;
     kept->data = sd_ok(r) ? r->be->alloc(r, (size_t)sd_numel(&y) * sizeof(float), NULL) : NULL;
     if (kept->data) r->be->copy(r, *kept, y);
-    else *kept = (sd_tensor){0};   /* without memory for it, it is computed again */
+    else *kept = (sd_tensor){0};   /* no memory to keep it: it will be computed again */
     return y;
 }
 
-/* Of one axis: floor((n + pads - k) / stride) + 1. */
+/* Along each axis: floor((n + pads - k) / stride) + 1. */
 bool sd_conv_result(const int64_t x[4], const int64_t w[4], sd_conv c, int64_t y[4])
 {
     int64_t zoom = c.enlarge ? 2 : 1;
@@ -327,7 +327,8 @@ sd_tensor sd_conv2d(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor 
 sd_tensor sd_upsample_conv2d(sd_run *r, sd_tensor x, int64_t h, int64_t w, const sd_tensor *kernel, const sd_tensor *b)
 {
     sd_conv c = {.stride = 1, .pad_top = 1, .pad_left = 1, .pad_bottom = 1, .pad_right = 1};
-    /* Twice the size, as it nearly always is, needs no enlarged picture: 268 MB at the VAE's last level for 512x512. */
+    /* For twice the size, the usual case, the enlarged picture is never made: it would take 268 MB at the VAE's last
+     * level for 512x512. */
     c.enlarge = h == 2 * x.dim[1] && w == 2 * x.dim[2];
     return sd_conv2d(r, c.enlarge ? x : sd_upsample(r, x, h, w), kernel, b, c);
 }
@@ -472,7 +473,7 @@ sd_tensor sd_embed(sd_run *r, const int32_t *ids, int64_t n, int64_t t, const sd
     }
     sd_tensor y = sd_new3(r, n, t, token->dim[1]);
     if (!sd_ok(r)) return y;
-    /* it reads as many rows as it writes */
+    /* it reads as many numbers of `token` as it writes */
     COMPUTE(r, embed, (r, y, ids, token, position), .name = "embed", .y = y, .in = {y}, .key = token->path);
     return y;
 }

@@ -1,12 +1,12 @@
-/* ops.h - floor 2: tensors, shape rules and the whole-tensor operations the networks are written in.
+/* ops.h - floor 2: tensors, shape rules and the whole-tensor operations of which the networks are made.
  *
  * Activations are channels-last: [N,H,W,C] for feature maps and [N,T,C] for tokens, so that a 1x1 convolution, a linear
  * layer and the token view are the same bytes. Weights stay as the file has them: [O,I] or [O,I,kh,kw], F32, F16 or
  * BF16.
  *
- * An operation checks shapes, counts its work, takes its result from the arena and hands over to the backend. With the
- * null backend (every entry NULL) nothing is computed: the same forward function yields shapes, FLOPs and the arena's
- * exact peak.
+ * An operation checks shapes, counts its work, allocates its result in the arena and calls the backend. With the null
+ * backend (every entry NULL) nothing is computed: the same forward function yields shapes, FLOPs and the arena's exact
+ * peak.
  *
  * Errors stick: once run->err is set every operation is a no-op, so that a forward function reads as mathematics. */
 #ifndef SD_OPS_H
@@ -19,19 +19,18 @@ typedef struct sd_tensor {
     int nd;              /* 0: absent (an optional weight that is not there) */
     int64_t dim[4];
     sd_dtype dt;         /* SD_F32 for every activation */
-    void *data;          /* activations: an address in the backend's memory, which only the backend may follow (others
-                          * ask sd_upload and sd_download); weights: host memory. NULL under the null backend */
+    void *data;          /* activations: an address in the backend's memory, which only the backend may dereference
+                          * (others use sd_upload, sd_download); weights: host memory. NULL under the null backend */
     const char *name;    /* weights: the key it was bound to; activations: NULL */
     const char *path;    /* weights: diffusers' name for it */
-    uint32_t id;         /* weights: whose numbers these are, 1, 2, ... within a model; 0: a weight that nobody
-                          * numbered, or an activation */
-    uint32_t version;    /* ... and how often they have been replaced, see sd_weight_own in weights.h. What is kept of a
-                          * weight is kept under both */
+    uint32_t id;         /* weights: 1, 2, ... within a model; 0: a weight without number, or an activation */
+    uint32_t version;    /* weights: how often their numbers were replaced (sd_weight_own in weights.h). Whatever is
+                          * kept of a weight is kept under id and version */
 } sd_tensor;
 
 typedef enum sd_act { SD_ACT_NONE = 0, SD_ACT_SILU, SD_ACT_GELU, SD_ACT_QUICK_GELU } sd_act;
 
-/* enlarge: of the picture enlarged to twice its size, each pixel standing for 2x2, without making that picture */
+/* enlarge: convolve the picture enlarged to twice its size, each pixel standing for 2x2, without making that picture */
 typedef struct sd_conv { int stride, pad_top, pad_left, pad_bottom, pad_right; bool enlarge; } sd_conv;
 
 typedef struct sd_run sd_run;
@@ -47,23 +46,23 @@ typedef struct sd_conv_how {
 typedef struct sd_backend {
     const char *name;
 
-    /* ---- memory. SD_ALIGN-aligned, contents undefined. `what` is for the sentence of the error, "the working space of
-     * the UNet"; NULL: none is raised, for who asks can do without. Returns NULL when there is none. */
+    /* ---- memory, SD_ALIGN-aligned, contents undefined. Returns NULL if there is none: `what` is then named in the
+     * error ("the working space of the UNet"); if it is NULL no error is raised, because the caller can do without. */
     void *(*alloc)(sd_run *r, size_t bytes, const char *what);
-    void (*release)(sd_run *r, void *data);                   /* what alloc returned; NULL: nothing */
-    void (*trim)(sd_run *r);                                  /* gives back what is held for speed alone */
-    /* Numbers from and to the host. channels_first: on the host they are [N,C,...], as PyTorch has them, and in the
-     * tensor [N,...,C]. */
+    void (*release)(sd_run *r, void *data);                   /* frees what alloc returned; NULL is harmless */
+    void (*trim)(sd_run *r);                                  /* frees what is held for speed alone */
+    /* Numbers from and to the host. channels_first: they are [N,C,...] on the host, as in PyTorch, and [N,...,C] in the
+     * tensor. */
     void (*upload)(sd_run *r, sd_tensor y, const float *from, bool channels_first);
     void (*download)(sd_run *r, sd_tensor x, float *to, bool channels_first);
     void (*copy)(sd_run *r, sd_tensor y, sd_tensor x);        /* y may overlap x, from a lower address */
 
     /* ---- operations */
-    void (*sinusoid)(sd_run *r, sd_tensor y, const float *value, bool flip, double shift);   /* value: of the host */
+    void (*sinusoid)(sd_run *r, sd_tensor y, const float *value, bool flip, double shift);   /* value: host memory */
     /* y = x W^T + b. x is [rows, I], y [rows, O]. */
     void (*linear)(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b);
     void (*conv2d)(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c);
-    /* How conv2d would compute this, of shapes alone: x [N,H,W,I], w [O,I,kh,kw]. Not a function of N. */
+    /* How conv2d would compute this, from the shapes alone: x [N,H,W,I], w [O,I,kh,kw]. It must not depend on N. */
     sd_conv_how (*describe)(const sd_run *r, const int64_t x[4], const int64_t w[4], sd_conv c);
     /* softmax(q k^T / sqrt(d)) v per head; q [N,T,H d], k and v [N,S,H d] */
     void (*attention)(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal);
@@ -85,13 +84,13 @@ extern const sd_backend sd_backend_cpu;    /* ops_cpu.c */
 struct sd_trace;
 struct sd_profile;
 
-/* Results of sd_linear_once, in the backend's memory, each by the weight it came from and the version of its input. */
+/* Results of sd_linear_once, in the backend's memory, found by the weight and by the version of the input. */
 typedef struct sd_kept {
     struct { uint32_t id, weight_version; uint64_t version; sd_tensor y; } *item;
     int n;
 } sd_kept;
 
-/* What one computation carries along. */
+/* The state of one computation. */
 struct sd_run {
     sd_error *err;                      /* sticky */
     const sd_backend *be;
@@ -109,10 +108,10 @@ struct sd_run {
     void *used_user;
 };
 
-/* At least `bytes` of working memory for the arena, which is empty then. `what`: see sd_backend.alloc. */
+/* Gives the arena at least `bytes` of working memory and empties it. `what`: see sd_backend.alloc. */
 sd_status sd_reserve(sd_run *r, size_t bytes, const char *what);
 void sd_forget(sd_run *r);              /* frees what sd_linear_once keeps */
-void sd_run_free(sd_run *r);            /* frees that, the working memory, and what the backend holds for speed */
+void sd_run_free(sd_run *r);            /* ... and the working memory, and what the backend holds for speed */
 
 static inline bool sd_ok(const sd_run *r) { return r->err->status == SD_OK; }
 static inline bool sd_is_cancelled(const sd_run *r) { return sd_told_to_stop(r->err); }
@@ -128,7 +127,7 @@ static inline int64_t sd_numel(const sd_tensor *t)
 /* "[2,320,64,64]" into buf */
 const char *sd_shape_text(const sd_tensor *t, char buf[96]);
 
-/* Numbers of the host, any float dtype at any alignment, to float. */
+/* Converts numbers of the host, of any float dtype at any alignment, to float. */
 void sd_widen(float *y, const void *x, sd_dtype dt, size_t n, const sd_kern *k);
 
 /* A new F32 tensor from the arena, contents undefined. */
@@ -139,10 +138,10 @@ sd_tensor sd_new4(sd_run *r, int64_t a, int64_t b, int64_t c, int64_t d);
 sd_tensor sd_new_from(sd_run *r, int nd, const int64_t *dim, const float *numbers);
 /* From PyTorch's order: a new [N,H,W,C] with the numbers of an [N,C,H,W]. */
 sd_tensor sd_new_from_nchw(sd_run *r, int64_t n, int64_t c, int64_t h, int64_t w, const float *numbers);
-/* All numbers of a tensor from the host, and to it. */
+/* Copies all numbers of a tensor from the host, and to it. */
 void sd_upload(sd_run *r, sd_tensor y, const float *from);
 void sd_download(sd_run *r, sd_tensor x, float *to);
-/* The same where the host has PyTorch's order: x [N,..,C] <-> [N,C,..] */
+/* The same if the host has PyTorch's order: x [N,..,C] <-> [N,C,..] */
 void sd_upload_channels_first(sd_run *r, sd_tensor y, const float *from);
 void sd_download_channels_first(sd_run *r, sd_tensor x, float *to);
 /* The same bytes seen as another shape. */
@@ -157,11 +156,10 @@ sd_tensor sd_keep(sd_run *r, size_t mark, sd_tensor y);
 
 /* ---- the operations. A trailing underscore: works in place. */
 sd_tensor sd_linear(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor *b);              /* [..,I] -> [..,O] */
-/* sd_linear of an x whose numbers are those of `version`: the result is kept, and found again by weight and version, by
- * whoever asks until sd_forget. Version 0: not kept. */
+/* sd_linear of an x whose numbers have this version. Until sd_forget, the result is kept and found again by weight and
+ * version. Version 0: not kept. */
 sd_tensor sd_linear_once(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor *b, uint64_t version);
-/* [N,H,W,I] -> [N,H',W',O] */
-/* Of shapes alone: y [N,H',W',O]. False: the picture is smaller than the kernel. */
+/* The shape y [N,H',W',O] of a convolution's result. False: the picture is smaller than the kernel. */
 bool sd_conv_result(const int64_t x[4], const int64_t w[4], sd_conv c, int64_t y[4]);
 sd_tensor sd_conv2d(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c);
 /* conv2d, 3x3 with padding 1, of x enlarged to h x w by repeating its nearest pixels. */

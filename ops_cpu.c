@@ -1,5 +1,6 @@
-/* ops_cpu.c - floor 2: the CPU backend. OpenMP over outputs (never over a sum, so that with our own kernels the bits do
- * not depend on the number of threads), convolution as products of unfolded rows, attention in tiles of queries. */
+/* ops_cpu.c - floor 2: the CPU backend: convolution as products of unfolded rows, attention in tiles of queries. OpenMP
+ * threads share the outputs, never a sum, so that with our own kernels the bits do not depend on the number of
+ * threads. */
 #include "ops_cpu.h"
 
 #include <math.h>
@@ -7,11 +8,11 @@
 
 #ifdef SD_WITH_OPENBLAS
 #include <cblas.h>
-#undef I   /* it brings complex.h, whose I is an input-channel count here */
+#undef I   /* cblas.h includes complex.h, which defines I; here I is the number of input channels */
 #endif
 
-/* Rows per task: a multiple of every micro-kernel's height (4, 6, 8, 14), enough that packing the other operand is
- * small change. */
+/* Rows per task: a multiple of every micro-kernel's height (4, 6, 8, 14), and enough to make the cost of packing the
+ * other operand small. */
 enum { TILE = 168 };
 
 /* ----------------------------------------------------------------------------------- products */
@@ -20,7 +21,7 @@ enum { TILE = 168 };
 static size_t gemm_room(const sd_cpu *cpu) { return round_up(cpu->kern->gemm_scratch, SD_ALIGN); }
 
 #ifdef SD_WITH_OPENBLAS
-/* OpenBLAS has threads of its own, and one number of them for the whole process: two contexts had better agree. */
+/* OpenBLAS has its own threads, and their number holds for the whole process: two contexts should use the same one. */
 static void blas_gemm(int threads, size_t M, size_t N, size_t K, const float *A, size_t lda, const float *B, size_t ldb,
                       bool b_trans, float *C, size_t ldc, const float *bias)
 {
@@ -34,8 +35,8 @@ static void blas_gemm(int threads, size_t M, size_t N, size_t K, const float *A,
 }
 #endif
 
-/* C[M,N] = A[M,K] B^T[K,N] + bias, on all threads; `scratch` has room for one gemm per thread. B is of floats, or of
- * 16-bit numbers that `widen` takes (not for OpenBLAS). */
+/* C[M,N] = A[M,K] B^T[K,N] + bias, on all threads; `scratch` has room for one gemm per thread. B holds floats, or
+ * 16-bit numbers that `widen` converts (not with OpenBLAS). */
 static void product(sd_run *r, unsigned char *scratch, size_t M, size_t N, size_t K, const float *A, const void *B,
                     sdk_widen *widen, float *C, const float *bias)
 {
@@ -46,8 +47,8 @@ static void product(sd_run *r, unsigned char *scratch, size_t M, size_t N, size_
         return;
     }
 #endif
-    /* A task packs its columns of B once, so it takes many rows; fewer, then fewer columns, where threads would be
-     * idle. */
+    /* A task packs its columns of B once, so it takes many rows. If threads would be idle, it takes fewer rows, then
+     * fewer columns. */
     size_t tall = min_size(round_up(M, TILE / 2), 6 * TILE), wide = round_up(div_up(N, div_up(N, 384)), 32);
     while (div_up(M, tall) * div_up(N, wide) < 4 * (size_t)cpu->threads && (tall > 2 * TILE || wide > 64)) {
         if (tall > 2 * TILE) tall = round_up(tall / 2, TILE / 2);
@@ -65,7 +66,7 @@ static void product(sd_run *r, unsigned char *scratch, size_t M, size_t N, size_
     }
 }
 
-/* How the product reads a weight of 16-bit numbers itself; NULL: it wants floats. */
+/* The function with which the product widens this 16-bit weight as it reads it; NULL: the product wants floats. */
 static sdk_widen *widened_on_the_way(const sd_cpu *cpu, const sd_tensor *w)
 {
     if (cpu->blas || (uintptr_t)w->data % sizeof(uint16_t)) return NULL;
@@ -88,8 +89,8 @@ static void cpu_linear(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, 
 
 /* -------------------------------------------------------------------------------- convolution */
 
-/* [O,I,kh,kw] -> [O,kh,kw,I], the order in which a channels-last picture unfolds. row: room for I*kh*kw floats per
- * thread. */
+/* [O,I,kh,kw] -> [O,kh,kw,I], the order in which a channels-last picture unfolds.
+ * row: room for I*kh*kw floats per thread. */
 static void conv_weights(sd_run *r, float *out, const sd_tensor *w, float *row, size_t row_room)
 {
     const sd_cpu *cpu = sd_cpu_of(r);
@@ -111,7 +112,7 @@ static void conv_weights(sd_run *r, float *out, const sd_tensor *w, float *row, 
     }
 }
 
-/* Output pixel number p of the batch, unfolded: kh*kw runs of I channels, zeros outside the picture. */
+/* Unfolds the input of output pixel number p of the batch: kh*kw runs of I channels, zeros outside the picture. */
 static void unfold_pixel(float *out, sd_tensor x, sd_tensor y, int64_t p, int64_t kh, int64_t kw, sd_conv c)
 {
     int64_t zoom = c.enlarge ? 2 : 1, H = x.dim[1], W = x.dim[2], I = x.dim[3], n = p / (y.dim[1] * y.dim[2]);
@@ -151,12 +152,12 @@ static void unfold_conv(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w,
     }
 }
 
-/* What a convolution costs, in units of one multiplication for each pair of channels.
+/* What a convolution costs; the unit is one multiplication for each pair of channels.
  * The plain sum: one for each tap and pixel; and the unfolding, which all output channels share.
  * A minimal algorithm: one for each plane of a tile; the transforms of the tile, each shared by the channels of the
  * other side; and the transform of the weights.
- * Products come in eights of output channels. The numbers were measured for 36 planes, see docs/SPEED.md. How many
- * pictures there are must not matter, or the bits of one would depend on its company. */
+ * Products are computed for eight output channels at a time. The numbers were measured for 36 planes, see
+ * docs/SPEED.md. The number of pictures must not matter, or a picture's bits would depend on the rest of its batch. */
 typedef struct conv_size {
     double height, width;   /* of the result */
     double i, o;            /* channels in and out */
@@ -216,7 +217,8 @@ static void cpu_conv2d(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, 
 
 /* ---------------------------------------------------------------------------------- attention */
 
-/* Heads and tiles of queries for the threads; one head's attention is the kernels' matter, or ops_cpu_attention.c's. */
+/* Shares heads and tiles of queries among the threads. The kernels compute one head's attention, or
+ * ops_cpu_attention.c does. */
 static void cpu_attention(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal)
 {
     const sd_cpu *cpu = sd_cpu_of(r);
@@ -245,8 +247,8 @@ static void cpu_attention(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_t
 /* ------------------------------------------------------------------------------------- norms */
 
 /* Group norm [Wu & He 2018, eq. 7] over a group's channels and all pixels: y = (x - m) rstd g + b.
- * Sums per channel over fixed runs of pixels are joined in a fixed order, in double; then y = (x - m) a + b' per
- * channel, where the part of the mean that a float cannot hold goes into b'. */
+ * Sums per channel over fixed runs of pixels are joined in a fixed order, in double. Then y = (x - m) a + b' per
+ * channel; the part of the mean that a float cannot hold goes into b'. */
 enum { RUN = 512 };
 
 typedef struct gn_room { double *sums; float *m, *a, *b; } gn_room;
@@ -381,7 +383,7 @@ static void cpu_add_channels(sd_run *r, sd_tensor y, sd_tensor bias)
 static void cpu_concat(sd_run *r, sd_tensor y, sd_tensor a, sd_tensor b)
 {
     const sd_cpu *cpu = sd_cpu_of(r);
-    (void)cpu;   /* not so with OpenMP */
+    (void)cpu;   /* used only with OpenMP */
     size_t A = (size_t)cols(a), B = (size_t)cols(b);
     int n = (int)rows(y);
 #pragma omp parallel for num_threads(cpu->threads) if ((size_t)n * (A + B) > SMALL)
@@ -396,7 +398,7 @@ static void cpu_concat(sd_run *r, sd_tensor y, sd_tensor a, sd_tensor b)
 static void cpu_upsample(sd_run *r, sd_tensor y, sd_tensor x)
 {
     const sd_cpu *cpu = sd_cpu_of(r);
-    (void)cpu;   /* not so with OpenMP */
+    (void)cpu;   /* used only with OpenMP */
     int64_t H = y.dim[1], W = y.dim[2], h = x.dim[1], w = x.dim[2];
     size_t C = (size_t)cols(x);
     float sy = (float)h / (float)H, sx = (float)w / (float)W;

@@ -24,16 +24,16 @@ static inline float *sd_f32(sd_tensor t) { return (float *)t.data; }
 /* At least `bytes` of SD_ALIGN-aligned scratch, contents undefined; NULL (and r->err set) when there is none. */
 void *sd_scratch(sd_run *r, size_t bytes);
 
-/* How sd_backend_cpu computes a convolution: a function of one picture's shape (x [N,H,W,I], w [O,I,kh,kw]), not of
+/* How sd_backend_cpu computes a convolution of x [N,H,W,I] and w [O,I,kh,kw]: it depends on their shapes, but not on
  * N. */
 typedef enum sd_conv_kind {
     SD_CONV_LINEAR, SD_CONV_UNFOLD, SD_CONV_WINOGRAD, SD_CONV_WINOGRAD_ENLARGED
 } sd_conv_kind;
 sd_conv_kind sd_conv_choose(const sd_kern *k, const int64_t x[4], const int64_t w[4], sd_conv c);
-/* Its name, and the multiplications for a result y [N,H,W,O] of a 3x3 kernel or smaller. */
+/* Its name, and its share of multiplications for a result y [N,H,W,O]. */
 sd_conv_how sd_conv_kind_describe(sd_conv_kind kind, const int64_t y[4]);
 
-/* Starting the other threads costs about this many additions; smaller jobs run on one thread. */
+/* Starting the other threads takes as long as about this many additions; smaller jobs run on one thread. */
 enum { SMALL = 1 << 16 };
 
 static inline size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
@@ -73,14 +73,14 @@ void sd_cpu_copy(sd_run *r, sd_tensor y, sd_tensor x);
 
 /* Can a weight be read where it lies? */
 static inline bool is_f32(const sd_tensor *w) { return w->dt == SD_F32 && (uintptr_t)w->data % sizeof(float) == 0; }
-/* A whole weight as float: itself, or widened into `room`; NULL for none. */
+/* A whole weight as floats: in place, or widened into `room`; NULL for an absent one. */
 const float *sd_cpu_f32(sd_run *r, const sd_tensor *w, float *room);
 
 /* ops_cpu_attention.c: attention with a running softmax, for kernels that have panels */
 void sd_attention_tiles(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal);
 
-/* ops_cpu_winograd.c: 3x3 convolution with stride 1 and padding 1 by a minimal algorithm. y may be twice the size of x:
- * x enlarged is meant. */
+/* ops_cpu_winograd.c: 3x3 convolution with stride 1 and padding 1 by a minimal algorithm. If y is twice the size of x,
+ * it is that of x enlarged. */
 void sd_winograd_conv(sd_run *r, const sd_winograd *how, sd_tensor y, sd_tensor x, const sd_tensor *w,
                       const sd_tensor *b);
 

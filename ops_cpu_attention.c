@@ -1,24 +1,25 @@
 /* ops_cpu_attention.c - floor 2: y = softmax(q k^T / sqrt(d)) v without ever holding a row of weights.
  *
- * Everything is turned: queries are columns. A strip of them, as wide as a panel's, goes through the keys SDK_PANEL
- * at a time and keeps, for each query, the largest logit m so far, the sum l of e^(s - m) and the unfinished result
- * o = sum of e^(s - m) v; when m grows by a later piece, l and o shrink by e^(old m - m) [Milakov & Gimelshein 2018;
- * Rabe & Staats 2021]. y = o / l at the end.
+ * Everything is transposed: queries are columns. A strip of queries, as wide as the panel functions' strips, goes
+ * through the keys SDK_PANEL at a time. For each query it keeps the largest logit m so far, the sum l of e^(s - m) and
+ * the unfinished result o = sum of e^(s - m) v. When a later piece raises m, l and o are multiplied by e^(old m - m)
+ * [Milakov & Gimelshein 2018; Rabe & Staats 2021]. At the end y = o / l.
  *
  *   S^T [keys, queries] = K Q^T     a piece of the keys is the panel, the queries are the strip
- *   O^T [d, queries] += V^T P^T     the turned values are the panel, the weights P^T are where S^T was: already a strip
+ *   O^T [d, queries] += V^T P^T     the transposed values are the panel, the weights P^T replace S^T: already a strip
  *
- * So maxima and sums of a query never cross a vector, and neither 77 keys nor a head of 40 numbers leaves a part of a
- * vector idle. Keys and values are packed once for all strips of a head; the strips of a tile share a piece of them.
+ * So a query's maximum and sum stay in one lane of a vector, and neither 77 keys nor a head of 40 numbers leaves a part
+ * of a vector idle. Keys and values are packed once for all strips of a head; the strips of a tile share a piece of
+ * them.
  *
- * A query's bits depend on its own row and the keys alone: not on the strip or tile it is in, the threads, or the rest
- * of the batch. */
+ * A query's bits depend on its own row, the keys and the values alone: not on the strip or tile it is in, the threads,
+ * or the rest of the batch. */
 #include "ops_cpu.h"
 
 #include <math.h>
 
-/* Queries of a tile; keys of a piece; queries of the widest strip; numbers of a head whose values the first cache holds
- * beside the weights. */
+/* Queries of a tile; keys of a piece; queries of the widest strip; the part of d whose values fit the L1 cache beside
+ * the weights. */
 enum { TILE = 96, PIECE = SDK_PANEL, WIDEST = 32, CHUNK = 48 };
 
 /* One attention, and how it is split. */
@@ -28,9 +29,9 @@ typedef struct split {
     size_t pieces;          /* of the keys */
     size_t blocks;          /* of d, for the products with the keys */
     size_t strips;          /* of a tile */
-    size_t piece;           /* floats of a packed piece: its keys in panels [block of d][PIECE], then d turned values */
+    size_t piece;           /* floats of a packed piece: keys in panels [block of d][PIECE], then V^T */
     float *packed;          /* [head][piece] */
-    float scale;            /* log2(e) / sqrt(d): of the keys, so that logits are powers of two */
+    float scale;            /* log2(e) / sqrt(d), applied to the keys, so that weights are 2^logit */
     bool causal;
 } split;
 
@@ -48,8 +49,8 @@ static void pack(const split *p, const float *k, const float *v, float *to, size
     p->kern->transpose(to + p->blocks * PIECE * SDK_PANEL, SDK_PANEL, v + s0 * p->C, p->C, n, p->d);
 }
 
-/* n queries from t0 on, a lane each: [d][width] of the queries and of the unfinished results, [PIECE][width] of logits,
- * which become weights. */
+/* n queries from t0 on, one lane for each: queries and unfinished results are [d][width]; logits, which become weights,
+ * are [PIECE][width]. */
 typedef struct strip {
     size_t t0, n, width;
     float *q, *o, *s;
@@ -74,14 +75,14 @@ static strip begin(const split *p, pieces *room, const float *q, size_t t0, size
     return g;
 }
 
-/* How many of the keys s0 .. s0 + PIECE any query of the strip sees. */
+/* How many of the keys s0 .. s0 + PIECE - 1 any query of the strip sees. */
 static size_t seen(const split *p, const strip *g, size_t s0)
 {
     size_t end = p->causal ? g->t0 + g->n : p->S;
     return s0 < end ? min_size(PIECE, end - s0) : 0;
 }
 
-/* Logits of the keys from s0 on to weights. */
+/* Turns the logits of the keys from s0 on into weights. */
 static void weigh(const split *p, strip *g, size_t s0)
 {
     float factor[WIDEST];
@@ -92,8 +93,8 @@ static void weigh(const split *p, strip *g, size_t s0)
     if (grew && s0 > 0) p->kern->scale_columns(g->o, p->d, g->width, factor);
 }
 
-/* All strips take one piece of the keys and values, which begins at key s0: a block of it after the other, so that it
- * stays in the first cache. */
+/* All strips process the piece of keys and values that begins at key s0, one block of it after the other, so that the
+ * block stays in the L1 cache. */
 static void attend(const split *p, strip *tile, size_t strips, const float *keys, size_t s0)
 {
     const sd_kern *kern = p->kern;
@@ -120,7 +121,7 @@ static void finish(const split *p, const strip *g, float *y)
     p->kern->transpose(y + g->t0 * p->C, p->C, g->o, g->width, p->d, g->n);
 }
 
-/* The queries from t0 on of one head, whose packed keys and values `packed` are. */
+/* A tile of one head: the queries from t0 on. `packed` has the head's packed keys and values. */
 static void attend_tile(const split *p, unsigned char *room, const float *packed, const float *q, float *y, size_t t0)
 {
     strip tile[TILE / 4];
@@ -144,7 +145,7 @@ void sd_attention_tiles(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_ten
     p.blocks = div_up(p.d, SDK_PANEL);
     p.piece = p.blocks * PIECE * SDK_PANEL + p.d * SDK_PANEL;
     p.scale = (float)(1.4426950408889634 / sqrt((double)p.d));
-    size_t half = max_size(cpu->caches.l2, (size_t)256 << 10) / 2;   /* of the second cache for a tile */
+    size_t half = max_size(cpu->caches.l2, (size_t)256 << 10) / 2;   /* of the L2 cache, for a tile */
     p.strips = max_size(1, min_size(TILE / p.kern->panel_columns, half / strip_room(&p)));
     size_t tiles = div_up(p.T, tile_queries(&p)), head = p.pieces * p.piece;
     size_t tile_room = p.strips * strip_room(&p);
@@ -152,7 +153,7 @@ void sd_attention_tiles(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_ten
     if (!cuts.at) return;
     p.packed = cut(&cuts, H * head * sizeof(float));
     bool small = (size_t)sd_numel(&q) * p.S <= 8 * (size_t)SMALL;
-    (void)small;   /* without OpenMP nobody asks */
+    (void)small;   /* unused without OpenMP */
     for (size_t n = 0; n < (size_t)q.dim[0] && !sd_is_cancelled(r); n++) {   /* one picture's keys at a time */
         const float *qn = sd_f32(q) + n * p.T * p.C, *kn = sd_f32(k) + n * p.S * p.C, *vn = sd_f32(v) + n * p.S * p.C;
         float *yn = sd_f32(y) + n * p.T * p.C;

@@ -44,8 +44,8 @@ void sd_cpu_trim(sd_run *r)
 
 /* ------------------------------------------------------------------------------------ numbers */
 
-/* By all threads. When the two overlap, `to` is the lower: what lies below the first byte to be read can be written in
- * any order, again and again. */
+/* Copies with all threads. If the two overlap, `to` is the lower one. So all bytes below the first that is still to be
+ * read can be written in any order; then the next lot, and so on. */
 void sd_cpu_copy(sd_run *r, sd_tensor y, sd_tensor x)
 {
     enum { PIECE = 1 << 18 };
@@ -53,7 +53,7 @@ void sd_cpu_copy(sd_run *r, sd_tensor y, sd_tensor x)
     unsigned char *to = y.data;
     const unsigned char *from = x.data;
     size_t bytes = (size_t)sd_numel(&x) * sizeof(float), gap = (uintptr_t)from - (uintptr_t)to;
-    (void)cpu;   /* not so with OpenMP */
+    (void)cpu;   /* used only with OpenMP */
     if (gap < 4 * PIECE) memmove(to, from, bytes);
     for (size_t at = 0; at < bytes && gap >= 4 * PIECE; at += gap) {
         size_t n = min_size(bytes - at, gap);
@@ -72,7 +72,7 @@ static void transpose(const sd_cpu *cpu, float *y, const float *x, size_t N, siz
 {
     enum { TILE_C = 16, TILE_P = 256 };
     size_t strips = div_up(C, TILE_C);
-    (void)cpu;   /* not so with OpenMP */
+    (void)cpu;   /* used only with OpenMP */
 #pragma omp parallel for num_threads(cpu->threads) if (N * P * C > SMALL)
     for (int s = 0; s < (int)(N * strips); s++) {
         size_t n = (size_t)s / strips, c0 = (size_t)s % strips * TILE_C, c1 = min_size(c0 + TILE_C, C);

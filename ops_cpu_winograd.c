@@ -1,24 +1,26 @@
 /* ops_cpu_winograd.c - floor 2: 3x3 convolution by a minimal algorithm [Lavin & Gray 2016]: F(4x4,3x3), 36 products for
  * 16 pixels, or the one for enlarged pictures, 100 for 64 (kernels_winograd.c).
  *
- * Tiles of output pixels are numbered through the batch; a tile is a row of three matrices for each plane p < planes:
+ * Tiles of output pixels are numbered through the batch. For each plane p < planes there are three matrices V, U and M;
+ * a tile is a row of V and of M:
  *   V[p][block][tile][SDK_PANEL] = (B^T d B)_p     from the input d, its channels cut into blocks of at most SDK_PANEL,
  *   U[p][strip][k][columns]      = (G g G^T)_p     from the weights g, the output's channels cut into strips of
  *                                                  panel_columns,
  *   M[p][strip][tile][columns]   = V U             a matrix product for each plane,
  *   y = A^T M A + bias                             into the picture.
- * They would be large (U of SD 1.5 is 9.6 GB), so they exist in parts, which the caches decide on. Two orders of work:
+ * They would be large (U of SD 1.5 is 9.6 GB), so only parts of them exist at a time, whose sizes follow from the
+ * caches. There are two orders of work:
  *
- * Many tiles: planes outside. A band of tiles, a group of blocks, and a group of strips are taken at a time. All
- * threads write V and U for them, then take planes: some rows of V_p stay in the second cache while every strip of the
- * group passes, and a few rows of M in the first while all blocks are added. U costs about as much as the products of
- * four tiles and a way through the third cache and back, so bands are as long as memory allows.
+ * Many tiles: planes in the outer loop. A band of tiles, a group of blocks and a group of strips are taken at a time.
+ * All threads write V and U for them, then share the planes: some rows of V_p stay in the L2 cache while every strip of
+ * the group passes, and a few rows of M in L1 while all blocks are added. U costs about as much as the products of four
+ * tiles and the way through the L3 cache and back, so bands are as long as memory allows.
  *
- * Few tiles and many weights: strips outside. V is whole. A thread takes a strip, or some narrow ones, makes U for one
- * block after the other in its own second cache, and multiplies.
+ * Few tiles and many weights: strips in the outer loop. V is whole. A thread takes a strip, or some narrow ones, makes
+ * U for one block after the other in its own L2 cache, and multiplies.
  *
- * An element of M is the sum over blocks, in order, of sums over a block's channels, whatever the parts: bits depend on
- * a tile's pixels and the weights alone, not on threads, caches, bands, or the rest of the batch. */
+ * However the parts are chosen, an element of M is the sum over blocks, in order, of sums over a block's channels. So
+ * its bits depend on a tile's pixels and the weights alone, not on threads, caches, bands, or the rest of the batch. */
 #include "ops_cpu.h"
 
 #include <string.h>
@@ -27,9 +29,9 @@ enum {
     IN = SDK_WINOGRAD_IN, MOST_OUT = SDK_WINOGRAD_MOST_OUT,
     LEAST_ROOM = 16 << 20, MOST_ROOM = 40 << 20, USUAL_ROOM = 24 << 20,   /* bytes of V, U, and M together, about */
     LEAST_ROWS = 48, GOOD_ROWS = 112, MOST_ROWS = 196,
-    FEW_TILES = 64,            /* that do not pay for U's way through the third cache */
+    FEW_TILES = 64,            /* up to here U's way through the L3 cache does not pay */
     COLUMNS = 32,              /* output channels that a thread then takes at a time, about */
-    SKEW = 5 * 16              /* between planes, or all of them would compete for the same lines of the cache */
+    SKEW = 5 * 16              /* a gap between planes, or all would compete for the same lines of the cache */
 };
 
 /* One convolution, and how it is split. */
@@ -42,11 +44,11 @@ typedef struct split {
     size_t zoom;                            /* 2: tiles are of the input enlarged, which is never made */
     const float *bias;
     float *zeros;
-    size_t I, O, across, down, tiles;       /* tiles of one picture: across x down; of the batch: tiles */
+    size_t I, O, across, down, tiles;       /* channels; tiles of one picture, across x down; tiles of the batch */
     size_t columns, strips;                 /* of a strip; of the output's channels */
     size_t blocks;                          /* of the input's channels */
     size_t deep, wide;                      /* blocks and strips taken at a time */
-    size_t band, piece, few;                /* rows of V and M; of them in a task's products; in the first cache */
+    size_t band, piece, few;                /* rows of V and M; those of a task's products; those in the L1 cache */
     size_t v_plane, u_plane, m_plane;
     float *v, *u, *m;                       /* strips outside: U and M of the first thread */
     unsigned char *room;                    /* each thread's packed weights */
@@ -55,13 +57,13 @@ typedef struct split {
     bool small;                             /* not worth waking other threads */
 } split;
 
-/* What is taken at a time: tiles first .. first + rows, blocks b0 .. b1 of input channels, strips s0 .. s1 of output
+/* What is taken at a time: `rows` tiles from `first` on, blocks b0 .. b1 of input channels, strips s0 .. s1 of output
  * channels. */
 typedef struct part { size_t first, rows, b0, b1, s0, s1; } part;
 
 static size_t block_start(const split *p, size_t block) { return p->I * block / p->blocks; }
 
-/* Columns of U and M that a strip really has: the last one may do with the narrow width. */
+/* The number of columns of a strip in U and M: the last strip may be narrow. */
 static size_t strip_width(const split *p, size_t strip)
 {
     return p->O - strip * p->columns > p->cpu->kern->panel_narrow ? p->columns : p->cpu->kern->panel_narrow;
@@ -123,7 +125,8 @@ static void transform_weights(const split *p, float *u, float *packed, size_t bl
     sd_profile_part(p->r, thread_id(), SD_PROFILE_WEIGHTS, t);
 }
 
-/* The pixels of one tile of the band, output channels of the strips s0 .. s1; m: M's first row of the first of them. */
+/* Writes the pixels of one tile of the band, in the output channels of the strips s0 .. s1. m: the first row of M in
+ * the first of these strips. */
 static void transform_output(const split *p, const part *a, const float *m, size_t row)
 {
     size_t out = p->how->out;
@@ -164,8 +167,8 @@ static void multiply_piece(const split *p, const part *a, size_t plane, size_t r
     sd_profile_part(p->r, thread_id(), SD_PROFILE_PRODUCTS, t);
 }
 
-/* Loops that all threads run together. Those of one kind of work do not wait for each other; `barrier` and the end of
- * the products do. */
+/* All threads share these loops. Threads that are done do not wait for the others, except at a `barrier` and at the end
+ * of the products. */
 static void write_outputs(const split *p, size_t first)
 {
     const part a = {.first = first, .rows = min_size(p->band, p->tiles - first), .s1 = p->strips};
@@ -200,7 +203,7 @@ static void do_part(const split *p, const part *a, bool new_v, bool new_u)
 
 static void planes_outside(const split *p)
 {
-    bool whole = p->deep >= p->blocks && p->wide >= p->strips;   /* U is made once */
+    bool whole = p->deep >= p->blocks && p->wide >= p->strips;   /* so U is made once for all bands */
 #pragma omp parallel num_threads(p->cpu->threads) if (!p->small)
     {
         for (size_t first = 0; first < p->tiles; first += p->band) {
@@ -268,16 +271,16 @@ static void plane_sizes(split *p)
     p->room_size = floats(2 * p->columns * SDK_PANEL * 9);
 }
 
-/* Bytes of V, U, and M together: three quarters of the third cache, where one is known. */
+/* Bytes of V, U, and M together: three quarters of the L3 cache, if it is known. */
 static size_t room_for_parts(const sd_cpu *cpu)
 {
     return cpu->caches.l3 ? max_size(LEAST_ROOM, min_size(MOST_ROOM, cpu->caches.l3 / 4 * 3)) : USUAL_ROOM;
 }
 
-/* Blocks, strips and rows of a part: of the blocks so many that the rows of V a task needs and the strip of U under
- * them lie in the second cache together, and so few rows that they, one block's strip and their M lie in the first;
- * then all strips if they take half of the room, or those that take a quarter; rows for the rest. Fewer blocks
- * where rows would be too few for U. */
+/* Chooses blocks, strips and rows of a part. As many blocks as let the rows of V that a task needs, and the strip of U
+ * for them, lie in the L2 cache together. So few rows that they, one block's strip and their M lie in L1. All strips if
+ * they take at most half of the room, else as many as take a quarter; rows for the rest of the room. Fewer blocks if
+ * there would be too few rows to pay for U. */
 static void choose_part(split *p)
 {
     size_t l2 = p->cpu->caches.l2 ? p->cpu->caches.l2 : 256 << 10, room = room_for_parts(p->cpu),

@@ -17,7 +17,7 @@ static void enter(sd_cache_sizes *c, int level, size_t size, size_t line)
     if (line) c->line = line;
 }
 
-/* Virtual machines and containers have been seen to report nonsense. */
+/* Some virtual machines and containers report nonsense. */
 static bool plausible(const sd_cache_sizes *c)
 {
     return c->l1 >= 4 << 10 && c->l1 <= 4 << 20 && c->l2 > c->l1 && c->l2 <= 256 << 20
@@ -61,8 +61,8 @@ int sd_caches_from_sysfs(sd_cache_sizes *c, const char *dir)
     return plausible(c);
 }
 
-/* Intel's leaf 4, AMD's leaf 0x8000001d: EAX bits 0-4 kind (0 none, 1 data, 3 unified), 5-7 level; EBX bits 0-11 line -
- * 1, 12-21 partitions - 1, 22-31 ways - 1; ECX sets - 1. */
+/* Intel's leaf 4, AMD's leaf 0x8000001d: EAX bits 0-4 kind (0 none, 1 data, 3 unified), 5-7 level;
+ * EBX bits 0-11 line - 1, 12-21 partitions - 1, 22-31 ways - 1; ECX sets - 1. */
 int sd_caches_from_cpuid(sd_cache_sizes *c)
 {
     *c = (sd_cache_sizes){.line = 64, .from = "cpuid"};

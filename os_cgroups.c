@@ -1,12 +1,11 @@
-/* os_cgroups.c - floor 0: Linux' control groups, by which containers limit what is in them. Elsewhere there are
- * none. */
+/* os_cgroups.c - floor 0: Linux' control groups, by which containers limit what is in them. Other systems have none. */
 #include "os.h"
 
 #include <string.h>
 
 enum { PATH = 1024 };
 
-/* A word of a comma list. */
+/* Is `word` in the first n bytes of a comma list? */
 static bool has_word(const char *list, size_t n, const char *word)
 {
     for (size_t m = strlen(word), i = 0; i + m <= n; i++)
@@ -15,7 +14,7 @@ static bool has_word(const char *list, size_t n, const char *word)
     return false;
 }
 
-/* A container may see its own group as the root: then the directories of the path are not there, and mount is it. */
+/* A container may see its own group as the root: then the path's directories do not exist, and `mount` is the group. */
 static void see_path(const char *mount, const char *group, int version,
                      void (*see)(void *user, const char *dir, int version), void *user)
 {

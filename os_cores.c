@@ -1,5 +1,5 @@
-/* os_cores.c - floor 0: how many cores this process may keep busy: OpenMP's environment, and the CPU quota of its
- * control group, which containers set: more threads than that stand still for most of each period. */
+/* os_cores.c - floor 0: how many cores this process may keep busy. OpenMP's environment says so, and the CPU quota of
+ * its control group, which containers set: more threads than that would stand still for most of each period. */
 #include "os.h"
 
 #include <stdlib.h>
@@ -10,7 +10,8 @@
 
 enum { PATH = 1024 };
 
-/* The numbers at the begin of a small file, which "max" and "-1" (no limit) are not. Returns how many. */
+/* Reads up to two numbers from the beginning of a small file; "max" and "-1" (no limit) do not count. Returns how
+ * many. */
 static int read_numbers(const char *path, double out[2])
 {
     char text[64] = "";
@@ -21,7 +22,7 @@ static int read_numbers(const char *path, double out[2])
     return sscanf(text, "%lf %lf", &out[0], &out[1]);
 }
 
-/* Cores of quota / period, rounded up; 0 if there is none. */
+/* quota / period in cores, rounded up; 0 if there is no quota. */
 static int whole_cores(double quota, double period)
 {
     if (!(quota > 0 && period > 0 && quota / period < 1e6)) return 0;

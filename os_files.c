@@ -26,7 +26,7 @@ sd_status sd_path_join(char *out, size_t size, const char *a, const char *b, sd_
     return SD_OK;
 }
 
-/* Yes, too, where that cannot be told: then opening the file says what is wrong. */
+/* Also true if unknown: then opening the file says what is wrong. */
 bool sd_is_file(const char *path)
 {
     sd_os_kind kind = sd_os_look(path, NULL);
@@ -52,7 +52,8 @@ static sd_status too_large(const char *path, size_t max, sd_error *e)
     return sd_fail(e, SD_ERR_FORMAT, "%s is larger than the %zu bytes such a file may have", path, max);
 }
 
-/* Room for the next piece: all of a file whose size is known, else twice as much as before. Pipes have no size. */
+/* Makes room for the next piece: for the whole file if its size is known, else twice as much as before. Pipes have no
+ * size. */
 static bool grow(char **data, size_t *room, size_t used, size_t whole)
 {
     if (*room - used >= 2) return true;
@@ -124,8 +125,8 @@ static sd_status cannot_write(const char *path, int why, sd_error *e)
 }
 
 #ifdef SD_OS_POSIX
-/* A number that nobody can foresee. Where the system gives none, one that two programs will hardly share: a name that
- * is taken is not used in any case. */
+/* An unpredictable number. Where the system has no source of them, one that two programs will hardly share; a name that
+ * is taken is never used in any case. */
 uint64_t sd_os_any_number(void)
 {
     uint64_t v = 0;
@@ -139,7 +140,8 @@ uint64_t sd_os_any_number(void)
     return v * UINT64_C(0x9E3779B97F4A7C15);
 }
 
-/* The standard streams may be closed, and what is written to them must not end up in our file. */
+/* Moves a file off the numbers of the standard streams: these may be closed, and what is written to them must not end
+ * up in our file. */
 static int above_standard(int fd)
 {
     if (fd < 0 || fd > STDERR_FILENO) return fd;
@@ -149,7 +151,7 @@ static int above_standard(int fd)
     return higher;
 }
 
-/* A file of that name which was not there before; its rights are those that the umask leaves. */
+/* Creates a file that did not exist before, with the permissions that the umask leaves. */
 static FILE *create(const char *path)
 {
     int fd = above_standard(open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666));
@@ -172,7 +174,7 @@ static FILE *open_through(const char *path)
     return f;
 }
 
-/* Some file systems cannot promise that the file is on the disk, and say so: that is no failure. */
+/* Some file systems cannot promise that the file is on the disk and report that; it is no failure. */
 static bool onto_disk(FILE *f) { return fsync(fileno(f)) == 0 || errno == EINVAL || errno == ENOTSUP; }
 
 bool sd_os_seek(FILE *f, uint64_t at) { return fseeko(f, (off_t)at, SEEK_SET) == 0; }
@@ -183,14 +185,14 @@ uint64_t sd_os_any_number(void)
     return ((uint64_t)time(NULL) ^ (uint64_t)clock() << 32) * UINT64_C(0x9E3779B97F4A7C15);
 }
 
-/* C99 cannot say that the file must be new; the name is one that nobody guesses. */
+/* C99 cannot demand that the file be new; but nobody can guess its name. */
 static FILE *create(const char *path) { return fopen(path, "w+b"); }
 static FILE *open_through(const char *path) { return fopen(path, "wb"); }
 static bool onto_disk(FILE *f) { return (void)f, true; }
 bool sd_os_seek(FILE *f, uint64_t at) { return at <= LONG_MAX && fseek(f, (long)at, SEEK_SET) == 0; }
 #endif
 
-/* A name in `dir` (n bytes of it, its slash included) for a file that is not finished; free() it. */
+/* A name for an unfinished file in `dir`, whose n bytes include the slash; free() it. */
 static char *temporary_name(const char *dir, size_t n)
 {
     sd_text t = {0};
@@ -201,7 +203,7 @@ static char *temporary_name(const char *dir, size_t n)
     return NULL;
 }
 
-/* Before the file is there, says which one would be left if the program ended now. */
+/* Before the file exists, notes its name: it would be left behind if the program ended now. */
 static void announce(sd_outfile *o)
 {
     if (!o->halt || strlen(o->temp) >= sizeof o->halt->temp) return;
@@ -287,7 +289,7 @@ FILE *sd_file_without_name(const char *path, sd_error *e)
     errno = ENOMEM;
     FILE *f = name ? create(name) : NULL;
     int why = errno;
-    if (f && remove(name) != 0) {   /* else the system keeps it as long as it is open */
+    if (f && remove(name) != 0) {   /* a removed file lives as long as it is open */
         why = errno;
         fclose(f);
         f = NULL;

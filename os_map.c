@@ -44,8 +44,8 @@ bool sd_os_map_length(const sd_os_map *m, uint64_t *bytes)
     return true;
 }
 
-/* On the pages that these bytes touch. What else is on a page loses nothing: the mapping is private and never written,
- * so that it is read again. */
+/* Advises on all pages that these bytes touch. Other bytes on a page lose nothing: the mapping is private and never
+ * written, so they are simply read again. */
 void sd_os_map_advise(const sd_os_map *m, size_t from, size_t to, bool needed)
 {
     long page = sysconf(_SC_PAGESIZE);
@@ -60,11 +60,11 @@ void sd_os_map_advise(const sd_os_map *m, size_t from, size_t to, bool needed)
 
 void *sd_block_alloc(size_t bytes)
 {
-    enum { PAGE = 2 << 20 };   /* of x86-64, and of AArch64 with small pages of 4 KB */
+    enum { PAGE = 2 << 20 };   /* a large page of x86-64, and of AArch64 where small pages have 4 KB */
     void *p = NULL;
     if (bytes > SIZE_MAX - PAGE || posix_memalign(&p, bytes < 2 * PAGE ? SD_ALIGN : PAGE, bytes)) return NULL;
 #ifdef MADV_HUGEPAGE
-    if (bytes >= 2 * PAGE) madvise(p, bytes, MADV_HUGEPAGE);   /* a wish: what it says does not matter */
+    if (bytes >= 2 * PAGE) madvise(p, bytes, MADV_HUGEPAGE);   /* optional: its result does not matter */
 #endif
     return p;
 }
@@ -81,7 +81,7 @@ void sd_os_map_advise(const sd_os_map *m, size_t from, size_t to, bool needed)
     (void)m, (void)from, (void)to, (void)needed;
 }
 
-/* C99 has no aligned memory: what malloc gave stands before the block. */
+/* C99 cannot allocate aligned memory, so the pointer from malloc is stored just before the block. */
 void *sd_block_alloc(size_t bytes)
 {
     unsigned char *p = bytes > SIZE_MAX - 2 * SD_ALIGN ? NULL : malloc(bytes + 2 * SD_ALIGN);

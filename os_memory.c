@@ -1,7 +1,7 @@
 /* os_memory.c - floor 0: how much memory this process can still get.
  *
- * Systems promise more memory than they have, and end the program that believes them. What is really left is the least
- * of what the system, the limits of the process and those of its control groups (a container) leave. */
+ * Systems promise more memory than they have and kill the program that relies on it. What is really left is the
+ * smallest of what the system, the limits of the process and the limits of its control groups (a container) leave. */
 #define _POSIX_C_SOURCE 200809L
 #ifdef __APPLE__
 #define _DARWIN_C_SOURCE   /* ru_maxrss */
@@ -15,7 +15,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-/* Of the machine, whoever uses it. */
+/* All memory of the machine, whoever uses it. */
 static uint64_t whole(void)
 {
 #ifdef _SC_PHYS_PAGES
@@ -25,7 +25,7 @@ static uint64_t whole(void)
     return UINT64_MAX;
 }
 
-/* Of addresses; UINT64_MAX: there is none. */
+/* The limit on the address space; UINT64_MAX: there is none. */
 static uint64_t limit(void)
 {
     struct rlimit l;
@@ -57,7 +57,7 @@ static uint64_t least(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
 /* ------------------------------------------------------------- the files in which Linux tells more */
 
-enum { FILE_BYTES = 8192 };   /* the files below are shorter, or begin with what is looked for */
+enum { FILE_BYTES = 8192 };   /* the files below are shorter, or have what we want at their beginning */
 
 static bool read_text(const char *path, char text[FILE_BYTES])
 {
@@ -68,7 +68,7 @@ static bool read_text(const char *path, char text[FILE_BYTES])
     return n > 0;
 }
 
-/* The number behind `key` at the beginning of a line; `otherwise` if there is none ("max"). */
+/* The number after a `key` that begins a line; `otherwise` if there is none ("max"). */
 static uint64_t number_of(const char *text, const char *key, uint64_t otherwise)
 {
     size_t n = strlen(key);
@@ -82,7 +82,7 @@ static uint64_t number_of(const char *text, const char *key, uint64_t otherwise)
     return otherwise;
 }
 
-/* What can be taken and what can be swapped; where the system does not say, all that there is. */
+/* Available memory plus free swap; where the system does not report them, all memory of the machine. */
 static uint64_t of_system(void)
 {
     char text[FILE_BYTES];
@@ -91,7 +91,7 @@ static uint64_t of_system(void)
     return free_kb > UINT64_MAX / 4096 ? UINT64_MAX : (free_kb + swap_kb) * 1024;
 }
 
-/* Of a limit on addresses, what this process has not taken. */
+/* What this process has not used of its limit on the address space. */
 static uint64_t of_process(void)
 {
     char text[FILE_BYTES];
@@ -101,7 +101,7 @@ static uint64_t of_process(void)
     return most > taken ? most - taken : 0;
 }
 
-/* A number in a file of a control group. `key`: "" if it is all there is in it. */
+/* A number in a file of a control group. `key` is "" if the number is all that the file holds. */
 static uint64_t of_file(const char *dir, const char *name, const char *key, uint64_t otherwise)
 {
     char path[4096], text[FILE_BYTES];
@@ -110,7 +110,7 @@ static uint64_t of_file(const char *dir, const char *name, const char *key, uint
     return number_of(text, key, otherwise);
 }
 
-/* What one group leaves; the pages of files that it holds can be given back. */
+/* What one group leaves. Its cached file pages can be given back, so they count as free. */
 static void of_group(void *user, const char *dir, int version)
 {
     uint64_t *left = user;

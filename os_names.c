@@ -12,8 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Such a name means the open file itself, with its place in it, which opening the name again would not give
- * everywhere. */
+/* Such a name means the open file itself, with its current position. Opening the name again would not give that on
+ * every system. */
 int sd_os_descriptor(const char *path)
 {
     static const struct { const char *name; int fd; } known[] = {
@@ -56,7 +56,7 @@ bool sd_os_program_path(char *path, size_t size)
 
 int sd_os_descriptor(const char *path) { return (void)path, -1; }
 
-/* A directory can be opened on some systems, and not be read. */
+/* Some systems can open a directory but not read it. */
 sd_os_kind sd_os_look(const char *path, uint64_t *bytes)
 {
     errno = 0;

@@ -31,8 +31,8 @@ static void drop_last(char *path)
     *(dot ? dot : path) = 0;
 }
 
-/* The module around: without its last name, and where that is a number of a list without the list's: attn1.to_out.0
- * becomes attn1. */
+/* Goes to the enclosing module: drops the last name and, if that is an index into a list, the list's name too:
+ * attn1.to_out.0 becomes attn1. */
 static void go_up(char *path)
 {
     const char *dot = strrchr(path, '.'), *last = dot ? dot + 1 : path;
@@ -47,9 +47,8 @@ static bool lies_in(const char *path, const char *block)
     return strncmp(path, block, n) == 0 && (path[n] == 0 || path[n] == '.');
 }
 
-/* With weights: the module that has them. Without: the one around the module that had the last weights, so that a
- * softmax belongs to its attention and a residual's sum to its block; at the beginning of a step of the plan that
- * step. */
+/* With weights: the module that has them. Without: the module that encloses the one with the last weights, so that a
+ * softmax belongs to its attention and a residual's sum to its block; at the beginning of a step, that step. */
 static void name_module(const sd_run *r, const sd_operation *o, char path[SD_PROFILE_PATH])
 {
     sd_profile *p = r->profile;
@@ -102,7 +101,7 @@ void sd_profile_end(sd_run *r, const sd_operation *o)
 {
     sd_profile *p = r->profile;
     char module[SD_PROFILE_PATH], block[SD_PROFILE_PATH];
-    if (!p || !p->op.stage || !sd_ok(r)) return;   /* outside of stages nobody asked */
+    if (!p || !p->op.stage || !sd_ok(r)) return;   /* nothing is measured outside of stages */
     p->op.seconds = sd_now() - p->begin;
     name_module(r, o, module);
     p->op.module = module;

@@ -1,7 +1,7 @@
 /* profile.h - floor 2: measures the whole-tensor operations of a run for whoever wants to know (sd_set_profile).
  *
- * ops.c says when an operation begins and ends and how the backend computes it; the backend says where the time of its
- * threads went. While nobody listens (run->profile NULL) each of these calls is one comparison. */
+ * ops.c reports when an operation begins and ends and how the backend computes it; the backend reports where the time
+ * of its threads went. While nobody listens (run->profile NULL) each of these calls costs one comparison. */
 #ifndef SD_PROFILE_H
 #define SD_PROFILE_H
 
@@ -11,7 +11,7 @@ enum { SD_PROFILE_PATH = 256 };
 
 typedef enum sd_stage { SD_STAGE_TEXT, SD_STAGE_UNET, SD_STAGE_DECODE, SD_STAGE_ENCODE, SD_STAGES } sd_stage;
 
-/* One thread's seconds, apart from the next one's: threads that write to one line of the cache wait for each other. */
+/* One thread's seconds, padded: threads that write to the same cache line wait for each other. */
 typedef struct sd_profile_sums {
     double part[SD_PROFILE_PARTS];
     char apart[SD_ALIGN];
@@ -39,8 +39,8 @@ void sd_profile_stage_end(sd_run *r);
 typedef struct sd_operation {
     const char *name;
     sd_tensor y, in[3];                 /* the result; what was read (nd 0: nothing) */
-    const sd_tensor *weight;            /* names the module, and was read too; or NULL and */
-    const char *key;                    /* only that name, or NULL as well */
+    const sd_tensor *weight;            /* names the module, and was read too; NULL: none */
+    const char *key;                    /* without a weight: a name all the same, or NULL */
     double flops;                       /* of the plain algorithm */
     sd_conv_how how;                    /* how it was computed; all zero: plainly */
 } sd_operation;

@@ -1,9 +1,9 @@
 /* profile_roof.c - floor 2: measures what this machine can do at most.
  *
- * Neighbours on the same machine and a clock that changes make any single figure too small, never too large. So each
- * one is the best of many short tries, which all threads begin together. Memory is shared: its try lasts from the first
- * thread's begin to the last one's end. A core's arithmetic is its own: there each thread's best try counts, and a
- * neighbour that takes one core the whole time does no harm. */
+ * Other programs and a changing clock rate make a single figure too small, never too large. So each figure is the best
+ * of many short tries, which all threads begin together. Memory is shared: a try lasts from the first thread's begin to
+ * the last one's end. A core's arithmetic is its own: there each thread's best try counts, so a program that keeps one
+ * core busy does no harm. */
 #include "profile_roof.h"
 
 
@@ -57,7 +57,8 @@ static double try_once(work *w, task *tasks, int threads, int times)
     return last - first;
 }
 
-/* The shortest time that all threads take to do it once, in tries of a millisecond and more; each one's in `best`. */
+/* The shortest time in which all threads do the work once, from tries of a millisecond or more; each thread's own
+ * shortest time goes to `best`. */
 static double best_of(work *w, task *tasks, int threads, double seconds)
 {
     double best = INFINITY, until = sd_now() + seconds;
@@ -76,7 +77,7 @@ enum { MOST_TILES = 8, MOST_STRIPS = 2 };
 static size_t tile_of(const sd_kern *k) { return k->panel ? k->panel_rows : 8; }
 static size_t strip_of(const sd_kern *k) { return k->panel ? k->panel_columns : 16; }
 
-/* By the micro-kernel; kernels that have none multiply with gemm, whose B is [columns, SDK_PANEL] here. */
+/* Multiplies with the micro-kernel, or with gemm if the table has none; then B is [columns, SDK_PANEL]. */
 static void multiply(const task *t, int times)
 {
     const sd_kern *k = t->kern;
@@ -108,8 +109,8 @@ static double peak_of(task *tasks, int threads, double seconds)
 enum { LEVELS = 4 };   /* of memory, sd.h */
 
 /* ------------------------------------------------------------------------------------ bandwidth
- * The C library reads with the widest vectors there are when it looks for a byte that is not there. What it looks for,
- * and how many bytes it copies, is read from memory each time, or a compiler would do it once. */
+ * To read, memchr looks for a byte that is not there: the C library does that with the widest vectors. The byte, and
+ * the number of bytes to copy, are read from memory each time, or a compiler would do the work only once. */
 
 static void read_all(const task *t, int times)
 {
@@ -129,7 +130,7 @@ static void clear_all(const task *t, int times)
     for (int i = 0; i < times; i++) memset(t->a, 0, t->bytes);
 }
 
-/* The bytes of a buffer that is in that level for certain and not in the one before; 0: there is none such. */
+/* The bytes of a buffer that is certainly in this level of memory and not in the one before; 0: there is none. */
 static size_t buffer_of(int level, const sd_cache_sizes *c, int threads)
 {
     const size_t n = (size_t)threads, least = (size_t)64 << 20, most = (size_t)512 << 20;
@@ -202,7 +203,7 @@ sd_status sd_roofs_measure(sd_roofs *roofs, const sd_kern *kern, const sd_cache_
     return e->status;
 }
 
-/* The level that holds the activations says how fast they come; weights come from memory. */
+/* Activations come as fast as the level that holds them allows; weights come from memory. */
 double sd_roof_seconds(const sd_roofs *r, double flops, double bytes, double weight_bytes)
 {
     int level = 0;

@@ -1,5 +1,5 @@
-/* profile_roof.h - floor 2: what this machine can do at most: its micro-kernel on operands in the first cache, and
- * bytes from each level of memory. No operation is faster than the slower of the two (sd_roofs in sd.h). */
+/* profile_roof.h - floor 2: what this machine can do at most: the speed of its micro-kernel on operands in the L1
+ * cache, and of bytes from each level of memory. No operation is faster than the slower of the two (sd_roofs, sd.h). */
 #ifndef SD_PROFILE_ROOF_H
 #define SD_PROFILE_ROOF_H
 

@@ -3,8 +3,8 @@
  * [Li et al. 2020, "Scalable gradients for stochastic differential equations", section 4; Kidger et al. 2021,
  * "Efficient and accurate gradients for neural SDEs"]; torchsde._brownian.brownian_interval with halfway_tree=True.
  *
- * torchsde keeps the tree and a cache of its nodes. Both only save time: a node's value follows from its place. Here a
- * query walks down from the root and keeps nothing but a buffer per level. */
+ * torchsde keeps the tree and a cache of its nodes. Both only save time, since a node's value follows from its place in
+ * the tree. Here a query walks down from the root and keeps only one buffer per level. */
 #include "rng_streams.h"
 
 #include <math.h>
@@ -16,7 +16,7 @@ enum { MAX_DEPTH = 60 };
 struct sd_brownian {
     uint64_t entropy;
     double t0, t1;            /* rounded to 1e-6 */
-    double length;            /* of the interval before it was rounded: the root's variance */
+    double length;            /* of the interval before rounding: the root's variance */
     size_t n;
     sd_seeded_normals draw;
     void *user;
@@ -30,8 +30,8 @@ typedef struct node {
     int depth;
 } node;
 
-/* Python's round(x, 6): the double nearest to the decimal that is nearest to x, ties to even. x * 1e6 is not exact, and
- * where it falls on a tie its error decides. */
+/* Python's round(x, 6): the double nearest to the decimal that is nearest to x, ties to even. x * 1e6 is not exact; if
+ * it falls on a tie, its rounding error decides. */
 static double round_6(double x)
 {
     double p = x * 1e6, n = rint(p), lost = fma(x, 1e6, -p);
@@ -84,8 +84,8 @@ void sd_brownian_free(sd_brownian *b)
     free(b);
 }
 
-/* The increment w over a node becomes that over its left half: given the whole, the half is normal with mean
- * left / h * w and variance left * right / h. float32 throughout, as torch multiplies a tensor by a number. */
+/* From the increment w over a node to that over its left half: given the whole, the half is normal with mean
+ * left / h * w and variance left * right / h. All in float32, as when torch multiplies a tensor by a number. */
 static void left_half(sd_brownian *b, const node *v, double mid, const float *w, float *half)
 {
     double left = mid - v->start, right = v->end - mid, inverse = 1.0 / (v->end - v->start);
@@ -95,8 +95,8 @@ static void left_half(sd_brownian *b, const node *v, double mid, const float *w,
     for (size_t i = 0; i < b->n; i++) half[i] = w[i] * mean1 * mean2 + deviation * half[i];
 }
 
-/* Adds the increments over the largest nodes that make up [from, to], within v, to sum. It adds from left to
- * right, for the order of a float32 sum changes its last bits. */
+/* Adds to `sum` the increments over the largest nodes within v that make up [from, to]. It goes from left to right,
+ * because the order of a float32 sum changes its last bits. */
 static sd_status collect(sd_brownian *b, const node *v, const float *w, double from, double to, float *sum, bool *any,
                          sd_error *e)
 {
@@ -126,14 +126,14 @@ static sd_status collect(sd_brownian *b, const node *v, const float *w, double f
 
 static double within(const sd_brownian *b, double t) { return fmin(fmax(t, b->t0), b->t1); }
 
-/* Outside its ends the path stands still. The part of [from, to] that is inside may round to an empty interval, for the
- * ends themselves were rounded: 0.9323583 lies inside a path that begins at 0.932358. torchsde divides intervals for
- * ever there. */
+/* Outside its ends the path stands still. The part of [from, to] that is inside may round to an empty interval, because
+ * the ends themselves were rounded: 0.9323583 lies inside a path that begins at 0.932358. There torchsde divides
+ * intervals for ever. */
 sd_status sd_brownian_increment(sd_brownian *b, double from, double to, float *out, sd_error *e)
 {
     if (!(from <= to))
         return sd_fail(e, SD_ERR_ARG, "an increment of a Brownian path goes forward, not from %g to %g", from, to);
-    /* Levels that went through exp(log()) miss the ends by a few ulp; a last step to level 0 begins outside. */
+    /* Noise levels that went through exp(log()) miss the ends by a few ulp; a last step to level 0 leaves the path. */
     double first = within(b, from), last = within(b, to);
     bool close = first < last && round_6(from) == round_6(to);
     if (close) return sd_fail(e, SD_ERR_ARG, "a Brownian path is known to 1e-6: %.9g and %.9g are too close", from, to);

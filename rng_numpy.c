@@ -2,8 +2,8 @@
  *
  * Two families. numpy.random.RandomState (np.random.seed, np.random.randn): mt19937 and Marsaglia's polar method
  * [Marsaglia & Bray 1964]. numpy.random.default_rng: a SeedSequence fills a PCG64 [O'Neill 2014] from which a ziggurat
- * of 256 layers [Marsaglia & Tsang 2000] takes normals, in float64 or in float32. Values are equal bit for bit where
- * log, log1p and exp are; all but one number in a hundred of the ziggurat use none of them. */
+ * of 256 layers [Marsaglia & Tsang 2000] makes normals, in float64 or in float32. Values are equal bit for bit where
+ * log, log1p and exp are; only about one number in a hundred of the ziggurat uses them. */
 #include "rng.h"
 
 #include <math.h>
@@ -39,7 +39,7 @@ double sd_numpy_normal(sd_rng *r)
 
 /* -------------------------------------------------------------------------------- SeedSequence */
 
-/* O'Neill's seed_seq_fe: every word is hashed, with a constant that changes each time, and mixed into every other. */
+/* O'Neill's seed_seq_fe: every word is hashed, with a constant that changes each time, and mixed into all others. */
 static uint32_t hash(uint32_t value, uint32_t *constant, uint32_t factor)
 {
     value ^= *constant;
@@ -139,7 +139,7 @@ uint64_t sd_pcg64_u64(sd_pcg64 *r)
     return x >> turn | x << (64 - turn) % 64;
 }
 
-/* The low half first; the high half waits for the next 32-bit draw, whatever 64-bit draws come between. */
+/* The low half comes first; the high half waits for the next 32-bit draw, even if 64-bit draws come between. */
 uint32_t sd_pcg64_u32(sd_pcg64 *r)
 {
     if (r->has_spare) {
@@ -159,9 +159,8 @@ static float uniform_32(sd_pcg64 *r) { return (float)(sd_pcg64_u32(r) >> 8) * 0x
 
 /* Right edges of the 256 layers, each of area A = 0.004928673233974652 under f(x) = exp(-x^2/2). edge[255] = r is where
  * the tail begins; downwards edge[i] = sqrt(-2 ln(A / edge[i+1] + f(edge[i+1]))); edge[0] = A / f(r) is the width of
- * a rectangle with the area of the layer that has the tail. They
- * are data here, because what the recursion in double gives differs from NumPy's values in the last bits, and between C
- * libraries. */
+ * a rectangle with the area of the layer that has the tail. They are data here because the recursion in double differs
+ * from NumPy's values in the last bits, and from one C library to another. */
 static const double edge[256] = {
     0x1.f493b7815d979p1, 0x1.b8d0be3fdf6c6p-3, 0x1.250af3c2c5bb4p-2, 0x1.57cb938443b61p-2,
     0x1.801fce82fa70cp-2, 0x1.a230c2e4cd0bcp-2, 0x1.c004d2f3861f7p-2, 0x1.dac2f5a747274p-2,
@@ -230,7 +229,7 @@ static const double edge[256] = {
 };
 static const double tail = 3.6541528853610087963519472518, tail_reciprocal = 0.27366123732975827203338247596;
 
-/* The share of layer i that lies under the curve at every height: up to the edge of the layer above. */
+/* The share of layer i that lies under the curve at every height: it ends at the edge of the layer above. */
 static double safe_part(unsigned i) { return (i == 0 ? edge[255] : i == 1 ? 0.0 : edge[i - 1]) / edge[i]; }
 static double height(unsigned i) { return i == 0 ? 1.0 : exp(-0.5 * edge[i] * edge[i]); }
 

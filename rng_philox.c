@@ -4,7 +4,7 @@
  * (ATen's native/cuda/DistributionTemplates.h) gives every GPU thread a counter of its own and has it draw four normals
  * at a time by cuRAND's curand_normal4 (Box & Muller [1958] in float32).
  *
- * A GPU has units of its own for sin and cos, with other last bits. So the words are equal, and the normals differ by
+ * A GPU computes sin and cos in special units, with other last bits. So the words are equal, and the normals differ by
  * a few 1e-6: the fast sine is off by at most 2^-21.4 for angles up to pi [CUDA C Programming Guide, intrinsic
  * functions], times a radius of at most 6.7. */
 #include "rng.h"
@@ -46,8 +46,8 @@ static void box_muller(uint32_t x, uint32_t y, float *sine, float *cosine)
     *cosine = radius * cosf(v);
 }
 
-/* out[i] comes from thread i % all. A thread's four words make numbers i, i + all, i + 2 all, i + 3 all; then it takes
- * its next counter. With n <= all, the usual case, three of the four are never used. */
+/* out[i] comes from thread i % all. A thread's four words make the numbers i, i + all, i + 2 all, i + 3 all; then it
+ * takes its next counter. With n <= all, the usual case, three of the four are never used. */
 void sd_philox_normal(sd_philox *r, float *out, size_t n)
 {
     if (n == 0) return;   /* torch launches no kernel then */

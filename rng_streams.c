@@ -16,7 +16,7 @@ typedef union generator {
 } generator;
 
 typedef struct gpu_size {
-    uint32_t sms, threads;   /* 0, 0: a GPU larger than every draw */
+    uint32_t sms, threads;   /* 0, 0: a GPU with more threads than any draw has numbers */
 } gpu_size;
 
 typedef struct kind {
@@ -28,7 +28,7 @@ typedef struct kind {
 
 struct sd_stream {
     char name[96];
-    const kind *kind;        /* NULL: numbers that were given */
+    const kind *kind;        /* NULL: numbers given by the caller */
     gpu_size gpu;
     bool per_image;
     int count;               /* generators, or Brownian paths */
@@ -98,7 +98,7 @@ static const kind kinds[] = {
 
 /* ------------------------------------------------------------------------------------ the spec */
 
-/* "sms=N,threads=M" in either order. Both or none: what a GPU gives depends on their product. */
+/* "sms=N,threads=M" in either order. Both or neither: a GPU's numbers depend on their product. */
 static sd_status parse_gpu(gpu_size *g, const char *spec, const char *settings, sd_error *e)
 {
     for (const char *s = settings; *s;) {
@@ -124,7 +124,7 @@ static sd_status parse_gpu(gpu_size *g, const char *spec, const char *settings, 
     return SD_OK;
 }
 
-/* What other programs call them: stable-diffusion.cpp cpu and cuda, A1111 CPU, GPU and NV. */
+/* Other programs' names: cpu and cuda in stable-diffusion.cpp; CPU, GPU and NV in A1111. */
 static const struct { const char *name, *kind; } other_names[] = {
     {"cpu", "torch-cpu"}, {"cuda", "torch-cuda"}, {"gpu", "torch-cuda"}, {"nv", "torch-cuda"},
 };
@@ -275,7 +275,7 @@ void sd_stream_close(sd_stream *s)
 
 /* ------------------------------------------------------------------------------------- drawing */
 
-/* How many numbers each generator gives for a batch. */
+/* Finds how many numbers each generator draws for a batch. */
 static sd_status shares(const sd_stream *s, const char *who, size_t images, size_t each, size_t *n, sd_error *e)
 {
     if (s->per_image && images > (size_t)s->count)
@@ -328,7 +328,7 @@ static void seeded_normals(void *user, uint32_t seed, float *out, size_t n)
     s->kind->normal(&g, out, n);
 }
 
-/* (double)(float)x. volatile, because GCC 12 at -O2 drops both conversions where it vectorises two such stores. */
+/* (double)(float)x. volatile, because GCC 12 at -O2 drops both conversions when it vectorises two such stores. */
 static double rounded(double x)
 {
     volatile float narrow = (float)x;

@@ -9,8 +9,8 @@
 
 /* One path of Brownian motion, n independent coordinates, on [t0, t1]: torchsde's BrownianTree(entropy=..., tol=1e-6,
  * pool_size=24), which is a BrownianInterval with halfway_tree=True. The increment over [a, b] depends on the entropy,
- * t0, t1, a and b alone, not on what was asked before: times count to 1e-6, halves of halves of [t0, t1] are drawn by
- * the Brownian bridge, each from a generator that is seeded with a hash of its place. */
+ * t0, t1, a and b alone, not on earlier queries. Times are rounded to 1e-6. [t0, t1] is halved again and again; each
+ * half is drawn by the Brownian bridge, from a generator seeded with a hash of the half's place. */
 typedef struct sd_brownian sd_brownian;
 
 /* Fills out with n normals from a generator freshly seeded with `seed`. */
@@ -20,7 +20,7 @@ typedef void (*sd_seeded_normals)(void *user, uint32_t seed, float *out, size_t 
 sd_status sd_brownian_new(sd_brownian **out, uint64_t entropy, double t0, double t1, size_t n, sd_seeded_normals draw,
                           void *user, sd_error *e);
 void sd_brownian_free(sd_brownian *b);
-/* W(b) - W(a), a <= b, n numbers; a and b are pulled into [t0, t1]. */
+/* W(b) - W(a), a <= b, n numbers; a and b are clamped to [t0, t1]. */
 sd_status sd_brownian_increment(sd_brownian *path, double a, double b, float *out, sd_error *e);
 
 /* -------------------------------------------------------------------------------------- streams */
@@ -39,9 +39,9 @@ typedef struct sd_stream sd_stream;
 /* spec: torch-cpu | torch-cuda[:sms=N,threads=M] | numpy | numpy-pcg64 | numpy-pcg64-f32 | brownian[:torch-cpu or
  * :torch-cuda...]; NULL is torch-cpu. Other programs' cpu, cuda, GPU and NV are known too. */
 sd_status sd_stream_open(sd_stream **out, const char *spec, const sd_stream_options *o, sd_error *e);
-/* Our name for another program's, without settings; `spec` itself for anything else. */
+/* Our name, without settings, for another program's name; `spec` itself for anything else. */
 const char *sd_stream_canonical(const char *spec);
-/* Numbers that somebody else drew, given out in order; they are copied. The seed plays no part. */
+/* A stream of numbers that somebody else drew. They are copied and given out in order; the seed plays no part. */
 sd_status sd_stream_open_numbers(sd_stream **out, const char *name, const float *numbers, size_t n,
                                  const sd_stream_options *o, sd_error *e);
 void sd_stream_close(sd_stream *s);
@@ -51,11 +51,12 @@ void sd_stream_close(sd_stream *s);
 sd_status sd_stream_normal(sd_stream *s, const char *who, float *out, size_t images, size_t each, sd_error *e);
 
 /* The noise that a sampler adds on its way from one noise level to another, of unit variance. A Brownian stream gives
- * (W(to) - W(from)) / sqrt|to - from|, as BrownianTreeNoiseSampler of k-diffusion and diffusers; others draw afresh. */
+ * (W(to) - W(from)) / sqrt|to - from|, as BrownianTreeNoiseSampler of k-diffusion and diffusers; other streams draw new
+ * normals. */
 sd_status sd_stream_noise(sd_stream *s, const char *who, double from, double to, float *out, size_t images, size_t each,
                           sd_error *e);
-/* Before its first noise a Brownian stream must know the levels between which it will be asked: the least above zero
- * and the greatest. That begins a new path, the same for the same seed. No effect on other streams. */
+/* Before its first noise a Brownian stream must know the range of noise levels: the least above zero and the greatest.
+ * This begins a new path, the same for the same seed. It has no effect on other streams. */
 sd_status sd_stream_span(sd_stream *s, double sigma_min, double sigma_max, sd_error *e);
 
 #endif

@@ -2,7 +2,7 @@
  *
  * mt19937 [Matsumoto & Nishimura 1998], seeded as init_genrand does; normals by Box & Muller [1958] in torch's two ways
  * (ATen/native/cpu/DistributionTemplates.h, normal_kernel): a scalar one in double for fewer than 16 numbers, and one
- * that fills blocks of 16 in float32. The block path of an x86 torch has its own float32 log and sincos (polynomials of
+ * that fills blocks of 16 in float32. On x86, torch's block path has its own float32 log and sincos (polynomials of
  * Cephes [Moshier 1992], with fused multiply-adds). They are written out below because the noise's last bits depend on
  * them: with these it is equal bit for bit, with libm's functions up to 2.2e-6 off. */
 #include "rng.h"
@@ -96,8 +96,8 @@ static float log_f32(float x)
     return fmaf(e, ln2_high, t + y);
 }
 
-/* sin x and cos x for x >= 0: x less an even multiple j of pi/4, which is given in three parts so that little is lost.
- * */
+/* sin x and cos x for x >= 0. An even multiple j of pi/4 is subtracted from x; pi/4 is in three parts so that little is
+ * lost. */
 static void sincos_f32(float x, float *sine, float *cosine)
 {
     int j = ((int)(x * 1.27323954473516f) + 1) & ~1;   /* 4/pi */

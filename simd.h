@@ -2,7 +2,7 @@
  *
  * The build defines exactly one of SD_ISA_SSE2, SD_ISA_AVX2 (with -mavx2 -mfma -mf16c), SD_ISA_AVX512 (with -mavx512f,
  * nothing more is used), SD_ISA_NEON (AArch64) and SD_ISA_SCALAR, where a vector is one number and all is plain C99.
- * Everything is inline; nothing reads or writes past what it is told.
+ * Everything is inline; nothing reads or writes beyond the elements it was given.
  *
  *   vf            VL floats                        vsum            VL running sums in double
  *   TILE_ROWS x TILE_VECTORS vectors is the block of C that the matrix product keeps in registers.
@@ -26,9 +26,10 @@
 #error "define one of SD_ISA_SSE2, SD_ISA_AVX2, SD_ISA_AVX512, SD_ISA_NEON, SD_ISA_SCALAR"
 #endif
 
-/* Before a loop that must vanish: its count is known when compiled, and what it indexes shall live in registers. */
+/* Before a loop that must be unrolled: its count is a compile-time constant, and the array it indexes must become
+ * registers. */
 #if defined(__clang__)
-#pragma clang diagnostic ignored "-Wpass-failed"   /* the copy of a loop for a count that is not known stays one */
+#pragma clang diagnostic ignored "-Wpass-failed"   /* where a function is not inlined, such a loop stays one */
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define UNROLL _Pragma("GCC unroll 32")
@@ -261,8 +262,8 @@ static inline float v_max_lane(vf v)
     return _mm_cvtss_f32(_mm_max_ss(v, _mm_shuffle_ps(v, v, 1)));
 }
 
-/* With the half's exponent and mantissa put where the float's are, the value is 2^-112 times what it should be, for
- * subnormal halves too. Infinity and NaN get the float's largest exponent, and NaN is made quiet. */
+/* The half's exponent and mantissa, moved to where a float has its own, make 2^-112 times the half's value, also for
+ * subnormal halves. Infinity and NaN get the float's largest exponent, and NaN is made quiet. */
 static inline vf v_widen_f16(const uint16_t *p)
 {
     __m128i h = _mm_unpacklo_epi16(_mm_loadl_epi64((const __m128i *)(const void *)p), _mm_setzero_si128());
@@ -454,7 +455,7 @@ static inline void v_store_part(float *p, vf v, size_t n)
 }
 #endif
 
-/* r[i] lane j becomes r[j] lane i: 4x4 blocks within each 128 bits, then whole 128 bits change places. */
+/* r[i] lane j becomes r[j] lane i: first 4x4 blocks within each 128 bits, then groups of 128 bits change places. */
 #if defined(SD_ISA_SCALAR)
 static inline void v_transpose(vf *r) { (void)r; }   /* one number */
 #else

@@ -3,8 +3,8 @@
  *   vd            DL = VL / 2 doubles; low_half and high_half of a vf are such
  *   PRECISE_ROWS x PRECISE_VECTORS vectors is the block of C that the matrix product keeps in registers.
  *
- * d_fma may round once or twice: it is for products of floats, which a double holds exactly, so that both give the same
- * bits. */
+ * d_fma may round once or twice. It is for products of floats only, which a double holds exactly, so that both give the
+ * same bits. */
 #ifndef SD_SIMD_DOUBLE_H
 #define SD_SIMD_DOUBLE_H
 

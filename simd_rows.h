@@ -1,4 +1,4 @@
-/* simd_rows.h - floor 1: in vectors, the row functions whose bits are the specification's, for kernels_simd.c and
+/* simd_rows.h - floor 1: row functions in vectors whose bits are the specification's, for kernels_simd.c and
  * kernels_precise.c. */
 #ifndef SD_SIMD_ROWS_H
 #define SD_SIMD_ROWS_H
@@ -45,7 +45,7 @@ static void add(float *y, const float *x, size_t n)
         put(y + i, n - i, v_add(get(y + i, n - i), get(x + i, n - i)));
 }
 
-/* Row after row for each column, as the specification does it: the same bits. */
+/* Adds row after row for each column, as the specification does: the same bits. */
 static void column_sums(double *sum, double *sum_sq, const float *x, size_t rows, size_t n)
 {
     enum { STRIP = 8 };   /* rows whose sums stay in registers; more would read too many pages at a time */

@@ -7,7 +7,7 @@
 #include <string.h>
 
 /* ------------------------------------------------------------------------------------- numbers
- * printf and strtod write and want the locale's decimal separator, which may be any character of several bytes. */
+ * printf writes and strtod expects the locale's decimal separator, which may be any character, of several bytes too. */
 
 static bool in_number(char c) { return (c >= '0' && c <= '9') || c == '-' || c == '+' || c == 'e' || c == 'E'; }
 
@@ -84,7 +84,7 @@ void sd_text_quoted(sd_text *t, const char *s)
     sd_text_addn(t, "\"", 1);
 }
 
-/* Adds four hexadecimal digits to *v, *at going behind them; false at the first letter that is none. */
+/* Appends four hexadecimal digits to *v and moves *at past them; false at the first character that is no digit. */
 static bool hex4(const char *s, size_t n, size_t *at, int32_t *v)
 {
     static const char digits[] = "0123456789abcdefABCDEF";
@@ -120,9 +120,9 @@ size_t sd_json_escape(const char *s, size_t n, int32_t *c, const char **why)
     return at;
 }
 
-enum { LONGEST_ESCAPE = 12 };   /* \uXXXX\uXXXX; a NUL before its end is none of its letters and ends it */
+enum { LONGEST_ESCAPE = 12 };   /* \uXXXX\uXXXX; a NUL is no valid character of an escape, so reading stops there */
 
-/* Where the string that begins at s ends, behind its quote; NULL if it breaks the rules. */
+/* The end of the string that begins at s, after its closing quote; NULL if it breaks the rules. */
 static const char *quoted_end(const char *s)
 {
     int32_t c;

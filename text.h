@@ -5,29 +5,31 @@
 #include "base.h"
 
 #define SD_NUMBER_SIZE 32
-/* The fewest digits that are read back as the same double; "inf", "-inf", "nan". Returns out. */
+/* The shortest decimal that reads back as the same double; or "inf", "-inf", "nan". Returns out. */
 const char *sd_number_text(char out[SD_NUMBER_SIZE], double x);
-/* The whole text must be a decimal number, with a point whatever the locale says, or "inf". */
+/* The whole text must be a decimal number, with a point in every locale, or "inf". */
 bool sd_number_read(double *out, const char *text);
-/* What strtod makes of n bytes of digits, signs, "e" and at most one point, which this locale may write otherwise.
- * False if they are not a number as a whole. room[n + SD_NUMBER_SIZE]: to write in. */
+/* What strtod makes of n bytes of digits, signs, "e" and at most one point, for which this locale may have another
+ * character. False if they are not one whole number. room[n + SD_NUMBER_SIZE] is scratch. */
 bool sd_number_in_locale(double *out, const char *text, size_t n, char *room);
 
-/* A JSON string, quotes included; what is not ASCII stays as it is, as json.dumps(ensure_ascii=False) leaves it. */
+/* Adds s as a JSON string, quotes included; non-ASCII characters stay as they are, as with
+ * json.dumps(ensure_ascii=False). */
 void sd_text_quoted(sd_text *t, const char *s);
-/* The other way round and in place: s begins with a quote. The end of the JSON string within s, behind its closing
- * quote; NULL if there is none or it breaks JSON's rules, and s is as it was. *out: what it says, NUL terminated. */
+/* The other way round, in place; s begins with a quote. *out receives the decoded string, NUL terminated. Returns the
+ * end of the JSON string in s, after its closing quote; or NULL if it has no end or breaks JSON's rules, and then s is
+ * unchanged. */
 char *sd_text_unquote(char *s, char **out);
 
-/* The character that an escape of a JSON string means; it begins at s, with its backslash, and ends before s[n] or at
- * the first letter that it cannot have. Returns how long it is, *why is NULL; or where it breaks the rules, and *why
+/* Reads an escape of a JSON string into *c. It begins at s, with its backslash, and ends before s[n] or at the first
+ * character that it cannot have. Returns its length, and *why is NULL; or the place where it breaks the rules, and *why
  * says how. */
 size_t sd_json_escape(const char *s, size_t n, int32_t *c, const char **why);
 
 bool sd_is_utf8(const char *text, size_t n);
 
-/* How many letters must be put in, taken out or changed to make b[0..n) of a[0..m) [Levenshtein 1966]; of b the first
- * SD_MOST_LETTERS count. open, ends_open: what b has before, behind the rest costs nothing. */
+/* How many letters must be inserted, removed or changed to turn a[0..m) into b[0..n) [Levenshtein 1966]. Only the first
+ * SD_MOST_LETTERS of b count. open, ends_open: what b has before, or after, the rest costs nothing. */
 enum { SD_MOST_LETTERS = 160 };
 size_t sd_changes(const char *a, size_t m, const char *b, size_t n, bool open, bool ends_open);
 

@@ -1,6 +1,6 @@
 /* unicode.c - floor 0: UTF-8, and what CLIP's tokenizer has to know about characters.
  *
- * What it knows of characters comes from utf8proc. A build without that (no SD_WITH_UTF8PROC) takes ASCII alone. */
+ * Its knowledge of characters comes from utf8proc. A build without it (no SD_WITH_UTF8PROC) accepts ASCII alone. */
 #include "unicode.h"
 
 #include <stdlib.h>
@@ -10,7 +10,7 @@
 #include <utf8proc.h>
 #endif
 
-#define MAX_TEXT ((size_t)128 << 20)   /* NFC and lower case lengthen it; its bytes are to fit an int even then */
+#define MAX_TEXT ((size_t)128 << 20)   /* NFC and lower case lengthen it; even then its bytes must fit an int */
 
 static bool reserve(sd_codes *b, size_t n, sd_error *e)
 {
@@ -95,12 +95,12 @@ size_t sd_utf8_encode(unsigned char out[4], int32_t c)
 /* ------------------------------------------------------------------------- classes, lower case */
 
 #ifdef SD_WITH_UTF8PROC
-/* The oracle (tokenizers 0.23.3) has its facts from three places: classes from Oniguruma (Unicode 16), lower case from
- * Rust's library (Unicode 17), NFC from a crate that knows no mark and no composite added after Unicode 9. utf8proc has
- * one version, whichever the distribution ships. These are the code points on which Unicode 14, 15 or 18 differs from
- * the oracle, with what the oracle says of them, so that ids depend on no distribution. The oracle's NFC takes each of
- * them for a plain character, which is no mark and part of no composite. (U+11A7 is here because utf8proc 2.8
- * drops it after a Hangul syllable.) */
+/* The oracle (tokenizers 0.23.3) takes its facts from three places: classes from Oniguruma (Unicode 16), lower case
+ * from Rust's library (Unicode 17), NFC from a crate that knows no mark and no composite added after Unicode 9.
+ * utf8proc has one version, whichever the distribution ships. Listed here are the code points on which Unicode 14, 15
+ * or 18 differs from the oracle, with the oracle's answers, so that ids do not depend on the distribution. The oracle's
+ * NFC treats each of them as a plain character, which is no mark and part of no composite. (U+11A7 is listed because
+ * utf8proc 2.8 drops it after a Hangul syllable.) */
 typedef struct exception { int32_t first, last; char class; int32_t to_lower; } exception;
 static const exception exceptions[] = {   /* made by tools/tokenizer_corpus.py --tables */
     {0x00558, 0x00558, 'O', 0}, {0x0058b, 0x0058c, 'O', 0}, {0x005c8, 0x005c9, 'O', 0}, {0x007fd, 0x007fd, 'O', 0},
@@ -193,7 +193,7 @@ static int32_t lower_of(int32_t c)
 #ifdef SD_WITH_UTF8PROC
 static int mark_class(int32_t c) { return (int)utf8proc_get_property(c)->combining_class & 255; }
 
-/* Orders a run of marks by class: a stable counting sort. utf8proc's own exchanges neighbours, which takes hours on a
+/* Orders a run of marks by class: a stable counting sort. utf8proc itself swaps neighbours, which takes hours on a
  * megabyte of marks. */
 static bool order_marks(int32_t *c, size_t n, sd_error *e)
 {
@@ -249,7 +249,7 @@ static bool nfc(sd_codes *out, const int32_t *c, size_t n, sd_error *e)
 {
     bool ok = true;
     for (size_t i = 0, end; ok && i < n; i = end) {
-        /* The exceptions stand between runs. A run of characters below U+0300 is NFC as it is. */
+        /* Exceptions separate runs. A run of characters below U+0300 is already NFC. */
         bool plain = true;
         for (end = i; end < n && !(c[end] >= 0x300 && find_exception(c[end])); end++) plain = plain && c[end] < 0x300;
         if (end == i) end++;
