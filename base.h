@@ -134,7 +134,7 @@ typedef struct sd_outfile {
     sd_halt *halt;
 } sd_outfile;
 sd_status sd_outfile_open(sd_outfile *o, const char *path, sd_error *e);
-sd_status sd_outfile_commit(sd_outfile *o, sd_error *e);   /* flushes to disk, renames; on failure aborts and says why */
+sd_status sd_outfile_commit(sd_outfile *o, sd_error *e);   /* flushes, renames; on failure aborts and says why */
 void sd_outfile_abort(sd_outfile *o);                      /* closes and removes; harmless if not open */
 /* A file without a name, to be written and read back, on the disk where `path` will be. NULL on failure. */
 FILE *sd_file_without_name(const char *path, sd_error *e);

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* v: vocabulary; t: positions; c: width; f: 4c as a rule; p: columns of the projection, 0: none */
+/* v: vocabulary; t: positions; c: width; f: usually 4c; p: columns of the projection, 0: none */
 #define LETTERS "vtcfp"
 static const sd_bind_row text_rows[] = {
     {offsetof(sd_clip, token), "text_model.embeddings.token_embedding.weight", NULL, "vc", 0},
@@ -97,8 +97,8 @@ static sd_tensor final_norm(sd_run *r, const sd_clip *c, sd_tensor x)
     return y;
 }
 
-/* Of x [n,t,c] the row of each text's end token, which has the highest of all ids: the first of them where padding is
- * the same one [transformers CLIPTextTransformer]. */
+/* Takes the row of each text's end token from x [n,t,c]. The end token has the highest of all ids; if padding has the
+ * same id, the first one counts [transformers CLIPTextTransformer]. */
 static sd_tensor end_rows(sd_run *r, sd_tensor x, const int32_t *ids)
 {
     size_t n = (size_t)x.dim[0], t = (size_t)x.dim[1], c = (size_t)x.dim[2];

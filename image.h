@@ -4,13 +4,13 @@
 
 #include "base.h"
 
-/* As .png or .ppm, by the path's ending, atomically. `text` (UTF-8, may be NULL) becomes the PNG's `parameters`; a PPM
- * has no place for it, nor for alpha. */
+/* Writes .png or .ppm, by the path's ending, atomically. `text` (UTF-8, may be NULL) becomes the PNG's `parameters`; a
+ * PPM has no place for it, nor for alpha. */
 sd_status sd_image_save(const char *path, const sd_image *image, const char *text, sd_error *e);
 
-/* ---- image_text.c: what a PNG keeps under `parameters`, in tEXt, zTXt or iTXt, as UTF-8; of a file that is no PNG but
- * a text, all of it. free(*text), which is NULL on failure; SD_ERR_MISSING: a PNG without. `path` stands for the file
- * in error texts. */
+/* ---- image_text.c: the text that a PNG keeps under `parameters` in tEXt, zTXt or iTXt, as UTF-8; if the file is no
+ * PNG but a text, all of it. free(*text), which is NULL on failure. SD_ERR_MISSING: a PNG without such a text. `path`
+ * names the file in error texts. */
 sd_status sd_image_text(char **text, const char *path, sd_error *e);
 sd_status sd_image_text_memory(char **text, const void *data, size_t n, const char *path, sd_error *e);
 

@@ -1,4 +1,4 @@
-/* image_png.h - floor 3: memory for libpng, for those who read with it and who write. */
+/* image_png.h - floor 3: memory for libpng, for reading and writing. */
 #ifndef SD_IMAGE_PNG_H
 #define SD_IMAGE_PNG_H
 
@@ -7,8 +7,8 @@
 
 #include <png.h>
 
-/* libpng calls what it cannot allocate an error like any other. png_create_*_struct_2 is given a bool as its memory's
- * pointer: it becomes true then. */
+/* libpng reports a failed allocation like any other error. So png_create_*_struct_2 gets a pointer to a bool as its
+ * mem_ptr, and the bool becomes true if an allocation fails. */
 static inline png_voidp sd_png_allocate(png_structp png, png_alloc_size_t n)
 {
     bool *no_memory = png_get_mem_ptr(png);

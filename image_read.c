@@ -1,10 +1,10 @@
-/* image_read.c - floor 3: pictures out of files: PNG, JPEG, PNM, told apart by their first bytes.
+/* image_read.c - floor 3: reads pictures from files: PNG, JPEG, PNM, recognised by their first bytes.
  *
  * What a file claims is checked before anything is allocated for it. Rows go into the picture, or one by one into a
  * resampler: then neither file nor picture is ever in memory as a whole.
  *
- * libpng and libjpeg report through longjmp: what must survive one lies in a struct of the caller, never in a variable
- * of the function that called setjmp. */
+ * libpng and libjpeg report errors through longjmp. What must survive one is in a struct of the caller, never in a
+ * variable of the function that called setjmp. */
 #include "image.h"
 #include "image_transform.h"
 #include "os.h"
@@ -22,24 +22,24 @@
 enum { WINDOW = 1 << 16 };
 
 typedef struct source {
-    const uint8_t *data;  /* bytes of the file, all of them or, if it is read from f, some */
-    size_t n, at;         /* how many, and the next one */
+    const uint8_t *data;  /* bytes of the file: all of them or, if it is read from f, some */
+    size_t n, at;         /* how many there are, and the index of the next */
     FILE *f;
     uint8_t *window;      /* [WINDOW], with f */
-    size_t passed, size;  /* bytes before `data`; of the file */
+    size_t passed, size;  /* bytes before `data`; bytes of the file */
     const char *name;
     sd_error *e;
     sd_image picture;     /* as stored, before orientation is applied */
     int orientation;      /* EXIF's, 1..8 */
-    bool no_memory;       /* an allocation of libpng's failed */
-    bool complete;        /* a PNG whose pixels have all been read */
-    bool unended;         /* ... and whose end is missing */
+    bool no_memory;       /* an allocation by libpng failed */
+    bool complete;        /* all pixels of a PNG have been read */
+    bool unended;         /* ... but the PNG's end is missing */
 
-    bool look;            /* for its sides alone */
+    bool look;            /* read only the sides */
     int width, height;    /* as stored */
     sd_fitted *fitted;    /* NULL: all of the picture is wanted */
-    sd_resampler *rows;   /* that the rows go to; NULL: into the picture */
-    uint8_t *line;        /* the one of them that is being read */
+    sd_resampler *rows;   /* gets the rows; NULL: they go into the picture */
+    uint8_t *line;        /* the row that is being read */
     int channels;
     bool opaque;
     sd_md5 md5;
@@ -47,7 +47,7 @@ typedef struct source {
 
 /* ------------------------------------------------------------------------------------------ bytes */
 
-/* More of a file that is not in memory. False at its end, and if it cannot be read, which is then an error. */
+/* Reads more of a file that is not in memory. False at its end, or with an error if it cannot be read. */
 static bool refill(source *s)
 {
     if (!s->f) return false;
@@ -62,10 +62,10 @@ static bool refill(source *s)
 
 static bool more(source *s) { return s->at < s->n || refill(s); }
 
-/* The next byte, which stays the next; -1 at the end. */
+/* The next byte, without moving on; -1 at the end. */
 static int peek(source *s) { return more(s) ? s->data[s->at] : -1; }
 
-/* Up to n bytes; how many. */
+/* Takes up to n bytes; returns how many. */
 static size_t take(source *s, uint8_t *to, size_t n)
 {
     size_t got = 0;
@@ -78,7 +78,7 @@ static size_t take(source *s, uint8_t *to, size_t n)
     return got;
 }
 
-/* To be called before anything is allocated for a picture. `need`: the fewest bytes a file with such a one can have. */
+/* Must be called before anything is allocated for a picture. `need`: the fewest bytes that its file can have. */
 static sd_status check_claim(const source *s, uint64_t width, uint64_t height, uint64_t need)
 {
     if (width < 1 || height < 1 || width > SD_IMAGE_SIDE || height > SD_IMAGE_SIDE)
@@ -92,7 +92,7 @@ static sd_status check_claim(const source *s, uint64_t width, uint64_t height, u
 
 /* ------------------------------------------------------------------------------------------- rows */
 
-/* Whether rows may go to a resampler: a picture that shrinks and stands upright. */
+/* May rows go to a resampler? Yes, if the picture shrinks and stands upright. */
 static bool goes_by_rows(const source *s)
 {
     const sd_fitted *f = s->fitted;
@@ -100,8 +100,8 @@ static bool goes_by_rows(const source *s)
         && (f->width < s->width || f->height < s->height);
 }
 
-/* Where the pixels will go, once the header is known. at_once: row by row is not possible. False: no pixel is wanted,
- * or it is an error. */
+/* Once the header is known, prepares the place for the pixels. at_once: reading row by row is not possible. False: no
+ * pixel is wanted, or there is an error. */
 static bool begin_rows(source *s, uint32_t width, uint32_t height, int channels, bool at_once)
 {
     s->width = (int)width;
@@ -124,7 +124,7 @@ static uint8_t *place_of(const source *s, size_t y)
     return s->rows ? s->line : s->picture.data + y * (size_t)s->width * (size_t)s->channels;
 }
 
-/* The row at that place is read. False: no more rows are wanted, for the picture has to be read as a whole. */
+/* Passes on the row that has been read. False: no more rows are wanted, because the picture must be read as a whole. */
 static bool row_read(source *s)
 {
     size_t n = (size_t)s->width;
@@ -152,8 +152,8 @@ static uint32_t u32_of(const uint8_t *p, bool little)
     return little ? b << 16 | a : a << 16 | b;
 }
 
-/* Tag 0x112 of the first directory of a TIFF header, which is what EXIF is; 1 (upright) if there is none that makes
- * sense. */
+/* Tag 0x112 in the first directory of a TIFF header, which EXIF data begin with; 1 (upright) if there is no valid
+ * one. */
 static int tiff_orientation(const uint8_t *t, size_t n)
 {
     if (n < 8 || (memcmp(t, "II*\0", 4) != 0 && memcmp(t, "MM\0*", 4) != 0)) return 1;
@@ -171,8 +171,8 @@ static int tiff_orientation(const uint8_t *t, size_t n)
 }
 #endif
 
-/* EXIF 2.3, table "Orientation": whether rows and columns change places, and which way the stored picture is then
- * read. */
+/* EXIF 2.3, table "Orientation": are rows and columns exchanged, and from which sides is the stored picture then
+ * read? */
 static const struct { bool swap, from_right, from_bottom; } turns[9] = {
     [1] = {false, false, false}, [2] = {false, true, false}, [3] = {false, true, true}, [4] = {false, false, true},
     [5] = {true, false, false},  [6] = {true, false, true},  [7] = {true, true, true},  [8] = {true, true, false},
@@ -215,7 +215,7 @@ static void png_take(png_structp png, png_bytep to, size_t n)
 {
     source *s = png_get_io_ptr(png);
     if (take(s, to, n) < n) {
-        s->unended = s->complete;   /* nothing that is needed is lost */
+        s->unended = s->complete;   /* if all pixels are there, nothing needed is lost */
         png_error(png, "the file is cut off");
     }
 }
@@ -233,11 +233,11 @@ static int png_orientation(png_structp png, png_infop info)
 
 static sd_status decode_png(png_structp png, png_infop info, source *s)
 {
-    if (setjmp(png_jmpbuf(png))) return s->e->status;   /* none where only the end is missing */
+    if (setjmp(png_jmpbuf(png))) return s->e->status;   /* SD_OK if only the end is missing */
     png_set_read_fn(png, s, png_take);
-    png_set_user_limits(png, PNG_UINT_31_MAX, PNG_UINT_31_MAX);   /* check_claim says it more clearly */
+    png_set_user_limits(png, PNG_UINT_31_MAX, PNG_UINT_31_MAX);   /* check_claim has a clearer error */
 #ifdef PNG_HANDLE_AS_UNKNOWN_SUPPORTED
-    png_byte exif[] = "eXIf";   /* of what the pixels do not need only this is read: text and profiles may be bombs */
+    png_byte exif[] = "eXIf";   /* of the chunks that pixels do not need, only this one: others may be zip bombs */
     png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, NULL, -1);
     png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_AS_DEFAULT, exif, 1);
 #endif
@@ -246,9 +246,9 @@ static sd_status decode_png(png_structp png, png_infop info, source *s)
     /* deflate packs at most 1032 bytes into one */
     if (check_claim(s, width, height, (uint64_t)png_get_rowbytes(png, info) * height / 1032)) return s->e->status;
 
-    /* Every kind as RGB or RGBA with 8 bits. Of 16 bits the high byte is kept: v/257 rounded would be nearer by up
-     * to half a step, but Pillow, and so whoever feeds the file to diffusers, has the high byte. Gamma and profiles
-     * are ignored. */
+    /* Every kind becomes RGB or RGBA with 8 bits. Of 16 bits the high byte is kept: v/257 rounded would be nearer by up
+     * to half a step, but Pillow takes the high byte, and diffusers reads files with Pillow. Gamma and profiles are
+     * ignored. */
     png_set_expand(png);        /* palette to RGB, low bit depths to 8, transparent colours to alpha */
     png_set_strip_16(png);
     png_set_gray_to_rgb(png);
@@ -292,7 +292,7 @@ static sd_status read_png(source *s)
 #include <jpeglib.h>
 #include <jerror.h>
 
-#define MAX_SCANS 500   /* progressive files have about ten; thousands of empty ones are an attack on the clock */
+#define MAX_SCANS 500   /* progressive files have about ten; thousands of empty ones are meant to waste time */
 
 typedef struct jpeg_job {
     struct jpeg_error_mgr errors;   /* first: libjpeg hands back a pointer to it */
@@ -317,8 +317,8 @@ static void jpeg_failed(j_common_ptr c)
     longjmp(j->jump, 1);
 }
 
-/* In place of what would print. libjpeg warns where data is lost and goes on with grey; a reference stops. Harmless are
- * the oddities of some cameras and editors. */
+/* Replaces libjpeg's function, which would print. Where data is lost, libjpeg warns and goes on with grey; this reader
+ * stops. Some oddities of cameras and editors are harmless. */
 static void jpeg_warned(j_common_ptr c, int level)
 {
     static const int harmless[] = {JWRN_EXTRANEOUS_DATA, JWRN_ADOBE_XFORM, JWRN_JFIF_MAJOR, JWRN_NOT_SEQUENTIAL,
@@ -338,7 +338,7 @@ static void jpeg_watch(j_common_ptr c)
     longjmp(((jpeg_job *)c->err)->jump, 1);
 }
 
-/* ---- libjpeg's way to more bytes [libjpeg.txt, "Compressed data handling (source and destination managers)"] */
+/* ---- how libjpeg gets more bytes [libjpeg.txt, "Compressed data handling (source and destination managers)"] */
 
 static void bytes_nothing(j_decompress_ptr c) { (void)c; }
 
@@ -346,7 +346,7 @@ static boolean bytes_fill(j_decompress_ptr c)
 {
     static const JOCTET end[] = {0xFF, JPEG_EOI};
     source *s = ((jpeg_job *)c->err)->s;
-    s->at = s->n;   /* all of them were handed over */
+    s->at = s->n;   /* libjpeg has had all of them */
     bool there = refill(s);
     if (s->e->status) longjmp(((jpeg_job *)c->err)->jump, 1);
     if (!there) WARNMS(c, JWRN_JPEG_EOF);
@@ -370,7 +370,7 @@ static void bytes_from(struct jpeg_decompress_struct *c, jpeg_job *j)
     c->src = &j->bytes;
 }
 
-/* Ink to light. Files hold 255 - ink: Adobe's habit, which Pillow takes for granted with or without Adobe's marker. */
+/* Ink to light. Files hold 255 - ink: Adobe's convention, which Pillow assumes with or without Adobe's marker. */
 static void cmyk_to_rgb(uint8_t *rgb, const uint8_t *cmyk, size_t n)
 {
     for (; n; n--, rgb += 3, cmyk += 4)
@@ -400,11 +400,11 @@ static sd_status decode_jpeg(struct jpeg_decompress_struct *c, jpeg_job *j)
                        s->name, c->num_components);
     c->out_color_space = cmyk ? JCS_CMYK : JCS_RGB;
     if (check_claim(s, c->image_width, c->image_height, 0)) return s->e->status;
-    /* what comes in several scans is kept as coefficients of 16 bits until the last one */
+    /* if there are several scans, coefficients of 16 bits are kept until the last one */
     double kept = jpeg_has_multiple_scans(c) ? 2.0 * c->num_components * c->image_width * c->image_height : 0;
     if (sd_need_memory(s->e, kept, "reading %s, a progressive JPEG of %dx%d pixels,", s->name,
                        (int)c->image_width, (int)c->image_height)) return s->e->status;
-    s->orientation = jpeg_orientation(c);   /* before the end, which forgets the markers */
+    s->orientation = jpeg_orientation(c);   /* now, because finishing drops the markers */
     if (!begin_rows(s, c->image_width, c->image_height, 3, false)) return s->e->status;
     jpeg_start_decompress(c);
     JSAMPARRAY line = cmyk ? c->mem->alloc_sarray((j_common_ptr)c, JPOOL_IMAGE, c->output_width * 4, 1) : NULL;
@@ -464,13 +464,13 @@ static sd_status pnm_broken(source *s, const char *what)
     return sd_fail(s->e, SD_ERR_FORMAT, "cannot read %s: broken PNM: %s", s->name, what);
 }
 
-/* A sample as 8 bits, in Pillow's order of operations: a half goes to the even number. */
+/* A sample as 8 bits, in Pillow's order of operations: halves are rounded to even. */
 static uint8_t pnm_scale(int64_t v, int64_t maxval) { return (uint8_t)rint((double)v / (double)maxval * 255.0); }
 
 typedef struct pnm {
     bool plain, rgb;
     int64_t maxval;
-    size_t bytes;        /* of a sample; plain: white space and a digit at least */
+    size_t bytes;        /* of a sample; in a plain (text) file at least 2: white space and a digit */
     uint8_t *raw;        /* a row of samples, unless plain */
 } pnm;
 
@@ -552,7 +552,7 @@ static const struct {
     {"\xFF\x0A", 0, 2, NULL, "JPEG XL"},
 };
 
-/* Its place in the table, or the table's length. */
+/* The format's index in the table, or the table's length. */
 static size_t format_of(const uint8_t *data, size_t n)
 {
     for (size_t i = 0; i < SD_COUNT(formats); i++)
@@ -574,10 +574,10 @@ static sd_status read_any(source *s)
     return sd_fail(s->e, SD_ERR_FORMAT, "cannot read %s: expected PNG, JPEG, PGM or PPM, found none of them", s->name);
 }
 
-/* What is read row by row, as it is wanted. False if it has to be read as a whole, from the beginning. */
+/* Hands out the picture that was read row by row. False if it must be read again, as a whole. */
 static bool hand_out_fitted(source *s, sd_image *out)
 {
-    bool turned = s->orientation != 1;   /* a PNG may say so at its end */
+    bool turned = s->orientation != 1;   /* a PNG may only say so at its end */
     if (!s->rows || s->e->status || !s->opaque || turned) return false;
     sd_md5_hex(&s->md5, s->fitted->hash);
     sd_resampler_finish(s->rows, out, NULL, s->e);
@@ -604,7 +604,7 @@ static void source_free(source *s)
     if (s->f) fclose(s->f);
 }
 
-/* *again: as a whole, from the beginning. */
+/* *again: the file must be read again from the beginning, as a whole. */
 static sd_status read_once(source *s, sd_image *out, bool *again)
 {
     *again = false;
@@ -632,7 +632,7 @@ sd_status sd_image_load_memory(sd_image *out, const void *data, size_t n, const 
     return e->status;
 }
 
-/* Whether it is worth reading on: not the rest of a file whose beginning says enough. */
+/* Does the beginning look like a picture? If not, the rest is not read. */
 static bool is_picture(const char *data, size_t n)
 {
     size_t i = format_of((const uint8_t *)data, n);

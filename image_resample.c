@@ -1,5 +1,5 @@
-/* image_resample.c - floor 3: pictures at another size, row by row: what is held of the source are the rows that lie
- * under the filter, so that a picture may be resized while it is read. */
+/* image_resample.c - floor 3: resizes pictures row by row. Only the source rows under the filter are held, so that a
+ * picture can be resized while it is read. */
 #include "image_transform.h"
 
 #include <math.h>
@@ -9,10 +9,10 @@
 static int clamp(int v, int low, int high) { return v < low ? low : v > high ? high : v; }
 
 /* ----------------------------------------------------------------------------------------- resampling
- * A filter of width `support` is laid over the source at the centre of each target pixel, and widened by the scale when
- * shrinking, so that every source pixel counts. Rows and columns are resampled one after the other, rounded and cut to
- * 0..255 in between: with that, and with weights in fixed point as Pillow has them, the bytes are Pillow's and do not
- * depend on the machine. */
+ * A filter of width `support` is laid over the source at the centre of each target pixel. When shrinking, it is widened
+ * by the scale, so that every source pixel counts. Rows and columns are resampled one after the other, rounded and
+ * clamped to 0..255 in between. So, and because weights are in fixed point like Pillow's, the bytes are Pillow's and do
+ * not depend on the machine. */
 
 static double box(double x) { return x > -0.5 && x <= 0.5 ? 1 : 0; }
 
@@ -28,7 +28,7 @@ static const struct { double (*f)(double x); double support; } filters[] = {
     [SD_FILTER_NEAREST] = {NULL, 0}, [SD_FILTER_BOX] = {box, 0.5}, [SD_FILTER_LANCZOS] = {lanczos3, 3},
 };
 
-/* For each target pixel the source pixels it is made of: `count` weights from `first` on. */
+/* For each target pixel, the source pixels it is made of: `count` weights from `first` on. */
 enum { WEIGHT_BITS = 22 };
 typedef struct taps {
     int n, most;
@@ -45,7 +45,7 @@ static void taps_free(taps *t)
     free(t->weight);
 }
 
-/* Target pixels from..from+n-1 of a side of `full` made from one of `in`. */
+/* For target pixels from..from+n-1 of a side that is resized from `in` to `full`. */
 static bool taps_make(taps *t, int in, int full, int from, int n, sd_filter filter)
 {
     double scale = (double)in / full, wide = scale < 1 ? 1 : scale, support = filters[filter].support * wide;
@@ -100,18 +100,18 @@ struct sd_resampler {
     int width, channels;      /* of the source */
     int taken;                /* rows of it, so far */
     taps across, down;
-    bool down_first;          /* which of both comes first shows in the bytes */
-    bool weighted;            /* colours are weighted by alpha, as Pillow does it (mode RGBa): transparent pixels lend
-                               * no colour to their neighbours */
+    bool down_first;          /* the order of the two directions shows in the bytes */
+    bool weighted;            /* colours are weighted by alpha, as in Pillow (mode RGBa), so that transparent pixels do
+                               * not colour their neighbours */
     int rows;                 /* in the ring */
     size_t line;              /* bytes of one */
-    uint8_t *ring;            /* the last rows; resampled across already, unless down_first */
+    uint8_t *ring;            /* the last rows; already resampled across, unless down_first */
     uint8_t *row;             /* one of the source, weighted */
     uint8_t *wide;            /* one of the result, not yet resampled across */
     int64_t *sum;             /* [line] */
     sd_image part;            /* the result, without margins */
     int done;                 /* rows of it */
-    int left, top, right, bottom;   /* margins that are to be added */
+    int left, top, right, bottom;   /* margins to be added */
 };
 
 static void premultiply(uint8_t *to, const uint8_t *from, int width)
@@ -135,7 +135,7 @@ static void resample_across(uint8_t *to, const uint8_t *from, const taps *t, siz
             *to++ = weigh(from + (size_t)t->first[x] * channels + c, channels, weights(t, x), t->count[x]);
 }
 
-/* Row y of the result out of the ring. */
+/* Makes row y of the result from the ring. */
 static void resample_down(sd_resampler *r, uint8_t *to, int y)
 {
     const taps *t = &r->down;
@@ -153,7 +153,7 @@ void sd_resampler_row(sd_resampler *r, const uint8_t *row)
     const taps *t = &r->down;
     size_t channels = (size_t)r->channels;
     int y = r->taken++;
-    if (r->done == t->n || y < t->first[0]) return;   /* nothing of it is wanted */
+    if (r->done == t->n || y < t->first[0]) return;   /* this row is not needed */
     uint8_t *to = r->ring + (size_t)(y % r->rows) * r->line;
     if (r->weighted) premultiply(r->row, row, r->width);
     if (r->weighted) row = r->row;
@@ -169,12 +169,12 @@ void sd_resampler_row(sd_resampler *r, const uint8_t *row)
 
 /* -------------------------------------------------------------------------------------- begin and end */
 
-/* The picture's sides when it is resized, and what of that is wanted. Those that keep its shape follow diffusers'
- * VaeImageProcessor (_resize_and_crop, _resize_and_fill): the other side's quotient rounded down, centred by the
- * difference of the halves. */
+/* The picture's sides after resizing, and which part of the result is wanted. The fits that keep the picture's shape
+ * follow diffusers' VaeImageProcessor (_resize_and_crop, _resize_and_fill): the other side is the quotient rounded
+ * down, centred by the difference of the halves. */
 static void fit_sides(sd_resampler *r, const sd_resizing *s, int *full_width, int *full_height, sd_rect *part)
 {
-    bool wider = (int64_t)s->to_width * s->height > (int64_t)s->width * s->to_height;   /* what is wanted */
+    bool wider = (int64_t)s->to_width * s->height > (int64_t)s->width * s->to_height;   /* is the wanted picture? */
     bool by_width = wider == (s->fit == SD_FIT_CROP);
     int w = s->to_width, h = s->to_height;
     if (s->fit != SD_FIT_STRETCH && !by_width) w = (int)((int64_t)s->width * s->to_height / s->height);
@@ -199,7 +199,7 @@ static sd_status begin(sd_resampler *r, const sd_resizing *s, sd_error *e)
     r->width = s->width;
     r->channels = s->channels;
     r->weighted = s->channels == 4 && filters[s->filter].f && (full_width != s->width || full_height != s->height);
-    /* Pillow (since 13.0) turns the order where it spares most work. */
+    /* Pillow (since 13.0) chooses the order with less work. */
     int fewer_rows = s->height - full_height, fewer_columns = s->width - full_width;
     r->down_first = fewer_rows > 0 && fewer_rows > 2 * (int64_t)fewer_columns;
     if (sd_image_new(&r->part, part.width, part.height, s->channels, e)) return e->status;

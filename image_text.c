@@ -1,7 +1,7 @@
 /* image_text.c - floor 3: the text that a PNG keeps under `parameters`: finds its chunk and reads it.
  *
- * Chunks are walked through here and no pixel is decoded. Nothing that a file claims is believed beyond its bytes, and
- * nothing unpacks to more than MOST_TEXT. */
+ * It walks through the chunks and decodes no pixel. No claim of the file is trusted beyond its bytes, and nothing
+ * unpacks to more than MOST_TEXT. */
 #include "image.h"
 #include "text.h"
 
@@ -27,7 +27,7 @@ static uint32_t u32(const unsigned char *p)
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
-/* The chunk at *at, which moves behind it; false at the end of the file. */
+/* Reads the chunk at *at and moves *at past it; false at the end of the file. */
 static bool next_chunk(chunk *c, const unsigned char *file, size_t n, size_t *at)
 {
     if (n - *at < 12) return false;
@@ -60,8 +60,8 @@ static char *copy(const unsigned char *data, size_t n)
     return s;
 }
 
-/* Latin-1 as UTF-8, unless it is that already: tEXt should be Latin-1, and stable-diffusion.cpp and others write
- * UTF-8. */
+/* Converts Latin-1 to UTF-8, unless it is UTF-8 already: tEXt should be Latin-1, but stable-diffusion.cpp and others
+ * write UTF-8. */
 static char *from_latin1(const unsigned char *data, size_t n)
 {
     if (sd_is_utf8((const char *)data, n)) return copy(data, n);
@@ -79,7 +79,7 @@ static sd_status broken(const char *path, const char *what, sd_error *e)
     return sd_fail(e, SD_ERR_FORMAT, "cannot read the text of %s: %s", path, what);
 }
 
-/* zlib's stream as n bytes; free() them. */
+/* Unpacks a zlib stream; free() the result. */
 static sd_status inflated(const unsigned char *data, size_t n, unsigned char **out, size_t *out_n, const char *path,
                           sd_error *e)
 {

@@ -37,7 +37,7 @@ void sd_image_free(sd_image *p)
     memset(p, 0, sizeof *p);
 }
 
-/* Nothing comes of what was stopped. */
+/* A stopped call has no result. */
 static sd_status finished(sd_image *out, const sd_error *e)
 {
     if (e->status) sd_image_free(out);
@@ -54,7 +54,7 @@ static uint8_t *pixel(const sd_image *p, int x, int y)
 /* a + (b - a)*m/255 */
 static uint8_t mix(unsigned a, unsigned b, unsigned m) { return sd_div255(a * (255 - m) + b * m); }
 
-enum { LOOK = 1 << 20 };   /* pixels between two looks at whether to stop */
+enum { LOOK = 1 << 20 };   /* pixels between two checks whether to stop */
 
 static int clamp(int v, int low, int high) { return v < low ? low : v > high ? high : v; }
 
@@ -172,8 +172,8 @@ void sd_mask_invert(sd_image *mask)
 
 /* The extended box filter of Gwosdek, Grewenig, Bruhn and Weickert 2011, "Theoretical Foundations of Gaussian
  * Convolution by Extended Box Filtering": 2r+1 whole pixels and a fraction of one more at either end; three passes
- * are close to a Gaussian. Weights in 24-bit fixed point and the arithmetic in float are Pillow's, so that its bytes
- * come out. */
+ * are close to a Gaussian. As in Pillow, weights are in 24-bit fixed point and the arithmetic is in float, so the bytes
+ * are Pillow's. */
 enum { BLUR_PASSES = 3 };
 typedef struct blur_box { int r; uint32_t inner, outer; } blur_box;
 
@@ -191,7 +191,7 @@ static blur_box blur_box_of(float sigma)
     return b;
 }
 
-/* n bytes, `step` apart; beyond its ends a line goes on as it ended. */
+/* Blurs n bytes, `step` apart; beyond its ends a line repeats its end pixels. */
 static void blur_line(uint8_t *line, uint8_t *copy, int n, size_t step, blur_box b)
 {
     for (int i = 0; i < n; i++) copy[i] = line[(size_t)i * step];
@@ -286,7 +286,7 @@ sd_status sd_mask_feather(sd_image *mask, double width, sd_error *e)
     return e->status;
 }
 
-/* diffusers' VaeImageProcessor.get_crop_region, third part, for one axis: from..to, of 0..side, becomes `wanted`
+/* diffusers' VaeImageProcessor.get_crop_region, third part, for one axis: from..to, within 0..side, is made `wanted`
  * long if there is room. */
 static void grow_side(int *from, int *to, double wanted, int side)
 {
@@ -332,8 +332,8 @@ bool sd_mask_region(const sd_image *mask, int pad, int width, int height, sd_rec
     return true;
 }
 
-/* torch multiplies by a float32 scale and rounds down: for sides that are no multiples, exact arithmetic may pick a
- * neighbour. */
+/* torch multiplies by a float32 scale and rounds down. For sides that are no multiples, exact arithmetic could pick a
+ * neighbour instead. */
 static int nearest_of(int i, int in, int out)
 {
     float scale = (float)in / (float)out;
@@ -351,7 +351,8 @@ void sd_mask_to_latent(float *out, int height, int width, const sd_image *mask)
 
 /* --------------------------------------------------------------------------------------------- pasting */
 
-/* Channel c of a pixel with `channels` of them: grey stands for all colours, and what has no alpha is opaque. */
+/* Channel c of a pixel that has `channels` of them: grey serves for every colour, and a pixel without alpha is
+ * opaque. */
 static uint8_t channel(const uint8_t *v, int channels, int c)
 {
     if (c < channels && channels > 1) return v[c];

@@ -14,7 +14,8 @@
 #include "image_png.h"
 #include <setjmp.h>
 
-/* UTF-8 as Latin-1, the encoding of tEXt, in place. False, and no byte is changed, if it has other characters. */
+/* Converts UTF-8 to Latin-1, the encoding of tEXt, in place. False, with no byte changed, if it has other
+ * characters. */
 static bool to_latin1(char *s)
 {
     for (const unsigned char *c = (const unsigned char *)s; *c; c++) {
@@ -39,7 +40,7 @@ typedef struct png_job {
     const sd_image *image;
     char *text;        /* NULL: none */
     bool is_latin1;
-    bool no_memory;    /* an allocation of libpng's failed */
+    bool no_memory;    /* an allocation by libpng failed */
 } png_job;
 
 static void on_error(png_structp png, png_const_charp message)
@@ -50,7 +51,7 @@ static void on_error(png_structp png, png_const_charp message)
     png_longjmp(png, 1);
 }
 
-/* libpng warns of text outside its recommended characters, and writes it all the same. Without this it would print. */
+/* libpng warns of text outside its recommended characters but writes it all the same. Its own function would print. */
 static void on_warning(png_structp png, png_const_charp message) { (void)png, (void)message; }
 
 /* The text goes where PIL.PngImagePlugin.PngInfo.add_text, and so A1111, puts it: tEXt if it is Latin-1, else iTXt,
@@ -69,7 +70,7 @@ static void put_text(png_structp png, png_infop info, const png_job *j)
     png_set_text(png, info, &t, 1);
 }
 
-/* Errors of libpng come back through setjmp: this function changes no variable of its own after it. */
+/* libpng's errors return through setjmp, so this function changes none of its variables after it. */
 static sd_status encode_png(png_structp png, png_infop info, const png_job *j)
 {
     static const int types[] = {[1] = PNG_COLOR_TYPE_GRAY, [3] = PNG_COLOR_TYPE_RGB, [4] = PNG_COLOR_TYPE_RGB_ALPHA};
@@ -94,7 +95,7 @@ static sd_status write_png(FILE *f, const char *path, const sd_image *image, con
     if (text) {
         j.text = sd_strdup(text);
         j.is_latin1 = j.text && to_latin1(j.text);
-        /* What could be taken for UTF-8, which others put into tEXt, goes into iTXt, too. */
+        /* Other programs put UTF-8 into tEXt. So Latin-1 that could be taken for UTF-8 goes into iTXt too. */
         size_t n = j.is_latin1 ? strlen(j.text) : 0;
         if (n < strlen(text) && j.is_latin1 && sd_is_utf8(j.text, n)) {
             memcpy(j.text, text, strlen(text) + 1);
@@ -121,7 +122,7 @@ static sd_status write_png(FILE *f, const char *path, const sd_image *image, con
 
 /* ---------------------------------------------------------------------------------------- PPM */
 
-/* Without alpha, which the format has no place for, and without a text. */
+/* The format has no place for alpha or text, so both are left out. */
 static sd_status write_ppm(FILE *f, const char *path, const sd_image *image, const char *text, sd_error *e)
 {
     sd_image rgb = *image, own = {0};
@@ -157,7 +158,7 @@ static bool ends_with(const char *path, const char *ending)
     return true;
 }
 
-/* By the ending of the name; a pipe or a device need not have one, and gets what the first writer makes. */
+/* Chooses by the ending of the name. A pipe or a device needs no ending, and gets the first writer. */
 static writer *writer_of(const char *path)
 {
     for (size_t i = 0; i < SD_COUNT(writers); i++)

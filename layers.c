@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Group norm of a transformer's input; resnets and the VAE's attention take theirs from the network. Layer norm has
- * 1e-5 everywhere. [diffusers: transformer_2d.py, vae.py, attention.py] */
+/* For the group norm of a transformer's input; resnets and the VAE's attention take theirs from the network. Layer norm
+ * has 1e-5 everywhere. [diffusers: transformer_2d.py, vae.py, attention.py] */
 static const double TRANSFORMER_NORM_EPS = 1e-6, LAYER_NORM_EPS = 1e-5;
 
 /* -------------------------------------------------------------------------------------- steps */
@@ -54,10 +54,10 @@ void sd_steps_free(sd_net_steps *p)
     {offsetof(type, member.w), hf ".weight", ldm ".weight", shape, 0}, \
     {offsetof(type, member.b), hf ".bias", ldm ".bias", bias_shape, 0}
 
-/* Shapes are written in letters (weights.h), whose values bind_step gives in the order of these strings. A value of 0
- * means that rows with this letter are absent.
- * o, i: channels out and in; t: width of the time embedding; p: o where there is one; s: o where the shortcut has
- * weights. */
+/* Shapes are written in letters (weights.h); bind_step gives their values in the order of these strings. If a value is
+ * 0, rows with this letter are absent.
+ * o, i: channels out and in; t: width of the time embedding; p: o if there is a time embedding, else 0; s: o if the
+ * shortcut has weights, else 0. */
 #define RES_LETTERS "oitps"
 #define RES_ROWS(n1, c1, te, n2, c2, sc) \
     WB(sd_res_w, norm1, "norm1", n1, "i", "i"), WB(sd_res_w, conv1, "conv1", c1, "oi33", "o"), \
@@ -176,7 +176,7 @@ void sd_net_free(sd_net *n)
 
 /* ------------------------------------------------------------------------------------ forward */
 
-/* x / (1 + e^-x) of the group norm of x. The norm alone exists only for those who look at it. */
+/* SiLU of the group norm of x. The norm alone is made only if somebody looks at it. */
 static sd_tensor norm_silu(sd_run *r, sd_tensor x, const sd_wb *w, int groups, double eps, const char *path,
                            const char *name)
 {
@@ -193,7 +193,7 @@ static const sd_conv conv3 = {.stride = 1, .pad_top = 1, .pad_left = 1, .pad_bot
 
 /* Residual block [He et al. 2016; Ho et al. 2020, appendix B; diffusers ResnetBlock2D]:
  *   h = conv1(silu(norm1(x))) + time_emb_proj(silu(temb));  y = shortcut(x) + conv2(silu(norm2(h)))
- * What has been read is freed at once: at the VAE's last level one tensor is 134 or 268 MB for a picture of 512x512. */
+ * Tensors are freed as soon as they have been read: at the VAE's last level one has 134 or 268 MB for 512x512. */
 static sd_tensor resnet(sd_run *r, const sd_res_w *w, const sd_net_dims *d, sd_tensor x, sd_tensor temb,
                         const char *path)
 {
@@ -240,8 +240,8 @@ sd_tensor sd_self_attend(sd_run *r, const sd_attn_w *w, sd_tensor x, int heads, 
     return attend(r, w, q, k, v, heads, causal, path, names);
 }
 
-/* A prompt's keys and values are the same in every step: they are computed once. Not so if somebody may change a traced
- * tensor: he changes it in that step alone. */
+/* A prompt's keys and values are the same in every step, so they are computed once. Not so if a sink may change traced
+ * tensors: a change must affect its own step only. */
 static sd_tensor cross_attend(sd_run *r, const sd_attn_w *w, sd_tensor x, const sd_context *c, int heads,
                               const char *path, const sd_attn_names *names)
 {
@@ -316,8 +316,8 @@ static void transformer_(sd_run *r, const sd_transformer_w *w, const sd_net_dims
     sd_trace_tensor(r, x, "%s", s->hf);
 }
 
-/* The VAE's attention, one head over all channels [diffusers Attention with residual_connection]: x +=
- * to_out(attend(norm(x))). */
+/* The VAE's attention, one head over all channels [diffusers Attention with residual_connection]:
+ *   x += to_out(attend(norm(x))) */
 static void vae_attention_(sd_run *r, const sd_vae_attn_w *w, const sd_net_dims *d, sd_tensor x, const char *path)
 {
     size_t mark = sd_mark(r);
@@ -330,8 +330,7 @@ static void vae_attention_(sd_run *r, const sd_vae_attn_w *w, const sd_net_dims 
     sd_trace_tensor(r, x, "%s", path);
 }
 
-/* Nearest upsampling to the size of the skip that comes next (twice the size where there is none), then a 3x3
- * convolution. */
+/* Nearest upsampling to the size of the next skip (to twice the size if there is none), then a 3x3 convolution. */
 static void up(sd_run *r, const sd_step_w *w, const sd_step *s, sd_flow *f)
 {
     int64_t height = 2 * f->x.dim[1], width = 2 * f->x.dim[2];
@@ -343,7 +342,7 @@ static void up(sd_run *r, const sd_step_w *w, const sd_step *s, sd_flow *f)
     sd_trace_tensor(r, f->x, "%s", s->hf);
 }
 
-/* 3x3 with stride 2. The UNet pads by 1 all round; the VAE's encoder right and bottom only. */
+/* 3x3 convolution with stride 2. The UNet pads by 1 all round, the VAE's encoder right and bottom only. */
 static void down(sd_run *r, const sd_step_w *w, const sd_step *s, const sd_net_dims *d, sd_flow *f)
 {
     sd_conv c = {.stride = 2, .pad_bottom = 1, .pad_right = 1, .pad_top = !d->pad_after, .pad_left = !d->pad_after};
@@ -376,8 +375,9 @@ static void forward_step(sd_run *r, const sd_step *s, const sd_step_w *w, const 
     }
 }
 
-/* Skips are a stack in the arena too. A step's result moves down to where its input lay or, on the way up, the skip
- * that it joins; only the caller's input and skips stay. So no more is held than what is still to be used. */
+/* Skips form a stack in the arena. A step's result moves down to where its input was or, on the way up, to where the
+ * skip was that it was concatenated with; only the caller's input and the skips stay. So only what is still needed is
+ * held. */
 static size_t place_of_result(const sd_run *r, const sd_flow *f) { return f->own ? f->mark : sd_mark(r); }
 
 static size_t join_skip(sd_run *r, sd_flow *f)

@@ -13,7 +13,7 @@ enum { PATH_BYTES = 4096 };
 
 /* -------------------------------------------------------------------------------- kinds of modules */
 
-/* What a configuration says in vain. */
+/* Logs what a configuration says without effect. */
 static void log_notes(const sd_log *log, const char *notes)
 {
     for (const char *end; (end = strchr(notes, '\n')) != NULL; notes = end + 1)
@@ -182,7 +182,7 @@ static sd_status open_module(sd_model *m, const sd_module_place *place, const sd
     return e->status;
 }
 
-/* Module 0 of a part's network, or one that is all zero. */
+/* The network of a part's module 0, or `none`. */
 static const void *network_or(const sd_model *m, unsigned part, const void *none)
 {
     const sd_module *x = sd_model_module(m, part, 0);
@@ -288,7 +288,7 @@ bool sd_model_use(sd_model *m, const sd_module *module)
 
 /* ------------------------------------------------------------------------------------- fingerprint */
 
-/* Weights are added up, so that it does not matter how they are spread over files. */
+/* Hashes of weights are added up, so that it does not matter how the weights are spread over files. */
 static void add_to_fingerprint(unsigned char sum[16], const sd_entry *w)
 {
     enum { SAMPLE = 64 };
@@ -318,7 +318,7 @@ const char *sd_model_fingerprint(sd_model *m)
             for (size_t i = 0; i < s->file[f].n; i++) {
                 if (!s->file[f].entry[i].used) continue;
                 add_to_fingerprint(sum, &s->file[f].entry[i]);
-                if (++seen % 32 == 0) sd_store_used(s, NULL, 0);   /* each sample brings its neighbours into memory */
+                if (++seen % 32 == 0) sd_store_used(s, NULL, 0);   /* each sample pulls its neighbours into memory */
             }
         sd_store_used(s, NULL, 0);
     }

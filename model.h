@@ -1,29 +1,29 @@
-/* model.h - floor 6: what was opened: the modules of a model, their files and their networks. */
+/* model.h - floor 6: an opened model: its modules, their files and their networks. */
 #ifndef SD_MODEL_H
 #define SD_MODEL_H
 
 #include "net.h"
 #include "sampler.h"
 
-/* A kind of module, and all that is particular to it. */
+/* A kind of module, with everything that is particular to it. */
 typedef struct sd_module_kind {
     unsigned part;         /* SD_PART_* */
     const char *title;     /* in sentences: "the UNet" */
-    /* A new network from what its directory says of it; NULL, and an error, if that does not work out. */
+    /* Makes a new network from the configuration in its directory; NULL, and an error, on failure. */
     void *(*read)(const char *dir, const sd_log *log, sd_error *e);
     sd_status (*bind)(void *net, sd_binder *b);   /* NULL: it has no weights */
     void (*free)(void *net);
 } sd_module_kind;
 
-/* Where a model's layout has a module: a layout is a table of these, in the order in which they are opened. */
+/* Where a module is in a model's directory. A layout is a table of these, in the order in which they are opened. */
 typedef struct sd_module_place {
     const sd_module_kind *kind;
     const char *name;      /* in the log, and in front of its traced names */
     const char *dir;       /* in the model's directory */
     const char *stem;      /* of its files: dir/stem.safetensors, see sd_store_open_dir; NULL: it has no weights */
-    const char *root;      /* what stands before all its names in the files: "model.diffusion_model."; NULL: nothing */
+    const char *root;      /* the prefix of all its names in the files: "model.diffusion_model."; NULL: none */
     const char *strip;     /* a prefix that files may lack: "text_model."; NULL: none */
-    bool optional;         /* models without that directory do without it */
+    bool optional;         /* a model may lack it */
 } sd_module_place;
 
 typedef struct sd_module {
@@ -38,19 +38,19 @@ typedef struct sd_model {
     char *path;
     unsigned parts;                /* those that were asked for */
     int residency;                 /* SD_RESIDENCY_* */
-    sd_module **module;            /* each for itself: binders point into them */
+    sd_module **module;            /* allocated one by one, because binders point into them */
     int n;
-    const sd_unet_net *unet;       /* the first network of each kind; all zero if none was opened, so that it can be */
-    const sd_vae *vae;             /* asked */
+    const sd_unet_net *unet;       /* the first network of each kind; if none was opened, one that is all zero, ... */
+    const sd_vae *vae;             /* ... so that these three are never NULL */
     const sd_clip *text;
     const sd_tokenizer *tokenizer; /* NULL: none was opened */
-    const sd_module *in_use;       /* whose weights may be in memory */
+    const sd_module *in_use;       /* the module whose weights may be in memory */
     char *sched_path;              /* scheduler_config.json */
     sd_sched_config sched;         /* what it says */
     char fingerprint[17];          /* "" until somebody asks */
 } sd_model;
 
-/* Opens the parts of the model in this directory. On failure too sd_model_close is to be called. */
+/* Opens the parts of the model in this directory. Call sd_model_close in any case, even on failure. */
 sd_status sd_model_open(sd_model *m, const char *path, unsigned parts, int residency, const sd_log *log, sd_error *e);
 void sd_model_close(sd_model *m);
 
@@ -59,13 +59,13 @@ sd_status sd_model_need(const sd_model *m, unsigned parts, sd_error *e);
 /* The i-th module of a part, i = 0, 1, ...; NULL if there is none. */
 sd_module *sd_model_module(const sd_model *m, unsigned part, int i);
 
-/* A module's turn: the weights of the others leave memory, which holds those of one module then. Their pages stay in
- * the system's cache while it has room, and a module that goes on, as the UNet does, keeps its own. False: it was its
- * turn already. */
+/* Begins to use a module: the weights of the others leave the process' memory, which then holds those of one module.
+ * Their pages stay in the system's cache while it has room. A module that is used again and again, as the UNet is,
+ * keeps its weights. False: the module was in use already. */
 bool sd_model_use(sd_model *m, const sd_module *module);
 
-/* A hash of some bytes of every bound weight, 16 digits: two models that differ in one merged adapter differ, and
- * nobody waits for gigabytes. */
+/* A hash of some bytes of every bound weight, 16 digits. Models that differ in one merged adapter have different ones,
+ * and yet not all gigabytes are read. */
 const char *sd_model_fingerprint(sd_model *m);
 
 #endif

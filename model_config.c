@@ -1,6 +1,6 @@
 /* model_config.c - floor 4: what a model's config.json files say, checked, and the families known by name.
  *
- * Below this file nothing asks which family a model is of: variants are numbers in sd_*_config. */
+ * No other code asks to which family a model belongs: variants are numbers in sd_*_config. */
 #include "json.h"
 #include "net.h"
 
@@ -61,7 +61,7 @@ const char *sd_family_names(void) { return "sd15, sd21, sdxl, sdxl-refiner"; }
 
 /* -------------------------------------------------------------------------------- config.json */
 
-#define LEAST_EPS 1e-12   /* less is lost beside a variance */
+#define LEAST_EPS 1e-12   /* anything smaller is lost when it is added to a variance */
 
 typedef struct reader { sd_json *root; const char *path; sd_error *e; } reader;
 
@@ -71,7 +71,8 @@ static bool open_json(reader *j, const char *path, sd_error *e)
     return j->root != NULL;
 }
 
-/* Absent and null are the same: the class' default holds. Not for truths: Python's None is false. */
+/* The value of a key; NULL if it is absent or null: then the class' default holds. (Not for truth values: Python's None
+ * is false.) */
 static const sd_json *find(const reader *j, const char *key)
 {
     const sd_json *v = sd_json_get(j->root, key);
@@ -182,7 +183,8 @@ static bool changes_nothing(const sd_json *v, const char *only)
     return false;
 }
 
-/* A key this program has one way for: what would change the result is refused, not ignored. */
+/* A key for which this program supports one value only: a value that would change the result is refused, not
+ * ignored. */
 static void refuse(const reader *j, const char *key, const char *only)
 {
     const sd_json *v = find(j, key);
@@ -203,8 +205,8 @@ static void note(char notes[SD_NOTES], const char *fmt, ...)
     va_end(ap);
 }
 
-/* A key that diffusers' classes store and nobody there asks for in Stable Diffusion: said, and gone on. Numbers of
- * `neutral` are not worth saying. */
+/* A key that diffusers' classes store and never use in Stable Diffusion: it is noted and otherwise ignored. Numbers
+ * equal to `neutral` are not noted. */
 static void ignore(const reader *j, const char *key, double neutral, char notes[SD_NOTES])
 {
     const sd_json *v = find(j, key), *x = sd_json_is(v, SD_JSON_LIST) ? v->first : v;
@@ -277,7 +279,7 @@ static void unet_depths(const reader *j, sd_unet_config *c)
             sd_fail(j->e, SD_ERR_FORMAT, "%s: %d channels do not divide into %d attention heads", j->path,
                     c->channels[i], c->heads[i]);
     }
-    c->mid_depth = depth[n - 1];   /* of the coarsest level, whether or not its own block attends */
+    c->mid_depth = depth[n - 1];   /* the coarsest level's, whether or not its own block has attention */
 }
 
 static void unet_refusals(const reader *j)
@@ -293,7 +295,7 @@ static void unet_refusals(const reader *j)
             {"class_embeddings_concat", NULL},
         {"addition_embed_type", "text_time"}};
     for (size_t i = 0; i < SD_COUNT(one_way); i++) refuse(j, one_way[i].key, one_way[i].only);
-    if (sd_json_is(sd_json_get(j->root, "mid_block_type"), SD_JSON_NULL))   /* here null is not absence */
+    if (sd_json_is(sd_json_get(j->root, "mid_block_type"), SD_JSON_NULL))   /* here null differs from absent */
         sd_fail(j->e, SD_ERR_UNSUPPORTED, "%s: mid_block_type null, a UNet without a middle block, is not supported",
                 j->path);
     static const char *const kernels[] = {"conv_in_kernel", "conv_out_kernel"};
@@ -306,7 +308,7 @@ static void unet_refusals(const reader *j)
             sd_fail(j->e, SD_ERR_UNSUPPORTED, "%s: %s must be 1", j->path, ones[i]);
 }
 
-/* The keys of attention blocks of other kinds, which these blocks are not given. */
+/* Keys for attention blocks of other kinds, which have no effect on these blocks. */
 static void unet_ignored(const reader *j, sd_unet_config *c)
 {
     ignore(j, "resnet_out_scale_factor", 1, c->notes);
@@ -315,8 +317,8 @@ static void unet_ignored(const reader *j, sd_unet_config *c)
     ignore(j, "mid_block_only_cross_attention", 0, c->notes);
 }
 
-/* sample_size: one number, or [height, width]. What StableDiffusionPipeline's constructor does to one number in files
- * of diffusers before 0.9. */
+/* sample_size: one number, or [height, width]. In files of diffusers before 0.9 one number is changed as
+ * StableDiffusionPipeline's constructor changes it. */
 static void unet_size(const reader *j, sd_unet_config *c)
 {
     const sd_json *v = find(j, "sample_size");
@@ -335,7 +337,7 @@ static void unet_size(const reader *j, sd_unet_config *c)
     c->height = c->width = 64;
 }
 
-/* Numbers that have one possible value for a network like ours, or one for all of its levels. */
+/* Numbers for which a network like ours has only one possible value, or the same for all of its levels. */
 static void unet_fixed(const reader *j, sd_unet_config *c)
 {
     int dim[SD_MAX_LEVELS], usual = 4 * c->channels[0], given = get_int(j, "time_embedding_dim", usual, 1, 1 << 20);
@@ -370,7 +372,7 @@ sd_status sd_unet_config_read(sd_unet_config *c, const char *path, sd_error *e)
     if (c->levels < 1) sd_fail(e, SD_ERR_FORMAT, "%s: block_out_channels must be a list", path);
     if (e->status) return close_json(&j);
     get_levels(&j, "layers_per_block", c->layers, c->levels, 2, 1, 16);
-    /* The published files call the number of heads attention_head_dim. */
+    /* Published files call the number of heads attention_head_dim. */
     get_levels(&j, find(&j, "num_attention_heads") ? "num_attention_heads" : "attention_head_dim", c->heads, c->levels,
                8, 1, 1024);
     c->groups = get_int(&j, "norm_num_groups", 32, 1, 16384);
@@ -436,7 +438,7 @@ sd_status sd_clip_config_read(sd_clip_config *c, const char *path, sd_error *e)
     c->layers = get_int(&j, "num_hidden_layers", 12, 1, 256);
     c->heads = get_int(&j, "num_attention_heads", 8, 1, 1024);
     c->eps = get_num(&j, "layer_norm_eps", 1e-5, LEAST_EPS, 1);
-    refuse(&j, "use_attention_mask", NULL);   /* the pipelines of diffusers ask for it */
+    refuse(&j, "use_attention_mask", NULL);   /* diffusers' pipelines use it */
     const char *act = get_text(&j, "hidden_act", "quick_gelu");
     if (strcmp(act, "quick_gelu") == 0) c->act = SD_ACT_QUICK_GELU;
     else if (strcmp(act, "gelu") == 0) c->act = SD_ACT_GELU;

@@ -9,7 +9,7 @@
 
 #define SD_MAX_LEVELS 8
 #define SD_PATH 160   /* room for a module path */
-#define SD_NOTES 512  /* room for what a file says in vain, as diffusers' pipelines read it; a line each, for the log */
+#define SD_NOTES 512  /* room for notes about keys that have no effect, one line each, for the log */
 
 typedef struct sd_unet_config {
     int in_channels, out_channels;
@@ -21,11 +21,10 @@ typedef struct sd_unet_config {
     int heads[SD_MAX_LEVELS];          /* attention heads per level */
     int mid_depth;                     /* transformer blocks in the middle; 0: none */
     int groups;                        /* norm_num_groups */
-    double norm_eps;                   /* of resnets and conv_norm_out; the transformers' group norm has 1e-6 */
+    double norm_eps;                   /* of resnets and conv_norm_out; transformers' group norms have 1e-6 */
     int context_dim;                   /* cross_attention_dim */
     bool linear_projection;            /* proj_in, proj_out: [C,C] instead of [C,C,1,1] */
-    int add_time_dim, add_in_dim;      /* SDXL: addition_time_embed_dim, projection_class_embeddings_input_dim
-                                        * (0: none) */
+    int add_time_dim, add_in_dim;      /* addition_time_embed_dim, projection_class_embeddings_input_dim; 0: not SDXL */
     int height, width;                 /* native latent size, sample_size */
     bool flip_sin_to_cos;
     double freq_shift;
@@ -37,8 +36,8 @@ typedef struct sd_vae_config {
     int levels, channels[SD_MAX_LEVELS], layers;
     int groups;
     double scaling_factor;
-    float latent_rgb[5][3];            /* "_latent_rgb", this project's key: the preview's red, green and blue in [-1,1]
-                                        * of each of four latents as the UNet has them, and what is added */
+    float latent_rgb[5][3];            /* "_latent_rgb", this project's key, for previews: red, green and blue in [-1,1]
+                                        * per unit of each of the UNet's four latent channels, and a constant */
     bool mid_attention, quant_conv, post_quant_conv;
     char notes[SD_NOTES];
 } sd_vae_config;
@@ -50,7 +49,7 @@ typedef struct sd_clip_config {
     int projection;                    /* columns of text_projection; 0: no such tensor */
 } sd_clip_config;
 
-/* A family: what `sd plan --config` knows by name. */
+/* A family of models, which `sd plan --config` knows by name. */
 typedef struct sd_family {
     const char *name;
     sd_unet_config unet;
@@ -68,15 +67,15 @@ sd_status sd_clip_config_read(sd_clip_config *c, const char *path, sd_error *e);
 /* ------------------------------------------------------------------ tokenizer.c */
 
 typedef struct sd_tokenizer sd_tokenizer;
-/* dir has merges.txt (and, if it is there, vocab.json) and says which token pads. */
+/* dir has merges.txt, perhaps vocab.json, and files that say which token pads. */
 sd_status sd_tokenizer_open(sd_tokenizer **out, const char *dir, sd_error *e);
 void sd_tokenizer_close(sd_tokenizer *t);
 sd_status sd_tokenizer_encode(const sd_tokenizer *t, const char *text, sd_tokens *out, sd_error *e);
 const char *sd_tokenizer_piece(const sd_tokenizer *t, int32_t id);
 
 /* ------------------------------------------------------------------ steps (layers.c)
- * A network is walked once into a flat list of steps. Binding, forward, `sd plan` and the null backend all read
- * that list. */
+ * A network is written once as a flat list of steps. Binding, the forward function, `sd plan` and the null backend all
+ * read that list. */
 
 typedef enum sd_step_kind {
     SD_STEP_CONV_IN, SD_STEP_RES, SD_STEP_ATTN, SD_STEP_VAE_ATTN, SD_STEP_DOWN, SD_STEP_UP, SD_STEP_NORM_OUT,
@@ -88,8 +87,8 @@ typedef struct sd_step {
     sd_step_kind kind;
     int ci, co;          /* channels in (after joining a skip) and out */
     int depth, heads;    /* ATTN */
-    int skip;            /* RES on the way up: channels of the skip it pops and joins; 0: none */
-    bool push;           /* its result is kept as a skip */
+    int skip;            /* RES on the way up: channels of the skip that it pops and concatenates; 0: none */
+    bool push;           /* its result is pushed as a skip */
     char hf[64], ldm[64];
 } sd_step;
 
@@ -97,11 +96,11 @@ typedef struct sd_net_steps {
     sd_step *step;
     int n;
     bool failed;         /* out of memory; checked once, at the end of the walk */
-    sd_step spare;       /* what sd_step_add returns then, so that walks need no checks */
+    sd_step spare;       /* sd_step_add then returns this, so that its callers need no checks */
 } sd_net_steps;
 
 void sd_steps_free(sd_net_steps *p);
-/* Appends one step under its diffusers path, and gives it its CompVis path. */
+/* Appends one step under its diffusers path; the other function gives it its CompVis path. */
 sd_step *sd_step_add(sd_net_steps *p, sd_step_kind kind, int ci, int co, const char *hf, ...) SD_PRINTF(5, 6);
 void sd_step_ldm(sd_step *s, const char *ldm, ...) SD_PRINTF(2, 3);
 sd_status sd_steps_done(const sd_net_steps *p, sd_error *e);
@@ -116,7 +115,7 @@ typedef struct sd_block_w { sd_wb norm1, norm2, norm3, ff_in, ff_out; sd_attn_w 
 typedef struct sd_transformer_w { sd_wb norm, proj_in, proj_out; sd_block_w *block; } sd_transformer_w;
 typedef struct sd_vae_attn_w { sd_wb norm; sd_attn_w attn; } sd_vae_attn_w;
 
-/* The weights of one step; its kind says which member. */
+/* The weights of one step, whose kind says which member is used. */
 typedef struct sd_step_w {
     sd_wb one;                    /* CONV_IN, DOWN, UP, NORM_OUT, CONV_OUT, CONV1 */
     sd_res_w res;
@@ -135,7 +134,7 @@ typedef struct sd_net_dims {
     bool vae;                     /* CompVis names of the VAE */
 } sd_net_dims;
 
-/* A network of steps: blueprint and weights. */
+/* A network of steps with its weights. */
 typedef struct sd_net {
     sd_net_steps steps;
     sd_step_w *w;                 /* one per step */
@@ -145,28 +144,28 @@ typedef struct sd_net {
 sd_status sd_net_bind(sd_net *n, sd_binder *b);   /* steps must be complete; allocates w */
 void sd_net_free(sd_net *n);
 
-/* What cross-attention looks at: [N,S,context], or absent, and the version of its numbers (sd_cond). */
+/* What cross-attention looks at, [N,S,context] or absent, and the version of its numbers (sd_cond). */
 typedef struct sd_context { sd_tensor tokens; uint64_t version; } sd_context;
 
 /* What the forward pass of such a network carries from step to step. */
 #define SD_MAX_SKIPS 160
 typedef struct sd_flow {
     sd_tensor x;                  /* the running result [N,H,W,C] */
-    size_t mark;                  /* where x begins in the arena: everything above it is x and what may be forgotten */
-    bool own;                     /* x is neither the caller's input nor a skip: what follows may take its place */
+    size_t mark;                  /* where x begins in the arena; above it are only x and what may be freed */
+    bool own;                     /* x is neither the caller's input nor a skip, so the next result may replace it */
     sd_tensor temb;               /* SiLU(time embedding) [N,temb], or absent */
     sd_context context;
     struct { sd_tensor t; size_t mark; } skip[SD_MAX_SKIPS];
     int n_skips;
 } sd_flow;
-/* The steps from .. to - 1, in order; f->x is their input and becomes their result. The first call begins with a flow
- * of x, temb and context, the next one goes on with what the last one left. */
+/* Runs the steps from .. to - 1, in order; f->x is their input and becomes their result. The first call gets a flow
+ * with x, temb and context; the next goes on with what the last one left. */
 void sd_net_forward(sd_run *r, const sd_net *n, sd_flow *f, int from, int to);
 
 /* Binds "<hf>weight" and "<hf>bias" of a linear layer [o,i]; o 0: absent. */
 void sd_bind_linear(sd_binder *b, sd_wb *wb, const char *hf, const char *ldm, int64_t o, int64_t i);
 
-/* The module paths of an attention's four projections differ between networks. */
+/* The module paths of an attention's four projections, which differ between networks. */
 typedef struct sd_attn_names { const char *q, *k, *v, *out; } sd_attn_names;
 /* to_out(softmax(q k^T / sqrt(d)) v) with q, k and v from x [N,T,C]; traced as "<path>.<name>". */
 sd_tensor sd_self_attend(sd_run *r, const sd_attn_w *w, sd_tensor x, int heads, bool causal, const char *path,
@@ -174,8 +173,8 @@ sd_tensor sd_self_attend(sd_run *r, const sd_attn_w *w, sd_tensor x, int heads, 
 
 /* ------------------------------------------------------------------ the networks */
 
-/* What the UNet is told besides latents and timesteps: n samples. Numbers are the caller's memory and NULL under the
- * null backend. */
+/* The UNet's inputs besides latents and timesteps, for n samples. The arrays are the caller's, and NULL under the null
+ * backend. */
 typedef struct sd_cond {
     int n, tokens, width;
     const float *context;         /* [n,tokens,width]: what cross-attention looks at */
@@ -183,12 +182,12 @@ typedef struct sd_cond {
     const float *pooled;          /* [n,pooled_width]: a text encoder's vector for the whole prompt (SDXL); or NULL */
     int n_ids;
     const float *ids;             /* [n,n_ids]: SDXL's time ids, sizes and crops in pixels; or NULL */
-    uint64_t version;             /* another one whenever the context's numbers are others: what a network computes from
-                                   * the context alone is kept under it. 0: nothing is kept */
+    uint64_t version;             /* changes whenever the context's numbers change: what a network computes from the
+                                   * context alone is kept under it. 0: nothing is kept */
 } sd_cond;
 
-/* What a ControlNet adds to the skips, in the order in which they are made, and to the result of the middle; each has
- * the shape of what it is added to, channels last [diffusers UNet2DConditionModel: down_block_additional_residuals,
+/* What a ControlNet adds to the skips, in the order in which they are made, and to the result of the middle block. Each
+ * has the shape of what it is added to, channels last [diffusers UNet2DConditionModel: down_block_additional_residuals,
  * mid_block_additional_residual]. */
 typedef struct sd_residuals {
     int n;
@@ -225,8 +224,7 @@ sd_status sd_vae_walk(sd_vae *v, const sd_vae_config *c, sd_error *e);
 sd_status sd_vae_bind(sd_vae *v, sd_binder *b);
 void sd_vae_free(sd_vae *v);
 sd_tensor sd_vae_decoder(sd_run *r, const sd_vae *v, sd_tensor latents);   /* [N,h,w,C] -> [N,8h,8w,3] */
-sd_tensor sd_vae_encoder(sd_run *r, const sd_vae *v, sd_tensor picture);   /* [N,8h,8w,3] -> [N,h,w,2C]: mean |
-                                                                            * logvar */
+sd_tensor sd_vae_encoder(sd_run *r, const sd_vae *v, sd_tensor picture);   /* -> [N,h,w,2C]: mean | logvar */
 
 /* clip.c */
 typedef struct sd_clip_layer_w { sd_wb ln1, ln2, fc1, fc2; sd_attn_w attn; } sd_clip_layer_w;
@@ -240,12 +238,12 @@ sd_status sd_clip_bind(sd_clip *c, const sd_clip_config *cfg, sd_binder *b);
 void sd_clip_free(sd_clip *c);
 /* What is taken from a text encoder. */
 typedef struct sd_clip_output {
-    int from_end;        /* so many layers are left out at the end: 0, the last one's result; 1, the one before */
-    bool final_norm;     /* ... and goes through the final layer norm */
-    bool pooled;         /* also a vector for the whole text: text_projection of the last layer's final norm at the end
+    int from_end;        /* whose layer's result is taken: 0, the last one's; 1, that of the one before, ... */
+    bool final_norm;     /* it goes through the final layer norm */
+    bool pooled;         /* also a vector for the whole text: text_projection of the last layer's final norm, at the end
                           * token */
 } sd_clip_output;
-/* ids [n,t] -> hidden [n,t,width] and pooled [n,projection], numbers of the host; pooled NULL: not taken. */
+/* ids [n,t] -> hidden [n,t,width] and pooled [n,projection], in host memory; pooled may be NULL. */
 void sd_clip_forward(sd_run *r, const sd_clip *c, const int32_t *ids, int64_t n, int64_t t, const sd_clip_output *take,
                      float *hidden, float *pooled);
 

@@ -1,6 +1,6 @@
 /* tokenizer.c - floor 4: CLIP's byte-pair encoding, from a text to 77 ids.
  *
- * What is followed, id for id, is transformers 5.23's CLIPTokenizer (tokenizers 0.23.3):
+ * It follows, id for id, transformers 5.23's CLIPTokenizer (tokenizers 0.23.3):
  *
  *   1. added tokens that are not `normalized` are cut out of the raw text, longest first;
  *   2. each part between them: NFC; runs of white space become one space; lower case, each character by itself (no
@@ -9,12 +9,12 @@
  *   4. the rest is split by
  *      <\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+
  *      and what matches nothing (white space) is dropped;
- *   5. each word is written as its UTF-8 bytes, the last one marked "</w>", and neighbours are merged, the earliest
- *      rule of merges.txt first and the leftmost place first [Sennrich et al. 2016, algorithm 1];
+ *   5. each word is written as its UTF-8 bytes, the last one marked "</w>". Neighbours are merged: the earliest rule of
+ *      merges.txt first, and of several places the leftmost first [Sennrich et al. 2016, algorithm 1];
  *   6. BOS, the first 75 ids, EOS, then the pad token up to 77.
  *
- * ftfy and BasicTokenizer, which older releases ran first, are gone from 5.23; `do_lower_case` changes nothing.
- * Everything is read at open and constant afterwards: one tokenizer serves any number of threads. */
+ * ftfy and BasicTokenizer, which older releases ran first, are gone in 5.23; `do_lower_case` changes nothing.
+ * Everything is read on opening and constant afterwards, so one tokenizer serves any number of threads. */
 #include "json.h"
 #include "net.h"
 #include "unicode.h"
@@ -23,7 +23,7 @@
 #include <string.h>
 
 #define MAX_ID 1000000                    /* larger vocabularies are a mistake in a file */
-#define MAX_ADDED 10000                   /* lists of them are searched from end to end */
+#define MAX_ADDED 10000                   /* lists of added tokens are searched linearly */
 #define MAX_FILE ((size_t)64 << 20)       /* tokenizer.json of CLIP has 3.6 MB */
 #define BOS_TEXT "<|startoftext|>"
 #define EOS_TEXT "<|endoftext|>"
@@ -36,9 +36,9 @@ typedef struct added_token { sd_codes text; int32_t id; bool normalized; } added
 struct sd_tokenizer {
     char **piece;                   /* by id; NULL where no piece has that id */
     int32_t n_piece, cap_piece;     /* largest id + 1 */
-    size_t n_words;                 /* different pieces */
+    size_t n_words;                 /* number of different pieces */
     int32_t *slot; size_t n_slot;   /* piece -> id: open addressing, -1 is empty, n_slot a power of two */
-    merge_rule *rule; size_t n_rule;/* (left, right) -> rank, result: likewise */
+    merge_rule *rule; size_t n_rule;/* (left, right) -> rank, result: a hash table like the one above */
     added_token *added; size_t n_added;
     int32_t byte_id[256], last_byte_id[256];   /* of a byte inside and at the end of a word; -1: none */
     int32_t bos, eos, pad, unk;     /* unk -1: none */
@@ -82,7 +82,7 @@ static sd_status grow_slots(sd_tokenizer *t, sd_error *e)
     return SD_OK;
 }
 
-/* Gives a piece (n bytes, none of them 0) its id. A piece that comes twice keeps the later one, as in a Python dict. */
+/* Gives a piece (n bytes, none of them 0) its id. If a piece comes twice, the later id counts, as in a Python dict. */
 static sd_status put_piece(sd_tokenizer *t, const char *s, size_t n, int64_t id, const char *path, sd_error *e)
 {
     if (id < 0 || id >= MAX_ID)
@@ -130,7 +130,8 @@ static sd_status reserve_rules(sd_tokenizer *t, size_t n, const char *path, sd_e
     return SD_OK;
 }
 
-/* Adds the rule "left right" of this rank. With `derive` its result becomes a new piece: id = rank + the 512 bytes. */
+/* Adds the rule "left right" with this rank. With `derive` its result becomes a new piece; its id is rank + 512, after
+ * the bytes. */
 static sd_status add_rule(sd_tokenizer *t, const char *left, size_t nl, const char *right, size_t nr, int32_t rank,
                           bool derive, const char *path, sd_error *e)
 {
@@ -214,21 +215,22 @@ static sd_status derive_vocabulary(sd_tokenizer *t, const char *merges, sd_error
 }
 
 /* ---------------------------------------------------------------------------- special tokens
- * Which tokens are cut out of the text, and how, is decided in transformers by a chain of overrides, by which published
+ * In transformers a chain of overrides decides which tokens are cut out of the text, and how. It makes published
  * directories differ more than their authors meant (the table in tests/test_tokenizer.c has examples). The rules:
  *   a. tokenizer_config.json names bos, eos, unk, pad (defaults: BOS_TEXT, EOS_TEXT, EOS_TEXT, EOS_TEXT);
- *   b. with `added_tokens_decoder` in it, those tokens come first and special_tokens_map.json is not read; without,
+ *   b. if that file has `added_tokens_decoder`, its tokens come first and special_tokens_map.json is not read; if not,
  *      special_tokens_map.json wins over (a), and added_tokens.json and tokenizer.json's added_tokens come first;
- *   c. a name that (b) describes takes that description; one that is new is added after them; of several descriptions
- *      of one token the last added counts. A token given as a string is not `normalized`; an object says so itself.
+ *   c. a token named in (a) that (b) describes takes that description; a new one is added after them. If a token has
+ *      several descriptions, the last added counts. A token given as a string is not `normalized`; an object says
+ *      itself whether it is.
  * So SD 2's pad "!" (special_tokens_map.json) is an added token: id 0, and each "!" in a prompt becomes id 0 too, where
  * SD 1 gives 256 ("!</w>") or a merged run; open_clip, which SD 2 was trained with, gives 256. */
 
 typedef struct token_spec {
     const char *text;
     bool object, special;
-    int normalized;   /* 0, 1; -1: not said, the opposite of `special` */
-    bool known;       /* special to added_tokens.json: named as a string, or in special_tokens_map.json */
+    int normalized;   /* 0, 1; -1: not given, so the opposite of `special` */
+    bool known;       /* counts as special in added_tokens.json: named as a string, or in special_tokens_map.json */
     int64_t id;
 } token_spec;
 typedef struct token_list { token_spec *v; size_t n, cap; } token_list;
@@ -274,7 +276,7 @@ static bool list_add_new(token_list *l, const token_list *described, token_spec 
     return list_add(l, x, e);
 }
 
-/* Makes a listed token one that is cut out of texts; it gets the next free id if the vocabulary lacks it. */
+/* From now on the token is cut out of texts; it gets the next free id if the vocabulary lacks it. */
 static sd_status add_token(sd_tokenizer *t, const token_spec *x, const char *dir, sd_error *e)
 {
     size_t n = strlen(x->text), at = 0;
@@ -305,7 +307,7 @@ static sd_status add_token(sd_tokenizer *t, const token_spec *x, const char *dir
     return e->status;
 }
 
-/* What the BPE model itself knows, looked up before the added tokens come into the vocabulary. */
+/* Looks up what the BPE model itself knows, before the added tokens enter the vocabulary. */
 static void find_bytes(sd_tokenizer *t, const char *unk)
 {
     char written[256][3], text[8];
@@ -421,7 +423,8 @@ static sd_status read_spec(token_spec *out, const sd_json *x, bool special, cons
     return SD_OK;
 }
 
-/* "bos_token" and its kin, and the list of further special tokens; its older name counts only if there is none yet. */
+/* Reads "bos_token" and so on, and the list of further special tokens, whose older key counts only if the newer one is
+ * missing. */
 static sd_status read_names(token_spec named[NAMED], token_list *extra, const sd_json *root, bool special,
                             const char *path, sd_error *e)
 {
@@ -509,7 +512,7 @@ static sd_status read_special(sd_tokenizer *t, sd_json *const file[N_FILES], con
     return e->status;
 }
 
-/* Vocabulary, merges, special tokens: from tokenizer.json if it is there, as transformers prefers it too. */
+/* Reads vocabulary, merges and special tokens: from tokenizer.json if it exists, as transformers does. */
 static sd_status read_dir(sd_tokenizer *t, const dir_files *d, sd_error *e)
 {
     sd_json *file[N_FILES] = {0};
@@ -542,7 +545,7 @@ typedef struct encoder {
     const sd_tokenizer *t;
     sd_error *e;
     sd_tokens *out;
-    size_t total;                           /* ids so far, those that do not fit included */
+    size_t total;                           /* ids so far, including those that do not fit */
     symbol *sym; size_t cap_sym;
     candidate *heap; size_t n_heap, cap_heap;
 } encoder;
@@ -593,8 +596,8 @@ static candidate pop(encoder *en)
     return top;
 }
 
-/* Step 5 for symbols 0..n-1. O(n log n): each merge queues two candidates at most; those overtaken by another merge are
- * recognised by their result when they come up. */
+/* Step 5 for symbols 0..n-1. O(n log n): each merge queues at most two candidates. A candidate made obsolete by another
+ * merge is recognised by its result when its turn comes. */
 static void merge_word(encoder *en, size_t n)
 {
     symbol *s = en->sym;
@@ -636,7 +639,7 @@ static void encode_word(encoder *en, const int32_t *c, size_t n)
         for (size_t j = 0; j < len; j++, k++) {
             bool last = i + 1 == n && j + 1 == len;
             int32_t id = last ? en->t->last_byte_id[utf8[j]] : en->t->byte_id[utf8[j]];
-            if (id < 0) id = en->t->unk;   /* only vocabularies that lack a byte come here */
+            if (id < 0) id = en->t->unk;   /* happens only if the vocabulary lacks a byte */
             if (id < 0) {
                 sd_fail(en->e, SD_ERR_FORMAT, "the vocabulary has neither the byte 0x%02x%s nor an unknown token",
                         utf8[j], last ? " at the end of a word" : "");
@@ -657,7 +660,7 @@ static size_t begins(const int32_t *c, size_t n, const char *s)
     return s[i] ? 0 : i;
 }
 
-/* Step 4. The alternatives are tried in their order where the last match ended, so "!'s" is "!'" and "s". */
+/* Step 4. Where the last match ended, the alternatives are tried in their order, so "!'s" becomes "!'" and "s". */
 static void split_words(encoder *en, const int32_t *c, size_t n)
 {
     static const char *const special[] = {BOS_TEXT, EOS_TEXT};
@@ -669,7 +672,7 @@ static void split_words(encoder *en, const int32_t *c, size_t n)
         size_t whole = 0, part = 0;
         for (size_t k = 0; k < SD_COUNT(special) && !whole; k++) whole = begins(c + i, n - i, special[k]);
         for (size_t k = 0; k < SD_COUNT(contraction) && !part; k++) part = begins(c + i, n - i, contraction[k]);
-        if (whole) {   /* not an added token here: the byte-level step splits it again, by GPT-2's expression */
+        if (whole) {   /* here it is no added token, and the byte-level step splits it again with GPT-2's expression */
             encode_word(en, c + i, 2);
             encode_word(en, c + i + 2, whole - 4);
             encode_word(en, c + i + whole - 2, 2);
@@ -682,8 +685,9 @@ static void split_words(encoder *en, const int32_t *c, size_t n)
     }
 }
 
-/* Steps 1 to 4: cuts out the added tokens of one kind and hands on what lies between. (Two `normalized` tokens that
- * differ in case only are one after step 2: the first added counts here, a random one in the oracle's hash map.) */
+/* Steps 1 to 4: cuts out the added tokens of one kind and passes on what is between them. (Two `normalized` tokens that
+ * differ only in case are the same after step 2. Here the first one added counts, in the oracle's hash map a random
+ * one.) */
 static void cut_added(encoder *en, const int32_t *c, size_t n, bool normalized)
 {
     sd_codes norm = {0};

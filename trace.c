@@ -1,6 +1,6 @@
 /* trace.c - floor 3: names of intermediate results, who wants to see them, and in which order.
  *
- * What a sink does with a tensor is its own file's matter: trace_callback.c, trace_dump.c. */
+ * What a sink does with a tensor is in its own file: trace_callback.c, trace_dump.c. */
 #include "trace.h"
 
 #include <stdlib.h>
@@ -12,16 +12,16 @@ enum { NAME_BYTES = 320, PREFIX_BYTES = 128 };
 typedef struct listener {
     sd_sink sink;
     char *filter;
-    bool wants;                  /* the tensor whose turn it is */
+    bool wants;                  /* it wants the current tensor */
     size_t taken;                /* tensors that passed the filter */
-    char example[NAME_BYTES];    /* a name that did not */
+    char example[NAME_BYTES];    /* a name that did not pass */
 } listener;
 
 struct sd_trace {
     char prefix[PREFIX_BYTES];
     listener *list;
     int n;
-    sd_error err;                /* the first error; sticks, as the run's does */
+    sd_error err;                /* the first error; it sticks, as the run's does */
     size_t offered;              /* names seen */
     float *room;                 /* for the numbers of one tensor */
     size_t room_size;
@@ -113,10 +113,10 @@ void sd_trace_prefix(sd_run *r, const char *fmt, ...)
     va_end(ap);
 }
 
-/* An error of the trace is one of the run, and stays with the trace for sd_trace_finish. */
+/* Makes an error of the trace one of the run; the trace keeps it for sd_trace_finish. */
 static void pass_on(sd_run *r) { sd_fail(r->err, r->trace->err.status, "%s", r->trace->err.text); }
 
-/* Makes the full name and says whether anybody wants it. */
+/* Makes the full name. Does anybody want it? */
 static bool wanted(sd_run *r, char name[NAME_BYTES], const char *fmt, va_list ap)
 {
     sd_trace *t = r->trace;
@@ -160,7 +160,7 @@ static bool show(sd_run *r, const sd_traced *x, float *writable)
     return changed;
 }
 
-/* Room for n numbers of the trace's own; NULL, and an error: there is none. */
+/* The trace's own room for n numbers; NULL, and an error: out of memory. */
 static float *room_for(sd_run *r, size_t n)
 {
     sd_trace *t = r->trace;
@@ -177,8 +177,8 @@ static float *room_for(sd_run *r, size_t n)
     return t->room;
 }
 
-/* Shows the numbers of x under a shape that t->dim has already, [N,..,C] as [N,C,..] if channels_first; what was
- * changed comes back the same way. */
+/* Shows the numbers of x in the shape that is in t->dim already; if channels_first, [N,..,C] is shown as [N,C,..].
+ * Changed numbers are converted back. */
 static void show_tensor(sd_run *r, sd_traced *t, sd_tensor x, bool channels_first)
 {
     float *room = NULL;

@@ -1,4 +1,4 @@
-/* trace.h - floor 3: named intermediate results, and those who look at them. */
+/* trace.h - floor 3: named intermediate results, and the sinks that look at them. */
 #ifndef SD_TRACE_H
 #define SD_TRACE_H
 
@@ -6,29 +6,29 @@
 
 typedef struct sd_trace sd_trace;
 
-/* Who looks at named tensors. A trace may have several sinks: they see a tensor in the order in which they were added,
- * each as the ones before it have left it. */
+/* Looks at named tensors. A trace may have several sinks. They see a tensor in the order in which they were added, each
+ * as the one before has left it. */
 typedef struct sd_sink {
     void *user;
-    /* One tensor in PyTorch's order. Under the null backend x->data is NULL: names and shapes alone. `writable` are the
-     * same numbers for a sink that `writes`: the run goes on with what it finds there. NULL where nothing is to be
-     * changed: nobody reads the numbers after they were seen (tokens, a step's x0), they are not float32, or they are
-     * not computed. A status other than SD_OK, with its sentence in e, ends the run. */
+    /* One tensor in PyTorch's order. Under the null backend x->data is NULL: there are only names and shapes.
+     * `writable` points to the same numbers for a sink that `writes`: the run goes on with what the sink leaves there.
+     * It is NULL where nothing can be changed: nobody reads the numbers afterwards (tokens, a step's x0), they are not
+     * float32, or they were not computed. A status other than SD_OK, with its sentence in e, ends the run. */
     sd_status (*see)(void *user, const sd_traced *x, float *writable, sd_error *e);
-    /* Called once, last: completes what the sink makes if e->status is SD_OK, leaves nothing behind if it is not, and
-     * frees the user. May be NULL. */
+    /* Called once, at the end. If e->status is SD_OK it completes what the sink makes, else it leaves nothing behind.
+     * It frees `user`. May be NULL. */
     sd_status (*close)(void *user, sd_error *e);
     bool writes;
-    bool strict;   /* each glob of its filter has to mean one of the run's names: that is asked before the run */
+    bool strict;   /* each glob of its filter must match one of the run's names; that is checked before the run */
 } sd_sink;
 
-/* A trace with one sink, which gets what passes the filter: a list of globs, NULL for everything. The sink belongs to
- * the trace from then on; without a trace (*out is NULL) it has been closed. */
+/* A trace with one sink, which gets what passes the filter: a list of globs, NULL for everything. From then on the sink
+ * belongs to the trace. On failure *out is NULL and the sink has been closed. */
 sd_status sd_trace_new(sd_trace **out, const char *filter, const sd_sink *sink, sd_error *e);
-/* One more sink, behind the others. */
+/* Adds a sink after the others. */
 sd_status sd_trace_add(sd_trace *t, const char *filter, const sd_sink *sink, sd_error *e);
-/* Closes the sinks and frees t. Errors that happened while tracing are raised again, and so is a filter that nothing
- * passed. */
+/* Closes the sinks and frees t. Errors that happened while tracing are raised again. A filter that nothing passed is an
+ * error too. */
 sd_status sd_trace_finish(sd_trace *t, sd_error *e);
 void sd_trace_abort(sd_trace *t);      /* the same, but nothing is completed; NULL is harmless */
 /* The filter of the i-th strict sink that has one; NULL if there is none. t may be NULL. */
@@ -42,18 +42,18 @@ sd_status sd_trace_to_callback(sd_trace **out, const char *filter, void (*fn)(vo
  * tensors without numbers. */
 sd_status sd_trace_to_file(sd_trace **out, const char *filter, const char *path, sd_error *e);
 
-/* ---- for those who have tensors
- * Put before every name until changed: "step.3.unet." */
+/* ---- for code that computes tensors
+ * The prefix of every name from now on: "step.3.unet." */
 void sd_trace_prefix(sd_run *r, const char *fmt, ...) SD_PRINTF(2, 3);
 
 bool sd_traces(const sd_run *r);         /* is anybody looking? */
-bool sd_trace_writes(const sd_run *r);   /* ... who may change what is seen? */
+bool sd_trace_writes(const sd_run *r);   /* ... and may change what it sees? */
 
-/* Shows x under a name. 4-D tensors [N,H,W,C] are seen as [N,C,H,W]; others as they are. Its numbers may be changed. */
+/* Shows x under a name. 4-D tensors [N,H,W,C] are shown as [N,C,H,W], others as they are. Sinks may change x. */
 void sd_trace_tensor(sd_run *r, sd_tensor x, const char *fmt, ...) SD_PRINTF(3, 4);
-/* x [N,T,C] seen as [N,C,T] (the VAE's attention normalises such a view). */
+/* Shows x [N,T,C] as [N,C,T] (the VAE's attention normalises such a view). */
 void sd_trace_transposed(sd_run *r, sd_tensor x, const char *fmt, ...) SD_PRINTF(3, 4);
-/* Numbers that are not in the arena, already in PyTorch's order, which the caller goes on with ... */
+/* Shows numbers that are not in the arena, already in PyTorch's order, with which the caller goes on ... */
 void sd_trace_numbers(sd_run *r, int nd, const int64_t *dim, float *x, const char *fmt, ...) SD_PRINTF(5, 6);
 /* ... or which nobody reads again. */
 void sd_trace_last_look(sd_run *r, sd_dtype dt, int nd, const int64_t *dim, const void *x, const char *fmt, ...)

@@ -1,8 +1,8 @@
 /* trace_dump.c - floor 3: the sink that writes a safetensors file.
  *
- * While a file is being made its numbers go to a file without a name beside it; only the end of the run knows the
- * header, which comes first in the format. So closing the sink writes header and numbers into a second file and renames
- * that to <path>. A run that fails, or is killed, leaves neither. */
+ * The header comes first in the format but is known only at the end of the run. So numbers go to a file without a name
+ * at first. Closing the sink writes header and numbers into a second file and renames that to <path>. A run that fails,
+ * or is killed, leaves neither. */
 #include "trace.h"
 #include "weights.h"
 
@@ -18,7 +18,7 @@ typedef struct dump {
     FILE *data;
     uint64_t at;                                   /* bytes in it */
     entry *list;
-    size_t n, cap, *by_name;                       /* by_name: indices of list, sorted: a file holds a name once */
+    size_t n, cap, *by_name;                       /* by_name: sorted indices of list; names must differ */
 } dump;
 
 /* ------------------------------------------------------------------------------------ one tensor */

@@ -6,8 +6,8 @@
 #include <string.h>
 
 /* ------------------------------------------------------------------------------------- steps
- * One walk over the configuration. CompVis numbers its blocks in the order of this walk: input_blocks.i counts pushes
- * on the way down, output_blocks.i pops on the way up, and a block's layers count from 0. */
+ * One walk over the configuration makes them. CompVis numbers its blocks in the order of this walk: input_blocks.i
+ * counts pushes on the way down, output_blocks.i counts pops on the way up, and a block's layers count from 0. */
 
 typedef struct walk { sd_net_steps *p; int block; } walk;
 
@@ -19,7 +19,7 @@ static void attention(walk *w, int channels, int depth, int heads, const char *b
     s->heads = heads;
 }
 
-/* The last step's result is a skip; that ends an input block. */
+/* Makes the last step's result a skip, which ends an input block. */
 static void push(walk *w)
 {
     if (w->p->n) w->p->step[w->p->n - 1].push = true;
@@ -137,7 +137,7 @@ static sd_tensor embedding(sd_run *r, const sd_wb *w1, const sd_wb *w2, sd_tenso
     return h;
 }
 
-/* What SDXL is told besides the prompt: the pooled vector | a sinusoid of each time id, [N, add_in_dim]. */
+/* SDXL's further input: the pooled vector | a sinusoid of each time id, [N, add_in_dim]. */
 static sd_tensor added_input(sd_run *r, const sd_unet_config *c, const sd_cond *cond)
 {
     int64_t N = cond->n, ids = cond->n_ids;
@@ -146,8 +146,8 @@ static sd_tensor added_input(sd_run *r, const sd_unet_config *c, const sd_cond *
     return sd_concat(r, pooled, sd_view2(r, t, N, ids * c->add_time_dim));
 }
 
-/* SiLU of the embedding of the timesteps, [N, 4 channels[0]]: what each resnet takes is the same for all of them, so it
- * is computed once [diffusers ResnetBlock2D]. */
+/* SiLU of the embedding of the timesteps, [N, 4 channels[0]]. All resnets need the same one, so it is computed once
+ * [diffusers ResnetBlock2D]. */
 static sd_tensor time_embedding(sd_run *r, const sd_unet_net *u, const sd_unet_in *in)
 {
     const sd_unet_config *c = &u->cfg;
@@ -159,7 +159,7 @@ static sd_tensor time_embedding(sd_run *r, const sd_unet_net *u, const sd_unet_i
     return sd_silu(r, temb);
 }
 
-/* Skips += residuals, x += residual of the middle. */
+/* Skips += their residuals, x += the residual of the middle block. */
 static void add_residuals(sd_run *r, sd_flow *f, const sd_residuals *control)
 {
     if (control->n != f->n_skips && sd_ok(r))

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-/* It was trained so (CompVis model.py); the UNet's resnets have 1e-5: trap 1. */
+/* The VAE was trained with it (CompVis model.py); the UNet's resnets have 1e-5: trap 1 in docs/TRAPS.md. */
 static const double VAE_NORM_EPS = 1e-6;
 
 static void middle(sd_net_steps *p, const sd_vae_config *c, const char *part)

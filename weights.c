@@ -20,7 +20,7 @@ static bool join(char name[NAME_MAX_BYTES], const char *prefix, const char *leaf
     return n >= 0 && n < NAME_MAX_BYTES;
 }
 
-/* A tensor of this name behind the root. */
+/* The tensor whose name is the root and this name. */
 static sd_entry *find_in_files(const sd_binder *b, const char *name)
 {
     char whole[NAME_MAX_BYTES];
@@ -41,7 +41,7 @@ static sd_entry *find_renamed(const sd_binder *b, const char *name)
     return NULL;
 }
 
-/* `name` is the diffusers name. *as_ldm: it was found by the other one. */
+/* Finds the tensor of a row by `name`, diffusers' name, or by its other names. *as_ldm: it was found by `ldm`. */
 static sd_entry *find(const sd_binder *b, const sd_bind_row *row, const char *name, const char *ldm, bool *as_ldm)
 {
     char other[NAME_MAX_BYTES];
@@ -58,7 +58,8 @@ static sd_entry *find(const sd_binder *b, const sd_bind_row *row, const char *na
 
 /* ------------------------------------------------------------------------------------- shapes */
 
-/* "oi33" with o and i from values. False: the row is absent. An unknown letter or a negative value is our mistake. */
+/* Turns "oi33" into a shape, with o and i from `values`. False: the row is absent. An unknown letter or a negative
+ * value is a mistake in this program. */
 static bool expected_shape(sd_binder *b, const sd_bind_row *row, const char *letters, const int64_t *values,
                            sd_tensor *out)
 {
@@ -94,12 +95,12 @@ static bool fits(const sd_entry *t, const sd_tensor *want)
     return rank(t->nd, t->dim) == n && memcmp(t->dim, want->dim, (size_t)n * sizeof t->dim[0]) == 0;
 }
 
-/* How a row's tensor lies in the file. */
+/* How the file stores a row's tensor. */
 static bool is_transposed(unsigned flags) { return flags & SD_BIND_TRANSPOSE; }
 static int64_t parts_of(unsigned flags) { return flags >> 8 & 0xFF ? flags >> 8 & 0xFF : 1; }
 static int64_t part_of(unsigned flags) { return flags >> 16 & 0xFF; }
 
-/* The shape that a file has where a row with these flags wants `want`. */
+/* The shape in the file for a row with these flags whose own shape is `want`. */
 static sd_tensor shape_in_file(const sd_tensor *want, unsigned flags)
 {
     sd_tensor t = *want;
@@ -122,7 +123,7 @@ static const char *shape_text(char buf[128], int nd, const int64_t *dim)
 
 /* ------------------------------------------------------------------------------------ binding */
 
-/* Enters a weight, with a name that lives as long as the binder. False: there is no memory for it. */
+/* Adds a weight to the list, with a name that lives as long as the binder. False: out of memory. */
 static bool add_weight(sd_binder *b, sd_tensor *field, const char *name)
 {
     if (b->n_weights == b->cap_weights) {
@@ -144,20 +145,21 @@ static bool add_weight(sd_binder *b, sd_tensor *field, const char *name)
     return true;
 }
 
-/* Of x [rows,columns], numbers of `size` bytes. */
+/* y = x^T; x is [rows,columns], numbers of `size` bytes. */
 static void transpose(unsigned char *y, const unsigned char *x, size_t rows, size_t columns, size_t size)
 {
     for (size_t r = 0; r < rows; r++)
         for (size_t c = 0; c < columns; c++) memcpy(y + (c * rows + r) * size, x + (r * columns + c) * size, size);
 }
 
-/* Numbers that lie in the file the other way round are copied once, the right way, and leave memory. */
+/* Numbers that are transposed in the file are copied once in the right order; then the file's pages may leave
+ * memory. */
 static void turn_round(sd_binder *b, sd_weight *w, const sd_entry *t)
 {
     sd_tensor *f = w->field;
     if (!sd_weight_own(b, w, f->dt)) return;
     transpose(w->own, t->data, (size_t)f->dim[1], (size_t)f->dim[0], sd_dtype_size(f->dt));
-    f->version = 0;   /* these are what it was bound to */
+    f->version = 0;   /* still the numbers it was bound to */
     sd_store_used(b->store, t->data, t->bytes);
 }
 
@@ -179,8 +181,8 @@ static void bind_found(sd_binder *b, sd_tensor *field, sd_entry *t, unsigned fla
         const unsigned char *from = (const unsigned char *)t->data + (size_t)part_of(flags) * bytes;
         union { const void *in; void *out; } data = {from};   /* nobody writes through it: weights stay const */
         *field = (sd_tensor){.nd = t->nd, .dt = t->dt, .data = data.out, .name = t->name};
-        if (field->nd > 4) field->nd = 4;   /* what is left out are ones */
-        if (field->nd == 0) field->nd = 1;  /* a scalar fits [1]; nd 0 would mean that it is not there */
+        if (field->nd > 4) field->nd = 4;   /* the dimensions left out are ones */
+        if (field->nd == 0) field->nd = 1;  /* a scalar fits [1]; nd 0 would mean absent */
         for (int i = 0; i < field->nd; i++) field->dim[i] = i < t->nd ? t->dim[i] : 1;
         field->dim[0] /= parts_of(flags);
         if (is_transposed(flags)) memcpy(field->dim, want->dim, sizeof field->dim);
@@ -282,7 +284,7 @@ sd_status sd_bind_finish(sd_binder *b, const char *what, const sd_log *log)
     if (b->err->status || !(b->missing || b->wrong)) return b->err->status;
     if (b->missing_list.failed || b->wrong_list.failed)
         return sd_fail(b->err, SD_ERR_MEMORY, "no memory to list what is wrong with %s", what);
-    /* as many as an error's text has room for */
+    /* as many names as fit an error's text */
     size_t show_missing = b->wrong ? 2 : 4, show_wrong = b->missing ? 1 : 2;
     sd_text_add(&t, "%s: ", what);
     if (b->missing) {

@@ -9,8 +9,8 @@
 
 typedef struct sd_entry {
     char *name;
-    sd_dtype dt;          /* SD_DTYPE_UNKNOWN: one that we do not have, no fault unless somebody asks for the tensor */
-    char spelling[16];    /* ... and how the file spells it */
+    sd_dtype dt;          /* SD_DTYPE_UNKNOWN: one that we do not have, an error only if the tensor is needed */
+    char spelling[16];    /* the dtype as the file spells it */
     int nd;
     int64_t dim[8];
     const void *data;     /* inside the mapping; not necessarily aligned */
@@ -25,13 +25,13 @@ typedef struct sd_safetensors {
     sd_os_map file;       /* the whole file, mapped or read */
 } sd_safetensors;
 
-/* On failure nothing stays open; close is harmless then. A mapped file must not shrink while it is open: reading what
+/* On failure nothing stays open, and closing is harmless. A mapped file must not shrink while it is open: reading what
  * is gone raises SIGBUS. */
 sd_status sd_safetensors_open(sd_safetensors *f, const char *path, sd_error *e);
 /* The same, but read into memory instead of mapped. */
 sd_status sd_safetensors_load(sd_safetensors *f, const char *path, sd_error *e);
-/* Advice on bytes of the mapping, nothing where the file was read: they will soon be needed; they may leave the
- * process' memory until somebody reads them again. NULL: the whole file. */
+/* Advice on bytes of the mapping: they will soon be needed; they may leave memory until somebody reads them again.
+ * NULL: the whole file. Does nothing if the file was read. */
 void sd_safetensors_expect(const sd_safetensors *f, const void *data, size_t bytes);
 void sd_safetensors_release(const sd_safetensors *f, const void *data, size_t bytes);
 void sd_safetensors_close(sd_safetensors *f);
@@ -43,9 +43,9 @@ sd_entry *sd_safetensors_find(const sd_safetensors *f, const char *name);   /* N
 /* One tensor (the one called `name`, else the only one in the file) as float, of at most 4 dimensions. free() *data. */
 sd_status sd_read_floats(const char *path, const char *name, float **data, int *nd, int64_t dim[4], sd_error *e);
 
-/* Writes contiguous tensors, atomically: wider dtypes first and otherwise in the given order. */
+/* Writes contiguous tensors, atomically. Wider dtypes come first; otherwise the order is kept. */
 sd_status sd_safetensors_write(const char *path, const sd_traced *tensors, size_t n, sd_error *e);
-/* The same when the numbers lie elsewhere: `put` writes those of tensor i to `to`, which becomes `path`. */
+/* The same for numbers that are elsewhere: `put` writes those of tensor i to `to`, which becomes `path`. */
 typedef sd_status sd_tensor_source(void *user, size_t i, FILE *to, const char *path, sd_error *e);
 sd_status sd_safetensors_write_from(const char *path, const sd_traced *tensors, size_t n, sd_tensor_source *put,
                                     void *user, sd_error *e);
@@ -65,21 +65,22 @@ sd_status sd_store_load_dir(sd_store *s, const char *dir, const char *stem, sd_e
 void sd_store_close(sd_store *s);
 /* sd_safetensors_still_there of all files. */
 sd_status sd_store_still_there(const sd_store *s, sd_error *e);
-/* A weight of this store has been used: its pages may go, and those of the ones that follow it in its file are asked
- * for. NULL: all of the store may go. */
+/* A weight of this store has been used: its pages may leave memory, and those that follow it in its file are
+ * prefetched. NULL: all pages of the store may leave. */
 void sd_store_used(const sd_store *s, const void *data, size_t bytes);
 sd_entry *sd_store_find(const sd_store *s, const char *name);
-/* Lists tensors whose names begin with root (NULL: all) that nobody bound, except those that published files carry for
- * nothing (position_ids, ...): their number as a notice, their names as details. */
+/* Logs the tensors whose names begin with root (NULL: all) that nobody bound: their number as a notice, their names as
+ * details. Tensors that published files contain but no network needs (position_ids, ...) do not count. */
 void sd_store_log_unused(const sd_store *s, const char *root, const char *what, const sd_log *log);
-/* The first NaN or infinity among the bound tensors: SD_ERR_NUMERIC naming tensor and index; SD_OK if there is none. */
+/* SD_ERR_NUMERIC, naming tensor and index, for the first NaN or infinity in the bound tensors; SD_OK if there is
+ * none. */
 sd_status sd_store_check_finite(const sd_store *s, sd_error *e);
 
 /* ---- weights.c: binding tables
- * A row binds one tensor: where the field is, the leaf names in both conventions, and the shape in letters that the
- * caller gives values for: "oi33" is [o,i,3,3]. A row whose shape has a letter of value 0 is absent (a shortcut that is
- * not there).
- * Shapes that differ only by trailing ones are the same bytes and fit: [C,C] and [C,C,1,1]. */
+ * A row binds one tensor: it has the field's place, the leaf names in both conventions, and the shape in letters, for
+ * which the caller gives values: "oi33" is [o,i,3,3]. If a letter's value is 0, the row is absent (for example a
+ * shortcut that this block does not have).
+ * Shapes that differ only by trailing ones have the same bytes and fit: [C,C] and [C,C,1,1]. */
 typedef struct sd_bind_row {
     size_t field;          /* offsetof(struct, member) of an sd_tensor */
     const char *hf;        /* diffusers / transformers leaf name: "norm1.weight" */
@@ -88,53 +89,52 @@ typedef struct sd_bind_row {
     unsigned flags;        /* SD_BIND_*, 0: none */
 } sd_bind_row;
 
-/* A file may do without this tensor: the field is absent then, and nothing is missing. */
+/* A file may lack this tensor: then the field is absent, and nothing counts as missing. */
 #define SD_BIND_OPTIONAL 1u
-/* What a file has under the row's `ldm` name, where the two conventions hold the same numbers differently (under `hf`
- * it is always the row's shape): the shape's transpose [i,o], as OpenCLIP's text_projection is ... */
+/* Where the two conventions store the same numbers differently, these flags say what a file has under the row's `ldm`
+ * name (under `hf` it is always the row's shape). It is the transpose [i,o], as OpenCLIP's text_projection ... */
 #define SD_BIND_TRANSPOSE 2u
-/* ... or `parts` tensors of the row's shape, one behind the other along the first dimension, of which this is number
- * `part`: OpenCLIP's attn.in_proj_weight [3C,C] is query, key and value. */
+/* ... or `parts` tensors of the row's shape, concatenated along the first dimension, of which this is number `part`:
+ * OpenCLIP's attn.in_proj_weight [3C,C] is query, key and value. */
 #define SD_BIND_SLICE(part, parts) ((unsigned)(parts) << 8 | (unsigned)(part) << 16)
 
-/* A bound weight. Whoever changes a model (an adapter) finds it by its name and gives it numbers of its own. */
+/* A bound weight. Code that changes a model (an adapter) finds it by its name and gives it its own numbers. */
 typedef struct sd_weight {
     sd_tensor *field;      /* in its network; has the weight's id and version */
     char *path;            /* diffusers' name, also field->path */
-    void *own;             /* the numbers, if they are not the file's any more; or NULL */
+    void *own;             /* the numbers, if they are no longer the file's; else NULL */
 } sd_weight;
 
 typedef struct sd_binder {
     sd_store *store;           /* NULL: shapes only, for the plan and the null backend */
-    const char *root;          /* what stands before all names in the files: "model.diffusion_model."; or NULL */
+    const char *root;          /* the prefix of all names in the files: "model.diffusion_model."; or NULL */
     const char *strip;         /* a prefix that files may lack: "text_model."; or NULL */
     sd_error *err;
-    size_t tensors, params, bytes;   /* counted as it goes */
+    size_t tensors, params, bytes;   /* of what was bound so far */
     size_t missing, wrong;
     sd_text missing_list, wrong_list;   /* their names, one per line; with expected and found */
-    /* called for every tensor when not NULL: writers of test models use it */
+    /* called for every tensor if not NULL: for programs that write test models */
     void (*visit)(void *user, const char *name, const sd_tensor *shape);
     void *user;
-    sd_weight *weight;         /* what was bound, in that order */
+    sd_weight *weight;         /* in the order of binding */
     size_t n_weights, cap_weights;
-    uint32_t last_id;          /* ids are given out from the next one on: modules of one model count on from each
-                                * other */
+    uint32_t last_id;          /* the next id is one more: the modules of a model share one numbering */
 } sd_binder;
 
-/* Binds rows to the fields of `object`, which must stay where it is; `hf` and `ldm` are the prefixes with their
- * trailing dot ("mid_block.resnets.0."), ldm NULL: only diffusers' names. letters and values give the dimensions: "oi",
- * {320, 4}. A name is looked for as hf prefix + leaf, without `strip`, as ldm prefix + leaf, and as older diffusers
- * spelled it. The field gets the file's own dimensions and dtype, data, name and id; these live as long as the store
- * and the binder. Missing, misshapen and integer tensors leave the field absent. */
+/* Binds rows to the fields of `object`, which must not move. `hf` and `ldm` are the prefixes with their trailing dot
+ * ("mid_block.resnets.0."); ldm NULL: only diffusers' names. letters and values give the dimensions: "oi", {320, 4}.
+ * A name is looked for as hf prefix + leaf, without `strip`, as ldm prefix + leaf, and in older diffusers' spelling.
+ * The field gets the file's dimensions, dtype and data, and a name and an id; these live as long as the store and the
+ * binder. Missing, misshapen and integer tensors leave the field absent. */
 void sd_bind(sd_binder *b, void *object, const sd_bind_row *rows, size_t n, const char *hf, const char *ldm,
              const char *letters, const int64_t *values);
-/* The bound weight of this diffusers name; NULL: there is none. */
+/* The bound weight with this diffusers name; NULL: there is none. */
 sd_weight *sd_weight_find(const sd_binder *b, const char *path);
-/* Numbers of its own for a weight, to be changed by the caller, which is why its version goes up: a copy of those that
- * it has, of type dt (its own, or SD_F32), contiguous and aligned, freed with the binder. Once it has such numbers dt
- * says nothing, and they stay where they are. NULL, and an error: there is no memory. */
+/* Gives a weight its own numbers, for the caller to change; so its version goes up. They are a copy of its present
+ * numbers as dt (its own dtype, or SD_F32), contiguous, aligned, and freed with the binder. If it has its own numbers
+ * already, dt is ignored and they stay where they are. NULL, and an error: out of memory. */
 void *sd_weight_own(sd_binder *b, sd_weight *w, sd_dtype dt);
-/* One status and one sentence for all of it: at most a few names in the text, all of them in the log. */
+/* One status and one sentence for all that is missing or wrong: a few names in the text, all of them in the log. */
 sd_status sd_bind_finish(sd_binder *b, const char *what, const sd_log *log);
 void sd_binder_free(sd_binder *b);
 

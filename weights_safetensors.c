@@ -1,13 +1,13 @@
-/* weights_safetensors.c - floor 3: the safetensors file format: a reader that believes nothing, and a writer.
+/* weights_safetensors.c - floor 3: the safetensors file format: a reader that trusts nothing, and a writer.
  *
  *   8 bytes    N, little-endian
  *   N bytes    JSON: {"name": {"dtype": "F32", "shape": [2,3], "data_offsets": [begin,end]}, "__metadata__": {...}}
  *   the rest   the tensors' numbers, little-endian and row major; offsets count from here
  *
  * The tensors must tile the rest: no overlap, no hole, nothing left over. The format's own implementation insists on
- * that too (safetensors 0.8.0, TensorInvalidInfo and MetadataIncompleteBuffer), and so a file that was cut short or
- * written over is found out before any number is read. Where we are stricter: names that are empty, double or hold
- * control characters are errors; the format's description forbids double ones, its implementation takes the last. */
+ * that too (safetensors 0.8.0, TensorInvalidInfo and MetadataIncompleteBuffer). So a truncated or overwritten file is
+ * detected before any number is read. We are stricter with names: it is an error if one is empty, comes twice or has
+ * control characters. (The format's description forbids duplicates; its implementation takes the last.) */
 #include "json.h"
 #include "text.h"
 #include "unicode.h"
@@ -19,10 +19,10 @@
 #include <string.h>
 
 #define HEADER_MAX 100000000u            /* bytes; the limit of the format's implementation */
-#define PIPE_MAX ((size_t)256 << 20)     /* bytes taken from something that has no size */
+#define PIPE_MAX ((size_t)256 << 20)     /* bytes read from something that has no size */
 #define WHOLE_MAX 9007199254740991.0     /* 2^53 - 1: up to here a JSON number, read as a double, is exact */
 
-/* Numbers are used where they lie. */
+/* Numbers are used in place, so the machine must be little-endian. */
 static sd_status need_little_endian(const char *path, sd_error *e)
 {
     const uint16_t one = 1;
@@ -62,7 +62,7 @@ static sd_status load(sd_safetensors *f, const char *path, bool may_map, sd_erro
     return SD_OK;
 }
 
-/* Where the header is and how long. */
+/* Finds where the header is and how long it is. */
 static sd_status find_header(const sd_safetensors *f, const char **header, size_t *n, sd_error *e)
 {
     static const char lfs[] = "version https://git-lfs";
@@ -152,7 +152,7 @@ static sd_status parse_offsets(sd_entry *t, const sd_json *list, const char *pat
     if (end > (double)size)
         return sd_fail(e, SD_ERR_FORMAT, TENSOR "data_offsets [%.0f,%.0f] reach beyond the file's %zu bytes of data",
                        path, t->name, begin, end, size);
-    /* how large numbers of an unknown dtype are is not for us to say */
+    /* the size of an unknown dtype's numbers is unknown too, so any number of bytes will do */
     if (t->dt == SD_DTYPE_UNKNOWN && end - begin <= (double)SIZE_MAX) t->bytes = (size_t)(end - begin);
     if (end - begin != (double)t->bytes)
         return sd_fail(e, SD_ERR_FORMAT, TENSOR "data_offsets span %.0f bytes, but shape and dtype need %zu", path,
@@ -228,7 +228,7 @@ static int by_place(const void *a, const void *b)
     return s->bytes < t->bytes ? -1 : s->bytes > t->bytes;
 }
 
-/* Entries in the order of their data must tile it. */
+/* Checks that the entries, in the order of their data, tile the data. */
 static sd_status check_tiling(const sd_safetensors *f, const unsigned char *data, size_t size, sd_error *e)
 {
     sd_entry **order = malloc((f->n + 1) * sizeof(sd_entry *));
@@ -306,7 +306,7 @@ sd_entry *sd_safetensors_find(const sd_safetensors *f, const char *name)
 
 /* ------------------------------------------------------------------------------------ writing */
 
-/* What the reader takes for a name: UTF-8 without control characters, and not the key of the file's own notes. */
+/* Checks that the reader will accept the name: UTF-8 without control characters, and not METADATA. */
 static sd_status check_name(const char *name, const char *path, sd_error *e)
 {
     size_t n = strlen(name);
@@ -340,8 +340,8 @@ static sd_status tensor_bytes(const sd_traced *t, uint64_t *bytes, const char *p
     return check_name(t->name, path, e);
 }
 
-/* Wider numbers first and otherwise as given: then every tensor is aligned, without holes, which readers that map the
- * file count on. */
+/* Wider numbers first, otherwise as given. So every tensor is aligned without holes, as readers that map the file
+ * expect. */
 static void file_order(size_t *order, const sd_traced *tensors, size_t n)
 {
     size_t at = 0;

@@ -7,8 +7,9 @@
 
 /* ------------------------------------------------------------------------------- which files */
 
-/* What diffusers and transformers call the weights of a part, after its stem; the first that is there is taken. The
- * ".fp16" files hold the same weights rounded; older releases spelled the index of the fp16 shards otherwise. */
+/* How diffusers and transformers end the name of a part's weight file, after its stem; the first file that exists is
+ * taken. The ".fp16" files hold the same weights, rounded. Older releases spelled the index of the fp16 shards
+ * differently. */
 static const struct { const char *ending; bool index; } spellings[] = {
     {".safetensors", false},
     {".safetensors.index.json", true},
@@ -17,7 +18,7 @@ static const struct { const char *ending; bool index; } spellings[] = {
     {".safetensors.fp16.index.json", true},
 };
 
-/* Torch pickles: the same weights, but a program in a file, which we do not run. */
+/* Torch pickles hold the same weights, but a pickle is a program, and we do not run it. */
 static const struct { const char *stem, *ending; } pickles[] = {   /* stem NULL: the part's */
     {NULL, ".bin"}, {NULL, ".fp16.bin"}, {NULL, ".bin.index.json"}, {"pytorch_model", ".bin"},
     {"pytorch_model", ".fp16.bin"}, {NULL, ".ckpt"}, {NULL, ".pt"}, {NULL, ".pth"},
@@ -46,15 +47,15 @@ static sd_status add_file(sd_store *s, const char *path, sd_error *e)
 
 /* ------------------------------------------------------------------------------------- shards */
 
-/* A shard lies beside its index: a path in its place could lead anywhere. */
+/* A shard is beside its index, so a name must not be a path, which could lead anywhere. */
 static bool shard_name_ok(const char *name)
 {
     return name && *name && strlen(name) < 256 && !strpbrk(name, "/\\") && strcmp(name, ".") != 0 &&
            !strstr(name, "..");
 }
 
-/* The open shard of this name, opened now if it was not. `names` are those of s->file, in the same order, owned by the
- * JSON. */
+/* The shard of this name, opened now if it was not open. `names` are the names of s->file, in the same order; the JSON
+ * owns them. */
 static sd_safetensors *open_shard(sd_store *s, const char ***names, const char *dir, const char *name, sd_error *e)
 {
     for (size_t i = 0; i < s->n_files; i++)
@@ -99,7 +100,7 @@ static sd_status open_shards(sd_store *s, const char *dir, const char *index, sd
     return e->status;
 }
 
-/* A tensor in two shards would be found in whichever comes first. */
+/* Refuses a tensor that is in two shards: it would be taken from whichever comes first. */
 static sd_status check_apart(const sd_store *s, sd_error *e)
 {
     for (size_t i = 0; i < s->n_files; i++)
@@ -161,8 +162,8 @@ sd_status sd_store_load_dir(sd_store *s, const char *dir, const char *stem, sd_e
     return open_as(s, true, dir, stem, e);
 }
 
-/* Files are written in the order of the names, which is nearly that of use, so what lies next in the file is asked
- * for. */
+/* Files are written in the order of the names, which is nearly that of use. So what comes next in the file is
+ * prefetched. */
 void sd_store_used(const sd_store *s, const void *data, size_t bytes)
 {
     enum { AHEAD = 32 << 20 };
@@ -202,8 +203,8 @@ sd_entry *sd_store_find(const sd_store *s, const char *name)
 }
 
 /* ---------------------------------------------------------------------------------- leftovers
- * What published files carry and no network needs: counters, tables that follow from the configuration, the state of
- * the training. */
+ * Tensors that published files contain and no network needs: counters, tables that follow from the configuration,
+ * training state. */
 static const char idle[] =
     "position_ids,*.position_ids,logit_scale,*.logit_scale,betas,alphas_cumprod,alphas_cumprod_prev,"
     "sqrt_alphas_cumprod,sqrt_one_minus_alphas_cumprod,log_one_minus_alphas_cumprod,sqrt_recip_alphas_cumprod,"
