@@ -1,11 +1,11 @@
-/* cond.c - floor 6: what the UNet is told besides latents and timesteps: tokens, text encoders, and what is taken from
- * them [diffusers StableDiffusionPipeline.encode_prompt]. */
+/* cond.c - floor 6: the UNet's inputs besides latents and timesteps: tokens, text encoders, and what is taken from them
+ * [diffusers StableDiffusionPipeline.encode_prompt]. */
 #include "cond.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* SD 1 and 2: the last layer's result through the final layer norm. (A file of SD 2's text encoder has 23 of 24
+/* SD 1 and 2: the last layer's result through the final layer norm. (The file of SD 2's text encoder has 23 of 24
  * layers.) */
 static const sd_cond_plan one_encoder = {.encoders = 1, .text = {{.final_norm = true}}};
 
@@ -38,7 +38,7 @@ static int pooled_width(const sd_model *m, const sd_cond_plan *plan)
 
 /* ----------------------------------------------------------------------------------------- tokens */
 
-/* A text encoder's own tokenizer, or the one that there is. */
+/* A text encoder's own tokenizer, or the model's only one. */
 static const sd_tokenizer *tokenizer_of(const sd_model *m, int i)
 {
     const sd_module *module = sd_model_module(m, SD_PART_TOKENIZER, i);
@@ -78,14 +78,14 @@ static void trace_tokens(sd_ctx *c, int i, const int32_t *ids, int n)
 
 /* ------------------------------------------------------------------------------------ text encoders */
 
-/* One encoder's columns [rows,part] go into the context [rows,width], at column `at`. */
+/* Puts one encoder's columns [rows,part_width] into the context [rows,width], at column `at`. */
 static void put_columns(float *context, size_t width, size_t at, const float *part, size_t part_width, size_t rows)
 {
     for (size_t r = 0; r < rows; r++)
         memcpy(context + r * width + at, part + r * part_width, part_width * sizeof *part);
 }
 
-/* context [n,77,width] and pooled [n,pooled width], which may be NULL where the plan has none. */
+/* Makes context [n,77,width] and pooled [n,pooled width], which may be NULL if the plan has none. */
 static sd_status encode(sd_ctx *c, const sd_cond_plan *plan, const char *const *text, const char *const *what, int n,
                         int clip_skip, bool traced, float *context, float *pooled)
 {
@@ -168,7 +168,8 @@ sd_status sd_prompts_encode(sd_ctx *c, sd_prompts *out, const sd_cond_plan *plan
     sd_trace_numbers(&c->run, 3, (const int64_t[]){total, SD_TOKENS, width}, out->context, "prompt_embeds");
     if (pooled) sd_trace_numbers(&c->run, 2, (const int64_t[]){total, pooled}, out->pooled, "pooled_prompt_embeds");
     if (plan->n_ids) sd_trace_numbers(&c->run, 2, (const int64_t[]){total, plan->n_ids}, out->ids, "add_time_ids");
-    /* One version: the numbers stay as they are for the run, which forgets what was computed from them at its end. */
+    /* One version is enough: the numbers do not change during a run, and at its end the run forgets what was computed
+     * from them. */
     out->cond = (sd_cond){.n = total, .tokens = SD_TOKENS, .width = width, .context = out->context,
                           .pooled_width = pooled, .pooled = out->pooled, .n_ids = plan->n_ids, .ids = out->ids,
                           .version = 1};

@@ -1,8 +1,8 @@
 /* pipeline.c - floor 6: text to image [Rombach et al. 2022; diffusers StableDiffusionPipeline].
  *
- * sd_run_pipeline, at the end, is all of it: seven steps, one after another. The prompts become vectors (cond.c), noise
- * becomes latents (pipeline_begin.c), the sampler (sampler.h) asks the UNet what of them is noise and takes it away
- * step by step, guided by the prompts (pipeline_guidance.c), and the VAE makes pictures of what remains. */
+ * sd_run_pipeline, at the end, is the whole pipeline: seven steps, one after another. The prompts become vectors
+ * (cond.c), noise becomes latents (pipeline_begin.c). The sampler (sampler.h) asks the UNet which part of the latents
+ * is noise and removes it step by step, guided by the prompts (pipeline_guidance.c). The VAE decodes what remains. */
 #include "pipeline_drawing.h"
 
 #include <stdlib.h>
@@ -14,7 +14,7 @@ static void encode_prompts(sd_ctx *c, sd_drawing *d)
 {
     const char *const text[] = {d->p.negative_prompt, d->p.prompt};
     const char *const what[] = {"the negative prompt", "the prompt"};
-    int first = 2 - d->G;   /* without guidance the prompt alone */
+    int first = 2 - d->G;   /* without guidance only the prompt, no negative prompt */
     double start = sd_now();
     if (sd_drawing_done(c, d) || sd_prompts_encode(c, &d->prompts, sd_cond_plan_of(&c->model), text + first,
                                                    what + first, d->G, d->B, d->p.clip_skip, NULL))
@@ -25,11 +25,11 @@ static void encode_prompts(sd_ctx *c, sd_drawing *d)
 
 /* -------------------------------------------------------------------------------------- denoising */
 
-/* What the sampler's questions are answered with. */
+/* What is needed to answer the sampler's questions. */
 typedef struct denoiser {
     sd_ctx *c;
     sd_drawing *d;
-    double start;        /* when the evaluation that runs was begun */
+    double start;        /* when the current evaluation began */
     int room;            /* in step_seconds */
 } denoiser;
 
@@ -52,7 +52,7 @@ static sd_status make_room_for_seconds(denoiser *q, int i)
     return SD_OK;
 }
 
-/* Latents before evaluation i: the one before it has ended. */
+/* Gets the latents before evaluation i, when the one before has ended. */
 static sd_status before_evaluation(void *user, int i, float *latents)
 {
     denoiser *q = user;
@@ -71,8 +71,8 @@ static sd_status before_evaluation(void *user, int i, float *latents)
     return c->err.status;
 }
 
-/* One evaluation. The latents of a picture go in once with each prompt, and guidance makes one prediction of the two
- * that come out. */
+/* One evaluation. A picture's latents go in twice, with the negative prompt and with the prompt, and guidance makes one
+ * prediction of the two that come out. */
 static sd_status predict_noise(void *user, int i, double t, const float *input, float *prediction)
 {
     denoiser *q = user;
@@ -134,8 +134,8 @@ static void denoise(sd_ctx *c, sd_drawing *d)
 
 /* --------------------------------------------------------------------------------------- decoding */
 
-/* Pictures one by one, which takes the least memory; all at once for those who trace, so that each name appears
- * once. */
+/* Decodes pictures one by one, which takes the least memory; but all at once if there is a trace, so that each name
+ * appears once. */
 static void decode(sd_ctx *c, sd_drawing *d)
 {
     double start = sd_now();

@@ -1,4 +1,4 @@
-/* pipeline.h - floor 6: what is behind the opaque sd_ctx, and what the files of this floor offer each other. */
+/* pipeline.h - floor 6: the contents of the opaque sd_ctx, and what the files of this floor offer each other. */
 #ifndef SD_PIPELINE_H
 #define SD_PIPELINE_H
 
@@ -9,13 +9,13 @@
 struct sd_ctx {
     sd_error err;
     sd_log log;
-    sd_error broken;             /* why it could not be opened: every call returns that. SD_OK: it could */
+    sd_error broken;             /* why the context could not be opened: every call returns that. SD_OK: it is open */
     sd_halt halt;
-    int depth;                   /* calls that are running: one, or more in a function that the caller gave */
+    int depth;                   /* running calls: more than one if a callback makes a call */
     sd_model model;
     sd_run run;
     sd_cpu cpu;                  /* what run.device points to */
-    bool rehearsing;             /* stages run with the null backend alone: names and shapes, no numbers */
+    bool rehearsing;             /* stages run only with the null backend: names and shapes, no numbers */
 
     void (*progress)(void *user, const sd_progress *p);
     void *progress_user;
@@ -27,15 +27,15 @@ struct sd_ctx {
     double *step_seconds;        /* what timings.steps points to */
 };
 
-/* Every public call begins here: the last call's error is over, and so is a cancel that came when nothing was running.
- * SD_OK; or the error that the call is to return at once, through sd_end: the context was not opened (NULL: there was
- * no memory for it), or this call is made within one that has failed. */
+/* Every public call begins here. The last call's error is cleared, and so is a cancel that came when nothing was
+ * running. SD_OK; or an error that the call must return at once, through sd_end: the context was not opened (NULL:
+ * there was no memory for it), or the call is made from within one that has failed. */
 sd_status sd_begin(sd_ctx *c);
 sd_status sd_end(sd_ctx *c);   /* ... and ends here */
 
 /* SD_ERR_ARG unless these parts were opened. */
 static inline sd_status sd_need(sd_ctx *c, unsigned parts) { return sd_model_need(&c->model, parts, &c->err); }
-/* sd_resolve_params within another call; s is the scheduler. edit: what becomes of the pictures, or NULL. */
+/* sd_resolve_params within another call; s receives the scheduler, edit (may be NULL) what is done to the pictures. */
 struct sd_edit;
 sd_status sd_resolve(sd_ctx *c, const sd_params *p, sd_params *out, sd_sched_config *s, struct sd_edit *edit);
 /* prompt.c: a warning if a prompt has weights, "(a cat:1.3)", or adapters, "<lora:x:1>"; what: "the prompt". */
@@ -48,19 +48,19 @@ sd_status sd_run_text(sd_ctx *c, int encoder, const int32_t *ids, int n, const s
 sd_status sd_run_unet(sd_ctx *c, int batch, int h, int w, const float *latents, const float *timesteps,
                       const sd_cond *cond, float *out);
 sd_status sd_run_decode(sd_ctx *c, int batch, int h, int w, const float *latents, float *picture);
-/* moments [batch, 2C, h, w]: mean | logvar, clamped as diffusers' DiagonalGaussianDistribution does. prefix: of the
+/* moments [batch, 2C, h, w]: mean | logvar, clamped as in diffusers' DiagonalGaussianDistribution. prefix: of the
  * traced names, "vae." unless a run encodes two pictures. */
 sd_status sd_run_encode(sd_ctx *c, const char *prefix, int batch, int h, int w, const float *picture, float *moments);
 
-/* sd_generate's body; images NULL: nothing is handed out. */
+/* The body of sd_generate; images NULL: no pictures are handed out. */
 sd_status sd_run_pipeline(sd_ctx *c, const sd_params *params, sd_image *images);
-/* The sampler decides while it runs how many evaluations there are. */
+/* Does the sampler decide while it runs how many evaluations there are? */
 bool sd_run_is_open_ended(sd_ctx *c, const sd_params *params);
 /* sd_trace_list within another call; fn may be NULL. */
 sd_status sd_rehearse(sd_ctx *c, const sd_params *p, const char *filter, void (*fn)(void *, const sd_traced *),
                       void *user);
 
-/* Bytes of working memory of the stage that takes most, in a run of so many UNet samples and pictures at once. */
+/* Bytes of working memory of the largest stage, for `batch` UNet samples and `pictures` pictures at once. */
 double sd_stages_memory(sd_ctx *c, int batch, int pictures, int h, int w);
 
 /* ---- pipeline_check.c: SD_ERR_ARG and a sentence that begins with `what`, unless ... */
@@ -68,8 +68,8 @@ sd_status sd_given(sd_ctx *c, const char *what, const void *p);                 
 sd_status sd_check_sides(sd_ctx *c, const char *what, const sd_image *image);            /* its sides are possible */
 sd_status sd_check_image(sd_ctx *c, const char *what, const sd_image *image);            /* ... and it has pixels */
 sd_status sd_check_numbers(sd_ctx *c, const char *what, const float *x, size_t n);       /* all are finite */
-/* SD_OK if all n numbers of a stage's result are finite; otherwise names the weight that is not, a wild input, or the
- * stage. */
+/* SD_OK if all n numbers of a stage's result are finite; otherwise the error names a weight that is not finite, an
+ * input of extreme magnitude, or the stage. */
 sd_status sd_check_result(sd_ctx *c, const char *what, const float *x, size_t n, const sd_module *module,
                           const float *input, size_t inputs);
 

@@ -1,5 +1,5 @@
-/* pipeline_begin.c - floor 6: where a run begins: noise, or a picture's latents with noise; and what image to image and
- * inpainting do to latents later. */
+/* pipeline_begin.c - floor 6: the beginning of a run: noise, or a picture's latents with noise; and what image to image
+ * and inpainting do to latents later. */
 #include "pipeline_drawing.h"
 
 #include <stdlib.h>
@@ -11,8 +11,9 @@ static void trace_latents(sd_ctx *c, const sd_drawing *d, float *x, int n, int c
     sd_trace_numbers(&c->run, 4, dim, x, "%s", name);
 }
 
-/* Latents of d->picture, [samples,C,h,w]: samples of its posterior. Their noise comes from the run's generators, before
- * the run's own, as in diffusers' pipelines. prefix: of the traced names, for a run may encode two pictures. */
+/* Latents of d->picture, [samples,C,h,w]: samples of its posterior. Their noise is drawn from the run's generators
+ * before the initial noise, as in diffusers' pipelines. prefix: of the traced names, because a run may encode two
+ * pictures. */
 static sd_status encode_picture(sd_ctx *c, sd_drawing *d, const char *who, const char *prefix, float *latents,
                                 int samples)
 {
@@ -28,7 +29,7 @@ static sd_status encode_picture(sd_ctx *c, sd_drawing *d, const char *who, const
     return c->err.status;
 }
 
-/* What an inpainting UNet is shown of the picture: its kept pixels, and 0, a middle grey, where it is repainted. */
+/* Encodes what an inpainting UNet sees of the picture: its kept pixels, and 0, a middle grey, where it is repainted. */
 static sd_status encode_kept_part(sd_ctx *c, sd_drawing *d)
 {
     size_t pixels = (size_t)d->p.width * (size_t)d->p.height;
@@ -50,13 +51,13 @@ static sd_status encode_init(sd_ctx *c, sd_drawing *d)
     return SD_OK;
 }
 
-/* The latents of picture b that a run began from. */
+/* The latents of the picture from which picture b begins. */
 static const float *image_latents(const sd_drawing *d, size_t b)
 {
     return d->image_latents + b % (size_t)d->n_image_latents * d->n;
 }
 
-/* x = sigma_max noise; or the picture with the noise of the first level that is used. */
+/* x = sigma_max noise; or the picture's latents with the noise of the first level that is used. */
 static void first_latents(sd_drawing *d, bool from_noise)
 {
     size_t B = (size_t)d->B, n = d->n;
@@ -66,8 +67,8 @@ static void first_latents(sd_drawing *d, bool from_noise)
         sd_sampler_add_noise(d->sampler, 0, d->latents + b * n, image_latents(d, b), d->noise + b * n, n);
 }
 
-/* The order of the draws is diffusers': the picture's posterior (unless nobody needs it), the noise, the kept part's
- * posterior [StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline.prepare_latents]. */
+/* The order of the draws is diffusers': the picture's posterior (if it is needed), the noise, the kept part's posterior
+ * [StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline.prepare_latents]. */
 void sd_drawing_begin(sd_ctx *c, sd_drawing *d)
 {
     bool from_noise = !d->edit.active || (d->edit.masked && d->edit.strength == 1), knows_masks = d->channels != d->C;
@@ -80,7 +81,7 @@ void sd_drawing_begin(sd_ctx *c, sd_drawing *d)
     sd_mask_to_latent(d->mask, d->h, d->w, &d->edit.mask);
     trace_latents(c, d, d->mask, 1, 1, "mask");
     if (knows_masks) encode_kept_part(c, d);
-    else   /* a plain UNet needs no kept part, but diffusers draws for it all the same */
+    else   /* a plain UNet does not need the kept part, but diffusers draws noise for it all the same */
         sd_stream_normal(d->rng, "posterior of the kept part, unused", d->masked_latents, 1, d->n, &c->err);
 }
 
@@ -93,7 +94,7 @@ void sd_drawing_input(const sd_drawing *d, float *out, const float *latents)
     memcpy(out + d->n + pixels, d->masked_latents, d->n * sizeof *out);
 }
 
-/* The picture has the noise of the level that comes next, after the last step none [diffusers
+/* The kept part gets the noise of the next level, and after the last step none [diffusers
  * StableDiffusionInpaintPipeline; RePaint, Lugmayr et al. 2022, eq. 8]. */
 void sd_drawing_keep_unmasked(sd_drawing *d, int i, float *latents)
 {

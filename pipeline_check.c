@@ -1,4 +1,4 @@
-/* pipeline_check.c - floor 6: where a call begins and ends, and what callers may hand over: pointers, pictures and
+/* pipeline_check.c - floor 6: where a call begins and ends, and checks of what callers pass: pointers, pictures and
  * numbers. */
 #include "pipeline_edit.h"
 
@@ -7,7 +7,7 @@
 sd_status sd_begin(sd_ctx *c)
 {
     if (!c) return SD_ERR_MEMORY;
-    if (c->depth++ == 0) {   /* within a call, its error and its being told to stop go on */
+    if (c->depth++ == 0) {   /* a call within a call keeps the outer one's error and request to stop */
         sd_flag_set(&c->halt.stop, 0);
         sd_error_clear(&c->err);
     }
@@ -63,7 +63,7 @@ sd_status sd_check_numbers(sd_ctx *c, const char *what, const float *x, size_t n
     return SD_OK;
 }
 
-/* Beyond this a float32 network may well run into infinity; what it is given in a run has a magnitude of some tens. */
+/* Beyond this a float32 network may well overflow; in a run its inputs have a magnitude of some tens. */
 static const double WILD = 1e4;
 
 sd_status sd_check_result(sd_ctx *c, const char *what, const float *x, size_t n, const sd_module *module,

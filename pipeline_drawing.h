@@ -17,21 +17,21 @@ typedef struct sd_drawing {
     int B, G, C, h, w, channels;
     int first, n_images;            /* pictures of the batch that are decoded and handed out */
     size_t n;
-    sd_prompts prompts;             /* G B of them */
+    sd_prompts prompts;             /* for G B samples */
     float *latents;                 /* [B,C,h,w] */
     float *input;                   /* [G B,channels,h,w], what the UNet sees */
     float *prediction;              /* [G B,C,h,w], its answers; the first B become the guided ones */
     float *timestep;                /* [G B] */
     float *picture;                 /* [B,3,H,W] */
     float *noise;                   /* [B,C,h,w], what the run began with */
-    int n_image_latents;            /* samples of the posterior of the picture to begin from: one, or one of each
+    int n_image_latents;            /* samples of the posterior of the picture to begin from: one, or one from each
                                      * picture's generator */
     float *image_latents;           /* [n_image_latents,C,h,w] */
-    float *masked_latents;          /* [C,h,w], latents of its kept part, for an inpainting UNet */
+    float *masked_latents;          /* [C,h,w], latents of the picture's kept part, for an inpainting UNet */
     float *mask;                    /* [h,w], 1 where it is repainted */
 } sd_drawing;
 
-/* Nothing is left to do: after an error, or because a black mask keeps the whole picture. */
+/* Is nothing left to do, after an error or because a black mask keeps the whole picture? */
 static inline bool sd_drawing_done(const sd_ctx *c, const sd_drawing *d) { return c->err.status || d->edit.nothing; }
 
 /* ---- the steps, see pipeline.c; after an error each does nothing */
@@ -41,15 +41,15 @@ void sd_drawing_begin(sd_ctx *c, sd_drawing *d);                              /*
 void sd_drawing_finish(sd_ctx *c, const sd_drawing *d, sd_image *images);     /* pipeline_finish.c */
 void sd_drawing_free(sd_drawing *d);
 
-/* ---- what they are made of
+/* ---- parts of the steps
  * pipeline_guidance.c: the first B of the predictions become the guided ones. */
 void sd_guide(sd_drawing *d);
-/* pipeline_begin.c: one sample for the UNet: latents, or latents | mask | latents of what is kept. */
+/* pipeline_begin.c: one sample for the UNet: latents, or latents | mask | latents of the kept part. */
 void sd_drawing_input(const sd_drawing *d, float *out, const float *latents);
-/* Before evaluation i: the part that is not repainted is put back, if the UNet knows nothing of masks. */
+/* Before evaluation i, puts the kept part back, if the UNet is not made for inpainting. */
 void sd_drawing_keep_unmasked(sd_drawing *d, int i, float *latents);
-/* pipeline_noise.c: a random stream by its name, or by that of a safetensors file with the numbers to give out: its
- * tensor "noise" or its only one. */
+/* pipeline_noise.c: opens a random stream by its name, or by the name of a safetensors file whose numbers are given
+ * out: its tensor "noise" or its only one. */
 sd_status sd_open_stream(sd_ctx *c, sd_stream **out, const char *spec, const sd_stream_options *o);
 sd_status sd_drawing_open_streams(sd_ctx *c, sd_drawing *d);
 sd_status sd_drawing_noise(sd_ctx *c, sd_drawing *d);   /* d->noise: the caller's numbers, or the generator's */

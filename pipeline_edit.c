@@ -1,4 +1,4 @@
-/* pipeline_edit.c - floor 6: pictures and masks around the networks: sizes, margins, the region that is worked on,
+/* pipeline_edit.c - floor 6: pictures and masks before and after the networks: sizes, margins, the working region,
  * pasting back. */
 #include "pipeline_edit.h"
 
@@ -22,7 +22,7 @@ static bool outpaints(const sd_params *p)
     return p->edit.outpaint[0] || p->edit.outpaint[1] || p->edit.outpaint[2] || p->edit.outpaint[3];
 }
 
-/* Some pixel's alpha is at most `most`. */
+/* Is some pixel's alpha at most `most`? */
 static bool transparent(const sd_image *i, int most)
 {
     size_t n = (size_t)i->width * (size_t)i->height;
@@ -31,16 +31,16 @@ static bool transparent(const sd_image *i, int most)
     return false;
 }
 
-/* Alpha is the mask where none is given and something is more transparent than not: half a percent of transparency, as
- * editors leave it at edges, would be a black mask. */
+/* Alpha is the mask if none is given and some pixel is more transparent than opaque. (Slight transparency, as editors
+ * leave it at edges, would make a black mask.) */
 static bool alpha_is_mask(const sd_params *p)
 {
     return p->edit.alpha_mask || (!p->edit.mask && transparent(p->edit.init, 127));
 }
 
-static const uint8_t behind[] = {255, 255, 255};   /* what is seen through a picture whose alpha is no mask */
+static const uint8_t behind[] = {255, 255, 255};   /* the background of a picture whose alpha is no mask */
 
-/* What is worked on: *rgb is the caller's picture or `own`, made of it. Where alpha is no mask it lies over
+/* Makes the RGB picture to work on: *rgb is the caller's picture, or `own`, made from it. over_white: lays it over
  * white. */
 static sd_status without_alpha(sd_image *rgb, sd_image *own, const sd_params *p, bool over_white, sd_error *e)
 {
@@ -68,7 +68,7 @@ static sd_status check(const sd_params *p, sd_error *e)
     return SD_OK;
 }
 
-/* The caller's mask at the size of the picture, 255 where it is repainted, blurred; no data if nothing is masked. */
+/* The caller's mask at the picture's size, blurred, 255 where it is repainted; without data if nothing is masked. */
 static sd_status make_mask(sd_image *mask, const sd_params *p, sd_error *e)
 {
     sd_image luma = {0};
@@ -87,8 +87,9 @@ static sd_status make_mask(sd_image *mask, const sd_params *p, sd_error *e)
     return p->edit.mask_blur > 0 ? sd_mask_blur(mask, p->edit.mask_blur, e) : SD_OK;
 }
 
-/* Noise that is the same for a seed, up to 32/255, on the masked pixels: plain smears would stay smears where strength
- * is below 1. Not the generator of the latents: their stream must not depend on the picture's size. */
+/* Adds noise of up to 32/255, which depends on the seed, to the masked pixels: if strength is below 1, smeared edges
+ * would stay smears. It is not drawn from the latents' generator, whose stream must not depend on the picture's
+ * size. */
 static void roughen(sd_image *picture, const sd_image *mask, uint64_t seed)
 {
     uint64_t state = seed ^ UINT64_C(0x9E3779B97F4A7C15);
@@ -111,8 +112,8 @@ static int to_multiple(int side, int scale)
 
 static int missing(int side, int scale) { return (scale - side % scale) % scale; }   /* to the next multiple */
 
-/* A picture whose kept pixels come back is not resized to a multiple of `scale`: it would not be the same pixels. It is
- * widened by what is missing, which is kept like the rest and cut off again. */
+/* A picture whose kept pixels come back is not resized to a multiple of `scale`, because they would not be the same
+ * pixels. It is extended by what is missing, which is kept like the rest and cut off in the end. */
 static bool keeps_its_size(sd_ctx *c, const sd_params *p, int scale, bool masked, int width, int height)
 {
     int w = p->edit.init->width, h = p->edit.init->height;
@@ -123,8 +124,8 @@ static bool keeps_its_size(sd_ctx *c, const sd_params *p, int scale, bool masked
     return true;
 }
 
-/* The canvas of outpainting: what is handed out has the margins that were asked for, the model's has sides that are
- * multiples of `scale`. */
+/* The canvas of outpainting. The result has the margins that were asked for; the working picture may be larger, because
+ * its sides must be multiples of `scale`. */
 static sd_status resolve_canvas(const sd_params *p, int scale, int *width, int *height, sd_edit *e, sd_error *err)
 {
     const int *m = p->edit.outpaint;
@@ -140,7 +141,7 @@ static sd_status resolve_canvas(const sd_params *p, int scale, int *width, int *
     return SD_OK;
 }
 
-/* The mask's surroundings become the working picture, of the model's own size; the whole picture stays as it is. */
+/* The mask's surroundings become the working picture, at the model's own size; the rest of the picture is unchanged. */
 static void resolve_crop(const sd_ctx *c, const sd_params *p, int scale, int *width, int *height, sd_edit *e)
 {
     e->way = SD_EDIT_CROP;
@@ -150,7 +151,7 @@ static void resolve_crop(const sd_ctx *c, const sd_params *p, int scale, int *wi
     if (!*height) *height = scale * c->model.unet->cfg.height;
 }
 
-/* All of the picture at the caller's size, or its own to the nearest multiple of `scale`. */
+/* The whole picture at the caller's size, or at its own, rounded to multiples of `scale`. */
 static void resolve_whole(sd_ctx *c, const sd_params *p, int scale, int *width, int *height, sd_edit *e)
 {
     int own_w = to_multiple(p->edit.init->width, scale), own_h = to_multiple(p->edit.init->height, scale);
@@ -198,7 +199,7 @@ sd_status sd_edit_resolve(sd_ctx *c, const sd_params *p, int *width, int *height
 
 /* ---- pixels */
 
-/* The picture between margins that repeat its edges; what is new in the mask is white where it is outpainted. */
+/* The picture between margins that repeat its edges; in the mask, new area to be outpainted is white. */
 static sd_status fill_canvas(const sd_params *p, const sd_image *rgb, const sd_image *mask, int width, int height,
                              sd_edit *e, sd_error *err)
 {
@@ -227,7 +228,7 @@ static sd_status fill_crop(const sd_params *p, const sd_image *rgb, const sd_ima
     return sd_image_resample(&e->mask, &e->soft, width, height, SD_FILTER_LANCZOS, err);
 }
 
-/* What is worked on is all of it, at one size. */
+/* The working picture is the whole picture, at one size. */
 static sd_status fill_whole(const sd_params *p, const sd_image *rgb, const sd_image *mask, int width, int height,
                             sd_edit *e, sd_error *err)
 {
@@ -242,7 +243,7 @@ static sd_status fill_whole(const sd_params *p, const sd_image *rgb, const sd_im
     return sd_image_fit(&e->mask, &e->soft, width, height, SD_FIT_STRETCH, SD_FILTER_NEAREST, NULL, err);
 }
 
-/* The networks' mask has two values; the one for pasting is soft. */
+/* Makes two masks: the networks' has two values, the one for pasting is soft. */
 static sd_status finish_mask(sd_ctx *c, const sd_params *p, sd_edit *e)
 {
     sd_mask_threshold(&e->mask);

@@ -32,7 +32,7 @@ void sd_drawing_finish(sd_ctx *c, const sd_drawing *d, sd_image *images)
 
 /* --------------------------------------------------------------------------------- of a single step */
 
-/* About what the decoder makes of each latent. */
+/* An approximation of the decoder's result, one pixel for each latent. */
 static void quick_picture(const sd_vae_config *v, float *picture, const float *latents, size_t pixels, int channels)
 {
     for (size_t k = 0; k < 3; k++)
@@ -43,7 +43,7 @@ static void quick_picture(const sd_vae_config *v, float *picture, const float *l
         }
 }
 
-/* No sd_begin: this happens inside of a run, whose error it becomes. */
+/* Without sd_begin: this happens within a run, and an error becomes the run's. */
 sd_status sd_step_picture(sd_ctx *c, const sd_denoised *step, int index, int quick, sd_image *image)
 {
     if (image) *image = (sd_image){0};
@@ -61,7 +61,7 @@ sd_status sd_step_picture(sd_ctx *c, const sd_denoised *step, int index, int qui
         double x = (double)step->x0[(size_t)index * n + i];
         latents[i] = (float)(quick ? x : x / c->model.vae->cfg.scaling_factor);
     }
-    c->run.trace = NULL;   /* the decoder's names are those of the finished picture */
+    c->run.trace = NULL;   /* the decoder's names belong to the finished picture */
     if (!c->err.status && quick) quick_picture(&c->model.vae->cfg, picture, latents, pixels, step->channels);
     else if (!c->err.status) sd_run_decode(c, 1, step->height, step->width, latents, picture);
     c->run.trace = trace;

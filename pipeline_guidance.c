@@ -1,10 +1,10 @@
-/* pipeline_guidance.c - floor 6: classifier-free guidance: from what the UNet says with and without the prompt to one
- * prediction. */
+/* pipeline_guidance.c - floor 6: classifier-free guidance: one prediction from the UNet's outputs with and without the
+ * prompt. */
 #include "pipeline_drawing.h"
 
 #include <math.h>
 
-static double deviation(const float *x, size_t n)   /* torch.std: of a sample, divided by n - 1 */
+static double deviation(const float *x, size_t n)   /* torch.std: the sample's, divided by n - 1 */
 {
     double mean = 0.0, sum = 0.0;
     for (size_t i = 0; i < n; i++) mean += x[i];
@@ -13,9 +13,9 @@ static double deviation(const float *x, size_t n)   /* torch.std: of a sample, d
     return sqrt(sum / (double)(n > 1 ? n - 1 : 1));
 }
 
-/* Guidance makes the prediction larger than what the UNet was trained for; this brings each picture's deviation back
- * to that of the prompt's own prediction, by a share phi [Lin et al. 2023, "Common Diffusion Noise Schedules and Sample
- * Steps are Flawed", sec. 3.4, eq. 15 and 16; diffusers rescale_noise_cfg]. */
+/* Guidance makes predictions larger than those in training. By a share phi, this brings each picture's deviation back
+ * to that of the prompt's own prediction [Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are
+ * Flawed", sec. 3.4, eq. 15 and 16; diffusers rescale_noise_cfg]. */
 static void rescale_guidance(sd_drawing *d)
 {
     double phi = d->p.guidance.rescale;
@@ -27,7 +27,7 @@ static void rescale_guidance(sd_drawing *d)
     }
 }
 
-/* noise_pred = uncond + w (cond - uncond) [Ho & Salimans 2022, eq. 6 with their w + 1 as w], into the first half. */
+/* noise_pred = uncond + w (cond - uncond) [Ho & Salimans 2022, eq. 6, where our w is w + 1], into the first half. */
 void sd_guide(sd_drawing *d)
 {
     if (d->G == 1) return;

@@ -33,7 +33,7 @@ sd_status sd_drawing_open_streams(sd_ctx *c, sd_drawing *d)
     if (sd_open_stream(c, &d->rng, d->p.rng, &o)) return c->err.status;
     d->sampler_rng = d->rng;
     if (!d->p.sampler_rng) return SD_OK;
-    double least = INFINITY, most = 0;   /* of the sampler's noise levels: a Brownian path lies between them */
+    double least = INFINITY, most = 0;   /* the range of the sampler's noise levels, which a Brownian path needs */
     for (int i = 0; i <= sd_sampler_count(d->sampler); i++) {
         double sigma = sd_sampler_sigma(d->sampler, i);
         if (sigma > 0) least = fmin(least, sigma);

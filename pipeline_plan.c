@@ -1,6 +1,5 @@
-/* pipeline_plan.c - floor 6: the unrolled networks as text or JSON, from the same plans, tables and forward functions
- * that run them: shapes come from the null backend, so nothing here can drift from what is computed. No weights are
- * read. */
+/* pipeline_plan.c - floor 6: the unrolled networks as text or JSON, from the same steps, tables and forward functions
+ * that run them. Shapes come from the null backend, so they are always those that are computed. No weights are read. */
 #include "pipeline.h"
 
 #include <stdlib.h>
@@ -16,8 +15,8 @@ typedef struct row {
 typedef struct conv_row {
     int64_t kernel, ci, co, h, w;   /* h, w: of the result */
     int stride, count;
-    bool enlarge;                   /* the picture to twice its size before */
-    double flops;                   /* of all of them, by the plain sum */
+    bool enlarge;                   /* the picture is enlarged to twice its size first */
+    double flops;                   /* of all of them together, by the plain sum */
     sd_conv_how how;
 } conv_row;
 
@@ -29,7 +28,7 @@ typedef struct report {
     sd_cpu cpu;
     row *rows;         /* of the network being walked, one per step */
     double last_flops;
-    conv_row *convs;   /* of that network, in the order in which a shape first comes */
+    conv_row *convs;   /* of that network, in the order in which shapes first appear */
     int n_convs;
     int sections;
 } report;
@@ -46,8 +45,8 @@ static void watch(void *user, int step, sd_tensor y)
     r->last_flops = r->run.flops;
 }
 
-/* What is described is the CPU backend with vectors, whatever this machine has: the choice depends on shapes and on
- * whether kernels have Winograd's transforms (those of --precise have none). */
+/* The plan describes the CPU backend with vectors, whatever this machine has. The choice of an algorithm depends on
+ * shapes and on whether the kernels have Winograd's transforms (those of --precise do not). */
 static const sd_kern vector_kernels = {.winograd = &(const sd_winograd){0, 0, 0, NULL, NULL, NULL}};
 static const sd_cpu vector_cpu = {.kern = &vector_kernels};
 
@@ -173,7 +172,7 @@ static void plan_unet(report *r, const sd_unet_config *c, int h, int w)
     if (!sd_unet_walk(&u, c, r->e) && !sd_unet_bind(&u, &b) && begin_walk(r, &u.net)) {
         sd_cond cond = {.n = 1, .tokens = SD_TOKENS, .width = c->context_dim};
         if (c->add_in_dim) {
-            cond.n_ids = 1;   /* SDXL has six and its refiner five, but the layers see only how wide all are together */
+            cond.n_ids = 1;   /* SDXL has six and its refiner five, but the layers depend only on the total width */
             cond.pooled_width = c->add_in_dim - c->add_time_dim;
         }
         sd_unet_in in = {.latents = sd_new4(&r->run, 1, h, w, c->in_channels), .cond = &cond};

@@ -1,4 +1,4 @@
-/* pipeline_prepare.c - floor 6: the second step of a run: sizes, the sampler, and all memory that it will take. */
+/* pipeline_prepare.c - floor 6: the second step of a run: sizes, the sampler, and all memory that the run will take. */
 #include "pipeline_drawing.h"
 
 #include <stdlib.h>
@@ -21,8 +21,8 @@ void sd_drawing_free(sd_drawing *d)
     sd_edit_free(&d->edit);
 }
 
-/* Before anything is allocated: all arrays of the drawing, the stage that takes most, and the pictures that are handed
- * out. */
+/* Before anything is allocated, asks for the memory of all arrays of the drawing, of the largest stage, and of the
+ * pictures that are handed out. */
 static sd_status check_memory(sd_ctx *c, const sd_drawing *d)
 {
     double B = d->B, GB = B * d->G, latent = (double)d->n, pixels = (double)d->p.width * (double)d->p.height;
@@ -37,7 +37,7 @@ static sd_status check_memory(sd_ctx *c, const sd_drawing *d)
                           d->p.width, d->p.height);
 }
 
-/* How many of what there are. */
+/* Finds all counts and sizes of the drawing. */
 static sd_status count(sd_ctx *c, sd_drawing *d)
 {
     const sd_unet_config *unet = &c->model.unet->cfg;
@@ -50,7 +50,7 @@ static sd_status count(sd_ctx *c, sd_drawing *d)
     d->n_images = d->p.keep ? 1 : d->B;
     d->G = d->p.guidance.scale > 1 ? 2 : 1;
     d->C = unet->out_channels;
-    d->channels = unet->in_channels;   /* one of two numbers: sd_model_open has seen to that */
+    d->channels = unet->in_channels;   /* C or 2C + 1: sd_model_open has checked that */
     if (d->channels != d->C && !d->edit.masked)
         return sd_fail(&c->err, SD_ERR_ARG, "this model is made for inpainting: it needs a picture and a mask");
     d->h = d->p.height / scale;

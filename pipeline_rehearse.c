@@ -1,5 +1,5 @@
-/* pipeline_rehearse.c - floor 6: a run without numbers, for what follows from the parameters alone: the names, shapes
- * and order of all traced tensors, and whether a filter's globs mean any of them. */
+/* pipeline_rehearse.c - floor 6: a run without numbers. It finds what follows from the parameters alone: the names,
+ * shapes and order of all traced tensors, and whether a filter's globs match any of them. */
 #include "pipeline.h"
 #include "text.h"
 
@@ -18,13 +18,13 @@ typedef struct near_name {
 typedef struct glob {
     char text[MOST_NAME];
     bool used;
-    near_name near[NEAREST];   /* the nearest first; looked for only if no name is meant */
+    near_name near[NEAREST];   /* the nearest first; searched only if no name matches */
 } glob;
 
 typedef struct rehearsal {
     glob *list;
     int n;
-    bool first_only;           /* the number of evaluations is not known: the first stands for all */
+    bool first_only;           /* the number of evaluations is unknown: the first one stands for all */
     bool look_for_near;
     size_t names;
     void (*fn)(void *user, const sd_traced *t);
@@ -35,7 +35,7 @@ typedef struct rehearsal {
 
 static const char *const numbered[] = {"step.", "latents.", "timestep."};
 
-/* Where the number of an evaluation is in a name or glob; NULL if it has none. */
+/* The number of an evaluation within a name or glob; NULL if it has none. */
 static char *number_in(char *name)
 {
     for (size_t i = 0; i < SD_COUNT(numbered); i++) {
@@ -76,7 +76,7 @@ static bool meant(const rehearsal *r, const glob *g, const char *name)
     return sd_glob(text, name);
 }
 
-/* Letters that must be put in, taken out or changed, where a '*' at either end stands for any of them. */
+/* How many letters must be inserted, removed or changed; a '*' at either end stands for any letters. */
 static size_t changes(const char *glob_text, const char *name)
 {
     size_t m = strlen(glob_text);
@@ -96,7 +96,7 @@ static void note_near(glob *g, const char *name)
     first_evaluation(first);
     snprintf(core, sizeof core, "%s", first + (first[0] == '*'));
     core[strcspn(core, "*")] = 0;
-    bool within = strlen(core) > 3 && strstr(name, core) != NULL;   /* only what stands before it is missing */
+    bool within = strlen(core) > 3 && strstr(name, core) != NULL;   /* only what is around it is missing */
     near_name now = {"", within ? 1 : changes(first, name)};
     snprintf(now.name, sizeof now.name, "%s", name);
     for (int i = 0; i < NEAREST; i++) {
@@ -128,7 +128,7 @@ static void see(void *user, const sd_traced *t)
                                                      .dim = {t->dim[0], t->dim[1], t->dim[2], t->dim[3]}});
 }
 
-/* The pipeline with the null backend, and nobody told of anything but names. */
+/* Runs the pipeline with the null backend. Of all callbacks only the trace is called. */
 static sd_status walk(sd_ctx *c, const sd_params *p, rehearsal *r)
 {
     sd_trace *t, *own_trace = c->run.trace;

@@ -1,4 +1,4 @@
-/* pipeline_resolve.c - floor 6: what a run's parameters come to: every default filled in, every value checked, and the
+/* pipeline_resolve.c - floor 6: resolves a run's parameters: fills in every default, checks every value, and finds the
  * scheduler that follows from them and from the model. */
 #include "params.h"
 #include "pipeline_drawing.h"
@@ -6,14 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Lists of levels say how many steps there are. */
+/* The number of steps, which a list of levels determines. */
 static int steps_of(const sd_params *p)
 {
     return p->sampling.sigmas ? p->sampling.sigma_count - 1 : p->sampling.timesteps ? p->sampling.timestep_count
         : p->sampling.steps;
 }
 
-/* Where a run's noise levels come from, and what single samplers are told. */
+/* Copies the caller's noise levels, and settings that only some samplers have, to the scheduler. */
 static sd_status schedule_wishes(const sd_params *p, sd_sched_config *s, sd_error *e)
 {
     sd_error not_a_spacing = {.status = SD_OK};
@@ -44,7 +44,7 @@ static sd_status schedule_wishes(const sd_params *p, sd_sched_config *s, sd_erro
     return SD_OK;
 }
 
-/* The file's settings, read as a sampler's, with the caller's noise levels. */
+/* Reads the file's settings as this sampler does, with the caller's noise levels. */
 static sd_status read_as(sd_ctx *c, const sd_params *p, const char *sampler, sd_sched_config *s)
 {
     sd_error *e = &c->err;
@@ -55,9 +55,9 @@ static sd_status read_as(sd_ctx *c, const sd_params *p, const char *sampler, sd_
     return schedule_wishes(p, s, e);
 }
 
-/* The scheduler a run will use: the file's, read as the wanted class, then the caller's wishes. Most models' files name
- * PNDM or DDIM, which go by their own levels; a caller who asks for others without naming a sampler gets the one that
- * these schedules are used with. tell: as a notice too. */
+/* The scheduler that a run will use: the file's, read as the wanted class, then changed by the caller's parameters.
+ * Most models' files name PNDM or DDIM, which have their own levels. A caller who asks for other levels without naming
+ * a sampler gets the sampler that is usually used with them; if `tell`, a notice says so. */
 static sd_status schedule_config(sd_ctx *c, const sd_params *p, sd_sched_config *s, bool tell)
 {
     static const char instead[] = "dpm++2m";
@@ -110,7 +110,7 @@ static sd_status resolve_edit(sd_ctx *c, const sd_params *p, sd_params *out, sd_
 {
     sd_edit local;
     sd_log log = c->log;
-    if (!edit) c->log.fn = NULL;   /* its notices are for the run itself */
+    if (!edit) c->log.fn = NULL;   /* the notices about an edit are for the run itself */
     edit = edit ? edit : &local;
     if (!sd_edit_resolve(c, p, &out->width, &out->height, edit) && edit->active) out->edit.strength = edit->strength;
     c->log = log;
@@ -122,7 +122,7 @@ sd_status sd_resolve(sd_ctx *c, const sd_params *params, sd_params *out, sd_sche
     sd_params given;
     const sd_params *p = &given;
     if (sd_params_take(&given, params, &c->err)) return c->err.status;
-    if (p->width == SD_DEFAULT) given.width = 0;   /* as resolve_edit has it */
+    if (p->width == SD_DEFAULT) given.width = 0;   /* 0 means the same in sd_edit_resolve */
     if (p->height == SD_DEFAULT) given.height = 0;
     *out = given;
     out->copies = NULL;
@@ -177,10 +177,10 @@ sd_status sd_resolve_params(sd_ctx *c, const sd_params *params, sd_params *resol
 {
     sd_sched_config s;
     sd_params p;
-    sd_sampler *sampler = NULL;   /* lists of levels are checked where one is made of them */
+    sd_sampler *sampler = NULL;   /* is made only because that checks lists of levels */
     if (!sd_begin(c) && !sd_given(c, "resolved", resolved) && !sd_resolve(c, params, &p, &s, NULL)
         && !sd_sampler_new(&sampler, &s, p.sampling.steps, &c->err)) {
-        size_t size = params->size;   /* the caller's, also of *resolved */
+        size_t size = params->size;   /* of the caller's sd_params, so of *resolved too */
         sd_hand_out(resolved, size, &p, sizeof p);
         resolved->size = size;
     }

@@ -8,7 +8,7 @@
 #include <string.h>
 
 /* ------------------------------------------------------------------------------------- stages
- * A stage's body runs twice: with the null backend, which tells how much working memory it needs, and then for real. */
+ * A stage's body runs twice: first with the null backend, to find how much working memory it needs, then for real. */
 
 typedef void body(sd_run *r, const sd_ctx *c, void *input);
 
@@ -19,7 +19,7 @@ static void weight_used(void *store, const sd_tensor *w)
     sd_store_used(store, w->data, (size_t)sd_numel(w) * sd_dtype_size(w->dt));
 }
 
-/* What the stages before this one have left in memory goes. */
+/* Frees what earlier stages have left in memory. */
 static void make_room(sd_ctx *c, sd_module *module)
 {
     if (!sd_model_use(&c->model, module)) return;
@@ -28,7 +28,7 @@ static void make_room(sd_ctx *c, sd_module *module)
     c->run.used_user = &module->files;
 }
 
-/* Bytes of working memory that a stage takes: it goes through everything without numbers. */
+/* Bytes of working memory that a stage takes, found by running it without numbers. */
 static size_t rehearse(sd_ctx *c, body *fn, void *input)
 {
     sd_run dry = {.err = &c->err, .be = &sd_backend_null};
@@ -159,7 +159,7 @@ sd_status sd_run_encode(sd_ctx *c, const char *prefix, int batch, int h, int w, 
 double sd_stages_memory(sd_ctx *c, int batch, int pictures, int h, int w)
 {
     int scale = sd_vae_scale(&c->model.vae->cfg);
-    float *timesteps = calloc((size_t)batch, sizeof *timesteps);   /* the only numbers that are looked at */
+    float *timesteps = calloc((size_t)batch, sizeof *timesteps);   /* the only numbers that are read */
     sd_cond cond = {.n = batch, .tokens = SD_TOKENS, .width = c->model.unet->cfg.context_dim};
     picture_input unet = {batch, h, w, c->model.unet->cfg.in_channels, NULL, timesteps, &cond, NULL};
     picture_input decoding = {pictures, h, w, c->model.vae->cfg.latent_channels, NULL, NULL, NULL, NULL};
@@ -190,7 +190,7 @@ const char *sd_token_piece(const sd_ctx *c, int32_t id)
     return c && c->model.tokenizer ? sd_tokenizer_piece(c->model.tokenizer, id) : NULL;
 }
 
-/* Bounds that keep every product of sizes far inside 64 bits. */
+/* Checks bounds that keep every product of sizes far below 2^64. */
 static sd_status expect_size(sd_ctx *c, int batch, int h, int w)
 {
     if (batch < 1 || batch > 1024 || h < 1 || w < 1 || h > 8192 || w > 8192)

@@ -3,10 +3,10 @@
  *
  * Notation: a = alphas_cumprod (the papers' alpha-bar), the share of signal at a timestep of the training schedule. The
  * table of a is float32, bit for bit diffusers'; what is derived from it is computed in double. The latents are float32
- * whenever the UNet sees them and double within a step.
+ * whenever the UNet sees them, and double within a step.
  *
- * A sampler is a function that calls sd_predict whenever it wants to know what the UNet says. Nothing else says which
- * evaluations a run consists of: they are found out by running it once without a UNet on one number, noting each. */
+ * A sampler is a function that calls sd_predict whenever it needs the UNet. Its code alone decides which evaluations a
+ * run has. To know them in advance, the sampler is run once without a UNet, on one number, and its calls are noted. */
 #include "sampler_run.h"
 
 #include <float.h>
@@ -17,7 +17,7 @@ enum { MOST_VECTORS = 32 };
 
 /* ---------------------------------------------------------------------------- prediction types */
 
-/* The UNet sees x' = x / sqrt(signal^2 + noise^2). With S and N, signal and noise divided by the same,
+/* The UNet sees x' = x / r, r = sqrt(signal^2 + noise^2). With S = signal / r, N = noise / r and the UNet's output F,
  *   epsilon: x0 = (x' - N F) / S
  *   v:       x0 = S x' - N F, because v = S eps - N x0 [Salimans & Ho 2022, "Progressive Distillation", sec. 4]
  *   sample:  x0 = F */
@@ -68,7 +68,7 @@ static void record(sd_sampler *s, sd_level at)
     if (s->count == s->room) {
         int room = s->room ? 2 * s->room : 64;
         sd_eval *more = realloc(s->evals, ((size_t)room + 1) * sizeof *more);
-        if (!more) return;   /* sd_sampler_new sees that count stays behind */
+        if (!more) return;   /* sd_sampler_new notices that count is too small */
         s->evals = more;
         s->room = room;
     }
@@ -81,7 +81,7 @@ static bool failed(sd_sampling *r, sd_status status)
     return r->stop;
 }
 
-/* Shows the latents to the caller, as float32. What comes back, changed or not, is what the run goes on with. */
+/* Shows the latents to the caller, as float32. The run goes on with what comes back, changed or not. */
 static bool hand_over(sd_sampling *r, double *x)
 {
     for (size_t j = 0; j < r->n; j++) r->latents[j] = (float)x[j];
@@ -97,12 +97,12 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Dynamic thresholding [Saharia et al. 2022, "Imagen", sec. 2.3]: each picture's x0 is clipped to a quantile of its
- * absolute values and divided by it, if that is above 1; diffusers' _threshold_sample. */
+/* Dynamic thresholding [Saharia et al. 2022, "Imagen", sec. 2.3]: if a quantile of the absolute values of a picture's
+ * x0 is above 1, x0 is clipped to that quantile and divided by it; diffusers' _threshold_sample. */
 static void threshold(sd_sampling *r, double *x0)
 {
     size_t pictures = r->hooks->pictures > 1 ? (size_t)r->hooks->pictures : 1, n = r->n / pictures;
-    double place = r->c->threshold_ratio * (double)(n - 1);   /* torch.quantile: between two of the sorted values */
+    double place = r->c->threshold_ratio * (double)(n - 1);   /* torch.quantile interpolates between two values */
     size_t low = (size_t)place, high = low + 1 < n ? low + 1 : low;
     for (size_t b = 0; b < pictures; b++) {
         double *x = x0 + b * n, *sorted = r->fresh;
@@ -111,7 +111,7 @@ static void threshold(sd_sampling *r, double *x0)
             sorted[j] = fabs(x[j]);
             numbers = numbers && sorted[j] == sorted[j];
         }
-        if (!numbers) continue;   /* NaN cannot be sorted; it stays */
+        if (!numbers) continue;   /* NaN cannot be sorted: x0 stays as it is */
         qsort(sorted, n, sizeof *sorted, ascending);
         double s = sorted[low] + (place - (double)low) * (sorted[high] - sorted[low]);
         s = fmin(fmax(s, 1.0), r->c->threshold_max);
@@ -133,7 +133,7 @@ void sd_predict(sd_sampling *r, double *x, sd_level at, double *x0, double *eps)
     for (size_t j = 0; j < r->n; j++) r->input[j] = (float)(x[j] * k.c_in);
     if (failed(r, r->hooks->model(r->hooks->user, i, at.t, r->input, r->prediction))) return;
 
-    /* Clipping and thresholding change x0 alone: eps stays what the model said. NaN stays NaN. */
+    /* Clipping and thresholding change x0 only: eps stays the model's. NaN stays NaN. */
     double range = r->c->clip_sample && !r->c->thresholding ? r->c->clip_sample_range : INFINITY;
     double *predicted = r->predicted;
     for (size_t j = 0; j < r->n; j++) {
@@ -165,7 +165,7 @@ static void begin(sd_sampling *r, const sd_sampler *s)
     *r = (sd_sampling){.s = s, .c = &s->c, .at = s->at, .begin = s->first, .steps = s->steps};
 }
 
-/* Runs the sampler without a UNet, on one number, to learn which evaluations it will ask for. */
+/* Runs the sampler without a UNet, on one number, to learn which evaluations it will request. */
 static sd_status rehearse(sd_sampler *s, sd_error *e)
 {
     double pool[MOST_VECTORS] = {0}, x = 0, output = 0, fresh = 0;
@@ -193,7 +193,7 @@ static sd_status check_levels(const sd_sampler *s, sd_error *e)
         if (!s->row->edm && !(v->timestep >= 0 && v->timestep <= s->c.train_steps))
             return sd_fail(e, SD_ERR_ARG, "evaluation %d of %s would be at timestep %g, of 0 to %d", i,
                            sd_method_name(s->c.method), v->timestep, s->c.train_steps - 1);
-        /* At a = 0 there is no signal to divide by: a run can begin there if the UNet does not predict the noise. */
+        /* At a = 0 there is no signal to divide by: a run can begin there only if the UNet does not predict noise. */
         bool endless = s->c.prediction != SD_PRED_EPSILON && !s->row->needs_signal;
         bool from_zero = s->row->levels->upwards && s->c.prediction != SD_PRED_SAMPLE;
         if (!((v->sigma > 0 || (from_zero && v->sigma == 0)) && v->sigma <= (endless ? INFINITY : DBL_MAX)))
@@ -222,7 +222,7 @@ sd_status sd_sampler_new_from(sd_sampler **out, const sd_sched_config *c, int st
     s->first = first;
     s->c = *c;
     s->row = sd_method_row_of(c->method);
-    /* What a class does not know it ignores. */
+    /* A class ignores the settings it does not know. */
     s->c.clip_sample = c->clip_sample && s->row->reads.clip && !s->row->never_clips;
     s->c.thresholding = c->thresholding && s->row->reads.threshold && !s->row->never_clips;
     s->kdiffusion = sd_is_kdiffusion(c);
@@ -268,8 +268,8 @@ double sd_sampler_init_sigma(const sd_sampler *s)
     return s->c.spacing == SD_SPACE_LEADING || s->row->edm ? sqrt(largest * largest + 1.0) : largest;
 }
 
-/* Is evaluation i in the middle of a step? For its add_noise, diffusers then takes the level of the step's end: the
- * list `sigmas` of KDPM2DiscreteScheduler and its like has that in the middle's place. */
+/* Is evaluation i in the middle of a step? In that case diffusers' add_noise takes the level of the step's end, which
+ * KDPM2DiscreteScheduler and similar classes have in the middle's place in their list `sigmas`. */
 static bool at_middle(const sd_sampler *s, int i)
 {
     return s->row->two_a_step && !s->kdiffusion && i % 2 == 1;

@@ -80,7 +80,7 @@ sd_status sd_spacing_parse(sd_spacing *s, const char *name, sd_error *e)
     return SD_OK;
 }
 
-/* The settings of single samplers. */
+/* Checks settings that only some samplers have. */
 static sd_status check_more(const sd_sched_config *c, const char *where, sd_status status, sd_error *e)
 {
     const sd_method_row *row = sd_method_row_of(c->method);
@@ -158,16 +158,16 @@ static int find_name(const char *const *names, size_t n, const char *name)
 #define FIELD(member) offsetof(sd_sched_config, member)
 #define OR_NULL "null"
 
-/* The arguments of the classes' constructors. A class ignores the keys it does not know: `euler` may find thresholding
- * in a file and go on. A key that a class knows and we do not implement must have the value that changes nothing.
- * Samplers that diffusers lacks read what describes the model. */
+/* The arguments of the classes' constructors. A class ignores the keys it does not know: `euler` ignores thresholding
+ * in a file. A key that a class knows and we do not implement must have the value that changes nothing. Samplers that
+ * diffusers lacks read the keys that describe the model. */
 static const struct key {
     const char *name;
     size_t reader;        /* the member of sd_reads that says whether a class reads it; BY_ALL */
     enum { INTEGER, REAL, FLAG, PREDICTION, SPACING, BETAS, CURVE, ENDING, SOLVER, VARIANCE, SIGMAS, TIMESTEPS,
            ONLY_NULL, ONLY_FALSE, ONLY_TRUE, ONLY_TEXT, NOT_TEXT, ONLY_NONE } kind;
     size_t field;         /* offset in sd_sched_config; CURVE: which one */
-    const char *text;     /* ONLY_TEXT, NOT_TEXT; INTEGER, REAL: OR_NULL where null comes to nothing */
+    const char *text;     /* for ONLY_TEXT, NOT_TEXT; for INTEGER, REAL: OR_NULL if null means the same as absent */
 } keys[] = {
     {"num_train_timesteps", BY_ALL, INTEGER, FIELD(train_steps), NULL},
     {"_guidance_scale", BY_ALL, REAL, FIELD(guidance_scale), NULL},
@@ -285,7 +285,7 @@ static sd_status read_key(sd_sched_config *c, const struct key *k, const sd_json
         if (read_choice(&choice, k, j, ending_names, SD_COUNT(ending_names), path, e)) return e->status;
         c->final_sigma_min = choice == 1;
         return SD_OK;
-    case SOLVER:   /* each class takes the other's names for its default */
+    case SOLVER:   /* each class reads the other's names as its default */
         if (read_choice(&choice, k, j, solver_names, SD_COUNT(solver_names), path, e)) return e->status;
         if (choice < 4 && (choice >= SD_SOLVER_BH1) == (c->solver >= SD_SOLVER_BH1)) c->solver = (sd_solver)choice;
         return SD_OK;
@@ -336,8 +336,8 @@ static const char *text_of(const sd_json *root, const char *key)
     return sd_json_is(j, SD_JSON_TEXT) ? j->text : "";
 }
 
-/* The sampler of a class. One class may be several of our samplers: its algorithm_type says which, and its solver_order
- * among those that have the same one. */
+/* The sampler of a class. One class may be several of our samplers: algorithm_type says which, and if several have the
+ * same one, solver_order. */
 static sd_status sampler_of_class(sd_method *m, const char *name, const sd_json *root, const char *path, sd_error *e)
 {
     const char *algorithm = text_of(root, "algorithm_type");
@@ -360,7 +360,7 @@ static sd_status sampler_of_class(sd_method *m, const char *name, const sd_json 
     return SD_OK;
 }
 
-/* Which class the file is read as: `sampler` if given, else what the file names. */
+/* The class to read the file as: `sampler` if given, else the one that the file names. */
 static sd_status read_method(sd_method *m, sd_program *program, const sd_json *root, const char *sampler,
                              const char *path, sd_error *e)
 {

@@ -1,13 +1,13 @@
 /* sampler_levels.c - floor 5: the noise levels of a run: from betas to alphas_cumprod, from a number of steps to
- * timesteps or sigmas. One function for each way to place them; the rows of the table choose. The shapes that lists of
- * sigmas may have are in sampler_schedules.c. */
+ * timesteps or sigmas. There is one function for each way to place them, chosen by the sampler's row of the table. The
+ * named schedules of sigmas are in sampler_schedules.c. */
 #include "sampler_run.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 /* ------------------------------------------------------------------------------ noise schedule
- * float32 and in torch's order of operations, so that the table equals diffusers' in every bit. */
+ * Computed in float32 and in torch's order of operations, so that the table equals diffusers' in every bit. */
 
 /* torch.linspace: from both ends towards the middle, with a fused multiply-add. */
 static void linspace_f32(float *y, double start, double end, int n)
@@ -53,7 +53,7 @@ static void fill_betas(float *betas, const sd_sched_config *c)
     }
 }
 
-/* sqrt(a) shifted and scaled so that the last timestep is pure noise and the first is as it was
+/* Shifts and scales sqrt(a) so that the last timestep is pure noise and the first is unchanged
  * [Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are Flawed", Algorithm 1]. */
 static void rescale_zero_terminal_snr(float *betas, int n)
 {
@@ -83,8 +83,8 @@ static void alphas_cumprod(float *a, const sd_sampler *s)
 
 /* ----------------------------------------------------------------------------------- timesteps */
 
-/* The timesteps of a run, descending [Lin et al. 2023, Table 2]. The Euler classes keep linspace's fractions. The
- * classes of the DPM-Solver family space one timestep more with linspace and leading, and leave the lowest out: their
+/* The timesteps of a run, descending [Lin et al. 2023, Table 2]. The Euler classes keep linspace's fractions. With
+ * linspace and leading, the classes of the DPM-Solver family space one timestep more and leave out the lowest: their
  * runs do not visit the first training timestep. */
 static void space_timesteps(sd_level *at, const sd_sampler *s)
 {
@@ -92,14 +92,14 @@ static void space_timesteps(sd_level *at, const sd_sampler *s)
     const sd_method_row *row = s->row;
     int steps = s->steps, extra = row->levels->one_more;
     double train = c->train_steps, stride = train / steps;
-    switch (row->reads.spacing ? c->spacing : row->spacing) {   /* some classes know a single spacing */
+    switch (row->reads.spacing ? c->spacing : row->spacing) {   /* some classes have only one spacing */
     case SD_SPACE_LEADING:
         for (int i = 0; i < steps; i++)
             at[i].t = (steps + extra - 1 - i) * (c->train_steps / (steps + extra)) + c->steps_offset;
         break;
     case SD_SPACE_TRAILING:
-        /* numpy.arange(train, 0, -stride): this is how it rounds. Where that takes it a step too far (61, 103, ...
-         * steps of 1000), diffusers evaluates timestep -1; we do not. */
+        /* numpy.arange(train, 0, -stride) rounds like this. Where that makes it one step too long (61, 103, ... steps
+         * of 1000), diffusers evaluates timestep -1; we do not. */
         for (int i = 0; i < steps; i++) at[i].t = rint(train + i * ((train - stride) - train)) - 1;
         break;
     case SD_SPACE_LINSPACE:
@@ -139,15 +139,15 @@ double sd_log_sigma_at(const sd_sampler *s, double t)
     return (1 - w) * log(sd_sigma_of_alpha(s->alphas[low])) + w * log(sd_sigma_of_alpha(s->alphas[high]));
 }
 
-/* The programs hold the table of log sigma in float32. Ours has to be the same, because the timestep found with it may
- * be rounded to a whole one. */
+/* Other programs hold the table of log sigma in float32. Ours must be the same, because the timestep that is found with
+ * it may be rounded to a whole one. */
 static float log_sigma32(const sd_sampler *s, int t)
 {
     float a = s->alphas[t];
     return (float)log((double)sqrtf((1.0f - a) / a));
 }
 
-/* The timestep of a sigma: where its logarithm lies between those of the training timesteps. */
+/* The timestep of a sigma, by interpolating its logarithm between those of the training timesteps. */
 static double sigma_to_t(const sd_sampler *s, double sigma)
 {
     int low = 0, high = s->c.train_steps - 1;
@@ -184,7 +184,7 @@ static sd_status check_table(const float *table, int n, sd_error *e)
     return SD_OK;
 }
 
-/* The caller's list. Its bounds keep squares and quotients of sigmas within what a float32 latent can hold. */
+/* Checks the caller's list. The bounds keep squares and quotients of sigmas within the range of float32. */
 static sd_status check_sigmas(const sd_sampler *s, sd_error *e)
 {
     const double *sigma = s->c.sigmas, most = 1e9;
@@ -205,7 +205,7 @@ static sd_status check_timesteps(const sd_sampler *s, sd_error *e)
 {
     const double *t = s->c.timesteps;
     int last = s->c.train_steps - 1;
-    bool whole = s->row->levels->whole && !s->kdiffusion;   /* these classes of diffusers would cut the fraction off */
+    bool whole = s->row->levels->whole && !s->kdiffusion;   /* these classes of diffusers would drop the fraction */
     for (int i = 0; i < s->steps; i++) {
         if (!(t[i] >= 0 && t[i] <= last))
             return sd_fail(e, SD_ERR_ARG, "timesteps: each should be 0 to %d, number %d of %d is %g", last, i + 1,
@@ -229,7 +229,7 @@ bool sd_takes_curve(const sd_sched_config *c)
     return sd_is_kdiffusion(c) ? !row->levels->ends_alone : row->levels->by_sigma;
 }
 
-/* What cannot be combined. */
+/* Refuses settings that cannot be combined. */
 static sd_status check_settings(const sd_sampler *s, sd_error *e)
 {
     const sd_sched_config *c = &s->c;
@@ -252,7 +252,7 @@ static sd_status check_settings(const sd_sampler *s, sd_error *e)
     return SD_OK;
 }
 
-/* Sigmas must fall, whether a caller or a schedule made them: multi-step formulas divide by their differences. */
+/* Sigmas must descend, whether a caller or a schedule made them: multi-step formulas divide by their differences. */
 static sd_status check_falling(const sd_sampler *s, const sd_level *at, sd_error *e)
 {
     for (int i = 1; i < s->steps; i++)
@@ -266,7 +266,7 @@ static sd_status check_falling(const sd_sampler *s, const sd_level *at, sd_error
 
 static sd_level level_of_picture(void) { return (sd_level){-1, 1.0, 0.0}; }   /* a = 1 */
 
-/* The steps start at timesteps that were spaced, or given. The run ends at a = 1. */
+/* The steps start at spaced timesteps, or at the caller's. The run ends at a = 1. */
 static sd_status place_table(sd_sampler *s, double *sigma, sd_error *e)
 {
     const sd_sched_config *c = &s->c;
@@ -284,7 +284,7 @@ static sd_status place_table(sd_sampler *s, double *sigma, sd_error *e)
     return SD_OK;
 }
 
-/* Each step goes one stride of timesteps down from where it starts, the last one too. */
+/* Each step, the last one too, goes one stride of timesteps down from where it starts. */
 static sd_status place_strides(sd_sampler *s, double *sigma, sd_error *e)
 {
     if (place_table(s, sigma, e)) return e->status;
@@ -292,7 +292,7 @@ static sd_status place_strides(sd_sampler *s, double *sigma, sd_error *e)
     return SD_OK;
 }
 
-/* The same upwards; the run ends where the last step leads. */
+/* The same upwards; the run ends where the last step ends. */
 static sd_status place_inverse(sd_sampler *s, double *sigma, sd_error *e)
 {
     int n = s->steps;
@@ -309,7 +309,7 @@ static sd_status place_inverse(sd_sampler *s, double *sigma, sd_error *e)
     return SD_OK;
 }
 
-/* LCM and TCD: an even choice among the timesteps that were distilled. */
+/* LCM and TCD: evenly chosen from the timesteps of the distillation. */
 static sd_status place_distilled(sd_sampler *s, double *sigma, sd_error *e)
 {
     const sd_sched_config *c = &s->c;
@@ -345,7 +345,7 @@ static double timestep_of(const sd_sampler *s, double sigma)
     return (double)(float)t;
 }
 
-/* Where the last step of a list of sigmas ends. lo: the lowest sigma that a schedule may reach. */
+/* The sigma where the last step of a list of sigmas ends. lo: the lowest sigma that a schedule may reach. */
 static double last_sigma(const sd_sampler *s, bool shaped, double lo)
 {
     const sd_sched_config *c = &s->c;
@@ -355,8 +355,9 @@ static double last_sigma(const sd_sampler *s, bool shaped, double lo)
     return s->row->repeats_last && shaped ? sigma_of(s->at[s->steps - 1]) : lo;
 }
 
-/* Sigmas at the spaced timesteps, or a schedule's. diffusers' Euler family stretches a schedule between the sigmas of
- * the spaced timesteps; its DPM-Solver family and all other programs take the ends of the training schedule. */
+/* Sigmas at the spaced timesteps, or a schedule's. In diffusers' Euler family a schedule goes from the highest to the
+ * lowest sigma of the spaced timesteps; in its DPM-Solver family and in all other programs, from one end of the
+ * training schedule to the other. */
 static sd_status place_sigmas(sd_sampler *s, double *sigma, sd_error *e)
 {
     const sd_sched_config *c = &s->c;
@@ -381,11 +382,11 @@ static sd_status place_sigmas(sd_sampler *s, double *sigma, sd_error *e)
         return sd_fail(e, SD_ERR_ARG, "%s cannot end at sigma 0: its last sigma should be positive",
                        sd_method_name(c->method));
     at[s->steps] = level_of_sigma(s, 0.0, end);
-    bool spaced = curve == SD_CURVE_SPACED && !s->row->levels->one_more;   /* these fall */
+    bool spaced = curve == SD_CURVE_SPACED && !s->row->levels->one_more;   /* these are sure to descend */
     return spaced ? SD_OK : check_falling(s, at, e);
 }
 
-/* Samplers that choose between the two ends of the training schedule. */
+/* For samplers that choose their own levels between the two ends of the training schedule. */
 static sd_status place_range(sd_sampler *s, double *sigma, sd_error *e)
 {
     sd_range ends = {s, sd_sigma_of_alpha(s->alphas[0]), sd_sigma_of_alpha(s->alphas[s->c.train_steps - 1])};
@@ -411,7 +412,7 @@ static sd_status place_edm(sd_sampler *s, double *sigma, sd_error *e)
     return SD_OK;
 }
 
-/* IPNDMScheduler: noise = sin^2, and the UNet is told a time in [0,1]. */
+/* IPNDMScheduler: noise = sin^2, and the UNet's timestep is in [0,1]. */
 static sd_status place_ipndm(sd_sampler *s, double *sigma, sd_error *e)
 {
     const double half_pi = 1.57079632679489661923;

@@ -1,10 +1,10 @@
-/* sampler_multistep.c - floor 5: the samplers that remember what the UNet said at earlier steps. Letters as in
+/* sampler_multistep.c - floor 5: the samplers that remember the UNet's answers at earlier steps. Letters as in
  * sampler_onestep.c. */
 #include "sampler_run.h"
 
 #include <string.h>
 
-/* Makes room for a new entry: the oldest of n vectors becomes history[0], which is returned. */
+/* Makes room for a new entry: the oldest of n vectors moves to history[0], which is returned. */
 static double *newest(double **history, size_t n)
 {
     double *oldest = history[n - 1];
@@ -16,9 +16,9 @@ static double *newest(double **history, size_t n)
 
 /* PNDM's step [Liu et al. 2022, "Pseudo Numerical Methods for Diffusion Models on Manifolds", eq. 9]:
  *   x' = sqrt(a'/a) x - (a' - a) e / (a sqrt(1-a') + sqrt(a (1-a) a'))
- * with x where the step started and e the mean of several outputs. PNDMScheduler takes the mean of the outputs as they
- * are (v stays v) and turns that mean into noise at the start of the step. It refuses sample prediction, which here is
- * treated in the same way. */
+ * where x are the latents at the start of the step and e is the mean of several outputs. PNDMScheduler takes the mean
+ * of the outputs as they are (v stays v) and converts that mean to noise at the start of the step. It refuses sample
+ * prediction; here that is treated in the same way. */
 static void transfer(sd_sampling *r, const double *start, const double *output, sd_level s, sd_level t)
 {
     double a = alpha_of(s), a1 = alpha_of(t);
@@ -29,8 +29,8 @@ static void transfer(sd_sampling *r, const double *start, const double *output, 
 
 enum { PRK_ENTRIES = 12 };   /* three Runge-Kutta steps of four evaluations */
 
-/* Entry k of PNDMScheduler's list of timesteps with Runge-Kutta: t0, m, m, t1, t1, ... with m half a stride above the
- * end of the step, for three steps; then t3, t4, ... */
+/* Entry k of PNDMScheduler's list of timesteps with Runge-Kutta: for three steps t0, m, m, t1, t1, ..., with m half a
+ * stride above the end of the step; then t3, t4, ... */
 static sd_level prk_entry(const sd_sampling *r, int k)
 {
     int half = r->c->train_steps / r->steps / 2, i = k / 4;
@@ -42,7 +42,7 @@ static sd_level prk_entry(const sd_sampling *r, int k)
 /* Pseudo Runge-Kutta [Liu et al. 2022, eq. 13], PNDMScheduler.step_prk: four evaluations from one starting point, which
  * make the history that linear multi-step needs. The trial steps use their own outputs.
  * In image to image a run begins at entry k > 0 of the list, while `count` counts its evaluations from 0. diffusers
- * tells the UNet entry k, but takes the start of the step from entry count, and so do we. */
+ * gives the UNet the timestep of entry k, but takes the start of the step from entry `count`; so do we. */
 static void runge_kutta(sd_sampling *r, int k, int count, double *start, double *first, double *sum)
 {
     static const double share[] = {1.0 / 6, 1.0 / 3, 1.0 / 3, 1.0 / 6};
@@ -61,10 +61,10 @@ static const double adams_bashforth[4][4] = {
     {1.0}, {3.0 / 2, -1.0 / 2}, {23.0 / 12, -16.0 / 12, 5.0 / 12}, {55.0 / 24, -59.0 / 24, 37.0 / 24, -9.0 / 24}};
 
 /* PNDM [Liu et al. 2022, Algorithm 2]; PNDMScheduler.step_plms. Without Runge-Kutta (skip_prk_steps, all of Stable
- * Diffusion) the first step is taken twice: to its end and, with the mean of both ends' outputs, from its start again;
- * hence one evaluation more than steps, and diffusers' list of timesteps t0, t1, t1, t2, ...
- * In image to image a run begins at entry j of that list, and whichever step comes first is taken twice. With j > 0 the
- * third evaluation is therefore told the timestep after the one where the latents are. diffusers does so. */
+ * Diffusion) the first step is taken twice: to its end and, with the mean of both ends' outputs, from its start again.
+ * So there is one evaluation more than steps, and diffusers' list of timesteps is t0, t1, t1, t2, ...
+ * In image to image a run begins at entry j of that list, and whichever step comes first is taken twice. So with j > 0
+ * the third evaluation gets the timestep after the one where the latents are, as in diffusers. */
 void sd_sample_pndm(sd_sampling *r)
 {
     double *start = sd_vector(r), *mean = sd_vector(r);
@@ -95,7 +95,7 @@ void sd_sample_pndm(sd_sampling *r)
 
 /* IPNDM [Zhang & Chen 2022, "Fast Sampling of Diffusion Models with Exponential Integrator", sec. 3.3]: Adams-Bashforth
  * on eps. diffusers' IPNDMScheduler is for models with cosine levels and timesteps in [0,1]; ComfyUI's sampler of this
- * name works in sigma. Both go along the straight line from s to t with the mean eps. */
+ * name works in sigma. Both go straight from s to t with the mean eps. */
 void sd_sample_ipndm(sd_sampling *r)
 {
     double *x = r->x, *eps = sd_vector(r);
@@ -138,8 +138,8 @@ void sd_sample_lms(sd_sampling *r)
         sd_predict(r, x, r->at[i], now, NULL);
         sd_slope(r, now, x, now, r->at[i]);
         if (known < r->c->order) known++;
-        /* A run that begins in the middle has fewer slopes than there are nodes. diffusers computes the weights for all
-         * nodes and uses as many as it has slopes. k-diffusion is given the remaining sigmas alone: fewer nodes. */
+        /* A run that begins in the middle has fewer slopes than nodes. diffusers computes the weights for all nodes and
+         * uses as many as it has slopes. k-diffusion gets only the remaining sigmas, so it has fewer nodes. */
         int nodes = r->s->kdiffusion ? known : i + 1 < r->c->order ? i + 1 : r->c->order;
         for (int k = 0; k < known; k++) w[k] = lagrange_integral(r->at, i, nodes, k);
         SUM(r, x, {1, x}, {w[0], d[0]}, {w[1], d[1]}, {w[2], d[2]}, {w[3], d[3]});
@@ -149,7 +149,7 @@ void sd_sample_lms(sd_sampling *r)
 /* ------------------------------------------------------------------------ gradient estimation */
 
 /* Permenter & Yuan 2023, "Interpreting and Improving Diffusion Models from an Optimization Perspective": eps is the
- * gradient of a distance to the data, better estimated by eps_i + (gamma - 1) (eps_i - eps_(i-1)) with gamma = 2:
+ * gradient of a distance to the data; a better estimate is eps_i + (gamma - 1) (eps_i - eps_(i-1)) with gamma = 2:
  *   x' = x + (sigma' - sigma) (gamma eps_i + (1 - gamma) eps_(i-1))
  * ComfyUI's sample_gradient_estimation, stable-diffusion.cpp's euler_ge. The first step and the step to sigma 0 are
  * Euler's. */
@@ -172,11 +172,11 @@ void sd_sample_gradient_estimation(sd_sampling *r)
  * the last two answers, integrated exactly. With h the step in lambda and c = (lambda_(i-1) - lambda_i) / h,
  *   x' = e^-h x + h (phi1 - phi2/c) x0_i + h phi2/c x0_(i-1),   phi1 = (1 - e^-h)/h, phi2 = (1 - phi1)/h
  * (DPM-Solver++(2M) with the weights of its "heun" is the same.) ComfyUI's sample_res_multistep, and with ancestral
- * steps sample_res_multistep_ancestral: h is then the way down, and the way of the step before stands for
- * lambda_i - lambda_(i-1), as there. */
+ * steps sample_res_multistep_ancestral. In an ancestral step h is the distance down, and the distance down of the step
+ * before replaces lambda_i - lambda_(i-1), as in ComfyUI. */
 void sd_sample_res_multistep(sd_sampling *r)
 {
-    double *x = r->x, *m[] = {sd_vector(r), sd_vector(r)}, before = 0.0;   /* before: the last step's way in lambda */
+    double *x = r->x, *m[] = {sd_vector(r), sd_vector(r)}, before = 0.0;   /* before: the last step's h */
     bool noisy = r->s->row->about.draws != SD_DRAWS_NEVER;
     for (int i = r->begin; sd_goes_on(r, i); i++) {
         sd_level s = r->at[i], t = r->at[i + 1];
@@ -192,8 +192,8 @@ void sd_sample_res_multistep(sd_sampling *r)
 
 /* ------------------------------------------------------------------------------- DPM-Solver++ */
 
-/* The order of step i when `known` answers are there, this one included. diffusers lowers it towards the end of short
- * runs; k-diffusion lowers it for the step to sigma 0 only. */
+/* The order of step i if `known` answers exist, this step's included. diffusers lowers it towards the end of short
+ * runs, k-diffusion only for the step to sigma 0. */
 static int dpmpp_order(const sd_sampling *r, int i, int known)
 {
     const sd_sched_config *c = r->c;
@@ -204,8 +204,8 @@ static int dpmpp_order(const sd_sampling *r, int i, int known)
     return few && i == r->steps - 2 && most > 2 ? 2 : most;
 }
 
-/* DPM-Solver++ multi-step [Lu et al. 2022, "DPM-Solver++", Algorithm 2 and Appendix B]: Taylor's polynomial of x0 in
- * lambda, from divided differences D, integrated exactly against the exponential. h is the step in lambda, and
+/* DPM-Solver++ multi-step [Lu et al. 2022, "DPM-Solver++", Algorithm 2 and Appendix B]: x0's Taylor polynomial in
+ * lambda, from divided differences D, is integrated exactly against the exponential. h is the step in lambda, and
  * H = (1 + eta) h: eta = 0 solves the ODE, eta = 1 the SDE (sde-dpmsolver++; k-diffusion's 2m_sde and 3m_sde).
  *   x' = (sigma'/sigma) e^(-eta h) x + alpha' (1 - e^-H) D0 + ... + sigma' sqrt(1 - e^(-2 eta h)) z
  * DPMSolverMultistepScheduler, sample_dpmpp_2m, _2m_sde, _3m_sde. */
@@ -242,7 +242,7 @@ void sd_sample_dpmpp_multistep(sd_sampling *r)
     }
 }
 
-/* The order of step i of the single-step solver: 1, 2, 3, 1, 2, 3, ..., but 1 for the last step where it needs that. */
+/* The order of step i of the single-step solver: 1, 2, 3, 1, 2, 3, ..., but 1 for a last step that needs it. */
 static int singlestep_order(const sd_sampling *r, int i)
 {
     int k = r->c->order, order = i % k + 1;
@@ -250,9 +250,9 @@ static int singlestep_order(const sd_sampling *r, int i)
     return i == r->steps - 1 && (!r->c->final_sigma_min || (even && r->c->lower_order_final)) ? 1 : order;
 }
 
-/* DPM-Solver++ single-step [Lu et al. 2022, "DPM-Solver++", Algorithm 1; orders 2 and 3 of "DPM-Solver" with x0 in the
- * place of eps]. The steps of a group all go from the group's start, each with one answer more than the one before; the
- * last of them is the group's result. DPMSolverSinglestepScheduler. */
+/* DPM-Solver++ single-step [Lu et al. 2022, "DPM-Solver++", Algorithm 1; orders 2 and 3 of "DPM-Solver" with x0 instead
+ * of eps]. The steps of a group all start where the group starts, each with one answer more than the one before; the
+ * last one's result is the group's. DPMSolverSinglestepScheduler. */
 void sd_sample_dpmpp_singlestep(sd_sampling *r)
 {
     double *x = r->x, *start = sd_vector(r), *m[] = {sd_vector(r), sd_vector(r), sd_vector(r)};
@@ -284,7 +284,7 @@ void sd_sample_dpmpp_singlestep(sd_sampling *r)
 
 /* --------------------------------------------------------------------------------------- DEIS */
 
-/* The integral from s to t in rho = sigma of the polynomial in log rho that is 1 at a and 0 at the others (one or
+/* The integral over rho = sigma from s to t of the polynomial in log rho that is 1 at a and 0 at the others (one or
  * two). */
 static double log_lagrange(double s, double t, double a, const double *others, int n)
 {
@@ -298,8 +298,8 @@ static double log_lagrange(double s, double t, double a, const double *others, i
     return sum;
 }
 
-/* DEIS [Zhang & Chen 2022, "Fast Sampling of Diffusion Models with Exponential Integrator", sec. 3.2]: eps as a
- * polynomial in log rho, and dx/drho = eps integrated exactly; DEISMultistepScheduler (logrho). */
+/* DEIS [Zhang & Chen 2022, "Fast Sampling of Diffusion Models with Exponential Integrator", sec. 3.2]: eps is a
+ * polynomial in log rho, and dx/drho = eps is integrated exactly; DEISMultistepScheduler (logrho). */
 void sd_sample_deis(sd_sampling *r)
 {
     double *x = r->x, *m[] = {sd_vector(r), sd_vector(r), sd_vector(r)}, *x0 = sd_vector(r);
@@ -324,7 +324,7 @@ void sd_sample_deis(sd_sampling *r)
 
 /* -------------------------------------------------------------------------------------- UniPC */
 
-/* R w = b for up to three unknowns. */
+/* Solves R w = b for up to three unknowns. */
 static void solve(double R[3][3], double *b, int n)
 {
     for (int k = 0; k < n; k++)
@@ -338,7 +338,7 @@ static void solve(double R[3][3], double *b, int n)
 }
 
 /* The weights rho of UniPC for the first n nodes [Zhao et al. 2023, "UniPC", eq. 5 and 8]: R rho = b, where row k of R
- * is the nodes to the power k. B(h) is -h (bh1) or e^-h - 1 (bh2). */
+ * has the nodes to the power k. B(h) is -h (bh1) or e^-h - 1 (bh2). */
 static void unipc_weights(double *rho, const double *node, int n, double h, double B)
 {
     double R[3][3], hh = -h, phi = expm1(hh) / hh - 1, factorial = 1;
@@ -360,7 +360,7 @@ static void unipc_step(sd_sampling *r, int i, int order, const double *from, dou
     double node[3], rho[3] = {0.5, 0, 0}, to_m[3] = {0}, to_there = 0.0;
     for (int k = 1; k < order; k++) node[k - 1] = (lambda_of(r->at[i - k]) - lambda_of(s)) / h;
     node[order - 1] = 1.0;
-    /* The class takes 1/2 where one weight is asked for, which is right up to the order that counts. */
+    /* For a single weight the class takes 1/2, which is correct up to the order that counts. */
     if (there && order > 1) unipc_weights(rho, node, order, h, B);
     else if (order > 2) unipc_weights(rho, node, order - 1, h, B);
     if (there) to_there = -t.signal * B * rho[order - 1];
@@ -373,8 +373,8 @@ static void unipc_step(sd_sampling *r, int i, int order, const double *from, dou
         {to_m[2], order > 2 ? m[2] : NULL}, {to_there, there});
 }
 
-/* UniPC [Zhao et al. 2023, "UniPC: A Unified Predictor-Corrector Framework", Algorithms 1 and 2] for x0:
- * each answer first corrects the step that led to it; UniPCMultistepScheduler. */
+/* UniPC [Zhao et al. 2023, "UniPC: A Unified Predictor-Corrector Framework", Algorithms 1 and 2] for x0: each answer
+ * first corrects the step that led to it; UniPCMultistepScheduler. */
 void sd_sample_unipc(sd_sampling *r)
 {
     double *x = r->x, *last = sd_vector(r), *now = sd_vector(r), *m[] = {sd_vector(r), sd_vector(r), sd_vector(r)};
@@ -413,7 +413,7 @@ static void adams_step(sd_sampling *r, int i, int top, int order, double tau, co
     double h = lambda_of(t) - lambda_of(s), c = 1 + tau * tau, w[3] = {0}, node[3];
     for (int k = 0; k < order; k++) node[k] = lambda_of(r->at[top - k]) - lambda_of(t);
     exponential_lagrange(w, node, order, c, h);
-    if (order == 2) {   /* the class' correction, which makes order 2 in h exact */
+    if (order == 2) {   /* the class' own correction, which makes order 2 in h exact */
         double rest = (h * c - 1 + exp(-c * h)) / (c * c);
         double more = top == i ? (h * h / 2 - rest) / (node[0] - node[1]) : h / 2 - rest / h;
         w[0] += more;
@@ -426,8 +426,8 @@ static void adams_step(sd_sampling *r, int i, int top, int order, double tau, co
 }
 
 /* SA-Solver [Xue et al. 2023, "SA-Solver: Stochastic Adams Solver", Algorithm 1], data prediction; SASolverScheduler.
- * tau(t), the strength of the noise, is eta from timestep 200 to 800 and 0 elsewhere; the class' default has eta = 1.
- * It draws in every step, even if the noise is multiplied by 0. */
+ * tau(t), the strength of the noise, is eta from timestep 200 to 800 and 0 elsewhere; the class' default is eta = 1.
+ * Noise is drawn in every step, even if it is multiplied by 0. */
 void sd_sample_sa(sd_sampling *r)
 {
     double *x = r->x, *last = sd_vector(r), *z = sd_vector(r), tau = 0.0;

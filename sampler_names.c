@@ -5,10 +5,10 @@
 
 #include <string.h>
 
-/* "a, b and c": the three names that are most like it. */
+/* Writes "a, b and c": the three names most similar to `name`. */
 static void nearest_names(char *out, size_t size, const char *name, const char *const *names, size_t count)
 {
-    enum { MOST = 48 };   /* letters that are looked at */
+    enum { MOST = 48 };   /* letters that are compared */
     size_t taken[3] = {count, count, count}, letters = strlen(name);
     if (letters > MOST) letters = MOST;
     for (int k = 0; k < 3; k++) {
@@ -26,7 +26,7 @@ static void nearest_names(char *out, size_t size, const char *name, const char *
 
 /* ------------------------------------------------------------------------------------ samplers */
 
-/* Samplers of other programs that are not here, and what to use instead. */
+/* Samplers of other programs that this one lacks, and what to use instead. */
 #define NO_CFGPP "CFG++ is not built in, take the sampler without it"
 static const struct { const char *name, *instead; } missing[] = {
     {"euler_cfg_pp", NO_CFGPP}, {"euler_a_cfg_pp", NO_CFGPP}, {"euler_ancestral_cfg_pp", NO_CFGPP},
@@ -42,13 +42,13 @@ static const struct { const char *name, *instead; } missing[] = {
     {"seeds_3", "the nearest is dpm++sde"}, {"sa_solver_pece", "the nearest is sa_solver"},
 };
 
-/* What a text says: a sampler, which may be one that is not here, and a schedule or spacing behind it. */
+/* What a text means: a sampler, which this program may lack, followed by a schedule or spacing. */
 typedef struct meaning {
-    int method;              /* -1: no sampler that is here */
+    int method;              /* -1: no sampler of this program */
     bool kdiffusion;         /* it is the name of k-diffusion's function */
     const char *schedule;    /* or NULL */
-    const char *instead;     /* of a sampler that is missing here: what to use */
-    const char *rest;        /* the text behind the sampler's name */
+    const char *instead;     /* if this program lacks the sampler: what to use */
+    const char *rest;        /* the text after the sampler's name */
 } meaning;
 
 static const char *schedule_named(const char *text)
@@ -91,7 +91,7 @@ static meaning read_name(const char *text)
     return best;
 }
 
-/* The name up to its @; NULL if it is too long to be one. */
+/* The part of a name before its @; NULL if it is too long to be a name. */
 static const char *before_at(char out[80], const char *name)
 {
     size_t n = strcspn(name, "@");
@@ -160,7 +160,7 @@ bool sd_name_means(const char *name, sd_method m, sd_program p)
 
 /* ----------------------------------------------------------------------------------- schedules */
 
-/* Further names of schedules. curve < 0: one that is missing here; `instead` is what to use. */
+/* Further names of schedules. curve < 0: this program lacks it; `instead` says what to use. */
 static const struct { const char *name; int curve; const char *instead; } levels[] = {
     {"default", SD_CURVE_SPACED, NULL}, {"automatic", SD_CURVE_SPACED, NULL},
     {"karras@diffusers", SD_CURVE_KARRAS, NULL}, {"exponential@diffusers", SD_CURVE_EXPONENTIAL, NULL},
@@ -185,7 +185,7 @@ static const struct { const char *name; int curve; const char *instead; } levels
 sd_status sd_curve_parse(sd_curve *c, const char *name, sd_error *e)
 {
     const char *names[SD_CURVE_COUNT];
-    for (int i = 0; i < SD_CURVE_SIGMAS; i++) {   /* the last two come with numbers, not by name */
+    for (int i = 0; i < SD_CURVE_SIGMAS; i++) {   /* the last two are lists of numbers, without names */
         names[i] = sd_curve_name((sd_curve)i);
         *c = (sd_curve)i;
         if (sd_same_name(name, names[i])) return SD_OK;

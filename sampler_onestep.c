@@ -1,6 +1,7 @@
-/* sampler_onestep.c - floor 5: the samplers that look at one step at a time. Each function is the paper's lines.
+/* sampler_onestep.c - floor 5: the samplers that look at one step at a time. Each function follows its paper line by
+ * line.
  *
- * Letters: x latents, x0 and eps what the UNet predicts, z fresh noise; s the level where a step starts and t the one
+ * Letters: x: latents; x0, eps: what the UNet predicts; z: fresh noise; s: the level where a step starts; t: the level
  * where it ends (their .signal and .noise are the papers' alpha and sigma). */
 #include "sampler_run.h"
 
@@ -16,15 +17,15 @@ void sd_sample_ddim(sd_sampling *r)
         double a = alpha_of(s), a1 = alpha_of(t);
         double sigma = r->c->eta * sqrt((1.0 - a1) / (1.0 - a) * (1.0 - a / a1));
         sd_predict(r, x, s, x0, eps);
-        /* diffusers draws whenever eta > 0, in its last step too. The next picture from the same generator depends on
-         * that. */
+        /* diffusers draws whenever eta > 0, in its last step too; the next picture from the same generator depends on
+         * it. */
         const double *z = r->c->eta > 0 ? sd_fresh_noise(r, s, t) : NULL;
         SUM(r, x, {t.signal, x0}, {sqrt(fmax(1.0 - a1 - sigma * sigma, 0.0)), eps}, {sigma, z});
     }
 }
 
-/* DDIM run backwards, from a picture to the noise that it can be drawn from [Song et al. 2020, sec. 4.3, eq. 13];
- * DDIMInverseScheduler. The UNet is told the timestep where the step ends. */
+/* DDIM run backwards, from a picture to the noise from which it can be drawn [Song et al. 2020, sec. 4.3, eq. 13];
+ * DDIMInverseScheduler. The UNet gets the timestep where the step ends. */
 void sd_sample_ddim_inverse(sd_sampling *r)
 {
     double *x = r->x, *x0 = sd_vector(r), *eps = sd_vector(r);
@@ -54,7 +55,7 @@ void sd_sample_ddpm(sd_sampling *r)
 }
 
 /* Latent consistency models [Luo et al. 2023, Algorithm 3]; LCMScheduler. The consistency function
- * f = c_skip x + c_out x0 is the picture; each step but the last adds noise of the next level to it. */
+ * f = c_skip x + c_out x0 is the picture; each step but the last adds the next level's noise to it. */
 void sd_sample_lcm(sd_sampling *r)
 {
     double *x = r->x, *x0 = sd_vector(r), data = 0.5;
@@ -71,7 +72,7 @@ void sd_sample_lcm(sd_sampling *r)
 }
 
 /* Trajectory consistency distillation [Zheng et al. 2024, Algorithm 4]; TCDScheduler. A step to timestep t jumps down
- * to timestep (1 - gamma) t and goes up to t again with fresh noise. gamma is our eta. */
+ * to timestep (1 - gamma) t and returns to t with fresh noise. gamma is our eta. */
 void sd_sample_tcd(sd_sampling *r)
 {
     double *x = r->x, *x0 = sd_vector(r), *eps = sd_vector(r);
@@ -91,9 +92,9 @@ void sd_sample_tcd(sd_sampling *r)
  * dx/dsigma = (x - x0) / sigma = eps [Karras et al. 2022, "Elucidating the Design Space", eq. 1 and 3].
  * From here on x = x0 + sigma eps: a level's signal is 1 and its noise is sigma. */
 
-/* Churn [Karras et al. 2022, Algorithm 2, lines 4 to 6]: before a step, noise brings the latents up to a higher level,
- * which is returned. k-diffusion draws whether it churns or not. (diffusers' Euler has an argument s_churn that its
- * pipelines cannot reach, and it churns after the UNet has answered.) */
+/* Churn [Karras et al. 2022, Algorithm 2, lines 4 to 6]: before a step, noise raises the latents to a higher level,
+ * which is returned. k-diffusion draws the noise even if it does not churn. (diffusers' Euler has an argument s_churn
+ * that its pipelines cannot set, and it churns after the UNet has answered.) */
 static sd_level churn(sd_sampling *r, sd_level s)
 {
     const sd_sched_config *c = r->c;
@@ -152,7 +153,7 @@ static sd_level karras_level(const sd_sampling *r, int i, int n, double hi, doub
 }
 
 /* How A1111 divides the steps of a restart run. Of 20 steps or more, 9 are for one restart; of 36 or more, a quarter
- * for each of two restarts. The others go down Karras' curve. A run of fewer steps is Heun's. */
+ * is for each of two restarts. The others go down Karras' curve. A run with fewer steps is Heun's. */
 typedef struct restart { int n, again, times; double hi, lo; } restart;
 
 static restart restart_plan(const sd_sampling *r)
@@ -177,7 +178,7 @@ static int nearest_level(const sd_sampling *r, const restart *p, double sigma)
 }
 
 /* Restart sampling [Xu et al. 2023, "Restart Sampling for Improving Generative Processes", Algorithm 1] with Heun's
- * steps: a run that has come to sigma 0.1 goes back up to 2 with fresh noise, and down again. */
+ * steps: when a run has reached sigma 0.1, fresh noise raises it to 2 again, and it goes down once more. */
 void sd_sample_restart(sd_sampling *r)
 {
     heun v = heun_vectors(r);
@@ -201,8 +202,8 @@ static sd_level between(const sd_sampling *r, double from, double to, double rat
     return sd_level_at_sigma(r->s, exp(log(from) + ratio * (log(to) - log(from))));
 }
 
-/* DPM-Solver-2 [Lu et al. 2022, "DPM-Solver", Algorithm 1 with r = 1/2] as Karras writes it: the step takes the slope
- * in its middle, the middle in log sigma; KDPM2DiscreteScheduler, sample_dpm_2. */
+/* DPM-Solver-2 [Lu et al. 2022, "DPM-Solver", Algorithm 1 with r = 1/2] in Karras' form: the step uses the slope in its
+ * middle, which is the middle in log sigma; KDPM2DiscreteScheduler, sample_dpm_2. */
 void sd_sample_dpm2(sd_sampling *r)
 {
     double *x = r->x, *d = sd_vector(r), *x2 = sd_vector(r);
@@ -297,7 +298,7 @@ void sd_sample_dpmpp_sde(sd_sampling *r)
             to = sd_ancestral_step(s.noise, middle.noise, r->c->eta);
             z = sd_fresh_noise(r, s, middle);
             SUM(r, x2, {to.down / s.noise, x}, {1.0 - to.down / s.noise, x0}, {to.up * r->c->s_noise, z});
-            sd_predict(r, x2, middle, x0, NULL);   /* with r = 1/2 the second answer alone counts */
+            sd_predict(r, x2, middle, x0, NULL);   /* with r = 1/2 only the second answer counts */
             to = sd_ancestral_step(s.noise, t.noise, r->c->eta);
             z = sd_fresh_noise(r, s, t);
         }
@@ -311,8 +312,8 @@ typedef struct dpm { double *eps, *eps1, *eps2, *u; } dpm;
 
 static dpm dpm_vectors(sd_sampling *r) { return (dpm){sd_vector(r), sd_vector(r), sd_vector(r), sd_vector(r)}; }
 
-/* DPM-Solver-1, -2 and -3 [Lu et al. 2022, "DPM-Solver", eq. 3.7, Algorithms 1 and 2] from x at s to y at t. v->eps has
- * been predicted, and v->eps1 too if `known`. */
+/* DPM-Solver-1, -2 and -3 [Lu et al. 2022, "DPM-Solver", eq. 3.7, Algorithms 1 and 2] from x at s to y at t. v->eps is
+ * predicted already, and if `known` also v->eps1. */
 static void dpm_step(sd_sampling *r, int order, double r1, const dpm *v, bool known, double *y, sd_level s, sd_level t)
 {
     double r2 = 2.0 / 3, h = log(s.noise / t.noise), grow = expm1(h);
@@ -338,15 +339,15 @@ static void dpm_step(sd_sampling *r, int order, double r1, const dpm *v, bool kn
     SUM(r, y, {1, r->x}, {to_d - t.noise * grow, v->eps}, {-to_d, v->eps2});
 }
 
-/* An ancestral step that does not go down below the end of the run. */
+/* An ancestral step that does not go below the end of the run. */
 static sd_ancestral dpm_ancestral(const sd_sampling *r, double from, double to)
 {
     double end = r->at[r->steps].noise, down = fmax(end, sd_ancestral_step(from, to, r->c->eta).down);
     return r->c->eta > 0 ? (sd_ancestral){down, sqrt(to * to - down * down)} : (sd_ancestral){to, 0.0};
 }
 
-/* DPM-Solver-fast [Lu et al. 2022, sec. 3.4]: as many steps of order 3 as the evaluations allow, even in lambda;
- * sample_dpm_fast. It draws in each step, even if the noise is multiplied by 0. */
+/* DPM-Solver-fast [Lu et al. 2022, sec. 3.4]: as many steps of order 3 as the evaluations allow, evenly spaced in
+ * lambda; sample_dpm_fast. Noise is drawn in each step, even if it is multiplied by 0. */
 void sd_sample_dpm_fast(sd_sampling *r)
 {
     dpm v = dpm_vectors(r);
@@ -363,7 +364,7 @@ void sd_sample_dpm_fast(sd_sampling *r)
     }
 }
 
-/* Mean square of (low - high) / max(atol, rtol max(|low|, |before|)), rooted. */
+/* Root mean square of (low - high) / max(atol, rtol max(|low|, |before|)). */
 static double step_error(const sd_sampling *r, const double *low, const double *high, const double *before)
 {
     const double atol = 0.0078, rtol = 0.05;
@@ -376,8 +377,8 @@ static double step_error(const sd_sampling *r, const double *low, const double *
 }
 
 /* DPM-Solver-12 and -23 [Lu et al. 2022, Appendix C]: the difference of two orders sets the size of the next step, by
- * an integral controller with a limiter; sample_dpm_adaptive. How many evaluations there are is known at the end only,
- * and the number of steps is not used. */
+ * an integral controller with a limiter; sample_dpm_adaptive. The number of evaluations is known only at the end; the
+ * number of steps is not used. */
 void sd_sample_dpm_adaptive(sd_sampling *r)
 {
     dpm v = dpm_vectors(r);

@@ -1,6 +1,6 @@
 /* sampler_schedules.c - floor 5: named schedules. Each is a function that fills a list of sigmas from hi down to lo,
- * without the end of the run, and returns how many it made. sampler_levels.c says where hi and lo are, and what becomes
- * of the sigmas. */
+ * without the end of the run, and returns how many it made. sampler_levels.c chooses hi and lo, and makes levels of the
+ * sigmas. */
 #include "sampler_run.h"
 
 static double even(int i, int n) { return n > 1 ? (double)i / (n - 1) : 0.0; }
@@ -19,11 +19,11 @@ static int curve_exponential(double *sigma, int n, sd_range r)   /* even in log 
     return n;
 }
 
-/* diffusers' use_lu_lambdas [Lu et al. 2022] is a polynomial in log sigma with rho = 1, which is the exponential one.
- * (It raises a negative number to the power rho; only with rho = 1 is that a number.) */
+/* diffusers' use_lu_lambdas [Lu et al. 2022] is a polynomial in log sigma with rho = 1, so the same as exponential.
+ * (It raises a negative number to the power rho, which gives NaN unless rho = 1.) */
 static int curve_lu(double *sigma, int n, sd_range r) { return curve_exponential(sigma, n, r); }
 
-/* k-diffusion's polynomial in log sigma. Its default for rho is 1, which A1111 uses: the exponential one again. */
+/* k-diffusion's polynomial in log sigma. Its default for rho is 1, which A1111 uses: again the same as exponential. */
 static int curve_polyexponential(double *sigma, int n, sd_range r) { return curve_exponential(sigma, n, r); }
 
 /* The distribution function of Beta(0.6, 0.6), by the continued fraction of the incomplete beta function [Abramowitz &
@@ -46,7 +46,7 @@ static double beta_distribution(double x)
     return exp(log_constant + a * log(x) + a * log1p(-x)) / a * (f - 1);
 }
 
-/* The number at which that function is p, by bisection, which always converges. */
+/* The number at which that function is p. Bisection always converges. */
 static double beta_quantile(double p)
 {
     if (p <= 0 || p >= 1) return p <= 0 ? 0 : 1;
@@ -71,7 +71,7 @@ static int curve_beta_comfy(double *sigma, int n, sd_range r)
     double before = -1;
     for (int i = 0; i < n; i++) {
         double t = rint(beta_quantile(1 - (double)i / n) * last);
-        if (t != before) sigma[count++] = sd_sigma_at(r.s, t);   /* visits no timestep twice */
+        if (t != before) sigma[count++] = sd_sigma_at(r.s, t);   /* no timestep comes twice */
         before = t;
     }
     return count;
@@ -124,7 +124,7 @@ static int curve_vp(double *sigma, int n, sd_range r)
 }
 
 /* "Align Your Steps" [Sabour et al. 2024], optimised for ten steps. For other numbers of steps log sigma is
- * interpolated, as its authors do. The last of the eleven numbers is not used, because runs end at 0. */
+ * interpolated, as its authors do it. The last of the eleven numbers is not used, because runs end at 0. */
 static int align_your_steps(double *sigma, int n, const double *table)
 {
     for (int i = 0; i < n; i++) {

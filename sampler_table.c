@@ -1,5 +1,5 @@
-/* sampler_table.c - floor 5: the table of samplers, a row for each. Everything in which they differ stands here;
- * sampler_run.h explains the members. sampler_names.c finds a row by any of its names. */
+/* sampler_table.c - floor 5: the table of samplers, a row for each, with everything in which they differ. sampler_run.h
+ * explains the members. sampler_names.c finds a row by any of its names. */
 #include "sampler_run.h"
 
 #define EDM "Karras et al. 2022, Elucidating the Design Space of Diffusion-Based Generative Models"
@@ -15,7 +15,7 @@
 /* What several classes of diffusers have in common. */
 #define READS_MODEL .betas = true, .prediction = true
 #define READS_SPACED READS_MODEL, .spacing = true, .steps_offset = true
-/* DDIMScheduler and its kin: they look alphas_cumprod up by whole timesteps */
+/* DDIMScheduler and similar classes, which look up alphas_cumprod by whole timesteps */
 #define READS_TABLE READS_MODEL, .steps_offset = true, .clip = true, .zero_snr = true
 /* DPMSolverMultistepScheduler, ...Singlestep..., UniPC..., DEIS..., SASolverScheduler */
 #define READS_SOLVER READS_MODEL, .threshold = true, .curves = true, .flow = true, .lower_order = true

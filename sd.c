@@ -1,4 +1,4 @@
-/* sd.c - floor 6: the public interface: contexts, sd_generate, and files that are read and written for the caller. */
+/* sd.c - floor 6: the public interface: contexts, sd_generate, and reading and writing files for the caller. */
 #include "pipeline_edit.h"
 #include "params.h"
 #include "profile.h"
@@ -120,13 +120,13 @@ int sd_default_model(const char *program_dir, char *path, size_t size)
 {
     if (!path || !size) return 0;
     const char *chosen = getenv("SD_MODEL");
-    /* whether it exists is for sd_open to say */
+    /* sd_open will check whether it exists */
     if (chosen && *chosen) return snprintf(path, size, "%s", chosen) < (int)size;
     const char *const dirs[] = {program_dir, SD_DATADIR, "."}, *const sub[] = {"weights/tiny", "tiny", "weights/tiny"};
     for (size_t i = 0; i < SD_COUNT(dirs); i++) {
         if (!dirs[i]) continue;
         int n = snprintf(path, size, "%s/%s", dirs[i], sub[i]);
-        sd_error unknown = {.status = SD_OK};   /* sd_open says it */
+        sd_error unknown = {.status = SD_OK};   /* sd_open will report it */
         if (n > 0 && (size_t)n < size && (sd_find_dir(path, &unknown) || unknown.status)) return 1;
     }
     return 0;
@@ -184,7 +184,7 @@ static sd_status open_all(sd_ctx *c, const sd_options *o)
                          &c->log, &c->err);
 }
 
-/* The caller's options, which may be those of another version of sd.h; NULL: the defaults. */
+/* Takes over the caller's options, which may come from another version of sd.h; NULL: the defaults. */
 static sd_status take_options(sd_options *out, const sd_options *given, sd_error *e)
 {
     sd_options_init(out);
