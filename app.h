@@ -57,14 +57,14 @@ enum { PREVIEW_NONE = 2, PREVIEW_PROJ, PREVIEW_VAE };
 #define PARAMS(group) {CLI_PARAMS, 0, group, 0, 0, 0, NULL, NULL}
 
 #define MEMORY_OPTION {CLI_NUMBER, 0, "max-memory", AT(max_memory), 0, 1e6, "GB", \
-                       "refuses a run that takes more (default: what the system\n" \
+                       "refuses a run that needs more (default: what the system\n" \
                        "has free)"}
 #define RESIDENCY_OPTION {CLI_TEXT, 0, "residency", AT(residency), 0, 0, "HOW", \
-                          "where weights are: map (default: files are mapped),\n" \
-                          "stream (and leave memory when used), ram (read at once)"}
+                          "where weights are: map: in mapped files (default); stream:\n" \
+                          "there too, and out of memory after use; ram: read at once"}
 
 #define THREADS_OPTION {CLI_INT, 't', "threads", AT(threads), -1, 1024, "N", \
-                        "0 or -1: one per core that the process may use (default)"}
+                        "default, 0 and -1: one per core that the process may use"}
 
 #define GEMM_OPTION {CLI_TEXT, 0, "gemm", AT(gemm), 0, 0, "WHOSE", \
                      "matrix products: own (default; the same bits for any number\n" \

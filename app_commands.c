@@ -13,7 +13,8 @@ static const cli_option tokenize_options[] = {
     MODEL_OPTION,
     {CLI_FLAG, 0, "json", AT(json), 0, 0, NULL, "one JSON object"},
     {CLI_FLAG, 0, "ids", AT(ids), 0, 0, NULL, "the 77 padded ids in one line"},
-    {CLI_TEXT, 0, "file", AT(file), 0, 0, "FILE", "with --ids: a line of ids for each line of FILE (-: input)"},
+    {CLI_TEXT, 0, "file", AT(file), 0, 0, "FILE",
+     "with --ids: a line of ids for each line of FILE; -: of the\nstandard input"},
     HELP_OPTION,
 };
 static const cli_command tokenize_command = {
@@ -75,15 +76,16 @@ static const cli_command plan_command = {
 
 static const cli_option trace_options[] = {
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
-    {CLI_FLAG, 0, "list", AT(list), 0, 0, NULL, "name, type, shape and bytes of each, in the order of their\nmaking"},
-    {CLI_TEXT, 0, "filter", AT(trace_filter), 0, 0, "GLOBS", "only those: \"latents.*,step.0.unet.mid_block*\""},
+    {CLI_FLAG, 0, "list", AT(list), 0, 0, NULL,
+     "prints name, type, shape and bytes of each, in the order\nin which they are made"},
+    {CLI_TEXT, 0, "filter", AT(trace_filter), 0, 0, "GLOBS", "lists only these: \"latents.*,step.0.unet.mid_block*\""},
     HELP_OPTION,
 };
 static const cli_command trace_command = {
     "trace",
     "usage: sd trace --list [--filter GLOBS] [-m DIR] [-W N] [-H N] [--steps N] [--sampling-method NAME] ...\n\n"
     "Lists the tensors that sd --trace would write with the same options, all of which are taken: see sd --help.\n"
-    "Nothing is computed. A filter's glob that means no tensor is an error, there as here.\n",
+    "Nothing is computed. A glob that matches no tensor is an error, there as here.\n",
     trace_options, COUNT(trace_options), NULL, 0, 0, &draw_command};
 
 /* --------------------------------------------------------------------------------- sd tokenize */

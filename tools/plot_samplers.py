@@ -3,7 +3,7 @@
 
     make build/tests/test_solvers && python tools/plot_samplers.py [--program PROGRAM] [--out docs/samplers.png]
 
-The numbers are this program's: test_solvers --errors prints them for the problem whose exact solution it knows
+Samplers that draw noise solve the equation without it here. The numbers are this program's: test_solvers --errors prints them for the problem whose exact solution it knows
 (normally distributed data, the best UNet for them, the probability flow ODE). Needs matplotlib.
 """
 import argparse
@@ -14,9 +14,10 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 GROUPS = (
-    ("first order", ("ddim", "euler", "edm_euler", "tcd", "ddim_inverse", "ipndm 4")),
+    ("first order", ("ddim", "euler", "edm_euler", "tcd", "ddim_inverse", "ipndm 4", "gradient_estimation")),
     ("second order, single-step", ("heun", "dpm2", "dpm++2s_a", "dpm++sde", "dpm++2s 2", "pndm")),
-    ("multi-step", ("dpm++2m 1", "dpm++2m 2", "dpm++2m 3", "deis 2", "deis 3", "sa_solver 2", "sa_solver 3")),
+    ("multi-step", ("dpm++2m 1", "dpm++2m 2", "dpm++2m 3", "deis 2", "deis 3", "sa_solver 2", "sa_solver 3",
+                    "res_multistep", "res_multistep_a")),
     ("higher order", ("dpm_fast", "dpm++2s 3", "lms 3", "lms 4", "unipc 1", "unipc 2", "unipc 3")),
 )
 
@@ -43,7 +44,7 @@ def main():
         axis.set_title(title)
         axis.set_ylim(1e-8, 3)
         axis.grid(True, which="major", color="0.93")
-        axis.legend(fontsize=8, loc="lower left")
+        axis.legend(fontsize=7, loc="lower left")
     for axis in axes[1]:
         axis.set_xlabel("UNet evaluations")
     for axis in axes[:, 0]:
