@@ -51,8 +51,8 @@ enum { PREVIEW_NONE = 2, PREVIEW_PROJ, PREVIEW_VAE };
                       "weights/tiny beside the program or where it was installed)"}
 #define HELP_OPTION {CLI_FLAG, 'h', "help", AT(help), 0, 0, NULL, "this text"}
 
-/* A parameter of the library, and all of a group of them that have no row of their own: rows in tables of options that
- * expand_options replaces. */
+/* Rows in tables of options that expand_options replaces: by a parameter of the library, and by all parameters of a
+ * group that have no row of their own. */
 #define PARAM(key) {CLI_PARAM, 0, key, 0, 0, 0, NULL, NULL}
 #define PARAMS(group) {CLI_PARAMS, 0, group, 0, 0, 0, NULL, NULL}
 
@@ -73,10 +73,11 @@ enum { PREVIEW_NONE = 2, PREVIEW_PROJ, PREVIEW_VAE };
 /* ---- app_options.c */
 void settings_init(settings *s);   /* nothing given: every option at its default */
 extern cli_command draw_command;
-/* First of all: rows of the library's table take their places in the tables of options. */
+/* To be called first: puts the rows of the library's table into the tables of options. */
 void fill_options(void);
 void fill_command_options(void);
-/* Copies rows to out[MOST_OPTIONS], or in place where none of them stands for several. How many there are. */
+/* Copies rows to out[MOST_OPTIONS], where PARAM and PARAMS are replaced; out may be rows if there is no PARAMS. Returns
+ * how many there are. */
 size_t expand_options(cli_option *out, const cli_option *rows, size_t n);
 
 extern sd_ctx *context;   /* the open model; global for the signal handler */
@@ -104,7 +105,8 @@ int output_to_stdout(settings *s);
 int exit_code(sd_status status);
 extern int memory_ran_out;   /* some status said so */
 int errno_code(int why);   /* of a system call of the program's own */
-/* CLI_INTERRUPTED, said, after a signal; to be asked between calls into the library, which end by themselves. */
+/* To be asked between calls into the library, which end by themselves: after a signal CLI_INTERRUPTED, with a
+ * message. */
 int stopped(void);
 uint64_t random_seed(void);
 
@@ -116,11 +118,11 @@ const char *default_model(const char *argv0, char model[PATH_SIZE]);
 int open_model(const settings *s, const char *argv0, unsigned parts, view *v);
 
 /* ---- app_paths.c */
-/* In either case, as the library takes it. Nothing but the ending is a name without one. */
+/* Upper and lower case alike, as in the library. A name that is nothing but an ending has none. */
 int ends_with(const char *s, const char *end);
 int is_picture_name(const char *path);
 int is_stream(const char *path);   /* a pipe, a device or a descriptor, whatever its name */
-/* What would make writing fail minutes later. */
+/* Finds now what would make writing fail minutes later. */
 int check_writable(const char *what, const char *path);
 /* The same for a directory, which is made if it is not there. */
 int check_directory(const char *what, const char *path);

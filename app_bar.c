@@ -29,8 +29,8 @@ void clear_bar(view *v)
     v->shown = 0;
 }
 
-/* What stands beside the bar: `detail` 2 all of it, 0 as little as can be. Evaluations are not steps with samplers that
- * look twice: pndm makes 41 for 40 steps. */
+/* The text beside the bar. detail: 2 all of it, 0 the least. It counts evaluations of the network, of which some
+ * samplers make more than steps: pndm 41 for 40. */
 static void say_progress(char *out, size_t size, const view *v, const sd_progress *p, double each, int detail)
 {
     char which[32] = "", of[48] = "", rate[32] = "", eta[32];

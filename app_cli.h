@@ -19,7 +19,7 @@ typedef enum cli_kind {
     CLI_SEED,      /* cli_seed */
     CLI_TEXT,      /* const char * */
     CLI_SET,       /* sd_params, whose parameter of that name is set */
-    CLI_PARAM, CLI_PARAMS   /* rows to be, see expand_options */
+    CLI_PARAM, CLI_PARAMS   /* replaced by other rows, see expand_options */
 } cli_kind;
 
 typedef struct cli_seed {
@@ -47,7 +47,7 @@ typedef struct cli_option {
 /* An option of another program. app_other_options.c has the table, which ends with a NULL name. */
 typedef struct cli_other_option {
     char letter;
-    const char *name;        /* a '*' at the end: every name that begins so */
+    const char *name;        /* with a '*' at the end: every name that begins so */
     enum { CLI_SAME, CLI_NOTHING, CLI_REFUSED } kind;
     const char *value;       /* CLI_SAME: our option. CLI_NOTHING: the values that change nothing, "a|b"; NULL: a
                               * flag */
@@ -86,7 +86,7 @@ __attribute__((format(printf, 2, 3)))
 #endif
 int cli_error(int code, const char *fmt, ...);
 
-/* From now on messages begin with a line of a file; NULL: no longer. */
+/* From now on messages begin with this place, "file:line: "; NULL: no longer. */
 void cli_where(const char *file, int line);
 
 /* Text as a JSON string, quotes included. */

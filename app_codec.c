@@ -143,7 +143,7 @@ static int choose_size(const settings *s, int own, int tall, int scale, int *wid
     return cli_error(CLI_USAGE, "width and height must be multiples of %d, not %dx%d", scale, *width, *height);
 }
 
-/* The picture at that size: c->image, c->h, c->w. Whether there is memory for all of it is asked before. */
+/* Reads the picture at that size into c->image, c->h and c->w, after a check that there is memory for all of it. */
 static int read_picture(const settings *s, const char *file, int scale, coded *c)
 {
     char hash[33] = "";

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Words that the value of an option of the program's own can be. Those of parameters stand in the library's table. */
+/* The possible values of options that are the program's own. Those of parameters are in the library's table. */
 static const struct { const char *option, *words; } choices[] = {
     {"residency", "map stream ram"}, {"gemm", "own openblas"}, {"config", "sd15 sd21 sdxl sdxl-refiner"},
 };
@@ -61,15 +61,15 @@ static void command_names(const char *between)
     for (int i = 1; command_at(i); i++) printf("%s%s", between, command_at(i)->name);
 }
 
-/* What is behind the i-th option of a command, counting those that it takes from another one; NULL: no more. */
+/* The i-th option of a command, those that it takes from another command included; NULL beyond the last. */
 static const cli_option *option_of(const cli_command *c, size_t i)
 {
     if (i < c->n_options) return &c->option[i];
     return c->also && i - c->n_options < c->also->n_options ? &c->also->option[i - c->n_options] : NULL;
 }
 
-/* The first line of the help, up to `n` characters; what ends a quoted text, or means something in zsh, becomes what
- * does not. */
+/* The first line of the help, up to `n` characters. Those that would end a quoted text, or that mean something to zsh,
+ * are replaced. */
 static void brief(const char *help, size_t n)
 {
     static const char from[] = "'\"[]:\\`$";

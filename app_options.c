@@ -77,8 +77,8 @@ static const struct { const char *key; cli_kind kind; size_t target; } own_field
     {"noise_name", CLI_TEXT, AT(noise)},
 };
 
-/* Counts whose default can also be asked for by a number, the least that is taken: -1 and 0, as stable-diffusion.cpp
- * has the first. */
+/* Counts whose default can also be asked for by a number, from `least` to 0. stable-diffusion.cpp says --clip-skip
+ * -1. */
 static const struct { const char *key; double least; } counts[] = {{"clip_skip", -1}, {"order", 0}};
 
 static cli_option option_for(const sd_param_info *r)

@@ -36,7 +36,7 @@ static int read_noise(const settings *s, sd_params *p, const sd_params *r, float
 
 /* ------------------------------------------------------------------------ pictures to begin from */
 
-/* A picture of which nothing comes back byte for byte is resized while it is read. */
+/* Reads the picture to begin from. If no part of it is to come back byte for byte, it is resized while it is read. */
 static sd_status read_init(settings *s, inputs *in)
 {
     const sd_edit_params *e = &s->p.edit;

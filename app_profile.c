@@ -130,8 +130,8 @@ typedef struct sum {
     int calls;
     double first, median, total;       /* seconds: of a first pass, of a typical one, of all */
     double flops, made, bytes, roof;   /* of all passes. roof: the least seconds for them */
-    double apart, part[SD_PROFILE_PARTS];   /* of what tells its parts: the multiplications made, the threads'
-                                             * seconds */
+    double apart, part[SD_PROFILE_PARTS];   /* of operations that are measured in parts: the multiplications made, the
+                                             * threads' seconds */
 } sum;
 
 static void add(sum *s, const row *r, const sd_roofs *roofs)

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What settings that came from a text point to. */
+/* The memory that settings from a text point into. */
 enum { INIT, MASK, NOISE, RNG, SAMPLER_RNG, FILES };
 struct from_text {
     sd_recipe *recipe;
@@ -60,8 +60,8 @@ static int read_recipe(const char *path, char **text, sd_recipe **recipe)
 
 /* ----------------------------------------------------------------------------- text into settings */
 
-/* A file that a text names: here, or beside the file that has the text. If it is not there, NULL where it must be, else
- * its name. */
+/* Where the file is that a text names: here, or beside the file that has the text. If it is in neither place, NULL
+ * where it must be, else its name. */
 static const char *find(struct from_text *r, int which, const char *name, const char *beside, int must_be)
 {
     char *path = r->path[which];

@@ -19,7 +19,7 @@ static int has_other_ending(const char *path, const char *ending)
     return strchr(name, '.') && !ends_with(path, ending);
 }
 
-/* several: more runs of the pipeline than one */
+/* several: --prompts has more than one line */
 static int check_draw(const settings *s, int several)
 {
     if (!s->p.prompt)
@@ -48,7 +48,7 @@ static int check_draw(const settings *s, int several)
 
 /* ------------------------------------------------------------------------------------- drawing */
 
-/* Stages of all pictures together. */
+/* Seconds of all pictures together, by stages. */
 typedef struct times {
     double load, text, vae_decode, *step;
     int n;
@@ -123,7 +123,7 @@ static int write_pictures(const settings *s, const sd_params *p, const sd_image 
     return code;
 }
 
-/* One evaluation of the pipeline: batch-size pictures of one seed. */
+/* One run of the pipeline: batch-size pictures from one seed. */
 static int draw(const settings *s, const sd_params *p, view *v, int first)
 {
     sd_image *images = calloc((size_t)p->batch, sizeof *images);
@@ -146,7 +146,7 @@ static int draw(const settings *s, const sd_params *p, view *v, int first)
     return code;
 }
 
-/* Settings of one prompt: batch-count runs. *next counts pictures of all prompts, for their names. */
+/* Draws the pictures of one prompt: batch-count runs. *next: the number in the next picture's name. */
 static int draw_prompt(settings *s, view *v, times *t, int *next)
 {
     inputs in = {0};
@@ -167,7 +167,7 @@ static int draw_prompt(settings *s, view *v, times *t, int *next)
     return code;
 }
 
-/* Everything that can be wrong with a line shows before the first picture: all are checked, then all are drawn. */
+/* Checks all lines, then draws them, so that a mistake in the last one shows before the first picture is drawn. */
 static int draw_lines(const prompt_lines *l, const settings *common, view *v, times *t)
 {
     int code = CLI_OK, next = 1;
@@ -251,7 +251,7 @@ static const command *find_command(const char *name)
     return NULL;
 }
 
-/* A first word that is no command, for people who type sd plna, or sd "a red apple". */
+/* A first word that is no command: a mistyped one (sd plna), or a prompt without -p (sd "a red apple"). */
 static int unknown_command(const char *word)
 {
     const char *names[32] = {"help", "version"}, *near;

@@ -318,7 +318,7 @@ void sd_params_free(sd_params *p)
     p->copies = NULL;
 }
 
-/* n bytes that live as long as p's copies; NULL: no memory. */
+/* n bytes that sd_params_free frees; NULL: no memory. */
 static void *keep(sd_params *p, size_t n, sd_error *e)
 {
     const size_t head = sizeof(double) > sizeof(copy) ? sizeof(double) : sizeof(copy);

@@ -6,23 +6,23 @@
 #include "text.h"
 
 struct sd_param;
-struct sd_writer;   /* a picture's text that is being written; params_write.c has it */
+struct sd_writer;   /* a picture's text while it is written, see params_write.c */
 typedef void (*sd_param_writer)(struct sd_writer *w, const struct sd_param *row);
 
 /* When the text of a picture has a parameter under its text_key. What concerns the picture to begin from is left out
  * where there is none. */
 typedef enum sd_written {
-    SD_WRITTEN_NEVER,      /* on its own: it is part of another key's value, or has no key */
+    SD_WRITTEN_NEVER,      /* by itself: another row's function writes it, or it has no key */
     SD_WRITTEN_CHANGED,    /* if it is not the default */
     SD_WRITTEN_ALWAYS
 } sd_written;
 
 typedef struct sd_param {
     sd_param_info about;     /* all but its group, which follows from the offset */
-    const char *name;        /* in sentences: "guidance scale" */
+    const char *name;        /* in messages: "guidance scale" */
     sd_written written;
     sd_param_writer write;   /* writes it; NULL: its value as it is, if `written` says so */
-    const char *unit;        /* in sentences, behind its bounds: " pixels"; NULL: none */
+    const char *unit;        /* in messages, behind its bounds: " pixels"; NULL: none */
 } sd_param;
 
 /* Rows in the order of the help. The i-th, NULL beyond the last. */
@@ -39,10 +39,10 @@ bool sd_param_read(sd_params *p, const sd_param *row, const char *value, sd_erro
 /* Adds the value as text, if it is not NULL. False if it is the default. */
 bool sd_param_add_text(sd_text *t, const sd_params *p, const sd_param *row);
 
-/* The caller's parameters, which may be those of another version of sd.h, as this library has them: SD_DEFAULT remains
- * where the model decides. Numbers within their bounds, or SD_ERR_ARG. */
+/* Copies the caller's parameters, which may be of another version of sd.h, into a struct of this one. SD_DEFAULT
+ * becomes the default, and remains where the model decides. SD_ERR_ARG if a number is out of its bounds. */
 sd_status sd_params_take(sd_params *out, const sd_params *given, sd_error *e);
-/* The same without a look at the values. */
+/* The same without a check of numbers. */
 sd_status sd_params_take_unchecked(sd_params *out, const sd_params *given, sd_error *e);
 
 /* ---- params_write.c: rows whose text is more than their value */

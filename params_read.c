@@ -2,8 +2,8 @@
  * UI's and stable-diffusion.cpp's. They have one layout: the prompt, the negative prompt behind "Negative prompt:", and
  * a last line of "Key: value, ...", where a value may be a JSON string.
  *
- * Texts come from anywhere. What is no such line belongs to the prompt, what has no meaning here is named in a notice,
- * and whether values are possible is for sd_resolve_params to say. */
+ * Texts come from anywhere. A last line that is no such line belongs to the prompt, keys without a meaning here are
+ * named in a notice, and sd_resolve_params checks the values. */
 #include "params.h"
 #include "pipeline_edit.h"
 #include "rng_streams.h"
@@ -39,16 +39,16 @@ static const char *last_part(const char *name)
 
 /* ------------------------------------------------------------------------------------------ keys */
 
-/* Keys of parameters stand in their table (params.c). Here are those of which a value means more or something else, and
- * those of no parameter. */
+/* Most keys are in the table of parameters (params.c). These are the keys of no parameter, and those whose value is not
+ * just that of their parameter. */
 typedef enum kind {
     TEXT,        /* const char * */
     WHOLE,       /* int */
     TRUTH,       /* int */
     SAME,        /* another name of a parameter */
     SEED, SIZE, PRODUCTS,
-    HIRES,       /* a first pass and a second one: the strength is the second one's */
-    WITHOUT      /* of no consequence */
+    HIRES,       /* drawn in two passes: the strength is the second one's */
+    WITHOUT      /* it changes nothing */
 } kind;
 
 #define R(field) offsetof(reading, r.field), NULL
@@ -72,12 +72,12 @@ static const struct { const char *name; kind kind; size_t target; const char *pa
     {"Guidance", WITHOUT, NOWHERE},   /* stable-diffusion.cpp writes it for models that have none, too */
 };
 
-/* What is as if it were not there. */
+/* Keys with a value that changes nothing. */
 static const char *const neutral[][2] = {
     {"ENSD", "0"}, {"Tiling", "False"}, {"Masked content", "original"}, {"Conditional mask weight", "1.0"},
     {"Conditional mask weight", "1"}, {"VAE Encoder", "Full"}, {"VAE Decoder", "Full"}, {"FP8 weight", "Disable"},
     {"VAE", "Automatic"}, {"VAE", "None"}, {"Emphasis", "Original"}, {"Variation seed strength", "0"},
-    {"Image CFG scale", "1.5"},   /* only models that are told by a picture what to change have one */
+    {"Image CFG scale", "1.5"},   /* only models that edit by instructions (InstructPix2Pix) have one */
 };
 
 static void unknown_key(reading *g, const char *key, const char *value)
@@ -161,7 +161,8 @@ static bool in_word(char c)
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || (c & 0x80);
 }
 
-/* The next pair of a line at *at, as places in it; false at its end. What is between pairs is passed over. */
+/* Finds the next "key: value" of a line from *at on, and moves *at behind it; false at the end of the line. What is no
+ * pair is skipped. */
 static bool find_pair(char **at, char **key, char **key_end, char **value, char **value_end)
 {
     for (char *s = *at; *s; s++) {
@@ -295,7 +296,8 @@ static void settle_randomness(reading *g)
     if (p->rng && strcmp(p->rng, "torch-cpu") == 0) p->rng = NULL;
 }
 
-/* One of a batch is drawn by drawing the batch. A1111 gives each picture a generator of its own: it needs no other. */
+/* To draw one picture of a batch again, the batch is drawn and that one kept. A picture of A1111's has a generator of
+ * its own and is drawn alone. */
 static void settle_batch(reading *g)
 {
     sd_params *p = &g->p;

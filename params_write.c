@@ -280,7 +280,7 @@ static void write_init_hash(sd_writer *w)
     else if (e->init) add_picture_hash(w->t, "Init image hash", e->init);
 }
 
-/* The order in which pictures have always had them: A1111's keys where it puts them. Rows that are not here follow. */
+/* The order of the keys: A1111's where that program puts them. Rows that are not listed follow. */
 static const struct { const char *key; void (*write)(sd_writer *w); } order[] = {
     {"steps", NULL}, {"sampler", NULL}, {"schedule", NULL}, {"guidance_scale", NULL}, {"seed", NULL}, {"width", NULL},
     {NULL, write_model}, {"strength", NULL}, {"clip_skip", NULL}, {NULL, write_init_hash},
@@ -328,7 +328,7 @@ static void add_prompts(sd_text *t, const sd_params *p)
     if (*p->negative_prompt) sd_text_add(t, "Negative prompt: %s\n", p->negative_prompt);
 }
 
-/* Prompts that the layout cannot hold ("\nNegative prompt:" within one) are told once more, as strings. */
+/* Prompts that the layout cannot hold ("\nNegative prompt:" within one) are written once more, as JSON strings. */
 static void add_prompts_exactly(sd_text *t, const sd_params *p)
 {
     sd_recipe *r;
@@ -351,7 +351,7 @@ sd_status sd_parameters_text(sd_ctx *c, const sd_params *params, char **text)
     if (text) *text = NULL;
     if (sd_begin(c) || sd_given(c, "text", text)) return sd_end(c);
     sd_log log = c->log;
-    c->log.fn = NULL;   /* what there is to notice was said when it was drawn */
+    c->log.fn = NULL;   /* notices were given when the picture was drawn */
     sd_resolve(c, params, &p, &s, &edit);
     c->log = log;
     if (c->err.status) return sd_end(c);

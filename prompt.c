@@ -1,12 +1,12 @@
-/* prompt.c - floor 6: what a prompt has of other programs' syntax. None of it means anything here: it is tokenized like
- * any text, and the picture is another one than was meant. */
+/* prompt.c - floor 6: finds other programs' syntax for weights and adapters in a prompt. Here it means nothing and is
+ * tokenized like any text, which gives another picture than was meant: a warning says so. */
 #include "pipeline.h"
 
 #include <string.h>
 
-enum { FAR = 200 };   /* how far the end of a bracket is looked for */
+enum { FAR = 200 };   /* a closing bracket is looked for within so many bytes */
 
-/* The length up to and with the closing bracket; 0: there is none near. */
+/* The length up to and including the closing bracket; 0: there is none near. */
 static size_t bracket(const char *s, char close)
 {
     for (size_t n = 0; n < FAR && s[n]; n++)
@@ -14,7 +14,7 @@ static size_t bracket(const char *s, char close)
     return 0;
 }
 
-/* The length of "name:...>" behind a '<'; 0: it is none. */
+/* The length of an adapter, "lora:...>", behind a '<'; 0: there is none. */
 static size_t adapter(const char *s)
 {
     static const char *const names[] = {"lora:", "lyco:", "locon:", "hypernet:", "embedding:"};
@@ -23,7 +23,7 @@ static size_t adapter(const char *s)
     return 0;
 }
 
-/* ":1.3)" ends here. */
+/* s[0..n) ends in a weight, ":1.3)". */
 static bool weighted(const char *s, size_t n)
 {
     size_t i = n - 1;
@@ -31,7 +31,8 @@ static bool weighted(const char *s, size_t n)
     return i < n - 1 && i > 0 && s[i - 1] == ':';
 }
 
-/* The length of a construction that begins at s; 0: none does. Brackets in prose, "(seen from above)", are none. */
+/* The length of the weight or adapter that begins at s; 0: none does. Brackets in prose do not count: "(seen from
+ * above)". */
 static size_t construction(const char *s)
 {
     size_t n = 0;

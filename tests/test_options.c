@@ -104,7 +104,7 @@ TEST(help_and_version_are_commands_too)
         if (!strstr(ran.out, libraries[i]) && !strstr(ran.out, absent)) fail_msg("--version lacks %s", libraries[i]);
     }
     RUN("--help");
-    assert_non_null(strstr(ran.out, "their seeds count up"));
+    assert_non_null(strstr(ran.out, "with seed, seed + 1"));
 }
 
 TEST(words_that_are_no_commands_are_guessed)
