@@ -143,7 +143,7 @@ sd_status sd_encode_text(sd_ctx *c, const char *text, int clip_skip, float *out,
 /* ------------------------------------------------------------------------------------- all of it */
 
 /* Rows [n,size] -> [n,repeat,size], from the back: [u c] -> [u u .. c c ..]. */
-static void spread(float *x, size_t n, size_t repeat, size_t size)
+static void repeat_rows(float *x, size_t n, size_t repeat, size_t size)
 {
     for (size_t i = n; i-- > 0;)
         for (size_t k = repeat; k-- > 0;) memmove(x + (i * repeat + k) * size, x + i * size, size * sizeof *x);
@@ -160,8 +160,8 @@ sd_status sd_prompts_encode(sd_ctx *c, sd_prompts *out, const sd_cond_plan *plan
     if (!out->context || (pooled && !out->pooled) || (plan->n_ids && !out->ids))
         return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %d prompts", n);
     if (encode(c, plan, text, what, n, clip_skip, true, out->context, out->pooled)) return c->err.status;
-    spread(out->context, (size_t)n, (size_t)repeat, one);
-    if (pooled) spread(out->pooled, (size_t)n, (size_t)repeat, (size_t)pooled);
+    repeat_rows(out->context, (size_t)n, (size_t)repeat, one);
+    if (pooled) repeat_rows(out->pooled, (size_t)n, (size_t)repeat, (size_t)pooled);
     for (size_t i = 0; i < all && plan->n_ids; i++)
         memcpy(out->ids + i * (size_t)plan->n_ids, ids, (size_t)plan->n_ids * sizeof *ids);
     const int total = (int)all;

@@ -204,7 +204,7 @@ static char *temporary_name(const char *dir, size_t n)
 }
 
 /* Before the file exists, notes its name: it would be left behind if the program ended now. */
-static void announce(sd_outfile *o)
+static void note_temporary(sd_outfile *o)
 {
     if (!o->halt || strlen(o->temp) >= sizeof o->halt->temp) return;
     memcpy(o->halt->temp, o->temp, strlen(o->temp) + 1);
@@ -212,7 +212,7 @@ static void announce(sd_outfile *o)
 }
 
 /* The file is finished or gone. */
-static void settle(sd_outfile *o)
+static void reset_outfile(sd_outfile *o)
 {
     if (o->halt) sd_flag_set(&o->halt->writing, 0);
     free(o->temp);
@@ -238,12 +238,12 @@ sd_status sd_outfile_open(sd_outfile *o, const char *path, sd_error *e)
         errno = ENOMEM;
         o->temp = temporary_name(path, slash ? (size_t)(slash - path) + 1 : 0);
         if (!o->temp) break;
-        announce(o);
+        note_temporary(o);
         o->f = create(o->temp);
     }
     if (o->f) return SD_OK;
     int why = errno;
-    settle(o);   /* there is nothing to remove */
+    reset_outfile(o);   /* there is nothing to remove */
     return cannot_write(path, why, e);
 }
 
@@ -266,7 +266,7 @@ sd_status sd_outfile_commit(sd_outfile *o, sd_error *e)
         sd_outfile_abort(o);
         return e->status;
     }
-    settle(o);
+    reset_outfile(o);
     return SD_OK;
 }
 
@@ -274,7 +274,7 @@ void sd_outfile_abort(sd_outfile *o)
 {
     if (o->f) fclose(o->f);
     if (o->temp) remove(o->temp);
-    settle(o);
+    reset_outfile(o);
 }
 
 #ifdef SD_OS_POSIX

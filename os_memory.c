@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 /* All memory of the machine, whoever uses it. */
-static uint64_t whole(void)
+static uint64_t machine_memory(void)
 {
 #ifdef _SC_PHYS_PAGES
     long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
@@ -26,7 +26,7 @@ static uint64_t whole(void)
 }
 
 /* The limit on the address space; UINT64_MAX: there is none. */
-static uint64_t limit(void)
+static uint64_t address_limit(void)
 {
     struct rlimit l;
     return getrlimit(RLIMIT_AS, &l) != 0 || l.rlim_cur == RLIM_INFINITY ? UINT64_MAX : l.rlim_cur;
@@ -47,13 +47,13 @@ uint64_t sd_memory_peak(void)
 
 #else
 
-static uint64_t whole(void) { return UINT64_MAX; }
-static uint64_t limit(void) { return UINT64_MAX; }
+static uint64_t machine_memory(void) { return UINT64_MAX; }
+static uint64_t address_limit(void) { return UINT64_MAX; }
 static uint64_t page_size(void) { return 4096; }
 uint64_t sd_memory_peak(void) { return 0; }
 #endif
 
-static uint64_t least(uint64_t a, uint64_t b) { return a < b ? a : b; }
+static uint64_t smaller(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
 /* ------------------------------------------------------------- the files in which Linux tells more */
 
@@ -83,26 +83,26 @@ static uint64_t number_of(const char *text, const char *key, uint64_t otherwise)
 }
 
 /* Available memory plus free swap; where the system does not report them, all memory of the machine. */
-static uint64_t of_system(void)
+static uint64_t left_in_system(void)
 {
     char text[FILE_BYTES];
-    if (!read_text("/proc/meminfo", text)) return whole();
+    if (!read_text("/proc/meminfo", text)) return machine_memory();
     uint64_t free_kb = number_of(text, "MemAvailable:", UINT64_MAX), swap_kb = number_of(text, "SwapFree:", 0);
     return free_kb > UINT64_MAX / 4096 ? UINT64_MAX : (free_kb + swap_kb) * 1024;
 }
 
 /* What this process has not used of its limit on the address space. */
-static uint64_t of_process(void)
+static uint64_t left_in_process(void)
 {
     char text[FILE_BYTES];
-    uint64_t most = limit();
+    uint64_t most = address_limit();
     if (most == UINT64_MAX || !read_text("/proc/self/statm", text)) return most;
     uint64_t taken = number_of(text, "", 0) * page_size();
     return most > taken ? most - taken : 0;
 }
 
 /* A number in a file of a control group. `key` is "" if the number is all that the file holds. */
-static uint64_t of_file(const char *dir, const char *name, const char *key, uint64_t otherwise)
+static uint64_t number_in_file(const char *dir, const char *name, const char *key, uint64_t otherwise)
 {
     char path[4096], text[FILE_BYTES];
     int n = snprintf(path, sizeof path, "%s/%s", dir, name);
@@ -111,21 +111,21 @@ static uint64_t of_file(const char *dir, const char *name, const char *key, uint
 }
 
 /* What one group leaves. Its cached file pages can be given back, so they count as free. */
-static void of_group(void *user, const char *dir, int version)
+static void see_group(void *user, const char *dir, int version)
 {
     uint64_t *left = user;
-    uint64_t most = of_file(dir, version == 2 ? "memory.max" : "memory.limit_in_bytes", "", UINT64_MAX);
-    uint64_t used = of_file(dir, version == 2 ? "memory.current" : "memory.usage_in_bytes", "", 0);
-    uint64_t files = of_file(dir, "memory.stat", version == 2 ? "file " : "total_cache ", 0);
-    used -= least(files, used);
-    if (most != UINT64_MAX) *left = least(*left, most > used ? most - used : 0);
+    uint64_t most = number_in_file(dir, version == 2 ? "memory.max" : "memory.limit_in_bytes", "", UINT64_MAX);
+    uint64_t used = number_in_file(dir, version == 2 ? "memory.current" : "memory.usage_in_bytes", "", 0);
+    uint64_t files = number_in_file(dir, "memory.stat", version == 2 ? "file " : "total_cache ", 0);
+    used -= smaller(files, used);
+    if (most != UINT64_MAX) *left = smaller(*left, most > used ? most - used : 0);
 }
 
 uint64_t sd_memory_of_groups(const char *root)
 {
     uint64_t left = UINT64_MAX;
-    sd_cgroups_see(root, "memory", of_group, &left);
+    sd_cgroups_see(root, "memory", see_group, &left);
     return left;
 }
 
-uint64_t sd_memory_left(void) { return least(least(of_system(), of_process()), sd_memory_of_groups("")); }
+uint64_t sd_memory_left(void) { return smaller(smaller(left_in_system(), left_in_process()), sd_memory_of_groups("")); }

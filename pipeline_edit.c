@@ -38,14 +38,14 @@ static bool alpha_is_mask(const sd_params *p)
     return p->edit.alpha_mask || (!p->edit.mask && transparent(p->edit.init, 127));
 }
 
-static const uint8_t behind[] = {255, 255, 255};   /* the background of a picture whose alpha is no mask */
+static const uint8_t white_pixel[] = {255, 255, 255};   /* the background of a picture whose alpha is no mask */
 
 /* Makes the RGB picture to work on: *rgb is the caller's picture, or `own`, made from it. over_white: lays it over
  * white. */
 static sd_status without_alpha(sd_image *rgb, sd_image *own, const sd_params *p, bool over_white, sd_error *e)
 {
     *rgb = *p->edit.init;
-    if (p->edit.init->channels != 3 && !sd_image_to_rgb(own, p->edit.init, over_white ? behind : NULL, e)) *rgb = *own;
+    if (p->edit.init->channels != 3 && !sd_image_to_rgb(own, p->edit.init, over_white ? white_pixel : NULL, e)) *rgb = *own;
     return e->status;
 }
 
@@ -110,7 +110,7 @@ static int to_multiple(int side, int scale)
     return rounded ? rounded : scale;
 }
 
-static int missing(int side, int scale) { return (scale - side % scale) % scale; }   /* to the next multiple */
+static int to_next_multiple(int side, int scale) { return (scale - side % scale) % scale; }
 
 /* A picture whose kept pixels come back is not resized to a multiple of `scale`, because they would not be the same
  * pixels. It is extended by what is missing, which is kept like the rest and cut off in the end. */
@@ -136,8 +136,8 @@ static sd_status resolve_canvas(const sd_params *p, int scale, int *width, int *
     e->way = SD_EDIT_CANVAS;
     e->out_width = (int)w;
     e->out_height = (int)h;
-    *width = e->out_width + missing(e->out_width, scale);
-    *height = e->out_height + missing(e->out_height, scale);
+    *width = e->out_width + to_next_multiple(e->out_width, scale);
+    *height = e->out_height + to_next_multiple(e->out_height, scale);
     return SD_OK;
 }
 

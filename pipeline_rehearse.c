@@ -68,7 +68,7 @@ static bool split(rehearsal *r, const char *filter)
     return r->list != NULL;
 }
 
-static bool meant(const rehearsal *r, const glob *g, const char *name)
+static bool matches(const rehearsal *r, const glob *g, const char *name)
 {
     char text[MOST_NAME];
     memcpy(text, g->text, sizeof text);
@@ -120,7 +120,7 @@ static void see(void *user, const sd_traced *t)
     r->names++;
     for (int i = 0; i < r->n; i++) {
         glob *g = &r->list[i];
-        bool yes = meant(r, g, t->name);
+        bool yes = matches(r, g, t->name);
         if (yes) g->used = wanted = true;
         else if (r->look_for_near && first && !g->used) note_near(g, name);
     }
@@ -160,7 +160,7 @@ static sd_status walk(sd_ctx *c, const sd_params *p, rehearsal *r)
     return c->err.status;
 }
 
-static sd_status say_useless(sd_ctx *c, const rehearsal *r)
+static sd_status report_unmatched(sd_ctx *c, const rehearsal *r)
 {
     sd_text which = {0}, near = {0};
     for (int i = 0; i < r->n; i++) {
@@ -183,17 +183,17 @@ sd_status sd_rehearse(sd_ctx *c, const sd_params *p, const char *filter, void (*
                       void *user)
 {
     rehearsal r = {.fn = fn, .user = user};
-    bool useless = false;
+    bool unmatched = false;
     r.first_only = sd_run_is_open_ended(c, p);
     if (c->err.status) return c->err.status;
     if (filter && !split(&r, filter)) return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for a filter");
     walk(c, p, &r);
-    for (int i = 0; i < r.n; i++) useless |= !r.list[i].used;
-    if (!c->err.status && useless && r.names) {
+    for (int i = 0; i < r.n; i++) unmatched |= !r.list[i].used;
+    if (!c->err.status && unmatched && r.names) {
         r.look_for_near = true;
         r.fn = NULL;
         r.names = 0;
-        if (!walk(c, p, &r)) say_useless(c, &r);
+        if (!walk(c, p, &r)) report_unmatched(c, &r);
     }
     free(r.list);
     return c->err.status;

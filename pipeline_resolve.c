@@ -14,7 +14,7 @@ static int steps_of(const sd_params *p)
 }
 
 /* Copies the caller's noise levels, and settings that only some samplers have, to the scheduler. */
-static sd_status schedule_wishes(const sd_params *p, sd_sched_config *s, sd_error *e)
+static sd_status apply_schedule_params(const sd_params *p, sd_sched_config *s, sd_error *e)
 {
     sd_error not_a_spacing = {.status = SD_OK};
     const char *schedule = p->sampling.schedule;
@@ -52,7 +52,7 @@ static sd_status read_as(sd_ctx *c, const sd_params *p, const char *sampler, sd_
     if (sampler && sd_sched_read_as(s, c->model.sched_path, sampler, e)) return e->status;
     sd_sched_as_pipeline(s);
     if (p->sampling.spacing && sd_spacing_parse(&s->spacing, p->sampling.spacing, e)) return e->status;
-    return schedule_wishes(p, s, e);
+    return apply_schedule_params(p, s, e);
 }
 
 /* The scheduler that a run will use: the file's, read as the wanted class, then changed by the caller's parameters.

@@ -264,7 +264,7 @@ static sd_status check_falling(const sd_sampler *s, const sd_level *at, sd_error
 
 /* ---------------------------------------------------------------------- whole timesteps of the table */
 
-static sd_level level_of_picture(void) { return (sd_level){-1, 1.0, 0.0}; }   /* a = 1 */
+static sd_level level_without_noise(void) { return (sd_level){-1, 1.0, 0.0}; }   /* a = 1 */
 
 /* The steps start at spaced timesteps, or at the caller's. The run ends at a = 1. */
 static sd_status place_table(sd_sampler *s, double *sigma, sd_error *e)
@@ -280,7 +280,7 @@ static sd_status place_table(sd_sampler *s, double *sigma, sd_error *e)
                        "take fewer steps or a smaller offset", steps, c->steps_offset, highest, c->train_steps - 1);
     else space_timesteps(s->at, s);
     for (int i = 0; i < steps; i++) s->at[i] = sd_level_at_timestep(s, s->at[i].t);
-    s->at[steps] = level_of_picture();
+    s->at[steps] = level_without_noise();
     return SD_OK;
 }
 
@@ -322,7 +322,7 @@ static sd_status place_distilled(sd_sampler *s, double *sigma, sd_error *e)
         double t = (original - floor(i * ((double)original / steps))) * k - 1;
         s->at[i] = sd_level_at_timestep(s, c->curve == SD_CURVE_TIMESTEPS ? c->timesteps[i] : t);
     }
-    s->at[steps] = level_of_picture();
+    s->at[steps] = level_without_noise();
     return SD_OK;
 }
 

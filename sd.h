@@ -1,4 +1,4 @@
-/* sd.h - the public interface of libsd: Stable Diffusion in C99. It draws a picture so:
+/* sd.h - the public interface of libsd: Stable Diffusion in C99. This draws a picture:
  *
  *     sd_ctx *ctx;
  *     sd_options options;
@@ -16,26 +16,26 @@
  *     sd_image_free(&image);
  *     sd_close(ctx);
  *
- * examples/txt2img.c is that as a program.
+ * examples/txt2img.c is a program that does so.
  *
- * A context holds one model and one error text. It is used from one thread at a time; two contexts
- * may work in two threads. Only sd_cancel may be called from anywhere, a signal handler included.
+ * A context holds one model and one error text. Only one thread may use it at a time; two contexts may work in two
+ * threads. sd_cancel alone may be called from anywhere, even from a signal handler.
  *
- * Every function that can fail returns an sd_status; the sentence that says what was expected, what
- * was found and where is sd_error_text(ctx). Nothing here exits, prints or keeps global state.
+ * Every function that can fail returns an sd_status. sd_error_text(ctx) is a sentence that says what was expected, what
+ * was found and where. Nothing here exits, prints or keeps global state.
  *
- * A pointer that must not be NULL and is, a size out of range, a picture without pixels, a number that is NaN or
- * infinite where the networks would calculate with it: SD_ERR_ARG and a sentence that names it. Where no error can be
- * told (sd_image_free, the *_init functions, sd_get_timings, sd_default_model, ...) NULL is harmless. A context that is
- * NULL is one that sd_open had no memory for.
+ * SD_ERR_ARG, with a sentence that names it: a pointer is NULL that must not be, a size is out of range, a picture has
+ * no pixels, or a number with which the networks would calculate is NaN or infinite. In functions that cannot report an
+ * error (sd_image_free, the *_init functions, sd_get_timings, sd_default_model, ...) NULL is harmless. A NULL context
+ * means that sd_open was out of memory.
  *
- * A program goes with a library of another version, whose structs may have more fields at their end. sd_options and
- * sd_params begin with their size, which their *_init sets; a struct that the library fills in for the caller is passed
- * with its size by a macro around a function "_sized". sd_image, sd_traced and sd_tokens never change, and what the
- * library itself makes, sd_recipe and what callbacks get, needs no size.
+ * A program can run with a library of another version, whose structs may have more fields at their end. sd_options and
+ * sd_params begin with their size, which their *_init sets. If the library fills in a struct for the caller, a macro
+ * passes the struct's size to a function named *_sized. sd_image, sd_traced and sd_tokens never change. Structs that
+ * the library itself makes, sd_recipe and the arguments of callbacks, need no size.
  *
- * Tensors cross this interface as plain C arrays of float in PyTorch's order ([N,C,H,W], row major),
- * so that they can be laid beside those of any other implementation.
+ * Tensors cross this interface as plain C arrays of float in PyTorch's order ([N,C,H,W], row major), so that they can
+ * be compared with those of any other implementation.
  *
  * Names follow diffusers and transformers; the formulas and their sources are in docs/MODEL.md, docs/SAMPLERS.md and
  * docs/RANDOM.md. */
@@ -68,8 +68,8 @@ typedef enum sd_status {
     SD_ERR_IO,          /* a file could not be opened, read or written */
     SD_ERR_FORMAT,      /* a file's content breaks its format */
     SD_ERR_SHAPE,       /* a tensor has another shape than the model needs */
-    SD_ERR_MISSING,     /* tensors or files that the model needs are not there */
-    SD_ERR_UNSUPPORTED, /* well formed, but not something this build can do */
+    SD_ERR_MISSING,     /* tensors or files that the model needs do not exist */
+    SD_ERR_UNSUPPORTED, /* valid, but this build cannot do it */
     SD_ERR_MEMORY,      /* out of memory */
     SD_ERR_NUMERIC,     /* NaN or infinity in weights or results */
     SD_ERR_CANCELLED    /* sd_cancel was called */
@@ -93,28 +93,28 @@ enum {
     SD_PART_UNET = 4,
     SD_PART_VAE = 8,
     SD_PART_ALL = 15,
-    SD_PART_SCHEDULE = 16   /* all that sd_schedule needs; in SD_PART_UNET */
+    SD_PART_SCHEDULE = 16   /* all that sd_schedule needs; included in SD_PART_UNET */
 };
 
 enum {
-    SD_RESIDENCY_MAP = 0,   /* files are mapped; what a stage read leaves the process when the stage is over */
-    SD_RESIDENCY_STREAM,    /* mapped, and each weight leaves when it was used: least memory, more page faults */
-    SD_RESIDENCY_RAM        /* read into memory when the model is opened: no page faults later, for slow disks */
+    SD_RESIDENCY_MAP = 0,   /* files are mapped; what a stage has read leaves memory when the stage is over */
+    SD_RESIDENCY_STREAM,    /* files are mapped; each weight leaves memory after use: least memory, more page faults */
+    SD_RESIDENCY_RAM        /* files are read when the model is opened: no page faults later, for slow disks */
     /* A mapped file must not be made shorter while the context is open (replacing it by another file is harmless). Each
-     * stage looks first, and then fails with SD_ERR_IO; between a look and its end such a file raises SIGBUS in the
-     * process, as does a disk that fails. The library has no handler: a program that must not end there has one, or
-     * takes RAM. */
+     * stage checks that first, and fails with SD_ERR_IO. If a file is made shorter while the stage runs, or a disk
+     * fails, the process gets SIGBUS. The library has no handler: a program that must survive this needs its own, or
+     * uses RAM. */
 };
 
-/* Whose matrix products linear layers and unfolded convolutions use. With the own ones a result has the same bits for
- * any number of threads and in any batch. Winograd's convolutions and attention have their own in any case where there
+/* Whose matrix products linear layers and unfolded convolutions use. With the library's own, a result has the same bits
+ * for any number of threads and in any batch. Winograd convolutions and attention always use the library's own if there
  * are vector instructions. */
 enum {
     SD_GEMM_OWN = 0,
     SD_GEMM_OPENBLAS        /* SD_ERR_UNSUPPORTED in a build without it */
 };
 
-/* "As the model, or this library, has it": for every number in sd_params and sd_options. For pointers that is NULL. */
+/* For every number in sd_params and sd_options: the model's or this library's default. For pointers that is NULL. */
 #define SD_DEFAULT INT_MIN
 
 typedef struct sd_options {
@@ -123,12 +123,12 @@ typedef struct sd_options {
     unsigned parts;     /* SD_PART_*, 0 means all */
     int threads;        /* 1..1024; SD_DEFAULT: one per core that the process may use: OMP_NUM_THREADS, else its cores
                          * within the CPU quota of its control group */
-    int residency;      /* SD_RESIDENCY_*: where the weights are while they are used. The results are the same bits */
+    int residency;      /* SD_RESIDENCY_*: where the weights are while they are used; it changes no bit of a result */
     int precise;        /* 1: every sum in double, no BLAS (slower, see docs/PROOF.md) */
     int gemm;           /* SD_GEMM_* */
-    uint64_t memory;    /* bytes that a call may take; 0: what the system has free when it begins (also by the limits of
-                         * the process and of its control group), so that a run that cannot end is refused before it
-                         * begins. UINT64_MAX: as many as it wants */
+    uint64_t memory;    /* bytes that a call may take; a run that needs more is refused before it begins. 0: what is
+                         * free when the call begins, within the limits of the process and of its control group;
+                         * UINT64_MAX: no limit */
     /* Called with one line of text, without a newline; level 0 warning, 1 notice, 2 detail. May be NULL. */
     void (*log)(void *user, int level, const char *line);
     void *user;
@@ -138,30 +138,30 @@ typedef struct sd_options {
 #define sd_options_init(options) sd_options_init_sized((options), sizeof(sd_options))
 SD_API void sd_options_init_sized(sd_options *options, size_t size);   /* what that macro calls */
 
-/* Opens a model. *ctx is set even on failure, so that sd_error_text tells why, unless memory ran out
- * (then it is NULL); pass it to sd_close in any case. Every other call on a context that was not opened returns the
- * same error again, on NULL SD_ERR_MEMORY. */
+/* Opens a model. *ctx is set even on failure, so that sd_error_text can say why, unless memory ran out (then it is
+ * NULL). Pass it to sd_close in any case. On a context that could not be opened every other call returns the same
+ * error again; on NULL, SD_ERR_MEMORY. */
 SD_API sd_status sd_open(sd_ctx **ctx, const sd_options *options);
 SD_API void sd_close(sd_ctx *ctx);
 
-/* The sentence of the first error since the last successful call; "" if there is none. */
+/* A sentence about the first error since the last successful call; "" if there is none. */
 SD_API const char *sd_error_text(const sd_ctx *ctx);
 /* Where in the source that error was raised, "file.c:123", for bug reports. */
 SD_API const char *sd_error_place(const sd_ctx *ctx);
 
-/* Asks the call that is running in this context to stop with SD_ERR_CANCELLED, which it does within a second, leaving
- * no file. If none is running nothing happens: the next one is not cancelled. Safe in signal handlers and other
- * threads. (Without gcc's or C11's atomics it is a sig_atomic_t: for signal handlers.) */
+/* Asks the call that is running in this context to stop with SD_ERR_CANCELLED. It does so within a second and leaves no
+ * file. If no call is running nothing happens, and the next one is not cancelled. Safe in signal handlers and other
+ * threads. (Without gcc's or C11's atomics, only in signal handlers.) */
 SD_API void sd_cancel(sd_ctx *ctx);
-/* For a program that is about to end without returning from the call that is running: removes the temporary file that
- * this call writes, if it writes one. Safe in signal handlers; to be followed by _exit. */
+/* For a program that is about to end without returning from the running call: removes the temporary file that the call
+ * is writing, if there is one. Safe in signal handlers; follow it by _exit. */
 SD_API void sd_abandon(sd_ctx *ctx);
 
 /* What was opened. */
 typedef struct sd_model_info {
-    const char *path;        /* directory the model came from */
+    const char *path;        /* the model's directory */
     const char *prediction;  /* "epsilon", "v_prediction" or "sample" */
-    const char *sampler;     /* name of the sampler its scheduler_config.json asks for */
+    const char *sampler;     /* name of the sampler that its scheduler_config.json asks for */
     int width, height;       /* native picture size in pixels */
     int scale;               /* pixels per latent, 8 for every SD 1.x and 2.x VAE */
     int latent_channels;     /* 4 */
@@ -184,15 +184,15 @@ typedef struct sd_progress {
 /* Called after each unit of work. */
 SD_API void sd_set_progress(sd_ctx *ctx, void (*fn)(void *user, const sd_progress *progress), void *user);
 
-/* The finished picture as a step predicts it (x0). */
+/* A step's prediction of the finished picture (x0). */
 typedef struct sd_denoised {
-    int index, total;        /* the evaluation that has ended, from 0, of so many; 0: the sampler decides while it
-                              * runs */
+    int index, total;        /* the evaluation that has ended, from 0, of `total`; total 0: the sampler decides while
+                              * it runs */
     int batch, channels, height, width;
     const float *x0;         /* [batch,channels,height,width], scaling_factor times the VAE's latents; valid only during
                               * the call */
 } sd_denoised;
-/* Called after each evaluation. An error of a call that is made there ends the run. */
+/* Called after each evaluation. If fn makes a call that fails, the run ends with that error. */
 SD_API void sd_set_step(sd_ctx *ctx, void (*fn)(void *user, const sd_denoised *step), void *user);
 
 typedef enum sd_dtype { SD_F32 = 0, SD_F16, SD_BF16, SD_F64, SD_I64, SD_I32, SD_I16, SD_I8, SD_U8, SD_BOOL } sd_dtype;
@@ -208,12 +208,12 @@ typedef struct sd_traced {
 /* `filter` is a list of globs ("step.0.unet.mid_block*,latents.*"), NULL for everything. fn NULL turns tracing off. */
 SD_API sd_status sd_set_trace(sd_ctx *ctx, const char *filter, void (*fn)(void *user, const sd_traced *tensor),
                               void *user);
-/* Writes every traced tensor to a safetensors file, complete and in place after sd_trace_close (until then under
- * a temporary name). Ends a sd_set_trace. */
+/* Writes every traced tensor to a safetensors file. It is complete and gets its name at sd_trace_close; until then it
+ * is temporary. Ends an sd_set_trace. */
 SD_API sd_status sd_trace_open(sd_ctx *ctx, const char *path, const char *filter);
 SD_API sd_status sd_trace_close(sd_ctx *ctx);
 
-/* (sd_trace_list, which tells the names before a run, stands below sd_params.) */
+/* (sd_trace_list, below sd_params, gives the names before a run.) */
 
 /* One operation of a run, measured. Strings are valid only during the call. */
 enum { SD_PROFILE_INPUT, SD_PROFILE_WEIGHTS, SD_PROFILE_PRODUCTS, SD_PROFILE_OUTPUT, SD_PROFILE_PARTS };
@@ -221,48 +221,47 @@ typedef struct sd_profiled {
     const char *stage;       /* "text_encoder", "unet", "vae_decode", "vae_encode" */
     int pass;                /* how often that stage has run before, since sd_set_profile */
     const char *block;       /* the step of `sd plan` it belongs to: "down_blocks.0.resnets.0" */
-    const char *module;      /* as in a trace, without the stage: whose weights it used,
-                              * "down_blocks.0.resnets.0.conv1", or the module around */
+    const char *module;      /* as in a trace, without the stage: the module whose weights it used,
+                              * "down_blocks.0.resnets.0.conv1", or the enclosing module */
     const char *operation;   /* "conv2d", "linear", "attention", "add", "move", ...; "stage": a pass as a whole */
     const char *algorithm;   /* "winograd F(4x4,3x3)"; "" where there is only one */
     int nd;
     int64_t dim[4];          /* of the result, channels last */
     double seconds;
     double flops;            /* multiplications and additions of the plain algorithm */
-    double share;            /* of them that were really made: Winograd's need fewer */
+    double share;            /* the share of these that was really computed: Winograd's algorithm needs fewer */
     double bytes;            /* activations that must be read and written, each once */
-    double weight_bytes;     /* the same of the weights, as the file has them */
-    double part[SD_PROFILE_PARTS];   /* seconds of all threads together in parts of the operation: bringing input and
-                                      * weights into form, the products, forming the output; all 0: not taken apart */
+    double weight_bytes;     /* the same for weights, as the file has them */
+    double part[SD_PROFILE_PARTS];   /* seconds of all threads together in parts of the operation: preparing input and
+                                      * weights, the products, making the output; all 0: not measured by parts */
 } sd_profiled;
 /* fn is called after each operation; NULL ends it. Measuring changes no bit of a result. */
 SD_API sd_status sd_set_profile(sd_ctx *ctx, void (*fn)(void *user, const sd_profiled *op), void *user);
 
-/* What this machine can do at most, measured: no operation is faster than its products at `peak` or its bytes at their
- * bandwidth [Williams, Waterman & Patterson 2009, "Roofline"]. */
+/* What this machine can do at most, measured: no operation is faster than its products at `peak`, nor than its bytes at
+ * their bandwidth [Williams, Waterman & Patterson 2009, "Roofline"]. */
 typedef struct sd_roofs {
     const char *kernels;         /* "avx2", ... */
     int threads;
-    double peak_one, peak;       /* GFLOP/s of the micro-kernel on operands in the first cache: one thread; all
-                                  * together */
+    double peak_one, peak;       /* GFLOP/s of the micro-kernel on operands in the L1 cache: of one thread; of all */
     struct {
         const char *name;        /* "L1", "L2", "L3", "memory" */
-        size_t bytes;            /* that it holds of all threads' data together; of memory 0 */
-        double read, copy;       /* GB/s of all threads, bytes read and bytes written both counted; 0: not measured */
+        size_t bytes;            /* that it holds, for all threads together; for memory 0 */
+        double read, copy;       /* GB/s of all threads; bytes read and bytes written both count; 0: not measured */
     } level[4];
 } sd_roofs;
 /* Takes about `seconds` for each of ten figures, with the threads and kernels of the context. */
 #define sd_measure_roofs(ctx, seconds, roofs) sd_measure_roofs_sized((ctx), (seconds), (roofs), sizeof(sd_roofs))
 SD_API sd_status sd_measure_roofs_sized(sd_ctx *ctx, double seconds, sd_roofs *roofs, size_t size);
-/* The least seconds for so many multiplications and additions, bytes of activations and bytes of weights from
- * memory. */
+/* The least possible seconds for these multiplications and additions, bytes of activations, and bytes of weights, which
+ * come from memory. */
 SD_API double sd_roof_seconds(const sd_roofs *roofs, double flops, double bytes, double weight_bytes);
 
-/* The machine: which kernels are chosen here, cores, and the caches that blocks of work are cut to. */
+/* The machine: the kernels that are chosen here, its cores, and its caches, to which blocks of work are cut. */
 typedef struct sd_machine {
     const char *kernels;
     int cores;
-    size_t l1, l2, l3, line;     /* bytes: of a core's own caches, of the shared one (0: none), of a cache line */
+    size_t l1, l2, l3, line;     /* bytes of a core's own L1 and L2, of the shared L3 (0: none), of a cache line */
     const char *caches_from;     /* "sysfs", "cpuid" or "default" */
 } sd_machine;
 #define sd_get_machine(machine) sd_get_machine_sized((machine), sizeof(sd_machine))
@@ -270,56 +269,56 @@ SD_API void sd_get_machine_sized(sd_machine *machine, size_t size);
 
 /* ------------------------------------------------------------------------------------ pictures */
 
-/* 8 bits a channel, sRGB, rows from top to bottom. Pictures that are drawn have 3 channels, those from files 3 or 4.
- * Where one is given, each of the three kinds will do. */
+/* 8 bits per channel, sRGB, rows from top to bottom. Generated pictures have 3 channels, those from files 3 or 4.
+ * Functions accept all three kinds. */
 typedef struct sd_image {
     int width, height;
     int channels;        /* 1: grey, as a mask; 3: RGB; 4: RGBA, straight alpha, 255 is opaque */
     uint8_t *data;       /* [height,width,channels]; free() it, or all of it with sd_image_free */
 } sd_image;
 SD_API void sd_image_free(sd_image *image);
-/* Reads PNG (8 and 16 bit, grey, palette, alpha), JPEG (turned upright by its EXIF orientation) or PNM, whatever its
- * name ends in. */
+/* Reads PNG (8 and 16 bit, grey, palette, alpha), JPEG (turned upright by its EXIF orientation) or PNM, whatever the
+ * file's name. */
 SD_API sd_status sd_image_read(sd_ctx *ctx, const char *path, sd_image *image);
-/* The sides of the picture in a file, by its header; 0 and 0 if it can be read only once, as a pipe. */
+/* The sides of the picture in a file, from its header; 0 and 0 if it can be read only once, like a pipe. */
 SD_API sd_status sd_image_size(sd_ctx *ctx, const char *path, int *width, int *height);
-/* What sd_image_read and then sd_image_resize make of it. If the picture shrinks, is opaque, not turned and no
- * interlaced PNG, its rows are resized while they are read: that takes memory for the rows under the filter, not for
- * the file nor for the picture (but of a progressive JPEG for its coefficients). `hash` gets the MD5 of its pixels,
- * which sd_parameters_text wants to know. Otherwise it is the picture as sd_image_read gives it, and hash is "". */
+/* If the picture shrinks to this size, is opaque, not turned and no interlaced PNG: the same as sd_image_read and then
+ * sd_image_resize, but its rows are resized while they are read. This takes memory only for the rows under the filter,
+ * not for the file or the picture (but for all coefficients of a progressive JPEG). `hash` gets the MD5 of the file's
+ * pixels, for sd_edit_params.init_hash. Otherwise the picture is sd_image_read's, and hash is "". */
 SD_API sd_status sd_image_read_fitted(sd_ctx *ctx, const char *path, int width, int height, const char *how,
                                       sd_image *image, char hash[33]);
-/* To width x height with Lanczos' filter; how: "stretch" (NULL), "crop", "pad" (the edges repeated). Drops alpha; grey
- * stays grey. */
+/* Resizes to width x height with Lanczos' filter; how: "stretch" (NULL), "crop", "pad" (repeats the edges). Drops
+ * alpha; grey stays grey. */
 SD_API sd_status sd_image_resize(sd_ctx *ctx, const sd_image *image, int width, int height, const char *how,
                                  sd_image *out);
-/* Between bytes and the numbers of the VAE, [3,height,width] in [-1,1]: v/127.5 - 1, and round(255*clamp(x/2+1/2)),
- * halves to even, as diffusers does both. Alpha is dropped. */
+/* Convert between bytes and the VAE's numbers, [3,height,width] in [-1,1]: v/127.5 - 1, and round(255*clamp(x/2+1/2)),
+ * halves to even, both as in diffusers. Alpha is dropped. */
 SD_API sd_status sd_image_to_floats(sd_ctx *ctx, const sd_image *image, float *out);
 SD_API sd_status sd_image_from_floats(sd_ctx *ctx, int width, int height, const float *from, sd_image *image);
-/* Only within the function of sd_set_step: picture `index` of the batch, decoded; with `quick` a rough one instead, a
- * pixel per latent, by the linear map "_latent_rgb" of the VAE's config.json, else one that fits SD 1 and 2. */
+/* Only within the function of sd_set_step: picture `index` of the batch, decoded. With `quick` it is a rough one, one
+ * pixel per latent, by the linear map "_latent_rgb" of the VAE's config.json, else by one that fits SD 1 and 2. */
 SD_API sd_status sd_step_picture(sd_ctx *ctx, const sd_denoised *step, int index, int quick, sd_image *image);
 
 /* ------------------------------------------------------------------------------ text to image */
 
 /* Parameters of a picture; params.c has their table, which sd_get_param and sd_params_set read. Any number may be
- * SD_DEFAULT and any pointer NULL: what that means stands here. */
+ * SD_DEFAULT and any pointer NULL, with the meaning given here. */
 
 /* How the noise is removed. */
 typedef struct sd_sampling_params {
     int steps;                    /* 1..1000; 25 */
     const char *sampler;          /* any name of sd_get_sampler in any spelling, ComfyUI's or stable-diffusion.cpp's; a
                                    * schedule may follow, "DPM++ 2M Karras"; "name@program"; NULL:
-                                   * scheduler_config.json's, or "dpm++2m" where that goes by its own levels and others
-                                   * are asked for */
+                                   * scheduler_config.json's, or "dpm++2m" if that sampler has its own levels and
+                                   * others are asked for */
     const char *schedule;         /* how sigmas are placed: a name of sd_schedule_name or of a spacing; NULL: as
                                    * scheduler_config.json says */
     const char *spacing;          /* "leading", "trailing", "linspace"; NULL: scheduler_config.json's */
     const char *prediction;       /* "epsilon", "v_prediction", "sample"; NULL: scheduler_config.json's */
-    const double *sigmas;         /* custom noise levels, falling, 1e-9 to 1e9, one more than steps, the last may be 0;
-                                   * NULL: none. They set the steps. */
-    const double *timesteps;      /* custom timesteps, falling, 0 to 999, as many as steps; NULL: none */
+    const double *sigmas;         /* custom noise levels, descending, 1e-9 to 1e9, one more than steps, the last may be
+                                   * 0; NULL: none. They determine the steps */
+    const double *timesteps;      /* custom timesteps, descending, 0 to 999, as many as steps; NULL: none */
     int sigma_count, timestep_count;
     int order;                    /* of a multi-step sampler, 1..4; SD_DEFAULT: its own */
     int steps_offset;             /* 0..999, added to leading timesteps; SD_DEFAULT: scheduler_config.json's */
@@ -327,8 +326,8 @@ typedef struct sd_sampling_params {
     int clip_sample;              /* 0 or 1; SD_DEFAULT: scheduler_config.json's */
     double eta;                   /* share of fresh noise in a step, 0..1 [Song et al. 2020, eq. 16]; SD_DEFAULT: the
                                    * sampler's own (ddim 0, euler_a 1) */
-    double s_churn, s_tmin, s_tmax, s_noise;   /* [Karras et al. 2022, Algorithm 2], euler, heun, dpm2; s_noise also of
-                                                * the ancestral samplers. Defaults 0, 0, infinity, 1 */
+    double s_churn, s_tmin, s_tmax, s_noise;   /* [Karras et al. 2022, Algorithm 2], for euler, heun, dpm2; s_noise also
+                                                * for the ancestral samplers. Defaults 0, 0, infinity, 1 */
     uint64_t reserved[16];        /* room to grow: leave it as sd_params_init has it */
 } sd_sampling_params;
 
@@ -342,22 +341,21 @@ typedef struct sd_guidance_params {
     uint64_t reserved[16];
 } sd_guidance_params;
 
-/* Image to image, inpainting, outpainting: all of it only with `init`. */
+/* Image to image, inpainting, outpainting: all of these need `init`. */
 typedef struct sd_edit_params {
     const sd_image *init;         /* the picture to begin from; NULL: text to image */
     const sd_image *mask;         /* bright is repainted, dark is kept, any size; NULL: init's alpha if it is at most
-                                   * 127 anywhere, transparent is repainted. Alpha that is no mask is laid over white */
-    const char *init_name, *mask_name;   /* what sd_parameters_text calls the files that these came from; NULL:
-                                          * nothing */
-    double strength;              /* share of the steps that are taken, int(steps*strength) of them, 0..1 [SDEdit, Meng
-                                   * et al. 2021]; SD_DEFAULT: 0.8, or 1 where something is masked (diffusers'
-                                   * defaults) */
+                                   * 127 anywhere, transparent is repainted. A picture whose alpha is no mask is laid
+                                   * over white */
+    const char *init_name, *mask_name;   /* the files' names for sd_parameters_text; NULL: none */
+    double strength;              /* share of the steps that are taken: int(steps*strength) of them; 0..1 [SDEdit, Meng
+                                   * et al. 2021]; SD_DEFAULT: 0.8, or 1 with a mask (diffusers' defaults) */
     double mask_blur;             /* standard deviation in pixels, 0..1000; 0: none */
-    int alpha_mask;               /* 1: init's alpha is the mask whatever it holds */
+    int alpha_mask;               /* 1: init's alpha is the mask, whatever its values */
     int invert_mask;              /* 1: the other way round */
     int paste_back;               /* 1 (default): pixels whose mask is 0 come back byte for byte */
-    int inpaint_crop;             /* works on the mask's surroundings alone, with this many pixels around it, at width x
-                                   * height, and pastes the result back into the whole picture; SD_DEFAULT: does not */
+    int inpaint_crop;             /* redraws only the mask's surroundings, this many pixels around it, at width x
+                                   * height, and pastes the result back into the whole picture; SD_DEFAULT: off */
     int outpaint[4];              /* pixels to add left, top, right, bottom; the old ones come back byte for byte */
     const char *resize;           /* how init gets to width x height: "stretch" (NULL), "crop", "pad" */
     const char *init_hash;        /* sd_image_read_fitted's, for sd_parameters_text; NULL: that of init's pixels */
@@ -365,8 +363,8 @@ typedef struct sd_edit_params {
 } sd_edit_params;
 
 typedef struct sd_params {
-    size_t size;                  /* sd_params_init sets it. A smaller one, of a program that was compiled with an older
-                                   * sd.h, has the defaults of what it lacks; a larger one is refused */
+    size_t size;                  /* sd_params_init sets it. A smaller struct, from a program that was compiled with an
+                                   * older sd.h, has the defaults for what it lacks; a larger one is refused */
     const char *prompt;           /* UTF-8; NULL is "" */
     const char *negative_prompt;  /* UTF-8; NULL is "" */
     int width, height;            /* pixels, multiples of 8; SD_DEFAULT: the model's native size */
@@ -375,16 +373,16 @@ typedef struct sd_params {
                                    * "torch-cuda[:sms=N,threads=M]", "numpy", "numpy-pcg64", "numpy-pcg64-f32", see
                                    * docs/RANDOM.md; "cpu", "cuda", "NV" as other programs say; or a .safetensors file
                                    * whose numbers are given out in order */
-    const char *sampler_rng;      /* the samplers' own generator, with the same seed; also "brownian"; NULL: they share
+    const char *sampler_rng;      /* the sampler's own generator, with the same seed; also "brownian"; NULL: it shares
                                    * `rng` */
     int seed_per_image;           /* 1: picture i of a batch has its own generator with seed + i (A1111); 0: one draws
                                    * for all */
     int batch;                    /* pictures drawn from one generator, as diffusers' num_images_per_prompt; 1..512 */
-    int keep;                     /* 1..batch: of these only that one is decoded and given back; 0: all of them */
+    int keep;                     /* 1..batch: only this picture of the batch is decoded and returned; 0: all of them */
     int clip_skip;                /* 1: the text encoder's last layer (default); 2: the one before it, and so on */
     const float *noise;           /* initial noise, unit variance, [batch,C,height/8,width/8]; NULL: drawn from seed */
-    size_t noise_count;           /* floats in it, checked */
-    const char *noise_name;       /* what sd_parameters_text calls its file; NULL: nothing */
+    size_t noise_count;           /* floats in `noise`, checked */
+    const char *noise_name;       /* the name of its file for sd_parameters_text; NULL: none */
     void *copies;                 /* what sd_params_set copied, for sd_params_free. NULL in a copy of the struct */
     sd_sampling_params sampling;
     sd_guidance_params guidance;
@@ -393,12 +391,12 @@ typedef struct sd_params {
 
 /* Defaults: 25 steps, seed 0, batch 1, everything else from the model. */
 #define sd_params_init(params) sd_params_init_sized((params), sizeof(sd_params))
-/* What that macro calls, so that a library whose struct has grown does not write behind an older caller's. */
+/* What that macro calls, so that a library whose struct has grown does not write beyond an older caller's. */
 SD_API void sd_params_init_sized(sd_params *params, size_t size);
 
 typedef enum sd_param_type {
     SD_PARAM_TEXT,       /* const char * */
-    SD_PARAM_FILE,       /* const char *: a file's name; what is in it is for the caller to read, see sd_image_read */
+    SD_PARAM_FILE,       /* const char *: a file's name; the caller reads the file, see sd_image_read */
     SD_PARAM_INT,        /* int */
     SD_PARAM_BOOL,       /* int, 0 or 1; "true", "false", "1", "0", "yes", "no", "on", "off" in any case */
     SD_PARAM_NUMBER,     /* double */
@@ -416,27 +414,28 @@ typedef struct sd_param_info {
     size_t count_offset;     /* SD_PARAM_LIST: of the int that counts */
     double least, most;      /* what a number may be */
     double initial;          /* a number's default; SD_DEFAULT: the model or the sampler decides */
-    const char *words;       /* the names that are possible, with blanks between them; NULL: others too */
+    const char *words;       /* all possible values, with blanks between them; NULL: there are others */
     const char *option;      /* of the command line, without its dashes */
-    char letter;             /* for short; 0: none */
-    const char *value;       /* how its help calls the value; NULL: a flag */
+    char letter;             /* the short option; 0: none */
+    const char *value;       /* what the help calls the value; NULL: a flag */
     const char *help;        /* lines end with \n */
     const char *text_key;    /* in the text of a picture, A1111's where that program has it; NULL: none */
 } sd_param_info;
 /* The i-th parameter, i = 0, 1, ...; 0 if there is none. All strings are constants. */
 #define sd_get_param(i, info) sd_get_param_sized((i), (info), sizeof(sd_param_info))
 SD_API int sd_get_param_sized(int i, sd_param_info *info, size_t size);
-/* sizeof(sd_params) here: for a program in another language, which has it as so many bytes. */
+/* sizeof(sd_params) in the library: for programs in other languages, which treat the struct as bytes. */
 SD_API size_t sd_params_size(void);
 
 /* Sets one parameter from text, which is copied; NULL: its default. `error` gets the sentence on failure. */
 SD_API sd_status sd_params_set(sd_params *params, const char *key, const char *text, char error[512]);
-/* The other way round: what sd_params_set would set it with; *text is NULL if it has its default. Free with sd_free. */
+/* The other way round: the text with which sd_params_set would set it; *text is NULL for the default. Free with
+ * sd_free. */
 SD_API sd_status sd_params_get(const sd_params *params, const char *key, char **text, char error[512]);
-/* Frees what sd_params_set copied, to which fields still point. */
+/* Frees what sd_params_set copied; fields still point to it. */
 SD_API void sd_params_free(sd_params *params);
-/* *to = *from, where the two may be of different versions of this file: *to has the defaults of what *from lacks, and
- * no more than its own fields are written. Texts and lists are not copied: they live as long as those of *from. */
+/* *to = *from, where the two may come from different versions of this file: *to gets the defaults for what *from lacks,
+ * and nothing is written beyond its own fields. Texts and lists are not copied: they live as long as those of *from. */
 #define sd_params_copy(to, from) sd_params_copy_sized((to), (from), sizeof(sd_params))
 SD_API void sd_params_copy_sized(sd_params *to, const sd_params *from, size_t size);
 
@@ -453,9 +452,9 @@ SD_API sd_status sd_generate(sd_ctx *ctx, const sd_params *params, sd_image *ima
 SD_API void sd_get_timings_sized(const sd_ctx *ctx, sd_timings *timings, size_t size);
 
 /* What a run with these parameters will trace, in the order in which it is made: names and shapes, `data` NULL. They
- * follow from the parameters; nothing is computed. SD_ERR_ARG if one of the filter's globs means none of them, with the
- * nearest names; sd_generate asks the same before it begins, if a trace is set or open. Where the sampler
- * decides while it runs (dpm_adaptive) the first evaluation stands for all. fn may be NULL. */
+ * follow from the parameters; nothing is computed. SD_ERR_ARG, with the nearest names, if one of the filter's globs
+ * matches none of them; sd_generate checks the same before it begins, if a trace is set or open. If the sampler decides
+ * while it runs (dpm_adaptive), the first evaluation stands for all. fn may be NULL. */
 SD_API sd_status sd_trace_list(sd_ctx *ctx, const sd_params *params, const char *filter,
                                void (*fn)(void *user, const sd_traced *tensor),
                                void *user);
@@ -465,30 +464,30 @@ typedef struct sd_random_draw {
     const char *who;              /* for what: "initial noise" */
     const char *stream;           /* "torch-cuda:sms=40,threads=1024" */
     uint64_t seed;                /* of the generator */
-    int image;                    /* one generator per picture: which; -1: one for all of them */
-    uint64_t position;            /* how many numbers the generator had given before */
-    size_t count;                 /* how many it gave now */
+    int image;                    /* the picture, if each has its own generator; -1: one generator for all */
+    uint64_t position;            /* how many numbers the generator gave before this draw */
+    size_t count;                 /* how many it gave in this draw */
     int between_levels;           /* 1: a Brownian increment, from one noise level to another */
     double from, to;              /* these levels */
 } sd_random_draw;
 /* Called after each draw. */
 SD_API void sd_set_random_draw(sd_ctx *ctx, void (*fn)(void *user, const sd_random_draw *draw), void *user);
 
-/* What a run with these parameters will really use: SD_DEFAULT and NULL replaced by the model's values, every
- * value checked. *resolved is as large as *params. The strings live as long as the context. */
+/* What a run with these parameters will really use: SD_DEFAULT and NULL are replaced by the model's values, and every
+ * value is checked. *resolved is as large as *params. The strings live as long as the context. */
 SD_API sd_status sd_resolve_params(sd_ctx *ctx, const sd_params *params, sd_params *resolved);
 
-/* Writes a picture to a temporary file beside it, whose name nobody else has, and renames it when it is on the disk: of
- * two writers of one name the last one's complete file stays. A path that leads to a pipe or a device ("/dev/stdout")
- * is written through. The ending picks the format: .png (text, if not NULL, goes into
- * the tEXt or iTXt chunk `parameters`) or .ppm. */
+/* Writes a picture to a temporary file with a name of its own in the same directory, and renames it when it is on the
+ * disk: if two writers use one name, the last one's complete file stays. A pipe or a device ("/dev/stdout") is written
+ * to directly. The ending chooses the format: .png (text, if not NULL, goes into the tEXt or iTXt chunk `parameters`)
+ * or .ppm. */
 SD_API sd_status sd_image_write(sd_ctx *ctx, const char *path, const sd_image *image, const char *text);
-/* The text A1111 stores with a picture: prompt, negative prompt and one line of "Key: value", in any locale the same.
- * All that decides the picture is in it; of files and the model a name without directories and a hash. With
- * params->keep it is the text of that picture of the batch. Free with sd_free. */
+/* The text that A1111 stores with a picture: prompt, negative prompt and one line of "Key: value", the same in every
+ * locale. It has everything that determines the picture; for files and the model, a name without directories and a
+ * hash. With params->keep it is the text of that picture of the batch. Free with sd_free. */
 SD_API sd_status sd_parameters_text(sd_ctx *ctx, const sd_params *params, char **text);
 
-/* What such a text says: ours, A1111's or stable-diffusion.cpp's. Everything lives until sd_recipe_free. */
+/* The contents of such a text, ours, A1111's or stable-diffusion.cpp's. Everything lives until sd_recipe_free. */
 typedef struct sd_recipe {
     const sd_params *params;     /* sd_params_init's values where the text says nothing. Pictures and noise are not
                                   * read: init_name, mask_name, noise_name and rng are the names of their files. To
@@ -498,20 +497,20 @@ typedef struct sd_recipe {
     const char *model_hash, *init_hash, *mask_hash, *noise_hash, *rng_hash, *sampler_rng_hash;
     const char *kernels;         /* "avx2" */
     int precise, gemm, threads;  /* as in sd_options; SD_DEFAULT: it does not say, or they do not count */
-    int from_picture;            /* 1: it began from a picture, named or not */
+    int from_picture;            /* 1: the run began from a picture, whether it is named or not */
     int has_seed;                /* 1: params.seed is the text's; 0: it has none, or none that can be read */
-    const char *notices;         /* lines about what cannot be followed; "" if all can */
+    const char *notices;         /* lines about what cannot be reproduced; "" if everything can */
 } sd_recipe;
 /* On failure *recipe is NULL and `error` has the sentence. */
 SD_API sd_status sd_recipe_read(const char *text, sd_recipe **recipe, char error[512]);
 SD_API void sd_recipe_free(sd_recipe *recipe);
-/* The text that a PNG keeps (tEXt, zTXt or iTXt `parameters`), or all of a file that is no PNG but text, as UTF-8.
- * SD_ERR_MISSING: a PNG without one. Free with sd_free. */
+/* The text of a PNG (tEXt, zTXt or iTXt `parameters`), or the whole content of a text file, as UTF-8. SD_ERR_MISSING: a
+ * PNG without such a text. Free with sd_free. */
 SD_API sd_status sd_image_text_read(const char *path, char **text, char error[512]);
 
 /* ------------------------------------------------------------------------------------- stages */
 
-/* It never changes. */
+/* This struct never changes. */
 typedef struct sd_tokens {
     int32_t id[SD_TOKENS];   /* BOS, pieces, EOS, padding */
     int n;                   /* ids before the padding, BOS and EOS included */
@@ -534,17 +533,17 @@ SD_API sd_status sd_unet(sd_ctx *ctx, int batch, int h, int w, const float *late
  * [batch,C,h,w]. */
 SD_API sd_status sd_vae_decode(sd_ctx *ctx, int batch, int h, int w, const float *latents, float *picture);
 SD_API sd_status sd_vae_encode(sd_ctx *ctx, int batch, int h, int w, const float *picture, float *mean, float *logvar);
-/* Latents out of n of those: factor * (mean + exp(logvar/2) noise), noise of unit variance; factor: scaling_factor for
- * latents as the UNet has them, 1 for the VAE's own. latents may be the noise. */
+/* Samples n latents: factor * (mean + exp(logvar/2) noise), noise of unit variance; factor: scaling_factor for the
+ * UNet's latents, 1 for the VAE's own. latents may be the same array as noise. */
 SD_API void sd_vae_sample(const float *mean, const float *logvar, const float *noise, size_t n, double factor,
                           float *latents);
-/* SD_ERR_MEMORY, with the sentence, if encoding or decoding [1,C,h,w] takes more than there is or is allowed, the
- * picture's numbers and bytes counted. For who would rather not prepare in vain: the two ask in any case. */
+/* SD_ERR_MEMORY if encoding or decoding [1,C,h,w] takes more memory than is free or allowed, including the picture's
+ * numbers and bytes. It saves preparing a picture in vain; encoding and decoding check this themselves, too. */
 SD_API sd_status sd_vae_fits(sd_ctx *ctx, int h, int w);
 
-/* The evaluations a sampler will make: timesteps [n], and for each the noise level sigma = sqrt((1-a)/a) and a =
- * alphas_cumprod (sigma and alpha have one more entry: where the last step ends). n is set to the number of
- * evaluations, 0 if dpm_adaptive is to decide while it runs; arrays may be NULL to ask for it. */
+/* The evaluations that a sampler will make: timesteps [n], and for each the noise level sigma = sqrt((1-a)/a) and
+ * a = alphas_cumprod (sigma and alpha have one more entry: where the last step ends). *n becomes the number of
+ * evaluations, 0 if dpm_adaptive decides while it runs; the arrays may be NULL, to get only n. */
 SD_API sd_status sd_schedule(sd_ctx *ctx, const sd_params *params, int *n, double *timesteps, double *sigmas,
                              double *alphas);
 
@@ -559,7 +558,7 @@ typedef struct sd_sampler_info {
     const char *paper;
     int order;               /* global order of accuracy on the probability flow ODE, measured; 0: it solves no ODE */
     sd_draws draws;          /* fresh noise during the run */
-    double eta;              /* its own share of fresh noise */
+    double eta;              /* its default share of fresh noise */
     const char *comfyui;     /* its name in ComfyUI, NULL if there is none */
     const char *label;       /* what the text of a picture calls it: A1111's label, else one in that manner */
 } sd_sampler_info;
@@ -578,8 +577,8 @@ SD_API void sd_randn(uint64_t seed, float *out, size_t n);
  * Free *data with sd_free. */
 SD_API sd_status sd_tensor_read(sd_ctx *ctx, const char *path, const char *name, float **data, int *nd, int64_t dim[4]);
 
-/* Writes tensors to a safetensors file, complete or not at all. Names are UTF-8 without control characters, each once,
- * not empty and not "__metadata__". */
+/* Writes tensors to a safetensors file, completely or not at all. Names are UTF-8 without control characters, all
+ * different, not empty and not "__metadata__". */
 SD_API sd_status sd_tensors_write(sd_ctx *ctx, const char *path, const sd_traced *tensors, size_t n);
 
 /* The unrolled networks of a model directory, of a configuration ("sd15", "sd21", "sdxl", "sdxl-refiner") or of a UNet

@@ -92,12 +92,12 @@ void sd_vae_free(sd_vae *v)
     memset(v, 0, sizeof *v);
 }
 
-static sd_tensor through(sd_run *r, const sd_net *n, sd_tensor x)
+static sd_tensor run_network(sd_run *r, const sd_net *n, sd_tensor x)
 {
     sd_flow f = {.x = x};
     sd_net_forward(r, n, &f, 0, n->steps.n);
     return f.x;
 }
 
-sd_tensor sd_vae_decoder(sd_run *r, const sd_vae *v, sd_tensor latents) { return through(r, &v->decoder, latents); }
-sd_tensor sd_vae_encoder(sd_run *r, const sd_vae *v, sd_tensor picture) { return through(r, &v->encoder, picture); }
+sd_tensor sd_vae_decoder(sd_run *r, const sd_vae *v, sd_tensor latents) { return run_network(r, &v->decoder, latents); }
+sd_tensor sd_vae_encoder(sd_run *r, const sd_vae *v, sd_tensor picture) { return run_network(r, &v->encoder, picture); }

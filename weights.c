@@ -154,7 +154,7 @@ static void transpose(unsigned char *y, const unsigned char *x, size_t rows, siz
 
 /* Numbers that are transposed in the file are copied once in the right order; then the file's pages may leave
  * memory. */
-static void turn_round(sd_binder *b, sd_weight *w, const sd_entry *t)
+static void transpose_weight(sd_binder *b, sd_weight *w, const sd_entry *t)
 {
     sd_tensor *f = w->field;
     if (!sd_weight_own(b, w, f->dt)) return;
@@ -187,7 +187,7 @@ static void bind_found(sd_binder *b, sd_tensor *field, sd_entry *t, unsigned fla
         field->dim[0] /= parts_of(flags);
         if (is_transposed(flags)) memcpy(field->dim, want->dim, sizeof field->dim);
         b->bytes += bytes;
-        if (add_weight(b, field, name) && is_transposed(flags)) turn_round(b, &b->weight[b->n_weights - 1], t);
+        if (add_weight(b, field, name) && is_transposed(flags)) transpose_weight(b, &b->weight[b->n_weights - 1], t);
     }
 }
 
