@@ -87,8 +87,8 @@ typedef struct sd_arena {
 void *sd_arena_alloc(sd_arena *a, size_t bytes, bool *full);
 
 /* ---- before much memory is taken (sd_memory_left) */
-/* SD_ERR_MEMORY, "WHAT takes ... of memory, and ... are free", if less than `bytes` is left. Requests below 64 MB are
- * not checked. */
+/* SD_ERR_MEMORY, "WHAT takes ... of memory, and ... are free", if less than `bytes` is left. Requests below
+ * 64 MB always pass. */
 sd_status sd_need_memory(sd_error *e, double bytes, const char *what, ...) SD_PRINTF(3, 4);
 
 /* ---- strings and files */

@@ -5,8 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* SD 1 and 2: the last layer's result through the final layer norm. (The file of SD 2's text encoder has 23 of 24
- * layers.) */
+/* SD 1 and 2: the last layer's result through the final layer norm. (SD 2's file has 23 of its encoder's 24 layers.) */
 static const sd_cond_plan one_encoder = {.encoders = 1, .text = {{.final_norm = true}}};
 
 const sd_cond_plan *sd_cond_plan_of(const sd_model *m)

@@ -6,8 +6,7 @@
 
 enum { SD_MOST_TEXT_ENCODERS = 2 };
 
-/* Which inputs the UNets of a family need: text[i] says what text encoder i gives; the results are side by side in the
- * context. */
+/* The inputs that UNets of a family need: text[i] says what text encoder i gives; the context has them side by side. */
 typedef struct sd_cond_plan {
     int encoders;
     sd_clip_output text[SD_MOST_TEXT_ENCODERS];   /* a pooled vector from at most one of them */

@@ -152,8 +152,7 @@ static uint32_t u32_of(const uint8_t *p, bool little)
     return little ? b << 16 | a : a << 16 | b;
 }
 
-/* Tag 0x112 in the first directory of a TIFF header, which EXIF data begin with; 1 (upright) if there is no valid
- * one. */
+/* Tag 0x112 in the first directory of a TIFF header, with which EXIF data begin; 1 (upright) if it is not valid. */
 static int tiff_orientation(const uint8_t *t, size_t n)
 {
     if (n < 8 || (memcmp(t, "II*\0", 4) != 0 && memcmp(t, "MM\0*", 4) != 0)) return 1;
@@ -171,8 +170,7 @@ static int tiff_orientation(const uint8_t *t, size_t n)
 }
 #endif
 
-/* EXIF 2.3, table "Orientation": are rows and columns exchanged, and from which sides is the stored picture then
- * read? */
+/* EXIF 2.3, table "Orientation": are rows and columns exchanged, and from which sides is the stored picture read? */
 static const struct { bool swap, from_right, from_bottom; } turns[9] = {
     [1] = {false, false, false}, [2] = {false, true, false}, [3] = {false, true, true}, [4] = {false, false, true},
     [5] = {true, false, false},  [6] = {true, false, true},  [7] = {true, true, true},  [8] = {true, true, false},
@@ -247,7 +245,7 @@ static sd_status decode_png(png_structp png, png_infop info, source *s)
     if (check_claim(s, width, height, (uint64_t)png_get_rowbytes(png, info) * height / 1032)) return s->e->status;
 
     /* Every kind becomes RGB or RGBA with 8 bits. Of 16 bits the high byte is kept: v/257 rounded would be nearer by up
-     * to half a step, but Pillow takes the high byte, and diffusers reads files with Pillow. Gamma and profiles are
+     * to half a step, but Pillow, with which diffusers reads files, takes the high byte. Gamma and profiles are
      * ignored. */
     png_set_expand(png);        /* palette to RGB, low bit depths to 8, transparent colours to alpha */
     png_set_strip_16(png);

@@ -351,8 +351,7 @@ void sd_mask_to_latent(float *out, int height, int width, const sd_image *mask)
 
 /* --------------------------------------------------------------------------------------------- pasting */
 
-/* Channel c of a pixel that has `channels` of them: grey serves for every colour, and a pixel without alpha is
- * opaque. */
+/* Channel c of a pixel that has `channels` of them: grey serves for every colour, and without alpha it is opaque. */
 static uint8_t channel(const uint8_t *v, int channels, int c)
 {
     if (c < channels && channels > 1) return v[c];

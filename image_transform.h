@@ -1,5 +1,4 @@
-/* image_transform.h - floor 3: reading pictures, and what is done to pictures and masks before and after the
- * networks. */
+/* image_transform.h - floor 3: reading pictures, and changing pictures and masks before and after the networks. */
 #ifndef SD_IMAGE_TRANSFORM_H
 #define SD_IMAGE_TRANSFORM_H
 

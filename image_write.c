@@ -14,8 +14,7 @@
 #include "image_png.h"
 #include <setjmp.h>
 
-/* Converts UTF-8 to Latin-1, the encoding of tEXt, in place. False, with no byte changed, if it has other
- * characters. */
+/* Converts UTF-8 to Latin-1, the encoding of tEXt, in place. False, and nothing changes, if it has other characters. */
 static bool to_latin1(char *s)
 {
     for (const unsigned char *c = (const unsigned char *)s; *c; c++) {

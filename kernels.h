@@ -34,8 +34,7 @@ typedef struct sd_winograd {
 } sd_winograd;
 
 /* A panel is a block of a product's left operand: rows of at most SDK_PANEL numbers, beginning SDK_PANEL apart. Such
- * short sums keep the rounding error small. Up to SDK_PANEL_SPARE rows after the last are read, and their results
- * dropped. */
+ * short sums keep the rounding error small. Up to SDK_PANEL_SPARE rows after the last are read, but do not count. */
 enum { SDK_PANEL = 64, SDK_PANEL_SPARE = 28 };
 
 typedef void sdk_widen(float *y, const uint16_t *x, size_t n);   /* 16-bit numbers to float, exact */

@@ -376,8 +376,7 @@ static void forward_step(sd_run *r, const sd_step *s, const sd_step_w *w, const 
 }
 
 /* Skips form a stack in the arena. A step's result moves down to where its input was or, on the way up, to where the
- * skip was that it was concatenated with; only the caller's input and the skips stay. So only what is still needed is
- * held. */
+ * skip was that it was concatenated with; only the caller's input and the skips stay. So nothing unneeded is held. */
 static size_t place_of_result(const sd_run *r, const sd_flow *f) { return f->own ? f->mark : sd_mark(r); }
 
 static size_t join_skip(sd_run *r, sd_flow *f)

@@ -1,5 +1,5 @@
-/* md5.c - floor 0: MD5 [Rivest 1992, RFC 1321]. A1111 writes the MD5 of the picture that an image began from. It
- * tells files apart that nobody forged, and is short. */
+/* md5.c - floor 0: MD5 [Rivest 1992, RFC 1321]. A1111 writes the MD5 of the picture from which an image was made. MD5
+ * is short, and good enough to tell files apart that nobody forged. */
 #include "text.h"
 
 #include <string.h>

@@ -183,8 +183,7 @@ static bool changes_nothing(const sd_json *v, const char *only)
     return false;
 }
 
-/* A key for which this program supports one value only: a value that would change the result is refused, not
- * ignored. */
+/* A key for which only one value is supported: a value that would change the result is refused, not ignored. */
 static void refuse(const reader *j, const char *key, const char *only)
 {
     const sd_json *v = find(j, key);

@@ -51,7 +51,7 @@ typedef struct sd_backend {
     void *(*alloc)(sd_run *r, size_t bytes, const char *what);
     void (*release)(sd_run *r, void *data);                   /* frees what alloc returned; NULL is harmless */
     void (*trim)(sd_run *r);                                  /* frees what is held for speed alone */
-    /* Numbers from and to the host. channels_first: they are [N,C,...] on the host, as in PyTorch, and [N,...,C] in the
+    /* Numbers from and to the host. channels_first: [N,C,...] on the host, as in PyTorch, is [N,...,C] in the
      * tensor. */
     void (*upload)(sd_run *r, sd_tensor y, const float *from, bool channels_first);
     void (*download)(sd_run *r, sd_tensor x, float *to, bool channels_first);

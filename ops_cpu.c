@@ -1,6 +1,5 @@
 /* ops_cpu.c - floor 2: the CPU backend: convolution as products of unfolded rows, attention in tiles of queries. OpenMP
- * threads share the outputs, never a sum, so that with our own kernels the bits do not depend on the number of
- * threads. */
+ * threads share the outputs, never a sum, so with our own kernels the number of threads does not change the bits. */
 #include "ops_cpu.h"
 
 #include <math.h>

@@ -24,8 +24,7 @@ static inline float *sd_f32(sd_tensor t) { return (float *)t.data; }
 /* At least `bytes` of SD_ALIGN-aligned scratch, contents undefined; NULL (and r->err set) when there is none. */
 void *sd_scratch(sd_run *r, size_t bytes);
 
-/* How sd_backend_cpu computes a convolution of x [N,H,W,I] and w [O,I,kh,kw]: it depends on their shapes, but not on
- * N. */
+/* How sd_backend_cpu computes a convolution of x [N,H,W,I] and w [O,I,kh,kw]: it depends on their shapes without N. */
 typedef enum sd_conv_kind {
     SD_CONV_LINEAR, SD_CONV_UNFOLD, SD_CONV_WINOGRAD, SD_CONV_WINOGRAD_ENLARGED
 } sd_conv_kind;

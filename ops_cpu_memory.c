@@ -1,5 +1,4 @@
-/* ops_cpu_memory.c - floor 2: the CPU backend's memory: blocks, scratch, numbers from and to the caller, and weights as
- * floats. */
+/* ops_cpu_memory.c - floor 2: the CPU backend's memory: blocks, scratch, numbers from and to the caller, weights. */
 #include "ops_cpu.h"
 
 #include <string.h>

@@ -10,8 +10,7 @@
 
 enum { PATH = 1024 };
 
-/* Reads up to two numbers from the beginning of a small file; "max" and "-1" (no limit) do not count. Returns how
- * many. */
+/* Reads up to two numbers from the beginning of a small file, up to a word such as "max". Returns how many. */
 static int read_numbers(const char *path, double out[2])
 {
     char text[64] = "";

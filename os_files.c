@@ -52,8 +52,7 @@ static sd_status too_large(const char *path, size_t max, sd_error *e)
     return sd_fail(e, SD_ERR_FORMAT, "%s is larger than the %zu bytes such a file may have", path, max);
 }
 
-/* Makes room for the next piece: for the whole file if its size is known, else twice as much as before. Pipes have no
- * size. */
+/* Makes room for the next piece: for the whole file if its size is known, else (pipes) twice as much as before. */
 static bool grow(char **data, size_t *room, size_t used, size_t whole)
 {
     if (*room - used >= 2) return true;

@@ -12,8 +12,7 @@ static void trace_latents(sd_ctx *c, const sd_drawing *d, float *x, int n, int c
 }
 
 /* Latents of d->picture, [samples,C,h,w]: samples of its posterior. Their noise is drawn from the run's generators
- * before the initial noise, as in diffusers' pipelines. prefix: of the traced names, because a run may encode two
- * pictures. */
+ * before the initial noise, as in diffusers' pipelines. prefix: of the traced names (a run may encode two pictures). */
 static sd_status encode_picture(sd_ctx *c, sd_drawing *d, const char *who, const char *prefix, float *latents,
                                 int samples)
 {

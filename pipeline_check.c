@@ -1,5 +1,4 @@
-/* pipeline_check.c - floor 6: where a call begins and ends, and checks of what callers pass: pointers, pictures and
- * numbers. */
+/* pipeline_check.c - floor 6: begin and end of a call, and checks of what callers pass: pointers, pictures, numbers. */
 #include "pipeline_edit.h"
 
 #include <math.h>

@@ -40,12 +40,12 @@ static bool alpha_is_mask(const sd_params *p)
 
 static const uint8_t white_pixel[] = {255, 255, 255};   /* the background of a picture whose alpha is no mask */
 
-/* Makes the RGB picture to work on: *rgb is the caller's picture, or `own`, made from it. over_white: lays it over
- * white. */
+/* Makes the RGB picture to work on: *rgb is the caller's picture, or `own`, made from it, over white if over_white. */
 static sd_status without_alpha(sd_image *rgb, sd_image *own, const sd_params *p, bool over_white, sd_error *e)
 {
     *rgb = *p->edit.init;
-    if (p->edit.init->channels != 3 && !sd_image_to_rgb(own, p->edit.init, over_white ? white_pixel : NULL, e)) *rgb = *own;
+    if (p->edit.init->channels != 3 && !sd_image_to_rgb(own, p->edit.init, over_white ? white_pixel : NULL, e))
+        *rgb = *own;
     return e->status;
 }
 

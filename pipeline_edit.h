@@ -1,5 +1,4 @@
-/* pipeline_edit.h - floor 6: what image to image, inpainting and outpainting do to pictures before and after the
- * networks. */
+/* pipeline_edit.h - floor 6: what image to image, inpainting and outpainting do before and after the networks. */
 #ifndef SD_PIPELINE_EDIT_H
 #define SD_PIPELINE_EDIT_H
 

@@ -1,5 +1,4 @@
-/* pipeline_guidance.c - floor 6: classifier-free guidance: one prediction from the UNet's outputs with and without the
- * prompt. */
+/* pipeline_guidance.c - floor 6: classifier-free guidance: one prediction from those with and without the prompt. */
 #include "pipeline_drawing.h"
 
 #include <math.h>

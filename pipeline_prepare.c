@@ -43,8 +43,8 @@ static sd_status count(sd_ctx *c, sd_drawing *d)
     const sd_unet_config *unet = &c->model.unet->cfg;
     int scale = sd_vae_scale(&c->model.vae->cfg);
     d->B = d->p.batch;
-    /* StableDiffusionImg2ImgPipeline with a list of generators draws from each; StableDiffusionInpaintPipeline from the
-     * first. */
+    /* With a list of generators StableDiffusionImg2ImgPipeline draws from each, StableDiffusionInpaintPipeline only
+     * from the first. */
     d->n_image_latents = d->edit.active && !d->edit.masked && d->p.seed_per_image ? d->B : 1;
     d->first = d->p.keep ? d->p.keep - 1 : 0;
     d->n_images = d->p.keep ? 1 : d->B;
@@ -81,8 +81,7 @@ static sd_status allocate(sd_ctx *c, sd_drawing *d)
     return SD_OK;
 }
 
-/* Image to image takes the last int(steps * strength) steps [diffusers
- * StableDiffusionImg2ImgPipeline.get_timesteps]. */
+/* Image to image takes the last int(steps * strength) steps [StableDiffusionImg2ImgPipeline.get_timesteps]. */
 static sd_status make_sampler(sd_ctx *c, sd_drawing *d)
 {
     int steps = d->p.sampling.steps, taken = d->edit.active ? (int)(steps * d->edit.strength) : steps;

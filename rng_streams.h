@@ -51,8 +51,8 @@ void sd_stream_close(sd_stream *s);
 sd_status sd_stream_normal(sd_stream *s, const char *who, float *out, size_t images, size_t each, sd_error *e);
 
 /* The noise that a sampler adds on its way from one noise level to another, of unit variance. A Brownian stream gives
- * (W(to) - W(from)) / sqrt|to - from|, as BrownianTreeNoiseSampler of k-diffusion and diffusers; other streams draw new
- * normals. */
+ * (W(to) - W(from)) / sqrt|to - from|, like BrownianTreeNoiseSampler of k-diffusion and diffusers. Other
+ * streams give new normals. */
 sd_status sd_stream_noise(sd_stream *s, const char *who, double from, double to, float *out, size_t images, size_t each,
                           sd_error *e);
 /* Before its first noise a Brownian stream must know the range of noise levels: the least above zero and the greatest.

@@ -96,8 +96,7 @@ static float log_f32(float x)
     return fmaf(e, ln2_high, t + y);
 }
 
-/* sin x and cos x for x >= 0. An even multiple j of pi/4 is subtracted from x; pi/4 is in three parts so that little is
- * lost. */
+/* sin x and cos x for x >= 0. An even multiple j of pi/4, in three parts to lose little, is subtracted from x. */
 static void sincos_f32(float x, float *sine, float *cosine)
 {
     int j = ((int)(x * 1.27323954473516f) + 1) & ~1;   /* 4/pi */

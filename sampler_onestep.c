@@ -17,8 +17,7 @@ void sd_sample_ddim(sd_sampling *r)
         double a = alpha_of(s), a1 = alpha_of(t);
         double sigma = r->c->eta * sqrt((1.0 - a1) / (1.0 - a) * (1.0 - a / a1));
         sd_predict(r, x, s, x0, eps);
-        /* diffusers draws whenever eta > 0, in its last step too; the next picture from the same generator depends on
-         * it. */
+        /* diffusers draws whenever eta > 0, in its last step too, which changes the generator's next picture. */
         const double *z = r->c->eta > 0 ? sd_fresh_noise(r, s, t) : NULL;
         SUM(r, x, {t.signal, x0}, {sqrt(fmax(1.0 - a1 - sigma * sigma, 0.0)), eps}, {sigma, z});
     }

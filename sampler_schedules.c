@@ -1,6 +1,5 @@
 /* sampler_schedules.c - floor 5: named schedules. Each is a function that fills a list of sigmas from hi down to lo,
- * without the end of the run, and returns how many it made. sampler_levels.c chooses hi and lo, and makes levels of the
- * sigmas. */
+ * without the end of the run, and returns how many it made. sampler_levels.c chooses hi and lo and uses the sigmas. */
 #include "sampler_run.h"
 
 static double even(int i, int n) { return n > 1 ? (double)i / (n - 1) : 0.0; }

@@ -186,8 +186,7 @@ SD_API void sd_set_progress(sd_ctx *ctx, void (*fn)(void *user, const sd_progres
 
 /* A step's prediction of the finished picture (x0). */
 typedef struct sd_denoised {
-    int index, total;        /* the evaluation that has ended, from 0, of `total`; total 0: the sampler decides while
-                              * it runs */
+    int index, total;        /* the evaluation that has ended, from 0, of `total`; 0: the sampler has not decided */
     int batch, channels, height, width;
     const float *x0;         /* [batch,channels,height,width], scaling_factor times the VAE's latents; valid only during
                               * the call */
@@ -429,8 +428,7 @@ SD_API size_t sd_params_size(void);
 
 /* Sets one parameter from text, which is copied; NULL: its default. `error` gets the sentence on failure. */
 SD_API sd_status sd_params_set(sd_params *params, const char *key, const char *text, char error[512]);
-/* The other way round: the text with which sd_params_set would set it; *text is NULL for the default. Free with
- * sd_free. */
+/* The other way round: *text is what sd_params_set would set it with, NULL for the default. Free with sd_free. */
 SD_API sd_status sd_params_get(const sd_params *params, const char *key, char **text, char error[512]);
 /* Frees what sd_params_set copied; fields still point to it. */
 SD_API void sd_params_free(sd_params *params);

@@ -26,8 +26,7 @@
 #error "define one of SD_ISA_SSE2, SD_ISA_AVX2, SD_ISA_AVX512, SD_ISA_NEON, SD_ISA_SCALAR"
 #endif
 
-/* Before a loop that must be unrolled: its count is a compile-time constant, and the array it indexes must become
- * registers. */
+/* Before a loop that must be unrolled: its count is a compile-time constant, and its array must become registers. */
 #if defined(__clang__)
 #pragma clang diagnostic ignored "-Wpass-failed"   /* where a function is not inlined, such a loop stays one */
 #define UNROLL _Pragma("clang loop unroll(full)")

@@ -17,8 +17,7 @@ bool sd_number_in_locale(double *out, const char *text, size_t n, char *room);
  * json.dumps(ensure_ascii=False). */
 void sd_text_quoted(sd_text *t, const char *s);
 /* The other way round, in place; s begins with a quote. *out receives the decoded string, NUL terminated. Returns the
- * end of the JSON string in s, after its closing quote; or NULL if it has no end or breaks JSON's rules, and then s is
- * unchanged. */
+ * end of the JSON string in s, after its closing quote; or NULL, with s unchanged, if it breaks JSON's rules. */
 char *sd_text_unquote(char *s, char **out);
 
 /* Reads an escape of a JSON string into *c. It begins at s, with its backslash, and ends before s[n] or at the first

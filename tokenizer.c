@@ -423,8 +423,7 @@ static sd_status read_spec(token_spec *out, const sd_json *x, bool special, cons
     return SD_OK;
 }
 
-/* Reads "bos_token" and so on, and the list of further special tokens, whose older key counts only if the newer one is
- * missing. */
+/* Reads "bos_token" and so on, and the list of further special tokens; its older key counts only without the newer. */
 static sd_status read_names(token_spec named[NAMED], token_list *extra, const sd_json *root, bool special,
                             const char *path, sd_error *e)
 {
@@ -686,8 +685,7 @@ static void split_words(encoder *en, const int32_t *c, size_t n)
 }
 
 /* Steps 1 to 4: cuts out the added tokens of one kind and passes on what is between them. (Two `normalized` tokens that
- * differ only in case are the same after step 2. Here the first one added counts, in the oracle's hash map a random
- * one.) */
+ * differ only in case are the same after step 2. Here the first one added counts, in the oracle a random one.) */
 static void cut_added(encoder *en, const int32_t *c, size_t n, bool normalized)
 {
     sd_codes norm = {0};

@@ -152,8 +152,7 @@ static void transpose(unsigned char *y, const unsigned char *x, size_t rows, siz
         for (size_t c = 0; c < columns; c++) memcpy(y + (c * rows + r) * size, x + (r * columns + c) * size, size);
 }
 
-/* Numbers that are transposed in the file are copied once in the right order; then the file's pages may leave
- * memory. */
+/* Numbers that are transposed in the file are copied once in the right order; the file's pages then leave memory. */
 static void transpose_weight(sd_binder *b, sd_weight *w, const sd_entry *t)
 {
     sd_tensor *f = w->field;

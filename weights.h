@@ -72,8 +72,7 @@ sd_entry *sd_store_find(const sd_store *s, const char *name);
 /* Logs the tensors whose names begin with root (NULL: all) that nobody bound: their number as a notice, their names as
  * details. Tensors that published files contain but no network needs (position_ids, ...) do not count. */
 void sd_store_log_unused(const sd_store *s, const char *root, const char *what, const sd_log *log);
-/* SD_ERR_NUMERIC, naming tensor and index, for the first NaN or infinity in the bound tensors; SD_OK if there is
- * none. */
+/* SD_ERR_NUMERIC, naming tensor and index, if a bound tensor has a NaN or an infinity. */
 sd_status sd_store_check_finite(const sd_store *s, sd_error *e);
 
 /* ---- weights.c: binding tables

@@ -340,8 +340,7 @@ static sd_status tensor_bytes(const sd_traced *t, uint64_t *bytes, const char *p
     return check_name(t->name, path, e);
 }
 
-/* Wider numbers first, otherwise as given. So every tensor is aligned without holes, as readers that map the file
- * expect. */
+/* Wider numbers first, otherwise as given: so every tensor is aligned without holes, which mapping readers expect. */
 static void file_order(size_t *order, const sd_traced *tensors, size_t n)
 {
     size_t at = 0;

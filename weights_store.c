@@ -8,8 +8,7 @@
 /* ------------------------------------------------------------------------------- which files */
 
 /* How diffusers and transformers end the name of a part's weight file, after its stem; the first file that exists is
- * taken. The ".fp16" files hold the same weights, rounded. Older releases spelled the index of the fp16 shards
- * differently. */
+ * taken. The ".fp16" files hold the same weights, rounded; older releases had another name for their index. */
 static const struct { const char *ending; bool index; } spellings[] = {
     {".safetensors", false},
     {".safetensors.index.json", true},
@@ -162,8 +161,7 @@ sd_status sd_store_load_dir(sd_store *s, const char *dir, const char *stem, sd_e
     return open_as(s, true, dir, stem, e);
 }
 
-/* Files are written in the order of the names, which is nearly that of use. So what comes next in the file is
- * prefetched. */
+/* Files are in the order of the names, which is nearly that of use: so what comes next in the file is prefetched. */
 void sd_store_used(const sd_store *s, const void *data, size_t bytes)
 {
     enum { AHEAD = 32 << 20 };
@@ -231,8 +229,7 @@ void sd_store_log_unused(const sd_store *s, const char *root, const char *what, 
 /* Bits of the exponent in a number's two highest bytes; all ones: an infinity or a NaN. */
 static const uint16_t exponent[] = {[SD_F32] = 0x7F80, [SD_F16] = 0x7C00, [SD_BF16] = 0x7F80, [SD_F64] = 0x7FF0};
 
-/* Index of the first number that is not finite, n if there is none. Files are little-endian: the highest bytes come
- * last. */
+/* Index of the first number that is not finite, n if there is none. Little-endian: the highest bytes are last. */
 static size_t first_not_finite(const unsigned char *p, sd_dtype dt, size_t n)
 {
     size_t size = sd_dtype_size(dt);
