@@ -39,7 +39,7 @@ enum { SDK_PANEL = 64, SDK_PANEL_SPARE = 28 };
 
 typedef void sdk_widen(float *y, const uint16_t *x, size_t n);   /* 16-bit numbers to float, exact */
 
-/* One head of an attention: queries, keys, values and results lie `ld` numbers apart, d numbers each. */
+/* One head of an attention: queries, keys, values and results have d numbers each and begin `ld` numbers apart. */
 typedef struct sdk_head {
     const float *q, *k, *v;
     float *y;

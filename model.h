@@ -46,7 +46,7 @@ typedef struct sd_model {
     const sd_tokenizer *tokenizer; /* NULL: none was opened */
     const sd_module *in_use;       /* the module whose weights may be in memory */
     char *sched_path;              /* scheduler_config.json */
-    sd_sched_config sched;         /* what it says */
+    sd_sched_config sched;         /* its settings */
     char fingerprint[17];          /* "" until somebody asks */
 } sd_model;
 

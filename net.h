@@ -173,8 +173,8 @@ sd_tensor sd_self_attend(sd_run *r, const sd_attn_w *w, sd_tensor x, int heads, 
 
 /* ------------------------------------------------------------------ the networks */
 
-/* The UNet's inputs besides latents and timesteps, for n samples. The caller owns the arrays; the null backend has
- * NULL. */
+/* The UNet's inputs besides latents and timesteps, for n samples. The caller owns the arrays. Under the null backend
+ * they are NULL. */
 typedef struct sd_cond {
     int n, tokens, width;
     const float *context;         /* [n,tokens,width]: what cross-attention looks at */

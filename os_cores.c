@@ -1,5 +1,5 @@
-/* os_cores.c - floor 0: how many cores this process may keep busy. OpenMP's environment says so, and the CPU quota of
- * its control group, which containers set: more threads than that would stand still for most of each period. */
+/* os_cores.c - floor 0: how many cores this process may keep busy. That follows from OpenMP's environment and from the
+ * CPU quota of its control group, which containers set: more threads would stand still for most of each period. */
 #include "os.h"
 
 #include <stdlib.h>

@@ -13,7 +13,7 @@ typedef struct sd_drawing {
     sd_edit edit;
     sd_sched_config levels;         /* of the sampler */
     sd_sampler *sampler;
-    sd_stream *rng, *sampler_rng;   /* the same one unless asked for */
+    sd_stream *rng, *sampler_rng;   /* the same one, unless the caller wants two */
     int B, G, C, h, w, channels;
     int first, n_images;            /* pictures of the batch that are decoded and handed out */
     size_t n;

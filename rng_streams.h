@@ -47,7 +47,7 @@ sd_status sd_stream_open_numbers(sd_stream **out, const char *name, const float 
 void sd_stream_close(sd_stream *s);
 
 /* torch.randn(images, ...) with `each` numbers per picture, float32. With a generator per picture, the first `images`
- * of them draw. One draw of 2n numbers is not two draws of n: see rng.h. */
+ * of them draw. One draw of 2n numbers differs from two draws of n: see rng.h. */
 sd_status sd_stream_normal(sd_stream *s, const char *who, float *out, size_t images, size_t each, sd_error *e);
 
 /* The noise that a sampler adds on its way from one noise level to another, of unit variance. A Brownian stream gives

@@ -243,7 +243,7 @@ static const sd_method_row methods[SD_METHOD_COUNT] = {
         .class_order = 1, .most_order = 3, .spacing = SD_SPACE_LEADING, .alpha_to_one = true, .clip = true,
         .reads = {READS_TABLE, .spacing = true, .alpha_to_one = true},
     },
-    /* A1111's; it stands on k-diffusion. */
+    /* A1111's own, on top of k-diffusion. */
     [SD_RESTART] = {
         .about = {.name = "restart", IN_A1111("Restart"), .order = 2, .draws = SD_DRAWS_ALWAYS,
                   .paper = "Xu et al. 2023, Restart Sampling for Improving Generative Processes"},
@@ -252,7 +252,7 @@ static const sd_method_row methods[SD_METHOD_COUNT] = {
         .class_order = 2, .most_order = 3, .spacing = SD_SPACE_LINSPACE,
         .reads = {READS_MODEL},
     },
-    /* ComfyUI's and stable-diffusion.cpp's. */
+    /* From ComfyUI and stable-diffusion.cpp. */
     [SD_GRADIENT_ESTIMATION] = {
         .about = {.name = "gradient_estimation", .label = "Gradient Estimation", .comfyui = "gradient_estimation",
                   .order = 1,

@@ -186,7 +186,7 @@ SD_API void sd_set_progress(sd_ctx *ctx, void (*fn)(void *user, const sd_progres
 
 /* A step's prediction of the finished picture (x0). */
 typedef struct sd_denoised {
-    int index, total;        /* the evaluation that has ended, from 0, of `total`; 0: the sampler has not decided */
+    int index, total;        /* the evaluation that has ended, from 0; of how many (0: not known before the end) */
     int batch, channels, height, width;
     const float *x0;         /* [batch,channels,height,width], scaling_factor times the VAE's latents; valid only during
                               * the call */

@@ -28,7 +28,7 @@
 
 /* Before a loop that must be unrolled: its count is a compile-time constant, and its array must become registers. */
 #if defined(__clang__)
-#pragma clang diagnostic ignored "-Wpass-failed"   /* where a function is not inlined, such a loop stays one */
+#pragma clang diagnostic ignored "-Wpass-failed"   /* where a function is not inlined, its loops remain */
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define UNROLL _Pragma("GCC unroll 32")

@@ -28,7 +28,8 @@ size_t sd_json_escape(const char *s, size_t n, int32_t *c, const char **why);
 bool sd_is_utf8(const char *text, size_t n);
 
 /* How many letters must be inserted, removed or changed to turn a[0..m) into b[0..n) [Levenshtein 1966]. Only the first
- * SD_MOST_LETTERS of b count. open, ends_open: what b has before, or after, the rest costs nothing. */
+ * SD_MOST_LETTERS of b count. open: further letters at b's beginning cost nothing; ends_open: nor do those at its
+ * end. */
 enum { SD_MOST_LETTERS = 160 };
 size_t sd_changes(const char *a, size_t m, const char *b, size_t n, bool open, bool ends_open);
 
