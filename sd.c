@@ -150,17 +150,23 @@ static sd_status choose_gemm(sd_ctx *c, const sd_options *o)
     return SD_OK;
 }
 
-static sd_status choose_kernels(sd_ctx *c, const sd_options *o)
+/* As many as the caller wants; else one for each core that the process may use. */
+static void choose_threads(sd_ctx *c, const sd_options *o)
 {
-    const char *isa = getenv("SD_ISA");
-    c->cpu.kern = (o->precise ? sd_kern_select_precise : sd_kern_select)(isa && *isa ? isa : NULL);
-    if (!c->cpu.kern) return sd_fail(&c->err, SD_ERR_ARG, "SD_ISA=%.40s is unknown or cannot run on this machine", isa);
     c->cpu.threads = o->threads > 0 ? o->threads : sd_cores_usable();
 #ifndef _OPENMP
     if (o->threads > 1)
         sd_logf(&c->log, SD_LOG_WARNING, "this build has no OpenMP: one thread instead of %d", o->threads);
     c->cpu.threads = 1;
 #endif
+}
+
+static sd_status choose_kernels(sd_ctx *c, const sd_options *o)
+{
+    const char *isa = getenv("SD_ISA");
+    c->cpu.kern = (o->precise ? sd_kern_select_precise : sd_kern_select)(isa && *isa ? isa : NULL);
+    if (!c->cpu.kern) return sd_fail(&c->err, SD_ERR_ARG, "SD_ISA=%.40s is unknown or cannot run on this machine", isa);
+    choose_threads(c, o);
     c->cpu.caches = sd_caches_find();
     if (choose_gemm(c, o)) return c->err.status;
     sd_logf(&c->log, SD_LOG_DETAIL, "kernels %s, products %s, %d threads", c->cpu.kern->name, gemm_name(c),
