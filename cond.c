@@ -130,8 +130,8 @@ static sd_status context_of(sd_ctx *c, const sd_cond_plan *plan, const char *tex
 
 sd_status sd_encode_text(sd_ctx *c, const char *text, int clip_skip, float *out, size_t count)
 {
-    const sd_cond_plan *plan = sd_cond_plan_of(&c->model);
     if (sd_begin(c) || sd_need(c, SD_PART_TOKENIZER | SD_PART_TEXT) || sd_given(c, "out", out)) return sd_end(c);
+    const sd_cond_plan *plan = sd_cond_plan_of(&c->model);
     size_t needed = SD_TOKENS * (size_t)sd_cond_width(&c->model, plan);
     if (count != needed)
         sd_fail(&c->err, SD_ERR_ARG, "the text embedding must have %zu numbers, not %zu", needed, count);
