@@ -111,15 +111,19 @@ LIBS += -lm
 CMOCKA := $(call libs,cmocka,-lcmocka)
 
 # kernels_simd.c, kernels_precise.c and kernels_winograd.c once per instruction set; the best one is chosen when the program starts.
-ISA := scalar
-ifneq ($(if $(I386),,$(filter x86_64-% amd64-%,$(MACHINE))),)
-ISA += sse2 avx2 avx512
-DEFS += -DSD_HAVE_SSE2 -DSD_HAVE_AVX2 -DSD_HAVE_AVX512
+# ISA=scalar: for that one alone, which saves a compiler of sanitizers minutes and gigabytes.
+ISAS := scalar
+ISAS += $(if $(I386),,$(if $(filter x86_64-% amd64-%,$(MACHINE)),sse2 avx2 avx512))
+ISAS += $(if $(filter aarch64-% arm64-%,$(MACHINE)),neon)
+ISA ?= $(ISAS)
+ifneq ($(if $(filter scalar,$(ISA)),$(filter-out $(ISAS),$(ISA)),x),)
+$(error ISA must be scalar, alone or with others of $(ISAS), not "$(ISA)")
 endif
-ifneq ($(filter aarch64-% arm64-%,$(MACHINE)),)
-ISA += neon
-DEFS += -DSD_HAVE_NEON
-endif
+HAVE_sse2   := -DSD_HAVE_SSE2
+HAVE_avx2   := -DSD_HAVE_AVX2
+HAVE_avx512 := -DSD_HAVE_AVX512
+HAVE_neon   := -DSD_HAVE_NEON
+DEFS += $(foreach i,$(ISA),$(HAVE_$(i)))
 # Without vectors the specification is kernels.c itself.
 PRECISE := $(filter-out scalar,$(ISA))
 FLAGS_scalar := -DSD_ISA_SCALAR
@@ -355,6 +359,6 @@ help:
 	@echo '  install    to $(PREFIX):  make install PREFIX=/usr DESTDIR=/tmp/package'
 	@echo '  uninstall, clean, help'
 	@echo 'Switches (each change rebuilds)'
-	@echo '  BLAS=openblas|none  OPENMP=1|0  PNG=1|0  JPEG=1|0  UTF8PROC=1|0'
+	@echo '  BLAS=openblas|none  OPENMP=1|0  PNG=1|0  JPEG=1|0  UTF8PROC=1|0  ISA=scalar'
 	@echo '  CC=gcc|clang  CFLAGS=-O3  LDFLAGS=  PREFIX=/usr/local  DESTDIR=  V=1 (show commands)'
 endif

@@ -103,7 +103,8 @@ void let_threads_sleep(char **argv);
 void catch_signals(void);
 int output_to_stdout(settings *s);
 int exit_code(sd_status status);
-extern int memory_ran_out;   /* some status said so */
+extern int memory_ran_out;   /* some status said so, or no_memory did */
+int no_memory(void);         /* says it. Exit code */
 int errno_code(int why);   /* of a system call of the program's own */
 /* To be asked between calls into the library, which end by themselves: after a signal CLI_INTERRUPTED, with a
  * message. */

@@ -186,7 +186,7 @@ static int encode(const settings *s, const char *file, coded *c)
     c->mean = malloc(c->n * sizeof *c->mean);
     c->logvar = malloc(c->n * sizeof *c->logvar);
     c->latents = malloc(c->n * sizeof *c->latents);
-    if (!c->picture || !c->mean || !c->logvar || !c->latents) return cli_error(CLI_FAILURE, "out of memory");
+    if (!c->picture || !c->mean || !c->logvar || !c->latents) return no_memory();
     status = sd_image_to_floats(context, &c->image, c->picture);
     if (!status) status = sd_vae_encode(context, 1, c->h, c->w, c->picture, c->mean, c->logvar);
     return status ? report(s, status) : CLI_OK;
@@ -247,7 +247,7 @@ static int decode(const settings *s, const float *latents, int channels, int h, 
     size_t pixels = (size_t)h * (size_t)w * (size_t)info.scale * (size_t)info.scale;
     float *own = malloc(n * sizeof *own), *picture = malloc(3 * pixels * sizeof *picture);
     *image = (sd_image){0};
-    int code = own && picture ? CLI_OK : cli_error(CLI_FAILURE, "out of memory");
+    int code = own && picture ? CLI_OK : no_memory();
     for (size_t i = 0; i < n && !code; i++) own[i] = (float)((double)latents[i] / factor);
     sd_status status = code ? SD_OK : sd_vae_decode(context, 1, h, w, own, picture);
     if (!code && !status) status = sd_image_from_floats(context, w * info.scale, h * info.scale, picture, image);

@@ -261,9 +261,9 @@ static const cli_option show_options[] = {
 static const cli_command show_command = {
     "show",
     "usage: sd show FILE [--json]\n\n"
-    "Prints the text that a PNG of ours, of A1111's web UI or of stable-diffusion.cpp keeps, and the command that "
-        "draws\n"
-    "the picture again; what cannot be followed is named.\n",
+    "Prints the text that a PNG, JPEG or WebP of ours, of A1111's web UI or of stable-diffusion.cpp keeps, and the "
+        "command\n"
+    "that draws the picture again; what cannot be followed is named.\n",
     show_options, COUNT(show_options), "the file", AT(file), 0, NULL};
 
 const command other_commands[] = {

@@ -52,6 +52,12 @@ int stopped(void) { return interrupts ? cli_error(CLI_INTERRUPTED, "interrupted"
 
 int memory_ran_out;
 
+int no_memory(void)
+{
+    memory_ran_out = 1;
+    return cli_error(CLI_FAILURE, "out of memory");
+}
+
 /* The README's table. 2 is for what another command line or another file would mend, 1 for what the machine did not
  * do. */
 int exit_code(sd_status status)

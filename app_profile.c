@@ -101,7 +101,7 @@ static void see(void *user, const sd_profiled *op)
 int profile_begin(const settings *s, profile **p)
 {
     *p = calloc(1, sizeof **p);
-    if (!*p) return cli_error(CLI_FAILURE, "out of memory");
+    if (!*p) return no_memory();
     sd_status status = sd_set_profile(context, see, *p);
     return status ? report(s, status) : CLI_OK;
 }
@@ -385,8 +385,9 @@ int profile_print(profile *p, int json)
 {
     sd_roofs roofs;
     double all = 0;
-    if (p->failed) return cli_error(CLI_FAILURE, "out of memory for the profile");
-    if (sd_measure_roofs(context, 0.1, &roofs)) return cli_error(CLI_FAILURE, "%s", sd_error_text(context));
+    if (p->failed) return no_memory();
+    sd_status status = sd_measure_roofs(context, 0.1, &roofs);
+    if (status) return cli_error(exit_code(status), "%s", sd_error_text(context));
     find_medians(p);
     for (int i = 0; i < p->n; i++)
         if (is_stage(&p->row[i])) all += p->row[i].total;

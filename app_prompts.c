@@ -9,6 +9,8 @@
 
 enum { MOST_BYTES = 16 << 20, MOST_WORDS = 256 };
 
+static const char out_of_memory[] = "out of memory";
+
 /* Reads on to the end: NULL, or what is wrong, with *code for it. */
 static const char *read_on(FILE *f, char **text, int *code)
 {
@@ -16,7 +18,7 @@ static const char *read_on(FILE *f, char **text, int *code)
     do {
         char *more = realloc(*text, n + 65536 + 1);
         *code = CLI_FAILURE;
-        if (!more) return "out of memory";
+        if (!more) return out_of_memory;
         *text = more;
         got = fread(more + n, 1, 65536, f);
         n += got;
@@ -43,6 +45,7 @@ static int read_all(char **text, const char *path, const char *hint)
     if (!why) return CLI_OK;
     free(*text);
     *text = NULL;
+    memory_ran_out |= why == out_of_memory;
     return interrupts ? stopped() : cli_error(code, "cannot read %s: %s", input ? "the standard input" : path, why);
 }
 
@@ -84,7 +87,7 @@ int prompt_lines_read(prompt_lines *l, const char *path)
     size_t most = 1;
     for (const char *c = l->text; *c; c++) most += *c == '\n';
     l->line = calloc(most, sizeof *l->line);
-    if (!l->line) return cli_error(CLI_FAILURE, "out of memory");
+    if (!l->line) return no_memory();
     int number = 0;
     for (char *c = l->text, *end; *c; c = end) {
         end = c + strcspn(c, "\n");
@@ -173,7 +176,7 @@ int prompt_line_settings(const prompt_lines *l, int i, const settings *common, s
     s->p.copies = NULL;   /* theirs are common's */
     cli_where(l->path, l->line[i].number);
     size_t size = strlen(l->line[i].text) + 1;
-    if ((*text = malloc(size)) == NULL) return cli_error(CLI_FAILURE, "out of memory");
+    if ((*text = malloc(size)) == NULL) return no_memory();
     memcpy(*text, l->line[i].text, size);
     char *options = options_of(*text);
     int code = options ? split_options(options, words, &n) : CLI_OK;

@@ -100,7 +100,7 @@ static int take_recipe(settings *s, struct from_text *r, const char *from, int m
     s->gemm = r->recipe->gemm == SD_GEMM_OWN ? "own" : r->recipe->gemm == SD_GEMM_OPENBLAS ? "openblas" : NULL;
     s->threads = r->recipe->threads > 0 ? r->recipe->threads : 0;
     if ((p->prompt && !s->p.prompt) || (p->negative_prompt && !s->p.negative_prompt))
-        return cli_error(CLI_FAILURE, "out of memory");
+        return no_memory();
     if (p->sampling.sigmas || p->sampling.timesteps) s->p.sampling.steps = 25;
     s->init = find(r, INIT, p->edit.init_name, from, must_be);
     s->mask = find(r, MASK, p->edit.mask_name, from, must_be);
@@ -154,7 +154,7 @@ int settings_from_text(settings *s, const cli_command *line, int argc, char **ar
     const char *from = s->from;
     char *text = NULL;
     struct from_text *r = calloc(1, sizeof *r);
-    if (!r) return cli_error(CLI_FAILURE, "out of memory");
+    if (!r) return no_memory();
     sd_params_free(&s->p);
     settings_init(s);
     int code = read_recipe(from, &text, &r->recipe);
@@ -302,7 +302,7 @@ int run_show(settings *s, const char *argv0)
     struct from_text *r = calloc(1, sizeof *r);
     (void)argv0;
     settings_init(&taken);
-    if (!r) return cli_error(CLI_FAILURE, "out of memory");
+    if (!r) return no_memory();
     taken.from_text = r;
     int code = s->file ? read_recipe(s->file, &text, &r->recipe)
                        : cli_error(CLI_USAGE, "which file? sd show FILE");

@@ -140,7 +140,7 @@ static int write_plot(sd_ctx *ctx, const sd_params *p, const curve *c, int count
         curves[k] = (plot_curve){*c[k].name ? c[k].name : "the model's schedule", c[k].sigma, c[k].n};
         fprintf(legend, "%s: %s\n", plot_colour(k), curves[k].name);
     }
-    if (!plot_sigmas(&image, title, curves, count)) return cli_error(CLI_FAILURE, "out of memory");
+    if (!plot_sigmas(&image, title, curves, count)) return no_memory();
     fprintf(legend, "%s: sigma from 0.01 to 100 by powers of ten, over the evaluations\n", path);
     sd_status status = sd_image_write(ctx, path, &image, NULL);
     sd_image_free(&image);
@@ -151,7 +151,7 @@ int show_schedules(sd_ctx *ctx, const sd_params *p, const char *schedules, int j
 {
     curve *c = calloc(PLOT_MOST, sizeof *c);
     int code = CLI_OK, count = 0;
-    if (!c) return cli_error(CLI_FAILURE, "out of memory");
+    if (!c) return no_memory();
     const char *at = schedules ? schedules : "";
     do {
         size_t n = strcspn(at, ",");

@@ -6,6 +6,7 @@
  * libpng and libjpeg report errors through longjmp. What must survive one is in a struct of the caller, never in a
  * variable of the function that called setjmp. */
 #include "image.h"
+#include "image_exif.h"
 #include "image_transform.h"
 #include "os.h"
 #include "text.h"
@@ -140,36 +141,6 @@ static bool row_read(source *s)
 
 /* ----------------------------------------------------------------------------------- orientation */
 
-static unsigned u16_of(const uint8_t *p, bool little)
-{
-    return little ? p[0] | (unsigned)p[1] << 8 : p[1] | (unsigned)p[0] << 8;
-}
-
-#if defined(SD_WITH_PNG) || defined(SD_WITH_JPEG)
-static uint32_t u32_of(const uint8_t *p, bool little)
-{
-    uint32_t a = u16_of(p, little), b = u16_of(p + 2, little);
-    return little ? b << 16 | a : a << 16 | b;
-}
-
-/* Tag 0x112 in the first directory of a TIFF header, with which EXIF data begin; 1 (upright) if it is not valid. */
-static int tiff_orientation(const uint8_t *t, size_t n)
-{
-    if (n < 8 || (memcmp(t, "II*\0", 4) != 0 && memcmp(t, "MM\0*", 4) != 0)) return 1;
-    bool little = t[0] == 'I';
-    size_t at = u32_of(t + 4, little);
-    if (at > n - 2) return 1;
-    unsigned entries = u16_of(t + at, little);
-    for (at += 2; entries && at <= n && n - at >= 12; entries--, at += 12) {
-        unsigned type = u16_of(t + at + 2, little);
-        if (u16_of(t + at, little) != 0x112 || (type != 3 && type != 4)) continue;   /* SHORT, or a LONG by mistake */
-        uint32_t v = type == 3 ? u16_of(t + at + 8, little) : u32_of(t + at + 8, little);
-        return v >= 1 && v <= 8 ? (int)v : 1;
-    }
-    return 1;
-}
-#endif
-
 /* EXIF 2.3, table "Orientation": are rows and columns exchanged, and from which sides is the stored picture read? */
 static const struct { bool swap, from_right, from_bottom; } turns[9] = {
     [1] = {false, false, false}, [2] = {false, true, false}, [3] = {false, true, true}, [4] = {false, false, true},
@@ -223,7 +194,7 @@ static int png_orientation(png_structp png, png_infop info)
 #ifdef PNG_eXIf_SUPPORTED
     png_uint_32 n = 0;
     png_bytep tiff = NULL;
-    if (png_get_eXIf_1(png, info, &n, &tiff)) return tiff_orientation(tiff, n);
+    if (png_get_eXIf_1(png, info, &n, &tiff)) return sd_exif_orientation(tiff, n);
 #endif
     (void)png, (void)info;
     return 1;
@@ -379,7 +350,7 @@ static int jpeg_orientation(const struct jpeg_decompress_struct *c)
 {
     for (jpeg_saved_marker_ptr m = c->marker_list; m; m = m->next)
         if (m->data_length > 6 && memcmp(m->data, "Exif\0", 6) == 0)
-            return tiff_orientation(m->data + 6, m->data_length - 6);
+            return sd_exif_orientation(m->data + 6, m->data_length - 6);
     return 1;
 }
 
@@ -497,7 +468,7 @@ static sd_status pnm_row(source *s, const pnm *p, uint8_t *to)
     if (!p->plain && take(s, p->raw, n * p->bytes) < n * p->bytes) return pnm_broken(s, "the file is cut off");
     const uint8_t *from = p->raw;
     for (size_t i = 0; i < n; i++) {
-        int64_t v = p->plain ? pnm_number(s, p->maxval) : p->bytes == 2 ? (int64_t)u16_of(from, false) : *from;
+        int64_t v = p->plain ? pnm_number(s, p->maxval) : p->bytes == 2 ? (from[0] << 8 | from[1]) : *from;
         if (!p->plain) from += p->bytes;
         if (v < 0 && peek(s) < 0) return pnm_broken(s, "the file is cut off");
         if (v < 0 || v > p->maxval) return pnm_broken(s, "a sample is no number or exceeds the largest value");

@@ -1,9 +1,13 @@
-/* image_text.c - floor 3: the text that a PNG keeps under `parameters`: finds its chunk and reads it.
+/* image_text.c - floor 3: the text of settings that a picture's file keeps: finds where it is and reads it.
  *
- * It walks through the chunks and decodes no pixel. No claim of the file is trusted beyond its bytes, and nothing
- * unpacks to more than MOST_TEXT. */
+ * PNG: the chunk `parameters`. JPEG and WebP: EXIF's UserComment, as A1111 writes it, or stable-diffusion.cpp's comment
+ * `parameters` and XMP. It walks through the chunks and decodes no pixel. No claim of the file is trusted beyond its
+ * bytes, and nothing unpacks to more than MOST_TEXT. */
 #include "image.h"
+#include "image_exif.h"
+#include "os.h"
 #include "text.h"
+#include "unicode.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +18,7 @@
 
 enum { MOST_FILE = INT32_MAX, MOST_TEXT = 1 << 24 };
 
-static const char key[] = "parameters", signature[] = "\x89PNG\r\n\x1a\n";
+static const char key[] = "parameters";
 
 typedef struct chunk {
     char name[5];
@@ -151,34 +155,209 @@ static sd_status read_chunk(char **text, const chunk *c, const char *path, sd_er
     return take(text, c->data + at, c->n - at, packed, international ? copy : from_latin1, path, e);
 }
 
-static sd_status read_png_text(char **text, const unsigned char *file, size_t n, const char *path, sd_error *e)
+static sd_status read_png(char **text, const unsigned char *file, size_t n, const char *path, sd_error *e)
 {
     size_t at = 8;
     chunk c;
     while (!*text && !e->status && next_chunk(&c, file, n, &at) && strcmp(c.name, "IEND") != 0)
         read_chunk(text, &c, path, e);
-    if (e->status || *text) return e->status;
-    return sd_fail(e, SD_ERR_MISSING, "%s has no text of settings (a PNG's chunk `parameters`)", path);
+    return e->status;
+}
+
+/* ---------------------------------------------------------------------------- the comment of EXIF */
+
+/* Nobody says in which order the bytes of its UTF-16 are: A1111's piexif always has the high one first, other programs
+ * the order of the directories around it. But every text of settings has letters of ASCII, whose high byte is 0. */
+static bool low_byte_first(const unsigned char *data, size_t n)
+{
+    size_t high_first = 0, low_first = 0;
+    for (size_t i = 0; i + 1 < n; i += 2) {
+        high_first += !data[i] && data[i + 1];
+        low_first += data[i] && !data[i + 1];
+    }
+    return low_first > high_first;
+}
+
+/* As UTF-8, NUL terminated; NULL: no memory. *out_n is SIZE_MAX where a surrogate stands alone. */
+static unsigned char *from_utf16(const unsigned char *data, size_t n, size_t *out_n)
+{
+    bool low = low_byte_first(data, n);
+    unsigned char *s = malloc(n / 2 * 3 + 1), *to = s;
+    for (size_t i = 0; s && i + 1 < n; i += 2) {
+        int32_t c = data[i + !low] | data[i + low] << 8, next = 0;
+        if (c == 0xFEFF && i == 0) continue;   /* the mark of the order */
+        if (i + 3 < n) next = data[i + 2 + !low] | data[i + 2 + low] << 8;
+        bool pair = (c & 0xFC00) == 0xD800 && (next & 0xFC00) == 0xDC00;
+        if ((c & 0xF800) == 0xD800 && !pair) {
+            *out_n = SIZE_MAX;
+            return s;
+        }
+        if (pair) {
+            c = 0x10000 + ((c & 0x3FF) << 10 | (next & 0x3FF));
+            i += 2;
+        }
+        to += sd_utf8_encode(to, c);
+    }
+    if (s) *out_n = (size_t)(to - s);
+    return s;
+}
+
+static sd_status take_utf16(char **text, const unsigned char *data, size_t n, const char *path, sd_error *e)
+{
+    size_t plain_n = 0;
+    unsigned char *plain = from_utf16(data, n, &plain_n);
+    if (!plain) return sd_fail(e, SD_ERR_MEMORY, "no memory for the text of %s", path);
+    if (plain_n == SIZE_MAX) broken(path, "it is not UTF-16", e);
+    else take(text, plain, plain_n, false, copy, path, e);
+    free(plain);
+    return e->status;
+}
+
+/* The comment begins with eight bytes for its code [EXIF 2.3, table 9]; what begins with others has none and is UTF-8,
+ * as A1111 reads it. *text stays NULL if it is empty: cameras write such. */
+static sd_status read_exif(char **text, const unsigned char *tiff, size_t n, const char *path, sd_error *e)
+{
+    enum { CODE = 8 };
+    const uint8_t *data;
+    if (!sd_exif_comment(&data, &n, tiff, n)) return broken(path, "its EXIF points beyond its end", e);
+    bool coded = n >= CODE, utf16 = coded && memcmp(data, "UNICODE", CODE) == 0;
+    bool bytes = coded && (memcmp(data, "ASCII\0\0", CODE) == 0 || memcmp(data, "\0\0\0\0\0\0\0", CODE) == 0);
+    if (coded && memcmp(data, "JIS\0\0\0\0", CODE) == 0) return broken(path, "it is in JIS, not in Unicode", e);
+    if (utf16 || bytes) data += CODE, n -= CODE;
+    if (utf16 && n % 2) return broken(path, "it is not UTF-16", e);
+    size_t unit = utf16 ? 2 : 1;   /* some end it with NULs */
+    while (n && !data[n - 1] && !data[n - unit]) n -= unit;
+    if (!n) return SD_OK;
+    return utf16 ? take_utf16(text, data, n, path, e) : take(text, data, n, false, bytes ? from_latin1 : copy, path, e);
+}
+
+/* The header that a JPEG has before EXIF, and some WebPs. */
+static bool begins_exif(const unsigned char *data, size_t n) { return n >= 6 && memcmp(data, "Exif\0", 6) == 0; }
+
+/* ------------------------------------------------------------------------------------ JPEG, WebP */
+
+enum { START_OF_SCAN = 0xDA, END = 0xD9, APP1 = 0xE1, COMMENT = 0xFE };   /* markers [ITU T.81, table B.1] */
+
+/* Segments are FF, marker, length with its own two bytes, data [ITU T.81, sec. B.1.1.4]; more FF may stand before.
+ * stable-diffusion.cpp's comment is the key, 0, the text, and 0 if there was room for all of it. */
+static sd_status read_jpeg(char **text, const unsigned char *file, size_t n, const char *path, sd_error *e)
+{
+    for (size_t at = 2; !*text && !e->status && n - at >= 4; ) {
+        unsigned marker = file[at + 1];
+        if (file[at] != 0xFF || marker == START_OF_SCAN || marker == END) break;
+        if (marker == 0xFF) {
+            at++;
+            continue;
+        }
+        size_t length = (size_t)file[at + 2] << 8 | file[at + 3];
+        if (length < 2 || length > n - at - 2) return broken(path, "the file is cut off or damaged", e);
+        const unsigned char *data = file + at + 4;
+        size_t size = length - 2;
+        if (marker == APP1 && begins_exif(data, size)) read_exif(text, data + 6, size - 6, path, e);
+        if (marker == COMMENT && size >= sizeof key && memcmp(data, key, sizeof key) == 0) {
+            size -= sizeof key + (size > sizeof key && !data[size - 1]);
+            take(text, data + sizeof key, size, false, from_latin1, path, e);
+        }
+        at += 2 + length;
+    }
+    return e->status;
+}
+
+static const char *find(const char *s, size_t n, const char *what)
+{
+    size_t length = strlen(what);
+    for (; n >= length; s++, n--)
+        if (memcmp(s, what, length) == 0) return s;
+    return NULL;
+}
+
+/* Of XMP only stable-diffusion.cpp's own element, in which five characters are written as entities of XML. */
+static sd_status read_xmp(char **text, const unsigned char *data, size_t n, const char *path, sd_error *e)
+{
+    static const char begin[] = "<sdcpp:parameters>", end[] = "</sdcpp:parameters>";
+    static const struct { const char *name; char c; } entities[] = {
+        {"&amp;", '&'}, {"&lt;", '<'}, {"&gt;", '>'}, {"&quot;", '"'}, {"&apos;", '\''}};
+    const char *s = find((const char *)data, n, begin), *last;
+    if (!s) return SD_OK;
+    s += sizeof begin - 1;
+    last = find(s, n - (size_t)(s - (const char *)data), end);
+    if (!last) return broken(path, "its XMP is cut off", e);
+    if (take(text, (const unsigned char *)s, (size_t)(last - s), false, copy, path, e)) return e->status;
+    char *to = *text;
+    for (const char *from = *text; *from; ) {
+        size_t k = 0;
+        while (k < SD_COUNT(entities) && strncmp(from, entities[k].name, strlen(entities[k].name)) != 0) k++;
+        *to++ = k < SD_COUNT(entities) ? entities[k].c : *from;
+        from += k < SD_COUNT(entities) ? strlen(entities[k].name) : 1;
+    }
+    *to = 0;
+    return SD_OK;
+}
+
+/* Chunks are a name, the data's size in little-endian order, the data, and a byte more if the size is odd [RFC 9649,
+ * sec. 2.3]. */
+static sd_status read_webp(char **text, const unsigned char *file, size_t n, const char *path, sd_error *e)
+{
+    for (size_t at = 12; !*text && !e->status && at < n && n - at >= 8; ) {
+        const unsigned char *p = file + at, *data = p + 8;
+        size_t size = p[4] | (size_t)p[5] << 8 | (size_t)p[6] << 16 | (size_t)p[7] << 24;
+        if (size > n - at - 8) return broken(path, "the file is cut off or damaged", e);
+        size_t head = begins_exif(data, size) ? 6 : 0;
+        if (memcmp(p, "EXIF", 4) == 0) read_exif(text, data + head, size - head, path, e);
+        if (memcmp(p, "XMP ", 4) == 0) read_xmp(text, data, size, path, e);
+        at += 8 + size + size % 2;
+    }
+    return e->status;
+}
+
+/* ------------------------------------------------------------------------------- what file it is */
+
+static const struct kind {
+    const char *begins, *at_8;   /* the file, and its ninth byte on */
+    sd_status (*read)(char **text, const unsigned char *file, size_t n, const char *path, sd_error *e);
+    const char *where;
+} kinds[] = {
+    {"\x89PNG\r\n\x1a\n", "", read_png, "a PNG's chunk `parameters`"},
+    {"\xFF\xD8\xFF", "", read_jpeg, "a JPEG's EXIF UserComment, or its comment `parameters`"},
+    {"RIFF", "WEBP", read_webp, "a WebP's EXIF UserComment, or XMP's `sdcpp:parameters`"},
+};
+enum { HEAD = 12 };
+
+static const struct kind *kind_of(const void *head, size_t n)
+{
+    const char *p = head;
+    for (size_t i = 0; i < SD_COUNT(kinds); i++) {
+        size_t first = strlen(kinds[i].begins), second = strlen(kinds[i].at_8);
+        if (n >= (second ? 8 + second : first) && memcmp(p, kinds[i].begins, first) == 0
+            && (!second || memcmp(p + 8, kinds[i].at_8, second) == 0)) return &kinds[i];
+    }
+    return NULL;
 }
 
 sd_status sd_image_text_memory(char **text, const void *data, size_t n, const char *path, sd_error *e)
 {
     *text = NULL;
     if (e->status) return e->status;
-    if (n >= 8 && memcmp(data, signature, 8) == 0) return read_png_text(text, data, n, path, e);
+    const struct kind *kind = kind_of(data, n);
+    if (kind && (kind->read(text, data, n, path, e) || *text)) return e->status;
+    if (kind) return sd_fail(e, SD_ERR_MISSING, "%s has no text of settings (%s)", path, kind->where);
     if (n > MOST_TEXT || memchr(data, 0, n) || !sd_is_utf8(data, n))
-        return sd_fail(e, SD_ERR_UNSUPPORTED, "%s is neither a PNG nor a text: no other file keeps settings", path);
+        return sd_fail(e, SD_ERR_UNSUPPORTED, "%s is neither a PNG, a JPEG, a WebP nor a text: no other file keeps "
+                       "settings", path);
     *text = copy(data, n);
     return *text ? SD_OK : sd_fail(e, SD_ERR_MEMORY, "no memory for the text of %s", path);
 }
 
-static bool begins_as_png(const char *path)
+static bool picture_or_text(const char *head, size_t n) { return kind_of(head, n) || !memchr(head, 0, n); }
+
+/* A text may not be as large as a picture. A pipe is not looked into: what is read of it is gone. */
+static size_t most_of(const char *path)
 {
-    char head[8];
-    FILE *f = fopen(path, "rb");
-    bool png = f && fread(head, 1, 8, f) == 8 && memcmp(head, signature, 8) == 0;
+    char head[HEAD];
+    FILE *f = sd_os_look(path, NULL) == SD_OS_FILE ? fopen(path, "rb") : NULL;
+    size_t most = !f || kind_of(head, fread(head, 1, HEAD, f)) ? MOST_FILE : MOST_TEXT;
     if (f) fclose(f);
-    return png;
+    return most;
 }
 
 sd_status sd_image_text(char **text, const char *path, sd_error *e)
@@ -186,7 +365,7 @@ sd_status sd_image_text(char **text, const char *path, sd_error *e)
     char *file;
     size_t n;
     *text = NULL;
-    if (e->status || sd_read_file(path, begins_as_png(path) ? MOST_FILE : MOST_TEXT, &file, &n, e)) return e->status;
+    if (e->status || sd_read_file_if(path, most_of(path), picture_or_text, &file, &n, e)) return e->status;
     sd_image_text_memory(text, file, n, path, e);
     free(file);
     return e->status;

@@ -59,7 +59,7 @@ static int add_times(times *t)
     sd_timings now;
     sd_get_timings(context, &now);
     double *more = realloc(t->step, (size_t)(t->n + now.n_steps + 1) * sizeof *more);
-    if (!more) return cli_error(CLI_FAILURE, "out of memory");
+    if (!more) return no_memory();
     t->step = more;
     for (int i = 0; i < now.n_steps; i++) t->step[t->n++] = now.steps[i];
     t->load = now.load;
@@ -127,7 +127,7 @@ static int write_pictures(const settings *s, const sd_params *p, const sd_image 
 static int draw(const settings *s, const sd_params *p, view *v, int first)
 {
     sd_image *images = calloc((size_t)p->batch, sizeof *images);
-    if (!images) return cli_error(CLI_FAILURE, "out of memory");
+    if (!images) return no_memory();
     sd_status status = s->trace ? sd_trace_open(context, s->trace, s->trace_filter) : SD_OK;
     if (!status) {
         printf("seed: %llu\n", (unsigned long long)p->seed);

@@ -502,8 +502,9 @@ typedef struct sd_recipe {
 /* On failure *recipe is NULL and `error` has the sentence. */
 SD_API sd_status sd_recipe_read(const char *text, sd_recipe **recipe, char error[512]);
 SD_API void sd_recipe_free(sd_recipe *recipe);
-/* The text of a PNG (tEXt, zTXt or iTXt `parameters`), or the whole content of a text file, as UTF-8. SD_ERR_MISSING: a
- * PNG without such a text. Free with sd_free. */
+/* The text of settings that a PNG keeps (`parameters` in tEXt, zTXt or iTXt), a JPEG or a WebP (EXIF's UserComment, as
+ * A1111 writes it, or stable-diffusion.cpp's comment and XMP), or all of a file that is none of them but text, as
+ * UTF-8. SD_ERR_MISSING: a picture without one. Free with sd_free. */
 SD_API sd_status sd_image_text_read(const char *path, char **text, char error[512]);
 
 /* ------------------------------------------------------------------------------------- stages */

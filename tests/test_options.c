@@ -59,7 +59,9 @@ TEST(options_that_mean_nothing_here_say_what_to_use)
             {{"-r", "x"}, "-r is not supported"},
         {{"--backend", "cuda0"}, "on the CPU"}, {{"--rng", "std_default"}, "use cpu or cuda"},
         {{"--sampling-method", "euler_cfg_pp"}, "not supported: "}, {{"--scheduler", "gits"}, "not supported: "},
-        {{"--prompt-file", "x"}, "-p @FILE"}, {{"--fa=1"}, "--fa is not supported"}};
+        {{"--prompt-file", "x"}, "-p @FILE"}, {{"--fa=1"}, "--fa is not supported"},
+        {{"--image", "x.png"}, "--image is not supported: the parameters are in the picture itself: sd show FILE"},
+        {{"--metadata-format", "json"}, "--metadata-format is not supported: the parameters are in the picture"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         RUN("-p", "x", "-o", out("a.ppm"), cases[i].args[0], cases[i].args[1]);
         expect_error(cases[i].args[0], 2, cases[i].word);

@@ -393,6 +393,23 @@ TEST(a1111_and_sdcpp_are_drawn_as_far_as_they_can_be_followed)
                                     "--sampling-method euler_a@kdiffusion --scheduler karras@kdiffusion\n"));
     HERE("-q", "--from", "c.txt", "-o", "c.png");
     expect_success("sd.cpp");
+    char jpeg[512] = "\xFF\xD8\xFF\xFE\0\0parameters";   /* with sd.cpp's text as its comment */
+    size_t n = 17 + sizeof sdcpp;
+    jpeg[5] = (char)(n - 4);
+    memcpy(jpeg + 17, sdcpp, sizeof sdcpp);
+    assert_true(n - 4 < 256);
+    spill(temp_path("c.jpg"), jpeg, n);
+    HERE("-q", "--from", "c.jpg", "-o", "j.png");
+    expect_success("a JPEG");
+    assert_true(same_files(temp_path("c.png"), temp_path("j.png")));
+}
+
+TEST(a_picture_may_come_through_a_pipe)
+{
+    char command[8192], here[4096];
+    assert_non_null(realpath(getenv("SD_PROGRAM") ? getenv("SD_PROGRAM") : "./sd", here));
+    snprintf(command, sizeof command, "cat docs/apple.png | %s show /dev/stdin > %s", here, temp_path("said"));
+    assert_int_equal(system(command), 0);
 }
 
 /* A value that cannot be read is not taken for 0 or for the default. */
@@ -477,6 +494,7 @@ int main(void)
         cmocka_unit_test(the_models_name_has_no_path_and_no_newline),
         cmocka_unit_test(another_model_is_noticed),
         cmocka_unit_test(a1111_and_sdcpp_are_drawn_as_far_as_they_can_be_followed),
+        cmocka_unit_test(a_picture_may_come_through_a_pipe),
         cmocka_unit_test(broken_values_are_named_and_not_guessed),
         cmocka_unit_test(what_has_no_text_is_said_in_one_line),
         cmocka_unit_test(the_command_that_is_shown_draws_the_picture),

@@ -1,4 +1,5 @@
-/* test_text.c - numbers and strings in texts, MD5, the texts of PNGs, and what they are understood to say. */
+/* test_text.c - numbers and strings in texts, MD5, the texts of pictures' files, and what they are understood to
+ * say. */
 #define _XOPEN_SOURCE 700
 #include <locale.h>
 #include <math.h>
@@ -127,9 +128,8 @@ TEST(md5_is_that_of_its_rfc)
     }
 }
 
-/* ---------------------------------------------------------------------------------- texts of PNGs */
+/* --------------------------------------------------------------------------------- texts of files */
 
-#ifdef SD_WITH_PNG
 typedef struct file { unsigned char p[4096]; size_t n; } file;
 
 static void put(file *f, const void *data, size_t n)
@@ -138,6 +138,241 @@ static void put(file *f, const void *data, size_t n)
     f->n += n;
 }
 
+static char *text_of(const file *f, sd_status expected, const char *word)
+{
+    sd_error e = {.status = SD_OK};
+    char *text;
+    unsigned char *copy = malloc(f->n ? f->n : 1);   /* of just this size, for a sanitizer */
+    memcpy(copy, f->p, f->n);
+    sd_status status = sd_image_text_memory(&text, copy, f->n, "some/file", &e);
+    free(copy);
+    if (status != expected) fail_msg("%s (%s)", sd_status_name(status), e.text);
+    assert_int_equal(status == SD_OK, text != NULL);
+    if (status) assert_non_null(strstr(e.text, word));
+    return text;
+}
+
+/* Every bit changed, every length: it ends well. */
+static void damage_everywhere(file *f)
+{
+    for (size_t i = 0; i < f->n; i++)
+        for (int bit = 0; bit < 8; bit++) {
+            sd_error e = {.status = SD_OK};
+            char *text;
+            f->p[i] ^= (unsigned char)(1 << bit);
+            sd_image_text_memory(&text, f->p, f->n, "some/file", &e);
+            f->p[i] ^= (unsigned char)(1 << bit);
+            assert_int_equal(e.status == SD_OK, text != NULL);
+            free(text);
+        }
+    for (size_t n = 0; n < f->n; n++) {
+        sd_error e = {.status = SD_OK};
+        char *text;
+        unsigned char *copy = malloc(n ? n : 1);
+        memcpy(copy, f->p, n);
+        sd_image_text_memory(&text, copy, n, "some/file", &e);
+        free(text);
+        free(copy);
+    }
+}
+
+#define HEAD(s) s, sizeof(s) - 1
+
+/* EXIF as A1111's piexif writes it, or with its numbers the other way round. `last` is where the comment is said to
+ * be, `count` how long; 0: what is true. */
+static void put_exif(file *f, bool little, const char *comment, size_t n, uint32_t last, uint32_t count)
+{
+    const uint32_t words[] = {8, 0x87690004, 1, 26, 0x92860007, count ? count : (uint32_t)n, last ? last : 44};
+    unsigned char t[44] = {0};
+    memcpy(t, little ? "II*" : "MM\0*", 4);
+    static const struct { int at, bytes, word, shift; } parts[] = {
+        {4, 4, 0, 0}, {10, 2, 1, 16}, {12, 2, 1, 0}, {14, 4, 2, 0}, {18, 4, 3, 0},
+        {28, 2, 4, 16}, {30, 2, 4, 0}, {32, 4, 5, 0}, {36, 4, 6, 0}};
+    t[little ? 8 : 9] = t[little ? 26 : 27] = 1;   /* one entry in each directory */
+    for (size_t i = 0; i < SD_COUNT(parts); i++)
+        for (int k = 0; k < parts[i].bytes; k++) {
+            int shift = 8 * (little ? k : parts[i].bytes - 1 - k);
+            t[parts[i].at + k] = (unsigned char)(words[parts[i].word] >> parts[i].shift >> shift);
+        }
+    put(f, t, sizeof t);
+    put(f, comment, n);
+}
+
+static void put_segment(file *f, unsigned marker, const char *head, size_t head_n, const void *body, size_t n)
+{
+    size_t length = 2 + head_n + n;
+    const unsigned char begin[] = {0xFF, (unsigned char)marker, (unsigned char)(length >> 8), (unsigned char)length};
+    put(f, begin, 4);
+    put(f, head, head_n);
+    put(f, body, n);
+}
+
+/* The segments of a JPEG with this one in them, and a scan, which is not looked at: a text in it is none. */
+static void jpeg_with(file *f, unsigned marker, const char *head, size_t head_n, const void *body, size_t n)
+{
+    f->n = 0;
+    put(f, HEAD("\xFF\xD8"));
+    put_segment(f, 0xE0, HEAD("JFIF\0"), "\1\1\0\0\1\0\1\0\0", 9);
+    put_segment(f, 0xE1, HEAD("http://ns.adobe.com/xap/1.0/\0"), "<x/>", 4);
+    put_segment(f, 0xFE, HEAD("made by hand"), "", 0);
+    put(f, "\xFF\xFF", 2);
+    put_segment(f, marker, head, head_n, body, n);
+    put_segment(f, 0xDA, HEAD("\1"), "", 0);
+    put_segment(f, 0xFE, HEAD("parameters\0"), "not this", 8);
+}
+
+static void webp_with(file *f, const char *name, const char *head, size_t head_n, const void *body, size_t n)
+{
+    size_t size = head_n + n;
+    const unsigned char word[] = {(unsigned char)size, (unsigned char)(size >> 8), 0, 0};
+    f->n = 0;
+    put(f, HEAD("RIFF\0\0\0\0WEBPVP8 \3\0\0\0abc\0"));   /* an odd chunk and the byte that makes it even */
+    put(f, name, 4);
+    put(f, word, 4);
+    put(f, head, head_n);
+    put(f, body, n);
+    if (size % 2) put(f, "", 1);
+}
+
+static void expect_text(const file *f, const char *expected)
+{
+    char *text = text_of(f, SD_OK, NULL);
+    assert_string_equal(text, expected);
+    free(text);
+}
+
+static const struct { const char *comment; size_t n; const char *text; } comments[] = {
+    {HEAD("UNICODE\0\0a\0 \0c\0a\0t"), "a cat"},                    /* A1111's */
+    {HEAD("UNICODE\0a\0 \0c\0a\0t\0"), "a cat"},                    /* the other order of bytes */
+    {HEAD("UNICODE\0\xFE\xFF\0a"), "a"}, {HEAD("UNICODE\0\xFF\xFE\x61\0"), "a"},
+    {HEAD("UNICODE\0\0c\0a\0f\0\xe9\0 \x73\x2B\xD8\x3D\xDC\x31"), "caf\xc3\xa9 \xe7\x8c\xab\xf0\x9f\x90\xb1"},
+    {HEAD("UNICODE\0\x2B\x73\x3D\xD8\x31\xDC x\0\0y\0\0\0"), NULL},   /* letters of both orders, and NUL */
+    {HEAD("UNICODE\0\0a\0\0"), "a"},                               /* ended by NUL */
+    {HEAD("ASCII\0\0\0a cat"), "a cat"}, {HEAD("ASCII\0\0\0caf\xe9\0\0"), "caf\xc3\xa9"},
+    {HEAD("\0\0\0\0\0\0\0\0a cat, \xe7\x8c\xab"), "a cat, \xe7\x8c\xab"},
+    {HEAD("a cat without a code"), "a cat without a code"},
+};
+
+TEST(comments_of_jpeg_and_webp_are_read_in_each_code)
+{
+    for (size_t i = 0; i < SD_COUNT(comments); i++)
+        for (int little = 0; little < 2; little++) {
+            file exif = {.n = 0}, f;
+            put_exif(&exif, little, comments[i].comment, comments[i].n, 0, 0);
+            if (!comments[i].text) {
+                jpeg_with(&f, 0xE1, HEAD("Exif\0\0"), exif.p, exif.n);
+                text_of(&f, SD_ERR_FORMAT, "NUL byte");
+                continue;
+            }
+            jpeg_with(&f, 0xE1, HEAD("Exif\0\0"), exif.p, exif.n);
+            expect_text(&f, comments[i].text);
+            webp_with(&f, "EXIF", "", 0, exif.p, exif.n);
+            expect_text(&f, comments[i].text);
+            webp_with(&f, "EXIF", HEAD("Exif\0\0"), exif.p, exif.n);
+            expect_text(&f, comments[i].text);
+        }
+}
+
+TEST(sdcpps_comment_and_xmp_are_read)
+{
+    file f;
+    jpeg_with(&f, 0xFE, HEAD("parameters\0"), HEAD("a cat\nSteps: 3\0"));
+    expect_text(&f, "a cat\nSteps: 3");
+    jpeg_with(&f, 0xFE, HEAD("parameters\0"), HEAD("cut off by the segment's en"));   /* then without a NUL */
+    expect_text(&f, "cut off by the segment's en");
+    jpeg_with(&f, 0xFE, HEAD("parameters\0"), "", 0);
+    expect_text(&f, "");
+    webp_with(&f, "XMP ", HEAD("<x:xmpmeta><sdcpp:parameters>"),
+              HEAD("a &lt;b&gt; &amp;amp; &quot;c&quot; &apos; &copy; &</sdcpp:parameters>\n</x:xmpmeta>"));
+    expect_text(&f, "a <b> &amp; \"c\" ' &copy; &");
+}
+
+TEST(broken_comments_are_refused)
+{
+    static const struct {
+        const char *comment;
+        size_t n;
+        uint32_t at, count;
+        sd_status status;
+        const char *word;
+    } bad[] = {
+        {HEAD("UNICODE\0\0a"), 44, 11, SD_ERR_FORMAT, "beyond its end"},
+        {HEAD("UNICODE\0\0a"), 46, 0, SD_ERR_FORMAT, "beyond its end"},
+        {HEAD("UNICODE\0\0a"), 44, 0xFFFFFFFF, SD_ERR_FORMAT, "beyond its end"},
+        {HEAD("UNICODE\0\0a"), 0xFFFFFFFF, 0, SD_ERR_FORMAT, "beyond its end"},
+        {HEAD("UNICODE\0\0a"), 0xFFFFFFFF, 0xFFFFFFFF, SD_ERR_FORMAT, "beyond its end"},
+        {HEAD("UNICODE\0\0a\0"), 0, 0, SD_ERR_FORMAT, "not UTF-16"},
+        {HEAD("UNICODE\0\0a\xD8\x3D\0b"), 0, 0, SD_ERR_FORMAT, "not UTF-16"},
+        {HEAD("UNICODE\0\0a\xDC\x31"), 0, 0, SD_ERR_FORMAT, "not UTF-16"},
+        {HEAD("UNICODE\0\0a\xD8\x3D"), 0, 0, SD_ERR_FORMAT, "not UTF-16"},
+        {HEAD("JIS\0\0\0\0\0a cat"), 0, 0, SD_ERR_FORMAT, "JIS"},
+        {HEAD("no code \xff"), 0, 0, SD_ERR_FORMAT, "not UTF-8"},
+        {HEAD("ASCII\0\0\0a\0b"), 0, 0, SD_ERR_FORMAT, "NUL byte"},
+        {HEAD("UNICODE\0"), 0, 0, SD_ERR_MISSING, "no text of settings"},          /* A1111's of a picture without */
+        {HEAD("ASCII\0\0\0\0\0\0\0"), 0, 0, SD_ERR_MISSING, "no text of settings"},   /* a camera's */
+        {HEAD("UNICODE\0\0a"), 0, 4, SD_ERR_MISSING, "no text of settings"},
+    };
+    for (size_t i = 0; i < SD_COUNT(bad); i++)
+        for (int little = 0; little < 2; little++) {
+            file exif = {.n = 0}, f;
+            put_exif(&exif, little, bad[i].comment, bad[i].n, bad[i].at, bad[i].count);
+            jpeg_with(&f, 0xE1, HEAD("Exif\0\0"), exif.p, exif.n);
+            text_of(&f, bad[i].status, bad[i].word);
+            webp_with(&f, "EXIF", "", 0, exif.p, exif.n);
+            text_of(&f, bad[i].status, bad[i].word);
+        }
+}
+
+/* Directories that point to themselves, to each other, to nowhere; more entries than there are bytes. */
+TEST(directories_without_sense_have_no_comment)
+{
+    static const struct { int at; unsigned char value; } changes[] = {
+        {7, 44}, {7, 0xFF}, {4, 0xFF}, {21, 8}, {21, 18}, {21, 0xFF}, {18, 0xFF}, {31, 3}, {2, 1}, {0, 'X'}};
+    file exif = {.n = 0}, f;
+    put_exif(&exif, false, HEAD("UNICODE\0\0a"), 0, 0);
+    for (size_t i = 0; i < SD_COUNT(changes); i++) {
+        unsigned char was = exif.p[changes[i].at];
+        exif.p[changes[i].at] = changes[i].value;
+        jpeg_with(&f, 0xE1, HEAD("Exif\0\0"), exif.p, exif.n);
+        text_of(&f, SD_ERR_MISSING, "a JPEG's EXIF UserComment");
+        exif.p[changes[i].at] = was;
+    }
+    exif.p[8] = exif.p[26] = 0xFF;   /* the right one is still the first of them */
+    jpeg_with(&f, 0xE1, HEAD("Exif\0\0"), exif.p, exif.n);
+    expect_text(&f, "a");
+}
+
+TEST(damaged_jpegs_and_webps_end_well)
+{
+    file exif = {.n = 0}, f;
+    put_exif(&exif, true, HEAD("UNICODE\0a\0 \0c\0a\0t\0\x3D\xD8\x31\xDC"), 0, 0);
+    jpeg_with(&f, 0xE1, HEAD("Exif\0\0"), exif.p, exif.n);
+    damage_everywhere(&f);
+    webp_with(&f, "EXIF", "", 0, exif.p, exif.n);
+    damage_everywhere(&f);
+    jpeg_with(&f, 0xFE, HEAD("parameters\0"), HEAD("a cat\0"));
+    damage_everywhere(&f);
+    webp_with(&f, "XMP ", HEAD("<sdcpp:parameters>"), HEAD("a &lt; b</sdcpp:parameters>"));
+    damage_everywhere(&f);
+    webp_with(&f, "XMP ", HEAD("<sdcpp:parameters>"), HEAD("a &lt; b</sdcpp:para"));
+    text_of(&f, SD_ERR_FORMAT, "XMP is cut off");
+    jpeg_with(&f, 0xE1, HEAD("Exif\0\0"), exif.p, exif.n);
+    f.n = 150;
+    text_of(&f, SD_ERR_FORMAT, "cut off or damaged");
+    webp_with(&f, "EXIF", "", 0, exif.p, exif.n);
+    f.n -= 3;
+    text_of(&f, SD_ERR_FORMAT, "cut off or damaged");
+    f.n = 0;
+    put(&f, "GIF89a\0", 7);
+    text_of(&f, SD_ERR_UNSUPPORTED, "neither a PNG, a JPEG, a WebP nor a text");
+    f.n = 0;
+    put(&f, HEAD("RIFF\0\0\0\0WAVEfmt "));
+    text_of(&f, SD_ERR_UNSUPPORTED, "neither a PNG");
+}
+
+/* ---------------------------------------------------------------------------------- texts of PNGs */
+
+#ifdef SD_WITH_PNG
 static void put_chunk(file *f, const char *name, const void *data, size_t n)
 {
     unsigned char word[4] = {0, 0, (unsigned char)(n >> 8), (unsigned char)n};
@@ -151,20 +386,6 @@ static void put_chunk(file *f, const char *name, const void *data, size_t n)
 }
 
 static const char begin[] = "\x89PNG\r\n\x1a\n", ihdr[13] = {0, 0, 0, 1, 0, 0, 0, 1, 8, 2};
-
-static char *text_of(const file *f, sd_status expected, const char *word)
-{
-    sd_error e = {.status = SD_OK};
-    char *text;
-    unsigned char *copy = malloc(f->n ? f->n : 1);   /* of just this size, for a sanitizer */
-    memcpy(copy, f->p, f->n);
-    sd_status status = sd_image_text_memory(&text, copy, f->n, "some.png", &e);
-    free(copy);
-    if (status != expected) fail_msg("%s (%s)", sd_status_name(status), e.text);
-    assert_int_equal(status == SD_OK, text != NULL);
-    if (status) assert_non_null(strstr(e.text, word));
-    return text;
-}
 
 static void with_chunk(file *f, const char *name, const char *head, size_t head_n, const char *body, size_t n,
     bool pack)
@@ -183,7 +404,6 @@ static void with_chunk(file *f, const char *name, const char *head, size_t head_
     put_chunk(f, "IEND", "", 0);
 }
 
-#define HEAD(s) s, sizeof(s) - 1
 TEST(texts_are_found_in_each_kind_of_chunk)
 {
     static const struct { const char *name,
@@ -230,9 +450,6 @@ TEST(broken_texts_are_refused)
     with_chunk(&f, "tEXt", HEAD("parameters\0"), HEAD("Steps: 20"), false);
     f.p[f.n - 12 - 6] ^= 1;
     text_of(&f, SD_ERR_FORMAT, "checksum is wrong");
-    f.n = 0;
-    put(&f, "GIF89a\0", 7);
-    text_of(&f, SD_ERR_UNSUPPORTED, "neither a PNG nor a text");
     char *zeros = calloc(1, 20u << 20);   /* a bomb: 20 MB in 20 KB */
     unsigned char *packed = malloc(100000);
     uLongf n = 100000 - 12;
@@ -257,30 +474,12 @@ TEST(broken_texts_are_refused)
     free(packed);
 }
 
-/* Every byte changed, every length: it ends well. */
 TEST(damaged_pngs_end_well)
 {
     file f;
     with_chunk(&f, "iTXt", HEAD("parameters\0\1\0de\0Angaben\0"), HEAD("\xe7\x8c\xab\nSteps: 3, Seed: 4, Size: 8x8"),
         true);
-    for (size_t i = 0; i < f.n; i++)
-        for (int bit = 0; bit < 8; bit++) {
-            sd_error e = {.status = SD_OK};
-            char *text;
-            f.p[i] ^= (unsigned char)(1 << bit);
-            sd_image_text_memory(&text, f.p, f.n, "x.png", &e);
-            f.p[i] ^= (unsigned char)(1 << bit);
-            free(text);
-        }
-    for (size_t n = 0; n < f.n; n++) {
-        sd_error e = {.status = SD_OK};
-        char *text;
-        unsigned char *copy = malloc(n ? n : 1);
-        memcpy(copy, f.p, n);
-        sd_image_text_memory(&text, copy, n, "x.png", &e);
-        free(text);
-        free(copy);
-    }
+    damage_everywhere(&f);
 }
 
 /* What is written is found again, also what looks like another encoding. */
@@ -432,6 +631,11 @@ int main(void)
         cmocka_unit_test(numbers_have_a_point_in_every_locale),
         cmocka_unit_test(strings_are_quoted_as_json_and_read_back),
         cmocka_unit_test(md5_is_that_of_its_rfc),
+        cmocka_unit_test(comments_of_jpeg_and_webp_are_read_in_each_code),
+        cmocka_unit_test(sdcpps_comment_and_xmp_are_read),
+        cmocka_unit_test(broken_comments_are_refused),
+        cmocka_unit_test(directories_without_sense_have_no_comment),
+        cmocka_unit_test(damaged_jpegs_and_webps_end_well),
 #ifdef SD_WITH_PNG
         cmocka_unit_test(texts_are_found_in_each_kind_of_chunk),
         cmocka_unit_test(broken_texts_are_refused),

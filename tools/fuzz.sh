@@ -9,7 +9,7 @@ seconds=$1
 shift
 dir=build/fuzz
 mkdir -p $dir
-${MAKE:-make} --no-print-directory BUILD=$dir OUT=$dir CC="$CC" OPENMP=0 BLAS=none FUZZ_LINK=-fsanitize=fuzzer \
+${MAKE:-make} --no-print-directory BUILD=$dir OUT=$dir CC="$CC" OPENMP=0 BLAS=none ISA=scalar FUZZ_LINK=-fsanitize=fuzzer \
     CFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -DSD_LIBFUZZER" \
     fuzz-build || exit 1
 
@@ -25,6 +25,13 @@ seeds() {
     fuzz_image) seed $1 apple - docs/apple.png
         printf 'P6 2 1 255\nabcdef' > $dir/seeds/$1/p6 ;;
     fuzz_text) seed $1 png 000 docs/apple.png
+        exif='MM\0*\0\0\0\010\0\1\207i\0\4\0\0\0\1\0\0\0\032\0\0\0\0\0\1\222\206\0\7\0\0\0\022\0\0\0,\0\0\0\0UNICODE\0\0a\0c\0a\0t\0,'
+        comment='parameters\0a cat\nSteps: 3, Sampler: Euler a\0'
+        xmp='<sdcpp:parameters>a &lt;cat&gt;\nSteps: 3</sdcpp:parameters>'
+        printf "\\0\\377\\330\\377\\341\\0FExif\\0\\0$exif\\377\\332" > $dir/seeds/$1/jpeg
+        printf "\\0\\377\\330\\377\\376\\0\\051$comment\\377\\332" > $dir/seeds/$1/comment
+        printf "\\0RIFF\\0\\0\\0\\0WEBPEXIF>\\0\\0\\0$exif" > $dir/seeds/$1/webp
+        printf "\\0RIFF\\0\\0\\0\\0WEBPXMP <\\0\\0\\0$xmp" > $dir/seeds/$1/xmp
         printf '\001a cat\nNegative prompt: x\nSteps: 3, Sampler: DPM++ 2M Karras, Size: 8x8, Sigmas: "14,1,0", Outpaint: "1,2,3,4"' > $dir/seeds/$1/text ;;
     fuzz_safetensors) printf '\054\0\0\0\0\0\0\0{"a":{"dtype":"F16","shape":[1],"data_offsets":[0,2]}}xx' > $dir/seeds/$1/small ;;
     fuzz_config) seed $1 unet 000 weights/tiny/unet/config.json; seed $1 vae 001 weights/tiny/vae/config.json
