@@ -73,9 +73,10 @@ enum { PREVIEW_NONE = 2, PREVIEW_PROJ, PREVIEW_VAE };
 /* ---- app_options.c */
 void settings_init(settings *s);   /* nothing given: every option at its default */
 extern cli_command draw_command;
-/* To be called first: puts the rows of the library's table into the tables of options. */
+/* To be called first: puts the rows of the library's table into the tables of options, of drawing and of the other
+ * commands. */
 void fill_options(void);
-void fill_command_options(void);
+void fill_command_options(void);   /* app_commands.c */
 /* Copies rows to out[MOST_OPTIONS], where PARAM and PARAMS are replaced; out may be rows if there is no PARAMS. Returns
  * how many there are. */
 size_t expand_options(cli_option *out, const cli_option *rows, size_t n);

@@ -132,8 +132,6 @@ static void coded_free(coded *c)
     memset(c, 0, sizeof *c);
 }
 
-int nearest_multiple(int side, int scale) { return side < scale ? scale : (side + scale / 2) / scale * scale; }
-
 /* The size at which a picture is encoded. Exit code. */
 static int choose_size(const settings *s, int own, int tall, int scale, int *width, int *height)
 {

@@ -130,7 +130,6 @@ static cli_option draw_options[MOST_OPTIONS];
 void fill_options(void)
 {
     draw_command.n_options = expand_options(draw_options, drawing, COUNT(drawing));
-    fill_command_options();
 }
 
 cli_command draw_command = {

@@ -14,6 +14,8 @@ int check_finite(const char *file, const float *x, size_t n)
     return CLI_OK;
 }
 
+int nearest_multiple(int side, int scale) { return side < scale ? scale : (side + scale / 2) / scale * scale; }
+
 /* p->noise from the file; its shape must be [batch,C,height/scale,width/scale], not only its count. r: p, resolved. */
 static int read_noise(const settings *s, sd_params *p, const sd_params *r, float **noise)
 {

@@ -315,6 +315,7 @@ int main(int argc, char **argv)
     let_threads_sleep(argv);
     catch_signals();
     fill_options();
+    fill_command_options();
     int code = dispatch(argc, argv);
     sd_ctx *done = context;
     context = NULL;   /* before it is freed: a signal may come in between */

@@ -27,126 +27,126 @@ static const sd_param table[] = {
     /* ---- what to draw */
     {{"prompt", TEXT(prompt), ON_LINE('p', "prompt", "TEXT",
       "what the picture shows; @FILE reads it from a file, - from\nthe standard input (also for -n)"),
-      .text_key = "Prompt"}, "prompt", SD_WRITTEN_NEVER, NULL, NULL},
+      .text_key = "Prompt"}, "prompt", SD_WRITTEN_NEVER, NULL},
     {{"negative_prompt", TEXT(negative_prompt), ON_LINE('n', "negative-prompt", "TEXT", "what it does not show"),
-      .text_key = "Negative prompt"}, "negative prompt", SD_WRITTEN_NEVER, NULL, NULL},
+      .text_key = "Negative prompt"}, "negative prompt", SD_WRITTEN_NEVER, NULL},
     {{"width", INT(width), BETWEEN(1, 65536), DEFAULT(SD_DEFAULT), ON_LINE('W', "width", "N",
       "pixels, a multiple of 8 (default: the model's own)"), .text_key = "Size"}, "width",
-     SD_WRITTEN_ALWAYS, sd_write_size, " pixels"},
+     SD_WRITTEN_ALWAYS, " pixels"},
     {{"height", INT(height), BETWEEN(1, 65536), DEFAULT(SD_DEFAULT), ON_LINE('H', "height", "N",
-      "the same for the height")}, "height", SD_WRITTEN_NEVER, NULL, " pixels"},
+      "the same for the height")}, "height", SD_WRITTEN_NEVER, " pixels"},
     {{"seed", AT(seed), .type = SD_PARAM_SEED, ON_LINE('s', "seed", "N",
       "of torch's CPU generator (default, and -1: a random one,\nwhich is printed)"), .text_key = "Seed"}, "seed",
-     SD_WRITTEN_ALWAYS, sd_write_seed, NULL},
+     SD_WRITTEN_ALWAYS, NULL},
     {{"rng", TEXT(rng), .words = STREAMS, ON_LINE(0, "rng", "NAME",
       "the generator that takes the seed: torch-cpu (default),\ntorch-cuda, torch-cuda:sms=40,threads=1024, numpy, "
       "...; or\nFILE.safetensors, whose numbers are used in order"), .text_key = "RNG"}, "rng",
-     SD_WRITTEN_ALWAYS, sd_write_stream, NULL},
+     SD_WRITTEN_ALWAYS, NULL},
     {{"sampler_rng", TEXT(sampler_rng), .words = STREAMS " brownian", ON_LINE(0, "sampler-rng", "NAME",
       "the same for the samplers' noise alone; also brownian"), .text_key = "Sampler RNG"}, "sampler rng",
-     SD_WRITTEN_CHANGED, sd_write_stream, NULL},
+     SD_WRITTEN_CHANGED, NULL},
     {{"seed_per_image", BOOL(seed_per_image), ON_LINE(0, "seed-per-image", NULL,
       "with --batch-size: each picture has its own generator,\nwith seed, seed + 1, ..."),
-      .text_key = "Seed per image"}, "seed per image", SD_WRITTEN_CHANGED, NULL, NULL},
+      .text_key = "Seed per image"}, "seed per image", SD_WRITTEN_CHANGED, NULL},
     {{"batch", INT(batch), BETWEEN(1, 512), DEFAULT(1), ON_LINE(0, "batch-size", "N",
       "pictures drawn together from one seed, as diffusers'\nnum_images_per_prompt"), .text_key = "Batch size"},
-     "batch", SD_WRITTEN_CHANGED, NULL, NULL},
+     "batch", SD_WRITTEN_CHANGED, NULL},
     {{"keep", INT(keep), BETWEEN(0, 512), ON_LINE(0, "keep", "N", "decodes and writes only picture N of --batch-size"),
-      .text_key = "Batch pos"}, "keep", SD_WRITTEN_CHANGED, sd_write_place, NULL},
+      .text_key = "Batch pos"}, "keep", SD_WRITTEN_CHANGED, NULL},
 
     /* ---- how to draw it */
     {{"steps", INT(sampling.steps), BETWEEN(1, 1000), DEFAULT(25), ON_LINE(0, "steps", "N",
       "how many (default 25); some samplers evaluate the network\ntwice a step, pndm once more: see sd schedule"),
-      .text_key = "Steps"}, "steps", SD_WRITTEN_ALWAYS, NULL, NULL},
+      .text_key = "Steps"}, "steps", SD_WRITTEN_ALWAYS, NULL},
     {{"guidance_scale", NUMBER(guidance.scale), BETWEEN(-1000, 1000), DEFAULT(SD_DEFAULT), ON_LINE(0, "cfg-scale", "X",
       "guidance scale (default: the model's, else 7.5); 1 or less\nturns guidance off and takes half the time"),
       .text_key = "CFG scale"},
-     "guidance scale", SD_WRITTEN_ALWAYS, NULL, NULL},
+     "guidance scale", SD_WRITTEN_ALWAYS, NULL},
     {{"sampler", TEXT(sampling.sampler), ON_LINE(0, "sampling-method", "NAME",
-      "the sampler, see sd samplers (default: the model's)"), .text_key = "Sampler"}, "sampler", SD_WRITTEN_ALWAYS,
-     sd_write_sampler, NULL},
+      "the sampler, see sd samplers (default: the model's)"), .text_key = "Sampler"}, "sampler",
+     SD_WRITTEN_ALWAYS, NULL},
     {{"schedule", TEXT(sampling.schedule), ON_LINE(0, "scheduler", "NAME",
       "how sigmas are placed: karras, ..., see sd samplers; or how\ntimesteps are: leading, trailing, linspace"),
-      .text_key = "Schedule type"}, "schedule", SD_WRITTEN_ALWAYS, sd_write_schedule, NULL},
+      .text_key = "Schedule type"}, "schedule", SD_WRITTEN_ALWAYS, NULL},
     {{"spacing", TEXT(sampling.spacing), .words = SPACINGS, ON_LINE(0, "spacing", "NAME",
       "how timesteps are placed where --scheduler places sigmas"), .text_key = "Timestep spacing"}, "spacing",
-     SD_WRITTEN_ALWAYS, NULL, NULL},
+     SD_WRITTEN_ALWAYS, NULL},
     {{"sigmas", LIST(sampling.sigmas, sampling.sigma_count), ON_LINE(0, "sigmas", "LIST",
       "the sigmas themselves, falling: \"14.6,6.5,2.7,0.9,0\""), .text_key = "Sigmas"}, "sigmas",
-     SD_WRITTEN_CHANGED, NULL, NULL},
+     SD_WRITTEN_CHANGED, NULL},
     {{"timesteps", LIST(sampling.timesteps, sampling.timestep_count), ON_LINE(0, "timesteps", "LIST",
-      "the timesteps themselves, falling"), .text_key = "Timesteps"}, "timesteps", SD_WRITTEN_CHANGED, NULL, NULL},
+      "the timesteps themselves, falling"), .text_key = "Timesteps"}, "timesteps", SD_WRITTEN_CHANGED, NULL},
     {{"order", INT(sampling.order), BETWEEN(1, 4), DEFAULT(SD_DEFAULT), ON_LINE(0, "order", "N",
       "order of a multi-step sampler (default, and 0: its own)"), .text_key = "Order"}, "order",
-     SD_WRITTEN_CHANGED, NULL, NULL},
+     SD_WRITTEN_CHANGED, NULL},
     {{"steps_offset", INT(sampling.steps_offset), BETWEEN(0, 999), DEFAULT(SD_DEFAULT), ON_LINE(0, "steps-offset", "N",
       "added to timesteps that are placed by leading"),
-      .text_key = "Steps offset"}, "steps offset", SD_WRITTEN_ALWAYS, NULL, NULL},
+      .text_key = "Steps offset"}, "steps offset", SD_WRITTEN_ALWAYS, NULL},
     {{"set_alpha_to_one", BOOL(sampling.set_alpha_to_one), DEFAULT(SD_DEFAULT), ON_LINE(0, "set-alpha-to-one", "BOOL",
       "true: the last step of ddim and pndm ends at alphas_cumprod\n1, else at that of timestep 0"),
-      .text_key = "Set alpha to one"}, "set_alpha_to_one", SD_WRITTEN_ALWAYS, NULL, NULL},
+      .text_key = "Set alpha to one"}, "set_alpha_to_one", SD_WRITTEN_ALWAYS, NULL},
     {{"prediction", TEXT(sampling.prediction), .words = "epsilon v_prediction sample", ON_LINE(0, "prediction", "NAME",
       "what the UNet predicts: epsilon, v_prediction, sample"), .text_key = "Prediction"}, "prediction",
-     SD_WRITTEN_ALWAYS, NULL, NULL},
+     SD_WRITTEN_ALWAYS, NULL},
     {{"clip_sample", BOOL(sampling.clip_sample), DEFAULT(SD_DEFAULT), ON_LINE(0, "clip-sample", "BOOL",
       "true: ddim clips the latents that it predicts"), .text_key = "Clip sample"}, "clip_sample",
-     SD_WRITTEN_ALWAYS, NULL, NULL},
+     SD_WRITTEN_ALWAYS, NULL},
     {{"eta", NUMBER(sampling.eta), BETWEEN(0, 1), DEFAULT(SD_DEFAULT), ON_LINE(0, "eta", "X",
       "share of fresh noise in each step (default: ddim 0, euler_a 1)"), .text_key = "Eta"}, "eta",
-     SD_WRITTEN_CHANGED, sd_write_eta, NULL},
+     SD_WRITTEN_CHANGED, NULL},
     {{"s_churn", NUMBER(sampling.s_churn), BETWEEN(0, 1e6), ON_LINE(0, "s-churn", "X",
       "euler, heun, dpm2: noise that is added again during a run"), .text_key = "Sigma churn"}, "s_churn",
-     SD_WRITTEN_CHANGED, sd_write_churn, NULL},
+     SD_WRITTEN_CHANGED, NULL},
     {{"s_tmin", NUMBER(sampling.s_tmin), BETWEEN(0, 1e6), ON_LINE(0, "s-tmin", "X",
-      "... only where sigma is at least X"), .text_key = "Sigma tmin"}, "s_tmin", SD_WRITTEN_NEVER, NULL, NULL},
+      "... only where sigma is at least X"), .text_key = "Sigma tmin"}, "s_tmin", SD_WRITTEN_NEVER, NULL},
     {{"s_tmax", NUMBER(sampling.s_tmax), BETWEEN(0, INFINITY), DEFAULT(INFINITY), ON_LINE(0, "s-tmax", "X",
-      "... and at most X (default: no limit)"), .text_key = "Sigma tmax"}, "s_tmax", SD_WRITTEN_NEVER, NULL, NULL},
+      "... and at most X (default: no limit)"), .text_key = "Sigma tmax"}, "s_tmax", SD_WRITTEN_NEVER, NULL},
     {{"s_noise", NUMBER(sampling.s_noise), BETWEEN(0, 1000), DEFAULT(1), ON_LINE(0, "s-noise", "X",
       "standard deviation of that noise, and of the ancestral\nsamplers' (default 1)"),
-      .text_key = "Sigma noise"}, "s_noise", SD_WRITTEN_CHANGED, NULL, NULL},
+      .text_key = "Sigma noise"}, "s_noise", SD_WRITTEN_CHANGED, NULL},
     {{"guidance_rescale", NUMBER(guidance.rescale), BETWEEN(0, 1), ON_LINE(0, "guidance-rescale", "X",
       "brings the guided prediction's standard deviation back to\nthe prompt's: 0 (default) not at all, 1 wholly"),
-      .text_key = "CFG rescale phi"}, "guidance rescale", SD_WRITTEN_CHANGED, NULL, NULL},
+      .text_key = "CFG rescale phi"}, "guidance rescale", SD_WRITTEN_CHANGED, NULL},
     {{"clip_skip", INT(clip_skip), BETWEEN(1, 1000), DEFAULT(1), ON_LINE(0, "clip-skip", "N",
       "the text encoder's layer: 1 the last (default, also 0 and\n-1), 2 the one before it, ..."),
-      .text_key = "Clip skip"}, "clip skip", SD_WRITTEN_CHANGED, NULL, NULL},
+      .text_key = "Clip skip"}, "clip skip", SD_WRITTEN_CHANGED, NULL},
     {{"noise_name", FILE_NAME(noise_name), ON_LINE(0, "noise", "FILE",
       "initial noise: a safetensors file's tensor \"noise\", or its\n"
       "only one, [batch,channels,height/8,width/8]"),
-      .text_key = "Initial noise"}, "noise", SD_WRITTEN_CHANGED, sd_write_noise, NULL},
+      .text_key = "Initial noise"}, "noise", SD_WRITTEN_CHANGED, NULL},
 
     /* ---- beginning from a picture */
     {{"init_name", FILE_NAME(edit.init_name), ON_LINE('i', "init-img", "FILE",
       "the picture: PNG, JPEG or PNM; without -W and -H the result\nhas its size, to the nearest multiple of 8"),
-      .text_key = "Init image"}, "init", SD_WRITTEN_ALWAYS, sd_write_init, NULL},
+      .text_key = "Init image"}, "init", SD_WRITTEN_ALWAYS, NULL},
     {{"strength", NUMBER(edit.strength), BETWEEN(0, 1), DEFAULT(SD_DEFAULT), ON_LINE(0, "strength", "X",
       "how much it changes: the share of the steps that are taken\n(default 0.8; 1 where something is masked)"),
-      .text_key = "Denoising strength"}, "strength", SD_WRITTEN_ALWAYS, NULL, NULL},
+      .text_key = "Denoising strength"}, "strength", SD_WRITTEN_ALWAYS, NULL},
     {{"mask_name", FILE_NAME(edit.mask_name), ON_LINE(0, "mask", "FILE",
       "white is repainted, black is kept (default: the picture's\nalpha, if any of it is at least half transparent)"),
-      .text_key = "Mask"}, "mask", SD_WRITTEN_CHANGED, sd_write_mask, NULL},
+      .text_key = "Mask"}, "mask", SD_WRITTEN_CHANGED, NULL},
     {{"alpha_mask", BOOL(edit.alpha_mask), ON_LINE(0, "alpha-mask", NULL,
       "takes the picture's alpha as the mask in any case"), .text_key = "Alpha mask"}, "alpha mask",
-     SD_WRITTEN_CHANGED, NULL, NULL},
+     SD_WRITTEN_CHANGED, NULL},
     {{"invert_mask", BOOL(edit.invert_mask), ON_LINE(0, "invert-mask", NULL,
       "what the mask keeps is repainted, and the other way round"),
-      .text_key = "Mask mode"}, "invert mask", SD_WRITTEN_CHANGED, sd_write_mask_mode, NULL},
+      .text_key = "Mask mode"}, "invert mask", SD_WRITTEN_CHANGED, NULL},
     {{"mask_blur", NUMBER(edit.mask_blur), BETWEEN(0, 1000), ON_LINE(0, "mask-blur", "X",
       "blurs the mask, with a standard deviation of X pixels"),
-      .text_key = "Mask blur"}, "mask blur", SD_WRITTEN_CHANGED, NULL, " pixels"},
+      .text_key = "Mask blur"}, "mask blur", SD_WRITTEN_CHANGED, " pixels"},
     {{"paste_back", BOOL(edit.paste_back), DEFAULT(1), ON_LINE(0, "paste-back", "BOOL",
       "true (default): kept pixels come back byte for byte"), .text_key = "Paste back"}, "paste back",
-     SD_WRITTEN_CHANGED, NULL, NULL},
+     SD_WRITTEN_CHANGED, NULL},
     {{"inpaint_crop", INT(edit.inpaint_crop), BETWEEN(0, SD_IMAGE_SIDE), DEFAULT(SD_DEFAULT),
       ON_LINE(0, "inpaint-crop", "N",
       "draws only the mask and N pixels around it, at the model's\nsize, and pastes that into the picture"),
-      .text_key = "Inpaint area"}, "inpaint crop", SD_WRITTEN_CHANGED, sd_write_crop, " pixels"},
+      .text_key = "Inpaint area"}, "inpaint crop", SD_WRITTEN_CHANGED, " pixels"},
     {{"outpaint", AT(edit.outpaint), .type = SD_PARAM_MARGINS, BETWEEN(0, SD_IMAGE_SIDE),
       ON_LINE(0, "outpaint", "L,T,R,B", "adds so many pixels at the left, top, right and bottom, and\npaints them"),
-      .text_key = "Outpaint"}, "outpaint", SD_WRITTEN_CHANGED, NULL, NULL},
+      .text_key = "Outpaint"}, "outpaint", SD_WRITTEN_CHANGED, NULL},
     {{"resize", TEXT(edit.resize), .words = "stretch crop pad", ON_LINE(0, "resize", "HOW",
       "how it gets to -W and -H: stretch (default), crop, pad"),
-      .text_key = "Resize"}, "resize", SD_WRITTEN_CHANGED, NULL, NULL},
+      .text_key = "Resize"}, "resize", SD_WRITTEN_CHANGED, NULL},
 };
 
 /* -------------------------------------------------------------------------------------- finding */
@@ -257,7 +257,8 @@ int sd_get_param_sized(int i, sd_param_info *info, size_t size)
 
 enum { SMALLEST = offsetof(sd_params, sampling) };   /* what every version has */
 
-sd_status sd_params_take_unchecked(sd_params *out, const sd_params *given, sd_error *e)
+/* As sd_params_take, without a check of numbers. */
+static sd_status take_unchecked(sd_params *out, const sd_params *given, sd_error *e)
 {
     if (!given) return sd_fail(e, SD_ERR_ARG, "params must not be NULL");
     size_t size = given->size;
@@ -280,7 +281,7 @@ void sd_params_copy_sized(sd_params *to, const sd_params *from, size_t size)
     sd_params all;
     sd_error e = {.status = SD_OK};
     if (!to) return;
-    if (sd_params_take_unchecked(&all, from, &e)) set_defaults(&all);
+    if (take_unchecked(&all, from, &e)) set_defaults(&all);
     all.size = size;
     all.copies = NULL;
     sd_hand_out(to, size, &all, sizeof all);
@@ -288,7 +289,7 @@ void sd_params_copy_sized(sd_params *to, const sd_params *from, size_t size)
 
 sd_status sd_params_take(sd_params *out, const sd_params *given, sd_error *e)
 {
-    if (sd_params_take_unchecked(out, given, e)) return e->status;
+    if (take_unchecked(out, given, e)) return e->status;
     for (size_t i = 0; i < SD_COUNT(table); i++) {
         const sd_param *row = &table[i];
         const sd_param_info *r = &row->about;

@@ -5,10 +5,6 @@
 #include "base.h"
 #include "text.h"
 
-struct sd_param;
-struct sd_writer;   /* a picture's text while it is written, see params_write.c */
-typedef void (*sd_param_writer)(struct sd_writer *w, const struct sd_param *row);
-
 /* When the text of a picture has a parameter under its text_key. What concerns the picture to begin from is left out
  * where there is none. */
 typedef enum sd_written {
@@ -21,7 +17,6 @@ typedef struct sd_param {
     sd_param_info about;     /* all but its group, which follows from the offset */
     const char *name;        /* in messages: "guidance scale" */
     sd_written written;
-    sd_param_writer write;   /* writes it; NULL: its value as it is, if `written` says so */
     const char *unit;        /* in messages, behind its bounds: " pixels"; NULL: none */
 } sd_param;
 
@@ -42,22 +37,5 @@ bool sd_param_add_text(sd_text *t, const sd_params *p, const sd_param *row);
 /* Copies the caller's parameters, which may be of another version of sd.h, into a struct of this one. SD_DEFAULT
  * becomes the default, and remains where the model decides. SD_ERR_ARG if a number is out of its bounds. */
 sd_status sd_params_take(sd_params *out, const sd_params *given, sd_error *e);
-/* The same without a check of numbers. */
-sd_status sd_params_take_unchecked(sd_params *out, const sd_params *given, sd_error *e);
-
-/* ---- params_write.c: rows whose text is more than their value */
-void sd_write_sampler(struct sd_writer *w, const sd_param *row);     /* "Sampler", "Sampler name" */
-void sd_write_schedule(struct sd_writer *w, const sd_param *row);    /* "Schedule type", "Schedule name" */
-void sd_write_seed(struct sd_writer *w, const sd_param *row);        /* that of the picture of the batch */
-void sd_write_size(struct sd_writer *w, const sd_param *row);        /* "Size: 512x512" */
-void sd_write_stream(struct sd_writer *w, const sd_param *row);      /* A1111's name for it, or a file and its hash */
-void sd_write_place(struct sd_writer *w, const sd_param *row);       /* "Batch pos", from 0 */
-void sd_write_noise(struct sd_writer *w, const sd_param *row);       /* a file's name and a hash */
-void sd_write_eta(struct sd_writer *w, const sd_param *row);         /* where the sampler draws */
-void sd_write_churn(struct sd_writer *w, const sd_param *row);       /* with the sigmas that it is done at */
-void sd_write_init(struct sd_writer *w, const sd_param *row);        /* "Init image", "Keeps size" */
-void sd_write_mask(struct sd_writer *w, const sd_param *row);        /* "Mask", "Mask hash" */
-void sd_write_mask_mode(struct sd_writer *w, const sd_param *row);   /* "Mask mode: Inpaint not masked" */
-void sd_write_crop(struct sd_writer *w, const sd_param *row);        /* "Inpaint area", "Masked area padding" */
 
 #endif

@@ -126,7 +126,7 @@ typedef struct sd_writer {
 } sd_writer;
 
 /* A1111's label, or ours in its manner; and our name where that does not say all. */
-void sd_write_sampler(sd_writer *w, const sd_param *row)
+static void write_sampler(sd_writer *w, const sd_param *row)
 {
     const sd_sched_config *s = w->sched;
     const char *sampler = sd_method_about(s->method)->label;
@@ -135,7 +135,7 @@ void sd_write_sampler(sd_writer *w, const sd_param *row)
         add_value(w->t, "Sampler name", sd_method_full_name(s->method, s->program));
 }
 
-void sd_write_schedule(sd_writer *w, const sd_param *row)
+static void write_schedule(sd_writer *w, const sd_param *row)
 {
     sd_curve curve;
     sd_error none = {.status = SD_OK};
@@ -146,7 +146,7 @@ void sd_write_schedule(sd_writer *w, const sd_param *row)
     if (!said) add_value(w->t, "Schedule name", sd_curve_name(w->sched->curve));
 }
 
-void sd_write_seed(sd_writer *w, const sd_param *row)
+static void write_seed(sd_writer *w, const sd_param *row)
 {
     const sd_params *p = w->p;
     uint64_t seed = p->seed + (p->seed_per_image && p->keep ? (uint64_t)p->keep - 1 : 0);
@@ -155,7 +155,7 @@ void sd_write_seed(sd_writer *w, const sd_param *row)
     add_value(w->t, row->about.text_key, digits);
 }
 
-void sd_write_size(sd_writer *w, const sd_param *row)
+static void write_size(sd_writer *w, const sd_param *row)
 {
     const sd_edit *e = w->edit;
     bool own = e->way == SD_EDIT_CANVAS;
@@ -165,7 +165,7 @@ void sd_write_size(sd_writer *w, const sd_param *row)
 }
 
 /* A random stream by the name A1111 has for it, or by ours; or its file, and under "... hash" what is in it. */
-void sd_write_stream(sd_writer *w, const sd_param *row)
+static void write_stream(sd_writer *w, const sd_param *row)
 {
     static const char *const a1111[][2] = {{"torch-cpu", "CPU"}, {"torch-cuda", "NV"}};
     const char *spec = *(const char *const *)((const char *)w->p + row->about.offset);
@@ -189,12 +189,12 @@ void sd_write_stream(sd_writer *w, const sd_param *row)
     free(numbers);
 }
 
-void sd_write_place(sd_writer *w, const sd_param *row)
+static void write_place(sd_writer *w, const sd_param *row)
 {
     if (w->p->batch > 1 && w->p->keep) add_whole(w->t, row->about.text_key, w->p->keep - 1);
 }
 
-void sd_write_noise(sd_writer *w, const sd_param *row)
+static void write_noise(sd_writer *w, const sd_param *row)
 {
     const sd_params *p = w->p;
     if (!p->noise) return;
@@ -202,14 +202,14 @@ void sd_write_noise(sd_writer *w, const sd_param *row)
     add_numbers_hash(w->t, "Initial noise hash", p->noise, p->noise_count);
 }
 
-void sd_write_eta(sd_writer *w, const sd_param *row)
+static void write_eta(sd_writer *w, const sd_param *row)
 {
     const sd_sampler_info *about = sd_method_about(w->sched->method);
     double eta = w->p->sampling.eta;
     if (about->draws != SD_DRAWS_NEVER || eta != about->eta) add_number(w->t, row->about.text_key, eta);
 }
 
-void sd_write_churn(sd_writer *w, const sd_param *row)
+static void write_churn(sd_writer *w, const sd_param *row)
 {
     const sd_sampling_params *s = &w->p->sampling;
     if (!(s->s_churn > 0)) return;
@@ -218,39 +218,34 @@ void sd_write_churn(sd_writer *w, const sd_param *row)
     if (isfinite(s->s_tmax)) add_number(w->t, "Sigma tmax", s->s_tmax);
 }
 
-void sd_write_init(sd_writer *w, const sd_param *row)
+static void write_init(sd_writer *w, const sd_param *row)
 {
     add_name(w->t, row->about.text_key, w->p->edit.init_name);
     if (w->edit->way == SD_EDIT_CANVAS) add_truth(w->t, "Keeps size", true);
 }
 
-void sd_write_mask(sd_writer *w, const sd_param *row)
+static void write_mask(sd_writer *w, const sd_param *row)
 {
     if (!w->p->edit.mask) return;
     add_name(w->t, row->about.text_key, w->p->edit.mask_name);
     add_picture_hash(w->t, "Mask hash", w->p->edit.mask);
 }
 
-void sd_write_mask_mode(sd_writer *w, const sd_param *row)
+static void write_mask_mode(sd_writer *w, const sd_param *row)
 {
     if (w->p->edit.invert_mask) add_value(w->t, row->about.text_key, "Inpaint not masked");
 }
 
-void sd_write_crop(sd_writer *w, const sd_param *row)
+static void write_crop(sd_writer *w, const sd_param *row)
 {
     if (w->p->edit.inpaint_crop < 0) return;
     add_value(w->t, row->about.text_key, "Only masked");
     add_whole(w->t, "Masked area padding", w->p->edit.inpaint_crop);
 }
 
-static void write_row(sd_writer *w, const sd_param *row)
+static void write_value(sd_writer *w, const sd_param *row)
 {
     sd_text value = {0};
-    if (sd_param_is_edit(row) && !w->p->edit.init) return;
-    if (row->write) {
-        row->write(w, row);
-        return;
-    }
     if (row->written == SD_WRITTEN_NEVER) return;
     bool changed = sd_param_add_text(&value, w->p, row);
     sd_text_addn(&value, "", 0);
@@ -261,8 +256,9 @@ static void write_row(sd_writer *w, const sd_param *row)
 
 /* ---- what is no parameter */
 
-static void write_model(sd_writer *w)
+static void write_model(sd_writer *w, const sd_param *row)
 {
+    (void)row;
     sd_ctx *c = w->c;
     add_value(w->t, "Model fingerprint", sd_model_fingerprint(&c->model));
     char *name = name_of(c->model.path);
@@ -273,23 +269,27 @@ static void write_model(sd_writer *w)
     free(name);
 }
 
-static void write_init_hash(sd_writer *w)
+static void write_init_hash(sd_writer *w, const sd_param *row)
 {
+    (void)row;
     const sd_edit_params *e = &w->p->edit;
     if (e->init && e->init_hash) add_value(w->t, "Init image hash", e->init_hash);
     else if (e->init) add_picture_hash(w->t, "Init image hash", e->init);
 }
 
-/* The order of the keys: A1111's where that program puts them. Rows that are not listed follow. */
-static const struct { const char *key; void (*write)(sd_writer *w); } order[] = {
-    {"steps", NULL}, {"sampler", NULL}, {"schedule", NULL}, {"guidance_scale", NULL}, {"seed", NULL}, {"width", NULL},
-    {NULL, write_model}, {"strength", NULL}, {"clip_skip", NULL}, {NULL, write_init_hash},
-    {"rng", NULL}, {"sampler_rng", NULL}, {"seed_per_image", NULL}, {"batch", NULL}, {"keep", NULL},
-    {"noise_name", NULL}, {"eta", NULL}, {"s_churn", NULL}, {"s_noise", NULL}, {"guidance_rescale", NULL},
-    {"sigmas", NULL}, {"timesteps", NULL}, {"order", NULL}, {"spacing", NULL}, {"steps_offset", NULL},
-    {"prediction", NULL}, {"set_alpha_to_one", NULL}, {"clip_sample", NULL}, {"init_name", NULL}, {"mask_name", NULL},
-    {"alpha_mask", NULL}, {"invert_mask", NULL}, {"mask_blur", NULL}, {"inpaint_crop", NULL}, {"paste_back", NULL},
-    {"outpaint", NULL}, {"resize", NULL},
+/* The order of the keys: A1111's where that program puts them; key NULL: what is no parameter. Rows that are not listed
+ * follow with their values. */
+static const struct { const char *key; void (*write)(sd_writer *w, const sd_param *row); } order[] = {
+    {"steps", write_value}, {"sampler", write_sampler}, {"schedule", write_schedule}, {"guidance_scale", write_value},
+    {"seed", write_seed}, {"width", write_size}, {NULL, write_model}, {"strength", write_value},
+    {"clip_skip", write_value}, {NULL, write_init_hash}, {"rng", write_stream}, {"sampler_rng", write_stream},
+    {"seed_per_image", write_value}, {"batch", write_value}, {"keep", write_place}, {"noise_name", write_noise},
+    {"eta", write_eta}, {"s_churn", write_churn}, {"s_noise", write_value}, {"guidance_rescale", write_value},
+    {"sigmas", write_value}, {"timesteps", write_value}, {"order", write_value}, {"spacing", write_value},
+    {"steps_offset", write_value}, {"prediction", write_value}, {"set_alpha_to_one", write_value},
+    {"clip_sample", write_value}, {"init_name", write_init}, {"mask_name", write_mask}, {"alpha_mask", write_value},
+    {"invert_mask", write_mask_mode}, {"mask_blur", write_value}, {"inpaint_crop", write_crop},
+    {"paste_back", write_value}, {"outpaint", write_value}, {"resize", write_value},
 };
 
 static bool is_ordered(const sd_param *row)
@@ -299,15 +299,21 @@ static bool is_ordered(const sd_param *row)
     return false;
 }
 
+/* Of a picture to begin from nothing is written where there is none. */
+static bool is_written(const sd_writer *w, const sd_param *row)
+{
+    return !row || !sd_param_is_edit(row) || w->p->edit.init;
+}
+
 static void write_rows(sd_writer *w)
 {
     const sd_param *row;
     for (size_t i = 0; i < SD_COUNT(order); i++) {
-        if (order[i].write) order[i].write(w);
-        else write_row(w, sd_param_find(order[i].key));
+        row = sd_param_find(order[i].key);
+        if (is_written(w, row)) order[i].write(w, row);
     }
     for (size_t i = 0; (row = sd_param_at(i)) != NULL; i++)
-        if (!is_ordered(row)) write_row(w, row);
+        if (!is_ordered(row) && is_written(w, row)) write_value(w, row);
 }
 
 /* Bits of the result depend on these. With its own products a picture does not depend on the number of threads. */
