@@ -27,7 +27,7 @@ int sd_os_terminal_columns(void)
     return 0;
 }
 
-bool sd_os_hold_standard_streams(void)
+bool sd_os_reserve_standard_streams(void)
 {
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
         if (fcntl(fd, F_GETFD) != -1 || errno != EBADF) continue;
@@ -80,12 +80,12 @@ void sd_os_ignore_file_limit(void)
 #endif
 }
 
-void sd_os_say_now(const char *text)
+void sd_os_write_error(const char *text)
 {
     if (write(STDERR_FILENO, text, strlen(text)) < 0) return;   /* there is nobody else to tell */
 }
 
-void sd_os_start_with(const char *const (*variables)[2], size_t n, char **argv)
+void sd_os_restart_with_environment(const char *const (*variables)[2], size_t n, char **argv)
 {
 #ifdef __linux__
     if (getenv(variables[0][0])) return;
@@ -101,12 +101,12 @@ void sd_os_start_with(const char *const (*variables)[2], size_t n, char **argv)
 
 bool sd_os_on_terminal(void) { return false; }
 int sd_os_terminal_columns(void) { return 0; }
-bool sd_os_hold_standard_streams(void) { return true; }
+bool sd_os_reserve_standard_streams(void) { return true; }
 bool sd_os_move_output(char name[32]) { return name[0] = 0, errno = 0, false; }
 void sd_os_on_lost_page(void (*lost)(void)) { (void)lost; }
 void sd_os_ignore_file_limit(void) {}
-void sd_os_say_now(const char *text) { fputs(text, stderr); }
-void sd_os_start_with(const char *const (*variables)[2], size_t n, char **argv)
+void sd_os_write_error(const char *text) { fputs(text, stderr); }
+void sd_os_restart_with_environment(const char *const (*variables)[2], size_t n, char **argv)
 {
     (void)variables, (void)n, (void)argv;
 }

@@ -29,8 +29,8 @@ static void on_interrupt(int signal_number)
 static void on_lost_page(void)
 {
     sd_abandon(context);
-    sd_os_say_now("sd: a file of the model was made shorter, or its disk failed, while it was in use; "
-                  "--residency ram reads files at once\n");
+    sd_os_write_error("sd: a file of the model was made shorter, or its disk failed, while it was in use; "
+                      "--residency ram reads files at once\n");
     _Exit(CLI_FAILURE);
 }
 
@@ -43,7 +43,7 @@ void catch_signals(void)
 
 void hold_standard_streams(void)
 {
-    if (!sd_os_hold_standard_streams()) _Exit(CLI_FAILURE);
+    if (!sd_os_reserve_standard_streams()) _Exit(CLI_FAILURE);
 }
 
 int stopped(void) { return interrupts ? cli_error(CLI_INTERRUPTED, "interrupted") : CLI_OK; }
@@ -94,7 +94,7 @@ void let_threads_sleep(char **argv)
 {
 #ifdef _OPENMP
     static const char *const variables[][2] = {{"OMP_WAIT_POLICY", "passive"}, {"OPENBLAS_NUM_THREADS", "1"}};
-    sd_os_start_with(variables, COUNT(variables), argv);
+    sd_os_restart_with_environment(variables, COUNT(variables), argv);
 #else
     (void)argv;
 #endif

@@ -160,12 +160,10 @@ static int split_options(char *text, char *words[MOST_WORDS], int *n)
 static int changes_common(const settings *a, const settings *b)
 {
     return a->model != b->model || a->threads != b->threads || a->precise != b->precise
-        || a->residency != b->residency ||
-           a->gemm != b->gemm || a->trace != b->trace || a->trace_filter != b->trace_filter
-               || a->prompts != b->prompts ||
-           a->quiet != b->quiet || a->verbose != b->verbose || a->timings != b->timings || a->version != b->version ||
-           a->help != b->help || a->preview != b->preview || a->noise != b->noise || a->save_steps != b->save_steps ||
-           a->from != b->from;
+        || a->residency != b->residency || a->gemm != b->gemm || a->trace != b->trace
+        || a->trace_filter != b->trace_filter || a->prompts != b->prompts || a->quiet != b->quiet
+        || a->verbose != b->verbose || a->timings != b->timings || a->version != b->version || a->help != b->help
+        || a->preview != b->preview || a->noise != b->noise || a->save_steps != b->save_steps || a->from != b->from;
 }
 
 int prompt_line_settings(const prompt_lines *l, int i, const settings *common, settings *s, char **text)

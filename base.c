@@ -34,9 +34,9 @@ void sd_error_clear(sd_error *e)
     e->text[0] = e->place[0] = 0;
 }
 
-bool sd_stopped(sd_error *e)
+bool sd_fail_if_stopped(sd_error *e)
 {
-    if (e->status == SD_OK && sd_told_to_stop(e)) sd_fail(e, SD_ERR_CANCELLED, "cancelled");
+    if (e->status == SD_OK && sd_stop_requested(e)) sd_fail(e, SD_ERR_CANCELLED, "cancelled");
     return e->status != SD_OK;
 }
 
@@ -229,7 +229,7 @@ static const struct { const char *name; size_t size; } dtypes[] = {
 size_t sd_dtype_size(sd_dtype d) { return (size_t)d < SD_COUNT(dtypes) ? dtypes[d].size : 0; }
 const char *sd_dtype_name(sd_dtype d) { return (size_t)d < SD_COUNT(dtypes) ? dtypes[d].name : "?"; }
 
-void sd_hand_out(void *to, size_t size, const void *full, size_t full_size)
+void sd_copy_struct(void *to, size_t size, const void *full, size_t full_size)
 {
     size_t n = size < full_size ? size : full_size;
     memcpy(to, full, n);

@@ -61,10 +61,10 @@ typedef struct sd_error {
 sd_status sd_fail_at(sd_error *e, const char *file, int line, sd_status status, const char *fmt, ...) SD_PRINTF(5, 6);
 #define sd_fail(e, ...) sd_fail_at((e), __FILE__, __LINE__, __VA_ARGS__)
 void sd_error_clear(sd_error *e);   /* clears status and texts, not `halt`; a new error begins as {0} */
-static inline bool sd_told_to_stop(const sd_error *e) { return e->halt && sd_flag_get(&e->halt->stop); }
+static inline bool sd_stop_requested(const sd_error *e) { return e->halt && sd_flag_get(&e->halt->stop); }
 /* True after an error, and when the call was asked to stop, which is an error from then on. Whatever takes longer than
  * a tenth of a second must ask at least that often. */
-bool sd_stopped(sd_error *e);
+bool sd_fail_if_stopped(sd_error *e);
 /* The status for a system call that set errno to `why`: a wrong name is the caller's mistake, a full disk is not. */
 sd_status sd_errno_status(int why);
 
@@ -145,6 +145,6 @@ const char *sd_dtype_name(sd_dtype d);   /* as safetensors spells it: "F32" */
 
 /* Copies `full` into a caller's struct of `size` bytes, which may come from another version of sd.h: what does not fit
  * is left out, and members that `full` lacks become 0. */
-void sd_hand_out(void *to, size_t size, const void *full, size_t full_size);
+void sd_copy_struct(void *to, size_t size, const void *full, size_t full_size);
 
 #endif

@@ -70,8 +70,8 @@ static void trace_tokens(sd_ctx *c, int i, const int32_t *ids, int n)
     for (int k = 0; k < n * SD_TOKENS && wide; k++) wide[k] = ids[k];
     if (!wide) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for tokens");
     const int64_t dim[] = {n, SD_TOKENS};
-    if (i == 0) sd_trace_last_look(&c->run, SD_I64, 2, dim, wide, "tokens");
-    else sd_trace_last_look(&c->run, SD_I64, 2, dim, wide, "tokens_%d", i + 1);
+    if (i == 0) sd_trace_readonly(&c->run, SD_I64, 2, dim, wide, "tokens");
+    else sd_trace_readonly(&c->run, SD_I64, 2, dim, wide, "tokens_%d", i + 1);
     free(wide);
 }
 
@@ -130,7 +130,8 @@ static sd_status context_of(sd_ctx *c, const sd_cond_plan *plan, const char *tex
 
 sd_status sd_encode_text(sd_ctx *c, const char *text, int clip_skip, float *out, size_t count)
 {
-    if (sd_begin(c) || sd_need(c, SD_PART_TOKENIZER | SD_PART_TEXT) || sd_given(c, "out", out)) return sd_end(c);
+    if (sd_begin(c) || sd_need(c, SD_PART_TOKENIZER | SD_PART_TEXT) || sd_check_not_null(c, "out", out))
+        return sd_end(c);
     const sd_cond_plan *plan = sd_cond_plan_of(&c->model);
     size_t needed = SD_TOKENS * (size_t)sd_cond_width(&c->model, plan);
     if (count != needed)

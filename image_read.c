@@ -154,7 +154,7 @@ static sd_status turn_upright(sd_image *out, const sd_image *in, int orientation
     size_t c = (size_t)in->channels;
     if (sd_image_new(out, width, height, in->channels, e)) return e->status;
     uint8_t *to = out->data;
-    for (int y = 0; y < out->height && !sd_stopped(e); y++)
+    for (int y = 0; y < out->height && !sd_fail_if_stopped(e); y++)
         for (int x = 0; x < out->width; x++, to += c) {
             int sx = swap ? y : x, sy = swap ? x : y;
             if (turns[orientation].from_right) sx = in->width - 1 - sx;
@@ -228,7 +228,7 @@ static sd_status decode_png(png_structp png, png_infop info, source *s)
     if (png_get_rowbytes(png, info) != (size_t)width * (size_t)s->channels) png_error(png, "unexpected row size");
     for (; passes > 0; passes--)
         for (png_uint_32 y = 0; y < height; y++) {
-            if (sd_stopped(s->e)) return s->e->status;
+            if (sd_fail_if_stopped(s->e)) return s->e->status;
             png_read_row(png, place_of(s, y), NULL);
             if (!row_read(s)) return SD_OK;
         }
@@ -301,7 +301,7 @@ static void jpeg_warned(j_common_ptr c, int level)
 static void jpeg_watch(j_common_ptr c)
 {
     const jpeg_job *j = (const jpeg_job *)c->err;
-    if (sd_stopped(j->s->e)) longjmp(((jpeg_job *)c->err)->jump, 1);
+    if (sd_fail_if_stopped(j->s->e)) longjmp(((jpeg_job *)c->err)->jump, 1);
     if (!c->is_decompressor || ((j_decompress_ptr)c)->input_scan_number <= MAX_SCANS) return;
     sd_fail(j->s->e, SD_ERR_FORMAT, "cannot read %s: broken JPEG: more than %d scans", j->s->name, MAX_SCANS);
     longjmp(((jpeg_job *)c->err)->jump, 1);
@@ -378,7 +378,7 @@ static sd_status decode_jpeg(struct jpeg_decompress_struct *c, jpeg_job *j)
     jpeg_start_decompress(c);
     JSAMPARRAY line = cmyk ? c->mem->alloc_sarray((j_common_ptr)c, JPOOL_IMAGE, c->output_width * 4, 1) : NULL;
     while (c->output_scanline < c->output_height) {
-        if (sd_stopped(s->e)) return s->e->status;
+        if (sd_fail_if_stopped(s->e)) return s->e->status;
         JSAMPROW row = place_of(s, c->output_scanline);
         jpeg_read_scanlines(c, cmyk ? line : &row, 1);
         if (cmyk) cmyk_to_rgb(row, line[0], c->output_width);
@@ -487,7 +487,8 @@ static sd_status read_pnm(source *s)
     if (check_claim(s, (uint64_t)width, (uint64_t)height, begin + row * (uint64_t)height)) return s->e->status;
     if (!begin_rows(s, (uint32_t)width, (uint32_t)height, 3, false)) return s->e->status;
     if (!p.plain && !(p.raw = malloc(row))) return sd_fail(s->e, SD_ERR_MEMORY, "no memory to read %s", s->name);
-    for (size_t y = 0; y < (size_t)height && !sd_stopped(s->e) && !pnm_row(s, &p, place_of(s, y)); y++) row_read(s);
+    for (size_t y = 0; y < (size_t)height && !sd_fail_if_stopped(s->e) && !pnm_row(s, &p, place_of(s, y)); y++)
+        row_read(s);
     free(p.raw);
     return s->e->status;
 }

@@ -277,7 +277,7 @@ sd_status sd_image_fit(sd_image *out, const sd_image *in, int width, int height,
     memset(out, 0, sizeof *out);
     if (e->status || sd_resampler_new(&r, &s, e)) return e->status;
     size_t line = (size_t)in->width * (size_t)in->channels;
-    for (int y = 0; y < in->height && !sd_stopped(e); y++) sd_resampler_row(r, in->data + (size_t)y * line);
+    for (int y = 0; y < in->height && !sd_fail_if_stopped(e); y++) sd_resampler_row(r, in->data + (size_t)y * line);
     return sd_resampler_finish(r, out, fill, e);
 }
 

@@ -84,7 +84,7 @@ sd_status sd_image_extend(sd_image *out, const sd_image *in, int left, int top, 
             return sd_fail(e, SD_ERR_ARG, "a margin of %d pixels: expected 0 to %d", margin[i], SD_IMAGE_SIDE);
     if (sd_image_new(out, left + in->width + right, top + in->height + bottom, in->channels, e)) return e->status;
     uint8_t *to = out->data;
-    for (int y = 0; y < out->height && !sd_stopped(e); y++)
+    for (int y = 0; y < out->height && !sd_fail_if_stopped(e); y++)
         for (int x = 0; x < out->width; x++, to += in->channels) {
             int sx = clamp(x - left, 0, in->width - 1), sy = clamp(y - top, 0, in->height - 1);
             bool inside = sx == x - left && sy == y - top;
@@ -101,7 +101,7 @@ sd_status sd_image_to_rgb(sd_image *out, const sd_image *in, const uint8_t *back
     const uint8_t *from = in->data;
     size_t i = 0;
     for (uint8_t *to = out->data, *end = to + 3 * pixels(out); to < end; to += 3, from += in->channels) {
-        if (i++ % LOOK == 0 && sd_stopped(e)) break;
+        if (i++ % LOOK == 0 && sd_fail_if_stopped(e)) break;
         for (int c = 0; c < 3; c++) {
             to[c] = from[in->channels == 1 ? 0 : c];
             if (in->channels == 4 && background)
@@ -144,7 +144,7 @@ sd_status sd_mask_from_luma(sd_image *out, const sd_image *in, sd_error *e)
     if (sd_image_new(out, in->width, in->height, 1, e)) return e->status;
     const uint8_t *from = in->data;
     for (size_t i = 0; i < pixels(in); i++, from += in->channels) {
-        if (i % LOOK == 0 && sd_stopped(e)) break;
+        if (i % LOOK == 0 && sd_fail_if_stopped(e)) break;
         out->data[i] = in->channels == 1 ? *from : luma(from);
     }
     return finished(out, e);
@@ -213,10 +213,10 @@ sd_status sd_mask_blur(sd_image *mask, double radius, sd_error *e)
     uint8_t *copy = malloc(SD_IMAGE_SIDE);
     if (!copy) return sd_fail(e, SD_ERR_MEMORY, "no memory to blur a mask");
     blur_box b = blur_box_of((float)radius);
-    for (int y = 0; y < mask->height && !sd_stopped(e); y++)
+    for (int y = 0; y < mask->height && !sd_fail_if_stopped(e); y++)
         for (int pass = 0; pass < BLUR_PASSES; pass++) blur_line(pixel(mask, 0, y), copy, mask->width, 1, b);
     size_t stride = (size_t)mask->width;
-    for (int x = 0; x < mask->width && !sd_stopped(e); x++)
+    for (int x = 0; x < mask->width && !sd_fail_if_stopped(e); x++)
         for (int pass = 0; pass < BLUR_PASSES; pass++) blur_line(pixel(mask, x, 0), copy, mask->height, stride, b);
     free(copy);
     return e->status;
@@ -259,9 +259,9 @@ static float *distances(const sd_image *mask, sd_error *e)
     double *from = malloc(longest * sizeof *from);
     bool room = d && f && sites && from;
     for (size_t i = 0; room && i < pixels(mask); i++) d[i] = mask->data[i] == 0 ? 0.0f : HUGE_VALF;
-    for (int x = 0; room && x < mask->width && !sd_stopped(e); x++)
+    for (int x = 0; room && x < mask->width && !sd_fail_if_stopped(e); x++)
         parabolas(d + x, stride, mask->height, f, sites, from);
-    for (int y = 0; room && y < mask->height && !sd_stopped(e); y++)
+    for (int y = 0; room && y < mask->height && !sd_fail_if_stopped(e); y++)
         parabolas(d + (size_t)y * stride, 1, mask->width, f, sites, from);
     free(f);
     free(sites);
@@ -364,7 +364,7 @@ sd_status sd_image_paste(sd_image *base, int x, int y, const sd_image *over, con
     if (mask && (mask->width != over->width || mask->height != over->height || mask->channels != 1))
         return sd_fail(e, SD_ERR_ARG, "cannot paste %dx%d pixels through a mask of %dx%d pixels and %d channels",
                        over->width, over->height, mask->width, mask->height, mask->channels);
-    for (int oy = 0; oy < over->height && !sd_stopped(e); oy++)
+    for (int oy = 0; oy < over->height && !sd_fail_if_stopped(e); oy++)
         for (int ox = 0; ox < over->width; ox++) {
             if (oy + y < 0 || oy + y >= base->height || ox + x < 0 || ox + x >= base->width) continue;
             unsigned m = mask ? *pixel(mask, ox, oy) : 255;

@@ -81,7 +81,7 @@ static sd_status encode_png(png_structp png, png_infop info, const png_job *j)
     if (j->text) put_text(png, info, j);
     png_write_info(png, info);
     for (int y = 0; y < p->height; y++) {
-        if (sd_stopped(j->e)) return j->e->status;
+        if (sd_fail_if_stopped(j->e)) return j->e->status;
         png_write_row(png, p->data + (size_t)y * (size_t)p->width * (size_t)p->channels);
     }
     png_write_end(png, NULL);

@@ -223,7 +223,7 @@ static bool word(reader *r, sd_json_type *type)
 static bool value(reader *r, sd_json *to)
 {
     if (++r->values > MOST_VALUES) return no(r, "more than 1048576 values");
-    if (r->values % 4096 == 0 && sd_stopped(r->e)) return no(r, "cancelled");
+    if (r->values % 4096 == 0 && sd_fail_if_stopped(r->e)) return no(r, "cancelled");
     skip_space(r);
     char c = next(r);
     bool is_number = c == '-' || (c >= '0' && c <= '9') || (r->python && c == 'I');

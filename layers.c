@@ -42,7 +42,7 @@ sd_status sd_steps_done(const sd_net_steps *p, sd_error *e)
     return p->failed ? sd_fail(e, SD_ERR_MEMORY, "no memory for the steps of a network") : SD_OK;
 }
 
-void sd_steps_free(sd_net_steps *p)
+static void free_steps(sd_net_steps *p)
 {
     free(p->step);
     memset(p, 0, sizeof *p);
@@ -170,7 +170,7 @@ void sd_net_free(sd_net *n)
 {
     for (int i = 0; n->w && i < n->steps.n; i++) free(n->w[i].attn.block);
     free(n->w);
-    sd_steps_free(&n->steps);
+    free_steps(&n->steps);
     memset(n, 0, sizeof *n);
 }
 
@@ -199,15 +199,15 @@ static sd_tensor resnet(sd_run *r, const sd_res_w *w, const sd_net_dims *d, sd_t
 {
     size_t mark = sd_mark(r);
     sd_tensor h = norm_silu(r, x, &w->norm1, d->groups, d->eps, path, "norm1");
-    h = sd_keep(r, mark, sd_conv2d(r, h, &w->conv1.w, &w->conv1.b, conv3));     /* [N,H,W,co] */
+    h = sd_move_down(r, mark, sd_conv2d(r, h, &w->conv1.w, &w->conv1.b, conv3));     /* [N,H,W,co] */
     sd_trace_tensor(r, h, "%s.conv1", path);
     if (w->time_emb_proj.w.nd) {
         sd_tensor t = sd_linear(r, temb, &w->time_emb_proj.w, &w->time_emb_proj.b);   /* [N,co] */
         sd_trace_tensor(r, t, "%s.time_emb_proj", path);
         sd_add_channels_(r, h, t);
     }
-    h = sd_keep(r, mark, norm_silu(r, h, &w->norm2, d->groups, d->eps, path, "norm2"));
-    h = sd_keep(r, mark, sd_conv2d(r, h, &w->conv2.w, &w->conv2.b, conv3));
+    h = sd_move_down(r, mark, norm_silu(r, h, &w->norm2, d->groups, d->eps, path, "norm2"));
+    h = sd_move_down(r, mark, sd_conv2d(r, h, &w->conv2.w, &w->conv2.b, conv3));
     sd_trace_tensor(r, h, "%s.conv2", path);
     sd_tensor shortcut = x;
     if (w->conv_shortcut.w.nd) {
@@ -247,8 +247,8 @@ static sd_tensor cross_attend(sd_run *r, const sd_attn_w *w, sd_tensor x, const 
 {
     uint64_t version = sd_trace_writes(r) ? 0 : c->version;
     sd_tensor q = sd_linear(r, x, &w->to_q.w, &w->to_q.b);                           /* [N,T,C] */
-    sd_tensor k = sd_linear_once(r, c->tokens, &w->to_k.w, &w->to_k.b, version);     /* [N,S,C] */
-    sd_tensor v = sd_linear_once(r, c->tokens, &w->to_v.w, &w->to_v.b, version);
+    sd_tensor k = sd_linear_cached(r, c->tokens, &w->to_k.w, &w->to_k.b, version);     /* [N,S,C] */
+    sd_tensor v = sd_linear_cached(r, c->tokens, &w->to_v.w, &w->to_v.b, version);
     return attend(r, w, q, k, v, heads, false, path, names);
 }
 
@@ -399,7 +399,7 @@ static void push_skip(sd_run *r, sd_flow *f)
 
 static void move_down(sd_run *r, sd_flow *f, size_t mark)
 {
-    f->x = sd_keep(r, mark, f->x);
+    f->x = sd_move_down(r, mark, f->x);
     f->mark = mark;
     f->own = true;
 }

@@ -40,7 +40,7 @@ static int check_draw(const settings *s, int several)
     if (code || !s->trace) return code;
     if (strcmp(s->trace, "-") == 0)
         return cli_error(CLI_USAGE, "a trace goes to a file, not to the standard output: --trace FILE.safetensors");
-    if (has_other_ending(s->trace, ".safetensors"))
+    if (!*s->trace || has_other_ending(s->trace, ".safetensors"))
         return cli_error(CLI_USAGE, "a trace is a safetensors file: its name must end in .safetensors, not \"%s\"",
                          s->trace);
     return check_writable("trace", s->trace);

@@ -99,7 +99,6 @@ typedef struct sd_net_steps {
     sd_step spare;       /* sd_step_add then returns this, so that its callers need no checks */
 } sd_net_steps;
 
-void sd_steps_free(sd_net_steps *p);
 /* Appends one step under its diffusers path; the other function gives it its CompVis path. */
 sd_step *sd_step_add(sd_net_steps *p, sd_step_kind kind, int ci, int co, const char *hf, ...) SD_PRINTF(5, 6);
 void sd_step_ldm(sd_step *s, const char *ldm, ...) SD_PRINTF(2, 3);

@@ -42,7 +42,7 @@ static sd_tensor shape_error(sd_run *r, const char *op, const char *want, const 
 /* False once an error is set or the caller wants to stop. */
 static bool go(sd_run *r)
 {
-    (void)sd_stopped(r->err);
+    (void)sd_fail_if_stopped(r->err);
     return sd_ok(r);
 }
 
@@ -133,7 +133,7 @@ sd_tensor sd_view4(sd_run *r, sd_tensor x, int64_t a, int64_t b, int64_t c, int6
 size_t sd_mark(const sd_run *r) { return r->arena.used; }
 void sd_reset(sd_run *r, size_t mark) { r->arena.used = mark; }
 
-sd_tensor sd_keep(sd_run *r, size_t mark, sd_tensor y)
+sd_tensor sd_move_down(sd_run *r, size_t mark, sd_tensor y)
 {
     sd_reset(r, mark);
     sd_tensor at = new_tensor(r, y.nd, y.dim);   /* it fits, because y lies above the mark */
@@ -154,16 +154,16 @@ sd_status sd_reserve(sd_run *r, size_t bytes, const char *what)
     return r->err->status;
 }
 
-void sd_forget(sd_run *r)
+void sd_forget_cached(sd_run *r)
 {
     for (int i = 0; i < r->kept.n; i++) r->be->release(r, r->kept.item[i].y.data);
     free(r->kept.item);
-    r->kept = (sd_kept){0};
+    r->kept = (sd_cached){0};
 }
 
 void sd_run_free(sd_run *r)
 {
-    sd_forget(r);
+    sd_forget_cached(r);
     if (r->be && r->be->release) r->be->release(r, r->arena.base);
     if (r->be && r->be->trim) r->be->trim(r);
     r->arena = (sd_arena){0};
@@ -245,7 +245,7 @@ sd_tensor sd_linear(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor 
 /* Where the result for this weight is kept (*found), or can be kept; NULL: nothing is kept. */
 static sd_tensor *place_to_keep(sd_run *r, const sd_tensor *w, uint64_t version, bool *found)
 {
-    sd_kept *k = &r->kept;
+    sd_cached *k = &r->kept;
     int i = 0;
     *found = false;
     if (!version || !w->id || !r->be->alloc) return NULL;
@@ -263,7 +263,7 @@ static sd_tensor *place_to_keep(sd_run *r, const sd_tensor *w, uint64_t version,
     return &k->item[i].y;
 }
 
-sd_tensor sd_linear_once(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor *b, uint64_t version)
+sd_tensor sd_linear_cached(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor *b, uint64_t version)
 {
     bool found;
     if (!go(r)) return (sd_tensor){0};

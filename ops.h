@@ -84,11 +84,11 @@ extern const sd_backend sd_backend_cpu;    /* ops_cpu.c */
 struct sd_trace;
 struct sd_profile;
 
-/* Results of sd_linear_once, in the backend's memory, found by the weight and by the version of the input. */
-typedef struct sd_kept {
+/* Results of sd_linear_cached, in the backend's memory, found by the weight and by the version of the input. */
+typedef struct sd_cached {
     struct { uint32_t id, weight_version; uint64_t version; sd_tensor y; } *item;
     int n;
-} sd_kept;
+} sd_cached;
 
 /* The state of one computation. */
 struct sd_run {
@@ -96,7 +96,7 @@ struct sd_run {
     const sd_backend *be;
     void *device;                       /* the backend's own: struct sd_cpu of ops_cpu.h; the null backend has none */
     sd_arena arena;                     /* of the backend's memory, see sd_reserve */
-    sd_kept kept;
+    sd_cached kept;
     struct sd_trace *trace;             /* NULL: off */
     struct sd_profile *profile;         /* profile.h; NULL: off */
     const char *step;                   /* module path being computed, for error texts; may be NULL */
@@ -110,11 +110,11 @@ struct sd_run {
 
 /* Gives the arena at least `bytes` of working memory and empties it. `what`: see sd_backend.alloc. */
 sd_status sd_reserve(sd_run *r, size_t bytes, const char *what);
-void sd_forget(sd_run *r);              /* frees what sd_linear_once keeps */
+void sd_forget_cached(sd_run *r);              /* frees what sd_linear_cached keeps */
 void sd_run_free(sd_run *r);            /* ... and the working memory, and what the backend holds for speed */
 
 static inline bool sd_ok(const sd_run *r) { return r->err->status == SD_OK; }
-static inline bool sd_is_cancelled(const sd_run *r) { return sd_told_to_stop(r->err); }
+static inline bool sd_is_cancelled(const sd_run *r) { return sd_stop_requested(r->err); }
 /* False where nothing is computed: tensors have shapes, but no numbers. */
 static inline bool sd_has_numbers(const sd_run *r) { return r->be->download != NULL; }
 
@@ -152,13 +152,13 @@ sd_tensor sd_view4(sd_run *r, sd_tensor x, int64_t a, int64_t b, int64_t c, int6
 size_t sd_mark(const sd_run *r);
 void sd_reset(sd_run *r, size_t mark);
 /* Frees everything above `mark` but y, which is moved down to it. */
-sd_tensor sd_keep(sd_run *r, size_t mark, sd_tensor y);
+sd_tensor sd_move_down(sd_run *r, size_t mark, sd_tensor y);
 
 /* ---- the operations. A trailing underscore: works in place. */
 sd_tensor sd_linear(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor *b);              /* [..,I] -> [..,O] */
-/* sd_linear of an x whose numbers have this version. Until sd_forget, the result is kept and found again by weight and
- * version. Version 0: not kept. */
-sd_tensor sd_linear_once(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor *b, uint64_t version);
+/* sd_linear of an x whose numbers have this version. Until sd_forget_cached, the result is kept and found again by
+ * weight and version. Version 0: not kept. */
+sd_tensor sd_linear_cached(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor *b, uint64_t version);
 /* The shape y [N,H',W',O] of a convolution's result. False: the picture is smaller than the kernel. */
 bool sd_conv_result(const int64_t x[4], const int64_t w[4], sd_conv c, int64_t y[4]);
 sd_tensor sd_conv2d(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c);

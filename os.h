@@ -105,7 +105,7 @@ int sd_os_terminal_columns(void);    /* 0: unknown */
 /* If a standard stream is closed, the next file to be opened gets its number, and what is meant for the stream is
  * written into that file. So each closed stream is opened on something that still fails as a closed one does: for
  * input, what can only be written; for output, what can only be read. */
-bool sd_os_hold_standard_streams(void);
+bool sd_os_reserve_standard_streams(void);
 /* From now on, what is printed on standard output goes to standard error. name[32] receives a name for what was the
  * standard output before. */
 bool sd_os_move_output(char name[32]);
@@ -115,9 +115,9 @@ void sd_os_on_stop(void (*stop)(int signal_number));
 /* `lost` is called when a page of a mapped file cannot be read any more; it must not return. */
 void sd_os_on_lost_page(void (*lost)(void));
 void sd_os_ignore_file_limit(void);   /* write() then fails beyond the limit, as on a full disk, and no signal comes */
-void sd_os_say_now(const char *text);   /* on the standard error stream; a signal handler may call it */
+void sd_os_write_error(const char *text);   /* on the standard error stream; a signal handler may call it */
 /* Restarts the program with n environment variables set (name, value) that libraries read before main begins. Returns
  * if the first one is set already, or if a restart is impossible. */
-void sd_os_start_with(const char *const (*variables)[2], size_t n, char **argv);
+void sd_os_restart_with_environment(const char *const (*variables)[2], size_t n, char **argv);
 
 #endif

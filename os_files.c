@@ -71,7 +71,7 @@ static sd_status read_all(FILE *f, const char *path, size_t max, size_t whole, s
     size_t room = 0, got = 0;
     bool known = !accept;
     do {
-        if (sd_stopped(e)) return e->status;
+        if (sd_fail_if_stopped(e)) return e->status;
         if (!grow(data, &room, *used, whole)) return sd_fail(e, SD_ERR_MEMORY, "no memory to read %s", path);
         size_t left = room - *used - 1;
         got = fread(*data + *used, 1, left < PIECE ? left : PIECE, f);
@@ -79,7 +79,7 @@ static sd_status read_all(FILE *f, const char *path, size_t max, size_t whole, s
         if (!known && !accept(*data, *used)) break;
         known = true;
     } while (got && *used <= max);
-    if (sd_stopped(e)) return e->status;   /* a signal that stops us also ends a read that waits */
+    if (sd_fail_if_stopped(e)) return e->status;   /* a signal that stops us also ends a read that waits */
     if (ferror(f)) return sd_fail(e, sd_errno_status(errno), "cannot read %s: %s", path, strerror(errno));
     (*data)[*used] = 0;
     return *used > max ? too_large(path, max, e) : SD_OK;
@@ -91,10 +91,10 @@ sd_status sd_read_file_if(const char *path, size_t max, sd_accept *accept, char 
     size_t whole = 0;
     *data = NULL;
     *n = 0;
-    if (sd_stopped(e)) return e->status;
+    if (sd_fail_if_stopped(e)) return e->status;
     if (sd_is_dir(path)) return sd_fail(e, SD_ERR_ARG, "expected a file, found a directory: %s", path);
     FILE *f = fopen(path, "rb");
-    if (!f && sd_stopped(e)) return e->status;   /* while it waited for the other end of a pipe */
+    if (!f && sd_fail_if_stopped(e)) return e->status;   /* while it waited for the other end of a pipe */
     if (!f) return sd_fail(e, sd_errno_status(errno), "cannot open %s: %s", path, strerror(errno));
     bool sized = sd_os_look(path, &bytes) == SD_OS_FILE;
     if (sized && bytes > max) too_large(path, max, e);
@@ -119,7 +119,7 @@ sd_status sd_read_file(const char *path, size_t max, char **data, size_t *n, sd_
 
 static sd_status cannot_write(const char *path, int why, sd_error *e)
 {
-    if (why == EINTR && sd_stopped(e)) return e->status;
+    if (why == EINTR && sd_fail_if_stopped(e)) return e->status;
     return sd_fail(e, sd_errno_status(why), "cannot write %s: %s", path, why ? strerror(why) : "write error");
 }
 
@@ -224,7 +224,7 @@ sd_status sd_outfile_open(sd_outfile *o, const char *path, sd_error *e)
     enum { TRIES = 100 };
     const char *slash = strrchr(path, '/');
     memset(o, 0, sizeof *o);
-    if (sd_stopped(e)) return e->status;
+    if (sd_fail_if_stopped(e)) return e->status;
     if (sd_is_dir(path)) return sd_fail(e, SD_ERR_ARG, "cannot write %s: it is a directory", path);
     bool through = sd_is_stream(path);
     o->path = sd_strdup(path);
@@ -281,7 +281,7 @@ FILE *sd_file_without_name(const char *path, sd_error *e)
 {
     const char *slash = strrchr(path, '/'), *elsewhere = getenv("TMPDIR");
     sd_text dir = {0};
-    if (sd_stopped(e)) return NULL;
+    if (sd_fail_if_stopped(e)) return NULL;
     if (sd_is_stream(path)) sd_text_add(&dir, "%s/", elsewhere && *elsewhere ? elsewhere : "/tmp");
     else sd_text_addn(&dir, path, slash ? (size_t)(slash - path) + 1 : 0);
     char *name = dir.failed ? NULL : temporary_name(dir.s, dir.n);
@@ -302,7 +302,7 @@ FILE *sd_file_without_name(const char *path, sd_error *e)
 #else
 FILE *sd_file_without_name(const char *path, sd_error *e)
 {
-    FILE *f = sd_stopped(e) ? NULL : tmpfile();
+    FILE *f = sd_fail_if_stopped(e) ? NULL : tmpfile();
     if (!f && !e->status) cannot_write(path, errno, e);
     return f;
 }

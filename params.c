@@ -238,7 +238,7 @@ void sd_params_init_sized(sd_params *p, size_t size)
     if (!p) return;
     set_defaults(&all);
     all.size = size;
-    sd_hand_out(p, size, &all, sizeof all);
+    sd_copy_struct(p, size, &all, sizeof all);
 }
 
 size_t sd_params_size(void) { return sizeof(sd_params); }
@@ -249,7 +249,7 @@ int sd_get_param_sized(int i, sd_param_info *info, size_t size)
     if (!row || !info) return 0;
     sd_param_info about = row->about;
     about.group = group_of(row);
-    sd_hand_out(info, size, &about, sizeof about);
+    sd_copy_struct(info, size, &about, sizeof about);
     return 1;
 }
 
@@ -284,7 +284,7 @@ void sd_params_copy_sized(sd_params *to, const sd_params *from, size_t size)
     if (take_unchecked(&all, from, &e)) set_defaults(&all);
     all.size = size;
     all.copies = NULL;
-    sd_hand_out(to, size, &all, sizeof all);
+    sd_copy_struct(to, size, &all, sizeof all);
 }
 
 sd_status sd_params_take(sd_params *out, const sd_params *given, sd_error *e)
@@ -311,7 +311,7 @@ typedef struct copy { struct copy *next; } copy;
 
 void sd_params_free(sd_params *p)
 {
-    if (!p) return;
+    if (!p || p->size < offsetof(sd_params, copies) + sizeof p->copies) return;
     for (copy *c = p->copies, *next; c; c = next) {
         next = c->next;
         free(c);
@@ -498,7 +498,8 @@ static const sd_param *row_of(const sd_params *p, const char *key, sd_error *e)
     const sd_param *row = sd_param_find(key);
     if (!p) sd_fail(e, SD_ERR_ARG, "params must not be NULL");
     else if (!row) sd_fail(e, SD_ERR_ARG, "there is no parameter \"%.100s\"", key ? key : "");
-    else if (p->size > sizeof *p || p->size < SMALLEST || p->size < row->about.offset + size_of(row))
+    else if (p->size > sizeof *p || p->size < SMALLEST || p->size < row->about.offset + size_of(row)
+             || (row->about.type == SD_PARAM_LIST && p->size < row->about.count_offset + sizeof(int)))
         sd_fail(e, SD_ERR_ARG, "%.100s: params has a size of %zu bytes, where that is not in", key, p->size);
     return e->status ? NULL : row;
 }

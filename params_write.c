@@ -355,7 +355,7 @@ sd_status sd_parameters_text(sd_ctx *c, const sd_params *params, char **text)
     sd_edit edit = {0};
     sd_text t = {0};
     if (text) *text = NULL;
-    if (sd_begin(c) || sd_given(c, "text", text)) return sd_end(c);
+    if (sd_begin(c) || sd_check_not_null(c, "text", text)) return sd_end(c);
     sd_log log = c->log;
     c->log.fn = NULL;   /* notices were given when the picture was drawn */
     sd_resolve(c, params, &p, &s, &edit);

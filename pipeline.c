@@ -102,7 +102,7 @@ static void see_denoised(void *user, int i, const float *x0)
     sd_ctx *c = q->c;
     const sd_drawing *d = q->d;
     const int64_t dim[] = {d->B, d->C, d->h, d->w};
-    sd_trace_last_look(&c->run, SD_F32, 4, dim, x0, "step.%d.denoised", i);
+    sd_trace_readonly(&c->run, SD_F32, 4, dim, x0, "step.%d.denoised", i);
     if (c->step && !c->err.status)
         c->step(c->step_user, &(sd_denoised){i, sd_sampler_count(d->sampler), d->B, d->C, d->h, d->w, x0});
 }
@@ -129,7 +129,7 @@ static void denoise(sd_ctx *c, sd_drawing *d)
     }
     sd_denoiser hooks = {&q, predict_noise, before_evaluation, see_denoised, draw_noise, d->B};
     sd_sampler_run(d->sampler, d->latents, (size_t)d->B * d->n, &hooks, &c->err);
-    sd_forget(&c->run);
+    sd_forget_cached(&c->run);
 }
 
 /* --------------------------------------------------------------------------------------- decoding */

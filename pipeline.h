@@ -64,7 +64,7 @@ sd_status sd_rehearse(sd_ctx *c, const sd_params *p, const char *filter, void (*
 double sd_stages_memory(sd_ctx *c, int batch, int pictures, int h, int w);
 
 /* ---- pipeline_check.c: SD_ERR_ARG and a sentence that begins with `what`, unless ... */
-sd_status sd_given(sd_ctx *c, const char *what, const void *p);                          /* p is not NULL */
+sd_status sd_check_not_null(sd_ctx *c, const char *what, const void *p);                          /* p is not NULL */
 sd_status sd_check_sides(sd_ctx *c, const char *what, const sd_image *image);            /* its sides are possible */
 sd_status sd_check_image(sd_ctx *c, const char *what, const sd_image *image);            /* ... and it has pixels */
 sd_status sd_check_numbers(sd_ctx *c, const char *what, const float *x, size_t n);       /* all are finite */

@@ -27,14 +27,14 @@ void sd_report(sd_ctx *c, const char *stage, int done, int total, double seconds
     if (c->progress) c->progress(c->progress_user, &p);
 }
 
-sd_status sd_given(sd_ctx *c, const char *what, const void *p)
+sd_status sd_check_not_null(sd_ctx *c, const char *what, const void *p)
 {
     return p ? SD_OK : sd_fail(&c->err, SD_ERR_ARG, "%s must not be NULL", what);
 }
 
 sd_status sd_check_sides(sd_ctx *c, const char *what, const sd_image *image)
 {
-    if (sd_given(c, what, image)) return c->err.status;
+    if (sd_check_not_null(c, what, image)) return c->err.status;
     if (image->width < 1 || image->height < 1 || image->width > SD_IMAGE_SIDE || image->height > SD_IMAGE_SIDE)
         return sd_fail(&c->err, SD_ERR_ARG, "%s must have sides of 1 to %d pixels, not %dx%d", what, SD_IMAGE_SIDE,
                        image->width, image->height);
@@ -54,7 +54,7 @@ sd_status sd_check_image(sd_ctx *c, const char *what, const sd_image *image)
 
 sd_status sd_check_numbers(sd_ctx *c, const char *what, const float *x, size_t n)
 {
-    if (sd_given(c, what, x)) return c->err.status;
+    if (sd_check_not_null(c, what, x)) return c->err.status;
     for (size_t i = 0; i < n; i++)
         if (!isfinite(x[i]))
             return sd_fail(&c->err, SD_ERR_ARG, "%s must be finite, but number %zu of %zu is %g", what, i + 1, n,

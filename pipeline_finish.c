@@ -47,7 +47,8 @@ static void quick_picture(const sd_vae_config *v, float *picture, const float *l
 sd_status sd_step_picture(sd_ctx *c, const sd_denoised *step, int index, int quick, sd_image *image)
 {
     if (image) *image = (sd_image){0};
-    if (!c || c->err.status || sd_given(c, "step", step) || sd_given(c, "image", image) || sd_given(c, "x0", step->x0))
+    if (!c || c->err.status || sd_check_not_null(c, "step", step) || sd_check_not_null(c, "image", image)
+        || sd_check_not_null(c, "x0", step->x0))
         return c ? c->err.status : SD_ERR_MEMORY;
     sd_trace *trace = c->run.trace;
     int scale = quick ? 1 : sd_vae_scale(&c->model.vae->cfg);

@@ -86,7 +86,7 @@ static size_t changes(const char *glob_text, const char *name)
         m--;
     }
     if (!shut && m) m--;
-    return sd_changes(glob_text, m, name, strlen(name), open, !shut);
+    return sd_edit_distance(glob_text, m, name, strlen(name), open, !shut);
 }
 
 static void note_near(glob *g, const char *name)
@@ -202,6 +202,6 @@ sd_status sd_rehearse(sd_ctx *c, const sd_params *p, const char *filter, void (*
 sd_status sd_trace_list(sd_ctx *c, const sd_params *params, const char *filter, void (*fn)(void *, const sd_traced *),
                         void *user)
 {
-    if (!sd_begin(c) && !sd_given(c, "params", params)) sd_rehearse(c, params, filter, fn, user);
+    if (!sd_begin(c) && !sd_check_not_null(c, "params", params)) sd_rehearse(c, params, filter, fn, user);
     return sd_end(c);
 }

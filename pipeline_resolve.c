@@ -2,6 +2,7 @@
  * scheduler that follows from them and from the model. */
 #include "params.h"
 #include "pipeline_drawing.h"
+#include "unicode.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -117,6 +118,12 @@ static sd_status resolve_edit(sd_ctx *c, const sd_params *p, sd_params *out, sd_
     return c->err.status;
 }
 
+static sd_status check_prompts(const sd_params *p, sd_error *e)
+{
+    if (p->prompt && sd_utf8_check(p->prompt, "the prompt", e)) return e->status;
+    return p->negative_prompt ? sd_utf8_check(p->negative_prompt, "the negative prompt", e) : SD_OK;
+}
+
 sd_status sd_resolve(sd_ctx *c, const sd_params *params, sd_params *out, sd_sched_config *s, sd_edit *edit)
 {
     sd_params given;
@@ -126,7 +133,7 @@ sd_status sd_resolve(sd_ctx *c, const sd_params *params, sd_params *out, sd_sche
     if (p->height == SD_DEFAULT) given.height = 0;
     *out = given;
     out->copies = NULL;
-    if (sd_need(c, SD_PART_ALL) || resolve_edit(c, p, out, edit)) return c->err.status;
+    if (sd_need(c, SD_PART_ALL) || check_prompts(p, &c->err) || resolve_edit(c, p, out, edit)) return c->err.status;
     int scale = sd_vae_scale(&c->model.vae->cfg);
     if (check_side(c, "width", &out->width, scale * c->model.unet->cfg.width, scale)
         || check_side(c, "height", &out->height, scale * c->model.unet->cfg.height, scale))
@@ -178,10 +185,10 @@ sd_status sd_resolve_params(sd_ctx *c, const sd_params *params, sd_params *resol
     sd_sched_config s;
     sd_params p;
     sd_sampler *sampler = NULL;   /* is made only because that checks lists of levels */
-    if (!sd_begin(c) && !sd_given(c, "resolved", resolved) && !sd_resolve(c, params, &p, &s, NULL)
+    if (!sd_begin(c) && !sd_check_not_null(c, "resolved", resolved) && !sd_resolve(c, params, &p, &s, NULL)
         && !sd_sampler_new(&sampler, &s, p.sampling.steps, &c->err)) {
         size_t size = params->size;   /* of the caller's sd_params, so of *resolved too */
-        sd_hand_out(resolved, size, &p, sizeof p);
+        sd_copy_struct(resolved, size, &p, sizeof p);
         resolved->size = size;
     }
     sd_sampler_free(sampler);
@@ -194,7 +201,7 @@ sd_status sd_schedule(sd_ctx *c, const sd_params *params, int *n, double *timest
     sd_params p;
     sd_sampler *sampler = NULL;
     if (n) *n = 0;
-    if (sd_begin(c) || sd_given(c, "n", n) || sd_params_take(&p, params, &c->err)) return sd_end(c);
+    if (sd_begin(c) || sd_check_not_null(c, "n", n) || sd_params_take(&p, params, &c->err)) return sd_end(c);
     bool known = c->model.parts & SD_PART_SCHEDULE || !sd_need(c, SD_PART_UNET);
     if (known && !schedule_config(c, &p, &s, true) && !sd_sampler_new(&sampler, &s, steps_of(&p), &c->err)) {
         *n = sd_sampler_count(sampler);

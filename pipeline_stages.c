@@ -49,7 +49,7 @@ static sd_status run_stage(sd_ctx *c, sd_stage stage, body *fn, void *input, sd_
     fn(&c->run, c, input);
     sd_reset(&c->run, 0);
     sd_profile_stage_end(&c->run);
-    sd_stopped(&c->err);
+    sd_fail_if_stopped(&c->err);
     return c->err.status;
 }
 
@@ -180,7 +180,7 @@ double sd_stages_memory(sd_ctx *c, int batch, int pictures, int h, int w)
 
 sd_status sd_tokenize(sd_ctx *c, const char *text, sd_tokens *tokens)
 {
-    if (!sd_begin(c) && !sd_need(c, SD_PART_TOKENIZER) && !sd_given(c, "tokens", tokens))
+    if (!sd_begin(c) && !sd_need(c, SD_PART_TOKENIZER) && !sd_check_not_null(c, "tokens", tokens))
         sd_tokenizer_encode(c->model.tokenizer, text ? text : "", tokens, &c->err);
     return sd_end(c);
 }
@@ -202,7 +202,7 @@ static sd_status expect_size(sd_ctx *c, int batch, int h, int w)
 sd_status sd_unet(sd_ctx *c, int batch, int h, int w, const float *latents, const float *timesteps,
                   const float *context, float *out)
 {
-    if (sd_begin(c) || sd_need(c, SD_PART_UNET) || expect_size(c, batch, h, w) || sd_given(c, "out", out))
+    if (sd_begin(c) || sd_need(c, SD_PART_UNET) || expect_size(c, batch, h, w) || sd_check_not_null(c, "out", out))
         return sd_end(c);
     size_t n = (size_t)batch, pixels = n * (size_t)h * (size_t)w,
         words = n * SD_TOKENS * (size_t)c->model.unet->cfg.context_dim;
@@ -218,8 +218,9 @@ sd_status sd_unet(sd_ctx *c, int batch, int h, int w, const float *latents, cons
 
 sd_status sd_vae_decode(sd_ctx *c, int batch, int h, int w, const float *latents, float *picture)
 {
-    if (!sd_begin(c) && !sd_need(c, SD_PART_VAE) && !expect_size(c, batch, h, w) && !sd_given(c, "picture", picture) &&
-        !sd_check_numbers(c, "the latents", latents,
+    if (!sd_begin(c) && !sd_need(c, SD_PART_VAE) && !expect_size(c, batch, h, w)
+        && !sd_check_not_null(c, "picture", picture)
+        && !sd_check_numbers(c, "the latents", latents,
                           (size_t)batch * (size_t)c->model.vae->cfg.latent_channels * (size_t)h * (size_t)w))
         sd_run_decode(c, batch, h, w, latents, picture);
     return sd_end(c);
@@ -228,8 +229,8 @@ sd_status sd_vae_decode(sd_ctx *c, int batch, int h, int w, const float *latents
 /* The posterior's parameters [Kingma & Welling 2013]. */
 sd_status sd_vae_encode(sd_ctx *c, int batch, int h, int w, const float *picture, float *mean, float *logvar)
 {
-    if (sd_begin(c) || sd_need(c, SD_PART_VAE) || expect_size(c, batch, h, w) || sd_given(c, "mean", mean)
-        || sd_given(c, "logvar", logvar))
+    if (sd_begin(c) || sd_need(c, SD_PART_VAE) || expect_size(c, batch, h, w) || sd_check_not_null(c, "mean", mean)
+        || sd_check_not_null(c, "logvar", logvar))
         return sd_end(c);
     size_t side = (size_t)sd_vae_scale(&c->model.vae->cfg);
     if (sd_check_numbers(c, "the picture", picture, (size_t)batch * 3 * (size_t)h * (size_t)w * side * side))

@@ -220,5 +220,5 @@ void sd_get_machine_sized(sd_machine *m, size_t size)
 {
     sd_cache_sizes c = sd_caches_find();
     const sd_machine all = {sd_kern_select(NULL)->name, sd_cores_usable(), c.l1, c.l2, c.l3, c.line, c.from};
-    if (m) sd_hand_out(m, size, &all, sizeof all);
+    if (m) sd_copy_struct(m, size, &all, sizeof all);
 }

@@ -100,7 +100,7 @@ void sd_sample_ipndm(sd_sampling *r)
 {
     double *x = r->x, *eps = sd_vector(r);
     double *h[] = {sd_vector(r), sd_vector(r), sd_vector(r), sd_vector(r)};
-    for (int i = r->begin, known = 0; sd_goes_on(r, i); i++) {
+    for (int i = r->begin, known = 0; sd_has_step(r, i); i++) {
         sd_level s = r->at[i], t = r->at[i + 1];
         sd_predict(r, x, s, NULL, newest(h, 4));
         const double *w = adams_bashforth[known < r->c->order ? known++ : known - 1];
@@ -133,7 +133,7 @@ void sd_sample_lms(sd_sampling *r)
 {
     double *x = r->x;
     double *d[] = {sd_vector(r), sd_vector(r), sd_vector(r), sd_vector(r)};
-    for (int i = r->begin, known = 0; sd_goes_on(r, i); i++) {
+    for (int i = r->begin, known = 0; sd_has_step(r, i); i++) {
         double *now = newest(d, 4), w[4] = {0};
         sd_predict(r, x, r->at[i], now, NULL);
         sd_slope(r, now, x, now, r->at[i]);
@@ -156,7 +156,7 @@ void sd_sample_lms(sd_sampling *r)
 void sd_sample_gradient_estimation(sd_sampling *r)
 {
     double *x = r->x, *eps[] = {sd_vector(r), sd_vector(r)};
-    for (int i = r->begin; sd_goes_on(r, i); i++) {
+    for (int i = r->begin; sd_has_step(r, i); i++) {
         sd_level s = r->at[i], t = r->at[i + 1];
         double *now = newest(eps, 2), step = t.noise - s.noise, gamma = i > r->begin && t.noise > 0 ? 2 : 1;
         sd_predict(r, x, s, now, NULL);
@@ -178,7 +178,7 @@ void sd_sample_res_multistep(sd_sampling *r)
 {
     double *x = r->x, *m[] = {sd_vector(r), sd_vector(r)}, before = 0.0;   /* before: the last step's h */
     bool noisy = r->s->row->about.draws != SD_DRAWS_NEVER;
-    for (int i = r->begin; sd_goes_on(r, i); i++) {
+    for (int i = r->begin; sd_has_step(r, i); i++) {
         sd_level s = r->at[i], t = r->at[i + 1];
         sd_ancestral to = sd_ancestral_step(s.noise, t.noise, noisy ? r->c->eta : 0.0);
         double keep = to.down / s.noise, h = -log(keep), grow = 1.0 - keep, w = 0.0;   /* keep = e^-h, grow = h phi1 */
@@ -215,7 +215,7 @@ void sd_sample_dpmpp_multistep(sd_sampling *r)
     bool sde = r->s->row->about.draws == SD_DRAWS_WITH_ETA && r->c->eta > 0;
     double eta = sde ? r->c->eta : 0.0;
     bool heun = r->c->solver == SD_SOLVER_HEUN || (r->s->kdiffusion && r->c->order == 3);   /* sample_dpmpp_3m_sde */
-    for (int i = r->begin, known = 0; sd_goes_on(r, i); i++) {
+    for (int i = r->begin, known = 0; sd_has_step(r, i); i++) {
         sd_level s = r->at[i], t = r->at[i + 1];
         double h = lambda_of(t) - lambda_of(s), H = (1 + eta) * h, grow = -expm1(-H), to_d1 = 0.0, to_d2 = 0.0;
         sd_predict(r, x, s, newest(m, 3), NULL);
@@ -256,7 +256,7 @@ static int singlestep_order(const sd_sampling *r, int i)
 void sd_sample_dpmpp_singlestep(sd_sampling *r)
 {
     double *x = r->x, *start = sd_vector(r), *m[] = {sd_vector(r), sd_vector(r), sd_vector(r)};
-    for (int i = r->begin, known = 0; sd_goes_on(r, i); i++) {
+    for (int i = r->begin, known = 0; sd_has_step(r, i); i++) {
         int order = singlestep_order(r, i);
         sd_predict(r, x, r->at[i], newest(m, 3), NULL);
         if (++known < order) order = known;
@@ -303,7 +303,7 @@ static double log_lagrange(double s, double t, double a, const double *others, i
 void sd_sample_deis(sd_sampling *r)
 {
     double *x = r->x, *m[] = {sd_vector(r), sd_vector(r), sd_vector(r)}, *x0 = sd_vector(r);
-    for (int i = r->begin, known = 0; sd_goes_on(r, i); i++) {
+    for (int i = r->begin, known = 0; sd_has_step(r, i); i++) {
         sd_level s = r->at[i], t = r->at[i + 1];
         double *eps = newest(m, 3), rho = sigma_of(s), rho1 = sigma_of(t), w[3] = {rho1 - rho, 0, 0};
         bool few = r->c->lower_order_final && r->steps < 15;
@@ -378,7 +378,7 @@ static void unipc_step(sd_sampling *r, int i, int order, const double *from, dou
 void sd_sample_unipc(sd_sampling *r)
 {
     double *x = r->x, *last = sd_vector(r), *now = sd_vector(r), *m[] = {sd_vector(r), sd_vector(r), sd_vector(r)};
-    for (int i = r->begin, known = 0, order = 0; sd_goes_on(r, i); i++) {
+    for (int i = r->begin, known = 0, order = 0; sd_has_step(r, i); i++) {
         sd_predict(r, x, r->at[i], now, NULL);
         if (order) unipc_step(r, i - 1, order, last, m, now);
         SUM(r, newest(m, 3), {1, now});
@@ -432,7 +432,7 @@ void sd_sample_sa(sd_sampling *r)
 {
     double *x = r->x, *last = sd_vector(r), *z = sd_vector(r), tau = 0.0;
     double *m[] = {sd_vector(r), sd_vector(r), sd_vector(r)};
-    for (int i = r->begin, known = 0, corrector = 0; sd_goes_on(r, i); i++) {
+    for (int i = r->begin, known = 0, corrector = 0; sd_has_step(r, i); i++) {
         sd_level s = r->at[i];
         sd_predict(r, x, s, newest(m, 3), NULL);
         if (corrector) adams_step(r, i - 1, i, corrector, tau, last, m, z);

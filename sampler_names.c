@@ -14,7 +14,7 @@ static void nearest_names(char *out, size_t size, const char *name, const char *
     for (int k = 0; k < 3; k++) {
         size_t least = SIZE_MAX;
         for (size_t i = 0; i < count; i++) {
-            size_t d = sd_changes(name, letters, names[i], strlen(names[i]), false, false);
+            size_t d = sd_edit_distance(name, letters, names[i], strlen(names[i]), false, false);
             if (d < least && i != taken[0] && i != taken[1]) {
                 least = d;
                 taken[k] = i;

@@ -12,7 +12,7 @@ void sd_sample_ddim(sd_sampling *r)
 {
     double *x = r->x, *x0 = sd_vector(r), *eps = sd_vector(r);
     int stride = r->c->train_steps / r->steps;
-    for (int i = r->begin; sd_goes_on(r, i); i++) {
+    for (int i = r->begin; sd_has_step(r, i); i++) {
         sd_level s = r->at[i], t = sd_level_at_timestep(r->s, s.t - stride);
         double a = alpha_of(s), a1 = alpha_of(t);
         double sigma = r->c->eta * sqrt((1.0 - a1) / (1.0 - a) * (1.0 - a / a1));
@@ -29,7 +29,7 @@ void sd_sample_ddim_inverse(sd_sampling *r)
 {
     double *x = r->x, *x0 = sd_vector(r), *eps = sd_vector(r);
     int stride = r->c->train_steps / r->steps, last = r->c->train_steps - 1;
-    for (int i = r->begin; sd_goes_on(r, i); i++) {
+    for (int i = r->begin; sd_has_step(r, i); i++) {
         sd_level t = r->at[i], s = sd_level_at_timestep(r->s, fmin(t.t - stride, last));
         s.t = t.t;
         sd_predict(r, x, s, x0, eps);
@@ -42,7 +42,7 @@ void sd_sample_ddim_inverse(sd_sampling *r)
 void sd_sample_ddpm(sd_sampling *r)
 {
     double *x = r->x, *x0 = sd_vector(r);
-    for (int i = r->begin; sd_goes_on(r, i); i++) {
+    for (int i = r->begin; sd_has_step(r, i); i++) {
         sd_level s = r->at[i], t = r->at[i + 1];
         double a = alpha_of(s), a1 = alpha_of(t), alpha = a / a1, beta = 1.0 - alpha;
         double posterior = fmax((1.0 - a1) / (1.0 - a) * beta, 1e-20);
@@ -58,7 +58,7 @@ void sd_sample_ddpm(sd_sampling *r)
 void sd_sample_lcm(sd_sampling *r)
 {
     double *x = r->x, *x0 = sd_vector(r), data = 0.5;
-    for (int i = r->begin; sd_goes_on(r, i); i++) {
+    for (int i = r->begin; sd_has_step(r, i); i++) {
         sd_level s = r->at[i], t = r->at[i + 1];
         double scaled = s.t * r->c->timestep_scaling;
         double sum = scaled * scaled + data * data, c_skip = data * data / sum, c_out = scaled / sqrt(sum);
@@ -75,7 +75,7 @@ void sd_sample_lcm(sd_sampling *r)
 void sd_sample_tcd(sd_sampling *r)
 {
     double *x = r->x, *x0 = sd_vector(r), *eps = sd_vector(r);
-    for (int i = r->begin; sd_goes_on(r, i); i++) {
+    for (int i = r->begin; sd_has_step(r, i); i++) {
         bool last = i == r->steps - 1;
         sd_level s = r->at[i], t = sd_level_at_timestep(r->s, last ? 0 : r->at[i + 1].t);
         sd_level low = sd_level_at_timestep(r->s, floor((1.0 - r->c->eta) * t.t));
@@ -110,7 +110,7 @@ static sd_level churn(sd_sampling *r, sd_level s)
 void sd_sample_euler(sd_sampling *r)
 {
     double *x = r->x, *d = sd_vector(r);
-    for (int i = r->begin; sd_goes_on(r, i); i++) {
+    for (int i = r->begin; sd_has_step(r, i); i++) {
         sd_level t = r->at[i + 1], s = churn(r, r->at[i]);
         sd_predict(r, x, s, d, NULL);
         sd_slope(r, d, x, d, s);
@@ -141,7 +141,7 @@ static void heun_step(sd_sampling *r, const heun *v, sd_level s, sd_level t)
 void sd_sample_heun(sd_sampling *r)
 {
     heun v = heun_vectors(r);
-    for (int i = r->begin; sd_goes_on(r, i); i++) heun_step(r, &v, churn(r, r->at[i]), r->at[i + 1]);
+    for (int i = r->begin; sd_has_step(r, i); i++) heun_step(r, &v, churn(r, r->at[i]), r->at[i + 1]);
 }
 
 /* Level i of n on the curve of [Karras et al. 2022, eq. 5]; i = n is the end of a run, sigma 0. */
@@ -206,7 +206,7 @@ static sd_level between(const sd_sampling *r, double from, double to, double rat
 void sd_sample_dpm2(sd_sampling *r)
 {
     double *x = r->x, *d = sd_vector(r), *x2 = sd_vector(r);
-    for (int i = r->begin; sd_goes_on(r, i); i++) {
+    for (int i = r->begin; sd_has_step(r, i); i++) {
         sd_level t = r->at[i + 1], s = churn(r, r->at[i]);
         sd_predict(r, x, s, d, NULL);
         sd_slope(r, d, x, d, s);
@@ -231,7 +231,7 @@ sd_ancestral sd_ancestral_step(double from, double to, double eta)
 void sd_sample_euler_ancestral(sd_sampling *r)
 {
     double *x = r->x, *x0 = sd_vector(r);
-    for (int i = r->begin; sd_goes_on(r, i); i++) {
+    for (int i = r->begin; sd_has_step(r, i); i++) {
         sd_level s = r->at[i], t = r->at[i + 1];
         sd_ancestral to = sd_ancestral_step(s.noise, t.noise, r->c->eta);
         sd_predict(r, x, s, x0, NULL);
@@ -245,7 +245,7 @@ void sd_sample_euler_ancestral(sd_sampling *r)
 void sd_sample_dpm2_ancestral(sd_sampling *r)
 {
     double *x = r->x, *d = sd_vector(r), *x2 = sd_vector(r);
-    for (int i = r->begin; sd_goes_on(r, i); i++) {
+    for (int i = r->begin; sd_has_step(r, i); i++) {
         sd_level s = r->at[i], t = r->at[i + 1];
         sd_ancestral to = sd_ancestral_step(s.noise, t.noise, r->c->eta);
         const double *z = NULL;
@@ -266,7 +266,7 @@ void sd_sample_dpm2_ancestral(sd_sampling *r)
 void sd_sample_dpmpp_2s_ancestral(sd_sampling *r)
 {
     double *x = r->x, *x0 = sd_vector(r), *x2 = sd_vector(r);
-    for (int i = r->begin; sd_goes_on(r, i); i++) {
+    for (int i = r->begin; sd_has_step(r, i); i++) {
         sd_level s = r->at[i], t = r->at[i + 1];
         sd_ancestral to = sd_ancestral_step(s.noise, t.noise, r->c->eta);
         sd_predict(r, x, s, x0, NULL);
@@ -287,7 +287,7 @@ void sd_sample_dpmpp_2s_ancestral(sd_sampling *r)
 void sd_sample_dpmpp_sde(sd_sampling *r)
 {
     double *x = r->x, *x0 = sd_vector(r), *x2 = sd_vector(r);
-    for (int i = r->begin; sd_goes_on(r, i); i++) {
+    for (int i = r->begin; sd_has_step(r, i); i++) {
         sd_level s = r->at[i], t = r->at[i + 1];
         const double *z = NULL;
         sd_ancestral to = {0.0, 0.0};

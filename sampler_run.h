@@ -66,7 +66,7 @@ typedef struct sd_sampling {
 } sd_sampling;
 
 /* Is there a step i? */
-static inline bool sd_goes_on(const sd_sampling *r, int i) { return i < r->steps && !r->stop; }
+static inline bool sd_has_step(const sd_sampling *r, int i) { return i < r->steps && !r->stop; }
 
 /* A vector of the latents' size for the sampler, zero at first. It lives as long as the run. */
 double *sd_vector(sd_sampling *r);

@@ -303,6 +303,6 @@ const char *sd_method_full_name(sd_method m, sd_program p)
 int sd_get_sampler_sized(int i, sd_sampler_info *info, size_t size)
 {
     if (i < 0 || i >= SD_METHOD_COUNT || !info) return 0;
-    sd_hand_out(info, size, &methods[i].about, sizeof methods[i].about);
+    sd_copy_struct(info, size, &methods[i].about, sizeof methods[i].about);
     return 1;
 }

@@ -4,6 +4,7 @@
 #include "profile.h"
 #include "rng.h"
 #include "profile_roof.h"
+#include "unicode.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -65,7 +66,7 @@ void sd_free(void *p) { free(p); }
 void sd_options_init_sized(sd_options *o, size_t size)
 {
     const sd_options init = {.size = size, .parts = SD_PART_ALL, .threads = SD_DEFAULT};
-    if (o) sd_hand_out(o, size, &init, sizeof init);
+    if (o) sd_copy_struct(o, size, &init, sizeof init);
 }
 
 void sd_randn(uint64_t seed, float *out, size_t n)
@@ -113,7 +114,7 @@ void sd_set_step(sd_ctx *c, void (*fn)(void *user, const sd_denoised *step), voi
 void sd_get_timings_sized(const sd_ctx *c, sd_timings *t, size_t size)
 {
     const sd_timings none = {0};
-    if (t) sd_hand_out(t, size, c ? &c->timings : &none, sizeof none);
+    if (t) sd_copy_struct(t, size, c ? &c->timings : &none, sizeof none);
 }
 
 int sd_default_model(const char *program_dir, char *path, size_t size)
@@ -222,7 +223,7 @@ sd_status sd_open(sd_ctx **out, const sd_options *options)
     c->halt.memory = o.memory;
     c->run = (sd_run){.err = &c->err, .be = &sd_backend_cpu, .device = &c->cpu};
     c->depth = 1;
-    if (!c->err.status && !open_all(c, &o)) sd_stopped(&c->err);
+    if (!c->err.status && !open_all(c, &o)) sd_fail_if_stopped(&c->err);
     c->timings.load = sd_now() - start;
     c->broken = c->err;
     return sd_end(c);
@@ -260,18 +261,18 @@ sd_status sd_get_info_sized(const sd_ctx *c, sd_model_info *info, size_t size)
         .gemm = gemm_name(c),
         .threads = c->cpu.threads,
     };
-    sd_hand_out(info, size, &all, sizeof all);
+    sd_copy_struct(info, size, &all, sizeof all);
     return SD_OK;
 }
 
 sd_status sd_measure_roofs_sized(sd_ctx *c, double seconds, sd_roofs *roofs, size_t size)
 {
     sd_roofs all = {0};
-    if (sd_begin(c) || sd_given(c, "roofs", roofs)) return sd_end(c);
+    if (sd_begin(c) || sd_check_not_null(c, "roofs", roofs)) return sd_end(c);
     if (!(seconds > 0 && seconds <= 60))
         sd_fail(&c->err, SD_ERR_ARG, "a measurement takes up to 60 seconds, not %g", seconds);
     else sd_roofs_measure(&all, c->cpu.kern, &c->cpu.caches, c->cpu.threads, seconds, &c->err);
-    sd_hand_out(roofs, size, &all, sizeof all);
+    sd_copy_struct(roofs, size, &all, sizeof all);
     return sd_end(c);
 }
 
@@ -296,7 +297,7 @@ sd_status sd_trace_open(sd_ctx *c, const char *path, const char *filter)
 {
     sd_trace *t = NULL;
     if (sd_begin(c)) return sd_end(c);
-    if (!sd_given(c, "the trace's path", path)) sd_trace_to_file(&t, filter, path, &c->err);
+    if (!sd_check_not_null(c, "the trace's path", path)) sd_trace_to_file(&t, filter, path, &c->err);
     return set_trace(c, t);
 }
 
@@ -321,7 +322,8 @@ sd_status sd_set_profile(sd_ctx *c, void (*fn)(void *, const sd_profiled *), voi
 
 sd_status sd_generate(sd_ctx *c, const sd_params *params, sd_image *images)
 {
-    if (sd_begin(c) || sd_given(c, "params", params) || sd_given(c, "images", images)) return sd_end(c);
+    if (sd_begin(c) || sd_check_not_null(c, "params", params) || sd_check_not_null(c, "images", images))
+        return sd_end(c);
     const char *filter;
     for (int i = 0; (filter = sd_trace_strict_filter(c->run.trace, i)) && !c->err.status; i++)
         sd_rehearse(c, params, filter, NULL, NULL);
@@ -340,7 +342,7 @@ sd_status sd_image_read(sd_ctx *c, const char *path, sd_image *image)
 {
     bool unended;
     if (image) *image = (sd_image){0};
-    if (!sd_begin(c) && !sd_given(c, "image", image) && !sd_given(c, "path", path)
+    if (!sd_begin(c) && !sd_check_not_null(c, "image", image) && !sd_check_not_null(c, "path", path)
         && !sd_image_load(image, path, NULL, &unended, &c->err))
         warn_unended(c, path, unended);
     return sd_end(c);
@@ -348,7 +350,8 @@ sd_status sd_image_read(sd_ctx *c, const char *path, sd_image *image)
 
 sd_status sd_image_size(sd_ctx *c, const char *path, int *width, int *height)
 {
-    if (!sd_begin(c) && !sd_given(c, "path", path) && !sd_given(c, "width", width) && !sd_given(c, "height", height))
+    if (!sd_begin(c) && !sd_check_not_null(c, "path", path) && !sd_check_not_null(c, "width", width)
+        && !sd_check_not_null(c, "height", height))
         sd_image_sides(width, height, path, &c->err);
     return sd_end(c);
 }
@@ -359,8 +362,9 @@ sd_status sd_image_read_fitted(sd_ctx *c, const char *path, int width, int heigh
     sd_fitted f = {.width = width, .height = height};
     bool unended;
     if (image) *image = (sd_image){0};
-    if (!sd_begin(c) && !sd_given(c, "path", path) && !sd_given(c, "image", image) && !sd_given(c, "hash", hash)
-        && !sd_fit_parse(&f.fit, how, &c->err) && !sd_image_load(image, path, &f, &unended, &c->err)) {
+    if (!sd_begin(c) && !sd_check_not_null(c, "path", path) && !sd_check_not_null(c, "image", image)
+        && !sd_check_not_null(c, "hash", hash) && !sd_fit_parse(&f.fit, how, &c->err)
+        && !sd_image_load(image, path, &f, &unended, &c->err)) {
         memcpy(hash, f.hash, sizeof f.hash);
         warn_unended(c, path, unended);
     }
@@ -371,7 +375,7 @@ sd_status sd_image_resize(sd_ctx *c, const sd_image *image, int width, int heigh
 {
     sd_fit fit;
     if (out) *out = (sd_image){0};
-    if (sd_begin(c) || sd_check_image(c, "the picture", image) || sd_given(c, "out", out)) return sd_end(c);
+    if (sd_begin(c) || sd_check_image(c, "the picture", image) || sd_check_not_null(c, "out", out)) return sd_end(c);
     sd_image opaque = {0};
     if (image->channels == 4 && !sd_image_to_rgb(&opaque, image, NULL, &c->err)) image = &opaque;
     if (!sd_fit_parse(&fit, how, &c->err))
@@ -382,7 +386,7 @@ sd_status sd_image_resize(sd_ctx *c, const sd_image *image, int width, int heigh
 
 sd_status sd_image_to_floats(sd_ctx *c, const sd_image *image, float *out)
 {
-    if (!sd_begin(c) && !sd_check_image(c, "the picture", image) && !sd_given(c, "out", out))
+    if (!sd_begin(c) && !sd_check_image(c, "the picture", image) && !sd_check_not_null(c, "out", out))
         sd_image_to_float(out, image);
     return sd_end(c);
 }
@@ -390,21 +394,22 @@ sd_status sd_image_to_floats(sd_ctx *c, const sd_image *image, float *out)
 sd_status sd_image_from_floats(sd_ctx *c, int width, int height, const float *from, sd_image *image)
 {
     if (image) *image = (sd_image){0};
-    if (!sd_begin(c) && !sd_given(c, "image", image) && !sd_given(c, "from", from))
+    if (!sd_begin(c) && !sd_check_not_null(c, "image", image) && !sd_check_not_null(c, "from", from))
         sd_image_from_float(image, width, height, from, false, &c->err);
     return sd_end(c);
 }
 
 sd_status sd_image_write(sd_ctx *c, const char *path, const sd_image *image, const char *text)
 {
-    if (!sd_begin(c) && !sd_given(c, "path", path) && !sd_check_image(c, "the picture", image))
+    if (!sd_begin(c) && !sd_check_not_null(c, "path", path) && !sd_check_image(c, "the picture", image)
+        && (!text || !sd_utf8_check(text, "the picture's text", &c->err)))
         sd_image_save(path, image, text, &c->err);
     return sd_end(c);
 }
 
 sd_status sd_tensors_write(sd_ctx *c, const char *path, const sd_traced *tensors, size_t n)
 {
-    if (!sd_begin(c) && !sd_given(c, "path", path) && !(n && sd_given(c, "tensors", tensors)))
+    if (!sd_begin(c) && !sd_check_not_null(c, "path", path) && !(n && sd_check_not_null(c, "tensors", tensors)))
         sd_safetensors_write(path, tensors, n, &c->err);
     return sd_end(c);
 }
@@ -412,8 +417,8 @@ sd_status sd_tensors_write(sd_ctx *c, const char *path, const sd_traced *tensors
 sd_status sd_tensor_read(sd_ctx *c, const char *path, const char *name, float **data, int *nd, int64_t dim[4])
 {
     if (data) *data = NULL;
-    if (!sd_begin(c) && !sd_given(c, "path", path) && !sd_given(c, "data", data) && !sd_given(c, "nd", nd)
-        && !sd_given(c, "dim", dim))
+    if (!sd_begin(c) && !sd_check_not_null(c, "path", path) && !sd_check_not_null(c, "data", data)
+        && !sd_check_not_null(c, "nd", nd) && !sd_check_not_null(c, "dim", dim))
         sd_read_floats(path, name, data, nd, dim, &c->err);
     return sd_end(c);
 }

@@ -411,9 +411,10 @@ typedef struct sd_param_info {
     sd_param_type type;
     size_t offset;           /* of its field in sd_params */
     size_t count_offset;     /* SD_PARAM_LIST: of the int that counts */
-    double least, most;      /* what a number may be */
+    double least, most;      /* what an INT, NUMBER or BOOL may be */
     double initial;          /* a number's default; SD_DEFAULT: the model or the sampler decides */
-    const char *words;       /* all possible values, with blanks between them; NULL: there are others */
+    const char *words;       /* the usual values of a TEXT, with blanks between them, or NULL. sd_params_set takes any
+                              * text; sd_resolve_params says which the model or the generator does not know */
     const char *option;      /* of the command line, without its dashes */
     char letter;             /* the short option; 0: none */
     const char *value;       /* what the help calls the value; NULL: a flag */

@@ -169,7 +169,7 @@ bool sd_is_utf8(const char *text, size_t n)
 
 /* -------------------------------------------------------------------------------------- spelling */
 
-size_t sd_changes(const char *a, size_t m, const char *b, size_t n, bool open, bool ends_open)
+size_t sd_edit_distance(const char *a, size_t m, const char *b, size_t n, bool open, bool ends_open)
 {
     size_t row[SD_MOST_LETTERS + 1];
     if (n > SD_MOST_LETTERS) n = SD_MOST_LETTERS;

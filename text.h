@@ -31,7 +31,7 @@ bool sd_is_utf8(const char *text, size_t n);
  * SD_MOST_LETTERS of b count. open: further letters at b's beginning cost nothing; ends_open: nor do those at its
  * end. */
 enum { SD_MOST_LETTERS = 160 };
-size_t sd_changes(const char *a, size_t m, const char *b, size_t n, bool open, bool ends_open);
+size_t sd_edit_distance(const char *a, size_t m, const char *b, size_t n, bool open, bool ends_open);
 
 /* ---- md5.c: MD5 [RFC 1321], which names data and protects nothing */
 typedef struct sd_md5 {

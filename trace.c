@@ -232,7 +232,7 @@ void sd_trace_numbers(sd_run *r, int nd, const int64_t *dim, float *x, const cha
     show_raw(r, name, SD_F32, nd, dim, x, x);
 }
 
-void sd_trace_last_look(sd_run *r, sd_dtype dt, int nd, const int64_t *dim, const void *x, const char *fmt, ...)
+void sd_trace_readonly(sd_run *r, sd_dtype dt, int nd, const int64_t *dim, const void *x, const char *fmt, ...)
 {
     NAME_OR_RETURN(name);
     show_raw(r, name, dt, nd, dim, x, NULL);

@@ -56,7 +56,7 @@ void sd_trace_transposed(sd_run *r, sd_tensor x, const char *fmt, ...) SD_PRINTF
 /* Shows numbers that are not in the arena, already in PyTorch's order, with which the caller goes on ... */
 void sd_trace_numbers(sd_run *r, int nd, const int64_t *dim, float *x, const char *fmt, ...) SD_PRINTF(5, 6);
 /* ... or which nobody reads again. */
-void sd_trace_last_look(sd_run *r, sd_dtype dt, int nd, const int64_t *dim, const void *x, const char *fmt, ...)
+void sd_trace_readonly(sd_run *r, sd_dtype dt, int nd, const int64_t *dim, const void *x, const char *fmt, ...)
     SD_PRINTF(6, 7);
 
 #endif

@@ -83,7 +83,7 @@ static sd_status put(void *user, size_t i, FILE *to, const char *path, sd_error 
     if (!sd_os_seek(t->data, t->list[i].at))
         return sd_fail(e, SD_ERR_IO, "cannot read back the trace %s: %s", path, strerror(errno));
     while (left) {
-        if (sd_stopped(e)) return e->status;
+        if (sd_fail_if_stopped(e)) return e->status;
         size_t n = left < sizeof block ? (size_t)left : sizeof block;
         if (fread(block, 1, n, t->data) != n) return sd_fail(e, SD_ERR_IO, "cannot read back the trace %s", path);
         if (fwrite(block, 1, n, to) != n)

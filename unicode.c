@@ -56,6 +56,25 @@ size_t sd_utf8_one(const char *text, size_t n, int32_t *c, const char **why)
     return *why ? 0 : len;
 }
 
+static void not_utf8(const char *text, const char *what, size_t at, const char *why, sd_error *e)
+{
+    sd_fail(e, SD_ERR_ARG, "%s is not UTF-8: byte %zu, 0x%02x, %s", what, at, (unsigned char)text[at], why);
+}
+
+sd_status sd_utf8_check(const char *text, const char *what, sd_error *e)
+{
+    size_t n = strlen(text);
+    for (size_t at = 0, len; at < n; at += len) {
+        const char *why;
+        int32_t c;
+        len = sd_utf8_one(text + at, n - at, &c, &why);
+        if (len) continue;
+        not_utf8(text, what, at, why, e);
+        break;
+    }
+    return e->status;
+}
+
 bool sd_utf8_decode(sd_codes *out, const char *text, const char *what, sd_error *e)
 {
     size_t n = strlen(text);
@@ -69,7 +88,7 @@ bool sd_utf8_decode(sd_codes *out, const char *text, const char *what, sd_error 
         const char *why;
         len = sd_utf8_one(text + at, n - at, &out->c[out->n], &why);
         if (!len) {
-            sd_fail(e, SD_ERR_ARG, "%s is not UTF-8: byte %zu, 0x%02x, %s", what, at, (unsigned char)text[at], why);
+            not_utf8(text, what, at, why, e);
             return false;
         }
 #ifndef SD_WITH_UTF8PROC

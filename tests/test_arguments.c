@@ -120,6 +120,7 @@ TEST(null_is_refused_or_harmless_everywhere)
     REFUSED("sides", sd_image_from_floats(ctx, 0, 1, x, &image));
     REFUSED("picture", sd_image_write(ctx, "a.png", NULL, NULL));
     REFUSED("path", sd_image_write(ctx, NULL, &pixel, NULL));
+    REFUSED("UTF-8", sd_image_write(ctx, "a.png", &pixel, "\xff\xfe"));
     REFUSED("path", sd_tensors_write(ctx, NULL, NULL, 0));
     REFUSED("tensors", sd_tensors_write(ctx, "a.safetensors", NULL, 1));
     REFUSED("path", sd_tensor_read(ctx, NULL, NULL, &data, &nd, dim));

@@ -709,11 +709,11 @@ TEST(a_generator_per_picture_draws_a_posterior_per_picture)
 
 /* ------------------------------------------------------------------------------------ Runge-Kutta */
 
-typedef struct told { double t[32]; int n; } told;
+typedef struct timesteps_seen { double t[32]; int n; } timesteps_seen;
 
 static void see_timestep(void *user, const sd_traced *t)
 {
-    told *all = user;
+    timesteps_seen *all = user;
     if (all->n < 32) all->t[all->n++] = (double)*(const float *)t->data;
 }
 
@@ -736,7 +736,7 @@ TEST(pndm_with_runge_kutta_begins_where_diffusers_begins)
     o.model = dir;
     sd_ctx *c = open_context(&o, SD_OK);
     for (int masked = 0; masked < 2; masked++) {
-        told all = {.n = 0};
+        timesteps_seen all = {.n = 0};
         sd_image out;
         sd_params p = params_for(&init, masked ? &mask : NULL);
         p.sampling.steps = 10;

@@ -549,7 +549,7 @@ static uint8_t jpeg_value(int x, int y, int c)
 {
     static const uint8_t value[6][4] = {{250, 10, 20, 255}, {20, 200, 60, 255}, {128, 128, 128, 200},
                                         {0, 0, 0, 0},       {255, 255, 255, 255}, {60, 90, 240, 90}};
-    return value[x / 16 + 3 * (y / 16)][c];
+    return value[(x / 16 + 3 * (y / 16)) % 6][c];
 }
 
 static bytes make_jpeg(const jpeg_kind *k, int width, int height, uint8_t (*value)(int x, int y, int c))

@@ -479,7 +479,7 @@ TEST(the_null_backend_knows_memory_and_work_exactly)
         if (x.data) fill(sd_f32(x), 1600);
         size_t mark = sd_mark(runs[i]);
         sd_tensor y = sd_silu(runs[i], sd_conv2d(runs[i], x, &tw, NULL, (sd_conv){1, 1, 1, 1, 1, false}));
-        y = sd_keep(runs[i], mark, y);
+        y = sd_move_down(runs[i], mark, y);
         assert_true(!y.data || (unsigned char *)y.data == (unsigned char *)x.data + 1600 * 4);
         assert_int_equal(runs[i]->arena.peak, 3 * 1600 * 4);
         assert_int_equal(runs[i]->arena.used, 2 * 1600 * 4);
@@ -501,7 +501,7 @@ TEST(what_is_kept_moves_down_whole)
             sd_new2(&b.run, 1, gaps[g]);
             sd_tensor y = sd_new2(&b.run, 1, 3000001);
             for (int i = 0; i < 3000001; i++) sd_f32(y)[i] = (float)i;
-            y = sd_keep(&b.run, mark, y);
+            y = sd_move_down(&b.run, mark, y);
             assert_ptr_equal(y.data, b.run.arena.base + mark);
             for (int i = 0; i < 3000001; i++)
                 if (sd_f32(y)[i] != (float)i) fail_msg("number %d is %f", i, (double)sd_f32(y)[i]);

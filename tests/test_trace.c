@@ -209,8 +209,8 @@ TEST(a_trace_file_is_a_safetensors_file)
     temp_clear();
     to_file(&r, "*", "t.safetensors");
     assert_false(sd_is_file(temp_path("t.safetensors")));
-    sd_trace_last_look(&r, SD_F32, 1, (const int64_t[]){1}, t, "timestep.%d", 0);
-    sd_trace_last_look(&r, SD_I64, 2, (const int64_t[]){1, 3}, tokens, "tokens");
+    sd_trace_readonly(&r, SD_F32, 1, (const int64_t[]){1}, t, "timestep.%d", 0);
+    sd_trace_readonly(&r, SD_I64, 2, (const int64_t[]){1, 3}, tokens, "tokens");
     sd_trace_prefix(&r, "step.0.unet.");
     sd_trace_tensor(&r, tensor(map, 4, 2, 1, 2, 3), "conv_in");
     assert_false(sd_is_file(temp_path("t.safetensors")));

@@ -75,9 +75,9 @@ TEST(what_nobody_reads_again_or_nobody_computed_is_not_writable)
     const int64_t ids[3] = {49406, 320, 49407}, dim[] = {3};
     uint16_t halves[3] = {0};
     assert_int_equal(sd_trace_new(&r.trace, NULL, &sink, &e), SD_OK);
-    sd_trace_last_look(&r, SD_F32, 1, dim, last, "step.0.denoised");
-    sd_trace_last_look(&r, SD_I64, 1, dim, ids, "tokens");
-    sd_trace_last_look(&r, SD_F16, 1, dim, halves, "half");
+    sd_trace_readonly(&r, SD_F32, 1, dim, last, "step.0.denoised");
+    sd_trace_readonly(&r, SD_I64, 1, dim, ids, "tokens");
+    sd_trace_readonly(&r, SD_F16, 1, dim, halves, "half");
     r.be = &sd_backend_null;
     sd_trace_tensor(&r, tensor(NULL, 4, 2, 8, 9, 320), "the null backend's");
     sd_trace_tensor(&r, tensor(NULL, 3, 2, 8, 9, 0), "the null backend's");

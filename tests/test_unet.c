@@ -239,7 +239,7 @@ TEST(keys_and_values_of_a_prompt_are_computed_once)
     weight->version++;   /* another matrix, as far as this one is concerned */
     assert_int_equal(ask(&n, &q, dim, out), SD_OK);
     assert_memory_not_equal(plain, out, count * sizeof *out);
-    sd_forget(r);
+    sd_forget_cached(r);
     assert_int_equal(r->kept.n, 0);
     drop(&q);
     free(plain);
