@@ -1,4 +1,4 @@
-/* json.h - floor 0: JSON texts [RFC 8259], read as Python's json reads them. */
+/* json.h - floor 0: JSON texts [RFC 8259], read strictly, without a library. */
 #ifndef SD_JSON_H
 #define SD_JSON_H
 
