@@ -17,6 +17,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 extern void *__libc_malloc(size_t n);
 extern void *__libc_calloc(size_t n, size_t size);
@@ -142,4 +144,12 @@ __attribute__((destructor)) static void report(void)
     fprintf(f, "allocations %ld failed %ld live %ld bytes %zu\n", count, failed, live, bytes);
     for (long i = 0; i < count && i < SITES; i++) fprintf(f, "%u\n", site[i]);
     fclose(f);
+}
+
+/* A program whose memory ran out ends without its destructors: what it did not free counts all the same. */
+void _Exit(int code)
+{
+    report();
+    syscall(SYS_exit_group, code);
+    for (;;) {}
 }
