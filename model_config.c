@@ -285,13 +285,13 @@ static void unet_refusals(const reader *j)
 {
     static const struct { const char *key, *only; } one_way[] = {
         {"act_fn", "silu swish"}, {"mid_block_type", "UNetMidBlock2DCrossAttn"}, {"center_input_sample", NULL},
-            {"dual_cross_attention", NULL},
+        {"dual_cross_attention", NULL},
         {"only_cross_attention", NULL}, {"class_embed_type", NULL}, {"num_class_embeds", NULL},
-            {"encoder_hid_dim", NULL},
+        {"encoder_hid_dim", NULL},
         {"encoder_hid_dim_type", NULL}, {"time_embedding_type", "positional"}, {"time_embedding_act_fn", NULL},
-            {"timestep_post_act", NULL},
+        {"timestep_post_act", NULL},
         {"time_cond_proj_dim", NULL}, {"resnet_time_scale_shift", "default"}, {"attention_type", "default"},
-            {"class_embeddings_concat", NULL},
+        {"class_embeddings_concat", NULL},
         {"addition_embed_type", "text_time"}};
     for (size_t i = 0; i < SD_COUNT(one_way); i++) refuse(j, one_way[i].key, one_way[i].only);
     if (sd_json_is(sd_json_get(j->root, "mid_block_type"), SD_JSON_NULL))   /* here null differs from absent */

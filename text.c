@@ -161,10 +161,7 @@ char *sd_text_unquote(char *s, char **out)
 bool sd_is_utf8(const char *text, size_t n)
 {
     const char *why;
-    int32_t c;
-    for (size_t at = 0, length; at < n; at += length)
-        if (!(length = sd_utf8_one(text + at, n - at, &c, &why))) return false;
-    return true;
+    return sd_utf8_fault(text, n, &why) == n;
 }
 
 /* -------------------------------------------------------------------------------------- spelling */

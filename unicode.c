@@ -56,6 +56,14 @@ size_t sd_utf8_one(const char *text, size_t n, int32_t *c, const char **why)
     return *why ? 0 : len;
 }
 
+size_t sd_utf8_fault(const char *text, size_t n, const char **why)
+{
+    int32_t c;
+    for (size_t at = 0, len; at < n; at += len)
+        if (!(len = sd_utf8_one(text + at, n - at, &c, why))) return at;
+    return n;
+}
+
 static void not_utf8(const char *text, const char *what, size_t at, const char *why, sd_error *e)
 {
     sd_fail(e, SD_ERR_ARG, "%s is not UTF-8: byte %zu, 0x%02x, %s", what, at, (unsigned char)text[at], why);
@@ -63,15 +71,9 @@ static void not_utf8(const char *text, const char *what, size_t at, const char *
 
 sd_status sd_utf8_check(const char *text, const char *what, sd_error *e)
 {
-    size_t n = strlen(text);
-    for (size_t at = 0, len; at < n; at += len) {
-        const char *why;
-        int32_t c;
-        len = sd_utf8_one(text + at, n - at, &c, &why);
-        if (len) continue;
-        not_utf8(text, what, at, why, e);
-        break;
-    }
+    const char *why;
+    size_t n = strlen(text), at = sd_utf8_fault(text, n, &why);
+    if (at < n) not_utf8(text, what, at, why, e);
     return e->status;
 }
 

@@ -9,6 +9,8 @@ typedef struct sd_codes { int32_t *c; size_t n, cap; } sd_codes;
 
 /* Reads one character strictly [Unicode 15, table 3-7] from n >= 1 bytes. Returns its length, or 0 and the reason. */
 size_t sd_utf8_one(const char *text, size_t n, int32_t *c, const char **why);
+/* Where the first byte of n lies that begins no character, and the reason; n if the text is UTF-8 throughout. */
+size_t sd_utf8_fault(const char *text, size_t n, const char **why);
 /* SD_ERR_ARG unless a text that messages call `what` is UTF-8: the message names the byte that is not. */
 sd_status sd_utf8_check(const char *text, const char *what, sd_error *e);
 /* Replaces *out by the characters of a text that messages call `what`. SD_ERR_ARG: the message names the byte that is

@@ -314,15 +314,11 @@ static sd_status check_name(const char *name, const char *path, sd_error *e)
         return sd_fail(e, SD_ERR_ARG,
                        "cannot write %s: \"%.100s\" cannot be a tensor's name: empty, control characters and "
                        METADATA " are not possible", path, name);
-    for (size_t at = 0, length; at < n; at += length) {
-        int32_t code;
-        const char *why;
-        length = sd_utf8_one(name + at, n - at, &code, &why);
-        if (!length)
-            return sd_fail(e, SD_ERR_ARG, "cannot write %s: the name of a tensor is not UTF-8: byte %zu, 0x%02x, %s",
-                           path, at,
-                           (unsigned char)name[at], why);
-    }
+    const char *why;
+    size_t at = sd_utf8_fault(name, n, &why);
+    if (at < n)
+        return sd_fail(e, SD_ERR_ARG, "cannot write %s: the name of a tensor is not UTF-8: byte %zu, 0x%02x, %s", path,
+                       at, (unsigned char)name[at], why);
     return SD_OK;
 }
 

@@ -285,11 +285,11 @@ TEST(sizes_steps_and_texts_out_of_range_are_refused)
 {
     static const struct { const char *option, *value, *word; } cases[] = {
         {"-W", "100", "multiple of 8"},       {"-H", "127", "multiple of 8"}, {"-W", "7", "width"},
-            {"-W", "65536000", "--width"},
+        {"-W", "65536000", "--width"},
         {"--steps", "0", "--steps must be"},  {"--steps", "-1", "--steps"},   {"--steps", "1000001", "1000"},
-            {"--steps", "1000000000000", "1000"},
+        {"--steps", "1000000000000", "1000"},
         {"--batch-size", "513", "512"},       {"-p", "\x80", "byte"},         {"-p", "ab\xc3(", "byte"},
-            {"-n", "\xed\xa0\x80", "byte"},
+        {"-n", "\xed\xa0\x80", "byte"},
         {"--noise", "/nowhere", "/nowhere"},  {"--noise", "tests", "tests"},  {"--noise", "Makefile", "Makefile"},
         {"--noise", "weights/tiny/vae/diffusion_pytorch_model.safetensors", "tensors"},
     };
@@ -327,7 +327,7 @@ TEST(noise_of_another_shape_is_refused)
 {
     static const struct { const char *shape; int count; const char *word; } cases[] = {
         {"[4,16,16]", 1024, "[1,4,16,16]"}, {"[1,4,8,32]", 1024, "[1,4,16,16]"}, {"[2,4,16,16]", 2048, "[1,4,16,16]"},
-            {"[0]", 0, "[1,4,16,16]"}};
+        {"[0]", 0, "[1,4,16,16]"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         unsigned char file[8 + 128 + 2048 * 4] = {0};
         int n = snprintf((char *)file + 8, 128, "{\"noise\":{\"dtype\":\"F32\",\"shape\":%s,\"data_offsets\":[0,%d]}}",

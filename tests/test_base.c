@@ -43,11 +43,11 @@ TEST(globs)
 {
     const struct { const char *list, *name; bool match; } cases[] = {
         {NULL, "a", true}, {"", "a", true}, {"a", "a", true}, {"a", "ab", false}, {"*", "a.b", true},
-            {"latents.*", "latents.3", true},
+        {"latents.*", "latents.3", true},
         {"latents.*", "latent.3", false}, {"step.?.noise_pred", "step.2.noise_pred", true},
-            {"step.?.noise_pred", "step.12.noise_pred", false},
+        {"step.?.noise_pred", "step.12.noise_pred", false},
         {"x,*.mid_block*,y", "step.0.unet.mid_block.resnets.0", true}, {"x,y", "y", true}, {"x,y", "xy", false},
-            {"*a*b*c", "xxaxxbxxbc", true},
+        {"*a*b*c", "xxaxxbxxbc", true},
         {"*a*b*c", "xxaxxbxxbcd", false}, {"a,", "b", false}};
     for (size_t i = 0; i < SD_COUNT(cases); i++)
         assert_int_equal(sd_glob_list(cases[i].list, cases[i].name), cases[i].match);

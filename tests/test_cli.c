@@ -273,11 +273,11 @@ TEST(weights_and_adapters_in_prompts_are_warned_of)
 {
     static const struct { const char *prompt, *said; } cases[] = {
         {"(a cat:1.3) on a mat", "the prompt has \"(a cat:1.3)\""}, {"x ((big))", "\"((big)\""},
-            {"a [small] cat", "\"[small]\""},
+        {"a [small] cat", "\"[small]\""},
         {"[cat:dog:0.5]", "\"[cat:dog:0.5]\""}, {"a cat <lora:fur:0.8>", "\"<lora:fur:0.8>\""},
-            {"a \\(cat\\)", "\"\\(\""},
+        {"a \\(cat\\)", "\"\\(\""},
         {"a cat (seen from above)", NULL}, {"a < b > c", NULL}, {"at 10:30 (about)", NULL}, {"(x", NULL}, {"[", NULL},
-            {"smile :)", NULL},
+        {"smile :)", NULL},
         {"a (b: c)", NULL}, {"<html>", NULL}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         RUN("-p", cases[i].prompt, "-W", "16", "-H", "16", "--steps", "1", "-o", out("a.ppm"));

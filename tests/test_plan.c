@@ -80,13 +80,13 @@ TEST(both_spellings)
 {
     const struct { const char *family, *hf, *ldm; } names[] = {
         {"sd15", "down_blocks.0.attentions.1", "input_blocks.2.1"},
-            {"sd15", "down_blocks.2.downsamplers.0.conv", "input_blocks.9.0.op"},
+        {"sd15", "down_blocks.2.downsamplers.0.conv", "input_blocks.9.0.op"},
         {"sd15", "mid_block.resnets.1", "middle_block.2"},
-            {"sd15", "up_blocks.0.upsamplers.0.conv", "output_blocks.2.1.conv"},
+        {"sd15", "up_blocks.0.upsamplers.0.conv", "output_blocks.2.1.conv"},
         {"sd15", "up_blocks.3.attentions.2", "output_blocks.11.1"},
-            {"sd15", "up_blocks.1.upsamplers.0.conv", "output_blocks.5.2.conv"},
+        {"sd15", "up_blocks.1.upsamplers.0.conv", "output_blocks.5.2.conv"},
         {"sd15", "conv_out", "out.2"},
-            {"sdxl", "down_blocks.1.attentions.0", "input_blocks.4.1"},
+        {"sdxl", "down_blocks.1.attentions.0", "input_blocks.4.1"},
         {"sdxl", "up_blocks.1.upsamplers.0.conv", "output_blocks.5.2.conv"}};
     for (size_t i = 0; i < SD_COUNT(names); i++) {
         sd_unet_net u;

@@ -109,7 +109,7 @@ TEST(lines_are_checked_before_the_first_is_drawn)
 {
     static const struct { const char *lines, *words[2]; } cases[] = {
         {"a\nb --stepz 3\n", {":2: ", "did you mean --steps?"}},
-            {"a\n\nb --sampler foo\n", {":3: ", "unknown sampler"}},
+        {"a\n\nb --sampler foo\n", {":3: ", "unknown sampler"}},
         {"a --steps \"3\n", {":1: ", "quote"}}, {"a --model x\n", {":1: ", "before all lines"}},
         {"a --vae x\n", {":1: ", "not supported"}},
         {"a\nb --output x.gif\n", {":2: ", "must end in"}}, {"a\nb\xff --steps 1\n", {":2: ", "not UTF-8"}},

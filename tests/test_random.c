@@ -385,7 +385,7 @@ TEST(bad_names_end_in_one_sentence)
         {"torch-cuda:cores=40", "settings are"}, {"torch-cuda:,", "settings are"},
         {"torch-cuda:smsx=1", "settings are"},
         {"std_default", "use cpu or cuda"}, {"brownian:", "draws from"}, {"brownian:numpy", "draws from"},
-            {"brownian:brownian", "draws from"},
+        {"brownian:brownian", "draws from"},
         {"brownian:torch-cpu:sms=1", "takes no settings"}, {"brownian:torch-cuda:sms=1", "both of them"},
     };
     for (size_t i = 0; i < SD_COUNT(bad); i++) {

@@ -373,12 +373,12 @@ TEST(names_of_other_programs_are_known_in_any_spelling)
         {"DPM2 Align Your Steps", SD_DPM2, "align_your_steps"}, {"Euler SGM Uniform", SD_EULER, "sgm_uniform"},
         {"ddim_trailing", SD_DDIM, "trailing"}, {"DDIM Trailing", SD_DDIM, "trailing"}, {"EULER A", SD_EULER_A, NULL},
         {"k_euler_a", SD_EULER_A, NULL}, {"k_dpmpp_2s_a", SD_DPMPP_2S_A, NULL},
-            {"dpmpp_3m_sde_gpu", SD_DPMPP_3M_SDE, NULL},
+        {"dpmpp_3m_sde_gpu", SD_DPMPP_3M_SDE, NULL},
         {"DPM++ 3M SDE Exponential", SD_DPMPP_3M_SDE, "exponential"}, {"dpm++2s_a", SD_DPMPP_2S_A, NULL},
         {"dpm_fast", SD_DPM_FAST, NULL}, {"Restart", SD_RESTART, NULL}, {"euler_ge", SD_GRADIENT_ESTIMATION, NULL},
         {"k_res_multistep", SD_RES_MULTISTEP, NULL}, {"RES Multistep Karras", SD_RES_MULTISTEP, "karras"},
         {"res_multistep_ancestral", SD_RES_MULTISTEP_A, NULL}, {"res_multistep@comfy", SD_RES_MULTISTEP, NULL},
-            {"DPM++ 2M Karras@kdiffusion", SD_DPMPP_2M, "karras"}};
+        {"DPM++ 2M Karras@kdiffusion", SD_DPMPP_2M, "karras"}};
     sd_error e = {.status = SD_OK};
     for (size_t i = 0; i < SD_COUNT(typed); i++) {
         sd_method m = SD_DDIM;
@@ -411,7 +411,7 @@ TEST(what_only_other_programs_have_is_refused_with_what_to_use)
     static const struct { const char *name, *instead; } samplers[] = {
         {"euler_cfg_pp", "without it"}, {"res_multistep_cfg_pp", "without it"},
         {"DDIM CFG++", "without it"}, {"dpm++2mv2", "dpm++2m"},
-            {"er_sde", "dpm++3m_sde"},
+        {"er_sde", "dpm++3m_sde"},
         {"DPM++ 2M SDE Heun Karras", "dpm++2m_sde"}, {"dpm++2m_sde_bt", "brownian"}, {"heunpp2", "heun"}};
     for (size_t i = 0; i < SD_COUNT(samplers); i++) {
         sd_method m;

@@ -257,11 +257,11 @@ TEST(every_bad_parameter_has_its_sentence)
     sd_ctx *c = open_tiny(SD_PART_ALL, 0);
     const struct { const char *says; } cases[] = {
         {"width must be a multiple of 8, not 100: 96 and 104 are the nearest"},
-            {"height must be 1 to 65536 pixels, not -8"}, {"steps must be 1 to 1000, not 0"},
+        {"height must be 1 to 65536 pixels, not -8"}, {"steps must be 1 to 1000, not 0"},
         {"steps must be 1 to 1000, not 1001"}, {"batch must be 1 to 512, not 0"}, {"eta must be 0 to 1, not 2"},
-            {"guidance scale must be -1000 to 1000, not inf"},
+        {"guidance scale must be -1000 to 1000, not inf"},
         {"clip skip must be 1 to 3, not 4"}, {"steps offset must be 0 to 999, not 1000"}, {"sampler"}, {"spacing"},
-            {"prediction"},
+        {"prediction"},
         {"order 3 needs 3 steps or more, not 2"}};
     for (int i = 0; i < (int)(sizeof cases / sizeof *cases); i++) {
         sd_params p = short_run("a green tree in a field", 64);
@@ -693,7 +693,7 @@ TEST(what_cannot_be_opened_says_why)
 {
     const struct { const char *path; sd_status status; const char *says; } cases[] = {
         {"/nonexistent", SD_ERR_MISSING, "no model directory /nonexistent"},
-            {"Makefile", SD_ERR_UNSUPPORTED, "is a file"}, {"tests", SD_ERR_MISSING, "tests/"}};
+        {"Makefile", SD_ERR_UNSUPPORTED, "is a file"}, {"tests", SD_ERR_MISSING, "tests/"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         sd_options o;
         sd_ctx *c;

@@ -180,7 +180,7 @@ check_build() {
 # ------------------------------------------------------------------------------------------ symbols
 check_symbols() {
     dir=build/lint-gcc
-    [ -f $dir/libsd.a ] || build gcc CC=gcc
+    build gcc CC=gcc   # what is there may be older than the sources
     [ -f $dir/libsd.so ] || { fail "no $dir/libsd.so to look at"; return; }
 
     nm -A -u $dir/libsd.a | awk '{ print $NF " in " $1 }' | sed 's/@[^ ]*//' |
