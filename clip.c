@@ -4,27 +4,32 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* v: vocabulary; t: positions; c: width; f: usually 4c; p: columns of the projection, 0: none */
+/* v: vocabulary; t: positions; c: width; f: usually 4c; p: columns of the projection, 0: none.
+ * OpenCLIP's names are beside those of transformers. It multiplies by text_projection from the right, and keeps query,
+ * key and value as one matrix. */
 #define LETTERS "vtcfp"
 static const sd_bind_row text_rows[] = {
-    {offsetof(sd_clip, token), "text_model.embeddings.token_embedding.weight", NULL, "vc", 0},
-    {offsetof(sd_clip, position), "text_model.embeddings.position_embedding.weight", NULL, "tc", 0},
-    {offsetof(sd_clip, ln_final.w), "text_model.final_layer_norm.weight", NULL, "c", 0},
-    {offsetof(sd_clip, ln_final.b), "text_model.final_layer_norm.bias", NULL, "c", 0},
-    {offsetof(sd_clip, projection), "text_projection.weight", NULL, "pc", 0},
+    {offsetof(sd_clip, token), "text_model.embeddings.token_embedding.weight", "token_embedding.weight", "vc", 0},
+    {offsetof(sd_clip, position), "text_model.embeddings.position_embedding.weight", "positional_embedding", "tc", 0},
+    {offsetof(sd_clip, ln_final.w), "text_model.final_layer_norm.weight", "ln_final.weight", "c", 0},
+    {offsetof(sd_clip, ln_final.b), "text_model.final_layer_norm.bias", "ln_final.bias", "c", 0},
+    {offsetof(sd_clip, projection), "text_projection.weight", "text_projection", "pc", SD_BIND_TRANSPOSE},
 };
-#define WB(member, name, shape, bias_shape) \
-    {offsetof(sd_clip_layer_w, member.w), name ".weight", NULL, shape, 0}, \
-    {offsetof(sd_clip_layer_w, member.b), name ".bias", NULL, bias_shape, 0}
+#define WB(member, name, ldm, shape, bias_shape) \
+    {offsetof(sd_clip_layer_w, member.w), name ".weight", ldm ".weight", shape, 0}, \
+    {offsetof(sd_clip_layer_w, member.b), name ".bias", ldm ".bias", bias_shape, 0}
+#define IN_PROJ(member, name, part) \
+    {offsetof(sd_clip_layer_w, member.w), name ".weight", "attn.in_proj_weight", "cc", SD_BIND_SLICE(part, 3)}, \
+    {offsetof(sd_clip_layer_w, member.b), name ".bias", "attn.in_proj_bias", "c", SD_BIND_SLICE(part, 3)}
 static const sd_bind_row layer_rows[] = {
-    WB(ln1, "layer_norm1", "c", "c"),
-    WB(attn.to_q, "self_attn.q_proj", "cc", "c"),
-    WB(attn.to_k, "self_attn.k_proj", "cc", "c"),
-    WB(attn.to_v, "self_attn.v_proj", "cc", "c"),
-    WB(attn.to_out, "self_attn.out_proj", "cc", "c"),
-    WB(ln2, "layer_norm2", "c", "c"),
-    WB(fc1, "mlp.fc1", "fc", "f"),
-    WB(fc2, "mlp.fc2", "cf", "c"),
+    WB(ln1, "layer_norm1", "ln_1", "c", "c"),
+    IN_PROJ(attn.to_q, "self_attn.q_proj", 0),
+    IN_PROJ(attn.to_k, "self_attn.k_proj", 1),
+    IN_PROJ(attn.to_v, "self_attn.v_proj", 2),
+    WB(attn.to_out, "self_attn.out_proj", "attn.out_proj", "cc", "c"),
+    WB(ln2, "layer_norm2", "ln_2", "c", "c"),
+    WB(fc1, "mlp.fc1", "mlp.c_fc", "fc", "f"),
+    WB(fc2, "mlp.fc2", "mlp.c_proj", "cf", "c"),
 };
 
 sd_status sd_clip_bind(sd_clip *c, const sd_clip_config *cfg, sd_binder *b)
@@ -32,13 +37,14 @@ sd_status sd_clip_bind(sd_clip *c, const sd_clip_config *cfg, sd_binder *b)
     memset(c, 0, sizeof *c);
     c->cfg = *cfg;
     const int64_t dims[] = {cfg->vocab, cfg->positions, cfg->width, cfg->ff, cfg->projection};
-    sd_bind(b, c, text_rows, SD_COUNT(text_rows), "", NULL, LETTERS, dims);
+    sd_bind(b, c, text_rows, SD_COUNT(text_rows), "", "", LETTERS, dims);
     c->layer = calloc((size_t)cfg->layers, sizeof *c->layer);
     if (!c->layer) return sd_fail(b->err, SD_ERR_MEMORY, "no memory for the weights' table");
     for (int i = 0; i < cfg->layers; i++) {
-        char hf[64];
+        char hf[64], ldm[64];
         snprintf(hf, sizeof hf, "text_model.encoder.layers.%d.", i);
-        sd_bind(b, &c->layer[i], layer_rows, SD_COUNT(layer_rows), hf, NULL, LETTERS, dims);
+        snprintf(ldm, sizeof ldm, "transformer.resblocks.%d.", i);
+        sd_bind(b, &c->layer[i], layer_rows, SD_COUNT(layer_rows), hf, ldm, LETTERS, dims);
     }
     return b->err->status;
 }
