@@ -220,14 +220,38 @@ bool sd_glob_list(const char *list, const char *name)
 
 /* ------------------------------------------------------------------------------------------ dtypes */
 
-static const struct { const char *name; size_t size; } dtypes[] = {
-    [SD_F32] = {"F32", 4}, [SD_F16] = {"F16", 2}, [SD_BF16] = {"BF16", 2}, [SD_F64] = {"F64", 8}, [SD_I64] = {"I64", 8},
-    [SD_I32] = {"I32", 4}, [SD_I16] = {"I16", 2}, [SD_I8] = {"I8", 1},     [SD_U8] = {"U8", 1},
-        [SD_BOOL] = {"BOOL", 1},
+/* `bytes` hold `block` numbers. A type without a block size has one number in a block. */
+static const struct { const char *name; size_t bytes, block; bool is_float; } dtypes[] = {
+    [SD_F32] = {"F32", 4, 1, true},
+    [SD_F16] = {"F16", 2, 1, true},
+    [SD_BF16] = {"BF16", 2, 1, true},
+    [SD_F64] = {"F64", 8, 1, true},
+    [SD_I64] = {"I64", 8, 1, false},
+    [SD_I32] = {"I32", 4, 1, false},
+    [SD_I16] = {"I16", 2, 1, false},
+    [SD_I8] = {"I8", 1, 1, false},
+    [SD_U8] = {"U8", 1, 1, false},
+    [SD_BOOL] = {"BOOL", 1, 1, false},
+    [SD_F8_E4M3] = {"F8_E4M3", 1, 1, true},
+    [SD_F8_E5M2] = {"F8_E5M2", 1, 1, true},
+    [SD_Q8_0] = {"Q8_0", 34, 32, true},
+    [SD_Q4_0] = {"Q4_0", 18, 32, true},
+    [SD_Q4_1] = {"Q4_1", 20, 32, true},
+    [SD_Q5_0] = {"Q5_0", 22, 32, true},
+    [SD_Q5_1] = {"Q5_1", 24, 32, true},
+    [SD_Q2_K] = {"Q2_K", 84, 256, true},
+    [SD_Q3_K] = {"Q3_K", 110, 256, true},
+    [SD_Q4_K] = {"Q4_K", 144, 256, true},
+    [SD_Q5_K] = {"Q5_K", 176, 256, true},
+    [SD_Q6_K] = {"Q6_K", 210, 256, true},
 };
 
-size_t sd_dtype_size(sd_dtype d) { return (size_t)d < SD_COUNT(dtypes) ? dtypes[d].size : 0; }
-const char *sd_dtype_name(sd_dtype d) { return (size_t)d < SD_COUNT(dtypes) ? dtypes[d].name : "?"; }
+static bool is_dtype(sd_dtype d) { return (size_t)d < SD_COUNT(dtypes); }
+size_t sd_dtype_block(sd_dtype d) { return is_dtype(d) ? dtypes[d].block : 1; }
+size_t sd_dtype_size(sd_dtype d) { return is_dtype(d) && dtypes[d].block == 1 ? dtypes[d].bytes : 0; }
+size_t sd_dtype_bytes(sd_dtype d, size_t n) { return is_dtype(d) ? n / dtypes[d].block * dtypes[d].bytes : 0; }
+bool sd_dtype_is_float(sd_dtype d) { return is_dtype(d) && dtypes[d].is_float; }
+const char *sd_dtype_name(sd_dtype d) { return is_dtype(d) ? dtypes[d].name : "?"; }
 
 void sd_copy_struct(void *to, size_t size, const void *full, size_t full_size)
 {

@@ -140,7 +140,11 @@ void sd_outfile_abort(sd_outfile *o);                      /* closes and removes
 FILE *sd_file_without_name(const char *path, sd_error *e);
 
 /* ---- dtypes */
-size_t sd_dtype_size(sd_dtype d);
+/* Some types store their numbers in blocks with a common scale: GGUF's Q8_0 has 32 numbers in 34 bytes. */
+size_t sd_dtype_block(sd_dtype d);                /* numbers in a block; 1 for the plain types */
+size_t sd_dtype_size(sd_dtype d);                 /* bytes of one number; 0 for types of blocks */
+size_t sd_dtype_bytes(sd_dtype d, size_t n);      /* bytes of n numbers, which are whole blocks */
+bool sd_dtype_is_float(sd_dtype d);               /* its numbers can be widened to float */
 const char *sd_dtype_name(sd_dtype d);   /* as safetensors spells it: "F32" */
 
 /* Copies `full` into a caller's struct of `size` bytes, which may come from another version of sd.h: what does not fit

@@ -169,34 +169,6 @@ void sd_run_free(sd_run *r)
     r->arena = (sd_arena){0};
 }
 
-void sd_widen(float *y, const void *x, sd_dtype dt, size_t n, const sd_kern *k)
-{
-    const unsigned char *src = x;
-    switch (dt) {
-    case SD_F32: memcpy(y, x, n * sizeof(float)); break;
-    case SD_F16:
-    case SD_BF16:
-        if ((uintptr_t)x % sizeof(uint16_t) == 0) {
-            (dt == SD_F16 ? k->widen_f16 : k->widen_bf16)(y, x, n);
-            break;
-        }
-        for (size_t i = 0; i < n; i++) {   /* a file may put a tensor at an odd byte */
-            uint16_t h;
-            memcpy(&h, src + 2 * i, sizeof h);
-            (dt == SD_F16 ? k->widen_f16 : k->widen_bf16)(y + i, &h, 1);
-        }
-        break;
-    case SD_F64:
-        for (size_t i = 0; i < n; i++) {
-            double d;
-            memcpy(&d, src + 8 * i, sizeof d);
-            y[i] = (float)d;
-        }
-        break;
-    default: memset(y, 0, n * sizeof(float)); break;   /* binding refuses integer weights */
-    }
-}
-
 /* -------------------------------------------------------------------------------- shape rules */
 
 static int64_t last(const sd_tensor *t) { return t->nd > 0 ? t->dim[t->nd - 1] : 0; }

@@ -19,6 +19,7 @@ typedef struct sd_tensor {
     int nd;              /* 0: absent (an optional weight that is not there) */
     int64_t dim[4];
     sd_dtype dt;         /* SD_F32 for every activation */
+    float scale;         /* weights: their numbers are to be multiplied by it; 0: they are not */
     void *data;          /* activations: an address in the backend's memory, which only the backend may dereference
                           * (others use sd_upload, sd_download); weights: host memory. NULL under the null backend */
     const char *name;    /* weights: the key it was bound to; activations: NULL */
@@ -127,8 +128,10 @@ static inline int64_t sd_numel(const sd_tensor *t)
 /* "[2,320,64,64]" into buf */
 const char *sd_shape_text(const sd_tensor *t, char buf[96]);
 
-/* Converts numbers of the host, of any float dtype at any alignment, to float. */
+/* ops_types.c. Converts numbers of the host, of any float dtype at any alignment, to float. n: whole blocks. */
 void sd_widen(float *y, const void *x, sd_dtype dt, size_t n, const sd_kern *k);
+/* Numbers at .. at + n - 1 of a weight, times its scale. */
+void sd_widen_weight(float *y, const sd_tensor *w, size_t at, size_t n, const sd_kern *k);
 
 /* A new F32 tensor from the arena, contents undefined. */
 sd_tensor sd_new2(sd_run *r, int64_t a, int64_t b);

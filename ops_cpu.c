@@ -68,7 +68,7 @@ static void product(sd_run *r, unsigned char *scratch, size_t M, size_t N, size_
 /* The function with which the product widens this 16-bit weight as it reads it; NULL: the product wants floats. */
 static sdk_widen *widened_on_the_way(const sd_cpu *cpu, const sd_tensor *w)
 {
-    if (cpu->blas || (uintptr_t)w->data % sizeof(uint16_t)) return NULL;
+    if (cpu->blas || w->scale != 0 || (uintptr_t)w->data % sizeof(uint16_t)) return NULL;
     return w->dt == SD_F16 ? cpu->kern->widen_f16 : w->dt == SD_BF16 ? cpu->kern->widen_bf16 : NULL;
 }
 
@@ -93,18 +93,14 @@ static void cpu_linear(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, 
 static void conv_weights(sd_run *r, float *out, const sd_tensor *w, float *row, size_t row_room)
 {
     const sd_cpu *cpu = sd_cpu_of(r);
-    size_t I = (size_t)w->dim[1], taps = (size_t)(w->dim[2] * w->dim[3]), K = I * taps, size = sd_dtype_size(w->dt);
+    size_t I = (size_t)w->dim[1], taps = (size_t)(w->dim[2] * w->dim[3]), K = I * taps;
     bool direct = is_f32(w);
     int O = (int)w->dim[0];
 #pragma omp parallel for num_threads(cpu->threads) if ((size_t)O * K > SMALL)
     for (int o = 0; o < O; o++) {
-        const unsigned char *from = (const unsigned char *)w->data + (size_t)o * K * size;
-        const float *in = (const float *)(const void *)from;
-        if (!direct) {
-            float *mine = row + (size_t)thread_id() * row_room;
-            sd_widen(mine, from, w->dt, K, cpu->kern);
-            in = mine;
-        }
+        float *mine = row + (size_t)thread_id() * row_room;
+        const float *in = direct ? (const float *)w->data + (size_t)o * K : mine;
+        if (!direct) sd_widen_weight(mine, w, (size_t)o * K, K, cpu->kern);
         float *to = out + (size_t)o * K;
         for (size_t t = 0; t < taps; t++)
             for (size_t i = 0; i < I; i++) to[t * I + i] = in[i * taps + t];
@@ -429,9 +425,8 @@ static void cpu_embed(sd_run *r, sd_tensor y, const int32_t *ids, const sd_tenso
     if (!row) return;
     for (size_t i = 0; i < n; i++) {
         float *to = sd_f32(y) + i * C;
-        const unsigned char *word = token->data, *place = position->data;
-        sd_widen(to, word + (size_t)ids[i] * C * sd_dtype_size(token->dt), token->dt, C, cpu->kern);
-        sd_widen(row, place + i % T * C * sd_dtype_size(position->dt), position->dt, C, cpu->kern);
+        sd_widen_weight(to, token, (size_t)ids[i] * C, C, cpu->kern);
+        sd_widen_weight(row, position, i % T * C, C, cpu->kern);
         cpu->kern->add(to, row, C);
     }
 }

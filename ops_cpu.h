@@ -71,7 +71,10 @@ void sd_cpu_download(sd_run *r, sd_tensor x, float *to, bool channels_first);
 void sd_cpu_copy(sd_run *r, sd_tensor y, sd_tensor x);
 
 /* Can a weight be read where it lies? */
-static inline bool is_f32(const sd_tensor *w) { return w->dt == SD_F32 && (uintptr_t)w->data % sizeof(float) == 0; }
+static inline bool is_f32(const sd_tensor *w)
+{
+    return w->dt == SD_F32 && w->scale == 0 && (uintptr_t)w->data % sizeof(float) == 0;
+}
 /* A whole weight as floats: in place, or widened into `room`; NULL for an absent one. */
 const float *sd_cpu_f32(sd_run *r, const sd_tensor *w, float *room);
 

@@ -106,12 +106,12 @@ const float *sd_cpu_f32(sd_run *r, const sd_tensor *w, float *room)
     const sd_cpu *cpu = sd_cpu_of(r);
     if (!w) return NULL;
     if (is_f32(w)) return w->data;
-    size_t n = (size_t)sd_numel(w), step = 16384, size = sd_dtype_size(w->dt);
+    size_t n = (size_t)sd_numel(w), step = 16384;   /* a multiple of every type's block */
     int tasks = (int)((n + step - 1) / step);
 #pragma omp parallel for num_threads(cpu->threads) if (n > SMALL)
     for (int t = 0; t < tasks; t++) {
         size_t at = (size_t)t * step;
-        sd_widen(room + at, (const unsigned char *)w->data + at * size, w->dt, min_size(step, n - at), cpu->kern);
+        sd_widen_weight(room + at, w, at, min_size(step, n - at), cpu->kern);
     }
     return room;
 }

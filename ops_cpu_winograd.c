@@ -110,16 +110,12 @@ static void transform_weights(const split *p, float *u, float *packed, size_t bl
     const sd_kern *k = p->cpu->kern;
     size_t k0 = block_start(p, block), kc = block_start(p, block + 1) - k0, run = kc * 9;
     size_t o0 = strip * p->columns, n = min_size(p->columns, p->O - o0), w = strip_width(p, strip);
-    size_t size = sd_dtype_size(p->w->dt);
     bool direct = is_f32(p->w);
     double t = sd_profile_time(p->r);
-    const unsigned char *from = (const unsigned char *)p->w->data + (o0 * p->I + k0) * 9 * size;
-    const float *rows_of_o = (const float *)(const void *)from;
-    if (!direct) {
-        float *widened = packed + p->columns * run;
-        for (size_t o = 0; o < n; o++) sd_widen(widened + o * run, from + o * p->I * 9 * size, p->w->dt, run, k);
-        rows_of_o = widened;
-    }
+    size_t from = (o0 * p->I + k0) * 9;
+    float *widened = packed + p->columns * run;
+    const float *rows_of_o = direct ? (const float *)p->w->data + from : widened;
+    for (size_t o = 0; o < n && !direct; o++) sd_widen_weight(widened + o * run, p->w, from + o * p->I * 9, run, k);
     k->pack_panel(packed, rows_of_o, direct ? p->I * 9 : run, true, n, run);
     for (size_t i = 0; i < kc; i++) p->how->weights(u + i * w, p->u_plane, packed + i * 9 * w, w);
     sd_profile_part(p->r, thread_id(), SD_PROFILE_WEIGHTS, t);

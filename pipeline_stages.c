@@ -16,7 +16,7 @@ static sd_module *module_of(const sd_ctx *c, unsigned part) { return sd_model_mo
 
 static void weight_used(void *store, const sd_tensor *w)
 {
-    sd_store_used(store, w->data, (size_t)sd_numel(w) * sd_dtype_size(w->dt));
+    sd_store_used(store, w->data, sd_dtype_bytes(w->dt, (size_t)sd_numel(w)));
 }
 
 /* Frees what earlier stages have left in memory. */

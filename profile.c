@@ -95,7 +95,7 @@ void sd_profile_begin(sd_run *r)
     p->begin = sd_now();
 }
 
-static double bytes_of(const sd_tensor *t) { return (double)sd_numel(t) * (double)sd_dtype_size(t->dt); }
+static double bytes_of(const sd_tensor *t) { return (double)sd_dtype_bytes(t->dt, (size_t)sd_numel(t)); }
 
 void sd_profile_end(sd_run *r, const sd_operation *o)
 {

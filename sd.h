@@ -194,7 +194,12 @@ typedef struct sd_denoised {
 /* Called after each evaluation. If fn makes a call that fails, the run ends with that error. */
 SD_API void sd_set_step(sd_ctx *ctx, void (*fn)(void *user, const sd_denoised *step), void *user);
 
-typedef enum sd_dtype { SD_F32 = 0, SD_F16, SD_BF16, SD_F64, SD_I64, SD_I32, SD_I16, SD_I8, SD_U8, SD_BOOL } sd_dtype;
+/* Types of numbers in files. F8_*: 8-bit floats, as in safetensors. Q*: GGUF's blocks of numbers with common scales. */
+typedef enum sd_dtype {
+    SD_F32 = 0, SD_F16, SD_BF16, SD_F64, SD_I64, SD_I32, SD_I16, SD_I8, SD_U8, SD_BOOL,
+    SD_F8_E4M3, SD_F8_E5M2,
+    SD_Q8_0, SD_Q4_0, SD_Q4_1, SD_Q5_0, SD_Q5_1, SD_Q2_K, SD_Q3_K, SD_Q4_K, SD_Q5_K, SD_Q6_K
+} sd_dtype;
 
 /* A named intermediate result. Names are diffusers' and transformers' module paths, see docs/FILES.md. */
 typedef struct sd_traced {

@@ -145,21 +145,81 @@ static bool add_weight(sd_binder *b, sd_tensor *field, const char *name)
     return true;
 }
 
-/* y = x^T; x is [rows,columns], numbers of `size` bytes. */
-static void transpose(unsigned char *y, const unsigned char *x, size_t rows, size_t columns, size_t size)
+/* Where in the file a weight's number at these places [i,j,k,l] is, counted in numbers from the tensor's first. */
+typedef struct strides { int64_t to_next[4]; } strides;
+
+static strides strides_of(const sd_entry *t, const sd_tensor *field, bool transposed)
 {
-    for (size_t r = 0; r < rows; r++)
-        for (size_t c = 0; c < columns; c++) memcpy(y + (c * rows + r) * size, x + (r * columns + c) * size, size);
+    strides s = {{0}};
+    int64_t n = 1;
+    for (int i = field->nd; i-- > 0;) {
+        s.to_next[i] = t->stride && i < t->nd ? t->stride[i] : n;
+        n *= field->dim[i];
+    }
+    if (transposed) {
+        s.to_next[0] = t->stride ? t->stride[1] : 1;
+        s.to_next[1] = t->stride ? t->stride[0] : field->dim[0];
+    }
+    return s;
 }
 
-/* Numbers that are transposed in the file are copied once in the right order; the file's pages then leave memory. */
-static void transpose_weight(sd_binder *b, sd_weight *w, const sd_entry *t)
+/* Copies numbers of `size` bytes in row-major order. */
+static void gather(unsigned char *y, const unsigned char *x, const int64_t dim[4], const strides *s, size_t size)
+{
+    for (int64_t i = 0; i < dim[0]; i++)
+        for (int64_t j = 0; j < dim[1]; j++)
+            for (int64_t k = 0; k < dim[2]; k++)
+                for (int64_t l = 0; l < dim[3]; l++, y += size) {
+                    int64_t at = i * s->to_next[0] + j * s->to_next[1] + k * s->to_next[2] + l * s->to_next[3];
+                    memcpy(y, x + (size_t)at * size, size);
+                }
+}
+
+/* Numbers that lie in another order in the file are copied once in the right order; the file's pages then leave
+ * memory. `from`: the first number. */
+static void reorder(sd_binder *b, sd_weight *w, const sd_entry *t, const unsigned char *from, bool transposed)
 {
     sd_tensor *f = w->field;
-    if (!sd_weight_own(b, w, f->dt)) return;
-    transpose(w->own, t->data, (size_t)f->dim[1], (size_t)f->dim[0], sd_dtype_size(f->dt));
-    f->version = 0;   /* still the numbers it was bound to */
+    int64_t dim[4];
+    for (int i = 0; i < 4; i++) dim[i] = i < f->nd ? f->dim[i] : 1;
+    strides s = strides_of(t, f, transposed);
+    w->own = sd_block_alloc(sd_dtype_bytes(f->dt, (size_t)sd_numel(f)));
+    if (!w->own) {
+        sd_fail(b->err, SD_ERR_MEMORY, "no memory for a copy of the weight %s", w->path);
+        return;
+    }
+    gather(w->own, from, dim, &s, sd_dtype_size(f->dt));
+    f->data = w->own;
     sd_store_used(b->store, t->data, t->bytes);
+}
+
+/* Types of blocks are read where they lie if rows are whole blocks, as GGUF writes matrices. Others, and those that
+ * have to be reordered, become floats first. */
+static bool can_stay(const sd_tensor *f, const sd_entry *t, bool transposed)
+{
+    size_t block = sd_dtype_block(f->dt);
+    if (t->stride || transposed) return false;
+    return block == 1 || (f->nd == 2 && (size_t)f->dim[1] % block == 0);
+}
+
+/* Gives a bound weight numbers in row-major order. */
+static void settle(sd_binder *b, sd_weight *w, const sd_entry *t, bool transposed)
+{
+    sd_tensor *f = w->field;
+    const unsigned char *from = f->data;
+    if (can_stay(f, t, transposed)) return;
+    if (sd_dtype_block(f->dt) == 1) {
+        reorder(b, w, t, from, transposed);
+        return;
+    }
+    if (!sd_weight_own(b, w, SD_F32)) return;
+    if (transposed) {
+        sd_weight plain = *w;
+        w->own = NULL;
+        reorder(b, w, t, plain.own, true);
+        sd_block_free(plain.own);
+    }
+    f->version = 0;   /* still the numbers it was bound to */
 }
 
 static void bind_found(sd_binder *b, sd_tensor *field, sd_entry *t, unsigned flags, const sd_tensor *want,
@@ -168,7 +228,7 @@ static void bind_found(sd_binder *b, sd_tensor *field, sd_entry *t, unsigned fla
     char expected[128], found[128];
     sd_tensor in_file = shape_in_file(want, flags);
     t->used = true;
-    if (t->dt > SD_F64) {
+    if (!sd_dtype_is_float(t->dt)) {
         b->wrong++;
         sd_text_add(&b->wrong_list, "%s: expected floats, found %s\n", name, sd_entry_dtype(t));
     } else if (!fits(t, &in_file)) {
@@ -176,8 +236,9 @@ static void bind_found(sd_binder *b, sd_tensor *field, sd_entry *t, unsigned fla
         sd_text_add(&b->wrong_list, "%s: expected %s, found %s\n", name,
                     shape_text(expected, in_file.nd, in_file.dim), shape_text(found, t->nd, t->dim));
     } else {
-        size_t bytes = t->bytes / (size_t)parts_of(flags);
-        const unsigned char *from = (const unsigned char *)t->data + (size_t)part_of(flags) * bytes;
+        size_t numbers = (size_t)sd_numel(want), bytes = sd_dtype_bytes(t->dt, numbers);
+        size_t skip = (size_t)part_of(flags) * (t->stride ? (size_t)(want->dim[0] * t->stride[0]) : numbers);
+        const unsigned char *from = (const unsigned char *)t->data + sd_dtype_bytes(t->dt, skip);
         union { const void *in; void *out; } data = {from};   /* nobody writes through it: weights stay const */
         *field = (sd_tensor){.nd = t->nd, .dt = t->dt, .data = data.out, .name = t->name};
         if (field->nd > 4) field->nd = 4;   /* the dimensions left out are ones */
@@ -186,7 +247,7 @@ static void bind_found(sd_binder *b, sd_tensor *field, sd_entry *t, unsigned fla
         field->dim[0] /= parts_of(flags);
         if (is_transposed(flags)) memcpy(field->dim, want->dim, sizeof field->dim);
         b->bytes += bytes;
-        if (add_weight(b, field, name) && is_transposed(flags)) transpose_weight(b, &b->weight[b->n_weights - 1], t);
+        if (add_weight(b, field, name)) settle(b, &b->weight[b->n_weights - 1], t, is_transposed(flags));
     }
 }
 
@@ -241,15 +302,17 @@ void *sd_weight_own(sd_binder *b, sd_weight *w, sd_dtype dt)
     sd_tensor *f = w->field;
     size_t n = (size_t)sd_numel(f);
     if (!w->own) {
+        if (sd_dtype_block(dt) > 1 || f->scale != 0) dt = SD_F32;   /* no block can be changed number by number */
         w->own = sd_block_alloc(n * sd_dtype_size(dt));
         if (!w->own) {
             sd_fail(b->err, SD_ERR_MEMORY, "no memory for a copy of the weight %s", w->path);
             return NULL;
         }
         if (dt == f->dt) memcpy(w->own, f->data, n * sd_dtype_size(dt));
-        else sd_widen(w->own, f->data, f->dt, n, &sd_kern_spec);
+        else sd_widen_weight(w->own, f, 0, n, &sd_kern_spec);
         f->data = w->own;
         f->dt = dt;
+        f->scale = 0;
     }
     f->version++;
     return w->own;

@@ -4,41 +4,72 @@
 
 #include "ops.h"
 
-/* ---- weights_safetensors.c: one file, checked before anything is read from it */
-#define SD_DTYPE_UNKNOWN ((sd_dtype)(SD_BOOL + 1))
+/* ---- weights_file.c: one file of tensors, whatever its format, checked before anything is read from it */
+#define SD_DTYPE_UNKNOWN ((sd_dtype)(SD_Q6_K + 1))
 
 typedef struct sd_entry {
     char *name;
-    sd_dtype dt;          /* SD_DTYPE_UNKNOWN: one that we do not have, an error only if the tensor is needed */
-    char spelling[16];    /* the dtype as the file spells it */
+    sd_dtype dt;           /* SD_DTYPE_UNKNOWN: one that we do not have, an error only if the tensor is needed */
+    char spelling[16];     /* the dtype as the file spells it, if it is unknown */
     int nd;
-    int64_t dim[8];
-    const void *data;     /* inside the mapping; not necessarily aligned */
-    size_t bytes;
-    bool used;            /* bound to a field */
+    int64_t dim[8];        /* PyTorch's order */
+    const int64_t *stride; /* from one number to the next along each dimension, in numbers; NULL: contiguous. Only
+                            * pickles have others */
+    const void *data;      /* inside the file, or in a block of it; not necessarily aligned */
+    size_t bytes;          /* from the first number to the last */
+    bool used;             /* bound to a field */
 } sd_entry;
 
-typedef struct sd_safetensors {
+typedef struct sd_pair { char *key, *value; } sd_pair;
+
+typedef struct sd_weight_file {
     char *path;
-    sd_entry *entry;      /* sorted by name */
-    size_t n;
-    sd_os_map file;       /* the whole file, mapped or read */
-} sd_safetensors;
+    const struct sd_file_format *format;
+    sd_entry *entry;       /* sorted by name */
+    size_t n, cap;
+    sd_pair *meta;         /* what the file says of itself besides tensors: texts, in the order of the file */
+    size_t n_meta;
+    sd_os_map file;        /* the whole file, mapped or read */
+    void **block;          /* memory that lives as long as the file: what had to be unpacked, lists of strides */
+    size_t n_blocks;
+} sd_weight_file;
+
+/* A format of files. */
+typedef struct sd_file_format {
+    const char *name;      /* "safetensors" */
+    bool (*is)(const unsigned char *head, size_t n);   /* does a file of n bytes begin like that? */
+    /* Adds the entries and texts of f->file. It believes nothing that the file says. */
+    sd_status (*read)(sd_weight_file *f, sd_error *e);
+    sd_status (*check)(const sd_weight_file *f, sd_error *e);   /* after the entries were sorted; may be NULL */
+} sd_file_format;
+extern const sd_file_format sd_format_safetensors;
 
 /* On failure nothing stays open, and closing is harmless. A mapped file must not shrink while it is open: reading what
  * is gone raises SIGBUS. */
-sd_status sd_safetensors_open(sd_safetensors *f, const char *path, sd_error *e);
+sd_status sd_weight_file_open(sd_weight_file *f, const char *path, sd_error *e);
 /* The same, but read into memory instead of mapped. */
-sd_status sd_safetensors_load(sd_safetensors *f, const char *path, sd_error *e);
+sd_status sd_weight_file_load(sd_weight_file *f, const char *path, sd_error *e);
+void sd_weight_file_close(sd_weight_file *f);
 /* Advice on bytes of the mapping: they will soon be needed; they may leave memory until somebody reads them again.
- * NULL: the whole file. Does nothing if the file was read. */
-void sd_safetensors_expect(const sd_safetensors *f, const void *data, size_t bytes);
-void sd_safetensors_release(const sd_safetensors *f, const void *data, size_t bytes);
-void sd_safetensors_close(sd_safetensors *f);
-const char *sd_entry_dtype(const sd_entry *t);   /* as the file spells it: "F32", "F8_E4M3" */
+ * NULL: the whole file. Does nothing if the file was read, and for bytes that are not in the mapping. */
+void sd_weight_file_expect(const sd_weight_file *f, const void *data, size_t bytes);
+void sd_weight_file_release(const sd_weight_file *f, const void *data, size_t bytes);
 /* SD_ERR_IO if a mapped file has become shorter since it was opened. */
-sd_status sd_safetensors_still_there(const sd_safetensors *f, sd_error *e);
-sd_entry *sd_safetensors_find(const sd_safetensors *f, const char *name);   /* NULL: none */
+sd_status sd_weight_file_still_there(const sd_weight_file *f, sd_error *e);
+sd_entry *sd_weight_file_find(const sd_weight_file *f, const char *name);        /* NULL: none */
+const char *sd_weight_file_meta(const sd_weight_file *f, const char *key);       /* NULL: none */
+const char *sd_entry_dtype(const sd_entry *t);   /* as safetensors spells it: "F32", "F8_E4M3" */
+
+/* For readers of formats. A new entry with this name, all else zero; it is valid until the next is added. NULL, and an
+ * error: out of memory, or a name that is empty, has control characters or is not UTF-8. */
+sd_entry *sd_weight_file_add(sd_weight_file *f, const char *name, sd_error *e);
+sd_status sd_weight_file_add_meta(sd_weight_file *f, const char *key, const char *value, sd_error *e);
+/* Zeroed memory that lives as long as the file. */
+void *sd_weight_file_block(sd_weight_file *f, size_t bytes, sd_error *e);
+#define SD_TENSOR "%s: tensor \"%.100s\": "   /* how sentences about a tensor of a file begin */
+bool sd_tensor_name_ok(const char *name);      /* not empty, no control characters */
+
+/* ---- weights_safetensors.c: the safetensors format */
 
 /* One tensor (the one called `name`, else the only one in the file) as float, of at most 4 dimensions. free() *data. */
 sd_status sd_read_floats(const char *path, const char *name, float **data, int *nd, int64_t dim[4], sd_error *e);
@@ -52,7 +83,7 @@ sd_status sd_safetensors_write_from(const char *path, const sd_traced *tensors, 
 
 /* ---- weights_store.c: several files as one set of tensors */
 typedef struct sd_store {
-    sd_safetensors *file;
+    sd_weight_file *file;
     size_t n_files;
     bool in_memory;       /* files are read, not mapped */
 } sd_store;
@@ -62,13 +93,20 @@ typedef struct sd_store {
 sd_status sd_store_open_dir(sd_store *s, const char *dir, const char *stem, sd_error *e);
 /* The same, with files read into memory instead of mapped. */
 sd_status sd_store_load_dir(sd_store *s, const char *dir, const char *stem, sd_error *e);
+/* One file; an index of shards (X.safetensors.index.json) opens its shards. */
+sd_status sd_store_open_file(sd_store *s, const char *path, sd_error *e);
+sd_status sd_store_load_file(sd_store *s, const char *path, sd_error *e);
 void sd_store_close(sd_store *s);
-/* sd_safetensors_still_there of all files. */
+/* sd_weight_file_still_there of all files. */
 sd_status sd_store_still_there(const sd_store *s, sd_error *e);
 /* A weight of this store has been used: its pages may leave memory, and those that follow it in its file are
  * prefetched. NULL: all pages of the store may leave. */
 void sd_store_used(const sd_store *s, const void *data, size_t bytes);
 sd_entry *sd_store_find(const sd_store *s, const char *name);
+/* All entries, i = 0 .. count - 1, file by file, in the order of names. */
+size_t sd_store_count(const sd_store *s);
+sd_entry *sd_store_at(const sd_store *s, size_t i);
+const char *sd_store_meta(const sd_store *s, const char *key);   /* of the first file that has it; NULL: none */
 /* Logs the tensors whose names begin with root (NULL: all) that nobody bound: their number as a notice, their names as
  * details. Tensors that published files contain but no network needs (position_ids, ...) do not count. */
 void sd_store_log_unused(const sd_store *s, const char *root, const char *what, const sd_log *log);
@@ -130,7 +168,8 @@ void sd_bind(sd_binder *b, void *object, const sd_bind_row *rows, size_t n, cons
 /* The bound weight with this diffusers name; NULL: there is none. */
 sd_weight *sd_weight_find(const sd_binder *b, const char *path);
 /* Gives a weight its own numbers, for the caller to change; so its version goes up. They are a copy of its present
- * numbers as dt (its own dtype, or SD_F32), contiguous, aligned, and freed with the binder. If it has its own numbers
+ * numbers as dt (its own dtype, or SD_F32; blocks and scaled numbers always become SD_F32), contiguous, aligned, and freed
+ * with the binder. If it has its own numbers
  * already, dt is ignored and they stay where they are. NULL, and an error: out of memory. */
 void *sd_weight_own(sd_binder *b, sd_weight *w, sd_dtype dt);
 /* One status and one sentence for all that is missing or wrong: a few names in the text, all of them in the log. */

@@ -19,7 +19,6 @@
 #include <string.h>
 
 #define HEADER_MAX 100000000u            /* bytes; the limit of the format's implementation */
-#define PIPE_MAX ((size_t)256 << 20)     /* bytes read from something that has no size */
 #define WHOLE_MAX 9007199254740991.0     /* 2^53 - 1: up to here a JSON number, read as a double, is exact */
 
 /* Numbers are used in place, so the machine must be little-endian. */
@@ -30,47 +29,11 @@ static sd_status need_little_endian(const char *path, sd_error *e)
     return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: safetensors files are little-endian and this machine is not", path);
 }
 
-/* ---------------------------------------------------------------------------- bytes of the file */
-
-sd_status sd_safetensors_still_there(const sd_safetensors *f, sd_error *e)
-{
-    uint64_t now;
-    if (e->status || !f->file.mapped) return e->status;
-    if (!sd_os_map_length(&f->file, &now))
-        return sd_fail(e, SD_ERR_IO, "cannot look at %s: %s", f->path, strerror(errno));
-    if (now >= f->file.size) return SD_OK;
-    return sd_fail(e, SD_ERR_IO, "%s was made shorter while it was in use: it had %zu bytes and has %llu", f->path,
-                   f->file.size, (unsigned long long)now);
-}
-
-static void advise(const sd_safetensors *f, const void *data, size_t bytes, bool needed)
-{
-    size_t from = data ? (size_t)((const unsigned char *)data - (const unsigned char *)f->file.data) : 0;
-    size_t to = data && bytes < f->file.size - from ? from + bytes : f->file.size;
-    sd_os_map_advise(&f->file, from, to, needed);
-}
-
-void sd_safetensors_expect(const sd_safetensors *f, const void *data, size_t bytes) { advise(f, data, bytes, true); }
-void sd_safetensors_release(const sd_safetensors *f, const void *data, size_t bytes) { advise(f, data, bytes, false); }
-
-static sd_status load(sd_safetensors *f, const char *path, bool may_map, sd_error *e)
-{
-    char *data;
-    if (may_map && sd_os_map_open(&f->file, path)) return SD_OK;
-    if (sd_read_file(path, sd_is_file(path) ? SIZE_MAX - 1 : PIPE_MAX, &data, &f->file.size, e)) return e->status;
-    f->file.data = data;
-    return SD_OK;
-}
-
 /* Finds where the header is and how long it is. */
-static sd_status find_header(const sd_safetensors *f, const char **header, size_t *n, sd_error *e)
+static sd_status find_header(const sd_weight_file *f, const char **header, size_t *n, sd_error *e)
 {
-    static const char lfs[] = "version https://git-lfs";
     const unsigned char *b = f->file.data;
     uint64_t length = 0;
-    if (f->file.size >= sizeof lfs && memcmp(b, lfs, sizeof lfs - 1) == 0)
-        return sd_fail(e, SD_ERR_FORMAT,
-                       "%s is a Git LFS pointer, not the file it points to: fetch it with git lfs pull", f->path);
     if (f->file.size < 8)
         return sd_fail(e, SD_ERR_FORMAT, "%s is not a safetensors file: it has only %zu bytes", f->path, f->file.size);
     for (int i = 8; i-- > 0;) length = length << 8 | b[i];
@@ -90,15 +53,6 @@ static sd_status find_header(const sd_safetensors *f, const char **header, size_
 
 #define METADATA "__metadata__"   /* of the header: no tensor */
 
-static bool name_ok(const char *name)
-{
-    for (const char *c = name; *c; c++)
-        if ((unsigned char)*c < 32 || *c == 127) return false;
-    return *name != 0;
-}
-
-#define TENSOR "%s: tensor \"%.100s\": "
-
 static bool is_whole(const sd_json *v)
 {
     return sd_json_is(v, SD_JSON_NUMBER) && v->number >= 0 && v->number <= WHOLE_MAX &&
@@ -108,11 +62,9 @@ static bool is_whole(const sd_json *v)
 static sd_status parse_dtype(sd_entry *t, const sd_json *v, const char *path, sd_error *e)
 {
     const char *s = sd_json_text(v);
-    if (!s) return sd_fail(e, SD_ERR_FORMAT, TENSOR "dtype is not a string", path, t->name);
-    for (int d = SD_F32; d <= SD_BOOL; d++) {
-        t->dt = (sd_dtype)d;
-        if (strcmp(sd_dtype_name(t->dt), s) == 0) return SD_OK;
-    }
+    if (!s) return sd_fail(e, SD_ERR_FORMAT, SD_TENSOR "dtype is not a string", path, t->name);
+    for (t->dt = SD_F32; t->dt < SD_DTYPE_UNKNOWN; t->dt++)
+        if (sd_dtype_size(t->dt) && strcmp(sd_dtype_name(t->dt), s) == 0) return SD_OK;   /* GGUF has the others */
     t->dt = SD_DTYPE_UNKNOWN;
     snprintf(t->spelling, sizeof t->spelling, "%s", s);
     return SD_OK;
@@ -121,20 +73,20 @@ static sd_status parse_dtype(sd_entry *t, const sd_json *v, const char *path, sd
 /* Fills in t->nd, dim and bytes. */
 static sd_status parse_shape(sd_entry *t, const sd_json *list, const char *path, sd_error *e)
 {
-    if (!sd_json_is(list, SD_JSON_LIST)) return sd_fail(e, SD_ERR_FORMAT, TENSOR "shape is not a list", path, t->name);
+    if (!sd_json_is(list, SD_JSON_LIST)) return sd_fail(e, SD_ERR_FORMAT, SD_TENSOR "shape is not a list", path, t->name);
     uint64_t n = t->dt == SD_DTYPE_UNKNOWN ? 1 : sd_dtype_size(t->dt);
     for (const sd_json *v = list->first; v; v = v->next) {
         if (!is_whole(v))
-            return sd_fail(e, SD_ERR_FORMAT, TENSOR "shape holds something that is not a whole number >= 0", path,
+            return sd_fail(e, SD_ERR_FORMAT, SD_TENSOR "shape holds something that is not a whole number >= 0", path,
                            t->name);
         if ((size_t)t->nd == SD_COUNT(t->dim))
-            return sd_fail(e, SD_ERR_FORMAT, TENSOR "more than %zu dimensions", path, t->name, SD_COUNT(t->dim));
+            return sd_fail(e, SD_ERR_FORMAT, SD_TENSOR "more than %zu dimensions", path, t->name, SD_COUNT(t->dim));
         int64_t d = t->dim[t->nd++] = (int64_t)v->number;
         if (d && n > (uint64_t)INT64_MAX / (uint64_t)d)
-            return sd_fail(e, SD_ERR_FORMAT, TENSOR "the product of its shape overflows", path, t->name);
+            return sd_fail(e, SD_ERR_FORMAT, SD_TENSOR "the product of its shape overflows", path, t->name);
         n *= (uint64_t)d;
     }
-    if (n > SIZE_MAX) return sd_fail(e, SD_ERR_FORMAT, TENSOR "too large for this machine", path, t->name);
+    if (n > SIZE_MAX) return sd_fail(e, SD_ERR_FORMAT, SD_TENSOR "too large for this machine", path, t->name);
     t->bytes = (size_t)n;
     return SD_OK;
 }
@@ -144,18 +96,18 @@ static sd_status parse_offsets(sd_entry *t, const sd_json *list, const char *pat
 {
     const sd_json *first = sd_json_is(list, SD_JSON_LIST) ? list->first : NULL, *second = first ? first->next : NULL;
     if (!is_whole(first) || !is_whole(second) || second->next)
-        return sd_fail(e, SD_ERR_FORMAT, TENSOR "data_offsets is not a list of two whole numbers >= 0", path, t->name);
+        return sd_fail(e, SD_ERR_FORMAT, SD_TENSOR "data_offsets is not a list of two whole numbers >= 0", path, t->name);
     double begin = first->number, end = second->number;
     if (begin > end)
-        return sd_fail(e, SD_ERR_FORMAT, TENSOR "data_offsets [%.0f,%.0f] end before they begin", path, t->name, begin,
+        return sd_fail(e, SD_ERR_FORMAT, SD_TENSOR "data_offsets [%.0f,%.0f] end before they begin", path, t->name, begin,
                        end);
     if (end > (double)size)
-        return sd_fail(e, SD_ERR_FORMAT, TENSOR "data_offsets [%.0f,%.0f] reach beyond the file's %zu bytes of data",
+        return sd_fail(e, SD_ERR_FORMAT, SD_TENSOR "data_offsets [%.0f,%.0f] reach beyond the file's %zu bytes of data",
                        path, t->name, begin, end, size);
     /* the size of an unknown dtype's numbers is unknown too, so any number of bytes will do */
     if (t->dt == SD_DTYPE_UNKNOWN && end - begin <= (double)SIZE_MAX) t->bytes = (size_t)(end - begin);
     if (end - begin != (double)t->bytes)
-        return sd_fail(e, SD_ERR_FORMAT, TENSOR "data_offsets span %.0f bytes, but shape and dtype need %zu", path,
+        return sd_fail(e, SD_ERR_FORMAT, SD_TENSOR "data_offsets span %.0f bytes, but shape and dtype need %zu", path,
                        t->name, end - begin, t->bytes);
     t->data = data + (size_t)begin;
     return SD_OK;
@@ -167,42 +119,43 @@ static sd_status parse_entry(sd_entry *t, const sd_json *item, const char *path,
     static const char *const keys[] = {"dtype", "shape", "data_offsets"};
     const sd_json *value[SD_COUNT(keys)] = {0};
     if (!sd_json_is(item, SD_JSON_OBJECT))
-        return sd_fail(e, SD_ERR_FORMAT, TENSOR "its entry is not a JSON object", path, t->name);
+        return sd_fail(e, SD_ERR_FORMAT, SD_TENSOR "its entry is not a JSON object", path, t->name);
     for (const sd_json *v = item->first; v; v = v->next) {
         for (size_t k = 0; k < SD_COUNT(keys); k++) {
             if (strcmp(v->key, keys[k])) continue;
-            if (value[k]) return sd_fail(e, SD_ERR_FORMAT, TENSOR "two values for %s", path, t->name, keys[k]);
+            if (value[k]) return sd_fail(e, SD_ERR_FORMAT, SD_TENSOR "two values for %s", path, t->name, keys[k]);
             value[k] = v;
         }
     }
     for (size_t k = 0; k < SD_COUNT(keys); k++)
-        if (!value[k]) return sd_fail(e, SD_ERR_FORMAT, TENSOR "it has no %s", path, t->name, keys[k]);
+        if (!value[k]) return sd_fail(e, SD_ERR_FORMAT, SD_TENSOR "it has no %s", path, t->name, keys[k]);
     if (parse_dtype(t, value[0], path, e) || parse_shape(t, value[1], path, e)) return e->status;
     return parse_offsets(t, value[2], path, data, size, e);
 }
 
-static sd_status parse_entries(sd_safetensors *f, const sd_json *root, const unsigned char *data, size_t size,
-                               sd_error *e)
+static sd_status parse_metadata(sd_weight_file *f, const sd_json *meta, sd_error *e)
 {
-    size_t n = 0;
-    for (const sd_json *v = root->first; v; v = v->next) n++;
-    f->entry = calloc(n + 1, sizeof *f->entry);
-    if (!f->entry) return sd_fail(e, SD_ERR_MEMORY, "%s: no memory for a list of %zu tensors", f->path, n);
-    for (const sd_json *v = root->first; v; v = v->next) {
-        if (strcmp(v->key, METADATA) == 0) continue;
-        if (!name_ok(v->key))
-            return sd_fail(e, SD_ERR_FORMAT, TENSOR "a name must not be empty nor hold control characters", f->path,
-                           v->key);
-        sd_entry *t = &f->entry[f->n];
-        t->name = sd_strdup(v->key);
-        if (!t->name) return sd_fail(e, SD_ERR_MEMORY, "%s: no memory for a tensor's name", f->path);
-        f->n++;
-        if (parse_entry(t, v, f->path, data, size, e)) return e->status;
-    }
-    return SD_OK;
+    const sd_json *v = sd_json_is(meta, SD_JSON_OBJECT) ? meta->first : NULL;
+    for (; v && !e->status; v = v->next)
+        if (sd_json_text(v)) sd_weight_file_add_meta(f, v->key, sd_json_text(v), e);
+    return e->status;
 }
 
-static sd_status parse_header(sd_safetensors *f, const char *header, size_t n, sd_error *e)
+static sd_status parse_entries(sd_weight_file *f, const sd_json *root, const unsigned char *data, size_t size,
+                               sd_error *e)
+{
+    for (const sd_json *v = root->first; v && !e->status; v = v->next) {
+        if (strcmp(v->key, METADATA) == 0) {
+            parse_metadata(f, v, e);
+            continue;
+        }
+        sd_entry *t = sd_weight_file_add(f, v->key, e);
+        if (t) parse_entry(t, v, f->path, data, size, e);
+    }
+    return e->status;
+}
+
+static sd_status parse_header(sd_weight_file *f, const char *header, size_t n, sd_error *e)
 {
     sd_text what = {0};
     sd_text_add(&what, "%s: the header", f->path);
@@ -215,11 +168,6 @@ static sd_status parse_header(sd_safetensors *f, const char *header, size_t n, s
 
 /* --------------------------------------------------------------------------------- the whole */
 
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(((const sd_entry *)a)->name, ((const sd_entry *)b)->name);
-}
-
 static int by_place(const void *a, const void *b)
 {
     const sd_entry *s = *(sd_entry *const *)a, *t = *(sd_entry *const *)b;
@@ -229,10 +177,14 @@ static int by_place(const void *a, const void *b)
 }
 
 /* Checks that the entries, in the order of their data, tile the data. */
-static sd_status check_tiling(const sd_safetensors *f, const unsigned char *data, size_t size, sd_error *e)
+static sd_status check_tiling(const sd_weight_file *f, sd_error *e)
 {
+    const char *header = NULL;
+    size_t at = 0, n = 0;
+    if (find_header(f, &header, &n, e)) return e->status;
+    const unsigned char *data = (const unsigned char *)header + n;
+    size_t size = f->file.size - 8 - n;
     sd_entry **order = malloc((f->n + 1) * sizeof(sd_entry *));
-    size_t at = 0;
     if (!order) return sd_fail(e, SD_ERR_MEMORY, "%s: no memory for a list of %zu tensors", f->path, f->n);
     for (size_t i = 0; i < f->n; i++) order[i] = &f->entry[i];
     qsort(order, f->n, sizeof *order, by_place);
@@ -240,10 +192,10 @@ static sd_status check_tiling(const sd_safetensors *f, const unsigned char *data
         const sd_entry *t = order[i];
         size_t begin = (size_t)((const unsigned char *)t->data - data);
         if (begin < at)
-            sd_fail(e, SD_ERR_FORMAT, TENSOR "its data overlap those of \"%.100s\"", f->path, t->name,
+            sd_fail(e, SD_ERR_FORMAT, SD_TENSOR "its data overlap those of \"%.100s\"", f->path, t->name,
                     order[i - 1]->name);
         if (begin > at)
-            sd_fail(e, SD_ERR_FORMAT, TENSOR "%zu bytes before its data belong to no tensor", f->path, t->name,
+            sd_fail(e, SD_ERR_FORMAT, SD_TENSOR "%zu bytes before its data belong to no tensor", f->path, t->name,
                     begin - at);
         at = begin + t->bytes;
     }
@@ -252,57 +204,23 @@ static sd_status check_tiling(const sd_safetensors *f, const unsigned char *data
     return e->status;
 }
 
-static sd_status read_all(sd_safetensors *f, const char *path, bool may_map, sd_error *e)
+static sd_status read_safetensors(sd_weight_file *f, sd_error *e)
 {
     const char *header = NULL;
     size_t n = 0;
-    f->path = sd_strdup(path);
-    if (!f->path) return sd_fail(e, SD_ERR_MEMORY, "no memory to open %s", path);
-    if (need_little_endian(path, e) || load(f, path, may_map, e) || find_header(f, &header, &n, e) ||
-        parse_header(f, header, n, e))
-        return e->status;
-    qsort(f->entry, f->n, sizeof *f->entry, by_name);
-    for (size_t i = 1; i < f->n; i++)
-        if (strcmp(f->entry[i - 1].name, f->entry[i].name) == 0)
-            return sd_fail(e, SD_ERR_FORMAT, TENSOR "two tensors have this name", path, f->entry[i].name);
-    return check_tiling(f, (const unsigned char *)header + n, f->file.size - 8 - n, e);
+    if (need_little_endian(f->path, e) || find_header(f, &header, &n, e)) return e->status;
+    return parse_header(f, header, n, e);
 }
 
-static sd_status open_as(sd_safetensors *f, const char *path, bool may_map, sd_error *e)
+/* The format has no magic number: whatever is no other format is taken for it, and refused with its first fault. */
+static bool may_be_safetensors(const unsigned char *head, size_t n)
 {
-    memset(f, 0, sizeof *f);
-    if (e->status == SD_OK) read_all(f, path, may_map, e);
-    if (e->status) sd_safetensors_close(f);
-    return e->status;
+    (void)head;
+    (void)n;
+    return true;
 }
 
-sd_status sd_safetensors_open(sd_safetensors *f, const char *path, sd_error *e) { return open_as(f, path, true, e); }
-sd_status sd_safetensors_load(sd_safetensors *f, const char *path, sd_error *e) { return open_as(f, path, false, e); }
-
-void sd_safetensors_close(sd_safetensors *f)
-{
-    for (size_t i = 0; i < f->n; i++) free(f->entry[i].name);
-    free(f->entry);
-    if (f->file.mapped) sd_os_map_close(&f->file);
-    else free(f->file.data);
-    free(f->path);
-    memset(f, 0, sizeof *f);
-}
-
-const char *sd_entry_dtype(const sd_entry *t) { return t->dt == SD_DTYPE_UNKNOWN ? t->spelling : sd_dtype_name(t->dt); }
-
-sd_entry *sd_safetensors_find(const sd_safetensors *f, const char *name)
-{
-    size_t low = 0, high = f->n;
-    while (low < high) {
-        size_t mid = low + (high - low) / 2;
-        int side = strcmp(name, f->entry[mid].name);
-        if (side == 0) return &f->entry[mid];
-        if (side < 0) high = mid;
-        else low = mid + 1;
-    }
-    return NULL;
-}
+const sd_file_format sd_format_safetensors = {"safetensors", may_be_safetensors, read_safetensors, check_tiling};
 
 /* ------------------------------------------------------------------------------------ writing */
 
@@ -310,7 +228,7 @@ sd_entry *sd_safetensors_find(const sd_safetensors *f, const char *name)
 static sd_status check_name(const char *name, const char *path, sd_error *e)
 {
     size_t n = strlen(name);
-    if (!name_ok(name) || strcmp(name, METADATA) == 0)
+    if (!sd_tensor_name_ok(name) || strcmp(name, METADATA) == 0)
         return sd_fail(e, SD_ERR_ARG,
                        "cannot write %s: \"%.100s\" cannot be a tensor's name: empty, control characters and "
                        METADATA " are not possible", path, name);
@@ -436,27 +354,28 @@ sd_status sd_safetensors_write(const char *path, const sd_traced *tensors, size_
 
 sd_status sd_read_floats(const char *path, const char *name, float **data, int *nd, int64_t dim[4], sd_error *e)
 {
-    sd_safetensors f = {0};
+    sd_weight_file f = {0};
     *data = NULL;
-    if (sd_safetensors_open(&f, path, e)) return e->status;
+    if (sd_weight_file_open(&f, path, e)) return e->status;
     const sd_entry *t = f.n == 1 ? &f.entry[0] : NULL;
     for (size_t i = 0; i < f.n && name; i++)
         if (strcmp(f.entry[i].name, name) == 0) t = &f.entry[i];
     if (!t && name)
         sd_fail(e, SD_ERR_MISSING, "%s has no tensor \"%.80s\" among its %zu tensors", path, name, f.n);
     else if (!t) sd_fail(e, SD_ERR_ARG, "%s has %zu tensors: say which one", path, f.n);
-    else if (t->nd > 4 || t->dt > SD_F64)
+    else if (t->nd > 4 || t->stride || !sd_dtype_is_float(t->dt))
         sd_fail(e, SD_ERR_FORMAT,
                 "%s: \"%.80s\" must be of a float type and have at most 4 dimensions, not %s and %d", path,
                 t->name, sd_entry_dtype(t), t->nd);
     if (t && !e->status) {
-        size_t n = t->bytes / sd_dtype_size(t->dt);
+        size_t n = 1;
+        for (int i = 0; i < t->nd; i++) n *= (size_t)t->dim[i];
         *data = malloc((n ? n : 1) * sizeof **data);
         if (!*data) sd_fail(e, SD_ERR_MEMORY, "no memory for %s", path);
         else sd_widen(*data, t->data, t->dt, n, &sd_kern_spec);
         *nd = t->nd;
         for (int i = 0; i < 4; i++) dim[i] = i < t->nd ? t->dim[i] : 1;
     }
-    sd_safetensors_close(&f);
+    sd_weight_file_close(&f);
     return e->status;
 }

@@ -36,10 +36,10 @@ static sd_status name_file(char path[PATH_MAX_BYTES], const char *dir, const cha
 
 static sd_status add_file(sd_store *s, const char *path, sd_error *e)
 {
-    sd_safetensors *more = realloc(s->file, (s->n_files + 1) * sizeof *more);
+    sd_weight_file *more = realloc(s->file, (s->n_files + 1) * sizeof *more);
     if (!more) return sd_fail(e, SD_ERR_MEMORY, "no memory to open %s", path);
     s->file = more;
-    if ((s->in_memory ? sd_safetensors_load : sd_safetensors_open)(&more[s->n_files], path, e)) return e->status;
+    if ((s->in_memory ? sd_weight_file_load : sd_weight_file_open)(&more[s->n_files], path, e)) return e->status;
     s->n_files++;
     return SD_OK;
 }
@@ -55,7 +55,7 @@ static bool shard_name_ok(const char *name)
 
 /* The shard of this name, opened now if it was not open. `names` are the names of s->file, in the same order; the JSON
  * owns them. */
-static sd_safetensors *open_shard(sd_store *s, const char ***names, const char *dir, const char *name, sd_error *e)
+static sd_weight_file *open_shard(sd_store *s, const char ***names, const char *dir, const char *name, sd_error *e)
 {
     for (size_t i = 0; i < s->n_files; i++)
         if (strcmp((*names)[i], name) == 0) return &s->file[i];
@@ -83,8 +83,8 @@ static sd_status read_weight_map(sd_store *s, const sd_json *map, const char *di
                     shard ? shard : "no text");
             break;
         }
-        const sd_safetensors *f = open_shard(s, &names, dir, shard, e);
-        if (f && !sd_safetensors_find(f, v->key))
+        const sd_weight_file *f = open_shard(s, &names, dir, shard, e);
+        if (f && !sd_weight_file_find(f, v->key))
             sd_fail(e, SD_ERR_FORMAT, "%s: \"%.100s\" should be in %.80s and is not", index, v->key, shard);
     }
     free(names);
@@ -105,7 +105,7 @@ static sd_status check_apart(const sd_store *s, sd_error *e)
     for (size_t i = 0; i < s->n_files; i++)
         for (size_t j = 0; j < i; j++)
             for (size_t k = 0; k < s->file[i].n; k++)
-                if (sd_safetensors_find(&s->file[j], s->file[i].entry[k].name))
+                if (sd_weight_file_find(&s->file[j], s->file[i].entry[k].name))
                     return sd_fail(e, SD_ERR_FORMAT, "tensor \"%.100s\" is both in %.150s and in %.150s",
                                    s->file[i].entry[k].name, s->file[j].path, s->file[i].path);
     return SD_OK;
@@ -143,10 +143,30 @@ static sd_status open_parts(sd_store *s, const char *dir, const char *stem, sd_e
     return nothing_found(dir, stem, e);
 }
 
-static sd_status open_as(sd_store *s, bool in_memory, const char *dir, const char *stem, sd_error *e)
+/* An index of shards, by the end of its name. */
+static bool is_index(const char *path)
+{
+    size_t n = strlen(path);
+    return n > 11 && strcmp(path + n - 11, ".index.json") == 0;
+}
+
+static sd_status open_one(sd_store *s, const char *path, sd_error *e)
+{
+    char dir[PATH_MAX_BYTES];
+    if (!is_index(path)) return add_file(s, path, e);
+    const char *slash = strrchr(path, '/');
+    size_t n = slash ? (size_t)(slash - path) + 1 : 0;
+    if (n >= sizeof dir) return sd_fail(e, SD_ERR_ARG, "the path is too long: %.100s...", path);
+    memcpy(dir, path, n);
+    dir[n] = 0;
+    return open_shards(s, n ? dir : ".", path, e) ? e->status : check_apart(s, e);
+}
+
+/* stem NULL: `path` is a file; else a directory. */
+static sd_status open_as(sd_store *s, bool in_memory, const char *path, const char *stem, sd_error *e)
 {
     *s = (sd_store){.in_memory = in_memory};
-    if (e->status == SD_OK) open_parts(s, dir, stem, e);
+    if (e->status == SD_OK) stem ? open_parts(s, path, stem, e) : open_one(s, path, e);
     if (e->status) sd_store_close(s);
     return e->status;
 }
@@ -161,18 +181,21 @@ sd_status sd_store_load_dir(sd_store *s, const char *dir, const char *stem, sd_e
     return open_as(s, true, dir, stem, e);
 }
 
+sd_status sd_store_open_file(sd_store *s, const char *path, sd_error *e) { return open_as(s, false, path, NULL, e); }
+sd_status sd_store_load_file(sd_store *s, const char *path, sd_error *e) { return open_as(s, true, path, NULL, e); }
+
 /* Files are in the order of the names, which is nearly that of use: so what comes next in the file is prefetched. */
 void sd_store_used(const sd_store *s, const void *data, size_t bytes)
 {
     enum { AHEAD = 32 << 20 };
     for (size_t i = 0; i < s->n_files; i++) {
-        const sd_safetensors *f = &s->file[i];
+        const sd_weight_file *f = &s->file[i];
         uintptr_t begin = (uintptr_t)f->file.data, at = (uintptr_t)data;
         if (!data) {
-            sd_safetensors_release(f, NULL, 0);
+            sd_weight_file_release(f, NULL, 0);
         } else if (at >= begin && at - begin < f->file.size) {
-            sd_safetensors_release(f, data, bytes);
-            if (bytes < f->file.size - (at - begin)) sd_safetensors_expect(f, (const char *)data + bytes, AHEAD);
+            sd_weight_file_release(f, data, bytes);
+            if (bytes < f->file.size - (at - begin)) sd_weight_file_expect(f, (const char *)data + bytes, AHEAD);
         }
     }
 }
@@ -180,13 +203,13 @@ void sd_store_used(const sd_store *s, const void *data, size_t bytes)
 sd_status sd_store_still_there(const sd_store *s, sd_error *e)
 {
     for (size_t i = 0; i < s->n_files; i++)
-        if (sd_safetensors_still_there(&s->file[i], e)) return e->status;
+        if (sd_weight_file_still_there(&s->file[i], e)) return e->status;
     return e->status;
 }
 
 void sd_store_close(sd_store *s)
 {
-    for (size_t i = 0; i < s->n_files; i++) sd_safetensors_close(&s->file[i]);
+    for (size_t i = 0; i < s->n_files; i++) sd_weight_file_close(&s->file[i]);
     free(s->file);
     memset(s, 0, sizeof *s);
 }
@@ -194,10 +217,31 @@ void sd_store_close(sd_store *s)
 sd_entry *sd_store_find(const sd_store *s, const char *name)
 {
     for (size_t i = 0; i < s->n_files; i++) {
-        sd_entry *t = sd_safetensors_find(&s->file[i], name);
+        sd_entry *t = sd_weight_file_find(&s->file[i], name);
         if (t) return t;
     }
     return NULL;
+}
+
+size_t sd_store_count(const sd_store *s)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < s->n_files; i++) n += s->file[i].n;
+    return n;
+}
+
+sd_entry *sd_store_at(const sd_store *s, size_t i)
+{
+    size_t f = 0;
+    for (; i >= s->file[f].n; f++) i -= s->file[f].n;
+    return &s->file[f].entry[i];
+}
+
+const char *sd_store_meta(const sd_store *s, const char *key)
+{
+    const char *value = NULL;
+    for (size_t i = 0; i < s->n_files && !value; i++) value = sd_weight_file_meta(&s->file[i], key);
+    return value;
 }
 
 /* ---------------------------------------------------------------------------------- leftovers
@@ -243,7 +287,7 @@ static size_t first_not_finite(const unsigned char *p, sd_dtype dt, size_t n)
 
 static sd_status check_entry(const sd_entry *t, const char *path, sd_error *e)
 {
-    if ((size_t)t->dt >= SD_COUNT(exponent)) return SD_OK;
+    if ((size_t)t->dt >= SD_COUNT(exponent) || t->stride) return SD_OK;
     size_t n = t->bytes / sd_dtype_size(t->dt), i = first_not_finite(t->data, t->dt, n);
     if (i == n) return SD_OK;
     return sd_fail(e, SD_ERR_NUMERIC,

@@ -67,7 +67,7 @@ static sd_tensor near_weight(const sd_run *r, const sd_tensor *w)
     assert_int_not_equal(w->id, 0);
     while (i < d->weights && (d->weight[i].id != w->id || d->weight[i].version != w->version)) i++;
     if (i == d->weights) {
-        size_t bytes = (size_t)sd_numel(w) * sd_dtype_size(w->dt);
+        size_t bytes = sd_dtype_bytes(w->dt, (size_t)sd_numel(w));
         void *more = realloc(d->weight, (size_t)(i + 1) * sizeof *d->weight), *copy = malloc(bytes);
         assert_true(more && copy);
         d->weight = more;

@@ -5,33 +5,33 @@
 
 #include "../weights.h"
 
-static unsigned sum_of(const sd_safetensors *f)
+static unsigned sum_of(const sd_weight_file *f)
 {
     unsigned sum = 0;
     for (size_t i = 0; i < f->n; i++) {
         const unsigned char *p = f->entry[i].data;
         for (size_t k = 0; k < f->entry[i].bytes; k++) sum += p[k];
         fuzz_demand(i == 0 || strcmp(f->entry[i - 1].name, f->entry[i].name) < 0);
-        fuzz_demand(sd_safetensors_find(f, f->entry[i].name) == &f->entry[i]);
+        fuzz_demand(sd_weight_file_find(f, f->entry[i].name) == &f->entry[i]);
     }
     return sum;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
-    static const sd_safetensors nothing;
-    sd_safetensors mapped, loaded;
+    static const sd_weight_file nothing;
+    sd_weight_file mapped, loaded;
     sd_error e = {0}, e2 = {0};
     const char *path = fuzz_file("x.safetensors", data, n);
     sd_error_clear(&e);
     sd_error_clear(&e2);
-    sd_status status = sd_safetensors_open(&mapped, path, &e), again = sd_safetensors_load(&loaded, path, &e2);
+    sd_status status = sd_weight_file_open(&mapped, path, &e), again = sd_weight_file_load(&loaded, path, &e2);
     fuzz_demand_sentence(status, e.text);
     fuzz_demand(status == again && strcmp(e.text, e2.text) == 0);
     if (status) fuzz_demand(memcmp(&mapped, &nothing, sizeof mapped) == 0);
     else fuzz_demand(sum_of(&mapped) == sum_of(&loaded));
-    sd_safetensors_close(&mapped);
-    sd_safetensors_close(&loaded);
+    sd_weight_file_close(&mapped);
+    sd_weight_file_close(&loaded);
     fuzz_remove("x.safetensors");
     return 0;
 }

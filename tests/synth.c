@@ -327,10 +327,10 @@ sd_status golden_open(golden *g, const char *config, sd_error *e)
     char path[256];
     memset(g, 0, sizeof *g);
     snprintf(path, sizeof path, "tests/golden/net_%s.safetensors", config);
-    return sd_safetensors_open(&g->file, path, e);
+    return sd_weight_file_open(&g->file, path, e);
 }
 
-void golden_close(golden *g) { sd_safetensors_close(&g->file); }
+void golden_close(golden *g) { sd_weight_file_close(&g->file); }
 
 static sd_entry *entry(const golden *g, const char *name, const char *ending)
 {

@@ -50,7 +50,7 @@ typedef struct synth_run_list {
 sd_status synth_runs(synth_run_list *runs, const char *config, sd_error *e);
 
 typedef struct golden {
-    sd_safetensors file;
+    sd_weight_file file;
 } golden;
 sd_status golden_open(golden *g, const char *config, sd_error *e);
 void golden_close(golden *g);

@@ -211,7 +211,7 @@ TEST(runs_agree_with_diffusers_in_float64)
         char path[128], prefix[32], last[64];
         network n = {.config = kinds[i].config, .ctx = open_model(kinds[i].config, NULL)};
         snprintf(path, sizeof path, "tests/golden/edit_%s.safetensors", kinds[i].config);
-        if (sd_safetensors_open(&n.golden.file, path, &e)) fail_msg("%s", e.text);
+        if (sd_weight_file_open(&n.golden.file, path, &e)) fail_msg("%s", e.text);
         assert_int_equal(sd_set_trace(n.ctx, "latents.*", network_compare, &n), SD_OK);
         run_kind(&n, &kinds[i]);
         snprintf(prefix, sizeof prefix, "%s.", kinds[i].name);
@@ -225,7 +225,7 @@ TEST(runs_agree_with_diffusers_in_float64)
 TEST(both_encodings_of_a_run_have_names_of_their_own)
 {
     sd_error e = {0};
-    sd_safetensors file;
+    sd_weight_file file;
     sd_ctx *nine = open_model("inpaint-small", NULL);
     sd_image init = make_picture(48, 40), mask = make_mask(48, 40, (sd_rect){12, 10, 20, 16}, 255, 0), out;
     sd_params p = params_for(&init, &mask);
@@ -235,13 +235,13 @@ TEST(both_encodings_of_a_run_have_names_of_their_own)
     assert_int_equal(sd_trace_open(nine, path, NULL), SD_OK);
     if (sd_generate(nine, &p, &out)) fail_msg("%s", sd_error_text(nine));
     assert_int_equal(sd_trace_close(nine), SD_OK);
-    if (sd_safetensors_open(&file, path, &e)) fail_msg("%s", e.text);
+    if (sd_weight_file_open(&file, path, &e)) fail_msg("%s", e.text);
     static const char *const names[] = {
         "vae.encoder.conv_in", "vae.quant_conv", "image_latents", "vae.decoder.conv_out", "masked_image_latents",
         "masked_image.vae.encoder.conv_in", "masked_image.vae.quant_conv"};
     for (size_t i = 0; i < SD_COUNT(names); i++)
-        if (!sd_safetensors_find(&file, names[i])) fail_msg("no %s", names[i]);
-    sd_safetensors_close(&file);
+        if (!sd_weight_file_find(&file, names[i])) fail_msg("no %s", names[i]);
+    sd_weight_file_close(&file);
     sd_image_free(&out);
     sd_image_free(&init);
     sd_image_free(&mask);

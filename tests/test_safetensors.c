@@ -110,9 +110,9 @@ TEST(every_hostile_file_gets_its_own_sentence)
     for (size_t i = 0; i < SD_COUNT(hostile); i++) {
         const struct hostile *h = &hostile[i];
         sd_error e = {0};
-        sd_safetensors f;
+        sd_weight_file f;
         make("bad.safetensors", h->header, h->length, h->data);
-        sd_status got = sd_safetensors_open(&f, temp_path("bad.safetensors"), &e);
+        sd_status got = sd_weight_file_open(&f, temp_path("bad.safetensors"), &e);
         bool good = got == h->status && strstr(e.text, "bad.safetensors") && strstr(e.text, h->says) &&
                     (!h->also || strstr(e.text, h->also));
         if (!good) print_error("%s\n  -> %s: %s\n", h->header ? h->header : "(no header)", sd_status_name(got), e.text);
@@ -126,85 +126,85 @@ TEST(long_names_do_not_push_the_reason_out_of_the_sentence)
 {
     char header[2000];
     sd_error e = {0};
-    sd_safetensors f;
+    sd_weight_file f;
     memset(long_name, 'n', sizeof long_name - 1);
     snprintf(header, sizeof header, "{\"%s\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,0]}}", long_name);
     make("bad.safetensors", header, -1, 4);
-    assert_int_equal(sd_safetensors_open(&f, temp_path("bad.safetensors"), &e), SD_ERR_FORMAT);
+    assert_int_equal(sd_weight_file_open(&f, temp_path("bad.safetensors"), &e), SD_ERR_FORMAT);
     assert_non_null(strstr(e.text, "end before they begin"));
 }
 
 TEST(what_is_not_a_file_is_said_to_be_none)
 {
-    sd_safetensors f;
+    sd_weight_file f;
     sd_error e = {0};
-    assert_int_equal(sd_safetensors_open(&f, temp_path("absent.safetensors"), &e), SD_ERR_MISSING);
+    assert_int_equal(sd_weight_file_open(&f, temp_path("absent.safetensors"), &e), SD_ERR_MISSING);
     assert_non_null(strstr(e.text, "absent.safetensors: No such file"));
     sd_error_clear(&e);
-    assert_int_equal(sd_safetensors_open(&f, temp_path(""), &e), SD_ERR_ARG);
+    assert_int_equal(sd_weight_file_open(&f, temp_path(""), &e), SD_ERR_ARG);
     assert_non_null(strstr(e.text, "found a directory"));
     if (geteuid() != 0) {   /* root may read anything */
         make("locked.safetensors", "{}", -1, 0);
         chmod(temp_path("locked.safetensors"), 0);
         sd_error_clear(&e);
-        assert_int_equal(sd_safetensors_open(&f, temp_path("locked.safetensors"), &e), SD_ERR_IO);
+        assert_int_equal(sd_weight_file_open(&f, temp_path("locked.safetensors"), &e), SD_ERR_IO);
         assert_non_null(strstr(e.text, "Permission denied"));
     }
     static const char pointer[] = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3438167540\n";
     temp_write("lfs.safetensors", pointer, sizeof pointer - 1);
     sd_error_clear(&e);
-    assert_int_equal(sd_safetensors_open(&f, temp_path("lfs.safetensors"), &e), SD_ERR_FORMAT);
+    assert_int_equal(sd_weight_file_open(&f, temp_path("lfs.safetensors"), &e), SD_ERR_FORMAT);
     assert_non_null(strstr(e.text, "Git LFS pointer"));
 }
 
 TEST(a_header_over_100_MB_is_refused_unread)
 {
-    sd_safetensors f;
+    sd_weight_file f;
     sd_error e = {0};
     make("big.safetensors", "{}", 100000001, 0);
     assert_int_equal(truncate(temp_path("big.safetensors"), 100000009), 0);   /* a hole: takes no room */
-    assert_int_equal(sd_safetensors_open(&f, temp_path("big.safetensors"), &e), SD_ERR_FORMAT);
+    assert_int_equal(sd_weight_file_open(&f, temp_path("big.safetensors"), &e), SD_ERR_FORMAT);
     assert_non_null(strstr(e.text, "100000001 bytes is over the limit"));
     make("big.safetensors", "{}", 100000000, 0);
     assert_int_equal(truncate(temp_path("big.safetensors"), 100000008), 0);
     sd_error_clear(&e);
-    assert_int_equal(sd_safetensors_open(&f, temp_path("big.safetensors"), &e), SD_ERR_FORMAT);
+    assert_int_equal(sd_weight_file_open(&f, temp_path("big.safetensors"), &e), SD_ERR_FORMAT);
     assert_non_null(strstr(e.text, "from byte 2 on"));   /* allowed, looked at */
     remove(temp_path("big.safetensors"));
 }
 
 TEST(an_open_error_is_kept)
 {
-    sd_safetensors f;
+    sd_weight_file f;
     sd_error e = {0};
     make("ok.safetensors", "{" A "}", -1, 4);
     sd_fail(&e, SD_ERR_SHAPE, "earlier");
-    assert_int_equal(sd_safetensors_open(&f, temp_path("ok.safetensors"), &e), SD_ERR_SHAPE);
+    assert_int_equal(sd_weight_file_open(&f, temp_path("ok.safetensors"), &e), SD_ERR_SHAPE);
     assert_null(f.file.data);
-    sd_safetensors_close(&f);
-    sd_safetensors_close(&f);
+    sd_weight_file_close(&f);
+    sd_weight_file_close(&f);
 }
 
 TEST(a_dtype_that_we_do_not_have_is_no_fault_of_the_file)
 {
     make("eight.safetensors",
-         "{" T("a", "F8_E4M3", "[4]", "[0,4]") "," T("b", "F32", "[1]", "[4,8]") "," T("c", "F4", "[2,3]", "[8,11]") ","
+         "{" T("a", "F8_E8M0", "[4]", "[0,4]") "," T("b", "F32", "[1]", "[4,8]") "," T("c", "F4", "[2,3]", "[8,11]") ","
          T("d", "a_name_longer_than_most", "[0]", "[11,11]") "," T("e", "f32", "[1]", "[11,15]") "}", -1, 15);
-    sd_safetensors f;
+    sd_weight_file f;
     sd_error e = {0};
-    if (sd_safetensors_open(&f, temp_path("eight.safetensors"), &e)) fail_msg("%s", e.text);
-    const sd_entry *a = sd_safetensors_find(&f, "a"), *b = sd_safetensors_find(&f, "b"),
-        *c = sd_safetensors_find(&f, "c");
+    if (sd_weight_file_open(&f, temp_path("eight.safetensors"), &e)) fail_msg("%s", e.text);
+    const sd_entry *a = sd_weight_file_find(&f, "a"), *b = sd_weight_file_find(&f, "b"),
+        *c = sd_weight_file_find(&f, "c");
     assert_true(a && b && c && f.n == 5);
     assert_true(a->dt == SD_DTYPE_UNKNOWN && a->bytes == 4 && c->dt == SD_DTYPE_UNKNOWN && c->bytes == 3
                 && b->dt == SD_F32);
-    assert_string_equal(sd_entry_dtype(a), "F8_E4M3");
+    assert_string_equal(sd_entry_dtype(a), "F8_E8M0");
     assert_string_equal(sd_entry_dtype(b), "F32");
-    assert_string_equal(sd_entry_dtype(sd_safetensors_find(&f, "d")), "a_name_longer_t");
-    sd_safetensors_close(&f);
+    assert_string_equal(sd_entry_dtype(sd_weight_file_find(&f, "d")), "a_name_longer_t");
+    sd_weight_file_close(&f);
     /* but its place is looked at as any other's */
-    make("eight.safetensors", "{" T("a", "F8_E4M3", "[4]", "[0,4]") "," T("b", "F8_E4M3", "[4]", "[2,6]") "}", -1, 6);
-    assert_int_equal(sd_safetensors_open(&f, temp_path("eight.safetensors"), &e), SD_ERR_FORMAT);
+    make("eight.safetensors", "{" T("a", "F8_E8M0", "[4]", "[0,4]") "," T("b", "F8_E8M0", "[4]", "[2,6]") "}", -1, 6);
+    assert_int_equal(sd_weight_file_open(&f, temp_path("eight.safetensors"), &e), SD_ERR_FORMAT);
     assert_non_null(strstr(e.text, "overlap"));
 }
 
@@ -220,16 +220,16 @@ TEST(unusual_but_legal_headers_are_read)
          T("e", "F32", "[3,0,2]", "[12,12]") ","
          T("f", "BOOL", "[0]", "[36,36]") ","
          T("q\\\"\\\\u0000\\u00e9", "U8", "[1,1,1,1,1,1,1,1]", "[36,37]") "}\t\n  ", -1, 37);
-    sd_safetensors f;
+    sd_weight_file f;
     sd_error e = {0};
-    assert_int_equal(sd_safetensors_open(&f, temp_path("odd.safetensors"), &e), SD_OK);
+    assert_int_equal(sd_weight_file_open(&f, temp_path("odd.safetensors"), &e), SD_OK);
     assert_int_equal(f.n, 6);
     assert_true(f.file.mapped);
     for (size_t i = 1; i < f.n; i++) assert_true(strcmp(f.entry[i - 1].name, f.entry[i].name) < 0);
-    const sd_entry *b = sd_safetensors_find(&f, "b"), *s = sd_safetensors_find(&f, "s"),
-                   *t = sd_safetensors_find(&f, "e");
-    assert_true(b && s && t && sd_safetensors_find(&f, "z") && sd_safetensors_find(&f, "f") &&
-                sd_safetensors_find(&f, "q\"\\u0000\xc3\xa9"));
+    const sd_entry *b = sd_weight_file_find(&f, "b"), *s = sd_weight_file_find(&f, "s"),
+                   *t = sd_weight_file_find(&f, "e");
+    assert_true(b && s && t && sd_weight_file_find(&f, "z") && sd_weight_file_find(&f, "f") &&
+                sd_weight_file_find(&f, "q\"\\u0000\xc3\xa9"));
     assert_int_equal(b->dt, SD_F16);
     assert_int_equal(b->nd, 2);
     assert_int_equal(b->dim[0], 2);
@@ -239,15 +239,15 @@ TEST(unusual_but_legal_headers_are_read)
     assert_int_equal(s->bytes, 8);
     assert_int_equal((const char *)s->data - (const char *)b->data, 28);
     assert_int_equal(t->bytes, 0);
-    assert_null(sd_safetensors_find(&f, "a"));
-    assert_null(sd_safetensors_find(&f, "zz"));
-    assert_null(sd_safetensors_find(&f, "__metadata__"));
-    sd_safetensors_close(&f);
+    assert_null(sd_weight_file_find(&f, "a"));
+    assert_null(sd_weight_file_find(&f, "zz"));
+    assert_null(sd_weight_file_find(&f, "__metadata__"));
+    sd_weight_file_close(&f);
     make("none.safetensors", "{}", -1, 0);
-    assert_int_equal(sd_safetensors_open(&f, temp_path("none.safetensors"), &e), SD_OK);
+    assert_int_equal(sd_weight_file_open(&f, temp_path("none.safetensors"), &e), SD_OK);
     assert_int_equal(f.n, 0);
-    assert_null(sd_safetensors_find(&f, "a"));
-    sd_safetensors_close(&f);
+    assert_null(sd_weight_file_find(&f, "a"));
+    sd_weight_file_close(&f);
 }
 
 /* A pipe has no size and cannot be mapped: `--noise <(...)`. */
@@ -264,14 +264,14 @@ TEST(a_pipe_is_read_like_a_file)
             fwrite(n, 1, 8, to), fwrite(header, 1, sizeof header - 1, to), fwrite("\0\0\x80?", 1, 4, to), fclose(to);
         _exit(0);
     }
-    sd_safetensors f;
+    sd_weight_file f;
     sd_error e = {0};
-    assert_int_equal(sd_safetensors_open(&f, fifo, &e), SD_OK);
+    assert_int_equal(sd_weight_file_open(&f, fifo, &e), SD_OK);
     assert_false(f.file.mapped);
     float x;
-    memcpy(&x, sd_safetensors_find(&f, "a")->data, sizeof x);
+    memcpy(&x, sd_weight_file_find(&f, "a")->data, sizeof x);
     assert_true(x == 1.0f);
-    sd_safetensors_close(&f);
+    sd_weight_file_close(&f);
     remove(fifo);
 }
 
@@ -284,20 +284,20 @@ TEST(cutting_or_flipping_any_bit_is_survived)
     const sd_traced t[] = {
         {"weight.one", SD_F32, 2, {3, 1}, x}, {"two", SD_F16, 1, {2}, x}, {"three", SD_I64, 1, {1}, x}};
     sd_error e = {0};
-    sd_safetensors f;
+    sd_weight_file f;
     assert_int_equal(sd_safetensors_write(temp_path("good.safetensors"), t, 3, &e), SD_OK);
     char *good = temp_read("good.safetensors", &n);
     for (size_t cut = 0; cut < n; cut++) {
         temp_write("bad.safetensors", good, cut);
         sd_error_clear(&e);
-        assert_int_not_equal(sd_safetensors_open(&f, temp_path("bad.safetensors"), &e), SD_OK);
+        assert_int_not_equal(sd_weight_file_open(&f, temp_path("bad.safetensors"), &e), SD_OK);
         assert_int_not_equal(e.text[0], 0);
     }
     for (size_t bit = 0; bit < 8 * (n - 28); bit++) {
         good[bit / 8] = (char)(good[bit / 8] ^ 1 << bit % 8);
         temp_write("bad.safetensors", good, n);
         sd_error_clear(&e);
-        if (sd_safetensors_open(&f, temp_path("bad.safetensors"), &e) == SD_OK) sd_safetensors_close(&f);
+        if (sd_weight_file_open(&f, temp_path("bad.safetensors"), &e) == SD_OK) sd_weight_file_close(&f);
         else bad++;
         good[bit / 8] = (char)(good[bit / 8] ^ 1 << bit % 8);
     }
@@ -346,12 +346,12 @@ TEST(what_is_written_is_read_back)
                            {"tokens", SD_I64, 2, {1, 77}, ids},
                            {"latents.0", SD_F32, 4, {1, 2, 3, 4}, x}};
     sd_error e = {0};
-    sd_safetensors f;
+    sd_weight_file f;
     assert_int_equal(sd_safetensors_write(temp_path("r.safetensors"), t, 3, &e), SD_OK);
-    assert_int_equal(sd_safetensors_open(&f, temp_path("r.safetensors"), &e), SD_OK);
+    assert_int_equal(sd_weight_file_open(&f, temp_path("r.safetensors"), &e), SD_OK);
     assert_int_equal(f.n, 3);
     for (int i = 0; i < 3; i++) {
-        const sd_entry *g = sd_safetensors_find(&f, t[i].name);
+        const sd_entry *g = sd_weight_file_find(&f, t[i].name);
         assert_non_null(g);
         assert_int_equal(g->dt, t[i].dtype);
         assert_int_equal(g->nd, t[i].nd);
@@ -360,11 +360,11 @@ TEST(what_is_written_is_read_back)
         assert_int_equal((uintptr_t)g->data % sd_dtype_size(g->dt),
                          0);   /* an odd number of halves before them misaligns none */
     }
-    sd_safetensors_close(&f);
+    sd_weight_file_close(&f);
     assert_int_equal(sd_safetensors_write(temp_path("empty.safetensors"), NULL, 0, &e), SD_OK);
-    assert_int_equal(sd_safetensors_open(&f, temp_path("empty.safetensors"), &e), SD_OK);
+    assert_int_equal(sd_weight_file_open(&f, temp_path("empty.safetensors"), &e), SD_OK);
     assert_int_equal(f.n, 0);
-    sd_safetensors_close(&f);
+    sd_weight_file_close(&f);
 }
 
 TEST(bad_requests_write_nothing)
@@ -409,11 +409,11 @@ TEST(a_full_disk_leaves_nothing_and_the_old_file)
     assert_int_equal(got_late, SD_ERR_IO);
     assert_non_null(strstr(late.text, "d.safetensors: File too large"));
     assert_int_equal(temp_files(), 1);
-    sd_safetensors f;
+    sd_weight_file f;
     sd_error_clear(&e);
-    assert_int_equal(sd_safetensors_open(&f, temp_path("d.safetensors"), &e), SD_OK);
+    assert_int_equal(sd_weight_file_open(&f, temp_path("d.safetensors"), &e), SD_OK);
     assert_int_equal(f.entry[0].dim[0], 1);
-    sd_safetensors_close(&f);
+    sd_weight_file_close(&f);
     free(x);
     assert_int_equal(sd_safetensors_write(temp_path("d.safetensors/x.safetensors"), &small, 0, &e), SD_ERR_MISSING);
     assert_non_null(strstr(e.text, "Not a directory"));

@@ -216,11 +216,11 @@ TEST(a_trace_file_is_a_safetensors_file)
     assert_false(sd_is_file(temp_path("t.safetensors")));
     assert_int_equal(sd_trace_finish(r.trace, &e), SD_OK);
     assert_int_equal(temp_files(), 1);   /* nothing temporary is left */
-    sd_safetensors f;
-    assert_int_equal(sd_safetensors_open(&f, temp_path("t.safetensors"), &e), SD_OK);
+    sd_weight_file f;
+    assert_int_equal(sd_weight_file_open(&f, temp_path("t.safetensors"), &e), SD_OK);
     assert_int_equal(f.n, 3);
-    const sd_entry *a = sd_safetensors_find(&f, "timestep.0"), *b = sd_safetensors_find(&f, "tokens"),
-                   *c = sd_safetensors_find(&f, "step.0.unet.conv_in");
+    const sd_entry *a = sd_weight_file_find(&f, "timestep.0"), *b = sd_weight_file_find(&f, "tokens"),
+                   *c = sd_weight_file_find(&f, "step.0.unet.conv_in");
     assert_true(a && b && c);
     assert_memory_equal(a->data, t, sizeof t);
     assert_memory_equal(b->data, tokens, sizeof tokens);
@@ -228,7 +228,7 @@ TEST(a_trace_file_is_a_safetensors_file)
     assert_int_equal(b->dt, SD_I64);
     assert_int_equal(c->dim[1], 3);
     assert_int_equal((uintptr_t)b->data % 8, 0);   /* though a lone float came before */
-    sd_safetensors_close(&f);
+    sd_weight_file_close(&f);
 }
 
 TEST(many_large_tensors_keep_their_places)
@@ -243,19 +243,19 @@ TEST(many_large_tensors_keep_their_places)
         sd_trace_tensor(&r, tensor(x, 1, SIZE, 0, 0, 0), "%d", i * 37 % N);   /* in no order */
     }
     assert_int_equal(sd_trace_finish(r.trace, &e), SD_OK);
-    sd_safetensors f;
-    assert_int_equal(sd_safetensors_open(&f, temp_path("many.safetensors"), &e), SD_OK);
+    sd_weight_file f;
+    assert_int_equal(sd_weight_file_open(&f, temp_path("many.safetensors"), &e), SD_OK);
     assert_int_equal(f.n, N);
     for (int i = 0; i < N; i++) {
         char name[16];
         snprintf(name, sizeof name, "%d", i * 37 % N);
-        const sd_entry *t = sd_safetensors_find(&f, name);
+        const sd_entry *t = sd_weight_file_find(&f, name);
         float ends[2];
         memcpy(&ends[0], t->data, sizeof(float));
         memcpy(&ends[1], (const float *)t->data + SIZE - 1, sizeof(float));
         assert_true(ends[0] == (float)(i * SIZE) && ends[1] == (float)(i * SIZE + SIZE - 1));
     }
-    sd_safetensors_close(&f);
+    sd_weight_file_close(&f);
     free(x);
 }
 
