@@ -68,11 +68,12 @@ static const sd_bind_row res_rows[] = {
 static const sd_bind_row vae_res_rows[] = {RES_ROWS("norm1", "conv1", "temb_proj", "norm2", "conv2", "nin_shortcut")};
 
 /* c: channels. A linear layer [c,c] has the same bytes as the 1x1 convolution. */
-static const sd_bind_row transformer_rows[] = {
-    WB(sd_transformer_w, norm, "norm", "norm", "c", "c"),
-    WB(sd_transformer_w, proj_in, "proj_in", "proj_in", "cc11", "c"),
-    WB(sd_transformer_w, proj_out, "proj_out", "proj_out", "cc11", "c"),
-};
+#define TRANSFORMER_ROWS(projection) \
+    WB(sd_transformer_w, norm, "norm", "norm", "c", "c"), \
+    WB(sd_transformer_w, proj_in, "proj_in", "proj_in", projection, "c"), \
+    WB(sd_transformer_w, proj_out, "proj_out", "proj_out", projection, "c")
+static const sd_bind_row transformer_rows[] = {TRANSFORMER_ROWS("cc11")};
+static const sd_bind_row linear_transformer_rows[] = {TRANSFORMER_ROWS("cc")};
 
 /* c: channels; d: width of the context; g: 8c, GEGLU's value and gate; f: 4c */
 #define BLOCK_LETTERS "cdgf"
@@ -92,12 +93,15 @@ static const sd_bind_row block_rows[] = {
     WB(sd_block_w, ff_out, "ff.net.2", "ff.net.2", "cf", "c"),
 };
 
+#define VAE_ATTN_ROWS(member, hf, ldm) \
+    {offsetof(sd_vae_attn_w, attn.member.w), hf ".weight", ldm ".weight", "cc", SD_BIND_CONV1}, \
+    {offsetof(sd_vae_attn_w, attn.member.b), hf ".bias", ldm ".bias", "c", 0}
 static const sd_bind_row vae_attn_rows[] = {
     WB(sd_vae_attn_w, norm, "group_norm", "norm", "c", "c"),
-    WB(sd_vae_attn_w, attn.to_q, "to_q", "q", "cc", "c"),
-    WB(sd_vae_attn_w, attn.to_k, "to_k", "k", "cc", "c"),
-    WB(sd_vae_attn_w, attn.to_v, "to_v", "v", "cc", "c"),
-    WB(sd_vae_attn_w, attn.to_out, "to_out.0", "proj_out", "cc", "c"),
+    VAE_ATTN_ROWS(to_q, "to_q", "q"),
+    VAE_ATTN_ROWS(to_k, "to_k", "k"),
+    VAE_ATTN_ROWS(to_v, "to_v", "v"),
+    VAE_ATTN_ROWS(to_out, "to_out.0", "proj_out"),
 };
 
 static const sd_bind_row conv3_rows[] = {{offsetof(sd_wb, w), "weight", NULL, "oi33", 0},
@@ -118,7 +122,8 @@ static void bind_transformer(sd_binder *b, sd_transformer_w *w, const sd_step *s
                              const char *ldm)
 {
     int64_t c = s->co;
-    sd_bind(b, w, transformer_rows, SD_COUNT(transformer_rows), hf, ldm, "c", &c);
+    sd_bind(b, w, d->linear_projection ? linear_transformer_rows : transformer_rows, SD_COUNT(transformer_rows), hf,
+            ldm, "c", &c);
     w->block = calloc((size_t)s->depth, sizeof *w->block);
     if (!w->block) {
         sd_fail(b->err, SD_ERR_MEMORY, "no memory for the weights' table");

@@ -101,7 +101,8 @@ static sd_status write_file(dump *t, sd_error *e)
     sd_traced *tensors = malloc((t->n + 1) * sizeof *tensors);
     if (!tensors) return sd_fail(e, SD_ERR_MEMORY, "no memory to write the trace %s", t->path);
     for (size_t i = 0; i < t->n; i++) tensors[i] = t->list[i].t;
-    sd_safetensors_write_from(t->path, tensors, t->n, put, t, e);
+    const sd_file_plan p = {.tensor = tensors, .n = t->n, .put = put, .user = t};
+    sd_safetensors_write_plan(t->path, &p, e);
     free(tensors);
     return e->status;
 }

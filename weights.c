@@ -41,16 +41,19 @@ static sd_entry *find_renamed(const sd_binder *b, const char *name)
     return NULL;
 }
 
-/* Finds the tensor of a row by `name`, diffusers' name, or by its other names. *as_ldm: it was found by `ldm`. */
-static sd_entry *find(const sd_binder *b, const sd_bind_row *row, const char *name, const char *ldm, bool *as_ldm)
+/* A weight's names in both conventions; ldm "": it has none. */
+typedef struct names { char hf[NAME_MAX_BYTES], ldm[NAME_MAX_BYTES]; } names;
+
+/* Finds a tensor by any of its names. *as_ldm: it was found by `ldm`. */
+static sd_entry *find(const sd_binder *b, const names *by, bool *as_ldm)
 {
-    char other[NAME_MAX_BYTES];
+    const char *name = by->hf;
     sd_entry *t = find_in_files(b, name);
     size_t strip = b->strip ? strlen(b->strip) : 0;
     *as_ldm = false;
     if (!t && strip && strncmp(name, b->strip, strip) == 0) t = find_in_files(b, name + strip);
-    if (!t && ldm && join(other, ldm, row->ldm ? row->ldm : row->hf)) {
-        t = find_in_files(b, other);
+    if (!t && *by->ldm) {
+        t = find_in_files(b, by->ldm);
         *as_ldm = t != NULL;
     }
     return t ? t : find_renamed(b, name);
@@ -97,8 +100,6 @@ static bool fits(const sd_entry *t, const sd_tensor *want)
 
 /* How the file stores a row's tensor. */
 static bool is_transposed(unsigned flags) { return flags & SD_BIND_TRANSPOSE; }
-static int64_t parts_of(unsigned flags) { return flags >> 8 & 0xFF ? flags >> 8 & 0xFF : 1; }
-static int64_t part_of(unsigned flags) { return flags >> 16 & 0xFF; }
 
 /* The shape in the file for a row with these flags whose own shape is `want`. */
 static sd_tensor shape_in_file(const sd_tensor *want, unsigned flags)
@@ -108,7 +109,7 @@ static sd_tensor shape_in_file(const sd_tensor *want, unsigned flags)
         t.dim[0] = want->dim[1];
         t.dim[1] = want->dim[0];
     }
-    t.dim[0] *= parts_of(flags);
+    t.dim[0] *= sd_bind_parts(flags);
     return t;
 }
 
@@ -123,9 +124,10 @@ static const char *shape_text(char buf[128], int nd, const int64_t *dim)
 
 /* ------------------------------------------------------------------------------------ binding */
 
-/* Adds a weight to the list, with a name that lives as long as the binder. False: out of memory. */
-static bool add_weight(sd_binder *b, sd_tensor *field, const char *name)
+/* Adds a weight to the list, with names that live as long as the binder. False: out of memory. */
+static bool add_weight(sd_binder *b, sd_tensor *field, const names *by, const sd_bind_row *row)
 {
+    size_t n = strlen(by->hf) + 1, m = strlen(by->ldm) + 1;
     if (b->n_weights == b->cap_weights) {
         size_t cap = b->cap_weights ? 2 * b->cap_weights : 256;
         sd_weight *more = realloc(b->weight, cap * sizeof *more);
@@ -134,14 +136,17 @@ static bool add_weight(sd_binder *b, sd_tensor *field, const char *name)
             b->cap_weights = cap;
         }
     }
-    char *copy = b->n_weights < b->cap_weights ? sd_strdup(name) : NULL;
+    char *copy = b->n_weights < b->cap_weights ? malloc(n + m) : NULL;
     if (!copy) {
         sd_fail(b->err, SD_ERR_MEMORY, "no memory for the name of a weight");
         return false;
     }
+    memcpy(copy, by->hf, n);
+    memcpy(copy + n, by->ldm, m);
     field->path = copy;
     field->id = ++b->last_id;
-    b->weight[b->n_weights++] = (sd_weight){.field = field, .path = copy};
+    b->weight[b->n_weights++] = (sd_weight){.field = field, .path = copy, .ldm = copy + n, .flags = row->flags,
+                                            .nd = (int)strlen(row->shape)};
     return true;
 }
 
@@ -222,10 +227,12 @@ static void settle(sd_binder *b, sd_weight *w, const sd_entry *t, bool transpose
     f->version = 0;   /* still the numbers it was bound to */
 }
 
-static void bind_found(sd_binder *b, sd_tensor *field, sd_entry *t, unsigned flags, const sd_tensor *want,
-                       const char *name)
+static void bind_found(sd_binder *b, sd_tensor *field, sd_entry *t, bool as_ldm, const sd_bind_row *row,
+                       const sd_tensor *want, const names *by)
 {
     char expected[128], found[128];
+    const char *name = by->hf;
+    unsigned flags = as_ldm ? row->flags : 0;
     sd_tensor in_file = shape_in_file(want, flags);
     t->used = true;
     if (!sd_dtype_is_float(t->dt)) {
@@ -237,42 +244,42 @@ static void bind_found(sd_binder *b, sd_tensor *field, sd_entry *t, unsigned fla
                     shape_text(expected, in_file.nd, in_file.dim), shape_text(found, t->nd, t->dim));
     } else {
         size_t numbers = (size_t)sd_numel(want), bytes = sd_dtype_bytes(t->dt, numbers);
-        size_t skip = (size_t)part_of(flags) * (t->stride ? (size_t)(want->dim[0] * t->stride[0]) : numbers);
+        size_t skip = (size_t)sd_bind_part(flags) * (t->stride ? (size_t)(want->dim[0] * t->stride[0]) : numbers);
         const unsigned char *from = (const unsigned char *)t->data + sd_dtype_bytes(t->dt, skip);
         union { const void *in; void *out; } data = {from};   /* nobody writes through it: weights stay const */
         *field = (sd_tensor){.nd = t->nd, .dt = t->dt, .data = data.out, .name = t->name};
         if (field->nd > 4) field->nd = 4;   /* the dimensions left out are ones */
         if (field->nd == 0) field->nd = 1;  /* a scalar fits [1]; nd 0 would mean absent */
         for (int i = 0; i < field->nd; i++) field->dim[i] = i < t->nd ? t->dim[i] : 1;
-        field->dim[0] /= parts_of(flags);
+        field->dim[0] /= sd_bind_parts(flags);
         if (is_transposed(flags)) memcpy(field->dim, want->dim, sizeof field->dim);
         b->bytes += bytes;
-        if (add_weight(b, field, name)) settle(b, &b->weight[b->n_weights - 1], t, is_transposed(flags));
+        if (add_weight(b, field, by, row)) settle(b, &b->weight[b->n_weights - 1], t, is_transposed(flags));
     }
 }
 
 static void bind_row(sd_binder *b, sd_tensor *field, const sd_bind_row *row, const char *hf, const char *ldm,
                      const sd_tensor *want)
 {
-    char name[NAME_MAX_BYTES];
+    names by = {"", ""};
     bool as_ldm = false, optional = row->flags & SD_BIND_OPTIONAL;
-    if (!join(name, hf, row->hf)) {
-        sd_fail(b->err, SD_ERR_ARG, "a weight's name is longer than %d bytes: %.100s...", NAME_MAX_BYTES - 1, name);
+    if (!join(by.hf, hf, row->hf) || (ldm && !join(by.ldm, ldm, row->ldm ? row->ldm : row->hf))) {
+        sd_fail(b->err, SD_ERR_ARG, "a weight's name is longer than %d bytes: %.100s...", NAME_MAX_BYTES - 1, by.hf);
         return;
     }
-    sd_entry *t = b->store ? find(b, row, name, ldm, &as_ldm) : NULL;
+    sd_entry *t = b->store ? find(b, &by, &as_ldm) : NULL;
     if (optional && !t) return;
     b->tensors++;
     b->params += (size_t)sd_numel(want);
-    if (b->visit) b->visit(b->user, name, want);
+    if (b->visit) b->visit(b->user, by.hf, want);
     if (t) {
-        bind_found(b, field, t, as_ldm ? row->flags : 0, want, name);
+        bind_found(b, field, t, as_ldm, row, want, &by);
     } else if (b->store) {
         b->missing++;
-        sd_text_add(&b->missing_list, "%s\n", name);
+        sd_text_add(&b->missing_list, "%s\n", by.hf);
     } else {
         *field = *want;
-        add_weight(b, field, name);
+        add_weight(b, field, &by, row);
         field->name = field->path;
         b->bytes += (size_t)sd_numel(want) * sd_dtype_size(want->dt);
     }

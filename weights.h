@@ -76,10 +76,17 @@ sd_status sd_read_floats(const char *path, const char *name, float **data, int *
 
 /* Writes contiguous tensors, atomically. Wider dtypes come first; otherwise the order is kept. */
 sd_status sd_safetensors_write(const char *path, const sd_traced *tensors, size_t n, sd_error *e);
-/* The same for numbers that are elsewhere: `put` writes those of tensor i to `to`, which becomes `path`. */
-typedef sd_status sd_tensor_source(void *user, size_t i, FILE *to, const char *path, sd_error *e);
-sd_status sd_safetensors_write_from(const char *path, const sd_traced *tensors, size_t n, sd_tensor_source *put,
-                                    void *user, sd_error *e);
+/* What a file is to have, if its numbers are elsewhere. */
+typedef struct sd_file_plan {
+    const sd_traced *tensor;   /* n; their `data` does not count */
+    size_t n;
+    const sd_pair *meta;       /* n_meta texts, under different keys */
+    size_t n_meta;
+    /* Writes the numbers of tensor i to `to`, which becomes `path`. Called for each tensor once, in the file's order. */
+    sd_status (*put)(void *user, size_t i, FILE *to, const char *path, sd_error *e);
+    void *user;
+} sd_file_plan;
+sd_status sd_safetensors_write_plan(const char *path, const sd_file_plan *p, sd_error *e);
 
 /* ---- weights_store.c: several files as one set of tensors */
 typedef struct sd_store {
@@ -131,14 +138,21 @@ typedef struct sd_bind_row {
 /* Where the two conventions store the same numbers differently, these flags say what a file has under the row's `ldm`
  * name (under `hf` it is always the row's shape). It is the transpose [i,o], as OpenCLIP's text_projection ... */
 #define SD_BIND_TRANSPOSE 2u
+/* ... or a convolution [o,i,1,1] where the row has a linear layer [o,i], as in CompVis' VAE attention ... */
+#define SD_BIND_CONV1 4u
 /* ... or `parts` tensors of the row's shape, concatenated along the first dimension, of which this is number `part`:
  * OpenCLIP's attn.in_proj_weight [3C,C] is query, key and value. */
 #define SD_BIND_SLICE(part, parts) ((unsigned)(parts) << 8 | (unsigned)(part) << 16)
+static inline int64_t sd_bind_parts(unsigned flags) { return flags >> 8 & 0xFF ? flags >> 8 & 0xFF : 1; }
+static inline int64_t sd_bind_part(unsigned flags) { return flags >> 16 & 0xFF; }
 
 /* A bound weight. Code that changes a model (an adapter) finds it by its name and gives it its own numbers. */
 typedef struct sd_weight {
     sd_tensor *field;      /* in its network; has the weight's id and version */
     char *path;            /* diffusers' name, also field->path */
+    const char *ldm;       /* its name in the other convention, without a root; "" if it has none */
+    unsigned flags;        /* its row's: what a file has under that name */
+    int nd;                /* dimensions in diffusers' convention; a file may have more or fewer trailing ones */
     void *own;             /* the numbers, if they are no longer the file's; else NULL */
 } sd_weight;
 

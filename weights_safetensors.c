@@ -278,13 +278,31 @@ static sd_status check_names(const sd_traced *tensors, size_t n, const char *pat
     return e->status;
 }
 
-static sd_status make_header(sd_text *t, const sd_traced *tensors, const size_t *order, size_t n, const char *path,
-                             sd_error *e)
+static sd_status add_texts(sd_text *t, const sd_file_plan *p, const char *path, sd_error *e)
+{
+    if (!p->n_meta) return SD_OK;
+    sd_text_add(t, "\"" METADATA "\":{");
+    for (size_t i = 0; i < p->n_meta; i++) {
+        if (sd_utf8_check(p->meta[i].key, "a key of its metadata", e) ||
+            sd_utf8_check(p->meta[i].value, p->meta[i].key, e))
+            return e->status;
+        if (i) sd_text_add(t, ",");
+        sd_text_quoted(t, p->meta[i].key);
+        sd_text_add(t, ":");
+        sd_text_quoted(t, p->meta[i].value);
+    }
+    sd_text_add(t, "}%s", p->n ? "," : "");
+    return t->failed ? sd_fail(e, SD_ERR_MEMORY, "no memory to write %s", path) : SD_OK;
+}
+
+static sd_status make_header(sd_text *t, const sd_file_plan *p, const size_t *order, const char *path, sd_error *e)
 {
     uint64_t at = 0, bytes;
+    size_t n = p->n;
     sd_text_add(t, "{");
+    if (add_texts(t, p, path, e)) return e->status;
     for (size_t k = 0; k < n; k++) {
-        const sd_traced *x = &tensors[order[k]];
+        const sd_traced *x = &p->tensor[order[k]];
         if (tensor_bytes(x, &bytes, path, e)) return e->status;
         if (bytes > (uint64_t)WHOLE_MAX - at)
             return sd_fail(e, SD_ERR_ARG, "cannot write %s: its tensors have more bytes than the format can count",
@@ -304,32 +322,31 @@ static sd_status make_header(sd_text *t, const sd_traced *tensors, const size_t 
     return SD_OK;
 }
 
-static sd_status write_all(sd_outfile *o, const sd_text *header, const size_t *order, size_t n, sd_tensor_source *put,
-                           void *user, sd_error *e)
+static sd_status write_all(sd_outfile *o, const sd_text *header, const sd_file_plan *p, const size_t *order,
+                           sd_error *e)
 {
     unsigned char length[8];
     for (int i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)header->n >> 8 * i);
     if (fwrite(length, 1, 8, o->f) != 8 || fwrite(header->s, 1, header->n, o->f) != header->n)
         return sd_fail(e, SD_ERR_IO, "cannot write %s: %s", o->path, strerror(errno));
-    for (size_t k = 0; k < n; k++)
-        if (put(user, order[k], o->f, o->path, e)) return e->status;
+    for (size_t k = 0; k < p->n; k++)
+        if (p->put(p->user, order[k], o->f, o->path, e)) return e->status;
     return sd_outfile_commit(o, e);
 }
 
-sd_status sd_safetensors_write_from(const char *path, const sd_traced *tensors, size_t n, sd_tensor_source *put,
-                                    void *user, sd_error *e)
+sd_status sd_safetensors_write_plan(const char *path, const sd_file_plan *p, sd_error *e)
 {
     sd_outfile o = {0};
     sd_text header = {0};
     uint64_t bytes;
-    for (size_t i = 0; i < n; i++)
-        if (tensor_bytes(&tensors[i], &bytes, path, e)) return e->status;
-    if (need_little_endian(path, e) || check_names(tensors, n, path, e)) return e->status;
-    size_t *order = malloc((n + 1) * sizeof *order);
+    for (size_t i = 0; i < p->n; i++)
+        if (tensor_bytes(&p->tensor[i], &bytes, path, e)) return e->status;
+    if (need_little_endian(path, e) || check_names(p->tensor, p->n, path, e)) return e->status;
+    size_t *order = malloc((p->n + 1) * sizeof *order);
     if (!order) return sd_fail(e, SD_ERR_MEMORY, "no memory to write %s", path);
-    file_order(order, tensors, n);
-    if (!make_header(&header, tensors, order, n, path, e) && !sd_outfile_open(&o, path, e)) {
-        if (write_all(&o, &header, order, n, put, user, e)) sd_outfile_abort(&o);
+    file_order(order, p->tensor, p->n);
+    if (!make_header(&header, p, order, path, e) && !sd_outfile_open(&o, path, e)) {
+        if (write_all(&o, &header, p, order, e)) sd_outfile_abort(&o);
     }
     free(header.s);
     free(order);
@@ -349,7 +366,8 @@ static sd_status put_from_memory(void *user, size_t i, FILE *to, const char *pat
 
 sd_status sd_safetensors_write(const char *path, const sd_traced *tensors, size_t n, sd_error *e)
 {
-    return sd_safetensors_write_from(path, tensors, n, put_from_memory, &tensors, e);
+    const sd_file_plan p = {.tensor = tensors, .n = n, .put = put_from_memory, .user = &tensors};
+    return sd_safetensors_write_plan(path, &p, e);
 }
 
 sd_status sd_read_floats(const char *path, const char *name, float **data, int *nd, int64_t dim[4], sd_error *e)
