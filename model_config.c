@@ -1,4 +1,4 @@
-/* model_config.c - floor 4: what a model's config.json files say, checked, and the families known by name.
+/* model_config.c - floor 4: what a model's config.json files say, checked.
  *
  * No other code asks to which family a model belongs: variants are numbers in sd_*_config. */
 #include "json.h"
@@ -9,66 +9,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ----------------------------------------------------------------------------------- families
- * Facts from the published config.json files. */
-
-#define SD_VAE(scale) \
-    {.in_channels = 3, .out_channels = 3, .latent_channels = 4, .levels = 4, .channels = {128, 256, 512, 512}, \
-     .layers = 2, .groups = 32, .scaling_factor = scale, .mid_attention = true, .quant_conv = true, \
-     .post_quant_conv = true}
-#define CLIP_L {.vocab = 49408, .positions = 77, .width = 768, .heads = 12, .layers = 12, \
-                .ff = 3072, .act = SD_ACT_QUICK_GELU, .eps = 1e-5}
-#define CLIP_H {.vocab = 49408, .positions = 77, .width = 1024, .heads = 16, .layers = 23, \
-                .ff = 4096, .act = SD_ACT_GELU, .eps = 1e-5}
-#define CLIP_G {.vocab = 49408, .positions = 77, .width = 1280, .heads = 20, .layers = 32, \
-                .ff = 5120, .act = SD_ACT_GELU, .eps = 1e-5, .projection = 1280}
-#define UNET_COMMON .in_channels = 4, .out_channels = 4, .groups = 32, .norm_eps = 1e-5, .flip_sin_to_cos = true
-
-static const sd_family families[] = {
-    {.name = "sd15",
-     .unet = {UNET_COMMON, .levels = 4, .channels = {320, 640, 1280, 1280}, .layers = {2, 2, 2, 2},
-              .depth = {1, 1, 1, 0}, .up_depth = {1, 1, 1, 0},
-              .heads = {8, 8, 8, 8}, .mid_depth = 1, .context_dim = 768, .height = 64, .width = 64},
-     .vae = SD_VAE(0.18215), .clip = {CLIP_L}, .n_clip = 1},
-    {.name = "sd21",
-     .unet = {UNET_COMMON, .levels = 4, .channels = {320, 640, 1280, 1280}, .layers = {2, 2, 2, 2},
-              .depth = {1, 1, 1, 0}, .up_depth = {1, 1, 1, 0},
-              .heads = {5, 10, 20, 20}, .mid_depth = 1, .context_dim = 1024, .linear_projection = true, .height = 96,
-                  .width = 96},
-     .vae = SD_VAE(0.18215), .clip = {CLIP_H}, .n_clip = 1},
-    {.name = "sdxl",
-     .unet = {UNET_COMMON, .levels = 3, .channels = {320, 640, 1280}, .layers = {2, 2, 2}, .depth = {0, 2, 10},
-              .up_depth = {0, 2, 10},
-              .heads = {5, 10, 20}, .mid_depth = 10, .context_dim = 2048, .linear_projection = true,
-                  .add_time_dim = 256, .add_in_dim = 2816, .height = 128, .width = 128},
-     .vae = SD_VAE(0.13025), .clip = {CLIP_L, CLIP_G}, .n_clip = 2},
-    {.name = "sdxl-refiner",
-     .unet = {UNET_COMMON, .levels = 4, .channels = {384, 768, 1536, 1536}, .layers = {2, 2, 2, 2},
-              .depth = {0, 4, 4, 0}, .up_depth = {0, 4, 4, 0},
-              .heads = {6, 12, 24, 24}, .mid_depth = 4, .context_dim = 1280, .linear_projection = true,
-                  .add_time_dim = 256, .add_in_dim = 2560, .height = 128, .width = 128},
-     .vae = SD_VAE(0.13025), .clip = {CLIP_G}, .n_clip = 1},
-};
-
-const sd_family *sd_family_find(const char *name)
-{
-    for (size_t i = 0; i < SD_COUNT(families); i++)
-        if (strcmp(families[i].name, name) == 0) return &families[i];
-    return NULL;
-}
-
-const char *sd_family_names(void) { return "sd15, sd21, sdxl, sdxl-refiner"; }
-
 /* -------------------------------------------------------------------------------- config.json */
 
 #define LEAST_EPS 1e-12   /* anything smaller is lost when it is added to a variance */
 
 typedef struct reader { sd_json *root; const char *path; sd_error *e; } reader;
 
-static bool open_json(reader *j, const char *path, sd_error *e)
+static reader open_file(const char *path, sd_error *e)
 {
-    *j = (reader){.root = sd_json_read(path, (size_t)16 << 20, e), .path = path, .e = e};
-    return j->root != NULL;
+    return (reader){.root = sd_json_read(path, (size_t)16 << 20, e), .path = path, .e = e};
+}
+
+static reader open_text(const char *text, const char *name, sd_error *e)
+{
+    return (reader){.root = sd_json_parse(text, strlen(text), name, e), .path = name, .e = e};
 }
 
 /* The value of a key; NULL if it is absent or null: then the class' default holds. (Not for truth values: Python's None
@@ -355,100 +309,131 @@ static void unet_fixed(const reader *j, sd_unet_config *c)
     c->freq_shift = get_num(j, "freq_shift", 0, -1e6, c->channels[0] / 2 - 1e-3);
 }
 
-sd_status sd_unet_config_read(sd_unet_config *c, const char *path, sd_error *e)
+static sd_status unet_config(reader *j, sd_unet_config *c)
 {
-    reader j;
     memset(c, 0, sizeof *c);
-    if (!open_json(&j, path, e)) return e->status;
-    refuse(&j, "_class_name", "UNet2DConditionModel");
-    unet_refusals(&j);
-    unet_ignored(&j, c);
-    c->in_channels = get_int(&j, "in_channels", 4, 1, 64);
-    c->out_channels = get_int(&j, "out_channels", 4, 1, 64);
+    if (!j->root) return j->e->status;
+    refuse(j, "_class_name", "UNet2DConditionModel");
+    unet_refusals(j);
+    unet_ignored(j, c);
+    c->in_channels = get_int(j, "in_channels", 4, 1, 64);
+    c->out_channels = get_int(j, "out_channels", 4, 1, 64);
     int usual[SD_MAX_LEVELS] = {320, 640, 1280, 1280};
     memcpy(c->channels, usual, sizeof usual);
-    c->levels = find(&j, "block_out_channels") ? get_levels(&j, "block_out_channels", c->channels, 0, 0, 1, 16384) : 4;
-    if (c->levels < 1) sd_fail(e, SD_ERR_FORMAT, "%s: block_out_channels must be a list", path);
-    if (e->status) return close_json(&j);
-    get_levels(&j, "layers_per_block", c->layers, c->levels, 2, 1, 16);
+    c->levels = find(j, "block_out_channels") ? get_levels(j, "block_out_channels", c->channels, 0, 0, 1, 16384) : 4;
+    if (c->levels < 1) sd_fail(j->e, SD_ERR_FORMAT, "%s: block_out_channels must be a list", j->path);
+    if (j->e->status) return close_json(j);
+    get_levels(j, "layers_per_block", c->layers, c->levels, 2, 1, 16);
     /* Published files call the number of heads attention_head_dim. */
-    get_levels(&j, find(&j, "num_attention_heads") ? "num_attention_heads" : "attention_head_dim", c->heads, c->levels,
+    get_levels(j, find(j, "num_attention_heads") ? "num_attention_heads" : "attention_head_dim", c->heads, c->levels,
                8, 1, 1024);
-    c->groups = get_int(&j, "norm_num_groups", 32, 1, 16384);
-    c->norm_eps = get_num(&j, "norm_eps", 1e-5, LEAST_EPS, 1);
-    c->linear_projection = get_bool(&j, "use_linear_projection", false);
-    c->flip_sin_to_cos = get_bool(&j, "flip_sin_to_cos", true);
-    unet_size(&j, c);
-    unet_fixed(&j, c);
-    if (find(&j, "addition_embed_type")) {
-        c->add_time_dim = get_int(&j, "addition_time_embed_dim", 256, 1, 65536);
-        c->add_in_dim = get_int(&j, "projection_class_embeddings_input_dim", 2816, 1, 65536);
+    c->groups = get_int(j, "norm_num_groups", 32, 1, 16384);
+    c->norm_eps = get_num(j, "norm_eps", 1e-5, LEAST_EPS, 1);
+    c->linear_projection = get_bool(j, "use_linear_projection", false);
+    c->flip_sin_to_cos = get_bool(j, "flip_sin_to_cos", true);
+    unet_size(j, c);
+    unet_fixed(j, c);
+    if (find(j, "addition_embed_type")) {
+        c->add_time_dim = get_int(j, "addition_time_embed_dim", 256, 1, 65536);
+        c->add_in_dim = get_int(j, "projection_class_embeddings_input_dim", 2816, 1, 65536);
     }
-    if (!e->status) check_split(&j, c->channels, c->levels, c->groups);
-    if (!e->status) unet_depths(&j, c);
-    return close_json(&j);
+    if (!j->e->status) check_split(j, c->channels, c->levels, c->groups);
+    if (!j->e->status) unet_depths(j, c);
+    return close_json(j);
+}
+
+sd_status sd_unet_config_read(sd_unet_config *c, const char *path, sd_error *e)
+{
+    reader j = open_file(path, e);
+    return unet_config(&j, c);
+}
+
+sd_status sd_unet_config_parse(sd_unet_config *c, const char *text, const char *name, sd_error *e)
+{
+    reader j = open_text(text, name, e);
+    return unet_config(&j, c);
+}
+
+static sd_status vae_config(reader *j, sd_vae_config *c)
+{
+    int plain[SD_MAX_LEVELS];
+    memset(c, 0, sizeof *c);
+    if (!j->root) return j->e->status;
+    refuse(j, "_class_name", "AutoencoderKL");
+    refuse(j, "act_fn", "silu swish");
+    ignore(j, "shift_factor", 0, c->notes);
+    ignore(j, "latents_mean", 0, c->notes);
+    ignore(j, "latents_std", 1, c->notes);
+    c->in_channels = get_int(j, "in_channels", 3, 3, 3);
+    c->out_channels = get_int(j, "out_channels", 3, 3, 3);
+    c->latent_channels = get_int(j, "latent_channels", 4, 1, 64);
+    c->levels = get_levels(j, "block_out_channels", c->channels, find(j, "block_out_channels") ? 0 : 1, 64, 1, 16384);
+    if (c->levels < 1) sd_fail(j->e, SD_ERR_FORMAT, "%s: block_out_channels must be a list", j->path);
+    c->layers = get_int(j, "layers_per_block", 1, 1, 16);
+    c->groups = get_int(j, "norm_num_groups", 32, 1, 16384);
+    c->scaling_factor = get_num(j, "scaling_factor", 0.18215, 1e-6, 1e6);
+    static const float sd[5][3] = SD_LATENT_RGB;
+    memcpy(c->latent_rgb, sd, sizeof sd);
+    get_table(j, "_latent_rgb", &c->latent_rgb[0][0], 5, 3);
+    c->mid_attention = get_bool(j, "mid_block_add_attention", true);
+    c->quant_conv = get_bool(j, "use_quant_conv", true);
+    c->post_quant_conv = get_bool(j, "use_post_quant_conv", true);
+    if (!j->e->status) check_split(j, c->channels, c->levels, c->groups);
+    if (!j->e->status) block_types(j, "down_block_types", "DownEncoderBlock2D", NULL, plain, c->levels);
+    if (!j->e->status) block_types(j, "up_block_types", "UpDecoderBlock2D", NULL, plain, c->levels);
+    return close_json(j);
 }
 
 sd_status sd_vae_config_read(sd_vae_config *c, const char *path, sd_error *e)
 {
-    reader j;
-    int plain[SD_MAX_LEVELS];
+    reader j = open_file(path, e);
+    return vae_config(&j, c);
+}
+
+sd_status sd_vae_config_parse(sd_vae_config *c, const char *text, const char *name, sd_error *e)
+{
+    reader j = open_text(text, name, e);
+    return vae_config(&j, c);
+}
+
+static sd_status clip_config(reader *j, sd_clip_config *c)
+{
     memset(c, 0, sizeof *c);
-    if (!open_json(&j, path, e)) return e->status;
-    refuse(&j, "_class_name", "AutoencoderKL");
-    refuse(&j, "act_fn", "silu swish");
-    ignore(&j, "shift_factor", 0, c->notes);
-    ignore(&j, "latents_mean", 0, c->notes);
-    ignore(&j, "latents_std", 1, c->notes);
-    c->in_channels = get_int(&j, "in_channels", 3, 3, 3);
-    c->out_channels = get_int(&j, "out_channels", 3, 3, 3);
-    c->latent_channels = get_int(&j, "latent_channels", 4, 1, 64);
-    c->levels = get_levels(&j, "block_out_channels", c->channels, find(&j, "block_out_channels") ? 0 : 1, 64, 1, 16384);
-    if (c->levels < 1) sd_fail(e, SD_ERR_FORMAT, "%s: block_out_channels must be a list", path);
-    c->layers = get_int(&j, "layers_per_block", 1, 1, 16);
-    c->groups = get_int(&j, "norm_num_groups", 32, 1, 16384);
-    c->scaling_factor = get_num(&j, "scaling_factor", 0.18215, 1e-6, 1e6);
-    /* Fits the VAE of SD 1 and 2; tools/fit_preview.py makes one for another. */
-    static const float sd[5][3] = {{0.298f, 0.207f, 0.208f}, {0.187f, 0.286f, 0.173f}, {-0.158f, 0.189f, 0.264f},
-                                   {-0.184f, -0.271f, -0.473f}, {0}};
-    memcpy(c->latent_rgb, sd, sizeof sd);
-    get_table(&j, "_latent_rgb", &c->latent_rgb[0][0], 5, 3);
-    c->mid_attention = get_bool(&j, "mid_block_add_attention", true);
-    c->quant_conv = get_bool(&j, "use_quant_conv", true);
-    c->post_quant_conv = get_bool(&j, "use_post_quant_conv", true);
-    if (!e->status) check_split(&j, c->channels, c->levels, c->groups);
-    if (!e->status) block_types(&j, "down_block_types", "DownEncoderBlock2D", NULL, plain, c->levels);
-    if (!e->status) block_types(&j, "up_block_types", "UpDecoderBlock2D", NULL, plain, c->levels);
-    return close_json(&j);
+    if (!j->root) return j->e->status;
+    const sd_json *inner = sd_json_get(j->root, "text_config");
+    sd_json *root = j->root;
+    if (sd_json_is(inner, SD_JSON_OBJECT)) j->root = (sd_json *)inner;   /* a whole CLIPModel's file */
+    c->vocab = get_int(j, "vocab_size", 49408, 1, 1 << 24);
+    c->positions = get_int(j, "max_position_embeddings", 77, 1, 1 << 16);
+    c->width = get_int(j, "hidden_size", 512, 1, 65536);
+    c->ff = get_int(j, "intermediate_size", 2048, 1, 262144);
+    c->layers = get_int(j, "num_hidden_layers", 12, 1, 256);
+    c->heads = get_int(j, "num_attention_heads", 8, 1, 1024);
+    c->eps = get_num(j, "layer_norm_eps", 1e-5, LEAST_EPS, 1);
+    refuse(j, "use_attention_mask", NULL);   /* diffusers' pipelines use it */
+    const char *act = get_text(j, "hidden_act", "quick_gelu");
+    if (strcmp(act, "quick_gelu") == 0) c->act = SD_ACT_QUICK_GELU;
+    else if (strcmp(act, "gelu") == 0) c->act = SD_ACT_GELU;
+    else sd_fail(j->e, SD_ERR_UNSUPPORTED, "%s: hidden_act \"%.40s\" is not supported, only quick_gelu and gelu",
+                 j->path, act);
+    const sd_json *arch = sd_json_item(find(j, "architectures"), 0);
+    if (sd_json_is(arch, SD_JSON_TEXT) && strcmp(arch->text, "CLIPTextModelWithProjection") == 0)
+        c->projection = get_int(j, "projection_dim", 512, 1, 65536);
+    if (!j->e->status && c->width % c->heads)
+        sd_fail(j->e, SD_ERR_FORMAT, "%s: hidden_size %d does not divide into %d heads", j->path, c->width, c->heads);
+    j->root = root;
+    return close_json(j);
 }
 
 sd_status sd_clip_config_read(sd_clip_config *c, const char *path, sd_error *e)
 {
-    reader j;
-    memset(c, 0, sizeof *c);
-    if (!open_json(&j, path, e)) return e->status;
-    const sd_json *inner = sd_json_get(j.root, "text_config");
-    sd_json *root = j.root;
-    if (sd_json_is(inner, SD_JSON_OBJECT)) j.root = (sd_json *)inner;   /* a whole CLIPModel's file */
-    c->vocab = get_int(&j, "vocab_size", 49408, 1, 1 << 24);
-    c->positions = get_int(&j, "max_position_embeddings", 77, 1, 1 << 16);
-    c->width = get_int(&j, "hidden_size", 512, 1, 65536);
-    c->ff = get_int(&j, "intermediate_size", 2048, 1, 262144);
-    c->layers = get_int(&j, "num_hidden_layers", 12, 1, 256);
-    c->heads = get_int(&j, "num_attention_heads", 8, 1, 1024);
-    c->eps = get_num(&j, "layer_norm_eps", 1e-5, LEAST_EPS, 1);
-    refuse(&j, "use_attention_mask", NULL);   /* diffusers' pipelines use it */
-    const char *act = get_text(&j, "hidden_act", "quick_gelu");
-    if (strcmp(act, "quick_gelu") == 0) c->act = SD_ACT_QUICK_GELU;
-    else if (strcmp(act, "gelu") == 0) c->act = SD_ACT_GELU;
-    else sd_fail(e, SD_ERR_UNSUPPORTED, "%s: hidden_act \"%.40s\" is not supported, only quick_gelu and gelu", path,
-                 act);
-    const sd_json *arch = sd_json_item(find(&j, "architectures"), 0);
-    if (sd_json_is(arch, SD_JSON_TEXT) && strcmp(arch->text, "CLIPTextModelWithProjection") == 0)
-        c->projection = get_int(&j, "projection_dim", 512, 1, 65536);
-    if (!e->status && c->width % c->heads)
-        sd_fail(e, SD_ERR_FORMAT, "%s: hidden_size %d does not divide into %d heads", path, c->width, c->heads);
-    j.root = root;
-    return close_json(&j);
+    reader j = open_file(path, e);
+    return clip_config(&j, c);
+}
+
+sd_status sd_clip_config_parse(sd_clip_config *c, const char *text, const char *name, sd_error *e)
+{
+    reader j = open_text(text, name, e);
+    return clip_config(&j, c);
 }
 

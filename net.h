@@ -42,6 +42,10 @@ typedef struct sd_vae_config {
     char notes[SD_NOTES];
 } sd_vae_config;
 
+/* Fits the VAE of SD 1 and 2; tools/fit_preview.py makes one for another. */
+#define SD_LATENT_RGB \
+    {{0.298f, 0.207f, 0.208f}, {0.187f, 0.286f, 0.173f}, {-0.158f, 0.189f, 0.264f}, {-0.184f, -0.271f, -0.473f}, {0}}
+
 typedef struct sd_clip_config {
     int vocab, positions, width, heads, layers, ff;
     sd_act act;
@@ -49,17 +53,44 @@ typedef struct sd_clip_config {
     int projection;                    /* columns of text_projection; 0: no such tensor */
 } sd_clip_config;
 
-/* A family of models, which `sd plan --config` knows by name. */
+/* What a UNet of a published file may have and sd_unet_config cannot say: such a UNet is known by name and not run. */
+typedef enum sd_middle { SD_MIDDLE_WHOLE, SD_MIDDLE_ONE_RESNET, SD_MIDDLE_NONE } sd_middle;
+typedef struct sd_unet_beyond {
+    sd_middle middle;
+    bool uneven;                       /* attentions of one level differ in their number of transformer blocks */
+    bool only_cross_attention;         /* attn1 looks at the context too (x4-upscaler) */
+    int time_cond_dim;                 /* time_cond_proj_dim, LCM's guidance; 0: none */
+    int class_embeds;                  /* num_class_embeds, rows of a table; 0: none */
+    int class_in;                      /* numbers of a picture's embedding that is projected (unCLIP); 0: none */
+} sd_unet_beyond;
+
+/* A family of models (model_families.c): everything that a file of weights alone does not say. */
 typedef struct sd_family {
-    const char *name;
+    const char *name;                  /* "sd15" */
+    const char *title;                 /* "Stable Diffusion 1" */
     sd_unet_config unet;
+    sd_unet_beyond beyond;
     sd_vae_config vae;
     sd_clip_config clip[2];
     int n_clip;
+    int pad[2];                        /* each tokenizer's padding id */
+    const char *prediction;            /* "epsilon", "v_prediction" */
+    const char *scheduler;             /* scheduler_config.json as published, its text */
+    const char *refusal;               /* why it cannot be run or planned, a sentence; NULL: it can */
 } sd_family;
 const sd_family *sd_family_find(const char *name);    /* NULL: unknown */
-const char *sd_family_names(void);                    /* "sd15, sd21, sdxl, sdxl-refiner" */
+const sd_family *sd_family_at(size_t i);              /* NULL: there are no more */
+/* The family with the same shapes as f and this prediction, f if it fits; NULL: there is none. */
+const sd_family *sd_family_with(const sd_family *f, const char *prediction);
+/* The first family with these shapes; heads, groups and sizes do not count. NULL: there is none. */
+const sd_family *sd_family_of(const sd_unet_config *c, const sd_unet_beyond *beyond);
+#define SD_FAMILY_NAMES 512
+const char *sd_family_names(char text[SD_FAMILY_NAMES]);   /* of those that can be planned: "sd15, sd15-inpaint, ..." */
 
+/* A configuration out of the text of a config.json; `name` stands for the path in sentences. */
+sd_status sd_unet_config_parse(sd_unet_config *c, const char *text, const char *name, sd_error *e);
+sd_status sd_vae_config_parse(sd_vae_config *c, const char *text, const char *name, sd_error *e);
+sd_status sd_clip_config_parse(sd_clip_config *c, const char *text, const char *name, sd_error *e);
 sd_status sd_unet_config_read(sd_unet_config *c, const char *path, sd_error *e);
 sd_status sd_vae_config_read(sd_vae_config *c, const char *path, sd_error *e);
 sd_status sd_clip_config_read(sd_clip_config *c, const char *path, sd_error *e);

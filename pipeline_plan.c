@@ -252,14 +252,16 @@ static sd_status read_directory(sd_family *f, const char *dir, sd_error *e)
 static sd_status find_family(sd_family *f, const char *what, sd_error *e)
 {
     const sd_family *known = sd_family_find(what);
+    char names[SD_FAMILY_NAMES];
     memset(f, 0, sizeof *f);
+    if (known && known->refusal) return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: %s", what, known->refusal);
     if (known) *f = *known;
     else if (sd_find_dir(what, e)) read_directory(f, what, e);
     else if (e->status) return e->status;
     else if (sd_is_file(what)) sd_unet_config_read(&f->unet, what, e);
     else sd_fail(e, SD_ERR_ARG,
                  "\"%.200s\" is neither a configuration (%s), a model directory nor a UNet's config.json", what,
-                     sd_family_names());
+                     sd_family_names(names));
     return e->status;
 }
 

@@ -114,6 +114,12 @@ sd_entry *sd_store_find(const sd_store *s, const char *name);
 size_t sd_store_count(const sd_store *s);
 sd_entry *sd_store_at(const sd_store *s, size_t i);
 const char *sd_store_meta(const sd_store *s, const char *key);   /* of the first file that has it; NULL: none */
+/* A rule for tensors that published files contain and no network needs (weights_skip.c). */
+typedef struct sd_skip_rule {
+    const char *glob;     /* several with commas between them */
+    const char *why;      /* what such a tensor is: "a counter of positions", after "it is" */
+} sd_skip_rule;
+const sd_skip_rule *sd_skip_find(const char *name);   /* NULL: no rule for it */
 /* Logs the tensors whose names begin with root (NULL: all) that nobody bound: their number as a notice, their names as
  * details. Tensors that published files contain but no network needs (position_ids, ...) do not count. */
 void sd_store_log_unused(const sd_store *s, const char *root, const char *what, const sd_log *log);

@@ -244,15 +244,7 @@ const char *sd_store_meta(const sd_store *s, const char *key)
     return value;
 }
 
-/* ---------------------------------------------------------------------------------- leftovers
- * Tensors that published files contain and no network needs: counters, tables that follow from the configuration,
- * training state. */
-static const char idle[] =
-    "position_ids,*.position_ids,logit_scale,*.logit_scale,betas,alphas_cumprod,alphas_cumprod_prev,"
-    "sqrt_alphas_cumprod,sqrt_one_minus_alphas_cumprod,log_one_minus_alphas_cumprod,sqrt_recip_alphas_cumprod,"
-    "sqrt_recipm1_alphas_cumprod,"
-    "posterior_variance,posterior_log_variance_clipped,posterior_mean_coef1,posterior_mean_coef2,scale_factor,logvar,"
-    "model_ema.decay,model_ema.num_updates,loss.*,first_stage_model.loss.*,denoiser.sigmas";
+/* ---------------------------------------------------------------------------------- leftovers */
 
 void sd_store_log_unused(const sd_store *s, const char *root, const char *what, const sd_log *log)
 {
@@ -260,7 +252,9 @@ void sd_store_log_unused(const sd_store *s, const char *root, const char *what, 
     for (size_t i = 0; i < s->n_files; i++) {
         for (size_t k = 0; k < s->file[i].n; k++) {
             const sd_entry *t = &s->file[i].entry[k];
-            if (t->used || (skip && strncmp(t->name, root, skip) != 0) || sd_glob_list(idle, t->name + skip)) continue;
+            if (t->used || (skip && strncmp(t->name, root, skip) != 0) || sd_skip_find(t->name + skip) ||
+                sd_skip_find(t->name))
+                continue;
             sd_logf(log, SD_LOG_DETAIL, "%s: not used: %s in %s", what, t->name, s->file[i].path);
             n++;
         }

@@ -1,0 +1,201 @@
+/* model_families.c - floor 4: the families of published models, as data.
+ *
+ * No other code asks to which family a model belongs: variants are numbers in sd_*_config. Facts are from the published
+ * config.json, scheduler_config.json and tokenizer files. */
+#include "net.h"
+
+#include <string.h>
+
+/* ---------------------------------------------------------------------------------------- networks */
+
+#define VAE_COMMON \
+    .in_channels = 3, .out_channels = 3, .latent_channels = 4, .layers = 2, .groups = 32, \
+    .latent_rgb = SD_LATENT_RGB, .mid_attention = true, .quant_conv = true, .post_quant_conv = true
+#define VAE(scale) {VAE_COMMON, .levels = 4, .channels = {128, 256, 512, 512}, .scaling_factor = scale}
+#define VAE_F4(scale) {VAE_COMMON, .levels = 3, .channels = {128, 256, 512}, .scaling_factor = scale}
+
+#define CLIP_L {.vocab = 49408, .positions = 77, .width = 768, .heads = 12, .layers = 12, \
+                .ff = 3072, .act = SD_ACT_QUICK_GELU, .eps = 1e-5}
+#define CLIP_H {.vocab = 49408, .positions = 77, .width = 1024, .heads = 16, .layers = 23, \
+                .ff = 4096, .act = SD_ACT_GELU, .eps = 1e-5}
+#define CLIP_G {.vocab = 49408, .positions = 77, .width = 1280, .heads = 20, .layers = 32, \
+                .ff = 5120, .act = SD_ACT_GELU, .eps = 1e-5, .projection = 1280}
+
+#define UNET_COMMON .out_channels = 4, .groups = 32, .norm_eps = 1e-5, .flip_sin_to_cos = true
+#define FOUR_LEVELS .levels = 4, .channels = {320, 640, 1280, 1280}, .depth = {1, 1, 1, 0}, .up_depth = {1, 1, 1, 0}
+#define SIZE(n) .height = n, .width = n
+
+/* SD 1: 8 heads at every level, CLIP-L. */
+#define SD1_UNET(in, size) \
+    {UNET_COMMON, FOUR_LEVELS, .in_channels = in, .layers = {2, 2, 2, 2}, .heads = {8, 8, 8, 8}, .mid_depth = 1, \
+     .context_dim = 768, SIZE(size)}
+#define SD1_REST .vae = VAE(0.18215), .clip = {CLIP_L}, .n_clip = 1, .pad = {49407}, .prediction = "epsilon"
+/* SD 2: heads of 64 numbers, OpenCLIP-H, linear projections. */
+#define SD2_UNET(in, size) \
+    {UNET_COMMON, FOUR_LEVELS, .in_channels = in, .layers = {2, 2, 2, 2}, .heads = {5, 10, 20, 20}, .mid_depth = 1, \
+     .context_dim = 1024, .linear_projection = true, SIZE(size)}
+#define SD2_REST .vae = VAE(0.18215), .clip = {CLIP_H}, .n_clip = 1, .pad = {0}
+/* SDXL: heads of 64 numbers, CLIP-L and OpenCLIP-bigG, sizes and crops as further inputs. */
+#define SDXL_COMMON \
+    UNET_COMMON, .levels = 3, .channels = {320, 640, 1280}, .layers = {2, 2, 2}, .heads = {5, 10, 20}, \
+    .context_dim = 2048, .linear_projection = true, .add_time_dim = 256, .add_in_dim = 2816
+#define SDXL_UNET(in, size) \
+    {SDXL_COMMON, .in_channels = in, .depth = {0, 2, 10}, .up_depth = {0, 2, 10}, .mid_depth = 10, SIZE(size)}
+#define SDXL_REST \
+    .vae = VAE(0.13025), .clip = {CLIP_L, CLIP_G}, .n_clip = 2, .pad = {49407, 0}, .prediction = "epsilon"
+
+/* -------------------------------------------------------------------------------------- schedulers */
+
+#define BETAS_OF(start, end) \
+    "\"num_train_timesteps\":1000,\"beta_start\":" start ",\"beta_end\":" end ",\"beta_schedule\":\"scaled_linear\"," \
+    "\"trained_betas\":null,\"clip_sample\":false,\"set_alpha_to_one\":false,\"steps_offset\":1"
+#define BETAS BETAS_OF("0.00085", "0.012")
+#define SCHEDULER(class, rest) "{\"_class_name\":\"" class "\"," BETAS ",\"skip_prk_steps\":true" rest "}"
+#define PREDICTS(type) ",\"prediction_type\":\"" type "\""
+#define SPACED(how) ",\"timestep_spacing\":\"" how "\""
+
+static const char pndm[] = SCHEDULER("PNDMScheduler", "");
+static const char pndm_epsilon[] = SCHEDULER("PNDMScheduler", PREDICTS("epsilon"));
+static const char ddim[] = SCHEDULER("DDIMScheduler", "");
+static const char ddim_v[] = SCHEDULER("DDIMScheduler", PREDICTS("v_prediction"));
+static const char euler_leading[] =
+    SCHEDULER("EulerDiscreteScheduler", PREDICTS("epsilon") SPACED("leading")
+              ",\"interpolation_type\":\"linear\",\"use_karras_sigmas\":false,\"sample_max_value\":1.0");
+static const char euler_trailing[] = SCHEDULER("EulerDiscreteScheduler", PREDICTS("epsilon") SPACED("trailing"));
+static const char euler_a[] = SCHEDULER("EulerAncestralDiscreteScheduler", PREDICTS("epsilon"));
+static const char euler_a_trailing[] =
+    SCHEDULER("EulerAncestralDiscreteScheduler", PREDICTS("epsilon") SPACED("trailing")
+              ",\"interpolation_type\":\"linear\"");
+static const char lcm[] =
+    SCHEDULER("LCMScheduler", PREDICTS("epsilon") SPACED("leading")
+              ",\"original_inference_steps\":50,\"timestep_scaling\":10.0");
+static const char dpmpp[] = SCHEDULER("DPMSolverMultistepScheduler", PREDICTS("epsilon"));
+static const char x4[] =
+    "{\"_class_name\":\"DDIMScheduler\"," BETAS_OF("0.0001", "0.02") PREDICTS("v_prediction") "}";
+
+/* ---------------------------------------------------------------------------------------- families
+ * Of families whose shapes are the same the first is the one that a file without further signs is taken for. */
+
+#define NO_MIDDLE "a UNet without a middle block is not supported yet"
+#define ONE_RESNET "a UNet whose middle block is one resnet alone is not supported yet"
+#define UNCLIP "Stable unCLIP makes pictures from a picture's embedding, which is not supported"
+
+static const sd_family families[] = {
+    {.name = "sd15", .title = "Stable Diffusion 1", .unet = SD1_UNET(4, 64), SD1_REST, .scheduler = pndm},
+    {.name = "sd15-inpaint", .title = "Stable Diffusion 1 for inpainting", .unet = SD1_UNET(9, 64), SD1_REST,
+     .scheduler = ddim},
+    {.name = "instruct-pix2pix", .title = "InstructPix2Pix", .unet = SD1_UNET(8, 64), SD1_REST, .scheduler = euler_a},
+    {.name = "lcm", .title = "a latent consistency model of Stable Diffusion 1", .unet = SD1_UNET(4, 96),
+     .beyond = {.time_cond_dim = 256}, SD1_REST, .scheduler = lcm,
+     .refusal = "a UNet that has the guidance scale as an input (time_cond_proj_dim) is not supported yet"},
+    {.name = "small-sd", .title = "small-sd, also BK-SDM-base",
+     .unet = {UNET_COMMON, FOUR_LEVELS, .in_channels = 4, .layers = {1, 1, 1, 1}, .heads = {8, 8, 8, 8},
+              .mid_depth = 1, .context_dim = 768, SIZE(64)},
+     SD1_REST, .scheduler = dpmpp},
+    {.name = "bk-sdm-small", .title = "BK-SDM-small",
+     .unet = {UNET_COMMON, FOUR_LEVELS, .in_channels = 4, .layers = {1, 1, 1, 1}, .heads = {8, 8, 8, 8},
+              .context_dim = 768, SIZE(64)},
+     .beyond = {.middle = SD_MIDDLE_NONE}, SD1_REST, .scheduler = dpmpp, .refusal = NO_MIDDLE},
+    {.name = "tiny-sd", .title = "tiny-sd, also BK-SDM-tiny",
+     .unet = {UNET_COMMON, .in_channels = 4, .levels = 3, .channels = {320, 640, 1280}, .layers = {1, 1, 1},
+              .depth = {1, 1, 1}, .up_depth = {1, 1, 1}, .heads = {8, 8, 8}, .context_dim = 768, SIZE(64)},
+     .beyond = {.middle = SD_MIDDLE_NONE}, SD1_REST, .scheduler = dpmpp, .refusal = NO_MIDDLE},
+
+    {.name = "sd21", .title = "Stable Diffusion 2 at 768 pixels", .unet = SD2_UNET(4, 96), SD2_REST,
+     .prediction = "v_prediction", .scheduler = ddim_v},
+    {.name = "sd21-base", .title = "Stable Diffusion 2 at 512 pixels", .unet = SD2_UNET(4, 64), SD2_REST,
+     .prediction = "epsilon", .scheduler = pndm_epsilon},
+    {.name = "sd21-inpaint", .title = "Stable Diffusion 2 for inpainting", .unet = SD2_UNET(9, 64), SD2_REST,
+     .prediction = "epsilon", .scheduler = pndm},
+    {.name = "sd2-depth", .title = "Stable Diffusion 2 with a depth map", .unet = SD2_UNET(5, 64), SD2_REST,
+     .prediction = "epsilon", .scheduler = pndm},
+    {.name = "sd-turbo", .title = "SD-Turbo", .unet = SD2_UNET(4, 64), SD2_REST,
+     .prediction = "epsilon", .scheduler = euler_trailing},
+    {.name = "sd21-unclip-h", .title = "Stable unCLIP with CLIP-H", .unet = SD2_UNET(4, 96),
+     .beyond = {.class_in = 2048}, SD2_REST, .prediction = "v_prediction", .scheduler = ddim_v, .refusal = UNCLIP},
+    {.name = "sd21-unclip-l", .title = "Stable unCLIP with CLIP-L", .unet = SD2_UNET(4, 96),
+     .beyond = {.class_in = 1536}, SD2_REST, .prediction = "v_prediction", .scheduler = ddim_v, .refusal = UNCLIP},
+    {.name = "x4-upscaler", .title = "Stable Diffusion's upscaler by four",
+     .unet = {UNET_COMMON, .in_channels = 7, .levels = 4, .channels = {256, 512, 512, 1024}, .layers = {2, 2, 2, 2},
+              .depth = {0, 1, 1, 1}, .up_depth = {0, 1, 1, 1}, .heads = {8, 8, 8, 8}, .mid_depth = 1,
+              .context_dim = 1024, .linear_projection = true, SIZE(128)},
+     .beyond = {.only_cross_attention = true, .class_embeds = 1000},
+     .vae = VAE_F4(0.08333), .clip = {CLIP_H}, .n_clip = 1, .pad = {0}, .prediction = "v_prediction", .scheduler = x4,
+     .refusal = "a UNet with class embeddings and attention to the text alone is not supported yet"},
+
+    {.name = "sdxl", .title = "Stable Diffusion XL", .unet = SDXL_UNET(4, 128), SDXL_REST,
+     .scheduler = euler_leading},
+    {.name = "sdxl-inpaint", .title = "Stable Diffusion XL for inpainting", .unet = SDXL_UNET(9, 128), SDXL_REST,
+     .scheduler = euler_leading},
+    {.name = "sdxl-turbo", .title = "SDXL-Turbo", .unet = SDXL_UNET(4, 64), SDXL_REST, .scheduler = euler_a_trailing},
+    {.name = "ssd-1b", .title = "SSD-1B",
+     .unet = {SDXL_COMMON, .in_channels = 4, .depth = {0, 2, 4}, .up_depth = {0, 2, 4}, SIZE(128)},
+     .beyond = {.middle = SD_MIDDLE_ONE_RESNET, .uneven = true}, SDXL_REST, .scheduler = euler_leading,
+     .refusal = ONE_RESNET},
+    {.name = "vega", .title = "Segmind-Vega",
+     .unet = {SDXL_COMMON, .in_channels = 4, .depth = {0, 1, 2}, .up_depth = {0, 1, 2}, SIZE(128)},
+     .beyond = {.middle = SD_MIDDLE_ONE_RESNET}, SDXL_REST, .scheduler = euler_leading, .refusal = ONE_RESNET},
+    {.name = "sdxl-refiner", .title = "Stable Diffusion XL's refiner",
+     .unet = {UNET_COMMON, .in_channels = 4, .levels = 4, .channels = {384, 768, 1536, 1536}, .layers = {2, 2, 2, 2},
+              .depth = {0, 4, 4, 0}, .up_depth = {0, 4, 4, 0}, .heads = {6, 12, 24, 24}, .mid_depth = 4,
+              .context_dim = 1280, .linear_projection = true, .add_time_dim = 256, .add_in_dim = 2560, SIZE(128)},
+     .vae = VAE(0.13025), .clip = {CLIP_G}, .n_clip = 1, .pad = {0}, .prediction = "epsilon",
+     .scheduler = euler_leading},
+};
+
+/* ---------------------------------------------------------------------------------------- looking */
+
+const sd_family *sd_family_at(size_t i) { return i < SD_COUNT(families) ? &families[i] : NULL; }
+
+const sd_family *sd_family_find(const char *name)
+{
+    for (size_t i = 0; i < SD_COUNT(families); i++)
+        if (strcmp(families[i].name, name) == 0) return &families[i];
+    return NULL;
+}
+
+static bool same_levels(const sd_unet_config *a, const sd_unet_config *b)
+{
+    for (int i = 0; i < a->levels; i++)
+        if (a->channels[i] != b->channels[i] || a->layers[i] != b->layers[i] || a->depth[i] != b->depth[i] ||
+            a->up_depth[i] != b->up_depth[i])
+            return false;
+    return true;
+}
+
+static bool same_shapes(const sd_unet_config *a, const sd_unet_beyond *x, const sd_unet_config *b,
+                        const sd_unet_beyond *y)
+{
+    return a->in_channels == b->in_channels && a->out_channels == b->out_channels && a->levels == b->levels &&
+           same_levels(a, b) && a->mid_depth == b->mid_depth && a->context_dim == b->context_dim &&
+           a->linear_projection == b->linear_projection && a->add_in_dim == b->add_in_dim &&
+           x->middle == y->middle && x->uneven == y->uneven && x->only_cross_attention == y->only_cross_attention &&
+           x->time_cond_dim == y->time_cond_dim && x->class_embeds == y->class_embeds && x->class_in == y->class_in;
+}
+
+const sd_family *sd_family_of(const sd_unet_config *c, const sd_unet_beyond *beyond)
+{
+    for (size_t i = 0; i < SD_COUNT(families); i++)
+        if (same_shapes(c, beyond, &families[i].unet, &families[i].beyond)) return &families[i];
+    return NULL;
+}
+
+const sd_family *sd_family_with(const sd_family *f, const char *prediction)
+{
+    if (strcmp(f->prediction, prediction) == 0) return f;
+    for (size_t i = 0; i < SD_COUNT(families); i++)
+        if (same_shapes(&f->unet, &f->beyond, &families[i].unet, &families[i].beyond) &&
+            strcmp(families[i].prediction, prediction) == 0)
+            return &families[i];
+    return NULL;
+}
+
+const char *sd_family_names(char text[SD_FAMILY_NAMES])
+{
+    size_t n = 0;
+    *text = 0;
+    for (size_t i = 0; i < SD_COUNT(families) && n < SD_FAMILY_NAMES; i++)
+        if (!families[i].refusal)
+            n += (size_t)snprintf(text + n, SD_FAMILY_NAMES - n, "%s%s", n ? ", " : "", families[i].name);
+    return text;
+}
