@@ -75,8 +75,8 @@ static const sd_bind_row vae_res_rows[] = {RES_ROWS("norm1", "conv1", "temb_proj
 static const sd_bind_row transformer_rows[] = {TRANSFORMER_ROWS("cc11")};
 static const sd_bind_row linear_transformer_rows[] = {TRANSFORMER_ROWS("cc")};
 
-/* c: channels; d: width of the context; g: 8c, GEGLU's value and gate; f: 4c */
-#define BLOCK_LETTERS "cdgf"
+/* c: channels; d: width of the context; g: 8c, GEGLU's value and gate; f: 4c; k: width of what attn1 looks at, c or d */
+#define BLOCK_LETTERS "cdgfk"
 #define ATTN_ROWS(member, context) \
     {offsetof(sd_block_w, member.to_q.w), #member ".to_q.weight", NULL, "cc", 0}, \
     {offsetof(sd_block_w, member.to_k.w), #member ".to_k.weight", NULL, "c" context, 0}, \
@@ -85,7 +85,7 @@ static const sd_bind_row linear_transformer_rows[] = {TRANSFORMER_ROWS("cc")};
     {offsetof(sd_block_w, member.to_out.b), #member ".to_out.0.bias", NULL, "c", 0}
 static const sd_bind_row block_rows[] = {
     WB(sd_block_w, norm1, "norm1", "norm1", "c", "c"),
-    ATTN_ROWS(attn1, "c"),
+    ATTN_ROWS(attn1, "k"),
     WB(sd_block_w, norm2, "norm2", "norm2", "c", "c"),
     ATTN_ROWS(attn2, "d"),
     WB(sd_block_w, norm3, "norm3", "norm3", "c", "c"),
@@ -134,7 +134,7 @@ static void bind_transformer(sd_binder *b, sd_transformer_w *w, const sd_step *s
         snprintf(hf_block, sizeof hf_block, "%stransformer_blocks.%d.", hf, k);
         snprintf(ldm_block, sizeof ldm_block, "%stransformer_blocks.%d.", ldm, k);
         sd_bind(b, &w->block[k], block_rows, SD_COUNT(block_rows), hf_block, ldm_block, BLOCK_LETTERS,
-                (const int64_t[]){c, d->context, 8 * c, 4 * c});
+                (const int64_t[]){c, d->context, 8 * c, 4 * c, s->only_cross ? d->context : c});
     }
 }
 
@@ -261,8 +261,8 @@ static const sd_attn_names unet_attn_names = {"to_q", "to_k", "to_v", "to_out.0"
 
 /* diffusers BasicTransformerBlock, h [N,T,C] in place:
  *   h += attn1(norm1(h));  h += attn2(norm2(h), context);  h += ff(norm3(h)),  ff(x) = W2 (v gelu(g)), [v|g] = W1 x */
-static void transformer_block_(sd_run *r, const sd_block_w *w, sd_tensor h, const sd_context *context, int heads,
-                               const char *path)
+static void transformer_block_(sd_run *r, const sd_block_w *w, sd_tensor h, const sd_context *context,
+                               const sd_step *s, const char *path)
 {
     char attn[SD_PATH + 8];
     size_t mark = sd_mark(r);
@@ -270,7 +270,8 @@ static void transformer_block_(sd_run *r, const sd_block_w *w, sd_tensor h, cons
     sd_tensor n = sd_layer_norm(r, h, &w->norm1.w, &w->norm1.b, LAYER_NORM_EPS);
     sd_trace_tensor(r, n, "%s.norm1", path);
     snprintf(attn, sizeof attn, "%s.attn1", path);
-    sd_tensor a = sd_self_attend(r, &w->attn1, n, heads, false, attn, &unet_attn_names);
+    sd_tensor a = s->only_cross ? cross_attend(r, &w->attn1, n, context, s->heads, attn, &unet_attn_names)
+                                : sd_self_attend(r, &w->attn1, n, s->heads, false, attn, &unet_attn_names);
     sd_trace_tensor(r, a, "%s", attn);
     sd_add_(r, h, a);
     sd_reset(r, mark);
@@ -278,7 +279,7 @@ static void transformer_block_(sd_run *r, const sd_block_w *w, sd_tensor h, cons
     n = sd_layer_norm(r, h, &w->norm2.w, &w->norm2.b, LAYER_NORM_EPS);
     sd_trace_tensor(r, n, "%s.norm2", path);
     snprintf(attn, sizeof attn, "%s.attn2", path);
-    a = cross_attend(r, &w->attn2, n, context, heads, attn, &unet_attn_names);
+    a = cross_attend(r, &w->attn2, n, context, s->heads, attn, &unet_attn_names);
     sd_trace_tensor(r, a, "%s", attn);
     sd_add_(r, h, a);
     sd_reset(r, mark);
@@ -311,7 +312,7 @@ static void transformer_(sd_run *r, const sd_transformer_w *w, const sd_net_dims
     for (int k = 0; k < s->depth; k++) {
         char path[SD_PATH];
         snprintf(path, sizeof path, "%s.transformer_blocks.%d", s->hf, k);
-        transformer_block_(r, &w->block[k], tokens, context, s->heads, path);
+        transformer_block_(r, &w->block[k], tokens, context, s, path);
     }
     sd_tensor y = sd_linear(r, tokens, &w->proj_out.w, &w->proj_out.b);
     sd_tensor picture = sd_view4(r, y, N, H, W, C);

@@ -215,19 +215,53 @@ static void check_split(const reader *j, const int *channels, int levels, int gr
                     groups);
 }
 
+/* Depths of one block's attentions: a number, or a list with one for each of its `layers`. */
+static int get_depth(const reader *j, const sd_json *v, const char *key, unsigned char *each, int layers)
+{
+    int i = 0;
+    if (!sd_json_is(v, SD_JSON_LIST)) return whole(j, v, key, 1, 64);
+    if (sd_json_count(v) != layers) {
+        sd_fail(j->e, SD_ERR_FORMAT, "%s: %s must have %d entries for a block of %d layers, it has %d", j->path, key,
+                layers, layers, sd_json_count(v));
+        return 1;
+    }
+    for (const sd_json *x = v->first; x; x = x->next) each[i++] = (unsigned char)whole(j, x, key, 1, 64);
+    return each[0];
+}
+
+/* The depths of all blocks of one way. The list of the way up runs from coarse to fine. */
+static void get_depths(const reader *j, const sd_unet_config *c, const char *key, bool up, int *depth,
+                       unsigned char each[][SD_MAX_LAYERS])
+{
+    const sd_json *v = find(j, key);
+    int n = c->levels, i = 0;
+    for (int level = 0; level < n; level++) depth[level] = v && !sd_json_is(v, SD_JSON_LIST) ? whole(j, v, key, 1, 64) : 1;
+    if (!sd_json_is(v, SD_JSON_LIST)) return;
+    if (sd_json_count(v) != n) {
+        sd_fail(j->e, SD_ERR_FORMAT, "%s: %s must have %d entries, one per level, it has %d", j->path, key, n,
+                sd_json_count(v));
+        return;
+    }
+    for (const sd_json *x = v->first; x; x = x->next, i++) {
+        int level = up ? n - 1 - i : i;
+        depth[level] = get_depth(j, x, key, each[level], c->layers[level] + up);
+    }
+}
+
 static void unet_depths(const reader *j, sd_unet_config *c)
 {
-    int n = c->levels, down[SD_MAX_LEVELS], up[SD_MAX_LEVELS], depth[SD_MAX_LEVELS], reversed[SD_MAX_LEVELS];
+    static const char down_key[] = "transformer_layers_per_block", up_key[] = "reverse_transformer_layers_per_block";
+    int n = c->levels, down[SD_MAX_LEVELS], up[SD_MAX_LEVELS], depth[SD_MAX_LEVELS], up_depth[SD_MAX_LEVELS];
     block_types(j, "down_block_types", "DownBlock2D", "CrossAttnDownBlock2D", down, n);
     block_types(j, "up_block_types", "UpBlock2D", "CrossAttnUpBlock2D", up, n);
-    get_levels(j, "transformer_layers_per_block", depth, n, 1, 1, 64);
-    for (int i = 0; i < n; i++) reversed[i] = depth[n - 1 - i];
-    if (find(j, "reverse_transformer_layers_per_block"))
-        get_levels(j, "reverse_transformer_layers_per_block", reversed, n, 1, 1, 64);
-    if (j->e->status) return;
-    for (int i = 0; i < n; i++) {
+    get_depths(j, c, down_key, false, depth, c->layer_depth);
+    if (find(j, up_key)) get_depths(j, c, up_key, true, up_depth, c->up_layer_depth);
+    else memcpy(up_depth, depth, sizeof depth);
+    for (int i = 0; i < n && !j->e->status; i++) {
+        if (c->layer_depth[i][0] && !find(j, up_key))
+            sd_fail(j->e, SD_ERR_FORMAT, "%s: %s has a list for a block, so there must be %s", j->path, down_key, up_key);
         c->depth[i] = down[i] ? depth[i] : 0;
-        c->up_depth[i] = up[n - 1 - i] ? reversed[n - 1 - i] : 0;   /* the lists run from coarse to fine */
+        c->up_depth[i] = up[n - 1 - i] ? up_depth[i] : 0;
         if ((c->depth[i] || c->up_depth[i] || i == n - 1) && c->channels[i] % c->heads[i])
             sd_fail(j->e, SD_ERR_FORMAT, "%s: %d channels do not divide into %d attention heads", j->path,
                     c->channels[i], c->heads[i]);
@@ -235,22 +269,48 @@ static void unet_depths(const reader *j, sd_unet_config *c)
     c->mid_depth = depth[n - 1];   /* the coarsest level's, whether or not its own block has attention */
 }
 
+/* Here null differs from absent. */
+static void unet_middle(const reader *j, sd_unet_config *c)
+{
+    static const struct { const char *name; sd_mid mid; } kinds[] = {{"UNetMidBlock2DCrossAttn", SD_MID_ATTENTION},
+                                                                     {"UNetMidBlock2D", SD_MID_RESNET}};
+    const sd_json *v = sd_json_get(j->root, "mid_block_type");
+    const char *name = v ? sd_json_text(v) : kinds[0].name;
+    c->mid = SD_MID_NONE;
+    for (size_t i = 0; i < SD_COUNT(kinds) && name; i++)
+        if (strcmp(kinds[i].name, name) == 0) c->mid = kinds[i].mid;
+    if (c->mid == SD_MID_NONE && !sd_json_is(v, SD_JSON_NULL))
+        sd_fail(j->e, SD_ERR_UNSUPPORTED, "%s: mid_block_type \"%.60s\" is not supported, only %s, %s and null", j->path,
+                name ? name : "?", kinds[0].name, kinds[1].name);
+}
+
+/* only_cross_attention: true or false, or a list of them, one per level. */
+static void unet_only_cross(const reader *j, sd_unet_config *c)
+{
+    const sd_json *v = find(j, "only_cross_attention"), *x = sd_json_is(v, SD_JSON_LIST) ? v->first : v;
+    bool one = !sd_json_is(v, SD_JSON_LIST);
+    if (!one && sd_json_count(v) != c->levels)
+        sd_fail(j->e, SD_ERR_FORMAT, "%s: only_cross_attention must have %d entries, one per level, it has %d", j->path,
+                c->levels, sd_json_count(v));
+    for (int i = 0; i < c->levels && x; i++, x = one ? x : x->next) {
+        if (!sd_json_is_bool(x)) sd_fail(j->e, SD_ERR_FORMAT, "%s: only_cross_attention must be true or false", j->path);
+        c->only_cross[i] = sd_json_is(x, SD_JSON_TRUE);
+    }
+}
+
 static void unet_refusals(const reader *j)
 {
     static const struct { const char *key, *only; } one_way[] = {
-        {"act_fn", "silu swish"}, {"mid_block_type", "UNetMidBlock2DCrossAttn"}, {"center_input_sample", NULL},
+        {"act_fn", "silu swish"}, {"center_input_sample", NULL},
         {"dual_cross_attention", NULL},
-        {"only_cross_attention", NULL}, {"class_embed_type", NULL}, {"num_class_embeds", NULL},
+        {"class_embed_type", NULL},
         {"encoder_hid_dim", NULL},
         {"encoder_hid_dim_type", NULL}, {"time_embedding_type", "positional"}, {"time_embedding_act_fn", NULL},
         {"timestep_post_act", NULL},
-        {"time_cond_proj_dim", NULL}, {"resnet_time_scale_shift", "default"}, {"attention_type", "default"},
+        {"resnet_time_scale_shift", "default"}, {"attention_type", "default"},
         {"class_embeddings_concat", NULL},
         {"addition_embed_type", "text_time"}};
     for (size_t i = 0; i < SD_COUNT(one_way); i++) refuse(j, one_way[i].key, one_way[i].only);
-    if (sd_json_is(sd_json_get(j->root, "mid_block_type"), SD_JSON_NULL))   /* here null differs from absent */
-        sd_fail(j->e, SD_ERR_UNSUPPORTED, "%s: mid_block_type null, a UNet without a middle block, is not supported",
-                j->path);
     static const char *const kernels[] = {"conv_in_kernel", "conv_out_kernel"};
     for (size_t i = 0; i < SD_COUNT(kernels); i++)
         if (get_int(j, kernels[i], 3, 1, 99) != 3)
@@ -338,6 +398,10 @@ static sd_status unet_config(reader *j, sd_unet_config *c)
         c->add_in_dim = get_int(j, "projection_class_embeddings_input_dim", 2816, 1, 65536);
     }
     if (!j->e->status) check_split(j, c->channels, c->levels, c->groups);
+    c->class_embeds = get_int(j, "num_class_embeds", 0, 1, 1 << 20);
+    c->time_cond_dim = get_int(j, "time_cond_proj_dim", 0, 1, 65536);
+    unet_middle(j, c);
+    if (!j->e->status) unet_only_cross(j, c);
     if (!j->e->status) unet_depths(j, c);
     return close_json(j);
 }

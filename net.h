@@ -8,8 +8,12 @@
 /* ------------------------------------------------------------------ configurations (model_config.c) */
 
 #define SD_MAX_LEVELS 8
+#define SD_MAX_LAYERS 17   /* on the way up: one more than layers_per_block */
 #define SD_PATH 160   /* room for a module path */
 #define SD_NOTES 512  /* room for notes about keys that have no effect, one line each, for the log */
+
+/* The middle block: resnet, attention, resnet; one resnet [diffusers UNetMidBlock2D]; none. */
+typedef enum sd_mid { SD_MID_ATTENTION = 0, SD_MID_RESNET, SD_MID_NONE } sd_mid;
 
 typedef struct sd_unet_config {
     int in_channels, out_channels;
@@ -18,13 +22,21 @@ typedef struct sd_unet_config {
     int layers[SD_MAX_LEVELS];         /* layers_per_block, per level on the way down; one more on the way up */
     int depth[SD_MAX_LEVELS];          /* transformer blocks per attention on the way down; 0: no attention */
     int up_depth[SD_MAX_LEVELS];       /* the same on the way up, by level (not by position) */
+    /* Where the attentions of one level differ: the depth of the i-th; 0: as above (SSD-1B). */
+    unsigned char layer_depth[SD_MAX_LEVELS][SD_MAX_LAYERS], up_layer_depth[SD_MAX_LEVELS][SD_MAX_LAYERS];
     int heads[SD_MAX_LEVELS];          /* attention heads per level */
-    int mid_depth;                     /* transformer blocks in the middle; 0: none */
+    bool only_cross[SD_MAX_LEVELS];    /* only_cross_attention: attn1 looks at the context too (x4-upscaler) */
+    sd_mid mid;
+    int mid_depth;                     /* transformer blocks of its attention */
     int groups;                        /* norm_num_groups */
     double norm_eps;                   /* of resnets and conv_norm_out; transformers' group norms have 1e-6 */
     int context_dim;                   /* cross_attention_dim */
     bool linear_projection;            /* proj_in, proj_out: [C,C] instead of [C,C,1,1] */
     int add_time_dim, add_in_dim;      /* addition_time_embed_dim, projection_class_embeddings_input_dim; 0: not SDXL */
+    int class_embeds;                  /* num_class_embeds: rows of a table of which one is added to the time embedding
+                                        * (x4-upscaler: by the noise level); 0: none */
+    int time_cond_dim;                 /* time_cond_proj_dim: width of a further input of the time embedding (LCM: of
+                                        * the guidance scale); 0: none */
     int height, width;                 /* native latent size, sample_size */
     bool flip_sin_to_cos;
     double freq_shift;
@@ -118,6 +130,7 @@ typedef struct sd_step {
     sd_step_kind kind;
     int ci, co;          /* channels in (after joining a skip) and out */
     int depth, heads;    /* ATTN */
+    bool only_cross;     /* ATTN: no self-attention, both look at the context */
     int skip;            /* RES on the way up: channels of the skip that it pops and concatenates; 0: none */
     bool push;           /* its result is pushed as a skip */
     char hf[64], ldm[64];
@@ -212,6 +225,8 @@ typedef struct sd_cond {
     const float *pooled;          /* [n,pooled_width]: a text encoder's vector for the whole prompt (SDXL); or NULL */
     int n_ids;
     const float *ids;             /* [n,n_ids]: SDXL's time ids, sizes and crops in pixels; or NULL */
+    const int32_t *labels;        /* [n]: rows of the class embedding; or NULL */
+    const float *time_cond;       /* [n,time_cond_dim]; or NULL */
     uint64_t version;             /* changes whenever the context's numbers change: what a network computes from the
                                    * context alone is kept under it. 0: nothing is kept */
 } sd_cond;
@@ -238,6 +253,7 @@ typedef struct sd_unet_net {
     sd_net net;
     int up;                       /* the first step on the way up */
     sd_wb time1, time2, add1, add2;
+    sd_tensor class_embedding, cond_proj;
 } sd_unet_net;
 sd_status sd_unet_walk(sd_unet_net *u, const sd_unet_config *c, sd_error *e);
 sd_status sd_unet_bind(sd_unet_net *u, sd_binder *b);

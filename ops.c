@@ -433,10 +433,10 @@ sd_tensor sd_embed(sd_run *r, const int32_t *ids, int64_t n, int64_t t, const sd
                    const sd_tensor *position)
 {
     if (!go(r)) return (sd_tensor){0};
-    if (token->nd != 2 || position->nd != 2 || position->dim[1] != token->dim[1])
-        return shape_error(r, "embed", "tables of one width", position);
-    if (t > position->dim[0]) return shape_error(r, "embed", "a position for every token", position);
-    for (int64_t i = 0; i < n * t; i++) {
+    if (token->nd != 2 || (position && (position->nd != 2 || position->dim[1] != token->dim[1])))
+        return shape_error(r, "embed", "tables of one width", position ? position : token);
+    if (position && t > position->dim[0]) return shape_error(r, "embed", "a position for every token", position);
+    for (int64_t i = 0; i < n * t && ids; i++) {
         if (ids[i] < 0 || ids[i] >= token->dim[0]) {
             sd_fail(r->err, SD_ERR_ARG, "token id %d is outside the vocabulary of %lld", (int)ids[i],
                     (long long)token->dim[0]);

@@ -180,6 +180,7 @@ sd_tensor sd_concat(sd_run *r, sd_tensor a, sd_tensor b);                    /* 
 sd_tensor sd_upsample(sd_run *r, sd_tensor x, int64_t h, int64_t w);         /* nearest, to h x w */
 /* Sinusoidal embedding of n numbers of the host, [n,dim]; kernels.h has the formula (sdk_sinusoid). */
 sd_tensor sd_sinusoid(sd_run *r, int64_t n, int64_t dim, const float *value, bool flip, double shift);
+/* token[ids[n,t]] + position[t], [n,t,C]; position NULL: none is added. */
 sd_tensor sd_embed(sd_run *r, const int32_t *ids, int64_t n, int64_t t, const sd_tensor *token,
                    const sd_tensor *position);
 

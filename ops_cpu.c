@@ -416,7 +416,7 @@ static void cpu_sinusoid(sd_run *r, sd_tensor y, const float *value, bool flip, 
     sdk_sinusoid(sd_f32(y), value, (size_t)y.dim[0], (size_t)y.dim[1], flip, shift);
 }
 
-/* y[n,t] = token[ids[n,t]] + position[t] */
+/* y[n,t] = token[ids[n,t]] + position[t], if there are positions */
 static void cpu_embed(sd_run *r, sd_tensor y, const int32_t *ids, const sd_tensor *token, const sd_tensor *position)
 {
     const sd_cpu *cpu = sd_cpu_of(r);
@@ -426,6 +426,7 @@ static void cpu_embed(sd_run *r, sd_tensor y, const int32_t *ids, const sd_tenso
     for (size_t i = 0; i < n; i++) {
         float *to = sd_f32(y) + i * C;
         sd_widen_weight(to, token, (size_t)ids[i] * C, C, cpu->kern);
+        if (!position) continue;
         sd_widen_weight(row, position, i % T * C, C, cpu->kern);
         cpu->kern->add(to, row, C);
     }

@@ -11,12 +11,16 @@
 
 typedef struct walk { sd_net_steps *p; int block; } walk;
 
-static void attention(walk *w, int channels, int depth, int heads, const char *block, int level, int i)
+/* The i-th attention of a block. */
+static void attention(walk *w, const sd_unet_config *c, const char *block, int number, int level, int i)
 {
-    sd_step *s = sd_step_add(w->p, SD_STEP_ATTN, channels, channels, "%s_blocks.%d.attentions.%d", block, level, i);
-    sd_step_ldm(s, "%s_blocks.%d.1", *block == 'd' ? "input" : "output", w->block);
-    s->depth = depth;
-    s->heads = heads;
+    bool down = *block == 'd';
+    int ch = c->channels[level], own = down ? c->layer_depth[level][i] : c->up_layer_depth[level][i];
+    sd_step *s = sd_step_add(w->p, SD_STEP_ATTN, ch, ch, "%s_blocks.%d.attentions.%d", block, number, i);
+    sd_step_ldm(s, "%s_blocks.%d.1", down ? "input" : "output", w->block);
+    s->depth = own ? own : down ? c->depth[level] : c->up_depth[level];
+    s->heads = c->heads[level];
+    s->only_cross = c->only_cross[level];
 }
 
 /* Makes the last step's result a skip, which ends an input block. */
@@ -36,7 +40,7 @@ static void walk_down(walk *w, const sd_unet_config *c)
             sd_step *s = sd_step_add(w->p, SD_STEP_RES, ch, c->channels[level], "down_blocks.%d.resnets.%d", level, i);
             sd_step_ldm(s, "input_blocks.%d.0", w->block);
             ch = c->channels[level];
-            if (c->depth[level]) attention(w, ch, c->depth[level], c->heads[level], "down", level, i);
+            if (c->depth[level]) attention(w, c, "down", level, level, i);
             push(w);
         }
         if (level == c->levels - 1) break;
@@ -49,7 +53,9 @@ static void walk_down(walk *w, const sd_unet_config *c)
 static void walk_middle(walk *w, const sd_unet_config *c)
 {
     int ch = c->channels[c->levels - 1];
+    if (c->mid == SD_MID_NONE) return;
     sd_step_ldm(sd_step_add(w->p, SD_STEP_RES, ch, ch, "mid_block.resnets.0"), "middle_block.0");
+    if (c->mid == SD_MID_RESNET) return;
     sd_step *s = sd_step_add(w->p, SD_STEP_ATTN, ch, ch, "mid_block.attentions.0");
     sd_step_ldm(s, "middle_block.1");
     s->depth = c->mid_depth;
@@ -79,7 +85,7 @@ static void walk_up(walk *w, const sd_unet_config *c)
             sd_step_ldm(s, "output_blocks.%d.0", w->block);
             s->skip = joined;
             ch = c->channels[level];
-            if (c->up_depth[level]) attention(w, ch, c->up_depth[level], c->heads[level], "up", up, i);
+            if (c->up_depth[level]) attention(w, c, "up", up, level, i);
             if (i < c->layers[level] || level == 0) continue;
             s = sd_step_add(w->p, SD_STEP_UP, ch, ch, "up_blocks.%d.upsamplers.0.conv", up);
             sd_step_ldm(s, "output_blocks.%d.%d.conv", w->block, c->up_depth[level] ? 2 : 1);
@@ -104,6 +110,12 @@ sd_status sd_unet_walk(sd_unet_net *u, const sd_unet_config *c, sd_error *e)
     return sd_steps_done(&u->net.steps, e);
 }
 
+/* n: rows of the class embedding; t: width of the time embedding; c: channels[0]; d: width of the further input */
+static const sd_bind_row table_rows[] = {
+    {offsetof(sd_unet_net, class_embedding), "class_embedding.weight", "label_emb.weight", "nt", 0},
+    {offsetof(sd_unet_net, cond_proj), "time_embedding.cond_proj.weight", NULL, "cd", 0},
+};
+
 sd_status sd_unet_bind(sd_unet_net *u, sd_binder *b)
 {
     const sd_unet_config *c = &u->cfg;
@@ -113,6 +125,8 @@ sd_status sd_unet_bind(sd_unet_net *u, sd_binder *b)
     int64_t added = c->add_in_dim ? temb : 0;   /* 0: SD 1 and 2 have no such layers */
     sd_bind_linear(b, &u->add1, "add_embedding.linear_1.", "label_emb.0.0.", added, c->add_in_dim);
     sd_bind_linear(b, &u->add2, "add_embedding.linear_2.", "label_emb.0.2.", added, temb);
+    sd_bind(b, u, table_rows, SD_COUNT(table_rows), "", "", "ntcd",
+            (const int64_t[]){c->class_embeds, temb, c->channels[0], c->time_cond_dim});
     return sd_net_bind(&u->net, b);
 }
 
@@ -143,6 +157,7 @@ static sd_tensor added_input(sd_run *r, const sd_unet_config *c, const sd_cond *
     int64_t N = cond->n, ids = cond->n_ids;
     sd_tensor pooled = sd_new_from(r, 2, (const int64_t[]){N, cond->pooled_width}, cond->pooled);
     sd_tensor t = sd_sinusoid(r, N * ids, c->add_time_dim, cond->ids, c->flip_sin_to_cos, c->freq_shift);
+    sd_trace_tensor(r, t, "add_time_proj");
     return sd_concat(r, pooled, sd_view2(r, t, N, ids * c->add_time_dim));
 }
 
@@ -153,7 +168,19 @@ static sd_tensor time_embedding(sd_run *r, const sd_unet_net *u, const sd_unet_i
     const sd_unet_config *c = &u->cfg;
     sd_tensor t = sd_sinusoid(r, in->latents.dim[0], c->channels[0], in->timestep, c->flip_sin_to_cos, c->freq_shift);
     sd_trace_tensor(r, t, "time_proj");
+    if (c->time_cond_dim) {
+        sd_tensor more = sd_new_from(r, 2, (const int64_t[]){in->cond->n, c->time_cond_dim}, in->cond->time_cond);
+        more = sd_linear(r, more, &u->cond_proj, NULL);
+        sd_trace_tensor(r, more, "time_embedding.cond_proj");
+        sd_add_(r, t, more);
+    }
     sd_tensor temb = embedding(r, &u->time1, &u->time2, t, "time_embedding");
+    if (c->class_embeds) {
+        sd_tensor y = sd_embed(r, in->cond->labels, in->cond->n, 1, &u->class_embedding, NULL);   /* [N,1,temb] */
+        y = sd_view2(r, y, in->cond->n, u->net.dims.temb);
+        sd_trace_tensor(r, y, "class_embedding");
+        sd_add_(r, temb, y);
+    }
     if (c->add_in_dim)
         sd_add_(r, temb, embedding(r, &u->add1, &u->add2, added_input(r, c, in->cond), "add_embedding"));
     return sd_silu(r, temb);

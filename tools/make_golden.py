@@ -325,20 +325,32 @@ def number(x):
     return "%.9g" % x
 
 
+def write_files(f, config):
+    for name, value in synth.json_files(config).items():
+        f.write("file %s %s\n" % (name, json.dumps(value, separators=(",", ":"))))
+
+
+def write_part(f, config, part):
+    f.write("weights %s %s/%s.safetensors\n" % (part, part, synth.PARTS[part][0]))
+    for name, shape in synth.shapes(config, part).items():
+        gain, offset = synth.gain_offset(part, name, shape)
+        f.write("tensor %s %s %s %s\n" % (name, number(gain), number(offset), " ".join(map(str, shape))))
+
+
+def write_input(f, name, gain, shape):
+    f.write("input %s %s 0 %s\n" % (name, number(gain), " ".join(map(str, shape))))
+
+
 def write_description(path, config, x):
     c = synth.CONFIGS[config]
     with open(path, "w", encoding="utf-8", newline="\n") as f:
         f.write("# made by tools/make_golden.py, which explains it\nround %s\n" % c["round_to"])
-        for name, value in synth.json_files(config).items():
-            f.write("file %s %s\n" % (name, json.dumps(value, separators=(",", ":"))))
+        write_files(f, config)
         f.write("copy tokenizer/merges.txt weights/merges.txt\n")
-        for part, (stem, _) in synth.PARTS.items():
-            f.write("weights %s %s/%s.safetensors\n" % (part, part, stem))
-            for name, shape in synth.shapes(config, part).items():
-                gain, offset = synth.gain_offset(part, name, shape)
-                f.write("tensor %s %s %s %s\n" % (name, number(gain), number(offset), " ".join(map(str, shape))))
+        for part in synth.PARTS:
+            write_part(f, config, part)
         for name, (gain, shape) in x.specs.items() if x else ():
-            f.write("input %s %s 0 %s\n" % (name, number(gain), " ".join(map(str, shape))))
+            write_input(f, name, gain, shape)
         f.write("prompt %s\nnegative %s\n" % (PROMPT, NEGATIVE))
         f.write("# run NAME SAMPLER WIDTH HEIGHT STEPS GUIDANCE SEED BATCH ETA\n"
                 "# SAMPLER -: the model's own; ETA -1: the sampler's own\n")

@@ -167,11 +167,11 @@ def encode_text(pipe, texts, clip_skip=0, emit=None):
     return ids, pipe.text_encoder.final_layer_norm(out.hidden_states[-(clip_skip + 1)])
 
 
-def unet(pipe, latents, timesteps, context, emit=None, residuals=None):
-    """residuals: what a ControlNet adds, (one for each skip, one for the middle)."""
-    dtype, more = pipe.unet.dtype, {}
+def unet(pipe, latents, timesteps, context, emit=None, residuals=None, **more):
+    """residuals: what a ControlNet adds, (one for each skip, one for the middle). more: further arguments."""
+    dtype = pipe.unet.dtype
     if residuals:
-        more = dict(down_block_additional_residuals=[x.to(dtype) for x in residuals[0]],
+        more.update(down_block_additional_residuals=[x.to(dtype) for x in residuals[0]],
                     mid_block_additional_residual=residuals[1].to(dtype))
     with torch.no_grad(), context_of(pipe), Recorder(pipe.unet, emit):
         return pipe.unet(latents.to(dtype), timesteps.to(dtype), context.to(dtype), **more).sample

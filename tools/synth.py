@@ -43,6 +43,17 @@ def unet_config(levels, channels, layers, heads, context, groups, sample, linear
                 up_block_types=[UNET_TYPES[k][1] for k in reversed(levels)], use_linear_projection=linear)
 
 
+def unet_alone(levels, channels, layers, heads, context, groups, linear=False, **more):
+    return dict(unet=dict(unet_config(levels, channels, layers, heads, context, groups, 8, linear), **more),
+                round_to="f32")
+
+
+def text_time(pooled, ids):
+    """SDXL's further inputs: a vector of so many numbers, so many time ids of 8 columns each."""
+    return dict(addition_embed_type="text_time", addition_time_embed_dim=8,
+                projection_class_embeddings_input_dim=pooled + 8 * ids)
+
+
 def vae_config(channels, layers, groups, sample):
     n = len(channels)
     return dict(_class_name="AutoencoderKL", act_fn="silu", block_out_channels=list(channels),
@@ -103,6 +114,20 @@ CONFIGS = {
                           text_encoder=clip_config(16, 2, 2, 64, "quick_gelu", 49407),
                           scheduler=scheduler_config("DDIMScheduler", **PUBLISHED), pad="<|endoftext|>",
                           round_to="f32"),
+    # UNets alone, a few channels each: what SDXL, its refiner, SSD-1B, tiny-sd, the x4 upscaler and LCM have that SD 1
+    # and 2 have not.
+    "sdxl-unet": unet_alone("DCC", (8, 16, 24), 2, [1, 2, 3], 24, 4, linear=True, transformer_layers_per_block=[1, 2, 3],
+                            **text_time(12, 6)),
+    "refiner-unet": unet_alone("DCCD", (8, 16, 24, 24), 2, [1, 2, 3, 3], 20, 4, linear=True,
+                               transformer_layers_per_block=2, **text_time(12, 5)),
+    "ssd-unet": unet_alone("DCC", (8, 16, 24), 2, [1, 2, 3], 24, 4, linear=True,
+                           transformer_layers_per_block=[1, [2, 2], [1, 3]],
+                           reverse_transformer_layers_per_block=[[3, 1, 2], [2, 1, 1], 1],
+                           mid_block_type="UNetMidBlock2D", **text_time(12, 6)),
+    "tiny-sd-unet": unet_alone("CCC", (8, 16, 24), 1, 2, 16, 4, mid_block_type=None),
+    "x4-unet": unet_alone("DCCC", (8, 16, 16, 24), 2, 2, 20, 4, linear=True, in_channels=7, num_class_embeds=10,
+                          only_cross_attention=[True, True, True, False]),
+    "lcm-unet": unet_alone("CCCD", (8, 16, 24, 24), 2, 2, 16, 4, time_cond_proj_dim=12),
 }
 
 # Part of a model: the stem of its weight files, and the prefix of published keys that transformers 5 does not write.
@@ -115,6 +140,8 @@ SPECIAL_TOKENS = dict(bos_token="<|startoftext|>", eos_token="<|endoftext|>", un
 def json_files(config):
     """Every JSON file of the model's directory but vocab.json: path -> object."""
     c = CONFIGS[config]
+    if "vae" not in c:
+        return {"unet/config.json": c["unet"]}
     return {
         "model_index.json": dict(
             _class_name="StableDiffusionPipeline", feature_extractor=[None, None], image_encoder=[None, None],
@@ -193,7 +220,7 @@ STREAM = 0.1   # size of the residual streams
 # match counts.
 GAINS = {
     "unet": [
-        (r"conv_in$", STREAM), (r"conv_out$", 1.7), (r"time_embedding\.", 1.5), (r"time_emb_proj$", 1.7 * STREAM),
+        (r"conv_in$", STREAM), (r"conv_out$", 1.7), (r"(time|add|class)_embedding", 1.5), (r"time_emb_proj$", 1.7 * STREAM),
         (r"conv1$", 1.7 * STREAM),
         # On the way up every skip dilutes what came from below: it is kept loud.
         (r"mid_block.*(conv2|proj_out)$", 6 * STREAM), (r"up_blocks.*(conv2|proj_out)$", 4 * STREAM),
