@@ -65,17 +65,6 @@ static void free_text(void *net)
     free(net);
 }
 
-static sd_status check_unet(const sd_unet_config *c, const char *path, sd_error *e)
-{
-    if (c->add_in_dim)
-        return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: a UNet of the SDXL family can be planned but not run yet", path);
-    if (c->in_channels != c->out_channels && c->in_channels != 2 * c->out_channels + 1)
-        return sd_fail(e, SD_ERR_UNSUPPORTED,
-                       "%s: %d input channels are not supported, only %d, or %d for inpainting", path,
-                       c->in_channels, c->out_channels, 2 * c->out_channels + 1);
-    return SD_OK;
-}
-
 static void *read_unet(const char *dir, const sd_log *log, sd_error *e)
 {
     char path[PATH_BYTES];
@@ -84,7 +73,7 @@ static void *read_unet(const char *dir, const sd_log *log, sd_error *e)
     if (!net || sd_path_join(path, sizeof path, dir, "config.json", e) || sd_unet_config_read(&cfg, path, e))
         return net;
     log_notes(log, cfg.notes);
-    if (!check_unet(&cfg, path, e)) sd_unet_walk(net, &cfg, e);
+    sd_unet_walk(net, &cfg, e);
     return net;
 }
 

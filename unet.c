@@ -186,6 +186,16 @@ static sd_tensor time_embedding(sd_run *r, const sd_unet_net *u, const sd_unet_i
     return sd_silu(r, temb);
 }
 
+/* Under the null backend inputs have no numbers. */
+static bool has_inputs(sd_run *r, const sd_unet_config *c, const sd_cond *cond)
+{
+    const char *lacks = c->add_in_dim && !(cond->pooled && cond->ids) ? "a pooled text vector and time ids"
+        : c->class_embeds && !cond->labels ? "class labels"
+        : c->time_cond_dim && !cond->time_cond ? "a guidance embedding" : NULL;
+    if (lacks && sd_has_numbers(r)) sd_fail(r->err, SD_ERR_ARG, "this UNet needs %s too", lacks);
+    return sd_ok(r);
+}
+
 /* Skips += their residuals, x += the residual of the middle block. */
 static void add_residuals(sd_run *r, sd_flow *f, const sd_residuals *control)
 {
@@ -199,7 +209,7 @@ static void add_residuals(sd_run *r, sd_flow *f, const sd_residuals *control)
 /* epsilon_theta(x_t, t, c) [Ho et al. 2020; Rombach et al. 2022, section 3.3; diffusers UNet2DConditionModel] */
 sd_tensor sd_unet_forward(sd_run *r, const sd_unet_net *u, const sd_unet_in *in)
 {
-    if (!sd_ok(r)) return (sd_tensor){0};
+    if (!sd_ok(r) || !has_inputs(r, &u->cfg, in->cond)) return (sd_tensor){0};
     const sd_cond *c = in->cond;
     sd_flow f = {.x = in->latents, .temb = time_embedding(r, u, in)};
     f.context.tokens = sd_new_from(r, 3, (const int64_t[]){c->n, c->tokens, c->width}, c->context);

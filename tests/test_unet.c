@@ -144,7 +144,7 @@ static sd_status ask(network *n, const question *q, const int64_t dim[4], float 
     return r->err->status;
 }
 
-/* A question of the goldens' inputs; free its latents and context. */
+/* A question of the goldens' inputs; drop it. */
 static question question_of(network *n, int64_t dim[4], float timesteps[2])
 {
     int64_t words[4];
@@ -156,9 +156,57 @@ static question question_of(network *n, int64_t dim[4], float timesteps[2])
 
 static void drop(question *q)
 {
-    free((void *)(uintptr_t)q->latents);
-    free((void *)(uintptr_t)q->cond.context);
+    const void *owned[] = {q->latents, q->cond.context, q->cond.pooled, q->cond.time_cond};
+    for (size_t i = 0; i < SD_COUNT(owned); i++) free((void *)(uintptr_t)owned[i]);
 }
+
+/* Gives a question the further inputs that a UNet has. */
+static void add_inputs(network *n, question *q, float ids[12], int32_t labels[2])
+{
+    const sd_unet_config *c = &n->ctx->model.unet->cfg;
+    int64_t dim[4];
+    float label[2];
+    if (c->add_in_dim) {
+        q->cond.pooled = network_input(n, "pooled", dim);
+        q->cond.pooled_width = (int)dim[1];
+        q->cond.n_ids = (c->add_in_dim - (int)dim[1]) / c->add_time_dim;
+        q->cond.ids = ids;
+        assert_true(golden_read(&n->golden, "ids", ids, 2 * (size_t)q->cond.n_ids));
+    }
+    if (c->class_embeds) {
+        assert_true(golden_read(&n->golden, "labels", label, 2));
+        for (int i = 0; i < 2; i++) labels[i] = (int32_t)label[i];
+        q->cond.labels = labels;
+    }
+    if (c->time_cond_dim) q->cond.time_cond = network_input(n, "time_cond", dim);
+}
+
+/* SDXL, its refiner, SSD-1B, tiny-sd, the x4 upscaler, LCM: what SD 1 and 2 do not have. */
+static void other_families(int precise)
+{
+    static const char *const configs[] = {"sdxl-unet", "refiner-unet", "ssd-unet", "tiny-sd-unet", "x4-unet",
+                                          "lcm-unet"};
+    for (size_t i = 0; i < SD_COUNT(configs); i++) {
+        network n;
+        int64_t dim[4];
+        int32_t labels[2];
+        float t[2], ids[12];
+        network_open(&n, configs[i], SD_PART_UNET, precise, NULL);
+        question q = question_of(&n, dim, t);
+        add_inputs(&n, &q, ids, labels);
+        float *out = malloc((size_t)(dim[0] * 4 * dim[2] * dim[3]) * sizeof *out);
+        sd_trace_prefix(&n.ctx->run, "unet.");
+        if (ask(&n, &q, dim, out)) fail_msg("%s: %s", configs[i], n.ctx->err.text);
+        network_finish(&n, "unet.", "unet", "unet.conv_out");
+        drop(&q);
+        free(out);
+        network_close(&n);
+        temp_clear();
+    }
+}
+
+TEST(unets_of_other_families_are_within_their_bounds) { other_families(0); }
+TEST(unets_of_other_families_are_within_their_bounds_precisely) { other_families(1); }
 
 static int skips_of(const network *n)
 {
@@ -273,6 +321,8 @@ int main(void)
 #ifdef SD_WITH_OPENBLAS
         cmocka_unit_test_teardown(every_module_is_within_its_bound_with_openblas, clear),
 #endif
+        cmocka_unit_test_teardown(unets_of_other_families_are_within_their_bounds, clear),
+        cmocka_unit_test_teardown(unets_of_other_families_are_within_their_bounds_precisely, clear),
         cmocka_unit_test_teardown(files_of_any_kind_give_the_same_bits, clear),
         cmocka_unit_test_teardown(a_batch_is_its_samples, clear),
         cmocka_unit_test_teardown(every_latent_size_works, clear),

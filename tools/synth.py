@@ -141,7 +141,7 @@ def json_files(config):
     """Every JSON file of the model's directory but vocab.json: path -> object."""
     c = CONFIGS[config]
     if "vae" not in c:
-        return {"unet/config.json": c["unet"]}
+        return {"unet/config.json": c["unet"], "scheduler/scheduler_config.json": PUBLISHED_PNDM}
     return {
         "model_index.json": dict(
             _class_name="StableDiffusionPipeline", feature_extractor=[None, None], image_encoder=[None, None],
