@@ -132,6 +132,11 @@ const char *sd_shape_text(const sd_tensor *t, char buf[96]);
 void sd_widen(float *y, const void *x, sd_dtype dt, size_t n, const sd_kern *k);
 /* Numbers at .. at + n - 1 of a weight, times its scale. */
 void sd_widen_weight(float *y, const sd_tensor *w, size_t at, size_t n, const sd_kern *k);
+/* ops_narrow.c. The other way round: floats to F32, F16, BF16, F64, an F8 type or Q8_0, at any alignment, each to the
+ * nearest number, ties to even, with torch's and gguf's bits. Too large is infinity, but for E4M3,
+ * which has none: there it is the largest number. */
+void sd_narrow(void *y, sd_dtype dt, const float *x, size_t n);
+bool sd_can_narrow(sd_dtype dt);
 
 /* A new F32 tensor from the arena, contents undefined. */
 sd_tensor sd_new2(sd_run *r, int64_t a, int64_t b);

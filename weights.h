@@ -42,7 +42,7 @@ typedef struct sd_file_format {
     sd_status (*read)(sd_weight_file *f, sd_error *e);
     sd_status (*check)(const sd_weight_file *f, sd_error *e);   /* after the entries were sorted; may be NULL */
 } sd_file_format;
-extern const sd_file_format sd_format_safetensors;
+extern const sd_file_format sd_format_safetensors, sd_format_gguf;
 
 /* On failure nothing stays open, and closing is harmless. A mapped file must not shrink while it is open: reading what
  * is gone raises SIGBUS. */
@@ -66,8 +66,38 @@ sd_entry *sd_weight_file_add(sd_weight_file *f, const char *name, sd_error *e);
 sd_status sd_weight_file_add_meta(sd_weight_file *f, const char *key, const char *value, sd_error *e);
 /* Zeroed memory that lives as long as the file. */
 void *sd_weight_file_block(sd_weight_file *f, size_t bytes, sd_error *e);
+/* The entries in the order of their data, shorter ones first; to be freed. */
+const sd_entry **sd_weight_file_by_place(const sd_weight_file *f, sd_error *e);
 #define SD_TENSOR "%s: tensor \"%.100s\": "   /* how sentences about a tensor of a file begin */
 bool sd_tensor_name_ok(const char *name);      /* not empty, no control characters */
+/* Numbers are used in place, so the machine must be little-endian. */
+sd_status sd_need_little_endian(const char *path, sd_error *e);
+
+/* ---- weights_plan.c: what writers of all formats share */
+
+/* What a file is to have, if its numbers are elsewhere. */
+typedef struct sd_file_plan {
+    const sd_traced *tensor;   /* n; their `data` does not count */
+    size_t n;
+    const sd_pair *meta;       /* n_meta texts, under different keys */
+    size_t n_meta;
+    /* Writes the numbers of tensor i to `to`, which becomes `path`. Called once for each tensor, in the file's
+     * order. */
+    sd_status (*put)(void *user, size_t i, FILE *to, const char *path, sd_error *e);
+    void *user;
+} sd_file_plan;
+/* The bytes of a tensor's numbers. An error: its name or shape is impossible, or its type's blocks do not fit its
+ * rows. */
+sd_status sd_plan_bytes(const sd_traced *t, uint64_t *bytes, const char *path, sd_error *e);
+/* All tensors are possible, all texts UTF-8, and no name and no key comes twice. */
+sd_status sd_plan_check(const sd_file_plan *p, const char *path, sd_error *e);
+
+/* ---- weights_gguf.c, weights_gguf_write.c: the GGUF format */
+
+/* Writes tensors in the order given, atomically: of the types F32, F16, BF16, F64, whole numbers, and those of blocks,
+ * for which a tensor's rows must be whole blocks (sd_dtype_block). Texts become texts, but for the few keys whose
+ * values are whole numbers by convention: general.quantization_version and general.file_type. */
+sd_status sd_gguf_write_plan(const char *path, const sd_file_plan *p, sd_error *e);
 
 /* ---- weights_safetensors.c: the safetensors format */
 
@@ -76,16 +106,6 @@ sd_status sd_read_floats(const char *path, const char *name, float **data, int *
 
 /* Writes contiguous tensors, atomically. Wider dtypes come first; otherwise the order is kept. */
 sd_status sd_safetensors_write(const char *path, const sd_traced *tensors, size_t n, sd_error *e);
-/* What a file is to have, if its numbers are elsewhere. */
-typedef struct sd_file_plan {
-    const sd_traced *tensor;   /* n; their `data` does not count */
-    size_t n;
-    const sd_pair *meta;       /* n_meta texts, under different keys */
-    size_t n_meta;
-    /* Writes the numbers of tensor i to `to`, which becomes `path`. Called for each tensor once, in the file's order. */
-    sd_status (*put)(void *user, size_t i, FILE *to, const char *path, sd_error *e);
-    void *user;
-} sd_file_plan;
 sd_status sd_safetensors_write_plan(const char *path, const sd_file_plan *p, sd_error *e);
 
 /* ---- weights_store.c: several files as one set of tensors */
@@ -188,9 +208,9 @@ void sd_bind(sd_binder *b, void *object, const sd_bind_row *rows, size_t n, cons
 /* The bound weight with this diffusers name; NULL: there is none. */
 sd_weight *sd_weight_find(const sd_binder *b, const char *path);
 /* Gives a weight its own numbers, for the caller to change; so its version goes up. They are a copy of its present
- * numbers as dt (its own dtype, or SD_F32; blocks and scaled numbers always become SD_F32), contiguous, aligned, and freed
- * with the binder. If it has its own numbers
- * already, dt is ignored and they stay where they are. NULL, and an error: out of memory. */
+ * numbers as dt (its own dtype, or SD_F32; blocks and scaled numbers always become SD_F32), contiguous, aligned, and
+ * freed with the binder. If it has its own numbers already, dt is ignored and they stay where they are. NULL, and an
+ * error: out of memory. */
 void *sd_weight_own(sd_binder *b, sd_weight *w, sd_dtype dt);
 /* One status and one sentence for all that is missing or wrong: a few names in the text, all of them in the log. */
 sd_status sd_bind_finish(sd_binder *b, const char *what, const sd_log *log);

@@ -9,7 +9,14 @@
 #define PIPE_MAX ((size_t)256 << 20)     /* bytes read from something that has no size */
 
 /* Asked in this order. */
-static const sd_file_format *const formats[] = {&sd_format_safetensors};
+static const sd_file_format *const formats[] = {&sd_format_gguf, &sd_format_safetensors};
+
+sd_status sd_need_little_endian(const char *path, sd_error *e)
+{
+    const uint16_t one = 1;
+    if (*(const unsigned char *)&one == 1) return SD_OK;
+    return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: files of tensors are little-endian and this machine is not", path);
+}
 
 /* ---------------------------------------------------------------------------- bytes of the file */
 
@@ -69,7 +76,7 @@ static sd_status read_all(sd_weight_file *f, const char *path, bool may_map, sd_
 {
     f->path = sd_strdup(path);
     if (!f->path) return sd_fail(e, SD_ERR_MEMORY, "no memory to open %s", path);
-    if (load(f, path, may_map, e) || check_bytes(f, e)) return e->status;
+    if (sd_need_little_endian(path, e) || load(f, path, may_map, e) || check_bytes(f, e)) return e->status;
     for (size_t i = 0; i < SD_COUNT(formats) && !f->format; i++)
         if (formats[i]->is(f->file.data, f->file.size)) f->format = formats[i];
     if (f->format->read(f, e)) return e->status;
@@ -166,6 +173,26 @@ sd_status sd_weight_file_add_meta(sd_weight_file *f, const char *key, const char
     }
     f->meta[f->n_meta++] = pair;
     return SD_OK;
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const sd_entry *s = *(const sd_entry *const *)a, *t = *(const sd_entry *const *)b;
+    uintptr_t p = (uintptr_t)s->data, q = (uintptr_t)t->data;
+    if (p != q) return p < q ? -1 : 1;
+    return s->bytes < t->bytes ? -1 : s->bytes > t->bytes;
+}
+
+const sd_entry **sd_weight_file_by_place(const sd_weight_file *f, sd_error *e)
+{
+    const sd_entry **order = malloc((f->n + 1) * sizeof *order);
+    if (!order) {
+        no_memory(f, e);
+        return NULL;
+    }
+    for (size_t i = 0; i < f->n; i++) order[i] = &f->entry[i];
+    qsort(order, f->n, sizeof *order, by_place);
+    return order;
 }
 
 void *sd_weight_file_block(sd_weight_file *f, size_t bytes, sd_error *e)

@@ -10,7 +10,6 @@
  * control characters. (The format's description forbids duplicates; its implementation takes the last.) */
 #include "json.h"
 #include "text.h"
-#include "unicode.h"
 #include "weights.h"
 
 #include <errno.h>
@@ -20,14 +19,6 @@
 
 #define HEADER_MAX 100000000u            /* bytes; the limit of the format's implementation */
 #define WHOLE_MAX 9007199254740991.0     /* 2^53 - 1: up to here a JSON number, read as a double, is exact */
-
-/* Numbers are used in place, so the machine must be little-endian. */
-static sd_status need_little_endian(const char *path, sd_error *e)
-{
-    const uint16_t one = 1;
-    if (*(const unsigned char *)&one == 1) return SD_OK;
-    return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: safetensors files are little-endian and this machine is not", path);
-}
 
 /* Finds where the header is and how long it is. */
 static sd_status find_header(const sd_weight_file *f, const char **header, size_t *n, sd_error *e)
@@ -73,7 +64,8 @@ static sd_status parse_dtype(sd_entry *t, const sd_json *v, const char *path, sd
 /* Fills in t->nd, dim and bytes. */
 static sd_status parse_shape(sd_entry *t, const sd_json *list, const char *path, sd_error *e)
 {
-    if (!sd_json_is(list, SD_JSON_LIST)) return sd_fail(e, SD_ERR_FORMAT, SD_TENSOR "shape is not a list", path, t->name);
+    if (!sd_json_is(list, SD_JSON_LIST))
+        return sd_fail(e, SD_ERR_FORMAT, SD_TENSOR "shape is not a list", path, t->name);
     uint64_t n = t->dt == SD_DTYPE_UNKNOWN ? 1 : sd_dtype_size(t->dt);
     for (const sd_json *v = list->first; v; v = v->next) {
         if (!is_whole(v))
@@ -96,11 +88,12 @@ static sd_status parse_offsets(sd_entry *t, const sd_json *list, const char *pat
 {
     const sd_json *first = sd_json_is(list, SD_JSON_LIST) ? list->first : NULL, *second = first ? first->next : NULL;
     if (!is_whole(first) || !is_whole(second) || second->next)
-        return sd_fail(e, SD_ERR_FORMAT, SD_TENSOR "data_offsets is not a list of two whole numbers >= 0", path, t->name);
+        return sd_fail(e, SD_ERR_FORMAT, SD_TENSOR "data_offsets is not a list of two whole numbers >= 0", path,
+                       t->name);
     double begin = first->number, end = second->number;
     if (begin > end)
-        return sd_fail(e, SD_ERR_FORMAT, SD_TENSOR "data_offsets [%.0f,%.0f] end before they begin", path, t->name, begin,
-                       end);
+        return sd_fail(e, SD_ERR_FORMAT, SD_TENSOR "data_offsets [%.0f,%.0f] end before they begin", path, t->name,
+                       begin, end);
     if (end > (double)size)
         return sd_fail(e, SD_ERR_FORMAT, SD_TENSOR "data_offsets [%.0f,%.0f] reach beyond the file's %zu bytes of data",
                        path, t->name, begin, end, size);
@@ -168,14 +161,6 @@ static sd_status parse_header(sd_weight_file *f, const char *header, size_t n, s
 
 /* --------------------------------------------------------------------------------- the whole */
 
-static int by_place(const void *a, const void *b)
-{
-    const sd_entry *s = *(sd_entry *const *)a, *t = *(sd_entry *const *)b;
-    uintptr_t p = (uintptr_t)s->data, q = (uintptr_t)t->data;
-    if (p != q) return p < q ? -1 : 1;
-    return s->bytes < t->bytes ? -1 : s->bytes > t->bytes;
-}
-
 /* Checks that the entries, in the order of their data, tile the data. */
 static sd_status check_tiling(const sd_weight_file *f, sd_error *e)
 {
@@ -184,10 +169,7 @@ static sd_status check_tiling(const sd_weight_file *f, sd_error *e)
     if (find_header(f, &header, &n, e)) return e->status;
     const unsigned char *data = (const unsigned char *)header + n;
     size_t size = f->file.size - 8 - n;
-    sd_entry **order = malloc((f->n + 1) * sizeof(sd_entry *));
-    if (!order) return sd_fail(e, SD_ERR_MEMORY, "%s: no memory for a list of %zu tensors", f->path, f->n);
-    for (size_t i = 0; i < f->n; i++) order[i] = &f->entry[i];
-    qsort(order, f->n, sizeof *order, by_place);
+    const sd_entry **order = sd_weight_file_by_place(f, e);
     for (size_t i = 0; i < f->n && e->status == SD_OK; i++) {
         const sd_entry *t = order[i];
         size_t begin = (size_t)((const unsigned char *)t->data - data);
@@ -208,8 +190,7 @@ static sd_status read_safetensors(sd_weight_file *f, sd_error *e)
 {
     const char *header = NULL;
     size_t n = 0;
-    if (need_little_endian(f->path, e) || find_header(f, &header, &n, e)) return e->status;
-    return parse_header(f, header, n, e);
+    return find_header(f, &header, &n, e) ? e->status : parse_header(f, header, n, e);
 }
 
 /* The format has no magic number: whatever is no other format is taken for it, and refused with its first fault. */
@@ -224,36 +205,6 @@ const sd_file_format sd_format_safetensors = {"safetensors", may_be_safetensors,
 
 /* ------------------------------------------------------------------------------------ writing */
 
-/* Checks that the reader will accept the name: UTF-8 without control characters, and not METADATA. */
-static sd_status check_name(const char *name, const char *path, sd_error *e)
-{
-    size_t n = strlen(name);
-    if (!sd_tensor_name_ok(name) || strcmp(name, METADATA) == 0)
-        return sd_fail(e, SD_ERR_ARG,
-                       "cannot write %s: \"%.100s\" cannot be a tensor's name: empty, control characters and "
-                       METADATA " are not possible", path, name);
-    const char *why;
-    size_t at = sd_utf8_fault(name, n, &why);
-    if (at < n)
-        return sd_fail(e, SD_ERR_ARG, "cannot write %s: the name of a tensor is not UTF-8: byte %zu, 0x%02x, %s", path,
-                       at, (unsigned char)name[at], why);
-    return SD_OK;
-}
-
-static sd_status tensor_bytes(const sd_traced *t, uint64_t *bytes, const char *path, sd_error *e)
-{
-    *bytes = sd_dtype_size(t->dtype);
-    if (!t->name || !*t->name || !*bytes || t->nd < 0 || (size_t)t->nd > SD_COUNT(t->dim))
-        return sd_fail(e, SD_ERR_ARG, "cannot write %s: a tensor needs a name, a known dtype and at most 4 dimensions",
-                       path);
-    for (int i = 0; i < t->nd; i++) {
-        if (t->dim[i] < 0 || (t->dim[i] && *bytes > (uint64_t)WHOLE_MAX / (uint64_t)t->dim[i]))
-            return sd_fail(e, SD_ERR_ARG, "cannot write %s: the shape of \"%.100s\" is out of range", path, t->name);
-        *bytes *= (uint64_t)t->dim[i];
-    }
-    return check_name(t->name, path, e);
-}
-
 /* Wider numbers first, otherwise as given: so every tensor is aligned without holes, which mapping readers expect. */
 static void file_order(size_t *order, const sd_traced *tensors, size_t n)
 {
@@ -263,29 +214,11 @@ static void file_order(size_t *order, const sd_traced *tensors, size_t n)
             if (sd_dtype_size(tensors[i].dtype) == size) order[at++] = i;
 }
 
-static int by_text(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
-
-static sd_status check_names(const sd_traced *tensors, size_t n, const char *path, sd_error *e)
-{
-    const char **names = malloc((n + 1) * sizeof *names);
-    if (!names) return sd_fail(e, SD_ERR_MEMORY, "no memory to write %s", path);
-    for (size_t i = 0; i < n; i++) names[i] = tensors[i].name;
-    qsort(names, n, sizeof *names, by_text);
-    for (size_t i = 1; i < n; i++)
-        if (strcmp(names[i - 1], names[i]) == 0)
-            sd_fail(e, SD_ERR_ARG, "cannot write %s: two tensors are called \"%.100s\"", path, names[i]);
-    free(names);
-    return e->status;
-}
-
 static sd_status add_texts(sd_text *t, const sd_file_plan *p, const char *path, sd_error *e)
 {
     if (!p->n_meta) return SD_OK;
     sd_text_add(t, "\"" METADATA "\":{");
     for (size_t i = 0; i < p->n_meta; i++) {
-        if (sd_utf8_check(p->meta[i].key, "a key of its metadata", e) ||
-            sd_utf8_check(p->meta[i].value, p->meta[i].key, e))
-            return e->status;
         if (i) sd_text_add(t, ",");
         sd_text_quoted(t, p->meta[i].key);
         sd_text_add(t, ":");
@@ -303,7 +236,7 @@ static sd_status make_header(sd_text *t, const sd_file_plan *p, const size_t *or
     if (add_texts(t, p, path, e)) return e->status;
     for (size_t k = 0; k < n; k++) {
         const sd_traced *x = &p->tensor[order[k]];
-        if (tensor_bytes(x, &bytes, path, e)) return e->status;
+        if (sd_plan_bytes(x, &bytes, path, e)) return e->status;
         if (bytes > (uint64_t)WHOLE_MAX - at)
             return sd_fail(e, SD_ERR_ARG, "cannot write %s: its tensors have more bytes than the format can count",
                            path);
@@ -338,10 +271,15 @@ sd_status sd_safetensors_write_plan(const char *path, const sd_file_plan *p, sd_
 {
     sd_outfile o = {0};
     sd_text header = {0};
-    uint64_t bytes;
-    for (size_t i = 0; i < p->n; i++)
-        if (tensor_bytes(&p->tensor[i], &bytes, path, e)) return e->status;
-    if (need_little_endian(path, e) || check_names(p->tensor, p->n, path, e)) return e->status;
+    for (size_t i = 0; i < p->n; i++) {
+        const sd_traced *t = &p->tensor[i];
+        if (t->name && strcmp(t->name, METADATA) == 0)
+            return sd_fail(e, SD_ERR_ARG, "cannot write %s: " METADATA " cannot be a tensor's name", path);
+        if (sd_dtype_block(t->dtype) > 1)
+            return sd_fail(e, SD_ERR_ARG, "cannot write %s: safetensors files cannot hold %s, GGUF files can", path,
+                           sd_dtype_name(t->dtype));
+    }
+    if (sd_need_little_endian(path, e) || sd_plan_check(p, path, e)) return e->status;
     size_t *order = malloc((p->n + 1) * sizeof *order);
     if (!order) return sd_fail(e, SD_ERR_MEMORY, "no memory to write %s", path);
     file_order(order, p->tensor, p->n);
@@ -357,7 +295,7 @@ static sd_status put_from_memory(void *user, size_t i, FILE *to, const char *pat
 {
     const sd_traced *t = *(const sd_traced *const *)user + i;
     uint64_t bytes = 0;
-    if (tensor_bytes(t, &bytes, path, e)) return e->status;
+    if (sd_plan_bytes(t, &bytes, path, e)) return e->status;
     if (bytes && !t->data) return sd_fail(e, SD_ERR_ARG, "cannot write %s: \"%.100s\" has no data", path, t->name);
     if (bytes && fwrite(t->data, 1, (size_t)bytes, to) != bytes)
         return sd_fail(e, SD_ERR_IO, "cannot write %s: %s", path, strerror(errno));

@@ -1,0 +1,108 @@
+/* ops_narrow.c - floor 2: floats as numbers of other types, rounded to the nearest as torch and gguf round them. */
+#include "ops.h"
+
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+/* ------------------------------------------------------------------------------------ narrower floats */
+
+/* A type of floats: bits of its mantissa, its exponent's bias, where its sign is; and without the sign the bits of its
+ * largest number, of what is larger, and of NaN. */
+typedef struct narrow { int mantissa, bias, sign; uint32_t largest, beyond, nan; } narrow;
+
+static const narrow types[] = {
+    [SD_F16] = {10, 15, 15, 0x7BFF, 0x7C00, 0x7E00},
+    [SD_BF16] = {7, 127, 15, 0x7F7F, 0x7F80, 0x7FC0},
+    [SD_F8_E4M3] = {3, 7, 7, 0x7E, 0x7E, 0x7F},      /* FN: no infinity; what is too large becomes the largest */
+    [SD_F8_E5M2] = {2, 15, 7, 0x7B, 0x7C, 0x7F},
+};
+
+/* v / 2^s as the nearest whole number; if two are as near, the even one. 0 < s < 32 */
+static uint32_t divide(uint32_t v, int s) { return (v + (1u << (s - 1)) - 1 + (v >> s & 1)) >> s; }
+
+/* The nearest number of a type. Exponent and mantissa are treated as one number, so that rounding up carries from the
+ * one into the other. Below the smallest normal number there is no leading one, and numbers are multiples of the
+ * smallest. */
+static uint32_t nearest(float x, const narrow *t)
+{
+    uint32_t u, y;
+    memcpy(&u, &x, sizeof u);
+    uint32_t a = u & 0x7FFFFFFF, sign = u >> 31 << t->sign;
+    int exponent = (int)(a >> 23), lowest = 128 - t->bias, s = 23 - t->mantissa;
+    if (a > 0x7F800000) return sign | t->nan;
+    if (exponent >= lowest) {
+        y = divide(a - ((uint32_t)(lowest - 1) << 23), s);
+    } else {
+        s += lowest - (exponent ? exponent : 1);
+        y = s > 24 ? 0 : divide((a & 0x7FFFFF) | (exponent ? 0x800000 : 0), s);
+    }
+    return sign | (y > t->largest ? t->beyond : y);
+}
+
+static void narrow_16(unsigned char *y, const float *x, size_t n, sd_dtype dt)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint16_t h = (uint16_t)nearest(x[i], &types[dt]);
+        memcpy(y + 2 * i, &h, sizeof h);
+    }
+}
+
+static void narrow_8(unsigned char *y, const float *x, size_t n, sd_dtype dt)
+{
+    for (size_t i = 0; i < n; i++) y[i] = (unsigned char)nearest(x[i], &types[dt]);
+}
+
+/* -------------------------------------------------------------------------------------- other types */
+
+static void copy_f32(unsigned char *y, const float *x, size_t n, sd_dtype dt) { memcpy(y, x, sd_dtype_bytes(dt, n)); }
+
+static void to_f64(unsigned char *y, const float *x, size_t n, sd_dtype dt)
+{
+    (void)dt;
+    for (size_t i = 0; i < n; i++) {
+        double d = x[i];
+        memcpy(y + 8 * i, &d, sizeof d);
+    }
+}
+
+/* To the nearest whole number; of two that are as near, the one that is further from 0. |x| < 2^24 */
+static int round_away(float x)
+{
+    float a = fabsf(x), whole = (float)(int)a;
+    int n = (int)whole + (a - whole >= 0.5f);
+    return x < 0 ? -n : n;
+}
+
+/* Blocks of 32: d = max |x| / 127 as a half, then x / d as signed bytes, computed with d before it was rounded
+ * (ggml, quantize_row_q8_0_ref). A block that has a NaN or an infinity becomes NaN. */
+static void to_q8_0(unsigned char *y, const float *x, size_t n, sd_dtype dt)
+{
+    (void)dt;
+    for (const float *end = x + n; x < end; x += 32, y += 34) {
+        float most = 0, fault = 0;
+        for (int i = 0; i < 32; i++) {
+            most = fmaxf(most, fabsf(x[i]));
+            fault += x[i] * 0.0f;
+        }
+        float d = fault != 0 ? NAN : most / 127.0f, inverse = d > 0 ? 1.0f / d : 0.0f;
+        if (inverse > FLT_MAX) inverse = 0;   /* d is then far below the smallest half */
+        narrow_16(y, &d, 1, SD_F16);
+        for (int i = 0; i < 32; i++) y[2 + i] = (unsigned char)round_away(inverse > 0 ? x[i] * inverse : 0.0f);
+    }
+}
+
+/* -------------------------------------------------------------------------------------------- table */
+
+static void (*const table[])(unsigned char *y, const float *x, size_t n, sd_dtype dt) = {
+    [SD_F32] = copy_f32, [SD_F16] = narrow_16, [SD_BF16] = narrow_16, [SD_F64] = to_f64,
+    [SD_F8_E4M3] = narrow_8, [SD_F8_E5M2] = narrow_8, [SD_Q8_0] = to_q8_0,
+};
+
+bool sd_can_narrow(sd_dtype dt) { return (size_t)dt < SD_COUNT(table) && table[dt]; }
+
+void sd_narrow(void *y, sd_dtype dt, const float *x, size_t n)
+{
+    if (sd_can_narrow(dt)) table[dt](y, x, n, dt);
+    else memset(y, 0, sd_dtype_bytes(dt, n));
+}
