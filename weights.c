@@ -1,6 +1,7 @@
 /* weights.c - floor 3: binds the tensors of a store to the fields of a network's weights, by tables. */
 #include "weights.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -227,35 +228,81 @@ static void settle(sd_binder *b, sd_weight *w, const sd_entry *t, bool transpose
     f->version = 0;   /* still the numbers it was bound to */
 }
 
+/* The scale of a weight is a number beside it: ComfyUI's tools write x.scale_weight for the 8-bit floats of x.weight,
+ * others x.weight_scale. */
+static sd_entry *find_scale(const sd_binder *b, const sd_entry *t)
+{
+    static const char *const endings[] = {".scale_weight", ".weight_scale"};
+    char name[NAME_MAX_BYTES];
+    size_t whole = strlen(t->name), stem = whole - strlen(".weight");
+    sd_entry *found = NULL;
+    if (whole < strlen(".weight") || strcmp(t->name + stem, ".weight") != 0) return NULL;
+    for (size_t i = 0; i < SD_COUNT(endings) && !found; i++) {
+        int n = snprintf(name, sizeof name, "%.*s%s", (int)stem, t->name, endings[i]);
+        if (n >= 0 && (size_t)n < sizeof name) found = sd_store_find(b->store, name);
+    }
+    return found;
+}
+
+/* What a weight's numbers are to be multiplied by; 0: nothing, also after a scale that is wrong. */
+static float take_scale(sd_binder *b, const sd_entry *t)
+{
+    static const sd_tensor one = {.nd = 1, .dim = {1}};
+    char found[128];
+    float x;
+    sd_entry *s = find_scale(b, t);
+    if (!s) return 0;
+    s->used = true;
+    if (!sd_dtype_is_float(s->dt) || !fits(s, &one)) {
+        b->wrong++;
+        sd_text_add(&b->wrong_list, "%s: expected one number, found %s %s\n", s->name, sd_entry_dtype(s),
+                    shape_text(found, s->nd, s->dim));
+        return 0;
+    }
+    sd_widen(&x, s->data, s->dt, 1, &sd_kern_spec);
+    if (!isfinite(x) || x == 0) {
+        b->wrong++;
+        sd_text_add(&b->wrong_list, "%s: expected a scale, found %g\n", s->name, (double)x);
+    }
+    return isfinite(x) && x != 1 ? x : 0;
+}
+
+/* Is this tensor of the file what the row wants? Otherwise it goes to the list of those that are not. */
+static bool check_found(sd_binder *b, const sd_entry *t, const sd_tensor *in_file, const char *name)
+{
+    char expected[128], found[128];
+    if (!sd_dtype_is_float(t->dt))
+        sd_text_add(&b->wrong_list, "%s: expected floats, found %s\n", name, sd_entry_dtype(t));
+    else if (!fits(t, in_file))
+        sd_text_add(&b->wrong_list, "%s: expected %s, found %s\n", name,
+                    shape_text(expected, in_file->nd, in_file->dim), shape_text(found, t->nd, t->dim));
+    else
+        return true;
+    b->wrong++;
+    return false;
+}
+
 static void bind_found(sd_binder *b, sd_tensor *field, sd_entry *t, bool as_ldm, const sd_bind_row *row,
                        const sd_tensor *want, const names *by)
 {
-    char expected[128], found[128];
-    const char *name = by->hf;
     unsigned flags = as_ldm ? row->flags : 0;
     sd_tensor in_file = shape_in_file(want, flags);
     t->used = true;
-    if (!sd_dtype_is_float(t->dt)) {
-        b->wrong++;
-        sd_text_add(&b->wrong_list, "%s: expected floats, found %s\n", name, sd_entry_dtype(t));
-    } else if (!fits(t, &in_file)) {
-        b->wrong++;
-        sd_text_add(&b->wrong_list, "%s: expected %s, found %s\n", name,
-                    shape_text(expected, in_file.nd, in_file.dim), shape_text(found, t->nd, t->dim));
-    } else {
-        size_t numbers = (size_t)sd_numel(want), bytes = sd_dtype_bytes(t->dt, numbers);
-        size_t skip = (size_t)sd_bind_part(flags) * (t->stride ? (size_t)(want->dim[0] * t->stride[0]) : numbers);
-        const unsigned char *from = (const unsigned char *)t->data + sd_dtype_bytes(t->dt, skip);
-        union { const void *in; void *out; } data = {from};   /* nobody writes through it: weights stay const */
-        *field = (sd_tensor){.nd = t->nd, .dt = t->dt, .data = data.out, .name = t->name};
-        if (field->nd > 4) field->nd = 4;   /* the dimensions left out are ones */
-        if (field->nd == 0) field->nd = 1;  /* a scalar fits [1]; nd 0 would mean absent */
-        for (int i = 0; i < field->nd; i++) field->dim[i] = i < t->nd ? t->dim[i] : 1;
-        field->dim[0] /= sd_bind_parts(flags);
-        if (is_transposed(flags)) memcpy(field->dim, want->dim, sizeof field->dim);
-        b->bytes += bytes;
-        if (add_weight(b, field, by, row)) settle(b, &b->weight[b->n_weights - 1], t, is_transposed(flags));
-    }
+    if (!check_found(b, t, &in_file, by->hf)) return;
+    size_t numbers = (size_t)sd_numel(want), bytes = sd_dtype_bytes(t->dt, numbers);
+    size_t skip = (size_t)sd_bind_part(flags) * (t->stride ? (size_t)(want->dim[0] * t->stride[0]) : numbers);
+    /* A part of whole blocks is whole blocks, for parts are thirds and blocks have powers of two. */
+    const unsigned char *from = (const unsigned char *)t->data + sd_dtype_bytes(t->dt, skip);
+    union { const void *in; void *out; } data = {from};   /* nobody writes through it: weights stay const */
+    *field = (sd_tensor){.nd = t->nd, .dt = t->dt, .data = data.out, .name = t->name};
+    if (field->nd > 4) field->nd = 4;   /* the dimensions left out are ones */
+    if (field->nd == 0) field->nd = 1;  /* a scalar fits [1]; nd 0 would mean absent */
+    for (int i = 0; i < field->nd; i++) field->dim[i] = i < t->nd ? t->dim[i] : 1;
+    field->dim[0] /= sd_bind_parts(flags);
+    if (is_transposed(flags)) memcpy(field->dim, want->dim, sizeof field->dim);
+    field->scale = take_scale(b, t);
+    b->bytes += bytes;
+    if (add_weight(b, field, by, row)) settle(b, &b->weight[b->n_weights - 1], t, is_transposed(flags));
 }
 
 static void bind_row(sd_binder *b, sd_tensor *field, const sd_bind_row *row, const char *hf, const char *ldm,

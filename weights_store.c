@@ -2,6 +2,7 @@
 #include "json.h"
 #include "weights.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -264,25 +265,25 @@ void sd_store_log_unused(const sd_store *s, const char *root, const char *what, 
                 n == 1 ? "is" : "are");
 }
 
-/* Bits of the exponent in a number's two highest bytes; all ones: an infinity or a NaN. */
-static const uint16_t exponent[] = {[SD_F32] = 0x7F80, [SD_F16] = 0x7C00, [SD_BF16] = 0x7F80, [SD_F64] = 0x7FF0};
-
-/* Index of the first number that is not finite, n if there is none. Little-endian: the highest bytes are last. */
+/* Index of the first number that is not finite, n if there is none. */
 static size_t first_not_finite(const unsigned char *p, sd_dtype dt, size_t n)
 {
-    size_t size = sd_dtype_size(dt);
-    for (size_t i = 0; i < n; i++) {
-        uint16_t high;
-        memcpy(&high, p + size * i + size - 2, sizeof high);
-        if ((high & exponent[dt]) == exponent[dt]) return i;
+    enum { PIECE = 4096 };   /* a multiple of every type's block */
+    float x[PIECE];
+    for (size_t at = 0, m; at < n; at += m) {
+        m = n - at < PIECE ? n - at : PIECE;
+        sd_widen(x, p + sd_dtype_bytes(dt, at), dt, m, &sd_kern_spec);
+        for (size_t i = 0; i < m; i++)
+            if (!isfinite(x[i])) return at + i;
     }
     return n;
 }
 
 static sd_status check_entry(const sd_entry *t, const char *path, sd_error *e)
 {
-    if ((size_t)t->dt >= SD_COUNT(exponent) || t->stride) return SD_OK;
-    size_t n = t->bytes / sd_dtype_size(t->dt), i = first_not_finite(t->data, t->dt, n);
+    if (!sd_dtype_is_float(t->dt) || t->stride) return SD_OK;
+    size_t block = sd_dtype_block(t->dt), n = t->bytes / sd_dtype_bytes(t->dt, block) * block;
+    size_t i = first_not_finite(t->data, t->dt, n);
     if (i == n) return SD_OK;
     return sd_fail(e, SD_ERR_NUMERIC,
                    "weight \"%.100s\" is not finite: number %zu of %zu is NaN or infinite (in %.200s)", t->name, i, n,

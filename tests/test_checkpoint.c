@@ -198,12 +198,15 @@ TEST(the_first_number_that_is_not_finite_is_named)
     const float good[3] = {3.4028235e38f, -3.4028235e38f, 1e-45f}, inf[3] = {0, 0, -INFINITY}, nan_[3] = {0, NAN, NAN};
     const uint16_t half_good[3] = {0x7BFF, 0xFBFF, 0x0001}, half_inf[3] = {0x7C00, 0, 0}, half_nan[3] = {0, 0, 0xFE00};
     const uint16_t bf_good[3] = {0x7F7F, 0xFF7F, 0x7C00}, bf_nan[3] = {0, 0x7F81, 0};
-    const double d_good[3] = {1e308, -1e308, 5e-324}, d_inf[3] = {0, 0, INFINITY};
+    const double d_good[3] = {3.4e38, -3.4e38, 5e-324}, d_inf[3] = {0, 0, INFINITY}, d_large[3] = {0, 1e39, 0};
+    const unsigned char e4m3_good[3] = {0x7E, 0xFE, 1}, e4m3_nan[3] = {0, 0xFF, 0};
+    const unsigned char e5m2_good[3] = {0x7B, 0xFB, 1}, e5m2_inf[3] = {0, 0, 0x7C};
     const int64_t integers[3] = {-1, INT64_MAX, 0x7FF0000000000000};
     const struct { sd_dtype dt; const void *x; int at; } cases[] = {
         {SD_F32, good, -1}, {SD_F32, inf, 2}, {SD_F32, nan_, 1}, {SD_F16, half_good, -1}, {SD_F16, half_inf, 0},
         {SD_F16, half_nan, 2}, {SD_BF16, bf_good, -1}, {SD_BF16, bf_nan, 1}, {SD_F64, d_good, -1}, {SD_F64, d_inf, 2},
-        {SD_I64, integers, -1}};
+        {SD_F64, d_large, 1}, {SD_F8_E4M3, e4m3_good, -1}, {SD_F8_E4M3, e4m3_nan, 1}, {SD_F8_E5M2, e5m2_good, -1},
+        {SD_F8_E5M2, e5m2_inf, 2}, {SD_I64, integers, -1}};
     for (size_t i = 0; i < SD_COUNT(cases); i++) {
         const sd_traced t[] = {{"a.fine", SD_F32, 1, {3}, good},
                                {"the.weight", cases[i].dt, 1, {3}, cases[i].x},

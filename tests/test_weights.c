@@ -1,5 +1,7 @@
 /* test_weights.c - binding by tables: names in every spelling, shapes, one report of everything that is wrong,
  * and what of a weight changes when somebody changes it. */
+#include <math.h>
+
 #include "test.h"
 #include "../weights.h"
 #include "tempdir.h"
@@ -529,6 +531,131 @@ TEST(a_transposed_tensor_gets_numbers_of_its_own_the_right_way_round)
     sd_store_close(&s);
 }
 
+/* --------------------------------------------------------------------------------- scales and blocks */
+
+static const unsigned char eighths[4] = {0x20, 0x28, 0x30, 0xB8};   /* E4M3: 1/8, 1/4, 1/2, -1 */
+static const sd_bind_row scaled_row = {offsetof(block, w), "to_q.weight", NULL, "oi", 0};
+
+/* Binds to_q.weight [2,2] with this tensor beside it; what is wrong with it, or its numbers in y. */
+static sd_error bind_scaled(sd_traced scale, float y[4])
+{
+    const sd_traced t[] = {{"x.to_q.weight", SD_F8_E4M3, 2, {2, 2}, eighths}, scale};
+    sd_store s = open_with(t, 2);
+    sd_error e = {0};
+    lines l = {{0}, 0};
+    const sd_log log = {collect, &l};
+    sd_binder b = {.store = &s, .err = &e};
+    block k;
+    sd_bind(&b, &k, &scaled_row, 1, "x.", NULL, "oi", (const int64_t[]){2, 2});
+    if (!sd_bind_finish(&b, "unet", NULL)) sd_widen_weight(y, &k.w, 0, 4, &sd_kern_spec);
+    sd_store_log_unused(&s, NULL, "unet", &log);
+    assert_string_equal(l.text, "");
+    sd_binder_free(&b);
+    sd_store_close(&s);
+    return e;
+}
+
+TEST(a_weight_has_the_scale_that_stands_beside_it_under_either_name)
+{
+    static const float three = 3, one = 1;
+    static const uint16_t half_of_three = 0x4200;
+    const sd_traced scales[] = {
+        {"x.to_q.scale_weight", SD_F32, 0, {0}, &three}, {"x.to_q.weight_scale", SD_F32, 1, {1}, &three},
+        {"x.to_q.weight_scale", SD_F16, 2, {1, 1}, &half_of_three}, {"x.to_q.scale_weight", SD_F32, 0, {0}, &one},
+        {"x.to_q.scale_input", SD_F32, 0, {0}, &three}, {"x.to_q.input_scale", SD_F32, 0, {0}, &three},
+        {"scaled_fp8", SD_F8_E4M3, 1, {2}, eighths},
+    };
+    for (size_t i = 0; i < SD_COUNT(scales); i++) {
+        float y[4] = {0}, times = i < 3 ? 3 : 1;
+        sd_error e = bind_scaled(scales[i], y);
+        if (e.status) fail_msg("%s", e.text);
+        const float want[] = {times / 8, times / 4, times / 2, -times};
+        assert_memory_equal(y, want, sizeof want);
+    }
+}
+
+TEST(a_scale_that_is_no_number_is_named_and_refused)
+{
+    static const float bad[] = {0, -INFINITY, NAN, 1};
+    static const int64_t whole = 2;
+    const struct { sd_traced t; const char *says; } cases[] = {
+        {{"x.to_q.scale_weight", SD_F32, 1, {2}, &bad[2]}, "x.to_q.scale_weight: expected one number, found F32 [2]"},
+        {{"x.to_q.scale_weight", SD_I64, 0, {0}, &whole}, "x.to_q.scale_weight: expected one number, found I64 []"},
+        {{"x.to_q.weight_scale", SD_F32, 0, {0}, &bad[0]}, "x.to_q.weight_scale: expected a scale, found 0"},
+        {{"x.to_q.scale_weight", SD_F32, 0, {0}, &bad[1]}, "x.to_q.scale_weight: expected a scale, found -inf"},
+        {{"x.to_q.scale_weight", SD_F32, 0, {0}, &bad[2]}, "x.to_q.scale_weight: expected a scale, found nan"},
+    };
+    for (size_t i = 0; i < SD_COUNT(cases); i++) {
+        float y[4];
+        sd_error e = bind_scaled(cases[i].t, y);
+        assert_int_equal(e.status, SD_ERR_SHAPE);
+        if (!strstr(e.text, cases[i].says)) fail_msg("%s", e.text);
+    }
+}
+
+static sd_status put_raw(void *user, UNUSED size_t i, FILE *to, UNUSED const char *path, UNUSED sd_error *e)
+{
+    const sd_traced *t = user;
+    size_t n = 1;
+    for (int k = 0; k < t->nd; k++) n *= (size_t)t->dim[k];
+    assert_int_equal(fwrite(t->data, sd_dtype_bytes(t->dtype, n), 1, to), 1);
+    return SD_OK;
+}
+
+/* Binds one tensor of a GGUF file, whose numbers are the ramp as Q8_0; what is wrong with it, or its numbers in y. */
+static sd_error bind_blocks(const sd_bind_row *row, sd_traced t, int64_t o, int64_t i, float *y, bool *own)
+{
+    unsigned char raw[SD_COUNT(ramp) / 32 * 34];
+    size_t n = 1;
+    for (int k = 0; k < t.nd; k++) n *= (size_t)t.dim[k];
+    sd_narrow(raw, SD_Q8_0, ramp, n);
+    t.data = raw;
+    const sd_file_plan p = {.tensor = &t, .n = 1, .put = put_raw, .user = &t};
+    sd_store s = {0};
+    sd_error e = {0};
+    temp_clear();
+    if (sd_gguf_write_plan(temp_path("m.gguf"), &p, &e) || sd_store_open_file(&s, temp_path("m.gguf"), &e))
+        fail_msg("%s", e.text);
+    sd_binder b = {.store = &s, .err = &e};
+    block k;
+    sd_bind(&b, &k, row, 1, "", "", "oi", (const int64_t[]){o, i});
+    if (!sd_bind_finish(&b, "unet", NULL)) {
+        sd_widen_weight(y, &k.w, 0, (size_t)sd_numel(&k.w), &sd_kern_spec);
+        *own = b.weight[0].own != NULL;
+        assert_true(*own == (k.w.dt == SD_F32) && k.w.version == 0);
+    }
+    sd_binder_free(&b);
+    sd_store_close(&s);
+    return e;
+}
+
+TEST(a_matrix_of_blocks_stays_in_its_file_and_all_else_becomes_floats)
+{
+    static const sd_bind_row matrix = {offsetof(block, w), "w", NULL, "oi", 0},
+        vector = {offsetof(block, w), "w", NULL, "o", 0},
+        third = {offsetof(block, w), "q", "w", "oi", SD_BIND_SLICE(2, 3)},
+        turned = {offsetof(block, w), "p", "w", "oi", SD_BIND_TRANSPOSE};
+    const struct { const sd_bind_row *row; sd_traced t; int64_t o, i; bool own; size_t first, step; } cases[] = {
+        {&matrix, {"w", SD_Q8_0, 2, {4, 32}, NULL}, 4, 32, false, 0, 1},
+        {&vector, {"w", SD_Q8_0, 1, {64}, NULL}, 64, 0, true, 0, 1},
+        {&third, {"w", SD_Q8_0, 2, {6, 32}, NULL}, 2, 32, false, 128, 1},
+        {&turned, {"w", SD_Q8_0, 2, {4, 32}, NULL}, 32, 4, true, 0, 32},
+    };
+    for (size_t i = 0; i < SD_COUNT(cases); i++) {
+        float y[4096] = {0}, all[4096];
+        unsigned char raw[SD_COUNT(all) / 32 * 34];
+        bool own = false;
+        sd_narrow(raw, SD_Q8_0, ramp, SD_COUNT(all));
+        sd_widen(all, raw, SD_Q8_0, SD_COUNT(all), &sd_kern_spec);
+        sd_error e = bind_blocks(cases[i].row, cases[i].t, cases[i].o, cases[i].i, y, &own);
+        if (e.status) fail_msg("%s", e.text);
+        assert_int_equal(own, cases[i].own);
+        for (size_t k = 0; k < 4; k++)   /* of a transposed one, numbers of a column follow each other */
+            if (y[k] != all[cases[i].first + k * cases[i].step])
+                fail_msg("case %zu, number %zu: %g", i, k, (double)y[k]);
+    }
+}
+
 TEST(an_optional_tensor_may_be_absent_but_not_misshapen)
 {
     static const sd_bind_row row = {offsetof(block, w), "cond_proj.weight", NULL, "oi", SD_BIND_OPTIONAL};
@@ -636,6 +763,9 @@ int main(void)
         cmocka_unit_test(a_slice_is_a_part_of_a_fused_tensor),
         cmocka_unit_test(under_the_plain_name_a_row_with_a_slice_is_the_whole_tensor),
         cmocka_unit_test(a_transposed_tensor_gets_numbers_of_its_own_the_right_way_round),
+        cmocka_unit_test(a_weight_has_the_scale_that_stands_beside_it_under_either_name),
+        cmocka_unit_test(a_scale_that_is_no_number_is_named_and_refused),
+        cmocka_unit_test(a_matrix_of_blocks_stays_in_its_file_and_all_else_becomes_floats),
         cmocka_unit_test(an_optional_tensor_may_be_absent_but_not_misshapen),
         cmocka_unit_test(without_a_store_shapes_and_names_are_bound),
         cmocka_unit_test(a_wrong_table_is_an_error_not_a_crash),
