@@ -310,7 +310,7 @@ static bool count_numbers(int nd, const int64_t *dim, uint64_t *n)
     return true;
 }
 
-/* "[2,64,2,2]"; false: it is no list of at most 8 whole numbers that are not negative. */
+/* "[2,32,2,2]"; false: it is no list of at most 8 whole numbers that are not negative. */
 static bool parse_shape(const char *text, int *nd, int64_t dim[8])
 {
     const char *at = text;

@@ -34,6 +34,7 @@ seeds() {
         printf "\\0RIFF\\0\\0\\0\\0WEBPXMP <\\0\\0\\0$xmp" > $dir/seeds/$1/xmp
         printf '\001a cat\nNegative prompt: x\nSteps: 3, Sampler: DPM++ 2M Karras, Size: 8x8, Sigmas: "14,1,0", Outpaint: "1,2,3,4"' > $dir/seeds/$1/text ;;
     fuzz_safetensors) printf '\054\0\0\0\0\0\0\0{"a":{"dtype":"F16","shape":[1],"data_offsets":[0,2]}}xx' > $dir/seeds/$1/small ;;
+    fuzz_gguf) seed $1 types - tests/golden/types.gguf; seed $1 written - tests/golden/written.gguf ;;
     fuzz_config) seed $1 unet 000 weights/tiny/unet/config.json; seed $1 vae 001 weights/tiny/vae/config.json
         seed $1 clip 002 weights/tiny/text_encoder/config.json; seed $1 sched 043 weights/tiny/scheduler/scheduler_config.json ;;
     fuzz_json) seed $1 unet 001 weights/tiny/unet/config.json

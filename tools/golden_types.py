@@ -3,7 +3,7 @@
 tests/golden/types.safetensors, what torch and gguf make of numbers; and tests/golden/written.gguf, which ours must write too.
 tests/test_types.c and tests/test_gguf.c compare with them.
 
-    python tools/golden_types.py [--out tests/golden/types]       needs gguf 0.19, torch 2.13
+    python tools/golden_types.py [--out tests/golden/types]
 
 types.safetensors: "<TYPE>" are the floats of the tensor of that name in types.gguf (gguf.quants.dequantize). "narrow.x" are
 floats, "narrow.<TYPE>" their bytes by torch; "q8_0.x" and "q8_0.bytes" the same by gguf.quants.quantize.
@@ -26,14 +26,15 @@ SMALL = {"F16": (torch.float16, np.uint16), "BF16": (torch.bfloat16, np.uint16),
 
 
 def blocks_of(kind, rng):
-    """[2, bytes]: two rows of 256 numbers. Any bytes are a block; the halves are finite, and one is subnormal."""
+    """[1, bytes]: a row of 256 numbers. Any bytes are a block; the halves are finite, and one of several is subnormal."""
     size, width = gguf.GGML_QUANT_SIZES[kind]
-    raw = rng.integers(0, 256, (2 * 256 // size, width), dtype=np.uint8)
+    raw = rng.integers(0, 256, (256 // size, width), dtype=np.uint8)
     for at in HALVES[kind]:
         half = (rng.standard_normal(len(raw)) * 0.1).astype(np.float16)
-        half[-1] = 3e-6
+        if len(half) > 1:
+            half[-1] = 3e-6
         raw[:, at:at + 2] = half.view(np.uint8).reshape(-1, 2)
-    return raw.reshape(2, -1)
+    return raw.reshape(1, -1)
 
 
 def narrow_inputs(rng):
@@ -80,8 +81,8 @@ def write_gguf(path, rng):
     writer.add_string("kind.string", "a \"cat\",\nü")
     writer.add_array("kind.array", [1, -2, 3])
     writer.add_array("kind.texts", ["a", "b\n", "ü"])
-    writer.add_array("kind.long", list(range(100)))
-    writer.add_array("comfy.gguf.orig_shape.flat", [2, 64, 2, 2])
+    writer.add_array("kind.long", list(range(40)))
+    writer.add_array("comfy.gguf.orig_shape.flat", [2, 32, 2, 2])
     plain = rng.standard_normal((3, 5)).astype(np.float32)
     for kind in (np.float32, np.float16, np.float64):
         name = {4: "F32", 2: "F16", 8: "F64"}[np.dtype(kind).itemsize]
@@ -94,9 +95,9 @@ def write_gguf(path, rng):
         raw = blocks_of(kind, rng)
         writer.add_tensor(kind.name, raw, raw_dtype=kind)
         floats[kind.name] = gguf.dequantize(raw, kind)
-    flat = rng.standard_normal((2, 256)).astype(np.float32)
+    flat = rng.standard_normal((1, 256)).astype(np.float32)
     writer.add_tensor("flat", gguf.quantize(flat, T.Q8_0), raw_dtype=T.Q8_0)
-    floats["flat"] = gguf.dequantize(gguf.quantize(flat, T.Q8_0), T.Q8_0).reshape(2, 64, 2, 2)
+    floats["flat"] = gguf.dequantize(gguf.quantize(flat, T.Q8_0), T.Q8_0).reshape(2, 32, 2, 2)
     writer.add_tensor("other", rng.integers(0, 256, (1, 18), dtype=np.uint8), raw_dtype=T.IQ4_NL)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
