@@ -26,9 +26,9 @@
 #define SIZE(n) .height = n, .width = n
 
 /* SD 1: 8 heads at every level, CLIP-L. */
-#define SD1_UNET(in, size) \
-    {UNET_COMMON, FOUR_LEVELS, .in_channels = in, .layers = {2, 2, 2, 2}, .heads = {8, 8, 8, 8}, .mid_depth = 1, \
-     .context_dim = 768, SIZE(size)}
+#define SD1_COMMON \
+    UNET_COMMON, FOUR_LEVELS, .layers = {2, 2, 2, 2}, .heads = {8, 8, 8, 8}, .mid_depth = 1, .context_dim = 768
+#define SD1_UNET(in, size) {SD1_COMMON, .in_channels = in, SIZE(size)}
 #define SD1_REST .vae = VAE(0.18215), .clip = {CLIP_L}, .n_clip = 1, .pad = {49407}, .prediction = "epsilon"
 /* SD 2: heads of 64 numbers, OpenCLIP-H, linear projections. */
 #define SD2_UNET(in, size) \
@@ -76,8 +76,6 @@ static const char x4[] =
 /* ---------------------------------------------------------------------------------------- families
  * Of families whose shapes are the same the first is the one that a file without further signs is taken for. */
 
-#define NO_MIDDLE "a UNet without a middle block is not supported yet"
-#define ONE_RESNET "a UNet whose middle block is one resnet alone is not supported yet"
 #define UNCLIP "Stable unCLIP makes pictures from a picture's embedding, which is not supported"
 
 static const sd_family families[] = {
@@ -85,21 +83,21 @@ static const sd_family families[] = {
     {.name = "sd15-inpaint", .title = "Stable Diffusion 1 for inpainting", .unet = SD1_UNET(9, 64), SD1_REST,
      .scheduler = ddim},
     {.name = "instruct-pix2pix", .title = "InstructPix2Pix", .unet = SD1_UNET(8, 64), SD1_REST, .scheduler = euler_a},
-    {.name = "lcm", .title = "a latent consistency model of Stable Diffusion 1", .unet = SD1_UNET(4, 96),
-     .beyond = {.time_cond_dim = 256}, SD1_REST, .scheduler = lcm,
-     .refusal = "a UNet that has the guidance scale as an input (time_cond_proj_dim) is not supported yet"},
+    {.name = "lcm", .title = "a latent consistency model of Stable Diffusion 1",
+     .unet = {SD1_COMMON, .in_channels = 4, .time_cond_dim = 256, SIZE(96)}, SD1_REST, .scheduler = lcm},
     {.name = "small-sd", .title = "small-sd, also BK-SDM-base",
      .unet = {UNET_COMMON, FOUR_LEVELS, .in_channels = 4, .layers = {1, 1, 1, 1}, .heads = {8, 8, 8, 8},
               .mid_depth = 1, .context_dim = 768, SIZE(64)},
      SD1_REST, .scheduler = dpmpp},
     {.name = "bk-sdm-small", .title = "BK-SDM-small",
      .unet = {UNET_COMMON, FOUR_LEVELS, .in_channels = 4, .layers = {1, 1, 1, 1}, .heads = {8, 8, 8, 8},
-              .context_dim = 768, SIZE(64)},
-     .beyond = {.middle = SD_MIDDLE_NONE}, SD1_REST, .scheduler = dpmpp, .refusal = NO_MIDDLE},
+              .mid = SD_MID_NONE, .context_dim = 768, SIZE(64)},
+     SD1_REST, .scheduler = dpmpp},
     {.name = "tiny-sd", .title = "tiny-sd, also BK-SDM-tiny",
      .unet = {UNET_COMMON, .in_channels = 4, .levels = 3, .channels = {320, 640, 1280}, .layers = {1, 1, 1},
-              .depth = {1, 1, 1}, .up_depth = {1, 1, 1}, .heads = {8, 8, 8}, .context_dim = 768, SIZE(64)},
-     .beyond = {.middle = SD_MIDDLE_NONE}, SD1_REST, .scheduler = dpmpp, .refusal = NO_MIDDLE},
+              .depth = {1, 1, 1}, .up_depth = {1, 1, 1}, .heads = {8, 8, 8}, .mid = SD_MID_NONE, .context_dim = 768,
+              SIZE(64)},
+     SD1_REST, .scheduler = dpmpp},
 
     {.name = "sd21", .title = "Stable Diffusion 2 at 768 pixels", .unet = SD2_UNET(4, 96), SD2_REST,
      .prediction = "v_prediction", .scheduler = ddim_v},
@@ -112,16 +110,15 @@ static const sd_family families[] = {
     {.name = "sd-turbo", .title = "SD-Turbo", .unet = SD2_UNET(4, 64), SD2_REST,
      .prediction = "epsilon", .scheduler = euler_trailing},
     {.name = "sd21-unclip-h", .title = "Stable unCLIP with CLIP-H", .unet = SD2_UNET(4, 96),
-     .beyond = {.class_in = 2048}, SD2_REST, .prediction = "v_prediction", .scheduler = ddim_v, .refusal = UNCLIP},
+     .class_in = 2048, SD2_REST, .prediction = "v_prediction", .scheduler = ddim_v, .refusal = UNCLIP},
     {.name = "sd21-unclip-l", .title = "Stable unCLIP with CLIP-L", .unet = SD2_UNET(4, 96),
-     .beyond = {.class_in = 1536}, SD2_REST, .prediction = "v_prediction", .scheduler = ddim_v, .refusal = UNCLIP},
+     .class_in = 1536, SD2_REST, .prediction = "v_prediction", .scheduler = ddim_v, .refusal = UNCLIP},
     {.name = "x4-upscaler", .title = "Stable Diffusion's upscaler by four",
      .unet = {UNET_COMMON, .in_channels = 7, .levels = 4, .channels = {256, 512, 512, 1024}, .layers = {2, 2, 2, 2},
               .depth = {0, 1, 1, 1}, .up_depth = {0, 1, 1, 1}, .heads = {8, 8, 8, 8}, .mid_depth = 1,
-              .context_dim = 1024, .linear_projection = true, SIZE(128)},
-     .beyond = {.only_cross_attention = true, .class_embeds = 1000},
-     .vae = VAE_F4(0.08333), .clip = {CLIP_H}, .n_clip = 1, .pad = {0}, .prediction = "v_prediction", .scheduler = x4,
-     .refusal = "a UNet with class embeddings and attention to the text alone is not supported yet"},
+              .context_dim = 1024, .linear_projection = true, .only_cross = {true, true, true, false},
+              .class_embeds = 1000, SIZE(128)},
+     .vae = VAE_F4(0.08333), .clip = {CLIP_H}, .n_clip = 1, .pad = {0}, .prediction = "v_prediction", .scheduler = x4},
 
     {.name = "sdxl", .title = "Stable Diffusion XL", .unet = SDXL_UNET(4, 128), SDXL_REST,
      .scheduler = euler_leading},
@@ -129,12 +126,13 @@ static const sd_family families[] = {
      .scheduler = euler_leading},
     {.name = "sdxl-turbo", .title = "SDXL-Turbo", .unet = SDXL_UNET(4, 64), SDXL_REST, .scheduler = euler_a_trailing},
     {.name = "ssd-1b", .title = "SSD-1B",
-     .unet = {SDXL_COMMON, .in_channels = 4, .depth = {0, 2, 4}, .up_depth = {0, 2, 4}, SIZE(128)},
-     .beyond = {.middle = SD_MIDDLE_ONE_RESNET, .uneven = true}, SDXL_REST, .scheduler = euler_leading,
-     .refusal = ONE_RESNET},
+     .unet = {SDXL_COMMON, .in_channels = 4, .depth = {0, 2, 4}, .up_depth = {0, 2, 4},
+              .up_layer_depth = {{0}, {2, 1, 1}, {4, 4, 10}}, .mid = SD_MID_RESNET, SIZE(128)},
+     SDXL_REST, .scheduler = euler_leading},
     {.name = "vega", .title = "Segmind-Vega",
-     .unet = {SDXL_COMMON, .in_channels = 4, .depth = {0, 1, 2}, .up_depth = {0, 1, 2}, SIZE(128)},
-     .beyond = {.middle = SD_MIDDLE_ONE_RESNET}, SDXL_REST, .scheduler = euler_leading, .refusal = ONE_RESNET},
+     .unet = {SDXL_COMMON, .in_channels = 4, .depth = {0, 1, 2}, .up_depth = {0, 1, 2}, .mid = SD_MID_RESNET,
+              SIZE(128)},
+     SDXL_REST, .scheduler = euler_leading},
     {.name = "sdxl-refiner", .title = "Stable Diffusion XL's refiner",
      .unet = {UNET_COMMON, .in_channels = 4, .levels = 4, .channels = {384, 768, 1536, 1536}, .layers = {2, 2, 2, 2},
               .depth = {0, 4, 4, 0}, .up_depth = {0, 4, 4, 0}, .heads = {6, 12, 24, 24}, .mid_depth = 4,
@@ -154,39 +152,46 @@ const sd_family *sd_family_find(const char *name)
     return NULL;
 }
 
-static bool same_levels(const sd_unet_config *a, const sd_unet_config *b)
+static bool same_level(const sd_unet_config *a, const sd_unet_config *b, int level)
 {
-    for (int i = 0; i < a->levels; i++)
-        if (a->channels[i] != b->channels[i] || a->layers[i] != b->layers[i] || a->depth[i] != b->depth[i] ||
-            a->up_depth[i] != b->up_depth[i])
-            return false;
+    bool attends = a->depth[level] || a->up_depth[level];
+    if (a->channels[level] != b->channels[level] || a->layers[level] != b->layers[level] ||
+        (attends && a->only_cross[level] != b->only_cross[level]))
+        return false;
+    for (int i = 0; i < a->layers[level]; i++)
+        if (sd_unet_depth(a, false, level, i) != sd_unet_depth(b, false, level, i)) return false;
+    for (int i = 0; i <= a->layers[level]; i++)
+        if (sd_unet_depth(a, true, level, i) != sd_unet_depth(b, true, level, i)) return false;
     return true;
 }
 
-static bool same_shapes(const sd_unet_config *a, const sd_unet_beyond *x, const sd_unet_config *b,
-                        const sd_unet_beyond *y)
+/* Whether projections are linear or convolutions of 1x1 does not count: their numbers are the same, and files of SD 2
+ * have been saved either way. */
+static bool same_shapes(const sd_unet_config *a, const sd_unet_config *b)
 {
-    return a->in_channels == b->in_channels && a->out_channels == b->out_channels && a->levels == b->levels &&
-           same_levels(a, b) && a->mid_depth == b->mid_depth && a->context_dim == b->context_dim &&
-           a->linear_projection == b->linear_projection && a->add_in_dim == b->add_in_dim &&
-           x->middle == y->middle && x->uneven == y->uneven && x->only_cross_attention == y->only_cross_attention &&
-           x->time_cond_dim == y->time_cond_dim && x->class_embeds == y->class_embeds && x->class_in == y->class_in;
+    for (int i = 0; a->levels == b->levels && i < a->levels; i++)
+        if (!same_level(a, b, i)) return false;
+    return a->levels == b->levels && a->in_channels == b->in_channels && a->out_channels == b->out_channels &&
+           a->mid == b->mid && (a->mid != SD_MID_ATTENTION || a->mid_depth == b->mid_depth) &&
+           a->context_dim == b->context_dim && a->add_in_dim == b->add_in_dim && a->class_embeds == b->class_embeds &&
+           a->time_cond_dim == b->time_cond_dim;
 }
 
-const sd_family *sd_family_of(const sd_unet_config *c, const sd_unet_beyond *beyond)
+const sd_family *sd_family_of(const sd_unet_config *c, int class_in)
 {
     for (size_t i = 0; i < SD_COUNT(families); i++)
-        if (same_shapes(c, beyond, &families[i].unet, &families[i].beyond)) return &families[i];
+        if (class_in == families[i].class_in && same_shapes(c, &families[i].unet)) return &families[i];
     return NULL;
 }
 
 const sd_family *sd_family_with(const sd_family *f, const char *prediction)
 {
     if (strcmp(f->prediction, prediction) == 0) return f;
-    for (size_t i = 0; i < SD_COUNT(families); i++)
-        if (same_shapes(&f->unet, &f->beyond, &families[i].unet, &families[i].beyond) &&
-            strcmp(families[i].prediction, prediction) == 0)
-            return &families[i];
+    for (size_t i = 0; i < SD_COUNT(families); i++) {
+        const sd_family *g = &families[i];
+        if (f->class_in == g->class_in && same_shapes(&f->unet, &g->unet) && strcmp(g->prediction, prediction) == 0)
+            return g;
+    }
     return NULL;
 }
 

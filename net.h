@@ -65,23 +65,20 @@ typedef struct sd_clip_config {
     int projection;                    /* columns of text_projection; 0: no such tensor */
 } sd_clip_config;
 
-/* What a UNet of a published file may have and sd_unet_config cannot say: such a UNet is known by name and not run. */
-typedef enum sd_middle { SD_MIDDLE_WHOLE, SD_MIDDLE_ONE_RESNET, SD_MIDDLE_NONE } sd_middle;
-typedef struct sd_unet_beyond {
-    sd_middle middle;
-    bool uneven;                       /* attentions of one level differ in their number of transformer blocks */
-    bool only_cross_attention;         /* attn1 looks at the context too (x4-upscaler) */
-    int time_cond_dim;                 /* time_cond_proj_dim, LCM's guidance; 0: none */
-    int class_embeds;                  /* num_class_embeds, rows of a table; 0: none */
-    int class_in;                      /* numbers of a picture's embedding that is projected (unCLIP); 0: none */
-} sd_unet_beyond;
+/* Transformer blocks of a level's i-th attention. */
+static inline int sd_unet_depth(const sd_unet_config *c, bool up, int level, int i)
+{
+    int own = up ? c->up_layer_depth[level][i] : c->layer_depth[level][i];
+    int all = up ? c->up_depth[level] : c->depth[level];
+    return all && own ? own : all;
+}
 
 /* A family of models (model_families.c): everything that a file of weights alone does not say. */
 typedef struct sd_family {
     const char *name;                  /* "sd15" */
     const char *title;                 /* "Stable Diffusion 1" */
     sd_unet_config unet;
-    sd_unet_beyond beyond;
+    int class_in;                      /* unCLIP: numbers of a picture's embedding that is projected; 0: none */
     sd_vae_config vae;
     sd_clip_config clip[2];
     int n_clip;
@@ -95,7 +92,7 @@ const sd_family *sd_family_at(size_t i);              /* NULL: there are no more
 /* The family with the same shapes as f and this prediction, f if it fits; NULL: there is none. */
 const sd_family *sd_family_with(const sd_family *f, const char *prediction);
 /* The first family with these shapes; heads, groups and sizes do not count. NULL: there is none. */
-const sd_family *sd_family_of(const sd_unet_config *c, const sd_unet_beyond *beyond);
+const sd_family *sd_family_of(const sd_unet_config *c, int class_in);
 #define SD_FAMILY_NAMES 512
 const char *sd_family_names(char text[SD_FAMILY_NAMES]);   /* of those that can be planned: "sd15, sd15-inpaint, ..." */
 

@@ -35,7 +35,7 @@ typedef struct sd_network {
     sd_unet_config unet;           /* of these three, the part's own; the others are all zero */
     sd_vae_config vae;
     sd_clip_config clip;
-    sd_unet_beyond beyond;
+    int class_in;                  /* as in sd_family */
     sd_share all, by_type[SD_DTYPE_UNKNOWN + 1];   /* by sd_dtype; tensors that are known and skipped do not count */
 } sd_network;
 
@@ -49,7 +49,7 @@ typedef struct sd_adapter {
     const char *says;              /* the base model as the header says; NULL: it does not */
     int rank_min, rank_max;        /* 0: it has no ranks */
     double alpha_min, alpha_max;   /* 0: it has none */
-    struct { const char *network; size_t modules; } target[4];   /* what it changes: "unet", "text_encoder", ... */
+    struct { const char *network; size_t modules; } target[5];   /* what it changes: "unet", "text_encoder", ... */
     int n_targets;
     size_t modules;                /* all of them */
     int vectors, width[2];         /* of an embedding; width[1]: the second text encoder's, 0: none */
@@ -83,10 +83,21 @@ typedef struct sd_recognised {
     sd_text why;                   /* one sentence a line: each says what was decided, and the key or shape by which */
 } sd_recognised;
 
-/* Looks at names, shapes, texts and numbers that stand alone (an alpha), never at weights. SD_OK also for a file that
- * nobody knows; an error only if memory runs out. Texts of the result belong to it or to the store. */
+/* Looks at names, shapes, texts and numbers that stand alone (an alpha), and for the hint at one bias. SD_OK also for a
+ * file that nobody knows; an error only if memory runs out. Texts of the result belong to it or to the store. */
 sd_status sd_recognise(const sd_store *s, sd_recognised *out, sd_error *e);
 void sd_recognised_free(sd_recognised *r);
+
+/* recognise_shapes.c: a configuration from the shapes of the tensors whose names begin with root, in either spelling.
+ * False: they do not make such a network. */
+bool sd_unet_from_shapes(const sd_store *s, const char *root, sd_unet_config *c, int *class_in);
+bool sd_vae_from_shapes(const sd_store *s, const char *root, sd_vae_config *c);
+bool sd_clip_from_shapes(const sd_store *s, const char *root, sd_clip_config *c, const char **naming);
+
+/* recognise_adapters.c: kind, name and adapter of a file that is no network of a model; their sentences are added to
+ * `why`. False: it is nothing of the kind. */
+bool sd_recognise_adapter(const sd_store *s, sd_recognised *out);
+bool sd_adapter_knows(const sd_recognised *r, const char *name);   /* is this tensor a part of what was recognised? */
 
 /* The i-th network of a part; NULL: there is none. */
 const sd_network *sd_recognised_network(const sd_recognised *r, unsigned part, int i);

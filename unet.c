@@ -15,10 +15,10 @@ typedef struct walk { sd_net_steps *p; int block; } walk;
 static void attention(walk *w, const sd_unet_config *c, const char *block, int number, int level, int i)
 {
     bool down = *block == 'd';
-    int ch = c->channels[level], own = down ? c->layer_depth[level][i] : c->up_layer_depth[level][i];
+    int ch = c->channels[level];
     sd_step *s = sd_step_add(w->p, SD_STEP_ATTN, ch, ch, "%s_blocks.%d.attentions.%d", block, number, i);
     sd_step_ldm(s, "%s_blocks.%d.1", down ? "input" : "output", w->block);
-    s->depth = own ? own : down ? c->depth[level] : c->up_depth[level];
+    s->depth = sd_unet_depth(c, !down, level, i);
     s->heads = c->heads[level];
     s->only_cross = c->only_cross[level];
 }

@@ -12,6 +12,11 @@ static const struct published { const char *name; size_t tensors, parameters, st
     {"sd15-inpaint", 686, 859535364, 47, {{196, 123060480}}},
     {"instruct-pix2pix", 686, 859532484, 47, {{196, 123060480}}},
     {"small-sd", 442, 579384964, 33, {{196, 123060480}}},
+    {"lcm", 687, 859602884, 47, {{196, 123060480}}},
+    {"bk-sdm-small", 396, 482346884, 30, {{196, 123060480}}},
+    {"tiny-sd", 358, 323384964, 25, {{196, 123060480}}},
+    {"ssd-1b", 944, 1331334404, 33, {{196, 123060480}, {517, 694659840}}},
+    {"vega", 564, 745225604, 33, {{196, 123060480}, {517, 694659840}}},
     {"sd21-inpaint", 686, 865925124, 47, {{372, 340387840}}},
     {"sd2-depth", 686, 865913604, 47, {{372, 340387840}}},
     {"sdxl-inpaint", 1680, 2567478084, 35, {{196, 123060480}, {517, 694659840}}},
@@ -160,11 +165,15 @@ TEST(any_multiple_of_eight_can_be_planned)
     assert_int_equal(sd_plan("sd99", 0, 0, 0, &text, error), SD_ERR_ARG);
     char names[SD_FAMILY_NAMES];
     assert_non_null(strstr(error, sd_family_names(names)));
-    assert_string_equal(names, "sd15, sd15-inpaint, instruct-pix2pix, small-sd, sd21, sd21-base, sd21-inpaint, "
-                               "sd2-depth, sd-turbo, sdxl, sdxl-inpaint, sdxl-turbo, sdxl-refiner");
+    assert_string_equal(names, "sd15, sd15-inpaint, instruct-pix2pix, lcm, small-sd, bk-sdm-small, tiny-sd, sd21, "
+                               "sd21-base, sd21-inpaint, sd2-depth, sd-turbo, x4-upscaler, sdxl, sdxl-inpaint, "
+                               "sdxl-turbo, ssd-1b, vega, sdxl-refiner");
     assert_null(text);
-    assert_int_equal(sd_plan("tiny-sd", 0, 0, 0, &text, error), SD_ERR_UNSUPPORTED);
-    assert_string_equal(error, "tiny-sd: a UNet without a middle block is not supported yet");
+    assert_int_equal(sd_plan("sd21-unclip-h", 0, 0, 0, &text, error), SD_ERR_UNSUPPORTED);
+    assert_string_equal(error, "sd21-unclip-h: Stable unCLIP makes pictures from a picture's embedding, which is not "
+                               "supported");
+    assert_int_equal(sd_plan("x4-upscaler", 0, 0, 0, &text, error), SD_OK);   /* its VAE has a level less */
+    free(text);
 }
 
 int main(void)
