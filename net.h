@@ -38,6 +38,8 @@ typedef struct sd_unet_config {
     int time_cond_dim;                 /* time_cond_proj_dim: width of a further input of the time embedding (LCM: of
                                         * the guidance scale); 0: none */
     int height, width;                 /* native latent size, sample_size */
+    int ldm_gap;                       /* numbers that CompVis' names leave out after the resnets of each level: 1 where
+                                        * a script that reckons with two resnets has named one (small-sd, tiny-sd) */
     bool flip_sin_to_cos;
     double freq_shift;
     char notes[SD_NOTES];

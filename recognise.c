@@ -164,6 +164,19 @@ static void family_of_unet(sd_recognised *r, sd_network *n)
     r->refusal = r->family->refusal;
 }
 
+/* What shapes do not tell. */
+static void take_from_family(sd_unet_config *c, const sd_unet_config *f)
+{
+    memcpy(c->heads, f->heads, sizeof c->heads);
+    c->groups = f->groups;
+    c->norm_eps = f->norm_eps;
+    c->add_time_dim = f->add_time_dim;
+    c->height = f->height;
+    c->width = f->width;
+    c->flip_sin_to_cos = f->flip_sin_to_cos;
+    c->freq_shift = f->freq_shift;
+}
+
 static void unet_from_shapes(const sd_store *s, sd_recognised *r, sd_network *n)
 {
     sd_unet_config given = n->unet;
@@ -172,11 +185,11 @@ static void unet_from_shapes(const sd_store *s, sd_recognised *r, sd_network *n)
     else because(r, "the UNet's blocks do not belong together: the way up must have the way down's levels, with one "
                     "resnet more");
     if (n->has_config) {
+        int gap = n->unet.ldm_gap;   /* of the file's names, not of the model */
         n->unet = given;
-    } else if (r->family) {   /* what shapes do not tell is the family's */
-        bool linear = n->unet.linear_projection;
-        n->unet = r->family->unet;
-        n->unet.linear_projection = linear;
+        n->unet.ldm_gap = gap;
+    } else if (r->family) {
+        take_from_family(&n->unet, &r->family->unet);
         n->has_config = true;
     }
 }

@@ -32,9 +32,9 @@ static const sd_entry *either(const sd_entry *a, const sd_entry *b) { return a ?
 /* -------------------------------------------------------------------------------------------- UNet */
 
 /* The way down and the way up in both spellings. CompVis counts the blocks through; a level ends with `ends`. */
-static const struct way { const char *ldm, *hf, *ends[2]; } ways[2] = {
-    {"input_blocks", "down_blocks", {"0.op.weight", NULL}},
-    {"output_blocks", "up_blocks", {"1.conv.weight", "2.conv.weight"}},
+static const struct way { const char *ldm, *hf, *ends[2]; bool apart; } ways[2] = {
+    {"input_blocks", "down_blocks", {"0.op.weight", NULL}, true},   /* the end has a number of its own */
+    {"output_blocks", "up_blocks", {"1.conv.weight", "2.conv.weight"}, false},
 };
 enum { DOWN, UP };
 
@@ -47,6 +47,7 @@ typedef struct level {
 typedef struct levels {
     level at[SD_MAX_LEVELS];
     int n;
+    int gap;              /* numbers of blocks that are left out at the end of the first level */
     char attention[64];   /* the first one's path; "": there is none */
 } levels;
 
@@ -81,16 +82,21 @@ static bool ends_level(const place *p, const struct way *w, int i)
     return false;
 }
 
-/* Files of distilled models leave numbers of blocks out, so the order counts, not the number. */
+/* Files of distilled models leave numbers of blocks out, so their order counts, not the number. */
 static void levels_of_ldm(levels *l, const place *p, const struct way *w)
 {
     char ldm[64], hf[64];
+    int last = 0;
     for (int i = 0; i < 160 && l->n < SD_MAX_LEVELS; i++) {
         const sd_entry *conv1 = tensor(p, "%s.%d.0.in_layers.2.weight", w->ldm, i);
         snprintf(ldm, sizeof ldm, "%s.%d.1", w->ldm, i);
         snprintf(hf, sizeof hf, "%s.%d.attentions.%d", w->hf, l->n, l->at[l->n].layers);
-        if (conv1) add_layer(l, p, conv1, ldm, hf);
-        if (ends_level(p, w, i)) l->n++;
+        if (conv1) {
+            add_layer(l, p, conv1, ldm, hf);
+            last = i;
+        }
+        if (!ends_level(p, w, i)) continue;
+        if (l->n++ == 0 && w->apart) l->gap = i - last - 1;
     }
     if (l->n < SD_MAX_LEVELS && l->at[l->n].layers) l->n++;
 }
@@ -187,6 +193,7 @@ bool sd_unet_from_shapes(const sd_store *s, const char *root, sd_unet_config *c,
     *c = (sd_unet_config){.groups = 32, .norm_eps = 1e-5, .flip_sin_to_cos = true, .height = 64, .width = 64};
     c->in_channels = side(either(tensor(&p, "input_blocks.0.0.weight"), tensor(&p, "conv_in.weight")), 1);
     c->out_channels = side(either(tensor(&p, "out.2.weight"), tensor(&p, "conv_out.weight")), 0);
+    c->ldm_gap = down.gap;
     bool fits = join_ways(&down, &up, c) && c->in_channels && c->out_channels;
     middle_of(&p, c);
     attention_of(&p, down.attention, c);

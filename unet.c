@@ -44,6 +44,7 @@ static void walk_down(walk *w, const sd_unet_config *c)
             push(w);
         }
         if (level == c->levels - 1) break;
+        w->block += c->ldm_gap;
         sd_step *s = sd_step_add(w->p, SD_STEP_DOWN, ch, ch, "down_blocks.%d.downsamplers.0.conv", level);
         sd_step_ldm(s, "input_blocks.%d.0.op", w->block);
         push(w);
@@ -88,7 +89,9 @@ static void walk_up(walk *w, const sd_unet_config *c)
             if (c->up_depth[level]) attention(w, c, "up", up, level, i);
             if (i < c->layers[level] || level == 0) continue;
             s = sd_step_add(w->p, SD_STEP_UP, ch, ch, "up_blocks.%d.upsamplers.0.conv", up);
-            sd_step_ldm(s, "output_blocks.%d.%d.conv", w->block, c->up_depth[level] ? 2 : 1);
+            w->block += c->ldm_gap;
+            /* behind the attention, if there is one; the script thinks that of all blocks but the first */
+            sd_step_ldm(s, "output_blocks.%d.%d.conv", w->block, (c->ldm_gap ? up : c->up_depth[level]) ? 2 : 1);
         }
     }
     sd_step_ldm(sd_step_add(w->p, SD_STEP_NORM_OUT, ch, ch, "conv_norm_out"), "out.0");

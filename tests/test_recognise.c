@@ -2,6 +2,8 @@
 #include "test.h"
 #include "layouts.h"
 #include "../recognise.h"
+#include "../sampler.h"
+#include "tempdir.h"
 
 /* ------------------------------------------------------------------------------ files without numbers */
 
@@ -22,6 +24,28 @@ static void put(made *m, const char *name, sd_dtype dt, int nd, const int64_t *d
     size_t n = 1;
     for (int i = 0; i < nd; i++) n *= (size_t)(t->dim[i] = dim[i]);
     t->bytes = sd_dtype_bytes(dt, n);
+}
+
+/* with(m, name, 320, 4, 3, 3): sides up to the first zero */
+static void with(made *m, const char *name, int a, int b, int c, int d)
+{
+    int64_t dim[4] = {a, b, c, d};
+    int nd = 0;
+    while (nd < 4 && dim[nd]) nd++;
+    put(m, name, SD_F16, nd, dim);
+}
+
+/* A tensor with numbers, which the caller keeps. */
+static void numbers(made *m, const char *name, const float *x, int n)
+{
+    put(m, name, SD_F32, n > 1, (const int64_t[]){n});
+    m->file.entry[m->file.n - 1].data = x;
+}
+
+static void text(made *m, const char *name, const char *value)
+{
+    sd_error e = {0};
+    assert_int_equal(sd_weight_file_add_meta(&m->file, name, value, &e), SD_OK);
 }
 
 static int by_name(const void *a, const void *b)
@@ -175,10 +199,337 @@ TEST(every_published_file_is_its_family_to_the_last_tensor)
     }
 }
 
+/* What shapes do not tell is the family's. A wrong number of heads would fit every shape. */
+TEST(heads_and_sizes_are_the_familys)
+{
+    static const struct { const char *file; int heads[4], size, clip[2]; sd_act act[2]; } cases[] = {
+        {"v1-5-pruned-emaonly.safetensors", {8, 8, 8, 8}, 64, {12}, {SD_ACT_QUICK_GELU}},
+        {"v2-1_768-ema-pruned.safetensors", {5, 10, 20, 20}, 96, {16}, {SD_ACT_GELU}},
+        {"sd2-sgm.safetensors", {5, 10, 20, 20}, 96, {16}, {SD_ACT_GELU}},
+        {"x4-upscaler-ema.safetensors", {8, 8, 8, 8}, 128, {16}, {SD_ACT_GELU}},
+        {"sd_xl_base_1.0.safetensors", {5, 10, 20}, 128, {12, 20}, {SD_ACT_QUICK_GELU, SD_ACT_GELU}},
+        {"sd_xl_refiner_1.0.safetensors", {6, 12, 24, 24}, 128, {20}, {SD_ACT_GELU}},
+        {"tiny-sd.safetensors", {8, 8, 8}, 64, {12}, {SD_ACT_QUICK_GELU}},
+    };
+    for (size_t i = 0; i < SD_COUNT(cases); i++) {
+        made m;
+        published(&m, cases[i].file);
+        const sd_recognised *r = recognise(&m);
+        const sd_unet_config *c = &sd_recognised_network(r, SD_PART_UNET, 0)->unet;
+        for (int k = 0; k < 4; k++) assert_int_equal(c->heads[k], cases[i].heads[k]);
+        assert_int_equal(c->width, cases[i].size);
+        assert_int_equal(c->groups, 32);
+        for (int k = 0; k < 2 && cases[i].clip[k]; k++) {
+            const sd_clip_config *t = &sd_recognised_network(r, SD_PART_TEXT, k)->clip;
+            assert_int_equal(t->heads, cases[i].clip[k]);
+            assert_int_equal(t->act, cases[i].act[k]);
+            assert_int_equal(r->pad[k], cases[i].act[k] == SD_ACT_GELU ? 0 : 49407);
+        }
+        done(&m);
+    }
+}
+
+/* Every tensor of every published network has its place in the network that shapes and family make. */
+static void assert_binds(made *m, const sd_network *n)
+{
+    sd_error e = {0};
+    sd_binder b = {.store = &m->store, .root = n->root, .strip = "text_model.", .err = &e};
+    sd_unet_net unet;
+    sd_vae vae;
+    sd_clip clip;
+    if (n->part == SD_PART_UNET) {
+        assert_int_equal(sd_unet_walk(&unet, &n->unet, &e), SD_OK);
+        sd_unet_bind(&unet, &b);
+        sd_unet_free(&unet);
+    } else if (n->part == SD_PART_VAE) {
+        assert_int_equal(sd_vae_walk(&vae, &n->vae, &e), SD_OK);
+        sd_vae_bind(&vae, &b);
+        sd_vae_free(&vae);
+    } else {
+        sd_clip_bind(&clip, &n->clip, &b);
+        sd_clip_free(&clip);
+    }
+    if (sd_bind_finish(&b, n->root, NULL)) fail_msg("%s", e.text);
+    sd_binder_free(&b);
+}
+
+TEST(every_tensor_of_the_published_networks_has_its_place)
+{
+    enum { MOST = 1280 * 1280 * 4 };   /* bigG's projection, the only one that is copied */
+    void *zeros = calloc(1, MOST);
+    assert_non_null(zeros);
+    for (size_t i = 0; i < SD_COUNT(networks); i++) {
+        made m;
+        published(&m, networks[i].file);
+        for (size_t k = 0; k < m.file.n; k++) m.file.entry[k].data = zeros;
+        const sd_recognised *r = recognise(&m);
+        size_t used = 0, all = 0;
+        for (int k = 0; k < r->n_networks; k++) {
+            assert_binds(&m, &r->network[k]);
+            all += r->network[k].all.tensors;
+        }
+        for (size_t k = 0; k < m.file.n; k++) used += m.file.entry[k].used;
+        assert_int_equal(used, all);
+        done(&m);
+    }
+    free(zeros);
+}
+
+/* ---------------------------------------------------------------------------------------- prediction */
+
+static const struct mark { const char *tensor, *text, *value, *prediction, *family; } marks[] = {
+    {"v_pred", NULL, NULL, "v_prediction", "sd21"},
+    {"edm_vpred.sigma_max", NULL, NULL, "v_prediction", "sd21"},
+    {NULL, "modelspec.prediction_type", "v", "v_prediction", "sd21"},
+    {NULL, "modelspec.prediction_type", "v_prediction", "v_prediction", "sd21"},
+    {NULL, "modelspec.prediction_type", "epsilon", "epsilon", "sd21-base"},
+    {NULL, "modelspec.architecture", "stable-diffusion-v2-768-v", "v_prediction", "sd21"},
+    {NULL, "modelspec.architecture", "stable-diffusion-v2-512", "epsilon", "sd21-base"},
+    {NULL, "global_step", "875000", "epsilon", "sd21-base"},
+    {NULL, "sd:scheduler/scheduler_config.json", "{\"prediction_type\":\"v_prediction\"}", "v_prediction", "sd21"},
+    {NULL, "sd:scheduler/scheduler_config.json", "{}", "epsilon", "sd21-base"},
+    {NULL, "modelspec.prediction_type", "", NULL, "sd21"},
+    {NULL, "global_step", "110000", NULL, "sd21"},
+};
+
+static void add_mark(made *m, const struct mark *x)
+{
+    if (x->tensor) with(m, x->tensor, 1, 0, 0, 0);
+    else text(m, x->text, x->value);
+}
+
+TEST(marks_and_texts_of_the_header_decide_the_prediction)
+{
+    for (size_t i = 0; i < SD_COUNT(marks); i++) {
+        made m;
+        published(&m, "v2-1_512-ema-pruned.safetensors");
+        add_mark(&m, &marks[i]);
+        const sd_recognised *r = recognise(&m);
+        assert_same_text(r->prediction, marks[i].prediction);
+        assert_string_equal(r->family->name, marks[i].family);
+        const char *by = marks[i].tensor ? marks[i].tensor : marks[i].text;
+        assert_true(!marks[i].prediction == !strstr(r->why.s, by));
+        done(&m);
+    }
+}
+
+TEST(the_first_mark_counts_and_families_whose_shapes_are_their_own_need_none)
+{
+    made m;
+    published(&m, "sd_xl_base_1.0.safetensors");
+    text(&m, "modelspec.prediction_type", "epsilon");
+    with(&m, "v_pred", 1, 0, 0, 0);
+    with(&m, "ztsnr", 1, 0, 0, 0);
+    const sd_recognised *r = recognise(&m);
+    assert_string_equal(r->prediction, "v_prediction");
+    assert_true(r->zero_snr);
+    assert_string_equal(r->family->name, "sdxl");   /* no family of these shapes predicts v */
+    assert_null(r->refusal);
+    done(&m);
+    published(&m, "sd_xl_base_1.0.safetensors");
+    r = recognise(&m);
+    assert_string_equal(r->prediction, "epsilon");
+    assert_false(r->zero_snr);
+    done(&m);
+}
+
+TEST(continuous_noise_levels_are_known_and_refused)
+{
+    static const float sigma = 120;
+    made m;
+    published(&m, "sd_xl_base_1.0.safetensors");
+    numbers(&m, "edm_vpred.sigma_max", &sigma, 1);
+    const sd_recognised *r = recognise(&m);
+    assert_true(r->sigma_max == 120 && r->sigma_min == 0);
+    assert_non_null(strstr(r->refusal, "CosXL"));
+    done(&m);
+    published(&m, "sd_xl_base_1.0.safetensors");
+    with(&m, "edm_mean", 1, 4, 0, 0);
+    assert_null(recognise(&m)->refusal);
+    with(&m, "edm_std", 1, 4, 0, 0);
+    assert_non_null(strstr(recognise(&m)->refusal, "Playground"));
+    done(&m);
+}
+
+TEST(a_bias_hints_at_the_prediction_and_decides_nothing)
+{
+    static const struct { float spread; const char *hint; } cases[] = {
+        {0, NULL}, {0.05f, "epsilon"}, {0.08f, "epsilon"}, {0.1f, "v_prediction"}, {0.3f, "v_prediction"}};
+    for (size_t i = 0; i < SD_COUNT(cases); i++) {
+        float x[320];
+        made m;
+        published(&m, "v2-1_768-ema-pruned.safetensors");
+        for (int k = 0; k < 320; k++) x[k] = 0.5f + (k % 2 ? cases[i].spread : -cases[i].spread);
+        for (size_t k = 0; k < m.file.n; k++)
+            if (strstr(m.file.entry[k].name, "output_blocks.11.1.transformer_blocks.0.norm1.bias"))
+                m.file.entry[k].data = x;
+        const sd_recognised *r = recognise(&m);
+        assert_null(r->prediction);
+        assert_same_text(r->hint, cases[i].hint);
+        done(&m);
+    }
+}
+
+/* ---------------------------------------------------------------------------------- where networks are */
+
+TEST(each_root_is_found_in_each_spelling)
+{
+    static const struct { unsigned part; int index; const char *root; } roots[] = {
+        {SD_PART_UNET, 0, "model.diffusion_model."}, {SD_PART_UNET, 0, "diffusion_model."}, {SD_PART_UNET, 0, "unet."},
+        {SD_PART_UNET, 0, ""}, {SD_PART_VAE, 0, "first_stage_model."}, {SD_PART_VAE, 0, "vae."}, {SD_PART_VAE, 0, ""},
+        {SD_PART_TEXT, 0, "cond_stage_model.transformer."}, {SD_PART_TEXT, 0, "cond_stage_model.model."},
+        {SD_PART_TEXT, 0, "conditioner.embedders.0.transformer."},
+        {SD_PART_TEXT, 0, "conditioner.embedders.0.model."}, {SD_PART_TEXT, 0, "text_encoder."},
+        {SD_PART_TEXT, 0, ""}, {SD_PART_TEXT, 1, "conditioner.embedders.1.model."},
+        {SD_PART_TEXT, 1, "conditioner.embedders.1.transformer."},
+        {SD_PART_TEXT, 1, "cond_stage_model.1.transformer."}, {SD_PART_TEXT, 1, "text_encoder_2."}};
+    static const struct { unsigned part; const char *naming, *key; } spellings[] = {
+        {SD_PART_UNET, "LDM", "output_blocks.0.0.in_layers.2.weight"},
+        {SD_PART_UNET, "diffusers", "up_blocks.0.resnets.0.conv1.weight"},
+        {SD_PART_VAE, "LDM", "decoder.mid.block_1.conv1.weight"},
+        {SD_PART_VAE, "LDM", "encoder.mid.block_1.conv1.weight"},
+        {SD_PART_VAE, "diffusers", "decoder.mid_block.resnets.0.conv1.weight"},
+        {SD_PART_VAE, "diffusers", "encoder.mid_block.resnets.0.conv1.weight"},
+        {SD_PART_TEXT, "transformers", "text_model.embeddings.token_embedding.weight"},
+        {SD_PART_TEXT, "transformers", "embeddings.token_embedding.weight"},
+        {SD_PART_TEXT, "OpenCLIP", "token_embedding.weight"}};
+    for (size_t i = 0; i < SD_COUNT(roots); i++) {
+        for (size_t k = 0; k < SD_COUNT(spellings); k++) {
+            if (roots[i].part != spellings[k].part) continue;
+            char name[200];
+            made m = {0};
+            snprintf(name, sizeof name, "%s%s", roots[i].root, spellings[k].key);
+            with(&m, name, 8, 8, 0, 0);
+            const sd_recognised *r = recognise(&m);
+            const sd_network *n = sd_recognised_network(r, roots[i].part, roots[i].index);
+            assert_non_null(n);
+            assert_string_equal(n->root, roots[i].root);
+            assert_string_equal(n->naming, spellings[k].naming);
+            assert_int_equal(r->n_networks, 1);
+            assert_false(n->has_config);
+            assert_non_null(strstr(r->why.s, name));
+            done(&m);
+        }
+    }
+}
+
+/* ------------------------------------------------------------------------- models that no family has */
+
+static char *read_text(const char *path)
+{
+    char *data;
+    size_t n;
+    sd_error e = {0};
+    if (sd_read_file(path, 1 << 20, &data, &n, &e)) fail_msg("%s", e.text);
+    return data;
+}
+
+/* The entries of a part of the model in the box, under a root. */
+static void add_tiny(made *m, const char *part, const char *stem, const char *root)
+{
+    char dir[64], name[200];
+    sd_store s;
+    sd_error e = {0};
+    snprintf(dir, sizeof dir, "weights/tiny/%s", part);
+    if (sd_store_open_dir(&s, dir, stem, &e)) fail_msg("%s", e.text);
+    for (size_t i = 0; i < sd_store_count(&s); i++) {
+        const sd_entry *t = sd_store_at(&s, i);
+        snprintf(name, sizeof name, "%s%s", root, t->name);
+        put(m, name, t->dt, t->nd, t->dim);
+    }
+    sd_store_close(&s);
+}
+
+static void tiny(made *m)
+{
+    memset(m, 0, sizeof *m);
+    add_tiny(m, "unet", "diffusion_pytorch_model", "unet.");
+    add_tiny(m, "vae", "diffusion_pytorch_model", "vae.");
+    add_tiny(m, "text_encoder", "model", "text_encoder.");
+}
+
+TEST(shapes_of_an_unknown_model_give_all_but_heads_and_groups)
+{
+    made m;
+    sd_error e = {0};
+    sd_unet_config u;
+    sd_vae_config v;
+    sd_clip_config t;
+    tiny(&m);
+    const sd_recognised *r = recognise(&m);
+    assert_int_equal(r->kind, SD_FILE_CHECKPOINT);
+    assert_null(r->family);
+    assert_non_null(strstr(r->why.s, "no family has a UNet of these shapes: conv_in reads 4 channels"));
+    assert_int_equal(sd_unet_config_read(&u, "weights/tiny/unet/config.json", &e), SD_OK);
+    assert_int_equal(sd_vae_config_read(&v, "weights/tiny/vae/config.json", &e), SD_OK);
+    assert_int_equal(sd_clip_config_read(&t, "weights/tiny/text_encoder/config.json", &e), SD_OK);
+    const sd_network *n = sd_recognised_network(r, SD_PART_UNET, 0);
+    const sd_unet_config *c = &n->unet;
+    assert_false(n->has_config);
+    assert_true(c->in_channels == u.in_channels && c->out_channels == u.out_channels && c->levels == u.levels);
+    assert_true(c->mid == u.mid && c->mid_depth == u.mid_depth && c->context_dim == u.context_dim);
+    assert_true(c->linear_projection == u.linear_projection);
+    assert_memory_equal(c->layers, u.layers, sizeof c->layers);
+    for (int i = 0; i < c->levels; i++)
+        assert_true(c->channels[i] == u.channels[i] && c->depth[i] == u.depth[i] && c->up_depth[i] == u.up_depth[i]);
+    n = sd_recognised_network(r, SD_PART_VAE, 0);
+    assert_true(n->vae.levels == v.levels && n->vae.layers == v.layers && n->vae.latent_channels == v.latent_channels);
+    assert_true(n->vae.quant_conv == v.quant_conv && n->vae.post_quant_conv == v.post_quant_conv);
+    assert_true(n->vae.mid_attention == v.mid_attention && n->vae.in_channels == 3 && n->vae.out_channels == 3);
+    for (int i = 0; i < v.levels; i++) assert_int_equal(n->vae.channels[i], v.channels[i]);
+    n = sd_recognised_network(r, SD_PART_TEXT, 0);
+    assert_true(n->clip.vocab == t.vocab && n->clip.width == t.width && n->clip.layers == t.layers);
+    assert_true(n->clip.ff == t.ff && n->clip.positions == t.positions && n->clip.projection == t.projection);
+    done(&m);
+}
+
+TEST(configurations_in_the_header_come_before_shapes)
+{
+    static const struct { unsigned part; const char *key, *path; } texts[] = {
+        {SD_PART_UNET, "sd:unet/config.json", "weights/tiny/unet/config.json"},
+        {SD_PART_VAE, "sd:vae/config.json", "weights/tiny/vae/config.json"},
+        {SD_PART_TEXT, "sd:text_encoder/config.json", "weights/tiny/text_encoder/config.json"}};
+    made m;
+    sd_error e = {0};
+    sd_unet_config u;
+    tiny(&m);
+    for (size_t i = 0; i < SD_COUNT(texts); i++) {
+        char *json = read_text(texts[i].path);
+        text(&m, texts[i].key, json);
+        free(json);
+        const sd_recognised *r = recognise(&m);
+        for (size_t k = 0; k < SD_COUNT(texts); k++) {
+            const sd_network *n = sd_recognised_network(r, texts[k].part, 0);
+            assert_int_equal(n->has_config, k <= i);
+            assert_string_equal(n->config_from, k <= i ? texts[k].key : "shapes");
+        }
+    }
+    assert_int_equal(sd_unet_config_read(&u, texts[0].path, &e), SD_OK);
+    const sd_unet_config *c = &sd_recognised_network(&m.is, SD_PART_UNET, 0)->unet;
+    assert_memory_equal(c->heads, u.heads, sizeof u.heads);
+    assert_int_equal(c->groups, u.groups);
+    done(&m);
+    tiny(&m);
+    text(&m, "sd:unet/config.json", "{\"act_fn\":\"mish\"}");
+    const sd_recognised *r = recognise(&m);
+    assert_false(sd_recognised_network(r, SD_PART_UNET, 0)->has_config);
+    assert_non_null(strstr(r->why.s, "is not used: sd:unet/config.json: act_fn"));
+    done(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_published_file_is_its_family_to_the_last_tensor),
+        cmocka_unit_test(heads_and_sizes_are_the_familys),
+        cmocka_unit_test(every_tensor_of_the_published_networks_has_its_place),
+        cmocka_unit_test(marks_and_texts_of_the_header_decide_the_prediction),
+        cmocka_unit_test(the_first_mark_counts_and_families_whose_shapes_are_their_own_need_none),
+        cmocka_unit_test(continuous_noise_levels_are_known_and_refused),
+        cmocka_unit_test(a_bias_hints_at_the_prediction_and_decides_nothing),
+        cmocka_unit_test(each_root_is_found_in_each_spelling),
+        cmocka_unit_test(shapes_of_an_unknown_model_give_all_but_heads_and_groups),
+        cmocka_unit_test(configurations_in_the_header_come_before_shapes),
     };
-    return cmocka_run_group_tests_name("recognise", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("recognise", tests, temp_make, temp_remove);
 }
