@@ -39,6 +39,8 @@ typedef struct settings {
     const char *text, *file, *config, *plot;
     cli_list files;
     int ids, json, unscaled, list;
+    const char *type, *only, *spelling, *shards;   /* of sd convert */
+    int ema, keep_all;
 } settings;
 
 #define PREVIEW_WORDS "none|proj|vae"
@@ -169,6 +171,10 @@ extern const cli_command encode_command, decode_command, roundtrip_command;
 int run_encode(settings *s, const char *argv0);
 int run_decode(settings *s, const char *argv0);
 int run_roundtrip(settings *s, const char *argv0);
+
+/* app_convert.c */
+extern const cli_command convert_command;
+int run_convert(settings *s, const char *argv0);
 
 /* ---- app_man.c, app_complete.c: what is installed beside the program, written to stdout. Exit code. */
 int man_page(void);

@@ -37,7 +37,7 @@ static void say_progress(char *out, size_t size, const view *v, const sd_progres
     double left = each * (p->total - p->done);
     int as_steps = p->total == v->steps;
     if (v->pictures > 1) snprintf(which, sizeof which, detail ? "picture %d/%d " : "%d/%d: ", v->picture, v->pictures);
-    if (!as_steps && detail == 2) snprintf(of, sizeof of, " evaluations for %d steps", v->steps);
+    if (v->steps && !as_steps && detail == 2) snprintf(of, sizeof of, " evaluations for %d steps", v->steps);
     if (detail) snprintf(rate, sizeof rate, "  %.3g s%s", each, as_steps ? "/step" : " each");
     if (left < 60) snprintf(eta, sizeof eta, "%.0f s", left);
     else snprintf(eta, sizeof eta, "%d:%02d min", (int)left / 60, (int)left % 60);
@@ -51,7 +51,7 @@ void show_progress(void *user, const sd_progress *p)
     char text[160];
     if (interrupts) sd_cancel(context);   /* the signal may have come just before the call began */
     if (!v->bar) return;
-    if (strcmp(p->stage, "step") != 0) {
+    if (strcmp(p->stage, "step") != 0 && strcmp(p->stage, "convert") != 0) {
         clear_bar(v);
         return;
     }

@@ -270,6 +270,7 @@ const command other_commands[] = {
     {&encode_command, run_encode},
     {&decode_command, run_decode},
     {&roundtrip_command, run_roundtrip},
+    {&convert_command, run_convert},
     {&show_command, run_show},
     {&tokenize_command, run_tokenize},
     {&plan_command, run_plan},

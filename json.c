@@ -343,11 +343,18 @@ int sd_json_count(const sd_json *list)
     return n;
 }
 
-static void print(sd_text *t, const sd_json *j)
+/* A new line and the blanks before its text; indent < 0: all is one line. */
+static void new_line(sd_text *t, int indent)
+{
+    if (indent >= 0) sd_text_add(t, "\n%*s", indent, "");
+}
+
+static void print(sd_text *t, const sd_json *j, int indent)
 {
     static const char *const words[] = {"null", "false", "true"};
     char digits[SD_NUMBER_SIZE];
     const sd_json *x;
+    int inner = indent < 0 ? indent : indent + 2;
     if (j->type == SD_JSON_TEXT) {
         sd_text_quoted(t, j->text);
     } else if (j->type == SD_JSON_NUMBER) {
@@ -358,19 +365,25 @@ static void print(sd_text *t, const sd_json *j)
         sd_text_add(t, j->type == SD_JSON_LIST ? "[" : "{");
         SD_JSON_EACH(x, j) {
             if (x != j->first) sd_text_add(t, ",");
+            new_line(t, inner);
             if (x->key) sd_text_quoted(t, x->key);
-            if (x->key) sd_text_add(t, ":");
-            print(t, x);
+            if (x->key) sd_text_add(t, indent < 0 ? ":" : ": ");
+            print(t, x, inner);
         }
+        if (j->first) new_line(t, indent);
         sd_text_add(t, j->type == SD_JSON_LIST ? "]" : "}");
     }
 }
 
-char *sd_json_print(const sd_json *j)
+static char *print_whole(const sd_json *j, int indent)
 {
     sd_text t = {0};
-    print(&t, j);
+    print(&t, j, indent);
+    if (indent >= 0) sd_text_add(&t, "\n");
     if (!t.failed) return t.s;
     free(t.s);
     return NULL;
 }
+
+char *sd_json_print(const sd_json *j) { return print_whole(j, -1); }
+char *sd_json_print_lines(const sd_json *j) { return print_whole(j, 0); }

@@ -49,5 +49,6 @@ int sd_json_count(const sd_json *list);
 const char *sd_json_kind(const sd_json *j);
 /* The value as JSON without white space, for messages; free() it. NULL if memory ran out. */
 char *sd_json_print(const sd_json *j);
+char *sd_json_print_lines(const sd_json *j);   /* as a file: a line for each value, as json.dumps(j, indent=2) */
 
 #endif

@@ -586,6 +586,25 @@ SD_API sd_status sd_tensor_read(sd_ctx *ctx, const char *path, const char *name,
  * different, not empty and not "__metadata__". */
 SD_API sd_status sd_tensors_write(sd_ctx *ctx, const char *path, const sd_traced *tensors, size_t n);
 
+/* How an opened model is written into other files. */
+typedef struct sd_convert_options {
+    size_t size;            /* sd_convert_options_init sets it */
+    const char *output;     /* FILE.safetensors and FILE.gguf: all in one file; else a directory in diffusers' layout,
+                             * which must not exist yet */
+    const char *type;       /* "F32", "F16", "BF16", "F64", "F8_E4M3", "F8_E5M2", or "Q8_0" for GGUF; NULL or "keep": as
+                             * it is. Vectors and embeddings keep their types under the last three */
+    const char *spelling;   /* names of tensors in a file: NULL or "ldm": CompVis' and OpenCLIP's; "diffusers" */
+    const char *only;       /* "unet", "vae", "text_encoder" or "text_encoder_2"; NULL: all that was opened */
+    uint64_t shard_bytes;   /* of a directory: files of at most so many bytes; 0: one for each part */
+    int ema;                /* 1: the UNet is the average over training that some checkpoints have, too */
+    int keep_all;           /* 1: tensors that no network needs are written as well, where they have a name */
+} sd_convert_options;
+#define sd_convert_options_init(options) sd_convert_options_init_sized((options), sizeof(sd_convert_options))
+SD_API void sd_convert_options_init_sized(sd_convert_options *options, size_t size);
+/* Writes the model's weights and configurations, completely or not at all, and never over a file that it reads. The same
+ * input gives the same bytes. Progress is reported as the stage "convert", a unit for each tensor. */
+SD_API sd_status sd_convert(sd_ctx *ctx, const sd_convert_options *options);
+
 /* The unrolled networks of a model directory, of a configuration ("sd15", "sd21", "sdxl", "sdxl-refiner") or of a UNet
  * config.json, for a picture of width x height (SD_DEFAULT or 0: native), as text or JSON. Reads no weights. `error`
  * gets the sentence on failure. Free *text with sd_free. */

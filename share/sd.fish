@@ -1,5 +1,5 @@
 # fish completion for sd, written by sd help --completion fish
-set -l sd_commands help version encode decode roundtrip show tokenize plan samplers schedule trace
+set -l sd_commands help version encode decode roundtrip convert show tokenize plan samplers schedule trace
 complete -c sd -n "not __fish_seen_subcommand_from $sd_commands" -f -a "$sd_commands"
 complete -c sd -n '__fish_seen_subcommand_from help' -f -a "$sd_commands"
 complete -c sd -n "not __fish_seen_subcommand_from $sd_commands" -s p -l prompt -x -d 'what the picture shows; @FILE reads it from a file, - from'
@@ -102,6 +102,15 @@ complete -c sd -n '__fish_seen_subcommand_from roundtrip' -l max-memory -x -d 'r
 complete -c sd -n '__fish_seen_subcommand_from roundtrip' -s q -l quiet -d 'only errors'
 complete -c sd -n '__fish_seen_subcommand_from roundtrip' -s v -l verbose -d 'everything that was decided'
 complete -c sd -n '__fish_seen_subcommand_from roundtrip' -s h -l help -d 'this text'
+complete -c sd -n '__fish_seen_subcommand_from convert' -l type -x -d 'keep (default), F32, F16, BF16, F64, F8_E4M3, F8_E5M2, or'
+complete -c sd -n '__fish_seen_subcommand_from convert' -l only -x -d 'unet, vae, text_encoder or text_encoder_2 alone'
+complete -c sd -n '__fish_seen_subcommand_from convert' -l spelling -x -d 'names of tensors in a file, ldm (default), or diffusers,'
+complete -c sd -n '__fish_seen_subcommand_from convert' -l shards -x -d 'of a directory, files of at most SIZE, 500MB, 5GB, 2GiB'
+complete -c sd -n '__fish_seen_subcommand_from convert' -l ema -d 'the average over training (model_ema.*) as the UNet'
+complete -c sd -n '__fish_seen_subcommand_from convert' -l keep-all -d 'also tensors that no network needs, position_ids and the'
+complete -c sd -n '__fish_seen_subcommand_from convert' -s q -l quiet -d 'only errors'
+complete -c sd -n '__fish_seen_subcommand_from convert' -s v -l verbose -d 'everything that was decided'
+complete -c sd -n '__fish_seen_subcommand_from convert' -s h -l help -d 'this text'
 complete -c sd -n '__fish_seen_subcommand_from show' -l json -d 'one JSON object'
 complete -c sd -n '__fish_seen_subcommand_from show' -s h -l help -d 'this text'
 complete -c sd -n '__fish_seen_subcommand_from tokenize' -s m -l model -x -a '(__fish_complete_directories)' -d 'model in diffusers layout (default, SD_MODEL, or'
