@@ -69,9 +69,21 @@ static void to_f64(unsigned char *y, const float *x, size_t n, sd_dtype dt)
 /* To the nearest whole number; of two that are as near, the one that is further from 0. |x| < 2^24 */
 static int round_away(float x)
 {
-    float a = fabsf(x), whole = (float)(int)a;
-    int n = (int)whole + (a - whole >= 0.5f);
+    float a = fabsf(x);
+    int whole = (int)a, n = whole + (a - (float)whole >= 0.5f);
     return x < 0 ? -n : n;
+}
+
+/* The bits of the largest of 32 sizes: without signs, floats are in the order of their bits, infinity and NaN last. */
+static uint32_t largest(const float *x)
+{
+    int32_t most = 0, a;
+    for (int i = 0; i < 32; i++) {
+        memcpy(&a, x + i, sizeof a);
+        a &= INT32_MAX;
+        most = a > most ? a : most;
+    }
+    return (uint32_t)most;
 }
 
 /* Blocks of 32: d = max |x| / 127 as a half, then x / d as signed bytes, computed with d before it was rounded
@@ -80,15 +92,14 @@ static void to_q8_0(unsigned char *y, const float *x, size_t n, sd_dtype dt)
 {
     (void)dt;
     for (const float *end = x + n; x < end; x += 32, y += 34) {
-        float most = 0, fault = 0;
-        for (int i = 0; i < 32; i++) {
-            most = fmaxf(most, fabsf(x[i]));
-            fault += x[i] * 0.0f;
-        }
-        float d = fault != 0 ? NAN : most / 127.0f, inverse = d > 0 ? 1.0f / d : 0.0f;
+        uint32_t most = largest(x);
+        float d;
+        memcpy(&d, &most, sizeof d);
+        d = most < 0x7F800000 ? d / 127.0f : NAN;
+        float inverse = d > 0 ? 1.0f / d : 0.0f;
         if (inverse > FLT_MAX) inverse = 0;   /* d is then far below the smallest half */
         narrow_16(y, &d, 1, SD_F16);
-        for (int i = 0; i < 32; i++) y[2 + i] = (unsigned char)round_away(inverse > 0 ? x[i] * inverse : 0.0f);
+        for (int i = 0; i < 32; i++) y[2 + i] = inverse > 0 ? (unsigned char)round_away(x[i] * inverse) : 0;
     }
 }
 

@@ -56,10 +56,11 @@ enum { F8_PIECE = 512 };
 
 static uint16_t half_of_e5m2(unsigned char x) { return (uint16_t)(x << 8); }
 
+/* Adding 1 carries into bit 7 from the seven set bits of a NaN alone; bit 14 then completes a half's NaN. */
 static uint16_t half_of_e4m3(unsigned char x)
 {
-    uint16_t sign = (uint16_t)(x << 8 & 0x8000);
-    return (uint16_t)(sign | ((x & 0x7F) == 0x7F ? 0x7E00 : (x & 0x7F) << 7));
+    unsigned size = x & 0x7Fu;
+    return (uint16_t)((x & 0x80u) << 8 | size << 7 | (size + 1) >> 7 << 14);
 }
 
 static void widen_f8_e5m2(float *y, const unsigned char *x, size_t n, const sd_kern *k)
@@ -72,6 +73,13 @@ static void widen_f8_e5m2(float *y, const unsigned char *x, size_t n, const sd_k
     }
 }
 
+static void multiply(float *y, float a, size_t n, const sd_kern *k)
+{
+    if (k->scale) k->scale(y, y, a, n);
+    else
+        for (size_t i = 0; i < n; i++) y[i] *= a;
+}
+
 static void widen_f8_e4m3(float *y, const unsigned char *x, size_t n, const sd_kern *k)
 {
     uint16_t half[F8_PIECE];
@@ -79,7 +87,7 @@ static void widen_f8_e4m3(float *y, const unsigned char *x, size_t n, const sd_k
         m = n - at < F8_PIECE ? n - at : F8_PIECE;
         for (size_t i = 0; i < m; i++) half[i] = half_of_e4m3(x[at + i]);
         k->widen_f16(y + at, half, m);
-        for (size_t i = 0; i < m; i++) y[at + i] *= 256.0f;
+        multiply(y + at, 256.0f, m, k);
     }
 }
 
@@ -252,6 +260,5 @@ void sd_widen(float *y, const void *x, sd_dtype dt, size_t n, const sd_kern *k)
 void sd_widen_weight(float *y, const sd_tensor *w, size_t at, size_t n, const sd_kern *k)
 {
     sd_widen(y, (const unsigned char *)w->data + sd_dtype_bytes(w->dt, at), w->dt, n, k);
-    if (w->scale != 0)
-        for (size_t i = 0; i < n; i++) y[i] *= w->scale;
+    if (w->scale != 0) multiply(y, w->scale, n, k);
 }
