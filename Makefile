@@ -6,6 +6,7 @@ OPENMP   ?= 1
 PNG      ?= 1
 JPEG     ?= 1
 UTF8PROC ?= 1
+ZLIB     ?= 1
 OPENCL   ?= 0
 
 PREFIX   ?= /usr/local
@@ -48,7 +49,7 @@ ifeq ($(filter openblas none,$(BLAS)),)
 $(error BLAS must be openblas or none, not "$(BLAS)")
 endif
 one_or_zero = $(if $(filter 0 1,$($(1))),,$(error $(1) must be 1 or 0, not "$($(1))"))
-$(foreach s,OPENMP PNG JPEG UTF8PROC,$(call one_or_zero,$(s)))
+$(foreach s,OPENMP PNG JPEG UTF8PROC ZLIB,$(call one_or_zero,$(s)))
 ifneq ($(OPENCL),0)
 $(error OPENCL must be 0: this version has no OpenCL backend)
 endif
@@ -100,7 +101,12 @@ DEFS += -DSD_WITH_UTF8PROC=1 $(call cflags,libutf8proc)
 UTF8PROC_LIBS := $(call libs,libutf8proc,-lutf8proc)
 NEEDS += $(call need,utf8proc.h,UTF8PROC=0,$(UTF8PROC_LIBS))
 endif
-LIBS += $(BLAS_LIBS) $(PNG_LIBS) $(JPEG_LIBS) $(UTF8PROC_LIBS)
+ifeq ($(ZLIB),1)
+DEFS += -DSD_WITH_ZLIB=1 $(call cflags,zlib)
+ZLIB_LIBS := $(call libs,zlib,-lz)
+NEEDS += $(call need,zlib.h,ZLIB=0,$(ZLIB_LIBS))
+endif
+LIBS += $(BLAS_LIBS) $(PNG_LIBS) $(JPEG_LIBS) $(UTF8PROC_LIBS) $(ZLIB_LIBS)
 ifeq ($(OPENMP),1)
 FLAGS += -fopenmp
 NEEDS += omp.h:OPENMP=0:-fopenmp
@@ -359,6 +365,6 @@ help:
 	@echo '  install    to $(PREFIX):  make install PREFIX=/usr DESTDIR=/tmp/package'
 	@echo '  uninstall, clean, help'
 	@echo 'Switches (each change rebuilds)'
-	@echo '  BLAS=openblas|none  OPENMP=1|0  PNG=1|0  JPEG=1|0  UTF8PROC=1|0  ISA=scalar'
+	@echo '  BLAS=openblas|none  OPENMP=1|0  PNG=1|0  JPEG=1|0  UTF8PROC=1|0  ZLIB=1|0  ISA=scalar'
 	@echo '  CC=gcc|clang  CFLAGS=-O3  LDFLAGS=  PREFIX=/usr/local  DESTDIR=  V=1 (show commands)'
 endif

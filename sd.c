@@ -58,6 +58,11 @@ const char *sd_build_info(void)
 #else
            ", no libjpeg (reads no JPEG)"
 #endif
+#ifdef SD_WITH_ZLIB
+           ", zlib"
+#else
+           ", no zlib (reads no compressed .ckpt)"
+#endif
         ;
 }
 

@@ -3,7 +3,7 @@
 # usage: tools/deps.sh deps|deps-dev      deps-dev adds what lint needs
 set -eu
 
-build="gcc make libc6-dev pkg-config libopenblas-dev libpng-dev libjpeg-dev libutf8proc-dev libcmocka-dev"
+build="gcc make libc6-dev pkg-config libopenblas-dev libpng-dev zlib1g-dev libjpeg-dev libutf8proc-dev libcmocka-dev"
 lint="clang libomp-dev binutils"
 want=$build
 [ "${1:-deps}" = deps ] || want="$build $lint"
@@ -11,10 +11,10 @@ want=$build
 if ! command -v apt-get >/dev/null 2>&1; then
     cat <<END
 The packages to install:
-  Fedora    gcc make pkgconf openblas-devel libpng-devel libjpeg-turbo-devel utf8proc-devel libcmocka-devel
+  Fedora    gcc make pkgconf openblas-devel libpng-devel zlib-devel libjpeg-turbo-devel utf8proc-devel libcmocka-devel
   Arch      gcc make pkgconf openblas libpng libjpeg-turbo libutf8proc cmocka
-  Alpine    gcc make musl-dev pkgconf openblas-dev libpng-dev libjpeg-turbo-dev utf8proc-dev cmocka-dev
-  Homebrew  pkgconf openblas libpng jpeg-turbo utf8proc cmocka libomp
+  Alpine    gcc make musl-dev pkgconf openblas-dev libpng-dev zlib-dev libjpeg-turbo-dev utf8proc-dev cmocka-dev
+  Homebrew  pkgconf openblas libpng zlib jpeg-turbo utf8proc cmocka libomp
 For 'make lint' also clang with its OpenMP library (libomp) and binutils.
 END
     exit 0

@@ -171,7 +171,7 @@ check_build() {
     [ "$(uname -m)" != x86_64 ] || refused mfpmath=sse CFLAGS="-O3 -mfpmath=387"
     refused PNG=0 PNG_LIBS=-lno_such_library
     build gcc CC=gcc
-    build bare CC=gcc BLAS=none OPENMP=0 PNG=0 JPEG=0 UTF8PROC=0
+    build bare CC=gcc BLAS=none OPENMP=0 PNG=0 JPEG=0 UTF8PROC=0 ZLIB=0
     check_plain
     if command -v clang >/dev/null 2>&1; then build clang CC=clang
     else fail "clang is not installed: make deps-dev"; fi
