@@ -14,7 +14,7 @@
 #include <string.h>
 
 enum { MOST_LEVELS = 96, MOST_TEXTS = 1024, MOST_TEXT_BYTES = 4096, MOST_NAME_BYTES = 1024, SETTING_LEVELS = 4 };
-#define MOST_STEPS(values) (4 * (values) + 4096)
+#define MOST_STEPS(p) (4 * ((p)->n + (p)->n_words) + 4096)
 #define MOST_REPEATED ((int64_t)1 << 31)   /* numbers of a tensor that repeats those of a smaller one */
 
 /* Where the tensors are when they are not in the outermost dictionary, as people's programs have it; the first that is
@@ -220,9 +220,7 @@ static sd_status enter(walk *w, sd_pickled v, size_t name_bytes, bool settings, 
     const sd_pickle *p = &w->t->pickle;
     w->steps += sd_pickle_count(p, v) + 1;
     if (is_inside(w, v)) return SD_OK;
-    if (w->steps > MOST_STEPS(p->n) || w->depth == MOST_LEVELS)
-        return sd_fail(w->t->e, SD_ERR_FORMAT, "%s: its pickle is too deep, or the same values are reached in too many "
-                       "ways", w->t->f->path);
+    if (w->depth == MOST_LEVELS) return sd_fail(w->t->e, SD_ERR_FORMAT, "%s: its pickle is too deep", w->t->f->path);
     w->level[w->depth++] = (level){.of = v, .at = sd_pickle_begin(p, v), .skip = skip, .name_bytes = name_bytes,
                                    .pairs = sd_pickle_kind(p, v) == SD_PICKLED_DICT, .settings = settings};
     return SD_OK;
@@ -253,7 +251,8 @@ static sd_status see(walk *w, sd_pickled v, size_t name_bytes, bool settings)
     w->steps += sd_pickle_count(p, members);
     if (kind == SD_PICKLED_OBJECT && is_network(p, members))
         return w->tensors ? enter_network(w, members, name_bytes) : SD_OK;
-    return enter(w, members, name_bytes, settings && w->depth < SETTING_LEVELS, 0);
+    settings = settings && w->depth < SETTING_LEVELS && (kind == SD_PICKLED_DICT || !w->tensors);
+    return enter(w, members, name_bytes, settings, 0);
 }
 
 static bool has_item(const sd_pickle *p, sd_pickled set, const char *text, size_t n)
@@ -297,6 +296,10 @@ static void step(walk *w)
     level *l = &w->level[w->depth - 1];
     sd_pickled key = 0, v = 0;
     size_t bytes = 0;
+    if (w->steps > MOST_STEPS(&w->t->pickle)) {
+        sd_fail(w->t->e, SD_ERR_FORMAT, "%s: the same values of its pickle are reached in too many ways", w->t->f->path);
+        return;
+    }
     if (!sd_pickle_next(&l->at, l->pairs ? &key : &v) || (l->pairs && !sd_pickle_next(&l->at, &v))) {
         w->depth--;
         return;
@@ -312,7 +315,7 @@ static sd_status walk_all(sd_torch_file *t, sd_pickled v, const char *name, bool
     w->t = t;
     w->tensors = tensors;
     snprintf(w->name, sizeof w->name, "%s", name);
-    see(w, v, 0, true);
+    see(w, v, strlen(name), true);
     while (w->depth && !sd_fail_if_stopped(t->e)) step(w);
     free(w);
     return t->e->status;
