@@ -275,6 +275,7 @@ static bool add_key(walk *w, const level *l, sd_pickled key, size_t *bytes)
     size_t n = 0;
     const char *s = l->pairs ? sd_pickle_text(&w->t->pickle, key, &n) : NULL;
     if (!s && l->pairs && !sd_pickle_int(&w->t->pickle, key, &i)) return false;
+    if (s && n && *s == '_' && !w->tensors) return false;   /* what programs keep for themselves */
     if (!s) n = (size_t)snprintf(digits, sizeof digits, "%lld", (long long)i), s = digits;
     w->steps += sd_pickle_count(&w->t->pickle, l->skip);
     if (has_item(&w->t->pickle, l->skip, s, n)) return false;
