@@ -63,7 +63,8 @@ static const sd_global globals[] = {
     {"torch.cuda.amp.grad_scaler", "*", OBJECTS}, {"torch.amp.grad_scaler", "*", OBJECTS},
     {"__torch__", "*", OBJECTS}, {"__torch__.*", "*", OBJECTS},
     /* numbers of numpy, and Python's own kinds of data */
-    {"numpy.core.multiarray", "scalar,_reconstruct", OBJECTS}, {"numpy._core.multiarray", "scalar,_reconstruct", OBJECTS},
+    {"numpy.core.multiarray", "scalar,_reconstruct", OBJECTS},
+    {"numpy._core.multiarray", "scalar,_reconstruct", OBJECTS},
     {"numpy.core.numeric", "_frombuffer", OBJECTS}, {"numpy._core.numeric", "_frombuffer", OBJECTS},
     {"numpy", "dtype,ndarray,bool_,float16,float32,float64,int8,int16,int32,int64,uint8,uint16,uint32,uint64", OBJECTS},
     {"numpy.dtypes", "*", OBJECTS}, {"numpy.random._pickle", "__*_ctor", OBJECTS},

@@ -12,8 +12,6 @@
 
 /* The first values, made once: most of what a pickle pushes are these, and they take no memory. */
 enum { NONE = 1, FALSE_, TRUE_, EMPTY_TUPLE, SMALL, SMALL_END = SMALL + 256 };
-/* Members of an object, in words from u.list.first on. */
-enum { CLASS, ARGS, STATE, PAIRS, OBJECT_WORDS };
 #define HELD_BEFORE ((size_t)64 << 10)      /* bytes that any pickle may hold */
 #define HELD_MOST ((size_t)1 << 30)         /* that none may hold beyond */
 
@@ -120,33 +118,6 @@ static bool add_items(machine *m, sd_pickled list, const sd_pickled *item, size_
     p->word[last + COUNT] += (uint32_t)n;
     p->value[list].n += (uint32_t)n;
     return true;
-}
-
-sd_pickle_items sd_pickle_begin(const sd_pickle *p, sd_pickled v)
-{
-    sd_pickled_kind kind = sd_pickle_kind(p, v);
-    if (kind == SD_PICKLED_STORAGE) return sd_pickle_begin(p, p->value[v].u.list.first);
-    bool has = kind >= SD_PICKLED_TUPLE && kind <= SD_PICKLED_DICT;
-    return (sd_pickle_items){p, has ? p->value[v].u.list.first : 0, 0};
-}
-
-bool sd_pickle_next(sd_pickle_items *at, sd_pickled *item)
-{
-    const uint32_t *word = at->p->word;
-    if (at->chunk && at->i == word[at->chunk + 1]) {
-        at->chunk = word[at->chunk];
-        at->i = 0;
-    }
-    if (!at->chunk) return false;
-    *item = word[at->chunk + 2 + at->i++];
-    return true;
-}
-
-size_t sd_pickle_count(const sd_pickle *p, sd_pickled v)
-{
-    sd_pickled_kind kind = sd_pickle_kind(p, v);
-    if (kind == SD_PICKLED_STORAGE) return sd_pickle_count(p, p->value[v].u.list.first);
-    return kind >= SD_PICKLED_TUPLE && kind <= SD_PICKLED_DICT ? p->value[v].n : 0;
 }
 
 /* ------------------------------------------------------------------------------------ the stack */
@@ -328,7 +299,7 @@ static bool op_tuple(machine *m, const operand *o, int n)
 /* The dictionary that an object's items are kept in. */
 static sd_pickled pairs_of(machine *m, sd_pickled object)
 {
-    uint32_t at = m->p->value[object].u.list.first + PAIRS;
+    uint32_t at = m->p->value[object].u.list.first + SD_PICKLED_PAIRS;
     sd_pickled pairs = m->p->word[at] ? m->p->word[at] : new_list(m, SD_PICKLED_DICT);
     m->p->word[at] = pairs;
     return pairs;
@@ -465,8 +436,8 @@ static sd_pickled global(machine *m, sd_pickled module, sd_pickled name)
     }
     uint32_t row = sd_global_find(a, b);
     if (!row) {
-        sd_fail(m->e, SD_ERR_UNSUPPORTED, "%s: byte %zu of the pickle names %s.%s, which a model does not need: the file "
-                "is refused, and nothing in it was run", m->what, m->op, a, b);
+        sd_fail(m->e, SD_ERR_UNSUPPORTED, "%s: byte %zu of the pickle names %s.%s, which a model does not need: "
+                "the file is refused, and nothing in it was run", m->what, m->op, a, b);
         return 0;
     }
     return new_value(m, (sd_pickled_value){.kind = SD_PICKLED_GLOBAL, .n = row, .u.list = {module, name}});
@@ -492,10 +463,10 @@ static bool op_stack_global(machine *m, const operand *o, int x)
 
 static sd_pickled new_object(machine *m, sd_pickled class, sd_pickled args)
 {
-    uint32_t at = new_words(m, OBJECT_WORDS);
+    uint32_t at = new_words(m, SD_PICKLED_OBJECT_WORDS);
     if (!at) return 0;
-    m->p->word[at + CLASS] = class;
-    m->p->word[at + ARGS] = args;
+    m->p->word[at + SD_PICKLED_CLASS] = class;
+    m->p->word[at + SD_PICKLED_ARGS] = args;
     return new_value(m, (sd_pickled_value){.kind = SD_PICKLED_OBJECT, .u.list.first = at});
 }
 
@@ -580,7 +551,7 @@ static bool op_build(machine *m, const operand *o, int x)
     (void)o, (void)x;
     if (!pop(m, &state) || !top(m, &object)) return false;
     sd_pickled_kind kind = kind_of(m, object);
-    if (kind == SD_PICKLED_OBJECT) m->p->word[m->p->value[object].u.list.first + STATE] = state;
+    if (kind == SD_PICKLED_OBJECT) m->p->word[m->p->value[object].u.list.first + SD_PICKLED_STATE] = state;
     return kind == SD_PICKLED_OBJECT || kind == SD_PICKLED_DICT || kind == SD_PICKLED_LIST || kind == SD_PICKLED_SET ||
            no(m, "gives a state to something that is no object: refused");
 }
@@ -604,8 +575,8 @@ static bool op_persistent(machine *m, const operand *o, int x)
 
 /* -------------------------------------------------------------------------------- instructions */
 
-/* Operands: none; a number of 1, 2, 4, 8 bytes (little-endian, I4 signed); a double, big-endian; bytes with their number
- * in 1, 4 or 8 bytes before them; one or two lines. */
+/* Operands: none; a number of 1, 2, 4, 8 bytes (little-endian, I4 signed); a double, big-endian; bytes with their
+ * number in 1, 4 or 8 bytes before them; one or two lines. */
 enum { NO_OPERAND, U1, U2, I4, U4, U8, F8, B1, B4, B8, LINE, LINES };
 
 static const struct { instruction *run; uint8_t operand, x; } instructions[256] = {
@@ -614,8 +585,9 @@ static const struct { instruction *run; uint8_t operand, x; } instructions[256] 
     [')'] = {op_push, NO_OPERAND, EMPTY_TUPLE},
     ['J'] = {op_int, I4, 0}, ['K'] = {op_int, U1, 0}, ['M'] = {op_int, U2, 0}, ['G'] = {op_float, F8, 0},
     [0x8a] = {op_long, B1, SD_PICKLED_LONG}, [0x8b] = {op_long, B4, SD_PICKLED_LONG},
-    ['X'] = {op_raw, B4, SD_PICKLED_TEXT}, [0x8c] = {op_raw, B1, SD_PICKLED_TEXT}, [0x8d] = {op_raw, B8, SD_PICKLED_TEXT},
-    ['U'] = {op_raw, B1, SD_PICKLED_TEXT}, ['T'] = {op_raw, B4, SD_PICKLED_TEXT},
+    ['X'] = {op_raw, B4, SD_PICKLED_TEXT}, [0x8c] = {op_raw, B1, SD_PICKLED_TEXT},
+    [0x8d] = {op_raw, B8, SD_PICKLED_TEXT}, ['U'] = {op_raw, B1, SD_PICKLED_TEXT},
+    ['T'] = {op_raw, B4, SD_PICKLED_TEXT},
     ['C'] = {op_raw, B1, SD_PICKLED_BYTES}, ['B'] = {op_raw, B4, SD_PICKLED_BYTES},
     [0x8e] = {op_raw, B8, SD_PICKLED_BYTES}, [0x96] = {op_raw, B8, SD_PICKLED_BYTES},
     ['I'] = {op_int_line, LINE, 0}, ['L'] = {op_int_line, LINE, 0}, ['F'] = {op_float_line, LINE, 0},
@@ -629,7 +601,8 @@ static const struct { instruction *run; uint8_t operand, x; } instructions[256] 
     [0x90] = {op_fill, NO_OPERAND, SD_PICKLED_SET},
     ['a'] = {op_add, NO_OPERAND, SD_PICKLED_LIST}, ['s'] = {op_add, NO_OPERAND, SD_PICKLED_DICT},
     ['0'] = {op_pop, NO_OPERAND, 0}, ['1'] = {op_pop_mark, NO_OPERAND, 0}, ['2'] = {op_dup, NO_OPERAND, 0},
-    ['q'] = {op_put, U1, 0}, ['r'] = {op_put, U4, 0}, ['p'] = {op_put_line, LINE, 0}, [0x94] = {op_memoize, NO_OPERAND, 0},
+    ['q'] = {op_put, U1, 0}, ['r'] = {op_put, U4, 0}, ['p'] = {op_put_line, LINE, 0},
+    [0x94] = {op_memoize, NO_OPERAND, 0},
     ['h'] = {op_get, U1, 0}, ['j'] = {op_get, U4, 0}, ['g'] = {op_get_line, LINE, 0},
     ['c'] = {op_global, LINES, 0}, [0x93] = {op_stack_global, NO_OPERAND, 0},
     ['R'] = {op_call, NO_OPERAND, 0}, [0x81] = {op_call, NO_OPERAND, 0}, [0x92] = {op_call, NO_OPERAND, 1},
@@ -678,7 +651,8 @@ static bool take_double(machine *m, double *f)
 
 static bool take_operand(machine *m, int which, operand *o)
 {
-    static const uint8_t bytes[] = {[U1] = 1, [U2] = 2, [I4] = 4, [U4] = 4, [U8] = 8, [B1] = 1, [B4] = 4, [B8] = 8, [LINES] = 0};
+    static const uint8_t bytes[LINES + 1] = {[U1] = 1, [U2] = 2, [I4] = 4, [U4] = 4, [U8] = 8,
+                                             [B1] = 1, [B4] = 4, [B8] = 8};
     uint64_t v = 0;
     if (which == F8) return take_double(m, &o->f);
     if (which == LINE) return take_line(m, &o->s, &o->n);
@@ -709,7 +683,8 @@ static void run(machine *m)
 /* The values that are always there, and word 0, which no chunk begins at. */
 static bool begin(machine *m)
 {
-    static const uint8_t kinds[] = {SD_PICKLED_NOTHING, SD_PICKLED_NONE, SD_PICKLED_BOOL, SD_PICKLED_BOOL, SD_PICKLED_TUPLE};
+    static const uint8_t kinds[] = {SD_PICKLED_NOTHING, SD_PICKLED_NONE, SD_PICKLED_BOOL, SD_PICKLED_BOOL,
+                                    SD_PICKLED_TUPLE};
     for (int i = 0; i < SMALL_END && !m->e->status; i++) {
         int64_t number = i >= SMALL ? i - SMALL : i == TRUE_;
         sd_pickled_value v = {.kind = i < SMALL ? kinds[i] : (uint8_t)SD_PICKLED_INT, .u.i = number};
@@ -739,79 +714,4 @@ void sd_pickle_free(sd_pickle *p)
     free(p->value);
     free(p->word);
     *p = (sd_pickle){0};
-}
-
-/* ---------------------------------------------------------------------------------- looking at it */
-
-sd_pickled_kind sd_pickle_kind(const sd_pickle *p, sd_pickled v)
-{
-    return v < p->n ? (sd_pickled_kind)p->value[v].kind : SD_PICKLED_NOTHING;
-}
-
-bool sd_pickle_int(const sd_pickle *p, sd_pickled v, int64_t *i)
-{
-    if (sd_pickle_kind(p, v) != SD_PICKLED_INT) return false;
-    *i = p->value[v].u.i;
-    return true;
-}
-
-const char *sd_pickle_text(const sd_pickle *p, sd_pickled v, size_t *n)
-{
-    sd_pickled_kind kind = sd_pickle_kind(p, v);
-    if (kind != SD_PICKLED_TEXT && kind != SD_PICKLED_BYTES && kind != SD_PICKLED_LONG) return NULL;
-    *n = p->value[v].n;
-    return (const char *)p->data + p->value[v].u.at;
-}
-
-bool sd_pickle_text_is(const sd_pickle *p, sd_pickled v, const char *text)
-{
-    size_t n = 0;
-    const char *s = sd_pickle_kind(p, v) == SD_PICKLED_TEXT ? sd_pickle_text(p, v, &n) : NULL;
-    return s && n == strlen(text) && memcmp(s, text, n) == 0;
-}
-
-sd_pickled sd_pickle_item(const sd_pickle *p, sd_pickled v, size_t i)
-{
-    sd_pickled item = 0;
-    sd_pickle_items at = sd_pickle_begin(p, v);
-    while (sd_pickle_next(&at, &item))
-        if (i-- == 0) return item;
-    return 0;
-}
-
-sd_pickled sd_pickle_get(const sd_pickle *p, sd_pickled dict, const char *key)
-{
-    sd_pickled k, v, found = 0;
-    if (sd_pickle_kind(p, dict) != SD_PICKLED_DICT) return 0;
-    sd_pickle_items at = sd_pickle_begin(p, dict);
-    while (sd_pickle_next(&at, &k) && sd_pickle_next(&at, &v))
-        if (sd_pickle_text_is(p, k, key)) found = v;
-    return found;
-}
-
-static sd_pickled member(const sd_pickle *p, sd_pickled v, int which)
-{
-    return sd_pickle_kind(p, v) == SD_PICKLED_OBJECT ? p->word[p->value[v].u.list.first + (uint32_t)which] : 0;
-}
-
-sd_pickled sd_pickle_class(const sd_pickle *p, sd_pickled v) { return member(p, v, CLASS); }
-sd_pickled sd_pickle_args(const sd_pickle *p, sd_pickled v) { return member(p, v, ARGS); }
-sd_pickled sd_pickle_state(const sd_pickle *p, sd_pickled v) { return member(p, v, STATE); }
-sd_pickled sd_pickle_pairs(const sd_pickle *p, sd_pickled v) { return member(p, v, PAIRS); }
-
-const sd_global *sd_pickle_global(const sd_pickle *p, sd_pickled v)
-{
-    if (sd_pickle_kind(p, v) == SD_PICKLED_OBJECT) v = sd_pickle_class(p, v);
-    return sd_pickle_kind(p, v) == SD_PICKLED_GLOBAL ? sd_global_at(p->value[v].n) : NULL;
-}
-
-void sd_pickle_name(const sd_pickle *p, sd_pickled v, char *out, size_t size)
-{
-    size_t m = 0, n = 0;
-    if (sd_pickle_kind(p, v) == SD_PICKLED_OBJECT) v = sd_pickle_class(p, v);
-    bool named = sd_pickle_kind(p, v) == SD_PICKLED_GLOBAL;
-    const char *module = named ? sd_pickle_text(p, p->value[v].u.list.first, &m) : NULL;
-    const char *name = named ? sd_pickle_text(p, p->value[v].u.list.last, &n) : NULL;
-    if (name) snprintf(out, size, "%.*s.%.*s", (int)m, module, (int)n, name);   /* each is shorter than 128 bytes */
-    else snprintf(out, size, "something without a name");
 }

@@ -17,7 +17,7 @@ typedef enum sd_pickled_kind {
     SD_PICKLED_DICT,        /* its items are keys and values in turn */
     SD_PICKLED_GLOBAL,      /* a name: module and name */
     SD_PICKLED_OBJECT,      /* a class, its arguments, its state and its pairs */
-    SD_PICKLED_STORAGE      /* torch's persistent id of numbers: the tuple ("storage", type, key, place, numbers, ...) */
+    SD_PICKLED_STORAGE      /* torch's persistent id: the tuple ("storage", type, key, device, numbers, ...) */
 } sd_pickled_kind;
 
 typedef uint32_t sd_pickled;   /* a value by its number; 0: nothing */
@@ -60,6 +60,9 @@ typedef struct sd_pickled_value {
     } u;
 } sd_pickled_value;
 
+/* The members of an object, in words from u.list.first on. */
+enum { SD_PICKLED_CLASS, SD_PICKLED_ARGS, SD_PICKLED_STATE, SD_PICKLED_PAIRS, SD_PICKLED_OBJECT_WORDS };
+
 typedef struct sd_pickle {
     const unsigned char *data;     /* texts and bytes stay there */
     size_t end;                    /* where the pickle ends */
@@ -70,13 +73,14 @@ typedef struct sd_pickle {
     size_t n_words, cap_words;
 } sd_pickle;
 
-/* Reads the pickle (protocols 0 to 5) that begins at data[from] and ends before data[n]; data must stay. What is refused
- * is named with its byte, counted from data[0]. Memory is limited to SD_PICKLE_GROWTH bytes for each byte of the
- * pickle. On failure nothing stays open. */
+/* Reads the pickle (protocols 0 to 5) that begins at data[from] and ends before data[n]; data must stay. What is
+ * refused is named with its byte, counted from data[0]. Memory is limited to SD_PICKLE_GROWTH bytes for each byte of
+ * the pickle. On failure nothing stays open. */
 enum { SD_PICKLE_GROWTH = 16 };
 sd_status sd_pickle_read(sd_pickle *p, const void *data, size_t n, size_t from, const char *what, sd_error *e);
 void sd_pickle_free(sd_pickle *p);
 
+/* ---- weights_pickle_values.c: values that are not there (0) have no kind, no items and no members */
 sd_pickled_kind sd_pickle_kind(const sd_pickle *p, sd_pickled v);
 bool sd_pickle_int(const sd_pickle *p, sd_pickled v, int64_t *i);   /* false: it is no integer */
 /* The bytes of a text, of bytes or of a long integer; not NUL terminated. NULL: it is none of them. */
@@ -90,7 +94,6 @@ size_t sd_pickle_count(const sd_pickle *p, sd_pickled v);
 sd_pickled sd_pickle_item(const sd_pickle *p, sd_pickled v, size_t i);
 sd_pickled sd_pickle_get(const sd_pickle *p, sd_pickled dict, const char *key);   /* the last one with this key */
 /* Of an object. Its state is what BUILD gave it; its pairs are a dictionary, if it was used as one. */
-sd_pickled sd_pickle_class(const sd_pickle *p, sd_pickled v);
 sd_pickled sd_pickle_args(const sd_pickle *p, sd_pickled v);
 sd_pickled sd_pickle_state(const sd_pickle *p, sd_pickled v);
 sd_pickled sd_pickle_pairs(const sd_pickle *p, sd_pickled v);

@@ -125,7 +125,8 @@ static sd_status add_tensor(sd_torch_file *t, sd_pickled v, const char *name)
     char maker[256];
     sd_pickle_name(p, v, maker, sizeof maker);
     if (sd_pickle_global(p, v)->kind == SD_GLOBAL_OTHER_TENSOR)
-        return sd_fail(t->e, SD_ERR_UNSUPPORTED, SD_TENSOR "it is made by %s, which is not read", t->f->path, name, maker);
+        return sd_fail(t->e, SD_ERR_UNSUPPORTED, SD_TENSOR "it is made by %s, which is not read", t->f->path, name,
+                       maker);
     sd_entry *entry = sd_weight_file_add(t->f, name, t->e);
     if (!entry || sd_torch_find_storage(t, id, name, &s)) return t->e->status;
     const sd_global *g = type_of(p, v, &s, &type);
@@ -298,7 +299,8 @@ static void step(walk *w)
     sd_pickled key = 0, v = 0;
     size_t bytes = 0;
     if (w->steps > MOST_STEPS(&w->t->pickle)) {
-        sd_fail(w->t->e, SD_ERR_FORMAT, "%s: the same values of its pickle are reached in too many ways", w->t->f->path);
+        sd_fail(w->t->e, SD_ERR_FORMAT, "%s: the same values of its pickle are reached in too many ways",
+                w->t->f->path);
         return;
     }
     if (!sd_pickle_next(&l->at, l->pairs ? &key : &v) || (l->pairs && !sd_pickle_next(&l->at, &v))) {

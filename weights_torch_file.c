@@ -1,6 +1,6 @@
 /* weights_torch_file.c - floor 3: the two forms of file that torch.save writes, and where their numbers are.
  *
- *   zip      one folder of any name: data.pkl is the object, data/KEY the numbers of a storage, byteorder who wrote them
+ *   zip      one folder of any name: data.pkl is the object, data/KEY the numbers of a storage, byteorder of whom
  *   legacy   five pickles: a magic number, a version, facts about the machine, the object, the list of keys; then for
  *            each key of the list a 64-bit count and the numbers
  *
@@ -30,7 +30,7 @@ static sd_status read_id(const sd_torch_file *t, sd_pickled id, const char *name
     out->key = sd_pickle_text(p, sd_pickle_item(p, id, 2), &out->key_bytes);
     if (!out->type || out->type->kind != SD_GLOBAL_STORAGE || !out->key || out->key_bytes > 127 ||
         !sd_pickle_int(p, sd_pickle_item(p, id, 4), &n) || n < 0 || (uint64_t)n > SIZE_MAX / 2 / out->type->size)
-        return sd_fail(t->e, SD_ERR_FORMAT, SD_TENSOR "its storage has no type, key or number of elements that makes sense",
+        return sd_fail(t->e, SD_ERR_FORMAT, SD_TENSOR "type, key or number of elements of its storage make no sense",
                        t->f->path, name);
     out->n = (size_t)n;
     return SD_OK;
@@ -65,8 +65,8 @@ static sd_status find_in_zip(sd_torch_file *t, const char *name, sd_torch_storag
     if (!z) return sd_fail(t->e, SD_ERR_FORMAT, SD_TENSOR "its numbers should be in %.150s, which is not there",
                            t->f->path, name, path);
     if (z->bytes < bytes)
-        return sd_fail(t->e, SD_ERR_FORMAT, SD_TENSOR "its storage %.150s should have %zu bytes and has %zu", t->f->path,
-                       name, path, bytes, z->bytes);
+        return sd_fail(t->e, SD_ERR_FORMAT, SD_TENSOR "its storage %.150s should have %zu bytes and has %zu",
+                       t->f->path, name, path, bytes, z->bytes);
     s->data = unpacked(t, z);
     return t->e->status;
 }
@@ -99,8 +99,8 @@ static sd_status check_byte_order(sd_torch_file *t)
     snprintf(path, sizeof path, "%sbyteorder", t->root);
     const sd_zip_entry *z = sd_zip_find(&t->zip, path);
     if (!z || z->deflated || (z->bytes == 6 && memcmp(z->data, "little", 6) == 0)) return SD_OK;
-    return sd_fail(t->e, SD_ERR_UNSUPPORTED, "%s was saved on a big-endian machine: load it there, or with torch, and save "
-                   "it again on a little-endian one", t->f->path);
+    return sd_fail(t->e, SD_ERR_UNSUPPORTED, "%s was saved on a big-endian machine, and is not read: load it with "
+                   "torch and save it again on a little-endian one", t->f->path);
 }
 
 static sd_status read_object(sd_torch_file *t, const sd_zip_entry *z)
@@ -108,8 +108,8 @@ static sd_status read_object(sd_torch_file *t, const sd_zip_entry *z)
     unsigned char *own = NULL;
     if (z->deflated) {
         if (z->bytes > PICKLE_MOST)
-            return sd_fail(t->e, SD_ERR_FORMAT, "%s: its data.pkl would unpack to %zu bytes: that is no model's", t->f->path,
-                           z->bytes);
+            return sd_fail(t->e, SD_ERR_FORMAT, "%s: its data.pkl would unpack to %zu bytes: that is no model's",
+                           t->f->path, z->bytes);
         own = malloc(z->bytes + 1);
         if (!own) return sd_fail(t->e, SD_ERR_MEMORY, "%s: no memory to unpack its data.pkl", t->f->path);
         sd_zip_inflate(z, own, t->f->path, t->e);
@@ -163,7 +163,8 @@ static sd_status list_storages(sd_torch_file *t)
     if (n) qsort(t->storage, n, sizeof *t->storage, by_key);
     for (size_t i = 0; i < n; i++) {
         if (!kept || by_key(&t->storage[kept - 1], &t->storage[i]) != 0) t->storage[kept++] = t->storage[i];
-        else if (t->storage[kept - 1].n != t->storage[i].n || t->storage[kept - 1].type->size != t->storage[i].type->size)
+        else if (t->storage[kept - 1].n != t->storage[i].n ||
+                 t->storage[kept - 1].type->size != t->storage[i].type->size)
             return sd_fail(t->e, SD_ERR_FORMAT, "%s: its storage %.*s has two sizes", t->f->path,
                            (int)t->storage[i].key_bytes, t->storage[i].key);
     }
@@ -189,8 +190,8 @@ static sd_status place_storages(sd_torch_file *t, const sd_pickle *keys, size_t 
         uint64_t count = 0;
         for (int b = 8; left >= 8 && b-- > 0;) count = count << 8 | data[at + (size_t)b];
         if (left < 8 || count != s->n || s->n * s->type->size > left - 8)
-            return sd_fail(t->e, SD_ERR_FORMAT, "%s is cut short or damaged: storage %.*s should have %zu numbers of %u "
-                           "bytes at byte %zu of %zu", t->f->path, (int)n, name, s->n, (unsigned)s->type->size, at,
+            return sd_fail(t->e, SD_ERR_FORMAT, "%s is cut short or damaged: storage %.*s should have %zu numbers of "
+                           "%u bytes at byte %zu of %zu", t->f->path, (int)n, name, s->n, (unsigned)s->type->size, at,
                            t->f->file.size);
         s->data = data + at + 8;
         at += 8 + s->n * s->type->size;
@@ -243,7 +244,8 @@ static sd_status check_preface(const sd_torch_file *t, int which, const sd_pickl
                        (long long)version);
     sd_pickled little = which == 2 ? sd_pickle_get(p, p->root, "little_endian") : 0;
     if (sd_pickle_kind(p, little) == SD_PICKLED_BOOL && !p->value[little].u.i)
-        return sd_fail(t->e, SD_ERR_UNSUPPORTED, "%s was saved on a big-endian machine: save it again on another", t->f->path);
+        return sd_fail(t->e, SD_ERR_UNSUPPORTED, "%s was saved on a big-endian machine: save it again on another",
+                       t->f->path);
     return SD_OK;
 }
 
@@ -272,8 +274,8 @@ static sd_status read_legacy(sd_weight_file *f, sd_error *e)
 {
     sd_torch_file t = {.f = f, .e = e};
     if (is_tar(f->file.data, f->file.size))
-        return sd_fail(e, SD_ERR_UNSUPPORTED, "%s is a tar archive, as torch before 0.1.10 saved: load it with torch and save "
-                       "it again", f->path);
+        return sd_fail(e, SD_ERR_UNSUPPORTED, "%s is a tar archive, as torch before 0.1.10 saved: load it with torch "
+                       "and save it again", f->path);
     read_pickles(&t);
     sd_pickle_free(&t.pickle);
     free(t.storage);

@@ -4,8 +4,8 @@
  *   directory       for each file: header with sizes and the local header's place, name, extra, comment
  *   end             zip64: end record and its locator; then the end record of old: where the directory is, a comment
  *
- * Sizes are taken from the directory, because writers that cannot seek leave them out of local headers. The data's place
- * is taken from the local header, because names and extras may have other lengths there. */
+ * Sizes are taken from the directory, because writers that cannot seek leave them out of local headers. The data's
+ * place is taken from the local header, because names and extras may have other lengths there. */
 #include "zip.h"
 
 #include <stdlib.h>
@@ -98,8 +98,8 @@ static sd_status find_directory(archive *a)
 {
     const unsigned char *end = find_end(a);
     if (!end)
-        return sd_fail(a->e, SD_ERR_FORMAT, "%s is cut short: it begins as a zip archive, and the directory that such an "
-                       "archive ends with is not there", a->what);
+        return sd_fail(a->e, SD_ERR_FORMAT, "%s is cut short: it begins as a zip archive, and the directory that such "
+                       "an archive ends with is not there", a->what);
     a->files = u16(end + 10);
     a->bytes = u32(end + 12);
     a->at = u32(end + 16);
@@ -256,8 +256,8 @@ const sd_zip_entry *sd_zip_find(const sd_zip *z, const char *name)
 /* --------------------------------------------------------------------------------------- inflating */
 
 #ifdef SD_WITH_ZLIB
-/* One step of at most a gigabyte, since zlib counts in unsigned. */
-static unsigned at_most(size_t n) { return n < 1u << 30 ? (unsigned)n : 1u << 30; }
+/* Steps of at most so many bytes: zlib counts in unsigned, and a request to stop is heard between two of them. */
+static unsigned at_most(size_t n) { return n < 1u << 24 ? (unsigned)n : 1u << 24; }
 
 /* Z_STREAM_END: all of it, and no more. */
 static int inflate_all(z_stream *s, const sd_zip_entry *t, unsigned char *to, sd_error *e)
@@ -267,7 +267,7 @@ static int inflate_all(z_stream *s, const sd_zip_entry *t, unsigned char *to, sd
     s->next_in = (unsigned char *)(uintptr_t)t->data;   /* zlib only reads it */
     s->next_out = to;
     while (result == Z_OK && !sd_fail_if_stopped(e)) {
-        unsigned in = s->avail_in = at_most(from), out = s->avail_out = at_most(room) < 1u << 24 ? at_most(room) : 1u << 24;
+        unsigned in = s->avail_in = at_most(from), out = s->avail_out = at_most(room);
         result = inflate(s, Z_NO_FLUSH);
         from -= in - s->avail_in;
         room -= out - s->avail_out;

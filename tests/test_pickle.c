@@ -95,7 +95,8 @@ TEST(what_stands_beside_the_tensors_is_kept_as_text)
         {"lightning.ckpt", "hyper_parameters.base_learning_rate", "0.0001"},
         {"lightning.ckpt", "hyper_parameters.flags.use_ema", "true"}, {"lightning.ckpt", "big", NULL},
         {"lightning.ckpt", "state_dict", NULL}, {"legacy.ckpt", "global_step", "470000"},
-        {"embedding.pt", "name", "a style"}, {"embedding.pt", "step", "900"}, {"embedding.pt", "string_to_token.*", "265"},
+        {"embedding.pt", "name", "a style"}, {"embedding.pt", "step", "900"},
+        {"embedding.pt", "string_to_token.*", "265"},
         {"embedding_dict.pt", "sd_checkpoint", "c0ffee42"}, {"embedding.pt", "sd_checkpoint_name", NULL},
         {"hypernetwork.pt", "name", "h"}, {"network.pth", "training", NULL}, {"network_legacy.pth", "epoch", "1"},
     };
@@ -263,7 +264,8 @@ TEST(old_protocols_say_the_same_in_other_words)
 
 TEST(an_inert_object_keeps_its_class_and_what_it_was_given)
 {
-    static const char text[] = "\x80\x02" "cnumpy.core.multiarray\nscalar\n(K\x01K\x02tR}U\x01" "aK\x05sb(U\x01kK\x06u.";
+    static const char text[] = "\x80\x02" "cnumpy.core.multiarray\nscalar\n(K\x01K\x02tR}U\x01"
+                               "aK\x05sb(U\x01kK\x06u.";
     sd_pickle p;
     sd_error e = {0};
     char name[100];

@@ -2,7 +2,7 @@
 #include "test.h"
 #include "../zip.h"
 
-/* An archive of "a/data.pkl" (stored, 3 bytes), "a/deflated" (12 bytes) and "a/empty", with the places of its records. */
+/* An archive of "a/data.pkl" (3 bytes), "a/deflated" (12 bytes) and "a/empty", with the places of its records. */
 typedef struct archive {
     unsigned char b[1024];
     size_t n, local[3], central[3], end;
@@ -53,7 +53,8 @@ static archive make(unsigned extra)
     size_t directory = a.n;
     for (size_t i = 0; i < SD_COUNT(files); i++) {
         a.central[i] = a.n;
-        add(&a, 0x02014b50, 4), add(&a, 20, 2), add(&a, 20, 2), add(&a, 8, 2), add(&a, files[i].method, 2), add(&a, 0, 4);
+        add(&a, 0x02014b50, 4), add(&a, 20, 2), add(&a, 20, 2), add(&a, 8, 2);
+        add(&a, files[i].method, 2), add(&a, 0, 4);
         add(&a, crc_of(files[i].file, files[i].bytes), 4), add(&a, files[i].n, 4), add(&a, files[i].bytes, 4);
         add(&a, strlen(files[i].name), 2), add(&a, 0, 2 + 2 + 2 + 2 + 4), add(&a, a.local[i], 4);
         add_text(&a, files[i].name, strlen(files[i].name));
