@@ -264,9 +264,14 @@ static void describe_t2i(const sd_store *s, sd_recognised *r)
 
 static void describe_context(const sd_store *s, sd_recognised *r)
 {
-    const sd_entry *k = first_like(s, "*to_k_ip.weight,*attn2.to_k.weight,lllite_unet*attn2_to_k.up.0.weight");
-    r->adapter.base = base_of(side(k, 1));
-    if (r->adapter.base) sd_text_add(&r->why, "base %s: %s reads %d numbers\n", r->adapter.base, k->name, side(k, 1));
+    sd_adapter *a = &r->adapter;
+    const sd_entry *k = first_like(s, "*to_k_ip.weight,*attn2.to_k.weight,*attn2.to_k.down");
+    const sd_entry *deep = first_like(s, "*transformer_blocks_1_*,*transformer_blocks.1.*");
+    a->base = base_of(side(k, 1));
+    if (a->base) sd_text_add(&r->why, "base %s: %s reads %d numbers\n", a->base, k->name, side(k, 1));
+    if (a->base || !deep) return;
+    a->base = "SDXL";   /* attentions of SD 1 and 2 have one block */
+    sd_text_add(&r->why, "base SDXL: the file has %s\n", deep->name);
 }
 
 /* ---------------------------------------------------------------------------- small autoencoders */

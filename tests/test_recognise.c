@@ -1,74 +1,9 @@
 /* test_recognise.c - what files are, told from the names and shapes of their tensors. */
 #include "test.h"
 #include "layouts.h"
-#include "../recognise.h"
+#include "made.h"
 #include "../sampler.h"
 #include "tempdir.h"
-
-/* ------------------------------------------------------------------------------ files without numbers */
-
-/* A store of entries in memory. */
-typedef struct made {
-    sd_weight_file file;
-    sd_store store;
-    sd_recognised is;
-} made;
-
-static void put(made *m, const char *name, sd_dtype dt, int nd, const int64_t *dim)
-{
-    sd_error e = {0};
-    sd_entry *t = sd_weight_file_add(&m->file, name, &e);
-    assert_non_null(t);
-    t->dt = dt;
-    t->nd = nd;
-    size_t n = 1;
-    for (int i = 0; i < nd; i++) n *= (size_t)(t->dim[i] = dim[i]);
-    t->bytes = sd_dtype_bytes(dt, n);
-}
-
-/* with(m, name, 320, 4, 3, 3): sides up to the first zero */
-static void with(made *m, const char *name, int a, int b, int c, int d)
-{
-    int64_t dim[4] = {a, b, c, d};
-    int nd = 0;
-    while (nd < 4 && dim[nd]) nd++;
-    put(m, name, SD_F16, nd, dim);
-}
-
-/* A tensor with numbers, which the caller keeps. */
-static void numbers(made *m, const char *name, const float *x, int n)
-{
-    put(m, name, SD_F32, n > 1, (const int64_t[]){n});
-    m->file.entry[m->file.n - 1].data = x;
-}
-
-static void text(made *m, const char *name, const char *value)
-{
-    sd_error e = {0};
-    assert_int_equal(sd_weight_file_add_meta(&m->file, name, value, &e), SD_OK);
-}
-
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(((const sd_entry *)a)->name, ((const sd_entry *)b)->name);
-}
-
-static const sd_recognised *recognise(made *m)
-{
-    sd_error e = {0};
-    qsort(m->file.entry, m->file.n, sizeof *m->file.entry, by_name);
-    m->store = (sd_store){.file = &m->file, .n_files = 1};
-    sd_recognised_free(&m->is);
-    assert_int_equal(sd_recognise(&m->store, &m->is, &e), SD_OK);
-    return &m->is;
-}
-
-static void done(made *m)
-{
-    sd_recognised_free(&m->is);
-    sd_weight_file_close(&m->file);
-    memset(m, 0, sizeof *m);
-}
 
 static void published(made *m, const char *file)
 {
@@ -159,12 +94,6 @@ static size_t skipped(const sd_recognised *r)
     return n;
 }
 
-static void assert_same_text(const char *a, const char *b)
-{
-    if (a && b) assert_string_equal(a, b);
-    else assert_ptr_equal(a, b);
-}
-
 static void assert_share(const sd_network *n, const size_t want[2])
 {
     if (!want[0]) {
@@ -183,7 +112,6 @@ TEST(every_published_file_is_its_family_to_the_last_tensor)
         made m;
         published(&m, x->file);
         const sd_recognised *r = recognise(&m);
-        print_message("%s\n", x->file);
         assert_int_equal(r->kind, x->kind);
         assert_same_text(r->layout, x->layout);
         assert_same_text(r->family ? r->family->name : NULL, x->family);

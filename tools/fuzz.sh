@@ -34,6 +34,23 @@ seeds() {
         printf "\\0RIFF\\0\\0\\0\\0WEBPXMP <\\0\\0\\0$xmp" > $dir/seeds/$1/xmp
         printf '\001a cat\nNegative prompt: x\nSteps: 3, Sampler: DPM++ 2M Karras, Size: 8x8, Sigmas: "14,1,0", Outpaint: "1,2,3,4"' > $dir/seeds/$1/text ;;
     fuzz_safetensors) printf '\054\0\0\0\0\0\0\0{"a":{"dtype":"F16","shape":[1],"data_offsets":[0,2]}}xx' > $dir/seeds/$1/small ;;
+    fuzz_recognise) root=model.diffusion_model; down=$root.input_blocks up=$root.output_blocks
+        printf "%s\\n" "$down.0.0.weight 8,4,3,3" "$down.1.0.in_layers.2.weight 8,8,3,3" "$down.3.0.op.weight 8,8,3,3" \
+            "$down.4.0.in_layers.2.weight 16,8,3,3" "$down.4.1.transformer_blocks.0.attn1.to_q.weight 16,16" \
+            "$down.4.1.transformer_blocks.0.attn2.to_k.weight 16,768" "$up.0.0.in_layers.2.weight 16,32,3,3" \
+            "$up.1.0.in_layers.2.weight 16,24,3,3" "$up.2.1.conv.weight 16,16,3,3" "$up.3.0.in_layers.2.weight 8,24,3,3" \
+            "$up.4.0.in_layers.2.weight 8,16,3,3" "$root.out.2.weight 4,8,3,3" "v_pred 1" > $dir/seeds/$1/ldm
+        printf '%s\n' 'conv_in.weight 8,4,3,3' 'conv_out.weight 4,8,3,3' 'down_blocks.0.resnets.0.conv1.weight 8,8,3,3' \
+            'up_blocks.0.resnets.0.conv1.weight 8,16,3,3' 'up_blocks.0.resnets.1.conv1.weight 8,16,3,3' \
+            '=sd:unet/config.json {"block_out_channels":[32],"sample_size":8}' > $dir/seeds/$1/unet
+        printf '%s\n' 'vae.decoder.mid.block_1.conv1.weight 8,8,3,3' 'vae.decoder.up.0.block.0.conv1.weight 8,8,3,3' \
+            'vae.decoder.conv_in.weight 8,4,3,3' 'text_encoder.token_embedding.weight 9,64' \
+            'text_encoder.positional_embedding 77,64' 'text_encoder.transformer.resblocks.0.mlp.c_fc.weight 256,64' \
+            'text_encoder.text_projection 64,8' 'vae.decoder.conv_out.weight 3,8,3,3' > $dir/seeds/$1/parts
+        printf '%s\n' 'lora_unet_mid_block_attentions_0_proj_in.lora_down.weight 4,768' 'lora_te1_x.hada_w1_b 4,8' \
+            'lora_te1_x.alpha 1' 'unet.x.dora_scale 8,1' '=ss_base_model_version sd_v1' > $dir/seeds/$1/lora
+        printf '%s\n' 'encoder.layers.14.weight 4,64,3,3' 'encoder.layers.1.conv.0.weight 64,64,3,3' 'emb_params 2,768' \
+            'control_model.input_hint_block.0.weight 16,3,3,3' > $dir/seeds/$1/others ;;
     fuzz_gguf) seed $1 types - tests/golden/types.gguf; seed $1 written - tests/golden/written.gguf ;;
     fuzz_config) seed $1 unet 000 weights/tiny/unet/config.json; seed $1 vae 001 weights/tiny/vae/config.json
         seed $1 clip 002 weights/tiny/text_encoder/config.json; seed $1 sched 043 weights/tiny/scheduler/scheduler_config.json ;;
