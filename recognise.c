@@ -392,6 +392,27 @@ static void look_for_hint(const sd_store *s, sd_recognised *r, const sd_network 
     }
 }
 
+/* Texts of the header that name one of several families with the same shapes. */
+static const struct { const char *family, *text, *glob; } named[] = {
+    {"sd-turbo", "modelspec.title", "*Turbo*,*turbo*"},
+    {"sdxl-turbo", "modelspec.title", "*Turbo*,*turbo*"},
+};
+
+static void prefer_named(const sd_store *s, sd_recognised *r)
+{
+    for (size_t i = 0; i < SD_COUNT(named); i++) {
+        const char *value = sd_store_meta(s, named[i].text);
+        const sd_family *f = sd_family_find(named[i].family);
+        if (!r->family || !value || !sd_glob_list(named[i].glob, value)) continue;
+        if (sd_family_of(&f->unet, f->class_in) != r->family) continue;
+        if (r->prediction && strcmp(r->prediction, f->prediction) != 0) continue;
+        r->family = f;
+        r->prediction = f->prediction;
+        because(r, "family %s, %s: %s in the header is %s", f->name, f->title, named[i].text, value);
+        return;
+    }
+}
+
 /* Do all families with the shapes of f predict the same? */
 static bool one_prediction(const sd_family *f)
 {
@@ -413,6 +434,7 @@ static void decide_prediction(const sd_store *s, sd_recognised *r, const sd_netw
         because(r, "prediction %s: as in every family of these shapes, and nothing in the file says otherwise",
                 r->prediction);
     }
+    prefer_named(s, r);
     if (!r->prediction) {
         because(r, "prediction not decided: no v_pred, no text of the header, and shapes do not tell");
         look_for_hint(s, r, unet);
@@ -466,13 +488,17 @@ static sd_network *owner_of(sd_recognised *r, const char *name)
     return best;
 }
 
-/* Rules for OpenCLIP-H's last layer and projection do not hold for a larger text encoder. */
+/* Rules for the last layer and the projection of some text encoders do not hold for all of them. */
 static bool needs(const sd_network *n, const char *leaf)
 {
+    static const char *const layers[] = {"transformer.resblocks.%d.", "text_model.encoder.layers.%d.",
+                                         "encoder.layers.%d."};
     int layer;
     if (!n || n->part != SD_PART_TEXT) return false;
-    if (strcmp(leaf, "text_projection") == 0) return n->clip.projection > 0;
-    return sscanf(leaf, "transformer.resblocks.%d.", &layer) == 1 && layer < n->clip.layers;
+    if (sd_glob_list("text_projection,text_projection.weight", leaf)) return n->clip.projection > 0;
+    for (size_t i = 0; i < SD_COUNT(layers); i++)
+        if (sscanf(leaf, layers[i], &layer) == 1) return layer < n->clip.layers;
+    return false;
 }
 
 static void add_share(sd_share *to, const sd_entry *t)
@@ -499,8 +525,8 @@ static void count_tensor(sd_recognised *r, const sd_entry *t)
 {
     sd_network *n = owner_of(r, t->name);
     const char *leaf = t->name + (n ? strlen(n->root) : 0);
-    const sd_skip_rule *rule = sd_skip_find(t->name);
-    if (!rule) rule = sd_skip_find(leaf);
+    const sd_skip_rule *rule = r->kind == SD_FILE_LORA && sd_adapter_knows(r, t->name) ? NULL : sd_skip_find(t->name);
+    if (!rule && n) rule = sd_skip_find(leaf);
     if (starts(t->name, "model_ema.") && !starts(t->name, "model_ema.decay") && !starts(t->name, "model_ema.num_"))
         r->ema++;
     if (rule && !needs(n, leaf)) {

@@ -1,4 +1,4 @@
-/* fuzz_recognise.c - what a file is said to be: a line is a tensor's name and its sides ("conv_in.weight 320,4,3,3"), or
+/* fuzz_recognise.c - what a file is said to be. A line is a tensor, its name and its sides ("conv_in.weight 320,4,3,3"), or
  * "=", a key and a value of the header. Whatever there is, there is a verdict. */
 #include "fuzz.h"
 

@@ -125,7 +125,10 @@ TEST(known_tensors_that_no_network_needs_are_skipped_for_a_reason)
         {"logit_scale", "temperature"},
         {"cond_stage_model.model.transformer.resblocks.23.ln_1.weight", "last layer"},
         {"conditioner.embedders.0.model.transformer.resblocks.23.ln_1.weight", "last layer"},
-        {"cond_stage_model.model.text_projection", "projection"},
+        {"cond_stage_model.transformer.text_model.encoder.layers.23.layer_norm1.weight", "last layer"},
+        {"encoder.layers.23.layer_norm1.weight", "last layer"},
+        {"cond_stage_model.model.text_projection", "projection"}, {"text_projection", "projection"},
+        {"text_encoder.text_projection.weight", "projection"}, {"text_projection.weight", "projection"},
         {"alphas_cumprod", "noise schedule"}, {"betas", "noise schedule"},
         {"sqrt_recipm1_alphas_cumprod", "noise schedule"}, {"posterior_mean_coef2", "noise schedule"},
         {"denoiser.sigmas", "noise schedule"},
@@ -148,7 +151,8 @@ TEST(known_tensors_that_no_network_needs_are_skipped_for_a_reason)
     static const char *const needed[] = {
         "model.diffusion_model.input_blocks.0.0.weight", "conv_in.weight", "first_stage_model.encoder.conv_in.weight",
         "cond_stage_model.model.transformer.resblocks.22.ln_1.weight", "cond_stage_model.model.positional_embedding",
-        "text_model.embeddings.position_embedding.weight", "text_projection.weight", "model_emb.weight"};
+        "text_model.embeddings.position_embedding.weight", "text_model.encoder.layers.22.layer_norm1.weight",
+        "model_emb.weight"};
     for (size_t i = 0; i < SD_COUNT(skipped); i++) {
         const sd_skip_rule *rule = sd_skip_find(skipped[i].name);
         if (!rule || !strstr(rule->why, skipped[i].why)) fail_msg("%s: %s", skipped[i].name, rule ? rule->why : "none");

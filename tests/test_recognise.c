@@ -261,6 +261,41 @@ TEST(the_first_mark_counts_and_families_whose_shapes_are_their_own_need_none)
     done(&m);
 }
 
+TEST(a_title_tells_turbo_models_apart)
+{
+    static const struct { const char *file, *title, *mark, *family, *prediction; } cases[] = {
+        {"sd_xl_turbo_1.0_fp16.safetensors", "Stable Diffusion XL Turbo", NULL, "sdxl-turbo", "epsilon"},
+        {"sd_xl_turbo_1.0_fp16.safetensors", "Stable Diffusion XL", NULL, "sdxl", "epsilon"},
+        {"v2-1_512-ema-pruned.safetensors", "sd_turbo", NULL, "sd-turbo", "epsilon"},
+        {"v2-1_512-ema-pruned.safetensors", "a turbo that predicts v", "v_pred", "sd21", "v_prediction"},
+        {"v1-5-pruned-emaonly.safetensors", "turbo", NULL, "sd15", "epsilon"}};
+    for (size_t i = 0; i < SD_COUNT(cases); i++) {
+        made m;
+        published(&m, cases[i].file);
+        text(&m, "modelspec.title", cases[i].title);
+        if (cases[i].mark) with(&m, cases[i].mark, 1, 0, 0, 0);
+        const sd_recognised *r = recognise(&m);
+        assert_string_equal(r->family->name, cases[i].family);
+        assert_string_equal(r->prediction, cases[i].prediction);
+        done(&m);
+    }
+}
+
+/* Transformers' names, all 24 layers and the projection: of which 23 layers count. */
+TEST(the_last_layer_of_a_whole_clip_h_does_not_count)
+{
+    made m;
+    published(&m, "text_encoder-2-1/model.safetensors");
+    size_t n = recognise(&m)->network[0].all.tensors;
+    with(&m, "text_model.encoder.layers.23.mlp.fc1.weight", 4096, 1024, 0, 0);
+    with(&m, "text_projection.weight", 512, 1024, 0, 0);
+    const sd_recognised *r = recognise(&m);
+    assert_true(r->network[0].has_config && r->network[0].clip.layers == 23 && r->network[0].clip.projection == 0);
+    assert_int_equal(r->network[0].all.tensors, n);
+    assert_int_equal(skipped(r), 3);
+    done(&m);
+}
+
 TEST(continuous_noise_levels_are_known_and_refused)
 {
     static const float sigma = 120;
@@ -453,6 +488,8 @@ int main(void)
         cmocka_unit_test(every_tensor_of_the_published_networks_has_its_place),
         cmocka_unit_test(marks_and_texts_of_the_header_decide_the_prediction),
         cmocka_unit_test(the_first_mark_counts_and_families_whose_shapes_are_their_own_need_none),
+        cmocka_unit_test(a_title_tells_turbo_models_apart),
+        cmocka_unit_test(the_last_layer_of_a_whole_clip_h_does_not_count),
         cmocka_unit_test(continuous_noise_levels_are_known_and_refused),
         cmocka_unit_test(a_bias_hints_at_the_prediction_and_decides_nothing),
         cmocka_unit_test(each_root_is_found_in_each_spelling),

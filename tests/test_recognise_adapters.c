@@ -116,6 +116,13 @@ static const kind_case kinds[] = {
      NULL, 0},
     {"SDXL's embedding", {{"clip_l", {2, 768}}, {"clip_g", {2, 1280}}}, SD_FILE_EMBEDDING, "textual inversion", "SDXL",
      NULL, 0},
+    {"an embedding for another width", {{"string_to_param.*", {3, 512}}}, SD_FILE_EMBEDDING, "textual inversion", NULL,
+     NULL, 0},
+    {"kohya's embedding for another width", {{"emb_params", {3, 512}}}, SD_FILE_EMBEDDING, "textual inversion", NULL,
+     NULL, 0},
+    {"half an embedding for another width", {{"clip_l", {3, 512}}}, SD_FILE_EMBEDDING, "textual inversion", NULL, NULL,
+     0},
+    {"the other half", {{"clip_g", {3, 512}}}, SD_FILE_EMBEDDING, "textual inversion", NULL, NULL, 0},
     {"nothing known", {{"something.weight", {7, 7}}}, SD_FILE_UNKNOWN, "unknown", NULL, NULL, 0},
     {"a matrix of another width is no embedding", {{"<cat>", {4, 512}}}, SD_FILE_UNKNOWN, "unknown", NULL, NULL, 0},
 };
@@ -273,6 +280,7 @@ static const struct { const char *name; int reads; const char *network, *base; }
     {"text_encoder_2.text_model.encoder.layers.0.mlp.fc1.lora_A.weight", 1280, "text_encoder_2", "SDXL"},
     {"base_model.model.text_model.encoder.layers.0.mlp.fc1.lora_A.weight", 768, "text_encoder", NULL},
     {"transformer.single_transformer_blocks.0.attn.to_k.lora_A.weight", 3072, "transformer", "Flux"},
+    {"text_encoder_2.text_model.encoder.layers.23.mlp.fc1.lora_A.weight", 1280, "text_encoder_2", "SDXL"},
     {"transformer.joint_blocks.0.attn.to_k.lora_A.weight", 1536, "transformer", "SD 3"},
     {"what.lora_A.weight", 768, "other", NULL},
 };
@@ -286,6 +294,7 @@ TEST(names_and_shapes_tell_what_is_changed_and_in_which_model)
         assert_int_equal(a->n_targets, 1);
         assert_string_equal(a->target[0].network, modules[i].network);
         assert_same_text(a->base, modules[i].base);
+        assert_int_equal(m.is.n_skipped, 0);
         done(&m);
     }
 }
