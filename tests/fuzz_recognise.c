@@ -1,5 +1,5 @@
-/* fuzz_recognise.c - what a file is said to be. A line is a tensor, its name and its sides ("conv_in.weight 320,4,3,3"), or
- * "=", a key and a value of the header. Whatever there is, there is a verdict. */
+/* fuzz_recognise.c - what a file is said to be. A line is a tensor, its name and its sides ("conv_in.weight 8,4,3,3");
+ * or "=", a key and a value of the header. Whatever there is, there is a verdict. */
 #include "fuzz.h"
 
 #include <stdlib.h>

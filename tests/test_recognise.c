@@ -203,6 +203,129 @@ TEST(every_tensor_of_the_published_networks_has_its_place)
     free(zeros);
 }
 
+/* What a binder asks for, as a file in one of the two spellings. A tensor of several parts is there once. */
+static void put_bound(made *m, const sd_binder *b, const char *root, bool ldm)
+{
+    for (size_t i = 0; i < b->n_weights; i++) {
+        const sd_weight *w = &b->weight[i];
+        int64_t dim[4], parts = ldm ? sd_bind_parts(w->flags) : 1;
+        char name[300];
+        if (ldm && sd_bind_part(w->flags)) continue;
+        snprintf(name, sizeof name, "%s%s", root, ldm && *w->ldm ? w->ldm : w->path);
+        memcpy(dim, w->field->dim, sizeof dim);
+        dim[0] *= parts;
+        if (ldm && w->flags & SD_BIND_TRANSPOSE) {
+            dim[0] = w->field->dim[1];
+            dim[1] = w->field->dim[0];
+        }
+        put(m, name, SD_F16, w->field->nd, dim);
+    }
+}
+
+static void put_unet(made *m, const sd_unet_config *c, bool ldm)
+{
+    sd_error e = {0};
+    sd_binder b = {.err = &e};
+    sd_unet_net u;
+    assert_int_equal(sd_unet_walk(&u, c, &e), SD_OK);
+    assert_int_equal(sd_unet_bind(&u, &b), SD_OK);
+    put_bound(m, &b, ldm ? "model.diffusion_model." : "unet.", ldm);
+    sd_unet_free(&u);
+    sd_binder_free(&b);
+}
+
+static void put_vae(made *m, const sd_vae_config *c, bool ldm)
+{
+    sd_error e = {0};
+    sd_binder b = {.err = &e};
+    sd_vae v;
+    assert_int_equal(sd_vae_walk(&v, c, &e), SD_OK);
+    assert_int_equal(sd_vae_bind(&v, &b), SD_OK);
+    put_bound(m, &b, ldm ? "first_stage_model." : "vae.", ldm);
+    sd_vae_free(&v);
+    sd_binder_free(&b);
+}
+
+static void put_clip(made *m, const sd_clip_config *c, int i, bool ldm)
+{
+    static const char *const roots[2][2] = {{"text_encoder.", "conditioner.embedders.0.model."},
+                                            {"text_encoder_2.", "conditioner.embedders.1.model."}};
+    sd_error e = {0};
+    sd_binder b = {.err = &e};
+    sd_clip t;
+    assert_int_equal(sd_clip_bind(&t, c, &b), SD_OK);
+    put_bound(m, &b, roots[i][ldm], ldm);
+    sd_clip_free(&t);
+    sd_binder_free(&b);
+}
+
+static void assert_unet_is(const sd_unet_config *found, const sd_unet_config *c)
+{
+    for (int i = 0; i < c->levels; i++) {
+        assert_true(found->channels[i] == c->channels[i] && found->layers[i] == c->layers[i]);
+        assert_true(found->heads[i] == c->heads[i]);
+        for (int k = 0; k < c->layers[i]; k++)
+            assert_int_equal(sd_unet_depth(found, false, i, k), sd_unet_depth(c, false, i, k));
+        for (int k = 0; k <= c->layers[i]; k++)
+            assert_int_equal(sd_unet_depth(found, true, i, k), sd_unet_depth(c, true, i, k));
+        if (c->depth[i]) assert_int_equal(found->only_cross[i], c->only_cross[i]);
+    }
+    assert_true(found->levels == c->levels && found->mid == c->mid && found->ldm_gap == 0);
+    assert_int_equal(found->mid_depth, c->mid == SD_MID_ATTENTION ? c->mid_depth : 0);
+    assert_true(found->in_channels == c->in_channels && found->out_channels == c->out_channels);
+    assert_true(found->context_dim == c->context_dim && found->add_in_dim == c->add_in_dim);
+    assert_true(found->add_time_dim == c->add_time_dim && found->class_embeds == c->class_embeds);
+    assert_true(found->time_cond_dim == c->time_cond_dim && found->width == c->width && found->height == c->height);
+    assert_true(found->norm_eps == c->norm_eps && found->groups == c->groups && found->flip_sin_to_cos);
+}
+
+TEST(every_family_comes_back_from_its_own_names_in_both_spellings)
+{
+    const sd_family *f;
+    for (size_t i = 0; (f = sd_family_at(i)) != NULL; i++) {
+        for (int ldm = 0; ldm < 2 && !f->class_in; ldm++) {
+            made m = {0};
+            put_unet(&m, &f->unet, ldm);
+            put_vae(&m, &f->vae, ldm);
+            for (int k = 0; k < f->n_clip; k++) put_clip(&m, &f->clip[k], k, ldm);
+            const sd_recognised *r = recognise(&m);
+            if (!r->family || sd_family_of(&f->unet, 0) != sd_family_of(&r->family->unet, 0)) fail_msg("%s", r->why.s);
+            assert_int_equal(r->n_networks, 2 + f->n_clip);
+            assert_string_equal(r->layout, ldm ? "LDM" : "diffusers");
+            sd_unet_config want = f->unet;
+            want.width = want.height = r->family->unet.width;   /* of families alike, the first */
+            assert_unet_is(&sd_recognised_network(r, SD_PART_UNET, 0)->unet, &want);
+            assert_memory_equal(&sd_recognised_network(r, SD_PART_VAE, 0)->vae, &f->vae, sizeof f->vae);
+            for (int k = 0; k < f->n_clip; k++) {
+                const sd_network *n = sd_recognised_network(r, SD_PART_TEXT, k);
+                assert_string_equal(n->naming, ldm ? "OpenCLIP" : "transformers");
+                assert_memory_equal(&n->clip, &f->clip[k], sizeof f->clip[k]);
+            }
+            assert_int_equal(r->n_leftover, 0);
+            done(&m);
+        }
+    }
+}
+
+/* unCLIP's embedding is spelled as SDXL's in CompVis' names. */
+TEST(unclip_is_known_in_both_spellings_and_refused)
+{
+    static const struct { const char *key; int width, ldm; const char *family; } cases[] = {
+        {"model.diffusion_model.label_emb.0.0.weight", 2048, 1, "sd21-unclip-h"},
+        {"model.diffusion_model.label_emb.0.0.weight", 1536, 1, "sd21-unclip-l"},
+        {"unet.class_embedding.linear_1.weight", 2048, 0, "sd21-unclip-h"},
+        {"unet.class_embedding.linear_1.weight", 1536, 0, "sd21-unclip-l"}};
+    for (size_t i = 0; i < SD_COUNT(cases); i++) {
+        made m = {0};
+        put_unet(&m, &sd_family_find("sd21")->unet, cases[i].ldm);
+        with(&m, cases[i].key, 1280, cases[i].width, 0, 0);
+        const sd_recognised *r = recognise(&m);
+        assert_string_equal(r->family->name, cases[i].family);
+        assert_non_null(strstr(r->refusal, "unCLIP"));
+        done(&m);
+    }
+}
+
 /* ---------------------------------------------------------------------------------------- prediction */
 
 static const struct mark { const char *tensor, *text, *value, *prediction, *family; } marks[] = {
@@ -486,6 +609,8 @@ int main(void)
         cmocka_unit_test(every_published_file_is_its_family_to_the_last_tensor),
         cmocka_unit_test(heads_and_sizes_are_the_familys),
         cmocka_unit_test(every_tensor_of_the_published_networks_has_its_place),
+        cmocka_unit_test(every_family_comes_back_from_its_own_names_in_both_spellings),
+        cmocka_unit_test(unclip_is_known_in_both_spellings_and_refused),
         cmocka_unit_test(marks_and_texts_of_the_header_decide_the_prediction),
         cmocka_unit_test(the_first_mark_counts_and_families_whose_shapes_are_their_own_need_none),
         cmocka_unit_test(a_title_tells_turbo_models_apart),
