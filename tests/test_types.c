@@ -12,7 +12,7 @@ static int open_golden(UNUSED void **fixture)
 {
     sd_error e = {0};
     if (sd_weight_file_open(&golden, "tests/golden/types.safetensors", &e)) print_error("%s\n", e.text);
-    return e.status;
+    return e.status != SD_OK;
 }
 
 static int close_golden(UNUSED void **fixture)
