@@ -495,7 +495,7 @@ static bool needs(const sd_network *n, const char *leaf)
                                          "encoder.layers.%d."};
     int layer;
     if (!n || n->part != SD_PART_TEXT) return false;
-    if (sd_glob_list("text_projection,text_projection.weight", leaf)) return n->clip.projection > 0;
+    if (sd_glob_list("*text_projection,text_projection.weight", leaf)) return n->clip.projection > 0;
     for (size_t i = 0; i < SD_COUNT(layers); i++)
         if (sscanf(leaf, layers[i], &layer) == 1) return layer < n->clip.layers;
     return false;

@@ -288,6 +288,7 @@ bool sd_clip_from_shapes(const sd_store *s, const char *root, sd_clip_config *c,
     while (c->layers < 256 && clip_ff(&p, n, c->layers)) c->layers++;
     c->ff = side(clip_ff(&p, n, 0), 0);
     c->projection = side(tensor(&p, "%s", n->projection), n->columns);
+    if (!c->projection) c->projection = side(tensor(&p, "text_model.text_projection"), 1);   /* x W, OpenCLIP's */
     c->heads = c->width % 64 || !c->width ? 1 : c->width / 64;
     c->act = n->columns ? SD_ACT_GELU : SD_ACT_QUICK_GELU;
     c->eps = 1e-5;

@@ -49,12 +49,14 @@ typedef struct names { char hf[NAME_MAX_BYTES], ldm[NAME_MAX_BYTES]; } names;
 static sd_entry *find(const sd_binder *b, const names *by, bool *as_ldm)
 {
     const char *name = by->hf;
+    char mixed[NAME_MAX_BYTES];   /* stable-diffusion.cpp's "text_model.text_projection" */
     sd_entry *t = find_in_files(b, name);
     size_t strip = b->strip ? strlen(b->strip) : 0;
     *as_ldm = false;
     if (!t && strip && strncmp(name, b->strip, strip) == 0) t = find_in_files(b, name + strip);
     if (!t && *by->ldm) {
         t = find_in_files(b, by->ldm);
+        if (!t && strip && join(mixed, b->strip, by->ldm)) t = find_in_files(b, mixed);
         *as_ldm = t != NULL;
     }
     return t ? t : find_renamed(b, name);

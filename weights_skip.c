@@ -8,7 +8,7 @@ static const sd_skip_rule rules[] = {
     {"logit_scale,*.logit_scale", "CLIP's temperature, which only its training needs"},
     {"*model.transformer.resblocks.23.*,transformer.resblocks.23.*,*.encoder.layers.23.*,encoder.layers.23.*",
      "the last layer of OpenCLIP-H, whose result Stable Diffusion 2 does not use"},
-    {"*model.text_projection,text_projection,*.text_projection.weight,text_projection.weight",
+    {"*.text_projection,text_projection,*.text_projection.weight,text_projection.weight",
      "a text encoder's projection, which Stable Diffusion 1 and 2 do not use"},
     {"betas,alphas_cumprod,alphas_cumprod_prev,sqrt_alphas_cumprod,sqrt_one_minus_alphas_cumprod,"
      "log_one_minus_alphas_cumprod,sqrt_recip_alphas_cumprod,sqrt_recipm1_alphas_cumprod,posterior_variance,"

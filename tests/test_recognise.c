@@ -419,6 +419,27 @@ TEST(the_last_layer_of_a_whole_clip_h_does_not_count)
     done(&m);
 }
 
+/* Transformers' names with OpenCLIP's projection, which is the transpose: so stable-diffusion.cpp writes it. */
+TEST(a_projection_may_be_openclips_among_transformers_names)
+{
+    enum { MOST = 128 * 64 * 2 };
+    sd_clip_config c = {.vocab = 99, .positions = 77, .width = 64, .heads = 1, .layers = 2, .ff = 128,
+                        .act = SD_ACT_QUICK_GELU, .eps = 1e-5};
+    void *zeros = calloc(1, MOST);
+    made m = {0};
+    put_clip(&m, &c, 1, false);
+    with(&m, "text_encoder_2.text_model.text_projection", 64, 32, 0, 0);
+    for (size_t k = 0; k < m.file.n; k++) m.file.entry[k].data = zeros;
+    const sd_network *n = sd_recognised_network(recognise(&m), SD_PART_TEXT, 1);
+    c.projection = 32;
+    assert_memory_equal(&n->clip, &c, sizeof c);
+    assert_binds(&m, n);
+    for (size_t k = 0; k < m.file.n; k++) assert_true(m.file.entry[k].used);
+    assert_int_equal(m.is.n_skipped, 0);
+    done(&m);
+    free(zeros);
+}
+
 TEST(continuous_noise_levels_are_known_and_refused)
 {
     static const float sigma = 120;
@@ -615,6 +636,7 @@ int main(void)
         cmocka_unit_test(the_first_mark_counts_and_families_whose_shapes_are_their_own_need_none),
         cmocka_unit_test(a_title_tells_turbo_models_apart),
         cmocka_unit_test(the_last_layer_of_a_whole_clip_h_does_not_count),
+        cmocka_unit_test(a_projection_may_be_openclips_among_transformers_names),
         cmocka_unit_test(continuous_noise_levels_are_known_and_refused),
         cmocka_unit_test(a_bias_hints_at_the_prediction_and_decides_nothing),
         cmocka_unit_test(each_root_is_found_in_each_spelling),
