@@ -151,15 +151,7 @@ static sd_status copy_file(const char *dir, char *rest, sd_error *e)
     return e->status;
 }
 
-/* The weights of one part, collected until its section ends. */
-typedef struct section {
-    char part[32], path[128];
-    sd_traced *tensor;
-    char **name;
-    size_t n;
-} section;
-
-static void section_free(section *s)
+void tensor_set_free(tensor_set *s)
 {
     for (size_t i = 0; i < s->n; i++) {
         free((void *)(uintptr_t)s->tensor[i].data);
@@ -169,6 +161,30 @@ static void section_free(section *s)
     free(s->name);
     memset(s, 0, sizeof *s);
 }
+
+sd_status tensor_set_add(tensor_set *s, const char *name, sd_dtype dt, int nd, const int64_t *dim, void *data,
+                         sd_error *e)
+{
+    sd_traced *tensor = realloc(s->tensor, (s->n + 1) * sizeof *tensor);
+    if (tensor) s->tensor = tensor;
+    char **names = realloc(s->name, (s->n + 1) * sizeof *names), *own = sd_strdup(name);
+    if (names) s->name = names;
+    if (!data || !tensor || !names || !own) {
+        free(data);
+        free(own);
+        return sd_fail(e, SD_ERR_MEMORY, "no memory for %s", name);
+    }
+    tensor[s->n] = (sd_traced){.name = own, .dtype = dt, .nd = nd, .data = data};
+    memcpy(tensor[s->n].dim, dim, (size_t)nd * sizeof *dim);
+    names[s->n++] = own;
+    return SD_OK;
+}
+
+/* The weights of one part, collected until its section ends. */
+typedef struct section {
+    char part[32], path[128];
+    tensor_set set;
+} section;
 
 /* In place. Only for numbers that both types have: no rounding here. */
 static void narrow(float *x, size_t n, sd_dtype dt)
@@ -184,41 +200,63 @@ static void narrow(float *x, size_t n, sd_dtype dt)
     }
 }
 
-static sd_status add_tensor(section *s, const char *rest, bool bf16, const synth_options *o, sd_error *e)
+/* The numbers of a line: of the stream STREAMS.PART.NAME. */
+static float *line_numbers(const tensor_line *t, const char *streams, const char *part, bool diagonals, bool bf16)
+{
+    char stream[192];
+    float *data = malloc(t->n * sizeof *data);
+    snprintf(stream, sizeof stream, "%s%s.%s", streams, part, t->name);
+    if (data && diagonals) {   /* number (i,j) is number i + j of a row */
+        size_t rows = (size_t)t->dim[0], columns = (size_t)t->dim[1];
+        float *row = malloc((rows + columns) * sizeof *row);
+        if (row) synth_fill(row, stream, rows + columns - 1, t->gain, t->offset, bf16);
+        for (size_t i = 0; row && i < rows; i++) memcpy(data + i * columns, row + i, columns * sizeof *row);
+        free(row);
+    } else if (data) {
+        synth_fill(data, stream, t->n, t->gain, t->offset, bf16);
+    }
+    return data;
+}
+
+static bool is_tensor(const char *word) { return strcmp(word, "tensor") == 0 || strcmp(word, "diagonals") == 0; }
+
+static sd_status add_tensor(section *s, const char *word, const char *rest, bool bf16, const synth_options *o,
+                            sd_error *e)
 {
     tensor_line t;
-    char stream[192];
     if (parse_tensor(&t, rest, e)) return e->status;
     if (o->without && sd_glob(o->without, t.name)) return SD_OK;
-    float *data = malloc(t.n * sizeof *data);
-    sd_traced *tensor = realloc(s->tensor, (s->n + 1) * sizeof *tensor);
-    if (tensor) s->tensor = tensor;
-    char **name = realloc(s->name, (s->n + 1) * sizeof *name), *own = sd_strdup(t.name);
-    if (name) s->name = name;
-    if (!data || !tensor || !name || !own) {
-        free(data);
-        free(own);
-        return sd_fail(e, SD_ERR_MEMORY, "no memory for %s", t.name);
+    float *data = line_numbers(&t, "", s->part, *word == 'd', bf16);
+    if (data && o->dtype != SD_F32) narrow(data, t.n, o->dtype);
+    size_t skip = o->no_prefix && strncmp(t.name, "text_model.", 11) == 0 ? 11 : 0;
+    return tensor_set_add(&s->set, t.name + skip, o->dtype, t.nd, t.dim, data, e);
+}
+
+sd_status synth_tensors(tensor_set *set, const char *config, const char *part, const char *streams, sd_error *e)
+{
+    description d;
+    char *rest, *word, now[32] = "";
+    tensor_line t;
+    if (describe(&d, config, e)) return e->status;
+    while (!e->status && (word = next_item(&d, &rest))) {
+        if (strcmp(word, "weights") == 0) sscanf(rest, "%31s", now);
+        if (!is_tensor(word) || strcmp(now, part) != 0 || parse_tensor(&t, rest, e)) continue;
+        tensor_set_add(set, t.name, SD_F32, t.nd, t.dim, line_numbers(&t, streams, part, *word == 'd', d.bf16), e);
     }
-    snprintf(stream, sizeof stream, "%s.%s", s->part, t.name);
-    synth_fill(data, stream, t.n, t.gain, t.offset, bf16);
-    if (o->dtype != SD_F32) narrow(data, t.n, o->dtype);
-    size_t skip = o->no_prefix && strncmp(own, "text_model.", 11) == 0 ? 11 : 0;
-    tensor[s->n] = (sd_traced){.name = own + skip, .dtype = o->dtype, .nd = t.nd, .data = data};
-    memcpy(tensor[s->n].dim, t.dim, sizeof t.dim);
-    name[s->n++] = own;
-    return SD_OK;
+    free(d.text);
+    return e->status;
 }
 
 /* The collected tensors as one file, or as shards with their index. */
-static sd_status section_write(section *s, const char *dir, const synth_options *o, sd_error *e)
+static sd_status section_write(section *of, const char *dir, const synth_options *o, sd_error *e)
 {
     char path[1024];
+    tensor_set *s = &of->set;
     size_t shards = o->shards > 1 ? (size_t)o->shards : 1;
-    if (!s->n || sd_path_join(path, sizeof path, dir, s->path, e) || parent_directory(path, e)) return e->status;
+    if (!s->n || sd_path_join(path, sizeof path, dir, of->path, e) || parent_directory(path, e)) return e->status;
     if (shards == 1) {
         sd_safetensors_write(path, s->tensor, s->n, e);
-        section_free(s);
+        tensor_set_free(s);
         return e->status;
     }
     sd_text index = {0};
@@ -233,11 +271,11 @@ static sd_status section_write(section *s, const char *dir, const synth_options 
         sd_safetensors_write(shard, s->tensor + from, to - from, e);
     }
     sd_text_add(&index, "}}\n");
-    snprintf(path, sizeof path, "%s.index.json", s->path);
+    snprintf(path, sizeof path, "%s.index.json", of->path);
     if (index.failed) sd_fail(e, SD_ERR_MEMORY, "no memory for an index");
     else if (!e->status) write_bytes(dir, path, index.s, index.n, e);
     free(index.s);
-    section_free(s);
+    tensor_set_free(s);
     return e->status;
 }
 
@@ -252,8 +290,8 @@ sd_status synth_write_model(const char *dir, const char *config, const synth_opt
     if (o.dtype != SD_F32 && (!d.bf16 || (o.dtype != SD_F16 && o.dtype != SD_BF16)))
         sd_fail(e, SD_ERR_ARG, "%s has numbers that %s has not", config, sd_dtype_name(o.dtype));
     while (!e->status && (word = next_item(&d, &rest))) {
-        if (strcmp(word, "tensor") == 0) {
-            add_tensor(&s, rest, d.bf16, &o, e);
+        if (is_tensor(word)) {
+            add_tensor(&s, word, rest, d.bf16, &o, e);
             continue;
         }
         section_write(&s, dir, &o, e);
@@ -269,7 +307,7 @@ sd_status synth_write_model(const char *dir, const char *config, const synth_opt
         }
     }
     if (!e->status) section_write(&s, dir, &o, e);
-    section_free(&s);
+    tensor_set_free(&s.set);
     free(d.text);
     return e->status;
 }

@@ -32,6 +32,20 @@ typedef struct synth_options {
  * may be NULL. */
 sd_status synth_write_model(const char *dir, const char *config, const synth_options *options, sd_error *e);
 
+/* Tensors that own their names and numbers. */
+typedef struct tensor_set {
+    sd_traced *tensor;
+    char **name;
+    size_t n;
+} tensor_set;
+/* data, from malloc, belongs to the set from now on; NULL is an error: no memory. */
+sd_status tensor_set_add(tensor_set *s, const char *name, sd_dtype dt, int nd, const int64_t *dim, void *data,
+                         sd_error *e);
+void tensor_set_free(tensor_set *s);
+/* Adds one part of a configuration ("unet") in F32, with diffusers' names. streams: "", or another word before the
+ * names of the streams, for other numbers. */
+sd_status synth_tensors(tensor_set *set, const char *config, const char *part, const char *streams, sd_error *e);
+
 /* An input of the goldens, in PyTorch's order; free() it. NULL on failure. */
 float *synth_input(const char *config, const char *name, int64_t dim[4], sd_error *e);
 

@@ -334,7 +334,8 @@ def write_part(f, config, part):
     f.write("weights %s %s/%s.safetensors\n" % (part, part, synth.PARTS[part][0]))
     for name, shape in synth.shapes(config, part).items():
         gain, offset = synth.gain_offset(part, name, shape)
-        f.write("tensor %s %s %s %s\n" % (name, number(gain), number(offset), " ".join(map(str, shape))))
+        word = "diagonals" if synth.in_diagonals(config, name) else "tensor"
+        f.write("%s %s %s %s %s\n" % (word, name, number(gain), number(offset), " ".join(map(str, shape))))
 
 
 def write_input(f, name, gain, shape):

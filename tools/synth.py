@@ -114,6 +114,14 @@ CONFIGS = {
                           text_encoder=clip_config(16, 2, 2, 64, "quick_gelu", 49407),
                           scheduler=scheduler_config("DDIMScheduler", **PUBLISHED), pad="<|endoftext|>",
                           round_to="f32"),
+    # SD 2's published topology, so that a single file can have its names: 23 layers of text encoder (and a 24th there).
+    "sd2-file": dict(unet=unet_config("CCCD", (8, 16, 24, 24), 2, [1, 2, 3, 3], 16, 4, 8, linear=True),
+                     vae=vae_config((4, 8, 16, 16), 2, 2, 64), text_encoder=clip_config(16, 23, 2, 32, "gelu", 0),
+                     scheduler=PUBLISHED_DDIM_V, pad="!", round_to="bf16"),
+    # SD 1's, so small that its files can be kept: number (i,j) of the token embedding is number i + j of one row.
+    "ckpt-small": dict(unet=unet_config("CCCD", (4, 6, 8, 8), 2, 2, 8, 2, 8), vae=vae_config((2, 4, 6, 6), 2, 2, 64),
+                       text_encoder=clip_config(8, 2, 2, 16, "quick_gelu", 49407), scheduler=PUBLISHED_PNDM,
+                       pad="<|endoftext|>", round_to="bf16", diagonals=True),
     # UNets alone, a few channels each: what SDXL, its refiner, SSD-1B, tiny-sd, the x4 upscaler and LCM have that SD 1
     # and 2 have not.
     "sdxl-unet": unet_alone("DCC", (8, 16, 24), 2, [1, 2, 3], 24, 4, linear=True, transformer_layers_per_block=[1, 2, 3],
@@ -259,9 +267,17 @@ def gain_offset(part, name, shape):
     return np.float32(gain * math.sqrt(3 / fan_in)), np.float32(0)
 
 
+def in_diagonals(config, name):
+    return CONFIGS[config].get("diagonals", False) and name.endswith("token_embedding.weight")
+
+
 def tensor(config, part, name, shape):
     gain, offset = gain_offset(part, name, shape)
-    return fill(part + "." + name, math.prod(shape), gain, offset, CONFIGS[config]["round_to"]).reshape(shape)
+    c = CONFIGS[config]
+    if in_diagonals(config, name):
+        row = fill(part + "." + name, shape[0] + shape[1] - 1, gain, offset, c["round_to"])
+        return np.lib.stride_tricks.as_strided(row, shape, (row.itemsize, row.itemsize))
+    return fill(part + "." + name, math.prod(shape), gain, offset, c["round_to"]).reshape(shape)
 
 
 # ------------------------------------------------------------------------------------------------ shapes and files
@@ -321,7 +337,7 @@ def write_weights(directory, stem, named, dtype, shards, variant):
     for name, value in named.items():
         k = min(shards - 1, total * shards // size)
         total += value.size
-        files[k][name] = torch.from_numpy(value).to(kind)
+        files[k][name] = torch.from_numpy(np.ascontiguousarray(value)).to(kind)
         part = "" if shards == 1 else "-%05d-of-%05d" % (k + 1, shards)
         where[name] = stem + suffix + part + ".safetensors"
     os.makedirs(directory, exist_ok=True)
