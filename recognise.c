@@ -576,14 +576,35 @@ static void decide_kind(sd_recognised *r)
         }
 }
 
-/* Padding follows from the text encoder: CLIP-L's tokenizer pads with its end token, OpenCLIP's with 0. */
-static void decide_padding(sd_recognised *r)
+/* The id of the padding that the header's text of a tokenizer names; -1: none, or one that CLIP's do not have. */
+static int padding_of_text(const sd_store *s, const char *key)
 {
+    static const struct { const char *piece; int id; } known[] = {{"!", 0}, {"<|endoftext|>", 49407}};
+    const char *text = sd_store_meta(s, key);
+    sd_error e = {0};
+    sd_json *root = text ? sd_json_parse(text, strlen(text), key, &e) : NULL;
+    const sd_json *pad = sd_json_get(root, "pad_token");
+    const char *piece = sd_json_text(sd_json_is(pad, SD_JSON_OBJECT) ? sd_json_get(pad, "content") : pad);
+    int id = -1;
+    for (size_t i = 0; i < SD_COUNT(known) && piece; i++)
+        if (strcmp(piece, known[i].piece) == 0) id = known[i].id;
+    sd_json_free(root);
+    return id;
+}
+
+/* Padding is what the header says, or the family; else it follows from the text encoder: CLIP-L's tokenizer pads with
+ * its end token, OpenCLIP's with 0. */
+static void decide_padding(const sd_store *s, sd_recognised *r)
+{
+    static const char *const keys[] = {"sd:tokenizer/special_tokens_map.json",
+                                       "sd:tokenizer_2/special_tokens_map.json"};
     for (int i = 0; i < 2; i++) {
         const sd_network *n = sd_recognised_network(r, SD_PART_TEXT, i);
-        r->pad[i] = r->family ? r->family->pad[i] : n && n->clip.act == SD_ACT_GELU ? 0 : 49407;
-        if (n) because(r, "%s's prompts are padded with %d, as %s does", part_name(n), r->pad[i],
-                       r->family ? r->family->name : n->clip.act == SD_ACT_GELU ? "OpenCLIP" : "CLIP-L");
+        bool open_clip = n && n->clip.act == SD_ACT_GELU;
+        int said = padding_of_text(s, keys[i]);
+        r->pad[i] = said >= 0 ? said : r->family ? r->family->pad[i] : open_clip ? 0 : 49407;
+        if (n) because(r, "%s's prompts are padded with %d, as %s does", part_name(n), r->pad[i], said >= 0 ? keys[i]
+                       : r->family ? r->family->name : open_clip ? "OpenCLIP" : "CLIP-L");
     }
 }
 
@@ -599,7 +620,7 @@ sd_status sd_recognise(const sd_store *s, sd_recognised *r, sd_error *e)
         decide_prediction(s, r, unet);
         decide_noise(s, r);
     }
-    decide_padding(r);
+    decide_padding(s, r);
     r->scaling_factor = vae ? vae->vae.scaling_factor : r->family ? r->family->vae.scaling_factor : 0;
     sd_recognise_adapter(s, r);
     if (count_tensors(s, r, e)) return e->status;

@@ -590,6 +590,27 @@ TEST(shapes_of_an_unknown_model_give_all_but_heads_and_groups)
     done(&m);
 }
 
+TEST(the_header_says_how_prompts_are_padded)
+{
+    static const struct { const char *map, *map_2; int pad[2]; } cases[] = {
+        {NULL, NULL, {49407, 0}},
+        {"{\"pad_token\":\"!\"}", NULL, {0, 0}},
+        {"{\"pad_token\":{\"content\":\"!\",\"lstrip\":false}}", "{\"pad_token\":\"<|endoftext|>\"}", {0, 49407}},
+        {"{\"pad_token\":\"<pad>\"}", "{}", {49407, 0}},
+        {"no JSON", NULL, {49407, 0}},
+    };
+    for (size_t i = 0; i < SD_COUNT(cases); i++) {
+        made m;
+        published(&m, "sd_xl_base_1.0.safetensors");
+        if (cases[i].map) text(&m, "sd:tokenizer/special_tokens_map.json", cases[i].map);
+        if (cases[i].map_2) text(&m, "sd:tokenizer_2/special_tokens_map.json", cases[i].map_2);
+        const sd_recognised *r = recognise(&m);
+        assert_int_equal(r->pad[0], cases[i].pad[0]);
+        assert_int_equal(r->pad[1], cases[i].pad[1]);
+        done(&m);
+    }
+}
+
 TEST(configurations_in_the_header_come_before_shapes)
 {
     static const struct { unsigned part; const char *key, *path; } texts[] = {
@@ -641,6 +662,7 @@ int main(void)
         cmocka_unit_test(a_bias_hints_at_the_prediction_and_decides_nothing),
         cmocka_unit_test(each_root_is_found_in_each_spelling),
         cmocka_unit_test(shapes_of_an_unknown_model_give_all_but_heads_and_groups),
+        cmocka_unit_test(the_header_says_how_prompts_are_padded),
         cmocka_unit_test(configurations_in_the_header_come_before_shapes),
     };
     return cmocka_run_group_tests_name("recognise", tests, temp_make, temp_remove);

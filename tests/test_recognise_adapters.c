@@ -230,12 +230,16 @@ static const struct { const char *method, *naming; tensor t[8]; int rank; } meth
     {"OFT", "LyCORIS", {{".oft_blocks", {4, 8, 8}}, {".rescale", {320}}}, 0},
     {"OFT", "LyCORIS", {{".oft_diag", {4, 8, 8}}}, 0},
     {"OFT", "PEFT", {{".oft_R.weight", {4, 8}}}, 0},
+    {"OFT", "PEFT", {{".oft_r.weight", {4, 8}}}, 0},
     {"full differences", "LyCORIS", {{".diff", {320, 768}}, {".diff_b", {320}}}, 0},
     {"full differences", "LyCORIS", {{".w_norm", {320}}, {".b_norm", {320}}}, 0},
     {"DoRA", "kohya",
      {{".lora_down.weight", {4, 768}}, {".lora_up.weight", {320, 4}}, {".dora_scale", {320, 1}}}, 4},
     {"DoRA", "PEFT",
      {{".lora_A.weight", {4, 768}}, {".lora_B.weight", {320, 4}}, {".lora_magnitude_vector", {320}}}, 4},
+    {"DoRA", "PEFT", {{".lora_A.weight", {4, 768}}, {".lora_magnitude_vector.weight", {320}}}, 4},
+    {"DoRA", "PEFT", {{".lora_A.default.weight", {4, 768}}, {".lora_magnitude_vector.default.weight", {320}}}, 4},
+    {"LoHa", "LyCORIS", {{".hada_w1_a", {320, 4}}, {".hada_w1_b", {4, 768}}, {".scalar", {1}}}, 4},
     {"DoRA", "LyCORIS", {{".hada_w1_a", {320, 4}}, {".hada_w1_b", {4, 768}}, {".dora_scale", {320, 1}}}, 4},
 };
 
