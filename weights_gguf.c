@@ -23,6 +23,8 @@ typedef struct reader {
     const unsigned char *at;
     size_t left;
     const sd_pair **pair;      /* by key */
+    uint64_t *offset;          /* of each entry: where its numbers begin, counted from the file's data */
+    size_t cap;
     uint64_t alignment;
     sd_error *e;
 } reader;
@@ -343,8 +345,22 @@ static sd_status take_original_shape(reader *r, sd_entry *t, uint64_t numbers)
     return SD_OK;
 }
 
-/* *offset: where the numbers begin, counted from the file's data */
-static void read_tensor(reader *r, uint64_t *offset)
+/* Room grows with what was read, not with what the head promises. */
+static void add_offset(reader *r, uint64_t offset)
+{
+    if (r->f->n > r->cap) {
+        uint64_t *more = realloc(r->offset, r->f->cap * sizeof *more);
+        if (!more) {
+            sd_fail(r->e, SD_ERR_MEMORY, "%s: no memory for a list of its tensors", r->f->path);
+            return;
+        }
+        r->offset = more;
+        r->cap = r->f->cap;
+    }
+    r->offset[r->f->n - 1] = offset;
+}
+
+static void read_tensor(reader *r)
 {
     uint64_t n = 0;
     char *name = take_name(r, "a tensor's name");
@@ -352,8 +368,9 @@ static void read_tensor(reader *r, uint64_t *offset)
     free(name);
     if (!t || read_shape(r, t)) return;
     struct ggml_type type = type_of(take_whole(r, 4, "a tensor's type"), t);
-    *offset = take_whole(r, 8, "a tensor's place");
+    uint64_t offset = take_whole(r, 8, "a tensor's place");
     if (r->e->status) return;
+    add_offset(r, offset);
     t->dt = type.dt;
     int64_t row = t->nd ? t->dim[t->nd - 1] : 1;
     if (!count_numbers(t->nd, t->dim, &n) || n / type.block > SIZE_MAX / 2 / (type.bytes + 1u))
@@ -361,9 +378,9 @@ static void read_tensor(reader *r, uint64_t *offset)
     else if (row % type.block)
         sd_fail(r->e, SD_ERR_FORMAT, SD_TENSOR "its rows of %lld numbers are no whole blocks of %s, which have %d",
                 r->f->path, t->name, (long long)row, t->spelling, type.block);
-    else if (*offset % r->alignment)
+    else if (offset % r->alignment)
         sd_fail(r->e, SD_ERR_FORMAT, SD_TENSOR "its data begin at %llu, which is no multiple of the alignment, %llu",
-                r->f->path, t->name, (unsigned long long)*offset, (unsigned long long)r->alignment);
+                r->f->path, t->name, (unsigned long long)offset, (unsigned long long)r->alignment);
     t->bytes = (size_t)(n / type.block * type.bytes);
     take_original_shape(r, t, n);
 }
@@ -387,7 +404,7 @@ static void read_head(reader *r, uint64_t *tensors, uint64_t *pairs)
 }
 
 /* Puts the entries' data at their offsets. */
-static void place(reader *r, const uint64_t *offset)
+static void place(reader *r)
 {
     uint64_t head = (uint64_t)(r->at - (const unsigned char *)r->f->file.data);
     uint64_t gap = (r->alignment - head % r->alignment) % r->alignment;
@@ -395,26 +412,23 @@ static void place(reader *r, const uint64_t *offset)
     size_t size = gap < r->left ? r->left - (size_t)gap : 0;
     for (size_t i = 0; i < r->f->n && !r->e->status; i++) {
         sd_entry *t = &r->f->entry[i];
-        if (offset[i] > size || t->bytes > size - offset[i])
+        if (r->offset[i] > size || t->bytes > size - r->offset[i])
             sd_fail(r->e, SD_ERR_FORMAT, SD_TENSOR "its %zu bytes at %llu reach beyond the file's %zu bytes of data",
-                    r->f->path, t->name, t->bytes, (unsigned long long)offset[i], size);
-        else t->data = data + (size_t)offset[i];
+                    r->f->path, t->name, t->bytes, (unsigned long long)r->offset[i], size);
+        else t->data = data + (size_t)r->offset[i];
     }
 }
 
 static void read_body(reader *r)
 {
-    uint64_t tensors, pairs, *offset = NULL;
+    uint64_t tensors, pairs;
     read_head(r, &tensors, &pairs);
     for (uint64_t i = 0; i < pairs && !r->e->status; i++) read_pair(r);
     if (!r->e->status) sort_pairs(r);
     read_alignment(r);
-    if (!r->e->status) offset = malloc((size_t)(tensors + 1) * sizeof *offset);
-    if (!r->e->status && !offset)
-        sd_fail(r->e, SD_ERR_MEMORY, "%s: no memory for a list of its tensors", r->f->path);
-    for (uint64_t i = 0; i < tensors && !r->e->status; i++) read_tensor(r, &offset[i]);
-    if (!r->e->status) place(r, offset);
-    free(offset);
+    for (uint64_t i = 0; i < tensors && !r->e->status; i++) read_tensor(r);
+    if (!r->e->status) place(r);
+    free(r->offset);
     free(r->pair);
 }
 
