@@ -9,7 +9,8 @@
 
 /* A type of floats: bits of its mantissa, its exponent's bias, where its sign is; and without the sign the bits of its
  * largest number, of what is larger, and of NaN. */
-typedef struct narrow { int mantissa, bias, sign; uint32_t largest, beyond, nan; } narrow;
+typedef struct narrow { uint32_t mantissa, bias, sign; int32_t largest, beyond, nan; } narrow;
+enum { INFINITE = 0x7F800000 };   /* bits of infinity; of NaN more */
 
 static const narrow types[] = {
     [SD_F16] = {10, 15, 15, 0x7BFF, 0x7C00, 0x7E00},
@@ -18,39 +19,52 @@ static const narrow types[] = {
     [SD_F8_E5M2] = {2, 15, 7, 0x7B, 0x7C, 0x7F},
 };
 
-/* v / 2^s as the nearest whole number; if two are as near, the even one. 0 < s < 32 */
-static uint32_t divide(uint32_t v, int s) { return (v + (1u << (s - 1)) - 1 + (v >> s & 1)) >> s; }
-
-/* The nearest number of a type. Exponent and mantissa are treated as one number, so that rounding up carries from the
- * one into the other. Below the smallest normal number there is no leading one, and numbers are multiples of the
- * smallest. */
-static uint32_t nearest(float x, const narrow *t)
+static uint32_t bits_of(float x)
 {
-    uint32_t u, y;
-    memcpy(&u, &x, sizeof u);
-    uint32_t a = u & 0x7FFFFFFF, sign = u >> 31 << t->sign;
-    int exponent = (int)(a >> 23), lowest = 128 - t->bias, s = 23 - t->mantissa;
-    if (a > 0x7F800000) return sign | t->nan;
-    if (exponent >= lowest) {
-        y = divide(a - ((uint32_t)(lowest - 1) << 23), s);
-    } else {
-        s += lowest - (exponent ? exponent : 1);
-        y = s > 24 ? 0 : divide((a & 0x7FFFFF) | (exponent ? 0x800000 : 0), s);
-    }
-    return sign | (y > t->largest ? t->beyond : y);
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+static float float_of(uint32_t bits)
+{
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* The number of a type that is nearest to x; of two that are as near, the one whose last bit is 0. Exponent and
+ * mantissa are treated as one whole number, so that rounding up carries from the one into the other. Below the smallest
+ * normal number there is no leading one, and numbers are multiples of the smallest, u: in a sum with 2^23 u the last bit
+ * means u, so the addition rounds. Masks instead of branches, so that compilers make vectors of it. */
+static inline uint32_t nearest(float x, const narrow *t)
+{
+    const uint32_t drop = 23 - t->mantissa, normal = (128 - t->bias) << 23, sum = (128 - t->bias + drop) << 23;
+    uint32_t bits = bits_of(x), size = bits & 0x7FFFFFFF, below = (uint32_t)((int32_t)(size - normal) >> 31);
+    uint32_t large = (size - normal + (1u << 23) + (1u << (drop - 1)) - 1 + (size >> drop & 1)) >> drop;
+    uint32_t small = bits_of(float_of(size) + float_of(sum)) - sum;
+    int32_t y = (int32_t)((small & below) | (large & ~below));
+    y = y > t->largest ? t->beyond : y;
+    y = (int32_t)size > INFINITE ? t->nan : y;
+    return (uint32_t)y | bits >> 31 << t->sign;
 }
 
 static void narrow_16(unsigned char *y, const float *x, size_t n, sd_dtype dt)
 {
-    for (size_t i = 0; i < n; i++) {
-        uint16_t h = (uint16_t)nearest(x[i], &types[dt]);
-        memcpy(y + 2 * i, &h, sizeof h);
+    enum { PIECE = 256 };
+    const narrow t = types[dt];
+    uint16_t piece[PIECE];
+    for (size_t at = 0, m; at < n; at += m) {
+        m = n - at < PIECE ? n - at : PIECE;
+        for (size_t i = 0; i < m; i++) piece[i] = (uint16_t)nearest(x[at + i], &t);
+        memcpy(y + 2 * at, piece, 2 * m);
     }
 }
 
 static void narrow_8(unsigned char *y, const float *x, size_t n, sd_dtype dt)
 {
-    for (size_t i = 0; i < n; i++) y[i] = (unsigned char)nearest(x[i], &types[dt]);
+    const narrow t = types[dt];
+    for (size_t i = 0; i < n; i++) y[i] = (unsigned char)nearest(x[i], &t);
 }
 
 /* -------------------------------------------------------------------------------------- other types */
@@ -75,15 +89,14 @@ static int round_away(float x)
 }
 
 /* The bits of the largest of 32 sizes: without signs, floats are in the order of their bits, infinity and NaN last. */
-static uint32_t largest(const float *x)
+static int32_t largest(const float *x)
 {
-    int32_t most = 0, a;
+    int32_t most = 0;
     for (int i = 0; i < 32; i++) {
-        memcpy(&a, x + i, sizeof a);
-        a &= INT32_MAX;
-        most = a > most ? a : most;
+        int32_t size = (int32_t)(bits_of(x[i]) & 0x7FFFFFFF);
+        most = size > most ? size : most;
     }
-    return (uint32_t)most;
+    return most;
 }
 
 /* Blocks of 32: d = max |x| / 127 as a half, then x / d as signed bytes, computed with d before it was rounded
@@ -92,10 +105,8 @@ static void to_q8_0(unsigned char *y, const float *x, size_t n, sd_dtype dt)
 {
     (void)dt;
     for (const float *end = x + n; x < end; x += 32, y += 34) {
-        uint32_t most = largest(x);
-        float d;
-        memcpy(&d, &most, sizeof d);
-        d = most < 0x7F800000 ? d / 127.0f : NAN;
+        int32_t most = largest(x);
+        float d = most < INFINITE ? float_of((uint32_t)most) / 127.0f : NAN;
         float inverse = d > 0 ? 1.0f / d : 0.0f;
         if (inverse > FLT_MAX) inverse = 0;   /* d is then far below the smallest half */
         narrow_16(y, &d, 1, SD_F16);
