@@ -680,7 +680,7 @@ static void run(machine *m)
     }
 }
 
-/* The values that are always there, and word 0, which no chunk begins at. */
+/* The values that are always there, word 0, which no chunk begins at, and a stack that has an address. */
 static bool begin(machine *m)
 {
     static const uint8_t kinds[] = {SD_PICKLED_NOTHING, SD_PICKLED_NONE, SD_PICKLED_BOOL, SD_PICKLED_BOOL,
@@ -690,7 +690,8 @@ static bool begin(machine *m)
         sd_pickled_value v = {.kind = i < SMALL ? kinds[i] : (uint8_t)SD_PICKLED_INT, .u.i = number};
         new_value(m, v);
     }
-    if (!m->e->status) new_words(m, 1);
+    if (!m->e->status && new_words(m, 1) == 0) push(m, NONE);
+    m->stack.n = 0;
     return !m->e->status;
 }
 

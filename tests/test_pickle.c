@@ -79,7 +79,8 @@ TEST(each_file_has_the_tensors_that_torch_finds_in_it)
     static const char *const names[] = {
         "lightning.ckpt", "legacy.ckpt", "protocol3.pt", "protocol4.pt", "protocol5.pt", "legacy4.pt", "deflated.pt",
         "network.pth", "network_legacy.pth", "embedding.pt", "embedding_dict.pt", "learned_embeds.bin", "upscaler.pth",
-        "hypernetwork.pt", "alone.pt", "script.pt"};
+        "hypernetwork.pt", "alone.pt", "script.pt",
+        "latents.pt"};
     sd_weight_file expected;
     sd_error e = {0};
     assert_int_equal(sd_weight_file_open(&expected, GOLDEN "expected.safetensors", &e), SD_OK);

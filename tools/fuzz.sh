@@ -52,6 +52,10 @@ seeds() {
         printf '%s\n' 'encoder.layers.14.weight 4,64,3,3' 'encoder.layers.1.conv.0.weight 64,64,3,3' 'emb_params 2,768' \
             'control_model.input_hint_block.0.weight 16,3,3,3' > $dir/seeds/$1/others ;;
     fuzz_gguf) seed $1 types - tests/golden/types.gguf; seed $1 written - tests/golden/written.gguf ;;
+    fuzz_zip) for f in deflated protocol4 script; do seed $1 $f - tests/golden/pickle/$f.pt; done ;;
+    fuzz_pickle) for f in lightning network script; do seed $1 raw-$f 000 tests/golden/pickle/$f.pkl; seed $1 $f 002 tests/golden/pickle/$f.pkl; done
+        for f in deflated.pt protocol4.pt legacy4.pt network_legacy.pth embedding_dict.pt; do seed $1 $f 001 tests/golden/pickle/$f; done
+        printf '\0(dp0\nS"a"\np1\nI7\nsVb\nL8L\nsF1.5\n0(iargparse\nNamespace\n.' > $dir/seeds/$1/old ;;
     fuzz_config) seed $1 unet 000 weights/tiny/unet/config.json; seed $1 vae 001 weights/tiny/vae/config.json
         seed $1 clip 002 weights/tiny/text_encoder/config.json; seed $1 sched 043 weights/tiny/scheduler/scheduler_config.json ;;
     fuzz_json) seed $1 unet 001 weights/tiny/unet/config.json
