@@ -215,14 +215,13 @@ static const sd_entry *embedding_of_tokens(const sd_store *s)
 
 static void describe_embedding(const sd_store *s, sd_recognised *r)
 {
-    static const char second[] = "clip_g,*.clip_g";
     sd_adapter *a = &r->adapter;
     size_t n = sd_store_count(s);
     for (size_t i = 0; i < n; i++) {
         const sd_entry *t = sd_store_at(s, i);
         int width = t->nd ? side(t, t->nd - 1) : 0;
         if (!is_width(width)) continue;
-        if (sd_glob_list(second, t->name)) {
+        if (strcmp(t->name, "clip_g") == 0) {
             a->width[1] = width;
         } else {
             a->width[0] = width;
@@ -241,7 +240,7 @@ static void describe_controlnet(const sd_store *s, sd_recognised *r)
     sd_adapter *a = &r->adapter;
     const sd_entry *k = first_like(s, "*attn2.to_k.weight"), *deep = first_like(s, "*transformer_blocks.9.*");
     const sd_entry *xl = first_like(s, "add_embedding.linear_1.weight,*label_emb.0.0.weight");
-    a->naming = first_like(s, "controlnet_cond_embedding.*,controlnet_down_blocks.*") ? "diffusers" : "LDM";
+    a->naming = first_like(s, "controlnet_cond_embedding.*") ? "diffusers" : "LDM";
     a->base = xl ? "SDXL" : base_of(side(k, 1));
     if (xl) a->method = deep ? "ControlNet, large" : k ? "ControlNet, mid" : "ControlNet, small";
     if (xl) sd_text_add(&r->why, "base SDXL: the file has %s; %s\n", xl->name, deep ? "up to ten transformer blocks"
@@ -265,8 +264,8 @@ static void describe_t2i(const sd_store *s, sd_recognised *r)
 static void describe_context(const sd_store *s, sd_recognised *r)
 {
     sd_adapter *a = &r->adapter;
-    const sd_entry *k = first_like(s, "*to_k_ip.weight,*attn2.to_k.weight,*attn2.to_k.down");
-    const sd_entry *deep = first_like(s, "*transformer_blocks_1_*,*transformer_blocks.1.*");
+    const sd_entry *k = first_like(s, "*to_k_ip.weight,*attn2.to_k.down");
+    const sd_entry *deep = first_like(s, "*transformer_blocks_1_*");
     a->base = base_of(side(k, 1));
     if (a->base) sd_text_add(&r->why, "base %s: %s reads %d numbers\n", a->base, k->name, side(k, 1));
     if (a->base || !deep) return;

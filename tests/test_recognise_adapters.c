@@ -204,6 +204,24 @@ TEST(a_controlnet_with_a_whole_model_is_a_controlnet)
     done(&m);
 }
 
+TEST(controlnets_have_names_of_both_conventions)
+{
+    static const struct { tensor t[2]; const char *naming, *base; } cases[] = {
+        {{{"control_model.input_hint_block.0.weight", {16, 3, 3, 3}},
+          {"control_model.label_emb.0.0.weight", {1280, 2816}}}, "LDM", "SDXL"},
+        {{{"input_hint_block.0.weight", {16, 3, 3, 3}}}, "LDM", NULL},
+        {{{"controlnet_cond_embedding.conv_in.weight", {16, 3, 3, 3}},
+          {"add_embedding.linear_1.weight", {1280, 2816}}}, "diffusers", "SDXL"}};
+    for (size_t i = 0; i < SD_COUNT(cases); i++) {
+        made m = {0};
+        add(&m, cases[i].t, SD_COUNT(cases[i].t));
+        const sd_adapter *a = &recognise(&m)->adapter;
+        assert_string_equal(a->naming, cases[i].naming);
+        assert_same_text(a->base, cases[i].base);
+        done(&m);
+    }
+}
+
 TEST(vectors_of_an_embedding_are_counted)
 {
     static const struct { tensor t[3]; int vectors, width[2]; } cases[] = {
@@ -372,6 +390,7 @@ int main(void)
         cmocka_unit_test(each_kind_is_told_by_few_names),
         cmocka_unit_test(a_reason_names_the_tensor_that_decided),
         cmocka_unit_test(a_controlnet_with_a_whole_model_is_a_controlnet),
+        cmocka_unit_test(controlnets_have_names_of_both_conventions),
         cmocka_unit_test(vectors_of_an_embedding_are_counted),
         cmocka_unit_test(each_method_is_told_by_the_ends_of_names),
         cmocka_unit_test(names_and_shapes_tell_what_is_changed_and_in_which_model),
