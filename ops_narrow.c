@@ -35,8 +35,8 @@ static float float_of(uint32_t bits)
 
 /* The number of a type that is nearest to x; of two that are as near, the one whose last bit is 0. Exponent and
  * mantissa are treated as one whole number, so that rounding up carries from the one into the other. Below the smallest
- * normal number there is no leading one, and numbers are multiples of the smallest, u: in a sum with 2^23 u the last bit
- * means u, so the addition rounds. Masks instead of branches, so that compilers make vectors of it. */
+ * normal number there is no leading one, and numbers are multiples of the smallest, u: in a sum with 2^23 u the last
+ * bit means u, so the addition rounds. Masks instead of branches, so that compilers make vectors of it. */
 static inline uint32_t nearest(float x, const narrow *t)
 {
     const uint32_t drop = 23 - t->mantissa, normal = (128 - t->bias) << 23, sum = (128 - t->bias + drop) << 23;

@@ -126,16 +126,26 @@ static void block_q4_1(float *y, const unsigned char *b)
     }
 }
 
-/* The fifth bit of number i stands in the i-th bit of four bytes. */
-static int fifth_bit(const unsigned char *high, int i) { return (high[i / 8] >> i % 8 & 1) << 4; }
+/* Fifth bits, as 16 or 0. Number i's stands in the i-th bit of four bytes. A byte's bits go to eight bytes: each keeps
+ * the bit of its place, 1 << i, and with 0x7F more it has bit 7 where that was not 0. */
+static void fifth_bits(unsigned char to[32], const unsigned char *from)
+{
+    for (int i = 0; i < 4; i++) {
+        uint64_t eight = (from[i] * 0x0101010101010101u & 0x8040201008040201u) + 0x7F7F7F7F7F7F7F7Fu;
+        eight = eight >> 3 & 0x1010101010101010u;
+        memcpy(to + 8 * i, &eight, sizeof eight);
+    }
+}
 
 /* 32 numbers: d, 4 bytes of fifth bits, 16 bytes as in Q4_0 */
 static void block_q5_0(float *y, const unsigned char *b)
 {
     float d = half_at(b);
+    unsigned char high[32];
+    fifth_bits(high, b + 2);
     for (int i = 0; i < 16; i++) {
-        y[i] = d * (float)(((b[6 + i] & 15) | fifth_bit(b + 2, i)) - 16);
-        y[16 + i] = d * (float)((b[6 + i] >> 4 | fifth_bit(b + 2, 16 + i)) - 16);
+        y[i] = d * (float)(((b[6 + i] & 15) | high[i]) - 16);
+        y[16 + i] = d * (float)((b[6 + i] >> 4 | high[16 + i]) - 16);
     }
 }
 
@@ -143,9 +153,11 @@ static void block_q5_0(float *y, const unsigned char *b)
 static void block_q5_1(float *y, const unsigned char *b)
 {
     float d = half_at(b), m = half_at(b + 2);
+    unsigned char high[32];
+    fifth_bits(high, b + 4);
     for (int i = 0; i < 16; i++) {
-        y[i] = d * (float)((b[8 + i] & 15) | fifth_bit(b + 4, i)) + m;
-        y[16 + i] = d * (float)(b[8 + i] >> 4 | fifth_bit(b + 4, 16 + i)) + m;
+        y[i] = d * (float)((b[8 + i] & 15) | high[i]) + m;
+        y[16 + i] = d * (float)(b[8 + i] >> 4 | high[16 + i]) + m;
     }
 }
 
