@@ -43,6 +43,8 @@ static const cli_option drawing[] = {
     PARAM("noise_name"),
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Beginning from a picture"},
     PARAMS("edit"),
+    {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "What SDXL is told of sizes"},
+    PARAMS("sdxl"),
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "How to compute it"},
     THREADS_OPTION,
     {CLI_FLAG, 0, "precise", AT(precise), 0, 0, NULL, "every sum in double, no BLAS: three to four times as slow"},
@@ -86,7 +88,7 @@ static cli_option option_for(const sd_param_info *r)
     static const cli_kind kinds[] = {
         [SD_PARAM_TEXT] = CLI_TEXT, [SD_PARAM_FILE] = CLI_TEXT, [SD_PARAM_INT] = CLI_INT, [SD_PARAM_BOOL] = CLI_BOOL,
         [SD_PARAM_NUMBER] = CLI_NUMBER, [SD_PARAM_SEED] = CLI_SEED, [SD_PARAM_LIST] = CLI_SET,
-        [SD_PARAM_MARGINS] = CLI_SET};
+        [SD_PARAM_MARGINS] = CLI_SET, [SD_PARAM_PAIR] = CLI_SET};
     cli_option o = {kinds[r->type], r->letter, r->option, AT(p) + r->offset, r->least, r->most, r->value, r->help};
     if (r->type == SD_PARAM_BOOL && !r->value) o.kind = CLI_FLAG;
     if (o.kind == CLI_SET) o.target = AT(p);

@@ -8,10 +8,15 @@
 /* SD 1 and 2: the last layer's result through the final layer norm. (SD 2's file has 23 of its encoder's 24 layers.) */
 static const sd_cond_plan one_encoder = {.encoders = 1, .text = {{.final_norm = true}}};
 
+/* SDXL [Podell et al. 2023; StableDiffusionXLPipeline.encode_prompt]: of both encoders the layer before the last, without
+ * the final norm. The refiner has only the second encoder. */
+static const sd_cond_plan sdxl = {.encoders = 2, .n_ids = 6, .text = {{.from_end = 1}, {.from_end = 1, .pooled = true}}};
+static const sd_cond_plan refiner = {.encoders = 1, .n_ids = 5, .text = {{.from_end = 1, .pooled = true}}};
+
 const sd_cond_plan *sd_cond_plan_of(const sd_model *m)
 {
-    (void)m;
-    return &one_encoder;
+    if (!m->unet->cfg.add_in_dim) return &one_encoder;
+    return sd_model_module(m, SD_PART_TEXT, 1) ? &sdxl : &refiner;
 }
 
 static const sd_clip *encoder_of(const sd_model *m, int i)
@@ -33,6 +38,31 @@ static int pooled_width(const sd_model *m, const sd_cond_plan *plan)
     for (int i = 0; i < plan->encoders && encoder_of(m, i); i++)
         if (plan->text[i].pooled) width += encoder_of(m, i)->cfg.projection;
     return width;
+}
+
+/* -------------------------------------------------------------------------------------------- sizes */
+
+static bool is_given(const int pair[2]) { return pair[0] != SD_DEFAULT; }
+
+void sd_cond_ids(const sd_cond_plan *plan, const sd_params *p, float ids[2][SD_MOST_IDS])
+{
+    const sd_sdxl_params *x = &p->sdxl;
+    const int whole[2] = {p->width, p->height}, corner[2] = {0, 0};
+    const int *original = is_given(x->original_size) ? x->original_size : whole;
+    const int *target = is_given(x->target_size) ? x->target_size : whole, *crop = x->crop;
+    const bool other = is_given(x->negative_original_size) || is_given(x->negative_target_size)
+        || is_given(x->negative_crop);
+    for (int i = 1; i >= 0; i--) {   /* the prompt's, then the negative prompt's */
+        if (i == 0 && other) {
+            if (is_given(x->negative_original_size)) original = x->negative_original_size;
+            if (is_given(x->negative_target_size)) target = x->negative_target_size;
+            crop = is_given(x->negative_crop) ? x->negative_crop : corner;
+        }
+        const float all[SD_MOST_IDS] = {(float)original[1], (float)original[0], (float)crop[0], (float)crop[1],
+                                        (float)target[1], (float)target[0]};
+        memcpy(ids[i], all, sizeof all);
+        if (plan->n_ids == 5) ids[i][4] = (float)(i ? x->aesthetic_score : x->negative_aesthetic_score);
+    }
 }
 
 /* ----------------------------------------------------------------------------------------- tokens */
@@ -149,25 +179,27 @@ static void repeat_rows(float *x, size_t n, size_t repeat, size_t size)
         for (size_t k = repeat; k-- > 0;) memmove(x + (i * repeat + k) * size, x + i * size, size * sizeof *x);
 }
 
-sd_status sd_prompts_encode(sd_ctx *c, sd_prompts *out, const sd_cond_plan *plan, const char *const *text,
-                            const char *const *what, int n, int repeat, int clip_skip, const float *ids)
+sd_status sd_prompts_encode(sd_ctx *c, sd_prompts *out, const sd_cond_plan *plan, const sd_prompts_in *in)
 {
     const int width = sd_cond_width(&c->model, plan), pooled = pooled_width(&c->model, plan);
-    size_t all = (size_t)n * (size_t)repeat, one = SD_TOKENS * (size_t)width;
+    const int zeros = in->text[0] == NULL, told = in->n - zeros, repeat = in->repeat, total = in->n * repeat;
+    size_t all = (size_t)total, one = SD_TOKENS * (size_t)width, ids = (size_t)plan->n_ids;
     out->context = calloc(all * one, sizeof(float));
     out->pooled = pooled ? calloc(all * (size_t)pooled, sizeof(float)) : NULL;
-    out->ids = plan->n_ids ? calloc(all * (size_t)plan->n_ids, sizeof(float)) : NULL;
-    if (!out->context || (pooled && !out->pooled) || (plan->n_ids && !out->ids))
-        return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %d prompts", n);
-    if (encode(c, plan, text, what, n, clip_skip, true, out->context, out->pooled)) return c->err.status;
-    repeat_rows(out->context, (size_t)n, (size_t)repeat, one);
-    if (pooled) repeat_rows(out->pooled, (size_t)n, (size_t)repeat, (size_t)pooled);
-    for (size_t i = 0; i < all && plan->n_ids; i++)
-        memcpy(out->ids + i * (size_t)plan->n_ids, ids, (size_t)plan->n_ids * sizeof *ids);
-    const int total = (int)all;
+    out->ids = ids ? calloc(all * ids, sizeof(float)) : NULL;
+    if (!out->context || (pooled && !out->pooled) || (ids && !out->ids))
+        return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %d prompts", in->n);
+    const char *const *what = in->what ? in->what + zeros : NULL;
+    if (encode(c, plan, in->text + zeros, what, told, in->clip_skip, true, out->context + (size_t)zeros * one,
+               pooled ? out->pooled + zeros * pooled : NULL))
+        return c->err.status;
+    repeat_rows(out->context, (size_t)in->n, (size_t)repeat, one);
+    if (pooled) repeat_rows(out->pooled, (size_t)in->n, (size_t)repeat, (size_t)pooled);
+    for (int i = 0; i < total && ids; i++)
+        memcpy(out->ids + (size_t)i * ids, in->ids[i / repeat], ids * sizeof(float));
     sd_trace_numbers(&c->run, 3, (const int64_t[]){total, SD_TOKENS, width}, out->context, "prompt_embeds");
     if (pooled) sd_trace_numbers(&c->run, 2, (const int64_t[]){total, pooled}, out->pooled, "pooled_prompt_embeds");
-    if (plan->n_ids) sd_trace_numbers(&c->run, 2, (const int64_t[]){total, plan->n_ids}, out->ids, "add_time_ids");
+    if (ids) sd_trace_numbers(&c->run, 2, (const int64_t[]){total, plan->n_ids}, out->ids, "add_time_ids");
     /* One version is enough: the numbers do not change during a run, and at its end the run forgets what was computed
      * from them. */
     out->cond = (sd_cond){.n = total, .tokens = SD_TOKENS, .width = width, .context = out->context,

@@ -10,12 +10,16 @@ enum { SD_MOST_TEXT_ENCODERS = 2 };
 typedef struct sd_cond_plan {
     int encoders;
     sd_clip_output text[SD_MOST_TEXT_ENCODERS];   /* a pooled vector from at most one of them */
-    int n_ids;                                    /* sizes and crops in pixels (SDXL: 6); 0: none */
+    int n_ids;                                    /* what it is told of sizes: 6, the refiner 5 numbers; 0: nothing */
 } sd_cond_plan;
 
 /* The plan of the model that was opened. */
 const sd_cond_plan *sd_cond_plan_of(const sd_model *m);
 int sd_cond_width(const sd_model *m, const sd_cond_plan *plan);   /* of the context */
+/* What a UNet of the SDXL family is told of sizes, for the negative prompt and the prompt: original height and width,
+ * top and left of the crop, and target height and width, or in the refiner an aesthetic score. */
+enum { SD_MOST_IDS = 6 };
+void sd_cond_ids(const sd_cond_plan *plan, const sd_params *p, float ids[2][SD_MOST_IDS]);
 
 /* Numbers for n texts, one after the other, `repeat` times each: [uncond uncond .. cond cond ..]. */
 typedef struct sd_prompts {
@@ -23,10 +27,15 @@ typedef struct sd_prompts {
     float *context, *pooled, *ids;
 } sd_prompts;
 
-/* ids: plan->n_ids numbers, the same for every text; NULL if there are none. what: what warnings call the texts, "the
- * prompt"; NULL: no warnings. Traces "tokens" and "prompt_embeds". clip_skip as in sd_params. */
-sd_status sd_prompts_encode(sd_ctx *c, sd_prompts *out, const sd_cond_plan *plan, const char *const *text,
-                            const char *const *what, int n, int repeat, int clip_skip, const float *ids);
+typedef struct sd_prompts_in {
+    const char *const *text;         /* n; of the first, NULL: zeros stand for what it would give */
+    const char *const *what;         /* what warnings call them, "the prompt"; NULL: no warnings */
+    int n, repeat;
+    int clip_skip;                   /* as in sd_params */
+    float (*ids)[SD_MOST_IDS];       /* plan->n_ids numbers for each text; NULL if there are none */
+} sd_prompts_in;
+/* Traces "tokens" and "prompt_embeds". */
+sd_status sd_prompts_encode(sd_ctx *c, sd_prompts *out, const sd_cond_plan *plan, const sd_prompts_in *in);
 void sd_prompts_free(sd_prompts *p);
 
 #endif

@@ -1,5 +1,6 @@
 /* model.c - floor 6: opening a model: the kinds of its modules, and the layouts in which models are published. */
 #include "model.h"
+#include "json.h"
 #include "text.h"
 
 #include <stdlib.h>
@@ -117,8 +118,9 @@ static const sd_module_kind kinds[] = {
 
 /* A directory as diffusers saves a pipeline. */
 static const sd_module_place diffusers_directory[] = {
-    {.kind = &kinds[TOKENIZER], .name = "tokenizer", .dir = "tokenizer"},
-    {.kind = &kinds[TEXT], .name = "text_encoder", .dir = "text_encoder", .stem = "model", .strip = "text_model."},
+    {.kind = &kinds[TOKENIZER], .name = "tokenizer", .dir = "tokenizer", .or_dir = "tokenizer_2"},
+    {.kind = &kinds[TEXT], .name = "text_encoder", .dir = "text_encoder", .stem = "model", .strip = "text_model.",
+     .or_dir = "text_encoder_2"},
     {.kind = &kinds[TOKENIZER], .name = "tokenizer_2", .dir = "tokenizer_2", .optional = true},
     {.kind = &kinds[TEXT], .name = "text_encoder_2", .dir = "text_encoder_2", .stem = "model", .strip = "text_model.",
      .optional = true},
@@ -164,6 +166,11 @@ static sd_status open_module(sd_model *m, const sd_module_place *place, const sd
     if (!(m->parts & place->kind->part)) return SD_OK;
     if (sd_path_join(dir, sizeof dir, m->path, place->dir, e)) return e->status;
     if (place->optional && sd_is_absent(dir)) return SD_OK;
+    if (place->or_dir && sd_is_absent(dir)) {   /* SDXL's refiner has only the second text encoder */
+        char other[PATH_BYTES];
+        if (sd_path_join(other, sizeof other, m->path, place->or_dir, e)) return e->status;
+        if (!sd_is_absent(other)) return SD_OK;
+    }
     sd_module *x = add_module(m, place, e);
     if (!x) return e->status;
     x->net = place->kind->read(dir, log, e);
@@ -178,6 +185,18 @@ static const void *network_or(const sd_model *m, unsigned part, const void *none
     return x ? x->net : none;
 }
 
+/* SDXL's UNet gets the pooled vector of the last text encoder, and 6 ids; the refiner's, which has one encoder, 5. */
+static sd_status check_added(const sd_model *m, sd_error *e)
+{
+    const sd_unet_config *u = &m->unet->cfg;
+    const sd_module *second = sd_model_module(m, SD_PART_TEXT, 1), *last = second ? second
+        : sd_model_module(m, SD_PART_TEXT, 0);
+    int pooled = ((const sd_clip *)last->net)->cfg.projection, ids = second ? 6 : 5;
+    if (pooled && u->add_in_dim == pooled + ids * u->add_time_dim) return SD_OK;
+    return sd_fail(e, SD_ERR_SHAPE, "the UNet's add_embedding reads %d numbers, but the text encoder's text_projection "
+                   "gives %d, and %d ids of %d make the rest: not one model", u->add_in_dim, pooled, ids, u->add_time_dim);
+}
+
 static sd_status check_modules_fit(const sd_model *m, sd_error *e)
 {
     const sd_module *x;
@@ -188,10 +207,25 @@ static sd_status check_modules_fit(const sd_model *m, sd_error *e)
         return sd_fail(e, SD_ERR_SHAPE,
                        "the UNet's cross_attention_dim is %d, the text encoder's hidden_size %d: not one model",
                        m->unet->cfg.context_dim, width);
+    if (width && m->unet->cfg.add_in_dim && check_added(m, e)) return e->status;
     if (latents && m->vae->cfg.levels && m->vae->cfg.latent_channels != latents)
         return sd_fail(e, SD_ERR_SHAPE, "the UNet has %d latent channels, the VAE %d: not one model", latents,
                        m->vae->cfg.latent_channels);
     return SD_OK;
+}
+
+/* StableDiffusionXLPipeline's default is true. */
+static sd_status open_index(sd_model *m, sd_error *e)
+{
+    char path[PATH_BYTES];
+    m->zeros_for_no_negative = m->unet->cfg.add_in_dim > 0;
+    if (!m->zeros_for_no_negative || sd_path_join(path, sizeof path, m->path, "model_index.json", e)) return e->status;
+    if (!sd_is_file(path)) return SD_OK;
+    sd_json *root = sd_json_read(path, (size_t)1 << 20, e);
+    const sd_json *v = sd_json_get(root, "force_zeros_for_empty_prompt");
+    if (v) m->zeros_for_no_negative = sd_json_is(v, SD_JSON_TRUE);
+    sd_json_free(root);
+    return e->status;
 }
 
 static sd_status open_scheduler(sd_model *m, sd_error *e)
@@ -232,7 +266,7 @@ sd_status sd_model_open(sd_model *m, const char *path, unsigned parts, int resid
     m->vae = network_or(m, SD_PART_VAE, &no_vae);
     m->text = network_or(m, SD_PART_TEXT, &no_text);
     m->tokenizer = network_or(m, SD_PART_TOKENIZER, NULL);
-    return check_modules_fit(m, e);
+    return open_index(m, e) ? e->status : check_modules_fit(m, e);
 }
 
 void sd_model_close(sd_model *m)

@@ -24,6 +24,7 @@ typedef struct sd_module_place {
     const char *root;      /* the prefix of all its names in the files: "model.diffusion_model."; NULL: none */
     const char *strip;     /* a prefix that files may lack: "text_model."; NULL: none */
     bool optional;         /* a model may lack it */
+    const char *or_dir;    /* a model that has this directory may lack it; NULL: none */
 } sd_module_place;
 
 typedef struct sd_module {
@@ -47,6 +48,7 @@ typedef struct sd_model {
     const sd_module *in_use;       /* the module whose weights may be in memory */
     char *sched_path;              /* scheduler_config.json */
     sd_sched_config sched;         /* its settings */
+    bool zeros_for_no_negative;    /* force_zeros_for_empty_prompt, see sd_params.negative_prompt */
     char fingerprint[17];          /* "" until somebody asks */
 } sd_model;
 

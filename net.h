@@ -257,6 +257,8 @@ typedef struct sd_unet_net {
 sd_status sd_unet_walk(sd_unet_net *u, const sd_unet_config *c, sd_error *e);
 sd_status sd_unet_bind(sd_unet_net *u, sd_binder *b);
 void sd_unet_free(sd_unet_net *u);
+/* The inputs of n samples, without numbers: for the null backend. */
+sd_cond sd_unet_blank(const sd_unet_config *c, int n, int tokens);
 sd_tensor sd_unet_forward(sd_run *r, const sd_unet_net *u, const sd_unet_in *in);   /* [N,H,W,out_channels] */
 
 /* vae.c */

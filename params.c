@@ -15,6 +15,7 @@
 #define TEXT(field) AT(field), .type = SD_PARAM_TEXT
 #define FILE_NAME(field) AT(field), .type = SD_PARAM_FILE
 #define LIST(field, count) AT(field), .type = SD_PARAM_LIST, .count_offset = offsetof(sd_params, count)
+#define PAIR(field, between) AT(field), .type = SD_PARAM_PAIR, .words = (between)
 #define BETWEEN(a, b) .least = (a), .most = (b)
 #define DEFAULT(x) .initial = (x)
 #define ON_LINE(short, long, name_of_value, lines) \
@@ -147,6 +148,31 @@ static const sd_param table[] = {
     {{"resize", TEXT(edit.resize), .words = "stretch crop pad", ON_LINE(0, "resize", "HOW",
       "how it gets to -W and -H: stretch (default), crop, pad"),
       .text_key = "Resize"}, "resize", SD_WRITTEN_CHANGED, NULL},
+
+    /* ---- what SDXL is told of sizes */
+    {{"original_size", PAIR(sdxl.original_size, "x"), BETWEEN(1, 65536), DEFAULT(SD_DEFAULT),
+      ON_LINE(0, "original-size", "WxH", "of the picture before it was scaled (default: -W x -H)"),
+      .text_key = "Original size"}, "original size", SD_WRITTEN_CHANGED, " pixels"},
+    {{"crop", PAIR(sdxl.crop, ","), BETWEEN(-65536, 65536), ON_LINE(0, "crop", "TOP,LEFT",
+      "where it was cut (default 0,0)"), .text_key = "Crop"}, "crop", SD_WRITTEN_CHANGED, " pixels"},
+    {{"target_size", PAIR(sdxl.target_size, "x"), BETWEEN(1, 65536), DEFAULT(SD_DEFAULT),
+      ON_LINE(0, "target-size", "WxH", "the size that is asked for (default: -W x -H)"), .text_key = "Target size"},
+     "target size", SD_WRITTEN_CHANGED, " pixels"},
+    {{"negative_original_size", PAIR(sdxl.negative_original_size, "x"), BETWEEN(1, 65536), DEFAULT(SD_DEFAULT),
+      ON_LINE(0, "negative-original-size", "WxH", "the same for the negative prompt (default: the prompt's)"),
+      .text_key = "Negative original size"}, "negative original size", SD_WRITTEN_CHANGED, " pixels"},
+    {{"negative_crop", PAIR(sdxl.negative_crop, ","), BETWEEN(-65536, 65536), DEFAULT(SD_DEFAULT),
+      ON_LINE(0, "negative-crop", "TOP,LEFT", "(default: the prompt's, or 0,0 with another negative size)"),
+      .text_key = "Negative crop"}, "negative crop", SD_WRITTEN_CHANGED, " pixels"},
+    {{"negative_target_size", PAIR(sdxl.negative_target_size, "x"), BETWEEN(1, 65536), DEFAULT(SD_DEFAULT),
+      ON_LINE(0, "negative-target-size", "WxH", "(default: the prompt's)"), .text_key = "Negative target size"},
+     "negative target size", SD_WRITTEN_CHANGED, " pixels"},
+    {{"aesthetic_score", NUMBER(sdxl.aesthetic_score), BETWEEN(0, 100), DEFAULT(6), ON_LINE(0, "aesthetic-score", "X",
+      "how well the picture is liked, for the refiner (default 6)"), .text_key = "Aesthetic score"},
+     "aesthetic score", SD_WRITTEN_CHANGED, NULL},
+    {{"negative_aesthetic_score", NUMBER(sdxl.negative_aesthetic_score), BETWEEN(0, 100), DEFAULT(2.5),
+      ON_LINE(0, "negative-aesthetic-score", "X", "the same for the negative prompt (default 2.5)"),
+      .text_key = "Negative aesthetic score"}, "negative aesthetic score", SD_WRITTEN_CHANGED, NULL},
 };
 
 /* -------------------------------------------------------------------------------------- finding */
@@ -182,7 +208,8 @@ static bool within(const sd_param *row, size_t begin, size_t size)
 
 static const char *group_of(const sd_param *row)
 {
-    return WITHIN(row, sampling) ? "sampling" : WITHIN(row, guidance) ? "guidance" : WITHIN(row, edit) ? "edit" : "";
+    return WITHIN(row, sampling) ? "sampling" : WITHIN(row, guidance) ? "guidance" : WITHIN(row, edit) ? "edit"
+        : WITHIN(row, sdxl) ? "sdxl" : "";
 }
 
 bool sd_param_is_edit(const sd_param *row) { return WITHIN(row, edit); }
@@ -218,6 +245,9 @@ static void set_default(sd_params *p, const sd_param *row)
     case SD_PARAM_INT: case SD_PARAM_BOOL: case SD_PARAM_NUMBER: set_number(p, row, row->about.initial); break;
     case SD_PARAM_SEED: *(uint64_t *)field = 0; break;
     case SD_PARAM_MARGINS: memcpy(field, nothing.edit.outpaint, sizeof nothing.edit.outpaint); break;
+    case SD_PARAM_PAIR:
+        for (int i = 0; i < 2; i++) ((int *)field)[i] = (int)row->about.initial;
+        break;
     case SD_PARAM_LIST:
         *(int *)field_of(p, row->about.count_offset) = 0;
         *(const double **)field = NULL;
@@ -287,12 +317,26 @@ void sd_params_copy_sized(sd_params *to, const sd_params *from, size_t size)
     sd_copy_struct(to, size, &all, sizeof all);
 }
 
+/* Both numbers, or neither, are SD_DEFAULT; other numbers are within their bounds. */
+static sd_status check_pair(const sd_params *p, const sd_param *row, sd_error *e)
+{
+    const sd_param_info *r = &row->about;
+    const int *pair = field_of(p, r->offset);
+    if (pair[0] == SD_DEFAULT && pair[1] == SD_DEFAULT) return SD_OK;
+    for (int i = 0; i < 2; i++)
+        if (!(pair[i] >= r->least && pair[i] <= r->most))
+            return sd_fail(e, SD_ERR_ARG, "%s must be two numbers of %.0f to %.0f%s, not %d%s%d", row->name, r->least,
+                           r->most, row->unit, pair[0], r->words, pair[1]);
+    return SD_OK;
+}
+
 sd_status sd_params_take(sd_params *out, const sd_params *given, sd_error *e)
 {
     if (take_unchecked(out, given, e)) return e->status;
     for (size_t i = 0; i < SD_COUNT(table); i++) {
         const sd_param *row = &table[i];
         const sd_param_info *r = &row->about;
+        if (r->type == SD_PARAM_PAIR && check_pair(out, row, e)) return e->status;
         if (!is_number(row) || (sd_param_is_edit(row) && !out->edit.init)) continue;
         double x = number_of(out, row);
         if (x == SD_DEFAULT || (x >= r->least && x <= r->most)) continue;
@@ -407,6 +451,19 @@ static bool read_margins(int margins[4], const char *value)
     return true;
 }
 
+/* "1024x768" or "16,0" */
+static bool read_pair(int pair[2], const sd_param *row, const char *value)
+{
+    size_t first = strcspn(value, "x,");
+    double list[2];
+    if (!value[first] || !read_item(&list[0], value, first) || !sd_number_read(&list[1], value + first + 1))
+        return false;
+    for (int i = 0; i < 2; i++)
+        if (!(list[i] >= row->about.least && list[i] <= row->about.most) || list[i] != floor(list[i])) return false;
+    for (int i = 0; i < 2; i++) pair[i] = (int)list[i];
+    return true;
+}
+
 /* INT, BOOL, NUMBER */
 static bool read_number(double *x, const sd_param *row, const char *value)
 {
@@ -428,6 +485,7 @@ bool sd_param_read(sd_params *p, const sd_param *row, const char *value, sd_erro
     case SD_PARAM_SEED: return read_seed(field, value);
     case SD_PARAM_LIST: return read_list(p, row, value, e);
     case SD_PARAM_MARGINS: return read_margins(field, value);
+    case SD_PARAM_PAIR: return read_pair(field, row, value);
     case SD_PARAM_TEXT: case SD_PARAM_FILE:
         text = keep(p, strlen(value) + 1, e);
         if (text) *(const char **)field = strcpy(text, value);
@@ -467,6 +525,9 @@ bool sd_param_add_text(sd_text *t, const sd_params *p, const sd_param *row)
     case SD_PARAM_MARGINS:
         sd_text_add(t, "%d,%d,%d,%d", m[0], m[1], m[2], m[3]);
         return m[0] || m[1] || m[2] || m[3];
+    case SD_PARAM_PAIR:
+        sd_text_add(t, "%d%s%d", m[0], row->about.words, m[1]);
+        return m[0] != row->about.initial || m[1] != row->about.initial;
     case SD_PARAM_TEXT: case SD_PARAM_FILE:
         if (!*(const char *const *)field) return false;
         sd_text_add(t, "%s", *(const char *const *)field);
@@ -488,7 +549,8 @@ static size_t size_of(const sd_param *row)
     static const size_t sizes[] = {
         [SD_PARAM_TEXT] = sizeof(char *), [SD_PARAM_FILE] = sizeof(char *), [SD_PARAM_INT] = sizeof(int),
         [SD_PARAM_BOOL] = sizeof(int), [SD_PARAM_NUMBER] = sizeof(double), [SD_PARAM_SEED] = sizeof(uint64_t),
-        [SD_PARAM_LIST] = sizeof(double *), [SD_PARAM_MARGINS] = 4 * sizeof(int)};
+        [SD_PARAM_LIST] = sizeof(double *), [SD_PARAM_MARGINS] = 4 * sizeof(int),
+        [SD_PARAM_PAIR] = 2 * sizeof(int)};
     return sizes[row->about.type];
 }
 
@@ -529,6 +591,10 @@ static void refuse(sd_error *e, const sd_param *row, const char *key, const char
         break;
     case SD_PARAM_MARGINS:
         sd_fail(e, SD_ERR_ARG, "%s takes four numbers of pixels, left,top,right,bottom, not \"%.100s\"", key, text);
+        break;
+    case SD_PARAM_PAIR:
+        sd_fail(e, SD_ERR_ARG, "%s takes two whole numbers from %.0f to %.0f, %s, not \"%.100s\"", key, r->least, r->most,
+                r->value, text);
         break;
     case SD_PARAM_TEXT: case SD_PARAM_FILE: break;   /* anything will do; memory has run out */
     }

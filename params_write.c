@@ -328,10 +328,12 @@ static void add_kernels(const sd_ctx *c, sd_text *t)
 
 /* ------------------------------------------------------------------------------------- all of it */
 
-static void add_prompts(sd_text *t, const sd_params *p)
+/* An empty negative prompt has a line only where it is another thing than none. */
+static void add_prompts(const sd_ctx *c, sd_text *t, const sd_params *p)
 {
     sd_text_add(t, "%s\n", p->prompt);
-    if (*p->negative_prompt) sd_text_add(t, "Negative prompt: %s\n", p->negative_prompt);
+    if (p->negative_prompt && (*p->negative_prompt || c->model.zeros_for_no_negative))
+        sd_text_add(t, "Negative prompt: %s\n", p->negative_prompt);
 }
 
 /* Prompts that the layout cannot hold ("\nNegative prompt:" within one) are written once more, as JSON strings. */
@@ -341,11 +343,12 @@ static void add_prompts_exactly(sd_text *t, const sd_params *p)
     char error[512];
     if (t->failed || sd_recipe_read(t->s, &r, error)) return;
     const char *negative = r->params->negative_prompt ? r->params->negative_prompt : "";
-    bool same = strcmp(r->params->prompt, p->prompt) == 0 && strcmp(negative, p->negative_prompt) == 0;
+    const char *wanted = p->negative_prompt ? p->negative_prompt : "";
+    bool same = strcmp(r->params->prompt, p->prompt) == 0 && strcmp(negative, wanted) == 0;
     sd_recipe_free(r);
     if (same) return;
     add_value(t, "Prompt", p->prompt);
-    add_value(t, "Negative prompt", p->negative_prompt);
+    add_value(t, "Negative prompt", wanted);
 }
 
 sd_status sd_parameters_text(sd_ctx *c, const sd_params *params, char **text)
@@ -361,7 +364,7 @@ sd_status sd_parameters_text(sd_ctx *c, const sd_params *params, char **text)
     sd_resolve(c, params, &p, &s, &edit);
     c->log = log;
     if (c->err.status) return sd_end(c);
-    add_prompts(&t, &p);
+    add_prompts(c, &t, &p);
     write_rows(&(sd_writer){c, &t, &p, &s, &edit});
     add_kernels(c, &t);
     add_prompts_exactly(&t, &p);

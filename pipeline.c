@@ -12,13 +12,16 @@
 
 static void encode_prompts(sd_ctx *c, sd_drawing *d)
 {
+    const sd_cond_plan *plan = sd_cond_plan_of(&c->model);
     const char *const text[] = {d->p.negative_prompt, d->p.prompt};
     const char *const what[] = {"the negative prompt", "the prompt"};
+    float ids[2][SD_MOST_IDS];
     int first = 2 - d->G;   /* without guidance only the prompt, no negative prompt */
     double start = sd_now();
-    if (sd_drawing_done(c, d) || sd_prompts_encode(c, &d->prompts, sd_cond_plan_of(&c->model), text + first,
-                                                   what + first, d->G, d->B, d->p.clip_skip, NULL))
-        return;
+    sd_cond_ids(plan, &d->p, ids);
+    const sd_prompts_in in = {.text = text + first, .what = what + first, .n = d->G, .repeat = d->B,
+                              .clip_skip = d->p.clip_skip, .ids = ids + first};
+    if (sd_drawing_done(c, d) || sd_prompts_encode(c, &d->prompts, plan, &in)) return;
     c->timings.text = sd_now() - start;
     sd_report(c, "text", 1, 1, c->timings.text);
 }

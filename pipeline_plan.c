@@ -170,11 +170,7 @@ static void plan_unet(report *r, const sd_unet_config *c, int h, int w)
     sd_binder b = {.err = r->e};
     sd_unet_net u;
     if (!sd_unet_walk(&u, c, r->e) && !sd_unet_bind(&u, &b) && begin_walk(r, &u.net)) {
-        sd_cond cond = {.n = 1, .tokens = SD_TOKENS, .width = c->context_dim};
-        if (c->add_in_dim) {
-            cond.n_ids = 1;   /* SDXL has six and its refiner five, but the layers depend only on the total width */
-            cond.pooled_width = c->add_in_dim - c->add_time_dim;
-        }
+        sd_cond cond = sd_unet_blank(c, 1, SD_TOKENS);
         sd_unet_in in = {.latents = sd_new4(&r->run, 1, h, w, c->in_channels), .cond = &cond};
         sd_unet_forward(&r->run, &u, &in);
         head(r, "unet", &b);

@@ -128,8 +128,8 @@ static sd_status check_prompts(const sd_params *p, sd_error *e)
 static sd_status can_draw(sd_ctx *c)
 {
     const sd_unet_config *u = &c->model.unet->cfg;
-    const char *what = u->add_in_dim ? "of the SDXL family" : u->class_embeds ? "with a class embedding"
-        : u->time_cond_dim ? "with a guidance embedding" : NULL;
+    const char *what = u->class_embeds ? "with a class embedding" : u->time_cond_dim ? "with a guidance embedding"
+        : NULL;
     if (what) return sd_fail(&c->err, SD_ERR_UNSUPPORTED, "a UNet %s cannot draw pictures yet", what);
     if (u->in_channels == u->out_channels || u->in_channels == 2 * u->out_channels + 1) return SD_OK;
     return sd_fail(&c->err, SD_ERR_UNSUPPORTED, "a UNet with %d input channels cannot draw pictures, only one with %d, or %d "
@@ -168,7 +168,7 @@ sd_status sd_resolve(sd_ctx *c, const sd_params *params, sd_params *out, sd_sche
                        out->height / scale, out->width / scale, latents, p->noise_count);
     if (p->noise && sd_check_numbers(c, "the initial noise", p->noise, latents)) return c->err.status;
     if (!out->prompt) out->prompt = "";
-    if (!out->negative_prompt) out->negative_prompt = "";
+    if (!out->negative_prompt && !c->model.zeros_for_no_negative) out->negative_prompt = "";
     out->sampling.sampler = sd_method_full_name(s->method, s->program);
     out->sampling.schedule = s->curve == SD_CURVE_SPACED || s->curve >= SD_CURVE_SIGMAS ? NULL
         : sd_curve_name(s->curve);

@@ -160,7 +160,7 @@ double sd_stages_memory(sd_ctx *c, int batch, int pictures, int h, int w)
 {
     int scale = sd_vae_scale(&c->model.vae->cfg);
     float *timesteps = calloc((size_t)batch, sizeof *timesteps);   /* the only numbers that are read */
-    sd_cond cond = {.n = batch, .tokens = SD_TOKENS, .width = c->model.unet->cfg.context_dim};
+    sd_cond cond = sd_unet_blank(&c->model.unet->cfg, batch, SD_TOKENS);
     picture_input unet = {batch, h, w, c->model.unet->cfg.in_channels, NULL, timesteps, &cond, NULL};
     picture_input decoding = {pictures, h, w, c->model.vae->cfg.latent_channels, NULL, NULL, NULL, NULL};
     picture_input encoding = {1, h * scale, w * scale, 3, NULL, NULL, NULL, NULL};

@@ -366,11 +366,25 @@ typedef struct sd_edit_params {
     uint64_t reserved[15];
 } sd_edit_params;
 
+/* What UNets of the SDXL family are told besides the prompt [Podell et al. 2023, sections 2.2 and 2.5]; others ignore
+ * it. Sizes are width, height in pixels; crops are top, left. */
+typedef struct sd_sdxl_params {
+    int original_size[2];         /* of the training picture before it was scaled; SD_DEFAULT: width, height */
+    int crop[2];                  /* where it was cut; 0, 0 */
+    int target_size[2];           /* the size asked for; SD_DEFAULT: width, height */
+    /* The same for the negative prompt. If none of the three is given, it is told the same as the prompt; else a size
+     * that is not given is the prompt's, and the crop 0, 0 [StableDiffusionXLPipeline]. */
+    int negative_original_size[2], negative_crop[2], negative_target_size[2];
+    double aesthetic_score, negative_aesthetic_score;   /* the refiner's: 0..100; 6 and 2.5 */
+    uint64_t reserved[16];
+} sd_sdxl_params;
+
 typedef struct sd_params {
     size_t size;                  /* sd_params_init sets it. A smaller struct, from a program that was compiled with an
                                    * older sd.h, has the defaults for what it lacks; a larger one is refused */
     const char *prompt;           /* UTF-8; NULL is "" */
-    const char *negative_prompt;  /* UTF-8; NULL is "" */
+    const char *negative_prompt;  /* UTF-8; NULL is "", but for models of the SDXL family: without a negative prompt their
+                                   * UNet gets zeros in its place (force_zeros_for_empty_prompt in model_index.json) */
     int width, height;            /* pixels, multiples of 8; SD_DEFAULT: the model's native size */
     uint64_t seed;                /* 0 */
     const char *rng;              /* which generator the seed is for: "torch-cpu" (NULL),
@@ -391,6 +405,7 @@ typedef struct sd_params {
     sd_sampling_params sampling;
     sd_guidance_params guidance;
     sd_edit_params edit;
+    sd_sdxl_params sdxl;
 } sd_params;
 
 /* Defaults: 25 steps, seed 0, batch 1, everything else from the model. */
@@ -406,20 +421,22 @@ typedef enum sd_param_type {
     SD_PARAM_NUMBER,     /* double */
     SD_PARAM_SEED,       /* uint64_t */
     SD_PARAM_LIST,       /* const double *, and an int that counts them; "14.6,6.5,0" */
-    SD_PARAM_MARGINS     /* int[4]; "0,64,0,64" */
+    SD_PARAM_MARGINS,    /* int[4]; "0,64,0,64" */
+    SD_PARAM_PAIR        /* int[2]; "1024x768", "16,0": with whichever of the two between them */
 } sd_param_type;
 
 /* One of the parameters. */
 typedef struct sd_param_info {
     const char *key;         /* "steps", "guidance_scale", ...: for sd_params_set, which takes `option` as well */
-    const char *group;       /* of the struct: "" (sd_params itself), "sampling", "guidance", "edit" */
+    const char *group;       /* of the struct: "" (sd_params itself), "sampling", "guidance", "edit", "sdxl" */
     sd_param_type type;
     size_t offset;           /* of its field in sd_params */
     size_t count_offset;     /* SD_PARAM_LIST: of the int that counts */
     double least, most;      /* what an INT, NUMBER or BOOL may be */
     double initial;          /* a number's default; SD_DEFAULT: the model or the sampler decides */
     const char *words;       /* the usual values of a TEXT, with blanks between them, or NULL. sd_params_set takes any
-                              * text; sd_resolve_params says which the model or the generator does not know */
+                              * text; sd_resolve_params says which the model or the generator does not know. Of a
+                              * PAIR what is written between its numbers */
     const char *option;      /* of the command line, without its dashes */
     char letter;             /* the short option; 0: none */
     const char *value;       /* what the help calls the value; NULL: a flag */

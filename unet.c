@@ -189,6 +189,13 @@ static sd_tensor time_embedding(sd_run *r, const sd_unet_net *u, const sd_unet_i
     return sd_silu(r, temb);
 }
 
+/* SDXL has six ids and its refiner five, but the layers depend only on the total width. */
+sd_cond sd_unet_blank(const sd_unet_config *c, int n, int tokens)
+{
+    return (sd_cond){.n = n, .tokens = tokens, .width = c->context_dim, .n_ids = c->add_in_dim > 0,
+                     .pooled_width = c->add_in_dim - c->add_time_dim};
+}
+
 /* Under the null backend inputs have no numbers. */
 static bool has_inputs(sd_run *r, const sd_unet_config *c, const sd_cond *cond)
 {

@@ -91,6 +91,7 @@ static void fill_field(sd_params *p, const sd_param_info *r, fuzz_bytes *b, poin
     case SD_PARAM_INT: case SD_PARAM_BOOL: *(int *)field = (int)fuzz_int(b); break;
     case SD_PARAM_NUMBER: *(double *)field = fuzz_number(b); break;
     case SD_PARAM_SEED: *(uint64_t *)field = (uint64_t)fuzz_int(b); break;
+    case SD_PARAM_PAIR: for (int i = 0; i < 2; i++) margin[i] = (int)fuzz_int(b); break;
     case SD_PARAM_MARGINS: for (int i = 0; i < 4; i++) margin[i] = (int)fuzz_int(b); break;
     case SD_PARAM_LIST:
         fuzz_demand(to->lists < MOST_LISTS);

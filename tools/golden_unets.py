@@ -164,7 +164,7 @@ def make(config, out):
     with open(path + ".txt", "w", encoding="utf-8", newline="\n") as f:
         f.write("# made by tools/golden_unets.py, which explains it\n")
         make_golden.write_files(f, config)
-        make_golden.write_part(f, config, "unet")
+        make_golden.write_parts(f, config)
         for name, (gain, shape) in x.specs.items():
             make_golden.write_input(f, name, gain, shape)
     save_file(dict(sorted(golden.items())), path + ".safetensors")

@@ -338,6 +338,13 @@ def write_part(f, config, part):
         f.write("%s %s %s %s %s\n" % (word, name, number(gain), number(offset), " ".join(map(str, shape))))
 
 
+def write_parts(f, config):
+    for directory in synth.tokenizers(config):
+        f.write("copy %s/merges.txt weights/merges.txt\n" % directory)
+    for part in synth.parts(config):
+        write_part(f, config, part)
+
+
 def write_input(f, name, gain, shape):
     f.write("input %s %s 0 %s\n" % (name, number(gain), " ".join(map(str, shape))))
 
@@ -347,9 +354,7 @@ def write_description(path, config, x):
     with open(path, "w", encoding="utf-8", newline="\n") as f:
         f.write("# made by tools/make_golden.py, which explains it\nround %s\n" % c["round_to"])
         write_files(f, config)
-        f.write("copy tokenizer/merges.txt weights/merges.txt\n")
-        for part in synth.PARTS:
-            write_part(f, config, part)
+        write_parts(f, config)
         for name, (gain, shape) in x.specs.items() if x else ():
             write_input(f, name, gain, shape)
         f.write("prompt %s\nnegative %s\n" % (PROMPT, NEGATIVE))

@@ -8,7 +8,7 @@ import sys
 
 PART_TEXT, PART_UNET, PART_VAE = 2 | 1, 4, 8   # a text encoder needs its tokenizer
 DEFAULT = -2 ** 31                             # SD_DEFAULT
-TEXT, FILE, INT, BOOL, NUMBER, SEED, LIST, MARGINS = range(8)   # sd_param_type
+TEXT, FILE, INT, BOOL, NUMBER, SEED, LIST, MARGINS, PAIR = range(9)   # sd_param_type
 
 
 class Options(C.Structure):
@@ -95,7 +95,7 @@ def example(info):
     """A value that is not the default, as text."""
     number = info.most if info.initial != info.most and info.most < 1e9 else info.least
     return {TEXT: "words", FILE: "file", INT: f"{number:.0f}", BOOL: "true" if info.initial != 1 else "false",
-            NUMBER: repr(number), SEED: "18446744073709551615", LIST: "3.5,2,0", MARGINS: "1,2,3,4"}[info.type]
+            NUMBER: repr(number), SEED: "18446744073709551615", LIST: "3.5,2,0", MARGINS: "1,2,3,4", PAIR: "32x16"}[info.type]
 
 
 def main():

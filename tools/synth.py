@@ -122,6 +122,15 @@ CONFIGS = {
     "ckpt-small": dict(unet=unet_config("CCCD", (4, 6, 8, 8), 2, 2, 8, 2, 8), vae=vae_config((2, 4, 6, 6), 2, 2, 64),
                        text_encoder=clip_config(8, 2, 2, 16, "quick_gelu", 49407), scheduler=PUBLISHED_PNDM,
                        pad="<|endoftext|>", round_to="bf16", diagonals=True),
+    # SDXL's topology, a few channels: two text encoders, a pooled vector, sizes.
+    "sdxl-small": dict(unet_alone("DCC", (8, 16, 24), 2, [1, 2, 3], 36, 4, linear=True,
+                                  transformer_layers_per_block=[1, 2, 3], **text_time(12, 6)),
+                       vae=dict(vae_config((4, 8, 16, 16), 2, 2, 64), scaling_factor=0.13025),
+                       text_encoder=clip_config(16, 3, 2, 64, "quick_gelu", 49407),
+                       text_encoder_2=dict(clip_config(20, 4, 2, 80, "gelu", 0), projection_dim=12,
+                                           architectures=["CLIPTextModelWithProjection"]),
+                       scheduler=scheduler_config("EulerDiscreteScheduler", timestep_spacing="leading", steps_offset=1),
+                       pad="<|endoftext|>"),
     # UNets alone, a few channels each: what SDXL, its refiner, SSD-1B, tiny-sd, the x4 upscaler and LCM have that SD 1
     # and 2 have not.
     "sdxl-unet": unet_alone("DCC", (8, 16, 24), 2, [1, 2, 3], 24, 4, linear=True, transformer_layers_per_block=[1, 2, 3],
@@ -140,31 +149,45 @@ CONFIGS = {
 
 # Part of a model: the stem of its weight files, and the prefix of published keys that transformers 5 does not write.
 PARTS = {"unet": ("diffusion_pytorch_model", ""), "vae": ("diffusion_pytorch_model", ""),
-         "text_encoder": ("model", "text_model.")}
+         "text_encoder": ("model", "text_model."), "text_encoder_2": ("model", "")}
 
 SPECIAL_TOKENS = dict(bos_token="<|startoftext|>", eos_token="<|endoftext|>", unk_token="<|endoftext|>")
 
 
+SD_INDEX = dict(_class_name="StableDiffusionPipeline", requires_safety_checker=False, safety_checker=[None, None])
+XL_INDEX = dict(_class_name="StableDiffusionXLPipeline", force_zeros_for_empty_prompt=True,
+                text_encoder_2=["transformers", "CLIPTextModelWithProjection"],
+                tokenizer_2=["transformers", "CLIPTokenizer"])
+
+
+def tokenizer_files(directory, pad):
+    return {
+        directory + "/special_tokens_map.json": dict(SPECIAL_TOKENS, pad_token=pad),
+        directory + "/tokenizer_config.json": dict(
+            SPECIAL_TOKENS, pad_token="<|endoftext|>", add_prefix_space=False, do_lower_case=True, errors="replace",
+            model_max_length=77, tokenizer_class="CLIPTokenizer"),
+    }
+
+
 def json_files(config):
     """Every JSON file of the model's directory but vocab.json: path -> object."""
-    c = CONFIGS[config]
+    c, more = CONFIGS[config], {}
+    if "text_encoder_2" in c:
+        more = {"text_encoder_2/config.json": c["text_encoder_2"], **tokenizer_files("tokenizer_2", "!")}
     if "vae" not in c:
         return {"unet/config.json": c["unet"], "scheduler/scheduler_config.json": PUBLISHED_PNDM}
     return {
         "model_index.json": dict(
-            _class_name="StableDiffusionPipeline", feature_extractor=[None, None], image_encoder=[None, None],
-            requires_safety_checker=False, safety_checker=[None, None],
+            XL_INDEX if more else SD_INDEX, feature_extractor=[None, None], image_encoder=[None, None],
             scheduler=["diffusers", c["scheduler"]["_class_name"]], text_encoder=["transformers", "CLIPTextModel"],
             tokenizer=["transformers", "CLIPTokenizer"],
             unet=["diffusers", "UNet2DConditionModel"], vae=["diffusers", "AutoencoderKL"]),
         "scheduler/scheduler_config.json": c["scheduler"],
         "text_encoder/config.json": c["text_encoder"],
-        "tokenizer/special_tokens_map.json": dict(SPECIAL_TOKENS, pad_token=c["pad"]),
-        "tokenizer/tokenizer_config.json": dict(
-            SPECIAL_TOKENS, pad_token="<|endoftext|>", add_prefix_space=False, do_lower_case=True, errors="replace",
-            model_max_length=77, tokenizer_class="CLIPTokenizer"),
+        **tokenizer_files("tokenizer", c["pad"]),
         "unet/config.json": c["unet"],
         "vae/config.json": c["vae"],
+        **more,
     }
 
 
@@ -248,6 +271,7 @@ GAINS = {
         (r"_embedding$", STREAM),
     ],
 }
+GAINS["text_encoder_2"] = GAINS["text_encoder"] + [(r"text_projection$", 1.0)]
 NORM = r"norm([0-9]|_out)?$"
 
 
@@ -286,12 +310,14 @@ def empty_model(config, part):
     """The library's own module without memory behind it, for its keys and shapes."""
     import torch
     from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
     c = {k: v for k, v in CONFIGS[config][part].items() if not k.startswith("_")}
     with torch.device("meta"):
         if part == "unet":
             return UNet2DConditionModel(**c)
-        return AutoencoderKL(**c) if part == "vae" else CLIPTextModel(CLIPTextConfig(**c))
+        if part == "vae":
+            return AutoencoderKL(**c)
+        return (CLIPTextModel if part == "text_encoder" else CLIPTextModelWithProjection)(CLIPTextConfig(**c))
 
 
 def shapes(config, part):
@@ -349,14 +375,24 @@ def write_weights(directory, stem, named, dtype, shards, variant):
         write_json(os.path.join(directory, stem + ".safetensors.index" + suffix + ".json"), index, indent=1)
 
 
+def parts(config):
+    return {part: v for part, v in PARTS.items() if part in CONFIGS[config]}
+
+
+def tokenizers(config):
+    """Directories with merges.txt."""
+    return [part.replace("text_encoder", "tokenizer") for part in parts(config) if part.startswith("text_encoder")]
+
+
 def write_model(config, out, dtype="F32", shards=1, prefix=True, variant=False, merges=None, quiet=True):
     """A model directory in diffusers layout."""
     merges = merges or os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "weights", "merges.txt")
     for path, value in json_files(config).items():
         write_json(os.path.join(out, path), value, indent=2)
-    shutil.copyfile(merges, os.path.join(out, "tokenizer", "merges.txt"))
-    write_json(os.path.join(out, "tokenizer", "vocab.json"), vocabulary(read_merges(merges)), ensure_ascii=False)
-    for part, (stem, text) in PARTS.items():
+    for directory in tokenizers(config):
+        shutil.copyfile(merges, os.path.join(out, directory, "merges.txt"))
+        write_json(os.path.join(out, directory, "vocab.json"), vocabulary(read_merges(merges)), ensure_ascii=False)
+    for part, (stem, text) in parts(config).items():
         named = {name if prefix or not text else name[len(text):]: value for name, value in tensors(config, part)}
         write_weights(os.path.join(out, part), stem, named, dtype, shards, variant)
         if not quiet:
