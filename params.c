@@ -451,10 +451,10 @@ static bool read_margins(int margins[4], const char *value)
     return true;
 }
 
-/* "1024x768" or "16,0" */
+/* "1024x768" or "16,0", as the row says */
 static bool read_pair(int pair[2], const sd_param *row, const char *value)
 {
-    size_t first = strcspn(value, "x,");
+    size_t first = strcspn(value, row->about.words);
     double list[2];
     if (!value[first] || !read_item(&list[0], value, first) || !sd_number_read(&list[1], value + first + 1))
         return false;

@@ -422,7 +422,7 @@ typedef enum sd_param_type {
     SD_PARAM_SEED,       /* uint64_t */
     SD_PARAM_LIST,       /* const double *, and an int that counts them; "14.6,6.5,0" */
     SD_PARAM_MARGINS,    /* int[4]; "0,64,0,64" */
-    SD_PARAM_PAIR        /* int[2]; "1024x768", "16,0": with whichever of the two between them */
+    SD_PARAM_PAIR        /* int[2]; "1024x768", "16,0": `words` is what stands between them */
 } sd_param_type;
 
 /* One of the parameters. */

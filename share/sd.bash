@@ -136,6 +136,14 @@ _sd()
         --inpaint-crop) return ;;
         --outpaint) return ;;
         --resize) COMPREPLY=($(compgen -W "stretch crop pad" -- "$cur")); return ;;
+        --original-size) COMPREPLY=($(compgen -W "x" -- "$cur")); return ;;
+        --crop) COMPREPLY=($(compgen -W "," -- "$cur")); return ;;
+        --target-size) COMPREPLY=($(compgen -W "x" -- "$cur")); return ;;
+        --negative-original-size) COMPREPLY=($(compgen -W "x" -- "$cur")); return ;;
+        --negative-crop) COMPREPLY=($(compgen -W "," -- "$cur")); return ;;
+        --negative-target-size) COMPREPLY=($(compgen -W "x" -- "$cur")); return ;;
+        --aesthetic-score) return ;;
+        --negative-aesthetic-score) return ;;
         -t|--threads) return ;;
         --gemm) COMPREPLY=($(compgen -W "own openblas" -- "$cur")); return ;;
         --residency) COMPREPLY=($(compgen -W "map stream ram" -- "$cur")); return ;;
@@ -147,7 +155,7 @@ _sd()
         --save-steps) COMPREPLY=($(compgen -d -- "$cur")); return ;;
         --preview) COMPREPLY=($(compgen -W "none proj vae" -- "$cur")) ;;
         esac
-        options="--list --filter --help --prompt --negative-prompt --prompts --model --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --guidance-rescale --clip-skip --noise --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --threads --precise --gemm --residency --max-memory --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
+        options="--list --filter --help --prompt --negative-prompt --prompts --model --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --guidance-rescale --clip-skip --noise --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --threads --precise --gemm --residency --max-memory --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
     help) options="encode decode roundtrip convert show tokenize plan samplers schedule trace " ;;
     version) return ;;
     *)
@@ -194,6 +202,14 @@ _sd()
         --inpaint-crop) return ;;
         --outpaint) return ;;
         --resize) COMPREPLY=($(compgen -W "stretch crop pad" -- "$cur")); return ;;
+        --original-size) COMPREPLY=($(compgen -W "x" -- "$cur")); return ;;
+        --crop) COMPREPLY=($(compgen -W "," -- "$cur")); return ;;
+        --target-size) COMPREPLY=($(compgen -W "x" -- "$cur")); return ;;
+        --negative-original-size) COMPREPLY=($(compgen -W "x" -- "$cur")); return ;;
+        --negative-crop) COMPREPLY=($(compgen -W "," -- "$cur")); return ;;
+        --negative-target-size) COMPREPLY=($(compgen -W "x" -- "$cur")); return ;;
+        --aesthetic-score) return ;;
+        --negative-aesthetic-score) return ;;
         -t|--threads) return ;;
         --gemm) COMPREPLY=($(compgen -W "own openblas" -- "$cur")); return ;;
         --residency) COMPREPLY=($(compgen -W "map stream ram" -- "$cur")); return ;;
@@ -205,7 +221,7 @@ _sd()
         --save-steps) COMPREPLY=($(compgen -d -- "$cur")); return ;;
         --preview) COMPREPLY=($(compgen -W "none proj vae" -- "$cur")) ;;
         esac
-        options="--prompt --negative-prompt --prompts --model --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --guidance-rescale --clip-skip --noise --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --threads --precise --gemm --residency --max-memory --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help "
+        options="--prompt --negative-prompt --prompts --model --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --guidance-rescale --clip-skip --noise --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --threads --precise --gemm --residency --max-memory --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help "
         [ "$COMP_CWORD" -gt 1 ] || options="help version encode decode roundtrip convert show tokenize plan samplers schedule trace $options" ;;
     esac
     [ -n "$command" ] && [ "$command" != help ] && [ "${cur#-}" = "$cur" ] && COMPREPLY+=($(compgen -f -- "$cur"))

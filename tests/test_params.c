@@ -49,6 +49,7 @@ static const char *another(const sd_param_info *r, char text[32])
     case SD_PARAM_BOOL: return r->initial == 1 ? "false" : "true";
     case SD_PARAM_NUMBER: return "0.25";
     case SD_PARAM_SEED: return "18446744073709551615";
+    case SD_PARAM_PAIR: return *r->words == 'x' ? "1024x768" : "16,8";
     default: break;
     }
     snprintf(text, 32, "%.*s", (int)(r->words ? strcspn(r->words, " ") : 4), r->words ? r->words : "text");
