@@ -41,6 +41,8 @@ typedef struct settings {
     int ids, json, unscaled, list;
     const char *type, *only, *spelling, *shards;   /* of sd convert */
     int ema, keep_all;
+    const char *tensors;           /* globs */
+    int values, hash, metadata, diff;
 } settings;
 
 #define PREVIEW_WORDS "none|proj|vae"
@@ -175,6 +177,9 @@ int run_roundtrip(settings *s, const char *argv0);
 /* app_convert.c */
 extern const cli_command convert_command;
 int run_convert(settings *s, const char *argv0);
+/* app_inspect.c */
+extern const cli_command inspect_command;
+int run_inspect(settings *s, const char *argv0);
 
 /* ---- app_man.c, app_complete.c: what is installed beside the program, written to stdout. Exit code. */
 int man_page(void);

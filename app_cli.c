@@ -253,6 +253,10 @@ static int take(const cli_command *c, const cli_option *o, const char *attached,
         *field = 1;
         return CLI_OK;
     }
+    if (o->kind == CLI_MAYBE) {
+        *(const char **)(void *)((char *)settings + o->target) = attached ? attached : "*";
+        return CLI_OK;
+    }
     if (o->kind == CLI_WORD) {
         const char *next = attached ? attached : a->at + 1 < a->n ? a->v[a->at + 1] : "";
         int given = place_in(o->value, next);
@@ -391,8 +395,9 @@ void cli_help(const cli_command *c)
         }
         char left[64], letter[8] = "    ";
         if (o->letter) snprintf(letter, sizeof letter, "-%c, ", o->letter);
-        const char *value = o->value ? o->value : "", *open = o->kind == CLI_WORD ? " [" : o->value ? " " : "";
-        snprintf(left, sizeof left, "  %s--%s%s%s%s", letter, o->name, open, value, o->kind == CLI_WORD ? "]" : "");
+        const char *value = o->value ? o->value : "";
+        const char *open = o->kind == CLI_WORD ? " [" : o->kind == CLI_MAYBE ? "[=" : o->value ? " " : "";
+        snprintf(left, sizeof left, "  %s--%s%s%s%s", letter, o->name, open, value, strchr(open, '[') ? "]" : "");
         printf("%-*s", COLUMN, left);
         for (const char *h = o->help; *h; h++) {
             putchar(*h);

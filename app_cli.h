@@ -12,6 +12,7 @@ typedef enum cli_kind {
     CLI_HEADING,   /* no option: a line of the help */
     CLI_FLAG,      /* int, set to 1 */
     CLI_WORD,      /* int, set to 1, or to 2, 3, ... if the next argument is one of `value`, "a|b": --timings [json] */
+    CLI_MAYBE,     /* const char *: what stands behind '=' in the same argument; "*" without: --tensors[=GLOBS] */
     CLI_BOOL,      /* int, set to 1 for true and 0 for false */
     CLI_INT,       /* int within least..most */
     CLI_COUNT,     /* the same; SD_DEFAULT for what is below 1 */

@@ -272,6 +272,7 @@ const command other_commands[] = {
     {&roundtrip_command, run_roundtrip},
     {&convert_command, run_convert},
     {&show_command, run_show},
+    {&inspect_command, run_inspect},
     {&tokenize_command, run_tokenize},
     {&plan_command, run_plan},
     {&samplers_command, run_samplers},

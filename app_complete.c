@@ -42,7 +42,7 @@ enum { WORDS = 2048 };
 
 static int takes_value(const cli_option *o)
 {
-    return o->kind != CLI_FLAG && o->kind != CLI_WORD && o->kind != CLI_HEADING;
+    return o->kind != CLI_FLAG && o->kind != CLI_WORD && o->kind != CLI_MAYBE && o->kind != CLI_HEADING;
 }
 
 static int is_directory_option(const cli_option *o) { return o->value && strcmp(o->value, "DIR") == 0; }

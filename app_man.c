@@ -33,9 +33,9 @@ static void option(const cli_option *o)
     say(o->name);
     fputs("\\fR", stdout);
     if (o->value) {
-        fputs(o->kind == CLI_WORD ? " [\\fI" : " \\fI", stdout);
+        fputs(o->kind == CLI_WORD ? " [\\fI" : o->kind == CLI_MAYBE ? "[=\\fI" : " \\fI", stdout);
         say(o->value);
-        fputs(o->kind == CLI_WORD ? "\\fR]" : "\\fR", stdout);
+        fputs(o->kind == CLI_WORD || o->kind == CLI_MAYBE ? "\\fR]" : "\\fR", stdout);
     }
     putchar('\n');
     say(o->help);

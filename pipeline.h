@@ -35,6 +35,8 @@ sd_status sd_end(sd_ctx *c);   /* ... and ends here */
 
 /* SD_ERR_ARG unless these parts were opened. */
 static inline sd_status sd_need(sd_ctx *c, unsigned parts) { return sd_model_need(&c->model, parts, &c->err); }
+/* What networks that can be opened, planned and run by themselves still lack to draw a picture. */
+sd_status sd_unet_can_draw(const sd_unet_config *u, sd_error *e);
 /* sd_resolve_params within another call; s receives the scheduler, edit (may be NULL) what is done to the pictures. */
 struct sd_edit;
 sd_status sd_resolve(sd_ctx *c, const sd_params *p, sd_params *out, sd_sched_config *s, struct sd_edit *edit);

@@ -124,15 +124,13 @@ static sd_status check_prompts(const sd_params *p, sd_error *e)
     return p->negative_prompt ? sd_utf8_check(p->negative_prompt, "the negative prompt", e) : SD_OK;
 }
 
-/* What networks that can be opened, planned and run by themselves still lack to draw a picture. */
-static sd_status can_draw(sd_ctx *c)
+sd_status sd_unet_can_draw(const sd_unet_config *u, sd_error *e)
 {
-    const sd_unet_config *u = &c->model.unet->cfg;
     const char *what = u->class_embeds ? "with a class embedding" : u->time_cond_dim ? "with a guidance embedding"
         : NULL;
-    if (what) return sd_fail(&c->err, SD_ERR_UNSUPPORTED, "a UNet %s cannot draw pictures yet", what);
+    if (what) return sd_fail(e, SD_ERR_UNSUPPORTED, "a UNet %s cannot draw pictures yet", what);
     if (u->in_channels == u->out_channels || u->in_channels == 2 * u->out_channels + 1) return SD_OK;
-    return sd_fail(&c->err, SD_ERR_UNSUPPORTED, "a UNet with %d input channels cannot draw pictures, only one with %d, or %d "
+    return sd_fail(e, SD_ERR_UNSUPPORTED, "a UNet with %d input channels cannot draw pictures, only one with %d, or %d "
                    "for inpainting", u->in_channels, u->out_channels, 2 * u->out_channels + 1);
 }
 
@@ -145,7 +143,9 @@ sd_status sd_resolve(sd_ctx *c, const sd_params *params, sd_params *out, sd_sche
     if (p->height == SD_DEFAULT) given.height = 0;
     *out = given;
     out->copies = NULL;
-    if (sd_need(c, SD_PART_ALL) || can_draw(c) || check_prompts(p, &c->err) || resolve_edit(c, p, out, edit)) return c->err.status;
+    if (sd_need(c, SD_PART_ALL) || sd_unet_can_draw(&c->model.unet->cfg, &c->err) || check_prompts(p, &c->err) ||
+        resolve_edit(c, p, out, edit))
+        return c->err.status;
     int scale = sd_vae_scale(&c->model.vae->cfg);
     if (check_side(c, "width", &out->width, scale * c->model.unet->cfg.width, scale)
         || check_side(c, "height", &out->height, scale * c->model.unet->cfg.height, scale))

@@ -304,7 +304,7 @@ static void bind_found(sd_binder *b, sd_tensor *field, sd_entry *t, bool as_ldm,
     if (is_transposed(flags)) memcpy(field->dim, want->dim, sizeof field->dim);
     field->scale = take_scale(b, t);
     b->bytes += bytes;
-    if (add_weight(b, field, by, row)) settle(b, &b->weight[b->n_weights - 1], t, is_transposed(flags));
+    if (add_weight(b, field, by, row) && !b->look) settle(b, &b->weight[b->n_weights - 1], t, is_transposed(flags));
 }
 
 static void bind_row(sd_binder *b, sd_tensor *field, const sd_bind_row *row, const char *hf, const char *ldm,

@@ -5,7 +5,7 @@ _sd()
     COMPREPLY=()
     if [ "$COMP_CWORD" -gt 1 ]; then
         case ${COMP_WORDS[1]} in
-        help|version|encode|decode|roundtrip|convert|show|tokenize|plan|samplers|schedule|trace) command=${COMP_WORDS[1]} ;;
+        help|version|encode|decode|roundtrip|convert|show|inspect|tokenize|plan|samplers|schedule|trace) command=${COMP_WORDS[1]} ;;
         esac
     fi
     case $command in
@@ -58,6 +58,10 @@ _sd()
         case $prev in
         esac
         options="--json --help " ;;
+    inspect)
+        case $prev in
+        esac
+        options="--values --tensors --hash --metadata --diff --json --quiet --help " ;;
     tokenize)
         case $prev in
         -m|--model) COMPREPLY=($(compgen -d -- "$cur")); return ;;
@@ -156,7 +160,7 @@ _sd()
         --preview) COMPREPLY=($(compgen -W "none proj vae" -- "$cur")) ;;
         esac
         options="--list --filter --help --prompt --negative-prompt --prompts --model --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --guidance-rescale --clip-skip --noise --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --threads --precise --gemm --residency --max-memory --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
-    help) options="encode decode roundtrip convert show tokenize plan samplers schedule trace " ;;
+    help) options="encode decode roundtrip convert show inspect tokenize plan samplers schedule trace " ;;
     version) return ;;
     *)
         case $prev in
@@ -222,7 +226,7 @@ _sd()
         --preview) COMPREPLY=($(compgen -W "none proj vae" -- "$cur")) ;;
         esac
         options="--prompt --negative-prompt --prompts --model --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --guidance-rescale --clip-skip --noise --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --threads --precise --gemm --residency --max-memory --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help "
-        [ "$COMP_CWORD" -gt 1 ] || options="help version encode decode roundtrip convert show tokenize plan samplers schedule trace $options" ;;
+        [ "$COMP_CWORD" -gt 1 ] || options="help version encode decode roundtrip convert show inspect tokenize plan samplers schedule trace $options" ;;
     esac
     [ -n "$command" ] && [ "$command" != help ] && [ "${cur#-}" = "$cur" ] && COMPREPLY+=($(compgen -f -- "$cur"))
     COMPREPLY+=($(compgen -W "$options" -- "$cur"))

@@ -1,5 +1,5 @@
 # fish completion for sd, written by sd help --completion fish
-set -l sd_commands help version encode decode roundtrip convert show tokenize plan samplers schedule trace
+set -l sd_commands help version encode decode roundtrip convert show inspect tokenize plan samplers schedule trace
 complete -c sd -n "not __fish_seen_subcommand_from $sd_commands" -f -a "$sd_commands"
 complete -c sd -n '__fish_seen_subcommand_from help' -f -a "$sd_commands"
 complete -c sd -n "not __fish_seen_subcommand_from $sd_commands" -s p -l prompt -x -d 'what the picture shows; @FILE reads it from a file, - from'
@@ -121,6 +121,14 @@ complete -c sd -n '__fish_seen_subcommand_from convert' -s v -l verbose -d 'ever
 complete -c sd -n '__fish_seen_subcommand_from convert' -s h -l help -d 'this text'
 complete -c sd -n '__fish_seen_subcommand_from show' -l json -d 'one JSON object'
 complete -c sd -n '__fish_seen_subcommand_from show' -s h -l help -d 'this text'
+complete -c sd -n '__fish_seen_subcommand_from inspect' -l values -d 'reads all numbers, NaN, infinite, subnormal, zero; least,'
+complete -c sd -n '__fish_seen_subcommand_from inspect' -l tensors -d 'lists tensors, name, type, shape, bytes and where they are;'
+complete -c sd -n '__fish_seen_subcommand_from inspect' -l hash -d 'SHA-256 of each file, and the short forms by which other'
+complete -c sd -n '__fish_seen_subcommand_from inspect' -l metadata -d 'all texts of the header, whole'
+complete -c sd -n '__fish_seen_subcommand_from inspect' -l diff -d 'in which tensors two of them differ; exit code 0, in none,'
+complete -c sd -n '__fish_seen_subcommand_from inspect' -l json -d 'one JSON object, see docs/FILES.md'
+complete -c sd -n '__fish_seen_subcommand_from inspect' -s q -l quiet -d 'no progress'
+complete -c sd -n '__fish_seen_subcommand_from inspect' -s h -l help -d 'this text'
 complete -c sd -n '__fish_seen_subcommand_from tokenize' -s m -l model -x -a '(__fish_complete_directories)' -d 'model in diffusers layout (default, SD_MODEL, or'
 complete -c sd -n '__fish_seen_subcommand_from tokenize' -l json -d 'one JSON object'
 complete -c sd -n '__fish_seen_subcommand_from tokenize' -l ids -d 'the 77 padded ids in one line'
