@@ -58,9 +58,11 @@ sd_status sd_convert_directory(sd_conversion *v);
 /* convert_texts.c: texts beside the weights: configurations, and what files say of themselves */
 void sd_texts_add(sd_texts *t, const char *key, const char *value);   /* unless it has the key already */
 void sd_texts_free(sd_texts *t);
-/* The text of a file of a model in diffusers' layout, "unet/config.json": as it was read, or made from what was opened.
- * free() it. NULL without an error: the model needs none. */
+/* The text of a file of a model in diffusers' layout, "unet/config.json": as it was read; for a directory, else made
+ * from what was opened. free() it. NULL without an error: the model has none. */
 char *sd_convert_text(const sd_conversion *v, const char *name);
+/* convert_made.c. The same if the input has no such text; x: the module that it is of, or NULL. */
+char *sd_convert_make(const sd_conversion *v, const sd_module *x, const char *name);
 /* Names of all such files that belong to what is written, i = 0, 1, ...; NULL: there are no more. */
 const char *sd_convert_text_name(const sd_conversion *v, int i);
 /* What a single file says of itself; and the file or files of a module in a directory. */

@@ -55,14 +55,18 @@ static bool is_of_the_format(const char *key) { return strncmp(key, "general.", 
 
 static const char *const files[] = {
     "model_index.json", "scheduler/scheduler_config.json",
-    "tokenizer/special_tokens_map.json", "tokenizer/tokenizer_config.json", "tokenizer/merges.txt",
-    "tokenizer/vocab.json", "tokenizer_2/special_tokens_map.json", "tokenizer_2/tokenizer_config.json",
-    "tokenizer_2/merges.txt", "tokenizer_2/vocab.json", "text_encoder/config.json", "text_encoder_2/config.json",
-    "unet/config.json", "vae/config.json",
+    "tokenizer/special_tokens_map.json", "tokenizer/tokenizer_config.json", "tokenizer/added_tokens.json",
+    "tokenizer/tokenizer.json", "tokenizer/merges.txt", "tokenizer/vocab.json",
+    "tokenizer_2/special_tokens_map.json", "tokenizer_2/tokenizer_config.json", "tokenizer_2/added_tokens.json",
+    "tokenizer_2/tokenizer.json", "tokenizer_2/merges.txt", "tokenizer_2/vocab.json",
+    "text_encoder/config.json", "text_encoder_2/config.json", "unet/config.json", "vae/config.json",
 };
 
 /* Texts that are the same in every model do not go into a single file. */
-static bool is_everywhere(const char *name) { return strstr(name, "merges.txt") || strstr(name, "vocab.json"); }
+static bool is_everywhere(const char *name)
+{
+    return strstr(name, "merges.txt") || strstr(name, "vocab.json") || strstr(name, "/tokenizer.json");
+}
 
 static bool is_in(const char *name, const char *module)
 {
@@ -154,12 +158,16 @@ static char *without_others(const sd_conversion *v, char *text)
 
 char *sd_convert_text(const sd_conversion *v, const char *name)
 {
+    char path[PATH_BYTES];
     const char *dir = v->c->model.path, *found = NULL;
-    char *text = sd_is_dir(dir) ? read_text(v, dir, name) : NULL;
-    if (!text && !v->err->status) found = find_text(v, name);
+    const sd_module *x = module_of(v, name);
+    bool own = sd_is_dir(dir) && (!x || (!sd_path_join(path, sizeof path, dir, x->place->name, v->err) && sd_is_dir(path)));
+    char *text = own ? read_text(v, dir, name) : NULL;
+    if (!own && !v->err->status) found = find_text(v, name);
     if (found && (text = sd_strdup(found)) == NULL) sd_fail(v->err, SD_ERR_MEMORY, "no memory for %s", name);
     if (text && strcmp(name, "model_index.json") == 0) text = without_others(v, text);
-    return text;
+    if (text || v->err->status || v->target != SD_TARGET_DIRECTORY || (own && x)) return text;
+    return sd_convert_make(v, x, name);
 }
 
 /* ---------------------------------------------------------------------------------- texts of headers */

@@ -358,7 +358,9 @@ static void print(sd_text *t, const sd_json *j, int indent)
     if (j->type == SD_JSON_TEXT) {
         sd_text_quoted(t, j->text);
     } else if (j->type == SD_JSON_NUMBER) {
-        sd_text_add(t, "%s", sd_number_text(digits, j->number));
+        bool whole = floor(j->number) == j->number && fabs(j->number) < 1e15;   /* Python tells 320 from 3.2e2 */
+        if (whole) sd_text_add(t, "%.0f", j->number);
+        else sd_text_add(t, "%s", sd_number_text(digits, j->number));
     } else if (j->type < SD_JSON_NUMBER) {
         sd_text_add(t, "%s", words[j->type]);
     } else {

@@ -106,6 +106,12 @@ sd_status sd_unet_config_read(sd_unet_config *c, const char *path, sd_error *e);
 sd_status sd_vae_config_read(sd_vae_config *c, const char *path, sd_error *e);
 sd_status sd_clip_config_read(sd_clip_config *c, const char *path, sd_error *e);
 
+/* model_config_write.c. The other way round: the text of a config.json that says the same. free() it; NULL, and an
+ * error: out of memory. What diffusers cannot say is left out: ldm_gap. */
+char *sd_unet_config_text(const sd_unet_config *c, sd_error *e);
+char *sd_vae_config_text(const sd_vae_config *c, sd_error *e);
+char *sd_clip_config_text(const sd_clip_config *c, sd_error *e);
+
 /* ------------------------------------------------------------------ tokenizer.c */
 
 typedef struct sd_tokenizer sd_tokenizer;

@@ -202,6 +202,44 @@ TEST(a_native_size_may_be_a_height_and_a_width)
     assert_true(c.height == 64 && c.width == 64);
 }
 
+/* Of every family, and of one with depths of its own on both ways. */
+TEST(a_configuration_that_is_written_reads_back_the_same)
+{
+    static const sd_unet_config odd = {
+        .in_channels = 4, .out_channels = 4, .levels = 3, .channels = {32, 64, 96}, .layers = {1, 2, 2},
+        .depth = {0, 2, 1}, .up_depth = {3, 2, 1}, .layer_depth = {{0}, {2, 1}, {0}}, .heads = {4, 4, 8},
+        .up_layer_depth = {{0}, {2, 1, 3}, {0}}, .mid_depth = 1, .groups = 8, .norm_eps = 1e-6, .context_dim = 24,
+        .only_cross = {true, false, true}, .height = 16, .width = 24, .freq_shift = 1};
+    const sd_family *f;
+    sd_error e = {0};
+    for (size_t i = 0; (f = sd_family_at(i)) != NULL || i == 0; i++) {
+        sd_unet_config u = f->unet, v;
+        sd_vae_config a;
+        sd_clip_config t;
+        char *text[4] = {sd_unet_config_text(&u, &e), sd_vae_config_text(&f->vae, &e)};
+        for (int k = 0; k < f->n_clip; k++) text[2 + k] = sd_clip_config_text(&f->clip[k], &e);
+        assert_int_equal(sd_unet_config_parse(&v, text[0], f->name, &e), SD_OK);
+        u.ldm_gap = 0;
+        for (int k = u.levels; k < SD_MAX_LEVELS; k++) u.channels[k] = v.channels[k] = u.heads[k] = u.layers[k] = 0;
+        if (u.mid != SD_MID_ATTENTION) u.mid_depth = v.mid_depth;
+        if (memcmp(&u, &v, sizeof u)) fail_msg("%s: %s", f->name, text[0]);
+        assert_int_equal(sd_vae_config_parse(&a, text[1], f->name, &e), SD_OK);
+        assert_memory_equal(&a, &f->vae, sizeof a);
+        for (int k = 0; k < f->n_clip; k++) {
+            assert_int_equal(sd_clip_config_parse(&t, text[2 + k], f->name, &e), SD_OK);
+            assert_memory_equal(&t, &f->clip[k], sizeof t);
+        }
+        for (int k = 0; k < 4; k++) free(text[k]);
+    }
+    sd_unet_config v;
+    char *text = sd_unet_config_text(&odd, &e);
+    assert_non_null(text);
+    assert_int_equal(sd_unet_config_parse(&v, text, "odd", &e), SD_OK);
+    for (int k = v.levels; k < SD_MAX_LEVELS; k++) v.channels[k] = 0;
+    if (memcmp(&odd, &v, sizeof v)) fail_msg("%s", text);
+    free(text);
+}
+
 static int make_dir(UNUSED void **state) { return mkdtemp(dir) ? 0 : -1; }
 static int remove_dir(UNUSED void **state) { unlink(file); return rmdir(dir); }
 
@@ -213,6 +251,7 @@ int main(void)
         cmocka_unit_test(what_cannot_be_done_is_refused_by_name),
         cmocka_unit_test(what_is_ignored_is_said),
         cmocka_unit_test(a_native_size_may_be_a_height_and_a_width),
+        cmocka_unit_test(a_configuration_that_is_written_reads_back_the_same),
     };
     return cmocka_run_group_tests_name("config", tests, make_dir, remove_dir);
 }
