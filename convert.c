@@ -365,6 +365,7 @@ static sd_status put(void *user, size_t i, FILE *to, const char *path, sd_error 
         const sd_piece *p = &t->piece[k];
         if (p->transposed) put_transpose(v, p, t->dt, to, path);
         else put_numbers(v, &p->from, p->store, t->dt, to, path);
+        sd_store_used(p->store, NULL, 0);   /* neighbours that came into memory with it */
     }
     double now = sd_now();
     if (!e->status) sd_report(v->c, "convert", (int)++v->done, (int)v->total, now - w->began);

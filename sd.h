@@ -618,8 +618,8 @@ typedef struct sd_convert_options {
 } sd_convert_options;
 #define sd_convert_options_init(options) sd_convert_options_init_sized((options), sizeof(sd_convert_options))
 SD_API void sd_convert_options_init_sized(sd_convert_options *options, size_t size);
-/* Writes the model's weights and configurations, completely or not at all, and never over a file that it reads. The same
- * input gives the same bytes. Progress is reported as the stage "convert", a unit for each tensor. */
+/* Writes the model's weights and configurations, completely or not at all, and never over a file that it reads. The
+ * same input gives the same bytes. Progress is reported as the stage "convert", a unit for each tensor. */
 SD_API sd_status sd_convert(sd_ctx *ctx, const sd_convert_options *options);
 
 /* The unrolled networks of a model directory, of a configuration ("sd15", "sd21", "sdxl", "sdxl-refiner") or of a UNet

@@ -198,7 +198,8 @@ TEST(parts_that_are_not_written_are_null_in_model_index)
     convert_plainly(temp_path("model"), temp_path("copy"));
     size_t n;
     char *text = temp_read("copy/model_index.json", &n);
-    assert_string_equal(text, "{\n  \"_class_name\": \"StableDiffusionPipeline\",\n  \"requires_safety_checker\": false,\n"
+    assert_string_equal(text, "{\n  \"_class_name\": \"StableDiffusionPipeline\",\n"
+                              "  \"requires_safety_checker\": false,\n"
                               "  \"safety_checker\": [\n    null,\n    null\n  ],\n"
                               "  \"unet\": [\n    \"diffusers\",\n    \"UNet2DConditionModel\"\n  ]\n}\n");
     free(text);
@@ -363,8 +364,8 @@ static bool is_small(const sd_entry *t, sd_dtype to)
 TEST(types_are_as_torch_and_ggml_round_and_vectors_stay)
 {
     static const struct { const char *type, *file; sd_dtype dt; } cases[] = {
-        {"F32", "a.safetensors", SD_F32},   {"bf16", "b.safetensors", SD_BF16},         {"F64", "c.safetensors", SD_F64},
-        {"F16", "d.gguf", SD_F16},          {"F8_E4M3", "e.safetensors", SD_F8_E4M3},   {"q8_0", "f.gguf", SD_Q8_0},
+        {"F32", "a.safetensors", SD_F32}, {"bf16", "b.safetensors", SD_BF16}, {"F64", "c.safetensors", SD_F64},
+        {"F16", "d.gguf", SD_F16}, {"F8_E4M3", "e.safetensors", SD_F8_E4M3}, {"q8_0", "f.gguf", SD_Q8_0},
         {"keep", "g.gguf", SD_F16},
     };
     sd_weight_file original = open_file("weights/tiny/unet/diffusion_pytorch_model.safetensors");
