@@ -9,8 +9,8 @@
 static const cli_option convert_options[] = {
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
     {CLI_TEXT, 0, "type", AT(type), 0, 0, "TYPE",
-     "keep (default), F32, F16, BF16, F64, F8_E4M3, F8_E5M2, or\nQ8_0 for GGUF; under these three vectors and embeddings\n"
-     "keep theirs"},
+     "keep (default), F32, F16, BF16, F64, F8_E4M3, F8_E5M2, or\n"
+     "Q8_0 for GGUF; under these three vectors and embeddings\nkeep theirs"},
     {CLI_TEXT, 0, "only", AT(only), 0, 0, "PART", "unet, vae, text_encoder or text_encoder_2 alone"},
     {CLI_TEXT, 0, "spelling", AT(spelling), 0, 0, "WHOSE",
      "names of tensors in a file: ldm (default), or diffusers,\nfor one part"},

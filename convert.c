@@ -416,8 +416,8 @@ static sd_status read_type(sd_conversion *v)
         if (sd_can_narrow(v->to) && sd_same_name(sd_dtype_name(v->to), name)) return SD_OK;
     }
     if (v->keep) return SD_OK;
-    return sd_fail(v->err, SD_ERR_ARG, "type must be keep, F32, F16, BF16, F64, F8_E4M3, F8_E5M2 or Q8_0, not \"%.40s\"",
-                   name);
+    return sd_fail(v->err, SD_ERR_ARG,
+                   "type must be keep, F32, F16, BF16, F64, F8_E4M3, F8_E5M2 or Q8_0, not \"%.40s\"", name);
 }
 
 static sd_status read_spelling(sd_conversion *v)

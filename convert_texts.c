@@ -156,12 +156,20 @@ static char *without_others(const sd_conversion *v, char *text)
 
 /* ---------------------------------------------------------------------------------------- one text */
 
-char *sd_convert_text(const sd_conversion *v, const char *name)
+/* Does the input have a directory for this module, or for the whole model (NULL)? */
+static bool has_directory(const sd_conversion *v, const sd_module *x)
 {
     char path[PATH_BYTES];
+    const char *dir = v->c->model.path;
+    if (!x) return sd_is_dir(dir);
+    return !sd_path_join(path, sizeof path, dir, x->place->name, v->err) && sd_is_dir(path);
+}
+
+char *sd_convert_text(const sd_conversion *v, const char *name)
+{
     const char *dir = v->c->model.path, *found = NULL;
     const sd_module *x = module_of(v, name);
-    bool own = sd_is_dir(dir) && (!x || (!sd_path_join(path, sizeof path, dir, x->place->name, v->err) && sd_is_dir(path)));
+    bool own = has_directory(v, x);
     char *text = own ? read_text(v, dir, name) : NULL;
     if (!own && !v->err->status) found = find_text(v, name);
     if (found && (text = sd_strdup(found)) == NULL) sd_fail(v->err, SD_ERR_MEMORY, "no memory for %s", name);
