@@ -21,7 +21,9 @@ enum { PATH_SIZE = 4096 };
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
 typedef struct settings {
-    const char *model, *output, *noise, *trace, *trace_filter;
+    const char *model, *unet, *vae, *text_encoder, *text_encoder_2, *tokenizer;   /* paths */
+    int ema;
+    const char *output, *noise, *trace, *trace_filter;
     const char *prompts, *init, *mask;
     const char *from;              /* a picture whose text says what is not given */
     struct from_text *from_text;   /* what that text said: app_redraw.c's */
@@ -40,7 +42,7 @@ typedef struct settings {
     cli_list files;
     int ids, json, unscaled, list;
     const char *type, *only, *spelling, *shards;   /* of sd convert */
-    int ema, keep_all;
+    int keep_all;
     const char *tensors;           /* globs */
     int values, hash, metadata, diff;
 } settings;
@@ -50,9 +52,21 @@ enum { PREVIEW_NONE = 2, PREVIEW_PROJ, PREVIEW_VAE };
 
 #define AT(field) offsetof(settings, field)
 
-#define MODEL_OPTION {CLI_TEXT, 'm', "model", AT(model), 0, 0, "DIR", \
-                      "model in diffusers layout (default: $SD_MODEL, or\n" \
-                      "weights/tiny beside the program or where it was installed)"}
+#define MODEL_OPTION {CLI_TEXT, 'm', "model", AT(model), 0, 0, "PATH", \
+                      "model: a file, or a directory in diffusers layout\n" \
+                      "(default: $SD_MODEL, or weights/tiny beside the program or\nwhere it was installed)"}
+/* What replaces parts of a model, and what it does not say of itself. */
+#define PART_OPTIONS \
+    {CLI_TEXT, 0, "unet", AT(unet), 0, 0, "PATH", "takes the UNet from another file or directory"}, \
+    {CLI_TEXT, 0, "vae", AT(vae), 0, 0, "PATH", "takes the VAE from another file or directory"}, \
+    {CLI_TEXT, 0, "text-encoder", AT(text_encoder), 0, 0, "PATH", "the same for the text encoder"}, \
+    {CLI_TEXT, 0, "text-encoder-2", AT(text_encoder_2), 0, 0, "PATH", "the same for the second text encoder"}, \
+    {CLI_TEXT, 0, "tokenizer", AT(tokenizer), 0, 0, "PATH", "a directory with merges.txt or tokenizer.json"}, \
+    {CLI_TEXT, 0, "config", AT(config), 0, 0, "PATH", \
+     "what a file does not say of itself: a directory in diffusers\nlayout, an LDM YAML file, or a family (sd15, sd21)"}
+#define EMA_OPTION \
+    {CLI_FLAG, 0, "ema", AT(ema), 0, 0, NULL, \
+     "draws with the averages of the UNet's weights that a\ncheckpoint keeps beside them"}
 #define HELP_OPTION {CLI_FLAG, 'h', "help", AT(help), 0, 0, NULL, "this text"}
 
 /* Rows in tables of options that expand_options replaces: by a parameter of the library, and by all parameters of a

@@ -26,6 +26,8 @@
 static const cli_option encode_options[] = {
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
     MODEL_OPTION,
+    PART_OPTIONS,
+    EMA_OPTION,
     {CLI_TEXT, 'o', "output", AT(output), 0, 0, "PATH",
      "FILE.safetensors; of several pictures, a directory\n(default: NAME.safetensors here)"},
     SIZE_OPTIONS,
@@ -43,6 +45,8 @@ const cli_command encode_command = {
 static const cli_option decode_options[] = {
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
     MODEL_OPTION,
+    PART_OPTIONS,
+    EMA_OPTION,
     {CLI_TEXT, 'o', "output", AT(output), 0, 0, "PATH",
      "FILE.png or FILE.ppm; of several files, a directory\n(default: NAME" PICTURE_ENDING " here)"},
     {CLI_FLAG, 0, "unscaled", AT(unscaled), 0, 0, NULL, "they are as the VAE has them, without scaling_factor"},
@@ -58,6 +62,8 @@ const cli_command decode_command = {
 static const cli_option roundtrip_options[] = {
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
     MODEL_OPTION,
+    PART_OPTIONS,
+    EMA_OPTION,
     {CLI_TEXT, 'o', "output", AT(output), 0, 0, "PATH",
      "keeps what came back: FILE.png or FILE.ppm; of several\npictures, a directory"},
     SIZE_OPTIONS,

@@ -11,6 +11,8 @@
 static const cli_option tokenize_options[] = {
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
     MODEL_OPTION,
+    PART_OPTIONS,
+    EMA_OPTION,
     {CLI_FLAG, 0, "json", AT(json), 0, 0, NULL, "one JSON object"},
     {CLI_FLAG, 0, "ids", AT(ids), 0, 0, NULL, "the 77 padded ids in one line"},
     {CLI_TEXT, 0, "file", AT(file), 0, 0, "FILE",
@@ -38,6 +40,8 @@ static const cli_command samplers_command = {
 static cli_option schedule_options[] = {
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
     MODEL_OPTION,
+    PART_OPTIONS,
+    EMA_OPTION,
     PARAM("steps"),
     PARAM("sampler"),
     PARAM("schedule"),

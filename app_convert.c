@@ -8,6 +8,7 @@
 
 static const cli_option convert_options[] = {
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
+    PART_OPTIONS,
     {CLI_TEXT, 0, "type", AT(type), 0, 0, "TYPE",
      "keep (default), F32, F16, BF16, F64, F8_E4M3, F8_E5M2, or\n"
      "Q8_0 for GGUF; under these three vectors and embeddings\nkeep theirs"},
@@ -67,7 +68,9 @@ int run_convert(settings *s, const char *argv0)
         return cli_error(CLI_USAGE, "--only must be unet, vae, text_encoder or text_encoder_2, not \"%s\"", s->only);
     int code = s->shards ? read_size(s->shards, &o.shard_bytes) : CLI_OK;
     s->model = s->files.v[0];
-    if (!code) code = open_model(s, argv0, s->only ? part_of(s->only) : SD_PART_ALL, &v);
+    settings plain = *s;   /* --ema is the conversion's own: it can keep both the weights and their averages */
+    plain.ema = 0;
+    if (!code) code = open_model(&plain, argv0, s->only ? part_of(s->only) : SD_PART_ALL, &v);
     if (code) return code;
     o.output = s->files.v[1];
     o.type = s->type;

@@ -67,6 +67,13 @@ int open_model(const settings *s, const char *argv0, unsigned parts, view *v)
     sd_options_init(&o);
     o.model = s->model ? s->model : default_model(argv0, model);
     o.parts = parts;
+    o.unet = s->unet;
+    o.vae = s->vae;
+    o.text_encoder = s->text_encoder;
+    o.text_encoder_2 = s->text_encoder_2;
+    o.tokenizer = s->tokenizer;
+    o.config = s->config;
+    o.ema = s->ema;
     if (s->threads > 0) o.threads = s->threads;
     o.precise = s->precise;
     o.memory = (uint64_t)(1e9 * s->max_memory);

@@ -18,6 +18,8 @@ static const cli_option drawing[] = {
     {CLI_TEXT, 0, "prompts", AT(prompts), 0, 0, "FILE",
      "draws each line of FILE: a prompt, and options of its own if\nit has any: a red apple --steps 30 --seed 5"},
     MODEL_OPTION,
+    PART_OPTIONS,
+    EMA_OPTION,
     {CLI_TEXT, 0, "from", AT(from), 0, 0, "FILE",
      "draws the picture FILE again, by the text that it keeps;\nfurther options change what they say; see sd show"},
     {CLI_TEXT, 'o', "output", AT(output), 0, 0, "FILE",

@@ -2,7 +2,7 @@
  * option list of August 2026), CompVis' scripts, diffusers' arguments, A1111's prompts from file. */
 #include "app_cli.h"
 
-#define PARTS "the parts of a model come from its directory: -m DIR"
+#define ARGS "what a file does not say of itself is given with --config"
 #define OTHER_KIND "it is for models of another kind"
 #define NO_TILES "the VAE decodes a picture in one piece; --residency stream takes the least memory"
 #define NO_TINY "pictures are decoded by the model's own VAE; --preview proj is the quick look"
@@ -32,6 +32,9 @@ const cli_other_option cli_other_options[] = {
     {0, "init-image", CLI_SAME, "init-img", NULL}, {0, "img2img", CLI_SAME, "init-img", NULL},
     {0, "mask-image", CLI_SAME, "mask", NULL}, {0, "mask-path", CLI_SAME, "mask", NULL},
     {0, "denoising-strength", CLI_SAME, "strength", NULL}, {0, "img2img-strength", CLI_SAME, "strength", NULL},
+    {0, "clip_l", CLI_SAME, "text-encoder", NULL}, {0, "clip_g", CLI_SAME, "text-encoder-2", NULL},
+    {0, "diffusion-model", CLI_SAME, "unet", NULL}, {0, "vae-path", CLI_SAME, "vae", NULL},
+    {0, "original-config", CLI_SAME, "config", NULL}, {0, "use-ema", CLI_SAME, "ema", NULL},
     {0, "ckpt", CLI_SAME, "model", NULL}, {0, "H", CLI_SAME, "height", NULL}, {0, "W", CLI_SAME, "width", NULL},
     {0, "outdir", CLI_SAME, "output", NULL}, {0, "out", CLI_SAME, "output", NULL},
     {0, "from-file", CLI_SAME, "prompts", NULL}, {0, "prompts-file", CLI_SAME, "prompts", NULL},
@@ -64,9 +67,7 @@ const cli_other_option cli_other_options[] = {
     {0, "list-devices", CLI_REFUSED, NULL, ON_CPU}, {0, "split-mode", CLI_REFUSED, NULL, ON_CPU},
     {0, "rpc-servers", CLI_REFUSED, NULL, ON_CPU}, {0, "tensor-type-rules", CLI_REFUSED, NULL,
      "weights are used in the type that their file has"},
-    {0, "clip_l", CLI_REFUSED, NULL, PARTS}, {0, "clip_g", CLI_REFUSED, NULL, PARTS},
-    {0, "vae", CLI_REFUSED, NULL, PARTS}, {0, "diffusion-model", CLI_REFUSED, NULL, PARTS},
-    {0, "vae-format", CLI_REFUSED, NULL, PARTS}, {0, "model-args", CLI_REFUSED, NULL, PARTS},
+    {0, "vae-format", CLI_REFUSED, NULL, ARGS}, {0, "model-args", CLI_REFUSED, NULL, ARGS},
     {0, "clip_vision", CLI_REFUSED, NULL, NO_ADAPTER}, {0, "t5xxl", CLI_REFUSED, NULL, OTHER_KIND},
     {0, "llm*", CLI_REFUSED, NULL, OTHER_KIND}, {0, "qwen*", CLI_REFUSED, NULL, OTHER_KIND},
     {0, "high-noise-*", CLI_REFUSED, NULL, OTHER_KIND}, {0, "uncond-diffusion-model", CLI_REFUSED, NULL, OTHER_KIND},

@@ -48,7 +48,7 @@ const sd_module *sd_convert_module(const sd_conversion *v, int i)
     return NULL;
 }
 
-static const sd_store *store_of(const sd_module *x) { return &x->files; }
+static const sd_store *store_of(const sd_module *x) { return x->files; }
 
 /* -------------------------------------------------------------------------------------- which types */
 
@@ -441,8 +441,8 @@ static sd_status check_apart(const sd_conversion *v)
     char *to = sd_os_full_path(v->o.output);
     const sd_module *x;
     for (int i = 0; to && !v->err->status && (x = sd_convert_module(v, i)) != NULL; i++)
-        for (size_t k = 0; k < x->files.n_files && !v->err->status; k++) {
-            char *from = sd_os_full_path(x->files.file[k].path);
+        for (size_t k = 0; k < x->files->n_files && !v->err->status; k++) {
+            char *from = sd_os_full_path(x->files->file[k].path);
             if (from && strcmp(from, to) == 0)
                 sd_fail(v->err, SD_ERR_ARG, "%s is the input: it cannot be the output too", v->o.output);
             free(from);

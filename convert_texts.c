@@ -112,7 +112,7 @@ static const char *find_text(const sd_conversion *v, const char *name)
     const sd_module *x;
     const char *text = NULL;
     snprintf(key, sizeof key, OURS "%s", name);
-    for (int i = 0; !text && (x = sd_convert_module(v, i)) != NULL; i++) text = sd_store_meta(&x->files, key);
+    for (int i = 0; !text && (x = sd_convert_module(v, i)) != NULL; i++) text = sd_store_meta(x->files, key);
     return text;
 }
 
@@ -160,14 +160,14 @@ static char *without_others(const sd_conversion *v, char *text)
 static bool has_directory(const sd_conversion *v, const sd_module *x)
 {
     char path[PATH_BYTES];
-    const char *dir = v->c->model.path;
+    const char *dir = v->c->model.at;
     if (!x) return sd_is_dir(dir);
     return !sd_path_join(path, sizeof path, dir, x->place->name, v->err) && sd_is_dir(path);
 }
 
 char *sd_convert_text(const sd_conversion *v, const char *name)
 {
-    const char *dir = v->c->model.path, *found = NULL;
+    const char *dir = v->c->model.at, *found = NULL;
     const sd_module *x = module_of(v, name);
     bool own = has_directory(v, x);
     char *text = own ? read_text(v, dir, name) : NULL;
@@ -185,17 +185,17 @@ static bool shares_store(const sd_conversion *v, const sd_module *x)
 {
     const sd_module *y;
     for (int i = 0; (y = sd_convert_module(v, i)) != NULL; i++)
-        if (y != x && &y->files == &x->files) return true;
+        if (y != x && y->files == x->files) return true;
     return false;
 }
 
 /* What the module's files say of themselves, but our own keys. */
 static void carry(const sd_module *x, sd_texts *t)
 {
-    for (size_t k = 0; k < x->files.n_files; k++)
-        for (size_t i = 0; i < x->files.file[k].n_meta; i++)
-            if (!is_ours(x->files.file[k].meta[i].key) && !is_of_the_format(x->files.file[k].meta[i].key))
-                sd_texts_add(t, x->files.file[k].meta[i].key, x->files.file[k].meta[i].value);
+    for (size_t k = 0; k < x->files->n_files; k++)
+        for (size_t i = 0; i < x->files->file[k].n_meta; i++)
+            if (!is_ours(x->files->file[k].meta[i].key) && !is_of_the_format(x->files->file[k].meta[i].key))
+                sd_texts_add(t, x->files->file[k].meta[i].key, x->files->file[k].meta[i].value);
 }
 
 static sd_status texts_done(const sd_conversion *v, const sd_texts *t)

@@ -299,17 +299,23 @@ static bool settle(sd_json *j)
     return true;
 }
 
+sd_json *sd_json_load(const char *text, size_t n, const char *what, sd_error *e)
+{
+    sd_json *root = parse(text, n, true, what, e);
+    if (!root || settle(root)) return root;
+    sd_fail(e, SD_ERR_MEMORY, "no memory to read %s", what);
+    sd_json_free(root);
+    return NULL;
+}
+
 sd_json *sd_json_read(const char *path, size_t max, sd_error *e)
 {
     char *text;
     size_t n;
     if (sd_read_file(path, max, &text, &n, e)) return NULL;
-    sd_json *root = parse(text, n, true, path, e);
+    sd_json *root = sd_json_load(text, n, path, e);
     free(text);
-    if (!root || settle(root)) return root;
-    sd_fail(e, SD_ERR_MEMORY, "no memory to read %s", path);
-    sd_json_free(root);
-    return NULL;
+    return root;
 }
 
 /* ---------------------------------------------------------------------------------------- looking */

@@ -26,6 +26,8 @@ sd_json *sd_json_parse(const char *text, size_t n, const char *what, sd_error *e
 /* A file of at most `max` bytes, as Python's json.load reads it: if a key comes twice, the last value counts, and
  * Infinity and -Infinity are numbers. (Python reads NaN too; none of our numbers may be NaN, so it is refused.) */
 sd_json *sd_json_read(const char *path, size_t max, sd_error *e);
+/* n bytes of text in memory, read like such a file. */
+sd_json *sd_json_load(const char *text, size_t n, const char *what, sd_error *e);
 void sd_json_free(sd_json *root);   /* what one of the two returned, or NULL */
 
 static inline bool sd_json_is(const sd_json *j, sd_json_type type) { return j && j->type == type; }

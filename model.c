@@ -1,14 +1,10 @@
-/* model.c - floor 6: opening a model: the kinds of its modules, and the layouts in which models are published. */
+/* model.c - floor 6: an opened model: the kinds of its modules, what they share, the weights' fingerprint. */
 #include "model.h"
 #include "json.h"
 #include "text.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-#ifndef SD_DATADIR
-#define SD_DATADIR "/usr/local/share/sd"
-#endif
 
 enum { PATH_BYTES = 4096 };
 
@@ -28,28 +24,66 @@ static void *new_network(size_t size, sd_error *e)
     return net;
 }
 
-/* The model's own tokenizer, or CLIP's merges from the data directory: they are the same in every published model. */
-static void *read_tokenizer(const char *dir, const sd_log *log, sd_error *e)
+static void *read_tokenizer(const sd_origin *from, int index, const sd_log *log, sd_error *e)
 {
     sd_tokenizer *t = NULL;
-    if (sd_is_absent(dir) && sd_is_file(SD_DATADIR "/merges.txt")) {
-        sd_logf(log, SD_LOG_NOTICE, "no %s: using the merges of %s, padding with the end token", dir, SD_DATADIR);
-        dir = SD_DATADIR;
+    (void)index;
+    if (from->pad) {
+        sd_logf(log, SD_LOG_DETAIL, "the model has no tokenizer: using the merges of %s, padding with \"%s\"",
+                from->dir, from->pad);
+        sd_tokenizer_open_padded(&t, from->dir, from->pad, e);
+    } else {
+        sd_tokenizer_open(&t, from->dir, e);
     }
-    sd_tokenizer_open(&t, dir, e);
     return t;
 }
 
 static void free_tokenizer(void *net) { sd_tokenizer_close(net); }
 
-static void *read_text(const char *dir, const sd_log *log, sd_error *e)
+/* config.json in the directory that a module is from. */
+static const char *config_path(char path[PATH_BYTES], const sd_origin *from, sd_error *e)
+{
+    return sd_path_join(path, PATH_BYTES, from->dir, "config.json", e) ? "" : path;
+}
+
+/* Where a configuration is from, in the order of what counts more: the family that was named, config.json, the file's
+ * own keys and shapes. `path` becomes what sentences call it. */
+enum config_from { FROM_FAMILY, FROM_FILE, FROM_SHAPES };
+static enum config_from config_of(const sd_origin *from, char path[PATH_BYTES], sd_error *e)
+{
+    if (from->family) return snprintf(path, PATH_BYTES, "%s", from->family->name), FROM_FAMILY;
+    if (*from->dir) return config_path(path, from, e), FROM_FILE;
+    snprintf(path, PATH_BYTES, "%s", from->source->path);
+    return FROM_SHAPES;
+}
+
+/* Shapes do not say how many heads and groups there are: a family does. */
+static sd_status check_shapes(const sd_origin *from, const char *what, sd_error *e)
+{
+    if (e->status || from->network->has_config) return e->status;
+    return sd_fail(e, SD_ERR_UNSUPPORTED,
+                   "%s: the shapes of %s are those of no family that is known, and they do not say how many heads and "
+                   "groups it has: give --config, a directory with its configurations", from->source->path, what);
+}
+
+static void *read_text(const sd_origin *from, int index, const sd_log *log, sd_error *e)
 {
     char path[PATH_BYTES];
     sd_clip *net = new_network(sizeof *net, e);
     (void)log;
-    if (!net || sd_path_join(path, sizeof path, dir, "config.json", e) || sd_clip_config_read(&net->cfg, path, e))
-        return net;
-    if (net->cfg.positions < SD_TOKENS)
+    if (!net) return net;
+    switch (config_of(from, path, e)) {
+    case FROM_FAMILY:
+        if (index < from->family->n_clip) net->cfg = from->family->clip[index];
+        else sd_fail(e, SD_ERR_ARG, "the family %s has no text encoder %d", path, index + 1);
+        break;
+    case FROM_FILE: sd_clip_config_read(&net->cfg, path, e); break;
+    case FROM_SHAPES:
+        net->cfg = from->network->clip;
+        check_shapes(from, "the text encoder", e);
+        break;
+    }
+    if (!e->status && net->cfg.positions < SD_TOKENS)
         sd_fail(e, SD_ERR_UNSUPPORTED, "%s: %d positions, %d are needed", path, net->cfg.positions, SD_TOKENS);
     return net;
 }
@@ -66,15 +100,23 @@ static void free_text(void *net)
     free(net);
 }
 
-static void *read_unet(const char *dir, const sd_log *log, sd_error *e)
+static void *read_unet(const sd_origin *from, int index, const sd_log *log, sd_error *e)
 {
     char path[PATH_BYTES];
-    sd_unet_config cfg;
+    sd_unet_config cfg = {0};
     sd_unet_net *net = new_network(sizeof *net, e);
-    if (!net || sd_path_join(path, sizeof path, dir, "config.json", e) || sd_unet_config_read(&cfg, path, e))
-        return net;
+    (void)index;
+    if (!net) return net;
+    switch (config_of(from, path, e)) {
+    case FROM_FAMILY: cfg = from->family->unet; break;
+    case FROM_FILE: sd_unet_config_read(&cfg, path, e); break;
+    case FROM_SHAPES:
+        cfg = from->network->unet;
+        check_shapes(from, "the UNet", e);
+        break;
+    }
     log_notes(log, cfg.notes);
-    sd_unet_walk(net, &cfg, e);
+    if (!e->status) sd_unet_walk(net, &cfg, e);
     return net;
 }
 
@@ -86,15 +128,23 @@ static void free_unet(void *net)
     free(net);
 }
 
-static void *read_vae(const char *dir, const sd_log *log, sd_error *e)
+static void *read_vae(const sd_origin *from, int index, const sd_log *log, sd_error *e)
 {
     char path[PATH_BYTES];
-    sd_vae_config cfg;
+    sd_vae_config cfg = {0};
     sd_vae *net = new_network(sizeof *net, e);
-    if (!net || sd_path_join(path, sizeof path, dir, "config.json", e) || sd_vae_config_read(&cfg, path, e))
-        return net;
+    (void)index;
+    if (!net) return net;
+    switch (config_of(from, path, e)) {
+    case FROM_FAMILY: cfg = from->family->vae; break;
+    case FROM_FILE: sd_vae_config_read(&cfg, path, e); break;
+    case FROM_SHAPES:
+        cfg = from->network->vae;
+        check_shapes(from, "the VAE", e);
+        break;
+    }
     log_notes(log, cfg.notes);
-    sd_vae_walk(net, &cfg, e);
+    if (!e->status) sd_vae_walk(net, &cfg, e);
     return net;
 }
 
@@ -114,37 +164,80 @@ static const sd_module_kind kinds[] = {
     [VAE] = {SD_PART_VAE, "the VAE", read_vae, bind_vae, free_vae},
 };
 
-/* ---------------------------------------------------------------------------------------- layouts */
-
-/* A directory as diffusers saves a pipeline. */
-static const sd_module_place diffusers_directory[] = {
-    {.kind = &kinds[TOKENIZER], .name = "tokenizer", .dir = "tokenizer", .or_dir = "tokenizer_2"},
-    {.kind = &kinds[TEXT], .name = "text_encoder", .dir = "text_encoder", .stem = "model", .strip = "text_model.",
-     .or_dir = "text_encoder_2"},
-    {.kind = &kinds[TOKENIZER], .name = "tokenizer_2", .dir = "tokenizer_2", .optional = true},
-    {.kind = &kinds[TEXT], .name = "text_encoder_2", .dir = "text_encoder_2", .stem = "model", .strip = "text_model.",
-     .optional = true},
-    {.kind = &kinds[UNET], .name = "unet", .dir = "unet", .stem = "diffusion_pytorch_model"},
-    {.kind = &kinds[VAE], .name = "vae", .dir = "vae", .stem = "diffusion_pytorch_model"},
+/* In this order they are opened. */
+#define GIVEN(option) offsetof(sd_options, option)
+#define WEIGHTS .stem = "diffusion_pytorch_model"
+#define TEXT_WEIGHTS .stem = "model", .strip = "text_model."
+const sd_module_place sd_module_places[] = {
+    {&kinds[TOKENIZER], 0, .name = "tokenizer", .or_name = "tokenizer_2", .given = GIVEN(tokenizer),
+     .option = "--tokenizer"},
+    {&kinds[TEXT], 0, .name = "text_encoder", TEXT_WEIGHTS, .or_name = "text_encoder_2", .given = GIVEN(text_encoder),
+     .option = "--text-encoder"},
+    {&kinds[TOKENIZER], 1, .name = "tokenizer_2", .optional = true, .given = GIVEN(tokenizer),
+     .option = "--tokenizer"},
+    {&kinds[TEXT], 1, .name = "text_encoder_2", TEXT_WEIGHTS, .optional = true, .given = GIVEN(text_encoder_2),
+     .option = "--text-encoder-2"},
+    {&kinds[UNET], 0, .name = "unet", WEIGHTS, .given = GIVEN(unet), .option = "--unet"},
+    {&kinds[VAE], 0, .name = "vae", WEIGHTS, .given = GIVEN(vae), .option = "--vae"},
 };
+const size_t sd_module_place_count = SD_COUNT(sd_module_places);
 
 /* ---------------------------------------------------------------------------------------- opening */
 
-static sd_status bind_weights(sd_module *x, const char *dir, int residency, const sd_log *log, sd_error *e)
+sd_source *sd_model_source(sd_model *m, const char *path, const char *stem, sd_error *e)
+{
+    for (int i = 0; i < m->n_sources; i++)
+        if (strcmp(m->source[i]->path, path) == 0) return m->source[i];
+    sd_source **more = realloc(m->source, (size_t)(m->n_sources + 1) * sizeof *more);
+    sd_source *s = more ? calloc(1, sizeof *s) : NULL;
+    if (more) m->source = more;
+    if (!s || !(s->path = sd_strdup(path))) {
+        free(s);
+        sd_fail(e, SD_ERR_MEMORY, "no memory to open %s", path);
+        return NULL;
+    }
+    m->source[m->n_sources++] = s;
+    bool in_memory = m->residency == SD_RESIDENCY_RAM;
+    if (stem) (in_memory ? sd_store_load_dir : sd_store_open_dir)(&s->store, path, stem, e);
+    else if (!(in_memory ? sd_store_load_file : sd_store_open_file)(&s->store, path, e)) sd_source_recognise(s, e);
+    return e->status ? NULL : s;
+}
+
+sd_status sd_source_recognise(sd_source *s, sd_error *e)
+{
+    if (!s->recognised) sd_recognise(&s->store, &s->what, e);
+    s->recognised = true;
+    return e->status;
+}
+
+/* Copies that the training averages are named after the plain weights [LDM, modules/ema.py]. */
+static sd_status use_averages(sd_module *x, const sd_origin *from, sd_error *e)
+{
+    if (!from->network || !from->source->what.ema)
+        return sd_fail(e, SD_ERR_MISSING, "%s has no averages of the UNet's weights (model_ema.*)", from->source->path);
+    x->binder.root = "model_ema.diffusion_model";
+    x->binder.dotless = true;
+    return SD_OK;
+}
+
+static sd_status bind_weights(sd_model *m, sd_module *x, sd_origin *from, const sd_model_request *q, sd_error *e)
 {
     sd_binder *b = &x->binder;
+    const sd_log *log = q->log;
     const char *name = x->place->name;
-    if ((residency == SD_RESIDENCY_RAM ? sd_store_load_dir : sd_store_open_dir)(&x->files, dir, x->place->stem, e)
-        || x->kind->bind(x->net, b) || sd_bind_finish(b, name, log))
-        return e->status;
-    sd_store_log_unused(&x->files, b->root, name, log);
+    if (!from->source) from->source = sd_model_source(m, from->weights, x->place->stem, e);
+    if (!from->source) return e->status;
+    b->store = x->files = &from->source->store;
+    if (q->options->ema && x->kind->part == SD_PART_UNET && use_averages(x, from, e)) return e->status;
+    if (x->kind->bind(x->net, b) || sd_bind_finish(b, name, log)) return e->status;
+    sd_store_log_unused(&from->source->store, b->root, name, log);
     sd_logf(log, SD_LOG_DETAIL, "%s: %zu tensors, %zu parameters, %.1f MB", name, b->tensors, b->params,
             (double)b->bytes / 1e6);
     return SD_OK;
 }
 
 /* An empty module at the end of the list. */
-static sd_module *add_module(sd_model *m, const sd_module_place *place, sd_error *e)
+static sd_module *add_module(sd_model *m, const sd_module_place *place, const sd_origin *from, sd_error *e)
 {
     sd_module **more = realloc(m->module, (size_t)(m->n + 1) * sizeof *more), *x = more ? calloc(1, sizeof *x) : NULL;
     if (more) m->module = more;
@@ -155,26 +248,25 @@ static sd_module *add_module(sd_model *m, const sd_module_place *place, sd_error
     x->kind = place->kind;
     x->place = place;
     uint32_t last_id = m->n ? m->module[m->n - 1]->binder.last_id : 0;
-    x->binder = (sd_binder){.store = &x->files, .root = place->root, .strip = place->strip, .err = e,
-                            .last_id = last_id};
+    const char *root = from->network && *from->network->root ? from->network->root : NULL;
+    x->binder = (sd_binder){.root = root, .strip = place->strip, .err = e, .last_id = last_id};
     return m->module[m->n++] = x;
 }
 
-static sd_status open_module(sd_model *m, const sd_module_place *place, const sd_log *log, sd_error *e)
+static sd_status open_module(sd_model *m, const sd_module_place *place, const sd_model_request *q, sd_error *e)
 {
-    char dir[PATH_BYTES];
+    sd_origin *from = NULL;
+    bool found = false;
     if (!(m->parts & place->kind->part)) return SD_OK;
-    if (sd_path_join(dir, sizeof dir, m->path, place->dir, e)) return e->status;
-    if (place->optional && sd_is_absent(dir)) return SD_OK;
-    if (place->or_dir && sd_is_absent(dir)) {   /* SDXL's refiner has only the second text encoder */
-        char other[PATH_BYTES];
-        if (sd_path_join(other, sizeof other, m->path, place->or_dir, e)) return e->status;
-        if (!sd_is_absent(other)) return SD_OK;
-    }
-    sd_module *x = add_module(m, place, e);
-    if (!x) return e->status;
-    x->net = place->kind->read(dir, log, e);
-    if (!e->status && place->kind->bind) bind_weights(x, dir, m->residency, log, e);
+    from = calloc(1, sizeof *from);
+    if (!from) return sd_fail(e, SD_ERR_MEMORY, "no memory to open a model");
+    sd_module *x = NULL;
+    if (!sd_origin_find(m, place, q, from, &found, e) && found) x = add_module(m, place, from, e);
+    if (x) x->from_shapes = from->network && !*from->dir && !from->family
+                            && strcmp(from->network->config_from, "shapes") == 0;
+    if (x) x->net = place->kind->read(from, place->index, q->log, e);
+    if (!e->status && x && place->kind->bind) bind_weights(m, x, from, q, e);
+    free(from);
     return e->status;
 }
 
@@ -214,12 +306,13 @@ static sd_status check_modules_fit(const sd_model *m, sd_error *e)
     return SD_OK;
 }
 
-/* StableDiffusionXLPipeline's default is true. */
-static sd_status open_index(sd_model *m, sd_error *e)
+/* The default of StableDiffusionXLPipeline is true, its refiner's file says false. */
+static sd_status open_index(sd_model *m, const char *dir, sd_error *e)
 {
     char path[PATH_BYTES];
-    m->zeros_for_no_negative = m->unet->cfg.add_in_dim > 0;
-    if (!m->zeros_for_no_negative || sd_path_join(path, sizeof path, m->path, "model_index.json", e)) return e->status;
+    m->zeros_for_no_negative = m->unet->cfg.add_in_dim > 0 && !(m->family && m->family->n_clip == 1);
+    if (!m->unet->cfg.add_in_dim || !dir || sd_path_join(path, sizeof path, dir, "model_index.json", e))
+        return e->status;
     if (!sd_is_file(path)) return SD_OK;
     sd_json *root = sd_json_read(path, (size_t)1 << 20, e);
     const sd_json *v = sd_json_get(root, "force_zeros_for_empty_prompt");
@@ -228,45 +321,60 @@ static sd_status open_index(sd_model *m, sd_error *e)
     return e->status;
 }
 
-static sd_status open_scheduler(sd_model *m, sd_error *e)
+/* What a file's names and shapes say, for those who want to know. */
+static void log_reasons(const sd_model *m, const sd_log *log)
 {
-    char path[PATH_BYTES];
-    if (sd_path_join(path, sizeof path, m->path, "scheduler/scheduler_config.json", e)) return e->status;
-    m->sched_path = sd_strdup(path);
-    if (!m->sched_path) return sd_fail(e, SD_ERR_MEMORY, "no memory for a path");
-    if ((m->parts & (SD_PART_UNET | SD_PART_SCHEDULE)) && sd_sched_read(&m->sched, m->sched_path, e)) return e->status;
-    sd_sched_as_pipeline(&m->sched);
-    return SD_OK;
+    for (int i = 0; i < m->n_sources; i++) {
+        const sd_source *s = m->source[i];
+        if (!s->recognised) continue;
+        sd_logf(log, SD_LOG_DETAIL, "%s: %s", s->path, s->what.kind_name ? s->what.kind_name : "unknown");
+        for (const char *at = s->what.why.s, *end; at && *at; at = *end ? end + 1 : end) {
+            end = at + strcspn(at, "\n");
+            sd_logf(log, SD_LOG_DETAIL, "%s: %.*s", s->path, (int)(end - at), at);
+        }
+        for (size_t k = 0; k < s->what.n_leftover; k++)
+            sd_logf(log, SD_LOG_DETAIL, "%s: nobody knows the tensor %s", s->path, s->what.leftover[k]);
+    }
+    sd_logf(log, SD_LOG_DETAIL, "the model is a %s of family %s", m->layout, m->family ? m->family->name : "unknown");
+    if (m->sched_text)
+        sd_logf(log, SD_LOG_DETAIL, "%s; prediction %s: %s", m->sched_name,
+                m->asks ? "open" : sd_prediction_name(m->sched.prediction), m->prediction_why);
 }
 
-sd_status sd_model_open(sd_model *m, const char *path, unsigned parts, int residency, const sd_log *log, sd_error *e)
+sd_status sd_model_open(sd_model *m, const sd_model_request *q, sd_error *e)
 {
     static const sd_unet_net no_unet;
     static const sd_vae no_vae;
     static const sd_clip no_text;
-    *m = (sd_model){.parts = parts, .residency = residency, .unet = &no_unet, .vae = &no_vae, .text = &no_text};
+    unsigned parts = q->options->parts;
+    int residency = q->options->residency;
+    *m = (sd_model){.parts = parts, .residency = residency, .unet = &no_unet, .vae = &no_vae, .text = &no_text,
+                    .layout = ""};
     if (parts & ~(unsigned)(SD_PART_ALL | SD_PART_SCHEDULE))
         return sd_fail(e, SD_ERR_ARG, "parts must be made of SD_PART_TOKENIZER, TEXT, UNET, VAE and SCHEDULE, not 0x%x",
                        parts);
-    if (strlen(path) >= PATH_BYTES)
-        return sd_fail(e, SD_ERR_ARG, "the model's path is longer than %d bytes", PATH_BYTES - 1);
     if (residency < SD_RESIDENCY_MAP || residency > SD_RESIDENCY_RAM)
         return sd_fail(e, SD_ERR_ARG, "residency must be one of SD_RESIDENCY_MAP, STREAM and RAM, not %d", residency);
-    m->path = sd_strdup(path);
-    if (!m->path) return sd_fail(e, SD_ERR_MEMORY, "no memory for a path");
-    bool found = sd_find_dir(path, e);
-    if (e->status) return e->status;
-    if (!found && sd_is_file(path))
-        return sd_fail(e, SD_ERR_UNSUPPORTED, "%s is a file: a directory in diffusers layout is expected", path);
-    if (!found) return sd_fail(e, SD_ERR_MISSING, "no model directory %s", path);
-    if (open_scheduler(m, e)) return e->status;
-    for (size_t i = 0; i < SD_COUNT(diffusers_directory); i++)
-        if (open_module(m, &diffusers_directory[i], log, e)) return e->status;
+    if (sd_model_find_layout(m, q, e) || sd_model_find_family(m, q, e) || sd_model_find_sched(m, q, e))
+        return e->status;
+    for (size_t i = 0; i < sd_module_place_count; i++)
+        if (open_module(m, &sd_module_places[i], q, e)) return e->status;
     m->unet = network_or(m, SD_PART_UNET, &no_unet);
     m->vae = network_or(m, SD_PART_VAE, &no_vae);
     m->text = network_or(m, SD_PART_TEXT, &no_text);
     m->tokenizer = network_or(m, SD_PART_TOKENIZER, NULL);
-    return open_index(m, e) ? e->status : check_modules_fit(m, e);
+    sd_model_settle(m);
+    log_reasons(m, q->log);
+    const char *dir = m->config_dir ? m->config_dir : m->kind == SD_PATH_MODEL ? m->at : NULL;
+    return open_index(m, dir, e) ? e->status : check_modules_fit(m, e);
+}
+
+static void close_source(sd_source *s)
+{
+    if (s->recognised) sd_recognised_free(&s->what);
+    sd_store_close(&s->store);
+    free(s->path);
+    free(s);
 }
 
 void sd_model_close(sd_model *m)
@@ -275,12 +383,16 @@ void sd_model_close(sd_model *m)
         sd_module *x = m->module[i];
         if (x->net) x->kind->free(x->net);
         sd_binder_free(&x->binder);
-        sd_store_close(&x->files);
         free(x);
     }
+    for (int i = 0; i < m->n_sources; i++) close_source(m->source[i]);
+    free(m->source);
     free(m->module);
     free(m->path);
-    free(m->sched_path);
+    free(m->at);
+    free(m->config_dir);
+    free(m->sched_text);
+    free(m->sched_name);
     memset(m, 0, sizeof *m);
 }
 
@@ -300,31 +412,47 @@ sd_status sd_model_need(const sd_model *m, unsigned parts, sd_error *e)
     return SD_OK;
 }
 
+/* The weights of one module may leave memory; other modules may have theirs in the same file. */
+static void release(const sd_module *x, const sd_store *in_use)
+{
+    if (x->files && x->files != in_use) {
+        sd_store_used(x->files, NULL, 0);
+        return;
+    }
+    for (size_t i = 0; i < x->binder.n_weights; i++) {
+        const sd_tensor *w = x->binder.weight[i].field;
+        sd_store_release(x->files, w->data, sd_dtype_bytes(w->dt, (size_t)sd_numel(w)));
+    }
+}
+
 bool sd_model_use(sd_model *m, const sd_module *module)
 {
     if (m->in_use == module) return false;
     for (int i = 0; i < m->n; i++)
-        if (m->module[i] != module) sd_store_used(&m->module[i]->files, NULL, 0);
+        if (m->module[i] != module) release(m->module[i], module->files);
     m->in_use = module;
     return true;
 }
 
 /* ------------------------------------------------------------------------------------- fingerprint */
 
-/* Hashes of weights are added up, so that it does not matter how the weights are spread over files. */
-static void add_to_fingerprint(unsigned char sum[16], const sd_entry *w)
+/* Hashes of weights are added up, so that it does not matter how the weights are spread over files. They are taken under
+ * diffusers' names and shapes, so that it does not matter either under which names files have them. */
+static void add_to_fingerprint(unsigned char sum[16], const sd_weight *w)
 {
     enum { SAMPLE = 64 };
     sd_md5 m;
-    size_t n = w->bytes < SAMPLE ? w->bytes : SAMPLE;
+    const sd_tensor *t = w->field;
+    size_t bytes = sd_dtype_bytes(t->dt, (size_t)sd_numel(t)), n = bytes < SAMPLE ? bytes : SAMPLE;
     sd_md5_init(&m);
-    sd_md5_add(&m, w->name, strlen(w->name));
+    sd_md5_add(&m, w->path, strlen(w->path));
     for (int i = 0; i < w->nd; i++) {
         char side[24];
-        sd_md5_add(&m, side, (size_t)snprintf(side, sizeof side, ",%lld", (long long)w->dim[i]));
+        long long d = i < t->nd ? (long long)t->dim[i] : 1;
+        sd_md5_add(&m, side, (size_t)snprintf(side, sizeof side, ",%lld", d));
     }
-    sd_md5_add(&m, sd_dtype_name(w->dt), strlen(sd_dtype_name(w->dt)));
-    sd_md5_add(&m, (const unsigned char *)w->data + (w->bytes - n) / 2, n);
+    sd_md5_add(&m, sd_dtype_name(t->dt), strlen(sd_dtype_name(t->dt)));
+    sd_md5_add(&m, (const unsigned char *)t->data + (bytes - n) / 2, n);
     char hex[33];
     sd_md5_hex(&m, hex);
     for (unsigned i = 0; i < 16; i++) sum[i] = (unsigned char)(sum[i] + (m.state[i / 4] >> 8 * (i % 4)));
@@ -336,14 +464,12 @@ const char *sd_model_fingerprint(sd_model *m)
     size_t seen = 0;
     if (*m->fingerprint) return m->fingerprint;
     for (int k = 0; k < m->n; k++) {
-        const sd_store *s = &m->module[k]->files;
-        for (size_t f = 0; f < s->n_files; f++)
-            for (size_t i = 0; i < s->file[f].n; i++) {
-                if (!s->file[f].entry[i].used) continue;
-                add_to_fingerprint(sum, &s->file[f].entry[i]);
-                if (++seen % 32 == 0) sd_store_used(s, NULL, 0);   /* each sample pulls its neighbours into memory */
-            }
-        sd_store_used(s, NULL, 0);
+        const sd_module *x = m->module[k];
+        for (size_t i = 0; i < x->binder.n_weights; i++) {
+            add_to_fingerprint(sum, &x->binder.weight[i]);
+            if (++seen % 32 == 0) sd_store_used(x->files, NULL, 0);   /* a sample pulls its neighbours into memory */
+        }
+        if (x->files) sd_store_used(x->files, NULL, 0);
     }
     for (int i = 0; i < 8; i++) snprintf(m->fingerprint + 2 * i, 3, "%02x", sum[i]);
     return m->fingerprint;

@@ -117,6 +117,9 @@ char *sd_clip_config_text(const sd_clip_config *c, sd_error *e);
 typedef struct sd_tokenizer sd_tokenizer;
 /* dir has merges.txt, perhaps vocab.json, and files that say which token pads. */
 sd_status sd_tokenizer_open(sd_tokenizer **out, const char *dir, sd_error *e);
+/* The same merges with this padding token, as if special_tokens_map.json named it and nothing else: what dir says of
+ * tokens does not count. */
+sd_status sd_tokenizer_open_padded(sd_tokenizer **out, const char *dir, const char *pad, sd_error *e);
 void sd_tokenizer_close(sd_tokenizer *t);
 sd_status sd_tokenizer_encode(const sd_tokenizer *t, const char *text, sd_tokens *out, sd_error *e);
 const char *sd_tokenizer_piece(const sd_tokenizer *t, int32_t id);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #ifdef SD_OS_POSIX
+#include <dirent.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -45,6 +46,16 @@ bool sd_os_make_directory(const char *path) { return mkdir(path, 0777) == 0 || e
 char *sd_os_full_path(const char *path) { return realpath(path, NULL); }
 void sd_os_remove_now(const char *path) { (void)unlink(path); }
 
+bool sd_os_list(const char *dir, void (*see)(void *user, const char *name), void *user)
+{
+    DIR *d = opendir(dir);
+    if (!d) return false;
+    for (const struct dirent *x; (x = readdir(d)) != NULL;)
+        if (strcmp(x->d_name, ".") != 0 && strcmp(x->d_name, "..") != 0) see(user, x->d_name);
+    closedir(d);
+    return true;
+}
+
 bool sd_os_program_path(char *path, size_t size)
 {
     ssize_t n = readlink("/proc/self/exe", path, size - 1);
@@ -79,5 +90,10 @@ bool sd_os_may_write_in(const char *dir) { return (void)dir, true; }
 bool sd_os_make_directory(const char *path) { return sd_os_look(path, NULL) != SD_OS_NOTHING; }
 char *sd_os_full_path(const char *path) { return (void)path, NULL; }
 void sd_os_remove_now(const char *path) { (void)remove(path); }
+bool sd_os_list(const char *dir, void (*see)(void *user, const char *name), void *user)
+{
+    (void)dir, (void)see, (void)user;
+    return false;
+}
 bool sd_os_program_path(char *path, size_t size) { return (void)path, (void)size, false; }
 #endif

@@ -72,7 +72,7 @@ sd_status sd_check_result(sd_ctx *c, const char *what, const float *x, size_t n,
     double most = 0;
     if (c->err.status) return c->err.status;
     while (i < n && isfinite(x[i])) i++;
-    if (i == n || sd_store_check_finite(&module->files, &c->err)) return c->err.status;
+    if (i == n || sd_store_check_finite(module->files, &c->err)) return c->err.status;
     for (size_t k = 0; k < inputs; k++)   /* fmax here crashes gcc 12.2 for aarch64 */
         if (fabs((double)input[k]) > most) most = fabs((double)input[k]);
     if (most > WILD)

@@ -25,7 +25,7 @@ static void make_room(sd_ctx *c, sd_module *module)
     if (!sd_model_use(&c->model, module)) return;
     c->run.be->trim(&c->run);
     c->run.used = c->model.residency == SD_RESIDENCY_STREAM ? weight_used : NULL;
-    c->run.used_user = &module->files;
+    c->run.used_user = module->files;
 }
 
 /* Bytes of working memory that a stage takes, found by running it without numbers. */
@@ -40,7 +40,7 @@ static size_t rehearse(sd_ctx *c, body *fn, void *input)
 static sd_status run_stage(sd_ctx *c, sd_stage stage, body *fn, void *input, sd_module *module)
 {
     size_t needed = rehearse(c, fn, input);
-    if (c->err.status || c->rehearsing || sd_store_still_there(&module->files, &c->err)) return c->err.status;
+    if (c->err.status || c->rehearsing || sd_store_still_there(module->files, &c->err)) return c->err.status;
     sd_profile_stage_begin(&c->run, stage);
     make_room(c, module);
     char what[64];

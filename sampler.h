@@ -82,6 +82,8 @@ sd_status sd_sched_read(sd_sched_config *c, const char *path, sd_error *e);
  * diffusers' NewScheduler.from_config(old.config). `sampler` is any name that sd_method_parse knows, because
  * model_index.json may name another class than the file. NULL: the file's own class. */
 sd_status sd_sched_read_as(sd_sched_config *c, const char *path, const char *sampler, sd_error *e);
+/* The same out of the text of such a file; `name` stands for its path in sentences. */
+sd_status sd_sched_parse_as(sd_sched_config *c, const char *text, const char *name, const char *sampler, sd_error *e);
 /* What StableDiffusionPipeline does to its scheduler, whatever the file says: steps_offset becomes 1, clip_sample
  * false. (StableDiffusionXLPipeline does not.) Every call passes eta = 0 to the classes whose step takes it, so TCD's
  * own 0.3 never counts. */

@@ -398,11 +398,22 @@ static sd_status read_root(sd_sched_config *c, const sd_json *root, const char *
     return sd_sched_check(c, path, SD_ERR_FORMAT, e);
 }
 
+sd_status sd_sched_parse_as(sd_sched_config *c, const char *text, const char *name, const char *sampler, sd_error *e)
+{
+    sd_json *root = sd_json_load(text, strlen(text), name, e);
+    if (root) read_root(c, root, sampler, name, e);
+    sd_json_free(root);
+    return e->status;
+}
+
 sd_status sd_sched_read_as(sd_sched_config *c, const char *path, const char *sampler, sd_error *e)
 {
-    sd_json *root = sd_json_read(path, (size_t)1 << 20, e);
-    if (root) read_root(c, root, sampler, path, e);
-    sd_json_free(root);
+    char *text;
+    size_t n;
+    if (sd_read_file(path, (size_t)1 << 20, &text, &n, e)) return e->status;
+    if (strlen(text) < n) sd_fail(e, SD_ERR_FORMAT, "%s is not JSON: it has a NUL character", path);
+    else sd_sched_parse_as(c, text, path, sampler, e);
+    free(text);
     return e->status;
 }
 

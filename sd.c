@@ -140,6 +140,25 @@ int sd_default_model(const char *program_dir, char *path, size_t size)
 
 /* ------------------------------------------------------------------------------------ opening */
 
+/* CLIP's merges are the same in every published model: they are installed with the program, and lie beside it before
+ * that. */
+static const char *find_merges(char dir[4096])
+{
+    char program[3072] = "";
+    if (!sd_os_program_path(program, sizeof program)) *program = 0;
+    char *slash = strrchr(program, '/');
+    if (slash) *slash = 0;
+    const char *const dirs[] = {SD_DATADIR, slash ? program : NULL, "."}, *const sub[] = {"", "/weights", "/weights"};
+    for (size_t i = 0; i < SD_COUNT(dirs); i++) {
+        if (!dirs[i]) continue;
+        snprintf(dir, 4096, "%s%s/merges.txt", dirs[i], sub[i]);
+        if (!sd_is_file(dir) || sd_is_absent(dir)) continue;
+        *strrchr(dir, '/') = 0;
+        return dir;
+    }
+    return NULL;
+}
+
 static const char *gemm_name(const sd_ctx *c) { return c->cpu.blas ? "openblas" : "own"; }
 
 static sd_status choose_gemm(sd_ctx *c, const sd_options *o)
@@ -192,8 +211,10 @@ static sd_status open_all(sd_ctx *c, const sd_options *o)
     if (o->threads != SD_DEFAULT && (o->threads < 1 || o->threads > 1024))
         return sd_fail(&c->err, SD_ERR_ARG, "threads must be 1 to 1024, not %d", o->threads);
     if (choose_kernels(c, o)) return c->err.status;
-    return sd_model_open(&c->model, o->model ? o->model : path, o->parts, o->residency,
-                         &c->log, &c->err);
+    char merges[4096];
+    const sd_model_request q = {.path = o->model ? o->model : path, .options = o, .merges = find_merges(merges),
+                                .log = &c->log};
+    return sd_model_open(&c->model, &q, &c->err);
 }
 
 /* Takes over the caller's options, which may come from another version of sd.h; NULL: the defaults. */
@@ -212,6 +233,7 @@ static sd_status take_options(sd_options *out, const sd_options *given, sd_error
     if (out->residency == SD_DEFAULT) out->residency = SD_RESIDENCY_MAP;
     if (out->gemm == SD_DEFAULT) out->gemm = SD_GEMM_OWN;
     if (out->precise == SD_DEFAULT) out->precise = 0;
+    if (out->ema == SD_DEFAULT) out->ema = 0;
     return SD_OK;
 }
 
@@ -265,6 +287,9 @@ sd_status sd_get_info_sized(const sd_ctx *c, sd_model_info *info, size_t size)
         .kernels = c->cpu.kern ? c->cpu.kern->name : "none",
         .gemm = gemm_name(c),
         .threads = c->cpu.threads,
+        .family = m->family ? m->family->name : "",
+        .layout = m->layout,
+        .prediction_why = m->prediction_why,
     };
     sd_copy_struct(info, size, &all, sizeof all);
     return SD_OK;

@@ -5,7 +5,7 @@
  *     sd_params params;
  *     sd_image image = {0};
  *     sd_options_init(&options);
- *     options.model = "stable-diffusion-v1-5";     // a directory in diffusers layout
+ *     options.model = "v1-5-pruned.safetensors";   // or a directory in diffusers layout
  *     sd_params_init(&params);
  *     params.prompt = "a lighthouse in a storm";
  *     params.sampling.steps = 20;
@@ -119,7 +119,8 @@ enum {
 
 typedef struct sd_options {
     size_t size;        /* sd_options_init sets it */
-    const char *model;  /* a directory in diffusers layout; NULL: the default model, see sd_default_model */
+    const char *model;  /* a file with a whole model, or a directory in diffusers' layout; NULL: the default model, see
+                         * sd_default_model */
     unsigned parts;     /* SD_PART_*, 0 means all */
     int threads;        /* 1..1024; SD_DEFAULT: one per core that the process may use: OMP_NUM_THREADS, else its cores
                          * within the CPU quota of its control group */
@@ -132,6 +133,16 @@ typedef struct sd_options {
     /* Called with one line of text, without a newline; level 0 warning, 1 notice, 2 detail. May be NULL. */
     void (*log)(void *user, int level, const char *line);
     void *user;
+    /* Parts that replace those of `model`: a file that has it, alone or among others, or a directory with its
+     * config.json and weights, or a model's directory. NULL: the model's own. */
+    const char *unet, *vae, *text_encoder, *text_encoder_2;
+    const char *tokenizer;  /* a directory with merges.txt or tokenizer.json, or one of these files */
+    const char *config;     /* what a file does not say of itself, as diffusers' from_single_file(config=...) takes it: a
+                             * directory in diffusers' layout, of which only the configurations are read; the YAML file
+                             * of an LDM checkpoint; or the name of a family, see `sd plan --help`. NULL: decided from
+                             * the file, and from what is beside it */
+    int ema;                /* 1: the UNet's weights are the averages that a checkpoint keeps beside them (model_ema.*).
+                             * Else they are the plain ones, as in diffusers */
 } sd_options;
 
 /* Fills in the defaults above: SD_PART_ALL, SD_RESIDENCY_MAP, SD_GEMM_OWN. */
@@ -159,8 +170,8 @@ SD_API void sd_abandon(sd_ctx *ctx);
 
 /* What was opened. */
 typedef struct sd_model_info {
-    const char *path;        /* the model's directory */
-    const char *prediction;  /* "epsilon", "v_prediction" or "sample" */
+    const char *path;        /* the model's directory or file */
+    const char *prediction;  /* "epsilon", "v_prediction" or "sample"; if it is not decided, what is most likely */
     const char *sampler;     /* name of the sampler that its scheduler_config.json asks for */
     int width, height;       /* native picture size in pixels */
     int scale;               /* pixels per latent, 8 for every SD 1.x and 2.x VAE */
@@ -170,6 +181,9 @@ typedef struct sd_model_info {
     const char *kernels;     /* "avx2" and so on, "scalar", "precise" */
     const char *gemm;        /* "own" or "openblas" */
     int threads;
+    const char *family;      /* "sd15", "sd21", ...; "": its UNet is none of a published family, or was not opened */
+    const char *layout;      /* "diffusers directory", "LDM file", "diffusers file", ... */
+    const char *prediction_why;   /* what decided the prediction, or that the first draw will ask the UNet */
 } sd_model_info;
 #define sd_get_info(ctx, info) sd_get_info_sized((ctx), (info), sizeof(sd_model_info))
 SD_API sd_status sd_get_info_sized(const sd_ctx *ctx, sd_model_info *info, size_t size);

@@ -359,7 +359,11 @@ enum { FILE_ALL, FILE_VOCAB, FILE_CONFIG, FILE_MAP, FILE_ADDED, N_FILES };
 static const char *const json_names[N_FILES] = {"tokenizer.json", "vocab.json", "tokenizer_config.json",
                                                 "special_tokens_map.json", "added_tokens.json"};
 
-typedef struct dir_files { char path[N_FILES][1024], merges[1024]; bool have[N_FILES]; const char *dir; } dir_files;
+typedef struct dir_files {
+    char path[N_FILES][1024], merges[1024];
+    bool have[N_FILES];
+    const char *dir, *pad;   /* pad: the padding token, if no file may say it */
+} dir_files;
 
 static sd_status json_vocabulary(sd_tokenizer *t, const sd_json *vocab, const char *path, sd_error *e)
 {
@@ -479,6 +483,7 @@ static sd_status read_special(sd_tokenizer *t, sd_json *const file[N_FILES], con
     token_spec named[NAMED];
     token_list described = {0}, extra = {0};
     memcpy(named, default_names, sizeof named);
+    if (d->pad) named[PAD] = (token_spec){.text = d->pad, .special = true, .known = true};
     const sd_json *decoder = sd_json_get(config, "added_tokens_decoder");
     const sd_json *length = sd_json_get(config, "model_max_length");
     if (sd_json_is(length, SD_JSON_NUMBER) && length->number < SD_TOKENS)
@@ -710,13 +715,13 @@ static void cut_added(encoder *en, const int32_t *c, size_t n, bool normalized)
 
 /* ----------------------------------------------------------------------------------- interface */
 
-sd_status sd_tokenizer_open(sd_tokenizer **out, const char *dir, sd_error *e)
+static sd_status open_as(sd_tokenizer **out, const char *dir, const char *pad, sd_error *e)
 {
-    dir_files d = {.dir = dir};
+    dir_files d = {.dir = dir, .pad = pad};
     *out = NULL;
     for (int i = 0; i < N_FILES; i++) {
         if (sd_path_join(d.path[i], sizeof d.path[i], dir, json_names[i], e) != SD_OK) return e->status;
-        d.have[i] = sd_is_file(d.path[i]);
+        d.have[i] = (!pad || i == FILE_VOCAB) && sd_is_file(d.path[i]);
     }
     if (sd_path_join(d.merges, sizeof d.merges, dir, "merges.txt", e) != SD_OK) return e->status;
     if (!d.have[FILE_ALL] && !sd_is_file(d.merges))
@@ -730,6 +735,13 @@ sd_status sd_tokenizer_open(sd_tokenizer **out, const char *dir, sd_error *e)
     }
     *out = t;
     return SD_OK;
+}
+
+sd_status sd_tokenizer_open(sd_tokenizer **out, const char *dir, sd_error *e) { return open_as(out, dir, NULL, e); }
+
+sd_status sd_tokenizer_open_padded(sd_tokenizer **out, const char *dir, const char *pad, sd_error *e)
+{
+    return open_as(out, dir, pad, e);
 }
 
 void sd_tokenizer_close(sd_tokenizer *t)

@@ -115,11 +115,12 @@ typedef struct sd_store {
     bool in_memory;       /* files are read, not mapped */
 } sd_store;
 
-/* `stem` names a part of a model directory: dir/stem.safetensors, or dir/stem.safetensors.index.json with its shards,
- * and their .fp16 variants when the plain ones are not there. */
+/* `stem` names a part of a model directory: dir/stem.safetensors, or dir/stem.safetensors.index.json with its shards;
+ * else the same as .bin; else variants of them, .fp16 and .non_ema. */
 sd_status sd_store_open_dir(sd_store *s, const char *dir, const char *stem, sd_error *e);
 /* The same, with files read into memory instead of mapped. */
 sd_status sd_store_load_dir(sd_store *s, const char *dir, const char *stem, sd_error *e);
+bool sd_store_is_in(const char *dir, const char *stem);   /* is there a file of that kind? */
 /* One file; an index of shards (X.safetensors.index.json) opens its shards. */
 sd_status sd_store_open_file(sd_store *s, const char *path, sd_error *e);
 sd_status sd_store_load_file(sd_store *s, const char *path, sd_error *e);
@@ -129,6 +130,8 @@ sd_status sd_store_still_there(const sd_store *s, sd_error *e);
 /* A weight of this store has been used: its pages may leave memory, and those that follow it in its file are
  * prefetched. NULL: all pages of the store may leave. */
 void sd_store_used(const sd_store *s, const void *data, size_t bytes);
+/* Bytes of this store may leave memory; nothing is prefetched. */
+void sd_store_release(const sd_store *s, const void *data, size_t bytes);
 sd_entry *sd_store_find(const sd_store *s, const char *name);
 /* All entries, i = 0 .. count - 1, file by file, in the order of names. */
 size_t sd_store_count(const sd_store *s);
@@ -185,6 +188,7 @@ typedef struct sd_weight {
 typedef struct sd_binder {
     sd_store *store;           /* NULL: shapes only, for the plan and the null backend */
     const char *root;          /* the prefix of all names in the files: "model.diffusion_model."; or NULL */
+    bool dotless;              /* behind the root, files have names without their dots: copies in model_ema */
     const char *strip;         /* a prefix that files may lack: "text_model."; or NULL */
     sd_error *err;
     size_t tensors, params, bytes;   /* of what was bound so far */

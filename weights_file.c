@@ -67,10 +67,17 @@ static int by_name(const void *a, const void *b)
 
 static sd_status check_bytes(const sd_weight_file *f, sd_error *e)
 {
-    static const char lfs[] = "version https://git-lfs";
-    if (f->file.size < sizeof lfs || memcmp(f->file.data, lfs, sizeof lfs - 1) != 0) return SD_OK;
-    return sd_fail(e, SD_ERR_FORMAT, "%s is a Git LFS pointer, not the file it points to: fetch it with git lfs pull",
-                   f->path);
+    static const struct { const char *begin, *is; } others[] = {
+        {"version https://git-lfs", "a Git LFS pointer, not the file it points to: fetch it with git lfs pull"},
+        {"<!DOCTYPE", "a web page, not the file that was to be downloaded: perhaps a page that asks to sign in"},
+        {"<!doctype", "a web page, not the file that was to be downloaded: perhaps a page that asks to sign in"},
+        {"<html", "a web page, not the file that was to be downloaded: perhaps a page that asks to sign in"}};
+    for (size_t i = 0; i < SD_COUNT(others); i++) {
+        size_t n = strlen(others[i].begin);
+        if (f->file.size > n && memcmp(f->file.data, others[i].begin, n) == 0)
+            return sd_fail(e, SD_ERR_FORMAT, "%s is %s", f->path, others[i].is);
+    }
+    return SD_OK;
 }
 
 static sd_status read_all(sd_weight_file *f, const char *path, bool may_map, sd_error *e)

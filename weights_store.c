@@ -8,20 +8,27 @@
 
 /* ------------------------------------------------------------------------------- which files */
 
-/* How diffusers and transformers end the name of a part's weight file, after its stem; the first file that exists is
- * taken. The ".fp16" files hold the same weights, rounded; older releases had another name for their index. */
-static const struct { const char *ending; bool index; } spellings[] = {
-    {".safetensors", false},
-    {".safetensors.index.json", true},
-    {".fp16.safetensors", false},
-    {".safetensors.index.fp16.json", true},
-    {".safetensors.fp16.index.json", true},
-};
-
-/* Torch pickles hold the same weights, but a pickle is a program, and we do not run it. */
-static const struct { const char *stem, *ending; } pickles[] = {   /* stem NULL: the part's */
-    {NULL, ".bin"}, {NULL, ".fp16.bin"}, {NULL, ".bin.index.json"}, {"pytorch_model", ".bin"},
-    {"pytorch_model", ".fp16.bin"}, {NULL, ".ckpt"}, {NULL, ".pt"}, {NULL, ".pth"},
+/* How diffusers and transformers name the weight file of a part, by its stem, or by one of transformers' own; the first
+ * file that exists is taken. Plain files come first. The ".fp16" files hold the same weights, rounded; ".non_ema" those
+ * that are no averages over the training. Older releases had another name for their index of shards. */
+static const struct { const char *stem, *ending; bool index; } spellings[] = {   /* stem NULL: the part's */
+    {NULL, ".safetensors", false},
+    {NULL, ".safetensors.index.json", true},
+    {NULL, ".bin", false},
+    {"pytorch_model", ".bin", false},
+    {NULL, ".bin.index.json", true},
+    {"pytorch_model", ".bin.index.json", true},
+    {NULL, ".fp16.safetensors", false},
+    {NULL, ".safetensors.index.fp16.json", true},
+    {NULL, ".safetensors.fp16.index.json", true},
+    {NULL, ".fp16.bin", false},
+    {"pytorch_model", ".fp16.bin", false},
+    {NULL, ".non_ema.safetensors", false},
+    {NULL, ".non_ema.bin", false},
+    {NULL, ".gguf", false},
+    {NULL, ".ckpt", false},
+    {NULL, ".pt", false},
+    {NULL, ".pth", false},
 };
 
 enum { PATH_MAX_BYTES = 4096, INDEX_MAX = 64 << 20 };
@@ -116,32 +123,41 @@ static sd_status check_apart(const sd_store *s, sd_error *e)
 
 static sd_status nothing_found(const char *dir, const char *stem, sd_error *e)
 {
-    char path[PATH_MAX_BYTES], looked_for[400] = "";
+    char looked_for[400] = "";
     if (!sd_find_dir(dir, e))
         return e->status ? e->status : sd_fail(e, SD_ERR_MISSING, "there is no directory %s", dir);
-    for (size_t i = 0; i < SD_COUNT(pickles); i++) {
-        if (name_file(path, dir, pickles[i].stem ? pickles[i].stem : stem, pickles[i].ending, e)) return e->status;
-        if (sd_is_file(path))
-            return sd_fail(e, SD_ERR_UNSUPPORTED,
-                           "%s is a pickle, which this program does not read: convert it to %s.safetensors", path,
-                           stem);
-    }
     for (size_t i = 0, at = 0; i < SD_COUNT(spellings) && at < sizeof looked_for; i++)
-        at += (size_t)snprintf(looked_for + at, sizeof looked_for - at, "%s%s", i ? ", " : "", spellings[i].ending);
+        if (!spellings[i].stem)
+            at += (size_t)snprintf(looked_for + at, sizeof looked_for - at, "%s%s", i ? ", " : "", spellings[i].ending);
     return sd_fail(e, SD_ERR_MISSING, "no weights in %s: looked for %s with one of the endings %s", dir, stem,
                    looked_for);
+}
+
+/* The spelling under which a part's file exists; -1: it does not, or an error. */
+static int find_spelling(char path[PATH_MAX_BYTES], const char *dir, const char *stem, sd_error *e)
+{
+    for (size_t i = 0; i < SD_COUNT(spellings); i++) {
+        const char *own = spellings[i].stem;
+        if (name_file(path, dir, own ? own : stem, spellings[i].ending, e)) return -1;
+        if (sd_is_file(path) || sd_is_dir(path)) return (int)i;   /* a directory of that name gets its own error */
+    }
+    return -1;
+}
+
+bool sd_store_is_in(const char *dir, const char *stem)
+{
+    char path[PATH_MAX_BYTES];
+    sd_error too_long = {.status = SD_OK};
+    return find_spelling(path, dir, stem, &too_long) >= 0;
 }
 
 static sd_status open_parts(sd_store *s, const char *dir, const char *stem, sd_error *e)
 {
     char path[PATH_MAX_BYTES];
-    for (size_t i = 0; i < SD_COUNT(spellings); i++) {
-        if (name_file(path, dir, stem, spellings[i].ending, e)) return e->status;
-        if (!sd_is_file(path) && !sd_is_dir(path)) continue;   /* a directory of that name gets its own error */
-        if (!spellings[i].index) return add_file(s, path, e);
-        return open_shards(s, dir, path, e) ? e->status : check_apart(s, e);
-    }
-    return nothing_found(dir, stem, e);
+    int i = find_spelling(path, dir, stem, e);
+    if (i < 0) return e->status ? e->status : nothing_found(dir, stem, e);
+    if (!spellings[i].index) return add_file(s, path, e);
+    return open_shards(s, dir, path, e) ? e->status : check_apart(s, e);
 }
 
 /* An index of shards, by the end of its name. */
@@ -199,6 +215,11 @@ void sd_store_used(const sd_store *s, const void *data, size_t bytes)
             if (bytes < f->file.size - (at - begin)) sd_weight_file_expect(f, (const char *)data + bytes, AHEAD);
         }
     }
+}
+
+void sd_store_release(const sd_store *s, const void *data, size_t bytes)
+{
+    for (size_t i = 0; i < s->n_files && data; i++) sd_weight_file_release(&s->file[i], data, bytes);
 }
 
 sd_status sd_store_still_there(const sd_store *s, sd_error *e)

@@ -11,7 +11,13 @@ _sd()
     case $command in
     encode)
         case $prev in
-        -m|--model) COMPREPLY=($(compgen -d -- "$cur")); return ;;
+        -m|--model) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --unet) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --vae) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --text-encoder) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --text-encoder-2) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --tokenizer) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --config) COMPREPLY=($(compgen -W "sd15 sd21 sdxl sdxl-refiner" -- "$cur")); return ;;
         -o|--output) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -W|--width) return ;;
         -H|--height) return ;;
@@ -22,20 +28,32 @@ _sd()
         --residency) COMPREPLY=($(compgen -W "map stream ram" -- "$cur")); return ;;
         --max-memory) return ;;
         esac
-        options="--model --output --width --height --resize --seed --unscaled --threads --precise --gemm --residency --max-memory --quiet --verbose --help " ;;
+        options="--model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --ema --output --width --height --resize --seed --unscaled --threads --precise --gemm --residency --max-memory --quiet --verbose --help " ;;
     decode)
         case $prev in
-        -m|--model) COMPREPLY=($(compgen -d -- "$cur")); return ;;
+        -m|--model) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --unet) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --vae) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --text-encoder) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --text-encoder-2) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --tokenizer) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --config) COMPREPLY=($(compgen -W "sd15 sd21 sdxl sdxl-refiner" -- "$cur")); return ;;
         -o|--output) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -t|--threads) return ;;
         --gemm) COMPREPLY=($(compgen -W "own openblas" -- "$cur")); return ;;
         --residency) COMPREPLY=($(compgen -W "map stream ram" -- "$cur")); return ;;
         --max-memory) return ;;
         esac
-        options="--model --output --unscaled --threads --precise --gemm --residency --max-memory --quiet --verbose --help " ;;
+        options="--model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --ema --output --unscaled --threads --precise --gemm --residency --max-memory --quiet --verbose --help " ;;
     roundtrip)
         case $prev in
-        -m|--model) COMPREPLY=($(compgen -d -- "$cur")); return ;;
+        -m|--model) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --unet) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --vae) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --text-encoder) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --text-encoder-2) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --tokenizer) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --config) COMPREPLY=($(compgen -W "sd15 sd21 sdxl sdxl-refiner" -- "$cur")); return ;;
         -o|--output) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -W|--width) return ;;
         -H|--height) return ;;
@@ -45,15 +63,21 @@ _sd()
         --residency) COMPREPLY=($(compgen -W "map stream ram" -- "$cur")); return ;;
         --max-memory) return ;;
         esac
-        options="--model --output --width --height --resize --threads --precise --gemm --residency --max-memory --quiet --verbose --help " ;;
+        options="--model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --ema --output --width --height --resize --threads --precise --gemm --residency --max-memory --quiet --verbose --help " ;;
     convert)
         case $prev in
+        --unet) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --vae) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --text-encoder) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --text-encoder-2) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --tokenizer) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --config) COMPREPLY=($(compgen -W "sd15 sd21 sdxl sdxl-refiner" -- "$cur")); return ;;
         --type) return ;;
         --only) return ;;
         --spelling) return ;;
         --shards) return ;;
         esac
-        options="--type --only --spelling --shards --ema --keep-all --quiet --verbose --help " ;;
+        options="--unet --vae --text-encoder --text-encoder-2 --tokenizer --config --type --only --spelling --shards --ema --keep-all --quiet --verbose --help " ;;
     show)
         case $prev in
         esac
@@ -64,13 +88,19 @@ _sd()
         options="--values --tensors --hash --metadata --diff --json --quiet --help " ;;
     tokenize)
         case $prev in
-        -m|--model) COMPREPLY=($(compgen -d -- "$cur")); return ;;
+        -m|--model) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --unet) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --vae) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --text-encoder) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --text-encoder-2) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --tokenizer) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --config) COMPREPLY=($(compgen -W "sd15 sd21 sdxl sdxl-refiner" -- "$cur")); return ;;
         --file) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         esac
-        options="--model --json --ids --file --help " ;;
+        options="--model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --ema --json --ids --file --help " ;;
     plan)
         case $prev in
-        -m|--model) COMPREPLY=($(compgen -d -- "$cur")); return ;;
+        -m|--model) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --config) COMPREPLY=($(compgen -W "sd15 sd21 sdxl sdxl-refiner" -- "$cur")); return ;;
         -W|--width) return ;;
         -H|--height) return ;;
@@ -82,7 +112,13 @@ _sd()
         options="--json --help " ;;
     schedule)
         case $prev in
-        -m|--model) COMPREPLY=($(compgen -d -- "$cur")); return ;;
+        -m|--model) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --unet) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --vae) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --text-encoder) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --text-encoder-2) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --tokenizer) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --config) COMPREPLY=($(compgen -W "sd15 sd21 sdxl sdxl-refiner" -- "$cur")); return ;;
         --steps) return ;;
         --sampling-method) COMPREPLY=($(compgen -W "ddim pndm euler euler_a heun dpm2 dpm2_a lms dpm++2m dpm++2m_sde dpm++3m_sde dpm++2s dpm++2s_a dpm++sde dpm_fast dpm_adaptive unipc deis sa_solver ddpm lcm tcd ipndm edm_euler ddim_inverse restart gradient_estimation res_multistep res_multistep_a" -- "$cur")); return ;;
         --scheduler) COMPREPLY=($(compgen -W "spaced karras exponential beta lu_lambdas linspace@kdiffusion karras@kdiffusion exponential@kdiffusion polyexponential vp sgm_uniform simple ddim_uniform beta@comfy kl_optimal align_your_steps align_your_steps_sdxl leading trailing linspace" -- "$cur")); return ;;
@@ -94,14 +130,20 @@ _sd()
         --set-alpha-to-one) COMPREPLY=($(compgen -W "true false" -- "$cur")); return ;;
         --plot) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         esac
-        options="--model --steps --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --json --plot --help " ;;
+        options="--model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --ema --steps --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --json --plot --help " ;;
     trace)
         case $prev in
         --filter) return ;;
         -p|--prompt) return ;;
         -n|--negative-prompt) return ;;
         --prompts) COMPREPLY=($(compgen -f -- "$cur")); return ;;
-        -m|--model) COMPREPLY=($(compgen -d -- "$cur")); return ;;
+        -m|--model) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --unet) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --vae) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --text-encoder) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --text-encoder-2) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --tokenizer) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --config) COMPREPLY=($(compgen -W "sd15 sd21 sdxl sdxl-refiner" -- "$cur")); return ;;
         --from) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -o|--output) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -W|--width) return ;;
@@ -159,7 +201,7 @@ _sd()
         --save-steps) COMPREPLY=($(compgen -d -- "$cur")); return ;;
         --preview) COMPREPLY=($(compgen -W "none proj vae" -- "$cur")) ;;
         esac
-        options="--list --filter --help --prompt --negative-prompt --prompts --model --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --guidance-rescale --clip-skip --noise --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --threads --precise --gemm --residency --max-memory --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
+        options="--list --filter --help --prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --ema --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --guidance-rescale --clip-skip --noise --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --threads --precise --gemm --residency --max-memory --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
     help) options="encode decode roundtrip convert show inspect tokenize plan samplers schedule trace " ;;
     version) return ;;
     *)
@@ -167,7 +209,13 @@ _sd()
         -p|--prompt) return ;;
         -n|--negative-prompt) return ;;
         --prompts) COMPREPLY=($(compgen -f -- "$cur")); return ;;
-        -m|--model) COMPREPLY=($(compgen -d -- "$cur")); return ;;
+        -m|--model) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --unet) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --vae) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --text-encoder) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --text-encoder-2) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --tokenizer) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --config) COMPREPLY=($(compgen -W "sd15 sd21 sdxl sdxl-refiner" -- "$cur")); return ;;
         --from) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -o|--output) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -W|--width) return ;;
@@ -225,7 +273,7 @@ _sd()
         --save-steps) COMPREPLY=($(compgen -d -- "$cur")); return ;;
         --preview) COMPREPLY=($(compgen -W "none proj vae" -- "$cur")) ;;
         esac
-        options="--prompt --negative-prompt --prompts --model --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --guidance-rescale --clip-skip --noise --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --threads --precise --gemm --residency --max-memory --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help "
+        options="--prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --ema --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --guidance-rescale --clip-skip --noise --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --threads --precise --gemm --residency --max-memory --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help "
         [ "$COMP_CWORD" -gt 1 ] || options="help version encode decode roundtrip convert show inspect tokenize plan samplers schedule trace $options" ;;
     esac
     [ -n "$command" ] && [ "$command" != help ] && [ "${cur#-}" = "$cur" ] && COMPREPLY+=($(compgen -f -- "$cur"))

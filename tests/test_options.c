@@ -52,7 +52,7 @@ TEST(options_that_mean_nothing_here_say_what_to_use)
     static const struct { const char *args[2], *word; } cases[] = {
         {{"--type", "q8_0"}, "--type q8_0 is not supported: weights"}, {{"-M", "vid_gen"}, "commands"},
         {{"--mode=convert"}, "--mode convert is not supported"}, {{"--type"}, "--type needs a value"},
-        {{"--vae", "x.safetensors"}, "-m DIR"}, {{"--vae-tiling"}, "--residency stream"},
+        {{"--vae-format", "flux"}, "--config"}, {{"--vae-tiling"}, "--residency stream"},
             {{"--taesd=x"}, "--preview proj"},
         {{"--lora-model-dir", "x"}, "merge it"}, {{"--control-net", "x"}, "-i FILE"}, {{"--hires"}, "-i with -W"},
         {{"--high-noise-eta", "1"}, "another kind"}, {{"--plms"}, "--sampling-method pndm"},
@@ -227,7 +227,7 @@ TEST(no_option_is_missing_in_them)
         for (const char *at = ran.out; (at = strstr(at, "--")) != NULL; at += 2) {
             const char *line = at;
             while (line > ran.out && line[-1] != '\n') line--;
-            size_t n = strspn(at + 2, "abcdefghijklmnopqrstuvwxyz-");
+            size_t n = strspn(at + 2, "abcdefghijklmnopqrstuvwxyz-0123456789");
             if (at - line > 6 || strncmp(line, "  ", 2) != 0 || !n) continue;   /* within a sentence */
             for (size_t k = 0; k < sizeof files / sizeof *files; k++) {
                 char word[80], *text = slurp(files[k].file, NULL);

@@ -61,6 +61,8 @@ seeds() {
     fuzz_json) seed $1 unet 001 weights/tiny/unet/config.json
         printf '\0{"a":[1,-0.5e+3,"\\ud83d\\ude00\\n"],"a":{"b":null,"c":[true,false]},"":1e999}' > $dir/seeds/$1/text
         printf '\1{"a":-Infinity,"a":1,"b":{"a":2,"a":[]}}' > $dir/seeds/$1/python ;;
+    fuzz_yaml) printf 'model:\n  target: a.B  # c\n  params:\n    linear_start: 1.0e-04\n    ch_mult: [ 1,2,\n      4 ]\n    use_ema: False\n' > $dir/seeds/$1/ldm
+        printf -- '---\na:\n- b: 1\n  c: "x\\n"\n- - d\n  - '"'it''s'"'\ne: {}\n"f": ~\n' > $dir/seeds/$1/lists ;;
     fuzz_tokenizer) printf '\0#version: 0.2\na b\nab c</w>\n\377a cat 12 \303\244' > $dir/seeds/$1/merges
         seed $1 config 003 weights/tiny/tokenizer/tokenizer_config.json; seed $1 special 004 weights/tiny/tokenizer/special_tokens_map.json ;;
     fuzz_options) printf '\0-p\0a cat\0--steps\0007\0--cfg-scale\0003.5\0-s\0001\0-W\00064\0' > $dir/seeds/$1/draw

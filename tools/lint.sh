@@ -211,7 +211,7 @@ check_symbols() {
 check_options() {
     dir=build/lint-gcc
     [ -x $dir/sd ] || build gcc CC=gcc
-    for option in $($dir/sd help | grep -oE '^  (-.,)? *--[a-z-]+' | grep -oE -- '--[a-z-]+'); do
+    for option in $($dir/sd help | grep -oE '^  (-.,)? *--[a-z0-9-]+' | grep -oE -- '--[a-z0-9-]+'); do
         grep -q -e "\`$option[ \`]" README.md || fail "README.md has no $option"
     done
 }
