@@ -39,6 +39,7 @@ static void add_config(sd_text *t, const sd_seen_network *w)
     bool bound = !*w->unchecked;
     sd_text_add(t, ",\"config\":{");
     sd_add_json_text(t, "\"from\":", w->config ? w->config : is->config_from);
+    sd_text_add(t, ",\"guessed\":%s", yes(sd_is_guessed(w)));
     if (is->part == SD_PART_UNET) {
         const sd_unet_config *c = bound ? &w->net.unet.cfg : &is->unet;
         sd_text_add(t, ",\"in_channels\":%d,\"out_channels\":%d,\"cross_attention_dim\":%d", c->in_channels,
@@ -142,6 +143,7 @@ static void add_file(sd_text *t, const sd_weight_file *f, const sd_file_hashes *
 {
     sd_add_json_text(t, "{\"path\":", f->path);
     sd_add_json_text(t, ",\"format\":", f->format->name);
+    if (sd_gguf_version(f)) sd_text_add(t, ",\"version\":%d", sd_gguf_version(f));
     sd_text_add(t, ",\"bytes\":%zu,\"tensors\":%zu,\"metadata\":{", f->file.size, f->n);
     for (size_t i = 0; i < f->n_meta; i++) {
         sd_add_json_text(t, i ? "," : "", f->meta[i].key);

@@ -5,6 +5,18 @@
 
 #include <string.h>
 
+bool sd_is_guessed(const sd_seen_network *w) { return !w->config && !w->is->has_config; }
+
+bool sd_is_configuration(const char *key) { return strncmp(key, "sd:", 3) == 0; }
+
+/* A GGUF file begins with four letters and its version, little-endian. */
+int sd_gguf_version(const sd_weight_file *f)
+{
+    const unsigned char *b = f->file.data;
+    if (strcmp(f->format->name, "GGUF") != 0 || f->file.size < 8) return 0;
+    return b[4] | b[5] << 8 | b[6] << 16;
+}
+
 int64_t sd_entry_offset(const sd_seen_part *p, const sd_entry *t)
 {
     uintptr_t at = (uintptr_t)t->data;
@@ -97,16 +109,27 @@ static void odd_hashes(const sd_seen *s, sd_text *t)
     }
 }
 
+/* Does some network need a configuration that neither shapes nor a file give? */
+static bool needs_config(const sd_seen *s)
+{
+    bool needs = false;
+    for (int i = 0; i < s->n_parts; i++)
+        for (int k = 0; k < s->part[i].is.n_networks; k++)
+            needs = needs || sd_is_guessed(&s->part[i].network[k]);
+    return needs;
+}
+
 void sd_seen_odd(const sd_seen *s, sd_text *lines)
 {
     for (int i = 0; i < s->n_parts; i++)
         for (int k = 0; k < s->part[i].is.n_networks; k++) odd_network(&s->part[i].network[k], lines);
-    if (s->extra) {
+    if (s->extra)
         sd_text_add(lines, "%zu tensor%s known to nobody here\n", s->extra, s->extra > 1 ? "s are" : " is");
-    }
+    if (needs_config(s))
+        sd_text_add(lines, "no family has such shapes: only --config can tell how many heads, groups and the like there are\n");
     if (count_networks(s, SD_PART_UNET) && !*s->prediction)
-        sd_text_add(lines, "nothing says whether the UNet predicts epsilon or v_prediction%s%s; --prediction does\n",
-                    s->main->hint ? ", and likely is " : "", s->main->hint ? s->main->hint : "");
+        sd_text_add(lines, "nothing says whether the UNet predicts epsilon or v_prediction%s%s%s: --prediction does\n",
+                    s->main->hint ? " (likely " : "", s->main->hint ? s->main->hint : "", s->main->hint ? ")" : "");
     odd_hashes(s, lines);
 }
 
@@ -207,16 +230,6 @@ static bool add_reason(const sd_seen *s, sd_text *t)
     sd_error own = {0};
     if (u && sd_unet_can_draw(&u->net.unet.cfg, &own)) sd_text_add(t, "%s", own.text);
     return own.status != SD_OK;
-}
-
-/* Does some network need a configuration that neither shapes nor a file give? */
-static bool needs_config(const sd_seen *s)
-{
-    bool needs = false;
-    for (int i = 0; i < s->n_parts; i++)
-        for (int k = 0; k < s->part[i].is.n_networks; k++)
-            needs = needs || !(s->part[i].network[k].config || s->part[i].is.network[k].has_config);
-    return needs;
 }
 
 void sd_seen_command(const sd_seen *s, sd_text *t, bool *runs)

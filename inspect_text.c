@@ -70,7 +70,8 @@ static void add_config(sd_text *t, const sd_seen_network *w)
         sd_text_add(t, " channels, ");
         add_numbers(t, c->layers, c->levels);
         sd_text_add(t, " resnet%s a level, ", c->layers[0] == 1 ? "" : "s");
-        add_numbers(t, c->heads, c->levels);
+        if (sd_is_guessed(w)) sd_text_add(t, "unknown");
+        else add_numbers(t, c->heads, c->levels);
         sd_text_add(t, " heads, context of %d, takes %d channels", c->context_dim, c->in_channels);
         if (c->add_in_dim) sd_text_add(t, ", a vector of %d", c->add_in_dim);
     } else if (is->part == SD_PART_VAE) {
@@ -79,8 +80,11 @@ static void add_config(sd_text *t, const sd_seen_network *w)
         sd_text_add(t, " channels, %d latent, scaling factor %g", c->latent_channels, c->scaling_factor);
     } else {
         const sd_clip_config *c = bound ? &w->net.clip.cfg : &is->clip;
-        sd_text_add(t, "%d layers of %d, %d heads, %s", c->layers, c->width, c->heads,
-                    c->act == SD_ACT_GELU ? "gelu" : "quick_gelu");
+        sd_text_add(t, "%d layers of %d", c->layers, c->width);
+        if (sd_is_guessed(w)) sd_text_add(t, ", unknown heads");
+        else
+            sd_text_add(t, ", %d head%s, %s", c->heads, c->heads == 1 ? "" : "s",
+                        c->act == SD_ACT_GELU ? "gelu" : "quick_gelu");
         if (c->projection) sd_text_add(t, ", projection to %d", c->projection);
     }
 }
@@ -187,17 +191,23 @@ static bool is_repeated(const sd_seen *s, size_t file, const sd_pair *p)
 
 static void add_metadata(const sd_seen *s, const sd_inspect_options *o, sd_text *t)
 {
-    size_t told = 0, total = 0, most = o->metadata ? SIZE_MAX : MOST_PAIRS;
+    size_t told = 0, total = 0, ours = 0, most = o->metadata ? SIZE_MAX : MOST_PAIRS;
     for (size_t i = 0; i < sd_seen_files(s); i++) {
         const sd_weight_file *f = sd_seen_file(s, i);
         for (size_t k = 0; k < f->n_meta; k++) {
             if (is_repeated(s, i, &f->meta[k])) continue;
-            if (total++ == 0) heading(t, "the header says");
+            if (total + ours == 0) heading(t, "the header says");
+            if (!o->metadata && sd_is_configuration(f->meta[k].key)) {
+                ours++;
+                continue;
+            }
+            total++;
             if (told < most) add_pair(t, o, &f->meta[k]);
             told += told < most;
         }
     }
     if (total > told) sd_text_add(t, "    and %zu more; --metadata has all\n", total - told);
+    if (ours) sd_text_add(t, "    sd:...: the %zu texts beside the weights that were converted\n", ours);
 }
 
 /* ----------------------------------------------------------------------------------- numbers, hashes */
@@ -305,8 +315,10 @@ static void add_facts(const sd_seen *s, const sd_inspect_options *o, sd_text *t)
         bytes += (double)sd_seen_file(s, i)->file.size;
         tensors += sd_seen_file(s, i)->n;
     }
-    sd_text_add(&words, "%s, %s, %s tensor%s", sd_seen_file(s, 0)->format->name, sd_size_text(size, bytes),
-                sd_count_text(count, tensors), tensors == 1 ? "" : "s");
+    sd_text_add(&words, "%s", sd_seen_file(s, 0)->format->name);
+    if (sd_gguf_version(sd_seen_file(s, 0))) sd_text_add(&words, " version %d", sd_gguf_version(sd_seen_file(s, 0)));
+    sd_text_add(&words, ", %s, %s tensor%s", sd_size_text(size, bytes), sd_count_text(count, tensors),
+                tensors == 1 ? "" : "s");
     if (files > 1) sd_text_add(&words, " in %zu files", files);
     if (s->main->layout) sd_text_add(&words, ", %s names", s->main->layout);
     if (*s->prediction) sd_text_add(&words, "; predicts %s", s->prediction);

@@ -46,17 +46,19 @@ const char *sd_next_line(const char **at, int *n)
     return line;
 }
 
+static bool is_blank(char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; }
+
 /* Words of a line, broken before `columns`; lines after the first begin with `indent` blanks. `used`: what stands on
- * the first already. Control characters become '?'. */
+ * the first already. Blanks of all kinds become single ones, control characters '?'. */
 static void wrap(sd_text *t, int columns, int indent, int used, const char *s, size_t n)
 {
     int at = used;
     for (size_t i = 0; i < n;) {
         size_t blank = i;
-        while (i < n && s[i] == ' ') i++;
+        while (i < n && is_blank(s[i])) i++;
         size_t word = i;
-        while (i < n && s[i] != ' ') i++;
-        int width = (int)(i - word), gap = (int)(word - blank);
+        while (i < n && !is_blank(s[i])) i++;
+        int width = (int)(i - word), gap = word > blank;
         if (width == 0) break;
         if (at + gap + width > columns && at > indent) {
             sd_text_add(t, "\n%*s", indent, "");

@@ -574,6 +574,82 @@ TEST(differences_of_two_files_are_named)
     assert_non_null(strstr(ran.out, "type: F32 / F16, the same numbers"));
 }
 
+#define LAYOUTS "tests/golden/layouts/"
+
+/* Three forms of torch.save with the same weights: a zip, one pickle after another, tensors that are not contiguous. */
+TEST(the_same_weights_in_other_files_do_not_differ)
+{
+    static const char *const files[][2] = {{LAYOUTS "lightning.ckpt", "pickle in a zip"}, {LAYOUTS "strides.pt", "pickle"}};
+    for (size_t i = 0; i < SD_COUNT(files); i++) {
+        RUN("inspect", files[i][0]);
+        expect_success(files[i][0]);
+        assert_non_null(strstr(ran.out, files[i][1]));
+        assert_non_null(strstr(ran.out, "nothing says whether the UNet predicts epsilon or v_prediction"));
+        assert_non_null(strstr(ran.out, "--config DIR"));
+        RUN("inspect", "--diff", LAYOUTS "legacy.ckpt", files[i][0]);
+        expect_success("inspect --diff");
+        assert_non_null(strstr(ran.out, "970 tensors are the same, 0 differ; matched by diffusers' names"));
+    }
+}
+
+/* A directory and a single file with other names; a number that was changed has the name that diffusers gives it. */
+TEST(other_names_are_no_difference)
+{
+    enum { EXPONENT = 0x40 };
+    char path[4096];
+    snprintf(path, sizeof path, "%s", in_work("model.safetensors"));
+    remove(path);
+    RUN("convert", "-q", "weights/tiny", path);
+    expect_success("convert");
+    RUN("inspect", "--diff", "weights/tiny", path);
+    expect_success("inspect --diff");
+    assert_non_null(strstr(ran.out, "566 tensors are the same, 0 differ; matched by diffusers' names"));
+    RUN("inspect", "--json", "--tensors=*middle_block.1.transformer_blocks.0.attn2.to_k.weight", path);
+    expect_success("inspect --tensors");
+    sd_json *j = answer();
+    const sd_json *t = first_of(first_of(j, "inspected"), "tensor_list");
+    size_t at = (size_t)number_at(t, "offset"), n;
+    sd_json_free(j);
+    char *bytes = slurp(path, &n);
+    bytes[at + 21] = (char)(bytes[at + 21] ^ EXPONENT);   /* of the tenth number, an F16 */
+    spill(path, bytes, n);
+    free(bytes);
+    RUN("inspect", "--diff", "--json", "weights/tiny", path);
+    assert_int_equal(ran.code, 1);
+    j = answer();
+    const sd_json *d = first_of(j, "other_numbers");
+    assert_string_equal(text_at(d, "name"), "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight");
+    assert_true(number_at(d, "at") == 10 && number_at(d, "other") == 1 && number_at(j, "same") == 565);
+    sd_json_free(j);
+    remove(path);
+}
+
+/* What GGUF rounds differs by its type and by less than a hundredth. */
+TEST(blocks_of_numbers_are_compared_with_floats)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s", in_work("model.gguf"));
+    remove(path);
+    RUN("convert", "-q", "--type", "Q8_0", "weights/tiny", path);
+    expect_success("convert");
+    RUN("inspect", "--json", path);
+    expect_success("inspect");
+    sd_json *j = answer();
+    const sd_json *seen = first_of(j, "inspected"), *file = first_of(seen, "files");
+    assert_string_equal(text_at(file, "format"), "GGUF");
+    assert_true(number_at(file, "version") == 3);
+    assert_non_null(sd_json_get(sd_json_get(first_of(seen, "networks"), "types"), "Q8_0"));
+    sd_json_free(j);
+    RUN("inspect", "--diff", "--json", "weights/tiny", path);
+    assert_int_equal(ran.code, 1);
+    j = answer();
+    const sd_json *d = first_of(j, "other_type");   /* the worst comes first */
+    assert_true(number_at(d, "relative_l2") > 1e-3 && number_at(d, "relative_l2") < 1e-2);
+    assert_int_equal(sd_json_count(sd_json_get(j, "other_numbers")), 0);
+    sd_json_free(j);
+    remove(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -596,6 +672,9 @@ int main(void)
         cmocka_unit_test(what_cannot_be_read_ends_in_one_line),
         cmocka_unit_test(several_are_told_one_after_another),
         cmocka_unit_test(differences_of_two_files_are_named),
+        cmocka_unit_test(the_same_weights_in_other_files_do_not_differ),
+        cmocka_unit_test(other_names_are_no_difference),
+        cmocka_unit_test(blocks_of_numbers_are_compared_with_floats),
     };
     return cmocka_run_group_tests_name("inspect", tests, child_setup, child_teardown);
 }
