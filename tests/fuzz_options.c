@@ -27,11 +27,11 @@ static void begin(void)
 /* Command, model: reading the one in the box costs a millisecond without weights; commands with weights get one that is
  * not there. */
 typedef struct beginning { const char *command; bool with_model, finds_it; } beginning;
-static const beginning beginnings[] = {{NULL, true, false},        {"schedule", true, true}, {"tokenize", true, true},
-                                       {"encode", true, false},
-                                       {"convert", false, false}, {"inspect", false, false},
-                                       {"decode", true, false},    {"roundtrip", true, false}, {"plan", false, false},
-                                           {"samplers", false, false}};
+static const beginning beginnings[] = {
+    {NULL, true, false}, {"schedule", true, true}, {"tokenize", true, true}, {"encode", true, false}, {"decode", true, false},
+    {"roundtrip", true, false}, {"plan", false, false}, {"samplers", false, false}, {"convert", false, false},
+    {"inspect", false, false},
+};
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {

@@ -34,7 +34,7 @@ seeds() {
         printf "\\0RIFF\\0\\0\\0\\0WEBPXMP <\\0\\0\\0$xmp" > $dir/seeds/$1/xmp
         printf '\001a cat\nNegative prompt: x\nSteps: 3, Sampler: DPM++ 2M Karras, Size: 8x8, Sigmas: "14,1,0", Outpaint: "1,2,3,4"' > $dir/seeds/$1/text ;;
     fuzz_safetensors) printf '\054\0\0\0\0\0\0\0{"a":{"dtype":"F16","shape":[1],"data_offsets":[0,2]}}xx' > $dir/seeds/$1/small ;;
-    fuzz_recognise) root=model.diffusion_model; down=$root.input_blocks up=$root.output_blocks
+    fuzz_recognise|fuzz_inspect) root=model.diffusion_model; down=$root.input_blocks up=$root.output_blocks
         printf "%s\\n" "$down.0.0.weight 8,4,3,3" "$down.1.0.in_layers.2.weight 8,8,3,3" "$down.3.0.op.weight 8,8,3,3" \
             "$down.4.0.in_layers.2.weight 16,8,3,3" "$down.4.1.transformer_blocks.0.attn1.to_q.weight 16,16" \
             "$down.4.1.transformer_blocks.0.attn2.to_k.weight 16,768" "$up.0.0.in_layers.2.weight 16,32,3,3" \
