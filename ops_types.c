@@ -97,17 +97,19 @@ static void widen_f8_e4m3(float *y, const unsigned char *x, size_t n, const sd_k
 
 static float half_at(const unsigned char *p) { return sdk_half_to_float((uint16_t)(p[0] | p[1] << 8)); }
 
-typedef void widen_block(float *y, const unsigned char *b);
+/* restrict: else the bytes might be those of y, and compilers make slower vectors or none. (With Q5_0 and Q5_1 it is the
+ * other way round.) */
+typedef void widen_block(float *restrict y, const unsigned char *restrict b);
 
 /* 32 numbers: d, 32 signed bytes */
-static void block_q8_0(float *y, const unsigned char *b)
+static void block_q8_0(float *restrict y, const unsigned char *restrict b)
 {
     float d = half_at(b);
     for (int i = 0; i < 32; i++) y[i] = d * (float)(int8_t)b[2 + i];
 }
 
 /* 32 numbers: d, 16 bytes; their lower halves are the first 16 numbers. */
-static void block_q4_0(float *y, const unsigned char *b)
+static void block_q4_0(float *restrict y, const unsigned char *restrict b)
 {
     float d = half_at(b);
     for (int i = 0; i < 16; i++) {
@@ -117,7 +119,7 @@ static void block_q4_0(float *y, const unsigned char *b)
 }
 
 /* ... with d and m */
-static void block_q4_1(float *y, const unsigned char *b)
+static void block_q4_1(float *restrict y, const unsigned char *restrict b)
 {
     float d = half_at(b), m = half_at(b + 2);
     for (int i = 0; i < 16; i++) {
@@ -165,7 +167,7 @@ static void block_q5_1(float *y, const unsigned char *b)
  * stand in byte i / 128 * 32 + i % 32, shifted by 2 (i % 128 / 32). */
 
 /* 16 bytes: for each run of 16, 4 bits of scale and 4 bits of what is subtracted; 64 bytes of two bits; d, m */
-static void block_q2_k(float *y, const unsigned char *b)
+static void block_q2_k(float *restrict y, const unsigned char *restrict b)
 {
     float d = half_at(b + 80), m = half_at(b + 82);
     for (int run = 0; run < 16; run++, y += 16) {
@@ -178,7 +180,7 @@ static void block_q2_k(float *y, const unsigned char *b)
 
 /* 32 bytes of third bits, 64 bytes of two bits, 12 bytes of scales with 6 bits, d. Bit i / 32 of byte i % 32 is number
  * i's third bit: if it is 0, 4 is subtracted. */
-static void block_q3_k(float *y, const unsigned char *b)
+static void block_q3_k(float *restrict y, const unsigned char *restrict b)
 {
     const unsigned char *scales = b + 96;
     float d = half_at(b + 108);
@@ -207,7 +209,7 @@ static void scale_of_run(const unsigned char *s, int run, float d, float m, floa
 }
 
 /* d, m, 12 bytes of scales; 128 bytes: of each 32, the lower halves are one run and the upper ones the next */
-static void block_q4_k(float *y, const unsigned char *b)
+static void block_q4_k(float *restrict y, const unsigned char *restrict b)
 {
     float scale, minus;
     for (int run = 0; run < 8; run++, y += 32) {
@@ -219,7 +221,7 @@ static void block_q4_k(float *y, const unsigned char *b)
 }
 
 /* ... with 32 bytes of fifth bits before them: bit `run` of byte i */
-static void block_q5_k(float *y, const unsigned char *b)
+static void block_q5_k(float *restrict y, const unsigned char *restrict b)
 {
     const unsigned char *high = b + 16;
     float scale, minus;
@@ -234,7 +236,7 @@ static void block_q5_k(float *y, const unsigned char *b)
 
 /* 128 bytes of four bits: of each 64, the lower halves first; 64 bytes of two more bits; a signed byte of scale for
  * each run of 16; d */
-static void block_q6_k(float *y, const unsigned char *b)
+static void block_q6_k(float *restrict y, const unsigned char *restrict b)
 {
     float d = half_at(b + 208);
     for (int run = 0; run < 16; run++, y += 16) {
