@@ -5,16 +5,17 @@
  * its parameters, buffers and modules count, so that names are those of its state_dict().
  *
  * A pickle can be a graph in which the same value is reached in many ways, or from itself. So the walk keeps its own
- * stack, does not enter a value that it is in, and ends after a number of steps (`MOST_STEPS`). */
+ * stack, does not enter a value that it is in, and ends after a number of steps (`MOST_STEPS`), or when there are more
+ * tensors than a pickle of this length can name one by one (`MOST_HELD`). */
 #include "text.h"
 #include "unicode.h"
 #include "weights_torch.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 enum { MOST_LEVELS = 96, MOST_TEXTS = 1024, MOST_TEXT_BYTES = 4096, MOST_NAME_BYTES = 1024, SETTING_LEVELS = 4 };
-#define MOST_STEPS(p) (4 * ((p)->n + (p)->n_words) + 4096)
+#define MOST_STEPS(p) (8 * ((p)->n + (p)->n_words) + 4096)
+#define MOST_HELD(p) (SD_PICKLE_GROWTH * (p)->end + ((size_t)1 << 20))
 #define MOST_REPEATED ((int64_t)1 << 31)   /* numbers of a tensor that repeats those of a smaller one */
 
 /* Where the tensors are when they are not in the outermost dictionary, as people's programs have it; the first that is
@@ -127,6 +128,9 @@ static sd_status add_tensor(sd_torch_file *t, sd_pickled v, const char *name)
     if (sd_pickle_global(p, v)->kind == SD_GLOBAL_OTHER_TENSOR)
         return sd_fail(t->e, SD_ERR_UNSUPPORTED, SD_TENSOR "it is made by %s, which is not read", t->f->path, name,
                        maker);
+    t->held += sizeof(sd_entry) + strlen(name);
+    if (t->held > MOST_HELD(p))
+        return sd_fail(t->e, SD_ERR_FORMAT, "%s: its pickle names the same tensors too often", t->f->path);
     sd_entry *entry = sd_weight_file_add(t->f, name, t->e);
     if (!entry || sd_torch_find_storage(t, id, name, &s)) return t->e->status;
     const sd_global *g = type_of(p, v, &s, &type);
@@ -188,7 +192,7 @@ typedef struct level {
 typedef struct walk {
     sd_torch_file *t;
     level level[MOST_LEVELS];
-    size_t depth, steps;
+    size_t depth;
     bool tensors;          /* false: settings only */
     char name[MOST_NAME_BYTES];
 } walk;
@@ -219,7 +223,7 @@ static bool is_inside(const walk *w, sd_pickled v)
 static sd_status enter(walk *w, sd_pickled v, size_t name_bytes, bool settings, sd_pickled skip)
 {
     const sd_pickle *p = &w->t->pickle;
-    w->steps += sd_pickle_count(p, v) + 1;
+    w->t->steps += sd_pickle_count(p, v) + 1;
     if (is_inside(w, v)) return SD_OK;
     if (w->depth == MOST_LEVELS) return sd_fail(w->t->e, SD_ERR_FORMAT, "%s: its pickle is too deep", w->t->f->path);
     w->level[w->depth++] = (level){.of = v, .at = sd_pickle_begin(p, v), .skip = skip, .name_bytes = name_bytes,
@@ -249,7 +253,7 @@ static sd_status see(walk *w, sd_pickled v, size_t name_bytes, bool settings)
         return w->tensors ? enter(w, v, name_bytes, false, 0) : SD_OK;
     if (!members) return settings ? add_setting(w->t, v, w->name) : SD_OK;
     if (!w->tensors && w->depth >= SETTING_LEVELS) return SD_OK;
-    w->steps += sd_pickle_count(p, members);
+    w->t->steps += sd_pickle_count(p, members);
     if (kind == SD_PICKLED_OBJECT && is_network(p, members))
         return w->tensors ? enter_network(w, members, name_bytes) : SD_OK;
     settings = settings && w->depth < SETTING_LEVELS && (kind == SD_PICKLED_DICT || !w->tensors);
@@ -278,7 +282,7 @@ static bool add_key(walk *w, const level *l, sd_pickled key, size_t *bytes)
     if (!s && l->pairs && !sd_pickle_int(&w->t->pickle, key, &i)) return false;
     if (s && n && *s == '_' && !w->tensors) return false;   /* what programs keep for themselves */
     if (!s) n = (size_t)snprintf(digits, sizeof digits, "%lld", (long long)i), s = digits;
-    w->steps += sd_pickle_count(&w->t->pickle, l->skip);
+    w->t->steps += sd_pickle_count(&w->t->pickle, l->skip);
     if (has_item(&w->t->pickle, l->skip, s, n)) return false;
     if (memchr(s, '\0', n) || n >= sizeof w->name - l->name_bytes - 1) {
         sd_fail(w->t->e, SD_ERR_FORMAT, "%s: a name in its pickle has a NUL, or more than %d bytes", w->t->f->path,
@@ -298,7 +302,7 @@ static void step(walk *w)
     level *l = &w->level[w->depth - 1];
     sd_pickled key = 0, v = 0;
     size_t bytes = 0;
-    if (w->steps > MOST_STEPS(&w->t->pickle)) {
+    if (w->t->steps > MOST_STEPS(&w->t->pickle)) {
         sd_fail(w->t->e, SD_ERR_FORMAT, "%s: the same values of its pickle are reached in too many ways",
                 w->t->f->path);
         return;
@@ -313,14 +317,14 @@ static void step(walk *w)
 
 static sd_status walk_all(sd_torch_file *t, sd_pickled v, const char *name, bool tensors)
 {
-    walk *w = calloc(1, sizeof *w);
-    if (!w) return sd_fail(t->e, SD_ERR_MEMORY, "%s: no memory to read its pickle", t->f->path);
-    w->t = t;
-    w->tensors = tensors;
-    snprintf(w->name, sizeof w->name, "%s", name);
-    see(w, v, strlen(name), true);
-    while (w->depth && !sd_fail_if_stopped(t->e)) step(w);
-    free(w);
+    walk w;
+    w.t = t;
+    w.depth = 0;
+    w.tensors = tensors;
+    snprintf(w.name, sizeof w.name, "%s", name);
+    t->steps++;
+    see(&w, v, strlen(name), true);
+    while (w.depth && !sd_fail_if_stopped(t->e)) step(&w);
     return t->e->status;
 }
 

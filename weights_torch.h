@@ -25,6 +25,8 @@ typedef struct sd_torch_file {
     double unpacked_bytes;
     sd_torch_storage *storage;   /* of a file in the legacy form: all of them, sorted by key */
     size_t n_storages;
+    size_t steps;                /* that the walk through the object has taken, of those that it may take */
+    size_t held;                 /* bytes of entries and names */
     sd_error *e;
 } sd_torch_file;
 

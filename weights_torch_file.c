@@ -95,10 +95,13 @@ static const sd_zip_entry *find_root(sd_torch_file *t)
 
 static sd_status check_byte_order(sd_torch_file *t)
 {
-    char path[300];
+    char path[300], order[16] = "";
     snprintf(path, sizeof path, "%sbyteorder", t->root);
     const sd_zip_entry *z = sd_zip_find(&t->zip, path);
-    if (!z || z->deflated || (z->bytes == 6 && memcmp(z->data, "little", 6) == 0)) return SD_OK;
+    if (!z) return SD_OK;
+    if (z->bytes < sizeof order && z->deflated && sd_zip_inflate(z, order, t->f->path, t->e)) return t->e->status;
+    if (z->bytes < sizeof order && !z->deflated) memcpy(order, z->data, z->bytes);
+    if (strcmp(order, "little") == 0) return SD_OK;
     return sd_fail(t->e, SD_ERR_UNSUPPORTED, "%s was saved on a big-endian machine, and is not read: load it with "
                    "torch and save it again on a little-endian one", t->f->path);
 }

@@ -205,6 +205,38 @@ TEST(graphs_with_too_many_ways_or_too_deep_are_refused)
     }
 }
 
+/* `from`, n times `each`, `to`. */
+static bytes repeated(const char *from, const char *each, int n, const char *to)
+{
+    bytes a = {0};
+    add(&a, from, strlen(from));
+    for (int i = 0; i < n; i++) add(&a, each, strlen(each));
+    add(&a, to, strlen(to));
+    return a;
+}
+
+TEST(many_references_to_a_few_values_are_refused_and_not_followed)
+{
+    const struct { bytes a; const char *says; } cases[] = {
+        /* one tensor, a hundred thousand times: 128 bytes for each of two */
+        {repeated("]p0\n0]p1\n0" GOOD "p2\n0g1\n(", "h\2", 100000, "e."), "names the same tensors too often"},
+        /* settings: a large dictionary under many keys beside the tensors */
+        {repeated("}p0\n0(dp3\n(", "I1\nN", 3000, "u0}Vstate_dict\n}Va\n" GOOD "ss("), NULL},
+    };
+    for (size_t i = 0; i < SD_COUNT(cases); i++) {
+        bytes a = cases[i].a;
+        sd_weight_file f;
+        sd_error e = {0};
+        if (!cases[i].says) {
+            for (int k = 0; k < 3000; k++) add(&a, "Vb\ng3\n", 6);
+            add(&a, "u.", 2);
+        }
+        open_pickle(&f, (const char *)a.b, a.n, &e);
+        check_refused("references", &f, &e, SD_ERR_FORMAT, cases[i].says ? cases[i].says : "in too many ways");
+        free(a.b);
+    }
+}
+
 /* -------------------------------------------------------------------------------------- archives */
 
 TEST(archives_that_are_not_of_torch_are_refused_by_what_they_lack)
@@ -398,6 +430,7 @@ int main(void)
         cmocka_unit_test(a_storage_that_is_shorter_than_its_tensor_is_refused),
         cmocka_unit_test(values_that_contain_themselves_are_walked_once),
         cmocka_unit_test(graphs_with_too_many_ways_or_too_deep_are_refused),
+        cmocka_unit_test(many_references_to_a_few_values_are_refused_and_not_followed),
         cmocka_unit_test(archives_that_are_not_of_torch_are_refused_by_what_they_lack),
         cmocka_unit_test(an_archive_that_would_become_far_larger_is_refused_before_it_is_unpacked),
         cmocka_unit_test(a_view_of_a_storage_begins_where_it_says),
