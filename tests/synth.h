@@ -67,6 +67,7 @@ typedef struct golden {
     sd_weight_file file;
 } golden;
 sd_status golden_open(golden *g, const char *config, sd_error *e);
+sd_status golden_open_file(golden *g, const char *path, sd_error *e);
 void golden_close(golden *g);
 
 typedef struct golden_result {

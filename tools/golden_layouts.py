@@ -287,8 +287,8 @@ def make(config, out):
     print("  torch-float32's own error: " + ", ".join("%s %.1e" % v for v in e32.items()))
     make_golden.check_mistakes(wrong, e32)
     keep = {k: v for k, v in truth.items() if k.startswith(("latents.", "prompt_embeds", "image"))}
-    golden = make_golden.stored({"run.file." + k: v for k, v in keep.items()},
-                                {"run.file." + k: v for k, v in single.items()})
+    names = {k: k if k == "prompt_embeds" else "run.file." + k for k in keep}
+    golden = make_golden.stored({names[k]: v for k, v in keep.items()}, {names[k]: single[k] for k in keep})
     if known:
         golden.update(make_golden.stored(*quantized_runs((pipe64, pipe32), last(truth))))
     golden["tokens"] = truth["tokens"].numpy()
