@@ -144,7 +144,7 @@ sd_status sd_resolve(sd_ctx *c, const sd_params *params, sd_params *out, sd_sche
     *out = given;
     out->copies = NULL;
     if (sd_need(c, SD_PART_ALL) || sd_unet_can_draw(&c->model.unet->cfg, &c->err) || check_prompts(p, &c->err) ||
-        resolve_edit(c, p, out, edit))
+        (!p->sampling.prediction && sd_probe(c)) || resolve_edit(c, p, out, edit))
         return c->err.status;
     int scale = sd_vae_scale(&c->model.vae->cfg);
     if (check_side(c, "width", &out->width, scale * c->model.unet->cfg.width, scale)
