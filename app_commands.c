@@ -65,7 +65,7 @@ static const cli_command schedule_command = {
 static cli_option plan_options[] = {
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
     MODEL_OPTION,
-    {CLI_TEXT, 0, "config", AT(config), 0, 0, "NAME", "sd15, sd21, sdxl, sdxl-refiner, or a UNet's config.json"},
+    {CLI_TEXT, 0, "config", AT(config), 0, 0, "NAME", "a family's name (sd15, sdxl, ...) or a UNet's config.json"},
     PARAM("width"),
     PARAM("height"),
     {CLI_FLAG, 0, "json", AT(json), 0, 0, NULL, "one JSON object"},

@@ -6,7 +6,9 @@
 
 /* The possible values of options that are the program's own. Those of parameters are in the library's table. */
 static const struct { const char *option, *words; } choices[] = {
-    {"residency", "map stream ram"}, {"gemm", "own openblas"}, {"config", "sd15 sd21 sdxl sdxl-refiner"},
+    {"residency", "map stream ram"}, {"gemm", "own openblas"},
+    {"config", "sd15 sd15-inpaint instruct-pix2pix lcm small-sd bk-sdm-small tiny-sd sd21 sd21-base sd21-inpaint "
+               "sd2-depth sd-turbo x4-upscaler sdxl sdxl-inpaint sdxl-turbo ssd-1b vega sdxl-refiner"},
 };
 
 static void add(char *out, size_t size, const char *word)
