@@ -278,7 +278,7 @@ static int inflate_all(z_stream *s, const sd_zip_entry *t, unsigned char *to, sd
 static uint32_t crc_of(const unsigned char *p, size_t n)
 {
     uLong crc = crc32(0, NULL, 0);
-    for (; n; n -= at_most(n), p += at_most(n)) crc = crc32(crc, p, at_most(n));
+    for (size_t at = 0; at < n; at += at_most(n - at)) crc = crc32(crc, p + at, at_most(n - at));
     return (uint32_t)crc;
 }
 

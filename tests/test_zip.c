@@ -286,12 +286,58 @@ TEST(zip64_is_read_and_its_lies_are_seen)
     }
 }
 
+#ifdef SD_WITH_ZLIB
+/* [ISO 3309], bit by bit */
+static uint32_t crc_by_hand(const unsigned char *p, size_t n)
+{
+    uint32_t crc = UINT32_MAX;
+    for (size_t i = 0; i < n; i++) {
+        crc ^= p[i];
+        for (int k = 0; k < 8; k++) crc = crc >> 1 ^ (crc & 1 ? UINT32_C(0xEDB88320) : 0);
+    }
+    return ~crc;
+}
+#endif
+
+/* zlib is given 16 MiB at a time; an embedding of tokens is larger. */
+TEST(what_is_larger_than_one_step_is_unpacked_and_checked)
+{
+#ifdef SD_WITH_ZLIB
+    enum { BLOCK = 65535, BYTES = (16 << 20) + 3 * BLOCK / 2, BLOCKS = BYTES / BLOCK + 1 };
+    unsigned char *file = malloc(BYTES), *to = malloc(BYTES), *packed = malloc(BYTES + 5 * BLOCKS), *at = packed;
+    assert_true(file && to && packed);
+    for (size_t i = 0; i < BYTES; i++) file[i] = (unsigned char)(i * i >> 7);
+    for (size_t i = 0; i < BYTES; i += BLOCK) {   /* blocks that are not compressed [RFC 1951, 3.2.4] */
+        size_t n = BYTES - i < BLOCK ? BYTES - i : BLOCK;
+        *at++ = i + n == BYTES;
+        *at++ = (unsigned char)n;
+        *at++ = (unsigned char)(n >> 8);
+        *at++ = (unsigned char)~n;
+        *at++ = (unsigned char)(~n >> 8);
+        memcpy(at, file + i, n);
+        at += n;
+    }
+    sd_error e = {0};
+    sd_zip_entry t = {"data/1", packed, (size_t)(at - packed), BYTES, crc_by_hand(file, BYTES), true};
+    if (sd_zip_inflate(&t, to, "x.ckpt", &e)) fail_msg("%s", e.text);
+    assert_memory_equal(to, file, BYTES);
+    t.crc ^= 1;
+    assert_int_equal(sd_zip_inflate(&t, to, "x.ckpt", &e), SD_ERR_FORMAT);
+    free(file);
+    free(to);
+    free(packed);
+#else
+    skip();
+#endif
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(files_of_an_archive_are_found_where_their_own_headers_say),
         cmocka_unit_test(a_comment_may_follow_and_rubbish_may_not),
         cmocka_unit_test(what_is_deflated_is_unpacked_and_checked),
+        cmocka_unit_test(what_is_larger_than_one_step_is_unpacked_and_checked),
         cmocka_unit_test(every_hostile_archive_gets_its_own_sentence),
         cmocka_unit_test(an_archive_that_is_cut_anywhere_is_refused),
         cmocka_unit_test(a_file_that_is_listed_twice_is_refused),

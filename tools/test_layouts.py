@@ -210,7 +210,7 @@ def alone(part, rename=lambda k: k, prefix=""):
 
 def old_vae(model, path):
     layouts.write_safetensors(path, layouts.renamed(model.parts["vae"], list(layouts.old_vae_map())))
-    return ["-m", model.directory, "--vae", path], None
+    return ["-m", model.directory, "--vae", path, "--config", model.configs], None
 
 
 def stem_of(part):
