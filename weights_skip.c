@@ -28,7 +28,7 @@ static const sd_skip_rule rules[] = {
     {"low_scale_model.*", "a table of the noise for the small picture"},
     {"embedder.*,noise_augmentor.*", "unCLIP's encoder of pictures"},
     {"safety_checker.*,*.concept_embeds,*.special_care_embeds", "a part of the safety checker"},
-    {"*.vision_model.*,vision_model.*,*visual_projection.weight,cond_stage_model.model.visual.*,*.model.visual.*",
+    {"*.vision_model.*,vision_model.*,*visual_projection.weight,*.model.visual.*",
      "a part of CLIP's encoder of pictures"},
 };
 

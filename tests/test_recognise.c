@@ -381,6 +381,12 @@ TEST(the_first_mark_counts_and_families_whose_shapes_are_their_own_need_none)
     r = recognise(&m);
     assert_string_equal(r->prediction, "epsilon");
     assert_false(r->zero_snr);
+    text(&m, "ss_zero_terminal_snr", "True");
+    assert_true(recognise(&m)->zero_snr);
+    done(&m);
+    published(&m, "sd_xl_base_1.0.safetensors");
+    text(&m, "ss_zero_terminal_snr", "False");
+    assert_false(recognise(&m)->zero_snr);
     done(&m);
 }
 
@@ -389,6 +395,8 @@ TEST(a_title_tells_turbo_models_apart)
     static const struct { const char *file, *title, *mark, *family, *prediction; } cases[] = {
         {"sd_xl_turbo_1.0_fp16.safetensors", "Stable Diffusion XL Turbo", NULL, "sdxl-turbo", "epsilon"},
         {"sd_xl_turbo_1.0_fp16.safetensors", "Stable Diffusion XL", NULL, "sdxl", "epsilon"},
+        {"sd_xl_turbo_1.0_fp16.safetensors", "sdxl_turbo", NULL, "sdxl-turbo", "epsilon"},
+        {"v2-1_512-ema-pruned.safetensors", "SD-Turbo", NULL, "sd-turbo", "epsilon"},
         {"v2-1_512-ema-pruned.safetensors", "sd_turbo", NULL, "sd-turbo", "epsilon"},
         {"v2-1_512-ema-pruned.safetensors", "a turbo that predicts v", "v_pred", "sd21", "v_prediction"},
         {"v1-5-pruned-emaonly.safetensors", "turbo", NULL, "sd15", "epsilon"}};
@@ -611,6 +619,42 @@ TEST(the_header_says_how_prompts_are_padded)
     }
 }
 
+TEST(the_second_text_encoder_has_its_own_text)
+{
+    made m;
+    char *json = read_text("weights/tiny/text_encoder/config.json");
+    tiny(&m);
+    add_tiny(&m, "text_encoder", "model", "text_encoder_2.");
+    text(&m, "sd:text_encoder_2/config.json", json);
+    const sd_recognised *r = recognise(&m);
+    assert_false(sd_recognised_network(r, SD_PART_TEXT, 0)->has_config);
+    assert_true(sd_recognised_network(r, SD_PART_TEXT, 1)->has_config);
+    free(json);
+    done(&m);
+}
+
+/* Half a VAE, in the spelling of each convention. */
+TEST(a_half_of_a_vae_tells_its_levels)
+{
+    static const char *const files[] = {"vae-ft-mse-840000-ema-pruned.safetensors",
+                                        "vae/diffusion_pytorch_model.safetensors"};
+    static const char *const halves[] = {"encoder.", "decoder."};
+    for (int i = 0; i < 4; i++) {
+        made m;
+        published(&m, files[i / 2]);
+        size_t n = 0;
+        for (size_t k = 0; k < m.file.n; k++)   /* without the other half */
+            if (strncmp(m.file.entry[k].name, halves[1 - i % 2], 8) != 0) m.file.entry[n++] = m.file.entry[k];
+            else free(m.file.entry[k].name);
+        m.file.n = n;
+        const sd_network *v = sd_recognised_network(recognise(&m), SD_PART_VAE, 0);
+        assert_non_null(v);
+        assert_true(v->has_config && v->vae.levels == 4 && v->vae.layers == 2 && v->vae.latent_channels == 4);
+        assert_true(v->vae.channels[0] == 128 && v->vae.channels[1] == 256 && v->vae.channels[3] == 512);
+        done(&m);
+    }
+}
+
 TEST(configurations_in_the_header_come_before_shapes)
 {
     static const struct { unsigned part; const char *key, *path; } texts[] = {
@@ -663,6 +707,8 @@ int main(void)
         cmocka_unit_test(each_root_is_found_in_each_spelling),
         cmocka_unit_test(shapes_of_an_unknown_model_give_all_but_heads_and_groups),
         cmocka_unit_test(the_header_says_how_prompts_are_padded),
+        cmocka_unit_test(the_second_text_encoder_has_its_own_text),
+        cmocka_unit_test(a_half_of_a_vae_tells_its_levels),
         cmocka_unit_test(configurations_in_the_header_come_before_shapes),
     };
     return cmocka_run_group_tests_name("recognise", tests, temp_make, temp_remove);
