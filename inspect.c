@@ -49,7 +49,7 @@ static void read_scheduler(sd_seen *s, sd_error *e)
 {
     char path[4096];
     sd_error own = {.halt = e->halt};
-    if (sd_path_join(path, sizeof path, s->path, "scheduler/scheduler_config.json", &own) || !sd_is_file(path)) return;
+    if (sd_path_join(path, sizeof path, s->at, "scheduler/scheduler_config.json", &own) || !sd_is_file(path)) return;
     sd_json *root = sd_json_read(path, 1 << 20, &own);
     const char *name = sd_json_text(sd_json_get(root, "_class_name"));
     const char *prediction = sd_json_text(sd_json_get(root, "prediction_type"));
@@ -63,22 +63,27 @@ static sd_status open_directory(sd_seen *s, sd_error *e)
     char dir[4096];
     s->directory = true;
     for (size_t i = 0; i < SD_COUNT(components) && e->status == SD_OK; i++) {
-        if (sd_path_join(dir, sizeof dir, s->path, components[i].dir, e) || !sd_is_dir(dir)) continue;
+        if (sd_path_join(dir, sizeof dir, s->at, components[i].dir, e) || !sd_is_dir(dir)) continue;
         sd_seen_part *p = new_part(s, components[i].dir);
         if (!sd_store_open_dir(&p->store, dir, components[i].stem, e)) find_config(p, dir, e);
     }
-    if (e->status == SD_OK && s->n_parts == 0) return open_component(s, s->path, e);
-    if (!sd_path_join(dir, sizeof dir, s->path, "tokenizer", e)) s->tokenizer = sd_is_dir(dir);
+    if (e->status == SD_OK && s->n_parts == 0) return open_component(s, s->at, e);
+    if (!sd_path_join(dir, sizeof dir, s->at, "tokenizer", e)) s->tokenizer = sd_is_dir(dir);
     read_scheduler(s, e);
     return e->status;
 }
 
+/* As drawing finds a model: through Hugging Face's cache, and to the only file of weights in a directory. */
 static sd_status open_path(sd_seen *s, sd_error *e)
 {
-    if (sd_find_dir(s->path, e)) return open_directory(s, e);
-    if (e->status) return e->status;
-    if (sd_is_absent(s->path)) return sd_fail(e, SD_ERR_MISSING, "there is no file or directory %s", s->path);
-    return sd_store_open_file(&new_part(s, "")->store, s->path, e);
+    static const sd_log quiet;
+    sd_path_kind kind;
+    if (strlen(s->path) < sizeof s->at && sd_is_absent(s->path))
+        return sd_fail(e, SD_ERR_MISSING, "there is no file or directory %s", s->path);
+    if (sd_path_resolve(s->at, &kind, s->path, &quiet, e)) return e->status;
+    if (kind != SD_PATH_FILE) return open_directory(s, e);
+    sd_seen_part *p = new_part(s, "");
+    return sd_store_open_file(&p->store, s->at, e);
 }
 
 /* ---------------------------------------------------------------------------------- networks, bound */
@@ -97,11 +102,17 @@ static void name_network(sd_seen_network *w)
         }
 }
 
+static sd_status no_network(sd_seen_network *w)
+{
+    return sd_fail(&w->err, SD_ERR_SHAPE, "the shapes of its tensors make no %s", w->title);
+}
+
 /* A component's config.json says how the network is built; else what was recognised does. */
 static sd_status bind_unet(sd_seen_network *w)
 {
     sd_unet_config c = w->is->unet;
     if (w->config && sd_unet_config_read(&c, w->config, &w->err)) return w->err.status;
+    if (c.levels < 1) return no_network(w);
     if (sd_unet_walk(&w->net.unet, &c, &w->err)) return w->err.status;
     return sd_unet_bind(&w->net.unet, &w->binder);
 }
@@ -110,6 +121,7 @@ static sd_status bind_vae(sd_seen_network *w)
 {
     sd_vae_config c = w->is->vae;
     if (w->config && sd_vae_config_read(&c, w->config, &w->err)) return w->err.status;
+    if (c.levels < 1) return no_network(w);
     if (sd_vae_walk(&w->net.vae, &c, &w->err)) return w->err.status;
     return sd_vae_bind(&w->net.vae, &w->binder);
 }
@@ -118,6 +130,7 @@ static sd_status bind_text(sd_seen_network *w)
 {
     sd_clip_config c = w->is->clip;
     if (w->config && sd_clip_config_read(&c, w->config, &w->err)) return w->err.status;
+    if (c.layers < 1 || c.width < 1) return no_network(w);
     return sd_clip_bind(&w->net.clip, &c, &w->binder);
 }
 
@@ -126,6 +139,7 @@ static void bind_network(sd_seen *s, sd_seen_part *p, sd_seen_network *w, bool c
     bool unet = w->is->part == SD_PART_UNET, text = w->is->part == SD_PART_TEXT;
     name_network(w);
     w->err.halt = e->halt;
+    if (!s->directory && p->is.n_networks == 1 && !sd_config_beside(p->config, s->at, w->is->part)) *p->config = 0;
     w->config = *p->config && p->is.n_networks == 1 ? p->config : NULL;
     w->binder = (sd_binder){.store = &p->store, .root = w->is->root && *w->is->root ? w->is->root : NULL,
                             .strip = text ? "text_model." : NULL, .err = &w->err, .look = !copies};

@@ -2,7 +2,7 @@
 #ifndef SD_INSPECT_H
 #define SD_INSPECT_H
 
-#include "recognise.h"
+#include "model.h"
 #include "sha256.h"
 #include "weights_values.h"
 
@@ -38,7 +38,8 @@ typedef struct sd_file_hashes {
 
 enum { SD_SEEN_PARTS = 8 };
 typedef struct sd_seen {
-    const char *path;
+    const char *path;              /* as it was given */
+    char at[4096];                 /* where that leads to */
     bool directory;
     sd_seen_part part[SD_SEEN_PARTS];
     int n_parts;

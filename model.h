@@ -139,6 +139,8 @@ sd_status sd_model_find_layout(sd_model *m, const sd_model_request *q, sd_error 
 /* Follows a path to what is meant: out of a repository in Hugging Face's cache to its snapshot, and to the only file of
  * weights in a directory that is neither of the other two. An error if nothing is there, or several such files. */
 sd_status sd_path_resolve(char out[4096], sd_path_kind *kind, const char *path, const sd_log *log, sd_error *e);
+/* The config.json of a part in the directory of its file, as people keep them together; false: there is none. */
+bool sd_config_beside(char path[4096], const char *file, unsigned part);
 /* Finds a module. *found false, without an error: the model does not have it, and need not. */
 sd_status sd_origin_find(sd_model *m, const sd_module_place *place, const sd_model_request *q, sd_origin *out,
                          bool *found, sd_error *e);

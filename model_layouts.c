@@ -228,6 +228,13 @@ static unsigned part_of_config(const char *dir)
     return part;
 }
 
+bool sd_config_beside(char path[PATH_BYTES], const char *file, unsigned part)
+{
+    char dir[PATH_BYTES];
+    parent(dir, file);
+    return part_of_config(dir) == part && exists(path, dir, "config.json");
+}
+
 /* The configuration that --config names counts more than a file's. */
 static void use_config(const sd_model *m, const sd_module_place *place, sd_origin *out)
 {

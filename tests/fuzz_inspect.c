@@ -1,6 +1,6 @@
-/* fuzz_inspect.c - sd inspect: whatever tensors and texts a file has, there is a text, and JSON that is JSON. The lines are
- * those of fuzz_recognise ("conv_in.weight 8,4,3,3"; "=", a key and a value); they become a safetensors file whose numbers
- * are a hole. */
+/* fuzz_inspect.c - sd inspect: whatever tensors and texts a file has, there is a text, and JSON that is JSON. The lines
+ * are those of fuzz_recognise ("conv_in.weight 8,4,3,3"; "=", a key and a value); they become a safetensors file whose
+ * numbers are a hole. */
 #define _XOPEN_SOURCE 700
 #define _FILE_OFFSET_BITS 64
 #include "fuzz.h"

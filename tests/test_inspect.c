@@ -470,6 +470,61 @@ TEST(a_directory_is_seen_as_a_whole)
     assert_non_null(strstr(ran.out, "sd -m MODEL --vae weights/tiny/vae -p \"a red apple\""));
 }
 
+/* Words of a command line without quotes in words; MODEL becomes the model in the box. */
+static int split(char *command, const char **words)
+{
+    int n = 0;
+    for (char *at = strtok(command, " "); at; at = strtok(NULL, " "))
+        words[n++] = strcmp(at, "MODEL") ? at : "weights/tiny";
+    return n;
+}
+
+/* What is printed as "draw with it" draws. */
+TEST(the_command_draws)
+{
+    char file[4096], *command;
+    snprintf(file, sizeof file, "%s", in_work("whole.safetensors"));
+    remove(file);
+    RUN("convert", "-q", "weights/tiny", file);
+    expect_success("convert");
+    const char *const paths[] = {"weights/tiny", file, "weights/tiny/vae",
+                                 "weights/tiny/text_encoder/model.safetensors",
+                                 "weights/tiny/unet/diffusion_pytorch_model.safetensors"};
+    for (size_t i = 0; i < SD_COUNT(paths); i++) {
+        RUN("inspect", "--json", paths[i]);
+        expect_success(paths[i]);
+        sd_json *j = answer();
+        command = strdup(text_at(first_of(j, "inspected"), "command"));
+        sd_json_free(j);
+        char *prompt = strstr(command, " -p \"a red apple\"");
+        if (!prompt) fail_msg("%s: %s", paths[i], command);
+        *prompt = 0;
+        const char *words[40] = {NULL};
+        int n = split(command + strlen("sd "), words);
+        static const char *const rest[] = {"-p", "a red apple", "--steps", "1", "-W", "32", "-H", "32", "-s", "1",
+                                          "-q", "-o"};
+        for (size_t k = 0; k < SD_COUNT(rest); k++) words[n++] = rest[k];
+        words[n] = temp_path("drawn.ppm");
+        run_list(words);
+        if (ran.code) fail_msg("%s does not draw: %s", command, ran.err);
+        free(command);
+    }
+    remove(file);
+    temp_clear();
+}
+
+/* People keep a part's file beside its config.json. */
+TEST(a_configuration_beside_a_file_belongs_to_it)
+{
+    RUN("inspect", "--json", "weights/tiny/unet/diffusion_pytorch_model.safetensors");
+    expect_success("inspect");
+    sd_json *j = answer();
+    const sd_json *config = sd_json_get(first_of(first_of(j, "inspected"), "networks"), "config");
+    assert_string_equal(text_at(config, "from"), "weights/tiny/unet/config.json");
+    assert_true(sd_json_is(sd_json_get(config, "guessed"), SD_JSON_FALSE));
+    sd_json_free(j);
+}
+
 /* The command that is printed can be pasted into a shell. */
 TEST(names_are_quoted_for_a_shell)
 {
@@ -579,12 +634,13 @@ TEST(differences_of_two_files_are_named)
 /* Three forms of torch.save with the same weights: a zip, one pickle after another, tensors that are not contiguous. */
 TEST(the_same_weights_in_other_files_do_not_differ)
 {
-    static const char *const files[][2] = {{LAYOUTS "lightning.ckpt", "pickle in a zip"}, {LAYOUTS "strides.pt", "pickle"}};
+    static const char *const files[][2] = {{LAYOUTS "lightning.ckpt", "pickle in a zip"},
+                                           {LAYOUTS "strides.pt", "pickle"}};
     for (size_t i = 0; i < SD_COUNT(files); i++) {
         RUN("inspect", files[i][0]);
         expect_success(files[i][0]);
         assert_non_null(strstr(ran.out, files[i][1]));
-        assert_non_null(strstr(ran.out, "nothing says whether the UNet predicts epsilon or v_prediction"));
+        assert_non_null(strstr(ran.out, "it is not said whether the UNet predicts"));
         assert_non_null(strstr(ran.out, "--config DIR"));
         RUN("inspect", "--diff", LAYOUTS "legacy.ckpt", files[i][0]);
         expect_success("inspect --diff");
@@ -668,6 +724,8 @@ int main(void)
         cmocka_unit_test(long_texts_of_a_header_are_shortened_unless_they_are_asked_for),
         cmocka_unit_test(tensors_are_listed_by_their_names),
         cmocka_unit_test(a_directory_is_seen_as_a_whole),
+        cmocka_unit_test(the_command_draws),
+        cmocka_unit_test(a_configuration_beside_a_file_belongs_to_it),
         cmocka_unit_test(names_are_quoted_for_a_shell),
         cmocka_unit_test(what_cannot_be_read_ends_in_one_line),
         cmocka_unit_test(several_are_told_one_after_another),
