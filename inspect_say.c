@@ -126,11 +126,11 @@ void sd_seen_odd(const sd_seen *s, sd_text *lines)
     if (s->extra)
         sd_text_add(lines, "%zu tensor%s known to nobody here\n", s->extra, s->extra > 1 ? "s are" : " is");
     if (needs_config(s))
-        sd_text_add(lines, "no family has such shapes: only --config can tell how many heads, groups and the like there "
-                    "are\n");
+        sd_text_add(lines, "no family has such shapes: only --config can tell how many heads, groups and the like "
+                    "there are\n");
     if (count_networks(s, SD_PART_UNET) && !*s->prediction)
         sd_text_add(lines, "it is not said whether the UNet predicts epsilon or v_prediction%s%s%s: unless "
-                    "--prediction says it, or a YAML file beside this one, the UNet is asked before the first picture\n",
+                    "--prediction does, or a YAML file beside it, the UNet is asked before the first picture\n",
                     s->main->hint ? " (likely " : "", s->main->hint ? s->main->hint : "", s->main->hint ? ")" : "");
     odd_hashes(s, lines);
 }

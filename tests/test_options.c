@@ -249,7 +249,8 @@ TEST(bash_completes_commands_options_and_values)
             "sd2\n"
         "try sd help sche; try sd --residency m; try sd --timings j; try sd encode docs/app; try sd -p x --seed 5\n";
     static const char expected[] = "sd pl: plan\nsd --samp: --sampler-rng --sampling-method\n"
-        "sd -p x --sampling-method dpm++2m: dpm++2m dpm++2m_sde\nsd plan --conf: --config\nsd plan --config sd2: sd21\n"
+        "sd -p x --sampling-method dpm++2m: dpm++2m dpm++2m_sde\nsd plan --conf: --config\n"
+        "sd plan --config sd2: sd21 sd21-base sd21-inpaint sd2-depth\n"
         "sd help sche: schedule\nsd --residency m: map\nsd --timings j: json\nsd encode docs/app: docs/apple.png\n"
         "sd -p x --seed 5: \n";
     char command[4300], said[4096] = "";
