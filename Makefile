@@ -280,6 +280,11 @@ test-full: $(OUT)/sd
 test-samplers: $(OUT)/$(SHARED)
 	$(PYTHON) tools/test_samplers.py --library $(OUT)/$(SHARED)
 
+# Needs gguf besides the oracle.
+.PHONY: test-layouts
+test-layouts: $(OUT)/sd
+	$(PYTHON) tools/test_layouts.py --program ./sd
+
 # Kernels on the shapes of SD 1.5, then the stages of a model: the one in weights/tiny, or  make bench MODEL=directory
 .PHONY: bench
 bench: $(BUILD)/tools/bench
@@ -356,6 +361,7 @@ help:
 	@echo '  test       builds and runs every test and the example; the last line counts them'
 	@echo '  test-full  Python: a model of full SD 1.5 size against diffusers in float32 and float64'
 	@echo '  test-samplers  Python: every sampler through a tiny UNet, step by step, against diffusers and k-diffusion'
+	@echo '  test-layouts  Python: models in every layout that people have draw the same picture as their directory'
 	@echo '  test-faults  every system call and allocation of some runs fails once: no crash, leak or half file'
 	@echo '  asan       the tests under the address and undefined behaviour sanitizers'
 	@echo '  fuzz       anything fed to every reader, a minute each: FUZZ="fuzz_image fuzz_config" FUZZ_SECONDS=1200; needs clang'

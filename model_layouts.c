@@ -294,10 +294,11 @@ static bool says_padding(const char *dir)
     return false;
 }
 
-/* CLIP's padding is the end token or "!", ids 49407 and 0 of its vocabulary. */
+/* CLIP's padding is the end token or "!", ids 49407 and 0 of its vocabulary. A file may say it in its header. */
 static const char *padding(const sd_model *m, int index)
 {
-    return m->family && m->family->pad[index] == 0 ? "!" : "<|endoftext|>";
+    const int *pad = m->main && !m->config_family ? m->main->what.pad : m->family ? m->family->pad : NULL;
+    return pad && pad[index] == 0 ? "!" : "<|endoftext|>";
 }
 
 static sd_status given_tokenizer(sd_model *m, const sd_module_place *place, const sd_model_request *q, sd_origin *out,

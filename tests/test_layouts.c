@@ -122,7 +122,8 @@ static float number(const sd_entry *t, size_t i)
 }
 
 /* torch.save's own files (tests/golden/layouts) -> their tensors */
-static const char *const pickles[][2] = {{"lightning.ckpt", "ckpt-ema"}, {"legacy.ckpt", "ckpt"}, {"strides.pt", "ckpt"}};
+static const char *const pickles[][2] = {
+    {"lightning.ckpt", "ckpt-ema"}, {"legacy.ckpt", "ckpt"}, {"strides.pt", "ckpt"}};
 
 TEST(pickles_have_every_tensor_of_their_model)
 {
@@ -164,7 +165,7 @@ TEST(pickles_have_every_tensor_of_their_model)
 
 /* A file in a layout, and the oracle's run that it must agree with. */
 typedef struct drawn {
-    const char *layout;            /* of tests/golden/layouts; with a point: one of its files, of the model ckpt-small */
+    const char *layout;            /* of tests/golden/layouts; with a point: one of its files, ckpt-small's */
     const char *run;               /* in tests/golden/layouts/CONFIG.safetensors */
     const char *ending;            /* safetensors or GGUF */
     sd_dtype dtype;                /* of its floats */
@@ -316,7 +317,8 @@ static void draw_file(const drawn *d)
     look_at_mistakes(&n);
     if (same != same_picture(&image, picture_of(config)))
         fail_msg("%s: the picture is %s the directory's", d->layout, same ? "not" : "unexpectedly");
-    print_message("%-14s %-11s %-7s at most %.2f of the bound\n", d->layout, d->ending, sd_dtype_name(d->dtype), n.worst);
+    print_message("%-14s %-11s %-7s at most %.2f of the bound\n", d->layout, d->ending, sd_dtype_name(d->dtype),
+                  n.worst);
     sd_image_free(&image);
     golden_close(&n.golden);
     sd_close(n.ctx);
@@ -325,6 +327,35 @@ static void draw_file(const drawn *d)
 TEST(files_in_every_layout_are_drawn_as_the_oracle_draws_them)
 {
     for (size_t i = 0; i < SD_COUNT(files); i++) draw_file(&files[i]);
+    temp_clear();
+}
+
+/* What the program itself makes of the directory needs no configuration: the file's header has it, the padding of
+ * prompts included, which for SD 2 is not what it is for most. */
+TEST(converted_files_draw_the_directorys_picture)
+{
+    static const char *const configs[] = {"sd1-small", "sd2-file"}, *const endings[] = {"safetensors", "gguf"};
+    for (size_t i = 0; i < SD_COUNT(configs) * SD_COUNT(endings); i++) {
+        const char *config = configs[i / 2];
+        char name[64];
+        sd_options o;
+        sd_convert_options to;
+        sd_image image;
+        sd_options_init(&o);
+        sd_convert_options_init(&to);
+        snprintf(name, sizeof name, "%s.%s", config, endings[i % 2]);
+        o.model = directory_of(config, true);
+        to.output = temp_path(name);
+        sd_ctx *c = open_context(&o, SD_OK);
+        if (sd_convert(c, &to)) fail_msg("%s: %s", name, sd_error_text(c));
+        sd_close(c);
+        o.model = to.output;
+        c = open_context(&o, SD_OK);
+        draw(c, name, config, &image);
+        if (!same_picture(&image, picture_of(config))) fail_msg("%s: another picture", name);
+        sd_image_free(&image);
+        sd_close(c);
+    }
     temp_clear();
 }
 
@@ -360,6 +391,7 @@ int main(void)
         cmocka_unit_test(small_single_files_have_the_names_and_ranks_of_published_ones),
         cmocka_unit_test(pickles_have_every_tensor_of_their_model),
         cmocka_unit_test(files_in_every_layout_are_drawn_as_the_oracle_draws_them),
+        cmocka_unit_test(converted_files_draw_the_directorys_picture),
         cmocka_unit_test(networks_in_files_of_their_own_draw_the_directorys_picture),
         cmocka_unit_test(lists_of_published_tensors_come_to_the_published_sizes),
     };

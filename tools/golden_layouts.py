@@ -199,7 +199,8 @@ def run_mistakes(pipe, config, right):
             scaled[name] = x / layouts.scale_of(x.numpy())
     with state(pipe.unet, **scaled):
         wrong["scale_weight_ignored"] = error(last(run(pipe)), right)
-    with state(pipe.unet, **{k: v[:, [1, 2, 3, 0]] for k, v in pipe.unet.state_dict().items() if k == "conv_in.weight"}):
+    conv_in = pipe.unet.conv_in.weight.data
+    with state(pipe.unet, **{"conv_in.weight": conv_in[:, [1, 2, 3, 0]]}):
         wrong["conv_in_rotated"] = error(last(run(pipe)), right)
     return wrong
 

@@ -5,7 +5,8 @@ Names: a map says how each network's modules are called elsewhere. Layouts are c
 tests/golden/layouts/layouts.txt has them:
     layout NAME CONFIG                      CONFIG: whose numbers, of tools/synth.py
     what TEXT
-    part PREFIX PART MAP [STRIP]            a network's tensors under the map's names; STRIP: a prefix that goes; - : none
+    part PREFIX PART MAP [STRIP]            a network's tensors under the map's names; STRIP: a prefix that goes;
+                                            - : none
     ema PREFIX PART MAP                     other numbers under the same names without dots: the average that a
                                             training kept
     own NAME TYPE SHAPE GAIN                a tensor that no network has; I64: n-1, n-2 .. 0
@@ -85,7 +86,8 @@ def openclip_map(layers):
                      ("mlp.c_fc", "mlp.fc1"), ("mlp.c_proj", "mlp.fc2")):
             yield "module", new + a, old + b
         for leaf in ("weight", "bias"):
-            yield ("join", new + "attn.in_proj_" + leaf) + tuple(old + "self_attn.%s_proj.%s" % (x, leaf) for x in "qkv")
+            three = [old + "self_attn.%s_proj.%s" % (x, leaf) for x in "qkv"]
+            yield ("join", new + "attn.in_proj_" + leaf, *three)
 
 
 def old_vae_map():
@@ -136,8 +138,10 @@ def layer_24(prefix, width=16, ff=32):
               "mlp.c_proj": (width, ff)}
     lines = []
     for name, s in shapes.items():
-        lines += ["own %s%s.weight F %s 0.5" % (p, name, ",".join(map(str, s))), "own %s%s.bias F %d 0.1" % (p, name, s[0])]
-    lines += ["own %sattn.in_proj_weight F %d,%d 0.5" % (p, 3 * width, width), "own %sattn.in_proj_bias F %d 0.1" % (p, 3 * width)]
+        lines += ["own %s%s.weight F %s 0.5" % (p, name, ",".join(map(str, s))),
+                  "own %s%s.bias F %d 0.1" % (p, name, s[0])]
+    lines += ["own %sattn.in_proj_weight F %d,%d 0.5" % (p, 3 * width, width),
+              "own %sattn.in_proj_bias F %d 0.1" % (p, 3 * width)]
     return lines + ["own %stext_projection F %d,%d 0.5" % (prefix, width, width), "own %slogit_scale F - 4" % prefix]
 
 

@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
 """Every layout of every family, written by the real tools and drawn by the program: `make test-layouts`.
 
-    python tools/test_layouts.py [--program ./sd] [--family NAME] [--only GLOB] [--markdown FILE] [--keep DIR]
-    python tools/test_layouts.py --full sd15 sd21     (a single file of full size: latents, time of opening, memory)
+    python tools/test_layouts.py [--program ./sd] [--family NAME] [--only GLOB] [--markdown FILE]
 
 A family is a small model: weights/tiny, or one with weights from a formula (tools/synth.py). A layout is a row of ROWS:
 it writes the model's tensors with safetensors, torch.save or gguf-py, and says with which options the program opens
@@ -15,12 +14,10 @@ import fnmatch
 import json
 import os
 import re
-import resource
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 
 import numpy as np
 import torch
@@ -386,7 +383,7 @@ def truth(a, model, change, where, known):
 
 
 def rounded_as_in_file(change, model, part, name, x):
-    """OpenCLIP's query, key and value share one tensor, and so its scale; the VAE's attention is a convolution there."""
+    """OpenCLIP's query, key and value share one tensor, and so its scale; the VAE's attention is convolutions there."""
     openclip = model.openclip if part == "text_encoder" else part == "text_encoder_2"
     found = re.match(r"(.*self_attn\.)[qkv](_proj\.(weight|bias))$", name)
     if openclip and found:
@@ -435,24 +432,6 @@ def test(a, where):
             for name, row in table.items():
                 f.write("| %s | %s |\n" % (name, " | ".join(row.get(k, "-") for k in families)))
     return failures
-
-
-# ------------------------------------------------------------------------------------------ full size
-
-def peak_and_time(command):
-    """Seconds and peak resident bytes of a command, with its output."""
-    start = time.monotonic()
-    done = subprocess.run(["/usr/bin/time", "-f", "%M", *command], capture_output=True, text=True)
-    seconds = time.monotonic() - start
-    if done.returncode:
-        sys.exit(done.stderr)
-    return seconds, int(done.stderr.strip().split("\n")[-1]) * 1024
-
-
-def full(a, where):
-    """A single file of published size against its directory: F16, random numbers, names and shapes as published."""
-    import test_full_single
-    return test_full_single.main(a, where)
 
 
 def main():
