@@ -1,8 +1,8 @@
 /* ops.h - floor 2: tensors, shape rules and the whole-tensor operations of which the networks are made.
  *
  * Activations are channels-last: [N,H,W,C] for feature maps and [N,T,C] for tokens, so that a 1x1 convolution, a linear
- * layer and the token view are the same bytes. Weights stay as the file has them: [O,I] or [O,I,kh,kw], of any type that
- * sd_widen_weight makes floats of.
+ * layer and the token view are the same bytes. Weights stay as the file has them: [O,I] or [O,I,kh,kw], of any type
+ * that sd_widen_weight makes floats of.
  *
  * An operation checks shapes, counts its work, allocates its result in the arena and calls the backend. With the null
  * backend (every entry NULL) nothing is computed: the same forward function yields shapes, FLOPs and the arena's exact
