@@ -197,7 +197,7 @@ sd_source *sd_model_source(sd_model *m, const char *path, const char *stem, sd_e
         return NULL;
     }
     m->source[m->n_sources++] = s;
-    bool in_memory = m->residency == SD_RESIDENCY_RAM;
+    bool in_memory = m->residency == SD_RESIDENCY_RAM && (m->parts & (SD_PART_TEXT | SD_PART_UNET | SD_PART_VAE));
     if (stem) (in_memory ? sd_store_load_dir : sd_store_open_dir)(&s->store, path, stem, e);
     else if (!(in_memory ? sd_store_load_file : sd_store_open_file)(&s->store, path, e)) sd_source_recognise(s, e);
     return e->status ? NULL : s;
@@ -436,8 +436,8 @@ bool sd_model_use(sd_model *m, const sd_module *module)
 
 /* ------------------------------------------------------------------------------------- fingerprint */
 
-/* Hashes of weights are added up, so that it does not matter how the weights are spread over files. They are taken under
- * diffusers' names and shapes, so that it does not matter either under which names files have them. */
+/* Hashes of weights are added up, so that it does not matter how the weights are spread over files. Names and shapes are
+ * those of diffusers, so that it does not matter either under which names files have them. */
 static void add_to_fingerprint(unsigned char sum[16], const sd_weight *w)
 {
     enum { SAMPLE = 64 };

@@ -124,6 +124,20 @@ static sd_status only_file(char path[PATH_BYTES], sd_path_kind *kind, const sd_l
     return SD_OK;
 }
 
+/* One of several shards means all of them: X-00001-of-00002.safetensors, X.safetensors.index.json. */
+static void leave_shard(char path[PATH_BYTES], const sd_log *log)
+{
+    char index[PATH_BYTES + 16];
+    const char *of = strstr(path, "-of-"), *dot = strrchr(path, '.');
+    if (!of || !dot || of - path < 6 || of[-6] != '-' || dot - of != 9 || strspn(of - 5, "0123456789") != 5
+        || strspn(of + 4, "0123456789") != 5)
+        return;
+    snprintf(index, sizeof index, "%.*s%s.index.json", (int)(of - 6 - path), path, dot);
+    if (sd_is_absent(index) || strlen(index) >= PATH_BYTES) return;
+    sd_logf(log, SD_LOG_NOTICE, "%s is one of several shards: all of them are opened, by %s", path, index);
+    strcpy(path, index);
+}
+
 sd_status sd_path_resolve(char out[PATH_BYTES], sd_path_kind *kind, const char *path, const sd_log *log, sd_error *e)
 {
     if (strlen(path) >= PATH_BYTES)
@@ -132,7 +146,7 @@ sd_status sd_path_resolve(char out[PATH_BYTES], sd_path_kind *kind, const char *
     bool found = sd_find_dir(path, e);
     *kind = SD_PATH_FILE;
     if (e->status) return e->status;
-    if (!found && sd_is_file(path)) return SD_OK;
+    if (!found && sd_is_file(path)) return leave_shard(out, log), SD_OK;
     if (!found) return sd_fail(e, SD_ERR_MISSING, "no model directory %s, and no file of that name", path);
     if (leave_cache(out, log, e)) return e->status;
     *kind = SD_PATH_MODEL;

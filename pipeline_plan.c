@@ -245,6 +245,41 @@ static sd_status read_directory(sd_family *f, const char *dir, sd_error *e)
     return SD_OK;
 }
 
+/* The networks of a file of weights, by their names and shapes. */
+static sd_status take_networks(sd_family *f, const sd_recognised *r, const char *path, sd_error *e)
+{
+    const sd_network *unet = sd_recognised_network(r, SD_PART_UNET, 0), *vae = sd_recognised_network(r, SD_PART_VAE, 0);
+    const sd_network *text;
+    if (!unet) return sd_fail(e, SD_ERR_MISSING, "%s has no UNet: it is a %s", path, r->kind_name);
+    if (!unet->has_config)
+        return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: the shapes of its UNet are those of no family that is known", path);
+    f->unet = unet->unet;
+    if (vae && vae->has_config) f->vae = vae->vae;
+    while (f->n_clip < 2 && (text = sd_recognised_network(r, SD_PART_TEXT, f->n_clip)) != NULL && text->has_config)
+        f->clip[f->n_clip++] = text->clip;
+    return SD_OK;
+}
+
+static sd_status read_weights(sd_family *f, const char *path, sd_error *e)
+{
+    sd_store s;
+    sd_recognised *r = NULL;
+    if (sd_store_open_file(&s, path, e)) return e->status;
+    r = calloc(1, sizeof *r);
+    if (!r) sd_fail(e, SD_ERR_MEMORY, "no memory to look at %s", path);
+    else if (!sd_recognise(&s, r, e)) take_networks(f, r, path, e);
+    if (r) sd_recognised_free(r);
+    free(r);
+    sd_store_close(&s);
+    return e->status;
+}
+
+static bool is_json(const char *path)
+{
+    size_t n = strlen(path);
+    return n > 5 && strcmp(path + n - 5, ".json") == 0 && !(n > 11 && strcmp(path + n - 11, ".index.json") == 0);
+}
+
 static sd_status find_family(sd_family *f, const char *what, sd_error *e)
 {
     const sd_family *known = sd_family_find(what);
@@ -254,9 +289,10 @@ static sd_status find_family(sd_family *f, const char *what, sd_error *e)
     if (known) *f = *known;
     else if (sd_find_dir(what, e)) read_directory(f, what, e);
     else if (e->status) return e->status;
+    else if (sd_is_file(what) && !is_json(what)) read_weights(f, what, e);
     else if (sd_is_file(what)) sd_unet_config_read(&f->unet, what, e);
     else sd_fail(e, SD_ERR_ARG,
-                 "\"%.200s\" is neither a configuration (%s), a model directory nor a UNet's config.json", what,
+                 "\"%.200s\" is neither a configuration (%s), a model nor a UNet's config.json", what,
                      sd_family_names(names));
     return e->status;
 }

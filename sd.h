@@ -636,7 +636,7 @@ SD_API void sd_convert_options_init_sized(sd_convert_options *options, size_t si
  * same input gives the same bytes. Progress is reported as the stage "convert", a unit for each tensor. */
 SD_API sd_status sd_convert(sd_ctx *ctx, const sd_convert_options *options);
 
-/* The unrolled networks of a model directory, of a configuration ("sd15", "sd21", "sdxl", "sdxl-refiner") or of a UNet
+/* The unrolled networks of a model's directory or file, of a family ("sd15", "sd21", "sdxl", ...) or of a UNet's
  * config.json, for a picture of width x height (SD_DEFAULT or 0: native), as text or JSON. Reads no weights. `error`
  * gets the sentence on failure. Free *text with sd_free. */
 SD_API sd_status sd_plan(const char *model_or_config, int width, int height, int json, char **text, char error[512]);

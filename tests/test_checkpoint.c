@@ -74,6 +74,24 @@ TEST(the_plain_file_goes_before_shards_and_these_before_fp16)
     expect_number("a", 1);
 }
 
+/* What a file is named does not say what is in it: here all are safetensors. */
+TEST(files_of_all_names_are_found_in_order)
+{
+    static const char *const names[] = {STEM ".pth", STEM ".pt", STEM ".ckpt", STEM ".gguf", STEM ".non_ema.bin",
+                                        STEM ".non_ema.safetensors", "pytorch_model.fp16.bin", STEM ".fp16.bin",
+                                        STEM ".fp16.safetensors", "pytorch_model.bin", STEM ".bin",
+                                        STEM ".safetensors"};
+    temp_clear();
+    for (size_t i = 0; i < SD_COUNT(names); i++) {
+        put(names[i], (float)i, "a", NULL);
+        expect_number("a", (float)i);
+    }
+    temp_clear();
+    put("pytorch_model-00001-of-00001.bin", 1, "a", NULL);
+    put_text("pytorch_model.bin.index.json", "{\"weight_map\":{\"a\":\"pytorch_model-00001-of-00001.bin\"}}");
+    expect_number("a", 1);
+}
+
 TEST(shards_are_opened_once_and_searched_as_one)
 {
     sd_store s;
@@ -282,6 +300,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_plain_file_goes_before_shards_and_these_before_fp16),
+        cmocka_unit_test(files_of_all_names_are_found_in_order),
         cmocka_unit_test(shards_are_opened_once_and_searched_as_one),
         cmocka_unit_test(broken_indexes_are_refused),
         cmocka_unit_test(what_is_missing_is_explained),

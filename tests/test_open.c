@@ -210,10 +210,10 @@ TEST(averages_are_taken_when_they_are_asked_for)
 
 TEST(parts_come_from_other_files_and_directories)
 {
-    const how bare = {.parts = SD_PART_VAE, .bare = true, .texts = true}, rooted = {.parts = SD_PART_VAE, .texts = true},
-              whole = {.texts = true}, unet = {.parts = SD_PART_UNET, .texts = true},
-              text = {.parts = SD_PART_TEXT, .bare = true, .texts = true}, hf = {.parts = SD_PART_VAE, .bare = true,
-              .diffusers = true, .texts = true};
+    const how bare = {.parts = SD_PART_VAE, .bare = true, .texts = true}, whole = {.texts = true},
+              rooted = {.parts = SD_PART_VAE, .texts = true}, unet = {.parts = SD_PART_UNET, .texts = true},
+              text = {.parts = SD_PART_TEXT, .bare = true, .texts = true},
+              hf = {.parts = SD_PART_VAE, .bare = true, .diffusers = true, .texts = true};
     static const char *const dirs[] = {"weights/tiny/vae", "weights/tiny",
                                        "weights/tiny/vae/diffusion_pytorch_model.safetensors"};
     const how *const vaes[] = {&bare, &rooted, &whole, &hf};
@@ -283,6 +283,25 @@ TEST(a_directory_with_one_file_of_weights_is_that_file)
     assert_non_null(strstr(sd_error_text(c), "has 2 files of weights: give one of them ("));
     assert_non_null(strstr(sd_error_text(c), "other.safetensors"));
     sd_close(c);
+}
+
+TEST(one_of_several_shards_stands_for_all)
+{
+    const how unet = {.parts = SD_PART_UNET, .bare = true, .diffusers = true, .texts = true};
+    temp_clear();
+    write_file("x-00001-of-00001.safetensors", &unet);
+    sd_text index = {0};
+    sd_text_add(&index, "{\"weight_map\":{");
+    for (size_t i = 0; i < file.n; i++)
+        sd_text_add(&index, "%s\"%s\":\"x-00001-of-00001.safetensors\"", i ? "," : "", file.t[i].name);
+    sd_text_add(&index, "}}");
+    temp_write("x.safetensors.index.json", index.s, index.n);
+    free(index.s);
+    sd_options o = options("weights/tiny");
+    o.unet = temp_path("x-00001-of-00001.safetensors");
+    expect_picture("a shard", &o);
+    o.unet = temp_path("x.safetensors.index.json");
+    expect_picture("an index", &o);
 }
 
 /* ------------------------------------------------------------------------------------------ errors */
@@ -451,6 +470,7 @@ int main(void)
         cmocka_unit_test(parts_come_from_other_files_and_directories),
         cmocka_unit_test(a_repository_in_hugging_faces_cache_is_its_snapshot),
         cmocka_unit_test(a_directory_with_one_file_of_weights_is_that_file),
+        cmocka_unit_test(one_of_several_shards_stands_for_all),
         cmocka_unit_test(what_a_file_lacks_is_said_with_the_options_that_give_it),
         cmocka_unit_test(what_is_no_model_is_said),
         cmocka_unit_test(a_yaml_beside_a_checkpoint_says_what_it_predicts),
