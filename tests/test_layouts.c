@@ -330,6 +330,47 @@ TEST(files_in_every_layout_are_drawn_as_the_oracle_draws_them)
     temp_clear();
 }
 
+static void transpose_square(tensor_set *s, const char *name)
+{
+    for (size_t i = 0; i < s->n; i++) {
+        if (strcmp(s->name[i], name) != 0) continue;
+        size_t n = (size_t)s->tensor[i].dim[0];
+        float *x = (float *)(uintptr_t)s->tensor[i].data;
+        assert_int_equal(s->tensor[i].dim[1], n);
+        for (size_t r = 0; r < n; r++)
+            for (size_t c = 0; c < r; c++) {
+                float kept = x[r * n + c];
+                x[r * n + c] = x[c * n + r];
+                x[c * n + r] = kept;
+            }
+    }
+}
+
+/* SDXL's second encoder: its projection is square in the file and transposed, which no shape betrays. */
+TEST(sdxls_single_file_draws_the_directorys_picture_and_only_with_its_projection_transposed)
+{
+    for (int wrong = 0; wrong < 2; wrong++) {
+        char config[32];
+        tensor_set s;
+        sd_error e = {0};
+        sd_options o;
+        sd_image image;
+        sd_options_init(&o);
+        o.model = temp_path("xl.safetensors");
+        if (single_compose(&s, "sdxl", config, &e)) fail_msg("%s", e.text);
+        if (wrong) transpose_square(&s, "conditioner.embedders.1.model.text_projection");
+        if (single_write(o.model, &s, &e)) fail_msg("%s", e.text);
+        tensor_set_free(&s);
+        o.config = directory_of(config, false);
+        sd_ctx *c = open_context(&o, SD_OK);
+        draw(c, "sdxl", config, &image);
+        if (same_picture(&image, picture_of(config)) == wrong) fail_msg("wrong: %d", wrong);
+        sd_image_free(&image);
+        sd_close(c);
+    }
+    temp_clear();
+}
+
 /* What the program itself makes of the directory needs no configuration: the file's header has it, the padding of
  * prompts included, which for SD 2 is not what it is for most. */
 TEST(converted_files_draw_the_directorys_picture)
@@ -391,6 +432,7 @@ int main(void)
         cmocka_unit_test(small_single_files_have_the_names_and_ranks_of_published_ones),
         cmocka_unit_test(pickles_have_every_tensor_of_their_model),
         cmocka_unit_test(files_in_every_layout_are_drawn_as_the_oracle_draws_them),
+        cmocka_unit_test(sdxls_single_file_draws_the_directorys_picture_and_only_with_its_projection_transposed),
         cmocka_unit_test(converted_files_draw_the_directorys_picture),
         cmocka_unit_test(networks_in_files_of_their_own_draw_the_directorys_picture),
         cmocka_unit_test(lists_of_published_tensors_come_to_the_published_sizes),

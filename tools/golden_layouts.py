@@ -302,6 +302,34 @@ def make(config, out):
     os.chmod(os.path.join(out, "layouts", config + ".safetensors"), 0o644)
 
 
+def make_xl(out):
+    """SDXL: the truth is golden_sdxl.py's; here is what a single file adds to it."""
+    import golden_sdxl
+    from diffusers import StableDiffusionXLPipeline
+    print("sdxl-file")
+    with tempfile.TemporaryDirectory() as where:
+        directory, path = os.path.join(where, "model"), os.path.join(where, "a.safetensors")
+        synth.write_model("sdxl-file", directory)
+        layouts.write_safetensors(path, layouts.compose("sdxl"))
+        pipe = golden_sdxl.load(directory, torch.float64)
+        file = StableDiffusionXLPipeline.from_single_file(path, config=directory, local_files_only=True,
+                                                          add_watermarker=False)
+        file.text_encoder_2.to(torch.float64)
+        right = golden_sdxl.run(pipe, negative_prompt=NEGATIVE)
+        error = oracle.rel_l2(golden_sdxl.run(double(file), negative_prompt=NEGATIVE), right)
+        print("  sdxl           from_single_file: latents differ by %.1e" % error)
+        assert error < 1e-12
+        with golden_sdxl.transposed_projection(pipe):
+            error = oracle.rel_l2(golden_sdxl.run(pipe, negative_prompt=NEGATIVE), right)
+        print("  a projection that is not transposed changes them by %.1e" % error)
+        assert error > 1e-3
+    with open(os.path.join(out, "net_sdxl-file.txt"), "w", encoding="utf-8", newline="\n") as f:
+        f.write("# made by tools/golden_layouts.py, which explains it\n")
+        make_golden.write_files(f, "sdxl-file")
+        make_golden.write_parts(f, "sdxl-file")
+        f.write("prompt %s\nnegative %s\n" % (PROMPT, NEGATIVE))
+
+
 def write_pickles(out):
     """torch.save's own files of the model ckpt-small; half floats, which have all its numbers."""
     plain, ema = layouts.compose("ckpt"), layouts.compose("ckpt-ema")
@@ -328,6 +356,8 @@ def main():
     layouts.write_tables(os.path.join(a.out, "layouts"))
     for config in a.config or FILES:
         make(config, a.out)
+    if not a.config:
+        make_xl(a.out)
     write_pickles(a.out)
 
 

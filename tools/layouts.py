@@ -99,7 +99,8 @@ def old_vae_map():
 
 def maps():
     vae = synth.shapes("sd1-small", "vae")
-    return {"unet": list(unet_map(names=synth.shapes("sd1-small", "unet"))), "vae": list(vae_map(vae)),
+    xl = unet_map(golden_keys.UNETS["sdxl"], synth.shapes("sdxl-file", "unet"))
+    return {"unet": list(unet_map(names=synth.shapes("sd1-small", "unet"))), "unet_xl": list(xl), "vae": list(vae_map(vae)),
             "openclip": list(openclip_map(23)), "vae_old": list(old_vae_map())}
 
 
@@ -127,6 +128,7 @@ def renamed(tensors, lines):
 
 U, V = "model.diffusion_model.", "first_stage_model."
 T1, T2 = "cond_stage_model.transformer.", "cond_stage_model.model."
+XL = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
 SCHEDULE = ["own %s F32 1000 0.5" % k for k in ("betas", "alphas_cumprod", "alphas_cumprod_prev")]
 NETWORKS = ["part %s unet unet" % U, "part %s vae vae" % V]
 
@@ -162,6 +164,10 @@ LAYOUTS = {
                 layer_24("conditioner.embedders.0.model.")),
     "sd2-exported": ("sd2-file", "SD 2 as diffusers exports it: 23 layers, no projection",
                      NETWORKS + ["part %s text_encoder openclip" % T2]),
+    "sdxl": ("sdxl-file", "SDXL: two text encoders, the second's projection transposed",
+             ["part %s unet unet_xl" % U, "part %s vae vae" % V, "part %s text_encoder -" % XL[0],
+              "own %stext_model.embeddings.position_ids I64 1,77 0" % XL[0], "part %s text_encoder_2 openclip" % XL[1],
+              "own %slogit_scale F - 4" % XL[1]]),
     "ckpt": ("ckpt-small", "SD 1, small enough to be kept", NETWORKS + ["part %s text_encoder -" % T1, POSITIONS]),
     "ckpt-ema": ("ckpt-small", "the same with EMA copies and buffers",
                  NETWORKS + ["part %s text_encoder -" % T1, POSITIONS, "ema model_ema.diffusion_model unet unet",

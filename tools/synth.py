@@ -131,6 +131,15 @@ CONFIGS = {
                                            architectures=["CLIPTextModelWithProjection"]),
                        scheduler=scheduler_config("EulerDiscreteScheduler", timestep_spacing="leading", steps_offset=1),
                        pad="<|endoftext|>"),
+    # The same with a square projection, which can be transposed without anybody noticing a shape.
+    "sdxl-file": dict(unet_alone("DCC", (8, 16, 24), 2, [1, 2, 3], 36, 4, linear=True,
+                                 transformer_layers_per_block=[1, 2, 3], **text_time(20, 6)),
+                      vae=dict(vae_config((4, 8, 16, 16), 2, 2, 64), scaling_factor=0.13025),
+                      text_encoder=clip_config(16, 3, 2, 64, "quick_gelu", 49407),
+                      text_encoder_2=dict(clip_config(20, 4, 2, 80, "gelu", 0), projection_dim=20,
+                                          architectures=["CLIPTextModelWithProjection"]),
+                      scheduler=scheduler_config("EulerDiscreteScheduler", timestep_spacing="leading", steps_offset=1),
+                      pad="<|endoftext|>"),
     # UNets alone, a few channels each: what SDXL, its refiner, SSD-1B, tiny-sd, the x4 upscaler and LCM have that SD 1
     # and 2 have not.
     "sdxl-unet": unet_alone("DCC", (8, 16, 24), 2, [1, 2, 3], 24, 4, linear=True, transformer_layers_per_block=[1, 2, 3],
