@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "test.h"
-#include "../weights.h"
+#include "../convert.h"
 #include "child.h"
 #include "context.h"
 #include "synth.h"
@@ -481,6 +481,49 @@ TEST(tensors_that_no_network_needs_are_kept_only_if_asked_for)
     temp_clear();
 }
 
+/* What a directory gets if the input has no texts: here made of a model that has them. */
+TEST(texts_that_are_made_say_what_was_opened)
+{
+    static const struct { const char *name; int module; } names[] = {
+        {"model_index.json", -1}, {"tokenizer/special_tokens_map.json", 0}, {"tokenizer/tokenizer_config.json", 0},
+        {"tokenizer/vocab.json", 0}, {"text_encoder/config.json", 1}, {"unet/config.json", 2}, {"vae/config.json", 3}};
+    char path[200];
+    size_t n;
+    sd_ctx *c = open_tiny(SD_PART_ALL, 1);
+    const sd_conversion v = {.c = c, .err = &c->err, .target = SD_TARGET_DIRECTORY};
+    assert_int_equal(mkdir(temp_path("made"), 0777), 0);
+    assert_int_equal(mkdir(temp_path("made/scheduler"), 0777), 0);
+    for (size_t i = 0; i < SD_COUNT(names); i++) {
+        char *text = sd_convert_make(&v, names[i].module < 0 ? NULL : c->model.module[names[i].module], names[i].name);
+        if (!text) fail_msg("%s: %s", names[i].name, c->err.text);
+        snprintf(path, sizeof path, "made/%.*s", (int)strcspn(names[i].name, "/"), names[i].name);
+        if (strchr(names[i].name, '/')) mkdir(temp_path(path), 0777);
+        snprintf(path, sizeof path, "made/%s", names[i].name);
+        temp_write(path, text, strlen(text));
+        free(text);
+    }
+    sd_close(c);
+    assert_true(same_files(temp_path("made/tokenizer/vocab.json"), "weights/tiny/tokenizer/vocab.json"));
+    static const char *const copied[] = {"scheduler/scheduler_config.json", "tokenizer/merges.txt",
+                                         "text_encoder/model.safetensors", "unet/diffusion_pytorch_model.safetensors",
+                                         "vae/diffusion_pytorch_model.safetensors"};
+    for (size_t i = 0; i < SD_COUNT(copied); i++) {
+        snprintf(path, sizeof path, "weights/tiny/%s", copied[i]);
+        char *bytes = slurp(path, &n);
+        snprintf(path, sizeof path, "made/%s", copied[i]);
+        temp_write(path, bytes, n);
+        free(bytes);
+    }
+    RUN("-m", "weights/tiny", "-p", "a red apple", "-s", "1", "--steps", "2", "-W", "64", "-H", "64", "-o",
+        temp_path("a.ppm"));
+    expect_success("the model itself");
+    RUN("-m", temp_path("made"), "-p", "a red apple", "-s", "1", "--steps", "2", "-W", "64", "-H", "64", "-o",
+        temp_path("b.ppm"));
+    expect_success("the model with texts that were made");
+    assert_true(same_files(temp_path("a.ppm"), temp_path("b.ppm")));
+    temp_clear();
+}
+
 /* ---------------------------------------------------------------------------------------- failures */
 
 TEST(a_full_disk_leaves_nothing)
@@ -572,6 +615,7 @@ int main(void)
         cmocka_unit_test(types_and_names_that_do_not_exist_are_refused),
         cmocka_unit_test(the_same_input_gives_the_same_bytes),
         cmocka_unit_test(tensors_that_no_network_needs_are_kept_only_if_asked_for),
+        cmocka_unit_test(texts_that_are_made_say_what_was_opened),
         cmocka_unit_test(a_full_disk_leaves_nothing),
         cmocka_unit_test(a_request_to_stop_ends_it_and_leaves_nothing),
         cmocka_unit_test(the_input_is_never_written_over),

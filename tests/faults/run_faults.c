@@ -51,6 +51,7 @@ static const struct mode { const char *name, *args[28]; } modes[] = {
     {"decode", {"decode", "-m", "%i/model", "%i/latents.safetensors", "-t", "1", "-q", "-o", "%o/a.png"}},
     {"decode from a pickle", {"decode", "-m", "%i/model", "tests/golden/pickle/latents.pt", "-t", "1", "-q", "-o",
                               "%o/a.png"}},
+    {"convert", {"convert", "%i/model", "%o/a.gguf", "--type", "q8_0", "--only", "vae", "-q"}},
     {"prompts from files",
      {DRAW, "--prompts", "%i/prompts.txt", "-n", "@%i/lines.txt", "--steps", "1", "-o", "%o/a.png"}},
     {"round trip", {"roundtrip", "-m", "%i/model", "docs/apple.png", "-W", "64", "-H", "64", "-t", "1", "-o",
