@@ -105,15 +105,14 @@ static char *read_text(const sd_conversion *v, const char *dir, const char *name
     return text;
 }
 
-/* The text of our key in the header of some file of the input. */
-static const char *find_text(const sd_conversion *v, const char *name)
+/* The text of our key in the header of the module's file; of what belongs to no module, in that of the whole model. */
+static const char *find_text(const sd_conversion *v, const sd_module *x, const char *name)
 {
     char key[128];
-    const sd_module *x;
-    const char *text = NULL;
+    const sd_source *whole = v->c->model.main;
+    const sd_store *s = x && x->files ? x->files : whole ? &whole->store : NULL;
     snprintf(key, sizeof key, OURS "%s", name);
-    for (int i = 0; !text && (x = sd_convert_module(v, i)) != NULL; i++) text = sd_store_meta(x->files, key);
-    return text;
+    return s ? sd_store_meta(s, key) : NULL;
 }
 
 /* ------------------------------------------------------------------------------------ model_index.json */
@@ -156,25 +155,48 @@ static char *without_others(const sd_conversion *v, char *text)
 
 /* ---------------------------------------------------------------------------------------- one text */
 
-/* Does the input have a directory for this module, or for the whole model (NULL)? */
-static bool has_directory(const sd_conversion *v, const sd_module *x)
+/* scheduler_config.json: the model's own; or for a directory that of its family, with what the UNet turned out to
+ * predict. What was put in behind the other keys replaces them [model_schedule.c, add_key]. */
+static char *scheduler_text(const sd_conversion *v, const char *name)
 {
-    char path[PATH_BYTES];
-    const char *dir = v->c->model.at;
-    if (!x) return sd_is_dir(dir);
-    return !sd_path_join(path, sizeof path, dir, x->place->name, v->err) && sd_is_dir(path);
+    const sd_model *m = &v->c->model;
+    if (!m->sched_text || (m->stands_in && v->target != SD_TARGET_DIRECTORY)) return NULL;
+    size_t n = strlen(m->sched_text);
+    sd_json *root = sd_json_load(m->sched_text, n, name, v->err), *all = sd_json_parse(m->sched_text, n, name, v->err);
+    bool as_it_is = !m->stands_in && sd_json_count(root) == sd_json_count(all);
+    char *text = !root || !all ? NULL : as_it_is ? sd_strdup(m->sched_text) : sd_json_print_lines(root);
+    if (root && all && !text) sd_fail(v->err, SD_ERR_MEMORY, "no memory for %s", name);
+    sd_json_free(root);
+    sd_json_free(all);
+    return text;
+}
+
+/* Files that a tokenizer can do without if there are others, and that are not made. */
+static bool is_optional(const char *name) { return strstr(name, "/tokenizer.json") || strstr(name, "added_tokens"); }
+
+/* The text of a file of this module as the input has it: in its directory, or in a header. */
+static char *read_own(const sd_conversion *v, const sd_module *x, const char *name)
+{
+    const sd_model *m = &v->c->model;
+    const char *file = strchr(name, '/'), *found;
+    bool tokens = x && x->padded && !is_everywhere(name);   /* another directory's, that does not say how this model pads */
+    char *text = NULL;
+    if (!x && m->kind == SD_PATH_MODEL) text = read_text(v, m->config_dir ? m->config_dir : m->at, name);
+    if (x && x->dir && !tokens) text = read_text(v, x->dir, file + 1);
+    if (text || v->err->status || (x && x->dir && !x->padded)) return text;
+    found = find_text(v, x, name);
+    if (found && (text = sd_strdup(found)) == NULL) sd_fail(v->err, SD_ERR_MEMORY, "no memory for %s", name);
+    return text;
 }
 
 char *sd_convert_text(const sd_conversion *v, const char *name)
 {
-    const char *dir = v->c->model.at, *found = NULL;
+    if (is_in(name, "scheduler")) return scheduler_text(v, name);
     const sd_module *x = module_of(v, name);
-    bool own = has_directory(v, x);
-    char *text = own ? read_text(v, dir, name) : NULL;
-    if (!own && !v->err->status) found = find_text(v, name);
-    if (found && (text = sd_strdup(found)) == NULL) sd_fail(v->err, SD_ERR_MEMORY, "no memory for %s", name);
+    char *text = x && x->padded && is_optional(name) ? NULL : read_own(v, x, name);
     if (text && strcmp(name, "model_index.json") == 0) text = without_others(v, text);
-    if (text || v->err->status || v->target != SD_TARGET_DIRECTORY || (own && x)) return text;
+    if (text || v->err->status || v->target != SD_TARGET_DIRECTORY) return text;
+    if (x && (is_optional(name) || (x->dir && !x->padded))) return NULL;
     return sd_convert_make(v, x, name);
 }
 
@@ -211,7 +233,7 @@ sd_status sd_convert_module_texts(const sd_conversion *v, const sd_module *x, sd
     char name[80];
     const sd_json *p;
     snprintf(name, sizeof name, "%s/" RECORD, x->place->name);
-    const char *record = find_text(v, name);
+    const char *record = find_text(v, x, name);
     if (record) {
         sd_json *root = sd_json_parse(record, strlen(record), name, v->err);
         SD_JSON_EACH(p, root)
@@ -226,12 +248,14 @@ sd_status sd_convert_module_texts(const sd_conversion *v, const sd_module *x, sd
     return texts_done(v, t);
 }
 
+/* What the module's own file said, if there was one. */
 static void add_record(const sd_conversion *v, const sd_module *x, sd_texts *t)
 {
     sd_texts own = {0};
     sd_text record = {0};
     char key[80];
     snprintf(key, sizeof key, OURS "%s/" RECORD, x->place->name);
+    if (shares_store(v, x) && !find_text(v, x, key + sizeof OURS - 1)) return;
     sd_convert_module_texts(v, x, &own);
     sd_text_add(&record, "{");
     for (size_t i = 0; i < own.n; i++) {
@@ -259,7 +283,6 @@ sd_status sd_convert_texts(const sd_conversion *v, sd_texts *t)
         if (text) sd_texts_add(t, key, text);
         free(text);
     }
-    for (int i = 0; (x = sd_convert_module(v, i)) != NULL; i++)
-        if (!shares_store(v, x)) add_record(v, x, t);
+    for (int i = 0; (x = sd_convert_module(v, i)) != NULL; i++) add_record(v, x, t);
     return texts_done(v, t);
 }

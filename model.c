@@ -250,6 +250,9 @@ static sd_module *add_module(sd_model *m, const sd_module_place *place, const sd
     uint32_t last_id = m->n ? m->module[m->n - 1]->binder.last_id : 0;
     const char *root = from->network && *from->network->root ? from->network->root : NULL;
     x->binder = (sd_binder){.root = root, .strip = place->strip, .err = e, .last_id = last_id};
+    x->padded = from->pad;
+    x->dir = *from->dir && !from->family ? sd_strdup(from->dir) : NULL;
+    if (*from->dir && !from->family && !x->dir) sd_fail(e, SD_ERR_MEMORY, "no memory for the modules of a model");
     return m->module[m->n++] = x;
 }
 
@@ -264,7 +267,7 @@ static sd_status open_module(sd_model *m, const sd_module_place *place, const sd
     if (!sd_origin_find(m, place, q, from, &found, e) && found) x = add_module(m, place, from, e);
     if (x) x->from_shapes = from->network && !*from->dir && !from->family
                             && strcmp(from->network->config_from, "shapes") == 0;
-    if (x) x->net = place->kind->read(from, place->index, q->log, e);
+    if (x && !e->status) x->net = place->kind->read(from, place->index, q->log, e);
     if (!e->status && x && place->kind->bind) bind_weights(m, x, from, q, e);
     free(from);
     return e->status;
@@ -383,6 +386,7 @@ void sd_model_close(sd_model *m)
         sd_module *x = m->module[i];
         if (x->net) x->kind->free(x->net);
         sd_binder_free(&x->binder);
+        free(x->dir);
         free(x);
     }
     for (int i = 0; i < m->n_sources; i++) close_source(m->source[i]);

@@ -41,6 +41,7 @@ static sd_convert_options to_path(const char *path)
     return o;
 }
 
+static const char *configured_as;   /* sd_options.config */
 static char said[512];   /* by the last conversion that failed */
 static char notices[4096];
 
@@ -56,6 +57,7 @@ static sd_status try_to_convert(const char *model, const sd_convert_options *o)
     sd_ctx *c;
     sd_options_init(&open);
     open.model = model;
+    open.config = configured_as;
     open.log = hear;
     *notices = 0;
     if (o->only) open.parts = *o->only == 'u' ? SD_PART_UNET : *o->only == 'v' ? SD_PART_VAE : SD_PART_TEXT;
@@ -338,6 +340,168 @@ TEST(one_part_has_no_root_and_either_spelling)
     temp_clear();
 }
 
+/* ---------------------------------------------------------------------------------------- there and back */
+
+static void expect_same_directory(const char *a, const char *b)
+{
+    static const char *const files[] = {
+        "model_index.json", "scheduler/scheduler_config.json", "tokenizer/merges.txt", "tokenizer/special_tokens_map.json",
+        "tokenizer/tokenizer_config.json", "text_encoder/config.json", "text_encoder/model.safetensors",
+        "unet/config.json", "unet/diffusion_pytorch_model.safetensors", "vae/config.json",
+        "vae/diffusion_pytorch_model.safetensors"};
+    for (size_t i = 0; i < SD_COUNT(files); i++) {
+        char x[600], y[600];
+        snprintf(x, sizeof x, "%s/%s", a, files[i]);
+        snprintf(y, sizeof y, "%s/%s", b, files[i]);
+        if (!same_files(x, y)) fail_msg("%s and %s differ", x, y);
+    }
+}
+
+TEST(a_directory_comes_back_from_a_single_file_and_from_gguf)
+{
+    static const char *const single[] = {"single.safetensors", "single.gguf"};
+    static const char *const configs[] = {"sd1-small", "sd2-small", "asym-small"};
+    for (size_t i = 0; i < SD_COUNT(single); i++) {
+        convert_plainly("weights/tiny", temp_path(single[i]));
+        convert_plainly(temp_path(single[i]), temp_path("back"));
+        expect_same_directory("weights/tiny", temp_path("back"));
+        temp_clear();
+        for (size_t k = 0; k < SD_COUNT(configs); k++) {   /* one copy first: synth.c has its own order of tensors */
+            synth("model", configs[k], NULL);
+            convert_plainly(temp_path("model"), temp_path("copy"));
+            convert_plainly(temp_path("model"), temp_path(single[i]));
+            convert_plainly(temp_path(single[i]), temp_path("back"));
+            expect_same_directory(temp_path("copy"), temp_path("back"));
+            temp_clear();
+        }
+    }
+}
+
+TEST(a_single_file_becomes_the_same_single_file)
+{
+    convert_plainly("weights/tiny", temp_path("a.safetensors"));
+    convert_plainly(temp_path("a.safetensors"), temp_path("b.safetensors"));
+    convert_plainly(temp_path("a.safetensors"), temp_path("c.gguf"));
+    convert_plainly(temp_path("c.gguf"), temp_path("d.safetensors"));
+    assert_true(same_files(temp_path("a.safetensors"), temp_path("b.safetensors")));
+    assert_true(same_files(temp_path("a.safetensors"), temp_path("d.safetensors")));
+    temp_clear();
+}
+
+static void draw(const char *model, const char *picture)
+{
+    RUN("-m", model, "-p", "a red apple", "-s", "1", "--steps", "2", "-W", "64", "-H", "64", "-q", "-o", picture);
+    expect_success(model);
+}
+
+TEST(pictures_are_the_same_before_and_after)
+{
+    static const char *const outputs[] = {"b.safetensors", "c.gguf", "d", "e"};
+    static const char *const models[] = {"weights/tiny", "sd2-small"};
+    for (size_t k = 0; k < SD_COUNT(models); k++) {
+        const char *model = k ? synth("model", models[k], NULL) : models[k];
+        char kept[600];
+        snprintf(kept, sizeof kept, "%s", model);
+        draw(kept, temp_path("a.ppm"));
+        for (size_t i = 0; i < SD_COUNT(outputs); i++) {
+            sd_convert_options o = to_path(temp_path(outputs[i]));
+            if (i == 3) o.shard_bytes = 300000;
+            convert(kept, &o);
+            draw(o.output, temp_path("b.ppm"));
+            if (!same_files(temp_path("a.ppm"), temp_path("b.ppm"))) fail_msg("%s draws another picture", outputs[i]);
+        }
+        temp_clear();
+    }
+}
+
+/* A single file with averages of the UNet's weights: as many, under the names of ldm's LitEma, twice as large. */
+static size_t write_with_averages(const char *single, const char *to, bool without_one)
+{
+    sd_weight_file f = open_file(single);
+    sd_traced *t = calloc(2 * f.n, sizeof *t);
+    char **names = calloc(f.n, sizeof *names);
+    float **numbers = calloc(f.n, sizeof *numbers);
+    size_t n = 0, averages = 0;
+    sd_error e = {0};
+    assert_true(t && names && numbers);
+    for (size_t i = 0; i < f.n; i++) {
+        const sd_entry *x = &f.entry[i];
+        t[n] = (sd_traced){x->name, x->dt, x->nd, {0}, x->data};
+        memcpy(t[n].dim, x->dim, sizeof t[n].dim);
+        n++;
+        if (strncmp(x->name, "model.diffusion_model.", 22) != 0 || (without_one && averages == 100)) {
+            averages += strncmp(x->name, "model.diffusion_model.", 22) == 0;
+            continue;
+        }
+        size_t count = x->bytes / sd_dtype_size(x->dt);
+        char *name = names[averages] = calloc(1, strlen(x->name) + 8), *c = name + 25;
+        float *y = numbers[averages++] = malloc(count * sizeof *y);
+        assert_true(name && y);
+        memcpy(name, "model_ema.diffusion_model", 25);
+        for (const char *p = x->name + 22; *p; p++)
+            if (*p != '.') *c++ = *p;
+        sd_widen(y, x->data, x->dt, count, &sd_kern_spec);
+        for (size_t k = 0; k < count; k++) y[k] *= 2;
+        t[n] = (sd_traced){name, SD_F32, x->nd, {0}, y};
+        memcpy(t[n].dim, x->dim, sizeof t[n].dim);
+        n++;
+    }
+    if (sd_safetensors_write(to, t, n, &e)) fail_msg("%s", e.text);
+    for (size_t i = 0; i < averages; i++) {
+        free(names[i]);
+        free(numbers[i]);
+    }
+    free(t);
+    free(names);
+    free(numbers);
+    sd_weight_file_close(&f);
+    return averages;
+}
+
+TEST(averages_of_training_become_the_unet_if_asked_for)
+{
+    sd_convert_options o = to_path(temp_path("a.safetensors"));
+    o.type = "F32";
+    convert("weights/tiny", &o);
+    write_with_averages(temp_path("a.safetensors"), temp_path("with.safetensors"), false);
+    write_with_averages(temp_path("a.safetensors"), temp_path("without.safetensors"), true);
+    configured_as = "weights/tiny";
+    o = to_path(temp_path("plain.safetensors"));
+    convert(temp_path("with.safetensors"), &o);
+    assert_non_null(strstr(notices, "that no network needs are left out (model_ema.diffusion_model"));
+    o = to_path(temp_path("ema.safetensors"));
+    o.ema = 1;
+    convert(temp_path("with.safetensors"), &o);
+    assert_null(strstr(notices, "left out"));
+    sd_weight_file plain = open_file(temp_path("plain.safetensors")), ema = open_file(o.output);
+    assert_int_equal(plain.n, ema.n);
+    for (size_t i = 0; i < ema.n; i++) {
+        const sd_entry *t = &ema.entry[i], *u = entry(&plain, t->name);
+        double times = strncmp(t->name, "model.diffusion_model.", 22) == 0 ? 2 : 1;
+        const float *x = t->data, *y = u->data;
+        for (size_t k = 0; k < t->bytes / sizeof *x; k++)
+            if ((double)x[k] != times * (double)y[k]) fail_msg("%s", t->name);
+    }
+    sd_weight_file_close(&plain);
+    sd_weight_file_close(&ema);
+    o = to_path(temp_path("none.safetensors"));
+    o.ema = 1;
+    expect_refusal(temp_path("without.safetensors"), &o, SD_ERR_MISSING, "no average (EMA)");
+    o.only = "vae";
+    o.output = temp_path("vae.safetensors");   /* of other parts there are none */
+    convert(temp_path("without.safetensors"), &o);
+    o = to_path(temp_path("all.safetensors"));
+    o.keep_all = 1;
+    convert(temp_path("with.safetensors"), &o);
+    assert_null(strstr(notices, "left out"));
+    sd_weight_file all = open_file(o.output), with = open_file(temp_path("with.safetensors"));
+    assert_int_equal(all.n, with.n);
+    sd_weight_file_close(&all);
+    sd_weight_file_close(&with);
+    configured_as = NULL;
+    temp_clear();
+}
+
 /* ---------------------------------------------------------------------------------------- types */
 
 static void expect_converted(const sd_entry *t, const sd_entry *from, sd_dtype to)
@@ -611,6 +775,10 @@ int main(void)
         cmocka_unit_test(a_single_file_of_sd2_has_openclips_fused_projection_and_linear_layers),
         cmocka_unit_test(a_single_file_keeps_configurations_and_texts_of_the_directory),
         cmocka_unit_test(one_part_has_no_root_and_either_spelling),
+        cmocka_unit_test(a_directory_comes_back_from_a_single_file_and_from_gguf),
+        cmocka_unit_test(a_single_file_becomes_the_same_single_file),
+        cmocka_unit_test(pictures_are_the_same_before_and_after),
+        cmocka_unit_test(averages_of_training_become_the_unet_if_asked_for),
         cmocka_unit_test(types_are_as_torch_and_ggml_round_and_vectors_stay),
         cmocka_unit_test(types_and_names_that_do_not_exist_are_refused),
         cmocka_unit_test(the_same_input_gives_the_same_bytes),
