@@ -179,7 +179,7 @@ static char *read_own(const sd_conversion *v, const sd_module *x, const char *na
 {
     const sd_model *m = &v->c->model;
     const char *file = strchr(name, '/'), *found;
-    bool tokens = x && x->padded && !is_everywhere(name);   /* another directory's, that does not say how this model pads */
+    bool tokens = x && x->padded && !is_everywhere(name);   /* its directory does not say how this model pads */
     char *text = NULL;
     if (!x && m->kind == SD_PATH_MODEL) text = read_text(v, m->config_dir ? m->config_dir : m->at, name);
     if (x && x->dir && !tokens) text = read_text(v, x->dir, file + 1);

@@ -345,8 +345,8 @@ TEST(one_part_has_no_root_and_either_spelling)
 static void expect_same_directory(const char *a, const char *b)
 {
     static const char *const files[] = {
-        "model_index.json", "scheduler/scheduler_config.json", "tokenizer/merges.txt", "tokenizer/special_tokens_map.json",
-        "tokenizer/tokenizer_config.json", "text_encoder/config.json", "text_encoder/model.safetensors",
+        "model_index.json", "scheduler/scheduler_config.json", "tokenizer/merges.txt",
+        "tokenizer/special_tokens_map.json", "tokenizer/tokenizer_config.json", "text_encoder/config.json", "text_encoder/model.safetensors",
         "unet/config.json", "unet/diffusion_pytorch_model.safetensors", "vae/config.json",
         "vae/diffusion_pytorch_model.safetensors"};
     for (size_t i = 0; i < SD_COUNT(files); i++) {
