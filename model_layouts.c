@@ -333,7 +333,8 @@ static sd_status find_tokenizer(sd_model *m, const sd_module_place *place, const
 {
     const char *const owners[] = {m->config_dir, m->kind == SD_PATH_MODEL ? m->at : NULL};
     bool second = place->index > 0;
-    *found = !second || (m->family && m->family->n_clip > 1);
+    *found = !second || (m->family && m->family->n_clip > 1) ||
+             (m->main && sd_recognised_network(&m->main->what, SD_PART_TEXT, 1));
     if (given(q, place)) return *found ? given_tokenizer(m, place, q, out, e) : SD_OK;
     for (size_t i = 0; i < SD_COUNT(owners); i++)
         if (owners[i] && exists(out->dir, owners[i], place->name)) return *found = true, SD_OK;

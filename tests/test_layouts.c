@@ -375,7 +375,8 @@ TEST(sdxls_single_file_draws_the_directorys_picture_and_only_with_its_projection
  * prompts included, which for SD 2 is not what it is for most. */
 TEST(converted_files_draw_the_directorys_picture)
 {
-    static const char *const configs[] = {"sd1-small", "sd2-file"}, *const endings[] = {"safetensors", "gguf"};
+    static const char *const configs[] = {"sd1-small", "sd2-file", "sdxl-file"};
+    static const char *const endings[] = {"safetensors", "gguf"};
     for (size_t i = 0; i < SD_COUNT(configs) * SD_COUNT(endings); i++) {
         const char *config = configs[i / 2];
         char name[64];
