@@ -491,7 +491,8 @@ sd_status sd_convert(sd_ctx *c, const sd_convert_options *o)
     }
     memcpy(&v.o, o, o->size);
     if (!sd_check_not_null(c, "output", v.o.output) && !check_options(&v)) {
-        if (list_all(&v)) (void)0;
+        bool tells = v.target == SD_TARGET_DIRECTORY && !v.o.only;   /* scheduler_config.json says what it predicts */
+        if ((tells && sd_probe(c)) || list_all(&v)) (void)0;
         else if (v.target == SD_TARGET_DIRECTORY) sd_convert_directory(&v);
         else write_file(&v);
         if (!c->err.status) tell(&v);
