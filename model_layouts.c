@@ -258,6 +258,23 @@ static void use_config(const sd_model *m, const sd_module_place *place, sd_origi
         memcpy(out->dir, dir, sizeof dir);
 }
 
+/* A part that replaces one of a directory: what its shapes leave open is as that directory has it. */
+static void use_replaced_config(const sd_model *m, const sd_module_place *place, sd_origin *out)
+{
+    char dir[PATH_BYTES], path[PATH_BYTES];
+    if (out->network->has_config || out->family || *out->dir || m->kind != SD_PATH_MODEL) return;
+    if (exists(dir, m->at, place->name) && exists(path, dir, "config.json")) memcpy(out->dir, dir, sizeof dir);
+}
+
+/* Which of a file's text encoders a place has. The only one of SDXL's refiner is what other models have as their second;
+ * diffusers calls it text_encoder_2. -1: none. */
+static int index_in(const sd_source *s, const sd_module_place *place)
+{
+    const sd_network *unet = sd_recognised_network(&s->what, SD_PART_UNET, 0);
+    bool refiner = unet && unet->unet.add_in_dim && !sd_recognised_network(&s->what, SD_PART_TEXT, 1);
+    return refiner && place->kind->part == SD_PART_TEXT ? place->index - 1 : place->index;
+}
+
 static sd_status from_file(sd_model *m, const sd_module_place *place, const sd_model_request *q, const char *path,
                            sd_origin *out, bool *found, sd_error *e)
 {
@@ -265,7 +282,9 @@ static sd_status from_file(sd_model *m, const sd_module_place *place, const sd_m
     sd_source *s = open_file(m, path, e);
     if (!s) return e->status;
     out->source = s;
-    out->network = sd_recognised_network(&s->what, part, place->index);
+    int index = index_in(s, place);
+    if (index < 0 && !given(q, place) && sd_recognised_network(&s->what, part, 0)) return SD_OK;
+    out->network = index < 0 ? NULL : sd_recognised_network(&s->what, part, index);
     if (!out->network && given(q, place)) out->network = sd_recognised_network(&s->what, part, 0);
     if (!out->network && given(q, place))
         return sd_fail(e, SD_ERR_MISSING, "%s has not %s: it is a %s", path, place->kind->title, s->what.kind_name);
@@ -276,6 +295,7 @@ static sd_status from_file(sd_model *m, const sd_module_place *place, const sd_m
         if (part_of_config(out->dir) != part) *out->dir = 0;
     }
     use_config(m, place, out);
+    if (given(q, place)) use_replaced_config(m, place, out);
     return SD_OK;
 }
 

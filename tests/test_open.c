@@ -222,6 +222,13 @@ TEST(parts_come_from_other_files_and_directories)
         o.vae = i < SD_COUNT(vaes) ? write_file("vae.safetensors", vaes[i]) : dirs[i - SD_COUNT(vaes)];
         expect_picture(o.vae, &o);
     }
+    const how silent[] = {{.parts = SD_PART_UNET}, {.parts = SD_PART_VAE, .bare = true}, {.parts = SD_PART_TEXT}};
+    o = options("weights/tiny");   /* what shapes leave open is as the directory has it */
+    o.unet = write_file("unet.safetensors", &silent[0]);
+    expect_picture("a UNet's file that says nothing of heads", &o);
+    o.vae = write_file("vae.safetensors", &silent[1]);
+    o.text_encoder = write_file("text.safetensors", &silent[2]);
+    expect_picture("three files that say nothing", &o);
     o = options(write_file("unet.safetensors", &unet));
     o.vae = "weights/tiny/vae";
     o.text_encoder = write_file("text.safetensors", &text);
@@ -462,6 +469,33 @@ TEST(published_files_are_opened_by_names_and_shapes)
     }
 }
 
+/* diffusers' names of the text encoders, which traces and conversions have: the refiner's only one is the second. */
+TEST(text_encoders_of_a_file_are_called_as_in_a_directory)
+{
+    static const struct { const char *file, *name[2]; int width[2]; } cases[] = {
+        {"sd_xl_base_1.0.safetensors", {"text_encoder", "text_encoder_2"}, {768, 1280}},
+        {"sd_xl_refiner_1.0.safetensors", {"text_encoder_2", NULL}, {1280, 0}}};
+    for (size_t i = 0; i < SD_COUNT(cases); i++) {
+        key_list l;
+        sd_error e = {0};
+        sd_model m;
+        temp_clear();
+        if (key_list_find(&l, cases[i].file, &e) || key_list_write(&l, temp_path("model.safetensors"), &e))
+            fail_msg("%s", e.text);
+        key_list_free(&l);
+        sd_options o = options(temp_path("model.safetensors"));
+        const sd_model_request q = {.path = o.model, .options = &o, .merges = "weights"};
+        if (sd_model_open(&m, &q, &e)) fail_msg("%s: %s", cases[i].file, e.text);
+        for (int k = 0; k < 2; k++) {
+            const sd_module *x = sd_model_module(&m, SD_PART_TEXT, k);
+            assert_int_equal(x != NULL, cases[i].name[k] != NULL);
+            if (x) assert_string_equal(x->place->name, cases[i].name[k]);
+            if (x) assert_int_equal(((const sd_clip *)x->net)->cfg.width, cases[i].width[k]);
+        }
+        sd_model_close(&m);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -475,6 +509,7 @@ int main(void)
         cmocka_unit_test(what_is_no_model_is_said),
         cmocka_unit_test(a_yaml_beside_a_checkpoint_says_what_it_predicts),
         cmocka_unit_test(published_files_are_opened_by_names_and_shapes),
+        cmocka_unit_test(text_encoders_of_a_file_are_called_as_in_a_directory),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }
