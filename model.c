@@ -366,7 +366,7 @@ sd_status sd_model_open(sd_model *m, const sd_model_request *q, sd_error *e)
     m->vae = network_or(m, SD_PART_VAE, &no_vae);
     m->text = network_or(m, SD_PART_TEXT, &no_text);
     m->tokenizer = network_or(m, SD_PART_TOKENIZER, NULL);
-    sd_model_settle(m);
+    if (sd_model_settle(m, e)) return e->status;
     log_reasons(m, q->log);
     const char *dir = m->config_dir ? m->config_dir : m->kind == SD_PATH_MODEL ? m->at : NULL;
     return open_index(m, dir, e) ? e->status : check_modules_fit(m, e);

@@ -273,16 +273,11 @@ static sd_status stand_in(sd_model *m, const sd_recognised *what, const sd_log *
     return take_text(m, from->scheduler, name, e) || add_prediction(m, prediction, e) ? e->status : SD_OK;
 }
 
-static sd_status read_settings(sd_model *m, sd_error *e)
-{
-    if (sd_model_read_sched(m, NULL, &m->sched, e)) return e->status;
-    sd_sched_as_pipeline(&m->sched);
-    return SD_OK;
-}
+static sd_status read_settings(sd_model *m, sd_error *e) { return sd_model_read_sched(m, NULL, &m->sched, e); }
 
 sd_status sd_model_find_sched(sd_model *m, const sd_model_request *q, sd_error *e)
 {
-    sd_sched_as_pipeline(&m->sched);
+    sd_sched_as_pipeline(&m->sched, false);
     if (!(m->parts & (SD_PART_UNET | SD_PART_SCHEDULE))) return SD_OK;
     const sd_recognised *what = unet_file(m, q, e);
     bool own = !e->status && take_own(m, e);
@@ -304,7 +299,9 @@ sd_status sd_model_find_sched(sd_model *m, const sd_model_request *q, sd_error *
 
 sd_status sd_model_read_sched(const sd_model *m, const char *sampler, sd_sched_config *s, sd_error *e)
 {
-    return sd_sched_parse_as(s, m->sched_text, m->sched_name, sampler, e);
+    if (sd_sched_parse_as(s, m->sched_text, m->sched_name, sampler, e)) return e->status;
+    sd_sched_as_pipeline(s, m->unet->cfg.add_in_dim > 0);
+    return SD_OK;
 }
 
 /* --------------------------------------------------------------------------------- what follows */
@@ -331,10 +328,11 @@ static void scale_of_family(sd_model *m)
     memcpy(c->latent_rgb, m->family->vae.latent_rgb, sizeof c->latent_rgb);
 }
 
-void sd_model_settle(sd_model *m)
+sd_status sd_model_settle(sd_model *m, sd_error *e)
 {
     size_of_family(m);
     scale_of_family(m);
+    return m->unet->cfg.add_in_dim ? read_settings(m, e) : SD_OK;   /* it was read as SD 1 and 2 read it */
 }
 
 sd_status sd_model_decide(sd_model *m, sd_prediction prediction, const char *why, const sd_log *log, sd_error *e)

@@ -51,7 +51,6 @@ static sd_status read_as(sd_ctx *c, const sd_params *p, const char *sampler, sd_
     sd_error *e = &c->err;
     *s = c->model.sched;
     if (sampler && sd_model_read_sched(&c->model, sampler, s, e)) return e->status;
-    sd_sched_as_pipeline(s);
     if (p->sampling.spacing && sd_spacing_parse(&s->spacing, p->sampling.spacing, e)) return e->status;
     return apply_schedule_params(p, s, e);
 }

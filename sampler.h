@@ -75,19 +75,16 @@ typedef struct sd_sched_config {
 
 /* Class defaults of diffusers' scheduler for a method (they differ: see docs/SAMPLERS.md). */
 void sd_sched_defaults(sd_sched_config *c, sd_method method);
-/* Reads class name and keys of a scheduler_config.json as diffusers does. SD_ERR_UNSUPPORTED: a key that would change
- * the result is not implemented. */
-sd_status sd_sched_read(sd_sched_config *c, const char *path, sd_error *e);
-/* The same for another sampler: it keeps what the file says and takes the new class' defaults for the rest, like
- * diffusers' NewScheduler.from_config(old.config). `sampler` is any name that sd_method_parse knows, because
- * model_index.json may name another class than the file. NULL: the file's own class. */
-sd_status sd_sched_read_as(sd_sched_config *c, const char *path, const char *sampler, sd_error *e);
-/* The same out of the text of such a file; `name` stands for its path in sentences. */
+/* Reads class name and keys out of the text of a scheduler_config.json as diffusers does; `name` is what sentences call
+ * it. For another sampler it keeps what the text says and takes the new class' defaults for the rest, like diffusers'
+ * NewScheduler.from_config(old.config). `sampler` is any name that sd_method_parse knows, because model_index.json may
+ * name another class than the file. NULL: the text's own class. SD_ERR_UNSUPPORTED: a key that would change the result
+ * is not implemented. */
 sd_status sd_sched_parse_as(sd_sched_config *c, const char *text, const char *name, const char *sampler, sd_error *e);
 /* What StableDiffusionPipeline does to its scheduler, whatever the file says: steps_offset becomes 1, clip_sample
- * false. (StableDiffusionXLPipeline does not.) Every call passes eta = 0 to the classes whose step takes it, so TCD's
+ * false. StableDiffusionXLPipeline (xl) does not. Every call passes eta = 0 to the classes whose step takes it, so TCD's
  * own 0.3 never counts. */
-void sd_sched_as_pipeline(sd_sched_config *c);
+void sd_sched_as_pipeline(sd_sched_config *c, bool xl);
 /* Bounds of everything that a file or a caller can set; `where` begins the sentence. */
 sd_status sd_sched_check(const sd_sched_config *c, const char *where, sd_status status, sd_error *e);
 

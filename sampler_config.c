@@ -36,10 +36,12 @@ void sd_sched_defaults(sd_sched_config *c, sd_method method)
     };
 }
 
-void sd_sched_as_pipeline(sd_sched_config *c)
+void sd_sched_as_pipeline(sd_sched_config *c, bool xl)
 {
-    c->steps_offset = 1;
-    c->clip_sample = false;
+    if (!xl) {
+        c->steps_offset = 1;
+        c->clip_sample = false;
+    }
     c->eta = sd_method_about(c->method)->eta;
 }
 
@@ -404,20 +406,4 @@ sd_status sd_sched_parse_as(sd_sched_config *c, const char *text, const char *na
     if (root) read_root(c, root, sampler, name, e);
     sd_json_free(root);
     return e->status;
-}
-
-sd_status sd_sched_read_as(sd_sched_config *c, const char *path, const char *sampler, sd_error *e)
-{
-    char *text;
-    size_t n;
-    if (sd_read_file(path, (size_t)1 << 20, &text, &n, e)) return e->status;
-    if (strlen(text) < n) sd_fail(e, SD_ERR_FORMAT, "%s is not JSON: it has a NUL character", path);
-    else sd_sched_parse_as(c, text, path, sampler, e);
-    free(text);
-    return e->status;
-}
-
-sd_status sd_sched_read(sd_sched_config *c, const char *path, sd_error *e)
-{
-    return sd_sched_read_as(c, path, NULL, e);
 }

@@ -1,6 +1,7 @@
 /* fuzz_config.c - the JSON files of a model directory: UNet, VAE, text encoder, scheduler. The first byte says which.
  * What is read must lie within what the networks and samplers can be built from: a plan is made of it, and a
  * schedule. */
+#include "sched.h"
 #include "fuzz.h"
 
 #include "../net.h"
@@ -31,7 +32,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     case 0: status = sd_unet_config_read(&unet, path, &e); break;
     case 1: status = sd_vae_config_read(&vae, path, &e); break;
     case 2: status = sd_clip_config_read(&clip, path, &e); break;
-    default: status = sd_sched_read(&sched, path, &e);
+    default: status = sched_read(&sched, path, NULL, &e);
     }
     fuzz_demand_sentence(status, e.text);
     if (!status && data[0] % 4 == 3) schedule(&sched, 1 + data[0] / 4);

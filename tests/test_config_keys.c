@@ -4,6 +4,7 @@
  * name. */
 #include <math.h>
 
+#include "sched.h"
 #include "test.h"
 #include "../net.h"
 #include "../rng.h"
@@ -65,8 +66,8 @@ static sd_status read_scheduler(seen *s, const char *path, sd_error *e)
     sd_sampler *sampler;
     sd_rng rng;
     float x[40];
-    if (sd_sched_read(&c, path, e)) return e->status;
-    sd_sched_as_pipeline(&c);
+    if (sched_read(&c, path, NULL, e)) return e->status;
+    sd_sched_as_pipeline(&c, false);
     if (sd_sampler_new(&sampler, &c, 6, e)) return e->status;
     double all[80] = {0};
     int n = sd_sampler_count(sampler);

@@ -1,4 +1,5 @@
 /* test_families.c - the families of published models, and the tensors that no network needs. */
+#include "sched.h"
 #include "test.h"
 #include "tempdir.h"
 #include "../net.h"
@@ -28,7 +29,7 @@ static sd_sched_config scheduler_of(const sd_family *f)
     sd_sched_config c;
     sd_error e = {0};
     temp_write("scheduler_config.json", f->scheduler, strlen(f->scheduler));
-    if (sd_sched_read(&c, temp_path("scheduler_config.json"), &e)) fail_msg("%s: %s", f->name, e.text);
+    if (sched_read(&c, temp_path("scheduler_config.json"), NULL, &e)) fail_msg("%s: %s", f->name, e.text);
     return c;
 }
 

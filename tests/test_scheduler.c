@@ -1,6 +1,7 @@
 /* test_scheduler.c - sampler_config.c: what a scheduler_config.json means, against diffusers
  * (tests/golden/scheduler.txt, made by tools/golden_sampler.py), and how bad files end. */
 #define _POSIX_C_SOURCE 200809L
+#include "sched.h"
 #include "../sampler_run.h"
 
 #include <math.h>
@@ -35,7 +36,7 @@ static sd_status read_text(sd_sched_config *c, const char *json, const char *sam
 {
     write_file(json, strlen(json));
     *e = (sd_error){.status = SD_OK};
-    return sd_sched_read_as(c, path, sampler, e);
+    return sched_read(c, path, sampler, e);
 }
 
 static void accepts(const char *json, const char *sampler)
@@ -89,7 +90,7 @@ static void check_pipeline(const char *json, const char *line)
     sd_sched_config c;
     sd_error e = {0};
     assert_int_equal(read_text(&c, json, NULL, &e), SD_OK);
-    sd_sched_as_pipeline(&c);
+    sd_sched_as_pipeline(&c, false);
     int offset, clip;
     assert_int_equal(sscanf(line, "%d %d", &offset, &clip), 2);
     assert_int_equal(c.steps_offset, offset);
@@ -310,21 +311,21 @@ TEST(every_truncation_of_a_file_is_refused)
     for (size_t n = 0; n + 1 < sizeof json - 1; n++) {
         write_file(json, n);
         e.status = SD_OK;
-        assert_int_equal(sd_sched_read(&c, path, &e), SD_ERR_FORMAT);
+        assert_int_equal(sched_read(&c, path, NULL, &e), SD_ERR_FORMAT);
     }
     write_file("{}\0garbage", 10);
     e.status = SD_OK;
-    assert_int_equal(sd_sched_read_as(&c, path, "ddim", &e), SD_ERR_FORMAT);
+    assert_int_equal(sched_read(&c, path, "ddim", &e), SD_ERR_FORMAT);
 }
 
 TEST(files_that_cannot_be_read_say_why)
 {
     sd_sched_config c;
     sd_error e = {.status = SD_OK};
-    assert_int_equal(sd_sched_read(&c, folder, &e), SD_ERR_ARG);
+    assert_int_equal(sched_read(&c, folder, NULL, &e), SD_ERR_ARG);
     e.status = SD_OK;
     remove(path);
-    assert_int_equal(sd_sched_read(&c, path, &e), SD_ERR_MISSING);
+    assert_int_equal(sched_read(&c, path, NULL, &e), SD_ERR_MISSING);
     assert_non_null(strstr(e.text, path));
     size_t huge = ((size_t)1 << 20) + 1;
     char *spaces = malloc(huge);
@@ -333,7 +334,7 @@ TEST(files_that_cannot_be_read_say_why)
     write_file(spaces, huge);
     free(spaces);
     e.status = SD_OK;
-    assert_int_equal(sd_sched_read(&c, path, &e), SD_ERR_FORMAT);
+    assert_int_equal(sched_read(&c, path, NULL, &e), SD_ERR_FORMAT);
 }
 
 TEST(names_are_read_and_written)
@@ -515,7 +516,7 @@ TEST(a_pipeline_passes_its_own_eta)
         sd_sched_defaults(&c, (sd_method)m);
         assert_true(c.eta == (m == SD_TCD ? 0.3 : sd_method_about((sd_method)m)->eta));
         double own = c.eta;
-        sd_sched_as_pipeline(&c);
+        sd_sched_as_pipeline(&c, false);
         assert_true(c.eta == (m == SD_TCD || m == SD_DDIM ? 0 : own));
     }
 }

@@ -222,7 +222,7 @@ check_options() {
 # formats has a reader per format, and readers add entries to a file.
 families='^cycle:( (kernels|precise|winograd)[a-z0-9_]*)+$|^cycle:( sampler[a-z_]*)+$|^cycle:( weights_[a-z_]*)+$'
 # The library's functions that no other file uses are in sd.h, or static, or a step that a test looks at. sd_weight_find waits for adapters.
-unused='sd_weight_find sd_sched_read'
+unused='sd_weight_find'
 
 check_links() {
     dir=build/lint-gcc

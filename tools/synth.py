@@ -129,7 +129,8 @@ CONFIGS = {
                        text_encoder=clip_config(16, 3, 2, 64, "quick_gelu", 49407),
                        text_encoder_2=dict(clip_config(20, 4, 2, 80, "gelu", 0), projection_dim=12,
                                            architectures=["CLIPTextModelWithProjection"]),
-                       scheduler=scheduler_config("EulerDiscreteScheduler", timestep_spacing="leading", steps_offset=1),
+                       # an offset of 0 stays: StableDiffusionPipeline would make it 1
+                       scheduler=scheduler_config("EulerDiscreteScheduler", timestep_spacing="leading"),
                        pad="<|endoftext|>"),
     # The same with a square projection, which can be transposed without anybody noticing a shape.
     "sdxl-file": dict(unet_alone("DCC", (8, 16, 24), 2, [1, 2, 3], 36, 4, linear=True,
