@@ -1,6 +1,7 @@
-/* base.c - floor 0: errors that stick, the arena, growing text. */
+/* base.c - floor 0: errors that stick, the arena, lists and texts that grow. */
 #include "base.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -101,7 +102,43 @@ void *sd_arena_alloc(sd_arena *a, size_t bytes, bool *full)
     return a->base ? a->base + at : NULL;
 }
 
+/* ------------------------------------------------------------------------------- lists and bytes */
+
+void *sd_grow(void *list, size_t n, size_t *cap, size_t first, size_t size)
+{
+    if (n < *cap) return list;
+    size_t more = *cap ? 2 * *cap : first;
+    void *grown = more <= SIZE_MAX / size ? realloc(list, more * size) : NULL;
+    if (grown) *cap = more;
+    return grown;
+}
+
+uint64_t sd_from_little_endian(const void *bytes, size_t n)
+{
+    const unsigned char *p = bytes;
+    uint64_t x = 0;
+    while (n-- > 0) x = x << 8 | p[n];
+    return x;
+}
+
 /* --------------------------------------------------------------------------- strings and names */
+
+bool sd_begins_with(const char *s, const char *beginning) { return strncmp(s, beginning, strlen(beginning)) == 0; }
+
+bool sd_ends_with(const char *s, const char *end)
+{
+    size_t n = strlen(s), m = strlen(end);
+    return n >= m && strcmp(s + n - m, end) == 0;
+}
+
+bool sd_has_ending(const char *path, const char *ending)
+{
+    size_t n = strlen(path), m = strlen(ending);
+    if (n <= m || path[n - m - 1] == '/') return false;
+    for (size_t i = 0; i < m; i++)
+        if (tolower((unsigned char)path[n - m + i]) != ending[i]) return false;
+    return true;
+}
 
 char *sd_strdup(const char *s)
 {

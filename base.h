@@ -91,6 +91,13 @@ void *sd_arena_alloc(sd_arena *a, size_t bytes, bool *full);
  * 64 MB always pass. */
 sd_status sd_need_memory(sd_error *e, double bytes, const char *what, ...) SD_PRINTF(3, 4);
 
+/* ---- lists and bytes */
+/* Room for one more than the n items of `size` bytes that a list has: the list, perhaps at another place, with `*cap`
+ * updated. It doubles, and begins with `first` items. NULL: out of memory, and the list is as it was. */
+void *sd_grow(void *list, size_t n, size_t *cap, size_t first, size_t size);
+/* The whole number that n bytes are, the lowest first; n is at most 8. */
+uint64_t sd_from_little_endian(const void *bytes, size_t n);
+
 /* ---- strings and files */
 char *sd_strdup(const char *s);
 /* Text that grows. Once something was added, `s` is NUL terminated. Running out of memory sets `failed`. */
@@ -106,6 +113,10 @@ void sd_text_addn(sd_text *t, const char *s, size_t n);
  * ignored, and '+' counts as 'p'. */
 const char *sd_after_name(const char *text, const char *name);
 bool sd_same_name(const char *a, const char *b);
+bool sd_begins_with(const char *s, const char *beginning);
+bool sd_ends_with(const char *s, const char *end);
+/* Is it a file's name with this ending, ".png", in any case? The ending alone is no name. */
+bool sd_has_ending(const char *path, const char *ending);
 
 bool sd_glob(const char *pattern, const char *name);            /* * and ? only; * also matches dots */
 bool sd_glob_list(const char *comma_list, const char *name);    /* NULL or "" matches everything */

@@ -8,9 +8,10 @@
 /* SD 1 and 2: the last layer's result through the final layer norm. (SD 2's file has 23 of its encoder's 24 layers.) */
 static const sd_cond_plan one_encoder = {.encoders = 1, .text = {{.final_norm = true}}};
 
-/* SDXL [Podell et al. 2023; StableDiffusionXLPipeline.encode_prompt]: of both encoders the layer before the last, without
- * the final norm. The refiner has only the second encoder. */
-static const sd_cond_plan sdxl = {.encoders = 2, .n_ids = 6, .text = {{.from_end = 1}, {.from_end = 1, .pooled = true}}};
+/* SDXL [Podell et al. 2023; StableDiffusionXLPipeline.encode_prompt]: of both encoders the layer before the last,
+ * without the final norm. The refiner has only the second encoder. */
+static const sd_cond_plan sdxl = {.encoders = 2, .n_ids = 6,
+                                  .text = {{.from_end = 1}, {.from_end = 1, .pooled = true}}};
 static const sd_cond_plan refiner = {.encoders = 1, .n_ids = 5, .text = {{.from_end = 1, .pooled = true}}};
 
 const sd_cond_plan *sd_cond_plan_of(const sd_model *m)

@@ -16,26 +16,18 @@ static bool is_openclip(const sd_module *x)
     return x->kind->part == SD_PART_TEXT && ((const sd_clip *)x->net)->cfg.act == SD_ACT_GELU;
 }
 
-/* What the names of a module begin with in a single file [CompVis ldm; sgm for SDXL]. encoders: how many text encoders
- * the model has. A text encoder by OpenAI is spelled as transformers spells it, one by OpenCLIP as OpenCLIP does. */
-static const struct { const char *module; int encoders; const char *root, *openclip; } roots[] = {
-    {"unet", 0, "model.diffusion_model.", NULL},
-    {"vae", 0, "first_stage_model.", NULL},
-    {"text_encoder", 1, "cond_stage_model.transformer.", "cond_stage_model.model."},
-    {"text_encoder", 2, "conditioner.embedders.0.transformer.", "conditioner.embedders.0.model."},
-    {"text_encoder_2", 1, "conditioner.embedders.0.transformer.", "conditioner.embedders.0.model."},
-    {"text_encoder_2", 2, "conditioner.embedders.1.transformer.", "conditioner.embedders.1.model."},
-};
+static sd_role role_of(const sd_conversion *v, const sd_module *x)
+{
+    bool two = sd_model_module(&v->c->model, x->kind->part, 1);
+    if (x->place->index == 0) return two ? SD_ROLE_FIRST : SD_ROLE_ONLY;
+    return two ? SD_ROLE_SECOND : SD_ROLE_REFINERS;
+}
 
-/* "" in a directory, and if the file has only this module. */
+/* What the names of a module's tensors begin with: "" in a directory, and if the file has only this module. */
 static const char *root_of(const sd_conversion *v, const sd_module *x)
 {
-    int encoders = sd_model_module(&v->c->model, SD_PART_TEXT, 1) ? 2 : 1;
-    bool whole = !v->o.only && v->target != SD_TARGET_DIRECTORY;
-    for (size_t i = 0; i < SD_COUNT(roots) && whole; i++)
-        if (strcmp(roots[i].module, x->place->name) == 0 && (!roots[i].encoders || roots[i].encoders == encoders))
-            return is_openclip(x) ? roots[i].openclip : roots[i].root;
-    return "";
+    if (v->o.only || v->target == SD_TARGET_DIRECTORY) return "";
+    return sd_root_written(x->kind->part, role_of(v, x), is_openclip(x));
 }
 
 const sd_module *sd_convert_module(const sd_conversion *v, int i)
@@ -47,8 +39,6 @@ const sd_module *sd_convert_module(const sd_conversion *v, int i)
     }
     return NULL;
 }
-
-static const sd_store *store_of(const sd_module *x) { return x->files; }
 
 /* -------------------------------------------------------------------------------------- which types */
 
@@ -97,16 +87,10 @@ static sd_status no_memory(const sd_conversion *v)
 static sd_output *add_output(sd_conversion *v, int module, const char *root, const char *name)
 {
     sd_text whole = {0};
-    if (v->n == v->cap) {
-        size_t cap = v->cap ? 2 * v->cap : 512;
-        sd_output *more = realloc(v->out, cap * sizeof *more);
-        if (more) {
-            v->out = more;
-            v->cap = cap;
-        }
-    }
+    sd_output *list = sd_grow(v->out, v->n, &v->cap, 512, sizeof *list);
+    if (list) v->out = list;
     sd_text_add(&whole, "%s%s", root, name);
-    if (whole.failed || v->n == v->cap) {
+    if (whole.failed || !list) {
         free(whole.s);
         no_memory(v);
         return NULL;
@@ -124,7 +108,7 @@ static const sd_entry *average_of(const sd_module *x, const sd_weight *w)
     for (const char *c = w->ldm; *c && n < sizeof name - 1; c++)
         if (*c != '.') name[n++] = *c;
     name[n] = 0;
-    return sd_store_find(store_of(x), name);
+    return sd_store_find(x->files, name);
 }
 
 /* The numbers of a weight, or of its average. */
@@ -161,7 +145,7 @@ static sd_status list_weight(sd_conversion *v, const sd_module *x, int module, c
     sd_output *t = sd_bind_part(flags) ? find_whole(v, root, name) : add_output(v, module, root, name);
     if (!t) return v->err->status ? v->err->status : no_memory(v);
     sd_piece *p = &t->piece[t->pieces++];
-    p->store = store_of(x);
+    p->store = x->files;
     p->transposed = flags & SD_BIND_TRANSPOSE;
     if (take(v, x, w, &p->from)) return v->err->status;
     t->nd = flags & SD_BIND_CONV1 ? 4 : w->nd;
@@ -179,21 +163,15 @@ static sd_status list_weight(sd_conversion *v, const sd_module *x, int module, c
 /* How a name of the input becomes one of the output: `cut` bytes go, `add` comes before the rest. */
 typedef struct renaming { bool there; size_t cut; char add[64]; const char *beginning; } renaming;
 
-static bool ends_in(const char *s, const char *end)
-{
-    size_t n = strlen(s), m = strlen(end);
-    return n >= m && strcmp(s + n - m, end) == 0;
-}
-
 /* There is one if the names of the module's weights, of which this is the first, change only their beginning. */
 static renaming find_renaming(const sd_module *x, const sd_output *first)
 {
     const char *in = x->binder.weight[0].field->name, *out = first->name;
     renaming r = {.beginning = in};
-    if (ends_in(in, out)) {
+    if (sd_ends_with(in, out)) {
         r.cut = strlen(in) - strlen(out);
         r.there = true;
-    } else if (ends_in(out, in)) {
+    } else if (sd_ends_with(out, in)) {
         snprintf(r.add, sizeof r.add, "%.*s", (int)(strlen(out) - strlen(in)), out);
         r.there = true;
     }
@@ -207,7 +185,7 @@ static sd_status list_leftover(sd_conversion *v, const sd_module *x, int module,
     union { const void *in; void *out; } data = {t->data};
     o->nd = t->nd;
     o->pieces = 1;
-    o->piece[0] = (sd_piece){.store = store_of(x), .from = {.nd = t->nd ? t->nd : 1, .dt = t->dt, .data = data.out}};
+    o->piece[0] = (sd_piece){.store = x->files, .from = {.nd = t->nd ? t->nd : 1, .dt = t->dt, .data = data.out}};
     for (int i = 0; i < 4; i++) o->dim[i] = o->piece[0].from.dim[i] = i < t->nd ? t->dim[i] : 1;
     return SD_OK;
 }
@@ -218,7 +196,7 @@ static int owner_of(const sd_conversion *v, const sd_store *s, const sd_entry *t
     const sd_module *x;
     if (t->dt == SD_DTYPE_UNKNOWN || t->stride || t->nd > 4 || !v->o.keep_all) return -1;
     for (int i = 0; (x = sd_convert_module(v, i)) != NULL; i++)
-        if (r[i].there && store_of(x) == s && strncmp(t->name, r[i].beginning, r[i].cut) == 0) return i;
+        if (r[i].there && x->files == s && strncmp(t->name, r[i].beginning, r[i].cut) == 0) return i;
     return -1;
 }
 
@@ -227,7 +205,7 @@ static sd_status list_leftovers(sd_conversion *v, const sd_store *s, const renam
 {
     for (size_t i = 0; i < sd_store_count(s); i++) {
         const sd_entry *t = sd_store_at(s, i);
-        if (t->used || (v->o.ema && strncmp(t->name, "model_ema.", 10) == 0)) continue;
+        if (t->used || (v->o.ema && sd_begins_with(t->name, "model_ema."))) continue;
         int module = owner_of(v, s, t, r);
         if (module >= 0 && list_leftover(v, sd_convert_module(v, module), module, t, &r[module]))
             return v->err->status;
@@ -250,9 +228,9 @@ static sd_status list_module(sd_conversion *v, const sd_module *x, int module)
 
 static bool is_first_of_store(const sd_conversion *v, int module)
 {
-    const sd_store *s = store_of(sd_convert_module(v, module));
+    const sd_store *s = sd_convert_module(v, module)->files;
     for (int i = 0; i < module; i++)
-        if (store_of(sd_convert_module(v, i)) == s) return false;
+        if (sd_convert_module(v, i)->files == s) return false;
     return true;
 }
 
@@ -284,7 +262,7 @@ static sd_status list_all(sd_conversion *v)
         if (v->n > first) r[i] = find_renaming(x, &v->out[first]);
     }
     for (int i = 0; (x = sd_convert_module(v, i)) != NULL; i++)
-        if (is_first_of_store(v, i) && list_leftovers(v, store_of(x), r)) return v->err->status;
+        if (is_first_of_store(v, i) && list_leftovers(v, x->files, r)) return v->err->status;
     for (size_t i = 0; i < v->n; i++) {
         v->out[i].dt = type_of(v, &v->out[i]);
         if (check_type(v, &v->out[i])) return v->err->status;
@@ -401,12 +379,6 @@ static sd_status write_file(sd_conversion *v)
     return v->err->status;
 }
 
-static bool has_ending(const char *path, const char *ending)
-{
-    size_t n = strlen(path), m = strlen(ending);
-    return n > m && sd_same_name(path + n - m, ending);
-}
-
 static sd_status read_type(sd_conversion *v)
 {
     const char *name = v->o.type;
@@ -454,7 +426,7 @@ static sd_status check_apart(const sd_conversion *v)
 static sd_status check_options(sd_conversion *v)
 {
     const char *path = v->o.output;
-    bool safetensors = has_ending(path, ".safetensors"), gguf = has_ending(path, ".gguf");
+    bool safetensors = sd_has_ending(path, ".safetensors"), gguf = sd_has_ending(path, ".gguf");
     v->target = safetensors ? SD_TARGET_SAFETENSORS : gguf ? SD_TARGET_GGUF : SD_TARGET_DIRECTORY;
     if (read_type(v) || read_spelling(v)) return v->err->status;
     if (v->o.shard_bytes && v->target != SD_TARGET_DIRECTORY)

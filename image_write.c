@@ -3,7 +3,6 @@
 #include "image_transform.h"
 #include "text.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -148,20 +147,11 @@ static const struct { const char *ending; writer *write; } writers[] = {
 #endif
 };
 
-static bool ends_with(const char *path, const char *ending)
-{
-    size_t n = strlen(path), m = strlen(ending);
-    if (n <= m || path[n - m - 1] == '/') return false;
-    for (size_t i = 0; i < m; i++)
-        if (tolower((unsigned char)path[n - m + i]) != ending[i]) return false;
-    return true;
-}
-
 /* Chooses by the ending of the name. A pipe or a device needs no ending, and gets the first writer. */
 static writer *writer_of(const char *path)
 {
     for (size_t i = 0; i < SD_COUNT(writers); i++)
-        if (ends_with(path, writers[i].ending)) return writers[i].write;
+        if (sd_has_ending(path, writers[i].ending)) return writers[i].write;
     return sd_is_stream(path) ? writers[0].write : NULL;
 }
 

@@ -38,16 +38,10 @@ typedef struct comparison {
 static item *add_item(comparison *c, side *s, const char *prefix, const char *dot, const char *name)
 {
     sd_text whole = {0};
-    if (s->n == s->cap) {
-        size_t cap = s->cap ? 2 * s->cap : 1024;
-        item *more = realloc(s->item, cap * sizeof *more);
-        if (more) {
-            s->item = more;
-            s->cap = cap;
-        }
-    }
+    item *list = sd_grow(s->item, s->n, &s->cap, 1024, sizeof *list);
+    if (list) s->item = list;
     sd_text_add(&whole, "%s%s%s", prefix, *prefix ? dot : "", name);
-    if (s->n == s->cap || whole.failed) {
+    if (!list || whole.failed) {
         free(whole.s);
         sd_fail(c->e, SD_ERR_MEMORY, "no memory to compare %s", s->seen.path);
         return NULL;

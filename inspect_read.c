@@ -30,11 +30,8 @@ static void add_bytes(stretch *s, const unsigned char *data, size_t from, size_t
 /* Where a safetensors file's numbers begin; the file's size for another format. */
 static size_t end_of_header(const sd_weight_file *f)
 {
-    const unsigned char *b = f->file.data;
-    size_t n = 0;
     if (f->format != &sd_format_safetensors) return f->file.size;
-    for (int i = 8; i-- > 0;) n = n << 8 | b[i];
-    return n + 8;
+    return (size_t)sd_from_little_endian(f->file.data, 8) + 8;
 }
 
 /* The file is read once, by one thread for each hash.
@@ -108,15 +105,13 @@ static sd_status hash_tensors(sd_seen_part *p, sd_telling *t, sd_error *e)
     return e->status;
 }
 
-static bool begins_with(const char *name, const char *root) { return strncmp(name, root, strlen(root)) == 0; }
-
 /* The network that a tensor belongs to; NULL: none. A root may be empty, so the longest one counts. */
 static sd_seen_network *network_of(sd_seen_part *p, const sd_entry *t)
 {
     sd_seen_network *best = NULL;
     for (int i = 0; i < p->is.n_networks; i++) {
         sd_seen_network *w = &p->network[i];
-        if (t->used && begins_with(t->name, w->is->root) &&
+        if (t->used && sd_begins_with(t->name, w->is->root) &&
             (!best || strlen(w->is->root) > strlen(best->is->root))) best = w;
     }
     return best;

@@ -12,9 +12,8 @@ bool sd_is_configuration(const char *key) { return strncmp(key, "sd:", 3) == 0; 
 /* A GGUF file begins with four letters and its version, little-endian. */
 int sd_gguf_version(const sd_weight_file *f)
 {
-    const unsigned char *b = f->file.data;
-    if (strcmp(f->format->name, "GGUF") != 0 || f->file.size < 8) return 0;
-    return b[4] | b[5] << 8 | b[6] << 16;
+    if (f->format != &sd_format_gguf || f->file.size < 8) return 0;
+    return (int)sd_from_little_endian((const char *)f->file.data + 4, 3);   /* only 2 and 3 can be opened */
 }
 
 int64_t sd_entry_offset(const sd_seen_part *p, const sd_entry *t)

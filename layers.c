@@ -75,7 +75,8 @@ static const sd_bind_row vae_res_rows[] = {RES_ROWS("norm1", "conv1", "temb_proj
 static const sd_bind_row transformer_rows[] = {TRANSFORMER_ROWS("cc11")};
 static const sd_bind_row linear_transformer_rows[] = {TRANSFORMER_ROWS("cc")};
 
-/* c: channels; d: width of the context; g: 8c, GEGLU's value and gate; f: 4c; k: width of what attn1 looks at, c or d */
+/* c: channels; d: width of the context; g: 8c, GEGLU's value and gate; f: 4c; k: width of what attn1 looks at, c or
+ * d */
 #define BLOCK_LETTERS "cdgfk"
 #define ATTN_ROWS(member, context) \
     {offsetof(sd_block_w, member.to_q.w), #member ".to_q.weight", NULL, "cc", 0}, \

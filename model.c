@@ -289,7 +289,8 @@ static sd_status check_added(const sd_model *m, sd_error *e)
     int pooled = ((const sd_clip *)last->net)->cfg.projection, ids = second ? 6 : 5;
     if (pooled && u->add_in_dim == pooled + ids * u->add_time_dim) return SD_OK;
     return sd_fail(e, SD_ERR_SHAPE, "the UNet's add_embedding reads %d numbers, but the text encoder's text_projection "
-                   "gives %d, and %d ids of %d make the rest: not one model", u->add_in_dim, pooled, ids, u->add_time_dim);
+                   "gives %d, and %d ids of %d make the rest: not one model", u->add_in_dim, pooled, ids,
+                   u->add_time_dim);
 }
 
 static sd_status check_modules_fit(const sd_model *m, sd_error *e)
@@ -440,8 +441,8 @@ bool sd_model_use(sd_model *m, const sd_module *module)
 
 /* ------------------------------------------------------------------------------------- fingerprint */
 
-/* Hashes of weights are added up, so that it does not matter how the weights are spread over files. Names and shapes are
- * those of diffusers, so that it does not matter either under which names files have them. */
+/* Hashes of weights are added up, so that it does not matter how the weights are spread over files. Names and shapes
+ * are those of diffusers, so that it does not matter either under which names files have them. */
 static void add_to_fingerprint(unsigned char sum[16], const sd_weight *w)
 {
     enum { SAMPLE = 64 };

@@ -53,7 +53,8 @@ typedef struct sd_module {
     sd_store *files;       /* of its source, which other modules may use too; NULL: it has no weights */
     sd_binder binder;
     bool from_shapes;      /* its configuration is what shapes and a family say */
-    char *dir;             /* the directory of its config.json, or of a tokenizer's files; NULL: a family's or a file's */
+    char *dir;             /* the directory of its config.json, or of a tokenizer's files; NULL: its configuration is a
+                            * family's, or follows from its file */
     bool padded;           /* a tokenizer's padding is not what that directory says */
 } sd_module;
 

@@ -235,8 +235,9 @@ static void get_depths(const reader *j, const sd_unet_config *c, const char *key
 {
     const sd_json *v = find(j, key);
     int n = c->levels, i = 0;
-    for (int level = 0; level < n; level++) depth[level] = v && !sd_json_is(v, SD_JSON_LIST) ? whole(j, v, key, 1, 64) : 1;
-    if (!sd_json_is(v, SD_JSON_LIST)) return;
+    bool list = sd_json_is(v, SD_JSON_LIST);
+    for (int level = 0; level < n; level++) depth[level] = v && !list ? whole(j, v, key, 1, 64) : 1;
+    if (!list) return;
     if (sd_json_count(v) != n) {
         sd_fail(j->e, SD_ERR_FORMAT, "%s: %s must have %d entries, one per level, it has %d", j->path, key, n,
                 sd_json_count(v));
@@ -259,7 +260,8 @@ static void unet_depths(const reader *j, sd_unet_config *c)
     else memcpy(up_depth, depth, sizeof depth);
     for (int i = 0; i < n && !j->e->status; i++) {
         if (c->layer_depth[i][0] && !find(j, up_key))
-            sd_fail(j->e, SD_ERR_FORMAT, "%s: %s has a list for a block, so there must be %s", j->path, down_key, up_key);
+            sd_fail(j->e, SD_ERR_FORMAT, "%s: %s has a list for a block, so there must be %s", j->path, down_key,
+                    up_key);
         c->depth[i] = down[i] ? depth[i] : 0;
         c->up_depth[i] = up[n - 1 - i] ? up_depth[i] : 0;
         if ((c->depth[i] || c->up_depth[i] || i == n - 1) && c->channels[i] % c->heads[i])
@@ -280,8 +282,8 @@ static void unet_middle(const reader *j, sd_unet_config *c)
     for (size_t i = 0; i < SD_COUNT(kinds) && name; i++)
         if (strcmp(kinds[i].name, name) == 0) c->mid = kinds[i].mid;
     if (c->mid == SD_MID_NONE && !sd_json_is(v, SD_JSON_NULL))
-        sd_fail(j->e, SD_ERR_UNSUPPORTED, "%s: mid_block_type \"%.60s\" is not supported, only %s, %s and null", j->path,
-                name ? name : "?", kinds[0].name, kinds[1].name);
+        sd_fail(j->e, SD_ERR_UNSUPPORTED, "%s: mid_block_type \"%.60s\" is not supported, only %s, %s and null",
+                j->path, name ? name : "?", kinds[0].name, kinds[1].name);
 }
 
 /* only_cross_attention: true or false, or a list of them, one per level. */
@@ -293,7 +295,8 @@ static void unet_only_cross(const reader *j, sd_unet_config *c)
         sd_fail(j->e, SD_ERR_FORMAT, "%s: only_cross_attention must have %d entries, one per level, it has %d", j->path,
                 c->levels, sd_json_count(v));
     for (int i = 0; i < c->levels && x; i++, x = one ? x : x->next) {
-        if (!sd_json_is_bool(x)) sd_fail(j->e, SD_ERR_FORMAT, "%s: only_cross_attention must be true or false", j->path);
+        if (!sd_json_is_bool(x))
+            sd_fail(j->e, SD_ERR_FORMAT, "%s: only_cross_attention must be true or false", j->path);
         c->only_cross[i] = sd_json_is(x, SD_JSON_TRUE);
     }
 }

@@ -10,12 +10,6 @@ enum { PATH_BYTES = 4096, MOST_JSON = 1 << 20 };
 
 /* -------------------------------------------------------------------------------- what a path is */
 
-static bool ends_with(const char *s, const char *end)
-{
-    size_t n = strlen(s), k = strlen(end);
-    return n > k && sd_same_name(s + n - k, end) && s[n - k] == *end;
-}
-
 /* Is there a/b? A path that is too long is none. */
 static bool exists(char path[PATH_BYTES], const char *a, const char *b)
 {
@@ -44,11 +38,11 @@ static void see(void *user, const char *name)
     size_t used = strlen(l->some);
     bool fits = l->wanted == ANYTHING;
     if (strlen(name) >= sizeof l->name) return;
-    if (l->wanted == WEIGHTS && ends_with(name, ".index.json")) {
+    if (l->wanted == WEIGHTS && sd_has_ending(name, ".index.json")) {
         l->indexes++;
         snprintf(l->index, sizeof l->index, "%s", name);
     }
-    for (size_t i = 0; i < SD_COUNT(endings) && !fits; i++) fits = ends_with(name, endings[i]);
+    for (size_t i = 0; i < SD_COUNT(endings) && !fits; i++) fits = sd_has_ending(name, endings[i]);
     if (!fits || *name == '.') return;
     l->n++;
     snprintf(l->name, sizeof l->name, "%s", name);

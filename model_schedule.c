@@ -76,11 +76,7 @@ static sd_status read_yaml(sd_model *m, const char *path, const sd_log *log, sd_
     return e->status;
 }
 
-static bool is_yaml(const char *path)
-{
-    size_t n = strlen(path);
-    return (n > 5 && sd_same_name(path + n - 5, ".yaml")) || (n > 4 && sd_same_name(path + n - 4, ".yml"));
-}
+static bool is_yaml(const char *path) { return sd_has_ending(path, ".yaml") || sd_has_ending(path, ".yml"); }
 
 /* The file with the model's name and another ending. */
 static sd_status find_yaml(sd_model *m, const sd_log *log, sd_error *e)

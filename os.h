@@ -30,8 +30,8 @@ bool sd_os_may_read(const char *path);
 bool sd_os_may_write_in(const char *dir);    /* files can be created there; also true if unknown */
 bool sd_os_make_directory(const char *path); /* also true if the name exists already */
 char *sd_os_full_path(const char *path);     /* from the root, without links, "." and ".."; free() it. NULL: unknown */
-/* Calls `see` with the name of everything in a directory but "." and "..", in no order. False: it cannot be read, or the
- * system has no way to list it. */
+/* Calls `see` with the name of everything in a directory but "." and "..", in no order. False: it cannot be read, or
+ * the system has no way to list it. */
 bool sd_os_list(const char *dir, void (*see)(void *user, const char *name), void *user);
 void sd_os_remove_now(const char *path);     /* like remove(), but a signal handler may call it */
 bool sd_os_program_path(char *path, size_t size);   /* of the running program */

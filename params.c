@@ -593,8 +593,8 @@ static void refuse(sd_error *e, const sd_param *row, const char *key, const char
         sd_fail(e, SD_ERR_ARG, "%s takes four numbers of pixels, left,top,right,bottom, not \"%.100s\"", key, text);
         break;
     case SD_PARAM_PAIR:
-        sd_fail(e, SD_ERR_ARG, "%s takes two whole numbers from %.0f to %.0f, %s, not \"%.100s\"", key, r->least, r->most,
-                r->value, text);
+        sd_fail(e, SD_ERR_ARG, "%s takes two whole numbers from %.0f to %.0f, %s, not \"%.100s\"", key, r->least,
+                r->most, r->value, text);
         break;
     case SD_PARAM_TEXT: case SD_PARAM_FILE: break;   /* anything will do; memory has run out */
     }

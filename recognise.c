@@ -25,26 +25,38 @@ static bool has(const sd_store *s, const char *root, const char *name)
 }
 
 /* -------------------------------------------------------------------------------- where networks are
- * What the names of a network begin with, in the files of many programs. The first root that has one counts. */
-static const struct root { unsigned part; int index; const char *root; } roots[] = {
-    {SD_PART_UNET, 0, "model.diffusion_model."},
-    {SD_PART_UNET, 0, "diffusion_model."},
-    {SD_PART_UNET, 0, "unet."},
-    {SD_PART_UNET, 0, ""},
-    {SD_PART_VAE, 0, "first_stage_model."},
-    {SD_PART_VAE, 0, "vae."},
-    {SD_PART_VAE, 0, ""},
-    {SD_PART_TEXT, 0, "cond_stage_model.transformer."},          /* CompVis' CLIP-L */
-    {SD_PART_TEXT, 0, "cond_stage_model.model."},                /* Stability's OpenCLIP-H */
-    {SD_PART_TEXT, 0, "conditioner.embedders.0.transformer."},   /* generative-models: SDXL's CLIP-L */
-    {SD_PART_TEXT, 0, "conditioner.embedders.0.model."},         /* the refiner's bigG, SD 2's OpenCLIP-H */
-    {SD_PART_TEXT, 0, "text_encoder."},
-    {SD_PART_TEXT, 0, ""},
-    {SD_PART_TEXT, 1, "conditioner.embedders.1.model."},         /* SDXL's bigG */
-    {SD_PART_TEXT, 1, "conditioner.embedders.1.transformer."},
-    {SD_PART_TEXT, 1, "cond_stage_model.1.transformer."},        /* stable-diffusion.cpp's SDXL */
-    {SD_PART_TEXT, 1, "text_encoder_2."},
+ * What the names of a network begin with, in the files of many programs [CompVis ldm; generative-models for SDXL]. The
+ * first root that has one counts. `written` says for which of a model's networks sd convert takes the root: of text
+ * encoders those by OpenAI are called "transformer", those by OpenCLIP "model". */
+enum { OPENAI = 16, OPENCLIP = 32, ANY = OPENAI | OPENCLIP };
+#define NEVER 0
+static const struct root { unsigned part; int index; const char *root; unsigned written; } roots[] = {
+    {SD_PART_UNET, 0, "model.diffusion_model.", SD_ROLE_ONLY | ANY},
+    {SD_PART_UNET, 0, "diffusion_model.", NEVER},
+    {SD_PART_UNET, 0, "unet.", NEVER},
+    {SD_PART_UNET, 0, "", NEVER},
+    {SD_PART_VAE, 0, "first_stage_model.", SD_ROLE_ONLY | ANY},
+    {SD_PART_VAE, 0, "vae.", NEVER},
+    {SD_PART_VAE, 0, "", NEVER},
+    {SD_PART_TEXT, 0, "cond_stage_model.transformer.", SD_ROLE_ONLY | OPENAI},   /* CompVis' CLIP-L */
+    {SD_PART_TEXT, 0, "cond_stage_model.model.", SD_ROLE_ONLY | OPENCLIP},       /* Stability's OpenCLIP-H */
+    {SD_PART_TEXT, 0, "conditioner.embedders.0.transformer.", SD_ROLE_FIRST | SD_ROLE_REFINERS | OPENAI},
+    {SD_PART_TEXT, 0, "conditioner.embedders.0.model.", SD_ROLE_FIRST | SD_ROLE_REFINERS | OPENCLIP},
+    {SD_PART_TEXT, 0, "text_encoder.", NEVER},
+    {SD_PART_TEXT, 0, "", NEVER},
+    {SD_PART_TEXT, 1, "conditioner.embedders.1.model.", SD_ROLE_SECOND | OPENCLIP},
+    {SD_PART_TEXT, 1, "conditioner.embedders.1.transformer.", SD_ROLE_SECOND | OPENAI},
+    {SD_PART_TEXT, 1, "cond_stage_model.1.transformer.", NEVER},   /* stable-diffusion.cpp's SDXL */
+    {SD_PART_TEXT, 1, "text_encoder_2.", NEVER},
 };
+
+const char *sd_root_written(unsigned part, sd_role role, bool openclip)
+{
+    unsigned all = (unsigned)role | (openclip ? OPENCLIP : OPENAI);
+    for (size_t i = 0; i < SD_COUNT(roots); i++)
+        if (roots[i].part == part && (roots[i].written & all) == all) return roots[i].root;
+    return "";
+}
 
 /* A network has one of these tensors. What comes after the root must tell it from a ControlNet, which has no way up,
  * and from small autoencoders. */
@@ -360,17 +372,6 @@ static void ask_scheduler(const sd_store *s, sd_recognised *r)
     sd_json_free(root);
 }
 
-/* One or a few numbers of a tensor as floats; 0: it has none, or more than `most`. */
-static size_t numbers_of(const sd_entry *t, float *x, size_t most)
-{
-    size_t n = 1;
-    if (!t || !t->data || t->stride || !sd_dtype_is_float(t->dt) || sd_dtype_block(t->dt) != 1) return 0;
-    for (int i = 0; i < t->nd; i++) n *= t->dim[i] >= 0 && t->dim[i] <= 4096 ? (size_t)t->dim[i] : most + 1;
-    if (n > most || n == 0) return 0;
-    sd_widen(x, t->data, t->dt, n, sd_kern_select(NULL));
-    return n;
-}
-
 /* In UNets of Stable Diffusion 2 these biases spread more when they were trained for v. No proof, only a hint
  * [ComfyUI's model detection]. */
 static void look_for_hint(const sd_store *s, sd_recognised *r, const sd_network *unet)
@@ -381,7 +382,7 @@ static void look_for_hint(const sd_store *s, sd_recognised *r, const sd_network 
     char name[256];
     for (size_t i = 0; i < SD_COUNT(biases) && !r->hint; i++) {
         snprintf(name, sizeof name, "%s%s", unet->root, biases[i]);
-        size_t n = numbers_of(sd_store_find(s, name), x, SD_COUNT(x));
+        size_t n = sd_entry_floats(sd_store_find(s, name), x, SD_COUNT(x));
         double sum = 0, squares = 0;
         for (size_t k = 0; k < n; k++) sum += x[k], squares += (double)x[k] * x[k];
         double spread = n ? sqrt(squares / (double)n - sum / (double)n * (sum / (double)n)) : 0;
@@ -452,7 +453,7 @@ static const struct { const char *tensor, *text; } zero_snr_marks[] = {
 static double number_of(const sd_store *s, const char *name)
 {
     float x = 0;
-    return numbers_of(sd_store_find(s, name), &x, 1) ? x : 0;
+    return sd_entry_floats(sd_store_find(s, name), &x, 1) ? x : 0;
 }
 
 static void decide_noise(const sd_store *s, sd_recognised *r)
@@ -483,7 +484,7 @@ static sd_network *owner_of(sd_recognised *r, const char *name)
     sd_network *best = NULL;
     for (int i = 0; i < r->n_networks; i++) {
         sd_network *n = &r->network[i];
-        if (strncmp(name, n->root, strlen(n->root)) == 0 && (!best || strlen(n->root) > strlen(best->root))) best = n;
+        if (sd_begins_with(name, n->root) && (!best || strlen(n->root) > strlen(best->root))) best = n;
     }
     return best;
 }
@@ -503,10 +504,8 @@ static bool needs(const sd_network *n, const char *leaf)
 
 static void add_share(sd_share *to, const sd_entry *t)
 {
-    uint64_t n = 1;
-    for (int i = 0; i < t->nd; i++) n *= (uint64_t)t->dim[i];
     to->tensors++;
-    to->params += n;
+    to->params += sd_entry_numbers(t);
     to->bytes += t->bytes;
 }
 
@@ -519,23 +518,20 @@ static void add_skipped(sd_recognised *r, const sd_skip_rule *rule)
     r->skipped[i].tensors++;
 }
 
-static bool starts(const char *text, const char *with) { return strncmp(text, with, strlen(with)) == 0; }
-
 static void count_tensor(sd_recognised *r, const sd_entry *t)
 {
     sd_network *n = owner_of(r, t->name);
     const char *leaf = t->name + (n ? strlen(n->root) : 0);
     const sd_skip_rule *rule = r->kind == SD_FILE_LORA && sd_adapter_knows(r, t->name) ? NULL : sd_skip_find(t->name);
     if (!rule && n) rule = sd_skip_find(leaf);
-    if (starts(t->name, "model_ema.") && !starts(t->name, "model_ema.decay") && !starts(t->name, "model_ema.num_"))
-        r->ema++;
+    if (sd_glob("model_ema.*", t->name) && !sd_glob_list("model_ema.decay*,model_ema.num_*", t->name)) r->ema++;
     if (rule && !needs(n, leaf)) {
         add_skipped(r, rule);
     } else if (n) {
         add_share(&n->all, t);
         add_share(&n->by_type[t->dt], t);
         if (n->part == SD_PART_UNET && strcmp(n->naming, "LDM") == 0 &&
-            (starts(leaf, "up_blocks.") || starts(leaf, "down_blocks.")))
+            (sd_begins_with(leaf, "up_blocks.") || sd_begins_with(leaf, "down_blocks.")))
             r->layout = "mixed";
     } else if (!sd_adapter_knows(r, t->name)) {
         r->leftover[r->n_leftover++] = t->name;

@@ -88,6 +88,12 @@ typedef struct sd_recognised {
 sd_status sd_recognise(const sd_store *s, sd_recognised *out, sd_error *e);
 void sd_recognised_free(sd_recognised *r);
 
+/* Which of a model's networks of one part this is: the only one, the first or the second of two, the refiner's only
+ * one. */
+typedef enum sd_role { SD_ROLE_ONLY = 1, SD_ROLE_FIRST = 2, SD_ROLE_SECOND = 4, SD_ROLE_REFINERS = 8 } sd_role;
+/* What the names of a network begin with in a single file that is written; openclip: it is a text encoder of theirs. */
+const char *sd_root_written(unsigned part, sd_role role, bool openclip);
+
 /* recognise_shapes.c: a configuration from the shapes of the tensors whose names begin with root, in either spelling.
  * False: they do not make such a network. */
 bool sd_unet_from_shapes(const sd_store *s, const char *root, sd_unet_config *c, int *class_in);

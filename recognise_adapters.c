@@ -13,11 +13,6 @@ static const sd_entry *first_like(const sd_store *s, const char *globs)
     return NULL;
 }
 
-static int side(const sd_entry *t, int i)
-{
-    return t && i < t->nd && t->dim[i] > 0 && t->dim[i] <= 1 << 20 ? (int)t->dim[i] : 0;
-}
-
 /* What cross-attention reads tells to which model something belongs. */
 static const struct { int context; const char *base; } contexts[] = {
     {768, "SD 1"}, {1024, "SD 2"}, {2048, "SDXL"}, {1280, "SDXL's refiner"}};
@@ -98,11 +93,8 @@ static const struct { const char *glob, *network; } targets[] = {
 
 static const struct factor *factor_of(const char *name)
 {
-    size_t n = strlen(name);
-    for (size_t i = 0; i < SD_COUNT(factors); i++) {
-        size_t m = strlen(factors[i].end);
-        if (n > m && strcmp(name + n - m, factors[i].end) == 0) return &factors[i];
-    }
+    for (size_t i = 0; i < SD_COUNT(factors); i++)
+        if (sd_ends_with(name, factors[i].end)) return &factors[i];
     return NULL;
 }
 
@@ -132,11 +124,8 @@ static void widen_range(int rank, int *min, int *max)
 
 static void add_alpha(sd_adapter *a, const sd_entry *t)
 {
-    size_t n = 1;
-    float x = 0;
-    for (int i = 0; i < t->nd; i++) n *= t->dim[i] == 1;
-    if (n != 1 || !t->data || !sd_dtype_is_float(t->dt) || sd_dtype_block(t->dt) != 1) return;
-    sd_widen(&x, t->data, t->dt, 1, sd_kern_select(NULL));
+    float x;
+    if (!sd_entry_floats(t, &x, 1)) return;
     if (a->alpha_max == 0 || x < a->alpha_min) a->alpha_min = x;
     if (a->alpha_max == 0 || x > a->alpha_max) a->alpha_max = x;
 }
@@ -156,8 +145,8 @@ static void base_of_lora(const sd_store *s, sd_recognised *r)
         const sd_entry *t = sd_store_at(s, i);
         const struct factor *f = factor_of(t->name);
         if (!f || !f->ranks || f->of == LOKR || !sd_glob("*attn2*to_k*", t->name)) continue;
-        a->base = base_of(side(t, 1));
-        if (a->base) sd_text_add(&r->why, "base %s: %s reads %d numbers\n", a->base, t->name, side(t, 1));
+        a->base = base_of(sd_entry_side(t, 1));
+        if (a->base) sd_text_add(&r->why, "base %s: %s reads %d numbers\n", a->base, t->name, sd_entry_side(t, 1));
     }
     for (size_t i = 0; i < SD_COUNT(names) && !a->base; i++) {
         const sd_entry *t = first_like(s, names[i].globs);
@@ -178,10 +167,10 @@ static void describe_lora(const sd_store *s, sd_recognised *r)
         if (!f) continue;
         if (f->of < METHODS) of[f->of]++;
         if (f->counts) count_target(a, t->name);
-        if (f->ranks) widen_range(side(t, 0), &a->rank_min, &a->rank_max);
+        if (f->ranks) widen_range(sd_entry_side(t, 0), &a->rank_min, &a->rank_max);
         if (f->naming && (!a->naming || strcmp(f->naming, "LyCORIS") == 0)) a->naming = f->naming;
         if (strcmp(f->end, ".alpha") == 0) add_alpha(a, t);
-        convolutions = convolutions || (f->of == LORA && side(t, 2) > 1);
+        convolutions = convolutions || (f->of == LORA && sd_entry_side(t, 2) > 1);
     }
     method most = LORA;
     for (method m = LORA; m < DORA; m++)
@@ -206,7 +195,7 @@ static const sd_entry *embedding_of_tokens(const sd_store *s)
     size_t n = sd_store_count(s);
     for (size_t i = 0; i < n; i++) {
         const sd_entry *t = sd_store_at(s, i);
-        if (n > 128 || t->nd < 1 || t->nd > 2 || !is_width(side(t, t->nd - 1)) ||
+        if (n > 128 || t->nd < 1 || t->nd > 2 || !is_width(sd_entry_side(t, t->nd - 1)) ||
             sd_glob_list("*.weight,*.bias,*.*.*", t->name))
             return NULL;
     }
@@ -219,13 +208,13 @@ static void describe_embedding(const sd_store *s, sd_recognised *r)
     size_t n = sd_store_count(s);
     for (size_t i = 0; i < n; i++) {
         const sd_entry *t = sd_store_at(s, i);
-        int width = t->nd ? side(t, t->nd - 1) : 0;
+        int width = t->nd ? sd_entry_side(t, t->nd - 1) : 0;
         if (!is_width(width)) continue;
         if (strcmp(t->name, "clip_g") == 0) {
             a->width[1] = width;
         } else {
             a->width[0] = width;
-            a->vectors += t->nd == 2 ? side(t, 0) : 1;
+            a->vectors += t->nd == 2 ? sd_entry_side(t, 0) : 1;
         }
     }
     a->base = a->width[1] ? "SDXL" : base_of(a->width[0]);
@@ -241,11 +230,11 @@ static void describe_controlnet(const sd_store *s, sd_recognised *r)
     const sd_entry *k = first_like(s, "*attn2.to_k.weight"), *deep = first_like(s, "*transformer_blocks.9.*");
     const sd_entry *xl = first_like(s, "add_embedding.linear_1.weight,*label_emb.0.0.weight");
     a->naming = first_like(s, "controlnet_cond_embedding.*") ? "diffusers" : "LDM";
-    a->base = xl ? "SDXL" : base_of(side(k, 1));
+    a->base = xl ? "SDXL" : base_of(sd_entry_side(k, 1));
     if (xl) a->method = deep ? "ControlNet, large" : k ? "ControlNet, mid" : "ControlNet, small";
     if (xl) sd_text_add(&r->why, "base SDXL: the file has %s; %s\n", xl->name, deep ? "up to ten transformer blocks"
                         : k ? "few transformer blocks" : "no transformer block");
-    else if (a->base) sd_text_add(&r->why, "base %s: %s reads %d numbers\n", a->base, k->name, side(k, 1));
+    else if (a->base) sd_text_add(&r->why, "base %s: %s reads %d numbers\n", a->base, k->name, sd_entry_side(k, 1));
     if (r->n_networks) sd_text_add(&r->why, "a whole model is in the file too\n");
 }
 
@@ -257,8 +246,9 @@ static void describe_t2i(const sd_store *s, sd_recognised *r)
     const sd_entry *t = first_like(s, "conv_in.weight,adapter.conv_in.weight,adapter.body.0.in_conv.weight,"
                                       "body.0.in_conv.weight");
     for (size_t i = 0; i < SD_COUNT(first); i++)
-        if (side(t, 1) == first[i].channels) r->adapter.base = first[i].base;
-    if (r->adapter.base) sd_text_add(&r->why, "base %s: %s reads %d channels\n", r->adapter.base, t->name, side(t, 1));
+        if (sd_entry_side(t, 1) == first[i].channels) r->adapter.base = first[i].base;
+    if (!r->adapter.base) return;
+    sd_text_add(&r->why, "base %s: %s reads %d channels\n", r->adapter.base, t->name, sd_entry_side(t, 1));
 }
 
 static void describe_context(const sd_store *s, sd_recognised *r)
@@ -266,8 +256,8 @@ static void describe_context(const sd_store *s, sd_recognised *r)
     sd_adapter *a = &r->adapter;
     const sd_entry *k = first_like(s, "*to_k_ip.weight,*attn2.to_k.down");
     const sd_entry *deep = first_like(s, "*transformer_blocks_1_*");
-    a->base = base_of(side(k, 1));
-    if (a->base) sd_text_add(&r->why, "base %s: %s reads %d numbers\n", a->base, k->name, side(k, 1));
+    a->base = base_of(sd_entry_side(k, 1));
+    if (a->base) sd_text_add(&r->why, "base %s: %s reads %d numbers\n", a->base, k->name, sd_entry_side(k, 1));
     if (a->base || !deep) return;
     a->base = "SDXL";   /* attentions of SD 1 and 2 have one block */
     sd_text_add(&r->why, "base SDXL: the file has %s\n", deep->name);
@@ -289,7 +279,8 @@ static const struct half { const char *key, *naming; bool encodes; int latents; 
 static const sd_entry *half_of(const sd_store *s, const struct half *h)
 {
     const sd_entry *t = sd_store_find(s, h->key);
-    return t && t->nd == 4 && side(t, h->encodes ? 1 : 0) == 64 && side(t, h->latents) <= 16 ? t : NULL;
+    bool fits = t && t->nd == 4 && sd_entry_side(t, h->encodes ? 1 : 0) == 64 && sd_entry_side(t, h->latents) <= 16;
+    return fits ? t : NULL;
 }
 
 static const sd_entry *small_autoencoder(const sd_store *s)
@@ -309,7 +300,7 @@ static void describe_taesd(const sd_store *s, sd_recognised *r)
         const sd_entry *t = half_of(s, &halves[i]);
         if (!t) continue;
         found |= halves[i].encodes ? 1 : 2;
-        latents = side(t, halves[i].latents);
+        latents = sd_entry_side(t, halves[i].latents);
         r->adapter.naming = halves[i].naming;
         sd_text_add(&r->why, "its %s: %s\n", halves[i].encodes ? "encoder" : "decoder", t->name);
     }

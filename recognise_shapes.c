@@ -21,12 +21,6 @@ static const sd_entry *tensor(const place *p, const char *fmt, ...)
     return m >= 0 && (size_t)m < sizeof name - (size_t)n ? sd_store_find(p->s, name) : NULL;
 }
 
-/* A side of a tensor; 0 if there is no such tensor or side, or if it is no number of channels. */
-static int side(const sd_entry *t, int i)
-{
-    return t && i < t->nd && t->dim[i] > 0 && t->dim[i] <= 1 << 20 ? (int)t->dim[i] : 0;
-}
-
 static const sd_entry *either(const sd_entry *a, const sd_entry *b) { return a ? a : b; }
 
 /* -------------------------------------------------------------------------------------------- UNet */
@@ -66,12 +60,12 @@ static void add_layer(levels *l, const place *p, const sd_entry *conv1, const ch
     const char *path = blocks_of(p, ldm) ? ldm : hf;
     int depth = blocks_of(p, path);
     if (a->layers == SD_MAX_LAYERS) return;
-    if (!a->layers) a->channels = side(conv1, 0);
-    if (side(conv1, 0) != a->channels) a->channels = 0;   /* no level of ours */
+    if (!a->layers) a->channels = sd_entry_side(conv1, 0);
+    if (sd_entry_side(conv1, 0) != a->channels) a->channels = 0;   /* no level of ours */
     a->depth[a->layers++] = depth;
     if (!depth) return;
     const sd_entry *k = tensor(p, "%s.transformer_blocks.0.attn1.to_k.weight", path);
-    a->only_cross = side(k, 1) != side(k, 0);
+    a->only_cross = sd_entry_side(k, 1) != sd_entry_side(k, 0);
     if (!*l->attention) snprintf(l->attention, sizeof l->attention, "%s", path);
 }
 
@@ -161,7 +155,7 @@ static void attention_of(const place *p, const char *path, sd_unet_config *c)
 {
     if (!*path) return;
     const sd_entry *in = tensor(p, "%s.proj_in.weight", path);
-    c->context_dim = side(tensor(p, "%s.transformer_blocks.0.attn2.to_k.weight", path), 1);
+    c->context_dim = sd_entry_side(tensor(p, "%s.transformer_blocks.0.attn2.to_k.weight", path), 1);
     c->linear_projection = in && in->nd == 2;
 }
 
@@ -170,14 +164,14 @@ static void attention_of(const place *p, const char *path, sd_unet_config *c)
 static void added_of(const place *p, sd_unet_config *c, int *class_in)
 {
     static const int pictures[] = {2048, 1536};   /* embeddings of pictures and their noise: of CLIP-H, of CLIP-L */
-    int ldm = side(tensor(p, "label_emb.0.0.weight"), 1);
-    *class_in = side(tensor(p, "class_embedding.linear_1.weight"), 1);
+    int ldm = sd_entry_side(tensor(p, "label_emb.0.0.weight"), 1);
+    *class_in = sd_entry_side(tensor(p, "class_embedding.linear_1.weight"), 1);
     for (size_t i = 0; i < SD_COUNT(pictures); i++)
         if (ldm == pictures[i]) *class_in = ldm;
-    c->add_in_dim = *class_in ? 0 : ldm ? ldm : side(tensor(p, "add_embedding.linear_1.weight"), 1);
+    c->add_in_dim = *class_in ? 0 : ldm ? ldm : sd_entry_side(tensor(p, "add_embedding.linear_1.weight"), 1);
     c->add_time_dim = c->add_in_dim ? 256 : 0;
-    c->class_embeds = side(either(tensor(p, "label_emb.weight"), tensor(p, "class_embedding.weight")), 0);
-    c->time_cond_dim = side(tensor(p, "time_embedding.cond_proj.weight"), 1);
+    c->class_embeds = sd_entry_side(either(tensor(p, "label_emb.weight"), tensor(p, "class_embedding.weight")), 0);
+    c->time_cond_dim = sd_entry_side(tensor(p, "time_embedding.cond_proj.weight"), 1);
 }
 
 static int likely_heads(int context, int channels)
@@ -191,8 +185,8 @@ bool sd_unet_from_shapes(const sd_store *s, const char *root, sd_unet_config *c,
     place p = {s, root};
     levels down = levels_of(&p, DOWN), up = levels_of(&p, UP);
     *c = (sd_unet_config){.groups = 32, .norm_eps = 1e-5, .flip_sin_to_cos = true, .height = 64, .width = 64};
-    c->in_channels = side(either(tensor(&p, "input_blocks.0.0.weight"), tensor(&p, "conv_in.weight")), 1);
-    c->out_channels = side(either(tensor(&p, "out.2.weight"), tensor(&p, "conv_out.weight")), 0);
+    c->in_channels = sd_entry_side(either(tensor(&p, "input_blocks.0.0.weight"), tensor(&p, "conv_in.weight")), 1);
+    c->out_channels = sd_entry_side(either(tensor(&p, "out.2.weight"), tensor(&p, "conv_out.weight")), 0);
     c->ldm_gap = down.gap;
     bool fits = join_ways(&down, &up, c) && c->in_channels && c->out_channels;
     middle_of(&p, c);
@@ -222,7 +216,9 @@ static void vae_levels(const place *p, sd_vae_config *c)
 {
     for (size_t way = 0; way < SD_COUNT(vae_ways) && !c->levels; way++) {
         int n = 0, channels[SD_MAX_LEVELS];
-        for (; n < SD_MAX_LEVELS && vae_layer(p, way, n, 0); n++) channels[n] = side(vae_layer(p, way, n, 0), 0);
+        const sd_entry *first;
+        for (; n < SD_MAX_LEVELS && (first = vae_layer(p, way, n, 0)) != NULL; n++)
+            channels[n] = sd_entry_side(first, 0);
         while (n && c->layers < 16 && vae_layer(p, way, 0, c->layers)) c->layers++;
         c->layers -= n ? vae_ways[way].more : 0;
         c->levels = n;
@@ -236,10 +232,10 @@ bool sd_vae_from_shapes(const sd_store *s, const char *root, sd_vae_config *c)
     place p = {s, root};
     memset(c, 0, sizeof *c);
     vae_levels(&p, c);
-    int latents = side(tensor(&p, "decoder.conv_in.weight"), 1);
-    c->in_channels = side(tensor(&p, "encoder.conv_in.weight"), 1);
-    c->out_channels = side(tensor(&p, "decoder.conv_out.weight"), 0);
-    c->latent_channels = latents ? latents : side(tensor(&p, "encoder.conv_out.weight"), 0) / 2;
+    int latents = sd_entry_side(tensor(&p, "decoder.conv_in.weight"), 1);
+    c->in_channels = sd_entry_side(tensor(&p, "encoder.conv_in.weight"), 1);
+    c->out_channels = sd_entry_side(tensor(&p, "decoder.conv_out.weight"), 0);
+    c->latent_channels = latents ? latents : sd_entry_side(tensor(&p, "encoder.conv_out.weight"), 0) / 2;
     if (!c->in_channels) c->in_channels = c->out_channels;
     if (!c->out_channels) c->out_channels = c->in_channels;
     static const char *const attention[] = {"encoder.mid.attn_1.norm.weight", "decoder.mid.attn_1.norm.weight",
@@ -282,13 +278,14 @@ bool sd_clip_from_shapes(const sd_store *s, const char *root, sd_clip_config *c,
     if (n == clip_names + SD_COUNT(clip_names)) return false;
     const sd_entry *token = tensor(&p, "%s", n->token);
     *naming = n->naming;
-    c->vocab = side(token, 0);
-    c->width = side(token, 1);
-    c->positions = side(tensor(&p, "%s", n->position), 0);
+    c->vocab = sd_entry_side(token, 0);
+    c->width = sd_entry_side(token, 1);
+    c->positions = sd_entry_side(tensor(&p, "%s", n->position), 0);
     while (c->layers < 256 && clip_ff(&p, n, c->layers)) c->layers++;
-    c->ff = side(clip_ff(&p, n, 0), 0);
-    c->projection = side(tensor(&p, "%s", n->projection), n->columns);
-    if (!c->projection) c->projection = side(tensor(&p, "text_model.text_projection"), 1);   /* x W, OpenCLIP's */
+    c->ff = sd_entry_side(clip_ff(&p, n, 0), 0);
+    c->projection = sd_entry_side(tensor(&p, "%s", n->projection), n->columns);
+    if (!c->projection)   /* OpenCLIP's x W among transformers' names, as stable-diffusion.cpp has it */
+        c->projection = sd_entry_side(tensor(&p, "text_model.text_projection"), 1);
     c->heads = c->width % 64 || !c->width ? 1 : c->width / 64;
     c->act = n->columns ? SD_ACT_GELU : SD_ACT_QUICK_GELU;
     c->eps = 1e-5;

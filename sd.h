@@ -137,10 +137,10 @@ typedef struct sd_options {
      * config.json and weights, or a model's directory. NULL: the model's own. */
     const char *unet, *vae, *text_encoder, *text_encoder_2;
     const char *tokenizer;  /* a directory with merges.txt or tokenizer.json, or one of these files */
-    const char *config;     /* what a file does not say of itself, as diffusers' from_single_file(config=...) takes it: a
-                             * directory in diffusers' layout, of which only the configurations are read; the YAML file
-                             * of an LDM checkpoint; or the name of a family, see `sd plan --help`. NULL: decided from
-                             * the file, and from what is beside it */
+    const char *config;     /* what a file does not say of itself, as diffusers' from_single_file(config=...) takes it:
+                             * a directory in diffusers' layout, of which only the configurations are read; the YAML
+                             * file of an LDM checkpoint; or the name of a family, see `sd plan --help`. NULL: decided
+                             * from the file, and from what is beside it */
     int ema;                /* 1: the UNet's weights are the averages that a checkpoint keeps beside them (model_ema.*).
                              * Else they are the plain ones, as in diffusers */
 } sd_options;
@@ -397,8 +397,9 @@ typedef struct sd_params {
     size_t size;                  /* sd_params_init sets it. A smaller struct, from a program that was compiled with an
                                    * older sd.h, has the defaults for what it lacks; a larger one is refused */
     const char *prompt;           /* UTF-8; NULL is "" */
-    const char *negative_prompt;  /* UTF-8; NULL is "", but for models of the SDXL family: without a negative prompt their
-                                   * UNet gets zeros in its place (force_zeros_for_empty_prompt in model_index.json) */
+    const char *negative_prompt;  /* UTF-8; NULL is "", but for models of the SDXL family: without a negative prompt
+                                   * their UNet gets zeros in its place (force_zeros_for_empty_prompt in
+                                   * model_index.json) */
     int width, height;            /* pixels, multiples of 8; SD_DEFAULT: the model's native size */
     uint64_t seed;                /* 0 */
     const char *rng;              /* which generator the seed is for: "torch-cpu" (NULL),

@@ -141,15 +141,9 @@ static const char *shape_text(char buf[128], int nd, const int64_t *dim)
 static bool add_weight(sd_binder *b, sd_tensor *field, const names *by, const sd_bind_row *row)
 {
     size_t n = strlen(by->hf) + 1, m = strlen(by->ldm) + 1;
-    if (b->n_weights == b->cap_weights) {
-        size_t cap = b->cap_weights ? 2 * b->cap_weights : 256;
-        sd_weight *more = realloc(b->weight, cap * sizeof *more);
-        if (more) {
-            b->weight = more;
-            b->cap_weights = cap;
-        }
-    }
-    char *copy = b->n_weights < b->cap_weights ? malloc(n + m) : NULL;
+    sd_weight *list = sd_grow(b->weight, b->n_weights, &b->cap_weights, 256, sizeof *list);
+    if (list) b->weight = list;
+    char *copy = list ? malloc(n + m) : NULL;
     if (!copy) {
         sd_fail(b->err, SD_ERR_MEMORY, "no memory for the name of a weight");
         return false;
@@ -246,9 +240,9 @@ static sd_entry *find_scale(const sd_binder *b, const sd_entry *t)
 {
     static const char *const endings[] = {".scale_weight", ".weight_scale"};
     char name[NAME_MAX_BYTES];
-    size_t whole = strlen(t->name), stem = whole - strlen(".weight");
     sd_entry *found = NULL;
-    if (whole < strlen(".weight") || strcmp(t->name + stem, ".weight") != 0) return NULL;
+    if (!sd_ends_with(t->name, ".weight")) return NULL;
+    size_t stem = strlen(t->name) - strlen(".weight");
     for (size_t i = 0; i < SD_COUNT(endings) && !found; i++) {
         int n = snprintf(name, sizeof name, "%.*s%s", (int)stem, t->name, endings[i]);
         if (n >= 0 && (size_t)n < sizeof name) found = sd_store_find(b->store, name);

@@ -59,6 +59,12 @@ sd_status sd_weight_file_still_there(const sd_weight_file *f, sd_error *e);
 sd_entry *sd_weight_file_find(const sd_weight_file *f, const char *name);        /* NULL: none */
 const char *sd_weight_file_meta(const sd_weight_file *f, const char *key);       /* NULL: none */
 const char *sd_entry_dtype(const sd_entry *t);   /* as safetensors spells it: "F32", "F8_E4M3" */
+uint64_t sd_entry_numbers(const sd_entry *t);    /* how many it has */
+/* Its i-th dimension; 0 if t is NULL, has fewer, or if this one is no number of channels (1 to 2^20). */
+int sd_entry_side(const sd_entry *t, int i);
+/* Its numbers as floats in x, and how many; 0 if t is NULL, has none or more than `most`, or is not of plain floats
+ * that lie one after another. */
+size_t sd_entry_floats(const sd_entry *t, float *x, size_t most);
 
 /* For readers of formats. A new entry with this name, all else zero; it is valid until the next is added. NULL, and an
  * error: out of memory, or a name that is empty, has control characters or is not UTF-8. */

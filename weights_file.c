@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PIPE_MAX ((size_t)256 << 20)     /* bytes read from something that has no size */
-
 /* Asked in this order. */
 static const sd_file_format *const formats[] = {&sd_format_torch_zip, &sd_format_torch_legacy, &sd_format_gguf,
                                                 &sd_format_safetensors};
@@ -53,7 +51,7 @@ static sd_status load(sd_weight_file *f, const char *path, bool may_map, sd_erro
 {
     char *data;
     if (may_map && sd_os_map_open(&f->file, path)) return SD_OK;
-    if (sd_read_file(path, sd_is_file(path) ? SIZE_MAX - 1 : PIPE_MAX, &data, &f->file.size, e)) return e->status;
+    if (sd_read_file(path, sd_is_file(path) ? SIZE_MAX - 1 : SD_PIPE_MAX, &data, &f->file.size, e)) return e->status;
     f->file.data = data;
     return SD_OK;
 }
@@ -65,13 +63,14 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const sd_entry *)a)->name, ((const sd_entry *)b)->name);
 }
 
+/* What people often have in the place of a file of weights. */
 static sd_status check_bytes(const sd_weight_file *f, sd_error *e)
 {
+    static const char page[] =
+        "a web page, not the file that was to be downloaded: perhaps a page that asks to sign in";
     static const struct { const char *begin, *is; } others[] = {
         {"version https://git-lfs", "a Git LFS pointer, not the file it points to: fetch it with git lfs pull"},
-        {"<!DOCTYPE", "a web page, not the file that was to be downloaded: perhaps a page that asks to sign in"},
-        {"<!doctype", "a web page, not the file that was to be downloaded: perhaps a page that asks to sign in"},
-        {"<html", "a web page, not the file that was to be downloaded: perhaps a page that asks to sign in"}};
+        {"<!DOCTYPE", page}, {"<!doctype", page}, {"<html", page}};
     for (size_t i = 0; i < SD_COUNT(others); i++) {
         size_t n = strlen(others[i].begin);
         if (f->file.size > n && memcmp(f->file.data, others[i].begin, n) == 0)
@@ -153,15 +152,9 @@ static sd_status no_memory(const sd_weight_file *f, sd_error *e)
 sd_entry *sd_weight_file_add(sd_weight_file *f, const char *name, sd_error *e)
 {
     if (check_name(f, name, e)) return NULL;
-    if (f->n == f->cap) {
-        size_t cap = f->cap ? 2 * f->cap : 64;
-        sd_entry *more = realloc(f->entry, cap * sizeof *more);
-        if (more) {
-            f->entry = more;
-            f->cap = cap;
-        }
-    }
-    char *copy = f->n < f->cap ? sd_strdup(name) : NULL;
+    sd_entry *list = sd_grow(f->entry, f->n, &f->cap, 64, sizeof *list);
+    if (list) f->entry = list;
+    char *copy = list ? sd_strdup(name) : NULL;
     if (!copy) {
         no_memory(f, e);
         return NULL;
@@ -218,6 +211,27 @@ void *sd_weight_file_block(sd_weight_file *f, size_t bytes, sd_error *e)
 /* -------------------------------------------------------------------------------------- looking up */
 
 const char *sd_entry_dtype(const sd_entry *t) { return t->dt == SD_DTYPE_UNKNOWN ? t->spelling : sd_dtype_name(t->dt); }
+
+uint64_t sd_entry_numbers(const sd_entry *t)
+{
+    uint64_t n = 1;
+    for (int i = 0; i < t->nd; i++) n *= (uint64_t)t->dim[i];
+    return n;
+}
+
+int sd_entry_side(const sd_entry *t, int i)
+{
+    return t && i < t->nd && t->dim[i] > 0 && t->dim[i] <= 1 << 20 ? (int)t->dim[i] : 0;
+}
+
+size_t sd_entry_floats(const sd_entry *t, float *x, size_t most)
+{
+    if (!t || !t->data || t->stride || !sd_dtype_is_float(t->dt) || sd_dtype_block(t->dt) != 1) return 0;
+    uint64_t n = sd_entry_numbers(t);
+    if (n > most) return 0;
+    sd_widen(x, t->data, t->dt, (size_t)n, &sd_kern_spec);
+    return (size_t)n;
+}
 
 sd_entry *sd_weight_file_find(const sd_weight_file *f, const char *name)
 {

@@ -49,9 +49,7 @@ static const unsigned char *take(reader *r, uint64_t n, const char *what)
 static uint64_t take_whole(reader *r, size_t bytes, const char *what)
 {
     const unsigned char *p = take(r, bytes, what);
-    uint64_t x = 0;
-    for (size_t i = bytes; p && i-- > 0;) x = x << 8 | p[i];
-    return x;
+    return p ? sd_from_little_endian(p, bytes) : 0;
 }
 
 static const char *take_text(reader *r, size_t *n, const char *what)
@@ -348,15 +346,12 @@ static sd_status take_original_shape(reader *r, sd_entry *t, uint64_t numbers)
 /* Room grows with what was read, not with what the head promises. */
 static void add_offset(reader *r, uint64_t offset)
 {
-    if (r->f->n > r->cap) {
-        uint64_t *more = realloc(r->offset, r->f->cap * sizeof *more);
-        if (!more) {
-            sd_fail(r->e, SD_ERR_MEMORY, "%s: no memory for a list of its tensors", r->f->path);
-            return;
-        }
-        r->offset = more;
-        r->cap = r->f->cap;
+    uint64_t *list = sd_grow(r->offset, r->f->n - 1, &r->cap, 64, sizeof *list);
+    if (!list) {
+        sd_fail(r->e, SD_ERR_MEMORY, "%s: no memory for a list of its tensors", r->f->path);
+        return;
     }
+    r->offset = list;
     r->offset[r->f->n - 1] = offset;
 }
 

@@ -623,8 +623,7 @@ static bool take_number(machine *m, int bytes, uint64_t *v)
 {
     const char *s;
     if (!take(m, (uint64_t)bytes, &s)) return false;
-    *v = 0;
-    while (bytes-- > 0) *v = *v << 8 | (unsigned char)s[bytes];
+    *v = sd_from_little_endian(s, (size_t)bytes);
     return true;
 }
 

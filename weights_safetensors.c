@@ -24,10 +24,9 @@
 static sd_status find_header(const sd_weight_file *f, const char **header, size_t *n, sd_error *e)
 {
     const unsigned char *b = f->file.data;
-    uint64_t length = 0;
     if (f->file.size < 8)
         return sd_fail(e, SD_ERR_FORMAT, "%s is not a safetensors file: it has only %zu bytes", f->path, f->file.size);
-    for (int i = 8; i-- > 0;) length = length << 8 | b[i];
+    uint64_t length = sd_from_little_endian(b, 8);
     if (length == 0) return sd_fail(e, SD_ERR_FORMAT, "%s is not a safetensors file: its header has 0 bytes", f->path);
     if (length > f->file.size - 8)
         return sd_fail(e, SD_ERR_FORMAT, "%s is cut short or not a safetensors file: its header should have %llu "

@@ -161,11 +161,7 @@ static sd_status open_parts(sd_store *s, const char *dir, const char *stem, sd_e
 }
 
 /* An index of shards, by the end of its name. */
-static bool is_index(const char *path)
-{
-    size_t n = strlen(path);
-    return n > 11 && strcmp(path + n - 11, ".index.json") == 0;
-}
+static bool is_index(const char *path) { return sd_ends_with(path, ".index.json"); }
 
 static sd_status open_one(sd_store *s, const char *path, sd_error *e)
 {

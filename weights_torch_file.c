@@ -190,9 +190,7 @@ static sd_status place_storages(sd_torch_file *t, const sd_pickle *keys, size_t 
         if (!s || s->data)
             return sd_fail(t->e, SD_ERR_FORMAT, "%s: its list of storages names one that is in no tensor, or one twice",
                            t->f->path);
-        uint64_t count = 0;
-        for (int b = 8; left >= 8 && b-- > 0;) count = count << 8 | data[at + (size_t)b];
-        if (left < 8 || count != s->n || s->n * s->type->size > left - 8)
+        if (left < 8 || sd_from_little_endian(data + at, 8) != s->n || s->n * s->type->size > left - 8)
             return sd_fail(t->e, SD_ERR_FORMAT, "%s is cut short or damaged: storage %.*s should have %zu numbers of "
                            "%u bytes at byte %zu of %zu", t->f->path, (int)n, name, s->n, (unsigned)s->type->size, at,
                            t->f->file.size);

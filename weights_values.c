@@ -14,13 +14,6 @@ enum { PART = 1 << 16, PIECE = 1 << 10 };   /* numbers; whole blocks of every ty
 
 /* --------------------------------------------------------------------------------- numbers of any type */
 
-static uint64_t numbers_of(const sd_entry *t)
-{
-    uint64_t n = 1;
-    for (int i = 0; i < t->nd; i++) n *= (uint64_t)t->dim[i];
-    return n;
-}
-
 /* Bytes of n numbers from number `at` on, counted row by row: where they lie, or gathered into `room`. */
 static const unsigned char *bytes_at(const sd_entry *t, uint64_t at, size_t n, unsigned char *room)
 {
@@ -165,7 +158,7 @@ static size_t part_size(uint64_t n, size_t part)
 
 sd_status sd_values_of(sd_values *v, const sd_entry *t, sd_error *e)
 {
-    uint64_t n = numbers_of(t);
+    uint64_t n = sd_entry_numbers(t);
     size_t parts = (size_t)((n + PART - 1) / PART);
     const sd_kern *k = sd_kern_select(NULL);
     *v = (sd_values){0};
@@ -233,7 +226,7 @@ static bool same_bytes(const sd_scaled *a, const sd_scaled *b)
 
 sd_status sd_distance_of(sd_distance *d, const sd_scaled *a, const sd_scaled *b, sd_error *e)
 {
-    uint64_t n = numbers_of(&a->of);
+    uint64_t n = sd_entry_numbers(&a->of);
     size_t parts = (size_t)((n + PART - 1) / PART);
     const sd_kern *k = sd_kern_select(NULL);
     *d = (sd_distance){.n = n, .at = -1};
@@ -264,7 +257,7 @@ sd_status sd_entry_bytes(const sd_entry *t, sd_take_bytes *take, void *user, sd_
         return e->status;
     }
     unsigned char room[PIECE * 8];
-    uint64_t n = numbers_of(t);
+    uint64_t n = sd_entry_numbers(t);
     for (uint64_t at = 0; at < n; at += PIECE) {
         size_t some = n - at < PIECE ? (size_t)(n - at) : PIECE;
         take(user, bytes_at(t, at, some, room), some * sd_dtype_size(t->dt));

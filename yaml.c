@@ -1,7 +1,7 @@
 /* yaml.c - floor 0: reads the part of YAML that configurations of latent diffusion models are written in.
  *
- * The text is written again as JSON, which json.c reads: a configuration is the same kind of tree in both. Each function
- * translates one construct, beginning at the current line, and leaves the first line that is not its own. */
+ * The text is written again as JSON, which json.c reads: a configuration is the same kind of tree in both. Each
+ * function translates one construct. It begins at the current line and stops at the first line that is not its own. */
 #include "yaml.h"
 #include "text.h"
 

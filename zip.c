@@ -35,16 +35,9 @@ typedef struct archive {
     sd_error *e;
 } archive;
 
-static uint64_t number(const unsigned char *p, int bytes)
-{
-    uint64_t v = 0;
-    while (bytes-- > 0) v = v << 8 | p[bytes];
-    return v;
-}
-
-static unsigned u16(const unsigned char *p) { return (unsigned)number(p, 2); }
-static uint32_t u32(const unsigned char *p) { return (uint32_t)number(p, 4); }
-static uint64_t u64(const unsigned char *p) { return number(p, 8); }
+static unsigned u16(const unsigned char *p) { return (unsigned)sd_from_little_endian(p, 2); }
+static uint32_t u32(const unsigned char *p) { return (uint32_t)sd_from_little_endian(p, 4); }
+static uint64_t u64(const unsigned char *p) { return sd_from_little_endian(p, 8); }
 
 /* A name in messages: without control characters, which could be anything. */
 static sd_status refuse(const archive *a, const char *name, size_t n, const char *why)

@@ -60,7 +60,8 @@ TEST(one_encoder_gives_what_sd_encode_text_gives_repeated_for_the_batch)
     float *alone = malloc(2 * one * sizeof *alone);
     sd_prompts p = {0};
     for (int i = 0; i < 2; i++) assert_int_equal(sd_encode_text(c, texts[i], 2, alone + (size_t)i * one, one), SD_OK);
-    assert_int_equal(sd_prompts_encode(c, &p, plan, &(sd_prompts_in){.text = texts, .n = 2, .repeat = 3, .clip_skip = 2}), SD_OK);
+    const sd_prompts_in in = {.text = texts, .n = 2, .repeat = 3, .clip_skip = 2};
+    assert_int_equal(sd_prompts_encode(c, &p, plan, &in), SD_OK);
     assert_int_equal(p.cond.n, 6);
     assert_int_equal(p.cond.tokens, SD_TOKENS);
     assert_null(p.cond.pooled);
@@ -96,7 +97,8 @@ TEST(two_encoders_stand_side_by_side_and_each_gives_what_the_plan_says)
     layer_name = name;
     sd_prompts p = {0};
     assert_int_equal(sd_set_trace(c, NULL, look, t), SD_OK);
-    if (sd_prompts_encode(c, &p, &plan, &(sd_prompts_in){.text = texts, .n = 2, .repeat = B, .ids = ids})) fail_msg("%s", sd_error_text(c));
+    const sd_prompts_in in = {.text = texts, .n = 2, .repeat = B, .ids = ids};
+    if (sd_prompts_encode(c, &p, &plan, &in)) fail_msg("%s", sd_error_text(c));
     for (size_t i = 0; i < 2 * B; i++)
         for (size_t k = 0; k < SD_TOKENS; k++) {
             const float *row = p.cond.context + (i * SD_TOKENS + k) * 2 * w;
@@ -128,7 +130,9 @@ TEST(a_layer_that_the_encoder_has_not_and_an_encoder_that_the_model_has_not_are_
     sd_ctx *c = open_two();
     sd_prompts p = {0};
     int layers = c->model.text->cfg.layers;
-    assert_int_equal(sd_prompts_encode(c, &p, &plan, &(sd_prompts_in){.text = texts, .n = 2, .repeat = 1, .clip_skip = layers}), SD_ERR_ARG);
+    const sd_prompts_in deep = {.text = texts, .n = 2, .repeat = 1, .clip_skip = layers};
+    const sd_prompts_in plain = {.text = texts, .n = 2, .repeat = 1};
+    assert_int_equal(sd_prompts_encode(c, &p, &plan, &deep), SD_ERR_ARG);
     assert_non_null(strstr(sd_error_text(c), "clip skip must be 0 to"));
     sd_prompts_free(&p);
     sd_close(c);
@@ -137,7 +141,7 @@ TEST(a_layer_that_the_encoder_has_not_and_an_encoder_that_the_model_has_not_are_
     o.model = "weights/tiny";
     o.parts = SD_PART_TOKENIZER | SD_PART_TEXT;
     assert_int_equal(sd_open(&c, &o), SD_OK);
-    assert_int_equal(sd_prompts_encode(c, &p, &plan, &(sd_prompts_in){.text = texts, .n = 2, .repeat = 1}), SD_ERR_MISSING);
+    assert_int_equal(sd_prompts_encode(c, &p, &plan, &plain), SD_ERR_MISSING);
     sd_prompts_free(&p);
     sd_close(c);
 }

@@ -346,8 +346,9 @@ static void expect_same_directory(const char *a, const char *b)
 {
     static const char *const files[] = {
         "model_index.json", "scheduler/scheduler_config.json", "tokenizer/merges.txt",
-        "tokenizer/special_tokens_map.json", "tokenizer/tokenizer_config.json", "text_encoder/config.json", "text_encoder/model.safetensors",
-        "unet/config.json", "unet/diffusion_pytorch_model.safetensors", "vae/config.json",
+        "tokenizer/special_tokens_map.json", "tokenizer/tokenizer_config.json", "text_encoder/config.json",
+        "text_encoder/model.safetensors", "unet/config.json", "unet/diffusion_pytorch_model.safetensors",
+        "vae/config.json",
         "vae/diffusion_pytorch_model.safetensors"};
     for (size_t i = 0; i < SD_COUNT(files); i++) {
         char x[600], y[600];

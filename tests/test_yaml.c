@@ -37,7 +37,8 @@ static const struct { const char *yaml, *json; } good[] = {
      "{\"model\":{\"base_learning_rate\":0.0001,\"target\":\"ldm.models.diffusion.ddpm.LatentDiffusion\",\"params\":{"
      "\"parameterization\":\"v\",\"linear_start\":0.00085,\"linear_end\":0.012,\"timesteps\":1000,"
      "\"cond_stage_trainable\":false,\"monitor\":\"val/loss_simple_ema\",\"use_ema\":false,\"unet_config\":{"
-     "\"params\":{\"image_size\":32,\"attention_resolutions\":[4,2,1],\"channel_mult\":[1,2,4,4]}},\"first_stage_config\":{"
+     "\"params\":{\"image_size\":32,\"attention_resolutions\":[4,2,1],\"channel_mult\":[1,2,4,4]}},"
+     "\"first_stage_config\":{"
      "\"params\":{\"ddconfig\":{\"ch_mult\":[1,2],\"attn_resolutions\":[],\"dropout\":0},\"lossconfig\":{\"target\":"
      "\"torch.nn.Identity\"}}}}}}"},
     {"emb_models:\n"
