@@ -42,8 +42,9 @@ const sd_module *sd_convert_module(const sd_conversion *v, int i)
 
 /* -------------------------------------------------------------------------------------- which types */
 
-/* Small tensors, on which all others depend, keep their types under those that have few digits; and where rows are no
- * whole blocks. Of matrices embeddings do, as stable-diffusion.cpp has it (tensor_should_be_converted). */
+/* Does a tensor keep its type where others get one of few digits? Vectors do, for all that follows depends on them;
+ * embeddings; and tensors whose rows are no whole blocks. The rule is stable-diffusion.cpp's
+ * (tensor_should_be_converted). */
 static bool stays(const sd_output *t, sd_dtype to)
 {
     size_t block = sd_dtype_block(to);
@@ -99,24 +100,12 @@ static sd_output *add_output(sd_conversion *v, int module, const char *root, con
     return &v->out[v->n++];
 }
 
-/* "model.diffusion_model.input_blocks.0.0.weight" -> the entry of "model_ema.diffusion_modelinput_blocks00weight": the
- * average over training under the name that ldm's LitEma gives it. */
-static const sd_entry *average_of(const sd_module *x, const sd_weight *w)
-{
-    char name[300];
-    size_t n = (size_t)snprintf(name, sizeof name, "model_ema.diffusion_model");
-    for (const char *c = w->ldm; *c && n < sizeof name - 1; c++)
-        if (*c != '.') name[n++] = *c;
-    name[n] = 0;
-    return sd_store_find(x->files, name);
-}
-
 /* The numbers of a weight, or of its average. */
 static sd_status take(const sd_conversion *v, const sd_module *x, const sd_weight *w, sd_tensor *from)
 {
     *from = *w->field;
     if (!v->o.ema || x->kind->part != SD_PART_UNET) return SD_OK;
-    const sd_entry *t = average_of(x, w);
+    const sd_entry *t = sd_store_find_dotless(x->files, SD_AVERAGES_ROOT, w->ldm);
     if (!t) return sd_fail(v->err, SD_ERR_MISSING, "there is no average (EMA) of %s in the input", w->path);
     size_t numbers = (size_t)sd_numel(from);
     if (!sd_dtype_is_float(t->dt) || t->stride || sd_dtype_bytes(t->dt, numbers) != t->bytes)
@@ -128,7 +117,8 @@ static sd_status take(const sd_conversion *v, const sd_module *x, const sd_weigh
     return SD_OK;
 }
 
-/* The tensor of which this weight is a part: it is behind the one before it in the list, or not there yet. */
+/* The output of which this weight is a part. Its first part came just before, so it is among the last of the list.
+ * NULL: it is not there. */
 static sd_output *find_whole(const sd_conversion *v, const char *root, const char *name)
 {
     size_t skip = strlen(root);
@@ -200,7 +190,7 @@ static int owner_of(const sd_conversion *v, const sd_store *s, const sd_entry *t
     return -1;
 }
 
-/* Those of a store that were not bound. */
+/* The tensors of a store that were not bound: they are listed or counted as dropped. */
 static sd_status list_leftovers(sd_conversion *v, const sd_store *s, const renaming *r)
 {
     for (size_t i = 0; i < sd_store_count(s); i++) {
@@ -379,6 +369,14 @@ static sd_status write_file(sd_conversion *v)
     return v->err->status;
 }
 
+static sd_status write_all(sd_conversion *v)
+{
+    bool directory = v->target == SD_TARGET_DIRECTORY;
+    if (directory && !v->o.only && sd_probe(v->c)) return v->err->status;   /* scheduler_config.json has the answer */
+    if (list_all(v)) return v->err->status;
+    return directory ? sd_convert_directory(v) : write_file(v);
+}
+
 static sd_status read_type(sd_conversion *v)
 {
     const char *name = v->o.type;
@@ -462,13 +460,7 @@ sd_status sd_convert(sd_ctx *c, const sd_convert_options *o)
         return sd_end(c);
     }
     memcpy(&v.o, o, o->size);
-    if (!sd_check_not_null(c, "output", v.o.output) && !check_options(&v)) {
-        bool tells = v.target == SD_TARGET_DIRECTORY && !v.o.only;   /* scheduler_config.json says what it predicts */
-        if ((tells && sd_probe(c)) || list_all(&v)) (void)0;
-        else if (v.target == SD_TARGET_DIRECTORY) sd_convert_directory(&v);
-        else write_file(&v);
-        if (!c->err.status) tell(&v);
-    }
+    if (!sd_check_not_null(c, "output", v.o.output) && !check_options(&v) && !write_all(&v)) tell(&v);
     for (size_t i = 0; i < v.n; i++) free(v.out[i].name);
     free(v.out);
     return sd_end(c);

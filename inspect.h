@@ -75,8 +75,14 @@ bool sd_tell(sd_telling *t, double more, sd_error *e);
 void sd_seen_text(const sd_seen *s, const sd_inspect_options *o, sd_text *t);   /* inspect_text.c */
 void sd_seen_json(const sd_seen *s, const sd_inspect_options *o, sd_text *t);   /* inspect_json.c */
 
-/* ---- inspect_write.c: pieces of texts and of JSON
- * Words, broken before column o->columns; lines after the first are indented by two more. */
+/* ---- inspect_write.c: pieces of texts and of JSON */
+#define SD_SIZE_TEXT 32
+const char *sd_size_text(char out[SD_SIZE_TEXT], double bytes);      /* "3.44 GB" */
+const char *sd_count_text(char out[SD_SIZE_TEXT], uint64_t n);       /* "859,520,964" */
+void sd_add_shape(sd_text *t, int nd, const int64_t *dim);          /* "[320,4,3,3]" */
+/* The next line of a text, of n bytes; NULL: there is none. */
+const char *sd_next_line(const char **at, int *n);
+/* Words, broken before column o->columns; lines after the first are indented by two more. */
 void sd_add_paragraph(sd_text *t, const sd_inspect_options *o, int indent, const char *s, size_t n);
 /* The same of a text, which is then empty again. */
 void sd_add_words(sd_text *t, const sd_inspect_options *o, int indent, sd_text *words);
@@ -86,11 +92,7 @@ void sd_add_json_text(sd_text *t, const char *key, const char *value);
 void sd_add_json_number(sd_text *t, const char *key, double x);
 void sd_add_json_lines(sd_text *t, const char *lines);
 
-/* ---- inspect_say.c: what both of them say */
-#define SD_SIZE_TEXT 32
-const char *sd_size_text(char out[SD_SIZE_TEXT], double bytes);      /* "3.44 GB" */
-const char *sd_count_text(char out[SD_SIZE_TEXT], uint64_t n);       /* "859,520,964" */
-void sd_add_shape(sd_text *t, int nd, const int64_t *dim);          /* "[320,4,3,3]" */
+/* ---- inspect_say.c: what the text and the JSON both say */
 /* What a picture of the model's own size takes; working 0: not known. */
 typedef struct sd_memory_need { double weights, working; int width, height; } sd_memory_need;
 void sd_seen_memory(const sd_seen *s, sd_memory_need *m);
@@ -106,7 +108,5 @@ bool sd_is_configuration(const char *key);     /* of a text that sd convert took
 int sd_gguf_version(const sd_weight_file *f);  /* 0: another format */
 /* Where in its file a tensor begins; -1: in memory, for it was unpacked. */
 int64_t sd_entry_offset(const sd_seen_part *p, const sd_entry *t);
-/* The next line of a text, of n bytes; NULL: there is none. */
-const char *sd_next_line(const char **at, int *n);
 
 #endif

@@ -154,11 +154,7 @@ static double unet_memory(const sd_unet_net *u)
 {
     sd_error own = {0};
     sd_run run = {.err = &own, .be = &sd_backend_null};
-    sd_cond cond = {.n = 2, .tokens = SD_TOKENS, .width = u->cfg.context_dim};
-    if (u->cfg.add_in_dim) {   /* a pooled vector and ids of this width together */
-        cond.n_ids = 1;
-        cond.pooled_width = u->cfg.add_in_dim - u->cfg.add_time_dim;
-    }
+    const sd_cond cond = sd_unet_blank(&u->cfg, 2, SD_TOKENS);
     sd_unet_in in = {.latents = sd_new4(&run, 2, u->cfg.height, u->cfg.width, u->cfg.in_channels), .cond = &cond};
     sd_unet_forward(&run, u, &in);
     return own.status ? 0 : (double)run.arena.peak;

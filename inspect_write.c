@@ -86,6 +86,7 @@ void sd_add_words(sd_text *t, const sd_inspect_options *o, int indent, sd_text *
     *words = (sd_text){0};
 }
 
+/* -------------------------------------------------------------------------------------------- JSON */
 
 void sd_add_json_text(sd_text *t, const char *key, const char *value)
 {

@@ -164,7 +164,7 @@ static const sd_module_kind kinds[] = {
     [VAE] = {SD_PART_VAE, "the VAE", read_vae, bind_vae, free_vae},
 };
 
-/* In this order they are opened. */
+/* They are opened in this order. */
 #define GIVEN(option) offsetof(sd_options, option)
 #define WEIGHTS .stem = "diffusion_pytorch_model"
 #define TEXT_WEIGHTS .stem = "model", .strip = "text_model."
@@ -210,12 +210,12 @@ sd_status sd_source_recognise(sd_source *s, sd_error *e)
     return e->status;
 }
 
-/* Copies that the training averages are named after the plain weights [LDM, modules/ema.py]. */
+/* A training checkpoint keeps an average of each of the UNet's weights [LDM, modules/ema.py]: binding takes these. */
 static sd_status use_averages(sd_module *x, const sd_origin *from, sd_error *e)
 {
     if (!from->network || !from->source->what.ema)
         return sd_fail(e, SD_ERR_MISSING, "%s has no averages of the UNet's weights (model_ema.*)", from->source->path);
-    x->binder.root = "model_ema.diffusion_model";
+    x->binder.root = SD_AVERAGES_ROOT;
     x->binder.dotless = true;
     return SD_OK;
 }

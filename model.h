@@ -122,7 +122,8 @@ sd_status sd_model_need(const sd_model *m, unsigned parts, sd_error *e);
 /* The i-th module of a part, i = 0, 1, ...; NULL if there is none. */
 sd_module *sd_model_module(const sd_model *m, unsigned part, int i);
 
-/* Reads the model's scheduler as this sampler does (NULL: as the class that it names), and as its pipeline changes it. */
+/* Reads the model's scheduler as this sampler does (NULL: as the class that it names), and as its pipeline changes
+ * it. */
 sd_status sd_model_read_sched(const sd_model *m, const char *sampler, sd_sched_config *s, sd_error *e);
 /* The UNet predicts this, because of `why`: the scheduler, the family and the native size follow. */
 sd_status sd_model_decide(sd_model *m, sd_prediction prediction, const char *why, const sd_log *log, sd_error *e);

@@ -260,8 +260,8 @@ static void use_replaced_config(const sd_model *m, const sd_module_place *place,
     if (exists(dir, m->at, place->name) && exists(path, dir, "config.json")) memcpy(out->dir, dir, sizeof dir);
 }
 
-/* Which of a file's text encoders a place has. The only one of SDXL's refiner is what other models have as their second;
- * diffusers calls it text_encoder_2. -1: none. */
+/* Which of a file's text encoders a place has. The only one of SDXL's refiner is what other models have as their
+ * second; diffusers calls it text_encoder_2. -1: none. */
 static int index_in(const sd_source *s, const sd_module_place *place)
 {
     const sd_network *unet = sd_recognised_network(&s->what, SD_PART_UNET, 0);

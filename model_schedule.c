@@ -11,16 +11,11 @@ enum { PATH_BYTES = 4096, MOST_TEXT = 1 << 20 };
 
 /* ------------------------------------------------------------------------------- YAML of a checkpoint */
 
-static const sd_json *first_of(const sd_json *root, const char *const *keys, size_t n)
-{
-    const sd_json *v = NULL;
-    for (size_t i = 0; i < n && !v; i++) v = sd_yaml_at(root, keys[i]);
-    return v;
-}
-
+/* The number under a key, else under the other one, which may be NULL; 0: there is none. */
 static double number_at(const sd_json *root, const char *key, const char *other)
 {
-    const sd_json *v = first_of(root, (const char *const[]){key, other}, other ? 2 : 1);
+    const sd_json *v = sd_yaml_at(root, key);
+    if (!v && other) v = sd_yaml_at(root, other);
     return sd_json_is(v, SD_JSON_NUMBER) ? v->number : 0;
 }
 

@@ -82,8 +82,8 @@ void sd_sched_defaults(sd_sched_config *c, sd_method method);
  * is not implemented. */
 sd_status sd_sched_parse_as(sd_sched_config *c, const char *text, const char *name, const char *sampler, sd_error *e);
 /* What StableDiffusionPipeline does to its scheduler, whatever the file says: steps_offset becomes 1, clip_sample
- * false. StableDiffusionXLPipeline (xl) does not. Every call passes eta = 0 to the classes whose step takes it, so TCD's
- * own 0.3 never counts. */
+ * false. StableDiffusionXLPipeline (xl) does not. Every call passes eta = 0 to the classes whose step takes it, so
+ * TCD's own 0.3 never counts. */
 void sd_sched_as_pipeline(sd_sched_config *c, bool xl);
 /* Bounds of everything that a file or a caller can set; `where` begins the sentence. */
 sd_status sd_sched_check(const sd_sched_config *c, const char *where, sd_status status, sd_error *e);

@@ -21,22 +21,13 @@ static bool join(char name[NAME_MAX_BYTES], const char *prefix, const char *leaf
     return n >= 0 && n < NAME_MAX_BYTES;
 }
 
-static void remove_dots(char *s)
-{
-    char *to = s;
-    for (; *s; s++)
-        if (*s != '.') *to++ = *s;
-    *to = 0;
-}
-
 /* The tensor whose name is the root and this name. */
 static sd_entry *find_in_files(const sd_binder *b, const char *name)
 {
     char whole[NAME_MAX_BYTES];
     if (!b->root) return sd_store_find(b->store, name);
-    if (!join(whole, b->root, name)) return NULL;
-    if (b->dotless) remove_dots(whole + strlen(b->root));
-    return sd_store_find(b->store, whole);
+    if (b->dotless) return sd_store_find_dotless(b->store, b->root, name);
+    return join(whole, b->root, name) ? sd_store_find(b->store, whole) : NULL;
 }
 
 static sd_entry *find_renamed(const sd_binder *b, const char *name)

@@ -143,6 +143,10 @@ sd_entry *sd_store_find(const sd_store *s, const char *name);
 size_t sd_store_count(const sd_store *s);
 sd_entry *sd_store_at(const sd_store *s, size_t i);
 const char *sd_store_meta(const sd_store *s, const char *key);   /* of the first file that has it; NULL: none */
+/* The tensor whose name is the root and then `name` without its dots, as LDM's training names the average of a weight:
+ * model_ema.diffusion_modelinput_blocks00weight is that of input_blocks.0.0.weight. NULL: none. */
+sd_entry *sd_store_find_dotless(const sd_store *s, const char *root, const char *name);
+#define SD_AVERAGES_ROOT "model_ema.diffusion_model"   /* of the UNet's averages */
 /* A rule for tensors that published files contain and no network needs (weights_skip.c). */
 typedef struct sd_skip_rule {
     const char *glob;     /* several with commas between them */
@@ -194,7 +198,7 @@ typedef struct sd_weight {
 typedef struct sd_binder {
     sd_store *store;           /* NULL: shapes only, for the plan and the null backend */
     const char *root;          /* the prefix of all names in the files: "model.diffusion_model."; or NULL */
-    bool dotless;              /* behind the root, files have names without their dots: copies in model_ema */
+    bool dotless;              /* names are looked for as sd_store_find_dotless does: averages are bound */
     const char *strip;         /* a prefix that files may lack: "text_model."; or NULL */
     sd_error *err;
     size_t tensors, params, bytes;   /* of what was bound so far */

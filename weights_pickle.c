@@ -483,7 +483,7 @@ static sd_pickled new_dict(machine *m, sd_pickled list)
     return dict;
 }
 
-/* The items of a list, as a set. They share their chunks, for nothing is added to either again in what torch writes. */
+/* The items of a list, as a set. What comes twice stays twice: nobody counts them. */
 static sd_pickled new_set(machine *m, sd_pickled list)
 {
     sd_pickled set = new_list(m, SD_PICKLED_SET), item;

@@ -241,6 +241,17 @@ sd_entry *sd_store_find(const sd_store *s, const char *name)
     return NULL;
 }
 
+sd_entry *sd_store_find_dotless(const sd_store *s, const char *root, const char *name)
+{
+    char whole[256];
+    int n = snprintf(whole, sizeof whole, "%s", root);
+    if (n < 0 || (size_t)n + strlen(name) >= sizeof whole) return NULL;
+    for (char *to = whole + n; ; name++) {
+        if (*name != '.') *to++ = *name;
+        if (!*name) return sd_store_find(s, whole);
+    }
+}
+
 size_t sd_store_count(const sd_store *s)
 {
     size_t n = 0;

@@ -2,7 +2,8 @@
  *
  *   for each file   local header, name, extra, data
  *   directory       for each file: header with sizes and the local header's place, name, extra, comment
- *   end             zip64: end record and its locator; then the end record of old: where the directory is, a comment
+ *   end             for zip64 an end record and its locator; then the plain end record: where the directory is, a
+ *                   comment
  *
  * Sizes are taken from the directory, because writers that cannot seek leave them out of local headers. The data's
  * place is taken from the local header, because names and extras may have other lengths there. */
@@ -68,7 +69,7 @@ static const unsigned char *find_end(const archive *a)
     return NULL;
 }
 
-/* Zip64's end record, if there is a locator before the end record of old. */
+/* Zip64's end record, if its locator stands before the plain end record. */
 static sd_status read_end64(archive *a, const unsigned char *end)
 {
     size_t left = (size_t)(end - a->data);
@@ -113,8 +114,8 @@ static sd_status find_directory(archive *a)
 
 /* -------------------------------------------------------------------------------------- its files */
 
-/* The sizes and the local header's place of one file: in the header of old, or where that has all ones in zip64's
- * extra. False: they are nowhere. */
+/* The sizes of one file and its local header's place. The directory's header has 32 bits for each; a value of all ones
+ * means that zip64's extra field has it, in 64 bits. False: it is not there either. */
 static bool read_sizes(const unsigned char *p, uint64_t *bytes, uint64_t *packed, uint64_t *at)
 {
     uint64_t *const value[] = {bytes, packed, at};
