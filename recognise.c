@@ -194,8 +194,10 @@ static void unet_from_shapes(const sd_store *s, sd_recognised *r, sd_network *n)
     sd_unet_config given = n->unet;
     bool fits = sd_unet_from_shapes(s, n->root, &n->unet, &n->class_in);
     if (fits) family_of_unet(r, n);
+    else if (!n->unet.in_channels || !n->unet.out_channels) because(r, "the UNet lacks its first or last convolution");
     else because(r, "the UNet's blocks do not belong together: the way up must have the way down's levels, with one "
                     "resnet more");
+    if (!fits) n->unet.levels = 0;   /* what is left of it is no network */
     if (n->has_config) {
         int gap = n->unet.ldm_gap;   /* of the file's names, not of the model */
         n->unet = given;
@@ -235,6 +237,9 @@ static void vae_from_shapes(const sd_store *s, sd_recognised *r, sd_network *n)
                    "has %d", n->vae.levels, n->vae.latent_channels, n->vae.channels[0]);
         return;
     }
+    n->vae.mid_attention = f->vae.mid_attention;   /* a file without them is not another network: it lacks them */
+    n->vae.quant_conv = f->vae.quant_conv;
+    n->vae.post_quant_conv = f->vae.post_quant_conv;
     n->vae.scaling_factor = f->vae.scaling_factor;
     memcpy(n->vae.latent_rgb, f->vae.latent_rgb, sizeof n->vae.latent_rgb);
     if (f == r->family || !several)

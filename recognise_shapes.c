@@ -21,14 +21,16 @@ static const sd_entry *tensor(const place *p, const char *fmt, ...)
     return m >= 0 && (size_t)m < sizeof name - (size_t)n ? sd_store_find(p->s, name) : NULL;
 }
 
+/* Of two tensors that say the same the first that is there: a file that lacks one of them is known by the other, and
+ * what it lacks is told by name. */
 static const sd_entry *either(const sd_entry *a, const sd_entry *b) { return a ? a : b; }
 
 /* -------------------------------------------------------------------------------------------- UNet */
 
 /* The way down and the way up in both spellings. CompVis counts the blocks through; a level ends with `ends`. */
 static const struct way { const char *ldm, *hf, *ends[2]; bool apart; } ways[2] = {
-    {"input_blocks", "down_blocks", {"0.op.weight", NULL}, true},   /* the end has a number of its own */
-    {"output_blocks", "up_blocks", {"1.conv.weight", "2.conv.weight"}, false},
+    {"input_blocks", "down_blocks", {"0.op", NULL}, true},   /* the end has a number of its own */
+    {"output_blocks", "up_blocks", {"1.conv", "2.conv"}, false},
 };
 enum { DOWN, UP };
 
@@ -49,19 +51,21 @@ typedef struct levels {
 static int blocks_of(const place *p, const char *path)
 {
     int n = 0;
-    while (n < 64 && tensor(p, "%s.transformer_blocks.%d.attn1.to_q.weight", path, n)) n++;
+    while (n < 64 && (tensor(p, "%s.transformer_blocks.%d.attn1.to_q.weight", path, n) ||
+                      tensor(p, "%s.transformer_blocks.%d.norm1.weight", path, n)))
+        n++;
     return n;
 }
 
 /* Files of distilled models mix both spellings: an attention may have either path. */
-static void add_layer(levels *l, const place *p, const sd_entry *conv1, const char *ldm, const char *hf)
+static void add_layer(levels *l, const place *p, const sd_entry *conv, const char *ldm, const char *hf)
 {
     level *a = &l->at[l->n];
     const char *path = blocks_of(p, ldm) ? ldm : hf;
     int depth = blocks_of(p, path);
     if (a->layers == SD_MAX_LAYERS) return;
-    if (!a->layers) a->channels = sd_entry_side(conv1, 0);
-    if (sd_entry_side(conv1, 0) != a->channels) a->channels = 0;   /* no level of ours */
+    if (!a->layers) a->channels = sd_entry_side(conv, 0);
+    if (sd_entry_side(conv, 0) != a->channels) a->channels = 0;   /* no level of ours */
     a->depth[a->layers++] = depth;
     if (!depth) return;
     const sd_entry *k = tensor(p, "%s.transformer_blocks.0.attn1.to_k.weight", path);
@@ -72,7 +76,8 @@ static void add_layer(levels *l, const place *p, const sd_entry *conv1, const ch
 static bool ends_level(const place *p, const struct way *w, int i)
 {
     for (int k = 0; k < 2 && w->ends[k]; k++)
-        if (tensor(p, "%s.%d.%s", w->ldm, i, w->ends[k])) return true;
+        if (tensor(p, "%s.%d.%s.weight", w->ldm, i, w->ends[k]) || tensor(p, "%s.%d.%s.bias", w->ldm, i, w->ends[k]))
+            return true;
     return false;
 }
 
@@ -82,11 +87,12 @@ static void levels_of_ldm(levels *l, const place *p, const struct way *w)
     char ldm[64], hf[64];
     int last = 0;
     for (int i = 0; i < 160 && l->n < SD_MAX_LEVELS; i++) {
-        const sd_entry *conv1 = tensor(p, "%s.%d.0.in_layers.2.weight", w->ldm, i);
+        const sd_entry *conv = either(tensor(p, "%s.%d.0.in_layers.2.weight", w->ldm, i),
+                                      tensor(p, "%s.%d.0.out_layers.3.weight", w->ldm, i));
         snprintf(ldm, sizeof ldm, "%s.%d.1", w->ldm, i);
         snprintf(hf, sizeof hf, "%s.%d.attentions.%d", w->hf, l->n, l->at[l->n].layers);
-        if (conv1) {
-            add_layer(l, p, conv1, ldm, hf);
+        if (conv) {
+            add_layer(l, p, conv, ldm, hf);
             last = i;
         }
         if (!ends_level(p, w, i)) continue;
@@ -95,14 +101,20 @@ static void levels_of_ldm(levels *l, const place *p, const struct way *w)
     if (l->n < SD_MAX_LEVELS && l->at[l->n].layers) l->n++;
 }
 
+static const sd_entry *hf_conv(const place *p, const char *way, int i, int j)
+{
+    return either(tensor(p, "%s.%d.resnets.%d.conv1.weight", way, i, j),
+                  tensor(p, "%s.%d.resnets.%d.conv2.weight", way, i, j));
+}
+
 static void levels_of_hf(levels *l, const place *p, const struct way *w)
 {
     char hf[64];
     for (; l->n < SD_MAX_LEVELS; l->n++) {
-        const sd_entry *conv1;
-        for (int j = 0; (conv1 = tensor(p, "%s.%d.resnets.%d.conv1.weight", w->hf, l->n, j)) != NULL; j++) {
+        const sd_entry *conv;
+        for (int j = 0; (conv = hf_conv(p, w->hf, l->n, j)) != NULL; j++) {
             snprintf(hf, sizeof hf, "%s.%d.attentions.%d", w->hf, l->n, j);
-            add_layer(l, p, conv1, hf, hf);
+            add_layer(l, p, conv, hf, hf);
         }
         if (!l->at[l->n].layers) break;
     }
@@ -146,7 +158,8 @@ static void middle_of(const place *p, sd_unet_config *c)
 {
     int as_ldm = blocks_of(p, "middle_block.1");
     c->mid_depth = as_ldm ? as_ldm : blocks_of(p, "mid_block.attentions.0");
-    bool resnet = tensor(p, "middle_block.0.in_layers.2.weight") || tensor(p, "mid_block.resnets.0.conv1.weight");
+    bool resnet = tensor(p, "middle_block.0.in_layers.2.weight") || tensor(p, "middle_block.0.out_layers.3.weight") ||
+                  tensor(p, "mid_block.resnets.0.conv1.weight") || tensor(p, "mid_block.resnets.0.conv2.weight");
     c->mid = c->mid_depth ? SD_MID_ATTENTION : resnet ? SD_MID_RESNET : SD_MID_NONE;
 }
 
@@ -155,7 +168,8 @@ static void attention_of(const place *p, const char *path, sd_unet_config *c)
 {
     if (!*path) return;
     const sd_entry *in = tensor(p, "%s.proj_in.weight", path);
-    c->context_dim = sd_entry_side(tensor(p, "%s.transformer_blocks.0.attn2.to_k.weight", path), 1);
+    c->context_dim = sd_entry_side(either(tensor(p, "%s.transformer_blocks.0.attn2.to_k.weight", path),
+                                          tensor(p, "%s.transformer_blocks.0.attn2.to_v.weight", path)), 1);
     c->linear_projection = in && in->nd == 2;
 }
 
@@ -186,7 +200,8 @@ bool sd_unet_from_shapes(const sd_store *s, const char *root, sd_unet_config *c,
     levels down = levels_of(&p, DOWN), up = levels_of(&p, UP);
     *c = (sd_unet_config){.groups = 32, .norm_eps = 1e-5, .flip_sin_to_cos = true, .height = 64, .width = 64};
     c->in_channels = sd_entry_side(either(tensor(&p, "input_blocks.0.0.weight"), tensor(&p, "conv_in.weight")), 1);
-    c->out_channels = sd_entry_side(either(tensor(&p, "out.2.weight"), tensor(&p, "conv_out.weight")), 0);
+    c->out_channels = sd_entry_side(either(either(tensor(&p, "out.2.weight"), tensor(&p, "out.2.bias")),
+                                           either(tensor(&p, "conv_out.weight"), tensor(&p, "conv_out.bias"))), 0);
     c->ldm_gap = down.gap;
     bool fits = join_ways(&down, &up, c) && c->in_channels && c->out_channels;
     middle_of(&p, c);
@@ -209,7 +224,9 @@ static const struct { const char *blocks, *layer; bool coarse_first; int more; }
 
 static const sd_entry *vae_layer(const place *p, size_t way, int i, int j)
 {
-    return tensor(p, "%s.%d.%s.%d.conv1.weight", vae_ways[way].blocks, i, vae_ways[way].layer, j);
+    const char *blocks = vae_ways[way].blocks, *layer = vae_ways[way].layer;
+    return either(tensor(p, "%s.%d.%s.%d.conv1.weight", blocks, i, layer, j),
+                  tensor(p, "%s.%d.%s.%d.conv2.weight", blocks, i, layer, j));
 }
 
 static void vae_levels(const place *p, sd_vae_config *c)
@@ -256,17 +273,18 @@ bool sd_vae_from_shapes(const sd_store *s, const char *root, sd_vae_config *c)
 static const struct clip_names { const char *naming, *token, *position, *layer, *ff, *projection; int columns; }
 clip_names[] = {
     {"transformers", "text_model.embeddings.token_embedding.weight", "text_model.embeddings.position_embedding.weight",
-     "text_model.encoder.layers", "mlp.fc1.weight", "text_projection.weight", 0},
+     "text_model.encoder.layers", "mlp.fc1", "text_projection.weight", 0},
     {"transformers", "embeddings.token_embedding.weight", "embeddings.position_embedding.weight", "encoder.layers",
-     "mlp.fc1.weight", "text_projection.weight", 0},
+     "mlp.fc1", "text_projection.weight", 0},
     /* x W: the columns are the projection's numbers */
-    {"OpenCLIP", "token_embedding.weight", "positional_embedding", "transformer.resblocks", "mlp.c_fc.weight",
+    {"OpenCLIP", "token_embedding.weight", "positional_embedding", "transformer.resblocks", "mlp.c_fc",
      "text_projection", 1},
 };
 
 static const sd_entry *clip_ff(const place *p, const struct clip_names *n, int layer)
 {
-    return tensor(p, "%s.%d.%s", n->layer, layer, n->ff);
+    return either(tensor(p, "%s.%d.%s.weight", n->layer, layer, n->ff),
+                  tensor(p, "%s.%d.%s.bias", n->layer, layer, n->ff));
 }
 
 bool sd_clip_from_shapes(const sd_store *s, const char *root, sd_clip_config *c, const char **naming)
@@ -280,7 +298,8 @@ bool sd_clip_from_shapes(const sd_store *s, const char *root, sd_clip_config *c,
     *naming = n->naming;
     c->vocab = sd_entry_side(token, 0);
     c->width = sd_entry_side(token, 1);
-    c->positions = sd_entry_side(tensor(&p, "%s", n->position), 0);
+    const sd_entry *position = tensor(&p, "%s", n->position);
+    c->positions = position ? sd_entry_side(position, 0) : 77;   /* every CLIP's */
     while (c->layers < 256 && clip_ff(&p, n, c->layers)) c->layers++;
     c->ff = sd_entry_side(clip_ff(&p, n, 0), 0);
     c->projection = sd_entry_side(tensor(&p, "%s", n->projection), n->columns);
