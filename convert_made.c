@@ -7,25 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static char *done(const sd_conversion *v, sd_text *t, const char *name)
-{
-    if (!t->failed) return t->s;
-    sd_fail(v->err, SD_ERR_MEMORY, "no memory for %s", name);
-    free(t->s);
-    return NULL;
-}
-
-/* Makes lines of a JSON text, which is freed. */
-static char *as_lines(const sd_conversion *v, char *text, const char *name)
-{
-    sd_json *root = text ? sd_json_parse(text, strlen(text), name, v->err) : NULL;
-    char *lines = root ? sd_json_print_lines(root) : NULL;
-    if (root && !lines) sd_fail(v->err, SD_ERR_MEMORY, "no memory for %s", name);
-    sd_json_free(root);
-    free(text);
-    return lines;
-}
-
 /* ------------------------------------------------------------------------------------ model_index.json */
 
 static bool has(const sd_conversion *v, const char *module)
@@ -77,7 +58,7 @@ static char *make_index(const sd_conversion *v, const char *name)
         if (sdxl || !parts[i].sdxl)
             add_part(&t, parts[i].name, parts[i].library, has(v, parts[i].name) ? parts[i].class : NULL);
     sd_text_add(&t, "}");
-    return as_lines(v, done(v, &t, name), name);
+    return sd_json_lines_of(&t, name, v->err);
 }
 
 /* ------------------------------------------------------------------------------------ the tokenizer */
@@ -104,10 +85,11 @@ static char *make_tokens(const sd_conversion *v, const sd_module *x, const char 
         sd_text_add(&t, ",\"add_prefix_space\":false,\"do_lower_case\":true,\"errors\":\"replace\","
                         "\"model_max_length\":77,\"tokenizer_class\":\"CLIPTokenizer\"");
     sd_text_add(&t, "}");
-    return as_lines(v, done(v, &t, name), name);
+    return sd_json_lines_of(&t, name, v->err);
 }
 
-/* The numbers of all pieces of text: transformers wants the file, though it follows from merges.txt. */
+/* The ids of all pieces, on one line as published files have them. transformers wants the file, though it follows from
+ * merges.txt. */
 static char *make_vocabulary(const sd_conversion *v, const sd_module *x, const char *name)
 {
     sd_text t = {0};
@@ -118,7 +100,10 @@ static char *make_vocabulary(const sd_conversion *v, const sd_module *x, const c
         sd_text_add(&t, ": %d", id);
     }
     sd_text_add(&t, "}");
-    return done(v, &t, name);
+    if (!t.failed) return t.s;
+    sd_fail(v->err, SD_ERR_MEMORY, "no memory for %s", name);
+    free(t.s);
+    return NULL;
 }
 
 /* ---------------------------------------------------------------------------------------- any text */

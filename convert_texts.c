@@ -10,8 +10,7 @@
 #include <string.h>
 
 enum { PATH_BYTES = 4096, TEXT_MAX = 16 << 20 };
-#define OURS "sd:"                    /* how our keys begin */
-#define RECORD "__metadata__"         /* sd:unet/__metadata__: what the module's own file said of itself, as JSON */
+#define RECORD "__metadata__"   /* sd:unet/__metadata__: what the module's own file said of itself, as JSON */
 
 /* ---------------------------------------------------------------------------------------- pairs */
 
@@ -45,8 +44,6 @@ void sd_texts_free(sd_texts *t)
     free(t->pair);
     memset(t, 0, sizeof *t);
 }
-
-static bool is_ours(const char *key) { return strncmp(key, OURS, sizeof OURS - 1) == 0; }
 
 /* GGUF's own words about a file, which are not true of another. */
 static bool is_of_the_format(const char *key) { return strncmp(key, "general.", 8) == 0; }
@@ -105,13 +102,14 @@ static char *read_text(const sd_conversion *v, const char *dir, const char *name
     return text;
 }
 
-/* The text of our key in the header of the module's file; of what belongs to no module, in that of the whole model. */
+/* The file of a directory that the header of the module's file keeps; if it belongs to no module, the header of the
+ * model's file. NULL: it is not there. */
 static const char *find_text(const sd_conversion *v, const sd_module *x, const char *name)
 {
     char key[128];
     const sd_source *whole = v->c->model.main;
     const sd_store *s = x && x->files ? x->files : whole ? &whole->store : NULL;
-    snprintf(key, sizeof key, OURS "%s", name);
+    snprintf(key, sizeof key, SD_KEPT "%s", name);
     return s ? sd_store_meta(s, key) : NULL;
 }
 
@@ -211,12 +209,12 @@ static bool shares_store(const sd_conversion *v, const sd_module *x)
     return false;
 }
 
-/* What the module's files say of themselves, but our own keys. */
+/* What the module's files say of themselves, but for the directory's files that they keep. */
 static void carry(const sd_module *x, sd_texts *t)
 {
     for (size_t k = 0; k < x->files->n_files; k++)
         for (size_t i = 0; i < x->files->file[k].n_meta; i++)
-            if (!is_ours(x->files->file[k].meta[i].key) && !is_of_the_format(x->files->file[k].meta[i].key))
+            if (!sd_is_kept(x->files->file[k].meta[i].key) && !is_of_the_format(x->files->file[k].meta[i].key))
                 sd_texts_add(t, x->files->file[k].meta[i].key, x->files->file[k].meta[i].value);
 }
 
@@ -254,8 +252,8 @@ static void add_record(const sd_conversion *v, const sd_module *x, sd_texts *t)
     sd_texts own = {0};
     sd_text record = {0};
     char key[80];
-    snprintf(key, sizeof key, OURS "%s/" RECORD, x->place->name);
-    if (shares_store(v, x) && !find_text(v, x, key + sizeof OURS - 1)) return;
+    snprintf(key, sizeof key, SD_KEPT "%s/" RECORD, x->place->name);
+    if (shares_store(v, x) && !find_text(v, x, key + sizeof SD_KEPT - 1)) return;
     sd_convert_module_texts(v, x, &own);
     sd_text_add(&record, "{");
     for (size_t i = 0; i < own.n; i++) {
@@ -279,7 +277,7 @@ sd_status sd_convert_texts(const sd_conversion *v, sd_texts *t)
     for (int i = 0; (x = sd_convert_module(v, i)) != NULL; i++) carry(x, t);
     for (int i = 0; (name = sd_convert_text_name(v, i)) != NULL; i++) {
         char *text = is_everywhere(name) ? NULL : sd_convert_text(v, name);
-        snprintf(key, sizeof key, OURS "%s", name);
+        snprintf(key, sizeof key, SD_KEPT "%s", name);
         if (text) sd_texts_add(t, key, text);
         free(text);
     }

@@ -104,7 +104,6 @@ void sd_seen_odd(const sd_seen *s, sd_text *lines);
 void sd_seen_what(const sd_seen *s, sd_text *t);
 /* Heads, groups and the like follow neither from a family nor from a configuration. */
 bool sd_is_guessed(const sd_seen_network *w);
-bool sd_is_configuration(const char *key);     /* of a text that sd convert took from beside the weights */
 int sd_gguf_version(const sd_weight_file *f);  /* 0: another format */
 /* Where in its file a tensor begins; -1: in memory, for it was unpacked. */
 int64_t sd_entry_offset(const sd_seen_part *p, const sd_entry *t);

@@ -220,7 +220,7 @@ static void write_pair(void *user, const char *key, const char *a, const char *b
 {
     writing *w = user;
     sd_text words = {0};
-    if (sd_is_configuration(key)) return;
+    if (sd_is_kept(key)) return;
     if (w->n++ == 0) sd_text_add(w->t, "\n  headers say otherwise\n");
     sd_text_add(&words, "%s: %.60s%s / %.60s%s", key, a ? a : "-", a && strlen(a) > 60 ? "..." : "", b ? b : "-",
                 b && strlen(b) > 60 ? "..." : "");

@@ -7,8 +7,6 @@
 
 bool sd_is_guessed(const sd_seen_network *w) { return !w->config && !w->is->has_config; }
 
-bool sd_is_configuration(const char *key) { return strncmp(key, "sd:", 3) == 0; }
-
 /* A GGUF file begins with four letters and its version, little-endian. */
 int sd_gguf_version(const sd_weight_file *f)
 {

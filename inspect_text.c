@@ -197,7 +197,7 @@ static void add_metadata(const sd_seen *s, const sd_inspect_options *o, sd_text 
         for (size_t k = 0; k < f->n_meta; k++) {
             if (is_repeated(s, i, &f->meta[k])) continue;
             if (total + ours == 0) heading(t, "the header says");
-            if (!o->metadata && sd_is_configuration(f->meta[k].key)) {
+            if (!o->metadata && sd_is_kept(f->meta[k].key)) {
                 ours++;
                 continue;
             }

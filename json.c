@@ -395,3 +395,14 @@ static char *print_whole(const sd_json *j, int indent)
 
 char *sd_json_print(const sd_json *j) { return print_whole(j, -1); }
 char *sd_json_print_lines(const sd_json *j) { return print_whole(j, 0); }
+
+char *sd_json_lines_of(sd_text *t, const char *what, sd_error *e)
+{
+    sd_json *root = t->failed ? NULL : sd_json_parse(t->s, t->n, what, e);
+    char *lines = root ? sd_json_print_lines(root) : NULL;
+    if (!lines && !e->status) sd_fail(e, SD_ERR_MEMORY, "no memory for %s", what);
+    sd_json_free(root);
+    free(t->s);
+    *t = (sd_text){0};
+    return lines;
+}

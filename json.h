@@ -52,5 +52,7 @@ const char *sd_json_kind(const sd_json *j);
 /* The value as JSON without white space, for messages; free() it. NULL if memory ran out. */
 char *sd_json_print(const sd_json *j);
 char *sd_json_print_lines(const sd_json *j);   /* as a file: a line for each value, as json.dumps(j, indent=2) */
+/* The JSON in t, written so; t is freed. free() it. NULL, and an error: out of memory, or t is no JSON. */
+char *sd_json_lines_of(sd_text *t, const char *what, sd_error *e);
 
 #endif

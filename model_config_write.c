@@ -76,17 +76,10 @@ static void add_types(sd_text *t, const char *name, const char *plain, const cha
     sd_text_add(t, "]");
 }
 
-/* The text as a file, a line for each value. NULL: out of memory. */
 static char *finish(sd_text *t, const char *what, sd_error *e)
 {
-    char *lines = NULL;
     sd_text_add(t, "}");
-    sd_json *root = t->failed ? NULL : sd_json_parse(t->s, t->n, what, e);
-    if (root) lines = sd_json_print_lines(root);
-    if (!lines && !e->status) sd_fail(e, SD_ERR_MEMORY, "no memory for %s", what);
-    sd_json_free(root);
-    free(t->s);
-    return lines;
+    return sd_json_lines_of(t, what, e);
 }
 
 /* -------------------------------------------------------------------------------------- the UNet */

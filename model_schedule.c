@@ -210,7 +210,7 @@ static bool take_own(sd_model *m, sd_error *e)
         if (!sd_path_join(path, sizeof path, m->at, name, e)) take_file(m, path, e);
         return true;
     }
-    const char *text = m->main ? sd_store_meta(&m->main->store, "sd:scheduler/scheduler_config.json") : NULL;
+    const char *text = m->main ? sd_store_meta(&m->main->store, SD_KEPT "scheduler/scheduler_config.json") : NULL;
     if (text) return take_text(m, text, "the scheduler's settings in the file's header", e), true;
     const char *slash = m->main ? strrchr(m->at, '/') : NULL;
     if (!m->main) return false;

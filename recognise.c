@@ -294,10 +294,10 @@ static void text_from_shapes(const sd_store *s, sd_recognised *r, sd_network *n)
 
 /* Our own single files have the config.json files of the directory that they were made from. */
 static const struct { unsigned part; int index; const char *key; } texts[] = {
-    {SD_PART_UNET, 0, "sd:unet/config.json"},
-    {SD_PART_VAE, 0, "sd:vae/config.json"},
-    {SD_PART_TEXT, 0, "sd:text_encoder/config.json"},
-    {SD_PART_TEXT, 1, "sd:text_encoder_2/config.json"},
+    {SD_PART_UNET, 0, SD_KEPT "unet/config.json"},
+    {SD_PART_VAE, 0, SD_KEPT "vae/config.json"},
+    {SD_PART_TEXT, 0, SD_KEPT "text_encoder/config.json"},
+    {SD_PART_TEXT, 1, SD_KEPT "text_encoder_2/config.json"},
 };
 
 static sd_status parse_config(sd_network *n, const char *text, const char *key, sd_error *e)
@@ -361,7 +361,7 @@ static bool is_set(const sd_store *s, const struct mark *m)
 /* What scheduler_config.json says, if the file has its text. */
 static void ask_scheduler(const sd_store *s, sd_recognised *r)
 {
-    static const char key[] = "sd:scheduler/scheduler_config.json";
+    static const char key[] = SD_KEPT "scheduler/scheduler_config.json";
     const char *text = sd_store_meta(s, key);
     sd_error e = {0};
     sd_json *root = text ? sd_json_parse(text, strlen(text), key, &e) : NULL;
@@ -597,8 +597,8 @@ static int padding_of_text(const sd_store *s, const char *key)
  * its end token, OpenCLIP's with 0. */
 static void decide_padding(const sd_store *s, sd_recognised *r)
 {
-    static const char *const keys[] = {"sd:tokenizer/special_tokens_map.json",
-                                       "sd:tokenizer_2/special_tokens_map.json"};
+    static const char *const keys[] = {SD_KEPT "tokenizer/special_tokens_map.json",
+                                       SD_KEPT "tokenizer_2/special_tokens_map.json"};
     for (int i = 0; i < 2; i++) {
         const sd_network *n = sd_recognised_network(r, SD_PART_TEXT, i);
         bool open_clip = n && n->clip.act == SD_ACT_GELU;

@@ -4,6 +4,11 @@
 
 #include "net.h"
 
+/* A single file that sd convert made keeps the files of a directory, but for its weights, as texts of its header
+ * under this and their names: "sd:unet/config.json". */
+#define SD_KEPT "sd:"
+static inline bool sd_is_kept(const char *pair) { return sd_begins_with(pair, SD_KEPT); }   /* the key of a text */
+
 typedef enum sd_file_kind {
     SD_FILE_UNKNOWN,       /* nobody here knows its tensors */
     SD_FILE_CHECKPOINT,    /* several networks of one model */

@@ -1,10 +1,6 @@
 /* fuzz_gguf.c - a GGUF file of any bytes: mapped, read into memory, every number of every tensor widened, every text
  * read. */
-#include "fuzz.h"
-
-#include <string.h>
-
-#include "../weights.h"
+#include "fuzz_weights.h"
 
 static size_t numbers_of(const sd_entry *t)
 {
@@ -45,20 +41,7 @@ static unsigned sum_of(const sd_weight_file *f)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
-    static const sd_weight_file nothing;
-    sd_weight_file mapped, loaded;
-    sd_error e = {0}, e2 = {0};
     if (n < 4 || memcmp(data, "GGUF", 4) != 0) return 0;
-    const char *path = fuzz_file("x.gguf", data, n);
-    sd_error_clear(&e);
-    sd_error_clear(&e2);
-    sd_status status = sd_weight_file_open(&mapped, path, &e), again = sd_weight_file_load(&loaded, path, &e2);
-    fuzz_demand_sentence(status, e.text);
-    fuzz_demand(status == again && strcmp(e.text, e2.text) == 0);
-    if (status) fuzz_demand(memcmp(&mapped, &nothing, sizeof mapped) == 0);
-    else fuzz_demand(sum_of(&mapped) == sum_of(&loaded));
-    sd_weight_file_close(&mapped);
-    sd_weight_file_close(&loaded);
-    fuzz_remove("x.gguf");
+    fuzz_weight_file("x.gguf", data, n, sum_of);
     return 0;
 }

@@ -1,11 +1,10 @@
 /* fuzz_pickle.c - any bytes as a pickle (first byte 0), as a file of torch.save (1), and as the data.pkl of one, with
  * storages beside it (2): read, every value and every number of every tensor looked at. */
-#include "fuzz.h"
+#include "fuzz_weights.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "../weights.h"
 #include "../weights_pickle.h"
 
 static unsigned sum;   /* of all bytes, so that they are read */
@@ -49,20 +48,6 @@ static unsigned sum_of(const sd_weight_file *f)
     return all;
 }
 
-static void file(const uint8_t *data, size_t n)
-{
-    sd_weight_file mapped, loaded;
-    sd_error e = {0}, e2 = {0};
-    const char *path = fuzz_file("x.pt", data, n);
-    sd_status status = sd_weight_file_open(&mapped, path, &e), again = sd_weight_file_load(&loaded, path, &e2);
-    fuzz_demand_sentence(status, e.text);
-    fuzz_demand(status == again && strcmp(e.text, e2.text) == 0);
-    if (status == SD_OK) fuzz_demand(sum_of(&mapped) == sum_of(&loaded));
-    sd_weight_file_close(&mapped);
-    sd_weight_file_close(&loaded);
-    fuzz_remove("x.pt");
-}
-
 static size_t put(uint8_t *to, size_t at, size_t v, int bytes)
 {
     for (int i = 0; i < bytes; i++) to[at + (size_t)i] = (uint8_t)(v >> 8 * i);
@@ -80,9 +65,9 @@ static void wrapped(const uint8_t *data, size_t n)
         size_t bytes = i ? BYTES : n;
         place[i] = at;
         memcpy(zip + at, "PK\3\4", 4);
-        put(zip, at + 26, i ? 8 : 10, 2);
+        put(zip, at + 26, i ? 8u : 10u, 2);
         snprintf((char *)zip + at + 30, 12, i ? "x/data/%d" : "x/data.pkl", i - 1);
-        at += 30 + (i ? 8 : 10);
+        at += i ? 38 : 40;
         if (i) memset(zip + at, i, bytes);
         else if (n) memcpy(zip + at, data, n);
         at += bytes;
@@ -91,17 +76,17 @@ static void wrapped(const uint8_t *data, size_t n)
     for (int i = 0; i <= STORAGES; i++) {
         memcpy(zip + at, "PK\1\2", 4);
         put(zip, put(zip, at + 20, i ? BYTES : n, 4), i ? BYTES : n, 4);
-        put(zip, at + 28, i ? 8 : 10, 2);
+        put(zip, at + 28, i ? 8u : 10u, 2);
         put(zip, at + 42, place[i], 4);
         snprintf((char *)zip + at + 46, 12, i ? "x/data/%d" : "x/data.pkl", i - 1);
-        at += 46 + (i ? 8 : 10);
+        at += i ? 54 : 56;
     }
     memcpy(zip + at, "PK\5\6", 4);
     put(zip, at + 8, STORAGES + 1, 2);
     put(zip, at + 10, STORAGES + 1, 2);
     put(zip, at + 12, at - directory, 4);
     put(zip, at + 16, directory, 4);
-    file(zip, at + 22);
+    fuzz_weight_file("x.pt", zip, at + 22, sum_of);
     free(zip);
 }
 
@@ -111,7 +96,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     if (!copy) return 0;
     memcpy(copy, data + 1, n - 1);
     if (*data % 3 == 0) raw_pickle(copy, n - 1);
-    else if (*data % 3 == 1) file(copy, n - 1);
+    else if (*data % 3 == 1) fuzz_weight_file("x.pt", copy, n - 1, sum_of);
     else wrapped(copy, n - 1);
     free(copy);
     return 0;
