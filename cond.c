@@ -54,10 +54,11 @@ void sd_cond_ids(const sd_cond_plan *plan, const sd_params *p, float ids[2][SD_M
     const bool other = is_given(x->negative_original_size) || is_given(x->negative_target_size)
         || is_given(x->negative_crop);
     for (int i = 1; i >= 0; i--) {   /* the prompt's, then the negative prompt's */
-        if (i == 0 && other) {
+        if (i == 0) {
             if (is_given(x->negative_original_size)) original = x->negative_original_size;
             if (is_given(x->negative_target_size)) target = x->negative_target_size;
-            crop = is_given(x->negative_crop) ? x->negative_crop : corner;
+            if (is_given(x->negative_crop)) crop = x->negative_crop;
+            else if (other || plan->n_ids == 5) crop = corner;   /* [StableDiffusionXLImg2ImgPipeline: the refiner's] */
         }
         const float all[SD_MOST_IDS] = {(float)original[1], (float)original[0], (float)crop[0], (float)crop[1],
                                         (float)target[1], (float)target[0]};

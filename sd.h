@@ -386,8 +386,9 @@ typedef struct sd_sdxl_params {
     int original_size[2];         /* of the training picture before it was scaled; SD_DEFAULT: width, height */
     int crop[2];                  /* where it was cut; 0, 0 */
     int target_size[2];           /* the size asked for; SD_DEFAULT: width, height */
-    /* The same for the negative prompt. If none of the three is given, it is told the same as the prompt; else a size
-     * that is not given is the prompt's, and the crop 0, 0 [StableDiffusionXLPipeline]. */
+    /* The same for the negative prompt. If none of the three is given, it is told the same as the prompt (but the
+     * refiner a crop of 0, 0); else a size that is not given is the prompt's, and the crop 0, 0
+     * [StableDiffusionXLPipeline]. */
     int negative_original_size[2], negative_crop[2], negative_target_size[2];
     double aesthetic_score, negative_aesthetic_score;   /* the refiner's: 0..100; 6 and 2.5 */
     uint64_t reserved[16];

@@ -8,7 +8,7 @@
 
 #include "../cond.h"
 
-enum { STEPS = 3, WIDTH = 72, HEIGHT = 88, SEED = 20 };
+enum { SEED = 20, INIT_WIDTH = 56, INIT_HEIGHT = 40 };
 
 typedef struct run {
     const char *name, *negative;
@@ -16,12 +16,14 @@ typedef struct run {
     int negative_original[2], negative_crop[2], negative_target[2];
     int batch, clip_skip;
     double guidance;
+    double strength;                                 /* 0: from a text alone; else from golden_edit.py's picture */
+    double score, negative_score;                    /* 0: the default */
 } run;
 
 #define UNSAID {SD_DEFAULT, SD_DEFAULT}
 #define SAME .original = UNSAID, .target = UNSAID, .negative_original = UNSAID, .negative_crop = UNSAID, \
              .negative_target = UNSAID
-static const run runs[] = {
+static const run sdxl[] = {
     {.name = "zeros", .negative = NULL, SAME},
     {.name = "empty", .negative = "", SAME},
     {.name = "sizes", .negative = "blurry", .original = {512, 640}, .crop = {16, 8}, .target = {80, 96},
@@ -29,19 +31,45 @@ static const run runs[] = {
     {.name = "crop", .negative = "blurry", SAME, .crop = {5, 7}, .batch = 2},
     {.name = "skip", .negative = "blurry", SAME, .clip_skip = 2},
     {.name = "no_guidance", .negative = NULL, SAME, .guidance = 1},
+    {.name = "img2img", .negative = NULL, SAME, .crop = {5, 7}, .strength = 0.6},
+};
+static const run refiner[] = {
+    {.name = "refine", .negative = NULL, SAME, .crop = {5, 7}, .strength = 0.6},
+    {.name = "scores", .negative = "blurry", .original = {512, 640}, .target = UNSAID, .negative_original = UNSAID,
+     .negative_crop = UNSAID, .negative_target = UNSAID, .strength = 0.6, .score = 7.5, .negative_score = 1.25},
 };
 
-static void params_of(const run *r, sd_params *p)
+static sd_image init_picture(void)
+{
+    sd_image i = {INIT_WIDTH, INIT_HEIGHT, 3, malloc(3 * INIT_WIDTH * INIT_HEIGHT)};
+    for (int y = 0; y < INIT_HEIGHT; y++)
+        for (int x = 0; x < INIT_WIDTH; x++)
+            for (int k = 0; k < 3; k++)
+                i.data[(y * INIT_WIDTH + x) * 3 + k] = (uint8_t)((5 * x + 3 * y + 70 * k + x * y / 8) % 256);
+    return i;
+}
+
+static void params_of(const run *r, const sd_image *init, sd_params *p)
 {
     sd_params_init(p);
     p->prompt = "a red apple on a blue table, isn't it great!";
     p->negative_prompt = r->negative;
-    p->width = WIDTH;
-    p->height = HEIGHT;
+    if (r->strength > 0) {
+        p->edit.init = init;
+        p->edit.strength = r->strength;
+        p->sampling.steps = 5;
+    } else {
+        p->width = 72;
+        p->height = 88;
+        p->sampling.steps = 3;
+    }
+    if (r->score > 0) {
+        p->sdxl.aesthetic_score = r->score;
+        p->sdxl.negative_aesthetic_score = r->negative_score;
+    }
     p->seed = SEED;
     p->batch = r->batch ? r->batch : 1;
     p->clip_skip = r->clip_skip ? r->clip_skip : 1;
-    p->sampling.steps = STEPS;
     p->guidance.scale = r->guidance > 0 ? r->guidance : 5;
     memcpy(p->sdxl.original_size, r->original, sizeof r->original);
     memcpy(p->sdxl.crop, r->crop, sizeof r->crop);
@@ -60,7 +88,7 @@ static void compare(void *user, const sd_traced *t)
     bool module = strncmp(t->name, "text_encoder", 12) == 0;
     snprintf(name, sizeof name, "%s%s", module ? "" : n->prefix, t->name);
     if (t->dtype != SD_F32 || (module && t->dim[0] != 2)) return;
-    if (module && strcmp(n->prefix, "run.sizes.") != 0) return;
+    if (module && strcmp(n->prefix, "run.sizes.") != 0 && strcmp(n->prefix, "run.scores.") != 0) return;
     if (golden_compare(&n->golden, name, t->nd, t->dim, t->data).found)
         network_check(n, name, t->nd, t->dim, t->data);
 }
@@ -70,33 +98,39 @@ static void draw(network *n, const run *r)
     const char *mistake;
     char last[64];
     sd_params p;
-    sd_image image[2];
+    sd_image image[2], init = init_picture();
     snprintf(n->prefix, sizeof n->prefix, "run.%s.", r->name);
-    params_of(r, &p);
+    params_of(r, &init, &p);
     if (sd_generate(n->ctx, &p, image)) fail_msg("%s: %s", r->name, sd_error_text(n->ctx));
     for (int i = 0; i < p.batch; i++) sd_image_free(&image[i]);
+    sd_image_free(&init);
     const char *unseen = golden_unseen(&n->golden, n->prefix);
     if (unseen) fail_msg("%s: nothing was traced under %s", r->name, unseen);
-    snprintf(last, sizeof last, "run.%s.latents.%d", r->name, STEPS);
+    snprintf(last, sizeof last, "run.%s.latents.3", r->name);   /* a run has three evaluations */
     golden_result g = golden_compare(&n->golden, last, 0, NULL, NULL);
     double least = golden_least_mistake(&n->golden, r->name, &mistake);
     if (*mistake && !(least > 10 * fmax(3 * g.e32, 2e-6)))
         fail_msg("%s: the mistake %s (%.2g) would not be seen", r->name, mistake, least);
 }
 
-static void against_float64(int precise)
+static void against_float64(const char *config, const run *runs, size_t count, int tensors, int precise)
 {
     network n;
-    network_open(&n, "sdxl-small", SD_PART_ALL, precise, NULL);
+    network_open(&n, config, SD_PART_ALL, precise, NULL);
     assert_int_equal(sd_set_trace(n.ctx, NULL, compare, &n), SD_OK);
-    for (size_t i = 0; i < SD_COUNT(runs); i++) draw(&n, &runs[i]);
+    for (size_t i = 0; i < count; i++) draw(&n, &runs[i]);
     network_finish(&n, "run.", NULL, NULL);
-    assert_true(n.compared > 150);
+    if (n.compared < tensors) fail_msg("%s: only %d tensors were compared", config, n.compared);
     network_close(&n);
 }
 
-TEST(sdxl_is_within_its_bound_of_float64) { against_float64(0); }
-TEST(sdxl_is_within_its_bound_precisely) { against_float64(1); }
+TEST(sdxl_is_within_its_bound_of_float64) { against_float64("sdxl-small", sdxl, SD_COUNT(sdxl), 180, 0); }
+TEST(sdxl_is_within_its_bound_precisely) { against_float64("sdxl-small", sdxl, SD_COUNT(sdxl), 180, 1); }
+TEST(its_refiner_is_within_its_bound_of_float64)
+{
+    for (int precise = 0; precise < 2; precise++)
+        against_float64("refiner-small", refiner, SD_COUNT(refiner), 70, precise);
+}
 
 static int clear(UNUSED void **state) { temp_clear(); return 0; }
 
@@ -105,6 +139,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(sdxl_is_within_its_bound_of_float64, clear),
         cmocka_unit_test_teardown(sdxl_is_within_its_bound_precisely, clear),
+        cmocka_unit_test_teardown(its_refiner_is_within_its_bound_of_float64, clear),
     };
     return cmocka_run_group_tests_name("sdxl", tests, temp_make, temp_remove);
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the goldens of whole runs of SDXL: tests/golden/net_sdxl-small.{txt,safetensors}.
+"""Writes the goldens of whole runs of SDXL and its refiner: tests/golden/net_{sdxl,refiner}-small.{txt,safetensors}.
 
     python tools/golden_sdxl.py [--out tests/golden]
 
@@ -14,17 +14,23 @@ import tempfile
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionXLPipeline
+from diffusers import StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline
+from diffusers.configuration_utils import FrozenDict
+from diffusers.models.autoencoders import vae as vae_module
+from diffusers.pipelines.stable_diffusion_xl import pipeline_stable_diffusion_xl_img2img
 from safetensors.numpy import save_file
 
+import golden_edit
+import golden_sampler
 import make_golden
 import oracle
 import synth
 import wrong_twins
 from make_golden import NEGATIVE, PROMPT
 
-CONFIG, STEPS, SEED, SIDES = "sdxl-small", 3, 20, (72, 88)   # width, height
-RUNS = {
+STEPS, SEED, SIDES = 3, 20, (72, 88)   # width, height
+# Runs with a strength begin from golden_edit.py's picture and have its size and steps.
+RUNS = {"sdxl-small": {
     "zeros": dict(negative_prompt=None),
     "empty": dict(negative_prompt=""),
     # sizes are (height, width), crops (top, left)
@@ -34,7 +40,12 @@ RUNS = {
     "crop": dict(negative_prompt=NEGATIVE, crops_coords_top_left=(5, 7), num_images_per_prompt=2),
     "skip": dict(negative_prompt=NEGATIVE, clip_skip=1),   # what A1111 calls 2
     "no_guidance": dict(negative_prompt=None, guidance_scale=1.0),
-}
+    "img2img": dict(negative_prompt=None, crops_coords_top_left=(5, 7), strength=0.6),
+}, "refiner-small": {
+    "refine": dict(negative_prompt=None, crops_coords_top_left=(5, 7), strength=0.6),
+    "scores": dict(negative_prompt=NEGATIVE, strength=0.6, original_size=(640, 512), aesthetic_score=7.5,
+                   negative_aesthetic_score=1.25),
+}}
 
 
 class Watch(oracle.Watch):
@@ -49,13 +60,20 @@ class Watch(oracle.Watch):
             self.sink("add_time_ids", kwargs["added_cond_kwargs"]["time_ids"])
 
 
-def load(directory, dtype):
-    pipe = StableDiffusionXLPipeline.from_pretrained(directory, dtype=dtype, local_files_only=True,
-                                                     add_watermarker=False)
+def load(directory, dtype, refiner):
+    cls = StableDiffusionXLImg2ImgPipeline if refiner else StableDiffusionXLPipeline
+    pipe = cls.from_pretrained(directory, dtype=dtype, local_files_only=True, add_watermarker=False)
     pipe.set_progress_bar_config(disable=True)
     for part in (pipe.text_encoder, pipe.text_encoder_2, pipe.unet, pipe.vae):
-        part.eval().requires_grad_(False)
+        if part is not None:
+            part.eval().requires_grad_(False)
     return pipe
+
+
+def encoders(pipe):
+    """name, tokenizer, encoder of those that there are."""
+    return [v for v in (("text_encoder", pipe.tokenizer, pipe.text_encoder),
+                        ("text_encoder_2", pipe.tokenizer_2, pipe.text_encoder_2)) if v[2] is not None]
 
 
 @contextlib.contextmanager
@@ -72,20 +90,36 @@ def skip_for_both(pipe, layers):
         yield
 
 
+def picture_to_picture(pipe, sink, end, more):
+    generator = torch.Generator().manual_seed(SEED)
+    drawers = wrong_twins.changed(*[(m, "randn_tensor", golden_sampler.float32_noise)
+                                    for m in (vae_module, pipeline_stable_diffusion_xl_img2img)])
+    if not isinstance(pipe, StableDiffusionXLImg2ImgPipeline):
+        parts = {k: v for k, v in pipe.components.items() if k not in ("image_encoder", "feature_extractor")}
+        pipe = StableDiffusionXLImg2ImgPipeline(**parts, add_watermarker=False)
+        pipe.set_progress_bar_config(disable=True)
+    with torch.no_grad(), oracle.context_of(pipe), Watch(pipe, sink, False).watching(), drawers:
+        return pipe(PROMPT, image=golden_edit.picture(), num_inference_steps=golden_edit.STEPS, generator=generator,
+                    output_type="pt", callback_on_step_end=end, **dict(dict(guidance_scale=5.0), **more)).images
+
+
 def run(pipe, sink=None, **more):
     """As oracle.text_to_image. Returns the last latents."""
     sink, last = sink or (lambda *_: None), {}
-    width, height = SIDES
-    batch = more.get("num_images_per_prompt", 1)
-    noise = torch.randn((batch, 4, height // pipe.vae_scale_factor, width // pipe.vae_scale_factor),
-                        generator=torch.Generator().manual_seed(SEED))
-    sink("noise", noise)
 
     def end(p, i, t, given):
         if i + 1 == p.num_timesteps:
             last["latents"] = given["latents"].clone()
             sink("latents.%d" % (i + 1), given["latents"])
         return given
+    if "strength" in more:
+        sink("image", picture_to_picture(pipe, sink, end, more))
+        return last["latents"]
+    width, height = SIDES
+    batch = more.get("num_images_per_prompt", 1)
+    noise = torch.randn((batch, 4, height // pipe.vae_scale_factor, width // pipe.vae_scale_factor),
+                        generator=torch.Generator().manual_seed(SEED))
+    sink("noise", noise)
     both = contextlib.nullcontext() if "clip_skip" not in more else skip_for_both(pipe, more["clip_skip"])
     with torch.no_grad(), oracle.context_of(pipe), Watch(pipe, sink, False).watching(), both:
         picture = pipe(PROMPT, height=height, width=width, num_inference_steps=STEPS, output_type="pt",
@@ -97,21 +131,20 @@ def run(pipe, sink=None, **more):
 
 def text_modules(pipe, emit):
     """Both encoders' modules, for both texts."""
-    for i, name in enumerate(("text_encoder", "text_encoder_2")):
-        tokenizer, encoder = [pipe.tokenizer, pipe.tokenizer_2][i], [pipe.text_encoder, pipe.text_encoder_2][i]
+    for name, tokenizer, encoder in encoders(pipe):
         ids = tokenizer([NEGATIVE, PROMPT], padding="max_length", max_length=77, truncation=True,
                         return_tensors="pt").input_ids
-        prefix = name + ("." if i else ".text_model.")
+        prefix = name + ("." if name.endswith("2") else ".text_model.")
         with torch.no_grad(), oracle.Recorder(encoder, emit, prefix):
             encoder(ids, output_hidden_states=True)
 
 
-def everything(pipe):
+def everything(pipe, config):
     out = {}
     text_modules(pipe, oracle.once(out))
     for name in [k for k in out if oracle.UNTRACED.search(k.split(".", 1)[1])]:
         del out[name]
-    for name, more in RUNS.items():
+    for name, more in RUNS[config].items():
         run(pipe, oracle.once(out, "run.%s." % name), **more)
     return out
 
@@ -185,14 +218,24 @@ def transposed_projection(pipe):
         weight.data = saved
 
 
-def mistakes(pipe, truth):
-    last = {name: truth["run.%s.latents.%d" % (name, STEPS)] for name in RUNS}
-    wrong = {}
+def mistakes(pipe, config, last):
+    """last: the last latents of each run."""
+    wrong, runs = {}, RUNS[config]
 
     def note(r, name, twin, **more):
         with twin:
-            wrong["%s.%s" % (r, name)] = oracle.rel_l2(run(pipe, **dict(RUNS[r], **more)), last[r])
+            wrong["%s.%s" % (r, name)] = oracle.rel_l2(run(pipe, **dict(runs[r], **more)), last[r])
     nothing = contextlib.nullcontext
+    if config == "refiner-small":
+        note("scores", "scores_of_the_class", nothing(), aesthetic_score=6.0, negative_aesthetic_score=2.5)
+        note("scores", "scores_swapped", nothing(), aesthetic_score=1.25, negative_aesthetic_score=7.5)
+        note("scores", "height_and_width_swapped", nothing(), original_size=(512, 640))
+        note("refine", "crop_for_both", nothing(), negative_crops_coords_top_left=(5, 7))
+        note("refine", "zeros", wrong_twins.changed((pipe, "_internal_dict", FrozenDict(
+            dict(pipe.config, force_zeros_for_empty_prompt=True)))))
+        return wrong
+    note("img2img", "no_crop", nothing(), crops_coords_top_left=(0, 0))
+    note("img2img", "empty_text_encoded", nothing(), negative_prompt="")
     note("zeros", "empty_text_encoded", nothing(), negative_prompt="")
     _, _, _, pooled = pipe.encode_prompt(PROMPT, negative_prompt="", device="cpu", do_classifier_free_guidance=True)
     note("zeros", "pooled_not_zeroed", encode_twin(pipe, lambda a, b, c, d: (a, b, c, pooled)))
@@ -217,29 +260,36 @@ def mistakes(pipe, truth):
 
 # ------------------------------------------------------------------------------------------------ files
 
-def make(out):
+def last_latents(results, name):
+    keys = [k for k in results if k.startswith("run.%s.latents." % name)]
+    return results[max(keys, key=lambda k: int(k.rsplit(".", 1)[1]))]
+
+
+def make(config, out):
+    print(config)
+    refiner = config == "refiner-small"
     with tempfile.TemporaryDirectory() as directory:
-        synth.write_model(CONFIG, directory)
-        pipe32, pipe64 = load(directory, torch.float32), load(directory, torch.float64)
-    truth = everything(pipe64)
+        synth.write_model(config, directory)
+        pipe32, pipe64 = load(directory, torch.float32, refiner), load(directory, torch.float64, refiner)
+    truth = everything(pipe64, config)
     with make_golden.independent():
-        again = everything(pipe64)
+        again = everything(pipe64, config)
     worst = max((oracle.rel_l2(again[k], v), k) for k, v in truth.items())
     print("a second computation in float64 differs by at most %.1e (%s)" % worst)
     assert worst[0] < 1e-11
     with oracle.exact_sinusoid():
-        single = everything(pipe32)
-    wrong = mistakes(pipe64, truth)
-    last = "run.%s.latents.%d"
-    e32 = {r: oracle.rel_l2(single[last % (r, STEPS)], truth[last % (r, STEPS)]) for r in RUNS}
+        single = everything(pipe32, config)
+    last = {r: last_latents(truth, r) for r in RUNS[config]}
+    wrong = mistakes(pipe64, config, last)
+    e32 = {r: oracle.rel_l2(last_latents(single, r), last[r]) for r in RUNS[config]}
     make_golden.check_mistakes(wrong, e32)
     golden = make_golden.stored(truth, single)
     golden.update({"wrong." + k: np.array([v], np.float32) for k, v in wrong.items()})
-    path = os.path.join(out, "net_" + CONFIG)
+    path = os.path.join(out, "net_" + config)
     with open(path + ".txt", "w", encoding="utf-8", newline="\n") as f:
         f.write("# made by tools/golden_sdxl.py, which explains it\n")
-        make_golden.write_files(f, CONFIG)
-        make_golden.write_parts(f, CONFIG)
+        make_golden.write_files(f, config)
+        make_golden.write_parts(f, config)
     save_file(dict(sorted(golden.items())), path + ".safetensors")
     os.chmod(path + ".safetensors", 0o644)
     print("%d tensors, %d bytes" % (len(truth), os.path.getsize(path + ".safetensors")))
@@ -249,7 +299,9 @@ def main():
     torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", default="tests/golden")
-    make(parser.parse_args().out)
+    out = parser.parse_args().out
+    for config in RUNS:
+        make(config, out)
 
 
 if __name__ == "__main__":

@@ -244,8 +244,9 @@ class Watch:
         s.step = step
         if pipe.unet.dtype == torch.float64:
             s.set_timesteps = in_double
-        hooks = [pipe.text_encoder.register_forward_pre_hook(self.ids, with_kwargs=True),
-                 pipe.unet.register_forward_pre_hook(self.before_unet, with_kwargs=True)]
+        hooks = [pipe.unet.register_forward_pre_hook(self.before_unet, with_kwargs=True)]
+        if pipe.text_encoder is not None:   # SDXL's refiner has none of that name
+            hooks.append(pipe.text_encoder.register_forward_pre_hook(self.ids, with_kwargs=True))
         recorders = [] if not self.modules else [
             Recorder(pipe.text_encoder, self.text_emit, "text_model."),
             Recorder(pipe.unet, lambda path, x: self.sink("step.%d.unet.%s" % (self.i, path), x)),

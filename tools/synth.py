@@ -125,7 +125,7 @@ CONFIGS = {
     # SDXL's topology, a few channels: two text encoders, a pooled vector, sizes.
     "sdxl-small": dict(unet_alone("DCC", (8, 16, 24), 2, [1, 2, 3], 36, 4, linear=True,
                                   transformer_layers_per_block=[1, 2, 3], **text_time(12, 6)),
-                       vae=dict(vae_config((4, 8, 16, 16), 2, 2, 64), scaling_factor=0.13025),
+                       vae=dict(vae_config((4, 8, 16, 16), 2, 2, 64), scaling_factor=0.13025, force_upcast=False),
                        text_encoder=clip_config(16, 3, 2, 64, "quick_gelu", 49407),
                        text_encoder_2=dict(clip_config(20, 4, 2, 80, "gelu", 0), projection_dim=12,
                                            architectures=["CLIPTextModelWithProjection"]),
@@ -141,6 +141,14 @@ CONFIGS = {
                                           architectures=["CLIPTextModelWithProjection"]),
                       scheduler=scheduler_config("EulerDiscreteScheduler", timestep_spacing="leading", steps_offset=1),
                       pad="<|endoftext|>"),
+    # Its refiner's: the second text encoder alone, an aesthetic score among the ids.
+    "refiner-small": dict(unet_alone("DCCD", (8, 16, 24, 24), 2, [1, 2, 3, 3], 20, 4, linear=True,
+                                     transformer_layers_per_block=2, **text_time(12, 5)),
+                          vae=dict(vae_config((4, 8, 16, 16), 2, 2, 64), scaling_factor=0.13025, force_upcast=False),
+                          text_encoder_2=dict(clip_config(20, 4, 2, 80, "gelu", 0), projection_dim=12,
+                                              architectures=["CLIPTextModelWithProjection"]),
+                          scheduler=scheduler_config("EulerDiscreteScheduler", timestep_spacing="leading", steps_offset=1),
+                          pad="!"),
     # UNets alone, a few channels each: what SDXL, its refiner, SSD-1B, tiny-sd, the x4 upscaler and LCM have that SD 1
     # and 2 have not.
     "sdxl-unet": unet_alone("DCC", (8, 16, 24), 2, [1, 2, 3], 24, 4, linear=True, transformer_layers_per_block=[1, 2, 3],
@@ -184,17 +192,21 @@ def json_files(config):
     c, more = CONFIGS[config], {}
     if "text_encoder_2" in c:
         more = {"text_encoder_2/config.json": c["text_encoder_2"], **tokenizer_files("tokenizer_2", "!")}
+    first = {}
+    if "text_encoder" in c:
+        first = {"text_encoder/config.json": c["text_encoder"], **tokenizer_files("tokenizer", c["pad"])}
     if "vae" not in c:
         return {"unet/config.json": c["unet"], "scheduler/scheduler_config.json": PUBLISHED_PNDM}
     return {
         "model_index.json": dict(
             XL_INDEX if more else SD_INDEX, feature_extractor=[None, None], image_encoder=[None, None],
-            scheduler=["diffusers", c["scheduler"]["_class_name"]], text_encoder=["transformers", "CLIPTextModel"],
-            tokenizer=["transformers", "CLIPTokenizer"],
-            unet=["diffusers", "UNet2DConditionModel"], vae=["diffusers", "AutoencoderKL"]),
+            scheduler=["diffusers", c["scheduler"]["_class_name"]],
+            text_encoder=["transformers", "CLIPTextModel"] if first else [None, None],
+            tokenizer=["transformers", "CLIPTokenizer"] if first else [None, None],
+            unet=["diffusers", "UNet2DConditionModel"], vae=["diffusers", "AutoencoderKL"],
+            **({} if first else dict(force_zeros_for_empty_prompt=False, requires_aesthetics_score=True))),
         "scheduler/scheduler_config.json": c["scheduler"],
-        "text_encoder/config.json": c["text_encoder"],
-        **tokenizer_files("tokenizer", c["pad"]),
+        **first,
         "unet/config.json": c["unet"],
         "vae/config.json": c["vae"],
         **more,
