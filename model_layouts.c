@@ -175,7 +175,8 @@ static sd_status refuse(const sd_source *s, sd_error *e)
     if (s->what.kind == SD_FILE_UNKNOWN && s->what.n_leftover)
         return sd_fail(e, SD_ERR_UNSUPPORTED, "%s is no model: nobody knows its tensors (%.80s%s)", s->path,
                        s->what.leftover[0], s->what.n_leftover > 1 ? ", ..." : "");
-    return sd_fail(e, SD_ERR_UNSUPPORTED, "%s is a %s: %s", s->path, s->what.kind_name, why ? why : "not supported");
+    return sd_fail(e, SD_ERR_UNSUPPORTED, "%s is %s %s: %s", s->path,
+                   sd_article(s->what.kind_name), s->what.kind_name, why ? why : "not supported");
 }
 
 static const char *given(const sd_model_request *q, const sd_module_place *place)
@@ -204,7 +205,8 @@ static sd_status lacks(const sd_model *m, const sd_model_request *q, sd_error *e
         snprintf(options + to, sizeof options - to, "%s%s", n++ ? ", " : "", p->option);
     }
     const char *kind = s ? s->what.kind_name : "directory of one part";
-    return sd_fail(e, SD_ERR_MISSING, "%s is a %s: it lacks %s, to be given with %s", m->at, kind, what, options);
+    return sd_fail(e, SD_ERR_MISSING, "%s is %s %s: it lacks %s, to be given with %s", m->at,
+                   sd_article(kind), kind, what, options);
 }
 
 /* --------------------------------------------------------------------------------------- origins */
@@ -281,7 +283,8 @@ static sd_status from_file(sd_model *m, const sd_module_place *place, const sd_m
     out->network = index < 0 ? NULL : sd_recognised_network(&s->what, part, index);
     if (!out->network && given(q, place)) out->network = sd_recognised_network(&s->what, part, 0);
     if (!out->network && given(q, place))
-        return sd_fail(e, SD_ERR_MISSING, "%s has not %s: it is a %s", path, place->kind->title, s->what.kind_name);
+        return sd_fail(e, SD_ERR_MISSING, "%s has not %s: it is %s %s", path, place->kind->title,
+                       sd_article(s->what.kind_name), s->what.kind_name);
     if (!out->network) return place->optional ? SD_OK : lacks(m, q, e);
     *found = true;
     if (s->what.n_networks == 1) {   /* as people keep a part's file and its config.json together */
@@ -307,8 +310,9 @@ static sd_status from_dir(sd_model *m, const sd_module_place *place, const char 
     if (!out->source || sd_source_recognise(out->source, e) || refuse(out->source, e)) return e->status;
     out->network = sd_recognised_network(&out->source->what, place->kind->part, 0);
     *out->dir = 0;
-    return out->network ? SD_OK : sd_fail(e, SD_ERR_MISSING, "%s has not %s: it is a %s", dir, place->kind->title,
-                                          out->source->what.kind_name);
+    const char *kind = out->source->what.kind_name;
+    return out->network ? SD_OK : sd_fail(e, SD_ERR_MISSING, "%s has not %s: it is %s %s", dir, place->kind->title,
+                                          sd_article(kind), kind);
 }
 
 /* ------------------------------------------------------------------------------------- tokenizers */

@@ -250,7 +250,8 @@ static sd_status take_networks(sd_family *f, const sd_recognised *r, const char 
 {
     const sd_network *unet = sd_recognised_network(r, SD_PART_UNET, 0), *vae = sd_recognised_network(r, SD_PART_VAE, 0);
     const sd_network *text;
-    if (!unet) return sd_fail(e, SD_ERR_MISSING, "%s has no UNet: it is a %s", path, r->kind_name);
+    if (!unet) return sd_fail(e, SD_ERR_MISSING, "%s has no UNet: it is %s %s", path,
+                              sd_article(r->kind_name), r->kind_name);
     if (!unet->has_config)
         return sd_fail(e, SD_ERR_UNSUPPORTED, "%s: the shapes of its UNet are those of no family that is known", path);
     f->unet = unet->unet;

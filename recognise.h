@@ -2,6 +2,8 @@
 #ifndef SD_RECOGNISE_H
 #define SD_RECOGNISE_H
 
+#include <string.h>
+
 #include "net.h"
 
 /* A single file that sd convert made keeps the files of a directory, but for its weights, as texts of its header
@@ -109,6 +111,9 @@ bool sd_clip_from_shapes(const sd_store *s, const char *root, sd_clip_config *c,
  * `why`. False: it is nothing of the kind. */
 bool sd_recognise_adapter(const sd_store *s, sd_recognised *out);
 bool sd_adapter_knows(const sd_recognised *r, const char *name);   /* is this tensor a part of what was recognised? */
+
+/* "a" or "an" before a kind's name. */
+static inline const char *sd_article(const char *name) { return *name && strchr("AEIOaeiou", *name) ? "an" : "a"; }
 
 /* The i-th network of a part; NULL: there is none. */
 const sd_network *sd_recognised_network(const sd_recognised *r, unsigned part, int i);

@@ -64,6 +64,18 @@ static int by_name(const void *a, const void *b)
 }
 
 /* What people often have in the place of a file of weights. */
+/* A text would be taken for a safetensors file whose header has an absurd length. */
+static sd_status check_text(const sd_weight_file *f, sd_error *e)
+{
+    const unsigned char *at = f->file.data;
+    size_t n = 0;
+    while (n < f->file.size && n < 16 && (at[n] == '\n' || at[n] == '\t' || (at[n] >= 32 && at[n] < 127))) n++;
+    if (n < 9 || at[8] == '{') return SD_OK;
+    for (n = 0; n < 16 && n < f->file.size && at[n] >= 32; n++) continue;
+    return sd_fail(e, SD_ERR_FORMAT, "%s is a text, not a file of weights: it begins with \"%.*s\"", f->path, (int)n,
+                   (const char *)at);
+}
+
 static sd_status check_bytes(const sd_weight_file *f, sd_error *e)
 {
     static const char page[] =
@@ -76,7 +88,7 @@ static sd_status check_bytes(const sd_weight_file *f, sd_error *e)
         if (f->file.size > n && memcmp(f->file.data, others[i].begin, n) == 0)
             return sd_fail(e, SD_ERR_FORMAT, "%s is %s", f->path, others[i].is);
     }
-    return SD_OK;
+    return check_text(f, e);
 }
 
 static sd_status read_all(sd_weight_file *f, const char *path, bool may_map, sd_error *e)

@@ -306,7 +306,8 @@ TEST(exit_codes_are_those_of_the_table)
         {2, "nowhere", {"schedule", "--plot", "nowhere/a" PICTURE}},
         {2, "directory", {"-p", "x", "-i", "docs"}},
         {2, "cut off", {"-p", "x", "-i", half}},               /* SD_ERR_FORMAT */
-        {2, "is a file", {"-m", "Makefile", "-p", "x"}},                      /* SD_ERR_UNSUPPORTED */
+        {2, "is a text, not a file of weights", {"-m", "Makefile", "-p", "x"}},
+        {2, "is a textual inversion", {"-m", "tests/golden/pickle/embedding_dict.pt", "-p", "x"}},   /* UNSUPPORTED */
         {1, "No space", {"-p", "x", "--steps", "1", "-o", "/dev/full"}},      /* SD_ERR_IO */
         {1, "No space", {"encode", whole, "-o", "/dev/full"}},
         {1, "No space", {"schedule", "--plot", "/dev/full"}},
