@@ -119,20 +119,6 @@ static bool share_networks(const sd_seen *a, const sd_seen *b)
 
 /* --------------------------------------------------------------------------------------- comparing */
 
-static int rank(const sd_entry *t)
-{
-    int n = t->nd;
-    while (n > 0 && t->dim[n - 1] == 1) n--;
-    return n;
-}
-
-/* As binding sees it: trailing ones do not count. */
-static bool same_shape(const sd_entry *a, const sd_entry *b)
-{
-    int n = rank(a);
-    return rank(b) == n && memcmp(a->dim, b->dim, (size_t)n * sizeof a->dim[0]) == 0;
-}
-
 static void add_row(comparison *c, fate why, const item *a, const item *b, const sd_distance *d)
 {
     c->count[why]++;
@@ -142,7 +128,8 @@ static void add_row(comparison *c, fate why, const item *a, const item *b, const
 static void compare_pair(comparison *c, const item *a, const item *b)
 {
     sd_distance d;
-    if (!same_shape(&a->numbers.of, &b->numbers.of)) {
+    const sd_entry *of_a = &a->numbers.of, *of_b = &b->numbers.of;
+    if (!sd_same_shape(of_a->nd, of_a->dim, of_b->nd, of_b->dim)) {
         add_row(c, SHAPE, a, b, NULL);
         return;
     }

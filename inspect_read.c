@@ -105,18 +105,6 @@ static sd_status hash_tensors(sd_seen_part *p, sd_telling *t, sd_error *e)
     return e->status;
 }
 
-/* The network that a tensor belongs to; NULL: none. A root may be empty, so the longest one counts. */
-static sd_seen_network *network_of(sd_seen_part *p, const sd_entry *t)
-{
-    sd_seen_network *best = NULL;
-    for (int i = 0; i < p->is.n_networks; i++) {
-        sd_seen_network *w = &p->network[i];
-        if (t->used && sd_begins_with(t->name, w->is->root) &&
-            (!best || strlen(w->is->root) > strlen(best->is->root))) best = w;
-    }
-    return best;
-}
-
 static sd_status look_at_values(sd_seen_part *p, sd_telling *t, sd_error *e)
 {
     size_t n = sd_store_count(&p->store);
@@ -124,9 +112,9 @@ static sd_status look_at_values(sd_seen_part *p, sd_telling *t, sd_error *e)
     if (!p->values) return sd_fail(e, SD_ERR_MEMORY, "no memory for what %zu tensors are like", n);
     for (size_t i = 0; i < n && sd_tell(t, 0, e); i++) {
         const sd_entry *x = sd_store_at(&p->store, i);
-        sd_seen_network *w = network_of(p, x);
+        int owner = x->used ? sd_network_of(&p->is, x->name) : -1;
         if (x->dt != SD_DTYPE_UNKNOWN && sd_values_of(&p->values[i], x, e)) return e->status;
-        if (w) sd_values_join(&w->values, &p->values[i]);
+        if (owner >= 0) sd_values_join(&p->network[owner].values, &p->values[i]);
         sd_store_used(&p->store, x->data, x->bytes);
         sd_tell(t, (double)x->bytes, e);
     }

@@ -277,8 +277,7 @@ static sd_status read_weights(sd_family *f, const char *path, sd_error *e)
 
 static bool is_json(const char *path)
 {
-    size_t n = strlen(path);
-    return n > 5 && strcmp(path + n - 5, ".json") == 0 && !(n > 11 && strcmp(path + n - 11, ".index.json") == 0);
+    return sd_ends_with(path, ".json") && !sd_ends_with(path, ".index.json");   /* that is a list of shards */
 }
 
 static sd_status find_family(sd_family *f, const char *what, sd_error *e)

@@ -483,13 +483,12 @@ static void decide_noise(const sd_store *s, sd_recognised *r)
 
 /* --------------------------------------------------------------------------------- counting tensors */
 
-/* The network whose root is the longest that a name begins with. */
-static sd_network *owner_of(sd_recognised *r, const char *name)
+int sd_network_of(const sd_recognised *r, const char *name)
 {
-    sd_network *best = NULL;
+    int best = -1;
     for (int i = 0; i < r->n_networks; i++) {
-        sd_network *n = &r->network[i];
-        if (sd_begins_with(name, n->root) && (!best || strlen(n->root) > strlen(best->root))) best = n;
+        const char *root = r->network[i].root;
+        if (sd_begins_with(name, root) && (best < 0 || strlen(root) > strlen(r->network[best].root))) best = i;
     }
     return best;
 }
@@ -525,7 +524,8 @@ static void add_skipped(sd_recognised *r, const sd_skip_rule *rule)
 
 static void count_tensor(sd_recognised *r, const sd_entry *t)
 {
-    sd_network *n = owner_of(r, t->name);
+    int owner = sd_network_of(r, t->name);
+    sd_network *n = owner < 0 ? NULL : &r->network[owner];
     const char *leaf = t->name + (n ? strlen(n->root) : 0);
     const sd_skip_rule *rule = r->kind == SD_FILE_LORA && sd_adapter_knows(r, t->name) ? NULL : sd_skip_find(t->name);
     if (!rule && n) rule = sd_skip_find(leaf);

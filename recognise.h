@@ -115,6 +115,9 @@ bool sd_adapter_knows(const sd_recognised *r, const char *name);   /* is this te
 /* "a" or "an" before a kind's name. */
 static inline const char *sd_article(const char *name) { return *name && strchr("AEIOaeiou", *name) ? "an" : "a"; }
 
+/* The number in r->network of the network that a tensor's name belongs to; -1: none. A root may be empty, so the
+ * longest one that the name begins with counts. */
+int sd_network_of(const sd_recognised *r, const char *name);
 /* The i-th network of a part; NULL: there is none. */
 const sd_network *sd_recognised_network(const sd_recognised *r, unsigned part, int i);
 

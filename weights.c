@@ -89,18 +89,7 @@ static bool expected_shape(sd_binder *b, const sd_bind_row *row, const char *let
     return !absent;
 }
 
-/* Number of dimensions without trailing ones. */
-static int rank(int nd, const int64_t *dim)
-{
-    while (nd > 0 && dim[nd - 1] == 1) nd--;
-    return nd;
-}
-
-static bool fits(const sd_entry *t, const sd_tensor *want)
-{
-    int n = rank(want->nd, want->dim);
-    return rank(t->nd, t->dim) == n && memcmp(t->dim, want->dim, (size_t)n * sizeof t->dim[0]) == 0;
-}
+static bool fits(const sd_entry *t, const sd_tensor *want) { return sd_same_shape(t->nd, t->dim, want->nd, want->dim); }
 
 /* How the file stores a row's tensor. */
 static bool is_transposed(unsigned flags) { return flags & SD_BIND_TRANSPOSE; }

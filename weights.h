@@ -60,6 +60,7 @@ sd_entry *sd_weight_file_find(const sd_weight_file *f, const char *name);       
 const char *sd_weight_file_meta(const sd_weight_file *f, const char *key);       /* NULL: none */
 const char *sd_entry_dtype(const sd_entry *t);   /* as safetensors spells it: "F32", "F8_E4M3" */
 uint64_t sd_entry_numbers(const sd_entry *t);    /* how many it has */
+bool sd_same_shape(int nd_a, const int64_t *a, int nd_b, const int64_t *b);   /* trailing ones do not count */
 /* Its i-th dimension; 0 if t is NULL, has fewer, or if this one is no number of channels (1 to 2^20). */
 int sd_entry_side(const sd_entry *t, int i);
 /* Its numbers as floats in x, and how many; 0 if t is NULL, has none or more than `most`, or is not of plain floats
@@ -99,7 +100,8 @@ sd_status sd_plan_bytes(const sd_traced *t, uint64_t *bytes, const char *path, s
 sd_status sd_plan_check(const sd_file_plan *p, const char *path, sd_error *e);
 
 /* ---- weights_gguf.c, weights_gguf_write.c: the GGUF format */
-
+/* The number by which GGUF files name a type; -1: they cannot hold it. */
+int sd_gguf_number(sd_dtype dt);
 /* Writes tensors in the order given, atomically: of the types F32, F16, BF16, F64, whole numbers, and those of blocks,
  * for which a tensor's rows must be whole blocks (sd_dtype_block). Texts become texts, but for the few keys whose
  * values are whole numbers by convention: general.quantization_version and general.file_type. */

@@ -231,6 +231,18 @@ uint64_t sd_entry_numbers(const sd_entry *t)
     return n;
 }
 
+static int without_trailing_ones(int nd, const int64_t *dim)
+{
+    while (nd > 0 && dim[nd - 1] == 1) nd--;
+    return nd;
+}
+
+bool sd_same_shape(int nd_a, const int64_t *a, int nd_b, const int64_t *b)
+{
+    int n = without_trailing_ones(nd_a, a);
+    return without_trailing_ones(nd_b, b) == n && memcmp(a, b, (size_t)n * sizeof *a) == 0;
+}
+
 int sd_entry_side(const sd_entry *t, int i)
 {
     return t && i < t->nd && t->dim[i] > 0 && t->dim[i] <= 1 << 20 ? (int)t->dim[i] : 0;

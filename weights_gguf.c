@@ -270,7 +270,15 @@ static const struct ggml_type { const char *name; sd_dtype dt; uint16_t block, b
     [41] = {"Q1_0", SD_DTYPE_UNKNOWN, 128, 18},
 };
 
-/* The type of a number that is not in the table: how many bytes it takes is unknown, and taken to be none. */
+int sd_gguf_number(sd_dtype dt)
+{
+    for (int i = 0; i < (int)SD_COUNT(ggml_types); i++)
+        if (ggml_types[i].name && ggml_types[i].dt == dt && dt != SD_DTYPE_UNKNOWN) return i;
+    return -1;
+}
+
+/* ggml's type with this number. If the number is not in the table, how many bytes such a type takes is unknown, and
+ * taken to be none. */
 static struct ggml_type type_of(uint64_t number, sd_entry *t)
 {
     struct ggml_type unknown = {NULL, SD_DTYPE_UNKNOWN, 1, 0};

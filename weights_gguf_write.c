@@ -8,13 +8,6 @@
 
 enum { ALIGNMENT = 32, KIND_U32 = 4, KIND_TEXT = 8 };
 
-/* ggml's numbers of types, and one more; 0: it has none. */
-static const unsigned char types[] = {
-    [SD_F32] = 1,   [SD_F16] = 2,   [SD_BF16] = 31, [SD_F64] = 29,  [SD_I64] = 28,  [SD_I32] = 27,
-    [SD_I16] = 26,  [SD_I8] = 25,   [SD_Q8_0] = 9,  [SD_Q4_0] = 3,  [SD_Q4_1] = 4,  [SD_Q5_0] = 7,
-    [SD_Q5_1] = 8,  [SD_Q2_K] = 11, [SD_Q3_K] = 12, [SD_Q4_K] = 13, [SD_Q5_K] = 14, [SD_Q6_K] = 15,
-};
-
 /* Keys whose values readers expect to be whole numbers. */
 static const char *const whole[] = {"general.quantization_version", "general.file_type"};
 
@@ -63,7 +56,7 @@ static void add_tensor(sd_text *t, const sd_traced *x, uint64_t offset)
     add_text(t, x->name);
     add_whole(t, (uint64_t)x->nd, 4);
     for (int i = x->nd; i-- > 0;) add_whole(t, (uint64_t)x->dim[i], 8);
-    add_whole(t, types[x->dtype] - 1u, 4);
+    add_whole(t, (uint64_t)sd_gguf_number(x->dtype), 4);
     add_whole(t, offset, 8);
 }
 
@@ -112,7 +105,7 @@ sd_status sd_gguf_write_plan(const char *path, const sd_file_plan *p, sd_error *
     sd_text header = {0};
     if (sd_need_little_endian(path, e) || sd_plan_check(p, path, e)) return e->status;
     for (size_t i = 0; i < p->n; i++)
-        if ((size_t)p->tensor[i].dtype >= SD_COUNT(types) || !types[p->tensor[i].dtype])
+        if (sd_gguf_number(p->tensor[i].dtype) < 0)
             return sd_fail(e, SD_ERR_ARG, "cannot write %s: GGUF files cannot hold %s", path,
                            sd_dtype_name(p->tensor[i].dtype));
     if (!make_header(&header, p, path, e) && !sd_outfile_open(&o, path, e))
