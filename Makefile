@@ -263,7 +263,6 @@ FUZZERS := $(FUZZ_SRC:%.c=$(BUILD)/%)
 fuzz-build: $(FUZZERS)
 $(FUZZERS): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/fuzz.o $(OUT)/libsd.a
 	$(call say,LINK)$(CC) $(FLAGS) $(LDFLAGS) $(FUZZ_LINK) -o $@ $(filter %.o,$^) $(OUT)/libsd.a $(LIBS)
-$(BUILD)/tests/fuzz_config: $(BUILD)/tests/sched.o
 # One of them calls the program's main, which needs another name then.
 $(BUILD)/tests/fuzz_options: $(APP_OBJ:$(BUILD)/main.o=$(BUILD)/fuzz/main.o)
 $(BUILD)/fuzz/main.o: EXTRA := -Dmain=sd_program
