@@ -60,7 +60,7 @@ static const sd_param table[] = {
       "how many (default 25); some samplers evaluate the network\ntwice a step, pndm once more: see sd schedule"),
       .text_key = "Steps"}, "steps", SD_WRITTEN_ALWAYS, NULL},
     {{"guidance_scale", NUMBER(guidance.scale), BETWEEN(-1000, 1000), DEFAULT(SD_DEFAULT), ON_LINE(0, "cfg-scale", "X",
-      "guidance scale (default: the model's, else 7.5); 1 or less\nturns guidance off and takes half the time"),
+      "guidance scale (default: the model's, else 7.5, SDXL 5); 1 or less\nturns guidance off and takes half the time"),
       .text_key = "CFG scale"},
      "guidance scale", SD_WRITTEN_ALWAYS, NULL},
     {{"sampler", TEXT(sampling.sampler), ON_LINE(0, "sampling-method", "NAME",

@@ -133,6 +133,13 @@ sd_status sd_unet_can_draw(const sd_unet_config *u, sd_error *e)
                    "for inpainting", u->in_channels, u->out_channels, 2 * u->out_channels + 1);
 }
 
+/* The guidance scale that the model looks best with, else the default of diffusers' pipeline. */
+static double guidance_of(const sd_model *m)
+{
+    double own = m->sched.guidance_scale;
+    return own != SD_DEFAULT ? own : m->unet->cfg.add_in_dim ? 5 : 7.5;
+}
+
 sd_status sd_resolve(sd_ctx *c, const sd_params *params, sd_params *out, sd_sched_config *s, sd_edit *edit)
 {
     sd_params given;
@@ -158,7 +165,7 @@ sd_status sd_resolve(sd_ctx *c, const sd_params *params, sd_params *out, sd_sche
                        p->clip_skip);
     if (schedule_config(c, p, s, edit != NULL) || sd_sched_check(s, "parameters", SD_ERR_ARG, &c->err))
         return c->err.status;
-    if (p->guidance.scale == SD_DEFAULT) out->guidance.scale = c->model.sched.guidance_scale;
+    if (p->guidance.scale == SD_DEFAULT) out->guidance.scale = guidance_of(&c->model);
     size_t latents = (size_t)p->batch * (size_t)c->model.unet->cfg.out_channels * (size_t)(out->height / scale)
         * (size_t)(out->width / scale);
     if (p->noise && p->noise_count != latents)

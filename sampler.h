@@ -55,7 +55,8 @@ typedef struct sd_sched_config {
     bool thresholding;            /* [Saharia et al. 2022, sec. 2.3] */
     double threshold_ratio;       /* dynamic_thresholding_ratio, 0.995 */
     double threshold_max;         /* sample_max_value, 1 */
-    double guidance_scale;        /* "_guidance_scale", this project's key: the best value for the model; 7.5 */
+    double guidance_scale;        /* "_guidance_scale", this project's key: the best value for the model;
+                                   * SD_DEFAULT: the file does not say */
     double eta;                   /* share of fresh noise, 0..1, an argument of diffusers' step; in SA-Solver tau */
     sd_curve curve;
     int order;                    /* of the multi-step samplers, 1..3 (LMS, IPNDM: 4); SA-Solver: the predictor's */

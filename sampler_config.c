@@ -25,7 +25,7 @@ void sd_sched_defaults(sd_sched_config *c, sd_method method)
         .method = method, .program = row->home,
         .prediction = SD_PRED_EPSILON, .spacing = row->spacing,
         .beta_schedule = betas[row->betas].schedule, .beta_start = betas[row->betas].start,
-        .beta_end = betas[row->betas].end, .train_steps = 1000, .guidance_scale = 7.5,
+        .beta_end = betas[row->betas].end, .train_steps = 1000, .guidance_scale = SD_DEFAULT,
         .set_alpha_to_one = row->alpha_to_one, .clip_sample = row->clip, .clip_sample_range = 1.0,
         .eta = row->step_eta > 0 ? row->step_eta : row->about.eta,   /* see sd_sched_as_pipeline */
         .threshold_ratio = 0.995, .threshold_max = 1,
@@ -114,7 +114,7 @@ static sd_status check_more(const sd_sched_config *c, const char *where, sd_stat
         return sd_fail(e, status, "%s: dynamic_thresholding_ratio should be 0..1, sample_max_value 1 or more", where);
     if (!(c->timestep_scaling >= 1e-6 && c->timestep_scaling <= 1e6))
         return sd_fail(e, status, "%s: timestep_scaling should be 1e-6..1e6, found %g", where, c->timestep_scaling);
-    if (!(fabs(c->guidance_scale) <= SD_MOST_GUIDANCE))
+    if (c->guidance_scale != SD_DEFAULT && !(fabs(c->guidance_scale) <= SD_MOST_GUIDANCE))
         return sd_fail(e, status, "%s: _guidance_scale should be -%d..%d, found %g", where, SD_MOST_GUIDANCE,
                        SD_MOST_GUIDANCE, c->guidance_scale);
     return SD_OK;

@@ -353,7 +353,8 @@ typedef struct sd_sampling_params {
 typedef struct sd_guidance_params {
     double scale;                 /* w of noise_pred = uncond + w*(cond-uncond) [Ho & Salimans 2022]; w <= 1: no
                                    * guidance, one evaluation per step; -1000..1000; SD_DEFAULT: the model's own,
-                                   * "_guidance_scale" in its scheduler_config.json, else 7.5 */
+                                   * "_guidance_scale" in its scheduler_config.json, else 7.5, and 5 of SDXL (the
+                                   * defaults of diffusers' pipelines) */
     double rescale;               /* phi of [Lin et al. 2023, sec. 3.4], 0..1: brings the guided prediction's deviation
                                    * back to that of the prompt's; 0: off */
     uint64_t reserved[16];

@@ -132,6 +132,21 @@ TEST(its_refiner_is_within_its_bound_of_float64)
         against_float64("refiner-small", refiner, SD_COUNT(refiner), 70, precise);
 }
 
+/* Without a guidance scale it is that of StableDiffusionXLPipeline; the size is the UNet's. */
+TEST(sdxl_has_defaults_of_its_own)
+{
+    network n;
+    sd_params p, all;
+    network_open(&n, "sdxl-small", SD_PART_ALL, 0, NULL);
+    sd_params_init(&p);
+    sd_params_init(&all);
+    if (sd_resolve_params(n.ctx, &p, &all)) fail_msg("%s", sd_error_text(n.ctx));
+    assert_true(all.guidance.scale == 5);
+    assert_null(all.negative_prompt);
+    assert_int_equal(all.width, 64);
+    network_close(&n);
+}
+
 static int clear(UNUSED void **state) { temp_clear(); return 0; }
 
 int main(void)
@@ -139,6 +154,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(sdxl_is_within_its_bound_of_float64, clear),
         cmocka_unit_test_teardown(sdxl_is_within_its_bound_precisely, clear),
+        cmocka_unit_test_teardown(sdxl_has_defaults_of_its_own, clear),
         cmocka_unit_test_teardown(its_refiner_is_within_its_bound_of_float64, clear),
     };
     return cmocka_run_group_tests_name("sdxl", tests, temp_make, temp_remove);
