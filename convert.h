@@ -12,6 +12,7 @@ typedef struct sd_piece {
 } sd_piece;
 
 enum { SD_PIECES = 3 };        /* query, key and value */
+/* A tensor that is written. */
 typedef struct sd_output {
     char *name;
     int module;                /* whose file it belongs to, sd_convert_module's number */
@@ -22,6 +23,7 @@ typedef struct sd_output {
     int pieces;
 } sd_output;
 
+/* Texts by keys, for the header of a file. */
 typedef struct sd_texts {
     sd_pair *pair;
     size_t n;

@@ -71,7 +71,7 @@ static bool is_in(const char *name, const char *module)
     return strncmp(name, module, n) == 0 && name[n] == '/';
 }
 
-/* The module that a file belongs to: the tokenizer's too. NULL: none that was opened. */
+/* The opened module, perhaps a tokenizer, in whose directory a file is; NULL: there is none. */
 static const sd_module *module_of(const sd_conversion *v, const char *name)
 {
     const sd_model *m = &v->c->model;

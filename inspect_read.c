@@ -17,7 +17,7 @@ bool sd_tell(sd_telling *t, double more, sd_error *e)
 
 enum { STEP = 8 << 20 };   /* bytes between two answers to whoever watches */
 
-/* The SHA-256 of f[from..to), alone among them if it ends before. */
+/* The SHA-256 of the bytes from .. to - 1 of a file. */
 typedef struct stretch { sd_sha256 state; size_t from, to; } stretch;
 
 static void add_bytes(stretch *s, const unsigned char *data, size_t from, size_t to)
@@ -34,11 +34,12 @@ static size_t end_of_header(const sd_weight_file *f)
     return (size_t)sd_from_little_endian(f->file.data, 8) + 8;
 }
 
-/* The file is read once, by one thread for each hash.
- * The file: A1111's "Model hash" and Civitai's AutoV2 are its first 10 digits. What follows the header: Civitai's
- * AutoV3 is its first 12, kohya's sshs_model_hash all of it (library/train_util.py, addnet_hash_safetensors). 64 KB
- * from byte 0x100000 on: A1111's hash until 2022 (modules/sd_models.py, model_hash), Civitai's AutoV1 and kohya's
- * sshs_legacy_hash (addnet_hash_legacy) are its first 8. */
+/* Three hashes of a file, which is read once, by one thread for each of them:
+ * - of the whole file: A1111's "Model hash" and Civitai's AutoV2 are its first 10 digits;
+ * - of what follows the header: Civitai's AutoV3 is its first 12 digits, kohya's sshs_model_hash all of it
+ *   (library/train_util.py, addnet_hash_safetensors);
+ * - of 64 KB from byte 0x100000 on: its first 8 digits are A1111's hash until 2022 (modules/sd_models.py, model_hash),
+ *   Civitai's AutoV1 and kohya's sshs_legacy_hash (addnet_hash_legacy). */
 static sd_status hash_file(sd_file_hashes *h, const sd_weight_file *f, sd_telling *t, sd_error *e)
 {
     size_t size = f->file.size, header = end_of_header(f), old = 0x100000;

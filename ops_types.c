@@ -97,8 +97,8 @@ static void widen_f8_e4m3(float *y, const unsigned char *x, size_t n, const sd_k
 
 static float half_at(const unsigned char *p) { return sdk_half_to_float((uint16_t)(p[0] | p[1] << 8)); }
 
-/* restrict: else the bytes might be those of y, and compilers make slower vectors or none. (With Q5_0 and Q5_1 it is
- * the other way round.) */
+/* restrict: without it the bytes might be those of y, and compilers make slower vectors or none. Q5_0 and Q5_1 are
+ * faster without it, so their functions do not have it. */
 typedef void widen_block(float *restrict y, const unsigned char *restrict b);
 
 /* 32 numbers: d, 32 signed bytes */

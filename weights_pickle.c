@@ -12,8 +12,8 @@
 
 /* The first values, made once: most of what a pickle pushes are these, and they take no memory. */
 enum { NONE = 1, FALSE_, TRUE_, EMPTY_TUPLE, SMALL, SMALL_END = SMALL + 256 };
-#define HELD_BEFORE ((size_t)64 << 10)      /* bytes that any pickle may hold */
-#define HELD_MOST ((size_t)1 << 30)         /* that none may hold beyond */
+#define HELD_BEFORE ((size_t)64 << 10)      /* bytes of memory that every pickle may take, however short it is */
+#define HELD_MOST ((size_t)1 << 30)         /* bytes that no pickle may take */
 
 typedef struct list32 { uint32_t *at; size_t n, cap; } list32;
 
@@ -122,7 +122,7 @@ static bool add_items(machine *m, sd_pickled list, const sd_pickled *item, size_
 
 /* ------------------------------------------------------------------------------------ the stack */
 
-/* What may be taken from the stack ends at the last mark. */
+/* Nothing below the last mark may be taken from the stack. */
 static bool pop(machine *m, sd_pickled *v)
 {
     size_t floor = m->marks.n ? m->marks.at[m->marks.n - 1] : 0;
@@ -679,7 +679,8 @@ static void run(machine *m)
     }
 }
 
-/* The values that are always there, word 0, which no chunk begins at, and a stack that has an address. */
+/* Makes the values that are always there. Word 0 is taken, for a chunk's number 0 means that there is none. The stack
+ * gets its first memory, so that its address is never NULL. */
 static bool begin(machine *m)
 {
     static const uint8_t kinds[] = {SD_PICKLED_NOTHING, SD_PICKLED_NONE, SD_PICKLED_BOOL, SD_PICKLED_BOOL,

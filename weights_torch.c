@@ -18,8 +18,9 @@ enum { MOST_LEVELS = 96, MOST_TEXTS = 1024, MOST_TEXT_BYTES = 4096, MOST_NAME_BY
 #define MOST_HELD(p) (SD_PICKLE_GROWTH * (p)->end + ((size_t)1 << 20))
 #define MOST_REPEATED ((int64_t)1 << 31)   /* numbers of a tensor that repeats those of a smaller one */
 
-/* Where the tensors are when they are not in the outermost dictionary, as people's programs have it; the first that is
- * there counts. Lightning and most others; GFPGAN and Real-ESRGAN; DeepSpeed; whole networks. */
+/* Keys under which programs keep the tensors, if these are not in the outermost dictionary; the first that is there
+ * counts. state_dict is what Lightning and most others write, params that of GFPGAN and Real-ESRGAN, module
+ * DeepSpeed's. */
 static const char *const wrappers[] = {"state_dict", "model_state_dict", "params_ema", "params-ema", "params", "model",
                                        "module", "net"};
 /* What a network is made of, in its state. */
@@ -203,7 +204,7 @@ static sd_pickled members_of(const sd_pickle *p, sd_pickled v)
     sd_pickled state = sd_pickle_state(p, v);
     if (sd_pickle_kind(p, v) == SD_PICKLED_DICT) return v;
     if (sd_pickle_pairs(p, v)) return sd_pickle_pairs(p, v);
-    if (sd_pickle_kind(p, state) == SD_PICKLED_TUPLE) state = sd_pickle_item(p, state, 0);   /* and its __slots__ */
+    if (sd_pickle_kind(p, state) == SD_PICKLED_TUPLE) state = sd_pickle_item(p, state, 0);   /* (__dict__, __slots__) */
     return sd_pickle_kind(p, state) == SD_PICKLED_DICT ? state : 0;
 }
 

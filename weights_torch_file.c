@@ -1,6 +1,7 @@
 /* weights_torch_file.c - floor 3: the two forms of file that torch.save writes, and where their numbers are.
  *
- *   zip      one folder of any name: data.pkl is the object, data/KEY the numbers of a storage, byteorder of whom
+ *   zip      one folder of any name: data.pkl is the object, data/KEY the numbers of a storage, byteorder "little" or
+ *            "big"
  *   legacy   five pickles: a magic number, a version, facts about the machine, the object, the list of keys; then for
  *            each key of the list a 64-bit count and the numbers
  *

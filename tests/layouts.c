@@ -20,8 +20,7 @@ static char *next_word(char **at)
     return word;
 }
 
-/* The next line that is no comment; NULL at the end. */
-static char *next_line(char **text)
+char *golden_next_line(char **text)
 {
     while (**text) {
         char *line = *text, *end = strchr(line, '\n');
@@ -136,7 +135,7 @@ static sd_status add_part(key_list *l, const char *part, const use *u, sd_error 
 {
     char *text, *line;
     if (read_text(&text, part, e)) return e->status;
-    for (char *at = text; !e->status && (line = next_line(&at));) {
+    for (char *at = text; !e->status && (line = golden_next_line(&at));) {
         char *module = next_word(&line), *type = next_word(&line), *leaf, *dims;
         while (!e->status && (leaf = next_word(&line)) && (dims = next_word(&line))) {
             int64_t dim[4] = {0};
@@ -212,7 +211,7 @@ static sd_status read_list(key_list *l, int i, const char *file, sd_error *e)
     bool mine = false;
     memset(l, 0, sizeof *l);
     if (read_text(&text, "families", e)) return e->status;
-    for (char *at = text; !e->status && (line = next_line(&at));) {
+    for (char *at = text; !e->status && (line = golden_next_line(&at));) {
         if (strncmp(line, "file ", 5) != 0) {
             if (mine) obey(l, line, e);
             continue;

@@ -22,6 +22,9 @@ typedef struct key_list {
     char meta[512];             /* the header's texts as JSON, {"format":"pt"}; "": none */
 } key_list;
 
+/* The next line of a list that is no comment, NUL terminated in place; NULL at the end. */
+char *golden_next_line(char **text);
+
 /* The i-th file of tests/golden/keys/families.txt. SD_OK and an empty `file`: there is none. */
 sd_status key_list_read(key_list *l, int i, sd_error *e);
 /* The same by its name. */

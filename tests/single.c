@@ -1,5 +1,6 @@
 /* single.c - test helper: single files of small models. See single.h. */
 #include "single.h"
+#include "layouts.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -30,17 +31,6 @@ static sd_status read_lines(char **text, const char *name, sd_error *e)
     return sd_read_file(path, (size_t)1 << 22, text, &n, e);
 }
 
-static char *next_line(char **text)
-{
-    while (**text) {
-        char *line = *text, *end = strchr(line, '\n');
-        *text = end ? end + 1 : line + strlen(line);
-        if (end) *end = '\0';
-        if (*line && *line != '#') return line;
-    }
-    return NULL;
-}
-
 static name_map *map_read(const char *name, sd_error *e)
 {
     char file[64], *line;
@@ -51,7 +41,7 @@ static name_map *map_read(const char *name, sd_error *e)
     }
     snprintf(file, sizeof file, "map_%s", name);
     if (strcmp(name, "-") == 0 || read_lines(&m->text, file, e)) return m;
-    for (char *at = m->text; m->n < MAP_LINES && (line = next_line(&at)); m->n++) {
+    for (char *at = m->text; m->n < MAP_LINES && (line = golden_next_line(&at)); m->n++) {
         char *w[5] = {NULL};
         words(line, w, 5);
         m->line[m->n] = (map_line){w[0], w[1], {w[2], w[3], w[4]}};
@@ -215,7 +205,7 @@ sd_status single_compose(tensor_set *out, const char *layout, char *config, sd_e
     bool mine = false;
     memset(out, 0, sizeof *out);
     if (read_lines(&text, "layouts", e)) return e->status;
-    for (char *at = text; !e->status && (line = next_line(&at));) {
+    for (char *at = text; !e->status && (line = golden_next_line(&at));) {
         if (strncmp(line, "layout ", 7) != 0) {
             if (mine) obey(out, of, line, e);
             continue;
