@@ -1,5 +1,5 @@
-/* convert_made.c - floor 6: texts of a directory in diffusers' layout that are made from what was opened, since the
- * input has none: a single file that others wrote. */
+/* convert_made.c - floor 6: configurations for a directory in diffusers' layout, if the input has none: a single file of
+ * another program has none. They are made from what was opened. */
 #include "convert.h"
 #include "json.h"
 #include "text.h"
@@ -63,7 +63,7 @@ static char *make_index(const sd_conversion *v, const char *name)
 
 /* ------------------------------------------------------------------------------------ the tokenizer */
 
-/* What follows the end token of an empty text. */
+/* The padding: the piece that stands last in an empty text's ids. */
 static const char *padding(const sd_conversion *v, const sd_tokenizer *t)
 {
     sd_tokens ids;
@@ -71,8 +71,8 @@ static const char *padding(const sd_conversion *v, const sd_tokenizer *t)
     return sd_tokenizer_piece(t, ids.id[SD_TOKENS - 1]);
 }
 
-/* The tokens of CLIP's tokenizer, and the one that pads: "!" in the tokenizers of OpenCLIP's encoders. In
- * tokenizer_config.json the other settings too. */
+/* special_tokens_map.json: the special tokens of CLIP's tokenizer, and the one that pads, which is "!" in the
+ * tokenizers of OpenCLIP's encoders. tokenizer_config.json has further settings. */
 static char *make_tokens(const sd_conversion *v, const sd_module *x, const char *name)
 {
     const char *pad = padding(v, x->net);

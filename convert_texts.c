@@ -45,7 +45,7 @@ void sd_texts_free(sd_texts *t)
     memset(t, 0, sizeof *t);
 }
 
-/* GGUF's own words about a file, which are not true of another. */
+/* Keys by which GGUF describes one file, such as the types in it; they would not be true of another. */
 static bool is_of_the_format(const char *key) { return strncmp(key, "general.", 8) == 0; }
 
 /* ----------------------------------------------------------------------------------- files of a directory */
@@ -129,8 +129,8 @@ static bool is_part(const sd_json *x)
     return sd_json_is(x, SD_JSON_LIST) && sd_json_count(x) == 2 && sd_json_text(sd_json_item(x, 1));
 }
 
-/* Without the parts that are not written (the safety checker, an image encoder): from_pretrained would look for them.
- * The text itself if there are none. */
+/* The text of model_index.json without the parts that are not written (the safety checker, an image encoder), for which
+ * from_pretrained would look. If all parts are written it is the same text; else that is freed. */
 static char *without_others(const sd_conversion *v, char *text)
 {
     sd_json *root = sd_json_parse(text, strlen(text), "model_index.json", v->err), *x;
@@ -153,8 +153,9 @@ static char *without_others(const sd_conversion *v, char *text)
 
 /* ---------------------------------------------------------------------------------------- one text */
 
-/* scheduler_config.json: the model's own; or for a directory that of its family, with what the UNet turned out to
- * predict. What was put in behind the other keys replaces them [model_schedule.c, add_key]. */
+/* The text of scheduler_config.json: the model's own; for a directory without one that of the family, with what the
+ * UNet turned out to predict. add_key in model_schedule.c puts keys behind the others. Of two equal keys the last counts:
+ * where there are two, the text is written anew without the first. */
 static char *scheduler_text(const sd_conversion *v, const char *name)
 {
     const sd_model *m = &v->c->model;
@@ -169,7 +170,7 @@ static char *scheduler_text(const sd_conversion *v, const char *name)
     return text;
 }
 
-/* Files that a tokenizer can do without if there are others, and that are not made. */
+/* Files that a tokenizer does not need beside its others: they are copied, but never made. */
 static bool is_optional(const char *name) { return strstr(name, "/tokenizer.json") || strstr(name, "added_tokens"); }
 
 /* The text of a file of this module as the input has it: in its directory, or in a header. */
@@ -224,8 +225,8 @@ static sd_status texts_done(const sd_conversion *v, const sd_texts *t)
     return v->err->status;
 }
 
-/* What the file of a module in a directory says of itself: what that of the input says; or, if the input is a file that
- * was made of a directory, what that directory's said. */
+/* What the file of a module in a directory is to say of itself. If the input has a file for this module, it is what
+ * that says. If the input is a single file that was made of a directory, it is what the module's file said there. */
 sd_status sd_convert_module_texts(const sd_conversion *v, const sd_module *x, sd_texts *t)
 {
     char name[80];
@@ -246,7 +247,7 @@ sd_status sd_convert_module_texts(const sd_conversion *v, const sd_module *x, sd
     return texts_done(v, t);
 }
 
-/* What the module's own file said, if there was one. */
+/* Keeps what the module's own file says of itself, for a directory that may be made of the output one day. */
 static void add_record(const sd_conversion *v, const sd_module *x, sd_texts *t)
 {
     sd_texts own = {0};

@@ -32,7 +32,7 @@ static sd_status find_config(sd_seen_part *p, const char *dir, sd_error *e)
     return SD_OK;
 }
 
-/* A directory that is one component: the first name of weights that there is. */
+/* Opens a directory that is one component: the first of the names of weights that is there. */
 static sd_status open_component(sd_seen *s, const char *path, sd_error *e)
 {
     sd_seen_part *p = new_part(s, "");
@@ -73,7 +73,8 @@ static sd_status open_directory(sd_seen *s, sd_error *e)
     return e->status;
 }
 
-/* As drawing finds a model: through Hugging Face's cache, and to the only file of weights in a directory. */
+/* Finds what a path leads to as drawing does: through Hugging Face's cache, and to the only file of weights in a
+ * directory. */
 static sd_status open_path(sd_seen *s, sd_error *e)
 {
     static const sd_log quiet;
@@ -161,8 +162,8 @@ static bool is_skipped(const sd_seen_part *p, const char *name)
     return skipped;
 }
 
-/* Tensors that no network took and no rule passes over. If some network could not be bound, nothing is known beyond
- * what was recognised. */
+/* Finds the tensors that no network took and that no rule passes over. If some network could not be bound, these are
+ * only the tensors that recognising found no place for. */
 static sd_status find_extra(sd_seen *s, sd_seen_part *p, sd_error *e)
 {
     size_t n = sd_store_count(&p->store);
@@ -192,7 +193,7 @@ static sd_status see_part(sd_seen *s, sd_seen_part *p, bool copies, sd_error *e)
     return e->status ? e->status : find_extra(s, p, e);
 }
 
-/* The list of what is passed over says the same. */
+/* Is this reason about skipped tensors? Then it is left out, for the list of what is passed over says the same. */
 static bool is_about_skipped(const char *line, size_t n)
 {
     static const char *const parts[] = {" tensor skipped: ", " tensors skipped: ", " are averages of "};

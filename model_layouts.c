@@ -23,7 +23,7 @@ static bool is_subdir(const char *dir, const char *name)
     return exists(path, dir, name) && sd_is_dir(path);
 }
 
-/* Names in a directory that matter here. */
+/* What was found in a directory: how many files of weights, how many indexes of shards, and some of their names. */
 typedef struct listing {
     enum { ANYTHING, WEIGHTS } wanted;
     int n, indexes;
@@ -94,7 +94,7 @@ static bool is_part_dir(const char *dir)
     return false;
 }
 
-/* SDXL's refiner has only the second text encoder. */
+/* Has the model another part in the place of this one? SDXL's refiner has only the second text encoder. */
 static bool has_other(const char *dir, const sd_module_place *place)
 {
     return place->or_name && !is_subdir(dir, place->name) && is_subdir(dir, place->or_name);
@@ -167,7 +167,7 @@ static const char *what_it_is(const sd_recognised *r)
     return (size_t)r->kind < SD_COUNT(kinds) ? kinds[r->kind] : NULL;
 }
 
-/* A file that holds no network that could be used. */
+/* An error if no network of the file can be used, which says what the file is instead. */
 static sd_status refuse(const sd_source *s, sd_error *e)
 {
     const char *why = what_it_is(&s->what);
@@ -211,7 +211,7 @@ static sd_status lacks(const sd_model *m, const sd_model_request *q, sd_error *e
 
 /* --------------------------------------------------------------------------------------- origins */
 
-/* The directory of a path. */
+/* The directory that a file is in. */
 static void parent(char dir[PATH_BYTES], const char *path)
 {
     const char *slash = strrchr(path, '/');

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-/* The name of the first tensor that one of the globs fits; NULL: none. */
+/* The first tensor whose name fits one of the globs; NULL: none. */
 static const sd_entry *first_like(const sd_store *s, const char *globs)
 {
     size_t n = sd_store_count(s);
@@ -13,7 +13,7 @@ static const sd_entry *first_like(const sd_store *s, const char *globs)
     return NULL;
 }
 
-/* What cross-attention reads tells to which model something belongs. */
+/* The width of the context that cross-attention reads tells to which model something belongs. */
 static const struct { int context; const char *base; } contexts[] = {
     {768, "SD 1"}, {1024, "SD 2"}, {2048, "SDXL"}, {1280, "SDXL's refiner"}};
 
@@ -30,8 +30,8 @@ typedef enum method { LORA, LOHA, LOKR, GLORA, IA3, OFT, DIFF, DORA, METHODS, NO
 static const char *const method_names[METHODS] = {"LoRA", "LoHa", "LoKr", "GLoRA", "IA3", "OFT", "full differences",
                                                   "DoRA"};
 
-/* The tensors of a changed module, by the ends of their names. Some count the module, some tell its rank as their
- * first side. */
+/* The tensors of a changed module, by the ends of their names. counts: each module has exactly one of those. ranks:
+ * the first dimension is the module's rank. */
 static const struct factor { const char *end; method of; const char *naming; bool counts, ranks; } factors[] = {
     {".lora_down.weight", LORA, "kohya", true, true},
     {".lora_up.weight", LORA, "kohya", false, false},
@@ -189,7 +189,8 @@ static void describe_lora(const sd_store *s, sd_recognised *r)
 
 static bool is_width(int n) { return n == 768 || n == 1024 || n == 1280; }
 
-/* diffusers' learned_embeds has a tensor for each token, and no network has so few and so flat ones. */
+/* diffusers' learned_embeds.bin has a tensor for each token, one or more vectors of a text encoder's width. No network
+ * consists of a few such tensors alone. */
 static const sd_entry *embedding_of_tokens(const sd_store *s)
 {
     size_t n = sd_store_count(s);
@@ -238,7 +239,8 @@ static void describe_controlnet(const sd_store *s, sd_recognised *r)
     if (r->n_networks) sd_text_add(&r->why, "a whole model is in the file too\n");
 }
 
-/* T2I-Adapters begin with a picture of which squares of 8 (SD) or 16 (SDXL) pixels became channels. */
+/* A T2I-Adapter makes one pixel of each square of 8x8 (SD) or 16x16 (SDXL) pixels, with all their numbers as channels.
+ * How many channels its first convolution reads tells which. */
 static void describe_t2i(const sd_store *s, sd_recognised *r)
 {
     static const struct { int channels; const char *base; } first[] = {

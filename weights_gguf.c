@@ -117,7 +117,8 @@ static void add_number(reader *r, sd_text *to, uint32_t kind)
     else sd_text_add(to, "%llu", (unsigned long long)x);
 }
 
-/* A text as it is, or in quotes; what is no text, or too long for an array's, is only counted. */
+/* Adds a text as it is, or in quotes for an array. Of what is not UTF-8, or too long for an array, only the number of
+ * its bytes is told. */
 static void add_text(reader *r, sd_text *to, bool quoted)
 {
     size_t n;
@@ -136,7 +137,7 @@ static void add_text(reader *r, sd_text *to, bool quoted)
     }
 }
 
-/* "[1,2,3]"; of a long array only the beginning, and how long it is. */
+/* Adds an array, "[1,2,3]"; of a long one only the beginning, and how many values it has. */
 static void add_array(reader *r, sd_text *to)
 {
     uint64_t kind = take_whole(r, 4, "an array"), n = take_whole(r, 8, "an array"), shown = 0;
@@ -202,7 +203,7 @@ static const char *value_of(const reader *r, const char *key)
     return NULL;
 }
 
-/* Sorts the pairs, for tensors ask for them; a key must not come twice. */
+/* Makes a list of the pairs that is sorted by key, so that a key is found quickly. No key may come twice. */
 static void sort_pairs(reader *r)
 {
     size_t n = r->f->n_meta;
@@ -295,7 +296,7 @@ static sd_status read_shape(reader *r, sd_entry *t)
         return sd_fail(r->e, SD_ERR_FORMAT, SD_TENSOR "%llu dimensions, more than %zu", r->f->path, t->name,
                        (unsigned long long)nd, SD_COUNT(t->dim));
     t->nd = (int)nd;
-    for (int i = t->nd; i-- > 0;) {   /* the fastest comes first; here it is the last, as in PyTorch */
+    for (int i = t->nd; i-- > 0;) {   /* the fastest comes first; here it is the last, as in PyTorch (trap 73) */
         uint64_t d = take_whole(r, 8, "a tensor's shape");
         if (d > INT64_MAX)
             return sd_fail(r->e, SD_ERR_FORMAT, SD_TENSOR "a negative dimension", r->f->path, t->name);
@@ -304,7 +305,7 @@ static sd_status read_shape(reader *r, sd_entry *t)
     return r->e->status;
 }
 
-/* False: more than INT64_MAX. */
+/* How many numbers a tensor of this shape has. False: more than INT64_MAX. */
 static bool count_numbers(int nd, const int64_t *dim, uint64_t *n)
 {
     bool none = false;
@@ -318,7 +319,7 @@ static bool count_numbers(int nd, const int64_t *dim, uint64_t *n)
     return true;
 }
 
-/* "[2,32,2,2]"; false: it is no list of at most 8 whole numbers that are not negative. */
+/* Reads a shape, "[2,32,2,2]". False: it is no list of at most 8 whole numbers >= 0. */
 static bool parse_shape(const char *text, int *nd, int64_t dim[8])
 {
     const char *at = text;
@@ -333,8 +334,8 @@ static bool parse_shape(const char *text, int *nd, int64_t dim[8])
     return strcmp(at, "]") == 0;
 }
 
-/* Quantized tensors whose rows are no whole blocks are stored flat, and a pair has their shape. It is in PyTorch's
- * order. */
+/* A quantized tensor whose rows are no whole blocks is stored flat, and a pair has its shape, in PyTorch's order
+ * (trap 74). */
 static sd_status take_original_shape(reader *r, sd_entry *t, uint64_t numbers)
 {
     char key[512];
@@ -442,7 +443,7 @@ static sd_status read_gguf(sd_weight_file *f, sd_error *e)
     return e->status;
 }
 
-/* Gaps may be there, but no overlap. */
+/* There may be gaps between tensors, but they must not overlap. */
 static sd_status check_overlap(const sd_weight_file *f, sd_error *e)
 {
     const sd_entry **order = sd_weight_file_by_place(f, e);

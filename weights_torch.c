@@ -39,7 +39,7 @@ static bool is_tensor(const sd_pickle *p, sd_pickled v)
     return g && (g->kind == SD_GLOBAL_TENSOR || g->kind == SD_GLOBAL_TENSOR_TYPED || g->kind == SD_GLOBAL_OTHER_TENSOR);
 }
 
-/* Up to eight whole numbers >= 0 of a tuple; how many it has, or -1. */
+/* Reads a tuple or list of up to eight whole numbers >= 0. Returns how many there are; -1: it is something else. */
 static int read_sizes(const sd_pickle *p, sd_pickled tuple, int64_t to[8])
 {
     sd_pickled_kind kind = sd_pickle_kind(p, tuple);
@@ -54,8 +54,8 @@ static int read_sizes(const sd_pickle *p, sd_pickled tuple, int64_t to[8])
     return n;
 }
 
-/* How many numbers a tensor has, and from its first to its last one in the storage; 0 if it has none. False: too many
- * to count. */
+/* count: how many numbers a tensor has. span: how many the storage has from the tensor's first to its last one. Both
+ * are 0 if it has none. False: too many to count. */
 static bool extent(const sd_entry *t, const int64_t stride[8], int64_t *count, int64_t *span)
 {
     const int64_t most = INT64_MAX / 16;   /* so that bytes can be counted too */
@@ -80,7 +80,8 @@ static bool is_contiguous(const sd_entry *t, const int64_t stride[8])
     return true;
 }
 
-/* The type of a tensor's numbers: that of its storage, or one of its own. NULL: neither is one. */
+/* The type of a tensor's numbers: that of its storage, or its own, if it names one (`named`). NULL: what it names is no
+ * type. */
 static const sd_global *type_of(const sd_pickle *p, sd_pickled tensor, const sd_torch_storage *s, sd_pickled *named)
 {
     if (sd_pickle_global(p, tensor)->kind != SD_GLOBAL_TENSOR_TYPED) return s->type;
@@ -357,7 +358,7 @@ static sd_pickled wrapped(const sd_pickle *p, sd_pickled v, const char **key)
     return 0;
 }
 
-/* Settings beside the tensors: of everything in a wrapper but what has them. */
+/* Adds the settings in a wrapper: all that is in it but the value under the key `but`, which has the tensors. */
 static sd_status add_settings(sd_torch_file *t, sd_pickled wrapper, const char *but)
 {
     const sd_pickle *p = &t->pickle;
