@@ -55,6 +55,9 @@ bool sd_os_map_length(const sd_os_map *m, uint64_t *bytes);   /* the file's leng
 /* Tells the system that data[from..to) is needed soon, or that it may leave memory until it is read again. Does nothing
  * if nothing is mapped. */
 void sd_os_map_advise(const sd_os_map *m, size_t from, size_t to, bool needed);
+/* True: what is read next lies here and there in the file, so that nothing but its pages is to be fetched. False: what
+ * follows a page is fetched with it, as it is at first. */
+void sd_os_map_scattered(const sd_os_map *m, bool scattered);
 
 /* Memory for many numbers, aligned to SD_ALIGN, contents undefined. NULL: there is none. Large blocks get large pages
  * where the system lets a program ask for them: in 4 KB pages they would have more pages than the processor's address

@@ -58,6 +58,11 @@ void sd_os_map_advise(const sd_os_map *m, size_t from, size_t to, bool needed)
 #endif
 }
 
+void sd_os_map_scattered(const sd_os_map *m, bool scattered)
+{
+    if (m->mapped) (void)posix_madvise(m->data, m->size, scattered ? POSIX_MADV_RANDOM : POSIX_MADV_NORMAL);
+}
+
 void *sd_block_alloc(size_t bytes)
 {
     enum { PAGE = 2 << 20 };   /* a large page of x86-64, and of AArch64 where small pages have 4 KB */
@@ -80,6 +85,7 @@ void sd_os_map_advise(const sd_os_map *m, size_t from, size_t to, bool needed)
 {
     (void)m, (void)from, (void)to, (void)needed;
 }
+void sd_os_map_scattered(const sd_os_map *m, bool scattered) { (void)m, (void)scattered; }
 
 /* C99 cannot allocate aligned memory, so the pointer from malloc is stored just before the block. */
 void *sd_block_alloc(size_t bytes)

@@ -128,7 +128,10 @@ static sd_status read_object(sd_torch_file *t, const sd_zip_entry *z)
 static sd_status read_zip(sd_weight_file *f, sd_error *e)
 {
     sd_torch_file t = {.f = f, .e = e};
-    if (sd_zip_open(&t.zip, f->file.data, f->file.size, f->path, e)) return e->status;
+    sd_os_map_scattered(&f->file, true);   /* a header before each of a thousand storages */
+    sd_zip_open(&t.zip, f->file.data, f->file.size, f->path, e);
+    sd_os_map_scattered(&f->file, false);
+    if (e->status) return e->status;
     t.unpacked = calloc(t.zip.n + 1, sizeof *t.unpacked);
     if (!t.unpacked) sd_fail(e, SD_ERR_MEMORY, "no memory to open %s", f->path);
     const sd_zip_entry *z = e->status ? NULL : find_root(&t);
@@ -265,7 +268,10 @@ static sd_status read_pickles(sd_torch_file *t)
     }
     if (sd_pickle_read(&t->pickle, data, n, at, t->f->path, t->e)) return t->e->status;
     if (list_storages(t) || sd_pickle_read(&p, data, n, t->pickle.end, t->f->path, t->e)) return t->e->status;
-    if (!place_storages(t, &p, p.end)) sd_torch_add_all(t);
+    sd_os_map_scattered(&t->f->file, true);   /* a count before each storage */
+    place_storages(t, &p, p.end);
+    sd_os_map_scattered(&t->f->file, false);
+    if (!t->e->status) sd_torch_add_all(t);
     sd_pickle_free(&p);
     return t->e->status;
 }

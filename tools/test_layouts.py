@@ -278,11 +278,11 @@ def cache(model, path):
 
 def parts_alone(model, path):
     """Directories of single parts, in the place of a model's own."""
-    if "text_encoder_2" in model.parts:
-        return None
-    args = ["-m", os.path.join(model.directory), "--unet", os.path.join(model.directory, "unet"),
-            "--vae", os.path.join(model.directory, "vae"), "--text-encoder",
-            os.path.join(model.directory, "text_encoder"), "--tokenizer", os.path.join(model.directory, "tokenizer")]
+    args = ["-m", model.directory]
+    for part in model.parts:
+        args += ["--" + part.replace("_", "-"), os.path.join(model.directory, part)]
+    if "text_encoder_2" not in model.parts:   # SDXL's two tokenizers pad differently, and one is all that can be given
+        args += ["--tokenizer", os.path.join(model.directory, "tokenizer")]
     return args, None
 
 
