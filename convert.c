@@ -190,12 +190,34 @@ static int owner_of(const sd_conversion *v, const sd_store *s, const sd_entry *t
     return -1;
 }
 
+static bool takes(const sd_conversion *v, const sd_store *s, const sd_network *n)
+{
+    const sd_module *x;
+    for (int i = 0; (x = sd_convert_module(v, i)) != NULL; i++)
+        if (x->files == s && x->kind->part == n->part && (x->binder.dotless || !strcmp(x->binder.root, n->root)))
+            return true;
+    return false;
+}
+
+/* Of a network that the output does not take from this store: the caller wants another part alone, or another file's
+ * network in its place. */
+static bool is_elsewhere(const sd_conversion *v, const sd_store *s, const sd_entry *t)
+{
+    const sd_model *m = &v->c->model;
+    for (int i = 0; i < m->n_sources; i++) {
+        const sd_recognised *r = &m->source[i]->what;
+        for (int k = 0; &m->source[i]->store == s && k < r->n_networks; k++)
+            if (sd_begins_with(t->name, r->network[k].root) && !takes(v, s, &r->network[k])) return true;
+    }
+    return false;
+}
+
 /* The tensors of a store that were not bound: they are listed or counted as dropped. */
 static sd_status list_leftovers(sd_conversion *v, const sd_store *s, const renaming *r)
 {
     for (size_t i = 0; i < sd_store_count(s); i++) {
         const sd_entry *t = sd_store_at(s, i);
-        if (t->used || (v->o.ema && sd_begins_with(t->name, "model_ema."))) continue;
+        if (t->used || (v->o.ema && sd_begins_with(t->name, "model_ema.")) || is_elsewhere(v, s, t)) continue;
         int module = owner_of(v, s, t, r);
         if (module >= 0 && list_leftover(v, sd_convert_module(v, module), module, t, &r[module]))
             return v->err->status;

@@ -42,6 +42,7 @@ static sd_convert_options to_path(const char *path)
 }
 
 static const char *configured_as;   /* sd_options.config */
+static const char *with_vae;        /* a file whose VAE takes the place of the model's */
 static char said[512];   /* by the last conversion that failed */
 static char notices[4096];
 
@@ -58,6 +59,7 @@ static sd_status try_to_convert(const char *model, const sd_convert_options *o)
     sd_options_init(&open);
     open.model = model;
     open.config = configured_as;
+    open.vae = with_vae;
     open.log = hear;
     *notices = 0;
     if (o->only) open.parts = *o->only == 'u' ? SD_PART_UNET : *o->only == 'v' ? SD_PART_VAE : SD_PART_TEXT;
@@ -646,6 +648,27 @@ TEST(tensors_that_no_network_needs_are_kept_only_if_asked_for)
     temp_clear();
 }
 
+/* They are other networks' tensors, not such as nobody needs, and must not come along with what is kept. */
+TEST(a_network_that_is_not_taken_leaves_nothing_behind)
+{
+    sd_convert_options o = to_path(temp_path("all.safetensors")), vae = to_path(temp_path("vae.safetensors"));
+    convert("weights/tiny", &o);
+    vae.only = "vae";
+    vae.keep_all = 1;
+    convert(o.output, &vae);
+    assert_null(strstr(notices, "left out"));
+    with_vae = vae.output;
+    for (int keep_all = 0; keep_all < 2; keep_all++) {
+        sd_convert_options joined = to_path(temp_path("joined.safetensors"));
+        joined.keep_all = keep_all;
+        convert(o.output, &joined);
+        assert_null(strstr(notices, "left out"));
+        assert_true(same_files(o.output, joined.output));
+    }
+    with_vae = NULL;
+    temp_clear();
+}
+
 /* What a directory gets if the input has no texts: here made of a model that has them. */
 TEST(texts_that_are_made_say_what_was_opened)
 {
@@ -784,6 +807,7 @@ int main(void)
         cmocka_unit_test(types_and_names_that_do_not_exist_are_refused),
         cmocka_unit_test(the_same_input_gives_the_same_bytes),
         cmocka_unit_test(tensors_that_no_network_needs_are_kept_only_if_asked_for),
+        cmocka_unit_test(a_network_that_is_not_taken_leaves_nothing_behind),
         cmocka_unit_test(texts_that_are_made_say_what_was_opened),
         cmocka_unit_test(a_full_disk_leaves_nothing),
         cmocka_unit_test(a_request_to_stop_ends_it_and_leaves_nothing),
