@@ -225,11 +225,13 @@ static sd_status bind_weights(sd_model *m, sd_module *x, sd_origin *from, const 
     sd_binder *b = &x->binder;
     const sd_log *log = q->log;
     const char *name = x->place->name;
+    char what[300];
     if (!from->source) from->source = sd_model_source(m, from->weights, x->place->stem, e);
     if (!from->source) return e->status;
     b->store = x->files = &from->source->store;
     if (q->options->ema && x->kind->part == SD_PART_UNET && use_averages(x, from, e)) return e->status;
-    if (x->kind->bind(x->net, b) || sd_bind_finish(b, name, log)) return e->status;
+    snprintf(what, sizeof what, "%.240s: %s", from->source->path, name);
+    if (x->kind->bind(x->net, b) || sd_bind_finish(b, what, log)) return e->status;
     sd_store_log_unused(&from->source->store, b->root, name, log);
     sd_logf(log, SD_LOG_DETAIL, "%s: %zu tensors, %zu parameters, %.1f MB", name, b->tensors, b->params,
             (double)b->bytes / 1e6);

@@ -106,7 +106,10 @@ static sd_status only_file(char path[PATH_BYTES], sd_path_kind *kind, const sd_l
     char file[PATH_BYTES];
     listing l = {WEIGHTS, 0, 0, "", "", ""};
     *kind = SD_PATH_MODEL;   /* where what is missing is said by name */
-    if (!sd_os_list(path, see, &l) || (l.n == 0 && l.indexes == 0)) return SD_OK;
+    if (!sd_os_list(path, see, &l)) return SD_OK;
+    if (l.n == 0 && l.indexes == 0)
+        return sd_fail(e, SD_ERR_MISSING, "%s has nothing of a model: neither its directories (unet, vae, ...) nor a file "
+                       "of weights", path);
     if (l.n > 1 && l.indexes != 1)
         return sd_fail(e, SD_ERR_ARG, "%s is not a model's directory, and has %d files of weights: give one of them "
                        "(%s%s)", path, l.n, l.some, strlen(l.some) + 40 > sizeof l.some ? ", ..." : "");
@@ -141,6 +144,8 @@ sd_status sd_path_resolve(char out[PATH_BYTES], sd_path_kind *kind, const char *
     *kind = SD_PATH_FILE;
     if (e->status) return e->status;
     if (!found && sd_is_file(path)) return leave_shard(out, log), SD_OK;
+    if (!found && sd_is_stream(path))
+        return sd_fail(e, SD_ERR_ARG, "%s is a pipe or a device: a model is a file or a directory", path);
     if (!found) return sd_fail(e, SD_ERR_MISSING, "no model directory %s, and no file of that name", path);
     if (leave_cache(out, log, e)) return e->status;
     *kind = SD_PATH_MODEL;

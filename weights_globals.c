@@ -73,7 +73,7 @@ static const sd_global globals[] = {
     {BUILTINS, "object,bytearray,bytes,complex,int,float,str,bool,slice,range", OBJECTS},
     {BUILTINS_2, "object,bytearray,bytes,complex,int,long,float,str,unicode,bool,slice,xrange", OBJECTS},
     {"collections", "deque", OBJECTS}, {"argparse", "Namespace", OBJECTS}, {"types", "SimpleNamespace", OBJECTS},
-    {"functools", "partial", OBJECTS}, {"datetime", "datetime,date,time,timedelta,timezone", OBJECTS},
+    {"functools", "partial", OBJECTS}, {"re", "_compile", OBJECTS}, {"datetime", "datetime,date,time,timedelta,timezone", OBJECTS},
     {"pathlib", "*Path", OBJECTS}, {"pathlib._local", "*Path", OBJECTS}, {"decimal", "Decimal", OBJECTS},
     {"fractions", "Fraction", OBJECTS}, {"uuid", "UUID", OBJECTS},
     {"typing", "Any,Union,Optional,List,Dict,Tuple,Callable,Sequence", OBJECTS},

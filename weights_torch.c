@@ -95,7 +95,10 @@ static void spell_type(const sd_pickle *p, sd_pickled type, sd_entry *t)
     char name[256];
     sd_pickle_name(p, type, name, sizeof name);
     const char *dot = strrchr(name, '.');
-    snprintf(t->spelling, sizeof t->spelling, "%.15s", dot ? dot + 1 : name);
+    dot = dot ? dot + 1 : name;
+    int n = (int)strlen(dot);
+    if (sd_ends_with(dot, "Storage")) n -= (int)strlen("Storage");   /* its numbers' type is meant */
+    snprintf(t->spelling, sizeof t->spelling, "%.*s", n < 15 ? n : 15, dot);
 }
 
 /* Where the numbers are, once shape and strides are known. */

@@ -253,7 +253,7 @@ TEST(files_in_the_wrong_place_are_refused)
     draw_with("Makefile", "a file as model", 2, "Makefile");
     draw_with("Makefile/x", "below a file", 2, "Makefile/x");
     draw_with("", "an empty name", 2, "model");
-    draw_with(in_work(""), "an empty directory", 2, "scheduler");
+    draw_with(in_work(""), "an empty directory", 2, "nothing of a model");
 }
 
 TEST(bad_configurations_are_refused)

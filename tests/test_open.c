@@ -347,6 +347,7 @@ TEST(what_a_file_lacks_is_said_with_the_options_that_give_it)
     expect_error(&o, SD_ERR_ARG, "--config must be a directory in diffusers' layout, a YAML file, or one of sd15");
     o.config = "sd15";
     expect_error(&o, SD_ERR_MISSING, "of another shape");
+    expect_error(&o, SD_ERR_MISSING, "/shapes.safetensors: text_encoder: ");
 }
 
 TEST(what_is_no_model_is_said)

@@ -281,6 +281,18 @@ TEST(an_inert_object_keeps_its_class_and_what_it_was_given)
     done(&p);
 }
 
+/* transformers' configurations keep one: a text encoder that was saved whole has it. */
+TEST(a_compiled_expression_is_inert)
+{
+    static const char text[] = "\x80\x02" "}(U\x01rcre\n_compile\n(U\x03[a]K tRU\x01" "aK\x05u.";
+    sd_pickle p;
+    sd_error e = {0};
+    int64_t value;
+    if (read_text(&p, text, sizeof text - 1, &e)) fail_msg("%s", e.text);
+    assert_true(sd_pickle_int(&p, sd_pickle_get(&p, p.root, "a"), &value) && value == 5);
+    done(&p);
+}
+
 /* ------------------------------------------------------------------------------ memory and depth */
 
 static long peak_kb(void)
@@ -346,6 +358,7 @@ int main(void)
         cmocka_unit_test(what_means_harm_or_makes_no_sense_is_refused_by_name_and_place),
         cmocka_unit_test(old_protocols_say_the_same_in_other_words),
         cmocka_unit_test(an_inert_object_keeps_its_class_and_what_it_was_given),
+        cmocka_unit_test(a_compiled_expression_is_inert),
         cmocka_unit_test(a_million_lists_in_each_other_are_no_recursion_and_no_memory),
         cmocka_unit_test(no_instruction_makes_more_of_a_pickle_than_its_bound),
     };

@@ -693,7 +693,8 @@ TEST(what_cannot_be_opened_says_why)
 {
     const struct { const char *path; sd_status status; const char *says; } cases[] = {
         {"/nonexistent", SD_ERR_MISSING, "no model directory /nonexistent"},
-        {"Makefile", SD_ERR_FORMAT, "Makefile"}, {"tests", SD_ERR_MISSING, "tests/"}};
+        {"Makefile", SD_ERR_FORMAT, "Makefile"}, {"tests", SD_ERR_MISSING, "tests has nothing of a model"},
+        {"/dev/null", SD_ERR_ARG, "/dev/null is a pipe or a device"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         sd_options o;
         sd_ctx *c;

@@ -205,6 +205,16 @@ TEST(graphs_with_too_many_ways_or_too_deep_are_refused)
     }
 }
 
+TEST(numbers_that_are_not_read_are_called_by_their_type)
+{
+    static const char text[] = DICT("a", TENSOR_OF(STORAGE_OF("torch\nComplexFloatStorage", "0", "8"), "0", "", ""));
+    sd_weight_file f;
+    sd_error e = {0};
+    if (open_pickle(&f, text, sizeof text - 1, &e)) fail_msg("%s", e.text);
+    assert_string_equal(sd_entry_dtype(&f.entry[0]), "ComplexFloat");
+    sd_weight_file_close(&f);
+}
+
 /* `from`, n times `each`, `to`. */
 static bytes repeated(const char *from, const char *each, int n, const char *to)
 {
@@ -430,6 +440,7 @@ int main(void)
         cmocka_unit_test(a_storage_that_is_shorter_than_its_tensor_is_refused),
         cmocka_unit_test(values_that_contain_themselves_are_walked_once),
         cmocka_unit_test(graphs_with_too_many_ways_or_too_deep_are_refused),
+        cmocka_unit_test(numbers_that_are_not_read_are_called_by_their_type),
         cmocka_unit_test(many_references_to_a_few_values_are_refused_and_not_followed),
         cmocka_unit_test(archives_that_are_not_of_torch_are_refused_by_what_they_lack),
         cmocka_unit_test(an_archive_that_would_become_far_larger_is_refused_before_it_is_unpacked),
