@@ -443,12 +443,26 @@ static sd_status check_apart(const sd_conversion *v)
     return v->err->status;
 }
 
+/* Not every other name is meant for a directory. */
+static sd_status check_name(const sd_conversion *v)
+{
+    static const char *const not_written[] = {".ckpt", ".pt", ".pth", ".bin", ".onnx"};
+    const char *path = v->o.output;
+    if (strcmp(path, "-") == 0)
+        return sd_fail(v->err, SD_ERR_ARG, "a model is not written to the standard output: name a file or a directory");
+    for (size_t i = 0; i < SD_COUNT(not_written); i++)
+        if (sd_has_ending(path, not_written[i]))
+            return sd_fail(v->err, SD_ERR_ARG, "%s: files of this kind are not written; X.safetensors, X.gguf or a "
+                           "directory's name are possible", path);
+    return SD_OK;
+}
+
 static sd_status check_options(sd_conversion *v)
 {
     const char *path = v->o.output;
     bool safetensors = sd_has_ending(path, ".safetensors"), gguf = sd_has_ending(path, ".gguf");
     v->target = safetensors ? SD_TARGET_SAFETENSORS : gguf ? SD_TARGET_GGUF : SD_TARGET_DIRECTORY;
-    if (read_type(v) || read_spelling(v)) return v->err->status;
+    if (check_name(v) || read_type(v) || read_spelling(v)) return v->err->status;
     if (v->o.shard_bytes && v->target != SD_TARGET_DIRECTORY)
         return sd_fail(v->err, SD_ERR_ARG, "shards are for a directory, not for %s", path);
     if (!sd_convert_module(v, 0))

@@ -568,6 +568,10 @@ TEST(types_and_names_that_do_not_exist_are_refused)
     expect_refusal("weights/tiny", &o, SD_ERR_ARG, "\"Q4_0\"");
     o.type = "Q8_0";
     expect_refusal("weights/tiny", &o, SD_ERR_ARG, "a safetensors file cannot hold Q8_0");
+    o = to_path(temp_path("a.ckpt"));
+    expect_refusal("weights/tiny", &o, SD_ERR_ARG, "a.ckpt: files of this kind are not written");
+    o = to_path("-");
+    expect_refusal("weights/tiny", &o, SD_ERR_ARG, "not written to the standard output");
     o = to_path(temp_path("a.gguf"));
     o.type = "F8_E4M3";
     expect_refusal("weights/tiny", &o, SD_ERR_ARG, "a GGUF file cannot hold F8_E4M3");
