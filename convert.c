@@ -476,7 +476,7 @@ static void tell(const sd_conversion *v)
     if (v->dropped)
         sd_logf(log, SD_LOG_NOTICE, "%zu tensor%s that no network needs %s left out (%s%s)%s", v->dropped,
                 v->dropped == 1 ? "" : "s", v->dropped == 1 ? "is" : "are", v->first_dropped,
-                v->dropped == 1 ? "" : ", ...", v->o.keep_all ? "" : ": keep_all keeps what it can");
+                v->dropped == 1 ? "" : ", ...", v->o.keep_all ? "" : ": --keep-all keeps what it can");
     if (v->rescaled)
         sd_logf(log, SD_LOG_NOTICE, "%zu tensors with a scale of their own have become F32", v->rescaled);
 }

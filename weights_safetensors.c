@@ -68,7 +68,7 @@ static sd_status parse_shape(sd_entry *t, const sd_json *list, const char *path,
     uint64_t n = t->dt == SD_DTYPE_UNKNOWN ? 1 : sd_dtype_size(t->dt);
     for (const sd_json *v = list->first; v; v = v->next) {
         if (!is_whole(v))
-            return sd_fail(e, SD_ERR_FORMAT, SD_TENSOR "shape holds something that is not a whole number >= 0", path,
+            return sd_fail(e, SD_ERR_FORMAT, SD_TENSOR "shape holds what is not a whole number below 2^53", path,
                            t->name);
         if ((size_t)t->nd == SD_COUNT(t->dim))
             return sd_fail(e, SD_ERR_FORMAT, SD_TENSOR "more than %zu dimensions", path, t->name, SD_COUNT(t->dim));
@@ -87,7 +87,7 @@ static sd_status parse_offsets(sd_entry *t, const sd_json *list, const char *pat
 {
     const sd_json *first = sd_json_is(list, SD_JSON_LIST) ? list->first : NULL, *second = first ? first->next : NULL;
     if (!is_whole(first) || !is_whole(second) || second->next)
-        return sd_fail(e, SD_ERR_FORMAT, SD_TENSOR "data_offsets is not a list of two whole numbers >= 0", path,
+        return sd_fail(e, SD_ERR_FORMAT, SD_TENSOR "data_offsets is not a list of two whole numbers below 2^53", path,
                        t->name);
     double begin = first->number, end = second->number;
     if (begin > end)
