@@ -108,8 +108,8 @@ static sd_status only_file(char path[PATH_BYTES], sd_path_kind *kind, const sd_l
     *kind = SD_PATH_MODEL;   /* where what is missing is said by name */
     if (!sd_os_list(path, see, &l)) return SD_OK;
     if (l.n == 0 && l.indexes == 0)
-        return sd_fail(e, SD_ERR_MISSING, "%s has nothing of a model: neither its directories (unet, vae, ...) nor a file "
-                       "of weights", path);
+        return sd_fail(e, SD_ERR_MISSING, "%s has nothing of a model: neither its directories (unet, vae, ...) nor a "
+                       "file of weights", path);
     if (l.n > 1 && l.indexes != 1)
         return sd_fail(e, SD_ERR_ARG, "%s is not a model's directory, and has %d files of weights: give one of them "
                        "(%s%s)", path, l.n, l.some, strlen(l.some) + 40 > sizeof l.some ? ", ..." : "");
