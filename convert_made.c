@@ -1,5 +1,5 @@
-/* convert_made.c - floor 6: configurations for a directory in diffusers' layout, if the input has none: a single file of
- * another program has none. They are made from what was opened. */
+/* convert_made.c - floor 6: configurations for a directory in diffusers' layout, if the input has none, for example a
+ * single file of another program. They are made from what was opened. */
 #include "convert.h"
 #include "json.h"
 #include "text.h"

@@ -154,8 +154,8 @@ static char *without_others(const sd_conversion *v, char *text)
 /* ---------------------------------------------------------------------------------------- one text */
 
 /* The text of scheduler_config.json: the model's own; for a directory without one that of the family, with what the
- * UNet turned out to predict. add_key in model_schedule.c puts keys behind the others. Of two equal keys the last counts:
- * where there are two, the text is written anew without the first. */
+ * UNet turned out to predict. add_key in model_schedule.c puts keys behind the others. Of two equal keys the last
+ * counts: where there are two, the text is written anew without the first. */
 static char *scheduler_text(const sd_conversion *v, const char *name)
 {
     const sd_model *m = &v->c->model;
