@@ -49,7 +49,9 @@ typedef struct sd_conversion {
     size_t done, total;        /* tensors, of all files */
 } sd_conversion;
 
-/* convert.c. The i-th module that has weights and is to be written; NULL: there are no more. */
+/* convert_tensors.c. Lists all tensors that are to be written. */
+sd_status sd_convert_list(sd_conversion *v);
+/* The i-th module that has weights and is to be written; NULL: there are no more. */
 const sd_module *sd_convert_module(const sd_conversion *v, int i);
 /* Writes the tensors first .. first + n - 1 of the list, which are then in the order of their file. */
 sd_status sd_convert_write(sd_conversion *v, const char *path, size_t first, size_t n, const sd_texts *texts);
@@ -58,7 +60,6 @@ sd_status sd_convert_write(sd_conversion *v, const char *path, size_t first, siz
 sd_status sd_convert_directory(sd_conversion *v);
 
 /* convert_texts.c: texts beside the weights: configurations, and what files say of themselves */
-void sd_texts_add(sd_texts *t, const char *key, const char *value);   /* unless it has the key already */
 void sd_texts_free(sd_texts *t);
 /* The text of a file of a model in diffusers' layout, "unet/config.json": as it was read; for a directory, else made
  * from what was opened. free() it. NULL without an error: the model has none. */

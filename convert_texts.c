@@ -21,7 +21,7 @@ static const char *text_of(const sd_texts *t, const char *key)
     return NULL;
 }
 
-void sd_texts_add(sd_texts *t, const char *key, const char *value)
+static void add(sd_texts *t, const char *key, const char *value)
 {
     if (text_of(t, key)) return;
     sd_pair *more = realloc(t->pair, (t->n + 1) * sizeof *more), pair = {sd_strdup(key), sd_strdup(value)};
@@ -216,7 +216,7 @@ static void carry(const sd_module *x, sd_texts *t)
     for (size_t k = 0; k < x->files->n_files; k++)
         for (size_t i = 0; i < x->files->file[k].n_meta; i++)
             if (!sd_is_kept(x->files->file[k].meta[i].key) && !is_of_the_format(x->files->file[k].meta[i].key))
-                sd_texts_add(t, x->files->file[k].meta[i].key, x->files->file[k].meta[i].value);
+                add(t, x->files->file[k].meta[i].key, x->files->file[k].meta[i].value);
 }
 
 static sd_status texts_done(const sd_conversion *v, const sd_texts *t)
@@ -236,12 +236,12 @@ sd_status sd_convert_module_texts(const sd_conversion *v, const sd_module *x, sd
     if (record) {
         sd_json *root = sd_json_parse(record, strlen(record), name, v->err);
         SD_JSON_EACH(p, root)
-            if (sd_json_text(p)) sd_texts_add(t, p->key, p->text);
+            if (sd_json_text(p)) add(t, p->key, p->text);
         sd_json_free(root);
     } else if (!shares_store(v, x)) {
         carry(x, t);
     } else {
-        sd_texts_add(t, "format", "pt");   /* without it transformers refuses the file */
+        add(t, "format", "pt");   /* without it transformers refuses the file */
         if (x == sd_convert_module(v, 0)) carry(x, t);
     }
     return texts_done(v, t);
@@ -265,7 +265,7 @@ static void add_record(const sd_conversion *v, const sd_module *x, sd_texts *t)
     }
     sd_text_add(&record, "}");
     if (record.failed) t->failed = true;
-    else sd_texts_add(t, key, record.s);
+    else add(t, key, record.s);
     free(record.s);
     sd_texts_free(&own);
 }
@@ -279,7 +279,7 @@ sd_status sd_convert_texts(const sd_conversion *v, sd_texts *t)
     for (int i = 0; (name = sd_convert_text_name(v, i)) != NULL; i++) {
         char *text = is_everywhere(name) ? NULL : sd_convert_text(v, name);
         snprintf(key, sizeof key, SD_KEPT "%s", name);
-        if (text) sd_texts_add(t, key, text);
+        if (text) add(t, key, text);
         free(text);
     }
     for (int i = 0; (x = sd_convert_module(v, i)) != NULL; i++) add_record(v, x, t);
