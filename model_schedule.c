@@ -252,7 +252,7 @@ static sd_status stand_in(sd_model *m, const sd_recognised *what, const sd_log *
     } else {
         prediction = what && what->hint ? what->hint : m->family ? m->family->prediction : "epsilon";
         m->asks = true;
-        because(m, "not decided: before the first picture the UNet is asked");
+        because(m, "not decided: before the first picture the UNet is asked, unless --prediction says it");
     }
     const sd_family *f = m->family ? sd_family_with(m->family, prediction) : NULL;
     if (f && !m->config_family) m->family = f;

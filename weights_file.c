@@ -82,7 +82,8 @@ static sd_status check_bytes(const sd_weight_file *f, sd_error *e)
         "a web page, not the file that was to be downloaded: perhaps a page that asks to sign in";
     static const struct { const char *begin, *is; } others[] = {
         {"version https://git-lfs", "a Git LFS pointer, not the file it points to: fetch it with git lfs pull"},
-        {"<!DOCTYPE", page}, {"<!doctype", page}, {"<html", page}};
+        {"\x1f\x8b", "packed by gzip: unpack it first"}, {"7z\xbc\xaf", "a 7z archive: unpack it first"},
+        {"Rar!", "a RAR archive: unpack it first"}, {"<!DOCTYPE", page}, {"<!doctype", page}, {"<html", page}};
     for (size_t i = 0; i < SD_COUNT(others); i++) {
         size_t n = strlen(others[i].begin);
         if (f->file.size > n && memcmp(f->file.data, others[i].begin, n) == 0)

@@ -369,6 +369,8 @@ TEST(what_is_no_model_is_said)
     }
     static const struct { const char *bytes; const char *says; } files[] = {
         {"<!DOCTYPE html>\n<html><head><title>Sign in</title></head></html>\n", "web page"},
+        {"\x1f\x8b\x08\x08 a file of gzip", "packed by gzip: unpack it first"},
+        {"# a list of models to try", "is a text, not a file of weights: it begins with \"# a list of mode\""},
         {"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 4265146304\n", "git lfs pull"}};
     for (size_t i = 0; i < SD_COUNT(files); i++) {
         temp_write("a.safetensors", files[i].bytes, strlen(files[i].bytes));
