@@ -17,6 +17,7 @@ typedef struct run {
     int batch, clip_skip;
     double guidance;
     double strength;                                 /* 0: from a text alone; else from golden_edit.py's picture */
+    bool masked;                                     /* ... with its mask */
     double score, negative_score;                    /* 0: the default */
 } run;
 
@@ -32,6 +33,11 @@ static const run sdxl[] = {
     {.name = "skip", .negative = "blurry", SAME, .clip_skip = 2},
     {.name = "no_guidance", .negative = NULL, SAME, .guidance = 1},
     {.name = "img2img", .negative = NULL, SAME, .crop = {5, 7}, .strength = 0.6},
+    {.name = "inpaint", .negative = "blurry", SAME, .strength = 0.6, .masked = true},
+};
+static const run inpainting[] = {   /* of a UNet that is made for it */
+    {.name = "inpaint9", .negative = NULL, SAME, .strength = 0.6, .masked = true},
+    {.name = "whole", .negative = "blurry", SAME, .strength = 1, .masked = true},
 };
 static const run refiner[] = {
     {.name = "refine", .negative = NULL, SAME, .crop = {5, 7}, .strength = 0.6},
@@ -49,13 +55,25 @@ static sd_image init_picture(void)
     return i;
 }
 
-static void params_of(const run *r, const sd_image *init, sd_params *p)
+static sd_image mask_picture(void)
+{
+    sd_image m = {INIT_WIDTH, INIT_HEIGHT, 1, malloc(INIT_WIDTH * INIT_HEIGHT)};
+    for (int y = 0; y < INIT_HEIGHT; y++)
+        for (int x = 0; x < INIT_WIDTH; x++) {
+            int d = (x - 30) * (x - 30) + (y - 18) * (y - 18);
+            m.data[y * INIT_WIDTH + x] = d < 100 ? 255 : d < 169 ? 128 : d < 225 ? 127 : 0;
+        }
+    return m;
+}
+
+static void params_of(const run *r, const sd_image *init, const sd_image *mask, sd_params *p)
 {
     sd_params_init(p);
     p->prompt = "a red apple on a blue table, isn't it great!";
     p->negative_prompt = r->negative;
     if (r->strength > 0) {
         p->edit.init = init;
+        p->edit.mask = r->masked ? mask : NULL;
         p->edit.strength = r->strength;
         p->sampling.steps = 5;
     } else {
@@ -98,15 +116,16 @@ static void draw(network *n, const run *r)
     const char *mistake;
     char last[64];
     sd_params p;
-    sd_image image[2], init = init_picture();
+    sd_image image[2], init = init_picture(), mask = mask_picture();
     snprintf(n->prefix, sizeof n->prefix, "run.%s.", r->name);
-    params_of(r, &init, &p);
+    params_of(r, &init, &mask, &p);
     if (sd_generate(n->ctx, &p, image)) fail_msg("%s: %s", r->name, sd_error_text(n->ctx));
     for (int i = 0; i < p.batch; i++) sd_image_free(&image[i]);
     sd_image_free(&init);
+    sd_image_free(&mask);
     const char *unseen = golden_unseen(&n->golden, n->prefix);
     if (unseen) fail_msg("%s: nothing was traced under %s", r->name, unseen);
-    snprintf(last, sizeof last, "run.%s.latents.3", r->name);   /* a run has three evaluations */
+    snprintf(last, sizeof last, "run.%s.latents.%d", r->name, r->strength == 1 ? 5 : 3);   /* so many evaluations */
     golden_result g = golden_compare(&n->golden, last, 0, NULL, NULL);
     double least = golden_least_mistake(&n->golden, r->name, &mistake);
     if (*mistake && !(least > 10 * fmax(3 * g.e32, 2e-6)))
@@ -126,6 +145,11 @@ static void against_float64(const char *config, const run *runs, size_t count, i
 
 TEST(sdxl_is_within_its_bound_of_float64) { against_float64("sdxl-small", sdxl, SD_COUNT(sdxl), 180, 0); }
 TEST(sdxl_is_within_its_bound_precisely) { against_float64("sdxl-small", sdxl, SD_COUNT(sdxl), 180, 1); }
+TEST(sdxl_for_inpainting_is_within_its_bound_of_float64)
+{
+    for (int precise = 0; precise < 2; precise++)
+        against_float64("inpaint-xl-small", inpainting, SD_COUNT(inpainting), 40, precise);
+}
 TEST(its_refiner_is_within_its_bound_of_float64)
 {
     for (int precise = 0; precise < 2; precise++)
@@ -154,6 +178,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(sdxl_is_within_its_bound_of_float64, clear),
         cmocka_unit_test_teardown(sdxl_is_within_its_bound_precisely, clear),
+        cmocka_unit_test_teardown(sdxl_for_inpainting_is_within_its_bound_of_float64, clear),
         cmocka_unit_test_teardown(sdxl_has_defaults_of_its_own, clear),
         cmocka_unit_test_teardown(its_refiner_is_within_its_bound_of_float64, clear),
     };

@@ -14,10 +14,11 @@ import tempfile
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline
+from diffusers import StableDiffusionXLImg2ImgPipeline, StableDiffusionXLInpaintPipeline, StableDiffusionXLPipeline
 from diffusers.configuration_utils import FrozenDict
 from diffusers.models.autoencoders import vae as vae_module
-from diffusers.pipelines.stable_diffusion_xl import pipeline_stable_diffusion_xl_img2img
+from diffusers.pipelines.stable_diffusion_xl import (pipeline_stable_diffusion_xl_img2img,
+                                                     pipeline_stable_diffusion_xl_inpaint)
 from safetensors.numpy import save_file
 
 import golden_edit
@@ -29,7 +30,7 @@ import wrong_twins
 from make_golden import NEGATIVE, PROMPT
 
 STEPS, SEED, SIDES = 3, 20, (72, 88)   # width, height
-# Runs with a strength begin from golden_edit.py's picture and have its size and steps.
+# Runs with a strength begin from golden_edit.py's picture and have its size and steps, and if masked its mask.
 RUNS = {"sdxl-small": {
     "zeros": dict(negative_prompt=None),
     "empty": dict(negative_prompt=""),
@@ -41,6 +42,10 @@ RUNS = {"sdxl-small": {
     "skip": dict(negative_prompt=NEGATIVE, clip_skip=1),   # what A1111 calls 2
     "no_guidance": dict(negative_prompt=None, guidance_scale=1.0),
     "img2img": dict(negative_prompt=None, crops_coords_top_left=(5, 7), strength=0.6),
+    "inpaint": dict(negative_prompt=NEGATIVE, masked=True, strength=0.6),
+}, "inpaint-xl-small": {
+    "inpaint9": dict(negative_prompt=None, masked=True, strength=0.6),
+    "whole": dict(negative_prompt=NEGATIVE, masked=True, strength=1.0),
 }, "refiner-small": {
     "refine": dict(negative_prompt=None, crops_coords_top_left=(5, 7), strength=0.6),
     "scores": dict(negative_prompt=NEGATIVE, strength=0.6, original_size=(640, 512), aesthetic_score=7.5,
@@ -93,10 +98,15 @@ def skip_for_both(pipe, layers):
 def picture_to_picture(pipe, sink, end, more):
     generator = torch.Generator().manual_seed(SEED)
     drawers = wrong_twins.changed(*[(m, "randn_tensor", golden_sampler.float32_noise)
-                                    for m in (vae_module, pipeline_stable_diffusion_xl_img2img)])
-    if not isinstance(pipe, StableDiffusionXLImg2ImgPipeline):
+                                    for m in (vae_module, pipeline_stable_diffusion_xl_img2img,
+                                              pipeline_stable_diffusion_xl_inpaint)])
+    masked, more = bool(more.get("masked")), {k: v for k, v in more.items() if k != "masked"}
+    cls = StableDiffusionXLInpaintPipeline if masked else StableDiffusionXLImg2ImgPipeline
+    if masked:
+        more.update(mask_image=golden_edit.mask(), height=golden_edit.HEIGHT, width=golden_edit.WIDTH)
+    if not isinstance(pipe, cls):
         parts = {k: v for k, v in pipe.components.items() if k not in ("image_encoder", "feature_extractor")}
-        pipe = StableDiffusionXLImg2ImgPipeline(**parts, add_watermarker=False)
+        pipe = cls(**parts, add_watermarker=False)
         pipe.set_progress_bar_config(disable=True)
     with torch.no_grad(), oracle.context_of(pipe), Watch(pipe, sink, False).watching(), drawers:
         return pipe(PROMPT, image=golden_edit.picture(), num_inference_steps=golden_edit.STEPS, generator=generator,
@@ -234,6 +244,11 @@ def mistakes(pipe, config, last):
         note("refine", "zeros", wrong_twins.changed((pipe, "_internal_dict", FrozenDict(
             dict(pipe.config, force_zeros_for_empty_prompt=True)))))
         return wrong
+    if config == "inpaint-xl-small":
+        note("inpaint9", "empty_text_encoded", nothing(), negative_prompt="")
+        note("whole", "less_than_the_whole", nothing(), strength=0.6)
+        return wrong
+    note("inpaint", "not_masked", nothing(), masked=None)
     note("img2img", "no_crop", nothing(), crops_coords_top_left=(0, 0))
     note("img2img", "empty_text_encoded", nothing(), negative_prompt="")
     note("zeros", "empty_text_encoded", nothing(), negative_prompt="")

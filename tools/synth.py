@@ -141,6 +141,16 @@ CONFIGS = {
                                           architectures=["CLIPTextModelWithProjection"]),
                       scheduler=scheduler_config("EulerDiscreteScheduler", timestep_spacing="leading", steps_offset=1),
                       pad="<|endoftext|>"),
+    # The same made for inpainting: 9 channels go in.
+    "inpaint-xl-small": dict(unet_alone("DCC", (8, 16, 24), 2, [1, 2, 3], 36, 4, linear=True, in_channels=9,
+                                        transformer_layers_per_block=[1, 1, 2], **text_time(12, 6)),
+                             vae=dict(vae_config((4, 8, 16, 16), 2, 2, 64), scaling_factor=0.13025, force_upcast=False),
+                             text_encoder=clip_config(16, 3, 2, 64, "quick_gelu", 49407),
+                             text_encoder_2=dict(clip_config(20, 4, 2, 80, "gelu", 0), projection_dim=12,
+                                                 architectures=["CLIPTextModelWithProjection"]),
+                             scheduler=scheduler_config("EulerDiscreteScheduler", timestep_spacing="leading",
+                                                        steps_offset=1),
+                             pad="<|endoftext|>"),
     # Its refiner's: the second text encoder alone, an aesthetic score among the ids.
     "refiner-small": dict(unet_alone("DCCD", (8, 16, 24, 24), 2, [1, 2, 3, 3], 20, 4, linear=True,
                                      transformer_layers_per_block=2, **text_time(12, 5)),
