@@ -175,7 +175,7 @@ sd_status tensor_set_add(tensor_set *s, const char *name, sd_dtype dt, int nd, c
         return sd_fail(e, SD_ERR_MEMORY, "no memory for %s", name);
     }
     tensor[s->n] = (sd_traced){.name = own, .dtype = dt, .nd = nd, .data = data};
-    memcpy(tensor[s->n].dim, dim, (size_t)nd * sizeof *dim);
+    if (nd) memcpy(tensor[s->n].dim, dim, (size_t)nd * sizeof *dim);
     names[s->n++] = own;
     return SD_OK;
 }
