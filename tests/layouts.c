@@ -227,7 +227,7 @@ static sd_status read_list(key_list *l, int i, const char *file, sd_error *e)
     }
     free(text);
     if (!mine) l->file[0] = '\0';
-    qsort(l->key, l->n, sizeof *l->key, by_name);
+    if (l->n) qsort(l->key, l->n, sizeof *l->key, by_name);
     return e->status;
 }
 
