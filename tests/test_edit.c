@@ -6,6 +6,7 @@
 #include "test.h"
 #include "../pipeline_edit.h"
 #include "network.h"
+#include "pictures.h"
 #include "tempdir.h"
 
 /* ------------------------------------------------------------------------------- pictures by formula */
@@ -14,17 +15,6 @@ static sd_image new_image(int width, int height)
 {
     sd_image i = {width, height, 3, calloc((size_t)width * (size_t)height, 3)};
     assert_non_null(i.data);
-    return i;
-}
-
-/* tools/golden_edit.py: picture() */
-static sd_image make_picture(int width, int height)
-{
-    sd_image i = new_image(width, height);
-    for (int y = 0; y < height; y++)
-        for (int x = 0; x < width; x++)
-            for (int k = 0; k < 3; k++)
-                i.data[(y * width + x) * 3 + k] = (uint8_t)((5 * x + 3 * y + 70 * k + x * y / 8) % 256);
     return i;
 }
 
@@ -57,17 +47,6 @@ static void add_alpha(sd_image *i)
 static void set_alpha(sd_image *i, int from, int n, uint8_t alpha)
 {
     for (int p = from; p < from + n; p++) i->data[4 * p + 3] = alpha;
-}
-
-/* tools/golden_edit.py: mask() */
-static sd_image golden_mask(int width, int height)
-{
-    sd_image i = new_image(width, height);
-    for (int p = 0; p < width * height; p++) {
-        int x = p % width - 30, y = p / width - 18, d = x * x + y * y;
-        memset(i.data + 3 * p, d < 100 ? 255 : d < 169 ? 128 : d < 225 ? 127 : 0, 3);
-    }
-    return i;
 }
 
 /* --------------------------------------------------------------------------------------- the models */
@@ -180,7 +159,7 @@ static void run_kind(network *n, const kind *k)
     enum { WIDTH = 56, HEIGHT = 40 };
     synth_run_list list;
     sd_error e = {0};
-    sd_image init = make_picture(WIDTH, HEIGHT), mask = golden_mask(WIDTH, HEIGHT);
+    sd_image init = golden_picture(WIDTH, HEIGHT), mask = golden_mask(WIDTH, HEIGHT);
     if (synth_runs(&list, k->config, &e)) fail_msg("%s", e.text);
     for (size_t s = 0; s < SD_COUNT(golden_samplers); s++) {
         const double *strength = golden_samplers[s].twice ? k->twice : k->once;
@@ -227,7 +206,7 @@ TEST(both_encodings_of_a_run_have_names_of_their_own)
     sd_error e = {0};
     sd_weight_file file;
     sd_ctx *nine = open_model("inpaint-small", NULL);
-    sd_image init = make_picture(48, 40), mask = make_mask(48, 40, (sd_rect){12, 10, 20, 16}, 255, 0), out;
+    sd_image init = golden_picture(48, 40), mask = make_mask(48, 40, (sd_rect){12, 10, 20, 16}, 255, 0), out;
     sd_params p = params_for(&init, &mask);
     p.edit.strength = 0.5;
     char path[512];
@@ -276,7 +255,7 @@ TEST(sizes_are_those_of_the_picture_unless_given)
     };
     for (size_t i = 0; i < SD_COUNT(cases); i++) {
         int w, h;
-        sd_image init = make_picture(cases[i].w, cases[i].h);
+        sd_image init = golden_picture(cases[i].w, cases[i].h);
         sd_image mask = make_mask(cases[i].w, cases[i].h, (sd_rect){20, 10, 9, 9}, 255, 0);
         sd_params p = params_for(&init, cases[i].masked ? &mask : NULL);
         p.width = cases[i].W;
@@ -373,7 +352,7 @@ TEST(bright_is_repainted_from_one_half_on)
         {255, 255, 0, 64 * 48, false, "the mask is white: everything is repainted\n"},
         {0, 0, 1, 64 * 48, false, "the mask is white: everything is repainted\n"},
     };
-    sd_image init = make_picture(64, 48);
+    sd_image init = golden_picture(64, 48);
     for (size_t i = 0; i < SD_COUNT(cases); i++) {
         int w, h;
         sd_image mask = make_mask(64, 48, (sd_rect){20, 10, 10, 10}, cases[i].inside, cases[i].outside);
@@ -393,7 +372,7 @@ TEST(bright_is_repainted_from_one_half_on)
 TEST(a_mask_of_another_size_is_resized)
 {
     int w, h;
-    sd_image init = make_picture(64, 48), mask = make_mask(128, 96, (sd_rect){40, 20, 20, 20}, 255, 0);
+    sd_image init = golden_picture(64, 48), mask = make_mask(128, 96, (sd_rect){40, 20, 20, 20}, 255, 0);
     sd_params p = params_for(&init, &mask);
     sd_edit e = prepared(&p, &w, &h);
     assert_int_equal(count_white(&e.mask), 100);
@@ -407,7 +386,7 @@ TEST(a_mask_of_another_size_is_resized)
 TEST(transparent_is_repainted_where_no_mask_is_given)
 {
     int w, h;
-    sd_image init = make_picture(64, 48), mask = make_mask(64, 48, (sd_rect){0, 0, 8, 8}, 255, 0);
+    sd_image init = golden_picture(64, 48), mask = make_mask(64, 48, (sd_rect){0, 0, 8, 8}, 255, 0);
     add_alpha(&init);
     sd_params p = params_for(&init, NULL);
     sd_edit e = prepared(&p, &w, &h);      /* an alpha that hides nothing is no mask */
@@ -441,7 +420,7 @@ TEST(transparent_is_repainted_where_no_mask_is_given)
 TEST(alpha_that_hides_less_than_half_is_no_mask)
 {
     int w, h;
-    sd_image init = make_picture(64, 48), mask = make_mask(64, 48, (sd_rect){0, 0, 8, 8}, 255, 0);
+    sd_image init = golden_picture(64, 48), mask = make_mask(64, 48, (sd_rect){0, 0, 8, 8}, 255, 0);
     add_alpha(&init);
     set_alpha(&init, 0, 1, 254);
     set_alpha(&init, 1, 1, 128);
@@ -476,7 +455,7 @@ TEST(alpha_that_hides_less_than_half_is_no_mask)
 TEST(a_blurred_mask_fades_where_the_result_is_pasted)
 {
     int w, h;
-    sd_image init = make_picture(64, 48), mask = make_mask(64, 48, (sd_rect){20, 10, 20, 20}, 255, 0);
+    sd_image init = golden_picture(64, 48), mask = make_mask(64, 48, (sd_rect){20, 10, 20, 20}, 255, 0);
     sd_params p = params_for(&init, &mask);
     p.edit.mask_blur = 3;
     sd_edit e = prepared(&p, &w, &h);
@@ -525,7 +504,7 @@ TEST(kept_pixels_come_back_byte_for_byte)
         {64, 48, -1, 2, "blurred"},
     };
     for (size_t i = 0; i < SD_COUNT(cases); i++) {
-        sd_image init = make_picture(cases[i].w, cases[i].h), mask = make_mask(cases[i].w, cases[i].h, hole, 255, 0);
+        sd_image init = golden_picture(cases[i].w, cases[i].h), mask = make_mask(cases[i].w, cases[i].h, hole, 255, 0);
         sd_params p = params_for(&init, &mask);
         if (cases[i].crop >= 0) p.edit.inpaint_crop = cases[i].crop;
         p.edit.mask_blur = cases[i].blur;
@@ -548,7 +527,7 @@ TEST(kept_pixels_come_back_byte_for_byte)
 /* The known mistake: what the VAE gives back for pixels that were kept is not what they were. */
 TEST(without_pasting_back_they_do_not)
 {
-    sd_image init = make_picture(48, 40), mask = make_mask(48, 40, hole, 255, 0);
+    sd_image init = golden_picture(48, 40), mask = make_mask(48, 40, hole, 255, 0);
     sd_params p = params_for(&init, &mask);
     p.edit.paste_back = 0;
     sd_image out = generated(&p);
@@ -566,7 +545,7 @@ TEST(a_black_mask_gives_the_picture_back)
 {
     for (int crop = -1; crop < 1; crop++)
         for (int size = 40; size < 44; size += 3) {
-            sd_image init = make_picture(48, size), mask = make_mask(48, size, hole, 0, 0);
+            sd_image init = golden_picture(48, size), mask = make_mask(48, size, hole, 0, 0);
             sd_params p = params_for(&init, &mask);
             if (crop >= 0) p.edit.inpaint_crop = crop;
             sd_image out = generated(&p);
@@ -580,7 +559,7 @@ TEST(a_black_mask_gives_the_picture_back)
 
 TEST(a_white_mask_at_full_strength_does_not_depend_on_the_picture)
 {
-    sd_image a = make_picture(48, 40), b = new_image(48, 40), mask = make_mask(48, 40, hole, 255, 255);
+    sd_image a = golden_picture(48, 40), b = new_image(48, 40), mask = make_mask(48, 40, hole, 255, 255);
     sd_params p = params_for(&a, &mask), q = params_for(&b, &mask);
     sd_image out_a = generated(&p), out_b = generated(&q);
     assert_memory_equal(out_a.data, out_b.data, 48 * 40 * 3);
@@ -596,7 +575,7 @@ TEST(outpainting_keeps_the_picture_and_fills_the_rest)
     static const int margins[][4] = {{8, 8, 8, 8}, {0, 0, 13, 0}, {3, 0, 0, 9}, {5, 7, 1, 2}};
     for (size_t i = 0; i < SD_COUNT(margins); i++)
         for (int masked = 0; masked < 2; masked++) {
-            sd_image init = make_picture(50, 43), mask = make_mask(50, 43, hole, 255, 0);
+            sd_image init = golden_picture(50, 43), mask = make_mask(50, 43, hole, 255, 0);
             sd_params p = params_for(&init, masked ? &mask : NULL);
             memcpy(p.edit.outpaint, margins[i], sizeof p.edit.outpaint);
             sd_image out = generated(&p);
@@ -615,7 +594,7 @@ TEST(the_smallest_and_the_longest_pictures_are_changed)
     static const struct { int w, h, masked, outpaint; } cases[] = {{1, 1, 0, 0}, {1, 1, 1, 0}, {1, 1, 0, 5},
                                                                    {2048, 1, 0, 0}, {1, 2048, 1, 0}};
     for (size_t i = 0; i < SD_COUNT(cases); i++) {
-        sd_image init = make_picture(cases[i].w, cases[i].h), mask = make_mask(cases[i].w, cases[i].h,
+        sd_image init = golden_picture(cases[i].w, cases[i].h), mask = make_mask(cases[i].w, cases[i].h,
                 (sd_rect){0, 0, 1, 1}, 255, 0);
         sd_params p = params_for(&init, cases[i].masked ? &mask : NULL);
         p.edit.outpaint[0] = p.edit.outpaint[3] = cases[i].outpaint;
@@ -629,7 +608,7 @@ TEST(the_smallest_and_the_longest_pictures_are_changed)
 
 TEST(a_picture_of_the_greatest_length_has_its_hole_repainted)
 {
-    sd_image init = make_picture(16384, 16), mask = make_mask(16384, 16, (sd_rect){9000, 4, 12, 8}, 255, 0);
+    sd_image init = golden_picture(16384, 16), mask = make_mask(16384, 16, (sd_rect){9000, 4, 12, 8}, 255, 0);
     sd_params p = params_for(&init, &mask);
     p.edit.inpaint_crop = 4;
     sd_image out = generated(&p);
@@ -654,7 +633,7 @@ TEST(a_picture_of_the_greatest_length_has_its_hole_repainted)
 /* A batch begins from one picture with different noise; the same seed gives the same bytes. */
 TEST(a_batch_is_several_pictures_of_one_seed)
 {
-    sd_image init = make_picture(48, 40), mask = make_mask(48, 40, hole, 255, 0), out[2], again[2];
+    sd_image init = golden_picture(48, 40), mask = make_mask(48, 40, hole, 255, 0), out[2], again[2];
     sd_params p = params_for(&init, &mask);
     p.batch = 2;
     assert_int_equal(sd_generate(ctx, &p, out), SD_OK);
@@ -683,7 +662,7 @@ static void count_posteriors(void *user, const sd_random_draw *d)
  * generator alone draws. */
 TEST(a_generator_per_picture_draws_a_posterior_per_picture)
 {
-    sd_image init = make_picture(48, 40), mask = make_mask(48, 40, hole, 255, 0), out[3];
+    sd_image init = golden_picture(48, 40), mask = make_mask(48, 40, hole, 255, 0), out[3];
     for (int masked = 0; masked < 2; masked++) {
         sd_params p = params_for(&init, masked ? &mask : NULL);
         int posteriors[3] = {0};
@@ -726,7 +705,7 @@ TEST(pndm_with_runge_kutta_begins_where_diffusers_begins)
         plms[] = {501, 401, 301, 201, 101, 1};
     static const char config[] = "{\"_class_name\":\"PNDMScheduler\",\"beta_start\":0.00085,\"beta_end\":0.012,"
                                  "\"beta_schedule\":\"scaled_linear\",\"skip_prk_steps\":false}";
-    sd_image init = make_picture(48, 40), mask = make_mask(48, 40, hole, 255, 0);
+    sd_image init = golden_picture(48, 40), mask = make_mask(48, 40, hole, 255, 0);
     sd_close(open_model("sd1-small", NULL));
     temp_write("sd1-small/scheduler/scheduler_config.json", config, sizeof config - 1);
     sd_options o;
@@ -769,7 +748,7 @@ static void expect_refused(const sd_params *p, const char *sentence)
 
 TEST(what_cannot_be_done_is_said_in_one_sentence)
 {
-    sd_image init = make_picture(48, 40), mask = make_mask(48, 40, hole, 255, 0);
+    sd_image init = golden_picture(48, 40), mask = make_mask(48, 40, hole, 255, 0);
     sd_params p;
 #define REFUSED(sentence, ...) do { p = params_for(&init, &mask); __VA_ARGS__; expect_refused(&p, sentence); } while (0)
     REFUSED("strength 0 of 2 steps is less than one step", p.edit.strength = 0);
@@ -806,7 +785,7 @@ TEST(what_cannot_be_done_is_said_in_one_sentence)
 TEST(an_inpainting_model_wants_something_to_paint)
 {
     sd_ctx *nine = open_model("inpaint-small", NULL);
-    sd_image init = make_picture(48, 40), out = {0};
+    sd_image init = golden_picture(48, 40), out = {0};
     sd_params p = params_for(NULL, NULL);
     for (int i = 0; i < 2; i++) {
         assert_int_equal(sd_generate(nine, &p, &out), SD_ERR_ARG);

@@ -4,11 +4,12 @@
 
 #include "test.h"
 #include "network.h"
+#include "pictures.h"
 #include "tempdir.h"
 
 #include "../cond.h"
 
-enum { SEED = 20, INIT_WIDTH = 56, INIT_HEIGHT = 40 };
+enum { SEED = 20 };
 
 typedef struct run {
     const char *name, *negative;
@@ -44,27 +45,6 @@ static const run refiner[] = {
     {.name = "scores", .negative = "blurry", .original = {512, 640}, .target = UNSAID, .negative_original = UNSAID,
      .negative_crop = UNSAID, .negative_target = UNSAID, .strength = 0.6, .score = 7.5, .negative_score = 1.25},
 };
-
-static sd_image init_picture(void)
-{
-    sd_image i = {INIT_WIDTH, INIT_HEIGHT, 3, malloc(3 * INIT_WIDTH * INIT_HEIGHT)};
-    for (int y = 0; y < INIT_HEIGHT; y++)
-        for (int x = 0; x < INIT_WIDTH; x++)
-            for (int k = 0; k < 3; k++)
-                i.data[(y * INIT_WIDTH + x) * 3 + k] = (uint8_t)((5 * x + 3 * y + 70 * k + x * y / 8) % 256);
-    return i;
-}
-
-static sd_image mask_picture(void)
-{
-    sd_image m = {INIT_WIDTH, INIT_HEIGHT, 1, malloc(INIT_WIDTH * INIT_HEIGHT)};
-    for (int y = 0; y < INIT_HEIGHT; y++)
-        for (int x = 0; x < INIT_WIDTH; x++) {
-            int d = (x - 30) * (x - 30) + (y - 18) * (y - 18);
-            m.data[y * INIT_WIDTH + x] = d < 100 ? 255 : d < 169 ? 128 : d < 225 ? 127 : 0;
-        }
-    return m;
-}
 
 static void params_of(const run *r, const sd_image *init, const sd_image *mask, sd_params *p)
 {
@@ -116,7 +96,7 @@ static void draw(network *n, const run *r)
     const char *mistake;
     char last[64];
     sd_params p;
-    sd_image image[2], init = init_picture(), mask = mask_picture();
+    sd_image image[2], init = golden_picture(56, 40), mask = golden_mask(56, 40);
     snprintf(n->prefix, sizeof n->prefix, "run.%s.", r->name);
     params_of(r, &init, &mask, &p);
     if (sd_generate(n->ctx, &p, image)) fail_msg("%s: %s", r->name, sd_error_text(n->ctx));
