@@ -2,6 +2,7 @@
  * [diffusers StableDiffusionPipeline.encode_prompt]. */
 #include "cond.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -181,15 +182,29 @@ static void repeat_rows(float *x, size_t n, size_t repeat, size_t size)
         for (size_t k = repeat; k-- > 0;) memmove(x + (i * repeat + k) * size, x + i * size, size * sizeof *x);
 }
 
+/* The guidance scale as a UNet is told it: [sin(u f_i) | cos(u f_i)], u = 1000 (scale - 1), f_i = 10000^(-i/(n/2 - 1))
+ * [Luo et al. 2023; LatentConsistencyModelPipeline.get_guidance_scale_embedding]. */
+static void embed_guidance(float *e, int n, double scale)
+{
+    int half = n / 2;
+    for (int i = 0; i < half; i++) {
+        double angle = 1000 * (scale - 1) * exp(-log(10000.0) / (half - 1) * i);
+        e[i] = (float)sin(angle);
+        e[half + i] = (float)cos(angle);
+    }
+}
+
 sd_status sd_prompts_encode(sd_ctx *c, sd_prompts *out, const sd_cond_plan *plan, const sd_prompts_in *in)
 {
     const int width = sd_cond_width(&c->model, plan), pooled = pooled_width(&c->model, plan);
     const int zeros = in->text[0] == NULL, told = in->n - zeros, repeat = in->repeat, total = in->n * repeat;
     size_t all = (size_t)total, one = SD_TOKENS * (size_t)width, ids = (size_t)plan->n_ids;
+    size_t told_scale = (size_t)c->model.unet->cfg.time_cond_dim;
     out->context = calloc(all * one, sizeof(float));
     out->pooled = pooled ? calloc(all * (size_t)pooled, sizeof(float)) : NULL;
     out->ids = ids ? calloc(all * ids, sizeof(float)) : NULL;
-    if (!out->context || (pooled && !out->pooled) || (ids && !out->ids))
+    out->time_cond = told_scale ? calloc(all * told_scale, sizeof(float)) : NULL;
+    if (!out->context || (pooled && !out->pooled) || (ids && !out->ids) || (told_scale && !out->time_cond))
         return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %d prompts", in->n);
     const char *const *what = in->what ? in->what + zeros : NULL;
     if (encode(c, plan, in->text + zeros, what, told, in->clip_skip, true, out->context + (size_t)zeros * one,
@@ -199,14 +214,18 @@ sd_status sd_prompts_encode(sd_ctx *c, sd_prompts *out, const sd_cond_plan *plan
     if (pooled) repeat_rows(out->pooled, (size_t)in->n, (size_t)repeat, (size_t)pooled);
     for (int i = 0; i < total && ids; i++)
         memcpy(out->ids + (size_t)i * ids, in->ids[i / repeat], ids * sizeof(float));
+    for (size_t i = 0; i < all && told_scale; i++)
+        embed_guidance(out->time_cond + i * told_scale, (int)told_scale, in->guidance);
     sd_trace_numbers(&c->run, 3, (const int64_t[]){total, SD_TOKENS, width}, out->context, "prompt_embeds");
     if (pooled) sd_trace_numbers(&c->run, 2, (const int64_t[]){total, pooled}, out->pooled, "pooled_prompt_embeds");
     if (ids) sd_trace_numbers(&c->run, 2, (const int64_t[]){total, plan->n_ids}, out->ids, "add_time_ids");
+    if (told_scale)
+        sd_trace_numbers(&c->run, 2, (const int64_t[]){total, (int64_t)told_scale}, out->time_cond, "timestep_cond");
     /* One version is enough: the numbers do not change during a run, and at its end the run forgets what was computed
      * from them. */
     out->cond = (sd_cond){.n = total, .tokens = SD_TOKENS, .width = width, .context = out->context,
                           .pooled_width = pooled, .pooled = out->pooled, .n_ids = plan->n_ids, .ids = out->ids,
-                          .version = 1};
+                          .time_cond = out->time_cond, .version = 1};
     return c->err.status;
 }
 
@@ -215,5 +234,6 @@ void sd_prompts_free(sd_prompts *p)
     free(p->context);
     free(p->pooled);
     free(p->ids);
+    free(p->time_cond);
     *p = (sd_prompts){0};
 }

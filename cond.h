@@ -24,7 +24,7 @@ void sd_cond_ids(const sd_cond_plan *plan, const sd_params *p, float ids[2][SD_M
 /* Numbers for n texts, one after the other, `repeat` times each: [uncond uncond .. cond cond ..]. */
 typedef struct sd_prompts {
     sd_cond cond;                /* points to the arrays */
-    float *context, *pooled, *ids;
+    float *context, *pooled, *ids, *time_cond;
 } sd_prompts;
 
 typedef struct sd_prompts_in {
@@ -32,6 +32,7 @@ typedef struct sd_prompts_in {
     const char *const *what;         /* what warnings call them, "the prompt"; NULL: no warnings */
     int n, repeat;
     int clip_skip;                   /* as in sd_params */
+    double guidance;                 /* the scale that a UNet is told which has time_cond_dim */
     float (*ids)[SD_MOST_IDS];       /* plan->n_ids numbers for each text; NULL if there are none */
 } sd_prompts_in;
 /* Traces "tokens" and "prompt_embeds". */

@@ -1,6 +1,7 @@
 /* inspect_say.c - floor 6: the sentences of `sd inspect` that its text and its JSON share: what a file is, what is odd
  * about it, and how one draws with it. */
 #include "inspect.h"
+#include "pipeline_task.h"
 #include "pipeline.h"
 
 #include <string.h>

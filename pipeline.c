@@ -13,14 +13,18 @@
 static void encode_prompts(sd_ctx *c, sd_drawing *d)
 {
     const sd_cond_plan *plan = sd_cond_plan_of(&c->model);
-    const char *const text[] = {d->p.negative_prompt, d->p.prompt};
-    const char *const what[] = {"the negative prompt", "the prompt"};
-    float ids[2][SD_MOST_IDS];
-    int first = 2 - d->G;   /* without guidance only the prompt, no negative prompt */
+    const char *text[SD_MOST_PASSES], *what[SD_MOST_PASSES];
+    float both[2][SD_MOST_IDS], ids[SD_MOST_PASSES][SD_MOST_IDS];
     double start = sd_now();
-    sd_cond_ids(plan, &d->p, ids);
-    const sd_prompts_in in = {.text = text + first, .what = what + first, .n = d->G, .repeat = d->B,
-                              .clip_skip = d->p.clip_skip, .ids = ids + first};
+    sd_cond_ids(plan, &d->p, both);
+    for (int k = 0; k < d->G; k++) {
+        bool prompt = d->passes->pass[k].prompt;
+        text[k] = prompt ? d->p.prompt : d->p.negative_prompt;
+        what[k] = prompt ? "the prompt" : "the negative prompt";
+        memcpy(ids[k], both[prompt], sizeof ids[k]);
+    }
+    const sd_prompts_in in = {.text = text, .what = what, .n = d->G, .repeat = d->B, .clip_skip = d->p.clip_skip,
+                              .ids = ids, .guidance = d->p.guidance.scale};
     if (sd_drawing_done(c, d) || sd_prompts_encode(c, &d->prompts, plan, &in)) return;
     c->timings.text = sd_now() - start;
     sd_report(c, "text", 1, 1, c->timings.text);
@@ -74,8 +78,8 @@ static sd_status before_evaluation(void *user, int i, float *latents)
     return c->err.status;
 }
 
-/* One evaluation. A picture's latents go in twice, with the negative prompt and with the prompt, and guidance makes one
- * prediction of the two that come out. */
+/* One evaluation. A picture's latents go in once for each pass, as a rule with the negative prompt and with the prompt,
+ * and guidance makes one prediction of the answers. */
 static sd_status predict_noise(void *user, int i, double t, const float *input, float *prediction)
 {
     denoiser *q = user;
@@ -86,7 +90,8 @@ static sd_status predict_noise(void *user, int i, double t, const float *input, 
     sd_trace_numbers(&c->run, 1, (const int64_t[]){1}, &t32, "timestep.%d", i);
     for (int k = 0; k < d->G * d->B; k++) {
         d->timestep[k] = t32;
-        sd_drawing_input(d, d->input + (size_t)k * sample, input + (size_t)(k % d->B) * d->n);
+        sd_drawing_input(d, d->input + (size_t)k * sample, input + (size_t)(k % d->B) * d->n,
+                         d->passes->pass[k / d->B].planes);
     }
     sd_trace_prefix(&c->run, "step.%d.unet.", i);
     sd_run_unet(c, d->G * d->B, d->h, d->w, d->input, d->timestep, &d->prompts.cond, d->prediction);

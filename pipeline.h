@@ -35,8 +35,6 @@ sd_status sd_end(sd_ctx *c);   /* ... and ends here */
 
 /* SD_ERR_ARG unless these parts were opened. */
 static inline sd_status sd_need(sd_ctx *c, unsigned parts) { return sd_model_need(&c->model, parts, &c->err); }
-/* What networks that can be opened, planned and run by themselves still lack to draw a picture. */
-sd_status sd_unet_can_draw(const sd_unet_config *u, sd_error *e);
 /* model_probe.c: if nothing decides what the UNet predicts, asks it, once for a model. */
 sd_status sd_probe(sd_ctx *c);
 /* sd_resolve_params within another call; s receives the scheduler, edit (may be NULL) what is done to the pictures. */

@@ -28,18 +28,58 @@ static sd_status encode_picture(sd_ctx *c, sd_drawing *d, const char *who, const
     return c->err.status;
 }
 
+/* --------------------------------------------------------------------------------- planes for the UNet */
+
+static void fill_mask(sd_ctx *c, sd_drawing *d, float *plane)
+{
+    (void)c;
+    memcpy(plane, d->mask, (size_t)d->h * (size_t)d->w * sizeof *plane);
+}
+
 /* Encodes what an inpainting UNet sees of the picture: its kept pixels, and 0, a middle grey, where it is repainted. */
-static sd_status encode_kept_part(sd_ctx *c, sd_drawing *d)
+static void fill_kept_part(sd_ctx *c, sd_drawing *d, float *plane)
 {
     size_t pixels = (size_t)d->p.width * (size_t)d->p.height;
     sd_image_to_float(d->picture, &d->edit.init);
     for (size_t i = 0; i < 3 * pixels; i++)
         if (d->edit.mask.data[i % pixels]) d->picture[i] = 0;
-    if (encode_picture(c, d, "posterior of the kept part", "masked_image.vae.", d->masked_latents, 1))
-        return c->err.status;
-    trace_latents(c, d, d->masked_latents, 1, d->C, "masked_image_latents");
-    return SD_OK;
+    if (encode_picture(c, d, "posterior of the kept part", "masked_image.vae.", plane, 1)) return;
+    trace_latents(c, d, plane, 1, d->C, "masked_image_latents");
 }
+
+/* What a UNet that follows instructions sees of the picture: the mode of its posterior, which was not scaled in
+ * training [Brooks et al. 2023; StableDiffusionInstructPix2PixPipeline.prepare_image_latents]. */
+static void fill_picture(sd_ctx *c, sd_drawing *d, float *plane)
+{
+    float *moments = calloc(2 * d->n, sizeof *moments);
+    sd_image_to_float(d->picture, &d->edit.init);
+    if (!moments) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for the moments");
+    else if (!sd_run_encode(c, "vae.", 1, d->h, d->w, d->picture, moments))
+        memcpy(plane, moments, d->n * sizeof *plane);
+    free(moments);
+    if (!c->err.status) trace_latents(c, d, plane, 1, d->C, "image_latents");
+}
+
+/* Fills the planes that are made before the run's noise is drawn, or those that are made after it, in the order of
+ * diffusers' pipelines: what they draw comes from the same generator. */
+static sd_status fill_planes(sd_ctx *c, sd_drawing *d, bool after_noise)
+{
+    static const struct { void (*fill)(sd_ctx *c, sd_drawing *d, float *plane); bool after_noise; } how[] = {
+        [SD_PLANE_MASK] = {fill_mask, true},
+        [SD_PLANE_KEPT] = {fill_kept_part, true},
+        [SD_PLANE_PICTURE] = {fill_picture, false},
+    };
+    float *plane = d->planes;
+    for (int i = 0; i < SD_MOST_PLANES && !c->err.status; i++) {
+        sd_plane_kind kind = d->task->plane[i];
+        if (kind != SD_PLANE_NONE && how[kind].after_noise == after_noise) how[kind].fill(c, d, plane);
+        plane += (size_t)sd_plane_channels(kind, d->C) * (size_t)d->h * (size_t)d->w;
+    }
+    return c->err.status;
+}
+
+/* ------------------------------------------------------------------------------------------- latents */
+
 
 static sd_status encode_init(sd_ctx *c, sd_drawing *d)
 {
@@ -70,34 +110,35 @@ static void first_latents(sd_drawing *d, bool from_noise)
  * [StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline.prepare_latents]. */
 void sd_drawing_begin(sd_ctx *c, sd_drawing *d)
 {
-    bool from_noise = !d->edit.active || (d->edit.masked && d->edit.strength == 1), knows_masks = d->channels != d->C;
-    if (sd_drawing_done(c, d) || sd_drawing_open_streams(c, d)) return;
-    if (d->edit.active && (!knows_masks || !from_noise) && encode_init(c, d)) return;
+    if (sd_drawing_done(c, d) || sd_drawing_open_streams(c, d) || fill_planes(c, d, false)) return;
+    bool from_noise = !d->edit.active || d->task->from_noise || (d->edit.masked && d->edit.strength == 1);
+    bool knows_masks = sd_task_has(d->task, SD_PLANE_MASK);
+    bool needs_latents = d->edit.active && (!from_noise || (d->edit.masked && !knows_masks));
+    if (needs_latents && encode_init(c, d)) return;
     if (sd_drawing_noise(c, d)) return;
     trace_latents(c, d, d->noise, d->B, d->C, "noise");
     first_latents(d, from_noise);
     if (!d->edit.masked) return;
     sd_mask_to_latent(d->mask, d->h, d->w, &d->edit.mask);
     trace_latents(c, d, d->mask, 1, 1, "mask");
-    if (knows_masks) encode_kept_part(c, d);
+    if (knows_masks) fill_planes(c, d, true);
     else   /* a plain UNet does not need the kept part, but diffusers draws noise for it all the same */
-        sd_stream_normal(d->rng, "posterior of the kept part, unused", d->masked_latents, 1, d->n, &c->err);
+        sd_stream_normal(d->rng, "posterior of the kept part, unused", d->input, 1, d->n, &c->err);
 }
 
-void sd_drawing_input(const sd_drawing *d, float *out, const float *latents)
+void sd_drawing_input(const sd_drawing *d, float *out, const float *latents, bool planes)
 {
-    size_t pixels = (size_t)d->h * (size_t)d->w;
+    size_t more = (size_t)(d->channels - d->C) * (size_t)d->h * (size_t)d->w;
     memcpy(out, latents, d->n * sizeof *out);
-    if (d->channels == d->C) return;
-    memcpy(out + d->n, d->mask, pixels * sizeof *out);
-    memcpy(out + d->n + pixels, d->masked_latents, d->n * sizeof *out);
+    if (planes) memcpy(out + d->n, d->planes, more * sizeof *out);
+    else memset(out + d->n, 0, more * sizeof *out);
 }
 
 /* The kept part gets the noise of the next level, and after the last step none [diffusers
  * StableDiffusionInpaintPipeline; RePaint, Lugmayr et al. 2022, eq. 8]. */
 void sd_drawing_keep_unmasked(sd_drawing *d, int i, float *latents)
 {
-    if (!d->edit.masked || d->channels != d->C) return;
+    if (!d->edit.masked || sd_task_has(d->task, SD_PLANE_MASK)) return;
     size_t pixels = (size_t)d->h * (size_t)d->w;
     bool last = i == sd_sampler_count(d->sampler);
     float *kept = d->input;   /* free between evaluations */

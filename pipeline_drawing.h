@@ -4,16 +4,19 @@
 
 #include "cond.h"
 #include "pipeline_edit.h"
+#include "pipeline_task.h"
 #include "rng_streams.h"
 
-/* B pictures, G = 2 with guidance (uncond first) or 1, n = C h w numbers per latent. The UNet sees `channels` of them:
- * C, or 2C + 1 if it is made for inpainting. */
+/* B pictures, G passes (2 with guidance, the negative prompt first), n = C h w numbers per latent. The UNet sees
+ * `channels` of them: C, and the planes of its task. */
 typedef struct sd_drawing {
     sd_params p;                    /* resolved */
     sd_edit edit;
     sd_sched_config levels;         /* of the sampler */
     sd_sampler *sampler;
     sd_stream *rng, *sampler_rng;   /* the same one, unless the caller wants two */
+    const sd_task *task;
+    const sd_passes *passes;
     int B, G, C, h, w, channels;
     int first, n_images;            /* pictures of the batch that are decoded and handed out */
     size_t n;
@@ -27,7 +30,7 @@ typedef struct sd_drawing {
     int n_image_latents;            /* samples of the posterior of the picture to begin from: one, or one from each
                                      * picture's generator */
     float *image_latents;           /* [n_image_latents,C,h,w] */
-    float *masked_latents;          /* [C,h,w], latents of the picture's kept part, for an inpainting UNet */
+    float *planes;                  /* [channels - C,h,w], what the UNet sees beside the latents */
     float *mask;                    /* [h,w], 1 where it is repainted */
 } sd_drawing;
 
@@ -44,8 +47,8 @@ void sd_drawing_free(sd_drawing *d);
 /* ---- parts of the steps
  * pipeline_guidance.c: the first B of the predictions become the guided ones. */
 void sd_guide(sd_drawing *d);
-/* pipeline_begin.c: one sample for the UNet: latents, or latents | mask | latents of the kept part. */
-void sd_drawing_input(const sd_drawing *d, float *out, const float *latents);
+/* pipeline_begin.c: one sample for the UNet: latents | planes; or latents | zeros. */
+void sd_drawing_input(const sd_drawing *d, float *out, const float *latents, bool planes);
 /* Before evaluation i, puts the kept part back, if the UNet is not made for inpainting. */
 void sd_drawing_keep_unmasked(sd_drawing *d, int i, float *latents);
 /* pipeline_noise.c: opens a random stream by its name, or by the name of a safetensors file whose numbers are given

@@ -1,6 +1,7 @@
 /* pipeline_edit.c - floor 6: pictures and masks before and after the networks: sizes, margins, the working region,
  * pasting back. */
 #include "pipeline_edit.h"
+#include "pipeline_task.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -184,7 +185,8 @@ sd_status sd_edit_resolve(sd_ctx *c, const sd_params *p, int *width, int *height
     e->active = true;
     e->paste = p->edit.paste_back != 0 || p->edit.inpaint_crop >= 0;
     e->masked = masked || outpaints(p);
-    e->strength = p->edit.strength == SD_DEFAULT ? e->masked ? 1 : 0.8 : p->edit.strength;
+    const sd_task *task = sd_task_of(&c->model.unet->cfg);
+    e->strength = task && task->from_noise ? 1 : p->edit.strength == SD_DEFAULT ? e->masked ? 1 : 0.8 : p->edit.strength;
     if (p->edit.inpaint_crop >= 0) {
         if (!masked)
             return sd_fail(err, SD_ERR_ARG, "inpaint crop needs a mask, or a picture with transparent parts");

@@ -12,28 +12,26 @@ static double deviation(const float *x, size_t n)   /* torch.std: the sample's, 
     return sqrt(sum / (double)(n > 1 ? n - 1 : 1));
 }
 
-/* Guidance makes predictions larger than those in training. By a share phi, this brings each picture's deviation back
- * to that of the prompt's own prediction [Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are
- * Flawed", sec. 3.4, eq. 15 and 16; diffusers rescale_noise_cfg]. */
-static void rescale_guidance(sd_drawing *d)
+/* Picture b's answers become one, in the first of them. Guidance makes predictions larger than those in training. By a
+ * share phi, its deviation is brought back to that of the prompt's own prediction [Lin et al. 2023, "Common Diffusion
+ * Noise Schedules and Sample Steps are Flawed", sec. 3.4, eq. 15 and 16; diffusers rescale_noise_cfg]. */
+static void guide_picture(sd_drawing *d, size_t b)
 {
+    size_t pass = (size_t)d->B * d->n;
+    float *answer = d->prediction + b * d->n;
     double phi = d->p.guidance.rescale;
-    for (int b = 0; b < d->B && phi > 0; b++) {
-        float *guided = d->prediction + (size_t)b * d->n;
-        const float *cond = d->prediction + ((size_t)d->B + (size_t)b) * d->n;
-        double own = deviation(guided, d->n), factor = own > 0 ? deviation(cond, d->n) / own : 1.0;
-        for (size_t i = 0; i < d->n; i++) guided[i] = (float)(guided[i] * (phi * factor + 1.0 - phi));
+    double prompts = phi > 0 ? deviation(answer + (size_t)d->passes->prompt * pass, d->n) : 0;
+    for (size_t i = 0; i < d->n; i++) {
+        double e[SD_MOST_PASSES];
+        for (size_t k = 0; k < (size_t)d->G; k++) e[k] = answer[k * pass + i];
+        answer[i] = (float)d->passes->guide(&d->p.guidance, e);
     }
+    if (!(phi > 0)) return;
+    double own = deviation(answer, d->n), factor = own > 0 ? prompts / own : 1.0;
+    for (size_t i = 0; i < d->n; i++) answer[i] = (float)(answer[i] * (phi * factor + 1.0 - phi));
 }
 
-/* noise_pred = uncond + w (cond - uncond) [Ho & Salimans 2022, eq. 6, where our w is w + 1], into the first half. */
 void sd_guide(sd_drawing *d)
 {
-    if (d->G == 1) return;
-    size_t n = (size_t)d->B * d->n;
-    for (size_t i = 0; i < n; i++) {
-        double uncond = d->prediction[i], cond = d->prediction[n + i];
-        d->prediction[i] = (float)(uncond + d->p.guidance.scale * (cond - uncond));
-    }
-    rescale_guidance(d);
+    for (size_t b = 0; b < (size_t)d->B && d->G > 1; b++) guide_picture(d, b);
 }

@@ -16,7 +16,7 @@ void sd_drawing_free(sd_drawing *d)
     free(d->picture);
     free(d->noise);
     free(d->image_latents);
-    free(d->masked_latents);
+    free(d->planes);
     free(d->mask);
     sd_edit_free(&d->edit);
 }
@@ -29,7 +29,7 @@ static sd_status check_memory(sd_ctx *c, const sd_drawing *d)
     const sd_cond_plan *plan = sd_cond_plan_of(&c->model);
     double floats = GB * SD_TOKENS * sd_cond_width(&c->model, plan) + 2 * B * latent
                   + GB * latent * (1 + (double)d->channels / d->C) + 3 * B * pixels
-                  + (1 + (double)d->n_image_latents) * latent + (double)d->h * d->w;
+                  + (double)d->n_image_latents * latent + (1.0 + d->channels - d->C) * d->h * d->w;
     int decoded = sd_traces(&c->run) ? d->B : 1;
     double bytes = 4 * floats + 3 * B * pixels + sd_stages_memory(c, d->B * d->G, decoded, d->h, d->w);
     if (c->err.status) return c->err.status;
@@ -48,11 +48,14 @@ static sd_status count(sd_ctx *c, sd_drawing *d)
     d->n_image_latents = d->edit.active && !d->edit.masked && d->p.seed_per_image ? d->B : 1;
     d->first = d->p.keep ? d->p.keep - 1 : 0;
     d->n_images = d->p.keep ? 1 : d->B;
-    d->G = d->p.guidance.scale > 1 ? 2 : 1;
+    d->task = sd_task_of(unet);
+    d->passes = sd_task_passes(d->task, unet, &d->p.guidance);
+    d->G = d->passes->n;
     d->C = unet->out_channels;
-    d->channels = unet->in_channels;   /* C or 2C + 1: sd_model_open has checked that */
-    if (d->channels != d->C && !d->edit.masked)
-        return sd_fail(&c->err, SD_ERR_ARG, "this model is made for inpainting: it needs a picture and a mask");
+    d->channels = unet->in_channels;
+    if ((d->task->needs_picture && !d->edit.active) || (d->task->needs_mask && !d->edit.masked))
+        return sd_fail(&c->err, SD_ERR_ARG, "this model is made for %s: it needs a picture%s", d->task->name,
+                       d->task->needs_mask ? " and a mask" : "");
     d->h = d->p.height / scale;
     d->w = d->p.width / scale;
     d->n = (size_t)d->C * (size_t)d->h * (size_t)d->w;
@@ -71,10 +74,10 @@ static sd_status allocate(sd_ctx *c, sd_drawing *d)
     d->picture = zeros(B * 3, (size_t)d->p.height * (size_t)d->p.width);
     d->noise = zeros(B, d->n);
     d->image_latents = zeros((size_t)d->n_image_latents, d->n);
-    d->masked_latents = zeros(1, d->n);
+    d->planes = zeros((size_t)(d->channels - d->C) + 1, pixels);   /* never empty */
     d->mask = zeros(1, pixels);
     const float *all[] = {d->latents, d->input, d->prediction, d->timestep, d->picture, d->noise, d->image_latents,
-                          d->masked_latents, d->mask};
+                          d->planes, d->mask};
     for (size_t i = 0; i < SD_COUNT(all); i++)
         if (!all[i])
             return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %d pictures of %dx%d", d->B, d->p.width, d->p.height);

@@ -123,16 +123,6 @@ static sd_status check_prompts(const sd_params *p, sd_error *e)
     return p->negative_prompt ? sd_utf8_check(p->negative_prompt, "the negative prompt", e) : SD_OK;
 }
 
-sd_status sd_unet_can_draw(const sd_unet_config *u, sd_error *e)
-{
-    const char *what = u->class_embeds ? "with a class embedding" : u->time_cond_dim ? "with a guidance embedding"
-        : NULL;
-    if (what) return sd_fail(e, SD_ERR_UNSUPPORTED, "a UNet %s cannot draw pictures yet", what);
-    if (u->in_channels == u->out_channels || u->in_channels == 2 * u->out_channels + 1) return SD_OK;
-    return sd_fail(e, SD_ERR_UNSUPPORTED, "a UNet with %d input channels cannot draw pictures, only one with %d, or %d "
-                   "for inpainting", u->in_channels, u->out_channels, 2 * u->out_channels + 1);
-}
-
 /* The guidance scale that the model looks best with, else the default of diffusers' pipeline. */
 static double guidance_of(const sd_model *m)
 {

@@ -143,6 +143,10 @@ typedef struct sd_options {
                              * from the file, and from what is beside it */
     int ema;                /* 1: the UNet's weights are the averages that a checkpoint keeps beside them (model_ema.*).
                              * Else they are the plain ones, as in diffusers */
+    const char *refiner;    /* a second model, which takes over at sd_sampling_params.refiner_at; NULL: none */
+    const char *taesd;      /* a small autoencoder that stands for the VAE: a file, a directory; NULL: none */
+    uint64_t vae_memory;    /* bytes that the VAE may take for what it works on; its results are the same. 0: as much as
+                             * a call may take */
 } sd_options;
 
 /* Fills in the defaults above: SD_PART_ALL, SD_RESIDENCY_MAP, SD_GEMM_OWN. */
@@ -346,7 +350,12 @@ typedef struct sd_sampling_params {
                                    * sampler's own (ddim 0, euler_a 1) */
     double s_churn, s_tmin, s_tmax, s_noise;   /* [Karras et al. 2022, Algorithm 2], for euler, heun, dpm2; s_noise also
                                                 * for the ancestral samplers. Defaults 0, 0, infinity, 1 */
-    uint64_t reserved[16];        /* room to grow: leave it as sd_params_init has it */
+    /* A run that begins or ends within the noise levels of `steps` steps, which are then spread over the whole of them,
+     * shares of the training timesteps, 0..1: the steps up to denoising_end, those from denoising_start on
+     * [StableDiffusionXLPipeline; Balaji et al. 2022, "eDiff-I"]. SD_DEFAULT: off */
+    double denoising_start, denoising_end;
+    double refiner_at;            /* where the refiner takes over, 0..1; SD_DEFAULT: 0.8 if there is one */
+    uint64_t reserved[13];        /* room to grow: leave it as sd_params_init has it */
 } sd_sampling_params;
 
 /* How strongly the prompt counts. */
@@ -357,7 +366,9 @@ typedef struct sd_guidance_params {
                                    * defaults of diffusers' pipelines) */
     double rescale;               /* phi of [Lin et al. 2023, sec. 3.4], 0..1: brings the guided prediction's deviation
                                    * back to that of the prompt's; 0: off */
-    uint64_t reserved[16];
+    double image_scale;           /* w_I of a UNet that follows instructions, how strongly the picture counts [Brooks
+                                   * et al. 2023, eq. 3]; below 1: no guidance; 0..1000; 1.5 */
+    uint64_t reserved[15];
 } sd_guidance_params;
 
 /* Image to image, inpainting, outpainting: all of these need `init`. */
@@ -378,7 +389,13 @@ typedef struct sd_edit_params {
     int outpaint[4];              /* pixels to add left, top, right, bottom; the old ones come back byte for byte */
     const char *resize;           /* how init gets to width x height: "stretch" (NULL), "crop", "pad" */
     const char *init_hash;        /* sd_image_read_fitted's, for sd_parameters_text; NULL: that of init's pixels */
-    uint64_t reserved[15];
+    const float *depth;           /* how near each point is, larger is nearer, in any unit: [depth_height,depth_width],
+                                   * for a model that draws by a depth map; NULL: none */
+    int depth_width, depth_height;
+    const char *depth_name;       /* its file's name for sd_parameters_text; NULL: none */
+    int noise_level;              /* timestep of the noise that an upscaling model is told to remove from its picture,
+                                   * 0..999; SD_DEFAULT: the model's own, 20 */
+    uint64_t reserved[11];
 } sd_edit_params;
 
 /* What UNets of the SDXL family are told besides the prompt [Podell et al. 2023, sections 2.2 and 2.5]; others ignore
@@ -423,6 +440,10 @@ typedef struct sd_params {
     sd_guidance_params guidance;
     sd_edit_params edit;
     sd_sdxl_params sdxl;
+    const float *latents;         /* the last latents of another run, [batch,C,height/8,width/8], from which this one
+                                   * goes on at sampling.denoising_start: see sd_generate_latents; NULL: none */
+    size_t latents_count;         /* floats in `latents`, checked */
+    const char *latents_name;     /* the name of their file for sd_parameters_text; NULL: none */
 } sd_params;
 
 /* Defaults: 25 steps, seed 0, batch 1, everything else from the model. */

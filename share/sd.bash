@@ -154,6 +154,7 @@ _sd()
         -b|--batch-count) return ;;
         --batch-size) return ;;
         --keep) return ;;
+        --latents-in) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --steps) return ;;
         --cfg-scale) return ;;
         --sampling-method) COMPREPLY=($(compgen -W "ddim pndm euler euler_a heun dpm2 dpm2_a lms dpm++2m dpm++2m_sde dpm++3m_sde dpm++2s dpm++2s_a dpm++sde dpm_fast dpm_adaptive unipc deis sa_solver ddpm lcm tcd ipndm edm_euler ddim_inverse restart gradient_estimation res_multistep res_multistep_a" -- "$cur")); return ;;
@@ -171,7 +172,11 @@ _sd()
         --s-tmin) return ;;
         --s-tmax) return ;;
         --s-noise) return ;;
+        --denoising-start) return ;;
+        --denoising-end) return ;;
+        --refiner-at) return ;;
         --guidance-rescale) return ;;
+        --image-cfg-scale) return ;;
         --clip-skip) return ;;
         --noise) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -i|--init-img) COMPREPLY=($(compgen -f -- "$cur")); return ;;
@@ -182,6 +187,8 @@ _sd()
         --inpaint-crop) return ;;
         --outpaint) return ;;
         --resize) COMPREPLY=($(compgen -W "stretch crop pad" -- "$cur")); return ;;
+        --depth) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --noise-level) return ;;
         --original-size) COMPREPLY=($(compgen -W "x" -- "$cur")); return ;;
         --crop) COMPREPLY=($(compgen -W "," -- "$cur")); return ;;
         --target-size) COMPREPLY=($(compgen -W "x" -- "$cur")); return ;;
@@ -201,7 +208,7 @@ _sd()
         --save-steps) COMPREPLY=($(compgen -d -- "$cur")); return ;;
         --preview) COMPREPLY=($(compgen -W "none proj vae" -- "$cur")) ;;
         esac
-        options="--list --filter --help --prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --ema --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --guidance-rescale --clip-skip --noise --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --threads --precise --gemm --residency --max-memory --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
+        options="--list --filter --help --prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --ema --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --latents-in --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --refiner-at --guidance-rescale --image-cfg-scale --clip-skip --noise --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --threads --precise --gemm --residency --max-memory --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
     help) options="encode decode roundtrip convert show inspect tokenize plan samplers schedule trace " ;;
     version) return ;;
     *)
@@ -226,6 +233,7 @@ _sd()
         -b|--batch-count) return ;;
         --batch-size) return ;;
         --keep) return ;;
+        --latents-in) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --steps) return ;;
         --cfg-scale) return ;;
         --sampling-method) COMPREPLY=($(compgen -W "ddim pndm euler euler_a heun dpm2 dpm2_a lms dpm++2m dpm++2m_sde dpm++3m_sde dpm++2s dpm++2s_a dpm++sde dpm_fast dpm_adaptive unipc deis sa_solver ddpm lcm tcd ipndm edm_euler ddim_inverse restart gradient_estimation res_multistep res_multistep_a" -- "$cur")); return ;;
@@ -243,7 +251,11 @@ _sd()
         --s-tmin) return ;;
         --s-tmax) return ;;
         --s-noise) return ;;
+        --denoising-start) return ;;
+        --denoising-end) return ;;
+        --refiner-at) return ;;
         --guidance-rescale) return ;;
+        --image-cfg-scale) return ;;
         --clip-skip) return ;;
         --noise) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -i|--init-img) COMPREPLY=($(compgen -f -- "$cur")); return ;;
@@ -254,6 +266,8 @@ _sd()
         --inpaint-crop) return ;;
         --outpaint) return ;;
         --resize) COMPREPLY=($(compgen -W "stretch crop pad" -- "$cur")); return ;;
+        --depth) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --noise-level) return ;;
         --original-size) COMPREPLY=($(compgen -W "x" -- "$cur")); return ;;
         --crop) COMPREPLY=($(compgen -W "," -- "$cur")); return ;;
         --target-size) COMPREPLY=($(compgen -W "x" -- "$cur")); return ;;
@@ -273,7 +287,7 @@ _sd()
         --save-steps) COMPREPLY=($(compgen -d -- "$cur")); return ;;
         --preview) COMPREPLY=($(compgen -W "none proj vae" -- "$cur")) ;;
         esac
-        options="--prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --ema --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --guidance-rescale --clip-skip --noise --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --threads --precise --gemm --residency --max-memory --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help "
+        options="--prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --ema --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --latents-in --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --refiner-at --guidance-rescale --image-cfg-scale --clip-skip --noise --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --threads --precise --gemm --residency --max-memory --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help "
         [ "$COMP_CWORD" -gt 1 ] || options="help version encode decode roundtrip convert show inspect tokenize plan samplers schedule trace $options" ;;
     esac
     [ -n "$command" ] && [ "$command" != help ] && [ "${cur#-}" = "$cur" ] && COMPREPLY+=($(compgen -f -- "$cur"))

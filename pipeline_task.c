@@ -1,0 +1,77 @@
+/* pipeline_task.c - floor 6: the tasks, as data: a UNet for inpainting, one that follows instructions, ...
+ *
+ * A UNet that sees more than the latents has more input channels, and their number says what it is made for. */
+#include "pipeline_task.h"
+
+/* ------------------------------------------------------------------------------------------ passes */
+
+static double the_only_one(const sd_guidance_params *g, const double *e)
+{
+    (void)g;
+    return e[0];
+}
+
+/* noise_pred = uncond + w (cond - uncond) [Ho & Salimans 2022, eq. 6, where our w is w + 1] */
+static double classifier_free(const sd_guidance_params *g, const double *e) { return e[0] + g->scale * (e[1] - e[0]); }
+
+/* noise_pred = uncond + w_T (text - image) + w_I (image - uncond), where `text` knows the instruction and the picture,
+ * `image` the picture alone, `uncond` neither [Brooks et al. 2023, eq. 3] */
+static double of_text_and_picture(const sd_guidance_params *g, const double *e)
+{
+    return e[2] + g->scale * (e[0] - e[1]) + g->image_scale * (e[1] - e[2]);
+}
+
+static const sd_passes unguided = {1, {{true, true}}, the_only_one, 0};
+static const sd_passes guided = {2, {{false, true}, {true, true}}, classifier_free, 1};
+static const sd_passes guided_by_both = {3, {{true, true}, {false, true}, {false, false}}, of_text_and_picture, 0};
+
+/* ------------------------------------------------------------------------------------------- tasks */
+
+static const sd_task tasks[] = {
+    {.name = "drawing", .guided = &guided},
+    {.name = "inpainting", .plane = {SD_PLANE_MASK, SD_PLANE_KEPT}, .needs_picture = true, .needs_mask = true,
+     .guided = &guided},
+    {.name = "following instructions", .plane = {SD_PLANE_PICTURE}, .needs_picture = true, .from_noise = true,
+     .guided = &guided_by_both},
+};
+
+int sd_plane_channels(sd_plane_kind kind, int C)
+{
+    return kind == SD_PLANE_NONE ? 0 : kind == SD_PLANE_MASK ? 1 : C;
+}
+
+const sd_task *sd_task_of(const sd_unet_config *u)
+{
+    int C = u->out_channels;
+    for (size_t i = 0; i < SD_COUNT(tasks); i++) {
+        int channels = C;
+        for (int k = 0; k < SD_MOST_PLANES; k++) channels += sd_plane_channels(tasks[i].plane[k], C);
+        if (channels == u->in_channels) return &tasks[i];
+    }
+    return NULL;
+}
+
+bool sd_task_has(const sd_task *t, sd_plane_kind kind)
+{
+    for (int i = 0; i < SD_MOST_PLANES; i++)
+        if (t->plane[i] == kind) return true;
+    return false;
+}
+
+/* A UNet that is told the guidance scale answers as if it had been guided [Luo et al. 2023, section 4.3]. Without
+ * enough guidance by the picture, diffusers' pipeline has none by the text either. */
+const sd_passes *sd_task_passes(const sd_task *t, const sd_unet_config *u, const sd_guidance_params *g)
+{
+    bool guides = g->scale > 1 && !u->time_cond_dim && (t->guided != &guided_by_both || g->image_scale >= 1);
+    return guides ? t->guided : &unguided;
+}
+
+sd_status sd_unet_can_draw(const sd_unet_config *u, sd_error *e)
+{
+    if (u->class_embeds)
+        return sd_fail(e, SD_ERR_UNSUPPORTED, "a UNet with a class embedding cannot draw pictures yet");
+    if (sd_task_of(u)) return SD_OK;
+    return sd_fail(e, SD_ERR_UNSUPPORTED, "a UNet with %d input channels cannot draw pictures, only one with %d; %d for "
+                   "inpainting; or %d for following instructions", u->in_channels, u->out_channels,
+                   2 * u->out_channels + 1, 2 * u->out_channels);
+}
