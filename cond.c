@@ -17,8 +17,12 @@ static const sd_cond_plan refiner = {.encoders = 1, .n_ids = 5, .text = {{.from_
 
 const sd_cond_plan *sd_cond_plan_of(const sd_model *m)
 {
-    if (!m->unet->cfg.add_in_dim) return &one_encoder;
-    return sd_model_module(m, SD_PART_TEXT, 1) ? &sdxl : &refiner;
+    const bool told = m->unet->cfg.add_in_dim, texts = m->parts & SD_PART_TEXT;
+    if (!told && m->parts & SD_PART_UNET) return &one_encoder;
+    /* Of a UNet alone only its family tells whether it has two encoders, of text encoders alone their number. */
+    if (texts ? sd_model_module(m, SD_PART_TEXT, 1) != NULL : told && (!m->family || m->family->n_clip == 2))
+        return &sdxl;
+    return told ? &refiner : &one_encoder;
 }
 
 static const sd_clip *encoder_of(const sd_model *m, int i)
@@ -34,9 +38,11 @@ int sd_cond_width(const sd_model *m, const sd_cond_plan *plan)
     return width;
 }
 
-static int pooled_width(const sd_model *m, const sd_cond_plan *plan)
+int sd_cond_pooled_width(const sd_model *m, const sd_cond_plan *plan)
 {
+    const sd_unet_config *u = &m->unet->cfg;
     int width = 0;
+    if (!(m->parts & SD_PART_TEXT) && u->add_in_dim) return u->add_in_dim - plan->n_ids * u->add_time_dim;
     for (int i = 0; i < plan->encoders && encoder_of(m, i); i++)
         if (plan->text[i].pooled) width += encoder_of(m, i)->cfg.projection;
     return width;
@@ -149,27 +155,38 @@ static sd_status encode(sd_ctx *c, const sd_cond_plan *plan, const char *const *
     return c->err.status;
 }
 
-/* The context alone of one text, [77,width]. */
-static sd_status context_of(sd_ctx *c, const sd_cond_plan *plan, const char *text, int clip_skip, float *context)
+static sd_status encode_text(sd_ctx *c, const char *text, int clip_skip, float *context, size_t count, float *pooled,
+                             size_t pooled_count)
 {
-    float *pooled = NULL;
-    int width = pooled_width(&c->model, plan);
-    if (width && !(pooled = malloc((size_t)width * sizeof *pooled)))
-        return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for a text");
-    encode(c, plan, &text, NULL, 1, clip_skip, false, context, pooled);
-    free(pooled);
+    const sd_cond_plan *plan = sd_cond_plan_of(&c->model);
+    size_t needed = SD_TOKENS * (size_t)sd_cond_width(&c->model, plan);
+    size_t more = (size_t)sd_cond_pooled_width(&c->model, plan);
+    if (count != needed)
+        return sd_fail(&c->err, SD_ERR_ARG, "the text embedding must have %zu numbers, not %zu", needed, count);
+    if (pooled && pooled_count != more)
+        return sd_fail(&c->err, SD_ERR_ARG, "the pooled text embedding must have %zu numbers, not %zu", more,
+                       pooled_count);
+    float *own = more && !pooled ? malloc(more * sizeof *own) : NULL;
+    if (more && !pooled && !own) return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for a text");
+    if (!text) text = "";
+    encode(c, plan, &text, NULL, 1, clip_skip, false, context, pooled ? pooled : own);
+    free(own);
     return c->err.status;
 }
 
 sd_status sd_encode_text(sd_ctx *c, const char *text, int clip_skip, float *out, size_t count)
 {
-    if (sd_begin(c) || sd_need(c, SD_PART_TOKENIZER | SD_PART_TEXT) || sd_check_not_null(c, "out", out))
-        return sd_end(c);
-    const sd_cond_plan *plan = sd_cond_plan_of(&c->model);
-    size_t needed = SD_TOKENS * (size_t)sd_cond_width(&c->model, plan);
-    if (count != needed)
-        sd_fail(&c->err, SD_ERR_ARG, "the text embedding must have %zu numbers, not %zu", needed, count);
-    else context_of(c, plan, text ? text : "", clip_skip, out);
+    if (!sd_begin(c) && !sd_need(c, SD_PART_TOKENIZER | SD_PART_TEXT) && !sd_check_not_null(c, "out", out))
+        encode_text(c, text, clip_skip, out, count, NULL, 0);
+    return sd_end(c);
+}
+
+sd_status sd_encode_text_pooled(sd_ctx *c, const char *text, int clip_skip, float *out, size_t count, float *pooled,
+                                size_t pooled_count)
+{
+    if (!sd_begin(c) && !sd_need(c, SD_PART_TOKENIZER | SD_PART_TEXT) && !sd_check_not_null(c, "out", out)
+        && !sd_check_not_null(c, "pooled", pooled))
+        encode_text(c, text, clip_skip, out, count, pooled, pooled_count);
     return sd_end(c);
 }
 
@@ -196,7 +213,7 @@ static void embed_guidance(float *e, int n, double scale)
 
 sd_status sd_prompts_encode(sd_ctx *c, sd_prompts *out, const sd_cond_plan *plan, const sd_prompts_in *in)
 {
-    const int width = sd_cond_width(&c->model, plan), pooled = pooled_width(&c->model, plan);
+    const int width = sd_cond_width(&c->model, plan), pooled = sd_cond_pooled_width(&c->model, plan);
     const int zeros = in->text[0] == NULL, told = in->n - zeros, repeat = in->repeat, total = in->n * repeat;
     size_t all = (size_t)total, one = SD_TOKENS * (size_t)width, ids = (size_t)plan->n_ids;
     size_t told_scale = (size_t)c->model.unet->cfg.time_cond_dim;

@@ -16,6 +16,7 @@ typedef struct sd_cond_plan {
 /* The plan of the model that was opened. */
 const sd_cond_plan *sd_cond_plan_of(const sd_model *m);
 int sd_cond_width(const sd_model *m, const sd_cond_plan *plan);   /* of the context */
+int sd_cond_pooled_width(const sd_model *m, const sd_cond_plan *plan);   /* 0: there is no pooled vector */
 /* What a UNet of the SDXL family is told of sizes, for the negative prompt and the prompt: original height and width,
  * top and left of the crop, and target height and width, or in the refiner an aesthetic score. */
 enum { SD_MOST_IDS = 6 };

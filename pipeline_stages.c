@@ -1,6 +1,6 @@
 /* pipeline_stages.c - floor 6: the text encoder, the UNet and the VAE one by one: their working memory, their runs, and
  * what sd.h offers of them. */
-#include "pipeline.h"
+#include "cond.h"
 #include "profile.h"
 
 #include <math.h>
@@ -199,21 +199,72 @@ static sd_status expect_size(sd_ctx *c, int batch, int h, int w)
     return SD_OK;
 }
 
+/* The inputs that some UNets have besides the first three: there if this one has them, else NULL. */
+static sd_status check_more_inputs(sd_ctx *c, const sd_unet_input *in, const sd_cond *cond)
+{
+    const sd_unet_config *u = &c->model.unet->cfg;
+    const struct { const char *name; const float *x; int width; } more[] = {
+        {"text_embeds", in->text_embeds, cond->pooled_width}, {"time_ids", in->time_ids, cond->n_ids},
+        {"timestep_cond", in->timestep_cond, u->time_cond_dim}};
+    for (size_t i = 0; i < SD_COUNT(more); i++) {
+        if (!more[i].width && more[i].x)
+            return sd_fail(&c->err, SD_ERR_ARG, "this UNet takes no %s: it must be NULL", more[i].name);
+        if (more[i].width
+            && sd_check_numbers(c, more[i].name, more[i].x, (size_t)in->batch * (size_t)more[i].width))
+            return c->err.status;
+    }
+    if (!u->class_embeds != !in->class_labels)
+        return sd_fail(&c->err, SD_ERR_ARG, u->class_embeds ? "class_labels must not be NULL"
+                       : "this UNet takes no class_labels: it must be NULL");
+    for (int i = 0; i < in->batch && u->class_embeds; i++)
+        if (in->class_labels[i] < 0 || in->class_labels[i] >= u->class_embeds)
+            return sd_fail(&c->err, SD_ERR_ARG, "class_labels must be 0 to %d, not %d", u->class_embeds - 1,
+                           (int)in->class_labels[i]);
+    return SD_OK;
+}
+
+static sd_status evaluate(sd_ctx *c, const sd_unet_input *in, float *out)
+{
+    const sd_unet_config *u = &c->model.unet->cfg;
+    const sd_cond_plan *plan = sd_cond_plan_of(&c->model);
+    const size_t n = (size_t)in->batch, pixels = n * (size_t)in->h * (size_t)in->w;
+    const sd_cond cond = {.n = in->batch, .tokens = SD_TOKENS, .width = u->context_dim,
+                          .context = in->encoder_hidden_states,
+                          .pooled_width = u->add_in_dim ? u->add_in_dim - plan->n_ids * u->add_time_dim : 0,
+                          .pooled = in->text_embeds, .n_ids = plan->n_ids, .ids = in->time_ids,
+                          .labels = in->class_labels, .time_cond = in->timestep_cond};
+    if (expect_size(c, in->batch, in->h, in->w)
+        || sd_check_numbers(c, "the latents", in->sample, pixels * (size_t)u->in_channels)
+        || sd_check_numbers(c, "the timesteps", in->timestep, n)
+        || sd_check_numbers(c, "the context", in->encoder_hidden_states, n * SD_TOKENS * (size_t)u->context_dim)
+        || check_more_inputs(c, in, &cond))
+        return c->err.status;
+    sd_trace_prefix(&c->run, "unet.");
+    sd_run_unet(c, in->batch, in->h, in->w, in->sample, in->timestep, &cond, out);
+    sd_trace_prefix(&c->run, "%s", "");
+    return c->err.status;
+}
+
+sd_status sd_unet_evaluate(sd_ctx *c, const sd_unet_input *input, float *out)
+{
+    sd_unet_input in = {0};
+    if (sd_begin(c) || sd_need(c, SD_PART_UNET) || sd_check_not_null(c, "input", input)
+        || sd_check_not_null(c, "out", out))
+        return sd_end(c);
+    if (input->size < offsetof(sd_unet_input, text_embeds) || input->size > sizeof in)
+        sd_fail(&c->err, SD_ERR_ARG, "input has a size of %zu bytes, %zu are the most here: set it to "
+                "sizeof(sd_unet_input)", input->size, sizeof in);
+    else memcpy(&in, input, input->size);
+    if (!c->err.status) evaluate(c, &in, out);
+    return sd_end(c);
+}
+
 sd_status sd_unet(sd_ctx *c, int batch, int h, int w, const float *latents, const float *timesteps,
                   const float *context, float *out)
 {
-    if (sd_begin(c) || sd_need(c, SD_PART_UNET) || expect_size(c, batch, h, w) || sd_check_not_null(c, "out", out))
-        return sd_end(c);
-    size_t n = (size_t)batch, pixels = n * (size_t)h * (size_t)w,
-        words = n * SD_TOKENS * (size_t)c->model.unet->cfg.context_dim;
-    if (!sd_check_numbers(c, "the latents", latents, pixels * (size_t)c->model.unet->cfg.in_channels) &&
-        !sd_check_numbers(c, "the timesteps", timesteps, n) && !sd_check_numbers(c, "the context", context, words)) {
-        sd_trace_prefix(&c->run, "unet.");
-        sd_cond cond = {.n = batch, .tokens = SD_TOKENS, .width = c->model.unet->cfg.context_dim, .context = context};
-        sd_run_unet(c, batch, h, w, latents, timesteps, &cond, out);
-        sd_trace_prefix(&c->run, "%s", "");
-    }
-    return sd_end(c);
+    return sd_unet_evaluate(c, &(sd_unet_input){.size = sizeof(sd_unet_input), .batch = batch, .h = h, .w = w,
+                                                .sample = latents, .timestep = timesteps,
+                                                .encoder_hidden_states = context}, out);
 }
 
 sd_status sd_vae_decode(sd_ctx *c, int batch, int h, int w, const float *latents, float *picture)

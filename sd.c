@@ -1,4 +1,5 @@
 /* sd.c - floor 6: the public interface: contexts, sd_generate, and reading and writing files for the caller. */
+#include "cond.h"
 #include "pipeline_edit.h"
 #include "params.h"
 #include "profile.h"
@@ -274,6 +275,7 @@ sd_status sd_get_info_sized(const sd_ctx *c, sd_model_info *info, size_t size)
     const sd_model *m = &c->model;
     bool vae = m->parts & SD_PART_VAE;
     int scale = vae ? sd_vae_scale(&m->vae->cfg) : 8;
+    const sd_cond_plan *plan = sd_cond_plan_of(m);
     const sd_model_info all = {
         .path = m->path,
         .prediction = sd_prediction_name(m->sched.prediction),
@@ -282,7 +284,7 @@ sd_status sd_get_info_sized(const sd_ctx *c, sd_model_info *info, size_t size)
         .height = scale * m->unet->cfg.height,
         .scale = scale,
         .latent_channels = vae ? m->vae->cfg.latent_channels : m->unet->cfg.out_channels,
-        .context_dim = m->text->cfg.width ? m->text->cfg.width : m->unet->cfg.context_dim,
+        .context_dim = m->parts & SD_PART_TEXT ? sd_cond_width(m, plan) : m->unet->cfg.context_dim,
         .scaling_factor = m->vae->cfg.scaling_factor,
         .kernels = c->cpu.kern ? c->cpu.kern->name : "none",
         .gemm = gemm_name(c),
@@ -290,6 +292,11 @@ sd_status sd_get_info_sized(const sd_ctx *c, sd_model_info *info, size_t size)
         .family = m->family ? m->family->name : "",
         .layout = m->layout,
         .prediction_why = m->prediction_why,
+        .in_channels = m->unet->cfg.in_channels,
+        .pooled_dim = sd_cond_pooled_width(m, plan),
+        .time_ids = plan->n_ids,
+        .class_labels = m->unet->cfg.class_embeds,
+        .time_cond_dim = m->unet->cfg.time_cond_dim,
     };
     sd_copy_struct(info, size, &all, sizeof all);
     return SD_OK;

@@ -180,7 +180,7 @@ typedef struct sd_model_info {
     int width, height;       /* native picture size in pixels */
     int scale;               /* pixels per latent, 8 for every SD 1.x and 2.x VAE */
     int latent_channels;     /* 4 */
-    int context_dim;         /* width of the text encoder's output */
+    int context_dim;         /* width of the text embedding, which is that of two encoders side by side in SDXL */
     double scaling_factor;   /* latents = scaling_factor * VAE sample */
     const char *kernels;     /* "avx2" and so on, "scalar", "precise" */
     const char *gemm;        /* "own" or "openblas" */
@@ -188,6 +188,11 @@ typedef struct sd_model_info {
     const char *family;      /* "sd15", "sd21", ...; "": its UNet is none of a published family, or was not opened */
     const char *layout;      /* "diffusers directory", "LDM file", "diffusers file", ... */
     const char *prediction_why;   /* what decided the prediction, or that the first draw will ask the UNet */
+    int in_channels;         /* of the UNet's input: latent_channels, and more if it sees a picture, a mask or depths */
+    int pooled_dim;          /* of the vector for a whole text that SDXL's UNets take; 0: none */
+    int time_ids;            /* numbers that SDXL's UNets are told of sizes: 6, the refiner 5; 0: none */
+    int class_labels;        /* rows of the table by one of which the x4-upscaler's UNet is told a noise level; 0: none */
+    int time_cond_dim;       /* numbers by which an LCM's UNet is told the guidance scale; 0: none */
 } sd_model_info;
 #define sd_get_info(ctx, info) sd_get_info_sized((ctx), (info), sizeof(sd_model_info))
 SD_API sd_status sd_get_info_sized(const sd_ctx *ctx, sd_model_info *info, size_t size);
@@ -583,10 +588,31 @@ SD_API const char *sd_token_piece(const sd_ctx *ctx, int32_t id);
 
 /* Text embedding of one text. out: [77, context_dim]. clip_skip as in sd_params. */
 SD_API sd_status sd_encode_text(sd_ctx *ctx, const char *text, int clip_skip, float *out, size_t count);
+/* ... and SDXL's vector for the whole text, [pooled_dim]. */
+SD_API sd_status sd_encode_text_pooled(sd_ctx *ctx, const char *text, int clip_skip, float *out, size_t count,
+                                       float *pooled, size_t pooled_count);
 
-/* One UNet evaluation. latents, out: [batch,C,h,w]; timesteps: [batch]; context: [batch,77,context_dim]. */
+/* One UNet evaluation of SD 1 and 2. latents: [batch,in_channels,h,w]; timesteps: [batch]; context:
+ * [batch,77,context_dim]; out: [batch,latent_channels,h,w]. */
 SD_API sd_status sd_unet(sd_ctx *ctx, int batch, int h, int w, const float *latents, const float *timesteps,
                          const float *context, float *out);
+
+/* All that a UNet can take, under diffusers' names for it. Those below the first three are for the families that have
+ * them (sd_model_info says which), and NULL otherwise. */
+typedef struct sd_unet_input {
+    size_t size;                   /* sizeof(sd_unet_input) */
+    int batch, h, w;
+    const float *sample;           /* [batch,in_channels,h,w] */
+    const float *timestep;         /* [batch] */
+    const float *encoder_hidden_states;   /* [batch,77,context_dim] */
+    const float *text_embeds;      /* [batch,pooled_dim]: sd_encode_text_pooled's vector */
+    const float *time_ids;         /* [batch,time_ids]: original height, width; crop top, left; target height, width (the
+                                    * refiner: an aesthetic score) */
+    const int32_t *class_labels;   /* [batch], 0 to class_labels - 1 */
+    const float *timestep_cond;    /* [batch,time_cond_dim] */
+} sd_unet_input;
+/* One UNet evaluation; out: [batch,latent_channels,h,w]. */
+SD_API sd_status sd_unet_evaluate(sd_ctx *ctx, const sd_unet_input *input, float *out);
 
 /* VAE. latents are the VAE's own, not multiplied by scaling_factor; pictures are in [-1,1].
  * decode: [batch,C,h,w] -> [batch,3,8h,8w]. encode: [batch,3,8h,8w] -> mean and logvar (clamped to [-30,20]), each

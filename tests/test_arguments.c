@@ -91,6 +91,8 @@ TEST(null_is_refused_or_harmless_everywhere)
     REFUSED("tokens", sd_tokenize(ctx, "a", NULL));
     assert_int_equal(sd_tokenize(ctx, NULL, &tokens), SD_OK);   /* "" */
     REFUSED("out", sd_encode_text(ctx, "a", 0, NULL, SD_TOKENS * 96));
+    REFUSED("pooled", sd_encode_text_pooled(ctx, "a", 0, x, SD_TOKENS * 96, NULL, 0));
+    REFUSED("input", sd_unet_evaluate(ctx, NULL, x));
     REFUSED("latents", sd_unet(ctx, 1, 1, 1, NULL, x, x, x));
     REFUSED("timesteps", sd_unet(ctx, 1, 1, 1, x, NULL, x, x));
     REFUSED("context", sd_unet(ctx, 1, 1, 1, x, x, NULL, x));

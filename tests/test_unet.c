@@ -181,6 +181,39 @@ static void add_inputs(network *n, question *q, float ids[12], int32_t labels[2]
     if (c->time_cond_dim) q->cond.time_cond = network_input(n, "time_cond", dim);
 }
 
+/* sd.h's call gives the same bits. It wants what the UNet takes, and nothing else. (Of a refiner's UNet alone, which is
+ * of no published family, nobody knows that it is one.) */
+static void publicly(network *n, const question *q, const int64_t dim[4], const float *expected)
+{
+    size_t count = (size_t)(dim[0] * 4 * dim[2] * dim[3]);
+    float *out = malloc(count * sizeof *out);
+    sd_unet_input in = {.size = sizeof in, .batch = (int)dim[0], .h = (int)dim[2], .w = (int)dim[3],
+                        .sample = q->latents, .timestep = q->timesteps, .encoder_hidden_states = q->cond.context,
+                        .text_embeds = q->cond.pooled, .time_ids = q->cond.ids, .class_labels = q->cond.labels,
+                        .timestep_cond = q->cond.time_cond};
+    sd_model_info info;
+    assert_int_equal(sd_set_trace(n->ctx, NULL, NULL, NULL), SD_OK);
+    assert_int_equal(sd_get_info(n->ctx, &info), SD_OK);
+    assert_int_equal(info.pooled_dim, q->cond.pooled_width);
+    assert_int_equal(info.time_ids, q->cond.n_ids);
+    assert_int_equal(info.in_channels, dim[1]);
+    assert_int_equal(info.class_labels != 0, in.class_labels != NULL);
+    assert_int_equal(info.time_cond_dim != 0, in.timestep_cond != NULL);
+    if (sd_unet_evaluate(n->ctx, &in, out)) fail_msg("%s", sd_error_text(n->ctx));
+    assert_memory_equal(out, expected, count * sizeof *out);
+    const void **more[] = {(const void **)&in.text_embeds, (const void **)&in.time_ids, (const void **)&in.class_labels,
+                           (const void **)&in.timestep_cond};
+    for (size_t i = 0; i < SD_COUNT(more); i++) {
+        const void *right = *more[i];
+        *more[i] = right ? NULL : q->latents;
+        assert_int_equal(sd_unet_evaluate(n->ctx, &in, out), SD_ERR_ARG);
+        *more[i] = right;
+    }
+    in.size = 8;
+    assert_int_equal(sd_unet_evaluate(n->ctx, &in, out), SD_ERR_ARG);
+    free(out);
+}
+
 /* SDXL, its refiner, SSD-1B, tiny-sd, the x4 upscaler, LCM: what SD 1 and 2 do not have. */
 static void other_families(int precise)
 {
@@ -198,6 +231,7 @@ static void other_families(int precise)
         sd_trace_prefix(&n.ctx->run, "unet.");
         if (ask(&n, &q, dim, out)) fail_msg("%s: %s", configs[i], n.ctx->err.text);
         network_finish(&n, "unet.", "unet", "unet.conv_out");
+        if (q.cond.n_ids != 5) publicly(&n, &q, dim, out);
         drop(&q);
         free(out);
         network_close(&n);
