@@ -10,14 +10,25 @@
 
 enum { WIDEST = 128, MOST = SD_TOKENS * WIDEST };
 
+static sd_ctx *open_texts(const char *model)
+{
+    sd_options o;
+    sd_ctx *c;
+    sd_options_init(&o);
+    o.model = model;
+    o.parts = SD_PART_TOKENIZER | SD_PART_TEXT;
+    if (sd_open(&c, &o)) fail_msg("%s", sd_error_text(c));
+    return c;
+}
+
+static sd_ctx *open_one(void) { return open_texts("weights/tiny"); }
+
 /* The tiny model's text encoder, twice. */
 static sd_ctx *open_two(void)
 {
     static const char *const links[][2] = {{"text_encoder", "text_encoder"}, {"text_encoder", "text_encoder_2"},
                                            {"tokenizer", "tokenizer"}, {"tokenizer", "tokenizer_2"}};
     char target[4096 + 64], *tiny = realpath("weights/tiny", NULL), model[256];
-    sd_options o;
-    sd_ctx *c;
     assert_non_null(tiny);
     temp_clear();
     for (size_t i = 0; i < SD_COUNT(links); i++) {
@@ -26,11 +37,7 @@ static sd_ctx *open_two(void)
     }
     free(tiny);
     snprintf(model, sizeof model, "%s", temp_path(""));
-    sd_options_init(&o);
-    o.model = model;
-    o.parts = SD_PART_TOKENIZER | SD_PART_TEXT;
-    if (sd_open(&c, &o)) fail_msg("%s", sd_error_text(c));
-    return c;
+    return open_texts(model);
 }
 
 typedef struct traced { int n, tokens, embeds, pooled, ids; float layer[2 * MOST], norm[2 * MOST]; } traced;
@@ -54,7 +61,7 @@ static const char *const texts[] = {"", "a red apple"};
 
 TEST(one_encoder_gives_what_sd_encode_text_gives_repeated_for_the_batch)
 {
-    sd_ctx *c = open_two();
+    sd_ctx *c = open_one();
     const sd_cond_plan *plan = sd_cond_plan_of(&c->model);
     size_t one = SD_TOKENS * (size_t)sd_cond_width(&c->model, plan);
     float *alone = malloc(2 * one * sizeof *alone);
@@ -81,7 +88,7 @@ TEST(two_encoders_stand_side_by_side_and_each_gives_what_the_plan_says)
     static float ids[2][IDS] = {{1024, 768, 0, 16, 1024, 1024}, {512, 640, 8, 0, 768, 1024}};
     static const sd_cond_plan plan = {.encoders = 2, .text = {{.final_norm = true}, {.from_end = 1, .pooled = true}},
                                       .n_ids = IDS};
-    sd_ctx *c = open_two();
+    sd_ctx *c = open_two(), *alone = open_one();
     traced *t = calloc(1, sizeof *t);
     sd_clip *second = sd_model_module(&c->model, SD_PART_TEXT, 1)->net;
     size_t w = (size_t)second->cfg.width, one = SD_TOKENS * w;
@@ -92,7 +99,8 @@ TEST(two_encoders_stand_side_by_side_and_each_gives_what_the_plan_says)
     for (size_t i = 0; i < P * w; i++) projection[i] = (float)sin((double)i);
     second->cfg.projection = P;
     second->projection = (sd_tensor){.nd = 2, .dim = {P, (int64_t)w}, .dt = SD_F32, .data = projection, .name = "p"};
-    for (int i = 0; i < 2; i++) assert_int_equal(sd_encode_text(c, texts[i], 0, first + (size_t)i * one, one), SD_OK);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(sd_encode_text(alone, texts[i], 0, first + (size_t)i * one, one), SD_OK);
     snprintf(name, sizeof name, "text_encoder_2.text_model.encoder.layers.%d", second->cfg.layers - 2);
     layer_name = name;
     sd_prompts p = {0};
@@ -121,6 +129,7 @@ TEST(two_encoders_stand_side_by_side_and_each_gives_what_the_plan_says)
     sd_prompts_free(&p);
     free(first);
     free(t);
+    sd_close(alone);
     sd_close(c);
 }
 
@@ -136,11 +145,7 @@ TEST(a_layer_that_the_encoder_has_not_and_an_encoder_that_the_model_has_not_are_
     assert_non_null(strstr(sd_error_text(c), "clip skip must be 0 to"));
     sd_prompts_free(&p);
     sd_close(c);
-    sd_options o;
-    sd_options_init(&o);
-    o.model = "weights/tiny";
-    o.parts = SD_PART_TOKENIZER | SD_PART_TEXT;
-    assert_int_equal(sd_open(&c, &o), SD_OK);
+    c = open_one();
     assert_int_equal(sd_prompts_encode(c, &p, &plan, &plain), SD_ERR_MISSING);
     sd_prompts_free(&p);
     sd_close(c);
