@@ -162,7 +162,8 @@ const double *sd_fresh_noise(sd_sampling *r, sd_level from, sd_level to)
 
 static void begin(sd_sampling *r, const sd_sampler *s)
 {
-    *r = (sd_sampling){.s = s, .c = &s->c, .at = s->at, .begin = s->first, .steps = s->steps};
+    *r = (sd_sampling){.s = s, .c = &s->c, .at = s->at, .begin = s->first, .steps = s->steps,
+                       .end = s->end ? s->end : s->steps};
 }
 
 /* Runs the sampler without a UNet, on one number, to learn which evaluations it will request. */
@@ -177,6 +178,7 @@ static sd_status rehearse(sd_sampler *s, sd_error *e)
     r.x = &x;
     r.output = &output;
     r.fresh = &fresh;
+    s->count = 0;
     s->row->sample(&r);
     s->vectors = r.taken;
     if (s->row->open_ended) s->count = r.evaluations = 0;
@@ -211,6 +213,64 @@ sd_status sd_sampler_new(sd_sampler **out, const sd_sched_config *c, int steps, 
 
 sd_status sd_sampler_new_from(sd_sampler **out, const sd_sched_config *c, int steps, int first, sd_error *e)
 {
+    return sd_sampler_new_part(out, c, steps, &(sd_sampler_part){first, 0, 1}, e);
+}
+
+/* How diffusers counts the whole run's timesteps: once for each step, or once for each evaluation. */
+static bool counts_evaluations(const sd_sampler *s) { return !s->kdiffusion && s->row->cut != SD_CUT_STEPS; }
+
+/* How many timesteps of the whole run are below the cutoff of a share of the training schedule; `of`: how many there
+ * are. */
+static int timesteps_below(const sd_sampler *s, double share, int *of)
+{
+    bool evaluations = counts_evaluations(s);
+    int below = 0, n = *of = evaluations ? s->count : s->steps;
+    double train = s->c.train_steps, cutoff = rint(train - share * train);   /* Python's round(): halves to even */
+    for (int i = 0; i < n; i++) below += (evaluations ? s->evals[i].timestep : s->at[i].t) < cutoff;
+    return below;
+}
+
+/* Finds s->first, s->end and s->half, when the whole run has been rehearsed. The last entry of s->evals will be where
+ * the part ends. */
+static sd_status cut(sd_sampler *s, const sd_sampler_part *p, sd_eval *where, sd_error *e)
+{
+    const char *name = sd_method_name(s->c.method);
+    int n, list = s->row->cut == SD_CUT_EVALUATIONS && !s->kdiffusion ? 2 : 1, first = list * p->first;
+    if (s->row->uncut && (!s->kdiffusion || s->row->home != SD_DIFFUSERS))
+        return sd_fail(e, SD_ERR_ARG, "%s can neither begin nor end in the middle of a run: %s", name, s->row->uncut);
+    if (!(p->start >= 0 && p->start < p->end && p->end <= 1))
+        return sd_fail(e, SD_ERR_ARG, "a part of a run goes from a share of 0 or more to a larger one, at most 1, not from "
+                       "%g to %g", p->start, p->end);
+    int left = timesteps_below(s, p->start, &n), end = p->end < 1 ? n - timesteps_below(s, p->end, &n) : n;
+    if (p->start > 0 && list == 2 && left % 2 == 0) left++;   /* from the beginning of a step */
+    if (p->start > 0) first = n - left;
+    if (first >= end)
+        return sd_fail(e, SD_ERR_ARG, "no step of %d of %s is between the shares %g and %g of the run", s->steps, name,
+                       p->start, p->end);
+    if (end < n && counts_evaluations(s)) *where = s->evals[end];
+    else if (end < n) *where = (sd_eval){s->at[end].t, sigma_of(s->at[end]), alpha_of(s->at[end])};
+    s->first = first / list;
+    s->end = list == 2 ? (end + 1) / 2 : end;
+    s->half = list == 2 && end < n && end % 2;
+    return SD_OK;
+}
+
+static sd_status rehearse_part(sd_sampler *s, const sd_sampler_part *part, sd_error *e)
+{
+    sd_eval end = {-1, 0, 0};
+    if (part->start > 0 || part->end < 1) {
+        s->first = 0;
+        if (rehearse(s, e) || cut(s, part, &end, e)) return e->status;
+    }
+    if (rehearse(s, e)) return e->status;
+    if (end.timestep >= 0) s->evals[s->count] = end;
+    return check_levels(s, e);
+}
+
+sd_status sd_sampler_new_part(sd_sampler **out, const sd_sched_config *c, int steps, const sd_sampler_part *part,
+                              sd_error *e)
+{
+    int first = part->first;
     *out = NULL;
     if (sd_sched_check(c, "sampler settings", SD_ERR_ARG, e)) return e->status;
     if (steps < 1 || steps > c->train_steps)
@@ -233,7 +293,7 @@ sd_status sd_sampler_new_from(sd_sampler **out, const sd_sched_config *c, int st
     if (!s->alphas || !s->at) sd_fail(e, SD_ERR_MEMORY, "no memory for a schedule of %d steps", steps);
     else if (!sd_place_levels(s, e) && first >= s->steps)
         sd_fail(e, SD_ERR_ARG, "the schedule has %d steps, and the first of them should be %d", s->steps, first);
-    else if (!e->status && !rehearse(s, e)) check_levels(s, e);
+    else if (!e->status) rehearse_part(s, part, e);
     if (e->status) {
         sd_sampler_free(s);
         return e->status;

@@ -126,6 +126,15 @@ typedef struct sd_sampler sd_sampler;
 sd_status sd_sampler_new(sd_sampler **out, const sd_sched_config *c, int steps, sd_error *e);
 /* A run without the first steps, for image to image: it begins with the noise of the level where it starts. */
 sd_status sd_sampler_new_from(sd_sampler **out, const sd_sched_config *c, int steps, int first, sd_error *e);
+/* A part of a run: without its first steps; and of the rest what lies between two shares of the training schedule, 0 to
+ * 1 each, diffusers' denoising_start and denoising_end. With the cutoff T = round((1 - share) train_steps) a part that
+ * ends there has the evaluations at timesteps of T and more, and one that starts there those below T. Each part is a
+ * run of its own, so a sampler that remembers earlier answers begins anew. Where diffusers' class counts two timesteps
+ * a step, a part may end in the middle of a step; the next one then takes that step again
+ * [StableDiffusionXLPipeline, StableDiffusionXLImg2ImgPipeline.get_timesteps]. An error if nothing is left. */
+typedef struct sd_sampler_part { int first; double start, end; } sd_sampler_part;
+sd_status sd_sampler_new_part(sd_sampler **out, const sd_sched_config *c, int steps, const sd_sampler_part *part,
+                              sd_error *e);
 void sd_sampler_free(sd_sampler *s);
 
 int sd_sampler_count(const sd_sampler *s);               /* UNet evaluations; PNDM: steps + 1 (Runge-Kutta: + 9);

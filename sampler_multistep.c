@@ -71,6 +71,7 @@ void sd_sample_pndm(sd_sampling *r)
     double *h[] = {sd_vector(r), sd_vector(r), sd_vector(r), sd_vector(r)};
     bool prk = !r->c->skip_prk_steps, repeats = !prk && r->steps > 1;
     int stride = r->c->train_steps / r->steps, known = 0, j = r->begin, entries = r->steps + (prk ? 9 : repeats);
+    if (r->s->end) entries = r->s->end;
     for (int count = 0; prk && count < PRK_ENTRIES && j < entries && !r->stop; count++, j++) {
         if (count % 4 == 0) newest(h, 4);
         runge_kutta(r, j, count, start, h[0], mean);

@@ -123,12 +123,13 @@ typedef struct heun { double *d, *x2, *d2; } heun;
 
 static heun heun_vectors(sd_sampling *r) { return (heun){sd_vector(r), sd_vector(r), sd_vector(r)}; }
 
-static void heun_step(sd_sampling *r, const heun *v, sd_level s, sd_level t)
+/* half: the step ends before its second evaluation, and so is Euler's. */
+static void heun_step(sd_sampling *r, const heun *v, sd_level s, sd_level t, bool half)
 {
     double *x = r->x, dt = t.noise - s.noise;
     sd_predict(r, x, s, v->d, NULL);
     sd_slope(r, v->d, x, v->d, s);
-    if (t.noise > 0) {
+    if (t.noise > 0 && !half) {
         SUM(r, v->x2, {1, x}, {dt, v->d});
         sd_predict(r, v->x2, t, v->d2, NULL);
         sd_slope(r, v->d2, v->x2, v->d2, t);
@@ -141,7 +142,8 @@ static void heun_step(sd_sampling *r, const heun *v, sd_level s, sd_level t)
 void sd_sample_heun(sd_sampling *r)
 {
     heun v = heun_vectors(r);
-    for (int i = r->begin; sd_has_step(r, i); i++) heun_step(r, &v, churn(r, r->at[i]), r->at[i + 1]);
+    for (int i = r->begin; sd_has_step(r, i); i++)
+        heun_step(r, &v, churn(r, r->at[i]), r->at[i + 1], sd_ends_within(r, i));
 }
 
 /* Level i of n on the curve of [Karras et al. 2022, eq. 5]; i = n is the end of a run, sigma 0. */
@@ -184,14 +186,14 @@ void sd_sample_restart(sd_sampling *r)
     restart p = restart_plan(r);
     int low = p.times ? nearest_level(r, &p, 0.1) : -1, high = p.times ? nearest_level(r, &p, 2) : -1;
     for (int i = 0; i < p.n && !r->stop; i++) {
-        heun_step(r, &v, restart_level(r, &p, i), restart_level(r, &p, i + 1));
+        heun_step(r, &v, restart_level(r, &p, i), restart_level(r, &p, i + 1), false);
         for (int k = 0; k < p.times && i + 1 == low && high < low; k++) {
             sd_level top = restart_level(r, &p, high), end = restart_level(r, &p, low);
             double up = sqrt(top.noise * top.noise - end.noise * end.noise);
             SUM(r, r->x, {1, r->x}, {r->c->s_noise * up, sd_fresh_noise(r, top, end)});
             for (int j = 0; j < p.again; j++)
                 heun_step(r, &v, karras_level(r, j, p.again + 1, top.noise, end.noise),
-                          karras_level(r, j + 1, p.again + 1, top.noise, end.noise));
+                          karras_level(r, j + 1, p.again + 1, top.noise, end.noise), false);
         }
     }
 }
@@ -213,6 +215,10 @@ void sd_sample_dpm2(sd_sampling *r)
         if (t.noise > 0) {
             sd_level middle = between(r, s.noise, t.noise, 0.5);
             SUM(r, x2, {1, x}, {middle.noise - s.noise, d});
+            if (sd_ends_within(r, i)) {
+                SUM(r, x, {1, x2});
+                return;
+            }
             sd_predict(r, x2, middle, d, NULL);
             sd_slope(r, d, x2, d, middle);
         }
@@ -254,6 +260,10 @@ void sd_sample_dpm2_ancestral(sd_sampling *r)
         if (to.down > 0) {
             sd_level middle = between(r, s.noise, to.down, 0.5);
             SUM(r, x2, {1, x}, {middle.noise - s.noise, d});
+            if (sd_ends_within(r, i)) {
+                SUM(r, x, {1, x2});
+                return;
+            }
             sd_predict(r, x2, middle, d, NULL);
             sd_slope(r, d, x2, d, middle);
             z = sd_fresh_noise(r, s, t);
@@ -297,6 +307,10 @@ void sd_sample_dpmpp_sde(sd_sampling *r)
             to = sd_ancestral_step(s.noise, middle.noise, r->c->eta);
             z = sd_fresh_noise(r, s, middle);
             SUM(r, x2, {to.down / s.noise, x}, {1.0 - to.down / s.noise, x0}, {to.up * r->c->s_noise, z});
+            if (sd_ends_within(r, i)) {
+                SUM(r, x, {1, x2});
+                return;
+            }
             sd_predict(r, x2, middle, x0, NULL);   /* with r = 1/2 only the second answer counts */
             to = sd_ancestral_step(s.noise, t.noise, r->c->eta);
             z = sd_fresh_noise(r, s, t);

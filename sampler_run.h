@@ -36,7 +36,9 @@ typedef struct sd_eval { double timestep, sigma, alpha; } sd_eval;
 struct sd_sampler {
     sd_sched_config c;
     const struct sd_method_row *row;
-    int steps, first;    /* steps first .. steps - 1 are taken */
+    int steps;
+    int first, end;      /* steps first .. end - 1 are taken; PNDM: entries of its list */
+    bool half;           /* the last one only to its middle */
     sd_level *at;        /* [steps + 1] where each step starts; the last one is where the run ends */
     float *alphas;       /* [train_steps] alphas_cumprod, bit for bit diffusers' */
     sd_eval *evals;      /* [count + 1] what the UNet gets; the last is where the run ends */
@@ -51,7 +53,8 @@ typedef struct sd_sampling {
     const sd_sampler *s;
     const sd_sched_config *c;
     const sd_level *at;
-    int begin, steps;             /* steps begin .. steps - 1 are taken */
+    int steps;                    /* of the whole run */
+    int begin, end;               /* steps begin .. end - 1 are taken */
     double *x;                    /* [n] the latents; float32 values whenever the UNet has seen them */
     double *output;               /* [n] the UNet's last output, unconverted */
     size_t n;
@@ -66,7 +69,9 @@ typedef struct sd_sampling {
 } sd_sampling;
 
 /* Is there a step i? */
-static inline bool sd_has_step(const sd_sampling *r, int i) { return i < r->steps && !r->stop; }
+static inline bool sd_has_step(const sd_sampling *r, int i) { return i < r->end && !r->stop; }
+/* Does the run end in the middle of step i? */
+static inline bool sd_ends_within(const sd_sampling *r, int i) { return r->s->half && i == r->end - 1; }
 
 /* A vector of the latents' size for the sampler, zero at first. It lives as long as the run. */
 double *sd_vector(sd_sampling *r);
@@ -161,6 +166,13 @@ typedef enum sd_rounding {
     SD_ROUND_WHOLE_COSINE,     /* the same, and with cosine betas always the one below */
 } sd_rounding;
 
+/* Where a run can be cut into parts, see sd_sampler_part in sampler.h. */
+typedef enum sd_cut {
+    SD_CUT_STEPS,         /* between two steps */
+    SD_CUT_EVALUATIONS,   /* the same, and in the middle of a step, for its class counts two timesteps a step */
+    SD_CUT_ENTRIES,       /* between any two entries of its list of timesteps, of which image to image counts, too */
+} sd_cut;
+
 /* Everything that describes a sampler. What a row leaves out is false, 0 or NULL. */
 typedef struct sd_method_row {
     sd_sampler_info about;        /* names, paper, order of accuracy, when it draws, its eta */
@@ -179,6 +191,8 @@ typedef struct sd_method_row {
     bool edm;                     /* for models of [Karras et al. 2022]: scaled by sigma_data, t = ln(sigma) / 4 */
     bool open_ended;              /* the number of evaluations depends on the UNet's answers */
     bool two_a_step;              /* its list of timesteps in diffusers has two entries for a step */
+    sd_cut cut;                   /* of diffusers' class; k-diffusion's are cut between steps */
+    const char *uncut;            /* why its runs have no parts; NULL: they do */
     bool needs_signal;            /* it cannot begin at zero SNR, whatever the UNet predicts */
     bool ends_above_zero;         /* its formulas divide by the last sigma */
     bool repeats_last;            /* with a schedule, final_sigmas_type sigma_min is the last sigma of the schedule */
