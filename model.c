@@ -227,6 +227,13 @@ bool sd_model_use(sd_model *m, const sd_module *module)
     return true;
 }
 
+void sd_model_rest(sd_model *m)
+{
+    for (int i = 0; i < m->n; i++)
+        if (m->module[i]->files) release(m->module[i], NULL);
+    m->in_use = NULL;
+}
+
 /* ------------------------------------------------------------------------------------- fingerprint */
 
 /* Hashes of weights are added up, so that it does not matter how the weights are spread over files. Names and shapes

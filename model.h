@@ -133,6 +133,9 @@ sd_status sd_model_decide(sd_model *m, sd_prediction prediction, const char *why
  * keeps its weights. False: the module was in use already. */
 bool sd_model_use(sd_model *m, const sd_module *module);
 
+/* No module is used for a while: all weights leave memory in that way. */
+void sd_model_rest(sd_model *m);
+
 /* A hash of some bytes of every bound weight, 16 digits. Models that differ in one merged adapter have different ones,
  * and yet not all gigabytes are read. */
 const char *sd_model_fingerprint(sd_model *m);

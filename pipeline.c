@@ -25,9 +25,13 @@ static void encode_prompts(sd_ctx *c, sd_drawing *d)
     }
     const sd_prompts_in in = {.text = text, .what = what, .n = d->G, .repeat = d->B, .clip_skip = d->p.clip_skip,
                               .ids = ids, .guidance = d->p.guidance.scale};
-    if (sd_drawing_done(c, d) || sd_prompts_encode(c, &d->prompts, plan, &in)) return;
-    c->timings.text = sd_now() - start;
-    sd_report(c, "text", 1, 1, c->timings.text);
+    if (sd_drawing_done(c, d)) return;
+    sd_trace_owner(&c->run, c->refines ? "refiner." : "");
+    sd_prompts_encode(c, &d->prompts, plan, &in);
+    sd_trace_owner(&c->run, "");
+    if (c->err.status) return;
+    c->timings.text = (d->before ? c->timings.text : 0) + sd_now() - start;
+    sd_report(c, "text", d->before ? 2 : 1, d->before || d->followed ? 2 : 1, sd_now() - start);
 }
 
 /* -------------------------------------------------------------------------------------- denoising */
@@ -65,14 +69,15 @@ static sd_status before_evaluation(void *user, int i, float *latents)
     denoiser *q = user;
     sd_ctx *c = q->c;
     double now = sd_now();
-    int count = sd_sampler_count(q->d->sampler);   /* 0: the sampler decides while it runs */
-    if (make_room_for_seconds(q, i)) return c->err.status;
+    int done = q->d->before + i, count = q->d->evaluations;   /* 0: the sampler decides while it runs */
+    if (make_room_for_seconds(q, done)) return c->err.status;
     if (i > 0) sd_drawing_keep_unmasked(q->d, i, latents);
-    trace_latents(c, q->d, latents, "latents.%d", i);
+    if (!q->d->followed || done < sd_sampler_count(q->d->sampler))   /* else the next part begins with them */
+        trace_latents(c, q->d, latents, "latents.%d", done);
     if (i > 0) {
-        c->step_seconds[i - 1] = now - q->start;
-        c->timings.n_steps = i;
-        sd_report(c, "step", i, count ? count : i, c->step_seconds[i - 1]);
+        c->step_seconds[done - 1] = now - q->start;
+        c->timings.n_steps = done;
+        sd_report(c, "step", done, count ? count : done, c->step_seconds[done - 1]);
     }
     q->start = now;
     return c->err.status;
@@ -87,6 +92,7 @@ static sd_status predict_noise(void *user, int i, double t, const float *input, 
     sd_drawing *d = q->d;
     size_t sample = (size_t)d->channels * (size_t)d->h * (size_t)d->w;
     float t32 = (float)t;
+    i += d->before;
     sd_trace_numbers(&c->run, 1, (const int64_t[]){1}, &t32, "timestep.%d", i);
     for (int k = 0; k < d->G * d->B; k++) {
         d->timestep[k] = t32;
@@ -110,9 +116,9 @@ static void see_denoised(void *user, int i, const float *x0)
     sd_ctx *c = q->c;
     const sd_drawing *d = q->d;
     const int64_t dim[] = {d->B, d->C, d->h, d->w};
-    sd_trace_readonly(&c->run, SD_F32, 4, dim, x0, "step.%d.denoised", i);
+    sd_trace_readonly(&c->run, SD_F32, 4, dim, x0, "step.%d.denoised", d->before + i);
     if (c->step && !c->err.status)
-        c->step(c->step_user, &(sd_denoised){i, sd_sampler_count(d->sampler), d->B, d->C, d->h, d->w, x0});
+        c->step(c->step_user, &(sd_denoised){d->before + i, d->evaluations, d->B, d->C, d->h, d->w, x0});
 }
 
 static sd_status draw_noise(void *user, double sigma_from, double sigma_to, float *out, size_t n)
@@ -126,11 +132,13 @@ static sd_status draw_noise(void *user, double sigma_from, double sigma_to, floa
 static void denoise(sd_ctx *c, sd_drawing *d)
 {
     if (sd_drawing_done(c, d)) return;
-    denoiser q = {.c = c, .d = d, .room = sd_sampler_count(d->sampler) + 16};
-    free(c->step_seconds);
-    c->step_seconds = calloc((size_t)q.room, sizeof *c->step_seconds);
-    c->timings.steps = c->step_seconds;
-    c->timings.n_steps = 0;
+    denoiser q = {.c = c, .d = d, .room = d->evaluations + 16};
+    if (!d->before) {
+        free(c->step_seconds);
+        c->step_seconds = calloc((size_t)q.room, sizeof *c->step_seconds);
+        c->timings.steps = c->step_seconds;
+        c->timings.n_steps = 0;
+    }
     if (!c->step_seconds) {
         sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %d steps", q.room);
         return;
@@ -163,17 +171,42 @@ static void decode(sd_ctx *c, sd_drawing *d)
 
 /* --------------------------------------------------------------------------------- the pipeline */
 
-sd_status sd_run_pipeline(sd_ctx *c, const sd_params *params, sd_image *images)
+static void draw(sd_ctx *c, sd_drawing *d)
 {
-    sd_drawing d = {0};
-    sd_drawing_resolve(c, &d, params);     /* defaults filled in, everything checked */
-    sd_drawing_prepare(c, &d);             /* sizes, the sampler, memory */
-    encode_prompts(c, &d);                 /* text -> [G B,77,width] */
-    sd_drawing_begin(c, &d);               /* noise, or a picture and noise -> latents [B,C,h,w] */
-    denoise(c, &d);                        /* latents -> latents */
-    decode(c, &d);                         /* latents -> pictures [B,3,H,W] in [0,1] */
-    sd_drawing_finish(c, &d, images);      /* ... -> bytes, pasted into the picture that was edited */
+    encode_prompts(c, d);                  /* text -> [G B,77,width] */
+    sd_drawing_begin(c, d);                /* noise, or a picture and noise -> latents [B,C,h,w] */
+    denoise(c, d);                         /* latents -> latents */
+}
+
+static void hand_out_latents(sd_ctx *c, const sd_drawing *d, float *latents, size_t count)
+{
+    size_t n = (size_t)d->B * d->n;
+    if (c->err.status) return;
+    if (count != n) sd_fail(&c->err, SD_ERR_ARG, "the latents of this run are %zu numbers, not %zu", n, count);
+    else memcpy(latents, d->latents, n * sizeof *latents);
+}
+
+sd_status sd_run_pipeline(sd_ctx *c, const sd_params *params, sd_image *images, float *latents, size_t count)
+{
+    sd_drawing part[2] = {{.before = 0}, {.before = 0}}, *d = &part[0];
+    sd_drawing_resolve(c, d, params);      /* defaults filled in, everything checked */
+    sd_drawing_prepare(c, d);              /* sizes, the sampler, memory */
+    if (d->followed) sd_drawing_prepare_refiner(c, part, params);
+    draw(c, d);
+    if (d->followed && !c->err.status) {   /* a second model goes on */
+        sd_drawing_take_over(c, &part[1], d);
+        d = &part[1];
+        draw(c, d);
+    }
+    if (latents) {
+        hand_out_latents(c, d, latents, count);
+    } else {
+        decode(c, d);                      /* latents -> pictures [B,3,H,W] in [0,1] */
+        sd_drawing_finish(c, d, images);   /* ... -> bytes, pasted into the picture that was edited */
+    }
+    sd_use_refiner(c, false);
     sd_trace_prefix(&c->run, "%s", "");
-    sd_drawing_free(&d);
+    sd_drawing_free(&part[0]);
+    sd_drawing_free(&part[1]);
     return c->err.status;
 }

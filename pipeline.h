@@ -12,7 +12,9 @@ struct sd_ctx {
     sd_error broken;             /* why the context could not be opened: every call returns that. SD_OK: it is open */
     sd_halt halt;
     int depth;                   /* running calls: more than one if a callback makes a call */
-    sd_model model;
+    sd_model model;              /* the one that is in use */
+    sd_model refiner;            /* the other one */
+    bool has_refiner, refines;   /* refines: the two have changed places */
     sd_run run;
     sd_cpu cpu;                  /* what run.device points to */
     bool rehearsing;             /* stages run only with the null backend: names and shapes, no numbers */
@@ -54,8 +56,12 @@ sd_status sd_run_decode(sd_ctx *c, int batch, int h, int w, const float *latents
  * traced names, "vae." unless a run encodes two pictures. */
 sd_status sd_run_encode(sd_ctx *c, const char *prefix, int batch, int h, int w, const float *picture, float *moments);
 
-/* The body of sd_generate; images NULL: no pictures are handed out. */
-sd_status sd_run_pipeline(sd_ctx *c, const sd_params *params, sd_image *images);
+/* The body of sd_generate; images NULL: no pictures are handed out. latents not NULL: the last latents go there, and
+ * nothing is decoded; SD_ERR_ARG unless they are `count` numbers. */
+sd_status sd_run_pipeline(sd_ctx *c, const sd_params *params, sd_image *images, float *latents, size_t count);
+/* pipeline_parts.c: opens the second model; exchanges the two, and the weights of the one that rests leave memory. */
+sd_status sd_open_refiner(sd_ctx *c, const sd_options *o, const char *merges);
+void sd_use_refiner(sd_ctx *c, bool yes);
 /* Does the sampler decide while it runs how many evaluations there are? */
 bool sd_run_is_open_ended(sd_ctx *c, const sd_params *params);
 /* sd_trace_list within another call; fn may be NULL. */

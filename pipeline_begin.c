@@ -110,7 +110,12 @@ static void first_latents(sd_drawing *d, bool from_noise)
  * [StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline.prepare_latents]. */
 void sd_drawing_begin(sd_ctx *c, sd_drawing *d)
 {
-    if (sd_drawing_done(c, d) || sd_drawing_open_streams(c, d) || fill_planes(c, d, false)) return;
+    if (sd_drawing_done(c, d) || sd_drawing_open_streams(c, d)) return;
+    if (d->p.latents) {   /* another run began them */
+        memcpy(d->latents, d->p.latents, (size_t)d->B * d->n * sizeof *d->latents);
+        return;
+    }
+    if (fill_planes(c, d, false)) return;
     bool from_noise = !d->edit.active || d->task->from_noise || (d->edit.masked && d->edit.strength == 1);
     bool knows_masks = sd_task_has(d->task, SD_PLANE_MASK);
     bool needs_latents = d->edit.active && (!from_noise || (d->edit.masked && !knows_masks));

@@ -32,6 +32,9 @@ typedef struct sd_drawing {
     float *image_latents;           /* [n_image_latents,C,h,w] */
     float *planes;                  /* [channels - C,h,w], what the UNet sees beside the latents */
     float *mask;                    /* [h,w], 1 where it is repainted */
+    /* What two models draw together are two parts. */
+    int before, evaluations;        /* evaluations of the part before this one; of the whole run, 0: not known */
+    bool followed;                  /* another part goes on with the latents */
 } sd_drawing;
 
 /* Is nothing left to do, after an error or because a black mask keeps the whole picture? */
@@ -43,6 +46,18 @@ void sd_drawing_prepare(sd_ctx *c, sd_drawing *d);                            /*
 void sd_drawing_begin(sd_ctx *c, sd_drawing *d);                              /* pipeline_begin.c */
 void sd_drawing_finish(sd_ctx *c, const sd_drawing *d, sd_image *images);     /* pipeline_finish.c */
 void sd_drawing_free(sd_drawing *d);
+
+/* ---- pipeline_parts.c: runs in parts
+ * Fills in where a refiner takes over, and checks where the run begins and ends; latents: how many numbers they are. */
+sd_status sd_resolve_part(sd_ctx *c, sd_params *p, bool masked, size_t latents);
+/* Which part of its steps a run with these resolved parameters takes. */
+sd_sampler_part sd_part_of(const sd_params *p);
+/* Makes the drawing end where the refiner takes over, if there is one. */
+void sd_drawing_cut(const sd_ctx *c, sd_drawing *d);
+/* Resolves and prepares part[1], the refiner's, when part[0] has been prepared. */
+void sd_drawing_prepare_refiner(sd_ctx *c, sd_drawing part[2], const sd_params *given);
+/* From now on the refiner draws: with the generators of the part before. */
+void sd_drawing_take_over(sd_ctx *c, sd_drawing *d, sd_drawing *base);
 
 /* ---- parts of the steps
  * pipeline_guidance.c: the first B of the predictions become the guided ones. */

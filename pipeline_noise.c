@@ -30,15 +30,12 @@ sd_status sd_drawing_open_streams(sd_ctx *c, sd_drawing *d)
 {
     sd_stream_options o = {.seed = d->p.seed, .generators = d->p.seed_per_image ? d->B : 0, .on_draw = report_draw,
                            .user = c};
+    if (d->rng) return SD_OK;   /* they are those of the part before */
     if (sd_open_stream(c, &d->rng, d->p.rng, &o)) return c->err.status;
     d->sampler_rng = d->rng;
     if (!d->p.sampler_rng) return SD_OK;
-    double least = INFINITY, most = 0;   /* the range of the sampler's noise levels, which a Brownian path needs */
-    for (int i = 0; i <= sd_sampler_count(d->sampler); i++) {
-        double sigma = sd_sampler_sigma(d->sampler, i);
-        if (sigma > 0) least = fmin(least, sigma);
-        most = fmax(most, sigma);
-    }
+    double least, most;   /* the range of noise levels, which a Brownian path needs */
+    sd_sampler_span(d->sampler, &least, &most);
     sd_stream *s;
     if (sd_open_stream(c, &s, d->p.sampler_rng, &o)) return c->err.status;
     d->sampler_rng = s;

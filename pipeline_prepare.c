@@ -87,13 +87,15 @@ static sd_status allocate(sd_ctx *c, sd_drawing *d)
 /* Image to image takes the last int(steps * strength) steps [StableDiffusionImg2ImgPipeline.get_timesteps]. */
 static sd_status make_sampler(sd_ctx *c, sd_drawing *d)
 {
-    int steps = d->p.sampling.steps, taken = d->edit.active ? (int)(steps * d->edit.strength) : steps;
+    sd_sampler_part part = sd_part_of(&d->p);
     if (d->edit.active && sd_method_is_open_ended(d->levels.method))
         return sd_fail(&c->err, SD_ERR_ARG, "%s cannot begin from a picture: its noise levels are not known before",
                        sd_method_name(d->levels.method));
     /* StableDiffusionInpaintPipeline's constructor; the other pipelines leave it as it is. */
     if (d->edit.masked) d->levels.skip_prk_steps = true;
-    return sd_sampler_new_from(&d->sampler, &d->levels, steps, steps - taken, &c->err);
+    if (sd_sampler_new_part(&d->sampler, &d->levels, d->p.sampling.steps, &part, &c->err)) return c->err.status;
+    d->evaluations = sd_sampler_count(d->sampler);
+    return SD_OK;
 }
 
 void sd_drawing_prepare(sd_ctx *c, sd_drawing *d)

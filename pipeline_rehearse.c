@@ -146,7 +146,7 @@ static sd_status walk(sd_ctx *c, const sd_params *p, rehearsal *r)
     c->random_draw = NULL;
     c->step = NULL;
     c->step_seconds = NULL;
-    sd_run_pipeline(c, p, NULL);
+    sd_run_pipeline(c, p, NULL, NULL, 0);
     free(c->step_seconds);
     sd_trace_abort(t);
     c->run.trace = own_trace;

@@ -163,6 +163,7 @@ sd_status sd_resolve(sd_ctx *c, const sd_params *params, sd_params *out, sd_sche
                        c->model.unet->cfg.out_channels,
                        out->height / scale, out->width / scale, latents, p->noise_count);
     if (p->noise && sd_check_numbers(c, "the initial noise", p->noise, latents)) return c->err.status;
+    if (sd_resolve_part(c, out, edit ? edit->masked : p->edit.mask != NULL, latents)) return c->err.status;
     if (!out->prompt) out->prompt = "";
     if (!out->negative_prompt && !c->model.zeros_for_no_negative) out->negative_prompt = "";
     out->sampling.sampler = sd_method_full_name(s->method, s->program);
@@ -186,6 +187,7 @@ sd_status sd_resolve(sd_ctx *c, const sd_params *params, sd_params *out, sd_sche
 void sd_drawing_resolve(sd_ctx *c, sd_drawing *d, const sd_params *params)
 {
     sd_resolve(c, params, &d->p, &d->levels, &d->edit);
+    sd_drawing_cut(c, d);
 }
 
 sd_status sd_resolve_params(sd_ctx *c, const sd_params *params, sd_params *resolved)
@@ -194,7 +196,8 @@ sd_status sd_resolve_params(sd_ctx *c, const sd_params *params, sd_params *resol
     sd_params p;
     sd_sampler *sampler = NULL;   /* is made only because that checks lists of levels */
     if (!sd_begin(c) && !sd_check_not_null(c, "resolved", resolved) && !sd_resolve(c, params, &p, &s, NULL)
-        && !sd_sampler_new(&sampler, &s, p.sampling.steps, &c->err)) {
+        && !sd_sampler_new_part(&sampler, &s, p.sampling.steps, &(sd_sampler_part){sd_part_of(&p).first, 0, 1},
+                                &c->err)) {
         size_t size = params->size;   /* of the caller's sd_params, so of *resolved too */
         sd_copy_struct(resolved, size, &p, sizeof p);
         resolved->size = size;

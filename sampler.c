@@ -255,14 +255,32 @@ static sd_status cut(sd_sampler *s, const sd_sampler_part *p, sd_eval *where, sd
     return SD_OK;
 }
 
+static void find_span(sd_sampler *s)
+{
+    s->least = INFINITY;
+    s->most = 0;
+    for (int i = 0; i <= s->count; i++) {
+        double sigma = s->evals[i].sigma;
+        if (sigma > 0) s->least = fmin(s->least, sigma);
+        s->most = fmax(s->most, sigma);
+    }
+}
+
+void sd_sampler_span(const sd_sampler *s, double *least, double *most)
+{
+    *least = s->least;
+    *most = s->most;
+}
+
 static sd_status rehearse_part(sd_sampler *s, const sd_sampler_part *part, sd_error *e)
 {
+    bool whole = part->start == 0 && part->end == 1;
     sd_eval end = {-1, 0, 0};
-    if (part->start > 0 || part->end < 1) {
-        s->first = 0;
-        if (rehearse(s, e) || cut(s, part, &end, e)) return e->status;
-    }
+    if (!whole) s->first = 0;
     if (rehearse(s, e)) return e->status;
+    find_span(s);
+    if (whole) return check_levels(s, e);
+    if (cut(s, part, &end, e) || rehearse(s, e)) return e->status;
     if (end.timestep >= 0) s->evals[s->count] = end;
     return check_levels(s, e);
 }

@@ -144,6 +144,9 @@ double sd_sampler_sigma(const sd_sampler *s, int i);     /* sqrt((1-a)/a); i = c
 double sd_sampler_alpha(const sd_sampler *s, int i);     /* a = alphas_cumprod at that level */
 double sd_sampler_init_sigma(const sd_sampler *s);       /* init_noise_sigma: initial latents = noise times this */
 
+/* The least sigma above zero and the greatest; of a part, those of the whole run. */
+void sd_sampler_span(const sd_sampler *s, double *least, double *most);
+
 /* x0 with the noise of evaluation i's level, as evaluation i would see it. In the middle of a step it is the level of
  * the step's end, as in diffusers. */
 void sd_sampler_add_noise(const sd_sampler *s, int i, float *out, const float *x0, const float *noise, size_t n);

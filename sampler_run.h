@@ -43,6 +43,7 @@ struct sd_sampler {
     float *alphas;       /* [train_steps] alphas_cumprod, bit for bit diffusers' */
     sd_eval *evals;      /* [count + 1] what the UNet gets; the last is where the run ends */
     int count, room;
+    double least, most;  /* sigmas of the whole run, the least above zero */
     int vectors;         /* how many the sampler needs */
     bool draws;          /* does it draw noise? */
     bool kdiffusion;     /* k-diffusion's conventions, which ComfyUI and A1111 share, instead of diffusers' */

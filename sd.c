@@ -215,7 +215,8 @@ static sd_status open_all(sd_ctx *c, const sd_options *o)
     char merges[4096];
     const sd_model_request q = {.path = o->model ? o->model : path, .options = o, .merges = find_merges(merges),
                                 .log = &c->log};
-    return sd_model_open(&c->model, &q, &c->err);
+    if (sd_model_open(&c->model, &q, &c->err) || !o->refiner) return c->err.status;
+    return sd_open_refiner(c, o, q.merges);
 }
 
 /* Takes over the caller's options, which may come from another version of sd.h; NULL: the defaults. */
@@ -264,6 +265,7 @@ void sd_close(sd_ctx *c)
     free(c->run.profile);
     sd_run_free(&c->run);
     sd_model_close(&c->model);
+    sd_model_close(&c->refiner);
     free(c->step_seconds);
     free(c);
 }
@@ -364,7 +366,14 @@ sd_status sd_generate(sd_ctx *c, const sd_params *params, sd_image *images)
     const char *filter;
     for (int i = 0; (filter = sd_trace_strict_filter(c->run.trace, i)) && !c->err.status; i++)
         sd_rehearse(c, params, filter, NULL, NULL);
-    if (!c->err.status) sd_run_pipeline(c, params, images);
+    if (!c->err.status) sd_run_pipeline(c, params, images, NULL, 0);
+    return sd_end(c);
+}
+
+sd_status sd_generate_latents(sd_ctx *c, const sd_params *params, float *latents, size_t count)
+{
+    if (!sd_begin(c) && !sd_check_not_null(c, "params", params) && !sd_check_not_null(c, "latents", latents))
+        sd_run_pipeline(c, params, NULL, latents, count);
     return sd_end(c);
 }
 

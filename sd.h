@@ -512,6 +512,10 @@ typedef struct sd_timings {
 /* Draws params->batch pictures; images has room for that many. Free each with sd_image_free. Pixels are
  * round(255*clamp(x/2+1/2)), halves to even, as diffusers rounds. */
 SD_API sd_status sd_generate(sd_ctx *ctx, const sd_params *params, sd_image *images);
+/* The same, but what comes back is the last latents, [batch,C,height/8,width/8] (`count` floats), times the VAE's
+ * scaling_factor as the UNet sees them; nothing is decoded. With sampling.denoising_end they are noisy still, and
+ * another run, of this or another model, can go on with them. */
+SD_API sd_status sd_generate_latents(sd_ctx *ctx, const sd_params *params, float *latents, size_t count);
 #define sd_get_timings(ctx, timings) sd_get_timings_sized((ctx), (timings), sizeof(sd_timings))
 SD_API void sd_get_timings_sized(const sd_ctx *ctx, sd_timings *timings, size_t size);
 

@@ -18,7 +18,7 @@ typedef struct listener {
 } listener;
 
 struct sd_trace {
-    char prefix[PREFIX_BYTES];
+    char owner[PREFIX_BYTES / 8], prefix[PREFIX_BYTES];
     listener *list;
     int n;
     sd_error err;                /* the first error; it sticks, as the run's does */
@@ -113,6 +113,11 @@ void sd_trace_prefix(sd_run *r, const char *fmt, ...)
     va_end(ap);
 }
 
+void sd_trace_owner(sd_run *r, const char *owner)
+{
+    if (r->trace) snprintf(r->trace->owner, sizeof r->trace->owner, "%s", owner);
+}
+
 /* Makes an error of the trace one of the run; the trace keeps it for sd_trace_finish. */
 static void pass_on(sd_run *r) { sd_fail(r->err, r->trace->err.status, "%s", r->trace->err.text); }
 
@@ -123,7 +128,7 @@ static bool wanted(sd_run *r, char name[NAME_BYTES], const char *fmt, va_list ap
     bool any = false;
     if (!sd_ok(r)) return false;
     if (t->err.status == SD_OK) {
-        int at = snprintf(name, NAME_BYTES, "%s", t->prefix),
+        int at = snprintf(name, NAME_BYTES, "%s%s", t->owner, t->prefix),
             n = vsnprintf(name + at, (size_t)(NAME_BYTES - at), fmt, ap);
         if (n < 0 || n >= NAME_BYTES - at)
             sd_fail(&t->err, SD_ERR_ARG, "a traced name is longer than %d bytes: %.100s...", NAME_BYTES - 1, name);

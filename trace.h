@@ -45,6 +45,8 @@ sd_status sd_trace_to_file(sd_trace **out, const char *filter, const char *path,
 /* ---- for code that computes tensors
  * The prefix of every name from now on: "step.3.unet." */
 void sd_trace_prefix(sd_run *r, const char *fmt, ...) SD_PRINTF(2, 3);
+/* What stands before that, until it is changed: "refiner."; "": nothing. */
+void sd_trace_owner(sd_run *r, const char *owner);
 
 bool sd_traces(const sd_run *r);         /* is anybody looking? */
 bool sd_trace_writes(const sd_run *r);   /* ... and may change what it sees? */

@@ -1,0 +1,150 @@
+/* pipeline_parts.c - floor 6: runs that begin or end in the middle, and runs of two models, which are two such parts:
+ * the first model draws down to a noise level, and the refiner goes on from there [Podell et al. 2023, section 2.5;
+ * Balaji et al. 2022, "eDiff-I"; diffusers' "ensemble of expert denoisers"]. */
+#include "params.h"
+#include "pipeline_drawing.h"
+
+#include <math.h>
+
+/* ------------------------------------------------------------------------------------- two models */
+
+/* Both must mean the same by latents, for these go from one to the other as they are. */
+static sd_status check_latents_fit(const sd_model *base, const sd_model *refiner, sd_error *e)
+{
+    const sd_vae_config *a = &base->vae->cfg, *b = &refiner->vae->cfg;
+    int ours = base->unet->cfg.out_channels, others = refiner->unet->cfg.out_channels;
+    if (ours && others && ours != others)
+        return sd_fail(e, SD_ERR_SHAPE, "the model has %d latent channels, the refiner %d: it cannot go on with them", ours,
+                       others);
+    if (!a->levels || !b->levels) return SD_OK;
+    if (sd_vae_scale(a) != sd_vae_scale(b) || fabs(a->scaling_factor - b->scaling_factor) > 1e-6 * a->scaling_factor)
+        return sd_fail(e, SD_ERR_SHAPE, "the model's latents are 1/%d of the picture, times %g, and the refiner's 1/%d, "
+                       "times %g: it cannot go on with them", sd_vae_scale(a), a->scaling_factor, sd_vae_scale(b),
+                       b->scaling_factor);
+    return SD_OK;
+}
+
+sd_status sd_open_refiner(sd_ctx *c, const sd_options *o, const char *merges)
+{
+    sd_options own = *o;   /* parts that replace the model's are not for the refiner, but for what decodes in the end */
+    own.unet = own.text_encoder = own.text_encoder_2 = own.tokenizer = own.config = NULL;
+    const sd_model_request q = {.path = o->refiner, .options = &own, .merges = merges, .log = &c->log};
+    if (sd_model_open(&c->refiner, &q, &c->err)) return c->err.status;
+    c->has_refiner = true;
+    sd_logf(&c->log, SD_LOG_DETAIL, "the refiner is %s", c->refiner.path);
+    return check_latents_fit(&c->model, &c->refiner, &c->err);
+}
+
+void sd_use_refiner(sd_ctx *c, bool yes)
+{
+    if (yes == c->refines) return;
+    sd_model now = c->refiner;
+    sd_model_rest(&c->model);
+    c->refiner = c->model;
+    c->model = now;
+    c->refines = yes;
+}
+
+/* ------------------------------------------------------------------------------------------- parts */
+
+static bool is_given(double share) { return share != SD_DEFAULT; }
+
+static bool has_refiner(const sd_ctx *c, const sd_params *p)
+{
+    return c->has_refiner && !c->refines && p->sampling.refiner_at < 1;
+}
+
+static sd_status check_refiner(sd_ctx *c, sd_params *p)
+{
+    bool second = c->has_refiner && !c->refines;
+    if (is_given(p->sampling.refiner_at) && !c->has_refiner)
+        return sd_fail(&c->err, SD_ERR_ARG, "a refiner is to take over at %g, but none was opened", p->sampling.refiner_at);
+    if (second && !is_given(p->sampling.refiner_at)) p->sampling.refiner_at = 0.8;
+    if (second && !(p->sampling.refiner_at > 0))
+        return sd_fail(&c->err, SD_ERR_ARG, "the refiner must take over after 0, and from 1 on it does nothing, not at %g",
+                       p->sampling.refiner_at);
+    return SD_OK;
+}
+
+sd_status sd_resolve_part(sd_ctx *c, sd_params *p, bool masked, size_t latents)
+{
+    bool starts = is_given(p->sampling.denoising_start) && p->sampling.denoising_start > 0;
+    if (check_refiner(c, p)) return c->err.status;
+    if (starts != (p->latents != NULL))
+        return sd_fail(&c->err, SD_ERR_ARG, "%s", starts
+                       ? "a run that starts in the middle needs the latents of the run before it"
+                       : "latents of another run were given, but not after which share of the run: the denoising start");
+    if (p->latents && p->edit.init)
+        return sd_fail(&c->err, SD_ERR_ARG, "latents of another run and a picture were given: a run begins from one of them");
+    if (p->latents && p->latents_count != latents)
+        return sd_fail(&c->err, SD_ERR_ARG, "the latents of the run before this one must be %zu numbers, not %zu", latents,
+                       p->latents_count);
+    if (p->latents && sd_check_numbers(c, "the latents of the run before this one", p->latents, latents))
+        return c->err.status;
+    bool ends = is_given(p->sampling.denoising_end) && p->sampling.denoising_end < 1;
+    if (masked && (ends || has_refiner(c, p)))
+        return sd_fail(&c->err, SD_ERR_UNSUPPORTED, "with a mask a run cannot end in the middle, nor a refiner go on: only "
+                       "the whole run puts the kept part back");
+    return SD_OK;
+}
+
+sd_sampler_part sd_part_of(const sd_params *p)
+{
+    const sd_sampling_params *s = &p->sampling;
+    int first = p->edit.init ? s->steps - (int)(s->steps * p->edit.strength) : 0;
+    return (sd_sampler_part){first, is_given(s->denoising_start) ? s->denoising_start : 0,
+                             is_given(s->denoising_end) ? s->denoising_end : 1};
+}
+
+void sd_drawing_cut(const sd_ctx *c, sd_drawing *d)
+{
+    if (c->err.status || !has_refiner(c, &d->p)) return;
+    d->followed = true;
+    d->p.sampling.denoising_end = d->p.sampling.refiner_at;
+}
+
+/* What the refiner is to do: the same as the model, but from the model's latents on. It has its own scheduler, read as
+ * the same sampler, for the latents' scale depends on that; and its own prediction. */
+static sd_status params_of_refiner(sd_ctx *c, sd_params *out, const sd_params *given, const sd_drawing *base)
+{
+    if (sd_params_take(out, given, &c->err)) return c->err.status;
+    out->sampling.denoising_start = base->p.sampling.refiner_at;
+    out->sampling.refiner_at = SD_DEFAULT;
+    out->sampling.steps = base->p.sampling.steps;
+    out->sampling.sampler = base->p.sampling.sampler;
+    if (!out->sampling.schedule && !out->sampling.sigmas && !out->sampling.timesteps)
+        out->sampling.schedule = sd_method_schedule(given->sampling.sampler ? given->sampling.sampler : "");
+    out->sampling.prediction = NULL;
+    out->guidance.scale = base->p.guidance.scale;
+    out->width = base->p.width;
+    out->height = base->p.height;
+    out->edit.init = out->edit.mask = NULL;
+    out->noise = NULL;
+    out->latents = base->latents;   /* zeros until they are drawn */
+    out->latents_count = (size_t)base->B * base->n;
+    return SD_OK;
+}
+
+void sd_drawing_prepare_refiner(sd_ctx *c, sd_drawing part[2], const sd_params *given)
+{
+    sd_params p;
+    if (c->err.status || params_of_refiner(c, &p, given, &part[0])) return;
+    sd_use_refiner(c, true);
+    sd_drawing_resolve(c, &part[1], &p);
+    sd_drawing_prepare(c, &part[1]);
+    sd_use_refiner(c, false);
+    if (c->err.status) return;
+    part[1].before = sd_sampler_count(part[0].sampler);
+    part[0].evaluations = part[1].evaluations = part[1].before + sd_sampler_count(part[1].sampler);
+}
+
+/* One generator draws for both, as two pipelines of diffusers do that are called with one generator. */
+void sd_drawing_take_over(sd_ctx *c, sd_drawing *d, sd_drawing *base)
+{
+    sd_use_refiner(c, true);
+    d->rng = base->rng;
+    d->sampler_rng = base->sampler_rng;
+    base->rng = base->sampler_rng = NULL;
+    d->edit = base->edit;   /* how the picture is handed out */
+    base->edit = (sd_edit){0};
+}
