@@ -87,6 +87,32 @@ void sdk_spec_quick_gelu(float *y, const float *x, size_t n)
         y[i] = (float)quick_gelu1(x[i]);
 }
 
+static void relu(float *y, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = x[i] < 0 ? 0 : x[i];
+}
+
+/* 3 tanh(x/3), what a TAESD does to latents first [madebyollin/taesd, Clamp] */
+void sdk_spec_soft_clamp(float *y, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = (float)(3 * tanh((double)x[i] / 3));
+}
+
+/* In float, as torch computes them: each rounds once. */
+void sdk_spec_to_unit(float *y, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = (x[i] + 1) * 0.5f;
+}
+
+void sdk_spec_from_unit(float *y, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = 2 * x[i] - 1;
+}
+
 /* geglu(v, g) = v gelu(g) [Shazeer 2020] */
 void sdk_spec_geglu(float *y, const float *value, const float *gate, size_t n)
 {

@@ -78,6 +78,10 @@ typedef struct sd_kern {
     void (*silu)(float *y, const float *x, size_t n);            /* x / (1 + e^-x) */
     void (*gelu)(float *y, const float *x, size_t n);            /* x Phi(x) = x (1 + erf(x/sqrt 2)) / 2 */
     void (*quick_gelu)(float *y, const float *x, size_t n);      /* x / (1 + e^(-1.702 x)) */
+    void (*relu)(float *y, const float *x, size_t n);            /* x, or 0 where x < 0; NaN stays */
+    void (*soft_clamp)(float *y, const float *x, size_t n);      /* 3 tanh(x/3), in [-3,3] */
+    void (*to_unit)(float *y, const float *x, size_t n);         /* (x + 1)/2: from [-1,1] to [0,1] */
+    void (*from_unit)(float *y, const float *x, size_t n);       /* 2x - 1: the other way round */
     void (*geglu)(float *y, const float *value, const float *gate, size_t n);   /* value * gelu(gate) */
     void (*softmax)(float *x, size_t n, float scale);            /* x_i = e^(scale(x_i - max)) / sum, in place */
 

@@ -4,6 +4,7 @@
  * object has one external symbol, its table. kernels.c says what every entry computes; docs/PROOF.md and
  * tests/test_kernels.c bound the error against it. Elements are treated alike wherever they are in a row, so results do
  * not depend on how a caller cuts its rows; only `sums` and `softmax` add across a row. */
+#include "kernels_spec.h"
 #include "simd_rows.h"
 
 #include <math.h>
@@ -519,6 +520,10 @@ const sd_kern TABLE = {
     .silu = silu,
     .gelu = gelu,
     .quick_gelu = quick_gelu,
+    .relu = relu,
+    .soft_clamp = sdk_spec_soft_clamp,
+    .to_unit = sdk_spec_to_unit,
+    .from_unit = sdk_spec_from_unit,
     .geglu = geglu,
     .softmax = softmax,
     .softmax_piece = softmax_piece,

@@ -8,6 +8,9 @@
 void sdk_spec_silu(float *y, const float *x, size_t n);
 void sdk_spec_gelu(float *y, const float *x, size_t n);
 void sdk_spec_quick_gelu(float *y, const float *x, size_t n);
+void sdk_spec_soft_clamp(float *y, const float *x, size_t n);
+void sdk_spec_to_unit(float *y, const float *x, size_t n);
+void sdk_spec_from_unit(float *y, const float *x, size_t n);
 void sdk_spec_geglu(float *y, const float *value, const float *gate, size_t n);
 void sdk_spec_sums(double *sum, double *sum_sq, const float *x, size_t n);
 void sdk_spec_norm_affine(float *y, const float *x, double mean, double rstd, const float *g, const float *b, size_t n);
@@ -32,8 +35,9 @@ static inline double sdk_join_sums(double *s)
 
 /* These have the same bits however they are computed. */
 #define SDK_SPEC_ROWS \
-    .widen_f16 = widen_f16, .widen_bf16 = widen_bf16, .add = add, .column_sums = column_sums, .softmax = softmax, \
+    .widen_f16 = widen_f16, .widen_bf16 = widen_bf16, .add = add, .column_sums = column_sums, .softmax = softmax, .relu = relu, \
     .silu = sdk_spec_silu, .gelu = sdk_spec_gelu, .quick_gelu = sdk_spec_quick_gelu, .geglu = sdk_spec_geglu, \
+    .soft_clamp = sdk_spec_soft_clamp, .to_unit = sdk_spec_to_unit, .from_unit = sdk_spec_from_unit, \
     .sums = sdk_spec_sums, .norm_affine = sdk_spec_norm_affine, .affine = sdk_spec_affine,
 
 #endif

@@ -351,7 +351,8 @@ sd_tensor sd_layer_norm(sd_run *r, sd_tensor x, const sd_tensor *g, const sd_ten
 
 static void activate(sd_run *r, sd_tensor y, sd_tensor x, sd_act act)
 {
-    static const char *const names[] = {"", "silu", "gelu", "quick_gelu"};
+    static const char *const names[] = {"", "silu", "gelu", "quick_gelu", "relu", "soft_clamp", "to_unit",
+                                        "from_unit"};
     if (!go(r)) return;
     COMPUTE(r, act, (r, y, x, act), .name = names[act], .y = y, .in = {x});
 }

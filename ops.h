@@ -29,7 +29,10 @@ typedef struct sd_tensor {
                           * kept of a weight is kept under id and version */
 } sd_tensor;
 
-typedef enum sd_act { SD_ACT_NONE = 0, SD_ACT_SILU, SD_ACT_GELU, SD_ACT_QUICK_GELU } sd_act;
+typedef enum sd_act {
+    SD_ACT_NONE = 0, SD_ACT_SILU, SD_ACT_GELU, SD_ACT_QUICK_GELU, SD_ACT_RELU,
+    SD_ACT_SOFT_CLAMP, SD_ACT_TO_UNIT, SD_ACT_FROM_UNIT   /* of a TAESD; kernels.h has the formulas */
+} sd_act;
 
 /* enlarge: convolve the picture enlarged to twice its size, each pixel standing for 2x2, without making that picture */
 typedef struct sd_conv { int stride, pad_top, pad_left, pad_bottom, pad_right; bool enlarge; } sd_conv;

@@ -330,14 +330,15 @@ static void cpu_act(sd_run *r, sd_tensor y, sd_tensor x, sd_act act)
 {
     const sd_cpu *cpu = sd_cpu_of(r);
     const sd_kern *k = cpu->kern;
-    void (*fn)(float *, const float *, size_t) = act == SD_ACT_SILU ? k->silu : act == SD_ACT_GELU ? k->gelu
-        : k->quick_gelu;
+    void (*const kernels[])(float *, const float *, size_t) = {
+        [SD_ACT_SILU] = k->silu, [SD_ACT_GELU] = k->gelu, [SD_ACT_QUICK_GELU] = k->quick_gelu, [SD_ACT_RELU] = k->relu,
+        [SD_ACT_SOFT_CLAMP] = k->soft_clamp, [SD_ACT_TO_UNIT] = k->to_unit, [SD_ACT_FROM_UNIT] = k->from_unit};
     size_t n = (size_t)sd_numel(&x);
     int tasks = (int)((n + CHUNK - 1) / CHUNK);
 #pragma omp parallel for num_threads(cpu->threads) if (n > SMALL / 4)
     for (int i = 0; i < tasks; i++) {
         size_t at = (size_t)i * CHUNK;
-        fn(sd_f32(y) + at, sd_f32(x) + at, min_size(CHUNK, n - at));
+        kernels[act](sd_f32(y) + at, sd_f32(x) + at, min_size(CHUNK, n - at));
     }
 }
 

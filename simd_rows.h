@@ -45,6 +45,12 @@ static void add(float *y, const float *x, size_t n)
         put(y + i, n - i, v_add(get(y + i, n - i), get(x + i, n - i)));
 }
 
+static void relu(float *y, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i += VL)
+        put(y + i, n - i, v_zero_below(get(x + i, n - i), v_set1(0), get(x + i, n - i)));
+}
+
 /* Adds row after row for each column, as the specification does: the same bits. */
 static void column_sums(double *sum, double *sum_sq, const float *x, size_t rows, size_t n)
 {

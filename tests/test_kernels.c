@@ -177,6 +177,7 @@ static long double phi(long double x)
 static double true_silu(double x) { return (double)(x / (1 + expl(-(long double)x))); }
 static double true_quick_gelu(double x) { return (double)(x / (1 + expl(-1.702L * x))); }
 static double true_gelu(double x) { return (double)(x * phi(x)); }
+static double true_relu(double x) { return x < 0 ? 0 : x; }
 static double tanh_gelu(double x) { return 0.5 * x * (1 + tanh(0.7978845608028654 * (x + 0.044715 * x * x * x))); }
 
 /* Results below this may be flushed to zero by vector code: the exponential ends at the smallest normal float. */
@@ -193,6 +194,7 @@ static const activation activations[] = {
     {"silu", offsetof(sd_kern, silu), true_silu, 3.4},
     {"gelu", offsetof(sd_kern, gelu), true_gelu, 5.4},
     {"quick_gelu", offsetof(sd_kern, quick_gelu), true_quick_gelu, 3.5},
+    {"relu", offsetof(sd_kern, relu), true_relu, 0},
 };
 
 typedef void (*row_fn)(float *y, const float *x, size_t n);
@@ -295,6 +297,30 @@ TEST(activations_have_no_accidents_at_the_ends)
             assert_true(y[0] == 0 && !signbit(y[0]) && y[1] == 0 && signbit(y[1]));
             assert_true(y[2] == INFINITY && isnan(y[3]) && isnan(y[4]));
         }
+}
+
+/* What a TAESD does to its input and its result. */
+TEST(ranges_of_a_taesd_are_clamped_and_moved)
+{
+    enum { N = 3000 };
+    float x[N], y[N];
+    double linear = 0;
+    for (size_t i = 0; i < N; i++) x[i] = (float)(i < 1000 ? 5 * normal() : i < 2000 ? 1e-4 * normal() : 40 * normal());
+    FOR_EACH_TABLE(k) {
+        k->soft_clamp(y, x, N);
+        for (size_t i = 0; i < N; i++) {
+            long double e = expl(-2 * fabsl((long double)x[i] / 3));
+            double truth = (double)copysignl(-3 * expm1l(-2 * fabsl((long double)x[i] / 3)) / (1 + e), x[i]);
+            check(k, "soft_clamp", error_in_ulps(y[i], truth, 0), 0.501, x[i]);
+            assert_true(fabsf(y[i]) <= 3);
+            linear = fmax(linear, fabs(x[i] - truth));
+        }
+        k->to_unit(y, x, N);
+        for (size_t i = 0; i < N; i++) assert_true(y[i] == (x[i] + 1) / 2);
+        k->from_unit(y, x, N);
+        for (size_t i = 0; i < N; i++) assert_true(y[i] == x[i] * 2 - 1);
+    }
+    assert_true(linear > 30);   /* without the clamp */
 }
 
 TEST(geglu_multiplies_by_gelu_of_the_gate)
@@ -543,6 +569,10 @@ static void row_bf16(const sd_kern *k, float *y, inputs in, size_t n) { k->widen
 static void row_silu(const sd_kern *k, float *y, inputs in, size_t n) { k->silu(y, in.x, n); }
 static void row_gelu(const sd_kern *k, float *y, inputs in, size_t n) { k->gelu(y, in.x, n); }
 static void row_quick(const sd_kern *k, float *y, inputs in, size_t n) { k->quick_gelu(y, in.x, n); }
+static void row_relu(const sd_kern *k, float *y, inputs in, size_t n) { k->relu(y, in.x, n); }
+static void row_soft_clamp(const sd_kern *k, float *y, inputs in, size_t n) { k->soft_clamp(y, in.x, n); }
+static void row_to_unit(const sd_kern *k, float *y, inputs in, size_t n) { k->to_unit(y, in.x, n); }
+static void row_from_unit(const sd_kern *k, float *y, inputs in, size_t n) { k->from_unit(y, in.x, n); }
 static void row_geglu(const sd_kern *k, float *y, inputs in, size_t n) { k->geglu(y, in.x, in.m, n); }
 static void row_softmax(const sd_kern *k, float *y, inputs in, size_t n)
 {
@@ -574,7 +604,8 @@ static const struct {
 } rows_of_all_kinds[] = {
     {"widen_f16", row_f16, 0}, {"widen_bf16", row_bf16, 0}, {"silu", row_silu, 4}, {"gelu", row_gelu, 6},
     {"quick_gelu", row_quick, 4}, {"geglu", row_geglu, 7}, {"softmax", row_softmax, 6}, {"add", row_add, 0},
-    {"norm_affine", row_norm, 64}, {"affine", row_affine, 64}, {"affine+silu", row_affine_silu, 64},
+    {"relu", row_relu, 0}, {"soft_clamp", row_soft_clamp, 0}, {"to_unit", row_to_unit, 0},
+    {"from_unit", row_from_unit, 0}, {"norm_affine", row_norm, 64}, {"affine", row_affine, 64}, {"affine+silu", row_affine_silu, 64},
 };
 enum { KINDS = sizeof rows_of_all_kinds / sizeof *rows_of_all_kinds };
 
@@ -1144,6 +1175,7 @@ int main(void)
         cmocka_unit_test_setup(activations_are_right_where_networks_live, seed),
         cmocka_unit_test_setup(each_gelu_is_out_of_the_others_bounds, seed),
         cmocka_unit_test_setup(activations_have_no_accidents_at_the_ends, seed),
+        cmocka_unit_test_setup(ranges_of_a_taesd_are_clamped_and_moved, seed),
         cmocka_unit_test_setup(geglu_multiplies_by_gelu_of_the_gate, seed),
         cmocka_unit_test_setup(softmax_is_right, seed),
         cmocka_unit_test_setup(the_exponential_of_softmax_is_right, seed),

@@ -284,6 +284,30 @@ TEST(group_norm_is_over_groups_and_pixels)
         }
 }
 
+/* Long enough to be cut into pieces for threads. */
+TEST(activations_are_of_each_number)
+{
+    static const sd_act acts[] = {SD_ACT_SILU, SD_ACT_RELU, SD_ACT_SOFT_CLAMP, SD_ACT_TO_UNIT, SD_ACT_FROM_UNIT};
+    for (int k = 0; k < 2; k++)
+        for (size_t a = 0; a < SD_COUNT(acts); a++) {
+            bench b;
+            start(&b, table(k), 2);
+            sd_tensor x = random4(&b, 1, 97, 89, 7);
+            size_t n = (size_t)sd_numel(&x);
+            double *truth = malloc(n * sizeof *truth);
+            for (size_t i = 0; i < n; i++) {
+                double v = sd_f32(x)[i];
+                const double values[] = {v / (1 + exp(-v)), v < 0 ? 0 : v, 3 * tanh(v / 3), (v + 1) / 2, 2 * v - 1};
+                truth[i] = values[a];
+            }
+            sd_act_(&b.run, x, acts[a]);
+            assert_int_equal(b.err.status, SD_OK);
+            assert_true(rel_l2(sd_f32(x), truth, n) < 1.5e-7);
+            free(truth);
+            sd_run_free(&b.run);
+        }
+}
+
 TEST(layer_norm_is_over_columns)
 {
     for (int k = 0; k < 2; k++) {
@@ -541,6 +565,7 @@ int main(void)
         cmocka_unit_test(weights_of_any_type_and_alignment_give_the_same_numbers),
         cmocka_unit_test(attention_is_softmax_of_scaled_products),
         cmocka_unit_test(group_norm_is_over_groups_and_pixels),
+        cmocka_unit_test(activations_are_of_each_number),
         cmocka_unit_test(layer_norm_is_over_columns),
         cmocka_unit_test(upsampling_repeats_and_follows_the_skips_size),
         cmocka_unit_test(geglu_gates_with_the_second_half),

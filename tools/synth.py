@@ -62,6 +62,15 @@ def vae_config(channels, layers, groups, sample):
                 up_block_types=["UpDecoderBlock2D"] * n)
 
 
+def tiny_vae_config(encoder, decoder, width):
+    """A TAESD: blocks of each level on either way; width: (encoder's, decoder's) channels."""
+    return dict(_class_name="AutoencoderTiny", act_fn="relu", encoder_block_out_channels=[width[0]] * len(encoder),
+                decoder_block_out_channels=[width[1]] * len(decoder), force_upcast=False, in_channels=3,
+                latent_channels=4, latent_magnitude=3, latent_shift=0.5, num_decoder_blocks=list(decoder),
+                num_encoder_blocks=list(encoder), out_channels=3, scaling_factor=1.0, shift_factor=0.0,
+                upsample_fn="nearest", upsampling_scaling_factor=2)
+
+
 def clip_config(width, layers, heads, ff, act, pad):
     return dict(architectures=["CLIPTextModel"], attention_dropout=0.0, bos_token_id=49406, eos_token_id=49407,
                 hidden_act=act, hidden_size=width, intermediate_size=ff, layer_norm_eps=1e-5,
@@ -172,6 +181,8 @@ CONFIGS = {
     "tiny-sd-unet": unet_alone("CCC", (8, 16, 24), 1, 2, 16, 4, mid_block_type=None),
     "x4-unet": unet_alone("DCCC", (8, 16, 16, 24), 2, 2, 20, 4, linear=True, in_channels=7, num_class_embeds=10,
                           only_cross_attention=[True, True, True, False]),
+    # A TAESD alone, a few channels, ways of different widths and depths.
+    "taesd-small": dict(vae=tiny_vae_config((1, 2, 1, 2), (2, 1, 2, 1), (12, 8)), round_to="f32"),
     "lcm-unet": unet_alone("CCCD", (8, 16, 24, 24), 2, 2, 16, 4, time_cond_proj_dim=12),
 }
 
@@ -205,6 +216,8 @@ def json_files(config):
     first = {}
     if "text_encoder" in c:
         first = {"text_encoder/config.json": c["text_encoder"], **tokenizer_files("tokenizer", c["pad"])}
+    if "unet" not in c:
+        return {"vae/config.json": c["vae"]}
     if "vae" not in c:
         return {"unet/config.json": c["unet"], "scheduler/scheduler_config.json": PUBLISHED_PNDM}
     return {
@@ -294,6 +307,7 @@ GAINS = {
         (r"attn1\.to_out\.0$", 1.2), (r"attn2\.to_out\.0$", 1.4), (r"ff\.net\.0\.proj$", 1.2), (r"ff\.net\.2$", 0.6),
     ],
     "vae": [
+        (r"layers\.[0-9]+\.conv\.4$", 0.8), (r"layers\.[0-9]+(\.conv\.[02])?$", 1.35),   # of a TAESD
         (r"coder\.conv_in$", STREAM), (r"conv_out$", 1.2), (r"quant_conv$", 1.0), (r"conv1$", STREAM),
         (r"conv2$", 2.5 * STREAM), (r"conv_shortcut$", 0.8), (r"samplers\.0\.conv$", 1.0),
         (r"to_[qk]$", 1.4), (r"to_v$", 1.0), (r"to_out\.0$", 6 * STREAM),
@@ -341,14 +355,15 @@ def tensor(config, part, name, shape):
 def empty_model(config, part):
     """The library's own module without memory behind it, for its keys and shapes."""
     import torch
-    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
     c = {k: v for k, v in CONFIGS[config][part].items() if not k.startswith("_")}
     with torch.device("meta"):
         if part == "unet":
             return UNet2DConditionModel(**c)
         if part == "vae":
-            return AutoencoderKL(**c)
+            tiny = CONFIGS[config][part]["_class_name"] == "AutoencoderTiny"
+            return (AutoencoderTiny if tiny else AutoencoderKL)(**c)
         return (CLIPTextModel if part == "text_encoder" else CLIPTextModelWithProjection)(CLIPTextConfig(**c))
 
 
