@@ -48,6 +48,17 @@ static sd_status read_spelling(sd_conversion *v)
     return SD_OK;
 }
 
+/* Only a VAE has names in the files of CompVis. */
+static sd_status check_has_names(const sd_conversion *v)
+{
+    const sd_module *x;
+    for (int i = 0; v->ldm && (x = sd_convert_module(v, i)) != NULL; i++)
+        if (x->kind->part == SD_PART_VAE && ((const sd_vae *)x->net)->cfg.tiny)
+            return sd_fail(v->err, SD_ERR_UNSUPPORTED, "the model's VAE is a TAESD, for which a model's file has no "
+                           "names: write a directory, or another part alone");
+    return SD_OK;
+}
+
 /* Refuses to write over a file of the input: it is read while the output is written. */
 static sd_status check_apart(const sd_conversion *v)
 {
@@ -88,7 +99,7 @@ static sd_status check_options(sd_conversion *v)
         return sd_fail(v->err, SD_ERR_ARG, "shards are for a directory, not for %s", path);
     if (!sd_convert_module(v, 0))
         return sd_fail(v->err, SD_ERR_ARG, "the input has no %s", v->o.only ? v->o.only : "weights");
-    return check_apart(v);
+    return check_has_names(v) ? v->err->status : check_apart(v);
 }
 
 static void tell(const sd_conversion *v)

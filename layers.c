@@ -105,6 +105,9 @@ static const sd_bind_row vae_attn_rows[] = {
     VAE_ATTN_ROWS(to_out, "to_out.0", "proj_out"),
 };
 
+#define TINY_ROWS(i, name) WB(sd_tiny_w, conv[i], name, name, "oi33", "o")
+static const sd_bind_row tiny_rows[] = {TINY_ROWS(0, "conv.0"), TINY_ROWS(1, "conv.2"), TINY_ROWS(2, "conv.4")};
+
 static const sd_bind_row conv3_rows[] = {{offsetof(sd_wb, w), "weight", NULL, "oi33", 0},
                                          {offsetof(sd_wb, b), "bias", NULL, "o", 0}};
 static const sd_bind_row conv1_rows[] = {{offsetof(sd_wb, w), "weight", NULL, "oi11", 0},
@@ -156,7 +159,14 @@ static void bind_step(sd_binder *b, sd_step_w *w, const sd_step *s, const sd_net
     case SD_STEP_NORM_OUT: sd_bind(b, &w->one, norm_rows, SD_COUNT(norm_rows), hf, ldm, "o", &o); break;
     case SD_STEP_CONV1: sd_bind(b, &w->one, conv1_rows, SD_COUNT(conv1_rows), hf, ldm, "oi", (const int64_t[]){o, i});
         break;
-    default: sd_bind(b, &w->one, conv3_rows, SD_COUNT(conv3_rows), hf, ldm, "oi", (const int64_t[]){o, i}); break;
+    case SD_STEP_TINY: sd_bind(b, &w->tiny, tiny_rows, SD_COUNT(tiny_rows), hf, ldm, "oi", (const int64_t[]){o, i});
+        break;
+    case SD_STEP_RELU: break;
+    default: {
+        bool no_bias = d->tiny && (s->kind == SD_STEP_DOWN || s->kind == SD_STEP_UP);
+        sd_bind(b, &w->one, conv3_rows, SD_COUNT(conv3_rows) - no_bias, hf, ldm, "oi", (const int64_t[]){o, i});
+        break;
+    }
     }
 }
 
@@ -221,6 +231,23 @@ static sd_tensor resnet(sd_run *r, const sd_res_w *w, const sd_net_dims *d, sd_t
         sd_trace_tensor(r, shortcut, "%s.conv_shortcut", path);
     }
     sd_add_(r, h, shortcut);
+    sd_trace_tensor(r, h, "%s", path);
+    return h;
+}
+
+/* A TAESD's block [diffusers AutoencoderTinyBlock]: y = relu(conv4(relu(conv2(relu(conv0(x))))) + x) */
+static sd_tensor tiny_block(sd_run *r, const sd_tiny_w *w, sd_tensor x, const char *path)
+{
+    size_t mark = sd_mark(r);
+    sd_tensor h = x;
+    for (int i = 0; i < 3; i++) {
+        h = sd_conv2d(r, h, &w->conv[i].w, &w->conv[i].b, conv3);
+        if (i) h = sd_move_down(r, mark, h);
+        sd_trace_tensor(r, h, "%s.conv.%d", path, 2 * i);
+        if (i < 2) sd_act_(r, h, SD_ACT_RELU);
+    }
+    sd_add_(r, h, x);
+    sd_act_(r, h, SD_ACT_RELU);
     sd_trace_tensor(r, h, "%s", path);
     return h;
 }
@@ -349,7 +376,7 @@ static void up(sd_run *r, const sd_step_w *w, const sd_step *s, sd_flow *f)
     sd_trace_tensor(r, f->x, "%s", s->hf);
 }
 
-/* 3x3 convolution with stride 2. The UNet pads by 1 all round, the VAE's encoder right and bottom only. */
+/* 3x3 convolution with stride 2. UNet and TAESD pad by 1 all round, the VAE's encoder right and bottom only. */
 static void down(sd_run *r, const sd_step_w *w, const sd_step *s, const sd_net_dims *d, sd_flow *f)
 {
     sd_conv c = {.stride = 2, .pad_bottom = 1, .pad_right = 1, .pad_top = !d->pad_after, .pad_left = !d->pad_after};
@@ -373,6 +400,11 @@ static void forward_step(sd_run *r, const sd_step *s, const sd_step_w *w, const 
     case SD_STEP_RES: f->x = resnet(r, &w->res, d, f->x, f->temb, module); break;
     case SD_STEP_ATTN: transformer_(r, &w->attn, d, s, f->x, &f->context); break;
     case SD_STEP_VAE_ATTN: vae_attention_(r, &w->vae_attn, d, f->x, module); break;
+    case SD_STEP_TINY: f->x = tiny_block(r, &w->tiny, f->x, module); break;
+    case SD_STEP_RELU:
+        sd_act_(r, f->x, SD_ACT_RELU);
+        sd_trace_tensor(r, f->x, "%s", module);
+        break;
     case SD_STEP_DOWN: down(r, w, s, d, f); break;
     case SD_STEP_UP: up(r, w, s, f); break;
     case SD_STEP_NORM_OUT:
@@ -420,7 +452,7 @@ void sd_net_forward(sd_run *r, const sd_net *n, sd_flow *f, int from, int to)
         forward_step(r, s, &n->w[i], &n->dims, f);
         if (!sd_ok(r)) break;
         if (r->watch) r->watch(r->watch_user, i, f->x);
-        bool in_place = s->kind == SD_STEP_ATTN || s->kind == SD_STEP_VAE_ATTN;
+        bool in_place = s->kind == SD_STEP_ATTN || s->kind == SD_STEP_VAE_ATTN || s->kind == SD_STEP_RELU;
         if (!in_place) move_down(r, f, mark);
         if (s->push) push_skip(r, f);
     }

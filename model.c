@@ -154,8 +154,8 @@ sd_status sd_model_open(sd_model *m, const sd_model_request *q, sd_error *e)
     static const sd_clip no_text;
     unsigned parts = q->options->parts;
     int residency = q->options->residency;
-    *m = (sd_model){.parts = parts, .residency = residency, .unet = &no_unet, .vae = &no_vae, .text = &no_text,
-                    .layout = ""};
+    *m = (sd_model){.parts = parts, .residency = residency, .unet = &no_unet, .vae = &no_vae, .encoder = &no_vae,
+                    .text = &no_text, .layout = ""};
     if (parts & ~(unsigned)(SD_PART_ALL | SD_PART_SCHEDULE))
         return sd_fail(e, SD_ERR_ARG, "parts must be made of SD_PART_TOKENIZER, TEXT, UNET, VAE and SCHEDULE, not 0x%x",
                        parts);
@@ -166,7 +166,7 @@ sd_status sd_model_open(sd_model *m, const sd_model_request *q, sd_error *e)
     for (size_t i = 0; i < sd_module_place_count; i++)
         if (open_module(m, &sd_module_places[i], q, e)) return e->status;
     m->unet = network_or(m, SD_PART_UNET, &no_unet);
-    m->vae = network_or(m, SD_PART_VAE, &no_vae);
+    m->vae = m->encoder = network_or(m, SD_PART_VAE, &no_vae);
     m->text = network_or(m, SD_PART_TEXT, &no_text);
     m->tokenizer = network_or(m, SD_PART_TOKENIZER, NULL);
     if (sd_model_settle(m, e)) return e->status;

@@ -88,7 +88,8 @@ typedef struct sd_model {
     sd_module **module;            /* the same, because of binders */
     int n;
     const sd_unet_net *unet;       /* the first network of each kind; if none was opened, one that is all zero, ... */
-    const sd_vae *vae;             /* ... so that these three are never NULL */
+    const sd_vae *vae;             /* ... so that these four are never NULL. What decodes: the VAE, or a TAESD */
+    const sd_vae *encoder;         /* what encodes: the same, unless that is a TAESD without an encoder */
     const sd_clip *text;
     const sd_tokenizer *tokenizer; /* NULL: none was opened */
     const sd_module *in_use;       /* the module whose weights may be in memory */
@@ -119,6 +120,8 @@ void sd_model_close(sd_model *m);
 
 /* SD_ERR_ARG unless all these parts were opened. */
 sd_status sd_model_need(const sd_model *m, unsigned parts, sd_error *e);
+/* The module with this network; NULL if there is none. */
+sd_module *sd_model_module_of(const sd_model *m, const void *net);
 /* The i-th module of a part, i = 0, 1, ...; NULL if there is none. */
 sd_module *sd_model_module(const sd_model *m, unsigned part, int i);
 

@@ -421,11 +421,53 @@ sd_status sd_unet_config_parse(sd_unet_config *c, const char *text, const char *
     return unet_config(&j, c);
 }
 
+/* One way of a TAESD. Its classes can be made with several widths, but not run. */
+static void tiny_way(const reader *j, const char *channels, const char *blocks, const int *otherwise, sd_tiny_way *way)
+{
+    int width[SD_MAX_LEVELS];
+    way->levels = find(j, blocks) ? get_levels(j, blocks, way->blocks, 0, 1, 0, 64) : 4;
+    if (!find(j, blocks)) memcpy(way->blocks, otherwise, 4 * sizeof *otherwise);
+    if (j->e->status) return;
+    get_levels(j, channels, width, way->levels, 64, 1, 16384);
+    way->width = width[0];
+    for (int i = 1; i < way->levels && !j->e->status; i++)
+        if (width[i] != width[0])
+            sd_fail(j->e, SD_ERR_UNSUPPORTED, "%s: %s must all be the same, not %d and %d: diffusers' AutoencoderTiny "
+                    "has no layer that changes their number", j->path, channels, width[0], width[i]);
+}
+
+static sd_status tiny_config(reader *j, sd_vae_config *c)
+{
+    static const int down[] = {1, 3, 3, 3}, up[] = {3, 3, 3, 1};
+    refuse(j, "act_fn", "relu");
+    refuse(j, "upsample_fn", "nearest");
+    c->tiny = true;
+    c->in_channels = get_int(j, "in_channels", 3, 3, 3);
+    c->out_channels = get_int(j, "out_channels", 3, 3, 3);
+    c->latent_channels = get_int(j, "latent_channels", 4, 1, 64);
+    get_int(j, "upsampling_scaling_factor", 2, 2, 2);
+    c->scaling_factor = get_num(j, "scaling_factor", 1, 1e-6, 1e6);
+    ignore(j, "shift_factor", 0, c->notes);
+    tiny_way(j, "encoder_block_out_channels", "num_encoder_blocks", down, &c->tiny_encoder);
+    tiny_way(j, "decoder_block_out_channels", "num_decoder_blocks", up, &c->tiny_decoder);
+    if (!j->e->status && c->tiny_encoder.levels != c->tiny_decoder.levels)
+        sd_fail(j->e, SD_ERR_FORMAT, "%s: %d levels of num_encoder_blocks and %d of num_decoder_blocks do not make "
+                "pictures of the same size", j->path, c->tiny_encoder.levels, c->tiny_decoder.levels);
+    c->levels = c->tiny_decoder.levels;
+    for (int i = 0; i < c->levels; i++) c->channels[i] = c->tiny_decoder.width;
+    return close_json(j);
+}
+
 static sd_status vae_config(reader *j, sd_vae_config *c)
 {
     int plain[SD_MAX_LEVELS];
     memset(c, 0, sizeof *c);
     if (!j->root) return j->e->status;
+    static const float sd[5][3] = SD_LATENT_RGB;
+    memcpy(c->latent_rgb, sd, sizeof sd);
+    get_table(j, "_latent_rgb", &c->latent_rgb[0][0], 5, 3);
+    const sd_json *class = find(j, "_class_name");
+    if (sd_json_is(class, SD_JSON_TEXT) && strcmp(class->text, "AutoencoderTiny") == 0) return tiny_config(j, c);
     refuse(j, "_class_name", "AutoencoderKL");
     refuse(j, "act_fn", "silu swish");
     ignore(j, "shift_factor", 0, c->notes);
@@ -439,9 +481,6 @@ static sd_status vae_config(reader *j, sd_vae_config *c)
     c->layers = get_int(j, "layers_per_block", 1, 1, 16);
     c->groups = get_int(j, "norm_num_groups", 32, 1, 16384);
     c->scaling_factor = get_num(j, "scaling_factor", 0.18215, 1e-6, 1e6);
-    static const float sd[5][3] = SD_LATENT_RGB;
-    memcpy(c->latent_rgb, sd, sizeof sd);
-    get_table(j, "_latent_rgb", &c->latent_rgb[0][0], 5, 3);
     c->mid_attention = get_bool(j, "mid_block_add_attention", true);
     c->quant_conv = get_bool(j, "use_quant_conv", true);
     c->post_quant_conv = get_bool(j, "use_post_quant_conv", true);

@@ -182,8 +182,33 @@ char *sd_unet_config_text(const sd_unet_config *c, sd_error *e)
 
 /* -------------------------------------------------------------------------------------- the others */
 
+static void add_way(sd_text *t, const char *channels, const char *blocks, const sd_tiny_way *way)
+{
+    int width[SD_MAX_LEVELS];
+    for (int i = 0; i < way->levels; i++) width[i] = way->width;
+    add_list(t, channels, width, way->levels);
+    add_list(t, blocks, way->blocks, way->levels);
+}
+
+static char *taesd_config_text(const sd_vae_config *c, sd_error *e)
+{
+    sd_text t = {0};
+    sd_text_add(&t, "{");
+    add_word(&t, "_class_name", "AutoencoderTiny");
+    add_word(&t, "_diffusers_version", "0.42.1");
+    add_word(&t, "act_fn", "relu");
+    add_int(&t, "in_channels", c->in_channels);
+    add_int(&t, "latent_channels", c->latent_channels);
+    add_int(&t, "out_channels", c->out_channels);
+    add_number(&t, "scaling_factor", c->scaling_factor);
+    add_way(&t, "encoder_block_out_channels", "num_encoder_blocks", &c->tiny_encoder);
+    add_way(&t, "decoder_block_out_channels", "num_decoder_blocks", &c->tiny_decoder);
+    return finish(&t, "the TAESD's config.json", e);
+}
+
 char *sd_vae_config_text(const sd_vae_config *c, sd_error *e)
 {
+    if (c->tiny) return taesd_config_text(c, e);
     sd_text t = {0};
     sd_text_add(&t, "{");
     add_word(&t, "_class_name", "AutoencoderKL");

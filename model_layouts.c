@@ -228,7 +228,8 @@ static void parent(char dir[PATH_BYTES], const char *path)
 static unsigned part_of_config(const char *dir)
 {
     static const struct { const char *name; unsigned part; } classes[] = {
-        {"UNet2DConditionModel", SD_PART_UNET}, {"AutoencoderKL", SD_PART_VAE}, {"CLIPTextModel", SD_PART_TEXT},
+        {"UNet2DConditionModel", SD_PART_UNET}, {"AutoencoderKL", SD_PART_VAE}, {"AutoencoderTiny", SD_PART_VAE},
+        {"CLIPTextModel", SD_PART_TEXT},
         {"CLIPTextModelWithProjection", SD_PART_TEXT}, {"CLIPModel", SD_PART_TEXT}};
     char path[PATH_BYTES];
     sd_error unread = {.status = SD_OK};

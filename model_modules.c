@@ -189,6 +189,13 @@ sd_module *sd_model_module(const sd_model *m, unsigned part, int i)
     return NULL;
 }
 
+sd_module *sd_model_module_of(const sd_model *m, const void *net)
+{
+    for (int k = 0; k < m->n; k++)
+        if (m->module[k]->net == net) return m->module[k];
+    return NULL;
+}
+
 sd_source *sd_model_source(sd_model *m, const char *path, const char *stem, sd_error *e)
 {
     for (int i = 0; i < m->n_sources; i++)

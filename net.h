@@ -45,6 +45,9 @@ typedef struct sd_unet_config {
     char notes[SD_NOTES];
 } sd_unet_config;
 
+/* One way through a TAESD, all of it of one width: so many blocks at each level. */
+typedef struct sd_tiny_way { int levels, width, blocks[SD_MAX_LEVELS]; } sd_tiny_way;
+
 typedef struct sd_vae_config {
     int in_channels, out_channels, latent_channels;
     int levels, channels[SD_MAX_LEVELS], layers;
@@ -53,6 +56,10 @@ typedef struct sd_vae_config {
     float latent_rgb[5][3];            /* "_latent_rgb", this project's key, for previews: red, green and blue in [-1,1]
                                         * per unit of each of the UNet's four latent channels, and a constant */
     bool mid_attention, quant_conv, post_quant_conv;
+    bool tiny;                         /* a TAESD [diffusers AutoencoderTiny]: layers, groups and the three above do not
+                                        * count; its ways may be of different widths, and one may be absent (levels
+                                        * 0) */
+    sd_tiny_way tiny_encoder, tiny_decoder;
     char notes[SD_NOTES];
 } sd_vae_config;
 
@@ -131,7 +138,9 @@ const char *sd_tokenizer_piece(const sd_tokenizer *t, int32_t id);
 typedef enum sd_step_kind {
     SD_STEP_CONV_IN, SD_STEP_RES, SD_STEP_ATTN, SD_STEP_VAE_ATTN, SD_STEP_DOWN, SD_STEP_UP, SD_STEP_NORM_OUT,
     SD_STEP_CONV_OUT,
-    SD_STEP_CONV1  /* the VAE's 1x1 quant_conv and post_quant_conv */
+    SD_STEP_CONV1, /* the VAE's 1x1 quant_conv and post_quant_conv */
+    SD_STEP_TINY,  /* a TAESD's block */
+    SD_STEP_RELU
 } sd_step_kind;
 
 typedef struct sd_step {
@@ -164,6 +173,7 @@ typedef struct sd_res_w { sd_wb norm1, conv1, time_emb_proj, norm2, conv2, conv_
 typedef struct sd_attn_w { sd_wb to_q, to_k, to_v, to_out; } sd_attn_w;
 typedef struct sd_block_w { sd_wb norm1, norm2, norm3, ff_in, ff_out; sd_attn_w attn1, attn2; } sd_block_w;
 typedef struct sd_transformer_w { sd_wb norm, proj_in, proj_out; sd_block_w *block; } sd_transformer_w;
+typedef struct sd_tiny_w { sd_wb conv[3]; } sd_tiny_w;
 typedef struct sd_vae_attn_w { sd_wb norm; sd_attn_w attn; } sd_vae_attn_w;
 
 /* The weights of one step, whose kind says which member is used. */
@@ -172,6 +182,7 @@ typedef struct sd_step_w {
     sd_res_w res;
     sd_transformer_w attn;
     sd_vae_attn_w vae_attn;
+    sd_tiny_w tiny;
     size_t params;
 } sd_step_w;
 
@@ -183,6 +194,7 @@ typedef struct sd_net_dims {
     bool linear_projection;
     bool pad_after;               /* downsampling pads right and bottom only (the VAE's encoder) */
     bool vae;                     /* CompVis names of the VAE */
+    bool tiny;                    /* a TAESD: convolutions that change the size have no bias */
 } sd_net_dims;
 
 /* A network of steps with its weights. */
@@ -270,7 +282,7 @@ void sd_unet_free(sd_unet_net *u);
 sd_cond sd_unet_blank(const sd_unet_config *c, int n, int tokens);
 sd_tensor sd_unet_forward(sd_run *r, const sd_unet_net *u, const sd_unet_in *in);   /* [N,H,W,out_channels] */
 
-/* vae.c */
+/* vae.c: also a TAESD, by the functions of taesd.c */
 typedef struct sd_vae {
     sd_vae_config cfg;
     sd_net encoder, decoder;
@@ -280,7 +292,14 @@ sd_status sd_vae_walk(sd_vae *v, const sd_vae_config *c, sd_error *e);
 sd_status sd_vae_bind(sd_vae *v, sd_binder *b);
 void sd_vae_free(sd_vae *v);
 sd_tensor sd_vae_decoder(sd_run *r, const sd_vae *v, sd_tensor latents);   /* [N,h,w,C] -> [N,8h,8w,3] */
-sd_tensor sd_vae_encoder(sd_run *r, const sd_vae *v, sd_tensor picture);   /* -> [N,h,w,2C]: mean | logvar */
+sd_tensor sd_vae_encoder(sd_run *r, const sd_vae *v, sd_tensor picture);   /* -> [N,h,w,2C]: mean | logvar; of a
+                                                                            * TAESD [N,h,w,C] */
+
+/* taesd.c */
+void sd_taesd_walk(sd_vae *v);
+/* These two change their input. */
+sd_tensor sd_taesd_decoder(sd_run *r, const sd_vae *v, sd_tensor latents);
+sd_tensor sd_taesd_encoder(sd_run *r, const sd_vae *v, sd_tensor picture);
 
 /* clip.c */
 typedef struct sd_clip_layer_w { sd_wb ln1, ln2, fc1, fc2; sd_attn_w attn; } sd_clip_layer_w;

@@ -11,20 +11,31 @@ static void trace_latents(sd_ctx *c, const sd_drawing *d, float *x, int n, int c
     sd_trace_numbers(&c->run, 4, dim, x, "%s", name);
 }
 
-/* Latents of d->picture, [samples,C,h,w]: samples of its posterior. Their noise is drawn from the run's generators
- * before the initial noise, as in diffusers' pipelines. prefix: of the traced names (a run may encode two pictures). */
+/* Samples of a picture's posterior, [samples,C,h,w]. Noise is drawn for each; not where a TAESD encodes, whose latents
+ * are all the same [diffusers retrieve_latents]. */
+static sd_status sample(sd_ctx *c, sd_drawing *d, const char *who, const float *moments, float *latents, int samples)
+{
+    const sd_vae_config *v = &c->model.encoder->cfg;
+    size_t n = (size_t)samples * d->n;
+    float *noise = calloc(n, sizeof *noise);
+    if (!noise) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for the noise of a posterior");
+    else if (v->tiny || !sd_stream_normal(d->rng, who, noise, (size_t)samples, d->n, &c->err))
+        for (size_t i = 0; i < n; i += d->n)
+            sd_vae_sample(moments, moments + d->n, noise + i, d->n, v->scaling_factor, latents + i);
+    free(noise);
+    return c->err.status;
+}
+
+/* Latents of d->picture, [samples,C,h,w]. Noise is drawn from the run's generators before the initial noise, as in
+ * diffusers' pipelines. prefix: of the traced names (a run may encode two pictures). */
 static sd_status encode_picture(sd_ctx *c, sd_drawing *d, const char *who, const char *prefix, float *latents,
                                 int samples)
 {
-    size_t n = (size_t)samples * d->n;
-    float *moments = calloc(2 * d->n, sizeof *moments), *noise = malloc(n * sizeof *noise);
-    if (!moments || !noise) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for the moments");
-    else if (!sd_run_encode(c, prefix, 1, d->h, d->w, d->picture, moments)
-             && !sd_stream_normal(d->rng, who, noise, (size_t)samples, d->n, &c->err))
-        for (size_t i = 0; i < n; i += d->n)
-            sd_vae_sample(moments, moments + d->n, noise + i, d->n, c->model.vae->cfg.scaling_factor, latents + i);
+    float *moments = calloc(2 * d->n, sizeof *moments);
+    if (!moments) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for the moments");
+    else if (!sd_run_encode(c, prefix, 1, d->h, d->w, d->picture, moments))
+        sample(c, d, who, moments, latents, samples);
     free(moments);
-    free(noise);
     return c->err.status;
 }
 
@@ -80,7 +91,6 @@ static sd_status fill_planes(sd_ctx *c, sd_drawing *d, bool after_noise)
 
 /* ------------------------------------------------------------------------------------------- latents */
 
-
 static sd_status encode_init(sd_ctx *c, sd_drawing *d)
 {
     sd_image_to_float(d->picture, &d->edit.init);
@@ -127,7 +137,7 @@ void sd_drawing_begin(sd_ctx *c, sd_drawing *d)
     sd_mask_to_latent(d->mask, d->h, d->w, &d->edit.mask);
     trace_latents(c, d, d->mask, 1, 1, "mask");
     if (knows_masks) fill_planes(c, d, true);
-    else   /* a plain UNet does not need the kept part, but diffusers draws noise for it all the same */
+    else if (!c->model.encoder->cfg.tiny)   /* a plain UNet does not need the kept part, but its noise is drawn */
         sd_stream_normal(d->rng, "posterior of the kept part, unused", d->input, 1, d->n, &c->err);
 }
 

@@ -36,7 +36,8 @@ typedef struct report {
 static const char *const kind_names[] = {
     [SD_STEP_CONV_IN] = "conv_in", [SD_STEP_RES] = "res", [SD_STEP_ATTN] = "attn", [SD_STEP_VAE_ATTN] = "attn",
         [SD_STEP_DOWN] = "down",
-    [SD_STEP_UP] = "up", [SD_STEP_NORM_OUT] = "norm_out", [SD_STEP_CONV_OUT] = "conv_out", [SD_STEP_CONV1] = "conv1x1"};
+    [SD_STEP_UP] = "up", [SD_STEP_NORM_OUT] = "norm_out", [SD_STEP_CONV_OUT] = "conv_out", [SD_STEP_CONV1] = "conv1x1",
+    [SD_STEP_TINY] = "block", [SD_STEP_RELU] = "relu"};
 
 static void watch(void *user, int step, sd_tensor y)
 {

@@ -124,32 +124,46 @@ sd_status sd_run_decode(sd_ctx *c, int batch, int h, int w, const float *latents
     int scale = sd_vae_scale(&c->model.vae->cfg);
     picture_input j = {batch, h, w, c->model.vae->cfg.latent_channels, latents, NULL, NULL, picture};
     sd_trace_prefix(&c->run, "vae.");
-    run_stage(c, SD_STAGE_DECODE, decode_body, &j, module_of(c, SD_PART_VAE));
+    sd_module *module = sd_model_module_of(&c->model, c->model.vae);
+    run_stage(c, SD_STAGE_DECODE, decode_body, &j, module);
     sd_trace_prefix(&c->run, "%s", "");
     if (c->err.status) return c->err.status;
     size_t pixels = (size_t)batch * (size_t)h * (size_t)w;
     return sd_check_result(c, "the VAE's result", picture, pixels * 3 * (size_t)scale * (size_t)scale,
-                           module_of(c, SD_PART_VAE), latents, pixels * (size_t)c->model.vae->cfg.latent_channels);
+                           module, latents, pixels * (size_t)c->model.vae->cfg.latent_channels);
 }
 
 static void encode_body(sd_run *r, const sd_ctx *c, void *input)
 {
     picture_input *j = input;
-    sd_tensor y = sd_vae_encoder(r, c->model.vae, input_of(r, j));
+    sd_tensor y = sd_vae_encoder(r, c->model.encoder, input_of(r, j));
     sd_download_channels_first(r, y, j->out);
+}
+
+/* A TAESD has no posterior: a picture's encoding is the mean of one without a deviation. */
+static void spread_encodings(float *moments, size_t batch, size_t half)
+{
+    for (size_t i = batch; i-- > 0;) {
+        float *mean = moments + 2 * i * half;
+        memmove(mean, moments + i * half, half * sizeof *mean);
+        for (size_t k = 0; k < half; k++) mean[half + k] = -INFINITY;
+    }
 }
 
 sd_status sd_run_encode(sd_ctx *c, const char *prefix, int batch, int h, int w, const float *picture, float *moments)
 {
-    int scale = sd_vae_scale(&c->model.vae->cfg);
+    const sd_vae_config *v = &c->model.encoder->cfg;
+    sd_module *module = sd_model_module_of(&c->model, c->model.encoder);
+    int scale = sd_vae_scale(v);
     picture_input j = {batch, h * scale, w * scale, 3, picture, NULL, NULL, moments};
     sd_trace_prefix(&c->run, "%s", prefix);
-    run_stage(c, SD_STAGE_ENCODE, encode_body, &j, module_of(c, SD_PART_VAE));
+    run_stage(c, SD_STAGE_ENCODE, encode_body, &j, module);
     sd_trace_prefix(&c->run, "%s", "");
-    size_t half = (size_t)c->model.vae->cfg.latent_channels * (size_t)h * (size_t)w;
-    sd_check_result(c, "the VAE's result", moments, (size_t)batch * 2 * half, module_of(c, SD_PART_VAE), picture,
+    size_t half = (size_t)v->latent_channels * (size_t)h * (size_t)w;
+    sd_check_result(c, "the VAE's result", moments, (size_t)batch * (v->tiny ? 1 : 2) * half, module, picture,
                     (size_t)batch * 3 * (size_t)(h * scale) * (size_t)(w * scale));
-    for (size_t i = 0; i < (size_t)batch && !c->err.status; i++) {
+    if (v->tiny) spread_encodings(moments, (size_t)batch, half);
+    for (size_t i = 0; i < (size_t)batch && !v->tiny && !c->err.status; i++) {
         float *logvar = moments + (2 * i + 1) * half;
         for (size_t k = 0; k < half; k++) logvar[k] = fminf(fmaxf(logvar[k], -30), 20);
     }

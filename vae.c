@@ -72,8 +72,12 @@ sd_status sd_vae_walk(sd_vae *v, const sd_vae_config *c, sd_error *e)
     v->cfg = *c;
     v->encoder.dims = v->decoder.dims = (sd_net_dims){.groups = c->groups, .eps = VAE_NORM_EPS, .pad_after = true,
                                                       .vae = true};
-    walk_encoder(&v->encoder.steps, c);
-    walk_decoder(&v->decoder.steps, c);
+    if (c->tiny) {
+        sd_taesd_walk(v);
+    } else {
+        walk_encoder(&v->encoder.steps, c);
+        walk_decoder(&v->decoder.steps, c);
+    }
     sd_steps_done(&v->encoder.steps, e);
     sd_steps_done(&v->decoder.steps, e);
     return e->status;
@@ -81,8 +85,9 @@ sd_status sd_vae_walk(sd_vae *v, const sd_vae_config *c, sd_error *e)
 
 sd_status sd_vae_bind(sd_vae *v, sd_binder *b)
 {
-    sd_net_bind(&v->encoder, b);
-    return sd_net_bind(&v->decoder, b);
+    if (v->encoder.steps.n) sd_net_bind(&v->encoder, b);
+    if (v->decoder.steps.n) sd_net_bind(&v->decoder, b);
+    return b->err->status;
 }
 
 void sd_vae_free(sd_vae *v)
@@ -99,5 +104,12 @@ static sd_tensor run_network(sd_run *r, const sd_net *n, sd_tensor x)
     return f.x;
 }
 
-sd_tensor sd_vae_decoder(sd_run *r, const sd_vae *v, sd_tensor latents) { return run_network(r, &v->decoder, latents); }
-sd_tensor sd_vae_encoder(sd_run *r, const sd_vae *v, sd_tensor picture) { return run_network(r, &v->encoder, picture); }
+sd_tensor sd_vae_decoder(sd_run *r, const sd_vae *v, sd_tensor latents)
+{
+    return v->cfg.tiny ? sd_taesd_decoder(r, v, latents) : run_network(r, &v->decoder, latents);
+}
+
+sd_tensor sd_vae_encoder(sd_run *r, const sd_vae *v, sd_tensor picture)
+{
+    return v->cfg.tiny ? sd_taesd_encoder(r, v, picture) : run_network(r, &v->encoder, picture);
+}

@@ -17,6 +17,7 @@ static const char *with(const char *json)
     return file;
 }
 
+#define TINY "{\"_class_name\":\"AutoencoderTiny\",\"encoder_block_out_channels\":[64,64,64,64]"
 #define SD21 "{\"_class_name\":\"UNet2DConditionModel\",\"act_fn\":\"silu\",\"attention_head_dim\":[5,10,20,20]," \
     "\"block_out_channels\":[320,640,1280,1280]," \
     "\"center_input_sample\":false,\"cross_attention_dim\":1024,\"down_block_types\":[\"CrossAttnDownBlock2D\"," \
@@ -125,7 +126,15 @@ TEST(what_cannot_be_done_is_refused_by_name)
          "2 entries for a block of 2 layers"},
         {unet, "{\"transformer_layers_per_block\":[1,2]}", SD_ERR_FORMAT, "4 entries"},
         {unet, "{\"_class_name\":\"SD3Transformer2DModel\"}", SD_ERR_UNSUPPORTED, "SD3Transformer2DModel"},
-        {vae, "{\"_class_name\":\"AutoencoderTiny\"}", SD_ERR_UNSUPPORTED, "AutoencoderTiny"},
+        {vae, "{\"_class_name\":\"AsymmetricAutoencoderKL\"}", SD_ERR_UNSUPPORTED, "AsymmetricAutoencoderKL"},
+        {vae, TINY ",\"act_fn\":\"silu\"}", SD_ERR_UNSUPPORTED, "act_fn \"silu\" is not supported, only relu"},
+        {vae, TINY ",\"upsample_fn\":\"bilinear\"}", SD_ERR_UNSUPPORTED, "upsample_fn"},
+        {vae, TINY ",\"upsampling_scaling_factor\":4}", SD_ERR_FORMAT, "upsampling_scaling_factor"},
+        {vae, TINY ",\"num_encoder_blocks\":[1,3,3]}", SD_ERR_FORMAT, "encoder_block_out_channels must have 3 entries"},
+        {vae, TINY ",\"num_decoder_blocks\":[3,3,1],\"decoder_block_out_channels\":[64,64,64]}", SD_ERR_FORMAT,
+         "do not make pictures of the same size"},
+        {vae, TINY ",\"decoder_block_out_channels\":[64,64,32,64]}", SD_ERR_UNSUPPORTED, "must all be the same"},
+        {vae, TINY ",\"num_decoder_blocks\":\"x\"}", SD_ERR_FORMAT, "num_decoder_blocks"},
         {vae, "{\"block_out_channels\":[128],\"scaling_factor\":0}", SD_ERR_FORMAT, "scaling_factor"},
         {vae, "{\"block_out_channels\":[128],\"scaling_factor\":1e-300}", SD_ERR_FORMAT,
          "scaling_factor must be a number from 1e-06 to 1e+06"},
@@ -238,6 +247,14 @@ TEST(a_configuration_that_is_written_reads_back_the_same)
     assert_int_equal(sd_unet_config_parse(&v, text, "odd", &e), SD_OK);
     for (int k = v.levels; k < SD_MAX_LEVELS; k++) v.channels[k] = 0;
     if (memcmp(&odd, &v, sizeof v)) fail_msg("%s", text);
+    free(text);
+    sd_vae_config a, b;   /* a TAESD */
+    assert_int_equal(sd_vae_config_parse(&a, TINY ",\"num_encoder_blocks\":[1,2,3,0],\"scaling_factor\":0.5}", "tiny",
+                                         &e), SD_OK);
+    assert_true(a.tiny && a.tiny_encoder.blocks[2] == 3 && a.tiny_decoder.blocks[3] == 1 && a.tiny_decoder.width == 64);
+    text = sd_vae_config_text(&a, &e);
+    assert_int_equal(sd_vae_config_parse(&b, text, "tiny", &e), SD_OK);
+    if (memcmp(&a, &b, sizeof a)) fail_msg("%s", text);
     free(text);
 }
 

@@ -570,9 +570,6 @@ static void row_silu(const sd_kern *k, float *y, inputs in, size_t n) { k->silu(
 static void row_gelu(const sd_kern *k, float *y, inputs in, size_t n) { k->gelu(y, in.x, n); }
 static void row_quick(const sd_kern *k, float *y, inputs in, size_t n) { k->quick_gelu(y, in.x, n); }
 static void row_relu(const sd_kern *k, float *y, inputs in, size_t n) { k->relu(y, in.x, n); }
-static void row_soft_clamp(const sd_kern *k, float *y, inputs in, size_t n) { k->soft_clamp(y, in.x, n); }
-static void row_to_unit(const sd_kern *k, float *y, inputs in, size_t n) { k->to_unit(y, in.x, n); }
-static void row_from_unit(const sd_kern *k, float *y, inputs in, size_t n) { k->from_unit(y, in.x, n); }
 static void row_geglu(const sd_kern *k, float *y, inputs in, size_t n) { k->geglu(y, in.x, in.m, n); }
 static void row_softmax(const sd_kern *k, float *y, inputs in, size_t n)
 {
@@ -604,8 +601,7 @@ static const struct {
 } rows_of_all_kinds[] = {
     {"widen_f16", row_f16, 0}, {"widen_bf16", row_bf16, 0}, {"silu", row_silu, 4}, {"gelu", row_gelu, 6},
     {"quick_gelu", row_quick, 4}, {"geglu", row_geglu, 7}, {"softmax", row_softmax, 6}, {"add", row_add, 0},
-    {"relu", row_relu, 0}, {"soft_clamp", row_soft_clamp, 0}, {"to_unit", row_to_unit, 0},
-    {"from_unit", row_from_unit, 0}, {"norm_affine", row_norm, 64}, {"affine", row_affine, 64}, {"affine+silu", row_affine_silu, 64},
+    {"norm_affine", row_norm, 64}, {"affine", row_affine, 64}, {"affine+silu", row_affine_silu, 64}, {"relu", row_relu, 0},
 };
 enum { KINDS = sizeof rows_of_all_kinds / sizeof *rows_of_all_kinds };
 

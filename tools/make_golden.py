@@ -109,7 +109,7 @@ def independent():
         e = torch.exp(s - s.amax(-1, keepdim=True))
         return torch.einsum("nhts,nhsd->nhtd", e / e.sum(-1, keepdim=True), v)
 
-    def interpolate(x, size=None, scale_factor=None, mode=None, **kwargs):
+    def interpolate(x, size=None, scale_factor=None, mode=None, *args, **kwargs):
         size = size or [int(s * scale_factor) for s in x.shape[2:]]
         rows, columns = [torch.arange(o) * i // o for o, i in zip(size, x.shape[2:])]
         return x[:, :, rows][:, :, :, columns]

@@ -307,7 +307,7 @@ GAINS = {
         (r"attn1\.to_out\.0$", 1.2), (r"attn2\.to_out\.0$", 1.4), (r"ff\.net\.0\.proj$", 1.2), (r"ff\.net\.2$", 0.6),
     ],
     "vae": [
-        (r"layers\.[0-9]+\.conv\.4$", 0.8), (r"layers\.[0-9]+(\.conv\.[02])?$", 1.35),   # of a TAESD
+        (r"decoder\.layers\.14$", 0.05), (r"layers\.[0-9]+\.conv\.4$", 0.8), (r"layers\.[0-9]+(\.conv\.[02])?$", 1.35),   # of a TAESD
         (r"coder\.conv_in$", STREAM), (r"conv_out$", 1.2), (r"quant_conv$", 1.0), (r"conv1$", STREAM),
         (r"conv2$", 2.5 * STREAM), (r"conv_shortcut$", 0.8), (r"samplers\.0\.conv$", 1.0),
         (r"to_[qk]$", 1.4), (r"to_v$", 1.0), (r"to_out\.0$", 6 * STREAM),
@@ -332,7 +332,7 @@ def gain_offset(part, name, shape):
     else:
         raise KeyError("no gain for %s of the %s" % (name, part))
     if leaf == "bias":
-        return np.float32(0.3 * gain), np.float32(0)
+        return np.float32(0.3 * gain), np.float32(0.5 if module == "decoder.layers.14" else 0)   # between 0 and 1
     fan_in = 1 if module.endswith("_embedding") else math.prod(shape[1:])
     return np.float32(gain * math.sqrt(3 / fan_in)), np.float32(0)
 
