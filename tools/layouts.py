@@ -345,7 +345,7 @@ def write_gguf(path, tensors, kind="F32", quantize=lambda name, x: x.ndim == 2 a
 
 
 def write_shards(directory, stem, tensors, dtype="F32", n=3):
-    synth.write_weights(directory, stem, {k: np.ascontiguousarray(v) for k, v in tensors.items()}, dtype, n, False)
+    synth.write_weights(directory, stem, {k: v.shape for k, v in tensors.items()}, tensors.__getitem__, dtype, n, False)
 
 
 def read_back(path):

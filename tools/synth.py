@@ -398,25 +398,40 @@ def write_json(path, value, **more):
         json.dump(value, f, **more)
 
 
-def write_weights(directory, stem, named, dtype, shards, variant):
-    """stem.safetensors, or shards and their index; in the order of the names in each file."""
+def write_file(path, shapes, number, dtype):
+    """A safetensors file, tensor by tensor, so that memory holds one of them. number(name): its float32 numbers."""
     import torch
-    from safetensors.torch import save_file
     kind = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}[dtype]
+    at, header = 0, {"__metadata__": {"format": "pt"}}
+    for name in sorted(shapes):
+        end = at + math.prod(shapes[name]) * kind.itemsize
+        header[name] = dict(dtype=dtype, shape=list(shapes[name]), data_offsets=[at, end])
+        at = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as f:
+        f.write(len(text).to_bytes(8, "little") + text)
+        for name in sorted(shapes):
+            x = torch.from_numpy(np.ascontiguousarray(number(name))).to(kind)
+            f.write(memoryview(x.reshape(-1).view(torch.uint8).numpy()))
+
+
+def write_weights(directory, stem, shapes, number, dtype, shards, variant):
+    """stem.safetensors, or shards and their index; in the order of the names in each file. number: as write_file's."""
     suffix = ".fp16" if variant else ""
     files = [{} for _ in range(shards)]
-    total, size = 0, sum(v.size for v in named.values())
+    total, size = 0, sum(math.prod(shape) for shape in shapes.values())
     where = {}
-    for name, value in named.items():
+    for name, shape in shapes.items():
         k = min(shards - 1, total * shards // size)
-        total += value.size
-        files[k][name] = torch.from_numpy(np.ascontiguousarray(value)).to(kind)
+        total += math.prod(shape)
+        files[k][name] = shape
         part = "" if shards == 1 else "-%05d-of-%05d" % (k + 1, shards)
         where[name] = stem + suffix + part + ".safetensors"
     os.makedirs(directory, exist_ok=True)
     for f in files:
         if f:
-            save_file(f, os.path.join(directory, where[next(iter(f))]), metadata={"format": "pt"})
+            write_file(os.path.join(directory, where[next(iter(f))]), f, number, dtype)
     if shards > 1:
         index = dict(metadata=dict(total_size=size * (4 if dtype == "F32" else 2)), weight_map=where)
         write_json(os.path.join(directory, stem + ".safetensors.index" + suffix + ".json"), index, indent=1)
@@ -440,10 +455,13 @@ def write_model(config, out, dtype="F32", shards=1, prefix=True, variant=False, 
         shutil.copyfile(merges, os.path.join(out, directory, "merges.txt"))
         write_json(os.path.join(out, directory, "vocab.json"), vocabulary(read_merges(merges)), ensure_ascii=False)
     for part, (stem, text) in parts(config).items():
-        named = {name if prefix or not text else name[len(text):]: value for name, value in tensors(config, part)}
-        write_weights(os.path.join(out, part), stem, named, dtype, shards, variant)
+        cut = 0 if prefix or not text else len(text)
+        of = shapes(config, part)
+        write_weights(os.path.join(out, part), stem, {name[cut:]: shape for name, shape in of.items()},
+                      lambda name, part=part, of=of, cut=text[:cut]: tensor(config, part, cut + name, of[cut + name]), dtype, shards,
+                      variant)
         if not quiet:
-            print("%-13s %5d tensors %12d parameters" % (part, len(named), sum(v.size for v in named.values())))
+            print("%-13s %5d tensors %12d parameters" % (part, len(of), sum(map(math.prod, of.values()))))
 
 
 def main():
