@@ -270,12 +270,17 @@ $(BUILD)/fuzz/main.o: main.c $(CONFIG)
 	@mkdir -p $(@D)
 	$(call say,CC  )$(CC) $(FLAGS) $(DEFS) $(EXTRA) -MMD -MP -c -o $@ $<
 
+ifdef FAMILY
+test-full: $(OUT)/$(SHARED)
+	$(PYTHON) tools/test_families.py $(FAMILY) --library $(OUT)/$(SHARED)
+else
 test-full: $(OUT)/sd
 	$(PYTHON) tools/test_full.py --program ./sd
 	$(PYTHON) tools/test_full.py --program ./sd --brief --size 256 --steps 5 --task img2img --strength 0.2 0.5 0.8 1
 	$(PYTHON) tools/test_full.py --program ./sd --brief --size 256 --steps 5 --task inpaint --strength 0.5 1
 	$(PYTHON) tools/test_full.py --program ./sd --brief --size 256 --steps 5 --task inpaint9 --config sd15-inpaint \
 	  --strength 0.5 1
+endif
 
 test-samplers: $(OUT)/$(SHARED)
 	$(PYTHON) tools/test_samplers.py --library $(OUT)/$(SHARED)
@@ -359,7 +364,8 @@ help:
 	@echo '  man        writes the manual page and the completions in share/ again, after a change of options'
 	@echo '  pictures   Python: draws the pictures of the README again'
 	@echo '  test       builds and runs every test and the example; the last line counts them'
-	@echo '  test-full  Python: a model of full SD 1.5 size against diffusers in float32 and float64'
+	@echo '  test-full  Python: a model of full SD 1.5 size against diffusers in float32 and float64; FAMILY=sdxl: the networks'
+	@echo '             of another family (sd plan --config names them)'
 	@echo '  test-samplers  Python: every sampler through a tiny UNet, step by step, against diffusers and k-diffusion'
 	@echo '  test-layouts  Python: models in every layout that people have draw the same picture as their directory'
 	@echo '  test-faults  every system call and allocation of some runs fails once: no crash, leak or half file'

@@ -46,9 +46,9 @@ static void product(sd_run *r, unsigned char *scratch, size_t M, size_t N, size_
         return;
     }
 #endif
-    /* A task packs its columns of B once, so it takes many rows. If threads would be idle, it takes fewer rows, then
-     * fewer columns. */
-    size_t tall = min_size(round_up(M, TILE / 2), 6 * TILE), wide = round_up(div_up(N, div_up(N, 384)), 32);
+    /* A task packs its columns of B once, so it takes many rows; and all take about as many, for a few that are left
+     * would need all of B again. If threads would be idle, it takes fewer rows, then fewer columns. */
+    size_t tall = round_up(div_up(M, div_up(M, 8 * TILE)), TILE / 2), wide = round_up(div_up(N, div_up(N, 384)), 32);
     while (div_up(M, tall) * div_up(N, wide) < 4 * (size_t)cpu->threads && (tall > 2 * TILE || wide > 64)) {
         if (tall > 2 * TILE) tall = round_up(tall / 2, TILE / 2);
         else wide = round_up(wide / 2, 32);
