@@ -51,7 +51,7 @@ static bool is_of_the_format(const char *key) { return strncmp(key, "general.", 
 /* ----------------------------------------------------------------------------------- files of a directory */
 
 static const char *const files[] = {
-    "model_index.json", "scheduler/scheduler_config.json",
+    "model_index.json", "scheduler/scheduler_config.json", SD_LOW_RES,
     "tokenizer/special_tokens_map.json", "tokenizer/tokenizer_config.json", "tokenizer/added_tokens.json",
     "tokenizer/tokenizer.json", "tokenizer/merges.txt", "tokenizer/vocab.json",
     "tokenizer_2/special_tokens_map.json", "tokenizer_2/tokenizer_config.json", "tokenizer_2/added_tokens.json",
@@ -80,9 +80,13 @@ static const sd_module *module_of(const sd_conversion *v, const char *name)
     return NULL;
 }
 
+/* Is it an upscaler, which has a second scheduler? */
+static bool upscales(const sd_conversion *v) { return v->c->model.unet->cfg.class_embeds > 0; }
+
 static bool belongs(const sd_conversion *v, const char *name)
 {
     if (v->o.only) return is_in(name, v->o.only);
+    if (strcmp(name, SD_LOW_RES) == 0) return upscales(v);
     return !strchr(name, '/') || is_in(name, "scheduler") || module_of(v, name);
 }
 
@@ -120,7 +124,8 @@ static bool is_written(const sd_conversion *v, const char *part)
 {
     char name[80];
     snprintf(name, sizeof name, "%.60s/", part);
-    return strcmp(part, "scheduler") == 0 || module_of(v, name);
+    return strcmp(part, "scheduler") == 0 || module_of(v, name)
+        || (strcmp(part, "low_res_scheduler") == 0 && upscales(v));
 }
 
 /* [library, class]: a part of the model. */
@@ -173,6 +178,21 @@ static char *scheduler_text(const sd_conversion *v, const char *name)
 /* Files that a tokenizer does not need beside its others: they are copied, but never made. */
 static bool is_optional(const char *name) { return strstr(name, "/tokenizer.json") || strstr(name, "added_tokens"); }
 
+static char *copy(const sd_conversion *v, const char *text, const char *name)
+{
+    char *own = sd_strdup(text);
+    if (!own) sd_fail(v->err, SD_ERR_MEMORY, "no memory for %s", name);
+    return own;
+}
+
+/* The upscaler's second scheduler: the model's own, or for a directory the published one. */
+static char *low_res_text(const sd_conversion *v, const char *name)
+{
+    const char *text = v->c->model.low_res_text;
+    if (!text && v->target == SD_TARGET_DIRECTORY) text = sd_family_find("x4-upscaler")->low_res_scheduler;
+    return text ? copy(v, text, name) : NULL;
+}
+
 /* The text of a file of this module as the input has it: in its directory, or in a header. */
 static char *read_own(const sd_conversion *v, const sd_module *x, const char *name)
 {
@@ -184,13 +204,13 @@ static char *read_own(const sd_conversion *v, const sd_module *x, const char *na
     if (x && x->dir && !tokens) text = read_text(v, x->dir, file + 1);
     if (text || v->err->status || (x && x->dir && !x->padded)) return text;
     found = find_text(v, x, name);
-    if (found && (text = sd_strdup(found)) == NULL) sd_fail(v->err, SD_ERR_MEMORY, "no memory for %s", name);
-    return text;
+    return found ? copy(v, found, name) : NULL;
 }
 
 char *sd_convert_text(const sd_conversion *v, const char *name)
 {
     if (is_in(name, "scheduler")) return scheduler_text(v, name);
+    if (strcmp(name, SD_LOW_RES) == 0) return low_res_text(v, name);
     const sd_module *x = module_of(v, name);
     char *text = x && x->padded && is_optional(name) ? NULL : read_own(v, x, name);
     if (text && strcmp(name, "model_index.json") == 0) text = without_others(v, text);

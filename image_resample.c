@@ -285,3 +285,42 @@ sd_status sd_image_resample(sd_image *out, const sd_image *in, int width, int he
 {
     return sd_image_fit(out, in, width, height, SD_FIT_STRETCH, filter, NULL, e);
 }
+
+/* ---------------------------------------------------------------------------------------- numbers */
+
+/* The weights of four neighbours for a place that is t behind the second of them: cubic convolution with a = -3/4 [Keys
+ * 1981, eq. 4 with torch's a]. */
+static void cubic_weights(double w[4], double t)
+{
+    const double a = -0.75;
+    double far[] = {t + 1, 2 - t}, near[] = {t, 1 - t};
+    for (int i = 0; i < 2; i++) {
+        w[3 * i] = ((a * far[i] - 5 * a) * far[i] + 8 * a) * far[i] - 4 * a;
+        w[1 + i] = ((a + 2) * near[i] - (a + 3)) * near[i] * near[i] + 1;
+    }
+}
+
+/* Where pixel i of `to` lies among those of `from`: the second neighbour, and the weights of all four. */
+static int cubic_at(double w[4], int i, int from, int to)
+{
+    double at = (i + 0.5) * from / to - 0.5;
+    cubic_weights(w, at - floor(at));
+    return (int)floor(at);
+}
+
+void sd_numbers_resample(float *out, int to_width, int to_height, const float *in, int width, int height)
+{
+    double across[4], down[4];
+    for (int y = 0; y < to_height; y++) {
+        int top = cubic_at(down, y, height, to_height) - 1;
+        for (int x = 0; x < to_width; x++) {
+            int left = cubic_at(across, x, width, to_width) - 1;
+            double sum = 0;
+            for (int k = 0; k < 16; k++) {
+                int row = clamp(top + k / 4, 0, height - 1), column = clamp(left + k % 4, 0, width - 1);
+                sum += down[k / 4] * across[k % 4] * in[(size_t)row * (size_t)width + (size_t)column];
+            }
+            *out++ = (float)sum;
+        }
+    }
+}

@@ -112,17 +112,23 @@ static sd_status check_modules_fit(const sd_model *m, sd_error *e)
     return SD_OK;
 }
 
-/* The default of StableDiffusionXLPipeline is true, its refiner's file says false. */
+/* What a pipeline keeps of itself. The default of StableDiffusionXLPipeline is to take zeros, its refiner's file says
+ * false; that of StableDiffusionUpscalePipeline is a noise level of 350. */
 static sd_status open_index(sd_model *m, const char *dir, sd_error *e)
 {
+    enum { MOST_NOISE = 350 };
     char path[PATH_BYTES];
-    m->zeros_for_no_negative = m->unet->cfg.add_in_dim > 0 && !(m->family && m->family->n_clip == 1);
-    if (!m->unet->cfg.add_in_dim || !dir || sd_path_join(path, sizeof path, dir, "model_index.json", e))
+    const sd_unet_config *u = &m->unet->cfg;
+    m->zeros_for_no_negative = u->add_in_dim > 0 && !(m->family && m->family->n_clip == 1);
+    m->most_noise = u->class_embeds > MOST_NOISE ? MOST_NOISE : u->class_embeds - 1;
+    if (!(u->add_in_dim || u->class_embeds) || !dir || sd_path_join(path, sizeof path, dir, "model_index.json", e))
         return e->status;
     if (!sd_is_file(path)) return SD_OK;
     sd_json *root = sd_json_read(path, (size_t)1 << 20, e);
     const sd_json *v = sd_json_get(root, "force_zeros_for_empty_prompt");
     if (v) m->zeros_for_no_negative = sd_json_is(v, SD_JSON_TRUE);
+    v = sd_json_get(root, "max_noise_level");
+    if (sd_json_is(v, SD_JSON_NUMBER) && v->number >= 0 && v->number < u->class_embeds) m->most_noise = (int)v->number;
     sd_json_free(root);
     return e->status;
 }
@@ -172,7 +178,7 @@ sd_status sd_model_open(sd_model *m, const sd_model_request *q, sd_error *e)
     if (sd_model_settle(m, e)) return e->status;
     log_reasons(m, q->log);
     const char *dir = m->config_dir ? m->config_dir : m->kind == SD_PATH_MODEL ? m->at : NULL;
-    return open_index(m, dir, e) ? e->status : check_modules_fit(m, e);
+    return open_index(m, dir, e) || sd_model_find_low_res(m, e) ? e->status : check_modules_fit(m, e);
 }
 
 static void close_source(sd_source *s)
@@ -200,6 +206,7 @@ void sd_model_close(sd_model *m)
     free(m->config_dir);
     free(m->sched_text);
     free(m->sched_name);
+    free(m->low_res_text);
     memset(m, 0, sizeof *m);
 }
 

@@ -100,11 +100,16 @@ typedef struct sd_model {
     bool stands_in;                /* ... of the family, for there is none of the model */
     char *sched_name;              /* where it is from, for sentences */
     sd_sched_config sched;         /* its settings */
+    char *low_res_text;            /* the upscaler's low_res_scheduler/scheduler_config.json; NULL: there is none */
+    sd_sched_config low_res;       /* its settings, or those of the published one */
+    int most_noise;                /* max_noise_level in its model_index.json, else 350 */
     bool zeros_for_no_negative;    /* force_zeros_for_empty_prompt, see sd_params.negative_prompt */
     bool asks;                     /* the prediction is not decided: the UNet is to be asked (model_probe.c) */
     char prediction_why[256];
     char fingerprint[17];          /* "" until somebody asks */
 } sd_model;
+
+#define SD_LOW_RES "low_res_scheduler/scheduler_config.json"
 
 /* What to open besides sd_options. */
 typedef struct sd_model_request {
@@ -164,6 +169,8 @@ extern const size_t sd_module_place_count;
 /* Before modules are opened, because a tokenizer's padding follows from the family. */
 sd_status sd_model_find_family(sd_model *m, const sd_model_request *q, sd_error *e);
 sd_status sd_model_find_sched(sd_model *m, const sd_model_request *q, sd_error *e);
+/* After the UNet is known: the scheduler that noises the picture which an upscaler enlarges. */
+sd_status sd_model_find_low_res(sd_model *m, sd_error *e);
 /* After them: what the modules take from the family and from each other. */
 sd_status sd_model_settle(sd_model *m, sd_error *e);
 

@@ -72,6 +72,10 @@ static const char lcm[] =
 static const char dpmpp[] = SCHEDULER("DPMSolverMultistepScheduler", PREDICTS("epsilon"));
 static const char x4[] =
     "{\"_class_name\":\"DDIMScheduler\"," BETAS_OF("0.0001", "0.02") PREDICTS("v_prediction") "}";
+static const char x4_low_res[] =
+    "{\"_class_name\":\"DDPMScheduler\",\"num_train_timesteps\":1000,\"beta_start\":0.0001,\"beta_end\":0.02,"
+    "\"beta_schedule\":\"scaled_linear\",\"trained_betas\":null,\"clip_sample\":true,"
+    "\"variance_type\":\"fixed_small\"" PREDICTS("epsilon") "}";
 
 /* ---------------------------------------------------------------------------------------- families
  * Of families whose shapes are the same the first is the one that a file without further signs is taken for. */
@@ -118,7 +122,8 @@ static const sd_family families[] = {
               .depth = {0, 1, 1, 1}, .up_depth = {0, 1, 1, 1}, .heads = {8, 8, 8, 8}, .mid_depth = 1,
               .context_dim = 1024, .linear_projection = true, .only_cross = {true, true, true, false},
               .class_embeds = 1000, SIZE(128)},
-     .vae = VAE_F4(0.08333), .clip = {CLIP_H}, .n_clip = 1, .pad = {0}, .prediction = "v_prediction", .scheduler = x4},
+     .vae = VAE_F4(0.08333), .clip = {CLIP_H}, .n_clip = 1, .pad = {0}, .prediction = "v_prediction", .scheduler = x4,
+     .low_res_scheduler = x4_low_res},
 
     {.name = "sdxl", .title = "Stable Diffusion XL", .unet = SDXL_UNET(4, 128), SDXL_REST,
      .scheduler = euler_leading},

@@ -288,6 +288,24 @@ sd_status sd_model_find_sched(sd_model *m, const sd_model_request *q, sd_error *
     return SD_OK;
 }
 
+sd_status sd_model_find_low_res(sd_model *m, sd_error *e)
+{
+    static const char name[] = SD_LOW_RES;
+    char path[PATH_BYTES] = SD_LOW_RES;
+    const char *dir = m->config_dir ? m->config_dir : m->kind == SD_PATH_MODEL && !m->config_family ? m->at : NULL;
+    size_t n;
+    if (!m->unet->cfg.class_embeds) return SD_OK;
+    if (dir && !sd_path_join(path, sizeof path, dir, name, e) && !sd_is_absent(path)) {
+        sd_read_file(path, MOST_TEXT, &m->low_res_text, &n, e);
+    } else if (!e->status) {
+        const char *kept = m->main && !m->config_family ? sd_store_meta(&m->main->store, SD_KEPT SD_LOW_RES) : NULL;
+        if (kept && !(m->low_res_text = sd_strdup(kept)))
+            sd_fail(e, SD_ERR_MEMORY, "no memory for a scheduler's settings");
+    }
+    const char *text = m->low_res_text ? m->low_res_text : sd_family_find("x4-upscaler")->low_res_scheduler;
+    return e->status ? e->status : sd_sched_parse_as(&m->low_res, text, path, "ddpm", e);
+}
+
 sd_status sd_model_read_sched(const sd_model *m, const char *sampler, sd_sched_config *s, sd_error *e)
 {
     if (sd_sched_parse_as(s, m->sched_text, m->sched_name, sampler, e)) return e->status;

@@ -94,6 +94,7 @@ typedef struct sd_family {
     int pad[2];                        /* each tokenizer's padding id */
     const char *prediction;            /* "epsilon", "v_prediction" */
     const char *scheduler;             /* scheduler_config.json as published, its text */
+    const char *low_res_scheduler;     /* the upscaler's other one: how much noise the small picture gets; NULL: none */
     const char *refusal;               /* why it cannot be run or planned, a sentence; NULL: it can */
 } sd_family;
 const sd_family *sd_family_find(const char *name);    /* NULL: unknown */

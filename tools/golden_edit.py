@@ -46,8 +46,8 @@ KINDS = {"sd1-small": {"img2img": {SAMPLERS: STRENGTHS, TWICE: (0.5,)},
          "inpaint-small": {"inpaint9": {SAMPLERS: (0.5, 1.0)}}}
 
 
-def picture():
-    y, x, k = np.mgrid[0:HEIGHT, 0:WIDTH, 0:3]
+def picture(width=WIDTH, height=HEIGHT):
+    y, x, k = np.mgrid[0:height, 0:width, 0:3]
     return Image.fromarray(((5 * x + 3 * y + 70 * k + x * y // 8) % 256).astype(np.uint8))
 
 

@@ -85,6 +85,7 @@ def scheduler_config(class_name, **more):
 PUBLISHED = dict(clip_sample=False, set_alpha_to_one=False, skip_prk_steps=True, steps_offset=1)
 PUBLISHED_PNDM = scheduler_config("PNDMScheduler", **PUBLISHED)
 PUBLISHED_DDIM_V = scheduler_config("DDIMScheduler", prediction_type="v_prediction", **PUBLISHED)
+UPSCALER_BETAS = dict(beta_start=0.0001, beta_end=0.02)
 
 # pad: the token that special_tokens_map.json names. round_to: see above.
 CONFIGS = {
@@ -168,6 +169,32 @@ CONFIGS = {
                                               architectures=["CLIPTextModelWithProjection"]),
                           scheduler=scheduler_config("EulerDiscreteScheduler", timestep_spacing="leading", steps_offset=1),
                           pad="!"),
+    # SD 2's topology with a depth map: 5 channels go in.
+    "depth-small": dict(unet=dict(unet_config("CCCD", (8, 16, 24, 24), 1, [1, 2, 3, 3], 16, 4, 8, linear=True),
+                                  in_channels=5),
+                        vae=vae_config((4, 8, 16, 16), 1, 2, 64), text_encoder=clip_config(16, 3, 2, 64, "gelu", 0),
+                        scheduler=PUBLISHED_PNDM, pad="!", round_to="f32",
+                        index=dict(_class_name="StableDiffusionDepth2ImgPipeline", depth_estimator=[None, None])),
+    # The upscaler's: a small picture with noise beside the latents (7 channels go in), how much noise as a class, a VAE
+    # of a level less.
+    "x4-small": dict(unet=dict(unet_config("DCCC", (8, 16, 16, 24), 1, 2, 20, 4, 8, linear=True), in_channels=7,
+                               num_class_embeds=1000, only_cross_attention=[True, True, True, False]),
+                     vae=dict(vae_config((4, 8, 16), 1, 2, 32), scaling_factor=0.08333),
+                     text_encoder=clip_config(20, 3, 2, 64, "gelu", 0),
+                     scheduler=dict(PUBLISHED_DDIM_V, **UPSCALER_BETAS),
+                     low_res_scheduler=dict(scheduler_config("DDPMScheduler", clip_sample=True,
+                                                             prediction_type="epsilon", variance_type="fixed_small"),
+                                            **UPSCALER_BETAS),
+                     pad="!", round_to="f32",
+                     index=dict(_class_name="StableDiffusionUpscalePipeline", max_noise_level=350,
+                                low_res_scheduler=["diffusers", "DDPMScheduler"], watermarker=[None, None])),
+    # InstructPix2Pix': SD 1's with 8 channels, latents and the latents of the picture to be edited.
+    "pix2pix-small": dict(unet=dict(unet_config("CCCD", (8, 16, 24, 24), 1, 2, 16, 4, 8), in_channels=8),
+                          vae=vae_config((4, 8, 16, 16), 1, 2, 64),
+                          text_encoder=clip_config(16, 3, 2, 64, "quick_gelu", 49407),
+                          scheduler=scheduler_config("EulerAncestralDiscreteScheduler", **PUBLISHED),
+                          pad="<|endoftext|>", round_to="f32",
+                          index=dict(_class_name="StableDiffusionInstructPix2PixPipeline")),
     # UNets alone, a few channels each: what SDXL, its refiner, SSD-1B, tiny-sd, the x4 upscaler and LCM have that SD 1
     # and 2 have not.
     "sdxl-unet": unet_alone("DCC", (8, 16, 24), 2, [1, 2, 3], 24, 4, linear=True, transformer_layers_per_block=[1, 2, 3],
@@ -227,8 +254,10 @@ def json_files(config):
             text_encoder=["transformers", "CLIPTextModel"] if first else [None, None],
             tokenizer=["transformers", "CLIPTokenizer"] if first else [None, None],
             unet=["diffusers", "UNet2DConditionModel"], vae=["diffusers", "AutoencoderKL"],
-            **({} if first else dict(force_zeros_for_empty_prompt=False, requires_aesthetics_score=True))),
+            **({} if first else dict(force_zeros_for_empty_prompt=False, requires_aesthetics_score=True)),
+            **c.get("index", {})),
         "scheduler/scheduler_config.json": c["scheduler"],
+        **{k + "/scheduler_config.json": c[k] for k in ("low_res_scheduler",) if k in c},
         **first,
         "unet/config.json": c["unet"],
         "vae/config.json": c["vae"],
