@@ -217,11 +217,14 @@ sd_status sd_prompts_encode(sd_ctx *c, sd_prompts *out, const sd_cond_plan *plan
     const int zeros = in->text[0] == NULL, told = in->n - zeros, repeat = in->repeat, total = in->n * repeat;
     size_t all = (size_t)total, one = SD_TOKENS * (size_t)width, ids = (size_t)plan->n_ids;
     size_t told_scale = (size_t)c->model.unet->cfg.time_cond_dim;
+    bool labelled = c->model.unet->cfg.class_embeds > 0;
     out->context = calloc(all * one, sizeof(float));
     out->pooled = pooled ? calloc(all * (size_t)pooled, sizeof(float)) : NULL;
     out->ids = ids ? calloc(all * ids, sizeof(float)) : NULL;
     out->time_cond = told_scale ? calloc(all * told_scale, sizeof(float)) : NULL;
-    if (!out->context || (pooled && !out->pooled) || (ids && !out->ids) || (told_scale && !out->time_cond))
+    out->labels = labelled ? calloc(all, sizeof *out->labels) : NULL;
+    if (!out->context || (pooled && !out->pooled) || (ids && !out->ids) || (told_scale && !out->time_cond)
+        || (labelled && !out->labels))
         return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %d prompts", in->n);
     const char *const *what = in->what ? in->what + zeros : NULL;
     if (encode(c, plan, in->text + zeros, what, told, in->clip_skip, true, out->context + (size_t)zeros * one,
@@ -233,6 +236,7 @@ sd_status sd_prompts_encode(sd_ctx *c, sd_prompts *out, const sd_cond_plan *plan
         memcpy(out->ids + (size_t)i * ids, in->ids[i / repeat], ids * sizeof(float));
     for (size_t i = 0; i < all && told_scale; i++)
         embed_guidance(out->time_cond + i * told_scale, (int)told_scale, in->guidance);
+    for (size_t i = 0; i < all && labelled; i++) out->labels[i] = in->label;
     sd_trace_numbers(&c->run, 3, (const int64_t[]){total, SD_TOKENS, width}, out->context, "prompt_embeds");
     if (pooled) sd_trace_numbers(&c->run, 2, (const int64_t[]){total, pooled}, out->pooled, "pooled_prompt_embeds");
     if (ids) sd_trace_numbers(&c->run, 2, (const int64_t[]){total, plan->n_ids}, out->ids, "add_time_ids");
@@ -242,7 +246,7 @@ sd_status sd_prompts_encode(sd_ctx *c, sd_prompts *out, const sd_cond_plan *plan
      * from them. */
     out->cond = (sd_cond){.n = total, .tokens = SD_TOKENS, .width = width, .context = out->context,
                           .pooled_width = pooled, .pooled = out->pooled, .n_ids = plan->n_ids, .ids = out->ids,
-                          .time_cond = out->time_cond, .version = 1};
+                          .labels = out->labels, .time_cond = out->time_cond, .version = 1};
     return c->err.status;
 }
 
@@ -252,5 +256,6 @@ void sd_prompts_free(sd_prompts *p)
     free(p->pooled);
     free(p->ids);
     free(p->time_cond);
+    free(p->labels);
     *p = (sd_prompts){0};
 }

@@ -26,6 +26,7 @@ void sd_cond_ids(const sd_cond_plan *plan, const sd_params *p, float ids[2][SD_M
 typedef struct sd_prompts {
     sd_cond cond;                /* points to the arrays */
     float *context, *pooled, *ids, *time_cond;
+    int32_t *labels;
 } sd_prompts;
 
 typedef struct sd_prompts_in {
@@ -33,6 +34,7 @@ typedef struct sd_prompts_in {
     const char *const *what;         /* what warnings call them, "the prompt"; NULL: no warnings */
     int n, repeat;
     int clip_skip;                   /* as in sd_params */
+    int label;                       /* the class that a UNet is told which has classes */
     double guidance;                 /* the scale that a UNet is told which has time_cond_dim */
     float (*ids)[SD_MOST_IDS];       /* plan->n_ids numbers for each text; NULL if there are none */
 } sd_prompts_in;

@@ -300,21 +300,23 @@ static void cubic_weights(double w[4], double t)
     }
 }
 
-/* Where pixel i of `to` lies among those of `from`: the second neighbour, and the weights of all four. */
-static int cubic_at(double w[4], int i, int from, int to)
+/* Where pixel i of `to`, which show `share` of `from` pixels from `begin` on, lies among these: the second neighbour,
+ * and the weights of all four. */
+static int cubic_at(double w[4], int i, int to, int from, double begin, double share)
 {
-    double at = (i + 0.5) * from / to - 0.5;
+    double at = (begin + (i + 0.5) / to * share) * from - 0.5;
     cubic_weights(w, at - floor(at));
     return (int)floor(at);
 }
 
-void sd_numbers_resample(float *out, int to_width, int to_height, const float *in, int width, int height)
+void sd_numbers_resample(float *out, int to_width, int to_height, const float *in, int width, int height,
+                         const sd_region *part)
 {
     double across[4], down[4];
     for (int y = 0; y < to_height; y++) {
-        int top = cubic_at(down, y, height, to_height) - 1;
+        int top = cubic_at(down, y, to_height, height, part->y, part->height) - 1;
         for (int x = 0; x < to_width; x++) {
-            int left = cubic_at(across, x, width, to_width) - 1;
+            int left = cubic_at(across, x, to_width, width, part->x, part->width) - 1;
             double sum = 0;
             for (int k = 0; k < 16; k++) {
                 int row = clamp(top + k / 4, 0, height - 1), column = clamp(left + k % 4, 0, width - 1);

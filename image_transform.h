@@ -59,9 +59,14 @@ void sd_resampler_row(sd_resampler *r, const uint8_t *row);
 sd_status sd_resampler_finish(sd_resampler *r, sd_image *out, const uint8_t *fill, sd_error *e);
 void sd_resampler_free(sd_resampler *r);   /* instead of finishing it; NULL is harmless */
 
-/* Numbers [height,width] at another size, as torch.nn.functional.interpolate(mode="bicubic", align_corners=False) has
- * them: four neighbours each way, edges repeated, and when shrinking nothing is averaged. */
-void sd_numbers_resample(float *out, int to_width, int to_height, const float *in, int width, int height);
+/* A part of a picture, in shares of its sides: {0, 0, 1, 1} is all of it. */
+typedef struct sd_region {
+    double x, y, width, height;
+} sd_region;
+/* A part of the numbers [height,width] at another size, as torch.nn.functional.interpolate(mode="bicubic",
+ * align_corners=False) has them: four neighbours each way, edges repeated, and when shrinking nothing is averaged. */
+void sd_numbers_resample(float *out, int to_width, int to_height, const float *in, int width, int height,
+                         const sd_region *part);
 
 /* ---- image_read.c: reads PNG, JPEG and PNM (P2, P3, P5, P6), recognised by content, as 3 or 4 channels, turned
  * upright by their EXIF orientation. Colour values are those of Pillow's Image.open(..).convert("RGB"). `name` names

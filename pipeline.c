@@ -24,7 +24,7 @@ static void encode_prompts(sd_ctx *c, sd_drawing *d)
         memcpy(ids[k], both[prompt], sizeof ids[k]);
     }
     const sd_prompts_in in = {.text = text, .what = what, .n = d->G, .repeat = d->B, .clip_skip = d->p.clip_skip,
-                              .ids = ids, .guidance = d->p.guidance.scale};
+                              .ids = ids, .guidance = d->p.guidance.scale, .label = d->p.edit.noise_level};
     if (sd_drawing_done(c, d)) return;
     sd_trace_owner(&c->run, c->refines ? "refiner." : "");
     sd_prompts_encode(c, &d->prompts, plan, &in);

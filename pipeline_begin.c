@@ -71,6 +71,49 @@ static void fill_picture(sd_ctx *c, sd_drawing *d, float *plane)
     if (!c->err.status) trace_latents(c, d, plane, 1, d->C, "image_latents");
 }
 
+/* The depth map at the latents' size, from -1 (far) to 1 (near) [StableDiffusionDepth2ImgPipeline.prepare_depth_map]. */
+static void fill_depth(sd_ctx *c, sd_drawing *d, float *plane)
+{
+    static const sd_region all = {0, 0, 1, 1};
+    const sd_edit_params *e = &d->p.edit;
+    size_t n = (size_t)d->h * (size_t)d->w;
+    float least = INFINITY, most = -INFINITY;
+    sd_numbers_resample(plane, d->w, d->h, e->depth, e->depth_width, e->depth_height, d->edit.active ? &d->edit.seen : &all);
+    for (size_t i = 0; i < n; i++) {
+        least = fminf(least, plane[i]);
+        most = fmaxf(most, plane[i]);
+    }
+    if (!(most > least)) {
+        sd_fail(&c->err, SD_ERR_ARG, "the depth map is flat at %dx%d: every point is as near as the others", d->w, d->h);
+        return;
+    }
+    for (size_t i = 0; i < n; i++)
+        plane[i] = (float)(2 * ((double)plane[i] - (double)least) / ((double)most - (double)least) - 1);
+    trace_latents(c, d, plane, 1, 1, "depth_mask");
+}
+
+/* The small picture with the noise of its level, which the UNet is told [StableDiffusionUpscalePipeline]. */
+static void fill_small(sd_ctx *c, sd_drawing *d, float *plane)
+{
+    size_t n = 3 * (size_t)d->h * (size_t)d->w;
+    double level = d->p.edit.noise_level;
+    sd_sched_config levels = c->model.low_res;
+    sd_sampler *s = NULL;
+    float *noise = malloc(n * sizeof *noise);
+    levels.curve = SD_CURVE_TIMESTEPS;
+    levels.timesteps = &level;
+    if (!noise) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for the noise of the small picture");
+    else if (!sd_sampler_new(&s, &levels, 1, &c->err)
+             && !sd_stream_normal(d->rng, "noise of the small picture", noise, 1, n, &c->err)) {
+        trace_latents(c, d, noise, 1, 3, "low_res_noise");
+        sd_image_to_float(d->picture, &d->edit.init);
+        sd_sampler_add_noise(s, 0, plane, d->picture, noise, n);
+        trace_latents(c, d, plane, 1, 3, "low_res_image");
+    }
+    sd_sampler_free(s);
+    free(noise);
+}
+
 /* Fills the planes that are made before the run's noise is drawn, or those that are made after it, in the order of
  * diffusers' pipelines: what they draw comes from the same generator. */
 static sd_status fill_planes(sd_ctx *c, sd_drawing *d, bool after_noise)
@@ -79,6 +122,8 @@ static sd_status fill_planes(sd_ctx *c, sd_drawing *d, bool after_noise)
         [SD_PLANE_MASK] = {fill_mask, true},
         [SD_PLANE_KEPT] = {fill_kept_part, true},
         [SD_PLANE_PICTURE] = {fill_picture, false},
+        [SD_PLANE_DEPTH] = {fill_depth, false},
+        [SD_PLANE_SMALL] = {fill_small, false},
     };
     float *plane = d->planes;
     for (int i = 0; i < SD_MOST_PLANES && !c->err.status; i++) {

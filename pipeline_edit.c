@@ -18,7 +18,7 @@ void sd_edit_free(sd_edit *e)
     memset(e, 0, sizeof *e);
 }
 
-static bool outpaints(const sd_params *p)
+bool sd_outpaints(const sd_params *p)
 {
     return p->edit.outpaint[0] || p->edit.outpaint[1] || p->edit.outpaint[2] || p->edit.outpaint[3];
 }
@@ -34,9 +34,9 @@ static bool transparent(const sd_image *i, int most)
 
 /* Alpha is the mask if none is given and some pixel is more transparent than opaque. (Slight transparency, as editors
  * leave it at edges, would make a black mask.) */
-static bool alpha_is_mask(const sd_params *p)
+static bool alpha_is_mask(const sd_params *p, const sd_edit *e)
 {
-    return p->edit.alpha_mask || (!p->edit.mask && transparent(p->edit.init, 127));
+    return !e->looked_at && (p->edit.alpha_mask || (!p->edit.mask && transparent(p->edit.init, 127)));
 }
 
 static const uint8_t white_pixel[] = {255, 255, 255};   /* the background of a picture whose alpha is no mask */
@@ -57,10 +57,10 @@ static sd_status check(const sd_params *p, sd_error *e)
         if (p->edit.outpaint[i] < 0 || p->edit.outpaint[i] > SD_IMAGE_SIDE)
             return sd_fail(e, SD_ERR_ARG, "outpaint must be 0 to %d pixels on the %s, not %d", SD_IMAGE_SIDE,
                            sides[i], p->edit.outpaint[i]);
-    if (outpaints(p) && (p->width || p->height))
+    if (sd_outpaints(p) && (p->width || p->height))
         return sd_fail(e, SD_ERR_ARG,
                        "outpainting takes its size from the picture: width and height are not possible with it");
-    if (outpaints(p) && p->edit.inpaint_crop >= 0)
+    if (sd_outpaints(p) && p->edit.inpaint_crop >= 0)
         return sd_fail(e, SD_ERR_ARG, "outpaint and inpaint crop are not possible together");
     if (p->edit.alpha_mask && p->edit.mask)
         return sd_fail(e, SD_ERR_ARG, "a mask and the picture's alpha as mask were given: choose one");
@@ -70,7 +70,7 @@ static sd_status check(const sd_params *p, sd_error *e)
 }
 
 /* The caller's mask at the picture's size, blurred, 255 where it is repainted; without data if nothing is masked. */
-static sd_status make_mask(sd_image *mask, const sd_params *p, sd_error *e)
+static sd_status make_mask(sd_image *mask, const sd_params *p, const sd_edit *edit, sd_error *e)
 {
     sd_image luma = {0};
     memset(mask, 0, sizeof *mask);
@@ -78,7 +78,7 @@ static sd_status make_mask(sd_image *mask, const sd_params *p, sd_error *e)
         if (sd_mask_from_luma(&luma, p->edit.mask, e)) return e->status;
         sd_image_resample(mask, &luma, p->edit.init->width, p->edit.init->height, SD_FILTER_LANCZOS, e);
         sd_image_free(&luma);
-    } else if (alpha_is_mask(p)) {
+    } else if (alpha_is_mask(p, edit)) {
         sd_mask_from_alpha(mask, p->edit.init, e);
     } else {
         return SD_OK;
@@ -152,14 +152,14 @@ static void resolve_crop(const sd_ctx *c, const sd_params *p, int scale, int *wi
     if (!*height) *height = scale * c->model.unet->cfg.height;
 }
 
-/* The whole picture at the caller's size, or at its own, rounded to multiples of `scale`. */
-static void resolve_whole(sd_ctx *c, const sd_params *p, int scale, int *width, int *height, sd_edit *e)
+/* The whole picture at the caller's size, or at its own, rounded to multiples of `scale`; or so many times as large. */
+static void resolve_whole(sd_ctx *c, const sd_params *p, int scale, bool enlarges, int *width, int *height, sd_edit *e)
 {
-    int own_w = to_multiple(p->edit.init->width, scale), own_h = to_multiple(p->edit.init->height, scale);
+    int w = p->edit.init->width, h = p->edit.init->height;
+    int own_w = enlarges ? w * scale : to_multiple(w, scale), own_h = enlarges ? h * scale : to_multiple(h, scale);
     e->way = SD_EDIT_WHOLE;
-    if (!*width && !*height && (own_w != p->edit.init->width || own_h != p->edit.init->height))
-        sd_logf(&c->log, SD_LOG_NOTICE, "the picture of %dx%d becomes %dx%d, multiples of %d", p->edit.init->width,
-                p->edit.init->height, own_w, own_h, scale);
+    if (!enlarges && !*width && !*height && (own_w != w || own_h != h))
+        sd_logf(&c->log, SD_LOG_NOTICE, "the picture of %dx%d becomes %dx%d, multiples of %d", w, h, own_w, own_h, scale);
     if (!*width) *width = own_w;
     if (!*height) *height = own_h;
     e->out_width = *width;
@@ -171,7 +171,7 @@ sd_status sd_edit_resolve(sd_ctx *c, const sd_params *p, int *width, int *height
     sd_error *err = &c->err;
     memset(e, 0, sizeof *e);
     if (!p->edit.init) {
-        bool wanted = p->edit.mask || p->edit.alpha_mask || outpaints(p) || p->edit.inpaint_crop >= 0
+        bool wanted = p->edit.mask || p->edit.alpha_mask || sd_outpaints(p) || p->edit.inpaint_crop >= 0
             || p->edit.strength != SD_DEFAULT;
         if (!wanted) return SD_OK;
         return sd_fail(err, SD_ERR_ARG, "a mask, a strength or outpainting needs a picture to begin from");
@@ -181,20 +181,21 @@ sd_status sd_edit_resolve(sd_ctx *c, const sd_params *p, int *width, int *height
         || check(p, err))
         return err->status;
     int scale = sd_vae_scale(&c->model.vae->cfg);
-    bool masked = p->edit.mask || alpha_is_mask(p);
-    e->active = true;
-    e->paste = p->edit.paste_back != 0 || p->edit.inpaint_crop >= 0;
-    e->masked = masked || outpaints(p);
     const sd_task *task = sd_task_of(&c->model.unet->cfg);
-    e->strength = task && task->from_noise ? 1 : p->edit.strength == SD_DEFAULT ? e->masked ? 1 : 0.8 : p->edit.strength;
+    e->active = true;
+    e->looked_at = task && task->from_noise;
+    bool masked = p->edit.mask || alpha_is_mask(p, e);
+    e->paste = p->edit.paste_back != 0 || p->edit.inpaint_crop >= 0;
+    e->masked = masked || sd_outpaints(p);
+    e->strength = e->looked_at ? 1 : p->edit.strength == SD_DEFAULT ? e->masked ? 1 : 0.8 : p->edit.strength;
     if (p->edit.inpaint_crop >= 0) {
         if (!masked)
             return sd_fail(err, SD_ERR_ARG, "inpaint crop needs a mask, or a picture with transparent parts");
         resolve_crop(c, p, scale, width, height, e);
-    } else if (outpaints(p) || keeps_its_size(c, p, scale, masked, *width, *height)) {
+    } else if (sd_outpaints(p) || keeps_its_size(c, p, scale, masked, *width, *height)) {
         if (resolve_canvas(p, scale, width, height, e, err)) return err->status;
     } else {
-        resolve_whole(c, p, scale, width, height, e);
+        resolve_whole(c, p, scale, task && task->enlarges, width, height, e);
     }
     return p->edit.inpaint_crop < 0 ? sd_fit_parse(&e->fit, p->edit.resize, err) : err->status;
 }
@@ -205,7 +206,7 @@ sd_status sd_edit_resolve(sd_ctx *c, const sd_params *p, int *width, int *height
 static sd_status fill_canvas(const sd_params *p, const sd_image *rgb, const sd_image *mask, int width, int height,
                              sd_edit *e, sd_error *err)
 {
-    const uint8_t fill = outpaints(p) ? 255 : 0;
+    const uint8_t fill = sd_outpaints(p) ? 255 : 0;
     const int *m = p->edit.outpaint;
     sd_image none = {0};
     int right = width - m[0] - rgb->width, bottom = height - m[1] - rgb->height;
@@ -253,9 +254,27 @@ static sd_status finish_mask(sd_ctx *c, const sd_params *p, sd_edit *e)
     for (size_t i = 0; i < n; i++) white += e->mask.data[i] != 0;
     e->nothing = white == 0;
     if (e->nothing) sd_logf(&c->log, SD_LOG_WARNING, "the mask is black: nothing is repainted");
-    if (outpaints(p)) roughen(&e->init, &e->mask, p->seed);
+    if (sd_outpaints(p)) roughen(&e->init, &e->mask, p->seed);
     if (white == n) sd_logf(&c->log, SD_LOG_NOTICE, "the mask is white: everything is repainted");
-    return outpaints(p) ? sd_mask_feather(&e->soft, OUTPAINT_SEAM, &c->err) : SD_OK;
+    return sd_outpaints(p) ? sd_mask_feather(&e->soft, OUTPAINT_SEAM, &c->err) : SD_OK;
+}
+
+/* Which part of the caller's picture the working picture of width x height shows. Where its shape is another one, what
+ * is cut off or added on both sides. */
+static sd_region find_seen(const sd_params *p, int width, int height, const sd_edit *e)
+{
+    double w = p->edit.init->width, h = p->edit.init->height, wider = w * height / (h * width);
+    const int *m = p->edit.outpaint;
+    sd_region all = {0, 0, 1, 1};
+    if (e->way == SD_EDIT_CANVAS) return (sd_region){-m[0] / w, -m[1] / h, width / w, height / h};
+    if (e->way == SD_EDIT_CROP)
+        return (sd_region){e->place.x / w, e->place.y / h, e->place.width / w, e->place.height / h};
+    if (e->fit == SD_FIT_STRETCH) return all;
+    if ((e->fit == SD_FIT_CROP) == (wider > 1)) all.width = 1 / wider;
+    else all.height = wider;
+    all.x = (1 - all.width) / 2;
+    all.y = (1 - all.height) / 2;
+    return all;
 }
 
 sd_status sd_edit_fill(sd_ctx *c, const sd_params *p, int width, int height, sd_edit *e)
@@ -266,13 +285,14 @@ sd_status sd_edit_fill(sd_ctx *c, const sd_params *p, int width, int height, sd_
     if (sd_check_image(c, "the picture to begin from", p->edit.init)
         || (p->edit.mask && sd_check_image(c, "the mask", p->edit.mask)))
         return err->status;
-    bool over_white = transparent(p->edit.init, 254) && !alpha_is_mask(p);
+    bool over_white = transparent(p->edit.init, 254) && !alpha_is_mask(p, e);
     if (!without_alpha(&rgb, &own, p, over_white, err) && over_white)
         sd_logf(&c->log, SD_LOG_NOTICE, "the picture is a little transparent, which is no mask: it is laid over white");
-    if (!err->status && !make_mask(&mask, p, err))
+    if (!err->status && !make_mask(&mask, p, e, err))
         (e->way == SD_EDIT_CROP ? fill_crop : fill_whole)(p, &rgb, &mask, width, height, e, err);
     sd_image_free(&mask);
     sd_image_free(&own);
+    e->seen = find_seen(p, width, height, e);
     return !err->status && e->masked ? finish_mask(c, p, e) : err->status;
 }
 

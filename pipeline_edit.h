@@ -15,6 +15,7 @@ typedef struct sd_edit {
     sd_fit fit;
     bool masked;           /* there is a mask: only a part is repainted */
     bool nothing;          /* the mask is black, so the picture is the result */
+    bool looked_at;        /* the picture is only looked at, and so no alpha is a mask: the result is another one */
     bool paste;            /* kept pixels come back from `whole` */
     sd_image init;       /* [H,W,3] at the working size */
     sd_image mask;       /* [H,W] 0 or 255, at the working size */
@@ -22,9 +23,13 @@ typedef struct sd_edit {
     sd_image soft;       /* its mask, [place.height, place.width]: how much of the result shows */
     sd_rect place;         /* where the result lies in `whole` */
     int out_width, out_height;   /* the part of `whole` that is handed out */
+    sd_region seen;       /* the part of the caller's picture that the working picture shows; it may reach beyond its
+                            * edges, which are repeated there */
     double strength;
 } sd_edit;
 
+/* Is new area to be added? */
+bool sd_outpaints(const sd_params *p);
 /* Everything but the pictures: checks the parameters, logs how the size changes, and sets *width and *height to the
  * working size; on entry they are the caller's size, 0: any. There is nothing to free. */
 sd_status sd_edit_resolve(sd_ctx *c, const sd_params *p, int *width, int *height, sd_edit *e);

@@ -12,7 +12,7 @@ static sd_status make_image(sd_ctx *c, const sd_drawing *d, int i, sd_image *ima
     sd_image drawn = {0};
     if (!d->edit.nothing && sd_image_from_float(&drawn, d->p.width, d->p.height, picture, true, &c->err))
         return c->err.status;
-    if (!d->edit.active) {
+    if (!d->edit.active || d->edit.looked_at) {
         *image = drawn;
         return SD_OK;
     }

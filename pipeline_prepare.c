@@ -53,9 +53,6 @@ static sd_status count(sd_ctx *c, sd_drawing *d)
     d->G = d->passes->n;
     d->C = unet->out_channels;
     d->channels = unet->in_channels;
-    if ((d->task->needs_picture && !d->edit.active) || (d->task->needs_mask && !d->edit.masked))
-        return sd_fail(&c->err, SD_ERR_ARG, "this model is made for %s: it needs a picture%s", d->task->name,
-                       d->task->needs_mask ? " and a mask" : "");
     d->h = d->p.height / scale;
     d->w = d->p.width / scale;
     d->n = (size_t)d->C * (size_t)d->h * (size_t)d->w;
@@ -88,7 +85,7 @@ static sd_status allocate(sd_ctx *c, sd_drawing *d)
 static sd_status make_sampler(sd_ctx *c, sd_drawing *d)
 {
     sd_sampler_part part = sd_part_of(&d->p);
-    if (d->edit.active && sd_method_is_open_ended(d->levels.method))
+    if (d->edit.active && !d->task->from_noise && sd_method_is_open_ended(d->levels.method))
         return sd_fail(&c->err, SD_ERR_ARG, "%s cannot begin from a picture: its noise levels are not known before",
                        sd_method_name(d->levels.method));
     /* StableDiffusionInpaintPipeline's constructor; the other pipelines leave it as it is. */
@@ -101,6 +98,7 @@ static sd_status make_sampler(sd_ctx *c, sd_drawing *d)
 void sd_drawing_prepare(sd_ctx *c, sd_drawing *d)
 {
     if (c->err.status || count(c, d) || (!c->rehearsing && check_memory(c, d))) return;
-    if (sd_edit_fill(c, &d->p, d->p.width, d->p.height, &d->edit) || allocate(c, d)) return;
+    int shrunk = d->task->enlarges ? sd_vae_scale(&c->model.vae->cfg) : 1;
+    if (sd_edit_fill(c, &d->p, d->p.width / shrunk, d->p.height / shrunk, &d->edit) || allocate(c, d)) return;
     make_sampler(c, d);
 }

@@ -106,6 +106,16 @@ static sd_status check_stream(sd_ctx *c, const char *spec)
     return c->err.status;
 }
 
+/* How much noise an upscaler's picture gets [StableDiffusionUpscalePipeline.check_inputs]. */
+static sd_status resolve_noise_level(sd_ctx *c, int *level)
+{
+    enum { USUAL = 20 };
+    int most = c->model.most_noise;
+    if (*level == SD_DEFAULT) *level = most < USUAL ? most : USUAL;
+    if (*level >= 0 && *level <= most) return SD_OK;
+    return sd_fail(&c->err, SD_ERR_ARG, "the noise level must be 0 to %d for this model, not %d", most, *level);
+}
+
 static sd_status resolve_edit(sd_ctx *c, const sd_params *p, sd_params *out, sd_edit *edit)
 {
     sd_edit local;
@@ -114,7 +124,9 @@ static sd_status resolve_edit(sd_ctx *c, const sd_params *p, sd_params *out, sd_
     edit = edit ? edit : &local;
     if (!sd_edit_resolve(c, p, &out->width, &out->height, edit) && edit->active) out->edit.strength = edit->strength;
     c->log = log;
-    return c->err.status;
+    const sd_task *task = sd_task_of(&c->model.unet->cfg);
+    if (c->err.status || sd_task_check(task, p, edit, &c->err)) return c->err.status;
+    return task->enlarges ? resolve_noise_level(c, &out->edit.noise_level) : SD_OK;
 }
 
 static sd_status check_prompts(const sd_params *p, sd_error *e)

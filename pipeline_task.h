@@ -11,6 +11,8 @@ typedef enum sd_plane_kind {
     SD_PLANE_MASK,       /* [1,h,w] 1 where it is repainted */
     SD_PLANE_KEPT,       /* [C,h,w] latents of the picture's kept part */
     SD_PLANE_PICTURE,    /* [C,h,w] the mode of the picture's posterior, not scaled */
+    SD_PLANE_DEPTH,      /* [1,h,w] how near each point is, from -1 to 1 */
+    SD_PLANE_SMALL,      /* [3,h,w] a picture of this size, with noise */
     SD_PLANE_KINDS
 } sd_plane_kind;
 
@@ -30,12 +32,19 @@ typedef struct sd_passes {
 typedef struct sd_task {
     const char *name;                    /* "inpainting" */
     sd_plane_kind plane[SD_MOST_PLANES];
-    bool needs_picture, needs_mask;
+    bool needs_picture, needs_mask, needs_depth;
     bool from_noise;                     /* the picture is seen only through the planes: a run begins with noise alone,
-                                          * and takes all of its steps */
+                                          * takes all of its steps, and changes the whole picture */
+    bool enlarges;                       /* the result has a pixel for each of the VAE, where the picture has one for
+                                          * each latent; how much noise that got is a class */
     const sd_passes *guided;             /* its passes with guidance */
+    const char *pipeline, *xl_pipeline;  /* names of diffusers' classes; NULL: there is none */
+    const char *example;                 /* options that draw with it */
 } sd_task;
 
+/* SD_ERR_ARG unless the parameters have what the task needs, and nothing that has no meaning for it. edit: of p. */
+struct sd_edit;
+sd_status sd_task_check(const sd_task *t, const sd_params *p, const struct sd_edit *edit, sd_error *e);
 /* What this UNet is made for; NULL: nothing that is known. */
 const sd_task *sd_task_of(const sd_unet_config *u);
 bool sd_task_has(const sd_task *t, sd_plane_kind kind);

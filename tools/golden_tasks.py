@@ -92,7 +92,7 @@ class Watch(oracle.Watch):
     def before_unet(self, module, args, kwargs):
         """InstructPix2Pix has other prompts in another order than the rest: its embeddings have no name."""
         if not self.embeds and not isinstance(self.pipe, StableDiffusionInstructPix2PixPipeline):
-            self.sink("prompt_embeds", kwargs["encoder_hidden_states"][::getattr(self.pipe, "batch", 1)])
+            self.sink("prompt_embeds", kwargs["encoder_hidden_states"])
         self.embeds = True
 
 
