@@ -24,7 +24,7 @@ typedef struct settings {
     const char *model, *unet, *vae, *text_encoder, *text_encoder_2, *tokenizer;   /* paths */
     int ema;
     const char *output, *noise, *trace, *trace_filter;
-    const char *prompts, *init, *mask;
+    const char *prompts, *init, *mask, *depth;
     const char *from;              /* a picture whose text says what is not given */
     struct from_text *from_text;   /* what that text said: app_redraw.c's */
     sd_params p;
@@ -155,7 +155,7 @@ int check_finite(const char *file, const float *x, size_t n);
 /* A side to the nearest multiple of the model's scale. */
 int nearest_multiple(int side, int scale);
 /* Files that a run begins from. */
-typedef struct inputs { sd_image init, mask; char init_hash[33]; float *noise; } inputs;
+typedef struct inputs { sd_image init, mask; char init_hash[33]; float *noise, *depth; } inputs;
 /* Reads them, and finds everything that can be wrong with the parameters before a seed is printed. Exit code. */
 int prepare(settings *s, inputs *in, view *v);
 void inputs_free(inputs *in);

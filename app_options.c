@@ -78,7 +78,7 @@ static const cli_option drawing[] = {
 /* Parameters that stand in a field of the settings of their own until a picture is drawn. */
 static const struct { const char *key; cli_kind kind; size_t target; } own_fields[] = {
     {"seed", CLI_SEED, AT(seed)}, {"init_name", CLI_TEXT, AT(init)}, {"mask_name", CLI_TEXT, AT(mask)},
-    {"noise_name", CLI_TEXT, AT(noise)},
+    {"noise_name", CLI_TEXT, AT(noise)}, {"depth_name", CLI_TEXT, AT(depth)},
 };
 
 /* Counts whose default can also be asked for by a number, from `least` to 0. stable-diffusion.cpp says --clip-skip

@@ -51,8 +51,10 @@ static sd_status read_init(settings *s, inputs *in)
     if (!status && !whole) status = sd_image_size(context, s->init, &width, &height);
     if (status) return status;
     if (!width) return sd_image_read(context, s->init, &in->init);
-    width = s->p.width > 0 ? s->p.width : nearest_multiple(width, info.scale);
-    height = s->p.height > 0 ? s->p.height : nearest_multiple(height, info.scale);
+    int multiple = info.enlarges > 1 ? 1 : info.scale;   /* of an enlarged picture's sides any will do */
+    width = s->p.width > 0 ? s->p.width / info.enlarges : nearest_multiple(width, multiple);
+    height = s->p.height > 0 ? s->p.height / info.enlarges : nearest_multiple(height, multiple);
+    if (width < 1 || height < 1) return sd_image_read(context, s->init, &in->init);   /* sd_resolve_params says why not */
     status = sd_image_read_fitted(context, s->init, width, height, e->resize, &in->init, in->init_hash);
     if (!status && *in->init_hash) s->p.edit.init_hash = in->init_hash;
     return status;
@@ -62,7 +64,12 @@ static int read_pictures(settings *s, inputs *in)
 {
     sd_status status = s->init ? read_init(s, in) : SD_OK;
     if (!status && s->mask && !interrupts) status = sd_image_read(context, s->mask, &in->mask);
+    sd_edit_params *e = &s->p.edit;
+    if (!status && s->depth && !interrupts)
+        status = sd_depth_read(context, s->depth, &in->depth, &e->depth_width, &e->depth_height);
     if (status || interrupts) return status ? report(s, status) : stopped();
+    e->depth = in->depth;
+    e->depth_name = s->depth;
     if (s->init) s->p.edit.init = &in->init;
     if (s->mask) s->p.edit.mask = &in->mask;
     s->p.edit.init_name = s->init;
@@ -131,6 +138,7 @@ int prepare(settings *s, inputs *in, view *v)
 void inputs_free(inputs *in)
 {
     sd_free(in->noise);
+    sd_free(in->depth);
     sd_image_free(&in->init);
     sd_image_free(&in->mask);
 }

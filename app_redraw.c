@@ -9,7 +9,7 @@
 #include <string.h>
 
 /* The memory that settings from a text point into. */
-enum { INIT, MASK, NOISE, RNG, SAMPLER_RNG, FILES };
+enum { INIT, MASK, DEPTH, NOISE, RNG, SAMPLER_RNG, FILES };
 struct from_text {
     sd_recipe *recipe;
     char path[FILES][PATH_SIZE];
@@ -104,6 +104,7 @@ static int take_recipe(settings *s, struct from_text *r, const char *from, int m
     if (p->sampling.sigmas || p->sampling.timesteps) s->p.sampling.steps = 25;
     s->init = find(r, INIT, p->edit.init_name, from, must_be);
     s->mask = find(r, MASK, p->edit.mask_name, from, must_be);
+    s->depth = find(r, DEPTH, p->edit.depth_name, from, must_be);
     s->noise = find(r, NOISE, p->noise_name, from, must_be);
     s->p.rng = find_numbers(r, RNG, p->rng, from);
     s->p.sampler_rng = find_numbers(r, SAMPLER_RNG, p->sampler_rng, from);
@@ -140,6 +141,7 @@ static int check_files(const settings *s)
     const struct { const char *what, *name, *option; int missing; } files[] = {
         {"it began from", r->params->edit.init_name, "-i", r->from_picture && !s->init},
         {"its mask was", r->params->edit.mask_name, "--mask", r->mask_hash && !s->mask && !s->p.edit.alpha_mask},
+        {"its depth map was", r->params->edit.depth_name, "--depth", r->depth_hash && !s->depth},
         {"its noise came from", r->params->noise_name, "--noise", r->noise_hash && !s->noise},
     };
     for (size_t i = 0; i < COUNT(files); i++)
@@ -187,6 +189,7 @@ int warn_of_differences(const settings *s)
     compare(s, then->model_hash, now->model_hash, "this is not the model that drew the picture: give that with -m");
     compare(s, then->init_hash, now->init_hash, "the picture to begin from is another one");
     compare(s, then->mask_hash, now->mask_hash, "the mask is another one");
+    compare(s, then->depth_hash, now->depth_hash, "the depth map is another one");
     compare(s, then->noise_hash, now->noise_hash, "the noise is another one");
     compare(s, then->rng_hash, now->rng_hash, "the file of random numbers is another one");
     compare(s, then->sampler_rng_hash, now->sampler_rng_hash, "the samplers' file of random numbers is another one");

@@ -2,6 +2,7 @@
  * single file of another program. They are made from what was opened. */
 #include "convert.h"
 #include "json.h"
+#include "pipeline_task.h"
 #include "text.h"
 
 #include <stdlib.h>
@@ -16,17 +17,15 @@ static bool has(const sd_conversion *v, const char *module)
     return false;
 }
 
-/* The pipeline that a model is for: by its text encoders and the channels of its UNet. */
+/* The pipeline that a model is for: by its text encoders and what its UNet is made for. */
 static const char *pipeline_class(const sd_conversion *v)
 {
     const sd_unet_config *c = &v->c->model.unet->cfg;
-    bool inpaints = c->in_channels == 2 * c->out_channels + 1, edits = c->in_channels == 2 * c->out_channels;
+    const sd_task *task = sd_task_of(c);
     if (has(v, "text_encoder_2") && !has(v, "text_encoder")) return "StableDiffusionXLImg2ImgPipeline";
-    if (has(v, "text_encoder_2")) return inpaints ? "StableDiffusionXLInpaintPipeline" : "StableDiffusionXLPipeline";
-    if (c->class_embeds) return "StableDiffusionUpscalePipeline";
+    if (has(v, "text_encoder_2")) return task && task->xl_pipeline ? task->xl_pipeline : "StableDiffusionXLPipeline";
     if (c->time_cond_dim) return "LatentConsistencyModelPipeline";
-    return inpaints ? "StableDiffusionInpaintPipeline" : edits ? "StableDiffusionInstructPix2PixPipeline"
-                                                               : "StableDiffusionPipeline";
+    return task ? task->pipeline : "StableDiffusionPipeline";
 }
 
 static void add_part(sd_text *t, const char *name, const char *library, const char *class)
@@ -57,6 +56,12 @@ static char *make_index(const sd_conversion *v, const char *name)
     for (size_t i = 0; i < SD_COUNT(parts); i++)
         if (sdxl || !parts[i].sdxl)
             add_part(&t, parts[i].name, parts[i].library, has(v, parts[i].name) ? parts[i].class : NULL);
+    const sd_task *task = sd_task_of(&v->c->model.unet->cfg);
+    if (task && task->needs_depth) add_part(&t, "depth_estimator", NULL, NULL);
+    if (task && task->enlarges) {
+        add_part(&t, "low_res_scheduler", "diffusers", "DDPMScheduler");
+        sd_text_add(&t, ",\"max_noise_level\":%d", v->c->model.most_noise);
+    }
     sd_text_add(&t, "}");
     return sd_json_lines_of(&t, name, v->err);
 }

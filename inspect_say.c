@@ -248,6 +248,5 @@ void sd_seen_command(const sd_seen *s, sd_text *t, bool *runs)
     }
     if (needs_config(s)) sd_text_add(t, " --config DIR");
     const sd_seen_network *u = find_network(s, SD_PART_UNET);
-    if (u && u->net.unet.cfg.in_channels == 9) sd_text_add(t, " -i PICTURE --mask MASK");
-    sd_text_add(t, " -p \"a red apple\"");
+    sd_text_add(t, " %s", u ? sd_task_of(&u->net.unet.cfg)->example : "-p \"a red apple\"");
 }

@@ -61,6 +61,7 @@ static const struct { const char *name; kind kind; size_t target; const char *pa
     {"Model", TEXT, R(model)}, {"Model fingerprint", TEXT, R(model_hash)}, {"Init image hash", TEXT, R(init_hash)},
     {"RNG hash", TEXT, R(rng_hash)}, {"Sampler RNG hash", TEXT, R(sampler_rng_hash)},
     {"Initial noise hash", TEXT, R(noise_hash)}, {"Mask hash", TEXT, R(mask_hash)},
+    {"Depth map hash", TEXT, R(depth_hash)},
     {"Batch pos", WHOLE, G(batch_pos)}, {"Eta DDIM", SAME, 0, "eta"}, {"Mask mode", TEXT, G(mask_mode)},
     {"Inpaint area", TEXT, G(inpaint_area)}, {"Masked area padding", WHOLE, G(padding)},
     {"Kernels", TEXT, R(kernels)}, {"Products", PRODUCTS, NOWHERE}, {"Threads", WHOLE, R(threads)},
@@ -314,6 +315,7 @@ static void settle_edit_and_files(reading *g)
     g->r.from_picture = p->edit.strength != SD_DEFAULT || p->edit.init_name || g->r.init_hash;
     p->edit.init_name = last_part(p->edit.init_name);
     p->edit.mask_name = last_part(p->edit.mask_name);
+    p->edit.depth_name = last_part(p->edit.depth_name);
     p->noise_name = last_part(p->noise_name);
     p->rng = last_part(p->rng);
     p->sampler_rng = last_part(p->sampler_rng);

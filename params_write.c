@@ -231,6 +231,14 @@ static void write_mask(sd_writer *w, const sd_param *row)
     add_picture_hash(w->t, "Mask hash", w->p->edit.mask);
 }
 
+static void write_depth(sd_writer *w, const sd_param *row)
+{
+    const sd_edit_params *e = &w->p->edit;
+    if (!e->depth) return;
+    add_name(w->t, row->about.text_key, e->depth_name ? e->depth_name : "given");
+    add_numbers_hash(w->t, "Depth map hash", e->depth, (size_t)e->depth_width * (size_t)e->depth_height);
+}
+
 static void write_mask_mode(sd_writer *w, const sd_param *row)
 {
     if (w->p->edit.invert_mask) add_value(w->t, row->about.text_key, "Inpaint not masked");
@@ -290,6 +298,7 @@ static const struct { const char *key; void (*write)(sd_writer *w, const sd_para
     {"clip_sample", write_value}, {"init_name", write_init}, {"mask_name", write_mask}, {"alpha_mask", write_value},
     {"invert_mask", write_mask_mode}, {"mask_blur", write_value}, {"inpaint_crop", write_crop},
     {"paste_back", write_value}, {"outpaint", write_value}, {"resize", write_value},
+    {"depth_name", write_depth},
 };
 
 static bool is_ordered(const sd_param *row)
@@ -302,7 +311,7 @@ static bool is_ordered(const sd_param *row)
 /* Of a picture to begin from nothing is written where there is none. */
 static bool is_written(const sd_writer *w, const sd_param *row)
 {
-    return !row || !sd_param_is_edit(row) || w->p->edit.init;
+    return !row || !sd_param_is_edit(row) || w->p->edit.init || strcmp(row->about.key, "depth_name") == 0;
 }
 
 static void write_rows(sd_writer *w)

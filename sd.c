@@ -1,5 +1,6 @@
 /* sd.c - floor 6: the public interface: contexts, sd_generate, and reading and writing files for the caller. */
 #include "cond.h"
+#include "pipeline_task.h"
 #include "pipeline_edit.h"
 #include "params.h"
 #include "profile.h"
@@ -278,6 +279,7 @@ sd_status sd_get_info_sized(const sd_ctx *c, sd_model_info *info, size_t size)
     bool vae = m->parts & SD_PART_VAE;
     int scale = vae ? sd_vae_scale(&m->vae->cfg) : 8;
     const sd_cond_plan *plan = sd_cond_plan_of(m);
+    const sd_task *task = m->unet->cfg.in_channels ? sd_task_of(&m->unet->cfg) : NULL;
     const sd_model_info all = {
         .path = m->path,
         .prediction = sd_prediction_name(m->sched.prediction),
@@ -299,6 +301,8 @@ sd_status sd_get_info_sized(const sd_ctx *c, sd_model_info *info, size_t size)
         .time_ids = plan->n_ids,
         .class_labels = m->unet->cfg.class_embeds,
         .time_cond_dim = m->unet->cfg.time_cond_dim,
+        .task = task ? task->name : "",
+        .enlarges = task && task->enlarges ? scale : 1,
     };
     sd_copy_struct(info, size, &all, sizeof all);
     return SD_OK;
@@ -466,5 +470,51 @@ sd_status sd_tensor_read(sd_ctx *c, const char *path, const char *name, float **
     if (!sd_begin(c) && !sd_check_not_null(c, "path", path) && !sd_check_not_null(c, "data", data)
         && !sd_check_not_null(c, "nd", nd) && !sd_check_not_null(c, "dim", dim))
         sd_read_floats(path, name, data, nd, dim, &c->err);
+    return sd_end(c);
+}
+
+static sd_status depth_of_picture(sd_ctx *c, const char *path, float **depth, int *width, int *height)
+{
+    sd_image image = {0}, grey = {0};
+    bool unended;
+    if (!sd_image_load(&image, path, NULL, &unended, &c->err) && !sd_mask_from_luma(&grey, &image, &c->err)) {
+        size_t n = (size_t)grey.width * (size_t)grey.height;
+        warn_unended(c, path, unended);
+        *width = grey.width;
+        *height = grey.height;
+        *depth = malloc(n * sizeof **depth);
+        for (size_t i = 0; i < n && *depth; i++) (*depth)[i] = grey.data[i];
+        if (!*depth) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for the depth map %s", path);
+    }
+    sd_image_free(&image);
+    sd_image_free(&grey);
+    return c->err.status;
+}
+
+static sd_status depth_of_numbers(sd_ctx *c, const char *path, float **depth, int *width, int *height)
+{
+    int nd;
+    int64_t d[4];
+    if (sd_read_floats(path, "depth", depth, &nd, d, &c->err)) return c->err.status;
+    int64_t ones = 1, h = nd > 1 ? d[nd - 2] : 0, w = nd > 1 ? d[nd - 1] : 0;
+    for (int i = 0; i < nd - 2; i++) ones *= d[i];
+    if (ones != 1 || h < 1 || w < 1 || h > SD_IMAGE_SIDE || w > SD_IMAGE_SIDE) {
+        free(*depth);
+        *depth = NULL;
+        return sd_fail(&c->err, SD_ERR_SHAPE, "%s: a depth map is [height,width], sides of 1 to %d, perhaps with ones before "
+                       "them; found %d dimensions: [%lld,%lld,%lld,%lld]", path, SD_IMAGE_SIDE, nd, (long long)d[0],
+                       (long long)d[1], (long long)d[2], (long long)d[3]);
+    }
+    *width = (int)w;
+    *height = (int)h;
+    return SD_OK;
+}
+
+sd_status sd_depth_read(sd_ctx *c, const char *path, float **depth, int *width, int *height)
+{
+    if (depth) *depth = NULL;
+    if (!sd_begin(c) && !sd_check_not_null(c, "path", path) && !sd_check_not_null(c, "depth", depth)
+        && !sd_check_not_null(c, "width", width) && !sd_check_not_null(c, "height", height))
+        (sd_has_ending(path, ".safetensors") ? depth_of_numbers : depth_of_picture)(c, path, depth, width, height);
     return sd_end(c);
 }

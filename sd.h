@@ -193,6 +193,10 @@ typedef struct sd_model_info {
     int time_ids;            /* numbers that SDXL's UNets are told of sizes: 6, the refiner 5; 0: none */
     int class_labels;        /* rows of the table by one of which the x4-upscaler's UNet is told a noise level; 0: none */
     int time_cond_dim;       /* numbers by which an LCM's UNet is told the guidance scale; 0: none */
+    const char *task;        /* what it is made for: "drawing", "inpainting", "following instructions", "drawing by a depth
+                              * map", "enlarging pictures"; "": that is not known */
+    int enlarges;            /* pixels of the result for one of the picture to begin from, each way: 1, or the upscaler's
+                              * 4 */
 } sd_model_info;
 #define sd_get_info(ctx, info) sd_get_info_sized((ctx), (info), sizeof(sd_model_info))
 SD_API sd_status sd_get_info_sized(const sd_ctx *ctx, sd_model_info *info, size_t size);
@@ -563,6 +567,7 @@ typedef struct sd_recipe {
     const char *writer;          /* "sd 0.1.0", "v1.10.1" (A1111), "stable-diffusion.cpp"; NULL: it does not say */
     const char *model;           /* names and hashes are NULL where there are none */
     const char *model_hash, *init_hash, *mask_hash, *noise_hash, *rng_hash, *sampler_rng_hash;
+    const char *depth_hash;
     const char *kernels;         /* "avx2" */
     int precise, gemm, threads;  /* as in sd_options; SD_DEFAULT: it does not say, or they do not count */
     int from_picture;            /* 1: the run began from a picture, whether it is named or not */
@@ -666,6 +671,11 @@ SD_API void sd_randn(uint64_t seed, float *out, size_t n);
 /* Reads one tensor (the one called `name`, else the only one in the file) from a safetensors file as float.
  * Free *data with sd_free. */
 SD_API sd_status sd_tensor_read(sd_ctx *ctx, const char *path, const char *name, float **data, int *nd, int64_t dim[4]);
+
+/* Reads a depth map for sd_edit_params.depth: the brightness of a picture, where bright is near, 0 to 255; or the tensor
+ * "depth" of a .safetensors file, or its only one, [height,width], perhaps with ones before them. Free *depth with
+ * sd_free. */
+SD_API sd_status sd_depth_read(sd_ctx *ctx, const char *path, float **depth, int *width, int *height);
 
 /* Writes tensors to a safetensors file, completely or not at all. Names are UTF-8 without control characters, all
  * different, not empty and not "__metadata__". */
