@@ -54,7 +54,7 @@ static sd_status read_init(settings *s, inputs *in)
     int multiple = info.enlarges > 1 ? 1 : info.scale;   /* of an enlarged picture's sides any will do */
     width = s->p.width > 0 ? s->p.width / info.enlarges : nearest_multiple(width, multiple);
     height = s->p.height > 0 ? s->p.height / info.enlarges : nearest_multiple(height, multiple);
-    if (width < 1 || height < 1) return sd_image_read(context, s->init, &in->init);   /* sd_resolve_params says why not */
+    if (width < 1 || height < 1) return sd_image_read(context, s->init, &in->init);   /* what is wrong is said later */
     status = sd_image_read_fitted(context, s->init, width, height, e->resize, &in->init, in->init_hash);
     if (!status && *in->init_hash) s->p.edit.init_hash = in->init_hash;
     return status;

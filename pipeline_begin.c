@@ -71,20 +71,22 @@ static void fill_picture(sd_ctx *c, sd_drawing *d, float *plane)
     if (!c->err.status) trace_latents(c, d, plane, 1, d->C, "image_latents");
 }
 
-/* The depth map at the latents' size, from -1 (far) to 1 (near) [StableDiffusionDepth2ImgPipeline.prepare_depth_map]. */
+/* The depth map at the latents' size, from -1 (far) to 1 (near)
+ * [StableDiffusionDepth2ImgPipeline.prepare_depth_map]. */
 static void fill_depth(sd_ctx *c, sd_drawing *d, float *plane)
 {
     static const sd_region all = {0, 0, 1, 1};
     const sd_edit_params *e = &d->p.edit;
     size_t n = (size_t)d->h * (size_t)d->w;
     float least = INFINITY, most = -INFINITY;
-    sd_numbers_resample(plane, d->w, d->h, e->depth, e->depth_width, e->depth_height, d->edit.active ? &d->edit.seen : &all);
+    const sd_region *seen = d->edit.active ? &d->edit.seen : &all;
+    sd_numbers_resample(plane, d->w, d->h, e->depth, e->depth_width, e->depth_height, seen);
     for (size_t i = 0; i < n; i++) {
         least = fminf(least, plane[i]);
         most = fmaxf(most, plane[i]);
     }
     if (!(most > least)) {
-        sd_fail(&c->err, SD_ERR_ARG, "the depth map is flat at %dx%d: every point is as near as the others", d->w, d->h);
+        sd_fail(&c->err, SD_ERR_ARG, "the depth map is flat at %dx%d: all points are equally near", d->w, d->h);
         return;
     }
     for (size_t i = 0; i < n; i++)
@@ -165,12 +167,11 @@ static void first_latents(sd_drawing *d, bool from_noise)
  * [StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline.prepare_latents]. */
 void sd_drawing_begin(sd_ctx *c, sd_drawing *d)
 {
-    if (sd_drawing_done(c, d) || sd_drawing_open_streams(c, d)) return;
+    if (sd_drawing_done(c, d) || sd_drawing_open_streams(c, d) || fill_planes(c, d, false)) return;
     if (d->p.latents) {   /* another run began them */
         memcpy(d->latents, d->p.latents, (size_t)d->B * d->n * sizeof *d->latents);
         return;
     }
-    if (fill_planes(c, d, false)) return;
     bool from_noise = !d->edit.active || d->task->from_noise || (d->edit.masked && d->edit.strength == 1);
     bool knows_masks = sd_task_has(d->task, SD_PLANE_MASK);
     bool needs_latents = d->edit.active && (!from_noise || (d->edit.masked && !knows_masks));

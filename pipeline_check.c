@@ -1,5 +1,6 @@
 /* pipeline_check.c - floor 6: begin and end of a call, and checks of what callers pass: pointers, pictures, numbers. */
 #include "pipeline_edit.h"
+#include "pipeline_task.h"
 
 #include <math.h>
 
@@ -80,4 +81,50 @@ sd_status sd_check_result(sd_ctx *c, const char *what, const float *x, size_t n,
                        what, i, (double)x[i], most);
     return sd_fail(&c->err, SD_ERR_NUMERIC, "%s is not finite (number %zu is %g) though every weight is", what, i,
                    (double)x[i]);
+}
+
+/* ----------------------------------------------------------------------------- what a task needs */
+
+static sd_status check_edit(const sd_task *t, const sd_params *p, const sd_edit *edit, sd_error *e)
+{
+    const sd_edit_params *q = &p->edit;
+    bool other_part = q->mask || q->alpha_mask || q->inpaint_crop >= 0;
+    if ((t->needs_picture && !edit->active) || (t->needs_mask && !edit->masked))
+        return sd_fail(e, SD_ERR_ARG, "this model is made for %s: it needs a picture%s", t->name,
+                       t->needs_mask ? " and a mask" : "");
+    if (t->from_noise && (other_part || sd_outpaints(p)))
+        return sd_fail(e, SD_ERR_ARG, "this model is made for %s, and changes the whole picture: a mask, outpainting "
+                       "or inpaint crop is not possible", t->name);
+    if (t->from_noise && q->strength != SD_DEFAULT && q->strength != 1)
+        return sd_fail(e, SD_ERR_ARG, "this model is made for %s, and begins from noise: only a strength of 1 is "
+                       "possible, not %g", t->name, q->strength);
+    if (t->needs_depth && sd_outpaints(p))
+        return sd_fail(e, SD_ERR_ARG, "outpainting is not possible with a depth map: it does not say how near the new "
+                       "area is");
+    return SD_OK;
+}
+
+static sd_status check_depth(const sd_task *t, const sd_edit_params *q, sd_error *e)
+{
+    if (!t->needs_depth && q->depth)
+        return sd_fail(e, SD_ERR_ARG, "a depth map needs a model that draws by one, this one is made for %s", t->name);
+    if (!t->needs_depth) return SD_OK;
+    if (!q->depth) return sd_fail(e, SD_ERR_ARG, "this model is made for %s: it needs one", t->name);
+    if (q->depth_width < 1 || q->depth_height < 1 || q->depth_width > SD_IMAGE_SIDE || q->depth_height > SD_IMAGE_SIDE)
+        return sd_fail(e, SD_ERR_ARG, "the depth map must have sides of 1 to %d numbers, not %dx%d", SD_IMAGE_SIDE,
+                       q->depth_width, q->depth_height);
+    size_t n = (size_t)q->depth_width * (size_t)q->depth_height;
+    for (size_t i = 0; i < n; i++)
+        if (!(fabsf(q->depth[i]) < 1e30f))
+            return sd_fail(e, SD_ERR_ARG, "the depth map has %g as number %zu of %zu, which is no depth",
+                           (double)q->depth[i], i + 1, n);
+    return SD_OK;
+}
+
+sd_status sd_task_check(const sd_task *t, const sd_params *p, const sd_edit *edit, sd_error *e)
+{
+    if (!t->enlarges && p->edit.noise_level != SD_DEFAULT)
+        return sd_fail(e, SD_ERR_ARG, "a noise level needs a model that enlarges pictures, this one is made for %s",
+                       t->name);
+    return check_edit(t, p, edit, e) ? e->status : check_depth(t, &p->edit, e);
 }

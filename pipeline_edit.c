@@ -18,11 +18,6 @@ void sd_edit_free(sd_edit *e)
     memset(e, 0, sizeof *e);
 }
 
-bool sd_outpaints(const sd_params *p)
-{
-    return p->edit.outpaint[0] || p->edit.outpaint[1] || p->edit.outpaint[2] || p->edit.outpaint[3];
-}
-
 /* Is some pixel's alpha at most `most`? */
 static bool transparent(const sd_image *i, int most)
 {
@@ -159,7 +154,8 @@ static void resolve_whole(sd_ctx *c, const sd_params *p, int scale, bool enlarge
     int own_w = enlarges ? w * scale : to_multiple(w, scale), own_h = enlarges ? h * scale : to_multiple(h, scale);
     e->way = SD_EDIT_WHOLE;
     if (!enlarges && !*width && !*height && (own_w != w || own_h != h))
-        sd_logf(&c->log, SD_LOG_NOTICE, "the picture of %dx%d becomes %dx%d, multiples of %d", w, h, own_w, own_h, scale);
+        sd_logf(&c->log, SD_LOG_NOTICE, "the picture of %dx%d becomes %dx%d, multiples of %d", w, h, own_w, own_h,
+                scale);
     if (!*width) *width = own_w;
     if (!*height) *height = own_h;
     e->out_width = *width;

@@ -29,7 +29,14 @@ typedef struct sd_edit {
 } sd_edit;
 
 /* Is new area to be added? */
-bool sd_outpaints(const sd_params *p);
+static inline bool sd_outpaints(const sd_params *p)
+{
+    return p->edit.outpaint[0] || p->edit.outpaint[1] || p->edit.outpaint[2] || p->edit.outpaint[3];
+}
+/* pipeline_check.c: SD_ERR_ARG unless the parameters have what the UNet's task needs, and nothing that has no meaning
+ * for it. */
+struct sd_task;
+sd_status sd_task_check(const struct sd_task *t, const sd_params *p, const sd_edit *edit, sd_error *e);
 /* Everything but the pictures: checks the parameters, logs how the size changes, and sets *width and *height to the
  * working size; on entry they are the caller's size, 0: any. There is nothing to free. */
 sd_status sd_edit_resolve(sd_ctx *c, const sd_params *p, int *width, int *height, sd_edit *e);

@@ -2,7 +2,6 @@
  *
  * A UNet that sees more than the latents has more input channels, and their number says what it is made for. */
 #include "pipeline_task.h"
-#include "pipeline_edit.h"
 
 /* ------------------------------------------------------------------------------------------ passes */
 
@@ -86,7 +85,7 @@ sd_status sd_unet_can_draw(const sd_unet_config *u, sd_error *e)
     const sd_task *t = sd_task_of(u);
     if (t && t->enlarges == (u->class_embeds > 0)) return SD_OK;
     if (t)
-        return sd_fail(e, SD_ERR_UNSUPPORTED, "a UNet with %d input channels and %s class embedding cannot draw pictures",
+        return sd_fail(e, SD_ERR_UNSUPPORTED, "a UNet with %d input channels and %s class embedding cannot draw",
                        u->in_channels, t->enlarges ? "no" : "a");
     size_t n = 0;
     for (size_t i = 0; i < SD_COUNT(tasks) && n < sizeof text; i++)
@@ -94,50 +93,4 @@ sd_status sd_unet_can_draw(const sd_unet_config *u, sd_error *e)
                               channels_of(&tasks[i], u->out_channels), tasks[i].name);
     return sd_fail(e, SD_ERR_UNSUPPORTED, "a UNet with %d input channels cannot draw pictures, only one with %s",
                    u->in_channels, text);
-}
-
-/* ------------------------------------------------------------------------------------- its parameters */
-
-static sd_status check_edit(const sd_task *t, const sd_params *p, const sd_edit *edit, sd_error *e)
-{
-    const sd_edit_params *q = &p->edit;
-    bool other_part = q->mask || q->alpha_mask || q->inpaint_crop >= 0;
-    if ((t->needs_picture && !edit->active) || (t->needs_mask && !edit->masked))
-        return sd_fail(e, SD_ERR_ARG, "this model is made for %s: it needs a picture%s", t->name,
-                       t->needs_mask ? " and a mask" : "");
-    if (t->from_noise && (other_part || sd_outpaints(p)))
-        return sd_fail(e, SD_ERR_ARG, "this model is made for %s, and changes the whole of them: a mask, outpainting or "
-                       "an area is not possible with it", t->name);
-    if (t->from_noise && q->strength != SD_DEFAULT && q->strength != 1)
-        return sd_fail(e, SD_ERR_ARG, "this model is made for %s, and begins from noise: a strength of %g is not possible "
-                       "with it, only 1", t->name, q->strength);
-    if (t->needs_depth && sd_outpaints(p))
-        return sd_fail(e, SD_ERR_ARG, "outpainting is not possible with a depth map, which does not say how near the new "
-                       "parts are");
-    return SD_OK;
-}
-
-static sd_status check_depth(const sd_task *t, const sd_edit_params *q, sd_error *e)
-{
-    if (!t->needs_depth && q->depth)
-        return sd_fail(e, SD_ERR_ARG, "a depth map needs a model that draws by one, this one is made for %s", t->name);
-    if (!t->needs_depth) return SD_OK;
-    if (!q->depth) return sd_fail(e, SD_ERR_ARG, "this model is made for %s: it needs one", t->name);
-    if (q->depth_width < 1 || q->depth_height < 1 || q->depth_width > SD_IMAGE_SIDE || q->depth_height > SD_IMAGE_SIDE)
-        return sd_fail(e, SD_ERR_ARG, "the depth map must have sides of 1 to %d numbers, not %dx%d", SD_IMAGE_SIDE,
-                       q->depth_width, q->depth_height);
-    size_t n = (size_t)q->depth_width * (size_t)q->depth_height;
-    for (size_t i = 0; i < n; i++)
-        if (!(fabsf(q->depth[i]) < 1e30f))
-            return sd_fail(e, SD_ERR_ARG, "the depth map has %g as number %zu of %zu, which is no depth",
-                           (double)q->depth[i], i + 1, n);
-    return SD_OK;
-}
-
-sd_status sd_task_check(const sd_task *t, const sd_params *p, const sd_edit *edit, sd_error *e)
-{
-    if (!t->enlarges && p->edit.noise_level != SD_DEFAULT)
-        return sd_fail(e, SD_ERR_ARG, "a noise level needs a model that enlarges pictures, this one is made for %s",
-                       t->name);
-    return check_edit(t, p, edit, e) ? e->status : check_depth(t, &p->edit, e);
 }

@@ -42,9 +42,6 @@ typedef struct sd_task {
     const char *example;                 /* options that draw with it */
 } sd_task;
 
-/* SD_ERR_ARG unless the parameters have what the task needs, and nothing that has no meaning for it. edit: of p. */
-struct sd_edit;
-sd_status sd_task_check(const sd_task *t, const sd_params *p, const struct sd_edit *edit, sd_error *e);
 /* What this UNet is made for; NULL: nothing that is known. */
 const sd_task *sd_task_of(const sd_unet_config *u);
 bool sd_task_has(const sd_task *t, sd_plane_kind kind);

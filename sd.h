@@ -193,10 +193,9 @@ typedef struct sd_model_info {
     int time_ids;            /* numbers that SDXL's UNets are told of sizes: 6, the refiner 5; 0: none */
     int class_labels;        /* rows of the table by one of which the x4-upscaler's UNet is told a noise level; 0: none */
     int time_cond_dim;       /* numbers by which an LCM's UNet is told the guidance scale; 0: none */
-    const char *task;        /* what it is made for: "drawing", "inpainting", "following instructions", "drawing by a depth
-                              * map", "enlarging pictures"; "": that is not known */
-    int enlarges;            /* pixels of the result for one of the picture to begin from, each way: 1, or the upscaler's
-                              * 4 */
+    const char *task;        /* what it is made for: "drawing", "inpainting", "following instructions", "drawing by a
+                              * depth map", "enlarging pictures"; "": that is not known */
+    int enlarges;            /* pixels of the result for one of the picture to begin from, each way: 1, the upscaler 4 */
 } sd_model_info;
 #define sd_get_info(ctx, info) sd_get_info_sized((ctx), (info), sizeof(sd_model_info))
 SD_API sd_status sd_get_info_sized(const sd_ctx *ctx, sd_model_info *info, size_t size);

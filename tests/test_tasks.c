@@ -1,5 +1,5 @@
-/* test_tasks.c - models whose UNet sees more than latents, whole runs of small ones against float64: a depth map, a
- * small picture to be enlarged, a picture to be edited by an instruction. The runs are those of tools/golden_tasks.py. */
+/* test_tasks.c - whole runs of small models whose UNet sees more than latents against float64: a depth map, a small
+ * picture to be enlarged, a picture to be edited by an instruction. The runs are those of tools/golden_tasks.py. */
 #include <math.h>
 
 #include "test.h"

@@ -5,9 +5,9 @@ enlarged, a picture to be edited by an instruction: tests/golden/net_{depth,x4,p
     python tools/golden_tasks.py [--config NAME] [--out tests/golden]
 
 The files are like make_golden.py's: run.R.* is a whole run of diffusers' StableDiffusionDepth2ImgPipeline,
-StableDiffusionUpscalePipeline or StableDiffusionInstructPix2PixPipeline, of which RUNS has the arguments; wrong.R.MISTAKE
-the rel-L2 error of the run's last latents when a known mistake is made, wrong.R_image.MISTAKE of its picture. The
-picture is golden_edit.py's, the depth map a formula (`depth_map`). tests/test_tasks.c has the same runs. Of the names
+StableDiffusionUpscalePipeline or StableDiffusionInstructPix2PixPipeline, of which RUNS has the arguments;
+wrong.R.MISTAKE the rel-L2 error of the run's last latents when a known mistake is made, wrong.R_image.MISTAKE of its
+picture. The picture is golden_edit.py's, the depth map a formula (`depth_map`). tests/test_tasks.c has the same runs. Of the names
 of a run, beside those of make_golden.py:
 
   image_latents     of the picture to begin from, or to be edited
@@ -122,7 +122,8 @@ def watching(pipe, sink):
     changes = []
     if isinstance(pipe, StableDiffusionDepth2ImgPipeline):
         names = ["posterior", "noise"]
-        changes += [(pipe, "prepare_depth_map", seen(pipe.prepare_depth_map, lambda out, *a: sink("depth_mask", out[:1]))),
+        changes += [(pipe, "prepare_depth_map", seen(pipe.prepare_depth_map,
+                                                     lambda out, *a: sink("depth_mask", out[:1]))),
                     (pipe.scheduler, "add_noise", seen(pipe.scheduler.add_noise,
                                                        lambda out, x, *a: sink("image_latents", x[:1])))]
     elif isinstance(pipe, StableDiffusionUpscalePipeline):
@@ -160,7 +161,8 @@ def from_noise(pipe, sink, more, common):
     mask = pipe.prepare_depth_map(like, depth_map((31, 23)), 1, False, pipe.unet.dtype, "cpu")
     sink("depth_mask", mask)
     with Watch(plain, sink, False).watching(), concatenated(plain, mask):
-        return plain(height=golden_edit.HEIGHT, width=golden_edit.WIDTH, latents=noise.to(pipe.unet.dtype), **common).images
+        return plain(height=golden_edit.HEIGHT, width=golden_edit.WIDTH, latents=noise.to(pipe.unet.dtype),
+                     **common).images
 
 
 def run(pipe, config, sink=None, twin=None, **more):
@@ -384,7 +386,8 @@ def noise_for_each(pipe):
     @contextlib.contextmanager
     def twin():
         hook = pipe.unet.register_forward_pre_hook(lambda m, a: (
-            torch.cat([torch.cat((x[:4], pipe.second[0] if i % 2 else x[4:]))[None] for i, x in enumerate(a[0])]), *a[1:]))
+            torch.cat([torch.cat((x[:4], pipe.second[0] if i % 2 else x[4:]))[None]
+                       for i, x in enumerate(a[0])]), *a[1:]))
         with wrong_twins.changed((low, "add_noise", wrong)):
             yield
         hook.remove()
@@ -524,8 +527,9 @@ def make(config, out):
         single = everything(pipe32, config)
     e32 = {}
     for r in TWINS[config]:
-        of = (lambda x: x["run.%s.image" % r[:-6]]) if r.endswith("_image") else (lambda x: last_latents(x, r))  # noqa: E731
-        e32[r] = oracle.rel_l2(of(single), of(truth))
+        name, image = r.removesuffix("_image"), r.endswith("_image")
+        both = [x["run.%s.image" % name] if image else last_latents(x, name) for x in (single, truth)]
+        e32[r] = oracle.rel_l2(*both)
     wrong = mistakes(pipe64, config, truth)
     make_golden.check_mistakes(wrong, e32)
     golden = make_golden.stored(truth, single)
