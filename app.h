@@ -110,7 +110,6 @@ typedef struct view {
     int bar, shown;        /* shown: the cursor stands behind a bar */
     int preview;           /* pictures of steps are shown */
     int picture, pictures; /* runs of the pipeline, one after another */
-    int steps;             /* of a run */
     double spent;          /* seconds in steps of this picture */
     preview_kind kind;     /* with --preview */
     int rows;              /* lines that the last preview took */

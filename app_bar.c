@@ -35,9 +35,9 @@ static void say_progress(char *out, size_t size, const view *v, const sd_progres
 {
     char which[32] = "", of[48] = "", rate[32] = "", eta[32];
     double left = each * (p->total - p->done);
-    int as_steps = p->total == v->steps;
+    int as_steps = p->total == p->steps;
     if (v->pictures > 1) snprintf(which, sizeof which, detail ? "picture %d/%d " : "%d/%d: ", v->picture, v->pictures);
-    if (v->steps && !as_steps && detail == 2) snprintf(of, sizeof of, " evaluations for %d steps", v->steps);
+    if (p->steps && !as_steps && detail == 2) snprintf(of, sizeof of, " evaluations for %d steps", p->steps);
     if (detail) snprintf(rate, sizeof rate, "  %.3g s%s", each, as_steps ? "/step" : " each");
     if (left < 60) snprintf(eta, sizeof eta, "%.0f s", left);
     else snprintf(eta, sizeof eta, "%d:%02d min", (int)left / 60, (int)left % 60);

@@ -8,7 +8,7 @@
 static const struct { const char *option, *words; } choices[] = {
     {"residency", "map stream ram"}, {"gemm", "own openblas"},
     {"config", "sd15 sd15-inpaint instruct-pix2pix lcm small-sd bk-sdm-small tiny-sd sd21 sd21-base sd21-inpaint "
-               "sd2-depth sd-turbo x4-upscaler sdxl sdxl-inpaint sdxl-turbo ssd-1b vega sdxl-refiner"},
+               "sd2-depth sd-turbo x4-upscaler sdxl sdxl-inpaint sdxl-turbo sdxl-lightning ssd-1b vega sdxl-refiner"},
 };
 
 static void add(char *out, size_t size, const char *word)

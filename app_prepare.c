@@ -125,7 +125,6 @@ int prepare(settings *s, inputs *in, view *v)
     if (code) return code;
     sd_status status = sd_resolve_params(context, &s->p, &resolved);
     if (status || interrupts) return status ? report(s, status) : stopped();
-    v->steps = resolved.edit.init ? (int)(resolved.sampling.steps * resolved.edit.strength) : resolved.sampling.steps;
     sd_set_progress(context, show_progress, v);
     if (s->explain_seed) sd_set_random_draw(context, show_draw, v);
     if (s->save_steps || v->preview) sd_set_step(context, show_step, v);

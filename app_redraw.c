@@ -101,7 +101,7 @@ static int take_recipe(settings *s, struct from_text *r, const char *from, int m
     s->threads = r->recipe->threads > 0 ? r->recipe->threads : 0;
     if ((p->prompt && !s->p.prompt) || (p->negative_prompt && !s->p.negative_prompt))
         return no_memory();
-    if (p->sampling.sigmas || p->sampling.timesteps) s->p.sampling.steps = 25;
+    if (p->sampling.sigmas || p->sampling.timesteps) s->p.sampling.steps = SD_DEFAULT;
     s->init = find(r, INIT, p->edit.init_name, from, must_be);
     s->mask = find(r, MASK, p->edit.mask_name, from, must_be);
     s->depth = find(r, DEPTH, p->edit.depth_name, from, must_be);

@@ -88,10 +88,14 @@ static int read_curve(sd_ctx *ctx, const sd_params *p, curve *c)
     return CLI_OK;
 }
 
-static int steps_of(const sd_params *p)
+static int steps_of(const sd_ctx *ctx, const sd_params *p)
 {
-    return p->sampling.sigmas ? p->sampling.sigma_count - 1 : p->sampling.timesteps ? p->sampling.timestep_count
-        : p->sampling.steps;
+    sd_model_info info = {0};
+    if (p->sampling.sigmas) return p->sampling.sigma_count - 1;
+    if (p->sampling.timesteps) return p->sampling.timestep_count;
+    if (p->sampling.steps != SD_DEFAULT) return p->sampling.steps;
+    sd_get_info(ctx, &info);
+    return info.steps;
 }
 
 static void number_list(const char *key, const double *x, int n, const char *after)
@@ -135,7 +139,7 @@ static int write_plot(sd_ctx *ctx, const sd_params *p, const curve *c, int count
     char title[96] = "";
     if (sd_get_info(ctx, &info) == SD_OK)
         snprintf(title, sizeof title, "%.60s, %d steps", p->sampling.sampler ? p->sampling.sampler : info.sampler,
-                 steps_of(p));
+                 steps_of(ctx, p));
     for (int k = 0; k < count; k++) {
         curves[k] = (plot_curve){*c[k].name ? c[k].name : "the model's schedule", c[k].sigma, c[k].n};
         fprintf(legend, "%s: %s\n", plot_colour(k), curves[k].name);
@@ -169,7 +173,7 @@ int show_schedules(sd_ctx *ctx, const sd_params *p, const char *schedules, int j
     for (int k = 0; !code && k < count; k++) {
         if (json && k) printf(",");
         if (json) curve_as_json(&c[k]);
-        else curve_as_text(&c[k], steps_of(p));
+        else curve_as_text(&c[k], steps_of(ctx, p));
     }
     if (!code && json) printf("]\n");
     if (!code && plot) code = write_plot(ctx, p, c, count, plot, json ? stderr : stdout);

@@ -117,6 +117,12 @@ static bool needs_config(const sd_seen *s)
     return needs;
 }
 
+/* Of a single file, of which only its name may tell that it draws in few steps. */
+static bool few_hint(const sd_seen *s, sd_few_hint *few)
+{
+    return !s->directory && sd_few_hint_find(few, s->at, s->main->family);
+}
+
 void sd_seen_odd(const sd_seen *s, sd_text *lines)
 {
     for (int i = 0; i < s->n_parts; i++)
@@ -130,6 +136,10 @@ void sd_seen_odd(const sd_seen *s, sd_text *lines)
         sd_text_add(lines, "it is not said whether the UNet predicts epsilon or v_prediction%s%s%s: unless "
                     "--prediction does, or a YAML file beside it, the UNet is asked before the first picture\n",
                     s->main->hint ? " (likely " : "", s->main->hint ? s->main->hint : "", s->main->hint ? ")" : "");
+    sd_few_hint few;
+    if (few_hint(s, &few))
+        sd_text_add(lines, "it has \"%s\" in its name: if it is %s, it is drawn with %s\n", few.word, few.title,
+                    few.options);
     odd_hashes(s, lines);
 }
 
@@ -246,7 +256,9 @@ void sd_seen_command(const sd_seen *s, sd_text *t, bool *runs)
         if (model) sd_text_add(t, "FILE");
         else add_word(t, s->path);
     }
+    sd_few_hint few;
     if (needs_config(s)) sd_text_add(t, " --config DIR");
+    else if (few_hint(s, &few)) sd_text_add(t, " %s", few.options);
     const sd_seen_network *u = find_network(s, SD_PART_UNET);
     sd_text_add(t, " %s", u ? sd_task_of(&u->net.unet.cfg)->example : "-p \"a red apple\"");
 }

@@ -2,6 +2,7 @@
 #ifndef SD_MODEL_H
 #define SD_MODEL_H
 
+#include "model_hints.h"
 #include "recognise.h"
 #include "sampler.h"
 
@@ -94,6 +95,7 @@ typedef struct sd_model {
     const sd_tokenizer *tokenizer; /* NULL: none was opened */
     const sd_module *in_use;       /* the module whose weights may be in memory */
     const char *layout;            /* "diffusers directory", "LDM file", ... */
+    int config_size;               /* of latents, in the UNet's config.json, where that told the family; else 0 */
     const sd_family *family;       /* NULL: its UNet is none of a published family, or was not opened */
     sd_yaml_facts yaml;
     char *sched_text;              /* a scheduler_config.json */
@@ -106,6 +108,7 @@ typedef struct sd_model {
     bool zeros_for_no_negative;    /* force_zeros_for_empty_prompt, see sd_params.negative_prompt */
     bool asks;                     /* the prediction is not decided: the UNet is to be asked (model_probe.c) */
     char prediction_why[256];
+    sd_few_hint few;               /* what the name of the UNet's file says, where nothing else does */
     char fingerprint[17];          /* "" until somebody asks */
 } sd_model;
 

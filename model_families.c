@@ -80,70 +80,80 @@ static const char x4_low_res[] =
 /* ---------------------------------------------------------------------------------------- families
  * Of families whose shapes are the same the first is the one that a file without further signs is taken for. */
 
+/* Guidance scales are the defaults of diffusers' pipelines. So are the steps of LCM and the upscaler; the others'
+ * default there is 50, and 100 for InstructPix2Pix, of which half or a quarter is enough with today's samplers. Turbo
+ * and Lightning are drawn as their model cards say. */
+#define DRAWN(n, scale) .steps = n, .guidance = scale
+
 #define UNCLIP "Stable unCLIP makes pictures from a picture's embedding, which is not supported"
 
 static const sd_family families[] = {
-    {.name = "sd15", .title = "Stable Diffusion 1", .unet = SD1_UNET(4, 64), SD1_REST, .scheduler = pndm},
+    {.name = "sd15", .title = "Stable Diffusion 1", .unet = SD1_UNET(4, 64), SD1_REST, .scheduler = pndm,
+     DRAWN(25, 7.5)},
     {.name = "sd15-inpaint", .title = "Stable Diffusion 1 for inpainting", .unet = SD1_UNET(9, 64), SD1_REST,
-     .scheduler = ddim},
-    {.name = "instruct-pix2pix", .title = "InstructPix2Pix", .unet = SD1_UNET(8, 64), SD1_REST, .scheduler = euler_a},
+     .scheduler = ddim, DRAWN(25, 7.5)},
+    {.name = "instruct-pix2pix", .title = "InstructPix2Pix", .unet = SD1_UNET(8, 64), SD1_REST, .scheduler = euler_a,
+     DRAWN(25, 7.5)},
     {.name = "lcm", .title = "a latent consistency model of Stable Diffusion 1",
-     .unet = {SD1_COMMON, .in_channels = 4, .time_cond_dim = 256, SIZE(96)}, SD1_REST, .scheduler = lcm},
+     .unet = {SD1_COMMON, .in_channels = 4, .time_cond_dim = 256, SIZE(96)}, SD1_REST, .scheduler = lcm, DRAWN(4, 8.5)},
     {.name = "small-sd", .title = "small-sd, also BK-SDM-base",
      .unet = {UNET_COMMON, FOUR_LEVELS, .in_channels = 4, .layers = {1, 1, 1, 1}, .heads = {8, 8, 8, 8},
               .mid_depth = 1, .context_dim = 768, SIZE(64)},
-     SD1_REST, .scheduler = dpmpp},
+     SD1_REST, .scheduler = dpmpp, DRAWN(25, 7.5)},
     {.name = "bk-sdm-small", .title = "BK-SDM-small",
      .unet = {UNET_COMMON, FOUR_LEVELS, .in_channels = 4, .layers = {1, 1, 1, 1}, .heads = {8, 8, 8, 8},
               .mid = SD_MID_NONE, .context_dim = 768, SIZE(64)},
-     SD1_REST, .scheduler = dpmpp},
+     SD1_REST, .scheduler = dpmpp, DRAWN(25, 7.5)},
     {.name = "tiny-sd", .title = "tiny-sd, also BK-SDM-tiny",
      .unet = {UNET_COMMON, .in_channels = 4, .levels = 3, .channels = {320, 640, 1280}, .layers = {1, 1, 1},
               .depth = {1, 1, 1}, .up_depth = {1, 1, 1}, .heads = {8, 8, 8}, .mid = SD_MID_NONE, .context_dim = 768,
               SIZE(64)},
-     SD1_REST, .scheduler = dpmpp},
+     SD1_REST, .scheduler = dpmpp, DRAWN(25, 7.5)},
 
     {.name = "sd21", .title = "Stable Diffusion 2 at 768 pixels", .unet = SD2_UNET(4, 96), SD2_REST,
-     .prediction = "v_prediction", .scheduler = ddim_v},
+     .prediction = "v_prediction", .scheduler = ddim_v, DRAWN(25, 7.5)},
     {.name = "sd21-base", .title = "Stable Diffusion 2 at 512 pixels", .unet = SD2_UNET(4, 64), SD2_REST,
-     .prediction = "epsilon", .scheduler = pndm_epsilon},
+     .prediction = "epsilon", .scheduler = pndm_epsilon, DRAWN(25, 7.5)},
     {.name = "sd21-inpaint", .title = "Stable Diffusion 2 for inpainting", .unet = SD2_UNET(9, 64), SD2_REST,
-     .prediction = "epsilon", .scheduler = pndm},
+     .prediction = "epsilon", .scheduler = pndm, DRAWN(25, 7.5)},
     {.name = "sd2-depth", .title = "Stable Diffusion 2 with a depth map", .unet = SD2_UNET(5, 64), SD2_REST,
-     .prediction = "epsilon", .scheduler = pndm},
+     .prediction = "epsilon", .scheduler = pndm, DRAWN(25, 7.5)},
     {.name = "sd-turbo", .title = "SD-Turbo", .unet = SD2_UNET(4, 64), SD2_REST,
-     .prediction = "epsilon", .scheduler = euler_trailing},
+     .prediction = "epsilon", .scheduler = euler_trailing, DRAWN(1, 0)},
     {.name = "sd21-unclip-h", .title = "Stable unCLIP with CLIP-H", .unet = SD2_UNET(4, 96),
-     .class_in = 2048, SD2_REST, .prediction = "v_prediction", .scheduler = ddim_v, .refusal = UNCLIP},
+     .class_in = 2048, SD2_REST, .prediction = "v_prediction", .scheduler = ddim_v, DRAWN(25, 10), .refusal = UNCLIP},
     {.name = "sd21-unclip-l", .title = "Stable unCLIP with CLIP-L", .unet = SD2_UNET(4, 96),
-     .class_in = 1536, SD2_REST, .prediction = "v_prediction", .scheduler = ddim_v, .refusal = UNCLIP},
+     .class_in = 1536, SD2_REST, .prediction = "v_prediction", .scheduler = ddim_v, DRAWN(25, 10), .refusal = UNCLIP},
     {.name = "x4-upscaler", .title = "Stable Diffusion's upscaler by four",
      .unet = {UNET_COMMON, .in_channels = 7, .levels = 4, .channels = {256, 512, 512, 1024}, .layers = {2, 2, 2, 2},
               .depth = {0, 1, 1, 1}, .up_depth = {0, 1, 1, 1}, .heads = {8, 8, 8, 8}, .mid_depth = 1,
               .context_dim = 1024, .linear_projection = true, .only_cross = {true, true, true, false},
               .class_embeds = 1000, SIZE(128)},
      .vae = VAE_F4(0.08333), .clip = {CLIP_H}, .n_clip = 1, .pad = {0}, .prediction = "v_prediction", .scheduler = x4,
-     .low_res_scheduler = x4_low_res},
+     .low_res_scheduler = x4_low_res, DRAWN(75, 9)},
 
     {.name = "sdxl", .title = "Stable Diffusion XL", .unet = SDXL_UNET(4, 128), SDXL_REST,
-     .scheduler = euler_leading},
+     .scheduler = euler_leading, DRAWN(25, 5)},
     {.name = "sdxl-inpaint", .title = "Stable Diffusion XL for inpainting", .unet = SDXL_UNET(9, 128), SDXL_REST,
-     .scheduler = euler_leading},
-    {.name = "sdxl-turbo", .title = "SDXL-Turbo", .unet = SDXL_UNET(4, 64), SDXL_REST, .scheduler = euler_a_trailing},
+     .scheduler = euler_leading, DRAWN(25, 7.5)},
+    {.name = "sdxl-turbo", .title = "SDXL-Turbo", .unet = SDXL_UNET(4, 64), SDXL_REST, .scheduler = euler_a_trailing,
+     DRAWN(1, 0)},
+    {.name = "sdxl-lightning", .title = "SDXL-Lightning", .unet = SDXL_UNET(4, 128), SDXL_REST,
+     .scheduler = euler_trailing, DRAWN(4, 0), .by_name = true},
     {.name = "ssd-1b", .title = "SSD-1B",
      .unet = {SDXL_COMMON, .in_channels = 4, .depth = {0, 2, 4}, .up_depth = {0, 2, 4},
               .up_layer_depth = {{0}, {2, 1, 1}, {4, 4, 10}}, .mid = SD_MID_RESNET, SIZE(128)},
-     SDXL_REST, .scheduler = euler_leading},
+     SDXL_REST, .scheduler = euler_leading, DRAWN(25, 5)},
     {.name = "vega", .title = "Segmind-Vega",
      .unet = {SDXL_COMMON, .in_channels = 4, .depth = {0, 1, 2}, .up_depth = {0, 1, 2}, .mid = SD_MID_RESNET,
               SIZE(128)},
-     SDXL_REST, .scheduler = euler_leading},
+     SDXL_REST, .scheduler = euler_leading, DRAWN(25, 5)},
     {.name = "sdxl-refiner", .title = "Stable Diffusion XL's refiner",
      .unet = {UNET_COMMON, .in_channels = 4, .levels = 4, .channels = {384, 768, 1536, 1536}, .layers = {2, 2, 2, 2},
               .depth = {0, 4, 4, 0}, .up_depth = {0, 4, 4, 0}, .heads = {6, 12, 24, 24}, .mid_depth = 4,
               .context_dim = 1280, .linear_projection = true, .add_time_dim = 256, .add_in_dim = 2560, SIZE(128)},
      .vae = VAE(0.13025), .clip = {CLIP_G}, .n_clip = 1, .pad = {0}, .prediction = "epsilon",
-     .scheduler = euler_leading},
+     .scheduler = euler_leading, DRAWN(25, 5)},
 };
 
 /* ---------------------------------------------------------------------------------------- looking */
@@ -196,6 +206,28 @@ const sd_family *sd_family_with(const sd_family *f, const char *prediction)
         const sd_family *g = &families[i];
         if (f->class_in == g->class_in && same_shapes(&f->unet, &g->unet) && strcmp(g->prediction, prediction) == 0)
             return g;
+    }
+    return NULL;
+}
+
+const sd_family *sd_family_like(const sd_family *f, size_t i)
+{
+    for (size_t k = 0; k < SD_COUNT(families); k++) {
+        const sd_family *g = &families[k];
+        bool like = f->class_in == g->class_in && same_shapes(&f->unet, &g->unet)
+            && strcmp(f->prediction, g->prediction) == 0;
+        if (like && i-- == 0) return g;
+    }
+    return NULL;
+}
+
+const sd_family *sd_family_of_inputs(const sd_unet_config *c)
+{
+    for (size_t i = 0; i < SD_COUNT(families); i++) {
+        const sd_unet_config *u = &families[i].unet;
+        if (u->in_channels == c->in_channels && !u->add_in_dim == !c->add_in_dim && !u->class_embeds == !c->class_embeds
+            && !u->time_cond_dim == !c->time_cond_dim)
+            return &families[i];
     }
     return NULL;
 }

@@ -110,13 +110,14 @@ static sd_status use_config(sd_model *m, const sd_model_request *q, sd_error *e)
 }
 
 /* The family of a UNet's config.json; NULL: of none, or there is no such file. */
-static const sd_family *family_of_dir(const char *dir)
+static const sd_family *family_of_dir(const char *dir, int *native)
 {
     char path[PATH_BYTES];
     sd_unet_config c;
     sd_error unread = {.status = SD_OK};
     if (sd_path_join(path, sizeof path, dir, "config.json", &unread) || sd_unet_config_read(&c, path, &unread))
         return NULL;
+    *native = c.width;
     return sd_family_of(&c, 0);
 }
 
@@ -142,7 +143,7 @@ sd_status sd_model_find_family(sd_model *m, const sd_model_request *q, sd_error 
     m->family = m->config_family ? m->config_family : what ? what->family : NULL;
     if (m->family || m->kind == SD_PATH_FILE) return SD_OK;
     if (sd_path_join(dir, sizeof dir, m->at, "unet", e)) return e->status;
-    m->family = family_of_dir(m->kind == SD_PATH_PART ? m->at : dir);
+    m->family = family_of_dir(m->kind == SD_PATH_PART ? m->at : dir, &m->config_size);
     return SD_OK;
 }
 
@@ -264,6 +265,22 @@ static sd_status stand_in(sd_model *m, const sd_recognised *what, const sd_log *
     return take_text(m, from->scheduler, name, e) || add_prediction(m, prediction, e) ? e->status : SD_OK;
 }
 
+/* SD-Turbo has SD 2's shapes and SDXL-Turbo SDXL's, but their schedulers are their own, and so is SDXL-Turbo's size. A
+ * directory that has both is taken for one of them; with a file alone only --config can say it. */
+static void family_of_scheduler(sd_model *m)
+{
+    const sd_family *g;
+    sd_error unread = {.status = SD_OK};
+    sd_sched_config s;
+    for (size_t i = 0; (g = sd_family_like(m->family, i)) != NULL; i++)
+        if (!g->by_name && g->unet.width == m->config_size
+            && !sd_sched_parse_as(&s, g->scheduler, g->name, NULL, &unread) && s.method == m->sched.method
+            && s.spacing == m->sched.spacing) {
+            m->family = g;
+            return;
+        }
+}
+
 static sd_status read_settings(sd_model *m, sd_error *e) { return sd_model_read_sched(m, NULL, &m->sched, e); }
 
 sd_status sd_model_find_sched(sd_model *m, const sd_model_request *q, sd_error *e)
@@ -285,6 +302,9 @@ sd_status sd_model_find_sched(sd_model *m, const sd_model_request *q, sd_error *
         return e->status;
     const sd_family *f = m->family ? sd_family_with(m->family, sd_prediction_name(m->sched.prediction)) : NULL;
     if (f && !m->config_family) m->family = f;
+    if (f && !m->config_family && own && m->config_size) family_of_scheduler(m);
+    const char *file = q->options->unet ? q->options->unet : m->at;
+    if (what && !m->config_family && (!own || q->options->unet)) sd_few_hint_find(&m->few, file, m->family);
     return SD_OK;
 }
 
@@ -309,7 +329,7 @@ sd_status sd_model_find_low_res(sd_model *m, sd_error *e)
 sd_status sd_model_read_sched(const sd_model *m, const char *sampler, sd_sched_config *s, sd_error *e)
 {
     if (sd_sched_parse_as(s, m->sched_text, m->sched_name, sampler, e)) return e->status;
-    sd_sched_as_pipeline(s, m->unet->cfg.add_in_dim > 0);
+    sd_sched_as_pipeline(s, m->unet->cfg.add_in_dim || (m->unet->cfg.time_cond_dim && s->method == SD_LCM));
     return SD_OK;
 }
 
@@ -341,7 +361,8 @@ sd_status sd_model_settle(sd_model *m, sd_error *e)
 {
     size_of_family(m);
     scale_of_family(m);
-    return m->unet->cfg.add_in_dim ? read_settings(m, e) : SD_OK;   /* it was read as SD 1 and 2 read it */
+    bool changed = m->unet->cfg.add_in_dim || m->unet->cfg.time_cond_dim;
+    return changed ? read_settings(m, e) : SD_OK;   /* it was read as SD 1 and 2 read it */
 }
 
 sd_status sd_model_decide(sd_model *m, sd_prediction prediction, const char *why, const sd_log *log, sd_error *e)

@@ -95,12 +95,20 @@ typedef struct sd_family {
     const char *prediction;            /* "epsilon", "v_prediction" */
     const char *scheduler;             /* scheduler_config.json as published, its text */
     const char *low_res_scheduler;     /* the upscaler's other one: how much noise the small picture gets; NULL: none */
+    int steps;                         /* how many it is drawn with, ... */
+    double guidance;                   /* ... and by which guidance scale; 0: it is drawn without guidance */
+    bool by_name;                      /* only --config says that a model is this one: others' files look the same */
     const char *refusal;               /* why it cannot be run or planned, a sentence; NULL: it can */
 } sd_family;
 const sd_family *sd_family_find(const char *name);    /* NULL: unknown */
 const sd_family *sd_family_at(size_t i);              /* NULL: there are no more */
 /* The family with the same shapes as f and this prediction, f if it fits; NULL: there is none. */
 const sd_family *sd_family_with(const sd_family *f, const char *prediction);
+/* Is this the i-th family that has f's shapes and prediction? NULL: there are no more. The first is i = 0. */
+const sd_family *sd_family_like(const sd_family *f, size_t i);
+/* The first family whose UNet gets the same kinds of input, whatever its shapes: a small model is drawn as that one.
+ * NULL: there is none. */
+const sd_family *sd_family_of_inputs(const sd_unet_config *c);
 /* The first family with these shapes; heads, groups and sizes do not count. NULL: there is none. */
 const sd_family *sd_family_of(const sd_unet_config *c, int class_in);
 #define SD_FAMILY_NAMES 512

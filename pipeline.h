@@ -25,6 +25,7 @@ struct sd_ctx {
     void *random_draw_user;
     void (*step)(void *user, const sd_denoised *step);
     void *step_user;
+    int steps;                   /* of the run, for progress */
     sd_timings timings;
     double *step_seconds;        /* what timings.steps points to */
 };
@@ -42,6 +43,13 @@ sd_status sd_probe(sd_ctx *c);
 /* sd_resolve_params within another call; s receives the scheduler, edit (may be NULL) what is done to the pictures. */
 struct sd_edit;
 sd_status sd_resolve(sd_ctx *c, const sd_params *p, sd_params *out, sd_sched_config *s, struct sd_edit *edit);
+/* What a model is drawn with if nobody asks for anything else, and who says so. */
+typedef struct sd_own_values {
+    int steps;
+    double guidance;
+    char steps_from[64], guidance_from[64];   /* "of Stable Diffusion 1" */
+} sd_own_values;
+sd_own_values sd_own_values_of(const sd_model *m);
 /* prompt.c: a warning if a prompt has weights, "(a cat:1.3)", or adapters, "<lora:x:1>"; what: "the prompt". */
 void sd_warn_of_syntax(const sd_log *log, const char *what, const char *text);
 void sd_report(sd_ctx *c, const char *stage, int done, int total, double seconds);

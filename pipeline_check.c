@@ -3,6 +3,7 @@
 #include "pipeline_task.h"
 
 #include <math.h>
+#include <string.h>
 
 sd_status sd_begin(sd_ctx *c)
 {
@@ -24,7 +25,7 @@ sd_status sd_end(sd_ctx *c)
 
 void sd_report(sd_ctx *c, const char *stage, int done, int total, double seconds)
 {
-    sd_progress p = {stage, done, total, seconds};
+    sd_progress p = {stage, done, total, seconds, strcmp(stage, "step") == 0 ? c->steps : 0};
     if (c->progress) c->progress(c->progress_user, &p);
 }
 

@@ -51,7 +51,7 @@ void sd_drawing_free(sd_drawing *d);
  * Fills in where a refiner takes over, and checks where the run begins and ends; latents: how many numbers they are. */
 sd_status sd_resolve_part(sd_ctx *c, sd_params *p, bool masked, size_t latents);
 /* Which part of its steps a run with these resolved parameters takes. */
-sd_sampler_part sd_part_of(const sd_params *p);
+sd_sampler_part sd_part_of(const sd_params *p, const sd_sched_config *levels);
 /* Makes the drawing end where the refiner takes over, if there is one. */
 void sd_drawing_cut(const sd_ctx *c, sd_drawing *d);
 /* Resolves and prepares part[1], the refiner's, when part[0] has been prepared. */

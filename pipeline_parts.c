@@ -88,10 +88,10 @@ sd_status sd_resolve_part(sd_ctx *c, sd_params *p, bool masked, size_t latents)
     return SD_OK;
 }
 
-sd_sampler_part sd_part_of(const sd_params *p)
+sd_sampler_part sd_part_of(const sd_params *p, const sd_sched_config *levels)
 {
     const sd_sampling_params *s = &p->sampling;
-    int first = p->edit.init ? s->steps - (int)(s->steps * p->edit.strength) : 0;
+    int first = p->edit.init && levels->strength == 1 ? s->steps - (int)(s->steps * p->edit.strength) : 0;
     return (sd_sampler_part){first, is_given(s->denoising_start) ? s->denoising_start : 0,
                              is_given(s->denoising_end) ? s->denoising_end : 1};
 }

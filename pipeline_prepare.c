@@ -84,7 +84,7 @@ static sd_status allocate(sd_ctx *c, sd_drawing *d)
 /* Image to image takes the last int(steps * strength) steps [StableDiffusionImg2ImgPipeline.get_timesteps]. */
 static sd_status make_sampler(sd_ctx *c, sd_drawing *d)
 {
-    sd_sampler_part part = sd_part_of(&d->p);
+    sd_sampler_part part = sd_part_of(&d->p, &d->levels);
     if (d->edit.active && !d->task->from_noise && sd_method_is_open_ended(d->levels.method))
         return sd_fail(&c->err, SD_ERR_ARG, "%s cannot begin from a picture: its noise levels are not known before",
                        sd_method_name(d->levels.method));
@@ -92,6 +92,7 @@ static sd_status make_sampler(sd_ctx *c, sd_drawing *d)
     if (d->edit.masked) d->levels.skip_prk_steps = true;
     if (sd_sampler_new_part(&d->sampler, &d->levels, d->p.sampling.steps, &part, &c->err)) return c->err.status;
     d->evaluations = sd_sampler_count(d->sampler);
+    c->steps = d->p.sampling.steps - part.first;
     return SD_OK;
 }
 

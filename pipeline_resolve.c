@@ -4,8 +4,41 @@
 #include "pipeline_drawing.h"
 #include "unicode.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* ------------------------------------------------------------------------------- the model's own */
+
+/* scheduler_config.json's own keys are of this very model; then comes its family, or one of the same kind. */
+sd_own_values sd_own_values_of(const sd_model *m)
+{
+    const sd_family *f = m->family ? m->family : sd_family_of_inputs(&m->unet->cfg);
+    sd_own_values v = {.steps = f ? f->steps : 25, .guidance = f ? f->guidance : 7.5};
+    snprintf(v.steps_from, sizeof v.steps_from, "of %.50s",
+             !f ? "this program" : m->family ? f->title : "models of its kind");
+    memcpy(v.guidance_from, v.steps_from, sizeof v.guidance_from);
+    if (m->sched.steps != SD_DEFAULT) {
+        v.steps = m->sched.steps;
+        strcpy(v.steps_from, "by _steps in scheduler_config.json");
+    }
+    if (m->sched.guidance_scale != SD_DEFAULT) {
+        v.guidance = m->sched.guidance_scale;
+        strcpy(v.guidance_from, "by _guidance_scale in scheduler_config.json");
+    }
+    return v;
+}
+
+static sd_status take_params(const sd_ctx *c, sd_params *out, const sd_params *given, sd_error *e)
+{
+    if (sd_params_take(out, given, e)) return e->status;
+    sd_own_values own = sd_own_values_of(&c->model);
+    if (out->sampling.steps == SD_DEFAULT) out->sampling.steps = own.steps;
+    if (out->guidance.scale == SD_DEFAULT) out->guidance.scale = own.guidance;
+    return SD_OK;
+}
+
+/* ------------------------------------------------------------------------------------ the scheduler */
 
 /* The number of steps, which a list of levels determines. */
 static int steps_of(const sd_params *p)
@@ -116,12 +149,10 @@ static sd_status resolve_noise_level(sd_ctx *c, int *level)
     return sd_fail(&c->err, SD_ERR_ARG, "the noise level must be 0 to %d for this model, not %d", most, *level);
 }
 
-static sd_status resolve_edit(sd_ctx *c, const sd_params *p, sd_params *out, sd_edit *edit)
+static sd_status resolve_edit(sd_ctx *c, const sd_params *p, sd_params *out, sd_edit *edit, bool tells)
 {
-    sd_edit local;
     sd_log log = c->log;
-    if (!edit) c->log.fn = NULL;   /* the notices about an edit are for the run itself */
-    edit = edit ? edit : &local;
+    if (!tells) c->log.fn = NULL;   /* the notices about an edit are for the run itself */
     if (!sd_edit_resolve(c, p, &out->width, &out->height, edit) && edit->active) out->edit.strength = edit->strength;
     c->log = log;
     const sd_task *task = sd_task_of(&c->model.unet->cfg);
@@ -135,24 +166,70 @@ static sd_status check_prompts(const sd_params *p, sd_error *e)
     return p->negative_prompt ? sd_utf8_check(p->negative_prompt, "the negative prompt", e) : SD_OK;
 }
 
-/* The guidance scale that the model looks best with, else the default of diffusers' pipeline. */
-static double guidance_of(const sd_model *m)
+/* A share of the steps, from the end [StableDiffusionImg2ImgPipeline.get_timesteps]. A model that is told the guidance
+ * takes all of them, chosen from a share of those that it was distilled with
+ * [LatentConsistencyModelImg2ImgPipeline]. */
+static sd_status apply_strength(const sd_ctx *c, const sd_params *p, const sd_edit *edit, sd_sched_config *s,
+                                sd_error *e)
 {
-    double own = m->sched.guidance_scale;
-    return own != SD_DEFAULT ? own : m->unet->cfg.add_in_dim ? 5 : 7.5;
+    int steps = p->sampling.steps, least = 1;
+    double strength = p->edit.strength;
+    bool all_steps = c->model.unet->cfg.time_cond_dim && s->method == SD_LCM && s->curve != SD_CURVE_TIMESTEPS;
+    if (!edit->active) return SD_OK;
+    if (all_steps && !edit->masked) {
+        s->strength = strength;
+        return SD_OK;
+    }
+    if ((int)(steps * strength) >= 1) return SD_OK;
+    while (least <= s->train_steps && (int)(least * strength) < 1) least++;
+    if (least > s->train_steps)
+        return sd_fail(e, SD_ERR_ARG, "strength %g leaves none of %d steps: a strength of %g or more is needed",
+                       strength, steps, 1.0 / steps);
+    return sd_fail(e, SD_ERR_ARG, "strength %g leaves none of %d step%s: %d steps or more are needed, or a strength of "
+                   "%g or more", strength, steps, steps == 1 ? "" : "s", least, 1.0 / steps);
+}
+
+/* What follows from the model and not from the caller. */
+static void tell(sd_ctx *c, const sd_params *given, const sd_params *p)
+{
+    const sd_unet_config *u = &c->model.unet->cfg;
+    sd_own_values own = sd_own_values_of(&c->model);
+    bool has_negative = given->negative_prompt && *given->negative_prompt;
+    bool steps = given->sampling.steps == SD_DEFAULT && !given->sampling.sigmas && !given->sampling.timesteps;
+    bool guidance = given->guidance.scale == SD_DEFAULT;
+    const sd_family *f = c->model.family;
+    if (steps && guidance && f && own.guidance <= 1 && !c->model.config_family) {   /* fewer than one may expect */
+        sd_logf(&c->log, SD_LOG_NOTICE, "drawn as %s is: %d step%s without guidance, unless --steps and --cfg-scale, or "
+                "--config, say otherwise", f->title, own.steps, own.steps == 1 ? "" : "s");
+        steps = guidance = false;
+    }
+    if (steps && guidance && !given->sampling.sampler && c->model.few.word)
+        sd_logf(&c->log, SD_LOG_NOTICE, "the file has \"%s\" in its name: if it is %s, it is drawn with %s",
+                c->model.few.word, c->model.few.title, c->model.few.options);
+    if (steps)
+        sd_logf(&c->log, SD_LOG_DETAIL, "%d steps, the default %s", own.steps, own.steps_from);
+    if (guidance)
+        sd_logf(&c->log, SD_LOG_DETAIL, "guidance scale %g, the default %s", own.guidance, own.guidance_from);
+    if (has_negative && u->time_cond_dim)
+        sd_logf(&c->log, SD_LOG_NOTICE, "the negative prompt has no effect: this model is told the guidance scale, and "
+                "its UNet is not asked about another prompt");
+    else if (has_negative && sd_task_passes(sd_task_of(u), u, &p->guidance)->n == 1)
+        sd_logf(&c->log, SD_LOG_NOTICE, "the negative prompt has no effect without guidance: the guidance scale is %g, "
+                "and would have to be more than 1", p->guidance.scale);
 }
 
 sd_status sd_resolve(sd_ctx *c, const sd_params *params, sd_params *out, sd_sched_config *s, sd_edit *edit)
 {
     sd_params given;
     const sd_params *p = &given;
-    if (sd_params_take(&given, params, &c->err)) return c->err.status;
+    sd_edit local;
+    if (take_params(c, &given, params, &c->err)) return c->err.status;
     if (p->width == SD_DEFAULT) given.width = 0;   /* 0 means the same in sd_edit_resolve */
     if (p->height == SD_DEFAULT) given.height = 0;
     *out = given;
     out->copies = NULL;
     if (sd_need(c, SD_PART_ALL) || sd_unet_can_draw(&c->model.unet->cfg, &c->err) || check_prompts(p, &c->err) ||
-        (!p->sampling.prediction && sd_probe(c)) || resolve_edit(c, p, out, edit))
+        (!p->sampling.prediction && sd_probe(c)) || resolve_edit(c, p, out, edit ? edit : &local, edit != NULL))
         return c->err.status;
     int scale = sd_vae_scale(&c->model.vae->cfg);
     if (check_side(c, "width", &out->width, scale * c->model.unet->cfg.width, scale)
@@ -167,7 +244,6 @@ sd_status sd_resolve(sd_ctx *c, const sd_params *params, sd_params *out, sd_sche
                        p->clip_skip);
     if (schedule_config(c, p, s, edit != NULL) || sd_sched_check(s, "parameters", SD_ERR_ARG, &c->err))
         return c->err.status;
-    if (p->guidance.scale == SD_DEFAULT) out->guidance.scale = guidance_of(&c->model);
     size_t latents = (size_t)p->batch * (size_t)c->model.unet->cfg.out_channels * (size_t)(out->height / scale)
         * (size_t)(out->width / scale);
     if (p->noise && p->noise_count != latents)
@@ -182,9 +258,8 @@ sd_status sd_resolve(sd_ctx *c, const sd_params *params, sd_params *out, sd_sche
     out->sampling.schedule = s->curve == SD_CURVE_SPACED || s->curve >= SD_CURVE_SIGMAS ? NULL
         : sd_curve_name(s->curve);
     out->sampling.steps = steps_of(p);
-    if (p->edit.init && (int)(out->sampling.steps * out->edit.strength) < 1)
-        return sd_fail(&c->err, SD_ERR_ARG, "strength %g of %d steps is less than one step", out->edit.strength,
-                       out->sampling.steps);
+    if (apply_strength(c, out, edit ? edit : &local, s, &c->err)) return c->err.status;
+    if (edit) tell(c, params, out);
     out->rng = sd_stream_canonical(p->rng);
     out->sampler_rng = sd_stream_canonical(p->sampler_rng);
     out->sampling.spacing = sd_spacing_name(s->spacing);
@@ -208,7 +283,7 @@ sd_status sd_resolve_params(sd_ctx *c, const sd_params *params, sd_params *resol
     sd_params p;
     sd_sampler *sampler = NULL;   /* is made only because that checks lists of levels */
     if (!sd_begin(c) && !sd_check_not_null(c, "resolved", resolved) && !sd_resolve(c, params, &p, &s, NULL)
-        && !sd_sampler_new_part(&sampler, &s, p.sampling.steps, &(sd_sampler_part){sd_part_of(&p).first, 0, 1},
+        && !sd_sampler_new_part(&sampler, &s, p.sampling.steps, &(sd_sampler_part){sd_part_of(&p, &s).first, 0, 1},
                                 &c->err)) {
         size_t size = params->size;   /* of the caller's sd_params, so of *resolved too */
         sd_copy_struct(resolved, size, &p, sizeof p);
@@ -224,7 +299,7 @@ sd_status sd_schedule(sd_ctx *c, const sd_params *params, int *n, double *timest
     sd_params p;
     sd_sampler *sampler = NULL;
     if (n) *n = 0;
-    if (sd_begin(c) || sd_check_not_null(c, "n", n) || sd_params_take(&p, params, &c->err)) return sd_end(c);
+    if (sd_begin(c) || sd_check_not_null(c, "n", n) || take_params(c, &p, params, &c->err)) return sd_end(c);
     bool known = c->model.parts & SD_PART_SCHEDULE || !sd_need(c, SD_PART_UNET);
     if (known && !schedule_config(c, &p, &s, true) && !sd_sampler_new(&sampler, &s, steps_of(&p), &c->err)) {
         *n = sd_sampler_count(sampler);
@@ -242,6 +317,6 @@ bool sd_run_is_open_ended(sd_ctx *c, const sd_params *params)
 {
     sd_sched_config s;
     sd_params p;
-    return !sd_params_take(&p, params, &c->err) && !schedule_config(c, &p, &s, false)
+    return !take_params(c, &p, params, &c->err) && !schedule_config(c, &p, &s, false)
         && sd_method_is_open_ended(s.method);
 }

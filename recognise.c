@@ -402,6 +402,7 @@ static void look_for_hint(const sd_store *s, sd_recognised *r, const sd_network 
 static const struct { const char *family, *text, *glob; } named[] = {
     {"sd-turbo", "modelspec.title", "*Turbo*,*turbo*"},
     {"sdxl-turbo", "modelspec.title", "*Turbo*,*turbo*"},
+    {"sdxl-lightning", "modelspec.title", "*Lightning*,*lightning*"},
 };
 
 static void prefer_named(const sd_store *s, sd_recognised *r)

@@ -57,6 +57,7 @@ typedef struct sd_sched_config {
     double threshold_max;         /* sample_max_value, 1 */
     double guidance_scale;        /* "_guidance_scale", this project's key: the best value for the model;
                                    * SD_DEFAULT: the file does not say */
+    int steps;                    /* "_steps", likewise: how many the model is drawn with */
     double eta;                   /* share of fresh noise, 0..1, an argument of diffusers' step; in SA-Solver tau */
     sd_curve curve;
     int order;                    /* of the multi-step samplers, 1..3 (LMS, IPNDM: 4); SA-Solver: the predictor's */
@@ -67,6 +68,7 @@ typedef struct sd_sched_config {
     bool final_sigma_min;         /* the last step ends at the first training timestep, not at sigma 0 */
     bool variance_large;          /* DDPM: the variance is beta, not the posterior's */
     int original_steps;           /* LCM, TCD: steps of the distillation; 50 */
+    double strength;              /* the share of these that a run has, from the end; 1 */
     double timestep_scaling;      /* LCM; 10 */
     double s_churn, s_tmin, s_tmax, s_noise;   /* [Karras et al. 2022, Algorithm 2]: Euler, Heun, DPM2; 0, 0, inf, 1 */
     double sigma_min, sigma_max, sigma_data, rho;   /* EDM: 0.002, 80, 0.5, 7 */
@@ -83,9 +85,9 @@ void sd_sched_defaults(sd_sched_config *c, sd_method method);
  * is not implemented. */
 sd_status sd_sched_parse_as(sd_sched_config *c, const char *text, const char *name, const char *sampler, sd_error *e);
 /* What StableDiffusionPipeline does to its scheduler, whatever the file says: steps_offset becomes 1, clip_sample
- * false. StableDiffusionXLPipeline (xl) does not. Every call passes eta = 0 to the classes whose step takes it, so
- * TCD's own 0.3 never counts. */
-void sd_sched_as_pipeline(sd_sched_config *c, bool xl);
+ * false. StableDiffusionXLPipeline and LatentConsistencyModelPipeline (as_it_is) do not. Every call passes eta = 0 to
+ * the classes whose step takes it, so TCD's own 0.3 never counts. */
+void sd_sched_as_pipeline(sd_sched_config *c, bool as_it_is);
 /* Bounds of everything that a file or a caller can set; `where` begins the sentence. */
 sd_status sd_sched_check(const sd_sched_config *c, const char *where, sd_status status, sd_error *e);
 

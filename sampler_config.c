@@ -26,19 +26,20 @@ void sd_sched_defaults(sd_sched_config *c, sd_method method)
         .prediction = SD_PRED_EPSILON, .spacing = row->spacing,
         .beta_schedule = betas[row->betas].schedule, .beta_start = betas[row->betas].start,
         .beta_end = betas[row->betas].end, .train_steps = 1000, .guidance_scale = SD_DEFAULT,
+        .steps = SD_DEFAULT,
         .set_alpha_to_one = row->alpha_to_one, .clip_sample = row->clip, .clip_sample_range = 1.0,
         .eta = row->step_eta > 0 ? row->step_eta : row->about.eta,   /* see sd_sched_as_pipeline */
         .threshold_ratio = 0.995, .threshold_max = 1,
         .lambda_min = -INFINITY, .order = row->class_order, .corrector_order = 2, .solver = row->solver,
         .lower_order_final = row->lower_order_final, .final_sigma_min = row->ends_above_zero,
-        .original_steps = 50, .timestep_scaling = 10, .s_tmax = INFINITY, .s_noise = 1,
+        .original_steps = 50, .strength = 1, .timestep_scaling = 10, .s_tmax = INFINITY, .s_noise = 1,
         .sigma_min = 0.002, .sigma_max = 80, .sigma_data = 0.5, .rho = 7,
     };
 }
 
-void sd_sched_as_pipeline(sd_sched_config *c, bool xl)
+void sd_sched_as_pipeline(sd_sched_config *c, bool as_it_is)
 {
-    if (!xl) {
+    if (!as_it_is) {
         c->steps_offset = 1;
         c->clip_sample = false;
     }
@@ -117,6 +118,8 @@ static sd_status check_more(const sd_sched_config *c, const char *where, sd_stat
     if (c->guidance_scale != SD_DEFAULT && !(fabs(c->guidance_scale) <= SD_MOST_GUIDANCE))
         return sd_fail(e, status, "%s: _guidance_scale should be -%d..%d, found %g", where, SD_MOST_GUIDANCE,
                        SD_MOST_GUIDANCE, c->guidance_scale);
+    if (c->steps != SD_DEFAULT && (c->steps < 1 || c->steps > c->train_steps))
+        return sd_fail(e, status, "%s: _steps should be 1..%d, found %d", where, c->train_steps, c->steps);
     return SD_OK;
 }
 
@@ -173,6 +176,7 @@ static const struct key {
 } keys[] = {
     {"num_train_timesteps", BY_ALL, INTEGER, FIELD(train_steps), NULL},
     {"_guidance_scale", BY_ALL, REAL, FIELD(guidance_scale), NULL},
+    {"_steps", BY_ALL, INTEGER, FIELD(steps), NULL},
     {"beta_start", READ_BY(betas), REAL, FIELD(beta_start), NULL},
     {"beta_end", READ_BY(betas), REAL, FIELD(beta_end), NULL},
     {"beta_schedule", READ_BY(betas), BETAS, 0, NULL},

@@ -309,7 +309,7 @@ static sd_status place_inverse(sd_sampler *s, double *sigma, sd_error *e)
     return SD_OK;
 }
 
-/* LCM and TCD: evenly chosen from the timesteps of the distillation. */
+/* LCM and TCD: evenly chosen from the timesteps of the distillation, or from the last of them. */
 static sd_status place_distilled(sd_sampler *s, double *sigma, sd_error *e)
 {
     const sd_sched_config *c = &s->c;
@@ -318,8 +318,15 @@ static sd_status place_distilled(sd_sampler *s, double *sigma, sd_error *e)
     if (original > c->train_steps || steps > original)
         return sd_fail(e, SD_ERR_ARG, "%s takes 1 to %d steps (original_inference_steps), found %d",
                        sd_method_name(c->method), original < c->train_steps ? original : c->train_steps, steps);
+    int begins = (int)(original * c->strength);   /* with the original schedule's step of this number */
+    if (begins < 1)
+        return sd_fail(e, SD_ERR_ARG, "strength %g leaves none of the %d steps that %s chooses from: a strength of %g or "
+                       "more is needed", c->strength, original, sd_method_name(c->method), (double)steps / original);
+    if (steps > begins)
+        return sd_fail(e, SD_ERR_ARG, "strength %g leaves %d of the %d steps that %s chooses from: take %d steps or "
+                       "less, or a larger strength", c->strength, begins, original, sd_method_name(c->method), begins);
     for (int i = 0; i < steps; i++) {
-        double t = (original - floor(i * ((double)original / steps))) * k - 1;
+        double t = (begins - floor(i * ((double)begins / steps))) * k - 1;
         s->at[i] = sd_level_at_timestep(s, c->curve == SD_CURVE_TIMESTEPS ? c->timesteps[i] : t);
     }
     s->at[steps] = level_without_noise();

@@ -280,6 +280,7 @@ sd_status sd_get_info_sized(const sd_ctx *c, sd_model_info *info, size_t size)
     int scale = vae ? sd_vae_scale(&m->vae->cfg) : 8;
     const sd_cond_plan *plan = sd_cond_plan_of(m);
     const sd_task *task = m->unet->cfg.in_channels ? sd_task_of(&m->unet->cfg) : NULL;
+    sd_own_values own = sd_own_values_of(m);
     const sd_model_info all = {
         .path = m->path,
         .prediction = sd_prediction_name(m->sched.prediction),
@@ -303,6 +304,8 @@ sd_status sd_get_info_sized(const sd_ctx *c, sd_model_info *info, size_t size)
         .time_cond_dim = m->unet->cfg.time_cond_dim,
         .task = task ? task->name : "",
         .enlarges = task && task->enlarges ? scale : 1,
+        .steps = own.steps,
+        .guidance_scale = own.guidance,
     };
     sd_copy_struct(info, size, &all, sizeof all);
     return SD_OK;

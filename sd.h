@@ -196,6 +196,8 @@ typedef struct sd_model_info {
     const char *task;        /* what it is made for: "drawing", "inpainting", "following instructions", "drawing by a
                               * depth map", "enlarging pictures"; "": that is not known */
     int enlarges;            /* pixels of the result for one of the picture to begin from, each way: 1, the upscaler 4 */
+    int steps;               /* what it is drawn with if nobody asks for anything else: steps ... */
+    double guidance_scale;   /* ... and guidance scale */
 } sd_model_info;
 #define sd_get_info(ctx, info) sd_get_info_sized((ctx), (info), sizeof(sd_model_info))
 SD_API sd_status sd_get_info_sized(const sd_ctx *ctx, sd_model_info *info, size_t size);
@@ -206,6 +208,7 @@ typedef struct sd_progress {
     const char *stage;   /* "text", "step", "vae" */
     int done, total;     /* finished and planned units of this stage */
     double seconds;      /* spent in the unit that just ended */
+    int steps;           /* of the run, of which some samplers make several units; 0: it has none */
 } sd_progress;
 /* Called after each unit of work. */
 SD_API void sd_set_progress(sd_ctx *ctx, void (*fn)(void *user, const sd_progress *progress), void *user);
@@ -337,7 +340,8 @@ SD_API sd_status sd_step_picture(sd_ctx *ctx, const sd_denoised *step, int index
 
 /* How the noise is removed. */
 typedef struct sd_sampling_params {
-    int steps;                    /* 1..1000; 25 */
+    int steps;                    /* 1..1000; SD_DEFAULT: the model's own, "_steps" in its scheduler_config.json, else
+                                   * its family's: most often 25; LCM 4, Turbo 1, the upscaler 75 */
     const char *sampler;          /* any name of sd_get_sampler in any spelling, ComfyUI's or stable-diffusion.cpp's; a
                                    * schedule may follow, "DPM++ 2M Karras"; "name@program"; NULL:
                                    * scheduler_config.json's, or "dpm++2m" if that sampler has its own levels and
@@ -370,8 +374,10 @@ typedef struct sd_sampling_params {
 typedef struct sd_guidance_params {
     double scale;                 /* w of noise_pred = uncond + w*(cond-uncond) [Ho & Salimans 2022]; w <= 1: no
                                    * guidance, one evaluation per step; -1000..1000; SD_DEFAULT: the model's own,
-                                   * "_guidance_scale" in its scheduler_config.json, else 7.5, and 5 of SDXL (the
-                                   * defaults of diffusers' pipelines) */
+                                   * "_guidance_scale" in its scheduler_config.json, else its family's, the default
+                                   * of its pipeline in diffusers: most often 7.5; SDXL 5, LCM 8.5, the upscaler
+                                   * 9; Turbo 0. An LCM is told the scale, which needs no second evaluation: for it
+                                   * scales up to 1 are scales as well */
     double rescale;               /* phi of [Lin et al. 2023, sec. 3.4], 0..1: brings the guided prediction's deviation
                                    * back to that of the prompt's; 0: off */
     double image_scale;           /* w_I of a UNet that follows instructions, how strongly the picture counts [Brooks
@@ -454,7 +460,7 @@ typedef struct sd_params {
     const char *latents_name;     /* the name of their file for sd_parameters_text; NULL: none */
 } sd_params;
 
-/* Defaults: 25 steps, seed 0, batch 1, everything else from the model. */
+/* Defaults: seed 0, batch 1, everything else from the model. */
 #define sd_params_init(params) sd_params_init_sized((params), sizeof(sd_params))
 /* What that macro calls, so that a library whose struct has grown does not write beyond an older caller's. */
 SD_API void sd_params_init_sized(sd_params *params, size_t size);

@@ -17,7 +17,7 @@ _sd()
         --text-encoder) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --text-encoder-2) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --tokenizer) COMPREPLY=($(compgen -f -- "$cur")); return ;;
-        --config) COMPREPLY=($(compgen -W "sd15 sd15-inpaint instruct-pix2pix lcm small-sd bk-sdm-small tiny-sd sd21 sd21-base sd21-inpaint sd2-depth sd-turbo x4-upscaler sdxl sdxl-inpaint sdxl-turbo ssd-1b vega sdxl-refiner" -- "$cur")); return ;;
+        --config) COMPREPLY=($(compgen -W "sd15 sd15-inpaint instruct-pix2pix lcm small-sd bk-sdm-small tiny-sd sd21 sd21-base sd21-inpaint sd2-depth sd-turbo x4-upscaler sdxl sdxl-inpaint sdxl-turbo sdxl-lightning ssd-1b vega sdxl-refiner" -- "$cur")); return ;;
         -o|--output) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -W|--width) return ;;
         -H|--height) return ;;
@@ -37,7 +37,7 @@ _sd()
         --text-encoder) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --text-encoder-2) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --tokenizer) COMPREPLY=($(compgen -f -- "$cur")); return ;;
-        --config) COMPREPLY=($(compgen -W "sd15 sd15-inpaint instruct-pix2pix lcm small-sd bk-sdm-small tiny-sd sd21 sd21-base sd21-inpaint sd2-depth sd-turbo x4-upscaler sdxl sdxl-inpaint sdxl-turbo ssd-1b vega sdxl-refiner" -- "$cur")); return ;;
+        --config) COMPREPLY=($(compgen -W "sd15 sd15-inpaint instruct-pix2pix lcm small-sd bk-sdm-small tiny-sd sd21 sd21-base sd21-inpaint sd2-depth sd-turbo x4-upscaler sdxl sdxl-inpaint sdxl-turbo sdxl-lightning ssd-1b vega sdxl-refiner" -- "$cur")); return ;;
         -o|--output) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -t|--threads) return ;;
         --gemm) COMPREPLY=($(compgen -W "own openblas" -- "$cur")); return ;;
@@ -53,7 +53,7 @@ _sd()
         --text-encoder) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --text-encoder-2) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --tokenizer) COMPREPLY=($(compgen -f -- "$cur")); return ;;
-        --config) COMPREPLY=($(compgen -W "sd15 sd15-inpaint instruct-pix2pix lcm small-sd bk-sdm-small tiny-sd sd21 sd21-base sd21-inpaint sd2-depth sd-turbo x4-upscaler sdxl sdxl-inpaint sdxl-turbo ssd-1b vega sdxl-refiner" -- "$cur")); return ;;
+        --config) COMPREPLY=($(compgen -W "sd15 sd15-inpaint instruct-pix2pix lcm small-sd bk-sdm-small tiny-sd sd21 sd21-base sd21-inpaint sd2-depth sd-turbo x4-upscaler sdxl sdxl-inpaint sdxl-turbo sdxl-lightning ssd-1b vega sdxl-refiner" -- "$cur")); return ;;
         -o|--output) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -W|--width) return ;;
         -H|--height) return ;;
@@ -71,7 +71,7 @@ _sd()
         --text-encoder) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --text-encoder-2) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --tokenizer) COMPREPLY=($(compgen -f -- "$cur")); return ;;
-        --config) COMPREPLY=($(compgen -W "sd15 sd15-inpaint instruct-pix2pix lcm small-sd bk-sdm-small tiny-sd sd21 sd21-base sd21-inpaint sd2-depth sd-turbo x4-upscaler sdxl sdxl-inpaint sdxl-turbo ssd-1b vega sdxl-refiner" -- "$cur")); return ;;
+        --config) COMPREPLY=($(compgen -W "sd15 sd15-inpaint instruct-pix2pix lcm small-sd bk-sdm-small tiny-sd sd21 sd21-base sd21-inpaint sd2-depth sd-turbo x4-upscaler sdxl sdxl-inpaint sdxl-turbo sdxl-lightning ssd-1b vega sdxl-refiner" -- "$cur")); return ;;
         --type) return ;;
         --only) return ;;
         --spelling) return ;;
@@ -94,14 +94,14 @@ _sd()
         --text-encoder) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --text-encoder-2) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --tokenizer) COMPREPLY=($(compgen -f -- "$cur")); return ;;
-        --config) COMPREPLY=($(compgen -W "sd15 sd15-inpaint instruct-pix2pix lcm small-sd bk-sdm-small tiny-sd sd21 sd21-base sd21-inpaint sd2-depth sd-turbo x4-upscaler sdxl sdxl-inpaint sdxl-turbo ssd-1b vega sdxl-refiner" -- "$cur")); return ;;
+        --config) COMPREPLY=($(compgen -W "sd15 sd15-inpaint instruct-pix2pix lcm small-sd bk-sdm-small tiny-sd sd21 sd21-base sd21-inpaint sd2-depth sd-turbo x4-upscaler sdxl sdxl-inpaint sdxl-turbo sdxl-lightning ssd-1b vega sdxl-refiner" -- "$cur")); return ;;
         --file) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         esac
         options="--model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --ema --json --ids --file --help " ;;
     plan)
         case $prev in
         -m|--model) COMPREPLY=($(compgen -f -- "$cur")); return ;;
-        --config) COMPREPLY=($(compgen -W "sd15 sd15-inpaint instruct-pix2pix lcm small-sd bk-sdm-small tiny-sd sd21 sd21-base sd21-inpaint sd2-depth sd-turbo x4-upscaler sdxl sdxl-inpaint sdxl-turbo ssd-1b vega sdxl-refiner" -- "$cur")); return ;;
+        --config) COMPREPLY=($(compgen -W "sd15 sd15-inpaint instruct-pix2pix lcm small-sd bk-sdm-small tiny-sd sd21 sd21-base sd21-inpaint sd2-depth sd-turbo x4-upscaler sdxl sdxl-inpaint sdxl-turbo sdxl-lightning ssd-1b vega sdxl-refiner" -- "$cur")); return ;;
         -W|--width) return ;;
         -H|--height) return ;;
         esac
@@ -118,7 +118,7 @@ _sd()
         --text-encoder) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --text-encoder-2) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --tokenizer) COMPREPLY=($(compgen -f -- "$cur")); return ;;
-        --config) COMPREPLY=($(compgen -W "sd15 sd15-inpaint instruct-pix2pix lcm small-sd bk-sdm-small tiny-sd sd21 sd21-base sd21-inpaint sd2-depth sd-turbo x4-upscaler sdxl sdxl-inpaint sdxl-turbo ssd-1b vega sdxl-refiner" -- "$cur")); return ;;
+        --config) COMPREPLY=($(compgen -W "sd15 sd15-inpaint instruct-pix2pix lcm small-sd bk-sdm-small tiny-sd sd21 sd21-base sd21-inpaint sd2-depth sd-turbo x4-upscaler sdxl sdxl-inpaint sdxl-turbo sdxl-lightning ssd-1b vega sdxl-refiner" -- "$cur")); return ;;
         --steps) return ;;
         --sampling-method) COMPREPLY=($(compgen -W "ddim pndm euler euler_a heun dpm2 dpm2_a lms dpm++2m dpm++2m_sde dpm++3m_sde dpm++2s dpm++2s_a dpm++sde dpm_fast dpm_adaptive unipc deis sa_solver ddpm lcm tcd ipndm edm_euler ddim_inverse restart gradient_estimation res_multistep res_multistep_a" -- "$cur")); return ;;
         --scheduler) COMPREPLY=($(compgen -W "spaced karras exponential beta lu_lambdas linspace@kdiffusion karras@kdiffusion exponential@kdiffusion polyexponential vp sgm_uniform simple ddim_uniform beta@comfy kl_optimal align_your_steps align_your_steps_sdxl leading trailing linspace" -- "$cur")); return ;;
@@ -143,7 +143,7 @@ _sd()
         --text-encoder) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --text-encoder-2) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --tokenizer) COMPREPLY=($(compgen -f -- "$cur")); return ;;
-        --config) COMPREPLY=($(compgen -W "sd15 sd15-inpaint instruct-pix2pix lcm small-sd bk-sdm-small tiny-sd sd21 sd21-base sd21-inpaint sd2-depth sd-turbo x4-upscaler sdxl sdxl-inpaint sdxl-turbo ssd-1b vega sdxl-refiner" -- "$cur")); return ;;
+        --config) COMPREPLY=($(compgen -W "sd15 sd15-inpaint instruct-pix2pix lcm small-sd bk-sdm-small tiny-sd sd21 sd21-base sd21-inpaint sd2-depth sd-turbo x4-upscaler sdxl sdxl-inpaint sdxl-turbo sdxl-lightning ssd-1b vega sdxl-refiner" -- "$cur")); return ;;
         --from) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -o|--output) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -W|--width) return ;;
@@ -222,7 +222,7 @@ _sd()
         --text-encoder) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --text-encoder-2) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --tokenizer) COMPREPLY=($(compgen -f -- "$cur")); return ;;
-        --config) COMPREPLY=($(compgen -W "sd15 sd15-inpaint instruct-pix2pix lcm small-sd bk-sdm-small tiny-sd sd21 sd21-base sd21-inpaint sd2-depth sd-turbo x4-upscaler sdxl sdxl-inpaint sdxl-turbo ssd-1b vega sdxl-refiner" -- "$cur")); return ;;
+        --config) COMPREPLY=($(compgen -W "sd15 sd15-inpaint instruct-pix2pix lcm small-sd bk-sdm-small tiny-sd sd21 sd21-base sd21-inpaint sd2-depth sd-turbo x4-upscaler sdxl sdxl-inpaint sdxl-turbo sdxl-lightning ssd-1b vega sdxl-refiner" -- "$cur")); return ;;
         --from) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -o|--output) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -W|--width) return ;;

@@ -225,8 +225,9 @@ TEST(numbers_out_of_range_are_refused_by_name)
     WRONG("inpaint crop", p.edit.init = &init, p.edit.inpaint_crop = INT_MIN + 1);
     WRONG("outpaint", p.edit.init = &init, p.edit.outpaint[3] = INT_MIN);
     WRONG("outpaint", p.edit.init = &init, p.edit.outpaint[1] = INT_MAX);
-    WRONG("strength 0.3 of 2 steps is less than one step", p.edit.init = &init, p.edit.strength = 0.3);
-    WRONG("strength 0.3 of 1 steps", p.edit.init = &init, p.edit.strength = 0.3,
+    WRONG("strength 0.3 leaves none of 2 steps: 4 steps or more are needed, or a strength of 0.5 or more",
+          p.edit.init = &init, p.edit.strength = 0.3);
+    WRONG("strength 0.3 leaves none of 1 step", p.edit.init = &init, p.edit.strength = 0.3,
           p.sampling.sigmas = (const double[]){5, 1},
           p.sampling.sigma_count = 2);
     the_context_still_works();

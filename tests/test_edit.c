@@ -751,11 +751,13 @@ TEST(what_cannot_be_done_is_said_in_one_sentence)
     sd_image init = golden_picture(48, 40), mask = make_mask(48, 40, hole, 255, 0);
     sd_params p;
 #define REFUSED(sentence, ...) do { p = params_for(&init, &mask); __VA_ARGS__; expect_refused(&p, sentence); } while (0)
-    REFUSED("strength 0 of 2 steps is less than one step", p.edit.strength = 0);
+    REFUSED("strength 0 leaves none of 2 steps: a strength of 0.5 or more is needed", p.edit.strength = 0);
     REFUSED("strength must be 0 to 1, not 1.5", p.edit.strength = 1.5);
     REFUSED("strength must be 0 to 1, not nan", p.edit.strength = (double)NAN);
-    REFUSED("strength 0.4 of 2 steps is less than one step", p.edit.strength = 0.4);
-    REFUSED("strength 0.8 of 1 steps is less than one step", p.edit.mask = NULL; p.sampling.steps = 1);
+    REFUSED("strength 0.4 leaves none of 2 steps: 3 steps or more are needed, or a strength of 0.5 or more",
+            p.edit.strength = 0.4);
+    REFUSED("strength 0.8 leaves none of 1 step: 2 steps or more are needed, or a strength of 1 or more",
+            p.edit.mask = NULL; p.sampling.steps = 1);
     REFUSED("mask blur must be 0 to 1000 pixels, not -1", p.edit.mask_blur = -1);
     REFUSED("mask blur must be 0 to 1000 pixels, not nan", p.edit.mask_blur = (double)NAN);
     REFUSED("inpaint crop must be 0 to 16384 pixels, not -2", p.edit.inpaint_crop = -2);

@@ -21,6 +21,7 @@ static const struct { const char *family; sd_method method; sd_spacing spacing; 
     {"sdxl", SD_EULER, SD_SPACE_LEADING, 0.012},
     {"sdxl-refiner", SD_EULER, SD_SPACE_LEADING, 0.012},
     {"sdxl-turbo", SD_EULER_A, SD_SPACE_TRAILING, 0.012},
+    {"sdxl-lightning", SD_EULER, SD_SPACE_TRAILING, 0.012},
     {"ssd-1b", SD_EULER, SD_SPACE_LEADING, 0.012},
 };
 
@@ -66,6 +67,35 @@ TEST(families_have_the_published_sizes_paddings_and_scaling_factors)
         assert_true(f->pad[0] == facts[i].pad[0] && f->pad[1] == facts[i].pad[1]);
         assert_true(f->vae.scaling_factor == facts[i].scaling);
     }
+}
+
+/* Guidance scales of diffusers' pipelines, and steps and scales of model cards. */
+TEST(families_have_steps_and_guidance_of_their_own)
+{
+    static const struct { const char *family; int steps; double guidance; } facts[] = {
+        {"sd15", 25, 7.5}, {"sd21", 25, 7.5}, {"sdxl", 25, 5}, {"sdxl-inpaint", 25, 7.5}, {"sdxl-refiner", 25, 5},
+        {"instruct-pix2pix", 25, 7.5}, {"x4-upscaler", 75, 9}, {"lcm", 4, 8.5}, {"sd-turbo", 1, 0},
+        {"sdxl-turbo", 1, 0}, {"sdxl-lightning", 4, 0}};
+    const sd_family *f;
+    for (size_t i = 0; i < SD_COUNT(facts); i++) {
+        f = sd_family_find(facts[i].family);
+        assert_int_equal(f->steps, facts[i].steps);
+        assert_true(f->guidance == facts[i].guidance);
+    }
+    for (size_t i = 0; (f = sd_family_at(i)) != NULL; i++) assert_true(f->steps >= 1 && f->guidance >= 0);
+}
+
+/* A model of no published shapes is drawn as the first family with such inputs. */
+TEST(a_small_model_is_drawn_as_the_family_whose_inputs_it_has)
+{
+    static const struct { const char *like; sd_unet_config c; } cases[] = {
+        {"sd15", {.in_channels = 4}}, {"sd15-inpaint", {.in_channels = 9}}, {"instruct-pix2pix", {.in_channels = 8}},
+        {"sd2-depth", {.in_channels = 5}}, {"x4-upscaler", {.in_channels = 7, .class_embeds = 10}},
+        {"lcm", {.in_channels = 4, .time_cond_dim = 12}}, {"sdxl", {.in_channels = 4, .add_in_dim = 60}},
+        {"sdxl-inpaint", {.in_channels = 9, .add_in_dim = 60}}};
+    for (size_t i = 0; i < SD_COUNT(cases); i++)
+        assert_string_equal(sd_family_of_inputs(&cases[i].c)->name, cases[i].like);
+    assert_null(sd_family_of_inputs(&(sd_unet_config){.in_channels = 3}));
 }
 
 TEST(a_family_is_found_by_its_shapes_and_by_what_it_predicts)
@@ -179,6 +209,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_familys_scheduler_is_read_and_predicts_what_the_family_does),
         cmocka_unit_test(families_have_the_published_sizes_paddings_and_scaling_factors),
+        cmocka_unit_test(families_have_steps_and_guidance_of_their_own),
+        cmocka_unit_test(a_small_model_is_drawn_as_the_family_whose_inputs_it_has),
         cmocka_unit_test(a_family_is_found_by_its_shapes_and_by_what_it_predicts),
         cmocka_unit_test(every_shape_counts),
         cmocka_unit_test(known_tensors_that_no_network_needs_are_skipped_for_a_reason),

@@ -175,7 +175,7 @@ TEST(an_older_callers_smaller_struct_is_not_written_behind_and_lacks_nothing)
     memset(&resolved, 0xA5, sizeof resolved);
     sd_params_init_sized(&given.p, OLD);
     assert_int_equal(given.p.size, OLD);
-    assert_int_equal(given.p.sampling.steps, 25);
+    assert_int_equal(given.p.sampling.steps, SD_DEFAULT);
     given.p.prompt = "x";
     if (sd_resolve_params(ctx, &given.p, &resolved.p)) fail_msg("%s", sd_error_text(ctx));
     assert_int_equal(resolved.p.size, OLD);
@@ -235,7 +235,7 @@ TEST(a_copy_has_no_more_and_no_less_than_the_struct_that_it_is_for)
     assert_int_equal(large.p.sampling.steps, 7);
     assert_true(large.p.edit.strength == SD_DEFAULT);
     sd_params_copy(&large.p, NULL);
-    assert_int_equal(large.p.sampling.steps, 25);
+    assert_int_equal(large.p.sampling.steps, SD_DEFAULT);
     sd_params_free(&from);
 }
 

@@ -180,7 +180,7 @@ TEST(any_multiple_of_eight_can_be_planned)
     assert_non_null(strstr(error, sd_family_names(names)));
     assert_string_equal(names, "sd15, sd15-inpaint, instruct-pix2pix, lcm, small-sd, bk-sdm-small, tiny-sd, sd21, "
                                "sd21-base, sd21-inpaint, sd2-depth, sd-turbo, x4-upscaler, sdxl, sdxl-inpaint, "
-                               "sdxl-turbo, ssd-1b, vega, sdxl-refiner");
+                               "sdxl-turbo, sdxl-lightning, ssd-1b, vega, sdxl-refiner");
     assert_null(text);
     assert_int_equal(sd_plan("sd21-unclip-h", 0, 0, 0, &text, error), SD_ERR_UNSUPPORTED);
     assert_string_equal(error, "sd21-unclip-h: Stable unCLIP makes pictures from a picture's embedding, which is not "

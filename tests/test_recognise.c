@@ -460,12 +460,13 @@ TEST(the_first_mark_counts_and_families_whose_shapes_are_their_own_need_none)
     done(&m);
 }
 
-TEST(a_title_tells_turbo_models_apart)
+TEST(a_title_tells_turbo_and_lightning_models_apart)
 {
     static const struct { const char *file, *title, *mark, *family, *prediction; } cases[] = {
         {"sd_xl_turbo_1.0_fp16.safetensors", "Stable Diffusion XL Turbo", NULL, "sdxl-turbo", "epsilon"},
         {"sd_xl_turbo_1.0_fp16.safetensors", "Stable Diffusion XL", NULL, "sdxl", "epsilon"},
         {"sd_xl_turbo_1.0_fp16.safetensors", "sdxl_turbo", NULL, "sdxl-turbo", "epsilon"},
+        {"sd_xl_base_1.0.safetensors", "SDXL-Lightning", NULL, "sdxl-lightning", "epsilon"},
         {"v2-1_512-ema-pruned.safetensors", "SD-Turbo", NULL, "sd-turbo", "epsilon"},
         {"v2-1_512-ema-pruned.safetensors", "sd_turbo", NULL, "sd-turbo", "epsilon"},
         {"v2-1_512-ema-pruned.safetensors", "a turbo that predicts v", "v_pred", "sd21", "v_prediction"},
@@ -770,7 +771,7 @@ int main(void)
         cmocka_unit_test(unclip_is_known_in_both_spellings_and_refused),
         cmocka_unit_test(marks_and_texts_of_the_header_decide_the_prediction),
         cmocka_unit_test(the_first_mark_counts_and_families_whose_shapes_are_their_own_need_none),
-        cmocka_unit_test(a_title_tells_turbo_models_apart),
+        cmocka_unit_test(a_title_tells_turbo_and_lightning_models_apart),
         cmocka_unit_test(the_last_layer_of_a_whole_clip_h_does_not_count),
         cmocka_unit_test(a_projection_may_be_openclips_among_transformers_names),
         cmocka_unit_test(continuous_noise_levels_are_known_and_refused),

@@ -195,6 +195,15 @@ CONFIGS = {
                           scheduler=scheduler_config("EulerAncestralDiscreteScheduler", **PUBLISHED),
                           pad="<|endoftext|>", round_to="f32",
                           index=dict(_class_name="StableDiffusionInstructPix2PixPipeline")),
+    # A latent consistency model of SD 1's topology: the UNet is told the guidance scale.
+    "lcm-small": dict(unet=dict(unet_config("CCCD", (8, 16, 24, 24), 2, 2, 16, 4, 8), time_cond_proj_dim=12),
+                      vae=vae_config((4, 8, 16, 16), 2, 2, 64),
+                      text_encoder=clip_config(16, 2, 2, 64, "quick_gelu", 49407),
+                      scheduler=scheduler_config("LCMScheduler", timestep_spacing="leading", original_inference_steps=50,
+                                                 timestep_scaling=10.0, clip_sample=False, set_alpha_to_one=True,
+                                                 steps_offset=1),
+                      pad="<|endoftext|>", round_to="f32",
+                      index=dict(_class_name="LatentConsistencyModelPipeline")),
     # UNets alone, a few channels each: what SDXL, its refiner, SSD-1B, tiny-sd, the x4 upscaler and LCM have that SD 1
     # and 2 have not.
     "sdxl-unet": unet_alone("DCC", (8, 16, 24), 2, [1, 2, 3], 24, 4, linear=True, transformer_layers_per_block=[1, 2, 3],
