@@ -21,8 +21,8 @@ enum { PATH_SIZE = 4096 };
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
 typedef struct settings {
-    const char *model, *unet, *vae, *text_encoder, *text_encoder_2, *tokenizer;   /* paths */
-    int ema;
+    const char *model, *unet, *vae, *taesd, *text_encoder, *text_encoder_2, *tokenizer;   /* paths */
+    int ema, taesd_preview_only;
     const char *output, *noise, *trace, *trace_filter;
     const char *prompts, *init, *mask, *depth;
     const char *from;              /* a picture whose text says what is not given */
@@ -36,7 +36,7 @@ typedef struct settings {
     int explain_seed;
     int version, help;
     const char *save_steps;
-    int preview;                   /* 1: as the size allows; 2, 3, 4: PREVIEW_WORDS */
+    int preview;                   /* 1: as the size allows; 2, 3, ...: PREVIEW_WORDS */
     /* the other commands */
     const char *text, *file, *config, *plot;
     cli_list files;
@@ -47,8 +47,8 @@ typedef struct settings {
     int values, hash, metadata, diff;
 } settings;
 
-#define PREVIEW_WORDS "none|proj|vae"
-enum { PREVIEW_NONE = 2, PREVIEW_PROJ, PREVIEW_VAE };
+#define PREVIEW_WORDS "none|proj|vae|taesd|tae"   /* the last is stable-diffusion.cpp's */
+enum { PREVIEW_NONE = 2, PREVIEW_PROJ, PREVIEW_VAE, PREVIEW_TAESD, PREVIEW_TAE };
 
 #define AT(field) offsetof(settings, field)
 
@@ -64,6 +64,9 @@ enum { PREVIEW_NONE = 2, PREVIEW_PROJ, PREVIEW_VAE };
     {CLI_TEXT, 0, "tokenizer", AT(tokenizer), 0, 0, "PATH", "a directory with merges.txt or tokenizer.json"}, \
     {CLI_TEXT, 0, "config", AT(config), 0, 0, "PATH", \
      "what a file does not say of itself: a directory in diffusers\nlayout, an LDM YAML file, or a family (sd15, sd21)"}
+#define TAESD_OPTION \
+    {CLI_TEXT, 0, "taesd", AT(taesd), 0, 0, "PATH", \
+     "a TAESD, which encodes and decodes in the VAE's place: its\nfile, DECODER,ENCODER, or a directory"}
 #define EMA_OPTION \
     {CLI_FLAG, 0, "ema", AT(ema), 0, 0, NULL, \
      "draws with the averages of the UNet's weights that a\ncheckpoint keeps beside them"}

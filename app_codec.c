@@ -27,6 +27,7 @@ static const cli_option encode_options[] = {
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
     MODEL_OPTION,
     PART_OPTIONS,
+    TAESD_OPTION,
     EMA_OPTION,
     {CLI_TEXT, 'o', "output", AT(output), 0, 0, "PATH",
      "FILE.safetensors; of several pictures, a directory\n(default: NAME.safetensors here)"},
@@ -46,6 +47,7 @@ static const cli_option decode_options[] = {
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
     MODEL_OPTION,
     PART_OPTIONS,
+    TAESD_OPTION,
     EMA_OPTION,
     {CLI_TEXT, 'o', "output", AT(output), 0, 0, "PATH",
      "FILE.png or FILE.ppm; of several files, a directory\n(default: NAME" PICTURE_ENDING " here)"},
@@ -63,6 +65,7 @@ static const cli_option roundtrip_options[] = {
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
     MODEL_OPTION,
     PART_OPTIONS,
+    TAESD_OPTION,
     EMA_OPTION,
     {CLI_TEXT, 'o', "output", AT(output), 0, 0, "PATH",
      "keeps what came back: FILE.png or FILE.ppm; of several\npictures, a directory"},
@@ -212,7 +215,7 @@ static int encode_file(const settings *s, const char *file, uint64_t seed)
     if (!code) code = encode(s, file, &c);
     if (!code) {
         sd_get_info(context, &info);
-        sample(&c, seed, s->unscaled ? 1 : info.scaling_factor);
+        sample(&c, seed, s->unscaled ? 1 : info.encoding_factor);
         const sd_traced tensors[] = {
             {"latents", SD_F32, 4, {1, info.latent_channels, c.h, c.w}, c.latents},
             {"logvar", SD_F32, 4, {1, info.latent_channels, c.h, c.w}, c.logvar},

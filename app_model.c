@@ -69,6 +69,8 @@ int open_model(const settings *s, const char *argv0, unsigned parts, view *v)
     o.parts = parts;
     o.unet = s->unet;
     o.vae = s->vae;
+    o.taesd = s->taesd;
+    o.taesd_preview_only = s->taesd_preview_only;
     o.text_encoder = s->text_encoder;
     o.text_encoder_2 = s->text_encoder_2;
     o.tokenizer = s->tokenizer;

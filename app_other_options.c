@@ -5,7 +5,6 @@
 #define ARGS "what a file does not say of itself is given with --config"
 #define OTHER_KIND "it is for models of another kind"
 #define NO_TILES "the VAE decodes a picture in one piece; --residency stream takes the least memory"
-#define NO_TINY "pictures are decoded by the model's own VAE; --preview proj is the quick look"
 #define NO_LORA "no LoRA is read: merge it into the model's files first"
 #define NO_CONTROL "there is no ControlNet; -i FILE begins from a picture"
 #define NO_ADAPTER "there is no adapter for pictures; -i FILE begins from one"
@@ -35,6 +34,7 @@ const cli_other_option cli_other_options[] = {
     {0, "img-cfg-scale", CLI_SAME, "image-cfg-scale", NULL}, {0, "image-guidance-scale", CLI_SAME, "image-cfg-scale", NULL},
     {0, "clip_l", CLI_SAME, "text-encoder", NULL}, {0, "clip_g", CLI_SAME, "text-encoder-2", NULL},
     {0, "diffusion-model", CLI_SAME, "unet", NULL}, {0, "vae-path", CLI_SAME, "vae", NULL},
+    {0, "tae", CLI_SAME, "taesd", NULL},
     {0, "original-config", CLI_SAME, "config", NULL}, {0, "use-ema", CLI_SAME, "ema", NULL},
     {0, "ckpt", CLI_SAME, "model", NULL}, {0, "H", CLI_SAME, "height", NULL}, {0, "W", CLI_SAME, "width", NULL},
     {0, "outdir", CLI_SAME, "output", NULL}, {0, "out", CLI_SAME, "output", NULL},
@@ -79,7 +79,6 @@ const cli_other_option cli_other_options[] = {
     {0, "skip-layer*", CLI_REFUSED, NULL, ONE_GUIDANCE}, {0, "extra-sample-args", CLI_REFUSED, NULL, ONE_GUIDANCE},
     {0, "timestep-shift", CLI_REFUSED, NULL, "--timesteps LIST gives the timesteps themselves"},
     {0, "force-sdxl-vae-conv-scale", CLI_REFUSED, NULL, OTHER_KIND},
-    {0, "taesd*", CLI_REFUSED, NULL, NO_TINY}, {0, "tae", CLI_REFUSED, NULL, NO_TINY},
     {0, "vae-tiling", CLI_REFUSED, NULL, NO_TILES}, {0, "vae-tile-*", CLI_REFUSED, NULL, NO_TILES},
     {0, "vae-relative-tile-size", CLI_REFUSED, NULL, NO_TILES}, {0, "extra-tiling-args", CLI_REFUSED, NULL, NO_TILES},
     {0, "temporal-tiling", CLI_REFUSED, NULL, NO_TILES},

@@ -102,8 +102,10 @@ static void show_step(void *user, const sd_denoised *step)
     view *v = user;
     sd_image image;
     if (v->s->save_steps) save_step(v->s, step);
-    int how = v->s->preview, quick = how == PREVIEW_PROJ || (how != PREVIEW_VAE && step->height * step->width > SMALL);
-    if (!v->preview || sd_step_picture(context, step, 0, quick, &image)) return;
+    int large = step->height * step->width > SMALL, asked = v->s->preview;
+    int how = asked == PREVIEW_PROJ ? SD_STEP_ROUGH : asked == PREVIEW_VAE ? SD_STEP_DECODED
+        : v->s->taesd ? SD_STEP_TAESD : large ? SD_STEP_ROUGH : SD_STEP_DECODED;
+    if (!v->preview || sd_step_picture(context, step, 0, how, &image)) return;
     clear_bar(v);
     preview_show(v->kind, &image, &v->rows);
     sd_image_free(&image);

@@ -187,6 +187,9 @@ int warn_of_differences(const settings *s)
     sd_free(text);
     if (status) return cli_error(exit_code(status), "%s", error);
     compare(s, then->model_hash, now->model_hash, "this is not the model that drew the picture: give that with -m");
+    compare(s, then->taesd_hash ? then->taesd_hash : "", now->taesd_hash ? now->taesd_hash : "",
+            then->taesd ? "the picture was decoded by another TAESD: give that with --taesd"
+            : "the picture was decoded by the model's VAE, without --taesd");
     compare(s, then->init_hash, now->init_hash, "the picture to begin from is another one");
     compare(s, then->mask_hash, now->mask_hash, "the mask is another one");
     compare(s, then->depth_hash, now->depth_hash, "the depth map is another one");

@@ -32,7 +32,9 @@ static sd_status bind_weights(sd_model *m, sd_module *x, sd_origin *from, const 
     if (q->options->ema && x->kind->part == SD_PART_UNET && use_averages(x, from, e)) return e->status;
     snprintf(what, sizeof what, "%.240s: %s", from->source->path, name);
     if (x->kind->bind(x->net, b) || sd_bind_finish(b, what, log)) return e->status;
-    sd_store_log_unused(&from->source->store, b->root, name, log);
+    /* Both ways of a TAESD may be in one file, under these names. */
+    const char *of = x->kind->part == SD_PART_TAESD && !b->root ? name + strlen("taesd_") : b->root;
+    sd_store_log_unused(&from->source->store, of, name, log);
     sd_logf(log, SD_LOG_DETAIL, "%s: %zu tensors, %zu parameters, %.1f MB", name, b->tensors, b->params,
             (double)b->bytes / 1e6);
     return SD_OK;
@@ -62,11 +64,12 @@ static sd_status open_module(sd_model *m, const sd_module_place *place, const sd
 {
     sd_origin *from = NULL;
     bool found = false;
-    if (!(m->parts & place->kind->part)) return SD_OK;
+    bool spared = place->kind->part == SD_PART_VAE && sd_taesd_suffices(m, q);
+    if (!(m->parts & place->kind->part) || spared) return SD_OK;
     from = calloc(1, sizeof *from);
     if (!from) return sd_fail(e, SD_ERR_MEMORY, "no memory to open a model");
     sd_module *x = NULL;
-    if (!sd_origin_find(m, place, q, from, &found, e) && found) x = add_module(m, place, from, e);
+    if (!(place->find ? place->find : sd_origin_find)(m, place, q, from, &found, e) && found) x = add_module(m, place, from, e);
     if (x) x->from_shapes = from->network && !*from->dir && !from->family
                             && strcmp(from->network->config_from, "shapes") == 0;
     if (x && !e->status) x->net = place->kind->read(from, place->index, q->log, e);
@@ -95,6 +98,32 @@ static sd_status check_added(const sd_model *m, sd_error *e)
                    u->add_time_dim);
 }
 
+/* Who decodes and encodes. A TAESD stands for the VAE as far as it goes. */
+static void assign_roles(sd_model *m)
+{
+    const sd_module *decoder = sd_model_module(m, SD_PART_TAESD, 0), *encoder = sd_model_module(m, SD_PART_TAESD, 1);
+    m->preview = decoder ? decoder->net : NULL;
+    if (m->taesd_for_previews) return;
+    if (decoder) m->vae = decoder->net;
+    if (encoder) m->encoder = encoder->net;
+}
+
+/* All that decode and encode must mean the same latents. */
+static sd_status check_taesd(const sd_model *m, sd_error *e)
+{
+    const sd_module *vae = sd_model_module(m, SD_PART_VAE, 0);
+    const sd_vae *all[] = {m->preview, m->encoder, vae ? vae->net : NULL};
+    const sd_vae_config *is = &m->vae->cfg;
+    for (size_t i = 0; i < SD_COUNT(all) && m->preview; i++) {
+        const sd_vae_config *c = all[i] ? &all[i]->cfg : is;
+        if (c->levels && (c->latent_channels != is->latent_channels || sd_vae_scale(c) != sd_vae_scale(is)))
+            return sd_fail(e, SD_ERR_SHAPE, "the TAESD and the VAE are not of one model: %d and %d latent channels, %d "
+                           "and %d pixels for a latent", is->latent_channels, c->latent_channels, sd_vae_scale(is),
+                           sd_vae_scale(c));
+    }
+    return SD_OK;
+}
+
 static sd_status check_modules_fit(const sd_model *m, sd_error *e)
 {
     const sd_module *x;
@@ -107,9 +136,9 @@ static sd_status check_modules_fit(const sd_model *m, sd_error *e)
                        m->unet->cfg.context_dim, width);
     if (width && m->unet->cfg.add_in_dim && check_added(m, e)) return e->status;
     if (latents && m->vae->cfg.levels && m->vae->cfg.latent_channels != latents)
-        return sd_fail(e, SD_ERR_SHAPE, "the UNet has %d latent channels, the VAE %d: not one model", latents,
-                       m->vae->cfg.latent_channels);
-    return SD_OK;
+        return sd_fail(e, SD_ERR_SHAPE, "the UNet has %d latent channels, the %s %d: not one model", latents,
+                       m->vae->cfg.tiny ? "TAESD" : "VAE", m->vae->cfg.latent_channels);
+    return check_taesd(m, e);
 }
 
 /* What a pipeline keeps of itself. The default of StableDiffusionXLPipeline is to take zeros, its refiner's file says
@@ -167,12 +196,16 @@ sd_status sd_model_open(sd_model *m, const sd_model_request *q, sd_error *e)
                        parts);
     if (residency < SD_RESIDENCY_MAP || residency > SD_RESIDENCY_RAM)
         return sd_fail(e, SD_ERR_ARG, "residency must be one of SD_RESIDENCY_MAP, STREAM and RAM, not %d", residency);
+    m->taesd = q->options->taesd ? sd_strdup(q->options->taesd) : NULL;
+    if (q->options->taesd && !m->taesd) return sd_fail(e, SD_ERR_MEMORY, "no memory for a path");
+    m->taesd_for_previews = m->taesd && q->options->taesd_preview_only;
     if (sd_model_find_layout(m, q, e) || sd_model_find_family(m, q, e) || sd_model_find_sched(m, q, e))
         return e->status;
     for (size_t i = 0; i < sd_module_place_count; i++)
         if (open_module(m, &sd_module_places[i], q, e)) return e->status;
     m->unet = network_or(m, SD_PART_UNET, &no_unet);
     m->vae = m->encoder = network_or(m, SD_PART_VAE, &no_vae);
+    assign_roles(m);
     m->text = network_or(m, SD_PART_TEXT, &no_text);
     m->tokenizer = network_or(m, SD_PART_TOKENIZER, NULL);
     if (sd_model_settle(m, e)) return e->status;
@@ -202,6 +235,7 @@ void sd_model_close(sd_model *m)
     free(m->source);
     free(m->module);
     free(m->path);
+    free(m->taesd);
     free(m->at);
     free(m->config_dir);
     free(m->sched_text);
@@ -265,19 +299,32 @@ static void add_to_fingerprint(unsigned char sum[16], const sd_weight *w)
     for (unsigned i = 0; i < 16; i++) sum[i] = (unsigned char)(sum[i] + (m.state[i / 4] >> 8 * (i % 4)));
 }
 
-const char *sd_model_fingerprint(sd_model *m)
+/* Of a TAESD's modules, or of all others. */
+static void sum_fingerprint(const sd_model *m, bool taesd, char hex[17])
 {
     unsigned char sum[16] = {0};
     size_t seen = 0;
-    if (*m->fingerprint) return m->fingerprint;
     for (int k = 0; k < m->n; k++) {
         const sd_module *x = m->module[k];
+        if ((x->kind->part == SD_PART_TAESD) != taesd) continue;
         for (size_t i = 0; i < x->binder.n_weights; i++) {
             add_to_fingerprint(sum, &x->binder.weight[i]);
             if (++seen % 32 == 0) sd_store_used(x->files, NULL, 0);   /* a sample pulls its neighbours into memory */
         }
         if (x->files) sd_store_used(x->files, NULL, 0);
     }
-    for (int i = 0; i < 8; i++) snprintf(m->fingerprint + 2 * i, 3, "%02x", sum[i]);
+    for (int i = 0; i < 8; i++) snprintf(hex + 2 * i, 3, "%02x", sum[i]);
+}
+
+const char *sd_model_fingerprint(sd_model *m)
+{
+    if (!*m->fingerprint) sum_fingerprint(m, false, m->fingerprint);
     return m->fingerprint;
+}
+
+bool sd_model_taesd_fingerprint(const sd_model *m, char hex[17])
+{
+    if (!m->taesd || m->taesd_for_previews) return false;
+    sum_fingerprint(m, true, hex);
+    return true;
 }

@@ -21,8 +21,12 @@ typedef struct sd_origin {
     sd_source *source;           /* of its weights; NULL: still to be opened */
     const sd_network *network;   /* in a file: its names' root, and its configuration from keys and shapes */
     const sd_family *family;     /* the family whose configuration it has, whatever a file says; NULL: none was named */
+    sd_network made;             /* of a TAESD: what `network` points to */
     const char *pad;             /* a tokenizer's padding token, if `dir` does not say it; NULL: it does */
 } sd_origin;
+
+/* A part that sd.h does not have: what stands for the VAE is opened with it. */
+enum { SD_PART_TAESD = 1 << 16 | SD_PART_VAE };
 
 /* A kind of module, with everything that is particular to it. */
 typedef struct sd_module_kind {
@@ -33,6 +37,13 @@ typedef struct sd_module_kind {
     sd_status (*bind)(void *net, sd_binder *b);   /* NULL: it has no weights */
     void (*free)(void *net);
 } sd_module_kind;
+
+struct sd_model;
+struct sd_model_request;
+struct sd_module_place;
+/* Finds a module. *found false, without an error: the model does not have it, and need not. */
+typedef sd_status sd_find_origin(struct sd_model *m, const struct sd_module_place *place,
+                                 const struct sd_model_request *q, sd_origin *out, bool *found, sd_error *e);
 
 /* A module that a model may have. The table of these is in the order in which they are opened. */
 typedef struct sd_module_place {
@@ -45,6 +56,7 @@ typedef struct sd_module_place {
     const char *or_name;   /* a model that has this one may lack it; NULL: none */
     size_t given;          /* offset in sd_options of the path that replaces it */
     const char *option;    /* the same as an option of the program: "--unet" */
+    sd_find_origin *find;  /* NULL: sd_origin_find */
 } sd_module_place;
 
 typedef struct sd_module {
@@ -83,6 +95,9 @@ typedef struct sd_model {
     const sd_family *config_family;   /* what --config names: a family, ... */
     char *config_dir;              /* ... or a directory; both NULL: there is no --config, or it is a YAML file */
     unsigned parts;                /* those that were asked for */
+    char *taesd;                   /* a TAESD's path, as it was given; NULL: there is none */
+    bool taesd_for_previews;       /* ... alone: the VAE decodes and encodes */
+    float latent_rgb[5][3];        /* sd_vae_config's, or what the family has */
     int residency;                 /* SD_RESIDENCY_* */
     sd_source **source;            /* allocated one by one, because stores are pointed into */
     int n_sources;
@@ -91,6 +106,7 @@ typedef struct sd_model {
     const sd_unet_net *unet;       /* the first network of each kind; if none was opened, one that is all zero, ... */
     const sd_vae *vae;             /* ... so that these four are never NULL. What decodes: the VAE, or a TAESD */
     const sd_vae *encoder;         /* what encodes: the same, unless that is a TAESD without an encoder */
+    const sd_vae *preview;         /* what decodes previews: a TAESD; NULL: none was given */
     const sd_clip *text;
     const sd_tokenizer *tokenizer; /* NULL: none was opened */
     const sd_module *in_use;       /* the module whose weights may be in memory */
@@ -150,6 +166,8 @@ void sd_model_rest(sd_model *m);
 /* A hash of some bytes of every bound weight, 16 digits. Models that differ in one merged adapter have different ones,
  * and yet not all gigabytes are read. */
 const char *sd_model_fingerprint(sd_model *m);
+/* The same of a TAESD that draws; false: none does. The model's own does not count it, as it does not draw alone. */
+bool sd_model_taesd_fingerprint(const sd_model *m, char hex[17]);
 
 /* ---- model_layouts.c: where the parts of a model are */
 /* What the model's path is; a file is opened. */
@@ -159,14 +177,17 @@ sd_status sd_model_find_layout(sd_model *m, const sd_model_request *q, sd_error 
 sd_status sd_path_resolve(char out[4096], sd_path_kind *kind, const char *path, const sd_log *log, sd_error *e);
 /* The config.json of a part in the directory of its file, as people keep them together; false: there is none. */
 bool sd_config_beside(char path[4096], const char *file, unsigned part);
-/* Finds a module. *found false, without an error: the model does not have it, and need not. */
-sd_status sd_origin_find(sd_model *m, const sd_module_place *place, const sd_model_request *q, sd_origin *out,
-                         bool *found, sd_error *e);
+sd_find_origin sd_origin_find;
 /* The source with this path, opened if it was not; stem: of a directory's files; NULL: it is a file. */
 sd_source *sd_model_source(sd_model *m, const char *path, const char *stem, sd_error *e);
 sd_status sd_source_recognise(sd_source *s, sd_error *e);
 extern const sd_module_place sd_module_places[];
 extern const size_t sd_module_place_count;
+
+/* ---- model_taesd.c */
+sd_find_origin sd_taesd_find;
+/* Is the VAE not needed? It is opened all the same where the model has one. */
+bool sd_taesd_suffices(const sd_model *m, const sd_model_request *q);
 
 /* ---- model_schedule.c: the scheduler and the prediction of a model, and why */
 /* Before modules are opened, because a tokenizer's padding follows from the family. */

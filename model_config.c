@@ -466,6 +466,7 @@ static sd_status vae_config(reader *j, sd_vae_config *c)
     static const float sd[5][3] = SD_LATENT_RGB;
     memcpy(c->latent_rgb, sd, sizeof sd);
     get_table(j, "_latent_rgb", &c->latent_rgb[0][0], 5, 3);
+    c->own_rgb = find(j, "_latent_rgb");
     const sd_json *class = find(j, "_class_name");
     if (sd_json_is(class, SD_JSON_TEXT) && strcmp(class->text, "AutoencoderTiny") == 0) return tiny_config(j, c);
     refuse(j, "_class_name", "AutoencoderKL");

@@ -81,7 +81,7 @@ static bool is_model_dir(const char *dir)
     char path[PATH_BYTES];
     if (exists(path, dir, "model_index.json") || is_subdir(dir, "scheduler")) return true;
     for (size_t i = 0; i < sd_module_place_count; i++)
-        if (is_subdir(dir, sd_module_places[i].name)) return true;
+        if (!sd_module_places[i].find && is_subdir(dir, sd_module_places[i].name)) return true;
     return false;
 }
 
@@ -165,7 +165,7 @@ static const char *what_it_is(const sd_recognised *r)
         [SD_FILE_HYPERNETWORK] = "it changes a model's attention, and is none; hypernetworks are not supported",
         [SD_FILE_CONTROLNET] = "it steers a model by a picture, and is none; that is not supported yet",
         [SD_FILE_IP_ADAPTER] = "it steers a model by a picture, and is none; that is not supported yet",
-        [SD_FILE_TAESD] = "it is a small decoder for previews, and no model; it is not supported yet",
+        [SD_FILE_TAESD] = "it stands for the VAE of a model, and is none: give it with --taesd",
         [SD_FILE_UPSCALER] = "it enlarges pictures, and is no model of Stable Diffusion; it is not supported",
         [SD_FILE_OTHER] = "it is no model of Stable Diffusion, and not supported"};
     if (r->refusal) return r->refusal;
@@ -202,7 +202,7 @@ static sd_status lacks(const sd_model *m, const sd_model_request *q, sd_error *e
     const sd_source *s = m->main;
     for (size_t i = 0, n = 0; i < sd_module_place_count; i++) {
         const sd_module_place *p = &sd_module_places[i];
-        if (!(m->parts & p->kind->part) || p->optional || !p->stem || given(q, p)
+        if (!(m->parts & p->kind->part) || p->optional || p->find || !p->stem || given(q, p)
             || (s ? sd_recognised_network(&s->what, p->kind->part, p->index) != NULL : m->only == p->kind->part))
             continue;
         size_t at = strlen(what), to = strlen(options);

@@ -126,23 +126,39 @@ static void free_unet(void *net)
     free(net);
 }
 
-static void *read_vae(const sd_origin *from, int index, const sd_log *log, sd_error *e)
+static sd_status vae_config(const sd_origin *from, sd_vae_config *cfg, const sd_log *log, sd_error *e)
 {
     char path[PATH_BYTES];
-    sd_vae_config cfg = {0};
-    sd_vae *net = new_network(sizeof *net, e);
-    (void)index;
-    if (!net) return net;
+    *cfg = (sd_vae_config){0};
     switch (config_of(from, path, e)) {
-    case FROM_FAMILY: cfg = from->family->vae; break;
-    case FROM_FILE: sd_vae_config_read(&cfg, path, e); break;
+    case FROM_FAMILY: *cfg = from->family->vae; break;
+    case FROM_FILE: sd_vae_config_read(cfg, path, e); break;
     case FROM_SHAPES:
-        cfg = from->network->vae;
+        *cfg = from->network->vae;
         check_shapes(from, "the VAE", e);
         break;
     }
-    log_notes(log, cfg.notes);
-    if (!e->status) sd_vae_walk(net, &cfg, e);
+    log_notes(log, cfg->notes);
+    return e->status;
+}
+
+static void *read_vae(const sd_origin *from, int index, const sd_log *log, sd_error *e)
+{
+    sd_vae_config cfg;
+    sd_vae *net = new_network(sizeof *net, e);
+    (void)index;
+    if (net && !vae_config(from, &cfg, log, e)) sd_vae_walk(net, &cfg, e);
+    return net;
+}
+
+/* Decoder (index 0) and encoder are modules of their own: they may be in two files, or one of them in none. */
+static void *read_taesd(const sd_origin *from, int index, const sd_log *log, sd_error *e)
+{
+    sd_vae_config cfg;
+    sd_vae *net = new_network(sizeof *net, e);
+    if (!net || vae_config(from, &cfg, log, e)) return net;
+    *(index ? &cfg.tiny_decoder : &cfg.tiny_encoder) = (sd_tiny_way){0};
+    sd_vae_walk(net, &cfg, e);
     return net;
 }
 
@@ -154,12 +170,13 @@ static void free_vae(void *net)
     free(net);
 }
 
-enum { TOKENIZER, TEXT, UNET, VAE };
+enum { TOKENIZER, TEXT, UNET, VAE, TAESD };
 static const sd_module_kind kinds[] = {
     [TOKENIZER] = {SD_PART_TOKENIZER, "the tokenizer", read_tokenizer, NULL, free_tokenizer},
     [TEXT] = {SD_PART_TEXT, "the text encoder", read_text, bind_text, free_text},
     [UNET] = {SD_PART_UNET, "the UNet", read_unet, bind_unet, free_unet},
     [VAE] = {SD_PART_VAE, "the VAE", read_vae, bind_vae, free_vae},
+    [TAESD] = {SD_PART_TAESD, "the TAESD", read_taesd, bind_vae, free_vae},
 };
 
 /* They are opened in this order. */
@@ -176,6 +193,10 @@ const sd_module_place sd_module_places[] = {
     {&kinds[TEXT], 1, .name = "text_encoder_2", TEXT_WEIGHTS, .optional = true, .given = GIVEN(text_encoder_2),
      .option = "--text-encoder-2"},
     {&kinds[UNET], 0, .name = "unet", WEIGHTS, .given = GIVEN(unet), .option = "--unet"},
+    {&kinds[TAESD], 0, .name = "taesd_decoder", WEIGHTS, .given = GIVEN(taesd), .option = "--taesd",
+     .find = sd_taesd_find},
+    {&kinds[TAESD], 1, .name = "taesd_encoder", WEIGHTS, .optional = true, .given = GIVEN(taesd), .option = "--taesd",
+     .find = sd_taesd_find},
     {&kinds[VAE], 0, .name = "vae", WEIGHTS, .given = GIVEN(vae), .option = "--vae"},
 };
 const size_t sd_module_place_count = SD_COUNT(sd_module_places);

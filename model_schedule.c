@@ -357,10 +357,20 @@ static void scale_of_family(sd_model *m)
     memcpy(c->latent_rgb, m->family->vae.latent_rgb, sizeof c->latent_rgb);
 }
 
+/* The map for rough previews: what a config.json says, or the family's, or that of SD 1 and 2. */
+static void rgb_of_family(sd_model *m)
+{
+    const sd_module *vae = sd_model_module(m, SD_PART_VAE, 0);
+    const sd_vae_config *c = vae ? &((const sd_vae *)vae->net)->cfg : &m->vae->cfg;
+    if (m->family && !c->own_rgb) c = &m->family->vae;
+    memcpy(m->latent_rgb, c->latent_rgb, sizeof m->latent_rgb);
+}
+
 sd_status sd_model_settle(sd_model *m, sd_error *e)
 {
     size_of_family(m);
     scale_of_family(m);
+    rgb_of_family(m);
     bool changed = m->unet->cfg.add_in_dim || m->unet->cfg.time_cond_dim;
     return changed ? read_settings(m, e) : SD_OK;   /* it was read as SD 1 and 2 read it */
 }

@@ -55,6 +55,7 @@ typedef struct sd_vae_config {
     double scaling_factor;
     float latent_rgb[5][3];            /* "_latent_rgb", this project's key, for previews: red, green and blue in [-1,1]
                                         * per unit of each of the UNet's four latent channels, and a constant */
+    bool own_rgb;                      /* latent_rgb was given */
     bool mid_attention, quant_conv, post_quant_conv;
     bool tiny;                         /* a TAESD [diffusers AutoencoderTiny]: layers, groups and the three above do not
                                         * count; its ways may be of different widths, and one may be absent (levels

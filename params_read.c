@@ -59,6 +59,7 @@ static const struct { const char *name; kind kind; size_t target; const char *pa
     {"Schedule type", TEXT, G(schedule_type)}, {"Schedule name", TEXT, G(schedule_name)},
     {"Seed", SEED, NOWHERE}, {"Size", SIZE, NOWHERE}, {"Keeps size", TRUTH, G(keeps_size)},
     {"Model", TEXT, R(model)}, {"Model fingerprint", TEXT, R(model_hash)}, {"Init image hash", TEXT, R(init_hash)},
+    {"TAESD", TEXT, R(taesd)}, {"TAESD fingerprint", TEXT, R(taesd_hash)},
     {"RNG hash", TEXT, R(rng_hash)}, {"Sampler RNG hash", TEXT, R(sampler_rng_hash)},
     {"Initial noise hash", TEXT, R(noise_hash)}, {"Mask hash", TEXT, R(mask_hash)},
     {"Depth map hash", TEXT, R(depth_hash)},

@@ -275,6 +275,10 @@ static void write_model(sd_writer *w, const sd_param *row)
     add_name(w->t, "Model", real ? real : c->model.path);
     free(real);
     free(name);
+    char taesd[17];
+    if (!sd_model_taesd_fingerprint(&c->model, taesd)) return;
+    add_name(w->t, "TAESD", c->model.taesd);
+    add_value(w->t, "TAESD fingerprint", taesd);
 }
 
 static void write_init_hash(sd_writer *w, const sd_param *row)

@@ -17,6 +17,7 @@ struct sd_ctx {
     bool has_refiner, refines;   /* refines: the two have changed places */
     sd_run run;
     sd_cpu cpu;                  /* what run.device points to */
+    bool previewing;             /* a TAESD decodes between two steps: the UNet's weights stay in memory */
     bool rehearsing;             /* stages run only with the null backend: names and shapes, no numbers */
 
     void (*progress)(void *user, const sd_progress *p);

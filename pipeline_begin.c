@@ -32,6 +32,8 @@ static sd_status encode_picture(sd_ctx *c, sd_drawing *d, const char *who, const
                                 int samples)
 {
     float *moments = calloc(2 * d->n, sizeof *moments);
+    if (c->model.vae->cfg.tiny && c->model.encoder != c->model.vae && !c->model.encoder->cfg.tiny && !c->rehearsing)
+        sd_logf(&c->log, SD_LOG_NOTICE, "the TAESD has no encoder: the VAE encodes the picture");
     if (!moments) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for the moments");
     else if (!sd_run_encode(c, prefix, 1, d->h, d->w, d->picture, moments))
         sample(c, d, who, moments, latents, samples);

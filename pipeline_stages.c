@@ -22,7 +22,7 @@ static void weight_used(void *store, const sd_tensor *w)
 /* Frees what earlier stages have left in memory. */
 static void make_room(sd_ctx *c, sd_module *module)
 {
-    if (!sd_model_use(&c->model, module)) return;
+    if (c->previewing || !sd_model_use(&c->model, module)) return;
     c->run.be->trim(&c->run);
     c->run.used = c->model.residency == SD_RESIDENCY_STREAM ? weight_used : NULL;
     c->run.used_user = module->files;

@@ -105,6 +105,9 @@ const char *sd_root_written(unsigned part, sd_role role, bool openclip);
  * False: they do not make such a network. */
 bool sd_unet_from_shapes(const sd_store *s, const char *root, sd_unet_config *c, int *class_in);
 bool sd_vae_from_shapes(const sd_store *s, const char *root, sd_vae_config *c);
+/* recognise_taesd.c: one way of a TAESD, the other being absent; what its names begin with, and whose names they are.
+ * False: the file does not have it. Its configuration has no levels if its tensors do not go together. */
+bool sd_taesd_from_shapes(const sd_store *s, bool decoder, sd_vae_config *c, const char **root, const char **naming);
 bool sd_clip_from_shapes(const sd_store *s, const char *root, sd_clip_config *c, const char **naming);
 
 /* recognise_adapters.c: kind, name and adapter of a file that is no network of a model; their sentences are added to

@@ -291,6 +291,10 @@ static const sd_entry *small_autoencoder(const sd_store *s)
                                  "3.conv.0.weight,taesd_encoder.1.conv.0.weight,taesd_decoder.3.conv.0.weight";
     for (size_t i = 0; i < SD_COUNT(halves) && first_like(s, blocks); i++)
         if (half_of(s, &halves[i])) return half_of(s, &halves[i]);
+    sd_vae_config c;
+    const char *root, *naming;
+    for (int decoder = 0; decoder < 2; decoder++)   /* of another width, or with blocks in other places */
+        if (sd_taesd_from_shapes(s, decoder, &c, &root, &naming) && c.levels) return sd_store_at(s, 0);
     return NULL;
 }
 
@@ -305,6 +309,15 @@ static void describe_taesd(const sd_store *s, sd_recognised *r)
         latents = sd_entry_side(t, halves[i].latents);
         r->adapter.naming = halves[i].naming;
         sd_text_add(&r->why, "its %s: %s\n", halves[i].encodes ? "encoder" : "decoder", t->name);
+    }
+    for (int decoder = 0; decoder < 2; decoder++) {
+        sd_vae_config c;
+        const char *root, *naming;
+        if (found & 1 << decoder || !sd_taesd_from_shapes(s, decoder, &c, &root, &naming) || !c.levels) continue;
+        r->adapter.naming = naming;
+        found |= 1 << decoder;
+        latents = c.latent_channels;
+        sd_text_add(&r->why, "its %s: %d levels, %d channels\n", decoder ? "decoder" : "encoder", c.levels, c.channels[0]);
     }
     r->adapter.method = methods[found];
     r->adapter.base = latents == 4 ? "SD 1, SD 2 or SDXL" : "a model with 16 latent channels";

@@ -237,6 +237,7 @@ static sd_status take_options(sd_options *out, const sd_options *given, sd_error
     if (out->gemm == SD_DEFAULT) out->gemm = SD_GEMM_OWN;
     if (out->precise == SD_DEFAULT) out->precise = 0;
     if (out->ema == SD_DEFAULT) out->ema = 0;
+    if (out->taesd_preview_only == SD_DEFAULT) out->taesd_preview_only = 0;
     return SD_OK;
 }
 
@@ -306,6 +307,7 @@ sd_status sd_get_info_sized(const sd_ctx *c, sd_model_info *info, size_t size)
         .enlarges = task && task->enlarges ? scale : 1,
         .steps = own.steps,
         .guidance_scale = own.guidance,
+        .encoding_factor = m->encoder->cfg.scaling_factor,
     };
     sd_copy_struct(info, size, &all, sizeof all);
     return SD_OK;

@@ -144,7 +144,11 @@ typedef struct sd_options {
     int ema;                /* 1: the UNet's weights are the averages that a checkpoint keeps beside them (model_ema.*).
                              * Else they are the plain ones, as in diffusers */
     const char *refiner;    /* a second model, which takes over at sd_sampling_params.refiner_at; NULL: none */
-    const char *taesd;      /* a small autoencoder that stands for the VAE: a file, a directory; NULL: none */
+    const char *taesd;      /* a TAESD, a small autoencoder that stands for the VAE [madebyollin/taesd]: its file, two
+                             * files with a comma between them, or a directory: diffusers' AutoencoderTiny, or one with
+                             * taesd_decoder.safetensors and taesd_encoder.safetensors. Without its encoder the VAE
+                             * encodes. NULL: none */
+    int taesd_preview_only; /* 1: it decodes only what sd_step_picture is asked for with SD_STEP_TAESD */
     uint64_t vae_memory;    /* bytes that the VAE may take for what it works on; its results are the same. 0: as much as
                              * a call may take */
 } sd_options;
@@ -181,7 +185,7 @@ typedef struct sd_model_info {
     int scale;               /* pixels per latent, 8 for every SD 1.x and 2.x VAE */
     int latent_channels;     /* 4 */
     int context_dim;         /* width of the text embedding, which is that of two encoders side by side in SDXL */
-    double scaling_factor;   /* latents = scaling_factor * VAE sample */
+    double scaling_factor;   /* latents = scaling_factor * VAE sample, where they are decoded; 1: a TAESD decodes */
     const char *kernels;     /* "avx2" and so on, "scalar", "precise" */
     const char *gemm;        /* "own" or "openblas" */
     int threads;
@@ -198,6 +202,7 @@ typedef struct sd_model_info {
     int enlarges;            /* pixels of the result for one of the picture to begin from, each way: 1, the upscaler 4 */
     int steps;               /* what it is drawn with if nobody asks for anything else: steps ... */
     double guidance_scale;   /* ... and guidance scale */
+    double encoding_factor;  /* scaling_factor where they are encoded: another, if a TAESD without encoder decodes */
 } sd_model_info;
 #define sd_get_info(ctx, info) sd_get_info_sized((ctx), (info), sizeof(sd_model_info))
 SD_API sd_status sd_get_info_sized(const sd_ctx *ctx, sd_model_info *info, size_t size);
@@ -329,9 +334,11 @@ SD_API sd_status sd_image_resize(sd_ctx *ctx, const sd_image *image, int width, 
  * halves to even, both as in diffusers. Alpha is dropped. */
 SD_API sd_status sd_image_to_floats(sd_ctx *ctx, const sd_image *image, float *out);
 SD_API sd_status sd_image_from_floats(sd_ctx *ctx, int width, int height, const float *from, sd_image *image);
-/* Only within the function of sd_set_step: picture `index` of the batch, decoded. With `quick` it is a rough one, one
- * pixel per latent, by the linear map "_latent_rgb" of the VAE's config.json, else by one that fits SD 1 and 2. */
-SD_API sd_status sd_step_picture(sd_ctx *ctx, const sd_denoised *step, int index, int quick, sd_image *image);
+/* Only within the function of sd_set_step: picture `index` of the batch. SD_STEP_DECODED: by what decodes the finished
+ * picture; SD_STEP_ROUGH: one pixel per latent, by the linear map "_latent_rgb" of the VAE's config.json, else by one
+ * that fits the family; SD_STEP_TAESD: by the TAESD of sd_options. */
+enum { SD_STEP_DECODED = 0, SD_STEP_ROUGH = 1, SD_STEP_TAESD = 2 };
+SD_API sd_status sd_step_picture(sd_ctx *ctx, const sd_denoised *step, int index, int how, sd_image *image);
 
 /* ------------------------------------------------------------------------------ text to image */
 
@@ -577,6 +584,8 @@ typedef struct sd_recipe {
     int precise, gemm, threads;  /* as in sd_options; SD_DEFAULT: it does not say, or they do not count */
     int from_picture;            /* 1: the run began from a picture, whether it is named or not */
     int has_seed;                /* 1: params.seed is the text's; 0: it has none, or none that can be read */
+    const char *taesd;           /* what stood for the VAE; NULL: nothing */
+    const char *taesd_hash;
     const char *notices;         /* lines about what cannot be reproduced; "" if everything can */
 } sd_recipe;
 /* On failure *recipe is NULL and `error` has the sentence. */

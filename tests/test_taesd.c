@@ -8,6 +8,7 @@
 
 #include "network.h"
 #include "pictures.h"
+#include "child.h"
 #include "tempdir.h"
 
 #define TAESD "taesd-small"
@@ -42,7 +43,7 @@ static void open_with(network *n, const char *config, unsigned parts, int precis
     o.model = model;
     o.parts = parts;
     o.precise = precise;
-    o.vae = taesd;
+    o.taesd = taesd;
     if (sd_open(&n->ctx, &o)) fail_msg("%s", sd_error_text(n->ctx));
 }
 
@@ -161,6 +162,271 @@ TEST(runs_with_it_are_within_their_bound_of_float64)
         }
 }
 
+/* ------------------------------------------------------------------------------------------- files */
+
+/* The TAESD's tensors under other names, or without some. `wanted`: "encoder", "decoder" or "coder". */
+typedef struct renaming { const char *wanted, *root[2]; bool raw; const char *without; } renaming;
+
+static const char *write_file(const char *name, const renaming *as)
+{
+    sd_error e = {0};
+    tensor_set set = {0};
+    sd_traced out[160];
+    static char names[160][96], path[512];
+    size_t n = 0;
+    if (synth_tensors(&set, TAESD, "vae", "", &e)) fail_msg("%s", e.text);
+    for (size_t i = 0; i < set.n; i++) {
+        int layer, used = 0, decoder = set.tensor[i].name[0] == 'd';
+        if (!strstr(set.tensor[i].name, as->wanted) || (as->without && sd_glob(as->without, set.tensor[i].name))) continue;
+        sscanf(set.tensor[i].name + strlen("encoder.layers."), "%d%n", &layer, &used);
+        const char *leaf = set.tensor[i].name + strlen("encoder.layers.") + used;
+        if (as->raw) snprintf(names[n], sizeof names[n], "%s%d%s", as->root[decoder], layer + decoder, leaf);
+        else snprintf(names[n], sizeof names[n], "%s%s", as->root[decoder], set.tensor[i].name);
+        out[n] = set.tensor[i];
+        out[n].name = names[n];
+        n++;
+    }
+    snprintf(path, sizeof path, "%s", temp_path(name));
+    if (sd_safetensors_write(path, out, n, &e)) fail_msg("%s", e.text);
+    tensor_set_free(&set);
+    return path;
+}
+
+static const renaming raw_encoder = {"encoder", {"", ""}, true, NULL}, raw_decoder = {"decoder", {"", ""}, true, NULL};
+
+/* What a context decodes and encodes. */
+typedef struct results { float *picture, *mean; } results;
+
+static results results_of(const char *taesd)
+{
+    network n;
+    open_with(&n, "sd1-small", SD_PART_VAE, 0, taesd);
+    results r = {decode(&n), encode(&n)};
+    network_close(&n);
+    return r;
+}
+
+static void results_free(results *r)
+{
+    free(r->picture);
+    free(r->mean);
+}
+
+TEST(files_of_all_kinds_give_the_same_bits)
+{
+    static const renaming kinds[] = {
+        {"coder", {"", ""}, false, NULL}, {"coder", {"taesd_encoder.", "taesd_decoder."}, true, NULL},
+        {"coder", {"encoder.", "decoder."}, true, NULL}, {"coder", {"vae.", "vae."}, false, NULL}};
+    results right = results_of(taesd_dir());
+    char pair[1200], dir[512];
+    for (size_t i = 0; i <= SD_COUNT(kinds) + 2; i++) {
+        snprintf(dir, sizeof dir, "%s", temp_path("author"));
+        const char *path = i < SD_COUNT(kinds) ? write_file("whole.safetensors", &kinds[i]) : dir;
+        if (i == SD_COUNT(kinds)) mkdir(dir, 0777);
+        if (i >= SD_COUNT(kinds)) {   /* in a directory with others, and as a pair in either order */
+            write_file("author/taesd_encoder.safetensors", &raw_encoder);
+            write_file("author/taesd_decoder.safetensors", &raw_decoder);
+            spill(temp_path("author/taesdxl_decoder.pth"), "x", 1);
+        }
+        if (i > SD_COUNT(kinds)) {
+            bool first = i == SD_COUNT(kinds) + 1;
+            snprintf(pair, sizeof pair, "%s/taesd_%s.safetensors,%s/taesd_%s.safetensors", dir, first ? "encoder" : "decoder",
+                     dir, first ? "decoder" : "encoder");
+            path = pair;
+        }
+        results r = results_of(path);
+        assert_memory_equal(r.picture, right.picture, 2 * 3 * 24 * 40 * sizeof(float));
+        assert_memory_equal(r.mean, right.mean, 2 * 4 * 3 * 5 * sizeof(float));
+        results_free(&r);
+    }
+    results_free(&right);
+}
+
+/* A model's directory whose VAE is a TAESD. */
+TEST(a_model_may_have_one_as_its_vae)
+{
+    sd_error e = {0};
+    char dir[512], files[600];
+    results right = results_of(taesd_dir());
+    snprintf(dir, sizeof dir, "%s", model_dir("sd1-small"));
+    if (synth_write_model(dir, TAESD, NULL, &e)) fail_msg("%s", e.text);   /* over the other one's files */
+    network n;
+    open_with(&n, "sd1-small", SD_PART_ALL, 0, NULL);
+    results r = {decode(&n), encode(&n)};
+    assert_memory_equal(r.picture, right.picture, 2 * 3 * 24 * 40 * sizeof(float));
+    draw(&n, &runs[0]);
+    snprintf(files, sizeof files, "%s/file.safetensors", dir);
+    sd_convert_options o;
+    sd_convert_options_init(&o);
+    o.output = files;
+    assert_int_equal(sd_convert(n.ctx, &o), SD_ERR_UNSUPPORTED);
+    assert_non_null(strstr(sd_error_text(n.ctx), "TAESD"));
+    network_close(&n);
+    results_free(&r);
+    results_free(&right);
+}
+
+/* ---------------------------------------------------------------------------- one without an encoder */
+
+static char said[512];
+static void listen(UNUSED void *user, int level, const char *line)
+{
+    if (level < 2 && strstr(line, "TAESD")) snprintf(said, sizeof said, "%s", line);
+}
+
+TEST(without_its_encoder_the_vae_encodes)
+{
+    const char *decoder = write_file("decoder.safetensors", &raw_decoder);
+    sd_error e = {0};
+    sd_ctx *with, *without;
+    sd_options o;
+    sd_image image, init = golden_picture(56, 40);
+    sd_params p;
+    sd_model_info info;
+    float mean[2][4 * 5 * 7], logvar[2][4 * 5 * 7], x[3 * 40 * 56];
+    sd_options_init(&o);
+    o.model = model_dir("sd1-small");
+    assert_int_equal(sd_open(&without, &o), SD_OK);
+    o.taesd = decoder;
+    o.log = listen;
+    if (sd_open(&with, &o)) fail_msg("%s", sd_error_text(with));
+    assert_int_equal(sd_get_info(with, &info), SD_OK);
+    assert_true(info.scaling_factor == 1 && info.encoding_factor == 0.18215);
+    assert_int_equal(sd_image_to_floats(with, &init, x), SD_OK);
+    assert_int_equal(sd_vae_encode(with, 1, 5, 7, x, mean[0], logvar[0]), SD_OK);
+    assert_int_equal(sd_vae_encode(without, 1, 5, 7, x, mean[1], logvar[1]), SD_OK);
+    assert_memory_equal(mean[0], mean[1], sizeof mean[0]);
+    assert_memory_equal(logvar[0], logvar[1], sizeof logvar[0]);
+    params_of(&runs[1], &init, NULL, &p);
+    if (sd_generate(with, &p, &image)) fail_msg("%s", sd_error_text(with));
+    assert_string_equal(said, "the TAESD has no encoder: the VAE encodes the picture");
+    sd_image_free(&image);
+    sd_image_free(&init);
+    sd_close(with);
+    sd_close(without);
+    (void)e;
+}
+
+/* ------------------------------------------------------------------------------------- bad files */
+
+static void refused(const char *path, sd_status status, const char *says)
+{
+    sd_ctx *c;
+    sd_options o;
+    sd_options_init(&o);
+    o.model = model_dir("sd1-small");
+    o.taesd = path;
+    sd_status got = sd_open(&c, &o);
+    if (got != status || !strstr(sd_error_text(c), says)) fail_msg("%s: %d, %s", path, got, sd_error_text(c));
+    sd_close(c);
+}
+
+TEST(bad_files_are_refused_with_a_sentence)
+{
+    const renaming gap = {"coder", {"", ""}, false, "decoder.layers.6.*"}, weight = {"coder", {"", ""}, false, "*2.conv.2.weight"},
+        bias = {"coder", {"", ""}, false, "decoder.layers.9.conv.4.bias"};
+    refused(temp_path("nowhere"), SD_ERR_MISSING, "neither a file nor a directory");
+    refused(write_file("gap.safetensors", &gap), SD_ERR_MISSING, "do not make a TAESD's decoder");
+    refused(write_file("weight.safetensors", &weight), SD_ERR_MISSING, "decoder.layers.2.conv.2.weight");
+    refused(write_file("bias.safetensors", &bias), SD_ERR_MISSING, "1 tensor missing (decoder.layers.9.conv.4.bias)");
+    refused(write_file("encoder.safetensors", &raw_encoder), SD_ERR_MISSING, "has no decoder of a TAESD");
+    char other[600], whole[512];
+    snprintf(whole, sizeof whole, "%s", model_dir("sd1-small"));
+    snprintf(other, sizeof other, "%s/unet/diffusion_pytorch_model.safetensors", whole);
+    refused(other, SD_ERR_UNSUPPORTED, "is no TAESD: it is a UNet");
+    refused(whole, SD_ERR_MISSING, "has no TAESD");
+    /* as a model */
+    sd_ctx *c;
+    sd_options o;
+    sd_options_init(&o);
+    o.model = write_file("decoder.safetensors", &raw_decoder);
+    assert_int_equal(sd_open(&c, &o), SD_ERR_UNSUPPORTED);
+    assert_non_null(strstr(sd_error_text(c), "give it with --taesd"));
+    sd_close(c);
+}
+
+/* -------------------------------------------------------------------------------- previews, texts */
+
+typedef struct watcher { sd_ctx *ctx; sd_image seen[3]; sd_status status; } watcher;
+
+static void look(void *user, const sd_denoised *step)
+{
+    watcher *w = user;
+    if (step->index != 2) return;
+    for (int how = 0; how < 3 && !w->status; how++) w->status = sd_step_picture(w->ctx, step, 0, how, &w->seen[how]);
+}
+
+/* The last step of DDIM ends at what it predicts, so that the last preview is the picture. */
+static void preview(bool only, watcher *w, sd_image *image)
+{
+    network n;
+    sd_params p;
+    sd_options o;
+    sd_options_init(&o);
+    o.model = model_dir("sd1-small");
+    o.taesd = taesd_dir();
+    o.taesd_preview_only = only;
+    memset(w, 0, sizeof *w);
+    if (sd_open(&w->ctx, &o)) fail_msg("%s", sd_error_text(w->ctx));
+    sd_set_step(w->ctx, look, w);
+    params_of(&runs[0], NULL, NULL, &p);
+    p.sampling.set_alpha_to_one = 1;
+    p.sampling.steps_offset = 0;
+    if (sd_generate(w->ctx, &p, image)) fail_msg("%s", sd_error_text(w->ctx));
+    assert_int_equal(w->status, SD_OK);
+    (void)n;
+}
+
+TEST(previews_are_decoded_by_it_and_the_picture_by_whom_it_should)
+{
+    watcher w;
+    sd_image image, of_taesd;
+    size_t bytes = 72 * 88 * 3;
+    preview(false, &w, &of_taesd);
+    assert_memory_equal(w.seen[SD_STEP_DECODED].data, of_taesd.data, bytes);
+    assert_memory_equal(w.seen[SD_STEP_TAESD].data, of_taesd.data, bytes);
+    assert_int_equal(w.seen[SD_STEP_ROUGH].width, 9);
+    for (int i = 0; i < 3; i++) sd_image_free(&w.seen[i]);
+    sd_close(w.ctx);
+    preview(true, &w, &image);
+    assert_memory_equal(w.seen[SD_STEP_DECODED].data, image.data, bytes);
+    assert_memory_equal(w.seen[SD_STEP_TAESD].data, of_taesd.data, bytes);
+    assert_memory_not_equal(image.data, of_taesd.data, bytes);
+    for (int i = 0; i < 3; i++) sd_image_free(&w.seen[i]);
+    sd_image_free(&image);
+    sd_image_free(&of_taesd);
+    sd_close(w.ctx);
+}
+
+TEST(the_text_of_a_picture_names_it)
+{
+    sd_params p;
+    char *text[3], error[512];
+    sd_recipe *r[3];
+    sd_ctx *c;
+    sd_options o;
+    params_of(&runs[0], NULL, NULL, &p);
+    for (int i = 0; i < 3; i++) {   /* without one, with one, with one for previews */
+        sd_options_init(&o);
+        o.model = model_dir("sd1-small");
+        o.taesd = i ? taesd_dir() : NULL;
+        o.taesd_preview_only = i == 2;
+        if (sd_open(&c, &o) || sd_parameters_text(c, &p, &text[i])) fail_msg("%s", sd_error_text(c));
+        assert_int_equal(sd_recipe_read(text[i], &r[i], error), SD_OK);
+        assert_string_equal(r[i]->notices, "");
+        sd_close(c);
+    }
+    assert_string_equal(text[0], text[2]);
+    assert_true(!r[0]->taesd && !r[0]->taesd_hash);
+    assert_string_equal(r[1]->taesd, "vae");
+    assert_int_equal(strlen(r[1]->taesd_hash), 16);
+    assert_string_equal(r[0]->model_hash, r[1]->model_hash);
+    for (int i = 0; i < 3; i++) {
+        sd_recipe_free(r[i]);
+        sd_free(text[i]);
+    }
+}
+
 static int clear(UNUSED void **state) { temp_clear(); return 0; }
 
 int main(void)
@@ -169,6 +435,12 @@ int main(void)
         cmocka_unit_test_teardown(every_module_is_within_its_bound_of_float64, clear),
         cmocka_unit_test_teardown(every_module_is_within_its_bound_precisely, clear),
         cmocka_unit_test_teardown(runs_with_it_are_within_their_bound_of_float64, clear),
+        cmocka_unit_test_teardown(files_of_all_kinds_give_the_same_bits, clear),
+        cmocka_unit_test_teardown(a_model_may_have_one_as_its_vae, clear),
+        cmocka_unit_test_teardown(without_its_encoder_the_vae_encodes, clear),
+        cmocka_unit_test_teardown(bad_files_are_refused_with_a_sentence, clear),
+        cmocka_unit_test_teardown(previews_are_decoded_by_it_and_the_picture_by_whom_it_should, clear),
+        cmocka_unit_test_teardown(the_text_of_a_picture_names_it, clear),
     };
     return cmocka_run_group_tests_name("taesd", tests, temp_make, temp_remove);
 }
