@@ -159,7 +159,8 @@ static int split_options(char *text, char *words[MOST_WORDS], int *n)
 /* What the model, the machine or all lines have in common. */
 static int changes_common(const settings *a, const settings *b)
 {
-    return a->model != b->model || a->unet != b->unet || a->vae != b->vae || a->taesd != b->taesd || a->text_encoder != b->text_encoder
+    return a->model != b->model || a->unet != b->unet || a->vae != b->vae || a->taesd != b->taesd
+        || a->taesd_preview_only != b->taesd_preview_only || a->text_encoder != b->text_encoder
         || a->text_encoder_2 != b->text_encoder_2 || a->tokenizer != b->tokenizer || a->config != b->config
         || a->ema != b->ema || a->threads != b->threads || a->precise != b->precise
         || a->residency != b->residency || a->gemm != b->gemm || a->trace != b->trace

@@ -243,6 +243,18 @@ void sd_seen_command(const sd_seen *s, sd_text *t, bool *runs)
     static const struct { unsigned part; const char *option; } parts[] = {
         {SD_PART_UNET, "--unet"}, {SD_PART_VAE, "--vae"}, {SD_PART_TEXT, "--text-encoder"},
     };
+    if (s->main->kind == SD_FILE_TAESD && !s->main->refusal) {
+        const sd_adapter *a = &s->main->adapter;
+        *runs = a->base && strncmp(a->base, "SD", 2) == 0;
+        if (*runs) {   /* an encoder alone cannot draw */
+            sd_text_add(t, "sd -m MODEL --taesd %s", strcmp(a->method, "TAESD encoder") == 0 ? "DECODER," : "");
+            add_word(t, s->path);
+            sd_text_add(t, " -p \"a red apple\"");
+        } else {
+            sd_text_add(t, "it is for %s, which is not supported", a->base);
+        }
+        return;
+    }
     *runs = !add_reason(s, t);
     if (!*runs) return;
     bool model = s->main->kind == SD_FILE_CHECKPOINT || s->n_parts > 1;

@@ -10,9 +10,18 @@
 
 #define VAE_COMMON \
     .in_channels = 3, .out_channels = 3, .latent_channels = 4, .layers = 2, .groups = 32, \
-    .latent_rgb = SD_LATENT_RGB, .mid_attention = true, .quant_conv = true, .post_quant_conv = true
-#define VAE(scale) {VAE_COMMON, .levels = 4, .channels = {128, 256, 512, 512}, .scaling_factor = scale}
-#define VAE_F4(scale) {VAE_COMMON, .levels = 3, .channels = {128, 256, 512}, .scaling_factor = scale}
+    .mid_attention = true, .quant_conv = true, .post_quant_conv = true
+#define VAE(scale, ...) \
+    {VAE_COMMON, .levels = 4, .channels = {128, 256, 512, 512}, .scaling_factor = scale, .latent_rgb = __VA_ARGS__}
+#define VAE_F4(scale, ...) \
+    {VAE_COMMON, .levels = 3, .channels = {128, 256, 512}, .scaling_factor = scale, .latent_rgb = __VA_ARGS__}
+/* Maps for rough previews, as ComfyUI publishes them [comfy/latent_formats.py]. */
+#define XL_RGB \
+    {{0.3651f, 0.4232f, 0.4341f}, {-0.2533f, -0.0042f, 0.1068f}, {0.1076f, 0.1111f, -0.0362f}, \
+     {-0.3165f, -0.2492f, -0.2188f}, {0.1084f, -0.0175f, -0.0011f}}
+#define X4_RGB \
+    {{-0.2340f, -0.3863f, -0.3257f}, {0.0994f, 0.0885f, -0.0908f}, {-0.2833f, -0.2349f, -0.3741f}, \
+     {0.2523f, -0.0055f, -0.1651f}, {0}}
 
 #define CLIP_L {.vocab = 49408, .positions = 77, .width = 768, .heads = 12, .layers = 12, \
                 .ff = 3072, .act = SD_ACT_QUICK_GELU, .eps = 1e-5}
@@ -29,12 +38,13 @@
 #define SD1_COMMON \
     UNET_COMMON, FOUR_LEVELS, .layers = {2, 2, 2, 2}, .heads = {8, 8, 8, 8}, .mid_depth = 1, .context_dim = 768
 #define SD1_UNET(in, size) {SD1_COMMON, .in_channels = in, SIZE(size)}
-#define SD1_REST .vae = VAE(0.18215), .clip = {CLIP_L}, .n_clip = 1, .pad = {49407}, .prediction = "epsilon"
+#define SD1_REST \
+    .vae = VAE(0.18215, SD_LATENT_RGB), .clip = {CLIP_L}, .n_clip = 1, .pad = {49407}, .prediction = "epsilon"
 /* SD 2: heads of 64 numbers, OpenCLIP-H, linear projections. */
 #define SD2_UNET(in, size) \
     {UNET_COMMON, FOUR_LEVELS, .in_channels = in, .layers = {2, 2, 2, 2}, .heads = {5, 10, 20, 20}, .mid_depth = 1, \
      .context_dim = 1024, .linear_projection = true, SIZE(size)}
-#define SD2_REST .vae = VAE(0.18215), .clip = {CLIP_H}, .n_clip = 1, .pad = {0}
+#define SD2_REST .vae = VAE(0.18215, SD_LATENT_RGB), .clip = {CLIP_H}, .n_clip = 1, .pad = {0}
 /* SDXL: heads of 64 numbers, CLIP-L and OpenCLIP-bigG, sizes and crops as further inputs. */
 #define SDXL_COMMON \
     UNET_COMMON, .levels = 3, .channels = {320, 640, 1280}, .layers = {2, 2, 2}, .heads = {5, 10, 20}, \
@@ -42,7 +52,7 @@
 #define SDXL_UNET(in, size) \
     {SDXL_COMMON, .in_channels = in, .depth = {0, 2, 10}, .up_depth = {0, 2, 10}, .mid_depth = 10, SIZE(size)}
 #define SDXL_REST \
-    .vae = VAE(0.13025), .clip = {CLIP_L, CLIP_G}, .n_clip = 2, .pad = {49407, 0}, .prediction = "epsilon"
+    .vae = VAE(0.13025, XL_RGB), .clip = {CLIP_L, CLIP_G}, .n_clip = 2, .pad = {49407, 0}, .prediction = "epsilon"
 
 /* -------------------------------------------------------------------------------------- schedulers */
 
@@ -129,8 +139,8 @@ static const sd_family families[] = {
               .depth = {0, 1, 1, 1}, .up_depth = {0, 1, 1, 1}, .heads = {8, 8, 8, 8}, .mid_depth = 1,
               .context_dim = 1024, .linear_projection = true, .only_cross = {true, true, true, false},
               .class_embeds = 1000, SIZE(128)},
-     .vae = VAE_F4(0.08333), .clip = {CLIP_H}, .n_clip = 1, .pad = {0}, .prediction = "v_prediction", .scheduler = x4,
-     .low_res_scheduler = x4_low_res, DRAWN(75, 9)},
+     .vae = VAE_F4(0.08333, X4_RGB), .clip = {CLIP_H}, .n_clip = 1, .pad = {0}, .prediction = "v_prediction",
+     .scheduler = x4, .low_res_scheduler = x4_low_res, DRAWN(75, 9)},
 
     {.name = "sdxl", .title = "Stable Diffusion XL", .unet = SDXL_UNET(4, 128), SDXL_REST,
      .scheduler = euler_leading, DRAWN(25, 5)},
@@ -152,7 +162,7 @@ static const sd_family families[] = {
      .unet = {UNET_COMMON, .in_channels = 4, .levels = 4, .channels = {384, 768, 1536, 1536}, .layers = {2, 2, 2, 2},
               .depth = {0, 4, 4, 0}, .up_depth = {0, 4, 4, 0}, .heads = {6, 12, 24, 24}, .mid_depth = 4,
               .context_dim = 1280, .linear_projection = true, .add_time_dim = 256, .add_in_dim = 2560, SIZE(128)},
-     .vae = VAE(0.13025), .clip = {CLIP_G}, .n_clip = 1, .pad = {0}, .prediction = "epsilon",
+     .vae = VAE(0.13025, XL_RGB), .clip = {CLIP_G}, .n_clip = 1, .pad = {0}, .prediction = "epsilon",
      .scheduler = euler_leading, DRAWN(25, 5)},
 };
 

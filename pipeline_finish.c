@@ -81,7 +81,8 @@ sd_status sd_step_picture(sd_ctx *c, const sd_denoised *step, int index, int how
         latents[i] = (float)(x / factor);
     }
     c->run.trace = NULL;   /* the decoder's names belong to the finished picture */
-    if (!c->err.status && quick) quick_picture((const float (*)[3])c->model.latent_rgb, picture, latents, pixels, step->channels);
+    const float (*rgb)[3] = (const float (*)[3])c->model.latent_rgb;
+    if (!c->err.status && quick) quick_picture(rgb, picture, latents, pixels, step->channels);
     else if (!c->err.status && taesd) run_preview(c, step, latents, picture);
     else if (!c->err.status) sd_run_decode(c, 1, step->height, step->width, latents, picture);
     c->run.trace = trace;

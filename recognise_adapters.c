@@ -317,7 +317,8 @@ static void describe_taesd(const sd_store *s, sd_recognised *r)
         r->adapter.naming = naming;
         found |= 1 << decoder;
         latents = c.latent_channels;
-        sd_text_add(&r->why, "its %s: %d levels, %d channels\n", decoder ? "decoder" : "encoder", c.levels, c.channels[0]);
+        sd_text_add(&r->why, "its %s: %d levels, %d channels\n", decoder ? "decoder" : "encoder", c.levels,
+                    c.channels[0]);
     }
     r->adapter.method = methods[found];
     r->adapter.base = latents == 4 ? "SD 1, SD 2 or SDXL" : "a model with 16 latent channels";

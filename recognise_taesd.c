@@ -28,11 +28,13 @@ static bool is_block(const sd_store *s, const struct place *p, int number)
 
 static bool is_conv(const sd_entry *t, int in)
 {
-    return t && t->nd == 4 && sd_entry_side(t, 2) == 3 && sd_entry_side(t, 3) == 3 && (!in || sd_entry_side(t, 1) == in);
+    return t && t->nd == 4 && sd_entry_side(t, 2) == 3 && sd_entry_side(t, 3) == 3
+        && (!in || sd_entry_side(t, 1) == in);
 }
 
 /* Blocks, and between levels a convolution of the same width without bias; on the way up the number before it is that
- * of the enlargement. The last convolution has another width and a bias. 0: this is no such way; else what comes out. */
+ * of the enlargement. The last convolution has a bias, or another width. 0: this is no such way; else the channels that
+ * come out. */
 static int walk(const sd_store *s, const struct place *p, sd_tiny_way *way)
 {
     int level = 0, i = p->first + 1 + p->decoder;

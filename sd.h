@@ -639,7 +639,7 @@ SD_API sd_status sd_unet_evaluate(sd_ctx *ctx, const sd_unet_input *input, float
 
 /* VAE. latents are the VAE's own, not multiplied by scaling_factor; pictures are in [-1,1].
  * decode: [batch,C,h,w] -> [batch,3,8h,8w]. encode: [batch,3,8h,8w] -> mean and logvar (clamped to [-30,20]), each
- * [batch,C,h,w]. */
+ * [batch,C,h,w]. A TAESD has no posterior: its latents are the mean, and logvar is minus infinity. */
 SD_API sd_status sd_vae_decode(sd_ctx *ctx, int batch, int h, int w, const float *latents, float *picture);
 SD_API sd_status sd_vae_encode(sd_ctx *ctx, int batch, int h, int w, const float *picture, float *mean, float *logvar);
 /* Samples n latents: factor * (mean + exp(logvar/2) noise), noise of unit variance; factor: scaling_factor for the

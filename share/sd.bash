@@ -18,6 +18,7 @@ _sd()
         --text-encoder-2) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --tokenizer) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --config) COMPREPLY=($(compgen -W "sd15 sd15-inpaint instruct-pix2pix lcm small-sd bk-sdm-small tiny-sd sd21 sd21-base sd21-inpaint sd2-depth sd-turbo x4-upscaler sdxl sdxl-inpaint sdxl-turbo sdxl-lightning ssd-1b vega sdxl-refiner" -- "$cur")); return ;;
+        --taesd) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -o|--output) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -W|--width) return ;;
         -H|--height) return ;;
@@ -28,7 +29,7 @@ _sd()
         --residency) COMPREPLY=($(compgen -W "map stream ram" -- "$cur")); return ;;
         --max-memory) return ;;
         esac
-        options="--model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --ema --output --width --height --resize --seed --unscaled --threads --precise --gemm --residency --max-memory --quiet --verbose --help " ;;
+        options="--model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --ema --output --width --height --resize --seed --unscaled --threads --precise --gemm --residency --max-memory --quiet --verbose --help " ;;
     decode)
         case $prev in
         -m|--model) COMPREPLY=($(compgen -f -- "$cur")); return ;;
@@ -38,13 +39,14 @@ _sd()
         --text-encoder-2) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --tokenizer) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --config) COMPREPLY=($(compgen -W "sd15 sd15-inpaint instruct-pix2pix lcm small-sd bk-sdm-small tiny-sd sd21 sd21-base sd21-inpaint sd2-depth sd-turbo x4-upscaler sdxl sdxl-inpaint sdxl-turbo sdxl-lightning ssd-1b vega sdxl-refiner" -- "$cur")); return ;;
+        --taesd) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -o|--output) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -t|--threads) return ;;
         --gemm) COMPREPLY=($(compgen -W "own openblas" -- "$cur")); return ;;
         --residency) COMPREPLY=($(compgen -W "map stream ram" -- "$cur")); return ;;
         --max-memory) return ;;
         esac
-        options="--model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --ema --output --unscaled --threads --precise --gemm --residency --max-memory --quiet --verbose --help " ;;
+        options="--model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --ema --output --unscaled --threads --precise --gemm --residency --max-memory --quiet --verbose --help " ;;
     roundtrip)
         case $prev in
         -m|--model) COMPREPLY=($(compgen -f -- "$cur")); return ;;
@@ -54,6 +56,7 @@ _sd()
         --text-encoder-2) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --tokenizer) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --config) COMPREPLY=($(compgen -W "sd15 sd15-inpaint instruct-pix2pix lcm small-sd bk-sdm-small tiny-sd sd21 sd21-base sd21-inpaint sd2-depth sd-turbo x4-upscaler sdxl sdxl-inpaint sdxl-turbo sdxl-lightning ssd-1b vega sdxl-refiner" -- "$cur")); return ;;
+        --taesd) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -o|--output) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -W|--width) return ;;
         -H|--height) return ;;
@@ -63,7 +66,7 @@ _sd()
         --residency) COMPREPLY=($(compgen -W "map stream ram" -- "$cur")); return ;;
         --max-memory) return ;;
         esac
-        options="--model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --ema --output --width --height --resize --threads --precise --gemm --residency --max-memory --quiet --verbose --help " ;;
+        options="--model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --ema --output --width --height --resize --threads --precise --gemm --residency --max-memory --quiet --verbose --help " ;;
     convert)
         case $prev in
         --unet) COMPREPLY=($(compgen -f -- "$cur")); return ;;
@@ -144,6 +147,7 @@ _sd()
         --text-encoder-2) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --tokenizer) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --config) COMPREPLY=($(compgen -W "sd15 sd15-inpaint instruct-pix2pix lcm small-sd bk-sdm-small tiny-sd sd21 sd21-base sd21-inpaint sd2-depth sd-turbo x4-upscaler sdxl sdxl-inpaint sdxl-turbo sdxl-lightning ssd-1b vega sdxl-refiner" -- "$cur")); return ;;
+        --taesd) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --from) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -o|--output) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -W|--width) return ;;
@@ -206,9 +210,9 @@ _sd()
         --timings) COMPREPLY=($(compgen -W "json" -- "$cur")) ;;
         --profile) COMPREPLY=($(compgen -W "json" -- "$cur")) ;;
         --save-steps) COMPREPLY=($(compgen -d -- "$cur")); return ;;
-        --preview) COMPREPLY=($(compgen -W "none proj vae" -- "$cur")) ;;
+        --preview) COMPREPLY=($(compgen -W "none proj vae taesd tae" -- "$cur")) ;;
         esac
-        options="--list --filter --help --prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --ema --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --latents-in --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --refiner-at --guidance-rescale --image-cfg-scale --clip-skip --noise --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --threads --precise --gemm --residency --max-memory --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
+        options="--list --filter --help --prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --latents-in --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --refiner-at --guidance-rescale --image-cfg-scale --clip-skip --noise --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --threads --precise --gemm --residency --max-memory --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
     help) options="encode decode roundtrip convert show inspect tokenize plan samplers schedule trace " ;;
     version) return ;;
     *)
@@ -223,6 +227,7 @@ _sd()
         --text-encoder-2) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --tokenizer) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --config) COMPREPLY=($(compgen -W "sd15 sd15-inpaint instruct-pix2pix lcm small-sd bk-sdm-small tiny-sd sd21 sd21-base sd21-inpaint sd2-depth sd-turbo x4-upscaler sdxl sdxl-inpaint sdxl-turbo sdxl-lightning ssd-1b vega sdxl-refiner" -- "$cur")); return ;;
+        --taesd) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --from) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -o|--output) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -W|--width) return ;;
@@ -285,9 +290,9 @@ _sd()
         --timings) COMPREPLY=($(compgen -W "json" -- "$cur")) ;;
         --profile) COMPREPLY=($(compgen -W "json" -- "$cur")) ;;
         --save-steps) COMPREPLY=($(compgen -d -- "$cur")); return ;;
-        --preview) COMPREPLY=($(compgen -W "none proj vae" -- "$cur")) ;;
+        --preview) COMPREPLY=($(compgen -W "none proj vae taesd tae" -- "$cur")) ;;
         esac
-        options="--prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --ema --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --latents-in --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --refiner-at --guidance-rescale --image-cfg-scale --clip-skip --noise --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --threads --precise --gemm --residency --max-memory --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help "
+        options="--prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --latents-in --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --refiner-at --guidance-rescale --image-cfg-scale --clip-skip --noise --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --threads --precise --gemm --residency --max-memory --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help "
         [ "$COMP_CWORD" -gt 1 ] || options="help version encode decode roundtrip convert show inspect tokenize plan samplers schedule trace $options" ;;
     esac
     [ -n "$command" ] && [ "$command" != help ] && [ "${cur#-}" = "$cur" ] && COMPREPLY+=($(compgen -f -- "$cur"))

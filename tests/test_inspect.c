@@ -245,7 +245,8 @@ static const struct published { const char *file, *family, *kind; int networks; 
     {"control_v11p_sd15_canny.safetensors", NULL, "ControlNet", 0, "ControlNet"},
     {"lora-sd1-kohya.safetensors", NULL, "LoRA", 0, "LoRA"},
     {"learned_embeds.safetensors", NULL, "textual inversion", 0, "textual inversion"},
-    {"taesd_decoder.safetensors", NULL, "TAESD", 0, "TAESD"},
+    {"taesd_decoder.safetensors", NULL, "TAESD", 0, "sd -m MODEL --taesd "},
+    {"taesd_encoder.safetensors", NULL, "TAESD", 0, "sd -m MODEL --taesd DECODER,"},
 };
 
 /* Writes a published file of full size, a hole behind its header. */

@@ -177,7 +177,8 @@ static const char *write_file(const char *name, const renaming *as)
     if (synth_tensors(&set, TAESD, "vae", "", &e)) fail_msg("%s", e.text);
     for (size_t i = 0; i < set.n; i++) {
         int layer, used = 0, decoder = set.tensor[i].name[0] == 'd';
-        if (!strstr(set.tensor[i].name, as->wanted) || (as->without && sd_glob(as->without, set.tensor[i].name))) continue;
+        if (!strstr(set.tensor[i].name, as->wanted)) continue;
+        if (as->without && sd_glob(as->without, set.tensor[i].name)) continue;
         sscanf(set.tensor[i].name + strlen("encoder.layers."), "%d%n", &layer, &used);
         const char *leaf = set.tensor[i].name + strlen("encoder.layers.") + used;
         if (as->raw) snprintf(names[n], sizeof names[n], "%s%d%s", as->root[decoder], layer + decoder, leaf);
@@ -230,8 +231,8 @@ TEST(files_of_all_kinds_give_the_same_bits)
         }
         if (i > SD_COUNT(kinds)) {
             bool first = i == SD_COUNT(kinds) + 1;
-            snprintf(pair, sizeof pair, "%s/taesd_%s.safetensors,%s/taesd_%s.safetensors", dir, first ? "encoder" : "decoder",
-                     dir, first ? "decoder" : "encoder");
+            snprintf(pair, sizeof pair, "%s/taesd_%s.safetensors,%s/taesd_%s.safetensors", dir,
+                     first ? "encoder" : "decoder", dir, first ? "decoder" : "encoder");
             path = pair;
         }
         results r = results_of(path);
@@ -323,7 +324,8 @@ static void refused(const char *path, sd_status status, const char *says)
 
 TEST(bad_files_are_refused_with_a_sentence)
 {
-    const renaming gap = {"coder", {"", ""}, false, "decoder.layers.6.*"}, weight = {"coder", {"", ""}, false, "*2.conv.2.weight"},
+    const renaming gap = {"coder", {"", ""}, false, "decoder.layers.6.*"},
+        weight = {"coder", {"", ""}, false, "*2.conv.2.weight"},
         bias = {"coder", {"", ""}, false, "decoder.layers.9.conv.4.bias"};
     refused(temp_path("nowhere"), SD_ERR_MISSING, "neither a file nor a directory");
     refused(write_file("gap.safetensors", &gap), SD_ERR_MISSING, "do not make a TAESD's decoder");
