@@ -21,9 +21,9 @@ enum { PATH_SIZE = 4096 };
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
 typedef struct settings {
-    const char *model, *unet, *vae, *taesd, *text_encoder, *text_encoder_2, *tokenizer;   /* paths */
+    const char *model, *unet, *vae, *taesd, *text_encoder, *text_encoder_2, *tokenizer, *refiner;   /* paths */
     int ema, taesd_preview_only;
-    const char *output, *noise, *trace, *trace_filter;
+    const char *output, *noise, *latents, *trace, *trace_filter;
     const char *prompts, *init, *mask, *depth;
     const char *from;              /* a picture whose text says what is not given */
     struct from_text *from_text;   /* what that text said: app_redraw.c's */
@@ -70,6 +70,9 @@ enum { PREVIEW_NONE = 2, PREVIEW_PROJ, PREVIEW_VAE, PREVIEW_TAESD, PREVIEW_TAE }
 #define EMA_OPTION \
     {CLI_FLAG, 0, "ema", AT(ema), 0, 0, NULL, \
      "draws with the averages of the UNet's weights that a\ncheckpoint keeps beside them"}
+#define REFINER_OPTION \
+    {CLI_TEXT, 0, "refiner", AT(refiner), 0, 0, "PATH", \
+     "a second model, which takes over at --refiner-at: SDXL's\nrefiner, or any model with latents of the same kind"}
 #define HELP_OPTION {CLI_FLAG, 'h', "help", AT(help), 0, 0, NULL, "this text"}
 
 /* Rows in tables of options that expand_options replaces: by a parameter of the library, and by all parameters of a
@@ -143,6 +146,7 @@ int open_model(const settings *s, const char *argv0, unsigned parts, view *v);
 /* Upper and lower case alike, as in the library. A name that is nothing but an ending has none. */
 int ends_with(const char *s, const char *end);
 int is_picture_name(const char *path);
+int is_latents_name(const char *path);     /* .safetensors: a run ends with latents, without a picture */
 int is_stream(const char *path);   /* a pipe, a device or a descriptor, whatever its name */
 /* Finds now what would make writing fail minutes later. */
 int check_writable(const char *what, const char *path);
@@ -157,7 +161,7 @@ int check_finite(const char *file, const float *x, size_t n);
 /* A side to the nearest multiple of the model's scale. */
 int nearest_multiple(int side, int scale);
 /* Files that a run begins from. */
-typedef struct inputs { sd_image init, mask; char init_hash[33]; float *noise, *depth; } inputs;
+typedef struct inputs { sd_image init, mask; char init_hash[33]; float *noise, *depth, *latents; } inputs;
 /* Reads them, and finds everything that can be wrong with the parameters before a seed is printed. Exit code. */
 int prepare(settings *s, inputs *in, view *v);
 void inputs_free(inputs *in);

@@ -75,6 +75,7 @@ int open_model(const settings *s, const char *argv0, unsigned parts, view *v)
     o.text_encoder_2 = s->text_encoder_2;
     o.tokenizer = s->tokenizer;
     o.config = s->config;
+    o.refiner = s->refiner;
     o.ema = s->ema;
     if (s->threads > 0) o.threads = s->threads;
     o.precise = s->precise;

@@ -23,11 +23,14 @@ static const cli_option drawing[] = {
     {CLI_FLAG, 0, "taesd-preview-only", AT(taesd_preview_only), 0, 0, NULL,
      "it decodes the pictures of --preview alone"},
     EMA_OPTION,
+    REFINER_OPTION,
+    PARAM("refiner_at"),
     {CLI_TEXT, 0, "from", AT(from), 0, 0, "FILE",
      "draws the picture FILE again, by the text that it keeps;\nfurther options change what they say; see sd show"},
     {CLI_TEXT, 'o', "output", AT(output), 0, 0, "FILE",
      "FILE.png or FILE.ppm (default " DEFAULT_OUTPUT "); further\npictures become FILE_2.png, FILE_3.png, ..., or "
-     "are counted\nas a_%03d.png says; DIR/: in a directory; -: standard output"},
+     "are counted\nas a_%03d.png says; DIR/: in a directory; -: standard output;\nFILE.safetensors: the last latents, "
+     "without a picture"},
     PARAM("width"),
     PARAM("height"),
     PARAM("seed"),
@@ -46,6 +49,7 @@ static const cli_option drawing[] = {
     PARAMS("guidance"),
     PARAM("clip_skip"),
     PARAM("noise_name"),
+    PARAM("latents_name"),
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Beginning from a picture"},
     PARAMS("edit"),
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "What SDXL is told of sizes"},
@@ -81,7 +85,7 @@ static const cli_option drawing[] = {
 /* Parameters that stand in a field of the settings of their own until a picture is drawn. */
 static const struct { const char *key; cli_kind kind; size_t target; } own_fields[] = {
     {"seed", CLI_SEED, AT(seed)}, {"init_name", CLI_TEXT, AT(init)}, {"mask_name", CLI_TEXT, AT(mask)},
-    {"noise_name", CLI_TEXT, AT(noise)}, {"depth_name", CLI_TEXT, AT(depth)},
+    {"noise_name", CLI_TEXT, AT(noise)}, {"depth_name", CLI_TEXT, AT(depth)}, {"latents_name", CLI_TEXT, AT(latents)},
 };
 
 /* Counts whose default can also be asked for by a number, from `least` to 0. stable-diffusion.cpp says --clip-skip

@@ -32,6 +32,8 @@ const cli_other_option cli_other_options[] = {
     {0, "mask-image", CLI_SAME, "mask", NULL}, {0, "mask-path", CLI_SAME, "mask", NULL},
     {0, "denoising-strength", CLI_SAME, "strength", NULL}, {0, "img2img-strength", CLI_SAME, "strength", NULL},
     {0, "img-cfg-scale", CLI_SAME, "image-cfg-scale", NULL}, {0, "image-guidance-scale", CLI_SAME, "image-cfg-scale", NULL},
+    {0, "latents-out", CLI_SAME, "output", NULL}, {0, "refiner-switch-at", CLI_SAME, "refiner-at", NULL},
+    {0, "refiner-model", CLI_SAME, "refiner", NULL},
     {0, "clip_l", CLI_SAME, "text-encoder", NULL}, {0, "clip_g", CLI_SAME, "text-encoder-2", NULL},
     {0, "diffusion-model", CLI_SAME, "unet", NULL}, {0, "vae-path", CLI_SAME, "vae", NULL},
     {0, "tae", CLI_SAME, "taesd", NULL},

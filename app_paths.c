@@ -29,6 +29,8 @@ int is_picture_name(const char *path)
     return ends_with(path, ".ppm");
 }
 
+int is_latents_name(const char *path) { return !is_stream(path) && ends_with(path, ".safetensors"); }
+
 int check_writable(const char *what, const char *path)
 {
     char dir[PATH_SIZE];

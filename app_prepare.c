@@ -36,6 +36,37 @@ static int read_noise(const settings *s, sd_params *p, const sd_params *r, float
     return check_finite(s->noise, *noise, p->noise_count);
 }
 
+/* p->latents from the file, [batch,C,h,w] or [C,h,w]. What was not given follows from it: the size and the batch. */
+static int read_latents(const settings *s, sd_params *p, float **latents)
+{
+    sd_model_info info = {0};
+    int nd;
+    int64_t d[4];
+    sd_status status = sd_tensor_read(context, s->latents, "latents", latents, &nd, d);
+    if (!status) status = sd_get_info(context, &info);
+    if (status) return report(s, status);
+    if (nd == 3) {
+        memmove(d + 1, d, 3 * sizeof *d);
+        d[0] = 1;
+    }
+    if (nd < 3 || nd > 4 || d[1] != info.latent_channels || d[0] < 1 || d[0] > 512 || d[2] < 1 || d[2] > 8192 || d[3] < 1
+        || d[3] > 8192)
+        return cli_error(CLI_USAGE, "%s: latents must be [N,%d,h,w] or [%d,h,w], found %d dimensions: [%lld,%lld,%lld,%lld]",
+                         s->latents, info.latent_channels, info.latent_channels, nd, (long long)d[0], (long long)d[1],
+                         (long long)d[2], (long long)d[3]);
+    if (p->width <= 0) p->width = (int)d[3] * info.scale;
+    if (p->height <= 0) p->height = (int)d[2] * info.scale;
+    if (p->batch <= 1) p->batch = (int)d[0];
+    if (p->width != (int)d[3] * info.scale || p->height != (int)d[2] * info.scale || p->batch != (int)d[0])
+        return cli_error(CLI_USAGE, "%s has latents of %lld pictures of %lldx%lld, and %d of %dx%d are to be drawn",
+                         s->latents, (long long)d[0], (long long)d[3] * info.scale, (long long)d[2] * info.scale, p->batch,
+                         p->width, p->height);
+    p->latents = *latents;
+    p->latents_count = (size_t)(d[0] * d[1] * d[2] * d[3]);
+    p->latents_name = s->latents;
+    return check_finite(s->latents, *latents, p->latents_count);
+}
+
 /* ------------------------------------------------------------------------ pictures to begin from */
 
 /* Reads the picture to begin from. If no part of it is to come back byte for byte, it is resized while it is read. */
@@ -124,6 +155,7 @@ int prepare(settings *s, inputs *in, view *v)
 {
     sd_params resolved;
     int code = read_pictures(s, in);
+    if (!code && s->latents) code = read_latents(s, &s->p, &in->latents);
     if (code) return code;
     sd_status status = sd_resolve_params(context, &s->p, &resolved);
     if (status || interrupts) return status ? report(s, status) : stopped();
@@ -140,6 +172,7 @@ void inputs_free(inputs *in)
 {
     sd_free(in->noise);
     sd_free(in->depth);
+    sd_free(in->latents);
     sd_image_free(&in->init);
     sd_image_free(&in->mask);
 }

@@ -162,6 +162,7 @@ static int changes_common(const settings *a, const settings *b)
     return a->model != b->model || a->unet != b->unet || a->vae != b->vae || a->taesd != b->taesd
         || a->taesd_preview_only != b->taesd_preview_only || a->text_encoder != b->text_encoder
         || a->text_encoder_2 != b->text_encoder_2 || a->tokenizer != b->tokenizer || a->config != b->config
+        || a->refiner != b->refiner || a->latents != b->latents
         || a->ema != b->ema || a->threads != b->threads || a->precise != b->precise
         || a->residency != b->residency || a->gemm != b->gemm || a->trace != b->trace
         || a->trace_filter != b->trace_filter || a->prompts != b->prompts || a->quiet != b->quiet

@@ -9,7 +9,7 @@
 #include <string.h>
 
 /* The memory that settings from a text point into. */
-enum { INIT, MASK, DEPTH, NOISE, RNG, SAMPLER_RNG, FILES };
+enum { INIT, MASK, DEPTH, NOISE, LATENTS, RNG, SAMPLER_RNG, FILES };
 struct from_text {
     sd_recipe *recipe;
     char path[FILES][PATH_SIZE];
@@ -106,6 +106,7 @@ static int take_recipe(settings *s, struct from_text *r, const char *from, int m
     s->mask = find(r, MASK, p->edit.mask_name, from, must_be);
     s->depth = find(r, DEPTH, p->edit.depth_name, from, must_be);
     s->noise = find(r, NOISE, p->noise_name, from, must_be);
+    s->latents = find(r, LATENTS, p->latents_name, from, must_be);
     s->p.rng = find_numbers(r, RNG, p->rng, from);
     s->p.sampler_rng = find_numbers(r, SAMPLER_RNG, p->sampler_rng, from);
     return CLI_OK;
@@ -143,7 +144,11 @@ static int check_files(const settings *s)
         {"its mask was", r->params->edit.mask_name, "--mask", r->mask_hash && !s->mask && !s->p.edit.alpha_mask},
         {"its depth map was", r->params->edit.depth_name, "--depth", r->depth_hash && !s->depth},
         {"its noise came from", r->params->noise_name, "--noise", r->noise_hash && !s->noise},
+        {"it went on from the latents", r->params->latents_name, "--latents-in", r->latents_hash && !s->latents},
     };
+    if (r->refiner && !s->refiner && s->p.sampling.refiner_at < 1)
+        return cli_error(CLI_USAGE, "%s: the refiner %s went on with it: give that with --refiner, or draw without one by "
+                         "--refiner-at 1", s->from, r->refiner);
     for (size_t i = 0; i < COUNT(files); i++)
         if (files[i].missing)
             return cli_error(CLI_USAGE, "%s: %s %s, which is neither here nor beside it: give it with %s", s->from,
@@ -194,6 +199,8 @@ int warn_of_differences(const settings *s)
     compare(s, then->mask_hash, now->mask_hash, "the mask is another one");
     compare(s, then->depth_hash, now->depth_hash, "the depth map is another one");
     compare(s, then->noise_hash, now->noise_hash, "the noise is another one");
+    compare(s, then->refiner_hash, now->refiner_hash, "this is not the refiner that went on with the picture");
+    compare(s, then->latents_hash, now->latents_hash, "the latents to go on from are others");
     compare(s, then->rng_hash, now->rng_hash, "the file of random numbers is another one");
     compare(s, then->sampler_rng_hash, now->sampler_rng_hash, "the samplers' file of random numbers is another one");
     compare(s, then->kernels, now->kernels,

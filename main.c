@@ -24,10 +24,11 @@ static int check_draw(const settings *s, int several)
 {
     if (!s->p.prompt)
         return cli_error(CLI_USAGE, "there is nothing to draw: give a prompt with -p \"TEXT\"; see sd --help");
-    if (!is_picture_name(s->output))
+    if (!is_picture_name(s->output) && !is_latents_name(s->output))
         return cli_error(CLI_USAGE, "the output's name must end in " ENDINGS ", not \"%s\"", s->output);
     if (s->trace_filter && !s->trace) return cli_error(CLI_USAGE, "--trace-filter needs --trace FILE");
-    const char *single = s->trace ? "trace" : s->noise ? "noise" : s->save_steps ? "save-steps" : NULL;
+    const char *single = s->trace ? "trace" : s->noise ? "noise" : s->latents ? "latents-in" : s->save_steps ? "save-steps"
+        : NULL;
     if (is_stream(s->output) && (several || s->batch_count > 1 || s->p.batch > 1))
         return cli_error(CLI_USAGE,
                          "the standard output, a pipe or a device takes one picture: several need names of files");
@@ -123,26 +124,67 @@ static int write_pictures(const settings *s, const sd_params *p, const sd_image 
     return code;
 }
 
+/* Room for the last latents of a run, as the tensor of a file; free its data. */
+static int make_latents(const settings *s, const sd_params *p, sd_traced *t)
+{
+    sd_model_info info = {0};
+    sd_params all;
+    sd_params_init(&all);
+    sd_status status = sd_get_info(context, &info);
+    if (!status) status = sd_resolve_params(context, p, &all);
+    if (status) return report(s, status);
+    if (p->keep) return cli_error(CLI_USAGE, "a file of latents has those of the whole batch: leave out --keep");
+    *t = (sd_traced){.name = "latents", .dtype = SD_F32, .nd = 4,
+                     .dim = {all.batch, info.latent_channels, all.height / info.scale, all.width / info.scale}};
+    t->data = calloc((size_t)(t->dim[0] * t->dim[1] * t->dim[2] * t->dim[3]), sizeof(float));
+    return t->data ? CLI_OK : no_memory();
+}
+
+static int write_latents(const settings *s, const sd_traced *t, int index)
+{
+    char path[PATH_SIZE];
+    int code = picture_path(path, s->output, index);
+    sd_status status = code ? SD_OK : sd_tensors_write(context, path, t, 1);
+    if (status) return report(s, status);
+    if (!code && !s->quiet)
+        printf("%s: latents [%lld,%lld,%lld,%lld]\n", path, (long long)t->dim[0], (long long)t->dim[1],
+               (long long)t->dim[2], (long long)t->dim[3]);
+    return code;
+}
+
+/* What a run makes: pictures, or the last latents. */
+typedef struct results { sd_image *images; sd_traced latents; } results;
+
+static sd_status generate(const sd_params *p, results *r)
+{
+    const sd_traced *t = &r->latents;
+    if (!t->data) return sd_generate(context, p, r->images);
+    return sd_generate_latents(context, p, (float *)t->data,
+                               (size_t)(t->dim[0] * t->dim[1] * t->dim[2] * t->dim[3]));
+}
+
 /* One run of the pipeline: batch-size pictures from one seed. */
 static int draw(const settings *s, const sd_params *p, view *v, int first)
 {
-    sd_image *images = calloc((size_t)p->batch, sizeof *images);
-    if (!images) return no_memory();
-    sd_status status = s->trace ? sd_trace_open(context, s->trace, s->trace_filter) : SD_OK;
-    if (!status) {
+    results r = {.images = calloc((size_t)p->batch, sizeof *r.images)};
+    if (!r.images) return no_memory();
+    int code = is_latents_name(s->output) ? make_latents(s, p, &r.latents) : CLI_OK;
+    sd_status status = s->trace && !code ? sd_trace_open(context, s->trace, s->trace_filter) : SD_OK;
+    if (!status && !code) {
         printf("seed: %llu\n", (unsigned long long)p->seed);
         fflush(stdout);
-        status = sd_generate(context, p, images);
+        status = generate(p, &r);
         clear_bar(v);
     }
-    int code = status ? report(s, status) : stopped();
+    if (!code) code = status ? report(s, status) : stopped();
     if (!code) {   /* the picture is there: it is written whatever becomes of its trace */
         if (s->trace && (status = sd_trace_close(context)) != SD_OK) code = report(s, status);
-        int written = write_pictures(s, p, images, first);
+        int written = r.latents.data ? write_latents(s, &r.latents, first) : write_pictures(s, p, r.images, first);
         code = code ? code : written;
     }
-    for (int i = 0; i < p->batch; i++) sd_image_free(&images[i]);
-    free(images);
+    for (int i = 0; i < p->batch; i++) sd_image_free(&r.images[i]);
+    free(r.images);
+    free((void *)r.latents.data);
     return code;
 }
 
@@ -161,7 +203,7 @@ static int draw_prompt(settings *s, view *v, times *t, int *next)
         code = stopped();
         if (!code) code = draw(s, &p, v, *next);
         if (!code) code = add_times(t);
-        *next += p.keep ? 1 : p.batch;
+        *next += p.keep || is_latents_name(s->output) ? 1 : p.batch;
     }
     inputs_free(&in);
     return code;

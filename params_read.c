@@ -58,6 +58,7 @@ static const struct { const char *name; kind kind; size_t target; const char *pa
     {"Sampler", TEXT, G(sampler)}, {"Sampler name", TEXT, G(sampler_name)},
     {"Schedule type", TEXT, G(schedule_type)}, {"Schedule name", TEXT, G(schedule_name)},
     {"Seed", SEED, NOWHERE}, {"Size", SIZE, NOWHERE}, {"Keeps size", TRUTH, G(keeps_size)},
+    {"Refiner", TEXT, R(refiner)}, {"Refiner fingerprint", TEXT, R(refiner_hash)}, {"Latents hash", TEXT, R(latents_hash)},
     {"Model", TEXT, R(model)}, {"Model fingerprint", TEXT, R(model_hash)}, {"Init image hash", TEXT, R(init_hash)},
     {"TAESD", TEXT, R(taesd)}, {"TAESD fingerprint", TEXT, R(taesd_hash)},
     {"RNG hash", TEXT, R(rng_hash)}, {"Sampler RNG hash", TEXT, R(sampler_rng_hash)},
@@ -318,6 +319,7 @@ static void settle_edit_and_files(reading *g)
     p->edit.mask_name = last_part(p->edit.mask_name);
     p->edit.depth_name = last_part(p->edit.depth_name);
     p->noise_name = last_part(p->noise_name);
+    p->latents_name = last_part(p->latents_name);
     p->rng = last_part(p->rng);
     p->sampler_rng = last_part(p->sampler_rng);
     p->edit.invert_mask = g->mask_mode && strcmp(g->mask_mode, "Inpaint not masked") == 0;

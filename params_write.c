@@ -202,6 +202,14 @@ static void write_noise(sd_writer *w, const sd_param *row)
     add_numbers_hash(w->t, "Initial noise hash", p->noise, p->noise_count);
 }
 
+static void write_latents(sd_writer *w, const sd_param *row)
+{
+    const sd_params *p = w->p;
+    if (!p->latents) return;
+    add_name(w->t, row->about.text_key, p->latents_name ? p->latents_name : "given");
+    add_numbers_hash(w->t, "Latents hash", p->latents, p->latents_count);
+}
+
 static void write_eta(sd_writer *w, const sd_param *row)
 {
     const sd_sampler_info *about = sd_method_about(w->sched->method);
@@ -264,21 +272,35 @@ static void write_value(sd_writer *w, const sd_param *row)
 
 /* ---- what is no parameter */
 
+static void add_model_name(sd_text *t, const char *key, const char *path)
+{
+    char *name = name_of(path);
+    bool nameless = name && (!*name || strcmp(name, ".") == 0 || strcmp(name, "..") == 0);
+    char *real = nameless ? sd_os_full_path(path) : NULL;   /* "." and ".." have no name of their own */
+    add_name(t, key, real ? real : path);
+    free(real);
+    free(name);
+}
+
 static void write_model(sd_writer *w, const sd_param *row)
 {
     (void)row;
     sd_ctx *c = w->c;
     add_value(w->t, "Model fingerprint", sd_model_fingerprint(&c->model));
-    char *name = name_of(c->model.path);
-    bool nameless = name && (!*name || strcmp(name, ".") == 0 || strcmp(name, "..") == 0);
-    char *real = nameless ? sd_os_full_path(c->model.path) : NULL;   /* "." and ".." have no name of their own */
-    add_name(w->t, "Model", real ? real : c->model.path);
-    free(real);
-    free(name);
+    add_model_name(w->t, "Model", c->model.path);
     char taesd[17];
     if (!sd_model_taesd_fingerprint(&c->model, taesd)) return;
     add_name(w->t, "TAESD", c->model.taesd);
     add_value(w->t, "TAESD fingerprint", taesd);
+}
+
+/* A1111's two keys, and ours for a hash that A1111 does not know. */
+static void write_refiner(sd_writer *w, const sd_param *row)
+{
+    if (!sd_run_has_refiner(w->c, w->p)) return;
+    add_model_name(w->t, "Refiner", w->c->refiner.path);
+    add_number(w->t, row->about.text_key, w->p->sampling.refiner_at);
+    add_value(w->t, "Refiner fingerprint", sd_model_fingerprint(&w->c->refiner));
 }
 
 static void write_init_hash(sd_writer *w, const sd_param *row)
@@ -296,6 +318,7 @@ static const struct { const char *key; void (*write)(sd_writer *w, const sd_para
     {"seed", write_seed}, {"width", write_size}, {NULL, write_model}, {"strength", write_value},
     {"clip_skip", write_value}, {NULL, write_init_hash}, {"rng", write_stream}, {"sampler_rng", write_stream},
     {"seed_per_image", write_value}, {"batch", write_value}, {"keep", write_place}, {"noise_name", write_noise},
+    {"refiner_at", write_refiner}, {"latents_name", write_latents},
     {"eta", write_eta}, {"s_churn", write_churn}, {"s_noise", write_value}, {"guidance_rescale", write_value},
     {"sigmas", write_value}, {"timesteps", write_value}, {"order", write_value}, {"spacing", write_value},
     {"steps_offset", write_value}, {"prediction", write_value}, {"set_alpha_to_one", write_value},

@@ -71,6 +71,8 @@ sd_status sd_run_pipeline(sd_ctx *c, const sd_params *params, sd_image *images, 
 /* pipeline_parts.c: opens the second model; exchanges the two, and the weights of the one that rests leave memory. */
 sd_status sd_open_refiner(sd_ctx *c, const sd_options *o, const char *merges);
 void sd_use_refiner(sd_ctx *c, bool yes);
+/* Does it go on in a run with these resolved parameters? */
+bool sd_run_has_refiner(const sd_ctx *c, const sd_params *p);
 /* Does the sampler decide while it runs how many evaluations there are? */
 bool sd_run_is_open_ended(sd_ctx *c, const sd_params *params);
 /* sd_trace_list within another call; fn may be NULL. */

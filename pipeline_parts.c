@@ -49,7 +49,7 @@ void sd_use_refiner(sd_ctx *c, bool yes)
 
 static bool is_given(double share) { return share != SD_DEFAULT; }
 
-static bool has_refiner(const sd_ctx *c, const sd_params *p)
+bool sd_run_has_refiner(const sd_ctx *c, const sd_params *p)
 {
     return c->has_refiner && !c->refines && p->sampling.refiner_at < 1;
 }
@@ -57,7 +57,7 @@ static bool has_refiner(const sd_ctx *c, const sd_params *p)
 static sd_status check_refiner(sd_ctx *c, sd_params *p)
 {
     bool second = c->has_refiner && !c->refines;
-    if (is_given(p->sampling.refiner_at) && !c->has_refiner)
+    if (is_given(p->sampling.refiner_at) && p->sampling.refiner_at < 1 && !c->has_refiner)
         return sd_fail(&c->err, SD_ERR_ARG, "a refiner is to take over at %g, but none was opened", p->sampling.refiner_at);
     if (second && !is_given(p->sampling.refiner_at)) p->sampling.refiner_at = 0.8;
     if (second && !(p->sampling.refiner_at > 0))
@@ -82,7 +82,7 @@ sd_status sd_resolve_part(sd_ctx *c, sd_params *p, bool masked, size_t latents)
     if (p->latents && sd_check_numbers(c, "the latents of the run before this one", p->latents, latents))
         return c->err.status;
     bool ends = is_given(p->sampling.denoising_end) && p->sampling.denoising_end < 1;
-    if (masked && (ends || has_refiner(c, p)))
+    if (masked && (ends || sd_run_has_refiner(c, p)))
         return sd_fail(&c->err, SD_ERR_UNSUPPORTED, "with a mask a run cannot end in the middle, nor a refiner go on: only "
                        "the whole run puts the kept part back");
     return SD_OK;
@@ -98,7 +98,7 @@ sd_sampler_part sd_part_of(const sd_params *p, const sd_sched_config *levels)
 
 void sd_drawing_cut(const sd_ctx *c, sd_drawing *d)
 {
-    if (c->err.status || !has_refiner(c, &d->p)) return;
+    if (c->err.status || !sd_run_has_refiner(c, &d->p)) return;
     d->followed = true;
     d->p.sampling.denoising_end = d->p.sampling.refiner_at;
 }
@@ -107,6 +107,8 @@ void sd_drawing_cut(const sd_ctx *c, sd_drawing *d)
  * the same sampler, for the latents' scale depends on that; and its own prediction. */
 static sd_status params_of_refiner(sd_ctx *c, sd_params *out, const sd_params *given, const sd_drawing *base)
 {
+    sd_params plain;
+    sd_params_init(&plain);
     if (sd_params_take(out, given, &c->err)) return c->err.status;
     out->sampling.denoising_start = base->p.sampling.refiner_at;
     out->sampling.refiner_at = SD_DEFAULT;
@@ -118,7 +120,7 @@ static sd_status params_of_refiner(sd_ctx *c, sd_params *out, const sd_params *g
     out->guidance.scale = base->p.guidance.scale;
     out->width = base->p.width;
     out->height = base->p.height;
-    out->edit.init = out->edit.mask = NULL;
+    out->edit = plain.edit;
     out->noise = NULL;
     out->latents = base->latents;   /* zeros until they are drawn */
     out->latents_count = (size_t)base->B * base->n;

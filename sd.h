@@ -587,6 +587,7 @@ typedef struct sd_recipe {
     const char *taesd;           /* what stood for the VAE; NULL: nothing */
     const char *taesd_hash;
     const char *notices;         /* lines about what cannot be reproduced; "" if everything can */
+    const char *refiner, *refiner_hash, *latents_hash;   /* A1111's name of a refiner ends with its hash in brackets */
 } sd_recipe;
 /* On failure *recipe is NULL and `error` has the sentence. */
 SD_API sd_status sd_recipe_read(const char *text, sd_recipe **recipe, char error[512]);
