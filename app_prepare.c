@@ -49,18 +49,18 @@ static int read_latents(const settings *s, sd_params *p, float **latents)
         memmove(d + 1, d, 3 * sizeof *d);
         d[0] = 1;
     }
-    if (nd < 3 || nd > 4 || d[1] != info.latent_channels || d[0] < 1 || d[0] > 512 || d[2] < 1 || d[2] > 8192 || d[3] < 1
-        || d[3] > 8192)
-        return cli_error(CLI_USAGE, "%s: latents must be [N,%d,h,w] or [%d,h,w], found %d dimensions: [%lld,%lld,%lld,%lld]",
-                         s->latents, info.latent_channels, info.latent_channels, nd, (long long)d[0], (long long)d[1],
-                         (long long)d[2], (long long)d[3]);
+    int sides = d[2] >= 1 && d[2] <= 8192 && d[3] >= 1 && d[3] <= 8192;
+    if (nd < 3 || nd > 4 || d[1] != info.latent_channels || d[0] < 1 || d[0] > 512 || !sides)
+        return cli_error(CLI_USAGE, "%s: latents must be [N,%d,h,w] or [%d,h,w], found %d dimensions: "
+                         "[%lld,%lld,%lld,%lld]", s->latents, info.latent_channels, info.latent_channels, nd,
+                         (long long)d[0], (long long)d[1], (long long)d[2], (long long)d[3]);
     if (p->width <= 0) p->width = (int)d[3] * info.scale;
     if (p->height <= 0) p->height = (int)d[2] * info.scale;
     if (p->batch <= 1) p->batch = (int)d[0];
     if (p->width != (int)d[3] * info.scale || p->height != (int)d[2] * info.scale || p->batch != (int)d[0])
         return cli_error(CLI_USAGE, "%s has latents of %lld pictures of %lldx%lld, and %d of %dx%d are to be drawn",
-                         s->latents, (long long)d[0], (long long)d[3] * info.scale, (long long)d[2] * info.scale, p->batch,
-                         p->width, p->height);
+                         s->latents, (long long)d[0], (long long)d[3] * info.scale, (long long)d[2] * info.scale,
+                         p->batch, p->width, p->height);
     p->latents = *latents;
     p->latents_count = (size_t)(d[0] * d[1] * d[2] * d[3]);
     p->latents_name = s->latents;

@@ -147,8 +147,8 @@ static int check_files(const settings *s)
         {"it went on from the latents", r->params->latents_name, "--latents-in", r->latents_hash && !s->latents},
     };
     if (r->refiner && !s->refiner && s->p.sampling.refiner_at < 1)
-        return cli_error(CLI_USAGE, "%s: the refiner %s went on with it: give that with --refiner, or draw without one by "
-                         "--refiner-at 1", s->from, r->refiner);
+        return cli_error(CLI_USAGE, "%s: the refiner %s went on with it: give that with --refiner, or draw without one "
+                         "by --refiner-at 1", s->from, r->refiner);
     for (size_t i = 0; i < COUNT(files); i++)
         if (files[i].missing)
             return cli_error(CLI_USAGE, "%s: %s %s, which is neither here nor beside it: give it with %s", s->from,

@@ -27,8 +27,8 @@ static int check_draw(const settings *s, int several)
     if (!is_picture_name(s->output) && !is_latents_name(s->output))
         return cli_error(CLI_USAGE, "the output's name must end in " ENDINGS ", not \"%s\"", s->output);
     if (s->trace_filter && !s->trace) return cli_error(CLI_USAGE, "--trace-filter needs --trace FILE");
-    const char *single = s->trace ? "trace" : s->noise ? "noise" : s->latents ? "latents-in" : s->save_steps ? "save-steps"
-        : NULL;
+    const char *single = s->trace ? "trace" : s->noise ? "noise" : s->latents ? "latents-in"
+        : s->save_steps ? "save-steps" : NULL;
     if (is_stream(s->output) && (several || s->batch_count > 1 || s->p.batch > 1))
         return cli_error(CLI_USAGE,
                          "the standard output, a pipe or a device takes one picture: several need names of files");

@@ -5,6 +5,7 @@
 #include "pipeline_drawing.h"
 
 #include <math.h>
+#include <string.h>
 
 /* ------------------------------------------------------------------------------------- two models */
 
@@ -14,13 +15,14 @@ static sd_status check_latents_fit(const sd_model *base, const sd_model *refiner
     const sd_vae_config *a = &base->vae->cfg, *b = &refiner->vae->cfg;
     int ours = base->unet->cfg.out_channels, others = refiner->unet->cfg.out_channels;
     if (ours && others && ours != others)
-        return sd_fail(e, SD_ERR_SHAPE, "the model has %d latent channels, the refiner %d: it cannot go on with them", ours,
-                       others);
+        return sd_fail(e, SD_ERR_SHAPE, "the model has %d latent channels, the refiner %d: it cannot go on with them",
+                       ours, others);
     if (!a->levels || !b->levels) return SD_OK;
-    if (sd_vae_scale(a) != sd_vae_scale(b) || fabs(a->scaling_factor - b->scaling_factor) > 1e-6 * a->scaling_factor)
-        return sd_fail(e, SD_ERR_SHAPE, "the model's latents are 1/%d of the picture, times %g, and the refiner's 1/%d, "
-                       "times %g: it cannot go on with them", sd_vae_scale(a), a->scaling_factor, sd_vae_scale(b),
-                       b->scaling_factor);
+    double off = fabs(a->scaling_factor - b->scaling_factor);
+    if (sd_vae_scale(a) != sd_vae_scale(b) || off > 1e-6 * a->scaling_factor)
+        return sd_fail(e, SD_ERR_SHAPE, "the model's latents are 1/%d of the picture, times %g, and the refiner's "
+                       "1/%d, times %g: it cannot go on with them", sd_vae_scale(a), a->scaling_factor,
+                       sd_vae_scale(b), b->scaling_factor);
     return SD_OK;
 }
 
@@ -58,11 +60,12 @@ static sd_status check_refiner(sd_ctx *c, sd_params *p)
 {
     bool second = c->has_refiner && !c->refines;
     if (is_given(p->sampling.refiner_at) && p->sampling.refiner_at < 1 && !c->has_refiner)
-        return sd_fail(&c->err, SD_ERR_ARG, "a refiner is to take over at %g, but none was opened", p->sampling.refiner_at);
+        return sd_fail(&c->err, SD_ERR_ARG, "a refiner is to take over at %g, but none was opened",
+                       p->sampling.refiner_at);
     if (second && !is_given(p->sampling.refiner_at)) p->sampling.refiner_at = 0.8;
     if (second && !(p->sampling.refiner_at > 0))
-        return sd_fail(&c->err, SD_ERR_ARG, "the refiner must take over after 0, and from 1 on it does nothing, not at %g",
-                       p->sampling.refiner_at);
+        return sd_fail(&c->err, SD_ERR_ARG, "the refiner must take over after 0, and from 1 on it does nothing, not at "
+                       "%g", p->sampling.refiner_at);
     return SD_OK;
 }
 
@@ -73,18 +76,20 @@ sd_status sd_resolve_part(sd_ctx *c, sd_params *p, bool masked, size_t latents)
     if (starts != (p->latents != NULL))
         return sd_fail(&c->err, SD_ERR_ARG, "%s", starts
                        ? "a run that starts in the middle needs the latents of the run before it"
-                       : "latents of another run were given, but not after which share of the run: the denoising start");
+                       : "latents of another run were given, but not after which share of the run: the denoising "
+                         "start");
     if (p->latents && p->edit.init)
-        return sd_fail(&c->err, SD_ERR_ARG, "latents of another run and a picture were given: a run begins from one of them");
+        return sd_fail(&c->err, SD_ERR_ARG, "latents of another run and a picture were given: a run begins from one of "
+                       "them");
     if (p->latents && p->latents_count != latents)
-        return sd_fail(&c->err, SD_ERR_ARG, "the latents of the run before this one must be %zu numbers, not %zu", latents,
-                       p->latents_count);
+        return sd_fail(&c->err, SD_ERR_ARG, "the latents of the run before this one must be %zu numbers, not %zu",
+                       latents, p->latents_count);
     if (p->latents && sd_check_numbers(c, "the latents of the run before this one", p->latents, latents))
         return c->err.status;
     bool ends = is_given(p->sampling.denoising_end) && p->sampling.denoising_end < 1;
     if (masked && (ends || sd_run_has_refiner(c, p)))
-        return sd_fail(&c->err, SD_ERR_UNSUPPORTED, "with a mask a run cannot end in the middle, nor a refiner go on: only "
-                       "the whole run puts the kept part back");
+        return sd_fail(&c->err, SD_ERR_UNSUPPORTED, "with a mask a run cannot end in the middle, nor a refiner go on: "
+                       "only the whole run puts the kept part back");
     return SD_OK;
 }
 
@@ -103,8 +108,31 @@ void sd_drawing_cut(const sd_ctx *c, sd_drawing *d)
     d->p.sampling.denoising_end = d->p.sampling.refiner_at;
 }
 
-/* What the refiner is to do: the same as the model, but from the model's latents on. It has its own scheduler, read as
- * the same sampler, for the latents' scale depends on that; and its own prediction. */
+static bool same(const char *a, const char *b) { return a && b ? strcmp(a, b) == 0 : a == b; }
+
+/* The refiner's scheduler is its own, read as the same sampler, for the latents' scale depends on that. Settings of the
+ * caller's are for both models; but those that are the first model's own in any case are not: the text of a picture has
+ * them, whoever set them. */
+static sd_status settings_of_refiner(sd_ctx *c, sd_sampling_params *out, const sd_params *base)
+{
+    const sd_sampling_params *now = &base->sampling;
+    sd_params bare, own;
+    sd_sched_config s;
+    sd_params_init(&bare);
+    bare.sampling.sampler = out->sampler = now->sampler;
+    bare.sampling.steps = out->steps = now->steps;
+    if (sd_resolve(c, &bare, &own, &s, NULL)) return c->err.status;
+    if (now->steps_offset == own.sampling.steps_offset) out->steps_offset = SD_DEFAULT;
+    if (now->set_alpha_to_one == own.sampling.set_alpha_to_one) out->set_alpha_to_one = SD_DEFAULT;
+    if (now->clip_sample == own.sampling.clip_sample) out->clip_sample = SD_DEFAULT;
+    if (same(now->spacing, own.sampling.spacing)) out->spacing = NULL;
+    if (now->sigmas || now->timesteps) return SD_OK;
+    out->schedule = same(now->schedule, own.sampling.schedule) ? NULL : now->schedule ? now->schedule
+        : sd_curve_name(SD_CURVE_SPACED);
+    return SD_OK;
+}
+
+/* What the refiner is to do: the same as the model, but from the model's latents on. */
 static sd_status params_of_refiner(sd_ctx *c, sd_params *out, const sd_params *given, const sd_drawing *base)
 {
     sd_params plain;
@@ -112,10 +140,6 @@ static sd_status params_of_refiner(sd_ctx *c, sd_params *out, const sd_params *g
     if (sd_params_take(out, given, &c->err)) return c->err.status;
     out->sampling.denoising_start = base->p.sampling.refiner_at;
     out->sampling.refiner_at = SD_DEFAULT;
-    out->sampling.steps = base->p.sampling.steps;
-    out->sampling.sampler = base->p.sampling.sampler;
-    if (!out->sampling.schedule && !out->sampling.sigmas && !out->sampling.timesteps)
-        out->sampling.schedule = sd_method_schedule(given->sampling.sampler ? given->sampling.sampler : "");
     out->sampling.prediction = NULL;
     out->guidance.scale = base->p.guidance.scale;
     out->width = base->p.width;
@@ -124,7 +148,7 @@ static sd_status params_of_refiner(sd_ctx *c, sd_params *out, const sd_params *g
     out->noise = NULL;
     out->latents = base->latents;   /* zeros until they are drawn */
     out->latents_count = (size_t)base->B * base->n;
-    return SD_OK;
+    return settings_of_refiner(c, &out->sampling, &base->p);
 }
 
 void sd_drawing_prepare_refiner(sd_ctx *c, sd_drawing part[2], const sd_params *given)

@@ -239,8 +239,8 @@ static sd_status cut(sd_sampler *s, const sd_sampler_part *p, sd_eval *where, sd
     if (s->row->uncut && (!s->kdiffusion || s->row->home != SD_DIFFUSERS))
         return sd_fail(e, SD_ERR_ARG, "%s can neither begin nor end in the middle of a run: %s", name, s->row->uncut);
     if (!(p->start >= 0 && p->start < p->end && p->end <= 1))
-        return sd_fail(e, SD_ERR_ARG, "a part of a run goes from a share of 0 or more to a larger one, at most 1, not from "
-                       "%g to %g", p->start, p->end);
+        return sd_fail(e, SD_ERR_ARG, "a part of a run goes from a share of 0 or more to a larger one, at most 1, not "
+                       "from %g to %g", p->start, p->end);
     int left = timesteps_below(s, p->start, &n), end = p->end < 1 ? n - timesteps_below(s, p->end, &n) : n;
     if (p->start > 0 && list == 2 && left % 2 == 0) left++;   /* from the beginning of a step */
     if (p->start > 0) first = n - left;

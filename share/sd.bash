@@ -148,6 +148,8 @@ _sd()
         --tokenizer) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --config) COMPREPLY=($(compgen -W "sd15 sd15-inpaint instruct-pix2pix lcm small-sd bk-sdm-small tiny-sd sd21 sd21-base sd21-inpaint sd2-depth sd-turbo x4-upscaler sdxl sdxl-inpaint sdxl-turbo sdxl-lightning ssd-1b vega sdxl-refiner" -- "$cur")); return ;;
         --taesd) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --refiner) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --refiner-at) return ;;
         --from) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -o|--output) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -W|--width) return ;;
@@ -158,7 +160,6 @@ _sd()
         -b|--batch-count) return ;;
         --batch-size) return ;;
         --keep) return ;;
-        --latents-in) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --steps) return ;;
         --cfg-scale) return ;;
         --sampling-method) COMPREPLY=($(compgen -W "ddim pndm euler euler_a heun dpm2 dpm2_a lms dpm++2m dpm++2m_sde dpm++3m_sde dpm++2s dpm++2s_a dpm++sde dpm_fast dpm_adaptive unipc deis sa_solver ddpm lcm tcd ipndm edm_euler ddim_inverse restart gradient_estimation res_multistep res_multistep_a" -- "$cur")); return ;;
@@ -178,11 +179,11 @@ _sd()
         --s-noise) return ;;
         --denoising-start) return ;;
         --denoising-end) return ;;
-        --refiner-at) return ;;
         --guidance-rescale) return ;;
         --image-cfg-scale) return ;;
         --clip-skip) return ;;
         --noise) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --latents-in) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -i|--init-img) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --strength) return ;;
         --mask) COMPREPLY=($(compgen -f -- "$cur")); return ;;
@@ -212,7 +213,7 @@ _sd()
         --save-steps) COMPREPLY=($(compgen -d -- "$cur")); return ;;
         --preview) COMPREPLY=($(compgen -W "none proj vae taesd tae" -- "$cur")) ;;
         esac
-        options="--list --filter --help --prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --latents-in --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --refiner-at --guidance-rescale --image-cfg-scale --clip-skip --noise --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --threads --precise --gemm --residency --max-memory --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
+        options="--list --filter --help --prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --threads --precise --gemm --residency --max-memory --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
     help) options="encode decode roundtrip convert show inspect tokenize plan samplers schedule trace " ;;
     version) return ;;
     *)
@@ -228,6 +229,8 @@ _sd()
         --tokenizer) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --config) COMPREPLY=($(compgen -W "sd15 sd15-inpaint instruct-pix2pix lcm small-sd bk-sdm-small tiny-sd sd21 sd21-base sd21-inpaint sd2-depth sd-turbo x4-upscaler sdxl sdxl-inpaint sdxl-turbo sdxl-lightning ssd-1b vega sdxl-refiner" -- "$cur")); return ;;
         --taesd) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --refiner) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --refiner-at) return ;;
         --from) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -o|--output) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -W|--width) return ;;
@@ -238,7 +241,6 @@ _sd()
         -b|--batch-count) return ;;
         --batch-size) return ;;
         --keep) return ;;
-        --latents-in) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --steps) return ;;
         --cfg-scale) return ;;
         --sampling-method) COMPREPLY=($(compgen -W "ddim pndm euler euler_a heun dpm2 dpm2_a lms dpm++2m dpm++2m_sde dpm++3m_sde dpm++2s dpm++2s_a dpm++sde dpm_fast dpm_adaptive unipc deis sa_solver ddpm lcm tcd ipndm edm_euler ddim_inverse restart gradient_estimation res_multistep res_multistep_a" -- "$cur")); return ;;
@@ -258,11 +260,11 @@ _sd()
         --s-noise) return ;;
         --denoising-start) return ;;
         --denoising-end) return ;;
-        --refiner-at) return ;;
         --guidance-rescale) return ;;
         --image-cfg-scale) return ;;
         --clip-skip) return ;;
         --noise) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --latents-in) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -i|--init-img) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --strength) return ;;
         --mask) COMPREPLY=($(compgen -f -- "$cur")); return ;;
@@ -292,7 +294,7 @@ _sd()
         --save-steps) COMPREPLY=($(compgen -d -- "$cur")); return ;;
         --preview) COMPREPLY=($(compgen -W "none proj vae taesd tae" -- "$cur")) ;;
         esac
-        options="--prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --latents-in --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --refiner-at --guidance-rescale --image-cfg-scale --clip-skip --noise --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --threads --precise --gemm --residency --max-memory --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help "
+        options="--prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --threads --precise --gemm --residency --max-memory --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help "
         [ "$COMP_CWORD" -gt 1 ] || options="help version encode decode roundtrip convert show inspect tokenize plan samplers schedule trace $options" ;;
     esac
     [ -n "$command" ] && [ "$command" != help ] && [ "${cur#-}" = "$cur" ] && COMPREPLY+=($(compgen -f -- "$cur"))

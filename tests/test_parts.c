@@ -153,9 +153,9 @@ TEST(parts_of_every_samplers_runs_equal_diffusers)
         outcome o = run_chain(g, 0);
         if (!(o.latents <= 1) || !(o.schedule <= 1e-6)) {
             bad++;
-            print_message("%s %s %s %s offset %d, %d steps, cut at %g: latents %.3g of what is allowed, schedule off by "
-                          "%.3g\n", g->name, g->spacing, g->curve, g->prediction, g->offset, g->steps, g->part[0].end,
-                          o.latents, o.schedule);
+            print_message("%s %s %s %s offset %d, %d steps, cut at %g: latents %.3g of what is allowed, schedule off "
+                          "by %.3g\n", g->name, g->spacing, g->curve, g->prediction, g->offset, g->steps,
+                          g->part[0].end, o.latents, o.schedule);
         }
         worst.latents = fmax(worst.latents, o.latents);
         worst.schedule = fmax(worst.schedule, o.schedule);
@@ -181,8 +181,8 @@ TEST(a_cutoff_that_is_a_timestep_shorter_is_noticed)
     assert_true(seen >= 10);
 }
 
-/* The whole run, uncut: what a sampler without a memory draws in parts as well; one with a memory, or one that is cut in
- * the middle of a step, does not. */
+/* The whole run, uncut: what a sampler without a memory draws in parts as well; one with a memory, or one that is cut
+ * in the middle of a step, does not. */
 static double whole_run_is_off_by(const chain *g)
 {
     sd_sched_config c = config_of(g);
@@ -251,8 +251,8 @@ TEST(a_run_that_cannot_be_cut_says_why)
 /* k-diffusion's samplers have no class that counts timesteps: they are cut between steps, and nothing comes twice. */
 TEST(other_programs_samplers_are_cut_between_steps)
 {
-    static const char *const names[] = {"heun@kdiffusion", "dpm2@kdiffusion", "euler@kdiffusion", "dpm++2s_a", "ipndm@comfy",
-                                        "dpm++sde@kdiffusion", "res_multistep"};
+    static const char *const names[] = {"heun@kdiffusion", "dpm2@kdiffusion", "euler@kdiffusion", "dpm++2s_a",
+                                        "ipndm@comfy", "dpm++sde@kdiffusion", "res_multistep"};
     for (size_t k = 0; k < SD_COUNT(names); k++) {
         sd_error e = no_error();
         sd_sched_config c;

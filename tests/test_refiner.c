@@ -193,6 +193,33 @@ TEST(two_models_draw_the_same_wherever_their_weights_are)
     assert_memory_not_equal(bits[0], alone[0], sizeof bits[0] / 2);
 }
 
+/* The text has the model's own settings, as the offset of its timesteps, and the refiner's stay its own. */
+TEST(two_models_draw_again_what_their_text_says)
+{
+    sd_ctx *c = open_two(NULL, "refiner-small", 0, SD_RESIDENCY_MAP, SD_OK);
+    for (int k = 0; k < 3; k++) {
+        float first[MOST], again[MOST];
+        char *text, error[512];
+        sd_recipe *r;
+        sd_params p;
+        params_of(&runs[3], NULL, &p);
+        if (k == 0) p.sampling.sampler = NULL;
+        if (k == 2) p.sampling.sampler = "DPM++ 2M Karras";
+        if (latents_of(c, &p, first)) fail_msg("%s", sd_error_text(c));
+        if (sd_parameters_text(c, &p, &text)) fail_msg("%s", sd_error_text(c));
+        assert_non_null(strstr(text, "Refiner: refiner-small, Refiner switch at: 0.37, Refiner fingerprint: "));
+        if (sd_recipe_read(text, &r, error)) fail_msg("%s", error);
+        assert_string_equal(r->refiner, "refiner-small");
+        assert_int_equal(strlen(r->refiner_hash), 16);
+        assert_string_equal(r->notices, "");
+        if (latents_of(c, r->params, again)) fail_msg("%s", sd_error_text(c));
+        assert_memory_equal(first, again, sizeof first / 2);
+        sd_recipe_free(r);
+        sd_free(text);
+    }
+    sd_close(c);
+}
+
 typedef struct watch { int steps, total, texts, decodings; double seconds; } watch;
 
 static void see_progress(void *user, const sd_progress *p)
@@ -242,7 +269,8 @@ TEST(a_trace_has_both_models_and_each_name_once)
     params_of(&runs[4], NULL, &p);   /* heun, cut in the middle of a step */
     assert_int_equal(sd_trace_list(c, &p, NULL, count_names, &listed), SD_OK);
     assert_int_equal(sd_trace_list(c, &p, "refiner.*", NULL, NULL), SD_OK);
-    assert_int_equal(sd_trace_list(c, &p, "latents.12,step.11.unet.conv_in,refiner.text_encoder_2.*", NULL, NULL), SD_OK);
+    static const char both[] = "latents.12,step.11.unet.conv_in,refiner.text_encoder_2.*";
+    assert_int_equal(sd_trace_list(c, &p, both, NULL, NULL), SD_OK);
     assert_int_equal(sd_trace_list(c, &p, "latents.13", NULL, NULL), SD_ERR_ARG);
     assert_int_equal(sd_trace_open(c, temp_path("trace.safetensors"), NULL), SD_OK);
     if (sd_generate(c, &p, &image)) fail_msg("%s", sd_error_text(c));
@@ -347,6 +375,7 @@ int main(void)
         cmocka_unit_test_teardown(two_models_are_within_their_bounds_precisely, clear),
         cmocka_unit_test_teardown(two_runs_give_the_bits_of_one_run_of_two_models, clear),
         cmocka_unit_test_teardown(two_models_draw_the_same_wherever_their_weights_are, clear),
+        cmocka_unit_test_teardown(two_models_draw_again_what_their_text_says, clear),
         cmocka_unit_test_teardown(progress_and_timings_count_over_both_models, clear),
         cmocka_unit_test_teardown(a_trace_has_both_models_and_each_name_once, clear),
         cmocka_unit_test_teardown(parts_that_do_not_fit_are_refused_with_a_sentence, clear),
