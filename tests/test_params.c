@@ -140,7 +140,8 @@ TEST(each_parameter_comes_back_out_of_the_text_of_a_picture)
         char room[32], error[512], *text, *was, *is;
         sd_recipe *recipe;
         sd_params p;
-        if (strcmp(r.key, "refiner_at") == 0) continue;   /* needs a second model: test_refiner.c */
+        /* these need other models: test_refiner.c, test_tasks.c */
+        if (strcmp(r.key, "refiner_at") == 0 || strcmp(r.key, "depth_name") == 0) continue;
         sd_params_init(&p);
         prepare(&p, r.key, &init, &mask);
         set(&p, r.key, another(&r, room));
