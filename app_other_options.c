@@ -10,7 +10,7 @@
 #define NO_ADAPTER "there is no adapter for pictures; -i FILE begins from one"
 #define NO_EMBEDDINGS "no textual inversion is read: describe it in the prompt"
 #define NO_HIRES "draw, then give the picture to -i with -W, -H and --strength"
-#define NO_UPSCALER "there is no upscaler; -i FILE with -W, -H and --strength 0.3 enlarges and repaints"
+#define NO_UPSCALER "-i FILE with -W, -H and --strength 0.3 enlarges and repaints; the x4-upscaler is a model (-m)"
 #define NO_VIDEO "it draws pictures alone"
 #define NO_CACHE "every step is computed; fewer --steps are the way to be faster"
 #define ONE_GUIDANCE "guidance is --cfg-scale and --guidance-rescale"

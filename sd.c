@@ -507,8 +507,8 @@ static sd_status depth_of_numbers(sd_ctx *c, const char *path, float **depth, in
         free(*depth);
         *depth = NULL;
         return sd_fail(&c->err, SD_ERR_SHAPE, "%s: a depth map is [height,width], each 1 to %d, perhaps with ones "
-                       "before them; found %d dimensions: [%lld,%lld,%lld,%lld]", path, SD_IMAGE_SIDE, nd, (long long)d[0],
-                       (long long)d[1], (long long)d[2], (long long)d[3]);
+                       "before them; found %d dimensions: [%lld,%lld,%lld,%lld]", path, SD_IMAGE_SIDE, nd,
+                       (long long)d[0], (long long)d[1], (long long)d[2], (long long)d[3]);
     }
     *width = (int)w;
     *height = (int)h;

@@ -687,9 +687,9 @@ SD_API void sd_randn(uint64_t seed, float *out, size_t n);
  * Free *data with sd_free. */
 SD_API sd_status sd_tensor_read(sd_ctx *ctx, const char *path, const char *name, float **data, int *nd, int64_t dim[4]);
 
-/* Reads a depth map for sd_edit_params.depth: the brightness of a picture, where bright is near, 0 to 255; or the tensor
- * "depth" of a .safetensors file, or its only one, [height,width], perhaps with ones before them. Free *depth with
- * sd_free. */
+/* Reads a depth map for sd_edit_params.depth: the brightness of a picture, where bright is near, 0 to 255; or the
+ * tensor "depth" of a .safetensors file, or its only one, [height,width], perhaps with ones before them. Free *depth
+ * with sd_free. */
 SD_API sd_status sd_depth_read(sd_ctx *ctx, const char *path, float **depth, int *width, int *height);
 
 /* Writes tensors to a safetensors file, completely or not at all. Names are UTF-8 without control characters, all
