@@ -231,6 +231,14 @@ static void plan_clip(report *r, const sd_clip_config *c, int index)
 
 /* ---- what to plan */
 
+/* What a published family is drawn with. */
+static void head_of_family(report *r, const sd_family *f, int width, int height)
+{
+    sd_text_add(r->t, "\"family\":\"%s\",\"title\":\"%s\",\"size\":[%d,%d],\"steps\":%d,\"guidance\":%g", f->name, f->title,
+                width, height, f->steps, f->guidance);
+    r->sections++;
+}
+
 static sd_status read_directory(sd_family *f, const char *dir, sd_error *e)
 {
     char path[4096];
@@ -324,6 +332,7 @@ sd_status sd_plan(const char *model_or_config, int width, int height, int json, 
         if (!latent_size(&w, width, f.unet.width, scale, &e) && !latent_size(&h, height, f.unet.height, scale, &e)) {
             report r = {.e = &e, .t = &t, .json = json != 0};
             if (json) sd_text_add(&t, "{");
+            if (json && f.name) head_of_family(&r, &f, w * scale, h * scale);
             plan_unet(&r, &f.unet, h, w);
             if (f.vae.levels) plan_vae(&r, &f.vae, h, w);
             for (int i = 0; i < f.n_clip; i++) plan_clip(&r, &f.clip[i], i);

@@ -81,6 +81,18 @@ TEST(the_published_models_come_out_to_the_last_tensor)
     }
 }
 
+TEST(a_family_says_what_it_is_drawn_with)
+{
+    char *json = plan("x4-upscaler", 0, 0, 1);
+    const char begin[] = "{\"family\":\"x4-upscaler\",\"title\":\"Stable Diffusion's upscaler by four\",\"size\":[512,512],"
+                         "\"steps\":75,\"guidance\":9,\"unet\":{";
+    assert_memory_equal(json, begin, sizeof begin - 1);
+    free(json);
+    json = plan("weights/tiny", 0, 0, 1);   /* no published family */
+    assert_memory_equal(json, "{\"unet\":{", 9);
+    free(json);
+}
+
 /* Multiplications and additions, one sample (docs/SPEED.md counts them layer by layer). */
 TEST(the_work_is_what_was_counted_by_hand)
 {
@@ -191,6 +203,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_published_models_come_out_to_the_last_tensor),
+        cmocka_unit_test(a_family_says_what_it_is_drawn_with),
         cmocka_unit_test(the_work_is_what_was_counted_by_hand),
         cmocka_unit_test(both_spellings),
         cmocka_unit_test(the_committed_plans_are_current),
