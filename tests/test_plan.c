@@ -28,6 +28,7 @@ static const struct published { const char *name; size_t tensors, parameters, st
     {"sdxl", 1680, 2567463684, 35, VAE_F8, {CLIP_L, CLIP_G}},
     {"sdxl-inpaint", 1680, 2567478084, 35, VAE_F8, {CLIP_L, CLIP_G}},
     {"sdxl-turbo", 1680, 2567463684, 35, VAE_F8, {CLIP_L, CLIP_G}},
+    {"sdxl-lightning", 1680, 2567463684, 35, VAE_F8, {CLIP_L, CLIP_G}},
     {"ssd-1b", 944, 1331334404, 33, VAE_F8, {CLIP_L, CLIP_G}},
     {"vega", 564, 745225604, 33, VAE_F8, {CLIP_L, CLIP_G}},
     {"sdxl-refiner", 1220, 2259526660, 42, VAE_F8, {CLIP_G}},

@@ -81,6 +81,7 @@ FAMILIES = {
     "sdxl": xl([1, 2, 10]),
     "sdxl-inpaint": xl([1, 2, 10], in_channels=9),
     "sdxl-turbo": xl([1, 2, 10], trailing("EulerAncestralDiscreteScheduler"), 64),
+    "sdxl-lightning": xl([1, 2, 10], trailing("EulerDiscreteScheduler")),
     "ssd-1b": xl([1, [2, 2], [4, 4]], reverse_transformer_layers_per_block=[[4, 4, 10], [2, 1, 1], 1],
                  mid_block_type="UNetMidBlock2D"),
     "vega": xl([1, 1, 2], mid_block_type="UNetMidBlock2D"),

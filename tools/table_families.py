@@ -33,7 +33,7 @@ BEGIN, END = "<!-- families -->", "<!-- end of families -->"
 # Families whose networks are another's, but for the first convolution of the UNet, and their passes in a step.
 AS = {"sd15-inpaint": ("sd15", 2), "instruct-pix2pix": ("sd15", 3), "lcm": ("lcm", 1), "sd21-inpaint": ("sd21-base", 2),
       "sd2-depth": ("sd21-base", 2), "sd-turbo": ("sd21-base", 1), "sdxl-inpaint": ("sdxl", 2),
-      "sdxl-turbo": ("sdxl-turbo", 1)}
+      "sdxl-lightning": ("sdxl", 1), "sdxl-turbo": ("sdxl-turbo", 1)}
 
 
 def plan(program, name):
