@@ -154,6 +154,10 @@ static void show_draw(void *user, const sd_random_draw *d)
 int prepare(settings *s, inputs *in, view *v)
 {
     sd_params resolved;
+    int by_taesd = s->preview == PREVIEW_TAESD || s->preview == PREVIEW_TAE;
+    if (!s->taesd && (by_taesd || s->taesd_preview_only))
+        return cli_error(CLI_USAGE, "%s needs a TAESD: --taesd PATH",
+                         by_taesd ? "--preview taesd" : "--taesd-preview-only");
     int code = read_pictures(s, in);
     if (!code && s->latents) code = read_latents(s, &s->p, &in->latents);
     if (code) return code;

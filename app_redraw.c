@@ -193,7 +193,7 @@ int warn_of_differences(const settings *s)
     if (status) return cli_error(exit_code(status), "%s", error);
     compare(s, then->model_hash, now->model_hash, "this is not the model that drew the picture: give that with -m");
     compare(s, then->taesd_hash ? then->taesd_hash : "", now->taesd_hash ? now->taesd_hash : "",
-            then->taesd ? "the picture was decoded by another TAESD: give that with --taesd"
+            then->taesd ? "the picture was decoded by a TAESD, and that one is not given: give it with --taesd"
             : "the picture was decoded by the model's VAE, without --taesd");
     compare(s, then->init_hash, now->init_hash, "the picture to begin from is another one");
     compare(s, then->mask_hash, now->mask_hash, "the mask is another one");

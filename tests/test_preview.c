@@ -204,6 +204,14 @@ TEST(a_large_picture_is_previewed_roughly)
     temp_clear();
 }
 
+TEST(a_preview_by_a_taesd_needs_one)
+{
+    RUN(DRAW, "--preview", "taesd", "-o", out("a.ppm"));
+    expect_error("previews", 2, "--preview taesd needs a TAESD: --taesd PATH");
+    RUN(DRAW, "--taesd-preview-only", "-o", out("a.ppm"));
+    expect_error("only previews", 2, "--taesd-preview-only needs a TAESD: --taesd PATH");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -217,6 +225,7 @@ int main(void)
         cmocka_unit_test(inside_tmux_there_are_blocks),
         cmocka_unit_test(a_pipe_gets_nothing),
         cmocka_unit_test(a_large_picture_is_previewed_roughly),
+        cmocka_unit_test(a_preview_by_a_taesd_needs_one),
     };
     return cmocka_run_group_tests_name("preview", tests, child_setup, child_teardown);
 }
