@@ -240,6 +240,29 @@ TEST(what_a_model_that_follows_instructions_lacks_is_said)
     tidy(&b);
 }
 
+TEST(they_have_their_pipelines_defaults)
+{
+    bench b;
+    sd_params p, all;
+    sd_model_info info;
+    prepare(&b, "x4-small");
+    p = b.p;
+    p.sampling.steps = SD_DEFAULT;
+    p.guidance.scale = SD_DEFAULT;
+    sd_params_init(&all);
+    if (sd_resolve_params(b.n.ctx, &p, &all)) fail_msg("%s", sd_error_text(b.n.ctx));
+    assert_true(all.sampling.steps == 75 && all.guidance.scale == 9 && all.edit.noise_level == 20);
+    assert_true(all.edit.strength == 1 && all.width == 4 * 56 && all.height == 4 * 40);
+    assert_int_equal(sd_get_info(b.n.ctx, &info), SD_OK);
+    assert_int_equal(info.enlarges, 4);
+    assert_string_equal(info.task, "enlarging pictures");
+    tidy(&b);
+    prepare(&b, "depth-small");
+    if (sd_resolve_params(b.n.ctx, &b.p, &all)) fail_msg("%s", sd_error_text(b.n.ctx));
+    assert_true(all.edit.strength == 0.8 && all.edit.noise_level == SD_DEFAULT);
+    tidy(&b);
+}
+
 /* Transparent parts of a picture that is only looked at are no mask. */
 TEST(alpha_is_no_mask_for_an_upscaler)
 {
@@ -442,6 +465,7 @@ int main(void)
         cmocka_unit_test_teardown(what_a_model_of_depths_lacks_is_said, clear),
         cmocka_unit_test_teardown(what_an_upscaler_lacks_is_said, clear),
         cmocka_unit_test_teardown(what_a_model_that_follows_instructions_lacks_is_said, clear),
+        cmocka_unit_test_teardown(they_have_their_pipelines_defaults, clear),
         cmocka_unit_test_teardown(alpha_is_no_mask_for_an_upscaler, clear),
         cmocka_unit_test_teardown(a_depth_map_follows_what_becomes_of_its_picture, clear),
         cmocka_unit_test_teardown(depth_maps_are_read_from_pictures_and_from_tensors, clear),
