@@ -234,8 +234,8 @@ static void plan_clip(report *r, const sd_clip_config *c, int index)
 /* What a published family is drawn with. */
 static void head_of_family(report *r, const sd_family *f, int width, int height)
 {
-    sd_text_add(r->t, "\"family\":\"%s\",\"title\":\"%s\",\"size\":[%d,%d],\"steps\":%d,\"guidance\":%g", f->name, f->title,
-                width, height, f->steps, f->guidance);
+    sd_text_add(r->t, "\"family\":\"%s\",\"title\":\"%s\",\"size\":[%d,%d],\"steps\":%d,\"guidance\":%g",
+                f->name, f->title, width, height, f->steps, f->guidance);
     r->sections++;
 }
 

@@ -85,8 +85,8 @@ TEST(the_published_models_come_out_to_the_last_tensor)
 TEST(a_family_says_what_it_is_drawn_with)
 {
     char *json = plan("x4-upscaler", 0, 0, 1);
-    const char begin[] = "{\"family\":\"x4-upscaler\",\"title\":\"Stable Diffusion's upscaler by four\",\"size\":[512,512],"
-                         "\"steps\":75,\"guidance\":9,\"unet\":{";
+    const char begin[] = "{\"family\":\"x4-upscaler\",\"title\":\"Stable Diffusion's upscaler by four\","
+                         "\"size\":[512,512],\"steps\":75,\"guidance\":9,\"unet\":{";
     assert_memory_equal(json, begin, sizeof begin - 1);
     free(json);
     json = plan("weights/tiny", 0, 0, 1);   /* no published family */
