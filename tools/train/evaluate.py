@@ -39,7 +39,7 @@ def arguments():
     parser.add_argument("--with", dest="drawn_with", choices=("program", "diffusers"), default="program")
     parser.add_argument("--program", default="./sd")
     parser.add_argument("--guidance", type=float, help="default: the model's own (_guidance_scale of its scheduler), else 7.5")
-    parser.add_argument("--steps", type=int, default=25)
+    parser.add_argument("--steps", type=int, help="default: the model's own (_steps of its scheduler), else 25")
     parser.add_argument("--sampler", help="of the program, a name of `sd samplers`; the model's own unless given")
     parser.add_argument("--seed", type=int, default=1, help="of the first picture; the next has the next")
     parser.add_argument("--objects", help="names of the things it was trained on (default: MODEL/objects.txt)")
@@ -75,10 +75,10 @@ def draw_with_program(args, prompts):
 
 
 def stock_pipeline(args):
-    from diffusers import StableDiffusionPipeline
+    from diffusers import DiffusionPipeline
     torch.set_num_threads(args.jobs)
-    pipe = StableDiffusionPipeline.from_pretrained(args.model, torch_dtype=torch.float32, safety_checker=None,
-                                                   requires_safety_checker=False)
+    pipe = DiffusionPipeline.from_pretrained(args.model, torch_dtype=torch.float32, safety_checker=None,
+                                             requires_safety_checker=False)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -221,9 +221,9 @@ def contact_sheet(path, prompts, images, marks):
     sheet.save(path)
 
 
-def own_guidance(model):
+def own_setting(model, name, otherwise):
     with open(os.path.join(model, "scheduler", "scheduler_config.json"), encoding="utf-8") as f:
-        return json.load(f).get("_guidance_scale", 7.5)
+        return json.load(f).get(name, otherwise)
 
 
 def choose_prompts(args, trained):
@@ -242,7 +242,8 @@ def main():
     os.makedirs(args.out, exist_ok=True)
     torch.set_num_threads(1)
     judge = Judge.load(args.classifier)
-    args.guidance = args.guidance or own_guidance(args.model)
+    args.guidance = args.guidance or own_setting(args.model, "_guidance_scale", 7.5)
+    args.steps = args.steps or own_setting(args.model, "_steps", 25)
     own_list = os.path.join(args.model, "objects.txt")
     names = read_names(args.objects or (own_list if os.path.exists(own_list) else None))
     show = Labelled(args.data, level=2, pool=1, seed=1)
