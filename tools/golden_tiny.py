@@ -1,36 +1,63 @@
 #!/usr/bin/env python3
-"""Writes tests/golden/net_tiny.safetensors, what tests/test_tiny.c compares with: one picture of the model in the box as
-diffusers draws it in float64, and how far float32 is from that. Layout: tools/make_golden.py.
+"""Writes what tests/test_tiny.c compares with, as diffusers draws it in float64, and how far float32 is from that: one
+picture of the model in the box (tests/golden/net_tiny.safetensors), one of its distilled sibling (net_tiny-lcm).
+Layout: tools/make_golden.py.
 
-    python tools/golden_tiny.py [--model weights/tiny] [--out tests/golden/net_tiny.safetensors]
+    python tools/golden_tiny.py [--out tests/golden] [--only tiny-lcm]
 """
 import argparse
+import os
 
+import diffusers
+import torch
 from safetensors.numpy import save_file
 
+import golden_few
 import make_golden
 import oracle
+import wrong_twins
 
 PROMPT, NEGATIVE, STEPS, GUIDANCE, SEED = "a red apple on a blue background", "", 25, 5.0, 7
-NAMES = ("latents.1", f"latents.{STEPS + 1}", "image")     # PNDM evaluates once more than it has steps
+LCM_STEPS, LCM_GUIDANCE = 4, 2.5                                     # weights/tiny-lcm's own
 
 
-def draw(model, double):
+def draw_tiny(double):
     found = {}
-    oracle.text_to_image(oracle.load(model, double=double), lambda name, x: found.__setitem__(name, x.detach().clone()),
-                         PROMPT, NEGATIVE, steps=STEPS, guidance=GUIDANCE, seed=SEED, modules=False)
-    return {"run." + name: found[name] for name in NAMES}
+    oracle.text_to_image(oracle.load("weights/tiny", double=double),
+                         lambda name, x: found.__setitem__(name, x.detach().clone()), PROMPT, NEGATIVE, steps=STEPS,
+                         guidance=GUIDANCE, seed=SEED, modules=False)
+    return found, ("latents.1", f"latents.{STEPS + 1}", "image")     # PNDM evaluates once more than it has steps
+
+
+def draw_lcm(double):
+    found = {}
+    pipe = diffusers.LatentConsistencyModelPipeline.from_pretrained(
+        "weights/tiny-lcm", dtype=torch.float64 if double else torch.float32, local_files_only=True)
+    for part in (pipe.text_encoder, pipe.unet, pipe.vae):
+        part.eval().requires_grad_(False)
+    more = dict(num_inference_steps=LCM_STEPS, guidance_scale=LCM_GUIDANCE)
+    own = (golden_few, "PROMPT", PROMPT), (golden_few, "SEED", SEED), (golden_few, "SIDES", (128, 128))
+    with wrong_twins.changed(*own):
+        golden_few.run(pipe, more, oracle.once(found))
+    return found, ("latents.1", f"latents.{LCM_STEPS}", "image")
+
+
+DRAWN = {"tiny": draw_tiny, "tiny-lcm": draw_lcm}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", default="weights/tiny")
-    parser.add_argument("--out", default="tests/golden/net_tiny.safetensors")
+    parser.add_argument("--out", default="tests/golden")
+    parser.add_argument("--only", choices=DRAWN, help="one of them")
     a = parser.parse_args()
-    golden = make_golden.stored(draw(a.model, True), draw(a.model, False))
-    save_file(dict(sorted(golden.items())), a.out)
-    for name in NAMES:
-        print(f"{name}: float32's own error {golden[f'run.{name}.e32'][0]:.1e}")
+    for model, draw in DRAWN.items():
+        if a.only not in (None, model):
+            continue
+        (exact, names), (single, _) = draw(True), draw(False)
+        golden = make_golden.stored(*({"run." + name: found[name] for name in names} for found in (exact, single)))
+        save_file(dict(sorted(golden.items())), os.path.join(a.out, f"net_{model}.safetensors"))
+        for name in names:
+            print(f"{model} {name}: float32's own error {golden[f'run.{name}.e32'][0]:.1e}")
 
 
 if __name__ == "__main__":

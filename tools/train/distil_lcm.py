@@ -57,7 +57,7 @@ def arguments():
     ap.add_argument("--adam-lr", type=float, default=4e-4, help="of AdamW, for the rest")
     ap.add_argument("--ema", type=float, default=.95, help="of the target")
     ap.add_argument("--guidance", default="1,4", help="least and most")
-    ap.add_argument("--own-guidance", type=float, default=3., help="the exported model's")
+    ap.add_argument("--own-guidance", type=float, default=2.5, help="the exported model's")
     ap.add_argument("--ckpt", default=f"{WORK}/ckpt/lcm.pt")
     ap.add_argument("--to", default=f"{WORK}/model-lcm")
     ap.add_argument("--fresh", action="store_true", help="begin anew")
@@ -106,8 +106,6 @@ class Distillation:
         self.student.load_state_dict(self.teacher.state_dict(), strict=False)
         torch.nn.init.zeros_(self.student.time_embedding.cond_proj.weight)
         matrices, rest = split_parameters(self.student, torch.nn.Module())
-        new = self.student.time_embedding.cond_proj.weight       # begins at 0 and is no matrix of the teacher's
-        matrices, rest = [p for p in matrices if p is not new], [*rest, new]
         self.optimizers = [(Muon(matrices, a.lr, weight_decay=0.), a.lr),
                            (torch.optim.AdamW(rest, a.adam_lr, betas=(.9, .99), weight_decay=0.), a.adam_lr)]
         self.ema, self.step, self.spent = EMA(self.student.parameters(), a.ema), 0, 0.
