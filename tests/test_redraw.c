@@ -108,6 +108,23 @@ static int setup(void **state)
 
 /* ------------------------------------------------------------------------------- with our own text */
 
+/* The same model is its own refiner here. As two commands it draws the same pixels. */
+TEST(a_refiner_and_latents_are_drawn_again)
+{
+    const char *model = getenv("SD_MODEL");
+    draw_first("a refiner", (const char *const[]){"--refiner", model, "--refiner-at", "0.5", NULL});
+    HERE("--from", "first.png", "--refiner", model, "-o", "again.png");
+    expect_success("a refiner");
+    assert_true(same_files(temp_path("first.png"), temp_path("again.png")));
+    HERE("--from", "first.png", "-o", "again.png");
+    assert_int_not_equal(ran.code, 0);
+    assert_non_null(strstr(ran.err, "first.png: the refiner tiny went on with it: give that with --refiner"));
+    HERE("-q", "-p", "a red car", "-s", "5", "-W", "32", "-H", "32", "--steps", "3", "--denoising-end", "0.5", "-o",
+         "base.safetensors");
+    expect_success("latents out");
+    AGAIN("latents", "--denoising-start", "0.5", "--latents-in", "base.safetensors");
+}
+
 TEST(every_sampler_is_drawn_again)
 {
     sd_sampler_info about;
@@ -481,6 +498,7 @@ TEST(the_command_that_is_shown_draws_the_picture)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_refiner_and_latents_are_drawn_again),
         cmocka_unit_test(every_sampler_is_drawn_again),
         cmocka_unit_test(every_schedule_is_drawn_again),
         cmocka_unit_test(settings_of_the_sampler_are_drawn_again),
