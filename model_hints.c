@@ -1,7 +1,7 @@
 /* model_hints.c - floor 6: what the name of a file says of a model that draws in few steps.
  *
- * Such models have the shapes of their families, and often nothing in the file tells them apart. A name can be wrong, and
- * a file must not draw another picture because it was renamed: what a name says is told, and decides nothing. */
+ * Such models have the shapes of their families, and often nothing in the file tells them apart. A name can be wrong,
+ * and a file must not draw another picture because it was renamed: what a name says is told, and decides nothing. */
 #include "model_hints.h"
 
 #include <ctype.h>
@@ -63,8 +63,8 @@ bool sd_few_hint_find(sd_few_hint *out, const char *path, const sd_family *f)
             const char *at = strstr(hints[i].steps, "%d");
             int before = (int)(at ? at - hints[i].steps : (long)strlen(hints[i].steps));
             snprintf(out->options, sizeof out->options, "%.*s", before, hints[i].steps);
-            if (at)
-                snprintf(out->options + before, sizeof out->options - (size_t)before, "%d%s", steps ? steps : 4, at + 2);
+            size_t room = sizeof out->options - (size_t)before;
+            if (at) snprintf(out->options + before, room, "%d%s", steps ? steps : 4, at + 2);
         }
         return true;
     }

@@ -257,9 +257,12 @@ static sd_status stand_in(sd_model *m, const sd_recognised *what, const sd_log *
     }
     const sd_family *f = m->family ? sd_family_with(m->family, prediction) : NULL;
     if (f && !m->config_family) m->family = f;
+    const sd_network *unet = what ? sd_recognised_network(what, SD_PART_UNET, 0) : NULL;
+    const sd_family *from = m->family ? m->family : unet ? sd_family_of_inputs(&unet->unet) : NULL;
+    if (!from) from = sd_family_find("sd15");
     if (!m->family)
-        sd_logf(log, SD_LOG_NOTICE, "nothing says with which scheduler the model was trained: that of sd15 stands in");
-    const sd_family *from = m->family ? m->family : sd_family_find("sd15");
+        sd_logf(log, SD_LOG_NOTICE, "nothing says with which scheduler the model was trained: that of %s stands in",
+                from->name);
     snprintf(name, sizeof name, "the scheduler of %s", from->name);
     m->stands_in = true;
     return take_text(m, from->scheduler, name, e) || add_prediction(m, prediction, e) ? e->status : SD_OK;

@@ -98,7 +98,7 @@ typedef struct sd_family {
     const char *low_res_scheduler;     /* the upscaler's other one: how much noise the small picture gets; NULL: none */
     int steps;                         /* how many it is drawn with, ... */
     double guidance;                   /* ... and by which guidance scale; 0: it is drawn without guidance */
-    bool by_name;                      /* only --config says that a model is this one: others' files look the same */
+    bool by_name;                      /* only --config or a title says that a model is this one */
     const char *refusal;               /* why it cannot be run or planned, a sentence; NULL: it can */
 } sd_family;
 const sd_family *sd_family_find(const char *name);    /* NULL: unknown */

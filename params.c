@@ -57,10 +57,12 @@ static const sd_param table[] = {
 
     /* ---- how to draw it */
     {{"steps", INT(sampling.steps), BETWEEN(1, 1000), DEFAULT(SD_DEFAULT), ON_LINE(0, "steps", "N",
-      "how many (default: the model's, most often 25; LCM 4, Turbo 1); some\nsamplers evaluate the network twice a step, pndm once more: see\nsd schedule"),
+      "how many (default: the model's, most often 25; LCM 4,\n"
+      "Turbo 1); some samplers evaluate the network twice a step,\npndm once more: see sd schedule"),
       .text_key = "Steps"}, "steps", SD_WRITTEN_ALWAYS, NULL},
     {{"guidance_scale", NUMBER(guidance.scale), BETWEEN(-1000, 1000), DEFAULT(SD_DEFAULT), ON_LINE(0, "cfg-scale", "X",
-      "guidance scale (default: the model's, most often 7.5; SDXL 5, Turbo\nnone); 1 or less turns guidance off and takes half the time"),
+      "guidance scale (default: the model's, most often 7.5; SDXL 5,\n"
+      "Turbo none); 1 or less turns guidance off and takes half the\ntime"),
       .text_key = "CFG scale"},
      "guidance scale", SD_WRITTEN_ALWAYS, NULL},
     {{"sampler", TEXT(sampling.sampler), ON_LINE(0, "sampling-method", "NAME",

@@ -320,8 +320,8 @@ static sd_status place_distilled(sd_sampler *s, double *sigma, sd_error *e)
                        sd_method_name(c->method), original < c->train_steps ? original : c->train_steps, steps);
     int begins = (int)(original * c->strength);   /* with the original schedule's step of this number */
     if (begins < 1)
-        return sd_fail(e, SD_ERR_ARG, "strength %g leaves none of the %d steps that %s chooses from: a strength of %g or "
-                       "more is needed", c->strength, original, sd_method_name(c->method), (double)steps / original);
+        return sd_fail(e, SD_ERR_ARG, "strength %g leaves none of the %d steps that %s chooses from: a strength of %g "
+                       "or more is needed", c->strength, original, sd_method_name(c->method), (double)steps / original);
     if (steps > begins)
         return sd_fail(e, SD_ERR_ARG, "strength %g leaves %d of the %d steps that %s chooses from: take %d steps or "
                        "less, or a larger strength", c->strength, begins, original, sd_method_name(c->method), begins);

@@ -365,7 +365,8 @@ TEST(the_name_of_a_file_tells_how_such_a_model_is_drawn)
         {"dreamshaper_8LCM.safetensors", "sd15", "--sampling-method lcm --steps 4 --cfg-scale 1"},
         {"LCM_Dreamshaper_v7_4k.safetensors", "lcm", NULL},   /* its UNet is told the guidance */
         {"calcmodel.safetensors", "sd15", NULL},
-        {"sd_xl_base_1.0.safetensors", "sdxl", NULL}, {"lightning_65steps.ckpt", "sdxl", "--config sdxl-lightning --steps 4"},
+        {"sd_xl_base_1.0.safetensors", "sdxl", NULL},
+        {"lightning_65steps.ckpt", "sdxl", "--config sdxl-lightning --steps 4"},
         {"step-turbo", "sdxl", "--config sdxl-turbo"}, {"", "sdxl", NULL}, {"turbo", NULL, NULL}};
     for (size_t i = 0; i < SD_COUNT(cases); i++) {
         sd_few_hint h;

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Writes the goldens of models that draw in few steps: net_lcm-small.{txt,safetensors}, few_{sd1,sd2,sdxl}-small.safetensors.
+"""Writes the goldens of models that draw in few steps: net_lcm-small.{txt,safetensors}, few_CONFIG.safetensors.
 
     python tools/golden_few.py [--out tests/golden]
 
 A latent consistency model has a small model of its own, whose UNet is told the guidance scale. What Turbo, Lightning
-and Hyper-SD need beside their weights (a scheduler, few steps, no guidance) is shown with the small models of SD 1, SD 2
-and SDXL, as the model cards set diffusers up. The form of the files is make_golden.py's: run.R.* is a whole run, of
+and Hyper-SD need beside their weights (a scheduler, few steps, no guidance) is shown with the small models of SD 1,
+SD 2 and SDXL, as the model cards set diffusers up. The form of the files is make_golden.py's: run.R.* is a whole run, of
 which RUNS has the arguments; wrong.R.MISTAKE the rel-L2 error of the run's last latents when a known mistake is made.
 tests/test_few.c has the same runs.
 
