@@ -13,8 +13,10 @@ typedef struct sd_cond_plan {
     int n_ids;                                    /* what it is told of sizes: 6, the refiner 5 numbers; 0: nothing */
 } sd_cond_plan;
 
-/* The plan of the model that was opened. */
+/* ---- cond_plan.c
+ * The plan of the model that was opened. */
 const sd_cond_plan *sd_cond_plan_of(const sd_model *m);
+const sd_clip *sd_cond_encoder(const sd_model *m, int i);   /* NULL: it has none */
 int sd_cond_width(const sd_model *m, const sd_cond_plan *plan);   /* of the context */
 int sd_cond_pooled_width(const sd_model *m, const sd_cond_plan *plan);   /* 0: there is no pooled vector */
 /* What a UNet of the SDXL family is told of sizes, for the negative prompt and the prompt: original height and width,
@@ -22,7 +24,8 @@ int sd_cond_pooled_width(const sd_model *m, const sd_cond_plan *plan);   /* 0: t
 enum { SD_MOST_IDS = 6 };
 void sd_cond_ids(const sd_cond_plan *plan, const sd_params *p, float ids[2][SD_MOST_IDS]);
 
-/* Numbers for n texts, one after the other, `repeat` times each: [uncond uncond .. cond cond ..]. */
+/* ---- cond.c
+ * Numbers for n texts, one after the other, `repeat` times each: [uncond uncond .. cond cond ..]. */
 typedef struct sd_prompts {
     sd_cond cond;                /* points to the arrays */
     float *context, *pooled, *ids, *time_cond;

@@ -68,7 +68,7 @@ sd_status sd_run_encode(sd_ctx *c, const char *prefix, int batch, int h, int w, 
 /* The body of sd_generate; images NULL: no pictures are handed out. latents not NULL: the last latents go there, and
  * nothing is decoded; SD_ERR_ARG unless they are `count` numbers. */
 sd_status sd_run_pipeline(sd_ctx *c, const sd_params *params, sd_image *images, float *latents, size_t count);
-/* pipeline_parts.c: opens the second model; exchanges the two, and the weights of the one that rests leave memory. */
+/* pipeline_refiner.c: opens the second model; exchanges the two, and the weights of the one that rests leave memory. */
 sd_status sd_open_refiner(sd_ctx *c, const sd_options *o, const char *merges);
 void sd_use_refiner(sd_ctx *c, bool yes);
 /* Does it go on in a run with these resolved parameters? */

@@ -54,7 +54,8 @@ sd_status sd_resolve_part(sd_ctx *c, sd_params *p, bool masked, size_t latents);
 sd_sampler_part sd_part_of(const sd_params *p, const sd_sched_config *levels);
 /* Makes the drawing end where the refiner takes over, if there is one. */
 void sd_drawing_cut(const sd_ctx *c, sd_drawing *d);
-/* Resolves and prepares part[1], the refiner's, when part[0] has been prepared. */
+/* ---- pipeline_refiner.c: a second model goes on
+ * Resolves and prepares part[1], the refiner's, when part[0] has been prepared. */
 void sd_drawing_prepare_refiner(sd_ctx *c, sd_drawing part[2], const sd_params *given);
 /* From now on the refiner draws: with the generators of the part before. */
 void sd_drawing_take_over(sd_ctx *c, sd_drawing *d, sd_drawing *base);
