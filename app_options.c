@@ -73,7 +73,8 @@ static const cli_option drawing[] = {
      "writes the picture as each step predicts it:\nDIR/step_000" PICTURE_ENDING ", ..."},
     {CLI_WORD, 0, "preview", AT(preview), 0, 0, PREVIEW_WORDS,
      "shows that picture in the terminal, by kitty's or iTerm2's\n"
-     "protocol, else in coloured blocks; vae: decoded (default up\nto 256x256); taesd: by the TAESD (default where there is\none); proj: a pixel per latent; none"},
+     "protocol, else in coloured blocks; vae: decoded (default up\nto 256x256); taesd: by the TAESD "
+     "(default where there is\none); proj: a pixel per latent; none"},
     {CLI_FLAG, 'q', "quiet", AT(quiet), 0, 0, NULL, "prints only the seed, and errors"},
     {CLI_FLAG, 'v', "verbose", AT(verbose), 0, 0, NULL, "prints what was decided, and where errors were raised"},
     {CLI_FLAG, 0, "version", AT(version), 0, 0, NULL, "the version and how it was built; with -v the machine too"},

@@ -35,7 +35,8 @@ const sd_module *sd_convert_module(const sd_conversion *v, int i)
     const sd_model *m = &v->c->model;
     for (int k = 0; k < m->n; k++) {
         const sd_module *x = m->module[k];
-        if (x->kind->bind && x->kind->part != SD_PART_TAESD && (!v->o.only || strcmp(x->place->name, v->o.only) == 0) && i-- == 0) return x;
+        const bool written = x->kind->bind && x->kind->part != SD_PART_TAESD;
+        if (written && (!v->o.only || strcmp(x->place->name, v->o.only) == 0) && i-- == 0) return x;
     }
     return NULL;
 }

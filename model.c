@@ -69,8 +69,8 @@ static sd_status open_module(sd_model *m, const sd_module_place *place, const sd
     from = calloc(1, sizeof *from);
     if (!from) return sd_fail(e, SD_ERR_MEMORY, "no memory to open a model");
     sd_module *x = NULL;
-    sd_find_origin *find = place->find ? place->find : sd_origin_find;
-    if (!find(m, place, q, from, &found, e) && found) x = add_module(m, place, from, e);
+    if (!(place->beside ? sd_taesd_find : sd_origin_find)(m, place, q, from, &found, e) && found)
+        x = add_module(m, place, from, e);
     if (x) x->from_shapes = from->network && !*from->dir && !from->family
                             && strcmp(from->network->config_from, "shapes") == 0;
     if (x && !e->status) x->net = place->kind->read(from, place->index, q->log, e);

@@ -38,13 +38,6 @@ typedef struct sd_module_kind {
     void (*free)(void *net);
 } sd_module_kind;
 
-struct sd_model;
-struct sd_model_request;
-struct sd_module_place;
-/* Finds a module. *found false, without an error: the model does not have it, and need not. */
-typedef sd_status sd_find_origin(struct sd_model *m, const struct sd_module_place *place,
-                                 const struct sd_model_request *q, sd_origin *out, bool *found, sd_error *e);
-
 /* A module that a model may have. The table of these is in the order in which they are opened. */
 typedef struct sd_module_place {
     const sd_module_kind *kind;
@@ -56,7 +49,7 @@ typedef struct sd_module_place {
     const char *or_name;   /* a model that has this one may lack it; NULL: none */
     size_t given;          /* offset in sd_options of the path that replaces it */
     const char *option;    /* the same as an option of the program: "--unet" */
-    sd_find_origin *find;  /* NULL: sd_origin_find */
+    bool beside;           /* it is no part of a model's own files: sd_taesd_find finds it */
 } sd_module_place;
 
 typedef struct sd_module {
@@ -177,7 +170,8 @@ sd_status sd_model_find_layout(sd_model *m, const sd_model_request *q, sd_error 
 sd_status sd_path_resolve(char out[4096], sd_path_kind *kind, const char *path, const sd_log *log, sd_error *e);
 /* The config.json of a part in the directory of its file, as people keep them together; false: there is none. */
 bool sd_config_beside(char path[4096], const char *file, unsigned part);
-sd_find_origin sd_origin_find;
+sd_status sd_origin_find(sd_model *m, const sd_module_place *place, const sd_model_request *q, sd_origin *out,
+                         bool *found, sd_error *e);
 /* The source with this path, opened if it was not; stem: of a directory's files; NULL: it is a file. */
 sd_source *sd_model_source(sd_model *m, const char *path, const char *stem, sd_error *e);
 sd_status sd_source_recognise(sd_source *s, sd_error *e);
@@ -185,7 +179,8 @@ extern const sd_module_place sd_module_places[];
 extern const size_t sd_module_place_count;
 
 /* ---- model_taesd.c */
-sd_find_origin sd_taesd_find;
+sd_status sd_taesd_find(sd_model *m, const sd_module_place *place, const sd_model_request *q, sd_origin *out,
+                        bool *found, sd_error *e);
 /* Is the VAE not needed? It is opened all the same where the model has one. */
 bool sd_taesd_suffices(const sd_model *m, const sd_model_request *q);
 

@@ -81,7 +81,7 @@ static bool is_model_dir(const char *dir)
     char path[PATH_BYTES];
     if (exists(path, dir, "model_index.json") || is_subdir(dir, "scheduler")) return true;
     for (size_t i = 0; i < sd_module_place_count; i++)
-        if (!sd_module_places[i].find && is_subdir(dir, sd_module_places[i].name)) return true;
+        if (!sd_module_places[i].beside && is_subdir(dir, sd_module_places[i].name)) return true;
     return false;
 }
 
@@ -202,7 +202,7 @@ static sd_status lacks(const sd_model *m, const sd_model_request *q, sd_error *e
     const sd_source *s = m->main;
     for (size_t i = 0, n = 0; i < sd_module_place_count; i++) {
         const sd_module_place *p = &sd_module_places[i];
-        if (!(m->parts & p->kind->part) || p->optional || p->find || !p->stem || given(q, p)
+        if (!(m->parts & p->kind->part) || p->optional || p->beside || !p->stem || given(q, p)
             || (s ? sd_recognised_network(&s->what, p->kind->part, p->index) != NULL : m->only == p->kind->part))
             continue;
         size_t at = strlen(what), to = strlen(options);

@@ -194,9 +194,9 @@ const sd_module_place sd_module_places[] = {
      .option = "--text-encoder-2"},
     {&kinds[UNET], 0, .name = "unet", WEIGHTS, .given = GIVEN(unet), .option = "--unet"},
     {&kinds[TAESD], 0, .name = "taesd_decoder", WEIGHTS, .given = GIVEN(taesd), .option = "--taesd",
-     .find = sd_taesd_find},
+     .beside = true},
     {&kinds[TAESD], 1, .name = "taesd_encoder", WEIGHTS, .optional = true, .given = GIVEN(taesd), .option = "--taesd",
-     .find = sd_taesd_find},
+     .beside = true},
     {&kinds[VAE], 0, .name = "vae", WEIGHTS, .given = GIVEN(vae), .option = "--vae"},
 };
 const size_t sd_module_place_count = SD_COUNT(sd_module_places);

@@ -198,9 +198,9 @@ static void tell(sd_ctx *c, const sd_params *given, const sd_params *p)
     bool steps = given->sampling.steps == SD_DEFAULT && !given->sampling.sigmas && !given->sampling.timesteps;
     bool guidance = given->guidance.scale == SD_DEFAULT;
     const sd_family *f = c->model.family;
-    if (steps && guidance && f && own.guidance <= 1 && !c->model.config_family) {   /* not what one may expect */
-        sd_logf(&c->log, SD_LOG_NOTICE, "drawn as %s is: %d step%s without guidance, unless --steps and --cfg-scale, or "
-                "--config, say otherwise", f->title, own.steps, own.steps == 1 ? "" : "s");
+    if (steps && guidance && f && own.guidance <= 1 && !c->model.config_family) {   /* fewer than one may expect */
+        sd_logf(&c->log, SD_LOG_NOTICE, "drawn as %s is: %d step%s without guidance, unless --steps and --cfg-scale, "
+                "or --config, say otherwise", f->title, own.steps, own.steps == 1 ? "" : "s");
         steps = guidance = false;
     }
     if (steps && guidance && !given->sampling.sampler && c->model.few.word)

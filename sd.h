@@ -195,11 +195,11 @@ typedef struct sd_model_info {
     int in_channels;         /* of the UNet's input: latent_channels, and more if it sees a picture, a mask or depths */
     int pooled_dim;          /* of the vector for a whole text that SDXL's UNets take; 0: none */
     int time_ids;            /* numbers that SDXL's UNets are told of sizes: 6, the refiner 5; 0: none */
-    int class_labels;        /* rows of the table by one of which the x4-upscaler's UNet is told a noise level; 0: none */
+    int class_labels;        /* rows of the table from which the x4-upscaler's UNet is told a noise level; 0: none */
     int time_cond_dim;       /* numbers by which an LCM's UNet is told the guidance scale; 0: none */
     const char *task;        /* what it is made for: "drawing", "inpainting", "following instructions", "drawing by a
                               * depth map", "enlarging pictures"; "": that is not known */
-    int enlarges;            /* pixels of the result for one of the picture to begin from, each way: 1, the upscaler 4 */
+    int enlarges;            /* pixels of the result for one of the picture to begin from, each way: 1; upscaler 4 */
     int steps;               /* what it is drawn with if nobody asks for anything else: steps ... */
     double guidance_scale;   /* ... and guidance scale */
     double encoding_factor;  /* scaling_factor where they are encoded: another, if a TAESD without encoder decodes */
@@ -630,8 +630,8 @@ typedef struct sd_unet_input {
     const float *timestep;         /* [batch] */
     const float *encoder_hidden_states;   /* [batch,77,context_dim] */
     const float *text_embeds;      /* [batch,pooled_dim]: sd_encode_text_pooled's vector */
-    const float *time_ids;         /* [batch,time_ids]: original height, width; crop top, left; target height, width (the
-                                    * refiner: an aesthetic score) */
+    const float *time_ids;         /* [batch,time_ids]: original height, width; crop top, left; target height, width
+                                    * (the refiner: an aesthetic score) */
     const int32_t *class_labels;   /* [batch], 0 to class_labels - 1 */
     const float *timestep_cond;    /* [batch,time_cond_dim] */
 } sd_unet_input;

@@ -1,5 +1,5 @@
-/* test_tiny.c - a picture of the model in the box, 25 steps, and one of its distilled sibling, 4 steps, against diffusers
- * in float64 (tools/golden_tiny.py). */
+/* test_tiny.c - a picture of the model in the box, 25 steps, and one of its distilled sibling, 4 steps, against
+ * diffusers in float64 (tools/golden_tiny.py). */
 #include "test.h"
 #include "child.h"
 #include "network.h"
