@@ -145,10 +145,10 @@ static void look_quickly(void *user, const sd_denoised *step)
     assert_int_equal(image.width, step->width);
     assert_int_equal(image.height, step->height);
     for (size_t p = 0; p < 3 * area; p++) {
-        double own = q->ctx->model.vae->cfg.latent_rgb[4][p % 3], other = 0;
+        double own = q->ctx->model.latent_rgb[4][p % 3], other = 0;
         for (size_t ch = 0; ch < 4; ch++) {
             double z = step->x0[(4 + ch) * area + p / 3];   /* of the second picture */
-            own += q->ctx->model.vae->cfg.latent_rgb[ch][p % 3] * z;
+            own += q->ctx->model.latent_rgb[ch][p % 3] * z;
             other += sd[ch][p % 3] * z;
         }
         q->wrong += fabs(255 * fmin(fmax(own / 2 + 0.5, 0), 1) - image.data[p]) > 0.51;
@@ -163,8 +163,7 @@ TEST(a_quick_picture_of_a_step_is_the_models_linear_map)
     network n;
     network_open(&n, "sd1-small", SD_PART_ALL, 0, NULL);
     sd_set_trace(n.ctx, NULL, NULL, NULL);
-    sd_vae *vae = sd_model_module(&n.ctx->model, SD_PART_VAE, 0)->net;
-    for (int i = 0; i < 15; i++) vae->cfg.latent_rgb[i / 3][i % 3] = (float)((i * 7 % 15) - 7) / 40;
+    for (int i = 0; i < 15; i++) n.ctx->model.latent_rgb[i / 3][i % 3] = (float)((i * 7 % 15) - 7) / 40;
     quick q = {.ctx = n.ctx};
     sd_image images[2];
     sd_params p;
