@@ -89,15 +89,6 @@ static void params_of(const run *r, const sd_image *init, const sd_image *mask, 
     }
 }
 
-static void compare(void *user, const sd_traced *t)
-{
-    network *n = user;
-    char name[256];
-    snprintf(name, sizeof name, "%s%s", n->prefix, t->name);
-    if (t->dtype == SD_F32 && golden_compare(&n->golden, name, t->nd, t->dim, t->data).found)
-        network_check(n, name, t->nd, t->dim, t->data);
-}
-
 /* The name of the run's last latents in the goldens. */
 static void last_latents(char name[64], network *n, const run *r)
 {
@@ -140,7 +131,7 @@ static void against_float64(const char *config, const char *goldens, const run *
             golden_close(&n.golden);
             if (golden_open_file(&n.golden, goldens, &e)) fail_msg("%s", e.text);
         }
-        assert_int_equal(sd_set_trace(n.ctx, NULL, compare, &n), SD_OK);
+        assert_int_equal(sd_set_trace(n.ctx, NULL, network_compare_found, &n), SD_OK);
         for (size_t i = 0; i < count; i++) draw(&n, &runs[i]);
         network_finish(&n, "run.", NULL, NULL);
         if (n.compared < tensors) fail_msg("%s: only %d tensors were compared", config, n.compared);

@@ -83,15 +83,6 @@ static void params_of(const run *r, const sd_image *init, sd_params *p)
 
 /* ------------------------------------------------------------------------------- against float64 */
 
-static void compare(void *user, const sd_traced *t)
-{
-    network *n = user;
-    char name[256];
-    snprintf(name, sizeof name, "%s%s", n->prefix, t->name);
-    if (t->dtype == SD_F32 && golden_compare(&n->golden, name, t->nd, t->dim, t->data).found)
-        network_check(n, name, t->nd, t->dim, t->data);
-}
-
 static void draw(network *n, const run *r)
 {
     const char *mistake, *unseen;
@@ -122,7 +113,7 @@ static void against_float64(int precise)
     sd_error e = {0};
     if (golden_open_file(&n.golden, "tests/golden/refiner_chain.safetensors", &e)) fail_msg("%s", e.text);
     n.ctx = open_two(NULL, "refiner-small", precise, SD_RESIDENCY_MAP, SD_OK);
-    assert_int_equal(sd_set_trace(n.ctx, NULL, compare, &n), SD_OK);
+    assert_int_equal(sd_set_trace(n.ctx, NULL, network_compare_found, &n), SD_OK);
     for (size_t i = 0; i < SD_COUNT(runs); i++) draw(&n, &runs[i]);
     network_finish(&n, "run.", NULL, NULL);
     if (n.compared < 240) fail_msg("only %d tensors were compared", n.compared);

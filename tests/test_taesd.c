@@ -118,15 +118,6 @@ static void params_of(const run *r, const sd_image *init, const sd_image *mask, 
     if (edits) p->edit.strength = 0.6;
 }
 
-static void compare(void *user, const sd_traced *t)
-{
-    network *n = user;
-    char name[256];
-    snprintf(name, sizeof name, "%s%s", n->prefix, t->name);
-    if (t->dtype == SD_F32 && golden_compare(&n->golden, name, t->nd, t->dim, t->data).found)
-        network_check(n, name, t->nd, t->dim, t->data);
-}
-
 static void draw(network *n, const run *r)
 {
     const char *mistake;
@@ -135,7 +126,7 @@ static void draw(network *n, const run *r)
     sd_image image, init = golden_picture(56, 40), mask = golden_mask(56, 40);
     snprintf(n->prefix, sizeof n->prefix, "run.%s.", r->kind);
     params_of(r, &init, &mask, &p);
-    assert_int_equal(sd_set_trace(n->ctx, NULL, compare, n), SD_OK);
+    assert_int_equal(sd_set_trace(n->ctx, NULL, network_compare_found, n), SD_OK);
     if (sd_generate(n->ctx, &p, &image)) fail_msg("%s: %s", r->kind, sd_error_text(n->ctx));
     sd_image_free(&image);
     sd_image_free(&init);

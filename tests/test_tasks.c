@@ -79,16 +79,6 @@ static void params_of(const char *config, const run *r, const sd_image *init, co
     }
 }
 
-/* Compares what the goldens have. */
-static void compare(void *user, const sd_traced *t)
-{
-    network *n = user;
-    char name[256];
-    snprintf(name, sizeof name, "%s%s", n->prefix, t->name);
-    if (t->dtype == SD_F32 && golden_compare(&n->golden, name, t->nd, t->dim, t->data).found)
-        network_check(n, name, t->nd, t->dim, t->data);
-}
-
 /* The least mistake of a run's result must be ten times as large as the bound. */
 static void expect_seen(network *n, const char *part, const char *result)
 {
@@ -131,7 +121,7 @@ static void against_float64(const char *config, const run *runs, size_t count, i
     for (int precise = 0; precise < 2; precise++) {
         network n;
         network_open(&n, config, SD_PART_ALL, precise, NULL);
-        assert_int_equal(sd_set_trace(n.ctx, NULL, compare, &n), SD_OK);
+        assert_int_equal(sd_set_trace(n.ctx, NULL, network_compare_found, &n), SD_OK);
         for (size_t i = 0; i < count; i++) draw(&n, &runs[i]);
         network_finish(&n, "run.", NULL, NULL);
         if (n.compared < tensors) fail_msg("%s: only %d tensors were compared", config, n.compared);
