@@ -415,7 +415,7 @@ typedef struct sd_edit_params {
     int depth_width, depth_height;
     const char *depth_name;       /* its file's name for sd_parameters_text; NULL: none */
     int noise_level;              /* timestep of the noise that an upscaling model is told to remove from its picture,
-                                   * 0..999; SD_DEFAULT: the model's own, 20 */
+                                   * 0 to the most that the model knows, 350; SD_DEFAULT: 20 */
     uint64_t reserved[11];
 } sd_edit_params;
 

@@ -1,5 +1,5 @@
-/* test_tiny.c - a picture of the model in the box, 25 steps, and one of its distilled sibling, 4 steps, against
- * diffusers in float64 (tools/golden_tiny.py). */
+/* test_tiny.c - a picture of the model in the box, 25 steps, one of its distilled sibling, 4 steps, and what its small
+ * autoencoder decodes and encodes, against diffusers in float64 (tools/golden_tiny.py). */
 #include "test.h"
 #include "child.h"
 #include "network.h"
@@ -98,6 +98,43 @@ TEST(a_wrong_guidance_is_seen) { miss(tiny_run(), 5.01); }
 
 TEST(a_wrong_guidance_is_seen_where_it_is_embedded) { miss(lcm_run(), OWN + 0.01); }
 
+/* ------------------------------------------------------------------------------------ tiny-taesd */
+
+/* Its inputs are those of test_taesd.c's TAESD. The smallest known mistake must be ten times the bound. */
+static void compare_taesd(int precise)
+{
+    sd_error e = {0};
+    int64_t at[4], of[4];
+    sd_options o;
+    sd_options_init(&o);
+    o.model = "weights/tiny";
+    o.taesd = "weights/tiny-taesd";
+    o.parts = SD_PART_VAE;
+    o.precise = precise;
+    network n = {.config = "taesd-small", .ctx = open_context(&o, SD_OK)};
+    if (golden_open(&n.golden, "tiny-taesd", &e)) fail_msg("%s", e.text);
+    float *latents = network_input(&n, "vae_latents", at), *shown = network_input(&n, "picture", of);
+    size_t count = (size_t)(of[0] * 4 * (of[2] / 8) * (of[3] / 8));
+    float *picture = malloc((size_t)(at[0] * 3 * 64 * at[2] * at[3]) * sizeof *picture),
+        *mean = malloc(count * sizeof *mean), *logvar = malloc(count * sizeof *logvar);
+    assert_int_equal(sd_vae_decode(n.ctx, (int)at[0], (int)at[2], (int)at[3], latents, picture), SD_OK);
+    assert_int_equal(sd_vae_encode(n.ctx, (int)of[0], (int)of[2] / 8, (int)of[3] / 8, shown, mean, logvar), SD_OK);
+    network_check(&n, "vae.picture", 4, (const int64_t[]){at[0], 3, 8 * at[2], 8 * at[3]}, picture);
+    network_check(&n, "vae.mean", 4, (const int64_t[]){of[0], 4, of[2] / 8, of[3] / 8}, mean);
+    network_finish(&n, "vae.", "decoder", "vae.picture");
+    network_finish(&n, "vae.", "encoder", "vae.mean");
+    free(latents);
+    free(shown);
+    free(picture);
+    free(mean);
+    free(logvar);
+    end(&n);
+}
+
+TEST(the_small_autoencoder_decodes_and_encodes_as_diffusers_does) { compare_taesd(0); }
+
+TEST(the_small_autoencoder_does_so_precisely) { compare_taesd(1); }
+
 /* Only UNet and scheduler were distilled; a directory that stands alone has the rest, too. */
 TEST(the_parts_that_were_not_distilled_are_those_of_the_model_in_the_box)
 {
@@ -119,6 +156,8 @@ int main(void)
         cmocka_unit_test(a_wrong_guidance_is_seen),
         cmocka_unit_test(the_distilled_model_draws_diffusers_picture_in_its_own_4_steps),
         cmocka_unit_test(a_wrong_guidance_is_seen_where_it_is_embedded),
+        cmocka_unit_test(the_small_autoencoder_decodes_and_encodes_as_diffusers_does),
+        cmocka_unit_test(the_small_autoencoder_does_so_precisely),
         cmocka_unit_test(the_parts_that_were_not_distilled_are_those_of_the_model_in_the_box),
     };
     return cmocka_run_group_tests_name("tiny", tests, NULL, NULL);

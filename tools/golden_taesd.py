@@ -77,6 +77,10 @@ def decode(tiny, factor=1.0):
     return tiny.decode(inputs("vae_latents").to(tiny.dtype) * factor).sample
 
 
+def halves(tiny):
+    return {"vae.mean": encode(tiny), "vae.picture": decode(tiny)}
+
+
 def run(pipes, kind, sink=None, draw=golden_sampler.float32_noise):
     """Returns the picture [1,3,H,W]."""
     pipe, sink = pipes[KINDS[kind]], sink or (lambda *_: None)
@@ -116,7 +120,7 @@ def run(pipes, kind, sink=None, draw=golden_sampler.float32_noise):
 def everything(tiny, pipes):
     out = {}
     with torch.no_grad(), Recorder(tiny, oracle.once(out)):
-        out["vae.mean"], out["vae.picture"] = encode(tiny), decode(tiny)
+        out.update(halves(tiny))
     for kind in KINDS:
         run(pipes, kind, oracle.once(out, "run.%s." % kind))
     return out
@@ -163,7 +167,7 @@ class DrawsFirst:
         return golden_sampler.float32_noise(shape, generator, device, dtype)
 
 
-def mistakes(tiny, pipes, truth):
+def mistakes_of_halves(tiny, truth):
     wrong = {}
 
     def note(name, right, twin, what, *args):
@@ -185,6 +189,11 @@ def mistakes(tiny, pipes, truth):
         DecoderTiny, lambda self, x: self.layers(x.clamp(-3, 3)).mul(2).sub(1)), decode)
     note("decoder.range_of_taesd", "vae.picture", forward_of(
         DecoderTiny, lambda self, x: self.layers(torch.tanh(x / 3) * 3)), decode)
+    return wrong
+
+
+def mistakes(tiny, pipes, truth):
+    wrong = mistakes_of_halves(tiny, truth)
     for kind in ("img2img", "inpaint", "inpaint9"):
         wrong[kind + ".noise_for_a_posterior"] = oracle.rel_l2(run(pipes, kind, draw=DrawsFirst()),
                                                                truth["run.%s.image" % kind])

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Writes what tests/test_tiny.c compares with, as diffusers draws it in float64, and how far float32 is from that: one
-picture of the model in the box (tests/golden/net_tiny.safetensors), one of its distilled sibling (net_tiny-lcm).
+picture of the model in the box (tests/golden/net_tiny.safetensors), one of its distilled sibling (net_tiny-lcm), and
+what its small autoencoder decodes and encodes (net_tiny-taesd; inputs and mistakes are tools/golden_taesd.py's).
 Layout: tools/make_golden.py.
 
     python tools/golden_tiny.py [--out tests/golden] [--only tiny-lcm]
@@ -9,10 +10,12 @@ import argparse
 import os
 
 import diffusers
+import numpy as np
 import torch
 from safetensors.numpy import save_file
 
 import golden_few
+import golden_taesd
 import make_golden
 import oracle
 import wrong_twins
@@ -42,22 +45,41 @@ def draw_lcm(double):
     return found, ("latents.1", f"latents.{LCM_STEPS}", "image")
 
 
-DRAWN = {"tiny": draw_tiny, "tiny-lcm": draw_lcm}
+def drawn(draw):
+    (exact, names), (single, _) = draw(True), draw(False)
+    return make_golden.stored(*({"run." + name: found[name] for name in names} for found in (exact, single)))
+
+
+def taesd(double):
+    tiny = diffusers.AutoencoderTiny.from_pretrained("weights/tiny-taesd", local_files_only=True,
+                                                     torch_dtype=torch.float64 if double else torch.float32)
+    return tiny.eval().requires_grad_(False)
+
+
+def coded():
+    exact, single = (golden_taesd.halves(taesd(double)) for double in (True, False))
+    golden = make_golden.stored(exact, single)
+    for name, error in golden_taesd.mistakes_of_halves(taesd(True), exact).items():
+        golden["wrong." + name] = np.array([error], np.float32)
+    return golden
+
+
+GOLDENS = {"tiny": lambda: drawn(draw_tiny), "tiny-lcm": lambda: drawn(draw_lcm), "tiny-taesd": coded}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", default="tests/golden")
-    parser.add_argument("--only", choices=DRAWN, help="one of them")
+    parser.add_argument("--only", choices=GOLDENS, help="one of them")
     a = parser.parse_args()
-    for model, draw in DRAWN.items():
+    for model, make in GOLDENS.items():
         if a.only not in (None, model):
             continue
-        (exact, names), (single, _) = draw(True), draw(False)
-        golden = make_golden.stored(*({"run." + name: found[name] for name in names} for found in (exact, single)))
+        golden = make()
         save_file(dict(sorted(golden.items())), os.path.join(a.out, f"net_{model}.safetensors"))
-        for name in names:
-            print(f"{model} {name}: float32's own error {golden[f'run.{name}.e32'][0]:.1e}")
+        for name in golden:
+            if name.endswith(".e32"):
+                print(f"{model} {name}: float32's own error {golden[name][0]:.1e}")
 
 
 if __name__ == "__main__":
