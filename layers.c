@@ -376,12 +376,15 @@ static void up(sd_run *r, const sd_step_w *w, const sd_step *s, sd_flow *f)
     sd_trace_tensor(r, f->x, "%s", s->hf);
 }
 
-/* 3x3 convolution with stride 2. UNet and TAESD pad by 1 all round, the VAE's encoder right and bottom only. */
-static void down(sd_run *r, const sd_step_w *w, const sd_step *s, const sd_net_dims *d, sd_flow *f)
+sd_conv sd_step_conv(const sd_step *s, const sd_net_dims *d)
 {
-    sd_conv c = {.stride = 2, .pad_bottom = 1, .pad_right = 1, .pad_top = !d->pad_after, .pad_left = !d->pad_after};
-    f->x = sd_conv2d(r, f->x, &w->one.w, &w->one.b, c);
-    sd_trace_tensor(r, f->x, "%s", s->hf);
+    sd_conv c = conv3;
+    if (s->kind == SD_STEP_CONV1) c = (sd_conv){.stride = 1};
+    if (s->kind == SD_STEP_DOWN)
+        c = (sd_conv){.stride = 2, .pad_bottom = 1, .pad_right = 1, .pad_top = !d->pad_after,
+                      .pad_left = !d->pad_after};
+    if (s->kind == SD_STEP_UP) c.enlarge = true;
+    return c;
 }
 
 static void forward_step(sd_run *r, const sd_step *s, const sd_step_w *w, const sd_net_dims *d, sd_flow *f)
@@ -390,11 +393,9 @@ static void forward_step(sd_run *r, const sd_step *s, const sd_step_w *w, const 
     switch (s->kind) {
     case SD_STEP_CONV_IN:
     case SD_STEP_CONV_OUT:
-        f->x = sd_conv2d(r, f->x, &w->one.w, &w->one.b, conv3);
-        sd_trace_tensor(r, f->x, "%s", module);
-        break;
     case SD_STEP_CONV1:
-        f->x = sd_conv2d(r, f->x, &w->one.w, &w->one.b, (sd_conv){.stride = 1});
+    case SD_STEP_DOWN:
+        f->x = sd_conv2d(r, f->x, &w->one.w, &w->one.b, sd_step_conv(s, d));
         sd_trace_tensor(r, f->x, "%s", module);
         break;
     case SD_STEP_RES: f->x = resnet(r, &w->res, d, f->x, f->temb, module); break;
@@ -405,7 +406,6 @@ static void forward_step(sd_run *r, const sd_step *s, const sd_step_w *w, const 
         sd_act_(r, f->x, SD_ACT_RELU);
         sd_trace_tensor(r, f->x, "%s", module);
         break;
-    case SD_STEP_DOWN: down(r, w, s, d, f); break;
     case SD_STEP_UP: up(r, w, s, f); break;
     case SD_STEP_NORM_OUT:
         f->x = norm_silu(r, f->x, &w->one, d->groups, d->eps, "", module);

@@ -235,6 +235,11 @@ typedef struct sd_flow {
  * with x, temb and context; the next goes on with what the last one left. */
 void sd_net_forward(sd_run *r, const sd_net *n, sd_flow *f, int from, int to);
 
+/* How a step that is one convolution convolves: 3x3 with padding 1; quant_conv and post_quant_conv 1x1; DOWN 3x3 with
+ * stride 2, where UNet and TAESD pad all round and the VAE's encoder right and bottom only; UP of a picture enlarged to
+ * twice its size (the UNet's may be enlarged to another one). */
+sd_conv sd_step_conv(const sd_step *s, const sd_net_dims *d);
+
 /* Binds "<hf>weight" and "<hf>bias" of a linear layer [o,i]; o 0: absent. */
 void sd_bind_linear(sd_binder *b, sd_wb *wb, const char *hf, const char *ldm, int64_t o, int64_t i);
 

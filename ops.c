@@ -137,8 +137,13 @@ sd_tensor sd_move_down(sd_run *r, size_t mark, sd_tensor y)
 {
     sd_reset(r, mark);
     sd_tensor at = new_tensor(r, y.nd, y.dim);   /* it fits, because y lies above the mark */
-    if (sd_ok(r) && at.data != y.data) COMPUTE(r, copy, (r, at, y), .name = "move", .y = at, .in = {y});
+    sd_copy(r, at, y);
     return at;
+}
+
+void sd_copy(sd_run *r, sd_tensor y, sd_tensor x)
+{
+    if (go(r) && y.data != x.data) COMPUTE(r, copy, (r, y, x), .name = "move", .y = y, .in = {x});
 }
 
 /* ------------------------------------------------------------------------------ working memory */
@@ -261,7 +266,7 @@ bool sd_conv_result(const int64_t x[4], const int64_t w[4], sd_conv c, int64_t y
     return h >= 0 && v >= 0;
 }
 
-static bool conv_shape(sd_run *r, const sd_tensor *x, const sd_tensor *w, const sd_tensor *b, sd_conv c, int64_t dim[4])
+static bool conv_operands(sd_run *r, const sd_tensor *x, const sd_tensor *w, const sd_tensor *b)
 {
     if (x->nd != 4 || w->nd != 4 || w->dim[1] != x->dim[3]) {
         char want[64];
@@ -273,6 +278,12 @@ static bool conv_shape(sd_run *r, const sd_tensor *x, const sd_tensor *w, const 
         shape_error(r, "conv2d", "a bias of O numbers", b);
         return false;
     }
+    return true;
+}
+
+static bool conv_shape(sd_run *r, const sd_tensor *x, const sd_tensor *w, const sd_tensor *b, sd_conv c, int64_t dim[4])
+{
+    if (!conv_operands(r, x, w, b)) return false;
     if (!sd_conv_result(x->dim, w->dim, c, dim)) {
         shape_error(r, "conv2d", "a picture at least as large as the kernel", x);
         return false;
@@ -280,12 +291,30 @@ static bool conv_shape(sd_run *r, const sd_tensor *x, const sd_tensor *w, const 
     return true;
 }
 
-sd_tensor sd_conv2d(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c)
+void sd_conv_reads(sd_conv c, int64_t kernel_height, int64_t height, int64_t from, int64_t to, int64_t *first,
+                   int64_t *end)
 {
-    int64_t dim[4];
-    if (!go(r) || !conv_shape(r, &x, w, b, c, dim)) return (sd_tensor){0};
-    sd_tensor y = new_tensor(r, 4, dim);
-    if (!sd_ok(r)) return y;
+    int64_t zoom = c.enlarge ? 2 : 1, top = from * c.stride - c.pad_top;
+    int64_t bottom = (to - 1) * c.stride - c.pad_top + kernel_height - 1;
+    *first = top < 0 ? 0 : top / zoom;
+    *end = bottom / zoom < height ? bottom / zoom + 1 : height;
+}
+
+/* Is y a band of the result that can be computed from x, which has some rows of the picture? */
+static bool band_fits(const sd_tensor *y, const sd_tensor *x, const sd_tensor *w, sd_conv c)
+{
+    const int64_t whole[] = {x->dim[0], c.rows.height, x->dim[2], x->dim[3]};
+    int64_t result[4], first, end, to = c.rows.from + y->dim[1];
+    if (!sd_conv_result(whole, w->dim, c, result)) return false;
+    sd_conv_reads(c, w->dim[2], c.rows.height, c.rows.from, to, &first, &end);
+    return y->nd == 4 && y->dim[0] == result[0] && y->dim[2] == result[2] && y->dim[3] == result[3]
+        && c.rows.from % sd_conv_band(c) == 0 && (to == result[1] || to % sd_conv_band(c) == 0)
+        && c.rows.from >= 0 && y->dim[1] > 0 && to <= result[1]
+        && first >= c.rows.first && end <= c.rows.first + x->dim[1];
+}
+
+static void convolve(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c)
+{
     double flops = 2.0 * (double)sd_numel(&y) * (double)(w->dim[1] * w->dim[2] * w->dim[3]);
     r->flops += flops;
     sd_conv_how how = {0};
@@ -293,7 +322,23 @@ sd_tensor sd_conv2d(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor 
     COMPUTE(r, conv2d, (r, y, x, w, b && b->nd ? b : NULL, c),
             .name = "conv2d", .y = y, .in = {x}, .weight = w, .flops = flops, .how = how);
     if (r->used) r->used(r->used_user, w);
+}
+
+sd_tensor sd_conv2d(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c)
+{
+    int64_t dim[4];
+    if (!go(r) || !conv_shape(r, &x, w, b, c, dim)) return (sd_tensor){0};
+    sd_tensor y = new_tensor(r, 4, dim);
+    if (sd_ok(r)) convolve(r, y, x, w, b, c);
     return y;
+}
+
+void sd_conv2d_into(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c)
+{
+    if (!c.rows.height) c.rows.height = x.nd == 4 ? x.dim[1] : 0;
+    if (!go(r) || !conv_operands(r, &x, w, b)) return;
+    if (band_fits(&y, &x, w, c)) convolve(r, y, x, w, b, c);
+    else shape_error(r, "conv2d", "a band of the result whose rows of the picture are there", &y);
 }
 
 sd_tensor sd_upsample_conv2d(sd_run *r, sd_tensor x, int64_t h, int64_t w, const sd_tensor *kernel, const sd_tensor *b)
@@ -335,6 +380,44 @@ sd_tensor sd_group_norm(sd_run *r, sd_tensor x, const sd_tensor *g, const sd_ten
     COMPUTE(r, group_norm, (r, y, x, g, b, groups, eps, silu),
             .name = silu ? "group_norm, silu" : "group_norm", .y = y, .in = {x}, .weight = g);
     return y;
+}
+
+/* Two doubles for each run and channel, a sum and a sum of squares. */
+sd_tensor sd_norm_sums_new(sd_run *r, int64_t pixels, int64_t channels)
+{
+    enum { FLOATS = sizeof(double) / sizeof(float) };
+    return sd_new3(r, (pixels + SD_NORM_RUN - 1) / SD_NORM_RUN, 2, FLOATS * channels);
+}
+
+/* What is subtracted from a channel's numbers, what they are multiplied by, and what is added then. */
+sd_tensor sd_norm_scale_new(sd_run *r, int64_t channels) { return sd_new2(r, 3, channels); }
+
+void sd_norm_sums(sd_run *r, sd_tensor sums, sd_tensor x, int64_t pixel)
+{
+    if (go(r)) COMPUTE(r, norm_sums, (r, sums, x, pixel), .name = "group_norm, sums", .y = sums, .in = {x});
+}
+
+void sd_norm_scale(sd_run *r, sd_tensor scale, sd_tensor sums, const sd_tensor *g, const sd_tensor *b, int groups,
+                   double eps, int64_t pixels)
+{
+    if (!go(r)) return;
+    if (sd_numel(g) != last(&scale) || sd_numel(b) != last(&scale) || last(&scale) % groups) {
+        shape_error(r, "group_norm", "one gain and bias per channel", g);
+        return;
+    }
+    COMPUTE(r, norm_scale, (r, scale, sums, g, b, groups, eps, pixels), .name = "group_norm, scale", .y = scale,
+            .in = {sums}, .weight = g);
+}
+
+void sd_norm_apply(sd_run *r, sd_tensor y, sd_tensor x, sd_tensor scale, bool silu)
+{
+    if (!go(r)) return;
+    if (!same(&y, &x) || last(&x) != last(&scale)) {
+        shape_error(r, "group_norm", "two tensors of one shape", &x);
+        return;
+    }
+    COMPUTE(r, norm_apply, (r, y, x, scale, silu), .name = silu ? "group_norm, silu" : "group_norm", .y = y,
+            .in = {x});
 }
 
 sd_tensor sd_layer_norm(sd_run *r, sd_tensor x, const sd_tensor *g, const sd_tensor *b, double eps)

@@ -34,8 +34,20 @@ typedef enum sd_act {
     SD_ACT_SOFT_CLAMP, SD_ACT_TO_UNIT, SD_ACT_FROM_UNIT   /* of a TAESD; kernels.h has the formulas */
 } sd_act;
 
-/* enlarge: convolve the picture enlarged to twice its size, each pixel standing for 2x2, without making that picture */
-typedef struct sd_conv { int stride, pad_top, pad_left, pad_bottom, pad_right; bool enlarge; } sd_conv;
+/* A picture of which only some rows are computed at a time. x has the picture's rows from number `first` on, of
+ * `height` in all; the result begins with its row number `from`. height 0: x and the result are whole. */
+typedef struct sd_rows { int64_t height, first, from; } sd_rows;
+
+/* enlarge: convolve the picture enlarged to twice its size, each pixel standing for 2x2, without making that picture.
+ * A row's bits are the same whether it is computed with the whole picture or in a band (rows). */
+typedef struct sd_conv { int stride, pad_top, pad_left, pad_bottom, pad_right; bool enlarge; sd_rows rows; } sd_conv;
+
+/* A band of a convolution's result begins at a multiple of so many rows, and ends at one or with the picture: an
+ * algorithm that computes tiles of pixels may have tiles as high as that. */
+static inline int64_t sd_conv_band(sd_conv c) { return c.enlarge ? 8 : 4; }
+/* The rows first .. end - 1 of a picture of `height` rows that the rows from .. to - 1 of the result are made of. */
+void sd_conv_reads(sd_conv c, int64_t kernel_height, int64_t height, int64_t from, int64_t to, int64_t *first,
+                   int64_t *end);
 
 typedef struct sd_run sd_run;
 
@@ -66,12 +78,19 @@ typedef struct sd_backend {
     /* y = x W^T + b. x is [rows, I], y [rows, O]. */
     void (*linear)(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b);
     void (*conv2d)(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c);
-    /* How conv2d would compute this, from the shapes alone: x [N,H,W,I], w [O,I,kh,kw]. It must not depend on N. */
+    /* How conv2d would compute this, from the shapes alone: x [N,H,W,I], w [O,I,kh,kw]. It must depend neither on N
+     * nor, but for the share, on c.rows, if that says that x is a part of a picture with H = c.rows.height. */
     sd_conv_how (*describe)(const sd_run *r, const int64_t x[4], const int64_t w[4], sd_conv c);
     /* softmax(q k^T / sqrt(d)) v per head; q [N,T,H d], k and v [N,S,H d] */
     void (*attention)(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal);
     void (*group_norm)(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *g, const sd_tensor *b, int groups,
                        double eps, bool silu);
+    /* Group norm in three parts, for a picture in bands; the bits are group_norm's. Sums and scale: see
+     * sd_norm_sums_new. */
+    void (*norm_sums)(sd_run *r, sd_tensor sums, sd_tensor x, int64_t pixel);
+    void (*norm_scale)(sd_run *r, sd_tensor scale, sd_tensor sums, const sd_tensor *g, const sd_tensor *b, int groups,
+                       double eps, int64_t pixels);
+    void (*norm_apply)(sd_run *r, sd_tensor y, sd_tensor x, sd_tensor scale, bool silu);
     void (*layer_norm)(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *g, const sd_tensor *b, double eps);
     void (*act)(sd_run *r, sd_tensor y, sd_tensor x, sd_act act);
     void (*geglu)(sd_run *r, sd_tensor y, sd_tensor x);
@@ -164,6 +183,7 @@ size_t sd_mark(const sd_run *r);
 void sd_reset(sd_run *r, size_t mark);
 /* Frees everything above `mark` but y, which is moved down to it. */
 sd_tensor sd_move_down(sd_run *r, size_t mark, sd_tensor y);
+void sd_copy(sd_run *r, sd_tensor y, sd_tensor x);   /* y may overlap x, from a lower address */
 
 /* ---- the operations. A trailing underscore: works in place. */
 sd_tensor sd_linear(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor *b);              /* [..,I] -> [..,O] */
@@ -173,11 +193,22 @@ sd_tensor sd_linear_cached(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_
 /* The shape y [N,H',W',O] of a convolution's result. False: the picture is smaller than the kernel. */
 bool sd_conv_result(const int64_t x[4], const int64_t w[4], sd_conv c, int64_t y[4]);
 sd_tensor sd_conv2d(sd_run *r, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c);
+/* The same into y, whose rows may be a band of the result. */
+void sd_conv2d_into(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c);
 /* conv2d, 3x3 with padding 1, of x enlarged to h x w by repeating its nearest pixels. */
 sd_tensor sd_upsample_conv2d(sd_run *r, sd_tensor x, int64_t h, int64_t w, const sd_tensor *kernel, const sd_tensor *b);
 sd_tensor sd_attention(sd_run *r, sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal);
 sd_tensor sd_group_norm(sd_run *r, sd_tensor x, const sd_tensor *g, const sd_tensor *b, int groups, double eps,
                         bool silu);
+/* Group norm [+ SiLU] of one picture that is never whole: the sums over each run of SD_NORM_RUN pixels, band after band
+ * from the top; then what each channel is scaled by; then each band. The backend decides what the numbers are. */
+enum { SD_NORM_RUN = 512 };
+sd_tensor sd_norm_sums_new(sd_run *r, int64_t pixels, int64_t channels);
+sd_tensor sd_norm_scale_new(sd_run *r, int64_t channels);
+void sd_norm_sums(sd_run *r, sd_tensor sums, sd_tensor x, int64_t pixel);   /* pixel: number of x's first; 0 begins */
+void sd_norm_scale(sd_run *r, sd_tensor scale, sd_tensor sums, const sd_tensor *g, const sd_tensor *b, int groups,
+                   double eps, int64_t pixels);
+void sd_norm_apply(sd_run *r, sd_tensor y, sd_tensor x, sd_tensor scale, bool silu);   /* y may be x */
 sd_tensor sd_layer_norm(sd_run *r, sd_tensor x, const sd_tensor *g, const sd_tensor *b, double eps);
 sd_tensor sd_silu(sd_run *r, sd_tensor x);
 void sd_act_(sd_run *r, sd_tensor x, sd_act act);

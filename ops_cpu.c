@@ -110,14 +110,15 @@ static void conv_weights(sd_run *r, float *out, const sd_tensor *w, float *row, 
 /* Unfolds the input of output pixel number p of the batch: kh*kw runs of I channels, zeros outside the picture. */
 static void unfold_pixel(float *out, sd_tensor x, sd_tensor y, int64_t p, int64_t kh, int64_t kw, sd_conv c)
 {
-    int64_t zoom = c.enlarge ? 2 : 1, H = x.dim[1], W = x.dim[2], I = x.dim[3], n = p / (y.dim[1] * y.dim[2]);
-    int64_t top = p / y.dim[2] % y.dim[1] * c.stride - c.pad_top, left = p % y.dim[2] * c.stride - c.pad_left;
-    const float *picture = sd_f32(x) + n * H * W * I;
+    int64_t zoom = c.enlarge ? 2 : 1, H = sd_conv_height(x.dim, c), W = x.dim[2], I = x.dim[3];
+    int64_t n = p / (y.dim[1] * y.dim[2]), row = c.rows.from + p / y.dim[2] % y.dim[1];
+    int64_t top = row * c.stride - c.pad_top, left = p % y.dim[2] * c.stride - c.pad_left;
+    const float *picture = sd_f32(x) + n * x.dim[1] * W * I;
     for (int64_t ky = 0; ky < kh; ky++) {
         for (int64_t kx = 0; kx < kw; kx++, out += I) {
             int64_t iy = top + ky, ix = left + kx;
             if (iy < 0 || iy >= zoom * H || ix < 0 || ix >= zoom * W) memset(out, 0, (size_t)I * sizeof(float));
-            else memcpy(out, picture + (iy / zoom * W + ix / zoom) * I, (size_t)I * sizeof(float));
+            else memcpy(out, picture + ((iy / zoom - c.rows.first) * W + ix / zoom) * I, (size_t)I * sizeof(float));
         }
     }
 }
@@ -177,7 +178,7 @@ sd_conv_kind sd_conv_choose(const sd_kern *k, const int64_t x[4], const int64_t 
     if (w[2] == 1 && w[3] == 1 && c.stride == 1 && !c.enlarge && padded_by(c, 0)) return SD_CONV_LINEAR;
     if (!k->winograd || w[2] != 3 || w[3] != 3 || c.stride != 1 || !padded_by(c, 1) || w[1] < 32) return SD_CONV_UNFOLD;
     double zoom = c.enlarge ? 2 : 1, o = (double)w[0];
-    conv_size s = {zoom * (double)x[1], zoom * (double)x[2], (double)w[1], o, (double)((w[0] + 7) / 8 * 8) / o};
+    conv_size s = {zoom * (double)sd_conv_height(x, c), zoom * (double)x[2], (double)w[1], o, (double)((w[0] + 7) / 8 * 8) / o};
     double plain = plain_cost(s), four = minimal_cost(s, 4, 36);
     if (c.enlarge && minimal_cost(s, 8, 100) < fmin(plain, four)) return SD_CONV_WINOGRAD_ENLARGED;
     return four < plain ? SD_CONV_WINOGRAD : SD_CONV_UNFOLD;
@@ -205,8 +206,8 @@ static void cpu_conv2d(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, 
     switch (sd_conv_choose(kern, x.dim, w->dim, c)) {
     case SD_CONV_LINEAR: cpu_linear(r, y, x, w, b); break;
     case SD_CONV_UNFOLD: unfold_conv(r, y, x, w, b, c); break;
-    case SD_CONV_WINOGRAD: sd_winograd_conv(r, kern->winograd, y, x, w, b); break;
-    case SD_CONV_WINOGRAD_ENLARGED: sd_winograd_conv(r, kern->winograd_enlarged, y, x, w, b); break;
+    case SD_CONV_WINOGRAD: sd_winograd_conv(r, kern->winograd, y, x, w, b, c); break;
+    case SD_CONV_WINOGRAD_ENLARGED: sd_winograd_conv(r, kern->winograd_enlarged, y, x, w, b, c); break;
     }
 }
 
@@ -244,9 +245,29 @@ static void cpu_attention(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_t
 /* Group norm [Wu & He 2018, eq. 7] over a group's channels and all pixels: y = (x - m) rstd g + b.
  * Sums per channel over fixed runs of pixels are joined in a fixed order, in double. Then y = (x - m) a + b' per
  * channel; the part of the mean that a float cannot hold goes into b'. */
-enum { RUN = 512 };
-
 typedef struct gn_room { double *sums; float *m, *a, *b; } gn_room;
+
+/* Adds to the sums of the runs that n pixels from number `pixel` on belong to. A run that two bands share goes on where
+ * the first has left it, pixel after pixel, so that its bits do not depend on where bands end. */
+static void gn_sums(const sd_cpu *cpu, double *sums, const float *in, size_t pixel, size_t n, size_t C)
+{
+    size_t first = pixel / SD_NORM_RUN;
+    int runs = (int)(div_up(pixel + n, SD_NORM_RUN) - first);
+    (void)cpu->threads;   /* used only with OpenMP */
+#pragma omp parallel for num_threads(cpu->threads) if (n * C > SMALL)
+    for (int i = 0; i < runs; i++) {
+        size_t run = first + (size_t)i, from = max_size(pixel, run * SD_NORM_RUN),
+            to = min_size(pixel + n, (run + 1) * SD_NORM_RUN);
+        cpu->kern->column_sums(sums + 2 * run * C, sums + (2 * run + 1) * C, in + (from - pixel) * C, to - from, C);
+    }
+}
+
+static void gn_apply(const sd_cpu *cpu, float *out, const float *in, size_t n, size_t C, gn_room o, bool silu)
+{
+#pragma omp parallel for num_threads(cpu->threads) if (n * C > SMALL / 4)
+    for (int i = 0; i < (int)n; i++)
+        cpu->kern->affine(out + (size_t)i * C, in + (size_t)i * C, o.m, o.a, o.b, C, silu);
+}
 
 static void gn_coefficients(const double *sums, size_t runs, size_t C, size_t P, int groups, double eps, const float *g,
                             const float *b, gn_room o)
@@ -274,7 +295,7 @@ static void cpu_group_norm(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor 
                            double eps, bool silu)
 {
     const sd_cpu *cpu = sd_cpu_of(r);
-    size_t N = (size_t)x.dim[0], C = (size_t)cols(x), P = (size_t)rows(x) / N, runs = (P + RUN - 1) / RUN;
+    size_t N = (size_t)x.dim[0], C = (size_t)cols(x), P = (size_t)rows(x) / N, runs = div_up(P, SD_NORM_RUN);
     size_t sums = round_up(2 * runs * C * sizeof(double), SD_ALIGN);
     pieces p = {sd_scratch(r, sums + 5 * floats(C))};
     if (!p.at) return;
@@ -288,17 +309,39 @@ static void cpu_group_norm(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor 
         const float *in = sd_f32(x) + n * P * C;
         float *out = sd_f32(y) + n * P * C;
         memset(o.sums, 0, sums);
-#pragma omp parallel for num_threads(cpu->threads) if (P * C > SMALL)
-        for (int i = 0; i < (int)runs; i++) {
-            size_t at = (size_t)i * RUN;
-            cpu->kern->column_sums(o.sums + 2 * (size_t)i * C, o.sums + (2 * (size_t)i + 1) * C, in + at * C,
-                                 min_size(RUN, P - at), C);
-        }
+        gn_sums(cpu, o.sums, in, 0, P, C);
         gn_coefficients(o.sums, runs, C, P, groups, eps, gain, bias, o);
-#pragma omp parallel for num_threads(cpu->threads) if (P * C > SMALL / 4)
-        for (int i = 0; i < (int)P; i++)
-            cpu->kern->affine(out + (size_t)i * C, in + (size_t)i * C, o.m, o.a, o.b, C, silu);
+        gn_apply(cpu, out, in, P, C, o, silu);
     }
+}
+
+static void cpu_norm_sums(sd_run *r, sd_tensor sums, sd_tensor x, int64_t pixel)
+{
+    if (pixel == 0) memset(sums.data, 0, (size_t)sd_numel(&sums) * sizeof(float));
+    gn_sums(sd_cpu_of(r), sums.data, sd_f32(x), (size_t)pixel, (size_t)rows(x), (size_t)cols(x));
+}
+
+static gn_room gn_room_of(sd_tensor scale)
+{
+    size_t C = (size_t)cols(scale);
+    return (gn_room){.m = sd_f32(scale), .a = sd_f32(scale) + C, .b = sd_f32(scale) + 2 * C};
+}
+
+static void cpu_norm_scale(sd_run *r, sd_tensor scale, sd_tensor sums, const sd_tensor *g, const sd_tensor *b,
+                           int groups, double eps, int64_t pixels)
+{
+    size_t C = (size_t)cols(scale);
+    pieces p = {sd_scratch(r, 2 * floats(C))};
+    if (!p.at) return;
+    const float *gain = sd_cpu_f32(r, g, cut(&p, C * sizeof(float))),
+        *bias = sd_cpu_f32(r, b, cut(&p, C * sizeof(float)));
+    gn_coefficients(sums.data, div_up((size_t)pixels, SD_NORM_RUN), C, (size_t)pixels, groups, eps, gain, bias,
+                    gn_room_of(scale));
+}
+
+static void cpu_norm_apply(sd_run *r, sd_tensor y, sd_tensor x, sd_tensor scale, bool silu)
+{
+    gn_apply(sd_cpu_of(r), sd_f32(y), sd_f32(x), (size_t)rows(x), (size_t)cols(x), gn_room_of(scale), silu);
 }
 
 /* Layer norm [Ba et al. 2016] over the columns of each row. */
@@ -447,6 +490,9 @@ const sd_backend sd_backend_cpu = {
     .describe = cpu_describe,
     .attention = cpu_attention,
     .group_norm = cpu_group_norm,
+    .norm_sums = cpu_norm_sums,
+    .norm_scale = cpu_norm_scale,
+    .norm_apply = cpu_norm_apply,
     .layer_norm = cpu_layer_norm,
     .act = cpu_act,
     .geglu = cpu_geglu,

@@ -24,6 +24,9 @@ static inline float *sd_f32(sd_tensor t) { return (float *)t.data; }
 /* At least `bytes` of SD_ALIGN-aligned scratch, contents undefined; NULL (and r->err set) when there is none. */
 void *sd_scratch(sd_run *r, size_t bytes);
 
+/* The height of the picture of which x [N,H,W,I] has all rows or some. */
+static inline int64_t sd_conv_height(const int64_t x[4], sd_conv c) { return c.rows.height ? c.rows.height : x[1]; }
+
 /* How sd_backend_cpu computes a convolution of x [N,H,W,I] and w [O,I,kh,kw]: it depends on their shapes without N. */
 typedef enum sd_conv_kind {
     SD_CONV_LINEAR, SD_CONV_UNFOLD, SD_CONV_WINOGRAD, SD_CONV_WINOGRAD_ENLARGED
@@ -81,9 +84,8 @@ const float *sd_cpu_f32(sd_run *r, const sd_tensor *w, float *room);
 /* ops_cpu_attention.c: attention with a running softmax, for kernels that have panels */
 void sd_attention_tiles(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal);
 
-/* ops_cpu_winograd.c: 3x3 convolution with stride 1 and padding 1 by a minimal algorithm. If y is twice the size of x,
- * it is that of x enlarged. */
+/* ops_cpu_winograd.c: 3x3 convolution with stride 1 and padding 1 by a minimal algorithm, of x or of x enlarged. */
 void sd_winograd_conv(sd_run *r, const sd_winograd *how, sd_tensor y, sd_tensor x, const sd_tensor *w,
-                      const sd_tensor *b);
+                      const sd_tensor *b, sd_conv c);
 
 #endif

@@ -44,7 +44,8 @@ typedef struct split {
     size_t zoom;                            /* 2: tiles are of the input enlarged, which is never made */
     const float *bias;
     float *zeros;
-    size_t I, O, across, down, tiles;       /* channels; tiles of one picture, across x down; tiles of the batch */
+    size_t I, O, across, down, tiles;       /* channels; tiles of one picture or band, across x down; of the batch */
+    size_t height, first, top;              /* of x's picture; the number of x's first row; rows of tiles above y */
     size_t columns, strips;                 /* of a strip; of the output's channels */
     size_t blocks;                          /* of the input's channels */
     size_t deep, wide;                      /* blocks and strips taken at a time */
@@ -72,18 +73,23 @@ static size_t strip_width(const split *p, size_t strip)
 /* The side x side pixels of a tensor [N,H,W,C], each read `zoom` times along both axes, that belong to tile number t;
  * `outside` for those beyond its edges. The first tile begins `reach` pixels up and left of the picture, the next is
  * `step` pixels on. */
-typedef struct window { sd_tensor of; size_t zoom, side, step, reach; float *outside; } window;
+typedef struct window {
+    sd_tensor of;
+    size_t zoom, side, step, reach;
+    size_t height, first, top;   /* of the picture; the number of the first row that is there; rows of tiles above */
+    float *outside;
+} window;
 
 static void tile_pixels(const split *p, size_t t, window w, float **pixel)
 {
-    size_t h = (size_t)w.of.dim[1], width = (size_t)w.of.dim[2], C = (size_t)w.of.dim[3], per = p->across * p->down;
-    size_t top = t % per / p->across * w.step, left = t % p->across * w.step;
-    float *picture = sd_f32(w.of) + t / per * h * width * C;
+    size_t rows_there = (size_t)w.of.dim[1], width = (size_t)w.of.dim[2], C = (size_t)w.of.dim[3];
+    size_t per = p->across * p->down, top = (w.top + t % per / p->across) * w.step, left = t % p->across * w.step;
+    float *picture = sd_f32(w.of) + t / per * rows_there * width * C;
     for (size_t i = 0; i < w.side; i++) {
         for (size_t j = 0; j < w.side; j++) {
             size_t y = top + i - w.reach, x = left + j - w.reach;   /* -1 wraps to a very large number */
-            *pixel++ = y < w.zoom * h && x < w.zoom * width ? picture + (y / w.zoom * width + x / w.zoom) * C
-                : w.outside;
+            bool inside = y < w.zoom * w.height && x < w.zoom * width;
+            *pixel++ = inside ? picture + ((y / w.zoom - w.first) * width + x / w.zoom) * C : w.outside;
         }
     }
 }
@@ -95,7 +101,8 @@ static void transform_input(const split *p, const part *a, size_t row)
     const float *pixel[IN * IN];
     double t = sd_profile_time(p->r);
     size_t ahead = p->how->step / p->zoom * p->I;   /* to the next tile's */
-    tile_pixels(p, a->first + row, (window){p->x, p->zoom, IN, p->how->step, 1, p->zeros}, at);
+    tile_pixels(p, a->first + row, (window){p->x, p->zoom, IN, p->how->step, 1, p->height, p->first, p->top, p->zeros},
+                at);
     for (size_t b = a->b0; b < a->b1; b++) {
         size_t k0 = block_start(p, b), kc = block_start(p, b + 1) - k0;
         for (size_t i = 0; i < IN * IN; i++) pixel[i] = at[i] + k0;
@@ -128,7 +135,7 @@ static void transform_output(const split *p, const part *a, const float *m, size
     size_t out = p->how->out;
     float *pixel[MOST_OUT * MOST_OUT], *at[MOST_OUT * MOST_OUT];
     double t = sd_profile_time(p->r);
-    tile_pixels(p, a->first + row, (window){p->y, 1, out, out, 0, NULL}, pixel);
+    tile_pixels(p, a->first + row, (window){p->y, 1, out, out, 0, (size_t)p->y.dim[1], 0, 0, NULL}, pixel);
     for (size_t s = a->s0; s < a->s1; s++) {
         size_t o0 = s * p->columns;
         for (size_t j = 0; j < out * out; j++) at[j] = pixel[j] ? pixel[j] + o0 : NULL;
@@ -304,13 +311,16 @@ static void choose_part(split *p)
         p->piece = round_up(p->piece / 2, step);
 }
 
-static split make_split(sd_run *r, const sd_winograd *how, sd_tensor y, sd_tensor x, const sd_tensor *w)
+static split make_split(sd_run *r, const sd_winograd *how, sd_tensor y, sd_tensor x, const sd_tensor *w, sd_conv c)
 {
     const sd_cpu *cpu = sd_cpu_of(r);
     split p = {.r = r, .cpu = cpu, .how = how, .w = w, .x = x, .y = y, .I = (size_t)w->dim[1], .O = (size_t)w->dim[0]};
     p.across = div_up((size_t)y.dim[2], how->out);
     p.down = div_up((size_t)y.dim[1], how->out);
-    p.zoom = (size_t)(y.dim[1] / x.dim[1]) * how->step / how->out;
+    p.zoom = (c.enlarge ? 2 : 1) * how->step / how->out;
+    p.height = (size_t)sd_conv_height(x.dim, c);
+    p.first = (size_t)c.rows.first;
+    p.top = (size_t)c.rows.from / how->out;
     p.tiles = p.across * p.down * (size_t)x.dim[0];
     p.blocks = div_up(p.I, SDK_PANEL);
     p.columns = cpu->kern->panel_columns;
@@ -329,9 +339,9 @@ static split make_split(sd_run *r, const sd_winograd *how, sd_tensor y, sd_tenso
 }
 
 void sd_winograd_conv(sd_run *r, const sd_winograd *how, sd_tensor y, sd_tensor x, const sd_tensor *w,
-                      const sd_tensor *b)
+                      const sd_tensor *b, sd_conv c)
 {
-    split p = make_split(r, how, y, x, w);
+    split p = make_split(r, how, y, x, w, c);
     size_t threads = (size_t)p.cpu->threads, owners = p.own ? threads : 1;
     pieces cuts = {sd_scratch(r, p.v_size + owners * (p.u_size + p.m_size) + threads * p.room_size + floats(p.O)
                               + floats(p.I))};

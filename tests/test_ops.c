@@ -80,10 +80,10 @@ static double *conv_truth(sd_tensor x, const float *w, const float *bias, sd_ten
 TEST(convolution_is_the_textbook_sum)
 {
     const struct { int64_t n, h, w, ci, co, k; sd_conv c; } cases[] = {
-        {2, 9, 14, 5, 7, 3, {1, 1, 1, 1, 1, false}},  {1, 8, 8, 16, 32, 3, {2, 1, 1, 1, 1, false}},
-            {1, 7, 9, 3, 8, 3, {2, 0, 0, 1, 1, false}},
-        {2, 5, 6, 40, 9, 1, {1, 0, 0, 0, 0, false}},  {1, 1, 1, 4, 4, 3, {1, 1, 1, 1, 1, false}},
-            {1, 40, 33, 17, 33, 3, {1, 1, 1, 1, 1, false}},
+        {2, 9, 14, 5, 7, 3, {1, 1, 1, 1, 1, false, {0}}},  {1, 8, 8, 16, 32, 3, {2, 1, 1, 1, 1, false, {0}}},
+            {1, 7, 9, 3, 8, 3, {2, 0, 0, 1, 1, false, {0}}},
+        {2, 5, 6, 40, 9, 1, {1, 0, 0, 0, 0, false, {0}}},  {1, 1, 1, 4, 4, 3, {1, 1, 1, 1, 1, false, {0}}},
+            {1, 40, 33, 17, 33, 3, {1, 1, 1, 1, 1, false, {0}}},
     };
     for (int k = 0; k < PROVIDERS; k++)
         for (size_t i = 0; i < SD_COUNT(cases); i++) {
@@ -116,10 +116,10 @@ TEST(asymmetric_padding_differs_from_symmetric)
     float w[4 * 4 * 9];
     fill(w, SD_COUNT(w));
     sd_tensor tw = {.nd = 4, .dim = {4, 4, 3, 3}, .data = w};
-    sd_tensor right = sd_conv2d(&b.run, x, &tw, NULL, (sd_conv){2, 0, 0, 1, 1, false}),
-        wrong = sd_conv2d(&b.run, x, &tw, NULL, (sd_conv){2, 1, 1, 1, 1, false});
+    sd_tensor right = sd_conv2d(&b.run, x, &tw, NULL, (sd_conv){2, 0, 0, 1, 1, false, {0}}),
+        wrong = sd_conv2d(&b.run, x, &tw, NULL, (sd_conv){2, 1, 1, 1, 1, false, {0}});
     assert_int_equal(right.dim[1], wrong.dim[1]);
-    double *truth = conv_truth(x, w, NULL, right, 3, 3, (sd_conv){2, 0, 0, 1, 1, false});
+    double *truth = conv_truth(x, w, NULL, right, 3, 3, (sd_conv){2, 0, 0, 1, 1, false, {0}});
     assert_true(rel_l2(sd_f32(right), truth, (size_t)sd_numel(&right)) < bound(1));
     assert_true(rel_l2(sd_f32(wrong), truth, (size_t)sd_numel(&right)) > 0.1);
     free(truth);
@@ -399,7 +399,7 @@ TEST(bits_do_not_depend_on_the_number_of_threads)
         sd_tensor h = sd_group_norm(&b.run, x, &g, &g, 4, 1e-5, true);
         sd_tensor tokens = sd_view3(&b.run, h, 2, 23 * 29, C);
         h = sd_view4(&b.run, sd_attention(&b.run, tokens, tokens, tokens, 5, false), 2, 23, 29, C);
-        h = sd_conv2d(&b.run, h, &tw, NULL, (sd_conv){1, 1, 1, 1, 1, false});
+        h = sd_conv2d(&b.run, h, &tw, NULL, (sd_conv){1, 1, 1, 1, 1, false, {0}});
         assert_int_equal(b.err.status, SD_OK);
         if (i == 0) memcpy(first, h.data, sizeof first);
         else assert_memory_equal(first, h.data, sizeof first);
@@ -428,7 +428,7 @@ TEST(products_do_not_depend_on_threads_or_company)
                 size_t skip = alone < 0 ? 0 : (size_t)alone, pictures = alone < 0 ? N : 1;
                 memcpy(x.data, in + skip * H * W * C, pictures * H * W * C * sizeof *in);
                 sd_tensor y = sd_linear(&b.run, x, &matrix, NULL),
-                    z = sd_conv2d(&b.run, x, &kernel, NULL, (sd_conv){2, 1, 1, 1, 1, false});
+                    z = sd_conv2d(&b.run, x, &kernel, NULL, (sd_conv){2, 1, 1, 1, 1, false, {0}});
                 assert_int_equal(b.err.status, SD_OK);
                 assert_int_equal(sd_numel(&z), (int64_t)pictures * HALF * O);
                 if (i == 0) {
@@ -448,7 +448,7 @@ TEST(wrong_shapes_are_named)
     sd_error err = {0};
     sd_run r = {.err = &err, .be = &sd_backend_null, .step = "mid_block.resnets.0"};
     sd_tensor x = sd_new4(&r, 1, 4, 4, 8), w = {.nd = 4, .dim = {8, 9, 3, 3}, .name = "conv1.weight"};
-    sd_conv2d(&r, x, &w, NULL, (sd_conv){1, 1, 1, 1, 1, false});
+    sd_conv2d(&r, x, &w, NULL, (sd_conv){1, 1, 1, 1, 1, false, {0}});
     assert_int_equal(err.status, SD_ERR_SHAPE);
     assert_string_equal(err.text,
                         "mid_block.resnets.0: conv2d expects a weight [O,8,kh,kw], found [8,9,3,3] in conv1.weight");
@@ -474,7 +474,7 @@ TEST(wrong_shapes_are_named)
         case 7: sd_layer_norm(&r, x, &g, &g, 1e-5); break;
         case 8: sd_upsample(&r, t, 2, 2); break;
         case 9: sd_add_channels_(&r, x, t); break;
-        case 10: w.dim[1] = 8; w.dim[2] = 9; sd_conv2d(&r, x, &w, NULL, (sd_conv){1, 1, 1, 1, 1, false}); break;
+        case 10: w.dim[1] = 8; w.dim[2] = 9; sd_conv2d(&r, x, &w, NULL, (sd_conv){1, 1, 1, 1, 1, false, {0}}); break;
         default: sd_embed(&r, &id, 1, 9, &m, &m); break;
         }
         assert_int_equal(err.status, SD_ERR_SHAPE);
@@ -502,7 +502,7 @@ TEST(the_null_backend_knows_memory_and_work_exactly)
         sd_tensor x = sd_new4(runs[i], 1, 10, 10, C);
         if (x.data) fill(sd_f32(x), 1600);
         size_t mark = sd_mark(runs[i]);
-        sd_tensor y = sd_silu(runs[i], sd_conv2d(runs[i], x, &tw, NULL, (sd_conv){1, 1, 1, 1, 1, false}));
+        sd_tensor y = sd_silu(runs[i], sd_conv2d(runs[i], x, &tw, NULL, (sd_conv){1, 1, 1, 1, 1, false, {0}}));
         y = sd_move_down(runs[i], mark, y);
         assert_true(!y.data || (unsigned char *)y.data == (unsigned char *)x.data + 1600 * 4);
         assert_int_equal(runs[i]->arena.peak, 3 * 1600 * 4);

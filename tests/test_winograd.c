@@ -21,7 +21,7 @@ static void gaussian(float *x, size_t n)
 }
 
 static const char *const tables[] = {"scalar", "sse2", "avx2", "avx512", "neon"};
-static const sd_conv conv3 = {1, 1, 1, 1, 1, false};
+static const sd_conv conv3 = {1, 1, 1, 1, 1, false, {0}};
 
 typedef struct layer { int64_t n, h, w, i, o, zoom; } layer;   /* zoom 2: of the picture enlarged to twice its size */
 typedef struct numbers { float *x, *w, *bias; } numbers;
@@ -334,20 +334,20 @@ TEST(the_choice_follows_the_shape)
     const sd_kern *k = sd_kern_select(NULL);
     if (!k->winograd) return;
     const struct { int64_t h, w, i, o, side; sd_conv c; sd_conv_kind how; } cases[] = {
-        {64, 64, 320, 320, 3, {1, 1, 1, 1, 1, false}, SD_CONV_WINOGRAD},
-            {16, 16, 2560, 1280, 3, {1, 1, 1, 1, 1, false}, SD_CONV_WINOGRAD},
-        {64, 64, 320, 320, 3, {2, 1, 1, 1, 1, false}, SD_CONV_UNFOLD},
-            {512, 512, 128, 128, 3, {1, 1, 1, 1, 1, false}, SD_CONV_WINOGRAD},
-        {64, 64, 4, 320, 3, {1, 1, 1, 1, 1, false}, SD_CONV_UNFOLD},
-            {512, 512, 128, 3, 3, {1, 1, 1, 1, 1, false}, SD_CONV_WINOGRAD},
-        {64, 64, 320, 320, 3, {1, 0, 0, 1, 1, false}, SD_CONV_UNFOLD},
-            {64, 64, 320, 320, 1, {1, 0, 0, 0, 0, false}, SD_CONV_LINEAR},
-        {4, 4, 1280, 1280, 3, {1, 1, 1, 1, 1, false}, SD_CONV_UNFOLD},
-        {256, 256, 256, 256, 3, {1, 1, 1, 1, 1, true}, SD_CONV_WINOGRAD_ENLARGED},
-        {32, 32, 640, 640, 3, {1, 1, 1, 1, 1, true}, SD_CONV_WINOGRAD_ENLARGED},
-        {16, 16, 1280, 1280, 3, {1, 1, 1, 1, 1, true}, SD_CONV_WINOGRAD_ENLARGED},
-        {8, 8, 1280, 1280, 3, {1, 1, 1, 1, 1, true}, SD_CONV_WINOGRAD},
-        {2, 2, 1280, 1280, 3, {1, 1, 1, 1, 1, true}, SD_CONV_UNFOLD},
+        {64, 64, 320, 320, 3, {1, 1, 1, 1, 1, false, {0}}, SD_CONV_WINOGRAD},
+            {16, 16, 2560, 1280, 3, {1, 1, 1, 1, 1, false, {0}}, SD_CONV_WINOGRAD},
+        {64, 64, 320, 320, 3, {2, 1, 1, 1, 1, false, {0}}, SD_CONV_UNFOLD},
+            {512, 512, 128, 128, 3, {1, 1, 1, 1, 1, false, {0}}, SD_CONV_WINOGRAD},
+        {64, 64, 4, 320, 3, {1, 1, 1, 1, 1, false, {0}}, SD_CONV_UNFOLD},
+            {512, 512, 128, 3, 3, {1, 1, 1, 1, 1, false, {0}}, SD_CONV_WINOGRAD},
+        {64, 64, 320, 320, 3, {1, 0, 0, 1, 1, false, {0}}, SD_CONV_UNFOLD},
+            {64, 64, 320, 320, 1, {1, 0, 0, 0, 0, false, {0}}, SD_CONV_LINEAR},
+        {4, 4, 1280, 1280, 3, {1, 1, 1, 1, 1, false, {0}}, SD_CONV_UNFOLD},
+        {256, 256, 256, 256, 3, {1, 1, 1, 1, 1, true, {0}}, SD_CONV_WINOGRAD_ENLARGED},
+        {32, 32, 640, 640, 3, {1, 1, 1, 1, 1, true, {0}}, SD_CONV_WINOGRAD_ENLARGED},
+        {16, 16, 1280, 1280, 3, {1, 1, 1, 1, 1, true, {0}}, SD_CONV_WINOGRAD_ENLARGED},
+        {8, 8, 1280, 1280, 3, {1, 1, 1, 1, 1, true, {0}}, SD_CONV_WINOGRAD},
+        {2, 2, 1280, 1280, 3, {1, 1, 1, 1, 1, true, {0}}, SD_CONV_UNFOLD},
     };
     for (size_t i = 0; i < SD_COUNT(cases); i++) {
         int64_t x[4] = {1, cases[i].h, cases[i].w, cases[i].i},
