@@ -32,6 +32,7 @@ typedef struct settings {
     int batch_count, threads, precise;
     const char *residency, *gemm;
     double max_memory;             /* GB; 0: what the system has free */
+    double vae_memory;             /* GB; 0: as above */
     int quiet, verbose, timings, profile;   /* timings, profile: 1 as text, 2 as JSON */
     int explain_seed;
     int version, help;
@@ -82,7 +83,11 @@ enum { PREVIEW_NONE = 2, PREVIEW_PROJ, PREVIEW_VAE, PREVIEW_TAESD, PREVIEW_TAE }
 
 #define MEMORY_OPTION {CLI_NUMBER, 0, "max-memory", AT(max_memory), 0, 1e6, "GB", \
                        "refuses a run that needs more (default: what the system\n" \
-                       "has free)"}
+                       "has free)"}, \
+                      {CLI_NUMBER, 0, "vae-memory", AT(vae_memory), 0, 1e6, "GB", \
+                       "working memory of the VAE, about: large pictures are\n" \
+                       "then computed in bands, the same bits in more time\n" \
+                       "(default: in bands if memory would not suffice)"}
 #define RESIDENCY_OPTION {CLI_TEXT, 0, "residency", AT(residency), 0, 0, "HOW", \
                           "where weights are: map: in mapped files (default); stream:\n" \
                           "there too, and out of memory after use; ram: read at once"}

@@ -80,6 +80,7 @@ int open_model(const settings *s, const char *argv0, unsigned parts, view *v)
     if (s->threads > 0) o.threads = s->threads;
     o.precise = s->precise;
     o.memory = (uint64_t)(1e9 * s->max_memory);
+    o.vae_memory = (uint64_t)(1e9 * s->vae_memory);
     if (read_words(s, &o)) return CLI_USAGE;
     o.log = show_line;
     o.user = v;

@@ -206,6 +206,7 @@ sd_status sd_run_pipeline(sd_ctx *c, const sd_params *params, sd_image *images, 
     }
     sd_use_refiner(c, false);
     sd_trace_prefix(&c->run, "%s", "");
+    c->beside = 0;
     sd_drawing_free(&part[0]);
     sd_drawing_free(&part[1]);
     return c->err.status;

@@ -18,6 +18,9 @@ struct sd_ctx {
     sd_run run;
     sd_cpu cpu;                  /* what run.device points to */
     bool previewing;             /* a TAESD decodes between two steps: the UNet's weights stay in memory */
+    uint64_t vae_memory;         /* sd_options.vae_memory */
+    double beside;               /* bytes that a run takes besides the working memory of its stages */
+    bool preparing;              /* ... and has not taken yet */
     bool rehearsing;             /* stages run only with the null backend: names and shapes, no numbers */
 
     void (*progress)(void *user, const sd_progress *p);
@@ -79,8 +82,9 @@ bool sd_run_is_open_ended(sd_ctx *c, const sd_params *params);
 sd_status sd_rehearse(sd_ctx *c, const sd_params *p, const char *filter, void (*fn)(void *, const sd_traced *),
                       void *user);
 
-/* Bytes of working memory of the largest stage, for `batch` UNet samples and `pictures` pictures at once. */
-double sd_stages_memory(sd_ctx *c, int batch, int pictures, int h, int w);
+/* Bytes of working memory of the largest stage, for `batch` UNet samples and `pictures` pictures at once. What the run
+ * takes besides is not the VAE's. */
+double sd_stages_memory(sd_ctx *c, int batch, int pictures, int h, int w, double beside);
 
 /* ---- pipeline_check.c: SD_ERR_ARG and a sentence that begins with `what`, unless ... */
 sd_status sd_check_not_null(sd_ctx *c, const char *what, const void *p);                          /* p is not NULL */

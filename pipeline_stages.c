@@ -1,5 +1,6 @@
 /* pipeline_stages.c - floor 6: the text encoder, the UNet and the VAE one by one: their working memory, their runs, and
  * what sd.h offers of them. */
+#include "bands.h"
 #include "cond.h"
 #include "profile.h"
 
@@ -86,6 +87,9 @@ typedef struct picture_input {
     const float *in, *timesteps;
     const sd_cond *cond;
     float *out;
+    const sd_vae *vae;               /* that encodes or */
+    bool decodes;
+    sd_bands bands;                  /* its plan */
 } picture_input;
 
 static sd_tensor input_of(sd_run *r, const picture_input *j)
@@ -105,39 +109,128 @@ static void unet_body(sd_run *r, const sd_ctx *c, void *input)
 sd_status sd_run_unet(sd_ctx *c, int batch, int h, int w, const float *latents, const float *timesteps,
                       const sd_cond *cond, float *out)
 {
-    picture_input j = {batch, h, w, c->model.unet->cfg.in_channels, latents, timesteps, cond, out};
+    picture_input j = {.n = batch, .h = h, .w = w, .channels = c->model.unet->cfg.in_channels, .in = latents,
+                       .timesteps = timesteps, .cond = cond, .out = out};
     if (run_stage(c, SD_STAGE_UNET, unet_body, &j, module_of(c, SD_PART_UNET))) return c->err.status;
     size_t pixels = (size_t)batch * (size_t)h * (size_t)w;
     return sd_check_result(c, "the UNet's result", out, pixels * (size_t)c->model.unet->cfg.out_channels,
                            module_of(c, SD_PART_UNET), latents, pixels * (size_t)c->model.unet->cfg.in_channels);
 }
 
-static void decode_body(sd_run *r, const sd_ctx *c, void *input)
+/* ---- the VAE: whole, or in bands if its working space would be too large. With a trace it is whole: the traced
+ * tensors are. Bands change no bit. */
+
+/* Bytes that its working space may take; beside it, the call takes so many more, which it may have taken already. */
+static size_t vae_room(const sd_ctx *c, double beside)
+{
+    if (c->rehearsing || sd_traces(&c->run)) return SIZE_MAX;
+    if (c->vae_memory) return (size_t)c->vae_memory;
+    double room = c->halt.memory ? (double)c->halt.memory - beside
+        : (double)sd_memory_left() + (double)c->run.arena.size - (c->preparing ? beside : 0);
+    return room < 0 ? 0 : room < (double)SIZE_MAX ? (size_t)room : SIZE_MAX;
+}
+
+static const sd_net *net_of(const picture_input *j) { return j->decodes ? &j->vae->decoder : &j->vae->encoder; }
+
+static void vae_body(sd_run *r, const sd_ctx *c, void *input)
 {
     picture_input *j = input;
-    sd_tensor y = sd_vae_decoder(r, c->model.vae, input_of(r, j));
+    (void)c;
+    sd_tensor x = input_of(r, j);
+    sd_tensor y = j->bands.piece ? sd_bands_forward(r, net_of(j), &j->bands, x)
+        : j->decodes ? sd_vae_decoder(r, j->vae, x) : sd_vae_encoder(r, j->vae, x);
     sd_download_channels_first(r, y, j->out);
+}
+
+/* The input's plan. Several pictures are computed together if that fits whole, else one by one: then j->n becomes 1. */
+static void plan_vae(sd_ctx *c, picture_input *j, size_t room)
+{
+    const int64_t dim[] = {1, j->h, j->w, j->channels};
+    j->bands.bytes = rehearse(c, vae_body, j);
+    if (j->bands.bytes <= room || c->err.status) return;
+    if (j->n > 1) {
+        j->n = 1;
+        j->bands.bytes = rehearse(c, vae_body, j);
+    }
+    if (!j->vae->cfg.tiny) sd_bands_plan(&j->bands, &c->run, net_of(j), dim, room, &c->err);
+}
+
+typedef struct percent { sd_ctx *c; int done; double since; } percent;
+
+static void report_percent(void *user, double share)
+{
+    percent *p = user;
+    int done = (int)(100 * share);
+    if (done <= p->done || done >= 100) return;
+    double now = sd_now();
+    sd_report(p->c, "vae", done, 100, now - p->since);
+    p->done = done;
+    p->since = now;
+}
+
+static void describe_bands(sd_ctx *c, sd_stage stage, const sd_bands *b)
+{
+    double times = b->piece ? b->work / b->whole : 1;
+    if (stage == SD_STAGE_DECODE) c->timings.vae_work = times;
+    if (b->piece)
+        sd_logf(&c->log, SD_LOG_DETAIL,
+                "the VAE %s in bands: %.3g GB of working memory instead of %.3g, %.2f times the multiplications",
+                stage == SD_STAGE_DECODE ? "decodes" : "encodes", (double)b->bytes / 1e9, (double)b->whole_bytes / 1e9,
+                times);
+}
+
+/* j->n pictures of j->in, `out` numbers each, to j->out. beside: see vae_room. */
+static sd_status run_vae(sd_ctx *c, sd_stage stage, picture_input *j, size_t out, double beside)
+{
+    sd_module *module = sd_model_module_of(&c->model, j->vae);
+    int batch = j->n;
+    size_t in = (size_t)j->channels * (size_t)j->h * (size_t)j->w;
+    percent p = {c, 0, sd_now()};
+    plan_vae(c, j, vae_room(c, fmax(beside, c->beside)));
+    if (!c->rehearsing && !c->err.status) describe_bands(c, stage, &j->bands);
+    if (j->bands.piece && stage == SD_STAGE_DECODE) {
+        j->bands.progress = report_percent;
+        j->bands.user = &p;
+    }
+    for (int i = 0; i < batch && !c->err.status; i += j->n) {
+        p.done = 0;
+        run_stage(c, stage, vae_body, j, module);
+        if (j->in) j->in += in * (size_t)j->n;
+        if (j->out) j->out += out * (size_t)j->n;
+    }
+    sd_bands_free(&j->bands);
+    return c->err.status;
+}
+
+/* A picture as numbers and as bytes. */
+static double picture_bytes(int batch, int h, int w) { return 3.0 * (sizeof(float) + 1) * batch * h * w; }
+
+static picture_input decoding_of(const sd_ctx *c, int batch, int h, int w, const float *latents, float *picture)
+{
+    return (picture_input){.n = batch, .h = h, .w = w, .channels = c->model.vae->cfg.latent_channels, .in = latents,
+                           .out = picture, .vae = c->model.vae, .decodes = true};
+}
+
+static picture_input encoding_of(const sd_ctx *c, int batch, int h, int w, const float *picture, float *moments)
+{
+    int scale = sd_vae_scale(&c->model.encoder->cfg);
+    return (picture_input){.n = batch, .h = h * scale, .w = w * scale, .channels = 3, .in = picture, .out = moments,
+                           .vae = c->model.encoder};
 }
 
 sd_status sd_run_decode(sd_ctx *c, int batch, int h, int w, const float *latents, float *picture)
 {
     int scale = sd_vae_scale(&c->model.vae->cfg);
-    picture_input j = {batch, h, w, c->model.vae->cfg.latent_channels, latents, NULL, NULL, picture};
-    sd_trace_prefix(&c->run, "vae.");
+    picture_input j = decoding_of(c, batch, h, w, latents, picture);
     sd_module *module = sd_model_module_of(&c->model, c->model.vae);
-    run_stage(c, SD_STAGE_DECODE, decode_body, &j, module);
+    sd_trace_prefix(&c->run, "vae.");
+    run_vae(c, SD_STAGE_DECODE, &j, 3 * (size_t)h * (size_t)w * (size_t)scale * (size_t)scale,
+            picture_bytes(batch, h * scale, w * scale));
     sd_trace_prefix(&c->run, "%s", "");
     if (c->err.status) return c->err.status;
     size_t pixels = (size_t)batch * (size_t)h * (size_t)w;
     return sd_check_result(c, "the VAE's result", picture, pixels * 3 * (size_t)scale * (size_t)scale,
                            module, latents, pixels * (size_t)c->model.vae->cfg.latent_channels);
-}
-
-static void encode_body(sd_run *r, const sd_ctx *c, void *input)
-{
-    picture_input *j = input;
-    sd_tensor y = sd_vae_encoder(r, c->model.encoder, input_of(r, j));
-    sd_download_channels_first(r, y, j->out);
 }
 
 /* A TAESD has no posterior: a picture's encoding is the mean of one without a deviation. */
@@ -155,11 +248,11 @@ sd_status sd_run_encode(sd_ctx *c, const char *prefix, int batch, int h, int w, 
     const sd_vae_config *v = &c->model.encoder->cfg;
     sd_module *module = sd_model_module_of(&c->model, c->model.encoder);
     int scale = sd_vae_scale(v);
-    picture_input j = {batch, h * scale, w * scale, 3, picture, NULL, NULL, moments};
-    sd_trace_prefix(&c->run, "%s", prefix);
-    run_stage(c, SD_STAGE_ENCODE, encode_body, &j, module);
-    sd_trace_prefix(&c->run, "%s", "");
+    picture_input j = encoding_of(c, batch, h, w, picture, moments);
     size_t half = (size_t)v->latent_channels * (size_t)h * (size_t)w;
+    sd_trace_prefix(&c->run, "%s", prefix);
+    run_vae(c, SD_STAGE_ENCODE, &j, (v->tiny ? 1 : 2) * half, picture_bytes(batch, h * scale, w * scale));
+    sd_trace_prefix(&c->run, "%s", "");
     sd_check_result(c, "the VAE's result", moments, (size_t)batch * (v->tiny ? 1 : 2) * half, module, picture,
                     (size_t)batch * 3 * (size_t)(h * scale) * (size_t)(w * scale));
     if (v->tiny) spread_encodings(moments, (size_t)batch, half);
@@ -170,24 +263,36 @@ sd_status sd_run_encode(sd_ctx *c, const char *prefix, int batch, int h, int w, 
     return c->err.status;
 }
 
-double sd_stages_memory(sd_ctx *c, int batch, int pictures, int h, int w)
+/* Working memory of the encoder or decoder. */
+static size_t vae_memory(sd_ctx *c, picture_input j, double beside)
 {
-    int scale = sd_vae_scale(&c->model.vae->cfg);
+    if (!c->err.status) plan_vae(c, &j, vae_room(c, beside));
+    size_t bytes = j.bands.bytes;
+    sd_bands_free(&j.bands);
+    return bytes;
+}
+
+/* Working memory of the VAE's larger half, while the call has taken nothing yet. */
+static double most_of_vae(sd_ctx *c, int pictures, int h, int w, double beside)
+{
+    c->preparing = true;
+    size_t decoding = vae_memory(c, decoding_of(c, pictures, h, w, NULL, NULL), beside);
+    size_t encoding = vae_memory(c, encoding_of(c, 1, h, w, NULL, NULL), beside);
+    c->preparing = false;
+    return (double)(decoding > encoding ? decoding : encoding);
+}
+
+double sd_stages_memory(sd_ctx *c, int batch, int pictures, int h, int w, double beside)
+{
     float *timesteps = calloc((size_t)batch, sizeof *timesteps);   /* the only numbers that are read */
     sd_cond cond = sd_unet_blank(&c->model.unet->cfg, batch, SD_TOKENS);
-    picture_input unet = {batch, h, w, c->model.unet->cfg.in_channels, NULL, timesteps, &cond, NULL};
-    picture_input decoding = {pictures, h, w, c->model.vae->cfg.latent_channels, NULL, NULL, NULL, NULL};
-    picture_input encoding = {1, h * scale, w * scale, 3, NULL, NULL, NULL, NULL};
-    const struct { body *fn; void *input; } stages[] = {
-        {unet_body, &unet}, {decode_body, &decoding}, {encode_body, &encoding}};
-    size_t most = 0;
+    picture_input unet = {.n = batch, .h = h, .w = w, .channels = c->model.unet->cfg.in_channels,
+                          .timesteps = timesteps, .cond = &cond};
+    double most = 0;
     if (!timesteps) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %d timesteps", batch);
-    for (size_t i = 0; i < SD_COUNT(stages) && !c->err.status; i++) {
-        size_t bytes = rehearse(c, stages[i].fn, stages[i].input);
-        if (bytes > most) most = bytes;
-    }
+    else most = (double)rehearse(c, unet_body, &unet);
     free(timesteps);
-    return (double)most;
+    return fmax(most, most_of_vae(c, pictures, h, w, beside));
 }
 
 /* ------------------------------------------------------------------------- the stages, publicly */
@@ -325,12 +430,8 @@ sd_status sd_vae_fits(sd_ctx *c, int h, int w)
 {
     if (sd_begin(c) || sd_need(c, SD_PART_VAE) || expect_size(c, 1, h, w)) return sd_end(c);
     int scale = sd_vae_scale(&c->model.vae->cfg);
-    picture_input decoding = {1, h, w, c->model.vae->cfg.latent_channels, NULL, NULL, NULL, NULL};
-    picture_input encoding = {1, h * scale, w * scale, 3, NULL, NULL, NULL, NULL};
-    double pixels = (double)h * w * scale * scale;
-    double most = fmax((double)rehearse(c, encode_body, &encoding), (double)rehearse(c, decode_body, &decoding));
+    double picture = picture_bytes(1, h * scale, w * scale), most = most_of_vae(c, 1, h, w, picture);
     if (!c->err.status)
-        sd_need_memory(&c->err, most + pixels * (3 * sizeof(float) + 3), "the VAE with a picture of %dx%d pixels",
-                       w * scale, h * scale);
+        sd_need_memory(&c->err, most + picture, "the VAE with a picture of %dx%d pixels", w * scale, h * scale);
     return sd_end(c);
 }

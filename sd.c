@@ -252,6 +252,7 @@ sd_status sd_open(sd_ctx **out, const sd_options *options)
     c->log = (sd_log){o.log, o.user};
     c->err.halt = &c->halt;
     c->halt.memory = o.memory;
+    c->vae_memory = o.vae_memory;
     c->run = (sd_run){.err = &c->err, .be = &sd_backend_cpu, .device = &c->cpu};
     c->depth = 1;
     if (!c->err.status && !open_all(c, &o)) sd_fail_if_stopped(&c->err);

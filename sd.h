@@ -149,8 +149,9 @@ typedef struct sd_options {
                              * taesd_decoder.safetensors and taesd_encoder.safetensors. Without its encoder the VAE
                              * encodes. NULL: none */
     int taesd_preview_only; /* 1: it decodes only what sd_step_picture is asked for with SD_STEP_TAESD */
-    uint64_t vae_memory;    /* bytes that the VAE may take for what it works on; its results are the same. 0: as much as
-                             * a call may take */
+    uint64_t vae_memory;    /* bytes of working memory that the VAE takes, about: what does not fit whole is computed
+                             * in bands of rows, without changing a bit, but in more time. Less than the least is the
+                             * least. 0: all that a call may take (see `memory`) */
 } sd_options;
 
 /* Fills in the defaults above: SD_PART_ALL, SD_RESIDENCY_MAP, SD_GEMM_OWN. */
@@ -210,7 +211,7 @@ SD_API sd_status sd_get_info_sized(const sd_ctx *ctx, sd_model_info *info, size_
 /* ------------------------------------------------------------------------------------ callbacks */
 
 typedef struct sd_progress {
-    const char *stage;   /* "text", "step", "vae" */
+    const char *stage;   /* "text", "step", "vae" (while that decodes in bands, per cent of each picture, too) */
     int done, total;     /* finished and planned units of this stage */
     double seconds;      /* spent in the unit that just ended */
     int steps;           /* of the run, of which some samplers make several units; 0: it has none */
@@ -523,6 +524,8 @@ typedef struct sd_timings {
     double load, text, vae_decode;   /* seconds */
     const double *steps;             /* seconds of each step of the last sd_generate */
     int n_steps;         /* evaluations; heun and others make two per step */
+    double vae_work;     /* multiplications of the last decoding as a multiple of the whole decoder's: 1, or more in
+                          * bands */
 } sd_timings;
 
 /* Draws params->batch pictures; images has room for that many. Free each with sd_image_free. Pixels are
