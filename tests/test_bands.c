@@ -114,7 +114,6 @@ static int same_by_every_plan(small *s, const sd_net *net, int64_t h, int64_t w,
         assert_int_equal(rehearsed(net, dim, &b), b.bytes);
         assert_true(b.in_bands > 0);
         plans += b.bytes != last;
-        if (getenv("SHOW")) printf("budget %zu: %zu bytes, %d pieces, %d in bands, work %.2f\n", budget, b.bytes, b.n, b.in_bands, b.work / b.whole);
         last = b.bytes;
         if (b.bytes > budget) break;   /* the least */
     }
