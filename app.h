@@ -119,6 +119,7 @@ typedef enum preview_kind { PREVIEW_BLOCKS, PREVIEW_KITTY, PREVIEW_ITERM2 } prev
 typedef struct view {
     const settings *s;
     int bar, shown;        /* shown: the cursor stands behind a bar */
+    int in_bands, done;    /* what the bar showed last: a picture that is decoded in bands, and how far it was */
     int preview;           /* pictures of steps are shown */
     int picture, pictures; /* runs of the pipeline, one after another */
     double spent;          /* seconds in steps of this picture */

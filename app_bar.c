@@ -36,7 +36,8 @@ static void say_progress(char *out, size_t size, const view *v, const sd_progres
     char which[32] = "", of[48] = "", rate[32] = "", eta[32];
     double left = each * (p->total - p->done);
     int as_steps = p->total == p->steps;
-    if (v->pictures > 1) snprintf(which, sizeof which, detail ? "picture %d/%d " : "%d/%d: ", v->picture, v->pictures);
+    if (strcmp(p->stage, "vae") == 0) snprintf(which, sizeof which, "decoding, per cent: ");
+    else if (v->pictures > 1) snprintf(which, sizeof which, detail ? "picture %d/%d " : "%d/%d: ", v->picture, v->pictures);
     if (p->steps && !as_steps && detail == 2) snprintf(of, sizeof of, " evaluations for %d steps", p->steps);
     if (detail) snprintf(rate, sizeof rate, "  %.3g s%s", each, as_steps ? "/step" : " each");
     if (left < 60) snprintf(eta, sizeof eta, "%.0f s", left);
@@ -51,11 +52,14 @@ void show_progress(void *user, const sd_progress *p)
     char text[160];
     if (interrupts) sd_cancel(context);   /* the signal may have come just before the call began */
     if (!v->bar) return;
-    if (strcmp(p->stage, "step") != 0 && strcmp(p->stage, "convert") != 0) {
+    int in_bands = strcmp(p->stage, "vae") == 0 && p->done < p->total;
+    if (strcmp(p->stage, "step") != 0 && strcmp(p->stage, "convert") != 0 && !in_bands) {
         clear_bar(v);
         return;
     }
-    if (p->done == 1) v->spent = 0;
+    if (p->done == 1 || in_bands != v->in_bands || (in_bands && p->done < v->done)) v->spent = 0;
+    v->in_bands = in_bands;
+    v->done = p->done;
     v->spent += p->seconds;
     int room = terminal_columns() - 1;   /* the last column makes some terminals begin a new line */
     for (int detail = 2; detail >= 0; detail--) {

@@ -4,7 +4,7 @@
 
 #define ARGS "what a file does not say of itself is given with --config"
 #define OTHER_KIND "it is for models of another kind"
-#define NO_TILES "the VAE decodes a picture in one piece; --residency stream takes the least memory"
+#define NO_TILES "--vae-memory decodes large pictures in bands, which change nothing"
 #define NO_LORA "no LoRA is read: merge it into the model's files first"
 #define NO_CONTROL "there is no ControlNet; -i FILE begins from a picture"
 #define NO_ADAPTER "there is no adapter for pictures; -i FILE begins from one"

@@ -51,7 +51,7 @@ static int check_draw(const settings *s, int several)
 
 /* Seconds of all pictures together, by stages. */
 typedef struct times {
-    double load, text, vae_decode, *step;
+    double load, text, vae_decode, vae_work, *step;
     int n;
 } times;
 
@@ -66,6 +66,7 @@ static int add_times(times *t)
     t->load = now.load;
     t->text += now.text;
     t->vae_decode += now.vae_decode;
+    t->vae_work = now.vae_work;
     return CLI_OK;
 }
 
@@ -84,11 +85,14 @@ static void print_times(const settings *s, const times *t)
         printf("{\"load\":%.6f,\"text\":%.6f,\"steps\":[", t->load, t->text);
         for (int i = 0; i < t->n; i++) printf("%s%.6f", i ? "," : "", t->step[i]);
         printf("],\"vae_decode\":%.6f,\"peak_rss_mb\":%.1f,", t->vae_decode, peak_rss_mb());
-        printf("\"kernels\":\"%s\",\"gemm\":\"%s\",\"threads\":%d}\n", how.kernels, how.gemm, how.threads);
+        printf("\"kernels\":\"%s\",\"gemm\":\"%s\",\"threads\":%d,\"vae_work\":%.3f}\n", how.kernels, how.gemm,
+               how.threads, t->vae_work);
     } else {
         printf("load        %9.3f s\ntext        %9.3f s\n", t->load, t->text);
         printf("steps       %9.3f s = %d evaluations x %.3f s\n", sum, t->n, t->n ? sum / t->n : 0);
-        printf("vae decode  %9.3f s\npeak memory %9.1f MB\n", t->vae_decode, peak_rss_mb());
+        printf("vae decode  %9.3f s", t->vae_decode);
+        if (t->vae_work > 1) printf(", in bands: %.2f times the multiplications", t->vae_work);
+        printf("\npeak memory %9.1f MB\n", peak_rss_mb());
         printf("kernels %s, products %s, %d threads\n", how.kernels, how.gemm, how.threads);
     }
 }

@@ -80,12 +80,15 @@ sd_status sd_step_picture(sd_ctx *c, const sd_denoised *step, int index, int how
         double x = (double)step->x0[(size_t)index * n + i];
         latents[i] = (float)(x / factor);
     }
-    c->run.trace = NULL;   /* the decoder's names belong to the finished picture */
+    void (*progress)(void *, const sd_progress *) = c->progress;
+    c->run.trace = NULL;   /* the decoder's names and its progress belong to the finished picture */
+    c->progress = NULL;
     const float (*rgb)[3] = (const float (*)[3])c->model.latent_rgb;
     if (!c->err.status && quick) quick_picture(rgb, picture, latents, pixels, step->channels);
     else if (!c->err.status && taesd) run_preview(c, step, latents, picture);
     else if (!c->err.status) sd_run_decode(c, 1, step->height, step->width, latents, picture);
     c->run.trace = trace;
+    c->progress = progress;
     if (!c->err.status)
         sd_image_from_float(image, step->width * scale, step->height * scale, picture, false, &c->err);
     free(latents);

@@ -1,5 +1,6 @@
 /* pipeline_plan.c - floor 6: the unrolled networks as text or JSON, from the same steps, tables and forward functions
  * that run them. Shapes come from the null backend, so they are always those that are computed. No weights are read. */
+#include "bands.h"
 #include "pipeline.h"
 
 #include <stdlib.h>
@@ -182,6 +183,31 @@ static void plan_unet(report *r, const sd_unet_config *c, int h, int w)
     sd_binder_free(&b);
 }
 
+/* What a network takes in bands: for a half of its memory, a quarter, and so on down to the least. */
+static void write_bands(report *r, const char *part, const sd_net *n, const int64_t x[4])
+{
+    const sd_run vectors = {.err = r->e, .be = &sd_backend_cpu, .device = &r->cpu};
+    size_t whole = r->run.arena.peak, last = 0;
+    int written = 0;
+    if (r->json) sd_text_add(r->t, ",\"%s_bands\":[", part);
+    for (size_t budget = whole / 2; budget > 0 && !r->e->status; budget /= 2) {
+        sd_bands b;
+        if (sd_bands_plan(&b, &vectors, n, x, budget, r->e)) break;
+        bool better = b.piece && b.bytes < whole && b.bytes != last;
+        double times = b.piece ? b.work / b.whole : 1;
+        if (better && r->json)
+            sd_text_add(r->t, "%s{\"bytes\":%zu,\"work\":%.3f}", written++ ? "," : "", b.bytes, times);
+        else if (better)
+            sd_text_add(r->t, "  %s in bands: %.1f MB of activations, %.2f times the multiplications\n", part,
+                        (double)b.bytes / 1e6, times);
+        last = b.bytes;
+        bool least = b.bytes > budget;
+        sd_bands_free(&b);
+        if (least) break;
+    }
+    if (r->json) sd_text_add(r->t, "]");
+}
+
 static void plan_vae(report *r, const sd_vae_config *c, int h, int w)
 {
     sd_binder b = {.err = r->e};
@@ -192,6 +218,7 @@ static void plan_vae(report *r, const sd_vae_config *c, int h, int w)
             sd_vae_decoder(&r->run, &v, sd_new4(&r->run, 1, h, w, c->latent_channels));
             head(r, "vae", &b);
             write_steps(r, "decoder", &v.decoder);
+            write_bands(r, "decoder", &v.decoder, (const int64_t[]){1, h, w, c->latent_channels});
         }
         if (r->e->status == SD_OK && begin_walk(r, &v.encoder)) {
             sd_vae_encoder(&r->run, &v, sd_new4(&r->run, 1, (int64_t)h * scale, (int64_t)w * scale, c->in_channels));
@@ -199,6 +226,8 @@ static void plan_vae(report *r, const sd_vae_config *c, int h, int w)
                 sd_text_add(r->t, ",\"encoder_flops\":%.0f,\"encoder_arena_bytes\":%zu", r->run.flops,
                             r->run.arena.peak);
             write_steps(r, "encoder", &v.encoder);
+            write_bands(r, "encoder", &v.encoder,
+                        (const int64_t[]){1, (int64_t)h * scale, (int64_t)w * scale, c->in_channels});
         }
         if (r->json) sd_text_add(r->t, "}");
     }

@@ -469,7 +469,9 @@ TEST(timings_are_json_in_the_last_line)
     char *end = strstr(line + at + used, ",\"gemm\":\"own\",\"threads\":");
     assert_non_null(end);
     int threads = 0;
-    assert_int_equal(sscanf(end, ",\"gemm\":\"own\",\"threads\":%d}%n", &threads, &used), 1);
+    double work = 0;
+    assert_int_equal(sscanf(end, ",\"gemm\":\"own\",\"threads\":%d,\"vae_work\":%lf}%n", &threads, &work, &used), 2);
+    assert_true(work == 1);   /* in no bands */
     assert_string_equal(end + used, "\n");
     assert_true(threads > 0);
     assert_true(load > 0 && text > 0 && vae > 0 && peak > 10 && peak < 100000);
