@@ -28,8 +28,9 @@ _sd()
         --gemm) COMPREPLY=($(compgen -W "own openblas" -- "$cur")); return ;;
         --residency) COMPREPLY=($(compgen -W "map stream ram" -- "$cur")); return ;;
         --max-memory) return ;;
+        --vae-memory) return ;;
         esac
-        options="--model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --ema --output --width --height --resize --seed --unscaled --threads --precise --gemm --residency --max-memory --quiet --verbose --help " ;;
+        options="--model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --ema --output --width --height --resize --seed --unscaled --threads --precise --gemm --residency --max-memory --vae-memory --quiet --verbose --help " ;;
     decode)
         case $prev in
         -m|--model) COMPREPLY=($(compgen -f -- "$cur")); return ;;
@@ -45,8 +46,9 @@ _sd()
         --gemm) COMPREPLY=($(compgen -W "own openblas" -- "$cur")); return ;;
         --residency) COMPREPLY=($(compgen -W "map stream ram" -- "$cur")); return ;;
         --max-memory) return ;;
+        --vae-memory) return ;;
         esac
-        options="--model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --ema --output --unscaled --threads --precise --gemm --residency --max-memory --quiet --verbose --help " ;;
+        options="--model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --ema --output --unscaled --threads --precise --gemm --residency --max-memory --vae-memory --quiet --verbose --help " ;;
     roundtrip)
         case $prev in
         -m|--model) COMPREPLY=($(compgen -f -- "$cur")); return ;;
@@ -65,8 +67,9 @@ _sd()
         --gemm) COMPREPLY=($(compgen -W "own openblas" -- "$cur")); return ;;
         --residency) COMPREPLY=($(compgen -W "map stream ram" -- "$cur")); return ;;
         --max-memory) return ;;
+        --vae-memory) return ;;
         esac
-        options="--model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --ema --output --width --height --resize --threads --precise --gemm --residency --max-memory --quiet --verbose --help " ;;
+        options="--model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --ema --output --width --height --resize --threads --precise --gemm --residency --max-memory --vae-memory --quiet --verbose --help " ;;
     convert)
         case $prev in
         --unet) COMPREPLY=($(compgen -f -- "$cur")); return ;;
@@ -206,6 +209,7 @@ _sd()
         --gemm) COMPREPLY=($(compgen -W "own openblas" -- "$cur")); return ;;
         --residency) COMPREPLY=($(compgen -W "map stream ram" -- "$cur")); return ;;
         --max-memory) return ;;
+        --vae-memory) return ;;
         --trace) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --trace-filter) return ;;
         --timings) COMPREPLY=($(compgen -W "json" -- "$cur")) ;;
@@ -213,7 +217,7 @@ _sd()
         --save-steps) COMPREPLY=($(compgen -d -- "$cur")); return ;;
         --preview) COMPREPLY=($(compgen -W "none proj vae taesd tae" -- "$cur")) ;;
         esac
-        options="--list --filter --help --prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --threads --precise --gemm --residency --max-memory --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
+        options="--list --filter --help --prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
     help) options="encode decode roundtrip convert show inspect tokenize plan samplers schedule trace " ;;
     version) return ;;
     *)
@@ -287,6 +291,7 @@ _sd()
         --gemm) COMPREPLY=($(compgen -W "own openblas" -- "$cur")); return ;;
         --residency) COMPREPLY=($(compgen -W "map stream ram" -- "$cur")); return ;;
         --max-memory) return ;;
+        --vae-memory) return ;;
         --trace) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --trace-filter) return ;;
         --timings) COMPREPLY=($(compgen -W "json" -- "$cur")) ;;
@@ -294,7 +299,7 @@ _sd()
         --save-steps) COMPREPLY=($(compgen -d -- "$cur")); return ;;
         --preview) COMPREPLY=($(compgen -W "none proj vae taesd tae" -- "$cur")) ;;
         esac
-        options="--prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --threads --precise --gemm --residency --max-memory --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help "
+        options="--prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help "
         [ "$COMP_CWORD" -gt 1 ] || options="help version encode decode roundtrip convert show inspect tokenize plan samplers schedule trace $options" ;;
     esac
     [ -n "$command" ] && [ "$command" != help ] && [ "${cur#-}" = "$cur" ] && COMPREPLY+=($(compgen -f -- "$cur"))

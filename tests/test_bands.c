@@ -3,6 +3,7 @@
 #include "test.h"
 #include "../bands.h"
 #include "../ops_cpu.h"
+#include "context.h"
 
 static uint32_t state = 1;
 static float rnd(void)   /* about N(0,1/3) */
@@ -149,6 +150,134 @@ static void decode_and_encode_odd(small *s)
     assert_true(same_by_every_plan(s, &s->vae.encoder, 58, 22, 3) >= 3);
 }
 
+/* ---- known mistakes: each must change the result */
+
+/* The row below a band is not there. */
+static void without_halo(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c)
+{
+    if (c.rows.height && w->dim[2] == 3 && c.rows.first + x.dim[1] < c.rows.height) {
+        size_t row = (size_t)(x.dim[2] * x.dim[3]), last = (size_t)(x.dim[1] - 1) * row;
+        float *kept = malloc(row * sizeof *kept);
+        memcpy(kept, (float *)x.data + last, row * sizeof *kept);
+        memset((float *)x.data + last, 0, row * sizeof *kept);
+        sd_backend_cpu.conv2d(r, y, x, w, b, c);
+        memcpy((float *)x.data + last, kept, row * sizeof *kept);
+        free(kept);
+    } else {
+        sd_backend_cpu.conv2d(r, y, x, w, b, c);
+    }
+}
+
+/* Only the last band is in the sums. */
+static void forgotten_sums(sd_run *r, sd_tensor sums, sd_tensor x, int64_t pixel)
+{
+    if (pixel) memset(sums.data, 0, (size_t)sd_numel(&sums) * sizeof(float));
+    sd_backend_cpu.norm_sums(r, sums, x, pixel);
+}
+
+/* The algorithm is that of a picture of the band's height. */
+static void own_algorithms(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c)
+{
+    if (c.rows.height) c.rows.height = c.rows.first + x.dim[1];
+    sd_backend_cpu.conv2d(r, y, x, w, b, c);
+}
+
+TEST(bands_that_are_wrong_have_other_bits)
+{
+    const int64_t dim[] = {1, 45, 13, 4};
+    sd_backend twin[] = {sd_backend_cpu, sd_backend_cpu, sd_backend_cpu};
+    small s;
+    size_t n, m;
+    sd_bands b;
+    twin[0].conv2d = without_halo;
+    twin[1].norm_sums = forgotten_sums;
+    twin[2].conv2d = own_algorithms;
+    small_open(&s, &usual);
+    compute_with(&s, sd_kern_select("scalar"), 1);
+    float *x = random_numbers((size_t)(dim[1] * dim[2] * dim[3])),
+        *whole = result(&s, &s.vae.decoder, dim, x, SIZE_MAX, &b, &n);
+    for (size_t i = 0; i < SD_COUNT(twin); i++) {
+        s.run.be = &twin[i];
+        float *y = result(&s, &s.vae.decoder, dim, x, 1, &b, &m);
+        assert_int_not_equal(memcmp(y, whole, n * sizeof *y), 0);
+        sd_bands_free(&b);
+        free(y);
+    }
+    s.run.be = &sd_backend_cpu;
+    free(whole);
+    free(x);
+    small_close(&s);
+}
+
+/* A difference in the last bit of such a double is mostly lost when coefficients become floats: so look at the sums. */
+TEST(sums_of_bands_are_the_bits_of_the_whole_sums)
+{
+    enum { H = 61, W = 37, C = 24, BAND = 9 };
+    small s;
+    small_open(&s, &usual);
+    compute_with(&s, sd_kern_select(NULL), 2);
+    assert_int_equal(sd_reserve(&s.run, 1 << 20, "a test"), SD_OK);
+    sd_tensor x = sd_new4(&s.run, 1, H, W, C), sums[3];
+    for (int64_t i = 0; i < sd_numel(&x); i++) ((float *)x.data)[i] = rnd();
+    for (int i = 0; i < 3; i++) sums[i] = sd_norm_sums_new(&s.run, H * W, C);
+    sd_norm_sums(&s.run, sums[0], x, 0);
+    for (int i = 1; i < 3; i++)
+        for (int at = 0; at < H; at += BAND) {
+            sd_tensor part = x;
+            part.dim[1] = at + BAND < H ? BAND : H - at;
+            part.data = (float *)x.data + (size_t)at * W * C;
+            if (i == 1) {
+                sd_norm_sums(&s.run, sums[1], part, at * W);
+                continue;
+            }
+            sd_tensor half = part;   /* the twin: the lower half first */
+            half.dim[1] = part.dim[1] / 2;
+            part.dim[1] -= half.dim[1];
+            part.data = (float *)part.data + (size_t)half.dim[1] * W * C;
+            if (!at) memset(sums[2].data, 0, (size_t)sd_numel(&sums[2]) * sizeof(float));
+            sd_norm_sums(&s.run, sums[2], part, (at + half.dim[1]) * W);
+            if (at) sd_norm_sums(&s.run, sums[2], half, at * W);
+        }
+    assert_int_equal(s.err.status, SD_OK);
+    size_t bytes = (size_t)sd_numel(&sums[0]) * sizeof(float);
+    assert_memory_equal(sums[1].data, sums[0].data, bytes);
+    assert_int_not_equal(memcmp(sums[2].data, sums[0].data, bytes), 0);
+    small_close(&s);
+}
+
+/* ---- through sd.h */
+
+static float *decoded(uint64_t room, int batch, double *work)
+{
+    enum { SIDE = 40 };
+    sd_options o;
+    sd_timings t;
+    sd_options_init(&o);
+    o.parts = SD_PART_VAE;
+    o.vae_memory = room;
+    sd_ctx *c = open_context(&o, SD_OK);
+    size_t n = (size_t)batch * 3 * 64 * SIDE * SIDE;
+    float *x = malloc((size_t)batch * 4 * SIDE * SIDE * sizeof *x), *y = malloc(n * sizeof *y);
+    sd_randn(7, x, (size_t)batch * 4 * SIDE * SIDE);
+    if (sd_vae_decode(c, batch, SIDE, SIDE, x, y)) fail_msg("%s", sd_error_text(c));
+    sd_get_timings(c, &t);
+    *work = t.vae_work;
+    free(x);
+    sd_close(c);
+    return y;
+}
+
+TEST(pictures_of_a_batch_that_is_decoded_in_bands_are_the_same)
+{
+    double whole, bands;
+    float *x = decoded(0, 2, &whole), *y = decoded(3000000, 2, &bands);
+    assert_true(whole == 1);
+    assert_true(bands > 1);
+    assert_memory_equal(x, y, 2 * 3 * 320 * 320 * sizeof *x);
+    free(x);
+    free(y);
+}
+
 TEST(every_plan_has_the_bits_of_the_whole_vae) { for_kernels(&usual, decode_and_encode); }
 TEST(odd_sizes_and_channels_have_the_same_bits_too) { for_kernels(&odd, decode_and_encode_odd); }
 
@@ -156,6 +285,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_plan_has_the_bits_of_the_whole_vae),
+        cmocka_unit_test(bands_that_are_wrong_have_other_bits),
+        cmocka_unit_test(sums_of_bands_are_the_bits_of_the_whole_sums),
+        cmocka_unit_test(pictures_of_a_batch_that_is_decoded_in_bands_are_the_same),
         cmocka_unit_test(odd_sizes_and_channels_have_the_same_bits_too),
     };
     return cmocka_run_group_tests_name("bands", tests, NULL, NULL);

@@ -52,7 +52,7 @@ TEST(options_that_mean_nothing_here_say_what_to_use)
     static const struct { const char *args[2], *word; } cases[] = {
         {{"--type", "q8_0"}, "--type q8_0 is not supported: weights"}, {{"-M", "vid_gen"}, "commands"},
         {{"--mode=convert"}, "--mode convert is not supported"}, {{"--type"}, "--type needs a value"},
-        {{"--vae-format", "flux"}, "--config"}, {{"--vae-tiling"}, "--residency stream"},
+        {{"--vae-format", "flux"}, "--config"}, {{"--vae-tiling"}, "--vae-memory"},
         {{"--lora-model-dir", "x"}, "merge it"}, {{"--control-net", "x"}, "-i FILE"}, {{"--hires"}, "-i with -W"},
         {{"--high-noise-eta", "1"}, "another kind"}, {{"--plms"}, "--sampling-method pndm"},
             {{"-r", "x"}, "-r is not supported"},

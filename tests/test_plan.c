@@ -173,7 +173,7 @@ TEST(convolutions_are_those_that_will_run)
         const int64_t x[4] = {1, h * step / zoom, w * step / zoom, i}, weight[4] = {o, i, side, side};
         sd_cpu cpu = {.kern = k};
         sd_run r = {.be = &sd_backend_cpu, .device = &cpu};
-        sd_conv_how chosen = r.be->describe(&r, x, weight, (sd_conv){step, pad, pad, pad, pad, zoom == 2});
+        sd_conv_how chosen = r.be->describe(&r, x, weight, (sd_conv){step, pad, pad, pad, pad, zoom == 2, {0}});
         if (k->winograd) assert_memory_equal(how, chosen.name, 4);
         total += count;
     }
