@@ -37,7 +37,8 @@ static void say_progress(char *out, size_t size, const view *v, const sd_progres
     double left = each * (p->total - p->done);
     int as_steps = p->total == p->steps;
     if (strcmp(p->stage, "vae") == 0) snprintf(which, sizeof which, "decoding, per cent: ");
-    else if (v->pictures > 1) snprintf(which, sizeof which, detail ? "picture %d/%d " : "%d/%d: ", v->picture, v->pictures);
+    else if (v->pictures > 1)
+        snprintf(which, sizeof which, detail ? "picture %d/%d " : "%d/%d: ", v->picture, v->pictures);
     if (p->steps && !as_steps && detail == 2) snprintf(of, sizeof of, " evaluations for %d steps", p->steps);
     if (detail) snprintf(rate, sizeof rate, "  %.3g s%s", each, as_steps ? "/step" : " each");
     if (left < 60) snprintf(eta, sizeof eta, "%.0f s", left);

@@ -62,7 +62,7 @@ typedef struct sd_chain {
     int normed[SD_CHAIN_MOST];   /* the node that is normed, before the norm */
     int norms;
     int64_t rows;                /* of the input that are taken at a time */
-    int64_t gap;                 /* bytes by which the input must lie above the result, if one is to replace the other */
+    int64_t gap;                 /* bytes by which the input must lie above a result that replaces it */
     size_t windows;              /* bytes besides the input and the result */
     double once, work;           /* multiplications of one pass over everything, and of all passes */
 } sd_chain;

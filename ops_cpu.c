@@ -178,7 +178,8 @@ sd_conv_kind sd_conv_choose(const sd_kern *k, const int64_t x[4], const int64_t 
     if (w[2] == 1 && w[3] == 1 && c.stride == 1 && !c.enlarge && padded_by(c, 0)) return SD_CONV_LINEAR;
     if (!k->winograd || w[2] != 3 || w[3] != 3 || c.stride != 1 || !padded_by(c, 1) || w[1] < 32) return SD_CONV_UNFOLD;
     double zoom = c.enlarge ? 2 : 1, o = (double)w[0];
-    conv_size s = {zoom * (double)sd_conv_height(x, c), zoom * (double)x[2], (double)w[1], o, (double)((w[0] + 7) / 8 * 8) / o};
+    conv_size s = {zoom * (double)sd_conv_height(x, c), zoom * (double)x[2], (double)w[1], o,
+                   (double)((w[0] + 7) / 8 * 8) / o};
     double plain = plain_cost(s), four = minimal_cost(s, 4, 36);
     if (c.enlarge && minimal_cost(s, 8, 100) < fmin(plain, four)) return SD_CONV_WINOGRAD_ENLARGED;
     return four < plain ? SD_CONV_WINOGRAD : SD_CONV_UNFOLD;
