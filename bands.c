@@ -169,12 +169,6 @@ void sd_bands_free(sd_bands *b)
 
 /* ------------------------------------------------------------------------------------ the forward */
 
-void sd_bands_did(const sd_run *r, sd_bands *b, double work)
-{
-    b->done += work;
-    if (b->progress && sd_has_numbers(r)) b->progress(b->user, b->done / b->work);
-}
-
 static void forward_in_bands(sd_run *r, const sd_net *n, sd_bands *b, const sd_piece *p, sd_flow *f)
 {
     sd_chain c;

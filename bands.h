@@ -33,10 +33,9 @@ void sd_bands_free(sd_bands *b);
 
 /* The network's result for x [N,H,W,C], one picture if there is a plan. It has the same bits by any plan. */
 sd_tensor sd_bands_forward(sd_run *r, const sd_net *n, sd_bands *b, sd_tensor x);
-/* So much more work is done. */
+/* ---- bands_chain.c: some steps as a chain of rows
+ * So much more work is done. */
 void sd_bands_did(const sd_run *r, sd_bands *b, double work);
-
-/* ---- bands_chain.c: some steps as a chain of rows */
 enum { SD_CHAIN_MOST = 96 };
 
 /* One tensor of a chain: a node. Node 0 is the input. */

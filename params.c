@@ -110,7 +110,7 @@ static const sd_param table[] = {
     {{"guidance_rescale", NUMBER(guidance.rescale), BETWEEN(0, 1), ON_LINE(0, "guidance-rescale", "X",
       "brings the guided prediction's standard deviation back to\nthe prompt's: 0 (default) not at all, 1 wholly"),
       .text_key = "CFG rescale phi"}, "guidance rescale", SD_WRITTEN_CHANGED, NULL},
-    {{"image_guidance_scale", NUMBER(guidance.image_scale), BETWEEN(0, 1000), DEFAULT(1.5),
+    {{"image_guidance_scale", NUMBER(guidance.image_scale), BETWEEN(0, 1000), DEFAULT(SD_DEFAULT),
       ON_LINE(0, "image-cfg-scale", "X",
       "how strongly the picture counts for a model that follows\ninstructions (default 1.5)"),
       .text_key = "Image CFG scale"}, "image guidance scale", SD_WRITTEN_CHANGED, NULL},

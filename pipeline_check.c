@@ -127,5 +127,8 @@ sd_status sd_task_check(const sd_task *t, const sd_params *p, const sd_edit *edi
     if (!t->enlarges && p->edit.noise_level != SD_DEFAULT)
         return sd_fail(e, SD_ERR_ARG, "a noise level needs a model that enlarges pictures, this one is made for %s",
                        t->name);
+    if (!sd_task_guides_by_picture(t) && p->guidance.image_scale != SD_DEFAULT)
+        return sd_fail(e, SD_ERR_ARG, "an image guidance scale needs a model that follows instructions, this one is "
+                       "made for %s", t->name);
     return check_edit(t, p, edit, e) ? e->status : check_depth(t, &p->edit, e);
 }

@@ -157,6 +157,7 @@ static sd_status resolve_edit(sd_ctx *c, const sd_params *p, sd_params *out, sd_
     c->log = log;
     const sd_task *task = sd_task_of(&c->model.unet->cfg);
     if (c->err.status || sd_task_check(task, p, edit, &c->err)) return c->err.status;
+    if (sd_task_guides_by_picture(task) && out->guidance.image_scale == SD_DEFAULT) out->guidance.image_scale = 1.5;
     return task->enlarges ? resolve_noise_level(c, &out->edit.noise_level) : SD_OK;
 }
 

@@ -71,11 +71,13 @@ bool sd_task_has(const sd_task *t, sd_plane_kind kind)
     return false;
 }
 
+bool sd_task_guides_by_picture(const sd_task *t) { return t->guided == &guided_by_both; }
+
 /* A UNet that is told the guidance scale answers as if it had been guided [Luo et al. 2023, section 4.3]. Without
  * enough guidance by the picture, diffusers' pipeline has none by the text either. */
 const sd_passes *sd_task_passes(const sd_task *t, const sd_unet_config *u, const sd_guidance_params *g)
 {
-    bool guides = g->scale > 1 && !u->time_cond_dim && (t->guided != &guided_by_both || g->image_scale >= 1);
+    bool guides = g->scale > 1 && !u->time_cond_dim && (!sd_task_guides_by_picture(t) || g->image_scale >= 1);
     return guides ? t->guided : &unguided;
 }
 

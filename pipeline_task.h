@@ -44,6 +44,8 @@ typedef struct sd_task {
 
 /* What this UNet is made for; NULL: nothing that is known. */
 const sd_task *sd_task_of(const sd_unet_config *u);
+/* Has it a guidance scale for the picture too? */
+bool sd_task_guides_by_picture(const sd_task *t);
 bool sd_task_has(const sd_task *t, sd_plane_kind kind);
 /* Channels of a plane, where latents have C. */
 int sd_plane_channels(sd_plane_kind kind, int C);

@@ -389,7 +389,7 @@ typedef struct sd_guidance_params {
     double rescale;               /* phi of [Lin et al. 2023, sec. 3.4], 0..1: brings the guided prediction's deviation
                                    * back to that of the prompt's; 0: off */
     double image_scale;           /* w_I of a UNet that follows instructions, how strongly the picture counts [Brooks
-                                   * et al. 2023, eq. 3]; below 1: no guidance; 0..1000; 1.5 */
+                                   * et al. 2023, eq. 3]; below 1: no guidance; 0..1000; SD_DEFAULT: 1.5 */
     uint64_t reserved[15];
 } sd_guidance_params;
 

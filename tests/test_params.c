@@ -132,7 +132,7 @@ static void prepare(sd_params *p, const char *key, const sd_image *init, const s
 /* test_refiner.c and test_tasks.c have them. */
 static bool needs_another_model(const char *key)
 {
-    static const char *const keys[] = {"refiner_at", "depth_name", "noise_level"};
+    static const char *const keys[] = {"refiner_at", "depth_name", "noise_level", "image_guidance_scale"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (strcmp(key, keys[i]) == 0) return true;
     return false;
