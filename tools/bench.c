@@ -33,8 +33,9 @@ typedef struct entry {
     int64_t kernel;
 } entry;
 
-#define SAME {1, 1, 1, 1, 1, false}, 3
-#define TWICE {1, 1, 1, 1, 1, true}, 3
+#define PADDED .pad_top = 1, .pad_left = 1, .pad_bottom = 1, .pad_right = 1
+#define SAME {.stride = 1, PADDED}, 3
+#define TWICE {.stride = 1, PADDED, .enlarge = true}, 3
 static const entry entries[] = {
     {"conv 320 at 64x64", CONV, 2, 64, 320, 320, 0, SAME},
     {"conv 960 to 320 at 64x64", CONV, 2, 64, 960, 320, 0, SAME},
@@ -42,7 +43,7 @@ static const entry entries[] = {
     {"conv 1920 to 640 at 32x32", CONV, 2, 32, 1920, 640, 0, SAME},
     {"conv 1280 at 16x16", CONV, 2, 16, 1280, 1280, 0, SAME},
     {"conv 2560 to 1280 at 8x8", CONV, 2, 8, 2560, 1280, 0, SAME},
-    {"conv 320 at 64x64, stride 2", CONV, 2, 64, 320, 320, 0, {2, 1, 1, 1, 1, false}, 3},
+    {"conv 320 at 64x64, stride 2", CONV, 2, 64, 320, 320, 0, {.stride = 2, PADDED}, 3},
     {"conv 512 at 128x128", CONV, 1, 128, 512, 512, 0, SAME},
     {"conv 256 at 256x256", CONV, 1, 256, 256, 256, 0, SAME},
     {"conv 128 at 512x512", CONV, 1, 512, 128, 128, 0, SAME},
