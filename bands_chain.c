@@ -186,7 +186,7 @@ static void forget_rows(const pass *p, int i)
 void sd_bands_did(const sd_run *r, sd_bands *b, double work)
 {
     b->done += work;
-    if (b->progress && sd_has_numbers(r)) b->progress(b->user, b->done / b->work);
+    if (b->progress && sd_has_numbers(r) && sd_ok(r)) b->progress(b->user, b->done / b->work);
 }
 
 /* The next rows of the input, and of every node up to the last. */

@@ -111,7 +111,8 @@ enum {
  * are vector instructions. */
 enum {
     SD_GEMM_OWN = 0,
-    SD_GEMM_OPENBLAS        /* SD_ERR_UNSUPPORTED in a build without it */
+    SD_GEMM_OPENBLAS        /* SD_ERR_UNSUPPORTED in a build without it. Its last bits depend on the number of rows that
+                             * it is given: on the batch, and on the VAE's bands */
 };
 
 /* For every number in sd_params and sd_options: the model's or this library's default. For pointers that is NULL. */
@@ -150,8 +151,8 @@ typedef struct sd_options {
                              * encodes. NULL: none */
     int taesd_preview_only; /* 1: it decodes only what sd_step_picture is asked for with SD_STEP_TAESD */
     uint64_t vae_memory;    /* bytes of working memory that the VAE takes, about: what does not fit whole is computed
-                             * in bands of rows, without changing a bit, but in more time. Less than the least is the
-                             * least. 0: all that a call may take (see `memory`) */
+                             * in bands of rows, without changing a bit (but see SD_GEMM_OPENBLAS), in more time. Less
+                             * than the least is the least. 0: all that a call may take (see `memory`) */
 } sd_options;
 
 /* Fills in the defaults above: SD_PART_ALL, SD_RESIDENCY_MAP, SD_GEMM_OWN. */

@@ -278,6 +278,48 @@ TEST(pictures_of_a_batch_that_is_decoded_in_bands_are_the_same)
     free(y);
 }
 
+typedef struct seen { sd_ctx *ctx; int calls, last, stop_at; bool in_order; } seen;
+
+static void see_progress(void *user, const sd_progress *p)
+{
+    seen *s = user;
+    s->in_order &= strcmp(p->stage, "vae") == 0 && p->done > s->last && p->done < p->total && p->total == 100;
+    s->last = p->done;
+    if (++s->calls == s->stop_at) sd_cancel(s->ctx);
+}
+
+static void ignore(void *user, const sd_traced *t)
+{
+    (void)user;
+    (void)t;
+}
+
+TEST(a_picture_in_bands_reports_its_progress_and_can_be_cancelled_and_a_traced_one_is_whole)
+{
+    enum { SIDE = 40, N = 4 * SIDE * SIDE };
+    sd_options o;
+    sd_timings t;
+    sd_options_init(&o);
+    o.parts = SD_PART_VAE;
+    o.vae_memory = 1;   /* the least */
+    seen s = {.ctx = open_context(&o, SD_OK), .in_order = true};
+    float *x = random_numbers(N), *y = malloc((size_t)48 * N * sizeof *y);
+    sd_set_progress(s.ctx, see_progress, &s);
+    assert_int_equal(sd_vae_decode(s.ctx, 1, SIDE, SIDE, x, y), SD_OK);
+    assert_true(s.in_order && s.calls > 20);
+    s = (seen){.ctx = s.ctx, .in_order = true, .stop_at = 3};
+    assert_int_equal(sd_vae_decode(s.ctx, 1, SIDE, SIDE, x, y), SD_ERR_CANCELLED);
+    assert_int_equal(s.calls, 3);
+    sd_set_progress(s.ctx, NULL, NULL);
+    assert_int_equal(sd_set_trace(s.ctx, NULL, ignore, NULL), SD_OK);
+    assert_int_equal(sd_vae_decode(s.ctx, 1, SIDE, SIDE, x, y), SD_OK);
+    sd_get_timings(s.ctx, &t);
+    assert_true(t.vae_work == 1);
+    sd_close(s.ctx);
+    free(x);
+    free(y);
+}
+
 TEST(every_plan_has_the_bits_of_the_whole_vae) { for_kernels(&usual, decode_and_encode); }
 TEST(odd_sizes_and_channels_have_the_same_bits_too) { for_kernels(&odd, decode_and_encode_odd); }
 
@@ -288,6 +330,7 @@ int main(void)
         cmocka_unit_test(bands_that_are_wrong_have_other_bits),
         cmocka_unit_test(sums_of_bands_are_the_bits_of_the_whole_sums),
         cmocka_unit_test(pictures_of_a_batch_that_is_decoded_in_bands_are_the_same),
+        cmocka_unit_test(a_picture_in_bands_reports_its_progress_and_can_be_cancelled_and_a_traced_one_is_whole),
         cmocka_unit_test(odd_sizes_and_channels_have_the_same_bits_too),
     };
     return cmocka_run_group_tests_name("bands", tests, NULL, NULL);
