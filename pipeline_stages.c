@@ -123,7 +123,7 @@ sd_status sd_run_unet(sd_ctx *c, int batch, int h, int w, const float *latents, 
 /* Bytes that its working space may take; beside it, the call takes so many more, which it may have taken already. */
 static size_t vae_room(const sd_ctx *c, double beside)
 {
-    if (c->rehearsing || sd_traces(&c->run)) return SIZE_MAX;
+    if (sd_traces(&c->run)) return SIZE_MAX;
     if (c->vae_memory) return (size_t)c->vae_memory;
     double room = c->halt.memory ? (double)c->halt.memory - beside
         : (double)sd_memory_left() + (double)c->run.arena.size - (c->preparing ? beside : 0);
@@ -186,8 +186,10 @@ static sd_status run_vae(sd_ctx *c, sd_stage stage, picture_input *j, size_t out
     int batch = j->n;
     size_t in = (size_t)j->channels * (size_t)j->h * (size_t)j->w;
     percent p = {c, 0, sd_now()};
-    plan_vae(c, j, vae_room(c, fmax(beside, c->beside)));
-    if (!c->rehearsing && !c->err.status) describe_bands(c, stage, &j->bands);
+    if (!c->rehearsing) {   /* whose names come once, from run_stage */
+        plan_vae(c, j, vae_room(c, fmax(beside, c->beside)));
+        if (!c->err.status) describe_bands(c, stage, &j->bands);
+    }
     if (j->bands.piece && stage == SD_STAGE_DECODE) {
         j->bands.progress = report_percent;
         j->bands.user = &p;
