@@ -351,7 +351,7 @@ static sd_status evaluate(sd_ctx *c, const sd_unet_input *in, float *out)
     const size_t n = (size_t)in->batch, pixels = n * (size_t)in->h * (size_t)in->w;
     const sd_cond cond = {.n = in->batch, .tokens = SD_TOKENS, .width = u->context_dim,
                           .context = in->encoder_hidden_states,
-                          .pooled_width = u->add_in_dim ? u->add_in_dim - plan->n_ids * u->add_time_dim : 0,
+                          .pooled_width = sd_cond_pooled_width(&c->model, plan),
                           .pooled = in->text_embeds, .n_ids = plan->n_ids, .ids = in->time_ids,
                           .labels = in->class_labels, .time_cond = in->timestep_cond};
     if (expect_size(c, in->batch, in->h, in->w)

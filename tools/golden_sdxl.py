@@ -9,7 +9,6 @@ of the run's last latents when a known mistake is made. tests/test_sdxl.c has th
 """
 import argparse
 import contextlib
-import os
 import tempfile
 
 import numpy as np
@@ -19,7 +18,6 @@ from diffusers.configuration_utils import FrozenDict
 from diffusers.models.autoencoders import vae as vae_module
 from diffusers.pipelines.stable_diffusion_xl import (pipeline_stable_diffusion_xl_img2img,
                                                      pipeline_stable_diffusion_xl_inpaint)
-from safetensors.numpy import save_file
 
 import golden_edit
 import golden_sampler
@@ -300,14 +298,8 @@ def make(config, out):
     make_golden.check_mistakes(wrong, e32)
     golden = make_golden.stored(truth, single)
     golden.update({"wrong." + k: np.array([v], np.float32) for k, v in wrong.items()})
-    path = os.path.join(out, "net_" + config)
-    with open(path + ".txt", "w", encoding="utf-8", newline="\n") as f:
-        f.write("# made by tools/golden_sdxl.py, which explains it\n")
-        make_golden.write_files(f, config)
-        make_golden.write_parts(f, config)
-    save_file(dict(sorted(golden.items())), path + ".safetensors")
-    os.chmod(path + ".safetensors", 0o644)
-    print("%d tensors, %d bytes" % (len(truth), os.path.getsize(path + ".safetensors")))
+    bytes_written = make_golden.write_network(out, config, __file__, golden)
+    print("%d tensors, %d bytes" % (len(truth), bytes_written))
 
 
 def main():

@@ -16,7 +16,6 @@ of a run, beside those of make_golden.py:
 """
 import argparse
 import contextlib
-import os
 import tempfile
 
 import numpy as np
@@ -28,7 +27,6 @@ from diffusers.models.autoencoders import vae as vae_module
 from diffusers.pipelines.stable_diffusion import (pipeline_stable_diffusion_depth2img,
                                                   pipeline_stable_diffusion_instruct_pix2pix,
                                                   pipeline_stable_diffusion_upscale)
-from safetensors.numpy import save_file
 
 import golden_edit
 import golden_sampler
@@ -534,14 +532,8 @@ def make(config, out):
     make_golden.check_mistakes(wrong, e32)
     golden = make_golden.stored(truth, single)
     golden.update({"wrong." + k: np.array([v], np.float32) for k, v in wrong.items()})
-    path = os.path.join(out, "net_" + config)
-    with open(path + ".txt", "w", encoding="utf-8", newline="\n") as f:
-        f.write("# made by tools/golden_tasks.py, which explains it\n")
-        make_golden.write_files(f, config)
-        make_golden.write_parts(f, config)
-    save_file(dict(sorted(golden.items())), path + ".safetensors")
-    os.chmod(path + ".safetensors", 0o644)
-    print("%d tensors, %d bytes" % (len(truth), os.path.getsize(path + ".safetensors")))
+    bytes_written = make_golden.write_network(out, config, __file__, golden)
+    print("%d tensors, %d bytes" % (len(truth), bytes_written))
 
 
 def main():

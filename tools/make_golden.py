@@ -345,6 +345,19 @@ def write_parts(f, config):
         write_part(f, config, part)
 
 
+def write_network(out, config, maker, golden):
+    """A small model's two files, net_CONFIG.txt and .safetensors, of a generator besides this one. Returns the bytes of
+    the second."""
+    path = os.path.join(out, "net_" + config)
+    with open(path + ".txt", "w", encoding="utf-8", newline="\n") as f:
+        f.write("# made by tools/%s, which explains it\n" % os.path.basename(maker))
+        write_files(f, config)
+        write_parts(f, config)
+    save_file(dict(sorted(golden.items())), path + ".safetensors")
+    os.chmod(path + ".safetensors", 0o644)
+    return os.path.getsize(path + ".safetensors")
+
+
 def write_input(f, name, gain, shape):
     f.write("input %s %s 0 %s\n" % (name, number(gain), " ".join(map(str, shape))))
 
