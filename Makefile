@@ -36,7 +36,8 @@ else
 # instruction set.
 TEMPLATES := kernels_simd.c kernels_precise.c kernels_winograd.c
 APP_SRC := main.c $(sort $(wildcard app_*.c))
-LIB_SRC := $(filter-out $(APP_SRC) $(TEMPLATES),$(sort $(wildcard *.c)))
+OPENCL_SRC := $(sort $(wildcard ops_opencl*.c))
+LIB_SRC := $(filter-out $(APP_SRC) $(TEMPLATES) $(if $(filter 1,$(OPENCL)),,$(OPENCL_SRC)),$(sort $(wildcard *.c)))
 TEST_SRC := $(sort $(wildcard tests/test_*.c))
 FUZZ_SRC := $(sort $(wildcard tests/fuzz_*.c))
 HELPER_SRC := $(filter-out $(TEST_SRC) $(FUZZ_SRC) tests/fuzz.c,$(sort $(wildcard tests/*.c)))
@@ -49,10 +50,7 @@ ifeq ($(filter openblas none,$(BLAS)),)
 $(error BLAS must be openblas or none, not "$(BLAS)")
 endif
 one_or_zero = $(if $(filter 0 1,$($(1))),,$(error $(1) must be 1 or 0, not "$($(1))"))
-$(foreach s,OPENMP PNG JPEG UTF8PROC ZLIB,$(call one_or_zero,$(s)))
-ifneq ($(OPENCL),0)
-$(error OPENCL must be 0: this version has no OpenCL backend)
-endif
+$(foreach s,OPENMP PNG JPEG UTF8PROC ZLIB OPENCL,$(call one_or_zero,$(s)))
 
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion $(if $(WERROR),-Werror)
 # No fused or reassociated arithmetic: a result must not depend on the compiler. That libm leaves errno alone changes no value.
@@ -106,7 +104,12 @@ DEFS += -DSD_WITH_ZLIB=1 $(call cflags,zlib)
 ZLIB_LIBS := $(call libs,zlib,-lz)
 NEEDS += $(call need,zlib.h,ZLIB=0,$(ZLIB_LIBS))
 endif
-LIBS += $(BLAS_LIBS) $(PNG_LIBS) $(JPEG_LIBS) $(UTF8PROC_LIBS) $(ZLIB_LIBS)
+ifeq ($(OPENCL),1)
+DEFS += -DSD_WITH_OPENCL=1 $(call cflags,OpenCL)
+OPENCL_LIBS := $(call libs,OpenCL,$(if $(filter Darwin,$(shell uname -s)),-framework OpenCL,-lOpenCL))
+NEEDS += $(call need,CL/cl.h,OPENCL=0,$(OPENCL_LIBS))
+endif
+LIBS += $(BLAS_LIBS) $(PNG_LIBS) $(JPEG_LIBS) $(UTF8PROC_LIBS) $(ZLIB_LIBS) $(OPENCL_LIBS)
 ifeq ($(OPENMP),1)
 FLAGS += -fopenmp
 NEEDS += omp.h:OPENMP=0:-fopenmp
@@ -157,7 +160,7 @@ endif
 say = $(if $(V),,@echo '  $(1)' $@;)
 
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o) $(ISA:%=$(BUILD)/kernels_%.o) $(ISA:%=$(BUILD)/winograd_%.o) \
-           $(PRECISE:%=$(BUILD)/precise_%.o)
+           $(PRECISE:%=$(BUILD)/precise_%.o) $(if $(filter 1,$(OPENCL)),$(BUILD)/opencl_sources.o)
 APP_OBJ := $(APP_SRC:%.c=$(BUILD)/%.o)
 HELPERS := $(BUILD)/tests/helpers.a
 TESTS := $(TEST_SRC:%.c=$(BUILD)/%)
@@ -191,6 +194,15 @@ $(PRECISE:%=$(BUILD)/precise_%.o): $(BUILD)/precise_%.o: kernels_precise.c $(CON
 $(ISA:%=$(BUILD)/kernels_%.o): $(BUILD)/kernels_%.o: kernels_simd.c $(CONFIG)
 	@mkdir -p $(@D)
 	$(call say,CC  )$(CC) $(FLAGS) $(DEFS) $(FLAGS_$*) -MMD -MP -c -o $@ $<
+
+# The kernels of an OpenCL device are part of the program.
+OPENCL_CL := $(sort $(wildcard opencl/*.cl))
+$(BUILD)/opencl_sources.c: $(OPENCL_CL) tools/embed.sh
+	@mkdir -p $(@D)
+	@sh tools/embed.sh $(OPENCL_CL) > $@
+$(BUILD)/opencl_sources.o: EXTRA := -I.
+$(BUILD)/opencl_sources.o: $(BUILD)/opencl_sources.c $(CONFIG)
+	$(call say,CC  )$(CC) $(FLAGS) $(DEFS) $(EXTRA) -MMD -MP -c -o $@ $<
 
 # Only sd.c knows where `make install` puts the data, so that another PREFIX costs one file.
 $(BUILD)/sd.o: EXTRA := -DSD_DATADIR='"$(PREFIX)/share/sd"'
@@ -377,6 +389,6 @@ help:
 	@echo '  install    to $(PREFIX):  make install PREFIX=/usr DESTDIR=/tmp/package'
 	@echo '  uninstall, clean, help'
 	@echo 'Switches (each change rebuilds)'
-	@echo '  BLAS=openblas|none  OPENMP=1|0  PNG=1|0  JPEG=1|0  UTF8PROC=1|0  ZLIB=1|0  ISA=scalar'
+	@echo '  BLAS=openblas|none  OPENMP=1|0  PNG=1|0  JPEG=1|0  UTF8PROC=1|0  ZLIB=1|0  OPENCL=0|1  ISA=scalar'
 	@echo '  CC=gcc|clang  CFLAGS=-O3  LDFLAGS=  PREFIX=/usr/local  DESTDIR=  V=1 (show commands)'
 endif

@@ -103,6 +103,7 @@ typedef struct sd_backend {
 
 extern const sd_backend sd_backend_null;   /* ops.c */
 extern const sd_backend sd_backend_cpu;    /* ops_cpu.c */
+extern const sd_backend sd_backend_opencl; /* ops_opencl.c, in builds with OPENCL=1 */
 
 struct sd_trace;
 struct sd_profile;

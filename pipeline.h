@@ -4,7 +4,7 @@
 
 #include "image.h"
 #include "model.h"
-#include "ops_cpu.h"
+#include "device.h"
 
 struct sd_ctx {
     sd_error err;

@@ -212,7 +212,7 @@ static sd_status open_all(sd_ctx *c, const sd_options *o)
                        "no model given, and the default model is neither in weights/tiny nor in %s/tiny", SD_DATADIR);
     if (o->threads != SD_DEFAULT && (o->threads < 1 || o->threads > 1024))
         return sd_fail(&c->err, SD_ERR_ARG, "threads must be 1 to 1024, not %d", o->threads);
-    if (choose_kernels(c, o)) return c->err.status;
+    if (choose_kernels(c, o) || sd_device_open(&c->run, &c->cpu, NULL, "", &c->log)) return c->err.status;
     char merges[4096];
     const sd_model_request q = {.path = o->model ? o->model : path, .options = o, .merges = find_merges(merges),
                                 .log = &c->log};
@@ -266,7 +266,7 @@ void sd_close(sd_ctx *c)
     if (!c) return;
     sd_trace_abort(c->run.trace);
     free(c->run.profile);
-    sd_run_free(&c->run);
+    sd_device_close(&c->run);
     sd_model_close(&c->model);
     sd_model_close(&c->refiner);
     free(c->step_seconds);

@@ -72,7 +72,8 @@ typedef enum sd_status {
     SD_ERR_UNSUPPORTED, /* valid, but this build cannot do it */
     SD_ERR_MEMORY,      /* out of memory */
     SD_ERR_NUMERIC,     /* NaN or infinity in weights or results */
-    SD_ERR_CANCELLED    /* sd_cancel was called */
+    SD_ERR_CANCELLED,   /* sd_cancel was called */
+    SD_ERR_DEVICE       /* a device that computes for the CPU: its driver failed, or it computes wrongly */
 } sd_status;
 
 /* The name of a status, for example "shape". Never NULL. */

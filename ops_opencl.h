@@ -1,0 +1,164 @@
+/* ops_opencl.h - floor 2: what the files of the OpenCL backend share.
+ *
+ * The backend asks for OpenCL 1.2 and for nothing that 3.0 has made optional: no sub-groups, no 16-bit arithmetic, no
+ * doubles. Kernels are in opencl/: common.cl comes before each of the other files. Two kinds of device are told apart
+ * (struct sd_cl, `cpu`): on a CPU a work-group is one work-item, which calculates in vectors; elsewhere a work-group
+ * has many, which share local memory.
+ *
+ * Rules for kernels: global sizes are multiples of local ones; no return before a barrier, and no barrier in a branch
+ * that a part of the group takes; the number of a group is GROUP(d) of common.cl and not get_group_id(d), because a
+ * launch may be cut into pieces; sums are in float, over at most 256 terms at a time, in an order that depends on
+ * shapes alone, without N. */
+#ifndef SD_OPS_OPENCL_H
+#define SD_OPS_OPENCL_H
+
+#define CL_TARGET_OPENCL_VERSION 120
+#include <CL/cl.h>
+
+#include "profile.h"
+
+/* A packed matrix is cut into strips of so many output channels: [O / STRIP][K][STRIP], zeros after the last channel.
+ * K counts (ky, kx, i): kh kw I numbers. */
+enum { SD_CL_STRIP = 32 };
+
+/* How the numbers of a weight stand in the device's memory. Kernels are built with -DWEIGHT=0, 1 or 2. */
+typedef enum sd_cl_type { SD_CL_FLOAT, SD_CL_HALF, SD_CL_BFLOAT } sd_cl_type;
+
+typedef struct sd_cl_block { uintptr_t address; size_t bytes, part; cl_mem *buffer; int buffers; } sd_cl_block;
+
+struct sd_cl_program;
+struct sd_cl_weight;
+
+/* What run->device points to. */
+typedef struct sd_cl {
+    cl_platform_id platform;
+    cl_device_id device;
+    cl_context context;
+    cl_command_queue queue;             /* in order */
+    char name[128], platform_name[128], platform_version[128], driver[64];
+    bool cpu;
+    size_t units;                       /* compute units */
+    size_t most_group, local_memory;    /* work-items of a group; bytes that it shares */
+    uint64_t memory, most;              /* bytes of the device; of one buffer, at most 2^31 floats */
+    char cache[4096];                   /* directory of built programs and measured choices; "": none */
+    const sd_kern *kern;                /* the host's kernels, which widen weights of types that no kernel reads */
+    const sd_log *log;
+
+    /* ops_opencl_memory.c */
+    sd_cl_block *block;
+    size_t blocks, block_cap;
+    uintptr_t next_address;
+    uint64_t taken;                     /* bytes of all buffers that there are now */
+    cl_mem scratch;
+    size_t scratch_size;
+    cl_mem nothing;                     /* stands for an absent bias */
+
+    /* ops_opencl_program.c */
+    struct sd_cl_program *program;
+    size_t programs, program_cap;
+
+    /* ops_opencl_weights.c */
+    struct sd_cl_weight *weight;
+    size_t weights, weight_cap;
+
+    /* ops_opencl_launch.c: how far the host may run ahead of the device */
+    double since_mark, marked, quantum, mark_time;   /* work; seconds */
+    cl_event mark;
+} sd_cl;
+
+static inline sd_cl *sd_cl_of(const sd_run *r) { return r->device; }
+
+/* ---- ops_opencl_device.c */
+/* which: "opencl", "opencl:N" or "opencl:NAME". NULL and an error that says what there is. */
+sd_cl *sd_cl_open(const char *which, const char *cache, const sd_kern *kern, const sd_log *log, sd_error *e);
+void sd_cl_close(sd_cl *cl);   /* NULL is harmless. The run's memory must have been freed */
+
+/* ---- ops_opencl_launch.c */
+/* Raises the error of a call of OpenCL that returned `code`, unless that is CL_SUCCESS: true. */
+bool sd_cl_failed(sd_run *r, cl_int code, const char *call);
+const char *sd_cl_code_name(cl_int code);   /* "CL_OUT_OF_RESOURCES" */
+
+/* A kernel and its arguments, in the order in which it has them. After an error nothing more is done.
+ *   sd_cl_call k = sd_cl_begin(r, "rows", "add", "");
+ *   sd_cl_tensor(&k, y), sd_cl_tensor(&k, x), sd_cl_int(&k, n);
+ *   sd_cl_run(&k, (size_t[]){64}, (size_t[]){groups}, work); */
+typedef struct sd_cl_call { sd_run *r; cl_kernel kernel; cl_uint arguments; } sd_cl_call;
+/* The kernel of opencl/<program>.cl, built with these options ("-DTM=8 -DTN=8") at its first use. */
+sd_cl_call sd_cl_begin(sd_run *r, const char *program, const char *kernel, const char *options);
+void sd_cl_buffer(sd_cl_call *c, cl_mem buffer, size_t at);  /* two arguments: __global float *x, uint x_at; floats */
+void sd_cl_tensor(sd_cl_call *c, sd_tensor t);               /* the same for a tensor of the device */
+void sd_cl_int(sd_cl_call *c, int64_t n);                    /* int */
+void sd_cl_float(sd_cl_call *c, double x);                   /* float */
+/* `group` work-items times `groups` along each of three dimensions. The launch is cut along its last dimension that has
+ * several groups, so that the device is never busy for long with what a cancelled call has asked for. work: about how
+ * many multiplications, or numbers read and written. */
+void sd_cl_run(sd_cl_call *c, const size_t group[3], const size_t groups[3], double work);
+void sd_cl_wait(sd_run *r);                                  /* until all is done */
+
+/* ---- ops_opencl_memory.c */
+typedef struct sd_cl_place { cl_mem buffer; size_t at; } sd_cl_place;   /* at: floats */
+sd_cl_place sd_cl_find(const sd_run *r, sd_tensor t);
+/* Working memory within an operation, kept for the next; NULL and an error if there is none. */
+cl_mem sd_cl_scratch(sd_run *r, size_t bytes);
+cl_mem sd_cl_new_buffer(sd_run *r, size_t bytes, const char *what);   /* NULL and an error; what: "the weights" */
+void sd_cl_free_buffer(sd_cl *cl, cl_mem buffer);
+void *sd_cl_alloc(sd_run *r, size_t bytes, const char *what);
+void sd_cl_release(sd_run *r, void *data);
+void sd_cl_trim(sd_run *r);
+void sd_cl_upload(sd_run *r, sd_tensor y, const float *from, bool channels_first);
+void sd_cl_download(sd_run *r, sd_tensor x, float *to, bool channels_first);
+void sd_cl_copy(sd_run *r, sd_tensor y, sd_tensor x);
+
+/* ---- ops_opencl_program.c */
+cl_kernel sd_cl_kernel(sd_run *r, const char *program, const char *kernel, const char *options);
+void sd_cl_free_programs(sd_cl *cl);
+/* opencl/<name>.cl, put into the program when that is built; NULL: there is none. */
+const char *sd_cl_source(const char *name);
+
+/* ---- ops_opencl_weights.c: a weight's copy on the device, made at its first use and found again by id and version */
+typedef struct sd_cl_matrix { cl_mem buffer; sd_cl_type type; } sd_cl_matrix;
+sd_cl_matrix sd_cl_packed(sd_run *r, const sd_tensor *w);   /* strips; buffer NULL and an error if it fails */
+cl_mem sd_cl_floats(sd_run *r, const sd_tensor *w);         /* as in the file, floats; w NULL: cl->nothing */
+void sd_cl_free_weights(sd_cl *cl);
+
+/* ---- ops_opencl_gemm.c */
+/* c[b] = a[b] w[b]^T + bias for b < batch: a [M][K], w packed strips of K rows, c [M][N]; strides in numbers from one b
+ * to the next. The bits of a row do not depend on M or batch. */
+typedef struct sd_cl_product {
+    cl_mem a, w, c, bias;      /* bias: cl->nothing if there is none */
+    size_t a_at, w_at, c_at, a_stride, w_stride, c_stride;   /* in floats */
+    sd_cl_type type;           /* of w */
+    int64_t M, N, K, batch;
+} sd_cl_product;
+void sd_cl_multiply(sd_run *r, const sd_cl_product *p);
+void sd_cl_linear(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b);
+void sd_cl_conv2d(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c);
+sd_conv_how sd_cl_describe(const sd_run *r, const int64_t x[4], const int64_t w[4], sd_conv c);
+
+/* ---- ops_opencl_winograd.c: 3x3 with stride 1 and padding 1 by F(4x4,3x3) */
+bool sd_cl_winograd_pays(const sd_cl *cl, const int64_t x[4], const int64_t w[4], sd_conv c);
+void sd_cl_winograd(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c);
+
+/* ---- ops_opencl_attention.c */
+void sd_cl_attention(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal);
+
+/* ---- ops_opencl_norm.c */
+void sd_cl_group_norm(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *g, const sd_tensor *b, int groups,
+                      double eps, bool silu);
+void sd_cl_norm_sums(sd_run *r, sd_tensor sums, sd_tensor x, int64_t pixel);
+void sd_cl_norm_scale(sd_run *r, sd_tensor scale, sd_tensor sums, const sd_tensor *g, const sd_tensor *b, int groups,
+                      double eps, int64_t pixels);
+void sd_cl_norm_apply(sd_run *r, sd_tensor y, sd_tensor x, sd_tensor scale, bool silu);
+void sd_cl_layer_norm(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *g, const sd_tensor *b, double eps);
+
+/* ---- ops_opencl_rows.c: element-wise operations, and those that move numbers */
+void sd_cl_sinusoid(sd_run *r, sd_tensor y, const float *value, bool flip, double shift);
+void sd_cl_act(sd_run *r, sd_tensor y, sd_tensor x, sd_act act);
+void sd_cl_geglu(sd_run *r, sd_tensor y, sd_tensor x);
+void sd_cl_add(sd_run *r, sd_tensor y, sd_tensor x);
+void sd_cl_add_channels(sd_run *r, sd_tensor y, sd_tensor bias);
+void sd_cl_concat(sd_run *r, sd_tensor y, sd_tensor a, sd_tensor b);
+void sd_cl_upsample(sd_run *r, sd_tensor y, sd_tensor x);
+void sd_cl_embed(sd_run *r, sd_tensor y, const int32_t *ids, const sd_tensor *token, const sd_tensor *position);
+
+#endif

@@ -1,0 +1,146 @@
+/* ops_opencl_launch.c - floor 2: kernels with their arguments, handed to the device; errors of OpenCL as sentences; how
+ * far the host may run ahead of the device. */
+#include "ops_opencl.h"
+
+/* ------------------------------------------------------------------------------------- errors */
+
+const char *sd_cl_code_name(cl_int code)
+{
+#define CODE(c) {c, #c}
+    static const struct { cl_int code; const char *name; } names[] = {
+        CODE(CL_DEVICE_NOT_FOUND), CODE(CL_DEVICE_NOT_AVAILABLE), CODE(CL_COMPILER_NOT_AVAILABLE),
+        CODE(CL_MEM_OBJECT_ALLOCATION_FAILURE), CODE(CL_OUT_OF_RESOURCES), CODE(CL_OUT_OF_HOST_MEMORY),
+        CODE(CL_PROFILING_INFO_NOT_AVAILABLE), CODE(CL_MEM_COPY_OVERLAP), CODE(CL_BUILD_PROGRAM_FAILURE),
+        CODE(CL_MAP_FAILURE), CODE(CL_MISALIGNED_SUB_BUFFER_OFFSET),
+        CODE(CL_EXEC_STATUS_ERROR_FOR_EVENTS_IN_WAIT_LIST), CODE(CL_INVALID_VALUE), CODE(CL_INVALID_DEVICE_TYPE),
+        CODE(CL_INVALID_PLATFORM), CODE(CL_INVALID_DEVICE), CODE(CL_INVALID_CONTEXT),
+        CODE(CL_INVALID_QUEUE_PROPERTIES), CODE(CL_INVALID_COMMAND_QUEUE), CODE(CL_INVALID_HOST_PTR),
+        CODE(CL_INVALID_MEM_OBJECT), CODE(CL_INVALID_BINARY), CODE(CL_INVALID_BUILD_OPTIONS), CODE(CL_INVALID_PROGRAM),
+        CODE(CL_INVALID_PROGRAM_EXECUTABLE), CODE(CL_INVALID_KERNEL_NAME), CODE(CL_INVALID_KERNEL),
+        CODE(CL_INVALID_ARG_INDEX), CODE(CL_INVALID_ARG_VALUE), CODE(CL_INVALID_ARG_SIZE), CODE(CL_INVALID_KERNEL_ARGS),
+        CODE(CL_INVALID_WORK_DIMENSION), CODE(CL_INVALID_WORK_GROUP_SIZE), CODE(CL_INVALID_WORK_ITEM_SIZE),
+        CODE(CL_INVALID_GLOBAL_OFFSET), CODE(CL_INVALID_EVENT_WAIT_LIST), CODE(CL_INVALID_EVENT),
+        CODE(CL_INVALID_OPERATION), CODE(CL_INVALID_BUFFER_SIZE), CODE(CL_INVALID_GLOBAL_WORK_SIZE),
+        {-1001, "CL_PLATFORM_NOT_FOUND_KHR"}};
+#undef CODE
+    for (size_t i = 0; i < SD_COUNT(names); i++)
+        if (names[i].code == code) return names[i].name;
+    return "an unknown error";
+}
+
+bool sd_cl_failed(sd_run *r, cl_int code, const char *call)
+{
+    if (code == CL_SUCCESS) return false;
+    bool memory = code == CL_MEM_OBJECT_ALLOCATION_FAILURE || code == CL_OUT_OF_HOST_MEMORY;
+    sd_fail(r->err, memory ? SD_ERR_MEMORY : SD_ERR_DEVICE, "%s: %s: %s failed with %s (%d)", sd_cl_of(r)->name,
+            r->step ? r->step : "input", call, sd_cl_code_name(code), (int)code);
+    return true;
+}
+
+/* ---------------------------------------------------------------------------------- arguments */
+
+sd_cl_call sd_cl_begin(sd_run *r, const char *program, const char *kernel, const char *options)
+{
+    return (sd_cl_call){.r = r, .kernel = sd_ok(r) ? sd_cl_kernel(r, program, kernel, options) : NULL};
+}
+
+static void argument(sd_cl_call *c, size_t size, const void *value)
+{
+    if (sd_ok(c->r)) sd_cl_failed(c->r, clSetKernelArg(c->kernel, c->arguments++, size, value), "clSetKernelArg");
+}
+
+void sd_cl_buffer(sd_cl_call *c, cl_mem buffer, size_t at)
+{
+    cl_uint first = (cl_uint)at;
+    argument(c, sizeof buffer, &buffer);
+    argument(c, sizeof first, &first);
+}
+
+void sd_cl_tensor(sd_cl_call *c, sd_tensor t)
+{
+    if (!sd_ok(c->r)) return;
+    sd_cl_place p = sd_cl_find(c->r, t);
+    sd_cl_buffer(c, p.buffer, p.at);
+}
+
+void sd_cl_int(sd_cl_call *c, int64_t n)
+{
+    cl_int value = (cl_int)n;
+    argument(c, sizeof value, &value);
+}
+
+void sd_cl_float(sd_cl_call *c, double x)
+{
+    cl_float value = (cl_float)x;
+    argument(c, sizeof value, &value);
+}
+
+/* ----------------------------------------------------------------------------------- launches
+ * A cancelled call has to end within a second, so the host runs at most two marks ahead of the device. Between two
+ * marks lies as much work as the device was seen to do in TURN seconds. */
+
+#define TURN 0.1                        /* seconds */
+static const double FIRST_QUANTUM = 2e7, MOST_FASTER = 4;
+
+/* Waits for the mark before the last one, and learns from it how fast the device is. */
+static void pace(sd_run *r, double work)
+{
+    sd_cl *cl = sd_cl_of(r);
+    cl_event now;
+    cl->since_mark += work;
+    if (cl->since_mark < cl->quantum || sd_cl_failed(r, clEnqueueMarkerWithWaitList(cl->queue, 0, NULL, &now),
+                                                     "clEnqueueMarkerWithWaitList"))
+        return;
+    if (sd_cl_failed(r, clFlush(cl->queue), "clFlush")) {
+        clReleaseEvent(now);
+        return;
+    }
+    if (cl->mark) {
+        sd_cl_failed(r, clWaitForEvents(1, &cl->mark), "clWaitForEvents");
+        clReleaseEvent(cl->mark);
+        double seconds = sd_now() - cl->mark_time, fits = cl->marked * TURN / (seconds > 1e-6 ? seconds : 1e-6);
+        if (fits > MOST_FASTER * cl->quantum) fits = MOST_FASTER * cl->quantum;
+        cl->quantum = fits > FIRST_QUANTUM ? fits : FIRST_QUANTUM;
+    }
+    cl->mark = now;
+    cl->marked = cl->since_mark;
+    cl->since_mark = 0;
+    cl->mark_time = sd_now();
+}
+
+static void forget_mark(sd_cl *cl)
+{
+    if (cl->mark) clReleaseEvent(cl->mark);
+    cl->mark = NULL;
+    cl->since_mark = 0;
+}
+
+void sd_cl_wait(sd_run *r)
+{
+    sd_cl *cl = sd_cl_of(r);
+    sd_cl_failed(r, clFinish(cl->queue), "clFinish");
+    forget_mark(cl);
+}
+
+void sd_cl_run(sd_cl_call *c, const size_t group[3], const size_t groups[3], double work)
+{
+    sd_run *r = c->r;
+    int cut = groups[2] > 1 ? 2 : groups[1] > 1 ? 1 : 0;
+    if (!sd_ok(r)) return;
+    sd_cl *cl = sd_cl_of(r);
+    for (size_t at = 0, n; at < groups[cut]; at += n) {
+        double rest = (double)groups[cut], each = work / rest, most = cl->quantum / (each > 1 ? each : 1);
+        n = groups[cut] - at;
+        if ((double)n > most) n = most > 1 ? (size_t)most : 1;
+        size_t global[3], offset[3] = {0, 0, 0};
+        for (int d = 0; d < 3; d++) global[d] = group[d] * (d == cut ? n : groups[d]);
+        offset[cut] = at * group[cut];
+        if (sd_fail_if_stopped(r->err)
+            || sd_cl_failed(r, clEnqueueNDRangeKernel(cl->queue, c->kernel, 3, offset, global, group, 0, NULL, NULL),
+                            "clEnqueueNDRangeKernel"))
+            return;
+        pace(r, each * (double)n);
+        if (!sd_ok(r)) return;
+    }
+    if (r->profile) sd_cl_wait(r);
+}
