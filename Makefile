@@ -38,7 +38,7 @@ TEMPLATES := kernels_simd.c kernels_precise.c kernels_winograd.c
 APP_SRC := main.c $(sort $(wildcard app_*.c))
 OPENCL_SRC := $(sort $(wildcard ops_opencl*.c))
 LIB_SRC := $(filter-out $(APP_SRC) $(TEMPLATES) $(if $(filter 1,$(OPENCL)),,$(OPENCL_SRC)),$(sort $(wildcard *.c)))
-TEST_SRC := $(sort $(wildcard tests/test_*.c))
+TEST_SRC := $(filter-out $(if $(filter 1,$(OPENCL)),,tests/test_opencl%.c),$(sort $(wildcard tests/test_*.c)))
 FUZZ_SRC := $(sort $(wildcard tests/fuzz_*.c))
 HELPER_SRC := $(filter-out $(TEST_SRC) $(FUZZ_SRC) tests/fuzz.c,$(sort $(wildcard tests/*.c)))
 

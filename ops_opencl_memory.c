@@ -20,8 +20,8 @@ cl_mem sd_cl_new_buffer(sd_run *r, size_t bytes, const char *what)
         return buffer;
     }
     if (what)
-        sd_fail(r->err, SD_ERR_MEMORY, "%s has no memory for %s: %.1f MB, beside %.1f MB that are taken, of %.1f MB in all "
-                "and at most %.1f MB at once (%s)", cl->name, what, (double)bytes / 1e6, (double)cl->taken / 1e6,
+        sd_fail(r->err, SD_ERR_MEMORY, "%s has no memory for %s: %.1f MB, beside %.1f MB that are taken, of %.1f MB in "
+                "all and at most %.1f MB at once (%s)", cl->name, what, (double)bytes / 1e6, (double)cl->taken / 1e6,
                 (double)cl->memory / 1e6, (double)cl->most / 1e6, sd_cl_code_name(code));
     return NULL;
 }
