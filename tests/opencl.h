@@ -1,4 +1,4 @@
-/* opencl.h - for tests of the OpenCL backend: a run on the first device, and one of the CPU's specification beside it. */
+/* opencl.h - for tests of the OpenCL backend: a run on the first device, and one of the CPU's specification. */
 #ifndef TEST_OPENCL_H
 #define TEST_OPENCL_H
 
