@@ -56,6 +56,7 @@ typedef struct sd_cl {
     /* ops_opencl_program.c */
     struct sd_cl_program *program;
     size_t programs, program_cap;
+    bool rebuild;                       /* what the cache has of programs is not to be trusted */
 
     /* ops_opencl_weights.c */
     struct sd_cl_weight *weight;
@@ -82,16 +83,22 @@ const char *sd_cl_code_name(cl_int code);   /* "CL_OUT_OF_RESOURCES" */
  *   sd_cl_call k = sd_cl_begin(r, "rows", "add", "");
  *   sd_cl_tensor(&k, y), sd_cl_tensor(&k, x), sd_cl_int(&k, n);
  *   sd_cl_run(&k, (size_t[]){64}, (size_t[]){groups}, work); */
-typedef struct sd_cl_call { sd_run *r; cl_kernel kernel; cl_uint arguments; } sd_cl_call;
+typedef struct sd_cl_call {
+    sd_run *r;
+    const char *name;
+    cl_kernel kernel;
+    size_t most_group;
+    cl_uint arguments;
+} sd_cl_call;
 /* The kernel of opencl/<program>.cl, built with these options ("-DTM=8 -DTN=8") at its first use. */
 sd_cl_call sd_cl_begin(sd_run *r, const char *program, const char *kernel, const char *options);
 void sd_cl_buffer(sd_cl_call *c, cl_mem buffer, size_t at);  /* two arguments: __global float *x, uint x_at; floats */
 void sd_cl_tensor(sd_cl_call *c, sd_tensor t);               /* the same for a tensor of the device */
 void sd_cl_int(sd_cl_call *c, int64_t n);                    /* int */
 void sd_cl_float(sd_cl_call *c, double x);                   /* float */
-/* `group` work-items times `groups` along each of three dimensions. The launch is cut along its last dimension that has
- * several groups, so that the device is never busy for long with what a cancelled call has asked for. work: about how
- * many multiplications, or numbers read and written. */
+/* `group` work-items times `groups` along each of three dimensions. A long launch is cut into several, so that the
+ * device is never busy for long with what a cancelled call has asked for. work: about how many multiplications, or
+ * numbers read and written. */
 void sd_cl_run(sd_cl_call *c, const size_t group[3], const size_t groups[3], double work);
 void sd_cl_wait(sd_run *r);                                  /* until all is done */
 
@@ -110,8 +117,15 @@ void sd_cl_download(sd_run *r, sd_tensor x, float *to, bool channels_first);
 void sd_cl_copy(sd_run *r, sd_tensor y, sd_tensor x);
 
 /* ---- ops_opencl_program.c */
-cl_kernel sd_cl_kernel(sd_run *r, const char *program, const char *kernel, const char *options);
+/* NULL and an error if it cannot be built. most_group: how many work-items a group of this kernel may have. */
+cl_kernel sd_cl_kernel(sd_run *r, const char *program, const char *kernel, const char *options, size_t *most_group);
 void sd_cl_free_programs(sd_cl *cl);
+/* After a failed self-test. True: programs came from the cache; they are freed, and from now on everything is built
+ * from source, and kept anew. */
+bool sd_cl_distrust_cache(sd_cl *cl);
+/* <cache>/opencl/<name>; make: its directory is made if it is not there. False: there is no cache. */
+#define SD_CL_PATH 4352
+bool sd_cl_cached_path(const sd_cl *cl, const char *name, bool make, char path[SD_CL_PATH]);
 /* opencl/<name>.cl, put into the program when that is built; NULL: there is none. */
 const char *sd_cl_source(const char *name);
 

@@ -41,7 +41,9 @@ bool sd_cl_failed(sd_run *r, cl_int code, const char *call)
 
 sd_cl_call sd_cl_begin(sd_run *r, const char *program, const char *kernel, const char *options)
 {
-    return (sd_cl_call){.r = r, .kernel = sd_ok(r) ? sd_cl_kernel(r, program, kernel, options) : NULL};
+    sd_cl_call c = {.r = r, .name = kernel};
+    if (sd_ok(r)) c.kernel = sd_cl_kernel(r, program, kernel, options, &c.most_group);
+    return c;
 }
 
 static void argument(sd_cl_call *c, size_t size, const void *value)
@@ -122,25 +124,53 @@ void sd_cl_wait(sd_run *r)
     forget_mark(cl);
 }
 
+/* n: how many groups a launch has along each dimension. At most about as many as a quantum of work has, but enough to
+ * give each compute unit one. */
+static void cut(const sd_cl *cl, const size_t groups[3], double work, size_t n[3])
+{
+    double all = (double)groups[0] * (double)groups[1] * (double)groups[2], fits = cl->quantum / (work + 1) * all;
+    if (fits < (double)cl->units) fits = (double)cl->units;
+    for (int d = 0; d < 3; d++) {
+        n[d] = (double)groups[d] <= fits ? groups[d] : fits > 1 ? (size_t)fits : 1;
+        fits /= (double)groups[d];
+    }
+}
+
+/* The groups from number `at` on, `n` along each dimension. */
+static void launch(sd_cl_call *c, const size_t group[3], const size_t at[3], const size_t n[3], double work)
+{
+    size_t global[3], offset[3];
+    for (int d = 0; d < 3; d++) {
+        global[d] = group[d] * n[d];
+        offset[d] = group[d] * at[d];
+    }
+    if (sd_fail_if_stopped(c->r->err)) return;
+    cl_int code = clEnqueueNDRangeKernel(sd_cl_of(c->r)->queue, c->kernel, 3, offset, global, group, 0, NULL, NULL);
+    if (!sd_cl_failed(c->r, code, "clEnqueueNDRangeKernel")) pace(c->r, work);
+}
+
+static size_t rest(const size_t groups[3], const size_t at[3], const size_t most[3], int d)
+{
+    return groups[d] - at[d] < most[d] ? groups[d] - at[d] : most[d];
+}
+
 void sd_cl_run(sd_cl_call *c, const size_t group[3], const size_t groups[3], double work)
 {
     sd_run *r = c->r;
-    int cut = groups[2] > 1 ? 2 : groups[1] > 1 ? 1 : 0;
+    size_t most[3], at[3], items = group[0] * group[1] * group[2];
+    double each = work / ((double)groups[0] * (double)groups[1] * (double)groups[2]);
     if (!sd_ok(r)) return;
-    sd_cl *cl = sd_cl_of(r);
-    for (size_t at = 0, n; at < groups[cut]; at += n) {
-        double rest = (double)groups[cut], each = work / rest, most = cl->quantum / (each > 1 ? each : 1);
-        n = groups[cut] - at;
-        if ((double)n > most) n = most > 1 ? (size_t)most : 1;
-        size_t global[3], offset[3] = {0, 0, 0};
-        for (int d = 0; d < 3; d++) global[d] = group[d] * (d == cut ? n : groups[d]);
-        offset[cut] = at * group[cut];
-        if (sd_fail_if_stopped(r->err)
-            || sd_cl_failed(r, clEnqueueNDRangeKernel(cl->queue, c->kernel, 3, offset, global, group, 0, NULL, NULL),
-                            "clEnqueueNDRangeKernel"))
-            return;
-        pace(r, each * (double)n);
-        if (!sd_ok(r)) return;
+    if (items > c->most_group) {
+        sd_fail(r->err, SD_ERR_DEVICE, "%s: %s: groups of kernel %s have %zu work-items, and this device takes at most %zu",
+                sd_cl_of(r)->name, r->step ? r->step : "input", c->name, items, c->most_group);
+        return;
     }
-    if (r->profile) sd_cl_wait(r);
+    cut(sd_cl_of(r), groups, work, most);
+    for (at[2] = 0; at[2] < groups[2] && sd_ok(r); at[2] += most[2])
+        for (at[1] = 0; at[1] < groups[1] && sd_ok(r); at[1] += most[1])
+            for (at[0] = 0; at[0] < groups[0] && sd_ok(r); at[0] += most[0]) {
+                size_t n[3] = {rest(groups, at, most, 0), rest(groups, at, most, 1), rest(groups, at, most, 2)};
+                launch(c, group, at, n, each * (double)n[0] * (double)n[1] * (double)n[2]);
+            }
+    if (sd_ok(r) && r->profile) sd_cl_wait(r);
 }
