@@ -29,6 +29,9 @@ typedef struct sd_cl_block { uintptr_t address; size_t bytes, part; cl_mem *buff
 struct sd_cl_program;
 struct sd_cl_weight;
 
+/* A buffer that is written again and again. */
+typedef struct sd_cl_slot { cl_mem buffer; size_t bytes; cl_event written, done; } sd_cl_slot;
+
 /* What run->device points to. */
 typedef struct sd_cl {
     cl_platform_id platform;
@@ -59,8 +62,11 @@ typedef struct sd_cl {
     bool rebuild;                       /* what the cache has of programs is not to be trusted */
 
     /* ops_opencl_weights.c */
+    cl_command_queue uploads;           /* NULL until there is one */
     struct sd_cl_weight *weight;
     size_t weights, weight_cap;
+    sd_cl_slot slot[3], passing[4];     /* weights on their way; weights that do not stay: a packed one, and others */
+    unsigned next_slot, next_passing;
 
     /* ops_opencl_launch.c: how far the host may run ahead of the device */
     double since_mark, marked, quantum, mark_time;   /* work; seconds */

@@ -1,21 +1,235 @@
-/* ops_opencl_weights.c - floor 2: a weight's copy on the device. */
+/* ops_opencl_weights.c - floor 2: a weight's copy on the device.
+ *
+ * A weight goes up as the file has it, in pieces, by a queue of its own: so the device calculates with one weight while
+ * the next ones are on their way. How far ahead they are is how far the host runs ahead of the device
+ * (ops_opencl_launch.c). A piece lands in one of a few slots; the main queue waits for it, and brings its numbers into
+ * the order that kernels read. The slot's next piece waits for that. */
 #include "ops_opencl.h"
 
-sd_cl_matrix sd_cl_packed(sd_run *r, const sd_tensor *w)
+#include <stdlib.h>
+
+enum {
+    PIECE = 1 << 23,           /* numbers that go up at a time, but at least a strip of rows */
+    WIDEN = 1 << 18            /* numbers that the host widens at a time, a multiple of every type's block */
+};
+
+/* A weight on the device: entry 2 id of the list if it is packed, 2 id + 1 if it is as in the file. */
+typedef struct sd_cl_weight {
+    cl_mem buffer;             /* NULL: it is not there */
+    sd_cl_type type;
+    uint32_t version;
+    const void *data;          /* of the host */
+} sd_cl_weight;
+
+/* --------------------------------------------------------------------------- the shape of a weight */
+
+/* What is to be made of a weight w [O,I,taps]. */
+typedef struct copy {
+    const sd_tensor *w;
+    bool packed, widened;      /* the host widens it, because no kernel reads its type */
+    sd_cl_type type;           /* on the device */
+    size_t size;               /* bytes of a number of that type */
+    size_t O, I, taps, numbers;
+    size_t rows;               /* that go up at a time */
+} copy;
+
+static copy copy_of(const sd_tensor *w, bool packed)
 {
-    (void)r;
-    (void)w;
-    return (sd_cl_matrix){0};
+    copy c = {.w = w, .packed = packed, .type = SD_CL_FLOAT, .size = sizeof(float), .numbers = (size_t)sd_numel(w)};
+    bool plain = w->scale == 0 && (packed || w->dt == SD_F32);
+    if (plain && w->dt == SD_F16) c.type = SD_CL_HALF;
+    else if (plain && w->dt == SD_BF16) c.type = SD_CL_BFLOAT;
+    else c.widened = !plain || w->dt != SD_F32;
+    if (c.type != SD_CL_FLOAT) c.size = sizeof(uint16_t);
+    c.O = packed ? (size_t)w->dim[0] : 1;
+    c.I = packed ? (size_t)w->dim[1] : 1;
+    c.taps = c.numbers / c.O / c.I;
+    size_t K = c.I * c.taps, strip = packed ? SD_CL_STRIP : 1;
+    c.rows = packed ? (PIECE / K + strip - 1) / strip * strip : c.O;
+    return c;
 }
 
-cl_mem sd_cl_floats(sd_run *r, const sd_tensor *w)
+static size_t bytes_of(const copy *c)
 {
-    (void)r;
-    (void)w;
-    return NULL;
+    size_t strips = (c->O + SD_CL_STRIP - 1) / SD_CL_STRIP;
+    return c->size * (c->packed ? strips * SD_CL_STRIP * c->I * c->taps : c->numbers);
+}
+
+/* ----------------------------------------------------------------------------------------- uploads */
+
+static void forget_event(cl_event *e)
+{
+    if (*e) clReleaseEvent(*e);
+    *e = NULL;
+}
+
+/* The next slot, with room for so many bytes. */
+static sd_cl_slot *next_slot(sd_run *r, size_t bytes)
+{
+    sd_cl *cl = sd_cl_of(r);
+    sd_cl_slot *s = &cl->slot[cl->next_slot++ % SD_COUNT(cl->slot)];
+    cl_int code = CL_SUCCESS;
+    if (!cl->uploads) cl->uploads = clCreateCommandQueue(cl->context, cl->device, 0, &code);
+    if (sd_cl_failed(r, code, "clCreateCommandQueue")) return NULL;
+    if (s->bytes >= bytes) return s;
+    sd_cl_free_buffer(cl, s->buffer);
+    forget_event(&s->done);
+    s->buffer = sd_cl_new_buffer(r, bytes, "weights on their way");
+    s->bytes = s->buffer ? bytes : 0;
+    return s->buffer ? s : NULL;
+}
+
+/* The upload queue waits until the slot's last piece has been read. */
+static bool write_slot(sd_run *r, sd_cl_slot *s, bool wait, size_t at, size_t bytes, const void *from)
+{
+    forget_event(&s->written);
+    return !sd_cl_failed(r, clEnqueueWriteBuffer(sd_cl_of(r)->uploads, s->buffer, wait, at, bytes, from, s->done != NULL,
+                                                 s->done ? &s->done : NULL, &s->written), "clEnqueueWriteBuffer");
+}
+
+/* Numbers at .. at + n - 1 of the weight into the slot, as floats. */
+static void write_widened(sd_run *r, sd_cl_slot *s, const copy *c, size_t at, size_t n)
+{
+    float *room = malloc((n < WIDEN ? n : WIDEN) * sizeof *room);
+    if (!room) sd_fail(r->err, SD_ERR_MEMORY, "no memory for numbers of a weight");
+    for (size_t i = 0, m; i < n && sd_ok(r); i += m) {
+        m = n - i < WIDEN ? n - i : WIDEN;
+        sd_widen_weight(room, c->w, at + i, m, sd_cl_of(r)->kern);
+        write_slot(r, s, true, i * sizeof *room, m * sizeof *room, room);
+    }
+    free(room);
+}
+
+/* The main queue waits for the slot's piece. */
+static bool await_slot(sd_run *r, sd_cl_slot *s)
+{
+    sd_cl *cl = sd_cl_of(r);
+    return sd_ok(r) && !sd_cl_failed(r, clFlush(cl->uploads), "clFlush")
+        && !sd_cl_failed(r, clEnqueueBarrierWithWaitList(cl->queue, 1, &s->written, NULL),
+                         "clEnqueueBarrierWithWaitList");
+}
+
+/* What comes after this on the main queue no longer needs the slot's piece. */
+static void leave_slot(sd_run *r, sd_cl_slot *s)
+{
+    sd_cl *cl = sd_cl_of(r);
+    forget_event(&s->done);
+    if (sd_ok(r) && !sd_cl_failed(r, clEnqueueMarkerWithWaitList(cl->queue, 0, NULL, &s->done),
+                                  "clEnqueueMarkerWithWaitList"))
+        sd_cl_failed(r, clFlush(cl->queue), "clFlush");
+}
+
+/* Numbers at .. at + n - 1 of the weight, n whole rows from row number `first` on, go from the slot to their place. */
+static void place_piece(sd_run *r, const copy *c, cl_mem to, const sd_cl_slot *s, size_t first, size_t at, size_t n)
+{
+    if (!c->packed) {
+        sd_cl_failed(r, clEnqueueCopyBuffer(sd_cl_of(r)->queue, s->buffer, to, 0, at * c->size, n * c->size, 0, NULL,
+                                            NULL), "clEnqueueCopyBuffer");
+        return;
+    }
+    size_t rows = n / (c->I * c->taps);
+    sd_cl_call k = sd_cl_begin(r, "pack", "pack", c->type == SD_CL_FLOAT ? "-DWEIGHT=0" : "-DWEIGHT=1");
+    sd_cl_buffer(&k, to, 0), sd_cl_buffer(&k, s->buffer, 0);
+    sd_cl_int(&k, (int64_t)first), sd_cl_int(&k, (int64_t)rows);
+    sd_cl_int(&k, (int64_t)c->I), sd_cl_int(&k, (int64_t)c->taps);
+    sd_cl_run(&k, (size_t[]){SD_CL_STRIP, 2, 1},
+              (size_t[]){(rows + SD_CL_STRIP - 1) / SD_CL_STRIP, (c->I + 1) / 2, 1}, (double)n);
+}
+
+static void upload_piece(sd_run *r, const copy *c, cl_mem to, size_t first, size_t at, size_t n)
+{
+    sd_cl_slot *s = next_slot(r, n * c->size);
+    if (!s) return;
+    if (c->widened) write_widened(r, s, c, at, n);
+    else write_slot(r, s, false, 0, n * c->size, (const unsigned char *)c->w->data + at * c->size);
+    if (await_slot(r, s)) place_piece(r, c, to, s, first, at, n);
+    leave_slot(r, s);
+}
+
+static bool upload(sd_run *r, const copy *c, cl_mem to)
+{
+    size_t row = c->packed ? c->I * c->taps : 1, rows = c->packed ? c->O : c->numbers;
+    size_t step = c->packed ? c->rows : PIECE;
+    for (size_t first = 0, n; first < rows && sd_ok(r); first += n) {
+        n = rows - first < step ? rows - first : step;
+        upload_piece(r, c, to, first, first * row, n * row);
+    }
+    return sd_ok(r);
+}
+
+/* ---------------------------------------------------------------------------------------- the list */
+
+static sd_cl_weight *entry_of(sd_run *r, const sd_tensor *w, bool packed)
+{
+    sd_cl *cl = sd_cl_of(r);
+    size_t at = 2 * (size_t)w->id + !packed;
+    while (cl->weights <= at) {
+        sd_cl_weight *more = sd_grow(cl->weight, cl->weights, &cl->weight_cap, 4096, sizeof *more);
+        if (!more) {
+            sd_fail(r->err, SD_ERR_MEMORY, "no memory for a list of weights");
+            return NULL;
+        }
+        cl->weight = more;
+        cl->weight[cl->weights++] = (sd_cl_weight){0};
+    }
+    return &cl->weight[at];
+}
+
+/* A buffer for a weight that does not stay. The main queue has one operation after the other, so each of these can be
+ * written again when an operation needs it. */
+static cl_mem passing_buffer(sd_run *r, const copy *c)
+{
+    sd_cl *cl = sd_cl_of(r);
+    size_t bytes = bytes_of(c);
+    sd_cl_slot *s = &cl->passing[c->packed ? 0 : 1 + cl->next_passing++ % (SD_COUNT(cl->passing) - 1)];
+    if (s->bytes >= bytes) return s->buffer;
+    sd_cl_free_buffer(cl, s->buffer);
+    s->buffer = sd_cl_new_buffer(r, bytes, "a weight");
+    s->bytes = s->buffer ? bytes : 0;
+    return s->buffer;
+}
+
+static sd_cl_matrix find(sd_run *r, const sd_tensor *w, bool packed)
+{
+    sd_cl *cl = sd_cl_of(r);
+    copy c = copy_of(w, packed);
+    sd_cl_weight *e = sd_ok(r) ? entry_of(r, w, packed) : NULL;
+    if (!e) return (sd_cl_matrix){0};
+    if (e->buffer && e->version == w->version && e->data == w->data) return (sd_cl_matrix){e->buffer, e->type};
+    sd_cl_free_buffer(cl, e->buffer);
+    *e = (sd_cl_weight){0};
+    cl_mem buffer = w->id ? sd_cl_new_buffer(r, bytes_of(&c), "the weights") : passing_buffer(r, &c);
+    bool there = buffer && upload(r, &c, buffer);
+    if (there && w->id) *e = (sd_cl_weight){buffer, c.type, w->version, w->data};
+    else if (w->id) sd_cl_free_buffer(cl, buffer);
+    return there ? (sd_cl_matrix){buffer, c.type} : (sd_cl_matrix){0};
+}
+
+sd_cl_matrix sd_cl_packed(sd_run *r, const sd_tensor *w) { return find(r, w, true); }
+
+cl_mem sd_cl_floats(sd_run *r, const sd_tensor *w) { return w ? find(r, w, false).buffer : sd_cl_of(r)->nothing; }
+
+static void free_slots(sd_cl *cl, sd_cl_slot *s, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        sd_cl_free_buffer(cl, s[i].buffer);
+        forget_event(&s[i].written);
+        forget_event(&s[i].done);
+        s[i] = (sd_cl_slot){0};
+    }
 }
 
 void sd_cl_free_weights(sd_cl *cl)
 {
-    (void)cl;
+    if (cl->uploads) {
+        clFinish(cl->uploads);   /* which may still read the host's weights */
+        clReleaseCommandQueue(cl->uploads);
+        cl->uploads = NULL;
+    }
+    free_slots(cl, cl->slot, SD_COUNT(cl->slot));
+    free_slots(cl, cl->passing, SD_COUNT(cl->passing));
+    for (size_t i = 0; i < cl->weights; i++) sd_cl_free_buffer(cl, cl->weight[i].buffer);
+    free(cl->weight);
+    cl->weight = NULL;
+    cl->weights = cl->weight_cap = 0;
 }
