@@ -6,17 +6,27 @@
 #include <math.h>
 #include <stdlib.h>
 
-void cl_start(cl_bench *b, size_t bytes)
+sd_cl *cl_open(bool as_gpu)
 {
     static const sd_log silent;
-    memset(b, 0, sizeof *b);
+    static bool said;
+    sd_error e = {0};
+    const char *which = getenv("SD_DEVICE");
     setenv("POCL_CACHE_DIR", "build/pocl", 0);
+    sd_cl *cl = sd_cl_open(which ? which : "opencl", "", &sd_kern_spec, &silent, &e);
+    if (!cl && which) fail_msg("%s: %s", which, e.text);
+    if (!cl && !said) print_message("no OpenCL device: %s\n", e.text);
+    said = said || !cl;
+    if (cl && as_gpu) cl->cpu = false;
+    return cl;
+}
+
+void cl_start(cl_bench *b, size_t bytes)
+{
+    memset(b, 0, sizeof *b);
     b->cpu = (sd_cpu){.kern = &sd_kern_spec, .threads = 1};
-    b->cl = sd_cl_open("opencl", "", &sd_kern_spec, &silent, &b->err);
-    if (!b->cl) {
-        print_message("    no OpenCL device: %s\n", b->err.text);
-        skip();
-    }
+    b->cl = cl_open(false);
+    if (!b->cl) skip();
     b->run = (sd_run){.err = &b->err, .be = &sd_backend_opencl, .device = b->cl};
     b->near = (sd_run){.err = &b->near_err, .be = &sd_backend_cpu, .device = &b->cpu};
     assert_int_equal(sd_reserve(&b->run, bytes, "a test"), SD_OK);

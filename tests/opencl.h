@@ -14,8 +14,11 @@ typedef struct cl_bench {
     sd_run near;    /* the specification: plain C, sums in double */
 } cl_bench;
 
-/* Both runs with so much working memory. Skips the test if there is no device. PoCL keeps what it compiles in
- * build/pocl. */
+/* The device that SD_DEVICE names; without it the one that "opencl" chooses, or NULL and a message if there is none.
+ * PoCL keeps what it compiles in build/pocl. as_gpu: it gets the kernels that a GPU gets, whatever it is. */
+sd_cl *cl_open(bool as_gpu);
+
+/* Both runs with so much working memory. Skips the test if there is no device. */
 void cl_start(cl_bench *b, size_t bytes);
 void cl_stop(cl_bench *b);   /* everything is freed, or the test fails */
 

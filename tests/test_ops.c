@@ -1,64 +1,22 @@
-/* test_ops.c - the CPU backend against plain loops in double, the shape rules, and the same bits for any number of
- * threads. */
+/* test_ops.c - the backends' operations against plain loops in double, the shape rules, and the same bits for any
+ * number of threads, for each picture alone, and on a device again. */
 #include <math.h>
 
 #include "test.h"
-#include "../ops_cpu.h"
+#include "provider.h"
 
-static uint32_t state = 1;
-static float rnd(void)   /* about N(0,1/3), never tuned to anything */
-{
-    state = state * 1664525u + 1013904223u;
-    return (float)((double)(state >> 8) / (1 << 23) - 1);
-}
-
-static void fill(float *x, size_t n) { for (size_t i = 0; i < n; i++) x[i] = rnd(); }
-
-typedef struct bench { sd_error err; sd_cpu cpu; sd_run run; } bench;
-
-static void start(bench *b, const sd_kern *k, int threads)
-{
-    memset(b, 0, sizeof *b);
-    b->cpu = (sd_cpu){.kern = k, .threads = threads};
-    b->run = (sd_run){.err = &b->err, .be = &sd_backend_cpu, .device = &b->cpu};
-    assert_int_equal(sd_reserve(&b->run, (size_t)64 << 20, "a test"), SD_OK);
-}
-
-static sd_tensor random4(bench *b, int64_t n, int64_t h, int64_t w, int64_t c)
-{
-    sd_tensor t = sd_new4(&b->run, n, h, w, c);
-    fill(sd_f32(t), (size_t)sd_numel(&t));
-    return t;
-}
-
-static double rel_l2(const float *x, const double *truth, size_t n)
-{
-    double d = 0, s = 0;
-    for (size_t i = 0; i < n; i++) {
-        d += (x[i] - truth[i]) * (x[i] - truth[i]);
-        s += truth[i] * truth[i];
-    }
-    return sqrt(d / (s > 0 ? s : 1));
-}
-
-/* Both tables are held to float32's rounding; the specification to less, since it adds in double. OpenBLAS, where it
- * is, is held to the same as the own products of the vector kernels. */
-enum { SPECIFICATION, OWN, BLAS };
-#ifdef SD_WITH_OPENBLAS
-enum { PROVIDERS = 3 };
-#else
-enum { PROVIDERS = 2 };
-#endif
-static const sd_kern *table(int i) { return i ? sd_kern_select(NULL) : sd_kern_select_precise(NULL); }
-static double bound(int i) { return i ? 4e-7 : 4e-8; }
+/* All are held to float32's rounding; the specification to less, since it adds in double. */
+static double bound(int provider) { return provider == SPECIFICATION ? 4e-8 : 4e-7; }
+#define FOR_PROVIDERS(k) for (int k = next_provider(-1); k < PROVIDERS; k = next_provider(k))
 
 /* ---- convolution */
 
-static double *conv_truth(sd_tensor x, const float *w, const float *bias, sd_tensor y, int64_t kh, int64_t kw,
+static double *conv_truth(bench *b, sd_tensor x, const float *w, const float *bias, sd_tensor y, int64_t kh, int64_t kw,
                           sd_conv c)
 {
+    const float *in = numbers_of(b, x);
     double *out = malloc((size_t)sd_numel(&y) * sizeof *out);
-    int64_t H = x.dim[1], W = x.dim[2], ci = x.dim[3], co = y.dim[3], at = 0;
+    int64_t zoom = c.enlarge ? 2 : 1, H = x.dim[1] * zoom, W = x.dim[2] * zoom, ci = x.dim[3], co = y.dim[3], at = 0;
     for (int64_t n = 0; n < y.dim[0]; n++)
         for (int64_t oy = 0; oy < y.dim[1]; oy++)
             for (int64_t ox = 0; ox < y.dim[2]; ox++)
@@ -69,7 +27,7 @@ static double *conv_truth(sd_tensor x, const float *w, const float *bias, sd_ten
                             for (int64_t kx = 0; kx < kw; kx++) {
                                 int64_t iy = oy * c.stride + ky - c.pad_top, ix = ox * c.stride + kx - c.pad_left;
                                 if (iy >= 0 && iy < H && ix >= 0 && ix < W)
-                                    s += (double)sd_f32(x)[((n * H + iy) * W + ix) * ci + i]
+                                    s += (double)in[((n * H + iy) / zoom * (W / zoom) + ix / zoom) * ci + i]
                                         * w[((o * ci + i) * kh + ky) * kw + kx];
                             }
                     out[at] = s;
@@ -82,14 +40,14 @@ TEST(convolution_is_the_textbook_sum)
     const struct { int64_t n, h, w, ci, co, k; sd_conv c; } cases[] = {
         {2, 9, 14, 5, 7, 3, {1, 1, 1, 1, 1, false, {0}}},  {1, 8, 8, 16, 32, 3, {2, 1, 1, 1, 1, false, {0}}},
             {1, 7, 9, 3, 8, 3, {2, 0, 0, 1, 1, false, {0}}},
+        {1, 6, 5, 9, 13, 3, {1, 1, 1, 1, 1, true, {0}}},
         {2, 5, 6, 40, 9, 1, {1, 0, 0, 0, 0, false, {0}}},  {1, 1, 1, 4, 4, 3, {1, 1, 1, 1, 1, false, {0}}},
             {1, 40, 33, 17, 33, 3, {1, 1, 1, 1, 1, false, {0}}},
     };
-    for (int k = 0; k < PROVIDERS; k++)
+    FOR_PROVIDERS(k)
         for (size_t i = 0; i < SD_COUNT(cases); i++) {
             bench b;
-            start(&b, table(k), 2);
-            b.cpu.blas = k == BLAS;
+            start(&b, k, 2);
             sd_tensor x = random4(&b, cases[i].n, cases[i].h, cases[i].w, cases[i].ci);
             int64_t K = cases[i].k, count = cases[i].co * cases[i].ci * K * K;
             float *w = malloc((size_t)count * sizeof *w), bias[64];
@@ -98,32 +56,34 @@ TEST(convolution_is_the_textbook_sum)
             sd_tensor tw = {.nd = 4, .dim = {cases[i].co, cases[i].ci, K, K}, .data = w},
                 tb = {.nd = 1, .dim = {cases[i].co}, .data = bias};
             sd_tensor y = sd_conv2d(&b.run, x, &tw, &tb, cases[i].c);
-            assert_int_equal(b.err.status, SD_OK);
-            double *truth = conv_truth(x, w, bias, y, K, K, cases[i].c);
-            assert_true(rel_l2(sd_f32(y), truth, (size_t)sd_numel(&y)) < bound(k));
+            double *truth = conv_truth(&b, x, w, bias, y, K, K, cases[i].c);
+            expect_near(&b, y, truth, bound(k));
             free(truth);
             free(w);
-            sd_run_free(&b.run);
+            stop(&b);
         }
 }
 
 /* Trap 8: the VAE's encoder pads right and bottom only. Padding all round must be told apart. */
 TEST(asymmetric_padding_differs_from_symmetric)
 {
-    bench b;
-    start(&b, table(1), 1);
-    sd_tensor x = random4(&b, 1, 8, 8, 4);
-    float w[4 * 4 * 9];
-    fill(w, SD_COUNT(w));
-    sd_tensor tw = {.nd = 4, .dim = {4, 4, 3, 3}, .data = w};
-    sd_tensor right = sd_conv2d(&b.run, x, &tw, NULL, (sd_conv){2, 0, 0, 1, 1, false, {0}}),
-        wrong = sd_conv2d(&b.run, x, &tw, NULL, (sd_conv){2, 1, 1, 1, 1, false, {0}});
-    assert_int_equal(right.dim[1], wrong.dim[1]);
-    double *truth = conv_truth(x, w, NULL, right, 3, 3, (sd_conv){2, 0, 0, 1, 1, false, {0}});
-    assert_true(rel_l2(sd_f32(right), truth, (size_t)sd_numel(&right)) < bound(1));
-    assert_true(rel_l2(sd_f32(wrong), truth, (size_t)sd_numel(&right)) > 0.1);
-    free(truth);
-    sd_run_free(&b.run);
+    const sd_conv right_only = {2, 0, 0, 1, 1, false, {0}}, all_round = {2, 1, 1, 1, 1, false, {0}};
+    FOR_PROVIDERS(k) {
+        bench b;
+        start(&b, k, 1);
+        sd_tensor x = random4(&b, 1, 8, 8, 4);
+        float w[4 * 4 * 9];
+        fill(w, SD_COUNT(w));
+        sd_tensor tw = {.nd = 4, .dim = {4, 4, 3, 3}, .data = w};
+        sd_tensor right = sd_conv2d(&b.run, x, &tw, NULL, right_only),
+            wrong = sd_conv2d(&b.run, x, &tw, NULL, all_round);
+        assert_int_equal(right.dim[1], wrong.dim[1]);
+        double *truth = conv_truth(&b, x, w, NULL, right, 3, 3, right_only);
+        expect_near(&b, right, truth, bound(k));
+        assert_true(rel_l2(numbers_of(&b, wrong), truth, (size_t)sd_numel(&right)) > 0.1);
+        free(truth);
+        stop(&b);
+    }
 }
 
 /* ---- linear layers and weight types */
@@ -137,15 +97,13 @@ static uint16_t to_bf16(float f)
 
 TEST(weights_of_any_type_and_alignment_give_the_same_numbers)
 {
-    bench b;
-    start(&b, table(1), 2);
     enum { I = 37, O = 21 };
-    sd_tensor x = random4(&b, 1, 5, 3, I);
     static float w[O * I];
     static uint16_t half[O * I], brain[O * I];
     static unsigned char odd[O * I * 4 + 1];
     /* 1, -0.5, ~0.1, subnormal, 65504, ... */
     static const uint16_t pool[] = {0x3c00, 0xb800, 0x2e66, 0x0001, 0x7bff, 0x8400, 0x3555};
+    static const sd_dtype dt[] = {SD_F16, SD_BF16, SD_F32};
     for (int type = 0; type < 3; type++) {
         for (size_t i = 0; i < O * I; i++) {
             half[i] = pool[i % SD_COUNT(pool)];
@@ -154,28 +112,31 @@ TEST(weights_of_any_type_and_alignment_give_the_same_numbers)
         }
         memcpy(odd + 1, type == 0 ? (const void *)half : type == 1 ? (const void *)brain : w,
                (size_t)(O * I) * (type == 2 ? 4 : 2));
-        const sd_dtype dt[] = {SD_F16, SD_BF16, SD_F32};
         sd_tensor plain = {.nd = 2, .dim = {O, I}, .data = w},
-            other = {.nd = 2, .dim = {O, I}, .dt = dt[type], .data = odd + 1};
-        sd_tensor as_conv = other;
+            other = {.nd = 2, .dim = {O, I}, .dt = dt[type], .data = odd + 1}, as_conv = other;
         as_conv.nd = 4;
         as_conv.dim[2] = as_conv.dim[3] = 1;
-        sd_tensor a = sd_linear(&b.run, x, &plain, NULL), c = sd_linear(&b.run, x, &other, NULL),
-            d = sd_linear(&b.run, x, &as_conv, NULL);
-        assert_int_equal(b.err.status, SD_OK);
-        assert_memory_equal(a.data, c.data, (size_t)sd_numel(&a) * 4);
-        assert_memory_equal(a.data, d.data, (size_t)sd_numel(&a) * 4);
-        sd_reset(&b.run, 0);
-        x = random4(&b, 1, 5, 3, I);
+        FOR_PROVIDERS(k) {
+            bench b;
+            start(&b, k, 2);
+            sd_tensor x = random4(&b, 1, 5, 3, I);
+            const float *a = numbers_of(&b, sd_linear(&b.run, x, &plain, NULL)),
+                *c = numbers_of(&b, sd_linear(&b.run, x, &other, NULL)),
+                *d = numbers_of(&b, sd_linear(&b.run, x, &as_conv, NULL));
+            assert_memory_equal(a, c, 15 * O * sizeof *a);
+            assert_memory_equal(a, d, 15 * O * sizeof *a);
+            stop(&b);
+        }
     }
-    sd_run_free(&b.run);
 }
 
 /* ---- attention */
 
-static double *attention_truth(sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal, double scale)
+typedef struct asked { int64_t n, t, s, c; const float *q, *k, *v; } asked;
+
+static double *attention_truth(asked a, int heads, bool causal, double scale)
 {
-    int64_t N = q.dim[0], T = q.dim[1], S = k.dim[1], C = q.dim[2], d = C / heads;
+    int64_t N = a.n, T = a.t, S = a.s, C = a.c, d = C / heads;
     double *out = calloc((size_t)(N * T * C), sizeof *out), *p = malloc((size_t)S * sizeof *p);
     for (int64_t n = 0; n < N; n++)
         for (int64_t h = 0; h < heads; h++)
@@ -185,14 +146,14 @@ static double *attention_truth(sd_tensor q, sd_tensor k, sd_tensor v, int heads,
                 for (int64_t s = 0; s < seen; s++) {
                     p[s] = 0;
                     for (int64_t i = 0; i < d; i++)
-                        p[s] += (double)sd_f32(q)[(n * T + t) * C + h * d + i] * sd_f32(k)[(n * S + s) * C + h * d + i];
+                        p[s] += (double)a.q[(n * T + t) * C + h * d + i] * a.k[(n * S + s) * C + h * d + i];
                     p[s] *= scale;
                     max = fmax(max, p[s]);
                 }
                 for (int64_t s = 0; s < seen; s++) sum += p[s] = exp(p[s] - max);
                 for (int64_t s = 0; s < seen; s++)
                     for (int64_t i = 0; i < d; i++)
-                        out[(n * T + t) * C + h * d + i] += p[s] / sum * sd_f32(v)[(n * S + s) * C + h * d + i];
+                        out[(n * T + t) * C + h * d + i] += p[s] / sum * a.v[(n * S + s) * C + h * d + i];
             }
     free(p);
     return out;
@@ -203,35 +164,36 @@ TEST(attention_is_softmax_of_scaled_products)
     const struct { int64_t n, t, s, c; int heads; bool causal; } cases[] = {
         {2, 9, 77, 40, 5, false}, {1, 77, 77, 48, 4, true}, {1, 400, 400, 16, 2, false}, {1, 1, 1, 8, 8, true},
             {2, 170, 33, 24, 1, false}};
-    for (int k = 0; k < 2; k++)
+    FOR_PROVIDERS(k)
         for (size_t i = 0; i < SD_COUNT(cases); i++) {
             bench b;
-            start(&b, table(k), 2);
-            sd_tensor q = random4(&b, 1, cases[i].n, cases[i].t, cases[i].c),
+            start(&b, k, 2);
+            sd_tensor q = scaled4(&b, 1, cases[i].n, cases[i].t, cases[i].c, 4, 0),   /* logits with contrast */
                 key = random4(&b, 1, cases[i].n, cases[i].s, cases[i].c),
-                      v = random4(&b, 1, cases[i].n, cases[i].s, cases[i].c);
-            for (int64_t j = 0; j < sd_numel(&q); j++) sd_f32(q)[j] *= 4;   /* logits with contrast */
+                v = random4(&b, 1, cases[i].n, cases[i].s, cases[i].c);
             q = sd_view3(&b.run, q, cases[i].n, cases[i].t, cases[i].c);
             key = sd_view3(&b.run, key, cases[i].n, cases[i].s, cases[i].c);
             v = sd_view3(&b.run, v, cases[i].n, cases[i].s, cases[i].c);
             sd_tensor y = sd_attention(&b.run, q, key, v, cases[i].heads, cases[i].causal);
-            assert_int_equal(b.err.status, SD_OK);
-            double d = (double)cases[i].c / cases[i].heads;
-            double *truth = attention_truth(q, key, v, cases[i].heads, cases[i].causal, 1 / sqrt(d));
+            asked a = {cases[i].n, cases[i].t, cases[i].s, cases[i].c,
+                       numbers_of(&b, q), numbers_of(&b, key), numbers_of(&b, v)};
+            double scale = 1 / sqrt((double)cases[i].c / cases[i].heads);
+            double *truth = attention_truth(a, cases[i].heads, cases[i].causal, scale);
             size_t n = (size_t)sd_numel(&y);
             double limit = k ? 6e-7 : 1.5e-7;   /* the logits in between are floats in both */
-            assert_true(rel_l2(sd_f32(y), truth, n) < limit);
+            expect_near(&b, y, truth, limit);
             if (cases[i].t > 1) {   /* traps 4 and 17: another number of heads, and no mask where there is one, must
                                      * exceed the bound */
-                double *heads = attention_truth(q, key, v, cases[i].heads == 1 ? 2 : 1, cases[i].causal, 1 / sqrt(d));
-                assert_true(rel_l2(sd_f32(y), heads, n) > 100 * limit);
-                double *mask = attention_truth(q, key, v, cases[i].heads, false, 1 / sqrt(d));
-                assert_true(cases[i].causal == (rel_l2(sd_f32(y), mask, n) > 100 * limit));
+                const float *got = numbers_of(&b, y);
+                double *heads = attention_truth(a, cases[i].heads == 1 ? 2 : 1, cases[i].causal, scale);
+                assert_true(rel_l2(got, heads, n) > 100 * limit);
+                double *mask = attention_truth(a, cases[i].heads, false, scale);
+                assert_true(cases[i].causal == (rel_l2(got, mask, n) > 100 * limit));
                 free(heads);
                 free(mask);
             }
             free(truth);
-            sd_run_free(&b.run);
+            stop(&b);
         }
 }
 
@@ -241,25 +203,24 @@ TEST(group_norm_is_over_groups_and_pixels)
 {
     const struct { int64_t h, w, c; int groups; double mean;
                   } cases[] = {{9, 7, 24, 4, 0}, {33, 31, 8, 2, 50}, {1, 1, 6, 3, 1}, {40, 40, 20, 20, -3}};
-    for (int k = 0; k < 2; k++)
+    FOR_PROVIDERS(k)
         for (size_t i = 0; i < SD_COUNT(cases); i++) {
             bench b;
-            start(&b, table(k), 2);
+            start(&b, k, 2);
             int64_t C = cases[i].c, P = cases[i].h * cases[i].w, per = C / cases[i].groups;
-            sd_tensor x = random4(&b, 2, cases[i].h, cases[i].w, C);
-            for (int64_t j = 0; j < sd_numel(&x); j++) sd_f32(x)[j] += (float)cases[i].mean;
+            sd_tensor x = scaled4(&b, 2, cases[i].h, cases[i].w, C, 1, (float)cases[i].mean);
             float gain[64], bias[64];
             fill(gain, (size_t)C);
             fill(bias, (size_t)C);
             sd_tensor g = {.nd = 1, .dim = {C}, .data = gain}, o = {.nd = 1, .dim = {C}, .data = bias};
             sd_tensor y = sd_group_norm(&b.run, x, &g, &o, cases[i].groups, 1e-5, false),
                 z = sd_group_norm(&b.run, x, &g, &o, cases[i].groups, 1e-5, true);
-            assert_int_equal(b.err.status, SD_OK);
             double *truth = malloc((size_t)sd_numel(&x) * sizeof *truth),
                 *act = malloc((size_t)sd_numel(&x) * sizeof *act);
+            const float *both = numbers_of(&b, x);
             for (int64_t n = 0; n < 2; n++)
                 for (int64_t c0 = 0; c0 < C; c0 += per) {
-                    const float *in = sd_f32(x) + n * P * C;
+                    const float *in = both + n * P * C;
                     double mean = 0, var = 0;
                     for (int64_t p = 0; p < P; p++)
                         for (int64_t c = c0; c < c0 + per; c++) mean += in[p * C + c] / (double)(P * per);
@@ -274,13 +235,13 @@ TEST(group_norm_is_over_groups_and_pixels)
                         }
                 }
             /* A mean of 50 costs torch's one-pass form 50 times the rounding; here the mean is taken off first. */
-            assert_true(rel_l2(sd_f32(y), truth, (size_t)sd_numel(&y)) < 2e-7);
-            assert_true(rel_l2(sd_f32(z), act, (size_t)sd_numel(&y)) < 3e-7);
+            expect_near(&b, y, truth, 2e-7);
+            expect_near(&b, z, act, 3e-7);
             sd_tensor same = sd_silu(&b.run, y);   /* fused or not: the same bits */
-            assert_memory_equal(same.data, z.data, (size_t)sd_numel(&y) * 4);
+            assert_memory_equal(numbers_of(&b, same), numbers_of(&b, z), (size_t)sd_numel(&y) * 4);
             free(truth);
             free(act);
-            sd_run_free(&b.run);
+            stop(&b);
         }
 }
 
@@ -288,49 +249,49 @@ TEST(group_norm_is_over_groups_and_pixels)
 TEST(activations_are_of_each_number)
 {
     static const sd_act acts[] = {SD_ACT_SILU, SD_ACT_RELU, SD_ACT_SOFT_CLAMP, SD_ACT_TO_UNIT, SD_ACT_FROM_UNIT};
-    for (int k = 0; k < 2; k++)
+    FOR_PROVIDERS(k)
         for (size_t a = 0; a < SD_COUNT(acts); a++) {
             bench b;
-            start(&b, table(k), 2);
+            start(&b, k, 2);
             sd_tensor x = random4(&b, 1, 97, 89, 7);
             size_t n = (size_t)sd_numel(&x);
             double *truth = malloc(n * sizeof *truth);
+            const float *in = numbers_of(&b, x);
             for (size_t i = 0; i < n; i++) {
-                double v = sd_f32(x)[i];
+                double v = in[i];
                 const double values[] = {v / (1 + exp(-v)), v < 0 ? 0 : v, 3 * tanh(v / 3), (v + 1) / 2, 2 * v - 1};
                 truth[i] = values[a];
             }
             sd_act_(&b.run, x, acts[a]);
-            assert_int_equal(b.err.status, SD_OK);
-            assert_true(rel_l2(sd_f32(x), truth, n) < 1.5e-7);
+            expect_near(&b, x, truth, 1.5e-7);
             free(truth);
-            sd_run_free(&b.run);
+            stop(&b);
         }
 }
 
 TEST(layer_norm_is_over_columns)
 {
-    for (int k = 0; k < 2; k++) {
+    FOR_PROVIDERS(k) {
         bench b;
-        start(&b, table(k), 2);
+        start(&b, k, 2);
         enum { C = 53 };
-        sd_tensor x = random4(&b, 1, 3, 11, C);
+        sd_tensor x = scaled4(&b, 1, 3, 11, C, 1, 7);
+        const float *in = numbers_of(&b, x);
         float gain[C], bias[C];
         fill(gain, C);
         fill(bias, C);
-        for (int64_t j = 0; j < sd_numel(&x); j++) sd_f32(x)[j] += 7;
         sd_tensor g = {.nd = 1, .dim = {C}, .data = gain}, o = {.nd = 1, .dim = {C}, .data = bias};
         sd_tensor y = sd_layer_norm(&b.run, x, &g, &o, 1e-5);
         double truth[33 * C];
         for (int r = 0; r < 33; r++) {
             double mean = 0, var = 0;
-            for (int c = 0; c < C; c++) mean += sd_f32(x)[r * C + c] / (double)C;
-            for (int c = 0; c < C; c++) var += (sd_f32(x)[r * C + c] - mean) * (sd_f32(x)[r * C + c] - mean) / C;
+            for (int c = 0; c < C; c++) mean += in[r * C + c] / (double)C;
+            for (int c = 0; c < C; c++) var += (in[r * C + c] - mean) * (in[r * C + c] - mean) / C;
             for (int c = 0; c < C; c++)
-                truth[r * C + c] = (sd_f32(x)[r * C + c] - mean) / sqrt(var + 1e-5) * gain[c] + bias[c];
+                truth[r * C + c] = (in[r * C + c] - mean) / sqrt(var + 1e-5) * gain[c] + bias[c];
         }
-        assert_true(rel_l2(sd_f32(y), truth, 33 * C) < 2e-7);
-        sd_run_free(&b.run);
+        expect_near(&b, y, truth, 2e-7);
+        stop(&b);
     }
 }
 
@@ -338,51 +299,104 @@ TEST(layer_norm_is_over_columns)
 
 TEST(upsampling_repeats_and_follows_the_skips_size)
 {
-    bench b;
-    start(&b, table(1), 1);
-    /* rows 0 0 1 1 2 of floor(i 3/5), columns 0 0 1 1 */
-    sd_tensor x = random4(&b, 1, 3, 2, 1), y = sd_upsample(&b.run, x, 5, 4);
-    const int row[] = {0, 0, 1, 1, 2}, col[] = {0, 0, 1, 1};
-    for (int i = 0; i < 5; i++)
-        for (int j = 0; j < 4; j++) assert_true(sd_f32(y)[i * 4 + j] == sd_f32(x)[row[i] * 2 + col[j]]);
-    sd_run_free(&b.run);
+    FOR_PROVIDERS(k) {
+        bench b;
+        start(&b, k, 1);
+        /* rows 0 0 1 1 2 of floor(i 3/5), columns 0 0 1 1 */
+        sd_tensor x = random4(&b, 1, 3, 2, 1), y = sd_upsample(&b.run, x, 5, 4);
+        const float *in = numbers_of(&b, x), *out = numbers_of(&b, y);
+        const int row[] = {0, 0, 1, 1, 2}, col[] = {0, 0, 1, 1};
+        for (int i = 0; i < 5; i++)
+            for (int j = 0; j < 4; j++) assert_true(out[i * 4 + j] == in[row[i] * 2 + col[j]]);
+        stop(&b);
+    }
 }
 
 /* Trap 3: the value comes first, the gate second. */
 TEST(geglu_gates_with_the_second_half)
 {
-    bench b;
-    start(&b, &sd_kern_spec, 1);
-    sd_tensor x = sd_new2(&b.run, 1, 4);
     const float in[] = {2, 3, 1, -1};
-    memcpy(x.data, in, sizeof in);
-    sd_tensor y = sd_geglu(&b.run, x);
-    assert_true(fabs(sd_f32(y)[0] - 2 * 0.8413447460685429) < 1e-6);     /* 2 gelu(1) */
-    assert_true(fabs(sd_f32(y)[1] + 3 * 0.15865525393145707) < 1e-6);    /* 3 gelu(-1) */
-    sd_run_free(&b.run);
+    FOR_PROVIDERS(k) {
+        bench b;
+        start(&b, k, 1);
+        sd_tensor x = sd_new_from(&b.run, 2, (const int64_t[]){1, 4}, in);
+        const float *y = numbers_of(&b, sd_geglu(&b.run, x));
+        assert_true(fabs(y[0] - 2 * 0.8413447460685429) < 1e-6);     /* 2 gelu(1) */
+        assert_true(fabs(y[1] + 3 * 0.15865525393145707) < 1e-6);    /* 3 gelu(-1) */
+        stop(&b);
+    }
 }
 
 TEST(joining_and_adding)
 {
-    bench b;
-    start(&b, table(1), 2);
-    sd_tensor a = random4(&b, 2, 2, 2, 3), c = random4(&b, 2, 2, 2, 2), y = sd_concat(&b.run, a, c),
-        bias = sd_new2(&b.run, 2, 5);
-    fill(sd_f32(bias), 10);
-    sd_tensor z = sd_new4(&b.run, 2, 2, 2, 5);
-    memcpy(z.data, y.data, 40 * 4);
-    sd_add_channels_(&b.run, z, bias);
-    for (int p = 0; p < 8; p++)
-        for (int i = 0; i < 5; i++) {
-            float want = i < 3 ? sd_f32(a)[p * 3 + i] : sd_f32(c)[p * 2 + i - 3];
-            assert_true(sd_f32(y)[p * 5 + i] == want);
-            assert_true(sd_f32(z)[p * 5 + i] == want + sd_f32(bias)[p / 4 * 5 + i]);
+    FOR_PROVIDERS(k) {
+        bench b;
+        start(&b, k, 2);
+        sd_tensor a = random4(&b, 2, 2, 2, 3), c = random4(&b, 2, 2, 2, 2), y = sd_concat(&b.run, a, c),
+            bias = sd_view2(&b.run, random4(&b, 1, 1, 2, 5), 2, 5), z = sd_new4(&b.run, 2, 2, 2, 5);
+        sd_copy(&b.run, z, y);
+        sd_add_channels_(&b.run, z, bias);
+        sd_tensor twice = sd_concat(&b.run, a, c);
+        sd_add_(&b.run, twice, y);
+        const float *na = numbers_of(&b, a), *nc = numbers_of(&b, c), *ny = numbers_of(&b, y), *nz = numbers_of(&b, z),
+            *nb = numbers_of(&b, bias), *nt = numbers_of(&b, twice);
+        for (int p = 0; p < 8; p++)
+            for (int i = 0; i < 5; i++) {
+                float want = i < 3 ? na[p * 3 + i] : nc[p * 2 + i - 3];
+                assert_true(ny[p * 5 + i] == want);
+                assert_true(nz[p * 5 + i] == want + nb[p / 4 * 5 + i]);
+                assert_true(nt[p * 5 + i] == want + want);
+            }
+        stop(&b);
+    }
+}
+
+TEST(words_and_their_positions_are_looked_up)
+{
+    enum { WORDS = 11, T = 5, C = 7 };
+    static const int32_t ids[2 * T] = {0, 10, 3, 3, 7, 10, 9, 0, 1, 2};
+    float token[WORDS * C], position[T * C];
+    uint16_t brain[WORDS * C];
+    fill(position, SD_COUNT(position));
+    for (size_t i = 0; i < SD_COUNT(token); i++) {
+        brain[i] = to_bf16(rnd());
+        token[i] = sdk_bfloat_to_float(brain[i]);
+    }
+    sd_tensor words = {.nd = 2, .dim = {WORDS, C}, .dt = SD_BF16, .data = brain},
+        places = {.nd = 2, .dim = {T, C}, .data = position};
+    FOR_PROVIDERS(k) {
+        bench b;
+        start(&b, k, 1);
+        const float *y = numbers_of(&b, sd_embed(&b.run, ids, 2, T, &words, &places)),
+            *z = numbers_of(&b, sd_embed(&b.run, ids, 2, T, &words, NULL));
+        for (int i = 0; i < 2 * T * C; i++) {
+            float word = token[ids[i / C] * C + i % C];
+            assert_true(y[i] == word + position[i % (T * C)]);
+            assert_true(z[i] == word);
         }
-    sd_run_free(&b.run);
+        stop(&b);
+    }
+}
+
+TEST(a_sinusoid_has_the_specifications_numbers)
+{
+    enum { N = 3, DIM = 12 };
+    static const float value[N] = {0, 7.25f, 999};
+    float want[N * DIM];
+    FOR_PROVIDERS(k)
+        for (int flip = 0; flip < 2; flip++) {
+            bench b;
+            start(&b, k, 1);
+            sdk_sinusoid(want, value, N, DIM, flip, 1);
+            const float *y = numbers_of(&b, sd_sinusoid(&b.run, N, DIM, value, flip, 1));
+            assert_memory_equal(y, want, sizeof want);
+            stop(&b);
+        }
 }
 
 /* ---- one result for any number of threads */
 
+/* A device has no threads of ours: it is asked again, with other numbers in between. */
 TEST(bits_do_not_depend_on_the_number_of_threads)
 {
     const int threads[] = {1, 2, 3, 7};
@@ -390,21 +404,23 @@ TEST(bits_do_not_depend_on_the_number_of_threads)
     static float w[O * C * 9], gain[C], first[2 * 23 * 29 * O];
     fill(w, SD_COUNT(w));
     fill(gain, C);
-    for (int i = 0; i < 4; i++) {
-        bench b;
-        start(&b, table(1), threads[i]);
-        state = 99;
-        sd_tensor x = random4(&b, 2, 23, 29, C), g = {.nd = 1, .dim = {C}, .data = gain},
-            tw = {.nd = 4, .dim = {O, C, 3, 3}, .data = w};
-        sd_tensor h = sd_group_norm(&b.run, x, &g, &g, 4, 1e-5, true);
-        sd_tensor tokens = sd_view3(&b.run, h, 2, 23 * 29, C);
-        h = sd_view4(&b.run, sd_attention(&b.run, tokens, tokens, tokens, 5, false), 2, 23, 29, C);
-        h = sd_conv2d(&b.run, h, &tw, NULL, (sd_conv){1, 1, 1, 1, 1, false, {0}});
-        assert_int_equal(b.err.status, SD_OK);
-        if (i == 0) memcpy(first, h.data, sizeof first);
-        else assert_memory_equal(first, h.data, sizeof first);
-        sd_run_free(&b.run);
-    }
+    FOR_PROVIDERS(k)
+        for (int i = 0; i < 4; i++) {
+            if (k == BLAS) continue;   /* its products depend on them */
+            bench b;
+            start(&b, k, threads[i]);
+            reseed(99);
+            sd_tensor x = random4(&b, 2, 23, 29, C), g = {.nd = 1, .dim = {C}, .data = gain},
+                tw = {.nd = 4, .dim = {O, C, 3, 3}, .data = w};
+            sd_tensor h = sd_group_norm(&b.run, x, &g, &g, 4, 1e-5, true);
+            sd_tensor tokens = sd_view3(&b.run, h, 2, 23 * 29, C);
+            h = sd_view4(&b.run, sd_attention(&b.run, tokens, tokens, tokens, 5, false), 2, 23, 29, C);
+            h = sd_conv2d(&b.run, h, &tw, NULL, (sd_conv){1, 1, 1, 1, 1, false, {0}});
+            const float *out = numbers_of(&b, h);
+            if (i == 0) memcpy(first, out, sizeof first);
+            else assert_memory_equal(first, out, sizeof first);
+            stop(&b);
+        }
 }
 
 /* Products with more than one task, weights of 16 bits, a convolution that is unfolded: whole, and each picture
@@ -419,25 +435,26 @@ TEST(products_do_not_depend_on_threads_or_company)
     fill(in, SD_COUNT(in));
     sd_tensor matrix = {.nd = 2, .dim = {O, C}, .dt = SD_BF16, .data = brain},
         kernel = {.nd = 4, .dim = {O, C, 3, 3}, .dt = SD_BF16, .data = brain};
-    for (int k = SPECIFICATION; k <= OWN; k++)
+    FOR_PROVIDERS(k)
         for (int i = 0; i < 4; i++)
             for (int alone = -1; alone < (i == 1 ? N : 0); alone++) {   /* -1: all of them */
+                if (k == BLAS) continue;
                 bench b;
-                start(&b, table(k), threads[i]);
-                sd_tensor x = sd_new4(&b.run, alone < 0 ? N : 1, H, W, C);
+                start(&b, k, threads[i]);
                 size_t skip = alone < 0 ? 0 : (size_t)alone, pictures = alone < 0 ? N : 1;
-                memcpy(x.data, in + skip * H * W * C, pictures * H * W * C * sizeof *in);
+                sd_tensor x = sd_new_from(&b.run, 4, (const int64_t[]){alone < 0 ? N : 1, H, W, C},
+                                          in + skip * H * W * C);
                 sd_tensor y = sd_linear(&b.run, x, &matrix, NULL),
                     z = sd_conv2d(&b.run, x, &kernel, NULL, (sd_conv){2, 1, 1, 1, 1, false, {0}});
-                assert_int_equal(b.err.status, SD_OK);
+                const float *ny = numbers_of(&b, y), *nz = numbers_of(&b, z);
                 assert_int_equal(sd_numel(&z), (int64_t)pictures * HALF * O);
                 if (i == 0) {
-                    memcpy(first, y.data, sizeof first);
-                    memcpy(first_half, z.data, sizeof first_half);
+                    memcpy(first, ny, sizeof first);
+                    memcpy(first_half, nz, sizeof first_half);
                 }
-                assert_memory_equal(first + skip * H * W * O, y.data, pictures * H * W * O * sizeof *first);
-                assert_memory_equal(first_half + skip * HALF * O, z.data, pictures * HALF * O * sizeof *first);
-                sd_run_free(&b.run);
+                assert_memory_equal(first + skip * H * W * O, ny, pictures * H * W * O * sizeof *first);
+                assert_memory_equal(first_half + skip * HALF * O, nz, pictures * HALF * O * sizeof *first);
+                stop(&b);
             }
 }
 
@@ -496,7 +513,7 @@ TEST(the_null_backend_knows_memory_and_work_exactly)
     sd_error err = {0};
     sd_run dry = {.err = &err, .be = &sd_backend_null};
     bench b;
-    start(&b, table(1), 2);
+    start(&b, OWN, 2);
     sd_run *runs[] = {&dry, &b.run};
     for (int i = 0; i < 2; i++) {
         sd_tensor x = sd_new4(runs[i], 1, 10, 10, C);
@@ -509,7 +526,7 @@ TEST(the_null_backend_knows_memory_and_work_exactly)
         assert_int_equal(runs[i]->arena.used, 2 * 1600 * 4);
         assert_true(runs[i]->flops == 2.0 * 1600 * C * 9);
     }
-    sd_run_free(&b.run);
+    stop(&b);
 }
 
 /* By a gap that is larger than the tensor, smaller, and too small for pieces of their own. */
@@ -520,7 +537,7 @@ TEST(what_is_kept_moves_down_whole)
     for (size_t g = 0; g < SD_COUNT(gaps); g++)
         for (size_t t = 0; t < SD_COUNT(threads); t++) {
             bench b;
-            start(&b, sd_kern_select(NULL), threads[t]);
+            start(&b, OWN, threads[t]);
             size_t mark = sd_mark(&b.run);
             sd_new2(&b.run, 1, gaps[g]);
             sd_tensor y = sd_new2(&b.run, 1, 3000001);
@@ -529,7 +546,7 @@ TEST(what_is_kept_moves_down_whole)
             assert_ptr_equal(y.data, b.run.arena.base + mark);
             for (int i = 0; i < 3000001; i++)
                 if (sd_f32(y)[i] != (float)i) fail_msg("number %d is %f", i, (double)sd_f32(y)[i]);
-            sd_run_free(&b.run);
+            stop(&b);
         }
 }
 
@@ -537,24 +554,24 @@ TEST(cancelling_stops_with_its_own_status)
 {
     sd_halt halt = {.writing = {0}};
     bench b;
-    start(&b, table(1), 2);
+    start(&b, OWN, 2);
     sd_flag_set(&halt.stop, 1);
     b.err.halt = &halt;
     sd_new2(&b.run, 2, 2);
     assert_int_equal(b.err.status, SD_ERR_CANCELLED);
-    sd_run_free(&b.run);
+    stop(&b);
 }
 
 TEST(running_out_of_working_memory_is_an_error)
 {
     bench b;
-    start(&b, table(1), 1);
+    start(&b, OWN, 1);
     sd_new4(&b.run, 1, 10000, 10000, 64);
     assert_int_equal(b.err.status, SD_ERR_MEMORY);
     sd_error_clear(&b.err);
     sd_new4(&b.run, INT64_MAX / 8, INT64_MAX / 8, 4, 4);
     assert_int_equal(b.err.status, SD_ERR_SHAPE);
-    sd_run_free(&b.run);
+    stop(&b);
 }
 
 int main(void)
@@ -570,6 +587,8 @@ int main(void)
         cmocka_unit_test(upsampling_repeats_and_follows_the_skips_size),
         cmocka_unit_test(geglu_gates_with_the_second_half),
         cmocka_unit_test(joining_and_adding),
+        cmocka_unit_test(words_and_their_positions_are_looked_up),
+        cmocka_unit_test(a_sinusoid_has_the_specifications_numbers),
         cmocka_unit_test(bits_do_not_depend_on_the_number_of_threads),
         cmocka_unit_test(products_do_not_depend_on_threads_or_company),
         cmocka_unit_test(wrong_shapes_are_named),
@@ -578,5 +597,5 @@ int main(void)
         cmocka_unit_test(cancelling_stops_with_its_own_status),
         cmocka_unit_test(running_out_of_working_memory_is_an_error),
     };
-    return cmocka_run_group_tests_name("ops", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("ops", tests, NULL, close_providers);
 }
