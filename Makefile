@@ -26,7 +26,7 @@ LATER := $(filter-out $(SETUP),$(MAKECMDGOALS))
 .NOTPARALLEL:
 .PHONY: $(SETUP) $(LATER)
 $(SETUP):
-	@sh tools/deps.sh $@
+	@OPENCL="$(OPENCL)" sh tools/deps.sh $@
 $(LATER): $(filter $(SETUP),$(MAKECMDGOALS))
 	@$(MAKE) --no-print-directory $@
 else
@@ -40,6 +40,8 @@ OPENCL_SRC := $(sort $(wildcard ops_opencl*.c))
 LIB_SRC := $(filter-out $(APP_SRC) $(TEMPLATES) $(if $(filter 1,$(OPENCL)),,$(OPENCL_SRC)),$(sort $(wildcard *.c)))
 TEST_SRC := $(filter-out $(if $(filter 1,$(OPENCL)),,tests/test_opencl%.c),$(sort $(wildcard tests/test_*.c)))
 FUZZ_SRC := $(sort $(wildcard tests/fuzz_*.c))
+# Those whose goldens hold for any device
+DEVICE_TESTS := bands cond clip edit few generate parts refiner sdxl taesd tasks tiny trace trace_write unet vae
 HELPER_SRC := $(filter-out $(TEST_SRC) $(FUZZ_SRC) tests/fuzz.c,$(sort $(wildcard tests/*.c)))
 
 VERSION := $(shell sed -n 's/^\#define SD_VERSION "\(.*\)"/\1/p' sd.h)
@@ -248,6 +250,21 @@ test: $(OUT)/sd $(TESTS) $(EXAMPLE)
 	@SD_PROGRAM=$(OUT)/sd SD_BENCH=$(BUILD)/tools/bench sh tools/run_tests.sh $(TESTS) -- $(EXAMPLE) \
 	  $(BUILD)/example.$(if $(filter 1,$(PNG)),png,ppm)
 
+# What a device computes, held to the CPU's bounds: operations, networks and whole runs; then every kernel under Oclgrind, which sees what
+# a device may hide. SD_DEVICE=opencl:NAME chooses another device than the first; without a GPU, PoCL serves.
+.PHONY: test-opencl
+ON_DEVICE := $(filter $(TESTS),$(addprefix $(BUILD)/tests/test_,ops $(DEVICE_TESTS)) $(filter $(BUILD)/tests/test_opencl%,$(TESTS)))
+SD_DEVICE ?= opencl
+ifeq ($(OPENCL),1)
+test-opencl: $(OUT)/sd $(ON_DEVICE) $(EXAMPLE)
+	@SD_DEVICE="$(SD_DEVICE)" POCL_CACHE_DIR=$(CURDIR)/$(BUILD)/pocl SD_PROGRAM=$(OUT)/sd \
+	  sh tools/run_tests.sh $(ON_DEVICE) -- $(EXAMPLE) $(BUILD)/example.$(if $(filter 1,$(PNG)),png,ppm)
+	@sh tools/oclgrind.sh $(BUILD)/tests/test_opencl_kernels
+else
+test-opencl:
+	@$(MAKE) --no-print-directory OPENCL=1 BUILD=build/opencl OUT=build/opencl $@
+endif
+
 # The program with failing allocations and system calls; see tests/faults/run_faults.c. For Linux with glibc.
 .PHONY: test-faults
 FAULTS := $(BUILD)/tests/faults/run_faults $(BUILD)/tests/faults/fail_alloc.so
@@ -381,6 +398,7 @@ help:
 	@echo '  test-samplers  Python: every sampler through a tiny UNet, step by step, against diffusers and k-diffusion'
 	@echo '  test-layouts  Python: models in every layout that people have draw the same picture as their directory'
 	@echo '  test-faults  every system call and allocation of some runs fails once: no crash, leak or half file'
+	@echo '  test-opencl  what an OpenCL device computes (here PoCL, or SD_DEVICE=opencl:NAME), and its kernels under Oclgrind'
 	@echo '  asan       the tests under the address and undefined behaviour sanitizers'
 	@echo '  fuzz       anything fed to every reader, a minute each: FUZZ="fuzz_image fuzz_config" FUZZ_SECONDS=1200; needs clang'
 	@echo '  lint       floors, warnings under gcc and clang, exported symbols;  make deps-dev installs what it needs'

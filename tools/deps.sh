@@ -1,12 +1,16 @@
 #!/bin/sh
 # Installs (Debian, Ubuntu) or names (elsewhere) the packages that building and testing need.
-# usage: tools/deps.sh deps|deps-dev      deps-dev adds what lint needs
+# usage: tools/deps.sh deps|deps-dev      deps-dev adds what lint and test-opencl need
+# With OPENCL=1 in the environment, deps adds what such a build needs.
 set -eu
 
 build="gcc make libc6-dev pkg-config libopenblas-dev libpng-dev zlib1g-dev libjpeg-dev libutf8proc-dev libcmocka-dev"
+opencl="ocl-icd-opencl-dev opencl-c-headers"
 lint="clang libomp-dev binutils"
+devices="pocl-opencl-icd oclgrind"
 want=$build
-[ "${1:-deps}" = deps ] || want="$build $lint"
+[ "${OPENCL:-0}" = 0 ] || want="$build $opencl"
+[ "${1:-deps}" = deps ] || want="$build $opencl $lint $devices"
 
 if ! command -v apt-get >/dev/null 2>&1; then
     cat <<END
@@ -15,7 +19,12 @@ The packages to install:
   Arch      gcc make pkgconf openblas libpng libjpeg-turbo libutf8proc cmocka
   Alpine    gcc make musl-dev pkgconf openblas-dev libpng-dev zlib-dev libjpeg-turbo-dev utf8proc-dev cmocka-dev
   Homebrew  pkgconf openblas libpng zlib jpeg-turbo utf8proc cmocka libomp
-For 'make lint' also clang with its OpenMP library (libomp) and binutils.
+For OPENCL=1:
+  Fedora    ocl-icd-devel opencl-headers
+  Arch      ocl-icd opencl-headers
+  Alpine    opencl-icd-loader-dev opencl-headers
+  Homebrew  nothing: it is part of the system
+For 'make lint' also clang with its OpenMP library (libomp) and binutils, for 'make test-opencl' PoCL and Oclgrind.
 END
     exit 0
 fi
