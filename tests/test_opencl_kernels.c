@@ -1,5 +1,5 @@
-/* test_opencl_kernels.c - every kernel in both forms, for CPUs and for GPUs, on small shapes: against the specification.
- * Small enough for a simulator, which looks at each access (tools/oclgrind.sh). */
+/* test_opencl_kernels.c - every kernel in both forms, for CPUs and for GPUs, on small shapes: against the
+ * specification. Small enough for a simulator, which looks at each access (tools/oclgrind.sh). */
 #include "opencl.h"
 
 #include <math.h>

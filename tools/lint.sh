@@ -46,7 +46,7 @@ check_system() {
 check_text() {
     check_floors
     check_system
-    for file in *.c *.h tests/*.c tests/*.h examples/*.c; do
+    for file in *.c *.h opencl/*.cl tests/*.c tests/*.h examples/*.c; do
         [ -f "$file" ] || continue
         lines=$(wc -l < "$file")
         case $file in tests/*) most=1200 ;; *) most=800 ;; esac   # tests are read one by one
@@ -61,8 +61,19 @@ check_text() {
         [ ! -s build/lint.text ] || { cat build/lint.text; failures=$((failures + $(wc -l < build/lint.text))); }
     done
     rm -f build/lint.text
+    check_kernels
     check_traps
     check_docs
+}
+
+# OpenCL C 1.2 and nothing that a driver may lack: letters that every compiler reads, no doubles, no sub-groups, no printf; and no group's
+# number that forgets where a cut launch begins (GROUP in opencl/common.cl).
+check_kernels() {
+    for file in opencl/*.cl; do
+        LC_ALL=C grep -n '[^ -~]' "$file" && fail "$file: letters beyond ASCII"
+        sed 's|/\*.*||; s|^ \* .*||' "$file" | grep -nwE 'double[0-9]*|printf|get_group_id|sub_group_[a-z_]*|cl_khr_[a-z0-9_]*|convert_half|half[0-9]* +[a-z_]+ *[=;]' &&
+            fail "$file: not every driver of OpenCL 1.2 has this"
+    done
 }
 
 # Every test and twin that docs/TRAPS.md names exists, and every "trap N" of a source, test or chapter stands there.
@@ -105,6 +116,9 @@ build() {   # name, make's arguments
         fail "make $* fails, all of it in $dir.log"
     fi
 }
+
+# Everything that a build can have
+build_gcc() { build gcc CC=gcc OPENCL=1; }
 
 refused() {   # what the message must name, make's arguments
     word=$1
@@ -170,17 +184,18 @@ check_build() {
     refused -ffast-math CFLAGS=-Ofast
     [ "$(uname -m)" != x86_64 ] || refused mfpmath=sse CFLAGS="-O3 -mfpmath=387"
     refused PNG=0 PNG_LIBS=-lno_such_library
-    build gcc CC=gcc
+    refused OPENCL=0 OPENCL=1 OPENCL_LIBS=-lno_such_library
+    build_gcc
     build bare CC=gcc BLAS=none OPENMP=0 PNG=0 JPEG=0 UTF8PROC=0 ZLIB=0
     check_plain
-    if command -v clang >/dev/null 2>&1; then build clang CC=clang
+    if command -v clang >/dev/null 2>&1; then build clang CC=clang OPENCL=1
     else fail "clang is not installed: make deps-dev"; fi
 }
 
 # ------------------------------------------------------------------------------------------ symbols
 check_symbols() {
     dir=build/lint-gcc
-    build gcc CC=gcc   # what is there may be older than the sources
+    build_gcc   # what is there may be older than the sources
     [ -f $dir/libsd.so ] || { fail "no $dir/libsd.so to look at"; return; }
 
     nm -A -u $dir/libsd.a | awk '{ print $NF " in " $1 }' | sed 's/@[^ ]*//' |
@@ -210,7 +225,7 @@ check_symbols() {
 # README.md has each option that `sd help` prints.
 check_options() {
     dir=build/lint-gcc
-    [ -x $dir/sd ] || build gcc CC=gcc
+    [ -x $dir/sd ] || build_gcc
     for option in $($dir/sd help | grep -oE '^  (-.,)? *--[a-z0-9-]+' | grep -oE -- '--[a-z0-9-]+'); do
         grep -q -e "\`$option[ \`]" README.md || fail "README.md has no $option"
     done
@@ -226,7 +241,7 @@ unused='sd_weight_find'
 
 check_links() {
     dir=build/lint-gcc
-    build gcc CC=gcc   # what is there may be older than the sources
+    build_gcc   # what is there may be older than the sources
     sh tools/links.sh $dir/main.o $dir/app_*.o $dir/libsd.a > build/lint.links
     grep '^cycle' build/lint.links | grep -vE "$families" > build/lint.text && {
         cat build/lint.text
@@ -251,7 +266,7 @@ check_install() {
     rm -rf "$root"
     mkdir -p "$root"
     {
-        with="BUILD=build/lint-gcc OUT=build/lint-gcc CC=gcc WERROR=1 PREFIX=$root/.local"
+        with="BUILD=build/lint-gcc OUT=build/lint-gcc CC=gcc OPENCL=1 WERROR=1 PREFIX=$root/.local"
         readme=$(awk '/^## The library/ { on = 1 } on && /^```/ { if (inside) exit; inside = 1; next } inside' README.md) &&
         commands=$(printf '%s\n' "$readme" | sed "s|^make install.*|\"\$make\" --no-print-directory \$with install|; s|-o txt2img|-o \$HOME/txt2img|;
             s|^\./txt2img|cd / \&\& \$HOME/txt2img|; s|apple.png|\$HOME/a.png|") &&
