@@ -32,6 +32,9 @@ struct sd_cl_weight;
 /* A buffer that is written again and again. */
 typedef struct sd_cl_slot { cl_mem buffer; size_t bytes; cl_event written, done; } sd_cl_slot;
 
+/* Which row of the table of shapes was measured to be the fastest for a product. */
+typedef struct sd_cl_choice { int64_t M, N, K; bool conv; int shape; } sd_cl_choice;
+
 /* What run->device points to. */
 typedef struct sd_cl {
     cl_platform_id platform;
@@ -67,6 +70,10 @@ typedef struct sd_cl {
     size_t weights, weight_cap;
     sd_cl_slot slot[3], passing[4];     /* weights on their way; weights that do not stay: a packed one, and others */
     unsigned next_slot, next_passing;
+
+    /* ops_opencl_gemm.c: what was measured; empty: a rule chooses */
+    sd_cl_choice *choice;
+    size_t choices;
 
     /* ops_opencl_launch.c: how far the host may run ahead of the device */
     double since_mark, marked, quantum, mark_time;   /* work; seconds */
@@ -143,14 +150,19 @@ void sd_cl_free_weights(sd_cl *cl);
 
 /* ---- ops_opencl_gemm.c */
 /* c[b] = a[b] w[b]^T + bias for b < batch: a [M][K], w packed strips of K rows, c [M][N]; strides in numbers from one b
- * to the next. The bits of a row do not depend on M or batch. */
+ * to the next. w_at and w_stride are multiples of four. The bits of a row do not depend on M or batch. */
 typedef struct sd_cl_product {
     cl_mem a, w, c, bias;      /* bias: cl->nothing if there is none */
-    size_t a_at, w_at, c_at, a_stride, w_stride, c_stride;   /* in floats */
+    size_t a_at, w_at, c_at, a_stride, w_stride, c_stride;   /* in numbers */
     sd_cl_type type;           /* of w */
     int64_t M, N, K, batch;
 } sd_cl_product;
 void sd_cl_multiply(sd_run *r, const sd_cl_product *p);
+/* Shapes of tiles: how many rows their table has; can this device run that one; which one is used (batch: as often).
+ * All give the same bits. */
+int sd_cl_shapes(void);
+bool sd_cl_shape_runs(const sd_cl *cl, int row);
+int sd_cl_shape_for(const sd_cl *cl, int64_t M, int64_t N, int64_t K, int64_t batch, bool conv);
 void sd_cl_linear(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b);
 void sd_cl_conv2d(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c);
 sd_conv_how sd_cl_describe(const sd_run *r, const int64_t x[4], const int64_t w[4], sd_conv c);

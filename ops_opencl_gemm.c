@@ -1,39 +1,164 @@
-/* ops_opencl_gemm.c - floor 2: products and convolutions as products. */
+/* ops_opencl_gemm.c - floor 2: products and convolutions as products.
+ *
+ * Both are c [M][N] = a [M][K] w^T + bias; in a convolution N counts output channels, M output pixels, and K what an
+ * output pixel is made of, tap by tap. opencl/gemm.cl is built for the tile shapes of the table below. They all give
+ * the same bits, so a shape may be chosen by what is fastest. */
 #include "ops_opencl.h"
+
+#include <math.h>
+
+enum { CHUNK = 128 };   /* terms that are added in a row; a multiple of every bk */
+
+/* A group computes bm x bn numbers with bk terms in local memory at a time, a work-item tm x tn. On a CPU a group is
+ * one work-item, which computes tm x SD_CL_STRIP at a time. */
+typedef struct shape {
+    bool cpu;
+    int bm, bn, bk, tm, tn;
+    bool total;       /* totals are in registers, not in the result */
+    double cost;      /* of a number of the result, in a large product; the fastest shape has 1 */
+} shape;
+
+static const shape shapes[] = {
+    {false, 128, 128, 8, 8, 8, false, 1.0}, {false, 128, 128, 16, 8, 8, false, 1.01},
+    {false, 128, 64, 8, 8, 4, true, 1.1},   {false, 64, 64, 8, 8, 8, false, 1.15},
+    {false, 64, 64, 16, 4, 4, true, 1.3},   {false, 32, 64, 16, 4, 4, true, 1.5},
+    {false, 32, 32, 16, 4, 4, true, 1.9},   {true, 48, 64, 0, 12, 32, false, 1.0},
+    {true, 12, 32, 0, 12, 32, false, 1.2},  {true, 4, 32, 0, 4, 32, false, 2.0}};
+
+int sd_cl_shapes(void) { return (int)SD_COUNT(shapes); }
+
+static int64_t div_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+static int items(const shape *s) { return s->cpu ? 1 : s->bm / s->tm * (s->bn / s->tn); }
+
+bool sd_cl_shape_runs(const sd_cl *cl, int row)
+{
+    const shape *s = &shapes[row];
+    size_t local = (size_t)(2 * s->bk * (s->bm + 4 + s->bn)) * sizeof(float);
+    return s->cpu == cl->cpu && (s->cpu || ((size_t)items(s) <= cl->most_group && local <= cl->local_memory));
+}
+
+/* What was measured for the same matrix, and about as many rows; -1: nothing. */
+static int measured_shape(const sd_cl *cl, int64_t M, int64_t N, int64_t K, bool conv)
+{
+    int best = -1;
+    double least = log(2);
+    for (size_t i = 0; i < cl->choices; i++) {
+        const sd_cl_choice *c = &cl->choice[i];
+        double far = fabs(log((double)c->M / (double)M));
+        if (c->N != N || c->K != K || c->conv != conv || far > least || !sd_cl_shape_runs(cl, c->shape)) continue;
+        best = c->shape;
+        least = far;
+    }
+    return best;
+}
+
+/* A device is busy from two groups for each of its units on; fewer take as long as so many. */
+int sd_cl_shape_for(const sd_cl *cl, int64_t M, int64_t N, int64_t K, int64_t batch, bool conv)
+{
+    int best = measured_shape(cl, M, N, K, conv);
+    double least = INFINITY, busy = 2.0 * (double)cl->units;
+    for (int i = 0; best < 0 && i < sd_cl_shapes(); i++) {
+        const shape *s = &shapes[i];
+        double groups = (double)(div_up(M, s->bm) * div_up(N, s->bn) * batch);
+        double cost = fmax(groups, busy) * s->bm * s->bn * s->cost;
+        if (!sd_cl_shape_runs(cl, i) || cost >= least) continue;
+        least = cost;
+        best = i;
+    }
+    return best;
+}
+
+/* ------------------------------------------------------------------------------------ launches */
+
+typedef struct product { int64_t M, N, K, batch; sd_cl_type type; bool conv, quads; } product;
+
+static sd_cl_call begin(sd_run *r, const product *p, const shape *s)
+{
+    char options[160];
+    snprintf(options, sizeof options, "-DBM=%d -DBN=%d -DBK=%d -DTM=%d -DTN=%d -DTOTAL=%d -DCHUNK=%d -DCONV=%d "
+             "-DVEC=%d -DWEIGHT=%d", s->bm, s->bn, s->bk, s->tm, s->tn, s->total, CHUNK, p->conv,
+             p->quads && !s->cpu ? 4 : 1, (int)p->type);
+    return sd_cl_begin(r, "gemm", "product", options);
+}
+
+static void finish(sd_cl_call *k, const product *p, const shape *s)
+{
+    size_t groups[] = {(size_t)div_up(p->N, s->bn), (size_t)div_up(p->M, s->bm), (size_t)p->batch};
+    sd_cl_run(k, (const size_t[]){(size_t)items(s), 1, 1}, groups, (double)(p->M * p->N * p->K * p->batch));
+}
+
+static const shape *shape_of(sd_run *r, const product *p)
+{
+    int row = sd_cl_shape_for(sd_cl_of(r), p->M, p->N, p->K, p->batch, p->conv);
+    if (row < 0) sd_fail(r->err, SD_ERR_DEVICE, "%s has too small work-groups for products", sd_cl_of(r)->name);
+    return row < 0 ? NULL : &shapes[row];
+}
 
 void sd_cl_multiply(sd_run *r, const sd_cl_product *p)
 {
-    (void)r;
-    (void)p;
-    sd_fail(r->err, SD_ERR_UNSUPPORTED, "not yet");
+    bool quads = p->K % 4 == 0 && p->a_at % 4 == 0 && p->a_stride % 4 == 0;
+    product size = {p->M, p->N, p->K, p->batch, p->type, false, quads};
+    const shape *s = sd_ok(r) ? shape_of(r, &size) : NULL;
+    if (!s) return;
+    sd_cl_call k = begin(r, &size, s);
+    sd_cl_buffer(&k, p->a, p->a_at), sd_cl_buffer(&k, p->w, p->w_at), sd_cl_buffer(&k, p->c, p->c_at);
+    sd_cl_buffer(&k, p->bias, 0);
+    sd_cl_int(&k, p->M), sd_cl_int(&k, p->N), sd_cl_int(&k, p->K), sd_cl_int(&k, p->bias != sd_cl_of(r)->nothing);
+    sd_cl_int(&k, (int64_t)p->a_stride), sd_cl_int(&k, (int64_t)p->w_stride), sd_cl_int(&k, (int64_t)p->c_stride);
+    finish(&k, &size, s);
 }
 
 void sd_cl_linear(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b)
 {
-    (void)r;
-    (void)y;
-    (void)x;
-    (void)w;
-    (void)b;
-    sd_fail(r->err, SD_ERR_UNSUPPORTED, "not yet");
+    sd_cl_place from = sd_cl_find(r, x), to = sd_cl_find(r, y);
+    sd_cl_matrix m = sd_cl_packed(r, w);
+    sd_cl_product p = {.a = from.buffer, .a_at = from.at, .w = m.buffer, .type = m.type, .c = to.buffer, .c_at = to.at,
+                       .bias = sd_cl_floats(r, b), .M = sd_numel(&x) / w->dim[1], .N = w->dim[0], .K = w->dim[1],
+                       .batch = 1};
+    if (sd_ok(r)) sd_cl_multiply(r, &p);
+}
+
+/* --------------------------------------------------------------------------------- convolutions */
+
+static bool is_linear(const int64_t w[4], sd_conv c)
+{
+    bool padded = c.pad_top || c.pad_left || c.pad_bottom || c.pad_right;
+    return w[2] == 1 && w[3] == 1 && c.stride == 1 && !c.enlarge && !padded;
+}
+
+static void implicit_product(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c)
+{
+    int64_t I = w->dim[1], height = c.rows.height ? c.rows.height : x.dim[1];
+    sd_cl_place from = sd_cl_find(r, x);
+    sd_cl_matrix m = sd_cl_packed(r, w);
+    cl_mem bias = sd_cl_floats(r, b);
+    product size = {sd_numel(&y) / w->dim[0], w->dim[0], I * w->dim[2] * w->dim[3], 1, m.type, true,
+                    I % 4 == 0 && from.at % 4 == 0};
+    const shape *s = sd_ok(r) ? shape_of(r, &size) : NULL;
+    if (!s) return;
+    sd_cl_call k = begin(r, &size, s);
+    sd_cl_buffer(&k, from.buffer, from.at), sd_cl_buffer(&k, m.buffer, 0), sd_cl_tensor(&k, y);
+    sd_cl_buffer(&k, bias, 0);
+    const int64_t numbers[] = {size.M, size.N, size.K, b != NULL, height, x.dim[2], c.enlarge, c.rows.first, x.dim[1],
+                               I, y.dim[1], y.dim[2], c.rows.from, w->dim[3], c.stride, c.pad_top, c.pad_left};
+    for (size_t i = 0; i < SD_COUNT(numbers); i++) sd_cl_int(&k, numbers[i]);
+    finish(&k, &size, s);
 }
 
 void sd_cl_conv2d(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c)
 {
-    (void)r;
-    (void)y;
-    (void)x;
-    (void)w;
-    (void)b;
-    (void)c;
-    sd_fail(r->err, SD_ERR_UNSUPPORTED, "not yet");
+    if (is_linear(w->dim, c) && x.dim[1] == y.dim[1]) sd_cl_linear(r, y, x, w, b);
+    else if (sd_cl_winograd_pays(sd_cl_of(r), x.dim, w->dim, c)) sd_cl_winograd(r, y, x, w, b, c);
+    else implicit_product(r, y, x, w, b, c);
 }
 
 sd_conv_how sd_cl_describe(const sd_run *r, const int64_t x[4], const int64_t w[4], sd_conv c)
 {
-    (void)r;
-    (void)x;
-    (void)w;
-    (void)c;
-    return (sd_conv_how){0};
+    int64_t y[4];
+    sd_conv_result(x, w, c, y);
+    if (is_linear(w, c)) return (sd_conv_how){"linear", 1};
+    if (!sd_cl_winograd_pays(sd_cl_of(r), x, w, c)) return (sd_conv_how){"implicit product", 1};
+    double height = (double)y[1], width = (double)y[2];
+    return (sd_conv_how){"winograd F(4x4,3x3)", 36 * ceil(height / 4) * ceil(width / 4) / (9 * height * width)};
 }
