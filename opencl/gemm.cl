@@ -174,6 +174,9 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void product(ARGUMENTS)
 #define PIECES (BK / VEC)
 #define A_LOADS (BM * PIECES / ITEMS)
 #define W_LOADS (BK * BN / 4 / ITEMS)
+#if A_LOADS * ITEMS != BM * PIECES || W_LOADS * ITEMS * 4 != BK * BN || ITEMS % PIECES || CHUNK % BK
+#error "each work-item must load as much as the others"
+#endif
 #define FM (TM / 4)
 #define FN (TN / 4)
 
@@ -230,15 +233,15 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void product(ARGUMEN
     MOVE_TO_BATCH;
     const int me = get_local_id(0), mx = me % (BN / TN), my = me / (BN / TN);
     const int m0 = GROUP(1) * BM, n0 = GROUP(0) * BN, strips = (N + STRIP - 1) / STRIP, tiles = (K + BK - 1) / BK;
-    const bool quads = N % 4 == 0 && c_at % 4 == 0 && C_STRIDE % 4 == 0;
+    const bool quads = ((uint)N | c_at | (uint)C_STRIDE) % 4 == 0;
     float4 sum[TM][FN];
 #if TOTAL
     float4 total[TM][FN];
 #endif
-    source from[A_LOADS];
+    source row_of[A_LOADS];
 #pragma unroll
     for (int i = 0; i < A_LOADS; i++)
-        from[i] = source_of(min(m0 + me / PIECES + i * (ITEMS / PIECES), M - 1), K, p);
+        row_of[i] = source_of(min(m0 + me / PIECES + i * (ITEMS / PIECES), M - 1), K, p);
     term next = term_at(me % PIECES * VEC, I, p);
 
     for (int tile = 0; tile <= tiles; tile++) {
@@ -247,7 +250,7 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void product(ARGUMEN
         if (tile < tiles) {
 #pragma unroll
             for (int i = 0; i < A_LOADS; i++) {
-                int begin = next.k < K ? tap_of(from[i], next, p) : -1;
+                int begin = next.k < K ? tap_of(row_of[i], next, p) : -1;
                 a_next[i] = 0;
                 if (begin >= 0) a_next[i] = *(__global const piece *)(a + begin + next.i);
             }
