@@ -42,7 +42,7 @@ TEST_SRC := $(filter-out $(if $(filter 1,$(OPENCL)),,tests/test_opencl%.c),$(sor
 FUZZ_SRC := $(sort $(wildcard tests/fuzz_*.c))
 # Those whose goldens hold for any device
 DEVICE_TESTS := bands cond clip edit few generate parts refiner sdxl taesd tasks tiny trace trace_write unet vae
-HELPER_SRC := $(filter-out $(TEST_SRC) $(FUZZ_SRC) tests/fuzz.c,$(sort $(wildcard tests/*.c)))
+HELPER_SRC := $(filter-out $(TEST_SRC) $(FUZZ_SRC) tests/fuzz.c tests/cl_wrapper.c,$(sort $(wildcard tests/*.c)))
 
 VERSION := $(shell sed -n 's/^\#define SD_VERSION "\(.*\)"/\1/p' sd.h)
 SOVERSION := 0
@@ -217,6 +217,14 @@ $(BUILD)/tests/helpers.a: $(HELPER_SRC:%.c=$(BUILD)/%.o)
 
 $(TESTS): $(BUILD)/%: $(BUILD)/%.o $(HELPERS) $(OUT)/libsd.a
 	$(call say,LINK)$(CC) $(FLAGS) $(LDFLAGS) -pthread -o $@ $^ $(CMOCKA) $(LIBS)
+
+# OpenCL that fails when it is told to stands between these and the library, which is not linked.
+CL_WRAPPED := $(BUILD)/tests/test_opencl_faults $(BUILD)/tests/sd_faults
+$(CL_WRAPPED): private LIBS := $(filter-out $(OPENCL_LIBS),$(LIBS)) -ldl
+$(CL_WRAPPED): $(BUILD)/tests/cl_wrapper.o
+$(BUILD)/tests/test_opencl_faults: | $(BUILD)/tests/sd_faults
+$(BUILD)/tests/sd_faults: $(APP_OBJ) $(OUT)/libsd.a
+	$(call say,LINK)$(CC) $(FLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 # This one runs the benchmark's program.
 $(BUILD)/tests/test_bench: | $(BUILD)/tools/bench

@@ -28,9 +28,17 @@ const char *sd_cl_code_name(cl_int code)
     return "an unknown error";
 }
 
+/* When a call ends early, its caller may free or change numbers that the device still fetches from the host. */
+static void settle(sd_run *r)
+{
+    sd_cl *cl = sd_cl_of(r);
+    if (cl->uploads) clFinish(cl->uploads);
+}
+
 bool sd_cl_failed(sd_run *r, cl_int code, const char *call)
 {
     if (code == CL_SUCCESS) return false;
+    settle(r);
     bool memory = code == CL_MEM_OBJECT_ALLOCATION_FAILURE || code == CL_OUT_OF_HOST_MEMORY;
     sd_fail(r->err, memory ? SD_ERR_MEMORY : SD_ERR_DEVICE, "%s: %s: %s failed with %s (%d)", sd_cl_of(r)->name,
             r->step ? r->step : "input", call, sd_cl_code_name(code), (int)code);
@@ -144,7 +152,10 @@ static void launch(sd_cl_call *c, const size_t group[3], const size_t at[3], con
         global[d] = group[d] * n[d];
         offset[d] = group[d] * at[d];
     }
-    if (sd_fail_if_stopped(c->r->err)) return;
+    if (sd_fail_if_stopped(c->r->err)) {
+        settle(c->r);
+        return;
+    }
     cl_int code = clEnqueueNDRangeKernel(sd_cl_of(c->r)->queue, c->kernel, 3, offset, global, group, 0, NULL, NULL);
     if (!sd_cl_failed(c->r, code, "clEnqueueNDRangeKernel")) pace(c->r, work);
 }
@@ -161,7 +172,7 @@ void sd_cl_run(sd_cl_call *c, const size_t group[3], const size_t groups[3], dou
     double each = work / ((double)groups[0] * (double)groups[1] * (double)groups[2]);
     if (!sd_ok(r)) return;
     if (items > c->most_group) {
-        sd_fail(r->err, SD_ERR_DEVICE, "%s: %s: groups of kernel %s have %zu work-items, and this device takes at most %zu",
+        sd_fail(r->err, SD_ERR_DEVICE, "%s: %s: groups of kernel %s have %zu work-items, this device takes at most %zu",
                 sd_cl_of(r)->name, r->step ? r->step : "input", c->name, items, c->most_group);
         return;
     }

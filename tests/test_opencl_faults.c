@@ -1,0 +1,206 @@
+/* test_opencl_faults.c - every call of OpenCL may fail: the whole life of a device, from its opening to its closing,
+ * with each call failing once, and with a device that is lost at each. What is then said, what is left behind. */
+#define _POSIX_C_SOURCE 200809L
+#include "opencl.h"
+#include "child.h"
+#include "cl_wrapper.h"
+#include "tempdir.h"
+
+#include <stdlib.h>
+
+/* ---------------------------------------------------------------------------------------- a life */
+
+enum { SIDE = 8, C = 32, TOKENS = SIDE * SIDE, RESULT = TOKENS * C };
+
+static sd_tensor weight(uint32_t id, int64_t a, int64_t b, int64_t h, int64_t w)
+{
+    static float *kept[16];
+    if (!kept[id]) kept[id] = cl_numbers(id, (size_t)(a * b * h * w), 0.2, 0);
+    sd_tensor t = cl_weight(kept[id], h ? 4 : b ? 2 : 1, (const int64_t[]){a, b, h, w});
+    t.id = id;
+    return t;
+}
+
+/* What is needed for an operation. */
+static void network(sd_run *r, float *result)
+{
+    sd_tensor kernel = weight(1, C, C, 3, 3), norm = weight(2, C, 1, 0, 0);
+    norm.nd = 1;
+    float *x = cl_numbers(9, RESULT, 1, 0);
+    sd_new2(r, 1, 100);
+    size_t mark = sd_mark(r);
+    sd_new2(r, 1, 3);
+    sd_tensor y = sd_move_down(r, mark, sd_new_from_nchw(r, 1, C, SIDE, SIDE, x));
+    sd_cl_packed(r, &kernel);
+    sd_cl_floats(r, &norm);
+    sd_download(r, y, result);
+    free(x);
+}
+
+/* An open device computes, and is closed. */
+static sd_status life(sd_error *e, const char *cache, float *result)
+{
+    static const sd_log silent;
+    memset(e, 0, sizeof *e);
+    sd_cl *cl = sd_cl_open("opencl", cache, &sd_kern_spec, &silent, e);
+    if (!cl) return e->status;
+    sd_run r = {.err = e, .be = &sd_backend_opencl, .device = cl};
+    if (!sd_reserve(&r, 1 << 20, "a test")) network(&r, result);
+    sd_run_free(&r);
+    sd_cl_close(cl);
+    return e->status;
+}
+
+static float expected[RESULT];
+
+/* What the device says in a life without failures: from then on it is lived again. */
+static int record(void **state)
+{
+    sd_error e;
+    setenv("POCL_CACHE_DIR", "build/pocl", 0);
+    cl_watch.record = true;
+    cl_watch_reset();
+    if (life(&e, "", expected)) print_message("    no OpenCL device: %s\n", e.text);
+    if (e.status) return -1;
+    cl_watch.record = false;
+    cl_watch.replay = true;
+    return child_setup(state);
+}
+
+static int forget(void **state) { return child_teardown(state); }
+
+/* ------------------------------------------------------------------------------------ each call */
+
+/* What a driver answers when something is given back, how large a buffer is, what a platform is called, whether there
+ * is a binary to keep: and whatever it says when everything has been computed. */
+static bool may_be_survived(const char *call)
+{
+    static const char *const calls[] = {"clReleaseContext", "clReleaseCommandQueue", "clReleaseMemObject",
+        "clReleaseProgram", "clReleaseKernel", "clReleaseEvent", "clGetMemObjectInfo", "clGetProgramInfo",
+        "clGetPlatformInfo", "clCreateProgramWithBinary"};
+    for (size_t i = 0; i < SD_COUNT(calls); i++)
+        if (strcmp(calls[i], call) == 0) return true;
+    return cl_watch.late;
+}
+
+/* One life in which call number n fails, and all after it if the device is lost. */
+static void live_with_failure(long n, cl_int code, bool lost, const char *cache)
+{
+    static float result[RESULT];
+    sd_error e;
+    memset(result, 0, sizeof result);
+    cl_watch_reset();
+    cl_watch.fail_at = n;
+    cl_watch.code = code;
+    cl_watch.rest = lost;
+    life(&e, cache, result);
+    const char *call = cl_watch.failed;
+    if (*cl_watch.misuse) fail_msg("call %ld, %s: %s", n, call, cl_watch.misuse);
+    if (cl_watch_live()) fail_msg("call %ld, %s: %ld objects are left", n, call, cl_watch_live());
+    if (e.status) {
+        if (e.status != SD_ERR_DEVICE && e.status != SD_ERR_MEMORY)
+            fail_msg("call %ld, %s: status %d: %s", n, call, (int)e.status, e.text);
+        if (!strchr(e.text, ' ') || strlen(e.text) < 20) fail_msg("call %ld, %s: no sentence: %s", n, call, e.text);
+        return;
+    }
+    if (*call && !may_be_survived(call)) fail_msg("call %ld, %s: its failure was not noticed", n, call);
+    if (memcmp(result, expected, sizeof result) != 0) fail_msg("call %ld, %s: other numbers", n, call);
+}
+
+static void live_with_each(cl_int code, bool lost, const char *cache)
+{
+    long n = 0;
+    do live_with_failure(++n, code, lost, cache);
+    while (*cl_watch.failed);
+    assert_true(n > 60);
+    print_message("    %ld lives\n", n);
+}
+
+TEST(every_call_that_fails_is_survived) { live_with_each(CL_OUT_OF_RESOURCES, false, ""); }
+TEST(every_call_without_memory_is_survived) { live_with_each(CL_MEM_OBJECT_ALLOCATION_FAILURE, false, ""); }
+TEST(a_device_that_is_lost_is_survived) { live_with_each(CL_OUT_OF_RESOURCES, true, ""); }
+
+/* The driver itself, not its record: what it does with commands that are left when a call fails. */
+TEST(a_real_device_survives_some_of_them)
+{
+    cl_watch.replay = false;
+    cl_watch_reset();
+    for (long n = 1; n == 1 || *cl_watch.failed; n += 17) live_with_failure(n, CL_OUT_OF_RESOURCES, n % 2, "");
+    cl_watch.replay = true;
+}
+
+/* ---------------------------------------------------------------------------- what these tests see */
+
+TEST(what_is_forgotten_or_given_back_twice_is_noticed)
+{
+    cl_int code;
+    cl_watch_reset();
+    cl_context c = clCreateContext(NULL, 1, NULL, NULL, NULL, &code);
+    cl_mem b = clCreateBuffer(c, CL_MEM_READ_WRITE, 64, NULL, &code);
+    cl_command_queue q = clCreateCommandQueue(c, NULL, 0, &code);
+    float numbers[16] = {0};
+    assert_int_equal(cl_watch_live(), 3);
+    assert_int_equal(clEnqueueWriteBuffer(q, b, CL_TRUE, 0, 64, numbers, 0, NULL, NULL), CL_SUCCESS);
+    assert_int_equal(*cl_watch.misuse, 0);
+    assert_int_equal(clEnqueueWriteBuffer(q, b, CL_TRUE, 4, 64, numbers, 0, NULL, NULL), CL_INVALID_VALUE);
+    assert_string_equal(cl_watch.misuse, "clEnqueueWriteBuffer: bytes 4 + 64 of a buffer of 64");
+    clReleaseCommandQueue(q);
+    clReleaseMemObject(b);
+    clReleaseContext(c);
+    assert_int_equal(cl_watch_live(), 0);
+    cl_watch_reset();
+    assert_int_equal(clReleaseContext(c), CL_INVALID_VALUE);
+    assert_non_null(strstr(cl_watch.misuse, "clReleaseContext: there is no such object"));
+}
+
+/* --------------------------------------------------------------------------------- the program sd */
+
+/* Draws on the device, which fails like this; the program's words and exit code are in `ran`. */
+static void draw(const char *fault)
+{
+    static char program[4096], variable[2][4200];
+    char *slash;
+    assert_true(sd_os_program_path(program, sizeof program));
+    slash = strrchr(program, '/');
+    assert_non_null(slash);
+    strcpy(slash, "/sd_faults");
+    snprintf(variable[0], sizeof variable[0], "SD_CL_FAULT=%s", fault);
+    snprintf(variable[1], sizeof variable[1], "SD_CL_REPORT=%s", in_work("report"));
+    run_with.program = program;
+    run_with.env[0] = "SD_DEVICE=opencl";
+    run_with.env[1] = variable[0];
+    run_with.env[2] = variable[1];
+    RUN("-p", "a red apple", "-o", temp_path("a.ppm"), "--steps", "1", "--quiet");
+}
+
+TEST(the_program_ends_with_1_and_a_sentence_when_a_device_fails)
+{
+    static const struct { const char *fault, *call, *words; } cases[] = {
+        {"clGetPlatformIDs 1 -1001", "clGetPlatformIDs", "no OpenCL"},
+        {"clGetDeviceIDs 1 -1", "clGetDeviceIDs", "no OpenCL device"},
+        {"clCreateContext 1 -6", "clCreateContext", "CL_OUT_OF_HOST_MEMORY"},
+    };
+    for (size_t i = 0; i < SD_COUNT(cases); i++) {
+        char expected_report[100];
+        remove(in_work("report"));
+        draw(cases[i].fault);
+        expect_error(cases[i].fault, 1, cases[i].words);
+        snprintf(expected_report, sizeof expected_report, "live 0 failed %s\n", cases[i].call);
+        char *report = slurp(in_work("report"), NULL);
+        assert_string_equal(report, expected_report);
+        free(report);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_call_that_fails_is_survived),
+        cmocka_unit_test(every_call_without_memory_is_survived),
+        cmocka_unit_test(a_device_that_is_lost_is_survived),
+        cmocka_unit_test(a_real_device_survives_some_of_them),
+        cmocka_unit_test(what_is_forgotten_or_given_back_twice_is_noticed),
+        cmocka_unit_test(the_program_ends_with_1_and_a_sentence_when_a_device_fails),
+    };
+    return cmocka_run_group_tests_name("opencl_faults", tests, record, forget);
+}
