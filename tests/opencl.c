@@ -33,6 +33,12 @@ void cl_start(cl_bench *b, size_t bytes)
     assert_int_equal(sd_reserve(&b->near, bytes, "a test"), SD_OK);
 }
 
+void cl_form(cl_bench *b, bool cpu)
+{
+    b->cl->cpu = cpu;
+    sd_cl_free_programs(b->cl);
+}
+
 void cl_stop(cl_bench *b)
 {
     sd_run_free(&b->run);

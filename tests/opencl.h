@@ -20,6 +20,7 @@ sd_cl *cl_open(bool as_gpu);
 
 /* Both runs with so much working memory. Skips the test if there is no device. */
 void cl_start(cl_bench *b, size_t bytes);
+void cl_form(cl_bench *b, bool cpu);   /* from now on kernels are in their form for CPUs, or for GPUs */
 void cl_stop(cl_bench *b);   /* everything is freed, or the test fails */
 
 /* n numbers of a fixed sequence, about N(0, 1/3), times scale, plus mean; free() them. */
