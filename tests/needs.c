@@ -5,35 +5,46 @@
 
 typedef struct need {
     unsigned what;
-    const char *lack, *reason;
+    const char *lack, *reason;   /* lack: part of sd_build_info(); NULL: a CPU that computes */
     bool said;
 } need;
 
 static need needs[] = {
     {NEED_PNG, "no libpng", "not run: this build has no PNG (PNG=0)", false},
+    {NEED_CPU, NULL, "not run on a device: these numbers are the CPU's", false},
     {NEED_UNICODE, "no utf8proc", "not run: this build knows no letters but ASCII's (UTF8PROC=0)", false},
 };
+
+bool on_device(void)
+{
+    const char *device = getenv("SD_DEVICE");
+    return device && *device && strcmp(device, "cpu") != 0;
+}
+
+int precisions(void) { return on_device() ? 1 : 2; }
+
+static bool lacks(const need *n) { return n->lack ? strstr(sd_build_info(), n->lack) != NULL : on_device(); }
 
 /* The first need that the build does not meet. */
 static need *lacking(unsigned what)
 {
     for (size_t i = 0; i < sizeof needs / sizeof *needs; i++)
-        if (what & needs[i].what && strstr(sd_build_info(), needs[i].lack)) return &needs[i];
+        if (what & needs[i].what && lacks(&needs[i])) return &needs[i];
     return NULL;
 }
 
 static void say_why_and_skip(void **state)
 {
-    need *lacks = *state;
-    if (!lacks->said) print_message("%s\n", lacks->reason);
-    lacks->said = true;
+    need *n = *state;
+    if (!n->said) print_message("%s\n", n->reason);
+    n->said = true;
     skip();
 }
 
 struct CMUnitTest unit_test_if(unsigned what, struct CMUnitTest test)
 {
-    need *lacks = lacking(what);
-    return lacks ? (struct CMUnitTest){test.name, say_why_and_skip, NULL, NULL, lacks} : test;
+    need *n = lacking(what);
+    return n ? (struct CMUnitTest){test.name, say_why_and_skip, NULL, NULL, n} : test;
 }
 
 int skip_group(unsigned what, const char *name)

@@ -3,10 +3,17 @@
 #ifndef SD_TEST_NEEDS_H
 #define SD_TEST_NEEDS_H
 
-enum { NEED_PNG = 1, NEED_UNICODE = 2 };
+enum { NEED_PNG = 1, NEED_UNICODE = 2, NEED_CPU = 4 };
+
+/* SD_DEVICE says that something else than the CPU computes. */
+bool on_device(void);
+/* With `precise`, and without: a device has no sums in double. */
+int precisions(void);
 
 /* In the place of cmocka_unit_test; `what`: the needs of the test, added up. */
 #define unit_test_needing(what, test) unit_test_if(what, (struct CMUnitTest)cmocka_unit_test(test))
+#define unit_test_needing_teardown(what, test, teardown) \
+    unit_test_if(what, (struct CMUnitTest)cmocka_unit_test_teardown(test, teardown))
 /* Of a test that cannot even be compiled without them. */
 #define unit_test_lacking(what, test) unit_test_if(what, (struct CMUnitTest){#test, NULL, NULL, NULL, NULL})
 struct CMUnitTest unit_test_if(unsigned what, struct CMUnitTest test);

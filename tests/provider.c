@@ -38,19 +38,22 @@ int next_provider(int after)
     return after;
 }
 
-void start(bench *b, int provider, int threads)
+sd_run run_of(int provider, sd_cpu *cpu, int threads, sd_error *err)
 {
     const sd_kern *k = provider == SPECIFICATION ? sd_kern_select_precise(NULL) : sd_kern_select(NULL);
+    *cpu = (sd_cpu){.kern = k, .threads = threads, .blas = provider == BLAS};
+#ifdef SD_WITH_OPENCL
+    if (provider >= DEVICE)
+        return (sd_run){.err = err, .be = &sd_backend_opencl, .device = device[provider - DEVICE]};
+#endif
+    return (sd_run){.err = err, .be = &sd_backend_cpu, .device = cpu};
+}
+
+void start(bench *b, int provider, int threads)
+{
     memset(b, 0, sizeof *b);
     b->provider = provider;
-    b->cpu = (sd_cpu){.kern = k, .threads = threads, .blas = provider == BLAS};
-    b->run = (sd_run){.err = &b->err, .be = &sd_backend_cpu, .device = &b->cpu};
-#ifdef SD_WITH_OPENCL
-    if (provider >= DEVICE) {
-        b->run.be = &sd_backend_opencl;
-        b->run.device = device[provider - DEVICE];
-    }
-#endif
+    b->run = run_of(provider, &b->cpu, threads, &b->err);
     assert_int_equal(sd_reserve(&b->run, (size_t)64 << 20, "a test"), SD_OK);
 }
 

@@ -22,6 +22,8 @@ typedef struct bench {
     float *copy[BENCH_COPIES];
 } bench;
 
+/* Makes a run that computes there; it has no memory yet. cpu: to be filled, must live as long. */
+sd_run run_of(int provider, sd_cpu *cpu, int threads, sd_error *err);
 /* A run with 64 MB of working memory; stop() frees it. threads: of the CPU. */
 void start(bench *b, int provider, int threads);
 void stop(bench *b);

@@ -1,16 +1,11 @@
 /* test_bands.c - a VAE in bands of rows has the bits of the whole one: by every plan, with every kernel, for any number
- * of threads; and its plans take the memory that they say. */
+ * of threads, and on a device; and its plans take the memory that they say. */
 #include "test.h"
 #include "../bands.h"
 #include "../ops_cpu.h"
 #include "context.h"
-
-static uint32_t state = 1;
-static float rnd(void)   /* about N(0,1/3) */
-{
-    state = state * 1664525u + 1013904223u;
-    return (float)((double)(state >> 8) / (1 << 23) - 1);
-}
+#include "needs.h"
+#include "provider.h"
 
 /* ---- a small VAE with weights that lie in memory */
 
@@ -129,7 +124,12 @@ static void for_kernels(const sd_vae_config *c, void (*fn)(small *s))
     static const char *const names[] = {"scalar", "sse2", "avx2", "avx512", "neon"};
     small s;
     small_open(&s, c);
-    for (size_t i = 0; i <= SD_COUNT(names); i++) {
+    for (int k = next_provider(BLAS); k < PROVIDERS; k = next_provider(k)) {
+        sd_run_free(&s.run);
+        s.run = run_of(k, &s.cpu, 1, &s.err);
+        fn(&s);
+    }
+    for (size_t i = 0; i <= SD_COUNT(names) && !on_device(); i++) {
         const sd_kern *k = i < SD_COUNT(names) ? sd_kern_select(names[i]) : sd_kern_select_precise(NULL);
         if (!k || (i < SD_COUNT(names) && strcmp(k->name, names[i]) != 0)) continue;
         compute_with(&s, k, i % 2 ? 3 : 1);
@@ -209,40 +209,40 @@ TEST(bands_that_are_wrong_have_other_bits)
     small_close(&s);
 }
 
+/* Rows `from` .. `from + rows` - 1 of x, added to the sums. */
+static void add_band(bench *b, sd_tensor sums, sd_tensor x, int64_t from, int64_t rows)
+{
+    int64_t row = x.dim[2] * x.dim[3];
+    x.data = (float *)x.data + from * row;
+    x.dim[1] = rows;
+    sd_norm_sums(&b->run, sums, x, from * x.dim[2]);
+}
+
+static void compare_sums(int provider)
+{
+    enum { H = 61, W = 37, C = 24, BAND = 9 };
+    bench b;
+    start(&b, provider, 2);
+    sd_tensor x = random4(&b, 1, H, W, C), sums[3];
+    for (int i = 0; i < 3; i++) sums[i] = sd_norm_sums_new(&b.run, H * W, C);
+    sd_norm_sums(&b.run, sums[0], x, 0);
+    for (int at = 0; at < H; at += BAND) {
+        int rows = at + BAND < H ? BAND : H - at, half = at ? rows / 2 : 0;
+        add_band(&b, sums[1], x, at, rows);
+        add_band(&b, sums[2], x, at + half, rows - half);   /* the twin: the lower half first */
+        if (half) add_band(&b, sums[2], x, at, half);
+    }
+    size_t bytes = (size_t)sd_numel(&sums[0]) * sizeof(float);
+    const float *whole = numbers_of(&b, sums[0]);
+    assert_memory_equal(numbers_of(&b, sums[1]), whole, bytes);
+    assert_int_not_equal(memcmp(numbers_of(&b, sums[2]), whole, bytes), 0);
+    stop(&b);
+}
+
 /* A difference in the last bit of such a double is mostly lost when coefficients become floats: so look at the sums. */
 TEST(sums_of_bands_are_the_bits_of_the_whole_sums)
 {
-    enum { H = 61, W = 37, C = 24, BAND = 9 };
-    small s;
-    small_open(&s, &usual);
-    compute_with(&s, sd_kern_select(NULL), 2);
-    assert_int_equal(sd_reserve(&s.run, 1 << 20, "a test"), SD_OK);
-    sd_tensor x = sd_new4(&s.run, 1, H, W, C), sums[3];
-    for (int64_t i = 0; i < sd_numel(&x); i++) ((float *)x.data)[i] = rnd();
-    for (int i = 0; i < 3; i++) sums[i] = sd_norm_sums_new(&s.run, H * W, C);
-    sd_norm_sums(&s.run, sums[0], x, 0);
-    for (int i = 1; i < 3; i++)
-        for (int at = 0; at < H; at += BAND) {
-            sd_tensor part = x;
-            part.dim[1] = at + BAND < H ? BAND : H - at;
-            part.data = (float *)x.data + (size_t)at * W * C;
-            if (i == 1) {
-                sd_norm_sums(&s.run, sums[1], part, at * W);
-                continue;
-            }
-            sd_tensor half = part;   /* the twin: the lower half first */
-            half.dim[1] = part.dim[1] / 2;
-            part.dim[1] -= half.dim[1];
-            part.data = (float *)part.data + (size_t)half.dim[1] * W * C;
-            if (!at) memset(sums[2].data, 0, (size_t)sd_numel(&sums[2]) * sizeof(float));
-            sd_norm_sums(&s.run, sums[2], part, (at + half.dim[1]) * W);
-            if (at) sd_norm_sums(&s.run, sums[2], half, at * W);
-        }
-    assert_int_equal(s.err.status, SD_OK);
-    size_t bytes = (size_t)sd_numel(&sums[0]) * sizeof(float);
-    assert_memory_equal(sums[1].data, sums[0].data, bytes);
-    assert_int_not_equal(memcmp(sums[2].data, sums[0].data, bytes), 0);
-    small_close(&s);
+    for (int k = next_provider(SPECIFICATION); k < PROVIDERS; k = next_provider(k)) compare_sums(k);
 }
 
 /* ---- through sd.h */
@@ -333,5 +333,5 @@ int main(void)
         cmocka_unit_test(a_picture_in_bands_reports_its_progress_and_can_be_cancelled_and_a_traced_one_is_whole),
         cmocka_unit_test(odd_sizes_and_channels_have_the_same_bits_too),
     };
-    return cmocka_run_group_tests_name("bands", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("bands", tests, NULL, close_providers);
 }

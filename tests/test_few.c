@@ -7,6 +7,7 @@
 #include "test.h"
 #include "layouts.h"
 #include "network.h"
+#include "needs.h"
 #include "pictures.h"
 #include "tempdir.h"
 
@@ -123,7 +124,7 @@ static void draw(network *n, const run *r)
 /* goldens: NULL: the model's own. */
 static void against_float64(const char *config, const char *goldens, const run *runs, size_t count, int tensors)
 {
-    for (int precise = 0; precise < 2; precise++) {
+    for (int precise = 0; precise < precisions(); precise++) {
         network n;
         sd_error e = {0};
         network_open(&n, config, SD_PART_ALL, precise, NULL);

@@ -5,6 +5,7 @@
 #include "test.h"
 #include "../pipeline.h"
 #include "network.h"
+#include "needs.h"
 #include "tempdir.h"
 
 static sd_params params_of(const synth_run_list *list, const synth_run *r)
@@ -213,7 +214,7 @@ int main(void)
         cmocka_unit_test_teardown(clip_skip_counts_from_one, clear),
         cmocka_unit_test_teardown(keys_without_their_prefix_are_the_same_model, clear),
         cmocka_unit_test_teardown(every_run_agrees_with_float64, clear),
-        cmocka_unit_test_teardown(and_precisely, clear),
+        unit_test_needing_teardown(NEED_CPU, and_precisely, clear),
         cmocka_unit_test_teardown(a_stage_leaves_no_scratch_to_the_next, clear),
         cmocka_unit_test_teardown(a_quick_picture_of_a_step_is_the_models_linear_map, clear),
     };

@@ -6,6 +6,7 @@
 
 #include "test.h"
 #include "network.h"
+#include "needs.h"
 #include "pictures.h"
 #include "tempdir.h"
 
@@ -363,7 +364,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(two_models_are_within_their_bounds_of_float64, clear),
-        cmocka_unit_test_teardown(two_models_are_within_their_bounds_precisely, clear),
+        unit_test_needing_teardown(NEED_CPU, two_models_are_within_their_bounds_precisely, clear),
         cmocka_unit_test_teardown(two_runs_give_the_bits_of_one_run_of_two_models, clear),
         cmocka_unit_test_teardown(two_models_draw_the_same_wherever_their_weights_are, clear),
         cmocka_unit_test_teardown(two_models_draw_again_what_their_text_says, clear),

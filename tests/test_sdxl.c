@@ -4,6 +4,7 @@
 
 #include "test.h"
 #include "network.h"
+#include "needs.h"
 #include "pictures.h"
 #include "tempdir.h"
 
@@ -127,12 +128,12 @@ TEST(sdxl_is_within_its_bound_of_float64) { against_float64("sdxl-small", sdxl, 
 TEST(sdxl_is_within_its_bound_precisely) { against_float64("sdxl-small", sdxl, SD_COUNT(sdxl), 180, 1); }
 TEST(sdxl_for_inpainting_is_within_its_bound_of_float64)
 {
-    for (int precise = 0; precise < 2; precise++)
+    for (int precise = 0; precise < precisions(); precise++)
         against_float64("inpaint-xl-small", inpainting, SD_COUNT(inpainting), 40, precise);
 }
 TEST(its_refiner_is_within_its_bound_of_float64)
 {
-    for (int precise = 0; precise < 2; precise++)
+    for (int precise = 0; precise < precisions(); precise++)
         against_float64("refiner-small", refiner, SD_COUNT(refiner), 70, precise);
 }
 
@@ -157,7 +158,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(sdxl_is_within_its_bound_of_float64, clear),
-        cmocka_unit_test_teardown(sdxl_is_within_its_bound_precisely, clear),
+        unit_test_needing_teardown(NEED_CPU, sdxl_is_within_its_bound_precisely, clear),
         cmocka_unit_test_teardown(sdxl_for_inpainting_is_within_its_bound_of_float64, clear),
         cmocka_unit_test_teardown(sdxl_has_defaults_of_its_own, clear),
         cmocka_unit_test_teardown(its_refiner_is_within_its_bound_of_float64, clear),

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "network.h"
+#include "needs.h"
 #include "pictures.h"
 #include "child.h"
 #include "tempdir.h"
@@ -142,7 +143,7 @@ static void draw(network *n, const run *r)
 
 TEST(runs_with_it_are_within_their_bound_of_float64)
 {
-    for (int precise = 0; precise < 2; precise++)
+    for (int precise = 0; precise < precisions(); precise++)
         for (size_t i = 0; i < SD_COUNT(runs); i++) {
             network n;
             open_with(&n, runs[i].model, SD_PART_ALL, precise, taesd_dir());
@@ -426,7 +427,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(every_module_is_within_its_bound_of_float64, clear),
-        cmocka_unit_test_teardown(every_module_is_within_its_bound_precisely, clear),
+        unit_test_needing_teardown(NEED_CPU, every_module_is_within_its_bound_precisely, clear),
         cmocka_unit_test_teardown(runs_with_it_are_within_their_bound_of_float64, clear),
         cmocka_unit_test_teardown(files_of_all_kinds_give_the_same_bits, clear),
         cmocka_unit_test_teardown(a_model_may_have_one_as_its_vae, clear),

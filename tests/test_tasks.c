@@ -4,6 +4,7 @@
 
 #include "test.h"
 #include "network.h"
+#include "needs.h"
 #include "pictures.h"
 #include "tempdir.h"
 
@@ -118,7 +119,7 @@ static void draw(network *n, const run *r)
 
 static void against_float64(const char *config, const run *runs, size_t count, int tensors)
 {
-    for (int precise = 0; precise < 2; precise++) {
+    for (int precise = 0; precise < precisions(); precise++) {
         network n;
         network_open(&n, config, SD_PART_ALL, precise, NULL);
         assert_int_equal(sd_set_trace(n.ctx, NULL, network_compare_found, &n), SD_OK);

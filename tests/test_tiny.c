@@ -3,6 +3,7 @@
 #include "test.h"
 #include "child.h"
 #include "network.h"
+#include "needs.h"
 
 #define OWN 2.5   /* tiny-lcm's own guidance scale */
 
@@ -157,7 +158,7 @@ int main(void)
         cmocka_unit_test(the_distilled_model_draws_diffusers_picture_in_its_own_4_steps),
         cmocka_unit_test(a_wrong_guidance_is_seen_where_it_is_embedded),
         cmocka_unit_test(the_small_autoencoder_decodes_and_encodes_as_diffusers_does),
-        cmocka_unit_test(the_small_autoencoder_does_so_precisely),
+        unit_test_needing(NEED_CPU, the_small_autoencoder_does_so_precisely),
         cmocka_unit_test(the_parts_that_were_not_distilled_are_those_of_the_model_in_the_box),
     };
     return cmocka_run_group_tests_name("tiny", tests, NULL, NULL);

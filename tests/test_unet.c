@@ -2,6 +2,7 @@
  * formula. */
 #include "test.h"
 #include "network.h"
+#include "needs.h"
 #include "tempdir.h"
 
 /* One evaluation over the goldens' inputs: two samples that differ in everything, an odd size, one timestep with a
@@ -351,12 +352,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(every_module_is_within_its_bound_of_float64, clear),
-        cmocka_unit_test_teardown(every_module_is_within_its_bound_precisely, clear),
+        unit_test_needing_teardown(NEED_CPU, every_module_is_within_its_bound_precisely, clear),
 #ifdef SD_WITH_OPENBLAS
-        cmocka_unit_test_teardown(every_module_is_within_its_bound_with_openblas, clear),
+        unit_test_needing_teardown(NEED_CPU, every_module_is_within_its_bound_with_openblas, clear),
 #endif
         cmocka_unit_test_teardown(unets_of_other_families_are_within_their_bounds, clear),
-        cmocka_unit_test_teardown(unets_of_other_families_are_within_their_bounds_precisely, clear),
+        unit_test_needing_teardown(NEED_CPU, unets_of_other_families_are_within_their_bounds_precisely, clear),
         cmocka_unit_test_teardown(files_of_any_kind_give_the_same_bits, clear),
         cmocka_unit_test_teardown(a_batch_is_its_samples, clear),
         cmocka_unit_test_teardown(every_latent_size_works, clear),

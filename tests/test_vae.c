@@ -1,6 +1,7 @@
 /* test_vae.c - every module of encoder and decoder against float64. */
 #include "test.h"
 #include "network.h"
+#include "needs.h"
 #include "tempdir.h"
 
 static void decode(network *n)
@@ -55,9 +56,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_module_is_within_its_bound_of_float64),
-        cmocka_unit_test(every_module_is_within_its_bound_precisely),
+        unit_test_needing(NEED_CPU, every_module_is_within_its_bound_precisely),
 #ifdef SD_WITH_OPENBLAS
-        cmocka_unit_test(every_module_is_within_its_bound_with_openblas),
+        unit_test_needing(NEED_CPU, every_module_is_within_its_bound_with_openblas),
 #endif
     };
     return cmocka_run_group_tests_name("vae", tests, temp_make, temp_remove);
