@@ -77,6 +77,7 @@ typedef struct sd_cl {
 
     /* ops_opencl_launch.c: how far the host may run ahead of the device */
     double since_mark, marked, quantum, mark_time;   /* work; seconds */
+    double least_quantum;               /* 0: the usual. Tests have launches cut into smaller pieces */
     cl_event mark;
 } sd_cl;
 

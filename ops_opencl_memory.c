@@ -68,6 +68,7 @@ void *sd_cl_alloc(sd_run *r, size_t bytes, const char *what)
     cl->block = more;
     if (!cl->next_address) cl->next_address = FIRST_ADDRESS;
     cl_mem *list = malloc(sizeof *list), buffer = sd_cl_new_buffer(r, bytes, what);
+    if (!list && what) sd_fail(r->err, SD_ERR_MEMORY, "no memory for a list of buffers");
     if (!list || !buffer) {
         sd_cl_free_buffer(cl, buffer);
         free(list);

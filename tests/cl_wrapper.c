@@ -6,6 +6,7 @@
 #include "cl_wrapper.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,9 +19,12 @@ typedef struct held { cl_kind kind; void *handle; size_t bytes; } held;
 static held *all;
 static size_t many, room;
 
+void *__real_realloc(void *p, size_t n);
+void __real_free(void *p);
+
 static void *more(void *list, size_t n)
 {
-    void *p = realloc(list, n);
+    void *p = __real_realloc(list, n);
     if (!p) abort();
     return p;
 }
@@ -59,17 +63,28 @@ static bool inside(const char *call, cl_mem buffer, size_t at, size_t n)
     return false;
 }
 
+/* At the program's end, and when nothing is left: for a program without memory ends without ado. */
+static void report(void)
+{
+    FILE *f = getenv("SD_CL_REPORT") ? fopen(getenv("SD_CL_REPORT"), "w") : NULL;
+    if (!f) return;
+    fprintf(f, "live %ld failed %s%s\n", cl_watch_live(), *cl_watch.failed ? cl_watch.failed : "nothing",
+            cl_watch.misuse);
+    fclose(f);
+}
+
 static void drop(const char *call, cl_kind kind, void *handle)
 {
     if (!is(call, kind, handle)) return;
     held *h = find(kind, handle);
-    if (cl_watch.replay) free(handle);
+    if (cl_watch.replay) __real_free(handle);
     *h = all[--many];
     cl_watch.live[kind]--;
     if (many) return;
-    free(all);
+    __real_free(all);
     all = NULL;
     room = 0;
+    report();
 }
 
 long cl_watch_live(void)
@@ -89,7 +104,7 @@ void cl_watch_reset(void)
     bool recording = cl_watch.record, replay = cl_watch.replay;
     cl_watch = (struct cl_watch){.record = recording, .replay = replay, .code = CL_OUT_OF_RESOURCES};
     if (recording) {
-        free(record);
+        __real_free(record);
         record = NULL;
         recorded = 0;
     }
@@ -118,14 +133,6 @@ static cl_int play(void *to, size_t n)
 
 static void *library;
 
-static void report(void)
-{
-    FILE *f = fopen(getenv("SD_CL_REPORT"), "w");
-    if (!f) return;
-    fprintf(f, "live %ld failed %s%s\n", cl_watch_live(), *cl_watch.failed ? cl_watch.failed : "nothing", cl_watch.misuse);
-    fclose(f);
-}
-
 static void begin(void)
 {
     static char name[40];
@@ -135,7 +142,7 @@ static void begin(void)
     char rest[8] = "";
     library = dlopen("libOpenCL.so.1", RTLD_NOW);
     if (!library) abort();
-    if (getenv("SD_CL_REPORT")) atexit(report);
+    atexit(report);
     if (!fault || sscanf(fault, "%39s %ld %d %7s", name, &n, &code, rest) < 3) return;
     cl_watch.of = strcmp(name, "any") ? name : NULL;
     cl_watch.fail_at = n;
@@ -178,6 +185,53 @@ static cl_int answer(const void *value, size_t n, size_t size, void *to, size_t 
     if (to) memcpy(to, value, n);
     if (bytes) *bytes = n;
     return CL_SUCCESS;
+}
+
+/* ---------------------------------------------------------------------------- the host's memory
+ * The linker has what it links call these (--wrap), and not libraries, whose failures are their own. */
+void *__real_malloc(size_t n);
+void *__real_calloc(size_t n, size_t size);
+int __real_posix_memalign(void **p, size_t align, size_t n);
+void *__wrap_malloc(size_t n);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_realloc(void *p, size_t n);
+int __wrap_posix_memalign(void **p, size_t align, size_t n);
+void __wrap_free(void *p);
+
+static bool starves(void)
+{
+    bool now = cl_watch.armed && ++cl_watch.requests == cl_watch.starve_at;
+    cl_watch.starved |= now;
+    return now;
+}
+
+static void *got(void *p)
+{
+    if (cl_watch.armed && p) cl_watch.blocks++;
+    return p;
+}
+
+void *__wrap_malloc(size_t n) { return starves() ? NULL : got(__real_malloc(n)); }
+void *__wrap_calloc(size_t n, size_t size) { return starves() ? NULL : got(__real_calloc(n, size)); }
+
+void *__wrap_realloc(void *p, size_t n)
+{
+    if (starves()) return NULL;
+    return p ? __real_realloc(p, n) : got(__real_malloc(n));
+}
+
+int __wrap_posix_memalign(void **p, size_t align, size_t n)
+{
+    if (starves()) return ENOMEM;
+    int code = __real_posix_memalign(p, align, n);
+    if (code == 0) got(*p);
+    return code;
+}
+
+void __wrap_free(void *p)
+{
+    if (cl_watch.armed && p) cl_watch.blocks--;
+    __real_free(p);
 }
 
 /* ------------------------------------------------------------------------ platforms and devices */
@@ -378,7 +432,7 @@ cl_int clEnqueueWriteBuffer(cl_command_queue q, cl_mem b, cl_bool blocking, size
     if (!cl_watch.replay) return begun(REAL(clEnqueueWriteBuffer)(q, b, blocking, at, bytes, from, n, wait, e), e);
     void *copy = more(NULL, bytes);   /* whether there are so many bytes: the address sanitizer looks */
     memcpy(copy, from, bytes);
-    free(copy);
+    __real_free(copy);
     return done(e);
 }
 

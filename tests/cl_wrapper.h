@@ -32,6 +32,11 @@ extern struct cl_watch {
     bool late;                  /* when it failed, everything that is read in the record had been read */
     long live[CL_KINDS];        /* objects that were not released */
     char misuse[200];           /* "": none. An object that is not there, or a place outside of a buffer */
+
+    /* The host's memory, asked for by what is linked with this: while it is armed, request number starve_at fails. */
+    bool armed;
+    long starve_at, requests, blocks;   /* blocks: that were not freed */
+    bool starved;
 } cl_watch;
 
 /* Forgets counts and how to fail; a record is kept until the next begins. */
