@@ -168,7 +168,7 @@ void sd_cl_linear(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const
 void sd_cl_conv2d(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c);
 sd_conv_how sd_cl_describe(const sd_run *r, const int64_t x[4], const int64_t w[4], sd_conv c);
 
-/* ---- ops_opencl_winograd.c: 3x3 with stride 1 and padding 1 by F(4x4,3x3) */
+/* ---- ops_opencl_winograd.c: 3x3 with stride 1 and padding 1 by F(4x4,3x3), of at least 16 channels in and out */
 bool sd_cl_winograd_pays(const sd_cl *cl, const int64_t x[4], const int64_t w[4], sd_conv c);
 void sd_cl_winograd(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c);
 

@@ -119,7 +119,7 @@ TEST(convolutions_on_a_gpu) { convolve(1); }
 static void winograd(int gpu)
 {
     const struct { int64_t n, h, w, i, o; bool enlarge; } cases[] = {
-        {1, 4, 4, 1, 1, false}, {2, 9, 6, 5, 34, false}, {1, 5, 3, 20, 3, true}};
+        {1, 4, 4, 16, 16, false}, {2, 9, 6, 19, 34, false}, {1, 5, 3, 20, 17, true}};
     cl_bench b;
     begin(&b, gpu);
     for (size_t k = 0; k < SD_COUNT(cases); k++) {
