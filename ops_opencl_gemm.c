@@ -7,7 +7,7 @@
 
 #include <math.h>
 
-enum { CHUNK = 128 };   /* terms that are added in a row; a multiple of every bk */
+enum { CHUNK = 128 };   /* terms that are added in a row, where nothing else is asked; a multiple of every bk */
 
 /* A group computes bm x bn numbers with bk terms in local memory at a time, a work-item tm x tn. On a CPU a group is
  * one work-item, which computes tm x SD_CL_STRIP at a time. */
@@ -71,13 +71,13 @@ int sd_cl_shape_for(const sd_cl *cl, int64_t M, int64_t N, int64_t K, int64_t ba
 
 /* ------------------------------------------------------------------------------------ launches */
 
-typedef struct product { int64_t M, N, K, batch; sd_cl_type type; bool conv, quads; } product;
+typedef struct product { int64_t M, N, K, batch, chunk; sd_cl_type type; bool conv, quads; } product;
 
 static sd_cl_call begin(sd_run *r, const product *p, const shape *s)
 {
     char options[160];
     snprintf(options, sizeof options, "-DBM=%d -DBN=%d -DBK=%d -DTM=%d -DTN=%d -DTOTAL=%d -DCHUNK=%d -DCONV=%d "
-             "-DVEC=%d -DWEIGHT=%d", s->bm, s->bn, s->bk, s->tm, s->tn, s->total, CHUNK, p->conv,
+             "-DVEC=%d -DWEIGHT=%d", s->bm, s->bn, s->bk, s->tm, s->tn, s->total, (int)p->chunk, p->conv,
              p->quads && !s->cpu ? 4 : 1, (int)p->type);
     return sd_cl_begin(r, "gemm", "product", options);
 }
@@ -98,7 +98,7 @@ static const shape *shape_of(sd_run *r, const product *p)
 void sd_cl_multiply(sd_run *r, const sd_cl_product *p)
 {
     bool quads = p->K % 4 == 0 && p->a_at % 4 == 0 && p->a_stride % 4 == 0;
-    product size = {p->M, p->N, p->K, p->batch, p->type, false, quads};
+    product size = {p->M, p->N, p->K, p->batch, p->chunk ? p->chunk : CHUNK, p->type, false, quads};
     const shape *s = sd_ok(r) ? shape_of(r, &size) : NULL;
     if (!s) return;
     sd_cl_call k = begin(r, &size, s);
@@ -133,7 +133,7 @@ static void implicit_product(sd_run *r, sd_tensor y, sd_tensor x, const sd_tenso
     sd_cl_place from = sd_cl_find(r, x);
     sd_cl_matrix m = sd_cl_packed(r, w);
     cl_mem bias = sd_cl_floats(r, b);
-    product size = {sd_numel(&y) / w->dim[0], w->dim[0], I * w->dim[2] * w->dim[3], 1, m.type, true,
+    product size = {sd_numel(&y) / w->dim[0], w->dim[0], I * w->dim[2] * w->dim[3], 1, CHUNK, m.type, true,
                     I % 4 == 0 && from.at % 4 == 0};
     const shape *s = sd_ok(r) ? shape_of(r, &size) : NULL;
     if (!s) return;
