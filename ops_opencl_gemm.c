@@ -20,7 +20,7 @@ typedef struct shape {
 
 static const shape shapes[] = {
     {false, 128, 128, 8, 8, 8, false, 1.0}, {false, 128, 128, 16, 8, 8, false, 1.01},
-    {false, 128, 64, 16, 8, 4, true, 1.1},  {false, 64, 64, 8, 8, 8, false, 1.15},
+    {false, 128, 64, 16, 8, 4, false, 1.1}, {false, 64, 64, 8, 8, 8, false, 1.15},
     {false, 64, 64, 16, 4, 4, true, 1.3},   {false, 32, 64, 16, 4, 4, true, 1.5},
     {false, 32, 32, 16, 4, 4, true, 1.9},   {true, 48, 64, 0, 12, 32, false, 1.0},
     {true, 12, 32, 0, 12, 32, false, 1.2},  {true, 4, 32, 0, 4, 32, false, 2.0}};

@@ -271,7 +271,7 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void product(ARGUMEN
 #pragma unroll
                     for (int h = 0; h < FN; h++) sum[r][h] = 0;
             }
-#pragma unroll
+#pragma unroll 2
             for (int k = 0; k < BK; k++) {
                 float4 x[FM], y[FN];
 #pragma unroll
@@ -291,12 +291,13 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void product(ARGUMEN
             }
             if (in_chunk == CHUNK / BK - 1 || tile == tiles) {
                 const bool begin = done < CHUNK / BK, end = tile == tiles;
+                const int never = done >> 24;   /* 0: or addresses would be computed before the loop, and kept */
 #pragma unroll
                 for (int r = 0; r < TM; r++) {
-                    const int m = m0 + r / 4 * (BM / FM) + my * 4 + r % 4;
+                    const int m = m0 + never + r / 4 * (BM / FM) + my * 4 + r % 4;
 #pragma unroll
                     for (int h = 0; h < FN; h++) {
-                        const int n = n0 + h * (BN / FN) + mx * 4;
+                        const int n = n0 + never + h * (BN / FN) + mx * 4;
 #if TOTAL
                         total[r][h] = begin ? sum[r][h] : total[r][h] + sum[r][h];
                         if (end && m < M)
