@@ -10,20 +10,22 @@
 enum { CHUNK = 128 };   /* terms that are added in a row, where nothing else is asked; a multiple of every bk */
 
 /* A group computes bm x bn numbers with bk terms in local memory at a time, a work-item tm x tn. On a CPU a group is
- * one work-item, which computes tm x SD_CL_STRIP at a time. */
+ * one work-item, which computes tm x tn at a time, in vectors of 16. */
 typedef struct shape {
     bool cpu;
     int bm, bn, bk, tm, tn;
     bool total;       /* totals are in registers, not in the result */
     double cost;      /* of a number of the result, in a large product; the fastest shape has 1 */
+    cl_uint vector;   /* a CPU whose vectors hold fewer floats has too few registers: it costs twice as much */
 } shape;
 
 static const shape shapes[] = {
-    {false, 128, 128, 8, 8, 8, false, 1.0}, {false, 128, 128, 16, 8, 8, false, 1.01},
-    {false, 128, 64, 16, 8, 4, false, 1.1}, {false, 64, 64, 8, 8, 8, false, 1.15},
-    {false, 64, 64, 16, 4, 4, true, 1.3},   {false, 32, 64, 16, 4, 4, true, 1.5},
-    {false, 32, 32, 16, 4, 4, true, 1.9},   {true, 48, 64, 0, 12, 32, false, 1.0},
-    {true, 12, 32, 0, 12, 32, false, 1.2},  {true, 4, 32, 0, 4, 32, false, 2.0}};
+    {false, 128, 128, 8, 8, 8, false, 1.0, 0}, {false, 128, 128, 16, 8, 8, false, 1.01, 0},
+    {false, 128, 64, 16, 8, 4, false, 1.1, 0}, {false, 64, 64, 8, 8, 8, false, 1.15, 0},
+    {false, 64, 64, 16, 4, 4, true, 1.3, 0},   {false, 32, 64, 16, 4, 4, true, 1.5, 0},
+    {false, 32, 32, 16, 4, 4, true, 1.9, 0},   {true, 96, 64, 0, 12, 32, false, 1.0, 16},
+    {true, 48, 64, 0, 12, 32, false, 1.02, 16}, {true, 12, 32, 0, 12, 32, false, 1.15, 16},
+    {true, 48, 64, 0, 6, 16, false, 1.3, 4},   {true, 4, 32, 0, 4, 32, false, 1.4, 8}};
 
 int sd_cl_shapes(void) { return (int)SD_COUNT(shapes); }
 
@@ -53,15 +55,32 @@ static int measured_shape(const sd_cl *cl, int64_t M, int64_t N, int64_t K, bool
     return best;
 }
 
-/* A device is busy from two groups for each of its units on; fewer take as long as so many. */
+/* How many floats a CPU's vectors hold. */
+static cl_uint vector_of(const sd_cl *cl)
+{
+    cl_uint n = 0;
+    return clGetDeviceInfo(cl->device, CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT, sizeof n, &n, NULL) == CL_SUCCESS ? n : 0;
+}
+
+static double round_up(int64_t n, int to) { return (double)(div_up(n, to) * to); }
+
+/* A device is busy from two groups for each of its units on. A GPU computes whole tiles, a CPU no more rows and columns
+ * than it has to. */
+static double cost_of(const sd_cl *cl, const shape *s, int64_t M, int64_t N, int64_t batch, cl_uint vector)
+{
+    double groups = (double)(div_up(M, s->bm) * div_up(N, s->bn) * batch), idle = 2 * (double)cl->units / groups;
+    double area = round_up(M, s->cpu ? s->tm : s->bm) * round_up(N, s->cpu ? s->tn : s->bn) * (double)batch;
+    return area * fmax(idle, 1) * s->cost * (s->cpu && vector < s->vector ? 2 : 1);
+}
+
 int sd_cl_shape_for(const sd_cl *cl, int64_t M, int64_t N, int64_t K, int64_t batch, bool conv)
 {
     int best = measured_shape(cl, M, N, K, conv);
-    double least = INFINITY, busy = 2.0 * (double)cl->units;
-    for (int i = 0; best < 0 && i < sd_cl_shapes(); i++) {
-        const shape *s = &shapes[i];
-        double groups = (double)(div_up(M, s->bm) * div_up(N, s->bn) * batch);
-        double cost = fmax(groups, busy) * s->bm * s->bn * s->cost;
+    if (best >= 0) return best;
+    double least = INFINITY;
+    cl_uint vector = vector_of(cl);
+    for (int i = 0; i < sd_cl_shapes(); i++) {
+        double cost = cost_of(cl, &shapes[i], M, N, batch, vector);
         if (!sd_cl_shape_runs(cl, i) || cost >= least) continue;
         least = cost;
         best = i;

@@ -106,6 +106,8 @@ inline void pack_row(float *to, __global const float *a, source s, term t, int n
     }
 }
 
+#define FN (TN / 16)
+
 /* 16 numbers of c that begin at column n */
 inline void put16(__global float *c, __global const float *bias, float16 sum, int n, int N, bool begin, bool end)
 {
@@ -138,28 +140,32 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void product(ARGUMENTS)
         const term t = term_at(k0, I, p);
         for (int r = 0; r < (live + TM - 1) / TM * TM; r++)
             pack_row(panel + r * CHUNK, a, source_of(min(m0 + r, M - 1), K, p), t, n, I, p);
-        for (int j = 0; j < columns; j += STRIP) {
-            __global const weight_t *strip = w + ((size_t)((n0 + j) / STRIP) * K + k0) * STRIP;
+        for (int j = 0; j < columns; j += TN) {
+            __global const weight_t *strip = w + ((size_t)((n0 + j) / STRIP) * K + k0) * STRIP + j % STRIP;
             for (int r0 = 0; r0 < live; r0 += TM) {
-                float16 sum[TM][2];
+                float16 sum[TM][FN];
 #pragma unroll
-                for (int r = 0; r < TM; r++) sum[r][0] = sum[r][1] = 0;
-                for (int k = 0; k < n; k++) {
-                    const float16 u = weight16(strip + k * STRIP), v = weight16(strip + k * STRIP + 16);
+                for (int r = 0; r < TM; r++)
+#pragma unroll
+                    for (int h = 0; h < FN; h++) sum[r][h] = 0;
+                for (int i = 0; i < n; i++) {
+                    float16 y[FN];
+#pragma unroll
+                    for (int h = 0; h < FN; h++) y[h] = weight16(strip + i * STRIP + 16 * h);
 #pragma unroll
                     for (int r = 0; r < TM; r++) {
-                        const float16 x = panel[(r0 + r) * CHUNK + k];
-                        sum[r][0] = fma(x, u, sum[r][0]);
-                        sum[r][1] = fma(x, v, sum[r][1]);
+                        const float16 x = panel[(r0 + r) * CHUNK + i];
+#pragma unroll
+                        for (int h = 0; h < FN; h++) sum[r][h] = fma(x, y[h], sum[r][h]);
                     }
                 }
 #pragma unroll
-                for (int r = 0; r < TM; r++) {
-                    if (r0 + r >= live) continue;
-                    int at = (m0 + r0 + r) * N + n0 + j;
-                    put16(c + at, bias + n0 + j, sum[r][0], n0 + j, N, begin, end);
-                    if (n0 + j + 16 < N) put16(c + at + 16, bias + n0 + j + 16, sum[r][1], n0 + j + 16, N, begin, end);
-                }
+                for (int r = 0; r < TM; r++)
+#pragma unroll
+                    for (int h = 0; h < FN; h++) {
+                        const int m = m0 + r0 + r, at = n0 + j + 16 * h;
+                        if (m < M && at < N) put16(c + m * N + at, bias + at, sum[r][h], at, N, begin, end);
+                    }
             }
         }
     }
