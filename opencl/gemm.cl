@@ -198,13 +198,13 @@ typedef float4 raw4;
 #define WIDEN(x) (x)
 #elif WEIGHT == 1
 typedef ushort4 raw4;
-inline float4 half4(ushort4 x)
+inline float4 widen_half4(ushort4 x)
 {
     ushort h[4];
     vstore4(x, 0, h);
     return vload_half4(0, (const half *)h);
 }
-#define WIDEN(x) half4(x)
+#define WIDEN(x) widen_half4(x)
 #else
 typedef ushort4 raw4;
 #define WIDEN(x) as_float4(convert_uint4(x) << 16)
