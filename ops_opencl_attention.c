@@ -84,8 +84,8 @@ void sd_cl_attention(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_tensor
     snprintf(options, sizeof options, "-DD=%d -DSTRIPS=%d", d, strips(d));
     sd_cl_call c = cpu ? sd_cl_begin(r, "attention", "attention", options) : begin_shape(r, s, d);
     sd_cl_tensor(&c, y), sd_cl_tensor(&c, q), sd_cl_tensor(&c, k), sd_cl_tensor(&c, v);
-    sd_cl_int(&c, T), sd_cl_int(&c, S), sd_cl_int(&c, heads), sd_cl_int(&c, tiles), sd_cl_int(&c, causal);
+    sd_cl_int(&c, T), sd_cl_int(&c, S), sd_cl_int(&c, heads), sd_cl_int(&c, causal);
     sd_cl_float(&c, 1.4426950408889634 / sqrt((double)d));
-    sd_cl_run(&c, (size_t[]){cpu ? 1 : (size_t)(s->tx * s->ty), 1, 1}, (size_t[]){(size_t)(tiles * heads * N), 1, 1},
+    sd_cl_run(&c, (size_t[]){cpu ? 1 : (size_t)(s->tx * s->ty), 1, 1}, (size_t[]){(size_t)tiles, (size_t)heads, (size_t)N},
               2.0 * (double)(N * T * S) * (double)q.dim[2]);
 }

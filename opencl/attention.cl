@@ -4,8 +4,8 @@
  * e^(s - m) v. When a later piece raises m, l and o are multiplied by e^(old m - m) [Milakov & Gimelshein 2018; Rabe &
  * Staats 2021]. At the end y = o / l. The products of a piece are summed apart and then added to o.
  *
- * q [N,T,H D], k and v [N,S,H D]. A group has BQ queries of one head; its number counts them first, then heads, then
- * pictures. A query's bits depend on its own row, the keys and the values alone.
+ * q [N,T,H D], k and v [N,S,H D]. Group (i, h, n) has tile i of the queries of head h of picture n. A query's bits
+ * depend on its own row, the keys and the values alone.
  *
  * Options: D, numbers of a head; what else there is stands at each form. scale is log2(e) / sqrt(D), for weights are
  * powers of two. */
@@ -97,22 +97,21 @@ inline void add_values(float16 *o, const float16 *p, __global const float *v, in
     }
 }
 
-/* Lane i of row[c] is number c of row i: rows of x, of which there are n. */
+/* Lane i of row[c] is number c of row i of x. There are n rows; the last one stands for those after it. */
 inline void turn(float16 *row, __global const float *x, int n, int C)
 {
     for (int c = 0; c < D; c++) {
         float lane[16];
-        for (int i = 0; i < 16; i++) lane[i] = i < n ? x[i * C + c] : 0;
+        for (int i = 0; i < 16; i++) lane[i] = x[min(i, n - 1) * C + c];
         row[c] = vload16(0, lane);
     }
 }
 
 __kernel __attribute__((reqd_work_group_size(1, 1, 1)))
 void attention(__global float *y, uint y_at, __global const float *q, uint q_at, __global const float *k, uint k_at,
-               __global const float *v, uint v_at, int T, int S, int heads, int tiles, int causal, float scale)
+               __global const float *v, uint v_at, int T, int S, int heads, int causal, float scale)
 {
-    int t0 = GROUP(0) % tiles * 16 * STRIPS, head = GROUP(0) / tiles % heads, n = GROUP(0) / tiles / heads;
-    int C = heads * D;
+    int t0 = GROUP(0) * 16 * STRIPS, head = GROUP(1), n = GROUP(2), C = heads * D;
     int strips = min(STRIPS, (T - t0 + 15) / 16);
     size_t queries = ((size_t)n * T + t0) * C + head * D, keys = (size_t)n * S * C + head * D;
     float16 rows[STRIPS][D], o[STRIPS][D], m[STRIPS], l[STRIPS], low[STRIPS], p[PIECE];
@@ -181,25 +180,24 @@ ADD_TO_SUM(add_to_sum4, float4)
 #define KS (BK / 4 + 1)
 #define SHARED (DC * KS > VC * DP / 4 ? DC * KS : VC * DP / 4)
 
-/* x[at .. at + 3] of a row of D; 0 after its end and where there is no row. */
-inline float4 four(__global const float *x, int at, int there)
+/* x[at .. at + 3] of a row of D; 0 after its end */
+inline float4 four(__global const float *x, int at)
 {
-    float4 y = 0;
-    if (there && at + 4 <= D) y = vload4(0, x + at);
-    else if (there) {
-        if (at < D) y.x = x[at];
-        if (at + 1 < D) y.y = x[at + 1];
-        if (at + 2 < D) y.z = x[at + 2];
-    }
-    return y;
+#if D % DC == 0 && D == DP
+    return vload4(0, x + at);
+#else
+    float4 y = (float4)(x[min(at, D - 1)], x[min(at + 1, D - 1)], x[min(at + 2, D - 1)], x[min(at + 3, D - 1)]);
+    return select(y, (float4)(0.0f), at + (int4)(0, 1, 2, 3) >= D);
+#endif
 }
 
-/* The numbers from c0 to c0 + DC of `rows` rows, turned: to[c][row], `stride` from c to c + 1. */
+/* The numbers from c0 to c0 + DC of `rows` rows, turned: to[c][row], `stride` from c to c + 1. The last row that is
+ * there stands for those after it, of which nothing becomes. */
 inline void turn(__local float *to, int stride, __global const float *x, int rows, int there, int C, int c0)
 {
     for (int i = get_local_id(0); i < rows * (DC / 4); i += ITEMS) {
-        int row = (i >> 1) % rows, c = (((i >> 1) / rows << 1) + (i & 1)) * 4;
-        float4 a = four(x + row * C, c0 + c, row < there);
+        int pair = (i >> 1) / rows, row = (i >> 1) - pair * rows, c = (2 * pair + (i & 1)) * 4;
+        float4 a = four(x + min(row, there - 1) * C, c0 + c);
         to[c * stride + row] = a.x;
         to[(c + 1) * stride + row] = a.y;
         to[(c + 2) * stride + row] = a.z;
@@ -209,11 +207,11 @@ inline void turn(__local float *to, int stride, __global const float *x, int row
 
 __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1)))
 void attention(__global float *y, uint y_at, __global const float *q, uint q_at, __global const float *k, uint k_at,
-               __global const float *v, uint v_at, int T, int S, int heads, int tiles, int causal, float scale)
+               __global const float *v, uint v_at, int T, int S, int heads, int causal, float scale)
 {
     __local float4 lq[DC * QS], shared[SHARED], lp[PART * QS];
-    int id = get_local_id(0), tx = id % TX, ty = id / TX;
-    int t0 = GROUP(0) % tiles * BQ, head = GROUP(0) / tiles % heads, n = GROUP(0) / tiles / heads, C = heads * D;
+    int id = get_local_id(0), ty = id / TX, tx = id - ty * TX;
+    int t0 = GROUP(0) * BQ, head = GROUP(1), n = GROUP(2), C = heads * D;
     size_t queries = ((size_t)n * T + t0) * C + head * D, keys = (size_t)n * S * C + head * D;
     float4 o[DN][ROWS], m[ROWS], l[ROWS], low[ROWS];
     y += y_at + queries, q += q_at + queries, k += k_at + keys, v += v_at + keys;
@@ -271,7 +269,7 @@ void attention(__global float *y, uint y_at, __global const float *q, uint q_at,
             #pragma unroll
             for (int i = 0; i < ROWS; i++) {
                 int4 row = t0 + 4 * (ty * ROWS + i) + (int4)(0, 1, 2, 3);
-                int4 last = causal ? min(row, S - 1) : (int4)(S - 1);
+                int4 last = causal ? min(row, (int4)(S - 1)) : (int4)(S - 1);
                 #pragma unroll
                 for (int j = 0; j < TN; j++)
                     s[j][i] = select(s[j][i], (float4)(-INFINITY), (int4)(s0 + j / 4 * PART + 4 * tx + j % 4) > last);
@@ -317,8 +315,9 @@ void attention(__global float *y, uint y_at, __global const float *q, uint q_at,
                         for (int i = 0; i < ROWS; i++) lp[(j * TX + tx) * QS + ty * ROWS + i] = s[h * 4 + j][i];
                 }
                 for (int i = id; i < VC * (DP / 4); i += ITEMS) {
-                    int at = v0 + i / (DP / 4), key = s0 + h * PART + 4 * (at % TX) + at / TX;
-                    shared[i] = four(v + key * C, i % (DP / 4) * 4, key < S);
+                    int row = i / (DP / 4), c = 4 * (i - row * (DP / 4));
+                    int from = (v0 + row) / TX, key = s0 + h * PART + 4 * (v0 + row - from * TX) + from;
+                    shared[i] = four(v + min(key, S - 1) * C, c);
                 }
                 barrier(CLK_LOCAL_MEM_FENCE);
                 #pragma unroll 2
