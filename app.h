@@ -30,7 +30,7 @@ typedef struct settings {
     sd_params p;
     cli_seed seed;
     int batch_count, threads, precise;
-    const char *residency, *gemm;
+    const char *residency, *gemm, *device;
     double max_memory;             /* GB; 0: what the system has free */
     double vae_memory;             /* GB; 0: as above */
     int quiet, verbose, timings, profile;   /* timings, profile: 1 as text, 2 as JSON */
@@ -46,6 +46,7 @@ typedef struct settings {
     int keep_all;
     const char *tensors;           /* globs */
     int values, hash, metadata, diff;
+    int check;                     /* of sd devices */
 } settings;
 
 #define PREVIEW_WORDS "none|proj|vae|taesd|tae"   /* the last is stable-diffusion.cpp's */
@@ -94,6 +95,10 @@ enum { PREVIEW_NONE = 2, PREVIEW_PROJ, PREVIEW_VAE, PREVIEW_TAESD, PREVIEW_TAE }
 
 #define THREADS_OPTION {CLI_INT, 't', "threads", AT(threads), -1, 1024, "N", \
                         "default, 0 and -1: one per core that the process may use"}
+
+#define DEVICE_OPTION {CLI_TEXT, 0, "device", AT(device), 0, 0, "NAME", \
+                       "what computes: cpu (default, or what $SD_DEVICE says);\n" \
+                       "opencl, opencl:1, opencl:nvidia: a GPU, see sd devices"}
 
 #define GEMM_OPTION {CLI_TEXT, 0, "gemm", AT(gemm), 0, 0, "WHOSE", \
                      "matrix products: own (default; the same bits for any number\n" \
@@ -206,6 +211,10 @@ int run_convert(settings *s, const char *argv0);
 /* app_inspect.c */
 extern const cli_command inspect_command;
 int run_inspect(settings *s, const char *argv0);
+
+/* app_devices.c */
+extern const cli_command devices_command;
+int run_devices(settings *s, const char *argv0);
 
 /* ---- app_man.c, app_complete.c: what is installed beside the program, written to stdout. Exit code. */
 int man_page(void);

@@ -14,6 +14,7 @@
     {CLI_INT, 'H', "height", AT(p.height), 1, 65536, "N", "the same for the height"}, \
     {CLI_TEXT, 0, "resize", AT(p.edit.resize), 0, 0, "HOW", "to that size: stretch (default), crop, pad"}
 #define COMPUTE_OPTIONS \
+    DEVICE_OPTION, \
     THREADS_OPTION, \
     {CLI_FLAG, 0, "precise", AT(precise), 0, 0, NULL, "every sum in double: three to four times as slow"}, \
     GEMM_OPTION, \

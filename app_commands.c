@@ -225,6 +225,7 @@ static int run_trace(settings *s, const char *argv0)
     listed l = {0, 0};
     if (!s->list)
         return cli_error(CLI_USAGE, "sd trace lists tensors with --list; sd -p TEXT --trace FILE writes them");
+    s->device = "cpu";   /* nothing is computed */
     int code = open_model(s, argv0, SD_PART_ALL, &v);
     if (!code) code = prepare(s, &in, &v);
     if (!code) {
@@ -277,6 +278,7 @@ const command other_commands[] = {
     {&convert_command, run_convert},
     {&show_command, run_show},
     {&inspect_command, run_inspect},
+    {&devices_command, run_devices},
     {&tokenize_command, run_tokenize},
     {&plan_command, run_plan},
     {&samplers_command, run_samplers},

@@ -6,7 +6,7 @@
 
 /* The possible values of options that are the program's own. Those of parameters are in the library's table. */
 static const struct { const char *option, *words; } choices[] = {
-    {"residency", "map stream ram"}, {"gemm", "own openblas"},
+    {"residency", "map stream ram"}, {"gemm", "own openblas"}, {"device", "cpu opencl"},
     {"config", "sd15 sd15-inpaint instruct-pix2pix lcm small-sd bk-sdm-small tiny-sd sd21 sd21-base sd21-inpaint "
                "sd2-depth sd-turbo x4-upscaler sdxl sdxl-inpaint sdxl-turbo sdxl-lightning ssd-1b vega sdxl-refiner"},
 };

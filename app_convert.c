@@ -70,6 +70,7 @@ int run_convert(settings *s, const char *argv0)
     s->model = s->files.v[0];
     settings plain = *s;   /* --ema is the conversion's own: it can keep both the weights and their averages */
     plain.ema = 0;
+    plain.device = "cpu";   /* nothing is computed */
     if (!code) code = open_model(&plain, argv0, s->only ? part_of(s->only) : SD_PART_ALL, &v);
     if (code) return code;
     o.output = s->files.v[1];

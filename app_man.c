@@ -107,6 +107,8 @@ static const char tail[] =
     ".PP\nAn error is one line on the standard error that says what was expected, what was found and where.\n"
     ".SH ENVIRONMENT\n"
     ".TP\n.B SD_MODEL\nthe default model\n"
+    ".TP\n.B SD_DEVICE\nwhat computes if \\-\\-device does not say: cpu, opencl, opencl:1, opencl:nvidia\n"
+    ".TP\n.B XDG_CACHE_HOME\nsd/ in it keeps what the drivers of devices have compiled (default: ~/.cache)\n"
     ".TP\n.B SD_ISA\nforces the kernels: scalar, sse2, avx2, avx512, neon\n"
     ".TP\n.B OMP_NUM_THREADS\nthreads where \\-t says nothing\n"
     ".TP\n.B OMP_WAIT_POLICY\npassive keeps threads from waiting in loops, and is what sd takes on Linux where "

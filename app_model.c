@@ -79,6 +79,7 @@ int open_model(const settings *s, const char *argv0, unsigned parts, view *v)
     o.ema = s->ema;
     if (s->threads > 0) o.threads = s->threads;
     o.precise = s->precise;
+    o.device = s->device;
     o.memory = (uint64_t)(1e9 * s->max_memory);
     o.vae_memory = (uint64_t)(1e9 * s->vae_memory);
     if (read_words(s, &o)) return CLI_USAGE;

@@ -55,6 +55,7 @@ static const cli_option drawing[] = {
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "What SDXL is told of sizes"},
     PARAMS("sdxl"),
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "How to compute it"},
+    DEVICE_OPTION,
     THREADS_OPTION,
     {CLI_FLAG, 0, "precise", AT(precise), 0, 0, NULL, "every sum in double, no BLAS: three to four times as slow"},
     GEMM_OPTION,
@@ -77,7 +78,8 @@ static const cli_option drawing[] = {
      "(default where there is\none); proj: a pixel per latent; none"},
     {CLI_FLAG, 'q', "quiet", AT(quiet), 0, 0, NULL, "prints only the seed, and errors"},
     {CLI_FLAG, 'v', "verbose", AT(verbose), 0, 0, NULL, "prints what was decided, and where errors were raised"},
-    {CLI_FLAG, 0, "version", AT(version), 0, 0, NULL, "the version and how it was built; with -v the machine too"},
+    {CLI_FLAG, 0, "version", AT(version), 0, 0, NULL,
+     "the version and how it was built; with -v the machine and\nits devices too"},
     HELP_OPTION,
 };
 
@@ -156,6 +158,7 @@ cli_command draw_command = {
     "       sd roundtrip FILE...          what is lost on the way there and back\n"
     "       sd convert IN OUT [options]   a model in other files and types\n"
     "       sd inspect FILE... [options]  what a model's files are, and what is in them\n"
+    "       sd devices [options]          what can compute: the CPU, GPUs\n"
     "       sd tokenize TEXT [options]    the tokens of a text\n"
     "       sd plan [options]             the networks of a model, unrolled\n"
     "       sd samplers                   samplers and schedules, with their papers\n"

@@ -14,7 +14,8 @@
 #define NO_VIDEO "it draws pictures alone"
 #define NO_CACHE "every step is computed; fewer --steps are the way to be faster"
 #define ONE_GUIDANCE "guidance is --cfg-scale and --guidance-rescale"
-#define ON_CPU "everything is computed on the CPU"
+#define ON_DEVICE "one device computes everything: --device, and sd devices lists them"
+#define IN_MEMORY "weights stay in the CPU's memory, a device gets them when it needs them"
 #define METADATA "the parameters are in the picture itself: sd show FILE prints them, sd --from FILE draws by them"
 
 const cli_other_option cli_other_options[] = {
@@ -49,10 +50,10 @@ const cli_other_option cli_other_options[] = {
     {0, "diffusion-fa", CLI_NOTHING, NULL, "attention works in pieces in any case"},
     {0, "diffusion-conv-direct", CLI_NOTHING, NULL, "each convolution's algorithm goes by its shape, see sd plan"},
     {0, "vae-conv-direct", CLI_NOTHING, NULL, "each convolution's algorithm goes by its shape, see sd plan"},
-    {0, "offload-to-cpu", CLI_NOTHING, NULL, ON_CPU}, {0, "clip-on-cpu", CLI_NOTHING, NULL, ON_CPU},
-    {0, "vae-on-cpu", CLI_NOTHING, NULL, ON_CPU}, {0, "control-net-cpu", CLI_NOTHING, NULL, ON_CPU},
-    {0, "auto-fit", CLI_NOTHING, NULL, ON_CPU}, {0, "backend", CLI_NOTHING, "cpu", ON_CPU},
-    {0, "params-backend", CLI_NOTHING, "cpu", ON_CPU}, {0, "device", CLI_NOTHING, "cpu", ON_CPU},
+    {0, "offload-to-cpu", CLI_NOTHING, NULL, IN_MEMORY}, {0, "clip-on-cpu", CLI_NOTHING, NULL, ON_DEVICE},
+    {0, "vae-on-cpu", CLI_NOTHING, NULL, ON_DEVICE}, {0, "control-net-cpu", CLI_NOTHING, NULL, ON_DEVICE},
+    {0, "auto-fit", CLI_NOTHING, NULL, IN_MEMORY}, {0, "backend", CLI_NOTHING, "cpu", ON_DEVICE},
+    {0, "params-backend", CLI_NOTHING, "cpu", IN_MEMORY},
     {0, "type", CLI_NOTHING, "f32", "weights are used in the type that their file has, sums are float32"},
     {0, "precision", CLI_NOTHING, "full|float32|f32",
      "weights are used in the type that their file has, sums are float32"},
@@ -68,8 +69,9 @@ const cli_other_option cli_other_options[] = {
     {0, "eager-load", CLI_REFUSED, NULL, "--residency ram reads the weights at once"},
     {0, "stream-layers", CLI_REFUSED, NULL, "--residency stream holds the fewest weights"},
     {0, "max-vram", CLI_REFUSED, NULL, "--residency stream holds the fewest weights"},
-    {0, "list-devices", CLI_REFUSED, NULL, ON_CPU}, {0, "split-mode", CLI_REFUSED, NULL, ON_CPU},
-    {0, "rpc-servers", CLI_REFUSED, NULL, ON_CPU}, {0, "tensor-type-rules", CLI_REFUSED, NULL,
+    {0, "list-devices", CLI_REFUSED, NULL, "sd devices lists them"},
+    {0, "split-mode", CLI_REFUSED, NULL, ON_DEVICE}, {0, "rpc-servers", CLI_REFUSED, NULL, ON_DEVICE},
+    {0, "tensor-type-rules", CLI_REFUSED, NULL,
      "weights are used in the type that their file has"},
     {0, "vae-format", CLI_REFUSED, NULL, ARGS}, {0, "model-args", CLI_REFUSED, NULL, ARGS},
     {0, "clip_vision", CLI_REFUSED, NULL, NO_ADAPTER}, {0, "t5xxl", CLI_REFUSED, NULL, OTHER_KIND},

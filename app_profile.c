@@ -218,8 +218,12 @@ static void print_figures(const sum *s, double of)
     printf(" %9.1f %6.2f\n", s->bytes / s->calls / 1e6, ratio(s->roof, s->total));
 }
 
-static void print_machine(const sd_roofs *r)
+static void print_machine(const sd_roofs *r, const char *device)
 {
+    if (!(r->peak > 0)) {
+        printf("Device %s; roofs are measured of the CPU alone.\n", device);
+        return;
+    }
     printf("%s kernels, %d threads. Products at most: %.1f GFLOP/s with one thread, %.1f with all.\nGB/s at most:",
            r->kernels, r->threads, r->peak_one, r->peak);
     for (size_t i = 0; i < COUNT(r->level); i++)
@@ -318,9 +322,11 @@ static void print_stages(const profile *p, const sd_roofs *roofs)
 
 /* ------------------------------------------------------------------------------------------ JSON */
 
-static void json_roofs(const sd_roofs *r)
+static void json_roofs(const sd_roofs *r, const char *device)
 {
-    printf("{\"profile\":{\"kernels\":\"%s\",\"threads\":%d,\"peak_gflops_one\":%.4g,\"peak_gflops\":%.4g,\"levels\":[",
+    printf("{\"profile\":{\"device\":");
+    cli_json_string(device);
+    printf(",\"kernels\":\"%s\",\"threads\":%d,\"peak_gflops_one\":%.4g,\"peak_gflops\":%.4g,\"levels\":[",
            r->kernels, r->threads, r->peak_one, r->peak);
     for (size_t i = 0; i < COUNT(r->level); i++)
         printf("%s{\"name\":\"%s\",\"bytes\":%zu,\"read_gb_per_s\":%.4g,\"copy_gb_per_s\":%.4g}", i ? "," : "",
@@ -340,11 +346,11 @@ static void json_figures(const sum *s, const sd_roofs *roofs)
     printf("}");
 }
 
-static void json_all(const profile *p, const sd_roofs *roofs)
+static void json_all(const profile *p, const sd_roofs *roofs, const char *device)
 {
     sum kind[MOST_KINDS];
     int kinds = add_kinds(p, roofs, kind), some = 0;
-    json_roofs(roofs);
+    json_roofs(roofs, device);
     printf(",\"operations\":[");
     for (int i = 0; i < p->n; i++) {
         const row *r = &p->row[i];
@@ -383,19 +389,21 @@ static void json_all(const profile *p, const sd_roofs *roofs)
 
 int profile_print(profile *p, int json)
 {
-    sd_roofs roofs;
+    sd_roofs roofs = {.kernels = "", .threads = 1};
+    sd_model_info how = {0};
     double all = 0;
     if (p->failed) return no_memory();
-    sd_status status = sd_measure_roofs(context, 0.1, &roofs);
+    sd_status status = sd_get_info(context, &how);
+    if (!status && strcmp(how.device, "cpu") == 0) status = sd_measure_roofs(context, 0.1, &roofs);
     if (status) return cli_error(exit_code(status), "%s", sd_error_text(context));
     find_medians(p);
     for (int i = 0; i < p->n; i++)
         if (is_stage(&p->row[i])) all += p->row[i].total;
     if (json) {
-        json_all(p, &roofs);
+        json_all(p, &roofs, how.device);
         return CLI_OK;
     }
-    print_machine(&roofs);
+    print_machine(&roofs, how.device);
     print_blocks(p, &roofs);
     print_longest(p, &roofs, all);
     print_kinds(p, &roofs, all);

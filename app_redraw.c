@@ -203,8 +203,12 @@ int warn_of_differences(const settings *s)
     compare(s, then->latents_hash, now->latents_hash, "the latents to go on from are others");
     compare(s, then->rng_hash, now->rng_hash, "the file of random numbers is another one");
     compare(s, then->sampler_rng_hash, now->sampler_rng_hash, "the samplers' file of random numbers is another one");
-    compare(s, then->kernels, now->kernels,
-            "the picture was drawn with other vector instructions: its last bits may differ (SD_ISA chooses them)");
+    if (strcmp(then->device ? then->device : "", now->device ? now->device : "") != 0)
+        compare(s, then->device ? then->device : "the CPU", now->device ? now->device : "the CPU",
+                "the picture was drawn by another device: its last bits may differ (--device chooses it)");
+    else
+        compare(s, then->kernels, now->kernels,
+                "the picture was drawn with other vector instructions: its last bits may differ (SD_ISA chooses them)");
     if (!then->model_hash && then->model && now->model && strcmp(then->model, now->model) != 0) {
         char line[256];
         snprintf(line, sizeof line, "the model was %.200s", then->model);

@@ -1,5 +1,6 @@
 /* device.c - floor 2: what computes: the CPU, or a device that a run's backend speaks to. */
 #include "device.h"
+#include "text.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -8,22 +9,67 @@
 #include "ops_opencl.h"
 #endif
 
-sd_status sd_device_open(sd_run *r, sd_cpu *cpu, const char *which, const char *cache, const sd_log *log)
+/* "cpu", "opencl" and "opencl:...", or an error. */
+static sd_status check_name(const char *which, sd_error *e)
+{
+    static const char *const names[] = {"cpu", "opencl"};
+    size_t n = strcspn(which, ":"), least = 3;
+    const char *near = NULL;
+    if (strcmp(which, "cpu") == 0 || strcmp(which, "opencl") == 0 || (sd_begins_with(which, "opencl:") && which[7]))
+        return SD_OK;
+    for (size_t i = 0; i < SD_COUNT(names); i++) {
+        size_t far = sd_edit_distance(which, n, names[i], strlen(names[i]), false, false);
+        if (far >= least || far >= strlen(names[i])) continue;
+        least = far;
+        near = names[i];
+    }
+    return sd_fail(e, SD_ERR_ARG, "a device is cpu, opencl, opencl:NUMBER or opencl:NAME, not \"%.60s\"%s%s%s", which,
+                   near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+}
+
+static const char *asked(const char *which)
 {
     if (!which || !*which) which = getenv("SD_DEVICE");
-    r->be = &sd_backend_cpu;
-    r->device = cpu;
-    if (!which || !*which || strcmp(which, "cpu") == 0) return SD_OK;
+    return which && *which ? which : NULL;
+}
+
 #ifdef SD_WITH_OPENCL
-    sd_cl *cl = sd_cl_open(which, cache, cpu->kern, log, r->err);
+/* Where programs and choices are kept: what the caller says, else as XDG's base directories say. "": nowhere. */
+static void cache_directory(char *out, size_t size, const char *given)
+{
+    const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    int n = 0;
+    if (given) n = snprintf(out, size, "%s", given);
+    else if (xdg && *xdg == '/') n = snprintf(out, size, "%s/sd", xdg);
+    else if (home && *home == '/') n = snprintf(out, size, "%s/.cache/sd", home);
+    if (n <= 0 || (size_t)n >= size) *out = 0;
+}
+
+static sd_status open_opencl(sd_run *r, sd_cpu *cpu, const char *which, const char *cache, const sd_log *log)
+{
+    char dir[sizeof ((sd_cl *)NULL)->cache];
+    cache_directory(dir, sizeof dir, cache);
+    sd_cl *cl = sd_cl_open(which, dir, cpu->kern, log, r->err);
     if (!cl) return r->err->status;
     r->be = &sd_backend_opencl;
     r->device = cl;
     return SD_OK;
+}
+#endif
+
+sd_status sd_device_open(sd_run *r, sd_cpu *cpu, const char *which, const char *cache, const sd_log *log)
+{
+    which = asked(which);
+    r->be = &sd_backend_cpu;
+    r->device = cpu;
+    if (!which) return SD_OK;
+    if (check_name(which, r->err) || strcmp(which, "cpu") == 0) return r->err->status;
+#ifdef SD_WITH_OPENCL
+    return open_opencl(r, cpu, which, cache, log);
 #else
     (void)cache;
     (void)log;
-    return sd_fail(r->err, SD_ERR_UNSUPPORTED, "there is no device %s: this build has the CPU alone", which);
+    return sd_fail(r->err, SD_ERR_UNSUPPORTED, "there is no device %.60s: this build has no OpenCL", which);
 #endif
 }
 
@@ -32,5 +78,63 @@ void sd_device_close(sd_run *r)
     sd_run_free(r);
 #ifdef SD_WITH_OPENCL
     if (r->be == &sd_backend_opencl) sd_cl_close(r->device);
+#endif
+}
+
+const char *sd_device_name(const sd_run *r)
+{
+#ifdef SD_WITH_OPENCL
+    if (r->be == &sd_backend_opencl) return sd_cl_of(r)->label;
+#else
+    (void)r;
+#endif
+    return "cpu";
+}
+
+/* ------------------------------------------------------------------------------------ listing */
+
+static void list_cpu(void (*fn)(void *, const sd_device_info *), void *user)
+{
+    char name[64];
+    const sd_device_info cpu = {.which = "cpu", .name = name, .type = "CPU", .platform = "", .platform_version = "",
+                                .driver = "", .memory = sd_memory_left(), .largest = sd_memory_left(),
+                                .units = (size_t)sd_cores_usable(), .refused = "", .why = ""};
+    snprintf(name, sizeof name, "%s kernels", sd_kern_select(NULL)->name);
+    fn(user, &cpu);
+}
+
+#ifdef SD_WITH_OPENCL
+static void list_one(const sd_cl *cl, const char *why, bool check, void (*fn)(void *, const sd_device_info *),
+                     void *user)
+{
+    char which[24];
+    sd_device_info d = {.which = which, .name = cl->name, .type = sd_cl_type_name(cl), .platform = cl->platform_name,
+                        .platform_version = cl->platform_version, .driver = cl->driver, .memory = cl->memory,
+                        .largest = cl->most, .shared = cl->local_memory, .units = cl->units, .group = cl->most_group,
+                        .refused = cl->refused, .chosen = why != NULL, .why = why ? why : ""};
+    snprintf(which, sizeof which, "opencl:%d", cl->number);
+    (void)check;
+    fn(user, &d);
+}
+#endif
+
+sd_status sd_device_list(const char *which, bool check, void (*fn)(void *user, const sd_device_info *device),
+                         void *user, sd_error *e)
+{
+    which = asked(which);
+    if (which && check_name(which, e)) return e->status;
+    list_cpu(fn, user);
+#ifdef SD_WITH_OPENCL
+    sd_cl_list l;
+    char why[SD_CL_WHY];
+    size_t chosen = 0;
+    if (!which || strcmp(which, "cpu") == 0) which = "opencl";
+    if (!sd_cl_find_devices(&l, e)) chosen = sd_cl_choose(&l, which, why, e);
+    for (size_t i = 0; i < l.n; i++) list_one(&l.device[i], i == chosen ? why : NULL, check, fn, user);
+    free(l.device);
+    return e->status;
+#else
+    (void)check;
+    return sd_fail(e, SD_ERR_UNSUPPORTED, "this build has no OpenCL");
 #endif
 }

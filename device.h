@@ -4,10 +4,14 @@
 
 #include "ops_cpu.h"
 
-/* Sets the run's backend and device. which: "cpu", "opencl", "opencl:N" or "opencl:NAME"; NULL or "": the environment
- * variable SD_DEVICE, else "cpu". cache: see sd_options. */
+/* Sets the run's backend and device, unless the device fails its self-test. which: see sd_options.device. cache: see
+ * sd_options.cache. */
 sd_status sd_device_open(sd_run *r, sd_cpu *cpu, const char *which, const char *cache, const sd_log *log);
 /* Frees the run's memory and what the device is. */
 void sd_device_close(sd_run *r);
+const char *sd_device_name(const sd_run *r);   /* "cpu", or "opencl:0 NAME" */
+/* See sd_devices. */
+sd_status sd_device_list(const char *which, bool check, void (*fn)(void *user, const sd_device_info *device),
+                         void *user, sd_error *e);
 
 #endif

@@ -85,15 +85,18 @@ static void print_times(const settings *s, const times *t)
         printf("{\"load\":%.6f,\"text\":%.6f,\"steps\":[", t->load, t->text);
         for (int i = 0; i < t->n; i++) printf("%s%.6f", i ? "," : "", t->step[i]);
         printf("],\"vae_decode\":%.6f,\"peak_rss_mb\":%.1f,", t->vae_decode, peak_rss_mb());
-        printf("\"kernels\":\"%s\",\"gemm\":\"%s\",\"threads\":%d,\"vae_work\":%.3f}\n", how.kernels, how.gemm,
+        printf("\"kernels\":\"%s\",\"gemm\":\"%s\",\"threads\":%d,\"vae_work\":%.3f,\"device\":", how.kernels, how.gemm,
                how.threads, t->vae_work);
+        cli_json_string(how.device);
+        printf("}\n");
     } else {
         printf("load        %9.3f s\ntext        %9.3f s\n", t->load, t->text);
         printf("steps       %9.3f s = %d evaluations x %.3f s\n", sum, t->n, t->n ? sum / t->n : 0);
         printf("vae decode  %9.3f s", t->vae_decode);
         if (t->vae_work > 1) printf(", in bands: %.2f times the multiplications", t->vae_work);
         printf("\npeak memory %9.1f MB\n", peak_rss_mb());
-        printf("kernels %s, products %s, %d threads\n", how.kernels, how.gemm, how.threads);
+        if (strcmp(how.device, "cpu") != 0) printf("device %s\n", how.device);
+        else printf("kernels %s, products %s, %d threads\n", how.kernels, how.gemm, how.threads);
     }
 }
 
@@ -278,15 +281,23 @@ static int run_draw(settings *s, const char *argv0)
 
 static const command drawing = {&draw_command, run_draw};
 
+static void show_device(void *user, const sd_device_info *d)
+{
+    (void)user;
+    if (*d->platform) printf("device %s: %s, %s%s\n", d->which, d->name, d->type, *d->refused ? ", refused" : "");
+}
+
 static int show_version(int verbose)
 {
     sd_machine m;
+    char error[512];
     printf("sd %s\n%s\n", sd_version(), sd_build_info());
     if (!verbose) return CLI_OK;
     sd_get_machine(&m);
     printf("this machine: %s kernels, %d cores, caches of %zu KB, %zu KB and ", m.kernels, m.cores, m.l1 >> 10,
            m.l2 >> 10);
     printf("%zu KB (by %s)\n", m.l3 >> 10, m.caches_from);
+    if (sd_devices("opencl", 0, show_device, NULL, error)) printf("%s\n", error);
     return CLI_OK;
 }
 

@@ -42,6 +42,10 @@ typedef struct sd_cl {
     cl_context context;
     cl_command_queue queue;             /* in order */
     char name[128], platform_name[128], platform_version[128], driver[64];
+    int number;                         /* over all platforms */
+    char label[160];                    /* "opencl:0 NAME" */
+    char refused[192];                  /* why it cannot be used, a sentence after its name; "": it can */
+    cl_device_type type;
     bool cpu;
     size_t units;                       /* compute units */
     size_t most_group, local_memory;    /* work-items of a group; bytes that it shares */
@@ -84,7 +88,19 @@ typedef struct sd_cl {
 static inline sd_cl *sd_cl_of(const sd_run *r) { return r->device; }
 
 /* ---- ops_opencl_device.c */
-/* which: "opencl", "opencl:N" or "opencl:NAME". NULL and an error that says what there is. */
+/* All devices of all platforms, not opened, in the order in which they are counted. SD_ERR_DEVICE if there is none.
+ * free() the list. */
+typedef struct sd_cl_list { sd_cl *device; size_t n; } sd_cl_list;
+sd_status sd_cl_find_devices(sd_cl_list *l, sd_error *e);
+const char *sd_cl_type_name(const sd_cl *cl);   /* "GPU", "accelerator", "CPU", "other" */
+/* Which of them is meant, and why; l->n and an error that says what there is. which: "opencl", "opencl:N" or
+ * "opencl:NAME", where NAME is a part of a device's or a platform's name. A GPU goes before an accelerator and that
+ * before a CPU, then more memory before less. */
+enum { SD_CL_WHY = 96 };
+size_t sd_cl_choose(const sd_cl_list *l, const char *which, char why[SD_CL_WHY], sd_error *e);
+/* NULL and an error if it cannot be opened. cache: see sd_cl. */
+sd_cl *sd_cl_open_found(const sd_cl *found, const char *cache, const sd_kern *kern, const sd_log *log, sd_error *e);
+/* All three of them. */
 sd_cl *sd_cl_open(const char *which, const char *cache, const sd_kern *kern, const sd_log *log, sd_error *e);
 void sd_cl_close(sd_cl *cl);   /* NULL is harmless. The run's memory must have been freed */
 

@@ -355,6 +355,12 @@ static void write_rows(sd_writer *w)
 /* Bits of the result depend on these. With its own products a picture does not depend on the number of threads. */
 static void add_kernels(const sd_ctx *c, sd_text *t)
 {
+    if (c->run.be != &sd_backend_cpu) {
+        const char *label = sd_device_name(&c->run), *name = strchr(label, ' ');
+        add_value(t, "Kernels", c->run.be->name);
+        add_value(t, "Device", name ? name + 1 : label);   /* its number is the machine's own */
+        return;
+    }
     /* precise: the same bits on every machine */
     add_value(t, "Kernels", c->cpu.kern->precise ? "precise" : c->cpu.kern->name);
     if (!c->cpu.blas) return;

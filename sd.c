@@ -65,6 +65,11 @@ const char *sd_build_info(void)
 #else
            ", no zlib (reads no compressed .ckpt)"
 #endif
+#ifdef SD_WITH_OPENCL
+           ", OpenCL"
+#else
+           ", no OpenCL"
+#endif
         ;
 }
 
@@ -204,6 +209,16 @@ static sd_status choose_kernels(sd_ctx *c, const sd_options *o)
     return SD_OK;
 }
 
+/* Parts without networks need no device. */
+static sd_status choose_device(sd_ctx *c, const sd_options *o)
+{
+    const char *own = o->precise ? "precise adds in double" : c->cpu.blas ? "OpenBLAS multiplies" : NULL;
+    if (own && o->device && *o->device && strcmp(o->device, "cpu") != 0)
+        return sd_fail(&c->err, SD_ERR_ARG, "%s on the CPU, not on %.60s: choose one of them", own, o->device);
+    bool computes = o->parts & (SD_PART_TEXT | SD_PART_UNET | SD_PART_VAE);
+    return sd_device_open(&c->run, &c->cpu, own || !computes ? "cpu" : o->device, o->cache, &c->log);
+}
+
 static sd_status open_all(sd_ctx *c, const sd_options *o)
 {
     char path[4096];
@@ -212,7 +227,7 @@ static sd_status open_all(sd_ctx *c, const sd_options *o)
                        "no model given, and the default model is neither in weights/tiny nor in %s/tiny", SD_DATADIR);
     if (o->threads != SD_DEFAULT && (o->threads < 1 || o->threads > 1024))
         return sd_fail(&c->err, SD_ERR_ARG, "threads must be 1 to 1024, not %d", o->threads);
-    if (choose_kernels(c, o) || sd_device_open(&c->run, &c->cpu, NULL, "", &c->log)) return c->err.status;
+    if (choose_kernels(c, o) || choose_device(c, o)) return c->err.status;
     char merges[4096];
     const sd_model_request q = {.path = o->model ? o->model : path, .options = o, .merges = find_merges(merges),
                                 .log = &c->log};
@@ -309,6 +324,7 @@ sd_status sd_get_info_sized(const sd_ctx *c, sd_model_info *info, size_t size)
         .steps = own.steps,
         .guidance_scale = own.guidance,
         .encoding_factor = m->encoder->cfg.scaling_factor,
+        .device = sd_device_name(&c->run),
     };
     sd_copy_struct(info, size, &all, sizeof all);
     return SD_OK;
@@ -323,6 +339,16 @@ sd_status sd_measure_roofs_sized(sd_ctx *c, double seconds, sd_roofs *roofs, siz
     else sd_roofs_measure(&all, c->cpu.kern, &c->cpu.caches, c->cpu.threads, seconds, &c->err);
     sd_copy_struct(roofs, size, &all, sizeof all);
     return sd_end(c);
+}
+
+sd_status sd_devices(const char *device, int check, void (*fn)(void *user, const sd_device_info *device), void *user,
+                     char error[512])
+{
+    sd_error e = {.status = SD_OK};
+    if (!fn) sd_fail(&e, SD_ERR_ARG, "a list of devices needs a function that takes it");
+    else sd_device_list(device, check, fn, user, &e);
+    if (error) snprintf(error, 512, "%s", e.text);
+    return e.status;
 }
 
 /* -------------------------------------------------------------------------------------- trace */

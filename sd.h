@@ -154,6 +154,13 @@ typedef struct sd_options {
     uint64_t vae_memory;    /* bytes of working memory that the VAE takes, about: what does not fit whole is computed
                              * in bands of rows, without changing a bit (but see SD_GEMM_OPENBLAS), in more time. Less
                              * than the least is the least. 0: all that a call may take (see `memory`) */
+    const char *device;     /* what computes: "cpu"; "opencl": a device that OpenCL knows, see sd_devices for which;
+                             * "opencl:1": the one with that number; "opencl:NAME": one in whose name, or platform's
+                             * name, NAME is found, in any case. It is refused if it computes a few small cases of
+                             * each operation otherwise than the CPU. NULL: the environment variable SD_DEVICE, else
+                             * "cpu", as always with precise or SD_GEMM_OPENBLAS */
+    const char *cache;      /* directory for what a device's driver compiled and what was measured of the device. NULL:
+                             * $XDG_CACHE_HOME/sd, else $HOME/.cache/sd; "": nothing is kept */
 } sd_options;
 
 /* Fills in the defaults above: SD_PART_ALL, SD_RESIDENCY_MAP, SD_GEMM_OWN. */
@@ -206,9 +213,36 @@ typedef struct sd_model_info {
     int steps;               /* what it is drawn with if nobody asks for anything else: steps ... */
     double guidance_scale;   /* ... and guidance scale */
     double encoding_factor;  /* scaling_factor where they are encoded: another, if a TAESD without encoder decodes */
+    const char *device;      /* what computes: "cpu", or "opencl:0 NAME" */
 } sd_model_info;
 #define sd_get_info(ctx, info) sd_get_info_sized((ctx), (info), sizeof(sd_model_info))
 SD_API sd_status sd_get_info_sized(const sd_ctx *ctx, sd_model_info *info, size_t size);
+
+/* -------------------------------------------------------------------------------------- devices */
+
+/* What can compute. Texts live until the function returns. */
+typedef struct sd_device_info {
+    const char *which;             /* for sd_options.device: "cpu", "opencl:0" */
+    const char *name;              /* the driver's; of the CPU the kernels: "avx2 kernels" */
+    const char *type;              /* "CPU", "GPU", "accelerator", "other" */
+    const char *platform, *platform_version, *driver;   /* "" for the CPU */
+    uint64_t memory, largest;      /* bytes: of the device (the CPU: that are left); of one buffer at most */
+    uint64_t shared;               /* bytes that a work-group shares */
+    size_t units, group;           /* compute units, or cores; work-items of a work-group at most */
+    const char *refused;           /* why it cannot be used, a sentence after "it cannot be used:"; "": it can */
+    int chosen;                    /* 1: the one that was asked about */
+    const char *why;               /* why it is that one: "of 2 the only GPU"; "" for the others */
+    int checked;                   /* cases of the self-test that it passed; 0: it was not checked, or is refused */
+    double check_seconds;
+    double check_worst;            /* largest error, as a share of its bound */
+} sd_device_info;
+/* Calls fn for the CPU, then for each device of OpenCL, numbered over all platforms. device: which of them is asked
+ * about, as in sd_options; NULL: SD_DEVICE; else, and for "cpu", "opencl". "opencl" is a GPU before an accelerator
+ * before a CPU, then the one with the most memory. check: 1 runs the self-test on each, which compiles kernels and may
+ * take seconds. `error` has the sentence if there is no device (SD_ERR_DEVICE), not that one (SD_ERR_ARG), or no OpenCL
+ * in this build (SD_ERR_UNSUPPORTED). */
+SD_API sd_status sd_devices(const char *device, int check, void (*fn)(void *user, const sd_device_info *device),
+                            void *user, char error[512]);
 
 /* ------------------------------------------------------------------------------------ callbacks */
 
@@ -593,6 +627,7 @@ typedef struct sd_recipe {
     const char *taesd_hash;
     const char *notices;         /* lines about what cannot be reproduced; "" if everything can */
     const char *refiner, *refiner_hash, *latents_hash;   /* A1111's name of a refiner ends with its hash in brackets */
+    const char *device;          /* its driver's name for it; NULL: the CPU. Then kernels are not "avx2" but "opencl" */
 } sd_recipe;
 /* On failure *recipe is NULL and `error` has the sentence. */
 SD_API sd_status sd_recipe_read(const char *text, sd_recipe **recipe, char error[512]);

@@ -5,7 +5,7 @@ _sd()
     COMPREPLY=()
     if [ "$COMP_CWORD" -gt 1 ]; then
         case ${COMP_WORDS[1]} in
-        help|version|encode|decode|roundtrip|convert|show|inspect|tokenize|plan|samplers|schedule|trace) command=${COMP_WORDS[1]} ;;
+        help|version|encode|decode|roundtrip|convert|show|inspect|devices|tokenize|plan|samplers|schedule|trace) command=${COMP_WORDS[1]} ;;
         esac
     fi
     case $command in
@@ -24,13 +24,14 @@ _sd()
         -H|--height) return ;;
         --resize) COMPREPLY=($(compgen -W "stretch crop pad" -- "$cur")); return ;;
         -s|--seed) return ;;
+        --device) COMPREPLY=($(compgen -W "cpu opencl" -- "$cur")); return ;;
         -t|--threads) return ;;
         --gemm) COMPREPLY=($(compgen -W "own openblas" -- "$cur")); return ;;
         --residency) COMPREPLY=($(compgen -W "map stream ram" -- "$cur")); return ;;
         --max-memory) return ;;
         --vae-memory) return ;;
         esac
-        options="--model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --ema --output --width --height --resize --seed --unscaled --threads --precise --gemm --residency --max-memory --vae-memory --quiet --verbose --help " ;;
+        options="--model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --ema --output --width --height --resize --seed --unscaled --device --threads --precise --gemm --residency --max-memory --vae-memory --quiet --verbose --help " ;;
     decode)
         case $prev in
         -m|--model) COMPREPLY=($(compgen -f -- "$cur")); return ;;
@@ -42,13 +43,14 @@ _sd()
         --config) COMPREPLY=($(compgen -W "sd15 sd15-inpaint instruct-pix2pix lcm small-sd bk-sdm-small tiny-sd sd21 sd21-base sd21-inpaint sd2-depth sd-turbo x4-upscaler sdxl sdxl-inpaint sdxl-turbo sdxl-lightning ssd-1b vega sdxl-refiner" -- "$cur")); return ;;
         --taesd) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -o|--output) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --device) COMPREPLY=($(compgen -W "cpu opencl" -- "$cur")); return ;;
         -t|--threads) return ;;
         --gemm) COMPREPLY=($(compgen -W "own openblas" -- "$cur")); return ;;
         --residency) COMPREPLY=($(compgen -W "map stream ram" -- "$cur")); return ;;
         --max-memory) return ;;
         --vae-memory) return ;;
         esac
-        options="--model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --ema --output --unscaled --threads --precise --gemm --residency --max-memory --vae-memory --quiet --verbose --help " ;;
+        options="--model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --ema --output --unscaled --device --threads --precise --gemm --residency --max-memory --vae-memory --quiet --verbose --help " ;;
     roundtrip)
         case $prev in
         -m|--model) COMPREPLY=($(compgen -f -- "$cur")); return ;;
@@ -63,13 +65,14 @@ _sd()
         -W|--width) return ;;
         -H|--height) return ;;
         --resize) COMPREPLY=($(compgen -W "stretch crop pad" -- "$cur")); return ;;
+        --device) COMPREPLY=($(compgen -W "cpu opencl" -- "$cur")); return ;;
         -t|--threads) return ;;
         --gemm) COMPREPLY=($(compgen -W "own openblas" -- "$cur")); return ;;
         --residency) COMPREPLY=($(compgen -W "map stream ram" -- "$cur")); return ;;
         --max-memory) return ;;
         --vae-memory) return ;;
         esac
-        options="--model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --ema --output --width --height --resize --threads --precise --gemm --residency --max-memory --vae-memory --quiet --verbose --help " ;;
+        options="--model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --ema --output --width --height --resize --device --threads --precise --gemm --residency --max-memory --vae-memory --quiet --verbose --help " ;;
     convert)
         case $prev in
         --unet) COMPREPLY=($(compgen -f -- "$cur")); return ;;
@@ -92,6 +95,11 @@ _sd()
         case $prev in
         esac
         options="--values --tensors --hash --metadata --diff --json --quiet --help " ;;
+    devices)
+        case $prev in
+        --device) COMPREPLY=($(compgen -W "cpu opencl" -- "$cur")); return ;;
+        esac
+        options="--check --device --json --help " ;;
     tokenize)
         case $prev in
         -m|--model) COMPREPLY=($(compgen -f -- "$cur")); return ;;
@@ -205,6 +213,7 @@ _sd()
         --negative-target-size) COMPREPLY=($(compgen -W "x" -- "$cur")); return ;;
         --aesthetic-score) return ;;
         --negative-aesthetic-score) return ;;
+        --device) COMPREPLY=($(compgen -W "cpu opencl" -- "$cur")); return ;;
         -t|--threads) return ;;
         --gemm) COMPREPLY=($(compgen -W "own openblas" -- "$cur")); return ;;
         --residency) COMPREPLY=($(compgen -W "map stream ram" -- "$cur")); return ;;
@@ -217,8 +226,8 @@ _sd()
         --save-steps) COMPREPLY=($(compgen -d -- "$cur")); return ;;
         --preview) COMPREPLY=($(compgen -W "none proj vae taesd tae" -- "$cur")) ;;
         esac
-        options="--list --filter --help --prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
-    help) options="encode decode roundtrip convert show inspect tokenize plan samplers schedule trace " ;;
+        options="--list --filter --help --prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --device --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
+    help) options="encode decode roundtrip convert show inspect devices tokenize plan samplers schedule trace " ;;
     version) return ;;
     *)
         case $prev in
@@ -287,6 +296,7 @@ _sd()
         --negative-target-size) COMPREPLY=($(compgen -W "x" -- "$cur")); return ;;
         --aesthetic-score) return ;;
         --negative-aesthetic-score) return ;;
+        --device) COMPREPLY=($(compgen -W "cpu opencl" -- "$cur")); return ;;
         -t|--threads) return ;;
         --gemm) COMPREPLY=($(compgen -W "own openblas" -- "$cur")); return ;;
         --residency) COMPREPLY=($(compgen -W "map stream ram" -- "$cur")); return ;;
@@ -299,8 +309,8 @@ _sd()
         --save-steps) COMPREPLY=($(compgen -d -- "$cur")); return ;;
         --preview) COMPREPLY=($(compgen -W "none proj vae taesd tae" -- "$cur")) ;;
         esac
-        options="--prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help "
-        [ "$COMP_CWORD" -gt 1 ] || options="help version encode decode roundtrip convert show inspect tokenize plan samplers schedule trace $options" ;;
+        options="--prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --device --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help "
+        [ "$COMP_CWORD" -gt 1 ] || options="help version encode decode roundtrip convert show inspect devices tokenize plan samplers schedule trace $options" ;;
     esac
     [ -n "$command" ] && [ "$command" != help ] && [ "${cur#-}" = "$cur" ] && COMPREPLY+=($(compgen -f -- "$cur"))
     COMPREPLY+=($(compgen -W "$options" -- "$cur"))

@@ -1,0 +1,266 @@
+/* test_devices.c - what can compute: which device a name means, what is said of those that cannot be used, and what the
+ * program says of them. */
+#define _POSIX_C_SOURCE 200809L
+#include "test.h"
+#include "../device.h"
+#include "child.h"
+#include "tempdir.h"
+
+#include <stdlib.h>
+
+#ifdef SD_WITH_OPENCL
+#include "opencl.h"
+#endif
+
+#define DRAW "-p", "a red apple", "--steps", "1", "-s", "1"
+
+static const char *out(const char *name) { return temp_path(name); }
+
+/* ---------------------------------------------------------------------------------------- names */
+
+typedef struct seen { int n, chosen; char first[32], refused[256]; size_t units; } seen;
+static void see(void *user, const sd_device_info *d)
+{
+    seen *s = user;
+    if (!s->n++) {
+        snprintf(s->first, sizeof s->first, "%s", d->which);
+        snprintf(s->refused, sizeof s->refused, "%s", d->refused);
+        s->units = d->units;
+    }
+    s->chosen += d->chosen;
+    assert_non_null(d->name);
+    assert_true(*d->name);
+}
+
+TEST(the_cpu_is_listed_first_and_can_be_used)
+{
+    seen s = {0};
+    char error[512];
+    sd_devices(NULL, 0, see, &s, error);
+    assert_true(s.n >= 1);
+    assert_string_equal(s.first, "cpu");
+    assert_string_equal(s.refused, "");
+    assert_true(s.units >= 1);
+}
+
+TEST(a_list_without_a_function_is_an_error)
+{
+    char error[512];
+    assert_int_equal(sd_devices(NULL, 0, NULL, NULL, error), SD_ERR_ARG);
+    assert_true(*error);
+}
+
+TEST(names_that_mean_nothing_are_an_error_that_suggests)
+{
+    const struct { const char *name, *word; } cases[] = {
+        {"openlc", "did you mean opencl?"}, {"gpu", "opencl:NAME"}, {"opencl:", "opencl:NUMBER"}, {"CPU", "cpu"},
+        {"opencl0", "did you mean opencl?"}, {"cuda:0", "a device is cpu, opencl"}, {"cp", "did you mean cpu?"}};
+    for (size_t i = 0; i < SD_COUNT(cases); i++) {
+        seen s = {0};
+        char error[512];
+        assert_int_equal(sd_devices(cases[i].name, 0, see, &s, error), SD_ERR_ARG);
+        assert_int_equal(s.n, 0);
+        if (!strstr(error, cases[i].word)) fail_msg("\"%s\" does not say %s", error, cases[i].word);
+        RUN(DRAW, "-o", out("a.ppm"), "--device", cases[i].name);
+        expect_error(cases[i].name, 2, cases[i].word);
+    }
+}
+
+TEST(precise_sums_and_a_device_exclude_each_other)
+{
+    RUN(DRAW, "-o", out("a.ppm"), "--device", "opencl", "--precise");
+    expect_error("precise", 2, "choose one of them");
+    RUN(DRAW, "-o", in_work("a.ppm"), "--device", "cpu", "--precise");
+    expect_success("precise on the CPU");
+}
+
+TEST(timings_say_that_the_cpu_computed)
+{
+    RUN(DRAW, "-o", in_work("a.ppm"), "--device", "cpu", "--timings", "json");
+    expect_success("timings");
+    assert_non_null(strstr(ran.out, ",\"device\":\"cpu\"}\n"));
+}
+
+/* Whatever would have to be opened fails here: the environment names a device that is not there. */
+TEST(what_computes_nothing_needs_no_device)
+{
+    run_with.env[0] = "SD_DEVICE=opencl:9999";
+    RUN("tokenize", "a red apple");
+    expect_success("tokenize");
+    run_with.env[0] = "SD_DEVICE=opencl:9999";
+    RUN("schedule", "--steps", "3");
+    expect_success("schedule");
+    run_with.env[0] = "SD_DEVICE=opencl:9999";
+    RUN("trace", "--list", "--filter", "latents.*");
+    expect_success("trace");
+    run_with.env[0] = "SD_DEVICE=opencl:9999";
+    RUN("convert", "weights/tiny", in_work("a.safetensors"), "--only", "vae");
+    expect_success("convert");
+    run_with.env[0] = "SD_DEVICE=opencl:9999";
+    RUN(DRAW, "-o", out("a.ppm"));
+    assert_int_not_equal(ran.code, 0);
+    run_with.env[0] = "SD_DEVICE=opencl:9999";
+    RUN(DRAW, "-o", in_work("a.ppm"), "--device", "cpu");
+    expect_success("--device goes before $SD_DEVICE");
+}
+
+/* ----------------------------------------------------------------------------- without OpenCL */
+
+#ifndef SD_WITH_OPENCL
+TEST(a_build_without_opencl_says_so)
+{
+    RUN("devices");
+    expect_success("devices");
+    assert_non_null(strstr(ran.out, "cpu: "));
+    assert_non_null(strstr(ran.out, "this build has no OpenCL"));
+    RUN("devices", "--json");
+    expect_success("devices --json");
+    assert_non_null(strstr(ran.out, "],\"error\":\"this build has no OpenCL\"}\n"));
+    RUN(DRAW, "-o", out("a.ppm"), "--device", "opencl");
+    expect_error("draw", 2, "this build has no OpenCL");
+    RUN("devices", "--device", "opencl:1");
+    expect_error("devices", 2, "this build has no OpenCL");
+}
+#else
+
+/* ------------------------------------------------------------------------------------ choosing */
+
+/* A device that is none: choosing looks at these fields alone. */
+static sd_cl made(int number, const char *name, const char *platform, cl_device_type type, uint64_t memory)
+{
+    sd_cl cl = {.number = number, .type = type, .cpu = type & CL_DEVICE_TYPE_CPU, .memory = memory};
+    snprintf(cl.name, sizeof cl.name, "%s", name);
+    snprintf(cl.platform_name, sizeof cl.platform_name, "%s", platform);
+    snprintf(cl.label, sizeof cl.label, "opencl:%d %s", number, name);
+    return cl;
+}
+
+enum { HOST, SMALL_CARD, BROKEN_CARD, LARGE_CARD, BOARD, DEVICES };
+static void some_devices(sd_cl d[DEVICES])
+{
+    d[HOST] = made(HOST, "pthread-Some Processor", "Portable Computing Language", CL_DEVICE_TYPE_CPU, 64);
+    d[SMALL_CARD] = made(SMALL_CARD, "Radiance 500", "Fast Graphics", CL_DEVICE_TYPE_GPU, 8);
+    d[BROKEN_CARD] = made(BROKEN_CARD, "Radiance 900", "Fast Graphics", CL_DEVICE_TYPE_GPU, 80);
+    d[LARGE_CARD] = made(LARGE_CARD, "Geometer 9", "Other Graphics", CL_DEVICE_TYPE_GPU | CL_DEVICE_TYPE_DEFAULT, 24);
+    d[BOARD] = made(BOARD, "Board 1", "Boards", CL_DEVICE_TYPE_ACCELERATOR, 32);
+    snprintf(d[BROKEN_CARD].refused, sizeof d[0].refused, "its driver has no compiler for kernels");
+}
+
+TEST(a_name_means_the_best_device_that_can_be_used)
+{
+    const struct { const char *which; int is; const char *why; } cases[] = {
+        {"opencl", LARGE_CARD, "of 4 a GPU with the most memory"}, {"opencl:0", HOST, "its number"},
+        {"opencl:4", BOARD, "its number"}, {"opencl:radiance", SMALL_CARD, "the only one with that name"},
+        {"opencl:5", SMALL_CARD, "name"}, {"opencl:graphics", LARGE_CARD, "of 2 a GPU"},
+        {"opencl:processor", HOST, "name"}, {"opencl:or", HOST, "the only one"}, {"opencl:board", BOARD, "name"}};
+    sd_cl d[DEVICES];
+    some_devices(d);
+    const sd_cl_list l = {d, DEVICES};
+    for (size_t i = 0; i < SD_COUNT(cases); i++) {
+        sd_error e = {.status = SD_OK};
+        char why[SD_CL_WHY];
+        size_t is = sd_cl_choose(&l, cases[i].which, why, &e);
+        if (e.status || is != (size_t)cases[i].is) fail_msg("%s is %zu, \"%s\"", cases[i].which, is, e.text);
+        if (!strstr(why, cases[i].why)) fail_msg("%s: \"%s\" is not \"%s\"", cases[i].which, why, cases[i].why);
+    }
+    d[SMALL_CARD].type = d[LARGE_CARD].type = CL_DEVICE_TYPE_CUSTOM;
+    sd_error e = {.status = SD_OK};
+    char why[SD_CL_WHY];
+    assert_int_equal(sd_cl_choose(&l, "opencl", why, &e), BOARD);   /* an accelerator before a CPU */
+    assert_non_null(strstr(why, "the only accelerator"));
+}
+
+TEST(a_device_that_is_not_there_or_cannot_be_used_is_an_error)
+{
+    const struct { const char *which, *word; sd_status status; } cases[] = {
+        {"opencl:7", "opencl:4 (Board 1)", SD_ERR_ARG}, {"opencl:99999999999", "opencl:1 (Radiance 500)", SD_ERR_ARG},
+        {"opencl:radiant", "did you mean opencl:1 Radiance 500?", SD_ERR_ARG},
+        {"opencl:xyz", "there are opencl:0 (pthread-Some Processor)", SD_ERR_ARG},
+        {"opencl:2", "opencl:2 Radiance 900 cannot be used: its driver has no compiler", SD_ERR_DEVICE},
+        {"opencl:900", "opencl:2 Radiance 900 cannot be used", SD_ERR_DEVICE}};
+    sd_cl d[DEVICES];
+    some_devices(d);
+    const sd_cl_list l = {d, DEVICES};
+    for (size_t i = 0; i < SD_COUNT(cases); i++) {
+        sd_error e = {.status = SD_OK};
+        char why[SD_CL_WHY];
+        assert_int_equal(sd_cl_choose(&l, cases[i].which, why, &e), DEVICES);
+        if (e.status != cases[i].status || !strstr(e.text, cases[i].word))
+            fail_msg("%s: %s, \"%s\"", cases[i].which, sd_status_name(e.status), e.text);
+    }
+}
+
+/* ------------------------------------------------------------------------------------- program */
+
+/* The loader of drivers finds none in an empty directory. */
+TEST(without_a_driver_the_list_says_so_and_drawing_fails)
+{
+    char none[512];
+    snprintf(none, sizeof none, "OCL_ICD_VENDORS=%s/", in_work("."));
+    run_with.env[0] = none;
+    RUN("devices");
+    expect_success("devices");
+    assert_non_null(strstr(ran.out, "there is no OpenCL platform"));
+    run_with.env[0] = none;
+    RUN("devices", "--device", "opencl");
+    expect_error("devices --device", 1, "there is no OpenCL platform");
+    run_with.env[0] = none;
+    RUN(DRAW, "-o", out("a.ppm"), "--device", "opencl");
+    expect_error("draw", 1, "there is no OpenCL platform");
+}
+
+static bool there_is_a_device(void)
+{
+    seen s = {0};
+    char error[512];
+    return sd_devices("opencl", 0, see, &s, error) == SD_OK;
+}
+
+TEST(the_list_names_every_device_and_the_chosen_one)
+{
+    seen s = {0};
+    char error[512];
+    if (!there_is_a_device()) skip();
+    assert_int_equal(sd_devices("opencl", 0, see, &s, error), SD_OK);
+    assert_int_equal(s.chosen, 1);
+    s = (seen){0};
+    assert_int_equal(sd_devices("opencl:9999", 0, see, &s, error), SD_ERR_ARG);
+    assert_int_equal(s.chosen, 0);
+    assert_true(s.n > 1);
+    RUN("devices");
+    expect_success("devices");
+    assert_non_null(strstr(ran.out, "\nopencl:0: "));
+    assert_non_null(strstr(ran.out, "    chosen    "));
+    RUN("devices", "--json");
+    expect_success("devices --json");
+    assert_non_null(strstr(ran.out, "{\"device\":\"opencl:0\",\"name\":"));
+    assert_non_null(strstr(ran.out, "\"chosen\":true"));
+    assert_non_null(strstr(ran.out, "],\"error\":\"\"}\n"));
+    RUN("devices", "--device", "opencl:9999");
+    expect_error("devices --device", 2, "there is no device opencl:9999");
+    RUN("--version", "-v");
+    expect_success("version");
+    assert_non_null(strstr(ran.out, "device opencl:0: "));
+}
+#endif
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_cpu_is_listed_first_and_can_be_used),
+        cmocka_unit_test(a_list_without_a_function_is_an_error),
+        cmocka_unit_test(names_that_mean_nothing_are_an_error_that_suggests),
+        cmocka_unit_test(precise_sums_and_a_device_exclude_each_other),
+        cmocka_unit_test(timings_say_that_the_cpu_computed),
+        cmocka_unit_test(what_computes_nothing_needs_no_device),
+#ifdef SD_WITH_OPENCL
+        cmocka_unit_test(a_name_means_the_best_device_that_can_be_used),
+        cmocka_unit_test(a_device_that_is_not_there_or_cannot_be_used_is_an_error),
+        cmocka_unit_test(without_a_driver_the_list_says_so_and_drawing_fails),
+        cmocka_unit_test(the_list_names_every_device_and_the_chosen_one),
+#else
+        cmocka_unit_test(a_build_without_opencl_says_so),
+#endif
+    };
+    return cmocka_run_group_tests_name("devices", tests, child_setup, child_teardown);
+}
