@@ -56,7 +56,7 @@ TEST(options_that_mean_nothing_here_say_what_to_use)
         {{"--lora-model-dir", "x"}, "merge it"}, {{"--control-net", "x"}, "-i FILE"}, {{"--hires"}, "-i with -W"},
         {{"--high-noise-eta", "1"}, "another kind"}, {{"--plms"}, "--sampling-method pndm"},
             {{"-r", "x"}, "-r is not supported"},
-        {{"--backend", "cuda0"}, "on the CPU"}, {{"--rng", "std_default"}, "use cpu or cuda"},
+        {{"--backend", "cuda0"}, "one device computes everything: --device"}, {{"--rng", "std_default"}, "use cpu or cuda"},
         {{"--sampling-method", "euler_cfg_pp"}, "not supported: "}, {{"--scheduler", "gits"}, "not supported: "},
         {{"--prompt-file", "x"}, "-p @FILE"}, {{"--fa=1"}, "--fa is not supported"},
         {{"--image", "x.png"}, "--image is not supported: the parameters are in the picture itself: sd show FILE"},
