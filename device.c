@@ -50,7 +50,14 @@ static sd_status open_opencl(sd_run *r, sd_cpu *cpu, const char *which, const ch
     char dir[sizeof ((sd_cl *)NULL)->cache];
     cache_directory(dir, sizeof dir, cache);
     sd_cl *cl = sd_cl_open(which, dir, cpu->kern, log, r->err);
+    sd_cl_checked done;
     if (!cl) return r->err->status;
+    if (sd_cl_check(cl, &sd_backend_opencl, &done, r->err)) {
+        sd_cl_close(cl);
+        return r->err->status;
+    }
+    sd_logf(log, SD_LOG_DETAIL, "its self-test: %d cases in %.2f s, the largest error is %.2f of its bound", done.cases,
+            done.seconds, done.worst);
     r->be = &sd_backend_opencl;
     r->device = cl;
     return SD_OK;
@@ -104,16 +111,36 @@ static void list_cpu(void (*fn)(void *, const sd_device_info *), void *user)
 }
 
 #ifdef SD_WITH_OPENCL
+/* Opens a listed device for its self-test alone. `e` gets what is wrong with it. */
+static sd_cl_checked check_one(const sd_cl *found, sd_error *e)
+{
+    static const sd_log silent = {NULL, NULL};
+    char dir[sizeof found->cache];
+    sd_cl_checked done = {0};
+    cache_directory(dir, sizeof dir, NULL);
+    sd_cl *cl = sd_cl_open_found(found, dir, sd_kern_select(NULL), &silent, e);
+    if (cl) sd_cl_check(cl, &sd_backend_opencl, &done, e);
+    sd_cl_close(cl);
+    return done;
+}
+
 static void list_one(const sd_cl *cl, const char *why, bool check, void (*fn)(void *, const sd_device_info *),
                      void *user)
 {
     char which[24];
+    sd_error e = {.status = SD_OK};
     sd_device_info d = {.which = which, .name = cl->name, .type = sd_cl_type_name(cl), .platform = cl->platform_name,
                         .platform_version = cl->platform_version, .driver = cl->driver, .memory = cl->memory,
                         .largest = cl->most, .shared = cl->local_memory, .units = cl->units, .group = cl->most_group,
                         .refused = cl->refused, .chosen = why != NULL, .why = why ? why : ""};
     snprintf(which, sizeof which, "opencl:%d", cl->number);
-    (void)check;
+    if (check && !*d.refused) {
+        sd_cl_checked done = check_one(cl, &e);
+        d.refused = e.text;
+        d.checked = e.status ? 0 : done.cases;
+        d.check_seconds = done.seconds;
+        d.check_worst = done.worst;
+    }
     fn(user, &d);
 }
 #endif

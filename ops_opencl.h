@@ -104,6 +104,16 @@ sd_cl *sd_cl_open_found(const sd_cl *found, const char *cache, const sd_kern *ke
 sd_cl *sd_cl_open(const char *which, const char *cache, const sd_kern *kern, const sd_log *log, sd_error *e);
 void sd_cl_close(sd_cl *cl);   /* NULL is harmless. The run's memory must have been freed */
 
+/* ---- ops_opencl_check.c */
+/* Small cases of every entry of `be`, which is sd_backend_opencl but for a test's twins of it, compared with the CPU's
+ * specification. SD_ERR_DEVICE and which operation is wrong. */
+typedef struct sd_cl_checked {
+    int cases;                          /* that were right */
+    double worst;                       /* the largest error, as a share of its bound */
+    double seconds;
+} sd_cl_checked;
+sd_status sd_cl_check(sd_cl *cl, const sd_backend *be, sd_cl_checked *done, sd_error *e);
+
 /* ---- ops_opencl_launch.c */
 /* Raises the error of a call of OpenCL that returned `code`, unless that is CL_SUCCESS: true. */
 bool sd_cl_failed(sd_run *r, cl_int code, const char *call);
