@@ -266,7 +266,7 @@ ON_DEVICE := $(filter $(TESTS),$(addprefix $(BUILD)/tests/test_,ops $(DEVICE_TES
 SD_DEVICE ?= opencl
 ifeq ($(OPENCL),1)
 test-opencl: $(OUT)/sd $(ON_DEVICE) $(EXAMPLE)
-	@SD_DEVICE="$(SD_DEVICE)" POCL_CACHE_DIR=$(CURDIR)/$(BUILD)/pocl SD_PROGRAM=$(OUT)/sd \
+	@SD_DEVICE="$(SD_DEVICE)" POCL_CACHE_DIR=$(CURDIR)/$(BUILD)/pocl XDG_CACHE_HOME=$(CURDIR)/$(BUILD)/cache SD_PROGRAM=$(OUT)/sd \
 	  sh tools/run_tests.sh $(ON_DEVICE) -- $(EXAMPLE) $(BUILD)/example.$(if $(filter 1,$(PNG)),png,ppm)
 	@sh tools/oclgrind.sh $(BUILD)/tests/test_opencl_kernels
 else

@@ -52,7 +52,7 @@ static sd_status open_opencl(sd_run *r, sd_cpu *cpu, const char *which, const ch
     sd_cl *cl = sd_cl_open(which, dir, cpu->kern, log, r->err);
     sd_cl_checked done;
     if (!cl) return r->err->status;
-    if (sd_cl_check(cl, &sd_backend_opencl, &done, r->err)) {
+    if (sd_cl_check(cl, &sd_backend_opencl, false, &done, r->err)) {
         sd_cl_close(cl);
         return r->err->status;
     }
@@ -119,7 +119,7 @@ static sd_cl_checked check_one(const sd_cl *found, sd_error *e)
     sd_cl_checked done = {0};
     cache_directory(dir, sizeof dir, NULL);
     sd_cl *cl = sd_cl_open_found(found, dir, sd_kern_select(NULL), &silent, e);
-    if (cl) sd_cl_check(cl, &sd_backend_opencl, &done, e);
+    if (cl) sd_cl_check(cl, &sd_backend_opencl, true, &done, e);
     sd_cl_close(cl);
     return done;
 }

@@ -106,13 +106,13 @@ void sd_cl_close(sd_cl *cl);   /* NULL is harmless. The run's memory must have b
 
 /* ---- ops_opencl_check.c */
 /* Small cases of every entry of `be`, which is sd_backend_opencl but for a test's twins of it, compared with the CPU's
- * specification. SD_ERR_DEVICE and which operation is wrong. */
+ * specification. thorough: products in tiles of every shape, too. SD_ERR_DEVICE and which operation is wrong. */
 typedef struct sd_cl_checked {
     int cases;                          /* that were right */
     double worst;                       /* the largest error, as a share of its bound */
     double seconds;
 } sd_cl_checked;
-sd_status sd_cl_check(sd_cl *cl, const sd_backend *be, sd_cl_checked *done, sd_error *e);
+sd_status sd_cl_check(sd_cl *cl, const sd_backend *be, bool thorough, sd_cl_checked *done, sd_error *e);
 
 /* ---- ops_opencl_launch.c */
 /* Raises the error of a call of OpenCL that returned `code`, unless that is CL_SUCCESS: true. */

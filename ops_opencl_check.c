@@ -22,6 +22,7 @@ struct check_case {
     int64_t a[8];          /* sizes, as `compute` says */
     sd_dtype type;         /* of a weight */
     bool channels_first;   /* how the result comes back */
+    bool shapes;           /* a thorough check computes it in tiles of every shape */
 };
 
 /* ---------------------------------------------------------------------------------- the operations */
@@ -190,46 +191,47 @@ static sd_tensor embed(sd_run *r, const pool *p, const check_case *c)
 #define CURVES 1e-6
 
 static const check_case cases[] = {
-    {"upload of channels first", from_channels_first, 0, {2, 5, 7, 12}, 0, false},
-    {"download of channels first", from_channels_first, 0, {2, 5, 7, 12}, 0, true},
-    {"copy to where it overlaps", move, 0, {5001, 300}, 0, false},
-    {"copy by little", move, 0, {5001, 7}, 0, false},
-    {"sinusoid", sinusoid, 0, {3, 64, 1}, 0, false},
-    {"add", add, 0, {33, 68}, 0, false},
-    {"add_channels", add_channels, 0, {2, 5, 7, 68}, 0, false},
-    {"concat", concat, 0, {2, 5, 7, 64, 36}, 0, false},
-    {"upsample", upsample, 0, {2, 5, 7, 36}, 0, false},
-    {"embed", embed, 0, {2, 7, 96, 50}, SD_F32, false},
-    {"embed, F16", embed, 0, {2, 7, 96, 50}, SD_F16, false},
-    {"act SiLU", act, CURVES, {33, 68, SD_ACT_SILU}, 0, false},
-    {"act GELU", act, CURVES, {33, 68, SD_ACT_GELU}, 0, false},
-    {"act quick GELU", act, CURVES, {33, 68, SD_ACT_QUICK_GELU}, 0, false},
-    {"act ReLU", act, 0, {33, 68, SD_ACT_RELU}, 0, false},
-    {"act soft clamp", act, CURVES, {33, 68, SD_ACT_SOFT_CLAMP}, 0, false},
-    {"act to unit", act, CURVES, {33, 68, SD_ACT_TO_UNIT}, 0, false},
-    {"act from unit", act, CURVES, {33, 68, SD_ACT_FROM_UNIT}, 0, false},
-    {"geglu", geglu, CURVES, {33, 136}, 0, false},
-    {"layer_norm", layer_norm, SUMS, {33, 320}, 0, false},
-    {"group_norm", group_norm, SUMS, {2, 9, 7, 96, 32, 0}, 0, false},
-    {"group_norm with SiLU", group_norm, SUMS, {1, 24, 32, 64, 32, 1}, 0, false},
-    {"group_norm in bands", group_norm_in_bands, SUMS, {16, 40, 64, 32, 1}, 0, false},
-    {"linear", linear, SUMS, {70, 77, 45}, SD_F32, false},
-    {"linear of one row", linear, SUMS, {1, 320, 200}, SD_F32, false},
-    {"linear, F16", linear, SUMS, {133, 320, 130}, SD_F16, false},
-    {"linear, BF16", linear, SUMS, {40, 200, 72}, SD_BF16, false},
-    {"conv2d 3x3 of few channels", conv2d, SUMS, {2, 9, 11, 4, 40, 3, 1, 0}, SD_F32, false},
-    {"conv2d 3x3 to few channels", conv2d, SUMS, {1, 9, 11, 64, 3, 3, 1, 0}, SD_F32, false},
-    {"conv2d 3x3, F16", conv2d, SUMS, {1, 18, 17, 128, 128, 3, 1, 0}, SD_F16, false},
-    {"conv2d 1x1", conv2d, SUMS, {1, 9, 11, 36, 68, 1, 1, 0}, SD_F32, false},
-    {"conv2d with stride 2", conv2d, SUMS, {1, 10, 12, 32, 36, 3, 2, 0}, SD_F32, false},
-    {"conv2d of an enlarged picture", conv2d, SUMS, {1, 9, 8, 128, 128, 3, 1, 1}, SD_F32, false},
-    {"conv2d in bands", conv2d_band, SUMS, {20, 17, 128, 128, 8, 16, 0}, SD_F32, false},
-    {"conv2d in bands, enlarged", conv2d_band, SUMS, {20, 9, 32, 36, 8, 24, 1}, SD_F32, false},
-    {"attention, d 40", attention, SUMS, {2, 70, 77, 2, 40, 0}, 0, false},
-    {"attention, d 64, causal", attention, SUMS, {1, 77, 77, 2, 64, 1}, 0, false},
-    {"attention, d 80", attention, SUMS, {1, 66, 130, 1, 80, 0}, 0, false},
-    {"attention, d 160", attention, SUMS, {1, 33, 77, 1, 160, 0}, 0, false},
-    {"attention, d 512", attention, SUMS, {1, 80, 80, 1, 512, 0}, 0, false},
+    {"upload of channels first", from_channels_first, 0, {2, 5, 7, 12}, 0, false, false},
+    {"download of channels first", from_channels_first, 0, {2, 5, 7, 12}, 0, true, false},
+    {"copy to where it overlaps", move, 0, {5001, 300}, 0, false, false},
+    {"copy by little", move, 0, {5001, 7}, 0, false, false},
+    {"sinusoid", sinusoid, 0, {3, 64, 1}, 0, false, false},
+    {"add", add, 0, {33, 68}, 0, false, false},
+    {"add_channels", add_channels, 0, {2, 5, 7, 68}, 0, false, false},
+    {"concat", concat, 0, {2, 5, 7, 64, 36}, 0, false, false},
+    {"upsample", upsample, 0, {2, 5, 7, 36}, 0, false, false},
+    {"embed", embed, 0, {2, 7, 96, 50}, SD_F32, false, false},
+    {"embed, F16", embed, 0, {2, 7, 96, 50}, SD_F16, false, false},
+    {"act SiLU", act, CURVES, {33, 68, SD_ACT_SILU}, 0, false, false},
+    {"act GELU", act, CURVES, {33, 68, SD_ACT_GELU}, 0, false, false},
+    {"act quick GELU", act, CURVES, {33, 68, SD_ACT_QUICK_GELU}, 0, false, false},
+    {"act ReLU", act, 0, {33, 68, SD_ACT_RELU}, 0, false, false},
+    {"act soft clamp", act, CURVES, {33, 68, SD_ACT_SOFT_CLAMP}, 0, false, false},
+    {"act to unit", act, CURVES, {33, 68, SD_ACT_TO_UNIT}, 0, false, false},
+    {"act from unit", act, CURVES, {33, 68, SD_ACT_FROM_UNIT}, 0, false, false},
+    {"geglu", geglu, CURVES, {33, 136}, 0, false, false},
+    {"layer_norm", layer_norm, SUMS, {33, 320}, 0, false, false},
+    {"group_norm", group_norm, SUMS, {2, 9, 7, 96, 32, 0}, 0, false, false},
+    {"group_norm with SiLU", group_norm, SUMS, {1, 24, 32, 64, 32, 1}, 0, false, false},
+    {"group_norm in bands", group_norm_in_bands, SUMS, {16, 40, 64, 32, 1}, 0, false, false},
+    {"linear", linear, SUMS, {70, 77, 45}, SD_F32, false, false},
+    {"linear of one row", linear, SUMS, {1, 320, 200}, SD_F32, false, false},
+    {"linear, F16", linear, SUMS, {133, 320, 130}, SD_F16, false, true},
+    {"linear, BF16", linear, SUMS, {40, 200, 72}, SD_BF16, false, false},
+    {"conv2d 3x3 of few channels", conv2d, SUMS, {2, 9, 11, 4, 40, 3, 1, 0}, SD_F32, false, false},
+    {"conv2d 3x3 to few channels", conv2d, SUMS, {1, 9, 11, 64, 3, 3, 1, 0}, SD_F32, false, false},
+    {"conv2d 3x3, F16", conv2d, SUMS, {1, 18, 17, 128, 128, 3, 1, 0}, SD_F16, false, false},
+    {"conv2d 1x1", conv2d, SUMS, {1, 9, 11, 36, 68, 1, 1, 0}, SD_F32, false, false},
+    {"conv2d 3x3", conv2d, SUMS, {1, 13, 11, 36, 132, 3, 1, 0}, SD_F16, false, true},
+    {"conv2d with stride 2", conv2d, SUMS, {1, 10, 12, 32, 36, 3, 2, 0}, SD_F32, false, false},
+    {"conv2d of an enlarged picture", conv2d, SUMS, {1, 9, 8, 128, 128, 3, 1, 1}, SD_F32, false, false},
+    {"conv2d in bands", conv2d_band, SUMS, {20, 17, 128, 128, 8, 16, 0}, SD_F32, false, false},
+    {"conv2d in bands, enlarged", conv2d_band, SUMS, {20, 9, 32, 36, 8, 24, 1}, SD_F32, false, false},
+    {"attention, d 40", attention, SUMS, {2, 70, 77, 2, 40, 0}, 0, false, false},
+    {"attention, d 64, causal", attention, SUMS, {1, 77, 77, 2, 64, 1}, 0, false, false},
+    {"attention, d 80", attention, SUMS, {1, 66, 130, 1, 80, 0}, 0, false, false},
+    {"attention, d 160", attention, SUMS, {1, 33, 77, 1, 160, 0}, 0, false, false},
+    {"attention, d 512", attention, SUMS, {1, 80, 80, 1, 512, 0}, 0, false, false},
 };
 
 /* ------------------------------------------------------------------------------------ comparison */
@@ -281,47 +283,83 @@ static double distance(const float *x, const float *truth, size_t n)
     return sqrt(d / s);
 }
 
-/* room: for the working memory, twice */
-static void compare(sd_run *r, sd_run *near, const pool *p, const check_case *c, float *room, sd_cl_checked *done)
+/* Two runs side by side: of the device, and of the CPU's specification. */
+typedef struct check {
+    sd_run r, near;
+    pool p;
+    float *room, *truth;     /* results; of the device, of the specification */
+    sd_cl_checked *done;
+} check;
+
+/* How far the device is from the truth. name: of the case and how it is computed. */
+static void judge(check *k, const check_case *c, size_t numbers, const char *name)
 {
-    char step[80];
-    float *truth = room + WORKING_MEMORY / sizeof *room;
-    snprintf(step, sizeof step, "self-test of %s", c->name);
-    r->step = near->step = step;
-    sd_reset(near, 0);
-    near->arena.peak = 0;
-    sd_tensor t = c->compute(near, p, c);
-    if (!sd_ok(near)) return;
-    read_result(near, c, t, truth);
-    spoil(r, near->arena.peak, room);
-    sd_tensor x = c->compute(r, p, c);
-    if (sd_ok(r)) read_result(r, c, x, room);
+    sd_run *r = &k->r;
+    const sd_cl *cl = sd_cl_of(r);
+    spoil(r, k->near.arena.peak, k->room);
+    sd_tensor x = sd_ok(r) ? c->compute(r, &k->p, c) : (sd_tensor){0};
+    if (sd_ok(r)) read_result(r, c, x, k->room);
     if (!sd_ok(r)) return;
     sd_reset(r, 0);
-    double d = distance(room, truth, (size_t)sd_numel(&t));
+    double d = distance(k->room, k->truth, numbers);
     if (!(d <= c->bound))
-        sd_fail(r->err, SD_ERR_DEVICE, "%s computes wrongly and is refused: %s is off by %.2g of its size, at most %.2g "
-                "is right (driver %s)", sd_cl_of(r)->label, c->name, d, c->bound, sd_cl_of(r)->driver);
-    if (c->bound > 0 && d / c->bound > done->worst) done->worst = d / c->bound;
-    done->cases++;
+        sd_fail(r->err, SD_ERR_DEVICE, "%s computes wrongly and is refused: %s is off by %.2g of its size, at most "
+                "%.2g is right (driver %s)", cl->label, name, d, c->bound, cl->driver);
+    if (c->bound > 0 && d / c->bound > k->done->worst) k->done->worst = d / c->bound;
+    k->done->cases++;
 }
 
-sd_status sd_cl_check(sd_cl *cl, const sd_backend *be, sd_cl_checked *done, sd_error *e)
+/* A product is computed in tiles of one of several shapes: in each that this device can run. */
+static void judge_shapes(check *k, const check_case *c, size_t numbers)
+{
+    char name[96];
+    sd_cl *cl = sd_cl_of(&k->r);
+    bool conv = c->compute == conv2d;
+    sd_cl_choice one = {c->a[0], c->a[2], c->a[1], conv, 0};
+    if (conv) one = (sd_cl_choice){c->a[0] * c->a[1] * c->a[2], c->a[4], c->a[5] * c->a[5] * c->a[3], conv, 0};
+    sd_cl_choice *choice = cl->choice;
+    size_t choices = cl->choices;
+    cl->choice = &one;
+    cl->choices = 1;
+    for (one.shape = 0; one.shape < sd_cl_shapes() && sd_ok(&k->r); one.shape++) {
+        if (!sd_cl_shape_runs(cl, one.shape)) continue;
+        snprintf(name, sizeof name, "%s, in tiles of shape %d", c->name, one.shape);
+        judge(k, c, numbers, name);
+    }
+    cl->choice = choice;
+    cl->choices = choices;
+}
+
+static void compare(check *k, const check_case *c, bool thorough)
+{
+    char step[80];
+    sd_run *near = &k->near;
+    snprintf(step, sizeof step, "self-test of %s", c->name);
+    k->r.step = near->step = step;
+    sd_reset(near, 0);
+    near->arena.peak = 0;
+    sd_tensor t = c->compute(near, &k->p, c);
+    if (sd_ok(near)) read_result(near, c, t, k->truth);
+    if (sd_ok(near)) judge(k, c, (size_t)sd_numel(&t), c->name);
+    if (sd_ok(near) && thorough && c->shapes) judge_shapes(k, c, (size_t)sd_numel(&t));
+}
+
+sd_status sd_cl_check(sd_cl *cl, const sd_backend *be, bool thorough, sd_cl_checked *done, sd_error *e)
 {
     double start = sd_now();
-    pool p = {NULL, NULL, NULL};
     sd_cpu cpu = {.kern = sd_kern_select_precise(NULL), .threads = 1};
-    sd_run r = {.err = e, .be = be, .device = cl}, near = {.err = e, .be = &sd_backend_cpu, .device = &cpu};
-    float *room = malloc(2 * WORKING_MEMORY);
+    check k = {.r = {.err = e, .be = be, .device = cl}, .near = {.err = e, .be = &sd_backend_cpu, .device = &cpu},
+               .room = malloc(2 * WORKING_MEMORY), .done = done};
     *done = (sd_cl_checked){0};
-    if (!room || !pool_new(&p)) sd_fail(e, SD_ERR_MEMORY, "no memory for a device's self-test");
-    if (sd_ok(&r)) sd_reserve(&r, WORKING_MEMORY, "the self-test");
-    if (sd_ok(&r)) sd_reserve(&near, WORKING_MEMORY, "the self-test");
-    for (size_t i = 0; i < SD_COUNT(cases) && sd_ok(&r); i++) compare(&r, &near, &p, &cases[i], room, done);
-    sd_run_free(&r);
-    sd_run_free(&near);
-    pool_free(&p);
-    free(room);
+    if (!pool_new(&k.p) || !k.room) sd_fail(e, SD_ERR_MEMORY, "no memory for a device's self-test");
+    else k.truth = k.room + WORKING_MEMORY / sizeof *k.room;
+    if (sd_ok(&k.r)) sd_reserve(&k.r, WORKING_MEMORY, "the self-test");
+    if (sd_ok(&k.r)) sd_reserve(&k.near, WORKING_MEMORY, "the self-test");
+    for (size_t i = 0; i < SD_COUNT(cases) && sd_ok(&k.r); i++) compare(&k, &cases[i], thorough);
+    sd_run_free(&k.r);
+    sd_run_free(&k.near);
+    pool_free(&k.p);
+    free(k.room);
     done->seconds = sd_now() - start;
     return e->status;
 }

@@ -7,6 +7,8 @@
 #include "tempdir.h"
 
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #ifdef SD_WITH_OPENCL
 #include "opencl.h"
@@ -15,6 +17,18 @@
 #define DRAW "-p", "a red apple", "--steps", "1", "-s", "1"
 
 static const char *out(const char *name) { return temp_path(name); }
+
+/* What is compiled stays in build/, also for the program, which runs elsewhere. */
+static int set_up(void **state)
+{
+    char here[256], path[300];
+    assert_non_null(getcwd(here, sizeof here));
+    snprintf(path, sizeof path, "%s/build/pocl", here);
+    setenv("POCL_CACHE_DIR", path, 0);
+    snprintf(path, sizeof path, "%s/build/cache", here);
+    setenv("XDG_CACHE_HOME", path, 0);
+    return child_setup(state);
+}
 
 /* ---------------------------------------------------------------------------------------- names */
 
@@ -190,6 +204,98 @@ TEST(a_device_that_is_not_there_or_cannot_be_used_is_an_error)
     }
 }
 
+/* ----------------------------------------------------------------------------------- self-test */
+
+/* One number of a result is off by a hundredth. */
+static void nudge(sd_run *r, sd_tensor y)
+{
+    size_t n = (size_t)sd_numel(&y);
+    float *x = malloc(n * sizeof *x);
+    assert_non_null(x);
+    sd_cl_download(r, y, x, false);
+    x[n - 1] *= 1.01f;
+    sd_cl_upload(r, y, x, false);
+    free(x);
+}
+
+#define NUDGED(entry, parameters, arguments) \
+    static void wrong_##entry parameters { sd_backend_opencl.entry arguments; nudge(r, y); }
+NUDGED(sinusoid, (sd_run *r, sd_tensor y, const float *v, bool flip, double shift), (r, y, v, flip, shift))
+NUDGED(linear, (sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b), (r, y, x, w, b))
+NUDGED(conv2d, (sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c),
+       (r, y, x, w, b, c))
+NUDGED(attention, (sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal),
+       (r, y, q, k, v, heads, causal))
+NUDGED(group_norm, (sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *g, const sd_tensor *b, int groups, double eps,
+                    bool silu), (r, y, x, g, b, groups, eps, silu))
+NUDGED(norm_apply, (sd_run *r, sd_tensor y, sd_tensor x, sd_tensor scale, bool silu), (r, y, x, scale, silu))
+NUDGED(layer_norm, (sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *g, const sd_tensor *b, double eps),
+       (r, y, x, g, b, eps))
+NUDGED(act, (sd_run *r, sd_tensor y, sd_tensor x, sd_act act), (r, y, x, act))
+NUDGED(geglu, (sd_run *r, sd_tensor y, sd_tensor x), (r, y, x))
+NUDGED(add, (sd_run *r, sd_tensor y, sd_tensor x), (r, y, x))
+NUDGED(add_channels, (sd_run *r, sd_tensor y, sd_tensor bias), (r, y, bias))
+NUDGED(concat, (sd_run *r, sd_tensor y, sd_tensor a, sd_tensor b), (r, y, a, b))
+NUDGED(upsample, (sd_run *r, sd_tensor y, sd_tensor x), (r, y, x))
+NUDGED(embed, (sd_run *r, sd_tensor y, const int32_t *ids, const sd_tensor *token, const sd_tensor *position),
+       (r, y, ids, token, position))
+NUDGED(copy, (sd_run *r, sd_tensor y, sd_tensor x), (r, y, x))
+
+/* These do nothing. */
+static void wrong_norm_sums(sd_run *r, sd_tensor sums, sd_tensor x, int64_t pixel)
+{
+    (void)r, (void)sums, (void)x, (void)pixel;
+}
+static void wrong_norm_scale(sd_run *r, sd_tensor scale, sd_tensor sums, const sd_tensor *g, const sd_tensor *b,
+                             int groups, double eps, int64_t pixels)
+{
+    (void)r, (void)scale, (void)sums, (void)g, (void)b, (void)groups, (void)eps, (void)pixels;
+}
+static void wrong_download(sd_run *r, sd_tensor x, float *to, bool channels_first)
+{
+    (void)r, (void)x, (void)to, (void)channels_first;
+}
+/* ... and this forgets the order. */
+static void wrong_upload(sd_run *r, sd_tensor y, const float *from, bool channels_first)
+{
+    (void)channels_first;
+    sd_cl_upload(r, y, from, false);
+}
+
+TEST(a_device_is_refused_by_the_operation_that_it_gets_wrong)
+{
+    cl_bench b;
+    cl_start(&b, 1 << 20);
+    const sd_backend own = sd_backend_opencl;
+    struct { const char *word; sd_backend twin; } cases[] = {
+        {"sinusoid", own}, {"linear", own}, {"conv2d", own}, {"attention", own}, {"group_norm", own},
+        {"group_norm in bands", own}, {"layer_norm", own}, {"act SiLU", own}, {"geglu", own}, {"add", own},
+        {"add_channels", own}, {"concat", own}, {"upsample", own}, {"embed", own}, {"copy", own},
+        {"group_norm in bands", own}, {"group_norm in bands", own}, {"upload", own}, {"upload", own}};
+    int i = 0;
+#define WRONG(entry) cases[i++].twin.entry = wrong_##entry
+    WRONG(sinusoid), WRONG(linear), WRONG(conv2d), WRONG(attention), WRONG(group_norm), WRONG(norm_apply);
+    WRONG(layer_norm), WRONG(act), WRONG(geglu), WRONG(add), WRONG(add_channels), WRONG(concat), WRONG(upsample);
+    WRONG(embed), WRONG(copy), WRONG(norm_sums), WRONG(norm_scale), WRONG(download), WRONG(upload);
+    assert_int_equal(i, SD_COUNT(cases));
+    sd_error right = {.status = SD_OK};
+    sd_cl_checked done;
+    if (sd_cl_check(b.cl, &own, false, &done, &right)) fail_msg("%s", right.text);
+    int all = done.cases;
+    print_message("    %d cases in %.2f s, the largest error is %.2f of its bound\n", all, done.seconds, done.worst);
+    assert_true(all >= 40);
+    assert_true(done.worst < 0.7);
+    for (i = 0; i < (int)SD_COUNT(cases); i++) {
+        sd_error e = {.status = SD_OK};
+        char begin[96];
+        snprintf(begin, sizeof begin, " computes wrongly and is refused: %s", cases[i].word);
+        assert_int_equal(sd_cl_check(b.cl, &cases[i].twin, false, &done, &e), SD_ERR_DEVICE);
+        if (!strstr(e.text, begin)) fail_msg("%s: \"%s\"", cases[i].word, e.text);
+        assert_true(done.cases < all);
+    }
+    cl_stop(&b);
+}
+
 /* ------------------------------------------------------------------------------------- program */
 
 /* The loader of drivers finds none in an empty directory. */
@@ -242,6 +348,47 @@ TEST(the_list_names_every_device_and_the_chosen_one)
     expect_success("version");
     assert_non_null(strstr(ran.out, "device opencl:0: "));
 }
+
+TEST(a_check_says_how_far_from_the_bounds_each_device_is)
+{
+    if (!there_is_a_device()) skip();
+    RUN("devices", "--check");
+    expect_success("devices --check");
+    assert_non_null(strstr(ran.out, "    checked   "));
+    assert_non_null(strstr(ran.out, " of its bound\n"));
+}
+
+/* Drawn twice by the device, and once by the CPU. */
+TEST(a_picture_says_which_device_drew_it)
+{
+    if (!there_is_a_device()) skip();
+    RUN(DRAW, "-o", in_work("a" PICTURE), "--device", "opencl", "--timings");
+    expect_success("draw");
+    assert_non_null(strstr(ran.out, "\ndevice opencl:"));
+#ifdef SD_WITH_PNG
+    RUN("show", in_work("a" PICTURE));
+    expect_success("show");
+    assert_non_null(strstr(ran.out, ", Kernels: opencl, Device: "));
+    RUN("--from", in_work("a" PICTURE), "-o", in_work("b" PICTURE), "--device", "opencl");
+    expect_success("draw again");
+    assert_string_equal(ran.err, "");
+    assert_true(same_files(in_work("a" PICTURE), in_work("b" PICTURE)));
+    RUN("--from", in_work("a" PICTURE), "-o", in_work("b" PICTURE), "--device", "cpu");
+    expect_success("draw on the CPU");
+    assert_non_null(strstr(ran.err, "the picture was drawn by another device"));
+#endif
+}
+
+TEST(a_profile_says_which_device_computed)
+{
+    if (!there_is_a_device()) skip();
+    RUN(DRAW, "-o", in_work("a.ppm"), "--device", "opencl", "--profile");
+    expect_success("profile");
+    assert_non_null(strstr(ran.out, "Device opencl:"));
+    RUN(DRAW, "-o", in_work("a.ppm"), "--device", "opencl", "--profile", "json");
+    expect_success("profile as JSON");
+    assert_non_null(strstr(ran.out, "{\"profile\":{\"device\":\"opencl:"));
+}
 #endif
 
 int main(void)
@@ -256,11 +403,15 @@ int main(void)
 #ifdef SD_WITH_OPENCL
         cmocka_unit_test(a_name_means_the_best_device_that_can_be_used),
         cmocka_unit_test(a_device_that_is_not_there_or_cannot_be_used_is_an_error),
+        cmocka_unit_test(a_device_is_refused_by_the_operation_that_it_gets_wrong),
         cmocka_unit_test(without_a_driver_the_list_says_so_and_drawing_fails),
         cmocka_unit_test(the_list_names_every_device_and_the_chosen_one),
+        cmocka_unit_test(a_check_says_how_far_from_the_bounds_each_device_is),
+        cmocka_unit_test(a_picture_says_which_device_drew_it),
+        cmocka_unit_test(a_profile_says_which_device_computed),
 #else
         cmocka_unit_test(a_build_without_opencl_says_so),
 #endif
     };
-    return cmocka_run_group_tests_name("devices", tests, child_setup, child_teardown);
+    return cmocka_run_group_tests_name("devices", tests, set_up, child_teardown);
 }
