@@ -94,9 +94,10 @@ static void ask(sd_cl *cl)
         {CL_DEVICE_TYPE, sizeof type, &type}, {CL_DEVICE_MAX_COMPUTE_UNITS, sizeof units, &units},
         {CL_DEVICE_GLOBAL_MEM_SIZE, sizeof memory, &memory}, {CL_DEVICE_MAX_MEM_ALLOC_SIZE, sizeof most, &most},
         {CL_DEVICE_LOCAL_MEM_SIZE, sizeof local, &local}, {CL_DEVICE_MAX_WORK_GROUP_SIZE, sizeof group, &group}};
-    if (!device_text(cl, CL_DEVICE_NAME, cl->name, sizeof cl->name) || !*cl->name)
-        snprintf(cl->name, sizeof cl->name, "a device without a name");
-    device_text(cl, CL_DRIVER_VERSION, cl->driver, sizeof cl->driver);
+    if (!device_text(cl, CL_DEVICE_NAME, cl->name, sizeof cl->name)
+        || !device_text(cl, CL_DRIVER_VERSION, cl->driver, sizeof cl->driver))
+        refuse(cl, "its driver does not say what it is");
+    if (!*cl->name) snprintf(cl->name, sizeof cl->name, "a device without a name");
     for (size_t i = 0; i < SD_COUNT(facts); i++)
         if (clGetDeviceInfo(cl->device, facts[i].what, facts[i].size, facts[i].to, NULL) != CL_SUCCESS)
             refuse(cl, "its driver does not say what it is");
