@@ -48,6 +48,7 @@ typedef struct sd_cl {
     cl_device_type type;
     bool cpu;
     size_t units;                       /* compute units */
+    cl_uint vector;                     /* floats that its vectors hold */
     size_t most_group, local_memory;    /* work-items of a group; bytes that it shares */
     uint64_t memory, most;              /* bytes of the device; of one buffer, at most 2^31 floats */
     char cache[4096];                   /* directory of built programs and measured choices; "": none */

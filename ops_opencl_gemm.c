@@ -55,22 +55,15 @@ static int measured_shape(const sd_cl *cl, int64_t M, int64_t N, int64_t K, bool
     return best;
 }
 
-/* How many floats a CPU's vectors hold. */
-static cl_uint vector_of(const sd_cl *cl)
-{
-    cl_uint n = 0;
-    return clGetDeviceInfo(cl->device, CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT, sizeof n, &n, NULL) == CL_SUCCESS ? n : 0;
-}
-
 static double round_up(int64_t n, int to) { return (double)(div_up(n, to) * to); }
 
 /* A device is busy from two groups for each of its units on. A GPU computes whole tiles, a CPU no more rows and columns
  * than it has to. */
-static double cost_of(const sd_cl *cl, const shape *s, int64_t M, int64_t N, int64_t batch, cl_uint vector)
+static double cost_of(const sd_cl *cl, const shape *s, int64_t M, int64_t N, int64_t batch)
 {
     double groups = (double)(div_up(M, s->bm) * div_up(N, s->bn) * batch), idle = 2 * (double)cl->units / groups;
     double area = round_up(M, s->cpu ? s->tm : s->bm) * round_up(N, s->cpu ? s->tn : s->bn) * (double)batch;
-    return area * fmax(idle, 1) * s->cost * (s->cpu && vector < s->vector ? 2 : 1);
+    return area * fmax(idle, 1) * s->cost * (s->cpu && cl->vector < s->vector ? 2 : 1);
 }
 
 int sd_cl_shape_for(const sd_cl *cl, int64_t M, int64_t N, int64_t K, int64_t batch, bool conv)
@@ -78,9 +71,8 @@ int sd_cl_shape_for(const sd_cl *cl, int64_t M, int64_t N, int64_t K, int64_t ba
     int best = measured_shape(cl, M, N, K, conv);
     if (best >= 0) return best;
     double least = INFINITY;
-    cl_uint vector = vector_of(cl);
     for (int i = 0; i < sd_cl_shapes(); i++) {
-        double cost = cost_of(cl, &shapes[i], M, N, batch, vector);
+        double cost = cost_of(cl, &shapes[i], M, N, batch);
         if (!sd_cl_shape_runs(cl, i) || cost >= least) continue;
         least = cost;
         best = i;
