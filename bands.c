@@ -32,6 +32,8 @@ typedef struct walk {
     const sd_run *r;
     const sd_net *net;
     int n;
+    size_t part;              /* sd_arena.part of the run to come */
+    bool fits;                /* each tensor fits into a part */
     size_t input;             /* bytes of the network's input, which stays */
     int64_t (*dim)[4];        /* dim[i]: of what step i gets; dim[n]: the network's result */
     sd_piece *whole;          /* [n] each step, whole */
@@ -53,15 +55,16 @@ static double step_work(const walk *w, int i)
 /* Runs the steps one by one without numbers, and notes shapes and memory. Returns the memory of all together. */
 static size_t walk_whole(walk *w, const int64_t x[4], sd_error *e)
 {
-    sd_run dry = {.err = e, .be = &sd_backend_null};
+    sd_run dry = {.err = e, .be = &sd_backend_null, .arena = {.part = w->part}};
     sd_flow f = {.x = sd_new4(&dry, x[0], x[1], x[2], x[3])};
     size_t most = 0;
     w->input = dry.arena.peak;
     for (int i = 0; i < w->n && sd_ok(&dry); i++) {
         memcpy(w->dim[i], f.x.dim, sizeof w->dim[i]);
-        dry.arena.peak = 0;
+        dry.arena.peak = dry.arena.widest = 0;
         sd_net_forward(&dry, w->net, &f, i, i + 1);
-        w->whole[i] = (sd_piece){.from = i, .to = i + 1, .bytes = dry.arena.peak};
+        w->whole[i] = (sd_piece){.from = i, .to = i + 1, .bytes = sd_arena_fits(&dry.arena) ? dry.arena.peak : SIZE_MAX};
+        w->fits &= sd_arena_fits(&dry.arena);
         if (dry.arena.peak > most) most = dry.arena.peak;
     }
     memcpy(w->dim[w->n], f.x.dim, sizeof w->dim[w->n]);
@@ -79,6 +82,8 @@ static sd_piece in_bands(const walk *w, int from, int to, int64_t rows)
     size_t in = bytes_of(w->dim[from]) + (size_t)c.gap, out = bytes_of(w->dim[to]);
     if (from == 0) in = 0;   /* counted in w->input: it stays */
     size_t both = ((in > out ? in : out) + SD_ALIGN - 1) / SD_ALIGN * SD_ALIGN;
+    if (w->part && (both > w->part || c.widest > w->part))
+        return (sd_piece){.from = from, .to = to, .bytes = SIZE_MAX};
     return (sd_piece){.from = from, .to = to, .rows = (int)rows, .bytes = w->input + both + c.windows, .work = c.work};
 }
 
@@ -143,7 +148,7 @@ static void plan(sd_bands *b, walk *w, size_t budget, sd_error *e)
 sd_status sd_bands_plan(sd_bands *b, const sd_run *r, const sd_net *n, const int64_t x[4], size_t budget, sd_error *e)
 {
     int steps = n->steps.n;
-    walk w = {.r = r, .net = n, .n = steps};
+    walk w = {.r = r, .net = n, .n = steps, .part = sd_room_of(r).part, .fits = true};
     *b = (sd_bands){0};
     w.dim = calloc((size_t)steps + 1, sizeof *w.dim);
     w.whole = calloc((size_t)steps, sizeof *w.whole);
@@ -151,7 +156,8 @@ sd_status sd_bands_plan(sd_bands *b, const sd_run *r, const sd_net *n, const int
     if (!w.dim || !w.whole || !w.best) {
         sd_fail(e, SD_ERR_MEMORY, "no memory for a plan of bands");
     } else {
-        b->bytes = b->whole_bytes = walk_whole(&w, x, e);
+        b->whole_bytes = walk_whole(&w, x, e);
+        b->bytes = w.fits ? b->whole_bytes : SIZE_MAX;
         if (!e->status && b->bytes > budget) plan(b, &w, budget, e);
         for (int i = 0; i < steps; i++) b->whole += w.whole[i].work;
     }

@@ -27,7 +27,8 @@ typedef struct sd_bands {
 
 /* The plan with the least work whose working memory is at most `budget`; if there is none, the one with the least
  * memory. x [N,H,W,C]: of the network's input; a plan in bands is for N = 1. r: of the backend that will compute; only
- * its descriptions are used. What is whole needs no plan: then piece stays NULL. */
+ * its descriptions are used, and what one tensor of its may have: a larger one does not fit any budget below SIZE_MAX.
+ * What is whole needs no plan: then piece stays NULL. */
 sd_status sd_bands_plan(sd_bands *b, const sd_run *r, const sd_net *n, const int64_t x[4], size_t budget, sd_error *e);
 void sd_bands_free(sd_bands *b);
 
@@ -62,7 +63,7 @@ typedef struct sd_chain {
     int norms;
     int64_t rows;                /* of the input that are taken at a time */
     int64_t gap;                 /* bytes by which the input must lie above a result that replaces it */
-    size_t windows;              /* bytes besides the input and the result */
+    size_t windows, widest;      /* bytes besides the input and the result; of the largest tensor among them */
     double once, work;           /* multiplications of one pass over everything, and of all passes */
 } sd_chain;
 

@@ -233,6 +233,11 @@ static size_t shortcut_rows(const sd_chain *c, const sd_link *last)
     return most;
 }
 
+static void widen_to(size_t *widest, size_t bytes)
+{
+    if (bytes > *widest) *widest = bytes;
+}
+
 static void find_sizes(sd_chain *c)
 {
     const pass all = {.c = c, .known = c->norms, .last = c->n - 1};
@@ -241,15 +246,19 @@ static void find_sizes(sd_chain *c)
     for (int k = 0; k <= c->norms; k++) {
         const sd_link *l = &c->link[k < c->norms ? c->normed[k] : c->n - 1];
         int64_t runs = k < c->norms ? (l->H * l->W + SD_NORM_RUN - 1) / SD_NORM_RUN : 0;
-        size_t bytes = room_for(4 * runs * l->C) + shortcut_rows(c, l);   /* 4: two doubles */
-        if (bytes > above) above = bytes;
+        size_t sums = room_for(4 * runs * l->C), shortcut = shortcut_rows(c, l);   /* 4: two doubles */
+        widen_to(&above, sums + shortcut);
+        widen_to(&c->widest, sums > shortcut ? sums : shortcut);
         c->windows += k < c->norms ? room_for(3 * l->C) : 0;
     }
     for (int i = 1; i < c->n; i++) {
         const sd_link *l = &c->link[i];
         int after = 0;
         for (int k = 0; k < c->norms; k++) after += c->normed[k] >= i;
-        if (!l->whole) c->windows += room_for(l->room * row_floats(l));
+        if (!l->whole) {
+            c->windows += room_for(l->room * row_floats(l));
+            widen_to(&c->widest, room_for(l->room * row_floats(l)));
+        }
         c->once += l->work;
         c->work += (1 + after) * l->work * cost_of_bands(l, l->most);
     }
@@ -283,19 +292,36 @@ static void move_up(sd_run *r, sd_tensor x, size_t gap)
     }
 }
 
+static int64_t numbers_of_result(const sd_chain *c) { return c->link[c->n - 1].H * row_floats(&c->link[c->n - 1]); }
+
+/* Of the room for a result that replaces the input x: x lies `gap` above its beginning. */
+static int64_t numbers_of_both(const sd_chain *c, const sd_tensor *x)
+{
+    int64_t result = numbers_of_result(c), above = (int64_t)((size_t)c->gap / sizeof(float)) + sd_numel(x);
+    return above > result ? above : result;
+}
+
+/* Can the result replace x? In an arena in parts (base.h) there may be no room for both where x begins. */
+static bool can_replace(const sd_run *r, const sd_chain *c, const sd_tensor *x, size_t mark)
+{
+    const sd_arena *a = &r->arena;
+    size_t both = (size_t)numbers_of_both(c, x) * sizeof(float), result = (size_t)numbers_of_result(c) * sizeof(float);
+    size_t at = sd_arena_place(a, mark, (size_t)sd_numel(x) * sizeof(float));
+    return !a->part || (both <= a->part && sd_arena_place(a, mark, both) == at && sd_arena_place(a, mark, result) == at);
+}
+
 /* Gives the input, the result and the windows their places. */
 static void find_places(sd_run *r, sd_chain *c, sd_tensor x, size_t mark, bool own)
 {
     sd_link *in = &c->link[0], *out = &c->link[c->n - 1];
-    int64_t numbers = out->H * row_floats(out), above = (int64_t)((size_t)c->gap / sizeof(float)) + sd_numel(&x);
     in->window = x;
     if (own) {
         sd_reset(r, mark);
-        out->window = sd_new2(r, 1, above > numbers ? above : numbers);
+        out->window = sd_new2(r, 1, numbers_of_both(c, &x));
         move_up(r, x, (size_t)c->gap);
         if (x.data) in->window.data = (unsigned char *)x.data + c->gap;
     } else {
-        out->window = sd_new2(r, 1, numbers);
+        out->window = sd_new2(r, 1, numbers_of_result(c));
     }
     for (int i = 1; i < c->n - 1; i++) c->link[i].window = sd_new4(r, 1, c->link[i].room, c->link[i].W, c->link[i].C);
 }
@@ -322,6 +348,8 @@ sd_tensor sd_chain_forward(sd_run *r, sd_chain *c, sd_tensor x, size_t mark, boo
 {
     sd_tensor scale[SD_CHAIN_MOST];
     const sd_link *out = &c->link[c->n - 1];
+    if (own && !can_replace(r, c, &x, mark))
+        return sd_move_down(r, mark, sd_chain_forward(r, c, x, sd_mark(r), false, b));
     find_places(r, c, x, mark, own);
     for (int k = 0; k < c->norms; k++) scale[k] = sd_norm_scale_new(r, c->link[c->normed[k]].C);
     for (int k = 0; k <= c->norms && sd_ok(r); k++) norm_or_finish(r, c, k, scale, b);

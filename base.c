@@ -85,6 +85,15 @@ sd_status sd_need_memory(sd_error *e, double bytes, const char *fmt, ...)
                    allowed ? "allowed" : "free");
 }
 
+static size_t aligned(size_t bytes) { return (bytes + SD_ALIGN - 1) / SD_ALIGN * SD_ALIGN; }
+static bool too_wide(const sd_arena *a, size_t rounded) { return a->part && rounded > a->part; }
+
+size_t sd_arena_place(const sd_arena *a, size_t mark, size_t bytes)
+{
+    size_t rounded = aligned(bytes), left = a->part ? a->part - mark % a->part : SIZE_MAX;
+    return rounded <= left || too_wide(a, rounded) || mark > SIZE_MAX - left ? mark : mark + left;
+}
+
 void *sd_arena_alloc(sd_arena *a, size_t bytes, bool *full)
 {
     *full = false;
@@ -92,13 +101,14 @@ void *sd_arena_alloc(sd_arena *a, size_t bytes, bool *full)
         *full = true;
         return NULL;
     }
-    size_t rounded = (bytes + SD_ALIGN - 1) / SD_ALIGN * SD_ALIGN, at = a->used;
-    if (a->base && (a->size < at || a->size - at < rounded)) {
+    size_t rounded = aligned(bytes), at = sd_arena_place(a, a->used, bytes);
+    if (rounded > SIZE_MAX - at || (a->base && (a->size < at || a->size - at < rounded || too_wide(a, rounded)))) {
         *full = true;
         return NULL;
     }
     a->used = at + rounded;
     if (a->used > a->peak) a->peak = a->used;
+    if (rounded > a->widest) a->widest = rounded;
     return a->base ? a->base + at : NULL;
 }
 

@@ -82,9 +82,15 @@ void sd_logf(const sd_log *log, int level, const char *fmt, ...) SD_PRINTF(3, 4)
 typedef struct sd_arena {
     unsigned char *base;
     size_t size, used, peak;
+    size_t part;      /* a multiple of SD_ALIGN: nothing lies across a multiple of it; 0: anything lies anywhere */
+    size_t widest;    /* bytes of the largest thing so far */
 } sd_arena;
 /* NULL and *full = true when it does not fit (base != NULL); NULL and *full = false when only counting. */
 void *sd_arena_alloc(sd_arena *a, size_t bytes, bool *full);
+/* Is there room for the largest thing in a part? */
+static inline bool sd_arena_fits(const sd_arena *a) { return !a->part || a->widest <= a->part; }
+/* Where something of so many bytes would begin if it came after `mark`. */
+size_t sd_arena_place(const sd_arena *a, size_t mark, size_t bytes);
 
 /* ---- before much memory is taken (sd_memory_left) */
 /* SD_ERR_MEMORY, "WHAT takes ... of memory, and ... are free", if less than `bytes` is left. Requests below

@@ -40,6 +40,8 @@ static sd_status bind_weights(sd_model *m, sd_module *x, sd_origin *from, const 
     return SD_OK;
 }
 
+uint32_t sd_model_last_id(const sd_model *m) { return m->n ? m->module[m->n - 1]->binder.last_id : m->last_id; }
+
 /* An empty module at the end of the list. */
 static sd_module *add_module(sd_model *m, const sd_module_place *place, const sd_origin *from, sd_error *e)
 {
@@ -51,7 +53,7 @@ static sd_module *add_module(sd_model *m, const sd_module_place *place, const sd
     }
     x->kind = place->kind;
     x->place = place;
-    uint32_t last_id = m->n ? m->module[m->n - 1]->binder.last_id : 0;
+    uint32_t last_id = sd_model_last_id(m);
     const char *root = from->network && *from->network->root ? from->network->root : NULL;
     x->binder = (sd_binder){.root = root, .strip = place->strip, .err = e, .last_id = last_id};
     x->padded = from->pad;
@@ -190,7 +192,7 @@ sd_status sd_model_open(sd_model *m, const sd_model_request *q, sd_error *e)
     static const sd_clip no_text;
     unsigned parts = q->options->parts;
     int residency = q->options->residency;
-    *m = (sd_model){.parts = parts, .residency = residency, .unet = &no_unet, .vae = &no_vae, .encoder = &no_vae,
+    *m = (sd_model){.parts = parts, .residency = residency, .last_id = q->last_id, .unet = &no_unet, .vae = &no_vae, .encoder = &no_vae,
                     .text = &no_text, .layout = ""};
     if (parts & ~(unsigned)(SD_PART_ALL | SD_PART_SCHEDULE))
         return sd_fail(e, SD_ERR_ARG, "parts must be made of SD_PART_TOKENIZER, TEXT, UNET, VAE and SCHEDULE, not 0x%x",

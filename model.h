@@ -96,6 +96,7 @@ typedef struct sd_model {
     int n_sources;
     sd_module **module;            /* the same, because of binders */
     int n;
+    uint32_t last_id;              /* before those of its weights */
     const sd_unet_net *unet;       /* the first network of each kind; if none was opened, one that is all zero, ... */
     const sd_vae *vae;             /* ... so that these four are never NULL. What decodes: the VAE, or a TAESD */
     const sd_vae *encoder;         /* what encodes: the same, unless that is a TAESD without an encoder */
@@ -129,10 +130,12 @@ typedef struct sd_model_request {
     const sd_options *options;
     const char *merges;            /* a directory with CLIP's merges, for models without a tokenizer; NULL: none */
     const sd_log *log;
+    uint32_t last_id;              /* of the weights of another model that is in use at the same time */
 } sd_model_request;
 
 /* Opens the parts of a model. Call sd_model_close in any case, even on failure. */
 sd_status sd_model_open(sd_model *m, const sd_model_request *q, sd_error *e);
+uint32_t sd_model_last_id(const sd_model *m);   /* of its weights */
 void sd_model_close(sd_model *m);
 
 /* SD_ERR_ARG unless all these parts were opened. */

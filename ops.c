@@ -62,8 +62,12 @@ static sd_tensor new_tensor(sd_run *r, int nd, const int64_t *dim)
     bool full;
     t.data = sd_arena_alloc(&r->arena, (size_t)n * sizeof(float), &full);
     if (full) {
-        sd_fail(r->err, SD_ERR_MEMORY, "%s: working memory of %.1f MB is used up", where(r),
-                (double)r->arena.size / 1e6);
+        double bytes = (double)n * sizeof(float), part = (double)r->arena.part;
+        if (r->arena.part && bytes > part)
+            sd_fail(r->err, SD_ERR_MEMORY, "%s: a tensor of %.1f MB is more than the %.1f MB that this device can have "
+                    "at once", where(r), bytes / 1e6, part / 1e6);
+        else sd_fail(r->err, SD_ERR_MEMORY, "%s: working memory of %.1f MB is used up", where(r),
+                     (double)r->arena.size / 1e6);
         return (sd_tensor){0};
     }
     return t;
@@ -136,7 +140,9 @@ void sd_reset(sd_run *r, size_t mark) { r->arena.used = mark; }
 sd_tensor sd_move_down(sd_run *r, size_t mark, sd_tensor y)
 {
     sd_reset(r, mark);
-    sd_tensor at = new_tensor(r, y.nd, y.dim);   /* it fits, because y lies above the mark */
+    /* It fits, because y lies above the mark. That holds for an arena in parts, too: if there is no room for it in the
+     * part of the mark, y does not lie in that, but where the next one begins or above. */
+    sd_tensor at = new_tensor(r, y.nd, y.dim);
     sd_copy(r, at, y);
     return at;
 }
@@ -148,6 +154,11 @@ void sd_copy(sd_run *r, sd_tensor y, sd_tensor x)
 
 /* ------------------------------------------------------------------------------ working memory */
 
+sd_room sd_room_of(const sd_run *r)
+{
+    return r->be->room ? r->be->room(r) : (sd_room){.bytes = (double)sd_memory_left()};
+}
+
 sd_status sd_reserve(sd_run *r, size_t bytes, const char *what)
 {
     sd_reset(r, 0);
@@ -156,6 +167,7 @@ sd_status sd_reserve(sd_run *r, size_t bytes, const char *what)
     r->arena = (sd_arena){0};
     r->arena.base = r->be->alloc(r, bytes, what);
     if (r->arena.base) r->arena.size = bytes;
+    if (r->be->room) r->arena.part = r->be->room(r).part;
     return r->err->status;
 }
 

@@ -24,7 +24,8 @@ typedef struct sd_tensor {
                           * (others use sd_upload, sd_download); weights: host memory. NULL under the null backend */
     const char *name;    /* weights: the key it was bound to; activations: NULL */
     const char *path;    /* weights: diffusers' name for it */
-    uint32_t id;         /* weights: 1, 2, ... within a model; 0: a weight without number, or an activation */
+    uint32_t id;         /* weights: 1, 2, ... within the models of a run; 0: a weight without number, or an
+                          * activation */
     uint32_t version;    /* weights: how often their numbers were replaced (sd_weight_own in weights.h). Whatever is
                           * kept of a weight is kept under id and version */
 } sd_tensor;
@@ -57,6 +58,9 @@ typedef struct sd_conv_how {
     double share;        /* its multiplications, as a share of the plain sum's */
 } sd_conv_how;
 
+/* Memory that can still be had: so many bytes in all; and at once, for one tensor (a multiple of SD_ALIGN; 0: all). */
+typedef struct sd_room { double bytes; size_t part; } sd_room;
+
 /* A device: one entry per whole-tensor operation, and its memory. Shapes have been checked. Operations may fuse
  * (group_norm takes its activation) and choose their algorithm. docs/MAP.md, "A backend", says what a porter writes. */
 typedef struct sd_backend {
@@ -67,6 +71,11 @@ typedef struct sd_backend {
     void *(*alloc)(sd_run *r, size_t bytes, const char *what);
     void (*release)(sd_run *r, void *data);                   /* frees what alloc returned; NULL is harmless */
     void (*trim)(sd_run *r);                                  /* frees what is held for speed alone */
+    /* What alloc can still give, if it must, beside what is allocated now. NULL: the host's memory. */
+    sd_room (*room)(const sd_run *r);
+    /* From now on another network's weights are used: copies of others may go. stream: no copy should stay after its
+     * use. NULL: the backend has no copies. */
+    void (*enter)(sd_run *r, bool stream);
     /* Numbers from and to the host. channels_first: [N,C,...] on the host, as in PyTorch, is [N,...,C] in the
      * tensor. */
     void (*upload)(sd_run *r, sd_tensor y, const float *from, bool channels_first);
@@ -132,6 +141,8 @@ struct sd_run {
     void *used_user;
 };
 
+/* What the run's backend has; a dry run's arena gets its `part`. */
+sd_room sd_room_of(const sd_run *r);
 /* Gives the arena at least `bytes` of working memory and empties it. `what`: see sd_backend.alloc. */
 sd_status sd_reserve(sd_run *r, size_t bytes, const char *what);
 void sd_forget_cached(sd_run *r);              /* frees what sd_linear_cached keeps */

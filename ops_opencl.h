@@ -75,6 +75,9 @@ typedef struct sd_cl {
     size_t weights, weight_cap;
     sd_cl_slot slot[3], passing[4];     /* weights on their way; weights that do not stay: a packed one, and others */
     unsigned next_slot, next_passing;
+    uint64_t weight_bytes;              /* of weights that stay while there is memory */
+    uint64_t uses, entered;             /* of weights, so far; when the network was entered that is computed now */
+    bool streams;                       /* no weight stays but for small ones */
 
     /* ops_opencl_gemm.c: what was measured; empty: a rule chooses */
     sd_cl_choice *choice;
@@ -148,11 +151,14 @@ typedef struct sd_cl_place { cl_mem buffer; size_t at; } sd_cl_place;   /* at: f
 sd_cl_place sd_cl_find(const sd_run *r, sd_tensor t);
 /* Working memory within an operation, kept for the next; NULL and an error if there is none. */
 cl_mem sd_cl_scratch(sd_run *r, size_t bytes);
-cl_mem sd_cl_new_buffer(sd_run *r, size_t bytes, const char *what);   /* NULL and an error; what: "the weights" */
+/* NULL and an error; what: "the weights". what NULL: no error, and no weight has to make room for it. */
+cl_mem sd_cl_new_buffer(sd_run *r, size_t bytes, const char *what);
+bool sd_cl_has_left(const sd_cl *cl, size_t bytes);
 void sd_cl_free_buffer(sd_cl *cl, cl_mem buffer);
 void *sd_cl_alloc(sd_run *r, size_t bytes, const char *what);
 void sd_cl_release(sd_run *r, void *data);
 void sd_cl_trim(sd_run *r);
+sd_room sd_cl_room(const sd_run *r);
 void sd_cl_upload(sd_run *r, sd_tensor y, const float *from, bool channels_first);
 void sd_cl_download(sd_run *r, sd_tensor x, float *to, bool channels_first);
 void sd_cl_copy(sd_run *r, sd_tensor y, sd_tensor x);
@@ -174,6 +180,8 @@ const char *sd_cl_source(const char *name);
 typedef struct sd_cl_matrix { cl_mem buffer; sd_cl_type type; } sd_cl_matrix;
 sd_cl_matrix sd_cl_packed(sd_run *r, const sd_tensor *w);   /* strips; buffer NULL and an error if it fails */
 cl_mem sd_cl_floats(sd_run *r, const sd_tensor *w);         /* as in the file, floats; w NULL: cl->nothing */
+void sd_cl_enter(sd_run *r, bool stream);
+bool sd_cl_evict(sd_cl *cl);   /* frees the weight that was not used for the longest time; false: none can go */
 void sd_cl_free_weights(sd_cl *cl);
 
 /* ---- ops_opencl_gemm.c */

@@ -5,25 +5,75 @@
  * behind, and a tensor's place is found in the table of blocks. */
 #include "ops_opencl.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* ------------------------------------------------------------------------------------ buffers */
 
+/* Nobody can ask a device how much memory others have taken of it. So a part of it stays free, and a part of the rest is
+ * for what operations need beside the working memory: scratch, and weights that do not stay. */
+static double usable(const sd_cl *cl) { return (double)cl->memory * 15 / 16; }
+static double for_operations(const sd_cl *cl) { return fmin((double)cl->memory / 8, 1e9); }
+
+/* What the host has left, if its memory is the device's. */
+static double left_of_host(const sd_cl *cl)
+{
+    cl_bool shared = CL_FALSE;
+    clGetDeviceInfo(cl->device, CL_DEVICE_HOST_UNIFIED_MEMORY, sizeof shared, &shared, NULL);
+    return shared ? (double)sd_memory_left() : (double)cl->memory;
+}
+
+bool sd_cl_has_left(const sd_cl *cl, size_t bytes)
+{
+    enum { NOT_WORTH_ASKING = 64 << 20 };
+    return (double)cl->taken + (double)bytes <= usable(cl)
+        && (bytes < NOT_WORTH_ASKING || (double)bytes <= left_of_host(cl));
+}
+
+sd_room sd_cl_room(const sd_run *r)
+{
+    const sd_cl *cl = sd_cl_of(r);
+    double left = usable(cl) - for_operations(cl) - (double)cl->taken, host = left_of_host(cl);
+    left = (left < host ? left : host) + (double)cl->weight_bytes;
+    return (sd_room){left > 0 ? left : 0, (size_t)cl->most / SD_ALIGN * SD_ALIGN};
+}
+
+static bool is_short(cl_int code)
+{
+    return code == CL_MEM_OBJECT_ALLOCATION_FAILURE || code == CL_OUT_OF_RESOURCES || code == CL_OUT_OF_HOST_MEMORY;
+}
+
+/* Where there is too little, the weights go that were not used for the longest time. `what` NULL: none goes. What the
+ * device says counts, too: buffers that were given back are there until nothing in the queue needs them. */
+static cl_mem make_buffer(sd_run *r, size_t bytes, bool insist, cl_int *code)
+{
+    sd_cl *cl = sd_cl_of(r);
+    cl_mem buffer = NULL;
+    *code = CL_MEM_OBJECT_ALLOCATION_FAILURE;
+    if (bytes > cl->most) return NULL;
+    while (!sd_cl_has_left(cl, bytes))
+        if (!insist || !sd_cl_evict(cl)) return NULL;
+    for (bool waited = false; !buffer; waited = true) {
+        buffer = clCreateBuffer(cl->context, CL_MEM_READ_WRITE, bytes, NULL, code);
+        if (*code == CL_SUCCESS || !insist || !is_short(*code) || (waited && !sd_cl_evict(cl))) break;
+        sd_cl_wait(r);
+    }
+    return *code == CL_SUCCESS ? buffer : NULL;
+}
+
 cl_mem sd_cl_new_buffer(sd_run *r, size_t bytes, const char *what)
 {
     sd_cl *cl = sd_cl_of(r);
-    cl_int code = CL_MEM_OBJECT_ALLOCATION_FAILURE;
-    cl_mem buffer = bytes > cl->most ? NULL : clCreateBuffer(cl->context, CL_MEM_READ_WRITE, bytes, NULL, &code);
-    if (code == CL_SUCCESS) {
-        cl->taken += bytes;
-        return buffer;
-    }
-    if (what)
+    cl_int code;
+    cl_mem buffer = make_buffer(r, bytes, what != NULL, &code);
+    if (buffer) cl->taken += bytes;
+    else if (what && is_short(code))
         sd_fail(r->err, SD_ERR_MEMORY, "%s has no memory for %s: %.1f MB, beside %.1f MB that are taken, of %.1f MB in "
-                "all and at most %.1f MB at once (%s)", cl->name, what, (double)bytes / 1e6, (double)cl->taken / 1e6,
-                (double)cl->memory / 1e6, (double)cl->most / 1e6, sd_cl_code_name(code));
-    return NULL;
+                "all and at most %.1f MB at once", cl->name, what, (double)bytes / 1e6, (double)cl->taken / 1e6,
+                (double)cl->memory / 1e6, (double)cl->most / 1e6);
+    else if (what) sd_cl_failed(r, code, "clCreateBuffer");
+    return buffer;
 }
 
 void sd_cl_free_buffer(sd_cl *cl, cl_mem buffer)
@@ -57,38 +107,55 @@ void sd_cl_trim(sd_run *r)
 
 enum { FIRST_ADDRESS = 1 << 20, GAP = 4096 };
 
+static void free_block(sd_cl *cl, sd_cl_block *b)
+{
+    for (int k = 0; k < b->buffers; k++) sd_cl_free_buffer(cl, b->buffer[k]);
+    free(b->buffer);
+}
+
+/* A block over the device's largest buffer is several buffers. The arena lets no tensor lie in two of them. */
+static bool make_block(sd_run *r, sd_cl_block *b, size_t bytes, const char *what)
+{
+    size_t part = sd_cl_room(r).part, n = bytes / part + (bytes % part > 0 || !bytes);
+    *b = (sd_cl_block){.bytes = bytes, .part = part, .buffer = calloc(n, sizeof *b->buffer)};
+    if (!b->buffer && what) sd_fail(r->err, SD_ERR_MEMORY, "no memory for a list of buffers");
+    if (!b->buffer) return false;
+    for (size_t i = 0; i < n; i++) {
+        size_t left = bytes - i * part;
+        b->buffer[i] = sd_cl_new_buffer(r, left < part ? left : part, what);
+        if (!b->buffer[i]) return false;
+        b->buffers++;
+    }
+    return true;
+}
+
 void *sd_cl_alloc(sd_run *r, size_t bytes, const char *what)
 {
     sd_cl *cl = sd_cl_of(r);
-    sd_cl_block *more = sd_grow(cl->block, cl->blocks, &cl->block_cap, 16, sizeof *more);
+    sd_cl_block *more = sd_grow(cl->block, cl->blocks, &cl->block_cap, 16, sizeof *more), b;
     if (!more) {
         if (what) sd_fail(r->err, SD_ERR_MEMORY, "no memory for a list of blocks");
         return NULL;
     }
     cl->block = more;
-    if (!cl->next_address) cl->next_address = FIRST_ADDRESS;
-    cl_mem *list = malloc(sizeof *list), buffer = sd_cl_new_buffer(r, bytes, what);
-    if (!list && what) sd_fail(r->err, SD_ERR_MEMORY, "no memory for a list of buffers");
-    if (!list || !buffer) {
-        sd_cl_free_buffer(cl, buffer);
-        free(list);
+    if (!make_block(r, &b, bytes, what)) {
+        free_block(cl, &b);
         return NULL;
     }
-    *list = buffer;
-    cl->block[cl->blocks++] = (sd_cl_block){cl->next_address, bytes, bytes, list, 1};
+    if (!cl->next_address) cl->next_address = FIRST_ADDRESS;
+    b.address = cl->next_address;
     cl->next_address += (bytes + SD_ALIGN - 1) / SD_ALIGN * SD_ALIGN + GAP;
-    return (void *)cl->block[cl->blocks - 1].address;
+    cl->block[cl->blocks++] = b;
+    return (void *)b.address;
 }
 
 void sd_cl_release(sd_run *r, void *data)
 {
     sd_cl *cl = sd_cl_of(r);
     for (size_t i = 0; data && i < cl->blocks; i++) {
-        sd_cl_block *b = &cl->block[i];
-        if (b->address != (uintptr_t)data) continue;
-        for (int k = 0; k < b->buffers; k++) sd_cl_free_buffer(cl, b->buffer[k]);
-        free(b->buffer);
-        *b = cl->block[--cl->blocks];
+        if (cl->block[i].address != (uintptr_t)data) continue;
+        free_block(cl, &cl->block[i]);
+        cl->block[i] = cl->block[--cl->blocks];
         return;
     }
 }

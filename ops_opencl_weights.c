@@ -3,14 +3,21 @@
  * A weight goes up as the file has it, in pieces, by a queue of its own: so the device calculates with one weight while
  * the next ones are on their way. How far ahead they are is how far the host runs ahead of the device
  * (ops_opencl_launch.c). A piece lands in one of a few slots; the main queue waits for it, and brings its numbers into
- * the order that kernels read. The slot's next piece waits for that. */
+ * the order that kernels read. The slot's next piece waits for that.
+ *
+ * A weight stays while there is memory. If there is none, weights of earlier networks go. If that does not suffice, the
+ * weight passes through: it is uploaded whenever it is used, into a buffer that the next one gets after it. So in each
+ * pass of a network the same weights stay, as many as fit: to throw out the oldest instead would, in passes that use
+ * all weights in turn, throw out each one just before it is needed. */
 #include "ops_opencl.h"
 
 #include <stdlib.h>
 
 enum {
     PIECE = 1 << 23,           /* numbers that go up at a time, but at least a strip of rows */
-    WIDEN = 1 << 18            /* numbers that the host widens at a time, a multiple of every type's block */
+    WIDEN = 1 << 18,           /* numbers that the host widens at a time, a multiple of every type's block */
+    SMALL = 1 << 16,           /* bytes of a weight that stays always */
+    AT_ONCE = 4                /* an operation uses no more weights */
 };
 
 /* A weight on the device: entry 2 id of the list if it is packed, 2 id + 1 if it is as in the file. */
@@ -19,6 +26,8 @@ typedef struct sd_cl_weight {
     sd_cl_type type;
     uint32_t version;
     const void *data;          /* of the host */
+    size_t bytes;
+    uint64_t used;             /* when, counted in uses of weights */
 } sd_cl_weight;
 
 /* --------------------------------------------------------------------------- the shape of a weight */
@@ -189,20 +198,64 @@ static cl_mem passing_buffer(sd_run *r, const copy *c)
     return s->buffer;
 }
 
+static void forget_weight(sd_cl *cl, sd_cl_weight *e)
+{
+    if (e->buffer) cl->weight_bytes -= e->bytes;
+    sd_cl_free_buffer(cl, e->buffer);
+    *e = (sd_cl_weight){0};
+}
+
+/* Frees the weight that was not used for the longest time, if that was before `before`. */
+static bool evict(sd_cl *cl, uint64_t before)
+{
+    sd_cl_weight *oldest = NULL;
+    for (size_t i = 0; i < cl->weights; i++) {
+        sd_cl_weight *e = &cl->weight[i];
+        if (e->buffer && e->used < before && (!oldest || e->used < oldest->used)) oldest = e;
+    }
+    if (oldest) forget_weight(cl, oldest);
+    return oldest != NULL;
+}
+
+bool sd_cl_evict(sd_cl *cl) { return cl->uses >= AT_ONCE && evict(cl, cl->uses - AT_ONCE + 1); }
+
+void sd_cl_enter(sd_run *r, bool stream)
+{
+    sd_cl *cl = sd_cl_of(r);
+    cl->entered = cl->uses + 1;
+    cl->streams = stream;
+}
+
+/* A buffer for a weight to stay in; NULL: it cannot stay. */
+static cl_mem staying_buffer(sd_run *r, const copy *c)
+{
+    sd_cl *cl = sd_cl_of(r);
+    size_t bytes = bytes_of(c);
+    if (!c->w->id || (cl->streams && bytes > SMALL)) return NULL;
+    while (!sd_cl_has_left(cl, bytes) && evict(cl, cl->entered)) continue;
+    return sd_cl_new_buffer(r, bytes, NULL);
+}
+
 static sd_cl_matrix find(sd_run *r, const sd_tensor *w, bool packed)
 {
     sd_cl *cl = sd_cl_of(r);
     copy c = copy_of(w, packed);
     sd_cl_weight *e = sd_ok(r) ? entry_of(r, w, packed) : NULL;
     if (!e) return (sd_cl_matrix){0};
-    if (e->buffer && e->version == w->version && e->data == w->data) return (sd_cl_matrix){e->buffer, e->type};
-    sd_cl_free_buffer(cl, e->buffer);
-    *e = (sd_cl_weight){0};
-    cl_mem buffer = w->id ? sd_cl_new_buffer(r, bytes_of(&c), "the weights") : passing_buffer(r, &c);
-    bool there = buffer && upload(r, &c, buffer);
-    if (there && w->id) *e = (sd_cl_weight){buffer, c.type, w->version, w->data};
-    else if (w->id) sd_cl_free_buffer(cl, buffer);
-    return there ? (sd_cl_matrix){buffer, c.type} : (sd_cl_matrix){0};
+    cl->uses++;
+    if (e->buffer && (e->version != w->version || e->data != w->data)) forget_weight(cl, e);
+    e->used = cl->uses;
+    if (e->buffer) return (sd_cl_matrix){e->buffer, e->type};
+    cl_mem stays = staying_buffer(r, &c), buffer = stays ? stays : passing_buffer(r, &c);
+    if (!buffer || !upload(r, &c, buffer)) {
+        sd_cl_free_buffer(cl, stays);
+        return (sd_cl_matrix){0};
+    }
+    if (stays) {
+        *e = (sd_cl_weight){stays, c.type, w->version, w->data, bytes_of(&c), cl->uses};
+        cl->weight_bytes += e->bytes;
+    }
+    return (sd_cl_matrix){buffer, c.type};
 }
 
 sd_cl_matrix sd_cl_packed(sd_run *r, const sd_tensor *w) { return find(r, w, true); }
@@ -232,4 +285,5 @@ void sd_cl_free_weights(sd_cl *cl)
     free(cl->weight);
     cl->weight = NULL;
     cl->weights = cl->weight_cap = 0;
+    cl->weight_bytes = 0;
 }

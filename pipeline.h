@@ -85,6 +85,8 @@ sd_status sd_rehearse(sd_ctx *c, const sd_params *p, const char *filter, void (*
 /* Bytes of working memory of the largest stage, for `batch` UNet samples and `pictures` pictures at once. What the run
  * takes besides is not the VAE's. */
 double sd_stages_memory(sd_ctx *c, int batch, int pictures, int h, int w, double beside);
+/* SD_ERR_MEMORY, "WHAT takes ...", unless there is so much memory for stages, and so much of the host's beside. */
+sd_status sd_need_stages(sd_ctx *c, double stages, double beside, const char *what);
 
 /* ---- pipeline_check.c: SD_ERR_ARG and a sentence that begins with `what`, unless ... */
 sd_status sd_check_not_null(sd_ctx *c, const char *what, const void *p);                          /* p is not NULL */

@@ -32,10 +32,11 @@ static sd_status check_memory(sd_ctx *c, const sd_drawing *d)
                   + (double)d->n_image_latents * latent + (1.0 + d->channels - d->C) * d->h * d->w;
     int decoded = sd_traces(&c->run) ? d->B : 1;
     c->beside = 4 * floats + 3 * B * pixels;
-    double bytes = c->beside + sd_stages_memory(c, d->B * d->G, decoded, d->h, d->w, c->beside);
-    if (c->err.status) return c->err.status;
-    return sd_need_memory(&c->err, bytes, "drawing %d picture%s of %dx%d at once", d->B, d->B == 1 ? "" : "s",
-                          d->p.width, d->p.height);
+    double stages = sd_stages_memory(c, d->B * d->G, decoded, d->h, d->w, c->beside);
+    char what[96];
+    snprintf(what, sizeof what, "drawing %d picture%s of %dx%d at once", d->B, d->B == 1 ? "" : "s", d->p.width,
+             d->p.height);
+    return c->err.status ? c->err.status : sd_need_stages(c, stages, c->beside, what);
 }
 
 /* Finds all counts and sizes of the drawing. */

@@ -28,7 +28,8 @@ sd_status sd_open_refiner(sd_ctx *c, const sd_options *o, const char *merges)
 {
     sd_options own = *o;   /* parts that replace the model's are not for the refiner, but for what decodes in the end */
     own.unet = own.text_encoder = own.text_encoder_2 = own.tokenizer = own.config = NULL;
-    const sd_model_request q = {.path = o->refiner, .options = &own, .merges = merges, .log = &c->log};
+    const sd_model_request q = {.path = o->refiner, .options = &own, .merges = merges, .log = &c->log,
+                                .last_id = sd_model_last_id(&c->model)};
     if (sd_model_open(&c->refiner, &q, &c->err)) return c->err.status;
     c->has_refiner = true;
     sd_logf(&c->log, SD_LOG_DETAIL, "the refiner is %s", c->refiner.path);

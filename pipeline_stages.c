@@ -25,28 +25,36 @@ static void make_room(sd_ctx *c, sd_module *module)
 {
     if (c->previewing || !sd_model_use(&c->model, module)) return;
     c->run.be->trim(&c->run);
+    if (c->run.be->enter) c->run.be->enter(&c->run, c->model.residency == SD_RESIDENCY_STREAM);
     c->run.used = c->model.residency == SD_RESIDENCY_STREAM ? weight_used : NULL;
     c->run.used_user = module->files;
 }
 
-/* Bytes of working memory that a stage takes, found by running it without numbers. */
-static size_t rehearse(sd_ctx *c, body *fn, void *input)
+/* The working memory that a stage takes, found by running it without numbers. */
+static sd_arena rehearse(sd_ctx *c, body *fn, void *input)
 {
-    sd_run dry = {.err = &c->err, .be = &sd_backend_null};
+    sd_run dry = {.err = &c->err, .be = &sd_backend_null, .arena = {.part = sd_room_of(&c->run).part}};
     if (c->rehearsing) dry.trace = c->run.trace;
     fn(&dry, c, input);
-    return dry.arena.peak;
+    return dry.arena;
+}
+
+static sd_status need_parts(sd_ctx *c, const sd_arena *needed, const char *what)
+{
+    if (c->err.status || sd_arena_fits(needed)) return c->err.status;
+    return sd_fail(&c->err, SD_ERR_MEMORY, "%s has a tensor of %.3g GB, and this device can have %.3g GB at once", what,
+                   (double)needed->widest / 1e9, (double)needed->part / 1e9);
 }
 
 static sd_status run_stage(sd_ctx *c, sd_stage stage, body *fn, void *input, sd_module *module)
 {
-    size_t needed = rehearse(c, fn, input);
+    sd_arena needed = rehearse(c, fn, input);
     if (c->err.status || c->rehearsing || sd_store_still_there(module->files, &c->err)) return c->err.status;
     sd_profile_stage_begin(&c->run, stage);
     make_room(c, module);
     char what[64];
     snprintf(what, sizeof what, "the working space of %s", module->kind->title);
-    if (sd_reserve(&c->run, needed, what)) return c->err.status;
+    if (need_parts(c, &needed, what) || sd_reserve(&c->run, needed.peak, what)) return c->err.status;
     fn(&c->run, c, input);
     sd_reset(&c->run, 0);
     sd_profile_stage_end(&c->run);
@@ -120,12 +128,15 @@ sd_status sd_run_unet(sd_ctx *c, int batch, int h, int w, const float *latents, 
 /* ---- the VAE: whole, or in bands if its working space would be too large. With a trace it is whole: the traced
  * tensors are. Bands change no bit. */
 
+/* A device's memory that stages may take. */
+static double device_room(const sd_ctx *c) { return sd_room_of(&c->run).bytes + (double)c->run.arena.size; }
+
 /* Bytes that its working space may take; beside it, the call takes so many more, which it may have taken already. */
 static size_t vae_room(const sd_ctx *c, double beside)
 {
     if (sd_traces(&c->run)) return SIZE_MAX;
     if (c->vae_memory) return (size_t)c->vae_memory;
-    double room = c->halt.memory ? (double)c->halt.memory - beside
+    double room = c->run.be->room ? device_room(c) : c->halt.memory ? (double)c->halt.memory - beside
         : (double)sd_memory_left() + (double)c->run.arena.size - (c->preparing ? beside : 0);
     return room < 0 ? 0 : room < (double)SIZE_MAX ? (size_t)room : SIZE_MAX;
 }
@@ -142,17 +153,33 @@ static void vae_body(sd_run *r, const sd_ctx *c, void *input)
     sd_download_channels_first(r, y, j->out);
 }
 
-/* The input's plan. Several pictures are computed together if that fits whole, else one by one: then j->n becomes 1. */
+/* Does the input's plan fit? */
+static bool vae_fits(sd_ctx *c, picture_input *j, size_t room)
+{
+    sd_arena needed = rehearse(c, vae_body, j);
+    j->bands.bytes = needed.peak;
+    return (needed.peak <= room && (sd_arena_fits(&needed) || room == SIZE_MAX)) || c->err.status;
+}
+
+/* The input's plan. Several pictures are computed together if that fits whole, else one by one: then j->n becomes 1.
+ * If the arena is in parts, a plan may take more than it says, because of what is left empty at the end of a part: then
+ * the next plan gets less. */
 static void plan_vae(sd_ctx *c, picture_input *j, size_t room)
 {
+    enum { MOST_PLANS = 4 };
     const int64_t dim[] = {1, j->h, j->w, j->channels};
-    j->bands.bytes = rehearse(c, vae_body, j);
-    if (j->bands.bytes <= room || c->err.status) return;
+    if (vae_fits(c, j, room)) return;
     if (j->n > 1) {
         j->n = 1;
-        j->bands.bytes = rehearse(c, vae_body, j);
+        if (vae_fits(c, j, room)) return;
     }
-    if (!j->vae->cfg.tiny) sd_bands_plan(&j->bands, &c->run, net_of(j), dim, room, &c->err);
+    size_t budget = room;
+    for (int i = 0; i < MOST_PLANS && !j->vae->cfg.tiny && !c->err.status; i++) {
+        sd_bands_free(&j->bands);
+        sd_bands_plan(&j->bands, &c->run, net_of(j), dim, budget, &c->err);
+        if (!sd_room_of(&c->run).part || vae_fits(c, j, room) || j->bands.bytes - room >= budget) return;
+        budget -= j->bands.bytes - room;
+    }
 }
 
 typedef struct percent { sd_ctx *c; int done; double since; } percent;
@@ -290,11 +317,20 @@ double sd_stages_memory(sd_ctx *c, int batch, int pictures, int h, int w, double
     sd_cond cond = sd_unet_blank(&c->model.unet->cfg, batch, SD_TOKENS);
     picture_input unet = {.n = batch, .h = h, .w = w, .channels = c->model.unet->cfg.in_channels,
                           .timesteps = timesteps, .cond = &cond};
-    double most = 0;
+    sd_arena most = {0};
     if (!timesteps) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %d timesteps", batch);
-    else most = (double)rehearse(c, unet_body, &unet);
+    else most = rehearse(c, unet_body, &unet);
     free(timesteps);
-    return fmax(most, most_of_vae(c, pictures, h, w, beside));
+    need_parts(c, &most, "the UNet");
+    return fmax((double)most.peak, most_of_vae(c, pictures, h, w, beside));
+}
+
+sd_status sd_need_stages(sd_ctx *c, double stages, double beside, const char *what)
+{
+    if (!c->run.be->room) return sd_need_memory(&c->err, stages + beside, "%s", what);
+    if (sd_need_memory(&c->err, beside, "%s", what) || stages <= device_room(c)) return c->err.status;
+    return sd_fail(&c->err, SD_ERR_MEMORY, "%s takes %.3g GB of the device's memory, and %.3g GB are free", what,
+                   stages / 1e9, device_room(c) / 1e9);
 }
 
 /* ------------------------------------------------------------------------- the stages, publicly */
@@ -433,7 +469,8 @@ sd_status sd_vae_fits(sd_ctx *c, int h, int w)
     if (sd_begin(c) || sd_need(c, SD_PART_VAE) || expect_size(c, 1, h, w)) return sd_end(c);
     int scale = sd_vae_scale(&c->model.vae->cfg);
     double picture = picture_bytes(1, h * scale, w * scale), most = most_of_vae(c, 1, h, w, picture);
-    if (!c->err.status)
-        sd_need_memory(&c->err, most + picture, "the VAE with a picture of %dx%d pixels", w * scale, h * scale);
+    char what[96];
+    snprintf(what, sizeof what, "the VAE with a picture of %dx%d pixels", w * scale, h * scale);
+    if (!c->err.status) sd_need_stages(c, most, picture, what);
     return sd_end(c);
 }

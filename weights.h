@@ -211,7 +211,8 @@ typedef struct sd_binder {
     void *user;
     sd_weight *weight;         /* in the order of binding */
     size_t n_weights, cap_weights;
-    uint32_t last_id;          /* the next id is one more: the modules of a model share one numbering */
+    uint32_t last_id;          /* the next id is one more: the modules of a model and its refiner share
+                                * one numbering */
     bool look;                 /* names and shapes are bound, no number is read: what would have to be copied into
                                 * another order stays as the file has it, so nothing may be computed with it */
 } sd_binder;

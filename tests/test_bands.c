@@ -323,9 +323,95 @@ TEST(a_picture_in_bands_reports_its_progress_and_can_be_cancelled_and_a_traced_o
 TEST(every_plan_has_the_bits_of_the_whole_vae) { for_kernels(&usual, decode_and_encode); }
 TEST(odd_sizes_and_channels_have_the_same_bits_too) { for_kernels(&odd, decode_and_encode_odd); }
 
+/* ---- a device that has its memory in parts */
+
+static size_t part_bytes;
+static int crossings, convolutions;
+static sd_room room_in_parts(const sd_run *r)
+{
+    (void)r;
+    return (sd_room){1e12, part_bytes};
+}
+
+static bool crosses(const sd_run *r, const sd_tensor *t)
+{
+    size_t at = (size_t)((const unsigned char *)t->data - r->arena.base), bytes = (size_t)sd_numel(t) * sizeof(float);
+    return at / part_bytes != (at + bytes - 1) / part_bytes;
+}
+
+static void watched_conv(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c)
+{
+    crossings += crosses(r, &x) + crosses(r, &y);
+    convolutions++;
+    sd_backend_cpu.conv2d(r, y, x, w, b, c);
+}
+
+static float *decoded_in_parts(small *s, const int64_t dim[4], const float *x, size_t budget, sd_bands *b)
+{
+    sd_error e = {0};
+    if (sd_bands_plan(b, &s->run, &s->vae.decoder, dim, budget, &s->err)) fail_msg("%s", s->err.text);
+    sd_run dry = {.err = &e, .be = &sd_backend_null, .arena = {.part = part_bytes}};
+    sd_bands_forward(&dry, &s->vae.decoder, b, sd_new4(&dry, dim[0], dim[1], dim[2], dim[3]));
+    if (!sd_arena_fits(&dry.arena))
+        fail_msg("a tensor of %zu bytes, %zu in all, in parts of %zu", dry.arena.widest, budget, part_bytes);
+    sd_run_free(&s->run);   /* whose parts may have been larger */
+    if (sd_reserve(&s->run, dry.arena.peak, "a test")) fail_msg("%s", s->err.text);
+    sd_tensor y = sd_bands_forward(&s->run, &s->vae.decoder, b, sd_new_from(&s->run, 4, dim, x));
+    if (s->err.status) fail_msg("%zu bytes in parts of %zu: %s", budget, part_bytes, s->err.text);
+    float *out = malloc((size_t)sd_numel(&y) * sizeof *out);
+    assert_non_null(out);
+    sd_download(&s->run, y, out);
+    sd_reset(&s->run, 0);
+    return out;
+}
+
+TEST(memory_in_parts_changes_no_bit_and_no_tensor_lies_in_two_of_them)
+{
+    const int64_t dim[] = {1, 12, 12, 4};
+    const size_t n = 48 * 48 * 3;
+    const size_t parts[] = {600000, 450048, 300032};   /* the largest tensor has 589824 bytes */
+    sd_backend in_parts = sd_backend_cpu;
+    small s;
+    in_parts.room = room_in_parts;
+    in_parts.conv2d = watched_conv;
+    small_open(&s, &usual);
+    compute_with(&s, &sd_kern_spec, 2);
+    float *x = random_numbers(12 * 12 * 4), *whole = NULL;
+    for (size_t p = 0; p < SD_COUNT(parts); p++) {
+        part_bytes = (p ? parts[p] : SIZE_MAX / 2) / SD_ALIGN * SD_ALIGN;
+        for (size_t budget = (size_t)4 << 20; budget > 100000; budget /= 2) {
+            sd_bands b;
+            if (p == 0) part_bytes = budget == (size_t)4 << 20 ? SIZE_MAX / 2 / SD_ALIGN * SD_ALIGN : 600000;
+            s.run.be = &in_parts;
+            float *y = decoded_in_parts(&s, dim, x, budget, &b);
+            if (p > 1) assert_non_null(b.piece);   /* the whole one would have a tensor that is too large */
+            if (!whole) whole = y;
+            else if (memcmp(whole, y, n * sizeof *y) != 0) fail_msg("parts of %zu bytes: other bits", part_bytes);
+            if (whole != y) free(y);
+            bool least = b.bytes > budget;
+            sd_bands_free(&b);
+            if (least) break;
+        }
+    }
+    assert_true(convolutions > 100);
+    assert_int_equal(crossings, 0);
+    sd_run_free(&s.run);
+    part_bytes = 100032;
+    assert_int_equal(sd_reserve(&s.run, 1 << 20, "a test"), SD_OK);
+    sd_new2(&s.run, 1, 25008);
+    assert_int_equal(s.err.status, SD_OK);
+    sd_new2(&s.run, 1, 25009);
+    assert_int_equal(s.err.status, SD_ERR_MEMORY);
+    assert_non_null(strstr(s.err.text, "a tensor of 0.1 MB is more than the 0.1 MB that this device can have at once"));
+    free(whole);
+    free(x);
+    small_close(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(memory_in_parts_changes_no_bit_and_no_tensor_lies_in_two_of_them),
         cmocka_unit_test(every_plan_has_the_bits_of_the_whole_vae),
         cmocka_unit_test(bands_that_are_wrong_have_other_bits),
         cmocka_unit_test(sums_of_bands_are_the_bits_of_the_whole_sums),

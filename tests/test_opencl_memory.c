@@ -126,9 +126,153 @@ TEST(a_weight_with_a_number_is_uploaded_once_for_each_version)
     cl_stop(&b);
 }
 
+/* ---- little memory */
+
+enum { NETWORK = 24, ROWS = 96, WIDTH = 200 };   /* 76.8 KB each: none is so small that it always stays */
+
+typedef struct network { float *numbers[NETWORK]; sd_tensor w[NETWORK]; } network;
+
+static network network_of(uint32_t id)
+{
+    network n;
+    for (uint32_t i = 0; i < NETWORK; i++) {
+        n.numbers[i] = cl_numbers(id + i, ROWS * WIDTH, 1, 0);
+        n.w[i] = cl_weight(n.numbers[i], 4, (const int64_t[]){ROWS, WIDTH, 1, 1});
+        n.w[i].id = id + i;
+    }
+    return n;
+}
+
+static void free_network(network *n)
+{
+    for (int i = 0; i < NETWORK; i++) free(n->numbers[i]);
+}
+
+/* Uses all weights in turn. Returns how many of them stay on the device. */
+static int pass(cl_bench *b, const network *n)
+{
+    for (int i = 0; i < NETWORK; i++) {
+        sd_cl_matrix m = sd_cl_packed(&b->run, &n->w[i]);
+        if (b->err.status) fail_msg("%s", b->err.text);
+        expect_strips(b, &n->w[i], m);
+        assert_true(b->cl->taken <= b->cl->memory);
+    }
+    return (int)(b->cl->weight_bytes / (ROWS * WIDTH * sizeof(float)));
+}
+
+TEST(weights_that_do_not_fit_pass_through_and_the_others_stay)
+{
+    cl_bench b;
+    cl_start(&b, 1 << 10);
+    network n = network_of(1);
+    b.cl->memory = 1000000;
+    sd_cl_enter(&b.run, false);
+    pass(&b, &n);
+    int stay = pass(&b, &n);
+    assert_true(stay > 3 && stay < NETWORK);   /* of 1.84 MB */
+    assert_int_equal(pass(&b, &n), stay);
+    b.cl->memory = 10000000;
+    assert_int_equal(pass(&b, &n), NETWORK);
+    free_network(&n);
+    cl_stop(&b);
+}
+
+TEST(weights_of_an_earlier_network_leave_where_memory_is_short)
+{
+    cl_bench b;
+    cl_start(&b, 1 << 10);
+    network one = network_of(1), other = network_of(100);
+    b.cl->memory = 3500000;
+    sd_cl_enter(&b.run, false);
+    assert_int_equal(pass(&b, &one), NETWORK);
+    sd_cl_enter(&b.run, false);
+    pass(&b, &other);
+    for (int i = 0; i < NETWORK; i++) {   /* all stay: not one number is asked for again */
+        memset(other.numbers[i], 0, sizeof(float));
+        sd_cl_packed(&b.run, &other.w[i]);
+    }
+    uint64_t uses = b.cl->slot[0].bytes + b.cl->next_slot;
+    for (int i = 0; i < NETWORK; i++) sd_cl_packed(&b.run, &other.w[i]);
+    assert_int_equal(b.cl->slot[0].bytes + b.cl->next_slot, uses);
+    free_network(&one);
+    free_network(&other);
+    cl_stop(&b);
+}
+
+TEST(a_network_that_streams_leaves_only_small_weights_behind)
+{
+    cl_bench b;
+    cl_start(&b, 1 << 10);
+    network n = network_of(1);
+    sd_tensor small = cl_weight(n.numbers[0], 1, (const int64_t[4]){200});
+    small.id = 99;
+    sd_cl_enter(&b.run, true);
+    pass(&b, &n);
+    assert_int_equal(pass(&b, &n), 0);
+    cl_mem stays = sd_cl_floats(&b.run, &small);
+    assert_int_equal(b.cl->weight_bytes, 200 * sizeof(float));
+    pass(&b, &n);
+    assert_true(sd_cl_floats(&b.run, &small) == stays);
+    sd_cl_enter(&b.run, false);
+    assert_int_equal(pass(&b, &n), NETWORK);
+    free_network(&n);
+    cl_stop(&b);
+}
+
+TEST(working_memory_drives_weights_out_and_what_is_more_than_all_is_a_sentence)
+{
+    cl_bench b;
+    cl_start(&b, 1 << 10);
+    network n = network_of(1);
+    b.cl->memory = 4000000;
+    sd_cl_enter(&b.run, false);
+    assert_int_equal(pass(&b, &n), NETWORK);
+    assert_int_equal(sd_reserve(&b.run, 2500000, "the working space"), SD_OK);
+    int stay = pass(&b, &n);
+    assert_true(stay > 0 && stay < NETWORK);
+    assert_true(sd_room_of(&b.run).bytes < 750000);
+    assert_int_equal(sd_reserve(&b.run, 5000000, "the working space of the UNet"), SD_ERR_MEMORY);
+    assert_non_null(strstr(b.err.text, " has no memory for the working space of the UNet: 5.0 MB, beside "));
+    assert_non_null(strstr(b.err.text, " MB that are taken, of 4.0 MB in all"));
+    sd_error_clear(&b.err);
+    free_network(&n);
+    cl_stop(&b);
+}
+
+TEST(memory_is_several_buffers_where_one_cannot_be_large_enough)
+{
+    cl_bench b;
+    cl_start(&b, 1 << 10);
+    sd_run_free(&b.run);
+    b.cl->most = 100000;   /* parts of 99968 bytes */
+    float *x = cl_numbers(3, 20004, 1, 0);
+    assert_int_equal(sd_reserve(&b.run, 400000, "a test"), SD_OK);
+    assert_int_equal(b.cl->block[0].buffers, 5);
+    sd_tensor t[4];
+    for (int i = 0; i < 4; i++) t[i] = sd_new_from(&b.run, 2, (const int64_t[]){1, 20000}, x + i);   /* 80 KB each */
+    if (b.err.status) fail_msg("%s", b.err.text);
+    assert_true(sd_cl_find(&b.run, t[0]).buffer != sd_cl_find(&b.run, t[1]).buffer);
+    assert_int_equal(b.run.arena.peak, 3 * 99968 + 80000);
+    size_t mark = sd_mark(&b.run) - 80000 - 99968;
+    t[3] = sd_move_down(&b.run, mark, t[3]);
+    float *y = cl_read(&b.run, t[3]);
+    assert_memory_equal(x + 3, y, 20000 * sizeof *x);
+    free(y);
+    sd_new2(&b.run, 1, 30000);
+    assert_int_equal(b.err.status, SD_ERR_MEMORY);
+    sd_error_clear(&b.err);
+    free(x);
+    cl_stop(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(weights_that_do_not_fit_pass_through_and_the_others_stay),
+        cmocka_unit_test(weights_of_an_earlier_network_leave_where_memory_is_short),
+        cmocka_unit_test(a_network_that_streams_leaves_only_small_weights_behind),
+        cmocka_unit_test(working_memory_drives_weights_out_and_what_is_more_than_all_is_a_sentence),
+        cmocka_unit_test(memory_is_several_buffers_where_one_cannot_be_large_enough),
         cmocka_unit_test(a_weight_is_packed_into_strips_of_its_own_type),
         cmocka_unit_test(a_weight_is_there_as_floats_in_the_order_of_its_file),
         cmocka_unit_test(a_weight_with_a_number_is_uploaded_once_for_each_version),
