@@ -47,6 +47,7 @@ typedef struct sd_cl {
     char refused[192];                  /* why it cannot be used, a sentence after its name; "": it can */
     cl_device_type type;
     bool cpu;
+    bool shares_memory;                 /* with the host */
     size_t units;                       /* compute units */
     cl_uint vector;                     /* floats that its vectors hold */
     size_t most_group, local_memory;    /* work-items of a group; bytes that it shares */

@@ -88,13 +88,15 @@ static void ask(sd_cl *cl)
 {
     cl_device_type type = 0;
     cl_uint units = 0, vector = 0;
+    cl_bool shared = CL_FALSE;
     cl_ulong memory = 0, most = 0, local = 0;
     size_t group = 0;
     const struct { cl_device_info what; size_t size; void *to; } facts[] = {
         {CL_DEVICE_TYPE, sizeof type, &type}, {CL_DEVICE_MAX_COMPUTE_UNITS, sizeof units, &units},
         {CL_DEVICE_GLOBAL_MEM_SIZE, sizeof memory, &memory}, {CL_DEVICE_MAX_MEM_ALLOC_SIZE, sizeof most, &most},
         {CL_DEVICE_LOCAL_MEM_SIZE, sizeof local, &local}, {CL_DEVICE_MAX_WORK_GROUP_SIZE, sizeof group, &group},
-        {CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT, sizeof vector, &vector}};
+        {CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT, sizeof vector, &vector},
+        {CL_DEVICE_HOST_UNIFIED_MEMORY, sizeof shared, &shared}};
     if (!device_text(cl, CL_DEVICE_NAME, cl->name, sizeof cl->name)
         || !device_text(cl, CL_DRIVER_VERSION, cl->driver, sizeof cl->driver))
         refuse(cl, "its driver does not say what it is");
@@ -106,6 +108,7 @@ static void ask(sd_cl *cl)
     cl->cpu = type & CL_DEVICE_TYPE_CPU;
     cl->units = units ? units : 1;
     cl->vector = vector;
+    cl->shares_memory = shared;
     cl->memory = memory;
     cl->most = most < (cl_ulong)1 << 33 ? most : (cl_ulong)1 << 33;
     cl->local_memory = local;

@@ -19,9 +19,7 @@ static double for_operations(const sd_cl *cl) { return fmin((double)cl->memory /
 /* What the host has left, if its memory is the device's. */
 static double left_of_host(const sd_cl *cl)
 {
-    cl_bool shared = CL_FALSE;
-    clGetDeviceInfo(cl->device, CL_DEVICE_HOST_UNIFIED_MEMORY, sizeof shared, &shared, NULL);
-    return shared ? (double)sd_memory_left() : (double)cl->memory;
+    return cl->shares_memory ? (double)sd_memory_left() : (double)cl->memory;
 }
 
 bool sd_cl_has_left(const sd_cl *cl, size_t bytes)
@@ -57,7 +55,7 @@ static cl_mem make_buffer(sd_run *r, size_t bytes, bool insist, cl_int *code)
     for (bool waited = false; !buffer; waited = true) {
         buffer = clCreateBuffer(cl->context, CL_MEM_READ_WRITE, bytes, NULL, code);
         if (*code == CL_SUCCESS || !insist || !is_short(*code) || (waited && !sd_cl_evict(cl))) break;
-        sd_cl_wait(r);
+        clFinish(cl->queue);   /* if that fails, nothing can be had either */
     }
     return *code == CL_SUCCESS ? buffer : NULL;
 }
