@@ -51,6 +51,7 @@ typedef struct sd_cl {
     size_t units;                       /* compute units */
     cl_uint vector;                     /* floats that its vectors hold */
     size_t most_group, local_memory;    /* work-items of a group; bytes that it shares */
+    size_t step;                        /* work-items that run in step; 0: a kernel is asked */
     uint64_t memory, most;              /* bytes of the device; of one buffer, at most 2^31 floats */
     char cache[4096];                   /* directory of built programs and measured choices; "": none */
     const sd_kern *kern;                /* the host's kernels, which widen weights of types that no kernel reads */

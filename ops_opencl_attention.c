@@ -3,16 +3,15 @@
 
 #include <math.h>
 
-/* On a GPU: tx x ty work-items have ty tm queries; see attention.cl. For heads of at most `most` numbers. Where several
- * rows would do, the first is the fastest on devices with many registers and much local memory, the last needs 16 KB
- * and 64 work-items. They add in the same order up to heads of 256 numbers. */
+/* On a GPU: tx x ty work-items have ty tm queries; see attention.cl. For heads of at most `most` numbers. The last of
+ * the rows that would do needs 16 KB of local memory and 64 work-items. */
 typedef struct shape { int most, tx, ty, tm, tn, dc, vc; } shape;
 static const shape shapes[] = {
-    {40, 8, 8, 8, 8, 40, 32},     {40, 8, 16, 4, 8, 40, 32},   {40, 8, 8, 4, 8, 16, 16},
-    {64, 8, 8, 8, 4, 32, 32},     {64, 8, 16, 4, 4, 32, 32},   {64, 8, 8, 4, 4, 16, 16},
-    {80, 16, 8, 8, 4, 16, 16},    {80, 16, 16, 4, 4, 16, 16},  {80, 16, 4, 4, 4, 16, 8},
-    {160, 16, 16, 4, 4, 16, 8},   {160, 16, 8, 4, 4, 16, 8},   {160, 16, 4, 4, 4, 16, 8},
-    {512, 32, 8, 4, 4, 16, 4},    {512, 32, 4, 4, 4, 16, 4},   {512, 32, 2, 4, 4, 16, 4}};
+    {40, 8, 8, 8, 8, 40, 32},   {40, 8, 16, 4, 8, 40, 32}, {40, 8, 8, 4, 8, 16, 16},
+    {64, 8, 8, 8, 8, 32, 32},   {64, 8, 16, 4, 8, 32, 32}, {64, 8, 8, 4, 8, 16, 16},
+    {80, 16, 8, 8, 4, 40, 32},  {80, 16, 8, 4, 4, 40, 32}, {80, 16, 4, 4, 4, 16, 8},
+    {160, 16, 8, 4, 4, 32, 16}, {160, 16, 4, 4, 4, 16, 8},
+    {512, 32, 8, 4, 4, 32, 8},  {512, 32, 8, 4, 4, 16, 4}, {512, 32, 2, 4, 4, 16, 4}};
 
 static int min_int(int a, int b) { return a < b ? a : b; }
 static int max_int(int a, int b) { return a > b ? a : b; }
@@ -35,15 +34,22 @@ static sd_cl_call begin_shape(sd_run *r, const shape *s, int d)
     return sd_cl_begin(r, "attention", "attention", options);
 }
 
-/* The bytes of a work-item's memory beside its registers: where it needs some, the registers did not suffice. */
-static cl_ulong spilled(const sd_cl_call *c)
+/* How ill a shape suits the device. The bytes of a work-item's memory beside its registers: if it has some, these did
+ * not suffice. Eight queries of an item take some 230 registers, which devices whose work-items run in step by 32 have;
+ * others may not say that they lack them. */
+static cl_ulong badness(const sd_cl_call *c, const shape *s)
 {
+    const sd_cl *cl = sd_cl_of(c->r);
     cl_ulong bytes = 0;
-    clGetKernelWorkGroupInfo(c->kernel, sd_cl_of(c->r)->device, CL_KERNEL_PRIVATE_MEM_SIZE, sizeof bytes, &bytes, NULL);
-    return bytes;
+    size_t step = cl->step;
+    clGetKernelWorkGroupInfo(c->kernel, cl->device, CL_KERNEL_PRIVATE_MEM_SIZE, sizeof bytes, &bytes, NULL);
+    if (!step)
+        clGetKernelWorkGroupInfo(c->kernel, cl->device, CL_KERNEL_PREFERRED_WORK_GROUP_SIZE_MULTIPLE, sizeof step,
+                                 &step, NULL);
+    return bytes + (s->tm > 4 && step != 32);
 }
 
-/* The first of the shapes that fit which spills least. */
+/* The first of the shapes that fit and suit best */
 static const shape *choose(sd_run *r, int d)
 {
     const sd_cl *cl = sd_cl_of(r);
@@ -57,14 +63,14 @@ static const shape *choose(sd_run *r, int d)
         if (s->most != most || items > cl->most_group || local_bytes(s, d) > cl->local_memory) continue;
         sd_cl_call c = begin_shape(r, s, d);
         if (!sd_ok(r) || c.most_group < items) continue;
-        cl_ulong bytes = spilled(&c);
-        if (best && bytes >= least) continue;
+        cl_ulong bad = badness(&c, s);
+        if (best && bad >= least) continue;
         best = s;
-        least = bytes;
+        least = bad;
     }
     if (!best)
-        sd_fail(r->err, SD_ERR_DEVICE, "%s: %s: no kernel for attention with heads of %d numbers fits this device, which "
-                "has %zu bytes of local memory and groups of %zu", cl->name, r->step ? r->step : "input", d,
+        sd_fail(r->err, SD_ERR_DEVICE, "%s: %s: no kernel for attention with heads of %d numbers fits this device, "
+                "which has %zu bytes of local memory and groups of %zu", cl->name, r->step ? r->step : "input", d,
                 cl->local_memory, cl->most_group);
     return best;
 }
@@ -86,6 +92,7 @@ void sd_cl_attention(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_tensor
     sd_cl_tensor(&c, y), sd_cl_tensor(&c, q), sd_cl_tensor(&c, k), sd_cl_tensor(&c, v);
     sd_cl_int(&c, T), sd_cl_int(&c, S), sd_cl_int(&c, heads), sd_cl_int(&c, causal);
     sd_cl_float(&c, 1.4426950408889634 / sqrt((double)d));
-    sd_cl_run(&c, (size_t[]){cpu ? 1 : (size_t)(s->tx * s->ty), 1, 1}, (size_t[]){(size_t)tiles, (size_t)heads, (size_t)N},
+    size_t items = cpu ? 1 : (size_t)(s->tx * s->ty), groups[] = {(size_t)tiles, (size_t)heads, (size_t)N};
+    sd_cl_run(&c, (size_t[]){items, 1, 1}, groups,
               2.0 * (double)(N * T * S) * (double)q.dim[2]);
 }

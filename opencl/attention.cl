@@ -7,32 +7,8 @@
  * q [N,T,H D], k and v [N,S,H D]. Group (i, h, n) has tile i of the queries of head h of picture n. A query's bits
  * depend on its own row, the keys and the values alone.
  *
- * Options: D, numbers of a head; what else there is stands at each form. scale is log2(e) / sqrt(D), for weights are
- * powers of two. */
-
-/* 2^x for x <= 0, 0 below the smallest normal float. n = round(x) by adding and subtracting 1.5 2^23, r = x - n
- * exactly, 2^r = 1 + r q(r) with q of degree 5 by Remez' exchange, relative error 3.0e-9. What is not a number stays
- * that. */
-#define EXP2_NEGATIVE(name, real, whole) \
-    inline real name(real x) \
-    { \
-        real z = x + 12582912.0f, r = x - (z - 12582912.0f); \
-        real q = fma((real)(1.532646274e-04f), r, (real)(1.339080627e-03f)); \
-        q = fma(q, r, (real)(9.618505836e-03f)); \
-        q = fma(q, r, (real)(5.550359935e-02f)); \
-        q = fma(q, r, (real)(2.402264774e-01f)); \
-        q = fma(q, r, (real)(6.931471825e-01f)); \
-        real power = as_##real((as_##whole(z) << 23) + (whole)(0x3f800000)); \
-        return select(fma(q, r, (real)(1.0f)) * power, (real)(0.0f), x < (real)(-126.0f)); \
-    }
-
-/* 1 / x: drivers may be off by 2.5 ULP */
-#define INVERSE(name, real) \
-    inline real name(real x) \
-    { \
-        real y = 1.0f / x; \
-        return fma(fma(-x, y, (real)(1.0f)), y, y); \
-    }
+ * Options: D, numbers of a head; what else there is stands at each form. scale is log2(e) / sqrt(D): weights are powers
+ * of two. m is the largest scaled logit as it was rounded once, so that the rounding cancels. */
 
 /* (l, low), whose sum is a number of about 48 bits, becomes (l + low) f + x. */
 #define ADD_TO_SUM(name, real) \
@@ -45,8 +21,6 @@
 
 #if CPU
 /* One work-item has STRIPS strips of 16 queries, one lane of a vector for each. */
-EXP2_NEGATIVE(exp2_16, float16, int16)
-INVERSE(inverse16, float16)
 ADD_TO_SUM(add_to_sum16, float16)
 
 enum { PIECE = 64, RUN = D > 64 ? 32 : D };   /* keys; products of a logit that are added in a row */
@@ -54,7 +28,7 @@ enum { PIECE = 64, RUN = D > 64 ? 32 : D };   /* keys; products of a logit that 
 /* p[s] = q k[s], 4 keys at once; s counts from the piece's first key. Keys after the last one stand for it. */
 inline void logits(float16 *p, const float16 *q, __global const float *k, int keys, int C)
 {
-    for (int s = 0; s < PIECE; s += 4) {
+    for (int s = 0; s < keys; s += 4) {
         __global const float *k0 = k + min(s, keys - 1) * C, *k1 = k + min(s + 1, keys - 1) * C,
                              *k2 = k + min(s + 2, keys - 1) * C, *k3 = k + min(s + 3, keys - 1) * C;
         float16 a[4] = {0, 0, 0, 0};
@@ -127,15 +101,16 @@ void attention(__global float *y, uint y_at, __global const float *q, uint q_at,
         for (int g = 0; g < strips; g++) {
             int16 last = causal ? t0 + g * 16 - s0 + (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
                                 : (int16)(there - 1);
-            float16 high = m[g], sum = 0;
+            float16 high = -INFINITY, sum = 0;
             logits(p, rows[g], ks, there, C);
             for (int s = 0; s < there; s++) {
                 p[s] = select(p[s], (float16)(-INFINITY), (int16)(s) > last);
                 high = fmax(high, p[s]);
             }
-            float16 factor = exp2_16((m[g] - high) * scale);
+            high = fmax(m[g], high * scale);
+            float16 factor = exp2_negative16(m[g] - high);
             for (int s = 0; s < there; s++) {
-                p[s] = exp2_16((p[s] - high) * scale);
+                p[s] = exp2_negative16(fma(p[s], (float16)(scale), -high));
                 sum += p[s];
             }
             m[g] = high;
@@ -144,7 +119,7 @@ void attention(__global float *y, uint y_at, __global const float *q, uint q_at,
         }
     }
     for (int g = 0; g < strips; g++) {
-        float16 part = inverse16(l[g] + low[g]);
+        float16 part = divide16((float16)(1.0f), l[g] + low[g]);
         for (int c = 0; c < D; c++) {
             float lane[16];
             vstore16(o[g][c] * part, 0, lane);
@@ -163,8 +138,6 @@ void attention(__global float *y, uint y_at, __global const float *q, uint q_at,
  * The item number tx of its row has the keys 4 tx .. 4 tx + 3 of each 4 TX, and writes weight number l of those to row
  * l TX + tx: the rows are a permutation of the keys, which the values take, too. DC is a multiple of 8, TM and TN
  * are multiples of 4, VC a divisor of 4 TX. */
-EXP2_NEGATIVE(exp2_4, float4, int4)
-INVERSE(inverse4, float4)
 ADD_TO_SUM(add_to_sum4, float4)
 
 #define ITEMS (TX * TY)
@@ -279,21 +252,22 @@ void attention(__global float *y, uint y_at, __global const float *q, uint q_at,
         /* the largest logits: of an item's keys, then of the piece's */
         #pragma unroll
         for (int i = 0; i < ROWS; i++) {
-            float4 high = m[i];
+            float4 high = s[0][i];
             #pragma unroll
-            for (int j = 0; j < TN; j++) high = fmax(high, s[j][i]);
+            for (int j = 1; j < TN; j++) high = fmax(high, s[j][i]);
             lp[tx * QS + ty * ROWS + i] = high;
         }
         barrier(CLK_LOCAL_MEM_FENCE);
         #pragma unroll
         for (int i = 0; i < ROWS; i++) {
-            float4 high = m[i], sum = 0;
-            for (int x = 0; x < TX; x++) high = fmax(high, lp[x * QS + ty * ROWS + i]);
-            f[i] = exp2_4((m[i] - high) * scale);
+            float4 high = lp[ty * ROWS + i], sum = 0;
+            for (int x = 1; x < TX; x++) high = fmax(high, lp[x * QS + ty * ROWS + i]);
+            high = fmax(m[i], high * scale);
+            f[i] = exp2_negative4(m[i] - high);
             m[i] = high;
             #pragma unroll
             for (int j = 0; j < TN; j++) {
-                s[j][i] = exp2_4((s[j][i] - high) * scale);
+                s[j][i] = exp2_negative4(fma(s[j][i], (float4)(scale), -high));
                 sum += s[j][i];
             }
             add_to_sum4(&l[i], &low[i], f[i], sum);
@@ -351,7 +325,7 @@ void attention(__global float *y, uint y_at, __global const float *q, uint q_at,
     for (int i = 0; i < ROWS; i++) {
         float4 sum = 0, rest = 0;
         for (int x = 0; x < TX; x++) add_to_sum4(&sum, &rest, 1, lp[x * QS + ty * ROWS + i]);
-        sum = inverse4(sum + rest);
+        sum = divide4((float4)(1.0f), sum + rest);
         int row = 4 * (ty * ROWS + i);
         #pragma unroll
         for (int j = 0; j < DN; j++) {

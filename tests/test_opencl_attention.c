@@ -78,16 +78,17 @@ static float *attend(cl_bench *b, sizes z, numbers x)
     return cl_read(&b->run, sd_attention(&b->run, q, k, v, (int)z.heads, z.causal));
 }
 
-/* `check` in the form for CPUs, and in that for GPUs, whatever the device is; there with little local memory, too. */
+/* `check` in the form for CPUs, and in that for GPUs of several kinds, whatever the device is. */
 static void in_each_form(void (*check)(cl_bench *b))
 {
-    static const size_t memory[] = {0, 48 << 10, 32 << 10, 16 << 10};
-    for (size_t i = 0; i < SD_COUNT(memory); i++) {
+    static const struct { size_t memory, group, step; } gpus[] = {
+        {0, 0, 0}, {48 << 10, 256, 32}, {32 << 10, 256, 32}, {32 << 10, 256, 64}, {16 << 10, 64, 16}};
+    for (size_t i = 0; i < SD_COUNT(gpus); i++) {
         cl_bench b;
         cl_start(&b, 64 << 20);
-        b.cl->cpu = !memory[i];
-        if (memory[i]) b.cl->local_memory = memory[i];
-        if (memory[i] == 16 << 10) b.cl->most_group = 64;
+        b.cl->cpu = !gpus[i].memory;
+        if (gpus[i].memory) b.cl->local_memory = gpus[i].memory, b.cl->most_group = gpus[i].group;
+        b.cl->step = gpus[i].step;
         check(&b);
         cl_stop(&b);
     }
