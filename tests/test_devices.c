@@ -296,6 +296,25 @@ TEST(a_device_is_refused_by_the_operation_that_it_gets_wrong)
     cl_stop(&b);
 }
 
+/* With the kernels of a CPU and with those of a GPU, in tiles of every shape. */
+TEST(both_kinds_of_kernels_pass_the_thorough_check)
+{
+    for (int cpu = 0; cpu < 2; cpu++) {
+        cl_bench b;
+        sd_error e = {.status = SD_OK};
+        sd_cl_checked done;
+        cl_start(&b, 1 << 20);
+        b.cl->cpu = cpu;
+        const char *whose = cpu ? "a CPU's" : "a GPU's";
+        if (sd_cl_check(b.cl, &sd_backend_opencl, true, &done, &e)) fail_msg("%s kernels: %s", whose, e.text);
+        print_message("    %s kernels: %d cases, the largest error is %.2f of its bound\n", whose, done.cases,
+                      done.worst);
+        assert_true(done.cases > 50);
+        assert_true(done.worst < 0.7);
+        cl_stop(&b);
+    }
+}
+
 /* ------------------------------------------------------------------------------------- program */
 
 /* The loader of drivers finds none in an empty directory. */
@@ -404,6 +423,7 @@ int main(void)
         cmocka_unit_test(a_name_means_the_best_device_that_can_be_used),
         cmocka_unit_test(a_device_that_is_not_there_or_cannot_be_used_is_an_error),
         cmocka_unit_test(a_device_is_refused_by_the_operation_that_it_gets_wrong),
+        cmocka_unit_test(both_kinds_of_kernels_pass_the_thorough_check),
         cmocka_unit_test(without_a_driver_the_list_says_so_and_drawing_fails),
         cmocka_unit_test(the_list_names_every_device_and_the_chosen_one),
         cmocka_unit_test(a_check_says_how_far_from_the_bounds_each_device_is),

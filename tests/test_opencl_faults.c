@@ -175,6 +175,42 @@ TEST(a_real_device_survives_some_of_them)
     cl_watch.replay = true;
 }
 
+/* ... and what becomes of the self-test. There are thousands of calls: some of them fail. */
+static void check_with_failure(long call, long request)
+{
+    static const sd_log silent;
+    sd_error e = {.status = SD_OK};
+    sd_cl_checked done;
+    cl_watch_reset();
+    cl_watch.fail_at = call;
+    cl_watch.code = CL_OUT_OF_RESOURCES;
+    cl_watch.armed = request > 0;
+    cl_watch.starve_at = request;
+    sd_cl *cl = sd_cl_open("opencl", "", &sd_kern_spec, &silent, &e);
+    if (cl) sd_cl_check(cl, &sd_backend_opencl, false, &done, &e);
+    sd_cl_close(cl);
+    cl_watch.armed = false;
+    if (*cl_watch.misuse) fail_msg("call %ld, request %ld: %s", call, request, cl_watch.misuse);
+    if (cl_watch_live()) fail_msg("call %ld, request %ld: %ld objects are left", call, request, cl_watch_live());
+    if (cl_watch.blocks) fail_msg("call %ld, request %ld: %ld blocks are left", call, request, cl_watch.blocks);
+    if (!e.status && *cl_watch.failed && !may_be_survived(cl_watch.failed))
+        fail_msg("call %ld, %s: its failure was not noticed", call, cl_watch.failed);
+    if (cl_watch.starved && e.status != SD_ERR_MEMORY) fail_msg("request %ld: \"%s\"", request, e.text);
+    if (e.status && strstr(e.text, "computes wrongly")) fail_msg("call %ld, request %ld: %s", call, request, e.text);
+}
+
+TEST(a_self_test_survives_calls_and_requests_that_fail)
+{
+    long lives = 0;
+    needs_device();
+    cl_watch.replay = false;
+    for (long n = 1; n == 1 || *cl_watch.failed; n += 131, lives++) check_with_failure(n, 0);
+    for (long n = 1; n == 1 || cl_watch.starved; n += 23, lives++) check_with_failure(0, n);
+    cl_watch.replay = true;
+    print_message("    %ld lives\n", lives);
+    assert_true(lives > 12);
+}
+
 /* ---------------------------------------------------------------------------- what these tests see */
 
 TEST(what_is_forgotten_or_given_back_twice_is_noticed)
@@ -252,6 +288,7 @@ int main(void)
         cmocka_unit_test(a_device_that_is_lost_is_survived),
         cmocka_unit_test(every_request_for_memory_that_fails_is_survived),
         cmocka_unit_test(a_real_device_survives_some_of_them),
+        cmocka_unit_test(a_self_test_survives_calls_and_requests_that_fail),
         cmocka_unit_test(what_is_forgotten_or_given_back_twice_is_noticed),
         cmocka_unit_test(the_program_ends_with_1_and_a_sentence_when_a_device_fails),
     };
