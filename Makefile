@@ -331,7 +331,8 @@ test-layouts: $(OUT)/sd
 # Kernels on the shapes of SD 1.5, then the stages of a model: the one in weights/tiny, or  make bench MODEL=directory
 .PHONY: bench
 bench: $(BUILD)/tools/bench
-	@OMP_WAIT_POLICY=passive $(BUILD)/tools/bench --threads $(THREADS) $(if $(MODEL),--model "$(MODEL)") $(BENCH)
+	@OMP_WAIT_POLICY=passive $(BUILD)/tools/bench --threads $(THREADS) $(if $(MODEL),--model "$(MODEL)") \
+	  $(if $(DEVICE),--device "$(DEVICE)") $(BENCH)
 THREADS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 $(BUILD)/tools/bench: $(BUILD)/tools/bench.o $(BUILD)/tools/bench_compare.o $(OUT)/libsd.a
 	$(call say,LINK)$(CC) $(FLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
@@ -412,6 +413,7 @@ help:
 	@echo '  fuzz       anything fed to every reader, a minute each: FUZZ="fuzz_image fuzz_config" FUZZ_SECONDS=1200; needs clang'
 	@echo '  lint       floors, warnings under gcc and clang, exported symbols;  make deps-dev installs what it needs'
 	@echo '  bench      speed of the operations and stages;  make bench BENCH=--json MODEL=directory THREADS=4'
+	@echo '             make bench OPENCL=1 DEVICE=opencl: of a device'
 	@echo '             make bench BENCH="--compare before.json after.json" says what became slower'
 	@echo '  install    to $(PREFIX):  make install PREFIX=/usr DESTDIR=/tmp/package'
 	@echo '  uninstall, clean, help'

@@ -216,6 +216,10 @@ int run_inspect(settings *s, const char *argv0);
 extern const cli_command devices_command;
 int run_devices(settings *s, const char *argv0);
 
+/* app_tune.c */
+extern const cli_command tune_command;
+int run_tune(settings *s, const char *argv0);
+
 /* ---- app_man.c, app_complete.c: what is installed beside the program, written to stdout. Exit code. */
 int man_page(void);
 int completion(const char *shell);   /* bash, zsh, fish */

@@ -279,6 +279,7 @@ const command other_commands[] = {
     {&show_command, run_show},
     {&inspect_command, run_inspect},
     {&devices_command, run_devices},
+    {&tune_command, run_tune},
     {&tokenize_command, run_tokenize},
     {&plan_command, run_plan},
     {&samplers_command, run_samplers},

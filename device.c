@@ -1,5 +1,6 @@
 /* device.c - floor 2: what computes: the CPU, or a device that a run's backend speaks to. */
 #include "device.h"
+#include "profile_roof.h"
 #include "text.h"
 
 #include <stdlib.h>
@@ -58,6 +59,7 @@ static sd_status open_opencl(sd_run *r, sd_cpu *cpu, const char *which, const ch
     }
     sd_logf(log, SD_LOG_DETAIL, "its self-test: %d cases in %.2f s, the largest error is %.2f of its bound", done.cases,
             done.seconds, done.worst);
+    sd_cl_read_choices(cl);
     r->be = &sd_backend_opencl;
     r->device = cl;
     return SD_OK;
@@ -164,4 +166,34 @@ sd_status sd_device_list(const char *which, bool check, void (*fn)(void *user, c
     (void)check;
     return sd_fail(e, SD_ERR_UNSUPPORTED, "this build has no OpenCL");
 #endif
+}
+
+/* ------------------------------------------------------------------------------- what it can do */
+
+sd_status sd_device_roofs(sd_run *r, const sd_cpu *cpu, double seconds, sd_roofs *roofs)
+{
+#ifdef SD_WITH_OPENCL
+    if (r->be == &sd_backend_opencl) return sd_cl_measure_roofs(r, roofs, seconds);
+#endif
+    return sd_roofs_measure(roofs, cpu->kern, &cpu->caches, cpu->threads, seconds, r->err);
+}
+
+sd_status sd_device_tune(const char *which, const char *cache, int (*fn)(void *user, const sd_tuned *tuned),
+                         void *user, sd_error *e)
+{
+    static const sd_log silent;
+    sd_cpu cpu = {.kern = sd_kern_select(NULL), .threads = 1};
+    sd_run r = {.err = e};
+    which = asked(which);
+    if (sd_device_open(&r, &cpu, which ? which : "opencl", cache, &silent)) return e->status;
+#ifdef SD_WITH_OPENCL
+    if (r.be == &sd_backend_opencl) sd_cl_tune(&r, fn, user);
+#else
+    (void)fn;
+    (void)user;
+#endif
+    if (r.be == &sd_backend_cpu)
+        sd_fail(e, SD_ERR_ARG, "there is nothing to choose on the CPU: tuning is for devices of OpenCL");
+    sd_device_close(&r);
+    return e->status;
 }

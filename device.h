@@ -14,4 +14,9 @@ const char *sd_device_name(const sd_run *r);   /* "cpu", or "opencl:0 NAME" */
 sd_status sd_device_list(const char *which, bool check, void (*fn)(void *user, const sd_device_info *device),
                          void *user, sd_error *e);
 
+/* What it can do at most: of a device of OpenCL one figure for arithmetic and one for its memory. */
+sd_status sd_device_roofs(sd_run *r, const sd_cpu *cpu, double seconds, sd_roofs *roofs);
+sd_status sd_device_tune(const char *which, const char *cache, int (*fn)(void *user, const sd_tuned *tuned),
+                         void *user, sd_error *e);   /* sd_tune, sd.h */
+
 #endif

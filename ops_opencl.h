@@ -200,11 +200,20 @@ void sd_cl_multiply(sd_run *r, const sd_cl_product *p);
 /* Shapes of tiles: how many rows their table has; can this device run that one; which one is used (batch: as often).
  * All give the same bits. */
 int sd_cl_shapes(void);
+void sd_cl_shape_text(int row, char text[32]);   /* "128x64x16, 8x4": of a group, with so many terms; of a work-item */
 bool sd_cl_shape_runs(const sd_cl *cl, int row);
 int sd_cl_shape_for(const sd_cl *cl, int64_t M, int64_t N, int64_t K, int64_t batch, bool conv);
 void sd_cl_linear(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b);
 void sd_cl_conv2d(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c);
 sd_conv_how sd_cl_describe(const sd_run *r, const int64_t x[4], const int64_t w[4], sd_conv c);
+
+/* ---- ops_opencl_tune.c */
+/* The speed of multiplications and additions, and of bytes that are copied; takes about `seconds` for each. */
+sd_status sd_cl_measure_roofs(sd_run *r, sd_roofs *roofs, double seconds);
+/* Measures which shapes of tiles are fastest and keeps that for this device; fn as in sd_tune (sd.h). */
+sd_status sd_cl_tune(sd_run *r, int (*fn)(void *user, const sd_tuned *tuned), void *user);
+void sd_cl_read_choices(sd_cl *cl);     /* what was kept; none: a rule chooses */
+void sd_cl_forget_choices(sd_cl *cl);
 
 /* ---- ops_opencl_winograd.c: 3x3 with stride 1 and padding 1 by F(4x4,3x3), of at least 16 channels in and out */
 bool sd_cl_winograd_pays(const sd_cl *cl, const int64_t x[4], const int64_t w[4], sd_conv c);

@@ -324,6 +324,7 @@ void sd_cl_close(sd_cl *cl)
     sd_cl_free_buffer(cl, cl->nothing);
     if (cl->queue) clReleaseCommandQueue(cl->queue);
     if (cl->context) clReleaseContext(cl->context);
+    sd_cl_forget_choices(cl);
     free(cl->block);
     free(cl);
 }

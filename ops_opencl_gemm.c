@@ -29,6 +29,12 @@ static const shape shapes[] = {
 
 int sd_cl_shapes(void) { return (int)SD_COUNT(shapes); }
 
+void sd_cl_shape_text(int row, char text[32])
+{
+    const shape *s = &shapes[row];
+    snprintf(text, 32, "%dx%dx%d, %dx%d%s", s->bm, s->bn, s->bk, s->tm, s->tn, s->total ? ", totals" : "");
+}
+
 static int64_t div_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 static int items(const shape *s) { return s->cpu ? 1 : s->bm / s->tm * (s->bn / s->tn); }

@@ -5,7 +5,6 @@
 #include "params.h"
 #include "profile.h"
 #include "rng.h"
-#include "profile_roof.h"
 #include "unicode.h"
 
 #include <math.h>
@@ -336,7 +335,7 @@ sd_status sd_measure_roofs_sized(sd_ctx *c, double seconds, sd_roofs *roofs, siz
     if (sd_begin(c) || sd_check_not_null(c, "roofs", roofs)) return sd_end(c);
     if (!(seconds > 0 && seconds <= 60))
         sd_fail(&c->err, SD_ERR_ARG, "a measurement takes up to 60 seconds, not %g", seconds);
-    else sd_roofs_measure(&all, c->cpu.kern, &c->cpu.caches, c->cpu.threads, seconds, &c->err);
+    else sd_device_roofs(&c->run, &c->cpu, seconds, &all);
     sd_copy_struct(roofs, size, &all, sizeof all);
     return sd_end(c);
 }
@@ -347,6 +346,15 @@ sd_status sd_devices(const char *device, int check, void (*fn)(void *user, const
     sd_error e = {.status = SD_OK};
     if (!fn) sd_fail(&e, SD_ERR_ARG, "a list of devices needs a function that takes it");
     else sd_device_list(device, check, fn, user, &e);
+    if (error) snprintf(error, 512, "%s", e.text);
+    return e.status;
+}
+
+sd_status sd_tune(const char *device, const char *cache, int (*fn)(void *user, const sd_tuned *tuned), void *user,
+                  char error[512])
+{
+    sd_error e = {.status = SD_OK};
+    sd_device_tune(device, cache, fn, user, &e);
     if (error) snprintf(error, 512, "%s", e.text);
     return e.status;
 }

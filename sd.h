@@ -342,6 +342,23 @@ typedef struct sd_machine {
 #define sd_get_machine(machine) sd_get_machine_sized((machine), sizeof(sd_machine))
 SD_API void sd_get_machine_sized(sd_machine *machine, size_t size);
 
+/* ------------------------------------------------------------------------------------- tuning */
+
+/* One kind of product, for which each shape of tiles was measured. */
+typedef struct sd_tuned {
+    int done, of;                  /* products that were measured; that will be */
+    const char *operation;         /* "product", "36 products", "convolution" */
+    int64_t rows, columns, terms;  /* of the result; of each sum */
+    char shape[32];                /* the fastest: "128x64x16, 8x4" */
+    double gflops, before;         /* GFLOP/s with it; with the one that would be used without having measured */
+} sd_tuned;
+/* Measures which kernels are the fastest on a device of OpenCL for the products of SD 1.5 and SDXL, and keeps that in
+ * the cache, where sd_open finds it. Takes seconds on a GPU, minutes on a CPU. No bit of a picture depends on it.
+ * device, cache: as in sd_options; NULL: SD_DEVICE, else "opencl". fn, which may be NULL, is called after each product;
+ * what it returns other than 0 ends the call with SD_ERR_CANCELLED, and nothing is kept. */
+SD_API sd_status sd_tune(const char *device, const char *cache, int (*fn)(void *user, const sd_tuned *tuned),
+                         void *user, char error[512]);
+
 /* ------------------------------------------------------------------------------------ pictures */
 
 /* 8 bits per channel, sRGB, rows from top to bottom. Generated pictures have 3 channels, those from files 3 or 4.

@@ -1,5 +1,5 @@
 # fish completion for sd, written by sd help --completion fish
-set -l sd_commands help version encode decode roundtrip convert show inspect devices tokenize plan samplers schedule trace
+set -l sd_commands help version encode decode roundtrip convert show inspect devices tune tokenize plan samplers schedule trace
 complete -c sd -n "not __fish_seen_subcommand_from $sd_commands" -f -a "$sd_commands"
 complete -c sd -n '__fish_seen_subcommand_from help' -f -a "$sd_commands"
 complete -c sd -n "not __fish_seen_subcommand_from $sd_commands" -s p -l prompt -x -d 'what the picture shows; @FILE reads it from a file, - from'
@@ -188,6 +188,9 @@ complete -c sd -n '__fish_seen_subcommand_from devices' -l check -d 'computes sm
 complete -c sd -n '__fish_seen_subcommand_from devices' -l device -x -a 'cpu opencl' -d 'which one this means, opencl (default), opencl,1,'
 complete -c sd -n '__fish_seen_subcommand_from devices' -l json -d 'one JSON object'
 complete -c sd -n '__fish_seen_subcommand_from devices' -s h -l help -d 'this text'
+complete -c sd -n '__fish_seen_subcommand_from tune' -l device -x -a 'cpu opencl' -d 'which one, opencl (default), opencl,1, opencl,nvidia'
+complete -c sd -n '__fish_seen_subcommand_from tune' -l json -d 'one JSON object'
+complete -c sd -n '__fish_seen_subcommand_from tune' -s h -l help -d 'this text'
 complete -c sd -n '__fish_seen_subcommand_from tokenize' -s m -l model -r -d 'model, a file, or a directory in diffusers layout'
 complete -c sd -n '__fish_seen_subcommand_from tokenize' -l unet -r -d 'takes the UNet from another file or directory'
 complete -c sd -n '__fish_seen_subcommand_from tokenize' -l vae -r -d 'takes the VAE from another file or directory'

@@ -1,6 +1,7 @@
-/* bench.c - how fast the whole-tensor operations run on the shapes of SD 1.5, then the stages of a model, and which
- * share that is of what this machine can do; or which of two such measurements is slower.
- * usage: bench [--json] [--cpu] [--threads N] [--isa NAME] [--model DIR] [--size PIXELS] [--only operations|stages]
+/* bench.c - how fast the whole-tensor operations run on the shapes of SD 1.5 and SDXL, then the stages of a model, and
+ * which share that is of what this machine, or a device, can do; or which of two such measurements is slower.
+ * usage: bench [--json] [--cpu] [--threads N] [--isa NAME] [--device NAME] [--model DIR] [--size PIXELS]
+ *              [--only operations|stages]
  *        bench --compare A.json B.json [--percent N]
  *
  * GFLOP/s count the plain algorithm's multiplications and additions, which is what a user gets. "of the roof" is the
@@ -9,7 +10,9 @@
  * bandwidth of the memory that holds them all. Both are measured first (profile_roof.c). An operation finds what it
  * used a moment ago in the caches; in a stage weights come from memory. "own speed" is that of the products alone,
  * within the convolution, over the micro-kernel's. --cpu measures the process' time divided by the number of threads:
- * steadier where others use the machine, blind to threads that wait. */
+ * steadier where others use the machine, blind to threads that wait.
+ * On a device of OpenCL the roofs are its FMAs and its memory's copies, and what is measured includes the wait for each
+ * operation. A stage is measured without: there the host runs ahead of the device. */
 #define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,11 +20,12 @@
 #include <time.h>
 
 #include "bench.h"
+#include "../device.h"
 #include "../pipeline.h"
 #include "../profile.h"
 #include "../profile_roof.h"
 
-typedef enum what { LINEAR, CONV, ATTENTION, GROUP_NORM, GEGLU, UPSAMPLE } what;
+typedef enum what { LINEAR, CONV, ATTENTION, GROUP_NORM, LAYER_NORM, GEGLU, UPSAMPLE } what;
 
 /* N pictures of side x side pixels (or so many tokens); i, o: channels in and out. ATTENTION: o heads over `keys`
  * tokens. */
@@ -52,16 +56,24 @@ static const entry entries[] = {
     {"conv 640 at 32x32, enlarged", CONV, 2, 32, 640, 640, 0, TWICE},
     {"conv 512 at 128x128, enlarged", CONV, 1, 128, 512, 512, 0, TWICE},
     {"conv 256 at 256x256, enlarged", CONV, 1, 256, 256, 256, 0, TWICE},
+    {"conv 320 at 128x128", CONV, 2, 128, 320, 320, 0, SAME},
+    {"conv 640 at 64x64", CONV, 2, 64, 640, 640, 0, SAME},
+    {"linear 4096 to 4096", LINEAR, 1, 64, 4096, 4096, 0, {0}, 0},
     {"linear 320 to 2560", LINEAR, 2, 64, 320, 2560, 0, {0}, 0},
     {"linear 1280 to 320", LINEAR, 2, 64, 1280, 320, 0, {0}, 0},
     {"linear 1280 to 10240", LINEAR, 2, 16, 1280, 10240, 0, {0}, 0},
+    {"linear 640 to 5120", LINEAR, 2, 64, 640, 5120, 0, {0}, 0},
+    {"linear 1280 to 10240 at 32x32", LINEAR, 2, 32, 1280, 10240, 0, {0}, 0},
     {"attention 4096, d 40", ATTENTION, 2, 64, 320, 8, 4096, {0}, 0},
     {"attention 1024, d 80", ATTENTION, 2, 32, 640, 8, 1024, {0}, 0},
     {"attention 256, d 160", ATTENTION, 2, 16, 1280, 8, 256, {0}, 0},
     {"attention 4096 to 77, d 40", ATTENTION, 2, 64, 320, 8, 77, {0}, 0},
+    {"attention 4096, d 64", ATTENTION, 2, 64, 640, 10, 4096, {0}, 0},
+    {"attention 1024, d 64", ATTENTION, 2, 32, 1280, 20, 1024, {0}, 0},
     {"attention 4096, d 512", ATTENTION, 1, 64, 512, 1, 4096, {0}, 0},
     {"group norm and SiLU 320", GROUP_NORM, 2, 64, 320, 32, 0, {0}, 0},
     {"group norm and SiLU 128", GROUP_NORM, 1, 512, 128, 32, 0, {0}, 0},
+    {"layer norm 320", LAYER_NORM, 2, 64, 320, 0, 0, {0}, 0},
     {"geglu 2560", GEGLU, 2, 64, 2560, 0, 0, {0}, 0},
     {"upsample 256 to 512x512", UPSAMPLE, 1, 256, 256, 0, 0, {0}, 0},
 };
@@ -70,7 +82,7 @@ static double now(const sd_run *r, bool cpu)
 {
     struct timespec t;
     clock_gettime(cpu ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &t);
-    if (cpu) return ((double)t.tv_sec + 1e-9 * (double)t.tv_nsec) / sd_cpu_of(r)->threads;
+    if (cpu) return ((double)t.tv_sec + 1e-9 * (double)t.tv_nsec) / r->profile->threads;
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
@@ -83,10 +95,28 @@ static void fill(float *x, size_t n)
     }
 }
 
+static float *numbers(size_t n)
+{
+    float *x = malloc(n * sizeof *x);
+    if (x) fill(x, n);
+    return x;
+}
+
 static sd_tensor filled(sd_run *r, int64_t a, int64_t b, int64_t c, int64_t d)
 {
-    sd_tensor t = sd_new4(r, a, b, c, d);
-    if (sd_ok(r)) fill(sd_f32(t), (size_t)sd_numel(&t));
+    float *x = numbers((size_t)(a * b * c * d));
+    sd_tensor t = {0};
+    if (!x) sd_fail(r->err, SD_ERR_MEMORY, "no memory for numbers");
+    else t = sd_new_from(r, 4, (const int64_t[]){a, b, c, d}, x);
+    free(x);
+    return t;
+}
+
+/* A weight lies in the host's memory; a device keeps its copy under the id. */
+static sd_tensor weight(sd_run *r, uint32_t id, int64_t o, int64_t i, int64_t side)
+{
+    sd_tensor t = {.nd = 4, .dim = {o, i, side, side}, .id = id, .data = numbers((size_t)(o * i * side * side))};
+    if (!t.data) sd_fail(r->err, SD_ERR_MEMORY, "no memory for a weight");
     return t;
 }
 
@@ -95,15 +125,17 @@ typedef struct operands { sd_tensor x, k, w, bias; } operands;
 static operands make(sd_run *r, const entry *e)
 {
     operands d = {.x = filled(r, e->n, e->side, e->side, e->i)};
+    uint32_t id = 2 * (uint32_t)(e - entries);
     if (e->op == ATTENTION) {
         d.x = sd_view3(r, d.x, e->n, e->side * e->side, e->i);
         d.k = sd_view3(r, filled(r, e->n, 1, e->keys, e->i), e->n, e->keys, e->i);
     } else if (e->op == LINEAR || e->op == CONV) {
         int64_t side = e->op == CONV ? e->kernel : 1;
-        d.w = filled(r, e->o, e->i, side, side);
-        d.bias = filled(r, 1, 1, 1, e->o);
-    } else if (e->op == GROUP_NORM) {
-        d.w = d.bias = filled(r, 1, 1, 1, e->i);
+        d.w = weight(r, id + 1, e->o, e->i, side);
+        d.bias = weight(r, id + 2, e->o, 1, 1);
+    } else if (e->op == GROUP_NORM || e->op == LAYER_NORM) {
+        d.w = weight(r, id + 1, e->i, 1, 1);
+        d.bias = weight(r, id + 2, e->i, 1, 1);
     }
     return d;
 }
@@ -130,6 +162,7 @@ static void apply(work *j)
     case CONV: sd_conv2d(r, d.x, &d.w, &d.bias, e->conv); break;
     case ATTENTION: sd_attention(r, d.x, d.k, d.k, (int)e->o, false); break;
     case GROUP_NORM: sd_group_norm(r, d.x, &d.w, &d.bias, (int)e->o, 1e-5, true); break;
+    case LAYER_NORM: sd_layer_norm(r, d.x, &d.w, &d.bias, 1e-5); break;
     case GEGLU: sd_geglu(r, d.x); break;
     case UPSAMPLE: sd_upsample(r, d.x, 2 * e->side, 2 * e->side); break;
     }
@@ -189,12 +222,12 @@ static void see(void *user, const sd_profiled *op)
 
 /* ----------------------------------------------------------------------------------------- measuring */
 
-typedef struct output { bool json, cpu, first; sd_roofs roofs; } output;
+typedef struct output { bool json, cpu, device, first; sd_roofs roofs; } output;
 
 static void print_taken(output *o, const char *name, double seconds, const taken *t, bool stage)
 {
     double rate = t->flops / seconds / 1e9, roof = t->roof / seconds;
-    double own = t->products > 0 ? t->made / t->products / 1e9 / (o->roofs.peak / o->roofs.threads) : 0;
+    double own = t->products > 0 && !o->device ? t->made / t->products / 1e9 / (o->roofs.peak / o->roofs.threads) : 0;
     if (o->json) {
         printf("%s\n{\"name\": \"%s\", \"algorithm\": \"%s\", \"ms\": %.4f, \"gflops\": %.2f, \"roof\": %.4f",
                o->first ? "" : ",", name, stage ? "" : t->algorithm, seconds * 1e3, rate, roof);
@@ -219,13 +252,15 @@ static void print_taken(output *o, const char *name, double seconds, const taken
     o->first = false;
 }
 
-/* Takes it some times and prints the best. */
+/* Takes it some times and prints the best. A device's stage is then taken once more, to see what it consists of. */
 static void measure(output *o, const char *name, void (*take)(work *), work *j)
 {
     sd_run *r = j->r;
+    sd_profile *profile = r->profile;
     taken best = {0}, t;
     double least = 1e30, spent = 0;
-    r->profile->user = &t;
+    profile->user = &t;
+    if (o->device && !j->e) r->profile = NULL;
     for (int i = 0; sd_ok(r) && (i < 3 || (spent < 1 && i < 200)); i++) {
         t = (taken){.roofs = &o->roofs, .warm = j->e != NULL};
         if (j->e) sd_profile_stage_begin(r, SD_STAGE_UNET);   /* operations are told of in a stage */
@@ -237,6 +272,12 @@ static void measure(output *o, const char *name, void (*take)(work *), work *j)
         least = seconds;
         best = t;
     }
+    if (!r->profile && sd_ok(r)) {
+        r->profile = profile;
+        take(j);
+        best = t;
+    }
+    r->profile = profile;
     if (sd_ok(r)) print_taken(o, name, least, &best, j->e == NULL);
 }
 
@@ -246,30 +287,24 @@ static void operation(output *o, sd_run *r, const entry *e)
     work j = {.r = r, .e = e, .d = make(r, e)};
     j.mark = sd_mark(r);
     measure(o, e->name, apply, &j);
+    free(j.d.w.data);
+    free(j.d.bias.data);
 }
 
-static int operations(output *o, sd_run *r)
+static int operations(output *o, sd_run *r, int threads)
 {
-    r->profile = sd_profile_new(sd_cpu_of(r)->threads, see, NULL);
+    r->profile = sd_profile_new(threads, see, NULL);
     if (!r->profile) sd_fail(r->err, SD_ERR_MEMORY, "no memory");
     else if (sd_reserve(r, (size_t)1200 << 20, "the operands") == SD_OK)
         for (size_t i = 0; i < SD_COUNT(entries); i++) operation(o, r, &entries[i]);
     if (r->err->status != SD_OK) fprintf(stderr, "bench: %s\n", r->err->text);
-    int failed = r->err->status != SD_OK;
-    sd_run_free(r);
     free(r->profile);
-    return failed;
-}
-
-static float *numbers(size_t n)
-{
-    float *x = malloc(n * sizeof *x);
-    if (x) fill(x, n);
-    return x;
+    r->profile = NULL;
+    return r->err->status != SD_OK;
 }
 
 /* size: of the picture, 0: the model's own */
-static int stages(output *o, const char *model, int size, int threads)
+static int stages(output *o, const char *model, const char *device, int size, int threads)
 {
     sd_options options;
     work j = {0};
@@ -277,6 +312,7 @@ static int stages(output *o, const char *model, int size, int threads)
     sd_options_init(&options);
     options.model = model;
     options.threads = threads;
+    options.device = device;
     sd_status status = sd_open(&j.c, &options);
     if (!status) status = sd_get_info(j.c, &info);
     if (!status) status = sd_set_profile(j.c, see, NULL);
@@ -306,6 +342,12 @@ static int stages(output *o, const char *model, int size, int threads)
 static void print_machine(const output *o, const sd_cache_sizes *c)
 {
     const sd_roofs *r = &o->roofs;
+    double copy = r->level[SD_COUNT(r->level) - 1].copy;
+    if (o->device && o->json)
+        printf("{\"device\": \"%s\", \"peak_gflops\": %.1f, \"copy_gb_per_s\": %.1f,\n", r->kernels, r->peak, copy);
+    else if (o->device)
+        printf("%s; FMAs at most %.1f GFLOP/s, copies at most %.0f GB/s\n", r->kernels, r->peak, copy);
+    if (o->device) return;
     if (o->json) {
         printf("{\"kernels\": \"%s\", \"threads\": %d, \"peak_gflops\": %.1f, \"peak_gflops_one\": %.1f,\n", r->kernels,
                r->threads, r->peak, r->peak_one);
@@ -331,8 +373,8 @@ static void print_machine(const output *o, const sd_cache_sizes *c)
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: bench [--json] [--cpu] [--threads N] [--isa NAME] [--model DIR] [--size PIXELS]\n"
-                    "             [--only operations|stages]\n"
+    fprintf(stderr, "usage: bench [--json] [--cpu] [--threads N] [--isa NAME] [--device NAME] [--model DIR]\n"
+                    "             [--size PIXELS] [--only operations|stages]\n"
                     "       bench --compare A.json B.json [--percent N]\n");
     return 2;
 }
@@ -340,18 +382,21 @@ static int usage(void)
 int main(int argc, char **argv)
 {
     output o = {.first = true};
-    const char *isa = getenv("SD_ISA"), *model = NULL, *only = "", *before = NULL, *after = NULL;
+    const char *isa = getenv("SD_ISA"), *model = NULL, *device = "cpu", *only = "", *before = NULL,
+        *after = NULL;
     double percent = 5;
     int size = 0, failed = 0;
     sd_error err = {0};
     sd_cpu cpu = {.threads = 2, .caches = sd_caches_find()};
-    sd_run r = {.err = &err, .be = &sd_backend_cpu, .device = &cpu};
+    sd_run r = {.err = &err};
+    static const sd_log silent;
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
         if (!strcmp(argv[i], "--json")) o.json = true;
         else if (!strcmp(argv[i], "--cpu")) o.cpu = true;
         else if (!strcmp(argv[i], "--threads") && value) cpu.threads = atoi(argv[++i]);
         else if (!strcmp(argv[i], "--isa") && value) isa = argv[++i];
+        else if (!strcmp(argv[i], "--device") && value) device = argv[++i];
         else if (!strcmp(argv[i], "--model") && value) model = argv[++i];
         else if (!strcmp(argv[i], "--size") && value) size = atoi(argv[++i]);
         else if (!strcmp(argv[i], "--only") && value) only = argv[++i];
@@ -367,16 +412,18 @@ int main(int argc, char **argv)
         fprintf(stderr, "bench: no such kernels here, or no threads\n");
         return 2;
     }
-    if (sd_roofs_measure(&o.roofs, cpu.kern, &cpu.caches, cpu.threads, 0.5, &err)) {
+    if (sd_device_open(&r, &cpu, device, NULL, &silent) || sd_device_roofs(&r, &cpu, 0.5, &o.roofs)) {
         fprintf(stderr, "bench: %s\n", err.text);
         return 1;
     }
+    o.device = r.device != &cpu;
     print_machine(&o, &cpu.caches);
     if (o.json) printf("\"operations\": [");
-    if (strcmp(only, "stages")) failed |= operations(&o, &r);
+    if (strcmp(only, "stages")) failed |= operations(&o, &r, cpu.threads);
+    sd_device_close(&r);
     o.first = true;
     if (o.json) printf("\n], \"stages\": [");
-    if (strcmp(only, "operations")) failed |= stages(&o, model, size, cpu.threads);
+    if (strcmp(only, "operations")) failed |= stages(&o, model, device, size, cpu.threads);
     if (o.json) printf("\n]}\n");
     return failed;
 }
