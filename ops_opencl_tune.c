@@ -225,11 +225,11 @@ static size_t largest(const product *p)
     return (size_t)p->batch * most_of(most_of((size_t)(pixels * terms), c), w);
 }
 
-/* Does a device have room for it? A quarter of its memory is left to others. */
+/* Does a device have room for three operands, for a convolution's picture and kernel, and for what others need? */
 static bool fits(const sd_cl *cl, const product *p)
 {
     uint64_t bytes = largest(p) * sizeof(float);
-    return bytes <= cl->most && 4 * bytes <= cl->memory;
+    return bytes <= cl->most && (p->conv ? 8 : 5) * bytes <= cl->memory;
 }
 
 static void compute(const task *t)

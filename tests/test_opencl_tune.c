@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 /* So little memory that of all products only a few small ones have room. */
-enum { MEMORY = 4 << 20 };
+enum { MEMORY = 7 << 20 };
 
 static char place[SD_CL_PATH];
 
