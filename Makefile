@@ -220,7 +220,7 @@ $(TESTS): $(BUILD)/%: $(BUILD)/%.o $(HELPERS) $(OUT)/libsd.a
 
 # OpenCL that fails when it is told to stands between these and the library, which is not linked.
 ALLOCATORS := malloc calloc realloc posix_memalign free
-CL_WRAPPED := $(addprefix $(BUILD)/tests/,test_opencl_faults test_opencl_launch sd_faults)
+CL_WRAPPED := $(addprefix $(BUILD)/tests/,test_opencl_faults test_opencl_launch test_opencl_recovery sd_faults)
 $(CL_WRAPPED): private LIBS := $(filter-out $(OPENCL_LIBS),$(LIBS)) -ldl $(ALLOCATORS:%=-Wl,--wrap=%)
 $(CL_WRAPPED): $(BUILD)/tests/cl_wrapper.o
 $(BUILD)/tests/test_opencl_faults: | $(BUILD)/tests/sd_faults

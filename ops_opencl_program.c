@@ -161,8 +161,8 @@ static void build_failed(sd_run *r, const sd_cl_program *p, cl_int code)
     if (text && clGetProgramBuildInfo(p->program, cl->device, CL_PROGRAM_BUILD_LOG, n, text, NULL) == CL_SUCCESS)
         text[n - 1] = 0;
     else if (text) *text = 0;
-    sd_fail(r->err, SD_ERR_DEVICE, "%s cannot build opencl/%s.cl with %s: %s (%d): %.300s", cl->name, p->name,
-            p->options, sd_cl_code_name(code), (int)code, text ? text : "");
+    sd_fail(r->err, SD_ERR_DEVICE, "%s cannot build opencl/%s.cl with %s: %s (%d)%s%.300s", cl->name, p->name,
+            p->options, sd_cl_code_name(code), (int)code, text && *text ? ": " : "", text ? text : "");
     free(text);
 }
 

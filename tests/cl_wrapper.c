@@ -257,7 +257,7 @@ cl_int clGetDeviceIDs(cl_platform_id p, cl_device_type type, cl_uint n, cl_devic
 cl_int clGetDeviceInfo(cl_device_id d, cl_device_info what, size_t size, void *to, size_t *bytes)
 {
     const cl_bool none = CL_FALSE;
-    OR_FAIL("clGetDeviceInfo");
+    OR_FAIL(what == CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT ? "clGetDeviceInfo of vectors" : "clGetDeviceInfo");
     if (cl_watch.no_compiler && what == CL_DEVICE_COMPILER_AVAILABLE)
         return answer(&none, sizeof none, size, to, bytes);
     return REAL(clGetDeviceInfo)(d, what, size, to, bytes);
@@ -359,8 +359,10 @@ cl_int clGetKernelWorkGroupInfo(cl_kernel k, cl_device_id d, cl_kernel_work_grou
                                 size_t *bytes)
 {
     static const size_t most = 4096;
-    OR_FAIL("clGetKernelWorkGroupInfo");
+    OR_FAIL(what == CL_KERNEL_WORK_GROUP_SIZE ? "clGetKernelWorkGroupInfo" : "clGetKernelWorkGroupInfo of memory");
     if (!is("clGetKernelWorkGroupInfo", A_KERNEL, k)) return CL_INVALID_KERNEL;
+    if (cl_watch.most_group && what == CL_KERNEL_WORK_GROUP_SIZE)
+        return answer(&cl_watch.most_group, sizeof cl_watch.most_group, size, to, bytes);
     if (cl_watch.replay) return answer(&most, sizeof most, size, to, bytes);
     return REAL(clGetKernelWorkGroupInfo)(k, d, what, size, to, bytes);
 }
@@ -445,6 +447,7 @@ cl_int clEnqueueReadBuffer(cl_command_queue q, cl_mem b, cl_bool blocking, size_
     if (cl_watch.replay) return done(e), play(to, bytes);
     cl_int code = REAL(clEnqueueReadBuffer)(q, b, blocking | cl_watch.record, at, bytes, to, n, wait, e);
     if (code == CL_SUCCESS && cl_watch.record) remember(to, bytes);
+    else played += bytes;
     return begun(code, e);
 }
 

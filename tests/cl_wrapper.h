@@ -25,6 +25,7 @@ extern struct cl_watch {
     bool rest;
     const char *log;            /* a compiler's message, if clBuildProgram is what fails */
     bool no_compiler;           /* the device says so of itself */
+    size_t most_group;          /* not 0: no kernel takes more work-items in a group */
 
     long calls, counted;        /* so far: all, and those of the name `of` */
     long launches;
