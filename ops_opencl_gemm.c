@@ -88,21 +88,23 @@ int sd_cl_shape_for(const sd_cl *cl, int64_t M, int64_t N, int64_t K, int64_t ba
 
 /* ------------------------------------------------------------------------------------ launches */
 
+/* batch: in a convolution, the parts into which its terms are cut */
 typedef struct product { int64_t M, N, K, batch, chunk; sd_cl_type type; bool conv, quads; } product;
 
-static sd_cl_call begin(sd_run *r, const product *p, const shape *s)
+static sd_cl_call begin(sd_run *r, const char *kernel, const product *p, const shape *s)
 {
     char options[160];
     snprintf(options, sizeof options, "-DBM=%d -DBN=%d -DBK=%d -DTM=%d -DTN=%d -DTOTAL=%d -DCHUNK=%d -DCONV=%d "
              "-DVEC=%d -DWEIGHT=%d", s->bm, s->bn, s->bk, s->tm, s->tn, s->total, (int)p->chunk, p->conv,
              p->quads && !s->cpu ? 4 : 1, (int)p->type);
-    return sd_cl_begin(r, "gemm", "product", options);
+    return sd_cl_begin(r, "gemm", kernel, options);
 }
 
 static void finish(sd_cl_call *k, const product *p, const shape *s)
 {
     size_t groups[] = {(size_t)div_up(p->N, s->bn), (size_t)div_up(p->M, s->bm), (size_t)p->batch};
-    sd_cl_run(k, (const size_t[]){(size_t)items(s), 1, 1}, groups, (double)(p->M * p->N * p->K * p->batch));
+    sd_cl_run(k, (const size_t[]){(size_t)items(s), 1, 1}, groups,
+              (double)(p->M * p->N * p->K * (p->conv ? 1 : p->batch)));
 }
 
 static const shape *shape_of(sd_run *r, const product *p)
@@ -118,7 +120,7 @@ void sd_cl_multiply(sd_run *r, const sd_cl_product *p)
     product size = {p->M, p->N, p->K, p->batch, p->chunk ? p->chunk : CHUNK, p->type, false, quads};
     const shape *s = sd_ok(r) ? shape_of(r, &size) : NULL;
     if (!s) return;
-    sd_cl_call k = begin(r, &size, s);
+    sd_cl_call k = begin(r, "product", &size, s);
     sd_cl_buffer(&k, p->a, p->a_at), sd_cl_buffer(&k, p->w, p->w_at), sd_cl_buffer(&k, p->c, p->c_at);
     sd_cl_buffer(&k, p->bias, 0);
     sd_cl_int(&k, p->M), sd_cl_int(&k, p->N), sd_cl_int(&k, p->K), sd_cl_int(&k, p->bias != sd_cl_of(r)->nothing);
@@ -144,23 +146,51 @@ static bool is_linear(const int64_t w[4], sd_conv c)
     return w[2] == 1 && w[3] == 1 && c.stride == 1 && !c.enlarge && !padded;
 }
 
+/* A picture of few pixels and many terms has too few tiles for a large device: groups add a part of the terms each. How
+ * many parts there are may depend on one picture's shape, but not on how many pictures there are. */
+static int64_t parts_of(const int64_t x[4], const int64_t w[4], sd_conv c)
+{
+    enum { FEW_PIXELS = 256, MANY_TERMS = 2048, TERMS = 1280 };
+    const int64_t picture[] = {1, c.rows.height ? c.rows.height : x[1], x[2], x[3]}, K = w[1] * w[2] * w[3];
+    int64_t y[4];
+    sd_conv_result(picture, w, c, y);
+    return y[1] * y[2] <= FEW_PIXELS && K >= MANY_TERMS ? div_up(K, TERMS) : 1;
+}
+
+/* y = the sum of the parts + bias. The kernel is in the same program as the product. */
+static void add_parts(sd_run *r, sd_tensor y, const product *p, const shape *s, cl_mem parts, cl_mem bias)
+{
+    enum { GROUP = 64 };
+    sd_cl_call k = begin(r, "add_parts", p, s);
+    sd_cl_tensor(&k, y), sd_cl_buffer(&k, parts, 0), sd_cl_buffer(&k, bias, 0);
+    sd_cl_int(&k, p->M * p->N), sd_cl_int(&k, p->N), sd_cl_int(&k, p->batch);
+    sd_cl_int(&k, bias != sd_cl_of(r)->nothing);
+    sd_cl_run(&k, (size_t[]){GROUP, 1, 1}, (size_t[]){(size_t)div_up(p->M * p->N, GROUP), 1, 1},
+              (double)(p->M * p->N * p->batch));
+}
+
 static void implicit_product(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c)
 {
     int64_t I = w->dim[1], height = c.rows.height ? c.rows.height : x.dim[1];
     sd_cl_place from = sd_cl_find(r, x);
     sd_cl_matrix m = sd_cl_packed(r, w);
-    cl_mem bias = sd_cl_floats(r, b);
-    product size = {sd_numel(&y) / w->dim[0], w->dim[0], I * w->dim[2] * w->dim[3], 1, CHUNK, m.type, true,
-                    I % 4 == 0 && from.at % 4 == 0};
+    cl_mem bias = sd_cl_floats(r, b), parts = NULL;
+    product size = {sd_numel(&y) / w->dim[0], w->dim[0], I * w->dim[2] * w->dim[3], parts_of(x.dim, w->dim, c), CHUNK,
+                    m.type, true, I % 4 == 0 && from.at % 4 == 0};
     const shape *s = sd_ok(r) ? shape_of(r, &size) : NULL;
     if (!s) return;
-    sd_cl_call k = begin(r, &size, s);
-    sd_cl_buffer(&k, from.buffer, from.at), sd_cl_buffer(&k, m.buffer, 0), sd_cl_tensor(&k, y);
+    if (size.batch > 1) parts = sd_cl_scratch(r, (size_t)(size.batch * size.M * size.N) * sizeof(float));
+    sd_cl_call k = begin(r, "product", &size, s);
+    sd_cl_buffer(&k, from.buffer, from.at), sd_cl_buffer(&k, m.buffer, 0);
+    if (parts) sd_cl_buffer(&k, parts, 0);
+    else sd_cl_tensor(&k, y);
     sd_cl_buffer(&k, bias, 0);
-    const int64_t numbers[] = {size.M, size.N, size.K, b != NULL, height, x.dim[2], c.enlarge, c.rows.first, x.dim[1],
-                               I, y.dim[1], y.dim[2], c.rows.from, w->dim[3], c.stride, c.pad_top, c.pad_left};
+    const int64_t numbers[] = {size.M, size.N, size.K, b && !parts, height, x.dim[2], c.enlarge, c.rows.first, x.dim[1],
+                               I, y.dim[1], y.dim[2], c.rows.from, w->dim[3], c.stride, c.pad_top, c.pad_left,
+                               div_up(div_up(size.K, size.batch), CHUNK) * CHUNK};
     for (size_t i = 0; i < SD_COUNT(numbers); i++) sd_cl_int(&k, numbers[i]);
     finish(&k, &size, s);
+    if (parts) add_parts(r, y, &size, s, parts, bias);
 }
 
 void sd_cl_conv2d(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c)

@@ -17,17 +17,21 @@ typedef struct picture {
 
 #if CONV
 #define MORE_ARGUMENTS int height, int width, int zoom, int first, int rows, int channels, int out_rows, \
-    int out_width, int from, int kernel_width, int stride, int top, int left
+    int out_width, int from, int kernel_width, int stride, int top, int left, int part
 #define PICTURE \
     const picture p = {height, width, zoom, first, rows, channels, out_rows, out_width, from, kernel_width, stride, \
                        top, left}; \
     const int I = channels
-#define MOVE_TO_BATCH
+/* Group number 2 adds only a part of the terms, into a c of its own. */
+#define MOVE_TO_BATCH \
+    const int first_k = GROUP(2) * part, end_k = min(K, first_k + part); \
+    c += (size_t)GROUP(2) * M * N
 #define C_STRIDE 0
 #else
 #define MORE_ARGUMENTS int a_stride, int w_stride, int c_stride
 #define PICTURE const picture p = {0}; const int I = K
 #define MOVE_TO_BATCH \
+    const int first_k = 0, end_k = K; \
     a += (size_t)GROUP(2) * a_stride, w += (size_t)GROUP(2) * w_stride, c += (size_t)GROUP(2) * c_stride
 #define C_STRIDE c_stride
 #endif
@@ -134,9 +138,9 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void product(ARGUMENTS)
     MOVE_TO_START;
     MOVE_TO_BATCH;
     const int m0 = GROUP(1) * BM, n0 = GROUP(0) * BN, live = min(BM, M - m0), columns = min(BN, N - n0);
-    for (int k0 = 0; k0 < K; k0 += CHUNK) {
-        const int n = min(CHUNK, K - k0);
-        const bool begin = k0 == 0, end = k0 + n == K && has_bias;
+    for (int k0 = first_k; k0 < end_k; k0 += CHUNK) {
+        const int n = min(CHUNK, end_k - k0);
+        const bool begin = k0 == first_k, end = k0 + n == end_k && has_bias;
         const term t = term_at(k0, I, p);
         for (int r = 0; r < (live + TM - 1) / TM * TM; r++)
             pack_row(panel + r * CHUNK, a, source_of(min(m0 + r, M - 1), K, p), t, n, I, p);
@@ -238,7 +242,8 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void product(ARGUMEN
     MOVE_TO_START;
     MOVE_TO_BATCH;
     const int me = get_local_id(0), mx = me % (BN / TN), my = me / (BN / TN);
-    const int m0 = GROUP(1) * BM, n0 = GROUP(0) * BN, strips = (N + STRIP - 1) / STRIP, tiles = (K + BK - 1) / BK;
+    const int m0 = GROUP(1) * BM, n0 = GROUP(0) * BN;
+    const int strips = (N + STRIP - 1) / STRIP, tiles = (end_k - first_k + BK - 1) / BK;
     const bool quads = ((uint)N | c_at | (uint)C_STRIDE) % 4 == 0;
     float4 sum[TM][FN];
 #if TOTAL
@@ -248,7 +253,7 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void product(ARGUMEN
 #pragma unroll
     for (int i = 0; i < A_LOADS; i++)
         row_of[i] = source_of(min(m0 + me / PIECES + i * (ITEMS / PIECES), M - 1), K, p);
-    term next = term_at(me % PIECES * VEC, I, p);
+    term next = term_at(first_k + me % PIECES * VEC, I, p);
 
     for (int tile = 0; tile <= tiles; tile++) {
         piece a_next[A_LOADS];
@@ -256,17 +261,17 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void product(ARGUMEN
         if (tile < tiles) {
 #pragma unroll
             for (int i = 0; i < A_LOADS; i++) {
-                int begin = next.k < K ? tap_of(row_of[i], next, p) : -1;
+                int begin = next.k < end_k ? tap_of(row_of[i], next, p) : -1;
                 a_next[i] = 0;
                 if (begin >= 0) a_next[i] = *(__global const piece *)(a + begin + next.i);
             }
             next = term_after(next, BK, I, p);
 #pragma unroll
             for (int i = 0; i < W_LOADS; i++) {
-                const int e = me + i * ITEMS, k = tile * BK + e / (BN / 4), j = e % (BN / 4);
+                const int e = me + i * ITEMS, k = first_k + tile * BK + e / (BN / 4), j = e % (BN / 4);
                 const int strip = min(n0 / STRIP + j / (STRIP / 4), strips - 1);
                 w_next[i] = 0;
-                if (k < K) w_next[i] = *(__global const raw4 *)(w + (strip * K + k) * STRIP + j % (STRIP / 4) * 4);
+                if (k < end_k) w_next[i] = *(__global const raw4 *)(w + (strip * K + k) * STRIP + j % (STRIP / 4) * 4);
             }
         }
         if (tile > 0) {
@@ -338,3 +343,18 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void product(ARGUMEN
     }
 }
 #endif
+
+/* y [n] = the sum of its parts x [parts][n] + bias [N] */
+__kernel void add_parts(__global float *restrict y, uint y_at, __global const float *restrict x, uint x_at,
+                        __global const float *restrict bias, uint bias_at, int n, int N, int parts, int has_bias)
+{
+    const int i = get_global_id(0);
+    if (i >= n) return;
+    x += x_at + i;
+    float sum = *x;
+    for (int k = 1; k < parts; k++) {
+        x += n;
+        sum += *x;
+    }
+    y[y_at + i] = has_bias ? sum + bias[bias_at + i % N] : sum;
+}

@@ -66,7 +66,8 @@ static const conv_case convs[] = {
     {1, 1, 1, 4, 4, 3, {1, 1, 1, 1, 1, false, {0}}},    {1, 20, 17, 20, 36, 3, {1, 1, 1, 1, 1, false, {0}}},
     {2, 6, 5, 12, 40, 3, {1, 1, 1, 1, 1, true, {0}}},   {1, 16, 16, 132, 68, 3, {2, 1, 1, 1, 1, false, {0}}},
     {1, 12, 10, 9, 33, 3, {1, 1, 1, 1, 1, false, {0}}}, {2, 9, 9, 8, 16, 1, {2, 0, 0, 0, 0, false, {0}}},
-    {1, 9, 11, 6, 10, 5, {1, 2, 2, 2, 2, false, {0}}},  {1, 7, 4, 10, 8, 3, {1, 1, 1, 1, 1, true, {0}}}};
+    {1, 9, 11, 6, 10, 5, {1, 2, 2, 2, 2, false, {0}}},  {1, 7, 4, 10, 8, 3, {1, 1, 1, 1, 1, true, {0}}},
+    {1, 9, 8, 260, 34, 3, {2, 1, 1, 1, 1, false, {0}}}};   /* 2340 terms for few pixels: they are cut in two */
 
 static float *convolve(sd_run *r, const conv_case *k, int64_t n, const float *x, const float *w, const float *bias)
 {
@@ -124,7 +125,8 @@ TEST(every_shape_of_tile_gives_the_same_bits)
 {
     static const conv_case cases[] = {{2, 9, 10, 24, 70, 3, {1, 1, 1, 1, 1, false, {0}}},
                                       {1, 9, 7, 5, 33, 3, {2, 1, 1, 1, 1, false, {0}}},
-                                      {1, 3, 50, 300, 132, 1, {1, 0, 0, 0, 0, false, {0}}}};
+                                      {1, 3, 50, 300, 132, 1, {1, 0, 0, 0, 0, false, {0}}},
+                                      {1, 6, 9, 116, 36, 5, {2, 2, 2, 2, 2, false, {0}}}};
     for (size_t i = 0; i < SD_COUNT(cases); i++) {
         const conv_case *k = &cases[i];
         float *x = cl_numbers(9, (size_t)(k->n * k->h * k->w * k->in), 1, 0),
