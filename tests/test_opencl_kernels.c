@@ -95,7 +95,8 @@ static void convolve(int gpu)
     const struct { int64_t n, h, w, i, o, k; sd_conv c; } cases[] = {
         {2, 5, 7, 5, 7, 3, {1, 1, 1, 1, 1, false, {0}}}, {1, 7, 9, 3, 8, 3, {2, 0, 0, 1, 1, false, {0}}},
         {1, 6, 6, 9, 40, 3, {2, 1, 1, 1, 1, false, {0}}}, {1, 5, 4, 8, 33, 3, {1, 1, 1, 1, 1, true, {0}}},
-        {2, 3, 5, 12, 9, 1, {1, 0, 0, 0, 0, false, {0}}}, {1, 9, 8, 4, 5, 4, {2, 1, 1, 1, 1, false, {0}}}};
+        {2, 3, 5, 12, 9, 1, {1, 0, 0, 0, 0, false, {0}}}, {1, 9, 8, 4, 5, 4, {2, 1, 1, 1, 1, false, {0}}},
+        {1, 3, 3, 229, 5, 3, {2, 1, 1, 1, 1, false, {0}}}};   /* so many terms are added in parts */
     cl_bench b;
     begin(&b, gpu);
     for (size_t k = 0; k < SD_COUNT(cases); k++) {

@@ -148,6 +148,8 @@ TEST(every_shape_of_tile_gives_the_same_bits)
                 else first = y;
                 tried++;
             }
+            b.cl->choice = NULL;
+            b.cl->choices = 0;
             cl_stop(&b);
         }
         assert_int_equal(tried, sd_cl_shapes());
