@@ -8,7 +8,7 @@
  * Rules for kernels: global sizes are multiples of local ones; no return before a barrier, and no barrier in a branch
  * that a part of the group takes; the number of a group is GROUP(d) of common.cl and not get_group_id(d), because a
  * launch may be cut into pieces; sums are in float, over at most 256 terms at a time, in an order that depends on
- * shapes alone, without N. */
+ * shapes alone, without N; functions are static, or some compilers would look for them elsewhere. */
 #ifndef SD_OPS_OPENCL_H
 #define SD_OPS_OPENCL_H
 

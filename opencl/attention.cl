@@ -12,7 +12,7 @@
 
 /* (l, low), whose sum is a number of about 48 bits, becomes (l + low) f + x. */
 #define ADD_TO_SUM(name, real) \
-    inline void name(real *l, real *low, real f, real x) \
+    static inline void name(real *l, real *low, real f, real x) \
     { \
         real a = *l * f, lost = fma(*l, f, -a), s = a + x, b = s - a; \
         *low = fma(*low, f, lost + ((a - (s - b)) + (x - b))); \
@@ -26,7 +26,7 @@ ADD_TO_SUM(add_to_sum16, float16)
 enum { PIECE = 64, RUN = D > 64 ? 32 : D };   /* keys; products of a logit that are added in a row */
 
 /* p[s] = q k[s], 4 keys at once; s counts from the piece's first key. Keys after the last one stand for it. */
-inline void logits(float16 *p, const float16 *q, __global const float *k, int keys, int C)
+static inline void logits(float16 *p, const float16 *q, __global const float *k, int keys, int C)
 {
     for (int s = 0; s < keys; s += 4) {
         __global const float *k0 = k + min(s, keys - 1) * C, *k1 = k + min(s + 1, keys - 1) * C,
@@ -47,7 +47,7 @@ inline void logits(float16 *p, const float16 *q, __global const float *k, int ke
 }
 
 /* o = o factor + sum of p[s] v[s], 4 numbers of the head at once */
-inline void add_values(float16 *o, const float16 *p, __global const float *v, int keys, int C, float16 factor)
+static inline void add_values(float16 *o, const float16 *p, __global const float *v, int keys, int C, float16 factor)
 {
     int c = 0;
     for (; c + 4 <= D; c += 4) {
@@ -72,7 +72,7 @@ inline void add_values(float16 *o, const float16 *p, __global const float *v, in
 }
 
 /* Lane i of row[c] is number c of row i of x. There are n rows; the last one stands for those after it. */
-inline void turn(float16 *row, __global const float *x, int n, int C)
+static inline void turn(float16 *row, __global const float *x, int n, int C)
 {
     for (int c = 0; c < D; c++) {
         float lane[16];
@@ -154,7 +154,7 @@ ADD_TO_SUM(add_to_sum4, float4)
 #define SHARED (DC * KS > VC * DP / 4 ? DC * KS : VC * DP / 4)
 
 /* x[at .. at + 3] of a row of D; 0 after its end */
-inline float4 four(__global const float *x, int at)
+static inline float4 four(__global const float *x, int at)
 {
 #if D % DC == 0 && D == DP
     return vload4(0, x + at);
@@ -166,7 +166,7 @@ inline float4 four(__global const float *x, int at)
 
 /* The numbers from c0 to c0 + DC of `rows` rows, turned: to[c][row], `stride` from c to c + 1. The last row that is
  * there stands for those after it, of which nothing becomes. */
-inline void turn(__local float *to, int stride, __global const float *x, int rows, int there, int C, int c0)
+static inline void turn(__local float *to, int stride, __global const float *x, int rows, int there, int C, int c0)
 {
     for (int i = get_local_id(0); i < rows * (DC / 4); i += ITEMS) {
         int pair = (i >> 1) / rows, row = (i >> 1) - pair * rows, c = (2 * pair + (i & 1)) * 4;

@@ -4,7 +4,7 @@
  * numbers of a weight stand in memory (ops_opencl.h: 0 float, 1 half, 2 bfloat), where there is one. */
 #pragma OPENCL FP_CONTRACT OFF
 
-/* The number of this work-group. A launch may be cut into pieces that begin at an offset, which get_group_id ignores. */
+/* The number of this work-group. A launch may be cut into pieces that begin at an offset: get_group_id knows none. */
 #define GROUP(d) ((int)(get_global_id(d) / get_local_size(d)))
 
 #ifndef WEIGHT
@@ -63,7 +63,7 @@ static inline F divide##N(F a, F b) \
 /* v 2^n for z = 1.5 2^23 + n, n >= -126 */ \
 static inline F times_power##N(F v, F z) { return v * AS_FLOAT((AS_UINT(z) << 23) + 0x3f800000u); } \
 /* e^(d s + low) for d s <= 0; low is a correction below the last bit of d s. Exactly 0 below the smallest normal \
- * float. n = round(d s / ln 2), r = d s - n ln 2 without rounding d s; e^r = 1 + r + r^2 q(r), relative error 3.1e-9 */ \
+ * float. n = round(d s / ln 2), r = d s - n ln 2 without rounding d s; e^r = 1 + r + r^2 q(r), error 3.1e-9 */ \
 static inline F exp_negative##N(F d, F s, F low) \
 { \
     F z = fma(d, s * 1.44269504f, (F)(0x1.8p23f)), n = z - 0x1.8p23f; \

@@ -43,7 +43,7 @@ typedef struct picture {
 /* Where row m of a begins; in a convolution, where its picture begins, and the pixel of its first tap. */
 typedef struct source { int at, y, x; } source;
 
-inline source source_of(int m, int K, picture p)
+static inline source source_of(int m, int K, picture p)
 {
 #if CONV
     int n = m / (p.out_rows * p.out_width), row = m / p.out_width % p.out_rows, column = m % p.out_width;
@@ -56,7 +56,7 @@ inline source source_of(int m, int K, picture p)
 /* The place of a k: channel i of tap (ky, kx). */
 typedef struct term { int k, i, ky, kx; } term;
 
-inline term term_at(int k, int I, picture p)
+static inline term term_at(int k, int I, picture p)
 {
 #if CONV
     int tap = k / I;
@@ -66,7 +66,7 @@ inline term term_at(int k, int I, picture p)
 #endif
 }
 
-inline term term_after(term t, int n, int I, picture p)
+static inline term term_after(term t, int n, int I, picture p)
 {
     t.k += n;
     t.i += n;
@@ -81,7 +81,7 @@ inline term term_after(term t, int n, int I, picture p)
 }
 
 /* Where the numbers of a tap begin; negative: outside the picture, all zeros. */
-inline int tap_of(source s, term t, picture p)
+static inline int tap_of(source s, term t, picture p)
 {
 #if CONV
     int y = s.y + t.ky, x = s.x + t.kx;
@@ -98,7 +98,7 @@ inline int tap_of(source s, term t, picture p)
 /* ------------------------------------------------------------------------- one work-item, in vectors
  * A panel of BM rows by CHUNK terms is copied once, then multiplied with strip after strip. */
 
-inline void pack_row(float *to, __global const float *a, source s, term t, int n, int I, picture p)
+static inline void pack_row(float *to, __global const float *a, source s, term t, int n, int I, picture p)
 {
     for (int done = 0, run; done < n; done += run, t = term_after(t, run, I, p)) {
         int at = tap_of(s, t, p);
@@ -113,7 +113,7 @@ inline void pack_row(float *to, __global const float *a, source s, term t, int n
 #define FN (TN / 16)
 
 /* 16 numbers of c that begin at column n */
-inline void put16(__global float *c, __global const float *bias, float16 sum, int n, int N, bool begin, bool end)
+static inline void put16(__global float *c, __global const float *bias, float16 sum, int n, int N, bool begin, bool end)
 {
     if (n + 16 <= N) {
         if (!begin) sum += vload16(0, c);
@@ -202,7 +202,7 @@ typedef float4 raw4;
 #define WIDEN(x) (x)
 #elif WEIGHT == 1
 typedef ushort4 raw4;
-inline float4 widen_half4(ushort4 x)
+static inline float4 widen_half4(ushort4 x)
 {
     ushort h[4];
     vstore4(x, 0, h);
@@ -215,7 +215,7 @@ typedef ushort4 raw4;
 #endif
 
 /* Numbers n .. n + 3 of a row of c; quads: N is a multiple of four, and so are the places of rows. */
-inline void put4(__global float *c, __global const float *bias, float4 sum, int n, int N, bool begin, bool end,
+static inline void put4(__global float *c, __global const float *bias, float4 sum, int n, int N, bool begin, bool end,
                  bool quads)
 {
     if (quads && n < N) {

@@ -1,6 +1,6 @@
 /* norm.cl - group norm [Wu & He 2018, eq. 7] and layer norm [Ba et al. 2016].
  *
- * A sum is a pair of floats, high + low, which holds about 48 bits: errors of additions and of squares are found exactly
+ * A sum is a pair of floats, high + low, which holds about 48 bits: errors of additions and squares are found exactly
  * [Knuth, TAOCP 2, section 4.2.2, theorem B; Dekker 1971] and added up in `low`. So a large mean costs nothing. */
 
 #define RUN 512                    /* SD_NORM_RUN of ops.h: pixels whose sums are one sum */
@@ -161,8 +161,8 @@ __kernel void norm_sums(__global float *sums, uint sums_at, __global const float
     }
 }
 
-/* Per channel, into scale [picture][3][channels]: m, a, b of y = (x - m) a + b. The part of the mean that a float cannot
- * hold goes into b. A work-group has one group of `per` channels; its sums are joined in a fixed order. */
+/* Per channel, into scale [picture][3][channels]: m, a, b of y = (x - m) a + b. What of the mean a float cannot hold
+ * goes into b. A work-group has one group of `per` channels; its sums are joined in a fixed order. */
 __kernel void norm_scale(__global float *scale, uint scale_at, __global const float *sums, uint sums_at,
                          __global const float *gain, uint gain_at, __global const float *bias, uint bias_at,
                          int channels, int per, int runs, float inverse, float inverse_low, float eps, float eps_low)

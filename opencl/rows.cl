@@ -100,7 +100,7 @@ __kernel void concat(__global float *y, uint y_at, __global const float *a, uint
     }
 }
 
-/* upsample, which is the name of a function of OpenCL: x [N, h, w, columns] to y [N, H, W, columns]. A row is a pixel of
+/* upsample, which is a function's name in OpenCL: x [N, h, w, columns] to y [N, H, W, columns]. A row is a pixel of
  * y; its source is floor(target times ratio). */
 __kernel void repeat_nearest(__global float *y, uint y_at, __global const float *x, uint x_at, int rows, int columns,
                              int H, int W, int h, int w, float y_ratio, float x_ratio)

@@ -44,10 +44,10 @@ typedef struct { vf s0, s1, s2, s3; } four;
 /* ------------------------------------------------------------------------------ along one axis */
 
 /* The row of B^T for infinity: (x^2 - a^2)(x^2 - b^2) */
-inline vf to_infinity(vf d0, vf d2, vf d4) { return fma(K(-A2 - B2), d2, fma(K(A2 * B2), d0, d4)); }
+static inline vf to_infinity(vf d0, vf d2, vf d4) { return fma(K(-A2 - B2), d2, fma(K(A2 * B2), d0, d4)); }
 
 /* B^T d */
-inline six input_axis(vf d0, vf d1, vf d2, vf d3, vf d4, vf d5)
+static inline six input_axis(vf d0, vf d1, vf d2, vf d3, vf d4, vf d5)
 {
     vf odd_a = fma(K(-B2), d1, d3), even_a = fma(K(-B2), d2, d4);
     vf odd_b = fma(K(-A2), d1, d3), even_b = fma(K(-A2), d2, d4);
@@ -62,7 +62,7 @@ inline six input_axis(vf d0, vf d1, vf d2, vf d3, vf d4, vf d5)
 }
 
 /* A^T m */
-inline four output_axis(vf m0, vf m1, vf m2, vf m3, vf m4, vf m5)
+static inline four output_axis(vf m0, vf m1, vf m2, vf m3, vf m4, vf m5)
 {
     vf sum_a = m1 + m2, dif_a = m1 - m2, sum_b = m3 + m4, dif_b = m3 - m4;
     four y;
@@ -74,7 +74,7 @@ inline four output_axis(vf m0, vf m1, vf m2, vf m3, vf m4, vf m5)
 }
 
 /* G g */
-inline six weights_axis(vf g0, vf g1, vf g2)
+static inline six weights_axis(vf g0, vf g1, vf g2)
 {
     vf even_a = fma(g2, K(A2_FA), g0 * K(FA)), odd_a = g1 * K(A1_FA);
     vf even_b = fma(g2, K(B2_FB), g0 * K(FB)), odd_b = g1 * K(B1_FB);
@@ -102,12 +102,12 @@ inline six weights_axis(vf g0, vf g1, vf g2)
 
 /* The number of the first channel of pixel `at` along an axis of `size` pixels that begins with pixel `first`, each
  * read `zoom` times; `step` numbers lie between two pixels. Below 0 outside. */
-inline int place(int at, int zoom, int size, int first, int step)
+static inline int place(int at, int zoom, int size, int first, int step)
 {
     return at < 0 || at >= zoom * size ? INT_MIN : (at / zoom - first) * step;
 }
 
-inline vf pixel(__global const float *x, int row, int column)
+static inline vf pixel(__global const float *x, int row, int column)
 {
     vf d = K(0.0f);
     if (row >= 0 && column >= 0) d = LOAD(x + row + column);
@@ -152,7 +152,7 @@ __kernel void input(__global float *v, uint v_at, __global const float *x, uint 
 }
 
 /* Writes four pixels of a row of y, as far as they are inside. */
-inline void write_row(__global float *y, four v, vf bias, bool inside, int columns, int O)
+static inline void write_row(__global float *y, four v, vf bias, bool inside, int columns, int O)
 {
     if (!inside) return;
     STORE(v.s0 + bias, y);
