@@ -84,6 +84,7 @@ typedef struct sd_cl {
     /* ops_opencl_gemm.c: what was measured; empty: a rule chooses */
     sd_cl_choice *choice;
     size_t choices;
+    uint32_t given_up;                  /* bits: rows of the table whose kernels take no group that large */
 
     /* ops_opencl_launch.c: how far the host may run ahead of the device */
     double since_mark, marked, quantum, mark_time;   /* work; seconds */

@@ -42,6 +42,7 @@ static int items(const shape *s) { return s->cpu ? 1 : s->bm / s->tm * (s->bn / 
 bool sd_cl_shape_runs(const sd_cl *cl, int row)
 {
     const shape *s = &shapes[row];
+    if (cl->given_up >> row & 1) return false;
     size_t local = (size_t)(2 * s->bk * (s->bm + 4 + s->bn)) * sizeof(float);
     return s->cpu == cl->cpu && (s->cpu || ((size_t)items(s) <= cl->most_group && local <= cl->local_memory));
 }
@@ -107,11 +108,17 @@ static void finish(sd_cl_call *k, const product *p, const shape *s)
               (double)(p->M * p->N * p->K * (p->conv ? 1 : p->batch)));
 }
 
+/* A kernel may take so many registers that its groups must be smaller than the device allows: then another does it. */
 static const shape *shape_of(sd_run *r, const product *p)
 {
-    int row = sd_cl_shape_for(sd_cl_of(r), p->M, p->N, p->K, p->batch, p->conv);
-    if (row < 0) sd_fail(r->err, SD_ERR_DEVICE, "%s has too small work-groups for products", sd_cl_of(r)->name);
-    return row < 0 ? NULL : &shapes[row];
+    sd_cl *cl = sd_cl_of(r);
+    for (int row; (row = sd_cl_shape_for(cl, p->M, p->N, p->K, p->batch, p->conv)) >= 0; cl->given_up |= 1u << row) {
+        sd_cl_call k = begin(r, "product", p, &shapes[row]);
+        if (!sd_ok(r)) return NULL;
+        if (k.most_group >= (size_t)items(&shapes[row])) return &shapes[row];
+    }
+    sd_fail(r->err, SD_ERR_DEVICE, "%s has too small work-groups for products", cl->name);
+    return NULL;
 }
 
 void sd_cl_multiply(sd_run *r, const sd_cl_product *p)

@@ -1,5 +1,5 @@
 /* test_opencl_launch.c - long launches are cut into pieces, which changes no bit, and which a cancelled call ends
- * between. */
+ * between; kernels that take small groups only give way to others. */
 #define _POSIX_C_SOURCE 200809L
 #include "opencl.h"
 #include "child.h"
@@ -158,9 +158,37 @@ static void same_in_pieces(bool as_gpu)
 TEST(a_launch_in_pieces_computes_the_same_on_a_cpu) { same_in_pieces(false); }
 TEST(a_launch_in_pieces_computes_the_same_on_a_gpu) { same_in_pieces(true); }
 
+/* ----------------------------------------------------------------------------- small groups */
+
+TEST(where_a_kernel_takes_smaller_groups_than_the_device_another_computes)
+{
+    enum { ROWS = 512, WIDE = 2 * C };
+    float *x = cl_numbers(1, ROWS * C, 1, 0), *k = cl_numbers(2, WIDE * C, 0.1, 0), *y[2], *z[2];
+    sd_tensor w = cl_weight(k, 2, (const int64_t[]){WIDE, C, 0, 0});
+    for (int small = 0; small < 2; small++) {
+        cl_bench b;
+        cl_start(&b, 8 << 20);
+        b.cl->cpu = false;
+        b.cl->units = 1;
+        cl_watch.most_group = small ? 64 : 0;
+        sd_tensor t = sd_new_from(&b.run, 3, (const int64_t[]){1, ROWS, C}, x);
+        y[small] = cl_read(&b.run, sd_linear(&b.run, t, &w, NULL));
+        z[small] = cl_read(&b.run, sd_attention(&b.run, t, t, t, HEADS, false));
+        assert_int_equal(!!b.cl->given_up, small);
+        cl_stop(&b);
+    }
+    cl_watch.most_group = 0;
+    assert_memory_equal(y[0], y[1], ROWS * WIDE * sizeof *x);
+    assert_memory_equal(z[0], z[1], ROWS * C * sizeof *x);
+    for (int small = 0; small < 2; small++) free(y[small]), free(z[small]);
+    free(x);
+    free(k);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(where_a_kernel_takes_smaller_groups_than_the_device_another_computes),
         cmocka_unit_test(a_launch_in_pieces_computes_the_same_on_a_cpu),
         cmocka_unit_test(a_launch_in_pieces_computes_the_same_on_a_gpu),
         cmocka_unit_test(a_long_convolution_stops_within_a_second),
