@@ -20,7 +20,10 @@ enum {
     AT_ONCE = 4                /* an operation uses no more weights */
 };
 
-/* A weight on the device: entry 2 id of the list if it is packed, 2 id + 1 if it is as in the file. */
+/* What there can be of a weight on the device: packed, as in the file, or what an operation has made of it. */
+typedef enum form { PACKED, FLAT, MADE, FORMS } form;
+
+/* Entry FORMS id + form of the list */
 typedef struct sd_cl_weight {
     cl_mem buffer;             /* NULL: it is not there */
     sd_cl_type type;
@@ -168,10 +171,10 @@ static bool upload(sd_run *r, const copy *c, cl_mem to)
 
 /* ---------------------------------------------------------------------------------------- the list */
 
-static sd_cl_weight *entry_of(sd_run *r, const sd_tensor *w, bool packed)
+static sd_cl_weight *entry_of(sd_run *r, const sd_tensor *w, form f)
 {
     sd_cl *cl = sd_cl_of(r);
-    size_t at = 2 * (size_t)w->id + !packed;
+    size_t at = FORMS * (size_t)w->id + f;
     while (cl->weights <= at) {
         sd_cl_weight *more = sd_grow(cl->weight, cl->weights, &cl->weight_cap, 4096, sizeof *more);
         if (!more) {
@@ -236,31 +239,67 @@ static cl_mem staying_buffer(sd_run *r, const copy *c)
     return sd_cl_new_buffer(r, bytes, NULL);
 }
 
-static sd_cl_matrix find(sd_run *r, const sd_tensor *w, bool packed)
+/* This form's entry, used now; without a buffer if the one that it had is of other numbers. NULL and an error. */
+static sd_cl_weight *use(sd_run *r, const sd_tensor *w, form f)
 {
     sd_cl *cl = sd_cl_of(r);
-    copy c = copy_of(w, packed);
-    sd_cl_weight *e = sd_ok(r) ? entry_of(r, w, packed) : NULL;
-    if (!e) return (sd_cl_matrix){0};
+    sd_cl_weight *e = sd_ok(r) ? entry_of(r, w, f) : NULL;
+    if (!e) return NULL;
     cl->uses++;
     if (e->buffer && (e->version != w->version || e->data != w->data)) forget_weight(cl, e);
     e->used = cl->uses;
+    return e;
+}
+
+static void keep(sd_cl *cl, sd_cl_weight *e, const sd_tensor *w, cl_mem buffer, sd_cl_type type, size_t bytes)
+{
+    *e = (sd_cl_weight){buffer, type, w->version, w->data, bytes, cl->uses};
+    cl->weight_bytes += bytes;
+}
+
+static sd_cl_matrix find(sd_run *r, const sd_tensor *w, form f)
+{
+    sd_cl *cl = sd_cl_of(r);
+    copy c = copy_of(w, f == PACKED);
+    sd_cl_weight *e = use(r, w, f);
+    if (!e) return (sd_cl_matrix){0};
     if (e->buffer) return (sd_cl_matrix){e->buffer, e->type};
     cl_mem stays = staying_buffer(r, &c), buffer = stays ? stays : passing_buffer(r, &c);
     if (!buffer || !upload(r, &c, buffer)) {
         sd_cl_free_buffer(cl, stays);
         return (sd_cl_matrix){0};
     }
-    if (stays) {
-        *e = (sd_cl_weight){stays, c.type, w->version, w->data, bytes_of(&c), cl->uses};
-        cl->weight_bytes += e->bytes;
-    }
+    if (stays) keep(cl, e, w, stays, c.type, bytes_of(&c));
     return (sd_cl_matrix){buffer, c.type};
 }
 
-sd_cl_matrix sd_cl_packed(sd_run *r, const sd_tensor *w) { return find(r, w, true); }
+sd_cl_matrix sd_cl_packed(sd_run *r, const sd_tensor *w) { return find(r, w, PACKED); }
 
-cl_mem sd_cl_floats(sd_run *r, const sd_tensor *w) { return w ? find(r, w, false).buffer : sd_cl_of(r)->nothing; }
+cl_mem sd_cl_floats(sd_run *r, const sd_tensor *w) { return w ? find(r, w, FLAT).buffer : sd_cl_of(r)->nothing; }
+
+/* At most half of the memory, so that the weights that are still to come can stay, too. */
+static cl_mem room_for_made(sd_run *r, const sd_tensor *w, size_t bytes)
+{
+    sd_cl *cl = sd_cl_of(r);
+    bool much = (double)cl->taken + (double)bytes <= (double)cl->memory / 2;
+    return w->id && !cl->streams && much ? sd_cl_new_buffer(r, bytes, NULL) : NULL;
+}
+
+cl_mem sd_cl_made(sd_run *r, const sd_tensor *w, size_t bytes, sd_cl_making *make, const void *with)
+{
+    sd_cl_weight *e = use(r, w, MADE);
+    if (!e || e->buffer) return e ? e->buffer : NULL;
+    cl_mem made = room_for_made(r, w, bytes);
+    if (!made) return NULL;
+    make(r, made, with);
+    if (!sd_ok(r)) {
+        sd_cl_free_buffer(sd_cl_of(r), made);
+        return NULL;
+    }
+    keep(sd_cl_of(r), entry_of(r, w, MADE), w, made, SD_CL_FLOAT, bytes);
+    forget_weight(sd_cl_of(r), entry_of(r, w, PACKED));
+    return made;
+}
 
 static void free_slots(sd_cl *cl, sd_cl_slot *s, size_t n)
 {

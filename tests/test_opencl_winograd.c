@@ -272,6 +272,48 @@ TEST(bits_do_not_depend_on_working_memory)
     drop(d);
 }
 
+/* A weight with a number, as a model's weights have. */
+static float *convolve_numbered(cl_bench *b, layer l, numbers d, uint32_t version)
+{
+    size_t mark = sd_mark(&b->run);
+    sd_tensor x = sd_new_from(&b->run, 4, (int64_t[]){l.n, l.h, l.w, l.i}, d.x), y = sd_new4(&b->run, l.n, l.h, l.w, l.o),
+        w = cl_weight(d.w, 4, (int64_t[]){l.o, l.i, 3, 3});
+    w.id = 1;
+    w.version = version;
+    sd_cl_winograd(&b->run, y, x, &w, NULL, conv3);
+    float *numbers_of_y = cl_read(&b->run, y);
+    sd_reset(&b->run, mark);
+    return numbers_of_y;
+}
+
+TEST(transformed_weights_are_kept_where_there_is_much_memory)
+{
+    layer l = {1, 20, 12, 48, 72, 1};
+    numbers d = draw(l, false);
+    const uint64_t u_bytes = 36 * 96 * 48 * 4;
+    float *first = NULL;
+    for (int much = 0; much < 2; much++) {
+        cl_bench b;
+        start(&b, 1);
+        if (!much) b.cl->memory = 2 * b.cl->taken;
+        float *y = convolve_numbered(&b, l, d, 0), *again = convolve_numbered(&b, l, d, 0);
+        if (!first) first = y;
+        assert_memory_equal(y, first, y_size(l) * 4);
+        assert_memory_equal(y, again, y_size(l) * 4);
+        assert_int_equal(b.cl->weight_bytes >= u_bytes, much);   /* else they are packed */
+        for (size_t i = 0; i < w_size(l); i++) d.w[i] = -d.w[i];
+        float *other = convolve_numbered(&b, l, d, 1);
+        for (size_t i = 0; i < y_size(l); i++) assert_true(other[i] == -y[i]);
+        for (size_t i = 0; i < w_size(l); i++) d.w[i] = -d.w[i];
+        if (y != first) free(y);
+        free(again);
+        free(other);
+        cl_stop(&b);
+    }
+    free(first);
+    drop(d);
+}
+
 TEST(the_choice_follows_the_shape)
 {
     const struct { int64_t h, w, i, o, side; sd_conv c; bool gpu; } cases[] = {
@@ -309,6 +351,7 @@ int main(void)
         cmocka_unit_test(bands_have_the_bits_of_the_whole),
         cmocka_unit_test(bits_do_not_depend_on_company),
         cmocka_unit_test(bits_do_not_depend_on_working_memory),
+        cmocka_unit_test(transformed_weights_are_kept_where_there_is_much_memory),
         cmocka_unit_test(the_choice_follows_the_shape),
     };
     return cmocka_run_group_tests_name("opencl_winograd", tests, NULL, NULL);
