@@ -183,8 +183,8 @@ const char *sd_cl_source(const char *name);
 typedef struct sd_cl_matrix { cl_mem buffer; sd_cl_type type; } sd_cl_matrix;
 sd_cl_matrix sd_cl_packed(sd_run *r, const sd_tensor *w);   /* strips; buffer NULL and an error if it fails */
 cl_mem sd_cl_floats(sd_run *r, const sd_tensor *w);         /* as in the file, floats; w NULL: cl->nothing */
-/* What an operation makes of a weight, in the place of the packed weight: kept as that is, but only while less than half
- * of the memory is taken. NULL: it is not kept; or an error. */
+/* What an operation makes of a weight, in the place of the packed weight: kept as that is, but only while less than
+ * half of the memory is taken. NULL: it is not kept; or an error. */
 typedef void sd_cl_making(sd_run *r, cl_mem to, const void *with);
 cl_mem sd_cl_made(sd_run *r, const sd_tensor *w, size_t bytes, sd_cl_making *make, const void *with);
 void sd_cl_enter(sd_run *r, bool stream);

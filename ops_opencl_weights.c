@@ -95,8 +95,9 @@ static sd_cl_slot *next_slot(sd_run *r, size_t bytes)
 static bool write_slot(sd_run *r, sd_cl_slot *s, bool wait, size_t at, size_t bytes, const void *from)
 {
     forget_event(&s->written);
-    return !sd_cl_failed(r, clEnqueueWriteBuffer(sd_cl_of(r)->uploads, s->buffer, wait, at, bytes, from, s->done != NULL,
-                                                 s->done ? &s->done : NULL, &s->written), "clEnqueueWriteBuffer");
+    cl_int code = clEnqueueWriteBuffer(sd_cl_of(r)->uploads, s->buffer, wait, at, bytes, from, s->done != NULL,
+                                       s->done ? &s->done : NULL, &s->written);
+    return !sd_cl_failed(r, code, "clEnqueueWriteBuffer");
 }
 
 /* Numbers at .. at + n - 1 of the weight into the slot, as floats. */

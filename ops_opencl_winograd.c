@@ -18,7 +18,7 @@ enum {
     RUN = 1024,                            /* numbers of a plane of U that a work-item of a CPU makes */
     CPU_ROOM = 32 << 20, GPU_ROOM = 128 << 20,   /* bytes of V, U, and M together, about */
     LEAST_TILES = 32, LEAST_STRIPS = 2,    /* two, so that the last group has the channels of a vector */
-    SKEW = 5 * 16                          /* a gap between planes, or all would compete for the same lines of a cache */
+    SKEW = 5 * 16                          /* a gap between planes, so that they lie in different lines of a cache */
 };
 
 /* One convolution, and how it is split. */

@@ -31,7 +31,7 @@ static void drop(numbers d)
 static void start(cl_bench *b, size_t form)
 {
     cl_start(b, 64 << 20);
-    b->cl->cpu = form == 0;
+    cl_form(b, form == 0);
 }
 
 static sd_conv conv_of(layer l)
@@ -77,8 +77,8 @@ static float *truth_of(cl_bench *b, layer l, numbers d)
 }
 
 /* PyTorch 2.13's direct convolution of Gaussian numbers has a relative error of 6.0e-7, 9.5e-7 and 1.9e-6 at 128, 320
- * and 1280 channels (measured, float32, against float64); 1.5 times this is allowed. The textbook's points 1 and 2 would
- * have 2.2e-6 at 128 channels. */
+ * and 1280 channels (measured, float32, against float64); 1.5 times this is allowed. The textbook's points 1 and 2
+ * would have 2.2e-6 at 128 channels. */
 TEST(error_is_that_of_a_published_direct_convolution)
 {
     const struct { layer l; double torch; } cases[] = {
@@ -91,7 +91,7 @@ TEST(error_is_that_of_a_published_direct_convolution)
             cl_bench b;
             start(&b, f);
             float *y = convolve(&b, l, d), *truth = truth_of(&b, l, d);
-            b.cl->cpu = false;   /* so that these few output channels are convolved directly */
+            cl_form(&b, false);   /* so that these few output channels are convolved directly */
             float *direct = convolve_rows(&b.run, sd_cl_conv2d, l, d, SD_F32, 0, 0);
             double e = cl_distance(y, truth, y_size(l));
             print_message("    form for %ss, %d channels, zoom %d: %.2e, %.2f of PyTorch's direct convolution; the "
@@ -276,8 +276,8 @@ TEST(bits_do_not_depend_on_working_memory)
 static float *convolve_numbered(cl_bench *b, layer l, numbers d, uint32_t version)
 {
     size_t mark = sd_mark(&b->run);
-    sd_tensor x = sd_new_from(&b->run, 4, (int64_t[]){l.n, l.h, l.w, l.i}, d.x), y = sd_new4(&b->run, l.n, l.h, l.w, l.o),
-        w = cl_weight(d.w, 4, (int64_t[]){l.o, l.i, 3, 3});
+    sd_tensor x = sd_new_from(&b->run, 4, (int64_t[]){l.n, l.h, l.w, l.i}, d.x),
+        y = sd_new4(&b->run, l.n, l.h, l.w, l.o), w = cl_weight(d.w, 4, (int64_t[]){l.o, l.i, 3, 3});
     w.id = 1;
     w.version = version;
     sd_cl_winograd(&b->run, y, x, &w, NULL, conv3);
