@@ -53,7 +53,12 @@ static sd_status open_opencl(sd_run *r, sd_cpu *cpu, const char *which, const ch
     sd_cl *cl = sd_cl_open(which, dir, cpu->kern, log, r->err);
     sd_cl_checked done;
     if (!cl) return r->err->status;
-    if (sd_cl_check(cl, &sd_backend_opencl, false, &done, r->err)) {
+    if (sd_cl_check(cl, &sd_backend_opencl, false, &done, r->err) && sd_cl_distrust_cache(cl)) {
+        sd_logf(log, SD_LOG_DETAIL, "%s; with programs of the cache: they are built anew", r->err->text);
+        sd_error_clear(r->err);
+        sd_cl_check(cl, &sd_backend_opencl, false, &done, r->err);
+    }
+    if (r->err->status) {
         sd_cl_close(cl);
         return r->err->status;
     }

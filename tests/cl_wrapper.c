@@ -441,6 +441,7 @@ cl_int clEnqueueWriteBuffer(cl_command_queue q, cl_mem b, cl_bool blocking, size
 cl_int clEnqueueReadBuffer(cl_command_queue q, cl_mem b, cl_bool blocking, size_t at, size_t bytes, void *to, cl_uint n,
                            const cl_event *wait, cl_event *e)
 {
+    static const float wrong = 12345;
     OR_FAIL("clEnqueueReadBuffer");
     if (!ready("clEnqueueReadBuffer", q, n, wait) || !inside("clEnqueueReadBuffer", b, at, bytes))
         return CL_INVALID_VALUE;
@@ -448,6 +449,7 @@ cl_int clEnqueueReadBuffer(cl_command_queue q, cl_mem b, cl_bool blocking, size_
     cl_int code = REAL(clEnqueueReadBuffer)(q, b, blocking | cl_watch.record, at, bytes, to, n, wait, e);
     if (code == CL_SUCCESS && cl_watch.record) remember(to, bytes);
     else played += bytes;
+    if (++cl_watch.reads == cl_watch.spoil_at && bytes >= sizeof wrong) memcpy(to, &wrong, sizeof wrong);
     return begun(code, e);
 }
 

@@ -25,10 +25,11 @@ extern struct cl_watch {
     bool rest;
     const char *log;            /* a compiler's message, if clBuildProgram is what fails */
     bool no_compiler;           /* the device says so of itself */
+    long spoil_at;              /* read number spoil_at begins with another number */
     size_t most_group;          /* not 0: no kernel takes more work-items in a group */
 
     long calls, counted;        /* so far: all, and those of the name `of` */
-    long launches;
+    long launches, reads;
     char failed[40];            /* the first that was made to fail; "": none */
     bool late;                  /* when it failed, everything that is read in the record had been read */
     long live[CL_KINDS];        /* objects that were not released */

@@ -4,6 +4,7 @@
 #include "opencl.h"
 #include "cl_wrapper.h"
 #include "context.h"
+#include "tempdir.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -130,6 +131,37 @@ TEST(after_a_cancelled_call_the_next_one_draws)
     close_device(c);
 }
 
+/* Programs that were built when a device is opened, of which a number is wrong; -1: it is refused. */
+static long built_with_wrong_number(const char *cache, bool spoil)
+{
+    static const sd_log silent;
+    sd_error e = {.status = SD_OK};
+    sd_cpu cpu = {.kern = &sd_kern_spec, .threads = 1};
+    sd_run r = {.err = &e, .be = &sd_backend_cpu, .device = &cpu};
+    cl_watch_reset();
+    cl_watch.of = "clCreateProgramWithSource";
+    if (spoil) cl_watch.spoil_at = 12;
+    sd_device_open(&r, &cpu, getenv("SD_DEVICE"), cache, &silent);
+    assert_true(cl_watch.reads >= 12);
+    long built = cl_watch.counted;
+    if (!e.status) sd_device_close(&r);
+    else assert_non_null(strstr(e.text, "computes wrongly and is refused"));
+    assert_int_equal(cl_watch_live(), 0);
+    return e.status ? -1 : built;
+}
+
+/* The compiler's fault or the cache's: what is built anew says which. */
+TEST(a_device_that_computes_wrongly_with_a_cache_is_asked_again_without)
+{
+    sd_close(open_on_device());   /* is there one? */
+    long all = built_with_wrong_number(temp_path("cache"), false);
+    assert_true(all > 3);
+    assert_int_equal(built_with_wrong_number(temp_path("cache"), false), 0);
+    assert_true(built_with_wrong_number(temp_path("cache"), true) >= all);
+    assert_int_equal(built_with_wrong_number(temp_path("cache"), false), 0);
+    assert_int_equal(built_with_wrong_number("", true), -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -137,6 +169,7 @@ int main(void)
         cmocka_unit_test(after_a_call_that_failed_the_next_one_draws),
         cmocka_unit_test(a_lost_device_is_said_each_time),
         cmocka_unit_test(after_a_cancelled_call_the_next_one_draws),
+        cmocka_unit_test(a_device_that_computes_wrongly_with_a_cache_is_asked_again_without),
     };
-    return cmocka_run_group_tests_name("opencl_recovery", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("opencl_recovery", tests, temp_make, temp_remove);
 }
