@@ -10,8 +10,10 @@ static size_t rows_of_group(const sd_cl *cl) { return cl->cpu ? 32 : 1; }
 static int64_t columns(sd_tensor t) { return t.dim[t.nd - 1]; }
 static int64_t rows(sd_tensor t) { return sd_numel(&t) / columns(t); }
 
+/* However many work-items a group has, they share what it takes. */
 static void run_over(sd_cl_call *k, size_t items, size_t groups, double work)
 {
+    if (items > k->most_group) items = k->most_group;
     sd_cl_run(k, (size_t[]){sd_cl_of(k->r)->cpu ? 1 : items, 1, 1}, (size_t[]){groups, 1, 1}, work);
 }
 

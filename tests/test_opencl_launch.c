@@ -155,6 +155,23 @@ static void same_in_pieces(bool as_gpu)
     }
 }
 
+/* A kernel of many registers takes small groups, and only the driver knows how small: another shape does its work. */
+TEST(a_gpu_whose_kernels_take_small_groups_computes_everything)
+{
+    for (size_t i = 0; i < SD_COUNT(operations); i++) {
+        long launches;
+        size_t n, m;
+        float *x = compute(operations[i].compute, true, false, &n, &launches);
+        cl_watch.most_group = 64;
+        float *y = compute(operations[i].compute, true, false, &m, &launches);
+        cl_watch.most_group = 0;
+        assert_int_equal(n, m);
+        assert_true(cl_distance(y, x, n) < 1e-6);
+        free(x);
+        free(y);
+    }
+}
+
 TEST(a_launch_in_pieces_computes_the_same_on_a_cpu) { same_in_pieces(false); }
 TEST(a_launch_in_pieces_computes_the_same_on_a_gpu) { same_in_pieces(true); }
 
@@ -191,6 +208,7 @@ int main(void)
         cmocka_unit_test(where_a_kernel_takes_smaller_groups_than_the_device_another_computes),
         cmocka_unit_test(a_launch_in_pieces_computes_the_same_on_a_cpu),
         cmocka_unit_test(a_launch_in_pieces_computes_the_same_on_a_gpu),
+        cmocka_unit_test(a_gpu_whose_kernels_take_small_groups_computes_everything),
         cmocka_unit_test(a_long_convolution_stops_within_a_second),
     };
     return cmocka_run_group_tests_name("opencl_launch", tests, NULL, NULL);
