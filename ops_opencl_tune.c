@@ -1,5 +1,5 @@
-/* ops_opencl_tune.c - floor 2: what a device can do at most, measured; which shapes of tiles are fastest for the products
- * of Stable Diffusion's networks, measured; and where that is kept.
+/* ops_opencl_tune.c - floor 2: measures what a device can do at most, and which shapes of tiles are the fastest for the
+ * products of Stable Diffusion's networks, and keeps that.
  *
  * It is kept for each device in <cache>/opencl/shapes-<hash>, a text: a line that says of which driver and table of
  * shapes it is, then "M N K conv shape" for each product. Another driver's, or one that is broken, is not read. */

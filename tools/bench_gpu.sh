@@ -18,6 +18,7 @@ first() { for f in "$@"; do [ -e "$f" ] && { echo "$f"; return 0; }; done; retur
 from_ldconfig() { ldconfig -p 2>/dev/null | sed -n "s/.*$1 .*=> //p" | head -n 1; }
 
 build() {   # build DIR: bin/sd, bin/bench, bin/libsd.so
+    mkdir -p "$1/bin"
     make -s -C "$here" -j"$(getconf _NPROCESSORS_ONLN)" BUILD="$1/build" OUT="$1/bin" $PLAIN all "$1/build/tools/bench" \
         && cp "$1/build/tools/bench" "$1/bin/"
 }
