@@ -3,6 +3,8 @@
 #include "app.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 static const cli_option devices_options[] = {
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
@@ -22,7 +24,14 @@ const cli_command devices_command = {
 
 typedef struct listing { const settings *s; int n, refused; } listing;
 
-static void text_of_device(const sd_device_info *d)
+/* What --device would have to be for the chosen one. */
+static const char *asked_for(const settings *s)
+{
+    const char *asked = s->device && *s->device ? s->device : getenv("SD_DEVICE");
+    return asked && *asked && strcmp(asked, "cpu") != 0 ? asked : "opencl";
+}
+
+static void text_of_device(const sd_device_info *d, const char *asked)
 {
     printf("%s: %s (%s)\n", d->which, d->name, d->type);
     if (*d->platform) printf("    platform  %s, %s\n    driver    %s\n", d->platform, d->platform_version, d->driver);
@@ -37,7 +46,7 @@ static void text_of_device(const sd_device_info *d)
         printf("    checked   %d cases in %.2f s, the largest error is %.2f of its bound\n", d->checked,
                d->check_seconds, d->check_worst);
     if (*d->refused) printf("    refused   it cannot be used: %s\n", d->refused);
-    if (d->chosen) printf("    chosen    %s\n", d->why);
+    if (d->chosen) printf("    chosen    by --device %s: %s\n", asked, d->why);
 }
 
 static void json_of_device(const sd_device_info *d)
@@ -65,7 +74,7 @@ static void see(void *user, const sd_device_info *d)
     if (l->s->json && l->n) printf(",");
     l->n++;
     if (l->s->json) json_of_device(d);
-    else text_of_device(d);
+    else text_of_device(d, asked_for(l->s));
     fflush(stdout);   /* checking the next may take seconds */
 }
 

@@ -10,28 +10,33 @@
 #include "ops_opencl.h"
 #endif
 
-/* "cpu", "opencl" and "opencl:...", or an error. */
-static sd_status check_name(const char *which, sd_error *e)
+/* "cpu", "opencl" and "opencl:...", or an error. given: whether the caller said so, and not the environment. */
+static sd_status check_name(const char *which, bool given, sd_error *e)
 {
-    static const char *const names[] = {"cpu", "opencl"};
+    static const char *const names[][2] = {   /* what people type, what they mean */
+        {"cpu", "cpu"}, {"opencl", "opencl"}, {"gpu", "opencl"}, {"cuda", "opencl"}, {"vulkan", "opencl"}};
     size_t n = strcspn(which, ":"), least = 3;
     const char *near = NULL;
     if (strcmp(which, "cpu") == 0 || strcmp(which, "opencl") == 0 || (sd_begins_with(which, "opencl:") && which[7]))
         return SD_OK;
     for (size_t i = 0; i < SD_COUNT(names); i++) {
-        size_t far = sd_edit_distance(which, n, names[i], strlen(names[i]), false, false);
-        if (far >= least || far >= strlen(names[i])) continue;
+        size_t far = sd_edit_distance(which, n, names[i][0], strlen(names[i][0]), false, false);
+        if (far >= least) continue;
         least = far;
-        near = names[i];
+        near = names[i][1];
     }
-    return sd_fail(e, SD_ERR_ARG, "a device is cpu, opencl, opencl:NUMBER or opencl:NAME, not \"%.60s\"%s%s%s", which,
-                   near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+    return sd_fail(e, SD_ERR_ARG, "%sa device is cpu, opencl, opencl:NUMBER or opencl:NAME, not \"%.60s\"%s%s%s",
+                   given ? "" : "$SD_DEVICE: ", which, near ? "; did you mean " : "", near ? near : "",
+                   near ? "?" : "");
 }
 
-static const char *asked(const char *which)
+/* What computes: what is given, else what the environment says, else "cpu"; NULL and an error if it means nothing. */
+static const char *asked(const char *which, sd_error *e)
 {
-    if (!which || !*which) which = getenv("SD_DEVICE");
-    return which && *which ? which : NULL;
+    bool given = which && *which;
+    if (!given) which = getenv("SD_DEVICE");
+    if (!which || !*which) return "cpu";
+    return check_name(which, given, e) ? NULL : which;
 }
 
 #ifdef SD_WITH_OPENCL
@@ -73,11 +78,10 @@ static sd_status open_opencl(sd_run *r, sd_cpu *cpu, const char *which, const ch
 
 sd_status sd_device_open(sd_run *r, sd_cpu *cpu, const char *which, const char *cache, const sd_log *log)
 {
-    which = asked(which);
+    which = asked(which, r->err);
     r->be = &sd_backend_cpu;
     r->device = cpu;
-    if (!which) return SD_OK;
-    if (check_name(which, r->err) || strcmp(which, "cpu") == 0) return r->err->status;
+    if (!which || strcmp(which, "cpu") == 0) return r->err->status;
 #ifdef SD_WITH_OPENCL
     return open_opencl(r, cpu, which, cache, log);
 #else
@@ -155,14 +159,14 @@ static void list_one(const sd_cl *cl, const char *why, bool check, void (*fn)(vo
 sd_status sd_device_list(const char *which, bool check, void (*fn)(void *user, const sd_device_info *device),
                          void *user, sd_error *e)
 {
-    which = asked(which);
-    if (which && check_name(which, e)) return e->status;
+    which = asked(which, e);
+    if (!which) return e->status;
     list_cpu(fn, user);
 #ifdef SD_WITH_OPENCL
     sd_cl_list l;
     char why[SD_CL_WHY];
     size_t chosen = 0;
-    if (!which || strcmp(which, "cpu") == 0) which = "opencl";
+    if (strcmp(which, "cpu") == 0) which = "opencl";
     if (!sd_cl_find_devices(&l, e)) chosen = sd_cl_choose(&l, which, why, e);
     for (size_t i = 0; i < l.n; i++) list_one(&l.device[i], i == chosen ? why : NULL, check, fn, user);
     free(l.device);

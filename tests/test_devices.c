@@ -67,8 +67,8 @@ TEST(a_list_without_a_function_is_an_error)
 TEST(names_that_mean_nothing_are_an_error_that_suggests)
 {
     const struct { const char *name, *word; } cases[] = {
-        {"openlc", "did you mean opencl?"}, {"gpu", "opencl:NAME"}, {"opencl:", "opencl:NUMBER"}, {"CPU", "cpu"},
-        {"opencl0", "did you mean opencl?"}, {"cuda:0", "a device is cpu, opencl"}, {"cp", "did you mean cpu?"}};
+        {"openlc", "did you mean opencl?"}, {"gpu", "did you mean opencl?"}, {"opencl:", "opencl:NUMBER"}, {"CPU", "cpu"},
+        {"opencl0", "did you mean opencl?"}, {"cuda:0", "did you mean opencl?"}, {"xyzzy", "opencl:NAME, not \"xyzzy\""}, {"cp", "did you mean cpu?"}};
     for (size_t i = 0; i < SD_COUNT(cases); i++) {
         seen s = {0};
         char error[512];
@@ -113,6 +113,9 @@ TEST(what_computes_nothing_needs_no_device)
     run_with.env[0] = "SD_DEVICE=opencl:9999";
     RUN(DRAW, "-o", out("a.ppm"));
     assert_int_not_equal(ran.code, 0);
+    run_with.env[0] = "SD_DEVICE=openlc";
+    RUN(DRAW, "-o", out("a.ppm"));
+    expect_error("a wrong $SD_DEVICE", 2, "$SD_DEVICE: a device is cpu");
     run_with.env[0] = "SD_DEVICE=opencl:9999";
     RUN(DRAW, "-o", in_work("a.ppm"), "--device", "cpu");
     expect_success("--device goes before $SD_DEVICE");
@@ -355,7 +358,7 @@ TEST(the_list_names_every_device_and_the_chosen_one)
     RUN("devices");
     expect_success("devices");
     assert_non_null(strstr(ran.out, "\nopencl:0: "));
-    assert_non_null(strstr(ran.out, "    chosen    "));
+    assert_non_null(strstr(ran.out, "    chosen    by --device opencl: "));
     RUN("devices", "--json");
     expect_success("devices --json");
     assert_non_null(strstr(ran.out, "{\"device\":\"opencl:0\",\"name\":"));
