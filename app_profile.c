@@ -220,8 +220,9 @@ static void print_figures(const sum *s, double of)
 
 static void print_machine(const sd_roofs *r, const char *device)
 {
-    if (!(r->peak > 0)) {
-        printf("Device %s; roofs are measured of the CPU alone.\n", device);
+    if (strcmp(device, "cpu") != 0) {
+        printf("Device %s. Products at most: %.1f GFLOP/s. Memory copies %.0f GB/s.\n", device, r->peak,
+               r->level[COUNT(r->level) - 1].copy);
         return;
     }
     printf("%s kernels, %d threads. Products at most: %.1f GFLOP/s with one thread, %.1f with all.\nGB/s at most:",
@@ -326,11 +327,17 @@ static void json_roofs(const sd_roofs *r, const char *device)
 {
     printf("{\"profile\":{\"device\":");
     cli_json_string(device);
-    printf(",\"kernels\":\"%s\",\"threads\":%d,\"peak_gflops_one\":%.4g,\"peak_gflops\":%.4g,\"levels\":[",
-           r->kernels, r->threads, r->peak_one, r->peak);
-    for (size_t i = 0; i < COUNT(r->level); i++)
-        printf("%s{\"name\":\"%s\",\"bytes\":%zu,\"read_gb_per_s\":%.4g,\"copy_gb_per_s\":%.4g}", i ? "," : "",
+    printf(",\"kernels\":");
+    cli_json_string(r->kernels);
+    printf(",\"threads\":%d,\"peak_gflops_one\":%.4g,\"peak_gflops\":%.4g,\"levels\":[", r->threads, r->peak_one,
+           r->peak);
+    const char *comma = "";
+    for (size_t i = 0; i < COUNT(r->level); i++) {
+        if (!r->level[i].name) continue;   /* a device's caches */
+        printf("%s{\"name\":\"%s\",\"bytes\":%zu,\"read_gb_per_s\":%.4g,\"copy_gb_per_s\":%.4g}", comma,
                r->level[i].name, r->level[i].bytes, r->level[i].read, r->level[i].copy);
+        comma = ",";
+    }
     printf("]");
 }
 
@@ -389,12 +396,12 @@ static void json_all(const profile *p, const sd_roofs *roofs, const char *device
 
 int profile_print(profile *p, int json)
 {
-    sd_roofs roofs = {.kernels = "", .threads = 1};
+    sd_roofs roofs;
     sd_model_info how = {0};
     double all = 0;
     if (p->failed) return no_memory();
     sd_status status = sd_get_info(context, &how);
-    if (!status && strcmp(how.device, "cpu") == 0) status = sd_measure_roofs(context, 0.1, &roofs);
+    if (!status) status = sd_measure_roofs(context, 0.1, &roofs);
     if (status) return cli_error(exit_code(status), "%s", sd_error_text(context));
     find_medians(p);
     for (int i = 0; i < p->n; i++)

@@ -30,12 +30,12 @@ static sd_status check_name(const char *which, bool given, sd_error *e)
                    near ? "?" : "");
 }
 
-/* What computes: what is given, else what the environment says, else "cpu"; NULL and an error if it means nothing. */
-static const char *asked(const char *which, sd_error *e)
+/* What is given, else what the environment says, else the usual; NULL and an error if it means nothing. */
+static const char *asked(const char *which, const char *usual, sd_error *e)
 {
     bool given = which && *which;
     if (!given) which = getenv("SD_DEVICE");
-    if (!which || !*which) return "cpu";
+    if (!which || !*which) return usual;
     return check_name(which, given, e) ? NULL : which;
 }
 
@@ -78,7 +78,7 @@ static sd_status open_opencl(sd_run *r, sd_cpu *cpu, const char *which, const ch
 
 sd_status sd_device_open(sd_run *r, sd_cpu *cpu, const char *which, const char *cache, const sd_log *log)
 {
-    which = asked(which, r->err);
+    which = asked(which, "cpu", r->err);
     r->be = &sd_backend_cpu;
     r->device = cpu;
     if (!which || strcmp(which, "cpu") == 0) return r->err->status;
@@ -159,7 +159,7 @@ static void list_one(const sd_cl *cl, const char *why, bool check, void (*fn)(vo
 sd_status sd_device_list(const char *which, bool check, void (*fn)(void *user, const sd_device_info *device),
                          void *user, sd_error *e)
 {
-    which = asked(which, e);
+    which = asked(which, "opencl", e);
     if (!which) return e->status;
     list_cpu(fn, user);
 #ifdef SD_WITH_OPENCL
@@ -193,8 +193,8 @@ sd_status sd_device_tune(const char *which, const char *cache, int (*fn)(void *u
     static const sd_log silent;
     sd_cpu cpu = {.kern = sd_kern_select(NULL), .threads = 1};
     sd_run r = {.err = e};
-    which = asked(which);
-    if (sd_device_open(&r, &cpu, which ? which : "opencl", cache, &silent)) return e->status;
+    which = asked(which, "opencl", e);
+    if (!which || sd_device_open(&r, &cpu, which, cache, &silent)) return e->status;
 #ifdef SD_WITH_OPENCL
     if (r.be == &sd_backend_opencl) sd_cl_tune(&r, fn, user);
 #else

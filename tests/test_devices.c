@@ -67,8 +67,9 @@ TEST(a_list_without_a_function_is_an_error)
 TEST(names_that_mean_nothing_are_an_error_that_suggests)
 {
     const struct { const char *name, *word; } cases[] = {
-        {"openlc", "did you mean opencl?"}, {"gpu", "did you mean opencl?"}, {"opencl:", "opencl:NUMBER"}, {"CPU", "cpu"},
-        {"opencl0", "did you mean opencl?"}, {"cuda:0", "did you mean opencl?"}, {"xyzzy", "opencl:NAME, not \"xyzzy\""}, {"cp", "did you mean cpu?"}};
+        {"openlc", "did you mean opencl?"}, {"gpu", "did you mean opencl?"}, {"opencl:", "opencl:NUMBER"},
+        {"CPU", "cpu"}, {"opencl0", "did you mean opencl?"}, {"cuda:0", "did you mean opencl?"},
+        {"xyzzy", "opencl:NAME, not \"xyzzy\""}, {"cp", "did you mean cpu?"}};
     for (size_t i = 0; i < SD_COUNT(cases); i++) {
         seen s = {0};
         char error[512];
@@ -407,9 +408,11 @@ TEST(a_profile_says_which_device_computed)
     RUN(DRAW, "-o", in_work("a.ppm"), "--device", "opencl", "--profile");
     expect_success("profile");
     assert_non_null(strstr(ran.out, "Device opencl:"));
+    assert_non_null(strstr(ran.out, " GB/s.\n"));
     RUN(DRAW, "-o", in_work("a.ppm"), "--device", "opencl", "--profile", "json");
     expect_success("profile as JSON");
     assert_non_null(strstr(ran.out, "{\"profile\":{\"device\":\"opencl:"));
+    assert_non_null(strstr(ran.out, "\"levels\":[{\"name\":\"memory\""));
 }
 #endif
 
