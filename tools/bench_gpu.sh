@@ -99,7 +99,7 @@ compare() {
         END { printf "{\"bytes_that_differ\": %d, \"by_at_most\": %d}\n", NR, most; exit most > 1 }'
 }
 failed=0
-part devices 60 "$sd" devices --check --json || failed=1
+part devices 100 "$sd" devices --check --json || failed=1
 compare > "$work/part/picture.json" 2>> "$out/gpu.log" && note "a small picture: $(cat "$work/part/picture.json")" \
     || { failed=1; note "a small picture differs from the CPU's: $(cat "$work/part/picture.json")"; }
 part tune 75 "$sd" tune --json
