@@ -1,6 +1,8 @@
 /* test_opencl_memory.c - the OpenCL backend's memory: weights go to the device as they are, are packed, and are found
  * again. */
 #include "opencl.h"
+#include "context.h"
+#include "../pipeline.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -265,9 +267,100 @@ TEST(memory_is_several_buffers_where_one_cannot_be_large_enough)
     cl_stop(&b);
 }
 
+/* ---- pictures */
+
+typedef struct limits {
+    const char *what;
+    int residency;
+    double of_weights;   /* so much of the weights' bytes fits; 0: all and more */
+    uint64_t most;       /* bytes of a buffer; 0: as the device says */
+    uint64_t vae_memory;
+} limits;
+
+typedef struct drawn { sd_image image; uint64_t taken, weights; } drawn;
+
+/* before: what the same picture took without limits; NULL: this one has none */
+static drawn draw(const limits *l, const drawn *before)
+{
+    sd_options o;
+    drawn d = {{0}, 0, 0};
+    sd_options_init(&o);
+    o.device = "opencl";
+    o.cache = "";
+    o.residency = l->residency;
+    o.vae_memory = l->vae_memory;
+    sd_ctx *c = open_context(&o, SD_OK);
+    sd_cl *cl = c->run.device;
+    double others = before ? (double)(before->taken - before->weights) : 0;
+    if (before && l->of_weights > 0)
+        cl->memory = (uint64_t)((others + l->of_weights * (double)before->weights) * 16 / 15);
+    if (l->most) cl->most = l->most;
+    sd_params p = short_run("a red apple", 64);
+    if (sd_generate(c, &p, &d.image)) fail_msg("%s: %s", l->what, sd_error_text(c));
+    assert_true(cl->taken <= cl->memory);
+    d.taken = cl->taken;
+    d.weights = cl->weight_bytes;
+    sd_close(c);
+    return d;
+}
+
+TEST(little_memory_changes_no_bit_of_a_picture)
+{
+    static const limits none = {"all there is", SD_RESIDENCY_MAP, 0, 0, 0};
+    static const limits cases[] = {
+        {"weights that stream", SD_RESIDENCY_STREAM, 0, 0, 0},
+        {"a device that holds a half of the weights", SD_RESIDENCY_MAP, 0.5, 0, 0},
+        {"small buffers", SD_RESIDENCY_MAP, 0, 2 << 20, 0},
+        {"a VAE in bands, in small buffers", SD_RESIDENCY_MAP, 0, 2 << 20, 1 << 20}};
+    cl_bench b;
+    cl_start(&b, 1 << 10);   /* skips without a device */
+    cl_stop(&b);
+    drawn all = draw(&none, NULL);
+    for (size_t i = 0; i < SD_COUNT(cases); i++) {
+        drawn d = draw(&cases[i], &all);
+        print_message("    %s: %.1f MB, of which %.1f MB are weights, instead of %.1f and %.1f\n", cases[i].what,
+                      (double)d.taken / 1e6, (double)d.weights / 1e6, (double)all.taken / 1e6,
+                      (double)all.weights / 1e6);
+        if (memcmp(d.image.data, all.image.data, 64 * 64 * 3) != 0) fail_msg("%s: another picture", cases[i].what);
+        sd_image_free(&d.image);
+    }
+    sd_image_free(&all.image);
+}
+
+TEST(too_little_memory_is_a_sentence_and_the_next_run_has_what_it_needs)
+{
+    sd_options o;
+    cl_bench b;
+    cl_start(&b, 1 << 10);
+    cl_stop(&b);
+    sd_options_init(&o);
+    o.device = "opencl";
+    o.cache = "";
+    sd_ctx *c = open_context(&o, SD_OK);
+    sd_cl *cl = c->run.device;
+    uint64_t memory = cl->memory, most = cl->most;
+    sd_image image = {0};
+    sd_params p = short_run("a red apple", 64);
+    cl->memory = cl->taken + 1000000;
+    assert_int_equal(sd_generate(c, &p, &image), SD_ERR_MEMORY);
+    assert_non_null(strstr(sd_error_text(c), "drawing 1 picture of 64x64 at once takes "));
+    assert_non_null(strstr(sd_error_text(c), " GB of the device's memory, and "));
+    cl->memory = memory;
+    cl->most = 100000;
+    assert_int_equal(sd_generate(c, &p, &image), SD_ERR_MEMORY);
+    assert_non_null(strstr(sd_error_text(c), " has a tensor of "));
+    assert_non_null(strstr(sd_error_text(c), " GB, and this device can have 0.0001 GB at once"));
+    cl->most = most;
+    if (sd_generate(c, &p, &image)) fail_msg("%s", sd_error_text(c));
+    sd_image_free(&image);
+    sd_close(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(little_memory_changes_no_bit_of_a_picture),
+        cmocka_unit_test(too_little_memory_is_a_sentence_and_the_next_run_has_what_it_needs),
         cmocka_unit_test(weights_that_do_not_fit_pass_through_and_the_others_stay),
         cmocka_unit_test(weights_of_an_earlier_network_leave_where_memory_is_short),
         cmocka_unit_test(a_network_that_streams_leaves_only_small_weights_behind),
