@@ -63,8 +63,9 @@ static size_t walk_whole(walk *w, const int64_t x[4], sd_error *e)
         memcpy(w->dim[i], f.x.dim, sizeof w->dim[i]);
         dry.arena.peak = dry.arena.widest = 0;
         sd_net_forward(&dry, w->net, &f, i, i + 1);
-        w->whole[i] = (sd_piece){.from = i, .to = i + 1, .bytes = sd_arena_fits(&dry.arena) ? dry.arena.peak : SIZE_MAX};
-        w->fits &= sd_arena_fits(&dry.arena);
+        bool fits = sd_arena_fits(&dry.arena);
+        w->whole[i] = (sd_piece){.from = i, .to = i + 1, .bytes = fits ? dry.arena.peak : SIZE_MAX};
+        w->fits &= fits;
         if (dry.arena.peak > most) most = dry.arena.peak;
     }
     memcpy(w->dim[w->n], f.x.dim, sizeof w->dim[w->n]);

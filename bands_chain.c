@@ -305,9 +305,10 @@ static int64_t numbers_of_both(const sd_chain *c, const sd_tensor *x)
 static bool can_replace(const sd_run *r, const sd_chain *c, const sd_tensor *x, size_t mark)
 {
     const sd_arena *a = &r->arena;
-    size_t both = (size_t)numbers_of_both(c, x) * sizeof(float), result = (size_t)numbers_of_result(c) * sizeof(float);
-    size_t at = sd_arena_place(a, mark, (size_t)sd_numel(x) * sizeof(float));
-    return !a->part || (both <= a->part && sd_arena_place(a, mark, both) == at && sd_arena_place(a, mark, result) == at);
+    size_t both = room_for(numbers_of_both(c, x)), result = room_for(numbers_of_result(c));
+    size_t at = sd_arena_place(a, mark, room_for(sd_numel(x)));
+    return !a->part || (both <= a->part && sd_arena_place(a, mark, both) == at
+                        && sd_arena_place(a, mark, result) == at);
 }
 
 /* Gives the input, the result and the windows their places. */

@@ -192,8 +192,8 @@ sd_status sd_model_open(sd_model *m, const sd_model_request *q, sd_error *e)
     static const sd_clip no_text;
     unsigned parts = q->options->parts;
     int residency = q->options->residency;
-    *m = (sd_model){.parts = parts, .residency = residency, .last_id = q->last_id, .unet = &no_unet, .vae = &no_vae, .encoder = &no_vae,
-                    .text = &no_text, .layout = ""};
+    *m = (sd_model){.parts = parts, .residency = residency, .last_id = q->last_id, .unet = &no_unet, .vae = &no_vae,
+                    .encoder = &no_vae, .text = &no_text, .layout = ""};
     if (parts & ~(unsigned)(SD_PART_ALL | SD_PART_SCHEDULE))
         return sd_fail(e, SD_ERR_ARG, "parts must be made of SD_PART_TOKENIZER, TEXT, UNET, VAE and SCHEDULE, not 0x%x",
                        parts);

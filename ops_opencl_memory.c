@@ -11,8 +11,8 @@
 
 /* ------------------------------------------------------------------------------------ buffers */
 
-/* Nobody can ask a device how much memory others have taken of it. So a part of it stays free, and a part of the rest is
- * for what operations need beside the working memory: scratch, and weights that do not stay. */
+/* Nobody can ask a device how much memory others have taken of it. So a part of it stays free, and a part of the rest
+ * is for what operations need beside the working memory: scratch, and weights that do not stay. */
 static double usable(const sd_cl *cl) { return (double)cl->memory * 15 / 16; }
 static double for_operations(const sd_cl *cl) { return fmin((double)cl->memory / 8, 1e9); }
 
@@ -42,7 +42,7 @@ static bool is_short(cl_int code)
     return code == CL_MEM_OBJECT_ALLOCATION_FAILURE || code == CL_OUT_OF_RESOURCES || code == CL_OUT_OF_HOST_MEMORY;
 }
 
-/* Where there is too little, the weights go that were not used for the longest time. `what` NULL: none goes. What the
+/* Where there is too little, the weights go that were not used for the longest time, if somebody insists. What the
  * device says counts, too: buffers that were given back are there until nothing in the queue needs them. */
 static cl_mem make_buffer(sd_run *r, size_t bytes, bool insist, cl_int *code)
 {

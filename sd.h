@@ -99,8 +99,8 @@ enum {
 
 enum {
     SD_RESIDENCY_MAP = 0,   /* files are mapped; what a stage has read leaves memory when the stage is over */
-    SD_RESIDENCY_STREAM,    /* files are mapped; each weight leaves memory after use: least memory, more page faults. Of a
-                             * device's memory the same: each weight is uploaded whenever it is used */
+    SD_RESIDENCY_STREAM,    /* files are mapped; each weight leaves memory after use: least memory, more page faults.
+                             * A device's memory it leaves too, and is uploaded whenever it is used */
     SD_RESIDENCY_RAM        /* files are read when the model is opened: no page faults later, for slow disks */
     /* A mapped file must not be made shorter while the context is open (replacing it by another file is harmless). Each
      * stage checks that first, and fails with SD_ERR_IO. If a file is made shorter while the stage runs, or a disk

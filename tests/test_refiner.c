@@ -9,6 +9,7 @@
 #include "needs.h"
 #include "pictures.h"
 #include "tempdir.h"
+#include "../pipeline.h"
 
 enum { SEED = 23, WIDTH = 56, HEIGHT = 40, MOST = 2 * 4 * 5 * 7 };
 
@@ -360,9 +361,23 @@ TEST(a_model_of_sd_1_can_be_a_refiner)
 
 static int clear(UNUSED void **state) { temp_clear(); return 0; }
 
+/* What is kept of a weight is kept under its number. */
+TEST(no_two_weights_of_the_two_models_have_one_number)
+{
+    sd_ctx *c = open_two(NULL, "refiner-small", 0, SD_RESIDENCY_MAP, SD_OK);
+    const sd_model *m = &c->refiner;
+    uint32_t first = 0;
+    for (int i = m->n; i-- > 0;)
+        if (m->module[i]->binder.n_weights) first = m->module[i]->binder.weight[0].field->id;
+    assert_true(first > 1);
+    assert_int_equal(first, sd_model_last_id(&c->model) + 1);
+    sd_close(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(no_two_weights_of_the_two_models_have_one_number, clear),
         cmocka_unit_test_teardown(two_models_are_within_their_bounds_of_float64, clear),
         unit_test_needing_teardown(NEED_CPU, two_models_are_within_their_bounds_precisely, clear),
         cmocka_unit_test_teardown(two_runs_give_the_bits_of_one_run_of_two_models, clear),
