@@ -7,7 +7,7 @@
 
 #include <math.h>
 
-enum { CHUNK = 128 };   /* terms that are added in a row, where nothing else is asked; a multiple of every bk */
+enum { CHUNK = 64 };   /* terms that are added in a row, where nothing else is asked; a multiple of every bk */
 
 /* A group computes bm x bn numbers with bk terms in local memory at a time, a work-item tm x tn. On a CPU a group is
  * one work-item, which computes tm x tn at a time, in vectors of 16. */

@@ -215,7 +215,7 @@ int main(void)
         cmocka_unit_test_teardown(keys_without_their_prefix_are_the_same_model, clear),
         cmocka_unit_test_teardown(every_run_agrees_with_float64, clear),
         unit_test_needing_teardown(NEED_CPU, and_precisely, clear),
-        cmocka_unit_test_teardown(a_stage_leaves_no_scratch_to_the_next, clear),
+        unit_test_needing_teardown(NEED_CPU, a_stage_leaves_no_scratch_to_the_next, clear),
         cmocka_unit_test_teardown(a_quick_picture_of_a_step_is_the_models_linear_map, clear),
     };
     return cmocka_run_group_tests_name("generate", tests, temp_make, temp_remove);
