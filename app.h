@@ -47,6 +47,7 @@ typedef struct settings {
     const char *tensors;           /* globs */
     int values, hash, metadata, diff;
     int check;                     /* of sd devices */
+    int all;                       /* of sd compare */
 } settings;
 
 #define PREVIEW_WORDS "none|proj|vae|taesd|tae"   /* the last is stable-diffusion.cpp's */
@@ -211,6 +212,12 @@ int run_convert(settings *s, const char *argv0);
 /* app_inspect.c */
 extern const cli_command inspect_command;
 int run_inspect(settings *s, const char *argv0);
+/* For the library's functions that read files; `user` is the view: a line on the terminal that is written over. */
+int show_reading(void *user, const char *what, double done, double total);
+
+/* app_compare.c */
+extern const cli_command compare_command;
+int run_compare(settings *s, const char *argv0);
 
 /* app_devices.c */
 extern const cli_command devices_command;

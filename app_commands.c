@@ -278,6 +278,7 @@ const command other_commands[] = {
     {&convert_command, run_convert},
     {&show_command, run_show},
     {&inspect_command, run_inspect},
+    {&compare_command, run_compare},
     {&devices_command, run_devices},
     {&tune_command, run_tune},
     {&tokenize_command, run_tokenize},

@@ -28,8 +28,7 @@ const cli_command inspect_command = {
     "they lack; what is odd; and the command that draws with it. Reads headers alone, unless more is asked for.\n",
     inspect_options, COUNT(inspect_options), "a file or directory", AT(files), 1, NULL};
 
-/* A line on the terminal that is written over. */
-static int show_reading(void *user, const char *what, double done, double total)
+int show_reading(void *user, const char *what, double done, double total)
 {
     view *v = user;
     int percent = total > 0 ? (int)(100 * done / total) : 100;

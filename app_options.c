@@ -158,6 +158,7 @@ cli_command draw_command = {
     "       sd roundtrip FILE...          what is lost on the way there and back\n"
     "       sd convert IN OUT [options]   a model in other files and types\n"
     "       sd inspect FILE... [options]  what a model's files are, and what is in them\n"
+    "       sd compare REF MINE...        where a trace diverges from another\n"
     "       sd devices [options]          what can compute: the CPU, GPUs\n"
     "       sd tokenize TEXT [options]    the tokens of a text\n"
     "       sd plan [options]             the networks of a model, unrolled\n"

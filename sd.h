@@ -805,6 +805,25 @@ SD_API sd_status sd_inspect(const char *path, const sd_inspect_options *options,
 SD_API sd_status sd_inspect_diff(const char *a, const char *b, const sd_inspect_options *options, char **text,
                                  int *different, char error[512]);
 
+/* How sd_compare is to tell what it finds. */
+typedef struct sd_compare_options {
+    size_t size;             /* sd_compare_options_init sets it */
+    int json;                /* 1: a JSON object, see docs/VALIDATING.md; 0: a text to be read */
+    int columns;             /* of the text; 80 */
+    int all;                 /* 1: the text lists all tensors; 0: those about the first divergence, and the worst */
+    int (*progress)(void *user, const char *what, double done, double total);   /* as that of sd_inspect_options */
+    void *user;
+} sd_compare_options;
+#define sd_compare_options_init(options) sd_compare_options_init_sized((options), sizeof(sd_compare_options))
+SD_API void sd_compare_options_init_sized(sd_compare_options *options, size_t size);
+
+/* Two traces of what should be the same run, `ref` of the implementation that is trusted: the tensor at which `mine`
+ * diverges first, in the order of execution; what both have, by name; what only one has. Files of any format that
+ * sd_inspect reads. Numbers are read pair by pair. *different: 1 if any tensor diverges, has another shape or cannot be
+ * read, else 0. options may be NULL. `error` gets the sentence on failure. Free *text with sd_free. */
+SD_API sd_status sd_compare(const char *ref, const char *mine, const sd_compare_options *options, char **text,
+                            int *different, char error[512]);
+
 /* Where the default model is: $SD_MODEL, weights/tiny beside the program (program = argv[0]'s directory, may be NULL),
  * or the installed data directory. Writes the first that exists; 0 if none does. */
 SD_API int sd_default_model(const char *program_dir, char *path, size_t size);

@@ -174,7 +174,7 @@ sd_status sd_values_of(sd_values *v, const sd_entry *t, sd_error *e)
 
 /* ------------------------------------------------------------------------------------------ distance */
 
-static void join_distance(sd_distance *d, const sd_distance *part, uint64_t from)
+void sd_distance_join(sd_distance *d, const sd_distance *part, uint64_t from)
 {
     if (part->at >= 0 && part->max > d->max) {
         d->max = part->max;
@@ -184,12 +184,33 @@ static void join_distance(sd_distance *d, const sd_distance *part, uint64_t from
     d->other += part->other;
     d->squares += part->squares;
     d->norm += part->norm;
+    d->both += part->both;
+    d->product += part->product;
+    for (int i = 0; i < 2; i++) {
+        d->odd[i] += part->odd[i];
+        d->sum[i] += part->sum[i];
+        d->square[i] += part->square[i];
+    }
 }
 
 static void scaled_at(double *y, const sd_scaled *t, uint64_t at, size_t n, const sd_kern *k)
 {
     numbers_at(y, &t->of, at, n, k);
     for (size_t i = 0; i < n && t->scale != 0; i++) y[i] *= (double)t->scale;
+}
+
+static void add_moments(sd_distance *d, double x, double y)
+{
+    bool finite[2] = {fabs(x) < HUGE_VAL, fabs(y) < HUGE_VAL};
+    d->odd[0] += !finite[0];
+    d->odd[1] += !finite[1];
+    if (!finite[0] || !finite[1]) return;
+    d->both++;
+    d->sum[0] += x;
+    d->sum[1] += y;
+    d->square[0] += x * x;
+    d->square[1] += y * y;
+    d->product += x * y;
 }
 
 static sd_distance compare_part(const sd_scaled *a, const sd_scaled *b, uint64_t from, size_t n, const sd_kern *k)
@@ -203,6 +224,7 @@ static sd_distance compare_part(const sd_scaled *a, const sd_scaled *b, uint64_t
         for (size_t j = 0; j < some; j++) {
             bool nans = x[j] != x[j] && y[j] != y[j];
             if (fabs(x[j]) < HUGE_VAL) d.norm += x[j] * x[j];
+            add_moments(&d, x[j], y[j]);
             if (x[j] == y[j] || nans) continue;
             double apart = fabs(x[j] - y[j]);
             if (apart != apart) apart = HUGE_VAL;
@@ -237,7 +259,7 @@ sd_status sd_distance_of(sd_distance *d, const sd_scaled *a, const sd_scaled *b,
     if (!of) return sd_fail(e, SD_ERR_MEMORY, "no memory to compare the numbers of %.100s", a->of.name);
 #pragma omp parallel for schedule(dynamic) num_threads(sd_cores_usable()) if (parts > 1)
     for (size_t i = 0; i < parts; i++) of[i] = compare_part(a, b, (uint64_t)i * PART, part_size(n, i), k);
-    for (size_t i = 0; i < parts; i++) join_distance(d, &of[i], (uint64_t)i * PART);
+    for (size_t i = 0; i < parts; i++) sd_distance_join(d, &of[i], (uint64_t)i * PART);
     free(of);
     return SD_OK;
 }
@@ -246,6 +268,14 @@ double sd_distance_relative(const sd_distance *d)
 {
     if (d->squares == 0) return 0;
     return d->norm > 0 ? sqrt(d->squares / d->norm) : HUGE_VAL;
+}
+
+double sd_entry_number(const sd_entry *t, uint64_t at)
+{
+    double block[PIECE];
+    uint64_t begin = at - at % sd_dtype_block(t->dt), n = sd_entry_numbers(t) - begin;
+    numbers_at(block, t, begin, n < sd_dtype_block(t->dt) ? (size_t)n : sd_dtype_block(t->dt), sd_kern_select(NULL));
+    return block[at - begin];
 }
 
 /* --------------------------------------------------------------------------------------------- bytes */

@@ -22,13 +22,22 @@ typedef struct sd_distance {
     double max;                /* |a - b|, infinite where one is NaN and the other is not */
     int64_t at;                /* where that is, counted row by row; -1: nowhere */
     double squares, norm;      /* sums of (a - b)^2 and of a^2 */
+    uint64_t odd[2];           /* numbers of a and of b that are NaN or infinite */
+    uint64_t both;             /* places where both are finite, which the sums below are over */
+    double sum[2], square[2];  /* of a and of b, and of their squares */
+    double product;            /* of a b */
 } sd_distance;
 
 /* Numbers of a tensor times a scale; 0 means 1. */
 typedef struct sd_scaled { sd_entry of; float scale; } sd_scaled;
-/* Of two tensors with the same number of numbers, in any types that we have. */
+/* Of two tensors with the same number of numbers, in any types that we have. Where all bytes are the same, only n is
+ * told. */
 sd_status sd_distance_of(sd_distance *d, const sd_scaled *a, const sd_scaled *b, sd_error *e);
 double sd_distance_relative(const sd_distance *d);   /* sqrt(squares / norm), the relative L2 error */
+/* The distances of two parts of a pair together; the second begins at number `from`. */
+void sd_distance_join(sd_distance *d, const sd_distance *part, uint64_t from);
+/* The number at place `at`, counted row by row; of a type that we have. */
+double sd_entry_number(const sd_entry *t, uint64_t at);
 
 /* Bytes of one tensor, contiguous and in the order of its shape, handed on piece by piece. */
 typedef void sd_take_bytes(void *user, const void *bytes, size_t n);

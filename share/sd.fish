@@ -1,5 +1,5 @@
 # fish completion for sd, written by sd help --completion fish
-set -l sd_commands help version encode decode roundtrip convert show inspect devices tune tokenize plan samplers schedule trace
+set -l sd_commands help version encode decode roundtrip convert show inspect compare devices tune tokenize plan samplers schedule trace
 complete -c sd -n "not __fish_seen_subcommand_from $sd_commands" -f -a "$sd_commands"
 complete -c sd -n '__fish_seen_subcommand_from help' -f -a "$sd_commands"
 complete -c sd -n "not __fish_seen_subcommand_from $sd_commands" -s p -l prompt -x -d 'what the picture shows; @FILE reads it from a file, - from'
@@ -184,6 +184,10 @@ complete -c sd -n '__fish_seen_subcommand_from inspect' -l diff -d 'in which ten
 complete -c sd -n '__fish_seen_subcommand_from inspect' -l json -d 'one JSON object, see docs/FILES.md'
 complete -c sd -n '__fish_seen_subcommand_from inspect' -s q -l quiet -d 'no progress'
 complete -c sd -n '__fish_seen_subcommand_from inspect' -s h -l help -d 'this text'
+complete -c sd -n '__fish_seen_subcommand_from compare' -l all -d 'lists every tensor, not only those about the first divergenc'
+complete -c sd -n '__fish_seen_subcommand_from compare' -l json -d 'one JSON object, see docs/VALIDATING.md'
+complete -c sd -n '__fish_seen_subcommand_from compare' -s q -l quiet -d 'no progress'
+complete -c sd -n '__fish_seen_subcommand_from compare' -s h -l help -d 'this text'
 complete -c sd -n '__fish_seen_subcommand_from devices' -l check -d 'computes small cases of every operation on each device and'
 complete -c sd -n '__fish_seen_subcommand_from devices' -l device -x -a 'cpu opencl' -d 'which one this means, opencl (default), opencl,1,'
 complete -c sd -n '__fish_seen_subcommand_from devices' -l json -d 'one JSON object'

@@ -31,7 +31,7 @@ static const beginning beginnings[] = {
     {NULL, true, false}, {"schedule", true, true}, {"tokenize", true, true}, {"encode", true, false},
     {"decode", true, false}, {"roundtrip", true, false}, {"plan", false, false}, {"samplers", false, false},
     {"convert", false, false},
-    {"inspect", false, false}, {"devices", false, false}, {"tune", false, false},
+    {"inspect", false, false}, {"compare", false, false}, {"devices", false, false}, {"tune", false, false},
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)

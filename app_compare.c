@@ -1,0 +1,57 @@
+/* app_compare.c - floor 7: sd compare: where a trace diverges from another one. */
+#include "app.h"
+
+#include <stdio.h>
+
+static const cli_option compare_options[] = {
+    {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
+    {CLI_FLAG, 0, "all", AT(all), 0, 0, NULL, "lists every tensor, not only those about the first divergence"},
+    {CLI_FLAG, 0, "json", AT(json), 0, 0, NULL, "one JSON object, see docs/VALIDATING.md"},
+    {CLI_FLAG, 'q', "quiet", AT(quiet), 0, 0, NULL, "no progress"},
+    HELP_OPTION,
+};
+const cli_command compare_command = {
+    "compare",
+    "usage: sd compare REF MINE... [--all] [--json]\n\n"
+    "Compares traces of what should be the same run, tensor by tensor in the order of execution, and names the first\n"
+    "at which MINE diverges from REF further than float32's own errors reach. Exit code 0: nowhere, 1: somewhere,\n"
+    "2: they could not be compared.\n",
+    compare_options, COUNT(compare_options), "the reference's trace and yours", AT(files), 1, NULL};
+
+static int compare_one(const settings *s, const char *mine, sd_compare_options *o, view *v)
+{
+    char error[512], *text;
+    int different;
+    sd_status status = sd_compare(s->files.v[0], mine, o, &text, &different, error);
+    clear_bar(v);
+    if (status) {   /* 1 is what says that they differ */
+        int code = exit_code(status);
+        return cli_error(code == CLI_FAILURE ? CLI_USAGE : code, "%s", error);
+    }
+    fputs(text, stdout);
+    sd_free(text);
+    return different;
+}
+
+int run_compare(settings *s, const char *argv0)
+{
+    sd_compare_options o;
+    view v = {.s = s, .bar = !s->quiet && bar_wanted(), .picture = -1};
+    int code = CLI_OK;
+    (void)argv0;
+    if (s->files.n < 2) return cli_error(CLI_USAGE, "give %s; see sd compare --help", compare_command.positional);
+    sd_compare_options_init(&o);
+    o.json = s->json;
+    o.all = s->all;
+    o.columns = terminal_columns() > 120 ? 120 : terminal_columns();
+    o.progress = show_reading;
+    o.user = &v;
+    if (s->json) printf("{\"sd\":\"%s\",\"compared\":[", sd_version());
+    for (size_t i = 1; i < s->files.n && code < CLI_USAGE; i++) {
+        if (i > 1) fputs(s->json ? "," : "\n", stdout);
+        int this = compare_one(s, s->files.v[i], &o, &v);
+        if (this > code) code = this;
+    }
+    if (s->json) printf("]}\n");
+    return code;
+}

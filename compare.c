@@ -1,0 +1,170 @@
+/* compare.c - floor 6: sd_compare: two traces, tensor by tensor in the order of execution. Tensors are matched by name,
+ * read once, pair by pair, and let go. */
+#include "compare.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+void sd_compare_options_init_sized(sd_compare_options *o, size_t size)
+{
+    const sd_compare_options fresh = {.size = sizeof fresh, .columns = 80};
+    sd_copy_struct(o, size, &fresh, sizeof fresh);
+    o->size = size;
+}
+
+/* --------------------------------------------------------------------------------- pairs by name */
+
+/* Where a tensor of this name is in the list of its trace. */
+typedef struct named { const char *name; size_t place; } named;
+
+typedef struct names { named *list; size_t n; } names;
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const named *)a)->name, ((const named *)b)->name);
+}
+
+static sd_status names_of(names *of, const sd_tensors *t, sd_error *e)
+{
+    of->n = 0;
+    of->list = malloc((t->n + 1) * sizeof *of->list);
+    if (!of->list) return sd_fail(e, SD_ERR_MEMORY, "no memory to compare %zu tensors", t->n);
+    for (; of->n < t->n; of->n++) of->list[of->n] = (named){t->at[of->n]->name, of->n};
+    qsort(of->list, of->n, sizeof *of->list, by_name);
+    return SD_OK;
+}
+
+static named *find(const names *of, const char *name)
+{
+    const named key = {.name = name};
+    return of->n ? bsearch(&key, of->list, of->n, sizeof key, by_name) : NULL;
+}
+
+/* The walk through the list that has the order; tensors of the other that stand behind a matched one come behind it. */
+typedef struct walk { sd_comparison *c; const sd_tensors *lead, *other; names lead_names, other_names; } walk;
+
+static void add_row(walk *w, const sd_entry *lead, const sd_entry *other)
+{
+    bool ref_leads = w->lead == &w->c->ref;
+    const sd_entry *ref = ref_leads ? lead : other, *mine = ref_leads ? other : lead;
+    sd_verdict v = ref && mine ? SD_AGREES : ref ? SD_ONLY_REF : SD_ONLY_MINE;
+    w->c->row[w->c->n++] = (sd_compared){.ref = ref, .mine = mine, .verdict = v, .d = {.at = -1}};
+}
+
+/* Tensors that the other alone has, from `place` on in its list, up to the next that both have. */
+static void add_others(walk *w, size_t place)
+{
+    for (; place < w->other->n && !find(&w->lead_names, w->other->at[place]->name); place++)
+        add_row(w, NULL, w->other->at[place]);
+}
+
+static void match(walk *w)
+{
+    add_others(w, 0);
+    for (size_t i = 0; i < w->lead->n; i++) {
+        const named *at = find(&w->other_names, w->lead->at[i]->name);
+        add_row(w, w->lead->at[i], at ? w->other->at[at->place] : NULL);
+        if (at) add_others(w, at->place + 1);
+    }
+}
+
+static sd_status list_rows(sd_comparison *c, sd_error *e)
+{
+    bool mine_leads = !c->ref.executed && c->mine.executed;
+    walk w = {.c = c, .lead = mine_leads ? &c->mine : &c->ref, .other = mine_leads ? &c->ref : &c->mine};
+    c->order = mine_leads ? "MINE's file" : c->ref.executed ? "REF's file" : "the names";
+    c->row = calloc(c->ref.n + c->mine.n + 1, sizeof *c->row);
+    if (!c->row) sd_fail(e, SD_ERR_MEMORY, "no memory to compare %zu tensors", c->ref.n);
+    else if (!names_of(&w.lead_names, w.lead, e) && !names_of(&w.other_names, w.other, e)) match(&w);
+    free(w.lead_names.list);
+    free(w.other_names.list);
+    return e->status;
+}
+
+/* ------------------------------------------------------------------------------------- numbers */
+
+static sd_status compare_pair(sd_comparison *c, sd_compared *r, sd_error *e)
+{
+    const sd_scaled a = {.of = *r->ref}, b = {.of = *r->mine};
+    if (r->ref->dt == SD_DTYPE_UNKNOWN || r->mine->dt == SD_DTYPE_UNKNOWN) r->verdict = SD_UNREADABLE;
+    else if (r->ref->nd != r->mine->nd || memcmp(r->ref->dim, r->mine->dim, (size_t)r->ref->nd * sizeof *r->ref->dim))
+        r->verdict = SD_OTHER_SHAPE;
+    if (r->verdict != SD_AGREES || sd_distance_of(&r->d, &a, &b, e)) return e->status;
+    r->error = sd_distance_relative(&r->d);
+    if (r->d.at >= 0) {
+        r->value[0] = sd_entry_number(r->ref, (uint64_t)r->d.at);
+        r->value[1] = sd_entry_number(r->mine, (uint64_t)r->d.at);
+    }
+    c->compared++;
+    sd_tensors_used(&c->ref, r->ref);
+    sd_tensors_used(&c->mine, r->mine);
+    return SD_OK;
+}
+
+static sd_status compare_all(sd_comparison *c, const sd_inspect_options *o, sd_error *e)
+{
+    sd_telling telling = {.o = o, .what = "comparing"};
+    for (size_t i = 0; i < c->n; i++)
+        if (c->row[i].ref && c->row[i].mine) telling.total += (double)c->row[i].ref->bytes;
+    for (size_t i = 0; i < c->n && sd_tell(&telling, 0, e); i++) {
+        sd_compared *r = &c->row[i];
+        if (!r->ref || !r->mine || compare_pair(c, r, e)) continue;
+        sd_tell(&telling, (double)r->ref->bytes, e);
+    }
+    if (sd_store_still_there(&c->ref.store, e) || sd_store_still_there(&c->mine.store, e)) return e->status;
+    return e->status;
+}
+
+static sd_status compare(sd_comparison *c, const char *ref, const char *mine, const sd_inspect_options *o, sd_error *e)
+{
+    if (sd_tensors_open(&c->ref, ref, e) || sd_tensors_open(&c->mine, mine, e) || list_rows(c, e)) return e->status;
+    size_t pairs = 0;
+    for (size_t i = 0; i < c->n; i++) pairs += c->row[i].ref && c->row[i].mine;
+    if (!pairs)
+        return sd_fail(e, SD_ERR_FORMAT, "no tensor has the same name in both: %.120s has \"%.80s\" and %zu more, "
+                       "%.120s has \"%.80s\" and %zu more", ref, c->ref.n ? c->ref.at[0]->name : "nothing",
+                       c->ref.n ? c->ref.n - 1 : 0, mine, c->mine.n ? c->mine.at[0]->name : "nothing",
+                       c->mine.n ? c->mine.n - 1 : 0);
+    if (!compare_all(c, o, e)) sd_compare_judge(c);
+    return e->status;
+}
+
+/* --------------------------------------------------------------------------------- the interface */
+
+static void tell(const sd_comparison *c, const sd_compare_options *o, const sd_inspect_options *style, sd_text *t)
+{
+    if (o->json) sd_compare_json(c, t);
+    else sd_compare_text(c, &(sd_compare_style){style, o->all != 0}, t);
+}
+
+sd_status sd_compare(const char *ref, const char *mine, const sd_compare_options *options, char **text, int *different,
+                     char error[512])
+{
+    sd_halt halt = {0};
+    sd_error e = {.halt = &halt};
+    sd_text t = {0};
+    sd_compare_options o;
+    sd_compare_options_init_sized(&o, sizeof o);
+    if (options) sd_copy_struct(&o, sizeof o, options, options->size);
+    const sd_inspect_options style = {.size = sizeof style, .columns = o.columns < 40 ? 40 : o.columns,
+                                      .progress = o.progress, .user = o.user};
+    if (error) *error = 0;
+    if (!text || !different) return SD_ERR_ARG;
+    *text = NULL;
+    *different = 0;
+    sd_comparison *c = calloc(1, sizeof *c);
+    if (!ref || !mine) sd_fail(&e, SD_ERR_ARG, "the paths to compare must not be NULL");
+    else if (!c) sd_fail(&e, SD_ERR_MEMORY, "no memory to compare %.200s", ref);
+    else if (!compare(c, ref, mine, &style, &e)) {
+        *different = c->first < c->n;
+        tell(c, &o, &style, &t);
+    }
+    if (c) {
+        sd_tensors_close(&c->ref);
+        sd_tensors_close(&c->mine);
+        free(c->row);
+    }
+    free(c);
+    return sd_inspect_end(&t, text, error, &e);
+}

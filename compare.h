@@ -1,0 +1,59 @@
+/* compare.h - floor 6: what `sd compare` finds out about two traces, and the ways to tell it. */
+#ifndef SD_COMPARE_H
+#define SD_COMPARE_H
+
+#include "inspect.h"
+#include "tensors.h"
+
+typedef enum sd_verdict {
+    SD_AGREES,
+    SD_DIVERGES,       /* the numbers are further apart than float32 makes them */
+    SD_OTHER_SHAPE,
+    SD_UNREADABLE,     /* a type that we do not have */
+    SD_ONLY_REF,       /* the other has no tensor of this name */
+    SD_ONLY_MINE,
+    SD_VERDICTS
+} sd_verdict;
+
+/* A tensor of one trace or of both. */
+typedef struct sd_compared {
+    const sd_entry *ref, *mine;    /* NULL: this one has it not */
+    sd_verdict verdict;
+    sd_distance d;                 /* of a pair that could be compared, as what follows */
+    double error;                  /* the relative L2 error */
+    double level;                  /* what errors are before it, to which its own is compared */
+    double value[2];               /* the numbers at d.at */
+} sd_compared;
+
+typedef struct sd_comparison {
+    sd_tensors ref, mine;
+    sd_compared *row;              /* in the order of execution */
+    size_t n, count[SD_VERDICTS];
+    size_t compared;               /* pairs whose numbers were compared */
+    const char *order;             /* where the order is from: "REF's file", ... */
+    size_t first, good;            /* rows: the first that does not agree, the last before it that does; n: none */
+    size_t worst;                  /* of the pairs; n: none */
+} sd_comparison;
+
+static inline bool sd_is_fault(const sd_compared *r) { return r->verdict > SD_AGREES && r->verdict < SD_ONLY_REF; }
+static inline const char *sd_compared_name(const sd_compared *r) { return (r->ref ? r->ref : r->mine)->name; }
+/* Was its error computed? */
+static inline bool sd_has_error(const sd_compared *r) { return r->verdict <= SD_DIVERGES; }
+
+/* ---- compare_verdict.c: which errors are no longer float32's own; sets verdicts, levels, first, good and worst */
+void sd_compare_judge(sd_comparison *c);
+bool sd_is_input(const char *name);   /* what a run begins from: tokens, noise, timesteps */
+
+/* ---- what one number says of a pair */
+double sd_cosine(const sd_distance *d);      /* 1: the same direction */
+double sd_nmse_db(const sd_distance *d);     /* 10 log10 of squares / norm; -infinity: the same */
+/* b = scale a + shift, the best in the sense of least squares; false: a has one value alone. *left: what that does not
+ * explain, as a share of squares. */
+bool sd_fit(const sd_distance *d, double *scale, double *shift, double *left);
+
+/* ---- compare_text.c, compare_json.c */
+typedef struct sd_compare_style { const sd_inspect_options *o; bool all; } sd_compare_style;
+void sd_compare_text(const sd_comparison *c, const sd_compare_style *s, sd_text *t);
+void sd_compare_json(const sd_comparison *c, sd_text *t);
+
+#endif

@@ -1,0 +1,70 @@
+/* compare_json.c - floor 6: what `sd compare` found, as one JSON object. docs/VALIDATING.md says what its keys mean; they
+ * stay as they are. */
+#include "compare.h"
+
+#include <stdlib.h>
+
+static void add_pair(sd_text *t, const sd_compared *r)
+{
+    const sd_distance *d = &r->d;
+    double scale, shift, left;
+    sd_add_json_number(t, ",\"relative_l2\":", r->error);
+    sd_add_json_number(t, ",\"level\":", r->level);
+    sd_text_add(t, ",\"numbers\":%llu,\"other\":%llu", (unsigned long long)d->n, (unsigned long long)d->other);
+    sd_add_json_number(t, ",\"max\":", d->max);
+    sd_text_add(t, ",\"at\":%lld", (long long)d->at);
+    if (d->at >= 0) {
+        sd_add_json_number(t, ",\"ref\":", r->value[0]);
+        sd_add_json_number(t, ",\"mine\":", r->value[1]);
+    }
+    sd_add_json_number(t, ",\"cosine\":", sd_cosine(d));
+    sd_add_json_number(t, ",\"nmse_db\":", sd_nmse_db(d));
+    sd_text_add(t, ",\"not_finite\":[%llu,%llu]", (unsigned long long)d->odd[0], (unsigned long long)d->odd[1]);
+    if (!sd_fit(d, &scale, &shift, &left)) return;
+    sd_add_json_number(t, ",\"fit\":{\"a\":", scale);
+    sd_add_json_number(t, ",\"b\":", shift);
+    sd_add_json_number(t, ",\"left\":", left);
+    sd_text_add(t, "}");
+}
+
+static void add_shape(sd_text *t, const char *key, const sd_entry *x)
+{
+    if (!x) return;
+    sd_text_add(t, "%s", key);
+    sd_add_shape(t, x->nd, x->dim);
+}
+
+static void add_row(sd_text *t, const sd_compared *r)
+{
+    static const char *const verdicts[SD_VERDICTS] = {"agrees", "diverges", "other_shape", "unreadable", "only_ref",
+                                                      "only_mine"};
+    sd_add_json_text(t, "{\"name\":", sd_compared_name(r));
+    sd_add_json_text(t, ",\"verdict\":", verdicts[r->verdict]);
+    add_shape(t, ",\"shape\":", r->ref ? r->ref : r->mine);
+    if (r->verdict == SD_OTHER_SHAPE) add_shape(t, ",\"shape_mine\":", r->mine);
+    if (sd_has_error(r)) add_pair(t, r);
+    sd_text_add(t, "}");
+}
+
+static void add_name(const sd_comparison *c, sd_text *t, const char *key, size_t i)
+{
+    sd_add_json_text(t, key, i < c->n ? sd_compared_name(&c->row[i]) : NULL);
+}
+
+void sd_compare_json(const sd_comparison *c, sd_text *t)
+{
+    sd_add_json_text(t, "{\"ref\":", c->ref.path);
+    sd_add_json_text(t, ",\"mine\":", c->mine.path);
+    sd_text_add(t, ",\"different\":%s", c->first < c->n ? "true" : "false");
+    add_name(c, t, ",\"first\":", c->first);
+    add_name(c, t, ",\"last_good\":", c->good);
+    sd_add_json_text(t, ",\"order\":", c->order);
+    sd_text_add(t, ",\"compared\":%zu,\"diverge\":%zu,\"other_shape\":%zu,\"unreadable\":%zu,\"only_ref\":%zu,"
+                "\"only_mine\":%zu,\"tensors\":[", c->compared, c->count[SD_DIVERGES], c->count[SD_OTHER_SHAPE],
+                c->count[SD_UNREADABLE], c->count[SD_ONLY_REF], c->count[SD_ONLY_MINE]);
+    for (size_t i = 0; i < c->n; i++) {
+        if (i) sd_text_add(t, ",");
+        add_row(t, &c->row[i]);
+    }
+    sd_text_add(t, "]}");
+}

@@ -1,0 +1,193 @@
+/* compare_text.c - floor 6: what `sd compare` found, as a text: the first divergence in the first line. */
+#include "compare.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BEFORE = 4, BEHIND = 8, WORST = 5, NAMES = 10 };
+
+static const char *plural(size_t n) { return n == 1 ? "" : "s"; }
+
+/* ----------------------------------------------------------------------------------- the first line */
+
+static void add_shapes(sd_text *t, const sd_compared *r)
+{
+    sd_text_add(t, "REF ");
+    sd_add_shape(t, r->ref->nd, r->ref->dim);
+    sd_text_add(t, ", MINE ");
+    sd_add_shape(t, r->mine->nd, r->mine->dim);
+}
+
+static void add_error(sd_text *t, const sd_compared *r)
+{
+    sd_text_add(t, "relative L2 error %.3g", r->error);
+    if (sd_is_input(sd_compared_name(r))) sd_text_add(t, " in what the run begins from");
+    else sd_text_add(t, ", %.3g times the level of %.2g before it", r->error / r->level, r->level);
+}
+
+static void headline(const sd_comparison *c, sd_text *t)
+{
+    const sd_compared *r = &c->row[c->first];
+    if (c->first == c->n) {
+        sd_text_add(t, "no divergence: %zu tensor%s agree%s", c->compared, plural(c->compared),
+                    c->compared == 1 ? "s" : "");
+        if (c->row[c->worst].error > 0)
+            sd_text_add(t, ", the largest relative L2 error is %.3g, of %s", c->row[c->worst].error,
+                        sd_compared_name(&c->row[c->worst]));
+        else sd_text_add(t, ", every number is the same");
+    } else if (r->verdict == SD_DIVERGES) {
+        sd_text_add(t, "diverges first at %s: ", sd_compared_name(r));
+        add_error(t, r);
+    } else {
+        sd_text_add(t, "%s: %s: ", r->verdict == SD_OTHER_SHAPE ? "first of another shape" : "first that cannot be read",
+                    sd_compared_name(r));
+        if (r->verdict == SD_OTHER_SHAPE) add_shapes(t, r);
+        else sd_text_add(t, "REF has %s, MINE %s", sd_entry_dtype(r->ref), sd_entry_dtype(r->mine));
+    }
+}
+
+/* ------------------------------------------------------------------------------ about that tensor */
+
+static void add_place(sd_text *t, const sd_compared *r)
+{
+    int64_t index[SD_COUNT(r->ref->dim)], at = r->d.at;
+    for (int d = r->ref->nd; d-- > 0; at /= r->ref->dim[d]) index[d] = at % r->ref->dim[d];
+    sd_add_shape(t, r->ref->nd, index);
+}
+
+static void add_measures(sd_text *t, const sd_compared *r)
+{
+    const sd_distance *d = &r->d;
+    double scale, shift, left;
+    sd_text_add(t, "%s ", sd_entry_dtype(r->ref));
+    sd_add_shape(t, r->ref->nd, r->ref->dim);
+    sd_text_add(t, ": %llu of %llu numbers differ, at most by %.4g, at ", (unsigned long long)d->other,
+                (unsigned long long)d->n, d->max);
+    add_place(t, r);
+    sd_text_add(t, ", REF %.6g, MINE %.6g; cosine %.9g, NMSE %.1f dB", r->value[0], r->value[1], sd_cosine(d),
+                sd_nmse_db(d));
+    if (d->odd[0] || d->odd[1])
+        sd_text_add(t, "; NaN or infinite: REF %llu, MINE %llu", (unsigned long long)d->odd[0],
+                    (unsigned long long)d->odd[1]);
+    if (sd_fit(d, &scale, &shift, &left))
+        sd_text_add(t, "; the best MINE = a REF + b has a = %.6g, b = %.3g and leaves %.3g of the squared error%s", scale,
+                    shift, left, left < 1e-3 ? ": MINE is scaled or shifted" : "");
+}
+
+/* Names of rows from .. to - 1 with this verdict, the first few. */
+static size_t add_names(sd_text *t, const sd_comparison *c, size_t from, size_t to, sd_verdict v, bool all)
+{
+    size_t n = 0;
+    for (size_t i = from; i < to; i++) {
+        if (c->row[i].verdict != v) continue;
+        if (n < NAMES || all) sd_text_add(t, "%s%s", n ? ", " : "", sd_compared_name(&c->row[i]));
+        n++;
+    }
+    if (n > NAMES && !all) sd_text_add(t, " and %zu more", n - NAMES);
+    return n;
+}
+
+static void bracket(const sd_comparison *c, const sd_compare_style *s, sd_text *t)
+{
+    size_t from = c->good == c->n ? 0 : c->good + 1;
+    sd_text words = {0}, list = {0};
+    if (c->good == c->n) sd_text_add(&words, "no tensor before it agrees");
+    else
+        sd_text_add(&words, "the last before it that agrees: %s, error %.3g", sd_compared_name(&c->row[c->good]),
+                    c->row[c->good].error);
+    size_t n = add_names(&list, c, from, c->first, SD_ONLY_REF, s->all);
+    if (n) sd_text_add(&words, "; between them only REF has %zu, dump these in MINE next: %s", n, list.s ? list.s : "");
+    free(list.s);
+    list = (sd_text){0};
+    n = add_names(&list, c, from, c->first, SD_ONLY_MINE, s->all);
+    if (n) sd_text_add(&words, "; between them only MINE has %zu: %s", n, list.s ? list.s : "");
+    free(list.s);
+    sd_add_words(t, s->o, 2, &words);
+}
+
+/* ------------------------------------------------------------------------------------------ the table */
+
+static void add_row(const sd_compared *r, sd_text *t)
+{
+    static const char *const says[SD_VERDICTS] = {"", "", "another shape", "unreadable", "only REF", "only MINE"};
+    if (!sd_has_error(r)) {
+        sd_text_add(t, "  %c %-38s  %s", sd_is_fault(r) ? '*' : ' ', says[r->verdict], sd_compared_name(r));
+        if (r->verdict == SD_OTHER_SHAPE) sd_text_add(t, "  ");
+        if (r->verdict == SD_OTHER_SHAPE) add_shapes(t, r);
+    } else {
+        sd_text_add(t, "  %c %8.2e %8.3g %8.2e %11.8f  %s", r->verdict == SD_DIVERGES ? '*' : ' ', r->error,
+                    r->error / r->level, r->d.max, sd_cosine(&r->d), sd_compared_name(r));
+    }
+    sd_text_add(t, "\n");
+}
+
+static void title(sd_text *t, const char *what)
+{
+    sd_text_add(t, "\n  %s\n    relative  x level  max abs      cosine\n", what);
+}
+
+static bool is_worse(const sd_compared *a, const sd_compared *b)
+{
+    return sd_has_error(a) && (!b || a->error > b->error);
+}
+
+static void add_worst(const sd_comparison *c, sd_text *t)
+{
+    const sd_compared *last = NULL;
+    title(t, "the largest errors");
+    for (int k = 0; k < WORST; k++) {
+        const sd_compared *next = NULL;
+        for (size_t i = 0; i < c->n; i++)
+            if (is_worse(&c->row[i], next) && (!last || c->row[i].error < last->error)) next = &c->row[i];
+        if (!next || next->error == 0) break;
+        add_row(next, t);
+        last = next;
+    }
+}
+
+static void add_table(const sd_comparison *c, const sd_compare_style *s, sd_text *t)
+{
+    bool found = c->first < c->n;
+    size_t from = s->all || c->first < BEFORE ? 0 : c->first - BEFORE;
+    size_t to = s->all || c->first + BEHIND > c->n ? c->n : c->first + BEHIND;
+    if (s->all || found) title(t, s->all ? "all tensors; * diverges" : "about the first divergence; * diverges");
+    for (size_t i = from; i < to && (s->all || found); i++) add_row(&c->row[i], t);
+    if (!s->all && c->compared && c->row[c->worst].error > 0) add_worst(c, t);
+}
+
+/* ------------------------------------------------------------------------------------------ the whole */
+
+static void counts(const sd_comparison *c, const sd_compare_style *s, sd_text *t)
+{
+    sd_text words = {0};
+    sd_text_add(&words, "%zu tensors in REF, %zu in MINE; %zu compared, %zu diverge, in the order of %s", c->ref.n,
+                c->mine.n, c->compared, c->count[SD_DIVERGES], c->order);
+    if (c->count[SD_OTHER_SHAPE]) sd_text_add(&words, "; %zu have another shape", c->count[SD_OTHER_SHAPE]);
+    if (c->count[SD_UNREADABLE]) sd_text_add(&words, "; %zu cannot be read", c->count[SD_UNREADABLE]);
+    sd_add_words(t, s->o, 2, &words);
+    for (int k = 0; k < 2; k++) {
+        sd_verdict v = k ? SD_ONLY_MINE : SD_ONLY_REF;
+        if (!c->count[v]) continue;
+        sd_text_add(&words, "not compared, for only %s has %s (%zu): ", k ? "MINE" : "REF",
+                    c->count[v] == 1 ? "it" : "them", c->count[v]);
+        add_names(&words, c, 0, c->n, v, s->all);
+        sd_add_words(t, s->o, 2, &words);
+    }
+}
+
+void sd_compare_text(const sd_comparison *c, const sd_compare_style *s, sd_text *t)
+{
+    headline(c, t);
+    if (c->count[SD_ONLY_REF] + c->count[SD_ONLY_MINE])
+        sd_text_add(t, " (%zu not compared: only one side has them)", c->count[SD_ONLY_REF] + c->count[SD_ONLY_MINE]);
+    sd_text_add(t, "\n  REF  %s\n  MINE %s\n", c->ref.path, c->mine.path);
+    if (c->first < c->n) {
+        sd_text words = {0};
+        if (c->row[c->first].verdict == SD_DIVERGES) add_measures(&words, &c->row[c->first]);
+        sd_add_words(t, s->o, 2, &words);
+        bracket(c, s, t);
+    }
+    counts(c, s, t);
+    add_table(c, s, t);
+}

@@ -1,0 +1,25 @@
+/* tensors.h - floor 3: files of named tensors, traces above all, in the order in which they were computed. */
+#ifndef SD_TENSORS_H
+#define SD_TENSORS_H
+
+#include "weights.h"
+
+typedef struct sd_tensors {
+    char *path;
+    sd_store store;
+    const sd_entry **at;     /* n; in the order of execution if `executed`, else in that of sd_trace_order */
+    size_t n;
+    bool executed;           /* the file keeps the order in which its tensors were written */
+} sd_tensors;
+
+/* A file of any format that sd_store_open_file reads. No number is read. On failure nothing stays open. */
+sd_status sd_tensors_open(sd_tensors *t, const char *path, sd_error *e);
+void sd_tensors_close(sd_tensors *t);
+/* What has been looked at may leave memory. */
+void sd_tensors_used(const sd_tensors *t, const sd_entry *x);
+
+/* ---- tensors_order.c: which of two names of a trace is computed first, by the names alone; like strcmp. Names of
+ * diffusers' and transformers' modules are known; others come by number and alphabet. */
+int sd_trace_order(const char *a, const char *b);
+
+#endif

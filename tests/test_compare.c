@@ -1,0 +1,330 @@
+/* test_compare.c - sd compare from outside: the first divergence of two traces, and no alarm where there is none; what
+ * only one side has; order by names. */
+#define _POSIX_C_SOURCE 200809L
+#include <math.h>
+
+#include "test.h"
+#include "../json.h"
+#include "../tensors.h"
+#include "child.h"
+
+/* --------------------------------------------------------------------------------------- made traces */
+
+enum { TENSORS = 40, NUMBERS = 96, AT = 20 };
+
+/* A trace of TENSORS tensors of a network, and what is done to them. */
+typedef struct made {
+    float x[TENSORS][NUMBERS];
+    char name[TENSORS][64];
+    sd_traced t[TENSORS];
+} made;
+
+/* Each number is wrong by a share `error` of itself, this way and that, so the relative L2 error is `error`. */
+static void spoil(made *m, int i, double error)
+{
+    for (int k = 0; k < NUMBERS; k++) m->x[i][k] *= (float)(1 + (k % 2 ? error : -error));
+}
+
+static made *make(double error)
+{
+    made *m = calloc(1, sizeof *m);
+    assert_non_null(m);
+    uint32_t seed = 12345;
+    for (int i = 0; i < TENSORS; i++) {
+        for (int k = 0; k < NUMBERS; k++) {
+            seed = seed * 1664525u + 1013904223u;
+            m->x[i][k] = (float)((double)(seed >> 8) / (1 << 23) - 1) * (float)(i + 1);
+        }
+        snprintf(m->name[i], sizeof m->name[i], "step.0.unet.down_blocks.%d.resnets.%d.%s", i / 10, i / 5 % 2,
+                 (const char *const[]){"norm1", "conv1", "time_emb_proj", "norm2", "conv2"}[i % 5]);
+        m->t[i] = (sd_traced){m->name[i], SD_F32, 4, {1, 6, 4, 4}, m->x[i]};
+        spoil(m, i, error);
+    }
+    return m;
+}
+
+/* A path beside what the program writes; as long as the next fifteen. */
+static const char *file(const char *name)
+{
+    static char path[16][512];
+    static int next;
+    return snprintf(path[next++ % 16], sizeof *path, "%s", in_work("%s", name)) > 0 ? path[(next - 1) % 16] : "";
+}
+
+static const char *put(const char *name, const sd_traced *t, size_t n)
+{
+    sd_error e = {0};
+    const char *path = file(name);
+    if (sd_safetensors_write(path, t, n, &e)) fail_msg("%s", e.text);
+    return path;
+}
+
+static const char *put_made(const char *name, made *m)
+{
+    const char *path = put(name, m->t, TENSORS);
+    free(m);
+    return path;
+}
+
+static const char *reference(void) { return put_made("ref.safetensors", make(0)); }
+
+/* Compares, and expects this exit code and this in the first line. */
+static void expect(const char *ref, const char *mine, int code, const char *first_line)
+{
+    RUN("compare", ref, mine);
+    char *end = strchr(ran.out, '\n');
+    if (ran.code != code) fail_msg("exit code %d: %s%.300s", ran.code, ran.err, ran.out);
+    if (!end || !strstr(ran.out, first_line) || strstr(ran.out, first_line) > end)
+        fail_msg("not \"%s\": %.300s", first_line, ran.out);
+}
+
+/* The same anywhere in the text, however its lines are broken. */
+static void expect_words(const char *words)
+{
+    static char flat[sizeof ran.out];
+    size_t n = 0;
+    for (const char *c = ran.out; *c; c++)
+        if ((*c != ' ' && *c != '\n') || (n && flat[n - 1] != ' ')) flat[n++] = *c == '\n' ? ' ' : *c;
+    flat[n] = 0;
+    if (!strstr(flat, words)) fail_msg("not \"%s\": %.2000s", words, ran.out);
+}
+
+static sd_json *answer(void)
+{
+    sd_error e = {0};
+    sd_json *j = sd_json_parse(ran.out, strlen(ran.out), "the answer", &e);
+    if (!j) fail_msg("%s: %.300s", e.text, ran.out);
+    return j;
+}
+
+static double number_at(const sd_json *j, const char *name)
+{
+    const sd_json *x = sd_json_get(j, name);
+    if (!sd_json_is(x, SD_JSON_NUMBER)) fail_msg("%s is no number but %s", name, sd_json_kind(x));
+    return x->number;
+}
+
+/* -------------------------------------------------------------------------------------- the verdict */
+
+TEST(the_same_trace_does_not_diverge)
+{
+    expect(reference(), reference(), 0, "no divergence: 40 tensors agree, every number is the same");
+}
+
+/* What correct float32 runs do: errors of 3e-7, and one tensor that is 7e-5 away and hands nothing on. */
+TEST(errors_of_float32_raise_no_alarm)
+{
+    made *m = make(3e-7);
+    spoil(m, AT, 7e-5);
+    expect(reference(), put_made("clean.safetensors", m), 0, "no divergence: 40 tensors agree, the largest");
+}
+
+/* An error of 2e-5, smaller than that one, stays, and so is none of float32's. */
+TEST(a_smaller_error_that_stays_is_a_divergence)
+{
+    made *m = make(3e-7);
+    for (int i = AT; i < TENSORS; i++) spoil(m, i, 2e-5);
+    expect(reference(), put_made("bad.safetensors", m), 1,
+           "diverges first at step.0.unet.down_blocks.2.resnets.0.norm1: relative L2 error 2.0");
+    expect_words("the last before it that agrees: step.0.unet.down_blocks.1.resnets.1.conv2");
+    expect_words("40 compared, 20 diverge");
+}
+
+/* A large error is one wherever it is, even in the last tensor. */
+TEST(a_large_error_is_a_divergence_alone)
+{
+    made *m = make(3e-7);
+    spoil(m, TENSORS - 1, 1e-3);
+    expect(reference(), put_made("last.safetensors", m), 1, "down_blocks.3.resnets.1.conv2: relative L2 error 0.001");
+    m = make(3e-7);
+    spoil(m, AT, 1e-3);
+    expect(reference(), put_made("alone.safetensors", m), 1, "down_blocks.2.resnets.0.norm1: relative L2 error 0.001");
+}
+
+/* Copied numbers are to be the same; 1e-5 is much there. */
+TEST(inputs_have_a_bound_of_their_own)
+{
+    static float noise[2][4] = {{1, 2, 3, 4}, {1, 2, 3, 4.0001f}};
+    static int64_t tokens[2][3] = {{49406, 320, 49407}, {49406, 320, 49407}};
+    sd_traced t[2] = {{"tokens", SD_I64, 2, {1, 3}, tokens[0]}, {"noise", SD_F32, 1, {4}, noise[0]}};
+    const char *ref = put("inputs.safetensors", t, 2);
+    t[1].data = noise[1];
+    expect(ref, put("noise.safetensors", t, 2), 1, "diverges first at noise: ");
+    expect_words("in what the run begins from");
+    tokens[1][1] = 321;
+    t[0].data = tokens[1];
+    expect(ref, put("tokens.safetensors", t, 2), 1, "diverges first at tokens: ");
+    expect_words("1 of 3 numbers differ, at most by 1, at [0,1], REF 320, MINE 321");
+}
+
+TEST(numbers_that_are_not_finite_on_one_side_diverge)
+{
+    made *m = make(0);
+    m->x[AT][7] = (float)NAN;
+    expect(reference(), put_made("nan.safetensors", m), 1, "diverges first at step.0.unet.down_blocks.2.resnets.0.norm1");
+    expect_words("NaN or infinite: REF 0, MINE 1");
+}
+
+TEST(a_scale_is_said)
+{
+    made *m = make(0);
+    for (int k = 0; k < NUMBERS; k++) m->x[AT][k] = 0.18215f * m->x[AT][k];
+    expect(reference(), put_made("scaled.safetensors", m), 1, "diverges first at ");
+    expect_words("a = 0.18215");
+    expect_words("MINE is scaled or shifted");
+}
+
+TEST(another_shape_is_named)
+{
+    made *m = make(0);
+    memcpy(m->t[AT].dim, (const int64_t[8]){1, 4, 4, 6}, sizeof m->t[AT].dim);
+    expect(reference(), put_made("shape.safetensors", m), 1,
+           "first of another shape: step.0.unet.down_blocks.2.resnets.0.norm1: REF [1,6,4,4], MINE [1,4,4,6]");
+}
+
+/* ----------------------------------------------------------------------------- what only one side has */
+
+/* 30 tensors are in MINE alone under another name. Nothing of that is silent, and the first that diverges stands between
+ * the last that agrees and itself. */
+TEST(what_only_one_side_has_is_counted_and_bracketed)
+{
+    made *m = make(0);
+    for (int i = 12; i < TENSORS; i++) spoil(m, i, 1e-2);
+    for (int i = 10; i < 15; i++) snprintf(m->name[i], sizeof m->name[i], "other.%d", i);
+    expect(reference(), put_made("names.safetensors", m), 1,
+           "diverges first at step.0.unet.down_blocks.1.resnets.1.norm1");
+    expect_words("(10 not compared: only one side has them)");
+    expect_words("35 compared");
+    expect_words("that agrees: step.0.unet.down_blocks.0.resnets.1.conv2");
+    expect_words("between them only REF has 5, dump these in");
+    expect_words("between them only MINE has 5: other.10");
+    expect_words("not compared, for only MINE has them (5): other.10");
+}
+
+TEST(nothing_in_common_is_an_error_that_shows_names_of_both)
+{
+    static const float x[2] = {1, 2};
+    const sd_traced t = {"foreign.name", SD_F32, 1, {2}, x};
+    RUN("compare", reference(), put("foreign.safetensors", &t, 1));
+    expect_error("foreign names", 2, "foreign.name");
+    RUN("compare", reference(), file("absent.safetensors"));
+    expect_error("no such file", 2, "absent.safetensors");
+    RUN("compare", reference());
+    expect_error("one file", 2, "sd compare --help");
+}
+
+/* ---------------------------------------------------------------------------------------------- JSON */
+
+TEST(json_has_every_tensor_and_the_measures)
+{
+    made *m = make(0);
+    spoil(m, AT, 1e-2);
+    const char *bad = put_made("json.safetensors", m), *ref = reference();
+    RUN("compare", "--json", ref, bad, ref);
+    assert_int_equal(ran.code, 1);
+    sd_json *j = answer();
+    const sd_json *of = sd_json_get(j, "compared"), *c = sd_json_item(of, 0), *same = sd_json_item(of, 1);
+    assert_int_equal(sd_json_count(of), 2);
+    assert_string_equal(sd_json_text(sd_json_get(c, "first")), "step.0.unet.down_blocks.2.resnets.0.norm1");
+    assert_null(sd_json_text(sd_json_get(same, "first")));
+    assert_int_equal(sd_json_count(sd_json_get(c, "tensors")), TENSORS);
+    const sd_json *t = sd_json_item(sd_json_get(c, "tensors"), AT);
+    assert_string_equal(sd_json_text(sd_json_get(t, "verdict")), "diverges");
+    assert_true(fabs(number_at(t, "relative_l2") - 1e-2) < 1e-6);
+    assert_true(fabs(number_at(t, "nmse_db") + 40) < 1e-3);
+    assert_true(fabs(number_at(t, "cosine") - 1 / sqrt(1 + 1e-4)) < 1e-5);
+    assert_true(fabs(number_at(t, "max") - fabs(number_at(t, "ref") - number_at(t, "mine"))) < 1e-12);
+    sd_json_free(j);
+}
+
+/* --------------------------------------------------------------------------------------- order, runs */
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const sd_traced *)a)->name, ((const sd_traced *)b)->name);
+}
+
+/* Writers that sort by name say nothing of order. Here the first tensor by name is the last to be computed. */
+TEST(files_sorted_by_name_are_brought_into_the_order_of_execution)
+{
+    made *a = make(0), *b = make(3e-7);
+    for (int i = 11; i < TENSORS; i++) spoil(b, i, 1e-2);   /* conv1 of a resnet; conv2, by name before norm1, later */
+    qsort(a->t, TENSORS, sizeof *a->t, by_name);
+    qsort(b->t, TENSORS, sizeof *b->t, by_name);
+    const char *ref = put("sorted.safetensors", a->t, TENSORS), *mine = put("sorted-bad.safetensors", b->t, TENSORS);
+    free(a);
+    free(b);
+    expect(ref, mine, 1, "diverges first at step.0.unet.down_blocks.1.resnets.0.conv1");
+    expect_words("the names");
+}
+
+typedef struct line { char name[160]; } line;
+
+static int by_order(const void *a, const void *b)
+{
+    return sd_trace_order(((const line *)a)->name, ((const line *)b)->name);
+}
+
+/* Names alone give the order in which a run computes: the program's own list, shuffled and sorted again. */
+static void expect_order(const char *const *command)
+{
+    static line list[4000], sorted[4000];
+    size_t n = 0;
+    run_list(command);
+    expect_success("trace --list");
+    for (char *at = ran.out, *end; n < SD_COUNT(list) && (end = strchr(at, '\n')) != NULL; at = end + 1)
+        if (strchr(at, '[') && strchr(at, '[') < end && sscanf(at, "%159s", list[n].name) == 1) n++;
+    assert_true(n > 200);
+    memcpy(sorted, list, sizeof list);
+    for (size_t i = n, seed = 1; i-- > 1;) {
+        seed = (seed * 1103515245 + 12345) % 2147483648u;
+        line swap = sorted[i];
+        sorted[i] = sorted[seed % (i + 1)];
+        sorted[seed % (i + 1)] = swap;
+    }
+    qsort(sorted, n, sizeof *sorted, by_order);
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(sorted[i].name, list[i].name) != 0) fail_msg("%zu: %s, not %s", i, sorted[i].name, list[i].name);
+}
+
+TEST(names_alone_give_the_order_of_a_run)
+{
+    expect_order((const char *const[]){"trace", "--list", "--steps", "12", NULL});
+}
+
+TEST(two_ways_to_compute_do_not_diverge_and_another_prompt_does)
+{
+    static const char *const more[][3] = {{"-p", "a red apple"}, {"-p", "a red apple", "--precise"}, {"-p", "a cat"}};
+    const char *path[3];
+    for (int i = 0; i < 3; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "run%d.safetensors", i);
+        path[i] = file(name);
+        RUN(more[i][0], more[i][1], "-s", "1", "--steps", "2", "--trace", path[i], "-q", "-o", file("x.ppm"),
+            more[i][2]);
+        expect_success("drawing");
+    }
+    expect(path[0], path[1], 0, "no divergence: ");
+    expect(path[0], path[2], 1, "diverges first at tokens: ");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_same_trace_does_not_diverge),
+        cmocka_unit_test(errors_of_float32_raise_no_alarm),
+        cmocka_unit_test(a_smaller_error_that_stays_is_a_divergence),
+        cmocka_unit_test(a_large_error_is_a_divergence_alone),
+        cmocka_unit_test(inputs_have_a_bound_of_their_own),
+        cmocka_unit_test(numbers_that_are_not_finite_on_one_side_diverge),
+        cmocka_unit_test(a_scale_is_said),
+        cmocka_unit_test(another_shape_is_named),
+        cmocka_unit_test(what_only_one_side_has_is_counted_and_bracketed),
+        cmocka_unit_test(nothing_in_common_is_an_error_that_shows_names_of_both),
+        cmocka_unit_test(json_has_every_tensor_and_the_measures),
+        cmocka_unit_test(files_sorted_by_name_are_brought_into_the_order_of_execution),
+        cmocka_unit_test(names_alone_give_the_order_of_a_run),
+        cmocka_unit_test(two_ways_to_compute_do_not_diverge_and_another_prompt_does),
+    };
+    return cmocka_run_group_tests_name("compare", tests, child_setup, child_teardown);
+}
