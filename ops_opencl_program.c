@@ -1,9 +1,9 @@
 /* ops_opencl_program.c - floor 2: programs built from opencl/, and their kernels by name; the cache of built programs.
  *
  * The cache has one file for each device, program and options: <cache>/opencl/<hash of these>. Its first line has a
- * hash of what the program was made of (sources, versions of platform and driver), and one of the bytes that follow, the
- * driver's binary. If a line or a binary is not what is expected, the program is built again and the file replaced. A
- * file that cannot be written is no error. */
+ * hash of what the program was made of (sources, versions of platform and driver), and one of the bytes that follow,
+ * the driver's binary. If a line or a binary is not what is expected, the program is built again and the file replaced.
+ * A file that cannot be written is no error. */
 #include "ops_opencl.h"
 
 #include <stdlib.h>

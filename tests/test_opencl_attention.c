@@ -1,5 +1,6 @@
-/* test_opencl_attention.c - attention on an OpenCL device, in the form for CPUs and in that for GPUs: against plain loops
- * in double, for any head, mask and number of keys, wherever the largest logit is, and the same bits in any company. */
+/* test_opencl_attention.c - attention on an OpenCL device, in the form for CPUs and in that for GPUs: against plain
+ * loops in double, for any head, mask and number of keys, wherever the largest logit is, and the same bits in any
+ * company. */
 #include "opencl.h"
 
 #include <math.h>

@@ -36,8 +36,8 @@ static void compare(cl_bench *b, const char *what, pair y, double bound)
     free(near);
 }
 
-/* Oclgrind 21.10 forgets which numbers of a buffer were written when the host writes anywhere but at its start. So there
- * a kernel moves them into place, from a buffer of their own: in the form for CPUs, one row repeated once. */
+/* Oclgrind 21.10 forgets which numbers of a buffer were written when the host writes anywhere but at its start. So
+ * there a kernel moves them into place, from a buffer of their own: in the form for CPUs, one row repeated once. */
 static void upload_by_kernel(sd_run *r, sd_tensor y, const float *from, bool channels_first)
 {
     static const size_t one[3] = {1, 1, 1};
