@@ -48,6 +48,7 @@ typedef struct settings {
     int values, hash, metadata, diff;
     int check;                     /* of sd devices */
     int all;                       /* of sd compare */
+    const char *names;
 } settings;
 
 #define PREVIEW_WORDS "none|proj|vae|taesd|tae"   /* the last is stable-diffusion.cpp's */

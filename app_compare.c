@@ -6,13 +6,15 @@
 static const cli_option compare_options[] = {
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
     {CLI_FLAG, 0, "all", AT(all), 0, 0, NULL, "lists every tensor, not only those about the first divergence"},
+    {CLI_TEXT, 0, "names", AT(names), 0, 0, "FILE",
+     "names of MINE and what they are in REF, a pair in each line;\none * in each stands for any text"},
     {CLI_FLAG, 0, "json", AT(json), 0, 0, NULL, "one JSON object, see docs/VALIDATING.md"},
     {CLI_FLAG, 'q', "quiet", AT(quiet), 0, 0, NULL, "no progress"},
     HELP_OPTION,
 };
 const cli_command compare_command = {
     "compare",
-    "usage: sd compare REF MINE... [--all] [--json]\n\n"
+    "usage: sd compare REF MINE... [--names FILE] [--all] [--json]\n\n"
     "Compares traces of what should be the same run, tensor by tensor in the order of execution, and names the first\n"
     "at which MINE diverges from REF further than float32's own errors reach. Exit code 0: nowhere, 1: somewhere,\n"
     "2: they could not be compared.\n",
@@ -43,6 +45,7 @@ int run_compare(settings *s, const char *argv0)
     sd_compare_options_init(&o);
     o.json = s->json;
     o.all = s->all;
+    o.names = s->names;
     o.columns = terminal_columns() > 120 ? 120 : terminal_columns();
     o.progress = show_reading;
     o.user = &v;

@@ -25,12 +25,12 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const named *)a)->name, ((const named *)b)->name);
 }
 
-static sd_status names_of(names *of, const sd_tensors *t, sd_error *e)
+static sd_status names_of(names *of, const sd_names *list, sd_error *e)
 {
     of->n = 0;
-    of->list = malloc((t->n + 1) * sizeof *of->list);
-    if (!of->list) return sd_fail(e, SD_ERR_MEMORY, "no memory to compare %zu tensors", t->n);
-    for (; of->n < t->n; of->n++) of->list[of->n] = (named){t->at[of->n]->name, of->n};
+    of->list = malloc((list->n + 1) * sizeof *of->list);
+    if (!of->list) return sd_fail(e, SD_ERR_MEMORY, "no memory to compare %zu tensors", list->n);
+    for (; of->n < list->n; of->n++) of->list[of->n] = (named){list->name[of->n], of->n};
     qsort(of->list, of->n, sizeof *of->list, by_name);
     return SD_OK;
 }
@@ -42,20 +42,26 @@ static named *find(const names *of, const char *name)
 }
 
 /* The walk through the list that has the order; tensors of the other that stand behind a matched one come behind it. */
-typedef struct walk { sd_comparison *c; const sd_tensors *lead, *other; names lead_names, other_names; } walk;
+typedef struct walk {
+    sd_comparison *c;
+    const sd_tensors *lead, *other;
+    const sd_names *lead_list, *other_list;   /* the names under which they are looked for */
+    names lead_names, other_names;            /* the same, sorted */
+} walk;
 
 static void add_row(walk *w, const sd_entry *lead, const sd_entry *other)
 {
     bool ref_leads = w->lead == &w->c->ref;
     const sd_entry *ref = ref_leads ? lead : other, *mine = ref_leads ? other : lead;
     sd_verdict v = ref && mine ? SD_AGREES : ref ? SD_ONLY_REF : SD_ONLY_MINE;
+    w->c->renamed += ref && mine && strcmp(ref->name, mine->name) != 0;
     w->c->row[w->c->n++] = (sd_compared){.ref = ref, .mine = mine, .verdict = v, .d = {.at = -1}};
 }
 
 /* Tensors that the other alone has, from `place` on in its list, up to the next that both have. */
 static void add_others(walk *w, size_t place)
 {
-    for (; place < w->other->n && !find(&w->lead_names, w->other->at[place]->name); place++)
+    for (; place < w->other->n && !find(&w->lead_names, w->other_list->name[place]); place++)
         add_row(w, NULL, w->other->at[place]);
 }
 
@@ -63,42 +69,57 @@ static void match(walk *w)
 {
     add_others(w, 0);
     for (size_t i = 0; i < w->lead->n; i++) {
-        const named *at = find(&w->other_names, w->lead->at[i]->name);
+        const named *at = find(&w->other_names, w->lead_list->name[i]);
         add_row(w, w->lead->at[i], at ? w->other->at[at->place] : NULL);
         if (at) add_others(w, at->place + 1);
     }
 }
 
-static sd_status list_rows(sd_comparison *c, sd_error *e)
+static sd_status list_rows(sd_comparison *c, const char *mapping, sd_error *e)
 {
     bool mine_leads = !c->ref.executed && c->mine.executed;
-    walk w = {.c = c, .lead = mine_leads ? &c->mine : &c->ref, .other = mine_leads ? &c->ref : &c->mine};
+    sd_names ref = {0}, mine = {0};
+    walk w = {c, mine_leads ? &c->mine : &c->ref, mine_leads ? &c->ref : &c->mine, mine_leads ? &mine : &ref,
+              mine_leads ? &ref : &mine, {0}, {0}};
     c->order = mine_leads ? "MINE's file" : c->ref.executed ? "REF's file" : "the names";
     c->row = calloc(c->ref.n + c->mine.n + 1, sizeof *c->row);
     if (!c->row) sd_fail(e, SD_ERR_MEMORY, "no memory to compare %zu tensors", c->ref.n);
-    else if (!names_of(&w.lead_names, w.lead, e) && !names_of(&w.other_names, w.other, e)) match(&w);
+    else if (!sd_compare_names(&ref, &mine, mapping, c, e) && !names_of(&w.lead_names, w.lead_list, e) &&
+             !names_of(&w.other_names, w.other_list, e))
+        match(&w);
     free(w.lead_names.list);
     free(w.other_names.list);
+    sd_names_free(&ref);
+    sd_names_free(&mine);
     return e->status;
 }
 
 /* ------------------------------------------------------------------------------------- numbers */
 
-static sd_status compare_pair(sd_comparison *c, sd_compared *r, sd_error *e)
+static sd_status measure(sd_compared *r, sd_error *e)
 {
     const sd_scaled a = {.of = *r->ref}, b = {.of = *r->mine};
-    if (r->ref->dt == SD_DTYPE_UNKNOWN || r->mine->dt == SD_DTYPE_UNKNOWN) r->verdict = SD_UNREADABLE;
-    else if (r->ref->nd != r->mine->nd || memcmp(r->ref->dim, r->mine->dim, (size_t)r->ref->nd * sizeof *r->ref->dim))
-        r->verdict = SD_OTHER_SHAPE;
-    if (r->verdict != SD_AGREES || sd_distance_of(&r->d, &a, &b, e)) return e->status;
+    if (sd_distance_of(&r->d, &a, &b, e)) return e->status;
     r->error = sd_distance_relative(&r->d);
     if (r->d.at >= 0) {
         r->value[0] = sd_entry_number(r->ref, (uint64_t)r->d.at);
         r->value[1] = sd_entry_number(r->mine, (uint64_t)r->d.at);
     }
-    c->compared++;
-    sd_tensors_used(&c->ref, r->ref);
-    sd_tensors_used(&c->mine, r->mine);
+    return SD_OK;
+}
+
+static sd_status compare_pair(sd_comparison *c, sd_compared *r, sd_error *e)
+{
+    const sd_entry *a = r->ref, *b = r->mine;
+    if (a->dt == SD_DTYPE_UNKNOWN || b->dt == SD_DTYPE_UNKNOWN) r->verdict = SD_UNREADABLE;
+    else if (a->nd != b->nd || memcmp(a->dim, b->dim, (size_t)a->nd * sizeof *a->dim)) r->verdict = SD_OTHER_SHAPE;
+    if (r->verdict == SD_UNREADABLE) return e->status;
+    if (r->verdict == SD_AGREES) measure(r, e);
+    if (e->status || sd_compare_layouts(r, e)) return e->status;
+    c->compared += sd_has_error(r);
+    c->relaid += r->layout != NULL;
+    sd_tensors_used(&c->ref, a);
+    sd_tensors_used(&c->mine, b);
     return SD_OK;
 }
 
@@ -116,9 +137,11 @@ static sd_status compare_all(sd_comparison *c, const sd_inspect_options *o, sd_e
     return e->status;
 }
 
-static sd_status compare(sd_comparison *c, const char *ref, const char *mine, const sd_inspect_options *o, sd_error *e)
+static sd_status compare(sd_comparison *c, const char *ref, const char *mine, const sd_compare_options *given,
+                         const sd_inspect_options *o, sd_error *e)
 {
-    if (sd_tensors_open(&c->ref, ref, e) || sd_tensors_open(&c->mine, mine, e) || list_rows(c, e)) return e->status;
+    if (sd_tensors_open(&c->ref, ref, e) || sd_tensors_open(&c->mine, mine, e) || list_rows(c, given->names, e))
+        return e->status;
     size_t pairs = 0;
     for (size_t i = 0; i < c->n; i++) pairs += c->row[i].ref && c->row[i].mine;
     if (!pairs)
@@ -156,7 +179,7 @@ sd_status sd_compare(const char *ref, const char *mine, const sd_compare_options
     sd_comparison *c = calloc(1, sizeof *c);
     if (!ref || !mine) sd_fail(&e, SD_ERR_ARG, "the paths to compare must not be NULL");
     else if (!c) sd_fail(&e, SD_ERR_MEMORY, "no memory to compare %.200s", ref);
-    else if (!compare(c, ref, mine, &style, &e)) {
+    else if (!compare(c, ref, mine, &o, &style, &e)) {
         *different = c->first < c->n;
         tell(c, &o, &style, &t);
     }

@@ -23,6 +23,7 @@ typedef struct sd_compared {
     double error;                  /* the relative L2 error */
     double level;                  /* what errors are before it, to which its own is compared */
     double value[2];               /* the numbers at d.at */
+    const char *layout;            /* in which MINE's numbers fit; NULL: as they are */
 } sd_compared;
 
 typedef struct sd_comparison {
@@ -30,6 +31,8 @@ typedef struct sd_comparison {
     sd_compared *row;              /* in the order of execution */
     size_t n, count[SD_VERDICTS];
     size_t compared;               /* pairs whose numbers were compared */
+    char prefix[2][256];           /* what was put before the names of REF and of MINE, so that they match; "": nothing */
+    size_t renamed, relaid;        /* pairs under two names, pairs in another layout */
     const char *order;             /* where the order is from: "REF's file", ... */
     size_t first, good;            /* rows: the first that does not agree, the last before it that does; n: none */
     size_t worst;                  /* of the pairs; n: none */
@@ -39,6 +42,15 @@ static inline bool sd_is_fault(const sd_compared *r) { return r->verdict > SD_AG
 static inline const char *sd_compared_name(const sd_compared *r) { return (r->ref ? r->ref : r->mine)->name; }
 /* Was its error computed? */
 static inline bool sd_has_error(const sd_compared *r) { return r->verdict <= SD_DIVERGES; }
+
+/* ---- compare_names.c: names under which tensors of the two are the same; by the places in their lists */
+typedef struct sd_names { char **name; size_t n; } sd_names;
+/* mapping: a file of names, NULL: none. Sets c->prefix. */
+sd_status sd_compare_names(sd_names *ref, sd_names *mine, const char *mapping, sd_comparison *c, sd_error *e);
+void sd_names_free(sd_names *of);
+
+/* ---- compare_layout.c: tries MINE's numbers in other layouts, if they are of another shape or far away */
+sd_status sd_compare_layouts(sd_compared *r, sd_error *e);
 
 /* ---- compare_verdict.c: which errors are no longer float32's own; sets verdicts, levels, first, good and worst */
 void sd_compare_judge(sd_comparison *c);

@@ -2,7 +2,7 @@
  * stay as they are. */
 #include "compare.h"
 
-#include <stdlib.h>
+#include <string.h>
 
 static void add_pair(sd_text *t, const sd_compared *r)
 {
@@ -40,8 +40,11 @@ static void add_row(sd_text *t, const sd_compared *r)
                                                       "only_mine"};
     sd_add_json_text(t, "{\"name\":", sd_compared_name(r));
     sd_add_json_text(t, ",\"verdict\":", verdicts[r->verdict]);
+    if (r->ref && r->mine && strcmp(r->ref->name, r->mine->name) != 0)
+        sd_add_json_text(t, ",\"name_mine\":", r->mine->name);
+    if (r->layout) sd_add_json_text(t, ",\"layout\":", r->layout);
     add_shape(t, ",\"shape\":", r->ref ? r->ref : r->mine);
-    if (r->verdict == SD_OTHER_SHAPE) add_shape(t, ",\"shape_mine\":", r->mine);
+    if (r->layout || r->verdict == SD_OTHER_SHAPE) add_shape(t, ",\"shape_mine\":", r->mine);
     if (sd_has_error(r)) add_pair(t, r);
     sd_text_add(t, "}");
 }
@@ -59,6 +62,9 @@ void sd_compare_json(const sd_comparison *c, sd_text *t)
     add_name(c, t, ",\"first\":", c->first);
     add_name(c, t, ",\"last_good\":", c->good);
     sd_add_json_text(t, ",\"order\":", c->order);
+    sd_add_json_text(t, ",\"before_names\":{\"ref\":", c->prefix[0]);
+    sd_add_json_text(t, ",\"mine\":", c->prefix[1]);
+    sd_text_add(t, "},\"renamed\":%zu,\"other_layout\":%zu", c->renamed, c->relaid);
     sd_text_add(t, ",\"compared\":%zu,\"diverge\":%zu,\"other_shape\":%zu,\"unreadable\":%zu,\"only_ref\":%zu,"
                 "\"only_mine\":%zu,\"tensors\":[", c->compared, c->count[SD_DIVERGES], c->count[SD_OTHER_SHAPE],
                 c->count[SD_UNREADABLE], c->count[SD_ONLY_REF], c->count[SD_ONLY_MINE]);

@@ -119,6 +119,7 @@ static void add_row(const sd_compared *r, sd_text *t)
         sd_text_add(t, "  %c %8.2e %8.3g %8.2e %11.8f  %s", r->verdict == SD_DIVERGES ? '*' : ' ', r->error,
                     r->error / r->level, r->d.max, sd_cosine(&r->d), sd_compared_name(r));
     }
+    if (r->layout) sd_text_add(t, "  (%s)", r->layout);
     sd_text_add(t, "\n");
 }
 
@@ -158,6 +159,38 @@ static void add_table(const sd_comparison *c, const sd_compare_style *s, sd_text
 
 /* ------------------------------------------------------------------------------------------ the whole */
 
+/* Pairs under two names, and pairs in another layout: the first few, or all. */
+static void add_guesses(sd_text *t, const sd_comparison *c, bool layouts, bool all)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < c->n; i++) {
+        const sd_compared *r = &c->row[i];
+        if (layouts ? !r->layout : !r->ref || !r->mine || strcmp(r->ref->name, r->mine->name) == 0) continue;
+        if (n < NAMES || all)
+            sd_text_add(t, "%s%s %s %s", n ? ", " : "", layouts ? r->layout : r->mine->name, layouts ? "in" : "is",
+                        r->ref->name);
+        n++;
+    }
+    if (n > NAMES && !all) sd_text_add(t, " and %zu more", n - NAMES);
+}
+
+static void guesses(const sd_comparison *c, const sd_compare_style *s, sd_text *t)
+{
+    sd_text words = {0};
+    for (int i = 0; i < 2; i++)
+        if (*c->prefix[i])
+            sd_text_add(&words, "%s's names are taken to begin with \"%s\"; ", i ? "MINE" : "REF", c->prefix[i]);
+    if (c->renamed) {
+        sd_text_add(&words, "%zu pair%s under two names: ", c->renamed, plural(c->renamed));
+        add_guesses(&words, c, false, s->all);
+        sd_add_words(t, s->o, 2, &words);
+    }
+    if (!c->relaid) return;
+    sd_text_add(&words, "%zu of MINE fit%s in another layout: ", c->relaid, c->relaid == 1 ? "s" : "");
+    add_guesses(&words, c, true, s->all);
+    sd_add_words(t, s->o, 2, &words);
+}
+
 static void counts(const sd_comparison *c, const sd_compare_style *s, sd_text *t)
 {
     sd_text words = {0};
@@ -166,6 +199,7 @@ static void counts(const sd_comparison *c, const sd_compare_style *s, sd_text *t
     if (c->count[SD_OTHER_SHAPE]) sd_text_add(&words, "; %zu have another shape", c->count[SD_OTHER_SHAPE]);
     if (c->count[SD_UNREADABLE]) sd_text_add(&words, "; %zu cannot be read", c->count[SD_UNREADABLE]);
     sd_add_words(t, s->o, 2, &words);
+    guesses(c, s, t);
     for (int k = 0; k < 2; k++) {
         sd_verdict v = k ? SD_ONLY_MINE : SD_ONLY_REF;
         if (!c->count[v]) continue;
@@ -181,6 +215,7 @@ void sd_compare_text(const sd_comparison *c, const sd_compare_style *s, sd_text 
     headline(c, t);
     if (c->count[SD_ONLY_REF] + c->count[SD_ONLY_MINE])
         sd_text_add(t, " (%zu not compared: only one side has them)", c->count[SD_ONLY_REF] + c->count[SD_ONLY_MINE]);
+    if (c->relaid) sd_text_add(t, " (%zu in another layout)", c->relaid);
     sd_text_add(t, "\n  REF  %s\n  MINE %s\n", c->ref.path, c->mine.path);
     if (c->first < c->n) {
         sd_text words = {0};

@@ -813,6 +813,7 @@ typedef struct sd_compare_options {
     int all;                 /* 1: the text lists all tensors; 0: those about the first divergence, and the worst */
     int (*progress)(void *user, const char *what, double done, double total);   /* as that of sd_inspect_options */
     void *user;
+    const char *names;       /* a file of lines "MINE'S-NAME REF'S-NAME", one * in each for any text; NULL: none */
 } sd_compare_options;
 #define sd_compare_options_init(options) sd_compare_options_init_sized((options), sizeof(sd_compare_options))
 SD_API void sd_compare_options_init_sized(sd_compare_options *options, size_t size);

@@ -97,8 +97,9 @@ _sd()
         options="--values --tensors --hash --metadata --diff --json --quiet --help " ;;
     compare)
         case $prev in
+        --names) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         esac
-        options="--all --json --quiet --help " ;;
+        options="--all --names --json --quiet --help " ;;
     devices)
         case $prev in
         --device) COMPREPLY=($(compgen -W "cpu opencl" -- "$cur")); return ;;

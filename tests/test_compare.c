@@ -177,9 +177,9 @@ TEST(a_scale_is_said)
 TEST(another_shape_is_named)
 {
     made *m = make(0);
-    memcpy(m->t[AT].dim, (const int64_t[8]){1, 4, 4, 6}, sizeof m->t[AT].dim);
+    memcpy(m->t[AT].dim, (const int64_t[8]){1, 6, 4, 3}, sizeof m->t[AT].dim);
     expect(reference(), put_made("shape.safetensors", m), 1,
-           "first of another shape: step.0.unet.down_blocks.2.resnets.0.norm1: REF [1,6,4,4], MINE [1,4,4,6]");
+           "first of another shape: step.0.unet.down_blocks.2.resnets.0.norm1: REF [1,6,4,4], MINE [1,6,4,3]");
 }
 
 /* ----------------------------------------------------------------------------- what only one side has */
@@ -211,6 +211,103 @@ TEST(nothing_in_common_is_an_error_that_shows_names_of_both)
     expect_error("no such file", 2, "absent.safetensors");
     RUN("compare", reference());
     expect_error("one file", 2, "sd compare --help");
+}
+
+/* ------------------------------------------------------------------------------------ other names */
+
+/* A text encoder's layer under names of two versions of transformers: nothing is left out. */
+TEST(names_of_both_versions_of_transformers_match)
+{
+    made *a = make(0), *b = make(0);
+    for (int i = 0; i < TENSORS; i++) {
+        snprintf(a->name[i], sizeof a->name[i], "text_encoder.text_model.encoder.layers.%d", i);
+        snprintf(b->name[i], sizeof b->name[i], "text_encoder.encoder.layers.%d", i);
+    }
+    spoil(b, AT, 1e-2);
+    expect(put_made("four.safetensors", a), put_made("five.safetensors", b), 1,
+           "diverges first at text_encoder.text_model.encoder.layers.20: ");
+    expect_words("40 compared");
+    expect_words("40 pairs under two names: text_encoder.encoder.layers.0 is text_encoder.text_model.encoder.layers.0");
+}
+
+TEST(paths_of_onnx_and_what_wrappers_add_match)
+{
+    made *m = make(0);
+    spoil(m, AT, 1e-2);
+    for (int i = 0; i < TENSORS; i++) {
+        char old[64];
+        snprintf(old, sizeof old, "%s", m->name[i] + strlen("step.0.unet."));
+        for (char *c = old; *c && i % 2; c++) *c = *c == '.' ? '/' : *c;
+        snprintf(m->name[i], sizeof m->name[i], i % 2 ? "/%.40s/Conv_output_0" : "module._orig_mod.%.40s.output", old);
+    }
+    expect(reference(), put_made("onnx.safetensors", m), 1, "diverges first at step.0.unet.down_blocks.2.resnets.0.norm1");
+    expect_words("40 compared");
+    expect_words("MINE's names are taken to begin with \"step.0.unet.\"");
+}
+
+TEST(a_file_of_names_is_followed)
+{
+    static const char names[] = "# theirs ours\n\nstem.* step.0.unet.*\nodd step.0.unet.down_blocks.0.resnets.0.norm1\n";
+    made *m = make(0);
+    spoil(m, AT, 1e-2);
+    for (int i = 0; i < TENSORS; i++) {
+        char old[64];
+        snprintf(old, sizeof old, "%s", m->name[i] + strlen("step.0.unet."));
+        snprintf(m->name[i], sizeof m->name[i], "stem.%.50s", i ? old : "");
+    }
+    snprintf(m->name[0], sizeof m->name[0], "odd");
+    const char *mine = put_made("named.safetensors", m), *list = file("names.txt");
+    spill(list, names, sizeof names - 1);
+    RUN("compare", "--names", list, reference(), mine);
+    assert_int_equal(ran.code, 1);
+    expect_words("diverges first at step.0.unet.down_blocks.2.resnets.0.norm1");
+    expect_words("40 compared");
+    spill(list, "alone\n", 6);
+    RUN("compare", "--names", list, reference(), mine);
+    expect_error("a name alone", 2, "line 1: expected MINE's name, a blank and REF's name");
+}
+
+/* ------------------------------------------------------------------------------------ other layouts */
+
+/* y = x [n,c,h,w] as [n,h,w,c]. */
+static void channels_last(float *y, const float *x, int c, int hw)
+{
+    for (int i = 0; i < c; i++)
+        for (int k = 0; k < hw; k++) y[k * c + i] = x[i * hw + k];
+}
+
+TEST(channels_last_are_seen_and_a_fault_in_them_too)
+{
+    made *m = make(3e-7);
+    spoil(m, AT, 1e-2);
+    for (int i = 0; i < TENSORS; i++) {
+        float x[NUMBERS];
+        memcpy(x, m->x[i], sizeof x);
+        channels_last(m->x[i], x, 6, 16);
+        memcpy(m->t[i].dim, (const int64_t[8]){1, 4, 4, 6}, sizeof m->t[i].dim);
+    }
+    expect(reference(), put_made("nhwc.safetensors", m), 1,
+           "diverges first at step.0.unet.down_blocks.2.resnets.0.norm1: relative L2 error 0.01");
+    expect_words("(40 in another layout)");
+    expect_words("channels last in step.0.unet.down_blocks.0.resnets.0.norm1");
+    assert_non_null(strstr(ran.out, "1 diverge,"));
+}
+
+TEST(transposed_and_exchanged_halves_are_seen)
+{
+    made *a = make(0), *b = make(0);
+    for (int k = 0; k < NUMBERS; k++) {
+        b->x[3][k] = a->x[3][(k + NUMBERS / 2) % NUMBERS];
+        b->x[5][k % 12 * 8 + k / 12] = a->x[5][k];
+    }
+    a->t[3].nd = b->t[3].nd = a->t[5].nd = b->t[5].nd = 2;
+    memcpy(a->t[3].dim, (const int64_t[8]){2, 48}, sizeof a->t[3].dim);
+    memcpy(b->t[3].dim, (const int64_t[8]){2, 48}, sizeof b->t[3].dim);
+    memcpy(a->t[5].dim, (const int64_t[8]){8, 12}, sizeof a->t[5].dim);
+    memcpy(b->t[5].dim, (const int64_t[8]){12, 8}, sizeof b->t[5].dim);
+    expect(put_made("layout.safetensors", a), put_made("layout-mine.safetensors", b), 0, "(2 in another layout)");
+    expect_words("halves of the batch exchanged in step.0.unet.down_blocks.0.resnets.0.norm2");
+    expect_words("transposed in step.0.unet.down_blocks.0.resnets.1.norm1");
 }
 
 /* ---------------------------------------------------------------------------------------------- JSON */
@@ -321,6 +418,11 @@ int main(void)
         cmocka_unit_test(another_shape_is_named),
         cmocka_unit_test(what_only_one_side_has_is_counted_and_bracketed),
         cmocka_unit_test(nothing_in_common_is_an_error_that_shows_names_of_both),
+        cmocka_unit_test(names_of_both_versions_of_transformers_match),
+        cmocka_unit_test(paths_of_onnx_and_what_wrappers_add_match),
+        cmocka_unit_test(a_file_of_names_is_followed),
+        cmocka_unit_test(channels_last_are_seen_and_a_fault_in_them_too),
+        cmocka_unit_test(transposed_and_exchanged_halves_are_seen),
         cmocka_unit_test(json_has_every_tensor_and_the_measures),
         cmocka_unit_test(files_sorted_by_name_are_brought_into_the_order_of_execution),
         cmocka_unit_test(names_alone_give_the_order_of_a_run),

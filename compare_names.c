@@ -1,0 +1,231 @@
+/* compare_names.c - floor 6: the names under which tensors of two traces find each other.
+ *
+ * A mapping comes first. Then rules make the names of one program's versions and wrappers the same: text_model., which
+ * transformers 5 drops, module. of DistributedDataParallel, _orig_mod. of torch.compile, the paths of ONNX. If few
+ * names are in both even so, those of one side are looked for as ends of the other's: "mid_block.resnets.0" as
+ * "step.0.unet.mid_block.resnets.0". */
+#include "compare.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAPPING_MAX = 16 << 20 };
+
+/* Parts of paths that say nothing of the module. */
+static const char *const passed_over[] = {"text_model", "module", "_orig_mod", "_forward_module",
+                                          "_checkpoint_wrapped_module"};
+
+static bool is_passed_over(const char *part, size_t n, bool last)
+{
+    static const char onnx[] = "_output_0", output[] = "output";
+    for (size_t i = 0; i < SD_COUNT(passed_over); i++)
+        if (strlen(passed_over[i]) == n && memcmp(passed_over[i], part, n) == 0) return true;
+    if (!last) return false;
+    return (n == sizeof output - 1 && memcmp(part, output, n) == 0) ||
+           (n >= sizeof onnx - 1 && memcmp(part + n - (sizeof onnx - 1), onnx, sizeof onnx - 1) == 0);
+}
+
+/* The name by the rules; free() it. */
+static char *plain_name(const char *name)
+{
+    sd_text t = {0};
+    sd_text_addn(&t, "", 0);
+    for (const char *at = name; *at;) {
+        size_t n = strcspn(at, "./");
+        bool last = !at[n];
+        if (n && !(is_passed_over(at, n, last) && (t.n || !last))) {
+            sd_text_add(&t, "%s", t.n ? "." : "");
+            sd_text_addn(&t, at, n);
+        }
+        at += n + !last;
+    }
+    if (t.failed) {
+        free(t.s);
+        return NULL;
+    }
+    return t.s ? t.s : sd_strdup(name);
+}
+
+/* ---------------------------------------------------------------------------------------- a mapping */
+
+/* If `name` fits `from`, in which one * stands for any text, `to` with that text in the place of its *; free() it. */
+static char *renamed(const char *from, const char *to, const char *name)
+{
+    const char *star = strchr(from, '*'), *there = strchr(to, '*');
+    if (!star) return strcmp(from, name) == 0 ? sd_strdup(to) : NULL;
+    size_t head = (size_t)(star - from), tail = strlen(star + 1), n = strlen(name);
+    if (n < head + tail || strncmp(from, name, head) != 0 || strcmp(star + 1, name + n - tail) != 0) return NULL;
+    sd_text t = {0};
+    if (!there) return sd_strdup(to);
+    sd_text_add(&t, "%.*s%.*s%s", (int)(there - to), to, (int)(n - head - tail), name + head, there + 1);
+    if (!t.failed) return t.s;
+    free(t.s);
+    return NULL;
+}
+
+/* The next line's two words, in place; false at the end. Lines that are blank or begin with # count for nothing. */
+static bool next_pair(char **at, char **from, char **to, int *line, const char *path, sd_error *e)
+{
+    static const char blanks[] = " \t\r";
+    while (*at && **at && !e->status) {
+        char *s = *at + strspn(*at, blanks), *end = strchr(s, '\n');
+        *at = end ? end + 1 : s + strlen(s);
+        if (end) *end = 0;
+        ++*line;
+        if (!*s || *s == '#') continue;
+        *from = s;
+        s += strcspn(s, blanks);
+        if (*s) *s++ = 0;
+        *to = s + strspn(s, blanks);
+        (*to)[strcspn(*to, blanks)] = 0;
+        if (**to) return true;
+        sd_fail(e, SD_ERR_FORMAT, "%s: line %d: expected MINE's name, a blank and REF's name, found \"%.80s\" alone", path,
+                *line, *from);
+    }
+    return false;
+}
+
+static sd_status map_names(sd_names *of, const char *path, sd_error *e)
+{
+    char *text, *from, *to;
+    size_t n;
+    int line = 0;
+    if (!path || sd_read_file(path, MAPPING_MAX, &text, &n, e)) return e->status;
+    bool *done = calloc(of->n + 1, sizeof *done);
+    if (!done) sd_fail(e, SD_ERR_MEMORY, "no memory to map names");
+    for (char *at = text; done && next_pair(&at, &from, &to, &line, path, e);)
+        for (size_t i = 0; i < of->n; i++) {
+            char *name = done[i] ? NULL : renamed(from, to, of->name[i]);
+            if (!name) continue;
+            free(of->name[i]);
+            of->name[i] = name;
+            done[i] = true;
+        }
+    free(done);
+    free(text);
+    return e->status;
+}
+
+/* -------------------------------------------------------------------------------------------- rules */
+
+static int by_text(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+
+static bool has(char *const *sorted, size_t n, const char *name)
+{
+    return n && bsearch(&name, sorted, n, sizeof *sorted, by_text);
+}
+
+static char **sorted_copy(const sd_names *of, sd_error *e)
+{
+    char **copy = malloc((of->n + 1) * sizeof *copy);
+    if (!copy) {
+        sd_fail(e, SD_ERR_MEMORY, "no memory to match %zu names", of->n);
+        return NULL;
+    }
+    memcpy(copy, of->name, of->n * sizeof *copy);
+    if (of->n) qsort(copy, of->n, sizeof *copy, by_text);
+    return copy;
+}
+
+/* What two tensors would be called by the rules stays as it was. */
+static sd_status apply_rules(sd_names *of, sd_error *e)
+{
+    sd_names plain = {calloc(of->n + 1, sizeof *plain.name), of->n};
+    for (size_t i = 0; plain.name && i < of->n; i++)
+        if (!(plain.name[i] = plain_name(of->name[i]))) sd_fail(e, SD_ERR_MEMORY, "no memory to match names");
+    if (!plain.name) sd_fail(e, SD_ERR_MEMORY, "no memory to match %zu names", of->n);
+    char **sorted = e->status ? NULL : sorted_copy(&plain, e);
+    for (size_t i = 0; sorted && i < of->n; i++) {
+        char **at = bsearch(&plain.name[i], sorted, of->n, sizeof *sorted, by_text);
+        bool twice = (at > sorted && strcmp(at[-1], *at) == 0) || (at + 1 < sorted + of->n && strcmp(at[1], *at) == 0);
+        if (twice) continue;
+        char *swap = of->name[i];
+        of->name[i] = plain.name[i];
+        plain.name[i] = swap;
+    }
+    free(sorted);
+    sd_names_free(&plain);
+    return e->status;
+}
+
+/* ---------------------------------------------------------------------------- what names begin with */
+
+/* How much longer `whole` is than the end of it that `end` is; 0: it does not end so. */
+static size_t more_than(const char *whole, const char *end)
+{
+    size_t m = strlen(whole), n = strlen(end);
+    return m > n && whole[m - n - 1] == '.' && strcmp(whole + m - n, end) == 0 ? m - n : 0;
+}
+
+static size_t found_with(const sd_names *few, char *const *sorted, size_t n, const char *prefix, size_t length,
+                         char room[1024])
+{
+    size_t found = 0;
+    for (size_t i = 0; i < few->n; i++) {
+        if (length + strlen(few->name[i]) >= 1024) continue;
+        snprintf(room, 1024, "%.*s%s", (int)length, prefix, few->name[i]);
+        found += has(sorted, n, room);
+    }
+    return found;
+}
+
+/* What has to stand before names of `few` so that at least half of them are names of `all`; "" if nothing helps. */
+static sd_status find_prefix(const sd_names *few, const sd_names *all, char prefix[256], sd_error *e)
+{
+    char room[1024];
+    char **sorted = sorted_copy(all, e);
+    size_t best = few->n / 2;
+    *prefix = 0;
+    if (sorted && few->n && found_with(few, sorted, all->n, "", 0, room) < (few->n + 1) / 2)
+        for (size_t k = 0; k < few->n && k < 8; k++)   /* of a few tensors all beginnings, in the order of execution */
+            for (size_t i = 0; i < all->n; i++) {
+                size_t n = more_than(all->name[i], few->name[k * few->n / 8 % few->n]);
+                if (!n || n >= 256 || (*prefix && strncmp(prefix, all->name[i], n) == 0 && !prefix[n])) continue;
+                size_t found = found_with(few, sorted, all->n, all->name[i], n, room);
+                if (found <= best) continue;
+                best = found;
+                snprintf(prefix, 256, "%.*s", (int)n, all->name[i]);
+            }
+    free(sorted);
+    return e->status;
+}
+
+static sd_status put_before(sd_names *of, const char *prefix, sd_error *e)
+{
+    for (size_t i = 0; i < of->n && *prefix; i++) {
+        sd_text t = {0};
+        sd_text_add(&t, "%s%s", prefix, of->name[i]);
+        if (t.failed) {
+            free(t.s);
+            return sd_fail(e, SD_ERR_MEMORY, "no memory to match names");
+        }
+        free(of->name[i]);
+        of->name[i] = t.s;
+    }
+    return e->status;
+}
+
+/* -------------------------------------------------------------------------------------- the interface */
+
+static sd_status list(sd_names *of, const sd_tensors *t, sd_error *e)
+{
+    of->name = calloc(t->n + 1, sizeof *of->name);
+    for (; of->name && of->n < t->n; of->n++)
+        if (!(of->name[of->n] = sd_strdup(t->at[of->n]->name))) break;
+    return of->n == t->n && of->name ? e->status : sd_fail(e, SD_ERR_MEMORY, "no memory for %zu names", t->n);
+}
+
+sd_status sd_compare_names(sd_names *ref, sd_names *mine, const char *mapping, sd_comparison *c, sd_error *e)
+{
+    if (list(ref, &c->ref, e) || list(mine, &c->mine, e) || map_names(mine, mapping, e)) return e->status;
+    if (apply_rules(ref, e) || apply_rules(mine, e) || find_prefix(mine, ref, c->prefix[1], e)) return e->status;
+    if (!*c->prefix[1] && find_prefix(ref, mine, c->prefix[0], e)) return e->status;
+    return put_before(ref, c->prefix[0], e) ? e->status : put_before(mine, c->prefix[1], e);
+}
+
+void sd_names_free(sd_names *of)
+{
+    for (size_t i = 0; i < of->n && of->name; i++) free(of->name[i]);
+    free(of->name);
+    *of = (sd_names){0};
+}
