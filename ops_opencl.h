@@ -199,7 +199,6 @@ typedef struct sd_cl_product {
     size_t a_at, w_at, c_at, a_stride, w_stride, c_stride;   /* in numbers */
     sd_cl_type type;           /* of w */
     int64_t M, N, K, batch;
-    int64_t chunk;             /* terms that are added in a row; 0: 64 */
 } sd_cl_product;
 void sd_cl_multiply(sd_run *r, const sd_cl_product *p);
 /* Shapes of tiles: how many rows their table has; can this device run that one; which one is used (batch: as often).

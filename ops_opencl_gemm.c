@@ -7,7 +7,7 @@
 
 #include <math.h>
 
-enum { CHUNK = 64 };   /* terms that are added in a row, where nothing else is asked; a multiple of every bk */
+enum { CHUNK = 64 };   /* terms that are added in a row, as on the CPU; a multiple of every bk */
 
 /* A group computes bm x bn numbers with bk terms in local memory at a time, a work-item tm x tn. On a CPU a group is
  * one work-item, which computes tm x tn at a time, in vectors of 16. */
@@ -20,12 +20,13 @@ typedef struct shape {
 } shape;
 
 static const shape shapes[] = {
-    {false, 128, 128, 8, 8, 8, false, 1.0, 0}, {false, 128, 128, 16, 8, 8, false, 1.01, 0},
-    {false, 128, 64, 16, 8, 4, false, 1.1, 0}, {false, 64, 64, 8, 8, 8, false, 1.15, 0},
-    {false, 64, 64, 16, 4, 4, true, 1.3, 0},   {false, 32, 64, 16, 4, 4, true, 1.5, 0},
-    {false, 32, 32, 16, 4, 4, true, 1.9, 0},   {true, 96, 64, 0, 12, 32, false, 1.0, 16},
+    {false, 128, 64, 16, 8, 4, true, 1.0, 0},   {false, 128, 128, 8, 8, 8, false, 1.02, 0},
+    {false, 128, 128, 16, 8, 8, false, 1.03, 0}, {false, 128, 128, 8, 8, 8, true, 1.05, 0},
+    {false, 128, 64, 16, 8, 4, false, 1.1, 0},  {false, 64, 64, 8, 8, 8, false, 1.15, 0},
+    {false, 64, 64, 16, 4, 4, true, 1.3, 0},    {false, 32, 64, 16, 4, 4, true, 1.5, 0},
+    {false, 32, 32, 16, 4, 4, true, 1.9, 0},    {true, 96, 64, 0, 12, 32, false, 1.0, 16},
     {true, 48, 64, 0, 12, 32, false, 1.02, 16}, {true, 12, 32, 0, 12, 32, false, 1.15, 16},
-    {true, 48, 64, 0, 6, 16, false, 1.3, 4},   {true, 4, 32, 0, 4, 32, false, 1.4, 8}};
+    {true, 48, 64, 0, 6, 16, false, 1.3, 4},    {true, 4, 32, 0, 4, 32, false, 1.4, 8}};
 
 int sd_cl_shapes(void) { return (int)SD_COUNT(shapes); }
 
@@ -90,13 +91,13 @@ int sd_cl_shape_for(const sd_cl *cl, int64_t M, int64_t N, int64_t K, int64_t ba
 /* ------------------------------------------------------------------------------------ launches */
 
 /* batch: in a convolution, the parts into which its terms are cut */
-typedef struct product { int64_t M, N, K, batch, chunk; sd_cl_type type; bool conv, quads; } product;
+typedef struct product { int64_t M, N, K, batch; sd_cl_type type; bool conv, quads; } product;
 
 static sd_cl_call begin(sd_run *r, const char *kernel, const product *p, const shape *s)
 {
     char options[160];
     snprintf(options, sizeof options, "-DBM=%d -DBN=%d -DBK=%d -DTM=%d -DTN=%d -DTOTAL=%d -DCHUNK=%d -DCONV=%d "
-             "-DVEC=%d -DWEIGHT=%d", s->bm, s->bn, s->bk, s->tm, s->tn, s->total, (int)p->chunk, p->conv,
+             "-DVEC=%d -DWEIGHT=%d", s->bm, s->bn, s->bk, s->tm, s->tn, s->total, CHUNK, p->conv,
              p->quads && !s->cpu ? 4 : 1, (int)p->type);
     return sd_cl_begin(r, "gemm", kernel, options);
 }
@@ -124,7 +125,7 @@ static const shape *shape_of(sd_run *r, const product *p)
 void sd_cl_multiply(sd_run *r, const sd_cl_product *p)
 {
     bool quads = p->K % 4 == 0 && p->a_at % 4 == 0 && p->a_stride % 4 == 0;
-    product size = {p->M, p->N, p->K, p->batch, p->chunk ? p->chunk : CHUNK, p->type, false, quads};
+    product size = {p->M, p->N, p->K, p->batch, p->type, false, quads};
     const shape *s = sd_ok(r) ? shape_of(r, &size) : NULL;
     if (!s) return;
     sd_cl_call k = begin(r, "product", &size, s);
@@ -182,7 +183,7 @@ static void implicit_product(sd_run *r, sd_tensor y, sd_tensor x, const sd_tenso
     sd_cl_place from = sd_cl_find(r, x);
     sd_cl_matrix m = sd_cl_packed(r, w);
     cl_mem bias = sd_cl_floats(r, b), parts = NULL;
-    product size = {sd_numel(&y) / w->dim[0], w->dim[0], I * w->dim[2] * w->dim[3], parts_of(x.dim, w->dim, c), CHUNK,
+    product size = {sd_numel(&y) / w->dim[0], w->dim[0], I * w->dim[2] * w->dim[3], parts_of(x.dim, w->dim, c),
                     m.type, true, I % 4 == 0 && from.at % 4 == 0};
     const shape *s = sd_ok(r) ? shape_of(r, &size) : NULL;
     if (!s) return;

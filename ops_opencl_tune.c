@@ -240,7 +240,7 @@ static void compute(const task *t)
     const sd_cl_product all = {
         .a = u->a, .w = u->w, .c = u->c, .bias = sd_cl_of(t->r)->nothing, .a_stride = (size_t)(p->M * p->K),
         .w_stride = padded(p->N) * (size_t)p->K, .c_stride = (size_t)(p->M * p->N), .type = SD_CL_FLOAT, .M = p->M,
-        .N = p->N, .K = p->K, .batch = p->batch, .chunk = p->batch > 1 ? 64 : 0};
+        .N = p->N, .K = p->K, .batch = p->batch};
     for (int i = 0; i < t->times && sd_ok(t->r); i++) {
         if (p->conv) sd_cl_conv2d(t->r, u->y, u->x, &u->kernel, NULL, half);
         else sd_cl_multiply(t->r, &all);

@@ -14,7 +14,6 @@
 
 enum {
     PLANES = 36, TILE = 4, GROUP = 64,
-    CHUNK = 64,                            /* with longer sums errors would be larger (docs/SPEED.md) */
     RUN = 1024,                            /* numbers of a plane of U that a work-item of a CPU makes */
     CPU_ROOM = 32 << 20, GPU_ROOM = 128 << 20,   /* bytes of V, U, and M together, about */
     LEAST_TILES = 32, LEAST_STRIPS = 2,    /* two, so that the last group has the channels of a vector */
@@ -104,8 +103,7 @@ static void multiply(const split *p, int64_t tiles, int64_t n)
     const sd_cl_product product = {.a = p->room, .w = p->u, .c = p->room, .bias = sd_cl_of(p->r)->nothing,
                                    .w_at = p->u_at, .c_at = p->m_at, .a_stride = (size_t)p->v_plane,
                                    .w_stride = (size_t)p->u_plane, .c_stride = (size_t)p->m_plane,
-                                   .type = SD_CL_FLOAT, .M = tiles, .N = n, .K = p->I, .batch = PLANES,
-                                   .chunk = CHUNK};
+                                   .type = SD_CL_FLOAT, .M = tiles, .N = n, .K = p->I, .batch = PLANES};
     sd_cl_multiply(p->r, &product);
 }
 

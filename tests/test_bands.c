@@ -91,8 +91,8 @@ static size_t rehearsed(const sd_net *net, const int64_t dim[4], sd_bands *b)
     return dry.arena.peak;
 }
 
-/* From the memory of the whole network down to the least, in steps of an eighth; of a half on a device, whose driver may
- * simulate it. Returns how many plans differed in memory. */
+/* From the memory of the whole network down to the least, in steps of an eighth; of a half on a device, whose driver
+ * may simulate it. Returns how many plans differed in memory. */
 static int same_by_every_plan(small *s, const sd_net *net, int64_t h, int64_t w, int64_t c)
 {
     const int64_t dim[] = {1, h, w, c};
