@@ -108,19 +108,33 @@ static sd_status measure(sd_compared *r, sd_error *e)
     return SD_OK;
 }
 
+/* Shapes come first, for they cost nothing. */
+static sd_verdict verdict_of_kind(const sd_entry *a, const sd_entry *b)
+{
+    if (a->dt == SD_DTYPE_UNKNOWN || b->dt == SD_DTYPE_UNKNOWN) return SD_UNREADABLE;
+    return a->nd == b->nd && !memcmp(a->dim, b->dim, (size_t)a->nd * sizeof *a->dim) ? SD_AGREES : SD_OTHER_SHAPE;
+}
+
 static sd_status compare_pair(sd_comparison *c, sd_compared *r, sd_error *e)
 {
-    const sd_entry *a = r->ref, *b = r->mine;
-    if (a->dt == SD_DTYPE_UNKNOWN || b->dt == SD_DTYPE_UNKNOWN) r->verdict = SD_UNREADABLE;
-    else if (a->nd != b->nd || memcmp(a->dim, b->dim, (size_t)a->nd * sizeof *a->dim)) r->verdict = SD_OTHER_SHAPE;
+    sd_borrowed a = {.file = {0}}, b = {.file = {0}};
+    sd_compared with_numbers = *r;
+    r->verdict = with_numbers.verdict = verdict_of_kind(r->ref, r->mine);
     if (r->verdict == SD_UNREADABLE) return e->status;
-    if (r->verdict == SD_AGREES) measure(r, e);
-    if (e->status || sd_compare_layouts(r, e)) return e->status;
+    if (!sd_tensors_borrow(&c->ref, r->ref, &a, e) && !sd_tensors_borrow(&c->mine, r->mine, &b, e)) {
+        with_numbers.ref = &a.of;
+        with_numbers.mine = &b.of;
+        if (r->verdict == SD_AGREES) measure(&with_numbers, e);
+        if (!e->status) sd_compare_layouts(&with_numbers, e);
+        with_numbers.ref = r->ref;
+        with_numbers.mine = r->mine;
+        *r = with_numbers;
+    }
+    sd_tensors_return(&c->ref, &a);
+    sd_tensors_return(&c->mine, &b);
     c->compared += sd_has_error(r);
     c->relaid += r->layout != NULL;
-    sd_tensors_used(&c->ref, a);
-    sd_tensors_used(&c->mine, b);
-    return SD_OK;
+    return e->status;
 }
 
 static sd_status compare_all(sd_comparison *c, const sd_inspect_options *o, sd_error *e)

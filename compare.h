@@ -31,7 +31,7 @@ typedef struct sd_comparison {
     sd_compared *row;              /* in the order of execution */
     size_t n, count[SD_VERDICTS];
     size_t compared;               /* pairs whose numbers were compared */
-    char prefix[2][256];           /* what was put before the names of REF and of MINE, so that they match; "": nothing */
+    char prefix[2][256];           /* put before the names of REF and of MINE, so that they match */
     size_t renamed, relaid;        /* pairs under two names, pairs in another layout */
     const char *order;             /* where the order is from: "REF's file", ... */
     size_t first, good;            /* rows: the first that does not agree, the last before it that does; n: none */

@@ -1,5 +1,5 @@
-/* compare_json.c - floor 6: what `sd compare` found, as one JSON object. docs/VALIDATING.md says what its keys mean; they
- * stay as they are. */
+/* compare_json.c - floor 6: what `sd compare` found, as one JSON object. docs/VALIDATING.md says what its keys mean;
+ * they stay as they are. */
 #include "compare.h"
 
 #include <string.h>

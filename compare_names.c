@@ -79,8 +79,8 @@ static bool next_pair(char **at, char **from, char **to, int *line, const char *
         *to = s + strspn(s, blanks);
         (*to)[strcspn(*to, blanks)] = 0;
         if (**to) return true;
-        sd_fail(e, SD_ERR_FORMAT, "%s: line %d: expected MINE's name, a blank and REF's name, found \"%.80s\" alone", path,
-                *line, *from);
+        sd_fail(e, SD_ERR_FORMAT, "%s: line %d: expected MINE's name, a blank and REF's name, found \"%.80s\" alone",
+                path, *line, *from);
     }
     return false;
 }

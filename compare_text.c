@@ -40,7 +40,7 @@ static void headline(const sd_comparison *c, sd_text *t)
         sd_text_add(t, "diverges first at %s: ", sd_compared_name(r));
         add_error(t, r);
     } else {
-        sd_text_add(t, "%s: %s: ", r->verdict == SD_OTHER_SHAPE ? "first of another shape" : "first that cannot be read",
+        sd_text_add(t, "first %s: %s: ", r->verdict == SD_OTHER_SHAPE ? "of another shape" : "that cannot be read",
                     sd_compared_name(r));
         if (r->verdict == SD_OTHER_SHAPE) add_shapes(t, r);
         else sd_text_add(t, "REF has %s, MINE %s", sd_entry_dtype(r->ref), sd_entry_dtype(r->mine));
@@ -71,8 +71,8 @@ static void add_measures(sd_text *t, const sd_compared *r)
         sd_text_add(t, "; NaN or infinite: REF %llu, MINE %llu", (unsigned long long)d->odd[0],
                     (unsigned long long)d->odd[1]);
     if (sd_fit(d, &scale, &shift, &left))
-        sd_text_add(t, "; the best MINE = a REF + b has a = %.6g, b = %.3g and leaves %.3g of the squared error%s", scale,
-                    shift, left, left < 1e-3 ? ": MINE is scaled or shifted" : "");
+        sd_text_add(t, "; the best MINE = a REF + b has a = %.6g, b = %.3g and leaves %.3g of the squared error%s",
+                    scale, shift, left, left < 1e-3 ? ": MINE is scaled or shifted" : "");
 }
 
 /* Names of rows from .. to - 1 with this verdict, the first few. */

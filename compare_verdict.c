@@ -1,7 +1,7 @@
 /* compare_verdict.c - floor 6: which errors of a trace are no longer float32's own, and what the sums about a pair say.
  *
  * No single bound can tell: in correct float32 runs one tensor is 7e-5 away where its neighbours are 1e-6 away (the
- * gated product of a feed-forward layer, whose GELU has few digits where it is nearly 0), and a wrong epsilon does less.
+ * gated product of a feed-forward layer, whose GELU has few digits where it is nearly 0); a wrong epsilon does less.
  * But float32's errors do not stay: what follows such a tensor is as good as what was before. So a tensor diverges if
  * its error is FAR times the level, the median of the good errors before it, or NEAR times, and most of those after it
  * are above KEPT times as well. In runs of 3 and 20 steps of weights/tiny against diffusers in float32 and against

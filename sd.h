@@ -820,7 +820,7 @@ SD_API void sd_compare_options_init_sized(sd_compare_options *options, size_t si
 
 /* Two traces of what should be the same run, `ref` of the implementation that is trusted: the tensor at which `mine`
  * diverges first, in the order of execution; what both have, by name; what only one has. Files of any format that
- * sd_inspect reads. Numbers are read pair by pair. *different: 1 if any tensor diverges, has another shape or cannot be
+ * sd_inspect reads, or directories of .npy files. Numbers are read pair by pair. *different: 1 if any tensor diverges, has another shape or cannot be
  * read, else 0. options may be NULL. `error` gets the sentence on failure. Free *text with sd_free. */
 SD_API sd_status sd_compare(const char *ref, const char *mine, const sd_compare_options *options, char **text,
                             int *different, char error[512]);

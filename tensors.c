@@ -42,16 +42,80 @@ static sd_status list(sd_tensors *t, sd_error *e)
     return e->status;
 }
 
+/* ---------------------------------------------------------------------------- a directory of .npy files */
+
+#define ENDING ".npy"
+
+typedef struct listing { sd_tensors *t; sd_error *e; } listing;
+
+/* path: of the file that has this tensor. */
+static sd_status file_of(char path[4096], const sd_tensors *t, const char *name, sd_error *e)
+{
+    sd_text file = {0};
+    sd_text_add(&file, "%s%s", name, ENDING);
+    if (file.failed) sd_fail(e, SD_ERR_MEMORY, "no memory to open %s", name);
+    else sd_path_join(path, 4096, t->path, file.s, e);
+    free(file.s);
+    return e->status;
+}
+
+static void see_file(void *user, const char *file)
+{
+    listing *l = user;
+    sd_tensors *t = l->t;
+    if (l->e->status || !sd_has_ending(file, ENDING)) return;
+    sd_entry *list = sd_grow(t->own, t->n_own, &t->cap_own, 256, sizeof *list);
+    if (list) t->own = list;
+    char *name = list ? sd_strdup(file) : NULL;
+    if (!name) {
+        sd_fail(l->e, SD_ERR_MEMORY, "no memory for a list of the files in %s", t->path);
+        return;
+    }
+    name[strlen(name) - (sizeof ENDING - 1)] = 0;
+    t->own[t->n_own++] = (sd_entry){.name = name};
+}
+
+/* What an array's header says, without its numbers: names of a file and of its tensor are the same. */
+static sd_status look_into(const sd_tensors *t, sd_entry *x, sd_error *e)
+{
+    sd_weight_file f;
+    char path[4096], *name = x->name;
+    if (file_of(path, t, name, e) || sd_weight_file_open(&f, path, e)) return e->status;
+    if (f.format != &sd_format_npy) sd_fail(e, SD_ERR_FORMAT, "%s is not a .npy file", path);
+    else *x = f.entry[0];
+    x->name = name;
+    x->data = NULL;
+    x->stride = NULL;
+    sd_weight_file_close(&f);
+    return e->status;
+}
+
+static sd_status list_directory(sd_tensors *t, sd_error *e)
+{
+    listing l = {t, e};
+    if (!sd_os_list(t->path, see_file, &l)) return sd_fail(e, SD_ERR_IO, "cannot read the directory %s", t->path);
+    if (!e->status && !t->n_own)
+        return sd_fail(e, SD_ERR_MISSING, "%s is a directory without .npy files: give a file, or one with them",
+                       t->path);
+    for (size_t i = 0; i < t->n_own && !e->status; i++) look_into(t, &t->own[i], e);
+    return e->status;
+}
+
+/* ------------------------------------------------------------------------------------------ the whole */
+
 static sd_status open_all(sd_tensors *t, const char *path, sd_error *e)
 {
+    bool directory = sd_find_dir(path, e);
     t->path = sd_strdup(path);
     if (!t->path) return sd_fail(e, SD_ERR_MEMORY, "no memory to open %s", path);
-    if (sd_store_open_file(&t->store, path, e)) return e->status;
-    size_t n = sd_store_count(&t->store);
+    sd_error_clear(e);   /* opening says better why a path leads nowhere */
+    if (directory ? list_directory(t, e) : sd_store_open_file(&t->store, path, e)) return e->status;
+    size_t n = directory ? t->n_own : sd_store_count(&t->store);
     t->at = malloc((n + 1) * sizeof *t->at);
     if (!t->at) return sd_fail(e, SD_ERR_MEMORY, "no memory for a list of the tensors of %s", path);
-    if (list(t, e)) return e->status;
-    t->executed = !is_sorted(t->at, n);
+    for (; t->n < t->n_own; t->n++) t->at[t->n] = &t->own[t->n];
+    if (!directory && list(t, e)) return e->status;
+    t->executed = !directory && !is_sorted(t->at, n);
     if (!t->executed) qsort(t->at, n, sizeof *t->at, by_execution);
     return SD_OK;
 }
@@ -66,9 +130,28 @@ sd_status sd_tensors_open(sd_tensors *t, const char *path, sd_error *e)
 void sd_tensors_close(sd_tensors *t)
 {
     sd_store_close(&t->store);
+    for (size_t i = 0; i < t->n_own; i++) free(t->own[i].name);
+    free(t->own);
     free(t->at);
     free(t->path);
     *t = (sd_tensors){0};
 }
 
-void sd_tensors_used(const sd_tensors *t, const sd_entry *x) { sd_store_used(&t->store, x->data, x->bytes); }
+sd_status sd_tensors_borrow(const sd_tensors *t, const sd_entry *x, sd_borrowed *b, sd_error *e)
+{
+    char path[4096];
+    *b = (sd_borrowed){.of = *x};
+    if (!t->n_own) return e->status;
+    if (file_of(path, t, x->name, e) || sd_weight_file_open(&b->file, path, e)) return e->status;
+    const sd_entry *now = b->file.n ? &b->file.entry[0] : x;
+    if (now->nd != x->nd || now->dt != x->dt || memcmp(now->dim, x->dim, sizeof x->dim) || now->bytes != x->bytes)
+        return sd_fail(e, SD_ERR_IO, "%s was changed while it was in use", path);
+    b->of = *now;
+    return SD_OK;
+}
+
+void sd_tensors_return(const sd_tensors *t, sd_borrowed *b)
+{
+    sd_store_used(&t->store, b->of.data, b->of.bytes);
+    sd_weight_file_close(&b->file);
+}

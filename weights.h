@@ -42,7 +42,8 @@ typedef struct sd_file_format {
     sd_status (*read)(sd_weight_file *f, sd_error *e);
     sd_status (*check)(const sd_weight_file *f, sd_error *e);   /* after the entries were sorted; may be NULL */
 } sd_file_format;
-extern const sd_file_format sd_format_safetensors, sd_format_gguf, sd_format_torch_zip, sd_format_torch_legacy;
+extern const sd_file_format sd_format_safetensors, sd_format_gguf, sd_format_torch_zip, sd_format_torch_legacy,
+    sd_format_npy, sd_format_npz;
 
 /* On failure nothing stays open, and closing is harmless. A mapped file must not shrink while it is open: reading what
  * is gone raises SIGBUS. */

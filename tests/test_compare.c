@@ -161,7 +161,8 @@ TEST(numbers_that_are_not_finite_on_one_side_diverge)
 {
     made *m = make(0);
     m->x[AT][7] = (float)NAN;
-    expect(reference(), put_made("nan.safetensors", m), 1, "diverges first at step.0.unet.down_blocks.2.resnets.0.norm1");
+    expect(reference(), put_made("nan.safetensors", m), 1,
+           "diverges first at step.0.unet.down_blocks.2.resnets.0.norm1");
     expect_words("NaN or infinite: REF 0, MINE 1");
 }
 
@@ -184,8 +185,8 @@ TEST(another_shape_is_named)
 
 /* ----------------------------------------------------------------------------- what only one side has */
 
-/* 30 tensors are in MINE alone under another name. Nothing of that is silent, and the first that diverges stands between
- * the last that agrees and itself. */
+/* Five tensors have another name in MINE. Nothing of that is silent, and those that stand between the last that agrees
+ * and the first that diverges are told apart. */
 TEST(what_only_one_side_has_is_counted_and_bracketed)
 {
     made *m = make(0);
@@ -240,14 +241,16 @@ TEST(paths_of_onnx_and_what_wrappers_add_match)
         for (char *c = old; *c && i % 2; c++) *c = *c == '.' ? '/' : *c;
         snprintf(m->name[i], sizeof m->name[i], i % 2 ? "/%.40s/Conv_output_0" : "module._orig_mod.%.40s.output", old);
     }
-    expect(reference(), put_made("onnx.safetensors", m), 1, "diverges first at step.0.unet.down_blocks.2.resnets.0.norm1");
+    expect(reference(), put_made("onnx.safetensors", m), 1,
+           "diverges first at step.0.unet.down_blocks.2.resnets.0.norm1");
     expect_words("40 compared");
     expect_words("MINE's names are taken to begin with \"step.0.unet.\"");
 }
 
 TEST(a_file_of_names_is_followed)
 {
-    static const char names[] = "# theirs ours\n\nstem.* step.0.unet.*\nodd step.0.unet.down_blocks.0.resnets.0.norm1\n";
+    static const char names[] = "# theirs ours\n\n"
+                                "stem.* step.0.unet.*\nodd step.0.unet.down_blocks.0.resnets.0.norm1\n";
     made *m = make(0);
     spoil(m, AT, 1e-2);
     for (int i = 0; i < TENSORS; i++) {
@@ -308,6 +311,109 @@ TEST(transposed_and_exchanged_halves_are_seen)
     expect(put_made("layout.safetensors", a), put_made("layout-mine.safetensors", b), 0, "(2 in another layout)");
     expect_words("halves of the batch exchanged in step.0.unet.down_blocks.0.resnets.0.norm2");
     expect_words("transposed in step.0.unet.down_blocks.0.resnets.1.norm1");
+}
+
+/* ------------------------------------------------------------------------------------ NumPy's files */
+
+/* A .npy file of version 1 or 2, padded as NumPy pads; returns its bytes. */
+static size_t npy(unsigned char *to, int version, const char *dictionary, const void *data, size_t bytes)
+{
+    size_t fixed = version == 1 ? 10 : 12, length = (fixed + strlen(dictionary) + 64) / 64 * 64 - fixed;
+    memset(to, 0, fixed);
+    memcpy(to, "\x93NUMPY", 6);
+    to[6] = (unsigned char)version;
+    to[8] = (unsigned char)length;
+    memset(to + fixed, ' ', length);
+    memcpy(to + fixed, dictionary, strlen(dictionary));
+    to[fixed + length - 1] = '\n';
+    memcpy(to + fixed + length, data, bytes);
+    return fixed + length + bytes;
+}
+
+/* The directory `where` with the traces' tensors in C's and Fortran's order by turns. */
+static const char *put_directory(const char *where, made *m)
+{
+    static char path[512];
+    static unsigned char bytes[NUMBERS * sizeof(float) + 256];
+    snprintf(path, sizeof path, "%s", file(where));
+    assert_true(sd_os_make_directory(path));
+    for (int i = 0; i < TENSORS; i++) {
+        float y[NUMBERS];   /* [1,6,4,4], the first dimension the fastest */
+        for (int k = 0; k < NUMBERS; k++) y[k / 16 + k / 4 % 4 * 6 + k % 4 * 24] = m->x[i][k];
+        static const char *const order[] = {"{'descr': '<f4', 'fortran_order': False, 'shape': (1, 6, 4, 4), }",
+                                            "{'descr': '<f4', 'fortran_order': True, 'shape': (1, 6, 4, 4), }"};
+        size_t n = npy(bytes, 1 + i % 3 / 2, order[i % 2],
+                       i % 2 ? y : m->x[i], NUMBERS * sizeof(float));
+        char name[600];
+        snprintf(name, sizeof name, "%s/%s.npy", path, m->name[i]);
+        spill(name, bytes, n);
+    }
+    free(m);
+    return path;
+}
+
+TEST(a_directory_of_arrays_is_a_trace)
+{
+    made *m = make(0);
+    for (int i = 11; i < TENSORS; i++) spoil(m, i, 1e-2);
+    expect(reference(), put_directory("clean", make(0)), 0,
+           "no divergence: 40 tensors agree, every number is the same");
+    const char *mine = put_directory("bad", m);
+    expect(reference(), mine, 1, "diverges first at step.0.unet.down_blocks.1.resnets.0.conv1");
+    expect(mine, reference(), 1, "diverges first at step.0.unet.down_blocks.1.resnets.0.conv1");
+    assert_true(sd_os_make_directory(file("empty")));
+    RUN("compare", reference(), file("empty"));
+    expect_error("an empty directory", 2, "a directory without .npy files");
+}
+
+TEST(one_array_is_called_as_its_file)
+{
+    static const double x[] = {1, 2, 3};
+    static const float y[] = {1, 2, 3};
+    unsigned char bytes[256];
+    const sd_traced t = {"noise", SD_F32, 1, {3}, y};
+    spill(file("noise.npy"), bytes, npy(bytes, 1, "{'shape': (3,), 'fortran_order': False, 'descr': '<f8'}", x, 24));
+    expect(put("noise.safetensors", &t, 1), file("noise.npy"), 0, "no divergence: 1 tensor agrees");
+}
+
+TEST(arrays_that_contradict_themselves_are_refused)
+{
+    static const struct { const char *dictionary; const char *says; } bad[] = {
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (4,), }", "do not need the 12 bytes"},
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387, 4611686018427387), }", "do not need"},
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (1,1,1,1,1,1,1,1,3), }", "at most 8 dimensions"},
+        {"{'descr': '<f4', 'fortran_order': False}", "its header is not a dictionary"},
+        {"{'descr': '<f4', 'descr': '<f4', 'fortran_order': False, 'shape': (3,)}", "its header is not a dictionary"},
+        {"{'descr': __import__('os'), 'fortran_order': False, 'shape': (3,)}", "its header is not a dictionary"},
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (-3,)}", "its header is not a dictionary"},
+    };
+    static const float x[] = {1, 2, 3};
+    unsigned char bytes[512];
+    for (size_t i = 0; i < SD_COUNT(bad); i++) {
+        spill(file("noise.npy"), bytes, npy(bytes, 1, bad[i].dictionary, x, sizeof x));
+        RUN("compare", file("noise.npy"), file("noise.npy"));
+        expect_error(bad[i].dictionary, 2, bad[i].says);
+    }
+    size_t n = npy(bytes, 1, "{'descr': '<f4', 'fortran_order': False, 'shape': (3,)}", x, sizeof x);
+    for (size_t cut = 6; cut < n; cut += 7) {
+        spill(file("noise.npy"), bytes, cut);
+        RUN("compare", file("noise.npy"), file("noise.npy"));
+        expect_error("a file that is cut off", 2, "noise");
+    }
+    spill(file("noise.npy"), bytes, npy(bytes, 1, "{'descr': '|O', 'fortran_order': False, 'shape': (3,)}", x, 12));
+    expect(file("noise.npy"), file("noise.npy"), 1, "first that cannot be read: noise: REF has |O, MINE |O");
+}
+
+/* numpy.savez(path, noise=[1,2], tokens=[5]) without its times, and savez_compressed. */
+TEST(archives_of_arrays_are_read)
+{
+    static const float x[] = {1, 2};
+    const sd_traced t = {"noise", SD_F32, 1, {2}, x};
+    expect(put("noise.safetensors", &t, 1), "tests/golden/stored.npz", 0, "no divergence: 1 tensor agrees");
+    expect_words("not compared, for only MINE has it (1): tokens");
+#ifdef SD_WITH_ZLIB
+    expect("tests/golden/stored.npz", "tests/golden/deflated.npz", 0, "no divergence: 2 tensors agree");
+#endif
 }
 
 /* ---------------------------------------------------------------------------------------------- JSON */
@@ -423,6 +529,10 @@ int main(void)
         cmocka_unit_test(a_file_of_names_is_followed),
         cmocka_unit_test(channels_last_are_seen_and_a_fault_in_them_too),
         cmocka_unit_test(transposed_and_exchanged_halves_are_seen),
+        cmocka_unit_test(a_directory_of_arrays_is_a_trace),
+        cmocka_unit_test(one_array_is_called_as_its_file),
+        cmocka_unit_test(arrays_that_contradict_themselves_are_refused),
+        cmocka_unit_test(archives_of_arrays_are_read),
         cmocka_unit_test(json_has_every_tensor_and_the_measures),
         cmocka_unit_test(files_sorted_by_name_are_brought_into_the_order_of_execution),
         cmocka_unit_test(names_alone_give_the_order_of_a_run),
