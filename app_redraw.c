@@ -136,6 +136,14 @@ static void make_room(settings *s, const cli_command *line, const cli_given *giv
 #undef GIVEN
 }
 
+/* The same for a device, which must be known by name: the CPU has all of it. */
+static void make_room_for_device(settings *s, const cli_command *line, const cli_given *given)
+{
+    if (!s->device || !*s->device || strcmp(s->device, "cpu") == 0) return;
+    if (!cli_is_given(line, given, "precise")) s->precise = 0;
+    if (!cli_is_given(line, given, "gemm")) s->gemm = NULL;
+}
+
 static int check_files(const settings *s)
 {
     const sd_recipe *r = s->from_text->recipe;
@@ -169,6 +177,7 @@ int settings_from_text(settings *s, const cli_command *line, int argc, char **ar
     else code = take_recipe(s, r, from, 1);
     if (!code) make_room(s, line, given);
     if (!code) code = cli_parse(line, argc, argv, s, NULL);   /* what it says counts more than the text */
+    if (!code) make_room_for_device(s, line, given);
     if (!code) code = check_files(s);
     if (!code) notify(s, "", r->recipe->notices);
     sd_free(text);

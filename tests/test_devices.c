@@ -89,6 +89,22 @@ TEST(precise_sums_and_a_device_exclude_each_other)
     expect_success("precise on the CPU");
 }
 
+/* Which may still fail, for there may be no device. */
+TEST(a_picture_of_precise_sums_can_be_drawn_again_by_a_device)
+{
+    RUN(DRAW, "-o", in_work("p.png"), "--precise");
+    expect_success("precise");
+    RUN("--from", in_work("p.png"), "-q", "-o", in_work("q.png"), "--device", "opencl:9999");
+    assert_int_not_equal(ran.code, 0);
+    assert_null(strstr(ran.err, "choose one of them"));
+    RUN("--from", in_work("p.png"), "-q", "-o", in_work("q.png"), "--device", "opencl:9999", "--precise");
+    expect_error("precise by the command line", 2, "choose one of them");
+    RUN("--from", in_work("p.png"), "-q", "-o", in_work("q.png"), "--device", "cpu");
+    expect_success("the CPU");
+    RUN("show", in_work("q.png"));
+    assert_non_null(strstr(ran.out, "Kernels: precise,"));
+}
+
 TEST(timings_say_that_the_cpu_computed)
 {
     RUN(DRAW, "-o", in_work("a.ppm"), "--device", "cpu", "--timings", "json");
@@ -423,6 +439,7 @@ int main(void)
         cmocka_unit_test(a_list_without_a_function_is_an_error),
         cmocka_unit_test(names_that_mean_nothing_are_an_error_that_suggests),
         cmocka_unit_test(precise_sums_and_a_device_exclude_each_other),
+        cmocka_unit_test(a_picture_of_precise_sums_can_be_drawn_again_by_a_device),
         cmocka_unit_test(timings_say_that_the_cpu_computed),
         cmocka_unit_test(what_computes_nothing_needs_no_device),
 #ifdef SD_WITH_OPENCL
