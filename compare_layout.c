@@ -1,6 +1,6 @@
 /* compare_layout.c - floor 6: the same numbers in another layout: channels last, transposed, halves of the batch
- * exchanged. A layout is taken if it brings MINE much nearer to REF; numbers that have nothing to do with each other are
- * about sqrt(2) apart in relative L2. */
+ * exchanged. A layout is taken if it brings MINE much nearer to REF; numbers that have nothing to do with each other
+ * are about sqrt(2) apart in relative L2. */
 #include "compare.h"
 
 #include <math.h>

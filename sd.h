@@ -179,9 +179,10 @@ SD_API const char *sd_error_text(const sd_ctx *ctx);
 /* Where in the source that error was raised, "file.c:123", for bug reports. */
 SD_API const char *sd_error_place(const sd_ctx *ctx);
 
-/* Asks the call that is running in this context to stop with SD_ERR_CANCELLED. It does so within a second and leaves no
- * file. If no call is running nothing happens, and the next one is not cancelled. Safe in signal handlers and other
- * threads. (Without gcc's or C11's atomics, only in signal handlers.) */
+/* Asks the call that is running in this context to stop with SD_ERR_CANCELLED. It does so within a second (a device's
+ * compiler, which works when kernels are used for the first time, ends before) and leaves no file. If no call is
+ * running nothing happens, and the next one is not cancelled. Safe in signal handlers and other threads. (Without gcc's
+ * or C11's atomics, only in signal handlers.) */
 SD_API void sd_cancel(sd_ctx *ctx);
 /* For a program that is about to end without returning from the running call: removes the temporary file that the call
  * is writing, if there is one. Safe in signal handlers; follow it by _exit. */
@@ -820,8 +821,9 @@ SD_API void sd_compare_options_init_sized(sd_compare_options *options, size_t si
 
 /* Two traces of what should be the same run, `ref` of the implementation that is trusted: the tensor at which `mine`
  * diverges first, in the order of execution; what both have, by name; what only one has. Files of any format that
- * sd_inspect reads, or directories of .npy files. Numbers are read pair by pair. *different: 1 if any tensor diverges, has another shape or cannot be
- * read, else 0. options may be NULL. `error` gets the sentence on failure. Free *text with sd_free. */
+ * sd_inspect reads, or directories of .npy files. Numbers are read pair by pair. *different: 1 if any tensor diverges,
+ * has another shape or cannot be read, else 0. options may be NULL. `error` gets the sentence on failure. Free *text
+ * with sd_free. */
 SD_API sd_status sd_compare(const char *ref, const char *mine, const sd_compare_options *options, char **text,
                             int *different, char error[512]);
 

@@ -14,8 +14,8 @@ typedef struct sd_tensors {
     bool executed;           /* the file keeps the order in which its tensors were written */
 } sd_tensors;
 
-/* A file of any format that sd_store_open_file reads, or a directory with .npy files, each named as its tensor. No number
- * is read. On failure nothing stays open. */
+/* A file of any format that sd_store_open_file reads, or a directory with .npy files, each named as its tensor. No
+ * number is read. On failure nothing stays open. */
 sd_status sd_tensors_open(sd_tensors *t, const char *path, sd_error *e);
 void sd_tensors_close(sd_tensors *t);
 /* A tensor of the list with its numbers. */

@@ -7,8 +7,8 @@
 #include <string.h>
 
 /* Asked in this order. */
-static const sd_file_format *const formats[] = {&sd_format_npy, &sd_format_npz, &sd_format_torch_zip, &sd_format_torch_legacy,
-                                                &sd_format_gguf, &sd_format_safetensors};
+static const sd_file_format *const formats[] = {&sd_format_npy, &sd_format_npz, &sd_format_torch_zip,
+                                                &sd_format_torch_legacy, &sd_format_gguf, &sd_format_safetensors};
 
 sd_status sd_need_little_endian(const char *path, sd_error *e)
 {

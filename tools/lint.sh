@@ -236,7 +236,7 @@ check_options() {
 # and those take from the specification what has no vectors; the samplers' has a row per method, whose functions ask for levels and rows; that of file
 # formats has a reader per format, and readers add entries to a file. The OpenCL backend's files share one state: a launch needs memory and
 # programs, and what fails there is said in the words of launches.
-families='^cycle:( (kernels|precise|winograd)[a-z0-9_]*)+$|^cycle:( sampler[a-z_]*)+$|^cycle:( weights_[a-z_]*)+$|^cycle:( ops_opencl[a-z_]*)+$'
+families='^cycle:( (kernels|precise|winograd)[a-z0-9_]*)+$|^cycle:( sampler[a-z_]*)+$|^cycle:( (npy|weights_[a-z_]*))+$|^cycle:( ops_opencl[a-z_]*)+$'
 # The library's functions that no other file uses are in sd.h, or static, or a step that a test looks at. sd_weight_find waits for adapters.
 unused='sd_weight_find'
 
