@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The networks of Stable Diffusion on a GPU: sd's through OpenCL, and PyTorch's on the same card, with the same weights.
 
-    python tools/bench_gpu.py --library libsd.so --work DIR --model sd15|sdxl     prints one JSON object
+    python tools/bench_gpu.py --library libsd.so --work DIR --model sd15|sdxl|small     prints one JSON object
     python tools/bench_gpu.py --table gpu.json                                    what bench_gpu.sh has written, as text
 
 Weights are PyTorch's own first ones, rounded to F16: both compute with the same numbers in float32. SD_DEVICE says which
@@ -14,6 +14,7 @@ import os
 import sys
 import time
 
+MODELS = ("sd15", "sdxl", "small")
 ALLOWED = 1e-4      # errors above this mean another network
 
 
@@ -153,7 +154,14 @@ def measure_vae(t, sd_library, a, config, side):
 
 def run(a):
     import sd_library
-    t = Torch(a.seconds)
+    try:
+        t = Torch(a.seconds)
+    except ImportError as e:
+        print("there is nothing to compare with: %s" % e, file=sys.stderr)
+        return 3
+    if t.device == "cpu" and a.model != "small":
+        print("there is nothing to compare with: PyTorch finds no GPU", file=sys.stderr)
+        return 3
     unet, side, vae = configurations(a.model)
     name = t.torch.cuda.get_device_name() if t.device == "cuda" else "cpu"
     rows = [measure_unet(t, sd_library, a, unet, side)]
@@ -166,7 +174,8 @@ def run(a):
 def table(path):
     with open(path) as f:
         all_ = json.load(f)
-    print("numbers agree with the CPU's and PyTorch's: %s; %d s" % ("yes" if all_["numbers_agree"] else "NO", all_["seconds"]))
+    compared = " and PyTorch's" if any(all_.get(model) for model in MODELS) else ""
+    print("numbers agree with the CPU's%s: %s; %d s" % (compared, "yes" if all_["numbers_agree"] else "NO", all_["seconds"]))
     for d in (all_["devices"] or {}).get("devices", []):
         if d.get("chosen"):
             print("%s, %s, driver %s; self-test: %s cases, worst %s of its bound"
@@ -180,8 +189,8 @@ def table(path):
         print("FMAs %.0f GFLOP/s, copies %.0f GB/s" % (o["peak_gflops"], o["copy_gb_per_s"]))
         for p in o["operations"]:
             print("%-32s %-22s %9.3f ms %9.1f GFLOP/s  %.2f of the roof" % (p["name"], p["algorithm"], p["ms"], p["gflops"], p["roof"]))
-    for model in ("sd15", "sdxl"):
-        for r in (all_[model] or {}).get("rows", []):
+    for model in MODELS:
+        for r in (all_.get(model) or {}).get("rows", []):
             print("%s, %s: sd %.2f ms; torch %s; sd / torch's best fp32 %.2f; error %.1e"
                   % (model, r["name"], r["sd_ms"], ", ".join("%s %.2f" % kv for kv in r["torch_ms"].items()), r["ratio_to_fp32"],
                      r["error"]))
