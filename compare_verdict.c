@@ -5,9 +5,9 @@
  * But float32's errors do not stay: what follows such a tensor is as good as what was before. So a tensor diverges if
  * its error is FAR times the level, the median of the good errors before it, or NEAR times, and most of those after it
  * are above KEPT times as well. The bounds were chosen on runs of 3 and 20 steps of weights/tiny against diffusers in
- * float32 and against --precise, one prompt and one seed. There the largest error is 70 levels, and of the eight tensors
- * behind one above KEPT levels at most a quarter are. What a run begins from is copied, not computed, and has a bound of
- * its own. */
+ * float32 and against --precise, one prompt and one seed. There the largest error is 70 levels, and of the eight
+ * tensors behind one above KEPT levels at most a quarter are. What a run begins from is copied, not computed, and has
+ * a bound of its own. */
 #include "compare.h"
 
 #include <math.h>
