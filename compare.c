@@ -147,7 +147,7 @@ static sd_status compare_all(sd_comparison *c, const sd_inspect_options *o, sd_e
         if (!r->ref || !r->mine || compare_pair(c, r, e)) continue;
         sd_tell(&telling, (double)r->ref->bytes, e);
     }
-    if (sd_store_still_there(&c->ref.store, e) || sd_store_still_there(&c->mine.store, e)) return e->status;
+    if (!sd_store_still_there(&c->ref.store, e)) sd_store_still_there(&c->mine.store, e);
     return e->status;
 }
 

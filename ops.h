@@ -46,6 +46,8 @@ typedef struct sd_conv { int stride, pad_top, pad_left, pad_bottom, pad_right; b
 /* A band of a convolution's result begins at a multiple of so many rows, and ends at one or with the picture: an
  * algorithm that computes tiles of pixels may have tiles as high as that. */
 static inline int64_t sd_conv_band(sd_conv c) { return c.enlarge ? 8 : 4; }
+/* The height of the picture of which x [N,H,W,I] has all rows or some. */
+static inline int64_t sd_conv_height(const int64_t x[4], sd_conv c) { return c.rows.height ? c.rows.height : x[1]; }
 /* The rows first .. end - 1 of a picture of `height` rows that the rows from .. to - 1 of the result are made of. */
 void sd_conv_reads(sd_conv c, int64_t kernel_height, int64_t height, int64_t from, int64_t to, int64_t *first,
                    int64_t *end);

@@ -24,9 +24,6 @@ static inline float *sd_f32(sd_tensor t) { return (float *)t.data; }
 /* At least `bytes` of SD_ALIGN-aligned scratch, contents undefined; NULL (and r->err set) when there is none. */
 void *sd_scratch(sd_run *r, size_t bytes);
 
-/* The height of the picture of which x [N,H,W,I] has all rows or some. */
-static inline int64_t sd_conv_height(const int64_t x[4], sd_conv c) { return c.rows.height ? c.rows.height : x[1]; }
-
 /* How sd_backend_cpu computes a convolution of x [N,H,W,I] and w [O,I,kh,kw]: it depends on their shapes without N. */
 typedef enum sd_conv_kind {
     SD_CONV_LINEAR, SD_CONV_UNFOLD, SD_CONV_WINOGRAD, SD_CONV_WINOGRAD_ENLARGED

@@ -32,6 +32,11 @@ struct sd_cl_weight;
 /* A buffer that is written again and again. */
 typedef struct sd_cl_slot { cl_mem buffer; size_t bytes; cl_event written, done; } sd_cl_slot;
 
+/* rows and columns of a tensor seen as a matrix; how many pieces of so many there are */
+static inline int64_t sd_cl_columns(sd_tensor t) { return t.dim[t.nd - 1]; }
+static inline int64_t sd_cl_rows(sd_tensor t) { return sd_numel(&t) / sd_cl_columns(t); }
+static inline int64_t sd_cl_div_up(int64_t n, int64_t by) { return (n + by - 1) / by; }
+
 /* Which row of the table of shapes was measured to be the fastest for a product. */
 typedef struct sd_cl_choice { int64_t M, N, K; bool conv; int shape; } sd_cl_choice;
 
@@ -84,11 +89,12 @@ typedef struct sd_cl {
     /* ops_opencl_gemm.c: what was measured; empty: a rule chooses */
     sd_cl_choice *choice;
     size_t choices;
+    int only;                           /* this row and no other, counted from 1; 0: what is chosen */
     uint32_t given_up;                  /* bits: rows of the table whose kernels take no group that large */
 
     /* ops_opencl_launch.c: how far the host may run ahead of the device */
     double since_mark, marked, quantum, mark_time;   /* work; seconds */
-    double least_quantum;               /* 0: the usual. Tests have launches cut into smaller pieces */
+    double least_quantum;               /* tests have launches cut into smaller pieces */
     cl_event mark;
 } sd_cl;
 
@@ -158,6 +164,7 @@ cl_mem sd_cl_scratch(sd_run *r, size_t bytes);
 cl_mem sd_cl_new_buffer(sd_run *r, size_t bytes, const char *what);
 bool sd_cl_has_left(const sd_cl *cl, size_t bytes);
 void sd_cl_free_buffer(sd_cl *cl, cl_mem buffer);
+float *sd_cl_host_room(sd_run *r, int64_t n);   /* for numbers on their way; free() it; NULL and an error */
 void *sd_cl_alloc(sd_run *r, size_t bytes, const char *what);
 void sd_cl_release(sd_run *r, void *data);
 void sd_cl_trim(sd_run *r);
@@ -170,6 +177,9 @@ void sd_cl_copy(sd_run *r, sd_tensor y, sd_tensor x);
 /* NULL and an error if it cannot be built. most_group: how many work-items a group of this kernel may have. */
 cl_kernel sd_cl_kernel(sd_run *r, const char *program, const char *kernel, const char *options, size_t *most_group);
 void sd_cl_free_programs(sd_cl *cl);
+/* Of these texts, as hexadecimal digits. */
+enum { SD_CL_HASH = 65 };
+void sd_cl_hash(char hex[SD_CL_HASH], const char *const *text, size_t n);
 /* After a failed self-test. True: programs came from the cache; they are freed, and from now on everything is built
  * from source, and kept anew. */
 bool sd_cl_distrust_cache(sd_cl *cl);

@@ -49,14 +49,14 @@ static cl_ulong badness(const sd_cl_call *c, const shape *s)
     return bytes + (s->tm > 4 && step != 32);
 }
 
-/* The first of the shapes that fit and suit best */
-static const shape *choose(sd_run *r, int d)
+/* Begins the call with *best, the first of the shapes that fit and suit best. */
+static sd_cl_call choose(sd_run *r, int d, const shape **best)
 {
+    sd_cl_call chosen = {.r = r};
     const sd_cl *cl = sd_cl_of(r);
-    const shape *best = NULL;
     cl_ulong least = 0;
     int most = 0;
-    for (size_t i = 0; i < SD_COUNT(shapes) && sd_ok(r) && (!best || least); i++) {
+    for (size_t i = 0; i < SD_COUNT(shapes) && sd_ok(r) && (!*best || least); i++) {
         const shape *s = &shapes[i];
         size_t items = (size_t)(s->tx * s->ty);
         if (!most && d <= s->most) most = s->most;
@@ -64,15 +64,16 @@ static const shape *choose(sd_run *r, int d)
         sd_cl_call c = begin_shape(r, s, d);
         if (!sd_ok(r) || c.most_group < items) continue;
         cl_ulong bad = badness(&c, s);
-        if (best && bad >= least) continue;
-        best = s;
+        if (*best && bad >= least) continue;
+        *best = s;
+        chosen = c;
         least = bad;
     }
-    if (!best)
+    if (!*best)
         sd_fail(r->err, SD_ERR_DEVICE, "%s: %s: no kernel for attention with heads of %d numbers fits this device, "
                 "which has %zu bytes of local memory and groups of %zu", cl->name, r->step ? r->step : "input", d,
                 cl->local_memory, cl->most_group);
-    return best;
+    return chosen;
 }
 
 /* Strips of 16 queries of a work-item on a CPU */
@@ -84,11 +85,11 @@ void sd_cl_attention(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_tensor
     bool cpu = sd_cl_of(r)->cpu;
     int64_t N = q.dim[0], T = q.dim[1], S = k.dim[1];
     int d = (int)(q.dim[2] / heads);
-    const shape *s = cpu ? NULL : choose(r, d);
+    const shape *s = NULL;
+    snprintf(options, sizeof options, "-DD=%d -DSTRIPS=%d", d, strips(d));
+    sd_cl_call c = cpu ? sd_cl_begin(r, "attention", "attention", options) : choose(r, d, &s);
     if (!cpu && !s) return;
     int64_t queries = cpu ? 16 * strips(d) : s->ty * s->tm, tiles = (T + queries - 1) / queries;
-    snprintf(options, sizeof options, "-DD=%d -DSTRIPS=%d", d, strips(d));
-    sd_cl_call c = cpu ? sd_cl_begin(r, "attention", "attention", options) : begin_shape(r, s, d);
     sd_cl_tensor(&c, y), sd_cl_tensor(&c, q), sd_cl_tensor(&c, k), sd_cl_tensor(&c, v);
     sd_cl_int(&c, T), sd_cl_int(&c, S), sd_cl_int(&c, heads), sd_cl_int(&c, causal);
     sd_cl_float(&c, 1.4426950408889634 / sqrt((double)d));

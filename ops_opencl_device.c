@@ -278,7 +278,7 @@ static sd_status begin(sd_cl *cl, sd_error *e)
     if (code != CL_SUCCESS)
         return sd_fail(e, SD_ERR_DEVICE, "%s cannot be opened: %s (%d)", cl->label, sd_cl_code_name(code), (int)code);
     cl->taken = 64;
-    cl->quantum = 2e7;
+    cl->quantum = cl->least_quantum = 2e7;
     return SD_OK;
 }
 

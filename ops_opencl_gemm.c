@@ -36,8 +36,6 @@ void sd_cl_shape_text(int row, char text[32])
     snprintf(text, 32, "%dx%dx%d, %dx%d%s", s->bm, s->bn, s->bk, s->tm, s->tn, s->total ? ", totals" : "");
 }
 
-static int64_t div_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 static int items(const shape *s) { return s->cpu ? 1 : s->bm / s->tm * (s->bn / s->tn); }
 
 bool sd_cl_shape_runs(const sd_cl *cl, int row)
@@ -63,19 +61,21 @@ static int measured_shape(const sd_cl *cl, int64_t M, int64_t N, int64_t K, bool
     return best;
 }
 
-static double round_up(int64_t n, int to) { return (double)(div_up(n, to) * to); }
+static double round_up(int64_t n, int to) { return (double)(sd_cl_div_up(n, to) * to); }
 
 /* A device is busy from two groups for each of its units on. A GPU computes whole tiles, a CPU no more rows and columns
  * than it has to. */
 static double cost_of(const sd_cl *cl, const shape *s, int64_t M, int64_t N, int64_t batch)
 {
-    double groups = (double)(div_up(M, s->bm) * div_up(N, s->bn) * batch), idle = 2 * (double)cl->units / groups;
+    double groups = (double)(sd_cl_div_up(M, s->bm) * sd_cl_div_up(N, s->bn) * batch);
+    double idle = 2 * (double)cl->units / groups;
     double area = round_up(M, s->cpu ? s->tm : s->bm) * round_up(N, s->cpu ? s->tn : s->bn) * (double)batch;
     return area * fmax(idle, 1) * s->cost * (s->cpu && cl->vector < s->vector ? 2 : 1);
 }
 
 int sd_cl_shape_for(const sd_cl *cl, int64_t M, int64_t N, int64_t K, int64_t batch, bool conv)
 {
+    if (cl->only && sd_cl_shape_runs(cl, cl->only - 1)) return cl->only - 1;
     int best = measured_shape(cl, M, N, K, conv);
     if (best >= 0) return best;
     double least = INFINITY;
@@ -104,31 +104,37 @@ static sd_cl_call begin(sd_run *r, const char *kernel, const product *p, const s
 
 static void finish(sd_cl_call *k, const product *p, const shape *s)
 {
-    size_t groups[] = {(size_t)div_up(p->N, s->bn), (size_t)div_up(p->M, s->bm), (size_t)p->batch};
+    size_t groups[] = {(size_t)sd_cl_div_up(p->N, s->bn), (size_t)sd_cl_div_up(p->M, s->bm), (size_t)p->batch};
     sd_cl_run(k, (const size_t[]){(size_t)items(s), 1, 1}, groups,
               (double)(p->M * p->N * p->K * (p->conv ? 1 : p->batch)));
 }
 
-/* A kernel may take so many registers that its groups must be smaller than the device allows: then another does it. */
-static const shape *shape_of(sd_run *r, const product *p)
+/* Begins the call of a product, in tiles of *s. A kernel may take so many registers that its groups must be smaller
+ * than the device allows: then another does it. */
+static sd_cl_call begin_product(sd_run *r, const product *p, const shape **s)
 {
     sd_cl *cl = sd_cl_of(r);
-    for (int row; (row = sd_cl_shape_for(cl, p->M, p->N, p->K, p->batch, p->conv)) >= 0; cl->given_up |= 1u << row) {
-        sd_cl_call k = begin(r, "product", p, &shapes[row]);
-        if (!sd_ok(r)) return NULL;
-        if (k.most_group >= (size_t)items(&shapes[row])) return &shapes[row];
+    sd_cl_call k = {.r = r};
+    for (int row; sd_ok(r); cl->given_up |= 1u << row) {
+        row = sd_cl_shape_for(cl, p->M, p->N, p->K, p->batch, p->conv);
+        if (row < 0) {
+            sd_fail(r->err, SD_ERR_DEVICE, "%s has too small work-groups for products", cl->name);
+            break;
+        }
+        *s = &shapes[row];
+        k = begin(r, "product", p, *s);
+        if (k.most_group >= (size_t)items(*s)) break;
     }
-    sd_fail(r->err, SD_ERR_DEVICE, "%s has too small work-groups for products", cl->name);
-    return NULL;
+    return k;
 }
 
 void sd_cl_multiply(sd_run *r, const sd_cl_product *p)
 {
     bool quads = p->K % 4 == 0 && p->a_at % 4 == 0 && p->a_stride % 4 == 0;
     product size = {p->M, p->N, p->K, p->batch, p->type, false, quads};
-    const shape *s = sd_ok(r) ? shape_of(r, &size) : NULL;
-    if (!s) return;
-    sd_cl_call k = begin(r, "product", &size, s);
+    const shape *s = NULL;
+    sd_cl_call k = begin_product(r, &size, &s);
+    if (!sd_ok(r)) return;
     sd_cl_buffer(&k, p->a, p->a_at), sd_cl_buffer(&k, p->w, p->w_at), sd_cl_buffer(&k, p->c, p->c_at);
     sd_cl_buffer(&k, p->bias, 0);
     sd_cl_int(&k, p->M), sd_cl_int(&k, p->N), sd_cl_int(&k, p->K), sd_cl_int(&k, p->bias != sd_cl_of(r)->nothing);
@@ -159,10 +165,10 @@ static bool is_linear(const int64_t w[4], sd_conv c)
 static int64_t parts_of(const int64_t x[4], const int64_t w[4], sd_conv c)
 {
     enum { FEW_PIXELS = 256, MANY_TERMS = 2048, TERMS = 1280 };
-    const int64_t picture[] = {1, c.rows.height ? c.rows.height : x[1], x[2], x[3]}, K = w[1] * w[2] * w[3];
+    const int64_t picture[] = {1, sd_conv_height(x, c), x[2], x[3]}, K = w[1] * w[2] * w[3];
     int64_t y[4];
     sd_conv_result(picture, w, c, y);
-    return y[1] * y[2] <= FEW_PIXELS && K >= MANY_TERMS ? div_up(K, TERMS) : 1;
+    return y[1] * y[2] <= FEW_PIXELS && K >= MANY_TERMS ? sd_cl_div_up(K, TERMS) : 1;
 }
 
 /* y = the sum of the parts + bias. The kernel is in the same program as the product. */
@@ -173,29 +179,30 @@ static void add_parts(sd_run *r, sd_tensor y, const product *p, const shape *s, 
     sd_cl_tensor(&k, y), sd_cl_buffer(&k, parts, 0), sd_cl_buffer(&k, bias, 0);
     sd_cl_int(&k, p->M * p->N), sd_cl_int(&k, p->N), sd_cl_int(&k, p->batch);
     sd_cl_int(&k, bias != sd_cl_of(r)->nothing);
-    sd_cl_run(&k, (size_t[]){GROUP, 1, 1}, (size_t[]){(size_t)div_up(p->M * p->N, GROUP), 1, 1},
+    sd_cl_run(&k, (size_t[]){GROUP, 1, 1}, (size_t[]){(size_t)sd_cl_div_up(p->M * p->N, GROUP), 1, 1},
               (double)(p->M * p->N * p->batch));
 }
 
 static void implicit_product(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c)
 {
-    int64_t I = w->dim[1], height = c.rows.height ? c.rows.height : x.dim[1];
+    int64_t I = w->dim[1], height = sd_conv_height(x.dim, c);
     sd_cl_place from = sd_cl_find(r, x);
     sd_cl_matrix m = sd_cl_packed(r, w);
     cl_mem bias = sd_cl_floats(r, b), parts = NULL;
     product size = {sd_numel(&y) / w->dim[0], w->dim[0], I * w->dim[2] * w->dim[3], parts_of(x.dim, w->dim, c),
                     m.type, true, I % 4 == 0 && from.at % 4 == 0};
-    const shape *s = sd_ok(r) ? shape_of(r, &size) : NULL;
-    if (!s) return;
-    if (size.batch > 1) parts = sd_cl_scratch(r, (size_t)(size.batch * size.M * size.N) * sizeof(float));
-    sd_cl_call k = begin(r, "product", &size, s);
+    const shape *s = NULL;
+    sd_cl_call k = begin_product(r, &size, &s);
+    if (sd_ok(r) && size.batch > 1)
+        parts = sd_cl_scratch(r, (size_t)(size.batch * size.M * size.N) * sizeof(float));
+    if (!sd_ok(r)) return;
     sd_cl_buffer(&k, from.buffer, from.at), sd_cl_buffer(&k, m.buffer, 0);
     if (parts) sd_cl_buffer(&k, parts, 0);
     else sd_cl_tensor(&k, y);
     sd_cl_buffer(&k, bias, 0);
     const int64_t numbers[] = {size.M, size.N, size.K, b && !parts, height, x.dim[2], c.enlarge, c.rows.first, x.dim[1],
                                I, y.dim[1], y.dim[2], c.rows.from, w->dim[3], c.stride, c.pad_top, c.pad_left,
-                               div_up(div_up(size.K, size.batch), CHUNK) * CHUNK};
+                               sd_cl_div_up(sd_cl_div_up(size.K, size.batch), CHUNK) * CHUNK};
     for (size_t i = 0; i < SD_COUNT(numbers); i++) sd_cl_int(&k, numbers[i]);
     finish(&k, &size, s);
     if (parts) add_parts(r, y, &size, s, parts, bias);

@@ -90,7 +90,7 @@ void sd_cl_float(sd_cl_call *c, double x)
  * marks lies as much work as the device was seen to do in TURN seconds. */
 
 #define TURN 0.1                        /* seconds */
-static const double LEAST_QUANTUM = 2e7, MOST_FASTER = 4;
+static const double MOST_FASTER = 4;
 
 /* Waits for the mark before the last one, and learns from it how fast the device is. */
 static void pace(sd_run *r, double work)
@@ -110,8 +110,7 @@ static void pace(sd_run *r, double work)
         clReleaseEvent(cl->mark);
         double seconds = sd_now() - cl->mark_time, fits = cl->marked * TURN / (seconds > 1e-6 ? seconds : 1e-6);
         if (fits > MOST_FASTER * cl->quantum) fits = MOST_FASTER * cl->quantum;
-        double least = cl->least_quantum > 0 ? cl->least_quantum : LEAST_QUANTUM;
-        cl->quantum = fits > least ? fits : least;
+        cl->quantum = fits > cl->least_quantum ? fits : cl->least_quantum;
     }
     cl->mark = now;
     cl->marked = cl->since_mark;

@@ -202,10 +202,10 @@ static void transpose(float *y, const float *x, size_t n, size_t a, size_t b)
             for (size_t k = 0; k < b; k++) y[k * a + j] = x[j * b + k];
 }
 
-static float *room_for(sd_run *r, const sd_tensor *t)
+float *sd_cl_host_room(sd_run *r, int64_t n)
 {
-    float *room = malloc((size_t)sd_numel(t) * sizeof *room);
-    if (!room) sd_fail(r->err, SD_ERR_MEMORY, "no memory for %lld numbers on their way", (long long)sd_numel(t));
+    float *room = malloc((size_t)n * sizeof *room);
+    if (!room) sd_fail(r->err, SD_ERR_MEMORY, "no memory for %lld numbers on their way", (long long)n);
     return room;
 }
 
@@ -216,7 +216,7 @@ void sd_cl_upload(sd_run *r, sd_tensor y, const float *from, bool channels_first
         write_all(r, y, from);
         return;
     }
-    float *room = room_for(r, &y);
+    float *room = sd_cl_host_room(r, sd_numel(&y));
     if (!room) return;
     transpose(room, from, N, C, P);   /* [N,C,P] -> [N,P,C] */
     write_all(r, y, room);
@@ -230,7 +230,7 @@ void sd_cl_download(sd_run *r, sd_tensor x, float *to, bool channels_first)
         read_all(r, x, to);
         return;
     }
-    float *room = room_for(r, &x);
+    float *room = sd_cl_host_room(r, sd_numel(&x));
     if (!room) return;
     read_all(r, x, room);
     if (sd_ok(r)) transpose(to, room, N, P, C);   /* [N,P,C] -> [N,C,P] */

@@ -62,7 +62,7 @@ bool sd_cl_cached_path(const sd_cl *cl, const char *name, bool make, char path[S
     return true;
 }
 
-static void hash(char hex[SD_SHA256_HEX], const char *const *text, size_t n)
+void sd_cl_hash(char hex[SD_CL_HASH], const char *const *text, size_t n)
 {
     sd_sha256 h;
     sd_sha256_init(&h);
@@ -82,8 +82,8 @@ static recipe recipe_of(const sd_cl *cl, const sd_cl_program *p)
 {
     recipe c = {.source = {sd_cl_source("common"), sd_cl_source(p->name)}};
     snprintf(c.options, sizeof c.options, "-cl-std=CL1.2 -DCPU=%d %s", cl->cpu, p->options);
-    hash(c.file, (const char *[]){cl->platform_name, cl->name, p->name, c.options}, 4);
-    hash(c.origin, (const char *[]){cl->platform_version, cl->driver, c.source[0], c.source[1]}, 4);
+    sd_cl_hash(c.file, (const char *[]){cl->platform_name, cl->name, p->name, c.options}, 4);
+    sd_cl_hash(c.origin, (const char *[]){cl->platform_version, cl->driver, c.source[0], c.source[1]}, 4);
     return c;
 }
 

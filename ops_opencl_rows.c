@@ -7,9 +7,6 @@
 static size_t span(const sd_cl *cl) { return cl->cpu ? 4096 : 1024; }
 static size_t rows_of_group(const sd_cl *cl) { return cl->cpu ? 32 : 1; }
 
-static int64_t columns(sd_tensor t) { return t.dim[t.nd - 1]; }
-static int64_t rows(sd_tensor t) { return sd_numel(&t) / columns(t); }
-
 /* However many work-items a group has, they share what it takes. */
 static void run_over(sd_cl_call *k, size_t items, size_t groups, double work)
 {
@@ -25,7 +22,7 @@ static void run_over_numbers(sd_cl_call *k, sd_tensor t)
 
 static void run_over_rows(sd_cl_call *k, sd_tensor t)
 {
-    size_t n = (size_t)rows(t), each = rows_of_group(sd_cl_of(k->r));
+    size_t n = (size_t)sd_cl_rows(t), each = rows_of_group(sd_cl_of(k->r));
     run_over(k, 64, (n + each - 1) / each, 2 * (double)sd_numel(&t));
 }
 
@@ -48,7 +45,7 @@ void sd_cl_add(sd_run *r, sd_tensor y, sd_tensor x)
 void sd_cl_geglu(sd_run *r, sd_tensor y, sd_tensor x)
 {
     sd_cl_call k = sd_cl_begin(r, "rows", "geglu", "");
-    sd_cl_tensor(&k, y), sd_cl_tensor(&k, x), sd_cl_int(&k, rows(y)), sd_cl_int(&k, columns(y));
+    sd_cl_tensor(&k, y), sd_cl_tensor(&k, x), sd_cl_int(&k, sd_cl_rows(y)), sd_cl_int(&k, sd_cl_columns(y));
     run_over_rows(&k, y);
 }
 
@@ -56,7 +53,7 @@ void sd_cl_add_channels(sd_run *r, sd_tensor y, sd_tensor bias)
 {
     sd_cl_call k = sd_cl_begin(r, "rows", "add_channels", "");
     sd_cl_tensor(&k, y), sd_cl_tensor(&k, bias);
-    sd_cl_int(&k, rows(y)), sd_cl_int(&k, columns(y)), sd_cl_int(&k, rows(y) / y.dim[0]);
+    sd_cl_int(&k, sd_cl_rows(y)), sd_cl_int(&k, sd_cl_columns(y)), sd_cl_int(&k, sd_cl_rows(y) / y.dim[0]);
     run_over_rows(&k, y);
 }
 
@@ -66,7 +63,7 @@ void sd_cl_concat(sd_run *r, sd_tensor y, sd_tensor a, sd_tensor b)
 {
     sd_cl_call k = sd_cl_begin(r, "rows", "concat", "");
     sd_cl_tensor(&k, y), sd_cl_tensor(&k, a), sd_cl_tensor(&k, b);
-    sd_cl_int(&k, rows(y)), sd_cl_int(&k, columns(a)), sd_cl_int(&k, columns(b));
+    sd_cl_int(&k, sd_cl_rows(y)), sd_cl_int(&k, sd_cl_columns(a)), sd_cl_int(&k, sd_cl_columns(b));
     run_over_rows(&k, y);
 }
 
@@ -74,7 +71,7 @@ void sd_cl_concat(sd_run *r, sd_tensor y, sd_tensor a, sd_tensor b)
 void sd_cl_upsample(sd_run *r, sd_tensor y, sd_tensor x)
 {
     sd_cl_call k = sd_cl_begin(r, "rows", "repeat_nearest", "");
-    sd_cl_tensor(&k, y), sd_cl_tensor(&k, x), sd_cl_int(&k, rows(y)), sd_cl_int(&k, columns(y));
+    sd_cl_tensor(&k, y), sd_cl_tensor(&k, x), sd_cl_int(&k, sd_cl_rows(y)), sd_cl_int(&k, sd_cl_columns(y));
     sd_cl_int(&k, y.dim[1]), sd_cl_int(&k, y.dim[2]), sd_cl_int(&k, x.dim[1]), sd_cl_int(&k, x.dim[2]);
     sd_cl_float(&k, (double)((float)x.dim[1] / (float)y.dim[1]));
     sd_cl_float(&k, (double)((float)x.dim[2] / (float)y.dim[2]));
@@ -83,16 +80,9 @@ void sd_cl_upsample(sd_run *r, sd_tensor y, sd_tensor x)
 
 /* ---------------------------------------------------------------- small tensors, from the host */
 
-static float *room_for(sd_run *r, int64_t n)
-{
-    float *room = malloc((size_t)n * sizeof *room);
-    if (!room) sd_fail(r->err, SD_ERR_MEMORY, "no memory for %lld numbers on their way", (long long)n);
-    return room;
-}
-
 void sd_cl_sinusoid(sd_run *r, sd_tensor y, const float *value, bool flip, double shift)
 {
-    float *room = room_for(r, sd_numel(&y));
+    float *room = sd_cl_host_room(r, sd_numel(&y));
     if (!room) return;
     sdk_sinusoid(room, value, (size_t)y.dim[0], (size_t)y.dim[1], flip, shift);
     sd_cl_upload(r, y, room, false);
@@ -103,7 +93,7 @@ void sd_cl_embed(sd_run *r, sd_tensor y, const int32_t *ids, const sd_tensor *to
 {
     const sd_kern *kern = sd_cl_of(r)->kern;
     size_t T = (size_t)y.dim[1], C = (size_t)y.dim[2], n = (size_t)y.dim[0] * T;
-    float *room = room_for(r, sd_numel(&y) + y.dim[2]);   /* one more row: the position's */
+    float *room = sd_cl_host_room(r, sd_numel(&y) + y.dim[2]);   /* one more row: the position's */
     if (!room) return;
     for (size_t i = 0; i < n; i++) {
         float *to = room + i * C;

@@ -5,7 +5,6 @@
  * shapes it is, then "M N K conv shape" for each product. Another driver's, or one that is broken, is not read. */
 #include "ops_opencl.h"
 #include "os.h"
-#include "sha256.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -98,24 +97,16 @@ sd_status sd_cl_measure_roofs(sd_run *r, sd_roofs *roofs, double seconds)
 
 enum { MOST_FILE = 1 << 20, MOST_CHOICES = 1024 };
 
-static void hash(char hex[SD_SHA256_HEX], const char *const *text, size_t n)
-{
-    sd_sha256 h;
-    sd_sha256_init(&h);
-    for (size_t i = 0; i < n; i++) sd_sha256_add(&h, text[i], strlen(text[i]) + 1);
-    sd_sha256_hex(&h, hex);
-}
-
 /* The file's name, and the first line that it must have. */
 static bool place_of(const sd_cl *cl, bool make, char path[SD_CL_PATH], char head[96])
 {
-    char name[16 + SD_SHA256_HEX] = "shapes-", hex[SD_SHA256_HEX], table[32 * 32] = "";
+    char name[16 + SD_CL_HASH] = "shapes-", hex[SD_CL_HASH], table[32 * 32] = "";
     size_t n = 0;
     for (int i = 0; i < sd_cl_shapes() && n + 32 < sizeof table; n += strlen(table + n), i++)
         sd_cl_shape_text(i, table + n);
-    hash(hex, (const char *[]){cl->platform_name, cl->name}, 2);
+    sd_cl_hash(hex, (const char *[]){cl->platform_name, cl->name}, 2);
     memcpy(name + strlen(name), hex, sizeof hex);
-    hash(hex, (const char *[]){cl->platform_version, cl->driver, table, sd_cl_source("gemm")}, 4);
+    sd_cl_hash(hex, (const char *[]){cl->platform_version, cl->driver, table, sd_cl_source("gemm")}, 4);
     snprintf(head, 96, "sd shapes %s\n", hex);
     return sd_cl_cached_path(cl, name, make, path);
 }
@@ -249,15 +240,10 @@ static void compute(const task *t)
 
 static double seconds_with(tuner *u, int row)
 {
-    sd_cl *cl = sd_cl_of(u->r);
-    sd_cl_choice *kept = cl->choice, only = {u->p->M, u->p->N, u->p->K, u->p->conv, row};
-    size_t choices = cl->choices;
     task t = {.r = u->r, .tuner = u, .times = 1};
-    cl->choice = &only;
-    cl->choices = 1;
+    sd_cl_of(u->r)->only = row + 1;
     double seconds = best_of(&t, compute, 0);
-    cl->choice = kept;
-    cl->choices = choices;
+    sd_cl_of(u->r)->only = 0;
     return seconds;
 }
 

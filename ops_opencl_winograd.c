@@ -34,7 +34,6 @@ typedef struct split {
     const sd_tensor *w;
 } split;
 
-static int64_t div_up(int64_t n, int64_t by) { return (n + by - 1) / by; }
 static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -45,7 +44,7 @@ static bool padded_by_one(sd_conv c)
 
 bool sd_cl_winograd_pays(const sd_cl *cl, const int64_t x[4], const int64_t w[4], sd_conv c)
 {
-    int64_t zoom = c.enlarge ? 2 : 1, height = zoom * (c.rows.height ? c.rows.height : x[1]), width = zoom * x[2];
+    int64_t zoom = c.enlarge ? 2 : 1, height = zoom * sd_conv_height(x, c), width = zoom * x[2];
     int64_t channels = cl->cpu ? 32 : 128, side = 16;
     return w[2] == 3 && w[3] == 3 && c.stride == 1 && padded_by_one(c) && w[0] >= channels && w[1] >= channels
         && height >= side && width >= side;
@@ -56,7 +55,7 @@ bool sd_cl_winograd_pays(const sd_cl *cl, const int64_t x[4], const int64_t w[4]
 static void launch(sd_cl_call *k, int64_t items, double work)
 {
     size_t group = sd_cl_of(k->r)->cpu ? 1 : GROUP;
-    sd_cl_run(k, (size_t[]){group, 1, 1}, (size_t[]){(size_t)div_up(items, (int64_t)group), 1, 1}, work);
+    sd_cl_run(k, (size_t[]){group, 1, 1}, (size_t[]){(size_t)sd_cl_div_up(items, (int64_t)group), 1, 1}, work);
 }
 
 /* V of so many tiles from number `first` on */
@@ -75,7 +74,7 @@ static void transform_input(const split *p, int64_t first, int64_t tiles)
 static void transform_weights(const split *p, sd_cl_matrix w, int64_t first, int64_t strips)
 {
     static const char *const options[] = {"", "-DWEIGHT=1", "-DWEIGHT=2"};
-    int64_t numbers = p->I * SD_CL_STRIP, run = sd_cl_of(p->r)->cpu ? RUN : 1, runs = div_up(numbers, run);
+    int64_t numbers = p->I * SD_CL_STRIP, run = sd_cl_of(p->r)->cpu ? RUN : 1, runs = sd_cl_div_up(numbers, run);
     sd_cl_call k = sd_cl_begin(p->r, "winograd", "weights", options[w.type]);
     sd_cl_buffer(&k, p->u, p->u_at);
     sd_cl_buffer(&k, w.buffer, (size_t)(first * 9 * numbers));
@@ -109,7 +108,7 @@ static void multiply(const split *p, int64_t tiles, int64_t n)
 
 /* --------------------------------------------------------------------------------------- sizes */
 
-static int64_t skewed(int64_t n) { return div_up(n, 1024) * 1024 + SKEW; }
+static int64_t skewed(int64_t n) { return sd_cl_div_up(n, 1024) * 1024 + SKEW; }
 
 static int64_t group_start(const split *p, int64_t group) { return p->strips * group / p->groups; }
 
@@ -131,10 +130,10 @@ static void choose_parts(split *p)
     int64_t strip = plane_bytes * p->I * SD_CL_STRIP;
     p->u_plane = skewed(p->strips * p->I * SD_CL_STRIP);
     if (!cl->cpu) p->u = sd_cl_made(p->r, p->w, (size_t)(plane_bytes * p->u_plane), keep_weights, p);
-    p->groups = p->u ? 1 : div_up(p->strips, most(LEAST_STRIPS, room / 2 / strip));
-    p->wide = div_up(p->strips, p->groups);
+    p->groups = p->u ? 1 : sd_cl_div_up(p->strips, most(LEAST_STRIPS, room / 2 / strip));
+    p->wide = sd_cl_div_up(p->strips, p->groups);
     int64_t rest = most(0, room - (p->u ? 0 : p->wide * strip)), tile = plane_bytes * (p->I + p->wide * SD_CL_STRIP);
-    p->band = div_up(p->tiles, div_up(p->tiles, most(LEAST_TILES, rest / tile)));
+    p->band = sd_cl_div_up(p->tiles, sd_cl_div_up(p->tiles, most(LEAST_TILES, rest / tile)));
     p->v_plane = skewed(p->band * p->I);
     p->m_plane = skewed(p->band * least(p->O, p->wide * SD_CL_STRIP));
     p->m_at = (size_t)(PLANES * p->v_plane);
@@ -150,8 +149,8 @@ static void choose_parts(split *p)
 void sd_cl_winograd(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c)
 {
     split p = {.r = r, .x = x, .y = y, .c = c, .w = w, .I = w->dim[1], .O = w->dim[0], .zoom = c.enlarge ? 2 : 1,
-               .height = c.rows.height ? c.rows.height : x.dim[1], .across = div_up(y.dim[2], TILE),
-               .down = div_up(y.dim[1], TILE), .strips = div_up(w->dim[0], SD_CL_STRIP)};
+               .height = sd_conv_height(x.dim, c), .across = sd_cl_div_up(y.dim[2], TILE),
+               .down = sd_cl_div_up(y.dim[1], TILE), .strips = sd_cl_div_up(w->dim[0], SD_CL_STRIP)};
     cl_mem bias = sd_cl_floats(r, b);
     p.tiles = p.across * p.down * x.dim[0];
     if (!sd_ok(r)) return;

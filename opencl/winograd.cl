@@ -41,6 +41,17 @@ typedef float vf;
 typedef struct { vf s0, s1, s2, s3, s4, s5; } six;
 typedef struct { vf s0, s1, s2, s3; } four;
 
+/* Six numbers, each in the next plane. */
+static inline void write_planes(__global float *to, int plane, six r)
+{
+    STORE(r.s0, to);
+    STORE(r.s1, to + plane);
+    STORE(r.s2, to + 2 * plane);
+    STORE(r.s3, to + 3 * plane);
+    STORE(r.s4, to + 4 * plane);
+    STORE(r.s5, to + 5 * plane);
+}
+
 /* ------------------------------------------------------------------------------ along one axis */
 
 /* The row of B^T for infinity: (x^2 - a^2)(x^2 - b^2) */
@@ -137,15 +148,8 @@ __kernel void input(__global float *v, uint v_at, __global const float *x, uint 
         COLUMN(0); COLUMN(1); COLUMN(2); COLUMN(3); COLUMN(4); COLUMN(5);
 #undef COLUMN
 #undef D
-#define PLANES(i) do { \
-            six r = input_axis(t0.s##i, t1.s##i, t2.s##i, t3.s##i, t4.s##i, t5.s##i); \
-            STORE(r.s0, to + (6 * i + 0) * plane); \
-            STORE(r.s1, to + (6 * i + 1) * plane); \
-            STORE(r.s2, to + (6 * i + 2) * plane); \
-            STORE(r.s3, to + (6 * i + 3) * plane); \
-            STORE(r.s4, to + (6 * i + 4) * plane); \
-            STORE(r.s5, to + (6 * i + 5) * plane); \
-        } while (0)
+#define PLANES(i) \
+    write_planes(to + 6 * i * plane, plane, input_axis(t0.s##i, t1.s##i, t2.s##i, t3.s##i, t4.s##i, t5.s##i))
         PLANES(0); PLANES(1); PLANES(2); PLANES(3); PLANES(4); PLANES(5);
 #undef PLANES
     }
@@ -205,15 +209,7 @@ __kernel void weights(__global float *u, uint u_at, __global const weight_t *w, 
         COLUMN(0); COLUMN(1); COLUMN(2);
 #undef COLUMN
 #undef W
-#define PLANES(i) do { \
-            six r = weights_axis(t0.s##i, t1.s##i, t2.s##i); \
-            STORE(r.s0, to + (6 * i + 0) * plane); \
-            STORE(r.s1, to + (6 * i + 1) * plane); \
-            STORE(r.s2, to + (6 * i + 2) * plane); \
-            STORE(r.s3, to + (6 * i + 3) * plane); \
-            STORE(r.s4, to + (6 * i + 4) * plane); \
-            STORE(r.s5, to + (6 * i + 5) * plane); \
-        } while (0)
+#define PLANES(i) write_planes(to + 6 * i * plane, plane, weights_axis(t0.s##i, t1.s##i, t2.s##i))
         PLANES(0); PLANES(1); PLANES(2); PLANES(3); PLANES(4); PLANES(5);
 #undef PLANES
     }
