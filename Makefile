@@ -375,7 +375,7 @@ install: all
 	install -m 644 $(OUT)/libsd.a "$(DESTDIR)$(PREFIX)/lib/libsd.a"
 	install -m 755 $(OUT)/$(SHARED) "$(DESTDIR)$(PREFIX)/lib/$(SHARED_INSTALLED)"
 	ln -sf $(SHARED_INSTALLED) "$(DESTDIR)$(PREFIX)/lib/$(SHARED)"
-	install -m 644 sd.h "$(DESTDIR)$(PREFIX)/include/sd.h"
+	install -m 644 sd.h sd_tools.h "$(DESTDIR)$(PREFIX)/include"
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@LIBS@|$(LIBS)$(if $(filter 1,$(OPENMP)), -fopenmp)|' sd.pc.in \
 	  > "$(DESTDIR)$(PREFIX)/lib/pkgconfig/sd.pc"
 	install -m 644 LICENSE NOTICE weights/merges.txt "$(DESTDIR)$(PREFIX)/share/sd"
@@ -387,7 +387,8 @@ install: all
 	done
 
 uninstall:
-	rm -f "$(DESTDIR)$(PREFIX)/bin/sd" "$(DESTDIR)$(PREFIX)/include/sd.h" "$(DESTDIR)$(PREFIX)/lib/pkgconfig/sd.pc" \
+	rm -f "$(DESTDIR)$(PREFIX)/bin/sd" "$(DESTDIR)$(PREFIX)/include/sd.h" "$(DESTDIR)$(PREFIX)/include/sd_tools.h" \
+	  "$(DESTDIR)$(PREFIX)/lib/pkgconfig/sd.pc" \
 	  "$(DESTDIR)$(PREFIX)/lib/libsd.a" "$(DESTDIR)$(PREFIX)/lib/$(SHARED)" "$(DESTDIR)$(PREFIX)/lib/$(SHARED_INSTALLED)"
 	for f in $(SHARED_FILES); do rm -f "$(DESTDIR)$(PREFIX)/$${f#*:}"; done
 	rm -rf "$(DESTDIR)$(PREFIX)/share/sd"

@@ -779,54 +779,6 @@ SD_API sd_status sd_convert(sd_ctx *ctx, const sd_convert_options *options);
  * gets the sentence on failure. Free *text with sd_free. */
 SD_API sd_status sd_plan(const char *model_or_config, int width, int height, int json, char **text, char error[512]);
 
-/* What sd_inspect is to tell. */
-typedef struct sd_inspect_options {
-    size_t size;             /* sd_inspect_options_init sets it */
-    int json;                /* 1: a JSON object, see docs/FILES.md; 0: a text to be read */
-    int columns;             /* of the text; 80 */
-    int metadata;            /* 1: all texts of the file's header whole; 0: the long ones are shortened */
-    const char *tensors;     /* a list of tensors, those whose names fit these globs ("*attn*,*.bias"); NULL: none */
-    int values;              /* 1: reads all numbers and counts NaN, infinities, subnormal numbers and zeros */
-    int hash;                /* 1: SHA-256 of each file, and of each tensor in that list */
-    /* Told while numbers are read: what is done, and how many bytes of how many. 0: go on; else the call ends with
-     * SD_ERR_CANCELLED. May be NULL. */
-    int (*progress)(void *user, const char *what, double done, double total);
-    void *user;
-} sd_inspect_options;
-#define sd_inspect_options_init(options) sd_inspect_options_init_sized((options), sizeof(sd_inspect_options))
-SD_API void sd_inspect_options_init_sized(sd_inspect_options *options, size_t size);
-
-/* What a file of weights or a model directory is: its kind, family and why; its networks with types, and with the
- * tensors that are missing, misshapen or unknown; and how to draw with it. Reads headers, and numbers only for values
- * and hash. options may be NULL. `error` gets the sentence on failure. Free *text with sd_free. */
-SD_API sd_status sd_inspect(const char *path, const sd_inspect_options *options, char **text, char error[512]);
-/* In which tensors two files or directories differ: only in one, of another shape, of another type, other numbers.
- * Where both have networks that are known, tensors are matched by diffusers' names, whatever the files call them. All
- * numbers are read. *different: 1 if any tensor differs, else 0. */
-SD_API sd_status sd_inspect_diff(const char *a, const char *b, const sd_inspect_options *options, char **text,
-                                 int *different, char error[512]);
-
-/* How sd_compare is to tell what it finds. */
-typedef struct sd_compare_options {
-    size_t size;             /* sd_compare_options_init sets it */
-    int json;                /* 1: a JSON object, see docs/VALIDATING.md; 0: a text to be read */
-    int columns;             /* of the text; 80 */
-    int all;                 /* 1: the text lists all tensors; 0: those about the first divergence, and the worst */
-    int (*progress)(void *user, const char *what, double done, double total);   /* as that of sd_inspect_options */
-    void *user;
-    const char *names;       /* a file of lines "MINE'S-NAME REF'S-NAME", one * in each for any text; NULL: none */
-} sd_compare_options;
-#define sd_compare_options_init(options) sd_compare_options_init_sized((options), sizeof(sd_compare_options))
-SD_API void sd_compare_options_init_sized(sd_compare_options *options, size_t size);
-
-/* Two traces of what should be the same run, `ref` of the implementation that is trusted: the tensor at which `mine`
- * diverges first, in the order of execution; what both have, by name; what only one has. Files of any format that
- * sd_inspect reads, or directories of .npy files. Numbers are read pair by pair. *different: 1 if any tensor diverges,
- * has another shape or cannot be read, else 0. options may be NULL. `error` gets the sentence on failure. Free *text
- * with sd_free. */
-SD_API sd_status sd_compare(const char *ref, const char *mine, const sd_compare_options *options, char **text,
-                            int *different, char error[512]);
-
 /* Where the default model is: $SD_MODEL, weights/tiny beside the program (program = argv[0]'s directory, may be NULL),
  * or the installed data directory. Writes the first that exists; 0 if none does. */
 SD_API int sd_default_model(const char *program_dir, char *path, size_t size);
@@ -836,4 +788,6 @@ SD_API void sd_free(void *p);
 #ifdef __cplusplus
 }
 #endif
+
+#include "sd_tools.h"   /* what looks at files and at runs, instead of drawing */
 #endif

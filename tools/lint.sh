@@ -22,7 +22,7 @@ check_floors() {
         own=$(floor_of "$file")
         [ -n "$own" ] || { fail "$file stands on no floor: enter it in docs/MAP.md"; continue; }
         for header in $(sed -n 's/^[[:space:]]*#[[:space:]]*include[[:space:]]*"\([^"]*\)".*/\1/p' "$file"); do
-            case $header in sd.h|os.h) continue ;; esac
+            case $header in sd.h|sd_tools.h|os.h) continue ;; esac
             below=$(floor_of "$header")
             [ -n "$below" ] || { fail "$file includes $header, which stands on no floor"; continue; }
             [ "$below" -le "$own" ] || fail "$file (floor $own) includes $header (floor $below)"
@@ -213,7 +213,7 @@ check_symbols() {
     [ ! -s build/lint.symbols ] || { cat build/lint.symbols; fail "the library must not have mutable globals"; }
 
     nm -D --defined-only $dir/libsd.so | awk '{ print $NF }' | sed 's/@.*//' | sort > build/lint.exported
-    grep -o '^SD_API [^;(]*(' sd.h | sed 's/(.*//; s/.*[ *]//' | sort > build/lint.declared
+    grep -oh '^SD_API [^;(]*(' sd.h sd_tools.h | sed 's/(.*//; s/.*[ *]//' | sort > build/lint.declared
     if ! diff build/lint.declared build/lint.exported > build/lint.symbols; then
         cat build/lint.symbols
         fail "libsd.so exports (>) something else than sd.h declares (<)"
@@ -249,7 +249,7 @@ check_links() {
         fail "files need each other in a circle"
     }
     awk '/^unused/ && !/ in (main|app_)/ { print $2, $4 }' build/lint.links | while read -r name file; do
-        grep -qE "^SD_API .*[ *]$name\\(" sd.h && continue
+        grep -qE "^SD_API .*[ *]$name\\(" sd.h sd_tools.h && continue
         source=$file.c
         case " $unused " in *" $name "*) continue ;; esac
         [ -f "$source" ] || continue   # one of several objects of a source
