@@ -154,7 +154,8 @@ static sd_status compare_all(sd_comparison *c, const sd_inspect_options *o, sd_e
 static sd_status compare(sd_comparison *c, const char *ref, const char *mine, const sd_compare_options *given,
                          const sd_inspect_options *o, sd_error *e)
 {
-    if (sd_tensors_open(&c->ref, ref, e) || sd_tensors_open(&c->mine, mine, e) || list_rows(c, given->names, e))
+    if (sd_tensors_open(&c->ref, ref, e) || sd_tensors_open(&c->mine, mine, e) || sd_compare_settings(c, e) ||
+        list_rows(c, given->names, e))
         return e->status;
     size_t pairs = 0;
     for (size_t i = 0; i < c->n; i++) pairs += c->row[i].ref && c->row[i].mine;
@@ -201,6 +202,7 @@ sd_status sd_compare(const char *ref, const char *mine, const sd_compare_options
         sd_tensors_close(&c->ref);
         sd_tensors_close(&c->mine);
         free(c->row);
+        free(c->setting);
     }
     free(c);
     return sd_inspect_end(&t, text, error, &e);

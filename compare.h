@@ -26,6 +26,12 @@ typedef struct sd_compared {
     const char *layout;            /* in which MINE's numbers fit; NULL: as they are */
 } sd_compared;
 
+/* A setting that the two runs do not share. */
+typedef struct sd_setting {
+    const char *key, *ref, *mine;
+    char how[160];                 /* of lists: where they part, and by how much; "" */
+} sd_setting;
+
 typedef struct sd_comparison {
     sd_tensors ref, mine;
     sd_compared *row;              /* in the order of execution */
@@ -36,6 +42,8 @@ typedef struct sd_comparison {
     const char *order;             /* where the order is from: "REF's file", ... */
     size_t first, good;            /* rows: the first that does not agree, the last before it that does; n: none */
     size_t worst;                  /* of the pairs; n: none */
+    sd_setting *setting;           /* n_settings, of `settings` that both files tell */
+    size_t n_settings, settings;
 } sd_comparison;
 
 static inline bool sd_is_fault(const sd_compared *r) { return r->verdict > SD_AGREES && r->verdict < SD_ONLY_REF; }
@@ -48,6 +56,13 @@ typedef struct sd_names { char **name; size_t n; } sd_names;
 /* mapping: a file of names, NULL: none. Sets c->prefix. */
 sd_status sd_compare_names(sd_names *ref, sd_names *mine, const char *mapping, sd_comparison *c, sd_error *e);
 void sd_names_free(sd_names *of);
+
+/* ---- compare_settings.c: settings that the two files tell of their runs, and what these begin from */
+sd_status sd_compare_settings(sd_comparison *c, sd_error *e);
+/* Who made a trace: "sd 0.1.0, avx512"; "": not told. */
+void sd_add_maker(sd_text *t, const sd_tensors *of);
+/* How MINE's input differs from REF's, a few words. */
+void sd_add_input(sd_text *t, const sd_compared *r);
 
 /* ---- compare_layout.c: tries MINE's numbers in other layouts, if they are of another shape or far away */
 sd_status sd_compare_layouts(sd_compared *r, sd_error *e);

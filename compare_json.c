@@ -54,11 +54,25 @@ static void add_name(const sd_comparison *c, sd_text *t, const char *key, size_t
     sd_add_json_text(t, key, i < c->n ? sd_compared_name(&c->row[i]) : NULL);
 }
 
+static void add_settings(const sd_comparison *c, sd_text *t)
+{
+    sd_text_add(t, ",\"settings\":%zu,\"other_settings\":[", c->settings);
+    for (size_t i = 0; i < c->n_settings; i++) {
+        sd_text_add(t, "%s", i ? "," : "");
+        sd_add_json_text(t, "{\"key\":", c->setting[i].key);
+        sd_add_json_text(t, ",\"ref\":", c->setting[i].ref);
+        sd_add_json_text(t, ",\"mine\":", c->setting[i].mine);
+        sd_text_add(t, "}");
+    }
+    sd_text_add(t, "]");
+}
+
 void sd_compare_json(const sd_comparison *c, sd_text *t)
 {
     sd_add_json_text(t, "{\"ref\":", c->ref.path);
     sd_add_json_text(t, ",\"mine\":", c->mine.path);
     sd_text_add(t, ",\"different\":%s", c->first < c->n ? "true" : "false");
+    add_settings(c, t);
     add_name(c, t, ",\"first\":", c->first);
     add_name(c, t, ",\"last_good\":", c->good);
     sd_add_json_text(t, ",\"order\":", c->order);

@@ -157,6 +157,53 @@ static void add_table(const sd_comparison *c, const sd_compare_style *s, sd_text
     if (!s->all && c->compared && c->row[c->worst].error > 0) add_worst(c, t);
 }
 
+/* ------------------------------------------------------------------------------- settings and inputs */
+
+static void settings(const sd_comparison *c, const sd_compare_style *s, sd_text *t)
+{
+    sd_text words = {0};
+    for (size_t i = 0; i < c->n_settings; i++) {
+        const sd_setting *x = &c->setting[i];
+        sd_text_add(&words, "%s%s: ", i ? "; " : "settings that differ: ", x->key);
+        if (*x->how) sd_text_add(&words, "%s", x->how);
+        else sd_text_add(&words, "REF \"%s\", MINE \"%s\"", x->ref, x->mine);
+    }
+    if (!c->n_settings && c->settings)
+        sd_text_add(&words, "%zu setting%s that both files tell agree%s", c->settings, plural(c->settings),
+                    c->settings == 1 ? "s" : "");
+    sd_add_words(t, s->o, 2, &words);
+}
+
+/* All that the run begins from, wherever it is used. */
+static void inputs(const sd_comparison *c, const sd_compare_style *s, sd_text *t)
+{
+    size_t agree = 0, others = 0;
+    sd_text words = {0}, list = {0};
+    for (size_t i = 0; i < c->n; i++) {
+        const sd_compared *r = &c->row[i];
+        if (!r->ref || !r->mine || !sd_is_input(sd_compared_name(r))) continue;
+        agree += r->verdict == SD_AGREES;
+        if (r->verdict == SD_AGREES || ++others > NAMES) continue;
+        sd_text_add(&list, "%s%s: ", others > 1 ? "; " : "", sd_compared_name(r));
+        if (r->verdict == SD_OTHER_SHAPE) add_shapes(&list, r);
+        else sd_add_input(&list, r);
+    }
+    if (others) sd_text_add(&words, "inputs that differ (%zu of %zu): %s", others, others + agree, list.s ? list.s : "");
+    else if (agree) sd_text_add(&words, "%zu input%s agree%s: tokens, noise, timesteps", agree, plural(agree),
+                                agree == 1 ? "s" : "");
+    if (others > NAMES) sd_text_add(&words, " and %zu more", others - NAMES);
+    free(list.s);
+    sd_add_words(t, s->o, 2, &words);
+}
+
+static void add_side(sd_text *t, const char *side, const sd_tensors *of)
+{
+    sd_text maker = {0};
+    sd_add_maker(&maker, of);
+    sd_text_add(t, "  %s %s%s%s%s\n", side, of->path, maker.n ? " (" : "", maker.n ? maker.s : "", maker.n ? ")" : "");
+    free(maker.s);
+}
+
 /* ------------------------------------------------------------------------------------------ the whole */
 
 /* Pairs under two names, and pairs in another layout: the first few, or all. */
@@ -212,11 +259,17 @@ static void counts(const sd_comparison *c, const sd_compare_style *s, sd_text *t
 
 void sd_compare_text(const sd_comparison *c, const sd_compare_style *s, sd_text *t)
 {
+    if (c->n_settings)
+        sd_text_add(t, "%zu setting%s differ%s; ", c->n_settings, plural(c->n_settings), c->n_settings == 1 ? "s" : "");
     headline(c, t);
     if (c->count[SD_ONLY_REF] + c->count[SD_ONLY_MINE])
         sd_text_add(t, " (%zu not compared: only one side has them)", c->count[SD_ONLY_REF] + c->count[SD_ONLY_MINE]);
     if (c->relaid) sd_text_add(t, " (%zu in another layout)", c->relaid);
-    sd_text_add(t, "\n  REF  %s\n  MINE %s\n", c->ref.path, c->mine.path);
+    sd_text_add(t, "\n");
+    add_side(t, "REF ", &c->ref);
+    add_side(t, "MINE", &c->mine);
+    settings(c, s, t);
+    inputs(c, s, t);
     if (c->first < c->n) {
         sd_text words = {0};
         if (c->row[c->first].verdict == SD_DIVERGES) add_measures(&words, &c->row[c->first]);

@@ -192,6 +192,7 @@ sd_status sd_run_pipeline(sd_ctx *c, const sd_params *params, sd_image *images, 
     sd_drawing_resolve(c, d, params);      /* defaults filled in, everything checked */
     sd_drawing_prepare(c, d);              /* sizes, the sampler, memory */
     if (d->followed) sd_drawing_prepare_refiner(c, part, params);
+    sd_drawing_note_settings(c, d);
     draw(c, d);
     if (d->followed && !c->err.status) {   /* a second model goes on */
         sd_drawing_take_over(c, &part[1], d);

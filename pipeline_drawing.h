@@ -47,6 +47,9 @@ void sd_drawing_begin(sd_ctx *c, sd_drawing *d);                              /*
 void sd_drawing_finish(sd_ctx *c, const sd_drawing *d, sd_image *images);     /* pipeline_finish.c */
 void sd_drawing_free(sd_drawing *d);
 
+/* ---- pipeline_settings.c: what this run's settings are, for the trace */
+void sd_drawing_note_settings(sd_ctx *c, const sd_drawing *d);
+
 /* ---- pipeline_parts.c: runs in parts
  * Fills in where a refiner takes over, and checks where the run begins and ends; latents: how many numbers they are. */
 sd_status sd_resolve_part(sd_ctx *c, sd_params *p, bool masked, size_t latents);

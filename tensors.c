@@ -115,6 +115,8 @@ static sd_status open_all(sd_tensors *t, const char *path, sd_error *e)
     if (!t->at) return sd_fail(e, SD_ERR_MEMORY, "no memory for a list of the tensors of %s", path);
     for (; t->n < t->n_own; t->n++) t->at[t->n] = &t->own[t->n];
     if (!directory && list(t, e)) return e->status;
+    if (!directory && t->store.n_files) t->meta = t->store.file[0].meta;
+    if (!directory && t->store.n_files) t->n_meta = t->store.file[0].n_meta;
     t->executed = !directory && !is_sorted(t->at, n);
     if (!t->executed) qsort(t->at, n, sizeof *t->at, by_execution);
     return SD_OK;

@@ -12,6 +12,8 @@ typedef struct sd_tensors {
     const sd_entry **at;     /* n; in the order of execution if `executed`, else in that of sd_trace_order */
     size_t n;
     bool executed;           /* the file keeps the order in which its tensors were written */
+    const sd_pair *meta;     /* n_meta settings of the run, as the file tells them */
+    size_t n_meta;
 } sd_tensors;
 
 /* A file of any format that sd_store_open_file reads, or a directory with .npy files, each named as its tensor. No

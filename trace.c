@@ -102,6 +102,24 @@ bool sd_trace_writes(const sd_run *r)
     return false;
 }
 
+/* ----------------------------------------------------------------------------------- settings */
+
+bool sd_trace_notes(const sd_run *r)
+{
+    for (int i = 0; r->trace && i < r->trace->n; i++)
+        if (r->trace->list[i].sink.note) return true;
+    return false;
+}
+
+void sd_trace_note(sd_run *r, const char *key, const char *value)
+{
+    sd_trace *t = r->trace;
+    for (int i = 0; t && i < t->n && sd_ok(r); i++) {
+        const sd_sink *s = &t->list[i].sink;
+        if (s->note && s->note(s->user, key, value, &t->err)) sd_fail(r->err, t->err.status, "%s", t->err.text);
+    }
+}
+
 /* -------------------------------------------------------------------------------------- names */
 
 void sd_trace_prefix(sd_run *r, const char *fmt, ...)

@@ -18,6 +18,8 @@ typedef struct sd_sink {
     /* Called once, at the end. If e->status is SD_OK it completes what the sink makes, else it leaves nothing behind.
      * It frees `user`. May be NULL. */
     sd_status (*close)(void *user, sd_error *e);
+    /* A setting of the run, before its first tensor: "seed", "1". May be NULL. */
+    sd_status (*note)(void *user, const char *key, const char *value, sd_error *e);
     bool writes;
     bool strict;   /* each glob of its filter must match one of the run's names; that is checked before the run */
 } sd_sink;
@@ -47,6 +49,10 @@ sd_status sd_trace_to_file(sd_trace **out, const char *filter, const char *path,
 void sd_trace_prefix(sd_run *r, const char *fmt, ...) SD_PRINTF(2, 3);
 /* What stands before that, until it is changed: "refiner."; "": nothing. */
 void sd_trace_owner(sd_run *r, const char *owner);
+
+/* Tells sinks a setting of the run; does any sink want to know? */
+void sd_trace_note(sd_run *r, const char *key, const char *value);
+bool sd_trace_notes(const sd_run *r);
 
 bool sd_traces(const sd_run *r);         /* is anybody looking? */
 bool sd_trace_writes(const sd_run *r);   /* ... and may change what it sees? */

@@ -19,6 +19,8 @@ typedef struct dump {
     uint64_t at;                                   /* bytes in it */
     entry *list;
     size_t n, cap, *by_name;                       /* by_name: sorted indices of list; names must differ */
+    sd_pair *meta;                                 /* settings of the run */
+    size_t n_meta, cap_meta;
 } dump;
 
 /* ------------------------------------------------------------------------------------ one tensor */
@@ -72,6 +74,25 @@ static sd_status see(void *user, const sd_traced *x, float *writable, sd_error *
     return SD_OK;
 }
 
+/* A later value of a key counts: several runs may draw one trace's tensors. */
+static sd_status note(void *user, const char *key, const char *value, sd_error *e)
+{
+    dump *t = user;
+    size_t i = 0;
+    char *copy = sd_strdup(value);
+    while (i < t->n_meta && strcmp(t->meta[i].key, key) != 0) i++;
+    sd_pair *list = i < t->n_meta ? t->meta : sd_grow(t->meta, t->n_meta, &t->cap_meta, 32, sizeof *list);
+    if (list) t->meta = list;
+    if (list && i == t->n_meta && copy && (list[i].key = sd_strdup(key)) != NULL) list[t->n_meta++].value = NULL;
+    if (!copy || !list || i == t->n_meta) {
+        free(copy);
+        return sd_fail(e, SD_ERR_MEMORY, "no memory for the settings of a trace");
+    }
+    free(t->meta[i].value);
+    t->meta[i].value = copy;
+    return SD_OK;
+}
+
 /* --------------------------------------------------------------------------- the file as a whole */
 
 /* Copies the numbers of tensor i from the data file. */
@@ -101,7 +122,8 @@ static sd_status write_file(dump *t, sd_error *e)
     sd_traced *tensors = malloc((t->n + 1) * sizeof *tensors);
     if (!tensors) return sd_fail(e, SD_ERR_MEMORY, "no memory to write the trace %s", t->path);
     for (size_t i = 0; i < t->n; i++) tensors[i] = t->list[i].t;
-    const sd_file_plan p = {.tensor = tensors, .n = t->n, .put = put, .user = t};
+    const sd_file_plan p = {.tensor = tensors, .n = t->n, .put = put, .user = t, .meta = t->meta,
+                            .n_meta = t->n_meta};
     sd_safetensors_write_plan(t->path, &p, e);
     free(tensors);
     return e->status;
@@ -113,6 +135,11 @@ static sd_status finish(void *user, sd_error *e)
     if (!e->status) write_file(t, e);
     if (t->data) fclose(t->data);
     for (size_t i = 0; i < t->n; i++) free(t->list[i].name);
+    for (size_t i = 0; i < t->n_meta; i++) {
+        free(t->meta[i].key);
+        free(t->meta[i].value);
+    }
+    free(t->meta);
     free(t->list);
     free(t->by_name);
     free(t->path);
@@ -135,5 +162,6 @@ sd_status sd_trace_to_file(sd_trace **out, const char *filter, const char *path,
     *out = NULL;
     if (!t) return sd_fail(e, SD_ERR_MEMORY, "no memory for a trace");
     if (!e->status) open_data(t, path, e);
-    return sd_trace_new(out, filter, &(sd_sink){.user = t, .see = see, .close = finish, .strict = true}, e);
+    return sd_trace_new(out, filter, &(sd_sink){.user = t, .see = see, .close = finish, .note = note, .strict = true},
+                        e);
 }

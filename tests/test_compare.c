@@ -183,6 +183,76 @@ TEST(another_shape_is_named)
            "first of another shape: step.0.unet.down_blocks.2.resnets.0.norm1: REF [1,6,4,4], MINE [1,6,4,3]");
 }
 
+/* ---------------------------------------------------------------------------------------- settings */
+
+typedef struct put_one { const void *data; size_t bytes; } put_one;
+
+static sd_status put_bytes(void *user, size_t i, FILE *to, const char *path, sd_error *e)
+{
+    const put_one *p = user;
+    (void)i;
+    (void)path;
+    assert_int_equal(fwrite(p->data, 1, p->bytes, to), p->bytes);
+    return e->status;
+}
+
+/* A trace of 128 numbers of noise with these settings. */
+static const char *put_settings(const char *name, const float noise[128], const sd_pair *meta, size_t n)
+{
+    sd_error e = {0};
+    const char *path = file(name);
+    const sd_traced t = {"noise", SD_F32, 1, {128}, NULL};
+    put_one user = {noise, 128 * sizeof *noise};
+    const sd_file_plan p = {.tensor = &t, .n = 1, .meta = meta, .n_meta = n, .put = put_bytes, .user = &user};
+    if (sd_safetensors_write_plan(path, &p, &e)) fail_msg("%s", e.text);
+    return path;
+}
+
+static void random_numbers(float x[128], uint32_t seed)
+{
+    for (int i = 0; i < 128; i++) {
+        seed = seed * 1664525u + 1013904223u;
+        x[i] = (float)((double)(seed >> 8) / (1 << 23) - 1);
+    }
+}
+
+#define META(key, value) {(char *)(uintptr_t)(key), (char *)(uintptr_t)(value)}
+
+/* Names of two programs, float32's lists, Python's truth: the same settings. */
+TEST(settings_that_mean_the_same_agree)
+{
+    static const sd_pair ours[] = {META("seed", "1"), META("sampler", "pndm"), META("timesteps", "667,334,1"),
+                                   META("clip_sample", "false"), META("guidance_scale", "7.5"), META("kernels", "a"),
+                                   META("schedule", "karras")};
+    static const sd_pair theirs[] = {META("num_inference_steps", "3"), META("cfg-scale", "7.5"), META("kernels", "b"),
+                                     META("clip_sample", "False"), META("timesteps", "[667.0, 334.00001, 1]"),
+                                     META("sampler", "PNDMScheduler"), META("seed", "1"), META("scheduler", "Karras")};
+    float x[128];
+    random_numbers(x, 1);
+    expect(put_settings("ours.safetensors", x, ours, SD_COUNT(ours)),
+           put_settings("theirs.safetensors", x, theirs, SD_COUNT(theirs)), 0, "no divergence: 1 tensor agrees");
+    expect_words("6 settings that both files tell agree");
+}
+
+TEST(settings_that_differ_are_said_first_and_inputs_with_them)
+{
+    static const sd_pair ours[] = {META("seed", "1"), META("timesteps", "751,501,251,1"), META("sampler", "euler")};
+    static const sd_pair theirs[] = {META("seed", "2"), META("timesteps", "750,500,250,0"), META("sampler", "euler_a")};
+    float x[128], y[128];
+    random_numbers(x, 1);
+    random_numbers(y, 2);
+    const char *ref = put_settings("ours.safetensors", x, ours, SD_COUNT(ours));
+    expect(ref, put_settings("theirs.safetensors", y, theirs, SD_COUNT(theirs)), 1,
+           "3 settings differ; diverges first at noise");
+    expect_words("settings that differ: seed: REF \"1\", MINE \"2\"; timesteps: at 0 of 4: REF 751, MINE 750; all of "
+                 "MINE's are 1 less; sampler: REF \"euler\", MINE \"euler_a\"");
+    expect_words("other random numbers, of another seed or generator");
+    for (int i = 0; i < 128; i++) y[i] = 14.6146f * x[i];
+    expect(ref, put_settings("scaled.safetensors", y, ours, SD_COUNT(ours)), 1, "diverges first at noise");
+    expect_words("inputs that differ (1 of 1): noise: MINE is 14.6146 times REF");
+    expect_words("3 settings that both files tell agree");
+}
+
 /* ----------------------------------------------------------------------------- what only one side has */
 
 /* Five tensors have another name in MINE. Nothing of that is silent, and those that stand between the last that agrees
@@ -508,7 +578,9 @@ TEST(two_ways_to_compute_do_not_diverge_and_another_prompt_does)
         expect_success("drawing");
     }
     expect(path[0], path[1], 0, "no divergence: ");
-    expect(path[0], path[2], 1, "diverges first at tokens: ");
+    expect_words("18 settings that both files tell agree");
+    expect(path[0], path[2], 1, "1 setting differs; diverges first at tokens: ");
+    expect_words("settings that differ: prompt: REF \"a red apple\", MINE \"a cat\"");
 }
 
 int main(void)
@@ -522,6 +594,8 @@ int main(void)
         cmocka_unit_test(numbers_that_are_not_finite_on_one_side_diverge),
         cmocka_unit_test(a_scale_is_said),
         cmocka_unit_test(another_shape_is_named),
+        cmocka_unit_test(settings_that_mean_the_same_agree),
+        cmocka_unit_test(settings_that_differ_are_said_first_and_inputs_with_them),
         cmocka_unit_test(what_only_one_side_has_is_counted_and_bracketed),
         cmocka_unit_test(nothing_in_common_is_an_error_that_shows_names_of_both),
         cmocka_unit_test(names_of_both_versions_of_transformers_match),

@@ -24,7 +24,7 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")   # before the imports,
 warnings.filterwarnings("ignore", category=FutureWarning, module="diffusers")
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, __version__
 from diffusers.models import embeddings
 from diffusers.utils import logging as diffusers_logging
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -303,6 +303,17 @@ def to_uint8(picture):
     return (picture.permute(0, 2, 3, 1).float().numpy() * 255).round().astype("uint8")
 
 
+def settings(pipe, a):
+    """The header's texts: what `sd compare` compares first. Keys are those of sd_params."""
+    s = pipe.scheduler
+    lists = {"timesteps": s.timesteps.tolist(), "sigmas": s.sigmas.tolist() if hasattr(s, "sigmas") else []}
+    given = dict(prompt=a.prompt, negative_prompt=a.negative_prompt, seed=a.seed, steps=a.steps, batch=a.batch_count,
+                 guidance_scale=a.cfg_scale, width=a.width, height=a.height, sampler=a.sampling_method or type(s).__name__,
+                 prediction=s.config.prediction_type, program="diffusers " + __version__)
+    given.update({k: ",".join(map(repr, v)) for k, v in lists.items() if v and not a.sampling_method})
+    return {k: str(v) for k, v in given.items() if v is not None}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("model")
@@ -331,7 +342,7 @@ def main():
     if a.trace:
         from safetensors.torch import save_file
         save_file({k: v.contiguous() if v.dtype == torch.int64 else v.float().contiguous() for k, v in store.items()},
-                  a.trace)
+                  a.trace, metadata=settings(pipe, a))
     from PIL import Image
     for i, rgb in enumerate(to_uint8(picture)):
         Image.fromarray(rgb).save(a.out if i == 0 else a.out.replace(".png", "-%d.png" % i))
