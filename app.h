@@ -48,7 +48,8 @@ typedef struct settings {
     int values, hash, metadata, diff;
     int check;                     /* of sd devices */
     int all;                       /* of sd compare */
-    const char *names;
+    const char *names;             /* of sd compare, and --inject-names */
+    const char *inject, *inject_filter;
 } settings;
 
 #define PREVIEW_WORDS "none|proj|vae|taesd|tae"   /* the last is stable-diffusion.cpp's */

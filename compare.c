@@ -75,7 +75,7 @@ static void match(walk *w)
     }
 }
 
-static sd_status list_rows(sd_comparison *c, const char *mapping, sd_error *e)
+sd_status sd_compare_rows(sd_comparison *c, const char *mapping, sd_error *e)
 {
     bool mine_leads = !c->ref.executed && c->mine.executed;
     sd_names ref = {0}, mine = {0};
@@ -155,7 +155,7 @@ static sd_status compare(sd_comparison *c, const char *ref, const char *mine, co
                          const sd_inspect_options *o, sd_error *e)
 {
     if (sd_tensors_open(&c->ref, ref, e) || sd_tensors_open(&c->mine, mine, e) || sd_compare_settings(c, e) ||
-        list_rows(c, given->names, e))
+        sd_compare_rows(c, given->names, e))
         return e->status;
     size_t pairs = 0;
     for (size_t i = 0; i < c->n; i++) pairs += c->row[i].ref && c->row[i].mine;

@@ -51,6 +51,9 @@ static inline const char *sd_compared_name(const sd_compared *r) { return (r->re
 /* Was its error computed? */
 static inline bool sd_has_error(const sd_compared *r) { return r->verdict <= SD_DIVERGES; }
 
+/* ---- compare.c: fills c->row from the names of c->ref and c->mine, which are open; no number is looked at */
+sd_status sd_compare_rows(sd_comparison *c, const char *mapping, sd_error *e);
+
 /* ---- compare_names.c: names under which tensors of the two are the same; by the places in their lists */
 typedef struct sd_names { char **name; size_t n; } sd_names;
 /* mapping: a file of names, NULL: none. Sets c->prefix. */

@@ -27,7 +27,9 @@ static int check_draw(const settings *s, int several)
     if (!is_picture_name(s->output) && !is_latents_name(s->output))
         return cli_error(CLI_USAGE, "the output's name must end in " ENDINGS ", not \"%s\"", s->output);
     if (s->trace_filter && !s->trace) return cli_error(CLI_USAGE, "--trace-filter needs --trace FILE");
-    const char *single = s->trace ? "trace" : s->noise ? "noise" : s->latents ? "latents-in"
+    if ((s->inject_filter || s->names) && !s->inject)
+        return cli_error(CLI_USAGE, "--inject-%s needs --inject REF", s->names ? "names" : "filter");
+    const char *single = s->trace ? "trace" : s->inject ? "inject" : s->noise ? "noise" : s->latents ? "latents-in"
         : s->save_steps ? "save-steps" : NULL;
     if (is_stream(s->output) && (several || s->batch_count > 1 || s->p.batch > 1))
         return cli_error(CLI_USAGE,
@@ -170,13 +172,24 @@ static sd_status generate(const sd_params *p, results *r)
                                (size_t)(t->dim[0] * t->dim[1] * t->dim[2] * t->dim[3]));
 }
 
+/* --trace, and behind it --inject. */
+static sd_status open_trace(const settings *s, const sd_params *p)
+{
+    sd_inject_options o;
+    sd_inject_options_init(&o);
+    o.filter = s->inject_filter;
+    o.names = s->names;
+    sd_status status = s->trace ? sd_trace_open(context, s->trace, s->trace_filter) : SD_OK;
+    return status || !s->inject ? status : sd_trace_inject(context, p, s->inject, &o);
+}
+
 /* One run of the pipeline: batch-size pictures from one seed. */
 static int draw(const settings *s, const sd_params *p, view *v, int first)
 {
     results r = {.images = calloc((size_t)p->batch, sizeof *r.images)};
     if (!r.images) return no_memory();
     int code = is_latents_name(s->output) ? make_latents(s, p, &r.latents) : CLI_OK;
-    sd_status status = s->trace && !code ? sd_trace_open(context, s->trace, s->trace_filter) : SD_OK;
+    sd_status status = code ? SD_OK : open_trace(s, p);
     if (!status && !code) {
         printf("seed: %llu\n", (unsigned long long)p->seed);
         fflush(stdout);
@@ -185,7 +198,7 @@ static int draw(const settings *s, const sd_params *p, view *v, int first)
     }
     if (!code) code = status ? report(s, status) : stopped();
     if (!code) {   /* the picture is there: it is written whatever becomes of its trace */
-        if (s->trace && (status = sd_trace_close(context)) != SD_OK) code = report(s, status);
+        if ((s->trace || s->inject) && (status = sd_trace_close(context)) != SD_OK) code = report(s, status);
         int written = r.latents.data ? write_latents(s, &r.latents, first) : write_pictures(s, p, r.images, first);
         code = code ? code : written;
     }

@@ -57,6 +57,24 @@ SD_API void sd_compare_options_init_sized(sd_compare_options *options, size_t si
 SD_API sd_status sd_compare(const char *ref, const char *mine, const sd_compare_options *options, char **text,
                             int *different, char error[512]);
 
+/* ---- injection: a run that goes on with the numbers of another program */
+
+typedef struct sd_inject_options {
+    size_t size;             /* sd_inject_options_init sets it */
+    const char *filter;      /* globs of this run's names, as sd_trace_open has them: only these; NULL: all */
+    const char *names;       /* a file of lines "NAME-IN-REF NAME-HERE", one * in each for any text; NULL: none */
+} sd_inject_options;
+#define sd_inject_options_init(options) sd_inject_options_init_sized((options), sizeof(sd_inject_options))
+SD_API void sd_inject_options_init_sized(sd_inject_options *options, size_t size);
+
+/* The next run, with these parameters, is made of the inputs that `ref` has: a trace of another program, or a directory
+ * of .npy files. Whenever a tensor has been traced, the run goes on with what `ref` has under that name. So no module
+ * has an error but its own. Comes after sd_trace_open or sd_set_trace, if there is one: they get what was computed. It
+ * ends with sd_trace_close. Tensors are matched as sd_compare matches them. The log says what `ref` lacks. A tensor of
+ * another shape is an error, with SD_ERR_ARG. options may be NULL. */
+SD_API sd_status sd_trace_inject(sd_ctx *ctx, const sd_params *params, const char *ref,
+                                 const sd_inject_options *options);
+
 #ifdef __cplusplus
 }
 #endif

@@ -278,6 +278,18 @@ double sd_entry_number(const sd_entry *t, uint64_t at)
     return block[at - begin];
 }
 
+void sd_entry_to_floats(const sd_entry *t, float *to)
+{
+    double block[PIECE];
+    uint64_t n = sd_entry_numbers(t);
+    const sd_kern *k = sd_kern_select(NULL);
+    for (uint64_t at = 0; at < n; at += PIECE) {
+        size_t some = n - at < PIECE ? (size_t)(n - at) : PIECE;
+        numbers_at(block, t, at, some, k);
+        for (size_t i = 0; i < some; i++) to[at + i] = (float)block[i];
+    }
+}
+
 /* --------------------------------------------------------------------------------------------- bytes */
 
 sd_status sd_entry_bytes(const sd_entry *t, sd_take_bytes *take, void *user, sd_error *e)

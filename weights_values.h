@@ -38,6 +38,7 @@ double sd_distance_relative(const sd_distance *d);   /* sqrt(squares / norm), th
 void sd_distance_join(sd_distance *d, const sd_distance *part, uint64_t from);
 /* The number at place `at`, counted row by row; of a type that we have. */
 double sd_entry_number(const sd_entry *t, uint64_t at);
+void sd_entry_to_floats(const sd_entry *t, float *to);   /* all of them; of a type that we have */
 
 /* Bytes of one tensor, contiguous and in the order of its shape, handed on piece by piece. */
 typedef void sd_take_bytes(void *user, const void *bytes, size_t n);

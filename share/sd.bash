@@ -231,12 +231,15 @@ _sd()
         --vae-memory) return ;;
         --trace) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --trace-filter) return ;;
+        --inject) return ;;
+        --inject-filter) return ;;
+        --inject-names) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --timings) COMPREPLY=($(compgen -W "json" -- "$cur")) ;;
         --profile) COMPREPLY=($(compgen -W "json" -- "$cur")) ;;
         --save-steps) COMPREPLY=($(compgen -d -- "$cur")); return ;;
         --preview) COMPREPLY=($(compgen -W "none proj vae taesd tae" -- "$cur")) ;;
         esac
-        options="--list --filter --help --prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --device --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
+        options="--list --filter --help --prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --device --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --inject --inject-filter --inject-names --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
     help) options="encode decode roundtrip convert show inspect compare devices tune tokenize plan samplers schedule trace " ;;
     version) return ;;
     *)
@@ -314,12 +317,15 @@ _sd()
         --vae-memory) return ;;
         --trace) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --trace-filter) return ;;
+        --inject) return ;;
+        --inject-filter) return ;;
+        --inject-names) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --timings) COMPREPLY=($(compgen -W "json" -- "$cur")) ;;
         --profile) COMPREPLY=($(compgen -W "json" -- "$cur")) ;;
         --save-steps) COMPREPLY=($(compgen -d -- "$cur")); return ;;
         --preview) COMPREPLY=($(compgen -W "none proj vae taesd tae" -- "$cur")) ;;
         esac
-        options="--prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --device --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --timings --profile --save-steps --preview --quiet --verbose --version --help "
+        options="--prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --device --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --inject --inject-filter --inject-names --timings --profile --save-steps --preview --quiet --verbose --version --help "
         [ "$COMP_CWORD" -gt 1 ] || options="help version encode decode roundtrip convert show inspect compare devices tune tokenize plan samplers schedule trace $options" ;;
     esac
     [ -n "$command" ] && [ "$command" != help ] && [ "${cur#-}" = "$cur" ] && COMPREPLY+=($(compgen -f -- "$cur"))

@@ -1,0 +1,151 @@
+/* inject.c - floor 6: sd_trace_inject: which tensors of a run take their numbers from another program's trace. The run
+ * is rehearsed for its names and shapes, so that all that can be wrong is found before it begins. */
+#include "compare.h"
+#include "pipeline.h"
+#include "trace_inject.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void sd_inject_options_init_sized(sd_inject_options *o, size_t size)
+{
+    const sd_inject_options fresh = {.size = sizeof fresh};
+    sd_copy_struct(o, size, &fresh, sizeof fresh);
+    o->size = size;
+}
+
+/* ------------------------------------------------------------------------------- what the run will have */
+
+typedef struct listing { sd_tensors *of; sd_error *e; } listing;
+
+static void note(void *user, const sd_traced *t)
+{
+    listing *l = user;
+    sd_entry *own = sd_grow(l->of->own, l->of->n_own, &l->of->cap_own, 256, sizeof *own);
+    if (own) l->of->own = own;
+    char *name = own ? sd_strdup(t->name) : NULL;
+    if (!name) {
+        sd_fail(l->e, SD_ERR_MEMORY, "no memory for the names of a run");
+        return;
+    }
+    sd_entry *x = &own[l->of->n_own++];
+    *x = (sd_entry){.name = name, .dt = t->dtype, .nd = t->nd};
+    memcpy(x->dim, t->dim, (size_t)t->nd * sizeof *t->dim);
+}
+
+/* The tensors that the run will trace, as if it had been written already. */
+static sd_status rehearse(sd_ctx *c, const sd_params *p, const char *filter, sd_tensors *of)
+{
+    listing l = {of, &c->err};
+    if (sd_run_is_open_ended(c, p))
+        return sd_fail(&c->err, SD_ERR_UNSUPPORTED, "this sampler decides while it runs how many evaluations there "
+                       "are, so that their names are not known before: tensors can be injected with others");
+    if (c->err.status || sd_rehearse(c, p, NULL, note, &l)) return c->err.status;
+    if (filter && sd_rehearse(c, p, filter, NULL, NULL)) return c->err.status;   /* each of its globs means something */
+    of->executed = true;
+    of->at = malloc((of->n_own + 1) * sizeof *of->at);
+    if (!of->at) return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for the names of a run");
+    for (; of->n < of->n_own; of->n++) of->at[of->n] = &of->own[of->n];
+    return SD_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------- pairs */
+
+static sd_status check_pair(const sd_compared *r, const char *path, sd_error *e)
+{
+    const sd_entry *run = r->ref, *from = r->mine;
+    if (from->dt == SD_DTYPE_UNKNOWN)
+        return sd_fail(e, SD_ERR_UNSUPPORTED, SD_TENSOR "type %s cannot be read", path, from->name,
+                       sd_entry_dtype(from));
+    if (sd_same_shape(run->nd, run->dim, from->nd, from->dim)) return e->status;
+    sd_text want = {0}, found = {0};
+    sd_add_shape(&want, run->nd, run->dim);
+    sd_add_shape(&found, from->nd, from->dim);
+    if (want.failed || found.failed) sd_fail(e, SD_ERR_MEMORY, "no memory for a sentence");
+    else sd_fail(e, SD_ERR_ARG, SD_TENSOR "expected %s, as this run has %s, found %s", path, from->name, want.s,
+                 run->name, found.s);
+    free(want.s);
+    free(found.s);
+    return e->status;
+}
+
+static sd_status add_pair(sd_injection *j, const sd_compared *r, sd_error *e)
+{
+    char *name = check_pair(r, j->of.path, e) ? NULL : sd_strdup(r->ref->name);
+    if (name) j->pair[j->n++] = (sd_injected){name, r->mine};
+    else if (!e->status) sd_fail(e, SD_ERR_MEMORY, "no memory for the names of a run");
+    return e->status;
+}
+
+/* Some names, for a sentence. */
+typedef struct some { sd_text list; size_t n; } some;
+
+static void add_name(some *s, const char *name)
+{
+    enum { SHOWN = 6 };
+    if (s->n++ < SHOWN) sd_text_add(&s->list, "%s%s", s->n == 1 ? "" : ", ", name);
+    else if (s->n == SHOWN + 1) sd_text_add(&s->list, ", ...");
+}
+
+static void tell(const sd_log *log, const char *path, some *lacks, some *extra)
+{
+    if (lacks->n && !lacks->list.failed)
+        sd_logf(log, SD_LOG_NOTICE, "%s lacks %zu tensors of this run, which are computed: %s", path, lacks->n,
+                lacks->list.s);
+    if (extra->n && !extra->list.failed)
+        sd_logf(log, SD_LOG_NOTICE, "%s has %zu tensors that this run has not: %s", path, extra->n, extra->list.s);
+    free(lacks->list.s);
+    free(extra->list.s);
+}
+
+/* The pairs of the rows that the filter lets pass; c->mine becomes the injection's. */
+static sd_status take_pairs(sd_injection *j, sd_comparison *c, const char *filter, sd_error *e)
+{
+    some lacks = {.n = 0}, extra = {.n = 0};
+    j->of = c->mine;
+    c->mine = (sd_tensors){.n = 0};
+    j->pair = malloc((c->n + 1) * sizeof *j->pair);
+    if (!j->pair) return sd_fail(e, SD_ERR_MEMORY, "no memory for %zu names", c->n);
+    for (size_t i = 0; i < c->n && !e->status; i++) {
+        const sd_compared *r = &c->row[i];
+        if (!r->ref) add_name(&extra, r->mine->name);
+        else if (!sd_glob_list(filter ? filter : "", r->ref->name)) continue;
+        else if (!r->mine) add_name(&lacks, r->ref->name);
+        else add_pair(j, r, e);
+    }
+    if (!e->status && !j->n)
+        sd_fail(e, SD_ERR_FORMAT, "%.120s has none of the %zu tensors that were to take its numbers, such as %.200s",
+                j->of.path, lacks.n, lacks.list.s ? lacks.list.s : "none");
+    tell(e->status ? NULL : j->log, j->of.path, &lacks, &extra);
+    return e->status;
+}
+
+/* ----------------------------------------------------------------------------------------- the interface */
+
+static sd_status match(sd_ctx *c, const sd_params *p, const char *ref, const sd_inject_options *o, sd_injection *j)
+{
+    sd_comparison *all = calloc(1, sizeof *all);
+    if (!all) return sd_fail(&c->err, SD_ERR_MEMORY, "no memory to open %.200s", ref);
+    if (!rehearse(c, p, o->filter, &all->ref) && !sd_tensors_open(&all->mine, ref, &c->err)
+        && !sd_compare_rows(all, o->names, &c->err))
+        take_pairs(j, all, o->filter, &c->err);
+    sd_tensors_close(&all->ref);
+    sd_tensors_close(&all->mine);
+    free(all->row);
+    free(all);
+    return c->err.status;
+}
+
+sd_status sd_trace_inject(sd_ctx *c, const sd_params *params, const char *ref, const sd_inject_options *options)
+{
+    sd_inject_options o;
+    sd_inject_options_init_sized(&o, sizeof o);
+    if (sd_begin(c) || sd_check_not_null(c, "params", params) || sd_check_not_null(c, "the trace's path", ref))
+        return sd_end(c);
+    if (options) sd_copy_struct(&o, sizeof o, options, options->size);
+    sd_injection j = {.log = &c->log};
+    if (match(c, params, ref, &o, &j)) sd_injection_free(&j);
+    else if (c->run.trace) sd_trace_add_injection(c->run.trace, o.filter, &j, &c->err);
+    else sd_trace_to_injection(&c->run.trace, o.filter, &j, &c->err);
+    return sd_end(c);
+}

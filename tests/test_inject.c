@@ -1,0 +1,301 @@
+/* test_inject.c - a run that goes on with the tensors of another program's trace: --inject and sd_trace_inject. The
+ * other program is this one with a mistake put into its trace. */
+#define _POSIX_C_SOURCE 200809L
+#include <math.h>
+
+#include "test.h"
+#include "../sd_tools.h"
+#include "../tensors.h"
+#include "child.h"
+
+#define MODULE "step.0.unet.down_blocks.1.resnets.0.conv1"
+
+static char file[8][512];   /* paths of the traces and pictures below */
+enum { CLEAN, FAULTY, BROKEN, INJECTED, PICTURE_A, PICTURE_B, OTHER };
+
+/* The tensors of a trace, to be changed and written again. */
+typedef struct trace { sd_tensors of; sd_traced *t; float **own; size_t n; } trace;
+
+static trace read_trace(const char *path)
+{
+    sd_error e = {0};
+    trace t = {.n = 0};
+    if (sd_tensors_open(&t.of, path, &e)) fail_msg("%s", e.text);
+    t.n = t.of.n;
+    t.t = calloc(t.n, sizeof *t.t);
+    t.own = calloc(t.n, sizeof *t.own);
+    for (size_t i = 0; i < t.n; i++) {
+        const sd_entry *x = t.of.at[i];
+        t.t[i] = (sd_traced){.name = x->name, .dtype = x->dt, .nd = x->nd, .data = x->data};
+        memcpy(t.t[i].dim, x->dim, sizeof t.t[i].dim);
+    }
+    return t;
+}
+
+static size_t place_in(const trace *t, const char *name)
+{
+    size_t i = 0;
+    while (i < t->n && strcmp(t->t[i].name, name) != 0) i++;
+    if (i == t->n) fail_msg("there is no %s", name);
+    return i;
+}
+
+/* The numbers of a tensor, to be changed. */
+static float *own_numbers(trace *t, const char *name, size_t *n)
+{
+    size_t i = place_in(t, name);
+    *n = t->of.at[i]->bytes / sizeof(float);
+    t->own[i] = malloc(*n * sizeof(float));
+    memcpy(t->own[i], t->t[i].data, *n * sizeof(float));
+    t->t[i].data = t->own[i];
+    return t->own[i];
+}
+
+static void write_trace(trace *t, const char *path)
+{
+    sd_error e = {0};
+    if (sd_safetensors_write(path, t->t, t->n, &e)) fail_msg("%s", e.text);
+    for (size_t i = 0; i < t->n; i++) free(t->own[i]);
+    free(t->own);
+    free(t->t);
+    sd_tensors_close(&t->of);
+}
+
+#define DRAW "-p", "a red apple", "-s", "5", "--steps", "2", "--cfg-scale", "7.5", "--batch-size", "2"
+
+/* The trace of a program whose MODULE has one percent too much: whatever comes behind it is computed from that. */
+static int write_traces(void **state)
+{
+    static const char *const names[] = {"clean.safetensors", "faulty.safetensors", "broken.safetensors",
+                                        "injected.safetensors", "a.ppm", "b.ppm", "small.safetensors"};
+    size_t n;
+    if (child_setup(state)) return 1;
+    for (size_t i = 0; i < SD_COUNT(names); i++) snprintf(file[i], sizeof file[i], "%s", in_work("%s", names[i]));
+    RUN(DRAW, "--trace", file[CLEAN], "-o", file[PICTURE_A]);
+    expect_success("a trace");
+    trace t = read_trace(file[CLEAN]);
+    float *x = own_numbers(&t, MODULE, &n);
+    for (size_t i = 0; i < n; i++) x[i] *= 1.01f;
+    write_trace(&t, file[BROKEN]);
+    RUN(DRAW, "--inject", file[BROKEN], "--inject-filter", MODULE, "--trace", file[FAULTY], "-o", file[PICTURE_B]);
+    expect_success("a mistake");
+    t = read_trace(file[FAULTY]);   /* a trace has what was computed: the mistake is put in again */
+    x = own_numbers(&t, MODULE, &n);
+    for (size_t i = 0; i < n; i++) x[i] *= 1.01f;
+    write_trace(&t, file[FAULTY]);
+    return 0;
+}
+
+/* The answer of sd compare has these words, however its lines are broken. */
+static void expect_words(const char *words)
+{
+    static char flat[sizeof ran.out];
+    size_t n = 0;
+    for (const char *c = ran.out; *c; c++)
+        if ((*c != ' ' && *c != '\n') || (n && flat[n - 1] != ' ')) flat[n++] = *c == '\n' ? ' ' : *c;
+    flat[n] = 0;
+    if (!strstr(flat, words)) fail_msg("not \"%s\": %.2000s", words, ran.out);
+}
+
+/* ------------------------------------------------------------------------------------------- what it does */
+
+TEST(with_its_own_tensors_a_run_is_the_same_bit_for_bit)
+{
+    RUN(DRAW, "--inject", file[CLEAN], "--trace", file[INJECTED], "-o", file[PICTURE_B]);
+    expect_success("its own trace");
+    if (!strstr(ran.err, "tensors were replaced by those of")) fail_msg("nothing is said: %s", ran.err);
+    assert_null(strstr(ran.err, "lacks"));
+    assert_true(same_files(file[PICTURE_A], file[PICTURE_B]));
+    RUN("compare", file[CLEAN], file[INJECTED]);
+    expect_words("every number is the same");
+}
+
+/* Without injection the error of one module is in everything behind it. With it, in that module alone. */
+TEST(only_the_module_that_is_wrong_differs)
+{
+    RUN("compare", file[FAULTY], file[CLEAN]);
+    assert_int_equal(ran.code, 1);
+    assert_null(strstr(ran.out, " 1 diverge,"));
+    RUN(DRAW, "--inject", file[FAULTY], "--trace", file[INJECTED], "-o", file[PICTURE_B]);
+    expect_success("a faulty trace");
+    RUN("compare", file[FAULTY], file[INJECTED]);
+    assert_int_equal(ran.code, 1);
+    expect_words("diverges first at " MODULE ": relative L2 error 0.0099");
+    expect_words("compared, 1 diverge,");
+}
+
+/* A run with the right inputs of the first step alone goes wrong behind them. */
+TEST(a_filter_says_what_is_taken)
+{
+    RUN(DRAW, "--inject", file[FAULTY], "--inject-filter", "latents.0,step.0.unet.conv_in", "--trace", file[INJECTED],
+        "-o", file[PICTURE_B]);
+    expect_success("a filter");
+    if (!strstr(ran.err, "2 tensors were replaced")) fail_msg("not two: %s", ran.err);
+    assert_true(same_files(file[PICTURE_A], file[PICTURE_B]));
+    RUN(DRAW, "--inject", file[FAULTY], "--inject-filter", "step.9.*", "-o", file[PICTURE_B]);
+    assert_int_equal(ran.code, 2);
+    if (!strstr(ran.err, "none of this run's")) fail_msg("not said: %s", ran.err);
+}
+
+/* transformers 5 has no text_model.; a program may trace one network without what stands before its names. */
+TEST(names_are_matched_as_compare_matches_them)
+{
+    static char shorter[2][64] = {"mid_block.resnets.0", "mid_block.resnets.1"};
+    trace t = read_trace(file[CLEAN]);
+    const size_t a = place_in(&t, "step.0.unet.mid_block.resnets.0"),
+                 b = place_in(&t, "step.0.unet.mid_block.resnets.1"),
+                 text = place_in(&t, "text_encoder.text_model.final_layer_norm");
+    t.t[0] = t.t[text];
+    t.t[0].name = "text_encoder.final_layer_norm";
+    t.n = 1;
+    write_trace(&t, file[OTHER]);
+    RUN(DRAW, "--inject", file[OTHER], "-o", file[PICTURE_B]);
+    expect_success("transformers 5");
+    if (!strstr(ran.err, "1 tensors were replaced")) fail_msg("not one: %s", ran.err);
+    t = read_trace(file[CLEAN]);
+    t.t[0] = t.t[a];
+    t.t[1] = t.t[b];
+    t.t[0].name = shorter[0];
+    t.t[1].name = shorter[1];
+    t.n = 2;
+    write_trace(&t, file[OTHER]);
+    RUN(DRAW, "--inject", file[OTHER], "-o", file[PICTURE_B]);
+    expect_success("a single network");
+    if (!strstr(ran.err, "2 tensors were replaced")) fail_msg("not two: %s", ran.err);
+}
+
+TEST(a_file_of_names_says_what_is_what)
+{
+    static const char names[] = "# theirs ours\nmiddle/*:0 step.0.unet.mid_block.*\n";
+    trace t = read_trace(file[CLEAN]);
+    t.t[0] = t.t[place_in(&t, "step.0.unet.mid_block.resnets.0")];
+    t.t[0].name = "middle/resnets.0:0";
+    t.n = 1;
+    write_trace(&t, file[OTHER]);
+    spill(in_work("names.txt"), names, sizeof names - 1);
+    RUN(DRAW, "--inject", file[OTHER], "--inject-names", in_work("names.txt"), "-o", file[PICTURE_B]);
+    expect_success("a file of names");
+    if (!strstr(ran.err, "1 tensors were replaced")) fail_msg("not one: %s", ran.err);
+    assert_true(same_files(file[PICTURE_A], file[PICTURE_B]));
+}
+
+/* -------------------------------------------------------------------------------------------- what it says */
+
+TEST(what_either_side_lacks_is_said)
+{
+    trace t = read_trace(file[CLEAN]);
+    t.t[place_in(&t, MODULE)].name = "step.0.unet.other";
+    write_trace(&t, file[OTHER]);
+    RUN(DRAW, "--inject", file[OTHER], "-o", file[PICTURE_B]);
+    expect_success("a trace that lacks one");
+    if (!strstr(ran.err, "lacks 1 tensors of this run, which are computed: " MODULE))
+        fail_msg("the missing one is not named: %s", ran.err);
+    if (!strstr(ran.err, "has 1 tensors that this run has not: step.0.unet.other"))
+        fail_msg("the other one is not named: %s", ran.err);
+    RUN(DRAW, "-q", "--inject", file[OTHER], "-o", file[PICTURE_B]);
+    assert_string_equal(ran.err, "");
+}
+
+TEST(a_tensor_of_another_shape_is_an_error_before_anything_is_computed)
+{
+    trace t = read_trace(file[CLEAN]);
+    sd_traced *x = &t.t[place_in(&t, MODULE)];
+    x->dim[1] /= 2;
+    x->dim[2] *= 2;
+    write_trace(&t, file[OTHER]);
+    RUN(DRAW, "--inject", file[OTHER], "-o", file[PICTURE_B]);
+    assert_int_equal(ran.code, 2);
+    if (!strstr(ran.err, "tensor \"" MODULE "\": expected [4,") || strstr(ran.out, "seed"))
+        fail_msg("not said, or too late: %s", ran.err);
+    RUN(DRAW, "--inject", file[OTHER], "--inject-filter", "latents.0", "-o", file[PICTURE_B]);
+    expect_success("a filter that leaves it out");
+}
+
+TEST(numbers_that_are_not_finite_are_not_taken)
+{
+    size_t n;
+    trace t = read_trace(file[CLEAN]);
+    own_numbers(&t, MODULE, &n)[3] = NAN;
+    write_trace(&t, file[OTHER]);
+    RUN(DRAW, "--inject", file[OTHER], "-o", file[PICTURE_B]);
+    assert_int_not_equal(ran.code, 0);
+    if (!strstr(ran.err, "tensor \"" MODULE "\": number 3 is not finite")) fail_msg("not said: %s", ran.err);
+}
+
+TEST(what_cannot_be_done_is_refused)
+{
+    static const struct { const char *what, *option[4], *says; } bad[] = {
+        {"a filter alone", {"--inject-filter", "latents.0"}, "--inject-filter needs --inject"},
+        {"names alone", {"--inject-names", "x.txt"}, "--inject-names needs --inject"},
+        {"two runs", {"--inject", file[CLEAN], "--batch-count", "2"}, "--inject is for one run"},
+        {"no such file", {"--inject", "nowhere.safetensors"}, "nowhere.safetensors"},
+        {"another file", {"--inject", "weights/tiny/unet/diffusion_pytorch_model.safetensors"}, "has none of the"},
+        {"unknown names", {"--inject", file[CLEAN], "--sampling-method", "dpm_adaptive"}, "decides while it runs"},
+    };
+    for (size_t i = 0; i < SD_COUNT(bad); i++) {
+        const char *const *o = bad[i].option;
+        RUN("-p", "a", "--steps", "2", "-o", file[PICTURE_B], o[0], o[1], o[2], o[3]);
+        if (ran.code != 2 || !strstr(ran.err, bad[i].says)) fail_msg("%s: %d, %s", bad[i].what, ran.code, ran.err);
+    }
+}
+
+/* --------------------------------------------------------------------------------------------- the library */
+
+typedef struct seen { float before, after; } seen;
+
+static void note(void *user, const sd_traced *x)
+{
+    seen *s = user;
+    if (strcmp(x->name, MODULE) == 0) s->before = ((const float *)x->data)[0];
+}
+
+TEST(whoever_looks_sees_what_was_computed)
+{
+    sd_options o;
+    sd_params p;
+    sd_ctx *c;
+    sd_image image = {0};
+    seen s = {0};
+    sd_options_init(&o);
+    sd_params_init(&p);
+    o.model = "weights/tiny";
+    p.prompt = "a red apple";
+    p.seed = 5;
+    p.batch = 2;
+    p.sampling.steps = 2;
+    p.guidance.scale = 7.5;
+    assert_int_equal(sd_open(&c, &o), SD_OK);
+    assert_int_equal(sd_set_trace(c, NULL, note, &s), SD_OK);
+    assert_int_equal(sd_trace_inject(c, NULL, file[FAULTY], NULL), SD_ERR_ARG);
+    assert_int_equal(sd_trace_inject(c, &p, NULL, NULL), SD_ERR_ARG);
+    if (sd_trace_inject(c, &p, file[FAULTY], NULL)) fail_msg("%s", sd_error_text(c));
+    sd_image images[2] = {{0}};
+    if (sd_generate(c, &p, images)) fail_msg("%s", sd_error_text(c));
+    assert_int_equal(sd_trace_close(c), SD_OK);
+    trace t = read_trace(file[CLEAN]);
+    s.after = ((const float *)t.t[place_in(&t, MODULE)].data)[0];
+    assert_float_equal(s.before, s.after, 0);
+    write_trace(&t, file[OTHER]);
+    if (sd_trace_inject(c, &p, file[CLEAN], NULL)) fail_msg("%s", sd_error_text(c));   /* alone */
+    sd_image_free(&image);
+    sd_image_free(&images[0]);
+    sd_image_free(&images[1]);
+    sd_close(c);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(with_its_own_tensors_a_run_is_the_same_bit_for_bit),
+        cmocka_unit_test(only_the_module_that_is_wrong_differs),
+        cmocka_unit_test(a_filter_says_what_is_taken),
+        cmocka_unit_test(names_are_matched_as_compare_matches_them),
+        cmocka_unit_test(a_file_of_names_says_what_is_what),
+        cmocka_unit_test(what_either_side_lacks_is_said),
+        cmocka_unit_test(a_tensor_of_another_shape_is_an_error_before_anything_is_computed),
+        cmocka_unit_test(numbers_that_are_not_finite_are_not_taken),
+        cmocka_unit_test(what_cannot_be_done_is_refused),
+        cmocka_unit_test(whoever_looks_sees_what_was_computed),
+    };
+    return cmocka_run_group_tests_name("inject", tests, write_traces, child_teardown);
+}
