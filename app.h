@@ -47,7 +47,7 @@ typedef struct settings {
     const char *tensors;           /* globs */
     int values, hash, metadata, diff;
     int check;                     /* of sd devices */
-    int all;                       /* of sd compare */
+    int all, calls;                /* of sd compare */
     const char *names;             /* of sd compare, and --inject-names */
     const char *inject, *inject_filter;
 } settings;

@@ -8,13 +8,16 @@ static const cli_option compare_options[] = {
     {CLI_FLAG, 0, "all", AT(all), 0, 0, NULL, "lists every tensor, not only those about the first divergence"},
     {CLI_TEXT, 0, "names", AT(names), 0, 0, "FILE",
      "names of MINE and what they are in REF, a pair in each line;\none * in each stands for any text"},
+    {CLI_FLAG, 0, "calls", AT(calls), 0, 0, NULL,
+     "MINE... are the calls of one run, whose batches REF computed at\n"
+     "once: a file for the negative prompt, one for the prompt"},
     {CLI_FLAG, 0, "json", AT(json), 0, 0, NULL, "one JSON object, see docs/VALIDATING.md"},
     {CLI_FLAG, 'q', "quiet", AT(quiet), 0, 0, NULL, "no progress"},
     HELP_OPTION,
 };
 const cli_command compare_command = {
     "compare",
-    "usage: sd compare REF MINE... [--names FILE] [--all] [--json]\n\n"
+    "usage: sd compare REF MINE... [--names FILE] [--calls] [--all] [--json]\n\n"
     "Compares traces of what should be the same run, tensor by tensor in the order of execution, and names the first\n"
     "at which MINE diverges from REF further than float32's own errors reach. Exit code 0: nowhere, 1: somewhere,\n"
     "2: they could not be compared.\n",
@@ -50,7 +53,11 @@ int run_compare(settings *s, const char *argv0)
     o.progress = show_reading;
     o.user = &v;
     if (s->json) printf("{\"sd\":\"%s\",\"compared\":[", sd_version());
-    for (size_t i = 1; i < s->files.n && code < CLI_USAGE; i++) {
+    if (s->calls) {
+        o.calls = (const char *const *)s->files.v + 2;
+        o.n_calls = (int)s->files.n - 2;
+    }
+    for (size_t i = 1; i < (s->calls ? 2 : s->files.n) && code < CLI_USAGE; i++) {
         if (i > 1) fputs(s->json ? "," : "\n", stdout);
         int this = compare_one(s, s->files.v[i], &o, &v);
         if (this > code) code = this;

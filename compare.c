@@ -55,6 +55,7 @@ static void add_row(walk *w, const sd_entry *lead, const sd_entry *other)
     const sd_entry *ref = ref_leads ? lead : other, *mine = ref_leads ? other : lead;
     sd_verdict v = ref && mine ? SD_AGREES : ref ? SD_ONLY_REF : SD_ONLY_MINE;
     w->c->renamed += ref && mine && strcmp(ref->name, mine->name) != 0;
+    w->c->joined += ref && mine && (sd_tensors_parts(&w->c->ref, ref) || sd_tensors_parts(&w->c->mine, mine));
     w->c->row[w->c->n++] = (sd_compared){.ref = ref, .mine = mine, .verdict = v, .d = {.at = -1}};
 }
 
@@ -154,9 +155,10 @@ static sd_status compare_all(sd_comparison *c, const sd_inspect_options *o, sd_e
 static sd_status compare(sd_comparison *c, const char *ref, const char *mine, const sd_compare_options *given,
                          const sd_inspect_options *o, sd_error *e)
 {
-    if (sd_tensors_open(&c->ref, ref, e) || sd_tensors_open(&c->mine, mine, e) || sd_compare_settings(c, e) ||
-        sd_compare_rows(c, given->names, e))
-        return e->status;
+    if (sd_tensors_open(&c->ref, ref, e) || sd_tensors_open(&c->mine, mine, e)) return e->status;
+    for (int i = 0; i < given->n_calls; i++)
+        if (sd_tensors_add(&c->mine, given->calls[i], e)) return e->status;
+    if (sd_compare_settings(c, e) || sd_compare_rows(c, given->names, e)) return e->status;
     size_t pairs = 0;
     for (size_t i = 0; i < c->n; i++) pairs += c->row[i].ref && c->row[i].mine;
     if (!pairs)

@@ -39,6 +39,7 @@ typedef struct sd_comparison {
     size_t compared;               /* pairs whose numbers were compared */
     char prefix[2][256];           /* put before the names of REF and of MINE, so that they match */
     size_t renamed, relaid;        /* pairs under two names, pairs in another layout */
+    size_t joined;                 /* pairs of which one side was computed in several calls */
     const char *order;             /* where the order is from: "REF's file", ... */
     size_t first, good;            /* rows: the first that does not agree, the last before it that does; n: none */
     size_t worst;                  /* of the pairs; n: none */
@@ -59,6 +60,14 @@ typedef struct sd_names { char **name; size_t n; } sd_names;
 /* mapping: a file of names, NULL: none. Sets c->prefix. */
 sd_status sd_compare_names(sd_names *ref, sd_names *mine, const char *mapping, sd_comparison *c, sd_error *e);
 void sd_names_free(sd_names *of);
+char *sd_plain_name(const char *name);   /* by the rules; free() it. NULL: out of memory */
+
+/* ---- compare_parts.c: a batch that was computed in calls of fewer samples: joins what are parts of one tensor, by
+ * names or because they are from several files ... */
+sd_status sd_join_parts(sd_names *names, sd_tensors *t, sd_error *e);
+/* ... and parts those again that do not fit a tensor of the other side; prefix: what was put before all names. */
+sd_status sd_part_misfits(sd_names *names, sd_tensors *t, const sd_names *others, const sd_tensors *other,
+                          const char *prefix, sd_error *e);
 
 /* ---- compare_settings.c: settings that the two files tell of their runs, and what these begin from */
 sd_status sd_compare_settings(sd_comparison *c, sd_error *e);

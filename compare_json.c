@@ -78,7 +78,8 @@ void sd_compare_json(const sd_comparison *c, sd_text *t)
     sd_add_json_text(t, ",\"order\":", c->order);
     sd_add_json_text(t, ",\"before_names\":{\"ref\":", c->prefix[0]);
     sd_add_json_text(t, ",\"mine\":", c->prefix[1]);
-    sd_text_add(t, "},\"renamed\":%zu,\"other_layout\":%zu", c->renamed, c->relaid);
+    sd_text_add(t, "},\"renamed\":%zu,\"other_layout\":%zu,\"joined\":%zu", c->renamed, c->relaid,
+                c->joined);
     sd_text_add(t, ",\"compared\":%zu,\"diverge\":%zu,\"other_shape\":%zu,\"unreadable\":%zu,\"only_ref\":%zu,"
                 "\"only_mine\":%zu,\"tensors\":[", c->compared, c->count[SD_DIVERGES], c->count[SD_OTHER_SHAPE],
                 c->count[SD_UNREADABLE], c->count[SD_ONLY_REF], c->count[SD_ONLY_MINE]);

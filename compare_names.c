@@ -25,8 +25,7 @@ static bool is_passed_over(const char *part, size_t n, bool last)
            (n >= sizeof onnx - 1 && memcmp(part + n - (sizeof onnx - 1), onnx, sizeof onnx - 1) == 0);
 }
 
-/* The name by the rules; free() it. */
-static char *plain_name(const char *name)
+char *sd_plain_name(const char *name)
 {
     sd_text t = {0};
     sd_text_addn(&t, "", 0);
@@ -132,7 +131,7 @@ static sd_status apply_rules(sd_names *of, sd_error *e)
 {
     sd_names plain = {calloc(of->n + 1, sizeof *plain.name), of->n};
     for (size_t i = 0; plain.name && i < of->n; i++)
-        if (!(plain.name[i] = plain_name(of->name[i]))) sd_fail(e, SD_ERR_MEMORY, "no memory to match names");
+        if (!(plain.name[i] = sd_plain_name(of->name[i]))) sd_fail(e, SD_ERR_MEMORY, "no memory to match names");
     if (!plain.name) sd_fail(e, SD_ERR_MEMORY, "no memory to match %zu names", of->n);
     char **sorted = e->status ? NULL : sorted_copy(&plain, e);
     for (size_t i = 0; sorted && i < of->n; i++) {
@@ -218,9 +217,13 @@ static sd_status list(sd_names *of, const sd_tensors *t, sd_error *e)
 sd_status sd_compare_names(sd_names *ref, sd_names *mine, const char *mapping, sd_comparison *c, sd_error *e)
 {
     if (list(ref, &c->ref, e) || list(mine, &c->mine, e) || map_names(mine, mapping, e)) return e->status;
-    if (apply_rules(ref, e) || apply_rules(mine, e) || find_prefix(mine, ref, c->prefix[1], e)) return e->status;
+    if (apply_rules(ref, e) || apply_rules(mine, e) || sd_join_parts(ref, &c->ref, e) ||
+        sd_join_parts(mine, &c->mine, e) || find_prefix(mine, ref, c->prefix[1], e))
+        return e->status;
     if (!*c->prefix[1] && find_prefix(ref, mine, c->prefix[0], e)) return e->status;
-    return put_before(ref, c->prefix[0], e) ? e->status : put_before(mine, c->prefix[1], e);
+    if (put_before(ref, c->prefix[0], e) || put_before(mine, c->prefix[1], e)) return e->status;
+    sd_part_misfits(ref, &c->ref, mine, &c->mine, c->prefix[0], e);
+    return sd_part_misfits(mine, &c->mine, ref, &c->ref, c->prefix[1], e);
 }
 
 void sd_names_free(sd_names *of)

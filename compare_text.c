@@ -188,7 +188,8 @@ static void inputs(const sd_comparison *c, const sd_compare_style *s, sd_text *t
         if (r->verdict == SD_OTHER_SHAPE) add_shapes(&list, r);
         else sd_add_input(&list, r);
     }
-    if (others) sd_text_add(&words, "inputs that differ (%zu of %zu): %s", others, others + agree, list.s ? list.s : "");
+    if (others)
+        sd_text_add(&words, "inputs that differ (%zu of %zu): %s", others, others + agree, list.s ? list.s : "");
     else if (agree) sd_text_add(&words, "%zu input%s agree%s: tokens, noise, timesteps", agree, plural(agree),
                                 agree == 1 ? "s" : "");
     if (others > NAMES) sd_text_add(&words, " and %zu more", others - NAMES);
@@ -227,6 +228,9 @@ static void guesses(const sd_comparison *c, const sd_compare_style *s, sd_text *
     for (int i = 0; i < 2; i++)
         if (*c->prefix[i])
             sd_text_add(&words, "%s's names are taken to begin with \"%s\"; ", i ? "MINE" : "REF", c->prefix[i]);
+    if (c->joined)
+        sd_text_add(&words, "%zu tensor%s put together from calls of fewer samples; ", c->joined,
+                    c->joined == 1 ? " was" : "s were");
     if (c->renamed) {
         sd_text_add(&words, "%zu pair%s under two names: ", c->renamed, plural(c->renamed));
         add_guesses(&words, c, false, s->all);

@@ -45,6 +45,9 @@ typedef struct sd_compare_options {
     int (*progress)(void *user, const char *what, double done, double total);   /* as that of sd_inspect_options */
     void *user;
     const char *names;       /* a file of lines "MINE'S-NAME REF'S-NAME", one * in each for any text; NULL: none */
+    const char *const *calls;   /* n_calls further files of `mine`: it computed a batch in several calls, each in a file
+                              * of its own, in the order of the batch */
+    int n_calls;
 } sd_compare_options;
 #define sd_compare_options_init(options) sd_compare_options_init_sized((options), sizeof(sd_compare_options))
 SD_API void sd_compare_options_init_sized(sd_compare_options *options, size_t size);

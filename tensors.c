@@ -132,6 +132,7 @@ sd_status sd_tensors_open(sd_tensors *t, const char *path, sd_error *e)
 void sd_tensors_close(sd_tensors *t)
 {
     sd_store_close(&t->store);
+    sd_tensors_free_joined(t);
     for (size_t i = 0; i < t->n_own; i++) free(t->own[i].name);
     free(t->own);
     free(t->at);
@@ -139,10 +140,30 @@ void sd_tensors_close(sd_tensors *t)
     *t = (sd_tensors){0};
 }
 
+static bool is_in(const sd_entry *x, const sd_entry *list, size_t n)
+{
+    return n && (uintptr_t)x >= (uintptr_t)list && (uintptr_t)x < (uintptr_t)(list + n);
+}
+
+/* The file or directory that this tensor of the list is from. */
+static const sd_tensors *source_of(const sd_tensors *t, const sd_entry *x)
+{
+    for (size_t i = 0; i < t->n_more; i++) {
+        const sd_tensors *m = &t->more[i];
+        if (is_in(x, m->own, m->n_own)) return m;
+        for (size_t k = 0; k < m->store.n_files; k++)
+            if (is_in(x, m->store.file[k].entry, m->store.file[k].n)) return m;
+    }
+    return t;
+}
+
 sd_status sd_tensors_borrow(const sd_tensors *t, const sd_entry *x, sd_borrowed *b, sd_error *e)
 {
     char path[4096];
+    const sd_joined *joined = sd_tensors_parts(t, x);
     *b = (sd_borrowed){.of = *x};
+    if (joined) return sd_tensors_borrow_joined(t, joined, b, e);
+    t = source_of(t, x);
     if (!t->n_own) return e->status;
     if (file_of(path, t, x->name, e) || sd_weight_file_open(&b->file, path, e)) return e->status;
     const sd_entry *now = b->file.n ? &b->file.entry[0] : x;
@@ -154,6 +175,9 @@ sd_status sd_tensors_borrow(const sd_tensors *t, const sd_entry *x, sd_borrowed 
 
 void sd_tensors_return(const sd_tensors *t, sd_borrowed *b)
 {
-    sd_store_used(&t->store, b->of.data, b->of.bytes);
+    if (!b->own && b->of.data) sd_store_used(&t->store, b->of.data, b->of.bytes);
+    for (size_t i = 0; i < t->n_more && !b->own && b->of.data; i++)
+        sd_store_used(&t->more[i].store, b->of.data, b->of.bytes);
     sd_weight_file_close(&b->file);
+    free(b->own);
 }

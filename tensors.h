@@ -4,6 +4,13 @@
 
 #include "weights.h"
 
+/* Tensors of one type that are parts of a batch, one after another. */
+typedef struct sd_joined {
+    sd_entry whole;          /* its name is those of its parts: "a + b"; it has no numbers */
+    const sd_entry **part;   /* n */
+    size_t n;
+} sd_joined;
+
 typedef struct sd_tensors {
     char *path;
     sd_store store;          /* of a file; of a directory nothing, its files are opened one by one */
@@ -14,6 +21,10 @@ typedef struct sd_tensors {
     bool executed;           /* the file keeps the order in which its tensors were written */
     const sd_pair *meta;     /* n_meta settings of the run, as the file tells them */
     size_t n_meta;
+    struct sd_tensors *more; /* further files whose tensors are in the list too, each from place more[i].begin on */
+    size_t n_more, begin;
+    sd_joined **joined;
+    size_t n_joined, cap_joined;
 } sd_tensors;
 
 /* A file of any format that sd_store_open_file reads, or a directory with .npy files, each named as its tensor. No
@@ -21,10 +32,21 @@ typedef struct sd_tensors {
 sd_status sd_tensors_open(sd_tensors *t, const char *path, sd_error *e);
 void sd_tensors_close(sd_tensors *t);
 /* A tensor of the list with its numbers. */
-typedef struct sd_borrowed { sd_entry of; sd_weight_file file; } sd_borrowed;
+typedef struct sd_borrowed { sd_entry of; sd_weight_file file; void *own; } sd_borrowed;
 /* sd_tensors_return in any case. */
 sd_status sd_tensors_borrow(const sd_tensors *t, const sd_entry *x, sd_borrowed *b, sd_error *e);
 void sd_tensors_return(const sd_tensors *t, sd_borrowed *b);   /* its numbers may leave memory */
+
+/* ---- tensors_join.c
+ * Appends a further file's tensors to the list. */
+sd_status sd_tensors_add(sd_tensors *t, const char *path, sd_error *e);
+/* n tensors of the list, of one type and the same shape but for the first dimension, as one, which t keeps. The caller
+ * puts it into the list. NULL, and an error: out of memory. */
+const sd_entry *sd_tensors_join(sd_tensors *t, const sd_entry *const *part, size_t n, sd_error *e);
+const sd_joined *sd_tensors_parts(const sd_tensors *t, const sd_entry *x);   /* NULL: it is no such tensor */
+/* What sd_tensors_borrow and sd_tensors_close need. */
+sd_status sd_tensors_borrow_joined(const sd_tensors *t, const sd_joined *j, sd_borrowed *b, sd_error *e);
+void sd_tensors_free_joined(sd_tensors *t);
 
 /* ---- tensors_order.c: which of two names of a trace is computed first, by the names alone; like strcmp. Names of
  * diffusers' and transformers' modules are known; others come by number and alphabet. */

@@ -99,7 +99,7 @@ _sd()
         case $prev in
         --names) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         esac
-        options="--all --names --json --quiet --help " ;;
+        options="--all --names --calls --json --quiet --help " ;;
     devices)
         case $prev in
         --device) COMPREPLY=($(compgen -W "cpu opencl" -- "$cur")); return ;;

@@ -189,6 +189,7 @@ complete -c sd -n '__fish_seen_subcommand_from inspect' -s q -l quiet -d 'no pro
 complete -c sd -n '__fish_seen_subcommand_from inspect' -s h -l help -d 'this text'
 complete -c sd -n '__fish_seen_subcommand_from compare' -l all -d 'lists every tensor, not only those about the first divergenc'
 complete -c sd -n '__fish_seen_subcommand_from compare' -l names -r -d 'names of MINE and what they are in REF, a pair in each line;'
+complete -c sd -n '__fish_seen_subcommand_from compare' -l calls -d 'MINE... are the calls of one run, whose batches REF computed'
 complete -c sd -n '__fish_seen_subcommand_from compare' -l json -d 'one JSON object, see docs/VALIDATING.md'
 complete -c sd -n '__fish_seen_subcommand_from compare' -s q -l quiet -d 'no progress'
 complete -c sd -n '__fish_seen_subcommand_from compare' -s h -l help -d 'this text'

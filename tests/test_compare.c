@@ -383,6 +383,83 @@ TEST(transposed_and_exchanged_halves_are_seen)
     expect_words("transposed in step.0.unet.down_blocks.0.resnets.1.norm1");
 }
 
+/* ---------------------------------------------------------------------------- calls of fewer samples */
+
+/* Half `half` of the batch of each tensor, or the whole, [2,3,4,4]. */
+static made *make_half(int half, double error)
+{
+    made *m = make(error);
+    for (int i = 0; i < TENSORS; i++) {
+        memcpy(m->t[i].dim, (const int64_t[8]){half < 0 ? 2 : 1, 3, 4, 4}, sizeof m->t[i].dim);
+        if (half > 0) memmove(m->x[i], m->x[i] + NUMBERS / 2, sizeof m->x[i] / 2);
+    }
+    return m;
+}
+
+/* One trace with two calls of each module, under these names, which get the module's. */
+static const char *put_calls(const char *name, const char *const format[2], double error)
+{
+    sd_traced t[2 * TENSORS];
+    char room[2 * TENSORS][96];
+    made *m[2] = {make_half(0, 0), make_half(1, 0)};
+    for (int i = AT; i < TENSORS; i++) spoil(m[1], i, error);
+    for (int i = 0; i < 2 * TENSORS; i++) {
+        t[i] = m[i / TENSORS]->t[i % TENSORS];
+        const char *star = strchr(format[i / TENSORS], '*');
+        snprintf(room[i], sizeof room[i], "%.*s%.50s%s", (int)(star - format[i / TENSORS]), format[i / TENSORS],
+                 m[0]->name[i % TENSORS] + strlen("step.0.unet."), star + 1);
+        t[i].name = room[i];
+    }
+    const char *path = put(name, t, 2 * TENSORS);
+    free(m[0]);
+    free(m[1]);
+    return path;
+}
+
+TEST(a_batch_in_single_calls_is_put_together)
+{
+    static const char *const named[][2] = {{"uncond.*", "cond.*"}, {"unet/*_neg", "unet/*_pos"}, {"*#0", "*#1"},
+                                           {"call.0.*", "call.1.*"}, {"*.pass_1", "*.pass_2"}};
+    const char *ref = put_made("batch.safetensors", make_half(-1, 0));
+    for (size_t i = 0; i < SD_COUNT(named); i++) {
+        expect(ref, put_calls("calls.safetensors", named[i], 1e-2), 1,
+               "diverges first at step.0.unet.down_blocks.2.resnets.0.norm1: relative L2 error 0.0");
+        expect_words("40 tensors were put together from calls of fewer samples");
+        assert_non_null(strstr(ran.out, "20 diverge"));
+    }
+    expect(ref, put_calls("calls.safetensors", (const char *const[]){"cond.*", "uncond.*"}, 0), 0,
+           "40 in another layout");   /* the prompt comes first */
+    expect_words("halves of the batch exchanged in step.0.unet.down_blocks.0.resnets.0.norm1");
+    expect(put_calls("calls.safetensors", named[0], 0), ref, 0, "no divergence: 40 tensors agree");
+}
+
+TEST(calls_in_files_of_their_own_are_put_together)
+{
+    made *m = make_half(1, 0);
+    for (int i = AT; i < TENSORS; i++) spoil(m, i, 1e-2);
+    const char *ref = put_made("batch.safetensors", make_half(-1, 0));
+    const char *a = put_made("negative.safetensors", make_half(0, 0)), *b = put_made("positive.safetensors", m);
+    RUN("compare", "--calls", ref, a, b);
+    assert_int_equal(ran.code, 1);
+    expect_words("diverges first at step.0.unet.down_blocks.2.resnets.0.norm1: relative L2 error 0.0");
+    expect_words("40 tensors were put together from calls of fewer samples");
+    RUN("compare", ref, a, b);
+    assert_int_equal(ran.code, 1);
+    expect_words("first of another shape: step.0.unet.down_blocks.0.resnets.0.norm1");
+}
+
+/* What REF has as two tensors stays two, and so does what REF has once and smaller. */
+TEST(predictions_that_have_names_of_their_own_stay_apart)
+{
+    static const float x[2] = {1, 2}, y[2] = {3, 4};
+    const sd_traced two[] = {{"noise_pred_uncond", SD_F32, 2, {1, 2}, x}, {"noise_pred_cond", SD_F32, 2, {1, 2}, y},
+                             {"noise_pred", SD_F32, 2, {1, 2}, y}};
+    const char *mine = put("two.safetensors", two, 2);
+    expect(put("three.safetensors", two, 3), mine, 0, "no divergence: 2 tensors agree");
+    expect_words("not compared, for only REF has it (1): noise_pred");
+    expect(mine, mine, 0, "no divergence: 1 tensor agrees");
+}
+
 /* ------------------------------------------------------------------------------------ NumPy's files */
 
 /* A .npy file of version 1 or 2, padded as NumPy pads; returns its bytes. */
@@ -603,6 +680,9 @@ int main(void)
         cmocka_unit_test(a_file_of_names_is_followed),
         cmocka_unit_test(channels_last_are_seen_and_a_fault_in_them_too),
         cmocka_unit_test(transposed_and_exchanged_halves_are_seen),
+        cmocka_unit_test(a_batch_in_single_calls_is_put_together),
+        cmocka_unit_test(calls_in_files_of_their_own_are_put_together),
+        cmocka_unit_test(predictions_that_have_names_of_their_own_stay_apart),
         cmocka_unit_test(a_directory_of_arrays_is_a_trace),
         cmocka_unit_test(one_array_is_called_as_its_file),
         cmocka_unit_test(arrays_that_contradict_themselves_are_refused),
