@@ -52,6 +52,14 @@ static void trace_latents(sd_ctx *c, const sd_drawing *d, float *x, const char *
     sd_trace_numbers(&c->run, 4, dim, x, "%s", name);
 }
 
+/* What the passes of evaluation i answered: x [B,C,h,w] each, one behind the other. */
+static void trace_answers(sd_ctx *c, const sd_drawing *d, float *x, int i)
+{
+    const int64_t dim[] = {d->B, d->C, d->h, d->w};
+    for (int k = 0; k < d->G && d->G > 1; k++, x += (size_t)d->B * d->n)
+        sd_trace_numbers(&c->run, 4, dim, x, "step.%d.%s", i, d->passes->pass[k].name);
+}
+
 static sd_status make_room_for_seconds(denoiser *q, int i)
 {
     sd_ctx *c = q->c;
@@ -104,6 +112,7 @@ static sd_status predict_noise(void *user, int i, double t, const float *input, 
     sd_trace_prefix(&c->run, "%s", "");
     if (c->err.status) return c->err.status;
 
+    trace_answers(c, d, d->prediction, i);
     sd_guide(d);
     trace_latents(c, d, d->prediction, "step.%d.noise_pred", i);
     memcpy(prediction, d->prediction, (size_t)d->B * d->n * sizeof *prediction);

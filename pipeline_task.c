@@ -21,9 +21,13 @@ static double of_text_and_picture(const sd_guidance_params *g, const double *e)
     return e[2] + g->scale * (e[0] - e[1]) + g->image_scale * (e[1] - e[2]);
 }
 
-static const sd_passes unguided = {1, {{true, true}}, the_only_one, 0};
-static const sd_passes guided = {2, {{false, true}, {true, true}}, classifier_free, 1};
-static const sd_passes guided_by_both = {3, {{true, true}, {false, true}, {false, false}}, of_text_and_picture, 0};
+#define UNCOND "noise_pred_uncond"
+#define TEXT "noise_pred_text"
+#define IMAGE "noise_pred_image"
+static const sd_passes unguided = {1, {{true, true, NULL}}, the_only_one, 0};
+static const sd_passes guided = {2, {{false, true, UNCOND}, {true, true, TEXT}}, classifier_free, 1};
+static const sd_passes guided_by_both = {3, {{true, true, TEXT}, {false, true, IMAGE}, {false, false, UNCOND}},
+                                         of_text_and_picture, 0};
 
 /* ------------------------------------------------------------------------------------------- tasks */
 

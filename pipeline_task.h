@@ -16,8 +16,9 @@ typedef enum sd_plane_kind {
     SD_PLANE_KINDS
 } sd_plane_kind;
 
-/* One pass through the UNet: with the prompt, or with the negative prompt; with the planes, or with zeros. */
-typedef struct sd_pass { bool prompt, planes; } sd_pass;
+/* One pass through the UNet: with the prompt, or with the negative prompt; with the planes, or with zeros. `name` is
+ * what diffusers calls the answer, and a trace; NULL: it is the prediction. */
+typedef struct sd_pass { bool prompt, planes; const char *name; } sd_pass;
 
 enum { SD_MOST_PASSES = 3, SD_MOST_PLANES = 2 };
 

@@ -222,9 +222,9 @@ TEST(a_tensor_of_another_run_brings_its_picture)
         {"prompt", "prompt_embeds"}, {"prompt", "text_encoder.text_model.final_layer_norm"},
         {"prompt", "step.*.unet.*.attn2.to_?"},   /* of every step, though prompts are computed with once a run */
         {"prompt", "step.*.unet.conv_out"}, {"prompt", "step.*.unet.conv_norm_out"},
-        {"prompt", "step.*.noise_pred"}, {"prompt", "latents.4"}, {"seed", "noise"}, {"seed", "latents.0"},
-        {"seed", "latents.2"}, {"seed", "vae.post_quant_conv"}, {"seed", "vae.decoder.mid_block.attentions.0"},
-        {"seed", "image"}};
+        {"prompt", "step.*.noise_pred"}, {"prompt", "step.*.noise_pred_text"}, {"prompt", "latents.4"},
+        {"seed", "noise"}, {"seed", "latents.0"}, {"seed", "latents.2"}, {"seed", "vae.post_quant_conv"},
+        {"seed", "vae.decoder.mid_block.attentions.0"}, {"seed", "image"}};
     sd_options o;
     sd_ctx *c;
     sd_options_init(&o);

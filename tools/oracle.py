@@ -196,7 +196,7 @@ class Watch:
 
     def __init__(self, pipe, sink, modules):
         self.pipe, self.sink, self.modules, self.scheduler = pipe, sink, modules, pipe.scheduler
-        self.i, self.all_ids, self.text, self.embeds = 0, [], [], False
+        self.i, self.all_ids, self.text, self.embeds, self.answer = 0, [], [], False, None
 
     def text_emit(self, path, x):
         if path == "text_model.embeddings":   # a new pass: diffusers runs the prompt, then the negative prompt
@@ -216,10 +216,21 @@ class Watch:
         self.text = []
         self.sink("prompt_embeds", kwargs["encoder_hidden_states"])
 
+    def after_unet(self, module, args, output):
+        self.answer = output[0] if isinstance(output, (tuple, list)) else output.sample
+
+    def passes(self, i, sample):
+        """What the UNet answered in each pass, if guidance makes one prediction of several."""
+        names = {2: ("uncond", "text"), 3: ("text", "image", "uncond")}.get(self.answer.shape[0] // sample.shape[0], ())
+        for name, x in zip(names, self.answer.chunk(max(1, len(names)))):
+            self.sink("step.%d.noise_pred_%s" % (i, name), x)
+
     def step(self, original, model_output, timestep, sample, **kwargs):
         i, self.i = self.i, self.i + 1
         self.sink("latents.%d" % i, sample)
         self.sink("timestep.%d" % i, torch.tensor([float(timestep)]))
+        if self.modules:
+            self.passes(i, sample)
         self.sink("step.%d.noise_pred" % i, model_output)
         pndm = isinstance(self.scheduler, golden_sampler.PNDMScheduler)   # it predicts no x0
         x0 = golden_sampler.predicted_x0(self.scheduler, sample, model_output, timestep) if pndm else None
@@ -244,7 +255,8 @@ class Watch:
         s.step = step
         if pipe.unet.dtype == torch.float64:
             s.set_timesteps = in_double
-        hooks = [pipe.unet.register_forward_pre_hook(self.before_unet, with_kwargs=True)]
+        hooks = [pipe.unet.register_forward_pre_hook(self.before_unet, with_kwargs=True),
+                 pipe.unet.register_forward_hook(self.after_unet)]
         if pipe.text_encoder is not None:   # SDXL's refiner has none of that name
             hooks.append(pipe.text_encoder.register_forward_pre_hook(self.ids, with_kwargs=True))
         recorders = [] if not self.modules else [
