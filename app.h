@@ -50,6 +50,8 @@ typedef struct settings {
     int all, calls;                /* of sd compare */
     const char *names;             /* of sd compare, and --inject-names */
     const char *inject, *inject_filter;
+    int uncond, class_label;       /* of sd text and sd unet */
+    const char *tokens_in, *timestep, *embeds, *pooled, *time_ids, *timestep_cond;
 } settings;
 
 #define PREVIEW_WORDS "none|proj|vae|taesd|tae"   /* the last is stable-diffusion.cpp's */
@@ -160,7 +162,7 @@ int open_model(const settings *s, const char *argv0, unsigned parts, view *v);
 /* Upper and lower case alike, as in the library. A name that is nothing but an ending has none. */
 int ends_with(const char *s, const char *end);
 int is_picture_name(const char *path);
-int is_latents_name(const char *path);     /* .safetensors: a run ends with latents, without a picture */
+int is_latents_name(const char *path);     /* .safetensors, .npy: a run ends with latents, without a picture */
 int is_stream(const char *path);   /* a pipe, a device or a descriptor, whatever its name */
 /* Finds now what would make writing fail minutes later. */
 int check_writable(const char *what, const char *path);
@@ -207,6 +209,13 @@ extern const cli_command encode_command, decode_command, roundtrip_command;
 int run_encode(settings *s, const char *argv0);
 int run_decode(settings *s, const char *argv0);
 int run_roundtrip(settings *s, const char *argv0);
+
+/* app_stages.c */
+extern const cli_command text_command;
+extern cli_command unet_command;
+void fill_unet_options(void);
+int run_text(settings *s, const char *argv0);
+int run_unet(settings *s, const char *argv0);
 
 /* app_convert.c */
 extern const cli_command convert_command;

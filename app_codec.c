@@ -1,5 +1,5 @@
 /* app_codec.c - floor 7: sd encode, sd decode and sd roundtrip: the VAE on its own. */
-#include "app.h"
+#include "app_stages.h"
 #include "os.h"
 
 #include <errno.h>
@@ -13,16 +13,6 @@
      "resized to so many pixels, a multiple of 8 (default: the\npicture's own size to the nearest)"}, \
     {CLI_INT, 'H', "height", AT(p.height), 1, 65536, "N", "the same for the height"}, \
     {CLI_TEXT, 0, "resize", AT(p.edit.resize), 0, 0, "HOW", "to that size: stretch (default), crop, pad"}
-#define COMPUTE_OPTIONS \
-    DEVICE_OPTION, \
-    THREADS_OPTION, \
-    {CLI_FLAG, 0, "precise", AT(precise), 0, 0, NULL, "every sum in double: three to four times as slow"}, \
-    GEMM_OPTION, \
-    RESIDENCY_OPTION, \
-    MEMORY_OPTION, \
-    {CLI_FLAG, 'q', "quiet", AT(quiet), 0, 0, NULL, "only errors"}, \
-    {CLI_FLAG, 'v', "verbose", AT(verbose), 0, 0, NULL, "everything that was decided"}, \
-    HELP_OPTION
 
 static const cli_option encode_options[] = {
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
@@ -31,7 +21,8 @@ static const cli_option encode_options[] = {
     TAESD_OPTION,
     EMA_OPTION,
     {CLI_TEXT, 'o', "output", AT(output), 0, 0, "PATH",
-     "FILE.safetensors; of several pictures, a directory\n(default: NAME.safetensors here)"},
+     "FILE.safetensors, or FILE.npy with the latents alone; of\nseveral pictures, a directory (default: "
+     "NAME.safetensors here)"},
     SIZE_OPTIONS,
     {CLI_SEED, 's', "seed", AT(seed), 0, 0, "N", "of the sample, from torch's CPU generator (default: random)"},
     {CLI_FLAG, 0, "unscaled", AT(unscaled), 0, 0, NULL, "the sample as the VAE has it, without scaling_factor"},
@@ -57,8 +48,9 @@ static const cli_option decode_options[] = {
 };
 const cli_command decode_command = {
     "decode",
-    "usage: sd decode LATENTS.safetensors... [-o PATH] [--unscaled]\n\n"
-    "Draws the tensor \"latents\" of a file, or its only one: [N,4,h,w] or [4,h,w].\n"
+    "usage: sd decode LATENTS... [-o PATH] [--unscaled]\n\n"
+    "Draws the tensor \"latents\" of a file, .safetensors or .npy, or its only one, or FILE:NAME: [N,4,h,w]\n"
+    "or [4,h,w].\n"
     "More than one become FILE_2, FILE_3, ...\n",
     decode_options, COUNT(decode_options), "a file of latents", AT(files), 1, NULL};
 
@@ -116,9 +108,9 @@ static int check_files(const settings *s, const cli_command *c, const char *endi
     if (!s->output) return CLI_OK;
     if (s->files.n > 1) return check_directory("results", s->output);
     if (sd_os_look(s->output, NULL) == SD_OS_DIRECTORY || is_stream(s->output)) return CLI_OK;
-    if (picture ? !is_picture_name(s->output) : !ends_with(s->output, ".safetensors"))
-        return cli_error(CLI_USAGE, "the output's name must end in %s, not \"%s\"", picture ? ENDINGS : ".safetensors",
-                         s->output);
+    if (!(picture ? is_picture_name : is_latents_name)(s->output))
+        return cli_error(CLI_USAGE, "the output's name must end in %s, not \"%s\"",
+                         picture ? ENDINGS : ".safetensors or .npy", s->output);
     return check_writable("output", s->output);
 }
 
@@ -222,7 +214,7 @@ static int encode_file(const settings *s, const char *file, uint64_t seed)
             {"logvar", SD_F32, 4, {1, info.latent_channels, c.h, c.w}, c.logvar},
             {"mean", SD_F32, 4, {1, info.latent_channels, c.h, c.w}, c.mean},
         };
-        sd_status status = sd_tensors_write(context, path, tensors, COUNT(tensors));
+        sd_status status = sd_tensors_write(context, path, tensors, ends_with(path, ".npy") ? 1 : COUNT(tensors));
         if (status) code = report(s, status);
         else if (!s->quiet) printf("%s: [1,%d,%d,%d]\n", path, info.latent_channels, c.h, c.w);
     }

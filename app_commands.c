@@ -275,6 +275,8 @@ const command other_commands[] = {
     {&encode_command, run_encode},
     {&decode_command, run_decode},
     {&roundtrip_command, run_roundtrip},
+    {&text_command, run_text},
+    {&unet_command, run_unet},
     {&convert_command, run_convert},
     {&show_command, run_show},
     {&inspect_command, run_inspect},
@@ -293,4 +295,5 @@ void fill_command_options(void)
 {
     expand_options(schedule_options, schedule_options, COUNT(schedule_options));
     expand_options(plan_options, plan_options, COUNT(plan_options));
+    fill_unet_options();
 }

@@ -29,8 +29,8 @@ static const cli_option drawing[] = {
      "draws the picture FILE again, by the text that it keeps;\nfurther options change what they say; see sd show"},
     {CLI_TEXT, 'o', "output", AT(output), 0, 0, "FILE",
      "FILE.png or FILE.ppm (default " DEFAULT_OUTPUT "); further\npictures become FILE_2.png, FILE_3.png, ..., or "
-     "are counted\nas a_%03d.png says; DIR/: in a directory; -: standard output;\nFILE.safetensors: the last latents, "
-     "without a picture"},
+     "are counted\nas a_%03d.png says; DIR/: in a directory; -: standard output;\nFILE.safetensors, FILE.npy: the last "
+     "latents, without a picture"},
     PARAM("width"),
     PARAM("height"),
     PARAM("seed"),
@@ -162,6 +162,8 @@ cli_command draw_command = {
     "       sd encode FILE... [options]   pictures to latents\n"
     "       sd decode FILE... [options]   latents to pictures\n"
     "       sd roundtrip FILE...          what is lost on the way there and back\n"
+    "       sd text TEXT... [options]     texts to embeddings\n"
+    "       sd unet [options]             one evaluation of the UNet, from files\n"
     "       sd convert IN OUT [options]   a model in other files and types\n"
     "       sd inspect FILE... [options]  what a model's files are, and what is in them\n"
     "       sd compare REF MINE...        where a trace diverges from another\n"

@@ -29,7 +29,10 @@ int is_picture_name(const char *path)
     return ends_with(path, ".ppm");
 }
 
-int is_latents_name(const char *path) { return !is_stream(path) && ends_with(path, ".safetensors"); }
+int is_latents_name(const char *path)
+{
+    return !is_stream(path) && (ends_with(path, ".safetensors") || ends_with(path, ".npy"));
+}
 
 int check_writable(const char *what, const char *path)
 {

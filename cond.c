@@ -55,10 +55,41 @@ static void put_columns(float *context, size_t width, size_t at, const float *pa
         memcpy(context + r * width + at, part + r * part_width, part_width * sizeof *part);
 }
 
-/* Makes context [n,77,width] and pooled [n,pooled width], which may be NULL if the plan has none. */
-static sd_status encode(sd_ctx *c, const sd_cond_plan *plan, const char *const *text, const char *const *what, int n,
-                        int clip_skip, bool traced, float *context, float *pooled)
+/* Texts, or their ids, and what becomes of them. */
+typedef struct encoding {
+    const char *const *text, *const *what;
+    const int32_t *const *tokens;   /* of each encoder, [n,77]; NULL, or entries that are: those of the texts */
+    int n, clip_skip;
+    bool traced;
+    float *context, *pooled;        /* [n,77,width], [n,pooled width]; pooled may be NULL if the plan has none */
+    int32_t *const *made;           /* gets the ids of each encoder; NULL, or entries that are: nothing */
+} encoding;
+
+/* Are all n 77 ids in the encoder's vocabulary? */
+static sd_status check_ids(sd_ctx *c, const sd_clip *net, int n, const int32_t *ids)
 {
+    for (int i = 0; i < n * SD_TOKENS; i++)
+        if (ids[i] < 0 || ids[i] >= net->cfg.vocab)
+            return sd_fail(&c->err, SD_ERR_ARG, "token %d of text %d must be 0 to %d, not %d", i % SD_TOKENS,
+                           i / SD_TOKENS + 1, net->cfg.vocab - 1, (int)ids[i]);
+    return SD_OK;
+}
+
+static sd_status ids_of(sd_ctx *c, const encoding *j, int i, int32_t *ids)
+{
+    size_t bytes = (size_t)j->n * SD_TOKENS * sizeof *ids;
+    const int32_t *given = j->tokens ? j->tokens[i] : NULL;
+    if (given && !check_ids(c, sd_cond_encoder(&c->model, i), j->n, given)) memcpy(ids, given, bytes);
+    if (!given && !sd_need(c, SD_PART_TOKENIZER)) tokenize(c, i, j->text, j->what, j->n, ids);
+    if (c->err.status) return c->err.status;
+    if (j->made && j->made[i]) memcpy(j->made[i], ids, bytes);
+    if (j->traced) trace_tokens(c, i, ids, j->n);
+    return c->err.status;
+}
+
+static sd_status encode(sd_ctx *c, const sd_cond_plan *plan, const encoding *j)
+{
+    const int n = j->n, clip_skip = j->clip_skip;
     size_t width = (size_t)sd_cond_width(&c->model, plan), rows = (size_t)n * SD_TOKENS, at = 0;
     int32_t *ids = malloc(rows * sizeof *ids);
     float *part = calloc(rows * width, sizeof *part);
@@ -76,10 +107,8 @@ static sd_status encode(sd_ctx *c, const sd_cond_plan *plan, const char *const *
             break;
         }
         take.from_end += clip_skip > 1 ? clip_skip - 1 : 0;
-        if (tokenize(c, i, text, what, n, ids)) break;
-        if (traced) trace_tokens(c, i, ids, n);
-        if (sd_run_text(c, i, ids, n, &take, part, pooled)) break;
-        put_columns(context, width, at, part, (size_t)net->cfg.width, rows);
+        if (ids_of(c, j, i, ids) || sd_run_text(c, i, ids, n, &take, part, j->pooled)) break;
+        put_columns(j->context, width, at, part, (size_t)net->cfg.width, rows);
         at += (size_t)net->cfg.width;
     }
     free(ids);
@@ -87,23 +116,68 @@ static sd_status encode(sd_ctx *c, const sd_cond_plan *plan, const char *const *
     return c->err.status;
 }
 
+/* The first text, if it is NULL, is zeros, or "". */
+static bool begins_with_zeros(const sd_ctx *c, const sd_text_batch *t)
+{
+    return !t->text[0] && c->model.zeros_for_no_negative;
+}
+
+static void trace_embeds(sd_ctx *c, int n, int width, float *context, int pooled_width, float *pooled)
+{
+    sd_trace_numbers(&c->run, 3, (const int64_t[]){n, SD_TOKENS, width}, context, "prompt_embeds");
+    if (pooled_width) sd_trace_numbers(&c->run, 2, (const int64_t[]){n, pooled_width}, pooled, "pooled_prompt_embeds");
+}
+
+static sd_status encode_texts(sd_ctx *c, sd_text_batch *t, bool traced)
+{
+    const sd_cond_plan *plan = sd_cond_plan_of(&c->model);
+    const size_t one = SD_TOKENS * (size_t)sd_cond_width(&c->model, plan), n = (size_t)t->n;
+    const size_t more = (size_t)sd_cond_pooled_width(&c->model, plan);
+    const char *text[1024];
+    if (t->prompt_embeds_count != n * one)
+        return sd_fail(&c->err, SD_ERR_ARG, "the text embedding must have %zu numbers, not %zu", n * one,
+                       t->prompt_embeds_count);
+    if (t->pooled_prompt_embeds && t->pooled_prompt_embeds_count != n * more)
+        return sd_fail(&c->err, SD_ERR_ARG, "the pooled text embedding must have %zu numbers, not %zu", n * more,
+                       t->pooled_prompt_embeds_count);
+    size_t zeros = begins_with_zeros(c, t);
+    float *own = more && !t->pooled_prompt_embeds ? malloc(n * more * sizeof *own) : NULL;
+    float *pooled = own ? own : t->pooled_prompt_embeds;
+    if (more && !pooled) return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %zu texts", n);
+    for (size_t i = 0; i < n; i++) text[i] = t->text[i] ? t->text[i] : "";
+    memset(t->prompt_embeds, 0, zeros * one * sizeof(float));
+    if (more) memset(pooled, 0, zeros * more * sizeof(float));
+    t->told = t->n - (int)zeros;
+    const encoding j = {.text = text + zeros, .tokens = t->tokens, .n = t->told, .clip_skip = t->clip_skip,
+                        .traced = traced, .context = t->prompt_embeds + zeros * one,
+                        .pooled = more ? pooled + zeros * more : NULL, .made = t->ids};
+    if (t->told && !encode(c, plan, &j) && traced)
+        trace_embeds(c, t->n, (int)(one / SD_TOKENS), t->prompt_embeds, (int)more, pooled);
+    free(own);
+    return c->err.status;
+}
+
+sd_status sd_encode_texts(sd_ctx *c, sd_text_batch *t)
+{
+    if (sd_begin(c) || sd_need(c, SD_PART_TEXT) || sd_check_not_null(c, "texts", t)) return sd_end(c);
+    if (t->size != sizeof *t)
+        sd_fail(&c->err, SD_ERR_ARG, "texts has a size of %zu bytes, not %zu: set it to sizeof(sd_text_batch)", t->size,
+                sizeof *t);
+    else if (t->n < 1 || t->n > 1024)
+        sd_fail(&c->err, SD_ERR_ARG, "1 to 1024 texts can be encoded at once, not %d", t->n);
+    else if (!sd_check_not_null(c, "text", t->text) && !sd_check_not_null(c, "prompt_embeds", t->prompt_embeds))
+        encode_texts(c, t, true);
+    return sd_end(c);
+}
+
 static sd_status encode_text(sd_ctx *c, const char *text, int clip_skip, float *context, size_t count, float *pooled,
                              size_t pooled_count)
 {
-    const sd_cond_plan *plan = sd_cond_plan_of(&c->model);
-    size_t needed = SD_TOKENS * (size_t)sd_cond_width(&c->model, plan);
-    size_t more = (size_t)sd_cond_pooled_width(&c->model, plan);
-    if (count != needed)
-        return sd_fail(&c->err, SD_ERR_ARG, "the text embedding must have %zu numbers, not %zu", needed, count);
-    if (pooled && pooled_count != more)
-        return sd_fail(&c->err, SD_ERR_ARG, "the pooled text embedding must have %zu numbers, not %zu", more,
-                       pooled_count);
-    float *own = more && !pooled ? malloc(more * sizeof *own) : NULL;
-    if (more && !pooled && !own) return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for a text");
-    if (!text) text = "";
-    encode(c, plan, &text, NULL, 1, clip_skip, false, context, pooled ? pooled : own);
-    free(own);
-    return c->err.status;
+    const char *const one[] = {text ? text : ""};
+    sd_text_batch t = {.n = 1, .text = one, .clip_skip = clip_skip, .prompt_embeds = context,
+                       .prompt_embeds_count = count,
+                  .pooled_prompt_embeds = pooled, .pooled_prompt_embeds_count = pooled_count};
+    return encode_texts(c, &t, false);
 }
 
 sd_status sd_encode_text(sd_ctx *c, const char *text, int clip_skip, float *out, size_t count)
@@ -159,9 +233,10 @@ sd_status sd_prompts_encode(sd_ctx *c, sd_prompts *out, const sd_cond_plan *plan
         || (labelled && !out->labels))
         return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %d prompts", in->n);
     const char *const *what = in->what ? in->what + zeros : NULL;
-    if (encode(c, plan, in->text + zeros, what, told, in->clip_skip, true, out->context + (size_t)zeros * one,
-               pooled ? out->pooled + zeros * pooled : NULL))
-        return c->err.status;
+    const encoding j = {.text = in->text + zeros, .what = what, .tokens = in->tokens, .n = told,
+                        .clip_skip = in->clip_skip, .traced = true, .context = out->context + (size_t)zeros * one,
+                        .pooled = pooled ? out->pooled + zeros * pooled : NULL};
+    if (encode(c, plan, &j)) return c->err.status;
     repeat_rows(out->context, (size_t)in->n, (size_t)repeat, one);
     if (pooled) repeat_rows(out->pooled, (size_t)in->n, (size_t)repeat, (size_t)pooled);
     for (int i = 0; i < total && ids; i++)
@@ -169,8 +244,7 @@ sd_status sd_prompts_encode(sd_ctx *c, sd_prompts *out, const sd_cond_plan *plan
     for (size_t i = 0; i < all && told_scale; i++)
         embed_guidance(out->time_cond + i * told_scale, (int)told_scale, in->guidance);
     for (size_t i = 0; i < all && labelled; i++) out->labels[i] = in->label;
-    sd_trace_numbers(&c->run, 3, (const int64_t[]){total, SD_TOKENS, width}, out->context, "prompt_embeds");
-    if (pooled) sd_trace_numbers(&c->run, 2, (const int64_t[]){total, pooled}, out->pooled, "pooled_prompt_embeds");
+    trace_embeds(c, total, width, out->context, pooled, out->pooled);
     if (ids) sd_trace_numbers(&c->run, 2, (const int64_t[]){total, plan->n_ids}, out->ids, "add_time_ids");
     if (told_scale)
         sd_trace_numbers(&c->run, 2, (const int64_t[]){total, (int64_t)told_scale}, out->time_cond, "timestep_cond");

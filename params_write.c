@@ -6,6 +6,7 @@
 #include "params.h"
 #include "pipeline_edit.h"
 #include "rng_streams.h"
+#include "tensors.h"
 #include "text.h"
 
 #include <math.h>

@@ -2,6 +2,8 @@
 #include "pipeline_drawing.h"
 
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
 static double deviation(const float *x, size_t n)   /* torch.std: the sample's, divided by n - 1 */
 {
@@ -34,4 +36,36 @@ static void guide_picture(sd_drawing *d, size_t b)
 void sd_guide(sd_drawing *d)
 {
     for (size_t b = 0; b < (size_t)d->B && d->G > 1; b++) guide_picture(d, b);
+}
+
+static sd_status guide_answers(sd_ctx *c, const sd_guidance_params *g, int batch, size_t n, const float *answers,
+                               float *noise_pred, int *passes)
+{
+    const sd_unet_config *u = &c->model.unet->cfg;
+    sd_drawing d = {.B = batch, .n = n, .p.guidance = *g};
+    size_t one = (size_t)batch * n;
+    if (g->scale == SD_DEFAULT) d.p.guidance.scale = sd_own_values_of(&c->model).guidance;
+    if (g->image_scale == SD_DEFAULT) d.p.guidance.image_scale = 1.5;
+    d.passes = sd_task_passes(sd_task_of(u), u, &d.p.guidance);
+    d.G = *passes = d.passes->n;
+    if (!answers) return SD_OK;
+    if (batch < 1 || batch > 1024 || n < 1 || n > SIZE_MAX / 1024 / SD_MOST_PASSES / sizeof(float))
+        return sd_fail(&c->err, SD_ERR_ARG, "answers for %d pictures of %zu numbers", batch, n);
+    d.prediction = malloc((size_t)d.G * one * sizeof(float));
+    if (!d.prediction) return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %d answers", d.G * batch);
+    memcpy(d.prediction, answers, (size_t)d.G * one * sizeof(float));
+    sd_guide(&d);
+    memcpy(noise_pred, d.prediction, one * sizeof(float));
+    free(d.prediction);
+    return SD_OK;
+}
+
+sd_status sd_guide_answers(sd_ctx *c, const sd_guidance_params *guidance, int batch, size_t n, const float *answers,
+                           float *noise_pred, int *passes)
+{
+    if (!sd_begin(c) && !sd_need(c, SD_PART_UNET) && !sd_check_not_null(c, "guidance", guidance)
+        && !sd_check_not_null(c, "passes", passes) && !(answers && sd_check_not_null(c, "noise_pred", noise_pred))
+        && !sd_unet_can_draw(&c->model.unet->cfg, &c->err))
+        guide_answers(c, guidance, batch, n, answers, noise_pred, passes);
+    return sd_end(c);
 }

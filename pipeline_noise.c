@@ -1,5 +1,6 @@
 /* pipeline_noise.c - floor 6: the random numbers of a run: its generators, its initial noise, the report of draws. */
 #include "pipeline_drawing.h"
+#include "tensors.h"
 
 #include <math.h>
 #include <stdlib.h>

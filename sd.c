@@ -5,6 +5,7 @@
 #include "params.h"
 #include "profile.h"
 #include "rng.h"
+#include "tensors.h"
 #include "unicode.h"
 
 #include <math.h>
@@ -324,6 +325,7 @@ sd_status sd_get_info_sized(const sd_ctx *c, sd_model_info *info, size_t size)
         .guidance_scale = own.guidance,
         .encoding_factor = m->encoder->cfg.scaling_factor,
         .device = sd_device_name(&c->run),
+        .text_encoders = m->parts & SD_PART_TEXT ? plan->encoders : 0,
     };
     sd_copy_struct(info, size, &all, sizeof all);
     return SD_OK;
@@ -500,7 +502,7 @@ sd_status sd_image_write(sd_ctx *c, const char *path, const sd_image *image, con
 sd_status sd_tensors_write(sd_ctx *c, const char *path, const sd_traced *tensors, size_t n)
 {
     if (!sd_begin(c) && !sd_check_not_null(c, "path", path) && !(n && sd_check_not_null(c, "tensors", tensors)))
-        sd_safetensors_write(path, tensors, n, &c->err);
+        sd_write_tensors(path, tensors, n, &c->err);
     return sd_end(c);
 }
 

@@ -216,6 +216,7 @@ typedef struct sd_model_info {
     double guidance_scale;   /* ... and guidance scale */
     double encoding_factor;  /* scaling_factor where they are encoded: another, if a TAESD without encoder decodes */
     const char *device;      /* what computes: "cpu", or "opencl:0 NAME" */
+    int text_encoders;       /* 1; SDXL 2; 0: they were not opened */
 } sd_model_info;
 #define sd_get_info(ctx, info) sd_get_info_sized((ctx), (info), sizeof(sd_model_info))
 SD_API sd_status sd_get_info_sized(const sd_ctx *ctx, sd_model_info *info, size_t size);
@@ -742,8 +743,9 @@ SD_API const char *sd_schedule_name(int i);
 /* n standard normal numbers of torch.randn with torch.Generator("cpu").manual_seed(seed). */
 SD_API void sd_randn(uint64_t seed, float *out, size_t n);
 
-/* Reads one tensor (the one called `name`, else the only one in the file) from a safetensors file as float.
- * Free *data with sd_free. */
+/* Reads one tensor (the one called `name`, else the only one) as float, out of a file of safetensors, a .npy, .npz or
+ * any other that sd_inspect reads, or a directory of .npy files. In "FILE:NAME" the path itself says which. Free *data
+ * with sd_free. */
 SD_API sd_status sd_tensor_read(sd_ctx *ctx, const char *path, const char *name, float **data, int *nd, int64_t dim[4]);
 
 /* Reads a depth map for sd_edit_params.depth: the brightness of a picture, where bright is near, 0 to 255; or the
@@ -751,8 +753,9 @@ SD_API sd_status sd_tensor_read(sd_ctx *ctx, const char *path, const char *name,
  * with sd_free. */
 SD_API sd_status sd_depth_read(sd_ctx *ctx, const char *path, float **depth, int *width, int *height);
 
-/* Writes tensors to a safetensors file, completely or not at all. Names are UTF-8 without control characters, all
- * different, not empty and not "__metadata__". */
+/* Writes tensors to a safetensors file, completely or not at all; if the name ends in .npy, the one tensor to a file of
+ * NumPy's; in "/", each to NAME.npy in that directory. Names are UTF-8 without control characters, all different, not
+ * empty and not "__metadata__". */
 SD_API sd_status sd_tensors_write(sd_ctx *ctx, const char *path, const sd_traced *tensors, size_t n);
 
 /* How an opened model is written into other files. */

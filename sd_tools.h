@@ -78,6 +78,33 @@ SD_API void sd_inject_options_init_sized(sd_inject_options *options, size_t size
 SD_API sd_status sd_trace_inject(sd_ctx *ctx, const sd_params *params, const char *ref,
                                  const sd_inject_options *options);
 
+/* ---------------------------------------------------------------------------------------- stages
+ * Those of a run, one by one, beside sd_unet_evaluate, sd_vae_encode and sd_vae_decode of sd.h. */
+
+/* Text embeddings of several texts at once, as a run makes them. */
+typedef struct sd_text_batch {
+    size_t size;                     /* sizeof(sd_text_batch) */
+    int n;                           /* texts, 1 to 1024 */
+    const char *const *text;         /* [n]; the first may be NULL: what a run takes that has no negative prompt, which
+                                      * is "", or zeros where the model has them for that (SDXL) */
+    int clip_skip;                   /* as in sd_params */
+    const int32_t *tokens[2];        /* ids for each text encoder, [n,77], without the first text's if that is zeros;
+                                      * NULL: those of the texts */
+    float *prompt_embeds;            /* becomes [n,77,context_dim]; so many floats: */
+    size_t prompt_embeds_count;
+    float *pooled_prompt_embeds;     /* becomes [n,pooled_dim]; NULL where the model has none, or if it is not wanted */
+    size_t pooled_prompt_embeds_count;
+    int32_t *ids[2];                 /* become the ids that the encoders got, [told,77]; NULL: not wanted */
+    int told;                        /* becomes how many texts they got: n, or n - 1 */
+} sd_text_batch;
+/* Traces what a run traces of its texts. */
+SD_API sd_status sd_encode_texts(sd_ctx *ctx, sd_text_batch *texts);
+/* One prediction out of the UNet's answers, [passes,batch,n], where passes is 2 with the first answer the negative
+ * prompt's (1 without guidance, 3 for a UNet that follows instructions): noise_pred [batch,n] = uncond + scale (text -
+ * uncond), with guidance->rescale. *passes becomes their number; with answers NULL nothing else is done. */
+SD_API sd_status sd_guide_answers(sd_ctx *ctx, const sd_guidance_params *guidance, int batch, size_t n,
+                                  const float *answers, float *noise_pred, int *passes);
+
 #ifdef __cplusplus
 }
 #endif

@@ -37,6 +37,13 @@ typedef struct sd_borrowed { sd_entry of; sd_weight_file file; void *own; } sd_b
 sd_status sd_tensors_borrow(const sd_tensors *t, const sd_entry *x, sd_borrowed *b, sd_error *e);
 void sd_tensors_return(const sd_tensors *t, sd_borrowed *b);   /* its numbers may leave memory */
 
+/* ---- tensors_files.c
+ * One tensor (the one called `name`, else the only one) as floats, of at most 4 dimensions, out of a file of any
+ * format or a directory of .npy files; "FILE:NAME" names the tensor itself. free() *data. */
+sd_status sd_read_floats(const char *path, const char *name, float **data, int *nd, int64_t dim[4], sd_error *e);
+/* A .npy file, which has one tensor; DIR/, a .npy file for each; else a safetensors file. */
+sd_status sd_write_tensors(const char *path, const sd_traced *tensors, size_t n, sd_error *e);
+
 /* ---- tensors_join.c
  * Appends a further file's tensors to the list. */
 sd_status sd_tensors_add(sd_tensors *t, const char *path, sd_error *e);

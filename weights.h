@@ -110,12 +110,12 @@ sd_status sd_gguf_write_plan(const char *path, const sd_file_plan *p, sd_error *
 
 /* ---- weights_safetensors.c: the safetensors format */
 
-/* One tensor (the one called `name`, else the only one in the file) as float, of at most 4 dimensions. free() *data. */
-sd_status sd_read_floats(const char *path, const char *name, float **data, int *nd, int64_t dim[4], sd_error *e);
-
 /* Writes contiguous tensors, atomically. Wider dtypes come first; otherwise the order is kept. */
 sd_status sd_safetensors_write(const char *path, const sd_traced *tensors, size_t n, sd_error *e);
 sd_status sd_safetensors_write_plan(const char *path, const sd_file_plan *p, sd_error *e);
+
+/* ---- npy_write.c: a .npy file with one tensor, atomically; the bytes of numpy.save */
+sd_status sd_npy_write(const char *path, const sd_traced *t, sd_error *e);
 
 /* ---- weights_store.c: several files as one set of tensors */
 typedef struct sd_store {

@@ -306,31 +306,3 @@ sd_status sd_safetensors_write(const char *path, const sd_traced *tensors, size_
     const sd_file_plan p = {.tensor = tensors, .n = n, .put = put_from_memory, .user = &tensors};
     return sd_safetensors_write_plan(path, &p, e);
 }
-
-sd_status sd_read_floats(const char *path, const char *name, float **data, int *nd, int64_t dim[4], sd_error *e)
-{
-    sd_weight_file f = {0};
-    *data = NULL;
-    if (sd_weight_file_open(&f, path, e)) return e->status;
-    const sd_entry *t = f.n == 1 ? &f.entry[0] : NULL;
-    for (size_t i = 0; i < f.n && name; i++)
-        if (strcmp(f.entry[i].name, name) == 0) t = &f.entry[i];
-    if (!t && name)
-        sd_fail(e, SD_ERR_MISSING, "%s has no tensor \"%.80s\" among its %zu tensors", path, name, f.n);
-    else if (!t) sd_fail(e, SD_ERR_ARG, "%s has %zu tensors: say which one", path, f.n);
-    else if (t->nd > 4 || t->stride || !sd_dtype_is_float(t->dt))
-        sd_fail(e, SD_ERR_FORMAT,
-                "%s: \"%.80s\" must be of a float type and have at most 4 dimensions, not %s and %d", path,
-                t->name, sd_entry_dtype(t), t->nd);
-    if (t && !e->status) {
-        size_t n = 1;
-        for (int i = 0; i < t->nd; i++) n *= (size_t)t->dim[i];
-        *data = malloc((n ? n : 1) * sizeof **data);
-        if (!*data) sd_fail(e, SD_ERR_MEMORY, "no memory for %s", path);
-        else sd_widen(*data, t->data, t->dt, n, &sd_kern_spec);
-        *nd = t->nd;
-        for (int i = 0; i < 4; i++) dim[i] = i < t->nd ? t->dim[i] : 1;
-    }
-    sd_weight_file_close(&f);
-    return e->status;
-}

@@ -5,7 +5,7 @@ _sd()
     COMPREPLY=()
     if [ "$COMP_CWORD" -gt 1 ]; then
         case ${COMP_WORDS[1]} in
-        help|version|encode|decode|roundtrip|convert|show|inspect|compare|devices|tune|tokenize|plan|samplers|schedule|trace) command=${COMP_WORDS[1]} ;;
+        help|version|encode|decode|roundtrip|text|unet|convert|show|inspect|compare|devices|tune|tokenize|plan|samplers|schedule|trace) command=${COMP_WORDS[1]} ;;
         esac
     fi
     case $command in
@@ -73,6 +73,58 @@ _sd()
         --vae-memory) return ;;
         esac
         options="--model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --ema --output --width --height --resize --device --threads --precise --gemm --residency --max-memory --vae-memory --quiet --verbose --help " ;;
+    text)
+        case $prev in
+        -m|--model) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --unet) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --vae) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --text-encoder) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --text-encoder-2) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --tokenizer) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --config) COMPREPLY=($(compgen -W "sd15 sd15-inpaint instruct-pix2pix lcm small-sd bk-sdm-small tiny-sd sd21 sd21-base sd21-inpaint sd2-depth sd-turbo x4-upscaler sdxl sdxl-inpaint sdxl-turbo sdxl-lightning ssd-1b vega sdxl-refiner" -- "$cur")); return ;;
+        -o|--output) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --tokens-in) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --clip-skip) return ;;
+        --trace) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --trace-filter) return ;;
+        --device) COMPREPLY=($(compgen -W "cpu opencl" -- "$cur")); return ;;
+        -t|--threads) return ;;
+        --gemm) COMPREPLY=($(compgen -W "own openblas" -- "$cur")); return ;;
+        --residency) COMPREPLY=($(compgen -W "map stream ram" -- "$cur")); return ;;
+        --max-memory) return ;;
+        --vae-memory) return ;;
+        esac
+        options="--model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --output --uncond --tokens-in --clip-skip --trace --trace-filter --device --threads --precise --gemm --residency --max-memory --vae-memory --quiet --verbose --help " ;;
+    unet)
+        case $prev in
+        -m|--model) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --unet) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --vae) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --text-encoder) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --text-encoder-2) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --tokenizer) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --config) COMPREPLY=($(compgen -W "sd15 sd15-inpaint instruct-pix2pix lcm small-sd bk-sdm-small tiny-sd sd21 sd21-base sd21-inpaint sd2-depth sd-turbo x4-upscaler sdxl sdxl-inpaint sdxl-turbo sdxl-lightning ssd-1b vega sdxl-refiner" -- "$cur")); return ;;
+        --latents) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --timestep) return ;;
+        --embeds) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --pooled) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --time-ids) return ;;
+        --timestep-cond) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --class-label) return ;;
+        --cfg-scale) return ;;
+        --guidance-rescale) return ;;
+        --image-cfg-scale) return ;;
+        -o|--output) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --trace) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --trace-filter) return ;;
+        --device) COMPREPLY=($(compgen -W "cpu opencl" -- "$cur")); return ;;
+        -t|--threads) return ;;
+        --gemm) COMPREPLY=($(compgen -W "own openblas" -- "$cur")); return ;;
+        --residency) COMPREPLY=($(compgen -W "map stream ram" -- "$cur")); return ;;
+        --max-memory) return ;;
+        --vae-memory) return ;;
+        esac
+        options="--model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --ema --latents --timestep --embeds --pooled --time-ids --timestep-cond --class-label --cfg-scale --guidance-rescale --image-cfg-scale --output --trace --trace-filter --device --threads --precise --gemm --residency --max-memory --vae-memory --quiet --verbose --help " ;;
     convert)
         case $prev in
         --unet) COMPREPLY=($(compgen -f -- "$cur")); return ;;
@@ -240,7 +292,7 @@ _sd()
         --preview) COMPREPLY=($(compgen -W "none proj vae taesd tae" -- "$cur")) ;;
         esac
         options="--list --filter --help --prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --device --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --inject --inject-filter --inject-names --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
-    help) options="encode decode roundtrip convert show inspect compare devices tune tokenize plan samplers schedule trace " ;;
+    help) options="encode decode roundtrip text unet convert show inspect compare devices tune tokenize plan samplers schedule trace " ;;
     version) return ;;
     *)
         case $prev in
@@ -326,7 +378,7 @@ _sd()
         --preview) COMPREPLY=($(compgen -W "none proj vae taesd tae" -- "$cur")) ;;
         esac
         options="--prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --device --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --inject --inject-filter --inject-names --timings --profile --save-steps --preview --quiet --verbose --version --help "
-        [ "$COMP_CWORD" -gt 1 ] || options="help version encode decode roundtrip convert show inspect compare devices tune tokenize plan samplers schedule trace $options" ;;
+        [ "$COMP_CWORD" -gt 1 ] || options="help version encode decode roundtrip text unet convert show inspect compare devices tune tokenize plan samplers schedule trace $options" ;;
     esac
     [ -n "$command" ] && [ "$command" != help ] && [ "${cur#-}" = "$cur" ] && COMPREPLY+=($(compgen -f -- "$cur"))
     COMPREPLY+=($(compgen -W "$options" -- "$cur"))
