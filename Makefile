@@ -323,6 +323,12 @@ endif
 test-samplers: $(OUT)/$(SHARED)
 	$(PYTHON) tools/test_samplers.py --library $(OUT)/$(SHARED)
 
+# The bindings, and traces of diffusers where it is installed; what is missing is said. They need numpy.
+.PHONY: test-python
+test-python: $(OUT)/sd $(OUT)/$(SHARED)
+	@SD_PROGRAM=$(abspath $(OUT))/sd SD_LIBRARY=$(abspath $(OUT))/$(SHARED) \
+	  $(PYTHON) -m unittest discover -s bindings/python/tests
+
 # Needs gguf besides the oracle.
 .PHONY: test-layouts
 test-layouts: $(OUT)/sd

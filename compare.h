@@ -61,12 +61,6 @@ typedef struct sd_names { char **name; size_t n; } sd_names;
 sd_status sd_compare_names(sd_names *ref, sd_names *mine, const char *mapping, sd_comparison *c, sd_error *e);
 void sd_names_free(sd_names *of);
 char *sd_plain_name(const char *name);   /* by the rules; free() it. NULL: out of memory */
-int sd_by_text(const void *a, const void *b);
-char **sd_sorted_names(const sd_names *of, sd_error *e);   /* the list to be freed, not its names; NULL: no memory */
-
-/* ---- compare_ldm.c: gives CompVis', OpenCLIP's and stable-diffusion.cpp's names those of diffusers, as the other side
- * has them */
-sd_status sd_ldm_names(sd_names *names, const sd_names *diffusers, sd_error *e);
 
 /* ---- compare_parts.c: a batch that was computed in calls of fewer samples: joins what are parts of one tensor, by
  * names or because they are from several files ... */

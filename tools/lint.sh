@@ -100,7 +100,7 @@ check_docs() {
         done
         case $doc in docs/MAP.md) names='`[a-zA-Z_][a-zA-Z0-9_]*`' ;; *) names='`sd_[a-z0-9_]+' ;; esac
         for name in $(grep -oE "$names" "$doc" | tr -d '`' | sort -u); do
-            grep -qw -e "$name" *.c *.h tests/*.c Makefile tools/*.sh || echo "lint: $doc: $name is nowhere"
+            grep -qw -e "$name" *.c *.h tests/*.c Makefile tools/*.sh bindings/python/*/*.py || echo "lint: $doc: $name is nowhere"
         done
     done > build/lint.docs
     [ ! -s build/lint.docs ] || { cat build/lint.docs; failures=$((failures + $(wc -l < build/lint.docs))); }

@@ -17,7 +17,7 @@ import contextlib
 import functools
 import math
 import os
-import re
+import sys
 import warnings
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")   # before the imports, which already have something to say
@@ -31,6 +31,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.utils import logging as transformers_logging
 
 import golden_sampler
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "bindings", "python"))
+from sd_reference.hooks import UNTRACED, Recorder
 
 for log in (diffusers_logging, transformers_logging):
     log.set_verbosity_error()
@@ -111,39 +114,6 @@ def rel_l2(x, truth):
 
 
 # ------------------------------------------------------------------------------------------------ named intermediates
-
-# Modules that are containers, run twice in one pass, or do nothing (dropout): `./sd --trace` has no such names.
-UNTRACED = re.compile(
-    r"^$|\.to_out\.1$|\.ff\.net\.1$|\.dropout$|\.nonlinearity$|samplers\.[0-9]$|^(encoder|decoder)$|(^|\.)mid_block$|"
-    r"(^|\.)(up|down)_blocks\.[0-9]+$|(token|position)_embedding$|\.mlp$|self_attn$|^text_model(\.encoder)?$")
-
-
-class Recorder:
-    """Hands the output of every module, if it is one tensor, to emit(path, tensor). emit None: to nobody."""
-
-    def __init__(self, module, emit, prefix=""):
-        self.handles = []
-        for name, m in module.named_modules() if emit else ():
-            path = prefix + name
-            if not UNTRACED.search(path):
-                self.handles.append(m.register_forward_hook(functools.partial(self.hook, emit, path)))
-
-    @staticmethod
-    def hook(emit, path, module, args, output):
-        if isinstance(output, (tuple, list)) and len(output) == 1:
-            output = output[0]
-        elif hasattr(output, "sample") and isinstance(output.sample, torch.Tensor):
-            output = output.sample
-        if isinstance(output, torch.Tensor):
-            emit(path, output)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        for h in self.handles:
-            h.remove()
-
 
 def once(store, prefix=""):
     """emit for a dictionary; a name that comes twice is a mistake of UNTRACED."""

@@ -1,0 +1,1 @@
+"""Stable Diffusion from Python: the library libsd, and traces of other implementations in its names."""
