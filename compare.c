@@ -166,7 +166,8 @@ static sd_status compare(sd_comparison *c, const char *ref, const char *mine, co
                        "%.120s has \"%.80s\" and %zu more", ref, c->ref.n ? c->ref.at[0]->name : "nothing",
                        c->ref.n ? c->ref.n - 1 : 0, mine, c->mine.n ? c->mine.at[0]->name : "nothing",
                        c->mine.n ? c->mine.n - 1 : 0);
-    if (!compare_all(c, o, e)) sd_compare_judge(c);
+    if (compare_all(c, o, e) || (sd_compare_is_apart(c) && sd_compare_levels_apart(c, e))) return e->status;
+    sd_compare_judge(c);
     return e->status;
 }
 

@@ -43,6 +43,7 @@ typedef struct sd_comparison {
     const char *order;             /* where the order is from: "REF's file", ... */
     size_t first, good;            /* rows: the first that does not agree, the last before it that does; n: none */
     size_t worst;                  /* of the pairs; n: none */
+    bool apart;                    /* one run went on with the other's tensors, so that each is judged alone */
     sd_setting *setting;           /* n_settings, of `settings` that both files tell */
     size_t n_settings, settings;
 } sd_comparison;
@@ -81,6 +82,9 @@ sd_status sd_compare_layouts(sd_compared *r, sd_error *e);
 
 /* ---- compare_verdict.c: which errors are no longer float32's own; sets verdicts, levels, first, good and worst */
 void sd_compare_judge(sd_comparison *c);
+/* ---- compare_apart.c: did one of the runs go on with the other's tensors? Then these are the levels, before judging */
+bool sd_compare_is_apart(const sd_comparison *c);
+sd_status sd_compare_levels_apart(sd_comparison *c, sd_error *e);
 bool sd_is_input(const char *name);   /* what a run begins from: tokens, noise, timesteps */
 
 /* ---- what one number says of a pair */

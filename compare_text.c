@@ -19,11 +19,12 @@ static void add_shapes(sd_text *t, const sd_compared *r)
     sd_add_shape(t, r->mine->nd, r->mine->dim);
 }
 
-static void add_error(sd_text *t, const sd_compared *r)
+static void add_error(sd_text *t, const sd_comparison *c, const sd_compared *r)
 {
     sd_text_add(t, "relative L2 error %.3g", r->error);
     if (sd_is_input(sd_compared_name(r))) sd_text_add(t, " in what the run begins from");
-    else sd_text_add(t, ", %.3g times the level of %.2g before it", r->error / r->level, r->level);
+    else sd_text_add(t, ", %.3g times the level of %.2g %s", r->error / r->level, r->level,
+                     c->apart ? "for one operation" : "before it");
 }
 
 static void headline(const sd_comparison *c, sd_text *t)
@@ -38,7 +39,7 @@ static void headline(const sd_comparison *c, sd_text *t)
         else sd_text_add(t, ", every number is the same");
     } else if (r->verdict == SD_DIVERGES) {
         sd_text_add(t, "diverges first at %s: ", sd_compared_name(r));
-        add_error(t, r);
+        add_error(t, c, r);
     } else {
         sd_text_add(t, "first %s: %s: ", r->verdict == SD_OTHER_SHAPE ? "of another shape" : "that cannot be read",
                     sd_compared_name(r));

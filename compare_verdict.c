@@ -59,6 +59,7 @@ static bool diverges(const sd_comparison *c, size_t i)
 {
     const sd_compared *r = &c->row[i];
     if (sd_is_input(sd_compared_name(r))) return r->error > INPUT;
+    if (c->apart) return r->error > r->level;
     if (r->error > FAR * r->level) return true;
     return r->error > NEAR * r->level && stays(c, i, r->level);
 }
@@ -80,7 +81,7 @@ void sd_compare_judge(sd_comparison *c)
     memset(c->count, 0, sizeof c->count);
     for (size_t i = 0; i < c->n; i++) {
         sd_compared *r = &c->row[i];
-        r->level = level_of(&w);
+        if (!c->apart) r->level = level_of(&w);
         if (sd_has_error(r)) {
             r->verdict = diverges(c, i) ? SD_DIVERGES : SD_AGREES;
             if (r->verdict == SD_AGREES && !sd_is_input(sd_compared_name(r))) w.error[w.n++ % WINDOW] = r->error;

@@ -144,7 +144,11 @@ sd_status sd_trace_inject(sd_ctx *c, const sd_params *params, const char *ref, c
         return sd_end(c);
     if (options) sd_copy_struct(&o, sizeof o, options, options->size);
     sd_injection j = {.log = &c->log};
-    if (match(c, params, ref, &o, &j)) sd_injection_free(&j);
+    if (!match(c, params, ref, &o, &j)) {   /* whoever writes a trace is told */
+        sd_trace_note(&c->run, SD_NOTE_INJECTED, ref);
+        if (o.filter) sd_trace_note(&c->run, SD_NOTE_INJECTED_ONLY, o.filter);
+    }
+    if (c->err.status) sd_injection_free(&j);
     else if (c->run.trace) sd_trace_add_injection(c->run.trace, o.filter, &j, &c->err);
     else sd_trace_to_injection(&c->run.trace, o.filter, &j, &c->err);
     return sd_end(c);

@@ -27,6 +27,10 @@ typedef struct sd_tensors {
     size_t n_joined, cap_joined;
 } sd_tensors;
 
+/* Settings by which a trace says that its run went on with another one's tensors: with which, and with what part. */
+#define SD_NOTE_INJECTED "injected"
+#define SD_NOTE_INJECTED_ONLY "injected_only"
+
 /* A file of any format that sd_store_open_file reads, or a directory with .npy files, each named as its tensor. No
  * number is read. On failure nothing stays open. */
 sd_status sd_tensors_open(sd_tensors *t, const char *path, sd_error *e);

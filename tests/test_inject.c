@@ -124,6 +124,65 @@ TEST(only_the_module_that_is_wrong_differs)
     expect_words("compared, 1 diverge,");
 }
 
+/* Writes the injected trace as the other program's, each number wrong by a share: of all tensors, of products (0: as
+ * the others), and of one tensor. */
+static void write_rounded(double all, double products, const char *name, double one)
+{
+    uint32_t seed = 1;
+    trace t = read_trace(file[INJECTED]);
+    for (size_t i = 0; i < t.n; i++) {
+        size_t n;
+        if (t.t[i].dtype != SD_F32 || sd_glob_list("noise,timestep.*", t.t[i].name)) continue;
+        float *x = own_numbers(&t, t.t[i].name, &n);
+        bool product = products > 0 && sd_glob_list("*conv?,*to_?,*to_out.0,*proj_*,*ff.net.2", t.t[i].name);
+        double share = strcmp(t.t[i].name, name) == 0 ? one : product ? products : all;
+        for (size_t k = 0; k < n; k++) {
+            seed = seed * 1664525u + 1013904223u;
+            x[k] *= (float)(1 + sqrt(3.) * share * ((double)(seed >> 8) / (1 << 23) - 1));
+        }
+    }
+    write_trace(&t, file[OTHER]);
+}
+
+/* GroupNorm with an eps of 1e-6 makes 9e-6 of the first norm, less than float32 makes of some tensors. */
+TEST(an_error_of_one_operation_counts_where_nothing_is_inherited)
+{
+    static const char norm[] = "step.0.unet.down_blocks.0.resnets.0.norm1";
+    RUN(DRAW, "--inject", file[CLEAN], "--trace", file[INJECTED], "-o", file[PICTURE_B]);
+    expect_success("a trace that says of itself that it is injected");
+    write_rounded(1e-7, 0, "", 0);
+    RUN("compare", file[OTHER], file[INJECTED]);
+    expect_words("no divergence");
+    write_rounded(1e-7, 0, norm, 9e-6);
+    RUN("compare", file[CLEAN], file[OTHER]);   /* another run: it says nothing of injection */
+    expect_words("no divergence");
+    RUN("compare", file[OTHER], file[INJECTED]);
+    assert_int_equal(ran.code, 1);
+    expect_words("diverges first at step.0.unet.down_blocks.0.resnets.0.norm1: relative L2 error 8.9");
+    expect_words("for one operation");
+    expect_words("compared, 1 diverge,");
+    RUN(DRAW, "--inject", file[CLEAN], "--inject-filter", "noise", "--trace", file[INJECTED], "-o", file[PICTURE_B]);
+    RUN("compare", file[OTHER], file[INJECTED]);   /* but for the noise it has inherited everything */
+    expect_words("no divergence");
+}
+
+/* TF32 rounds products to 11 bits, and nothing else; float16 everything. */
+TEST(a_program_that_rounds_more_raises_no_alarm)
+{
+    static const char conv[] = "step.1.unet.mid_block.resnets.0.conv2";
+    RUN(DRAW, "--inject", file[CLEAN], "--trace", file[INJECTED], "-o", file[PICTURE_B]);
+    write_rounded(1e-7, 3e-4, "", 0);
+    RUN("compare", file[OTHER], file[INJECTED]);
+    expect_words("no divergence");
+    write_rounded(2e-4, 0, "", 0);
+    RUN("compare", file[OTHER], file[INJECTED]);
+    expect_words("no divergence");
+    write_rounded(1e-7, 3e-4, conv, 1e-2);
+    RUN("compare", file[OTHER], file[INJECTED]);
+    expect_words("diverges first at step.1.unet.mid_block.resnets.0.conv2");
+    expect_words("compared, 1 diverge,");
+}
+
 /* A run with the right inputs of the first step alone goes wrong behind them. */
 TEST(a_filter_says_what_is_taken)
 {
@@ -288,6 +347,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(with_its_own_tensors_a_run_is_the_same_bit_for_bit),
         cmocka_unit_test(only_the_module_that_is_wrong_differs),
+        cmocka_unit_test(an_error_of_one_operation_counts_where_nothing_is_inherited),
+        cmocka_unit_test(a_program_that_rounds_more_raises_no_alarm),
         cmocka_unit_test(a_filter_says_what_is_taken),
         cmocka_unit_test(names_are_matched_as_compare_matches_them),
         cmocka_unit_test(a_file_of_names_says_what_is_what),
