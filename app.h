@@ -230,6 +230,10 @@ int show_reading(void *user, const char *what, double done, double total);
 extern const cli_command compare_command;
 int run_compare(settings *s, const char *argv0);
 
+/* ---- app_selftest.c */
+extern const cli_command selftest_command;
+int run_selftest(settings *s, const char *argv0);
+
 /* app_devices.c */
 extern const cli_command devices_command;
 int run_devices(settings *s, const char *argv0);

@@ -281,6 +281,7 @@ const command other_commands[] = {
     {&show_command, run_show},
     {&inspect_command, run_inspect},
     {&compare_command, run_compare},
+    {&selftest_command, run_selftest},
     {&devices_command, run_devices},
     {&tune_command, run_tune},
     {&tokenize_command, run_tokenize},

@@ -167,6 +167,7 @@ cli_command draw_command = {
     "       sd convert IN OUT [options]   a model in other files and types\n"
     "       sd inspect FILE... [options]  what a model's files are, and what is in them\n"
     "       sd compare REF MINE...        where a trace diverges from another\n"
+    "       sd selftest                   does this build compute here what it should\n"
     "       sd devices [options]          what can compute: the CPU, GPUs\n"
     "       sd tokenize TEXT [options]    the tokens of a text\n"
     "       sd plan [options]             the networks of a model, unrolled\n"

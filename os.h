@@ -102,6 +102,9 @@ sd_cache_sizes sd_caches_find(void);
 int sd_caches_from_sysfs(sd_cache_sizes *c, const char *dir);
 int sd_caches_from_cpuid(sd_cache_sizes *c);
 
+/* ---- os_machine.c: the processor, the architecture and the system, as far as they are known. Returns text. */
+const char *sd_os_machine(char *text, size_t size);
+
 /* ---- os_time.c */
 double sd_now(void);   /* seconds, monotonic where the system has such a clock */
 

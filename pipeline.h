@@ -34,6 +34,10 @@ struct sd_ctx {
     double *step_seconds;        /* what timings.steps points to */
 };
 
+/* sd.c: a file that comes with the program: `beside` it or in the working directory, before it is installed, and
+ * `installed` where data are installed. */
+bool sd_find_data(const char *installed, const char *beside, char path[4096]);
+
 /* Every public call begins here. The last call's error is cleared, and so is a cancel that came when nothing was
  * running. SD_OK; or an error that the call must return at once, through sd_end: the context was not opened (NULL:
  * there was no memory for it), or the call is made from within one that has failed. */

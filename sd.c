@@ -147,23 +147,26 @@ int sd_default_model(const char *program_dir, char *path, size_t size)
 
 /* ------------------------------------------------------------------------------------ opening */
 
-/* CLIP's merges are the same in every published model: they are installed with the program, and lie beside it before
- * that. */
-static const char *find_merges(char dir[4096])
+bool sd_find_data(const char *installed, const char *beside, char path[4096])
 {
     char program[3072] = "";
     if (!sd_os_program_path(program, sizeof program)) *program = 0;
     char *slash = strrchr(program, '/');
     if (slash) *slash = 0;
-    const char *const dirs[] = {SD_DATADIR, slash ? program : NULL, "."}, *const sub[] = {"", "/weights", "/weights"};
+    const char *const dirs[] = {slash ? program : NULL, SD_DATADIR, "."}, *const files[] = {beside, installed, beside};
     for (size_t i = 0; i < SD_COUNT(dirs); i++) {
-        if (!dirs[i]) continue;
-        snprintf(dir, 4096, "%s%s/merges.txt", dirs[i], sub[i]);
-        if (!sd_is_file(dir) || sd_is_absent(dir)) continue;
-        *strrchr(dir, '/') = 0;
-        return dir;
+        if (!dirs[i] || snprintf(path, 4096, "%s/%s", dirs[i], files[i]) >= 4096) continue;
+        if (sd_is_file(path) && !sd_is_absent(path)) return true;
     }
-    return NULL;
+    return false;
+}
+
+/* CLIP's merges are the same in every published model. */
+static const char *find_merges(char dir[4096])
+{
+    if (!sd_find_data("merges.txt", "weights/merges.txt", dir)) return NULL;
+    *strrchr(dir, '/') = 0;
+    return dir;
 }
 
 static const char *gemm_name(const sd_ctx *c) { return c->cpu.blas ? "openblas" : "own"; }

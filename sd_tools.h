@@ -105,6 +105,32 @@ SD_API sd_status sd_encode_texts(sd_ctx *ctx, sd_text_batch *texts);
 SD_API sd_status sd_guide_answers(sd_ctx *ctx, const sd_guidance_params *guidance, int batch, size_t n,
                                   const float *answers, float *noise_pred, int *passes);
 
+/* ------------------------------------------------------------------------------------- self-test */
+
+/* What sd_selftest is to check. */
+typedef struct sd_selftest_options {
+    size_t size;             /* sd_selftest_options_init sets it */
+    int json;                /* 1: a JSON object, see docs/VALIDATING.md; 0: a text to be read */
+    int all;                 /* 1: the text has a line for each sampler and generator; 0: one for each group */
+    int threads;             /* the most that are used; SD_DEFAULT: as sd_options.threads */
+    const char *only;        /* globs of checks, "samplers *,networks sdxl*"; NULL: all of them */
+    const char *device;      /* as sd_options.device; "cpu": only the CPU; NULL: every device there is */
+    const char *data;        /* directory of the expected numbers; NULL: share/selftest beside the program, or where
+                              * they were installed */
+    const char *scratch;     /* small models are written into a new directory there, and removed again; NULL: $TMPDIR,
+                              * else /tmp */
+    int (*progress)(void *user, const char *what, double done, double total);   /* as that of sd_inspect_options */
+    void *user;
+} sd_selftest_options;
+#define sd_selftest_options_init(options) sd_selftest_options_init_sized((options), sizeof(sd_selftest_options))
+SD_API void sd_selftest_options_init_sized(sd_selftest_options *options, size_t size);
+
+/* Does this build compute on this machine what diffusers, k-diffusion, transformers, torch and NumPy compute? Random
+ * numbers, tokens, samplers and small models of every family, with the kernels of every instruction set that the
+ * processor has and on every device, are compared with numbers that are shipped. *failed: how many checks failed.
+ * options may be NULL. `error` gets the sentence if it could not be done. Free *text with sd_free. */
+SD_API sd_status sd_selftest(const sd_selftest_options *options, char **text, int *failed, char error[512]);
+
 #ifdef __cplusplus
 }
 #endif

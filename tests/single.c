@@ -62,7 +62,7 @@ static size_t numbers_of(const sd_traced *t)
     return n;
 }
 
-static const sd_traced *find(const tensor_set *s, const char *name)
+static const sd_traced *find(const sd_tensor_set *s, const char *name)
 {
     for (size_t i = 0; i < s->n; i++)
         if (strcmp(s->name[i], name) == 0) return &s->tensor[i];
@@ -71,7 +71,7 @@ static const sd_traced *find(const tensor_set *s, const char *name)
 
 /* Where the tensors of one part go, and under which names. */
 typedef struct place {
-    tensor_set *out;
+    sd_tensor_set *out;
     const char *prefix, *strip;
     bool no_dots;
 } place;
@@ -85,7 +85,7 @@ static sd_status put(const place *p, const char *name, const sd_traced *t, int n
     for (const char *c = name + skip; *c && n + 1 < sizeof whole; c++)
         if (!p->no_dots || *c != '.') whole[n++] = *c;
     whole[n] = '\0';
-    return tensor_set_add(p->out, whole, t->dtype, nd, dim, data, e);
+    return sd_tensor_set_add(p->out, whole, t->dtype, nd, dim, data, e);
 }
 
 static float *copy_of(const sd_traced *t)
@@ -106,7 +106,7 @@ static float *transpose_of(const sd_traced *t)
 }
 
 /* A line that makes one tensor of one or more; the map has lines of tensors that this model lacks. */
-static sd_status put_made(const place *p, const tensor_set *from, const map_line *l, sd_error *e)
+static sd_status put_made(const place *p, const sd_tensor_set *from, const map_line *l, sd_error *e)
 {
     const sd_traced *t = find(from, l->old[0]);
     if (!t) return SD_OK;
@@ -142,7 +142,7 @@ static bool is_made(const name_map *m, const char *name)
     return false;
 }
 
-static sd_status put_part(const place *p, const tensor_set *from, const name_map *m, sd_error *e)
+static sd_status put_part(const place *p, const sd_tensor_set *from, const name_map *m, sd_error *e)
 {
     for (size_t i = 0; i < m->n && !e->status; i++)
         if (*m->line[i].kind != 'm' && *m->line[i].kind != 'c') put_made(p, from, &m->line[i], e);
@@ -163,7 +163,7 @@ static sd_status put_part(const place *p, const tensor_set *from, const name_map
 }
 
 /* "own NAME TYPE SHAPE GAIN" */
-static sd_status put_own(tensor_set *out, char **w, sd_error *e)
+static sd_status put_own(sd_tensor_set *out, char **w, sd_error *e)
 {
     int64_t dim[4] = {0};
     int nd = 0;
@@ -179,11 +179,11 @@ static sd_status put_own(tensor_set *out, char **w, sd_error *e)
         if (wide) ((int64_t *)x)[i] = v;
         else ((int32_t *)x)[i] = (int32_t)v;
     }
-    if (x && !whole) synth_fill(x, stream, n, (double)(float)atof(w[4]), 0, true);
-    return tensor_set_add(out, w[1], wide ? SD_I64 : whole ? SD_I32 : SD_F32, nd, dim, x, e);
+    if (x && !whole) sd_synth_fill(x, stream, n, (double)(float)atof(w[4]), 0, true);
+    return sd_tensor_set_add(out, w[1], wide ? SD_I64 : whole ? SD_I32 : SD_F32, nd, dim, x, e);
 }
 
-static sd_status obey(tensor_set *out, const char *config, char *line, sd_error *e)
+static sd_status obey(sd_tensor_set *out, const char *config, char *line, sd_error *e)
 {
     char *w[5] = {NULL};
     int n = words(line, w, 5);
@@ -191,15 +191,15 @@ static sd_status obey(tensor_set *out, const char *config, char *line, sd_error 
     if (strcmp(w[0], "own") == 0) return put_own(out, w, e);
     bool ema = strcmp(w[0], "ema") == 0;
     place p = {out, strcmp(w[1], "-") == 0 ? "" : w[1], w[4], ema};
-    tensor_set from = {0};
+    sd_tensor_set from = {0};
     name_map *m = map_read(w[3], e);
     if (m && !synth_tensors(&from, config, w[2], ema ? "ema." : "", e)) put_part(&p, &from, m, e);
-    tensor_set_free(&from);
+    sd_tensor_set_free(&from);
     map_free(m);
     return e->status;
 }
 
-sd_status single_compose(tensor_set *out, const char *layout, char *config, sd_error *e)
+sd_status single_compose(sd_tensor_set *out, const char *layout, char *config, sd_error *e)
 {
     char *text, *line, of[32] = "", name[64];
     bool mine = false;
@@ -230,7 +230,7 @@ static double scale_of(const float *x, size_t n)
     return exp2(floor(log2(largest / 256)));
 }
 
-sd_status single_cast(tensor_set *s, sd_dtype dt, const char *scale, sd_error *e)
+sd_status single_cast(sd_tensor_set *s, sd_dtype dt, const char *scale, sd_error *e)
 {
     size_t n_before = s->n;
     bool small = dt == SD_F8_E4M3 || dt == SD_F8_E5M2;
@@ -257,20 +257,20 @@ sd_status single_cast(tensor_set *s, sd_dtype dt, const char *scale, sd_error *e
         char name[256];
         size_t stem = strlen(t->name) - strlen("weight");
         snprintf(name, sizeof name, "%.*s%s", (int)stem, t->name, scale);
-        tensor_set_add(s, name, SD_F32, 0, NULL, factor, e);
+        sd_tensor_set_add(s, name, SD_F32, 0, NULL, factor, e);
     }
     return e->status;
 }
 
 static sd_status put_numbers(void *user, size_t i, FILE *to, const char *path, sd_error *e)
 {
-    const tensor_set *s = user;
+    const sd_tensor_set *s = user;
     size_t bytes = sd_dtype_bytes(s->tensor[i].dtype, numbers_of(&s->tensor[i]));
     if (fwrite(s->tensor[i].data, 1, bytes, to) != bytes) return sd_fail(e, SD_ERR_IO, "cannot write %s", path);
     return SD_OK;
 }
 
-sd_status single_write(const char *path, const tensor_set *s, sd_error *e)
+sd_status single_write(const char *path, const sd_tensor_set *s, sd_error *e)
 {
     size_t n = strlen(path);
     sd_file_plan plan = {.tensor = s->tensor, .n = s->n, .put = put_numbers, .user = (void *)(uintptr_t)s};

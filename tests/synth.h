@@ -16,11 +16,7 @@
 #ifndef SYNTH_H
 #define SYNTH_H
 
-#include "../weights.h"
-
-/* Number i = gain * u_i + offset with u_i in [-1,1) from `stream` and i; rounded to bfloat16 when asked. The bits are
- * those of tools/synth.py. */
-void synth_fill(float *out, const char *stream, size_t n, double gain, double offset, bool bf16);
+#include "../selftest_synth.h"
 
 typedef struct synth_options {
     sd_dtype dtype;      /* SD_F32; SD_F16 and SD_BF16 only for sd1-small, whose numbers all three types have */
@@ -32,19 +28,9 @@ typedef struct synth_options {
  * may be NULL. */
 sd_status synth_write_model(const char *dir, const char *config, const synth_options *options, sd_error *e);
 
-/* Tensors that own their names and numbers. */
-typedef struct tensor_set {
-    sd_traced *tensor;
-    char **name;
-    size_t n;
-} tensor_set;
-/* data, from malloc, belongs to the set from now on; NULL is an error: no memory. */
-sd_status tensor_set_add(tensor_set *s, const char *name, sd_dtype dt, int nd, const int64_t *dim, void *data,
-                         sd_error *e);
-void tensor_set_free(tensor_set *s);
 /* Adds one part of a configuration ("unet") in F32, with diffusers' names. streams: "", or another word before the
  * names of the streams, for other numbers. */
-sd_status synth_tensors(tensor_set *set, const char *config, const char *part, const char *streams, sd_error *e);
+sd_status synth_tensors(sd_tensor_set *set, const char *config, const char *part, const char *streams, sd_error *e);
 
 /* An input of the goldens, in PyTorch's order; free() it. NULL on failure. */
 float *synth_input(const char *config, const char *name, int64_t dim[4], sd_error *e);
@@ -63,30 +49,18 @@ typedef struct synth_run_list {
 } synth_run_list;
 sd_status synth_runs(synth_run_list *runs, const char *config, sd_error *e);
 
-typedef struct golden {
-    sd_weight_file file;
-} golden;
+/* What sd selftest has too goes by shorter names here. */
+typedef sd_golden golden;
+typedef sd_golden_result golden_result;
+#define golden_compare sd_golden_compare
+#define golden_open_file sd_golden_open
+#define golden_close sd_golden_close
+#define golden_read sd_golden_read
+#define golden_unseen sd_golden_unseen
+
 sd_status golden_open(golden *g, const char *config, sd_error *e);
-sd_status golden_open_file(golden *g, const char *path, sd_error *e);
-void golden_close(golden *g);
-
-typedef struct golden_result {
-    bool found, same_shape;
-    double error;    /* rel-L2 over the stored numbers, or that of the whole tensor's norm, whichever is larger */
-    double e32;      /* torch-float32's own error */
-    double bound;    /* max(3 e32, 2e-6) */
-    double ratio;    /* error / bound */
-} golden_result;
-/* x is a whole tensor in PyTorch's order. */
-golden_result golden_compare(golden *g, const char *name, int nd, const int64_t *dim, const float *x);
-
-/* The numbers stored under a name, all n of them, as they are; false: there are not n, or they are not floats. */
-bool golden_read(golden *g, const char *name, float *out, size_t n);
-/* The same for int64 (tokens). */
+/* golden_read for int64 (tokens). */
 bool golden_read_i64(golden *g, const char *name, int64_t *out, size_t n);
-
-/* The first name under `prefix` that was never compared or read; NULL: none. */
-const char *golden_unseen(const golden *g, const char *prefix);
 
 /* The smallest error that a known mistake makes in the result of `part` ("unet", "encoder", "decoder", "text", "run");
  * 0: none stored. */

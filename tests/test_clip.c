@@ -17,7 +17,7 @@ static float *add(names *f, const char *name, int64_t rows, int64_t columns, con
     assert_true(i < MOST && n <= NUMBERS);
     snprintf(f->name[i], sizeof f->name[i], "%s", name);
     f->t[i] = (sd_traced){f->name[i], SD_F32, columns > 1 ? 2 : 1, {rows, columns}, f->x[i]};
-    synth_fill(f->x[i], stream, n, 1, 0, false);
+    sd_synth_fill(f->x[i], stream, n, 1, 0, false);
     return f->x[i];
 }
 
@@ -66,7 +66,7 @@ static void openclip(names *f)
     add(f, "token_embedding.weight", 5, 4, "token");
     add(f, "positional_embedding", 3, 4, "position");
     add_pair(f, "ln_final", 4, 1, "final");
-    synth_fill(straight, "projection", 12, 1, 0, false);
+    sd_synth_fill(straight, "projection", 12, 1, 0, false);
     float *turned = add(f, "text_projection", 4, 3, "");
     for (size_t i = 0; i < 12; i++) turned[i % 4 * 3 + i / 4] = straight[i];
     for (int i = 0; i < 2; i++) {
@@ -85,9 +85,9 @@ static void openclip(names *f)
         float *b = add(f, module, 12, 1, "");
         for (size_t k = 0; k < 3; k++) {
             snprintf(in, sizeof in, "%s%d.w", qkv[k], i);
-            synth_fill(w + 16 * k, in, 16, 1, 0, false);
+            sd_synth_fill(w + 16 * k, in, 16, 1, 0, false);
             snprintf(in, sizeof in, "%s%d.b", qkv[k], i);
-            synth_fill(b + 4 * k, in, 4, 1, 0, false);
+            sd_synth_fill(b + 4 * k, in, 4, 1, 0, false);
         }
     }
 }

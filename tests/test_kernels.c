@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "test.h"
+#include "../selftest.h"
 #include "../kernels.h"
 /* ---------------------------------------------------------------------------------------- helpers */
 enum { ISAS = 5, TABLES = 2 * ISAS };
@@ -559,51 +560,10 @@ static void assert_guards(const guarded *g, size_t offset, size_t n)
             assert_int_equal(bits_of(g->cell[i]), GUARD_BITS);
 }
 
-/* The row functions under one signature: y from up to four rows of input (some take fewer), in place where they are. */
-typedef struct inputs { const float *x, *m, *a, *b; const uint16_t *h; } inputs;
-typedef void (*any_row)(const sd_kern *k, float *y, inputs in, size_t n);
-
-static void row_f16(const sd_kern *k, float *y, inputs in, size_t n) { k->widen_f16(y, in.h, n); }
-static void row_bf16(const sd_kern *k, float *y, inputs in, size_t n) { k->widen_bf16(y, in.h, n); }
-static void row_silu(const sd_kern *k, float *y, inputs in, size_t n) { k->silu(y, in.x, n); }
-static void row_gelu(const sd_kern *k, float *y, inputs in, size_t n) { k->gelu(y, in.x, n); }
-static void row_quick(const sd_kern *k, float *y, inputs in, size_t n) { k->quick_gelu(y, in.x, n); }
-static void row_relu(const sd_kern *k, float *y, inputs in, size_t n) { k->relu(y, in.x, n); }
-static void row_geglu(const sd_kern *k, float *y, inputs in, size_t n) { k->geglu(y, in.x, in.m, n); }
-static void row_softmax(const sd_kern *k, float *y, inputs in, size_t n)
-{
-    memmove(y, in.x, n * sizeof *y);
-    k->softmax(y, n, 0.5f);
-}
-static void row_add(const sd_kern *k, float *y, inputs in, size_t n)
-{
-    memmove(y, in.x, n * sizeof *y);
-    k->add(y, in.m, n);
-}
-static void row_norm(const sd_kern *k, float *y, inputs in, size_t n)
-{
-    k->norm_affine(y, in.x, 0.3, 1.7, in.a, in.b, n);
-}
-static void row_affine(const sd_kern *k, float *y, inputs in, size_t n)
-{
-    k->affine(y, in.x, in.m, in.a, in.b, n, false);
-}
-static void row_affine_silu(const sd_kern *k, float *y, inputs in, size_t n)
-{
-    k->affine(y, in.x, in.m, in.a, in.b, n, true);
-}
-
-static const struct {
-    const char *name;
-    any_row run;
-    double bound;   /* against the specification, in ULP of max(|result|, 1/8), inputs being of size 1 */
-} rows_of_all_kinds[] = {
-    {"widen_f16", row_f16, 0}, {"widen_bf16", row_bf16, 0}, {"silu", row_silu, 4}, {"gelu", row_gelu, 6},
-    {"quick_gelu", row_quick, 4}, {"geglu", row_geglu, 7}, {"softmax", row_softmax, 6}, {"add", row_add, 0},
-    {"relu", row_relu, 0}, {"norm_affine", row_norm, 64}, {"affine", row_affine, 64},
-    {"affine+silu", row_affine_silu, 64},
-};
-enum { KINDS = sizeof rows_of_all_kinds / sizeof *rows_of_all_kinds };
+/* What they are, and how far they may be from the specification. */
+#define rows_of_all_kinds sd_row_kinds
+typedef sd_row_inputs inputs;
+enum { KINDS = SD_ROW_KINDS };
 
 static void fill_inputs(float *x, float *m, float *a, float *b, uint16_t *h, size_t n)
 {

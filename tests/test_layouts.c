@@ -80,7 +80,7 @@ static const key *key_find(const key_list *l, const char *name)
 TEST(small_single_files_have_the_names_and_ranks_of_published_ones)
 {
     for (size_t i = 0; i < SD_COUNT(published); i++) {
-        tensor_set s;
+        sd_tensor_set s;
         key_list l;
         sd_error e = {0};
         if (single_compose(&s, published[i][0], NULL, &e) || key_list_find(&l, published[i][1], &e))
@@ -101,7 +101,7 @@ TEST(small_single_files_have_the_names_and_ranks_of_published_ones)
         }
         assert_true(networks == 0 || networks == 686 + 248);
         key_list_free(&l);
-        tensor_set_free(&s);
+        sd_tensor_set_free(&s);
     }
 }
 
@@ -130,7 +130,7 @@ TEST(pickles_have_every_tensor_of_their_model)
     for (size_t i = 0; i < SD_COUNT(pickles); i++) {
         char path[128];
         sd_weight_file f;
-        tensor_set s;
+        sd_tensor_set s;
         sd_error e = {0};
         size_t strided = 0;
         snprintf(path, sizeof path, "tests/golden/layouts/%s", pickles[i][0]);
@@ -157,7 +157,7 @@ TEST(pickles_have_every_tensor_of_their_model)
         /* the token embedding's diagonals, and all matrices where strides were asked for */
         assert_in_range(strided, strcmp(pickles[i][0], "strides.pt") == 0 ? 300 : 1, s.n);
         sd_weight_file_close(&f);
-        tensor_set_free(&s);
+        sd_tensor_set_free(&s);
     }
 }
 
@@ -203,7 +203,7 @@ static const char *file_of(const drawn *d, char config[32])
 {
     static char path[512];
     char name[32];
-    tensor_set s;
+    sd_tensor_set s;
     sd_error e = {0};
     memcpy(config, "ckpt-small", sizeof "ckpt-small");
     snprintf(path, sizeof path, "tests/golden/layouts/%s", d->layout);
@@ -213,7 +213,7 @@ static const char *file_of(const drawn *d, char config[32])
     if (single_compose(&s, d->layout, config, &e)) fail_msg("%s", e.text);
     if (d->dtype != SD_F32 && single_cast(&s, d->dtype, d->scale, &e)) fail_msg("%s", e.text);
     if (single_write(path, &s, &e)) fail_msg("%s", e.text);
-    tensor_set_free(&s);
+    sd_tensor_set_free(&s);
     return path;
 }
 
@@ -330,7 +330,7 @@ TEST(files_in_every_layout_are_drawn_as_the_oracle_draws_them)
     temp_clear();
 }
 
-static void transpose_square(tensor_set *s, const char *name)
+static void transpose_square(sd_tensor_set *s, const char *name)
 {
     for (size_t i = 0; i < s->n; i++) {
         if (strcmp(s->name[i], name) != 0) continue;
@@ -351,7 +351,7 @@ TEST(sdxls_single_file_draws_the_directorys_picture_and_only_with_its_projection
 {
     for (int wrong = 0; wrong < 2; wrong++) {
         char config[32];
-        tensor_set s;
+        sd_tensor_set s;
         sd_error e = {0};
         sd_options o;
         sd_image image;
@@ -360,7 +360,7 @@ TEST(sdxls_single_file_draws_the_directorys_picture_and_only_with_its_projection
         if (single_compose(&s, "sdxl", config, &e)) fail_msg("%s", e.text);
         if (wrong) transpose_square(&s, "conditioner.embedders.1.model.text_projection");
         if (single_write(o.model, &s, &e)) fail_msg("%s", e.text);
-        tensor_set_free(&s);
+        sd_tensor_set_free(&s);
         o.config = directory_of(config, false);
         sd_ctx *c = open_context(&o, SD_OK);
         draw(c, "sdxl", config, &image);

@@ -3,25 +3,18 @@
  * the known mistakes, which must be caught. */
 #include "../rng.h"
 #include "../sampler_run.h"
+#include "../selftest.h"
 
 #include <float.h>
 #include <math.h>
 
 #include "test.h"
-enum { SIZE = 20, SHOWN = 2, MOST_ROWS = 8 };
 
 static sd_error no_error(void) { return (sd_error){.status = SD_OK}; }
 
 /* -------------------------------------------------------------------------------- golden runs */
 
-typedef struct row { int i; double t, sigma, x[SHOWN], e32; } row;
-
-typedef struct golden_case {
-    char name[32], curve[32], spacing[16], prediction[16], more[96];
-    int steps, first, count, n_rows;
-    double next, sum_t, sum_it, sum_sigma;
-    row rows[MOST_ROWS], end;
-} golden_case;
+typedef sd_sampler_case golden_case;
 
 static golden_case *cases;
 static int n_cases;
@@ -36,44 +29,10 @@ static char *read_golden(void)
     return text;
 }
 
-static void read_row(row *r, const char *line, bool end)
-{
-    if (end) assert_int_equal(sscanf(line, "end %lf %lf %lf", &r->x[0], &r->x[1], &r->e32), 3);
-    else
-        assert_int_equal(sscanf(line, "at %d %lf %lf %lf %lf %lf", &r->i, &r->t, &r->sigma, &r->x[0], &r->x[1],
-                                &r->e32), 6);
-}
-
-static void read_case(golden_case *c, const char *line)
-{
-    int used = 0;
-    memset(c, 0, sizeof *c);
-    assert_int_equal(sscanf(line, "case %31s %31s %15s %15s %d %d %lf %lf %lf %lf%n", c->name, c->curve, c->spacing,
-                            c->prediction, &c->steps, &c->count, &c->next, &c->sum_t, &c->sum_it, &c->sum_sigma, &used),
-                     10);
-    strncpy(c->more, line + used, sizeof c->more - 1);
-    const char *first = strstr(c->more, "first=");
-    if (first) c->first = (int)strtol(first + 6, NULL, 10);
-}
-
 static int load(UNUSED void **state)
 {
-    char *text = read_golden();
-    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
-        golden_case *c = n_cases ? &cases[n_cases - 1] : NULL;
-        if (strncmp(line, "case ", 5) == 0) {
-            golden_case *more = realloc(cases, (size_t)(n_cases + 1) * sizeof *more);
-            assert_non_null(more);
-            cases = more;
-            read_case(&cases[n_cases++], line);
-        } else if (strncmp(line, "at ", 3) == 0) {
-            assert_true(c->n_rows < MOST_ROWS);
-            read_row(&c->rows[c->n_rows++], line, false);
-        } else if (strncmp(line, "end ", 4) == 0) {
-            read_row(&c->end, line, true);
-        }
-    }
-    free(text);
+    sd_error e = no_error();
+    if (sd_sampler_cases_read("tests/golden/sampler_solvers.txt", &cases, &n_cases, &e)) fail_msg("%s", e.text);
     return 0;
 }
 
@@ -83,154 +42,26 @@ static int unload(UNUSED void **state)
     return 0;
 }
 
-/* The words behind a case: what its options set. */
-static void set_option(sd_sched_config *c, const char *word)
-{
-    static const char *const solvers[] = {"midpoint", "heun", "bh1", "bh2"};
-    const char *value = strchr(word, '=') + 1;
-    double x = strtod(value, NULL);
-    size_t n = (size_t)(value - word) - 1;
-#define IS(s) (strlen(s) == n && strncmp(word, s, n) == 0)
-    if (IS("order")) c->order = c->corrector_order = (int)x;
-    else if (IS("corrector")) c->corrector_order = (int)x;
-    else if (IS("eta")) c->eta = x;
-    else if (IS("clip")) c->clip_sample = true;
-    else if (IS("end")) c->final_sigma_min = true;
-    else if (IS("lower")) c->lower_order_final = false;
-    else if (IS("euler")) c->euler_at_final = true;
-    else if (IS("zero_snr")) c->rescale_zero_snr = true;
-    else if (IS("beta")) c->beta_schedule = SD_BETA_COSINE;
-    else if (IS("first")) (void)x;   /* where the run begins: no setting */
-    else if (IS("prk")) c->skip_prk_steps = x == 0;
-    else if (IS("large")) c->variance_large = true;
-    else if (IS("threshold")) c->thresholding = true, c->threshold_max = x;
-    else if (IS("s_churn")) c->s_churn = x;
-    else if (IS("s_tmin")) c->s_tmin = x;
-    else if (IS("s_tmax")) c->s_tmax = x;
-    else if (IS("s_noise")) c->s_noise = x;
-    else if (IS("solver") || IS("solver_type"))
-        for (int i = 0; i < 4; i++) c->solver = strcmp(value, solvers[i]) == 0 ? (sd_solver)i : c->solver;
-    else fail_msg("unknown option %s", word);
-#undef IS
-}
-
 static sd_sched_config config_of(const golden_case *g)
 {
     sd_error e = no_error();
-    sd_method m = SD_DDIM;
-    sd_program program = SD_DIFFUSERS;
-    if (sd_method_parse(&m, &program, g->name, &e)) fail_msg("%s", e.text);
     sd_sched_config c;
-    sd_sched_defaults(&c, m);
-    c.program = program;
-    c.beta_schedule = SD_BETA_SCALED_LINEAR;
-    c.beta_start = 0.00085;
-    c.beta_end = 0.012;
-    c.steps_offset = 1;
-    c.clip_sample = false;
-    if (sd_curve_parse(&c.curve, g->curve, &e) || sd_spacing_parse(&c.spacing, g->spacing, &e)
-        || sd_prediction_parse(&c.prediction, g->prediction, &e))
-        fail_msg("%s", e.text);
-    char words[sizeof g->more];
-    strcpy(words, g->more);
-    for (char *w = words, *next; *(w += strspn(w, " ")); w = next) {
-        next = w + strcspn(w, " ");
-        if (*next) *next++ = 0;
-        set_option(&c, w);
-    }
+    if (sd_sampler_case_config(g, &c, &e)) fail_msg("%s", e.text);
     return c;
 }
-
-/* ------------------------------------------------------------------------------------- running */
-
-typedef struct caller {
-    const golden_case *g;
-    const sd_sampler *s;
-    sd_rng rng;
-    double worst, worst_schedule, sum_t, sum_it, sum_sigma;
-    int evaluations, next_row;
-} caller;
 
 static void note(double *worst, double bad)
 {
     if (!(bad <= *worst)) *worst = bad;
 }
 
-/* Error as a share of what is allowed: three times torch-float32's own, at least a few roundings of the largest
- * number. */
-static double judge(const float *found, const row *r)
-{
-    double largest = 1, worst = 0;
-    for (int k = 0; k < SHOWN; k++) largest = fmax(largest, fabs(r->x[k]));
-    for (int k = 0; k < SHOWN; k++) note(&worst, fabs(found[k] - r->x[k]));
-    return worst / fmax(3 * r->e32, 4 * (double)FLT_EPSILON * largest);
-}
-
-static double off_by(double found, double expected)
-{
-    if (expected > 1e200) return isinf(found) ? 0 : INFINITY;
-    return fabs(found - expected) / fmax(fabs(expected), 1e-3);
-}
-
-static sd_status compare_latents(void *user, int i, float *latents)
-{
-    caller *c = user;
-    const golden_case *g = c->g;
-    if (i == g->count) note(&c->worst, judge(latents, &g->end));
-    else if (c->next_row < g->n_rows && g->rows[c->next_row].i == i)
-        note(&c->worst, judge(latents, &g->rows[c->next_row]));
-    return SD_OK;
-}
-
-static sd_status golden_model(void *user, int i, double t, const float *input, float *prediction)
-{
-    caller *c = user;
-    const golden_case *g = c->g;
-    assert_int_equal(i, c->evaluations);
-    c->evaluations++;
-    for (int k = 0; k < SIZE; k++) prediction[k] = (float)(0.9 * sin(1.3 * input[k] + 0.2 * k) + 0.05 * cos(0.02 * t));
-    double sigma = sd_sampler_count(c->s) ? sd_sampler_sigma(c->s, i) : NAN;   /* dpm_adaptive's are not known before */
-    if (c->next_row < g->n_rows && g->rows[c->next_row].i == i) {
-        const row *r = &g->rows[c->next_row++];
-        note(&c->worst_schedule, fabs(t - r->t) / fmax(fabs(r->t), 1.0));
-        if (!isnan(sigma)) note(&c->worst_schedule, off_by(sigma, r->sigma));
-    }
-    c->sum_t += t;
-    c->sum_it += i * t;
-    if (sigma < 1e200) c->sum_sigma += sigma;
-    return SD_OK;
-}
-
-static sd_status golden_noise(void *user, double from, double to, float *out, size_t n)
-{
-    (void)from;
-    (void)to;
-    sd_rng_normal(&((caller *)user)->rng, out, n);
-    return SD_OK;
-}
-
 /* A golden run with the settings c; worst and worst_schedule tell. */
-static caller run_case(const golden_case *g, const sd_sched_config *c)
+static sd_sampler_case_result run_case(const golden_case *g, const sd_sched_config *c)
 {
-    caller by = {.g = g};
     sd_error e = no_error();
-    sd_sampler *s;
-    if (sd_sampler_new_from(&s, c, g->steps, g->first, &e))
-        fail_msg("%s %s %d steps: %s", g->name, g->curve, g->steps, e.text);
-    float x[SIZE], next;
-    by.s = s;
-    sd_rng_seed(&by.rng, 77);
-    sd_rng_normal(&by.rng, x, SIZE);
-    for (int k = 0; k < SIZE; k++) x[k] = (float)(x[k] * sd_sampler_init_sigma(s));
-    sd_denoiser d = {&by, golden_model, compare_latents, NULL, golden_noise, 1};
-    if (sd_sampler_run(s, x, SIZE, &d, &e)) fail_msg("%s", e.text);
-    sd_rng_normal(&by.rng, &next, 1);
-    if (fabs(next - g->next) > 1e-6 || by.evaluations != g->count) note(&by.worst, INFINITY);
-    note(&by.worst_schedule, off_by(by.sum_t, g->sum_t));
-    note(&by.worst_schedule, off_by(by.sum_it, g->sum_it));
-    if (sd_sampler_count(s)) note(&by.worst_schedule, off_by(by.sum_sigma, g->sum_sigma));
-    sd_sampler_free(s);
-    return by;
+    sd_sampler_case_result r;
+    if (sd_sampler_case_run(g, c, &r, &e)) fail_msg("%s %s %d steps: %s", g->name, g->curve, g->steps, e.text);
+    return r;
 }
 
 TEST(every_sampler_on_every_schedule_equals_its_program)
@@ -240,7 +71,7 @@ TEST(every_sampler_on_every_schedule_equals_its_program)
     for (int i = 0; i < n_cases; i++) {
         const golden_case *g = &cases[i];
         sd_sched_config c = config_of(g);
-        caller by = run_case(g, &c);
+        sd_sampler_case_result by = run_case(g, &c);
         /* dpm_adaptive's levels follow from its latents, which are float32 */
         double allowed = c.method == SD_DPM_ADAPTIVE ? 1e-5 : 1e-6;
         if (!(by.worst <= 1) || !(by.worst_schedule <= allowed)) {
@@ -267,7 +98,7 @@ static void twin_fails(bool (*spoil)(const golden_case *, sd_sched_config *), in
         const golden_case *g = &cases[i];
         sd_sched_config c = config_of(g);
         if (!spoil(g, &c)) continue;
-        caller by = run_case(g, &c);
+        sd_sampler_case_result by = run_case(g, &c);
         if (!(by.worst > 3))
             fail_msg("the mistake passes: %s %s %s %d%s: %.3g", g->name, g->curve, g->spacing, g->steps, g->more,
                      by.worst);
@@ -345,7 +176,7 @@ TEST(twin_that_draws_in_the_last_step_shifts_the_next_picture)
         sd_sched_config c = config_of(&cases[i]);
         c.program = SD_DIFFUSERS;
         if (c.curve == SD_CURVE_SPACED) c.curve = SD_CURVE_LINSPACE_K;
-        caller by = run_case(&cases[i], &c);
+        sd_sampler_case_result by = run_case(&cases[i], &c);
         assert_true(isinf(by.worst));
         seen++;
     }
@@ -374,7 +205,7 @@ TEST(twin_of_the_plain_sampler_is_wrong)
             if (strcmp(g->name, comfy[k].name) != 0 || g->steps < 5 || g->steps > 20) continue;
             if (strstr(g->more, "eta=0")) continue;
             sd_sched_config c = as_sampler(g, comfy[k].plain);
-            caller by = run_case(g, &c);
+            sd_sampler_case_result by = run_case(g, &c);
             if (!(by.worst > 3))
                 fail_msg("%s passes for %s %s %d%s: %.3g", comfy[k].plain, g->name, g->curve, g->steps, g->more,
                          by.worst);
@@ -538,23 +369,17 @@ TEST(what_cannot_be_combined_is_refused_in_one_line)
 /* False: refused, with a sentence. A run that is not refused ends with finite latents. */
 static bool runs(const sd_sched_config *c, int steps, const char *what)
 {
-    golden_case g = {.count = -1};
-    caller by = {.g = &g};
+    golden_case g = {.count = -1, .steps = steps};
+    sd_sampler_case_result r;
     sd_error e = no_error();
     sd_sampler *s;
-    float x[SIZE];
     if (sd_sampler_new(&s, c, steps, &e)) {
         assert_true(e.status == SD_ERR_ARG && *e.text);
         return false;
     }
-    by.s = s;
-    sd_rng_seed(&by.rng, 1);
-    sd_rng_normal(&by.rng, x, SIZE);
-    for (int k = 0; k < SIZE; k++) x[k] = (float)(x[k] * sd_sampler_init_sigma(s));
-    sd_denoiser d = {&by, golden_model, NULL, NULL, golden_noise, 1};
-    assert_int_equal(sd_sampler_run(s, x, SIZE, &d, &e), SD_OK);
-    for (int k = 0; k < SIZE; k++)
-        if (!isfinite(x[k])) fail_msg("%s %s %d steps: not finite", sd_method_name(c->method), what, steps);
+    assert_int_equal(sd_sampler_case_run(&g, c, &r, &e), SD_OK);
+    for (size_t k = 0; k < SD_COUNT(r.x); k++)
+        if (!isfinite(r.x[k])) fail_msg("%s %s %d steps: not finite", sd_method_name(c->method), what, steps);
     for (int i = 0; i < sd_sampler_count(s); i++)
         if (c->method != SD_EDM_EULER && !(sd_sampler_timestep(s, i) >= 0))
             fail_msg("%s %s %d steps: timestep %g", sd_method_name(c->method), what, steps, sd_sampler_timestep(s, i));

@@ -162,7 +162,7 @@ typedef struct renaming { const char *wanted, *root[2]; bool raw; const char *wi
 static const char *write_file(const char *name, const renaming *as)
 {
     sd_error e = {0};
-    tensor_set set = {0};
+    sd_tensor_set set = {0};
     sd_traced out[160];
     static char names[160][96], path[512];
     size_t n = 0;
@@ -181,7 +181,7 @@ static const char *write_file(const char *name, const renaming *as)
     }
     snprintf(path, sizeof path, "%s", temp_path(name));
     if (sd_safetensors_write(path, out, n, &e)) fail_msg("%s", e.text);
-    tensor_set_free(&set);
+    sd_tensor_set_free(&set);
     return path;
 }
 
