@@ -38,8 +38,10 @@ typedef struct small {
     int files;
     sd_golden golden;
     const small_case *now;
-    sd_check_row *row;     /* where it is noted; NULL: hashes are taken instead */
-    hashes *hashes;
+    sd_check_row *row;     /* where it is noted; NULL: nothing is */
+    hashes *hashes;        /* that are taken instead; NULL: none */
+    uint64_t result;       /* a hash of what the run gave back */
+    int side, steps;       /* of whole runs, in pixels; 0: as the case says */
 } small;
 
 /* ------------------------------------------------------------------------------------ its description */
@@ -103,15 +105,21 @@ static void compare(small *m, const char *name, int nd, const int64_t *dim, cons
     else if (r.found) sd_check_note(m->row, r.ratio, "%s: error %.2e, bound %.2e", name, r.error, r.bound);
 }
 
-static void take_hash(hashes *h, const char *name, const void *data, size_t n)
+/* Of n words of 32 bits. */
+static uint64_t hash_of(uint64_t x, const void *data, size_t n)
 {
-    uint64_t x = UINT64_C(0xCBF29CE484222325);
     for (size_t i = 0; i < n; i++) {
         uint32_t bits;
         memcpy(&bits, (const char *)data + 4 * i, sizeof bits);
         x = (x ^ bits) * UINT64_C(0x100000001B3);
         x ^= x >> 29;
     }
+    return x;
+}
+
+static void take_hash(hashes *h, const char *name, const void *data, size_t n)
+{
+    uint64_t x = hash_of(0, data, n);
     if (h->seen < h->n && h->of[h->seen] != x && !*h->differs) snprintf(h->differs, sizeof h->differs, "%s", name);
     if (h->seen == h->n && h->n < HASHES) h->of[h->n++] = x;
     h->seen++;
@@ -154,6 +162,7 @@ static sd_status run_unet(small *m, sd_ctx *c)
                                   .sample = latents, .timestep = t, .encoder_hidden_states = context,
                                   .text_embeds = pooled, .time_ids = pooled ? ids : NULL};
         status = sd_unet_evaluate(c, &in, out);
+        if (!status) m->result = hash_of(0, out, (size_t)(dim[0] * dim[1] * dim[2] * dim[3]));
     }
     free(latents);
     free(context);
@@ -174,6 +183,7 @@ static sd_status run_vae(small *m, sd_ctx *c, bool encodes)
     float *out = malloc((encodes ? 2 * latents : pixels) * sizeof *out);
     sd_status status = SD_ERR_MEMORY;
     if (out) status = encodes ? sd_vae_encode(c, n, h, w, x, out, out + latents) : sd_vae_decode(c, n, h, w, x, out);
+    if (!status) m->result = hash_of(0, out, encodes ? 2 * latents : pixels);
     if (!status && m->row) {   /* what is not traced */
         const int64_t z[] = {n, 4, h, w}, picture[] = {n, 3, 8 * h, 8 * w};
         if (encodes) compare(m, "vae.mean", 4, z, out);
@@ -228,8 +238,15 @@ static sd_status run_draw(small *m, sd_ctx *c, char error[512])
     drawing d;
     sd_image images[MOST_BATCH] = {{0}};
     sd_status status = prepare(m, &d, error);
+    if (m->side) d.p.width = d.p.height = m->side;
+    if (m->steps) d.p.sampling.steps = m->steps;
     if (!status) status = d.p.batch <= MOST_BATCH ? sd_generate(c, &d.p, images) : SD_ERR_ARG;
-    for (int i = 0; i < MOST_BATCH; i++) sd_image_free(&images[i]);
+    m->result = 0;
+    for (int i = 0; i < MOST_BATCH; i++) {
+        size_t bytes = (size_t)images[i].width * (size_t)images[i].height * (size_t)images[i].channels;
+        if (images[i].data) m->result = hash_of(m->result, images[i].data, bytes / 4);
+        sd_image_free(&images[i]);
+    }
     sd_image_free(&d.init);
     sd_image_free(&d.mask);
     free(d.depth);
@@ -252,49 +269,86 @@ static sd_status run_case(small *m, sd_ctx *c, const small_case *k)
     return status;
 }
 
+/* With every tensor looked at, and with none: then operations that follow each other are done at once. */
 static void judge_case(small *m, sd_ctx *c, const small_case *k, const char *on)
 {
     char prefix[40];
     snprintf(prefix, sizeof prefix, "%s.", k->name);
     sd_golden_forget(&m->golden, prefix);
     m->row = sd_check_row_of(m->s, "networks", k->what, on);
+    sd_set_trace(c, NULL, see, m);
     if (!m->row || run_case(m, c, k)) return;
     const char *unseen = sd_golden_unseen(&m->golden, prefix);
     if (unseen) sd_check_note(m->row, INFINITY, "%s was not computed", unseen);
+    uint64_t watched = m->result;
+    sd_set_trace(c, NULL, NULL, NULL);
+    if (!run_case(m, c, k))
+        sd_check_note(m->row, m->result == watched ? 0 : INFINITY, "the result has other bits if nothing is traced");
 }
 
 static void judge(small *m, sd_ctx *c, const char *on)
 {
-    sd_set_trace(c, NULL, see, m);
     for (int i = 0; i < m->n && !m->s->e->status && !sd_check_progress(m->s, m->cases[i].what); i++)
         judge_case(m, c, &m->cases[i], on);
 }
 
-/* The last case, with several numbers of threads. */
-static void judge_threads(small *m, sd_ctx *c)
+/* A run that begins from noise: it can have any size. */
+static const small_case *resizable(const small *m)
+{
+    for (int i = 0; i < m->n; i++)
+        if (strcmp(m->cases[i].kind, "draw") == 0 && !strstr(m->cases[i].settings, "init=")) return &m->cases[i];
+    return NULL;
+}
+
+/* One run: all traced numbers and the pictures, then the pictures alone. */
+static sd_status run_hashed(small *m, sd_ctx *c, const small_case *k, uint64_t pictures[2])
+{
+    m->hashes->seen = 0;
+    sd_set_trace(c, NULL, see, m);
+    if (run_case(m, c, k)) return SD_ERR_NUMERIC;
+    pictures[0] = m->result;
+    sd_set_trace(c, NULL, NULL, NULL);
+    if (run_case(m, c, k)) return SD_ERR_NUMERIC;
+    pictures[1] = m->result;
+    return SD_OK;
+}
+
+/* A picture so large that its work is shared out, with several numbers of threads. */
+static void compare_threads(small *m, sd_ctx *c, const small_case *k, sd_check_row *row)
 {
     const int threads[] = {1, 2, 3, m->s->threads};
-    const small_case *k = &m->cases[m->n - 1];
-    hashes h = {.of = malloc(HASHES * sizeof *h.of)};
-    char what[48];
-    snprintf(what, sizeof what, "%.20s", m->name);
-    sd_check_row *row = sd_check_wanted(m->s, "threads", what) ? sd_check_row_of(m->s, "threads", what, "") : NULL;
-    if (!row || !h.of) {
-        free(h.of);
-        return;
-    }
+    uint64_t one[2] = {0}, now[2] = {0};
+    const hashes *h = m->hashes;
     row->bits = true;
+    for (size_t i = 0; i < SD_COUNT(threads); i++) {
+        if (i == 3 && threads[i] <= 3) continue;
+        c->cpu.threads = threads[i];
+        if (run_hashed(m, c, k, i ? now : one)) {
+            sd_check_note(row, INFINITY, "%d threads: %s", threads[i], sd_error_text(c));
+            continue;
+        }
+        bool same = i == 0 || (h->seen == h->n && !*h->differs && memcmp(one, now, sizeof one) == 0);
+        sd_check_note(row, same ? 0 : INFINITY, "%s: other bits with %d threads than with 1, first in %s", k->name,
+                      threads[i], *h->differs ? h->differs : "the picture of a run that is not traced");
+    }
+}
+
+static void judge_threads(small *m, sd_ctx *c)
+{
+    enum { SIDE = 256, STEPS = 2 };
+    char what[48];
+    const small_case *k = resizable(m);
+    snprintf(what, sizeof what, "%.20s", m->name);
+    if (!k || !sd_check_wanted(m->s, "threads", what) || sd_check_progress(m->s, what)) return;
+    sd_check_row *row = sd_check_row_of(m->s, "threads", what, "");
+    hashes h = {.of = malloc(HASHES * sizeof *h.of)};
     m->row = NULL;
     m->hashes = &h;
-    for (size_t i = 0; i < SD_COUNT(threads); i++) {
-        c->cpu.threads = threads[i];
-        h.seen = 0;
-        if (run_case(m, c, k)) sd_check_note(row, INFINITY, "%d threads: %s", threads[i], sd_error_text(c));
-        else if (i && (h.seen != h.n || *h.differs))
-            sd_check_note(row, INFINITY, "%s: other bits with %d threads than with 1, first in %s", k->name, threads[i],
-                          *h.differs ? h.differs : "the number of tensors");
-        else if (i) sd_check_note(row, 0, "%s", "");
-    }
+    m->side = SIDE;
+    m->steps = STEPS;
+    if (row && h.of) compare_threads(m, c, k, row);
+    else sd_fail(m->s->e, SD_ERR_MEMORY, "no memory to compare numbers of threads");
+    m->side = m->steps = 0;
     m->hashes = NULL;
     free(h.of);
 }
