@@ -385,6 +385,8 @@ install: all
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@LIBS@|$(LIBS)$(if $(filter 1,$(OPENMP)), -fopenmp)|' sd.pc.in \
 	  > "$(DESTDIR)$(PREFIX)/lib/pkgconfig/sd.pc"
 	install -m 644 LICENSE NOTICE weights/merges.txt "$(DESTDIR)$(PREFIX)/share/sd"
+	install -d "$(DESTDIR)$(PREFIX)/share/sd/selftest"
+	install -m 644 share/selftest/* "$(DESTDIR)$(PREFIX)/share/sd/selftest"
 	for f in $(SHARED_FILES); do \
 	  to="$(DESTDIR)$(PREFIX)/$${f#*:}"; install -d "$${to%/*}" && install -m 644 "share/$${f%%:*}" "$$to" || exit 1; \
 	done

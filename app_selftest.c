@@ -18,10 +18,10 @@ static const cli_option selftest_options[] = {
 const cli_command selftest_command = {
     "selftest",
     "usage: sd selftest [--only GLOBS] [--device NAME] [--all] [--json]\n\n"
-    "Compares what this build computes on this machine with numbers of diffusers, k-diffusion, transformers, torch and\n"
-    "NumPy that come with it: random numbers, tokens, samplers, and small models of every family, with the kernels of\n"
-    "every instruction set that the processor has and on every device. Nothing is downloaded; a few megabytes are\n"
-    "written to $TMPDIR, else /tmp, and removed. Exit code 0: all checks passed, 1: some failed, 2: it could not be "
+    "Compares what this build computes on this machine with numbers of diffusers, k-diffusion, transformers, torch\n"
+    "and NumPy that come with it: random numbers, tokens, samplers, and small models of every family, with the kernels\n"
+    "of every instruction set that the processor has and on every device. Nothing is downloaded; a few megabytes are\n"
+    "written to $TMPDIR, else /tmp, and removed. Exit code 0: all checks passed, 1: some failed, 2: it could not be\n"
     "done.\n",
     selftest_options, COUNT(selftest_options), NULL, 0, 0, NULL};
 

@@ -125,8 +125,8 @@ static sd_status find_data(const char *given, char path[4096], sd_error *e)
     static const char first[] = "generators.txt";
     if (given) return snprintf(path, 4096, "%s", given) < 4096 ? SD_OK : sd_fail(e, SD_ERR_ARG, "too long a path");
     if (!sd_find_data("selftest/generators.txt", "share/selftest/generators.txt", path))
-        return sd_fail(e, SD_ERR_MISSING, "the self-test's expected numbers are neither installed nor in share/selftest "
-                       "beside the program");
+        return sd_fail(e, SD_ERR_MISSING, "the self-test's expected numbers are neither installed nor in "
+                       "share/selftest beside the program");
     path[strlen(path) - sizeof first] = 0;
     return SD_OK;
 }

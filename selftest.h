@@ -1,4 +1,5 @@
-/* selftest.h - floor 6: the rows of `sd selftest`: what was checked, on what, and how far it was from what is expected. */
+/* selftest.h - floor 6: the rows of `sd selftest`: what was checked, on what, and how far it was from what is
+ * expected. */
 #ifndef SD_SELFTEST_H
 #define SD_SELFTEST_H
 
@@ -69,7 +70,8 @@ void sd_selftest_text(const sd_selftest_run *s, const sd_selftest_style *style, 
 void sd_selftest_json(const sd_selftest_run *s, const sd_selftest_style *style, sd_text *t);
 bool sd_check_failed(const sd_check_row *row);
 
-/* ---- selftest_kernels.c: the row functions under one signature: y from up to four rows of numbers (some take fewer) */
+/* ---- selftest_kernels.c: the row functions under one signature: y from up to four rows of numbers (some take
+ * fewer) */
 typedef struct sd_row_inputs { const float *x, *m, *a, *b; const uint16_t *h; } sd_row_inputs;
 typedef struct sd_row_kind {
     const char *name;

@@ -1,4 +1,5 @@
-/* selftest_kernels.c - floor 6: the kernels of every instruction set that this processor has, against the specification. */
+/* selftest_kernels.c - floor 6: the kernels of every instruction set that this processor has, against the
+ * specification. */
 #include "selftest.h"
 
 #include <math.h>

@@ -1,5 +1,5 @@
-/* selftest_networks.c - floor 6: small models of every family, from text to picture, with the kernels of every instruction
- * set and on every device, against diffusers in float64; and the same bits with any number of threads.
+/* selftest_networks.c - floor 6: small models of every family, from text to picture, with the kernels of every
+ * instruction set and on every device, against diffusers in float64; and the same bits with any number of threads.
  *
  * Their weights are made by a formula and written as files, which are opened as any model is. A file of share/selftest
  * describes a model and its cases; tools/golden_selftest.py explains it. */

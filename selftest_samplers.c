@@ -1,5 +1,5 @@
-/* selftest_samplers.c - floor 6: every sampler on every schedule, with a formula in the UNet's place, against the program
- * that it is from, in float64 (tools/golden_solvers.py). */
+/* selftest_samplers.c - floor 6: every sampler on every schedule, with a formula in the UNet's place, against the
+ * program that it is from, in float64 (tools/golden_solvers.py). */
 #include "rng.h"
 #include "selftest.h"
 

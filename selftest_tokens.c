@@ -58,7 +58,8 @@ typedef struct style {
     sd_tokenizer *tokenizer;
 } style;
 #define TOKEN(key, text) \
-    "\"" key "\":{\"content\":\"" text "\",\"lstrip\":false,\"normalized\":true,\"rstrip\":false,\"single_word\":false},"
+    "\"" key "\":{\"content\":\"" text "\",\"lstrip\":false,\"normalized\":true,\"rstrip\":false," \
+    "\"single_word\":false},"
 #define SPECIAL(pad) \
     "{" TOKEN("bos_token", "<|startoftext|>") TOKEN("eos_token", "<|endoftext|>") \
     TOKEN("unk_token", "<|endoftext|>") "\"pad_token\":\"" pad "\"}"

@@ -1,5 +1,5 @@
 # fish completion for sd, written by sd help --completion fish
-set -l sd_commands help version encode decode roundtrip text unet convert show inspect compare devices tune tokenize plan samplers schedule trace
+set -l sd_commands help version encode decode roundtrip text unet convert show inspect compare selftest devices tune tokenize plan samplers schedule trace
 complete -c sd -n "not __fish_seen_subcommand_from $sd_commands" -f -a "$sd_commands"
 complete -c sd -n '__fish_seen_subcommand_from help' -f -a "$sd_commands"
 complete -c sd -n "not __fish_seen_subcommand_from $sd_commands" -s p -l prompt -x -d 'what the picture shows; @FILE reads it from a file, - from'
@@ -247,6 +247,13 @@ complete -c sd -n '__fish_seen_subcommand_from compare' -l calls -d 'MINE... are
 complete -c sd -n '__fish_seen_subcommand_from compare' -l json -d 'one JSON object, see docs/VALIDATING.md'
 complete -c sd -n '__fish_seen_subcommand_from compare' -s q -l quiet -d 'no progress'
 complete -c sd -n '__fish_seen_subcommand_from compare' -s h -l help -d 'this text'
+complete -c sd -n '__fish_seen_subcommand_from selftest' -l only -x -d 'only checks of such names, samplers *, networks sdxl*,'
+complete -c sd -n '__fish_seen_subcommand_from selftest' -l device -x -a 'cpu opencl' -d 'checks this device beside the CPU; cpu, none'
+complete -c sd -n '__fish_seen_subcommand_from selftest' -s t -l threads -x -d 'default, 0 and -1, one per core that the process may use'
+complete -c sd -n '__fish_seen_subcommand_from selftest' -l all -d 'a line for each sampler and each generator'
+complete -c sd -n '__fish_seen_subcommand_from selftest' -l json -d 'one JSON object, see docs/VALIDATING.md'
+complete -c sd -n '__fish_seen_subcommand_from selftest' -s q -l quiet -d 'no progress'
+complete -c sd -n '__fish_seen_subcommand_from selftest' -s h -l help -d 'this text'
 complete -c sd -n '__fish_seen_subcommand_from devices' -l check -d 'computes small cases of every operation on each device and'
 complete -c sd -n '__fish_seen_subcommand_from devices' -l device -x -a 'cpu opencl' -d 'which one this means, opencl (default), opencl,1,'
 complete -c sd -n '__fish_seen_subcommand_from devices' -l json -d 'one JSON object'

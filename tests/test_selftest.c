@@ -32,8 +32,8 @@ static void check(const sd_kern *kern, const char *only, const char *data)
     error = (sd_error){0};
     snprintf(scratch, sizeof scratch, "%s", temp_path("scratch"));
     mkdir(scratch, 0777);
-    now = (sd_selftest_run){.data = data, .scratch = scratch, .merges = "weights/merges.txt", .only = only, .threads = 2,
-                            .table = {{kern, "twin"}}, .tables = 1, .e = &error};
+    now = (sd_selftest_run){.data = data, .scratch = scratch, .merges = "weights/merges.txt", .only = only,
+                            .threads = 2, .table = {{kern, "twin"}}, .tables = 1, .e = &error};
     if (sd_selftest_check(&now)) fail_msg("%s", error.text);
     assert_int_equal(rmdir(scratch), 0);   /* nothing was left */
 }
@@ -267,17 +267,21 @@ static void ship_spoiled(const char *dir, const char *file, const char *from, co
 TEST(a_number_that_differs_is_found_wherever_it_is)
 {
     static const struct { const char *file, *from, *to, *group, *what, *why; } twins[] = {
-        {"generators.txt", "draw torch-cpu 42 20 ", "draw torch-cpu 43 20 ", "generators", "torch-cpu", "seed 43, number 0"},
-        {"generators.txt", "1.54099607", "1.54099619", "generators", "torch-cpu", "seed 0, number 0"},   /* one rounding */
+        {"generators.txt", "draw torch-cpu 42 20 ", "draw torch-cpu 43 20 ", "generators", "torch-cpu",
+         "seed 43, number 0"},
+        {"generators.txt", "1.54099607", "1.54099619", "generators", "torch-cpu", "seed 0, number 0"},   /* one ulp */
         {"generators.txt", "draw torch-cuda 1 ", "draw torch-cuda 2 ", "generators", "torch-cuda", "seed 2"},
         {"generators.txt", "draw numpy-pcg64 42", "draw numpy-pcg64 41", "generators", "numpy-pcg64", "seed 41"},
         {"generators.txt", "path 6 ", "path 7 ", "generators", "brownian", "other bits"},
         {"tokens.txt", "21122", "21123", "tokenizer", "as SD 1 pads", "other ids"},
-        {"samplers.txt", "case euler spaced leading epsilon", "case euler spaced trailing epsilon", "samplers", "euler", ""},
+        {"samplers.txt", "case euler spaced leading epsilon", "case euler spaced trailing epsilon", "samplers",
+         "euler", ""},
         {"samplers.txt", "case dpm++2m spaced leading epsilon", "case dpm++2m spaced leading v_prediction", "samplers",
          "dpm++2m", "the latents"},
-        {"sd15.txt", "\"norm_eps\":1e-05", "\"norm_eps\":1e-06", "networks", "sd15 unet", "unet.down_blocks.0.resnets.0"},
-        {"sd15.txt", "\"flip_sin_to_cos\":true", "\"flip_sin_to_cos\":false", "networks", "sd15 unet", "unet.time_proj"},
+        {"sd15.txt", "\"norm_eps\":1e-05", "\"norm_eps\":1e-06", "networks", "sd15 unet",
+         "unet.down_blocks.0.resnets.0"},
+        {"sd15.txt", "\"flip_sin_to_cos\":true", "\"flip_sin_to_cos\":false", "networks", "sd15 unet",
+         "unet.time_proj"},
         {"sd15.txt", "\"quick_gelu\"", "\"gelu\"", "networks", "sd15 pndm", "text_encoder.text_model.encoder.layers.0"},
         {"sd15.txt", "\"scaling_factor\":0.18215", "\"scaling_factor\":0.18", "networks", "sd15 pndm", "image"},
     };
