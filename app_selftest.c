@@ -19,10 +19,10 @@ const cli_command selftest_command = {
     "selftest",
     "usage: sd selftest [--only GLOBS] [--device NAME] [--all] [--json]\n\n"
     "Compares what this build computes on this machine with numbers of diffusers, k-diffusion, transformers, torch\n"
-    "and NumPy that come with it: random numbers, tokens, samplers, and small models of every family, with the kernels\n"
-    "of every instruction set that the processor has and on every device. Nothing is downloaded; a few megabytes are\n"
-    "written to $TMPDIR, else /tmp, and removed. Exit code 0: all checks passed, 1: some failed, 2: it could not be\n"
-    "done.\n",
+    "and NumPy that come with it: random numbers, tokens, samplers, and small models of every family, with the\n"
+    "kernels of every instruction set that the processor has and on every device. Nothing is downloaded; a few\n"
+    "megabytes are written to $TMPDIR, else /tmp, and removed. Exit code 0: all checks passed, 1: some failed,\n"
+    "2: it could not be done.\n",
     selftest_options, COUNT(selftest_options), NULL, 0, 0, NULL};
 
 static int show_checks(void *user, const char *what, double done, double total)
