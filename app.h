@@ -48,6 +48,8 @@ typedef struct settings {
     int values, hash, metadata, diff;
     int check;                     /* of sd devices */
     int all, calls;                /* of sd compare */
+    double rtol, atol;
+    const char *html;
     const char *names;             /* of sd compare, and --inject-names */
     const char *inject, *inject_filter;
     int uncond, class_label;       /* of sd text and sd unet */

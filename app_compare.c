@@ -2,6 +2,7 @@
 #include "app.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static const cli_option compare_options[] = {
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
@@ -11,13 +12,18 @@ static const cli_option compare_options[] = {
     {CLI_FLAG, 0, "calls", AT(calls), 0, 0, NULL,
      "MINE... are the calls of one run, whose batches REF computed at\n"
      "once: a file for the negative prompt, one for the prompt"},
+    {CLI_TEXT, 0, "html", AT(html), 0, 0, "FILE",
+     "also a page with curves and a table; of a second MINE FILE-2, ..."},
+    {CLI_NUMBER, 0, "rtol", AT(rtol), 0, 1, "X",
+     "counts numbers that differ by more than --atol + X |REF|\n(default 1e-3)"},
+    {CLI_NUMBER, 0, "atol", AT(atol), 0, 1e9, "X", "... (default 1e-5)"},
     {CLI_FLAG, 0, "json", AT(json), 0, 0, NULL, "one JSON object, see docs/VALIDATING.md"},
     {CLI_FLAG, 'q', "quiet", AT(quiet), 0, 0, NULL, "no progress"},
     HELP_OPTION,
 };
 const cli_command compare_command = {
     "compare",
-    "usage: sd compare REF MINE... [--names FILE] [--calls] [--all] [--json]\n\n"
+    "usage: sd compare REF MINE... [--names FILE] [--calls] [--all] [--json] [--html FILE]\n\n"
     "Compares traces of what should be the same run, tensor by tensor in the order of execution, and names the first\n"
     "at which MINE diverges from REF further than float32's own errors reach. Exit code 0: nowhere, 1: somewhere,\n"
     "2: they could not be compared.\n",
@@ -38,17 +44,29 @@ static int compare_one(const settings *s, const char *mine, sd_compare_options *
     return different;
 }
 
+/* The page of the i-th MINE: a number stands before the ending of all but the first. */
+static const char *page_of(const settings *s, size_t i, char room[4096])
+{
+    const char *slash = s->html ? strrchr(s->html, '/') : NULL, *ending = strrchr(slash ? slash : s->html, '.');
+    size_t n = ending ? (size_t)(ending - s->html) : strlen(s->html);
+    if (i > 1) snprintf(room, 4096, "%.*s-%zu%.64s", (int)(n < 4000 ? n : 4000), s->html, i, ending ? ending : "");
+    return i > 1 ? room : s->html;
+}
+
 int run_compare(settings *s, const char *argv0)
 {
     sd_compare_options o;
     view v = {.s = s, .bar = !s->quiet && bar_wanted(), .picture = -1};
     int code = CLI_OK;
+    char page[4096];
     (void)argv0;
     if (s->files.n < 2) return cli_error(CLI_USAGE, "give %s; see sd compare --help", compare_command.positional);
     sd_compare_options_init(&o);
     o.json = s->json;
     o.all = s->all;
     o.names = s->names;
+    if (s->rtol >= 0) o.rtol = s->rtol;
+    if (s->atol >= 0) o.atol = s->atol;
     o.columns = terminal_columns() > 120 ? 120 : terminal_columns();
     o.progress = show_reading;
     o.user = &v;
@@ -59,6 +77,7 @@ int run_compare(settings *s, const char *argv0)
     }
     for (size_t i = 1; i < (s->calls ? 2 : s->files.n) && code < CLI_USAGE; i++) {
         if (i > 1) fputs(s->json ? "," : "\n", stdout);
+        o.html = s->html ? page_of(s, i, page) : NULL;
         int this = compare_one(s, s->files.v[i], &o, &v);
         if (this > code) code = this;
     }

@@ -6,6 +6,7 @@
 void settings_init(settings *s)
 {
     memset(s, 0, sizeof *s);
+    s->rtol = s->atol = -1;   /* not given */
     s->batch_count = 1;
     sd_params_init(&s->p);
 }

@@ -8,7 +8,7 @@
 
 void sd_compare_options_init_sized(sd_compare_options *o, size_t size)
 {
-    const sd_compare_options fresh = {.size = sizeof fresh, .columns = 80};
+    const sd_compare_options fresh = {.size = sizeof fresh, .columns = 80, .rtol = 1e-3, .atol = 1e-5};
     sd_copy_struct(o, size, &fresh, sizeof fresh);
     o->size = size;
 }
@@ -97,10 +97,10 @@ sd_status sd_compare_rows(sd_comparison *c, const char *mapping, sd_error *e)
 
 /* ------------------------------------------------------------------------------------- numbers */
 
-static sd_status measure(sd_compared *r, sd_error *e)
+static sd_status measure(sd_compared *r, const sd_tolerance *within, sd_error *e)
 {
     const sd_scaled a = {.of = *r->ref}, b = {.of = *r->mine};
-    if (sd_distance_of(&r->d, &a, &b, e)) return e->status;
+    if (sd_distance_within(&r->d, &a, &b, within, e)) return e->status;
     r->error = sd_distance_relative(&r->d);
     if (r->d.at >= 0) {
         r->value[0] = sd_entry_number(r->ref, (uint64_t)r->d.at);
@@ -125,8 +125,8 @@ static sd_status compare_pair(sd_comparison *c, sd_compared *r, sd_error *e)
     if (!sd_tensors_borrow(&c->ref, r->ref, &a, e) && !sd_tensors_borrow(&c->mine, r->mine, &b, e)) {
         with_numbers.ref = &a.of;
         with_numbers.mine = &b.of;
-        if (r->verdict == SD_AGREES) measure(&with_numbers, e);
-        if (!e->status) sd_compare_layouts(&with_numbers, e);
+        if (r->verdict == SD_AGREES) measure(&with_numbers, &c->within, e);
+        if (!e->status) sd_compare_layouts(&with_numbers, &c->within, e);
         with_numbers.ref = r->ref;
         with_numbers.mine = r->mine;
         *r = with_numbers;
@@ -155,6 +155,7 @@ static sd_status compare_all(sd_comparison *c, const sd_inspect_options *o, sd_e
 static sd_status compare(sd_comparison *c, const char *ref, const char *mine, const sd_compare_options *given,
                          const sd_inspect_options *o, sd_error *e)
 {
+    c->within = (sd_tolerance){given->rtol, given->atol};
     if (sd_tensors_open(&c->ref, ref, e) || sd_tensors_open(&c->mine, mine, e)) return e->status;
     for (int i = 0; i < given->n_calls; i++)
         if (sd_tensors_add(&c->mine, given->calls[i], e)) return e->status;
@@ -199,13 +200,15 @@ sd_status sd_compare(const char *ref, const char *mine, const sd_compare_options
     else if (!c) sd_fail(&e, SD_ERR_MEMORY, "no memory to compare %.200s", ref);
     else if (!compare(c, ref, mine, &o, &style, &e)) {
         *different = c->first < c->n;
-        tell(c, &o, &style, &t);
+        if (!sd_compare_detail(c, &e)) tell(c, &o, &style, &t);
+        if (o.html && !e.status) sd_compare_write_html(c, o.html, &e);
     }
     if (c) {
         sd_tensors_close(&c->ref);
         sd_tensors_close(&c->mine);
         free(c->row);
         free(c->setting);
+        sd_detail_free(c->detail);
     }
     free(c);
     return sd_inspect_end(&t, text, error, &e);

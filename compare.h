@@ -24,6 +24,7 @@ typedef struct sd_compared {
     double level;                  /* what errors are before it, to which its own is compared */
     double value[2];               /* the numbers at d.at */
     const char *layout;            /* in which MINE's numbers fit; NULL: as they are */
+    const int *order;              /* of that layout: in which order REF's dimensions lie in MINE's memory; or NULL */
 } sd_compared;
 
 /* A setting that the two runs do not share. */
@@ -31,6 +32,20 @@ typedef struct sd_setting {
     const char *key, *ref, *mine;
     char how[160];                 /* of lists: where they part, and by how much; "" */
 } sd_setting;
+
+/* Where in one tensor the error is. */
+enum { SD_BINS = 44, SD_MAP = 64 };
+typedef struct sd_detail {
+    uint64_t bin[SD_BINS];         /* numbers by |difference| / rms of REF: below 1e-10, then 4 bins a decade */
+    int channel_dim;               /* along which channels lie; -1: none */
+    int64_t channels;
+    double *channel;               /* relative L2 error of each */
+    int rows, columns;             /* of the map; 0: the tensor is no picture [N,C,H,W] */
+    int64_t height, width;
+    double map[SD_MAP][SD_MAP];    /* rms of the difference in each cell of the picture */
+    double side[4], inside;        /* the same of the outermost rows and columns, top, bottom, left, right; of the
+                                    * rest */
+} sd_detail;
 
 typedef struct sd_comparison {
     sd_tensors ref, mine;
@@ -46,6 +61,8 @@ typedef struct sd_comparison {
     bool apart;                    /* one run went on with the other's tensors, so that each is judged alone */
     sd_setting *setting;           /* n_settings, of `settings` that both files tell */
     size_t n_settings, settings;
+    sd_tolerance within;
+    sd_detail *detail;             /* of `first`, if its numbers were compared; NULL: none */
 } sd_comparison;
 
 static inline bool sd_is_fault(const sd_compared *r) { return r->verdict > SD_AGREES && r->verdict < SD_ONLY_REF; }
@@ -78,7 +95,16 @@ void sd_add_maker(sd_text *t, const sd_tensors *of);
 void sd_add_input(sd_text *t, const sd_compared *r);
 
 /* ---- compare_layout.c: tries MINE's numbers in other layouts, if they are of another shape or far away */
-sd_status sd_compare_layouts(sd_compared *r, sd_error *e);
+sd_status sd_compare_layouts(sd_compared *r, const sd_tolerance *within, sd_error *e);
+/* MINE's numbers as a tensor of REF's shape; `stride` is where that says how. False: its layout is no order of
+ * dimensions. */
+bool sd_layout_view(const sd_compared *r, sd_entry *view, int64_t stride[8]);
+
+/* ---- compare_detail.c: where in the first tensor that diverges the error is */
+sd_status sd_compare_detail(sd_comparison *c, sd_error *e);
+void sd_detail_free(sd_detail *d);
+/* A clause each: "in 3 of 320 channels ..."; "at the right and the bottom ..."; nothing if nothing stands out. */
+void sd_add_detail(sd_text *t, const sd_comparison *c);
 
 /* ---- compare_verdict.c: which errors are no longer float32's own; sets verdicts, levels, first, good and worst */
 void sd_compare_judge(sd_comparison *c);
@@ -98,5 +124,6 @@ bool sd_fit(const sd_distance *d, double *scale, double *shift, double *left);
 typedef struct sd_compare_style { const sd_inspect_options *o; bool all; } sd_compare_style;
 void sd_compare_text(const sd_comparison *c, const sd_compare_style *s, sd_text *t);
 void sd_compare_json(const sd_comparison *c, sd_text *t);
+sd_status sd_compare_write_html(const sd_comparison *c, const char *path, sd_error *e);   /* compare_html.c */
 
 #endif

@@ -19,6 +19,7 @@ static void add_pair(sd_text *t, const sd_compared *r)
     }
     sd_add_json_number(t, ",\"cosine\":", sd_cosine(d));
     sd_add_json_number(t, ",\"nmse_db\":", sd_nmse_db(d));
+    sd_text_add(t, ",\"outside\":%llu", (unsigned long long)d->outside);
     sd_text_add(t, ",\"not_finite\":[%llu,%llu]", (unsigned long long)d->odd[0], (unsigned long long)d->odd[1]);
     if (!sd_fit(d, &scale, &shift, &left)) return;
     sd_add_json_number(t, ",\"fit\":{\"a\":", scale);
@@ -49,6 +50,21 @@ static void add_row(sd_text *t, const sd_compared *r)
     sd_text_add(t, "}");
 }
 
+/* Where in the first tensor that diverges the error is. */
+static void add_detail(sd_text *t, const sd_comparison *c)
+{
+    static const char *const side[] = {"{\"top\":", ",\"bottom\":", ",\"left\":", ",\"right\":"};
+    const sd_detail *d = c->detail;
+    if (!d) return;
+    sd_text_add(t, ",\"in_first\":{\"channels\":[");
+    for (int64_t i = 0; i < d->channels; i++) sd_add_json_number(t, i ? "," : "", d->channel[i]);
+    sd_text_add(t, "]");
+    if (d->rows) sd_text_add(t, ",\"border\":");
+    for (int i = 0; i < 4 && d->rows; i++) sd_add_json_number(t, side[i], d->side[i]);
+    if (d->rows) sd_add_json_number(t, ",\"inside\":", d->inside);
+    sd_text_add(t, d->rows ? "}}" : "}");
+}
+
 static void add_name(const sd_comparison *c, sd_text *t, const char *key, size_t i)
 {
     sd_add_json_text(t, key, i < c->n ? sd_compared_name(&c->row[i]) : NULL);
@@ -75,6 +91,7 @@ void sd_compare_json(const sd_comparison *c, sd_text *t)
     add_settings(c, t);
     add_name(c, t, ",\"first\":", c->first);
     add_name(c, t, ",\"last_good\":", c->good);
+    add_detail(t, c);
     sd_add_json_text(t, ",\"order\":", c->order);
     sd_add_json_text(t, ",\"before_names\":{\"ref\":", c->prefix[0]);
     sd_add_json_text(t, ",\"mine\":", c->prefix[1]);

@@ -277,7 +277,10 @@ void sd_compare_text(const sd_comparison *c, const sd_compare_style *s, sd_text 
     inputs(c, s, t);
     if (c->first < c->n) {
         sd_text words = {0};
-        if (c->row[c->first].verdict == SD_DIVERGES) add_measures(&words, &c->row[c->first]);
+        if (c->row[c->first].verdict == SD_DIVERGES) {
+            add_measures(&words, &c->row[c->first]);
+            sd_add_detail(&words, c);
+        }
         sd_add_words(t, s->o, 2, &words);
         bracket(c, s, t);
     }

@@ -48,6 +48,8 @@ typedef struct sd_compare_options {
     const char *const *calls;   /* n_calls further files of `mine`: it computed a batch in several calls, each in a file
                               * of its own, in the order of the batch */
     int n_calls;
+    double rtol, atol;       /* counts numbers that differ by more than atol + rtol |ref|; 1e-3, 1e-5 */
+    const char *html;        /* also writes a page with what was found, complete in itself; NULL: none */
 } sd_compare_options;
 #define sd_compare_options_init(options) sd_compare_options_init_sized((options), sizeof(sd_compare_options))
 SD_API void sd_compare_options_init_sized(sd_compare_options *options, size_t size);

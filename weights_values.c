@@ -182,6 +182,7 @@ void sd_distance_join(sd_distance *d, const sd_distance *part, uint64_t from)
     }
     d->n += part->n;
     d->other += part->other;
+    d->outside += part->outside;
     d->squares += part->squares;
     d->norm += part->norm;
     d->both += part->both;
@@ -213,7 +214,8 @@ static void add_moments(sd_distance *d, double x, double y)
     d->product += x * y;
 }
 
-static sd_distance compare_part(const sd_scaled *a, const sd_scaled *b, uint64_t from, size_t n, const sd_kern *k)
+static sd_distance compare_part(const sd_scaled *a, const sd_scaled *b, const sd_tolerance *within, uint64_t from,
+                                size_t n, const sd_kern *k)
 {
     sd_distance d = {.n = n, .at = -1};
     double x[PIECE], y[PIECE];
@@ -233,6 +235,7 @@ static sd_distance compare_part(const sd_scaled *a, const sd_scaled *b, uint64_t
                 d.at = (int64_t)(i + j);
             }
             d.other++;
+            d.outside += within && !(apart <= within->absolute + within->relative * fabs(x[j]));
             d.squares += apart * apart;
         }
     }
@@ -246,7 +249,8 @@ static bool same_bytes(const sd_scaled *a, const sd_scaled *b)
            a->of.bytes == b->of.bytes && memcmp(a->of.data, b->of.data, a->of.bytes) == 0;
 }
 
-sd_status sd_distance_of(sd_distance *d, const sd_scaled *a, const sd_scaled *b, sd_error *e)
+sd_status sd_distance_within(sd_distance *d, const sd_scaled *a, const sd_scaled *b, const sd_tolerance *within,
+                             sd_error *e)
 {
     uint64_t n = sd_entry_numbers(&a->of);
     size_t parts = (size_t)((n + PART - 1) / PART);
@@ -258,7 +262,7 @@ sd_status sd_distance_of(sd_distance *d, const sd_scaled *a, const sd_scaled *b,
     sd_distance *of = malloc(parts * sizeof *of);
     if (!of) return sd_fail(e, SD_ERR_MEMORY, "no memory to compare the numbers of %.100s", a->of.name);
 #pragma omp parallel for schedule(dynamic) num_threads(sd_cores_usable()) if (parts > 1)
-    for (size_t i = 0; i < parts; i++) of[i] = compare_part(a, b, (uint64_t)i * PART, part_size(n, i), k);
+    for (size_t i = 0; i < parts; i++) of[i] = compare_part(a, b, within, (uint64_t)i * PART, part_size(n, i), k);
     for (size_t i = 0; i < parts; i++) sd_distance_join(d, &of[i], (uint64_t)i * PART);
     free(of);
     return SD_OK;

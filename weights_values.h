@@ -19,6 +19,7 @@ void sd_values_join(sd_values *v, const sd_values *w);
 
 typedef struct sd_distance {
     uint64_t n, other;         /* other: numbers that differ; two NaN do not */
+    uint64_t outside;          /* of these, numbers that differ by more than the tolerance */
     double max;                /* |a - b|, infinite where one is NaN and the other is not */
     int64_t at;                /* where that is, counted row by row; -1: nowhere */
     double squares, norm;      /* sums of (a - b)^2 and of a^2 */
@@ -30,9 +31,16 @@ typedef struct sd_distance {
 
 /* Numbers of a tensor times a scale; 0 means 1. */
 typedef struct sd_scaled { sd_entry of; float scale; } sd_scaled;
+/* Outside is |a - b| > absolute + relative |a|, as numpy.isclose has it. */
+typedef struct sd_tolerance { double relative, absolute; } sd_tolerance;
 /* Of two tensors with the same number of numbers, in any types that we have. Where all bytes are the same, only n is
- * told. */
-sd_status sd_distance_of(sd_distance *d, const sd_scaled *a, const sd_scaled *b, sd_error *e);
+ * told. within: NULL, nothing is outside. */
+sd_status sd_distance_within(sd_distance *d, const sd_scaled *a, const sd_scaled *b, const sd_tolerance *within,
+                             sd_error *e);
+static inline sd_status sd_distance_of(sd_distance *d, const sd_scaled *a, const sd_scaled *b, sd_error *e)
+{
+    return sd_distance_within(d, a, b, NULL, e);
+}
 double sd_distance_relative(const sd_distance *d);   /* sqrt(squares / norm), the relative L2 error */
 /* The distances of two parts of a pair together; the second begins at number `from`. */
 void sd_distance_join(sd_distance *d, const sd_distance *part, uint64_t from);

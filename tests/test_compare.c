@@ -175,6 +175,80 @@ TEST(a_scale_is_said)
     expect_words("MINE is scaled or shifted");
 }
 
+/* Where in the first bad tensor the error is: in its last row and column, as a missing padding makes it. */
+TEST(an_error_at_the_border_is_told_from_one_inside)
+{
+    made *m = make(0);
+    for (int k = 0; k < NUMBERS; k++)
+        if (k % 4 == 3 || k % 16 / 4 == 3) m->x[AT][k] *= 1.1f;
+    expect(reference(), put_made("border.safetensors", m), 1, "diverges first at ");
+    expect_words("at the border it is larger: bottom, right, and inside there is none, as another padding makes it");
+    m = make(0);
+    spoil(m, AT, 1e-2);
+    expect(reference(), put_made("inside.safetensors", m), 1, "diverges first at ");
+    if (strstr(ran.out, "padding")) fail_msg("%s", ran.out);
+}
+
+TEST(an_error_in_one_channel_is_told_also_from_channels_last)
+{
+    for (int last = 0; last < 2; last++) {
+        made *m = make(3e-7);
+        for (int k = 2 * 16; k < 3 * 16; k++) m->x[AT][k] *= 0.99f;
+        for (int i = 0; i < TENSORS && last; i++) {
+            float x[NUMBERS];
+            memcpy(x, m->x[i], sizeof x);
+            for (int k = 0; k < NUMBERS; k++) m->x[i][k % 16 * 6 + k / 16] = x[k];
+            memcpy(m->t[i].dim, (const int64_t[8]){1, 4, 4, 6}, sizeof m->t[i].dim);
+        }
+        expect(reference(), put_made("channel.safetensors", m), 1, "diverges first at ");
+        expect_words("it stands out in 1 of 6: 2");
+        expect_words("16 of 96 are outside 1e-05 + 0.001 |REF|");
+    }
+    RUN("compare", "--json", "--rtol", "0.02", reference(), file("channel.safetensors"));
+    sd_json *j = answer();
+    const sd_json *c = sd_json_item(sd_json_get(j, "compared"), 0), *t = sd_json_item(sd_json_get(c, "tensors"), AT);
+    const sd_json *channels = sd_json_get(sd_json_get(c, "in_first"), "channels");
+    assert_int_equal(number_at(t, "outside"), 0);
+    assert_int_equal(sd_json_count(channels), 6);
+    assert_true(fabs(sd_json_item(channels, 2)->number - 0.01) < 1e-5);
+    assert_true(sd_json_item(channels, 3)->number < 1e-6);
+    sd_json_free(j);
+}
+
+static size_t count_of(const char *text, const char *what)
+{
+    size_t n = 0;
+    for (const char *at = text; (at = strstr(at, what)) != NULL; at += strlen(what)) n++;
+    return n;
+}
+
+/* One page for each MINE, in which every tensor has a point and a row, and nothing is from elsewhere. */
+TEST(a_page_has_all_tensors_and_nothing_from_elsewhere)
+{
+    made *m = make(3e-7);
+    for (int i = AT; i < TENSORS; i++) spoil(m, i, 1e-2);
+    snprintf(m->name[3], sizeof m->name[3], "<b>&");
+    const char *ref = reference(), *mine = put_made("page.safetensors", m), *page = file("page.html");
+    RUN("compare", "--html", page, ref, mine, ref);
+    assert_int_equal(ran.code, 1);
+    const char *second = file("page-2.html"), *pages[] = {page, second};
+    for (int i = 0; i < 2; i++) {
+        sd_error e = {0};
+        char *text;
+        size_t n;
+        if (sd_read_file(pages[i], 1 << 24, &text, &n, &e)) fail_msg("%s", e.text);
+        assert_int_equal(count_of(text, "<circle"), i ? TENSORS : TENSORS - 1);
+        assert_int_equal(count_of(text, "<circle class=bad"), i ? 0 : AT);
+        assert_int_equal(count_of(text, "<tr"), i ? TENSORS + 1 : TENSORS + 2);
+        assert_int_equal(count_of(text, "<figure>"), i ? 0 : 3);   /* histogram, channels, map */
+        assert_int_equal(count_of(text, "<line class=first"), !i);
+        assert_int_equal(count_of(text, "http") + count_of(text, "<script") + count_of(text, "<b>"), 0);
+        if (!i) assert_non_null(strstr(text, "<h1>diverges first at step.0.unet.down_blocks.2.resnets.0.norm1: "));
+        if (!i) assert_non_null(strstr(text, "<td>&lt;b&gt;&amp;"));
+        free(text);
+    }
+}
+
 TEST(another_shape_is_named)
 {
     made *m = make(0);
@@ -670,6 +744,9 @@ int main(void)
         cmocka_unit_test(inputs_have_a_bound_of_their_own),
         cmocka_unit_test(numbers_that_are_not_finite_on_one_side_diverge),
         cmocka_unit_test(a_scale_is_said),
+        cmocka_unit_test(an_error_at_the_border_is_told_from_one_inside),
+        cmocka_unit_test(an_error_in_one_channel_is_told_also_from_channels_last),
+        cmocka_unit_test(a_page_has_all_tensors_and_nothing_from_elsewhere),
         cmocka_unit_test(another_shape_is_named),
         cmocka_unit_test(settings_that_mean_the_same_agree),
         cmocka_unit_test(settings_that_differ_are_said_first_and_inputs_with_them),
