@@ -79,6 +79,12 @@ typedef struct sd_names { char **name; size_t n; } sd_names;
 sd_status sd_compare_names(sd_names *ref, sd_names *mine, const char *mapping, sd_comparison *c, sd_error *e);
 void sd_names_free(sd_names *of);
 char *sd_plain_name(const char *name);   /* by the rules; free() it. NULL: out of memory */
+int sd_by_text(const void *a, const void *b);
+char **sd_sorted_names(const sd_names *of, sd_error *e);   /* the list to be freed, not its names; NULL: no memory */
+
+/* ---- compare_ldm.c: gives CompVis', OpenCLIP's and stable-diffusion.cpp's names those of diffusers, as the other side
+ * has them */
+sd_status sd_ldm_names(sd_names *names, const sd_names *diffusers, sd_error *e);
 
 /* ---- compare_parts.c: a batch that was computed in calls of fewer samples: joins what are parts of one tensor, by
  * names or because they are from several files ... */
@@ -108,7 +114,8 @@ void sd_add_detail(sd_text *t, const sd_comparison *c);
 
 /* ---- compare_verdict.c: which errors are no longer float32's own; sets verdicts, levels, first, good and worst */
 void sd_compare_judge(sd_comparison *c);
-/* ---- compare_apart.c: did one of the runs go on with the other's tensors? Then these are the levels, before judging */
+/* ---- compare_apart.c: did one of the runs go on with the other's tensors? Then these are the levels, before
+ * judging */
 bool sd_compare_is_apart(const sd_comparison *c);
 sd_status sd_compare_levels_apart(sd_comparison *c, sd_error *e);
 bool sd_is_input(const char *name);   /* what a run begins from: tokens, noise, timesteps */

@@ -1,9 +1,9 @@
 /* compare_names.c - floor 6: the names under which tensors of two traces find each other.
  *
  * A mapping comes first. Then rules make the names of one program's versions and wrappers the same: text_model., which
- * transformers 5 drops, module. of DistributedDataParallel, _orig_mod. of torch.compile, the paths of ONNX. If few
- * names are in both even so, those of one side are looked for as ends of the other's: "mid_block.resnets.0" as
- * "step.0.unet.mid_block.resnets.0". */
+ * transformers 5 drops, module. of DistributedDataParallel, _orig_mod. of torch.compile, the paths of ONNX, what GGML
+ * adds to the name of a view. Names that are in one side alone even so are looked for as ends of the other's:
+ * "mid_block.resnets.0" as "step.0.unet.mid_block.resnets.0". */
 #include "compare.h"
 
 #include <stdlib.h>
@@ -25,13 +25,32 @@ static bool is_passed_over(const char *part, size_t n, bool last)
            (n >= sizeof onnx - 1 && memcmp(part + n - (sizeof onnx - 1), onnx, sizeof onnx - 1) == 0);
 }
 
+/* GGML calls views of x "x (view)", "x (reshaped) (permuted)": the length of x [ggml.c, ggml_format_name]. */
+static size_t length_without_views(const char *name)
+{
+    static const char *const views[] = {" (view)", " (reshaped)", " (permuted)", " (transposed)", " (cont)", " (copy)"};
+    size_t n = strlen(name), i = 0;
+    while (i < SD_COUNT(views)) {
+        size_t m = strlen(views[i]);
+        if (n > m && memcmp(name + n - m, views[i], m) == 0) {
+            n -= m;
+            i = 0;
+        } else {
+            i++;
+        }
+    }
+    return n;
+}
+
 char *sd_plain_name(const char *name)
 {
     sd_text t = {0};
+    const char *end = name + length_without_views(name);
     sd_text_addn(&t, "", 0);
-    for (const char *at = name; *at;) {
+    for (const char *at = name; at < end;) {
         size_t n = strcspn(at, "./");
-        bool last = !at[n];
+        if (n > (size_t)(end - at)) n = (size_t)(end - at);
+        bool last = at + n == end;
         if (n && !(is_passed_over(at, n, last) && (t.n || !last))) {
             sd_text_add(&t, "%s", t.n ? "." : "");
             sd_text_addn(&t, at, n);
@@ -107,14 +126,14 @@ static sd_status map_names(sd_names *of, const char *path, sd_error *e)
 
 /* -------------------------------------------------------------------------------------------- rules */
 
-static int by_text(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+int sd_by_text(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 
 static bool has(char *const *sorted, size_t n, const char *name)
 {
-    return n && bsearch(&name, sorted, n, sizeof *sorted, by_text);
+    return n && bsearch(&name, sorted, n, sizeof *sorted, sd_by_text);
 }
 
-static char **sorted_copy(const sd_names *of, sd_error *e)
+char **sd_sorted_names(const sd_names *of, sd_error *e)
 {
     char **copy = malloc((of->n + 1) * sizeof *copy);
     if (!copy) {
@@ -122,7 +141,7 @@ static char **sorted_copy(const sd_names *of, sd_error *e)
         return NULL;
     }
     memcpy(copy, of->name, of->n * sizeof *copy);
-    if (of->n) qsort(copy, of->n, sizeof *copy, by_text);
+    if (of->n) qsort(copy, of->n, sizeof *copy, sd_by_text);
     return copy;
 }
 
@@ -133,9 +152,9 @@ static sd_status apply_rules(sd_names *of, sd_error *e)
     for (size_t i = 0; plain.name && i < of->n; i++)
         if (!(plain.name[i] = sd_plain_name(of->name[i]))) sd_fail(e, SD_ERR_MEMORY, "no memory to match names");
     if (!plain.name) sd_fail(e, SD_ERR_MEMORY, "no memory to match %zu names", of->n);
-    char **sorted = e->status ? NULL : sorted_copy(&plain, e);
+    char **sorted = e->status ? NULL : sd_sorted_names(&plain, e);
     for (size_t i = 0; sorted && i < of->n; i++) {
-        char **at = bsearch(&plain.name[i], sorted, of->n, sizeof *sorted, by_text);
+        char **at = bsearch(&plain.name[i], sorted, of->n, sizeof *sorted, sd_by_text);
         bool twice = (at > sorted && strcmp(at[-1], *at) == 0) || (at + 1 < sorted + of->n && strcmp(at[1], *at) == 0);
         if (twice) continue;
         char *swap = of->name[i];
@@ -156,6 +175,19 @@ static size_t more_than(const char *whole, const char *end)
     return m > n && whole[m - n - 1] == '.' && strcmp(whole + m - n, end) == 0 ? m - n : 0;
 }
 
+/* Names of `of` that `other` has not; they stay where they are. */
+static sd_status list_unmatched(sd_names *out, const sd_names *of, const sd_names *other, sd_error *e)
+{
+    char **sorted = sd_sorted_names(other, e);
+    out->n = 0;
+    out->name = malloc((of->n + 1) * sizeof *out->name);
+    if (!out->name) sd_fail(e, SD_ERR_MEMORY, "no memory to match %zu names", of->n);
+    for (size_t i = 0; sorted && out->name && i < of->n; i++)
+        if (!has(sorted, other->n, of->name[i])) out->name[out->n++] = of->name[i];
+    free(sorted);
+    return e->status;
+}
+
 static size_t found_with(const sd_names *few, char *const *sorted, size_t n, const char *prefix, size_t length,
                          char room[1024])
 {
@@ -168,39 +200,54 @@ static size_t found_with(const sd_names *few, char *const *sorted, size_t n, con
     return found;
 }
 
-/* What has to stand before names of `few` so that at least half of them are names of `all`; "" if nothing helps. */
-static sd_status find_prefix(const sd_names *few, const sd_names *all, char prefix[256], sd_error *e)
+/* What has to stand before the names of `few` so that more than half of them are names of `all`; "": nothing helps. */
+static sd_status best_prefix(const sd_names *few, const sd_names *all, char prefix[256], sd_error *e)
 {
     char room[1024];
-    char **sorted = sorted_copy(all, e);
+    char **sorted = sd_sorted_names(all, e);
     size_t best = few->n / 2;
-    *prefix = 0;
-    if (sorted && few->n && found_with(few, sorted, all->n, "", 0, room) < (few->n + 1) / 2)
-        for (size_t k = 0; k < few->n && k < 8; k++)   /* of a few tensors all beginnings, in the order of execution */
-            for (size_t i = 0; i < all->n; i++) {
-                size_t n = more_than(all->name[i], few->name[k * few->n / 8 % few->n]);
-                if (!n || n >= 256 || (*prefix && strncmp(prefix, all->name[i], n) == 0 && !prefix[n])) continue;
-                size_t found = found_with(few, sorted, all->n, all->name[i], n, room);
-                if (found <= best) continue;
-                best = found;
-                snprintf(prefix, 256, "%.*s", (int)n, all->name[i]);
-            }
+    for (size_t k = 0; sorted && k < few->n && k < 8; k++)   /* of a few all beginnings, in the order of execution */
+        for (size_t i = 0; i < all->n; i++) {
+            size_t n = more_than(all->name[i], few->name[k * few->n / 8 % few->n]);
+            if (!n || n >= 256 || (*prefix && strncmp(prefix, all->name[i], n) == 0 && !prefix[n])) continue;
+            size_t found = found_with(few, sorted, all->n, all->name[i], n, room);
+            if (found <= best) continue;
+            best = found;
+            snprintf(prefix, 256, "%.*s", (int)n, all->name[i]);
+        }
     free(sorted);
     return e->status;
 }
 
-static sd_status put_before(sd_names *of, const char *prefix, sd_error *e)
+/* Puts it before each name that the other side has then, and has not yet. */
+static sd_status put_before(sd_names *of, const sd_names *free_names, const char *prefix, sd_error *e)
 {
-    for (size_t i = 0; i < of->n && *prefix; i++) {
+    char **sorted = sd_sorted_names(free_names, e);
+    for (size_t i = 0; i < of->n && sorted && !e->status; i++) {
         sd_text t = {0};
         sd_text_add(&t, "%s%s", prefix, of->name[i]);
-        if (t.failed) {
+        if (t.failed) sd_fail(e, SD_ERR_MEMORY, "no memory to match names");
+        if (t.failed || !has(sorted, free_names->n, t.s)) {
             free(t.s);
-            return sd_fail(e, SD_ERR_MEMORY, "no memory to match names");
+            continue;
         }
         free(of->name[i]);
         of->name[i] = t.s;
     }
+    free(sorted);
+    return e->status;
+}
+
+/* Names that are not in the other: do more than half of them lack a beginning? */
+static sd_status find_prefix(sd_names *of, const sd_names *other, char prefix[256], sd_error *e)
+{
+    sd_names few = {0}, rest = {0};
+    *prefix = 0;
+    if (!list_unmatched(&few, of, other, e) && !list_unmatched(&rest, other, of, e) && few.n && rest.n)
+        best_prefix(&few, &rest, prefix, e);
+    if (*prefix && !e->status) put_before(of, &rest, prefix, e);
+    free(few.name);
+    free(rest.name);
     return e->status;
 }
 
@@ -217,11 +264,10 @@ static sd_status list(sd_names *of, const sd_tensors *t, sd_error *e)
 sd_status sd_compare_names(sd_names *ref, sd_names *mine, const char *mapping, sd_comparison *c, sd_error *e)
 {
     if (list(ref, &c->ref, e) || list(mine, &c->mine, e) || map_names(mine, mapping, e)) return e->status;
-    if (apply_rules(ref, e) || apply_rules(mine, e) || sd_join_parts(ref, &c->ref, e) ||
-        sd_join_parts(mine, &c->mine, e) || find_prefix(mine, ref, c->prefix[1], e))
+    if (apply_rules(ref, e) || apply_rules(mine, e) || sd_ldm_names(mine, ref, e) || sd_ldm_names(ref, mine, e) ||
+        sd_join_parts(ref, &c->ref, e) || sd_join_parts(mine, &c->mine, e) || find_prefix(mine, ref, c->prefix[1], e))
         return e->status;
     if (!*c->prefix[1] && find_prefix(ref, mine, c->prefix[0], e)) return e->status;
-    if (put_before(ref, c->prefix[0], e) || put_before(mine, c->prefix[1], e)) return e->status;
     sd_part_misfits(ref, &c->ref, mine, &c->mine, c->prefix[0], e);
     return sd_part_misfits(mine, &c->mine, ref, &c->ref, c->prefix[1], e);
 }

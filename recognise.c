@@ -58,6 +58,21 @@ const char *sd_root_written(unsigned part, sd_role role, bool openclip)
     return "";
 }
 
+const char *sd_root_find(const char *name, unsigned *part, int *index, size_t *length)
+{
+    *length = 0;
+    for (const char *at = name; *at && !*length; at += strcspn(at, ".") + (at[strcspn(at, ".")] == '.'))
+        for (size_t i = 0; i < SD_COUNT(roots); i++) {
+            size_t n = strlen(roots[i].root);
+            if (n <= *length || !sd_begins_with(at, roots[i].root)) continue;
+            *length = n;
+            *part = roots[i].part;
+            *index = roots[i].index;
+            name = at;
+        }
+    return *length ? name : NULL;
+}
+
 /* A network has one of these tensors. What comes after the root must tell it from a ControlNet, which has no way up,
  * and from small autoencoders. */
 static const struct spelling { unsigned part; const char *naming, *key[2]; } spellings[] = {

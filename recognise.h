@@ -101,6 +101,10 @@ typedef enum sd_role { SD_ROLE_ONLY = 1, SD_ROLE_FIRST = 2, SD_ROLE_SECOND = 4, 
 /* What the names of a network begin with in a single file that is written; openclip: it is a text encoder of theirs. */
 const char *sd_root_written(unsigned part, sd_role role, bool openclip);
 
+/* Where in a name the first root begins under which a file may have a network, not necessarily at its beginning; the
+ * longest one there. It is of this part and, of text encoders, the first or second. NULL: there is none. */
+const char *sd_root_find(const char *name, unsigned *part, int *index, size_t *length);
+
 /* recognise_shapes.c: a configuration from the shapes of the tensors whose names begin with root, in either spelling.
  * False: they do not make such a network. */
 bool sd_unet_from_shapes(const sd_store *s, const char *root, sd_unet_config *c, int *class_in);

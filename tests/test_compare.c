@@ -15,7 +15,7 @@ enum { TENSORS = 40, NUMBERS = 96, AT = 20 };
 /* A trace of TENSORS tensors of a network, and what is done to them. */
 typedef struct made {
     float x[TENSORS][NUMBERS];
-    char name[TENSORS][64];
+    char name[TENSORS][96];
     sd_traced t[TENSORS];
 } made;
 
@@ -75,7 +75,7 @@ static void expect(const char *ref, const char *mine, int code, const char *firs
     char *end = strchr(ran.out, '\n');
     if (ran.code != code) fail_msg("exit code %d: %s%.300s", ran.code, ran.err, ran.out);
     if (!end || !strstr(ran.out, first_line) || strstr(ran.out, first_line) > end)
-        fail_msg("not \"%s\": %.300s", first_line, ran.out);
+        fail_msg("not \"%s\": %.800s", first_line, ran.out);
 }
 
 /* The same anywhere in the text, however its lines are broken. */
@@ -389,6 +389,182 @@ TEST(paths_of_onnx_and_what_wrappers_add_match)
            "diverges first at step.0.unet.down_blocks.2.resnets.0.norm1");
     expect_words("40 compared");
     expect_words("MINE's names are taken to begin with \"step.0.unet.\"");
+}
+
+/* Stable Diffusion 1's modules under diffusers' names and, built as CompVis' openaimodel.py, model.py and OpenCLIP's
+ * build theirs, under those of the original program. */
+typedef struct twin { char hf[128], ldm[128]; } twin;
+
+static twin *add_twin(twin *t, const char *root, const char *hf, const char *ldm_root, const char *ldm)
+{
+    snprintf(t->hf, sizeof t->hf, "%s%.90s", root, hf);
+    snprintf(t->ldm, sizeof t->ldm, "%s%.90s", ldm_root, ldm);
+    return t + 1;
+}
+
+/* Modules of a block of the UNet; ends with NULL. */
+static twin *add_twins(twin *t, const char *hf, const char *ldm, const char *const (*of)[2])
+{
+    for (; (*of)[0]; of++) {
+        char a[160], b[160];
+        snprintf(a, sizeof a, "%.60s%s", hf, (*of)[0]);
+        snprintf(b, sizeof b, "%.60s%s", ldm, (*of)[1]);
+        t = add_twin(t, "step.0.unet.", a, "model.diffusion_model.", b);
+    }
+    return t;
+}
+
+static const char *const of_resnet[][2] = {
+    {".norm1", ".in_layers.0"}, {".conv1", ".in_layers.2"}, {".time_emb_proj", ".emb_layers.1"},
+    {".norm2", ".out_layers.0"}, {".conv2", ".out_layers.3"}, {"", ""}, {NULL, NULL}};
+static const char *const of_attention[][2] = {
+    {".norm", ".norm"}, {".proj_in", ".proj_in"},
+    {".transformer_blocks.0.attn1.to_q", ".transformer_blocks.0.attn1.to_q"},
+    {".transformer_blocks.0.attn2", ".transformer_blocks.0.attn2"},
+    {".transformer_blocks.0.ff.net.0.proj", ".transformer_blocks.0.ff.net.0.proj"}, {".proj_out", ".proj_out"},
+    {"", ""}, {NULL, NULL}};
+static const char *const itself[][2] = {{"", ""}, {NULL, NULL}};
+
+static twin *add_unet(twin *t)
+{
+    static const char *const first[][2] = {{"time_embedding.linear_1", "time_embed.0"},
+        {"time_embedding.act", "time_embed.1"}, {"time_embedding.linear_2", "time_embed.2"},
+        {"conv_in", "input_blocks.0.0"}, {NULL, NULL}};
+    static const char *const last[][2] = {{"conv_norm_out", "out.0"}, {"conv_act", "out.1"}, {"conv_out", "out.2"},
+                                          {NULL, NULL}};
+    char hf[64], ldm[64];
+    int block = 1;
+    t = add_twins(t, "", "", first);
+    for (int level = 0; level < 4; level++) {
+        for (int i = 0; i < 2; i++, block++) {
+            snprintf(hf, sizeof hf, "down_blocks.%d.resnets.%d", level, i);
+            snprintf(ldm, sizeof ldm, "input_blocks.%d.0", block);
+            t = add_twins(t, hf, ldm, of_resnet);
+            snprintf(hf, sizeof hf, "down_blocks.%d.attentions.%d", level, i);
+            snprintf(ldm, sizeof ldm, "input_blocks.%d.1", block);
+            if (level < 3) t = add_twins(t, hf, ldm, of_attention);
+        }
+        snprintf(hf, sizeof hf, "down_blocks.%d.downsamplers.0.conv", level);
+        snprintf(ldm, sizeof ldm, "input_blocks.%d.0", block++);   /* the module Downsample, whose result is its op's */
+        if (level < 3) t = add_twins(t, hf, ldm, itself);
+    }
+    t = add_twins(t, "mid_block.resnets.0", "middle_block.0", of_resnet);
+    t = add_twins(t, "mid_block.attentions.0", "middle_block.1", of_attention);
+    t = add_twins(t, "mid_block.resnets.1", "middle_block.2", of_resnet);
+    for (int up = 0; up < 4; up++)
+        for (int i = 0; i < 3; i++) {
+            snprintf(hf, sizeof hf, "up_blocks.%d.resnets.%d", up, i);
+            snprintf(ldm, sizeof ldm, "output_blocks.%d.0", 3 * up + i);
+            t = add_twins(t, hf, ldm, of_resnet);
+            snprintf(hf, sizeof hf, "up_blocks.%d.attentions.%d", up, i);
+            snprintf(ldm, sizeof ldm, "output_blocks.%d.1", 3 * up + i);
+            if (up) t = add_twins(t, hf, ldm, of_attention);
+            snprintf(hf, sizeof hf, "up_blocks.%d.upsamplers.0.conv", up);
+            snprintf(ldm, sizeof ldm, "output_blocks.%d.%d.conv", 3 * up + i, up ? 2 : 1);
+            if (i == 2 && up < 3) t = add_twins(t, hf, ldm, itself);
+        }
+    return add_twins(t, "", "", last);
+}
+
+static twin *add_text(twin *t, bool openclip)
+{
+    static const char *const of_layer[][2] = {{"layer_norm1", "ln_1"}, {"self_attn.out_proj", "attn.out_proj"},
+        {"layer_norm2", "ln_2"}, {"mlp.fc1", "mlp.c_fc"}, {"mlp.activation_fn", "mlp.gelu"}, {"mlp.fc2", "mlp.c_proj"}};
+    char hf[160], ldm[160];
+    const char *root = openclip ? "cond_stage_model.model." : "cond_stage_model.transformer.";
+    for (int i = 0; i < 12; i++)
+        for (size_t k = 0; k < SD_COUNT(of_layer); k++) {
+            snprintf(hf, sizeof hf, "text_model.encoder.layers.%d.%s", i, of_layer[k][0]);
+            snprintf(ldm, sizeof ldm, "transformer.resblocks.%d.%s", i, of_layer[k][1]);
+            t = add_twin(t, "text_encoder.", hf, root, openclip ? ldm : hf);
+        }
+    return add_twin(t, "text_encoder.", "text_model.final_layer_norm", root,
+                    openclip ? "ln_final" : "text_model.final_layer_norm");
+}
+
+static twin *add_decoder(twin *t)
+{
+    static const char *const some[][2] = {
+        {"post_quant_conv", "post_quant_conv"}, {"decoder.conv_in", "decoder.conv_in"},
+        {"decoder.mid_block.resnets.1.conv2", "decoder.mid.block_2.conv2"},
+        {"decoder.mid_block.attentions.0.to_q", "decoder.mid.attn_1.q"},
+        {"decoder.mid_block.attentions.0.to_out.0", "decoder.mid.attn_1.proj_out"},
+        {"decoder.up_blocks.0.resnets.2", "decoder.up.3.block.2"},
+        {"decoder.up_blocks.0.upsamplers.0.conv", "decoder.up.3.upsample"},
+        {"decoder.up_blocks.3.resnets.0.conv_shortcut", "decoder.up.0.block.0.nin_shortcut"},
+        {"decoder.conv_norm_out", "decoder.norm_out"}, {"decoder.conv_out", "decoder.conv_out"}};
+    for (size_t i = 0; i < SD_COUNT(some); i++) t = add_twin(t, "vae.", some[i][0], "first_stage_model.", some[i][1]);
+    return t;
+}
+
+static const char *put_twins(const char *name, const twin *t, size_t n, bool ldm, const char *before)
+{
+    static float x[1000];
+    static char room[1000][160];
+    sd_traced list[1000];
+    assert_true(n <= SD_COUNT(list));
+    for (size_t i = 0; i < n; i++) {
+        x[i] = (float)(i + 1);
+        snprintf(room[i], sizeof room[i], "%.24s%s", before, ldm ? t[i].ldm : t[i].hf);
+        list[i] = (sd_traced){room[i], SD_F32, 1, {1}, &x[i]};
+    }
+    return put(name, list, n);
+}
+
+TEST(names_of_compvis_and_openclip_match)
+{
+    for (int openclip = 0; openclip < 2; openclip++) {
+        twin *t = calloc(1000, sizeof *t), *end = add_decoder(add_unet(add_text(t, openclip)));
+        size_t n = (size_t)(end - t);
+        char all[64];
+        snprintf(all, sizeof all, "no divergence: %zu tensors agree, every number is the same", n);
+        const char *hf = put_twins("hf.safetensors", t, n, false, "");
+        const char *ldm = put_twins("ldm.safetensors", t, n, true, "");
+        expect(hf, ldm, 0, all);
+        expect_words("begin with \"step.0.\"");
+        expect(ldm, hf, 0, all);
+        free(t);
+    }
+}
+
+/* The UNet's names without their root, of step 0 by a number before them; and containers for their last module. */
+TEST(compvis_names_without_roots_and_of_containers_match)
+{
+    static const char *const more[][2] = {
+        {"step.0.unet.down_blocks.0.attentions.1", "0.diffusion_model.input_blocks.2"},
+        {"step.0.unet.mid_block.resnets.1", "0.diffusion_model.middle_block"},
+        {"step.0.unet.down_blocks.3.resnets.1", "0.diffusion_model.input_blocks.11"},
+        {"step.0.unet.up_blocks.0.upsamplers.0.conv", "0.diffusion_model.output_blocks.2"}};
+    twin *t = calloc(1000, sizeof *t), *end = add_unet(t);
+    size_t n = (size_t)(end - t), skip = strlen("model.diffusion_model.");
+    static float x[SD_COUNT(more)];
+    sd_traced list[SD_COUNT(more)];
+    const char *hf = put_twins("hf.safetensors", t, n, false, "");
+    for (size_t i = 0; i < n; i++) memmove(t[i].ldm, t[i].ldm + skip, strlen(t[i].ldm) + 1 - skip);
+    char all[64];
+    snprintf(all, sizeof all, "no divergence: %zu tensors agree", n);
+    expect(hf, put_twins("ldm.safetensors", t, n, true, ""), 0, all);
+    expect(hf, put_twins("ldm.safetensors", t, n, true, "0.diffusion_model."), 0, all);
+    for (size_t i = 0; i < SD_COUNT(more); i++) {
+        for (size_t k = 0; k < n; k++)
+            if (strcmp(t[k].hf, more[i][0]) == 0) x[i] = (float)(k + 1);
+        list[i] = (sd_traced){more[i][1], SD_F32, 1, {1}, &x[i]};
+    }
+    expect(hf, put("containers.safetensors", list, SD_COUNT(more)), 0, "no divergence: 4 tensors agree, every");
+    free(t);
+}
+
+TEST(what_ggml_adds_to_the_name_of_a_view_is_passed_over)
+{
+    made *m = make(0);
+    spoil(m, AT, 1e-2);
+    for (int i = 0; i < TENSORS; i++) {
+        size_t n = strlen(m->name[i]);
+        snprintf(m->name[i] + n, sizeof m->name[i] - n, i % 2 ? " (view)" : " (permuted) (cont)");
+    }
+    expect(reference(), put_made("ggml.safetensors", m), 1,
+           "diverges first at step.0.unet.down_blocks.2.resnets.0.norm1");
+    expect_words("40 compared");
 }
 
 TEST(a_file_of_names_is_followed)
@@ -754,6 +930,9 @@ int main(void)
         cmocka_unit_test(nothing_in_common_is_an_error_that_shows_names_of_both),
         cmocka_unit_test(names_of_both_versions_of_transformers_match),
         cmocka_unit_test(paths_of_onnx_and_what_wrappers_add_match),
+        cmocka_unit_test(names_of_compvis_and_openclip_match),
+        cmocka_unit_test(compvis_names_without_roots_and_of_containers_match),
+        cmocka_unit_test(what_ggml_adds_to_the_name_of_a_view_is_passed_over),
         cmocka_unit_test(a_file_of_names_is_followed),
         cmocka_unit_test(channels_last_are_seen_and_a_fault_in_them_too),
         cmocka_unit_test(transposed_and_exchanged_halves_are_seen),
