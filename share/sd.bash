@@ -5,7 +5,7 @@ _sd()
     COMPREPLY=()
     if [ "$COMP_CWORD" -gt 1 ]; then
         case ${COMP_WORDS[1]} in
-        help|version|encode|decode|roundtrip|text|unet|convert|show|inspect|compare|devices|tune|tokenize|plan|samplers|schedule|trace) command=${COMP_WORDS[1]} ;;
+        help|version|encode|decode|roundtrip|text|unet|convert|show|inspect|compare|selftest|devices|tune|tokenize|plan|samplers|schedule|trace) command=${COMP_WORDS[1]} ;;
         esac
     fi
     case $command in
@@ -155,6 +155,13 @@ _sd()
         --atol) return ;;
         esac
         options="--all --names --calls --html --rtol --atol --json --quiet --help " ;;
+    selftest)
+        case $prev in
+        --only) return ;;
+        --device) COMPREPLY=($(compgen -W "cpu opencl" -- "$cur")); return ;;
+        -t|--threads) return ;;
+        esac
+        options="--only --device --threads --all --json --quiet --help " ;;
     devices)
         case $prev in
         --device) COMPREPLY=($(compgen -W "cpu opencl" -- "$cur")); return ;;
@@ -295,7 +302,7 @@ _sd()
         --preview) COMPREPLY=($(compgen -W "none proj vae taesd tae" -- "$cur")) ;;
         esac
         options="--list --filter --help --prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --device --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --inject --inject-filter --inject-names --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
-    help) options="encode decode roundtrip text unet convert show inspect compare devices tune tokenize plan samplers schedule trace " ;;
+    help) options="encode decode roundtrip text unet convert show inspect compare selftest devices tune tokenize plan samplers schedule trace " ;;
     version) return ;;
     *)
         case $prev in
@@ -381,7 +388,7 @@ _sd()
         --preview) COMPREPLY=($(compgen -W "none proj vae taesd tae" -- "$cur")) ;;
         esac
         options="--prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --device --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --inject --inject-filter --inject-names --timings --profile --save-steps --preview --quiet --verbose --version --help "
-        [ "$COMP_CWORD" -gt 1 ] || options="help version encode decode roundtrip text unet convert show inspect compare devices tune tokenize plan samplers schedule trace $options" ;;
+        [ "$COMP_CWORD" -gt 1 ] || options="help version encode decode roundtrip text unet convert show inspect compare selftest devices tune tokenize plan samplers schedule trace $options" ;;
     esac
     [ -n "$command" ] && [ "$command" != help ] && [ "${cur#-}" = "$cur" ] && COMPREPLY+=($(compgen -f -- "$cur"))
     COMPREPLY+=($(compgen -W "$options" -- "$cur"))
