@@ -53,6 +53,8 @@ typedef struct settings {
     const char *names;             /* of sd compare, and --inject-names */
     const char *inject, *inject_filter;
     int uncond, class_label;       /* of sd text and sd unet */
+    const char *stop_after;
+    const char *pred, *level_from, *level_to;   /* of sd step */
     const char *tokens_in, *timestep, *embeds, *pooled, *time_ids, *timestep_cond;
 } settings;
 
@@ -179,9 +181,15 @@ int check_finite(const char *file, const float *x, size_t n);
 /* A side to the nearest multiple of the model's scale. */
 int nearest_multiple(int side, int scale);
 /* Files that a run begins from. */
-typedef struct inputs { sd_image init, mask; char init_hash[33]; float *noise, *depth, *latents; } inputs;
+typedef struct inputs {
+    sd_image init, mask;
+    char init_hash[33];
+    float *noise, *depth, *latents;
+    struct record *record;   /* with --from-step */
+} inputs;
 /* Reads them, and finds everything that can be wrong with the parameters before a seed is printed. Exit code. */
 int prepare(settings *s, inputs *in, view *v);
+int read_given_noise(settings *s, inputs *in);   /* --noise alone */
 void inputs_free(inputs *in);
 
 /* ---- app_prompts.c: prompts from files */
@@ -214,8 +222,10 @@ int run_roundtrip(settings *s, const char *argv0);
 
 /* app_stages.c */
 extern const cli_command text_command;
-extern cli_command unet_command;
+extern cli_command unet_command, step_command;
 void fill_unet_options(void);
+void fill_step_options(void);
+int run_step(settings *s, const char *argv0);
 int run_text(settings *s, const char *argv0);
 int run_unet(settings *s, const char *argv0);
 

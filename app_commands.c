@@ -277,6 +277,7 @@ const command other_commands[] = {
     {&roundtrip_command, run_roundtrip},
     {&text_command, run_text},
     {&unet_command, run_unet},
+    {&step_command, run_step},
     {&convert_command, run_convert},
     {&show_command, run_show},
     {&inspect_command, run_inspect},
@@ -297,4 +298,5 @@ void fill_command_options(void)
     expand_options(schedule_options, schedule_options, COUNT(schedule_options));
     expand_options(plan_options, plan_options, COUNT(plan_options));
     fill_unet_options();
+    fill_step_options();
 }

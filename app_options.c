@@ -73,6 +73,8 @@ static const cli_option drawing[] = {
      "only with these: \"text_encoder.*,step.*.unet.*\""},
     {CLI_TEXT, 0, "inject-names", AT(names), 0, 0, "FILE",
      "names of REF and what they are here, a pair in each line"},
+    {CLI_TEXT, 0, "stop-after", AT(stop_after), 0, 0, "NAME",
+     "ends the run once that tensor was traced, without a picture:\nstep.0.unet.mid_block.attentions.0"},
     {CLI_WORD, 0, "timings", AT(timings), 0, 0, "json",
      "prints seconds per stage and peak memory, as text or as\nJSON in the last line of the output"},
     {CLI_WORD, 0, "profile", AT(profile), 0, 0, "json",
@@ -165,6 +167,7 @@ cli_command draw_command = {
     "       sd roundtrip FILE...          what is lost on the way there and back\n"
     "       sd text TEXT... [options]     texts to embeddings\n"
     "       sd unet [options]             one evaluation of the UNet, from files\n"
+    "       sd step [options]             one step of a sampler, from files\n"
     "       sd convert IN OUT [options]   a model in other files and types\n"
     "       sd inspect FILE... [options]  what a model's files are, and what is in them\n"
     "       sd compare REF MINE...        where a trace diverges from another\n"

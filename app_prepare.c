@@ -1,5 +1,5 @@
 /* app_prepare.c - floor 7: what a run begins from, read and checked before any work, and who watches it. */
-#include "app.h"
+#include "app_stages.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -36,13 +36,24 @@ static int read_noise(const settings *s, sd_params *p, const sd_params *r, float
     return check_finite(s->noise, *noise, p->noise_count);
 }
 
+int read_given_noise(settings *s, inputs *in)
+{
+    sd_params all;
+    sd_params_init(&all);
+    sd_status status = sd_resolve_params(context, &s->p, &all);
+    return status ? report(s, status) : read_noise(s, &s->p, &all, &in->noise);
+}
+
 /* p->latents from the file, [batch,C,h,w] or [C,h,w]. What was not given follows from it: the size and the batch. */
 static int read_latents(const settings *s, sd_params *p, float **latents)
 {
     sd_model_info info = {0};
     int nd;
     int64_t d[4];
-    sd_status status = sd_tensor_read(context, s->latents, "latents", latents, &nd, d);
+    char name[32] = "latents";
+    if (p->sampling.from_step != SD_DEFAULT) snprintf(name, sizeof name, "latents.%d", p->sampling.from_step);
+    sd_status status = sd_tensor_read(context, s->latents, name, latents, &nd, d);
+    if (status == SD_ERR_MISSING) status = sd_tensor_read(context, s->latents, "latents", latents, &nd, d);
     if (!status) status = sd_get_info(context, &info);
     if (status) return report(s, status);
     if (nd == 3) {
@@ -160,6 +171,7 @@ int prepare(settings *s, inputs *in, view *v)
                          by_taesd ? "--preview taesd" : "--taesd-preview-only");
     int code = read_pictures(s, in);
     if (!code && s->latents) code = read_latents(s, &s->p, &in->latents);
+    if (!code && s->latents && s->p.sampling.from_step > 0) code = go_on(s, s->p.sampling.from_step, &in->record);
     if (code) return code;
     sd_status status = sd_resolve_params(context, &s->p, &resolved);
     if (status || interrupts) return status ? report(s, status) : stopped();
@@ -177,6 +189,7 @@ void inputs_free(inputs *in)
     sd_free(in->noise);
     sd_free(in->depth);
     sd_free(in->latents);
+    record_free(in->record);
     sd_image_free(&in->init);
     sd_image_free(&in->mask);
 }

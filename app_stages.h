@@ -36,6 +36,20 @@ int check_tensors_output(const char *what, const char *path);
 /* Writes the tensors; into a .npy the first alone. */
 int write_numbers(const settings *s, const char *path, const sd_traced *t, size_t n);
 
+/* The beginning of a run in a file: answers first .. n - 1 and the latents before them and behind, what there is. */
+typedef struct record {
+    int first, n;
+    float **noise_pred, **latents;   /* [n + 2]; NULL: the file does not have it */
+    numbers last;                    /* the latents before evaluation n */
+} record;
+/* Exit code; record_free in any case. */
+int read_record(const settings *s, const char *file, int n, record **r);
+void record_free(record *r);
+/* Lets the library have it, with one answer more, which may be NULL. */
+int give_record(const settings *s, record *r, float *answer);
+/* Of a run from evaluation n on with --latents-in: if that file has all answers before it, the sampler gets them. */
+int go_on(const settings *s, int n, record **r);
+
 /* The checks that all stages begin with; *output: where the result goes. */
 int check_stage(const settings *s, const char **output, const char *usual);
 /* --trace of a stage. */

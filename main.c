@@ -172,7 +172,7 @@ static sd_status generate(const sd_params *p, results *r)
                                (size_t)(t->dim[0] * t->dim[1] * t->dim[2] * t->dim[3]));
 }
 
-/* --trace, and behind it --inject. */
+/* --trace, behind it --inject, and what ends the run. */
 static sd_status open_trace(const settings *s, const sd_params *p)
 {
     sd_inject_options o;
@@ -180,7 +180,16 @@ static sd_status open_trace(const settings *s, const sd_params *p)
     o.filter = s->inject_filter;
     o.names = s->names;
     sd_status status = s->trace ? sd_trace_open(context, s->trace, s->trace_filter) : SD_OK;
-    return status || !s->inject ? status : sd_trace_inject(context, p, s->inject, &o);
+    if (!status && s->inject) status = sd_trace_inject(context, p, s->inject, &o);
+    return status || !s->stop_after ? status : sd_trace_stop_after(context, s->stop_after);
+}
+
+/* What a run has made goes into files; nothing, if it was to end before that. */
+static int write_results(const settings *s, const sd_params *p, const results *r, int first)
+{
+    if (s->stop_after && !s->quiet) printf("ended after %s\n", s->stop_after);
+    if (s->stop_after) return CLI_OK;
+    return r->latents.data ? write_latents(s, &r->latents, first) : write_pictures(s, p, r->images, first);
 }
 
 /* One run of the pipeline: batch-size pictures from one seed. */
@@ -198,8 +207,9 @@ static int draw(const settings *s, const sd_params *p, view *v, int first)
     }
     if (!code) code = status ? report(s, status) : stopped();
     if (!code) {   /* the picture is there: it is written whatever becomes of its trace */
-        if ((s->trace || s->inject) && (status = sd_trace_close(context)) != SD_OK) code = report(s, status);
-        int written = r.latents.data ? write_latents(s, &r.latents, first) : write_pictures(s, p, r.images, first);
+        int traced = s->trace || s->inject || s->stop_after;
+        if (traced && (status = sd_trace_close(context)) != SD_OK) code = report(s, status);
+        int written = write_results(s, p, &r, first);
         code = code ? code : written;
     }
     for (int i = 0; i < p->batch; i++) sd_image_free(&r.images[i]);

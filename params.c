@@ -120,12 +120,15 @@ static const sd_param table[] = {
     {{"denoising_end", NUMBER(sampling.denoising_end), BETWEEN(0, 1), DEFAULT(SD_DEFAULT),
       ON_LINE(0, "denoising-end", "X", "ends after this share of the noise levels"),
       .text_key = "Denoising end"}, "denoising end", SD_WRITTEN_CHANGED, NULL},
+    {{"from_step", INT(sampling.from_step), BETWEEN(0, 100000), DEFAULT(SD_DEFAULT), ON_LINE(0, "from-step", "N",
+      "goes on with --latents-in before evaluation N, the latents.N of a\ntrace"), .text_key = "From step"},
+     "from step", SD_WRITTEN_CHANGED, NULL},
     {{"refiner_at", NUMBER(sampling.refiner_at), BETWEEN(0, 1), DEFAULT(SD_DEFAULT), ON_LINE(0, "refiner-at", "X",
       "the share of the noise levels after which --refiner takes over\n(default 0.8)"),
       .text_key = "Refiner switch at"}, "refiner at", SD_WRITTEN_CHANGED, NULL},
     {{"latents_name", FILE_NAME(latents_name), ON_LINE(0, "latents-in", "FILE",
-      "the latents of another run, which ended at --denoising-start: a\n"
-      "safetensors file's tensor \"latents\", or its only one"),
+      "the latents of another run, which ended at --denoising-start or\n"
+      "before --from-step: a file's \"latents\", or its only tensor; with\n--from-step a trace"),
       .text_key = "Latents"}, "latents", SD_WRITTEN_CHANGED, NULL},
     {{"clip_skip", INT(clip_skip), BETWEEN(1, 1000), DEFAULT(1), ON_LINE(0, "clip-skip", "N",
       "the text encoder's layer: 1 the last (default, also 0 and\n-1), 2 the one before it, ..."),

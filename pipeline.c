@@ -71,6 +71,9 @@ static sd_status make_room_for_seconds(denoiser *q, int i)
     return SD_OK;
 }
 
+/* How traces count evaluation i of this part. */
+static int number_of(const sd_drawing *d, int i) { return d->before + d->skipped + i; }
+
 /* Gets the latents before evaluation i, when the one before has ended. */
 static sd_status before_evaluation(void *user, int i, float *latents)
 {
@@ -78,10 +81,12 @@ static sd_status before_evaluation(void *user, int i, float *latents)
     sd_ctx *c = q->c;
     double now = sd_now();
     int done = q->d->before + i, count = q->d->evaluations;   /* 0: the sampler decides while it runs */
+    const float *given = sd_given_latents(c, q->d, number_of(q->d, i));
     if (make_room_for_seconds(q, done)) return c->err.status;
     if (i > 0) sd_drawing_keep_unmasked(q->d, i, latents);
+    if (given) memcpy(latents, given, (size_t)q->d->B * q->d->n * sizeof *latents);
     if (!q->d->followed || done < sd_sampler_count(q->d->sampler))   /* else the next part begins with them */
-        trace_latents(c, q->d, latents, "latents.%d", done);
+        trace_latents(c, q->d, latents, "latents.%d", number_of(q->d, i));
     if (i > 0) {
         c->step_seconds[done - 1] = now - q->start;
         c->timings.n_steps = done;
@@ -100,8 +105,14 @@ static sd_status predict_noise(void *user, int i, double t, const float *input, 
     sd_drawing *d = q->d;
     size_t sample = (size_t)d->channels * (size_t)d->h * (size_t)d->w;
     float t32 = (float)t;
-    i += d->before;
+    i = number_of(d, i);
+    const float *given = sd_given_answer(c, d, i);
     sd_trace_numbers(&c->run, 1, (const int64_t[]){1}, &t32, "timestep.%d", i);
+    if (given) {
+        memcpy(prediction, given, (size_t)d->B * d->n * sizeof *prediction);
+        trace_latents(c, d, prediction, "step.%d.noise_pred", i);
+        return c->err.status;
+    }
     for (int k = 0; k < d->G * d->B; k++) {
         d->timestep[k] = t32;
         sd_drawing_input(d, d->input + (size_t)k * sample, input + (size_t)(k % d->B) * d->n,
@@ -125,7 +136,7 @@ static void see_denoised(void *user, int i, const float *x0)
     sd_ctx *c = q->c;
     const sd_drawing *d = q->d;
     const int64_t dim[] = {d->B, d->C, d->h, d->w};
-    sd_trace_readonly(&c->run, SD_F32, 4, dim, x0, "step.%d.denoised", d->before + i);
+    sd_trace_readonly(&c->run, SD_F32, 4, dim, x0, "step.%d.denoised", number_of(d, i));
     if (c->step && !c->err.status)
         c->step(c->step_user, &(sd_denoised){d->before + i, d->evaluations, d->B, d->C, d->h, d->w, x0});
 }
@@ -133,9 +144,8 @@ static void see_denoised(void *user, int i, const float *x0)
 static sd_status draw_noise(void *user, double sigma_from, double sigma_to, float *out, size_t n)
 {
     const denoiser *q = user;
-    const sd_drawing *d = q->d;
     (void)n;
-    return sd_stream_noise(d->sampler_rng, "sampler", sigma_from, sigma_to, out, (size_t)d->B, d->n, &q->c->err);
+    return sd_drawing_fresh_noise(q->c, q->d, sigma_from, sigma_to, out);
 }
 
 static void denoise(sd_ctx *c, sd_drawing *d)

@@ -23,6 +23,8 @@ struct sd_ctx {
     bool preparing;              /* ... and has not taken yet */
     bool rehearsing;             /* stages run only with the null backend: names and shapes, no numbers */
 
+    sd_given given;              /* sd_set_given's */
+
     void (*progress)(void *user, const sd_progress *p);
     void *progress_user;
     void (*random_draw)(void *user, const sd_random_draw *d);

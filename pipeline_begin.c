@@ -170,7 +170,7 @@ static void first_latents(sd_drawing *d, bool from_noise)
 void sd_drawing_begin(sd_ctx *c, sd_drawing *d)
 {
     if (sd_drawing_done(c, d) || sd_drawing_open_streams(c, d) || fill_planes(c, d, false)) return;
-    if (d->p.latents) {   /* another run began them */
+    if (d->p.latents && !(sd_given_replays(c) && !d->before)) {   /* another run began them */
         memcpy(d->latents, d->p.latents, (size_t)d->B * d->n * sizeof *d->latents);
         return;
     }

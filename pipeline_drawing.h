@@ -34,6 +34,7 @@ typedef struct sd_drawing {
     float *mask;                    /* [h,w], 1 where it is repainted */
     /* What two models draw together are two parts. */
     int before, evaluations;        /* evaluations of the part before this one; of the whole run, 0: not known */
+    int skipped;                    /* evaluations that another program has made, and this run not again */
     bool followed;                  /* another part goes on with the latents */
 } sd_drawing;
 
@@ -57,6 +58,14 @@ sd_status sd_resolve_part(sd_ctx *c, sd_params *p, bool masked, size_t latents);
 sd_sampler_part sd_part_of(const sd_params *p, const sd_sched_config *levels);
 /* Makes the drawing end where the refiner takes over, if there is one. */
 void sd_drawing_cut(const sd_ctx *c, sd_drawing *d);
+/* ---- pipeline_given.c: what another program has computed, see sd_given
+ * It fits this run. */
+sd_status sd_drawing_check_given(sd_ctx *c, const sd_drawing *d);
+/* Are all answers from the first on there, so that the sampler is made to take the same steps again? */
+bool sd_given_replays(const sd_ctx *c);
+/* The latents before evaluation i, and its answer; NULL: they are not given. */
+const float *sd_given_latents(const sd_ctx *c, const sd_drawing *d, int i);
+const float *sd_given_answer(const sd_ctx *c, const sd_drawing *d, int i);
 /* ---- pipeline_refiner.c: a second model goes on
  * Resolves and prepares part[1], the refiner's, when part[0] has been prepared. */
 void sd_drawing_prepare_refiner(sd_ctx *c, sd_drawing part[2], const sd_params *given);
@@ -74,6 +83,8 @@ void sd_drawing_keep_unmasked(sd_drawing *d, int i, float *latents);
  * out: its tensor "noise" or its only one. */
 sd_status sd_open_stream(sd_ctx *c, sd_stream **out, const char *spec, const sd_stream_options *o);
 sd_status sd_drawing_open_streams(sd_ctx *c, sd_drawing *d);
+/* A sampler's noise, n numbers for a step from one sigma to another. */
+sd_status sd_drawing_fresh_noise(sd_ctx *c, const sd_drawing *d, double sigma_from, double sigma_to, float *out);
 sd_status sd_drawing_noise(sd_ctx *c, sd_drawing *d);   /* d->noise: the caller's numbers, or the generator's */
 
 #endif

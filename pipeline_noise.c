@@ -55,3 +55,8 @@ sd_status sd_drawing_noise(sd_ctx *c, sd_drawing *d)
     sd_stream_close(given);
     return c->err.status;
 }
+
+sd_status sd_drawing_fresh_noise(sd_ctx *c, const sd_drawing *d, double sigma_from, double sigma_to, float *out)
+{
+    return sd_stream_noise(d->sampler_rng, "sampler", sigma_from, sigma_to, out, (size_t)d->B, d->n, &c->err);
+}

@@ -24,8 +24,12 @@ static sd_status check_refiner(sd_ctx *c, sd_params *p)
 
 sd_status sd_resolve_part(sd_ctx *c, sd_params *p, bool masked, size_t latents)
 {
-    bool starts = is_given(p->sampling.denoising_start) && p->sampling.denoising_start > 0;
+    bool from = p->sampling.from_step != SD_DEFAULT;
+    bool starts = (is_given(p->sampling.denoising_start) && p->sampling.denoising_start > 0) || from;
     if (check_refiner(c, p)) return c->err.status;
+    if (from && is_given(p->sampling.denoising_start))
+        return sd_fail(&c->err, SD_ERR_ARG, "a run starts after a share of its noise levels or with a step: one of "
+                       "both");
     if (starts != (p->latents != NULL))
         return sd_fail(&c->err, SD_ERR_ARG, "%s", starts
                        ? "a run that starts in the middle needs the latents of the run before it"
@@ -51,7 +55,8 @@ sd_sampler_part sd_part_of(const sd_params *p, const sd_sched_config *levels)
     const sd_sampling_params *s = &p->sampling;
     int first = p->edit.init && levels->strength == 1 ? s->steps - (int)(s->steps * p->edit.strength) : 0;
     return (sd_sampler_part){first, is_given(s->denoising_start) ? s->denoising_start : 0,
-                             is_given(s->denoising_end) ? s->denoising_end : 1};
+                             is_given(s->denoising_end) ? s->denoising_end : 1,
+                             s->from_step == SD_DEFAULT ? 0 : s->from_step};
 }
 
 void sd_drawing_cut(const sd_ctx *c, sd_drawing *d)

@@ -87,6 +87,8 @@ static sd_status allocate(sd_ctx *c, sd_drawing *d)
 static sd_status make_sampler(sd_ctx *c, sd_drawing *d)
 {
     sd_sampler_part part = sd_part_of(&d->p, &d->levels);
+    if (sd_given_replays(c)) part.evaluation = 0;
+    d->skipped = part.evaluation;
     if (d->edit.active && !d->task->from_noise && sd_method_is_open_ended(d->levels.method))
         return sd_fail(&c->err, SD_ERR_ARG, "%s cannot begin from a picture: its noise levels are not known before",
                        sd_method_name(d->levels.method));
@@ -103,5 +105,5 @@ void sd_drawing_prepare(sd_ctx *c, sd_drawing *d)
     if (c->err.status || count(c, d) || (!c->rehearsing && check_memory(c, d))) return;
     int shrunk = d->task->enlarges ? sd_vae_scale(&c->model.vae->cfg) : 1;
     if (sd_edit_fill(c, &d->p, d->p.width / shrunk, d->p.height / shrunk, &d->edit) || allocate(c, d)) return;
-    make_sampler(c, d);
+    if (!make_sampler(c, d)) sd_drawing_check_given(c, d);
 }

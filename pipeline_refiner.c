@@ -78,6 +78,7 @@ static sd_status params_of_refiner(sd_ctx *c, sd_params *out, const sd_params *g
     if (sd_params_take(out, given, &c->err)) return c->err.status;
     out->sampling.denoising_start = base->p.sampling.refiner_at;
     out->sampling.refiner_at = SD_DEFAULT;
+    out->sampling.from_step = SD_DEFAULT;
     out->sampling.prediction = NULL;
     out->guidance.scale = base->p.guidance.scale;
     out->width = base->p.width;

@@ -284,7 +284,7 @@ sd_status sd_resolve_params(sd_ctx *c, const sd_params *params, sd_params *resol
     sd_params p;
     sd_sampler *sampler = NULL;   /* is made only because that checks lists of levels */
     if (!sd_begin(c) && !sd_check_not_null(c, "resolved", resolved) && !sd_resolve(c, params, &p, &s, NULL)
-        && !sd_sampler_new_part(&sampler, &s, p.sampling.steps, &(sd_sampler_part){sd_part_of(&p, &s).first, 0, 1},
+        && !sd_sampler_new_part(&sampler, &s, p.sampling.steps, &(sd_sampler_part){sd_part_of(&p, &s).first, 0, 1, 0},
                                 &c->err)) {
         size_t size = params->size;   /* of the caller's sd_params, so of *resolved too */
         sd_copy_struct(resolved, size, &p, sizeof p);

@@ -213,7 +213,7 @@ sd_status sd_sampler_new(sd_sampler **out, const sd_sched_config *c, int steps, 
 
 sd_status sd_sampler_new_from(sd_sampler **out, const sd_sched_config *c, int steps, int first, sd_error *e)
 {
-    return sd_sampler_new_part(out, c, steps, &(sd_sampler_part){first, 0, 1}, e);
+    return sd_sampler_new_part(out, c, steps, &(sd_sampler_part){first, 0, 1, 0}, e);
 }
 
 /* How diffusers counts the whole run's timesteps: once for each step, or once for each evaluation. */
@@ -230,14 +230,20 @@ static int timesteps_below(const sd_sampler *s, double share, int *of)
     return below;
 }
 
+static sd_status check_cut(const sd_sampler *s, sd_error *e)
+{
+    if (!s->row->uncut || (s->kdiffusion && s->row->home == SD_DIFFUSERS)) return SD_OK;
+    return sd_fail(e, SD_ERR_ARG, "%s can neither begin nor end in the middle of a run: %s",
+                   sd_method_name(s->c.method), s->row->uncut);
+}
+
 /* Finds s->first, s->end and s->half, when the whole run has been rehearsed. The last entry of s->evals will be where
  * the part ends. */
 static sd_status cut(sd_sampler *s, const sd_sampler_part *p, sd_eval *where, sd_error *e)
 {
     const char *name = sd_method_name(s->c.method);
     int n, list = s->row->cut == SD_CUT_EVALUATIONS && !s->kdiffusion ? 2 : 1, first = list * p->first;
-    if (s->row->uncut && (!s->kdiffusion || s->row->home != SD_DIFFUSERS))
-        return sd_fail(e, SD_ERR_ARG, "%s can neither begin nor end in the middle of a run: %s", name, s->row->uncut);
+    if (check_cut(s, e)) return e->status;
     if (!(p->start >= 0 && p->start < p->end && p->end <= 1))
         return sd_fail(e, SD_ERR_ARG, "a part of a run goes from a share of 0 or more to a larger one, at most 1, not "
                        "from %g to %g", p->start, p->end);
@@ -272,6 +278,24 @@ void sd_sampler_span(const sd_sampler *s, double *least, double *most)
     *most = s->most;
 }
 
+/* Makes the run begin with the step whose first evaluation is number `evaluation` of the whole run, which has been
+ * rehearsed: the one after which as many evaluations are left. */
+static sd_status begin_at(sd_sampler *s, int evaluation, sd_error *e)
+{
+    int whole = s->count, steps = s->steps > whole ? s->steps : whole;
+    if (check_cut(s, e)) return e->status;
+    if (evaluation < 0 || evaluation >= whole)
+        return sd_fail(e, SD_ERR_ARG, "a run with %d evaluations begins with one of 0 to %d, not %d", whole, whole - 1,
+                       evaluation);
+    for (s->first = 0; s->first < steps; s->first++) {
+        if (rehearse(s, e)) return e->status;
+        if (whole - s->count >= evaluation) break;
+    }
+    if (whole - s->count == evaluation) return SD_OK;
+    return sd_fail(e, SD_ERR_ARG, "evaluation %d of %s is in the middle of a step: a run can begin with %d, not with "
+                   "it", evaluation, sd_method_name(s->c.method), evaluation + 1);
+}
+
 static sd_status rehearse_part(sd_sampler *s, const sd_sampler_part *part, sd_error *e)
 {
     bool whole = part->start == 0 && part->end == 1;
@@ -279,6 +303,7 @@ static sd_status rehearse_part(sd_sampler *s, const sd_sampler_part *part, sd_er
     if (!whole) s->first = 0;
     if (rehearse(s, e)) return e->status;
     find_span(s);
+    if (part->evaluation && begin_at(s, part->evaluation, e)) return e->status;
     if (whole) return check_levels(s, e);
     if (cut(s, part, &end, e) || rehearse(s, e)) return e->status;
     if (end.timestep >= 0) s->evals[s->count] = end;

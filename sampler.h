@@ -134,7 +134,11 @@ sd_status sd_sampler_new_from(sd_sampler **out, const sd_sched_config *c, int st
  * run of its own, so a sampler that remembers earlier answers begins anew. Where diffusers' class counts two timesteps
  * a step, a part may end in the middle of a step; the next one then takes that step again
  * [StableDiffusionXLPipeline, StableDiffusionXLImg2ImgPipeline.get_timesteps]. An error if nothing is left. */
-typedef struct sd_sampler_part { int first; double start, end; } sd_sampler_part;
+typedef struct sd_sampler_part {
+    int first;
+    double start, end;
+    int evaluation;   /* not 0: of the whole run, instead of `first` and `start`; it must begin a step */
+} sd_sampler_part;
 sd_status sd_sampler_new_part(sd_sampler **out, const sd_sched_config *c, int steps, const sd_sampler_part *part,
                               sd_error *e);
 void sd_sampler_free(sd_sampler *s);

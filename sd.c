@@ -389,6 +389,13 @@ sd_status sd_trace_open(sd_ctx *c, const char *path, const char *filter)
     return set_trace(c, t);
 }
 
+sd_status sd_trace_stop_after(sd_ctx *c, const char *name)
+{
+    if (!sd_begin(c) && !sd_check_not_null(c, "the tensor's name", name))
+        sd_trace_add_stop(&c->run.trace, name, &c->err);
+    return sd_end(c);
+}
+
 sd_status sd_trace_close(sd_ctx *c)
 {
     if (sd_begin(c)) return sd_end(c);
@@ -408,6 +415,12 @@ sd_status sd_set_profile(sd_ctx *c, void (*fn)(void *, const sd_profiled *), voi
 
 /* --------------------------------------------------------------------------------------- drawing */
 
+/* A run that was to end after a tensor has done so. */
+static void forgive_stop(sd_ctx *c)
+{
+    if (sd_trace_stopped(c->run.trace) && c->err.status == SD_ERR_CANCELLED) sd_error_clear(&c->err);
+}
+
 sd_status sd_generate(sd_ctx *c, const sd_params *params, sd_image *images)
 {
     if (sd_begin(c) || sd_check_not_null(c, "params", params) || sd_check_not_null(c, "images", images))
@@ -416,6 +429,7 @@ sd_status sd_generate(sd_ctx *c, const sd_params *params, sd_image *images)
     for (int i = 0; (filter = sd_trace_strict_filter(c->run.trace, i)) && !c->err.status; i++)
         sd_rehearse(c, params, filter, NULL, NULL);
     if (!c->err.status) sd_run_pipeline(c, params, images, NULL, 0);
+    forgive_stop(c);
     return sd_end(c);
 }
 
@@ -423,6 +437,7 @@ sd_status sd_generate_latents(sd_ctx *c, const sd_params *params, float *latents
 {
     if (!sd_begin(c) && !sd_check_not_null(c, "params", params) && !sd_check_not_null(c, "latents", latents))
         sd_run_pipeline(c, params, NULL, latents, count);
+    forgive_stop(c);
     return sd_end(c);
 }
 

@@ -431,7 +431,10 @@ typedef struct sd_sampling_params {
      * [StableDiffusionXLPipeline; Balaji et al. 2022, "eDiff-I"]. SD_DEFAULT: off */
     double denoising_start, denoising_end;
     double refiner_at;            /* where the refiner takes over, 0..1; SD_DEFAULT: 0.8 if there is one */
-    uint64_t reserved[13];        /* room to grow: leave it as sd_params_init has it */
+    int from_step;                /* the run goes on with `latents` before this evaluation, counted from 0 as traces
+                                   * count them (latents.3); it must begin a step. A sampler that remembers earlier
+                                   * answers begins anew, unless sd_set_given has them. SD_DEFAULT: off */
+    uint64_t reserved[12];        /* room to grow: leave it as sd_params_init has it */
 } sd_sampling_params;
 
 /* How strongly the prompt counts. */

@@ -101,6 +101,40 @@ typedef struct sd_text_batch {
 } sd_text_batch;
 /* Traces what a run traces of its texts. */
 SD_API sd_status sd_encode_texts(sd_ctx *ctx, sd_text_batch *texts);
+/* Behind sd_trace_open or sd_set_trace, or alone: runs end after the first tensor whose name fits the glob, with SD_OK
+ * and without pictures or latents: `images` is as it was. Ends with sd_trace_close. */
+SD_API sd_status sd_trace_stop_after(sd_ctx *ctx, const char *name);
+
+/* What another program has computed of a run. Runs take it in the place of their own, until it is set anew. Arrays must
+ * live as long; what is NULL is the run's own. */
+typedef struct sd_given {
+    size_t size;                     /* sizeof(sd_given) */
+    int answers;                     /* how many evaluations have been answered; the UNet is asked from the next on */
+    const float *const *noise_pred;  /* [answers] the guided answers, [batch,C,height/8,width/8] each. With from_step those before it
+                                      * may be NULL: then the sampler begins there, anew */
+    const float *const *latents;     /* [answers + 1] those before evaluation i; an entry NULL, or all: as the sampler
+                                      * makes them */
+    size_t count;                    /* floats in each of these */
+} sd_given;
+/* given may be NULL: nothing from now on. */
+SD_API sd_status sd_set_given(sd_ctx *ctx, const sd_given *given);
+
+/* What a sampler makes of the answers that it has got. */
+typedef struct sd_stepped {
+    size_t size;                     /* sizeof(sd_stepped) */
+    float *latents;                  /* become the latents then; NULL here and below: not wanted. So many floats: */
+    size_t count;
+    float *sample;                   /* becomes what the UNet is to be shown, [batch,in_channels,height/8,width/8] */
+    size_t sample_count;
+    float *denoised;                 /* becomes what the last answer says the finished latents are; `count` floats */
+    double timestep, sigma;          /* become what the UNet is to be told, and the noise level */
+    int evaluations;                 /* becomes how many the run has; 0: that is not known */
+    int ended;                       /* becomes 1 if no evaluation follows */
+} sd_stepped;
+/* Makes a run with these parameters as far as sd_set_given's answers go: each stands for an evaluation of the UNet.
+ * With no answers, its beginning. All that a run does between two evaluations is done, so the latents have its bits. */
+SD_API sd_status sd_sampler_step(sd_ctx *ctx, const sd_params *params, sd_stepped *out);
+
 /* One prediction out of the UNet's answers, [passes,batch,n], where passes is 2 with the first answer the negative
  * prompt's (1 without guidance, 3 for a UNet that follows instructions): noise_pred [batch,n] = uncond + scale (text -
  * uncond), with guidance->rescale. *passes becomes their number; with answers NULL nothing else is done. */

@@ -23,6 +23,7 @@ struct sd_trace {
     int n;
     sd_error err;                /* the first error; it sticks, as the run's does */
     size_t offered;              /* names seen */
+    bool stopped;                /* by a sink that stops */
     float *room;                 /* for the numbers of one tensor */
     size_t room_size;
 };
@@ -79,6 +80,8 @@ sd_status sd_trace_finish(sd_trace *t, sd_error *e)
     free(t);
     return e->status;
 }
+
+bool sd_trace_stopped(const sd_trace *t) { return t && t->stopped; }
 
 void sd_trace_abort(sd_trace *t)
 {
@@ -172,13 +175,18 @@ static bool wanted(sd_run *r, char name[NAME_BYTES], const char *fmt, va_list ap
 static bool show(sd_run *r, const sd_traced *x, float *writable)
 {
     sd_trace *t = r->trace;
-    bool changed = false;
+    bool changed = false, stops = false;
     for (int i = 0; i < t->n && sd_ok(r); i++) {
         const listener *l = &t->list[i];
         if (!l->wants) continue;
         bool writes = l->sink.writes && writable;
         if (l->sink.see(l->sink.user, x, writes ? writable : NULL, &t->err)) pass_on(r);
         changed |= writes;
+        stops |= l->sink.stops;
+    }
+    if (stops && sd_ok(r)) {
+        t->stopped = true;
+        sd_fail(r->err, SD_ERR_CANCELLED, "the run was to end after %s", x->name);
     }
     return changed;
 }

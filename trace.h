@@ -21,6 +21,7 @@ typedef struct sd_sink {
     /* A setting of the run, before its first tensor: "seed", "1". May be NULL. */
     sd_status (*note)(void *user, const char *key, const char *value, sd_error *e);
     bool writes;
+    bool stops;    /* after what passes its filter, and was shown to all sinks, nothing more is computed */
     bool strict;   /* each glob of its filter must match one of the run's names; that is checked before the run */
 } sd_sink;
 
@@ -32,6 +33,8 @@ sd_status sd_trace_add(sd_trace *t, const char *filter, const sd_sink *sink, sd_
 /* Closes the sinks and frees t. Errors that happened while tracing are raised again. A filter that nothing passed is an
  * error too. */
 sd_status sd_trace_finish(sd_trace *t, sd_error *e);
+/* Has a sink that `stops` ended the run? Its error is then no fault. t may be NULL. */
+bool sd_trace_stopped(const sd_trace *t);
 void sd_trace_abort(sd_trace *t);      /* the same, but nothing is completed; NULL is harmless */
 /* The filter of the i-th strict sink that has one; NULL if there is none. t may be NULL. */
 const char *sd_trace_strict_filter(const sd_trace *t, int i);
@@ -43,6 +46,9 @@ sd_status sd_trace_to_callback(sd_trace **out, const char *filter, void (*fn)(vo
 /* trace_dump.c: a safetensors file, under a temporary name until sd_trace_finish. It takes each name once, and ignores
  * tensors without numbers. */
 sd_status sd_trace_to_file(sd_trace **out, const char *filter, const char *path, sd_error *e);
+
+/* trace_stop.c: ends the run after the first tensor whose name passes the glob. */
+sd_status sd_trace_add_stop(sd_trace **t, const char *name, sd_error *e);
 
 /* ---- for code that computes tensors
  * The prefix of every name from now on: "step.3.unet." */

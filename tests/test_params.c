@@ -114,10 +114,11 @@ static void prepare(sd_params *p, const char *key, const sd_image *init, const s
                                            {"s_tmax", "s_churn", "1"}, {"order", "sampler", "dpm++2m"}};
     for (size_t i = 0; i < sizeof needs / sizeof *needs; i++)
         if (strcmp(key, needs[i][0]) == 0) set(p, needs[i][1], needs[i][2]);
-    if (strncmp(key, "denoising_", 10) == 0 || strcmp(key, "latents_name") == 0) {
+    bool from_step = strcmp(key, "from_step") == 0;
+    if (strncmp(key, "denoising_", 10) == 0 || strcmp(key, "latents_name") == 0 || from_step) {
         static const float latents[4 * 16 * 16];
         if (strcmp(key, "denoising_end") == 0) return;
-        set(p, "denoising_start", "0.5");
+        if (!from_step) set(p, "denoising_start", "0.5");
         p->latents = latents;
         p->latents_count = sizeof latents / sizeof *latents;
         return;

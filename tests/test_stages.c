@@ -1,5 +1,5 @@
-/* test_stages.c - stages of a run on their own, from files into files: sd text, sd unet; tensors in safetensors and in
- * NumPy's files. What they compute has the bits of one run of sd. */
+/* test_stages.c - stages of a run on their own, from files into files: sd text, sd unet, sd step; runs that begin or
+ * end in the middle; tensors in safetensors and in NumPy's files. What they compute has the bits of one run of sd. */
 #include <math.h>
 
 #include "test.h"
@@ -271,6 +271,233 @@ TEST(what_a_stage_lacks_is_said)
     temp_clear();
 }
 
+/* ---------------------------------------------------------------------------------------- steps */
+
+enum { MOST = 64, N = 4 * 8 * 8 };
+
+/* What a run has traced of its steps: n evaluations, and the latents before each and behind the last. */
+typedef struct history {
+    float latents[MOST][N], answer[MOST][N], timestep[MOST];
+    const float *a[MOST];
+    int n;
+} history;
+
+static void keep(void *user, const sd_traced *t)
+{
+    history *h = user;
+    int i = 0;
+    if (sscanf(t->name, "latents.%d", &i) == 1 && i < MOST) memcpy(h->latents[i], t->data, sizeof *h->latents);
+    else if (sscanf(t->name, "timestep.%d", &i) == 1 && i < MOST) h->timestep[i] = *(const float *)t->data;
+    else if (sscanf(t->name, "step.%d.", &i) == 1 && i < MOST) {
+        memcpy(h->answer[i], t->data, sizeof *h->answer);
+        h->a[i] = h->answer[i];
+        h->n = i + 1;
+    }
+}
+
+static sd_params three_steps(const char *sampler)
+{
+    sd_params p;
+    sd_params_init(&p);
+    p.prompt = PROMPT;
+    p.width = p.height = 64;
+    p.seed = 11;
+    p.sampling.sampler = sampler;
+    p.sampling.steps = 3;
+    p.guidance.scale = 1;
+    return p;
+}
+
+static float stepped[N], sample[N];
+
+/* The step behind n answers. */
+static sd_stepped step(sd_ctx *c, const sd_params *p, int n, const float *const *answers)
+{
+    const sd_given g = {.size = sizeof g, .answers = n, .noise_pred = answers, .count = N};
+    sd_stepped o = {.size = sizeof o, .latents = stepped, .count = N, .sample = sample, .sample_count = N};
+    if (sd_set_given(c, &g) || sd_sampler_step(c, p, &o))
+        fail_msg("%s, %d: %s", p->sampling.sampler, n, sd_error_text(c));
+    sd_set_given(c, NULL);
+    return o;
+}
+
+/* Of the answers before it each step makes the run's latents, with all that the sampler remembers and draws. */
+static void steps_are_those_of_a_run(sd_ctx *c, const sd_params *p, history *h)
+{
+    for (int n = 0; n <= h->n; n++) {
+        const sd_stepped o = step(c, p, n, h->a);
+        if (memcmp(stepped, h->latents[n], sizeof stepped))
+            fail_msg("%s: other latents before evaluation %d", p->sampling.sampler, n);
+        assert_int_equal(o.ended, n == h->n);
+        if (!o.ended) assert_true((float)o.timestep == h->timestep[n]);
+    }
+    h->answer[h->n - 1][5] += 0.01F;   /* another answer makes other latents */
+    step(c, p, h->n, h->a);
+    assert_memory_not_equal(stepped, h->latents[h->n], sizeof stepped);
+}
+
+TEST(each_step_of_every_sampler_makes_the_latents_of_a_run)
+{
+    static history h;
+    static float last[N];
+    int tried = 0;
+    sd_sampler_info about;
+    sd_ctx *c;
+    assert_int_equal(sd_open(&c, NULL), SD_OK);
+    for (int i = 0; sd_get_sampler(i, &about); i++) {
+        const sd_params p = three_steps(about.name);
+        assert_int_equal(sd_set_trace(c, "latents.*,timestep.*,step.*.noise_pred", keep, &h), SD_OK);
+        sd_status status = sd_generate_latents(c, &p, last, N);
+        sd_set_trace(c, NULL, NULL, NULL);
+        if (status || h.n >= MOST - 1) continue;   /* models of other kinds have them */
+        tried++;
+        steps_are_those_of_a_run(c, &p, &h);
+    }
+    sd_close(c);
+    assert_true(tried >= 26);
+}
+
+#define STEPS "--steps", "3", "-W", "64", "-H", "64", "-s", "7", "--sampling-method"
+
+/* euler_a scales what the UNet sees, and draws noise. */
+TEST(a_run_by_hand_draws_the_picture_of_one_run)
+{
+    RUN("-p", PROMPT, STEPS, "euler_a", "--cfg-scale", "5", "-o", out("a.ppm"), "--trace", out("t.safetensors"));
+    expect_success("one run");
+    RUN("text", "--uncond", PROMPT, "-o", out("e.safetensors"));
+    expect_success("sd text");
+    RUN("step", STEPS, "euler_a", "-o", out("x.safetensors"));
+    expect_success("sd step, the beginning");
+    assert_non_null(strstr(ran.out, "latents [1,4,8,8] before evaluation 0 of 3, timestep "));
+    for (int i = 0; i < 3; i++) {
+        char name[32];
+        RUN("unet", "--latents", out("x.safetensors"), "--embeds", out("e.safetensors"), "--cfg-scale", "5", "-o",
+            out("p.npy"));
+        expect_success("sd unet");
+        RUN("step", STEPS, "euler_a", "--latents", out("x.safetensors"), "--pred", out("p.npy"), "-o",
+            out("x.safetensors"));
+        expect_success("sd step");
+        snprintf(name, sizeof name, "latents.%d", i + 1);
+        same("sd step", out("x.safetensors"), "latents", out("t.safetensors"), name);
+        snprintf(name, sizeof name, "step.%d.denoised", i);
+        same("sd step", out("x.safetensors"), "denoised", out("t.safetensors"), name);
+    }
+    assert_non_null(strstr(ran.out, "at the end, sigma 0\n"));
+    RUN("decode", out("x.safetensors"), "-o", out("b.ppm"));
+    expect_success("sd decode");
+    assert_true(same_files(out("a.ppm"), out("b.ppm")));
+    RUN("compare", out("t.safetensors"), out("x.safetensors"));   /* such a file is a trace of the run so far */
+    assert_non_null(strstr(ran.out, "every number is the same"));
+    temp_clear();
+}
+
+/* Arrays of another program: latents and an answer, and which evaluation it is; or two noise levels. */
+TEST(a_step_alone_is_that_of_a_run)
+{
+    char latents[512], answer[512], sigma[3][32];
+    RUN("-p", PROMPT, STEPS, "euler", "--trace", out("t.safetensors"), "-o", out("a.ppm"));
+    expect_success("one run");
+    snprintf(latents, sizeof latents, "%s:latents.1", out("t.safetensors"));
+    snprintf(answer, sizeof answer, "%s:step.1.noise_pred", out("t.safetensors"));
+    RUN("step", STEPS, "euler", "--latents", latents, "--pred", answer, "--from-step", "1", "-o", out("x.npy"));
+    expect_success("one step");
+    same("--from-step", out("x.npy"), NULL, out("t.safetensors"), "latents.2");
+    RUN("step", STEPS, "euler", "--latents", out("t.safetensors"), "--from-step", "1", "-o", out("y.npy"));
+    expect_success("out of a trace");
+    assert_true(same_files(out("x.npy"), out("y.npy")));
+    RUN("schedule", "--sampling-method", "euler", "--steps", "3", "--json");
+    const char *at = strstr(ran.out, "\"sigmas\":[");
+    assert_non_null(at);
+    assert_int_equal(sscanf(at, "\"sigmas\":[%31[^,],%31[^,],%31[^,]", sigma[0], sigma[1], sigma[2]), 3);
+    RUN("step", "--sampler", "euler", "--latents", latents, "--pred", answer, "--from", sigma[1], "--to", sigma[2],
+        "-o", out("z.npy"));
+    expect_success("between two noise levels");
+    array y = numbers(out("y.npy"), NULL), z = numbers(out("z.npy"), NULL);
+    double worst = 0;
+    for (size_t i = 0; i < y.n; i++) worst = fmax(worst, fabs((double)y.x[i] - (double)z.x[i]));
+    assert_true(worst < 1e-6);
+    sd_free(y.x);
+    sd_free(z.x);
+    RUN("step", "--sampler", "euler", "--latents", latents, "--pred", answer, "--from", sigma[0], "--to", sigma[2],
+        "-o", out("w.npy"));
+    assert_false(same_files(out("w.npy"), out("z.npy")));
+    temp_clear();
+}
+
+/* A trace has what the sampler remembers; latents alone have not, and that is said. */
+TEST(a_run_goes_on_from_a_step)
+{
+    static const char *const method[] = {"dpm++2m", "euler_a", "heun"}, *const from[] = {"1", "1", "2"};
+    char latents[512], conv[64];
+    for (int i = 0; i < 3; i++) {
+        RUN("-p", PROMPT, STEPS, method[i], "-o", out("a.ppm"), "--trace", out("t.safetensors"));
+        expect_success("one run");
+        RUN("-p", PROMPT, STEPS, method[i], "-o", out("b.ppm"), "--latents-in", out("t.safetensors"), "--from-step",
+            from[i], "--trace", out("u.safetensors"));
+        expect_success("from a trace");
+        assert_true(same_files(out("a.ppm"), out("b.ppm")));
+        snprintf(conv, sizeof conv, "step.%s.unet.conv_out", from[i]);
+        same("--from-step", out("u.safetensors"), conv, out("t.safetensors"), conv);
+        snprintf(latents, sizeof latents, "%s:latents.%s", out("t.safetensors"), from[i]);
+        RUN("-p", PROMPT, STEPS, method[i], "-o", out("c.ppm"), "--latents-in", latents, "--from-step", from[i],
+            "--trace", out("u.safetensors"));
+        expect_success("from latents");
+        assert_non_null(strstr(ran.err, "has not all answers before evaluation "));
+        same("from latents", out("u.safetensors"), conv, out("t.safetensors"), conv);
+        assert_int_equal(same_files(out("a.ppm"), out("c.ppm")), i == 2);   /* heun remembers nothing */
+    }
+    snprintf(latents, sizeof latents, "%s:latents.1", out("t.safetensors"));
+    RUN("-p", PROMPT, STEPS, "heun", "--latents-in", latents, "--from-step", "1", "-o", out("d.ppm"));
+    assert_int_equal(ran.code, 2);
+    assert_non_null(strstr(ran.err, "evaluation 1 of heun is in the middle of a step"));
+    RUN("-p", PROMPT, STEPS, "heun", "--from-step", "1", "-o", out("d.ppm"));
+    assert_non_null(strstr(ran.err, "needs the latents"));
+    temp_clear();
+}
+
+TEST(a_run_ends_after_a_tensor)
+{
+    RUN("-p", PROMPT, STEPS, "ddim", "-o", out("a.ppm"), "--trace", out("t.safetensors"), "--stop-after",
+        "step.1.unet.mid_block.resnets.0");
+    expect_success("--stop-after");
+    assert_non_null(strstr(ran.out, "ended after step.1.unet.mid_block.resnets.0\n"));
+    assert_int_equal(temp_files(), 1);   /* the trace, and no picture */
+    RUN("-p", PROMPT, STEPS, "ddim", "-o", out("b.ppm"), "--trace", out("u.safetensors"));
+    RUN("compare", out("u.safetensors"), out("t.safetensors"));
+    assert_int_equal(ran.code, 0);
+    assert_non_null(strstr(ran.out, "every number is the same"));
+    array last = numbers(out("t.safetensors"), "step.1.unet.mid_block.resnets.0");
+    float *data;
+    int nd;
+    int64_t d[4];
+    assert_int_equal(sd_tensor_read(reader, out("t.safetensors"), "step.1.unet.mid_block.attentions.0", &data, &nd, d),
+                     SD_ERR_MISSING);
+    sd_free(last.x);
+    RUN("-p", PROMPT, STEPS, "ddim", "--stop-after", "latents.9");
+    assert_int_equal(ran.code, 2);
+    assert_non_null(strstr(ran.err, "latents.9"));
+    temp_clear();
+}
+
+TEST(what_a_step_lacks_is_said)
+{
+    RUN("step", STEPS, "euler", "-o", out("x.safetensors"));
+    expect_success("the beginning");
+    RUN("step", STEPS, "euler", "--latents", out("x.safetensors"));
+    assert_non_null(strstr(ran.err, "give --pred FILE, the UNet's answer"));
+    RUN("step", STEPS, "euler", "-o", out("x.npy"));
+    RUN("step", STEPS, "euler", "--latents", out("x.npy"), "--pred", out("x.npy"));
+    assert_non_null(strstr(ran.err, "give --from-step K"));
+    RUN("step", STEPS, "ddim", "--latents", out("x.npy"), "--pred", out("x.npy"), "--from", "9", "--to", "1");
+    assert_int_equal(ran.code, 2);
+    RUN("step", STEPS, "euler", "--latents", out("x.npy"), "--pred", out("x.npy"), "--from", "9");
+    assert_non_null(strstr(ran.err, "--from and --to are two noise levels: give both"));
+    RUN("step", STEPS, "euler", "--latents", out("x.npy"), "--pred", out("x.npy"), "--from-step", "3");
+    assert_int_equal(ran.code, 2);
+    assert_non_null(strstr(ran.err, "a run with 3 evaluations begins with one of 0 to 2, not 3"));
+    temp_clear();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -282,6 +509,12 @@ int main(void)
         cmocka_unit_test(a_guided_answer_is_that_of_a_run),
         cmocka_unit_test(one_picture_is_shown_with_each_text),
         cmocka_unit_test(what_a_stage_lacks_is_said),
+        cmocka_unit_test(each_step_of_every_sampler_makes_the_latents_of_a_run),
+        cmocka_unit_test(a_run_by_hand_draws_the_picture_of_one_run),
+        cmocka_unit_test(a_step_alone_is_that_of_a_run),
+        cmocka_unit_test(a_run_goes_on_from_a_step),
+        cmocka_unit_test(a_run_ends_after_a_tensor),
+        cmocka_unit_test(what_a_step_lacks_is_said),
     };
     return cmocka_run_group_tests_name("stages", tests, setup, teardown);
 }
