@@ -129,7 +129,7 @@ static outcome run_chain(const chain *g, double shift)
     sd_rng_normal(&by.rng, x, SIZE);
     for (int i = 0; i < g->n; i++) {
         sd_sampler *s;
-        const sd_sampler_part p = {0, i ? g->part[i - 1].end + shift : 0, i < g->n - 1 ? g->part[i].end + shift : 1};
+        const sd_sampler_part p = {0, i ? g->part[i - 1].end + shift : 0, i < g->n - 1 ? g->part[i].end + shift : 1, 0};
         if (sd_sampler_new_part(&s, &c, g->steps, &p, &e)) fail_msg("%s: %s", g->name, e.text);
         for (int k = 0; i == 0 && k < SIZE; k++) x[k] = (float)(x[k] * sd_sampler_init_sigma(s));
         by.evaluations = 0;
@@ -229,7 +229,7 @@ static void refuses(const char *name, double start, double end, const char *beca
     if (sd_method_parse(&m, &program, name, &e)) fail_msg("%s", e.text);
     sd_sched_defaults(&c, m);
     c.program = program;
-    if (sd_sampler_new_part(&s, &c, 10, &(sd_sampler_part){0, start, end}, &e) != SD_ERR_ARG || s
+    if (sd_sampler_new_part(&s, &c, 10, &(sd_sampler_part){0, start, end, 0}, &e) != SD_ERR_ARG || s
         || !strstr(e.text, because))
         fail_msg("%s from %g to %g: expected \"%s\": %s", name, start, end, because, e.text);
 }
@@ -262,8 +262,8 @@ TEST(other_programs_samplers_are_cut_between_steps)
         if (sd_method_parse(&m, &program, names[k], &e)) fail_msg("%s", e.text);
         sd_sched_defaults(&c, m);
         c.program = program;
-        if (sd_sampler_new(&all, &c, 7, &e) || sd_sampler_new_part(&a, &c, 7, &(sd_sampler_part){0, 0, 0.6}, &e)
-            || sd_sampler_new_part(&b, &c, 7, &(sd_sampler_part){0, 0.6, 1}, &e))
+        if (sd_sampler_new(&all, &c, 7, &e) || sd_sampler_new_part(&a, &c, 7, &(sd_sampler_part){0, 0, 0.6, 0}, &e)
+            || sd_sampler_new_part(&b, &c, 7, &(sd_sampler_part){0, 0.6, 1, 0}, &e))
             fail_msg("%s: %s", names[k], e.text);
         int first = sd_sampler_count(a);
         assert_int_equal(first + sd_sampler_count(b), sd_sampler_count(all));

@@ -288,7 +288,8 @@ def to_uint8(picture):
 def settings(pipe, a):
     """The header's texts: what `sd compare` compares first. Keys are those of sd_params."""
     s = pipe.scheduler
-    lists = {"timesteps": s.timesteps.tolist(), "sigmas": s.sigmas.tolist() if hasattr(s, "sigmas") else []}
+    lists = {"timesteps": [] if s.timesteps is None else s.timesteps.tolist(),   # a Float64 twin may have run instead
+             "sigmas": s.sigmas.tolist() if hasattr(s, "sigmas") else []}
     given = dict(prompt=a.prompt, negative_prompt=a.negative_prompt, seed=a.seed, steps=a.steps, batch=a.batch_count,
                  guidance_scale=a.cfg_scale, width=a.width, height=a.height, sampler=a.sampling_method or type(s).__name__,
                  prediction=s.config.prediction_type, program="diffusers " + __version__)
