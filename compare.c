@@ -85,7 +85,8 @@ sd_status sd_compare_rows(sd_comparison *c, const char *mapping, sd_error *e)
     c->order = mine_leads ? "MINE's file" : c->ref.executed ? "REF's file" : "the names";
     c->row = calloc(c->ref.n + c->mine.n + 1, sizeof *c->row);
     if (!c->row) sd_fail(e, SD_ERR_MEMORY, "no memory to compare %zu tensors", c->ref.n);
-    else if (!sd_compare_names(&ref, &mine, mapping, c, e) && !names_of(&w.lead_names, w.lead_list, e) &&
+    else if (!sd_compare_names(&ref, &mine, mapping, c, e) &&
+             !(c->may_guess && sd_compare_guess(c, &ref, &mine, e)) && !names_of(&w.lead_names, w.lead_list, e) &&
              !names_of(&w.other_names, w.other_list, e))
         match(&w);
     free(w.lead_names.list);
@@ -156,6 +157,7 @@ static sd_status compare(sd_comparison *c, const char *ref, const char *mine, co
                          const sd_inspect_options *o, sd_error *e)
 {
     c->within = (sd_tolerance){given->rtol, given->atol};
+    c->may_guess = true;
     if (sd_tensors_open(&c->ref, ref, e) || sd_tensors_open(&c->mine, mine, e)) return e->status;
     for (int i = 0; i < given->n_calls; i++)
         if (sd_tensors_add(&c->mine, given->calls[i], e)) return e->status;
@@ -209,6 +211,7 @@ sd_status sd_compare(const char *ref, const char *mine, const sd_compare_options
         free(c->row);
         free(c->setting);
         sd_detail_free(c->detail);
+        free(c->guessed);
     }
     free(c);
     return sd_inspect_end(&t, text, error, &e);

@@ -61,6 +61,9 @@ typedef struct sd_comparison {
     bool apart;                    /* one run went on with the other's tensors, so that each is judged alone */
     sd_setting *setting;           /* n_settings, of `settings` that both files tell */
     size_t n_settings, settings;
+    bool may_guess;                /* pairs may be guessed where names do not tell; those of MINE that were */
+    const sd_entry **guessed;
+    size_t n_guessed;
     sd_tolerance within;
     sd_detail *detail;             /* of `first`, if its numbers were compared; NULL: none */
 } sd_comparison;
@@ -92,6 +95,11 @@ sd_status sd_join_parts(sd_names *names, sd_tensors *t, sd_error *e);
 /* ... and parts those again that do not fit a tensor of the other side; prefix: what was put before all names. */
 sd_status sd_part_misfits(sd_names *names, sd_tensors *t, const sd_names *others, const sd_tensors *other,
                           const char *prefix, sd_error *e);
+
+/* ---- compare_guess.c: pairs by order, shape and numbers, if hardly any name is in both; gives MINE's the names of
+ * REF's */
+sd_status sd_compare_guess(sd_comparison *c, const sd_names *ref, sd_names *mine, sd_error *e);
+bool sd_is_guess(const sd_comparison *c, const sd_compared *r);
 
 /* ---- compare_settings.c: settings that the two files tell of their runs, and what these begin from */
 sd_status sd_compare_settings(sd_comparison *c, sd_error *e);

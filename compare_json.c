@@ -35,7 +35,7 @@ static void add_shape(sd_text *t, const char *key, const sd_entry *x)
     sd_add_shape(t, x->nd, x->dim);
 }
 
-static void add_row(sd_text *t, const sd_compared *r)
+static void add_row(sd_text *t, const sd_comparison *c, const sd_compared *r)
 {
     static const char *const verdicts[SD_VERDICTS] = {"agrees", "diverges", "other_shape", "unreadable", "only_ref",
                                                       "only_mine"};
@@ -44,6 +44,7 @@ static void add_row(sd_text *t, const sd_compared *r)
     if (r->ref && r->mine && strcmp(r->ref->name, r->mine->name) != 0)
         sd_add_json_text(t, ",\"name_mine\":", r->mine->name);
     if (r->layout) sd_add_json_text(t, ",\"layout\":", r->layout);
+    if (r->ref && r->mine && sd_is_guess(c, r)) sd_text_add(t, ",\"guess\":true");
     add_shape(t, ",\"shape\":", r->ref ? r->ref : r->mine);
     if (r->layout || r->verdict == SD_OTHER_SHAPE) add_shape(t, ",\"shape_mine\":", r->mine);
     if (sd_has_error(r)) add_pair(t, r);
@@ -102,7 +103,7 @@ void sd_compare_json(const sd_comparison *c, sd_text *t)
                 c->count[SD_UNREADABLE], c->count[SD_ONLY_REF], c->count[SD_ONLY_MINE]);
     for (size_t i = 0; i < c->n; i++) {
         if (i) sd_text_add(t, ",");
-        add_row(t, &c->row[i]);
+        add_row(t, c, &c->row[i]);
     }
     sd_text_add(t, "]}");
 }

@@ -229,6 +229,9 @@ static void guesses(const sd_comparison *c, const sd_compare_style *s, sd_text *
     for (int i = 0; i < 2; i++)
         if (*c->prefix[i])
             sd_text_add(&words, "%s's names are taken to begin with \"%s\"; ", i ? "MINE" : "REF", c->prefix[i]);
+    if (c->n_guessed)
+        sd_text_add(&words, "hardly any name is in both, so %zu pair%s guessed by order, shape and numbers: --names FILE "
+                    "says it surely; ", c->n_guessed, c->n_guessed == 1 ? " was" : "s were");
     if (c->joined)
         sd_text_add(&words, "%zu tensor%s put together from calls of fewer samples; ", c->joined,
                     c->joined == 1 ? " was" : "s were");
@@ -270,6 +273,7 @@ void sd_compare_text(const sd_comparison *c, const sd_compare_style *s, sd_text 
     if (c->count[SD_ONLY_REF] + c->count[SD_ONLY_MINE])
         sd_text_add(t, " (%zu not compared: only one side has them)", c->count[SD_ONLY_REF] + c->count[SD_ONLY_MINE]);
     if (c->relaid) sd_text_add(t, " (%zu in another layout)", c->relaid);
+    if (c->n_guessed) sd_text_add(t, " (%zu pairs are guesses)", c->n_guessed);
     sd_text_add(t, "\n");
     add_side(t, "REF ", &c->ref);
     add_side(t, "MINE", &c->mine);

@@ -590,6 +590,32 @@ TEST(a_file_of_names_is_followed)
     expect_error("a name alone", 2, "line 1: expected MINE's name, a blank and REF's name");
 }
 
+/* Names that say nothing, three tensors that MINE did not dump, and channels last: each pair is guessed, and said. */
+TEST(pairs_are_guessed_by_order_shape_and_numbers)
+{
+    made *m = make(3e-7);
+    for (int i = AT; i < TENSORS; i++) spoil(m, i, 1e-2);
+    sd_traced t[TENSORS];
+    size_t n = 0;
+    for (int i = 0; i < TENSORS; i++) {
+        float x[NUMBERS];
+        memcpy(x, m->x[i], sizeof x);
+        for (int k = 0; k < NUMBERS; k++) m->x[i][k % 16 * 6 + k / 16] = x[k];
+        memcpy(m->t[i].dim, (const int64_t[8]){1, 4, 4, 6}, sizeof m->t[i].dim);
+        snprintf(m->name[i], sizeof m->name[i], "node_%03d", (i * 7 + 3) % TENSORS);
+        if (i != 5 && i != 6 && i != 30) t[n++] = m->t[i];
+    }
+    expect(reference(), put("guess.safetensors", t, n), 1,
+           "diverges first at step.0.unet.down_blocks.2.resnets.0.norm1: relative L2 error 0.01");
+    free(m);
+    expect_words("(37 pairs are guesses)");
+    expect_words("node_003 is step.0.unet.down_blocks.0.resnets.0.norm1");
+    expect_words("for only REF has them (3): step.0.unet.down_blocks.0.resnets.1.norm1, "
+                 "step.0.unet.down_blocks.0.resnets.1.conv1, step.0.unet.down_blocks.3.resnets.0.norm1");
+    RUN("compare", "--json", reference(), file("guess.safetensors"));
+    assert_non_null(strstr(ran.out, "\"guess\":true"));
+}
+
 /* ------------------------------------------------------------------------------------ other layouts */
 
 /* y = x [n,c,h,w] as [n,h,w,c]. */
@@ -934,6 +960,7 @@ int main(void)
         cmocka_unit_test(compvis_names_without_roots_and_of_containers_match),
         cmocka_unit_test(what_ggml_adds_to_the_name_of_a_view_is_passed_over),
         cmocka_unit_test(a_file_of_names_is_followed),
+        cmocka_unit_test(pairs_are_guessed_by_order_shape_and_numbers),
         cmocka_unit_test(channels_last_are_seen_and_a_fault_in_them_too),
         cmocka_unit_test(transposed_and_exchanged_halves_are_seen),
         cmocka_unit_test(a_batch_in_single_calls_is_put_together),
