@@ -230,8 +230,8 @@ static void guesses(const sd_comparison *c, const sd_compare_style *s, sd_text *
         if (*c->prefix[i])
             sd_text_add(&words, "%s's names are taken to begin with \"%s\"; ", i ? "MINE" : "REF", c->prefix[i]);
     if (c->n_guessed)
-        sd_text_add(&words, "hardly any name is in both, so %zu pair%s guessed by order, shape and numbers: --names FILE "
-                    "says it surely; ", c->n_guessed, c->n_guessed == 1 ? " was" : "s were");
+        sd_text_add(&words, "hardly any name is in both, so %zu pair%s guessed by order, shape and numbers: --names "
+                    "FILE says it surely; ", c->n_guessed, c->n_guessed == 1 ? " was" : "s were");
     if (c->joined)
         sd_text_add(&words, "%zu tensor%s put together from calls of fewer samples; ", c->joined,
                     c->joined == 1 ? " was" : "s were");

@@ -93,6 +93,8 @@ static sd_status look_into(const sd_tensors *t, sd_entry *x, sd_error *e)
 static sd_status list_directory(sd_tensors *t, sd_error *e)
 {
     listing l = {t, e};
+    t->raw = sd_tensors_is_raw(t->path);
+    if (t->raw) return sd_tensors_list_raw(t, e);
     if (!sd_os_list(t->path, see_file, &l)) return sd_fail(e, SD_ERR_IO, "cannot read the directory %s", t->path);
     if (!e->status && !t->n_own)
         return sd_fail(e, SD_ERR_MISSING, "%s is a directory without .npy files: give a file, or one with them",
@@ -117,7 +119,7 @@ static sd_status open_all(sd_tensors *t, const char *path, sd_error *e)
     if (!directory && list(t, e)) return e->status;
     if (!directory && t->store.n_files) t->meta = t->store.file[0].meta;
     if (!directory && t->store.n_files) t->n_meta = t->store.file[0].n_meta;
-    t->executed = !directory && !is_sorted(t->at, n);
+    t->executed = t->raw || (!directory && !is_sorted(t->at, n));
     if (!t->executed) qsort(t->at, n, sizeof *t->at, by_execution);
     return SD_OK;
 }
@@ -165,6 +167,7 @@ sd_status sd_tensors_borrow(const sd_tensors *t, const sd_entry *x, sd_borrowed 
     if (joined) return sd_tensors_borrow_joined(t, joined, b, e);
     t = source_of(t, x);
     if (!t->n_own) return e->status;
+    if (t->raw) return sd_tensors_read_raw(t, x, b, e);
     if (file_of(path, t, x->name, e) || sd_weight_file_open(&b->file, path, e)) return e->status;
     const sd_entry *now = b->file.n ? &b->file.entry[0] : x;
     if (now->nd != x->nd || now->dt != x->dt || memcmp(now->dim, x->dim, sizeof x->dim) || now->bytes != x->bytes)

@@ -18,6 +18,7 @@ typedef struct sd_tensors {
     size_t n_own, cap_own;
     const sd_entry **at;     /* n; in the order of execution if `executed`, else in that of sd_trace_order */
     size_t n;
+    bool raw;                /* a directory of plain numbers: sd_tensors_is_raw */
     bool executed;           /* the file keeps the order in which its tensors were written */
     const sd_pair *meta;     /* n_meta settings of the run, as the file tells them */
     size_t n_meta;
@@ -58,6 +59,13 @@ const sd_joined *sd_tensors_parts(const sd_tensors *t, const sd_entry *x);   /* 
 /* What sd_tensors_borrow and sd_tensors_close need. */
 sd_status sd_tensors_borrow_joined(const sd_tensors *t, const sd_joined *j, sd_borrowed *b, sd_error *e);
 void sd_tensors_free_joined(sd_tensors *t);
+
+/* ---- tensors_raw.c: does a directory have a shapes.txt? Then its files are plain numbers, in the order of that file's
+ * lines. */
+bool sd_tensors_is_raw(const char *directory);
+/* Fills t->own; reads the numbers of one. */
+sd_status sd_tensors_list_raw(sd_tensors *t, sd_error *e);
+sd_status sd_tensors_read_raw(const sd_tensors *t, const sd_entry *x, sd_borrowed *b, sd_error *e);
 
 /* ---- tensors_order.c: which of two names of a trace is computed first, by the names alone; like strcmp. Names of
  * diffusers' and transformers' modules are known; others come by number and alphabet. */

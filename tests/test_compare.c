@@ -789,6 +789,39 @@ TEST(a_directory_of_arrays_is_a_trace)
     expect_error("an empty directory", 2, "a directory without .npy files");
 }
 
+/* Files of plain numbers and a list of their shapes, whose lines are in the order of execution. */
+TEST(a_directory_of_plain_numbers_is_a_trace)
+{
+    made *m = make(0);
+    char path[512], name[700], lines[TENSORS * 96];
+    size_t used = 0;
+    snprintf(path, sizeof path, "%s", file("raw"));
+    assert_true(sd_os_make_directory(path));
+    for (int i = 11; i < TENSORS; i++) spoil(m, i, 1e-2);
+    for (int i = 0; i < TENSORS; i++) {
+        static const char *const shape[] = {"1,6,4,4", "1x6x4x4 float32", "[1,6,4,4] F32"};
+        used += (size_t)snprintf(lines + used, sizeof lines - used, "%.60s\t%s\n", m->name[i], shape[i % 3]);
+        snprintf(name, sizeof name, "%s/%s%s", path, m->name[i], i % 2 ? ".bin" : "");
+        spill(name, m->x[i], sizeof m->x[i]);
+    }
+    snprintf(name, sizeof name, "%s/shapes.txt", path);
+    spill(name, lines, used);
+    expect(reference(), path, 1, "diverges first at step.0.unet.down_blocks.1.resnets.0.conv1");
+    expect(path, reference(), 1, "diverges first at step.0.unet.down_blocks.1.resnets.0.conv1");
+    expect(path, path, 0, "no divergence: 40 tensors agree, every number is the same");
+    free(m);
+    static const char *const bad[][2] = {
+        {"x 3 complex\n", "line 1: expected a name, a shape"}, {"x 3,,4\n", "line 1"}, {"\nx [3\n", "line 2"},
+        {"x 3\n", "x.bin"}, {"x 9999999999,9999999999\n", "line 1"}, {"# nothing\n", "names no tensor"}};
+    for (size_t i = 0; i < SD_COUNT(bad); i++) {
+        spill(name, bad[i][0], strlen(bad[i][0]));
+        snprintf(lines, sizeof lines, "%.400s/x.bin", path);
+        spill(lines, "12345678", 8);   /* two numbers, not three */
+        RUN("compare", path, path);
+        expect_error(bad[i][0], 2, bad[i][1]);
+    }
+}
+
 TEST(one_array_is_called_as_its_file)
 {
     static const double x[] = {1, 2, 3};
@@ -967,6 +1000,7 @@ int main(void)
         cmocka_unit_test(calls_in_files_of_their_own_are_put_together),
         cmocka_unit_test(predictions_that_have_names_of_their_own_stay_apart),
         cmocka_unit_test(a_directory_of_arrays_is_a_trace),
+        cmocka_unit_test(a_directory_of_plain_numbers_is_a_trace),
         cmocka_unit_test(one_array_is_called_as_its_file),
         cmocka_unit_test(arrays_that_contradict_themselves_are_refused),
         cmocka_unit_test(archives_of_arrays_are_read),

@@ -52,6 +52,9 @@ seeds() {
         printf '%s\n' 'encoder.layers.14.weight 4,64,3,3' 'encoder.layers.1.conv.0.weight 64,64,3,3' 'emb_params 2,768' \
             'control_model.input_hint_block.0.weight 16,3,3,3' > $dir/seeds/$1/others ;;
     fuzz_gguf) seed $1 types - tests/golden/types.gguf; seed $1 written - tests/golden/written.gguf ;;
+    fuzz_npy) printf "\\0\\223NUMPY\\1\\0\\073\\0{'descr': '<f4', 'fortran_order': True, 'shape': (2, 1), } \\n12345678" > $dir/seeds/$1/f4
+        printf "\\0\\223NUMPY\\1\\0\\073\\0{'descr': '|b1', 'fortran_order': False, 'shape': (3, ), }\\n123" > $dir/seeds/$1/b1
+        for f in stored deflated; do seed $1 $f 001 tests/golden/$f.npz; done ;;
     fuzz_zip) for f in deflated protocol4 script; do seed $1 $f - tests/golden/pickle/$f.pt; done ;;
     fuzz_pickle) for f in lightning network script; do seed $1 raw-$f 000 tests/golden/pickle/$f.pkl; seed $1 $f 002 tests/golden/pickle/$f.pkl; done
         for f in deflated.pt protocol4.pt legacy4.pt network_legacy.pth embedding_dict.pt; do seed $1 $f 001 tests/golden/pickle/$f; done
