@@ -258,6 +258,9 @@ $(BUILD)/prefix: FORCE
 test: $(OUT)/sd $(TESTS) $(EXAMPLE)
 	@SD_PROGRAM=$(OUT)/sd SD_BENCH=$(BUILD)/tools/bench sh tools/run_tests.sh $(TESTS) -- $(EXAMPLE) \
 	  $(BUILD)/example.$(if $(filter 1,$(PNG)),png,ppm)
+	@if [ -n "$(findstring sanitize,$(CFLAGS))" ]; then echo "bindings/python: skipped, Python does not load a sanitizer's library"; \
+	elif $(PYTHON) -c "import numpy" 2>/dev/null; then $(MAKE) --no-print-directory test-python; \
+	else echo "bindings/python: skipped, needs Python with numpy"; fi
 
 # What a device computes, held to the CPU's bounds: operations, networks and whole runs; then every kernel under Oclgrind, which sees what
 # a device may hide. SD_DEVICE=opencl:NAME chooses another device than the first; without a GPU, PoCL serves.

@@ -8,7 +8,6 @@ Weights are PyTorch's own first ones, rounded to F16: both compute with the same
 device sd takes. A step is guided: a batch of two. The error is |sd - torch| / |torch|, where torch does not use TF32.
 """
 import argparse
-import ctypes as C
 import json
 import os
 import sys
@@ -16,13 +15,6 @@ import time
 
 MODELS = ("sd15", "sdxl", "small")
 ALLOWED = 1e-4      # errors above this mean another network
-
-
-class UnetInput(C.Structure):
-    """sd_unet_input."""
-    _fields_ = [("size", C.c_size_t), ("batch", C.c_int), ("h", C.c_int), ("w", C.c_int)] + [
-        (name, C.c_void_p) for name in ("sample", "timestep", "encoder_hidden_states", "text_embeds", "time_ids",
-                                        "class_labels", "timestep_cond")]
 
 
 def configurations(model):
@@ -95,10 +87,6 @@ class Torch:
         return ms, result
 
 
-def pointer(x):
-    return x.ctypes.data_as(C.c_void_p)
-
-
 def told(name, sd_ms, torch_ms, ours, theirs):
     import numpy as np
     error = float(np.linalg.norm(ours.astype(float) - theirs) / np.linalg.norm(theirs.astype(float)))
@@ -106,7 +94,7 @@ def told(name, sd_ms, torch_ms, ours, theirs):
     return dict(name=name, sd_ms=sd_ms, torch_ms=torch_ms, error=error, agrees=bool(error < ALLOWED), ratio_to_fp32=sd_ms / fp32)
 
 
-def measure_unet(t, sd_library, a, config, side):
+def measure_unet(t, sd_reference, a, config, side):
     import numpy as np
     directory = os.path.join(a.work, a.model)
     net = t.make("UNet2DConditionModel", config, os.path.join(directory, "unet"))
@@ -131,14 +119,13 @@ def measure_unet(t, sd_library, a, config, side):
     del net
     if t.device == "cuda":
         t.torch.cuda.empty_cache()
-    sd = sd_library.Context(a.library, directory, parts=sd_library.PART_UNET)
-    out = np.empty_like(x["sample"])
-    inputs = UnetInput(size=C.sizeof(UnetInput), batch=2, h=side, w=side, **{k: pointer(v) for k, v in x.items()})
-    sd_ms = best_ms(lambda: sd.call("sd_unet_evaluate", C.byref(inputs), pointer(out)), lambda: None, t.seconds)
+    sd = sd_reference.Model(directory, a.library, parts="unet")
+    out = sd.unet(**x)
+    sd_ms = best_ms(lambda: sd.unet(**x), lambda: None, t.seconds)
     return told("guided step, %dx%d" % (8 * side, 8 * side), sd_ms, torch_ms, out, theirs)
 
 
-def measure_vae(t, sd_library, a, config, side):
+def measure_vae(t, sd_reference, a, config, side):
     import numpy as np
     directory = os.path.join(a.work, a.model + "-vae")
     net = t.make("AutoencoderKL", config, os.path.join(directory, "vae"))
@@ -146,14 +133,14 @@ def measure_vae(t, sd_library, a, config, side):
     on = t.torch.from_numpy(x).to(t.device)
     torch_ms, theirs = t.figures(net, lambda how: net.decode(on.contiguous(memory_format=how), return_dict=False)[0])
     del net
-    sd = sd_library.Context(a.library, directory, parts=sd_library.PART_VAE)
-    out = np.empty(theirs.shape, np.float32)
-    sd_ms = best_ms(lambda: sd.call("sd_vae_decode", 1, side, side, pointer(x), pointer(out)), lambda: None, t.seconds)
+    sd = sd_reference.Model(directory, a.library, parts="vae")
+    out = sd.decode(x)
+    sd_ms = best_ms(lambda: sd.decode(x), lambda: None, t.seconds)
     return told("VAE decode, %dx%d" % theirs.shape[2:], sd_ms, torch_ms, out, theirs)
 
 
 def run(a):
-    import sd_library
+    from bindings import sd_reference
     try:
         t = Torch(a.seconds)
     except ImportError as e:
@@ -164,9 +151,9 @@ def run(a):
         return 3
     unet, side, vae = configurations(a.model)
     name = t.torch.cuda.get_device_name() if t.device == "cuda" else "cpu"
-    rows = [measure_unet(t, sd_library, a, unet, side)]
+    rows = [measure_unet(t, sd_reference, a, unet, side)]
     if vae:
-        rows.append(measure_vae(t, sd_library, a, vae, side))
+        rows.append(measure_vae(t, sd_reference, a, vae, side))
     print(json.dumps(dict(model=a.model, card=name, torch=t.torch.__version__, rows=rows)))
     return 0 if all(row["agrees"] for row in rows) else 1
 

@@ -37,7 +37,6 @@ Threads of sd sleep when they wait, as the program has it; the peers do
 as they are used to, unless --passive makes their threads sleep too, or else waiting would count as processor time.
 """
 import argparse
-import ctypes as C
 import json
 import math
 import multiprocessing
@@ -94,38 +93,17 @@ def inputs(args, stage):
 
 class Sd:
     def __init__(self, args, stage):
-        import sd_library
+        from bindings import sd_reference
         module = CALLS[stage][0]
-        part = {"text": sd_library.PART_TEXT, "unet": sd_library.PART_UNET}.get(module, sd_library.PART_VAE)
-        self.args, self.model = args, sd_library.Context(args.library, args.model, parts=part, threads=args.threads)
+        parts = {"text": ["tokenizer", "text"], "unet": "unet"}.get(module, "vae")
+        self.args, self.model = args, sd_reference.Model(args.model, args.library, parts=parts, threads=args.threads)
 
     def call(self, stage, _):
         import numpy as np
-        x, vae = inputs(self.args, stage), config(self.args.model, "vae")
-        module, batch = CALLS[stage]
-        at = [a.ctypes.data_as(C.c_void_p) for a in x]
-
-        def new(*shape):
-            y = np.empty(shape, np.float32)
-            return y, y.ctypes.data_as(C.c_void_p)
-        if module == "text":
-            y, to = new(77, config(self.args.model, "text_encoder")["hidden_size"])
-            work = ("sd_encode_text", PROMPT.encode(), 0, to, C.c_size_t(y.size))
-        elif module == "unet":
-            (y, to), times = new(batch, config(self.args.model, "unet")["out_channels"], *x[0].shape[2:]), (C.c_float * batch)(*[501] * batch)
-            work = ("sd_unet", batch, *x[0].shape[2:], at[0], times, at[1], to)
-        elif module == "vae_decode":
-            y, to = new(batch, 3, self.args.size, self.args.size)
-            work = ("sd_vae_decode", batch, *x[0].shape[2:], at[0], to)
-        else:
-            side, C4 = self.args.size >> (len(vae["block_out_channels"]) - 1), vae["latent_channels"]
-            (y, to), (logvar, to_logvar) = new(batch, C4, side, side), new(batch, C4, side, side)
-            work = ("sd_vae_encode", batch, side, side, at[0], to, to_logvar)
-
-        def compute():
-            self.model.call(*work)
-            return y if module != "vae_encode" else np.concatenate([y, logvar], 1)
-        return compute
+        x, module = inputs(self.args, stage), CALLS[stage][0]
+        return {"text": lambda: self.model.encode_text(PROMPT), "unet": lambda: self.model.unet(x[0], 501, x[1]),
+                "vae_decode": lambda: self.model.decode(x[0]),
+                "vae_encode": lambda: np.concatenate(self.model.encode(x[0]), 1)}[module]
 
 
 def load_modules(args, names):

@@ -17,7 +17,6 @@ import contextlib
 import functools
 import math
 import os
-import sys
 import warnings
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")   # before the imports, which already have something to say
@@ -32,7 +31,7 @@ from transformers.utils import logging as transformers_logging
 
 import golden_sampler
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "bindings", "python"))
+import bindings   # noqa: F401, where sd_reference is
 from sd_reference.hooks import UNTRACED, Recorder
 
 for log in (diffusers_logging, transformers_logging):

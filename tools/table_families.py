@@ -12,7 +12,6 @@ files of F16; proof: what tools/test_families.py --json wrote. Weights are synth
 """
 import argparse
 import contextlib
-import ctypes as C
 import json
 import os
 import re
@@ -23,9 +22,8 @@ import time
 import numpy as np
 
 import families
-import sd_library
 import synth
-from test_families import UnetInput, pointer
+from bindings import sd_reference
 
 synth.CONFIGS.update(families.FAMILIES)
 KEPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "docs", "families.json")
@@ -59,16 +57,14 @@ def seconds(a, model):
     c, n = families.FAMILIES[a.measure]["unet"], passes(a.measure)
     a.family, a.config = a.measure, families.FAMILIES[a.measure]
     a.scale = 1 << (len(a.config["vae"]["block_out_channels"]) - 1)
-    sd = sd_library.Context(a.library, model, parts=sd_library.PART_UNET)
+    sd = sd_reference.Model(model, a.library, parts="unet")
     for side in (c["sample_size"] // 2, c["sample_size"]):
         a.size = a.scale * side
         x = test_families.unet_inputs(a, np.zeros((2, 77, c["cross_attention_dim"]), np.float32),
                                       np.zeros((2, 1280), np.float32))
         x = {k: np.ascontiguousarray(np.concatenate([v, v])[:n]) for k, v in x.items()}
-        out = np.empty((n, 4, side, side), np.float32)
-        given = UnetInput(C.sizeof(UnetInput), n, side, side, **{k: pointer(v) for k, v in x.items()})
         start = time.perf_counter()
-        sd.call("sd_unet_evaluate", C.byref(given), pointer(out))
+        sd.unet(**x)
         took = time.perf_counter() - start
     return took
 

@@ -16,7 +16,6 @@ exact in both. So SDXL's truth takes 10 GB of memory and not 30.
 """
 import argparse
 import contextlib
-import ctypes as C
 import functools
 import json
 import math
@@ -31,8 +30,8 @@ import time
 import numpy as np
 
 import families
-import sd_library
 import synth
+from bindings import sd_reference
 
 synth.CONFIGS.update(families.FAMILIES)   # in each process
 FACTOR, FLOOR = 3, 2e-6
@@ -205,37 +204,20 @@ def in_own_process(function, *args):
 
 # ------------------------------------------------------------------------------------------------ this program
 
-class UnetInput(C.Structure):
-    """sd_unet_input."""
-    _fields_ = [("size", C.c_size_t), ("batch", C.c_int), ("h", C.c_int), ("w", C.c_int)] + [
-        (k, C.c_void_p) for k in ("sample", "timestep", "encoder_hidden_states", "text_embeds", "time_ids",
-                                  "class_labels", "timestep_cond")]
-
-
-def pointer(x):
-    return x.ctypes.data_as(C.c_void_p)
-
-
 def ours(a):
     """Generates the name and the numbers of each result."""
     from safetensors import safe_open
-    sd = sd_library.Context(a.library, a.model)
+    sd = sd_reference.Model(a.model, a.library)
     context, pooled = truth_of_texts(a)
-    texts = np.empty_like(context), np.empty((2, 0) if pooled is None else pooled.shape, np.float32)
-    for i, prompt in enumerate(PROMPTS):
-        to = [v for t in texts if t.size for v in (pointer(t[i]), C.c_size_t(t[i].size))]
-        sd.call("sd_encode_text" if pooled is None else "sd_encode_text_pooled", prompt.encode(), 0, *to)
+    texts = sd.encode_text(PROMPTS, pooled=True)
     yield "prompt_embeds", texts[0]
     if pooled is not None:
         yield "pooled_prompt_embeds", texts[1]
 
     x, trace = unet_inputs(a, context, pooled), os.path.join(a.workdir, "ours.safetensors")
-    batch, _, h, w = x["sample"].shape
-    out = np.empty((batch, 4, h, w), np.float32)
-    given = UnetInput(C.sizeof(UnetInput), batch, h, w, **{k: pointer(v) for k, v in x.items()})
     sd.call("sd_trace_open", trace.encode(), TRACED.encode())
     start = time.time()
-    sd.call("sd_unet_evaluate", C.byref(given), pointer(out))
+    out = sd.unet(**x)
     print("one evaluation of two: %.0f s" % (time.time() - start), flush=True)
     sd.call("sd_trace_close")
     with safe_open(trace, "np") as f:
@@ -245,11 +227,8 @@ def ours(a):
     yield "unet.conv_out", out
 
     latents, picture = vae_inputs(a)
-    moments, (h, w) = [np.empty_like(latents) for _ in range(2)], latents.shape[2:]
-    decoded = np.empty_like(picture)
-    sd.call("sd_vae_decode", 1, h, w, pointer(latents), pointer(decoded))
-    yield "vae.decoder", decoded
-    sd.call("sd_vae_encode", 1, h, w, pointer(picture), *map(pointer, moments))
+    yield "vae.decoder", sd.decode(latents)
+    moments = sd.encode(picture)
     yield "vae.encoder.mean", moments[0]
     yield "vae.encoder.logvar", moments[1]
 

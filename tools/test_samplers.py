@@ -5,7 +5,7 @@
 
 Writes a model with a few thousand synthetic weights (tools/synth.py), or takes --model. Each case is a sampler, a
 schedule, a prediction type and a number of steps, with classifier-free guidance: the library draws a picture through
-its public interface (sd_library.py) with a trace of its latents; the oracle runs the schedulers' own classes and
+its public interface (bindings/python) with a trace of its latents; the oracle runs the schedulers' own classes and
 functions around diffusers' UNet in float64 and in float32 (golden_solvers.py says how a class is made to compute in
 double). Noise comes from the same seed of torch's generator on both sides. What has no option is written into the
 model's scheduler_config.json ("file" behind the row).
@@ -19,7 +19,6 @@ Rows called `twin` do what a known mistake would do and must fail. The exit code
 """
 import argparse
 import contextlib
-import ctypes as C
 import io
 import json
 import math
@@ -35,9 +34,9 @@ import diffusers
 
 import golden_sampler
 import golden_solvers
-import sd_library
 import oracle
 import synth
+from bindings import sd_reference
 
 FACTOR, FLOOR, COPIES, SCALE = 2, 2e-6, (8, 64), 7.5
 LOST = 1e-2   # a bound above this proves little: float32 runs of the oracle itself are that far apart
@@ -53,43 +52,19 @@ golden_solvers.CLASSES.update({k: v.__name__ for k, v in golden_sampler.CLASSES.
 
 # ------------------------------------------------------------------------------------------------ the library
 
-class Traced(C.Structure):
-    _fields_ = [("name", C.c_char_p), ("dtype", C.c_int), ("nd", C.c_int), ("dim", C.c_int64 * 4),
-                ("data", C.POINTER(C.c_float))]
-
-
-class Image(C.Structure):
-    _fields_ = [("width", C.c_int), ("height", C.c_int), ("channels", C.c_int), ("data", C.c_void_p)]
-
-
-ON_TRACE = C.CFUNCTYPE(None, C.c_void_p, C.POINTER(Traced))
-
-
-class Library(sd_library.Context):
+class Library(sd_reference.Model):
     """One open model; run() gives {name: latents or timestep}."""
 
     def __init__(self, path, directory):
-        super().__init__(path, directory, threads=1)
-        self.got, self.callback = {}, ON_TRACE(self.on_trace)
-        self.call("sd_set_trace", b"latents.*,timestep.*", self.callback, None)
-
-    def on_trace(self, _, t):
-        t = t.contents
-        self.got[t.name.decode()] = np.ctypeslib.as_array(t.data, (math.prod(t.dim[:t.nd]),)).copy()
+        super().__init__(directory, path, threads=1)
 
     def run(self, sigmas=None, **settings):
-        p, image, self.got = sd_library.Params(self.lib, sigmas=sigmas, **settings), Image(), {}
-        p.set(prompt=PROMPT, negative_prompt=NEGATIVE, seed=golden_solvers.SEED)
-        self.call("sd_generate", p.pointer, C.byref(image))
-        self.lib.sd_image_free(C.byref(image))
-        return self.got
+        found = self.generate(PROMPT, NEGATIVE, trace="latents.*,timestep.*", seed=golden_solvers.SEED, sigmas=sigmas,
+                              **settings).trace
+        return {name: x.ravel() for name, x in found.items()}
 
     def sigmas(self, **settings):
-        p, n = sd_library.Params(self.lib, **settings), C.c_int()
-        self.check(self.lib.sd_schedule(self.ctx, p.pointer, C.byref(n), None, None, None))
-        out = (C.c_double * (n.value + 1))()
-        self.check(self.lib.sd_schedule(self.ctx, p.pointer, C.byref(n), None, out, None))
-        return list(out)
+        return list(self.schedule(**settings)["sigmas"])
 
 
 # ------------------------------------------------------------------------------------------------ the oracle
