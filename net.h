@@ -295,6 +295,8 @@ sd_status sd_unet_bind(sd_unet_net *u, sd_binder *b);
 void sd_unet_free(sd_unet_net *u);
 /* The inputs of n samples, without numbers: for the null backend. */
 sd_cond sd_unet_blank(const sd_unet_config *c, int n, int tokens);
+/* Those of the samples from .. from + n - 1. */
+sd_cond sd_cond_part(const sd_cond *c, int from, int n, const sd_unet_config *u);
 sd_tensor sd_unet_forward(sd_run *r, const sd_unet_net *u, const sd_unet_in *in);   /* [N,H,W,out_channels] */
 
 /* vae.c: also a TAESD, by the functions of taesd.c */

@@ -62,6 +62,9 @@ static inline void *cut(pieces *p, size_t bytes)
 }
 static inline size_t floats(size_t n) { return round_up(n * sizeof(float), SD_ALIGN); }
 
+/* Calls fn(user, 0 .. n - 1), each on a thread of its own. */
+void sd_cpu_each(int n, void (*fn)(void *user, int i), void *user);
+
 /* ops_cpu_memory.c: entries of the backend */
 void *sd_cpu_alloc(sd_run *r, size_t bytes, const char *what);
 void sd_cpu_release(sd_run *r, void *data);

@@ -165,6 +165,7 @@ static void denoise(sd_ctx *c, sd_drawing *d)
     sd_denoiser hooks = {&q, predict_noise, before_evaluation, see_denoised, draw_noise, d->B};
     sd_sampler_run(d->sampler, d->latents, (size_t)d->B * d->n, &hooks, &c->err);
     sd_forget_cached(&c->run);
+    sd_apart_free(&c->apart);
 }
 
 /* --------------------------------------------------------------------------------------- decoding */

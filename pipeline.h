@@ -6,6 +6,11 @@
 #include "model.h"
 #include "device.h"
 
+/* pipeline_apart.c: runs of one thread each, for the samples of a batch; kept from one evaluation to the next. */
+typedef struct sd_apart_part { sd_run run; sd_cpu cpu; sd_error err; } sd_apart_part;
+typedef struct sd_apart { sd_apart_part *part; int n; } sd_apart;
+void sd_apart_free(sd_apart *a);
+
 struct sd_ctx {
     sd_error err;
     sd_log log;
@@ -17,6 +22,7 @@ struct sd_ctx {
     bool has_refiner, refines;   /* refines: the two have changed places */
     sd_run run;
     sd_cpu cpu;                  /* what run.device points to */
+    sd_apart apart;
     bool previewing;             /* a TAESD decodes between two steps: the UNet's weights stay in memory */
     uint64_t vae_memory;         /* sd_options.vae_memory */
     double beside;               /* bytes that a run takes besides the working memory of its stages */

@@ -2,6 +2,7 @@
  * what sd.h offers of them. */
 #include "bands.h"
 #include "cond.h"
+#include "pipeline_apart.h"
 #include "profile.h"
 
 #include <math.h>
@@ -31,12 +32,19 @@ static void make_room(sd_ctx *c, sd_module *module)
 }
 
 /* The working memory that a stage takes, found by running it without numbers. */
-static sd_arena rehearse(sd_ctx *c, body *fn, void *input)
+static sd_arena rehearse_counting(sd_ctx *c, body *fn, void *input, double *flops)
 {
     sd_run dry = {.err = &c->err, .be = &sd_backend_null, .arena = {.part = sd_room_of(&c->run).part}};
     if (c->rehearsing) dry.trace = c->run.trace;
     fn(&dry, c, input);
+    *flops = dry.flops;
     return dry.arena;
+}
+
+static sd_arena rehearse(sd_ctx *c, body *fn, void *input)
+{
+    double flops;
+    return rehearse_counting(c, fn, input, &flops);
 }
 
 static sd_status need_parts(sd_ctx *c, const sd_arena *needed, const char *what)
@@ -114,12 +122,54 @@ static void unet_body(sd_run *r, const sd_ctx *c, void *input)
     sd_download_channels_first(r, y, j->out);
 }
 
+typedef struct unet_parts { const sd_ctx *c; const picture_input *whole; int n; } unet_parts;
+
+/* The i-th part's inputs, which lie in the whole's. */
+static picture_input unet_part(const unet_parts *u, int i, sd_cond *cond)
+{
+    const sd_unet_config *cfg = &u->c->model.unet->cfg;
+    picture_input j = *u->whole;
+    j.n /= u->n;
+    size_t first = (size_t)i * (size_t)j.n, pixels = (size_t)j.h * (size_t)j.w;
+    *cond = sd_cond_part(j.cond, (int)first, j.n, cfg);
+    j.cond = cond;
+    j.timesteps += first;
+    j.in += first * pixels * (size_t)j.channels;
+    j.out += first * pixels * (size_t)cfg->out_channels;
+    return j;
+}
+
+static void unet_part_body(sd_run *r, void *user, int i)
+{
+    const unet_parts *u = user;
+    sd_cond cond;
+    picture_input j = unet_part(u, i, &cond);
+    unet_body(r, u->c, &j);
+}
+
+/* Computes the UNet's samples apart if that is faster; false: it is not, and nothing was done. */
+static bool unet_apart(sd_ctx *c, const picture_input *j, sd_module *module)
+{
+    double flops;
+    sd_cond cond;
+    unet_parts u = {c, j, c->rehearsing ? 1 : sd_apart_parts(c, j->n)};
+    if (u.n < 2) return false;
+    picture_input first = unet_part(&u, 0, &cond);
+    sd_arena needed = rehearse_counting(c, unet_body, &first, &flops);
+    if (flops > SD_SMALL_PASS || c->err.status || sd_store_still_there(module->files, &c->err)) return false;
+    make_room(c, module);
+    sd_apart_run(c, u.n, needed.peak, "the working space of the UNet", unet_part_body, &u);
+    return true;
+}
+
 sd_status sd_run_unet(sd_ctx *c, int batch, int h, int w, const float *latents, const float *timesteps,
                       const sd_cond *cond, float *out)
 {
     picture_input j = {.n = batch, .h = h, .w = w, .channels = c->model.unet->cfg.in_channels, .in = latents,
                        .timesteps = timesteps, .cond = cond, .out = out};
-    if (run_stage(c, SD_STAGE_UNET, unet_body, &j, module_of(c, SD_PART_UNET))) return c->err.status;
+    if (!unet_apart(c, &j, module_of(c, SD_PART_UNET)) && !c->err.status)
+        run_stage(c, SD_STAGE_UNET, unet_body, &j, module_of(c, SD_PART_UNET));
+    if (c->err.status) return c->err.status;
     size_t pixels = (size_t)batch * (size_t)h * (size_t)w;
     return sd_check_result(c, "the UNet's result", out, pixels * (size_t)c->model.unet->cfg.out_channels,
                            module_of(c, SD_PART_UNET), latents, pixels * (size_t)c->model.unet->cfg.in_channels);

@@ -284,6 +284,7 @@ void sd_close(sd_ctx *c)
     if (!c) return;
     sd_trace_abort(c->run.trace);
     free(c->run.profile);
+    sd_apart_free(&c->apart);
     sd_device_close(&c->run);
     sd_model_close(&c->model);
     sd_model_close(&c->refiner);

@@ -196,6 +196,19 @@ sd_cond sd_unet_blank(const sd_unet_config *c, int n, int tokens)
                      .pooled_width = c->add_in_dim - c->add_time_dim};
 }
 
+sd_cond sd_cond_part(const sd_cond *c, int from, int n, const sd_unet_config *u)
+{
+    sd_cond part = *c;
+    size_t at = (size_t)from;
+    part.n = n;
+    if (c->context) part.context += at * (size_t)c->tokens * (size_t)c->width;
+    if (c->pooled) part.pooled += at * (size_t)c->pooled_width;
+    if (c->ids) part.ids += at * (size_t)c->n_ids;
+    if (c->labels) part.labels += at;
+    if (c->time_cond) part.time_cond += at * (size_t)u->time_cond_dim;
+    return part;
+}
+
 /* Under the null backend inputs have no numbers. */
 static bool has_inputs(sd_run *r, const sd_unet_config *c, const sd_cond *cond)
 {

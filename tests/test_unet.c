@@ -182,7 +182,7 @@ static void add_inputs(network *n, question *q, float ids[12], int32_t labels[2]
     if (c->time_cond_dim) q->cond.time_cond = network_input(n, "time_cond", dim);
 }
 
-/* sd.h's call gives the same bits. It wants what the UNet takes, and nothing else. (Of a refiner's UNet alone, which is
+/* sd.h's call gives the same bits, with each sample on a thread of its own, for nobody looks. It wants what the UNet takes, and nothing else. (Of a refiner's UNet alone, which is
  * of no published family, nobody knows that it is one.) */
 static void publicly(network *n, const question *q, const int64_t dim[4], const float *expected)
 {
@@ -200,7 +200,9 @@ static void publicly(network *n, const question *q, const int64_t dim[4], const 
     assert_int_equal(info.in_channels, dim[1]);
     assert_int_equal(info.class_labels != 0, in.class_labels != NULL);
     assert_int_equal(info.time_cond_dim != 0, in.timestep_cond != NULL);
+    n->ctx->cpu.threads = 2;
     if (sd_unet_evaluate(n->ctx, &in, out)) fail_msg("%s", sd_error_text(n->ctx));
+    if (n->ctx->run.be == &sd_backend_cpu) assert_int_equal(n->ctx->apart.n, 2);
     assert_memory_equal(out, expected, count * sizeof *out);
     const void **more[] = {(const void **)&in.text_embeds, (const void **)&in.time_ids, (const void **)&in.class_labels,
                            (const void **)&in.timestep_cond};
