@@ -160,8 +160,6 @@ static void unfold_conv(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w,
  * other side; and the transform of the weights.
  * Products are computed for eight output channels at a time. The numbers were measured for 36 planes, see
  * docs/SPEED.md. The number of pictures must not matter, or a picture's bits would depend on the rest of its batch. */
-enum { LEAST_CHANNELS = 16 };   /* in; with fewer, unfolding is the faster one */
-
 typedef struct conv_size {
     double height, width;   /* of the result */
     double i, o;            /* channels in and out */
@@ -184,8 +182,7 @@ static bool padded_by(sd_conv c, int n)
 sd_conv_kind sd_conv_choose(const sd_kern *k, const int64_t x[4], const int64_t w[4], sd_conv c)
 {
     if (w[2] == 1 && w[3] == 1 && c.stride == 1 && !c.enlarge && padded_by(c, 0)) return SD_CONV_LINEAR;
-    if (!k->winograd || w[2] != 3 || w[3] != 3 || c.stride != 1 || !padded_by(c, 1) || w[1] < LEAST_CHANNELS)
-        return SD_CONV_UNFOLD;
+    if (!k->winograd || w[2] != 3 || w[3] != 3 || c.stride != 1 || !padded_by(c, 1) || w[1] < 32) return SD_CONV_UNFOLD;
     double zoom = c.enlarge ? 2 : 1, o = (double)w[0];
     conv_size s = {zoom * (double)sd_conv_height(x, c), zoom * (double)x[2], (double)w[1], o,
                    (double)((w[0] + 7) / 8 * 8) / o};
