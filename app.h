@@ -246,6 +246,11 @@ int run_compare(settings *s, const char *argv0);
 extern const cli_command selftest_command;
 int run_selftest(settings *s, const char *argv0);
 
+/* app_diagnose.c */
+extern const cli_command wrong_command, diagnose_command;
+int run_wrong(settings *s, const char *argv0);
+int run_diagnose(settings *s, const char *argv0);
+
 /* app_devices.c */
 extern const cli_command devices_command;
 int run_devices(settings *s, const char *argv0);

@@ -283,6 +283,8 @@ const command other_commands[] = {
     {&inspect_command, run_inspect},
     {&compare_command, run_compare},
     {&selftest_command, run_selftest},
+    {&diagnose_command, run_diagnose},
+    {&wrong_command, run_wrong},
     {&devices_command, run_devices},
     {&tune_command, run_tune},
     {&tokenize_command, run_tokenize},

@@ -172,6 +172,8 @@ cli_command draw_command = {
     "       sd inspect FILE... [options]  what a model's files are, and what is in them\n"
     "       sd compare REF MINE...        where a trace diverges from another\n"
     "       sd selftest                   does this build compute here what it should\n"
+    "       sd diagnose THEIRS [options]  which known mistake a foreign trace shows\n"
+    "       sd wrong                      the mistakes that are known\n"
     "       sd devices [options]          what can compute: the CPU, GPUs\n"
     "       sd tokenize TEXT [options]    the tokens of a text\n"
     "       sd plan [options]             the networks of a model, unrolled\n"

@@ -167,6 +167,39 @@ SD_API void sd_selftest_options_init_sized(sd_selftest_options *options, size_t 
  * options may be NULL. `error` gets the sentence if it could not be done. Free *text with sd_free. */
 SD_API sd_status sd_selftest(const sd_selftest_options *options, char **text, int *failed, char error[512]);
 
+/* ---- diagnosis: the mistake in another program */
+
+/* A mistake that implementations of Stable Diffusion make, and that can be made here on purpose. */
+typedef struct sd_mistake_info {
+    const char *id;          /* "geglu-tanh" */
+    int trap;                /* its number in docs/TRAPS.md; 0: it is not there */
+    const char *what;        /* what is wrong: "GEGLU's GELU is the tanh form" */
+    const char *source;      /* what is right, and where that stands */
+    const char *signature;   /* how its error looks */
+    const char *where;       /* globs of the tensors where it begins to show */
+} sd_mistake_info;
+/* The i-th mistake, i = 0, 1, ...; 0 if there is none. All strings are constants. */
+#define sd_get_mistake(i, info) sd_get_mistake_sized((i), (info), sizeof(sd_mistake_info))
+SD_API int sd_get_mistake_sized(int i, sd_mistake_info *info, size_t size);
+
+/* How sd_diagnose is to tell what it finds. */
+typedef struct sd_diagnose_options {
+    size_t size;             /* sd_diagnose_options_init sets it */
+    int json;                /* 1: a JSON object, see docs/VALIDATING.md; 0: a text to be read */
+    int columns;             /* of the text; 80 */
+    int all;                 /* 1: the text lists each tensor's error on their own inputs */
+} sd_diagnose_options;
+#define sd_diagnose_options_init(options) sd_diagnose_options_init_sized((options), sizeof(sd_diagnose_options))
+SD_API void sd_diagnose_options_init_sized(sd_diagnose_options *options, size_t size);
+
+/* Which mistakes explain a foreign trace of what should be the run with these parameters? `theirs`: a file or a
+ * directory as sd_compare takes it. Our run goes on with their numbers after each tensor that they have, so that each
+ * is computed from their own inputs; where one diverges, mistakes are made on purpose, each in a run of its own. The
+ * model must have been opened with all its parts, on the CPU. *found: 1 if anything diverges, else 0. options may be
+ * NULL. Free *text with sd_free. */
+SD_API sd_status sd_diagnose(sd_ctx *ctx, const sd_params *params, const char *theirs,
+                             const sd_diagnose_options *options, char **text, int *found);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,0 +1,113 @@
+/* diagnose.h - floor 6: the mistakes that we know, as rows of a table; and what each says of a foreign trace. */
+#ifndef SD_DIAGNOSE_H
+#define SD_DIAGNOSE_H
+
+#include "compare.h"
+#include "ops_wrong.h"
+#include "pipeline.h"
+
+#include <math.h>
+
+/* ---- mistakes.c */
+
+/* What may be done to a traced tensor itself, `value` says how. */
+typedef enum sd_seen_wrong {
+    SD_SEEN_RIGHT,
+    SD_SEEN_TIMES,       /* times value */
+    SD_SEEN_HALVES,      /* the halves of the batch exchanged */
+    SD_SEEN_BYTES,       /* value 0: down to 255ths; 1: to the nearest of them */
+    SD_SEEN_REVERSED,    /* its channels in reverse: BGR */
+    SD_SEEN_GUIDED       /* u + k (c - u) of the UNet's answers; k = value + power w, where w is the guidance scale */
+} sd_seen_wrong;
+
+/* One thing that implementations get wrong. It is a change in an operation, in a traced tensor, or in a parameter of
+ * the run; the other two are zero. */
+typedef struct sd_mistake {
+    const char *id;
+    int trap;                /* its number in docs/TRAPS.md; 0: it is not there */
+    const char *what;        /* what is wrong, as a statement */
+    const char *source;      /* what is right, and where that stands */
+    const char *signature;   /* how its error looks */
+    const char *where;       /* names of tensors: operations between the tensor before and these are altered; or
+                              * they themselves are */
+    sd_wrong_op op;
+    sd_seen_wrong seen;
+    const char *set;         /* "key=value" of sd_params_set */
+    double value;            /* of `seen` */
+    bool subtle;             /* its error may be less than float32's bounds: it is looked for where nothing diverges */
+    int power;               /* op.value is scaling_factor to this power, if it is not 0; of SD_SEEN_GUIDED see there */
+} sd_mistake;
+
+extern const sd_mistake sd_mistakes[];
+extern const size_t sd_mistake_count;
+
+/* ---- diagnose.c */
+
+/* One tensor of the run. */
+typedef struct sd_judged {
+    char *name;
+    const sd_entry *theirs;  /* NULL: they do not have it */
+    bool other_shape;
+    int nd;
+    int64_t dim[4];
+    double norm;             /* sum of squares of theirs */
+    double ours, wrong;      /* sums of (theirs - ours)^2, of (theirs - wrong)^2; negative: not compared */
+    bool diverges;
+    int by;                  /* the finding that explains it; -1: none */
+    bool needed;             /* in this run it must be computed */
+    bool judged;             /* in this run it is compared */
+    unsigned char place;     /* bit i: the i-th mistake of this run is made before it */
+} sd_judged;
+
+/* What making a mistake says. */
+typedef struct sd_tried {
+    const sd_mistake *m[SD_MOST_WRONG];   /* the second is NULL unless it is a pair */
+    double first;            /* of the residual at the tensor in question it explains this share */
+    double all;              /* ... of all that diverge */
+    size_t places, made;     /* where it would show; where theirs shows it */
+    size_t at, not_at;       /* the first tensor where theirs shows it; where not; n: none */
+} sd_tried;
+
+enum { SD_MOST_TRIED = 8, SD_MOST_FINDINGS = 16 };
+
+/* One tensor that diverges on their own inputs, and the mistakes that were tried. */
+typedef struct sd_finding {
+    size_t at;
+    sd_tried best[SD_MOST_TRIED];   /* the best first */
+    int n, tried;
+    bool subtle;             /* it did not diverge, and the mistake explains it all the same */
+    size_t explained;        /* tensors that it explains */
+} sd_finding;
+
+typedef struct sd_diagnosis {
+    sd_ctx *c;
+    const sd_params *given;
+    sd_params p;             /* of the run that is made now */
+    sd_tensors theirs;
+    sd_judged *t;
+    size_t n, compared, diverge, unexplained;
+    sd_finding finding[SD_MOST_FINDINGS];
+    int n_findings;
+    sd_wrong wrong;
+    const sd_mistake *now[SD_MOST_WRONG];
+    size_t at, last;         /* the tensor that the run makes next; the last one that is looked at */
+    bool stopped;            /* the run ended at `last` */
+    float *room[2];          /* their numbers, ours */
+    size_t room_size;
+    int runs;
+    double seconds;
+} sd_diagnosis;
+
+/* A mistake that explains so much of a tensor's residual is the one. */
+#define SD_NAMED 0.9
+static inline bool sd_is_named(const sd_finding *f) { return f->n && (f->subtle || f->best[0].first >= SD_NAMED); }
+static inline double sd_judged_error(const sd_judged *t)   /* the relative L2 error */
+{
+    return t->ours <= 0 ? 0 : t->norm > 0 ? sqrt(t->ours / t->norm) : HUGE_VAL;
+}
+
+/* ---- diagnose_text.c */
+void sd_diagnosis_text(const sd_diagnosis *d, const sd_inspect_options *o, bool all, sd_text *t);
+void sd_diagnosis_json(const sd_diagnosis *d, sd_text *t);
+
+#endif

@@ -1,0 +1,85 @@
+/* ops_wrong.h - floor 2: operations done wrongly on purpose, as other implementations have done them: a backend that
+ * hands every operation on to the CPU's, with what a mistake alters in it. The networks above know nothing of it. */
+#ifndef SD_OPS_WRONG_H
+#define SD_OPS_WRONG_H
+
+#include "ops_cpu.h"
+
+/* What is done wrongly, and `value` says how. It alters the operations of its heading; others stay as they are. */
+typedef enum sd_wrong_kind {
+    SD_RIGHT,
+    /* ---- group norm, layer norm */
+    SD_WRONG_EPS,            /* value: the eps */
+    SD_WRONG_EPS_OUTSIDE,    /* (x - mean) / (deviation + eps), where eps belongs under the root */
+    SD_WRONG_UNBIASED,       /* the variance is divided by n - 1 */
+    SD_WRONG_GROUPS,         /* value: so many groups, if they fit */
+    SD_WRONG_NO_GAIN,        /* neither gain nor bias */
+    /* ---- products: linear layers and convolutions */
+    SD_WRONG_NO_BIAS,
+    SD_WRONG_TRANSPOSED,     /* of a square matrix, or of each kernel, rows and columns exchanged */
+    SD_WRONG_FLIPPED,        /* kernels turned by 180 degrees: a convolution in the mathematical sense */
+    SD_WRONG_ROUNDED,        /* what is multiplied has value bits behind the point: 10, 7 */
+    SD_WRONG_INPUT_TIMES,    /* the input times value */
+    SD_WRONG_NO_SILU,        /* a resnet projects the time embedding, not its SiLU */
+    SD_WRONG_ORDER,          /* value: 0: key and value exchanged; 1: query and key; 2: k,v,q for q,k,v; 3: v,q,k */
+    /* ---- convolutions */
+    SD_WRONG_PADDING,        /* value: an sd_wrong_pads */
+    SD_WRONG_BILINEAR,       /* the picture is enlarged by bilinear interpolation (also in `upsample`) */
+    /* ---- attention */
+    SD_WRONG_HEADS,          /* value: so many heads; 0: as many as a head has columns */
+    SD_WRONG_HEADS_LAST,     /* columns are taken as [column, head], not as [head, column] */
+    SD_WRONG_SCALE,          /* q k^T times value; 0: over the root of all columns; -1: it is not scaled */
+    SD_WRONG_CAUSAL,         /* value 1: tokens do not see later ones; 0: they do */
+    SD_WRONG_MASK,           /* nothing behind a text's end is attended to */
+    /* ---- activations */
+    SD_WRONG_ACT,            /* value: the sd_act */
+    SD_WRONG_TANH,           /* GELU's tanh form, in GEGLU too */
+    SD_WRONG_GEGLU_QUICK,    /* x sigma(1.702 x) for GELU */
+    SD_WRONG_GEGLU_SILU,     /* SiLU for GELU */
+    SD_WRONG_GATE_FIRST,     /* the first half is the gate */
+    /* ---- sums and joins */
+    SD_WRONG_NOT_ADDED,      /* value 0: y stays; 1: x takes its place */
+    SD_WRONG_NORM_ADDED,     /* y = x + the last group norm's result, not its input */
+    SD_WRONG_JOIN,           /* [b | a] */
+    /* ---- embeddings */
+    SD_WRONG_SIN_FIRST,
+    SD_WRONG_FREQUENCIES,    /* value: what is subtracted from half the columns */
+    SD_WRONG_TIME_PLUS,      /* the timestep plus value */
+    SD_WRONG_TIME_TIMES,     /* the timestep times value */
+    SD_WRONG_NO_POSITION,    /* tokens without their positions */
+    SD_WRONG_POSITION_PLUS   /* token t has position t + value; the last one's if there is none */
+} sd_wrong_kind;
+
+typedef enum sd_wrong_pads {
+    SD_PADS_AFTER,      /* with stride 2: right and bottom only */
+    SD_PADS_AROUND,     /* with stride 2: all round */
+    SD_PADS_BEFORE,     /* with stride 2: left and top only */
+    SD_PADS_EDGE,       /* with stride 1: the border's pixels are repeated */
+    SD_PADS_MIRROR,     /* ... mirrored */
+    SD_PADS_WRAP        /* ... those of the other side follow */
+} sd_wrong_pads;
+
+typedef struct sd_wrong_op { sd_wrong_kind kind; double value; } sd_wrong_op;
+
+enum { SD_MOST_WRONG = 2 };   /* mistakes at once */
+
+/* What run->device points to. Whoever runs the networks sets it before each operation. */
+typedef struct sd_wrong {
+    sd_cpu cpu;                          /* first, where the CPU's entries look for it */
+    sd_wrong_op op[SD_MOST_WRONG];       /* the mistakes of this run */
+    bool here[SD_MOST_WRONG];            /* ... are made in the next operations */
+    bool skip;                           /* products and norms are not computed: somebody will replace their results */
+    float *normed;                       /* the last group norm's result, for SD_WRONG_NORM_ADDED */
+    size_t normed_room;
+    float *raw;                          /* what SiLU was last taken of, for SD_WRONG_NO_SILU */
+    size_t raw_numbers;
+    float *projected[3];                 /* where the last queries, keys and values are */
+    size_t projected_numbers[3];
+    int32_t *ends;                       /* of each text the place of its end token, for SD_WRONG_MASK */
+    int64_t texts;
+} sd_wrong;
+
+extern const sd_backend sd_backend_wrong;
+void sd_wrong_free(sd_wrong *w);   /* what it keeps; the CPU's scratch stays */
+
+#endif
