@@ -48,38 +48,32 @@ static void list_tensor(void *user, const sd_traced *x)
     memcpy(d->t[d->n++].dim, x->dim, sizeof x->dim);
 }
 
-static int by_text(const void *a, const void *b) { return strcmp(**(char **const *)a, **(char **const *)b); }
-
-/* Finds each of our tensors in theirs, under the names of `sd compare`. */
+/* Finds each of our tensors in theirs, as `sd compare` does. */
 static sd_status match(sd_diagnosis *d, sd_error *e)
 {
-    sd_comparison names = {.mine = d->theirs};
-    sd_names ours = {0}, theirs = {0};
+    sd_comparison all = {.mine = d->theirs};
     sd_entry *own = calloc(d->n + 1, sizeof *own);
     const sd_entry **list = calloc(d->n + 1, sizeof *list);
-    char ***sorted = calloc(d->theirs.n + 1, sizeof *sorted);
     for (size_t i = 0; i < d->n && own && list; i++) {
-        own[i].name = d->t[i].name;
+        own[i] = (sd_entry){.name = d->t[i].name, .dt = SD_F32, .nd = d->t[i].nd};
+        memcpy(own[i].dim, d->t[i].dim, sizeof d->t[i].dim);
         list[i] = &own[i];
     }
-    names.ref = (sd_tensors){.at = list, .n = d->n};
-    if (!own || !list || !sorted) sd_fail(e, SD_ERR_MEMORY, "no memory to match %zu names", d->n);
-    else sd_compare_names(&ours, &theirs, NULL, &names, e);
-    for (size_t i = 0; i < theirs.n && !e->status; i++) sorted[i] = &theirs.name[i];
-    if (!e->status && theirs.n) qsort(sorted, theirs.n, sizeof *sorted, by_text);
-    for (size_t i = 0; i < d->n && !e->status && theirs.n; i++) {
-        char **key = &ours.name[i], ***at = bsearch(&key, sorted, theirs.n, sizeof *sorted, by_text);
-        sd_judged *t = &d->t[i];
-        if (!at) continue;
-        t->theirs = d->theirs.at[*at - theirs.name];
-        t->other_shape = t->theirs->dt == SD_DTYPE_UNKNOWN || t->theirs->nd != t->nd
-            || memcmp(t->theirs->dim, t->dim, (size_t)t->nd * sizeof *t->dim) != 0;
+    all.ref = (sd_tensors){.at = list, .n = d->n, .executed = true};
+    if (!own || !list) sd_fail(e, SD_ERR_MEMORY, "no memory to match %zu names", d->n);
+    else sd_compare_rows(&all, NULL, e);
+    d->theirs = all.mine;
+    for (size_t i = 0; i < all.n && !e->status; i++) {
+        const sd_compared *r = &all.row[i];
+        if (!r->ref || !r->mine) continue;
+        sd_judged *t = &d->t[r->ref - own];
+        t->theirs = r->mine;
+        t->other_shape = r->mine->dt == SD_DTYPE_UNKNOWN || r->mine->nd != t->nd
+            || memcmp(r->mine->dim, t->dim, (size_t)t->nd * sizeof *t->dim) != 0;
     }
-    sd_names_free(&ours);
-    sd_names_free(&theirs);
+    free(all.row);
     free(own);
     free(list);
-    free(sorted);
     return e->status;
 }
 
