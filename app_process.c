@@ -11,13 +11,13 @@
 /* ------------------------------------------------------------------------------------- signals */
 
 sd_ctx *context;
-volatile sig_atomic_t interrupts;
+volatile sig_atomic_t interrupts, cleans_up;
 
 static void on_interrupt(int signal_number)
 {
     (void)signal_number;
-    if (!interrupts++ && context) {
-        sd_cancel(context);
+    if (!interrupts++ && (context || cleans_up)) {
+        sd_cancel(context);   /* NULL is harmless */
         return;
     }
     sd_abandon(context);   /* the second signal ends the program at once, and leaves no unfinished file either */

@@ -50,6 +50,7 @@ int run_selftest(settings *s, const char *argv0)
     if (s->threads > 0) o.threads = s->threads;
     o.progress = show_checks;
     o.user = &v;
+    cleans_up = 1;
     sd_status status = sd_selftest(&o, &text, &failed, error);
     clear_bar(&v);
     if (status) {   /* 1 is what says that a check failed */

@@ -3,6 +3,7 @@
 #define _POSIX_C_SOURCE 200809L
 #include <dirent.h>
 #include <math.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -382,6 +383,22 @@ TEST(a_failure_is_exit_code_1_and_the_text_says_where)
     assert_non_null(strstr(ran.out, "generators, numpy: seed 41, number 0 of 9 is "));
 }
 
+/* An interrupted program removes what it wrote. */
+TEST(an_interrupted_self_test_leaves_nothing_behind)
+{
+    char env[600], place[500];
+    snprintf(place, sizeof place, "%s", in_work("temporary"));
+    mkdir(place, 0777);
+    snprintf(env, sizeof env, "TMPDIR=%s", place);
+    run_with.env[0] = env;
+    run_with.signal = SIGTERM;
+    run_with.at_once = true;
+    run_with.delay = 1.5;
+    RUN("selftest", "--device", "cpu");
+    assert_int_equal(ran.code, 130);
+    assert_int_equal(rmdir(place), 0);
+}
+
 static int teardown(void **state)
 {
     free(now.row);
@@ -401,6 +418,7 @@ int main(void)
         cmocka_unit_test_teardown(a_number_that_differs_is_found_wherever_it_is, clear),
         cmocka_unit_test(what_is_shipped_is_small),
         cmocka_unit_test(what_is_shipped_is_of_the_goldens),
+        cmocka_unit_test(an_interrupted_self_test_leaves_nothing_behind),
         cmocka_unit_test(a_failure_is_exit_code_1_and_the_text_says_where),
         cmocka_unit_test_teardown(the_program_says_what_passed_and_what_failed, clear),
     };
