@@ -126,7 +126,7 @@ size_t expand_options(cli_option *out, const cli_option *rows, size_t n);
 
 extern sd_ctx *context;   /* the open model; global for the signal handler */
 extern volatile sig_atomic_t interrupts;
-extern volatile sig_atomic_t cleans_up;   /* 1: a command without a model looks at `interrupts`, and removes its files */
+extern volatile sig_atomic_t cleans_up;   /* 1: a command without a model looks at those, and removes its files */
 
 typedef enum preview_kind { PREVIEW_BLOCKS, PREVIEW_KITTY, PREVIEW_ITERM2 } preview_kind;
 
