@@ -377,6 +377,13 @@ static sd_status open_small(small *m, const char *device, sd_ctx **c)
     return sd_open(c, &o);
 }
 
+/* Whatever the context has made for other kernels goes. */
+static void use_kernels(sd_ctx *c, const sd_kern *kern)
+{
+    c->cpu.kern = kern;
+    sd_apart_free(&c->apart);
+}
+
 static void on_cpu(small *m)
 {
     sd_ctx *c;
@@ -385,10 +392,10 @@ static void on_cpu(small *m)
         if (row) sd_check_note(row, INFINITY, "%s", sd_error_text(c));
     } else {
         for (int i = 0; i < m->s->tables && !m->s->e->status; i++) {
-            c->cpu.kern = m->s->table[i].kern;
+            use_kernels(c, m->s->table[i].kern);
             judge(m, c, m->s->table[i].name);
         }
-        c->cpu.kern = m->s->table[0].kern;
+        use_kernels(c, m->s->table[0].kern);
         if (!m->s->e->status) judge_threads(m, c);
     }
     sd_close(c);
