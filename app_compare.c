@@ -17,13 +17,19 @@ static const cli_option compare_options[] = {
     {CLI_NUMBER, 0, "rtol", AT(rtol), 0, 1, "X",
      "counts numbers that differ by more than --atol + X |REF|\n(default 1e-3)"},
     {CLI_NUMBER, 0, "atol", AT(atol), 0, 1e9, "X", "... (default 1e-5)"},
+    {CLI_TEXT, 0, "floor", AT(floor), 0, 0, "FILE",
+     "what float32 itself does to each tensor: MINE diverges where its\nerror is many times that"},
+    {CLI_TEXT, 0, "measure-floor", AT(measure_floor), 0, 0, "FILE",
+     "compares all pairs of two and more traces that are right, and\nwrites FILE for --floor"},
     {CLI_FLAG, 0, "json", AT(json), 0, 0, NULL, "one JSON object, see docs/VALIDATING.md"},
     {CLI_FLAG, 'q', "quiet", AT(quiet), 0, 0, NULL, "no progress"},
     HELP_OPTION,
 };
 const cli_command compare_command = {
     "compare",
-    "usage: sd compare REF MINE... [--names FILE] [--calls] [--all] [--json] [--html FILE]\n\n"
+    "usage: sd compare REF MINE... [--names FILE] [--floor FILE] [--calls] [--all] [--json]\n"
+    "                  [--html FILE]\n"
+    "       sd compare --measure-floor FILE A B...\n\n"
     "Compares traces of what should be the same run, tensor by tensor in the order of execution, and names the first\n"
     "at which MINE diverges from REF further than float32's own errors reach. Exit code 0: nowhere, 1: somewhere,\n"
     "2: they could not be compared.\n",
@@ -53,6 +59,19 @@ static const char *page_of(const settings *s, size_t i, char room[4096])
     return i > 1 ? room : s->html;
 }
 
+static int measure(const settings *s, const sd_compare_options *o, view *v)
+{
+    char error[512];
+    int code = check_writable("floors", s->measure_floor);
+    if (code) return code;
+    sd_status status = sd_measure_floor((const char *const *)s->files.v, s->files.n, s->measure_floor, o,
+                                        error);
+    clear_bar(v);
+    if (!status) return CLI_OK;
+    code = exit_code(status);
+    return cli_error(code == CLI_FAILURE ? CLI_USAGE : code, "%s", error);
+}
+
 int run_compare(settings *s, const char *argv0)
 {
     sd_compare_options o;
@@ -67,9 +86,11 @@ int run_compare(settings *s, const char *argv0)
     o.names = s->names;
     if (s->rtol >= 0) o.rtol = s->rtol;
     if (s->atol >= 0) o.atol = s->atol;
+    o.floor = s->floor;
     o.columns = terminal_columns() > 120 ? 120 : terminal_columns();
     o.progress = show_reading;
     o.user = &v;
+    if (s->measure_floor) return measure(s, &o, &v);
     if (s->json) printf("{\"sd\":\"%s\",\"compared\":[", sd_version());
     if (s->calls) {
         o.calls = (const char *const *)s->files.v + 2;

@@ -45,25 +45,25 @@ static named *find(const names *of, const char *name)
 typedef struct walk {
     sd_comparison *c;
     const sd_tensors *lead, *other;
-    const sd_names *lead_list, *other_list;   /* the names under which they are looked for */
+    const sd_names *lead_list, *other_list;   /* the names under which they are looked for: c->key */
     names lead_names, other_names;            /* the same, sorted */
 } walk;
 
-static void add_row(walk *w, const sd_entry *lead, const sd_entry *other)
+static void add_row(walk *w, const char *key, const sd_entry *lead, const sd_entry *other)
 {
     bool ref_leads = w->lead == &w->c->ref;
     const sd_entry *ref = ref_leads ? lead : other, *mine = ref_leads ? other : lead;
     sd_verdict v = ref && mine ? SD_AGREES : ref ? SD_ONLY_REF : SD_ONLY_MINE;
     w->c->renamed += ref && mine && strcmp(ref->name, mine->name) != 0;
     w->c->joined += ref && mine && (sd_tensors_parts(&w->c->ref, ref) || sd_tensors_parts(&w->c->mine, mine));
-    w->c->row[w->c->n++] = (sd_compared){.ref = ref, .mine = mine, .verdict = v, .d = {.at = -1}};
+    w->c->row[w->c->n++] = (sd_compared){.ref = ref, .mine = mine, .key = key, .verdict = v, .d = {.at = -1}};
 }
 
 /* Tensors that the other alone has, from `place` on in its list, up to the next that both have. */
 static void add_others(walk *w, size_t place)
 {
     for (; place < w->other->n && !find(&w->lead_names, w->other_list->name[place]); place++)
-        add_row(w, NULL, w->other->at[place]);
+        add_row(w, w->other_list->name[place], NULL, w->other->at[place]);
 }
 
 static void match(walk *w)
@@ -71,7 +71,7 @@ static void match(walk *w)
     add_others(w, 0);
     for (size_t i = 0; i < w->lead->n; i++) {
         const named *at = find(&w->other_names, w->lead_list->name[i]);
-        add_row(w, w->lead->at[i], at ? w->other->at[at->place] : NULL);
+        add_row(w, w->lead_list->name[i], w->lead->at[i], at ? w->other->at[at->place] : NULL);
         if (at) add_others(w, at->place + 1);
     }
 }
@@ -79,20 +79,17 @@ static void match(walk *w)
 sd_status sd_compare_rows(sd_comparison *c, const char *mapping, sd_error *e)
 {
     bool mine_leads = !c->ref.executed && c->mine.executed;
-    sd_names ref = {0}, mine = {0};
-    walk w = {c, mine_leads ? &c->mine : &c->ref, mine_leads ? &c->ref : &c->mine, mine_leads ? &mine : &ref,
-              mine_leads ? &ref : &mine, {0}, {0}};
+    walk w = {c, mine_leads ? &c->mine : &c->ref, mine_leads ? &c->ref : &c->mine, &c->key[mine_leads],
+              &c->key[!mine_leads], {0}, {0}};
     c->order = mine_leads ? "MINE's file" : c->ref.executed ? "REF's file" : "the names";
     c->row = calloc(c->ref.n + c->mine.n + 1, sizeof *c->row);
     if (!c->row) sd_fail(e, SD_ERR_MEMORY, "no memory to compare %zu tensors", c->ref.n);
-    else if (!sd_compare_names(&ref, &mine, mapping, c, e) &&
-             !(c->may_guess && sd_compare_guess(c, &ref, &mine, e)) && !names_of(&w.lead_names, w.lead_list, e) &&
-             !names_of(&w.other_names, w.other_list, e))
+    else if (!sd_compare_names(c, mapping, e) &&
+             !(c->may_guess && sd_compare_guess(c, &c->key[0], &c->key[1], e)) &&
+             !names_of(&w.lead_names, w.lead_list, e) && !names_of(&w.other_names, w.other_list, e))
         match(&w);
     free(w.lead_names.list);
     free(w.other_names.list);
-    sd_names_free(&ref);
-    sd_names_free(&mine);
     return e->status;
 }
 
@@ -153,9 +150,10 @@ static sd_status compare_all(sd_comparison *c, const sd_inspect_options *o, sd_e
     return e->status;
 }
 
-static sd_status compare(sd_comparison *c, const char *ref, const char *mine, const sd_compare_options *given,
-                         const sd_inspect_options *o, sd_error *e)
+sd_status sd_comparison_make(sd_comparison *c, const char *ref, const char *mine, const sd_compare_options *given,
+                             sd_error *e)
 {
+    const sd_inspect_options o = {.size = sizeof o, .progress = given->progress, .user = given->user};
     c->within = (sd_tolerance){given->rtol, given->atol};
     c->may_guess = true;
     if (sd_tensors_open(&c->ref, ref, e) || sd_tensors_open(&c->mine, mine, e)) return e->status;
@@ -169,12 +167,27 @@ static sd_status compare(sd_comparison *c, const char *ref, const char *mine, co
                        "%.120s has \"%.80s\" and %zu more", ref, c->ref.n ? c->ref.at[0]->name : "nothing",
                        c->ref.n ? c->ref.n - 1 : 0, mine, c->mine.n ? c->mine.at[0]->name : "nothing",
                        c->mine.n ? c->mine.n - 1 : 0);
-    if (compare_all(c, o, e) || (sd_compare_is_apart(c) && sd_compare_levels_apart(c, e))) return e->status;
-    sd_compare_judge(c);
-    return e->status;
+    return compare_all(c, &o, e);
+}
+
+void sd_comparison_free(sd_comparison *c)
+{
+    sd_tensors_close(&c->ref);
+    sd_tensors_close(&c->mine);
+    for (int i = 0; i < 2; i++) sd_names_free(&c->key[i]);
+    free(c->row);
+    free(c->setting);
+    sd_detail_free(c->detail);
+    free(c->guessed);
 }
 
 /* --------------------------------------------------------------------------------- the interface */
+
+/* Floors are of errors that runs hand on; where none is inherited, those of one operation are narrower. */
+static sd_status set_bounds(sd_comparison *c, const char *floors, sd_error *e)
+{
+    return sd_compare_is_apart(c) ? sd_compare_levels_apart(c, e) : sd_compare_floors(c, floors, e);
+}
 
 static void tell(const sd_comparison *c, const sd_compare_options *o, const sd_inspect_options *style, sd_text *t)
 {
@@ -200,19 +213,13 @@ sd_status sd_compare(const char *ref, const char *mine, const sd_compare_options
     sd_comparison *c = calloc(1, sizeof *c);
     if (!ref || !mine) sd_fail(&e, SD_ERR_ARG, "the paths to compare must not be NULL");
     else if (!c) sd_fail(&e, SD_ERR_MEMORY, "no memory to compare %.200s", ref);
-    else if (!compare(c, ref, mine, &o, &style, &e)) {
+    else if (!sd_comparison_make(c, ref, mine, &o, &e) && !set_bounds(c, o.floor, &e)) {
+        sd_compare_judge(c);
         *different = c->first < c->n;
         if (!sd_compare_detail(c, &e)) tell(c, &o, &style, &t);
         if (o.html && !e.status) sd_compare_write_html(c, o.html, &e);
     }
-    if (c) {
-        sd_tensors_close(&c->ref);
-        sd_tensors_close(&c->mine);
-        free(c->row);
-        free(c->setting);
-        sd_detail_free(c->detail);
-        free(c->guessed);
-    }
+    if (c) sd_comparison_free(c);
     free(c);
     return sd_inspect_end(&t, text, error, &e);
 }

@@ -22,6 +22,8 @@ typedef struct sd_compared {
     sd_distance d;                 /* of a pair that could be compared, as what follows */
     double error;                  /* the relative L2 error */
     double level;                  /* what errors are before it, to which its own is compared */
+    double floor;                  /* what float32 itself does there; 0: not known, and `level` stands for it */
+    const char *key;               /* the name under which it was looked for: mapped, by the rules, with its prefix */
     double value[2];               /* the numbers at d.at */
     const char *layout;            /* in which MINE's numbers fit; NULL: as they are */
     const int *order;              /* of that layout: in which order REF's dimensions lie in MINE's memory; or NULL */
@@ -47,8 +49,11 @@ typedef struct sd_detail {
                                     * rest */
 } sd_detail;
 
+typedef struct sd_names { char **name; size_t n; } sd_names;
+
 typedef struct sd_comparison {
     sd_tensors ref, mine;
+    sd_names key[2];               /* names under which tensors of the two are the same; by the places in their lists */
     sd_compared *row;              /* in the order of execution */
     size_t n, count[SD_VERDICTS];
     size_t compared;               /* pairs whose numbers were compared */
@@ -66,6 +71,8 @@ typedef struct sd_comparison {
     size_t n_guessed;
     sd_tolerance within;
     sd_detail *detail;             /* of `first`, if its numbers were compared; NULL: none */
+    const char *floors;            /* the file that the rows' floors are from; NULL: none */
+    size_t floored;                /* pairs that have one */
 } sd_comparison;
 
 static inline bool sd_is_fault(const sd_compared *r) { return r->verdict > SD_AGREES && r->verdict < SD_ONLY_REF; }
@@ -73,13 +80,19 @@ static inline const char *sd_compared_name(const sd_compared *r) { return (r->re
 /* Was its error computed? */
 static inline bool sd_has_error(const sd_compared *r) { return r->verdict <= SD_DIVERGES; }
 
-/* ---- compare.c: fills c->row from the names of c->ref and c->mine, which are open; no number is looked at */
+/* How many times its floor, or else the level, its error is. */
+static inline double sd_times(const sd_compared *r) { return r->error / (r->floor > 0 ? r->floor : r->level); }
+
+/* ---- compare.c: fills c->row and c->key from the names of c->ref and c->mine, which are open; looks at no number */
 sd_status sd_compare_rows(sd_comparison *c, const char *mapping, sd_error *e);
 
-/* ---- compare_names.c: names under which tensors of the two are the same; by the places in their lists */
-typedef struct sd_names { char **name; size_t n; } sd_names;
-/* mapping: a file of names, NULL: none. Sets c->prefix. */
-sd_status sd_compare_names(sd_names *ref, sd_names *mine, const char *mapping, sd_comparison *c, sd_error *e);
+/* ---- compare.c: opens two traces, matches their tensors and measures every pair. sd_comparison_free in any case. */
+sd_status sd_comparison_make(sd_comparison *c, const char *ref, const char *mine, const sd_compare_options *given,
+                             sd_error *e);
+void sd_comparison_free(sd_comparison *c);
+
+/* ---- compare_names.c: fills c->key and c->prefix; mapping: a file of names, NULL: none */
+sd_status sd_compare_names(sd_comparison *c, const char *mapping, sd_error *e);
 void sd_names_free(sd_names *of);
 char *sd_plain_name(const char *name);   /* by the rules; free() it. NULL: out of memory */
 int sd_by_text(const void *a, const void *b);
@@ -88,6 +101,8 @@ char **sd_sorted_names(const sd_names *of, sd_error *e);   /* the list to be fre
 /* ---- compare_ldm.c: gives CompVis', OpenCLIP's and stable-diffusion.cpp's names those of diffusers, as the other side
  * has them */
 sd_status sd_ldm_names(sd_names *names, const sd_names *diffusers, sd_error *e);
+/* What must stand before names of `few` so that more than half of them are names of `all`; "" if nothing helps. */
+sd_status sd_find_prefix(const sd_names *few, const sd_names *all, char prefix[256], sd_error *e);
 
 /* ---- compare_parts.c: a batch that was computed in calls of fewer samples: joins what are parts of one tensor, by
  * names or because they are from several files ... */
@@ -108,6 +123,25 @@ void sd_add_maker(sd_text *t, const sd_tensors *of);
 /* How MINE's input differs from REF's, a few words. */
 void sd_add_input(sd_text *t, const sd_compared *r);
 
+/* ---- compare_floor.c: what float32 itself does to each tensor, as a table and as a file */
+#define SD_LEAST_FLOOR 6e-8   /* one rounding, 2^-24 */
+typedef struct sd_floor { char *name; double value; size_t place; } sd_floor;   /* value < 0: told elsewhere */
+typedef struct sd_floors {
+    sd_floor *list;            /* in the order in which they were added */
+    size_t n, cap;
+    sd_floor **by_name;        /* each name once */
+    size_t n_names;
+} sd_floors;
+sd_status sd_floors_add(sd_floors *f, const char *name, double value, sd_error *e);
+/* After the last was added: of each name the largest value counts. */
+sd_status sd_floors_settle(sd_floors *f, sd_error *e);
+sd_status sd_floors_read(sd_floors *f, const char *path, sd_error *e);   /* adds and settles */
+/* head: lines that begin with #. */
+sd_status sd_floors_write(const sd_floors *f, const char *path, const char *head, sd_error *e);
+void sd_floors_free(sd_floors *f);
+/* Sets the rows' floors; path NULL: there are none. */
+sd_status sd_compare_floors(sd_comparison *c, const char *path, sd_error *e);
+
 /* ---- compare_layout.c: tries MINE's numbers in other layouts, if they are of another shape or far away */
 sd_status sd_compare_layouts(sd_compared *r, const sd_tolerance *within, sd_error *e);
 /* MINE's numbers as a tensor of REF's shape; `stride` is where that says how. False: its layout is no order of
@@ -122,6 +156,8 @@ void sd_add_detail(sd_text *t, const sd_comparison *c);
 
 /* ---- compare_verdict.c: which errors are no longer float32's own; sets verdicts, levels, first, good and worst */
 void sd_compare_judge(sd_comparison *c);
+#define SD_INPUT_ERROR 1e-6   /* what is copied, not computed, is wrong above that */
+
 /* ---- compare_apart.c: did one of the runs go on with the other's tensors? Then these are the levels, before
  * judging */
 bool sd_compare_is_apart(const sd_comparison *c);

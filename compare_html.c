@@ -76,7 +76,7 @@ static void add_levels(sd_text *t, const sd_comparison *c)
     for (size_t i = 0; i < c->n; i++) {
         const sd_compared *r = &c->row[i];
         if (!sd_has_error(r)) continue;
-        sd_text_add(t, "%s%.1f %.1f", begun ? "L" : "M", x_of(c, i), y_of(r->level));
+        sd_text_add(t, "%s%.1f %.1f", begun ? "L" : "M", x_of(c, i), y_of(r->floor > 0 ? r->floor : r->level));
         begun = true;
     }
     sd_text_add(t, "\" />\n");
@@ -194,7 +194,7 @@ static void add_row(sd_text *t, const sd_compared *r, bool first)
     sd_text_add(t, "<td>");
     sd_add_shape(t, x->nd, x->dim);
     if (sd_has_error(r))
-        sd_text_add(t, "<td>%.2e<td>%.3g<td>%.2e<td>%.8f<td>%.3g %%", r->error, r->error / r->level, r->d.max,
+        sd_text_add(t, "<td>%.2e<td>%.3g<td>%.2e<td>%.8f<td>%.3g %%", r->error, sd_times(r), r->d.max,
                     sd_cosine(&r->d), r->d.n ? 100 * (double)r->d.outside / (double)r->d.n : 0);
     else sd_text_add(t, "<td><td><td><td><td>");
     sd_text_add(t, "<td>%s %s\n", says[r->verdict], r->layout ? r->layout : "");
@@ -226,7 +226,7 @@ static void add_page(const sd_comparison *c, sd_text *t)
     add_first(t, c);
     sd_text_add(t, "<h2>In words</h2>\n<pre>");
     add_escaped(t, text.s && !text.failed ? text.s + line : "");
-    sd_text_add(t, "</pre>\n<h2>All tensors</h2>\n<table><tr><th>name<th>shape<th>relative L2<th>times level<th>max abs"
+    sd_text_add(t, "</pre>\n<h2>All tensors</h2>\n<table><tr><th>name<th>shape<th>relative L2<th>times<th>max abs"
                 "<th>cosine<th>outside<th>\n");
     for (size_t i = 0; i < c->n; i++) add_row(t, &c->row[i], i == c->first);
     sd_text_add(t, "</table>\n</html>\n");

@@ -10,6 +10,8 @@ static void add_pair(sd_text *t, const sd_compared *r)
     double scale, shift, left;
     sd_add_json_number(t, ",\"relative_l2\":", r->error);
     sd_add_json_number(t, ",\"level\":", r->level);
+    if (r->floor > 0) sd_add_json_number(t, ",\"floor\":", r->floor);
+    if (r->floor > 0) sd_add_json_number(t, ",\"times\":", sd_times(r));
     sd_text_add(t, ",\"numbers\":%llu,\"other\":%llu", (unsigned long long)d->n, (unsigned long long)d->other);
     sd_add_json_number(t, ",\"max\":", d->max);
     sd_text_add(t, ",\"at\":%lld", (long long)d->at);
@@ -94,6 +96,7 @@ void sd_compare_json(const sd_comparison *c, sd_text *t)
     add_name(c, t, ",\"last_good\":", c->good);
     add_detail(t, c);
     sd_add_json_text(t, ",\"order\":", c->order);
+    sd_add_json_text(t, ",\"floor\":", c->floors);
     sd_add_json_text(t, ",\"before_names\":{\"ref\":", c->prefix[0]);
     sd_add_json_text(t, ",\"mine\":", c->prefix[1]);
     sd_text_add(t, "},\"renamed\":%zu,\"other_layout\":%zu,\"joined\":%zu", c->renamed, c->relaid,

@@ -200,12 +200,12 @@ static size_t found_with(const sd_names *few, char *const *sorted, size_t n, con
     return found;
 }
 
-/* What has to stand before the names of `few` so that more than half of them are names of `all`; "": nothing helps. */
-static sd_status best_prefix(const sd_names *few, const sd_names *all, char prefix[256], sd_error *e)
+sd_status sd_find_prefix(const sd_names *few, const sd_names *all, char prefix[256], sd_error *e)
 {
     char room[1024];
     char **sorted = sd_sorted_names(all, e);
     size_t best = few->n / 2;
+    *prefix = 0;
     for (size_t k = 0; sorted && k < few->n && k < 8; k++)   /* of a few all beginnings, in the order of execution */
         for (size_t i = 0; i < all->n; i++) {
             size_t n = more_than(all->name[i], few->name[k * few->n / 8 % few->n]);
@@ -244,7 +244,7 @@ static sd_status find_prefix(sd_names *of, const sd_names *other, char prefix[25
     sd_names few = {0}, rest = {0};
     *prefix = 0;
     if (!list_unmatched(&few, of, other, e) && !list_unmatched(&rest, other, of, e) && few.n && rest.n)
-        best_prefix(&few, &rest, prefix, e);
+        sd_find_prefix(&few, &rest, prefix, e);
     if (*prefix && !e->status) put_before(of, &rest, prefix, e);
     free(few.name);
     free(rest.name);
@@ -261,8 +261,9 @@ static sd_status list(sd_names *of, const sd_tensors *t, sd_error *e)
     return of->n == t->n && of->name ? e->status : sd_fail(e, SD_ERR_MEMORY, "no memory for %zu names", t->n);
 }
 
-sd_status sd_compare_names(sd_names *ref, sd_names *mine, const char *mapping, sd_comparison *c, sd_error *e)
+sd_status sd_compare_names(sd_comparison *c, const char *mapping, sd_error *e)
 {
+    sd_names *ref = &c->key[0], *mine = &c->key[1];
     if (list(ref, &c->ref, e) || list(mine, &c->mine, e) || map_names(mine, mapping, e)) return e->status;
     if (apply_rules(ref, e) || apply_rules(mine, e) || sd_ldm_names(mine, ref, e) || sd_ldm_names(ref, mine, e) ||
         sd_join_parts(ref, &c->ref, e) || sd_join_parts(mine, &c->mine, e) || find_prefix(mine, ref, c->prefix[1], e))

@@ -23,7 +23,8 @@ static void add_error(sd_text *t, const sd_comparison *c, const sd_compared *r)
 {
     sd_text_add(t, "relative L2 error %.3g", r->error);
     if (sd_is_input(sd_compared_name(r))) sd_text_add(t, " in what the run begins from");
-    else sd_text_add(t, ", %.3g times the level of %.2g %s", r->error / r->level, r->level,
+    else if (r->floor > 0) sd_text_add(t, ", %.3g times what float32 does here, %.2g", sd_times(r), r->floor);
+    else sd_text_add(t, ", %.3g times the level of %.2g %s", sd_times(r), r->level,
                      c->apart ? "for one operation" : "before it");
 }
 
@@ -118,15 +119,15 @@ static void add_row(const sd_compared *r, sd_text *t)
         if (r->verdict == SD_OTHER_SHAPE) add_shapes(t, r);
     } else {
         sd_text_add(t, "  %c %8.2e %8.3g %8.2e %11.8f  %s", r->verdict == SD_DIVERGES ? '*' : ' ', r->error,
-                    r->error / r->level, r->d.max, sd_cosine(&r->d), sd_compared_name(r));
+                    sd_times(r), r->d.max, sd_cosine(&r->d), sd_compared_name(r));
     }
     if (r->layout) sd_text_add(t, "  (%s)", r->layout);
     sd_text_add(t, "\n");
 }
 
-static void title(sd_text *t, const char *what)
+static void title(sd_text *t, const sd_comparison *c, const char *what)
 {
-    sd_text_add(t, "\n  %s\n    relative  x level  max abs      cosine\n", what);
+    sd_text_add(t, "\n  %s\n    relative  x %s  max abs      cosine\n", what, c->floors ? "floor" : "level");
 }
 
 static bool is_worse(const sd_compared *a, const sd_compared *b)
@@ -137,7 +138,7 @@ static bool is_worse(const sd_compared *a, const sd_compared *b)
 static void add_worst(const sd_comparison *c, sd_text *t)
 {
     const sd_compared *last = NULL;
-    title(t, "the largest errors");
+    title(t, c, "the largest errors");
     for (int k = 0; k < WORST; k++) {
         const sd_compared *next = NULL;
         for (size_t i = 0; i < c->n; i++)
@@ -153,7 +154,7 @@ static void add_table(const sd_comparison *c, const sd_compare_style *s, sd_text
     bool found = c->first < c->n;
     size_t from = s->all || c->first < BEFORE ? 0 : c->first - BEFORE;
     size_t to = s->all || c->first + BEHIND > c->n ? c->n : c->first + BEHIND;
-    if (s->all || found) title(t, s->all ? "all tensors; * diverges" : "about the first divergence; * diverges");
+    if (s->all || found) title(t, c, s->all ? "all tensors; * diverges" : "about the first divergence; * diverges");
     for (size_t i = from; i < to && (s->all || found); i++) add_row(&c->row[i], t);
     if (!s->all && c->compared && c->row[c->worst].error > 0) add_worst(c, t);
 }
@@ -251,6 +252,8 @@ static void counts(const sd_comparison *c, const sd_compare_style *s, sd_text *t
     sd_text words = {0};
     sd_text_add(&words, "%zu tensors in REF, %zu in MINE; %zu compared, %zu diverge, in the order of %s", c->ref.n,
                 c->mine.n, c->compared, c->count[SD_DIVERGES], c->order);
+    if (c->floors)
+        sd_text_add(&words, "; %zu judged by what float32 does there, as %s says", c->floored, c->floors);
     if (c->count[SD_OTHER_SHAPE]) sd_text_add(&words, "; %zu have another shape", c->count[SD_OTHER_SHAPE]);
     if (c->count[SD_UNREADABLE]) sd_text_add(&words, "; %zu cannot be read", c->count[SD_UNREADABLE]);
     sd_add_words(t, s->o, 2, &words);

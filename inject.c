@@ -129,9 +129,7 @@ static sd_status match(sd_ctx *c, const sd_params *p, const char *ref, const sd_
     if (!rehearse(c, p, o->filter, &all->ref) && !sd_tensors_open(&all->mine, ref, &c->err)
         && !sd_compare_rows(all, o->names, &c->err))
         take_pairs(j, all, o->filter, &c->err);
-    sd_tensors_close(&all->ref);
-    sd_tensors_close(&all->mine);
-    free(all->row);
+    sd_comparison_free(all);
     free(all);
     return c->err.status;
 }

@@ -50,6 +50,9 @@ typedef struct sd_compare_options {
     int n_calls;
     double rtol, atol;       /* counts numbers that differ by more than atol + rtol |ref|; 1e-3, 1e-5 */
     const char *html;        /* also writes a page with what was found, complete in itself; NULL: none */
+    /* What float32 itself does to each tensor: a file of lines "RELATIVE-L2-ERROR NAME", see docs/VALIDATING.md, or the
+     * name of one that is installed, "sd15". Errors are then judged by how many times that they are. NULL: none */
+    const char *floor;
 } sd_compare_options;
 #define sd_compare_options_init(options) sd_compare_options_init_sized((options), sizeof(sd_compare_options))
 SD_API void sd_compare_options_init_sized(sd_compare_options *options, size_t size);
@@ -61,6 +64,14 @@ SD_API void sd_compare_options_init_sized(sd_compare_options *options, size_t si
  * with sd_free. */
 SD_API sd_status sd_compare(const char *ref, const char *mine, const sd_compare_options *options, char **text,
                             int *different, char error[512]);
+
+/* ---- floors: what float32 itself does */
+
+/* Writes the file that sd_compare takes as `floor`: for each tensor the largest relative L2 error between any two of n
+ * traces of the same run that are right, but rounded differently. options->names is followed, values of options->floor
+ * are kept where they are larger; options may be NULL. */
+SD_API sd_status sd_measure_floor(const char *const *traces, size_t n, const char *path,
+                                  const sd_compare_options *options, char error[512]);
 
 /* ---- injection: a run that goes on with the numbers of another program */
 

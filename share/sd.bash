@@ -196,8 +196,10 @@ _sd()
         --html) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --rtol) return ;;
         --atol) return ;;
+        --floor) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --measure-floor) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         esac
-        options="--all --names --calls --html --rtol --atol --json --quiet --help " ;;
+        options="--all --names --calls --html --rtol --atol --floor --measure-floor --json --quiet --help " ;;
     selftest)
         case $prev in
         --only) return ;;
