@@ -51,7 +51,7 @@ typedef struct settings {
     double rtol, atol;
     const char *html;
     const char *names;             /* of sd compare, and --inject-names */
-    const char *inject, *inject_filter;
+    const char *inject, *inject_filter, *module;
     int uncond, class_label;       /* of sd text and sd unet */
     const char *stop_after;
     const char *pred, *level_from, *level_to;   /* of sd step */
@@ -239,6 +239,11 @@ extern const cli_command inspect_command;
 int run_inspect(settings *s, const char *argv0);
 /* For the library's functions that read files; `user` is the view: a line on the terminal that is written over. */
 int show_reading(void *user, const char *what, double done, double total);
+
+/* app_case.c */
+extern const cli_command extract_command, replay_command;
+int run_extract(settings *s, const char *argv0);
+int run_replay(settings *s, const char *argv0);
 
 /* app_compare.c */
 extern const cli_command compare_command;

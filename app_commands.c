@@ -285,6 +285,8 @@ const command other_commands[] = {
     {&selftest_command, run_selftest},
     {&diagnose_command, run_diagnose},
     {&wrong_command, run_wrong},
+    {&extract_command, run_extract},
+    {&replay_command, run_replay},
     {&devices_command, run_devices},
     {&tune_command, run_tune},
     {&tokenize_command, run_tokenize},

@@ -174,6 +174,8 @@ cli_command draw_command = {
     "       sd selftest                   does this build compute here what it should\n"
     "       sd diagnose THEIRS [options]  which known mistake a foreign trace shows\n"
     "       sd wrong                      the mistakes that are known\n"
+    "       sd extract [options]          one module of a run in a file of its own\n"
+    "       sd replay CASE...             computes such a file again\n"
     "       sd devices [options]          what can compute: the CPU, GPUs\n"
     "       sd tokenize TEXT [options]    the tokens of a text\n"
     "       sd plan [options]             the networks of a model, unrolled\n"

@@ -158,8 +158,9 @@ void sd_add_detail(sd_text *t, const sd_comparison *c);
 void sd_compare_judge(sd_comparison *c);
 #define SD_INPUT_ERROR 1e-6   /* what is copied, not computed, is wrong above that */
 
-/* ---- compare_apart.c: did one of the runs go on with the other's tensors? Then these are the levels, before
- * judging */
+
+/* ---- compare_apart.c: did one of the runs go on with the other's tensors? Then these are the levels. */
+double sd_one_operation(const char *name);   /* how far the one whose result this is may be off in float32 */
 bool sd_compare_is_apart(const sd_comparison *c);
 sd_status sd_compare_levels_apart(sd_comparison *c, sd_error *e);
 bool sd_is_input(const char *name);   /* what a run begins from: tokens, noise, timesteps */

@@ -50,6 +50,8 @@ static size_t kind_of(const char *name)
     return i;
 }
 
+double sd_one_operation(const char *name) { return LEVELS[kind_of(name)].level; }
+
 static int by_size(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;

@@ -1,5 +1,6 @@
 /* inject.c - floor 6: sd_trace_inject: which tensors of a run take their numbers from another program's trace. The run
  * is rehearsed for its names and shapes, so that all that can be wrong is found before it begins. */
+#include "case.h"
 #include "compare.h"
 #include "pipeline.h"
 #include "trace_inject.h"
@@ -122,7 +123,7 @@ static sd_status take_pairs(sd_injection *j, sd_comparison *c, const char *filte
 
 /* ----------------------------------------------------------------------------------------- the interface */
 
-static sd_status match(sd_ctx *c, const sd_params *p, const char *ref, const sd_inject_options *o, sd_injection *j)
+sd_status sd_inject_match(sd_ctx *c, const sd_params *p, const char *ref, const sd_inject_options *o, sd_injection *j)
 {
     sd_comparison *all = calloc(1, sizeof *all);
     if (!all) return sd_fail(&c->err, SD_ERR_MEMORY, "no memory to open %.200s", ref);
@@ -142,7 +143,7 @@ sd_status sd_trace_inject(sd_ctx *c, const sd_params *params, const char *ref, c
         return sd_end(c);
     if (options) sd_copy_struct(&o, sizeof o, options, options->size);
     sd_injection j = {.log = &c->log};
-    if (!match(c, params, ref, &o, &j)) {   /* whoever writes a trace is told */
+    if (!sd_inject_match(c, params, ref, &o, &j)) {   /* whoever writes a trace is told */
         sd_trace_note(&c->run, SD_NOTE_INJECTED, ref);
         if (o.filter) sd_trace_note(&c->run, SD_NOTE_INJECTED_ONLY, o.filter);
     }

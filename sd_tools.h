@@ -91,6 +91,15 @@ SD_API void sd_inject_options_init_sized(sd_inject_options *options, size_t size
 SD_API sd_status sd_trace_inject(sd_ctx *ctx, const sd_params *params, const char *ref,
                                  const sd_inject_options *options);
 
+/* Writes a minimal case to `path`: a module of a run with these parameters, by its name in a trace; its weights and its
+ * inputs, which are those of `trace`; what the module makes of them here, "ours", and what `trace` has, "theirs". See
+ * docs/VALIDATING.md. A trace that is set or open gets nothing. options: as above; `filter` does not count. */
+SD_API sd_status sd_extract(sd_ctx *ctx, const sd_params *params, const char *trace, const char *module,
+                            const char *path, const sd_inject_options *options);
+/* Computes a case again, from its file alone. *different: 1 if "theirs" is further away than float32's own errors
+ * reach, else 0. `error` gets the sentence on failure. Free *text with sd_free. */
+SD_API sd_status sd_replay(const char *path, char **text, int *different, char error[512]);
+
 /* ---------------------------------------------------------------------------------------- stages
  * Those of a run, one by one, beside sd_unet_evaluate, sd_vae_encode and sd_vae_decode of sd.h. */
 

@@ -18,6 +18,12 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const sd_injected *)a)->name, ((const sd_injected *)b)->name);
 }
 
+const sd_injected *sd_injected_find(const sd_injected *pair, size_t n, const char *name)
+{
+    const sd_injected key = {.name = (char *)name};
+    return n ? bsearch(&key, pair, n, sizeof key, by_name) : NULL;
+}
+
 /* Copies the numbers of *x, n of them, to `to`. */
 static sd_status take_numbers(const sd_tensors *of, const sd_entry *x, float *to, size_t n, sd_error *e)
 {
@@ -34,7 +40,7 @@ static sd_status take_numbers(const sd_tensors *of, const sd_entry *x, float *to
 static sd_status see(void *user, const sd_traced *x, float *writable, sd_error *e)
 {
     inject *t = user;
-    const sd_injected key = {.name = (char *)x->name}, *p = bsearch(&key, t->j.pair, t->j.n, sizeof key, by_name);
+    const sd_injected *p = sd_injected_find(t->j.pair, t->j.n, x->name);
     size_t n = 1;
     if (!p || !x->data) return SD_OK;
     if (!writable) {

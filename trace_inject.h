@@ -15,6 +15,8 @@ typedef struct sd_injection {
     const sd_log *log;       /* gets a line about what was done, when the run has ended; or NULL */
 } sd_injection;
 void sd_injection_free(sd_injection *j);
+/* That of this name; NULL: none. They must have been sorted, which becoming a sink's does. */
+const sd_injected *sd_injected_find(const sd_injected *pair, size_t n, const char *name);
 
 /* Adds the sink to a trace, behind those that look: they see what was computed, the run goes on with what the other
  * trace has. The injection becomes the sink's, whatever happens. An error: numbers of it that are not finite. */
