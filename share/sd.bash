@@ -5,7 +5,7 @@ _sd()
     COMPREPLY=()
     if [ "$COMP_CWORD" -gt 1 ]; then
         case ${COMP_WORDS[1]} in
-        help|version|encode|decode|roundtrip|text|unet|step|convert|show|inspect|compare|selftest|diagnose|wrong|devices|tune|tokenize|plan|samplers|schedule|trace) command=${COMP_WORDS[1]} ;;
+        help|version|encode|decode|roundtrip|text|unet|step|convert|show|inspect|compare|selftest|diagnose|wrong|extract|replay|devices|tune|tokenize|plan|samplers|schedule|trace) command=${COMP_WORDS[1]} ;;
         esac
     fi
     case $command in
@@ -297,6 +297,100 @@ _sd()
         case $prev in
         esac
         options="--json --help " ;;
+    extract)
+        case $prev in
+        --module) return ;;
+        --trace) return ;;
+        --inject-names) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        -o|--output) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        -p|--prompt) return ;;
+        -n|--negative-prompt) return ;;
+        --prompts) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        -m|--model) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --unet) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --vae) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --text-encoder) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --text-encoder-2) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --tokenizer) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --config) COMPREPLY=($(compgen -W "sd15 sd15-inpaint instruct-pix2pix lcm small-sd bk-sdm-small tiny-sd sd21 sd21-base sd21-inpaint sd2-depth sd-turbo x4-upscaler sdxl sdxl-inpaint sdxl-turbo sdxl-lightning ssd-1b vega sdxl-refiner" -- "$cur")); return ;;
+        --taesd) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --refiner) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --refiner-at) return ;;
+        --from) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        -o|--output) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        -W|--width) return ;;
+        -H|--height) return ;;
+        -s|--seed) return ;;
+        --rng) COMPREPLY=($(compgen -W "torch-cpu torch-cuda numpy numpy-pcg64 numpy-pcg64-f32" -- "$cur")); return ;;
+        --sampler-rng) COMPREPLY=($(compgen -W "torch-cpu torch-cuda numpy numpy-pcg64 numpy-pcg64-f32 brownian" -- "$cur")); return ;;
+        -b|--batch-count) return ;;
+        --batch-size) return ;;
+        --keep) return ;;
+        --steps) return ;;
+        --cfg-scale) return ;;
+        --sampling-method) COMPREPLY=($(compgen -W "ddim pndm euler euler_a heun dpm2 dpm2_a lms dpm++2m dpm++2m_sde dpm++3m_sde dpm++2s dpm++2s_a dpm++sde dpm_fast dpm_adaptive unipc deis sa_solver ddpm lcm tcd ipndm edm_euler ddim_inverse restart gradient_estimation res_multistep res_multistep_a" -- "$cur")); return ;;
+        --scheduler) COMPREPLY=($(compgen -W "spaced karras exponential beta lu_lambdas linspace@kdiffusion karras@kdiffusion exponential@kdiffusion polyexponential vp sgm_uniform simple ddim_uniform beta@comfy kl_optimal align_your_steps align_your_steps_sdxl leading trailing linspace" -- "$cur")); return ;;
+        --spacing) COMPREPLY=($(compgen -W "leading trailing linspace" -- "$cur")); return ;;
+        --sigmas) return ;;
+        --timesteps) return ;;
+        --order) return ;;
+        --steps-offset) return ;;
+        --set-alpha-to-one) COMPREPLY=($(compgen -W "true false" -- "$cur")); return ;;
+        --prediction) COMPREPLY=($(compgen -W "epsilon v_prediction sample" -- "$cur")); return ;;
+        --clip-sample) COMPREPLY=($(compgen -W "true false" -- "$cur")); return ;;
+        --eta) return ;;
+        --s-churn) return ;;
+        --s-tmin) return ;;
+        --s-tmax) return ;;
+        --s-noise) return ;;
+        --denoising-start) return ;;
+        --denoising-end) return ;;
+        --from-step) return ;;
+        --guidance-rescale) return ;;
+        --image-cfg-scale) return ;;
+        --clip-skip) return ;;
+        --noise) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --latents-in) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        -i|--init-img) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --strength) return ;;
+        --mask) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --mask-blur) return ;;
+        --paste-back) COMPREPLY=($(compgen -W "true false" -- "$cur")); return ;;
+        --inpaint-crop) return ;;
+        --outpaint) return ;;
+        --resize) COMPREPLY=($(compgen -W "stretch crop pad" -- "$cur")); return ;;
+        --depth) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --noise-level) return ;;
+        --original-size) COMPREPLY=($(compgen -W "x" -- "$cur")); return ;;
+        --crop) COMPREPLY=($(compgen -W "," -- "$cur")); return ;;
+        --target-size) COMPREPLY=($(compgen -W "x" -- "$cur")); return ;;
+        --negative-original-size) COMPREPLY=($(compgen -W "x" -- "$cur")); return ;;
+        --negative-crop) COMPREPLY=($(compgen -W "," -- "$cur")); return ;;
+        --negative-target-size) COMPREPLY=($(compgen -W "x" -- "$cur")); return ;;
+        --aesthetic-score) return ;;
+        --negative-aesthetic-score) return ;;
+        --device) COMPREPLY=($(compgen -W "cpu opencl" -- "$cur")); return ;;
+        -t|--threads) return ;;
+        --gemm) COMPREPLY=($(compgen -W "own openblas" -- "$cur")); return ;;
+        --residency) COMPREPLY=($(compgen -W "map stream ram" -- "$cur")); return ;;
+        --max-memory) return ;;
+        --vae-memory) return ;;
+        --trace) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --trace-filter) return ;;
+        --inject) return ;;
+        --inject-filter) return ;;
+        --inject-names) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --stop-after) return ;;
+        --timings) COMPREPLY=($(compgen -W "json" -- "$cur")) ;;
+        --profile) COMPREPLY=($(compgen -W "json" -- "$cur")) ;;
+        --save-steps) COMPREPLY=($(compgen -d -- "$cur")); return ;;
+        --preview) COMPREPLY=($(compgen -W "none proj vae taesd tae" -- "$cur")) ;;
+        esac
+        options="--module --trace --inject-names --output --help --prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --from-step --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --device --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --inject --inject-filter --inject-names --stop-after --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
+    replay)
+        case $prev in
+        esac
+        options="--help " ;;
     devices)
         case $prev in
         --device) COMPREPLY=($(compgen -W "cpu opencl" -- "$cur")); return ;;
@@ -439,7 +533,7 @@ _sd()
         --preview) COMPREPLY=($(compgen -W "none proj vae taesd tae" -- "$cur")) ;;
         esac
         options="--list --filter --help --prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --from-step --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --device --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --inject --inject-filter --inject-names --stop-after --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
-    help) options="encode decode roundtrip text unet step convert show inspect compare selftest diagnose wrong devices tune tokenize plan samplers schedule trace " ;;
+    help) options="encode decode roundtrip text unet step convert show inspect compare selftest diagnose wrong extract replay devices tune tokenize plan samplers schedule trace " ;;
     version) return ;;
     *)
         case $prev in
@@ -527,7 +621,7 @@ _sd()
         --preview) COMPREPLY=($(compgen -W "none proj vae taesd tae" -- "$cur")) ;;
         esac
         options="--prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --from-step --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --device --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --inject --inject-filter --inject-names --stop-after --timings --profile --save-steps --preview --quiet --verbose --version --help "
-        [ "$COMP_CWORD" -gt 1 ] || options="help version encode decode roundtrip text unet step convert show inspect compare selftest diagnose wrong devices tune tokenize plan samplers schedule trace $options" ;;
+        [ "$COMP_CWORD" -gt 1 ] || options="help version encode decode roundtrip text unet step convert show inspect compare selftest diagnose wrong extract replay devices tune tokenize plan samplers schedule trace $options" ;;
     esac
     [ -n "$command" ] && [ "$command" != help ] && [ "${cur#-}" = "$cur" ] && COMPREPLY+=($(compgen -f -- "$cur"))
     COMPREPLY+=($(compgen -W "$options" -- "$cur"))
