@@ -158,7 +158,6 @@ void sd_add_detail(sd_text *t, const sd_comparison *c);
 void sd_compare_judge(sd_comparison *c);
 #define SD_INPUT_ERROR 1e-6   /* what is copied, not computed, is wrong above that */
 
-
 /* ---- compare_apart.c: did one of the runs go on with the other's tensors? Then these are the levels. */
 double sd_one_operation(const char *name);   /* how far the one whose result this is may be off in float32 */
 bool sd_compare_is_apart(const sd_comparison *c);
