@@ -23,7 +23,7 @@ enum { PATH_SIZE = 4096 };
 typedef struct settings {
     const char *model, *unet, *vae, *taesd, *text_encoder, *text_encoder_2, *tokenizer, *refiner;   /* paths */
     int ema, taesd_preview_only;
-    const char *output, *noise, *latents, *trace, *trace_filter;
+    const char *output, *noise, *latents, *trace, *trace_filter, *trace_stats, *trace_hash;
     const char *prompts, *init, *mask, *depth;
     const char *from;              /* a picture whose text says what is not given */
     struct from_text *from_text;   /* what that text said: app_redraw.c's */
@@ -47,9 +47,10 @@ typedef struct settings {
     const char *tensors;           /* globs */
     int values, hash, metadata, diff;
     int check;                     /* of sd devices */
-    int all, calls;                /* of sd compare */
+    int all, calls;                /* of sd compare; all: also of sd show */
     double rtol, atol;
     const char *html;
+    int csv;                       /* of sd show */
     const char *names;             /* of sd compare, and --inject-names */
     const char *inject, *inject_filter, *module;
     int uncond, class_label;       /* of sd text and sd unet */
@@ -63,6 +64,9 @@ typedef struct settings {
 enum { PREVIEW_NONE = 2, PREVIEW_PROJ, PREVIEW_VAE, PREVIEW_TAESD, PREVIEW_TAE };
 
 #define AT(field) offsetof(settings, field)
+
+/* Are the tensors of the run to be written, or what they are like? */
+static inline int traces(const settings *s) { return s->trace || s->trace_stats || s->trace_hash; }
 
 #define MODEL_OPTION {CLI_TEXT, 'm', "model", AT(model), 0, 0, "PATH", \
                       "model: a file, or a directory in diffusers layout\n" \
@@ -252,6 +256,9 @@ int run_compare(settings *s, const char *argv0);
 /* ---- app_selftest.c */
 extern const cli_command selftest_command;
 int run_selftest(settings *s, const char *argv0);
+/* app_show.c */
+extern const cli_command show_command;
+int run_show(settings *s, const char *argv0);
 
 /* app_diagnose.c */
 extern const cli_command wrong_command, diagnose_command;
@@ -276,7 +283,7 @@ int settings_from_text(settings *s, const cli_command *line, int argc, char **ar
 void free_from_text(settings *s);
 /* Warns of a model and of files that are not those that the text was written with. */
 int warn_of_differences(const settings *s);
-int run_show(settings *s, const char *argv0);
+int show_text(settings *s, const char *argv0);   /* sd show of a picture */
 
 /* ---- app_bar.c: progress on a terminal */
 int bar_wanted(void);

@@ -258,19 +258,6 @@ static int run_schedule(settings *s, const char *argv0)
 
 /* --------------------------------------------------------------------------------- all of them */
 
-static const cli_option show_options[] = {
-    {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
-    {CLI_FLAG, 0, "json", AT(json), 0, 0, NULL, "one JSON object"},
-    HELP_OPTION,
-};
-static const cli_command show_command = {
-    "show",
-    "usage: sd show FILE [--json]\n\n"
-    "Prints the text that a PNG, JPEG or WebP of ours, of A1111's web UI or of stable-diffusion.cpp keeps, and the "
-        "command\n"
-    "that draws the picture again; what cannot be followed is named.\n",
-    show_options, COUNT(show_options), "the file", AT(file), 0, NULL};
-
 const command other_commands[] = {
     {&encode_command, run_encode},
     {&decode_command, run_decode},

@@ -179,7 +179,7 @@ int prepare(settings *s, inputs *in, view *v)
     if (s->explain_seed) sd_set_random_draw(context, show_draw, v);
     if (s->save_steps || v->preview) sd_set_step(context, show_step, v);
     if (s->noise) code = read_noise(s, &s->p, &resolved, &in->noise);
-    if (!code && s->trace && (status = sd_trace_list(context, &s->p, s->trace_filter, NULL, NULL)) != SD_OK)
+    if (!code && traces(s) && (status = sd_trace_list(context, &s->p, s->trace_filter, NULL, NULL)) != SD_OK)
         code = report(s, status);
     return code;
 }

@@ -321,7 +321,7 @@ static void show_json(const settings *s, const settings *taken, const char *text
     printf("]}\n");
 }
 
-int run_show(settings *s, const char *argv0)
+int show_text(settings *s, const char *argv0)
 {
     settings taken;
     char *text = NULL;
@@ -330,8 +330,7 @@ int run_show(settings *s, const char *argv0)
     settings_init(&taken);
     if (!r) return no_memory();
     taken.from_text = r;
-    int code = s->file ? read_recipe(s->file, &text, &r->recipe)
-                       : cli_error(CLI_USAGE, "which file? sd show FILE");
+    int code = read_recipe(s->file, &text, &r->recipe);
     if (!code) code = take_recipe(&taken, r, s->file, 0);
     if (!code && s->json) {
         show_json(s, &taken, text, r->recipe);

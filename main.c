@@ -26,11 +26,12 @@ static int check_draw(const settings *s, int several)
         return cli_error(CLI_USAGE, "there is nothing to draw: give a prompt with -p \"TEXT\"; see sd --help");
     if (!is_picture_name(s->output) && !is_latents_name(s->output))
         return cli_error(CLI_USAGE, "the output's name must end in " ENDINGS ", not \"%s\"", s->output);
-    if (s->trace_filter && !s->trace) return cli_error(CLI_USAGE, "--trace-filter needs --trace FILE");
+    if (s->trace_filter && !traces(s))
+        return cli_error(CLI_USAGE, "--trace-filter needs --trace FILE, --trace-stats FILE or --trace-hash FILE");
     if ((s->inject_filter || s->names) && !s->inject)
         return cli_error(CLI_USAGE, "--inject-%s needs --inject REF", s->names ? "names" : "filter");
-    const char *single = s->trace ? "trace" : s->inject ? "inject" : s->noise ? "noise" : s->latents ? "latents-in"
-        : s->save_steps ? "save-steps" : NULL;
+    const char *single = s->trace ? "trace" : s->trace_stats ? "trace-stats" : s->trace_hash ? "trace-hash"
+        : s->inject ? "inject" : s->noise ? "noise" : s->latents ? "latents-in" : s->save_steps ? "save-steps" : NULL;
     if (is_stream(s->output) && (several || s->batch_count > 1 || s->p.batch > 1))
         return cli_error(CLI_USAGE,
                          "the standard output, a pipe or a device takes one picture: several need names of files");
@@ -40,6 +41,8 @@ static int check_draw(const settings *s, int several)
                          single, s->batch_count);
     int code = check_writable("output", s->output);
     if (!code && s->save_steps) code = check_directory("steps", s->save_steps);
+    if (!code && s->trace_stats) code = check_writable("table", s->trace_stats);
+    if (!code && s->trace_hash) code = check_writable("table", s->trace_hash);
     if (code || !s->trace) return code;
     if (strcmp(s->trace, "-") == 0)
         return cli_error(CLI_USAGE, "a trace goes to a file, not to the standard output: --trace FILE.safetensors");
@@ -172,7 +175,7 @@ static sd_status generate(const sd_params *p, results *r)
                                (size_t)(t->dim[0] * t->dim[1] * t->dim[2] * t->dim[3]));
 }
 
-/* --trace, behind it --inject, and what ends the run. */
+/* --trace, the tables behind it, --inject, and what ends the run. */
 static sd_status open_trace(const settings *s, const sd_params *p)
 {
     sd_inject_options o;
@@ -180,6 +183,8 @@ static sd_status open_trace(const settings *s, const sd_params *p)
     o.filter = s->inject_filter;
     o.names = s->names;
     sd_status status = s->trace ? sd_trace_open(context, s->trace, s->trace_filter) : SD_OK;
+    if (!status && s->trace_stats) status = sd_trace_stats(context, s->trace_stats, s->trace_filter);
+    if (!status && s->trace_hash) status = sd_trace_hashes(context, s->trace_hash, s->trace_filter);
     if (!status && s->inject) status = sd_trace_inject(context, p, s->inject, &o);
     return status || !s->stop_after ? status : sd_trace_stop_after(context, s->stop_after);
 }
@@ -207,7 +212,7 @@ static int draw(const settings *s, const sd_params *p, view *v, int first)
     }
     if (!code) code = status ? report(s, status) : stopped();
     if (!code) {   /* the picture is there: it is written whatever becomes of its trace */
-        int traced = s->trace || s->inject || s->stop_after;
+        int traced = traces(s) || s->inject || s->stop_after;
         if (traced && (status = sd_trace_close(context)) != SD_OK) code = report(s, status);
         int written = write_results(s, p, &r, first);
         code = code ? code : written;

@@ -6,6 +6,7 @@
 #include "profile.h"
 #include "rng.h"
 #include "tensors.h"
+#include "trace_table.h"
 #include "unicode.h"
 
 #include <math.h>
@@ -396,6 +397,17 @@ sd_status sd_trace_stop_after(sd_ctx *c, const char *name)
         sd_trace_add_stop(&c->run.trace, name, &c->err);
     return sd_end(c);
 }
+
+static sd_status add_table(sd_ctx *c, const char *path, const char *filter, bool hashes)
+{
+    if (!sd_begin(c) && !sd_check_not_null(c, "the table's path", path))
+        sd_trace_to_table(&c->run.trace, filter, path, hashes, &c->err);
+    return sd_end(c);
+}
+
+sd_status sd_trace_stats(sd_ctx *c, const char *path, const char *filter) { return add_table(c, path, filter, false); }
+
+sd_status sd_trace_hashes(sd_ctx *c, const char *path, const char *filter) { return add_table(c, path, filter, true); }
 
 sd_status sd_trace_close(sd_ctx *c)
 {

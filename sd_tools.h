@@ -73,6 +73,34 @@ SD_API sd_status sd_compare(const char *ref, const char *mine, const sd_compare_
 SD_API sd_status sd_measure_floor(const char *const *traces, size_t n, const char *path,
                                   const sd_compare_options *options, char error[512]);
 
+/* ---- tables: what the tensors of a run, or of a file, are like */
+
+/* From now on a row is made of each traced tensor: mean, standard deviation, extremes, norm, and how many numbers are
+ * not finite; as JSON or CSV, if the path ends so, else as a text. Comes behind what sd_trace_open, sd_set_trace and
+ * the other call set, and before sd_trace_inject. The file appears at sd_trace_close. filter: as that of
+ * sd_trace_open. */
+SD_API sd_status sd_trace_stats(sd_ctx *ctx, const char *path, const char *filter);
+/* The same with the SHA-256 of each tensor's numbers, little-endian and in the order of its shape, in lines as
+ * sha256sum prints them: runs with the same bits have the same file. */
+SD_API sd_status sd_trace_hashes(sd_ctx *ctx, const char *path, const char *filter);
+
+typedef struct sd_show_options {
+    size_t size;             /* sd_show_options_init sets it */
+    int json, csv, hash;     /* 1: the table so; 0: as a text */
+    const char *filter;      /* only tensors whose names fit these globs; NULL: all */
+    const char *tensor;      /* the numbers of this one, perhaps a part of it: "latents.0[0,:,4:8,-1]"; NULL: the
+                              * table */
+    int all;                 /* 1: all of them; 0: without those in the middle of a large one */
+    int (*progress)(void *user, const char *what, double done, double total);   /* as that of sd_inspect_options */
+    void *user;
+} sd_show_options;
+#define sd_show_options_init(options) sd_show_options_init_sized((options), sizeof(sd_show_options))
+SD_API void sd_show_options_init_sized(sd_show_options *options, size_t size);
+
+/* What is in a file of tensors, such as a trace, or in a directory of .npy files: the same rows for each, in the order
+ * of execution; or the numbers of one. `error` gets the sentence on failure. Free *text with sd_free. */
+SD_API sd_status sd_show(const char *path, const sd_show_options *options, char **text, char error[512]);
+
 /* ---- injection: a run that goes on with the numbers of another program */
 
 typedef struct sd_inject_options {

@@ -33,6 +33,13 @@ const char *sd_number_text(char out[SD_NUMBER_SIZE], double x)
     return out;
 }
 
+const char *sd_plain_number(char out[SD_NUMBER_SIZE], double x)
+{
+    if (!(fabs(x) < 1e9) || x != floor(x)) return sd_number_text(out, x);
+    snprintf(out, SD_NUMBER_SIZE, "%.0f", x);
+    return out;
+}
+
 bool sd_number_in_locale(double *out, const char *text, size_t n, char *room)
 {
     char one[16], *to = room, *end;

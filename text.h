@@ -7,6 +7,8 @@
 #define SD_NUMBER_SIZE 32
 /* The shortest decimal that reads back as the same double; or "inf", "-inf", "nan". Returns out. */
 const char *sd_number_text(char out[SD_NUMBER_SIZE], double x);
+/* The same, but whole numbers below 1e9 have no exponent: "20", not "2e+01". */
+const char *sd_plain_number(char out[SD_NUMBER_SIZE], double x);
 /* The whole text must be a decimal number, with a point in every locale, or "inf". */
 bool sd_number_read(double *out, const char *text);
 /* What strtod makes of n bytes of digits, signs, "e" and at most one point, for which this locale may have another

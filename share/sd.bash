@@ -184,8 +184,10 @@ _sd()
         options="--unet --vae --text-encoder --text-encoder-2 --tokenizer --config --type --only --spelling --shards --ema --keep-all --quiet --verbose --help " ;;
     show)
         case $prev in
+        --tensor) return ;;
+        --filter) return ;;
         esac
-        options="--json --help " ;;
+        options="--tensor --filter --all --csv --hash --json --quiet --help " ;;
     inspect)
         case $prev in
         esac
@@ -523,6 +525,8 @@ _sd()
         --vae-memory) return ;;
         --trace) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --trace-filter) return ;;
+        --trace-stats) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --trace-hash) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --inject) return ;;
         --inject-filter) return ;;
         --inject-names) COMPREPLY=($(compgen -f -- "$cur")); return ;;
@@ -611,6 +615,8 @@ _sd()
         --vae-memory) return ;;
         --trace) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --trace-filter) return ;;
+        --trace-stats) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --trace-hash) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --inject) return ;;
         --inject-filter) return ;;
         --inject-names) COMPREPLY=($(compgen -f -- "$cur")); return ;;
