@@ -279,6 +279,13 @@ def text_to_image(pipe, sink=None, prompt="", negative="", width=None, height=No
     return picture
 
 
+def write_trace(store, path, metadata=None):
+    """Ids as I64, all else as F32."""
+    from safetensors.torch import save_file
+    save_file({k: v.contiguous() if v.dtype == torch.int64 else v.float().contiguous() for k, v in store.items()}, path,
+              metadata=metadata)
+
+
 def to_uint8(picture):
     """[B,3,H,W] in [0,1] to [B,H,W,3], as diffusers' numpy_to_pil rounds."""
     return (picture.permute(0, 2, 3, 1).float().numpy() * 255).round().astype("uint8")
@@ -322,9 +329,7 @@ def main():
     for key, n in watch.found.items():
         print("float32: %s, %d times" % (key, n))
     if a.trace:
-        from safetensors.torch import save_file
-        save_file({k: v.contiguous() if v.dtype == torch.int64 else v.float().contiguous() for k, v in store.items()},
-                  a.trace, metadata=settings(pipe, a))
+        write_trace(store, a.trace, settings(pipe, a))
     from PIL import Image
     for i, rgb in enumerate(to_uint8(picture)):
         Image.fromarray(rgb).save(a.out if i == 0 else a.out.replace(".png", "-%d.png" % i))

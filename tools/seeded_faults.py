@@ -1,0 +1,591 @@
+#!/usr/bin/env python3
+"""Seeds mistakes into a copy of diffusers' pipeline, and asks the program which module is guilty.
+
+    python tools/seeded_faults.py [--seed 1] [--sd ./sd] [--model weights/tiny] [--out DIR] [--only NAME]
+
+Twelve mistakes of docs/TRAPS.md and twelve others are drawn, each with a place, by one generator. Each goes into a
+diffusers pipeline of its own, whose float32 run is traced. Then, as somebody would who has such a port:
+
+    sd compare REF THEIRS --floor ...                       where do the runs part?
+    sd --inject THEIRS --trace OWN; sd compare THEIRS OWN   which module is wrong on its own inputs?
+    sd diagnose THEIRS                                      which mistake is it?
+
+An answer is right if the tensor that is named is the guilty module's or of a part of it. Pairs without a mistake
+follow, of which none may raise an alarm: other prompts, threads, layouts, implementations of attention, TF32.
+
+Floors come from runs of other prompts and seeds (`calibration`), which are never judged.
+"""
+import argparse
+import contextlib
+import copy
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+import types
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers.models.activations import GEGLU
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.attention_processor import Attention, AttnProcessor
+from diffusers.models.downsampling import Downsample2D
+from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from diffusers.models.unets import unet_2d_blocks
+from diffusers.models.upsampling import Upsample2D
+from transformers.models.clip import modeling_clip
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "bindings", "python"))
+import oracle
+import wrong_twins
+from wrong_twins import changed
+
+# ------------------------------------------------------------------------------------------------ places
+
+PARTS = {"unet": "unet.", "vae": "vae.", "text_encoder": "text_encoder.text_model."}
+
+
+def places(pipe, kind, parts=("unet",), path="", but="encoder."):
+    """[(name in a trace, module)] of the modules of a kind; the VAE's encoder does not run."""
+    return [(PARTS[p] + name, m) for p in parts for name, m in getattr(pipe, p).named_modules()
+            if isinstance(m, kind) and path in name and not (p == "vae" and name.startswith(("encoder.", "quant_conv")))]
+
+
+@contextlib.contextmanager
+def hooked(*handles):
+    try:
+        yield
+    finally:
+        for h in handles:
+            h.remove()
+
+
+@contextlib.contextmanager
+def weights_changed(module, change):
+    """change(weight, bias) in place, for a while."""
+    saved = copy.deepcopy(module.state_dict())
+    with torch.no_grad():
+        change(module.weight, module.bias)
+    try:
+        yield
+    finally:
+        module.load_state_dict(saved)
+
+
+def at_a_place(rng, found, context):
+    name, module = rng.choice(found)
+    return name, context(module)
+
+
+# ------------------------------------------------------------------------------------------------ mistakes of docs/TRAPS.md
+# name: (its trap, function of a pipeline and a generator -> guilty, context)
+
+def resnet_eps(pipe, rng):
+    found = [p for p in places(pipe, torch.nn.GroupNorm, path="resnets.")]
+    return at_a_place(rng, found, lambda m: changed((m, "eps", 1e-6)))
+
+
+def transformer_eps(pipe, rng):
+    found = [(n + ".norm", t.norm) for n, t in places(pipe, Transformer2DModel)]
+    return at_a_place(rng, found, lambda m: changed((m, "eps", 1e-5)))
+
+
+def vae_eps(pipe, rng):
+    return at_a_place(rng, places(pipe, torch.nn.GroupNorm, ("vae",)), lambda m: changed((m, "eps", 1e-5)))
+
+
+def layer_norm_eps(pipe, rng):
+    found = places(pipe, torch.nn.LayerNorm, ("unet", "text_encoder"))
+    return at_a_place(rng, found, lambda m: changed((m, "eps", 1e-6)))
+
+
+def geglu(f):
+    return lambda pipe, rng: at_a_place(rng, places(pipe, GEGLU), lambda m: changed((m, "gelu", f)))
+
+
+def geglu_halves(pipe, rng):
+    def forward(self, x, *args, **kwargs):
+        gate, value = self.proj(x).chunk(2, dim=-1)
+        return value * F.gelu(gate)
+    return at_a_place(rng, places(pipe, GEGLU), lambda m: changed((m, "forward", types.MethodType(forward, m))))
+
+
+def heads(pipe, rng):
+    found = [(n, a) for n, a in places(pipe, Attention) if a.heads != a.to_q.out_features // a.heads]
+    return at_a_place(rng, found, lambda a: changed((a, "heads", a.to_q.out_features // a.heads)))
+
+
+def sinusoid(pipe, rng):
+    return "unet.time_proj", changed((pipe.unet.time_proj, "flip_sin_to_cos", False))
+
+
+def time_without_silu(pipe, rng):
+    kept = {}
+    keep = pipe.unet.time_embedding.register_forward_hook(lambda m, a, out: kept.update(temb=out))
+    name, r = rng.choice(places(pipe, ResnetBlock2D))
+    return name + ".time_emb_proj", hooked(keep, r.time_emb_proj.register_forward_pre_hook(lambda m, a: (kept["temb"],)))
+
+
+def downsample_pads_after(pipe, rng):
+    name, d = rng.choice(places(pipe, Downsample2D))
+    return name + ".conv", changed((d, "padding", 0), (d.conv, "padding", (0, 0)))
+
+
+def skip_first(pipe, rng):
+    """One of the joins has the skip first."""
+    resnets = places(pipe, ResnetBlock2D, path="up_blocks.")
+    which, seen = rng.randrange(len(resnets)), [0]
+
+    class Torch:
+        @staticmethod
+        def cat(tensors, dim):
+            seen[0] += 1
+            return torch.cat(list(tensors)[::-1] if (seen[0] - 1) % len(resnets) == which else tensors, dim=dim)
+
+        def __getattr__(self, name):
+            return getattr(torch, name)
+    return resnets[which][0], changed((unet_2d_blocks, "torch", Torch()))
+
+
+def text_gelu(pipe, rng):
+    found = [(PARTS["text_encoder"] + n, m) for n, m in pipe.text_encoder.named_modules() if n.endswith(".mlp")]
+    wrong = F.gelu if pipe.text_encoder.config.hidden_act == "quick_gelu" else wrong_twins.quick
+    return at_a_place(rng, found, lambda m: changed((m, "activation_fn", wrong_twins.Activation(wrong))))
+
+
+def not_causal(pipe, rng):
+    name, guilty = rng.choice([(PARTS["text_encoder"] + n, m) for n, m in pipe.text_encoder.named_modules()
+                               if n.endswith("self_attn")])
+    right = modeling_clip.ALL_ATTENTION_FUNCTIONS.get_interface
+
+    def get_interface(*args):
+        def attend(module, q, k, v, mask, scaling, **kwargs):
+            if module is not guilty:
+                return right(*args)(module, q, k, v, mask, scaling=scaling, **kwargs)
+            return F.scaled_dot_product_attention(q, k, v, scale=scaling).transpose(1, 2), None
+        return attend
+    return name, changed((modeling_clip.ALL_ATTENTION_FUNCTIONS, "get_interface", get_interface))
+
+
+def vae_without_residual(pipe, rng):
+    return at_a_place(rng, places(pipe, Attention, ("vae",)), lambda a: changed((a, "residual_connection", False)))
+
+
+def vae_two_heads(pipe, rng):
+    return at_a_place(rng, places(pipe, Attention, ("vae",)), lambda a: changed((a, "heads", 2)))
+
+
+@contextlib.contextmanager
+def configured(part, **settings):
+    saved = part._internal_dict
+    part._internal_dict = type(saved)({**saved, **settings})
+    try:
+        yield
+    finally:
+        part._internal_dict = saved
+
+
+def scaling_factor(pipe, rng):
+    return "vae.post_quant_conv", configured(pipe.vae, scaling_factor=1.0)
+
+
+def steps_offset(pipe, rng):
+    return "timestep.0", configured(pipe.scheduler, steps_offset=0)
+
+
+def epsilon_for_v(pipe, rng):
+    return "step.0.denoised", configured(pipe.scheduler, prediction_type="epsilon")
+
+
+TRAPS = {
+    "resnet_norm_eps_1e-6": (1, resnet_eps),
+    "transformer_norm_eps_1e-5": (1, transformer_eps),
+    "vae_norm_eps_1e-5": (1, vae_eps),
+    "layer_norm_eps_1e-6": (1, layer_norm_eps),
+    "geglu_tanh": (2, geglu(wrong_twins.tanh)),
+    "geglu_quick": (2, geglu(wrong_twins.quick)),
+    "text_gelu": (2, text_gelu),
+    "geglu_gate_first": (3, geglu_halves),
+    "heads_as_columns": (4, heads),
+    "sinusoid_sin_first": (6, sinusoid),
+    "time_without_silu": (7, time_without_silu),
+    "downsample_pads_after": (8, downsample_pads_after),
+    "vae_attention_without_residual": (10, vae_without_residual),
+    "vae_attention_two_heads": (10, vae_two_heads),
+    "scaling_factor_left_out": (11, scaling_factor),
+    "not_causal": (17, not_causal),
+    "steps_offset_0": (34, steps_offset),
+    "skip_first": (56, skip_first),
+    "epsilon_for_v": (59, epsilon_for_v),
+}
+
+# ------------------------------------------------------------------------------------------------ mistakes that no list has
+
+ANY = ("unet", "vae", "text_encoder")
+
+
+def bias_larger(pipe, rng):
+    found = [p for p in places(pipe, (torch.nn.Conv2d, torch.nn.Linear), ANY) if p[1].bias is not None]
+    return at_a_place(rng, found, lambda m: weights_changed(m, lambda w, b: b.mul_(1.01)))
+
+
+def outputs_swapped(pipe, rng):
+    def swap(w, b):
+        i, j = rng.sample(range(w.shape[0]), 2)
+        w[[i, j]] = w[[j, i]].clone()
+    return at_a_place(rng, places(pipe, torch.nn.Conv2d, ("unet", "vae")), lambda m: weights_changed(m, swap))
+
+
+def row_zeroed(pipe, rng):
+    found = places(pipe, torch.nn.Linear, ("unet", "text_encoder"))
+    return at_a_place(rng, found, lambda m: weights_changed(m, lambda w, b: w[rng.randrange(w.shape[0])].zero_()))
+
+
+def kernel_flipped(pipe, rng):
+    found = [p for p in places(pipe, torch.nn.Conv2d, ("unet", "vae")) if p[1].kernel_size == (3, 3)]
+    return at_a_place(rng, found, lambda m: weights_changed(m, lambda w, b: w.copy_(w.flip(-1))))
+
+
+def padding_around_the_edge(pipe, rng):
+    found = [p for p in places(pipe, torch.nn.Conv2d, ("unet", "vae")) if p[1].padding == (1, 1)]
+
+    def circular(m):
+        return changed((m, "padding_mode", "circular"), (m, "_reversed_padding_repeated_twice", [1, 1, 1, 1]))
+    return at_a_place(rng, found, circular)
+
+
+def last_column_lost(pipe, rng):
+    def lose(m, args):
+        x = args[0].clone()
+        x[..., -1] = 0
+        return (x,)
+    found = [p for p in places(pipe, torch.nn.Conv2d, ("unet", "vae")) if p[1].kernel_size == (3, 3)]
+    return at_a_place(rng, found, lambda m: hooked(m.register_forward_pre_hook(lose)))
+
+
+def half_the_groups(pipe, rng):
+    found = [p for p in places(pipe, torch.nn.GroupNorm, ("unet", "vae")) if p[1].num_groups % 2 == 0]
+    return at_a_place(rng, found, lambda m: changed((m, "num_groups", m.num_groups // 2)))
+
+
+def unbiased_variance(pipe, rng):
+    def forward(self, x):
+        y = (x - x.mean(-1, keepdim=True)) / (x.var(-1, keepdim=True) + self.eps).sqrt()
+        return y * self.weight + self.bias
+    found = places(pipe, torch.nn.LayerNorm, ("unet", "text_encoder"))
+    return at_a_place(rng, found, lambda m: changed((m, "forward", types.MethodType(forward, m))))
+
+
+def output_scaled(pipe, rng):
+    found = places(pipe, ResnetBlock2D, ("unet", "vae"))
+    return at_a_place(rng, found, lambda m: hooked(m.register_forward_hook(lambda m, a, out: out * 0.999)))
+
+
+def last_token_unseen(pipe, rng):
+    def shorten(m, args, kwargs):
+        return args, dict(kwargs, encoder_hidden_states=kwargs["encoder_hidden_states"][:, :-1])
+    found = places(pipe, Attention, path="attn2")
+    return at_a_place(rng, found, lambda m: hooked(m.register_forward_pre_hook(shorten, with_kwargs=True)))
+
+
+def attention_in_bfloat16(pipe, rng):
+    class Narrow:
+        def __call__(self, attn, x, encoder_hidden_states=None, **kwargs):
+            q, c = attn.to_q(x), x if encoder_hidden_states is None else encoder_hidden_states
+            q, k, v = (attn.head_to_batch_dim(t).bfloat16() for t in (q, attn.to_k(c), attn.to_v(c)))
+            y = (q @ k.transpose(1, 2) * attn.scale).softmax(-1) @ v
+            return attn.to_out[0](attn.batch_to_head_dim(y.float()))
+    found = places(pipe, Attention)
+    return at_a_place(rng, found, lambda m: changed((m, "processor", Narrow())))
+
+
+def bilinear(pipe, rng):
+    def forward(self, x, *args, **kwargs):
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="bilinear"))
+    name, m = rng.choice(places(pipe, Upsample2D, ("unet", "vae")))
+    return name + ".conv", changed((m, "forward", types.MethodType(forward, m)))
+
+
+def attention_twice(pipe, rng):
+    found = [(n + ".attn1", b.attn1) for n, b in places(pipe, BasicTransformerBlock)]
+    return at_a_place(rng, found, lambda m: hooked(m.register_forward_hook(lambda m, a, out: 2 * out)))
+
+
+def halves_in_between(pipe, rng):
+    found = places(pipe, ResnetBlock2D, ("unet", "vae"))
+    return at_a_place(rng, found, lambda m: hooked(m.register_forward_hook(lambda m, a, out: out.half().float())))
+
+
+def another_last_activation(pipe, rng):
+    part = rng.choice([pipe.unet, pipe.vae.decoder])
+    name = "unet.conv_act" if part is pipe.unet else "vae.decoder.conv_act"
+    return name, changed((part.conv_act, "forward", wrong_twins.quick))
+
+
+def guidance_from_the_prompt(pipe, rng):
+    """cond + g (cond - uncond)."""
+    return "step.0.noise_pred", changed((type(pipe), "guidance_scale", property(lambda self: self._guidance_scale + 1)))
+
+
+OTHERS = {
+    "bias_times_1.01": bias_larger,
+    "two_outputs_swapped": outputs_swapped,
+    "row_of_weights_zero": row_zeroed,
+    "kernel_flipped": kernel_flipped,
+    "padding_around_the_edge": padding_around_the_edge,
+    "last_column_lost": last_column_lost,
+    "half_the_groups": half_the_groups,
+    "unbiased_variance": unbiased_variance,
+    "output_times_0.999": output_scaled,
+    "last_token_unseen": last_token_unseen,
+    "attention_in_bfloat16": attention_in_bfloat16,
+    "bilinear_enlarging": bilinear,
+    "attention_added_twice": attention_twice,
+    "output_as_float16": halves_in_between,
+    "another_last_activation": another_last_activation,
+    "guidance_from_the_prompt": guidance_from_the_prompt,
+}
+
+# ------------------------------------------------------------------------------------------------ clean variants
+
+def tf32(x):
+    """Rounded to the 10 bits of mantissa that a tensor core sees."""
+    bits = x.contiguous().view(torch.int32)
+    return ((bits + 0xfff + ((bits >> 13) & 1)) & ~0x1fff).view(torch.float32)
+
+
+@contextlib.contextmanager
+def like_tf32(pipe):
+    """Products and convolutions of operands with 10 bits of mantissa, sums in float32."""
+    linear, conv = F.linear, torch.nn.Conv2d._conv_forward
+
+    def forward(self, x, w, b):
+        return conv(self, tf32(x), tf32(w), b)
+    with changed((F, "linear", lambda x, w, b=None: linear(tf32(x), tf32(w), b)),
+                 (torch.nn.Conv2d, "_conv_forward", forward)):
+        yield
+
+
+@contextlib.contextmanager
+def threads(n):
+    saved = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(saved)
+
+
+@contextlib.contextmanager
+def channels_last(pipe):
+    pipe.unet.to(memory_format=torch.channels_last)
+    pipe.vae.to(memory_format=torch.channels_last)
+    try:
+        yield
+    finally:
+        pipe.unet.to(memory_format=torch.contiguous_format)
+        pipe.vae.to(memory_format=torch.contiguous_format)
+
+
+@contextlib.contextmanager
+def plain_attention(pipe):
+    """softmax(q k^T) v in three operations."""
+    saved = pipe.unet.attn_processors
+    pipe.unet.set_attn_processor(AttnProcessor())
+    try:
+        yield
+    finally:
+        pipe.unet.set_attn_processor(saved)
+
+
+@contextlib.contextmanager
+def without_mkldnn(pipe):
+    with torch.backends.mkldnn.flags(enabled=False):
+        yield
+
+
+CLEAN = {
+    "float32": lambda pipe: contextlib.nullcontext(),
+    "one thread": lambda pipe: threads(1),
+    "three threads": lambda pipe: threads(3),
+    "channels_last": channels_last,
+    "attention in three operations": plain_attention,
+    "without oneDNN": without_mkldnn,
+    "dumped as NHWC .npy": lambda pipe: contextlib.nullcontext(),
+    "like TF32": like_tf32,
+}
+
+# ------------------------------------------------------------------------------------------------ runs
+
+PROMPTS = ["a red apple", "a blue star on a green field", "two yellow pears", "a white house at night"]
+CALIBRATION = [("a green leaf", 101), ("a black cat on a red chair", 102), ("an orange sun", 103), ("a grey stone", 104)]
+
+
+class Lab:
+    """The program, a model, a folder, and what a run is."""
+
+    def __init__(self, sd, model, out, steps):
+        self.sd, self.model, self.out, self.steps = os.path.abspath(sd), model, out, steps
+        os.makedirs(out, exist_ok=True)
+        self.floors = {}
+
+    def path(self, name):
+        return os.path.join(self.out, name)
+
+    def run(self, *args, codes=(0,)):
+        done = subprocess.run([self.sd, *args], capture_output=True, text=True)
+        if done.returncode not in codes:
+            raise RuntimeError("sd %s: exit %d: %s" % (" ".join(args), done.returncode, done.stderr.strip()))
+        return done.stdout
+
+    def settings(self, prompt, seed):
+        return ["-m", self.model, "-p", prompt, "-s", str(seed), "--steps", str(self.steps), "--cfg-scale", "7.5"]
+
+    def draw(self, prompt, seed, *more):
+        self.run(*self.settings(prompt, seed), "-q", "-o", self.path("own.png"), *more)
+
+    def ours(self, prompt, seed):
+        """Our trace of a run, made once."""
+        path = self.path("ref-%d.safetensors" % seed)
+        if not os.path.exists(path):
+            self.draw(prompt, seed, "--trace", path)
+        return path
+
+    def theirs(self, pipe, prompt, seed, name):
+        """The pipeline's trace."""
+        path, store = self.path(name + ".safetensors"), {}
+        keep = oracle.once(store)
+        oracle.text_to_image(pipe, keep, prompt, steps=self.steps, seed=seed)
+        oracle.write_trace(store, path)
+        return path
+
+    def compare(self, ref, mine, floor):
+        """The name of the first tensor that diverges, or None."""
+        text = self.run("compare", ref, mine, "--json", "--floor", self.floors[floor], codes=(0, 1))
+        return json.loads(text)["compared"][0]["first"]
+
+    def inject(self, theirs, prompt, seed):
+        own = self.path("own.safetensors")
+        self.draw(prompt, seed, "--inject", theirs, "--trace", own)
+        return own
+
+    def measure(self, name, pairs):
+        """A floor from pairs of traces that are right: for each tensor the largest error of all pairs."""
+        worst = {}
+        for ref, mine in pairs:
+            one = self.path("one.floor")
+            self.run("compare", ref, mine, "--measure-floor", one)
+            for line in open(one):
+                if not line.startswith("#"):
+                    value, tensor = line.split()
+                    worst[tensor] = max(worst.get(tensor, 0.0), float(value))
+        self.floors[name] = self.path(name + ".floor")
+        with open(self.floors[name], "w") as f:
+            f.writelines("%.3g %s\n" % (v, k) for k, v in worst.items())
+
+    def calibrate(self, kind, context):
+        """Floors of whole runs and of injected ones, for one way to compute that is right."""
+        whole, alone = [], []
+        for prompt, seed in CALIBRATION:
+            pipe = oracle.load(self.model)
+            with context(pipe):
+                theirs = self.theirs(pipe, prompt, seed, "calibration")
+            own = self.inject(theirs, prompt, seed)
+            kept = [self.path("%s-%d.safetensors" % (n, seed)) for n in ("theirs", "own")]
+            os.replace(theirs, kept[0])
+            os.replace(own, kept[1])
+            whole.append((self.ours(prompt, seed), kept[0]))
+            alone.append(tuple(kept))
+        self.measure(kind + " whole", whole)
+        self.measure(kind + " alone", alone)
+
+
+def plain(name):
+    """A tensor's name without its step: "unet.conv_in"."""
+    parts = name.split(".") if name else []
+    return ".".join(parts[2:]) if len(parts) > 2 and parts[0] == "step" and parts[2] == "unet" else name
+
+
+def is_at(name, guilty):
+    return bool(name) and (plain(name) == guilty or plain(name).startswith(guilty + "."))
+
+
+def as_npy(path):
+    """The trace as a directory of .npy files, pictures with channels last."""
+    from safetensors.numpy import load_file
+    folder = path.replace(".safetensors", "")
+    os.makedirs(folder, exist_ok=True)
+    for name, x in load_file(path).items():
+        np.save(os.path.join(folder, name), np.ascontiguousarray(x.transpose(0, 2, 3, 1)) if x.ndim == 4 else x)
+    return folder
+
+
+def diagnosis(lab, theirs, prompt, seed):
+    text = lab.run("diagnose", theirs, *lab.settings(prompt, seed), "--json", codes=(0, 1))
+    return json.loads(text)
+
+
+def judge_fault(lab, name, fault, i, rng):
+    prompt, seed = PROMPTS[i % len(PROMPTS)], 200 + i
+    pipe = oracle.load(lab.model)
+    guilty, context = fault(pipe, rng)
+    with context:
+        theirs = lab.theirs(pipe, prompt, seed, "case-%02d" % i)
+    start = time.time()
+    first = lab.compare(lab.ours(prompt, seed), theirs, "float32 whole")
+    alone = lab.compare(theirs, lab.inject(theirs, prompt, seed), "float32 alone")
+    middle = time.time()
+    found = diagnosis(lab, theirs, prompt, seed)
+    return {"mistake": name, "guilty": guilty, "compare": plain(first), "inject": plain(alone),
+            "named": is_at(first, guilty) and is_at(alone, guilty), "diagnosis": found, "seconds": middle - start,
+            "seconds_diagnose": time.time() - middle}
+
+
+def judge_clean(lab, kind, i):
+    prompt, seed = PROMPTS[i % len(PROMPTS)], 300 + i
+    pipe = oracle.load(lab.model)
+    with CLEAN[kind](pipe):
+        theirs = lab.theirs(pipe, prompt, seed, "clean-%02d" % i)
+    floor = kind if kind in ("like TF32",) else "float32"
+    other = as_npy(theirs) if "npy" in kind else theirs
+    first = lab.compare(lab.ours(prompt, seed), other, floor + " whole")
+    alone = lab.compare(theirs, lab.inject(theirs, prompt, seed), floor + " alone")
+    return {"kind": kind, "alarm": plain(first) or plain(alone)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--sd", default="./sd")
+    parser.add_argument("--model", default="weights/tiny")
+    parser.add_argument("--out", default="build/faults", help="a folder for traces and results.json")
+    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--each", type=int, default=12, help="so many of the list and so many others")
+    parser.add_argument("--only", help="the mistake of this name alone")
+    a = parser.parse_args()
+    rng, lab = random.Random(a.seed), Lab(a.sd, a.model, a.out, a.steps)
+    lab.calibrate("float32", CLEAN["float32"])
+    lab.calibrate("like TF32", CLEAN["like TF32"])
+    drawn = [(n, TRAPS[n][1], TRAPS[n][0]) for n in rng.sample(sorted(TRAPS), min(a.each, len(TRAPS)))]
+    drawn += [(n, OTHERS[n], None) for n in rng.sample(sorted(OTHERS), min(a.each, len(OTHERS)))]
+    faults, clean = [], []
+    for i, (name, fault, trap) in enumerate(drawn):
+        place = random.Random("%d %s" % (a.seed, name))
+        if a.only in (None, name):
+            faults.append(dict(judge_fault(lab, name, fault, i, place), trap=trap))
+            print(json.dumps(faults[-1]), flush=True)
+    for i in range(0 if a.only else 2 * a.each):
+        clean.append(judge_clean(lab, sorted(CLEAN)[i % len(CLEAN)], i))
+        print(json.dumps(clean[-1]), flush=True)
+    with open(lab.path("results.json"), "w") as f:
+        json.dump({"seed": a.seed, "faults": faults, "clean": clean}, f, indent=1)
+    print("%d of %d guilty modules named; %d alarms of %d clean pairs" % (
+        sum(f["named"] for f in faults), len(faults), sum(c["alarm"] is not None for c in clean), len(clean)))
+
+
+if __name__ == "__main__":
+    main()
