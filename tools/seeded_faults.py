@@ -13,6 +13,9 @@ diffusers pipeline of its own, whose float32 run is traced. Then, as somebody wo
 An answer is right if the tensor that is named is the guilty module's or of a part of it. Pairs without a mistake
 follow, of which none may raise an alarm: other prompts, threads, layouts, implementations of attention, TF32.
 
+A place at which a mistake changes less than LEAST is drawn again: an epsilon beside a large variance changes nothing that
+float32 could show. How often that was so is told.
+
 Floors come from runs of other prompts and seeds (`calibration`), which are never judged.
 """
 import argparse
@@ -421,6 +424,7 @@ CLEAN = {
 
 # ------------------------------------------------------------------------------------------------ runs
 
+LEAST = 1e-6   # of a mistake's effect at its module: sixteen roundings
 PROMPTS = ["a red apple", "a blue star on a green field", "two yellow pears", "a white house at night"]
 CALIBRATION = [("a green leaf", 101), ("a black cat on a red chair", 102), ("an orange sun", 103), ("a grey stone", 104)]
 
@@ -455,12 +459,16 @@ class Lab:
             self.draw(prompt, seed, "--trace", path)
         return path
 
+    def traced(self, pipe, prompt, seed):
+        """The pipeline's tensors by name."""
+        store = {}
+        oracle.text_to_image(pipe, oracle.once(store), prompt, steps=self.steps, seed=seed)
+        return store
+
     def theirs(self, pipe, prompt, seed, name):
         """The pipeline's trace."""
-        path, store = self.path(name + ".safetensors"), {}
-        keep = oracle.once(store)
-        oracle.text_to_image(pipe, keep, prompt, steps=self.steps, seed=seed)
-        oracle.write_trace(store, path)
+        path = self.path(name + ".safetensors")
+        oracle.write_trace(self.traced(pipe, prompt, seed), path)
         return path
 
     def compare(self, ref, mine, floor):
@@ -529,18 +537,37 @@ def diagnosis(lab, theirs, prompt, seed):
     return json.loads(text)
 
 
+def effect(right, wrong, guilty):
+    """The largest relative error of the guilty module's first step."""
+    at = [k for k in right if is_at(k, guilty) and not k.startswith("step.1.")]
+    return max(oracle.rel_l2(wrong[k], right[k]) if wrong[k].shape == right[k].shape else 1.0 for k in at)
+
+
+def spoil(lab, fault, prompt, seed, rng):
+    """A trace with the mistake: guilty module, tensors, what it changes there, how many places were drawn."""
+    right = lab.traced(oracle.load(lab.model), prompt, seed)
+    for draws in range(1, 100):
+        pipe = oracle.load(lab.model)
+        guilty, context = fault(pipe, rng)
+        with context:
+            wrong = lab.traced(pipe, prompt, seed)
+        size = effect(right, wrong, guilty)
+        if size >= LEAST:
+            return guilty, wrong, size, draws
+    raise RuntimeError("no place where this mistake changes anything")
+
+
 def judge_fault(lab, name, fault, i, rng):
     prompt, seed = PROMPTS[i % len(PROMPTS)], 200 + i
-    pipe = oracle.load(lab.model)
-    guilty, context = fault(pipe, rng)
-    with context:
-        theirs = lab.theirs(pipe, prompt, seed, "case-%02d" % i)
+    guilty, wrong, size, draws = spoil(lab, fault, prompt, seed, rng)
+    theirs = lab.path("case-%02d.safetensors" % i)
+    oracle.write_trace(wrong, theirs)
     start = time.time()
     first = lab.compare(lab.ours(prompt, seed), theirs, "float32 whole")
     alone = lab.compare(theirs, lab.inject(theirs, prompt, seed), "float32 alone")
     middle = time.time()
     found = diagnosis(lab, theirs, prompt, seed)
-    return {"mistake": name, "guilty": guilty, "compare": plain(first), "inject": plain(alone),
+    return {"mistake": name, "guilty": guilty, "effect": size, "draws": draws, "compare": plain(first), "inject": plain(alone),
             "named": is_at(first, guilty) and is_at(alone, guilty), "diagnosis": found, "seconds": middle - start,
             "seconds_diagnose": time.time() - middle}
 
