@@ -2,7 +2,8 @@
  * UNet's, its latents in the place of the sampler's.
  *
  * A sampler is made to take a step alone by letting it take all steps up to there again, with the answers that are
- * known. So it remembers what it would remember, its generator stands where it would stand, and the step has a run's bits. */
+ * known. So it remembers what it would remember, its generator stands where it would stand, and the step has a run's
+ * bits. */
 #include "pipeline_drawing.h"
 
 #include <stdlib.h>

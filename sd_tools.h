@@ -158,8 +158,8 @@ SD_API sd_status sd_trace_stop_after(sd_ctx *ctx, const char *name);
 typedef struct sd_given {
     size_t size;                     /* sizeof(sd_given) */
     int answers;                     /* how many evaluations have been answered; the UNet is asked from the next on */
-    const float *const *noise_pred;  /* [answers] the guided answers, [batch,C,height/8,width/8] each. With from_step those before it
-                                      * may be NULL: then the sampler begins there, anew */
+    const float *const *noise_pred;  /* [answers] the guided answers, [batch,C,height/8,width/8] each. With from_step
+                                      * those before it may be NULL: then the sampler begins there, anew */
     const float *const *latents;     /* [answers + 1] those before evaluation i; an entry NULL, or all: as the sampler
                                       * makes them */
     size_t count;                    /* floats in each of these */
