@@ -1,5 +1,5 @@
-/* pipeline_apart.c - floor 6: samples of a small network's batch, each computed by one thread from the first step to the
- * last.
+/* pipeline_apart.c - floor 6: samples of a small network's batch, each computed by one thread from the first step to
+ * the last.
  *
  * Where an operation is small, waking the other threads for it takes as long as the operation. So the threads share the
  * samples instead, and meet once in a forward pass. The bits stay: a sample's depend neither on its batch nor on the
