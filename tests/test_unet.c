@@ -183,7 +183,8 @@ static void add_inputs(network *n, question *q, float ids[12], int32_t labels[2]
 }
 
 /* sd.h's call gives the same bits, with each sample on a thread of its own, for nobody looks. It wants what the UNet
- * takes, and nothing else. (Of a refiner's UNet alone, which is of no published family, nobody knows that it is one.) */
+ * takes, and nothing else. (Of a refiner's UNet alone, which is of no published family, nobody knows that it is
+ * one.) */
 static void publicly(network *n, const question *q, const int64_t dim[4], const float *expected)
 {
     size_t count = (size_t)(dim[0] * 4 * dim[2] * dim[3]);
