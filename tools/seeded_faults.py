@@ -6,7 +6,7 @@
 Twelve mistakes of docs/TRAPS.md and twelve others are drawn, each with a place, by one generator. Each goes into a
 diffusers pipeline of its own, whose float32 run is traced. Then, as somebody would who has such a port:
 
-    sd compare REF THEIRS --floor ...                       where do the runs part?
+    sd compare REF THEIRS [--floor F]                       where do the runs part?
     sd --inject THEIRS --trace OWN; sd compare THEIRS OWN   which module is wrong on its own inputs?
     sd diagnose THEIRS                                      which mistake is it?
 
@@ -16,7 +16,7 @@ follow, of which none may raise an alarm: other prompts, threads, layouts, imple
 A place at which a mistake changes less than LEAST is drawn again: an epsilon beside a large variance changes nothing that
 float32 could show. How often that was so is told.
 
-Floors come from runs of other prompts and seeds (`calibration`), which are never judged.
+Floors (--floors) come from runs of other prompts and seeds (`CALIBRATION`), which are never judged.
 """
 import argparse
 import contextlib
@@ -24,6 +24,7 @@ import copy
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -93,7 +94,7 @@ def at_a_place(rng, found, context):
 
 
 # ------------------------------------------------------------------------------------------------ mistakes of docs/TRAPS.md
-# name: (its trap, function of a pipeline and a generator -> guilty, context)
+# name: (function of a pipeline and a generator -> guilty, context; its names in `sd wrong`)
 
 def visible(pipe, found, eps):
     """Those of the norms where another epsilon changes the first step by LEAST."""
@@ -215,25 +216,25 @@ def epsilon_for_v(pipe, rng):
 
 
 TRAPS = {
-    "resnet_norm_eps_1e-6": (1, wrong_eps(1e-6, ("unet",), path="resnets.")),
-    "transformer_norm_eps_1e-5": (1, wrong_eps(1e-5, ("unet",), path="attentions.")),
-    "vae_norm_eps_1e-5": (1, wrong_eps(1e-5, ("vae",))),
-    "layer_norm_eps_1e-6": (1, wrong_eps(1e-6, ("unet", "text_encoder"), torch.nn.LayerNorm)),
-    "geglu_tanh": (2, geglu(wrong_twins.tanh)),
-    "geglu_quick": (2, geglu(wrong_twins.quick)),
-    "text_gelu": (2, text_gelu),
-    "geglu_gate_first": (3, geglu_halves),
-    "heads_as_columns": (4, heads),
-    "sinusoid_sin_first": (6, sinusoid),
-    "time_without_silu": (7, time_without_silu),
-    "downsample_pads_after": (8, downsample_pads_after),
-    "vae_attention_without_residual": (10, vae_without_residual),
-    "vae_attention_two_heads": (10, vae_two_heads),
-    "scaling_factor_left_out": (11, scaling_factor),
-    "not_causal": (17, not_causal),
-    "steps_offset_0": (34, steps_offset),
-    "skip_first": (56, skip_first),
-    "epsilon_for_v": (59, epsilon_for_v),
+    "resnet_norm_eps_1e-6": (wrong_eps(1e-6, ("unet",), path="resnets."), ("resnet-norm-eps-1e-6",)),
+    "transformer_norm_eps_1e-5": (wrong_eps(1e-5, ("unet",), path="attentions."), ("transformer-norm-eps-1e-5",)),
+    "vae_norm_eps_1e-5": (wrong_eps(1e-5, ("vae",)), ("vae-norm-eps-1e-5",)),
+    "layer_norm_eps_1e-6": (wrong_eps(1e-6, ("unet", "text_encoder"), torch.nn.LayerNorm), ("layer-norm-eps-1e-6", "text-norm-eps-1e-6")),
+    "geglu_tanh": (geglu(wrong_twins.tanh), ("geglu-tanh",)),
+    "geglu_quick": (geglu(wrong_twins.quick), ("geglu-quick",)),
+    "text_gelu": (text_gelu, ("text-gelu", "text-quick-gelu")),
+    "geglu_gate_first": (geglu_halves, ("geglu-gate-first",)),
+    "heads_as_columns": (heads, ("heads-as-columns",)),
+    "sinusoid_sin_first": (sinusoid, ("sinusoid-sin-first",)),
+    "time_without_silu": (time_without_silu, ("time-without-silu",)),
+    "downsample_pads_after": (downsample_pads_after, ("downsample-pads-after",)),
+    "vae_attention_without_residual": (vae_without_residual, ("residual-left-out",)),
+    "vae_attention_two_heads": (vae_two_heads, ("vae-attention-two-heads",)),
+    "scaling_factor_left_out": (scaling_factor, ("latents-not-divided",)),
+    "not_causal": (not_causal, ("not-causal",)),
+    "steps_offset_0": (steps_offset, ("steps-offset-0",)),
+    "skip_first": (skip_first, ("skip-first",)),
+    "epsilon_for_v": (epsilon_for_v, ("epsilon-for-v",)),
 }
 
 # ------------------------------------------------------------------------------------------------ mistakes that no list has
@@ -345,22 +346,22 @@ def guidance_from_the_prompt(pipe, rng):
 
 
 OTHERS = {
-    "bias_times_1.01": bias_larger,
-    "two_outputs_swapped": outputs_swapped,
-    "row_of_weights_zero": row_zeroed,
-    "kernel_flipped": kernel_flipped,
-    "padding_around_the_edge": padding_around_the_edge,
-    "last_column_lost": last_column_lost,
-    "half_the_groups": half_the_groups,
-    "unbiased_variance": unbiased_variance,
-    "output_times_0.999": output_scaled,
-    "last_token_unseen": last_token_unseen,
-    "attention_in_bfloat16": attention_in_bfloat16,
-    "bilinear_enlarging": bilinear,
-    "attention_added_twice": attention_twice,
-    "output_as_float16": halves_in_between,
-    "another_last_activation": another_last_activation,
-    "guidance_from_the_prompt": guidance_from_the_prompt,
+    "bias_times_1.01": (bias_larger, ()),
+    "two_outputs_swapped": (outputs_swapped, ()),
+    "row_of_weights_zero": (row_zeroed, ()),
+    "kernel_flipped": (kernel_flipped, ()),
+    "padding_around_the_edge": (padding_around_the_edge, ("convolution-wraps",)),
+    "last_column_lost": (last_column_lost, ()),
+    "half_the_groups": (half_the_groups, ()),
+    "unbiased_variance": (unbiased_variance, ("norm-unbiased",)),
+    "output_times_0.999": (output_scaled, ()),
+    "last_token_unseen": (last_token_unseen, ()),
+    "attention_in_bfloat16": (attention_in_bfloat16, ()),
+    "bilinear_enlarging": (bilinear, ("upsample-bilinear",)),
+    "attention_added_twice": (attention_twice, ()),
+    "output_as_float16": (halves_in_between, ()),
+    "another_last_activation": (another_last_activation, ()),
+    "guidance_from_the_prompt": (guidance_from_the_prompt, ("guidance-plus-1",)),
 }
 
 # ------------------------------------------------------------------------------------------------ clean variants
@@ -480,45 +481,41 @@ class Lab:
         oracle.write_trace(self.traced(pipe, prompt, seed), path)
         return path
 
-    def compare(self, ref, mine, floor):
+    def compare(self, ref, mine, floor=None):
         """The name of the first tensor that diverges, or None."""
-        text = self.run("compare", ref, mine, "--json", "--floor", self.floors[floor], codes=(0, 1))
+        more = ["--floor", self.floors[floor]] if floor else []
+        text = self.run("compare", ref, mine, "--json", *more, codes=(0, 1))
         return json.loads(text)["compared"][0]["first"]
 
-    def inject(self, theirs, prompt, seed):
+    def alone(self, theirs, prompt, seed):
+        """The first tensor that diverges from one that was computed from their own inputs. Numbers of another shape
+        cannot be taken over, and the program says whose: then that is the answer."""
         own = self.path("own.safetensors")
-        self.draw(prompt, seed, "--inject", theirs, "--trace", own)
-        return own
+        try:
+            self.draw(prompt, seed, "--inject", theirs, "--trace", own)
+        except RuntimeError as refusal:
+            wrong = re.search(r"(step|text_encoder|vae|timestep|latents)\.[\w.]+\w", str(refusal).split(theirs)[-1])
+            return wrong and wrong.group(0)
+        return self.compare(theirs, own)
 
-    def measure(self, name, pairs):
-        """A floor from pairs of traces that are right: for each tensor the largest error of all pairs."""
+    def calibrate(self, kind):
+        """A floor for whole runs of one way to compute that is right: for each tensor the largest error."""
+        pairs = []
+        for prompt, seed in CALIBRATION:
+            pipe = oracle.load(self.model)
+            with CLEAN[kind](pipe):
+                pairs.append((self.ours(prompt, seed), self.theirs(pipe, prompt, seed, "calibration-%d" % seed)))
         worst = {}
         for ref, mine in pairs:
             one = self.path("one.floor")
-            self.run("compare", ref, mine, "--measure-floor", one)
+            self.run("compare", "--measure-floor", one, ref, mine)
             for line in open(one):
-                if not line.startswith("#"):
+                if line.strip() and not line.startswith("#"):
                     value, tensor = line.split()
                     worst[tensor] = max(worst.get(tensor, 0.0), float(value))
-        self.floors[name] = self.path(name + ".floor")
-        with open(self.floors[name], "w") as f:
+        self.floors[kind] = self.path(kind.replace(" ", "-") + ".floor")
+        with open(self.floors[kind], "w") as f:
             f.writelines("%.3g %s\n" % (v, k) for k, v in worst.items())
-
-    def calibrate(self, kind, context):
-        """Floors of whole runs and of injected ones, for one way to compute that is right."""
-        whole, alone = [], []
-        for prompt, seed in CALIBRATION:
-            pipe = oracle.load(self.model)
-            with context(pipe):
-                theirs = self.theirs(pipe, prompt, seed, "calibration")
-            own = self.inject(theirs, prompt, seed)
-            kept = [self.path("%s-%d.safetensors" % (n, seed)) for n in ("theirs", "own")]
-            os.replace(theirs, kept[0])
-            os.replace(own, kept[1])
-            whole.append((self.ours(prompt, seed), kept[0]))
-            alone.append(tuple(kept))
-        self.measure(kind + " whole", whole)
-        self.measure(kind + " alone", alone)
 
 
 def plain(name):
@@ -541,11 +538,6 @@ def as_npy(path):
     return folder
 
 
-def diagnosis(lab, theirs, prompt, seed):
-    text = lab.run("diagnose", theirs, *lab.settings(prompt, seed), "--json", codes=(0, 1))
-    return json.loads(text)
-
-
 def effect(right, wrong, guilty):
     """The largest relative error of the guilty module's first step."""
     at = [k for k in right if is_at(k, guilty) and not k.startswith("step.1.")]
@@ -566,31 +558,44 @@ def spoil(lab, fault, prompt, seed, rng):
     raise NoPlace
 
 
-def judge_fault(lab, name, fault, i, rng):
+def diagnosis(lab, theirs, prompt, seed):
+    """What the first tensor that diverges is put down to: a mistake's name, or None."""
+    text = lab.run("diagnose", theirs, *lab.settings(prompt, seed), "--json", codes=(0, 1))
+    findings = json.loads(text)["findings"]
+    return findings[0]["mistake"] if findings else "nothing diverges"
+
+
+def judge_fault(lab, name, fault, known, i, rng):
     prompt, seed = PROMPTS[i % len(PROMPTS)], 200 + i
     guilty, wrong, size, draws = spoil(lab, fault, prompt, seed, rng)
-    theirs = lab.path("case-%02d.safetensors" % i)
+    theirs = lab.path("case.safetensors")
     oracle.write_trace(wrong, theirs)
-    start = time.time()
-    first = lab.compare(lab.ours(prompt, seed), theirs, "float32 whole")
-    alone = lab.compare(theirs, lab.inject(theirs, prompt, seed), "float32 alone")
-    middle = time.time()
+    ref, times = lab.ours(prompt, seed), [time.time()]
+    first = lab.compare(ref, theirs)
+    floored = lab.compare(ref, theirs, "float32") if lab.floors else None
+    alone = lab.alone(theirs, prompt, seed)
+    times.append(time.time())
     found = diagnosis(lab, theirs, prompt, seed)
-    return {"mistake": name, "guilty": guilty, "effect": size, "draws": draws, "compare": plain(first), "inject": plain(alone),
-            "named": is_at(first, guilty) and is_at(alone, guilty), "diagnosis": found, "seconds": middle - start,
-            "seconds_diagnose": time.time() - middle}
+    times.append(time.time())
+    return {"mistake": name, "guilty": guilty, "effect": size, "draws": draws, "compare": plain(first),
+            "floor": plain(floored), "inject": plain(alone), "named": is_at(alone, guilty), "diagnosis": found,
+            "known": bool(known), "diagnosed": found in known if known else found is None,
+            "seconds": round(times[1] - times[0], 1), "seconds_diagnose": round(times[2] - times[1], 1)}
 
 
 def judge_clean(lab, kind, i):
     prompt, seed = PROMPTS[i % len(PROMPTS)], 300 + i
     pipe = oracle.load(lab.model)
     with CLEAN[kind](pipe):
-        theirs = lab.theirs(pipe, prompt, seed, "clean-%02d" % i)
-    floor = kind if kind in ("like TF32",) else "float32"
-    other = as_npy(theirs) if "npy" in kind else theirs
-    first = lab.compare(lab.ours(prompt, seed), other, floor + " whole")
-    alone = lab.compare(theirs, lab.inject(theirs, prompt, seed), floor + " alone")
-    return {"kind": kind, "alarm": plain(first) or plain(alone)}
+        theirs = lab.theirs(pipe, prompt, seed, "clean")
+    other, ref = as_npy(theirs) if "npy" in kind else theirs, lab.ours(prompt, seed)
+    alarms = {"inject": plain(lab.alone(theirs, prompt, seed)), "diagnose": diagnosis(lab, theirs, prompt, seed)}
+    if kind != "like TF32":   # float32's bounds are not for it
+        alarms["compare"] = plain(lab.compare(ref, other))
+    if lab.floors:
+        alarms["floor"] = plain(lab.compare(ref, other, kind if kind in lab.floors else "float32"))
+    raised = {k: v for k, v in alarms.items() if v not in (None, "nothing diverges")}
+    return {"kind": kind, "alarms": raised}
 
 
 def main():
@@ -601,21 +606,22 @@ def main():
     parser.add_argument("--out", default="build/faults", help="a folder for traces and results.json")
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--each", type=int, default=12, help="so many of the list and so many others")
+    parser.add_argument("--floors", action="store_true", help="measure floors first, and compare with them too")
     parser.add_argument("--only", help="the mistake of this name alone")
     a = parser.parse_args()
     torch.set_num_threads(1)   # tensors are small
     rng, lab = random.Random(a.seed), Lab(a.sd, a.model, a.out, a.steps)
-    lab.calibrate("float32", CLEAN["float32"])
-    lab.calibrate("like TF32", CLEAN["like TF32"])
+    for kind in ("float32", "like TF32") if a.floors else ():
+        lab.calibrate(kind)
     faults, clean = [], []
-    for table in ({n: f for n, (trap, f) in TRAPS.items()}, OTHERS):
+    for table in (TRAPS, OTHERS):
         names, before = rng.sample(sorted(table), len(table)), len(faults)
         for name in names if a.only is None else [n for n in names if n == a.only]:
             if len(faults) - before == a.each:
                 break
             try:
                 place = random.Random("%d %s" % (a.seed, name))
-                faults.append(judge_fault(lab, name, table[name], len(faults), place))
+                faults.append(judge_fault(lab, name, *table[name], len(faults), place))
                 print(json.dumps(faults[-1]), flush=True)
             except NoPlace:
                 print("%s: no place where it changes anything" % name, flush=True)
@@ -624,8 +630,9 @@ def main():
         print(json.dumps(clean[-1]), flush=True)
     with open(lab.path("results.json"), "w") as f:
         json.dump({"seed": a.seed, "faults": faults, "clean": clean}, f, indent=1)
-    print("%d of %d guilty modules named; %d alarms of %d clean pairs" % (
-        sum(f["named"] for f in faults), len(faults), sum(c["alarm"] is not None for c in clean), len(clean)))
+    print("%d of %d guilty modules named, %d of %d diagnosed; %d of %d clean pairs raised an alarm" % (
+        sum(f["named"] for f in faults), len(faults), sum(f["diagnosed"] for f in faults), len(faults),
+        sum(bool(c["alarms"]) for c in clean), len(clean)))
 
 
 if __name__ == "__main__":
