@@ -5,15 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-int check_finite(const char *file, const float *x, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (!isfinite(x[i]))
-            return cli_error(CLI_USAGE, "%s: number %zu of %zu is %g, which no latent can be", file, i + 1, n,
-                             (double)x[i]);
-    return CLI_OK;
-}
-
 int nearest_multiple(int side, int scale) { return side < scale ? scale : (side + scale / 2) / scale * scale; }
 
 /* p->noise from the file; its shape must be [batch,C,height/scale,width/scale], not only its count. r: p, resolved. */

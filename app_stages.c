@@ -66,6 +66,15 @@ void fill_unet_options(void) { unet_command.n_options = expand_options(unet_opti
 
 /* --------------------------------------------------------------------------------- files of tensors */
 
+int check_finite(const char *file, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(x[i]))
+            return cli_error(CLI_USAGE, "%s: number %zu of %zu is %g, which no latent can be", file, i + 1, n,
+                             (double)x[i]);
+    return CLI_OK;
+}
+
 void numbers_free(numbers *t)
 {
     sd_free(t->data);

@@ -47,6 +47,8 @@ int read_record(const settings *s, const char *file, int n, record **r);
 void record_free(record *r);
 /* Lets the library have it, with one answer more, which may be NULL. */
 int give_record(const settings *s, record *r, float *answer);
+/* Says that the sampler begins anew there, if it is one that cannot be the same then. */
+void say_begins_anew(const settings *s, const char *file, int n);
 /* Of a run from evaluation n on with --latents-in: if that file has all answers before it, the sampler gets them. */
 int go_on(const settings *s, int n, record **r);
 

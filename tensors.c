@@ -3,6 +3,7 @@
  * A header lists names in any order; the places of the numbers in the file say in which order they were written. Some
  * writers sort by name, safetensors' own for torch does. Then the names must tell. */
 #include "tensors.h"
+#include "weights_values.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -124,6 +125,40 @@ static sd_status open_all(sd_tensors *t, const char *path, sd_error *e)
     return SD_OK;
 }
 
+void sd_joined_free(sd_joined *j)
+{
+    if (!j) return;
+    free(j->whole.name);
+    free(j->part);
+    free(j);
+}
+
+/* Where it is, or belongs, in the list, which is sorted by address. */
+size_t sd_tensors_place(const sd_tensors *t, const sd_entry *x)
+{
+    size_t low = 0, high = t->n_joined;
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        if ((uintptr_t)&t->joined[mid]->whole < (uintptr_t)x) low = mid + 1;
+        else high = mid;
+    }
+    return low;
+}
+
+const sd_joined *sd_tensors_parts(const sd_tensors *t, const sd_entry *x)
+{
+    size_t place = sd_tensors_place(t, x);
+    return place < t->n_joined && &t->joined[place]->whole == x ? t->joined[place] : NULL;
+}
+
+static void free_joined_tensors(sd_tensors *t)
+{
+    for (size_t i = 0; i < t->n_joined; i++) sd_joined_free(t->joined[i]);
+    for (size_t i = 0; i < t->n_more; i++) sd_tensors_close(&t->more[i]);
+    free(t->joined);
+    free(t->more);
+}
+
 sd_status sd_tensors_open(sd_tensors *t, const char *path, sd_error *e)
 {
     *t = (sd_tensors){0};
@@ -134,7 +169,7 @@ sd_status sd_tensors_open(sd_tensors *t, const char *path, sd_error *e)
 void sd_tensors_close(sd_tensors *t)
 {
     sd_store_close(&t->store);
-    sd_tensors_free_joined(t);
+    free_joined_tensors(t);
     for (size_t i = 0; i < t->n_own; i++) free(t->own[i].name);
     free(t->own);
     free(t->at);
@@ -159,12 +194,34 @@ static const sd_tensors *source_of(const sd_tensors *t, const sd_entry *x)
     return t;
 }
 
+static void append(void *user, const void *bytes, size_t n)
+{
+    unsigned char **at = user;
+    memcpy(*at, bytes, n);
+    *at += n;
+}
+
+static sd_status borrow_joined(const sd_tensors *t, const sd_joined *j, sd_borrowed *b, sd_error *e)
+{
+    b->own = malloc(j->whole.bytes + 1);
+    if (!b->own) return sd_fail(e, SD_ERR_MEMORY, "no memory to put %.200s together", j->whole.name);
+    unsigned char *at = b->own;
+    b->of = j->whole;
+    b->of.data = b->own;
+    for (size_t i = 0; i < j->n && !e->status; i++) {
+        sd_borrowed part;
+        if (!sd_tensors_borrow(t, j->part[i], &part, e)) sd_entry_bytes(&part.of, append, &at, e);
+        sd_tensors_return(t, &part);
+    }
+    return e->status;
+}
+
 sd_status sd_tensors_borrow(const sd_tensors *t, const sd_entry *x, sd_borrowed *b, sd_error *e)
 {
     char path[4096];
     const sd_joined *joined = sd_tensors_parts(t, x);
     *b = (sd_borrowed){.of = *x};
-    if (joined) return sd_tensors_borrow_joined(t, joined, b, e);
+    if (joined) return borrow_joined(t, joined, b, e);
     t = source_of(t, x);
     if (!t->n_own) return e->status;
     if (t->raw) return sd_tensors_read_raw(t, x, b, e);

@@ -48,6 +48,7 @@ void sd_tensors_return(const sd_tensors *t, sd_borrowed *b);   /* its numbers ma
 sd_status sd_read_floats(const char *path, const char *name, float **data, int *nd, int64_t dim[4], sd_error *e);
 /* A .npy file, which has one tensor; DIR/, a .npy file for each; else a safetensors file. */
 sd_status sd_write_tensors(const char *path, const sd_traced *tensors, size_t n, sd_error *e);
+const sd_joined *sd_tensors_parts(const sd_tensors *t, const sd_entry *x);   /* NULL: it is not of several */
 
 /* ---- tensors_join.c
  * Appends a further file's tensors to the list. */
@@ -55,10 +56,9 @@ sd_status sd_tensors_add(sd_tensors *t, const char *path, sd_error *e);
 /* n tensors of the list, of one type and the same shape but for the first dimension, as one, which t keeps. The caller
  * puts it into the list. NULL, and an error: out of memory. */
 const sd_entry *sd_tensors_join(sd_tensors *t, const sd_entry *const *part, size_t n, sd_error *e);
-const sd_joined *sd_tensors_parts(const sd_tensors *t, const sd_entry *x);   /* NULL: it is no such tensor */
-/* What sd_tensors_borrow and sd_tensors_close need. */
-sd_status sd_tensors_borrow_joined(const sd_tensors *t, const sd_joined *j, sd_borrowed *b, sd_error *e);
-void sd_tensors_free_joined(sd_tensors *t);
+/* What it needs of tensors.c. */
+size_t sd_tensors_place(const sd_tensors *t, const sd_entry *x);
+void sd_joined_free(sd_joined *j);   /* NULL is harmless */
 
 /* ---- tensors_raw.c: does a directory have a shapes.txt? Then its files are plain numbers, in the order of that file's
  * lines. */

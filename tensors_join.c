@@ -24,14 +24,6 @@ sd_status sd_tensors_add(sd_tensors *t, const char *path, sd_error *e)
     return SD_OK;
 }
 
-static void free_joined(sd_joined *j)
-{
-    if (!j) return;
-    free(j->whole.name);
-    free(j->part);
-    free(j);
-}
-
 /* "a + b", and the first dimension is the sum of theirs. */
 static bool make_whole(sd_joined *j)
 {
@@ -49,18 +41,6 @@ static bool make_whole(sd_joined *j)
     return !name.failed;
 }
 
-/* Where it is, or belongs, in the list, which is sorted by address. */
-static size_t place_of(const sd_tensors *t, const sd_entry *x)
-{
-    size_t low = 0, high = t->n_joined;
-    while (low < high) {
-        size_t mid = low + (high - low) / 2;
-        if ((uintptr_t)&t->joined[mid]->whole < (uintptr_t)x) low = mid + 1;
-        else high = mid;
-    }
-    return low;
-}
-
 const sd_entry *sd_tensors_join(sd_tensors *t, const sd_entry *const *part, size_t n, sd_error *e)
 {
     sd_joined *j = calloc(1, sizeof *j), **list = sd_grow(t->joined, t->n_joined, &t->cap_joined, 64, sizeof *list);
@@ -69,51 +49,14 @@ const sd_entry *sd_tensors_join(sd_tensors *t, const sd_entry *const *part, size
     if (j && j->part) memcpy(j->part, part, n * sizeof *part);
     if (j) j->n = n;
     if (!list || !j || !j->part || !make_whole(j)) {
-        free_joined(j);
+        sd_joined_free(j);
         sd_fail(e, SD_ERR_MEMORY, "no memory to put tensors of %s together", t->path);
         return NULL;
     }
-    size_t place = place_of(t, &j->whole);
+    size_t place = sd_tensors_place(t, &j->whole);
     memmove(t->joined + place + 1, t->joined + place, (t->n_joined - place) * sizeof *t->joined);
     t->joined[place] = j;
     t->n_joined++;
     return &j->whole;
 }
 
-const sd_joined *sd_tensors_parts(const sd_tensors *t, const sd_entry *x)
-{
-    size_t place = place_of(t, x);
-    return place < t->n_joined && &t->joined[place]->whole == x ? t->joined[place] : NULL;
-}
-
-void sd_tensors_free_joined(sd_tensors *t)
-{
-    for (size_t i = 0; i < t->n_joined; i++) free_joined(t->joined[i]);
-    for (size_t i = 0; i < t->n_more; i++) sd_tensors_close(&t->more[i]);
-    free(t->joined);
-    free(t->more);
-}
-
-/* ------------------------------------------------------------------------------------------- numbers */
-
-static void append(void *user, const void *bytes, size_t n)
-{
-    unsigned char **at = user;
-    memcpy(*at, bytes, n);
-    *at += n;
-}
-
-sd_status sd_tensors_borrow_joined(const sd_tensors *t, const sd_joined *j, sd_borrowed *b, sd_error *e)
-{
-    b->own = malloc(j->whole.bytes + 1);
-    if (!b->own) return sd_fail(e, SD_ERR_MEMORY, "no memory to put %.200s together", j->whole.name);
-    unsigned char *at = b->own;
-    b->of = j->whole;
-    b->of.data = b->own;
-    for (size_t i = 0; i < j->n && !e->status; i++) {
-        sd_borrowed part;
-        if (!sd_tensors_borrow(t, j->part[i], &part, e)) sd_entry_bytes(&part.of, append, &at, e);
-        sd_tensors_return(t, &part);
-    }
-    return e->status;
-}
