@@ -113,7 +113,7 @@ void sd_table_begin(sd_table *t, sd_table_form form)
                     "name and shape");
     if (form == SD_TABLE_CSV)
         sd_text_add(&t->text, "name,dtype,shape,numbers,mean,std,min,max,norm,nan,inf,zero,subnormal\n");
-    if (form == SD_TABLE_JSON) sd_text_add(&t->text, "{\"sd\":\"%s\",\"tensors\":[", sd_version());
+    if (form == SD_TABLE_JSON) sd_text_add(&t->text, "{\"sd\":\"%s\",\"tensors\":[", SD_VERSION);
 }
 
 sd_status sd_table_add(sd_table *t, const sd_entry *x, sd_error *e)
