@@ -183,6 +183,7 @@ static sd_status judge(sd_diagnosis *d, size_t i, const sd_traced *x, float *wri
         if (s.odd[0] != s.odd[1]) s.squares += s.norm;   /* NaN or infinities on one side */
         if (s.norm > 0) t->norm = s.norm;
         *(d->now[0] ? &t->wrong : &t->ours) = s.squares;
+        if (d->signs_of) sd_add_signs(d->room[0], d->room[1], t->nd, t->dim, &d->signs_of->signs);
     } else if (writable && their_numbers(d, t, e)) {
         return e->status;
     }
@@ -432,6 +433,20 @@ static void try_all(sd_diagnosis *d, sd_finding *f)
     d->now[0] = d->now[1] = NULL;
 }
 
+/* Our run without a mistake once more, as far as that tensor, for the signs of the difference. */
+static void look_for_signs(sd_diagnosis *d, sd_finding *f)
+{
+    for (size_t i = 0; i < d->n; i++) {
+        d->t[i].judged = i == f->at;
+        d->t[i].needed = i == f->at || !comparable(&d->t[i]);
+    }
+    d->last = f->at;
+    d->signs_of = f;
+    run(d);
+    d->signs_of = NULL;
+    if (f->signs.failed) sd_fail(&d->c->err, SD_ERR_MEMORY, "no memory for the signs of a difference");
+}
+
 /* Sets aside what the best one explains, with another run of it over all steps. */
 static void set_aside(sd_diagnosis *d, sd_finding *f)
 {
@@ -468,6 +483,7 @@ static void find_mistakes(sd_diagnosis *d)
         sd_finding *f = &d->finding[d->n_findings++];
         *f = (sd_finding){.at = i};
         try_all(d, f);
+        if (!d->c->err.status) look_for_signs(d, f);
         set_aside(d, f);
     }
     for (size_t i = 0; i < d->n; i++) d->unexplained += d->t[i].diverges && d->t[i].by < 0;
@@ -582,6 +598,7 @@ static void close_both(sd_diagnosis *d)
 {
     sd_tensors_close(&d->theirs);
     for (size_t i = 0; i < d->n; i++) free(d->t[i].name);
+    for (int i = 0; i < d->n_findings; i++) free(d->finding[i].signs.s);
     free(d->t);
     free(d->room[0]);
     free(d->room[1]);

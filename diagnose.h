@@ -77,6 +77,7 @@ typedef struct sd_finding {
     int n, tried;
     bool subtle;             /* it did not diverge, and the mistake explains it all the same */
     size_t explained;        /* tensors that it explains */
+    sd_text signs;           /* a line for each sign of the difference (diagnose_signs.c) */
 } sd_finding;
 
 typedef struct sd_diagnosis {
@@ -92,6 +93,7 @@ typedef struct sd_diagnosis {
     const sd_mistake *now[SD_MOST_WRONG];
     size_t at, last;         /* the tensor that the run makes next; the last one that is looked at */
     bool stopped;            /* the run ended at `last` */
+    sd_finding *signs_of;    /* in this run signs are looked for; NULL: not */
     float *room[2];          /* their numbers, ours */
     size_t room_size;
     int runs;
@@ -105,6 +107,10 @@ static inline double sd_judged_error(const sd_judged *t)   /* the relative L2 er
 {
     return t->ours <= 0 ? 0 : t->norm > 0 ? sqrt(t->ours / t->norm) : HUGE_VAL;
 }
+
+/* ---- diagnose_signs.c: a line for each sign by which the difference is known: their numbers of a tensor, and ours
+ * from the same inputs, in PyTorch's order. */
+void sd_add_signs(const float *theirs, const float *ours, int nd, const int64_t *dim, sd_text *t);
 
 /* ---- diagnose_text.c */
 void sd_diagnosis_text(const sd_diagnosis *d, const sd_inspect_options *o, bool all, sd_text *t);

@@ -83,6 +83,12 @@ static void add_finding(const sd_diagnosis *d, const sd_finding *f, const sd_ins
                     f->tried == 1 ? "it does not" : "none");
         sd_add_words(t, o, 4, &words);
     }
+    const char *at = f->signs.s;
+    int length;
+    for (const char *line; at && (line = sd_next_line(&at, &length));) {
+        sd_text_add(&words, "%.*s", length, line);
+        sd_add_words(t, o, 4, &words);
+    }
     for (int i = 0; i < f->n; i++) {
         const sd_tried *r = &f->best[i];
         if (i && r->first < 0.01) break;
@@ -149,7 +155,9 @@ void sd_diagnosis_json(const sd_diagnosis *d, sd_text *t)
         sd_add_json_text(t, i ? ",{\"at\":" : "{\"at\":", d->t[f->at].name);
         sd_add_json_number(t, ",\"error\":", sd_judged_error(&d->t[f->at]));
         sd_add_json_text(t, ",\"mistake\":", sd_is_named(f) ? f->best[0].m[0]->id : NULL);
-        sd_text_add(t, ",\"explained\":%zu,\"tried\":[", f->explained);
+        sd_text_add(t, ",\"explained\":%zu,\"signs\":[", f->explained);
+        if (f->signs.s) sd_add_json_lines(t, f->signs.s);
+        sd_text_add(t, "],\"tried\":[");
         for (int k = 0; k < f->n; k++) {
             sd_text_add(t, k ? "," : "");
             add_tried_json(d, t, &f->best[k]);

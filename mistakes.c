@@ -162,6 +162,12 @@ const sd_mistake sd_mistakes[] = {
     {.id = "kernels-flipped", .trap = 0, .what = "kernels are turned by 180 degrees",
      .source = "torch.nn.Conv2d is a cross-correlation", .signature = "large",
      .where = PRODUCTS, .op = {SD_WRONG_FLIPPED, 0}},
+    {.id = "products-in-tf32", .trap = 0, .what = "what is multiplied is rounded to 10 bits behind the point, as TF32",
+     .source = "float32: torch.backends.cuda.matmul.allow_tf32, cudnn.allow_tf32",
+     .signature = "of 1e-4, in all products",
+     .where = PRODUCTS, .op = {SD_WRONG_ROUNDED, 10}},
+    {.id = "products-in-bfloat16", .trap = 0, .what = "what is multiplied is rounded to bfloat16",
+     .source = "float32", .signature = "of 1e-3, in all products", .where = PRODUCTS, .op = {SD_WRONG_ROUNDED, 7}},
     /* ------------------------------------------------------------------------------- sums and joins */
     {.id = "skip-first", .trap = 56, .what = "a skip stands before what it is joined to",
      .source = "cat([hidden_states, skip]): diffusers unet_2d_blocks.py", .signature = "large, from norm1 on",

@@ -3,7 +3,11 @@
 #define _POSIX_C_SOURCE 200809L
 #include "test.h"
 #include "../base.h"
+#include "../tensors.h"
 #include "child.h"
+
+#include <math.h>
+#include <stdlib.h>
 
 #define RUN_OF_GOLDENS "-m", "weights/tiny", "-p", "a red apple", "-s", "1", "--steps", "2", "--cfg-scale", "7.5", \
     "-W", "32", "-H", "32"
@@ -27,7 +31,7 @@ TEST(mistakes_in_diffusers_are_named)
         "geglu-gate-first", "heads-as-columns", "one-head", "attention-scale-of-all-columns", "sinusoid-sin-first",
         "sinusoid-half-minus-1", "time-without-silu", "downsample-pads-after", "skip-first", "residual-is-normed",
         "vae-norm-eps-1e-5", "vae-attention-two-heads", "residual-left-out", "text-gelu",
-        "text-norm-eps-1e-6", "not-causal"};
+        "text-norm-eps-1e-6", "not-causal", "products-in-tf32", "products-in-bfloat16"};
     for (size_t i = 0; i < SD_COUNT(ids); i++) expect(ids[i], 1, ids[i]);
 }
 
@@ -53,6 +57,175 @@ TEST(what_cannot_be_compared_is_no_divergence)
     assert_non_null(strstr(ran.err, "no tensor of"));
 }
 
+/* ---------------------------------------------------------------------------------------------- signs */
+
+/* Numbers in PyTorch's order, [n,c,h,w]. */
+typedef struct numbers { float *x; size_t count, n, c, h, w; } numbers;
+typedef void alter(const numbers *t, const float *right);
+
+static void as_bfloat16(const numbers *t, const float *right)
+{
+    for (size_t i = 0; i < t->count; i++) {
+        uint32_t u;
+        memcpy(&u, &right[i], sizeof u);
+        u &= 0xFFFF0000u;
+        memcpy(&t->x[i], &u, sizeof u);
+    }
+}
+
+static void as_float16(const numbers *t, const float *right)
+{
+    for (size_t i = 0; i < t->count; i++) t->x[i] = (float)(rint(ldexp(right[i], 8)) / 256);   /* 1 <= |x| < 8 */
+}
+
+static void as_bytes(const numbers *t, const float *right)
+{
+    for (size_t i = 0; i < t->count; i++) t->x[i] = (float)(floor(255.0 * right[i]) / 255);
+}
+
+static void scaled(const numbers *t, const float *right)
+{
+    for (size_t i = 0; i < t->count; i++) t->x[i] = 0.18215f * right[i];
+}
+
+static void over_256(const numbers *t, const float *right)
+{
+    for (size_t i = 0; i < t->count; i++) t->x[i] = 255.0f / 256 * right[i];
+}
+
+static void as_0_to_1(const numbers *t, const float *right)
+{
+    for (size_t i = 0; i < t->count; i++) t->x[i] = 0.5f * right[i] + 0.5f;
+}
+
+static void one_later(const numbers *t, const float *right) { t->x[0] = right[0] + 1; }
+
+static void other_half_first(const numbers *t, const float *right)
+{
+    for (size_t i = 0; i < t->count; i++) t->x[i] = right[(i + t->count / 2) % t->count];
+}
+
+static void as_bgr(const numbers *t, const float *right)
+{
+    size_t pixels = t->h * t->w;
+    for (size_t i = 0; i < t->count; i++) t->x[i] = right[(t->c - 1 - i / pixels) * pixels + i % pixels];
+}
+
+static void two_channels_exchanged(const numbers *t, const float *right)
+{
+    size_t bytes = t->h * t->w * sizeof(float);
+    memcpy(t->x + 5 * t->h * t->w, right + 7 * t->h * t->w, bytes);
+    memcpy(t->x + 7 * t->h * t->w, right + 5 * t->h * t->w, bytes);
+}
+
+static void turned(const numbers *t, const float *right)
+{
+    for (size_t i = 0; i < t->count; i++)
+        t->x[i] = right[i - i % (t->h * t->w) + i % t->w * t->w + i / t->w % t->h];
+}
+
+static void moved_up(const numbers *t, const float *right)
+{
+    for (size_t i = 0; i < t->count; i++) t->x[i] = right[i / t->w % t->h + 1 < t->h ? i + t->w : i];
+}
+
+static void wrong_at_borders(const numbers *t, const float *right)
+{
+    for (size_t i = 0; i < t->count; i++) {
+        size_t x = i % t->w, y = i / t->w % t->h;
+        if (!x || !y || x == t->w - 1 || y == t->h - 1) t->x[i] = right[i] * (i % 3 ? 1.2f : 0.7f) + 0.1f;
+    }
+}
+
+/* An error that has no form. */
+static void noisy(const numbers *t, const float *right)
+{
+    uint32_t seed = 12345;
+    for (size_t i = 0; i < t->count; i++) {
+        seed = seed * 1664525u + 1013904223u;
+        t->x[i] = right[i] * (float)(1 + 0.01 * ((double)(seed >> 8) / (1 << 23) - 1));
+    }
+}
+
+static void unaltered(const numbers *t, const float *right) { memcpy(t->x, right, t->count * sizeof *right); }
+
+/* In the order in which they are computed. */
+static const char *const traced[] = {"prompt_embeds", "noise", "latents.0", "timestep.0", "step.0.unet.conv_in",
+    "step.0.unet.conv_out", "vae.post_quant_conv", "vae.decoder.conv_in", "vae.decoder.conv_out", "image"};
+#define TRACED "prompt_embeds,noise,latents.0,timestep.0,step.0.unet.conv_in,step.0.unet.conv_out," \
+    "vae.post_quant_conv,vae.decoder.conv_in,vae.decoder.conv_out,image"
+
+/* Our own trace as far as `name`, which is altered: diagnosed as JSON. */
+static void diagnose_altered(const char *trace, const char *name, alter *how)
+{
+    sd_error e = {0};
+    sd_traced t[SD_COUNT(traced)];
+    float *data[SD_COUNT(traced)], *right = NULL;
+    size_t n = 0;
+    for (bool last = false; !last && n < SD_COUNT(traced); n++) {
+        t[n] = (sd_traced){.name = traced[n], .dtype = SD_F32};
+        if (sd_read_floats(trace, traced[n], &data[n], &t[n].nd, t[n].dim, &e)) fail_msg("%s", e.text);
+        t[n].data = data[n];
+        last = strcmp(traced[n], name) == 0;
+    }
+    numbers x = {.x = data[n - 1], .count = 1};
+    size_t dim[4] = {1, 1, 1, 1};
+    for (int i = 0; i < t[n - 1].nd; i++) x.count *= dim[i] = (size_t)t[n - 1].dim[i];
+    x.n = dim[0], x.c = dim[1], x.h = dim[2], x.w = dim[3];
+    right = malloc(x.count * sizeof *right);
+    assert_non_null(right);
+    memcpy(right, x.x, x.count * sizeof *right);
+    how(&x, right);
+    free(right);
+    char path[512];
+    snprintf(path, sizeof path, "%s", in_work("altered.safetensors"));
+    if (sd_write_tensors(path, t, n, &e)) fail_msg("%s", e.text);
+    for (size_t i = 0; i < n; i++) free(data[i]);
+    RUN("diagnose", "--json", path, RUN_OF_GOLDENS);
+}
+
+TEST(signs_of_a_difference_are_told)
+{
+    char trace[512], picture[512];
+    snprintf(trace, sizeof trace, "%s", in_work("own.safetensors"));
+    snprintf(picture, sizeof picture, "%s", in_work("own.ppm"));
+    static const struct { const char *name; alter *how; const char *signs; } cases[] = {
+        {"vae.decoder.conv_in", as_bfloat16, "\"their numbers are all bfloat16\""},
+        {"vae.decoder.conv_in", as_float16, "\"their numbers are all float16 or TF32: 10 bits behind the point\""},
+        {"image", as_bytes, "\"their numbers are bytes, 255ths, that were cut: on average 0.5"},
+        {"step.0.unet.conv_in", scaled, "\"their numbers are ours times 0.18215 (scaling_factor of SD 1 and 2)\""},
+        {"image", over_256, "\"their numbers are ours times 0.99609 (255/256)\""},
+        {"vae.decoder.conv_out", as_0_to_1, "\"their numbers are ours times 0.5 (1/2) plus 0.5\""},
+        {"timestep.0", one_later, "\"theirs is ours +1\""},
+        {"prompt_embeds", other_half_first, "\"their numbers are ours with the halves of the batch exchanged: the "
+         "prompt and the negative one\""},
+        {"image", as_bgr, "\"their numbers are ours with the channels in reverse\""},
+        {"vae.decoder.conv_in", two_channels_exchanged, "\"each of their channels is one of ours: 2 of 64 are at other "
+         "places\""},
+        {"vae.decoder.conv_out", turned, "\"their numbers are ours with rows and columns exchanged\""},
+        {"vae.decoder.conv_out", moved_up, "\"their numbers are ours moved up by a pixel\""},
+        {"vae.decoder.conv_out", wrong_at_borders, "of the squared error is in the outermost pixels, which are 12% of "
+         "all: padding\""},
+        {"step.0.unet.conv_in", noisy, ""},
+        {"step.0.unet.conv_out", noisy, ""},
+        {"image", noisy, ""},
+    };
+    RUN(RUN_OF_GOLDENS, "--trace", trace, "--trace-filter", TRACED, "-o", picture);
+    expect_success("a trace of our own");
+    for (size_t i = 0; i < SD_COUNT(cases); i++) {
+        char at[128];
+        diagnose_altered(trace, cases[i].name, cases[i].how);
+        snprintf(at, sizeof at, "\"findings\":[{\"at\":\"%s\"", cases[i].name);
+        const char *signs = strstr(ran.out, "\"signs\":["), *end = signs ? strchr(signs, ']') : NULL;
+        const char *found = signs ? strstr(signs, cases[i].signs) : NULL;
+        bool none = signs && signs + strlen("\"signs\":[") == end;
+        if (ran.code != 1 || !strstr(ran.out, at) || !found || found > end || none != !*cases[i].signs)
+            fail_msg("case %zu: exit code %d, not %s: %s%.700s", i, ran.code, cases[i].signs, ran.err, ran.out);
+    }
+    diagnose_altered(trace, "image", unaltered);
+    if (ran.code || strstr(ran.out, "\"signs\"")) fail_msg("exit code %d: %s%.300s", ran.code, ran.err, ran.out);
+}
+
 TEST(every_mistake_is_listed_with_its_source_and_signature)
 {
     sd_mistake_info m, other;
@@ -73,6 +246,7 @@ int main(void)
         cmocka_unit_test(an_unknown_fault_is_none_of_mine),
         cmocka_unit_test(a_trace_without_mistake_raises_no_alarm),
         cmocka_unit_test(what_cannot_be_compared_is_no_divergence),
+        cmocka_unit_test(signs_of_a_difference_are_told),
         cmocka_unit_test(every_mistake_is_listed_with_its_source_and_signature),
     };
     return cmocka_run_group_tests_name("diagnose", tests, child_setup, child_teardown);

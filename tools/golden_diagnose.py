@@ -59,6 +59,28 @@ def rolled_picture(pipe):
     return wrong_twins.changed((r.conv2, "forward", lambda x: right(torch.roll(x, 1, dims=2))))
 
 
+def rounded(x, bits):
+    """x with so many bits behind the point; to nearest, ties to even."""
+    drop = 23 - bits
+    u = x.contiguous().view(torch.int32).long() & 0xFFFFFFFF
+    u = (u + (1 << (drop - 1)) - 1 + ((u >> drop) & 1)) >> drop << drop
+    return torch.where(u >= 1 << 31, u - (1 << 32), u).int().view(torch.float32)
+
+
+def rounded_products(bits):
+    """What the VAE's linear layers and convolutions multiply is rounded."""
+    def forward(m):
+        right = type(m).forward
+
+        def wrong(x, *args, **kwargs):
+            with wrong_twins.changed((m, "weight", torch.nn.Parameter(rounded(m.weight, bits)))):
+                return right(m, rounded(x, bits), *args, **kwargs)
+        return wrong
+    kinds = (torch.nn.Linear, torch.nn.Conv2d)
+    return lambda pipe: wrong_twins.changed(*[(m, "forward", forward(m)) for m in wrong_twins.modules(pipe.vae, kinds)])
+
+
+ROUNDED = {"products-in-tf32": rounded_products(10), "products-in-bfloat16": rounded_products(7)}
 NONE = {"none-query": louder_query, "none-moved": rolled_picture, "clean": lambda pipe: contextlib.nullcontext()}
 
 
@@ -86,7 +108,7 @@ def main():
     pipe = oracle.load(os.path.join(ROOT, "weights/tiny"))
     right = trace(pipe, NONE["clean"])
     cases = {k: wrong_twins.TWINS[part][name] for k, (part, name) in CASES.items()}
-    for name, twin in {**cases, **NONE}.items():
+    for name, twin in {**cases, **ROUNDED, **NONE}.items():
         save_file(around(trace(pipe, twin), right), os.path.join(OUT, name + ".safetensors"))
 
 
