@@ -21,6 +21,7 @@ typedef struct sd_sink {
     /* A setting of the run, before its first tensor: "seed", "1". May be NULL. */
     sd_status (*note)(void *user, const char *key, const char *value, sd_error *e);
     bool writes;
+    bool unordered;   /* it may get the numbers in any order: where nobody needs PyTorch's, they are not copied */
     bool stops;    /* after what passes its filter, and was shown to all sinks, nothing more is computed */
     bool strict;   /* each glob of its filter must match one of the run's names; that is checked before the run */
 } sd_sink;

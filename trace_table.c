@@ -107,7 +107,7 @@ static sd_status add_hash(sd_table *t, const sd_entry *x, sd_error *e)
 
 void sd_table_begin(sd_table *t, sd_table_form form)
 {
-    *t = (sd_table){.form = form};
+    *t = (sd_table){.form = form, .threads = sd_cores_usable()};
     if (form == SD_TABLE_TEXT)
         sd_text_add(&t->text, "%13s %12s %12s %12s %12s %7s  %s\n", "mean", "std", "min", "max", "norm", "NaN,inf",
                     "name and shape");
@@ -122,7 +122,7 @@ sd_status sd_table_add(sd_table *t, const sd_entry *x, sd_error *e)
     if (t->form == SD_TABLE_HASHES) {
         if (add_hash(t, x, e)) return e->status;
     } else {
-        if (sd_values_of(&v, x, e)) return e->status;
+        if (sd_values_with(&v, x, t->threads, e)) return e->status;
         if (t->form == SD_TABLE_TEXT) add_text_row(&t->text, x, &v);
         if (t->form == SD_TABLE_CSV) add_csv_row(&t->text, x, &v);
         if (t->form == SD_TABLE_JSON) add_json_row(&t->text, x, &v, t->rows == 0);
@@ -186,6 +186,6 @@ sd_status sd_trace_to_table(sd_trace **out, const char *filter, const char *path
     }
     sd_table_begin(&w->table, hashes ? SD_TABLE_HASHES : sd_has_ending(path, ".json") ? SD_TABLE_JSON
                               : sd_has_ending(path, ".csv") ? SD_TABLE_CSV : SD_TABLE_TEXT);
-    const sd_sink sink = {.user = w, .see = see, .close = finish, .strict = true};
+    const sd_sink sink = {.user = w, .see = see, .close = finish, .strict = true, .unordered = !hashes};
     return *out ? sd_trace_add(*out, filter, &sink, e) : sd_trace_new(out, filter, &sink, e);
 }

@@ -209,6 +209,12 @@ static size_t part_size(uint64_t n, size_t part)
 
 sd_status sd_values_of(sd_values *v, const sd_entry *t, sd_error *e)
 {
+    return sd_values_with(v, t, sd_cores_usable(), e);
+}
+
+sd_status sd_values_with(sd_values *v, const sd_entry *t, int threads, sd_error *e)
+{
+    (void)threads;   /* without OpenMP */
     uint64_t n = sd_entry_numbers(t);
     size_t parts = (size_t)((n + PART - 1) / PART);
     const sd_kern *k = sd_kern_select(NULL);
@@ -216,7 +222,7 @@ sd_status sd_values_of(sd_values *v, const sd_entry *t, sd_error *e)
     if (can_read(t, e) || parts == 0) return e->status;
     sd_values *of = malloc(parts * sizeof *of);
     if (!of) return sd_fail(e, SD_ERR_MEMORY, "no memory to look at the numbers of %.100s", t->name);
-#pragma omp parallel for schedule(dynamic) num_threads(sd_cores_usable()) if (parts > 1)
+#pragma omp parallel for schedule(dynamic) num_threads(threads) if (parts > 1)
     for (size_t i = 0; i < parts; i++) of[i] = look_at_part(t, (uint64_t)i * PART, part_size(n, i), k);
     for (size_t i = 0; i < parts; i++) sd_values_join(v, &of[i]);
     free(of);

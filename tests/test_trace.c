@@ -120,6 +120,35 @@ TEST(feature_maps_are_handed_on_as_nchw)
     assert_int_equal(sd_trace_finish(r.trace, &e), SD_OK);
 }
 
+static sd_status keep_place(void *user, const sd_traced *t, float *writable, sd_error *e)
+{
+    assert_null(writable);
+    *(const void **)user = t->data;
+    return e->status;
+}
+
+/* A sink that needs no order gets a tensor as it lies, unless another needs PyTorch's. */
+TEST(nothing_is_copied_for_sinks_that_need_no_order)
+{
+    float x[12] = {0};
+    const void *place[2] = {NULL};
+    sd_error e = {0};
+    sd_run r = {.err = &e, .be = &sd_backend_cpu, .device = &cpu};
+    sd_sink sink = {.user = &place[0], .see = keep_place, .unordered = true};
+    assert_int_equal(sd_trace_new(&r.trace, NULL, &sink, &e), SD_OK);
+    sd_trace_tensor(&r, tensor(x, 4, 2, 1, 2, 3), "x");
+    assert_ptr_equal(place[0], x);
+    sink.user = &place[1];
+    sink.unordered = false;
+    assert_int_equal(sd_trace_add(r.trace, "y", &sink, &e), SD_OK);
+    sd_trace_tensor(&r, tensor(x, 4, 2, 1, 2, 3), "x");   /* the other wants none of this */
+    assert_ptr_equal(place[0], x);
+    sd_trace_tensor(&r, tensor(x, 4, 2, 1, 2, 3), "y");
+    assert_ptr_not_equal(place[0], x);
+    assert_ptr_equal(place[0], place[1]);
+    assert_int_equal(sd_trace_finish(r.trace, &e), SD_OK);
+}
+
 typedef struct compare { const float *x; int64_t N, P, C; size_t wrong; int n; } compare;
 
 static void compare_nchw(void *user, const sd_traced *t)
@@ -397,6 +426,7 @@ int main(void)
         cmocka_unit_test(names_carry_the_prefix_and_pass_the_filter),
         cmocka_unit_test(feature_maps_are_handed_on_as_nchw),
         cmocka_unit_test(transposing_is_right_for_every_size_and_thread_count),
+        cmocka_unit_test(nothing_is_copied_for_sinks_that_need_no_order),
         cmocka_unit_test(without_numbers_names_and_shapes_are_handed_on),
         cmocka_unit_test(a_run_that_failed_is_not_traced),
         cmocka_unit_test(a_trace_file_is_a_safetensors_file),
