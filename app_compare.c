@@ -90,6 +90,9 @@ int run_compare(settings *s, const char *argv0)
     o.columns = terminal_columns() > 120 ? 120 : terminal_columns();
     o.progress = show_reading;
     o.user = &v;
+    if (s->measure_floor && (s->json || s->html || s->calls || s->all))
+        return cli_error(CLI_USAGE,
+                         "--measure-floor goes without --json, --html, --calls and --all: it writes floors alone");
     if (s->measure_floor) return measure(s, &o, &v);
     if (s->json) printf("{\"sd\":\"%s\",\"compared\":[", sd_version());
     if (s->calls) {

@@ -3,6 +3,7 @@
  *
  * What two such traces differ by is what both have of float32's error. Of more than two the farthest pair counts. */
 #include "compare.h"
+#include "os.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -32,12 +33,26 @@ static sd_status add_pair(sd_floors *f, const char *a, const char *b, const sd_c
     for (size_t i = 0; i < c->n && !e->status; i++) {
         const sd_compared *r = &c->row[i];
         if (!sd_has_error(r) || sd_is_input(sd_compared_name(r))) continue;
+        if (r->error == 0) continue;   /* both computed it in the same way, which tells nothing of another program */
         if (r->error < 1) sd_floors_add(f, r->key, r->error, e);
         else sd_fail(e, SD_ERR_FORMAT, "%.120s and %.120s are %.3g apart in %.80s: one of them is wrong there", a, b,
                      r->error, sd_compared_name(r));
     }
     sd_comparison_free(c);
     free(c);
+    return e->status;
+}
+
+/* Where the file's name was left out a trace stands in its place: only floors, or nothing, are written over. */
+static sd_status check_output(const char *path, sd_error *e)
+{
+    sd_error why = {.halt = e->halt};
+    sd_floors old = {0};
+    uint64_t bytes = 0;
+    if (sd_os_look(path, &bytes) != SD_OS_FILE || !bytes || sd_is_stream(path)) return e->status;
+    if (sd_floors_read(&old, path, &why))
+        sd_fail(e, SD_ERR_ARG, "%.300s is there and is no file of floors: floors need a name of their own", path);
+    sd_floors_free(&old);
     return e->status;
 }
 
@@ -73,7 +88,7 @@ sd_status sd_measure_floor(const char *const *traces, size_t n, const char *path
     sd_compare_options_init_sized(&o, sizeof o);
     if (options) sd_copy_struct(&o, sizeof o, options, options->size);
     if (!traces || n < 2 || !path) sd_fail(&e, SD_ERR_ARG, "a floor is measured between two or more traces");
-    else if (!measure(&f, traces, n, &o, &e)) write(&f, traces, n, path, &o, &e);
+    else if (!check_output(path, &e) && !measure(&f, traces, n, &o, &e)) write(&f, traces, n, path, &o, &e);
     sd_floors_free(&f);
     if (error) snprintf(error, 512, "%s", e.text);
     return e.status;

@@ -42,9 +42,9 @@ static made *make(double times)
 
 static const char *path_of(const char *name)
 {
-    static char path[8][512];
+    static char path[16][512];
     static int next;
-    snprintf(path[next % 8], sizeof *path, "%s", in_work("%s", name));
+    snprintf(path[next % 16], sizeof *path, "%s", in_work("%s", name));
     return path[next++ % 8];
 }
 
@@ -195,6 +195,45 @@ TEST(what_tells_nothing_of_float32_is_refused)
     expect_error("another shape", 2, "not of the same run");
 }
 
+/* Two traces may compute a tensor in the same way; a third need not, and is not wrong for that. */
+TEST(what_is_the_same_in_both_has_no_floor)
+{
+    const char *path = path_of("same.txt");
+    made *m = make(1), *other = make(1), *plain = make(0);
+    memcpy(m->x[AT], plain->x[AT], sizeof m->x[AT]);
+    free(plain);
+    RUN("compare", "-q", "--measure-floor", path, reference(), put("same.safetensors", m));
+    expect_success("measuring");
+    expect(path, put("other.safetensors", other), 0, "29 judged by what float32 does there");
+}
+
+TEST(measuring_writes_over_floors_alone)
+{
+    const char *a = reference(), *b = put("clean.safetensors", make(1)), *c = put("third.safetensors", make(2));
+    size_t before, after;
+    free(slurp(c, &before));
+    RUN("compare", "--measure-floor", c, a, b);
+    expect_error("a trace in the floors' place", 2, "third.safetensors is there and is no file of floors");
+    free(slurp(c, &after));
+    assert_int_equal(before, after);
+    for (int i = 0; i < 2; i++) {
+        RUN("compare", "-q", "--measure-floor", path_of("twice.txt"), a, b);
+        expect_success("measuring again");
+    }
+    RUN("compare", "-q", "--measure-floor", text_file("void.txt", ""), a, b);
+    expect_success("into an empty file");
+}
+
+TEST(measuring_refuses_options_of_a_text)
+{
+    static const char *const options[] = {"--json", "--calls", "--all", "--html=x.html"};
+    const char *a = reference(), *b = put("clean.safetensors", make(1));
+    for (size_t i = 0; i < SD_COUNT(options); i++) {
+        RUN("compare", options[i], "--measure-floor", path_of("options.txt"), a, b);
+        expect_error(options[i], 2, "it writes floors alone");
+    }
+}
+
 TEST(a_file_that_is_none_is_refused)
 {
     const char *mine = put("mine.safetensors", make(1)), *ref = reference();
@@ -244,6 +283,9 @@ int main(void)
         cmocka_unit_test(floors_of_a_run_hold_for_a_module_alone_and_for_other_names),
         cmocka_unit_test(the_farthest_pair_counts_and_so_does_a_file),
         cmocka_unit_test(what_tells_nothing_of_float32_is_refused),
+        cmocka_unit_test(what_is_the_same_in_both_has_no_floor),
+        cmocka_unit_test(measuring_writes_over_floors_alone),
+        cmocka_unit_test(measuring_refuses_options_of_a_text),
         cmocka_unit_test(a_file_that_is_none_is_refused),
         cmocka_unit_test(floors_of_a_run_hold_for_another_seed_and_prompt),
     };
