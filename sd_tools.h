@@ -69,7 +69,8 @@ SD_API sd_status sd_compare(const char *ref, const char *mine, const sd_compare_
 
 /* Writes the file that sd_compare takes as `floor`: for each tensor the largest relative L2 error between any two of n
  * traces of the same run that are right, but rounded differently. options->names is followed, values of options->floor
- * are kept where they are larger; options may be NULL. Of what is there only an empty file or one of floors is replaced. */
+ * are kept where they are larger; options may be NULL. Of what is there only an empty file or
+ * one of floors is replaced. */
 SD_API sd_status sd_measure_floor(const char *const *traces, size_t n, const char *path,
                                   const sd_compare_options *options, char error[512]);
 

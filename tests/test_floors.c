@@ -45,7 +45,7 @@ static const char *path_of(const char *name)
     static char path[16][512];
     static int next;
     snprintf(path[next % 16], sizeof *path, "%s", in_work("%s", name));
-    return path[next++ % 8];
+    return path[next++ % 16];
 }
 
 static const char *put(const char *name, made *m)
