@@ -19,6 +19,17 @@ static int has_other_ending(const char *path, const char *ending)
     return strchr(name, '.') && !ends_with(path, ending);
 }
 
+/* What a run is compared with or begins from is not written over by its traces. */
+static int check_kept(const settings *s)
+{
+    const char *const out[] = {s->trace, s->trace_stats, s->trace_hash}, *const in[] = {s->inject, s->latents, s->noise};
+    for (size_t i = 0; i < COUNT(out); i++)
+        for (size_t k = 0; k < COUNT(in); k++)
+            if (out[i] && in[k] && strcmp(out[i], in[k]) == 0)
+                return cli_error(CLI_USAGE, "%s is read and would be written over: give another name", in[k]);
+    return CLI_OK;
+}
+
 /* several: --prompts has more than one line */
 static int check_draw(const settings *s, int several)
 {
@@ -39,7 +50,8 @@ static int check_draw(const settings *s, int several)
     if (s->batch_count > 1 && single)
         return cli_error(CLI_USAGE, "--%s is for one run, --batch-count asks for %d; --batch-size draws several in one",
                          single, s->batch_count);
-    int code = check_writable("output", s->output);
+    int code = check_kept(s);
+    if (!code) code = check_writable("output", s->output);
     if (!code && s->save_steps) code = check_directory("steps", s->save_steps);
     if (!code && s->trace_stats) code = check_writable("table", s->trace_stats);
     if (!code && s->trace_hash) code = check_writable("table", s->trace_hash);

@@ -110,6 +110,15 @@ TEST(with_its_own_tensors_a_run_is_the_same_bit_for_bit)
     expect_words("every number is the same");
 }
 
+TEST(what_is_injected_is_not_written_over)
+{
+    RUN(DRAW, "--inject", file[CLEAN], "--trace", file[CLEAN], "-o", file[PICTURE_B]);
+    assert_int_equal(ran.code, 2);
+    if (!strstr(ran.err, "is read and would be written over")) fail_msg("another error: %s", ran.err);
+    RUN("compare", file[CLEAN], file[CLEAN]);
+    assert_int_equal(ran.code, 0);
+}
+
 /* Without injection the error of one module is in everything behind it. With it, in that module alone. */
 TEST(only_the_module_that_is_wrong_differs)
 {
@@ -346,6 +355,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(with_its_own_tensors_a_run_is_the_same_bit_for_bit),
+        cmocka_unit_test(what_is_injected_is_not_written_over),
         cmocka_unit_test(only_the_module_that_is_wrong_differs),
         cmocka_unit_test(an_error_of_one_operation_counts_where_nothing_is_inherited),
         cmocka_unit_test(a_program_that_rounds_more_raises_no_alarm),
