@@ -22,7 +22,8 @@ static int has_other_ending(const char *path, const char *ending)
 /* What a run is compared with or begins from is not written over by its traces. */
 static int check_kept(const settings *s)
 {
-    const char *const out[] = {s->trace, s->trace_stats, s->trace_hash}, *const in[] = {s->inject, s->latents, s->noise};
+    const char *const out[] = {s->trace, s->trace_stats, s->trace_hash};
+    const char *const in[] = {s->inject, s->latents, s->noise};
     for (size_t i = 0; i < COUNT(out); i++)
         for (size_t k = 0; k < COUNT(in); k++)
             if (out[i] && in[k] && strcmp(out[i], in[k]) == 0)
