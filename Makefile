@@ -326,6 +326,11 @@ endif
 test-samplers: $(OUT)/$(SHARED)
 	$(PYTHON) tools/test_samplers.py --library $(OUT)/$(SHARED)
 
+# Needs the oracle.
+.PHONY: test-diagnosis
+test-diagnosis: $(OUT)/sd
+	$(PYTHON) tools/seeded_faults.py --sd $(OUT)/sd --out $(BUILD)/faults
+
 # The bindings, and traces of diffusers where it is installed; what is missing is said. They need numpy.
 .PHONY: test-python
 test-python: $(OUT)/sd $(OUT)/$(SHARED)

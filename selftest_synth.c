@@ -140,7 +140,7 @@ float *sd_synth_input(const char *path, const char *name, int64_t dim[4], sd_err
 
 static sd_status new_image(sd_image *out, int width, int height)
 {
-    bool sizes = width > 0 && height > 0 && width <= 4096 && height <= 4096;
+    bool sizes = width > 0 && height > 0 && width <= 16384 && height <= 16384;
     *out = (sd_image){width, height, 3, sizes ? malloc(3 * (size_t)width * (size_t)height) : NULL};
     return out->data ? SD_OK : SD_ERR_MEMORY;
 }
