@@ -239,8 +239,10 @@ static void guesses(const sd_comparison *c, const sd_compare_style *s, sd_text *
     if (c->renamed) {
         sd_text_add(&words, "%zu pair%s under two names: ", c->renamed, plural(c->renamed));
         add_guesses(&words, c, false, s->all);
-        sd_add_words(t, s->o, 2, &words);
+    } else if (words.n > 2) {
+        words.s[words.n -= 2] = 0;   /* "; " */
     }
+    if (words.n) sd_add_words(t, s->o, 2, &words);
     if (!c->relaid) return;
     sd_text_add(&words, "%zu of MINE fit%s in another layout: ", c->relaid, c->relaid == 1 ? "s" : "");
     add_guesses(&words, c, true, s->all);

@@ -734,6 +734,7 @@ TEST(predictions_that_have_names_of_their_own_stay_apart)
     expect(put("three.safetensors", two, 3), mine, 0, "no divergence: 2 tensors agree");
     expect_words("not compared, for only REF has it (1): noise_pred");
     expect(mine, mine, 0, "no divergence: 1 tensor agrees");
+    expect_words("1 tensor was put together from calls of fewer");
 }
 
 /* ------------------------------------------------------------------------------------ NumPy's files */
