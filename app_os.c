@@ -55,10 +55,26 @@ void sd_os_on_stop(void (*stop)(int signal_number))
 #ifdef SIGBUS
 static void (*page_lost)(void);
 
+/* Several threads may miss the file's pages at once: the first one tells, the others wait for the end. */
+static void tell_once(void)
+{
+#ifdef __GNUC__
+    static int told;
+    if (!__atomic_exchange_n(&told, 1, __ATOMIC_SEQ_CST)) page_lost();
+#else
+    static volatile sig_atomic_t told;
+    if (!told) {
+        told = 1;
+        page_lost();
+    }
+#endif
+    for (;;) pause();
+}
+
 static void on_lost_page(int signal_number, siginfo_t *info, void *machine)
 {
     (void)machine;
-    if (info->si_code == BUS_ADRERR) page_lost();
+    if (info->si_code == BUS_ADRERR) tell_once();
     else signal(signal_number, SIG_DFL);   /* our own mistake: let it end as it would have */
 }
 

@@ -54,15 +54,15 @@ static sd_status match(sd_diagnosis *d, sd_error *e)
     d->theirs = all.mine;
     for (size_t i = 0; i < all.n && !e->status; i++) {
         const sd_compared *r = &all.row[i];
-        if (!r->ref || !r->mine) continue;
+        if (!r->ref || !r->mine || r->ref < own || r->ref >= own + d->n) continue;   /* ours, in one piece */
         sd_judged *t = &d->t[r->ref - own];
         t->theirs = r->mine;
         t->other_shape = r->mine->dt == SD_DTYPE_UNKNOWN || r->mine->nd != t->nd
             || memcmp(r->mine->dim, t->dim, (size_t)t->nd * sizeof *t->dim) != 0;
     }
-    free(all.row);
+    all.mine = (sd_tensors){.n = 0};
+    sd_comparison_free(&all);   /* and with it the list */
     free(own);
-    free(list);
     return e->status;
 }
 
