@@ -153,6 +153,8 @@ void let_threads_sleep(char **argv);
 void catch_signals(void);
 int output_to_stdout(settings *s);
 int exit_code(sd_status status);
+/* Says the error of a command whose exit code 1 says what it found: never 1. */
+int could_not(sd_status status, const char *error);
 extern int memory_ran_out;   /* some status said so, or no_memory did */
 int no_memory(void);         /* says it. Exit code */
 int errno_code(int why);   /* of a system call of the program's own */

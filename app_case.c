@@ -64,10 +64,7 @@ int run_replay(settings *s, const char *argv0)
         char error[512], *text;
         int different;
         sd_status status = sd_replay(s->files.v[i], &text, &different, error);
-        if (status) {   /* 1 is what says that they differ */
-            code = exit_code(status);
-            return cli_error(code == CLI_FAILURE ? CLI_USAGE : code, "%s", error);
-        }
+        if (status) return could_not(status, error);
         fputs(text, stdout);
         sd_free(text);
         if (different) code = 1;

@@ -41,10 +41,7 @@ static int compare_one(const settings *s, const char *mine, sd_compare_options *
     int different;
     sd_status status = sd_compare(s->files.v[0], mine, o, &text, &different, error);
     clear_bar(v);
-    if (status) {   /* 1 is what says that they differ */
-        int code = exit_code(status);
-        return cli_error(code == CLI_FAILURE ? CLI_USAGE : code, "%s", error);
-    }
+    if (status) return could_not(status, error);
     fputs(text, stdout);
     sd_free(text);
     return different;
@@ -67,9 +64,7 @@ static int measure(const settings *s, const sd_compare_options *o, view *v)
     sd_status status = sd_measure_floor((const char *const *)s->files.v, s->files.n, s->measure_floor, o,
                                         error);
     clear_bar(v);
-    if (!status) return CLI_OK;
-    code = exit_code(status);
-    return cli_error(code == CLI_FAILURE ? CLI_USAGE : code, "%s", error);
+    return status ? could_not(status, error) : CLI_OK;
 }
 
 int run_compare(settings *s, const char *argv0)

@@ -61,10 +61,7 @@ static int run_diff(const settings *s, const sd_inspect_options *o, view *v)
     if (s->files.n != 2) return cli_error(CLI_USAGE, "--diff compares two files or directories, not %zu", s->files.n);
     sd_status status = sd_inspect_diff(s->files.v[0], s->files.v[1], o, &text, &different, error);
     clear_bar(v);
-    if (status) {   /* 1 is what says that they differ */
-        int code = exit_code(status);
-        return cli_error(code == CLI_FAILURE ? CLI_USAGE : code, "%s", error);
-    }
+    if (status) return could_not(status, error);
     printf("%s%s", text, s->json ? "\n" : "");
     sd_free(text);
     return different;

@@ -71,6 +71,12 @@ int exit_code(sd_status status)
     return (size_t)status < COUNT(codes) ? codes[status] : CLI_FAILURE;
 }
 
+int could_not(sd_status status, const char *error)
+{
+    int code = exit_code(status);
+    return cli_error(code == CLI_FAILURE ? CLI_USAGE : code, "%s", error);
+}
+
 /* The same for a system call of ours. */
 int errno_code(int why)
 {

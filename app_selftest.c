@@ -53,10 +53,7 @@ int run_selftest(settings *s, const char *argv0)
     cleans_up = 1;
     sd_status status = sd_selftest(&o, &text, &failed, error);
     clear_bar(&v);
-    if (status) {   /* 1 is what says that a check failed */
-        int code = exit_code(status);
-        return cli_error(code == CLI_FAILURE ? CLI_USAGE : code, "%s", error);
-    }
+    if (status) return could_not(status, error);
     fputs(text, stdout);
     sd_free(text);
     return failed ? CLI_FAILURE : CLI_OK;

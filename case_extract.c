@@ -22,13 +22,12 @@ typedef struct capture {
 static sd_status see(void *user, const sd_traced *x, float *writable, sd_error *e)
 {
     capture *k = user;
-    size_t n = 1;
+    size_t n = sd_traced_numbers(x);
     (void)writable;
     if (strcmp(x->name, k->module) != 0) {
         sd_recorder_name(&k->recorder, sd_injected_find(k->pair, k->n, x->name) ? x->name : NULL);
         return e->status;
     }
-    for (int i = 0; i < x->nd; i++) n *= (size_t)x->dim[i];
     sd_noted *result = sd_recorder_shown(&k->recorder);
     if (!result || !result->op)
         return sd_fail(e, SD_ERR_ARG, "\"%.200s\" is not made by an operation that a case can have: it is an "
@@ -52,7 +51,7 @@ static sd_status run_to(sd_ctx *c, const sd_params *p, capture *k, sd_injection 
     k->pair = j->pair;
     k->n = j->n;
     if (sd_trace_new(&t, NULL, &sink, &c->err)) sd_injection_free(j);
-    else sd_trace_add_injection(t, NULL, j, &c->err);
+    else sd_trace_put_injection(&t, NULL, j, &c->err);
     c->run.trace = t;
     if (!c->err.status) sd_run_pipeline(c, p, NULL, NULL, 0);
     if (k->result && c->err.status == SD_ERR_CANCELLED) sd_error_clear(&c->err);
@@ -154,8 +153,7 @@ static void walk(writing *w, sd_noted *x)
 static sd_status put(void *user, size_t i, FILE *to, const char *path, sd_error *e)
 {
     const writing *w = user;
-    size_t n = 1;
-    for (int d = 0; d < w->t[i].nd; d++) n *= (size_t)w->t[i].dim[d];
+    size_t n = sd_traced_numbers(&w->t[i]);
     float *wide = w->weight[i] ? malloc((n + 1) * sizeof *wide) : NULL;
     if (w->weight[i] && !wide) return fail_memory(e);
     if (wide) sd_widen_weight(wide, w->weight[i], 0, n, w->c->cpu.kern);

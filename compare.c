@@ -15,38 +15,12 @@ void sd_compare_options_init_sized(sd_compare_options *o, size_t size)
 
 /* --------------------------------------------------------------------------------- pairs by name */
 
-/* Where a tensor of this name is in the list of its trace. */
-typedef struct named { const char *name; size_t place; } named;
-
-typedef struct names { named *list; size_t n; } names;
-
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(((const named *)a)->name, ((const named *)b)->name);
-}
-
-static sd_status names_of(names *of, const sd_names *list, sd_error *e)
-{
-    of->n = 0;
-    of->list = malloc((list->n + 1) * sizeof *of->list);
-    if (!of->list) return sd_fail(e, SD_ERR_MEMORY, "no memory to compare %zu tensors", list->n);
-    for (; of->n < list->n; of->n++) of->list[of->n] = (named){list->name[of->n], of->n};
-    qsort(of->list, of->n, sizeof *of->list, by_name);
-    return SD_OK;
-}
-
-static named *find(const names *of, const char *name)
-{
-    const named key = {.name = name};
-    return of->n ? bsearch(&key, of->list, of->n, sizeof key, by_name) : NULL;
-}
-
 /* The walk through the list that has the order; tensors of the other that stand behind a matched one come behind it. */
 typedef struct walk {
     sd_comparison *c;
     const sd_tensors *lead, *other;
     const sd_names *lead_list, *other_list;   /* the names under which they are looked for: c->key */
-    names lead_names, other_names;            /* the same, sorted */
+    sd_name_index lead_names, other_names;    /* the same, sorted */
 } walk;
 
 static void add_row(walk *w, const char *key, const sd_entry *lead, const sd_entry *other)
@@ -62,7 +36,7 @@ static void add_row(walk *w, const char *key, const sd_entry *lead, const sd_ent
 /* Tensors that the other alone has, from `place` on in its list, up to the next that both have. */
 static void add_others(walk *w, size_t place)
 {
-    for (; place < w->other->n && !find(&w->lead_names, w->other_list->name[place]); place++)
+    for (; place < w->other->n && !sd_find_name(&w->lead_names, w->other_list->name[place]); place++)
         add_row(w, w->other_list->name[place], NULL, w->other->at[place]);
 }
 
@@ -70,7 +44,7 @@ static void match(walk *w)
 {
     add_others(w, 0);
     for (size_t i = 0; i < w->lead->n; i++) {
-        const named *at = find(&w->other_names, w->lead_list->name[i]);
+        const sd_named *at = sd_find_name(&w->other_names, w->lead_list->name[i]);
         add_row(w, w->lead_list->name[i], w->lead->at[i], at ? w->other->at[at->place] : NULL);
         if (at) add_others(w, at->place + 1);
     }
@@ -86,7 +60,7 @@ sd_status sd_compare_rows(sd_comparison *c, const char *mapping, sd_error *e)
     if (!c->row) sd_fail(e, SD_ERR_MEMORY, "no memory to compare %zu tensors", c->ref.n);
     else if (!sd_compare_names(c, mapping, e) &&
              !(c->may_guess && sd_compare_guess(c, &c->key[0], &c->key[1], e)) &&
-             !names_of(&w.lead_names, w.lead_list, e) && !names_of(&w.other_names, w.other_list, e))
+             !sd_index_names(&w.lead_names, w.lead_list, e) && !sd_index_names(&w.other_names, w.other_list, e))
         match(&w);
     free(w.lead_names.list);
     free(w.other_names.list);

@@ -97,6 +97,15 @@ void sd_names_free(sd_names *of);
 char *sd_plain_name(const char *name);   /* by the rules; free() it. NULL: out of memory */
 int sd_by_text(const void *a, const void *b);
 char **sd_sorted_names(const sd_names *of, sd_error *e);   /* the list to be freed, not its names; NULL: no memory */
+bool sd_has_name(char *const *sorted, size_t n, const char *name);
+/* Where the names of a list are in it. free() x->list. */
+typedef struct sd_named { const char *name; size_t place; } sd_named;
+typedef struct sd_name_index { sd_named *list; size_t n; } sd_name_index;
+sd_status sd_index_names(sd_name_index *x, const sd_names *of, sd_error *e);
+const sd_named *sd_find_name(const sd_name_index *x, const char *name);   /* NULL: it is not there */
+/* The next line's first two words, in place, the second "" if there is none; false at the end. Lines that are blank or
+ * begin with # count for nothing. */
+bool sd_next_words(char **at, char **first, char **second, int *line);
 
 /* ---- compare_ldm.c: gives CompVis', OpenCLIP's and stable-diffusion.cpp's names those of diffusers, as the other side
  * has them */
@@ -156,6 +165,7 @@ void sd_add_detail(sd_text *t, const sd_comparison *c);
 
 /* ---- compare_verdict.c: which errors are no longer float32's own; sets verdicts, levels, first, good and worst */
 void sd_compare_judge(sd_comparison *c);
+int sd_by_size(const void *a, const void *b);   /* of two doubles, for qsort */
 #define SD_INPUT_ERROR 1e-6   /* what is copied, not computed, is wrong above that */
 
 /* ---- compare_apart.c: did one of the runs go on with the other's tensors? Then these are the levels. */

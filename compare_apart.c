@@ -52,12 +52,6 @@ static size_t kind_of(const char *name)
 
 double sd_one_operation(const char *name) { return LEVELS[kind_of(name)].level; }
 
-static int by_size(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* Of the tensors of one class; 0: there are none. room: for c->n numbers. */
 static double median(const sd_comparison *c, bool product, double *room)
 {
@@ -67,7 +61,7 @@ static double median(const sd_comparison *c, bool product, double *room)
         if (sd_has_error(&c->row[i]) && LEVELS[kind_of(name)].product == product) room[n++] = c->row[i].error;
     }
     if (!n) return 0;
-    qsort(room, n, sizeof *room, by_size);
+    qsort(room, n, sizeof *room, sd_by_size);
     return room[n / 2];
 }
 

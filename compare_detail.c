@@ -131,19 +131,13 @@ sd_status sd_compare_detail(sd_comparison *c, sd_error *e)
 
 /* -------------------------------------------------------------------------------------- what stands out */
 
-static int by_size(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* Channels whose error is far above that of most. */
 static void add_channels(sd_text *t, const sd_detail *d)
 {
     double *sorted = d->channels > 1 ? malloc((size_t)d->channels * sizeof *sorted) : NULL;
     if (!sorted) return;
     memcpy(sorted, d->channel, (size_t)d->channels * sizeof *sorted);
-    qsort(sorted, (size_t)d->channels, sizeof *sorted, by_size);
+    qsort(sorted, (size_t)d->channels, sizeof *sorted, sd_by_size);
     double most = sorted[d->channels - 1], usual = sorted[d->channels / 2], bound = STANDS_OUT * usual;
     int64_t n = 0;
     for (int64_t i = 0; i < d->channels; i++) n += d->channel[i] > bound;

@@ -4,7 +4,6 @@
  * one number of a path: "step.*.unet.conv_in". A step that the table has not, of a longer run, is taken for the last
  * one before it that is there. Names are compared by the rules of compare_names.c. */
 #include "compare.h"
-#include "pipeline.h"
 #include "text.h"
 
 #include <ctype.h>
@@ -76,48 +75,20 @@ static const sd_floor *find(const sd_floors *f, const char *name)
 
 /* ------------------------------------------------------------------------------------- its file */
 
-/* The next line's value and name, in place; false at the end. */
-static bool next_row(char **at, double *value, char **name, int *line, const char *path, sd_error *e)
-{
-    static const char blanks[] = " \t\r";
-    while (*at && **at && !e->status) {
-        char *s = *at + strspn(*at, blanks), *end = strchr(s, '\n');
-        *at = end ? end + 1 : s + strlen(s);
-        if (end) *end = 0;
-        ++*line;
-        if (!*s || *s == '#') continue;
-        char *number = s;
-        s += strcspn(s, blanks);
-        if (*s) *s++ = 0;
-        *name = s + strspn(s, blanks);
-        (*name)[strcspn(*name, blanks)] = 0;
-        if (**name && sd_number_read(value, number) && *value >= 0 && *value < 1) return true;
-        sd_fail(e, SD_ERR_FORMAT, "%s: line %d: expected a relative error from 0 to 1, a blank and a tensor's name, "
-                "found \"%.40s %.80s\"", path, *line, number, *name);
-    }
-    return false;
-}
-
-/* The file that is installed under this name, "sd15"; false: none is. */
-static bool find_installed(const char *name, char path[4096])
-{
-    char beside[128];
-    if (strpbrk(name, "/\\") || snprintf(beside, sizeof beside, "share/floors/%s.txt", name) >= (int)sizeof beside)
-        return false;
-    return sd_is_absent(name) && sd_find_data(beside + strlen("share/"), beside, path);
-}
-
 sd_status sd_floors_read(sd_floors *f, const char *path, sd_error *e)
 {
-    char *text, *name, found[4096];
+    char *text, *number, *name;
     size_t n;
     double value;
     int line = 0;
-    if (find_installed(path, found)) path = found;
     if (sd_read_file(path, FLOORS_MAX, &text, &n, e)) return e->status;
-    for (char *at = text; next_row(&at, &value, &name, &line, path, e);) {
-        char *plain = sd_plain_name(name);
-        if (plain) sd_floors_add(f, plain, value, e);
+    for (char *at = text; !e->status && sd_next_words(&at, &number, &name, &line);) {
+        bool fits = *name && sd_number_read(&value, number) && value >= 0 && value < 1;
+        char *plain = fits ? sd_plain_name(name) : NULL;
+        if (!fits)
+            sd_fail(e, SD_ERR_FORMAT, "%s: line %d: expected a relative error from 0 to 1, a blank and a tensor's "
+                    "name, found \"%.40s %.80s\"", path, line, number, name);
+        else if (plain) sd_floors_add(f, plain, value, e);
         else sd_fail(e, SD_ERR_MEMORY, "no memory to read %s", path);
         free(plain);
     }

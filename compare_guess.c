@@ -56,9 +56,7 @@ static sd_status list(looks **out, size_t *n, const sd_names *of, const sd_names
     *out = malloc((of->n + 1) * sizeof **out);
     if (!*out) sd_fail(e, SD_ERR_MEMORY, "no memory to match %zu tensors", of->n);
     for (size_t i = 0; i < of->n && sorted && *out; i++) {
-        char *const name = of->name[i];
-        bool found = other->n && bsearch(&name, sorted, other->n, sizeof *sorted, sd_by_text);
-        if (!found && look(&(*out)[(*n)++], t, i, e)) break;
+        if (!sd_has_name(sorted, other->n, of->name[i]) && look(&(*out)[(*n)++], t, i, e)) break;
     }
     free(sorted);
     return e->status;
@@ -114,7 +112,7 @@ sd_status sd_compare_guess(sd_comparison *c, const sd_names *ref, sd_names *mine
     char **sorted = sd_sorted_names(ref, e);
     size_t found = 0;
     for (size_t i = 0; i < mine->n && sorted; i++)
-        found += ref->n && bsearch(&mine->name[i], sorted, ref->n, sizeof *sorted, sd_by_text) != NULL;
+        found += sd_has_name(sorted, ref->n, mine->name[i]);
     free(sorted);
     if (e->status || (double)found >= FEW * (double)fewer) return e->status;
     if ((ref->n + 1) * (mine->n + 1) > MOST_CELLS) return e->status;   /* --names is to help there */

@@ -288,8 +288,7 @@ static bool has_last(const sd_names *sorted, const char *name, size_t head, cons
 {
     sd_text t = {0};
     sd_text_add(&t, "%.*s%s", (int)head, name, m->last);
-    const char *key = t.s;
-    bool found = !t.failed && bsearch(&key, sorted->name, sorted->n, sizeof *sorted->name, sd_by_text);
+    bool found = !t.failed && sd_has_name(sorted->name, sorted->n, t.s);
     free(t.s);
     return found;
 }

@@ -28,28 +28,6 @@ static char *renamed(const char *from, const char *to, const char *name)
     return NULL;
 }
 
-/* The next line's two words, in place; false at the end. Lines that are blank or begin with # count for nothing. */
-static bool next_pair(char **at, char **from, char **to, int *line, const char *path, sd_error *e)
-{
-    static const char blanks[] = " \t\r";
-    while (*at && **at && !e->status) {
-        char *s = *at + strspn(*at, blanks), *end = strchr(s, '\n');
-        *at = end ? end + 1 : s + strlen(s);
-        if (end) *end = 0;
-        ++*line;
-        if (!*s || *s == '#') continue;
-        *from = s;
-        s += strcspn(s, blanks);
-        if (*s) *s++ = 0;
-        *to = s + strspn(s, blanks);
-        (*to)[strcspn(*to, blanks)] = 0;
-        if (**to) return true;
-        sd_fail(e, SD_ERR_FORMAT, "%s: line %d: expected MINE's name, a blank and REF's name, found \"%.80s\" alone",
-                path, *line, *from);
-    }
-    return false;
-}
-
 static sd_status map_names(sd_names *of, const char *path, sd_error *e)
 {
     char *text, *from, *to;
@@ -58,25 +36,24 @@ static sd_status map_names(sd_names *of, const char *path, sd_error *e)
     if (!path || sd_read_file(path, MAPPING_MAX, &text, &n, e)) return e->status;
     bool *done = calloc(of->n + 1, sizeof *done);
     if (!done) sd_fail(e, SD_ERR_MEMORY, "no memory to map names");
-    for (char *at = text; done && next_pair(&at, &from, &to, &line, path, e);)
-        for (size_t i = 0; i < of->n; i++) {
+    for (char *at = text; done && !e->status && sd_next_words(&at, &from, &to, &line);) {
+        if (!*to)
+            sd_fail(e, SD_ERR_FORMAT, "%s: line %d: expected MINE's name, a blank and REF's name, found \"%.80s\" "
+                    "alone", path, line, from);
+        for (size_t i = 0; i < of->n && *to; i++) {
             char *name = done[i] ? NULL : renamed(from, to, of->name[i]);
             if (!name) continue;
             free(of->name[i]);
             of->name[i] = name;
             done[i] = true;
         }
+    }
     free(done);
     free(text);
     return e->status;
 }
 
 /* -------------------------------------------------------------------------------------------- rules */
-
-static bool has(char *const *sorted, size_t n, const char *name)
-{
-    return n && bsearch(&name, sorted, n, sizeof *sorted, sd_by_text);
-}
 
 /* What two tensors would be called by the rules stays as it was. */
 static sd_status apply_rules(sd_names *of, sd_error *e)
@@ -116,7 +93,7 @@ static sd_status list_unmatched(sd_names *out, const sd_names *of, const sd_name
     out->name = malloc((of->n + 1) * sizeof *out->name);
     if (!out->name) sd_fail(e, SD_ERR_MEMORY, "no memory to match %zu names", of->n);
     for (size_t i = 0; sorted && out->name && i < of->n; i++)
-        if (!has(sorted, other->n, of->name[i])) out->name[out->n++] = of->name[i];
+        if (!sd_has_name(sorted, other->n, of->name[i])) out->name[out->n++] = of->name[i];
     free(sorted);
     return e->status;
 }
@@ -128,7 +105,7 @@ static size_t found_with(const sd_names *few, char *const *sorted, size_t n, con
     for (size_t i = 0; i < few->n; i++) {
         if (length + strlen(few->name[i]) >= 1024) continue;
         snprintf(room, 1024, "%.*s%s", (int)length, prefix, few->name[i]);
-        found += has(sorted, n, room);
+        found += sd_has_name(sorted, n, room);
     }
     return found;
 }
@@ -160,7 +137,7 @@ static sd_status put_before(sd_names *of, const sd_names *free_names, const char
         sd_text t = {0};
         sd_text_add(&t, "%s%s", prefix, of->name[i]);
         if (t.failed) sd_fail(e, SD_ERR_MEMORY, "no memory to match names");
-        if (t.failed || !has(sorted, free_names->n, t.s)) {
+        if (t.failed || !sd_has_name(sorted, free_names->n, t.s)) {
             free(t.s);
             continue;
         }

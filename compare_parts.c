@@ -94,8 +94,6 @@ static int by_name(const void *a, const void *b)
     return order ? order : x->part != y->part ? x->part - y->part : (x->place > y->place) - (x->place < y->place);
 }
 
-static int by_words(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
-
 /* Which of several files a place in the list is from. */
 static int file_of(const sd_tensors *t, size_t place)
 {
@@ -167,13 +165,11 @@ static void close_gaps(sd_names *names, sd_tensors *t)
 }
 
 /* What has a tensor of this name already is not a batch in parts: noise_pred beside noise_pred_uncond. */
-static void drop_taken(piece *list, size_t *n, const char *const *sorted, size_t n_sorted)
+static void drop_taken(piece *list, size_t *n, char *const *sorted, size_t n_sorted)
 {
     size_t kept = 0;
     for (size_t i = 0; i < *n; i++) {
-        const char *const key = list[i].name;
-        bool taken = n_sorted && bsearch(&key, sorted, n_sorted, sizeof *sorted, by_words);
-        if (taken) free(list[i].name);
+        if (sd_has_name(sorted, n_sorted, list[i].name)) free(list[i].name);
         else list[kept++] = list[i];
     }
     *n = kept;
@@ -182,14 +178,13 @@ static void drop_taken(piece *list, size_t *n, const char *const *sorted, size_t
 sd_status sd_join_parts(sd_names *names, sd_tensors *t, sd_error *e)
 {
     piece *list;
-    size_t n, alone = 0;
+    size_t n;
     if (find_pieces(&list, &n, names, t, e)) return e->status;
-    const char **sorted = malloc((names->n + 1) * sizeof *sorted);
-    if (!sorted) sd_fail(e, SD_ERR_MEMORY, "no memory to match %zu names", names->n);
-    for (; sorted && !t->n_more && alone < names->n; alone++) sorted[alone] = names->name[alone];
-    if (alone) qsort(sorted, alone, sizeof *sorted, by_words);
-    drop_taken(list, &n, sorted, alone);
-    free(sorted);
+    if (!t->n_more) {
+        char **sorted = sd_sorted_names(names, e);
+        if (sorted) drop_taken(list, &n, sorted, names->n);
+        free(sorted);
+    }
     for (size_t i = 0, end; i < n && !e->status; i = end) {
         for (end = i + 1; end < n && strcmp(list[end].name, list[i].name) == 0;) end++;
         if (fit(list + i, end - i, t)) join(list + i, end - i, names, t, e);
@@ -201,13 +196,6 @@ sd_status sd_join_parts(sd_names *names, sd_tensors *t, sd_error *e)
 }
 
 /* ------------------------------------------------------------------------------------ and apart again */
-
-typedef struct named { const char *name; const sd_entry *of; } named;
-
-static int by_text(const void *a, const void *b)
-{
-    return strcmp(((const named *)a)->name, ((const named *)b)->name);
-}
 
 /* Puts the parts of the joined tensor at `place` in its stead. There is room, for they were in the list before. */
 static sd_status part_again(sd_names *names, sd_tensors *t, size_t place, const char *prefix, sd_error *e)
@@ -234,16 +222,14 @@ sd_status sd_part_misfits(sd_names *names, sd_tensors *t, const sd_names *others
                           const char *prefix, sd_error *e)
 {
     if (e->status || !t->n_joined) return e->status;
-    named *list = malloc((others->n + 1) * sizeof *list);
-    if (!list) return sd_fail(e, SD_ERR_MEMORY, "no memory to match %zu names", others->n);
-    for (size_t i = 0; i < others->n; i++) list[i] = (named){others->name[i], other->at[i]};
-    if (others->n) qsort(list, others->n, sizeof *list, by_text);
+    sd_name_index index;
+    if (sd_index_names(&index, others, e)) return e->status;
     for (size_t i = 0; i < t->n && !e->status; i++) {
         if (!sd_tensors_parts(t, t->at[i])) continue;
-        const named key = {names->name[i], NULL};
-        const named *of = others->n ? bsearch(&key, list, others->n, sizeof *list, by_text) : NULL;
-        if (!of || sd_entry_numbers(of->of) != sd_entry_numbers(t->at[i])) part_again(names, t, i, prefix, e);
+        const sd_named *of = sd_find_name(&index, names->name[i]);
+        if (!of || sd_entry_numbers(other->at[of->place]) != sd_entry_numbers(t->at[i]))
+            part_again(names, t, i, prefix, e);
     }
-    free(list);
+    free(index.list);
     return e->status;
 }

@@ -1,4 +1,5 @@
-/* compare_plain.c - floor 6: a tensor's name without what says nothing of the module, and sorted lists of names. */
+/* compare_plain.c - floor 6: a tensor's name without what says nothing of the module; sorted lists of names; files of
+ * two words a line. */
 #include "compare.h"
 
 #include <stdlib.h>
@@ -59,6 +60,11 @@ char *sd_plain_name(const char *name)
 
 int sd_by_text(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 
+bool sd_has_name(char *const *sorted, size_t n, const char *name)
+{
+    return n && bsearch(&name, sorted, n, sizeof *sorted, sd_by_text);
+}
+
 char **sd_sorted_names(const sd_names *of, sd_error *e)
 {
     char **copy = malloc((of->n + 1) * sizeof *copy);
@@ -69,4 +75,44 @@ char **sd_sorted_names(const sd_names *of, sd_error *e)
     memcpy(copy, of->name, of->n * sizeof *copy);
     if (of->n) qsort(copy, of->n, sizeof *copy, sd_by_text);
     return copy;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const sd_named *)a)->name, ((const sd_named *)b)->name);
+}
+
+sd_status sd_index_names(sd_name_index *x, const sd_names *of, sd_error *e)
+{
+    x->n = 0;
+    x->list = malloc((of->n + 1) * sizeof *x->list);
+    if (!x->list) return sd_fail(e, SD_ERR_MEMORY, "no memory to compare %zu tensors", of->n);
+    for (; x->n < of->n; x->n++) x->list[x->n] = (sd_named){of->name[x->n], x->n};
+    if (x->n) qsort(x->list, x->n, sizeof *x->list, by_name);
+    return SD_OK;
+}
+
+const sd_named *sd_find_name(const sd_name_index *x, const char *name)
+{
+    const sd_named key = {.name = name};
+    return x->n ? bsearch(&key, x->list, x->n, sizeof key, by_name) : NULL;
+}
+
+bool sd_next_words(char **at, char **first, char **second, int *line)
+{
+    static const char blanks[] = " \t\r";
+    while (*at && **at) {
+        char *s = *at + strspn(*at, blanks), *end = strchr(s, '\n');
+        *at = end ? end + 1 : s + strlen(s);
+        if (end) *end = 0;
+        ++*line;
+        if (!*s || *s == '#') continue;
+        *first = s;
+        s += strcspn(s, blanks);
+        if (*s) *s++ = 0;
+        *second = s + strspn(s, blanks);
+        (*second)[strcspn(*second, blanks)] = 0;
+        return true;
+    }
+    return false;
 }

@@ -32,7 +32,7 @@ bool sd_is_input(const char *name)
 /* The last errors of tensors that agree. */
 typedef struct window { double error[WINDOW]; size_t n; } window;
 
-static int by_size(const void *a, const void *b)
+int sd_by_size(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
@@ -44,7 +44,7 @@ static double level_of(const window *w)
     size_t n = w->n < WINDOW ? w->n : WINDOW;
     if (!n) return LEAST_LEVEL;
     memcpy(sorted, w->error, n * sizeof *sorted);
-    qsort(sorted, n, sizeof *sorted, by_size);
+    qsort(sorted, n, sizeof *sorted, sd_by_size);
     double median = sorted[n / 2];
     return median > LEAST_LEVEL ? median : LEAST_LEVEL;
 }

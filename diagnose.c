@@ -23,35 +23,21 @@ static const double PLACE = 0.5;   /* at a single tensor this says that it is ma
 
 /* ---------------------------------------------------------------------------------- the run's tensors */
 
-static void list_tensor(void *user, const sd_traced *x)
-{
-    sd_diagnosis *d = user;
-    sd_judged *more = realloc(d->t, (d->n + 1) * sizeof *more);
-    if (more) d->t = more;
-    char *name = more ? sd_strdup(x->name) : NULL;
-    if (!name) {
-        sd_fail(&d->c->err, SD_ERR_MEMORY, "no memory for the names of a run");
-        return;
-    }
-    d->t[d->n] = (sd_judged){.name = name, .nd = x->nd, .ours = -1, .wrong = -1, .by = -1};
-    memcpy(d->t[d->n++].dim, x->dim, sizeof x->dim);
-}
-
-/* Finds each of our tensors in theirs, as `sd compare` does. */
+/* The run's tensors, and of each that of the same name in theirs, as `sd compare` finds it. */
 static sd_status match(sd_diagnosis *d, sd_error *e)
 {
-    sd_comparison all = {.mine = d->theirs};
-    sd_entry *own = calloc(d->n + 1, sizeof *own);
-    const sd_entry **list = calloc(d->n + 1, sizeof *list);
-    for (size_t i = 0; i < d->n && own && list; i++) {
-        own[i] = (sd_entry){.name = d->t[i].name, .dt = SD_F32, .nd = d->t[i].nd};
-        memcpy(own[i].dim, d->t[i].dim, sizeof d->t[i].dim);
-        list[i] = &own[i];
-    }
-    all.ref = (sd_tensors){.at = list, .n = d->n, .executed = true};
-    if (!own || !list) sd_fail(e, SD_ERR_MEMORY, "no memory to match %zu names", d->n);
+    sd_comparison all = {.ref = d->run, .mine = d->theirs};
+    const sd_entry *own = d->run.own;
+    d->n = d->run.n_own;
+    d->t = calloc(d->n + 1, sizeof *d->t);
+    if (!d->t) sd_fail(e, SD_ERR_MEMORY, "no memory for %zu tensors", d->n);
     else sd_compare_rows(&all, NULL, e);
+    d->run = all.ref;
     d->theirs = all.mine;
+    for (size_t i = 0; i < d->n && d->t; i++) {
+        d->t[i] = (sd_judged){.name = own[i].name, .nd = own[i].nd, .ours = -1, .wrong = -1, .by = -1};
+        memcpy(d->t[i].dim, own[i].dim, sizeof d->t[i].dim);
+    }
     for (size_t i = 0; i < all.n && !e->status; i++) {
         const sd_compared *r = &all.row[i];
         if (!r->ref || !r->mine || r->ref < own || r->ref >= own + d->n) continue;   /* ours, in one piece */
@@ -60,9 +46,8 @@ static sd_status match(sd_diagnosis *d, sd_error *e)
         t->other_shape = r->mine->dt == SD_DTYPE_UNKNOWN || r->mine->nd != t->nd
             || memcmp(r->mine->dim, t->dim, (size_t)t->nd * sizeof *t->dim) != 0;
     }
-    all.mine = (sd_tensors){.n = 0};
-    sd_comparison_free(&all);   /* and with it the list */
-    free(own);
+    all.ref = all.mine = (sd_tensors){.n = 0};
+    sd_comparison_free(&all);
     return e->status;
 }
 
@@ -97,20 +82,12 @@ static sd_status make_room(sd_diagnosis *d, size_t n, sd_error *e)
     return n <= d->room_size ? SD_OK : sd_fail(e, SD_ERR_MEMORY, "no memory for the numbers of a tensor");
 }
 
-static void read_floats(const sd_entry *x, float *to, const sd_kern *kern)
-{
-    size_t n = (size_t)sd_entry_numbers(x);
-    if (!x->stride && sd_dtype_is_float(x->dt)) sd_widen(to, x->data, x->dt, n, kern);
-    else
-        for (size_t i = 0; i < n; i++) to[i] = (float)sd_entry_number(x, i);
-}
-
 /* Their numbers of a tensor, in room[0]. */
 static sd_status their_numbers(sd_diagnosis *d, const sd_judged *t, sd_error *e)
 {
     sd_borrowed b = {.file = {0}};
     if (make_room(d, (size_t)sd_entry_numbers(t->theirs), e)) return e->status;
-    if (!sd_tensors_borrow(&d->theirs, t->theirs, &b, e)) read_floats(&b.of, d->room[0], d->wrong.cpu.kern);
+    if (!sd_tensors_borrow(&d->theirs, t->theirs, &b, e)) sd_entry_to_floats(&b.of, d->room[0]);
     sd_tensors_return(&d->theirs, &b);
     return e->status;
 }
@@ -168,8 +145,7 @@ static void our_numbers(sd_diagnosis *d, size_t i, const sd_traced *x, size_t n,
 static sd_status judge(sd_diagnosis *d, size_t i, const sd_traced *x, float *writable, sd_error *e)
 {
     sd_judged *t = &d->t[i];
-    size_t n = 1;
-    for (int k = 0; k < x->nd; k++) n *= (size_t)x->dim[k];
+    size_t n = sd_traced_numbers(x);
     if (!x->data || !comparable(t) || n != sd_entry_numbers(t->theirs) || make_room(d, n, e)) return e->status;
     if (t->judged) {
         sd_distance s;
@@ -585,7 +561,7 @@ static sd_status open_both(sd_diagnosis *d, const char *theirs, sd_error *e)
 {
     if (d->c->run.be != &sd_backend_cpu)
         return sd_fail(e, SD_ERR_UNSUPPORTED, "mistakes are made on the CPU: open the model with device \"cpu\"");
-    if (sd_tensors_open(&d->theirs, theirs, e) || sd_rehearse(d->c, d->given, NULL, list_tensor, d) || match(d, e))
+    if (sd_tensors_open(&d->theirs, theirs, e) || sd_rehearse_tensors(d->c, d->given, &d->run) || match(d, e))
         return e->status;
     for (size_t i = 0; i < d->n; i++)
         if (comparable(&d->t[i])) return SD_OK;
@@ -597,7 +573,7 @@ static sd_status open_both(sd_diagnosis *d, const char *theirs, sd_error *e)
 static void close_both(sd_diagnosis *d)
 {
     sd_tensors_close(&d->theirs);
-    for (size_t i = 0; i < d->n; i++) free(d->t[i].name);
+    sd_tensors_close(&d->run);
     for (int i = 0; i < d->n_findings; i++) free(d->finding[i].signs.s);
     free(d->t);
     free(d->room[0]);

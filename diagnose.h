@@ -45,7 +45,7 @@ extern const size_t sd_mistake_count;
 
 /* One tensor of the run. */
 typedef struct sd_judged {
-    char *name;
+    const char *name;
     const sd_entry *theirs;  /* NULL: they do not have it */
     bool other_shape;
     int nd;
@@ -84,7 +84,7 @@ typedef struct sd_diagnosis {
     sd_ctx *c;
     const sd_params *given;
     sd_params p;             /* of the run that is made now */
-    sd_tensors theirs;
+    sd_tensors run, theirs;  /* those of our run have no numbers */
     sd_judged *t;
     size_t n, compared, diverge, unexplained;
     sd_finding finding[SD_MOST_FINDINGS];

@@ -17,37 +17,14 @@ void sd_inject_options_init_sized(sd_inject_options *o, size_t size)
 
 /* ------------------------------------------------------------------------------- what the run will have */
 
-typedef struct listing { sd_tensors *of; sd_error *e; } listing;
-
-static void note(void *user, const sd_traced *t)
-{
-    listing *l = user;
-    sd_entry *own = sd_grow(l->of->own, l->of->n_own, &l->of->cap_own, 256, sizeof *own);
-    if (own) l->of->own = own;
-    char *name = own ? sd_strdup(t->name) : NULL;
-    if (!name) {
-        sd_fail(l->e, SD_ERR_MEMORY, "no memory for the names of a run");
-        return;
-    }
-    sd_entry *x = &own[l->of->n_own++];
-    *x = (sd_entry){.name = name, .dt = t->dtype, .nd = t->nd};
-    memcpy(x->dim, t->dim, (size_t)t->nd * sizeof *t->dim);
-}
-
 /* The tensors that the run will trace, as if it had been written already. */
 static sd_status rehearse(sd_ctx *c, const sd_params *p, const char *filter, sd_tensors *of)
 {
-    listing l = {of, &c->err};
     if (sd_run_is_open_ended(c, p))
         return sd_fail(&c->err, SD_ERR_UNSUPPORTED, "this sampler decides while it runs how many evaluations there "
                        "are, so that their names are not known before: tensors can be injected with others");
-    if (c->err.status || sd_rehearse(c, p, NULL, note, &l)) return c->err.status;
-    if (filter && sd_rehearse(c, p, filter, NULL, NULL)) return c->err.status;   /* each of its globs means something */
-    of->executed = true;
-    of->at = malloc((of->n_own + 1) * sizeof *of->at);
-    if (!of->at) return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for the names of a run");
-    for (; of->n < of->n_own; of->n++) of->at[of->n] = &of->own[of->n];
-    return SD_OK;
+    if (c->err.status || sd_rehearse_tensors(c, p, of)) return c->err.status;
+    return filter ? sd_rehearse(c, p, filter, NULL, NULL) : SD_OK;   /* each of its globs means something */
 }
 
 /* ------------------------------------------------------------------------------------------------- pairs */
@@ -148,7 +125,6 @@ sd_status sd_trace_inject(sd_ctx *c, const sd_params *params, const char *ref, c
         if (o.filter) sd_trace_note(&c->run, SD_NOTE_INJECTED_ONLY, o.filter);
     }
     if (c->err.status) sd_injection_free(&j);
-    else if (c->run.trace) sd_trace_add_injection(c->run.trace, o.filter, &j, &c->err);
-    else sd_trace_to_injection(&c->run.trace, o.filter, &j, &c->err);
+    else sd_trace_put_injection(&c->run.trace, o.filter, &j, &c->err);
     return sd_end(c);
 }

@@ -50,41 +50,22 @@ static void widen_bf16(float *y, const uint16_t *x, size_t n)
 
 /* ------------------------------------------------------------------------------------- activations */
 
-/* silu(x) = x sigma(x) = x / (1 + e^-x) */
-static double silu1(double x)
-{
-    return x / (1.0 + exp(-x));
-}
-
-/* gelu(x) = x Phi(x), Phi(x) = (1 + erf(x / sqrt 2)) / 2 = erfc(-x / sqrt 2) / 2 [Hendrycks & Gimpel 2016]. Written
- * with erfc because 1 + erf cancels for negative x. */
-static double gelu1(double x)
-{
-    return x * (0.5 * erfc(-x * 0.70710678118654752440));
-}
-
-/* quick_gelu(x) = x sigma(1.702 x), with which OpenAI's CLIP was trained (transformers: QuickGELUActivation). */
-static double quick_gelu1(double x)
-{
-    return x / (1.0 + exp(-1.702 * x));
-}
-
 void sdk_spec_silu(float *y, const float *x, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        y[i] = (float)silu1(x[i]);
+        y[i] = (float)sdk_silu1(x[i]);
 }
 
 void sdk_spec_gelu(float *y, const float *x, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        y[i] = (float)gelu1(x[i]);
+        y[i] = (float)sdk_gelu1(x[i]);
 }
 
 void sdk_spec_quick_gelu(float *y, const float *x, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        y[i] = (float)quick_gelu1(x[i]);
+        y[i] = (float)sdk_quick_gelu1(x[i]);
 }
 
 static void relu(float *y, const float *x, size_t n)
@@ -117,7 +98,7 @@ void sdk_spec_from_unit(float *y, const float *x, size_t n)
 void sdk_spec_geglu(float *y, const float *value, const float *gate, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        y[i] = (float)(value[i] * gelu1(gate[i]));
+        y[i] = (float)(value[i] * sdk_gelu1(gate[i]));
 }
 
 /* e^x for x <= 0, and 0 below -708. Its bits are the same on every machine, which a library's exp does not promise, and
@@ -201,7 +182,7 @@ void sdk_spec_affine(float *y, const float *x, const float *m, const float *a, c
 {
     for (size_t c = 0; c < n; c++) {
         float t = (float)(((double)x[c] - m[c]) * a[c] + b[c]);
-        y[c] = with_silu ? (float)silu1(t) : t;
+        y[c] = with_silu ? (float)sdk_silu1(t) : t;
     }
 }
 

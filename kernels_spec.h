@@ -5,6 +5,27 @@
 
 #include "kernels.h"
 
+#include <math.h>
+
+/* silu(x) = x sigma(x) = x / (1 + e^-x) */
+static inline double sdk_silu1(double x)
+{
+    return x / (1.0 + exp(-x));
+}
+
+/* gelu(x) = x Phi(x), Phi(x) = (1 + erf(x / sqrt 2)) / 2 = erfc(-x / sqrt 2) / 2 [Hendrycks & Gimpel 2016]. Written
+ * with erfc because 1 + erf cancels for negative x. */
+static inline double sdk_gelu1(double x)
+{
+    return x * (0.5 * erfc(-x * 0.70710678118654752440));
+}
+
+/* quick_gelu(x) = x sigma(1.702 x), with which OpenAI's CLIP was trained (transformers: QuickGELUActivation). */
+static inline double sdk_quick_gelu1(double x)
+{
+    return x / (1.0 + exp(-1.702 * x));
+}
+
 void sdk_spec_silu(float *y, const float *x, size_t n);
 void sdk_spec_gelu(float *y, const float *x, size_t n);
 void sdk_spec_quick_gelu(float *y, const float *x, size_t n);

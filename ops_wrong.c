@@ -2,6 +2,7 @@
  *
  * It is written to be read beside the right operations of ops_cpu.c and kernels.c, and is as fast as it need be. */
 #include "ops_wrong.h"
+#include "kernels_spec.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -469,9 +470,6 @@ static double gelu_tanh(double x)
     static const double root = 0.79788456080286535588;
     return x * (1 + tanh(root * (x + 0.044715 * x * x * x))) / 2;
 }
-static double gelu_erf(double x) { return x * erfc(-x / sqrt(2.0)) / 2; }
-static double gelu_quick(double x) { return x / (1 + exp(-1.702 * x)); }
-static double silu(double x) { return x / (1 + exp(-x)); }
 
 static void wrong_act(sd_run *r, sd_tensor y, sd_tensor x, sd_act act)
 {
@@ -493,8 +491,8 @@ static void wrong_act(sd_run *r, sd_tensor y, sd_tensor x, sd_act act)
 static void wrong_geglu(sd_run *r, sd_tensor y, sd_tensor x)
 {
     bool swap = made(r, SD_WRONG_GATE_FIRST);
-    double (*f)(double) = made(r, SD_WRONG_TANH) ? gelu_tanh : made(r, SD_WRONG_GEGLU_QUICK) ? gelu_quick
-        : made(r, SD_WRONG_GEGLU_SILU) ? silu : swap ? gelu_erf : NULL;
+    double (*f)(double) = made(r, SD_WRONG_TANH) ? gelu_tanh : made(r, SD_WRONG_GEGLU_QUICK) ? sdk_quick_gelu1
+        : made(r, SD_WRONG_GEGLU_SILU) ? sdk_silu1 : swap ? sdk_gelu1 : NULL;
     size_t c = (size_t)cols(y);
     if (!f) {
         sd_backend_cpu.geglu(r, y, x);

@@ -94,6 +94,10 @@ bool sd_run_is_open_ended(sd_ctx *c, const sd_params *params);
 sd_status sd_rehearse(sd_ctx *c, const sd_params *p, const char *filter, void (*fn)(void *, const sd_traced *),
                       void *user);
 
+/* The tensors that a run will trace, as a trace of it that has no numbers. sd_tensors_close in any case. */
+struct sd_tensors;
+sd_status sd_rehearse_tensors(sd_ctx *c, const sd_params *p, struct sd_tensors *of);
+
 /* Bytes of working memory of the largest stage, for `batch` UNet samples and `pictures` pictures at once. What the run
  * takes besides is not the VAE's. */
 double sd_stages_memory(sd_ctx *c, int batch, int pictures, int h, int w, double beside);

@@ -1,6 +1,7 @@
 /* pipeline_rehearse.c - floor 6: a run without numbers. It finds what follows from the parameters alone: the names,
  * shapes and order of all traced tensors, and whether a filter's globs match any of them. */
 #include "pipeline.h"
+#include "tensors.h"
 #include "text.h"
 
 #include <ctype.h>
@@ -204,4 +205,34 @@ sd_status sd_trace_list(sd_ctx *c, const sd_params *params, const char *filter, 
 {
     if (!sd_begin(c) && !sd_check_not_null(c, "params", params)) sd_rehearse(c, params, filter, fn, user);
     return sd_end(c);
+}
+
+/* --------------------------------------------------------------------------------- as a list of tensors */
+
+typedef struct listing { sd_tensors *of; sd_error *e; } listing;
+
+static void list_tensor(void *user, const sd_traced *t)
+{
+    listing *l = user;
+    sd_entry *own = sd_grow(l->of->own, l->of->n_own, &l->of->cap_own, 256, sizeof *own);
+    if (own) l->of->own = own;
+    char *name = own ? sd_strdup(t->name) : NULL;
+    if (!name) {
+        sd_fail(l->e, SD_ERR_MEMORY, "no memory for the names of a run");
+        return;
+    }
+    sd_entry *x = &own[l->of->n_own++];
+    *x = (sd_entry){.name = name, .dt = t->dtype, .nd = t->nd};
+    memcpy(x->dim, t->dim, (size_t)t->nd * sizeof *t->dim);
+}
+
+sd_status sd_rehearse_tensors(sd_ctx *c, const sd_params *p, sd_tensors *of)
+{
+    listing l = {of, &c->err};
+    if (sd_rehearse(c, p, NULL, list_tensor, &l)) return c->err.status;
+    of->executed = true;
+    of->at = malloc((of->n_own + 1) * sizeof *of->at);
+    if (!of->at) return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for the names of a run");
+    for (; of->n < of->n_own; of->n++) of->at[of->n] = &of->own[of->n];
+    return SD_OK;
 }

@@ -17,15 +17,6 @@ static const char *name_behind(const char *path, size_t *file)
     return colon + 1;
 }
 
-typedef struct filling { unsigned char *at; } filling;
-
-static void fill(void *user, const void *bytes, size_t n)
-{
-    filling *f = user;
-    memcpy(f->at, bytes, n);
-    f->at += n;
-}
-
 /* Whole numbers, of which a float holds those below 2^24. */
 static sd_status from_integers(float *y, const sd_entry *t, size_t n, const char *path, sd_error *e)
 {
@@ -38,20 +29,6 @@ static sd_status from_integers(float *y, const sd_entry *t, size_t n, const char
     return SD_OK;
 }
 
-/* The numbers of t as floats in y. */
-static sd_status widen(float *y, const sd_entry *t, size_t n, const char *path, sd_error *e)
-{
-    if (!sd_dtype_is_float(t->dt)) return from_integers(y, t, n, path, e);
-    size_t bytes = sd_dtype_bytes(t->dt, n);
-    unsigned char *gathered = t->stride ? malloc(bytes ? bytes : 1) : NULL;
-    if (t->stride && !gathered) return sd_fail(e, SD_ERR_MEMORY, "no memory for %s", path);
-    filling f = {gathered};
-    if (!t->stride || !sd_entry_bytes(t, fill, &f, e))
-        sd_widen(y, gathered ? gathered : t->data, t->dt, n, &sd_kern_spec);
-    free(gathered);
-    return e->status;
-}
-
 static sd_status read_entry(const sd_entry *t, const char *path, float **data, int *nd, int64_t dim[4], sd_error *e)
 {
     if (t->nd > 4 || t->dt == SD_DTYPE_UNKNOWN)
@@ -62,9 +39,11 @@ static sd_status read_entry(const sd_entry *t, const char *path, float **data, i
     if (!*data) return sd_fail(e, SD_ERR_MEMORY, "no memory for %s", path);
     *nd = t->nd;
     for (int i = 0; i < 4; i++) dim[i] = i < t->nd ? t->dim[i] : 1;
-    if (!widen(*data, t, n, path, e)) return SD_OK;
-    free(*data);
-    *data = NULL;
+    if (sd_dtype_is_float(t->dt)) sd_entry_to_floats(t, *data);
+    else if (from_integers(*data, t, n, path, e)) {
+        free(*data);
+        *data = NULL;
+    }
     return e->status;
 }
 

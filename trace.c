@@ -63,6 +63,11 @@ sd_status sd_trace_new(sd_trace **out, const char *filter, const sd_sink *sink, 
     return e->status;
 }
 
+sd_status sd_trace_put(sd_trace **t, const char *filter, const sd_sink *sink, sd_error *e)
+{
+    return *t ? sd_trace_add(*t, filter, sink, e) : sd_trace_new(t, filter, sink, e);
+}
+
 sd_status sd_trace_finish(sd_trace *t, sd_error *e)
 {
     if (!t) return e->status;

@@ -31,6 +31,8 @@ typedef struct sd_sink {
 sd_status sd_trace_new(sd_trace **out, const char *filter, const sd_sink *sink, sd_error *e);
 /* Adds a sink after the others. */
 sd_status sd_trace_add(sd_trace *t, const char *filter, const sd_sink *sink, sd_error *e);
+/* Adds a sink behind *t's; if *t is NULL, it becomes a trace of that sink. */
+sd_status sd_trace_put(sd_trace **t, const char *filter, const sd_sink *sink, sd_error *e);
 /* Closes the sinks and frees t. Errors that happened while tracing are raised again. A filter that nothing passed is an
  * error too. */
 sd_status sd_trace_finish(sd_trace *t, sd_error *e);

@@ -41,13 +41,12 @@ static sd_status see(void *user, const sd_traced *x, float *writable, sd_error *
 {
     inject *t = user;
     const sd_injected *p = sd_injected_find(t->j.pair, t->j.n, x->name);
-    size_t n = 1;
+    size_t n = sd_traced_numbers(x);
     if (!p || !x->data) return SD_OK;
     if (!writable) {
         if (t->fixed++ == 0) snprintf(t->fixed_name, sizeof t->fixed_name, "%s", x->name);
         return SD_OK;
     }
-    for (int i = 0; i < x->nd; i++) n *= (size_t)x->dim[i];
     if (n != sd_entry_numbers(p->from))
         return sd_fail(e, SD_ERR_ARG, SD_TENSOR "expected %zu numbers, as this run has, found %llu", t->j.of.path,
                        p->from->name, n, (unsigned long long)sd_entry_numbers(p->from));
@@ -81,30 +80,16 @@ void sd_injection_free(sd_injection *j)
     *j = (sd_injection){.n = 0};
 }
 
-/* A sink without `user`, and an error: out of memory. */
-static sd_sink sink_of(sd_injection *j, sd_error *e)
+sd_status sd_trace_put_injection(sd_trace **t, const char *filter, sd_injection *j, sd_error *e)
 {
-    inject *t = e->status ? NULL : calloc(1, sizeof *t);
-    if (!t) {
+    inject *x = e->status ? NULL : calloc(1, sizeof *x);
+    if (!x) {
         if (!e->status) sd_fail(e, SD_ERR_MEMORY, "no memory to replace tensors");
         sd_injection_free(j);
-        return (sd_sink){.user = NULL};
+        return e->status;
     }
-    t->j = *j;
+    x->j = *j;
     *j = (sd_injection){.n = 0};
-    if (t->j.n) qsort(t->j.pair, t->j.n, sizeof *t->j.pair, by_name);
-    return (sd_sink){.user = t, .see = see, .close = finish, .writes = true};
-}
-
-sd_status sd_trace_add_injection(sd_trace *t, const char *filter, sd_injection *j, sd_error *e)
-{
-    const sd_sink sink = sink_of(j, e);
-    return sink.user ? sd_trace_add(t, filter, &sink, e) : e->status;
-}
-
-sd_status sd_trace_to_injection(sd_trace **out, const char *filter, sd_injection *j, sd_error *e)
-{
-    const sd_sink sink = sink_of(j, e);
-    *out = NULL;
-    return sink.user ? sd_trace_new(out, filter, &sink, e) : e->status;
+    if (x->j.n) qsort(x->j.pair, x->j.n, sizeof *x->j.pair, by_name);
+    return sd_trace_put(t, filter, &(sd_sink){.user = x, .see = see, .close = finish, .writes = true}, e);
 }

@@ -18,10 +18,8 @@ void sd_injection_free(sd_injection *j);
 /* That of this name; NULL: none. They must have been sorted, which becoming a sink's does. */
 const sd_injected *sd_injected_find(const sd_injected *pair, size_t n, const char *name);
 
-/* Adds the sink to a trace, behind those that look: they see what was computed, the run goes on with what the other
- * trace has. The injection becomes the sink's, whatever happens. An error: numbers of it that are not finite. */
-sd_status sd_trace_add_injection(sd_trace *t, const char *filter, sd_injection *j, sd_error *e);
-/* The same, as the trace's only sink. */
-sd_status sd_trace_to_injection(sd_trace **out, const char *filter, sd_injection *j, sd_error *e);
+/* Adds the sink behind those that look (see sd_trace_put): they see what was computed, the run goes on with what the
+ * other trace has. The injection becomes the sink's, whatever happens. An error: numbers of it that are not finite. */
+sd_status sd_trace_put_injection(sd_trace **t, const char *filter, sd_injection *j, sd_error *e);
 
 #endif

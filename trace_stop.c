@@ -12,5 +12,5 @@ static sd_status see(void *user, const sd_traced *x, float *writable, sd_error *
 sd_status sd_trace_add_stop(sd_trace **t, const char *name, sd_error *e)
 {
     const sd_sink sink = {.see = see, .stops = true, .strict = true};
-    return *t ? sd_trace_add(*t, name, &sink, e) : sd_trace_new(t, name, &sink, e);
+    return sd_trace_put(t, name, &sink, e);
 }

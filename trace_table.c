@@ -187,5 +187,5 @@ sd_status sd_trace_to_table(sd_trace **out, const char *filter, const char *path
     sd_table_begin(&w->table, hashes ? SD_TABLE_HASHES : sd_has_ending(path, ".json") ? SD_TABLE_JSON
                               : sd_has_ending(path, ".csv") ? SD_TABLE_CSV : SD_TABLE_TEXT);
     const sd_sink sink = {.user = w, .see = see, .close = finish, .strict = true, .unordered = !hashes};
-    return *out ? sd_trace_add(*out, filter, &sink, e) : sd_trace_new(out, filter, &sink, e);
+    return sd_trace_put(out, filter, &sink, e);
 }

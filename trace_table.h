@@ -15,8 +15,7 @@ void sd_table_begin(sd_table *t, sd_table_form form);
 sd_status sd_table_add(sd_table *t, const sd_entry *x, sd_error *e);
 void sd_table_end(sd_table *t);   /* t->text is the table */
 
-/* The sink that writes such a table: by the ending of the path's name JSON, CSV, else a text. It takes its place behind
- * *out's sinks; if *out is NULL, it becomes a trace. */
+/* The sink that writes such a table: by the ending of the path's name JSON, CSV, else a text. See sd_trace_put. */
 sd_status sd_trace_to_table(sd_trace **out, const char *filter, const char *path, bool hashes, sd_error *e);
 
 #endif

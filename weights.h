@@ -61,6 +61,12 @@ sd_entry *sd_weight_file_find(const sd_weight_file *f, const char *name);       
 const char *sd_weight_file_meta(const sd_weight_file *f, const char *key);       /* NULL: none */
 const char *sd_entry_dtype(const sd_entry *t);   /* as safetensors spells it: "F32", "F8_E4M3" */
 uint64_t sd_entry_numbers(const sd_entry *t);    /* how many it has */
+static inline size_t sd_traced_numbers(const sd_traced *t)
+{
+    size_t n = 1;
+    for (int i = 0; i < t->nd; i++) n *= (size_t)t->dim[i];
+    return n;
+}
 bool sd_same_shape(int nd_a, const int64_t *a, int nd_b, const int64_t *b);   /* trailing ones do not count */
 /* Its i-th dimension; 0 if t is NULL, has fewer, or if this one is no number of channels (1 to 2^20). */
 int sd_entry_side(const sd_entry *t, int i);

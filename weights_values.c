@@ -344,6 +344,10 @@ void sd_entry_to_floats(const sd_entry *t, float *to)
     double block[PIECE];
     uint64_t n = sd_entry_numbers(t);
     const sd_kern *k = sd_kern_select(NULL);
+    if (!t->stride && sd_dtype_is_float(t->dt)) {
+        sd_widen(to, t->data, t->dt, (size_t)n, k);
+        return;
+    }
     for (uint64_t at = 0; at < n; at += PIECE) {
         size_t some = n - at < PIECE ? (size_t)(n - at) : PIECE;
         numbers_at(block, t, at, some, k);

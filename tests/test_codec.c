@@ -5,28 +5,12 @@
 #include "test.h"
 #include "../sd.h"
 #include "child.h"
+#include "reader.h"
 #include "tempdir.h"
 
 #define DRAW "-p", "a red apple on a white background", "--sampling-method", "ddim", "--steps", "2", "-s", "5"
 
 static const char *out(const char *name) { return temp_path(name); }
-
-static sd_ctx *reader;   /* the tokenizer alone: enough to read files */
-
-static int setup(void **state)
-{
-    sd_options o;
-    sd_options_init(&o);
-    o.model = "weights/tiny";
-    o.parts = SD_PART_TOKENIZER;
-    return child_setup(state) || sd_open(&reader, &o) != SD_OK;
-}
-
-static int teardown(void **state)
-{
-    sd_close(reader);
-    return child_teardown(state);
-}
 
 /* [1,4,h,w]; free it with sd_free */
 static float *tensor(const char *path, const char *name, int h, int w)
@@ -217,5 +201,5 @@ int main(void)
         cmocka_unit_test(sizes_are_rounded_with_a_notice_or_given),
         cmocka_unit_test(what_cannot_be_done_is_said_in_one_line),
     };
-    return cmocka_run_group_tests_name("codec", tests, setup, teardown);
+    return cmocka_run_group_tests_name("codec", tests, reader_setup, reader_teardown);
 }

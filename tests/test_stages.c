@@ -6,28 +6,12 @@
 #include "../sd.h"
 #include "../tensors.h"
 #include "child.h"
+#include "reader.h"
 #include "tempdir.h"
 
 #define PROMPT "a red apple on a white background"
 
 static const char *out(const char *name) { return temp_path(name); }
-
-static sd_ctx *reader;   /* the tokenizer alone: enough to read files */
-
-static int setup(void **state)
-{
-    sd_options o;
-    sd_options_init(&o);
-    o.model = "weights/tiny";
-    o.parts = SD_PART_TOKENIZER;
-    return child_setup(state) || sd_open(&reader, &o) != SD_OK;
-}
-
-static int teardown(void **state)
-{
-    sd_close(reader);
-    return child_teardown(state);
-}
 
 typedef struct array { float *x; int nd; int64_t d[4]; size_t n; } array;
 
@@ -516,5 +500,5 @@ int main(void)
         cmocka_unit_test(a_run_ends_after_a_tensor),
         cmocka_unit_test(what_a_step_lacks_is_said),
     };
-    return cmocka_run_group_tests_name("stages", tests, setup, teardown);
+    return cmocka_run_group_tests_name("stages", tests, reader_setup, reader_teardown);
 }

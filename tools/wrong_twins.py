@@ -76,11 +76,16 @@ def geglu(f):
     return lambda pipe: changed(*[(g, "gelu", f) for g in modules(pipe.unet, GEGLU)])
 
 
-def geglu_swapped(pipe):
+def gate_first(module):
+    """A GEGLU whose halves are exchanged."""
     def forward(self, x, *args, **kwargs):
         gate, value = self.proj(x).chunk(2, dim=-1)
         return value * F.gelu(gate)
-    return changed(*[(g, "forward", types.MethodType(forward, g)) for g in modules(pipe.unet, GEGLU)])
+    return module, "forward", types.MethodType(forward, module)
+
+
+def geglu_swapped(pipe):
+    return changed(*[gate_first(g) for g in modules(pipe.unet, GEGLU)])
 
 
 class Activation(torch.nn.Module):
