@@ -180,6 +180,7 @@ int is_stream(const char *path);   /* a pipe, a device or a descriptor, whatever
 int check_writable(const char *what, const char *path);
 /* The same for a directory, which is made if it is not there. */
 int check_directory(const char *what, const char *path);
+int check_trace(const char *path);   /* the same for --trace: a file, or DIR/ */
 /* "a/b.png" for the first picture, "a/b_2.png" for the second; of "b_%03d.png" b_001.png and b_002.png. */
 int picture_path(char path[PATH_SIZE], const char *output, int index);
 

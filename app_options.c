@@ -64,7 +64,7 @@ static const cli_option drawing[] = {
     MEMORY_OPTION,
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "What to tell"},
     {CLI_TEXT, 0, "trace", AT(trace), 0, 0, "FILE",
-     "writes every intermediate tensor, by its name in diffusers,\nto FILE.safetensors"},
+     "writes every intermediate tensor, by its name in diffusers,\nto FILE.safetensors; or to DIR/, a .npy file for each"},
     {CLI_TEXT, 0, "trace-filter", AT(trace_filter), 0, 0, "GLOBS",
      "writes only these: \"latents.*,step.0.unet.mid_block*\"; see\nsd trace --list"},
     {CLI_TEXT, 0, "trace-stats", AT(trace_stats), 0, 0, "FILE",

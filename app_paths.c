@@ -64,6 +64,28 @@ int check_directory(const char *what, const char *path)
     return CLI_OK;
 }
 
+/* A name without any ending, as of a pipe, may stand for everything. */
+static int has_other_ending(const char *path, const char *ending)
+{
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    return strchr(name, '.') && !ends_with(path, ending);
+}
+
+int check_trace(const char *path)
+{
+    size_t n = strlen(path);
+    if (n && path[n - 1] == '/') return check_directory("trace", path);
+    if (strcmp(path, "-") == 0)
+        return cli_error(CLI_USAGE, "a trace goes to a file, not to the standard output: --trace FILE.safetensors");
+    if (!n || has_other_ending(path, ".safetensors"))
+        return cli_error(CLI_USAGE, "a trace's name must end in .safetensors, or in / as a directory of .npy files, "
+                         "not \"%s\"", path);
+    if (sd_os_look(path, NULL) == SD_OS_DIRECTORY)
+        return cli_error(CLI_USAGE, "cannot write the trace %s: it is a directory; --trace %s/ writes a .npy file for "
+                         "each tensor into it", path, path);
+    return check_writable("trace", path);
+}
+
 /* "%d", "%3d" or "%03d": its length, and how it is to be filled; 0 if there is none. */
 static size_t number_sign(const char *s, int *zeros, int *width)
 {

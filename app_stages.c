@@ -170,11 +170,8 @@ int check_stage(const settings *s, const char **output, const char *usual)
 {
     *output = s->output ? s->output : usual;
     if (s->trace_filter && !s->trace) return cli_error(CLI_USAGE, "--trace-filter needs --trace FILE");
-    if (s->trace && !ends_with(s->trace, ".safetensors"))
-        return cli_error(CLI_USAGE, "a trace is a safetensors file: its name must end in .safetensors, not \"%s\"",
-                         s->trace);
     int code = check_tensors_output("output", *output);
-    return code || !s->trace ? code : check_writable("trace", s->trace);
+    return code || !s->trace ? code : check_trace(s->trace);
 }
 
 int open_trace(const settings *s)

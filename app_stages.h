@@ -8,7 +8,8 @@
                               "FILE.safetensors; FILE.npy, the first tensor alone; or DIR/\n" \
                               "with a .npy file for each (default: " usual ")"}
 #define STAGE_TRACE_OPTIONS \
-    {CLI_TEXT, 0, "trace", AT(trace), 0, 0, "FILE", "writes every intermediate tensor to FILE.safetensors"}, \
+    {CLI_TEXT, 0, "trace", AT(trace), 0, 0, "FILE", "writes every intermediate tensor to FILE.safetensors, or to\n" \
+     "DIR/, a .npy file for each"}, \
     {CLI_TEXT, 0, "trace-filter", AT(trace_filter), 0, 0, "GLOBS", "writes only these"}
 #define COMPUTE_OPTIONS \
     DEVICE_OPTION, \

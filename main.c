@@ -12,11 +12,13 @@
 
 /* ------------------------------------------------------------------------------ before any work */
 
-/* A name without any ending, as of a pipe, may stand for everything. */
-static int has_other_ending(const char *path, const char *ending)
+/* A directory may be named with a slash or without. */
+static int same_path(const char *a, const char *b)
 {
-    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
-    return strchr(name, '.') && !ends_with(path, ending);
+    size_t m = strlen(a), n = strlen(b);
+    while (m > 1 && a[m - 1] == '/') m--;
+    while (n > 1 && b[n - 1] == '/') n--;
+    return m == n && memcmp(a, b, n) == 0;
 }
 
 /* What a run is compared with or begins from is not written over by its traces. */
@@ -26,7 +28,7 @@ static int check_kept(const settings *s)
     const char *const in[] = {s->inject, s->latents, s->noise};
     for (size_t i = 0; i < COUNT(out); i++)
         for (size_t k = 0; k < COUNT(in); k++)
-            if (out[i] && in[k] && strcmp(out[i], in[k]) == 0)
+            if (out[i] && in[k] && same_path(out[i], in[k]))
                 return cli_error(CLI_USAGE, "%s is read and would be written over: give another name", in[k]);
     return CLI_OK;
 }
@@ -56,13 +58,7 @@ static int check_draw(const settings *s, int several)
     if (!code && s->save_steps) code = check_directory("steps", s->save_steps);
     if (!code && s->trace_stats) code = check_writable("table", s->trace_stats);
     if (!code && s->trace_hash) code = check_writable("table", s->trace_hash);
-    if (code || !s->trace) return code;
-    if (strcmp(s->trace, "-") == 0)
-        return cli_error(CLI_USAGE, "a trace goes to a file, not to the standard output: --trace FILE.safetensors");
-    if (!*s->trace || has_other_ending(s->trace, ".safetensors"))
-        return cli_error(CLI_USAGE, "a trace is a safetensors file: its name must end in .safetensors, not \"%s\"",
-                         s->trace);
-    return check_writable("trace", s->trace);
+    return code || !s->trace ? code : check_trace(s->trace);
 }
 
 /* ------------------------------------------------------------------------------------- drawing */

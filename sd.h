@@ -286,8 +286,10 @@ typedef struct sd_traced {
 /* `filter` is a list of globs ("step.0.unet.mid_block*,latents.*"), NULL for everything. fn NULL turns tracing off. */
 SD_API sd_status sd_set_trace(sd_ctx *ctx, const char *filter, void (*fn)(void *user, const sd_traced *tensor),
                               void *user);
-/* Writes every traced tensor to a safetensors file. It is complete and gets its name at sd_trace_close; until then it
- * is temporary. Ends an sd_set_trace. */
+/* Writes every traced tensor to a safetensors file; or, if path ends with a slash, to a directory with a .npy file for
+ * each and tensors.json, which has their order and the settings of the run. It is complete and gets its name at
+ * sd_trace_close; until then it is temporary. A directory may have another trace, which goes, but no other .npy files.
+ * Ends an sd_set_trace. */
 SD_API sd_status sd_trace_open(sd_ctx *ctx, const char *path, const char *filter);
 SD_API sd_status sd_trace_close(sd_ctx *ctx);
 

@@ -101,6 +101,10 @@ static sd_status list_directory(sd_tensors *t, sd_error *e)
         return sd_fail(e, SD_ERR_MISSING, "%s is a directory without .npy files: give a file, or one with them",
                        t->path);
     for (size_t i = 0; i < t->n_own && !e->status; i++) look_into(t, &t->own[i], e);
+    if (!e->status && !sd_index_read(&t->index, t->path, e)) {
+        t->meta = t->index.meta;
+        t->n_meta = t->index.n_meta;
+    }
     return e->status;
 }
 
@@ -120,9 +124,9 @@ static sd_status open_all(sd_tensors *t, const char *path, sd_error *e)
     if (!directory && list(t, e)) return e->status;
     if (!directory && t->store.n_files) t->meta = t->store.file[0].meta;
     if (!directory && t->store.n_files) t->n_meta = t->store.file[0].n_meta;
-    t->executed = t->raw || (!directory && !is_sorted(t->at, n));
+    t->executed = t->raw || (directory ? sd_index_order(&t->index, t->at, n, e) : !is_sorted(t->at, n));
     if (!t->executed) qsort(t->at, n, sizeof *t->at, by_execution);
-    return SD_OK;
+    return e->status;
 }
 
 void sd_joined_free(sd_joined *j)
@@ -172,6 +176,7 @@ void sd_tensors_close(sd_tensors *t)
     free_joined_tensors(t);
     for (size_t i = 0; i < t->n_own; i++) free(t->own[i].name);
     free(t->own);
+    sd_index_free(&t->index);
     free(t->at);
     free(t->path);
     *t = (sd_tensors){0};

@@ -11,6 +11,14 @@ typedef struct sd_joined {
     size_t n;
 } sd_joined;
 
+/* What a directory's tensors.json says, see tensors_index.c. */
+typedef struct sd_index {
+    char **name;             /* n, in the order of execution */
+    size_t n;
+    sd_pair *meta;           /* n_meta settings of the run */
+    size_t n_meta;
+} sd_index;
+
 typedef struct sd_tensors {
     char *path;
     sd_store store;          /* of a file; of a directory nothing, its files are opened one by one */
@@ -18,8 +26,9 @@ typedef struct sd_tensors {
     size_t n_own, cap_own;
     const sd_entry **at;     /* n; in the order of execution if `executed`, else in that of sd_trace_order */
     size_t n;
+    sd_index index;          /* of a directory of .npy files */
     bool raw;                /* a directory of plain numbers: sd_tensors_is_raw */
-    bool executed;           /* the file keeps the order in which its tensors were written */
+    bool executed;           /* the file, or the directory's tensors.json, keeps the order of execution */
     const sd_pair *meta;     /* n_meta settings of the run, as the file tells them */
     size_t n_meta;
     struct sd_tensors *more; /* further files whose tensors are in the list too, each from place more[i].begin on */
@@ -66,6 +75,18 @@ bool sd_tensors_is_raw(const char *directory);
 /* Fills t->own; reads the numbers of one. */
 sd_status sd_tensors_list_raw(sd_tensors *t, sd_error *e);
 sd_status sd_tensors_read_raw(const sd_tensors *t, const sd_entry *x, sd_borrowed *b, sd_error *e);
+
+/* ---- tensors_index.c
+ * What the directory's tensors.json says; nothing, if it has none. sd_index_free in any case. */
+sd_status sd_index_read(sd_index *x, const char *directory, sd_error *e);
+void sd_index_free(sd_index *x);
+/* Puts n tensors into its order. False, and they are as they were: it does not have all of them. */
+bool sd_index_order(const sd_index *x, const sd_entry **at, size_t n, sd_error *e);
+/* An error: the directory has .npy files that the index does not name. */
+sd_status sd_index_covers(const sd_index *x, const char *directory, sd_error *e);
+sd_status sd_index_write(const char *directory, const char *const *name, size_t n, const sd_pair *meta, size_t n_meta,
+                         sd_error *e);
+void sd_index_remove(const char *directory, const char *const *name, size_t n);   /* ... and these .npy files */
 
 /* ---- tensors_order.c: which of two names of a trace is computed first, by the names alone; like strcmp. Names of
  * diffusers' and transformers' modules are known; others come by number and alphabet. */

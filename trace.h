@@ -46,8 +46,8 @@ const char *sd_trace_strict_filter(const sd_trace *t, int i);
  * trace_callback.c: calls fn. */
 sd_status sd_trace_to_callback(sd_trace **out, const char *filter, void (*fn)(void *, const sd_traced *), void *user,
                                sd_error *e);
-/* trace_dump.c: a safetensors file, under a temporary name until sd_trace_finish. It takes each name once, and ignores
- * tensors without numbers. */
+/* trace_dump.c: a safetensors file; or, if path ends with a slash, a directory with a .npy file for each tensor and a
+ * tensors.json. They appear at sd_trace_finish. It takes each name once, and ignores tensors without numbers. */
 sd_status sd_trace_to_file(sd_trace **out, const char *filter, const char *path, sd_error *e);
 
 /* trace_stop.c: ends the run after the first tensor whose name passes the glob. */

@@ -4,6 +4,7 @@
 
 #include "test.h"
 #include "../ops_cpu.h"
+#include "../tensors.h"
 #include "../trace.h"
 #include "../weights.h"
 #include "tempdir.h"
@@ -380,7 +381,7 @@ TEST(a_place_that_cannot_be_written_is_known_at_once)
     assert_null(t);
     assert_non_null(strstr(e.text, "no/such/t.safetensors: No such file or directory"));
     sd_error_clear(&e);
-    assert_int_equal(sd_trace_to_file(&t, NULL, temp_path(""), &e), SD_ERR_ARG);
+    assert_int_equal(sd_trace_to_file(&t, NULL, "weights", &e), SD_ERR_ARG);
     assert_non_null(strstr(e.text, "is a directory"));
     assert_int_equal(temp_files(), 0);
     assert_int_equal(sd_trace_to_file(&t, NULL, temp_path("t.safetensors"), &e),
@@ -419,6 +420,119 @@ TEST(a_disk_that_fills_up_leaves_nothing)
     free(x);
 }
 
+/* ------------------------------------------------------------------------------- directories of .npy files */
+
+/* Two tensors out of the alphabet's order, with a setting. */
+static sd_status to_directory(const char *first, const char *second, sd_error *e)
+{
+    sd_run r = {.err = e, .be = &sd_backend_cpu, .device = &cpu};
+    float x[2] = {1, 2};
+    const int64_t ids[1] = {49407}, dim[] = {1};
+    char path[600];
+    snprintf(path, sizeof path, "%s/", temp_path("d"));
+    if (sd_trace_to_file(&r.trace, NULL, path, e)) return e->status;
+    sd_trace_note(&r, "seed", "1");
+    sd_trace_tensor(&r, tensor(x, 1, 2, 0, 0, 0), "%s", first);
+    sd_trace_readonly(&r, SD_I64, 1, dim, ids, "%s", second);
+    sd_trace_note(&r, "seed", "2");
+    return sd_trace_finish(r.trace, e);
+}
+
+static void expect_order(const char *first, const char *second, const char *seed)
+{
+    sd_error e = {0};
+    sd_tensors t;
+    if (sd_tensors_open(&t, temp_path("d"), &e)) fail_msg("%s", e.text);
+    assert_int_equal(t.n, 2);
+    assert_string_equal(t.at[0]->name, first);
+    assert_string_equal(t.at[1]->name, second);
+    assert_int_equal(t.executed, seed != NULL);
+    assert_int_equal(t.n_meta, seed != NULL);
+    if (seed) assert_string_equal(t.meta[0].value, seed);
+    sd_tensors_close(&t);
+}
+
+TEST(a_directory_keeps_the_order_and_the_settings)
+{
+    sd_error e = {0};
+    temp_clear();
+    assert_int_equal(to_directory("z", "a", &e), SD_OK);
+    expect_order("z", "a", "2");
+    assert_int_equal(to_directory("b", "a", &e), SD_OK);   /* nothing stays of the trace that was there */
+    expect_order("b", "a", "2");
+    remove(temp_path("d/tensors.json"));
+    expect_order("a", "b", NULL);                          /* by name, then */
+    temp_clear();
+}
+
+TEST(a_trace_takes_no_directory_with_the_arrays_of_another_program)
+{
+    sd_error e = {0};
+    size_t n;
+    temp_clear();
+    assert_int_equal(to_directory("z", "a", &e), SD_OK);
+    char *array = temp_read("d/z.npy", &n);
+    temp_write("d/mine.npy", array, n);
+    assert_int_equal(to_directory("b", "a", &e), SD_ERR_ARG);
+    assert_non_null(strstr(e.text, "it has mine.npy"));
+    sd_error_clear(&e);
+    sd_tensors t;   /* the list lacks one of them: names alone tell the order */
+    assert_int_equal(sd_tensors_open(&t, temp_path("d"), &e), SD_OK);
+    assert_int_equal(t.n, 3);
+    assert_string_equal(t.at[0]->name, "a");
+    sd_tensors_close(&t);
+    free(array);
+    temp_clear();
+}
+
+TEST(a_run_that_fails_leaves_the_directory_as_it_was)
+{
+    sd_error e = {0};
+    temp_clear();
+    assert_int_equal(to_directory("z", "a", &e), SD_OK);
+    assert_int_equal(to_directory("y", "y", &e), SD_ERR_ARG);   /* a name twice ends the run */
+    expect_order("z", "a", "2");
+    sd_error_clear(&e);
+    assert_int_equal(to_directory("a/b", "a", &e), SD_ERR_ARG);
+    assert_non_null(strstr(e.text, "\"a/b\" cannot be the name of a file"));
+    temp_clear();
+}
+
+TEST(a_damaged_list_of_tensors_is_an_error)
+{
+    static const struct { const char *text, *word; } wrong[] = {
+        {"{\"tensors\": [\"z\", \"a\"", "tensors.json"}, {"[]", "expected a JSON object"},
+        {"{\"tensors\": {}}", "must have a list of names"}, {"{\"tensors\": [1]}", "must be a list of names"},
+        {"{\"tensors\": [], \"settings\": 1}", "settings, if any, as an object"},
+    };
+    sd_error e = {0};
+    temp_clear();
+    assert_int_equal(to_directory("z", "a", &e), SD_OK);
+    for (size_t i = 0; i < SD_COUNT(wrong); i++) {
+        sd_tensors t;
+        temp_write("d/tensors.json", wrong[i].text, strlen(wrong[i].text));
+        assert_int_equal(sd_tensors_open(&t, temp_path("d"), &e), SD_ERR_FORMAT);
+        if (!strstr(e.text, wrong[i].word)) fail_msg("not \"%s\" but %s", wrong[i].word, e.text);
+        sd_error_clear(&e);
+    }
+    static const char numbers[] = "{\"tensors\": [\"z\", \"a\", \"gone\"], \"settings\": {\"steps\": 20}}";
+    temp_write("d/tensors.json", numbers, sizeof numbers - 1);   /* settings as numbers, and a file that is not there */
+    expect_order("z", "a", "20");
+    temp_clear();
+}
+
+TEST(a_disk_that_fills_up_leaves_no_file_in_the_directory)
+{
+    sd_error e = {0};
+    temp_clear();
+    temp_disk_limit(100);   /* less than the header of an array */
+    sd_status status = to_directory("z", "a", &e);
+    temp_disk_limit(0);
+    assert_int_equal(status, SD_ERR_IO);
+    remove(temp_path("d"));
+    assert_int_equal(temp_files(), 0);   /* it was empty */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -438,6 +552,11 @@ int main(void)
         cmocka_unit_test(only_floats_are_transposed),
         cmocka_unit_test(a_place_that_cannot_be_written_is_known_at_once),
         cmocka_unit_test(a_disk_that_fills_up_leaves_nothing),
+        cmocka_unit_test(a_directory_keeps_the_order_and_the_settings),
+        cmocka_unit_test(a_trace_takes_no_directory_with_the_arrays_of_another_program),
+        cmocka_unit_test(a_run_that_fails_leaves_the_directory_as_it_was),
+        cmocka_unit_test(a_damaged_list_of_tensors_is_an_error),
+        cmocka_unit_test(a_disk_that_fills_up_leaves_no_file_in_the_directory),
     };
     return cmocka_run_group_tests_name("trace", tests, temp_make, temp_remove);
 }

@@ -73,7 +73,7 @@ class Memory(Store):
 
 
 class Directory(Store):
-    """NAME.npy for each tensor. The order is not kept: `sd compare` finds it by the names."""
+    """NAME.npy for each tensor, and tensors.json with their order and the metadata, as `sd --trace DIRECTORY/` has it."""
 
     def __init__(self, path, only=None):
         super().__init__(only)
@@ -84,7 +84,9 @@ class Directory(Store):
         np.save(os.path.join(self.path, name + ".npy"), x)
 
     def close(self):
-        pass
+        with open(os.path.join(self.path, "tensors.json"), "w", encoding="utf-8") as f:
+            json.dump({"settings": {k: str(v) for k, v in self.metadata.items()}, "tensors": self.names()}, f,
+                      ensure_ascii=False, indent=0)
 
     def abort(self):
         pass

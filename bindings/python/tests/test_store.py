@@ -59,7 +59,11 @@ class Files(unittest.TestCase):
         memory = self.fill(store.Memory()).close()
         self.assertEqual(list(memory), ["z", "early", "early2", "y", "tokens", "z:2"])
         folder = os.path.join(self.folder.name, "d/")
-        self.fill(store.open_store(folder)).close()
+        s = self.fill(store.open_store(folder))
+        s.metadata["seed"] = 1
+        s.close()
+        with open(folder + "tensors.json", encoding="utf-8") as f:
+            self.assertEqual(json.load(f), {"settings": {"seed": "1"}, "tensors": list(memory)})
         for name, x in read(self.path)[1].items():
             np.testing.assert_array_equal(memory[name], x)
             np.testing.assert_array_equal(np.load(folder + name + ".npy"), x)
