@@ -137,10 +137,11 @@ sd_status sd_comparison_make(sd_comparison *c, const char *ref, const char *mine
     size_t pairs = 0;
     for (size_t i = 0; i < c->n; i++) pairs += c->row[i].ref && c->row[i].mine;
     if (!pairs)
-        return sd_fail(e, SD_ERR_FORMAT, "no tensor has the same name in both: %.120s has \"%.80s\" and %zu more, "
-                       "%.120s has \"%.80s\" and %zu more", ref, c->ref.n ? c->ref.at[0]->name : "nothing",
-                       c->ref.n ? c->ref.n - 1 : 0, mine, c->mine.n ? c->mine.at[0]->name : "nothing",
-                       c->mine.n ? c->mine.n - 1 : 0);
+        return sd_fail(e, SD_ERR_FORMAT, "no tensor has the same name in both%s: %.100s has \"%.80s\" and %zu more, "
+                       "%.100s has \"%.80s\" and %zu more",
+                       c->not_guessed ? ", and they are too many to guess which is which (--names says it)" : "", ref,
+                       c->ref.n ? c->ref.at[0]->name : "nothing", c->ref.n ? c->ref.n - 1 : 0, mine,
+                       c->mine.n ? c->mine.at[0]->name : "nothing", c->mine.n ? c->mine.n - 1 : 0);
     return compare_all(c, &o, e);
 }
 

@@ -60,6 +60,7 @@ typedef struct sd_comparison {
     char prefix[2][256];           /* put before the names of REF and of MINE, so that they match */
     size_t renamed, relaid;        /* pairs under two names, pairs in another layout */
     size_t joined;                 /* pairs of which one side was computed in several calls */
+    size_t cut, cut_open;          /* names that GGML cut and that were found, and those that several names fit */
     const char *order;             /* where the order is from: "REF's file", ... */
     size_t first, good;            /* rows: the first that does not agree, the last before it that does; n: none */
     size_t worst;                  /* of the pairs; n: none */
@@ -68,7 +69,7 @@ typedef struct sd_comparison {
     size_t n_settings, settings;
     bool may_guess;                /* pairs may be guessed where names do not tell; those of MINE that were */
     const sd_entry **guessed;
-    size_t n_guessed;
+    size_t n_guessed, not_guessed; /* not_guessed: names of MINE, if the pairs are too many to guess among; else 0 */
     sd_tolerance within;
     sd_detail *detail;             /* of `first`, if its numbers were compared; NULL: none */
     const char *floors;            /* the file that the rows' floors are from; NULL: none */
@@ -106,6 +107,13 @@ const sd_named *sd_find_name(const sd_name_index *x, const char *name);   /* NUL
 /* The next line's first two words, in place, the second "" if there is none; false at the end. Lines that are blank or
  * begin with # count for nothing. */
 bool sd_next_words(char **at, char **first, char **second, int *line);
+
+/* ---- compare_cut.c: names of 63 letters, which GGML cut, become those of the other side that begin so; side: 0 REF's,
+ * 1 MINE's. Counts c->cut and c->cut_open. */
+sd_status sd_compare_cut(sd_comparison *c, int side, sd_error *e);
+bool sd_may_be_cut(const sd_tensors *t);                      /* are its longest names of 63 letters? */
+bool sd_is_cut(const sd_tensors *t, const sd_entry *x);       /* is this one's? */
+size_t sd_length_without_views(const char *name);   /* without what GGML adds to the names of views */
 
 /* ---- compare_ldm.c: gives CompVis', OpenCLIP's and stable-diffusion.cpp's names those of diffusers, as the other side
  * has them */

@@ -115,7 +115,10 @@ sd_status sd_compare_guess(sd_comparison *c, const sd_names *ref, sd_names *mine
         found += sd_has_name(sorted, ref->n, mine->name[i]);
     free(sorted);
     if (e->status || (double)found >= FEW * (double)fewer) return e->status;
-    if ((ref->n + 1) * (mine->n + 1) > MOST_CELLS) return e->status;   /* --names is to help there */
+    if ((ref->n + 1) * (mine->n + 1) > MOST_CELLS) {
+        c->not_guessed = mine->n - found;
+        return e->status;
+    }
     if (!list(&a, &m, ref, mine, &c->ref, e) && !list(&b, &n, mine, ref, &c->mine, e))
         pair_up(c, a, m, b, n, ref, mine, e);
     free(a);

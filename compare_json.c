@@ -101,6 +101,10 @@ void sd_compare_json(const sd_comparison *c, sd_text *t)
     sd_add_json_text(t, ",\"mine\":", c->prefix[1]);
     sd_text_add(t, "},\"renamed\":%zu,\"other_layout\":%zu,\"joined\":%zu", c->renamed, c->relaid,
                 c->joined);
+    sd_text_add(t, ",\"guessed\":%zu,\"not_guessed\":%zu,\"cut\":%zu,\"cut_open\":%zu", c->n_guessed,
+                c->not_guessed, c->cut, c->cut_open);
+    sd_text_add(t, ",\"guessed\":%zu,\"not_guessed\":%zu,\"cut\":%zu,\"cut_open\":%zu", c->n_guessed,
+                c->not_guessed, c->cut, c->cut_open);
     sd_text_add(t, ",\"compared\":%zu,\"diverge\":%zu,\"other_shape\":%zu,\"unreadable\":%zu,\"only_ref\":%zu,"
                 "\"only_mine\":%zu,\"tensors\":[", c->compared, c->count[SD_DIVERGES], c->count[SD_OTHER_SHAPE],
                 c->count[SD_UNREADABLE], c->count[SD_ONLY_REF], c->count[SD_ONLY_MINE]);

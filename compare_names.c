@@ -85,15 +85,17 @@ static size_t more_than(const char *whole, const char *end)
     return m > n && whole[m - n - 1] == '.' && strcmp(whole + m - n, end) == 0 ? m - n : 0;
 }
 
-/* Names of `of` that `other` has not; they stay where they are. */
-static sd_status list_unmatched(sd_names *out, const sd_names *of, const sd_names *other, sd_error *e)
+/* Names of `of` that `other` has not; they stay where they are. t: their tensors, without those whose names were cut. */
+static sd_status list_unmatched(sd_names *out, const sd_names *of, const sd_tensors *t, const sd_names *other,
+                                sd_error *e)
 {
+    bool some_cut = sd_may_be_cut(t);
     char **sorted = sd_sorted_names(other, e);
     out->n = 0;
     out->name = malloc((of->n + 1) * sizeof *out->name);
     if (!out->name) sd_fail(e, SD_ERR_MEMORY, "no memory to match %zu names", of->n);
     for (size_t i = 0; sorted && out->name && i < of->n; i++)
-        if (!sd_has_name(sorted, other->n, of->name[i])) out->name[out->n++] = of->name[i];
+        if (!sd_has_name(sorted, other->n, of->name[i]) && !(some_cut && sd_is_cut(t, t->at[i]))) out->name[out->n++] = of->name[i];
     free(sorted);
     return e->status;
 }
@@ -149,11 +151,12 @@ static sd_status put_before(sd_names *of, const sd_names *free_names, const char
 }
 
 /* Names that are not in the other: do more than half of them lack a beginning? */
-static sd_status find_prefix(sd_names *of, const sd_names *other, char prefix[256], sd_error *e)
+static sd_status find_prefix(sd_names *of, const sd_tensors *t, const sd_names *other, const sd_tensors *other_tensors,
+                             char prefix[256], sd_error *e)
 {
     sd_names few = {0}, rest = {0};
     *prefix = 0;
-    if (!list_unmatched(&few, of, other, e) && !list_unmatched(&rest, other, of, e) && few.n && rest.n)
+    if (!list_unmatched(&few, of, t, other, e) && !list_unmatched(&rest, other, other_tensors, of, e) && few.n && rest.n)
         sd_find_prefix(&few, &rest, prefix, e);
     if (*prefix && !e->status) put_before(of, &rest, prefix, e);
     free(few.name);
@@ -176,11 +179,14 @@ sd_status sd_compare_names(sd_comparison *c, const char *mapping, sd_error *e)
     sd_names *ref = &c->key[0], *mine = &c->key[1];
     if (list(ref, &c->ref, e) || list(mine, &c->mine, e) || map_names(mine, mapping, e)) return e->status;
     if (apply_rules(ref, e) || apply_rules(mine, e) || sd_ldm_names(mine, ref, e) || sd_ldm_names(ref, mine, e) ||
-        sd_join_parts(ref, &c->ref, e) || sd_join_parts(mine, &c->mine, e) || find_prefix(mine, ref, c->prefix[1], e))
+        sd_join_parts(ref, &c->ref, e) || sd_join_parts(mine, &c->mine, e) ||
+        find_prefix(mine, &c->mine, ref, &c->ref, c->prefix[1], e))
         return e->status;
-    if (!*c->prefix[1] && find_prefix(ref, mine, c->prefix[0], e)) return e->status;
+    if (!*c->prefix[1] && find_prefix(ref, &c->ref, mine, &c->mine, c->prefix[0], e)) return e->status;
     sd_part_misfits(ref, &c->ref, mine, &c->mine, c->prefix[0], e);
-    return sd_part_misfits(mine, &c->mine, ref, &c->ref, c->prefix[1], e);
+    sd_part_misfits(mine, &c->mine, ref, &c->ref, c->prefix[1], e);
+    sd_compare_cut(c, 0, e);
+    return sd_compare_cut(c, 1, e);
 }
 
 void sd_names_free(sd_names *of)

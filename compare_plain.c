@@ -19,27 +19,10 @@ static bool is_passed_over(const char *part, size_t n, bool last)
            (n >= sizeof onnx - 1 && memcmp(part + n - (sizeof onnx - 1), onnx, sizeof onnx - 1) == 0);
 }
 
-/* GGML calls views of x "x (view)", "x (reshaped) (permuted)": the length of x [ggml.c, ggml_format_name]. */
-static size_t length_without_views(const char *name)
-{
-    static const char *const views[] = {" (view)", " (reshaped)", " (permuted)", " (transposed)", " (cont)", " (copy)"};
-    size_t n = strlen(name), i = 0;
-    while (i < SD_COUNT(views)) {
-        size_t m = strlen(views[i]);
-        if (n > m && memcmp(name + n - m, views[i], m) == 0) {
-            n -= m;
-            i = 0;
-        } else {
-            i++;
-        }
-    }
-    return n;
-}
-
 char *sd_plain_name(const char *name)
 {
     sd_text t = {0};
-    const char *end = name + length_without_views(name);
+    const char *end = name + sd_length_without_views(name);
     sd_text_addn(&t, "", 0);
     for (const char *at = name; at < end;) {
         size_t n = strcspn(at, "./");

@@ -153,7 +153,10 @@ void sd_add_input(sd_text *t, const sd_compared *r)
     double scale, shift, left, cosine = sd_cosine(&r->d);
     bool fits = sd_fit(&r->d, &scale, &shift, &left), many = r->d.n >= 64;
     if (r->verdict != SD_DIVERGES || r->d.at < 0) return;
-    if (many && fits && left < 1e-3)
+    if (r->d.odd[0] || r->d.odd[1])
+        sd_text_add(t, "NaN or infinite are %llu of REF's %llu numbers, %llu of MINE's",
+                    (unsigned long long)r->d.odd[0], (unsigned long long)r->d.n, (unsigned long long)r->d.odd[1]);
+    else if (many && fits && left < 1e-3)
         sd_text_add(t, "MINE is %.6g times REF%s", scale, fabs(shift) > 1e-6 ? ", and shifted" : "");
     else if (many && strstr(sd_compared_name(r), "noise") && fabs(cosine) < 0.2)
         sd_text_add(t, "cosine %.2f: other random numbers, of another seed or generator", cosine);

@@ -233,6 +233,16 @@ static void guesses(const sd_comparison *c, const sd_compare_style *s, sd_text *
     if (c->n_guessed)
         sd_text_add(&words, "hardly any name is in both, so %zu pair%s guessed by order, shape and numbers: --names "
                     "FILE says it surely; ", c->n_guessed, c->n_guessed == 1 ? " was" : "s were");
+    if (c->not_guessed)
+        sd_text_add(&words, "hardly any name is in both, and the pairs of %zu and %zu tensors are too many to guess "
+                    "among: say with --names FILE which is which; ", c->ref.n, c->mine.n);
+    if (c->cut)
+        sd_text_add(&words, "%zu name%s of 63 letters, as GGML cuts them, %s taken for the longer name%s; ", c->cut,
+                    plural(c->cut), c->cut == 1 ? "is" : "are", plural(c->cut));
+    if (c->cut_open)
+        sd_text_add(&words, "%zu name%s of 63 letters, as GGML cuts them, fit%s several and %s not compared: say with "
+                    "--names FILE which is which; ", c->cut_open, plural(c->cut_open), c->cut_open == 1 ? "s" : "",
+                    c->cut_open == 1 ? "is" : "are");
     if (c->joined)
         sd_text_add(&words, "%zu tensor%s put together from calls of fewer samples; ", c->joined,
                     c->joined == 1 ? " was" : "s were");
@@ -278,7 +288,9 @@ void sd_compare_text(const sd_comparison *c, const sd_compare_style *s, sd_text 
     if (c->count[SD_ONLY_REF] + c->count[SD_ONLY_MINE])
         sd_text_add(t, " (%zu not compared: only one side has them)", c->count[SD_ONLY_REF] + c->count[SD_ONLY_MINE]);
     if (c->relaid) sd_text_add(t, " (%zu in another layout)", c->relaid);
-    if (c->n_guessed) sd_text_add(t, " (%zu pairs are guesses)", c->n_guessed);
+    if (c->n_guessed)
+        sd_text_add(t, " (%zu pair%s)", c->n_guessed, c->n_guessed == 1 ? " is a guess" : "s are guesses");
+    if (c->not_guessed) sd_text_add(t, " (names do not tell, and there are too many pairs to guess)");
     sd_text_add(t, "\n");
     add_side(t, "REF ", &c->ref);
     add_side(t, "MINE", &c->mine);

@@ -166,6 +166,23 @@ TEST(numbers_that_are_not_finite_on_one_side_diverge)
     expect_words("NaN or infinite: REF 0, MINE 1");
 }
 
+TEST(noise_with_nan_is_not_called_noise_of_another_seed)
+{
+    made *m = make(0), *r = make(0);
+    snprintf(m->name[0], sizeof m->name[0], "noise");
+    snprintf(r->name[0], sizeof r->name[0], "noise");
+    for (int side = 0; side < 2; side++) {
+        r->x[0][3] = r->x[0][4] = NAN;
+        const char *broken = put("nan.safetensors", r->t, TENSORS), *good = put("good.safetensors", m->t, TENSORS);
+        expect(side ? good : broken, side ? broken : good, 1, "diverges first at noise");
+        expect_words(side ? "noise: NaN or infinite are 0 of REF's 96 numbers, 2 of MINE's"
+                          : "noise: NaN or infinite are 2 of REF's 96 numbers, 0 of MINE's");
+        assert_null(strstr(ran.out, "another seed"));
+    }
+    free(m);
+    free(r);
+}
+
 TEST(a_scale_is_said)
 {
     made *m = make(0);
@@ -567,6 +584,34 @@ TEST(what_ggml_adds_to_the_name_of_a_view_is_passed_over)
     expect_words("40 compared");
 }
 
+/* 63 letters of a name are kept, of the words for views too. The third is known by its size; the last fits two. */
+TEST(names_that_ggml_cut_are_those_that_begin_so)
+{
+    static const char block[] = "unet.down_blocks.1.attentions.0.transformer_blocks.0.";
+    static const char *const module[] = {"norm1", "attn1.to_q", "attn1.to_out.0", "attn1.to_out.1", "ff.net.0.proj",
+                                         "ff.net.2.x1", "ff.net.2.x2", "attn1.to_q.lora"};
+    char whole[SD_COUNT(module)][96], cut[SD_COUNT(module)][128];
+    static float x[64];
+    sd_traced ref[SD_COUNT(module) + 1], mine[6];
+    for (int i = 0; i < 64; i++) x[i] = (float)i;
+    for (size_t i = 0, n = 0; i < SD_COUNT(module); i++) {
+        snprintf(whole[i], sizeof whole[i], "step.0.%s%s", block, module[i]);
+        ref[i] = (sd_traced){whole[i], SD_F32, 1, {i == 3 ? 4 : 8}, x + 8 * i};
+        if (i == 3 || i > 5) continue;
+        snprintf(cut[i], sizeof cut[i], "%s%s (view)", block, module[i]);
+        cut[i][63] = 0;
+        mine[n] = ref[i];
+        mine[n++].name = cut[i];
+    }
+    ref[SD_COUNT(module)] = mine[5] = (sd_traced){"step.0.unet.conv_in", SD_F32, 1, {2}, x};
+    mine[5].name = "unet.conv_in";
+    const char *a = put("whole.safetensors", ref, SD_COUNT(ref)), *b = put("cut.safetensors", mine, SD_COUNT(mine));
+    expect(a, b, 0, "no divergence: 5 tensors agree");
+    expect_words("attentions.0.transformer_blocks.0.attn1.to_o is step.0.");
+    expect_words("1 name of 63 letters, as GGML cuts them, fits several and is not compared");
+    expect(b, a, 0, "no divergence: 5 tensors agree");
+}
+
 TEST(a_file_of_names_is_followed)
 {
     static const char names[] = "# theirs ours\n\n"
@@ -614,6 +659,26 @@ TEST(pairs_are_guessed_by_order_shape_and_numbers)
                  "step.0.unet.down_blocks.0.resnets.1.conv1, step.0.unet.down_blocks.3.resnets.0.norm1");
     RUN("compare", "--json", reference(), file("guess.safetensors"));
     assert_non_null(strstr(ran.out, "\"guess\":true"));
+}
+
+/* 4097 tensors on each side, of which nothing is known: that nothing is guessed is said. */
+TEST(too_many_tensors_to_guess_among_are_said)
+{
+    enum { MANY = 4097 };
+    static char room[2][MANY][16];
+    static sd_traced t[2][MANY];
+    static const float x[2] = {1, 2};
+    for (int k = 0; k < 2; k++)
+        for (int i = 0; i < MANY; i++) {
+            snprintf(room[k][i], sizeof room[k][i], k ? "node_%04d" : "tensor%04d", i);
+            t[k][i] = (sd_traced){room[k][i], SD_F32, 1, {2}, x};
+        }
+    const char *ref = put("many.safetensors", t[0], MANY), *mine = put("many-mine.safetensors", t[1], MANY);
+    RUN("compare", ref, mine);
+    expect_error("too many to guess", 2, "too many to guess which is which");
+    t[1][7].name = "tensor0007";
+    expect(ref, put("many-mine.safetensors", t[1], MANY), 0, "(names do not tell, and there are too many pairs to guess)");
+    expect_words("say with --names FILE which is which");
 }
 
 /* ------------------------------------------------------------------------------------ other layouts */
@@ -979,6 +1044,7 @@ int main(void)
         cmocka_unit_test(a_large_error_is_a_divergence_alone),
         cmocka_unit_test(inputs_have_a_bound_of_their_own),
         cmocka_unit_test(numbers_that_are_not_finite_on_one_side_diverge),
+        cmocka_unit_test(noise_with_nan_is_not_called_noise_of_another_seed),
         cmocka_unit_test(a_scale_is_said),
         cmocka_unit_test(an_error_at_the_border_is_told_from_one_inside),
         cmocka_unit_test(an_error_in_one_channel_is_told_also_from_channels_last),
@@ -993,8 +1059,10 @@ int main(void)
         cmocka_unit_test(names_of_compvis_and_openclip_match),
         cmocka_unit_test(compvis_names_without_roots_and_of_containers_match),
         cmocka_unit_test(what_ggml_adds_to_the_name_of_a_view_is_passed_over),
+        cmocka_unit_test(names_that_ggml_cut_are_those_that_begin_so),
         cmocka_unit_test(a_file_of_names_is_followed),
         cmocka_unit_test(pairs_are_guessed_by_order_shape_and_numbers),
+        cmocka_unit_test(too_many_tensors_to_guess_among_are_said),
         cmocka_unit_test(channels_last_are_seen_and_a_fault_in_them_too),
         cmocka_unit_test(transposed_and_exchanged_halves_are_seen),
         cmocka_unit_test(a_batch_in_single_calls_is_put_together),
