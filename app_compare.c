@@ -19,6 +19,8 @@ static const cli_option compare_options[] = {
     {CLI_NUMBER, 0, "atol", AT(atol), 0, 1e9, "X", "... (default 1e-5)"},
     {CLI_TEXT, 0, "floor", AT(floor), 0, 0, "FILE",
      "what float32 itself does to each tensor: MINE diverges where its\nerror is many times that"},
+    {CLI_TEXT, 0, "injected", AT(injected), 0, 0, "FILE",
+     "a trace of one program that went on with the other's tensors\n(--inject): measures what each module adds"},
     {CLI_TEXT, 0, "measure-floor", AT(measure_floor), 0, 0, "FILE",
      "compares all pairs of two and more traces that are right, and\nwrites FILE for --floor"},
     {CLI_FLAG, 0, "json", AT(json), 0, 0, NULL, "one JSON object, see docs/VALIDATING.md"},
@@ -27,8 +29,8 @@ static const cli_option compare_options[] = {
 };
 const cli_command compare_command = {
     "compare",
-    "usage: sd compare REF MINE... [--names FILE] [--floor FILE] [--calls] [--all] [--json]\n"
-    "                  [--html FILE]\n"
+    "usage: sd compare REF MINE... [--names FILE] [--floor FILE] [--injected FILE] [--calls] [--all]\n"
+    "                  [--json] [--html FILE]\n"
     "       sd compare --measure-floor FILE A B...\n\n"
     "Compares traces of what should be the same run, tensor by tensor in the order of execution, and names the first\n"
     "at which MINE diverges from REF further than float32's own errors reach. Exit code 0: nowhere, 1: somewhere,\n"
@@ -82,12 +84,13 @@ int run_compare(settings *s, const char *argv0)
     if (s->rtol >= 0) o.rtol = s->rtol;
     if (s->atol >= 0) o.atol = s->atol;
     o.floor = s->floor;
+    o.injected = s->injected;
     o.columns = terminal_columns() > 120 ? 120 : terminal_columns();
     o.progress = show_reading;
     o.user = &v;
-    if (s->measure_floor && (s->json || s->html || s->calls || s->all))
+    if (s->measure_floor && (s->json || s->html || s->calls || s->all || s->injected))
         return cli_error(CLI_USAGE,
-                         "--measure-floor goes without --json, --html, --calls and --all: it writes floors alone");
+                         "--measure-floor goes without --json, --html, --calls, --injected and --all: it writes floors alone");
     if (s->measure_floor) return measure(s, &o, &v);
     if (s->json) printf("{\"sd\":\"%s\",\"compared\":[", sd_version());
     if (s->calls) {

@@ -153,6 +153,9 @@ void sd_comparison_free(sd_comparison *c)
     free(c->row);
     free(c->setting);
     sd_detail_free(c->detail);
+    free(c->module);
+    if (c->own) sd_comparison_free(c->own);
+    free(c->own);
     free(c->guessed);
 }
 
@@ -191,7 +194,8 @@ sd_status sd_compare(const char *ref, const char *mine, const sd_compare_options
     else if (!sd_comparison_make(c, ref, mine, &o, &e) && !set_bounds(c, o.floor, &e)) {
         sd_compare_judge(c);
         *different = c->first < c->n;
-        if (!sd_compare_detail(c, &e)) tell(c, &o, &style, &t);
+        if (!sd_compare_added(c, &o, &e) && c->own) *different |= c->own->first < c->own->n;
+        if (!e.status && !sd_compare_detail(c, &e)) tell(c, &o, &style, &t);
         if (o.html && !e.status) sd_compare_write_html(c, o.html, &e);
     }
     if (c) sd_comparison_free(c);

@@ -49,6 +49,17 @@ typedef struct sd_detail {
                                     * rest */
 } sd_detail;
 
+/* Tensors of one module: a resnet, a layer, an attention with its blocks, or a single tensor. */
+typedef struct sd_added {
+    const char *name;              /* its first `length` letters */
+    size_t length;
+    double inherited;              /* the largest error of its inputs; -1: it has none */
+    double error;                  /* of its result */
+    double added;                  /* what it does itself; -1: not known */
+    double times;                  /* measured: in what one operation may be off; estimated: error in inherited */
+    const sd_compared *at;         /* measured: the tensor of the module that has most; NULL: none */
+} sd_added;
+
 typedef struct sd_names { char **name; size_t n; } sd_names;
 
 typedef struct sd_comparison {
@@ -74,6 +85,11 @@ typedef struct sd_comparison {
     sd_detail *detail;             /* of `first`, if its numbers were compared; NULL: none */
     const char *floors;            /* the file that the rows' floors are from; NULL: none */
     size_t floored;                /* pairs that have one */
+    sd_added *module;             /* n_modules, in order */
+    size_t n_modules, added;       /* added: modules that do more than one operation may be off */
+    bool measured;                 /* what they add was measured, else it is an estimate */
+    struct sd_comparison *own;     /* of the trace that went on with the tensors of a side; NULL: there is none */
+    int own_side;                  /* of that one: 0 REF's, 1 MINE's */
 } sd_comparison;
 
 static inline bool sd_is_fault(const sd_compared *r) { return r->verdict > SD_AGREES && r->verdict < SD_ONLY_REF; }
@@ -173,6 +189,8 @@ void sd_add_detail(sd_text *t, const sd_comparison *c);
 
 /* ---- compare_verdict.c: which errors are no longer float32's own; sets verdicts, levels, first, good and worst */
 void sd_compare_judge(sd_comparison *c);
+/* In levels, or in floors where these are known: above which a tensor diverges with those behind it, and alone. */
+void sd_compare_bounds(const sd_comparison *c, double *near, double *far);
 int sd_by_size(const void *a, const void *b);   /* of two doubles, for qsort */
 #define SD_INPUT_ERROR 1e-6   /* what is copied, not computed, is wrong above that */
 
@@ -181,6 +199,12 @@ double sd_one_operation(const char *name);   /* how far the one whose result thi
 bool sd_compare_is_apart(const sd_comparison *c);
 sd_status sd_compare_levels_apart(sd_comparison *c, sd_error *e);
 bool sd_is_input(const char *name);   /* what a run begins from: tokens, noise, timesteps */
+
+/* ---- compare_modules.c: fills c->module and estimates what each adds */
+sd_status sd_compare_modules(sd_comparison *c, sd_error *e);
+size_t sd_module_length(const char *name);   /* how many letters of a tensor's name are its module's */
+/* ---- compare_added.c: the same, measured if there is something to measure it by */
+sd_status sd_compare_added(sd_comparison *c, const sd_compare_options *o, sd_error *e);
 
 /* ---- what one number says of a pair */
 double sd_cosine(const sd_distance *d);      /* 1: the same direction */
@@ -192,6 +216,7 @@ bool sd_fit(const sd_distance *d, double *scale, double *shift, double *left);
 /* ---- compare_text.c, compare_json.c */
 typedef struct sd_compare_style { const sd_inspect_options *o; bool all; } sd_compare_style;
 void sd_compare_text(const sd_comparison *c, const sd_compare_style *s, sd_text *t);
+void sd_add_what_modules_add(sd_text *t, const sd_comparison *c);   /* what the columns of their table are */
 void sd_compare_json(const sd_comparison *c, sd_text *t);
 sd_status sd_compare_write_html(const sd_comparison *c, const char *path, sd_error *e);   /* compare_html.c */
 

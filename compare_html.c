@@ -7,7 +7,9 @@
 #include <string.h>
 
 enum { WIDE = 960, HIGH = 300, LEFT = 56, BOTTOM = 24, MOST_CHANNELS = 1280 };
-static const double LEAST = -10, MOST = 2;   /* decades that are drawn */
+/* Decades that are drawn, of errors and of how many times their floor or level they are. */
+typedef struct scale { double least, most; } scale;
+static const scale of_errors = {-10, 2}, of_times = {-3, 5};
 
 static void add_escaped(sd_text *t, const char *s)
 {
@@ -24,21 +26,22 @@ static void add_escaped(sd_text *t, const char *s)
 
 static double x_of(const sd_comparison *c, size_t i) { return LEFT + ((double)i + 0.5) * (WIDE - LEFT) / (double)c->n; }
 
-static double y_of(double error)
+static double y_of(const scale *s, double x)
 {
-    double decades = error > 0 ? log10(error) : LEAST;
-    if (!(decades > LEAST)) decades = LEAST;
-    if (decades > MOST) decades = MOST;
-    return HIGH - BOTTOM - (decades - LEAST) / (MOST - LEAST) * (HIGH - BOTTOM - 8);
+    double decades = x > 0 ? log10(x) : s->least;
+    if (!(decades > s->least)) decades = s->least;
+    if (decades > s->most) decades = s->most;
+    return HIGH - BOTTOM - (decades - s->least) / (s->most - s->least) * (HIGH - BOTTOM - 8);
 }
 
-static void add_axes(sd_text *t)
+static void add_axes(sd_text *t, const scale *s)
 {
-    for (int k = (int)LEAST; k <= (int)MOST; k += 2) {
-        double y = y_of(pow(10, k));
+    int step = s == &of_errors ? 2 : 1;
+    for (int k = (int)s->least; k <= (int)s->most; k += step) {
+        double y = y_of(s, pow(10, k));
         sd_text_add(t, "<line class=grid x1=%d x2=%d y1=%.1f y2=%.1f /><text class=axis x=%d y=%.1f>", LEFT, WIDE, y, y,
                     LEFT - 6, y + 4);
-        if (k == (int)LEAST) sd_text_add(t, "&le; ");
+        if (k == (int)s->least) sd_text_add(t, "&le; ");
         sd_text_add(t, "1e%d</text>\n", k);
     }
 }
@@ -76,42 +79,106 @@ static void add_levels(sd_text *t, const sd_comparison *c)
     for (size_t i = 0; i < c->n; i++) {
         const sd_compared *r = &c->row[i];
         if (!sd_has_error(r)) continue;
-        sd_text_add(t, "%s%.1f %.1f", begun ? "L" : "M", x_of(c, i), y_of(r->floor > 0 ? r->floor : r->level));
+        sd_text_add(t, "%s%.1f %.1f", begun ? "L" : "M", x_of(c, i),
+                    y_of(&of_errors, r->floor > 0 ? r->floor : r->level));
         begun = true;
     }
     sd_text_add(t, "\" />\n");
 }
 
-static void add_points(sd_text *t, const sd_comparison *c)
+static void add_points(sd_text *t, const sd_comparison *c, const scale *s)
 {
     for (size_t i = 0; i < c->n; i++) {
         const sd_compared *r = &c->row[i];
         if (!sd_has_error(r)) continue;
+        double y = s == &of_times ? sd_times(r) : r->error;
         sd_text_add(t, "<circle%s cx=%.1f cy=%.1f r=%s><title>", r->verdict == SD_DIVERGES ? " class=bad" : "",
-                    x_of(c, i), y_of(r->error), c->n > 400 ? "1.5" : "2.5");
+                    x_of(c, i), y_of(s, y), c->n > 400 ? "1.5" : "2.5");
         add_escaped(t, sd_compared_name(r));
-        sd_text_add(t, " %.3g</title></circle>\n", r->error);
+        sd_text_add(t, " %.3g</title></circle>\n", y);
     }
 }
 
-static void add_curve(sd_text *t, const sd_comparison *c)
+static void add_first_mark(sd_text *t, const sd_comparison *c)
+{
+    if (c->first == c->n) return;
+    double x = x_of(c, c->first);
+    bool right = x > WIDE / 2;
+    sd_text_add(t, "<line class=first x1=%.1f x2=%.1f y1=8 y2=%d /><text class=\"first%s\" x=%.1f y=18>", x, x,
+                HIGH - BOTTOM, right ? " right" : "", right ? x - 5 : x + 5);
+    add_escaped(t, sd_compared_name(&c->row[c->first]));
+    sd_text_add(t, "</text>\n");
+}
+
+/* From where on a tensor diverges alone, and from where on with those behind it. */
+static void add_bounds(sd_text *t, const sd_comparison *c)
+{
+    double near, far;
+    sd_compare_bounds(c, &near, &far);
+    const double at[] = {near, far};
+    for (int i = 0; i < 2; i++)
+        sd_text_add(t, "<line class=bound x1=%d x2=%d y1=%.1f y2=%.1f />\n", LEFT, WIDE, y_of(&of_times, at[i]),
+                    y_of(&of_times, at[i]));
+}
+
+static void add_curves(sd_text *t, const sd_comparison *c)
 {
     sd_text_add(t, "<h2>Relative L2 error of each tensor, in the order of execution</h2>\n");
     sd_text_add(t, "<svg viewBox=\"0 0 %d %d\">\n", WIDE, HIGH);
-    add_axes(t);
+    add_axes(t, &of_errors);
     add_stages(t, c);
     add_levels(t, c);
-    add_points(t, c);
-    if (c->first < c->n) {
-        double x = x_of(c, c->first);
-        bool right = x > WIDE / 2;
-        sd_text_add(t, "<line class=first x1=%.1f x2=%.1f y1=8 y2=%d /><text class=\"first%s\" x=%.1f y=18>", x, x,
-                    HIGH - BOTTOM, right ? " right" : "", right ? x - 5 : x + 5);
-        add_escaped(t, sd_compared_name(&c->row[c->first]));
-        sd_text_add(t, "</text>\n");
+    add_points(t, c, &of_errors);
+    add_first_mark(t, c);
+    sd_text_add(t, "</svg>\n<p class=note>Grey line: %s, to which each is compared. Red: it diverges. The first is "
+                "marked. A tensor's name appears where the pointer rests.</p>\n",
+                c->floors ? "what float32 itself does to each, where that is known" :
+                c->apart ? "what one operation may be off" : "what errors before it are like");
+    sd_text_add(t, "<h2>The same in times of %s</h2>\n<svg viewBox=\"0 0 %d %d\">\n",
+                c->floors ? "each tensor's floor" : "that line", WIDE, HIGH);
+    add_axes(t, &of_times);
+    add_stages(t, c);
+    add_bounds(t, c);
+    add_points(t, c, &of_times);
+    add_first_mark(t, c);
+    sd_text_add(t, "</svg>\n<p class=note>%s</p>\n", c->apart ? "Dashed: what is above diverges." : "Dashed: what is "
+                "above the upper line diverges, what is above the lower one if most of those behind it are too far "
+                "away as well.");
+}
+
+/* ------------------------------------------------------------------------------------------------ modules */
+
+static double wide_of(double error) { return error > 1e-8 ? 14 * (log10(error < 1 ? error : 1) + 8) : 0; }
+
+/* What each inherits as a grey bar, what it adds as one before it, on a logarithmic scale. */
+static void add_modules(sd_text *t, const sd_comparison *c)
+{
+    static const char *const heads[] = {"inherited", "result", "added", "x"};
+    if (!c->n_modules) return;
+    sd_text_add(t, "<h2>Modules</h2>\n<p class=note>");
+    sd_text words = {0};
+    sd_add_what_modules_add(&words, c);
+    add_escaped(t, words.s ? words.s : "");
+    free(words.s);
+    sd_text_add(t, ". Bars: grey what is inherited, blue what is added, from 1e-8 to 1.</p>\n<table><tr><th>module");
+    for (size_t i = 0; i < SD_COUNT(heads); i++) sd_text_add(t, "<th>%s", heads[i]);
+    sd_text_add(t, "<th>\n");
+    for (size_t i = 0; i < c->n_modules; i++) {
+        const sd_added *m = &c->module[i];
+        const double column[] = {m->inherited, m->error, m->added};
+        char name[1024];
+        snprintf(name, sizeof name, "%.*s", (int)m->length, m->name);
+        sd_text_add(t, "<tr%s><td>", c->measured && m->times > 1 ? " class=bad" : "");
+        add_escaped(t, name);
+        for (size_t k = 0; k < SD_COUNT(column); k++)
+            if (column[k] >= 0) sd_text_add(t, "<td>%.2e", column[k]);
+            else sd_text_add(t, "<td>");
+        if (m->times >= 0) sd_text_add(t, "<td>%.3g", m->times);
+        else sd_text_add(t, "<td>");
+        sd_text_add(t, "<td><i style=\"width:%.0fpx\"></i><b style=\"width:%.0fpx\"></b>\n", wide_of(m->inherited),
+                    wide_of(m->added));
     }
-    sd_text_add(t, "</svg>\n<p class=note>Grey line: what errors before it are like, to which each is compared. Red: "
-                "it diverges. The first is marked. A tensor's name appears where the pointer rests.</p>\n");
+    sd_text_add(t, "</table>\n");
 }
 
 /* --------------------------------------------------------------------------------- the first bad tensor */
@@ -209,7 +276,8 @@ static const char style[] =
     ".figures{display:flex;flex-wrap:wrap;gap:1em}figure{margin:0;flex:1 1 20em;max-width:30em}.map{max-height:20em}"
     "figcaption,.note{color:#555;font-size:.9em}table{border-collapse:collapse;font-size:.85em}"
     "td,th{padding:.1em .6em;text-align:right;border-bottom:1px solid #eee}td:first-child,th:first-child,td:last-child"
-    "{text-align:left}tr.bad td{color:#c00}small{color:#777}";
+    "{text-align:left}i,b{display:block;height:.35em;background:#bbb}b{background:#48a}.bound{stroke:#c88;"
+    "stroke-dasharray:4}tr.bad td{color:#c00}small{color:#777}";
 
 static void add_page(const sd_comparison *c, sd_text *t)
 {
@@ -222,12 +290,13 @@ static void add_page(const sd_comparison *c, sd_text *t)
     if (text.s && text.s[line]) text.s[line++] = 0;
     add_escaped(t, text.s ? text.s : "");
     sd_text_add(t, "</h1>\n");
-    add_curve(t, c);
+    add_curves(t, c);
     add_first(t, c);
+    add_modules(t, c);
     sd_text_add(t, "<h2>In words</h2>\n<pre>");
     add_escaped(t, text.s && !text.failed ? text.s + line : "");
-    sd_text_add(t, "</pre>\n<h2>All tensors</h2>\n<table><tr><th>name<th>shape<th>relative L2<th>times<th>max abs"
-                "<th>cosine<th>outside<th>\n");
+    sd_text_add(t, "</pre>\n<h2>All tensors</h2>\n<table><tr><th>name<th>shape<th>relative L2<th>x %s<th>max abs"
+                "<th>cosine<th>outside<th>\n", c->floors ? "floor" : "level");
     for (size_t i = 0; i < c->n; i++) add_row(t, &c->row[i], i == c->first);
     sd_text_add(t, "</table>\n</html>\n");
     t->failed |= text.failed;

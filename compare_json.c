@@ -86,6 +86,25 @@ static void add_settings(const sd_comparison *c, sd_text *t)
     sd_text_add(t, "]");
 }
 
+static void add_modules(const sd_comparison *c, sd_text *t)
+{
+    sd_add_json_text(t, ",\"injected\":", c->own ? c->own_side ? c->own->ref.path : c->own->mine.path : NULL);
+    sd_text_add(t, ",\"measured\":%s,\"modules\":[", c->measured ? "true" : "false");
+    for (size_t i = 0; i < c->n_modules; i++) {
+        const sd_added *m = &c->module[i];
+        char name[1024];
+        snprintf(name, sizeof name, "%.*s", (int)m->length, m->name);
+        sd_add_json_text(t, i ? ",{\"name\":" : "{\"name\":", name);
+        if (m->inherited >= 0) sd_add_json_number(t, ",\"inherited\":", m->inherited);
+        if (m->error >= 0) sd_add_json_number(t, ",\"error\":", m->error);
+        if (m->added >= 0) sd_add_json_number(t, ",\"added\":", m->added);
+        if (m->times >= 0) sd_add_json_number(t, ",\"times\":", m->times);
+        if (m->at && c->measured) sd_add_json_text(t, ",\"at\":", sd_compared_name(m->at));
+        sd_text_add(t, "}");
+    }
+    sd_text_add(t, "]");
+}
+
 void sd_compare_json(const sd_comparison *c, sd_text *t)
 {
     sd_add_json_text(t, "{\"ref\":", c->ref.path);
@@ -95,6 +114,7 @@ void sd_compare_json(const sd_comparison *c, sd_text *t)
     add_name(c, t, ",\"first\":", c->first);
     add_name(c, t, ",\"last_good\":", c->good);
     add_detail(t, c);
+    add_modules(c, t);
     sd_add_json_text(t, ",\"order\":", c->order);
     sd_add_json_text(t, ",\"floor\":", c->floors);
     sd_add_json_text(t, ",\"before_names\":{\"ref\":", c->prefix[0]);

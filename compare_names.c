@@ -156,7 +156,8 @@ static sd_status find_prefix(sd_names *of, const sd_tensors *t, const sd_names *
 {
     sd_names few = {0}, rest = {0};
     *prefix = 0;
-    if (!list_unmatched(&few, of, t, other, e) && !list_unmatched(&rest, other, other_tensors, of, e) && few.n && rest.n)
+    if (!list_unmatched(&few, of, t, other, e) && !list_unmatched(&rest, other, other_tensors, of, e) && few.n &&
+        rest.n)
         sd_find_prefix(&few, &rest, prefix, e);
     if (*prefix && !e->status) put_before(of, &rest, prefix, e);
     free(few.name);

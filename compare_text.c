@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BEFORE = 4, BEHIND = 8, WORST = 5, NAMES = 10 };
+enum { BEFORE = 4, BEHIND = 8, WORST = 5, NAMES = 10, MODULES = 8 };
 
 static const char *plural(size_t n) { return n == 1 ? "" : "s"; }
 
@@ -26,6 +26,16 @@ static void add_error(sd_text *t, const sd_comparison *c, const sd_compared *r)
     else if (r->floor > 0) sd_text_add(t, ", %.3g times what float32 does here, %.2g", sd_times(r), r->floor);
     else sd_text_add(t, ", %.3g times the level of %.2g %s", sd_times(r), r->level,
                      c->apart ? "for one operation" : "before it");
+}
+
+/* What the third trace says, if there is one. */
+static void add_own(sd_text *t, const sd_comparison *c)
+{
+    const sd_comparison *own = c->own;
+    if (!own || own->first == own->n) return;
+    sd_text_add(t, "; on %s's own inputs %zu module%s add%s more than one operation may be off, first at %s",
+                c->own_side ? "MINE" : "REF", c->added, plural(c->added), c->added == 1 ? "s" : "",
+                sd_compared_name(&own->row[own->first]));
 }
 
 static void headline(const sd_comparison *c, sd_text *t)
@@ -159,6 +169,69 @@ static void add_table(const sd_comparison *c, const sd_compare_style *s, sd_text
     if (!s->all && c->compared && c->row[c->worst].error > 0) add_worst(c, t);
 }
 
+/* ------------------------------------------------------------------------------------------- modules */
+
+static void add_or_blank(sd_text *t, const char *format, double x)
+{
+    if (x >= 0) sd_text_add(t, format, x);
+    else sd_text_add(t, "%10s", "");
+}
+
+static void add_module(const sd_comparison *c, const sd_added *m, sd_text *t)
+{
+    const char *tensor = m->at ? m->at->key : "";
+    sd_text_add(t, "  %c ", c->measured && m->times > 1 ? '*' : ' ');
+    add_or_blank(t, "%10.2e", m->inherited);
+    add_or_blank(t, "%10.2e", m->error);
+    add_or_blank(t, "%10.2e", m->added);
+    add_or_blank(t, "%10.3g", m->times);
+    sd_text_add(t, "  %.*s", (int)m->length, m->name);
+    if (c->measured && strlen(tensor) > m->length) sd_text_add(t, " (%s)", tensor + m->length + 1);
+    sd_text_add(t, "\n");
+}
+
+/* Those that add most, the first of them first. */
+static void add_most(const sd_comparison *c, sd_text *t)
+{
+    bool *shown = calloc(c->n_modules + 1, sizeof *shown);
+    for (int k = 0; k < MODULES && shown; k++) {
+        size_t next = c->n_modules;
+        for (size_t i = 0; i < c->n_modules; i++)
+            if (!shown[i] && (next == c->n_modules || c->module[i].times > c->module[next].times)) next = i;
+        if (next == c->n_modules || !(c->module[next].times > 0)) break;
+        shown[next] = true;
+        add_module(c, &c->module[next], t);
+    }
+    free(shown);
+}
+
+void sd_add_what_modules_add(sd_text *t, const sd_comparison *c)
+{
+    static const char *const sides[] = {"REF", "MINE"};
+    if (!c->measured)
+        sd_text_add(t, "by module, estimated: inherited is the largest error of its inputs, added the part of its "
+                    "result's error that is not theirs, x its result's error in those inherited (--injected FILE "
+                    "measures what it adds)");
+    else
+        sd_text_add(t, "by module: added is its largest error on %s%s, x that in what one operation may be off; %zu of "
+                    "%zu add more than that", c->own ? sides[c->own_side] : "the other's",
+                    c->own ? "'s own inputs" : " inputs", c->added, c->n_modules);
+    if (c->own)
+        sd_text_add(t, ", as %s has it", c->own_side ? c->own->ref.path : c->own->mine.path);
+}
+
+static void modules(const sd_comparison *c, const sd_compare_style *s, sd_text *t)
+{
+    sd_text words = {0};
+    if (!c->n_modules || (c->first == c->n && !s->all && !c->own)) return;
+    sd_text_add(t, "\n");
+    sd_add_what_modules_add(&words, c);
+    sd_add_words(t, s->o, 2, &words);
+    sd_text_add(t, "     inherited    result     added         x\n");
+    if (!s->all) add_most(c, t);
+    else for (size_t i = 0; i < c->n_modules; i++) add_module(c, &c->module[i], t);
+}
+
 /* ------------------------------------------------------------------------------- settings and inputs */
 
 static void settings(const sd_comparison *c, const sd_compare_style *s, sd_text *t)
@@ -285,6 +358,7 @@ void sd_compare_text(const sd_comparison *c, const sd_compare_style *s, sd_text 
     if (c->n_settings)
         sd_text_add(t, "%zu setting%s differ%s; ", c->n_settings, plural(c->n_settings), c->n_settings == 1 ? "s" : "");
     headline(c, t);
+    add_own(t, c);
     if (c->count[SD_ONLY_REF] + c->count[SD_ONLY_MINE])
         sd_text_add(t, " (%zu not compared: only one side has them)", c->count[SD_ONLY_REF] + c->count[SD_ONLY_MINE]);
     if (c->relaid) sd_text_add(t, " (%zu in another layout)", c->relaid);
@@ -306,5 +380,6 @@ void sd_compare_text(const sd_comparison *c, const sd_compare_style *s, sd_text 
         bracket(c, s, t);
     }
     counts(c, s, t);
+    modules(c, s, t);
     add_table(c, s, t);
 }

@@ -105,6 +105,13 @@ void sd_compare_judge(sd_comparison *c)
     }
 }
 
+void sd_compare_bounds(const sd_comparison *c, double *near, double *far)
+{
+    const bounds *of = c->floors ? &of_floors : &of_levels;
+    *near = c->apart ? 1 : of->near;
+    *far = c->apart ? 1 : of->far;
+}
+
 /* ---------------------------------------------------------------------------------- what sums say */
 
 double sd_cosine(const sd_distance *d)

@@ -53,6 +53,8 @@ typedef struct sd_compare_options {
     /* What float32 itself does to each tensor: a file of lines "RELATIVE-L2-ERROR NAME", see docs/VALIDATING.md, or the
      * name of one that is installed, "sd15". Errors are then judged by how many times that they are. NULL: none */
     const char *floor;
+    const char *injected;    /* a trace of `ref`'s or `mine`'s program that went on with the other's tensors, see
+                              * sd_trace_inject: what each module adds is measured by it. NULL: it is estimated */
 } sd_compare_options;
 #define sd_compare_options_init(options) sd_compare_options_init_sized((options), sizeof(sd_compare_options))
 SD_API void sd_compare_options_init_sized(sd_compare_options *options, size_t size);

@@ -199,9 +199,10 @@ _sd()
         --rtol) return ;;
         --atol) return ;;
         --floor) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --injected) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --measure-floor) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         esac
-        options="--all --names --calls --html --rtol --atol --floor --measure-floor --json --quiet --help " ;;
+        options="--all --names --calls --html --rtol --atol --floor --injected --measure-floor --json --quiet --help " ;;
     selftest)
         case $prev in
         --only) return ;;

@@ -301,6 +301,7 @@ complete -c sd -n '__fish_seen_subcommand_from compare' -l html -r -d 'also a pa
 complete -c sd -n '__fish_seen_subcommand_from compare' -l rtol -x -d 'counts numbers that differ by more than --atol + X |REF|'
 complete -c sd -n '__fish_seen_subcommand_from compare' -l atol -x -d '... (default 1e-5)'
 complete -c sd -n '__fish_seen_subcommand_from compare' -l floor -r -d 'what float32 itself does to each tensor, MINE diverges where'
+complete -c sd -n '__fish_seen_subcommand_from compare' -l injected -r -d 'a trace of one program that went on with the other’s tensors'
 complete -c sd -n '__fish_seen_subcommand_from compare' -l measure-floor -r -d 'compares all pairs of two and more traces that are right, an'
 complete -c sd -n '__fish_seen_subcommand_from compare' -l json -d 'one JSON object, see docs/VALIDATING.md'
 complete -c sd -n '__fish_seen_subcommand_from compare' -s q -l quiet -d 'no progress'

@@ -254,16 +254,62 @@ TEST(a_page_has_all_tensors_and_nothing_from_elsewhere)
         char *text;
         size_t n;
         if (sd_read_file(pages[i], 1 << 24, &text, &n, &e)) fail_msg("%s", e.text);
-        assert_int_equal(count_of(text, "<circle"), i ? TENSORS : TENSORS - 1);
-        assert_int_equal(count_of(text, "<circle class=bad"), i ? 0 : AT);
-        assert_int_equal(count_of(text, "<tr"), i ? TENSORS + 1 : TENSORS + 2);
+        assert_int_equal(count_of(text, "<circle"), 2 * (i ? TENSORS : TENSORS - 1));   /* errors, and in levels */
+        assert_int_equal(count_of(text, "<circle class=bad"), i ? 0 : 2 * AT);
+        assert_int_equal(count_of(text, "<tr"), 9 + (i ? TENSORS + 1 : TENSORS + 2));   /* and of 8 modules */
         assert_int_equal(count_of(text, "<figure>"), i ? 0 : 3);   /* histogram, channels, map */
-        assert_int_equal(count_of(text, "<line class=first"), !i);
+        assert_int_equal(count_of(text, "<line class=first"), 2 * !i);
         assert_int_equal(count_of(text, "http") + count_of(text, "<script") + count_of(text, "<b>"), 0);
         if (!i) assert_non_null(strstr(text, "<h1>diverges first at step.0.unet.down_blocks.2.resnets.0.norm1: "));
         if (!i) assert_non_null(strstr(text, "<td>&lt;b&gt;&amp;"));
         free(text);
     }
+}
+
+/* A UNet of three blocks. The fault is made on the way down, and reaches the way up through what is left for it: there
+ * and at other modules it is inherited, though the tensor before has none. */
+TEST(an_inherited_error_is_told_from_one_that_a_module_adds)
+{
+    static const struct { const char *name; double error, inherited; } m[] = {
+        {"latents.0", 0, -1}, {"step.0.unet.time_embedding.linear_2", 2e-7, 0}, {"step.0.unet.conv_in", 3e-7, 2e-7},
+        {"step.0.unet.down_blocks.0.resnets.0.norm1", 3e-7, 0}, {"step.0.unet.down_blocks.0.resnets.0", 1e-3, 3e-7},
+        {"step.0.unet.down_blocks.0.downsamplers.0.conv", 2e-5, 1e-3},
+        {"step.0.unet.down_blocks.1.resnets.0", 1e-5, 2e-5}, {"step.0.unet.mid_block.resnets.0", 1e-5, 1e-5},
+        {"step.0.unet.up_blocks.0.resnets.0", 1e-5, 1e-5}, {"step.0.unet.up_blocks.0.resnets.1", 2e-5, 2e-5},
+        {"step.0.unet.up_blocks.1.resnets.0", 9e-4, 1e-3}, {"step.0.unet.up_blocks.1.resnets.1", 8e-4, 9e-4},
+        {"step.0.unet.conv_out", 2e-3, 8e-4}, {"step.0.noise_pred", 1e-3, 2e-3}, {"latents.1", 5e-4, 1e-3},
+        {"vae.decoder.conv_in", 5e-4, 5e-4},
+    };
+    sd_traced ref[SD_COUNT(m)], mine[SD_COUNT(m)];
+    made *a = make(0), *b = make(0);
+    for (size_t i = 0; i < SD_COUNT(m); i++) {
+        ref[i] = a->t[i];
+        mine[i] = b->t[i];
+        ref[i].name = mine[i].name = m[i].name;
+        spoil(b, (int)i, m[i].error);
+    }
+    const char *down = put("down.safetensors", ref, SD_COUNT(m));
+    RUN("compare", "--json", down, put("down-mine.safetensors", mine, SD_COUNT(m)));
+    sd_json *j = answer();
+    const sd_json *c = sd_json_item(sd_json_get(j, "compared"), 0), *modules = sd_json_get(c, "modules");
+    assert_int_equal(sd_json_count(modules), SD_COUNT(m) - 1);   /* norm1 is in its resnet */
+    for (size_t i = 0; i < SD_COUNT(m); i++) {
+        if (i == 3) continue;
+        const sd_json *x = sd_json_item(modules, (int)i - (i > 3));
+        double error = m[i].error, from = m[i].inherited > 0 ? m[i].inherited : 0;
+        double added = error > from ? sqrt(error * error - from * from) : 0;
+        if (m[i].inherited < 0) assert_null(sd_json_get(x, "inherited"));
+        else if (fabs(number_at(x, "inherited") - from) > 1e-7 + 1e-4 * from)
+            fail_msg("%s inherits %g, not %g", m[i].name, number_at(x, "inherited"), from);
+        if (fabs(number_at(x, "added") - added) > 2e-7 + 3e-2 * error)
+            fail_msg("%s adds %g, not %g", m[i].name, number_at(x, "added"), added);
+    }
+    sd_json_free(j);
+    free(a);
+    free(b);
+    RUN("compare", file("down.safetensors"), file("down-mine.safetensors"));
+    expect_words("(--injected FILE measures what it adds) inherited result added x ");
+    expect_words(" 1.00e-03 1.00e-03 1e+03 step.0.unet.down_blocks.0.resnets.0 ");
 }
 
 TEST(another_shape_is_named)
@@ -677,7 +723,8 @@ TEST(too_many_tensors_to_guess_among_are_said)
     RUN("compare", ref, mine);
     expect_error("too many to guess", 2, "too many to guess which is which");
     t[1][7].name = "tensor0007";
-    expect(ref, put("many-mine.safetensors", t[1], MANY), 0, "(names do not tell, and there are too many pairs to guess)");
+    mine = put("many-mine.safetensors", t[1], MANY);
+    expect(ref, mine, 0, "(names do not tell, and there are too many pairs to guess)");
     expect_words("say with --names FILE which is which");
 }
 
@@ -1049,6 +1096,7 @@ int main(void)
         cmocka_unit_test(an_error_at_the_border_is_told_from_one_inside),
         cmocka_unit_test(an_error_in_one_channel_is_told_also_from_channels_last),
         cmocka_unit_test(a_page_has_all_tensors_and_nothing_from_elsewhere),
+        cmocka_unit_test(an_inherited_error_is_told_from_one_that_a_module_adds),
         cmocka_unit_test(another_shape_is_named),
         cmocka_unit_test(settings_that_mean_the_same_agree),
         cmocka_unit_test(settings_that_differ_are_said_first_and_inputs_with_them),

@@ -133,6 +133,30 @@ TEST(only_the_module_that_is_wrong_differs)
     expect_words("compared, 1 diverge,");
 }
 
+/* The run on the other's tensors says what each module adds, whichever side is theirs. */
+TEST(what_each_module_adds_is_measured_by_a_third_trace)
+{
+    RUN(DRAW, "--inject", file[FAULTY], "--trace", file[INJECTED], "-o", file[PICTURE_B]);
+    expect_success("a faulty trace");
+    RUN("compare", file[CLEAN], file[FAULTY], "--injected", file[INJECTED]);
+    assert_int_equal(ran.code, 1);
+    expect_words("; on MINE's own inputs 1 module adds more than one operation may be off, first at " MODULE);
+    expect_words("inherited result added x * ");
+    RUN("compare", file[FAULTY], file[CLEAN], "--injected", file[INJECTED]);
+    expect_words("; on REF's own inputs 1 module adds more than one operation may be off, first at " MODULE);
+    RUN("compare", "--json", file[CLEAN], file[FAULTY], "--injected", file[INJECTED]);
+    expect_words("\"measured\":true");
+    RUN("compare", file[FAULTY], file[INJECTED]);   /* all of these errors are added */
+    expect_words("by module: added is its largest error on the other's inputs");
+    RUN("compare", file[CLEAN], file[FAULTY], "--injected", file[CLEAN]);
+    expect_error("no injection", 2, "does not say of itself that its run went on with another one's tensors");
+    RUN("compare", file[CLEAN], file[BROKEN], "--injected", file[INJECTED]);
+    expect_error("another trace's", 2, "expected REF or MINE");
+    RUN(DRAW, "--inject", file[FAULTY], "--inject-filter", "noise", "--trace", file[INJECTED], "-o", file[PICTURE_B]);
+    RUN("compare", file[CLEAN], file[FAULTY], "--injected", file[INJECTED]);
+    expect_error("a part", 2, "without --inject-filter");
+}
+
 /* Writes the injected trace as the other program's, each number wrong by a share: of all tensors, of products (0: as
  * the others), and of one tensor. */
 static void write_rounded(double all, double products, const char *name, double one)
@@ -357,6 +381,7 @@ int main(void)
         cmocka_unit_test(with_its_own_tensors_a_run_is_the_same_bit_for_bit),
         cmocka_unit_test(what_is_injected_is_not_written_over),
         cmocka_unit_test(only_the_module_that_is_wrong_differs),
+        cmocka_unit_test(what_each_module_adds_is_measured_by_a_third_trace),
         cmocka_unit_test(an_error_of_one_operation_counts_where_nothing_is_inherited),
         cmocka_unit_test(a_program_that_rounds_more_raises_no_alarm),
         cmocka_unit_test(a_filter_says_what_is_taken),
