@@ -90,7 +90,8 @@ int run_compare(settings *s, const char *argv0)
     o.user = &v;
     if (s->measure_floor && (s->json || s->html || s->calls || s->all || s->injected))
         return cli_error(CLI_USAGE,
-                         "--measure-floor goes without --json, --html, --calls, --injected and --all: it writes floors alone");
+                         "--measure-floor goes without --json, --html, --calls, --injected and --all: it writes floors "
+                         "alone");
     if (s->measure_floor) return measure(s, &o, &v);
     if (s->json) printf("{\"sd\":\"%s\",\"compared\":[", sd_version());
     if (s->calls) {

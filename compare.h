@@ -124,12 +124,12 @@ const sd_named *sd_find_name(const sd_name_index *x, const char *name);   /* NUL
  * begin with # count for nothing. */
 bool sd_next_words(char **at, char **first, char **second, int *line);
 
+enum { GGML_LETTERS = 63 };   /* of a tensor's name are kept by GGML [GGML_MAX_NAME, ggml.h] */
 /* ---- compare_cut.c: names of 63 letters, which GGML cut, become those of the other side that begin so; side: 0 REF's,
  * 1 MINE's. Counts c->cut and c->cut_open. */
 sd_status sd_compare_cut(sd_comparison *c, int side, sd_error *e);
 bool sd_may_be_cut(const sd_tensors *t);                      /* are its longest names of 63 letters? */
 bool sd_is_cut(const sd_tensors *t, const sd_entry *x);       /* is this one's? */
-size_t sd_length_without_views(const char *name);   /* without what GGML adds to the names of views */
 
 /* ---- compare_ldm.c: gives CompVis', OpenCLIP's and stable-diffusion.cpp's names those of diffusers, as the other side
  * has them */

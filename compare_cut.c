@@ -6,27 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { GGML_LETTERS = 63 };
-
-static const char *const views[] = {" (view)", " (reshaped)", " (permuted)", " (transposed)", " (cont)", " (copy)"};
-
-/* How many of the n letters end with one of these; if the name was cut, also with the beginning of one, " (" at least
- * [ggml.c, ggml_format_name]. */
-static size_t view_at_end(const char *name, size_t n, bool cut)
-{
-    for (size_t i = 0; i < SD_COUNT(views); i++)
-        for (size_t whole = strlen(views[i]), m = whole; m >= (cut ? 2 : whole); m--)
-            if (n > m && memcmp(name + n - m, views[i], m) == 0) return m;
-    return 0;
-}
-
-size_t sd_length_without_views(const char *name)
-{
-    size_t n = strlen(name), m;
-    for (bool cut = n == GGML_LETTERS; (m = view_at_end(name, n, cut)) > 0; cut = false) n -= m;
-    return n;
-}
-
 /* Of a tensor in parts, the first part's name. */
 static const char *raw_name(const sd_tensors *t, const sd_entry *x)
 {

@@ -85,7 +85,7 @@ static size_t more_than(const char *whole, const char *end)
     return m > n && whole[m - n - 1] == '.' && strcmp(whole + m - n, end) == 0 ? m - n : 0;
 }
 
-/* Names of `of` that `other` has not; they stay where they are. t: their tensors, without those whose names were cut. */
+/* Names of `of` that `other` has not; they stay where they are. t: their tensors. Names that were cut do not count. */
 static sd_status list_unmatched(sd_names *out, const sd_names *of, const sd_tensors *t, const sd_names *other,
                                 sd_error *e)
 {
@@ -94,8 +94,10 @@ static sd_status list_unmatched(sd_names *out, const sd_names *of, const sd_tens
     out->n = 0;
     out->name = malloc((of->n + 1) * sizeof *out->name);
     if (!out->name) sd_fail(e, SD_ERR_MEMORY, "no memory to match %zu names", of->n);
-    for (size_t i = 0; sorted && out->name && i < of->n; i++)
-        if (!sd_has_name(sorted, other->n, of->name[i]) && !(some_cut && sd_is_cut(t, t->at[i]))) out->name[out->n++] = of->name[i];
+    for (size_t i = 0; sorted && out->name && i < of->n; i++) {
+        if (some_cut && sd_is_cut(t, t->at[i])) continue;
+        if (!sd_has_name(sorted, other->n, of->name[i])) out->name[out->n++] = of->name[i];
+    }
     free(sorted);
     return e->status;
 }

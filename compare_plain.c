@@ -19,10 +19,29 @@ static bool is_passed_over(const char *part, size_t n, bool last)
            (n >= sizeof onnx - 1 && memcmp(part + n - (sizeof onnx - 1), onnx, sizeof onnx - 1) == 0);
 }
 
+static const char *const views[] = {" (view)", " (reshaped)", " (permuted)", " (transposed)", " (cont)", " (copy)"};
+
+/* How many of the n letters end with one of these; if the name was cut, also with the beginning of one, " (" at least
+ * [ggml.c, ggml_format_name]. */
+static size_t view_at_end(const char *name, size_t n, bool cut)
+{
+    for (size_t i = 0; i < SD_COUNT(views); i++)
+        for (size_t whole = strlen(views[i]), m = whole; m >= (cut ? 2 : whole); m--)
+            if (n > m && memcmp(name + n - m, views[i], m) == 0) return m;
+    return 0;
+}
+
+static size_t length_without_views(const char *name)
+{
+    size_t n = strlen(name), m;
+    for (bool cut = n == GGML_LETTERS; (m = view_at_end(name, n, cut)) > 0; cut = false) n -= m;
+    return n;
+}
+
 char *sd_plain_name(const char *name)
 {
     sd_text t = {0};
-    const char *end = name + sd_length_without_views(name);
+    const char *end = name + length_without_views(name);
     sd_text_addn(&t, "", 0);
     for (const char *at = name; at < end;) {
         size_t n = strcspn(at, "./");
