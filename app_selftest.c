@@ -8,7 +8,8 @@ static const cli_option selftest_options[] = {
     {CLI_TEXT, 0, "only", AT(only), 0, 0, "GLOBS",
      "only checks of such names: \"samplers *\", \"networks sdxl*\",\n\"generators torch-cpu\""},
     {CLI_TEXT, 0, "device", AT(device), 0, 0, "NAME",
-     "checks this device beside the CPU; cpu: none\n(default: every device that sd devices lists)"},
+     "checks this device beside the CPU; cpu: none\n(default: all that sd devices lists, but for those that are\n"
+     "CPUs, whose drivers compile for minutes at first)"},
     THREADS_OPTION,
     {CLI_FLAG, 0, "all", AT(all), 0, 0, NULL, "a line for each sampler and each generator"},
     {CLI_FLAG, 0, "json", AT(json), 0, 0, NULL, "one JSON object, see docs/VALIDATING.md"},
@@ -20,7 +21,7 @@ const cli_command selftest_command = {
     "usage: sd selftest [--only GLOBS] [--device NAME] [--all] [--json]\n\n"
     "Compares what this build computes on this machine with numbers of diffusers, k-diffusion, transformers, torch\n"
     "and NumPy that come with it: random numbers, tokens, samplers, and small models of every family, with the\n"
-    "kernels of every instruction set that the processor has and on every device. Nothing is downloaded; a few\n"
+    "kernels of every instruction set that the processor has and on devices. Nothing is downloaded; a few\n"
     "megabytes are written to $TMPDIR, else /tmp, and removed. Exit code 0: all checks passed, 1: some failed,\n"
     "2: it could not be done.\n",
     selftest_options, COUNT(selftest_options), NULL, 0, 0, NULL};

@@ -201,7 +201,8 @@ typedef struct sd_selftest_options {
     int all;                 /* 1: the text has a line for each sampler and generator; 0: one for each group */
     int threads;             /* the most that are used; SD_DEFAULT: as sd_options.threads */
     const char *only;        /* globs of checks, "samplers *,networks sdxl*"; NULL: all of them */
-    const char *device;      /* as sd_options.device; "cpu": only the CPU; NULL: every device there is */
+    const char *device;      /* as sd_options.device; "cpu": only the CPU; NULL: every device but OpenCL's of CPUs, which
+                              * compile for minutes */
     const char *data;        /* directory of the expected numbers; NULL: share/selftest beside the program, or where
                               * they were installed */
     const char *scratch;     /* small models are written into a new directory there, and removed again; NULL: $TMPDIR,
@@ -214,7 +215,7 @@ SD_API void sd_selftest_options_init_sized(sd_selftest_options *options, size_t 
 
 /* Does this build compute on this machine what diffusers, k-diffusion, transformers, torch and NumPy compute? Random
  * numbers, tokens, samplers and small models of every family, with the kernels of every instruction set that the
- * processor has and on every device, are compared with numbers that are shipped. *failed: how many checks failed.
+ * processor has and on devices, are compared with numbers that are shipped. *failed: how many checks failed.
  * options may be NULL. `error` gets the sentence if it could not be done. Free *text with sd_free. */
 SD_API sd_status sd_selftest(const sd_selftest_options *options, char **text, int *failed, char error[512]);
 

@@ -19,8 +19,8 @@ typedef struct sd_check_row {
 
 /* What is used to compute networks on the CPU. */
 typedef struct sd_check_table { const sd_kern *kern; const char *name; } sd_check_table;
-/* Another device than the CPU. */
-typedef struct sd_check_device { char which[64], name[96], refused[160]; } sd_check_device;
+/* Another device than the CPU. left_out: why it is not checked unless it is asked for; "": it is checked. */
+typedef struct sd_check_device { char which[64], name[96], refused[160], left_out[160]; } sd_check_device;
 enum { SD_CHECK_TABLES = 8, SD_CHECK_DEVICES = 8 };
 
 typedef struct sd_selftest_run {
@@ -33,6 +33,7 @@ typedef struct sd_selftest_run {
     int tables;
     sd_check_device device[SD_CHECK_DEVICES];
     int devices;
+    bool one_device;            /* that was asked for: no other */
     char no_device[160];        /* why there is none */
     int (*progress)(void *user, const char *what, double done, double total);
     void *user;

@@ -403,7 +403,7 @@ static void on_cpu(small *m)
 static void on_device(small *m, const sd_check_device *d)
 {
     sd_ctx *c;
-    if (*d->refused) return;
+    if (*d->refused || *d->left_out) return;
     if (!open_small(m, d->which, &c)) {
         judge(m, c, d->which);
     } else {

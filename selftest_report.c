@@ -45,9 +45,11 @@ static void add_head(const sd_selftest_run *s, const sd_selftest_style *style, s
     for (int i = 0; i < s->tables; i++)
         sd_text_add(t, "%s%s", i ? ", " : "", s->table[i].name);
     sd_text_add(t, "\n");
-    for (int i = 0; i < s->devices; i++)
-        sd_text_add(t, "device     %s %s%s%s\n", s->device[i].which, s->device[i].name,
-                    *s->device[i].refused ? ", refused: " : "", s->device[i].refused);
+    for (int i = 0; i < s->devices; i++) {
+        const sd_check_device *d = &s->device[i];
+        sd_text_add(t, "device     %s %s%s%s\n", d->which, d->name, *d->refused ? ", refused: " : "", d->refused);
+        if (*d->left_out) sd_text_add(t, "           not checked: %s\n", d->left_out);
+    }
     if (!s->devices) sd_text_add(t, "device     none: %s\n", s->no_device);
 }
 
@@ -104,7 +106,7 @@ static void add_table(const sd_selftest_run *s, sd_text *t)
     bool any = false;
     for (int i = 0; i < s->tables; i++) on[columns++] = s->table[i].name;
     for (int i = 0; i < s->devices; i++)
-        if (!*s->device[i].refused) on[columns++] = s->device[i].which;
+        if (!*s->device[i].refused && !*s->device[i].left_out) on[columns++] = s->device[i].which;
     for (size_t i = 0; i < s->n; i++) {
         const sd_check_row *r = &s->row[i];
         bool first = *r->on != 0;
@@ -172,6 +174,7 @@ void sd_selftest_json(const sd_selftest_run *s, const sd_selftest_style *style, 
         sd_add_json_text(t, i ? ",{\"device\":" : "{\"device\":", s->device[i].which);
         sd_add_json_text(t, ",\"name\":", s->device[i].name);
         sd_add_json_text(t, ",\"refused\":", *s->device[i].refused ? s->device[i].refused : NULL);
+        sd_add_json_text(t, ",\"left_out\":", *s->device[i].left_out ? s->device[i].left_out : NULL);
         sd_text_add(t, "}");
     }
     sd_text_add(t, "],\"rows\":[");

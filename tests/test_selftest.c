@@ -356,6 +356,34 @@ TEST(the_program_says_what_passed_and_what_failed)
     expect_error("no place for small models", 2, "cannot make the directory /nowhere/at/all");
 }
 
+TEST(a_device_that_is_none_is_no_failed_check)
+{
+    RUN("selftest", "--device", "nope", "--only", "generators *");
+    expect_error("no device's name", 2, "not \"nope\"");
+    RUN("selftest", "--device", "opencl:99", "--only", "generators *");
+    assert_int_equal(ran.code, 2);
+}
+
+/* Where OpenCL runs on a CPU, its compiler may take longer than all other checks. */
+TEST(a_cpus_driver_is_left_out_until_it_is_asked_for)
+{
+    RUN("selftest", "--only", "networks taesd decoder", "--json");
+    assert_int_equal(ran.code, 0);
+    sd_error e = {0};
+    sd_json *root = sd_json_parse(ran.out, strlen(ran.out), "the report", &e);
+    assert_non_null(root);
+    for (const sd_json *d = sd_json_get(root, "devices")->first; d; d = d->next) {
+        bool listed = false, out = sd_json_is(sd_json_get(d, "left_out"), SD_JSON_TEXT);
+        bool refused = sd_json_is(sd_json_get(d, "refused"), SD_JSON_TEXT);
+        for (const sd_json *r = sd_json_get(root, "rows")->first; r; r = r->next)
+            listed |= sd_json_is(sd_json_get(r, "on"), SD_JSON_TEXT)
+                && strcmp(sd_json_get(r, "on")->text, sd_json_get(d, "device")->text) == 0;
+        assert_int_equal(listed, !out && !refused);
+        if (strstr(sd_json_get(d, "name")->text, "pthread")) assert_true(out);   /* PoCL's */
+    }
+    sd_json_free(root);
+}
+
 /* The program reads what lies beside it. */
 TEST(a_failure_is_exit_code_1_and_the_text_says_where)
 {
@@ -419,6 +447,8 @@ int main(void)
         cmocka_unit_test(what_is_shipped_is_small),
         cmocka_unit_test(what_is_shipped_is_of_the_goldens),
         cmocka_unit_test(an_interrupted_self_test_leaves_nothing_behind),
+        cmocka_unit_test(a_device_that_is_none_is_no_failed_check),
+        cmocka_unit_test_teardown(a_cpus_driver_is_left_out_until_it_is_asked_for, clear),
         cmocka_unit_test(a_failure_is_exit_code_1_and_the_text_says_where),
         cmocka_unit_test_teardown(the_program_says_what_passed_and_what_failed, clear),
     };

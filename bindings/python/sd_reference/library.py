@@ -86,6 +86,14 @@ def sized(lib, name, **fields):
     return s
 
 
+def set_options(s, options, known):
+    """Fields of a struct, of those that may be set."""
+    for key, value in options.items():
+        if key not in known:
+            raise Error("%s is no option: %s" % (key, ", ".join(known)), "argument")
+        setattr(s, key, word(value) if isinstance(value, (str, os.PathLike)) else value)
+
+
 def as_dict(s):
     """The fields of a struct, texts as str."""
     pairs = ((k, getattr(s, k)) for k, _ in s._fields_)
@@ -232,10 +240,7 @@ class Model:
         self.lib = load(library) if isinstance(library, (str, os.PathLike)) else library or default()
         self.log = T.ON_LOG(lambda _, level, line: log(level, line.decode(errors="replace"))) if log else None
         o = sized(self.lib, "sd_options", model=word(model), log=C.cast(self.log, C.c_void_p) if log else None)
-        for key, value in options.items():
-            if not any(key == name for name, _ in o._fields_):
-                raise Error("%s is no option: %s" % (key, ", ".join(n for n, _ in o._fields_[2:])), "argument")
-            setattr(o, key, self.option(key, value))
+        set_options(o, {k: self.option(k, v) for k, v in options.items()}, [n for n, _ in o._fields_[2:]])
         self.check(self.lib.sd_open(C.byref(self.ctx), C.byref(o)))
         self.info = self.get_info()
 
@@ -246,7 +251,7 @@ class Model:
             return sum({T.PARTS[n] if isinstance(n, str) else n for n in names})
         if key in ("residency", "gemm") and isinstance(value, str):
             return {"residency": T.RESIDENCY, "gemm": T.GEMM}[key][value]
-        return word(value) if isinstance(value, (str, os.PathLike)) else value
+        return value
 
     def close(self):
         if getattr(self, "ctx", None):
@@ -448,11 +453,15 @@ def inspect(path, tensors=None, values=False, hash=False, library=None):
     return told(lib, lib.sd_inspect, word(path), C.byref(o))
 
 
-def compare(ref, mine, names=None, library=None):
-    """Where two traces part, as a dictionary (docs/VALIDATING.md): "different", "first", "last_good", "tensors", ..."""
-    lib, different = library or default(), C.c_int()
-    o, text, error = sized(lib, "sd_compare_options", json=1, names=word(names)), C.c_char_p(), C.create_string_buffer(512)
-    check(lib, lib.sd_compare(word(ref), word(mine), C.byref(o), C.byref(text), C.byref(different), error), error.value)
+def compare(ref, mine, library=None, **options):
+    """Where two traces part, as a dictionary (docs/VALIDATING.md): "different", "first", "last_good", "tensors", ...
+    mine: a path; a list of them, where a batch was computed in several calls. options: names, floor, html: paths; rtol, atol."""
+    lib, different, text, error = library or default(), C.c_int(), C.c_char_p(), C.create_string_buffer(512)
+    first, *more = [mine] if isinstance(mine, (str, os.PathLike)) else mine
+    calls = (C.c_char_p * len(more))(*map(word, more))
+    o = sized(lib, "sd_compare_options", json=1, n_calls=len(more), calls=C.cast(calls, C.c_void_p) if more else None)
+    set_options(o, options, ("names", "floor", "html", "rtol", "atol"))
+    check(lib, lib.sd_compare(word(ref), word(first), C.byref(o), C.byref(text), C.byref(different), error), error.value)
     return json.loads(taken(lib, text))
 
 

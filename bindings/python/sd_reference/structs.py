@@ -1,4 +1,5 @@
-"""The structs of sd.h and sd_tools.h that the bindings use, field by field. tests/test_library.py lets a C compiler compare them.
+"""The structs of sd.h and sd_tools.h that the bindings use, all fields of each. tests/test_library.py compares them with the
+headers and lets a C compiler compare their places.
 
 A struct with a `size` may have fewer fields than the library's: then what is missing has its default.
 """
@@ -27,14 +28,14 @@ options = struct("sd_options", size=Z, model=S, parts=U, threads=I, residency=I,
 model_info = struct("sd_model_info", path=S, prediction=S, sampler=S, width=I, height=I, scale=I, latent_channels=I,
                     context_dim=I, scaling_factor=D, kernels=S, gemm=S, threads=I, family=S, layout=S, prediction_why=S,
                     in_channels=I, pooled_dim=I, time_ids=I, class_labels=I, time_cond_dim=I, task=S, enlarges=I, steps=I,
-                    guidance_scale=D, encoding_factor=D, device=S)
+                    guidance_scale=D, encoding_factor=D, device=S, text_encoders=I)
 progress = struct("sd_progress", stage=S, done=I, total=I, seconds=D, steps=I)
 traced = struct("sd_traced", name=S, dtype=I, nd=I, dim=I64 * 4, data=P)
 image = struct("sd_image", width=I, height=I, channels=I, data=P)
 sampling_params = struct("sd_sampling_params", steps=I, sampler=S, schedule=S, spacing=S, prediction=S, sigmas=P, timesteps=P,
                          sigma_count=I, timestep_count=I, order=I, steps_offset=I, set_alpha_to_one=I, clip_sample=I, eta=D,
-                         s_churn=D, s_tmin=D, s_tmax=D, s_noise=D, denoising_start=D, denoising_end=D, refiner_at=D,
-                         reserved=U64 * 13)
+                         s_churn=D, s_tmin=D, s_tmax=D, s_noise=D, denoising_start=D, denoising_end=D, refiner_at=D, from_step=I,
+                         reserved=U64 * 12)
 guidance_params = struct("sd_guidance_params", scale=D, rescale=D, image_scale=D, reserved=U64 * 15)
 edit_params = struct("sd_edit_params", init=P, mask=P, init_name=S, mask_name=S, strength=D, mask_blur=D, alpha_mask=I,
                      invert_mask=I, paste_back=I, inpaint_crop=I, outpaint=I * 4, resize=S, init_hash=S, depth=P,
@@ -55,7 +56,8 @@ sampler_info = struct("sd_sampler_info", name=S, diffusers=S, a1111=S, kdiffusio
                       comfyui=S, label=S)
 inspect_options = struct("sd_inspect_options", size=Z, json=I, columns=I, metadata=I, tensors=S, values=I, hash=I, progress=P,
                          user=P)
-compare_options = struct("sd_compare_options", size=Z, json=I, columns=I, all=I, progress=P, user=P, names=S)
+compare_options = struct("sd_compare_options", size=Z, json=I, columns=I, all=I, progress=P, user=P, names=S,
+                         calls=P, n_calls=I, rtol=D, atol=D, html=S, floor=S)
 inject_options = struct("sd_inject_options", size=Z, filter=S, names=S)
 
 ON_TRACE = C.CFUNCTYPE(None, P, C.POINTER(traced))

@@ -1,5 +1,6 @@
 """The bindings compute what the program does, and their structs are those of sd.h."""
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,20 @@ OPTIONS = ["-p", "a red apple", "-n", "a pear", "--steps", "2", "--cfg-scale", "
 def fields(s):
     """Room that is left to grow becomes fields of the library's that have their defaults."""
     return [f for f, _ in s._fields_ if f != "reserved"]
+
+
+def declared():
+    """The fields of every struct in the headers, by its name, in their order."""
+    structs = {}
+    for header in ("sd.h", "sd_tools.h"):
+        with open(os.path.join(common.ROOT, header), encoding="utf-8") as f:
+            text = re.sub(r"/\*.*?\*/", "", f.read(), flags=re.S)
+        for name, body in re.findall(r"typedef struct (\w+) \{(.*?)\} \1;", text, re.S):
+            names = structs[name] = []
+            for declaration in filter(None, (d.strip() for d in body.split(";"))):
+                function = re.search(r"\(\*(\w+)\)", declaration)
+                names += [function[1]] if function else re.findall(r"(\w+)(?:\[\w+\])*\s*(?:,|$)", declaration)
+    return structs
 
 
 def c_program():
@@ -64,6 +79,13 @@ class Structs(unittest.TestCase):
         self.assertEqual(len(printed), len(mine))
         for c, python in zip(printed, mine):
             self.assertEqual(c if " " in python else c.split()[0], python)
+
+
+    def test_no_struct_lacks_a_field_of_the_headers(self):
+        header = declared()
+        self.assertEqual(header["sd_image"], ["width", "height", "channels", "data"])   # that they are read at all
+        for name, s in structs.KNOWN.items():
+            self.assertEqual([f for f, _ in s._fields_], header[name], name)
 
 
 class Parameters(unittest.TestCase):
