@@ -51,6 +51,7 @@ typedef struct settings {
     double rtol, atol;
     const char *html;
     int csv;                       /* of sd show */
+    int stats, draws;              /* of sd trace; draws: a run follows, without a picture */
     const char *names;             /* of sd compare, and --inject-names */
     const char *inject, *inject_filter, *module;
     int uncond, class_label;       /* of sd text and sd unet */
@@ -262,6 +263,9 @@ int run_selftest(settings *s, const char *argv0);
 /* app_show.c */
 extern const cli_command show_command;
 int run_show(settings *s, const char *argv0);
+/* ---- app_trace.c */
+extern const cli_command trace_command;
+int run_trace(settings *s, const char *argv0);   /* may leave what is to be drawn: settings.draws */
 
 /* app_diagnose.c */
 extern const cli_command wrong_command, diagnose_command;

@@ -1,4 +1,4 @@
-/* app_commands.c - floor 7: sd tokenize, sd plan, sd samplers, sd schedule, sd trace, and the table of all commands but
+/* app_commands.c - floor 7: sd tokenize, sd plan, sd samplers, sd schedule, and the table of all commands but
  * drawing. */
 #include "app.h"
 #include "app_samplers.h"
@@ -77,20 +77,6 @@ static const cli_command plan_command = {
     "Prints the UNet, the VAE and the text encoder step by step: shapes, parameters, operations and memory;\n"
     "and the algorithm that the cost model picks for each convolution. Reads no weights.\n",
     plan_options, COUNT(plan_options), NULL, 0, 0, NULL};
-
-static const cli_option trace_options[] = {
-    {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Options"},
-    {CLI_FLAG, 0, "list", AT(list), 0, 0, NULL,
-     "prints name, type, shape and bytes of each, in the order\nin which they are made"},
-    {CLI_TEXT, 0, "filter", AT(trace_filter), 0, 0, "GLOBS", "lists only these: \"latents.*,step.0.unet.mid_block*\""},
-    HELP_OPTION,
-};
-static const cli_command trace_command = {
-    "trace",
-    "usage: sd trace --list [--filter GLOBS] [-m DIR] [-W N] [-H N] [--steps N] [--sampling-method NAME] ...\n\n"
-    "Lists the tensors that sd --trace would write with the same options, all of which are taken: see sd --help.\n"
-    "Nothing is computed. A glob that matches no tensor is an error, there as here.\n",
-    trace_options, COUNT(trace_options), NULL, 0, 0, &draw_command};
 
 /* --------------------------------------------------------------------------------- sd tokenize */
 
@@ -196,45 +182,6 @@ static int run_plan(settings *s, const char *argv0)
     fputs(text, stdout);
     sd_free(text);
     return CLI_OK;
-}
-
-/* ------------------------------------------------------------------------------------ sd trace */
-
-typedef struct listed { double bytes; long n; } listed;
-
-static void list_tensor(void *user, const sd_traced *t)
-{
-    static const struct { const char *name; int size; } types[] = {[SD_F32] = {"F32", 4}, [SD_I64] = {"I64", 8}};
-    listed *l = user;
-    char shape[96] = "";
-    double bytes = types[t->dtype].size;
-    size_t used = 0;
-    for (int i = 0; i < t->nd; i++) {
-        used += (size_t)snprintf(shape + used, sizeof shape - used, "%s%lld", i ? "," : "", (long long)t->dim[i]);
-        bytes *= (double)t->dim[i];
-    }
-    printf("%-78s %s [%s] %.0f\n", t->name, types[t->dtype].name, shape, bytes);
-    l->bytes += bytes;
-    l->n++;
-}
-
-static int run_trace(settings *s, const char *argv0)
-{
-    view v = {.s = s};
-    inputs in = {0};
-    listed l = {0, 0};
-    if (!s->list)
-        return cli_error(CLI_USAGE, "sd trace lists tensors with --list; sd -p TEXT --trace FILE writes them");
-    s->device = "cpu";   /* nothing is computed */
-    int code = open_model(s, argv0, SD_PART_ALL, &v);
-    if (!code) code = prepare(s, &in, &v);
-    if (!code) {
-        sd_status status = sd_trace_list(context, &s->p, s->trace_filter, list_tensor, &l);
-        if (status) code = report(s, status);
-        else printf("%ld tensors, %.0f bytes (%.1f MB)\n", l.n, l.bytes, l.bytes / 1e6);
-    }
-    inputs_free(&in);
-    return code;
 }
 
 /* ------------------------------------------------------------------- sd samplers, sd schedule */

@@ -185,6 +185,6 @@ cli_command draw_command = {
     "       sd plan [options]             the networks of a model, unrolled\n"
     "       sd samplers                   samplers and schedules, with their papers\n"
     "       sd schedule [options]         the timesteps and noise levels of a run\n"
-    "       sd trace --list [options]     the tensors that --trace would write\n"
+    "       sd trace [options]            a run's tensors: names, statistics, hashes\n"
     "       sd help encode, sd help tokenize and so on for each\n",
     draw_options, 0, NULL, 0, 0, NULL};

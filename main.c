@@ -38,7 +38,7 @@ static int check_draw(const settings *s, int several)
 {
     if (!s->p.prompt)
         return cli_error(CLI_USAGE, "there is nothing to draw: give a prompt with -p \"TEXT\"; see sd --help");
-    if (!is_picture_name(s->output) && !is_latents_name(s->output))
+    if (!s->draws && !is_picture_name(s->output) && !is_latents_name(s->output))
         return cli_error(CLI_USAGE, "the output's name must end in " ENDINGS ", not \"%s\"", s->output);
     if (s->trace_filter && !traces(s))
         return cli_error(CLI_USAGE, "--trace-filter needs --trace FILE, --trace-stats FILE or --trace-hash FILE");
@@ -54,7 +54,7 @@ static int check_draw(const settings *s, int several)
         return cli_error(CLI_USAGE, "--%s is for one run, --batch-count asks for %d; --batch-size draws several in one",
                          single, s->batch_count);
     int code = check_kept(s);
-    if (!code) code = check_writable("output", s->output);
+    if (!code && !s->draws) code = check_writable("output", s->output);
     if (!code && s->save_steps) code = check_directory("steps", s->save_steps);
     if (!code && s->trace_stats) code = check_writable("table", s->trace_stats);
     if (!code && s->trace_hash) code = check_writable("table", s->trace_hash);
@@ -202,7 +202,7 @@ static sd_status open_trace(const settings *s, const sd_params *p)
 static int write_results(const settings *s, const sd_params *p, const results *r, int first)
 {
     if (s->stop_after && !s->quiet) printf("ended after %s\n", s->stop_after);
-    if (s->stop_after) return CLI_OK;
+    if (s->stop_after || s->draws) return CLI_OK;
     return r->latents.data ? write_latents(s, &r->latents, first) : write_pictures(s, p, r->images, first);
 }
 
@@ -375,7 +375,8 @@ static int run_parsed(const command *c, settings *s, const char *argv0)
     if (s->version) return show_version(s->verbose);
     if (s->help) cli_help(c->line);
     int code = s->help ? CLI_OK : output_to_stdout(s);
-    return s->help || code ? code : c->run(s, argv0);
+    if (!s->help && !code) code = c->run(s, argv0);
+    return code || !s->draws ? code : run_draw(s, argv0);
 }
 
 static int run_command(const command *c, int argc, char **argv, int skip)

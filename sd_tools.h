@@ -201,8 +201,8 @@ typedef struct sd_selftest_options {
     int all;                 /* 1: the text has a line for each sampler and generator; 0: one for each group */
     int threads;             /* the most that are used; SD_DEFAULT: as sd_options.threads */
     const char *only;        /* globs of checks, "samplers *,networks sdxl*"; NULL: all of them */
-    const char *device;      /* as sd_options.device; "cpu": only the CPU; NULL: every device but OpenCL's of CPUs, which
-                              * compile for minutes */
+    const char *device;      /* as sd_options.device; "cpu": only the CPU; NULL: every device but OpenCL's of CPUs,
+                              * which compile for minutes */
     const char *data;        /* directory of the expected numbers; NULL: share/selftest beside the program, or where
                               * they were installed */
     const char *scratch;     /* small models are written into a new directory there, and removed again; NULL: $TMPDIR,

@@ -455,6 +455,7 @@ _sd()
         options="--model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --ema --steps --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --json --plot --help " ;;
     trace)
         case $prev in
+        -o|--output) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --filter) return ;;
         -p|--prompt) return ;;
         -n|--negative-prompt) return ;;
@@ -541,7 +542,7 @@ _sd()
         --save-steps) COMPREPLY=($(compgen -d -- "$cur")); return ;;
         --preview) COMPREPLY=($(compgen -W "none proj vae taesd tae" -- "$cur")) ;;
         esac
-        options="--list --filter --help --prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --from-step --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --device --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --trace-stats --trace-hash --inject --inject-filter --inject-names --stop-after --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
+        options="--list --stats --hash-only --output --filter --help --prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --from-step --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --device --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --trace-stats --trace-hash --inject --inject-filter --inject-names --stop-after --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
     help) options="encode decode roundtrip text unet step convert show inspect compare selftest diagnose wrong extract replay devices tune tokenize plan samplers schedule trace " ;;
     version) return ;;
     *)

@@ -3,6 +3,7 @@
 #define _POSIX_C_SOURCE 200809L
 #include <float.h>
 #include <math.h>
+#include <unistd.h>
 
 #include "test.h"
 #include "../sd_tools.h"
@@ -218,7 +219,8 @@ TEST(large_tensors_are_shortened_unless_all_is_asked_for)
 
 /* ---- the sinks: what they write of a run is what sd_show says of its trace */
 
-#define RUN_OF "--steps", "1", "-s", "3", "-W", "64", "-H", "64", "-q", "-o", out_picture
+#define RUN_OF_TRACE "--steps", "1", "-s", "3", "-W", "64", "-H", "64", "-q"
+#define RUN_OF RUN_OF_TRACE, "-o", out_picture
 static char out_picture[512], paths[4][512];
 
 static void set_paths(void)
@@ -287,6 +289,45 @@ TEST(a_table_is_refused_where_it_cannot_be_written_or_would_be_empty)
     assert_non_null(strstr(ran.err, "--trace-hash is for one run"));
 }
 
+TEST(sd_trace_tells_of_a_run_without_its_picture)
+{
+    int before = access("output.png", F_OK) + access("output.ppm", F_OK);
+    set_paths();
+    RUN("trace", "-p", "a red apple", RUN_OF_TRACE, "--trace-hash", paths[3], "--stats", "-o", paths[1]);
+    assert_int_equal(ran.code, 0);
+    RUN("trace", "-p", "a red apple", RUN_OF_TRACE, "-o", paths[0]);
+    assert_int_equal(ran.code, 0);
+    sd_show_options o = options();
+    o.csv = 1;
+    expect_same(show("t.safetensors", &o), "t.csv");
+    RUN("trace", "-p", "a red apple", RUN_OF_TRACE, "--hash-only");   /* to the standard output, and nothing else is */
+    assert_int_equal(ran.code, 0);
+    char *written = read_text("t.sha256");
+    assert_string_equal(ran.out, written);
+    free(written);
+    RUN("trace", "-p", "a red apple", RUN_OF_TRACE, "--stats", "--filter", "latents.0");
+    assert_non_null(strstr(ran.out, "latents.0 [1,4,"));
+    assert_null(strstr(ran.out, "seed"));
+    assert_int_equal(access("output.png", F_OK) + access("output.ppm", F_OK), before);   /* no picture */
+}
+
+TEST(sd_trace_must_be_told_what_and_where)
+{
+    set_paths();
+    RUN("trace", "-p", "a red apple", RUN_OF_TRACE);
+    expect_error("nothing is asked for", 2, "--list, --stats, --hash-only");
+    RUN("trace", "-p", "a red apple", "--stats", "--list");
+    expect_error("two things", 2, "exclude each other");
+    RUN("trace", "-p", "a red apple", "-o", "-");
+    expect_error("numbers to the standard output", 2, "a trace goes to a file");
+    RUN("trace", "-p", "a red apple", "-o", paths[1]);
+    expect_error("numbers into a table", 2, "its name must end in .safetensors");
+    RUN("trace", "-p", "a red apple", "--stats", "-o", paths[1], "--trace-stats", paths[2]);
+    expect_error("two places", 2, "give one");
+    RUN("trace", "--stats");
+    expect_error("no prompt", 2, "there is nothing to draw");
+}
+
 TEST(the_program_shows_tensors)
 {
     write_tensors("known.safetensors", known, SD_COUNT(known));
@@ -313,6 +354,8 @@ int main(void)
         cmocka_unit_test_teardown(what_is_written_of_a_run_is_what_is_shown_of_its_trace, clear),
         cmocka_unit_test_teardown(two_runs_have_the_same_hashes_and_another_seed_has_others, clear),
         cmocka_unit_test_teardown(a_table_is_refused_where_it_cannot_be_written_or_would_be_empty, clear),
+        cmocka_unit_test_teardown(sd_trace_tells_of_a_run_without_its_picture, clear),
+        cmocka_unit_test_teardown(sd_trace_must_be_told_what_and_where, clear),
         cmocka_unit_test_teardown(the_program_shows_tensors, clear),
     };
     return cmocka_run_group_tests_name("show tensors", tests, child_setup, child_teardown);
