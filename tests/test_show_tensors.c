@@ -321,7 +321,7 @@ TEST(sd_trace_must_be_told_what_and_where)
     RUN("trace", "-p", "a red apple", "-o", "-");
     expect_error("numbers to the standard output", 2, "a trace goes to a file");
     RUN("trace", "-p", "a red apple", "-o", paths[1]);
-    expect_error("numbers into a table", 2, "its name must end in .safetensors");
+    expect_error("numbers into a table", 2, "must end in .safetensors");
     RUN("trace", "-p", "a red apple", "--stats", "-o", paths[1], "--trace-stats", paths[2]);
     expect_error("two places", 2, "give one");
     RUN("trace", "--stats");

@@ -455,12 +455,13 @@ def inspect(path, tensors=None, values=False, hash=False, library=None):
 
 def compare(ref, mine, library=None, **options):
     """Where two traces part, as a dictionary (docs/VALIDATING.md): "different", "first", "last_good", "tensors", ...
-    mine: a path; a list of them, where a batch was computed in several calls. options: names, floor, html: paths; rtol, atol."""
+    mine: a path; a list of them, where a batch was computed in several calls. options: names, floor, html, injected:
+    paths; rtol, atol."""
     lib, different, text, error = library or default(), C.c_int(), C.c_char_p(), C.create_string_buffer(512)
     first, *more = [mine] if isinstance(mine, (str, os.PathLike)) else mine
     calls = (C.c_char_p * len(more))(*map(word, more))
     o = sized(lib, "sd_compare_options", json=1, n_calls=len(more), calls=C.cast(calls, C.c_void_p) if more else None)
-    set_options(o, options, ("names", "floor", "html", "rtol", "atol"))
+    set_options(o, options, ("names", "floor", "html", "injected", "rtol", "atol"))
     check(lib, lib.sd_compare(word(ref), word(first), C.byref(o), C.byref(text), C.byref(different), error), error.value)
     return json.loads(taken(lib, text))
 

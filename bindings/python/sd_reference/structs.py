@@ -57,7 +57,7 @@ sampler_info = struct("sd_sampler_info", name=S, diffusers=S, a1111=S, kdiffusio
 inspect_options = struct("sd_inspect_options", size=Z, json=I, columns=I, metadata=I, tensors=S, values=I, hash=I, progress=P,
                          user=P)
 compare_options = struct("sd_compare_options", size=Z, json=I, columns=I, all=I, progress=P, user=P, names=S,
-                         calls=P, n_calls=I, rtol=D, atol=D, html=S, floor=S)
+                         calls=P, n_calls=I, rtol=D, atol=D, html=S, floor=S, injected=S)
 inject_options = struct("sd_inject_options", size=Z, filter=S, names=S)
 
 ON_TRACE = C.CFUNCTYPE(None, P, C.POINTER(traced))

@@ -161,6 +161,24 @@ class Models(unittest.TestCase):
         self.assertFalse(said["different"])
         self.assertTrue(all(t.get("relative_l2") == 0 for t in said["tensors"]))
 
+    def test_comparisons_have_the_programs_options(self):
+        from sd_reference import store
+        whole, page, floor = self.path("whole.safetensors"), self.path("page.html"), self.path("floor.txt")
+        parts = [self.path("part%d.safetensors" % i) for i in range(2)]
+        x = np.random.default_rng(1).standard_normal((2, 4, 8, 8)).astype(np.float32)
+        for path, part in zip([whole, *parts], [x, x[:1], x[1:] * np.float32(1.00001)]):
+            f = store.File(path)
+            f("step.0.unet.conv_in", part)
+            f.close()
+        with open(floor, "w", encoding="ascii") as f:
+            f.write("1e-9 step.0.unet.conv_in\n")
+        self.assertFalse(sd.compare(whole, parts, html=page)["different"])
+        self.assertTrue(os.path.getsize(page))
+        self.assertTrue(sd.compare(whole, parts, floor=floor)["different"])
+        self.assertGreater(sd.compare(whole, parts, rtol=0, atol=0)["tensors"][0]["outside"], 0)
+        with self.assertRaises(sd.Error):
+            sd.compare(whole, parts, columns=3)
+
     def test_stages_make_what_a_run_makes(self):
         m, t = self.model, self.model.generate("a red apple", "a pear", trace=True, **DRAW).trace
         self.assertEqual(m.tokenize("a red apple")["ids"].tolist(), t["tokens"][1].tolist())
