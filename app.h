@@ -196,6 +196,7 @@ typedef struct inputs {
     char init_hash[33];
     float *noise, *depth, *latents;
     struct record *record;   /* with --from-step */
+    struct given_inputs *given;
 } inputs;
 /* Reads them, and finds everything that can be wrong with the parameters before a seed is printed. Exit code. */
 int prepare(settings *s, inputs *in, view *v);

@@ -266,9 +266,11 @@ static int take(const cli_command *c, const cli_option *o, const char *attached,
         *field = 1 + given;
         return CLI_OK;
     }
-    if (attached) return set_value(o, attached, settings);
-    if (a->at + 1 >= a->n) return cli_error(CLI_USAGE, "%s needs a value: %s", typed, o->value);
-    return set_value(o, a->v[++a->at], settings);
+    if (!attached && a->at + 1 >= a->n) return cli_error(CLI_USAGE, "%s needs a value: %s", typed, o->value);
+    const char *value = attached ? attached : a->v[++a->at];
+    if (!*value && o->kind == CLI_TEXT && strcmp(o->value, "TEXT") != 0)
+        return cli_error(CLI_USAGE, "--%s needs a value, %s, and \"\" is none", o->name, o->value);
+    return set_value(o, value, settings);
 }
 
 /* ---- options of other programs */
@@ -353,6 +355,8 @@ static int take_positional(const cli_command *c, char *value, arguments *a, void
     if (!c->positional)
         return cli_error(CLI_USAGE, "unexpected argument \"%s\": sd %s takes options alone; %s", value, c->name,
                          see(c));
+    if (!*value && !strstr(c->positional, "text"))
+        return cli_error(CLI_USAGE, "an argument is empty: give %s", c->positional);
     if (c->several) {   /* they are moved to the front of argv, which has been read so far */
         cli_list *list = (cli_list *)(void *)((char *)settings + c->positional_target);
         list->v = a->v;

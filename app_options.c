@@ -51,6 +51,15 @@ static const cli_option drawing[] = {
     PARAM("clip_skip"),
     PARAM("noise_name"),
     PARAM("latents_name"),
+    {CLI_TEXT, 0, "tokens-in", AT(tokens_in), 0, 0, "FILE",
+     "ids in the prompts' place, [texts,77]: \"tokens\" of a trace or\nof sd text, or the only tensor; SDXL: and "
+     "\"tokens_2\""},
+    {CLI_TEXT, 0, "embeds-in", AT(embeds), 0, 0, "FILE",
+     "what the text encoders are to have made, [texts,77,width]:\n\"prompt_embeds\", or the only tensor; SDXL: and\n"
+     "\"pooled_prompt_embeds\""},
+    {CLI_TEXT, 0, "timestep-in", AT(timestep), 0, 0, "FILE",
+     "what the UNet is told at each evaluation: \"timesteps\", or the\n"
+     "only tensor, or a trace's timestep.0, timestep.1, ...; the\nsampler goes by its own"},
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "Beginning from a picture"},
     PARAMS("edit"),
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "What SDXL is told of sizes"},
@@ -64,7 +73,8 @@ static const cli_option drawing[] = {
     MEMORY_OPTION,
     {CLI_HEADING, 0, NULL, 0, 0, 0, NULL, "What to tell"},
     {CLI_TEXT, 0, "trace", AT(trace), 0, 0, "FILE",
-     "writes every intermediate tensor, by its name in diffusers,\nto FILE.safetensors; or to DIR/, a .npy file for each"},
+     "writes every intermediate tensor, by its name in diffusers,\nto FILE.safetensors; or to DIR/, a .npy file for "
+     "each"},
     {CLI_TEXT, 0, "trace-filter", AT(trace_filter), 0, 0, "GLOBS",
      "writes only these: \"latents.*,step.0.unet.mid_block*\"; see\nsd trace --list"},
     {CLI_TEXT, 0, "trace-stats", AT(trace_stats), 0, 0, "FILE",

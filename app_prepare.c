@@ -162,7 +162,10 @@ int prepare(settings *s, inputs *in, view *v)
                          by_taesd ? "--preview taesd" : "--taesd-preview-only");
     int code = read_pictures(s, in);
     if (!code && s->latents) code = read_latents(s, &s->p, &in->latents);
-    if (!code && s->latents && s->p.sampling.from_step > 0) code = go_on(s, s->p.sampling.from_step, &in->record);
+    if (!code) code = read_given(s, &in->given);
+    if (!code && in->given) code = set_given(s, in->given, NULL, NULL);
+    if (!code && s->latents && s->p.sampling.from_step > 0)
+        code = go_on(s, s->p.sampling.from_step, in->given, &in->record);
     if (code) return code;
     sd_status status = sd_resolve_params(context, &s->p, &resolved);
     if (status || interrupts) return status ? report(s, status) : stopped();
@@ -170,9 +173,9 @@ int prepare(settings *s, inputs *in, view *v)
     if (s->explain_seed) sd_set_random_draw(context, show_draw, v);
     if (s->save_steps || v->preview) sd_set_step(context, show_step, v);
     if (s->noise) code = read_noise(s, &s->p, &resolved, &in->noise);
-    if (!code && traces(s) && (status = sd_trace_list(context, &s->p, s->trace_filter, NULL, NULL)) != SD_OK)
-        code = report(s, status);
-    return code;
+    if (code || !(traces(s) || in->given)) return code;
+    status = sd_trace_list(context, &s->p, s->trace_filter, NULL, NULL);
+    return status ? report(s, status) : CLI_OK;
 }
 
 void inputs_free(inputs *in)
@@ -181,6 +184,7 @@ void inputs_free(inputs *in)
     sd_free(in->depth);
     sd_free(in->latents);
     record_free(in->record);
+    given_free(in->given);
     sd_image_free(&in->init);
     sd_image_free(&in->mask);
 }

@@ -166,7 +166,8 @@ static int changes_common(const settings *a, const settings *b)
         || a->ema != b->ema || a->threads != b->threads || a->precise != b->precise
         || a->residency != b->residency || a->gemm != b->gemm || a->device != b->device
         || a->trace != b->trace || a->trace_stats != b->trace_stats || a->trace_hash != b->trace_hash
-        || a->inject != b->inject
+        || a->inject != b->inject || a->stop_after != b->stop_after
+        || a->tokens_in != b->tokens_in || a->embeds != b->embeds || a->timestep != b->timestep
         || a->inject_filter != b->inject_filter || a->names != b->names
         || a->trace_filter != b->trace_filter || a->prompts != b->prompts || a->quiet != b->quiet
         || a->verbose != b->verbose || a->timings != b->timings || a->version != b->version || a->help != b->help

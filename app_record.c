@@ -1,5 +1,6 @@
 /* app_record.c - floor 7: the beginning of a run in a file, with which sd step and drawing go on. */
 #include "app_stages.h"
+#include "os.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,15 +65,6 @@ int read_record(const settings *s, const char *file, int n, record **out)
     return code;
 }
 
-int give_record(const settings *s, record *r, float *answer)
-{
-    sd_given g = {.size = sizeof g, .answers = r->n + (answer != NULL), .latents = (const float *const *)r->latents,
-                  .noise_pred = (const float *const *)r->noise_pred, .count = numbers_count(&r->last)};
-    r->noise_pred[r->n] = answer;
-    sd_status status = sd_set_given(context, &g);
-    return status ? report(s, status) : CLI_OK;
-}
-
 void say_begins_anew(const settings *s, const char *file, int n)
 {
     sd_params all;
@@ -85,11 +77,24 @@ void say_begins_anew(const settings *s, const char *file, int n)
             all.sampling.sampler);
 }
 
-int go_on(const settings *s, int n, record **r)
+int say_other_settings(const settings *s, const char *file, const char *but)
+{
+    char *text = NULL;
+    sd_params p = s->p;
+    p.seed = s->seed.value;
+    if (s->quiet || sd_os_look(file, NULL) == SD_OS_NOTHING) return CLI_OK;   /* FILE:NAME, a tensor alone */
+    sd_status status = sd_settings_differ(context, &p, file, but, &text);
+    if (text) fprintf(stderr, "sd: %s is of a run with other settings: %s\n", file, text);
+    sd_free(text);
+    return status ? report(s, status) : CLI_OK;
+}
+
+int go_on(const settings *s, int n, const given_inputs *given, record **r)
 {
     int code = read_record(s, s->latents, n, r);
+    if (!code) code = say_other_settings(s, s->latents, s->seed.given ? NULL : "seed");   /* else random */
     if (code) return code;
-    if ((*r)->first == 0) return give_record(s, *r, NULL);
+    if ((*r)->first == 0) return set_given(s, given, *r, NULL);
     say_begins_anew(s, s->latents, n);
     return CLI_OK;
 }

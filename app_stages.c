@@ -1,6 +1,5 @@
 /* app_stages.c - floor 7: sd text and sd unet: the text encoder and the UNet on their own, from files into files. */
 #include "app_stages.h"
-#include "os.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -64,107 +63,7 @@ cli_command unet_command = {
 
 void fill_unet_options(void) { unet_command.n_options = expand_options(unet_options, unet_rows, COUNT(unet_rows)); }
 
-/* --------------------------------------------------------------------------------- files of tensors */
-
-int check_finite(const char *file, const float *x, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (!isfinite(x[i]))
-            return cli_error(CLI_USAGE, "%s: number %zu of %zu is %g, which no latent can be", file, i + 1, n,
-                             (double)x[i]);
-    return CLI_OK;
-}
-
-void numbers_free(numbers *t)
-{
-    sd_free(t->data);
-    *t = (numbers){0};
-}
-
-size_t numbers_count(const numbers *t)
-{
-    return (size_t)(t->dim[0] * t->dim[1] * t->dim[2] * t->dim[3]);
-}
-
-int read_numbers(const settings *s, const char *file, const char *const *names, numbers *t)
-{
-    sd_status status = SD_ERR_MISSING;
-    for (; *names && status == SD_ERR_MISSING; names++)
-        status = sd_tensor_read(context, file, *names, &t->data, &t->nd, t->dim);
-    if (status) return report(s, status);
-    return check_finite(file, t->data, numbers_count(t));
-}
-
-int find_numbers(const settings *s, const char *file, const char *name, numbers *t)
-{
-    char path[PATH_SIZE];
-    int n = snprintf(path, sizeof path, "%s:%s", file, name);
-    if (n >= PATH_SIZE) return cli_error(CLI_USAGE, "the path %s is longer than %d bytes", file, PATH_SIZE - 1);
-    sd_status status = sd_tensor_read(context, path, NULL, &t->data, &t->nd, t->dim);
-    int absent = status == SD_ERR_MISSING || (status && sd_os_look(file, NULL) == SD_OS_NOTHING);
-    if (absent) *t = (numbers){0};
-    if (status) return absent ? CLI_OK : report(s, status);
-    return check_finite(file, t->data, numbers_count(t));
-}
-
-/* "[2,77,16]" */
-static const char *shape_text(const numbers *t)
-{
-    static char text[96];
-    size_t used = 0;
-    for (int i = 0; i < t->nd; i++)
-        used += (size_t)snprintf(text + used, sizeof text - used, "%s%lld", i ? "," : "[", (long long)t->dim[i]);
-    snprintf(text + used, sizeof text - used, "%s", t->nd ? "]" : "one number");
-    return text;
-}
-
-int expect_shape(const char *file, const char *what, numbers *t, int nd, const int64_t *dim)
-{
-    char want[96] = "";
-    size_t used = 0;
-    int fits = t->nd == nd || t->nd == nd - 1;
-    if (t->nd == nd - 1 && t->nd >= 0) {   /* of one picture or text */
-        memmove(t->dim + 1, t->dim, 3 * sizeof *t->dim);
-        t->dim[0] = 1;
-    }
-    for (int i = 0; i < nd; i++) fits = fits && t->dim[i] >= 1 && (!dim[i] || t->dim[i] == dim[i]);
-    if (fits) return CLI_OK;
-    if (t->nd == nd - 1) memmove(t->dim, t->dim + 1, 3 * sizeof *t->dim);
-    for (int i = 0; i < nd; i++) {
-        used += (size_t)snprintf(want + used, sizeof want - used, "%s", i ? "," : "");
-        used += dim[i] ? (size_t)snprintf(want + used, sizeof want - used, "%lld", (long long)dim[i])
-            : (size_t)snprintf(want + used, sizeof want - used, "%c", "Nchw"[i]);
-    }
-    return cli_error(CLI_USAGE, "%s: %s must be [%s], found %s", file, what, want, shape_text(t));
-}
-
-int check_tensors_output(const char *what, const char *path)
-{
-    size_t n = strlen(path);
-    if (n && path[n - 1] == '/') return check_directory(what, path);
-    if (!ends_with(path, ".safetensors") && !ends_with(path, ".npy"))
-        return cli_error(CLI_USAGE, "the %s's name must end in .safetensors or .npy, or in / as a directory of .npy "
-                         "files, not \"%s\"", what, path);
-    return check_writable(what, path);
-}
-
-int write_numbers(const settings *s, const char *path, const sd_traced *t, size_t n)
-{
-    if (n > 1 && ends_with(path, ".npy")) {
-        if (!s->quiet)
-            fprintf(stderr, "sd: %s has %s alone, without %s%s: a .safetensors file or a directory has all\n", path,
-                    t->name, t[1].name, n > 2 ? " and more" : "");
-        n = 1;
-    }
-    sd_status status = sd_tensors_write(context, path, t, n);
-    if (status) return report(s, status);
-    for (size_t i = 0; i < n && !s->quiet; i++) {
-        numbers shape = {.nd = t[i].nd};
-        memcpy(shape.dim, t[i].dim, sizeof shape.dim);
-        printf("%s: %s %s\n", path, t[i].name, shape_text(&shape));
-    }
-    return CLI_OK;
-}
+/* ------------------------------------------------------------------------------- what all stages do */
 
 int check_stage(const settings *s, const char **output, const char *usual)
 {
@@ -187,32 +86,6 @@ int close_trace(const settings *s)
 }
 
 /* -------------------------------------------------------------------------------------- sd text */
-
-enum { MOST_TEXTS = 1024 };
-
-/* Ids of --tokens-in for encoder i; NULL in *ids: the file has none. */
-static int read_ids(const settings *s, int i, sd_text_batch *b, int32_t **ids)
-{
-    static const char *const first[] = {"tokens", NULL};
-    numbers t = {0};
-    int code = i ? find_numbers(s, s->tokens_in, "tokens_2", &t) : read_numbers(s, s->tokens_in, first, &t);
-    if (code || !t.data) return code;
-    code = expect_shape(s->tokens_in, "tokens", &t, 2, (const int64_t[]){i ? b->n : 0, SD_TOKENS});
-    if (!code && t.dim[0] > MOST_TEXTS)
-        code = cli_error(CLI_USAGE, "%s has more than %d texts", s->tokens_in, MOST_TEXTS);
-    b->n = (int)t.dim[0];
-    size_t n = code ? 0 : numbers_count(&t);
-    *ids = malloc((n + 1) * sizeof **ids);
-    if (!*ids) code = no_memory();
-    for (size_t k = 0; k < n && !code; k++) {
-        (*ids)[k] = (int32_t)t.data[k];
-        if (t.data[k] < 0 || t.data[k] != floorf(t.data[k]) || t.data[k] > 1e6F)
-            code = cli_error(CLI_USAGE, "%s: token %zu is %g, which is no id", s->tokens_in, k + 1, (double)t.data[k]);
-    }
-    b->tokens[i] = *ids;
-    numbers_free(&t);
-    return code;
-}
 
 /* Ids as files have them. */
 static int64_t *wide_ids(const int32_t *ids, size_t n)
@@ -280,8 +153,11 @@ int run_text(settings *s, const char *argv0)
     b.n = (int)s->files.n + s->uncond;
     int code = check_stage(s, &output, "text.safetensors");
     if (!code) code = open_model(s, argv0, SD_PART_TEXT | (s->tokens_in ? 0 : SD_PART_TOKENIZER), &v);
-    for (int i = 0; i < 2 && s->tokens_in && !code; i++) code = read_ids(s, i, &b, &ids[i]);
-    for (int i = 0; i < b.n && s->tokens_in; i++) text[i] = "";
+    sd_model_info info = {0};
+    if (!code) sd_get_info(context, &info);
+    if (!code && s->tokens_in) code = read_tokens(s, info.text_encoders, ids, &b.n);
+    for (int i = 0; i < 2; i++) b.tokens[i] = ids[i];
+    for (int i = 0; i < b.n && s->tokens_in && !code; i++) text[i] = "";
     if (!code) code = encode_texts(s, output, &b);
     free(ids[0]);
     free(ids[1]);
@@ -317,7 +193,7 @@ static int read_timestep(const settings *s, question *q)
     static const char *const names[] = {"timestep", NULL};
     char *end = NULL;
     double x = s->timestep ? strtod(s->timestep, &end) : 0;
-    if (s->timestep && end != s->timestep && !*end && isfinite(x)) {
+    if (s->timestep && end != s->timestep && !*end) {
         q->timestep = (numbers){malloc(sizeof(float)), 0, {1, 1, 1, 1}};
         if (!q->timestep.data) return no_memory();
         *q->timestep.data = (float)x;
@@ -327,6 +203,15 @@ static int read_timestep(const settings *s, question *q)
     int code = find_numbers(s, s->latents, "timestep", &q->timestep);
     if (code || q->timestep.data) return code;
     return cli_error(CLI_USAGE, "give --timestep T: %s has no tensor \"timestep\"", s->latents);
+}
+
+/* n timesteps: one for all, one for each picture, or one for each row. */
+static int wrong_timesteps(const question *q, size_t n)
+{
+    if (q->rows == 1) return cli_error(CLI_USAGE, "there are %zu timesteps, and one is needed", n);
+    if (q->B == 1 || q->B == q->rows)
+        return cli_error(CLI_USAGE, "there are %zu timesteps: one or %d are possible", n, q->rows);
+    return cli_error(CLI_USAGE, "there are %zu timesteps: one, %d or %d are possible", n, q->B, q->rows);
 }
 
 /* How many rows the UNet gets, and from which the guided ones are. */
@@ -341,6 +226,9 @@ static int count_rows(const settings *s, question *q)
         if (status) return report(s, status);
         q->rows = q->passes * q->B;
         if (q->E == q->rows || q->E == q->passes) return CLI_OK;
+        if (q->passes == 1)
+            return cli_error(CLI_USAGE, "%s: this UNet is asked once for a picture, with the prompt alone, so the "
+                             "embeddings must have 1 row, not %d: see sd text without --uncond", s->embeds, q->E);
         return cli_error(CLI_USAGE, "%s: guidance asks the UNet %d times for a picture, so the embeddings must have %d "
                          "rows, not %d: see sd text --uncond", s->embeds, q->passes, q->passes, q->E);
     }
@@ -371,6 +259,16 @@ static int read_pooled(const settings *s, const sd_model_info *info, question *q
     return code ? code : expect_shape(s->embeds, pooled.what, &q->pooled, pooled.nd, pooled.dim);
 }
 
+static int read_timestep_cond(const settings *s, const sd_model_info *info, question *q)
+{
+    const wanted cond = {{"timestep_cond"}, "timestep_cond", 2, {q->rows, info->time_cond_dim}};
+    if (s->timestep_cond && !info->time_cond_dim) return cli_error(CLI_USAGE, "this UNet takes no --timestep-cond");
+    if (s->timestep_cond) return read_wanted(s, s->timestep_cond, &cond, &q->timestep_cond);
+    if (!info->time_cond_dim) return CLI_OK;
+    return cli_error(CLI_USAGE, "give --timestep-cond FILE, [%d,%d]: this UNet is told the guidance scale so, as the "
+                     "tensor \"timestep_cond\" of a run's trace has it", q->rows, info->time_cond_dim);
+}
+
 static int read_question(const settings *s, const sd_model_info *info, question *q)
 {
     const wanted latents = {{"sample", "latents"}, "what the UNet sees", 4, {0, info->in_channels, 0, 0}};
@@ -382,11 +280,9 @@ static int read_question(const settings *s, const sd_model_info *info, question 
     if (!code) code = count_rows(s, q);
     if (!code) code = read_timestep(s, q);
     size_t n = code ? 0 : numbers_count(&q->timestep);
-    if (!code && n != 1 && n != (size_t)q->B && n != (size_t)q->rows)
-        code = cli_error(CLI_USAGE, "there are %zu timesteps: 1, %d or %d are possible", n, q->B, q->rows);
+    if (!code && n != 1 && n != (size_t)q->B && n != (size_t)q->rows) code = wrong_timesteps(q, n);
     if (!code) code = read_pooled(s, info, q);
-    const wanted cond = {{"timestep_cond"}, "timestep_cond", 2, {q->rows, info->time_cond_dim}};
-    return code || !s->timestep_cond ? code : read_wanted(s, s->timestep_cond, &cond, &q->timestep_cond);
+    return code ? code : read_timestep_cond(s, info, q);
 }
 
 /* "1024,1024,0,0,1024,1024" */

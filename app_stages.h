@@ -22,7 +22,8 @@
     {CLI_FLAG, 'v', "verbose", AT(verbose), 0, 0, NULL, "everything that was decided"}, \
     HELP_OPTION
 
-/* A tensor of a file; dimensions beyond nd are 1. */
+/* ---- app_numbers.c
+ * A tensor of a file; dimensions beyond nd are 1. */
 typedef struct numbers { float *data; int nd; int64_t dim[4]; } numbers;
 void numbers_free(numbers *t);
 size_t numbers_count(const numbers *t);
@@ -37,6 +38,18 @@ int check_tensors_output(const char *what, const char *path);
 /* Writes the tensors; into a .npy the first alone. */
 int write_numbers(const settings *s, const char *path, const sd_traced *t, size_t n);
 
+/* ---- app_given.c: --tokens-in, --embeds-in and --timestep-in of a run */
+enum { MOST_TEXTS = 1024 };
+/* Ids of --tokens-in for each of the model's text encoders, [*rows,77]. Exit code; free() them in any case. */
+int read_tokens(const settings *s, int encoders, int32_t *ids[2], int *rows);
+typedef struct given_inputs given_inputs;
+/* *x stays NULL if nothing is given. Exit code; given_free in any case. */
+int read_given(const settings *s, given_inputs **x);
+void given_free(given_inputs *x);
+/* Lets the library have these inputs and the beginning of a run, with one answer more; each may be NULL. */
+struct record;
+int set_given(const settings *s, const given_inputs *x, struct record *r, float *answer);
+
 /* The beginning of a run in a file: answers first .. n - 1 and the latents before them and behind, what there is. */
 typedef struct record {
     int first, n;
@@ -46,12 +59,13 @@ typedef struct record {
 /* Exit code; record_free in any case. */
 int read_record(const settings *s, const char *file, int n, record **r);
 void record_free(record *r);
-/* Lets the library have it, with one answer more, which may be NULL. */
-int give_record(const settings *s, record *r, float *answer);
 /* Says that the sampler begins anew there, if it is one that cannot be the same then. */
 void say_begins_anew(const settings *s, const char *file, int n);
+/* Says which settings a trace tells otherwise than this run has them; but: globs, those that do not count. Exit
+ * code. */
+int say_other_settings(const settings *s, const char *file, const char *but);
 /* Of a run from evaluation n on with --latents-in: if that file has all answers before it, the sampler gets them. */
-int go_on(const settings *s, int n, record **r);
+int go_on(const settings *s, int n, const given_inputs *given, record **r);
 
 /* The checks that all stages begin with; *output: where the result goes. */
 int check_stage(const settings *s, const char **output, const char *usual);

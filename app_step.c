@@ -48,6 +48,9 @@ void fill_step_options(void) { step_command.n_options = expand_options(step_opti
 
 /* ---------------------------------------------------------------------------------------- sd step */
 
+/* Settings that count for what the UNet answers, and not for what a sampler makes of that. */
+#define OF_ANSWERS "prompt,negative_prompt,guidance_*,image_guidance_scale,clip_skip"
+
 /* Which evaluation the latents are before: what was said, what the file says, or the first. */
 static int choose_evaluation(const settings *s, int *n)
 {
@@ -195,6 +198,17 @@ static int begin(const settings *s, record *r)
     return CLI_OK;
 }
 
+/* What a UNet sees of a picture, sd step cannot make; and a model that needs one has no run without. */
+static int sees_latents_alone(void)
+{
+    sd_model_info info = {0};
+    sd_get_info(context, &info);
+    if (info.in_channels == info.latent_channels) return CLI_OK;
+    return cli_error(CLI_USAGE, "this model's UNet sees %d channels, the %d of the latents and a picture's, which sd "
+                     "step does not take: its run can be cut with sd -p ... --from-step K and --stop-after NAME, and a "
+                     "sampler's step is the same with any model", info.in_channels, info.latent_channels);
+}
+
 static int run(settings *s, const char *output, inputs *in, record **r)
 {
     numbers answer = {0};
@@ -210,8 +224,9 @@ static int run(settings *s, const char *output, inputs *in, record **r)
     if (!code) code = read_answer(s, n, *r, &answer);
     if (!code) code = set_params(s, *r);
     if (!code && s->noise) code = read_given_noise(s, in);
+    if (!code && !s->level_from) code = say_other_settings(s, s->latents, OF_ANSWERS);
     if (!code && (*r)->first) say_begins_anew(s, s->latents, (*r)->first);
-    if (!code) code = give_record(s, *r, answer.data);
+    if (!code) code = set_given(s, NULL, *r, answer.data);
     else numbers_free(&answer);   /* else the record has it */
     return code ? code : take_step(s, output, *r, n + 1);
 }
@@ -227,6 +242,7 @@ int run_step(settings *s, const char *argv0)
     int code = set_levels(s);
     if (!code) code = check_stage(s, &output, "step.safetensors");
     if (!code) code = open_model(s, argv0, SD_PART_ALL, &v);
+    if (!code) code = sees_latents_alone();
     if (!code) code = run(s, output, &in, &r);
     record_free(r);
     inputs_free(&in);

@@ -236,9 +236,13 @@ sd_status sd_prompts_encode(sd_ctx *c, sd_prompts *out, const sd_cond_plan *plan
     const encoding j = {.text = in->text + zeros, .what = what, .tokens = in->tokens, .n = told,
                         .clip_skip = in->clip_skip, .traced = true, .context = out->context + (size_t)zeros * one,
                         .pooled = pooled ? out->pooled + zeros * pooled : NULL};
-    if (encode(c, plan, &j)) return c->err.status;
-    repeat_rows(out->context, (size_t)in->n, (size_t)repeat, one);
-    if (pooled) repeat_rows(out->pooled, (size_t)in->n, (size_t)repeat, (size_t)pooled);
+    if (in->context) {
+        memcpy(out->context, in->context, (size_t)in->rows * one * sizeof(float));
+        if (pooled) memcpy(out->pooled, in->pooled, (size_t)in->rows * (size_t)pooled * sizeof(float));
+    } else if (encode(c, plan, &j)) return c->err.status;
+    bool once = !in->context || in->rows == in->n;
+    if (once) repeat_rows(out->context, (size_t)in->n, (size_t)repeat, one);
+    if (once && pooled) repeat_rows(out->pooled, (size_t)in->n, (size_t)repeat, (size_t)pooled);
     for (int i = 0; i < total && ids; i++)
         memcpy(out->ids + (size_t)i * ids, in->ids[i / repeat], ids * sizeof(float));
     for (size_t i = 0; i < all && told_scale; i++)

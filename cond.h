@@ -42,6 +42,8 @@ typedef struct sd_prompts_in {
     float (*ids)[SD_MOST_IDS];       /* plan->n_ids numbers for each text; NULL if there are none */
     const int32_t *tokens[SD_MOST_TEXT_ENCODERS];   /* ids [n,77] in the place of the texts', but of the first, if that
                                                      * is zeros; NULL: theirs */
+    const float *context, *pooled;   /* in the place of what the encoders make; NULL: that */
+    int rows;                        /* of these: n, or n repeat */
 } sd_prompts_in;
 /* Traces "tokens" and "prompt_embeds". */
 sd_status sd_prompts_encode(sd_ctx *c, sd_prompts *out, const sd_cond_plan *plan, const sd_prompts_in *in);

@@ -13,12 +13,24 @@ static const sd_cond_plan sdxl = {.encoders = 2, .n_ids = 6,
                                   .text = {{.from_end = 1}, {.from_end = 1, .pooled = true}}};
 static const sd_cond_plan refiner = {.encoders = 1, .n_ids = 5, .text = {{.from_end = 1, .pooled = true}}};
 
+/* A model's only text encoder, opened without its UNet: is it the refiner's? It projects, and so do files of SD 2, of
+ * which the family tells. */
+static bool is_refiners(const sd_model *m)
+{
+    const sd_module *x = sd_model_module(m, SD_PART_TEXT, 0);
+    if (!x || !((const sd_clip *)x->net)->cfg.projection) return false;
+    return m->family ? m->family->unet.add_in_dim > 0 : !x->from_shapes;
+}
+
 const sd_cond_plan *sd_cond_plan_of(const sd_model *m)
 {
     const bool told = m->unet->cfg.add_in_dim, texts = m->parts & SD_PART_TEXT;
     if (!told && m->parts & SD_PART_UNET) return &one_encoder;
-    /* Of a UNet alone only its family tells whether it has two encoders, of text encoders alone their number. */
-    if (texts ? sd_model_module(m, SD_PART_TEXT, 1) != NULL : told && (!m->family || m->family->n_clip == 2))
+    if (!told && !sd_model_module(m, SD_PART_TEXT, 1)) return is_refiners(m) ? &refiner : &one_encoder;
+    /* Of a UNet alone its family or model_index.json tells whether it has two encoders, of text encoders alone their
+     * number. */
+    if (texts ? sd_model_module(m, SD_PART_TEXT, 1) != NULL
+              : told && !m->scored && (!m->family || m->family->n_clip == 2))
         return &sdxl;
     return told ? &refiner : &one_encoder;
 }

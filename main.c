@@ -25,7 +25,7 @@ static int same_path(const char *a, const char *b)
 static int check_kept(const settings *s)
 {
     const char *const out[] = {s->trace, s->trace_stats, s->trace_hash};
-    const char *const in[] = {s->inject, s->latents, s->noise};
+    const char *const in[] = {s->inject, s->latents, s->noise, s->tokens_in, s->embeds, s->timestep};
     for (size_t i = 0; i < COUNT(out); i++)
         for (size_t k = 0; k < COUNT(in); k++)
             if (out[i] && in[k] && same_path(out[i], in[k]))
@@ -36,7 +36,7 @@ static int check_kept(const settings *s)
 /* several: --prompts has more than one line */
 static int check_draw(const settings *s, int several)
 {
-    if (!s->p.prompt)
+    if (!s->p.prompt && !s->tokens_in && !s->embeds)
         return cli_error(CLI_USAGE, "there is nothing to draw: give a prompt with -p \"TEXT\"; see sd --help");
     if (!s->draws && !is_picture_name(s->output) && !is_latents_name(s->output))
         return cli_error(CLI_USAGE, "the output's name must end in " ENDINGS ", not \"%s\"", s->output);
@@ -45,6 +45,7 @@ static int check_draw(const settings *s, int several)
     if ((s->inject_filter || s->names) && !s->inject)
         return cli_error(CLI_USAGE, "--inject-%s needs --inject REF", s->names ? "names" : "filter");
     const char *single = s->trace ? "trace" : s->trace_stats ? "trace-stats" : s->trace_hash ? "trace-hash"
+        : s->tokens_in ? "tokens-in" : s->embeds ? "embeds-in" : s->timestep ? "timestep-in"
         : s->inject ? "inject" : s->noise ? "noise" : s->latents ? "latents-in" : s->save_steps ? "save-steps" : NULL;
     if (is_stream(s->output) && (several || s->batch_count > 1 || s->p.batch > 1))
         return cli_error(CLI_USAGE,

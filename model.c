@@ -151,14 +151,16 @@ static sd_status open_index(sd_model *m, const char *dir, sd_error *e)
     enum { MOST_NOISE = 350 };
     char path[PATH_BYTES];
     const sd_unet_config *u = &m->unet->cfg;
-    m->zeros_for_no_negative = u->add_in_dim > 0 && !(m->family && m->family->n_clip == 1);
+    bool two = sd_model_module(m, SD_PART_TEXT, 1) != NULL;   /* text encoders, perhaps opened without a UNet */
+    m->zeros_for_no_negative = (two || u->add_in_dim > 0) && !(m->family && m->family->n_clip == 1);
     m->most_noise = u->class_embeds > MOST_NOISE ? MOST_NOISE : u->class_embeds - 1;
-    if (!(u->add_in_dim || u->class_embeds) || !dir || sd_path_join(path, sizeof path, dir, "model_index.json", e))
-        return e->status;
+    if (!(two || u->add_in_dim || u->class_embeds) || !dir) return e->status;
+    if (sd_path_join(path, sizeof path, dir, "model_index.json", e)) return e->status;
     if (!sd_is_file(path)) return SD_OK;
     sd_json *root = sd_json_read(path, (size_t)1 << 20, e);
     const sd_json *v = sd_json_get(root, "force_zeros_for_empty_prompt");
     if (v) m->zeros_for_no_negative = sd_json_is(v, SD_JSON_TRUE);
+    m->scored = sd_json_is(sd_json_get(root, "requires_aesthetics_score"), SD_JSON_TRUE);
     v = sd_json_get(root, "max_noise_level");
     if (sd_json_is(v, SD_JSON_NUMBER) && v->number >= 0 && v->number < u->class_embeds) m->most_noise = (int)v->number;
     sd_json_free(root);

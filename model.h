@@ -116,6 +116,7 @@ typedef struct sd_model {
     sd_sched_config low_res;       /* its settings, or those of the published one */
     int most_noise;                /* max_noise_level in its model_index.json, else 350 */
     bool zeros_for_no_negative;    /* force_zeros_for_empty_prompt, see sd_params.negative_prompt */
+    bool scored;                   /* requires_aesthetics_score: it is a refiner */
     bool asks;                     /* the prediction is not decided: the UNet is to be asked (model_probe.c) */
     char prediction_why[256];
     sd_few_hint few;               /* what the name of the UNet's file says, where nothing else does */

@@ -95,7 +95,7 @@ sd_status sd_read_file_if(const char *path, size_t max, sd_accept *accept, char 
     if (sd_is_dir(path)) return sd_fail(e, SD_ERR_ARG, "expected a file, found a directory: %s", path);
     FILE *f = fopen(path, "rb");
     if (!f && sd_fail_if_stopped(e)) return e->status;   /* while it waited for the other end of a pipe */
-    if (!f) return sd_fail(e, sd_errno_status(errno), "cannot open %s: %s", path, strerror(errno));
+    if (!f) return sd_fail(e, sd_errno_status(errno), "cannot open %s: %s", *path ? path : "\"\"", strerror(errno));
     bool sized = sd_os_look(path, &bytes) == SD_OS_FILE;
     if (sized && bytes > max) too_large(path, max, e);
     else if (sized) whole = (size_t)bytes;

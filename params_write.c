@@ -4,6 +4,7 @@
  * Numbers have as many digits as it takes to read the same double back. A value with a comma, a colon or a newline is a
  * JSON string. Of a file the text has the name without directories, and a hash of what was read from it. */
 #include "params.h"
+#include "pipeline.h"
 #include "pipeline_edit.h"
 #include "rng_streams.h"
 #include "tensors.h"
@@ -400,6 +401,7 @@ sd_status sd_parameters_text(sd_ctx *c, const sd_params *params, char **text)
     sd_params p;
     sd_edit edit = {0};
     sd_text t = {0};
+    char given[64];
     if (text) *text = NULL;
     if (sd_begin(c) || sd_check_not_null(c, "text", text)) return sd_end(c);
     sd_log log = c->log;
@@ -409,6 +411,7 @@ sd_status sd_parameters_text(sd_ctx *c, const sd_params *params, char **text)
     if (c->err.status) return sd_end(c);
     add_prompts(c, &t, &p);
     write_rows(&(sd_writer){c, &t, &p, &s, &edit});
+    if (*sd_given_names(c, given)) add_value(&t, "Given", given);
     add_kernels(c, &t);
     add_prompts_exactly(&t, &p);
     add_value(&t, "Version", "sd " SD_VERSION);

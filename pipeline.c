@@ -23,9 +23,10 @@ static void encode_prompts(sd_ctx *c, sd_drawing *d)
         what[k] = prompt ? "the prompt" : "the negative prompt";
         memcpy(ids[k], both[prompt], sizeof ids[k]);
     }
-    const sd_prompts_in in = {.text = text, .what = what, .n = d->G, .repeat = d->B, .clip_skip = d->p.clip_skip,
-                              .ids = ids, .guidance = d->p.guidance.scale, .label = d->p.edit.noise_level};
+    sd_prompts_in in = {.text = text, .what = what, .n = d->G, .repeat = d->B, .clip_skip = d->p.clip_skip,
+                        .ids = ids, .guidance = d->p.guidance.scale, .label = d->p.edit.noise_level};
     if (sd_drawing_done(c, d)) return;
+    sd_given_prompts(c, d, &in, text);
     sd_trace_owner(&c->run, c->refines ? "refiner." : "");
     sd_prompts_encode(c, &d->prompts, plan, &in);
     sd_trace_owner(&c->run, "");
@@ -104,9 +105,9 @@ static sd_status predict_noise(void *user, int i, double t, const float *input, 
     sd_ctx *c = q->c;
     sd_drawing *d = q->d;
     size_t sample = (size_t)d->channels * (size_t)d->h * (size_t)d->w;
-    float t32 = (float)t;
     i = number_of(d, i);
-    const float *given = sd_given_answer(c, d, i);
+    const float *given = sd_given_answer(c, d, i), *told = sd_given_timestep(c, d, i);
+    float t32 = told ? *told : (float)t;
     sd_trace_numbers(&c->run, 1, (const int64_t[]){1}, &t32, "timestep.%d", i);
     if (given) {
         memcpy(prediction, given, (size_t)d->B * d->n * sizeof *prediction);

@@ -80,6 +80,8 @@ sd_status sd_run_decode(sd_ctx *c, int batch, int h, int w, const float *latents
  * traced names, "vae." unless a run encodes two pictures. */
 sd_status sd_run_encode(sd_ctx *c, const char *prefix, int batch, int h, int w, const float *picture, float *moments);
 
+/* pipeline_given.c: which inputs are given, "tokens,timesteps"; "" if none. Returns text. */
+const char *sd_given_names(const sd_ctx *c, char text[64]);
 /* The body of sd_generate; images NULL: no pictures are handed out. latents not NULL: the last latents go there, and
  * nothing is decoded; SD_ERR_ARG unless they are `count` numbers. */
 sd_status sd_run_pipeline(sd_ctx *c, const sd_params *params, sd_image *images, float *latents, size_t count);
@@ -94,7 +96,8 @@ bool sd_run_is_open_ended(sd_ctx *c, const sd_params *params);
 sd_status sd_rehearse(sd_ctx *c, const sd_params *p, const char *filter, void (*fn)(void *, const sd_traced *),
                       void *user);
 
-/* The tensors that a run will trace, as a trace of it that has no numbers. sd_tensors_close in any case. */
+/* The tensors that a run will trace, and its settings, as a trace of it that has no numbers. sd_tensors_close in any
+ * case. */
 struct sd_tensors;
 sd_status sd_rehearse_tensors(sd_ctx *c, const sd_params *p, struct sd_tensors *of);
 
@@ -109,6 +112,7 @@ sd_status sd_check_not_null(sd_ctx *c, const char *what, const void *p);        
 sd_status sd_check_sides(sd_ctx *c, const char *what, const sd_image *image);            /* its sides are possible */
 sd_status sd_check_image(sd_ctx *c, const char *what, const sd_image *image);            /* ... and it has pixels */
 sd_status sd_check_numbers(sd_ctx *c, const char *what, const float *x, size_t n);       /* all are finite */
+sd_status sd_check_timesteps(sd_ctx *c, const float *x, size_t n);   /* ... and the model was trained with such */
 /* SD_OK if all n numbers of a stage's result are finite; otherwise the error names a weight that is not finite, an
  * input of extreme magnitude, or the stage. */
 sd_status sd_check_result(sd_ctx *c, const char *what, const float *x, size_t n, const sd_module *module,

@@ -64,6 +64,18 @@ sd_status sd_check_numbers(sd_ctx *c, const char *what, const float *x, size_t n
     return SD_OK;
 }
 
+sd_status sd_check_timesteps(sd_ctx *c, const float *x, size_t n)
+{
+    const sd_sched_config *s = &c->model.sched;
+    if (sd_check_numbers(c, "the timesteps", x, n) || s->train_steps < 1 || sd_method_is_edm(s->method))
+        return c->err.status;
+    for (size_t i = 0; i < n; i++)
+        if (!(x[i] >= 0 && x[i] <= (float)s->train_steps))
+            return sd_fail(&c->err, SD_ERR_ARG, "timestep %zu of %zu is %g: this UNet was trained with 0 to %d", i + 1,
+                           n, (double)x[i], s->train_steps - 1);
+    return SD_OK;
+}
+
 /* Beyond this a float32 network may well overflow; in a run its inputs have a magnitude of some tens. */
 static const double WILD = 1e4;
 

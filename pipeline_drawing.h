@@ -66,6 +66,9 @@ bool sd_given_replays(const sd_ctx *c);
 /* The latents before evaluation i, and its answer; NULL: they are not given. */
 const float *sd_given_latents(const sd_ctx *c, const sd_drawing *d, int i);
 const float *sd_given_answer(const sd_ctx *c, const sd_drawing *d, int i);
+const float *sd_given_timestep(const sd_ctx *c, const sd_drawing *d, int i);
+/* Puts ids or embeddings that are given into *in, whose texts are text[in->n]. */
+void sd_given_prompts(const sd_ctx *c, const sd_drawing *d, sd_prompts_in *in, const char **text);
 /* ---- pipeline_refiner.c: a second model goes on
  * Resolves and prepares part[1], the refiner's, when part[0] has been prepared. */
 void sd_drawing_prepare_refiner(sd_ctx *c, sd_drawing part[2], const sd_params *given);

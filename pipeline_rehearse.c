@@ -30,6 +30,7 @@ typedef struct rehearsal {
     size_t names;
     void (*fn)(void *user, const sd_traced *t);
     void *user;
+    sd_index *settings;        /* gets those of the run; may be NULL */
 } rehearsal;
 
 /* ---------------------------------------------------------------------------------------- globs */
@@ -129,9 +130,23 @@ static void see(void *user, const sd_traced *t)
                                                      .dim = {t->dim[0], t->dim[1], t->dim[2], t->dim[3]}});
 }
 
+static sd_status see_tensor(void *user, const sd_traced *t, float *writable, sd_error *e)
+{
+    (void)writable;
+    see(user, t);
+    return e->status;
+}
+
+static sd_status note(void *user, const char *key, const char *value, sd_error *e)
+{
+    const rehearsal *r = user;
+    return sd_index_set(r->settings, key, value, e);
+}
+
 /* Runs the pipeline with the null backend. Of all callbacks only the trace is called. */
 static sd_status walk(sd_ctx *c, const sd_params *p, rehearsal *r)
 {
+    const sd_sink sink = {.user = r, .see = see_tensor, .note = r->settings ? note : NULL};
     sd_trace *t, *own_trace = c->run.trace;
     sd_log log = c->log;
     sd_timings timings = c->timings;
@@ -139,7 +154,7 @@ static sd_status walk(sd_ctx *c, const sd_params *p, rehearsal *r)
     void (*progress)(void *, const sd_progress *) = c->progress;
     void (*random_draw)(void *, const sd_random_draw *) = c->random_draw;
     void (*step)(void *, const sd_denoised *) = c->step;
-    if (sd_trace_to_callback(&t, NULL, see, r, &c->err)) return c->err.status;
+    if (sd_trace_new(&t, NULL, &sink, &c->err)) return c->err.status;
     c->run.trace = t;
     c->rehearsing = true;
     c->log.fn = NULL;
@@ -180,10 +195,9 @@ static sd_status report_unmatched(sd_ctx *c, const rehearsal *r)
     return c->err.status;
 }
 
-sd_status sd_rehearse(sd_ctx *c, const sd_params *p, const char *filter, void (*fn)(void *, const sd_traced *),
-                      void *user)
+static sd_status rehearse(sd_ctx *c, const sd_params *p, const char *filter, rehearsal *given)
 {
-    rehearsal r = {.fn = fn, .user = user};
+    rehearsal r = *given;
     bool unmatched = false;
     r.first_only = sd_run_is_open_ended(c, p);
     if (c->err.status) return c->err.status;
@@ -198,6 +212,12 @@ sd_status sd_rehearse(sd_ctx *c, const sd_params *p, const char *filter, void (*
     }
     free(r.list);
     return c->err.status;
+}
+
+sd_status sd_rehearse(sd_ctx *c, const sd_params *p, const char *filter, void (*fn)(void *, const sd_traced *),
+                      void *user)
+{
+    return rehearse(c, p, filter, &(rehearsal){.fn = fn, .user = user});
 }
 
 sd_status sd_trace_list(sd_ctx *c, const sd_params *params, const char *filter, void (*fn)(void *, const sd_traced *),
@@ -229,7 +249,10 @@ static void list_tensor(void *user, const sd_traced *t)
 sd_status sd_rehearse_tensors(sd_ctx *c, const sd_params *p, sd_tensors *of)
 {
     listing l = {of, &c->err};
-    if (sd_rehearse(c, p, NULL, list_tensor, &l)) return c->err.status;
+    if (rehearse(c, p, NULL, &(rehearsal){.fn = list_tensor, .user = &l, .settings = &of->index}))
+        return c->err.status;
+    of->meta = of->index.meta;
+    of->n_meta = of->index.n_meta;
     of->executed = true;
     of->at = malloc((of->n_own + 1) * sizeof *of->at);
     if (!of->at) return sd_fail(&c->err, SD_ERR_MEMORY, "no memory for the names of a run");

@@ -60,17 +60,28 @@ static void note_sampler(sd_ctx *c, const sd_drawing *d)
     note_levels(c, d, true);
 }
 
-void sd_drawing_note_settings(sd_ctx *c, const sd_drawing *d)
+static void note_prompts(sd_ctx *c, const sd_drawing *d)
 {
-    const sd_param *row;
     sd_text value = {0};
-    if (!sd_trace_notes(&c->run) || sd_drawing_done(c, d)) return;
     sd_text_add(&value, "%s", d->p.prompt);
     note(c, "prompt", &value);
     sd_text_add(&value, "%s", d->p.negative_prompt ? d->p.negative_prompt : "");
     note(c, "negative_prompt", &value);
+}
+
+void sd_drawing_note_settings(sd_ctx *c, const sd_drawing *d)
+{
+    const sd_param *row;
+    sd_text value = {0};
+    char given[64];
+    if (!sd_trace_notes(&c->run) || sd_drawing_done(c, d)) return;
+    if (!c->given.tokens[0] && !c->given.prompt_embeds) note_prompts(c, d);
     for (size_t i = 0; (row = sd_param_at(i)) != NULL; i++) note_parameter(c, d, row);
     note_sampler(c, d);
+    if (*sd_given_names(c, given)) {
+        sd_text_add(&value, "%s", given);
+        note(c, "given", &value);
+    }
     sd_text_add(&value, "%s", sd_model_fingerprint(&c->model));
     note(c, "weights", &value);
     sd_text_add(&value, "sd %s", SD_VERSION);

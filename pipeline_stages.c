@@ -442,7 +442,7 @@ static sd_status evaluate(sd_ctx *c, const sd_unet_input *in, float *out)
                           .labels = in->class_labels, .time_cond = in->timestep_cond};
     if (expect_size(c, in->batch, in->h, in->w)
         || sd_check_numbers(c, "the latents", in->sample, pixels * (size_t)u->in_channels)
-        || sd_check_numbers(c, "the timesteps", in->timestep, n)
+        || sd_check_timesteps(c, in->timestep, n)
         || sd_check_numbers(c, "the context", in->encoder_hidden_states, n * SD_TOKENS * (size_t)u->context_dim)
         || check_more_inputs(c, in, &cond))
         return c->err.status;

@@ -101,6 +101,7 @@ sd_curve sd_method_automatic(sd_method m);
 bool sd_method_takes_schedules(sd_method m);
 /* Does the number of evaluations depend on the UNet's answers? */
 bool sd_method_is_open_ended(sd_method m);
+bool sd_method_is_edm(sd_method m);   /* the network is told log(sigma) / 4 in a timestep's place */
 
 const char *sd_method_name(sd_method m);
 /* Its name, followed by the program if the plain name means another one: "euler@kdiffusion". */

@@ -296,6 +296,7 @@ const char *sd_method_name(sd_method m) { return (size_t)m < SD_METHOD_COUNT ? m
 sd_curve sd_method_automatic(sd_method m) { return methods[m].automatic; }
 bool sd_method_takes_schedules(sd_method m) { return !methods[m].levels->ends_alone; }
 bool sd_method_is_open_ended(sd_method m) { return methods[m].open_ended; }
+bool sd_method_is_edm(sd_method m) { return methods[m].edm; }
 
 bool sd_is_kdiffusion(const sd_sched_config *c)
 {

@@ -157,7 +157,7 @@ SD_API sd_status sd_encode_texts(sd_ctx *ctx, sd_text_batch *texts);
 SD_API sd_status sd_trace_stop_after(sd_ctx *ctx, const char *name);
 
 /* What another program has computed of a run. Runs take it in the place of their own, until it is set anew. Arrays must
- * live as long; what is NULL is the run's own. */
+ * live as long; what is NULL is the run's own, and so is all that an older sd.h lacks. */
 typedef struct sd_given {
     size_t size;                     /* sizeof(sd_given) */
     int answers;                     /* how many evaluations have been answered; the UNet is asked from the next on */
@@ -166,9 +166,26 @@ typedef struct sd_given {
     const float *const *latents;     /* [answers + 1] those before evaluation i; an entry NULL, or all: as the sampler
                                       * makes them */
     size_t count;                    /* floats in each of these */
+    /* The inputs of a run of one model. A row is one text for the UNet, in the order of a trace: the negative prompt's,
+     * if there is guidance, and the prompt's. */
+    const int32_t *tokens[2];        /* ids in the prompts' place for each text encoder, [token_rows,77], all in its
+                                      * vocabulary; without the negative prompt's row zeros stand for that prompt, where
+                                      * the model has zeros for none (SDXL) */
+    int token_rows;
+    int embed_rows;                  /* of the next two: a row for each text, or for each picture of each text */
+    const float *prompt_embeds;      /* [embed_rows,77,context_dim], in the place of what the text encoders make */
+    const float *pooled_prompt_embeds;   /* [embed_rows,pooled_dim], together with these where the model has them */
+    const float *timestep;           /* what the UNet is told at evaluation i. The sampler goes by its own */
+    int timesteps;                   /* as many as the whole run has evaluations */
 } sd_given;
 /* given may be NULL: nothing from now on. */
 SD_API sd_status sd_set_given(sd_ctx *ctx, const sd_given *given);
+
+/* *text becomes the settings that a trace tells otherwise than a run with these parameters has them, in one line, "seed
+ * "1", here "2""; NULL if none. A run that begins in the middle counts as a whole. `but` is a list of globs, keys that
+ * do not count; may be NULL. Free *text with sd_free. */
+SD_API sd_status sd_settings_differ(sd_ctx *ctx, const sd_params *params, const char *trace, const char *but,
+                                    char **text);
 
 /* What a sampler makes of the answers that it has got. */
 typedef struct sd_stepped {

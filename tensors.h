@@ -16,7 +16,7 @@ typedef struct sd_index {
     char **name;             /* n, in the order of execution */
     size_t n;
     sd_pair *meta;           /* n_meta settings of the run */
-    size_t n_meta;
+    size_t n_meta, cap_meta;
 } sd_index;
 
 typedef struct sd_tensors {
@@ -26,7 +26,7 @@ typedef struct sd_tensors {
     size_t n_own, cap_own;
     const sd_entry **at;     /* n; in the order of execution if `executed`, else in that of sd_trace_order */
     size_t n;
-    sd_index index;          /* of a directory of .npy files */
+    sd_index index;          /* of a directory of .npy files; or of a rehearsed run, its settings */
     bool raw;                /* a directory of plain numbers: sd_tensors_is_raw */
     bool executed;           /* the file, or the directory's tensors.json, keeps the order of execution */
     const sd_pair *meta;     /* n_meta settings of the run, as the file tells them */
@@ -80,6 +80,8 @@ sd_status sd_tensors_read_raw(const sd_tensors *t, const sd_entry *x, sd_borrowe
  * What the directory's tensors.json says; nothing, if it has none. sd_index_free in any case. */
 sd_status sd_index_read(sd_index *x, const char *directory, sd_error *e);
 void sd_index_free(sd_index *x);
+/* A later value of a key counts: several runs may draw one trace's tensors. */
+sd_status sd_index_set(sd_index *x, const char *key, const char *value, sd_error *e);
 /* Puts n tensors into its order. False, and they are as they were: it does not have all of them. */
 bool sd_index_order(const sd_index *x, const sd_entry **at, size_t n, sd_error *e);
 /* An error: the directory has .npy files that the index does not name. */

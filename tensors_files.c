@@ -31,9 +31,12 @@ static sd_status from_integers(float *y, const sd_entry *t, size_t n, const char
 
 static sd_status read_entry(const sd_entry *t, const char *path, float **data, int *nd, int64_t dim[4], sd_error *e)
 {
-    if (t->nd > 4 || t->dt == SD_DTYPE_UNKNOWN)
-        return sd_fail(e, SD_ERR_FORMAT, "%s: \"%.80s\" must be of numbers and have at most 4 dimensions, not %s and "
-                       "%d", path, t->name, sd_entry_dtype(t), t->nd);
+    if (t->dt == SD_DTYPE_UNKNOWN)
+        return sd_fail(e, SD_ERR_FORMAT, "%s: \"%.80s\" is of type %s, which cannot be read", path, t->name,
+                       sd_entry_dtype(t));
+    if (t->nd > 4)
+        return sd_fail(e, SD_ERR_FORMAT, "%s: \"%.80s\" has %d dimensions, and at most 4 are possible", path, t->name,
+                       t->nd);
     size_t n = (size_t)sd_entry_numbers(t);
     *data = malloc((n ? n : 1) * sizeof **data);
     if (!*data) return sd_fail(e, SD_ERR_MEMORY, "no memory for %s", path);

@@ -1,5 +1,5 @@
-/* tensors_index.c - floor 3: tensors.json, which says of a directory of .npy files what the files alone do not: in which
- * order their tensors were computed, and the settings of the run. It is a JSON object,
+/* tensors_index.c - floor 3: tensors.json, which says of a directory of .npy files what the files alone do not: in
+ * which order their tensors were computed, and the settings of the run. It is a JSON object,
  * {"settings": {KEY: TEXT, ...}, "tensors": [NAME, ...]}. */
 #include "json.h"
 #include "tensors.h"
@@ -25,6 +25,23 @@ void sd_index_free(sd_index *x)
     *x = (sd_index){0};
 }
 
+sd_status sd_index_set(sd_index *x, const char *key, const char *value, sd_error *e)
+{
+    size_t i = 0;
+    char *copy = sd_strdup(value);
+    while (i < x->n_meta && strcmp(x->meta[i].key, key) != 0) i++;
+    sd_pair *list = i < x->n_meta ? x->meta : sd_grow(x->meta, x->n_meta, &x->cap_meta, 32, sizeof *list);
+    if (list) x->meta = list;
+    if (list && i == x->n_meta && copy && (list[i].key = sd_strdup(key)) != NULL) list[x->n_meta++].value = NULL;
+    if (!copy || !list || i == x->n_meta) {
+        free(copy);
+        return sd_fail(e, SD_ERR_MEMORY, "no memory for the settings of a trace");
+    }
+    free(x->meta[i].value);
+    x->meta[i].value = copy;
+    return SD_OK;
+}
+
 /* ------------------------------------------------------------------------------------------ reading */
 
 static sd_status take_names(sd_index *x, const sd_json *list, const char *path, sd_error *e)
@@ -46,15 +63,15 @@ static sd_status take_names(sd_index *x, const sd_json *list, const char *path, 
 static sd_status take_settings(sd_index *x, const sd_json *settings, const char *path, sd_error *e)
 {
     const sd_json *value;
-    x->meta = calloc((size_t)sd_json_count(settings) + 1, sizeof *x->meta);
-    if (!x->meta) return sd_fail(e, SD_ERR_MEMORY, "no memory to read %s", path);
     SD_JSON_EACH(value, settings) {
-        sd_pair p = {value->key ? sd_strdup(value->key) : NULL,
-                     sd_json_text(value) ? sd_strdup(value->text) : sd_json_print(value)};
-        x->meta[x->n_meta++] = p;
-        if (!p.key || !p.value) return sd_fail(e, SD_ERR_MEMORY, "no memory to read %s", path);
+        char *printed = sd_json_text(value) ? NULL : sd_json_print(value);
+        const char *text = printed ? printed : sd_json_text(value);
+        if (!text) sd_fail(e, SD_ERR_MEMORY, "no memory to read %s", path);
+        else sd_index_set(x, value->key, text, e);
+        free(printed);
+        if (e->status) break;
     }
-    return SD_OK;
+    return e->status;
 }
 
 sd_status sd_index_read(sd_index *x, const char *directory, sd_error *e)
@@ -65,7 +82,8 @@ sd_status sd_index_read(sd_index *x, const char *directory, sd_error *e)
     sd_json *all = sd_json_read(path, MOST_BYTES, e);
     const sd_json *names = sd_json_get(all, "tensors"), *settings = sd_json_get(all, "settings");
     if (!e->status && (!sd_json_is(names, SD_JSON_LIST) || (settings && !sd_json_is(settings, SD_JSON_OBJECT))))
-        sd_fail(e, SD_ERR_FORMAT, "%s must have a list of names, \"tensors\", and settings, if any, as an object", path);
+        sd_fail(e, SD_ERR_FORMAT, "%s must have a list of names, \"tensors\", and settings, if any, as an object",
+                path);
     if (!e->status && !take_names(x, names, path, e)) take_settings(x, settings, path, e);
     sd_json_free(all);
     if (e->status) sd_index_free(x);
@@ -141,7 +159,7 @@ sd_status sd_index_covers(const sd_index *x, const char *directory, sd_error *e)
     sd_os_list(directory, see_file, &s);   /* what cannot be listed cannot be found to be other's */
     free(names);
     if (!*s.other) return SD_OK;
-    return sd_fail(e, SD_ERR_ARG, "cannot write a trace into %s: it has %s" ENDING ", which no trace of this program has "
+    return sd_fail(e, SD_ERR_ARG, "cannot write a trace into %s: it has %s" ENDING ", which is of no trace that was "
                    "written there; give another directory", directory, s.other);
 }
 

@@ -21,8 +21,7 @@ typedef struct dump {
     uint64_t at;                                   /* bytes in it */
     entry *list;
     size_t n, cap, *by_name;                       /* by_name: sorted indices of list; names must differ */
-    sd_pair *meta;                                 /* settings of the run */
-    size_t n_meta, cap_meta;
+    sd_index settings;                             /* of the run */
 } dump;
 
 /* ------------------------------------------------------------------------------------ one tensor */
@@ -76,23 +75,10 @@ static sd_status see(void *user, const sd_traced *x, float *writable, sd_error *
     return SD_OK;
 }
 
-/* A later value of a key counts: several runs may draw one trace's tensors. */
 static sd_status note(void *user, const char *key, const char *value, sd_error *e)
 {
     dump *t = user;
-    size_t i = 0;
-    char *copy = sd_strdup(value);
-    while (i < t->n_meta && strcmp(t->meta[i].key, key) != 0) i++;
-    sd_pair *list = i < t->n_meta ? t->meta : sd_grow(t->meta, t->n_meta, &t->cap_meta, 32, sizeof *list);
-    if (list) t->meta = list;
-    if (list && i == t->n_meta && copy && (list[i].key = sd_strdup(key)) != NULL) list[t->n_meta++].value = NULL;
-    if (!copy || !list || i == t->n_meta) {
-        free(copy);
-        return sd_fail(e, SD_ERR_MEMORY, "no memory for the settings of a trace");
-    }
-    free(t->meta[i].value);
-    t->meta[i].value = copy;
-    return SD_OK;
+    return sd_index_set(&t->settings, key, value, e);
 }
 
 /* --------------------------------------------------------------------------- the file as a whole */
@@ -135,8 +121,8 @@ static sd_status write_file(dump *t, sd_error *e)
     sd_traced *tensors = malloc((t->n + 1) * sizeof *tensors);
     if (!tensors) return sd_fail(e, SD_ERR_MEMORY, "no memory to write the trace %s", t->path);
     for (size_t i = 0; i < t->n; i++) tensors[i] = t->list[i].t;
-    const sd_file_plan p = {.tensor = tensors, .n = t->n, .put = put, .user = t, .meta = t->meta,
-                            .n_meta = t->n_meta};
+    const sd_file_plan p = {.tensor = tensors, .n = t->n, .put = put, .user = t, .meta = t->settings.meta,
+                            .n_meta = t->settings.n_meta};
     sd_safetensors_write_plan(t->path, &p, e);
     free(tensors);
     return e->status;
@@ -174,7 +160,7 @@ static sd_status write_directory(dump *t, sd_error *e)
         names[done] = t->list[done].name;
         write_array(t, done, e);
     }
-    if (!e->status) sd_index_write(t->path, names, t->n, t->meta, t->n_meta, e);
+    if (!e->status) sd_index_write(t->path, names, t->n, t->settings.meta, t->settings.n_meta, e);
     if (e->status) sd_index_remove(t->path, names, done);
     free(names);
     return e->status;
@@ -187,11 +173,7 @@ static sd_status finish(void *user, sd_error *e)
     if (t->data) fclose(t->data);
     sd_index_free(&t->before);
     for (size_t i = 0; i < t->n; i++) free(t->list[i].name);
-    for (size_t i = 0; i < t->n_meta; i++) {
-        free(t->meta[i].key);
-        free(t->meta[i].value);
-    }
-    free(t->meta);
+    sd_index_free(&t->settings);
     free(t->list);
     free(t->by_name);
     free(t->path);
@@ -207,7 +189,8 @@ static sd_status open_data(dump *t, const char *path, sd_error *e)
     if (t->directory && !sd_os_make_directory(path))
         return sd_fail(e, sd_errno_status(errno), "cannot make the directory %s: %s", path, strerror(errno));
     if (t->directory && (sd_index_read(&t->before, path, e) || sd_index_covers(&t->before, path, e))) return e->status;
-    if (!t->directory && sd_is_dir(path)) return sd_fail(e, SD_ERR_ARG, "cannot write the trace %s: it is a directory", path);
+    if (!t->directory && sd_is_dir(path))
+        return sd_fail(e, SD_ERR_ARG, "cannot write the trace %s: it is a directory", path);
     t->data = sd_file_without_name(path, e);
     return e->status;
 }

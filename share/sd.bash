@@ -260,6 +260,9 @@ _sd()
         --clip-skip) return ;;
         --noise) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --latents-in) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --tokens-in) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --embeds-in) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --timestep-in) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -i|--init-img) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --strength) return ;;
         --mask) COMPREPLY=($(compgen -f -- "$cur")); return ;;
@@ -297,7 +300,7 @@ _sd()
         --save-steps) COMPREPLY=($(compgen -d -- "$cur")); return ;;
         --preview) COMPREPLY=($(compgen -W "none proj vae taesd tae" -- "$cur")) ;;
         esac
-        options="--all --json --help --prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --from-step --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --device --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --trace-stats --trace-hash --inject --inject-filter --inject-names --stop-after --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
+        options="--all --json --help --prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --from-step --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --tokens-in --embeds-in --timestep-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --device --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --trace-stats --trace-hash --inject --inject-filter --inject-names --stop-after --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
     wrong)
         case $prev in
         esac
@@ -356,6 +359,9 @@ _sd()
         --clip-skip) return ;;
         --noise) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --latents-in) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --tokens-in) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --embeds-in) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --timestep-in) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -i|--init-img) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --strength) return ;;
         --mask) COMPREPLY=($(compgen -f -- "$cur")); return ;;
@@ -393,7 +399,7 @@ _sd()
         --save-steps) COMPREPLY=($(compgen -d -- "$cur")); return ;;
         --preview) COMPREPLY=($(compgen -W "none proj vae taesd tae" -- "$cur")) ;;
         esac
-        options="--module --trace --inject-names --output --help --prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --from-step --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --device --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --trace-stats --trace-hash --inject --inject-filter --inject-names --stop-after --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
+        options="--module --trace --inject-names --output --help --prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --from-step --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --tokens-in --embeds-in --timestep-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --device --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --trace-stats --trace-hash --inject --inject-filter --inject-names --stop-after --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
     replay)
         case $prev in
         esac
@@ -505,6 +511,9 @@ _sd()
         --clip-skip) return ;;
         --noise) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --latents-in) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --tokens-in) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --embeds-in) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --timestep-in) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -i|--init-img) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --strength) return ;;
         --mask) COMPREPLY=($(compgen -f -- "$cur")); return ;;
@@ -542,7 +551,7 @@ _sd()
         --save-steps) COMPREPLY=($(compgen -d -- "$cur")); return ;;
         --preview) COMPREPLY=($(compgen -W "none proj vae taesd tae" -- "$cur")) ;;
         esac
-        options="--list --stats --hash-only --output --filter --help --prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --from-step --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --device --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --trace-stats --trace-hash --inject --inject-filter --inject-names --stop-after --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
+        options="--list --stats --hash-only --output --filter --help --prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --from-step --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --tokens-in --embeds-in --timestep-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --device --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --trace-stats --trace-hash --inject --inject-filter --inject-names --stop-after --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
     help) options="encode decode roundtrip text unet step convert show inspect compare selftest diagnose wrong extract replay devices tune tokenize plan samplers schedule trace " ;;
     version) return ;;
     *)
@@ -595,6 +604,9 @@ _sd()
         --clip-skip) return ;;
         --noise) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --latents-in) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --tokens-in) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --embeds-in) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --timestep-in) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         -i|--init-img) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --strength) return ;;
         --mask) COMPREPLY=($(compgen -f -- "$cur")); return ;;
@@ -632,7 +644,7 @@ _sd()
         --save-steps) COMPREPLY=($(compgen -d -- "$cur")); return ;;
         --preview) COMPREPLY=($(compgen -W "none proj vae taesd tae" -- "$cur")) ;;
         esac
-        options="--prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --from-step --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --device --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --trace-stats --trace-hash --inject --inject-filter --inject-names --stop-after --timings --profile --save-steps --preview --quiet --verbose --version --help "
+        options="--prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --from-step --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --tokens-in --embeds-in --timestep-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --device --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --trace-stats --trace-hash --inject --inject-filter --inject-names --stop-after --timings --profile --save-steps --preview --quiet --verbose --version --help "
         [ "$COMP_CWORD" -gt 1 ] || options="help version encode decode roundtrip text unet step convert show inspect compare selftest diagnose wrong extract replay devices tune tokenize plan samplers schedule trace $options" ;;
     esac
     [ -n "$command" ] && [ "$command" != help ] && [ "${cur#-}" = "$cur" ] && COMPREPLY+=($(compgen -f -- "$cur"))

@@ -60,7 +60,7 @@ TEST(mistakes_of_usage_name_what_is_wrong)
         {{"-p", "x", "--gemm", "mkl"}, "--gemm must be own or openblas"},
         {{"-p", "x", "--trace-filter", "*"}, "--trace"},
         {{"-p", "x", "-b", "2", "--trace", "t.safetensors"}, "--batch-size"},
-        {{"-p", "x", "--trace", ""}, ".safetensors"},
+        {{"-p", "x", "--trace", ""}, "--trace needs a value"},
         {{"-p", "x", "--sampling-method", "ddin"}, "ddim"},
         {{"-p", "x", "--scheduler", "karos"}, "trailing"},
         {{"-p", "x", "--prediction", "edm_v"}, "epsilon"},
