@@ -362,6 +362,11 @@ lint:
 plans: $(OUT)/sd
 	@for c in sd15 sd21 sdxl sdxl-refiner; do $(OUT)/sd plan --config $$c > docs/plans/$$c.txt || exit 1; done
 
+# share/floors, for sd compare --floor NAME; FLOORS="tiny sd15": only these. All take hours. Needs the oracle for models.
+.PHONY: floors
+floors: $(OUT)/sd
+	$(PYTHON) tools/make_floors.py $(FLOORS) --sd $(OUT)/sd --workdir $(BUILD)/floors
+
 # The manual page and the completions, which are installed as they stand here, for a cross build cannot run the program;
 # tests/test_options.c compares.
 man: $(OUT)/sd
@@ -395,6 +400,8 @@ install: all
 	install -m 644 LICENSE NOTICE weights/merges.txt "$(DESTDIR)$(PREFIX)/share/sd"
 	install -d "$(DESTDIR)$(PREFIX)/share/sd/selftest"
 	install -m 644 share/selftest/* "$(DESTDIR)$(PREFIX)/share/sd/selftest"
+	install -d "$(DESTDIR)$(PREFIX)/share/sd/floors"
+	install -m 644 share/floors/* "$(DESTDIR)$(PREFIX)/share/sd/floors"
 	for f in $(SHARED_FILES); do \
 	  to="$(DESTDIR)$(PREFIX)/$${f#*:}"; install -d "$${to%/*}" && install -m 644 "share/$${f%%:*}" "$$to" || exit 1; \
 	done
@@ -418,6 +425,7 @@ help:
 	@echo '  deps       installs what building and testing need (Debian, Ubuntu), or names the packages (elsewhere)'
 	@echo '  demo       draws demo.png with the model in weights/tiny;  make demo PROMPT="a blue car"'
 	@echo '  man        writes the manual page and the completions in share/ again, after a change of options'
+	@echo '  floors     Python: measures share/floors again, what float32 does to the tensors of published models'
 	@echo '  pictures   Python: draws the pictures of the README again'
 	@echo '  test       builds and runs every test and the example; the last line counts them'
 	@echo '  test-full  Python: a model of full SD 1.5 size against diffusers in float32 and float64; FAMILY=sdxl: the networks'

@@ -59,6 +59,7 @@ typedef struct settings {
     const char *pred, *level_from, *level_to;   /* of sd step */
     const char *tokens_in, *timestep, *embeds, *pooled, *time_ids, *timestep_cond;
     const char *floor, *measure_floor, *injected;
+    int floor_starts;
 } settings;
 
 #define PREVIEW_WORDS "none|proj|vae|taesd|tae"   /* the last is stable-diffusion.cpp's */

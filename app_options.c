@@ -7,6 +7,7 @@ void settings_init(settings *s)
 {
     memset(s, 0, sizeof *s);
     s->rtol = s->atol = -1;   /* not given */
+    s->floor_starts = SD_DEFAULT;
     s->batch_count = 1;
     sd_params_init(&s->p);
 }
@@ -87,6 +88,11 @@ static const cli_option drawing[] = {
      "only with these: \"text_encoder.*,step.*.unet.*\""},
     {CLI_TEXT, 0, "inject-names", AT(names), 0, 0, "FILE",
      "names of REF and what they are here, a pair in each line"},
+    {CLI_TEXT, 0, "floor", AT(floor), 0, 0, "FILE",
+     "first measures what float32 itself does to each tensor of this\n"
+     "run, in ten runs more, for sd compare --floor FILE"},
+    {CLI_INT, 0, "floor-starts", AT(floor_starts), 0, 64, "N",
+     "from N starts one rounding apart (default 8), in N + 2 runs"},
     {CLI_TEXT, 0, "stop-after", AT(stop_after), 0, 0, "NAME",
      "ends the run once that tensor was traced, without a picture:\nstep.0.unet.mid_block.attentions.0"},
     {CLI_WORD, 0, "timings", AT(timings), 0, 0, "json",

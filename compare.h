@@ -168,10 +168,15 @@ typedef struct sd_floors {
 sd_status sd_floors_add(sd_floors *f, const char *name, double value, sd_error *e);
 /* After the last was added: of each name the largest value counts. */
 sd_status sd_floors_settle(sd_floors *f, sd_error *e);
-sd_status sd_floors_read(sd_floors *f, const char *path, sd_error *e);   /* adds and settles */
+/* Of those that come with the program: "sd15". False: there is none of that name, or it is a file's own. */
+bool sd_floors_find(const char *name, char path[4096]);
+/* Adds those of a file, or of a name that sd_floors_find knows, and settles. */
+sd_status sd_floors_read(sd_floors *f, const char *path, sd_error *e);
 /* head: lines that begin with #. */
 sd_status sd_floors_write(const sd_floors *f, const char *path, const char *head, sd_error *e);
 void sd_floors_free(sd_floors *f);
+/* compare_measure.c: an error where a file is that has something else. */
+sd_status sd_floors_check_output(const char *path, sd_error *e);
 /* Sets the rows' floors; path NULL: there are none. */
 sd_status sd_compare_floors(sd_comparison *c, const char *path, sd_error *e);
 

@@ -44,7 +44,7 @@ static sd_status add_pair(sd_floors *f, const char *a, const char *b, const sd_c
 }
 
 /* Where the file's name was left out a trace stands in its place: only floors, or nothing, are written over. */
-static sd_status check_output(const char *path, sd_error *e)
+sd_status sd_floors_check_output(const char *path, sd_error *e)
 {
     sd_error why = {.halt = e->halt};
     sd_floors old = {0};
@@ -88,7 +88,7 @@ sd_status sd_measure_floor(const char *const *traces, size_t n, const char *path
     sd_compare_options_init_sized(&o, sizeof o);
     if (options) sd_copy_struct(&o, sizeof o, options, options->size);
     if (!traces || n < 2 || !path) sd_fail(&e, SD_ERR_ARG, "a floor is measured between two or more traces");
-    else if (!check_output(path, &e) && !measure(&f, traces, n, &o, &e)) write(&f, traces, n, path, &o, &e);
+    else if (!sd_floors_check_output(path, &e) && !measure(&f, traces, n, &o, &e)) write(&f, traces, n, path, &o, &e);
     sd_floors_free(&f);
     if (error) snprintf(error, 512, "%s", e.text);
     return e.status;

@@ -21,7 +21,7 @@
 static const double LEAST_LEVEL = 1e-6;
 /* In levels, and in floors. */
 typedef struct bounds { double far, near, kept; } bounds;
-static const bounds of_levels = {300, 10, 5}, of_floors = {50, 5, 2.5};
+static const bounds of_levels = {300, 10, 5}, of_floors = {25, 5, 2.5};
 enum { WINDOW = 64, AFTER = 8 };
 
 bool sd_is_input(const char *name)

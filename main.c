@@ -24,7 +24,7 @@ static int same_path(const char *a, const char *b)
 /* What a run is compared with or begins from is not written over by its traces. */
 static int check_kept(const settings *s)
 {
-    const char *const out[] = {s->trace, s->trace_stats, s->trace_hash};
+    const char *const out[] = {s->trace, s->trace_stats, s->trace_hash, s->floor};
     const char *const in[] = {s->inject, s->latents, s->noise, s->tokens_in, s->embeds, s->timestep};
     for (size_t i = 0; i < COUNT(out); i++)
         for (size_t k = 0; k < COUNT(in); k++)
@@ -44,9 +44,12 @@ static int check_draw(const settings *s, int several)
         return cli_error(CLI_USAGE, "--trace-filter needs --trace FILE, --trace-stats FILE or --trace-hash FILE");
     if ((s->inject_filter || s->names) && !s->inject)
         return cli_error(CLI_USAGE, "--inject-%s needs --inject REF", s->names ? "names" : "filter");
+    if (s->floor_starts != SD_DEFAULT && !s->floor)
+        return cli_error(CLI_USAGE, "--floor-starts needs --floor FILE");
     const char *single = s->trace ? "trace" : s->trace_stats ? "trace-stats" : s->trace_hash ? "trace-hash"
         : s->tokens_in ? "tokens-in" : s->embeds ? "embeds-in" : s->timestep ? "timestep-in"
-        : s->inject ? "inject" : s->noise ? "noise" : s->latents ? "latents-in" : s->save_steps ? "save-steps" : NULL;
+        : s->inject ? "inject" : s->noise ? "noise" : s->latents ? "latents-in" : s->save_steps ? "save-steps"
+        : s->floor ? "floor" : NULL;
     if (is_stream(s->output) && (several || s->batch_count > 1 || s->p.batch > 1))
         return cli_error(CLI_USAGE,
                          "the standard output, a pipe or a device takes one picture: several need names of files");
@@ -59,6 +62,7 @@ static int check_draw(const settings *s, int several)
     if (!code && s->save_steps) code = check_directory("steps", s->save_steps);
     if (!code && s->trace_stats) code = check_writable("table", s->trace_stats);
     if (!code && s->trace_hash) code = check_writable("table", s->trace_hash);
+    if (!code && s->floor) code = check_writable("floors", s->floor);
     return code || !s->trace ? code : check_trace(s->trace);
 }
 
@@ -213,7 +217,8 @@ static int draw(const settings *s, const sd_params *p, view *v, int first)
     results r = {.images = calloc((size_t)p->batch, sizeof *r.images)};
     if (!r.images) return no_memory();
     int code = is_latents_name(s->output) ? make_latents(s, p, &r.latents) : CLI_OK;
-    sd_status status = code ? SD_OK : open_trace(s, p);
+    sd_status status = code || !s->floor ? SD_OK : sd_make_floor(context, p, s->floor_starts, s->floor);
+    if (!status && !code) status = open_trace(s, p);
     if (!status && !code) {
         printf("seed: %llu\n", (unsigned long long)p->seed);
         fflush(stdout);

@@ -51,7 +51,8 @@ typedef struct sd_compare_options {
     double rtol, atol;       /* counts numbers that differ by more than atol + rtol |ref|; 1e-3, 1e-5 */
     const char *html;        /* also writes a page with what was found, complete in itself; NULL: none */
     /* What float32 itself does to each tensor: a file of lines "RELATIVE-L2-ERROR NAME", see docs/VALIDATING.md, or the
-     * name of one that is installed, "sd15". Errors are then judged by how many times that they are. NULL: none */
+     * name of one that comes with the program, "tiny". Errors are then judged by how many times that they are.
+     * NULL: none */
     const char *floor;
     const char *injected;    /* a trace of `ref`'s or `mine`'s program that went on with the other's tensors, see
                               * sd_trace_inject: what each module adds is measured by it. NULL: it is estimated */
@@ -75,6 +76,11 @@ SD_API sd_status sd_compare(const char *ref, const char *mine, const sd_compare_
  * one of floors is replaced. */
 SD_API sd_status sd_measure_floor(const char *const *traces, size_t n, const char *path,
                                   const sd_compare_options *options, char error[512]);
+/* Writes such a file for the run with these parameters, measured by this program alone: the run is made with every sum
+ * in double, as usual, and from so many starts one rounding apart (SD_DEFAULT: 8); the largest error against the first
+ * counts. That is starts + 2 runs, one of them three to four times as slow. On the CPU. A trace that is set or open
+ * gets nothing. */
+SD_API sd_status sd_make_floor(sd_ctx *ctx, const sd_params *params, int starts, const char *path);
 
 /* ---- tables: what the tensors of a run, or of a file, are like */
 

@@ -294,13 +294,15 @@ _sd()
         --inject) return ;;
         --inject-filter) return ;;
         --inject-names) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --floor) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --floor-starts) return ;;
         --stop-after) return ;;
         --timings) COMPREPLY=($(compgen -W "json" -- "$cur")) ;;
         --profile) COMPREPLY=($(compgen -W "json" -- "$cur")) ;;
         --save-steps) COMPREPLY=($(compgen -d -- "$cur")); return ;;
         --preview) COMPREPLY=($(compgen -W "none proj vae taesd tae" -- "$cur")) ;;
         esac
-        options="--all --json --help --prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --from-step --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --tokens-in --embeds-in --timestep-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --device --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --trace-stats --trace-hash --inject --inject-filter --inject-names --stop-after --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
+        options="--all --json --help --prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --from-step --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --tokens-in --embeds-in --timestep-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --device --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --trace-stats --trace-hash --inject --inject-filter --inject-names --floor --floor-starts --stop-after --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
     wrong)
         case $prev in
         esac
@@ -393,13 +395,15 @@ _sd()
         --inject) return ;;
         --inject-filter) return ;;
         --inject-names) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --floor) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --floor-starts) return ;;
         --stop-after) return ;;
         --timings) COMPREPLY=($(compgen -W "json" -- "$cur")) ;;
         --profile) COMPREPLY=($(compgen -W "json" -- "$cur")) ;;
         --save-steps) COMPREPLY=($(compgen -d -- "$cur")); return ;;
         --preview) COMPREPLY=($(compgen -W "none proj vae taesd tae" -- "$cur")) ;;
         esac
-        options="--module --trace --inject-names --output --help --prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --from-step --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --tokens-in --embeds-in --timestep-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --device --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --trace-stats --trace-hash --inject --inject-filter --inject-names --stop-after --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
+        options="--module --trace --inject-names --output --help --prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --from-step --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --tokens-in --embeds-in --timestep-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --device --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --trace-stats --trace-hash --inject --inject-filter --inject-names --floor --floor-starts --stop-after --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
     replay)
         case $prev in
         esac
@@ -545,13 +549,15 @@ _sd()
         --inject) return ;;
         --inject-filter) return ;;
         --inject-names) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --floor) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --floor-starts) return ;;
         --stop-after) return ;;
         --timings) COMPREPLY=($(compgen -W "json" -- "$cur")) ;;
         --profile) COMPREPLY=($(compgen -W "json" -- "$cur")) ;;
         --save-steps) COMPREPLY=($(compgen -d -- "$cur")); return ;;
         --preview) COMPREPLY=($(compgen -W "none proj vae taesd tae" -- "$cur")) ;;
         esac
-        options="--list --stats --hash-only --output --filter --help --prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --from-step --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --tokens-in --embeds-in --timestep-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --device --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --trace-stats --trace-hash --inject --inject-filter --inject-names --stop-after --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
+        options="--list --stats --hash-only --output --filter --help --prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --from-step --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --tokens-in --embeds-in --timestep-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --device --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --trace-stats --trace-hash --inject --inject-filter --inject-names --floor --floor-starts --stop-after --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
     help) options="encode decode roundtrip text unet step convert show inspect compare selftest diagnose wrong extract replay devices tune tokenize plan samplers schedule trace " ;;
     version) return ;;
     *)
@@ -638,13 +644,15 @@ _sd()
         --inject) return ;;
         --inject-filter) return ;;
         --inject-names) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --floor) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --floor-starts) return ;;
         --stop-after) return ;;
         --timings) COMPREPLY=($(compgen -W "json" -- "$cur")) ;;
         --profile) COMPREPLY=($(compgen -W "json" -- "$cur")) ;;
         --save-steps) COMPREPLY=($(compgen -d -- "$cur")); return ;;
         --preview) COMPREPLY=($(compgen -W "none proj vae taesd tae" -- "$cur")) ;;
         esac
-        options="--prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --from-step --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --tokens-in --embeds-in --timestep-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --device --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --trace-stats --trace-hash --inject --inject-filter --inject-names --stop-after --timings --profile --save-steps --preview --quiet --verbose --version --help "
+        options="--prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --from-step --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --tokens-in --embeds-in --timestep-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --device --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --trace-stats --trace-hash --inject --inject-filter --inject-names --floor --floor-starts --stop-after --timings --profile --save-steps --preview --quiet --verbose --version --help "
         [ "$COMP_CWORD" -gt 1 ] || options="help version encode decode roundtrip text unet step convert show inspect compare selftest diagnose wrong extract replay devices tune tokenize plan samplers schedule trace $options" ;;
     esac
     [ -n "$command" ] && [ "$command" != help ] && [ "${cur#-}" = "$cur" ] && COMPREPLY+=($(compgen -f -- "$cur"))
