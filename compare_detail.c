@@ -53,23 +53,33 @@ static void add_bin(sums *s, double apart)
     s->d->bin[bin < 0 ? 0 : bin]++;
 }
 
-static void walk(sums *s, const sd_entry *a, const sd_entry *b)
+/* One number of each side, at place `at`; inner: how many numbers of one channel follow each other. */
+static void add_number(sums *s, uint64_t at, uint64_t inner, double x, double y)
 {
     sd_detail *d = s->d;
+    double apart = x == y || (x != x && y != y) ? 0 : fabs(x - y);
+    add_bin(s, apart);
+    if (!(apart < HUGE_VAL)) return;
+    if (d->channels) {
+        size_t c = (size_t)(at / inner % (uint64_t)d->channels);
+        d->channel[c] += apart * apart;
+        s->norm[c] += x * x;
+    }
+    if (d->rows)
+        add_place(s, (int64_t)(at / (uint64_t)d->width % (uint64_t)d->height), (int64_t)(at % (uint64_t)d->width),
+                  apart * apart);
+}
+
+static void walk(sums *s, const sd_entry *a, const sd_entry *b)
+{
+    double x[SD_PIECE], y[SD_PIECE];
     uint64_t n = sd_entry_numbers(a), inner = 1;
-    for (int i = d->channel_dim + 1; i < a->nd; i++) inner *= (uint64_t)a->dim[i];
-    for (uint64_t at = 0; at < n; at++) {
-        double x = sd_entry_number(a, at), y = sd_entry_number(b, at), apart = fabs(x - y);
-        if (x == y || (x != x && y != y)) apart = 0;
-        add_bin(s, apart);
-        if (!(apart < HUGE_VAL)) continue;
-        if (d->channels) {
-            size_t c = (size_t)(at / inner % (uint64_t)d->channels);
-            d->channel[c] += apart * apart;
-            s->norm[c] += x * x;
-        }
-        if (d->rows) add_place(s, (int64_t)(at / (uint64_t)d->width % (uint64_t)d->height),
-                               (int64_t)(at % (uint64_t)d->width), apart * apart);
+    for (int i = s->d->channel_dim + 1; i < a->nd; i++) inner *= (uint64_t)a->dim[i];
+    for (uint64_t at = 0; at < n; at += SD_PIECE) {
+        size_t some = n - at < SD_PIECE ? (size_t)(n - at) : SD_PIECE;
+        sd_entry_piece(x, a, at, some);
+        sd_entry_piece(y, b, at, some);
+        for (size_t i = 0; i < some; i++) add_number(s, at + i, inner, x[i], y[i]);
     }
 }
 

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PART = 1 << 16, PIECE = 1 << 10 };   /* numbers; whole blocks of every type */
+enum { PART = 1 << 16, PIECE = SD_PIECE };   /* numbers; whole blocks of every type */
 
 /* --------------------------------------------------------------------------------- numbers of any type */
 
@@ -337,6 +337,11 @@ double sd_entry_number(const sd_entry *t, uint64_t at)
     uint64_t begin = at - at % sd_dtype_block(t->dt), n = sd_entry_numbers(t) - begin;
     numbers_at(block, t, begin, n < sd_dtype_block(t->dt) ? (size_t)n : sd_dtype_block(t->dt), sd_kern_select(NULL));
     return block[at - begin];
+}
+
+void sd_entry_piece(double *to, const sd_entry *t, uint64_t at, size_t n)
+{
+    numbers_at(to, t, at, n, sd_kern_select(NULL));
 }
 
 void sd_entry_to_floats(const sd_entry *t, float *to)
