@@ -186,11 +186,9 @@ static sd_status leave_inside(sd_injection *j, const char *module, float **their
     for (size_t i = 0; i < j->n; i++) {
         sd_injected p = j->pair[i];
         if (strcmp(p.name, module) == 0) {
-            sd_borrowed b = {.file = {0}};
             *theirs = malloc((size_t)sd_entry_numbers(p.from) * sizeof(float) + 1);
             if (!*theirs) fail_memory(e);
-            else if (!sd_tensors_borrow(&j->of, p.from, &b, e)) sd_entry_to_floats(&b.of, *theirs);
-            sd_tensors_return(&j->of, &b);
+            else sd_injected_read(j, &p, *theirs, e);
         }
         if (strncmp(p.name, module, n) == 0 && p.name[n] == '.') free(p.name);
         else j->pair[kept++] = p;
@@ -223,7 +221,11 @@ sd_status sd_extract(sd_ctx *c, const sd_params *params, const char *trace, cons
         w->c = c;
         k->module = module;
         sd_recorder_begin(&k->recorder, &c->run);
-        if (!run_to(c, params, k, &j)) write_case(w, k, theirs, trace, path);
+        if (!run_to(c, params, k, &j)) {
+            bool others = false;
+            sd_injected_exchange(theirs, k->ours.data, sd_traced_numbers(&k->ours), k->ours.dim[0], &others);
+            write_case(w, k, theirs, trace, path);
+        }
         sd_recorder_end(&k->recorder, &c->run);
     }
     for (size_t i = 0; w && i < w->n; i++) free(w->name[i]);

@@ -91,7 +91,7 @@ static sd_status compare_pair(sd_comparison *c, sd_compared *r, sd_error *e)
         with_numbers.ref = &a.of;
         with_numbers.mine = &b.of;
         if (r->verdict == SD_AGREES) measure(&with_numbers, &c->within, e);
-        if (!e->status) sd_compare_layouts(&with_numbers, &c->within, e);
+        if (!e->status) sd_compare_layouts(&with_numbers, &c->within, &c->exchanged, e);
         with_numbers.ref = r->ref;
         with_numbers.mine = r->mine;
         *r = with_numbers;

@@ -69,6 +69,7 @@ typedef struct sd_comparison {
     size_t n, count[SD_VERDICTS];
     size_t compared;               /* pairs whose numbers were compared */
     char prefix[2][256];           /* put before the names of REF and of MINE, so that they match */
+    bool exchanged;                /* some have the halves of their batch exchanged */
     size_t renamed, relaid;        /* pairs under two names, pairs in another layout */
     size_t joined;                 /* pairs of which one side was computed in several calls */
     size_t cut, cut_open;          /* names that GGML cut and that were found, and those that several names fit */
@@ -180,8 +181,13 @@ sd_status sd_floors_check_output(const char *path, sd_error *e);
 /* Sets the rows' floors; path NULL: there are none. */
 sd_status sd_compare_floors(sd_comparison *c, const char *path, sd_error *e);
 
-/* ---- compare_layout.c: tries MINE's numbers in other layouts, if they are of another shape or far away */
-sd_status sd_compare_layouts(sd_compared *r, const sd_tolerance *within, sd_error *e);
+/* ---- compare_layout.c: tries MINE's numbers in other layouts, if they are of another shape or far away. *exchanged:
+ * have others before it the halves of their batches exchanged? */
+sd_status sd_compare_layouts(sd_compared *r, const sd_tolerance *within, bool *exchanged, sd_error *e);
+/* Those that the shapes alone allow, as they are first; how many. */
+enum { SD_LAYOUTS = 7 };
+typedef struct sd_layout { const char *name; const int *order; } sd_layout;   /* name NULL: as they are */
+size_t sd_layouts_by_shape(const sd_entry *ref, const sd_entry *mine, sd_layout found[SD_LAYOUTS]);
 /* MINE's numbers as a tensor of REF's shape; `stride` is where that says how. False: its layout is no order of
  * dimensions. */
 bool sd_layout_view(const sd_compared *r, sd_entry *view, int64_t stride[8]);

@@ -6,31 +6,15 @@
 #include <math.h>
 #include <string.h>
 
+static const char EXCHANGED[] = "halves of the batch exchanged";
 static const double TRY_ABOVE = 0.1, MUCH_NEARER = 0.1, ALIKE = 0.5;
 
 /* In which order REF's dimensions lie in MINE's memory, the outermost first. */
-static const struct layout { const char *name; int nd, order[4]; } layouts[] = {
+static const struct layout { const char *name; int nd, order[4]; } layouts[SD_LAYOUTS - 1] = {
     {"channels last", 4, {0, 2, 3, 1}}, {"channels first", 4, {0, 3, 1, 2}},
     {"rows and columns exchanged", 4, {0, 1, 3, 2}}, {"transposed", 3, {0, 2, 1}},
     {"the batch behind the sequence", 3, {1, 0, 2}}, {"transposed", 2, {1, 0}},
 };
-
-/* MINE's numbers as a tensor of REF's shape. */
-typedef struct view { sd_entry of; int64_t stride[8]; } view;
-
-static view view_as(const sd_entry *mine, const sd_entry *ref, const int *order)
-{
-    view v = {.of = *mine};
-    int64_t step = 1;
-    v.of.nd = ref->nd;
-    memcpy(v.of.dim, ref->dim, sizeof ref->dim);
-    for (int i = ref->nd; i-- > 0;) {
-        int d = order ? order[i] : i;
-        v.stride[d] = step;
-        step *= ref->dim[d];
-    }
-    return v;
-}
 
 /* The part of a tensor from its k-th half on. */
 static sd_entry half_of(const sd_entry *x, int k)
@@ -56,14 +40,14 @@ static void take(sd_compared *r, const sd_distance *d, const char *name, const i
 static sd_status try_view(sd_compared *r, const char *name, const int *order, const sd_tolerance *within, double *best,
                           sd_error *e)
 {
-    view v = view_as(r->mine, r->ref, order);
-    if (order) v.of.stride = v.stride;
-    const sd_scaled a = {.of = *r->ref}, b = {.of = v.of};
+    int64_t stride[8];
+    const sd_scaled a = {.of = *r->ref};
+    const sd_scaled b = {.of = sd_entry_in_order(r->mine, r->ref->nd, r->ref->dim, order, stride)};
     sd_distance d;
     if (sd_distance_within(&d, &a, &b, within, e) || !(sd_distance_relative(&d) < *best)) return e->status;
     *best = sd_distance_relative(&d);
     uint64_t at = d.at >= 0 ? (uint64_t)d.at : 0;
-    take(r, &d, name, order, sd_entry_number(r->ref, at), sd_entry_number(&v.of, at));
+    take(r, &d, name, order, sd_entry_number(r->ref, at), sd_entry_number(&b.of, at));
     return SD_OK;
 }
 
@@ -82,12 +66,22 @@ static sd_status try_halves(sd_compared *r, const sd_tolerance *within, double *
     if (!(sd_distance_relative(&whole) < *best)) return e->status;
     *best = sd_distance_relative(&whole);
     uint64_t half = sd_entry_numbers(&a.of), at = whole.at >= 0 ? (uint64_t)whole.at : 0;
-    take(r, &whole, "halves of the batch exchanged", NULL, sd_entry_number(r->ref, at),
+    take(r, &whole, EXCHANGED, NULL, sd_entry_number(r->ref, at),
          sd_entry_number(r->mine, at < half ? at + half : at - half));
     return SD_OK;
 }
 
-sd_status sd_compare_layouts(sd_compared *r, const sd_tolerance *within, sd_error *e)
+/* Where others have exchanged halves, those of one that are much alike may be exchanged, too. */
+static sd_status try_halves_again(sd_compared *r, const sd_tolerance *within, sd_error *e)
+{
+    double best = MUCH_NEARER * r->error;
+    if (r->layout || !(r->error > 0) || r->ref->nd == 0 || r->mine->stride ||
+        !sd_same_shape(r->ref->nd, r->ref->dim, r->mine->nd, r->mine->dim) || sd_dtype_block(r->mine->dt) > 1)
+        return e->status;
+    return try_halves(r, within, &best, e);
+}
+
+static sd_status try_all(sd_compared *r, const sd_tolerance *within, sd_error *e)
 {
     bool shaped = r->verdict == SD_AGREES;
     double best = shaped ? MUCH_NEARER * r->error : ALIKE;
@@ -104,14 +98,62 @@ sd_status sd_compare_layouts(sd_compared *r, const sd_tolerance *within, sd_erro
     return e->status;
 }
 
+sd_status sd_compare_layouts(sd_compared *r, const sd_tolerance *within, bool *exchanged, sd_error *e)
+{
+    if (!try_all(r, within, e) && *exchanged) try_halves_again(r, within, e);
+    *exchanged |= r->layout == EXCHANGED;
+    return e->status;
+}
+
 bool sd_layout_view(const sd_compared *r, sd_entry *view_of, int64_t stride[8])
 {
     *view_of = *r->mine;
     if (r->layout && !r->order && sd_same_shape(r->ref->nd, r->ref->dim, r->mine->nd, r->mine->dim)) return false;
     if (!r->layout) return true;
-    view v = view_as(r->mine, r->ref, r->order);
-    memcpy(stride, v.stride, sizeof v.stride);
-    *view_of = v.of;
-    if (r->order) view_of->stride = stride;
+    *view_of = sd_entry_in_order(r->mine, r->ref->nd, r->ref->dim, r->order, stride);
     return true;
+}
+
+/* ------------------------------------------------------------------------------------- by shape alone */
+
+/* Dimensions without those of 1. */
+static int plain_shape(int64_t *to, const sd_entry *x, const int *order)
+{
+    int n = 0;
+    for (int i = 0; i < x->nd; i++) {
+        int64_t dim = x->dim[order ? order[i] : i];
+        if (dim != 1) to[n++] = dim;
+    }
+    return n;
+}
+
+/* Does b put dimensions of a together that follow each other, [2,64,64,4] as [2,4096,4]? */
+static bool puts_together(const int64_t *a, int m, const int64_t *b, int n)
+{
+    int i = 0;
+    for (int k = 0; k < n; k++) {
+        int64_t product = 1;
+        while (i < m && product < b[k]) product *= a[i++];
+        if (product != b[k]) return false;
+    }
+    return i == m;
+}
+
+static bool fits(const sd_entry *ref, const sd_entry *mine, const int *order)
+{
+    int64_t a[8], b[8];
+    int m = plain_shape(a, ref, order), n = plain_shape(b, mine, NULL);
+    return puts_together(a, m, b, n) || puts_together(b, n, a, m);
+}
+
+size_t sd_layouts_by_shape(const sd_entry *ref, const sd_entry *mine, sd_layout found[SD_LAYOUTS])
+{
+    size_t n = 0;
+    if (mine->stride || sd_dtype_block(mine->dt) > 1 || sd_entry_numbers(ref) != sd_entry_numbers(mine)) return 0;
+    if (fits(ref, mine, NULL))
+        found[n++] = (sd_layout){sd_same_shape(ref->nd, ref->dim, mine->nd, mine->dim) ? NULL : "another shape", NULL};
+    for (size_t i = 0; i < SD_COUNT(layouts); i++)
+        if (layouts[i].nd == ref->nd && fits(ref, mine, layouts[i].order))
+            found[n++] = (sd_layout){layouts[i].name, layouts[i].order};
+    return n;
 }

@@ -29,13 +29,26 @@ static sd_status rehearse(sd_ctx *c, const sd_params *p, const char *filter, sd_
 
 /* ------------------------------------------------------------------------------------------------- pairs */
 
-static sd_status check_pair(const sd_compared *r, const char *path, sd_error *e)
+/* How often each layout is the only one that the shapes allow. A square tensor is in that of most others. */
+typedef struct votes { struct { const char *name; size_t n; } of[SD_LAYOUTS]; } votes;
+
+static size_t *votes_for(votes *v, const char *name)
+{
+    size_t i = 0;
+    while (i + 1 < SD_LAYOUTS && v->of[i].n && v->of[i].name != name) i++;
+    v->of[i].name = name;
+    return &v->of[i].n;
+}
+
+static void vote(votes *v, const sd_compared *r)
+{
+    sd_layout found[SD_LAYOUTS];
+    if (r->mine && sd_layouts_by_shape(r->ref, r->mine, found) == 1) ++*votes_for(v, found[0].name);
+}
+
+static sd_status fail_shape(const sd_compared *r, const char *path, sd_error *e)
 {
     const sd_entry *run = r->ref, *from = r->mine;
-    if (from->dt == SD_DTYPE_UNKNOWN)
-        return sd_fail(e, SD_ERR_UNSUPPORTED, SD_TENSOR "type %s cannot be read", path, from->name,
-                       sd_entry_dtype(from));
-    if (sd_same_shape(run->nd, run->dim, from->nd, from->dim)) return e->status;
     sd_text want = {0}, found = {0};
     sd_add_shape(&want, run->nd, run->dim);
     sd_add_shape(&found, from->nd, from->dim);
@@ -47,26 +60,54 @@ static sd_status check_pair(const sd_compared *r, const char *path, sd_error *e)
     return e->status;
 }
 
-static sd_status add_pair(sd_injection *j, const sd_compared *r, sd_error *e)
+/* In which layout the numbers are: the one that the shapes allow; of several the one that most others are in. */
+static sd_status find_layout(sd_layout *is, votes *v, const sd_compared *r, const char *path, sd_error *e)
 {
-    char *name = check_pair(r, j->of.path, e) ? NULL : sd_strdup(r->ref->name);
-    if (name) j->pair[j->n++] = (sd_injected){name, r->mine};
-    else if (!e->status) sd_fail(e, SD_ERR_MEMORY, "no memory for the names of a run");
+    sd_layout found[SD_LAYOUTS];
+    const sd_entry *from = r->mine;
+    if (from->dt == SD_DTYPE_UNKNOWN)
+        return sd_fail(e, SD_ERR_UNSUPPORTED, SD_TENSOR "type %s cannot be read", path, from->name,
+                       sd_entry_dtype(from));
+    size_t n = sd_layouts_by_shape(r->ref, from, found), most = 0;
+    if (!n && sd_same_shape(r->ref->nd, r->ref->dim, from->nd, from->dim)) found[n++] = (sd_layout){NULL, NULL};
+    if (!n) return fail_shape(r, path, e);
+    *is = found[0];
+    for (size_t i = 0; i < n && n > 1; i++) {
+        size_t has = *votes_for(v, found[i].name);
+        if (has > most) *is = found[i];
+        if (has > most) most = has;
+    }
+    return e->status;
+}
+
+static sd_status add_pair(sd_injection *j, const sd_compared *r, const sd_layout *is, sd_error *e)
+{
+    char *name = sd_strdup(r->ref->name);
+    if (!name) return sd_fail(e, SD_ERR_MEMORY, "no memory for the names of a run");
+    sd_injected *p = &j->pair[j->n++];
+    *p = (sd_injected){.name = name, .from = r->mine, .nd = is->name ? r->ref->nd : 0, .order = is->order};
+    memcpy(p->dim, r->ref->dim, sizeof p->dim);
     return e->status;
 }
 
 /* Some names, for a sentence. */
 typedef struct some { sd_text list; size_t n; } some;
 
-static void add_name(some *s, const char *name)
+static void add_name(some *s, const char *how, const char *name)
 {
     enum { SHOWN = 6 };
-    if (s->n++ < SHOWN) sd_text_add(&s->list, "%s%s", s->n == 1 ? "" : ", ", name);
+    if (s->n++ < SHOWN) sd_text_add(&s->list, "%s%s%s", s->n == 1 ? "" : ", ", how, name);
     else if (s->n == SHOWN + 1) sd_text_add(&s->list, ", ...");
 }
 
-static void tell(const sd_log *log, const char *path, some *lacks, some *extra)
+static void tell(const sd_log *log, const char *path, some *lacks, some *extra, some *relaid, size_t joined)
 {
+    if (relaid->n && !relaid->list.failed)
+        sd_logf(log, SD_LOG_NOTICE, "%zu tensors of %s are in another layout than this run's, and are taken so: %s",
+                relaid->n, path, relaid->list.s);
+    if (joined)
+        sd_logf(log, SD_LOG_NOTICE, "%zu tensors of %s are put together from calls of fewer samples", joined, path);
+    free(relaid->list.s);
     if (lacks->n && !lacks->list.failed)
         sd_logf(log, SD_LOG_NOTICE, "%s lacks %zu tensors of this run, which are computed: %s", path, lacks->n,
                 lacks->list.s);
@@ -79,22 +120,31 @@ static void tell(const sd_log *log, const char *path, some *lacks, some *extra)
 /* The pairs of the rows that the filter lets pass; c->mine becomes the injection's. */
 static sd_status take_pairs(sd_injection *j, sd_comparison *c, const char *filter, sd_error *e)
 {
-    some lacks = {.n = 0}, extra = {.n = 0};
+    some lacks = {.n = 0}, extra = {.n = 0}, relaid = {.n = 0};
+    votes v[SD_COUNT(c->row->ref->dim) + 1] = {{.of = {{.n = 0}}}};   /* by how many dimensions */
     j->of = c->mine;
     c->mine = (sd_tensors){.n = 0};
     j->pair = malloc((c->n + 1) * sizeof *j->pair);
     if (!j->pair) return sd_fail(e, SD_ERR_MEMORY, "no memory for %zu names", c->n);
+    for (size_t i = 0; i < c->n; i++)
+        if (c->row[i].ref) vote(&v[c->row[i].ref->nd], &c->row[i]);
     for (size_t i = 0; i < c->n && !e->status; i++) {
         const sd_compared *r = &c->row[i];
-        if (!r->ref) add_name(&extra, r->mine->name);
+        sd_layout is = {NULL, NULL};
+        if (!r->ref) add_name(&extra, "", r->mine->name);
         else if (!sd_glob_list(filter ? filter : "", r->ref->name)) continue;
-        else if (!r->mine) add_name(&lacks, r->ref->name);
-        else add_pair(j, r, e);
+        else if (!r->mine) add_name(&lacks, "", r->ref->name);
+        else if (!find_layout(&is, &v[r->ref->nd], r, j->of.path, e)) add_pair(j, r, &is, e);
+        if (!is.name) continue;
+        sd_text how = {0};
+        sd_text_add(&how, "%s in ", is.name);
+        add_name(&relaid, how.s ? how.s : "", r->ref->name);
+        free(how.s);
     }
     if (!e->status && !j->n)
         sd_fail(e, SD_ERR_FORMAT, "%.120s has none of the %zu tensors that were to take its numbers, such as %.200s",
                 j->of.path, lacks.n, lacks.list.s ? lacks.list.s : "none");
-    tell(e->status ? NULL : j->log, j->of.path, &lacks, &extra);
+    tell(e->status ? NULL : j->log, j->of.path, &lacks, &extra, &relaid, c->joined);
     return e->status;
 }
 

@@ -360,6 +360,22 @@ void sd_entry_to_floats(const sd_entry *t, float *to)
     }
 }
 
+sd_entry sd_entry_in_order(const sd_entry *t, int nd, const int64_t *dim, const int *order, int64_t stride[8])
+{
+    sd_entry v = *t;
+    int64_t step = 1;
+    v.nd = nd;
+    memset(v.dim, 0, sizeof v.dim);
+    memcpy(v.dim, dim, (size_t)nd * sizeof *dim);
+    for (int i = nd; i-- > 0;) {
+        int d = order ? order[i] : i;
+        stride[d] = step;
+        step *= dim[d];
+    }
+    if (order) v.stride = stride;
+    return v;
+}
+
 /* --------------------------------------------------------------------------------------------- bytes */
 
 sd_status sd_entry_bytes(const sd_entry *t, sd_take_bytes *take, void *user, sd_error *e)

@@ -41,20 +41,31 @@ static size_t place_in(const trace *t, const char *name)
 }
 
 /* The numbers of a tensor, to be changed. */
-static float *own_numbers(trace *t, const char *name, size_t *n)
+static float *own_at(trace *t, size_t i)
 {
-    size_t i = place_in(t, name);
-    *n = t->of.at[i]->bytes / sizeof(float);
-    t->own[i] = malloc(*n * sizeof(float));
-    memcpy(t->own[i], t->t[i].data, *n * sizeof(float));
+    t->own[i] = malloc(t->of.at[i]->bytes);
+    assert_non_null(t->own[i]);
+    memcpy(t->own[i], t->t[i].data, t->of.at[i]->bytes);
     t->t[i].data = t->own[i];
     return t->own[i];
 }
 
-static void write_trace(trace *t, const char *path)
+static float *own_numbers(trace *t, const char *name, size_t *n)
+{
+    size_t i = place_in(t, name);
+    *n = t->of.at[i]->bytes / sizeof(float);
+    return own_at(t, i);
+}
+
+static void write_list(const char *path, const sd_traced *list, size_t n)
 {
     sd_error e = {0};
-    if (sd_safetensors_write(path, t->t, t->n, &e)) fail_msg("%s", e.text);
+    if (sd_safetensors_write(path, list, n, &e)) fail_msg("%s", e.text);
+}
+
+static void write_trace(trace *t, const char *path)
+{
+    if (path) write_list(path, t->t, t->n);
     for (size_t i = 0; i < t->n; i++) free(t->own[i]);
     free(t->own);
     free(t->t);
@@ -256,6 +267,84 @@ TEST(names_are_matched_as_compare_matches_them)
     if (!strstr(ran.err, "2 tensors were replaced")) fail_msg("not two: %s", ran.err);
 }
 
+static void expect_same_picture(const char *what, const char *said)
+{
+    RUN(DRAW, "--inject", file[OTHER], "--trace", file[INJECTED], "-o", file[PICTURE_B]);
+    expect_success(what);
+    if (!strstr(ran.err, said)) fail_msg("%s: not \"%s\": %s", what, said, ran.err);
+    assert_true(same_files(file[PICTURE_A], file[PICTURE_B]));
+    RUN("compare", file[OTHER], file[INJECTED]);
+    expect_words("no divergence");
+}
+
+/* Square ones too, for which the shapes say nothing. One that is flattened, as transformers have it. */
+TEST(channels_last_are_taken_as_such_and_said)
+{
+    trace t = read_trace(file[CLEAN]);
+    for (size_t i = 0; i < t.n; i++) {
+        sd_traced *x = &t.t[i];
+        if (x->nd != 4) continue;
+        const float *from = x->data;
+        float *to = own_at(&t, i);
+        const size_t n = (size_t)x->dim[0], c = (size_t)x->dim[1], hw = (size_t)(x->dim[2] * x->dim[3]);
+        for (size_t a = 0; a < n; a++)
+            for (size_t b = 0; b < c; b++)
+                for (size_t k = 0; k < hw; k++) to[(a * hw + k) * c + b] = from[(a * c + b) * hw + k];
+        const int64_t last[4] = {x->dim[0], x->dim[2], x->dim[3], x->dim[1]};
+        memcpy(x->dim, last, sizeof last);
+        if (strcmp(x->name, MODULE) != 0) continue;
+        x->nd = 3;
+        memcpy(x->dim, (const int64_t[4]){last[0], last[1] * last[2], last[3], 0}, sizeof x->dim);
+    }
+    write_trace(&t, file[OTHER]);
+    expect_same_picture("channels last", "are in another layout than this run's, and are taken so: channels last in noise");
+}
+
+/* Has it the negative prompt's samples first? */
+static bool has_prompts(const sd_traced *x)
+{
+    return x->dtype == SD_F32 && x->dim[0] == 4 && sd_glob_list("*unet.*", x->name);
+}
+
+TEST(the_prompt_before_the_negative_one_is_taken_as_such_and_said)
+{
+    trace t = read_trace(file[CLEAN]);
+    for (size_t i = 0; i < t.n; i++) {
+        const size_t half = sd_traced_numbers(&t.t[i]) / 2;
+        const float *from = t.t[i].data;
+        if (!has_prompts(&t.t[i])) continue;
+        float *to = own_at(&t, i);
+        memcpy(to, from + half, half * sizeof *to);
+        memcpy(to + half, from, half * sizeof *to);
+    }
+    write_trace(&t, file[OTHER]);
+    expect_same_picture("the prompt first", "were taken with the halves of the batch exchanged, as they fit, the first is "
+                        "step.0.unet.");
+}
+
+TEST(a_batch_in_two_calls_is_taken_as_such_and_said)
+{
+    static sd_traced list[4096];
+    static char name[4096][160];
+    trace t = read_trace(file[CLEAN]);
+    size_t n = 0;
+    for (size_t i = 0; i < t.n; i++) {
+        bool parts = has_prompts(&t.t[i]);
+        for (int k = 0; k < 1 + parts; k++, n++) {
+            assert_true(n < SD_COUNT(list));
+            list[n] = t.t[i];
+            if (!parts) continue;
+            snprintf(name[n], sizeof *name, "%s#%d", t.t[i].name, k);
+            list[n].name = name[n];
+            list[n].dim[0] = 2;
+            list[n].data = (const float *)t.t[i].data + (k ? sd_traced_numbers(&list[n]) : 0);
+        }
+    }
+    write_list(file[OTHER], list, n);
+    write_trace(&t, NULL);
+    expect_same_picture("two calls", "are put together from calls of fewer samples");
+}
+
 TEST(a_file_of_names_says_what_is_what)
 {
     static const char names[] = "# theirs ours\nmiddle/*:0 step.0.unet.mid_block.*\n";
@@ -386,6 +475,9 @@ int main(void)
         cmocka_unit_test(a_program_that_rounds_more_raises_no_alarm),
         cmocka_unit_test(a_filter_says_what_is_taken),
         cmocka_unit_test(names_are_matched_as_compare_matches_them),
+        cmocka_unit_test(channels_last_are_taken_as_such_and_said),
+        cmocka_unit_test(the_prompt_before_the_negative_one_is_taken_as_such_and_said),
+        cmocka_unit_test(a_batch_in_two_calls_is_taken_as_such_and_said),
         cmocka_unit_test(a_file_of_names_says_what_is_what),
         cmocka_unit_test(what_either_side_lacks_is_said),
         cmocka_unit_test(a_tensor_of_another_shape_is_an_error_before_anything_is_computed),
