@@ -1,6 +1,8 @@
 /* test_case.c - minimal cases from outside: sd extract writes one module of a run into a file, sd replay computes it
  * from that file alone. The other program is this one with a mistake put into its trace. */
 #define _POSIX_C_SOURCE 200809L
+#include <math.h>
+
 #include "test.h"
 #include "../case.h"
 #include "../tensors.h"
@@ -129,6 +131,54 @@ TEST(a_module_begins_where_the_trace_has_tensors)
     copy_file(spoilt, theirs, NORM, 1.001f, NULL);
 }
 
+/* ------------------------------------------------------------------------- the readers in the document */
+
+/* The reader in C, as it stands in docs/VALIDATING.md, compiled; its lines. */
+static int compile_reader(void)
+{
+    size_t n;
+    char *text = slurp("docs/VALIDATING.md", &n), *begin = strstr(text, "```c\n#include <math.h>"), command[2048];
+    int lines = 0;
+    assert_non_null(begin);
+    begin += strlen("```c\n");
+    char *end = strstr(begin, "```\n");
+    assert_non_null(end);
+    for (const char *c = begin; c < end; c++) lines += *c == '\n';
+    spill(in_work("reader.c"), begin, (size_t)(end - begin));
+    free(text);
+    snprintf(command, sizeof command, "cc -std=c99 -O1 -Wall -Wextra -Werror -o %s %s -lm", in_work("reader"),
+             in_work("reader.c"));
+    assert_int_equal(system(command), 0);
+    return lines;
+}
+
+static double read_by_reader(void)
+{
+    char command[2048];
+    double error = -1;
+    snprintf(command, sizeof command, "%s %s step.0.unet.conv_in down_blocks.0.resnets.0.norm1.weight "
+             "down_blocks.0.resnets.0.norm1.bias 16 1e-5", in_work("reader"), out);
+    FILE *f = popen(command, "r");
+    assert_non_null(f);
+    assert_int_equal(fscanf(f, "theirs: relative error %lf", &error), 1);
+    assert_int_equal(pclose(f), 0);
+    return error;
+}
+
+TEST(the_reader_in_the_document_reads_a_case)
+{
+    static const char module[] = "step.0.unet.down_blocks.0.resnets.0.norm1";
+    if (system("cc --version >/dev/null 2>&1") != 0) skip();
+    assert_in_range(compile_reader(), 1, 40);
+    extract(theirs, module);
+    assert_true(read_by_reader() < 1e-6);
+    copy_file(spoilt, theirs, module, 1.001f, NULL);
+    extract(spoilt, module);
+    double error = read_by_reader();
+    assert_true(fabs(error - 0.001) < 1e-6);
+    copy_file(spoilt, theirs, NORM, 1.001f, NULL);
+}
+
 /* -------------------------------------------------------------------------------------------- bad input */
 
 TEST(what_no_case_can_have_is_refused)
@@ -195,6 +245,7 @@ int main(void)
         cmocka_unit_test(a_module_is_computed_from_its_file_alone),
         cmocka_unit_test(a_result_that_is_wrong_differs_and_the_fit_is_told),
         cmocka_unit_test(a_module_begins_where_the_trace_has_tensors),
+        cmocka_unit_test(the_reader_in_the_document_reads_a_case),
         cmocka_unit_test(what_no_case_can_have_is_refused),
         cmocka_unit_test(a_case_that_contradicts_itself_is_refused),
     };
