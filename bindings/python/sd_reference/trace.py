@@ -6,13 +6,15 @@
     from sd_reference.trace import trace_pipeline
     picture = trace_pipeline(pipe, "theirs.safetensors", prompt="a red apple", num_inference_steps=3, generator=g)
 
-Any pipeline of Stable Diffusion 1, 2, XL or LCM that draws pictures. libsd is not loaded. Needs torch and diffusers.
+Any pipeline of Stable Diffusion 1, 2, XL or LCM that draws pictures: from texts, pictures, masks, depth maps, instructions,
+or larger ones. libsd is not loaded. Needs torch and diffusers.
 """
 import argparse
 import contextlib
 import functools
 import inspect
 import os
+import re
 import sys
 import types
 
@@ -53,6 +55,14 @@ def text_modules_prefix(encoder):
     return "" if hasattr(encoder, "text_model") else "text_model."
 
 
+def unread_layer(pipe):
+    """The last layer of SDXL's first encoder, which takes part in nothing: of that one the layer before it is read."""
+    if getattr(pipe, "text_encoder", None) is None or getattr(pipe, "text_encoder_2", None) is None:
+        return None
+    last = pipe.text_encoder.config.num_hidden_layers - 1
+    return re.compile(r"^text_model\.(encoder\.layers\.%d(\.|$)|final_layer_norm$)" % last)
+
+
 class Watch:
     """Puts names to what happens inside one call of a pipeline. store(name, tensor, at) gets every tensor."""
 
@@ -60,6 +70,7 @@ class Watch:
         self.pipe, self.store, self.modules = pipe, store, modules
         self.i, self.timesteps, self.text, self.prefix, self.quiet = 0, [], {}, "", False
         self.seen, self.undo, self.uncombined, self.last = set(), [], None, None
+        self.unread = {"text_encoder": unread_layer(pipe)}
         self.drawn_at = self.step_at = self.text_at = self.stepped_at = None   # places in the store
 
     def put(self, name, x, at=None):
@@ -79,7 +90,8 @@ class Watch:
 
     def text_module(self, key, path, x):
         """The last answer of a module counts: with clip_skip the final norm is asked again, for an earlier layer."""
-        if key in self.text:
+        unread = self.unread.get(key)
+        if key in self.text and not (unread and unread.search(path)):
             self.text[key][-1].pop(path, None)
             self.text[key][-1][path] = x.detach().clone()
 
@@ -348,6 +360,8 @@ def load(a):
              "mask": diffusers.AutoPipelineForInpainting}
     dtype, more = getattr(torch, a.dtype), dict(safety_checker=None, requires_safety_checker=False)
     cls = getattr(diffusers, a.pipeline or "DiffusionPipeline")
+    if a.depth:   # what would make the map is not needed
+        more = dict(depth_estimator=None, feature_extractor=None)
     if os.path.isfile(a.model):
         cls = getattr(diffusers, a.pipeline or "StableDiffusionPipeline")
         pipe = cls.from_single_file(a.model, torch_dtype=dtype, **({"config": a.config} if a.config else {}))
@@ -367,13 +381,22 @@ def load(a):
     return pipe.to(a.device)
 
 
+def depth_map(path):
+    """[1,height,width] of a .npy file or a picture's grey."""
+    import torch
+    from PIL import Image
+    x = np.load(path) if path.endswith(".npy") else np.asarray(Image.open(path).convert("L"))
+    return torch.from_numpy(np.array(x, np.float32).reshape(1, *x.shape[-2:]))
+
+
 def arguments_of(a, pipe):
     """What the pipeline is called with: nothing that was not asked for, so that its own defaults hold."""
     import torch
     generator = torch.Generator(a.generator).manual_seed(a.seed)
     given = dict(prompt=a.prompt, negative_prompt=a.negative_prompt, width=a.width, height=a.height, strength=a.strength,
                  num_inference_steps=a.steps, guidance_scale=a.cfg_scale, num_images_per_prompt=a.batch, eta=a.eta,
-                 clip_skip=a.clip_skip - 1 if a.clip_skip and a.clip_skip > 1 else None)
+                 clip_skip=a.clip_skip - 1 if a.clip_skip and a.clip_skip > 1 else None, noise_level=a.noise_level,
+                 image_guidance_scale=a.image_cfg_scale, depth_map=depth_map(a.depth) if a.depth else None)
     from PIL import Image
     for key, path in (("image", a.init_img), ("mask_image", a.mask)):
         if path:
@@ -396,6 +419,9 @@ def parser():
     p.add_argument("--strength", type=float)
     p.add_argument("--steps", type=int)
     p.add_argument("--cfg-scale", type=float)
+    p.add_argument("--image-cfg-scale", type=float, help="of a model that follows instructions")
+    p.add_argument("--noise-level", type=int, help="of the small picture, for a model that enlarges it")
+    p.add_argument("--depth", help="the depth map: a .npy file, or a picture")
     p.add_argument("--eta", type=float)
     p.add_argument("--clip-skip", type=int, help="1: the last layer, as sd counts")
     p.add_argument("--sampling-method", help="%s, or a scheduler's class in diffusers" % ", ".join(SCHEDULERS))
@@ -420,8 +446,8 @@ def be_quiet():
         log.disable_progress_bar()
 
 
-def main():
-    a = parser().parse_args()
+def main(arguments=None):
+    a = parser().parse_args(arguments)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")   # before the imports, which already have something to say
     import torch
     torch.set_num_threads(a.threads or torch.get_num_threads())
