@@ -205,8 +205,8 @@ static int sees_latents_alone(void)
     sd_get_info(context, &info);
     if (info.in_channels == info.latent_channels) return CLI_OK;
     return cli_error(CLI_USAGE, "this model's UNet sees %d channels, the %d of the latents and a picture's, which sd "
-                     "step does not take: its run can be cut with sd -p ... --from-step K and --stop-after NAME, and a "
-                     "sampler's step is the same with any model", info.in_channels, info.latent_channels);
+                     "step does not take: a sampler's step is the same with any other model; whole runs take --inject "
+                     "and --stop-after", info.in_channels, info.latent_channels);
 }
 
 static int run(settings *s, const char *output, inputs *in, record **r)

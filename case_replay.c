@@ -253,7 +253,9 @@ static sd_status open_case(replay *p, const char *path, sd_error *e)
     if (!program || !ours || !theirs || sd_entry_numbers(ours) != sd_entry_numbers(theirs))
         return sd_fail(e, SD_ERR_FORMAT, "%s is no case of sd extract: it lacks \"ours\", \"theirs\" or its program",
                        path);
-    p->program = sd_json_parse(program, strlen(program), "the case's program", e);
+    char what[512];
+    snprintf(what, sizeof what, "%.400s: the program of the case", path);
+    p->program = sd_json_parse(program, strlen(program), what, e);
     p->ops = sd_json_get(p->program, "ops");
     int n = sd_json_count(p->ops);
     if (p->program && (n < 1 || n > SD_CASE_MOST))
@@ -262,8 +264,11 @@ static sd_status open_case(replay *p, const char *path, sd_error *e)
     if (!p->given) return sd_fail(e, SD_ERR_MEMORY, "no memory to replay %s", path);
     for (size_t i = 0; i < p->file.n && !e->status; i++) {
         const sd_entry *x = p->file.at[i];
-        float *to = x->dt == SD_DTYPE_UNKNOWN ? NULL : malloc((size_t)sd_entry_numbers(x) * sizeof *to + 1);
-        if (!to) return sd_fail(e, SD_ERR_MEMORY, "%s: the tensor \"%.100s\" cannot be read", path, x->name);
+        if (x->dt == SD_DTYPE_UNKNOWN)
+            return sd_fail(e, SD_ERR_FORMAT, "%s: the tensor \"%.100s\" is of type %s, which cannot be read", path,
+                           x->name, sd_entry_dtype(x));
+        float *to = malloc((size_t)sd_entry_numbers(x) * sizeof *to + 1);
+        if (!to) return sd_fail(e, SD_ERR_MEMORY, "no memory to replay %s", path);
         sd_entry_to_floats(x, to);
         p->given[i].data = to;
     }
