@@ -395,30 +395,106 @@ static const shapes for_gemm = {A_STRIDE, wide_tile, tall_tile}, for_panel = {SD
 
 static inline size_t strip_width(size_t columns) { return columns > VL ? TILE_COLUMNS : VL; }
 
-static void transpose(float *to, size_t to_stride, const float *from, size_t from_stride, size_t rows, size_t columns)
+/* How the numbers of B are stored: as floats, or in 16 bits, which widen_f16 and widen_bf16 convert. */
+typedef enum stored { FLOATS, HALVES, BFLOATS } stored;
+
+static inline stored stored_for(sdk_widen *widen)
 {
-    for (size_t i0 = 0; i0 < rows; i0 += VL)
-        for (size_t j0 = 0; j0 < columns; j0 += VL) {
-            vf r[VL];
-            UNROLL for (size_t i = 0; i < VL; i++)
-                r[i] = i0 + i < rows ? get(from + (i0 + i) * from_stride + j0, columns - j0) : v_set1(0.0f);
-            v_transpose(r);
-            UNROLL for (size_t j = 0; j < VL; j++)
-                if (j0 + j < columns)
-                    put(to + (j0 + j) * to_stride + i0, rows - i0, r[j]);
+    return !widen ? FLOATS : widen == widen_bf16 ? BFLOATS : HALVES;
+}
+
+/* The vector at `from`, of which `left` numbers may be touched; the rest reads as 0. */
+static inline __attribute__((always_inline)) vf get_stored(stored as, const void *from, size_t left)
+{
+    if (as == FLOATS)
+        return get(from, left);
+    if (left >= VL)
+        return as == HALVES ? v_widen_f16(from) : v_widen_bf16(from);
+    uint16_t part[VL] = {0};
+    memcpy(part, from, left * sizeof *part);
+    return as == HALVES ? v_widen_f16(part) : v_widen_bf16(part);
+}
+
+static inline const void *row_of(stored as, const void *from, size_t number)
+{
+    return (const unsigned char *)from + number * (as == FLOATS ? sizeof(float) : sizeof(uint16_t));
+}
+
+/* Where `turn` writes its next row. Numbers of a convolution's weight lie as [channel][tap], and their rows as
+ * [tap][channel]: `along` from one tap to the next, `back` from the last tap to the next channel's first. */
+typedef struct place {
+    float *row;
+    size_t tap, taps, along, back;
+} place;
+
+static inline __attribute__((always_inline)) void next_place(place *p)
+{
+    bool last = ++p->tap == p->taps;
+    p->row = last ? p->row - p->back : p->row + p->along;
+    p->tap = last ? 0 : p->tap;
+}
+
+/* `rows` x `columns` numbers, at most VL each, turned; constants for a whole block. */
+static inline __attribute__((always_inline)) void turn_block(place *to, stored as, const void *from, size_t from_stride,
+                                                             size_t rows, size_t columns)
+{
+    vf r[VL];
+    UNROLL for (size_t i = 0; i < VL; i++)
+        r[i] = i < rows ? get_stored(as, row_of(as, from, i * from_stride), columns) : v_set1(0.0f);
+    v_transpose(r);
+    UNROLL for (size_t j = 0; j < VL; j++)
+        if (j < columns) {
+            put(to->row, rows, r[j]);
+            next_place(to);
         }
 }
 
-/* Packs `columns` of B as a strip [kc][width], with zeros up to the width. b is [columns, K] if b_trans, else
- * [K, columns]. */
-static void pack_strip(float *to, size_t width, const float *b, size_t ldb, bool b_trans, size_t columns, size_t kc)
+/* to[j' to_stride + i] = from[i from_stride + j], i < rows, j < columns. j is channel taps + tap, and j' is tap
+ * channels + channel, the order of a convolution's unfolded input. */
+static inline __attribute__((always_inline)) void turn(float *to, size_t to_stride, stored as, const void *from,
+                                                       size_t from_stride, size_t rows, size_t columns, size_t taps)
+{
+    size_t along = columns / taps * to_stride, back = (taps - 1) * along - to_stride;
+    for (size_t i = 0; i < rows; i += VL) {
+        place p = {to + i, 0, taps, along, back};
+        const void *row = row_of(as, from, i * from_stride);
+        size_t j = 0;
+        if (rows - i >= VL)
+            for (; j + VL <= columns; j += VL) {
+                UNROLL for (size_t k = 0; k < VL; k++)   /* of the next rows: they come from memory */
+                    __builtin_prefetch(row_of(as, row, j + (VL + k) * from_stride));
+                turn_block(&p, as, row_of(as, row, j), from_stride, VL, VL);
+            }
+        for (; j < columns; j += VL)
+            turn_block(&p, as, row_of(as, row, j), from_stride, min_size(rows - i, VL), min_size(columns - j, VL));
+    }
+}
+
+static void transpose(float *to, size_t to_stride, const float *from, size_t from_stride, size_t rows, size_t columns)
+{
+    turn(to, to_stride, FLOATS, from, from_stride, rows, columns, 1);
+}
+
+/* Packs `columns` of B as a strip [kc][width], with zeros up to the width, from rows [columns, ldb], which `turn` turns.
+ * One function for each way to store numbers, with and without taps: it is a constant in most of them. */
+#define TURN(as, taps) turn(to, width, as, b, ldb, columns, kc, taps)
+static void pack_turned(float *to, size_t width, stored as, const void *b, size_t ldb, size_t columns, size_t kc,
+                        size_t taps)
 {
     if (columns < width)
         memset(to, 0, kc * width * sizeof(float));
-    if (b_trans) {
-        transpose(to, width, b, ldb, columns, kc);
-        return;
+    switch (as) {
+    case FLOATS: if (taps == 1) TURN(FLOATS, 1); else TURN(FLOATS, taps); break;
+    case HALVES: if (taps == 1) TURN(HALVES, 1); else TURN(HALVES, taps); break;
+    case BFLOATS: if (taps == 1) TURN(BFLOATS, 1); else TURN(BFLOATS, taps); break;
     }
+}
+
+/* The same from rows [K, columns], which need not be turned. */
+static void pack_straight(float *to, size_t width, const float *b, size_t ldb, size_t columns, size_t kc)
+{
+    if (columns < width)
+        memset(to, 0, kc * width * sizeof(float));
     for (size_t k = 0; k < kc; k++)
         for (size_t j = 0; j < columns; j += VL)
             put(to + k * width + j, columns - j, get(b + k * ldb + j, columns - j));
@@ -434,73 +510,99 @@ static inline size_t next_height(size_t rows, size_t columns)
     return (rows + tiles - 1) / tiles;
 }
 
-/* c[rows, columns] = a b + plus, b in strips */
+/* Strips [depth][strip_width], one after the other; of each, rows from k0 on are used. */
+typedef struct strips {
+    const float *at;
+    size_t depth, k0;
+} strips;
+
+/* c[rows, columns] = a b + plus */
 static inline __attribute__((always_inline)) void multiply_block(const shapes *shape, size_t rows, size_t columns,
-                                                                 size_t kc,
-                                                                 const float *a, const float *b, float *c, size_t ldc,
-                                                                 const float *plus, size_t ldp)
+                                                                 size_t kc, const float *a, strips b, float *c,
+                                                                 size_t ldc, const float *plus, size_t ldp)
 {
     for (size_t j = 0; j < columns; j += TILE_COLUMNS) {
         size_t n = min_size(columns - j, TILE_COLUMNS);
+        const float *strip = b.at + j * b.depth + b.k0 * strip_width(n);
         tile_fn *multiply = n > VL ? shape->wide : shape->tall;
         for (size_t i = 0, height; i < rows; i += height) {
             height = next_height(rows - i, n);
-            multiply(height, n, kc, a + i * shape->stride, b + j * kc, c + i * ldc + j, ldc, plus ? plus + i * ldp + j
+            multiply(height, n, kc, a + i * shape->stride, strip, c + i * ldc + j, ldc, plus ? plus + i * ldp + j
                      : NULL, ldp);
         }
     }
 }
 
-static void pack_panel(float *to, const float *b, size_t ldb, bool b_trans, size_t columns, size_t kc)
+static void pack_panel(float *to, const void *b, size_t ldb, bool b_trans, sdk_widen *widen, size_t columns, size_t kc)
 {
-    for (size_t j = 0; j < columns; j += TILE_COLUMNS)
-        pack_strip(to + j * kc, strip_width(columns - j), b + j * (b_trans ? ldb : 1), ldb, b_trans,
-                   min_size(columns - j, TILE_COLUMNS), kc);
+    stored as = stored_for(widen);
+    for (size_t j = 0; j < columns; j += TILE_COLUMNS) {
+        size_t n = min_size(columns - j, TILE_COLUMNS);
+        if (b_trans)
+            pack_turned(to + j * kc, strip_width(n), as, row_of(as, b, j * ldb), ldb, n, kc, 1);
+        else
+            pack_straight(to + j * kc, strip_width(n), (const float *)b + j, ldb, n, kc);
+    }
+}
+
+static void pack_conv(float *to, const void *w, sdk_widen *widen, size_t columns, size_t channels, size_t taps)
+{
+    stored as = stored_for(widen);
+    size_t K = channels * taps;
+    for (size_t j = 0; j < columns; j += TILE_COLUMNS) {
+        size_t n = min_size(columns - j, TILE_COLUMNS);
+        pack_turned(to + j * K, strip_width(n), as, row_of(as, w, j * K), K, n, K, taps);
+    }
 }
 
 static void panel(size_t rows, size_t columns, size_t kc, const float *a, const float *b, float *c, size_t ldc,
                   bool accumulate)
 {
-    multiply_block(&for_panel, rows, columns, kc, a, b, c, ldc, accumulate ? c : NULL, ldc);
+    multiply_block(&for_panel, rows, columns, kc, a, (strips){b, kc, 0}, c, ldc, accumulate ? c : NULL, ldc);
 }
 
-/* Packs strips from 16-bit rows, which are widened a strip at a time. */
-static void pack_widened(float *to, const uint16_t *b, size_t ldb, sdk_widen *widen, size_t columns, size_t kc)
+/* C[M,N] = A[M,kc] B, plus `bias` in the first block of k and plus C in the others. `rows`: room for a tile's of A. */
+static void multiply_rows(float *rows, size_t M, size_t N, size_t kc, const float *A, size_t lda, strips b, float *C,
+                          size_t ldc, const float *bias, bool first)
 {
-    float row[TILE_COLUMNS * BLOCK_K];
-    for (size_t j = 0; j < columns; j += TILE_COLUMNS) {
-        size_t n = min_size(columns - j, TILE_COLUMNS);
-        for (size_t i = 0; i < n; i++)
-            widen(row + i * kc, b + (j + i) * ldb, kc);
-        pack_strip(to + j * kc, strip_width(columns - j), row, kc, true, n, kc);
+    for (size_t i = 0, height; i < M; i += height) {
+        height = next_height(M - i, N);
+        for (size_t r = 0; r < height; r++)
+            memcpy(rows + r * A_STRIDE, A + (i + r) * lda, kc * sizeof(float));
+        float *c = C + i * ldc;
+        if (first)
+            multiply_block(&for_gemm, height, N, kc, rows, b, c, ldc, bias, 0);
+        else
+            multiply_block(&for_gemm, height, N, kc, rows, b, c, ldc, c, ldc);
     }
 }
+
+static inline size_t blocks_of(size_t K) { return K ? (K + BLOCK_K - 1) / BLOCK_K : 1; }
 
 static void gemm(void *scratch, size_t M, size_t N, size_t K, const float *A, size_t lda, const void *B, size_t ldb,
                  bool b_trans, sdk_widen *widen, float *C, size_t ldc, const float *bias)
 {
-    float *strips = scratch, *rows = strips + BLOCK_K * BLOCK_N;
-    size_t blocks = K ? (K + BLOCK_K - 1) / BLOCK_K : 1;
+    float *packed = scratch, *rows = packed + BLOCK_K * BLOCK_N;
+    size_t blocks = blocks_of(K);
     for (size_t j0 = 0; j0 < N; j0 += BLOCK_N) {
         size_t nc = min_size(N - j0, BLOCK_N);
         for (size_t block = 0; block < blocks; block++) {
             size_t k0 = K * block / blocks, kc = K * (block + 1) / blocks - k0;
             size_t from = b_trans ? j0 * ldb + k0 : k0 * ldb + j0;
-            if (widen)
-                pack_widened(strips, (const uint16_t *)B + from, ldb, widen, nc, kc);
-            else
-                pack_panel(strips, (const float *)B + from, ldb, b_trans, nc, kc);
-            for (size_t i = 0, height; i < M; i += height) {
-                height = next_height(M - i, nc);
-                for (size_t r = 0; r < height; r++)
-                    memcpy(rows + r * A_STRIDE, A + (i + r) * lda + k0, kc * sizeof(float));
-                float *c = C + i * ldc + j0;
-                if (block == 0)
-                    multiply_block(&for_gemm, height, nc, kc, rows, strips, c, ldc, bias ? bias + j0 : NULL, 0);
-                else
-                    multiply_block(&for_gemm, height, nc, kc, rows, strips, c, ldc, c, ldc);
-            }
+            pack_panel(packed, row_of(stored_for(widen), B, from), ldb, b_trans, widen, nc, kc);
+            multiply_rows(rows, M, nc, kc, A + k0, lda, (strips){packed, kc, 0}, C + j0, ldc, bias ? bias + j0 : NULL,
+                          block == 0);
         }
+    }
+}
+
+static void gemm_packed(void *scratch, size_t M, size_t N, size_t K, const float *A, size_t lda, const float *packed,
+                        float *C, size_t ldc, const float *bias)
+{
+    size_t blocks = blocks_of(K);
+    for (size_t block = 0; block < blocks; block++) {
+        size_t k0 = K * block / blocks, kc = K * (block + 1) / blocks - k0;
+        multiply_rows(scratch, M, N, kc, A + k0, lda, (strips){packed, K, k0}, C, ldc, bias, block == 0);
     }
 }
 
@@ -512,6 +614,8 @@ const sd_kern TABLE = {
     .panel_narrow = VL,
     .panel_rows = TALL_ROWS,
     .pack_panel = pack_panel,
+    .pack_conv = pack_conv,
+    .gemm_packed = gemm_packed,
     .panel = panel,
     .winograd = &WINOGRAD,
     .winograd_enlarged = &ENLARGED,

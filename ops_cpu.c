@@ -40,42 +40,48 @@ static void blas_gemm(int threads, size_t M, size_t N, size_t K, const float *A,
 }
 #endif
 
-/* C[M,N] = A[M,K] B^T[K,N] + bias, on all threads; `scratch` has room for one gemm per thread. B holds floats, or
- * 16-bit numbers that `widen` converts (not with OpenBLAS). */
-static void product(sd_run *r, unsigned char *scratch, size_t M, size_t N, size_t K, const float *A, const void *B,
-                    sdk_widen *widen, float *C, const float *bias)
+/* A weight as the right operand of a product: rows [N,K] of floats, or of 16-bit numbers that `widen` converts (not with
+ * OpenBLAS); or what kern->pack_conv makes of it. */
+typedef struct operand {
+    const void *data;
+    sdk_widen *widen;
+    bool packed;
+} operand;
+
+/* C[M,N] = A[M,K] B^T[K,N] + bias, on all threads; `scratch` has room for one gemm per thread. */
+static void product(sd_run *r, unsigned char *scratch, size_t M, size_t N, size_t K, const float *A, operand B, float *C,
+                    const float *bias)
 {
     const sd_cpu *cpu = sd_cpu_of(r);
 #ifdef SD_WITH_OPENBLAS
     if (cpu->blas) {
-        blas_gemm(cpu->threads, M, N, K, A, K, B, K, true, C, N, bias);
+        blas_gemm(cpu->threads, M, N, K, A, K, B.data, K, true, C, N, bias);
         return;
     }
 #endif
     /* A task packs its columns of B once, so it takes many rows; and all take about as many, for a few that are left
      * would need all of B again. If threads would be idle, it takes fewer rows, then fewer columns. */
-    size_t tall = round_up(div_up(M, div_up(M, 8 * TILE)), TILE / 2), wide = round_up(div_up(N, div_up(N, 384)), 32);
-    while (div_up(M, tall) * div_up(N, wide) < 4 * (size_t)cpu->threads && (tall > 2 * TILE || wide > 64)) {
+    size_t step = B.packed ? round_up(32, cpu->kern->panel_columns) : 32;
+    size_t tall = round_up(div_up(M, div_up(M, 8 * TILE)), TILE / 2), wide = round_up(div_up(N, div_up(N, 384)), step);
+    while (div_up(M, tall) * div_up(N, wide) < 4 * (size_t)cpu->threads && (tall > 2 * TILE || wide > 2 * step)) {
         if (tall > 2 * TILE) tall = round_up(tall / 2, TILE / 2);
-        else wide = round_up(wide / 2, 32);
+        else wide = round_up(wide / 2, step);
     }
-    size_t across = div_up(M, tall), parts = div_up(N, wide), size = widen ? sizeof(uint16_t) : sizeof(float);
+    size_t across = div_up(M, tall), parts = div_up(N, wide), size = B.widen ? sizeof(uint16_t) : sizeof(float);
     int tasks = (int)(across * parts);
 #pragma omp parallel for schedule(dynamic) num_threads(cpu->threads) if (M * N * K > 16 * (size_t)SMALL)
     for (int task = 0; task < tasks; task++) {
         size_t i = (size_t)task / parts * tall, j = (size_t)task % parts * wide;
+        size_t m = min_size(tall, M - i), n = min_size(wide, N - j);
+        unsigned char *mine = scratch + (size_t)thread_id() * gemm_room(cpu);
+        const unsigned char *b = (const unsigned char *)B.data + j * K * size;
+        const float *bias_of_task = bias ? bias + j : NULL;
         if (sd_is_cancelled(r)) continue;
-        cpu->kern->gemm(scratch + (size_t)thread_id() * gemm_room(cpu), min_size(tall, M - i), min_size(wide, N - j),
-                        K, A + i * K, K, (const unsigned char *)B + j * K * size, K, true, widen, C + i * N + j, N,
-                        bias ? bias + j : NULL);
+        if (B.packed)
+            cpu->kern->gemm_packed(mine, m, n, K, A + i * K, K, (const void *)b, C + i * N + j, N, bias_of_task);
+        else
+            cpu->kern->gemm(mine, m, n, K, A + i * K, K, b, K, true, B.widen, C + i * N + j, N, bias_of_task);
     }
-}
-
-/* The function with which the product widens this 16-bit weight as it reads it; NULL: the product wants floats. */
-static sdk_widen *widened_on_the_way(const sd_cpu *cpu, const sd_tensor *w)
-{
-    if (cpu->blas || w->scale != 0 || (uintptr_t)w->data % sizeof(uint16_t)) return NULL;
-    return w->dt == SD_F16 ? cpu->kern->widen_f16 : w->dt == SD_BF16 ? cpu->kern->widen_bf16 : NULL;
 }
 
 static void cpu_linear(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b)
@@ -83,28 +89,63 @@ static void cpu_linear(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, 
     const sd_cpu *cpu = sd_cpu_of(r);
     size_t O = (size_t)w->dim[0], I = (size_t)w->dim[1];
     size_t gemm = gemm_room(cpu) * (size_t)cpu->threads;
-    sdk_widen *widen = widened_on_the_way(cpu, w);
-    pieces p = {sd_scratch(r, gemm + floats(O) + (widen || is_f32(w) ? 0 : floats(O * I)))};
+    operand weight = {.widen = cpu->blas ? NULL : widened_on_the_way(cpu->kern, w)};
+    pieces p = {sd_scratch(r, gemm + floats(O) + (weight.widen || is_f32(w) ? 0 : floats(O * I)))};
     if (!p.at) return;
     unsigned char *scratch = cut(&p, gemm);
     const float *bias = sd_cpu_f32(r, b, cut(&p, O * sizeof(float)));
-    const void *weight = widen ? w->data : sd_cpu_f32(r, w, (float *)(void *)p.at);
-    product(r, scratch, (size_t)rows(x), O, I, sd_f32(x), weight, widen, sd_f32(y), bias);
+    weight.data = weight.widen ? w->data : sd_cpu_f32(r, w, (float *)(void *)p.at);
+    product(r, scratch, (size_t)rows(x), O, I, sd_f32(x), weight, sd_f32(y), bias);
 }
 
 /* -------------------------------------------------------------------------------- convolution */
 
-/* [O,I,kh,kw] -> [O,kh,kw,I], the order in which a channels-last picture unfolds.
- * row: room for I*kh*kw floats per thread. */
-static void conv_weights(sd_run *r, float *out, const sd_tensor *w, float *row, size_t row_room)
+/* A weight [O,I,kh,kw] in the order in which a channels-last picture unfolds: rows [O][kh,kw,I] or, for kernels that
+ * have such, strips [kh,kw,I][panel_columns], the last one narrow if that is enough. */
+typedef struct unfolded_weight {
+    bool packed;
+    sdk_widen *widen;   /* of the numbers as they are stored, when they are packed */
+    size_t O, I, taps;
+    size_t size;        /* numbers in all */
+    size_t row_room;    /* numbers that a thread needs to make it */
+} unfolded_weight;
+
+static unfolded_weight unfolded_weight_of(const sd_cpu *cpu, const sd_tensor *w)
 {
-    const sd_cpu *cpu = sd_cpu_of(r);
-    size_t I = (size_t)w->dim[1], taps = (size_t)(w->dim[2] * w->dim[3]), K = I * taps;
+    const sd_kern *k = cpu->kern;
+    unfolded_weight u = {.O = (size_t)w->dim[0], .I = (size_t)w->dim[1], .taps = (size_t)(w->dim[2] * w->dim[3])};
+    size_t K = u.I * u.taps, strip = k->panel_columns;
+    u.packed = !cpu->blas && k->pack_conv;
+    u.widen = u.packed ? widened_on_the_way(k, w) : NULL;
+    u.size = (u.packed ? u.O / strip * strip + round_up(u.O % strip, u.O % strip > k->panel_narrow ? strip
+                                                        : k->panel_narrow) : u.O) * K;
+    u.row_room = u.widen || is_f32(w) ? 0 : floats(u.packed ? strip * K : K) / sizeof(float);
+    return u;
+}
+
+static void pack_weights(const sd_cpu *cpu, const unfolded_weight *u, float *out, const sd_tensor *w, float *row)
+{
+    const sd_kern *k = cpu->kern;
+    size_t K = u->I * u->taps, strip = k->panel_columns;
+    bool direct = u->widen || is_f32(w);
+    int strips = (int)div_up(u->O, strip);
+#pragma omp parallel for num_threads(cpu->threads) if (u->O * K > SMALL)
+    for (int s = 0; s < strips; s++) {
+        size_t from = (size_t)s * strip, n = min_size(strip, u->O - from);
+        float *mine = row + (size_t)thread_id() * u->row_room;
+        if (!direct) sd_widen_weight(mine, w, from * K, n * K, k);
+        k->pack_conv(out + from * K, direct ? number_at(w, from * K) : mine, u->widen, n, u->I, u->taps);
+    }
+}
+
+static void turn_weights(const sd_cpu *cpu, const unfolded_weight *u, float *out, const sd_tensor *w, float *row)
+{
+    size_t I = u->I, taps = u->taps, K = I * taps;
     bool direct = is_f32(w);
-    int O = (int)w->dim[0];
-#pragma omp parallel for num_threads(cpu->threads) if ((size_t)O * K > SMALL)
+    int O = (int)u->O;
+#pragma omp parallel for num_threads(cpu->threads) if (u->O * K > SMALL)
     for (int o = 0; o < O; o++) {
-        float *mine = row + (size_t)thread_id() * row_room;
+        float *mine = row + (size_t)thread_id() * u->row_room;
         const float *in = direct ? (const float *)w->data + (size_t)o * K : mine;
         if (!direct) sd_widen_weight(mine, w, (size_t)o * K, K, cpu->kern);
         float *to = out + (size_t)o * K;
@@ -137,20 +178,20 @@ static void unfold_conv(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w,
     /* Rows that are unfolded at a time: at most 32 MB of them. */
     size_t tile = round_up(min_size(P, (size_t)8 << 20), TILE);
     while (tile > TILE && tile * K > (size_t)8 << 20) tile -= TILE;
-    size_t gemm = gemm_room(cpu) * (size_t)cpu->threads, row_room = floats(K) / sizeof(float),
-        row = row_room * (size_t)cpu->threads;
-    pieces p = {sd_scratch(r, gemm + floats(O) + floats(O * K) + floats(row) + floats(tile * K))};
+    unfolded_weight u = unfolded_weight_of(cpu, w);
+    size_t gemm = gemm_room(cpu) * (size_t)cpu->threads, row = u.row_room * (size_t)cpu->threads;
+    pieces p = {sd_scratch(r, gemm + floats(O) + floats(u.size) + floats(row) + floats(tile * K))};
     if (!p.at) return;
     unsigned char *scratch = cut(&p, gemm);
     const float *bias = sd_cpu_f32(r, b, cut(&p, O * sizeof(float)));
-    float *weight = cut(&p, O * K * sizeof(float));
-    conv_weights(r, weight, w, cut(&p, row * sizeof(float)), row_room);
+    float *weight = cut(&p, u.size * sizeof(float));
+    (u.packed ? pack_weights : turn_weights)(cpu, &u, weight, w, cut(&p, row * sizeof(float)));
     float *unfolded = cut(&p, tile * K * sizeof(float));
     for (size_t at = 0; at < P && !sd_is_cancelled(r); at += tile) {
         int n = (int)min_size(tile, P - at);
 #pragma omp parallel for num_threads(cpu->threads) if ((size_t)n * K > SMALL)
         for (int i = 0; i < n; i++) unfold_pixel(unfolded + (size_t)i * K, x, y, (int64_t)at + i, kh, kw, c);
-        product(r, scratch, (size_t)n, O, K, unfolded, weight, NULL, sd_f32(y) + at * O, bias);
+        product(r, scratch, (size_t)n, O, K, unfolded, (operand){weight, NULL, u.packed}, sd_f32(y) + at * O, bias);
     }
 }
 

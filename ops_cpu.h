@@ -78,6 +78,17 @@ static inline bool is_f32(const sd_tensor *w)
 {
     return w->dt == SD_F32 && w->scale == 0 && (uintptr_t)w->data % sizeof(float) == 0;
 }
+/* The function with which the kernels widen this 16-bit weight as they read it; NULL: they want floats. */
+static inline sdk_widen *widened_on_the_way(const sd_kern *k, const sd_tensor *w)
+{
+    if (w->scale != 0 || (uintptr_t)w->data % sizeof(uint16_t)) return NULL;
+    return w->dt == SD_F16 ? k->widen_f16 : w->dt == SD_BF16 ? k->widen_bf16 : NULL;
+}
+/* Where number `at` of a weight lies. */
+static inline const void *number_at(const sd_tensor *w, size_t at)
+{
+    return (const unsigned char *)w->data + sd_dtype_bytes(w->dt, at);
+}
 /* A whole weight as floats: in place, or widened into `room`; NULL for an absent one. */
 const float *sd_cpu_f32(sd_run *r, const sd_tensor *w, float *room);
 

@@ -71,7 +71,7 @@ static strip begin(const split *p, pieces *room, const float *q, size_t t0, size
     g.o = cut(room, p->d * g.width * sizeof(float));
     g.s = cut(room, PIECE * g.width * sizeof(float));
     for (size_t c = 0; c < g.width; c++) g.max[c] = -INFINITY;
-    p->kern->pack_panel(g.q, q + t0 * p->C, p->C, true, n, p->d);
+    p->kern->pack_panel(g.q, q + t0 * p->C, p->C, true, NULL, n, p->d);
     return g;
 }
 

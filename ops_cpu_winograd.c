@@ -117,13 +117,16 @@ static void transform_weights(const split *p, float *u, float *packed, size_t bl
     const sd_kern *k = p->cpu->kern;
     size_t k0 = block_start(p, block), kc = block_start(p, block + 1) - k0, run = kc * 9;
     size_t o0 = strip * p->columns, n = min_size(p->columns, p->O - o0), w = strip_width(p, strip);
-    bool direct = is_f32(p->w);
+    sdk_widen *widen = widened_on_the_way(k, p->w);
     double t = sd_profile_time(p->r);
     size_t from = (o0 * p->I + k0) * 9;
-    float *widened = packed + p->columns * run;
-    const float *rows_of_o = direct ? (const float *)p->w->data + from : widened;
-    for (size_t o = 0; o < n && !direct; o++) sd_widen_weight(widened + o * run, p->w, from + o * p->I * 9, run, k);
-    k->pack_panel(packed, rows_of_o, direct ? p->I * 9 : run, true, n, run);
+    if (widen || is_f32(p->w)) {
+        k->pack_panel(packed, number_at(p->w, from), p->I * 9, true, widen, n, run);
+    } else {
+        float *widened = packed + p->columns * run;
+        for (size_t o = 0; o < n; o++) sd_widen_weight(widened + o * run, p->w, from + o * p->I * 9, run, k);
+        k->pack_panel(packed, widened, run, true, NULL, n, run);
+    }
     for (size_t i = 0; i < kc; i++) p->how->weights(u + i * w, p->u_plane, packed + i * 9 * w, w);
     sd_profile_part(p->r, thread_id(), SD_PROFILE_WEIGHTS, t);
 }

@@ -846,6 +846,49 @@ TEST(sixteen_bit_weights_give_the_same_bits)
     }
 }
 
+/* Weights [N, channels, taps] that are packed for a convolution give the bits of rows [N][taps, channels], however they
+ * are stored. */
+TEST(packed_weights_give_the_same_bits)
+{
+    static const size_t sizes[][4] = {   /* M, N, channels, taps */
+        {7, 5, 3, 9}, {16, 160, 160, 9}, {45, 61, 37, 9}, {64, 97, 48, 1}, {3, 16, 4, 16}, {100, 797, 50, 9}};
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+        size_t channels = sizes[s][2], taps = sizes[s][3], K = channels * taps;
+        problem p = problem_new(sizes[s][0], sizes[s][1], K, 0, 3, normal);
+        uint16_t *narrow = room(p.N * K * sizeof *narrow);
+        float *wide = room(p.N * K * sizeof *wide);
+        for (size_t i = 0; i < p.N * K; i++)
+            narrow[i] = (uint16_t)(random_bits() % 0x7c00);   /* finite, as a half and as a bfloat */
+        for (int stored = 0; stored < 3; stored++) {
+            for (size_t j = 0; j < p.N; j++)
+                for (size_t k = 0; k < K; k++) {
+                    size_t from = j * K + k;
+                    wide[from] = stored == 2 ? sdk_bfloat_to_float(narrow[from]) : sdk_half_to_float(narrow[from]);
+                    p.B[j * K + k % taps * channels + k / taps] = wide[from];
+                }
+            FOR_EACH_TABLE(k) {
+                if (!k->pack_conv)
+                    continue;
+                sdk_widen *widen = stored == 2 ? k->widen_bf16 : stored ? k->widen_f16 : NULL;
+                void *base, *scratch = scratch_for(k, &base);
+                float *want = solve(k, &p), *C = room(c_cells(&p) * sizeof(float));
+                float *packed = room((p.N + k->panel_columns) * K * sizeof *packed);
+                memcpy(C, p.C, c_cells(&p) * sizeof(float));
+                k->pack_conv(packed, widen ? (const void *)narrow : wide, widen, p.N, channels, taps);
+                k->gemm_packed(scratch, p.M, p.N, K, p.A, p.lda, packed, C + p.ldc, p.ldc, p.with_bias ? p.bias : NULL);
+                assert_true(same_bits(C, want, c_cells(&p)));
+                free(base);
+                free(want);
+                free(packed);
+                free(C);
+            }
+        }
+        free(narrow);
+        free(wide);
+        problem_free(&p);
+    }
+}
+
 /* Sums that cancel: the second half of the terms is the first with the other sign, in another order. What is left is
  * nothing but what double rounded on the way, so that a float shows every change of the order. */
 static problem problem_cancelling(size_t M, size_t N, size_t K, unsigned options)
@@ -1147,6 +1190,7 @@ int main(void)
         cmocka_unit_test_setup(large_products_of_integers_are_exact, seed),
         cmocka_unit_test_setup(bits_do_not_depend_on_how_m_and_n_are_split, seed),
         cmocka_unit_test_setup(sixteen_bit_weights_give_the_same_bits, seed),
+        cmocka_unit_test_setup(packed_weights_give_the_same_bits, seed),
         cmocka_unit_test_setup(a_softmax_in_pieces_is_right, seed),
         cmocka_unit_test_setup(precise_products_in_vectors_are_the_specifications_bits, seed),
         cmocka_unit_test_setup(a_product_of_floats_is_exact_in_double, seed),

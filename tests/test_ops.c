@@ -130,6 +130,40 @@ TEST(weights_of_any_type_and_alignment_give_the_same_numbers)
     }
 }
 
+/* The same of a convolution that is unfolded: its weights are packed from where they lie, or by way of floats. */
+TEST(weights_of_an_unfolded_convolution_may_be_of_any_type_and_alignment)
+{
+    enum { I = 37, O = 53, NUMBERS = O * I * 9, PIXELS = 3 * 2 };
+    static float w[NUMBERS];
+    static uint16_t half[NUMBERS];
+    static unsigned char odd[NUMBERS * 4 + 1];
+    static const sd_dtype dt[] = {SD_F16, SD_BF16, SD_F32};
+    const sd_conv by_two = {2, 1, 1, 1, 1, false, {0}};
+    for (int type = 0; type < 3; type++) {
+        for (size_t i = 0; i < NUMBERS; i++) {
+            half[i] = type == 0 ? (uint16_t)(0x2e66 + i % 999) : to_bf16(rnd());
+            w[i] = type == 0 ? sdk_half_to_float(half[i]) : type == 1 ? sdk_bfloat_to_float(half[i]) : rnd();
+        }
+        const void *stored = type == 2 ? (const void *)w : half;
+        memcpy(odd + 1, stored, (size_t)NUMBERS * (type == 2 ? 4 : 2));
+        sd_tensor plain = {.nd = 4, .dim = {O, I, 3, 3}, .data = w}, even = plain, uneven = plain;
+        even.dt = uneven.dt = dt[type];
+        even.data = type == 2 ? (void *)w : half;
+        uneven.data = odd + 1;
+        FOR_PROVIDERS(k) {
+            bench b;
+            start(&b, k, 2);
+            sd_tensor x = random4(&b, 1, 5, 3, I);
+            const float *a = numbers_of(&b, sd_conv2d(&b.run, x, &plain, NULL, by_two)),
+                *c = numbers_of(&b, sd_conv2d(&b.run, x, &even, NULL, by_two)),
+                *d = numbers_of(&b, sd_conv2d(&b.run, x, &uneven, NULL, by_two));
+            assert_memory_equal(a, c, PIXELS * O * sizeof *a);
+            assert_memory_equal(a, d, PIXELS * O * sizeof *a);
+            stop(&b);
+        }
+    }
+}
+
 /* ---- attention */
 
 typedef struct asked { int64_t n, t, s, c; const float *q, *k, *v; } asked;
@@ -580,6 +614,7 @@ int main(void)
         cmocka_unit_test(convolution_is_the_textbook_sum),
         cmocka_unit_test(asymmetric_padding_differs_from_symmetric),
         cmocka_unit_test(weights_of_any_type_and_alignment_give_the_same_numbers),
+        cmocka_unit_test(weights_of_an_unfolded_convolution_may_be_of_any_type_and_alignment),
         cmocka_unit_test(attention_is_softmax_of_scaled_products),
         cmocka_unit_test(group_norm_is_over_groups_and_pixels),
         cmocka_unit_test(activations_are_of_each_number),
