@@ -154,6 +154,8 @@ bool sd_is_guess(const sd_comparison *c, const sd_compared *r);
 sd_status sd_compare_settings(sd_comparison *c, sd_error *e);
 /* Who made a trace: "sd 0.1.0, avx512"; "": not told. */
 void sd_add_maker(sd_text *t, const sd_tensors *of);
+/* How many numbers of each side are no numbers. */
+void sd_add_odd(sd_text *t, const sd_compared *r);
 /* How MINE's input differs from REF's, a few words. */
 void sd_add_input(sd_text *t, const sd_compared *r);
 

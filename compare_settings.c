@@ -146,6 +146,12 @@ void sd_add_maker(sd_text *t, const sd_tensors *of)
     if (program) sd_text_add(t, "%.80s%s%.40s", program, kernels ? ", " : "", kernels ? kernels : "");
 }
 
+void sd_add_odd(sd_text *t, const sd_compared *r)
+{
+    sd_text_add(t, "NaN or infinite are %llu of REF's %llu numbers, %llu of MINE's", (unsigned long long)r->d.odd[0],
+                (unsigned long long)r->d.n, (unsigned long long)r->d.odd[1]);
+}
+
 /* ------------------------------------------------------------------------------------------- inputs */
 
 void sd_add_input(sd_text *t, const sd_compared *r)
@@ -153,9 +159,7 @@ void sd_add_input(sd_text *t, const sd_compared *r)
     double scale, shift, left, cosine = sd_cosine(&r->d);
     bool fits = sd_fit(&r->d, &scale, &shift, &left), many = r->d.n >= 64;
     if (r->verdict != SD_DIVERGES || r->d.at < 0) return;
-    if (r->d.odd[0] || r->d.odd[1])
-        sd_text_add(t, "NaN or infinite are %llu of REF's %llu numbers, %llu of MINE's",
-                    (unsigned long long)r->d.odd[0], (unsigned long long)r->d.n, (unsigned long long)r->d.odd[1]);
+    if (r->d.odd[0] || r->d.odd[1]) sd_add_odd(t, r);
     else if (many && fits && left < 1e-3)
         sd_text_add(t, "MINE is %.6g times REF%s", scale, fabs(shift) > 1e-6 ? ", and shifted" : "");
     else if (many && strstr(sd_compared_name(r), "noise") && fabs(cosine) < 0.2)

@@ -21,6 +21,10 @@ static void add_shapes(sd_text *t, const sd_compared *r)
 
 static void add_error(sd_text *t, const sd_comparison *c, const sd_compared *r)
 {
+    if (!(r->error < HUGE_VAL) && (r->d.odd[0] || r->d.odd[1])) {
+        sd_add_odd(t, r);
+        return;
+    }
     sd_text_add(t, "relative L2 error %.3g", r->error);
     if (sd_is_input(sd_compared_name(r))) sd_text_add(t, " in what the run begins from");
     else if (r->floor > 0) sd_text_add(t, ", %.3g times what float32 does here, %.2g", sd_times(r), r->floor);
@@ -79,9 +83,8 @@ static void add_measures(sd_text *t, const sd_compared *r)
     add_place(t, r);
     sd_text_add(t, ", REF %.6g, MINE %.6g; cosine %.9g, NMSE %.1f dB", r->value[0], r->value[1], sd_cosine(d),
                 sd_nmse_db(d));
-    if (d->odd[0] || d->odd[1])
-        sd_text_add(t, "; NaN or infinite: REF %llu, MINE %llu", (unsigned long long)d->odd[0],
-                    (unsigned long long)d->odd[1]);
+    if (d->odd[0] || d->odd[1]) sd_text_add(t, "; ");
+    if (d->odd[0] || d->odd[1]) sd_add_odd(t, r);
     if (sd_fit(d, &scale, &shift, &left))
         sd_text_add(t, "; the best MINE = a REF + b has a = %.6g, b = %.3g and leaves %.3g of the squared error%s",
                     scale, shift, left, left < 1e-3 ? ": MINE is scaled or shifted" : "");

@@ -103,10 +103,11 @@ static void add_name(some *s, const char *how, const char *name)
 static void tell(const sd_log *log, const char *path, some *lacks, some *extra, some *relaid, size_t joined)
 {
     if (relaid->n && !relaid->list.failed)
-        sd_logf(log, SD_LOG_NOTICE, "%zu tensors of %s are in another layout than this run's, and are taken so: %s",
-                relaid->n, path, relaid->list.s);
+        sd_logf(log, SD_LOG_NOTICE, "%zu tensor%s of %s in another layout than this run's, and taken so: %s", relaid->n,
+                relaid->n == 1 ? "" : "s", path, relaid->list.s);
     if (joined)
-        sd_logf(log, SD_LOG_NOTICE, "%zu tensors of %s are put together from calls of fewer samples", joined, path);
+        sd_logf(log, SD_LOG_NOTICE, "%zu tensor%s of %s put together from calls of fewer samples", joined,
+                joined == 1 ? "" : "s", path);
     free(relaid->list.s);
     if (lacks->n && !lacks->list.failed)
         sd_logf(log, SD_LOG_NOTICE, "%s lacks %zu tensors of this run, which are computed: %s", path, lacks->n,

@@ -82,8 +82,9 @@ static sd_status take_numbers(inject *t, const sd_injected *p, const sd_traced *
         if (!isfinite(theirs[i]))
             sd_fail(e, SD_ERR_NUMERIC, SD_TENSOR "number %zu is not finite: nothing can be computed from it",
                     t->j.of.path, p->from->name, i);
-    if (!e->status && x->nd && has_prompts(x->name) && sd_injected_exchange(theirs, x->data, n, x->dim[0], &t->exchange) &&
-        t->exchanged++ == 0)
+    bool exchanged = !e->status && x->nd && has_prompts(x->name) &&
+                     sd_injected_exchange(theirs, x->data, n, x->dim[0], &t->exchange);
+    if (exchanged && t->exchanged++ == 0)
         snprintf(t->exchanged_name, sizeof t->exchanged_name, "%s", x->name);
     if (!e->status) memcpy(to, theirs, n * sizeof *to);
     free(theirs);
@@ -111,8 +112,8 @@ static void report(const inject *t)
 {
     sd_logf(t->j.log, SD_LOG_NOTICE, "%zu tensors were replaced by those of %s", t->done, t->j.of.path);
     if (t->exchanged)
-        sd_logf(t->j.log, SD_LOG_NOTICE, "%zu of them were taken with the halves of the batch exchanged, as they fit, the "
-                "first is %s", t->exchanged, t->exchanged_name);
+        sd_logf(t->j.log, SD_LOG_NOTICE, "%zu of them were taken with the halves of the batch exchanged, as they fit, "
+                "the first is %s", t->exchanged, t->exchanged_name);
     if (t->fixed)
         sd_logf(t->j.log, SD_LOG_DETAIL, "%zu could not be, since nothing is computed from them, such as %s", t->fixed,
                 t->fixed_name);

@@ -5,7 +5,8 @@
 #include "tensors.h"
 #include "trace.h"
 
-/* A tensor of a run, and the one of the other trace that takes its place: of as many numbers, of a type that we have. */
+/* A tensor of a run, and the one of the other trace that takes its place: of as many numbers, in a type that we
+ * have. */
 typedef struct sd_injected {
     char *name;
     const sd_entry *from;

@@ -54,8 +54,8 @@ enum { SD_PIECE = 1 << 10 };
 void sd_entry_piece(double *to, const sd_entry *t, uint64_t at, size_t n);
 void sd_entry_to_floats(const sd_entry *t, float *to);   /* all of them; of a type that we have */
 
-/* A tensor's numbers as one of another shape, whose dimensions lie in memory in this order, the outermost first; NULL: in
- * their own. `stride` is where the view says how; it must live as long. */
+/* A tensor's numbers as one of another shape, whose dimensions lie in memory in this order, the outermost first; NULL:
+ * in their own. `stride` is where the view says how; it must live as long. */
 sd_entry sd_entry_in_order(const sd_entry *t, int nd, const int64_t *dim, const int *order, int64_t stride[8]);
 
 /* Bytes of one tensor, contiguous and in the order of its shape, handed on piece by piece. */

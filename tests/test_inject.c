@@ -297,7 +297,7 @@ TEST(channels_last_are_taken_as_such_and_said)
         memcpy(x->dim, (const int64_t[4]){last[0], last[1] * last[2], last[3], 0}, sizeof x->dim);
     }
     write_trace(&t, file[OTHER]);
-    expect_same_picture("channels last", "are in another layout than this run's, and are taken so: channels last in noise");
+    expect_same_picture("channels last", "in another layout than this run's, and taken so: channels last in noise");
 }
 
 /* Has it the negative prompt's samples first? */
@@ -318,8 +318,8 @@ TEST(the_prompt_before_the_negative_one_is_taken_as_such_and_said)
         memcpy(to + half, from, half * sizeof *to);
     }
     write_trace(&t, file[OTHER]);
-    expect_same_picture("the prompt first", "were taken with the halves of the batch exchanged, as they fit, the first is "
-                        "step.0.unet.");
+    expect_same_picture("the prompt first", "were taken with the halves of the batch exchanged, as they fit, the first "
+                        "is step.0.unet.");
 }
 
 TEST(a_batch_in_two_calls_is_taken_as_such_and_said)
@@ -342,7 +342,7 @@ TEST(a_batch_in_two_calls_is_taken_as_such_and_said)
     }
     write_list(file[OTHER], list, n);
     write_trace(&t, NULL);
-    expect_same_picture("two calls", "are put together from calls of fewer samples");
+    expect_same_picture("two calls", "put together from calls of fewer samples");
 }
 
 TEST(a_file_of_names_says_what_is_what)

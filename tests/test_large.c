@@ -45,11 +45,12 @@ static bool safetensors(const char *path, uint64_t hole, const float x[4])
 {
     char head[512];
     bytes a = {.n = 0}, b = {.n = 0};
-    int n = hole ? snprintf(head, sizeof head, "{\"conv_in\":{\"dtype\":\"U8\",\"shape\":[%llu],\"data_offsets\":[0,%llu]},"
-                            "\"conv_out\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[%llu,%llu]}}",
-                            (unsigned long long)hole, (unsigned long long)hole, (unsigned long long)hole,
-                            (unsigned long long)hole + 16)
-                 : snprintf(head, sizeof head, "{\"conv_out\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,16]}}");
+    const unsigned long long h = hole;
+    int n = snprintf(head, sizeof head,
+                     "{\"conv_out\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[%llu,%llu]}", h, h + 16);
+    if (hole) n += snprintf(head + n, sizeof head - (size_t)n,
+                            ",\"conv_in\":{\"dtype\":\"U8\",\"shape\":[%llu],\"data_offsets\":[0,%llu]}", h, h);
+    n += snprintf(head + n, sizeof head - (size_t)n, "}");
     n += snprintf(head + n, sizeof head - (size_t)n, "%*s", 8 - n % 8, "");
     number(&a, (uint64_t)n, 8);
     put(&a, head, (size_t)n);
