@@ -28,7 +28,8 @@ const cli_command diagnose_command = {
     "say what was to be drawn: see sd --help. Our run goes on with their numbers after each tensor that they have.\n"
     "Where one diverges, known mistakes are made on purpose, and the one is named that explains the difference: see\n"
     "sd wrong.\n"
-    "Exit code 0: nothing diverges, 1: something does, 2: they could not be compared.\n",
+    "Settings of theirs that are others are said first, and our run takes them over.\n"
+    "Exit code 0: nothing diverges, 1: something does or has other settings, 2: they could not be compared.\n",
     diagnose_options, COUNT(diagnose_options), "their trace", AT(file), 0, &draw_command};
 
 static void print_json(int first, const sd_mistake_info *m)

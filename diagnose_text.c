@@ -20,15 +20,41 @@ static const sd_finding *nameless(const sd_diagnosis *d)
     return NULL;
 }
 
+/* What theirs was drawn with, before anything else: the rest was found with these. */
+static void add_settings(const sd_diagnosis *d, sd_text *t)
+{
+    for (int i = 0; i < d->n_other; i++) {
+        const sd_other *o = &d->other[i];
+        bool text = sd_glob_list("prompt,negative_prompt", o->key), noise = strcmp(o->key, "noise_name") == 0;
+        sd_text_add(t, "%s%s %s%s%s", i ? "; " : "other settings: ", noise ? "noise" : o->key, text ? "\"" : "",
+                    o->theirs, text ? "\"" : "");
+        if (o->here) sd_text_add(t, text ? ", not \"%s\"" : ", not %s", o->here);
+    }
+    if (d->n_other) sd_text_add(t, "\n");
+}
+
+/* The first tensor of theirs in which something is no number, where ours are numbers. */
+static const sd_judged *first_odd(const sd_diagnosis *d)
+{
+    for (size_t i = 0; i < d->n; i++)
+        if (d->t[i].odd && d->t[i].diverges) return &d->t[i];
+    return NULL;
+}
+
 static void headline(const sd_diagnosis *d, sd_text *t)
 {
     const sd_finding *unknown = nameless(d);
+    const sd_judged *odd = first_odd(d);
     int named = 0;
+    add_settings(d, t);
     if (!d->diverge) {
         sd_text_add(t, "nothing diverges: %zu tensor%s agree, each on its own inputs\n", d->compared,
                     plural(d->compared));
         return;
     }
+    if (odd)
+        sd_text_add(t, "NaN or infinity at %s, in %llu of %llu numbers: ", odd->name, (unsigned long long)odd->odd,
+                    (unsigned long long)sd_entry_numbers(odd->theirs));
     for (int i = 0; i < d->n_findings; i++) {
         const sd_finding *f = &d->finding[i];
         if (!sd_is_named(f)) continue;
@@ -63,8 +89,10 @@ static void add_finding(const sd_diagnosis *d, const sd_finding *f, const sd_ins
 {
     sd_text words = {0};
     bool named = sd_is_named(f);
-    sd_text_add(&words, "%s: relative L2 error %.3g on its own inputs", d->t[f->at].name,
-                sd_judged_error(&d->t[f->at]));
+    const sd_judged *at = &d->t[f->at];
+    if (at->odd) sd_text_add(&words, "%s: %llu numbers are NaN or infinite, ours from the same inputs are not",
+                             at->name, (unsigned long long)at->odd);
+    else sd_text_add(&words, "%s: relative L2 error %.3g on its own inputs", at->name, sd_judged_error(at));
     sd_add_words(t, o, 2, &words);
     if (named) {
         const sd_tried *r = &f->best[0];
@@ -75,17 +103,24 @@ static void add_finding(const sd_diagnosis *d, const sd_finding *f, const sd_ins
             sd_add_words(t, o, 4, &words);
         }
         add_places(d, &words, r);
-        sd_text_add(&words, "; it explains %zu tensor%s of all steps%s", f->explained, plural(f->explained),
-                    f->subtle ? ", though none diverges further than float32's errors reach" : "");
+        sd_text_add(&words, "; it explains %zu tensor%s of all steps", f->explained, plural(f->explained));
         sd_add_words(t, o, 4, &words);
+        if (f->subtle)
+            sd_text_add(&words, "each of these errors alone is as small as float32's own are; but they have the form of "
+                        "this mistake, which float32's have not");
+        if (f->subtle) sd_add_words(t, o, 4, &words);
     } else {
         sd_text_add(&words, "none of mine: of %d tried %s explains as much as 90%% of the residual", f->tried,
                     f->tried == 1 ? "it does not" : "none");
         sd_add_words(t, o, 4, &words);
+        if (f->again)
+            sd_text_add(&words, "it diverges in %zu other step%s too, which %s not looked into", f->again,
+                        plural(f->again), f->again == 1 ? "was" : "were");
+        if (f->again) sd_add_words(t, o, 4, &words);
     }
-    const char *at = f->signs.s;
+    const char *rest = f->signs.s;
     int length;
-    for (const char *line; at && (line = sd_next_line(&at, &length));) {
+    for (const char *line; rest && (line = sd_next_line(&rest, &length));) {
         sd_text_add(&words, "%.*s", length, line);
         sd_add_words(t, o, 4, &words);
     }
@@ -113,7 +148,8 @@ void sd_diagnosis_text(const sd_diagnosis *d, const sd_inspect_options *o, bool 
     sd_text_add(&words, "%s: %zu of this run's %zu tensors compared, %zu diverge", d->theirs.path, d->compared, d->n,
                 d->diverge);
     if (d->unexplained) sd_text_add(&words, ", %zu were not looked at any more", d->unexplained);
-    sd_text_add(&words, "; %d runs, %.1f s", d->runs, d->seconds);
+    sd_text_add(&words, "; %d runs, %.1f s, %.0f ms each", d->runs, d->seconds,
+                d->runs ? 1e3 * d->seconds / d->runs : 0);
     sd_add_words(t, o, 2, &words);
     size_t shapes = 0, first = d->n;
     for (size_t i = d->n; i-- > 0;)
@@ -142,6 +178,20 @@ static void add_tried_json(const sd_diagnosis *d, sd_text *t, const sd_tried *r)
     sd_text_add(t, "}");
 }
 
+static void add_other_json(sd_text *t, const sd_other *o, bool comma)
+{
+    sd_add_json_text(t, comma ? ",{\"key\":" : "{\"key\":", o->key);
+    sd_add_json_text(t, ",\"theirs\":", o->theirs);
+    sd_add_json_text(t, ",\"here\":", o->here);
+    sd_text_add(t, ",\"from\":\"%s\",\"taken\":%s}", o->of_header ? "header" : "numbers", o->taken ? "true" : "false");
+}
+
+static void add_odd_json(const sd_diagnosis *d, sd_text *t)
+{
+    const sd_judged *odd = first_odd(d);
+    sd_add_json_text(t, "", odd ? odd->name : NULL);
+}
+
 void sd_diagnosis_json(const sd_diagnosis *d, sd_text *t)
 {
     sd_add_json_text(t, "{\"sd\":", sd_version());
@@ -149,6 +199,10 @@ void sd_diagnosis_json(const sd_diagnosis *d, sd_text *t)
     sd_text_add(t, ",\"tensors\":%zu,\"compared\":%zu,\"diverge\":%zu,\"runs\":%d", d->n, d->compared, d->diverge,
                 d->runs);
     sd_add_json_number(t, ",\"seconds\":", d->seconds);
+    sd_text_add(t, ",\"settings\":[");
+    for (int i = 0; i < d->n_other; i++) add_other_json(t, &d->other[i], i > 0);
+    sd_text_add(t, "],\"not_numbers\":");
+    add_odd_json(d, t);
     sd_text_add(t, ",\"findings\":[");
     for (int i = 0; i < d->n_findings; i++) {
         const sd_finding *f = &d->finding[i];

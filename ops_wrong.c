@@ -68,9 +68,10 @@ void sd_wrong_free(sd_wrong *w)
     free(w->normed);
     free(w->raw);
     free(w->ends);
+    free(w->ids);
     w->normed = w->raw = NULL;
-    w->ends = NULL;
-    w->normed_room = w->raw_numbers = 0;
+    w->ends = w->ids = NULL;
+    w->normed_room = w->raw_numbers = w->n_ids = 0;
 }
 
 /* ------------------------------------------------------------------------------------------- norms */
@@ -555,10 +556,20 @@ static void note_ends(sd_run *r, const int32_t *ids, int64_t n, int64_t t)
             if (ids[i * t + k] > ids[i * t + w->ends[i]]) w->ends[i] = (int32_t)k;
 }
 
+/* Theirs, if they are as many and all in the vocabulary. */
+static const int32_t *ids_to_embed(const sd_wrong *w, const int32_t *ids, sd_tensor y, const sd_tensor *token)
+{
+    size_t n = y.nd == 3 ? (size_t)(y.dim[0] * y.dim[1]) : 0, i = 0;
+    if (!n || n != w->n_ids) return ids;
+    while (i < n && w->ids[i] >= 0 && w->ids[i] < token->dim[0]) i++;
+    return i == n ? w->ids : ids;
+}
+
 static void wrong_embed(sd_run *r, sd_tensor y, const int32_t *ids, const sd_tensor *token, const sd_tensor *position)
 {
     const sd_wrong_op *plus = made(r, SD_WRONG_POSITION_PLUS);
     sd_tensor moved = {0};
+    ids = ids_to_embed(wrong_of(r), ids, y, token);
     if (in_this_run(r, SD_WRONG_MASK) && y.nd == 3) note_ends(r, ids, y.dim[0], y.dim[1]);
     if (plus && position) {
         size_t n = (size_t)position->dim[0], c = (size_t)position->dim[1];

@@ -77,6 +77,8 @@ typedef struct sd_wrong {
     size_t projected_numbers[3];
     int32_t *ends;                       /* of each text the place of its end token, for SD_WRONG_MASK */
     int64_t texts;
+    int32_t *ids;                        /* tokens in the place of the next that are embedded, if as many */
+    size_t n_ids;
 } sd_wrong;
 
 extern const sd_backend sd_backend_wrong;

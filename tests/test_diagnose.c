@@ -3,7 +3,7 @@
 #define _POSIX_C_SOURCE 200809L
 #include "test.h"
 #include "../base.h"
-#include "../tensors.h"
+#include "../diagnose.h"
 #include "child.h"
 
 #include <math.h>
@@ -155,6 +155,20 @@ static const char *const traced[] = {"prompt_embeds", "noise", "latents.0", "tim
 #define TRACED "prompt_embeds,noise,latents.0,timestep.0,step.0.unet.conv_in,step.0.unet.conv_out," \
     "vae.post_quant_conv,vae.decoder.conv_in,vae.decoder.conv_out,image"
 
+/* The numbers of a tensor in PyTorch's order, altered. *right: as they were. Both are to be freed. */
+static numbers altered(float *data, int nd, const int64_t *dims, alter *how, float **right)
+{
+    numbers x = {.x = data, .count = 1};
+    size_t dim[4] = {1, 1, 1, 1};
+    for (int i = 0; i < nd; i++) x.count *= dim[i] = (size_t)dims[i];
+    x.n = dim[0], x.c = dim[1], x.h = dim[2], x.w = dim[3];
+    *right = malloc(x.count * sizeof **right);
+    assert_non_null(*right);
+    memcpy(*right, x.x, x.count * sizeof **right);
+    how(&x, *right);
+    return x;
+}
+
 /* Our own trace as far as `name`, which is altered: diagnosed as JSON. */
 static void diagnose_altered(const char *trace, const char *name, alter *how)
 {
@@ -168,14 +182,7 @@ static void diagnose_altered(const char *trace, const char *name, alter *how)
         t[n].data = data[n];
         last = strcmp(traced[n], name) == 0;
     }
-    numbers x = {.x = data[n - 1], .count = 1};
-    size_t dim[4] = {1, 1, 1, 1};
-    for (int i = 0; i < t[n - 1].nd; i++) x.count *= dim[i] = (size_t)t[n - 1].dim[i];
-    x.n = dim[0], x.c = dim[1], x.h = dim[2], x.w = dim[3];
-    right = malloc(x.count * sizeof *right);
-    assert_non_null(right);
-    memcpy(right, x.x, x.count * sizeof *right);
-    how(&x, right);
+    altered(data[n - 1], t[n - 1].nd, t[n - 1].dim, how, &right);
     free(right);
     char path[512];
     snprintf(path, sizeof path, "%s", in_work("altered.safetensors"));
@@ -184,28 +191,45 @@ static void diagnose_altered(const char *trace, const char *name, alter *how)
     RUN("diagnose", "--json", path, RUN_OF_GOLDENS);
 }
 
+/* What is said of the difference of a tensor and itself, altered. */
+static char *signs_of(const char *trace, const char *name, alter *how)
+{
+    sd_error e = {0};
+    sd_text t = {0};
+    int nd;
+    int64_t dim[4];
+    float *data, *right;
+    if (sd_read_floats(trace, name, &data, &nd, dim, &e)) fail_msg("%s", e.text);
+    altered(data, nd, dim, how, &right);
+    sd_text_addn(&t, "", 0);
+    sd_add_signs(data, right, nd, dim, &t);
+    free(data);
+    free(right);
+    return t.s;
+}
+
 TEST(signs_of_a_difference_are_told)
 {
     char trace[512], picture[512];
     snprintf(trace, sizeof trace, "%s", in_work("own.safetensors"));
     snprintf(picture, sizeof picture, "%s", in_work("own.ppm"));
     static const struct { const char *name; alter *how; const char *signs; } cases[] = {
-        {"vae.decoder.conv_in", as_bfloat16, "\"their numbers are all bfloat16\""},
-        {"vae.decoder.conv_in", as_float16, "\"their numbers are all float16 or TF32: 10 bits behind the point\""},
-        {"image", as_bytes, "\"their numbers are bytes, 255ths, that were cut: on average 0.5"},
-        {"step.0.unet.conv_in", scaled, "\"their numbers are ours times 0.18215 (scaling_factor of SD 1 and 2)\""},
-        {"image", over_256, "\"their numbers are ours times 0.99609 (255/256)\""},
-        {"vae.decoder.conv_out", as_0_to_1, "\"their numbers are ours times 0.5 (1/2) plus 0.5\""},
-        {"timestep.0", one_later, "\"theirs is ours +1\""},
-        {"prompt_embeds", other_half_first, "\"their numbers are ours with the halves of the batch exchanged: the "
-         "prompt and the negative one\""},
-        {"image", as_bgr, "\"their numbers are ours with the channels in reverse\""},
-        {"vae.decoder.conv_in", two_channels_exchanged, "\"each of their channels is one of ours: 2 of 64 are at other "
-         "places\""},
-        {"vae.decoder.conv_out", turned, "\"their numbers are ours with rows and columns exchanged\""},
-        {"vae.decoder.conv_out", moved_up, "\"their numbers are ours moved up by a pixel\""},
+        {"vae.decoder.conv_in", as_bfloat16, "their numbers are all bfloat16"},
+        {"vae.decoder.conv_in", as_float16, "their numbers are all float16 or TF32: 10 bits behind the point"},
+        {"image", as_bytes, "their numbers are bytes, 255ths, that were cut: on average 0.5"},
+        {"step.0.unet.conv_in", scaled, "their numbers are ours times 0.18215 (scaling_factor of SD 1 and 2)"},
+        {"image", over_256, "their numbers are ours times 0.99609 (255/256)"},
+        {"vae.decoder.conv_out", as_0_to_1, "their numbers are ours times 0.5 (1/2) plus 0.5"},
+        {"timestep.0", one_later, "theirs is ours +1"},
+        {"prompt_embeds", other_half_first, "their numbers are ours with the halves of the batch exchanged: the "
+         "prompt and the negative one"},
+        {"image", as_bgr, "their numbers are ours with the channels in reverse"},
+        {"vae.decoder.conv_in", two_channels_exchanged, "each of their channels is one of ours: 2 of 64 are at other "
+         "places"},
+        {"vae.decoder.conv_out", turned, "their numbers are ours with rows and columns exchanged"},
+        {"vae.decoder.conv_out", moved_up, "their numbers are ours moved up by a pixel"},
         {"vae.decoder.conv_out", wrong_at_borders, "of the squared error is in the outermost pixels, which are 12% of "
-         "all: padding\""},
+         "all: padding"},
         {"step.0.unet.conv_in", noisy, ""},
         {"step.0.unet.conv_out", noisy, ""},
         {"image", noisy, ""},
@@ -213,17 +237,112 @@ TEST(signs_of_a_difference_are_told)
     RUN(RUN_OF_GOLDENS, "--trace", trace, "--trace-filter", TRACED, "-o", picture);
     expect_success("a trace of our own");
     for (size_t i = 0; i < SD_COUNT(cases); i++) {
-        char at[128];
-        diagnose_altered(trace, cases[i].name, cases[i].how);
-        snprintf(at, sizeof at, "\"findings\":[{\"at\":\"%s\"", cases[i].name);
-        const char *signs = strstr(ran.out, "\"signs\":["), *end = signs ? strchr(signs, ']') : NULL;
-        const char *found = signs ? strstr(signs, cases[i].signs) : NULL;
-        bool none = signs && signs + strlen("\"signs\":[") == end;
-        if (ran.code != 1 || !strstr(ran.out, at) || !found || found > end || none != !*cases[i].signs)
-            fail_msg("case %zu: exit code %d, not %s: %s%.700s", i, ran.code, cases[i].signs, ran.err, ran.out);
+        char *signs = signs_of(trace, cases[i].name, cases[i].how);
+        if (*cases[i].signs ? !strstr(signs, cases[i].signs) : *signs != 0)
+            fail_msg("case %zu: not \"%s\" but \"%s\"", i, cases[i].signs, signs);
+        free(signs);
     }
+    diagnose_altered(trace, "step.0.unet.conv_in", scaled);
+    if (ran.code != 1 || !strstr(ran.out, "\"findings\":[{\"at\":\"step.0.unet.conv_in\"")
+        || !strstr(ran.out, "\"signs\":[\"their numbers are ours times 0.18215"))
+        fail_msg("exit code %d: %s%.700s", ran.code, ran.err, ran.out);
     diagnose_altered(trace, "image", unaltered);
     if (ran.code || strstr(ran.out, "\"signs\"")) fail_msg("exit code %d: %s%.300s", ran.code, ran.err, ran.out);
+}
+
+/* ------------------------------------------------------------------------------------ other settings */
+
+/* A copy of the trace whose header tells nothing. */
+static void without_header(const char *trace, const char *to)
+{
+    sd_error e = {0};
+    sd_tensors of;
+    if (sd_tensors_open(&of, trace, &e)) fail_msg("%s", e.text);
+    sd_traced *t = calloc(of.n, sizeof *t);
+    float **data = calloc(of.n, sizeof *data);
+    assert_non_null(t);
+    assert_non_null(data);
+    for (size_t i = 0; i < of.n; i++) {
+        t[i] = (sd_traced){.name = of.at[i]->name, .dtype = SD_F32};
+        if (sd_read_floats(trace, t[i].name, &data[i], &t[i].nd, t[i].dim, &e)) fail_msg("%s", e.text);
+        t[i].data = data[i];
+    }
+    if (sd_write_tensors(to, t, of.n, &e)) fail_msg("%s", e.text);
+    for (size_t i = 0; i < of.n; i++) free(data[i]);
+    free(data);
+    free(t);
+    sd_tensors_close(&of);
+}
+
+#define SAID "other settings: "
+
+TEST(other_settings_are_said_first_and_taken)
+{
+    char own[512], plain[512], picture[512], line[128];
+    snprintf(own, sizeof own, "%s", in_work("settings.safetensors"));
+    snprintf(plain, sizeof plain, "%s", in_work("plain.safetensors"));
+    snprintf(picture, sizeof picture, "%s", in_work("settings.ppm"));
+    RUN(RUN_OF_GOLDENS, "--trace", own, "--trace-filter", "tokens,prompt_embeds,noise,latents.*,timestep.*,*.noise_pred,"
+        "*.unet.conv_in,*.unet.conv_out,*.denoised,image", "-o", picture);
+    expect_success("a trace of our own");
+    without_header(own, plain);
+    static const struct { const char *option, *value, *said, *by_numbers; int code; } cases[] = {
+        {"--cfg-scale", "5", SAID "guidance_scale 7.5, not 5", NULL, 1},
+        {"-p", "a blue apple", SAID "prompt \"a red apple\", not \"a blue apple\"", NULL, 1},
+        {"-n", "ugly", SAID "negative_prompt \"\", not \"ugly\"", NULL, 1},
+        {"-s", "9", SAID "seed 1, not 9", SAID "seed 1", 0},
+        {"--rng", "torch-cuda", SAID "rng torch-cpu", NULL, 0},
+        {"--steps", "4", SAID "steps 2, not 4", NULL, 1},
+        {"--sampling-method", "dpm++2m", SAID "sampler pndm, not dpm++2m", NULL, 1},
+        {"-W", "64", SAID "width 32, not 64", NULL, 1},
+    };
+    for (size_t i = 0; i < 2 * SD_COUNT(cases); i++) {
+        bool by_numbers = i % 2;
+        const char *said = by_numbers && cases[i / 2].by_numbers ? cases[i / 2].by_numbers : cases[i / 2].said;
+        RUN("diagnose", by_numbers ? plain : own, RUN_OF_GOLDENS, cases[i / 2].option, cases[i / 2].value);
+        snprintf(line, sizeof line, "%.*s", (int)strcspn(ran.out, "\n"), ran.out);
+        const char *next = strchr(ran.out, '\n');
+        if (ran.code != cases[i / 2].code || strcmp(line, said) != 0 || !next
+            || !sd_begins_with(next, "\nnothing diverges"))
+            fail_msg("%s, by %s: exit code %d: %.300s%.300s", said, by_numbers ? "numbers" : "the header", ran.code,
+                     ran.err, ran.out);
+    }
+}
+
+/* ----------------------------------------------------------------------------------- what is no number */
+
+static void two_are_none(const numbers *t, const float *right)
+{
+    (void)right;
+    t->x[3] = NAN;
+    t->x[5] = -INFINITY;
+}
+
+static void none_is(const numbers *t, const float *right)
+{
+    (void)right;
+    for (size_t i = 0; i < t->count; i++) t->x[i] = NAN;
+}
+
+TEST(what_is_no_number_is_said_first_and_where_it_begins)
+{
+    char trace[512], picture[512];
+    snprintf(trace, sizeof trace, "%s", in_work("numbers.safetensors"));
+    snprintf(picture, sizeof picture, "%s", in_work("numbers.ppm"));
+    RUN(RUN_OF_GOLDENS, "--trace", trace, "--trace-filter", TRACED, "-o", picture);
+    expect_success("a trace of our own");
+    static const struct { const char *name; alter *how; const char *json; } cases[] = {
+        {"step.0.unet.conv_in", two_are_none, "\"not_numbers\":\"step.0.unet.conv_in\""},
+        {"prompt_embeds", none_is, "\"not_numbers\":\"prompt_embeds\""},
+        {"image", unaltered, "\"not_numbers\":null"}};
+    for (size_t i = 0; i < SD_COUNT(cases); i++) {
+        diagnose_altered(trace, cases[i].name, cases[i].how);
+        if (!strstr(ran.out, cases[i].json)) fail_msg("not %s: %s%.500s", cases[i].json, ran.err, ran.out);
+    }
+    diagnose_altered(trace, "step.0.unet.conv_in", two_are_none);
+    RUN("diagnose", in_work("altered.safetensors"), RUN_OF_GOLDENS);
+    if (!sd_begins_with(ran.out, "NaN or infinity at step.0.unet.conv_in, in 2 of "))
+        fail_msg("exit code %d: %s%.300s", ran.code, ran.err, ran.out);
 }
 
 TEST(every_mistake_is_listed_with_its_source_and_signature)
@@ -247,6 +366,8 @@ int main(void)
         cmocka_unit_test(a_trace_without_mistake_raises_no_alarm),
         cmocka_unit_test(what_cannot_be_compared_is_no_divergence),
         cmocka_unit_test(signs_of_a_difference_are_told),
+        cmocka_unit_test(other_settings_are_said_first_and_taken),
+        cmocka_unit_test(what_is_no_number_is_said_first_and_where_it_begins),
         cmocka_unit_test(every_mistake_is_listed_with_its_source_and_signature),
     };
     return cmocka_run_group_tests_name("diagnose", tests, child_setup, child_teardown);
