@@ -106,8 +106,8 @@ static void add_finding(const sd_diagnosis *d, const sd_finding *f, const sd_ins
         sd_text_add(&words, "; it explains %zu tensor%s of all steps", f->explained, plural(f->explained));
         sd_add_words(t, o, 4, &words);
         if (f->subtle)
-            sd_text_add(&words, "each of these errors alone is as small as float32's own are; but they have the form of "
-                        "this mistake, which float32's have not");
+            sd_text_add(&words, "each of these errors alone is as small as float32's own are; but they have the form "
+                        "of this mistake, which float32's have not");
         if (f->subtle) sd_add_words(t, o, 4, &words);
     } else {
         sd_text_add(&words, "none of mine: of %d tried %s explains as much as 90%% of the residual", f->tried,

@@ -282,8 +282,8 @@ TEST(other_settings_are_said_first_and_taken)
     snprintf(own, sizeof own, "%s", in_work("settings.safetensors"));
     snprintf(plain, sizeof plain, "%s", in_work("plain.safetensors"));
     snprintf(picture, sizeof picture, "%s", in_work("settings.ppm"));
-    RUN(RUN_OF_GOLDENS, "--trace", own, "--trace-filter", "tokens,prompt_embeds,noise,latents.*,timestep.*,*.noise_pred,"
-        "*.unet.conv_in,*.unet.conv_out,*.denoised,image", "-o", picture);
+    RUN(RUN_OF_GOLDENS, "--trace", own, "--trace-filter", "tokens,prompt_embeds,noise,latents.*,timestep.*,"
+        "*.noise_pred,*.unet.conv_in,*.unet.conv_out,*.denoised,image", "-o", picture);
     expect_success("a trace of our own");
     without_header(own, plain);
     static const struct { const char *option, *value, *said, *by_numbers; int code; } cases[] = {
