@@ -19,7 +19,7 @@ static const cli_option compare_options[] = {
     {CLI_NUMBER, 0, "atol", AT(atol), 0, 1e9, "X", "... (default 1e-5)"},
     {CLI_TEXT, 0, "floor", AT(floor), 0, 0, "FILE",
      "what float32 itself does to each tensor: MINE diverges where its\n"
-     "error is many times that; a file of sd -p ... --floor, or tiny"},
+     "error is many times that; a file of sd -p ... --floor;\ntiny, sd15: tables that come with the program"},
     {CLI_TEXT, 0, "injected", AT(injected), 0, 0, "FILE",
      "a trace of one program that went on with the other's tensors\n(--inject): measures what each module adds"},
     {CLI_TEXT, 0, "measure-floor", AT(measure_floor), 0, 0, "FILE",

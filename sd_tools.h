@@ -51,7 +51,7 @@ typedef struct sd_compare_options {
     double rtol, atol;       /* counts numbers that differ by more than atol + rtol |ref|; 1e-3, 1e-5 */
     const char *html;        /* also writes a page with what was found, complete in itself; NULL: none */
     /* What float32 itself does to each tensor: a file of lines "RELATIVE-L2-ERROR NAME", see docs/VALIDATING.md, or the
-     * name of one that comes with the program, "tiny". Errors are then judged by how many times that they are.
+     * name of one that comes with the program, "sd15". Errors are then judged by how many times that they are.
      * NULL: none */
     const char *floor;
     const char *injected;    /* a trace of `ref`'s or `mine`'s program that went on with the other's tensors, see

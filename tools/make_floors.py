@@ -1,23 +1,25 @@
 #!/usr/bin/env python3
 """Makes share/floors/NAME.txt, what float32 itself does to each tensor of published models: `sd compare --floor NAME`.
 
-    python tools/make_floors.py [tiny sd15 sd21 sdxl ...] [--sd ./sd] [--workdir build/floors] [--out share/floors]
+    python tools/make_floors.py [tiny sd15 sd21 sdxl ...] [--size 256] [--sd ./sd] [--workdir build/floors]
 
-tiny: weights/tiny, four prompts, three steps each. The others: the published configuration (tools/families.py) with
-weights from a formula (tools/synth.py) as F16, one guided step at the published size. Of all steps and runs the largest
-counts; steps become *. `make floors` runs this; on two cores SDXL takes an hour and 15 GB of memory. A model or a
-measurement that is in the working directory is used again.
+tiny: weights/tiny, four prompts, ten steps each. The others: the published configuration (tools/families.py) with
+weights from a formula (tools/synth.py) as F16; one guided step at --size, else at the published size, and four steps of
+128x128 pixels, since later steps inherit the errors of those before. Of all steps and runs the largest counts; steps
+become *. `make floors` runs this; on two cores SDXL at 1024x1024 takes an hour. A model or a measurement that is in the
+working directory is used again.
 """
 import argparse
 import os
 import re
 import subprocess
 
-# pixels, steps, starts, prompts
-TABLES = {"tiny": (128, 3, 8, ["a red apple", "two cats on a table", "", "a blue car in the rain, a photo"]),
-          "sd15": (512, 1, 2, ["a photograph of an astronaut riding a horse"]),
-          "sd21": (768, 1, 2, ["a photograph of an astronaut riding a horse"]),
-          "sdxl": (1024, 1, 2, ["a photograph of an astronaut riding a horse"])}
+# (pixels, steps) of each run, starts, prompts
+ASTRONAUT = ["a photograph of an astronaut riding a horse"]
+TABLES = {"tiny": ([(128, 10)], 8, ["a red apple", "two cats on a table", "", "a blue car in the rain, a photo"]),
+          "sd15": ([(512, 1), (128, 4)], 2, ASTRONAUT),
+          "sd21": ([(768, 1), (128, 4)], 2, ASTRONAUT),
+          "sdxl": ([(1024, 1), (128, 4)], 2, ASTRONAUT)}
 NEGATIVE = "blurry, low quality"
 
 
@@ -47,19 +49,21 @@ def starred(name):
 
 
 def table(name, a):
-    size, steps, starts, prompts = TABLES[name]
-    size = a.size or size
+    runs, starts, prompts = TABLES[name]
+    runs = [(a.size or runs[0][0], runs[0][1])] + runs[1:]
     model, worst = model_of(name, a.workdir), {}
-    for seed, prompt in enumerate(prompts, 1):
-        for value, tensor in measure(a.sd, model, os.path.join(a.workdir, "%s-%d-%d.txt" % (name, size, seed)), size, steps,
-                                     starts, prompt, seed):
-            worst[starred(tensor)] = max(worst.get(starred(tensor), 0), float(value))
+    for size, steps in runs:
+        for seed, prompt in enumerate(prompts, 1):
+            path = os.path.join(a.workdir, "%s-%dx%d-%d.txt" % (name, size, steps, seed))
+            for value, tensor in measure(a.sd, model, path, size, steps, starts, prompt, seed):
+                worst[starred(tensor)] = max(worst.get(starred(tensor), 0), float(value))
     weights = "weights/tiny" if name == "tiny" else "the published configuration, weights of tools/synth.py as F16"
     version = subprocess.run([a.sd, "--version"], capture_output=True, text=True, check=True).stdout.split("\n")[0]
     with open(os.path.join(a.out, name + ".txt"), "w", encoding="ascii") as f:
         f.write("# What float32 itself does to each tensor: relative L2 errors, by tools/make_floors.py and %s.\n"
-                "# %s, %s: %dx%d, guided steps: %d, prompts: %d, starts: %d; euler.\n" % (
-                    version, name, weights, size, size, steps, len(prompts), starts))
+                "# %s: %s; guided steps of euler: %s; prompts: %d, starts: %d.\n" % (
+                    version, name, weights, ", ".join("%d of %dx%d" % (n, size, size) for size, n in runs),
+                    len(prompts), starts))
         f.writelines("%.1e %s\n" % (v, k) for k, v in worst.items())
 
 
