@@ -20,6 +20,7 @@
 
 const cli_other_option cli_other_options[] = {
     /* other names of options that are here */
+    {0, "noise-in", CLI_SAME, "noise", NULL},
     {0, "num-inference-steps", CLI_SAME, "steps", NULL}, {0, "num-steps", CLI_SAME, "steps", NULL},
     {0, "n-steps", CLI_SAME, "steps", NULL}, {0, "ddim-steps", CLI_SAME, "steps", NULL},
     {0, "guidance-scale", CLI_SAME, "cfg-scale", NULL}, {0, "scale", CLI_SAME, "cfg-scale", NULL},

@@ -92,6 +92,7 @@ TEST(inputs_that_do_not_fit_a_run_are_said_before_it)
         {{"--embeds-in", "e.safetensors"}, "3 rows of embeddings are given, and this run needs 2"},
         {{"--embeds-in", "three.npy"}, "the embeddings must be [N,77,96], found [3]"},
         {{"--embeds-in", "none.npy"}, "none.npy: No such file"},
+        {{"--noise-in", "three.npy", "-p", "x"}, "the noise must be [1,4,8,8]"},
         {{"--embeds-in", "e.safetensors", "--tokens-in", "e.safetensors"}, "are the same input"},
         {{"--embeds-in", "e.safetensors", "--batch-count", "3"}, "--embeds-in is for one run"},
         {{"--embeds-in", "e.safetensors", "--trace", "e.safetensors"}, "is read and would be written over"},
