@@ -129,13 +129,19 @@ static bool escape(reader *r)
     return true;
 }
 
-/* Characters that stand for themselves. */
+/* Does this byte stand for itself in a string, and is it a whole character? */
+static bool is_letter(char c) { return c >= ' ' && (unsigned char)c < 128 && c != '"' && c != '\\'; }
+
+/* Characters that stand for themselves: as many as come of ASCII, or one. */
 static bool plain(reader *r)
 {
+    size_t from = r->at;
+    while (r->at < r->n && is_letter(r->text[r->at])) *r->texts++ = r->text[r->at++];
+    if (r->at > from) return true;
     unsigned char c = (unsigned char)next(r);
     int32_t code;
     const char *why;
-    size_t n = c < 128 ? 1 : sd_utf8_one(r->text + r->at, r->n - r->at, &code, &why);
+    size_t n = sd_utf8_one(r->text + r->at, r->n - r->at, &code, &why);
     if (!c) return no(r, "a NUL character");
     if (c < 32) return no(r, "a control character in a string");
     if (!n) return no(r, "a byte that is not UTF-8");
@@ -162,18 +168,32 @@ static bool digits(reader *r)
     return r->at > from || no(r, "a digit is expected");
 }
 
+/* So many digits are exact in a double, and most numbers are no longer; the way through the locale takes its time. */
+enum { EXACT_DIGITS = 15 };
+static double small_whole(const char *digit, size_t n)
+{
+    double x = 0;
+    for (size_t i = *digit == '-'; i < n; i++) x = 10 * x + (digit[i] - '0');
+    return *digit == '-' ? -x : x;
+}
+
 static bool number(reader *r, double *out)
 {
     size_t from = r->at;
-    bool negative = take(r, '-');
+    bool negative = take(r, '-'), whole = true;
     if (r->python && take_word(r, "Infinity")) return *out = negative ? -INFINITY : INFINITY, true;
     if (!take(r, '0') && !digits(r)) return false;
-    if (take(r, '.') && !digits(r)) return false;
+    if (take(r, '.')) {
+        whole = false;
+        if (!digits(r)) return false;
+    }
     if (take(r, 'e') || take(r, 'E')) {
+        whole = false;
         if (!take(r, '-')) take(r, '+');
         if (!digits(r)) return false;
     }
-    sd_number_in_locale(out, r->text + from, r->at - from, r->texts);
+    if (whole && r->at - from <= EXACT_DIGITS) *out = small_whole(r->text + from, r->at - from);
+    else sd_number_in_locale(out, r->text + from, r->at - from, r->texts);
     return true;
 }
 
@@ -274,10 +294,38 @@ static int by_key(const void *a, const void *b)
     return side ? side : x->place < y->place ? -1 : 1;
 }
 
+static uint64_t mixed(const char *key)   /* FNV-1a */
+{
+    uint64_t h = 14695981039346656037u;
+    for (; *key; key++) h = (h ^ (unsigned char)*key) * 1099511628211u;
+    return h ? h : 1;
+}
+
+/* Is it certain, and soon, that no key comes twice? It looks for each key's number in a hash table. A file whose keys
+ * collide on purpose is left to the slower way. */
+static bool all_differ(const sd_json *object, size_t n)
+{
+    size_t size = 16, left = 16 * n;
+    while (size < 2 * n) size *= 2;
+    uint64_t *seen = calloc(size, sizeof *seen);   /* 0: nothing */
+    const sd_json *x = seen ? object->first : NULL;
+    for (; x; x = x->next) {
+        uint64_t h = mixed(x->key);
+        size_t k = h & (size - 1);
+        while (seen[k] && seen[k] != h && left) k = (k + 1) & (size - 1), left--;
+        if (seen[k]) break;
+        seen[k] = h;
+    }
+    bool good = seen && !x;
+    free(seen);
+    return good;
+}
+
 /* Of equal keys, only the last one stays. */
 static bool settle_keys(sd_json *object)
 {
     size_t n = (size_t)sd_json_count(object), i = 0;
+    if (all_differ(object, n)) return true;
     member *list = malloc((n + 1) * sizeof *list);
     if (!list) return false;
     for (sd_json *x = object->first; x; x = x->next, i++) list[i] = (member){x, i};

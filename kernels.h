@@ -54,9 +54,9 @@ typedef struct sd_kern {
     /* C[M,N] = A[M,K] op(B) + bias[N] (bias may be NULL).
      * b_trans: B is [N,K] (a weight matrix), otherwise [K,N]. ld* are row strides in numbers. It uses one thread.
      * B holds floats; or, if `widen` is not NULL, 16-bit numbers that are widened on the way (only with b_trans), with
-     * the same bits. `widen` is the same table's widen_f16 or widen_bf16. scratch: gemm_scratch bytes, 64-byte aligned, contents irrelevant; one per thread; may be NULL if
-     * gemm_scratch is 0. The bits of an element of C depend on its row of A, its column of B and K alone, never on M or
-     * N: a caller may split M and N among threads as it likes. */
+     * the same bits. `widen` is the same table's widen_f16 or widen_bf16. scratch: gemm_scratch bytes, 64-byte aligned,
+     * contents irrelevant; one per thread; may be NULL if gemm_scratch is 0. The bits of an element of C depend on its
+     * row of A, its column of B and K alone, never on M or N: a caller may split M and N among threads as it likes. */
     size_t gemm_scratch;
     void (*gemm)(void *scratch, size_t M, size_t N, size_t K, const float *A, size_t lda, const void *B, size_t ldb,
                  bool b_trans, sdk_widen *widen, float *C, size_t ldc, const float *bias);
@@ -70,8 +70,8 @@ typedef struct sd_kern {
     void (*panel)(size_t rows, size_t columns, size_t kc, const float *a, const float *b, float *c, size_t ldc,
                   bool accumulate);
 
-    /* A convolution's weights [columns, channels, taps] as such strips [taps channels][panel_columns], which is the order
-     * of the unfolded input; and gemm with all of B packed so. NULL in the specification. */
+    /* A convolution's weights [columns, channels, taps] as such strips [taps channels][panel_columns], in the order of
+     * the unfolded input; and gemm with all of B packed so. NULL in the specification. */
     void (*pack_conv)(float *to, const void *w, sdk_widen *widen, size_t columns, size_t channels, size_t taps);
     void (*gemm_packed)(void *scratch, size_t M, size_t N, size_t K, const float *A, size_t lda, const float *packed,
                         float *C, size_t ldc, const float *bias);

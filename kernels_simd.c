@@ -475,7 +475,7 @@ static void transpose(float *to, size_t to_stride, const float *from, size_t fro
     turn(to, to_stride, FLOATS, from, from_stride, rows, columns, 1);
 }
 
-/* Packs `columns` of B as a strip [kc][width], with zeros up to the width, from rows [columns, ldb], which `turn` turns.
+/* Packs `columns` of B as a strip [kc][width], with zeros up to the width, from rows [columns, ldb], which are turned.
  * One function for each way to store numbers, with and without taps: it is a constant in most of them. */
 #define TURN(as, taps) turn(to, width, as, b, ldb, columns, kc, taps)
 static void pack_turned(float *to, size_t width, stored as, const void *b, size_t ldb, size_t columns, size_t kc,

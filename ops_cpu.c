@@ -40,8 +40,8 @@ static void blas_gemm(int threads, size_t M, size_t N, size_t K, const float *A,
 }
 #endif
 
-/* A weight as the right operand of a product: rows [N,K] of floats, or of 16-bit numbers that `widen` converts (not with
- * OpenBLAS); or what kern->pack_conv makes of it. */
+/* A weight as the right operand of a product: rows [N,K] of floats, or of 16-bit numbers that `widen` converts (not
+ * with OpenBLAS); or what kern->pack_conv makes of it. */
 typedef struct operand {
     const void *data;
     sdk_widen *widen;
@@ -49,8 +49,8 @@ typedef struct operand {
 } operand;
 
 /* C[M,N] = A[M,K] B^T[K,N] + bias, on all threads; `scratch` has room for one gemm per thread. */
-static void product(sd_run *r, unsigned char *scratch, size_t M, size_t N, size_t K, const float *A, operand B, float *C,
-                    const float *bias)
+static void product(sd_run *r, unsigned char *scratch, size_t M, size_t N, size_t K, const float *A, operand B,
+                    float *C, const float *bias)
 {
     const sd_cpu *cpu = sd_cpu_of(r);
 #ifdef SD_WITH_OPENBLAS

@@ -17,12 +17,13 @@
  * Everything is read on opening and constant afterwards, so one tokenizer serves any number of threads. */
 #include "json.h"
 #include "net.h"
+#include "tokenizer_pieces.h"
 #include "unicode.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_ID 1000000                    /* larger vocabularies are a mistake in a file */
+#define MAX_ID SD_MOST_PIECES
 #define MAX_ADDED 10000                   /* lists of added tokens are searched linearly */
 #define MAX_FILE ((size_t)64 << 20)       /* tokenizer.json of CLIP has 3.6 MB */
 #define BOS_TEXT "<|startoftext|>"
@@ -34,11 +35,8 @@ typedef struct merge_rule { int32_t left, right, rank, result; } merge_rule;   /
 typedef struct added_token { sd_codes text; int32_t id; bool normalized; } added_token;
 
 struct sd_tokenizer {
-    char **piece;                   /* by id; NULL where no piece has that id */
-    int32_t n_piece, cap_piece;     /* largest id + 1 */
-    size_t n_words;                 /* number of different pieces */
-    int32_t *slot; size_t n_slot;   /* piece -> id: open addressing, -1 is empty, n_slot a power of two */
-    merge_rule *rule; size_t n_rule;/* (left, right) -> rank, result: a hash table like the one above */
+    sd_pieces pieces;
+    merge_rule *rule; size_t n_rule;/* (left, right) -> rank, result: open addressing, n_rule a power of two */
     added_token *added; size_t n_added;
     int32_t byte_id[256], last_byte_id[256];   /* of a byte inside and at the end of a word; -1: none */
     int32_t bos, eos, pad, unk;     /* unk -1: none */
@@ -46,75 +44,16 @@ struct sd_tokenizer {
 
 /* ------------------------------------------------------------------------ vocabulary and rules */
 
-static uint32_t mix(uint32_t h, uint32_t x)   /* FNV-1a, one word at a time, with the high bits folded back */
-{
-    h = (h ^ x) * 16777619u;
-    return h ^ h >> 15;
-}
+static int32_t find_piece(const sd_tokenizer *t, const char *s, size_t n) { return sd_pieces_find(&t->pieces, s, n); }
 
-/* The slot of a piece, or the empty one where it belongs. */
-static size_t piece_slot(const sd_tokenizer *t, const char *s, size_t n)
-{
-    uint32_t h = 2166136261u;
-    for (size_t i = 0; i < n; i++) h = mix(h, (unsigned char)s[i]);
-    size_t k = h & (t->n_slot - 1);
-    for (int32_t id; (id = t->slot[k]) >= 0; k = (k + 1) & (t->n_slot - 1))
-        if (strncmp(t->piece[id], s, n) == 0 && !t->piece[id][n]) break;
-    return k;
-}
-
-static int32_t find_piece(const sd_tokenizer *t, const char *s, size_t n)
-{
-    return t->n_slot ? t->slot[piece_slot(t, s, n)] : -1;
-}
-
-static sd_status grow_slots(sd_tokenizer *t, sd_error *e)
-{
-    size_t n = t->n_slot ? 2 * t->n_slot : 1024, old_n = t->n_slot;
-    int32_t *old = t->slot, *slot = malloc(n * sizeof *slot);
-    if (!slot) return sd_fail(e, SD_ERR_MEMORY, "no memory for a vocabulary of %zu pieces", t->n_words);
-    for (size_t i = 0; i < n; i++) slot[i] = -1;
-    t->slot = slot;
-    t->n_slot = n;
-    for (size_t i = 0; i < old_n; i++)
-        if (old[i] >= 0) slot[piece_slot(t, t->piece[old[i]], strlen(t->piece[old[i]]))] = old[i];
-    free(old);
-    return SD_OK;
-}
-
-/* Gives a piece (n bytes, none of them 0) its id. If a piece comes twice, the later id counts, as in a Python dict. */
 static sd_status put_piece(sd_tokenizer *t, const char *s, size_t n, int64_t id, const char *path, sd_error *e)
 {
-    if (id < 0 || id >= MAX_ID)
-        return sd_fail(e, SD_ERR_FORMAT, "%s: expected ids from 0 to %d, found %lld for '%.*s'", path, MAX_ID - 1,
-                       (long long)id, (int)(n < 80 ? n : 80), s);
-    if (id >= t->cap_piece) {
-        int32_t cap = (int32_t)id + (int32_t)id / 2 + 1024;
-        char **more = realloc(t->piece, (size_t)cap * sizeof *more);
-        if (!more) return sd_fail(e, SD_ERR_MEMORY, "no memory for a vocabulary of %d pieces", (int)cap);
-        memset(more + t->cap_piece, 0, (size_t)(cap - t->cap_piece) * sizeof *more);
-        t->piece = more;
-        t->cap_piece = cap;
-    }
-    if (t->piece[id])
-        return sd_fail(e, SD_ERR_FORMAT, "%s: the id %lld belongs to '%.80s' and to '%.*s'", path, (long long)id,
-                       t->piece[id], (int)(n < 80 ? n : 80), s);
-    if (2 * (t->n_words + 1) > t->n_slot && grow_slots(t, e) != SD_OK) return e->status;
-    char *copy = malloc(n + 1);
-    if (!copy) return sd_fail(e, SD_ERR_MEMORY, "no memory for a vocabulary piece of %zu bytes", n);
-    memcpy(copy, s, n);
-    copy[n] = 0;
-    t->piece[id] = copy;
-    if (id >= t->n_piece) t->n_piece = (int32_t)id + 1;
-    size_t k = piece_slot(t, s, n);
-    t->n_words += t->slot[k] < 0;
-    t->slot[k] = (int32_t)id;
-    return SD_OK;
+    return sd_pieces_put(&t->pieces, s, n, id, path, e);
 }
 
 static size_t rule_slot(const sd_tokenizer *t, int32_t left, int32_t right)
 {
-    size_t k = mix(mix(2166136261u, (uint32_t)left), (uint32_t)right) & (t->n_rule - 1);
+    size_t k = sd_mix(sd_mix(SD_MIX_BEGIN, (uint32_t)left), (uint32_t)right) & (t->n_rule - 1);
     for (; t->rule[k].left >= 0; k = (k + 1) & (t->n_rule - 1))
         if (t->rule[k].left == left && t->rule[k].right == right) break;
     return k;
@@ -135,7 +74,7 @@ static sd_status reserve_rules(sd_tokenizer *t, size_t n, const char *path, sd_e
 static sd_status add_rule(sd_tokenizer *t, const char *left, size_t nl, const char *right, size_t nr, int32_t rank,
                           bool derive, const char *path, sd_error *e)
 {
-    char *both = malloc(nl + nr + 1);
+    char room[128], *both = nl + nr <= sizeof room ? room : malloc(nl + nr);
     if (!both) return sd_fail(e, SD_ERR_MEMORY, "no memory for the merges of %s", path);
     memcpy(both, left, nl);
     memcpy(both + nl, right, nr);
@@ -148,7 +87,7 @@ static sd_status add_rule(sd_tokenizer *t, const char *left, size_t nl, const ch
         else
             t->rule[rule_slot(t, r.left, r.right)] = r;
     }
-    free(both);
+    if (both != room) free(both);
     return e->status;
 }
 
@@ -209,8 +148,8 @@ static sd_status derive_vocabulary(sd_tokenizer *t, const char *merges, sd_error
         put_piece(t, text, (size_t)n, i, merges, e);
     }
     if (e->status == SD_OK) read_merges(t, merges, true, e);
-    if (e->status == SD_OK) put_piece(t, BOS_TEXT, strlen(BOS_TEXT), t->n_piece, merges, e);
-    if (e->status == SD_OK) put_piece(t, EOS_TEXT, strlen(EOS_TEXT), t->n_piece, merges, e);
+    if (e->status == SD_OK) put_piece(t, BOS_TEXT, strlen(BOS_TEXT), t->pieces.n, merges, e);
+    if (e->status == SD_OK) put_piece(t, EOS_TEXT, strlen(EOS_TEXT), t->pieces.n, merges, e);
     return e->status;
 }
 
@@ -280,7 +219,7 @@ static bool list_add_new(token_list *l, const token_list *described, token_spec 
 static sd_status add_token(sd_tokenizer *t, const token_spec *x, const char *dir, sd_error *e)
 {
     size_t n = strlen(x->text), at = 0;
-    if (find_piece(t, x->text, n) < 0 && put_piece(t, x->text, n, t->n_piece, dir, e) != SD_OK) return e->status;
+    if (find_piece(t, x->text, n) < 0 && put_piece(t, x->text, n, t->pieces.n, dir, e) != SD_OK) return e->status;
     int32_t id = find_piece(t, x->text, n);
     while (at < t->n_added && t->added[at].id != id) at++;
     if (at == t->n_added) {
@@ -376,7 +315,7 @@ static sd_status json_vocabulary(sd_tokenizer *t, const sd_json *vocab, const ch
                            MAX_ID - 1, x->key);
         put_piece(t, x->key, strlen(x->key), sd_json_int(x), path, e);
     }
-    if (e->status == SD_OK && !t->n_words) sd_fail(e, SD_ERR_FORMAT, "%s: the vocabulary is empty", path);
+    if (e->status == SD_OK && !t->pieces.words) sd_fail(e, SD_ERR_FORMAT, "%s: the vocabulary is empty", path);
     return e->status;
 }
 
@@ -747,10 +686,8 @@ sd_status sd_tokenizer_open_padded(sd_tokenizer **out, const char *dir, const ch
 void sd_tokenizer_close(sd_tokenizer *t)
 {
     if (!t) return;
-    for (int32_t i = 0; i < t->n_piece; i++) free(t->piece[i]);
     for (size_t i = 0; i < t->n_added; i++) free(t->added[i].text.c);
-    free(t->piece);
-    free(t->slot);
+    sd_pieces_free(&t->pieces);
     free(t->rule);
     free(t->added);
     free(t);
@@ -777,5 +714,5 @@ sd_status sd_tokenizer_encode(const sd_tokenizer *t, const char *text, sd_tokens
 
 const char *sd_tokenizer_piece(const sd_tokenizer *t, int32_t id)
 {
-    return id >= 0 && id < t->n_piece ? t->piece[id] : NULL;
+    return id >= 0 && id < t->pieces.n ? t->pieces.text[id] : NULL;
 }

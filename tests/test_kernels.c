@@ -852,7 +852,7 @@ TEST(packed_weights_give_the_same_bits)
 {
     static const size_t sizes[][4] = {   /* M, N, channels, taps */
         {7, 5, 3, 9}, {16, 160, 160, 9}, {45, 61, 37, 9}, {64, 97, 48, 1}, {3, 16, 4, 16}, {100, 797, 50, 9}};
-    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+    for (size_t s = 0; s < SD_COUNT(sizes); s++) {
         size_t channels = sizes[s][2], taps = sizes[s][3], K = channels * taps;
         problem p = problem_new(sizes[s][0], sizes[s][1], K, 0, 3, normal);
         uint16_t *narrow = room(p.N * K * sizeof *narrow);
@@ -860,15 +860,12 @@ TEST(packed_weights_give_the_same_bits)
         for (size_t i = 0; i < p.N * K; i++)
             narrow[i] = (uint16_t)(random_bits() % 0x7c00);   /* finite, as a half and as a bfloat */
         for (int stored = 0; stored < 3; stored++) {
-            for (size_t j = 0; j < p.N; j++)
-                for (size_t k = 0; k < K; k++) {
-                    size_t from = j * K + k;
-                    wide[from] = stored == 2 ? sdk_bfloat_to_float(narrow[from]) : sdk_half_to_float(narrow[from]);
-                    p.B[j * K + k % taps * channels + k / taps] = wide[from];
-                }
+            for (size_t i = 0; i < p.N * K; i++) {
+                wide[i] = stored == 2 ? sdk_bfloat_to_float(narrow[i]) : sdk_half_to_float(narrow[i]);
+                p.B[i / K * K + i % K % taps * channels + i % K / taps] = wide[i];
+            }
             FOR_EACH_TABLE(k) {
-                if (!k->pack_conv)
-                    continue;
+                if (!k->pack_conv) continue;
                 sdk_widen *widen = stored == 2 ? k->widen_bf16 : stored ? k->widen_f16 : NULL;
                 void *base, *scratch = scratch_for(k, &base);
                 float *want = solve(k, &p), *C = room(c_cells(&p) * sizeof(float));

@@ -1,0 +1,31 @@
+/* tokenizer_pieces.h - floor 4: the pieces of a tokenizer's vocabulary and their ids. */
+#ifndef SD_TOKENIZER_PIECES_H
+#define SD_TOKENIZER_PIECES_H
+
+#include "base.h"
+
+#define SD_MOST_PIECES 1000000   /* larger vocabularies are a mistake in a file */
+
+typedef struct sd_pieces {
+    struct sd_letters *letters; size_t used;    /* the newest block of letters, and how much of it is in use */
+    const char **text;                          /* by id; NULL where no piece has that id */
+    int32_t n, cap;                             /* largest id + 1 */
+    size_t words;                               /* number of different pieces */
+    struct sd_piece_slot *slot; size_t n_slot;  /* piece -> id: open addressing, n_slot a power of two */
+} sd_pieces;
+
+/* FNV-1a, one word at a time, with the high bits folded back. It begins with SD_MIX_BEGIN. */
+#define SD_MIX_BEGIN 2166136261u
+static inline uint32_t sd_mix(uint32_t h, uint32_t x)
+{
+    h = (h ^ x) * 16777619u;
+    return h ^ h >> 15;
+}
+
+/* The id of a piece of n bytes; -1: there is none. */
+int32_t sd_pieces_find(const sd_pieces *p, const char *s, size_t n);
+/* Gives a piece (n bytes, none of them 0) its id. If a piece comes twice, the later id counts, as in a Python dict. */
+sd_status sd_pieces_put(sd_pieces *p, const char *s, size_t n, int64_t id, const char *path, sd_error *e);
+void sd_pieces_free(sd_pieces *p);
+
+#endif
