@@ -263,6 +263,9 @@ int run_compare(settings *s, const char *argv0);
 extern const cli_command selftest_command;
 int run_selftest(settings *s, const char *argv0);
 /* app_show.c */
+/* ---- app_profiles.c */
+extern const cli_command profiles_command;
+int run_profiles(settings *s, const char *argv0);
 extern const cli_command show_command;
 int run_show(settings *s, const char *argv0);
 /* ---- app_trace.c */

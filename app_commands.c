@@ -227,6 +227,7 @@ const command other_commands[] = {
     {&plan_command, run_plan},
     {&samplers_command, run_samplers},
     {&schedule_command, run_schedule},
+    {&profiles_command, run_profiles},
     {&trace_command, run_trace},
     {NULL, NULL},
 };

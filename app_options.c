@@ -200,6 +200,7 @@ cli_command draw_command = {
     "       sd tokenize TEXT [options]    the tokens of a text\n"
     "       sd plan [options]             the networks of a model, unrolled\n"
     "       sd samplers                   samplers and schedules, with their papers\n"
+    "       sd profiles [PROGRAM]         what other programs do otherwise: --like\n"
     "       sd schedule [options]         the timesteps and noise levels of a run\n"
     "       sd trace [options]            a run's tensors: names, statistics, hashes\n"
     "       sd help encode, sd help tokenize and so on for each\n",

@@ -119,14 +119,25 @@ void sd_image_to_float(float *out, const sd_image *p)
             *out++ = (float)p->data[i * (size_t)p->channels + (p->channels == 1 ? 0 : c)] / 127.5f - 1.0f;
 }
 
-sd_status sd_image_from_float(sd_image *out, int width, int height, const float *from, bool unit, sd_error *e)
+static uint8_t byte_of(float x, sd_bytes how)
+{
+    switch (how) {
+    case SD_BYTES_TRUNCATE: return (uint8_t)(255 * x);
+    case SD_BYTES_HALF_UP: return (uint8_t)(255 * x + 0.5f);
+    case SD_BYTES_ROUND: break;
+    }
+    return (uint8_t)lrintf(255 * x);
+}
+
+sd_status sd_image_from_float(sd_image *out, int width, int height, const float *from, bool unit, sd_bytes how,
+                              sd_error *e)
 {
     if (sd_image_new(out, width, height, 3, e)) return e->status;
     size_t n = pixels(out);
     for (size_t i = 0; i < n; i++)
         for (size_t c = 0; c < 3; c++) {
             float x = from[c * n + i];
-            out->data[3 * i + c] = (uint8_t)lrintf(255 * (unit ? x : sd_unit(x)));
+            out->data[3 * i + c] = byte_of(unit ? x : sd_unit(x), how);
         }
     return SD_OK;
 }

@@ -101,9 +101,13 @@ sd_status sd_image_to_rgb(sd_image *out, const sd_image *in, const uint8_t *back
 void sd_image_to_float(float *out, const sd_image *p);
 /* [-1,1] -> [0,1] [diffusers VaeImageProcessor.denormalize] */
 static inline float sd_unit(float x) { return fminf(fmaxf(x / 2 + 0.5f, 0), 1); }
-/* RGB from [3, height, width], which is in [0,1] if `unit`, else in [-1,1]: round(255 x), halves to even, as NumPy
- * rounds for diffusers. Truncation, which other programs use, is off by one almost everywhere. */
-sd_status sd_image_from_float(sd_image *out, int width, int height, const float *from, bool unit, sd_error *e);
+/* How 255 x becomes a byte: halves to even, as NumPy rounds for diffusers; cut off, which is one lower almost
+ * everywhere (CompVis, A1111, ComfyUI); 1/2 added and cut off (stable-diffusion.cpp). The words of the parameter
+ * "bytes". */
+typedef enum sd_bytes { SD_BYTES_ROUND, SD_BYTES_TRUNCATE, SD_BYTES_HALF_UP } sd_bytes;
+/* RGB from [3, height, width], which is in [0,1] if `unit`, else in [-1,1]. */
+sd_status sd_image_from_float(sd_image *out, int width, int height, const float *from, bool unit, sd_bytes how,
+                              sd_error *e);
 
 /* ---- masks; functions without `out` change `mask` */
 sd_status sd_mask_from_luma(sd_image *out, const sd_image *in, sd_error *e);    /* brightness: Pillow's convert("L") */

@@ -79,6 +79,12 @@ static const sd_param table[] = {
      SD_WRITTEN_CHANGED, NULL},
     {{"timesteps", LIST(sampling.timesteps, sampling.timestep_count), ON_LINE(0, "timesteps", "LIST",
       "the timesteps themselves, falling"), .text_key = "Timesteps"}, "timesteps", SD_WRITTEN_CHANGED, NULL},
+    {{"first_latents", TEXT(sampling.first_latents), .words = "sigma root comfy", ON_LINE(0, "first-latents", "HOW",
+      "the initial noise is multiplied by sigma, by the root of\n"
+      "sigma^2 + 1, or by what ComfyUI would take (default: as\nthe sampler's own program)"), .text_key = "First latents"}, "first latents", SD_WRITTEN_CHANGED, NULL},
+    {{"whole_timesteps", BOOL(sampling.whole_timesteps), DEFAULT(SD_DEFAULT), ON_LINE(0, "whole-timesteps", "BOOL",
+      "true: the UNet is told whole timesteps by k-diffusion's\nsamplers too, as in ComfyUI"),
+      .text_key = "Whole timesteps"}, "whole timesteps", SD_WRITTEN_CHANGED, NULL},
     {{"order", INT(sampling.order), BETWEEN(1, 4), DEFAULT(SD_DEFAULT), ON_LINE(0, "order", "N",
       "order of a multi-step sampler (default, and 0: its own)"), .text_key = "Order"}, "order",
      SD_WRITTEN_CHANGED, NULL},
@@ -133,6 +139,12 @@ static const sd_param table[] = {
     {{"clip_skip", INT(clip_skip), BETWEEN(1, 1000), DEFAULT(1), ON_LINE(0, "clip-skip", "N",
       "the text encoder's layer: 1 the last (default, also 0 and\n-1), 2 the one before it, ..."),
       .text_key = "Clip skip"}, "clip skip", SD_WRITTEN_CHANGED, NULL},
+    {{"bytes", TEXT(bytes), .words = "round truncate half-up", ON_LINE(0, "bytes", "HOW",
+      "how numbers become bytes: round (default), truncate, half-up"), .text_key = "Bytes"}, "bytes",
+     SD_WRITTEN_CHANGED, NULL},
+    {{"like", TEXT(like), .words = "diffusers compvis a1111 comfy sdcpp", ON_LINE(0, "like", "PROGRAM",
+      "draws as diffusers, compvis, a1111, comfy or sdcpp does, where\nnothing else is said: see sd profiles")},
+     "program", SD_WRITTEN_NEVER, NULL},
     {{"noise_name", FILE_NAME(noise_name), ON_LINE(0, "noise", "FILE",
       "initial noise: a safetensors file's tensor \"noise\", or its\n"
       "only one, [batch,channels,height/8,width/8]"),
@@ -157,7 +169,18 @@ static const sd_param table[] = {
     {{"mask_blur", NUMBER(edit.mask_blur), BETWEEN(0, 1000), ON_LINE(0, "mask-blur", "X",
       "blurs the mask, with a standard deviation of X pixels"),
       .text_key = "Mask blur"}, "mask blur", SD_WRITTEN_CHANGED, " pixels"},
-    {{"paste_back", BOOL(edit.paste_back), DEFAULT(1), ON_LINE(0, "paste-back", "BOOL",
+    {{"strength_steps", TEXT(edit.strength_steps), .words = "share above share+1 all",
+      ON_LINE(0, "strength-steps", "HOW",
+      "how many steps a strength leaves: share (default), above,\n"
+      "share+1, all, as diffusers, CompVis, A1111, ComfyUI do"),
+      .text_key = "Strength steps"}, "strength steps", SD_WRITTEN_CHANGED, NULL},
+    {{"posterior", TEXT(edit.posterior), .words = "sample mean again", ON_LINE(0, "posterior", "HOW",
+      "the picture's latents: sample (default), mean; again: a\nsample by a generator that begins again"),
+      .text_key = "Posterior"}, "posterior", SD_WRITTEN_CHANGED, NULL},
+    {{"mask_rule", TEXT(edit.mask_rule), .words = "latents x0 both", ON_LINE(0, "mask-rule", "HOW",
+      "what puts the kept part back: latents (default), after each\nstep; x0, in each predicted picture; both"),
+      .text_key = "Mask rule"}, "mask rule", SD_WRITTEN_CHANGED, NULL},
+    {{"paste_back", BOOL(edit.paste_back), DEFAULT(SD_DEFAULT), ON_LINE(0, "paste-back", "BOOL",
       "true (default): kept pixels come back byte for byte"), .text_key = "Paste back"}, "paste back",
      SD_WRITTEN_CHANGED, NULL},
     {{"inpaint_crop", INT(edit.inpaint_crop), BETWEEN(0, SD_IMAGE_SIDE), DEFAULT(SD_DEFAULT),
@@ -284,6 +307,12 @@ static void set_default(sd_params *p, const sd_param *row)
     }
 }
 
+bool sd_param_is_default(const sd_params *p, const sd_param *row)
+{
+    return is_number(row) ? number_of(p, row) == row->about.initial
+                          : !*(const char *const *)field_of(p, row->about.offset);
+}
+
 static void set_defaults(sd_params *p)
 {
     *p = (sd_params){.size = sizeof *p};
@@ -309,6 +338,34 @@ int sd_get_param_sized(int i, sd_param_info *info, size_t size)
     about.group = group_of(row);
     sd_copy_struct(info, size, &about, sizeof about);
     return 1;
+}
+
+/* -------------------------------------------------------------------------------------- words */
+
+int sd_param_word(const char *key, const char *value)
+{
+    size_t n = value ? strlen(value) : 0;
+    int i = 0;
+    for (const char *w = sd_param_find(key)->about.words; value; i++) {
+        size_t length = strcspn(w, " ");
+        if (length == n && strncmp(w, value, n) == 0) return i;
+        if (!w[length]) return -1;
+        w += length + 1;
+    }
+    return 0;
+}
+
+sd_status sd_params_check_words(const sd_params *p, sd_error *e)
+{
+    static const char *const keys[] = {"like", "first_latents", "bytes", "strength_steps", "posterior", "mask_rule"};
+    for (size_t i = 0; i < SD_COUNT(keys); i++) {
+        const sd_param *row = sd_param_find(keys[i]);
+        const char *value = *(const char *const *)field_of(p, row->about.offset);
+        if (sd_param_word(keys[i], value) < 0)
+            return sd_fail(e, SD_ERR_ARG, "%s \"%.64s\": one of these words is possible: %s", row->name, value,
+                           row->about.words);
+    }
+    return SD_OK;
 }
 
 /* ------------------------------------------------------------------------- a caller's parameters */
@@ -520,6 +577,13 @@ bool sd_param_read(sd_params *p, const sd_param *row, const char *value, sd_erro
         return text != NULL;
     }
     return false;
+}
+
+void sd_param_set_constant(sd_params *p, const sd_param *row, const char *value)
+{
+    double x;
+    if (!is_number(row)) *(const char **)field_of(p, row->about.offset) = value;
+    else if (read_number(&x, row, value)) set_number(p, row, x);
 }
 
 static void add_numbers(sd_text *t, const double *x, int n)

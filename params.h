@@ -27,6 +27,18 @@ const sd_param *sd_param_find(const char *key);
 /* By its key in the text of a picture. */
 const sd_param *sd_param_find_text(const char *text_key);
 
+/* Is it what nobody has given? */
+bool sd_param_is_default(const sd_params *p, const sd_param *row);
+/* Sets it from a text that lives as long as the program; which kinds: numbers and TEXT. */
+void sd_param_set_constant(sd_params *p, const sd_param *row, const char *value);
+/* Which of its words `value` is, from 0 on; NULL: 0; -1: none of them. */
+int sd_param_word(const char *key, const char *value);
+/* All parameters of words are one of theirs. */
+sd_status sd_params_check_words(const sd_params *p, sd_error *e);
+enum { SD_STEPS_SHARE, SD_STEPS_ABOVE, SD_STEPS_ONE_MORE, SD_STEPS_ALL };        /* "strength_steps" */
+enum { SD_POSTERIOR_SAMPLE, SD_POSTERIOR_MEAN, SD_POSTERIOR_AGAIN };             /* "posterior" */
+enum { SD_MASK_LATENTS, SD_MASK_X0, SD_MASK_BOTH };                              /* "mask_rule" */
+
 /* It is of a picture to begin from. */
 bool sd_param_is_edit(const sd_param *row);
 /* Reads a value; copies belong to p. False if it cannot be one of this type, whatever its bounds. */

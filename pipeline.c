@@ -3,6 +3,7 @@
  * sd_run_pipeline, at the end, is the whole pipeline: seven steps, one after another. The prompts become vectors
  * (cond.c), noise becomes latents (pipeline_begin.c). The sampler (sampler.h) asks the UNet which part of the latents
  * is noise and removes it step by step, guided by the prompts (pipeline_guidance.c). The VAE decodes what remains. */
+#include "params.h"
 #include "pipeline_drawing.h"
 
 #include <stdlib.h>
@@ -149,6 +150,13 @@ static sd_status draw_noise(void *user, double sigma_from, double sigma_to, floa
     return sd_drawing_fresh_noise(q->c, q->d, sigma_from, sigma_to, out);
 }
 
+static void keep_input(void *user, double signal, double noise, double *latents)
+{
+    sd_drawing_keep_input(((const denoiser *)user)->d, signal, noise, latents);
+}
+
+static void keep_x0(void *user, double *x0) { sd_drawing_keep_x0(((const denoiser *)user)->d, x0); }
+
 static void denoise(sd_ctx *c, sd_drawing *d)
 {
     if (sd_drawing_done(c, d)) return;
@@ -163,7 +171,10 @@ static void denoise(sd_ctx *c, sd_drawing *d)
         sd_fail(&c->err, SD_ERR_MEMORY, "no memory for %d steps", q.room);
         return;
     }
-    sd_denoiser hooks = {&q, predict_noise, before_evaluation, see_denoised, draw_noise, d->B};
+    sd_denoiser hooks = {.user = &q, .model = predict_noise, .before_evaluation = before_evaluation,
+                         .denoised = see_denoised, .noise = draw_noise, .pictures = d->B};
+    if (d->edit.masked && d->edit.mask_rule != SD_MASK_LATENTS) hooks.keep = keep_x0;
+    if (d->edit.masked && d->edit.mask_rule == SD_MASK_BOTH) hooks.see = keep_input;
     sd_sampler_run(d->sampler, d->latents, (size_t)d->B * d->n, &hooks, &c->err);
     sd_forget_cached(&c->run);
     sd_apart_free(&c->apart);

@@ -1,5 +1,6 @@
 /* pipeline_begin.c - floor 6: the beginning of a run: noise, or a picture's latents with noise; and what image to image
  * and inpainting do to latents later. */
+#include "params.h"
 #include "pipeline_drawing.h"
 
 #include <stdlib.h>
@@ -11,15 +12,26 @@ static void trace_latents(sd_ctx *c, const sd_drawing *d, float *x, int n, int c
     sd_trace_numbers(&c->run, 4, dim, x, "%s", name);
 }
 
-/* Samples of a picture's posterior, [samples,C,h,w]. Noise is drawn for each; not where a TAESD encodes, whose latents
- * are all the same [diffusers retrieve_latents]. */
+/* The generator of posteriors. */
+static sd_stream *posterior_stream(sd_ctx *c, sd_drawing *d)
+{
+    sd_stream_options o = {.seed = d->p.seed, .on_draw = sd_report_draw, .user = c};
+    if (d->edit.posterior != SD_POSTERIOR_AGAIN) return d->rng;
+    if (!d->posterior_rng) sd_open_stream(c, &d->posterior_rng, d->p.rng, &o);
+    return d->posterior_rng;
+}
+
+/* Samples of a picture's posterior, [samples,C,h,w]. Noise is drawn for each; not for its mean, nor where a TAESD
+ * encodes, whose latents are all the same [diffusers retrieve_latents]. */
 static sd_status sample(sd_ctx *c, sd_drawing *d, const char *who, const float *moments, float *latents, int samples)
 {
     const sd_vae_config *v = &c->model.encoder->cfg;
     size_t n = (size_t)samples * d->n;
+    bool still = v->tiny || d->edit.posterior == SD_POSTERIOR_MEAN;
     float *noise = calloc(n, sizeof *noise);
+    sd_stream *rng = still ? NULL : posterior_stream(c, d);
     if (!noise) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for the noise of a posterior");
-    else if (v->tiny || !sd_stream_normal(d->rng, who, noise, (size_t)samples, d->n, &c->err))
+    else if (still || (rng && !sd_stream_normal(rng, who, noise, (size_t)samples, d->n, &c->err)))
         for (size_t i = 0; i < n; i += d->n)
             sd_vae_sample(moments, moments + d->n, noise + i, d->n, v->scaling_factor, latents + i);
     free(noise);
@@ -155,14 +167,29 @@ static const float *image_latents(const sd_drawing *d, size_t b)
     return d->image_latents + b % (size_t)d->n_image_latents * d->n;
 }
 
+/* The sampler whose first level the picture's latents get: the run's; or, by the rule "above", one that begins a step
+ * before it, for the caller to free. */
+static sd_sampler *sampler_above(sd_ctx *c, const sd_drawing *d)
+{
+    sd_sampler *above = NULL;
+    sd_sampler_part part = sd_part_of(&d->p, &d->levels);
+    if (sd_param_word("strength_steps", d->p.edit.strength_steps) != SD_STEPS_ABOVE || !part.first--) return NULL;
+    sd_sampler_new_part(&above, &d->levels, sd_steps_of_levels(&d->p), &part, &c->err);
+    return above;
+}
+
 /* x = sigma_max noise; or the picture's latents with the noise of the first level that is used. */
-static void first_latents(sd_drawing *d, bool from_noise)
+static void first_latents(sd_ctx *c, sd_drawing *d, bool from_noise)
 {
     size_t B = (size_t)d->B, n = d->n;
-    double init = sd_sampler_init_sigma(d->sampler);
-    for (size_t i = 0; i < B * n && from_noise; i++) d->latents[i] = (float)(init * (double)d->noise[i]);
+    double init = sd_sampler_init_sigma(d->sampler), more = from_noise ? init : sd_sampler_more_noise(d->sampler);
+    sd_sampler *above = from_noise ? NULL : sampler_above(c, d);
     for (size_t b = 0; b < B && !from_noise; b++)
-        sd_sampler_add_noise(d->sampler, 0, d->latents + b * n, image_latents(d, b), d->noise + b * n, n);
+        sd_sampler_add_noise(above ? above : d->sampler, 0, d->latents + b * n, image_latents(d, b), d->noise + b * n,
+                             n);
+    sd_sampler_free(above);
+    for (size_t i = 0; i < B * n && more > 0; i++)
+        d->latents[i] = (float)((from_noise ? 0 : (double)d->latents[i]) + more * (double)d->noise[i]);
 }
 
 /* The order of the draws is diffusers': the picture's posterior (if it is needed), the noise, the kept part's posterior
@@ -174,18 +201,20 @@ void sd_drawing_begin(sd_ctx *c, sd_drawing *d)
         memcpy(d->latents, d->p.latents, (size_t)d->B * d->n * sizeof *d->latents);
         return;
     }
-    bool from_noise = !d->edit.active || d->task->from_noise || (d->edit.masked && d->edit.strength == 1);
+    bool usual = d->edit.mask_rule == SD_MASK_LATENTS;   /* else every run from a picture begins with its latents */
+    bool from_noise = !d->edit.active || d->task->from_noise || (d->edit.masked && d->edit.strength == 1 && usual);
     bool knows_masks = sd_task_has(d->task, SD_PLANE_MASK);
     bool needs_latents = d->edit.active && (!from_noise || (d->edit.masked && !knows_masks));
     if (needs_latents && encode_init(c, d)) return;
     if (sd_drawing_noise(c, d)) return;
     trace_latents(c, d, d->noise, d->B, d->C, "noise");
-    first_latents(d, from_noise);
+    first_latents(c, d, from_noise);
     if (!d->edit.masked) return;
     sd_mask_to_latent(d->mask, d->h, d->w, &d->edit.mask);
     trace_latents(c, d, d->mask, 1, 1, "mask");
     if (knows_masks) fill_planes(c, d, true);
-    else if (!c->model.encoder->cfg.tiny)   /* a plain UNet does not need the kept part, but its noise is drawn */
+    else if (!c->model.encoder->cfg.tiny && usual && d->edit.posterior == SD_POSTERIOR_SAMPLE)
+        /* a plain UNet does not need the kept part, but its noise is drawn */
         sd_stream_normal(d->rng, "posterior of the kept part, unused", d->input, 1, d->n, &c->err);
 }
 
@@ -201,9 +230,10 @@ void sd_drawing_input(const sd_drawing *d, float *out, const float *latents, boo
  * StableDiffusionInpaintPipeline; RePaint, Lugmayr et al. 2022, eq. 8]. */
 void sd_drawing_keep_unmasked(sd_drawing *d, int i, float *latents)
 {
-    if (!d->edit.masked || sd_task_has(d->task, SD_PLANE_MASK)) return;
-    size_t pixels = (size_t)d->h * (size_t)d->w;
     bool last = i == sd_sampler_count(d->sampler);
+    bool usual = d->edit.mask_rule == SD_MASK_LATENTS && !sd_task_has(d->task, SD_PLANE_MASK);
+    if (!d->edit.masked || (!usual && !(last && d->edit.mask_rule != SD_MASK_LATENTS))) return;
+    size_t pixels = (size_t)d->h * (size_t)d->w;
     float *kept = d->input;   /* free between evaluations */
     for (size_t b = 0; b < (size_t)d->B; b++, latents += d->n) {
         if (last) memcpy(kept, image_latents(d, b), d->n * sizeof *kept);
@@ -212,3 +242,21 @@ void sd_drawing_keep_unmasked(sd_drawing *d, int i, float *latents)
             latents[k] = (1 - d->mask[k % pixels]) * kept[k] + d->mask[k % pixels] * latents[k];
     }
 }
+
+/* numbers [B,C,h,w] become `kept` where the mask keeps the picture: its latents, and `noise` times the run's noise. */
+static void put_back(const sd_drawing *d, double signal, double noise, double *numbers)
+{
+    size_t pixels = (size_t)d->h * (size_t)d->w;
+    for (size_t b = 0; b < (size_t)d->B; b++, numbers += d->n)
+        for (size_t k = 0; k < d->n; k++) {
+            double m = d->mask[k % pixels], image = image_latents(d, b)[k], fresh = d->noise[b * d->n + k];
+            numbers[k] = (1 - m) * (signal * image + noise * fresh) + m * numbers[k];
+        }
+}
+
+void sd_drawing_keep_input(const sd_drawing *d, double signal, double noise, double *latents)
+{
+    put_back(d, signal, noise, latents);
+}
+
+void sd_drawing_keep_x0(const sd_drawing *d, double *x0) { put_back(d, 1, 0, x0); }

@@ -15,6 +15,7 @@ typedef struct sd_drawing {
     sd_sched_config levels;         /* of the sampler */
     sd_sampler *sampler;
     sd_stream *rng, *sampler_rng;   /* the same one, unless the caller wants two */
+    sd_stream *posterior_rng;       /* for posteriors, where their generator begins again; NULL: it is `rng` */
     const sd_task *task;
     const sd_passes *passes;
     int B, G, C, h, w, channels;
@@ -54,6 +55,9 @@ void sd_drawing_note_settings(sd_ctx *c, const sd_drawing *d);
 /* ---- pipeline_parts.c: runs in parts
  * Fills in where a refiner takes over, and checks where the run begins and ends; latents: how many numbers they are. */
 sd_status sd_resolve_part(sd_ctx *c, sd_params *p, bool masked, size_t latents);
+/* Of how many steps the levels of a run with these resolved parameters are: more than it takes, if a strength says
+ * so. */
+int sd_steps_of_levels(const sd_params *p);
 /* Which part of its steps a run with these resolved parameters takes. */
 sd_sampler_part sd_part_of(const sd_params *p, const sd_sched_config *levels);
 /* Makes the drawing end where the refiner takes over, if there is one. */
@@ -82,9 +86,13 @@ void sd_guide(sd_drawing *d);
 void sd_drawing_input(const sd_drawing *d, float *out, const float *latents, bool planes);
 /* Before evaluation i, puts the kept part back, if the UNet is not made for inpainting. */
 void sd_drawing_keep_unmasked(sd_drawing *d, int i, float *latents);
+/* The same in what the UNet sees, and in the picture that it predicts, for other rules (sd_edit.mask_rule). */
+void sd_drawing_keep_input(const sd_drawing *d, double signal, double noise, double *latents);
+void sd_drawing_keep_x0(const sd_drawing *d, double *x0);
 /* pipeline_noise.c: opens a random stream by its name, or by the name of a safetensors file whose numbers are given
  * out: its tensor "noise" or its only one. */
 sd_status sd_open_stream(sd_ctx *c, sd_stream **out, const char *spec, const sd_stream_options *o);
+void sd_report_draw(void *user, const sd_random_draw *d);   /* user: the sd_ctx */
 sd_status sd_drawing_open_streams(sd_ctx *c, sd_drawing *d);
 /* A sampler's noise, n numbers for a step from one sigma to another. */
 sd_status sd_drawing_fresh_noise(sd_ctx *c, const sd_drawing *d, double sigma_from, double sigma_to, float *out);

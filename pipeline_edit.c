@@ -1,5 +1,6 @@
 /* pipeline_edit.c - floor 6: pictures and masks before and after the networks: sizes, margins, the working region,
  * pasting back. */
+#include "params.h"
 #include "pipeline_edit.h"
 #include "pipeline_task.h"
 
@@ -183,6 +184,8 @@ sd_status sd_edit_resolve(sd_ctx *c, const sd_params *p, int *width, int *height
     bool masked = p->edit.mask || alpha_is_mask(p, e);
     e->paste = p->edit.paste_back != 0 || p->edit.inpaint_crop >= 0;
     e->masked = masked || sd_outpaints(p);
+    e->posterior = sd_param_word("posterior", p->edit.posterior);
+    e->mask_rule = sd_param_word("mask_rule", p->edit.mask_rule);
     e->strength = e->looked_at ? 1 : p->edit.strength == SD_DEFAULT ? e->masked ? 1 : 0.8 : p->edit.strength;
     if (p->edit.inpaint_crop >= 0) {
         if (!masked)

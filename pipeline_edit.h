@@ -26,6 +26,7 @@ typedef struct sd_edit {
     sd_region seen;       /* the part of the caller's picture that the working picture shows; it may reach beyond its
                             * edges, which are repeated there */
     double strength;
+    int posterior, mask_rule;   /* SD_POSTERIOR_*, SD_MASK_* of params.h */
 } sd_edit;
 
 /* Is new area to be added? */

@@ -1,4 +1,5 @@
 /* pipeline_finish.c - floor 6: pictures that are handed out: those of a run, and those of a single step. */
+#include "params.h"
 #include "pipeline_drawing.h"
 
 #include <stdlib.h>
@@ -10,7 +11,9 @@ static sd_status make_image(sd_ctx *c, const sd_drawing *d, int i, sd_image *ima
     size_t floats = 3 * (size_t)d->p.width * (size_t)d->p.height;
     const float *picture = d->picture + (size_t)(d->first + i) * floats;
     sd_image drawn = {0};
-    if (!d->edit.nothing && sd_image_from_float(&drawn, d->p.width, d->p.height, picture, true, &c->err))
+    sd_bytes how = (sd_bytes)sd_param_word("bytes", d->p.bytes);
+    if (!d->edit.nothing && sd_image_from_float(&drawn, d->p.width, d->p.height, picture, true, how,
+                                                 &c->err))
         return c->err.status;
     if (!d->edit.active || d->edit.looked_at) {
         *image = drawn;
@@ -90,7 +93,8 @@ sd_status sd_step_picture(sd_ctx *c, const sd_denoised *step, int index, int how
     c->run.trace = trace;
     c->progress = progress;
     if (!c->err.status)
-        sd_image_from_float(image, step->width * scale, step->height * scale, picture, false, &c->err);
+        sd_image_from_float(image, step->width * scale, step->height * scale, picture, false, SD_BYTES_ROUND,
+                            &c->err);
     free(latents);
     free(picture);
     return c->err.status;

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void report_draw(void *user, const sd_random_draw *d)
+void sd_report_draw(void *user, const sd_random_draw *d)
 {
     sd_ctx *c = user;
     if (c->random_draw) c->random_draw(c->random_draw_user, d);
@@ -29,7 +29,7 @@ sd_status sd_open_stream(sd_ctx *c, sd_stream **out, const char *spec, const sd_
 
 sd_status sd_drawing_open_streams(sd_ctx *c, sd_drawing *d)
 {
-    sd_stream_options o = {.seed = d->p.seed, .generators = d->p.seed_per_image ? d->B : 0, .on_draw = report_draw,
+    sd_stream_options o = {.seed = d->p.seed, .generators = d->p.seed_per_image ? d->B : 0, .on_draw = sd_report_draw,
                            .user = c};
     if (d->rng) return SD_OK;   /* they are those of the part before */
     if (sd_open_stream(c, &d->rng, d->p.rng, &o)) return c->err.status;
@@ -47,7 +47,7 @@ sd_status sd_drawing_noise(sd_ctx *c, sd_drawing *d)
 {
     const char *who = "initial noise";
     if (!d->p.noise) return sd_stream_normal(d->rng, who, d->noise, (size_t)d->B, d->n, &c->err);
-    sd_stream_options o = {.on_draw = report_draw, .user = c};
+    sd_stream_options o = {.on_draw = sd_report_draw, .user = c};
     sd_stream *given;
     if (sd_stream_open_numbers(&given, "given numbers", d->p.noise, d->p.noise_count, &o, &c->err))
         return c->err.status;

@@ -1,6 +1,9 @@
 /* pipeline_parts.c - floor 6: runs that begin or end in the middle [diffusers' denoising_start and denoising_end]. What
  * two models draw together is two such parts, see pipeline_refiner.c. */
+#include "params.h"
 #include "pipeline_drawing.h"
+
+#include <math.h>
 
 static bool is_given(double share) { return share != SD_DEFAULT; }
 
@@ -50,10 +53,29 @@ sd_status sd_resolve_part(sd_ctx *c, sd_params *p, bool masked, size_t latents)
     return SD_OK;
 }
 
+/* The rules of strength are cited in likes.c. */
+int sd_steps_of_levels(const sd_params *p)
+{
+    bool more = p->edit.init && sd_param_word("strength_steps", p->edit.strength_steps) == SD_STEPS_ALL
+        && p->edit.strength > 0 && p->edit.strength <= 0.9999;
+    double steps = more ? p->sampling.steps / p->edit.strength : p->sampling.steps;
+    return steps < SD_MAX_TRAIN_STEPS ? (int)steps : SD_MAX_TRAIN_STEPS;
+}
+
+static int first_step(const sd_params *p)
+{
+    int n = sd_steps_of_levels(p);
+    switch (sd_param_word("strength_steps", p->edit.strength_steps)) {
+    case SD_STEPS_ONE_MORE: return n - 1 - (int)(n * fmin(p->edit.strength, 0.999));
+    case SD_STEPS_ALL: return n - p->sampling.steps;
+    default: return n - (int)(n * p->edit.strength);
+    }
+}
+
 sd_sampler_part sd_part_of(const sd_params *p, const sd_sched_config *levels)
 {
     const sd_sampling_params *s = &p->sampling;
-    int first = p->edit.init && levels->strength == 1 ? s->steps - (int)(s->steps * p->edit.strength) : 0;
+    int first = p->edit.init && levels->strength == 1 ? first_step(p) : 0;
     return (sd_sampler_part){first, is_given(s->denoising_start) ? s->denoising_start : 0,
                              is_given(s->denoising_end) ? s->denoising_end : 1,
                              s->from_step == SD_DEFAULT ? 0 : s->from_step};

@@ -1,4 +1,5 @@
 /* pipeline_prepare.c - floor 6: the second step of a run: sizes, the sampler, and all memory that the run will take. */
+#include "params.h"
 #include "pipeline_drawing.h"
 
 #include <stdlib.h>
@@ -8,6 +9,7 @@ void sd_drawing_free(sd_drawing *d)
     sd_sampler_free(d->sampler);
     if (d->sampler_rng != d->rng) sd_stream_close(d->sampler_rng);
     sd_stream_close(d->rng);
+    sd_stream_close(d->posterior_rng);
     sd_prompts_free(&d->prompts);
     free(d->latents);
     free(d->input);
@@ -47,7 +49,8 @@ static sd_status count(sd_ctx *c, sd_drawing *d)
     d->B = d->p.batch;
     /* With a list of generators StableDiffusionImg2ImgPipeline draws from each, StableDiffusionInpaintPipeline only
      * from the first. */
-    d->n_image_latents = d->edit.active && !d->edit.masked && d->p.seed_per_image ? d->B : 1;
+    bool each = d->p.seed_per_image && d->edit.posterior == SD_POSTERIOR_SAMPLE;
+    d->n_image_latents = d->edit.active && !d->edit.masked && each ? d->B : 1;
     d->first = d->p.keep ? d->p.keep - 1 : 0;
     d->n_images = d->p.keep ? 1 : d->B;
     d->task = sd_task_of(unet);
@@ -94,9 +97,10 @@ static sd_status make_sampler(sd_ctx *c, sd_drawing *d)
                        sd_method_name(d->levels.method));
     /* StableDiffusionInpaintPipeline's constructor; the other pipelines leave it as it is. */
     if (d->edit.masked) d->levels.skip_prk_steps = true;
-    if (sd_sampler_new_part(&d->sampler, &d->levels, d->p.sampling.steps, &part, &c->err)) return c->err.status;
+    int steps = sd_steps_of_levels(&d->p);
+    if (sd_sampler_new_part(&d->sampler, &d->levels, steps, &part, &c->err)) return c->err.status;
     d->evaluations = sd_sampler_count(d->sampler);
-    c->steps = d->p.sampling.steps - part.first;
+    c->steps = steps - part.first;
     return SD_OK;
 }
 

@@ -1,5 +1,6 @@
 /* pipeline_resolve.c - floor 6: resolves a run's parameters: fills in every default, checks every value, and finds the
  * scheduler that follows from them and from the model. */
+#include "likes.h"
 #include "params.h"
 #include "pipeline_drawing.h"
 #include "unicode.h"
@@ -31,7 +32,8 @@ sd_own_values sd_own_values_of(const sd_model *m)
 
 static sd_status take_params(const sd_ctx *c, sd_params *out, const sd_params *given, sd_error *e)
 {
-    if (sd_params_take(out, given, e)) return e->status;
+    if (sd_params_take(out, given, e) || sd_params_check_words(out, e)) return e->status;
+    sd_like_apply(&c->model, out);
     sd_own_values own = sd_own_values_of(&c->model);
     if (out->sampling.steps == SD_DEFAULT) out->sampling.steps = own.steps;
     if (out->guidance.scale == SD_DEFAULT) out->guidance.scale = own.guidance;
@@ -75,6 +77,9 @@ static sd_status apply_schedule_params(const sd_params *p, sd_sched_config *s, s
     s->s_tmin = p->sampling.s_tmin;
     s->s_tmax = p->sampling.s_tmax;
     s->s_noise = p->sampling.s_noise;
+    if (p->sampling.first_latents)
+        s->first = (sd_first)(SD_FIRST_SIGMA + sd_param_word("first_latents", p->sampling.first_latents));
+    s->whole_timesteps = p->sampling.whole_timesteps == 1;
     return SD_OK;
 }
 
@@ -176,12 +181,14 @@ static sd_status apply_strength(const sd_ctx *c, const sd_params *p, const sd_ed
     int steps = p->sampling.steps, least = 1;
     double strength = p->edit.strength;
     bool all_steps = c->model.unet->cfg.time_cond_dim && s->method == SD_LCM && s->curve != SD_CURVE_TIMESTEPS;
+    int rule = sd_param_word("strength_steps", p->edit.strength_steps);
     if (!edit->active) return SD_OK;
     if (all_steps && !edit->masked) {
         s->strength = strength;
         return SD_OK;
     }
-    if ((int)(steps * strength) >= 1) return SD_OK;
+    if ((int)(steps * strength) >= 1 || rule == SD_STEPS_ONE_MORE || (rule == SD_STEPS_ALL && strength > 0))
+        return SD_OK;
     while (least <= s->train_steps && (int)(least * strength) < 1) least++;
     if (least > s->train_steps)
         return sd_fail(e, SD_ERR_ARG, "strength %g leaves none of %d steps: a strength of %g or more is needed",
@@ -217,6 +224,19 @@ static void tell(sd_ctx *c, const sd_params *given, const sd_params *p)
     else if (has_negative && sd_task_passes(sd_task_of(u), u, &p->guidance)->n == 1)
         sd_logf(&c->log, SD_LOG_NOTICE, "the negative prompt has no effect without guidance: the guidance scale is %g, "
                 "and would have to be more than 1", p->guidance.scale);
+}
+
+/* What is as always need not stand in a picture's text; and what another program does has been followed. */
+static void name_nothing_usual(sd_params *p)
+{
+    const struct { const char *key, **value; } words[] = {
+        {"bytes", &p->bytes}, {"strength_steps", &p->edit.strength_steps}, {"posterior", &p->edit.posterior},
+        {"mask_rule", &p->edit.mask_rule}};
+    for (size_t i = 0; i < SD_COUNT(words); i++)
+        if (sd_param_word(words[i].key, *words[i].value) == 0) *words[i].value = NULL;
+    if (p->edit.paste_back != 0) p->edit.paste_back = SD_DEFAULT;
+    if (p->sampling.whole_timesteps != 1) p->sampling.whole_timesteps = SD_DEFAULT;
+    p->like = NULL;
 }
 
 sd_status sd_resolve(sd_ctx *c, const sd_params *params, sd_params *out, sd_sched_config *s, sd_edit *edit)
@@ -259,6 +279,7 @@ sd_status sd_resolve(sd_ctx *c, const sd_params *params, sd_params *out, sd_sche
     out->sampling.schedule = s->curve == SD_CURVE_SPACED || s->curve >= SD_CURVE_SIGMAS ? NULL
         : sd_curve_name(s->curve);
     out->sampling.steps = steps_of(p);
+    name_nothing_usual(out);
     if (apply_strength(c, out, edit ? edit : &local, s, &c->err)) return c->err.status;
     if (edit) tell(c, params, out);
     out->rng = sd_stream_canonical(p->rng);
@@ -284,8 +305,8 @@ sd_status sd_resolve_params(sd_ctx *c, const sd_params *params, sd_params *resol
     sd_params p;
     sd_sampler *sampler = NULL;   /* is made only because that checks lists of levels */
     if (!sd_begin(c) && !sd_check_not_null(c, "resolved", resolved) && !sd_resolve(c, params, &p, &s, NULL)
-        && !sd_sampler_new_part(&sampler, &s, p.sampling.steps, &(sd_sampler_part){sd_part_of(&p, &s).first, 0, 1, 0},
-                                &c->err)) {
+        && !sd_sampler_new_part(&sampler, &s, sd_steps_of_levels(&p),
+                                &(sd_sampler_part){sd_part_of(&p, &s).first, 0, 1, 0}, &c->err)) {
         size_t size = params->size;   /* of the caller's sd_params, so of *resolved too */
         sd_copy_struct(resolved, size, &p, sizeof p);
         resolved->size = size;

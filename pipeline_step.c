@@ -64,7 +64,7 @@ static sd_status check_counts(sd_ctx *c, const sd_drawing *d, const sd_stepped *
 static void take_step(sd_ctx *c, sd_drawing *d, sd_stepped *out)
 {
     stepper s = {c, d, out, false};
-    const sd_denoiser hooks = {&s, answer, before_evaluation, see_denoised, draw_noise, d->B};
+    const sd_denoiser hooks = {&s, answer, before_evaluation, see_denoised, draw_noise, d->B, NULL, NULL};
     sd_error end = {.halt = c->err.halt};
     int i = c->given.answers - d->skipped, count = sd_sampler_count(d->sampler);
     sd_drawing_begin(c, d);

@@ -128,10 +128,17 @@ void sd_predict(sd_sampling *r, double *x, sd_level at, double *x0, double *eps)
         return;
     }
     if (!hand_over(r, x)) return;
+    const double *latents = x;
     int i = r->evaluations++;
     sd_scaling k = sd_scaling_at(r->c, at);
+    const sd_denoiser *hooks = r->hooks;
+    if (hooks->see) {
+        memcpy(r->predicted, x, r->n * sizeof *x);
+        hooks->see(hooks->user, at.signal, at.noise, r->predicted);
+        x = r->predicted;   /* each number of it is read before x0's takes its place */
+    }
     for (size_t j = 0; j < r->n; j++) r->input[j] = (float)(x[j] * k.c_in);
-    if (failed(r, r->hooks->model(r->hooks->user, i, at.t, r->input, r->prediction))) return;
+    if (failed(r, hooks->model(hooks->user, i, at.t, r->input, r->prediction))) return;
 
     /* Clipping and thresholding change x0 only: eps stays the model's. NaN stays NaN. */
     double range = r->c->clip_sample && !r->c->thresholding ? r->c->clip_sample_range : INFINITY;
@@ -142,11 +149,15 @@ void sd_predict(sd_sampling *r, double *x, sd_level at, double *x0, double *eps)
         predicted[j] = y < -range ? -range : y > range ? range : y;
     }
     if (r->c->thresholding) threshold(r, predicted);
+    if (hooks->keep) {
+        hooks->keep(hooks->user, predicted);
+        if (eps) sd_slope(r, eps, latents, predicted, at);
+    }
     for (size_t j = 0; j < r->n; j++) {
         r->scratch[j] = (float)predicted[j];
         if (x0) x0[j] = predicted[j];
     }
-    if (r->hooks->denoised) r->hooks->denoised(r->hooks->user, i, r->scratch);
+    if (hooks->denoised) hooks->denoised(hooks->user, i, r->scratch);
 }
 
 const double *sd_fresh_noise(sd_sampling *r, sd_level from, sd_level to)
@@ -359,10 +370,32 @@ double sd_sampler_timestep(const sd_sampler *s, int i) { return s->evals[i].time
 double sd_sampler_sigma(const sd_sampler *s, int i) { return s->evals[i].sigma; }
 double sd_sampler_alpha(const sd_sampler *s, int i) { return s->evals[i].alpha; }
 
+/* How ComfyUI finds that a run begins at the largest sigma [comfy/samplers.py, Sampler.max_denoise]. */
+static bool is_largest(const sd_sampler *s, double sigma)
+{
+    double most = sd_sigma_of_alpha(s->alphas[s->c.train_steps - 1]);
+    return sigma > most || most - sigma <= 1e-5 * most;
+}
+
+static double first_scale(const sd_sampler *s, double sigma)
+{
+    bool root = s->c.first == SD_FIRST_ROOT || (s->c.first == SD_FIRST_COMFY && is_largest(s, sigma));
+    return root ? sqrt(sigma * sigma + 1.0) : sigma;
+}
+
+/* [comfy/model_sampling.py, EPS.noise_scaling] A1111's multiplier is not for runs that begin from a picture. */
+double sd_sampler_more_noise(const sd_sampler *s)
+{
+    double sigma = s->count ? s->evals[0].sigma : 0;
+    return sd_is_exploding(s) && s->c.first == SD_FIRST_COMFY ? first_scale(s, sigma) - sigma : 0;
+}
+
 /* init_noise_sigma. Leading spacing starts below the last training timestep, where x = x0 + sigma eps still holds
  * signal: its standard deviation for data of unit variance is sqrt(sigma^2 + 1). */
 double sd_sampler_init_sigma(const sd_sampler *s)
 {
+    if (sd_is_exploding(s) && s->c.first != SD_FIRST_OWN && !s->row->edm)
+        return first_scale(s, sigma_of(s->at[0]));
     if (s->kdiffusion) return s->at[0].noise;
     if (s->row->scale == SD_VP) return 1.0;
     double largest = 0.0;

@@ -29,6 +29,9 @@ typedef enum sd_curve {
     SD_CURVE_AYS_SD1, SD_CURVE_AYS_SDXL, SD_CURVE_SIGMAS, SD_CURVE_TIMESTEPS,
     SD_CURVE_COUNT
 } sd_curve;
+/* What a VE sampler's first noise is multiplied by: what its program says; sigma; sqrt(sigma^2 + 1); the same where the
+ * run begins at the largest sigma of the model, else sigma. */
+typedef enum sd_first { SD_FIRST_OWN, SD_FIRST_SIGMA, SD_FIRST_ROOT, SD_FIRST_COMFY, SD_FIRST_COUNT } sd_first;
 typedef enum sd_solver { SD_SOLVER_MIDPOINT, SD_SOLVER_HEUN, SD_SOLVER_BH1, SD_SOLVER_BH2 } sd_solver;
 
 #define SD_MAX_TRAIN_STEPS 100000
@@ -72,6 +75,8 @@ typedef struct sd_sched_config {
     double timestep_scaling;      /* LCM; 10 */
     double s_churn, s_tmin, s_tmax, s_noise;   /* [Karras et al. 2022, Algorithm 2]: Euler, Heun, DPM2; 0, 0, inf, 1 */
     double sigma_min, sigma_max, sigma_data, rho;   /* EDM: 0.002, 80, 0.5, 7 */
+    sd_first first;
+    bool whole_timesteps;         /* with k-diffusion's conventions: the timestep of a sigma is the nearest whole one */
     const double *sigmas;         /* SD_CURVE_SIGMAS: [steps + 1], descending, the last may be 0 */
     const double *timesteps;      /* SD_CURVE_TIMESTEPS: [steps], descending */
 } sd_sched_config;
@@ -150,6 +155,8 @@ double sd_sampler_timestep(const sd_sampler *s, int i);  /* given to the UNet at
 double sd_sampler_sigma(const sd_sampler *s, int i);     /* sqrt((1-a)/a); i = count: where the last step ends */
 double sd_sampler_alpha(const sd_sampler *s, int i);     /* a = alphas_cumprod at that level */
 double sd_sampler_init_sigma(const sd_sampler *s);       /* init_noise_sigma: initial latents = noise times this */
+/* What is to be added to x0 with the noise of evaluation 0, so that it begins as sd_first says: noise times this. */
+double sd_sampler_more_noise(const sd_sampler *s);
 
 /* The least sigma above zero and the greatest; of a part, those of the whole run. */
 void sd_sampler_span(const sd_sampler *s, double *least, double *most);
@@ -171,6 +178,10 @@ typedef struct sd_denoiser {
     /* n standard normals for going from one sigma to another. NULL for samplers that draw nothing. */
     sd_status (*noise)(void *user, double sigma_from, double sigma_to, float *out, size_t n);
     int pictures;   /* number of pictures in the latents, for thresholding; 0 counts as 1 */
+    /* Both may be NULL, or change what they get: the latents x = signal x0 + noise eps that the UNet will see, not
+     * those that the run goes on with; and the x0 that the sampler goes on with, whose eps follows. */
+    void (*see)(void *user, double signal, double noise, double *latents);
+    void (*keep)(void *user, double *x0);
 } sd_denoiser;
 
 /* Runs the sampler on latents (n numbers in all), which begin as noise times init_sigma and end as the picture's. A run

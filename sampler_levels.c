@@ -159,6 +159,7 @@ static double sigma_to_t(const sd_sampler *s, double sigma)
     }
     float below = log_sigma32(s, low), above = log_sigma32(s, high);
     double w = fmin(fmax((below - l) / (below - above), 0.0), 1.0);
+    if (s->c.whole_timesteps && s->kdiffusion) return w > 0.5 ? high : low;   /* ComfyUI's argmin takes the lower one */
     return (1 - w) * low + w * high;
 }
 

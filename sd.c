@@ -518,7 +518,7 @@ sd_status sd_image_from_floats(sd_ctx *c, int width, int height, const float *fr
 {
     if (image) *image = (sd_image){0};
     if (!sd_begin(c) && !sd_check_not_null(c, "image", image) && !sd_check_not_null(c, "from", from))
-        sd_image_from_float(image, width, height, from, false, &c->err);
+        sd_image_from_float(image, width, height, from, false, SD_BYTES_ROUND, &c->err);
     return sd_end(c);
 }
 

@@ -436,7 +436,13 @@ typedef struct sd_sampling_params {
     int from_step;                /* the run goes on with `latents` before this evaluation, counted from 0 as traces
                                    * count them (latents.3); it must begin a step. A sampler that remembers earlier
                                    * answers begins anew, unless sd_set_given has them. SD_DEFAULT: off */
-    uint64_t reserved[12];        /* room to grow: leave it as sd_params_init has it */
+    int whole_timesteps;          /* 1: samplers with k-diffusion's conventions tell the UNet the nearest whole
+                                   * timestep, as ComfyUI's do; 0 and SD_DEFAULT: fractions, as k-diffusion's own do */
+    const char *first_latents;    /* by what a sampler that works with sigmas multiplies the initial noise: "sigma";
+                                   * "root", sqrt(sigma^2 + 1), which A1111 calls SGM noise multiplier; "comfy", the
+                                   * root where the run begins at the model's largest sigma, else sigma; NULL: as its
+                                   * program does, see docs/SAMPLERS.md */
+    uint64_t reserved[11];        /* room to grow: leave it as sd_params_init has it */
 } sd_sampling_params;
 
 /* How strongly the prompt counts. */
@@ -466,7 +472,7 @@ typedef struct sd_edit_params {
     double mask_blur;             /* standard deviation in pixels, 0..1000; 0: none */
     int alpha_mask;               /* 1: init's alpha is the mask, whatever its values */
     int invert_mask;              /* 1: the other way round */
-    int paste_back;               /* 1 (default): pixels whose mask is 0 come back byte for byte */
+    int paste_back;               /* 1 and SD_DEFAULT: pixels whose mask is 0 come back byte for byte */
     int inpaint_crop;             /* redraws only the mask's surroundings, this many pixels around it, at width x
                                    * height, and pastes the result back into the whole picture; SD_DEFAULT: off */
     int outpaint[4];              /* pixels to add left, top, right, bottom; the old ones come back byte for byte */
@@ -478,7 +484,17 @@ typedef struct sd_edit_params {
     const char *depth_name;       /* its file's name for sd_parameters_text; NULL: none */
     int noise_level;              /* timestep of the noise that an upscaling model is told to remove from its picture,
                                    * 0 to the most that the model knows, 350; SD_DEFAULT: 20 */
-    uint64_t reserved[11];
+    /* What programs do differently. NULL is each one's first word, which is diffusers'. */
+    const char *strength_steps;   /* how many steps a strength leaves: "share", int(steps strength); "above", as many,
+                                   * with the noise of the step before them (CompVis); "share+1", one more (A1111,
+                                   * stable-diffusion.cpp); "all", the last ones of int(steps / strength) (ComfyUI) */
+    const char *posterior;        /* init's latents: "sample" of the posterior, from the run's generator; its "mean"
+                                   * (ComfyUI); a sample from a generator that begins "again" with the seed
+                                   * (stable-diffusion.cpp) */
+    const char *mask_rule;        /* what puts the kept part back: "latents", after each step, unless the UNet is one
+                                   * for inpainting; "x0", in each predicted picture (A1111, stable-diffusion.cpp);
+                                   * "both", there and in what the UNet sees (ComfyUI) */
+    uint64_t reserved[8];
 } sd_edit_params;
 
 /* What UNets of the SDXL family are told besides the prompt [Podell et al. 2023, sections 2.2 and 2.5]; others ignore
@@ -527,6 +543,12 @@ typedef struct sd_params {
                                    * goes on at sampling.denoising_start: see sd_generate_latents; NULL: none */
     size_t latents_count;         /* floats in `latents`, checked */
     const char *latents_name;     /* the name of their file for sd_parameters_text; NULL: none */
+    const char *bytes;            /* how numbers become bytes: "round" (NULL), halves to even, as diffusers does;
+                                   * "truncate" (CompVis, A1111, ComfyUI); "half-up" (stable-diffusion.cpp) */
+    const char *like;             /* a program: "diffusers", "compvis", "a1111", "comfy", "sdcpp". What it does
+                                   * otherwise becomes the default of the parameters here that are at theirs;
+                                   * sd_resolve_params says what comes of it, and sd_get_like_row where that is known
+                                   * from; NULL: none */
 } sd_params;
 
 /* Defaults: seed 0, batch 1, everything else from the model. */

@@ -82,6 +82,36 @@ SD_API sd_status sd_measure_floor(const char *const *traces, size_t n, const cha
  * gets nothing. */
 SD_API sd_status sd_make_floor(sd_ctx *ctx, const sd_params *params, int starts, const char *path);
 
+/* ---- what other programs do otherwise: see sd_params.like */
+
+typedef struct sd_like_info {
+    const char *key;         /* for sd_params.like */
+    const char *title, *version;
+} sd_like_info;
+/* The i-th program, i = 0, 1, ...; 0 if there is none. All strings are constants. */
+#define sd_get_like(i, info) sd_get_like_sized((i), (info), sizeof(sd_like_info))
+SD_API int sd_get_like_sized(int i, sd_like_info *info, size_t size);
+
+typedef enum sd_like_check {
+    SD_LIKE_RUN,             /* a test compares a run, or its parts, with what that program's own code made of it */
+    SD_LIKE_WRITTEN,         /* a test compares it with lines that were written after that program's source */
+    SD_LIKE_READ,            /* it was read in that program's source, and not compared */
+    SD_LIKE_NOT_HERE         /* this program cannot do it, or not for that program */
+} sd_like_check;
+
+/* One thing that programs do differently, as one of them does it. */
+typedef struct sd_like_row {
+    const char *what;        /* the thing */
+    const char *parameter;   /* the key of the parameter that does it; NULL: none, or more than one */
+    const char *does;        /* what that program does */
+    const char *sets;        /* what `like` sets that parameter to; NULL: nothing */
+    const char *source;      /* "file:line" of that version; "": there is nothing to cite */
+    sd_like_check check;
+} sd_like_row;
+/* Row 0, 1, ... for the i-th program; 0 if there is none. All strings are constants. */
+#define sd_get_like_row(row, i, out) sd_get_like_row_sized((row), (i), (out), sizeof(sd_like_row))
+SD_API int sd_get_like_row_sized(int row, int i, sd_like_row *out, size_t size);
+
 /* ---- tables: what the tensors of a run, or of a file, are like */
 
 /* From now on a row is made of each traced tensor: mean, standard deviation, extremes, norm, and how many numbers are

@@ -197,7 +197,7 @@ sd_status sd_sampler_case_run(const sd_sampler_case *g, const sd_sched_config *c
     sd_rng_seed(&by.rng, 77);
     sd_rng_normal(&by.rng, x, SIZE);
     for (int k = 0; k < SIZE; k++) x[k] = (float)(x[k] * sd_sampler_init_sigma(s));
-    sd_denoiser d = {&by, golden_model, compare_latents, NULL, golden_noise, 1};
+    sd_denoiser d = {&by, golden_model, compare_latents, NULL, golden_noise, 1, NULL, NULL};
     sd_sampler_run(s, x, SIZE, &d, e);
     sd_rng_normal(&by.rng, &next, 1);
     if (fabs(next - g->next) > 1e-6 || by.r.evaluations != g->count) note(&by.r.worst, INFINITY);

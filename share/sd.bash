@@ -5,7 +5,7 @@ _sd()
     COMPREPLY=()
     if [ "$COMP_CWORD" -gt 1 ]; then
         case ${COMP_WORDS[1]} in
-        help|version|encode|decode|roundtrip|text|unet|step|convert|show|inspect|compare|selftest|diagnose|wrong|extract|replay|devices|tune|tokenize|plan|samplers|schedule|trace) command=${COMP_WORDS[1]} ;;
+        help|version|encode|decode|roundtrip|text|unet|step|convert|show|inspect|compare|selftest|diagnose|wrong|extract|replay|devices|tune|tokenize|plan|samplers|schedule|profiles|trace) command=${COMP_WORDS[1]} ;;
         esac
     fi
     case $command in
@@ -146,6 +146,8 @@ _sd()
         --spacing) COMPREPLY=($(compgen -W "leading trailing linspace" -- "$cur")); return ;;
         --sigmas) return ;;
         --timesteps) return ;;
+        --first-latents) COMPREPLY=($(compgen -W "sigma root comfy" -- "$cur")); return ;;
+        --whole-timesteps) COMPREPLY=($(compgen -W "true false" -- "$cur")); return ;;
         --order) return ;;
         --steps-offset) return ;;
         --set-alpha-to-one) COMPREPLY=($(compgen -W "true false" -- "$cur")); return ;;
@@ -167,7 +169,7 @@ _sd()
         --sampler-rng) COMPREPLY=($(compgen -W "torch-cpu torch-cuda numpy numpy-pcg64 numpy-pcg64-f32 brownian" -- "$cur")); return ;;
         --noise) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         esac
-        options="--model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --latents --pred --from-step --from --to --output --steps --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --refiner-at --width --height --batch-size --seed --rng --sampler-rng --seed-per-image --noise --quiet --verbose --help " ;;
+        options="--model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --latents --pred --from-step --from --to --output --steps --sampling-method --scheduler --spacing --sigmas --timesteps --first-latents --whole-timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --refiner-at --width --height --batch-size --seed --rng --sampler-rng --seed-per-image --noise --quiet --verbose --help " ;;
     convert)
         case $prev in
         --unet) COMPREPLY=($(compgen -f -- "$cur")); return ;;
@@ -235,6 +237,8 @@ _sd()
         -b|--batch-count) return ;;
         --batch-size) return ;;
         --keep) return ;;
+        --bytes) COMPREPLY=($(compgen -W "round truncate half-up" -- "$cur")); return ;;
+        --like) COMPREPLY=($(compgen -W "diffusers compvis a1111 comfy sdcpp" -- "$cur")); return ;;
         --steps) return ;;
         --cfg-scale) return ;;
         --sampling-method) COMPREPLY=($(compgen -W "ddim pndm euler euler_a heun dpm2 dpm2_a lms dpm++2m dpm++2m_sde dpm++3m_sde dpm++2s dpm++2s_a dpm++sde dpm_fast dpm_adaptive unipc deis sa_solver ddpm lcm tcd ipndm edm_euler ddim_inverse restart gradient_estimation res_multistep res_multistep_a" -- "$cur")); return ;;
@@ -242,6 +246,8 @@ _sd()
         --spacing) COMPREPLY=($(compgen -W "leading trailing linspace" -- "$cur")); return ;;
         --sigmas) return ;;
         --timesteps) return ;;
+        --first-latents) COMPREPLY=($(compgen -W "sigma root comfy" -- "$cur")); return ;;
+        --whole-timesteps) COMPREPLY=($(compgen -W "true false" -- "$cur")); return ;;
         --order) return ;;
         --steps-offset) return ;;
         --set-alpha-to-one) COMPREPLY=($(compgen -W "true false" -- "$cur")); return ;;
@@ -267,6 +273,9 @@ _sd()
         --strength) return ;;
         --mask) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --mask-blur) return ;;
+        --strength-steps) COMPREPLY=($(compgen -W "share above share+1 all" -- "$cur")); return ;;
+        --posterior) COMPREPLY=($(compgen -W "sample mean again" -- "$cur")); return ;;
+        --mask-rule) COMPREPLY=($(compgen -W "latents x0 both" -- "$cur")); return ;;
         --paste-back) COMPREPLY=($(compgen -W "true false" -- "$cur")); return ;;
         --inpaint-crop) return ;;
         --outpaint) return ;;
@@ -302,7 +311,7 @@ _sd()
         --save-steps) COMPREPLY=($(compgen -d -- "$cur")); return ;;
         --preview) COMPREPLY=($(compgen -W "none proj vae taesd tae" -- "$cur")) ;;
         esac
-        options="--all --json --help --prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --from-step --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --tokens-in --embeds-in --timestep-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --device --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --trace-stats --trace-hash --inject --inject-filter --inject-names --floor --floor-starts --stop-after --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
+        options="--all --json --help --prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --bytes --like --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --first-latents --whole-timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --from-step --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --tokens-in --embeds-in --timestep-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --strength-steps --posterior --mask-rule --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --device --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --trace-stats --trace-hash --inject --inject-filter --inject-names --floor --floor-starts --stop-after --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
     wrong)
         case $prev in
         esac
@@ -336,6 +345,8 @@ _sd()
         -b|--batch-count) return ;;
         --batch-size) return ;;
         --keep) return ;;
+        --bytes) COMPREPLY=($(compgen -W "round truncate half-up" -- "$cur")); return ;;
+        --like) COMPREPLY=($(compgen -W "diffusers compvis a1111 comfy sdcpp" -- "$cur")); return ;;
         --steps) return ;;
         --cfg-scale) return ;;
         --sampling-method) COMPREPLY=($(compgen -W "ddim pndm euler euler_a heun dpm2 dpm2_a lms dpm++2m dpm++2m_sde dpm++3m_sde dpm++2s dpm++2s_a dpm++sde dpm_fast dpm_adaptive unipc deis sa_solver ddpm lcm tcd ipndm edm_euler ddim_inverse restart gradient_estimation res_multistep res_multistep_a" -- "$cur")); return ;;
@@ -343,6 +354,8 @@ _sd()
         --spacing) COMPREPLY=($(compgen -W "leading trailing linspace" -- "$cur")); return ;;
         --sigmas) return ;;
         --timesteps) return ;;
+        --first-latents) COMPREPLY=($(compgen -W "sigma root comfy" -- "$cur")); return ;;
+        --whole-timesteps) COMPREPLY=($(compgen -W "true false" -- "$cur")); return ;;
         --order) return ;;
         --steps-offset) return ;;
         --set-alpha-to-one) COMPREPLY=($(compgen -W "true false" -- "$cur")); return ;;
@@ -368,6 +381,9 @@ _sd()
         --strength) return ;;
         --mask) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --mask-blur) return ;;
+        --strength-steps) COMPREPLY=($(compgen -W "share above share+1 all" -- "$cur")); return ;;
+        --posterior) COMPREPLY=($(compgen -W "sample mean again" -- "$cur")); return ;;
+        --mask-rule) COMPREPLY=($(compgen -W "latents x0 both" -- "$cur")); return ;;
         --paste-back) COMPREPLY=($(compgen -W "true false" -- "$cur")); return ;;
         --inpaint-crop) return ;;
         --outpaint) return ;;
@@ -403,7 +419,7 @@ _sd()
         --save-steps) COMPREPLY=($(compgen -d -- "$cur")); return ;;
         --preview) COMPREPLY=($(compgen -W "none proj vae taesd tae" -- "$cur")) ;;
         esac
-        options="--module --trace --inject-names --output --help --prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --from-step --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --tokens-in --embeds-in --timestep-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --device --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --trace-stats --trace-hash --inject --inject-filter --inject-names --floor --floor-starts --stop-after --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
+        options="--module --trace --inject-names --output --help --prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --bytes --like --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --first-latents --whole-timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --from-step --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --tokens-in --embeds-in --timestep-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --strength-steps --posterior --mask-rule --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --device --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --trace-stats --trace-hash --inject --inject-filter --inject-names --floor --floor-starts --stop-after --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
     replay)
         case $prev in
         esac
@@ -463,6 +479,10 @@ _sd()
         --plot) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         esac
         options="--model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --ema --steps --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --json --plot --help " ;;
+    profiles)
+        case $prev in
+        esac
+        options="--json --help " ;;
     trace)
         case $prev in
         -o|--output) COMPREPLY=($(compgen -f -- "$cur")); return ;;
@@ -490,6 +510,8 @@ _sd()
         -b|--batch-count) return ;;
         --batch-size) return ;;
         --keep) return ;;
+        --bytes) COMPREPLY=($(compgen -W "round truncate half-up" -- "$cur")); return ;;
+        --like) COMPREPLY=($(compgen -W "diffusers compvis a1111 comfy sdcpp" -- "$cur")); return ;;
         --steps) return ;;
         --cfg-scale) return ;;
         --sampling-method) COMPREPLY=($(compgen -W "ddim pndm euler euler_a heun dpm2 dpm2_a lms dpm++2m dpm++2m_sde dpm++3m_sde dpm++2s dpm++2s_a dpm++sde dpm_fast dpm_adaptive unipc deis sa_solver ddpm lcm tcd ipndm edm_euler ddim_inverse restart gradient_estimation res_multistep res_multistep_a" -- "$cur")); return ;;
@@ -497,6 +519,8 @@ _sd()
         --spacing) COMPREPLY=($(compgen -W "leading trailing linspace" -- "$cur")); return ;;
         --sigmas) return ;;
         --timesteps) return ;;
+        --first-latents) COMPREPLY=($(compgen -W "sigma root comfy" -- "$cur")); return ;;
+        --whole-timesteps) COMPREPLY=($(compgen -W "true false" -- "$cur")); return ;;
         --order) return ;;
         --steps-offset) return ;;
         --set-alpha-to-one) COMPREPLY=($(compgen -W "true false" -- "$cur")); return ;;
@@ -522,6 +546,9 @@ _sd()
         --strength) return ;;
         --mask) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --mask-blur) return ;;
+        --strength-steps) COMPREPLY=($(compgen -W "share above share+1 all" -- "$cur")); return ;;
+        --posterior) COMPREPLY=($(compgen -W "sample mean again" -- "$cur")); return ;;
+        --mask-rule) COMPREPLY=($(compgen -W "latents x0 both" -- "$cur")); return ;;
         --paste-back) COMPREPLY=($(compgen -W "true false" -- "$cur")); return ;;
         --inpaint-crop) return ;;
         --outpaint) return ;;
@@ -557,8 +584,8 @@ _sd()
         --save-steps) COMPREPLY=($(compgen -d -- "$cur")); return ;;
         --preview) COMPREPLY=($(compgen -W "none proj vae taesd tae" -- "$cur")) ;;
         esac
-        options="--list --stats --hash-only --output --filter --help --prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --from-step --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --tokens-in --embeds-in --timestep-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --device --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --trace-stats --trace-hash --inject --inject-filter --inject-names --floor --floor-starts --stop-after --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
-    help) options="encode decode roundtrip text unet step convert show inspect compare selftest diagnose wrong extract replay devices tune tokenize plan samplers schedule trace " ;;
+        options="--list --stats --hash-only --output --filter --help --prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --bytes --like --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --first-latents --whole-timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --from-step --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --tokens-in --embeds-in --timestep-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --strength-steps --posterior --mask-rule --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --device --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --trace-stats --trace-hash --inject --inject-filter --inject-names --floor --floor-starts --stop-after --timings --profile --save-steps --preview --quiet --verbose --version --help " ;;
+    help) options="encode decode roundtrip text unet step convert show inspect compare selftest diagnose wrong extract replay devices tune tokenize plan samplers schedule profiles trace " ;;
     version) return ;;
     *)
         case $prev in
@@ -585,6 +612,8 @@ _sd()
         -b|--batch-count) return ;;
         --batch-size) return ;;
         --keep) return ;;
+        --bytes) COMPREPLY=($(compgen -W "round truncate half-up" -- "$cur")); return ;;
+        --like) COMPREPLY=($(compgen -W "diffusers compvis a1111 comfy sdcpp" -- "$cur")); return ;;
         --steps) return ;;
         --cfg-scale) return ;;
         --sampling-method) COMPREPLY=($(compgen -W "ddim pndm euler euler_a heun dpm2 dpm2_a lms dpm++2m dpm++2m_sde dpm++3m_sde dpm++2s dpm++2s_a dpm++sde dpm_fast dpm_adaptive unipc deis sa_solver ddpm lcm tcd ipndm edm_euler ddim_inverse restart gradient_estimation res_multistep res_multistep_a" -- "$cur")); return ;;
@@ -592,6 +621,8 @@ _sd()
         --spacing) COMPREPLY=($(compgen -W "leading trailing linspace" -- "$cur")); return ;;
         --sigmas) return ;;
         --timesteps) return ;;
+        --first-latents) COMPREPLY=($(compgen -W "sigma root comfy" -- "$cur")); return ;;
+        --whole-timesteps) COMPREPLY=($(compgen -W "true false" -- "$cur")); return ;;
         --order) return ;;
         --steps-offset) return ;;
         --set-alpha-to-one) COMPREPLY=($(compgen -W "true false" -- "$cur")); return ;;
@@ -617,6 +648,9 @@ _sd()
         --strength) return ;;
         --mask) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --mask-blur) return ;;
+        --strength-steps) COMPREPLY=($(compgen -W "share above share+1 all" -- "$cur")); return ;;
+        --posterior) COMPREPLY=($(compgen -W "sample mean again" -- "$cur")); return ;;
+        --mask-rule) COMPREPLY=($(compgen -W "latents x0 both" -- "$cur")); return ;;
         --paste-back) COMPREPLY=($(compgen -W "true false" -- "$cur")); return ;;
         --inpaint-crop) return ;;
         --outpaint) return ;;
@@ -652,8 +686,8 @@ _sd()
         --save-steps) COMPREPLY=($(compgen -d -- "$cur")); return ;;
         --preview) COMPREPLY=($(compgen -W "none proj vae taesd tae" -- "$cur")) ;;
         esac
-        options="--prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --from-step --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --tokens-in --embeds-in --timestep-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --device --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --trace-stats --trace-hash --inject --inject-filter --inject-names --floor --floor-starts --stop-after --timings --profile --save-steps --preview --quiet --verbose --version --help "
-        [ "$COMP_CWORD" -gt 1 ] || options="help version encode decode roundtrip text unet step convert show inspect compare selftest diagnose wrong extract replay devices tune tokenize plan samplers schedule trace $options" ;;
+        options="--prompt --negative-prompt --prompts --model --unet --vae --text-encoder --text-encoder-2 --tokenizer --config --taesd --taesd-preview-only --ema --refiner --refiner-at --from --output --width --height --seed --rng --sampler-rng --seed-per-image --explain-seed --batch-count --batch-size --keep --bytes --like --steps --cfg-scale --sampling-method --scheduler --spacing --sigmas --timesteps --first-latents --whole-timesteps --order --steps-offset --set-alpha-to-one --prediction --clip-sample --eta --s-churn --s-tmin --s-tmax --s-noise --denoising-start --denoising-end --from-step --guidance-rescale --image-cfg-scale --clip-skip --noise --latents-in --tokens-in --embeds-in --timestep-in --init-img --strength --mask --alpha-mask --invert-mask --mask-blur --strength-steps --posterior --mask-rule --paste-back --inpaint-crop --outpaint --resize --depth --noise-level --original-size --crop --target-size --negative-original-size --negative-crop --negative-target-size --aesthetic-score --negative-aesthetic-score --device --threads --precise --gemm --residency --max-memory --vae-memory --trace --trace-filter --trace-stats --trace-hash --inject --inject-filter --inject-names --floor --floor-starts --stop-after --timings --profile --save-steps --preview --quiet --verbose --version --help "
+        [ "$COMP_CWORD" -gt 1 ] || options="help version encode decode roundtrip text unet step convert show inspect compare selftest diagnose wrong extract replay devices tune tokenize plan samplers schedule profiles trace $options" ;;
     esac
     [ -n "$command" ] && [ "$command" != help ] && [ "${cur#-}" = "$cur" ] && COMPREPLY+=($(compgen -f -- "$cur"))
     COMPREPLY+=($(compgen -W "$options" -- "$cur"))

@@ -76,7 +76,7 @@ static sd_status read_scheduler(seen *s, const char *path, sd_error *e)
     sd_rng_seed(&rng, 1);
     sd_rng_normal(&rng, x, 40);
     for (int k = 0; k < 40; k++) x[k] *= (float)sd_sampler_init_sigma(sampler);
-    sd_denoiser d = {&rng, model, NULL, NULL, draw, 1};
+    sd_denoiser d = {&rng, model, NULL, NULL, draw, 1, NULL, NULL};
     assert_int_equal(sd_sampler_run(sampler, x, 40, &d, e), SD_OK);
     for (int k = 0; k < 40; k++) all[k] = (double)x[k];
     memcpy(s->bytes, all, s->n = sizeof all);

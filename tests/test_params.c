@@ -41,7 +41,8 @@ static const char *another(const sd_param_info *r, char text[32])
     static const struct { const char *key, *value; } own[] = {
         {"sampler", "heun"}, {"schedule", "karras"}, {"width", "128"}, {"height", "72"}, {"sigmas", "9,3.25,1,0"},
         {"timesteps", "999,500.5,21"}, {"strength", "0.5"}, {"inpaint_crop", "4"}, {"outpaint", "1,2,3,4"},
-        {"batch", "3"}, {"noise_name", "n.safetensors"}, {"rng", "numpy"}, {"sampler_rng", "brownian"}, {"keep", "2"}};
+        {"batch", "3"}, {"noise_name", "n.safetensors"}, {"rng", "numpy"}, {"sampler_rng", "brownian"}, {"keep", "2"},
+        {"paste_back", "false"}};
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
         if (strcmp(own[i].key, r->key) == 0) return own[i].value;
     switch (r->type) {
@@ -52,7 +53,8 @@ static const char *another(const sd_param_info *r, char text[32])
     case SD_PARAM_PAIR: return *r->words == 'x' ? "1024x768" : "16,8";
     default: break;
     }
-    snprintf(text, 32, "%.*s", (int)(r->words ? strcspn(r->words, " ") : 4), r->words ? r->words : "text");
+    const char *last = r->words ? strrchr(r->words, ' ') : NULL;   /* the first may be what is meant without it */
+    snprintf(text, 32, "%s", last ? last + 1 : "text");
     return text;
 }
 
@@ -150,7 +152,7 @@ TEST(each_parameter_comes_back_out_of_the_text_of_a_picture)
         char room[32], error[512], *text, *was, *is;
         sd_recipe *recipe;
         sd_params p;
-        if (needs_another_model(r.key)) continue;
+        if (needs_another_model(r.key) || strcmp(r.key, "like") == 0) continue;   /* what comes of it is in the text */
         sd_params_init(&p);
         prepare(&p, r.key, &init, &mask);
         set(&p, r.key, another(&r, room));

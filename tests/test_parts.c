@@ -134,7 +134,7 @@ static outcome run_chain(const chain *g, double shift)
         for (int k = 0; i == 0 && k < SIZE; k++) x[k] = (float)(x[k] * sd_sampler_init_sigma(s));
         by.evaluations = 0;
         by.sum_t = by.sum_it = 0;
-        const sd_denoiser d = {&by, sines, NULL, NULL, normals, 1};
+        const sd_denoiser d = {&by, sines, NULL, NULL, normals, 1, NULL, NULL};
         if (sd_sampler_run(s, x, SIZE, &d, &e)) fail_msg("%s", e.text);
         assert_int_equal(by.evaluations, sd_sampler_count(s));
         judge_part(&o, &g->part[i], &by, x);
@@ -195,7 +195,7 @@ static double whole_run_is_off_by(const chain *g)
     sd_rng_seed(&by.rng, 77);
     sd_rng_normal(&by.rng, x, SIZE);
     for (int k = 0; k < SIZE; k++) x[k] = (float)(x[k] * sd_sampler_init_sigma(s));
-    const sd_denoiser d = {&by, sines, NULL, NULL, normals, 1};
+    const sd_denoiser d = {&by, sines, NULL, NULL, normals, 1, NULL, NULL};
     if (sd_sampler_run(s, x, SIZE, &d, &e)) fail_msg("%s", e.text);
     by.evaluations = g->part[g->n - 1].count;
     judge_part(&o, &g->part[g->n - 1], &by, x);

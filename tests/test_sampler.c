@@ -170,7 +170,7 @@ static sd_status call_noise(void *user, double from, double to, float *out, size
 /* A run; the number of evaluations is what was promised. */
 static void run(caller *c, const sd_sampler *s, float *x, size_t n)
 {
-    sd_denoiser d = {c, call_model, call_before, call_denoised, call_noise, 1};
+    sd_denoiser d = {c, call_model, call_before, call_denoised, call_noise, 1, NULL, NULL};
     sd_error e = no_error();
     c->s = s;
     c->n = n;
@@ -956,7 +956,7 @@ TEST(misused_runs_are_refused)
     sd_sched_config c = sd_config(SD_PNDM);
     sd_sampler *s = start(&c, 5);
     caller by = {.s = s, .n = SIZE};
-    sd_denoiser d = {&by, call_model, NULL, NULL, NULL, 1};
+    sd_denoiser d = {&by, call_model, NULL, NULL, NULL, 1, NULL, NULL};
     float x[SIZE] = {0};
     const size_t bad[] = {0, SIZE_MAX, SIZE_MAX / 8};
     for (size_t k = 0; k < SD_COUNT(bad); k++) {
@@ -999,14 +999,14 @@ TEST(a_status_of_the_caller_ends_the_run)
         float x = 1;
         int calls = 0;
         sd_error e = no_error();
-        sd_denoiser d = {&calls, stop_at_third, NULL, NULL, NULL, 1};
+        sd_denoiser d = {&calls, stop_at_third, NULL, NULL, NULL, 1, NULL, NULL};
         if (sd_method_about((sd_method)m)->draws != SD_DRAWS_ALWAYS) {
             assert_int_equal(sd_sampler_run(s, &x, 1, &d, &e), SD_ERR_CANCELLED);
             assert_int_equal(e.status, SD_ERR_CANCELLED);
             assert_int_equal(calls, 3);
             calls = 0;
             e = no_error();
-            d = (sd_denoiser){&calls, stop_at_third, refuse_the_second, NULL, NULL, 1};
+            d = (sd_denoiser){&calls, stop_at_third, refuse_the_second, NULL, NULL, 1, NULL, NULL};
             assert_int_equal(sd_sampler_run(s, &x, 1, &d, &e), SD_ERR_NUMERIC);
             assert_int_equal(calls, 2);
         }

@@ -510,7 +510,7 @@ static double error_for(const sd_sampler *s, gaussian *g)
     float x = (float)(exploding ? 1.2 / S0 : 1.2);
     double start = x * (exploding ? S0 : 1.0);   /* as float32 has it */
     double end = S * MEAN + (start - S0 * MEAN) * sqrt((k * S * S + N * N) / (k * S0 * S0 + N0 * N0));
-    sd_denoiser d = {g, best_unet, NULL, NULL, no_noise, 1};
+    sd_denoiser d = {g, best_unet, NULL, NULL, no_noise, 1, NULL, NULL};
     if (sd_sampler_run(s, &x, 1, &d, &e)) fail_msg("%s", e.text);
     return x * (exploding ? S : 1.0) - end;
 }

@@ -57,7 +57,7 @@ static double full_loop(const sd_sched_config *c, int steps)
     }
     loop l = {.s = s};
     sd_rng_seed(&l.rng, 0);
-    sd_denoiser d = {&l, share_of_t, put_scaled_latents, NULL, torch_noise, 1};
+    sd_denoiser d = {&l, share_of_t, put_scaled_latents, NULL, torch_noise, 1, NULL, NULL};
     if (sd_sampler_run(s, x, N, &d, &e)) fail_msg("%s", e.text);
     sd_sampler_free(s);
     double sum = 0;

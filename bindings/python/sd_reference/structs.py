@@ -34,19 +34,20 @@ traced = struct("sd_traced", name=S, dtype=I, nd=I, dim=I64 * 4, data=P)
 image = struct("sd_image", width=I, height=I, channels=I, data=P)
 sampling_params = struct("sd_sampling_params", steps=I, sampler=S, schedule=S, spacing=S, prediction=S, sigmas=P, timesteps=P,
                          sigma_count=I, timestep_count=I, order=I, steps_offset=I, set_alpha_to_one=I, clip_sample=I, eta=D,
-                         s_churn=D, s_tmin=D, s_tmax=D, s_noise=D, denoising_start=D, denoising_end=D, refiner_at=D, from_step=I,
-                         reserved=U64 * 12)
+                         s_churn=D, s_tmin=D, s_tmax=D, s_noise=D, denoising_start=D, denoising_end=D, refiner_at=D,
+                         from_step=I, whole_timesteps=I, first_latents=S, reserved=U64 * 11)
 guidance_params = struct("sd_guidance_params", scale=D, rescale=D, image_scale=D, reserved=U64 * 15)
 edit_params = struct("sd_edit_params", init=P, mask=P, init_name=S, mask_name=S, strength=D, mask_blur=D, alpha_mask=I,
                      invert_mask=I, paste_back=I, inpaint_crop=I, outpaint=I * 4, resize=S, init_hash=S, depth=P,
-                     depth_width=I, depth_height=I, depth_name=S, noise_level=I, reserved=U64 * 11)
+                     depth_width=I, depth_height=I, depth_name=S, noise_level=I, strength_steps=S,
+                     posterior=S, mask_rule=S, reserved=U64 * 8)
 sdxl_params = struct("sd_sdxl_params", original_size=I * 2, crop=I * 2, target_size=I * 2, negative_original_size=I * 2,
                      negative_crop=I * 2, negative_target_size=I * 2, aesthetic_score=D, negative_aesthetic_score=D,
                      reserved=U64 * 16)
 params = struct("sd_params", size=Z, prompt=S, negative_prompt=S, width=I, height=I, seed=U64, rng=S, sampler_rng=S,
                 seed_per_image=I, batch=I, keep=I, clip_skip=I, noise=P, noise_count=Z, noise_name=S, copies=P,
                 sampling=sampling_params, guidance=guidance_params, edit=edit_params, sdxl=sdxl_params, latents=P,
-                latents_count=Z, latents_name=S)
+                latents_count=Z, latents_name=S, bytes=S, like=S)
 param_info = struct("sd_param_info", key=S, group=S, type=I, offset=Z, count_offset=Z, least=D, most=D, initial=D, words=S,
                     option=S, letter=C.c_char, value=S, help=S, text_key=S)
 tokens = struct("sd_tokens", id=I32 * 77, n=I, dropped=I)
