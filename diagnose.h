@@ -44,7 +44,7 @@ typedef struct sd_mistake {
     sd_wrong_op op;
     sd_seen_wrong seen;
     const char *set;         /* "key=value" of sd_params_set; "key=+1": one more */
-    const char *sched;       /* "key:value" of scheduler_config.json, as JSON */
+    const char *sched;       /* `"key":value,...` of scheduler_config.json */
     double value;            /* of `seen` */
     bool subtle;             /* its error may be less than float32's bounds: it is looked for where nothing diverges */
     int power;               /* op.value, or value, is scaling_factor to this power, if it is not 0; of SD_SEEN_GUIDED

@@ -73,6 +73,8 @@ static void set_next(sd_diagnosis *d)
     bool needed = false;
     for (size_t i = d->at; i < d->n && i < d->at + SD_WINDOW; i++) needed |= d->t[i].needed;
     d->wrong.skip = !needed;
+    for (int k = 0; k < SD_MOST_WRONG; k++)   /* a run with fewer layers does not make all tensors */
+        if (d->now[k] && d->now[k]->set && sd_begins_with(d->now[k]->set, "clip_skip")) d->wrong.skip = false;
     for (int k = 0; k < SD_MOST_WRONG; k++) d->wrong.here[k] = d->at < d->n && (d->t[d->at].place >> k & 1);
 }
 
@@ -182,20 +184,27 @@ static sd_status change_parameter(sd_diagnosis *d, const sd_mistake *m, sd_error
     return status ? sd_fail(e, status, "%s", error) : SD_OK;
 }
 
-/* The scheduler's settings with another one, as JSON: "key:value". The text is NULL: there is no memory. */
+/* The scheduler's settings with others, as JSON: `"key":value,"key":value`. NULL: there is no memory. */
 static char *changed_settings(const char *text, const char *change)
 {
-    sd_text t = {0};
-    char key[64];
-    const char *value = strchr(change, ':') + 1;
-    snprintf(key, sizeof key, "\"%.*s\"", (int)(value - 1 - change), change);
-    const char *at = strstr(text, key), *behind = at ? at + strlen(key) : NULL;
-    const char *end = at ? behind + strcspn(behind, ",}") : strrchr(text, '}');
-    if (!end) return NULL;
-    sd_text_addn(&t, text, (size_t)((at ? at : end) - text));
-    sd_text_add(&t, "%s%s:%s%s", at ? "" : ",", key, value, end);
-    if (!t.failed) return t.s;
-    free(t.s);
+    sd_text all = {0};
+    sd_text_add(&all, "%s", text);
+    for (const char *at = change; at && !all.failed;) {
+        sd_text t = {0};
+        char key[64];
+        const char *value = strchr(at, ':') + 1, *next = strstr(value, ",\"");
+        snprintf(key, sizeof key, "%.*s", (int)(value - 1 - at), at);
+        const char *found = strstr(all.s, key), *behind = found ? found + strlen(key) : NULL;
+        const char *end = found ? behind + strcspn(behind, ",}") : strrchr(all.s, '}');
+        sd_text_addn(&t, all.s, end ? (size_t)((found ? found : end) - all.s) : 0);
+        size_t length = next ? (size_t)(next - value) : strlen(value);
+        sd_text_add(&t, "%s%s:%.*s%s", found ? "" : ",", key, (int)length, value, end ? end : "}");
+        free(all.s);
+        all = t;
+        at = next ? next + 1 : NULL;
+    }
+    if (!all.failed) return all.s;
+    free(all.s);
     return NULL;
 }
 

@@ -136,73 +136,46 @@ static void wrong_group_norm(sd_run *r, sd_tensor y, sd_tensor x, const sd_tenso
     if (other && (int64_t)other->value <= cols(x) && cols(x) % (int64_t)other->value == 0) groups = (int)other->value;
     if (is_unusual(r, eps, &u)) plain_norm(r, y, x, g, b, (size_t)x.dim[0], (size_t)groups, &u);
     else sd_backend_cpu.group_norm(r, y, x, g, b, groups, u.eps, silu);
+    if (made(r, SD_WRONG_HALF)) sd_wrong_half(sd_f32(y), count(&y));
     if (kept) keep(r, &w->normed, &w->normed_room, y);
 }
 
 static void wrong_layer_norm(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *g, const sd_tensor *b, double eps)
 {
     unusual u;
-    if (skipped(r, y)) return;
+    if (!in_this_run(r, SD_WRONG_POOLED) && skipped(r, y)) return;
     if (is_unusual(r, eps, &u)) plain_norm(r, y, x, g, b, (size_t)rows(x), 1, &u);
     else sd_backend_cpu.layer_norm(r, y, x, g, b, u.eps);
+    if (y.nd == 3) {
+        wrong_of(r)->rows = sd_f32(y);
+        for (int i = 0; i < 3; i++) wrong_of(r)->rows_dim[i] = (size_t)y.dim[i];
+    }
 }
 
 /* ---------------------------------------------------------------------------------------- products */
-
-/* To the nearest number with so many bits behind the point, ties to even; exponents are float32's. */
-static void round_to(float *x, size_t n, int bits)
-{
-    for (size_t i = 0; i < n; i++) {
-        uint32_t u;
-        memcpy(&u, &x[i], sizeof u);
-        if ((u & 0x7F800000u) == 0x7F800000u) continue;
-        uint32_t drop = 23 - (uint32_t)bits, half = (UINT32_C(1) << (drop - 1)) - 1;
-        u += half + ((u >> drop) & 1);
-        u &= ~((UINT32_C(1) << drop) - 1);
-        memcpy(&x[i], &u, sizeof u);
-    }
-}
-
-/* Kernels [O,I,kh,kw]: element (i,j) of each becomes that of (j,i), or of the opposite place. */
-static void turn_kernels(float *w, size_t kernels, size_t side, bool flip)
-{
-    enum { MOST = 16 * 16 };
-    float old[MOST];
-    size_t n = side * side;
-    for (size_t k = 0; k < kernels && n <= MOST; k++, w += n) {
-        memcpy(old, w, n * sizeof *old);
-        for (size_t i = 0; i < n; i++) w[i] = flip ? old[n - 1 - i] : old[i % side * side + i / side];
-    }
-}
-
-static void turn_matrix(float *w, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        for (size_t k = 0; k < i; k++) {
-            float swap = w[i * n + k];
-            w[i * n + k] = w[k * n + i];
-            w[k * n + i] = swap;
-        }
-}
 
 /* The weight as floats, altered; data NULL: it stays as it is. */
 static sd_tensor altered_weight(sd_run *r, const sd_tensor *w)
 {
     const sd_wrong_op *round = made(r, SD_WRONG_ROUNDED);
-    bool turn = made(r, SD_WRONG_TRANSPOSED), flip = made(r, SD_WRONG_FLIPPED);
+    bool turn = made(r, SD_WRONG_TRANSPOSED), flip = made(r, SD_WRONG_FLIPPED), flush = made(r, SD_WRONG_FLUSHED),
+         half = made(r, SD_WRONG_CONV_HALF) && w->nd == 4, plain = made(r, SD_WRONG_NO_SCALE) && w->scale > 0;
     sd_tensor own = *w;
     own.data = NULL;
     own.scale = 0;
-    if (!round && !turn && !flip) return own;
+    if (!round && !turn && !flip && !flush && !half && !plain) return own;
     float *x = own.data = room(r, count(w));
     own.dt = SD_F32;
     own.id = 0;
     if (!x) return own;
     sd_widen_weight(x, w, 0, count(w), wrong_of(r)->cpu.kern);
     bool kernels = w->nd == 4 && w->dim[2] == w->dim[3] && w->dim[2] > 1;
-    if ((turn || flip) && kernels) turn_kernels(x, (size_t)(w->dim[0] * w->dim[1]), (size_t)w->dim[2], flip);
-    if (turn && !kernels && w->dim[0] == w->dim[1]) turn_matrix(x, (size_t)w->dim[0]);
-    if (round) round_to(x, count(w), (int)round->value);
+    if ((turn || flip) && kernels) sd_wrong_turn_kernels(x, (size_t)(w->dim[0] * w->dim[1]), (size_t)w->dim[2], flip);
+    if (turn && !kernels && w->dim[0] == w->dim[1]) sd_wrong_turn_matrix(x, (size_t)w->dim[0]);
+    if (round) sd_wrong_round(x, count(w), (int)round->value);
+    if (flush) sd_wrong_flush(x, count(w));
+    if (half) sd_wrong_half(x, count(w));
+    for (size_t i = 0; i < count(w) && plain; i++) x[i] = (float)(x[i] / w->scale);
     return own;
 }
 
@@ -212,13 +185,15 @@ static sd_tensor altered_input(sd_run *r, sd_tensor x)
     const sd_wrong *w = wrong_of(r);
     const sd_wrong_op *round = made(r, SD_WRONG_ROUNDED), *times = made(r, SD_WRONG_INPUT_TIMES);
     bool raw = made(r, SD_WRONG_NO_SILU) && w->raw && w->raw_numbers == count(&x);
+    bool half = made(r, SD_WRONG_CONV_HALF) && x.nd == 4;
     sd_tensor own = x;
     own.data = NULL;
-    if (!round && !times && !raw) return own;
+    if (!round && !times && !raw && !half) return own;
     float *numbers = own.data = copy_of(r, x);
     if (raw && numbers) memcpy(numbers, w->raw, count(&x) * sizeof *numbers);
     for (size_t i = 0; i < count(&x) && times && numbers; i++) numbers[i] = (float)(numbers[i] * times->value);
-    if (round && numbers) round_to(numbers, count(&x), (int)round->value);
+    if (round && numbers) sd_wrong_round(numbers, count(&x), (int)round->value);
+    if (half && numbers) sd_wrong_half(numbers, count(&x));
     return own;
 }
 
@@ -260,13 +235,30 @@ static void change_order(sd_run *r, sd_tensor y, const sd_tensor *weight)
     if (how == 3) exchange(w, 1, 2);                /* v,q,k */
 }
 
+/* The pooled vector's row of each text is another one. x [n,c], which is copied to *own. */
+static void take_row(sd_run *r, sd_tensor x, const sd_tensor *weight, sd_tensor *own)
+{
+    const sd_wrong_op *row = made(r, SD_WRONG_POOLED);
+    const sd_wrong *w = wrong_of(r);
+    if (!row || !w->rows || !weight->path || !sd_ends_with(weight->path, "text_projection.weight")) return;
+    size_t n = w->rows_dim[0], t = w->rows_dim[1], c = w->rows_dim[2];
+    if (count(&x) != n * c) return;
+    free(own->data);
+    *own = x;
+    float *to = own->data = room(r, n * c);
+    for (size_t i = 0; i < n && to; i++)
+        memcpy(to + i * c, w->rows + (i * t + (row->value > 0 ? t - 1 : 0)) * c, c * sizeof *to);
+}
+
 static void wrong_linear(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b)
 {
     if (skipped(r, y)) return;
     sd_tensor weight = altered_weight(r, w), input = altered_input(r, x);
+    take_row(r, x, w, &input);
     if (sd_ok(r))
         sd_backend_cpu.linear(r, y, input.data ? input : x, weight.data ? &weight : w,
                               made(r, SD_WRONG_NO_BIAS) ? NULL : b);
+    if (made(r, SD_WRONG_HALF)) sd_wrong_half(sd_f32(y), count(&y));
     change_order(r, y, w);
     free(weight.data);
     free(input.data);
@@ -350,9 +342,15 @@ static void move_pads(sd_conv *c, int64_t h, int64_t w, sd_wrong_pads how)
 
 static void wrong_conv2d(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c)
 {
-    const sd_wrong_op *pads = made(r, SD_WRONG_PADDING);
+    const sd_wrong_op *pads = made(r, SD_WRONG_PADDING), *shown = made(r, SD_WRONG_SHOWN);
     if (skipped(r, y)) return;
     sd_tensor weight = altered_weight(r, w), input = altered_input(r, x), other = {0};
+    if (shown && !input.data) {
+        input = x;
+        input.data = room(r, count(&x));
+        if (input.data)
+            sd_wrong_shown(sd_f32(input), sd_f32(x), (size_t)rows(x), (size_t)cols(x), (sd_wrong_order)shown->value);
+    }
     if (input.data) x = input;
     if (c.enlarge && made(r, SD_WRONG_BILINEAR)) {
         x = other = enlarged(r, x);
@@ -366,6 +364,7 @@ static void wrong_conv2d(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w
     }
     if (sd_ok(r))
         sd_backend_cpu.conv2d(r, y, x, weight.data ? &weight : w, made(r, SD_WRONG_NO_BIAS) ? NULL : b, c);
+    if (made(r, SD_WRONG_HALF)) sd_wrong_half(sd_f32(y), count(&y));
     free(weight.data);
     free(input.data);
     free(other.data);
@@ -452,7 +451,8 @@ static void wrong_attention(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd
     double times = !scale ? 1 : scale->value > 0 ? scale->value : scale->value < 0 ? sqrt((double)(c / heads))
         : 1 / sqrt((double)heads);
     if (other && other->value >= 1 && c % (int64_t)other->value == 0) heads = (int)other->value;
-    else if (other && other->value < 1) heads = (int)(c / heads);
+    else if (other && other->value < 0 && c % (int64_t)-other->value == 0) heads = (int)(c / (int64_t)-other->value);
+    else if (other && other->value == 0) heads = (int)(c / heads);
     if (mask && q.dim[1] == k.dim[1]) causal = mask->value > 0;
     float *scaled = times == 1 ? NULL : copy_of(r, q);
     for (size_t i = 0; i < count(&q) && scaled; i++) scaled[i] = (float)(scaled[i] * times);

@@ -19,14 +19,20 @@ typedef enum sd_wrong_kind {
     SD_WRONG_TRANSPOSED,     /* of a square matrix, or of each kernel, rows and columns exchanged */
     SD_WRONG_FLIPPED,        /* kernels turned by 180 degrees: a convolution in the mathematical sense */
     SD_WRONG_ROUNDED,        /* what is multiplied has value bits behind the point: 10, 7 */
+    SD_WRONG_HALF,           /* results are float16: infinity beyond 65504. Of norms too */
+    SD_WRONG_FLUSHED,        /* weights below float16's normal numbers are zero */
+    SD_WRONG_NO_SCALE,       /* the scale beside an 8-bit weight is left out */
+    SD_WRONG_POOLED,         /* text_projection is of the row: value 0: the first; 1: the last */
     SD_WRONG_INPUT_TIMES,    /* the input times value */
     SD_WRONG_NO_SILU,        /* a resnet projects the time embedding, not its SiLU */
     SD_WRONG_ORDER,          /* value: 0: key and value exchanged; 1: query and key; 2: k,v,q for q,k,v; 3: v,q,k */
     /* ---- convolutions */
     SD_WRONG_PADDING,        /* value: an sd_wrong_pads */
+    SD_WRONG_CONV_HALF,      /* what a convolution multiplies is float16 */
+    SD_WRONG_SHOWN,          /* value: an sd_wrong_order of the input's channels */
     SD_WRONG_BILINEAR,       /* the picture is enlarged by bilinear interpolation (also in `upsample`) */
     /* ---- attention */
-    SD_WRONG_HEADS,          /* value: so many heads; 0: as many as a head has columns */
+    SD_WRONG_HEADS,          /* value: so many heads; 0: as many as a head has columns; -64: of 64 columns */
     SD_WRONG_HEADS_LAST,     /* columns are taken as [column, head], not as [head, column] */
     SD_WRONG_SCALE,          /* q k^T times value; 0: over the root of all columns; -1: it is not scaled */
     SD_WRONG_CAUSAL,         /* value 1: tokens do not see later ones; 0: they do */
@@ -59,6 +65,15 @@ typedef enum sd_wrong_pads {
     SD_PADS_WRAP        /* ... those of the other side follow */
 } sd_wrong_pads;
 
+/* What stands behind the latents: a mask and kept latents, 9 in all; a picture's latents, 8; a depth map, 5. */
+typedef enum sd_wrong_order {
+    SD_SHOWN_FIRST,           /* it stands before the latents */
+    SD_SHOWN_MASK_FIRST,      /* the mask stands before all */
+    SD_SHOWN_MASK_LAST,       /* the mask stands behind all */
+    SD_SHOWN_MASK_INVERTED,
+    SD_SHOWN_NEGATIVE         /* the depth has the other sign */
+} sd_wrong_order;
+
 typedef struct sd_wrong_op { sd_wrong_kind kind; double value; } sd_wrong_op;
 
 enum { SD_MOST_WRONG = 2 };   /* mistakes at once */
@@ -77,11 +92,22 @@ typedef struct sd_wrong {
     size_t projected_numbers[3];
     int32_t *ends;                       /* of each text the place of its end token, for SD_WRONG_MASK */
     int64_t texts;
+    const float *rows;                   /* the last layer norm's result [n,t,c], for SD_WRONG_POOLED */
+    size_t rows_dim[3];
     int32_t *ids;                        /* tokens in the place of the next that are embedded, if as many */
     size_t n_ids;
 } sd_wrong;
 
 extern const sd_backend sd_backend_wrong;
+/* ---- ops_wrong_numbers.c */
+void sd_wrong_round(float *x, size_t n, int bits);
+void sd_wrong_half(float *x, size_t n);
+void sd_wrong_flush(float *x, size_t n);
+void sd_wrong_turn_kernels(float *w, size_t kernels, size_t side, bool flip);
+void sd_wrong_turn_matrix(float *w, size_t n);
+void sd_wrong_shown(float *to, const float *x, size_t pixels, size_t c, sd_wrong_order how);
+
+/* ---- ops_wrong.c */
 void sd_wrong_free(sd_wrong *w);   /* what it keeps; the CPU's scratch stays */
 
 #endif

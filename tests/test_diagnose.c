@@ -31,7 +31,8 @@ TEST(mistakes_in_diffusers_are_named)
         "geglu-gate-first", "heads-as-columns", "one-head", "attention-scale-of-all-columns", "sinusoid-sin-first",
         "sinusoid-half-minus-1", "time-without-silu", "downsample-pads-after", "skip-first", "residual-is-normed",
         "vae-norm-eps-1e-5", "vae-attention-two-heads", "residual-left-out", "text-gelu",
-        "text-norm-eps-1e-6", "not-causal", "products-in-tf32", "products-in-bfloat16"};
+        "text-norm-eps-1e-6", "not-causal", "products-in-tf32", "products-in-bfloat16", "pad-token-0",
+        "convolution-wraps", "latents-not-divided", "time-not-added"};
     for (size_t i = 0; i < SD_COUNT(ids); i++) expect(ids[i], 1, ids[i]);
 }
 
@@ -358,6 +359,20 @@ TEST(every_mistake_is_listed_with_its_source_and_signature)
     }
 }
 
+TEST(half_of_the_traps_have_a_mistake)
+{
+    enum { TRAPS = 86, FEWEST = 45 };
+    bool has[TRAPS + 1] = {false};
+    int n = 0;
+    sd_mistake_info m;
+    for (int i = 0; sd_get_mistake(i, &m); i++) {
+        if (m.trap < 0 || m.trap > TRAPS) fail_msg("%s: there is no trap %d", m.id, m.trap);
+        n += m.trap && !has[m.trap];
+        has[m.trap] = true;
+    }
+    if (n < FEWEST) fail_msg("%d traps have a mistake", n);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -368,6 +383,7 @@ int main(void)
         cmocka_unit_test(signs_of_a_difference_are_told),
         cmocka_unit_test(other_settings_are_said_first_and_taken),
         cmocka_unit_test(what_is_no_number_is_said_first_and_where_it_begins),
+        cmocka_unit_test(half_of_the_traps_have_a_mistake),
         cmocka_unit_test(every_mistake_is_listed_with_its_source_and_signature),
     };
     return cmocka_run_group_tests_name("diagnose", tests, child_setup, child_teardown);

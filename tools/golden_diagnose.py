@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Traces of diffusers with a mistake made in it, for tests/test_diagnose.c.
 
-    python tools/golden_diagnose.py
+    python tools/golden_diagnose.py [ID ...]
 
 Writes tests/golden/diagnose/ID.safetensors for each mistake of tools/wrong_twins.py that `sd wrong` has under that id,
 and some under names that begin with "none", whose mistakes it has not. weights/tiny in float32 at 32x32 pixels. A file
@@ -9,6 +9,7 @@ has the few tensors around the one that the mistake changes first, and what the 
 """
 import contextlib
 import os
+import sys
 
 import torch
 from safetensors.torch import save_file
@@ -44,6 +45,10 @@ CASES = {
     "text-norm-eps-1e-6": ("text", "layer_norm_eps_1e-6"),
     "not-causal": ("text", "not_causal"),
 }
+
+
+# Of tools/foreign_mistakes.py.
+FOREIGN = ("pad-token-0", "convolution-wraps", "latents-not-divided", "time-not-added")
 
 
 def louder_query(pipe):
@@ -108,7 +113,11 @@ def main():
     pipe = oracle.load(os.path.join(ROOT, "weights/tiny"))
     right = trace(pipe, NONE["clean"])
     cases = {k: wrong_twins.TWINS[part][name] for k, (part, name) in CASES.items()}
+    import foreign_mistakes   # which has the mistakes above, too
+    cases.update({name: foreign_mistakes.MADE[name] for name in FOREIGN})
     for name, twin in {**cases, **ROUNDED, **NONE}.items():
+        if sys.argv[1:] and name not in sys.argv[1:]:
+            continue
         save_file(around(trace(pipe, twin), right), os.path.join(OUT, name + ".safetensors"))
 
 
