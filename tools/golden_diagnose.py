@@ -48,7 +48,7 @@ CASES = {
 
 
 # Of tools/foreign_mistakes.py.
-FOREIGN = ("pad-token-0", "convolution-wraps", "latents-not-divided", "time-not-added")
+FOREIGN = ("pad-token-0", "convolution-wraps", "latents-not-divided")
 
 
 def louder_query(pipe):
