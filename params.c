@@ -81,7 +81,8 @@ static const sd_param table[] = {
       "the timesteps themselves, falling"), .text_key = "Timesteps"}, "timesteps", SD_WRITTEN_CHANGED, NULL},
     {{"first_latents", TEXT(sampling.first_latents), .words = "sigma root comfy", ON_LINE(0, "first-latents", "HOW",
       "the initial noise is multiplied by sigma, by the root of\n"
-      "sigma^2 + 1, or by what ComfyUI would take (default: as\nthe sampler's own program)"), .text_key = "First latents"}, "first latents", SD_WRITTEN_CHANGED, NULL},
+      "sigma^2 + 1, or by what ComfyUI would take (default: as\nthe sampler's own program)"),
+      .text_key = "First latents"}, "first latents", SD_WRITTEN_CHANGED, NULL},
     {{"whole_timesteps", BOOL(sampling.whole_timesteps), DEFAULT(SD_DEFAULT), ON_LINE(0, "whole-timesteps", "BOOL",
       "true: the UNet is told whole timesteps by k-diffusion's\nsamplers too, as in ComfyUI"),
       .text_key = "Whole timesteps"}, "whole timesteps", SD_WRITTEN_CHANGED, NULL},

@@ -29,8 +29,8 @@ static void begin(void)
 typedef struct beginning { const char *command; bool with_model, finds_it; } beginning;
 static const beginning beginnings[] = {
     {NULL, true, false}, {"schedule", true, true}, {"tokenize", true, true}, {"encode", true, false},
-    {"decode", true, false}, {"roundtrip", true, false}, {"plan", false, false}, {"samplers", false, false}, {"profiles", false, false},
-    {"convert", false, false},
+    {"decode", true, false}, {"roundtrip", true, false}, {"plan", false, false}, {"samplers", false, false},
+    {"profiles", false, false}, {"convert", false, false},
     {"inspect", false, false}, {"compare", false, false}, {"devices", false, false}, {"tune", false, false},
 };
 
