@@ -639,4 +639,5 @@ const sd_kern TABLE = {
     .norm_affine = norm_affine,
     .affine = affine,
     .column_sums = column_sums,
+    .extremes = extremes,
 };

@@ -57,6 +57,7 @@ static inline double sdk_join_sums(double *s)
 /* These have the same bits however they are computed. */
 #define SDK_SPEC_ROWS \
     .widen_f16 = widen_f16, .widen_bf16 = widen_bf16, .add = add, .column_sums = column_sums, .softmax = softmax, \
+    .extremes = extremes, \
     .relu = relu, .silu = sdk_spec_silu, .gelu = sdk_spec_gelu, .quick_gelu = sdk_spec_quick_gelu, \
     .soft_clamp = sdk_spec_soft_clamp, .to_unit = sdk_spec_to_unit, .from_unit = sdk_spec_from_unit, \
     .geglu = sdk_spec_geglu, .sums = sdk_spec_sums, .norm_affine = sdk_spec_norm_affine, .affine = sdk_spec_affine,

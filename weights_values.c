@@ -6,6 +6,7 @@
  * the number of threads changes no bit. */
 #include "weights_values.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -137,50 +138,42 @@ static sd_values look(double *x, size_t n, double normal)
     return v;
 }
 
-/* The same of PIECE float32 numbers, written in lanes that compilers turn into vectors: a trace's statistics look at
- * gigabytes. Sums are of what the numbers differ from the first one by, so that a large mean costs no digits of the
- * deviation. False: some numbers are not finite, and `look` is to be asked. */
-static bool look_quickly(sd_values *v, const float *x)
+/* The same of PIECE float32 numbers, by kernels: a trace's statistics look at gigabytes. False: some numbers are not
+ * finite, or the variance is so small beside the mean that the difference of sums would lose its digits, and `look` is
+ * to be asked. */
+static bool look_quickly(sd_values *v, const float *x, const sd_kern *k)
 {
     enum { LANES = 32 };
-    double sum[LANES] = {0}, square[LANES] = {0}, all = 0, squares = 0, first = (double)x[0];
-    float low[LANES], high[LANES];
-    int32_t bits[PIECE], odd = 0, small = 0, zero = 0;   /* below the sign: exponent, then fraction */
-    memcpy(bits, x, sizeof bits);
-    for (size_t i = 0; i < PIECE; i++) {
-        int32_t size = bits[i] & INT32_MAX;
-        odd += size >= 0x7F800000;
-        small += size < 0x00800000;
+    double sum[LANES] = {0}, square[LANES] = {0}, all = 0, squares = 0;
+    float min, max, least;
+    uint64_t zero = 0, subnormal = 0;
+    if (!k->extremes(&min, &max, &least, x, PIECE)) return false;
+    k->column_sums(sum, square, x, PIECE / LANES, LANES);
+    for (size_t i = 0; i < LANES; i++) {
+        all += sum[i];
+        squares += square[i];
+    }
+    double mean = all / PIECE, variance = squares / PIECE - mean * mean;
+    if (variance < 1e-6 * mean * mean) return false;
+    for (size_t i = 0; i < PIECE && least < FLT_MIN; i++) {
+        float size = fabsf(x[i]);
         zero += size == 0;
+        subnormal += size < FLT_MIN && size > 0;
     }
-    if (odd) return false;
-    memcpy(low, x, sizeof low);
-    memcpy(high, x, sizeof high);
-    for (size_t i = 0; i < PIECE; i += LANES)
-        for (size_t k = 0; k < LANES; k++) {
-            low[k] = x[i + k] < low[k] ? x[i + k] : low[k];
-            high[k] = x[i + k] > high[k] ? x[i + k] : high[k];
-        }
-    for (size_t i = 0; i < PIECE; i += LANES)
-        for (size_t k = 0; k < LANES; k++) {
-            double d = (double)x[i + k] - first;
-            sum[k] += d;
-            square[k] += d * d;
-        }
-    for (size_t k = 0; k < LANES; k++) {
-        all += sum[k];
-        squares += square[k];
-        low[0] = low[k] < low[0] ? low[k] : low[0];
-        high[0] = high[k] > high[0] ? high[k] : high[0];
-    }
-    double variance = (squares - all * all / PIECE) / PIECE;
-    *v = (sd_values){.n = PIECE, .zero = (uint64_t)zero, .subnormal = (uint64_t)(small - zero), .finite = PIECE,
-                     .min = (double)low[0], .max = (double)high[0], .mean = first + all / PIECE,
-                     .std = sqrt(variance > 0 ? variance : 0)};
+    *v = (sd_values){.n = PIECE, .zero = zero, .subnormal = subnormal, .finite = PIECE, .min = (double)min,
+                     .max = (double)max, .mean = mean, .std = sqrt(variance > 0 ? variance : 0)};
     return true;
 }
 
-static bool is_plain(const sd_entry *t, size_t n) { return t->dt == SD_F32 && !t->stride && n == PIECE; }
+/* PIECE float32 numbers as they lie, or, where no float may lie, in `room`; NULL: they are something else. */
+static const float *plain_piece(const sd_entry *t, uint64_t at, size_t n, float room[PIECE])
+{
+    if (t->dt != SD_F32 || t->stride || n != PIECE) return NULL;
+    const unsigned char *data = (const unsigned char *)t->data + (size_t)at * sizeof *room;
+    if ((uintptr_t)data % sizeof *room == 0) return (const float *)(const void *)data;
+    memcpy(room, data, PIECE * sizeof *room);
+    return room;
+}
 
 static sd_values look_at_part(const sd_entry *t, uint64_t from, size_t n, const sd_kern *k)
 {
@@ -189,10 +182,9 @@ static sd_values look_at_part(const sd_entry *t, uint64_t from, size_t n, const 
     float floats[PIECE];
     for (size_t i = 0; i < n; i += PIECE) {
         size_t some = n - i < PIECE ? n - i : PIECE;
+        const float *plain = plain_piece(t, from + i, some, floats);
         sd_values piece;
-        if (is_plain(t, some))
-            memcpy(floats, (const unsigned char *)t->data + (size_t)(from + i) * sizeof *floats, sizeof floats);
-        if (!is_plain(t, some) || !look_quickly(&piece, floats)) {
+        if (!plain || !look_quickly(&piece, plain, k)) {
             numbers_at(x, t, from + i, some, k);
             piece = look(x, some, normal);
         }
