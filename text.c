@@ -11,6 +11,16 @@
 
 static bool in_number(char c) { return (c >= '0' && c <= '9') || c == '-' || c == '+' || c == 'e' || c == 'E'; }
 
+/* Where the search for the fewest digits begins. If the nearest number of 15 digits is not x, none of fewer digits is:
+ * they are further away. Below a power of two numbers are nearer to each other than above, so there it may be. */
+static int least_digits(double x)
+{
+    char local[64];
+    int exponent;
+    snprintf(local, sizeof local, "%.15g", x);
+    return strtod(local, NULL) == x || fabs(frexp(x, &exponent)) == 0.5 ? 1 : 16;
+}
+
 const char *sd_number_text(char out[SD_NUMBER_SIZE], double x)
 {
     char local[64], *to = out;
@@ -18,7 +28,7 @@ const char *sd_number_text(char out[SD_NUMBER_SIZE], double x)
         snprintf(out, SD_NUMBER_SIZE, "%s", isnan(x) ? "nan" : x > 0 ? "inf" : "-inf");
         return out;
     }
-    for (int digits = 1; digits <= 17; digits++) {
+    for (int digits = least_digits(x); digits <= 17; digits++) {
         snprintf(local, sizeof local, "%.*g", digits, x);
         if (strtod(local, NULL) == x) break;
     }

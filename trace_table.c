@@ -107,7 +107,7 @@ static sd_status add_hash(sd_table *t, const sd_entry *x, sd_error *e)
 
 void sd_table_begin(sd_table *t, sd_table_form form)
 {
-    *t = (sd_table){.form = form, .threads = sd_cores_usable()};
+    *t = (sd_table){.form = form, .kern = sd_kern_select(NULL), .threads = sd_cores_usable()};
     if (form == SD_TABLE_TEXT)
         sd_text_add(&t->text, "%13s %12s %12s %12s %12s %7s  %s\n", "mean", "std", "min", "max", "norm", "NaN,inf",
                     "name and shape");
@@ -122,7 +122,7 @@ sd_status sd_table_add(sd_table *t, const sd_entry *x, sd_error *e)
     if (t->form == SD_TABLE_HASHES) {
         if (add_hash(t, x, e)) return e->status;
     } else {
-        if (sd_values_with(&v, x, t->threads, e)) return e->status;
+        if (sd_values_with(&v, x, t->kern, t->threads, e)) return e->status;
         if (t->form == SD_TABLE_TEXT) add_text_row(&t->text, x, &v);
         if (t->form == SD_TABLE_CSV) add_csv_row(&t->text, x, &v);
         if (t->form == SD_TABLE_JSON) add_json_row(&t->text, x, &v, t->rows == 0);

@@ -7,7 +7,8 @@
 
 typedef enum sd_table_form { SD_TABLE_TEXT, SD_TABLE_CSV, SD_TABLE_JSON, SD_TABLE_HASHES } sd_table_form;
 
-typedef struct sd_table { sd_table_form form; sd_text text; size_t rows; int threads; } sd_table;
+/* What the processor and the system say is asked once: that may take longer than a small tensor. */
+typedef struct sd_table { sd_table_form form; sd_text text; size_t rows; const sd_kern *kern; int threads; } sd_table;
 
 void sd_table_begin(sd_table *t, sd_table_form form);
 /* A row of a tensor in any type that we have: mean, standard deviation (divided by n), extremes and L2 norm of the

@@ -201,15 +201,14 @@ static size_t part_size(uint64_t n, size_t part)
 
 sd_status sd_values_of(sd_values *v, const sd_entry *t, sd_error *e)
 {
-    return sd_values_with(v, t, sd_cores_usable(), e);
+    return sd_values_with(v, t, sd_kern_select(NULL), sd_cores_usable(), e);
 }
 
-sd_status sd_values_with(sd_values *v, const sd_entry *t, int threads, sd_error *e)
+sd_status sd_values_with(sd_values *v, const sd_entry *t, const sd_kern *k, int threads, sd_error *e)
 {
     (void)threads;   /* without OpenMP */
     uint64_t n = sd_entry_numbers(t);
     size_t parts = (size_t)((n + PART - 1) / PART);
-    const sd_kern *k = sd_kern_select(NULL);
     *v = (sd_values){0};
     if (can_read(t, e) || parts == 0) return e->status;
     sd_values *of = malloc(parts * sizeof *of);

@@ -14,9 +14,9 @@ typedef struct sd_values {
 
 /* On all cores; the number of threads changes no bit. Types that we do not have: SD_ERR_UNSUPPORTED. */
 sd_status sd_values_of(sd_values *v, const sd_entry *t, sd_error *e);
-/* The same with so many threads: asking the system how many there may be takes longer than looking at a small
- * tensor. */
-sd_status sd_values_with(sd_values *v, const sd_entry *t, int threads, sd_error *e);
+/* The same with these kernels and so many threads: asking what the processor and the system have takes longer than
+ * looking at a small tensor. */
+sd_status sd_values_with(sd_values *v, const sd_entry *t, const sd_kern *k, int threads, sd_error *e);
 /* v becomes the values of its numbers and of w's together. */
 void sd_values_join(sd_values *v, const sd_values *w);
 
