@@ -331,7 +331,7 @@ MADE = {
     "query-key-exchanged": projections(("to_k", "to_q", "to_v")),
     "in-proj-is-kvq": projections(("to_k", "to_v", "to_q")),
     "in-proj-is-vqk": projections(("to_v", "to_q", "to_k")),
-    "eight-heads": heads(lambda a: 8),
+    "8-heads": heads(lambda a: 8),
     "heads-of-64": heads(lambda a: max(1, a.to_q.out_features // 64)),
     "convolution-repeats-edge": padded("replicate"),
     "convolution-mirrors": padded("reflect"),
@@ -370,12 +370,11 @@ MADE = {
     "betas-linear": scheduler(beta_schedule="linear"),
     "betas-of-ddpm": scheduler(beta_schedule="linear", beta_start=0.0001, beta_end=0.02),
     "betas-cosine": scheduler(beta_schedule="squaredcos_cap_v2"),
-    "runge-kutta-steps": scheduler(skip_prk_steps=False),
     "sample-for-epsilon": (scheduler(prediction_type="sample"), DDIM),
     "x0-clipped": (scheduler(clip_sample=True), DDIM),
     "zero-terminal-snr": (scheduler(rescale_betas_zero_snr=True), DDIM),
     "first-latents-not-scaled": (first_times(lambda sigma: 1), EULER),
-    "first-latents-times-sigma": (first_times(lambda sigma: sigma), EULER),
+    "first-latents-times-root": (first_times(lambda sigma: (sigma ** 2 + 1) ** 0.5), EULER),
     "timesteps-rounded": (whole_timesteps, (["--sampling-method", "euler", "--scheduler", "karras"],
                                             EulerDiscreteScheduler)),
     "clip-skip-from-0": layer_less,
@@ -383,7 +382,8 @@ MADE = {
 MADE.update({k: wrong_twins.TWINS[part][name] for k, (part, name) in golden_diagnose.CASES.items()})
 MADE.update(golden_diagnose.ROUNDED)
 # Rows that are the same change by another value or another name, where they cannot be told apart.
-SAME = {"products-in-tf32": ("products-in-tf32", "convolutions-in-float16"), "heads-of-64": ("heads-of-64", "one-head"),
+SAME = {"timesteps-rounded": ("timesteps-rounded", "timesteps-cut"),
+        "products-in-tf32": ("products-in-tf32", "convolutions-in-float16"), "heads-of-64": ("heads-of-64", "one-head"),
         "clip-skip-from-0": ("clip-skip-from-0", "one-layer-less"),
         "text-norm-eps-1e-12": ("text-norm-eps-1e-12", "text-norm-eps-1e-6")}
 
