@@ -160,7 +160,7 @@ static const struct { const char *key, *what; cell by[PROGRAMS]; } rows[] = {
     {"mask_rule", "the kept part comes back in", {
         {"latents", "the latents, after each step", INPAINT ":1303", RUN},
         {NULL, "no script has it", "scripts/inpaint.py", READ},
-        {"x0", "each predicted picture", "modules/sd_samplers_cfg_denoiser.py:292", RUN},
+        {"x0", "each predicted picture", "modules/sd_samplers_cfg_denoiser.py:292", WRITTEN},
         {"both", "what the UNet sees, and each predicted picture", "comfy/samplers.py:407, 410", RUN},
         {"x0", "each predicted picture", "src/stable-diffusion.cpp:2889", WRITTEN}}},
     {NULL, "the mask at the latents' size", {
