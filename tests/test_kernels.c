@@ -506,27 +506,6 @@ TEST(column_sums_are_the_specifications_bits)
             }
 }
 
-TEST(extremes_are_found_wherever_they_are_and_what_is_not_finite_too)
-{
-    enum { N = 67 };
-    static const float odd[] = {NAN, INFINITY, -INFINITY};
-    float x[N], min, max, least;
-    FOR_EACH_TABLE(k)
-        for (size_t n = 1; n <= N; n++)
-            for (size_t at = 0; at < n; at++) {
-                for (size_t i = 0; i < n; i++) x[i] = i % 2 ? 2 : -2;
-                x[at] = 3;
-                x[(at + 1) % n] = n > 1 ? -4 : x[0];
-                x[(at + 2) % n] = n > 2 ? -0.5F : x[(at + 2) % n];
-                assert_true(k->extremes(&min, &max, &least, x, n));
-                assert_true(max == 3 && min == (n > 1 ? -4 : 3) && least == (n > 2 ? 0.5F : 3));
-                for (size_t i = 0; i < SD_COUNT(odd); i++) {
-                    x[at] = odd[i];
-                    assert_false(k->extremes(&min, &max, &least, x, n));
-                }
-            }
-}
-
 TEST(affine_rows_are_right)
 {
     enum { N = 3000 };
@@ -1201,7 +1180,6 @@ int main(void)
         cmocka_unit_test_setup(softmax_survives_large_scores_and_its_twin_does_not, seed),
         cmocka_unit_test_setup(softmax_of_masked_rows, seed),
         cmocka_unit_test_setup(sums_lose_nothing, seed),
-        cmocka_unit_test(extremes_are_found_wherever_they_are_and_what_is_not_finite_too),
         cmocka_unit_test_setup(column_sums_are_the_specifications_bits, seed),
         cmocka_unit_test_setup(affine_rows_are_right, seed),
         cmocka_unit_test_setup(rows_of_any_length_and_alignment_match_the_specification, seed),
