@@ -142,10 +142,10 @@ TEST(statistics_of_long_tensors_are_those_of_a_plain_loop)
 TEST(extremes_are_found_wherever_they_are_and_what_is_not_finite_too)
 {
     enum { N = 67 };
-    static const float odd[] = {NAN, INFINITY, -INFINITY};
+    static const float not_finite[] = {NAN, INFINITY, -INFINITY};
     float x[N], min, max, least;
-    const sd_kern *tables[] = {&sd_kern_spec, sd_kern_select_precise(NULL), sd_kern_select("scalar"), sd_kern_select("sse2"),
-                               sd_kern_select("avx2"), sd_kern_select("avx512"), sd_kern_select("neon")};
+    const sd_kern *tables[] = {&sd_kern_spec, sd_kern_select_precise(NULL), sd_kern_select("scalar"),
+                               sd_kern_select("sse2"), sd_kern_select("avx2"), sd_kern_select("avx512"), sd_kern_select("neon")};
     for (size_t table = 0; table < SD_COUNT(tables); table++)
         for (size_t n = 1; tables[table] && n <= N; n++)
             for (size_t at = 0; at < n; at++) {
@@ -155,8 +155,8 @@ TEST(extremes_are_found_wherever_they_are_and_what_is_not_finite_too)
                 x[(at + 2) % n] = n > 2 ? -0.5F : x[(at + 2) % n];
                 assert_true(tables[table]->extremes(&min, &max, &least, x, n));
                 assert_true(max == 3 && min == (n > 1 ? -4 : 3) && least == (n > 2 ? 0.5F : 3));
-                for (size_t i = 0; i < SD_COUNT(odd); i++) {
-                    x[at] = odd[i];
+                for (size_t i = 0; i < SD_COUNT(not_finite); i++) {
+                    x[at] = not_finite[i];
                     assert_false(tables[table]->extremes(&min, &max, &least, x, n));
                 }
             }
