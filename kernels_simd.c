@@ -424,13 +424,14 @@ static inline const void *row_of(stored as, const void *from, size_t number)
  * [tap][channel]: `along` from one tap to the next, `back` from the last tap to the next channel's first. */
 typedef struct place {
     float *row;
-    size_t tap, taps, along, back;
+    size_t tap, taps;
+    ptrdiff_t along, back;
 } place;
 
 static inline __attribute__((always_inline)) void next_place(place *p)
 {
     bool last = ++p->tap == p->taps;
-    p->row = last ? p->row - p->back : p->row + p->along;
+    p->row += last ? -p->back : p->along;
     p->tap = last ? 0 : p->tap;
 }
 
@@ -454,7 +455,8 @@ static inline __attribute__((always_inline)) void turn_block(place *to, stored a
 static inline __attribute__((always_inline)) void turn(float *to, size_t to_stride, stored as, const void *from,
                                                        size_t from_stride, size_t rows, size_t columns, size_t taps)
 {
-    size_t along = columns / taps * to_stride, back = (taps - 1) * along - to_stride;
+    ptrdiff_t stride = (ptrdiff_t)to_stride, along = (ptrdiff_t)(columns / taps) * stride,
+        back = (ptrdiff_t)(taps - 1) * along - stride;
     for (size_t i = 0; i < rows; i += VL) {
         place p = {to + i, 0, taps, along, back};
         const void *row = row_of(as, from, i * from_stride);
