@@ -165,7 +165,7 @@ sd_status sd_diagnose(sd_ctx *c, const sd_params *params, const char *theirs, co
     if (!c->err.status) {
         const sd_inspect_options style = {.size = sizeof style, .columns = o.columns < 40 ? 40 : o.columns};
         d->seconds = sd_now() - start;
-        *found = d->diverge > 0;
+        *found = d->diverge > 0 && !sd_only_arithmetic(d);
         for (int i = 0; i < d->n_other; i++) *found |= !d->other[i].harmless;
         if (o.json) sd_diagnosis_json(d, &t);
         else sd_diagnosis_text(d, &style, o.all != 0, &t);

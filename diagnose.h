@@ -47,6 +47,7 @@ typedef struct sd_mistake {
     const char *sched;       /* `"key":value,...` of scheduler_config.json */
     double value;            /* of `seen` */
     bool subtle;             /* its error may be less than float32's bounds: it is looked for where nothing diverges */
+    bool arithmetic;         /* no mistake, but a coarser way to compute, which some choose */
     int power;               /* op.value, or value, is scaling_factor to this power, if it is not 0; of SD_SEEN_GUIDED
                               * see there */
 } sd_mistake;
@@ -140,6 +141,13 @@ enum { SD_WINDOW = 4 };
 /* A mistake that explains so much of a tensor's residual is the one. */
 #define SD_NAMED 0.9
 static inline bool sd_is_named(const sd_finding *f) { return f->n && (f->subtle || f->best[0].first >= SD_NAMED); }
+/* What is named is no mistake, but a coarser way to compute. */
+static inline bool sd_is_arithmetic(const sd_finding *f)
+{
+    const sd_mistake *const *m = f->best[0].m;
+    return sd_is_named(f) && m[0]->arithmetic && (!m[1] || m[1]->arithmetic);
+}
+bool sd_only_arithmetic(const sd_diagnosis *d);   /* all that was found is */
 static inline double sd_judged_error(const sd_judged *t)   /* the relative L2 error */
 {
     return t->ours <= 0 ? 0 : t->norm > 0 ? sqrt(t->ours / t->norm) : HUGE_VAL;

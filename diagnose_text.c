@@ -20,6 +20,13 @@ static const sd_finding *nameless(const sd_diagnosis *d)
     return NULL;
 }
 
+bool sd_only_arithmetic(const sd_diagnosis *d)
+{
+    bool all = d->n_findings > 0 && !d->unexplained;
+    for (int i = 0; i < d->n_findings; i++) all &= sd_is_arithmetic(&d->finding[i]);
+    return all;
+}
+
 /* What theirs was drawn with, before anything else: the rest was found with these. */
 static void add_settings(const sd_diagnosis *d, sd_text *t)
 {
@@ -55,6 +62,7 @@ static void headline(const sd_diagnosis *d, sd_text *t)
     if (odd)
         sd_text_add(t, "NaN or infinity at %s, in %llu of %llu numbers: ", odd->name, (unsigned long long)odd->odd,
                     (unsigned long long)sd_entry_numbers(odd->theirs));
+    if (sd_only_arithmetic(d)) sd_text_add(t, "no mistake, but coarser arithmetic: ");
     for (int i = 0; i < d->n_findings; i++) {
         const sd_finding *f = &d->finding[i];
         if (!sd_is_named(f)) continue;
@@ -209,6 +217,7 @@ void sd_diagnosis_json(const sd_diagnosis *d, sd_text *t)
         sd_add_json_text(t, i ? ",{\"at\":" : "{\"at\":", d->t[f->at].name);
         sd_add_json_number(t, ",\"error\":", sd_judged_error(&d->t[f->at]));
         sd_add_json_text(t, ",\"mistake\":", sd_is_named(f) ? f->best[0].m[0]->id : NULL);
+        sd_text_add(t, ",\"arithmetic\":%s", sd_is_arithmetic(f) ? "true" : "false");
         sd_text_add(t, ",\"explained\":%zu,\"signs\":[", f->explained);
         if (f->signs.s) sd_add_json_lines(t, f->signs.s);
         sd_text_add(t, "],\"tried\":[");
