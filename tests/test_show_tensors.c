@@ -145,7 +145,8 @@ TEST(extremes_are_found_wherever_they_are_and_what_is_not_finite_too)
     static const float not_finite[] = {NAN, INFINITY, -INFINITY};
     float x[N], min, max, least;
     const sd_kern *tables[] = {&sd_kern_spec, sd_kern_select_precise(NULL), sd_kern_select("scalar"),
-                               sd_kern_select("sse2"), sd_kern_select("avx2"), sd_kern_select("avx512"), sd_kern_select("neon")};
+                               sd_kern_select("sse2"), sd_kern_select("avx2"), sd_kern_select("avx512"),
+                               sd_kern_select("neon")};
     for (size_t table = 0; table < SD_COUNT(tables); table++)
         for (size_t n = 1; tables[table] && n <= N; n++)
             for (size_t at = 0; at < n; at++) {
