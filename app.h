@@ -183,6 +183,8 @@ int check_writable(const char *what, const char *path);
 /* The same for a directory, which is made if it is not there. */
 int check_directory(const char *what, const char *path);
 int check_trace(const char *path);   /* the same for --trace: a file, or DIR/ */
+/* No result of a run is written over what it reads, or over another; output: one more, or NULL. */
+int check_kept(const settings *s, const char *output);
 /* "a/b.png" for the first picture, "a/b_2.png" for the second; of "b_%03d.png" b_001.png and b_002.png. */
 int picture_path(char path[PATH_SIZE], const char *output, int index);
 

@@ -70,6 +70,7 @@ int check_stage(const settings *s, const char **output, const char *usual)
     *output = s->output ? s->output : usual;
     if (s->trace_filter && !s->trace) return cli_error(CLI_USAGE, "--trace-filter needs --trace FILE");
     int code = check_tensors_output("output", *output);
+    if (!code) code = check_kept(s, *output);
     return code || !s->trace ? code : check_trace(s->trace);
 }
 

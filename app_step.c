@@ -1,6 +1,7 @@
 /* app_step.c - floor 7: sd step, one step of a sampler from files into files. */
 #include "app_stages.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -112,6 +113,9 @@ static int set_levels(settings *s)
     return status ? cli_error(exit_code(status), "--from and --to: %s", error) : CLI_OK;
 }
 
+/* Relative L2: above that no rounding, of float16 either, is the reason. */
+#define OTHER_LATENTS 0.01
+
 /* The answers and latents of a run so far, and what follows: at most so many tensors. */
 enum { FIXED = 6, NAME_BYTES = 32 };
 
@@ -198,6 +202,33 @@ static int begin(const settings *s, record *r)
     return CLI_OK;
 }
 
+/* The answers so far lead to the file's latents, if the sampler, the steps and the seed are those of its run. */
+static int say_other_latents(const settings *s, record *r)
+{
+    size_t n = numbers_count(&r->last);
+    double apart = 0, norm = 0;
+    if (s->quiet || r->first || !r->n) return CLI_OK;
+    sd_stepped o = {.size = sizeof o, .count = n};
+    o.latents = calloc(n, sizeof(float));
+    if (!o.latents) return no_memory();
+    r->latents[r->n] = NULL;   /* those are to be made */
+    int code = set_given(s, NULL, r, NULL);
+    sd_status status = code ? SD_OK : sd_sampler_step(context, &s->p, &o);
+    r->latents[r->n] = r->last.data;
+    for (size_t i = 0; i < n; i++) {
+        double d = (double)o.latents[i] - r->last.data[i];
+        apart += d * d;
+        norm += (double)r->last.data[i] * r->last.data[i];
+    }
+    free(o.latents);
+    if (status) return report(s, status);
+    if (!code && apart > OTHER_LATENTS * OTHER_LATENTS * norm)
+        fprintf(stderr, "sd: %s: its answers and these settings make other latents before evaluation %d than it has "
+                "(relative L2 %.2g): another sampler, other steps or another seed?\n", s->latents, r->n,
+                sqrt(apart / norm));
+    return code;
+}
+
 /* What a UNet sees of a picture, sd step cannot make; and a model that needs one has no run without. */
 static int sees_latents_alone(void)
 {
@@ -226,6 +257,7 @@ static int run(settings *s, const char *output, inputs *in, record **r)
     if (!code && s->noise) code = read_given_noise(s, in);
     if (!code && !s->level_from) code = say_other_settings(s, s->latents, OF_ANSWERS);
     if (!code && (*r)->first) say_begins_anew(s, s->latents, (*r)->first);
+    if (!code) code = say_other_latents(s, *r);
     if (!code) code = set_given(s, NULL, *r, answer.data);
     else numbers_free(&answer);   /* else the record has it */
     return code ? code : take_step(s, output, *r, n + 1);

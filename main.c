@@ -21,12 +21,16 @@ static int same_path(const char *a, const char *b)
     return m == n && memcmp(a, b, n) == 0;
 }
 
-/* What a run is compared with or begins from is not written over by its traces. */
-static int check_kept(const settings *s)
+/* What a run is compared with or begins from is not written over by its traces, and no result by another. */
+int check_kept(const settings *s, const char *output)
 {
-    const char *const out[] = {s->trace, s->trace_stats, s->trace_hash, s->floor};
+    const char *const out[] = {s->trace, s->trace_stats, s->trace_hash, s->floor, output};
     const char *const in[] = {s->inject, s->latents, s->noise, s->tokens_in, s->embeds, s->timestep};
     for (size_t i = 0; i < COUNT(out); i++)
+        for (size_t k = 0; k < i; k++)
+            if (out[i] && out[k] && same_path(out[i], out[k]))
+                return cli_error(CLI_USAGE, "%s would be written twice: give another name", out[k]);
+    for (size_t i = 0; i + 1 < COUNT(out); i++)
         for (size_t k = 0; k < COUNT(in); k++)
             if (out[i] && in[k] && same_path(out[i], in[k]))
                 return cli_error(CLI_USAGE, "%s is read and would be written over: give another name", in[k]);
@@ -57,7 +61,9 @@ static int check_draw(const settings *s, int several)
     if (s->batch_count > 1 && single)
         return cli_error(CLI_USAGE, "--%s is for one run, --batch-count asks for %d; --batch-size draws several in one",
                          single, s->batch_count);
-    int code = check_kept(s);
+    int code = check_kept(s, s->draws || is_stream(s->output) ? NULL : s->output);
+    if (!code && !s->quiet && (s->p.prompt || s->p.negative_prompt) && (s->tokens_in || s->embeds))
+        fprintf(stderr, "sd: prompts are not read: --%s stands for them\n", s->tokens_in ? "tokens-in" : "embeds-in");
     if (!code && !s->draws) code = check_writable("output", s->output);
     if (!code && s->save_steps) code = check_directory("steps", s->save_steps);
     if (!code && s->trace_stats) code = check_writable("table", s->trace_stats);

@@ -80,7 +80,7 @@ TEST(inputs_that_do_not_fit_a_run_are_said_before_it)
     for (size_t i = 0; i < SD_COUNT(files); i++)
         assert_int_equal(sd_npy_write(out(files[i].file), &files[i].t, &e), SD_OK);
     RUN("text", "a", "b", "c", "-q", "-o", out("e.safetensors"));
-    static const struct { const char *args[5], *word; } wrong[] = {
+    static const struct { const char *args[6], *word; } wrong[] = {
         {{"--timestep-in", "three.npy", "-p", "x"}, "3 timesteps are given, and the run has 2 evaluations"},
         {{"--timestep-in", "below.npy", "-p", "x"}, "timestep 2 of 2 is -1"},
         {{"--timestep-in", "e.safetensors", "-p", "x"}, "e.safetensors has no tensor \"timesteps\""},
@@ -96,12 +96,13 @@ TEST(inputs_that_do_not_fit_a_run_are_said_before_it)
         {{"--embeds-in", "e.safetensors", "--tokens-in", "e.safetensors"}, "are the same input"},
         {{"--embeds-in", "e.safetensors", "--batch-count", "3"}, "--embeds-in is for one run"},
         {{"--embeds-in", "e.safetensors", "--trace", "e.safetensors"}, "is read and would be written over"},
+        {{"-p", "x", "--trace", "t.safetensors", "--trace-hash", "t.safetensors"}, "would be written twice"},
     };
     for (size_t i = 0; i < SD_COUNT(wrong); i++) {
         const char *args[24] = {RUN_OF, "-o", out("a.ppm")};
         size_t n = 0;
         while (args[n]) n++;
-        for (int k = 0; k < 5 && wrong[i].args[k]; k++) {
+        for (int k = 0; k < 6 && wrong[i].args[k]; k++) {
             const char *a = wrong[i].args[k];
             args[n++] = k % 2 && strchr(a, '.') ? out(a) : a;
         }

@@ -361,12 +361,16 @@ TEST(a_run_by_hand_draws_the_picture_of_one_run)
         RUN("step", STEPS, "euler_a", "--latents", out("x.safetensors"), "--pred", out("p.npy"), "-o",
             out("x.safetensors"));
         expect_success("sd step");
+        assert_null(strstr(ran.err, "other latents"));
         snprintf(name, sizeof name, "latents.%d", i + 1);
         same("sd step", out("x.safetensors"), "latents", out("t.safetensors"), name);
         snprintf(name, sizeof name, "step.%d.denoised", i);
         same("sd step", out("x.safetensors"), "denoised", out("t.safetensors"), name);
     }
     assert_non_null(strstr(ran.out, "at the end, sigma 0\n"));
+    RUN("step", STEPS, "euler_a", "-s", "8", "--latents", out("x.safetensors"), "--pred", out("p.npy"), "--from-step", "2",
+        "-o", out("y.safetensors"));
+    assert_non_null(strstr(ran.err, "make other latents before evaluation 2 than it has"));
     RUN("decode", out("x.safetensors"), "-o", out("b.ppm"));
     expect_success("sd decode");
     assert_true(same_files(out("a.ppm"), out("b.ppm")));
