@@ -302,8 +302,8 @@ SD_API void sd_diagnose_options_init_sized(sd_diagnose_options *options, size_t 
  * is computed from their own inputs; where one diverges, mistakes are made on purpose, each in a run of its own. The
  * model must have been opened with all its parts, on the CPU. Settings with which theirs was
  * drawn, if they are others, are found first and taken over. *found: 1 if anything diverges or was drawn with other
- * settings, else 0; products rounded to TF32 or bfloat16 are named, but are no mistake, and alone give 0. options may be NULL.
- * Free *text with sd_free. */
+ * settings, else 0; products rounded to TF32 or bfloat16 are named, but are no mistake, and alone give 0. options may
+ * be NULL. Free *text with sd_free. */
 SD_API sd_status sd_diagnose(sd_ctx *ctx, const sd_params *params, const char *theirs,
                              const sd_diagnose_options *options, char **text, int *found);
 

@@ -377,7 +377,7 @@ TEST(making_floors_refuses_what_it_cannot_do)
 
 TEST(tables_of_published_models_have_names)
 {
-    static const char *const names[] = {"tiny", "sd15", "sd21"};
+    static const char *const names[] = {"tiny", "sd15", "sd21", "sdxl"};
     const char *a = path_of("named.safetensors"), *b = path_of("named2.safetensors");
     static float x[2][2] = {{1, 2}, {1.0000002f, 2}};
     const sd_traced t[2] = {{"step.7.unet.conv_in", SD_F32, 1, {2}, x[0]},
