@@ -368,8 +368,8 @@ TEST(a_run_by_hand_draws_the_picture_of_one_run)
         same("sd step", out("x.safetensors"), "denoised", out("t.safetensors"), name);
     }
     assert_non_null(strstr(ran.out, "at the end, sigma 0\n"));
-    RUN("step", STEPS, "euler_a", "-s", "8", "--latents", out("x.safetensors"), "--pred", out("p.npy"), "--from-step", "2",
-        "-o", out("y.safetensors"));
+    RUN("step", STEPS, "euler_a", "-s", "8", "--latents", out("x.safetensors"), "--pred", out("p.npy"), "--from-step",
+        "2", "-o", out("y.safetensors"));
     assert_non_null(strstr(ran.err, "make other latents before evaluation 2 than it has"));
     RUN("decode", out("x.safetensors"), "-o", out("b.ppm"));
     expect_success("sd decode");

@@ -72,7 +72,13 @@ def check(lib, status, text):
 
 
 def word(value):
-    return None if value is None else os.fsencode(value) if isinstance(value, os.PathLike) else str(value).encode()
+    """A text for the library, which ends at a zero."""
+    if value is None:
+        return None
+    x = value if isinstance(value, bytes) else os.fsencode(value) if isinstance(value, os.PathLike) else str(value).encode()
+    if b"\0" in x:
+        raise Error("a text has a zero in it, at byte %d" % x.index(b"\0"), "argument")
+    return x
 
 
 def sized(lib, name, **fields):
@@ -267,6 +273,8 @@ class Model:
     __del__ = close
 
     def check(self, status):
+        if status and not self.ctx and hasattr(self, "info"):
+            raise Error("the model is closed", "argument")
         check(self.lib, status, self.lib.sd_error_text(self.ctx) if status else None)
 
     def call(self, function, *args):
@@ -315,7 +323,12 @@ class Model:
         return found if trace else None
 
     def params(self, prompt=None, negative_prompt=None, **settings):
-        return Params(self.lib, prompt=prompt, negative_prompt=negative_prompt, **settings)
+        p = Params(self.lib, prompt=prompt, negative_prompt=negative_prompt, **settings)
+        for key in ("noise", "latents"):   # the library is told how many numbers there are, and not in which layout
+            x = p.kept.get(key)
+            if x is not None and x.shape[1] != self.info["latent_channels"]:
+                raise Error("%s must be [batch,%d,h,w], not %s" % (key, self.info["latent_channels"], list(x.shape)), "shape")
+        return p
 
     def resolve(self, **settings):
         """What a run with these parameters really uses, as texts: {"steps": "25", "sampler": "pndm", ...}."""
@@ -383,8 +396,10 @@ class Model:
 
     def encode_text(self, text, clip_skip=1, pooled=False):
         """[77,D] of one text, [n,77,D] of a list. pooled: also SDXL's vectors for the whole texts, [P] or [n,P]."""
-        if not isinstance(text, str):
+        if not isinstance(text, (str, bytes)):
             each = [self.encode_text(t, clip_skip, True) for t in text]
+            if not each:
+                raise Error("there is no text to encode", "argument")
             context, vectors = (np.stack(x) for x in zip(*each))
         else:
             context = np.empty((77, self.info["context_dim"]), np.float32)

@@ -40,6 +40,8 @@ class Store:
         return len(self.places)
 
     def __call__(self, name, x, at=None):
+        if not name or name == "__metadata__":
+            raise ValueError("a tensor cannot have the name %r" % name)
         n = self.counts[name] = self.counts.get(name, 0) + 1
         name = name if n == 1 else "%s:%d" % (name, n)
         if not any(fnmatch.fnmatchcase(name, g) for g in self.globs):
@@ -77,11 +79,32 @@ class Directory(Store):
 
     def __init__(self, path, only=None):
         super().__init__(only)
-        self.path = path
+        self.path, self.written = path, []
         os.makedirs(path, exist_ok=True)
+        self.clear()
+
+    def file(self, name):
+        if not name or name != os.path.basename(name):
+            raise ValueError("%r cannot be the name of a file in %s: a trace in one file may have it" % (name, self.path))
+        return os.path.join(self.path, name + ".npy")
+
+    def clear(self):
+        """Takes away the trace that is there. Any other tensor would be read as one of this trace's."""
+        listed = os.path.join(self.path, "tensors.json")
+        if os.path.exists(listed):
+            with open(listed, encoding="utf-8") as f:
+                files = [self.file(name) for name in json.load(f)["tensors"]]
+            for file in filter(os.path.exists, files):
+                os.remove(file)
+            os.remove(listed)
+        other = next((name for name in sorted(os.listdir(self.path)) if name.endswith(".npy")), None)
+        if other:
+            raise FileExistsError("%s has %s, which is of no trace that was written there; give another directory" % (
+                self.path, other))
 
     def keep(self, name, x):
-        np.save(os.path.join(self.path, name + ".npy"), x)
+        self.written.append(self.file(name))
+        np.save(self.written[-1], x)
 
     def close(self):
         with open(os.path.join(self.path, "tensors.json"), "w", encoding="utf-8") as f:
@@ -89,7 +112,8 @@ class Directory(Store):
                       ensure_ascii=False, indent=0)
 
     def abort(self):
-        pass
+        for file in filter(os.path.exists, self.written):
+            os.remove(file)
 
 
 class File(Store):

@@ -232,11 +232,24 @@ class Models(unittest.TestCase):
                              ("shape", lambda: self.model.encode(np.zeros((1, 3, 100, 128)))),
                              ("argument", lambda: self.model.unet(np.zeros((1, 4, 8, 8)), 1, np.zeros((1, 77, 96)), words=1)),
                              ("argument", lambda: sd.Model(common.TINY, colour=1)),
+                             ("argument", lambda: self.model.encode_text([])),
+                             ("argument", lambda: self.model.tokenize("a\0b")),
+                             ("shape", lambda: self.model.generate("a", noise=np.zeros((1, 16, 16, 4)), **DRAW)),
                              ("missing", lambda: sd.Model(self.path("none")))):
             with self.assertRaises(sd.Error) as caught:
                 call()
             self.assertEqual(caught.exception.status, status, str(caught.exception))
             self.assertTrue(str(caught.exception))
+
+    def test_bytes_are_a_text(self):
+        self.assertEqual(self.model.resolve(prompt=b"a pear")["prompt"], "a pear")
+        np.testing.assert_array_equal(self.model.encode_text(b"a pear"), self.model.encode_text("a pear"))
+
+    def test_a_closed_model_says_so(self):
+        model = sd.Model(common.TINY)
+        model.close()
+        with self.assertRaisesRegex(sd.Error, "the model is closed"):
+            model.generate("a", **DRAW)
 
     def test_parts_of_a_model(self):
         with sd.Model(common.TINY, parts=["tokenizer", "text"]) as m:

@@ -68,6 +68,25 @@ class Files(unittest.TestCase):
             np.testing.assert_array_equal(memory[name], x)
             np.testing.assert_array_equal(np.load(folder + name + ".npy"), x)
 
+    def test_a_directory_has_one_trace(self):
+        folder = os.path.join(self.folder.name, "d/")
+        for names in ("ab", "c"):
+            s = store.open_store(folder)
+            for name in names:
+                s(name, np.zeros(2))
+            s.close()
+        self.assertEqual(sorted(os.listdir(folder)), ["c.npy", "tensors.json"])
+        np.save(folder + "old.npy", np.zeros(2))
+        with self.assertRaisesRegex(FileExistsError, "old.npy"):
+            store.open_store(folder)
+        other = store.open_store(os.path.join(self.folder.name, "e/"))
+        other("a", np.zeros(2))
+        for name in ("../x", "a/b", "", "__metadata__"):
+            with self.assertRaises(ValueError):
+                other(name, np.zeros(2))
+        other.abort()
+        self.assertEqual(os.listdir(other.path), [])
+
     def test_memory_does_not_change_with_its_source(self):
         s, x = store.Memory(), np.zeros(2, np.float32)
         s("x", x)
