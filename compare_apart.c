@@ -13,7 +13,7 @@
  *
  * A program that rounds more than that, to TF32 or float16, does so in all products, or in everything. So a level is at
  * least so many times the median error of its class: products, which TF32 touches, whose errors are further apart; and
- * all else. */
+ * all else. A median above COARSEST, bfloat16's unit of rounding, is none of rounding: then most of them are wrong. */
 #include "compare.h"
 
 #include <stdlib.h>
@@ -31,7 +31,7 @@ static const struct { const char *names; double level; bool product; } LEVELS[] 
     {"*conv*,*proj*,*to_?,*linear_?,*fc?,*ff.net.2", 3e-6, true},
     {"*", 1e-6, false},
 };
-static const double ROUNDED[] = {5, 10};   /* all else, products */
+static const double ROUNDED[] = {5, 10}, COARSEST = 0x1p-8;   /* all else, products */
 
 bool sd_compare_is_apart(const sd_comparison *c)
 {
@@ -67,7 +67,7 @@ static double median(const sd_comparison *c, bool product, double *room)
     }
     if (!n) return 0;
     qsort(room, n, sizeof *room, sd_by_size);
-    return room[n / 2];
+    return room[n / 2] < COARSEST ? room[n / 2] : COARSEST;
 }
 
 sd_status sd_compare_levels_apart(sd_comparison *c, sd_error *e)

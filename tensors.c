@@ -19,12 +19,11 @@ static int by_execution(const void *a, const void *b)
     return order ? order : by_name(a, b);
 }
 
-/* Are the tensors of each size of number sorted by name? Three and more in a row are no accident. */
+/* Are the tensors of each type sorted by name, as safetensors.torch.save_file does it? Three and more are no accident. */
 static bool is_sorted(const sd_entry *const *at, size_t n)
 {
     for (size_t i = 1; i < n; i++)
-        if (sd_dtype_size(at[i]->dt) == sd_dtype_size(at[i - 1]->dt) && strcmp(at[i - 1]->name, at[i]->name) > 0)
-            return false;
+        if (at[i]->dt == at[i - 1]->dt && strcmp(at[i - 1]->name, at[i]->name) > 0) return false;
     return n > 2;
 }
 

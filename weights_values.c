@@ -319,7 +319,7 @@ sd_status sd_distance_within(sd_distance *d, const sd_scaled *a, const sd_scaled
 double sd_distance_relative(const sd_distance *d)
 {
     if (d->squares == 0) return 0;
-    return d->norm > 0 ? sqrt(d->squares / d->norm) : HUGE_VAL;
+    return d->norm > 0 && d->norm < HUGE_VAL ? sqrt(d->squares / d->norm) : HUGE_VAL;
 }
 
 double sd_entry_number(const sd_entry *t, uint64_t at)

@@ -221,6 +221,9 @@ TEST(a_program_that_rounds_more_raises_no_alarm)
     write_rounded(2e-4, 0, "", 0);
     RUN("compare", file[OTHER], file[INJECTED]);
     expect_words("no divergence");
+    write_rounded(0.1, 0.1, "", 0);   /* that is no rounding: all are wrong */
+    RUN("compare", file[OTHER], file[INJECTED]);
+    assert_int_equal(ran.code, 1);
     write_rounded(1e-7, 3e-4, conv, 1e-2);
     RUN("compare", file[OTHER], file[INJECTED]);
     expect_words("diverges first at step.1.unet.mid_block.resnets.0.conv2");
