@@ -448,6 +448,8 @@ def be_quiet():
 
 def main(arguments=None):
     a = parser().parse_args(arguments)
+    if not a.out.endswith((".safetensors", "/", os.sep)):
+        parser().error("a trace's name must end in .safetensors, or in / as a directory of .npy files, not %r" % a.out)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")   # before the imports, which already have something to say
     import torch
     torch.set_num_threads(a.threads or torch.get_num_threads())
