@@ -88,9 +88,10 @@ static int output_path(char path[PATH_SIZE], const settings *s, const char *file
 {
     size_t n;
     const char *name = stem(file, &n), *dir = s->output ? s->output : ".";
-    int itself = s->output && s->files.n == 1 && sd_os_look(s->output, NULL) != SD_OS_DIRECTORY;
+    int slash = ends_with(dir, "/");
+    int itself = s->output && s->files.n == 1 && !slash && sd_os_look(s->output, NULL) != SD_OS_DIRECTORY;
     int used = itself ? snprintf(path, PATH_SIZE, "%s", s->output)
-                      : snprintf(path, PATH_SIZE, "%s/%.*s%s", dir, (int)n, name, ending);
+                      : snprintf(path, PATH_SIZE, "%s%s%.*s%s", dir, slash ? "" : "/", (int)n, name, ending);
     return used < PATH_SIZE ? CLI_OK : cli_error(CLI_USAGE, "the output path is longer than %d bytes", PATH_SIZE - 1);
 }
 
@@ -106,7 +107,7 @@ static int check_files(const settings *s, const cli_command *c, const char *endi
                 return cli_error(CLI_USAGE, "%s and %s would be written to one file", s->files.v[k], s->files.v[i]);
         }
     if (!s->output) return CLI_OK;
-    if (s->files.n > 1) return check_directory("results", s->output);
+    if (s->files.n > 1 || ends_with(s->output, "/")) return check_directory("results", s->output);
     if (sd_os_look(s->output, NULL) == SD_OS_DIRECTORY || is_stream(s->output)) return CLI_OK;
     if (!(picture ? is_picture_name : is_latents_name)(s->output))
         return cli_error(CLI_USAGE, "the output's name must end in %s, not \"%s\"",

@@ -105,6 +105,9 @@ TEST(several_files_go_into_a_directory)
     RUN("decode", in_work("results/one.safetensors"), in_work("results/two.more.safetensors"), "-o", dir);
     expect_success("decode two");
     assert_non_null(strstr(ran.out, "two.more" PICTURE ": 128x128\n"));
+    RUN("encode", a, "-s", "1", "-o", in_work("new/"));   /* a slash says so of one, too */
+    expect_success("encode into a new directory");
+    assert_true(same_files(in_work("new/one.safetensors"), in_work("results/one.safetensors")));
     RUN("roundtrip", a, b);
     expect_success("roundtrip of two");
     assert_non_null(strstr(ran.out, "mean of 2: PSNR "));
