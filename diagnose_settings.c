@@ -215,7 +215,7 @@ static void add_number(sd_diagnosis *d, const char *key, double theirs, double h
 {
     char a[SD_NUMBER_SIZE], b[SD_NUMBER_SIZE];
     if (theirs == here || is_noted(d, key)) return;
-    add_other(d, key, sd_number_text(a, theirs), sd_number_text(b, here), false);
+    add_other(d, key, sd_plain_number(a, theirs), sd_plain_number(b, here), false);
 }
 
 static void compare_sizes(sd_diagnosis *d, const sd_params *resolved)
@@ -261,6 +261,16 @@ static bool is_whole(const sd_diagnosis *d, int n)
     return false;
 }
 
+/* Of how many evaluations their latents are, if a picture was made of the last; 0: nothing tells. */
+static int their_latents(const sd_diagnosis *d)
+{
+    bool decoded = false;
+    int n = 0;
+    for (size_t i = 0; i < d->theirs.n; i++) decoded |= sd_glob_list("vae.decoder.*,image", d->theirs.at[i]->name);
+    while (decoded && is_whole(d, n + 1)) n++;
+    return n;
+}
+
 /* How many evaluations our run has; *same: they have these timesteps. -1: it cannot be made. */
 static int evaluations(sd_diagnosis *d, const double *t, int n, bool *same)
 {
@@ -289,8 +299,11 @@ static void compare_evaluations(sd_diagnosis *d, const sd_params *resolved, sd_e
     enum { MOST = 1100 };
     double *t = malloc(MOST * sizeof *t);
     int theirs = t ? their_timesteps(d, t, MOST, e) : 0;
-    bool same = true, found = false, told = is_noted(d, "sampler");
-    int ours = theirs && is_whole(d, theirs) ? evaluations(d, t, theirs, &same) : theirs;
+    bool same = true, found = false, told = is_noted(d, "sampler") || !theirs;
+    bool whole = theirs ? is_whole(d, theirs) : t != NULL;
+    int timesteps = theirs;
+    if (!theirs) theirs = their_latents(d);
+    int ours = theirs && whole ? evaluations(d, t, timesteps, &same) : theirs;
     const char *asked = d->asked.sampling.sampler;
     sd_sampler_info about;
     for (int i = 0; ours > 0 && ours != theirs && !found && !told && sd_get_sampler(i, &about); i++) {

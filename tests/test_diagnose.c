@@ -313,6 +313,10 @@ TEST(other_settings_are_said_first_and_taken)
             fail_msg("%s, by %s: exit code %d: %.300s%.300s", said, by_numbers ? "numbers" : "the header", ran.code,
                      ran.err, ran.out);
     }
+    RUN(RUN_OF_GOLDENS, "--trace", own, "--trace-filter", "latents.*,*.noise_pred,*.unet.conv_in,image", "-o", picture);
+    without_header(own, plain);   /* no timesteps: what latents there are tells the steps */
+    RUN("diagnose", plain, RUN_OF_GOLDENS, "--steps", "20");
+    if (!sd_begins_with(ran.out, SAID "steps 2, not 20\nnothing diverges")) fail_msg("%s%.300s", ran.err, ran.out);
 }
 
 /* ----------------------------------------------------------------------------------- what is no number */
