@@ -169,17 +169,15 @@ static void column_sums(double *sum, double *sum_sq, const float *x, size_t rows
         }
 }
 
-static bool extremes(float *min, float *max, float *least, const float *x, size_t n)
+static void extremes(float *min, float *max, float *least, const float *x, size_t n)
 {
     *min = *max = x[0];
     *least = fabsf(x[0]);
     for (size_t i = 0; i < n; i++) {
-        if (!isfinite(x[i])) return false;
         *min = x[i] < *min ? x[i] : *min;
         *max = x[i] > *max ? x[i] : *max;
         *least = fabsf(x[i]) < *least ? fabsf(x[i]) : *least;
     }
-    return true;
 }
 
 /* y_i = (x_i - mean) rstd g_i + b_i */

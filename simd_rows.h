@@ -77,39 +77,34 @@ static void column_sums(double *sum, double *sum_sq, const float *x, size_t rows
     }
 }
 
-/* Numbers minus themselves are 0, unless one is not finite. */
-static bool extremes(float *min, float *max, float *least, const float *x, size_t n)
+static void extremes(float *min, float *max, float *least, const float *x, size_t n)
 {
     size_t i = 0;
-    vf low = v_set1(x[0]), high = low, size = v_abs(low), odd = v_set1(0);
-    float lane[4][VL];
+    vf low = v_set1(x[0]), high = low, size = v_abs(low);
+    float lane[3][VL];
     for (; i + VL <= n; i += VL) {
         vf v = v_load(x + i);
         low = v_min(low, v);
         high = v_max(high, v);
         size = v_min(size, v_abs(v));
-        odd = v_add(odd, v_sub(v, v));
     }
     v_store(lane[0], low);
     v_store(lane[1], high);
     v_store(lane[2], size);
-    v_store(lane[3], odd);
-    float rest = 0;
-    *min = *max = x[0];
-    *least = lane[2][0];
+    float lowest = x[0], highest = x[0], smallest = lane[2][0];
     for (size_t k = 0; k < VL; k++) {
-        *min = lane[0][k] < *min ? lane[0][k] : *min;
-        *max = lane[1][k] > *max ? lane[1][k] : *max;
-        *least = lane[2][k] < *least ? lane[2][k] : *least;
-        rest += lane[3][k];
+        lowest = lane[0][k] < lowest ? lane[0][k] : lowest;
+        highest = lane[1][k] > highest ? lane[1][k] : highest;
+        smallest = lane[2][k] < smallest ? lane[2][k] : smallest;
     }
     for (; i < n; i++) {
-        *min = x[i] < *min ? x[i] : *min;
-        *max = x[i] > *max ? x[i] : *max;
-        *least = fabsf(x[i]) < *least ? fabsf(x[i]) : *least;
-        rest += x[i] - x[i];
+        lowest = x[i] < lowest ? x[i] : lowest;
+        highest = x[i] > highest ? x[i] : highest;
+        smallest = fabsf(x[i]) < smallest ? fabsf(x[i]) : smallest;
     }
-    return rest == 0;
+    *min = lowest;
+    *max = highest;
+    *least = smallest;
 }
 
 #endif

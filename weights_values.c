@@ -147,12 +147,13 @@ static bool look_quickly(sd_values *v, const float *x, const sd_kern *k)
     double sum[LANES] = {0}, square[LANES] = {0}, all = 0, squares = 0;
     float min, max, least;
     uint64_t zero = 0, subnormal = 0;
-    if (!k->extremes(&min, &max, &least, x, PIECE)) return false;
     k->column_sums(sum, square, x, PIECE / LANES, LANES);
     for (size_t i = 0; i < LANES; i++) {
         all += sum[i];
         squares += square[i];
     }
+    if (!isfinite(squares)) return false;   /* no sum of so many squares of floats is too large for a double */
+    k->extremes(&min, &max, &least, x, PIECE);
     double mean = all / PIECE, variance = squares / PIECE - mean * mean;
     if (variance < 1e-6 * mean * mean) return false;
     for (size_t i = 0; i < PIECE && least < FLT_MIN; i++) {

@@ -50,7 +50,7 @@ void sd_distance_join(sd_distance *d, const sd_distance *part, uint64_t from);
 /* The number at place `at`, counted row by row; of a type that we have. */
 double sd_entry_number(const sd_entry *t, uint64_t at);
 /* Numbers at .. at + n - 1, n at most SD_PIECE; `at` is a multiple of that. For all numbers of a large tensor. */
-enum { SD_PIECE = 1 << 10 };
+enum { SD_PIECE = 1 << 12 };
 void sd_entry_piece(double *to, const sd_entry *t, uint64_t at, size_t n);
 void sd_entry_to_floats(const sd_entry *t, float *to);   /* all of them; of a type that we have */
 

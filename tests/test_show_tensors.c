@@ -139,10 +139,9 @@ TEST(statistics_of_long_tensors_are_those_of_a_plain_loop)
     sd_free(text);
 }
 
-TEST(extremes_are_found_wherever_they_are_and_what_is_not_finite_too)
+TEST(extremes_are_found_wherever_they_are)
 {
     enum { N = 67 };
-    static const float not_finite[] = {NAN, INFINITY, -INFINITY};
     float x[N], min, max, least;
     const sd_kern *tables[] = {&sd_kern_spec, sd_kern_select_precise(NULL), sd_kern_select("scalar"),
                                sd_kern_select("sse2"), sd_kern_select("avx2"), sd_kern_select("avx512"),
@@ -154,12 +153,8 @@ TEST(extremes_are_found_wherever_they_are_and_what_is_not_finite_too)
                 x[at] = 3;
                 x[(at + 1) % n] = n > 1 ? -4 : x[0];
                 x[(at + 2) % n] = n > 2 ? -0.5F : x[(at + 2) % n];
-                assert_true(tables[table]->extremes(&min, &max, &least, x, n));
+                tables[table]->extremes(&min, &max, &least, x, n);
                 assert_true(max == 3 && min == (n > 1 ? -4 : 3) && least == (n > 2 ? 0.5F : 3));
-                for (size_t i = 0; i < SD_COUNT(not_finite); i++) {
-                    x[at] = not_finite[i];
-                    assert_false(tables[table]->extremes(&min, &max, &least, x, n));
-                }
             }
 }
 
@@ -371,7 +366,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(a_row_has_mean_deviation_extremes_norm_and_counts, clear),
         cmocka_unit_test_teardown(statistics_of_long_tensors_are_those_of_a_plain_loop, clear),
-        cmocka_unit_test(extremes_are_found_wherever_they_are_and_what_is_not_finite_too),
+        cmocka_unit_test(extremes_are_found_wherever_they_are),
         cmocka_unit_test_teardown(a_hash_is_that_of_the_numbers_bytes, clear),
         cmocka_unit_test_teardown(numbers_are_shown_of_the_part_that_is_asked_for, clear),
         cmocka_unit_test_teardown(a_part_that_there_is_not_is_an_error, clear),
