@@ -115,7 +115,7 @@ typedef struct sd_kern {
     void (*affine)(float *y, const float *x, const float *m, const float *a, const float *b, size_t n, bool silu);
     /* column sums over rows of n columns: sum[c] += x[r,c], sum_sq[c] += x[r,c]^2, r < rows */
     void (*column_sums)(double *sum, double *sum_sq, const float *x, size_t rows, size_t n);
-    /* The least and the greatest of n numbers, n > 0, and the least of their sizes. If one is NaN, they mean nothing. */
+    /* The least and the greatest of n numbers, n > 0, and the least of their sizes. If one is NaN they mean nothing. */
     void (*extremes)(float *min, float *max, float *least, const float *x, size_t n);
 } sd_kern;
 

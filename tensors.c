@@ -19,7 +19,8 @@ static int by_execution(const void *a, const void *b)
     return order ? order : by_name(a, b);
 }
 
-/* Are the tensors of each type sorted by name, as safetensors.torch.save_file does it? Three and more are no accident. */
+/* Are the tensors of each type sorted by name, as safetensors.torch.save_file does it? Three and more are no
+ * accident. */
 static bool is_sorted(const sd_entry *const *at, size_t n)
 {
     for (size_t i = 1; i < n; i++)
