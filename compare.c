@@ -74,6 +74,15 @@ static sd_status measure(sd_compared *r, const sd_tolerance *within, sd_error *e
     return SD_OK;
 }
 
+/* Equal numbers may have been seen by their bytes alone: then how many of them are no numbers is still to be told. */
+static sd_status count_odd(sd_compared *r, sd_error *e)
+{
+    sd_values v;
+    if (r->d.other || !sd_has_error(r) || sd_values_of(&v, r->ref, e)) return e->status;
+    r->d.odd[0] = r->d.odd[1] = v.nan + v.inf;
+    return SD_OK;
+}
+
 /* Shapes come first, for they cost nothing. */
 static sd_verdict verdict_of_kind(const sd_entry *a, const sd_entry *b)
 {
@@ -91,7 +100,7 @@ static sd_status compare_pair(sd_comparison *c, sd_compared *r, sd_error *e)
         with_numbers.ref = &a.of;
         with_numbers.mine = &b.of;
         if (r->verdict == SD_AGREES) measure(&with_numbers, &c->within, e);
-        if (!e->status) sd_compare_layouts(&with_numbers, &c->within, &c->exchanged, e);
+        if (!e->status && !sd_compare_layouts(&with_numbers, &c->within, &c->exchanged, e)) count_odd(&with_numbers, e);
         with_numbers.ref = r->ref;
         with_numbers.mine = r->mine;
         *r = with_numbers;

@@ -202,6 +202,8 @@ void sd_add_detail(sd_text *t, const sd_comparison *c);
 
 /* ---- compare_verdict.c: which errors are no longer float32's own; sets verdicts, levels, first, good and worst */
 void sd_compare_judge(sd_comparison *c);
+/* How many pairs have NaN or infinities on both sides; if any, *first is the first one's row. */
+size_t sd_odd_in_both(const sd_comparison *c, size_t *first);
 /* In levels, or in floors where these are known: above which a tensor diverges with those behind it, and alone. */
 void sd_compare_bounds(const sd_comparison *c, double *near, double *far);
 int sd_by_size(const void *a, const void *b);   /* of two doubles, for qsort */

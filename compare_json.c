@@ -107,6 +107,7 @@ static void add_modules(const sd_comparison *c, sd_text *t)
 
 void sd_compare_json(const sd_comparison *c, sd_text *t)
 {
+    size_t first;
     sd_add_json_text(t, "{\"ref\":", c->ref.path);
     sd_add_json_text(t, ",\"mine\":", c->mine.path);
     sd_text_add(t, ",\"different\":%s", c->first < c->n ? "true" : "false");
@@ -123,8 +124,7 @@ void sd_compare_json(const sd_comparison *c, sd_text *t)
                 c->joined);
     sd_text_add(t, ",\"guessed\":%zu,\"not_guessed\":%zu,\"cut\":%zu,\"cut_open\":%zu", c->n_guessed,
                 c->not_guessed, c->cut, c->cut_open);
-    sd_text_add(t, ",\"guessed\":%zu,\"not_guessed\":%zu,\"cut\":%zu,\"cut_open\":%zu", c->n_guessed,
-                c->not_guessed, c->cut, c->cut_open);
+    sd_text_add(t, ",\"not_finite_in_both\":%zu", sd_odd_in_both(c, &first));
     sd_text_add(t, ",\"compared\":%zu,\"diverge\":%zu,\"other_shape\":%zu,\"unreadable\":%zu,\"only_ref\":%zu,"
                 "\"only_mine\":%zu,\"tensors\":[", c->compared, c->count[SD_DIVERGES], c->count[SD_OTHER_SHAPE],
                 c->count[SD_UNREADABLE], c->count[SD_ONLY_REF], c->count[SD_ONLY_MINE]);

@@ -32,6 +32,28 @@ static void add_error(sd_text *t, const sd_comparison *c, const sd_compared *r)
                      c->apart ? "for one operation" : "before it");
 }
 
+/* Tensors that have the same NaN and infinities in both are no divergence, but hardly what anybody wants. */
+static void add_odd_in_both(sd_text *t, const sd_comparison *c)
+{
+    size_t first, n = sd_odd_in_both(c, &first);
+    if (n)
+        sd_text_add(t, ", but %zu tensor%s NaN or infinities in both, first %s", n, n == 1 ? " has" : "s have",
+                    sd_compared_name(&c->row[first]));
+}
+
+/* One alone, where all others are as they are in REF, is named: that is a fault of the program more often than of its
+ * dump. */
+static void add_relaid(sd_text *t, const sd_comparison *c)
+{
+    const sd_compared *r = c->row;
+    if (c->relaid != 1 || c->compared == 1) {
+        if (c->relaid) sd_text_add(t, " (%zu in another layout)", c->relaid);
+        return;
+    }
+    while (!r->layout) r++;
+    sd_text_add(t, ", but %s alone is in another layout: %s", sd_compared_name(r), r->layout);
+}
+
 /* What the third trace says, if there is one. */
 static void add_own(sd_text *t, const sd_comparison *c)
 {
@@ -148,6 +170,12 @@ static bool is_worse(const sd_compared *a, const sd_compared *b)
     return sd_has_error(a) && (!b || a->error > b->error);
 }
 
+/* In the table of the largest errors: of equal ones the first comes first. last: NULL, the table is empty. */
+static bool is_behind(const sd_compared *r, const sd_compared *last)
+{
+    return !last || r->error < last->error || (r->error == last->error && r > last);
+}
+
 static void add_worst(const sd_comparison *c, sd_text *t)
 {
     const sd_compared *last = NULL;
@@ -155,7 +183,7 @@ static void add_worst(const sd_comparison *c, sd_text *t)
     for (int k = 0; k < WORST; k++) {
         const sd_compared *next = NULL;
         for (size_t i = 0; i < c->n; i++)
-            if (is_worse(&c->row[i], next) && (!last || c->row[i].error < last->error)) next = &c->row[i];
+            if (is_worse(&c->row[i], next) && is_behind(&c->row[i], last)) next = &c->row[i];
         if (!next || next->error == 0) break;
         add_row(next, t);
         last = next;
@@ -361,10 +389,11 @@ void sd_compare_text(const sd_comparison *c, const sd_compare_style *s, sd_text 
     if (c->n_settings)
         sd_text_add(t, "%zu setting%s differ%s; ", c->n_settings, plural(c->n_settings), c->n_settings == 1 ? "s" : "");
     headline(c, t);
+    add_odd_in_both(t, c);
     add_own(t, c);
     if (c->count[SD_ONLY_REF] + c->count[SD_ONLY_MINE])
         sd_text_add(t, " (%zu not compared: only one side has them)", c->count[SD_ONLY_REF] + c->count[SD_ONLY_MINE]);
-    if (c->relaid) sd_text_add(t, " (%zu in another layout)", c->relaid);
+    add_relaid(t, c);
     if (c->n_guessed)
         sd_text_add(t, " (%zu pair%s)", c->n_guessed, c->n_guessed == 1 ? " is a guess" : "s are guesses");
     if (c->not_guessed) sd_text_add(t, " (names do not tell, and there are too many pairs to guess)");

@@ -112,6 +112,18 @@ void sd_compare_judge(sd_comparison *c)
     }
 }
 
+size_t sd_odd_in_both(const sd_comparison *c, size_t *first)
+{
+    size_t n = 0;
+    for (size_t i = c->n; i-- > 0;) {
+        const sd_compared *r = &c->row[i];
+        if (!sd_has_error(r) || !r->d.odd[0] || !r->d.odd[1]) continue;
+        *first = i;
+        n++;
+    }
+    return n;
+}
+
 void sd_compare_bounds(const sd_comparison *c, double *near, double *far)
 {
     const bounds *of = c->floors ? &of_floors : &of_levels;

@@ -284,7 +284,7 @@ static sd_distance compare_part(const sd_scaled *a, const sd_scaled *b, const sd
                 d.at = (int64_t)(i + j);
             }
             d.other++;
-            d.outside += within && !(apart <= within->absolute + within->relative * fabs(x[j]));
+            d.outside += within && !(apart < HUGE_VAL && apart <= within->absolute + within->relative * fabs(x[j]));
             d.squares += apart * apart;
         }
     }

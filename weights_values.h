@@ -34,7 +34,7 @@ typedef struct sd_distance {
 
 /* Numbers of a tensor times a scale; 0 means 1. */
 typedef struct sd_scaled { sd_entry of; float scale; } sd_scaled;
-/* Outside is |a - b| > absolute + relative |a|, as numpy.isclose has it. */
+/* Outside is |a - b| > absolute + relative |a|, as numpy.isclose has it: an infinity is close to none but itself. */
 typedef struct sd_tolerance { double relative, absolute; } sd_tolerance;
 /* Of two tensors with the same number of numbers, in any types that we have. Where all bytes are the same, only n is
  * told. within: NULL, nothing is outside. */

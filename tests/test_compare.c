@@ -166,6 +166,50 @@ TEST(numbers_that_are_not_finite_on_one_side_diverge)
     expect_words("NaN or infinite are 0 of REF's 96 numbers, 1 of MINE's");
 }
 
+/* Also where the bytes of both are the same, which is quickly seen. */
+TEST(nan_and_infinities_in_both_are_told_in_the_first_line)
+{
+    made *r = make(0), *m = make(0);
+    r->x[AT][7] = m->x[AT][7] = (float)NAN;
+    r->x[AT + 2][7] = m->x[AT + 2][7] = -(float)INFINITY;
+    m->x[AT + 2][8] *= 1 + 1e-6f;
+    const char *ref = put_made("nan.safetensors", r), *mine = put_made("nan-mine.safetensors", m);
+    expect(ref, ref, 0, ", every number is the same, but 2 tensors have NaN or infinities in both, first "
+                        "step.0.unet.down_blocks.2.resnets.0.norm1");
+    expect(ref, mine, 0, ", but 2 tensors have NaN or infinities in both, first "
+                         "step.0.unet.down_blocks.2.resnets.0.norm1");
+    RUN("compare", "--json", ref, ref);
+    sd_json *j = answer();
+    assert_int_equal(number_at(sd_json_item(sd_json_get(j, "compared"), 0), "not_finite_in_both"), 2);
+    sd_json_free(j);
+}
+
+TEST(an_infinity_is_outside_any_tolerance_of_another_number)
+{
+    made *r = make(0), *m = make(0);
+    r->x[AT][7] = (float)INFINITY;
+    m->x[AT][7] = -(float)INFINITY;
+    r->x[AT][8] = (float)INFINITY;
+    expect(put_made("inf.safetensors", r), put_made("inf-mine.safetensors", m), 1, "diverges first at ");
+    RUN("compare", "--json", file("inf.safetensors"), file("inf-mine.safetensors"));
+    sd_json *j = answer();
+    const sd_json *c = sd_json_item(sd_json_get(j, "compared"), 0);
+    assert_int_equal(number_at(sd_json_item(sd_json_get(c, "tensors"), AT), "outside"), 2);
+    sd_json_free(j);
+}
+
+TEST(equal_errors_are_all_among_the_largest)
+{
+    made *m = make(0);
+    for (int i = 0; i < TENSORS; i++)
+        for (int k = 0; k < NUMBERS && (i == 3 || i == 9); k++) m->x[i][k] = 0;
+    RUN("compare", reference(), put_made("equal.safetensors", m));
+    const char *worst = strstr(ran.out, "the largest errors");
+    assert_non_null(worst);
+    assert_non_null(strstr(worst, "step.0.unet.down_blocks.0.resnets.0.norm2"));
+    assert_non_null(strstr(worst, "step.0.unet.down_blocks.0.resnets.1.conv2"));
+}
+
 TEST(noise_with_nan_is_not_called_noise_of_another_seed)
 {
     made *m = make(0), *r = make(0);
@@ -773,6 +817,17 @@ TEST(transposed_and_exchanged_halves_are_seen)
     expect_words("transposed in step.0.unet.down_blocks.0.resnets.1.norm1");
 }
 
+TEST(one_tensor_alone_in_another_layout_is_named)
+{
+    made *a = make(0), *b = make(0);
+    for (int k = 0; k < 64; k++) b->x[5][k % 8 * 8 + k / 8] = a->x[5][k];
+    a->t[5].nd = b->t[5].nd = 2;
+    memcpy(a->t[5].dim, (const int64_t[8]){8, 8}, sizeof a->t[5].dim);
+    memcpy(b->t[5].dim, (const int64_t[8]){8, 8}, sizeof b->t[5].dim);
+    expect(put_made("layout.safetensors", a), put_made("layout-mine.safetensors", b), 0,
+           ", but step.0.unet.down_blocks.0.resnets.1.norm1 alone is in another layout: transposed");
+}
+
 /* ---------------------------------------------------------------------------- calls of fewer samples */
 
 /* Half `half` of the batch of each tensor, or the whole, [2,3,4,4]. */
@@ -1099,6 +1154,9 @@ int main(void)
         cmocka_unit_test(a_large_error_is_a_divergence_alone),
         cmocka_unit_test(inputs_have_a_bound_of_their_own),
         cmocka_unit_test(numbers_that_are_not_finite_on_one_side_diverge),
+        cmocka_unit_test(nan_and_infinities_in_both_are_told_in_the_first_line),
+        cmocka_unit_test(an_infinity_is_outside_any_tolerance_of_another_number),
+        cmocka_unit_test(equal_errors_are_all_among_the_largest),
         cmocka_unit_test(noise_with_nan_is_not_called_noise_of_another_seed),
         cmocka_unit_test(a_scale_is_said),
         cmocka_unit_test(an_error_at_the_border_is_told_from_one_inside),
@@ -1121,6 +1179,7 @@ int main(void)
         cmocka_unit_test(too_many_tensors_to_guess_among_are_said),
         cmocka_unit_test(channels_last_are_seen_and_a_fault_in_them_too),
         cmocka_unit_test(transposed_and_exchanged_halves_are_seen),
+        cmocka_unit_test(one_tensor_alone_in_another_layout_is_named),
         cmocka_unit_test(a_batch_in_single_calls_is_put_together),
         cmocka_unit_test(calls_in_files_of_their_own_are_put_together),
         cmocka_unit_test(predictions_that_have_names_of_their_own_stay_apart),
