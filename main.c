@@ -12,31 +12,6 @@
 
 /* ------------------------------------------------------------------------------ before any work */
 
-/* A directory may be named with a slash or without. */
-static int same_path(const char *a, const char *b)
-{
-    size_t m = strlen(a), n = strlen(b);
-    while (m > 1 && a[m - 1] == '/') m--;
-    while (n > 1 && b[n - 1] == '/') n--;
-    return m == n && memcmp(a, b, n) == 0;
-}
-
-/* What a run is compared with or begins from is not written over by its traces, and no result by another. */
-int check_kept(const settings *s, const char *output)
-{
-    const char *const out[] = {s->trace, s->trace_stats, s->trace_hash, s->floor, output};
-    const char *const in[] = {s->inject, s->latents, s->noise, s->tokens_in, s->embeds, s->timestep};
-    for (size_t i = 0; i < COUNT(out); i++)
-        for (size_t k = 0; k < i; k++)
-            if (out[i] && out[k] && same_path(out[i], out[k]))
-                return cli_error(CLI_USAGE, "%s would be written twice: give another name", out[k]);
-    for (size_t i = 0; i + 1 < COUNT(out); i++)
-        for (size_t k = 0; k < COUNT(in); k++)
-            if (out[i] && in[k] && same_path(out[i], in[k]))
-                return cli_error(CLI_USAGE, "%s is read and would be written over: give another name", in[k]);
-    return CLI_OK;
-}
-
 /* several: --prompts has more than one line */
 static int check_draw(const settings *s, int several)
 {
