@@ -23,13 +23,23 @@ static void add_row(walk *w, const char *key, const sd_entry *lead, const sd_ent
     sd_verdict v = ref && mine ? SD_AGREES : ref ? SD_ONLY_REF : SD_ONLY_MINE;
     w->c->renamed += ref && mine && strcmp(ref->name, mine->name) != 0;
     w->c->joined += ref && mine && (sd_tensors_parts(&w->c->ref, ref) || sd_tensors_parts(&w->c->mine, mine));
+    if (!ref && sd_find_name(ref_leads ? &w->lead_names : &w->other_names, key) && w->c->taken++ == 0)
+        w->c->first_taken = w->c->n;
     w->c->row[w->c->n++] = (sd_compared){.ref = ref, .mine = mine, .key = key, .verdict = v, .d = {.at = -1}};
+}
+
+/* The one of the other list that the tensor at `place` of the list `of` is compared with; NULL: none. Of several under
+ * one name only one is. */
+static const sd_named *partner(const sd_name_index *of, const sd_name_index *others, const char *name, size_t place)
+{
+    const sd_named *at = sd_find_name(others, name);
+    return at && sd_find_name(of, name)->place == place ? at : NULL;
 }
 
 /* Tensors that the other alone has, from `place` on in its list, up to the next that both have. */
 static void add_others(walk *w, size_t place)
 {
-    for (; place < w->other->n && !sd_find_name(&w->lead_names, w->other_list->name[place]); place++)
+    for (; place < w->other->n && !partner(&w->other_names, &w->lead_names, w->other_list->name[place], place); place++)
         add_row(w, w->other_list->name[place], NULL, w->other->at[place]);
 }
 
@@ -37,7 +47,7 @@ static void match(walk *w)
 {
     add_others(w, 0);
     for (size_t i = 0; i < w->lead->n; i++) {
-        const sd_named *at = sd_find_name(&w->other_names, w->lead_list->name[i]);
+        const sd_named *at = partner(&w->lead_names, &w->other_names, w->lead_list->name[i], i);
         add_row(w, w->lead_list->name[i], w->lead->at[i], at ? w->other->at[at->place] : NULL);
         if (at) add_others(w, at->place + 1);
     }
@@ -55,6 +65,7 @@ sd_status sd_compare_rows(sd_comparison *c, const char *mapping, sd_error *e)
              !(c->may_guess && sd_compare_guess(c, &c->key[0], &c->key[1], e)) &&
              !sd_index_names(&w.lead_names, w.lead_list, e) && !sd_index_names(&w.other_names, w.other_list, e))
         match(&w);
+    sd_compare_check_mapping(c, e);
     free(w.lead_names.list);
     free(w.other_names.list);
     return e->status;
@@ -152,6 +163,7 @@ void sd_comparison_free(sd_comparison *c)
     sd_tensors_close(&c->ref);
     sd_tensors_close(&c->mine);
     for (int i = 0; i < 2; i++) sd_names_free(&c->key[i]);
+    sd_mapping_free(&c->mapping);
     free(c->row);
     free(c->setting);
     sd_detail_free(c->detail);

@@ -62,6 +62,17 @@ typedef struct sd_added {
 
 typedef struct sd_names { char **name; size_t n; } sd_names;
 
+/* The file of --names. */
+typedef struct sd_mapped { const sd_entry *of; int line; } sd_mapped;   /* a tensor of MINE, and what renamed it */
+typedef struct sd_mapping {
+    const char *path;              /* NULL: there is none */
+    int *line, lines;              /* the numbers of its lines */
+    bool *used;                    /* which of them lead a tensor of MINE to one of REF */
+    sd_mapped *renamed;            /* n; of NULL: no line did */
+    size_t n;
+    int unused, first_unused;      /* lines that do not, and the number of the first */
+} sd_mapping;
+
 typedef struct sd_comparison {
     sd_tensors ref, mine;
     sd_names key[2];               /* names under which tensors of the two are the same; by the places in their lists */
@@ -72,6 +83,8 @@ typedef struct sd_comparison {
     bool exchanged;                /* some have the halves of their batch exchanged */
     size_t renamed, relaid;        /* pairs under two names, pairs in another layout */
     size_t joined;                 /* pairs of which one side was computed in several calls */
+    sd_mapping mapping;
+    size_t taken, first_taken;     /* of MINE, under a name under which another is compared already; the first's row */
     size_t cut, cut_open;          /* names that GGML cut and that were found, and those that several names fit */
     const char *order;             /* where the order is from: "REF's file", ... */
     size_t first, good;            /* rows: the first that does not agree, the last before it that does; n: none */
@@ -108,6 +121,11 @@ sd_status sd_compare_rows(sd_comparison *c, const char *mapping, sd_error *e);
 sd_status sd_comparison_make(sd_comparison *c, const char *ref, const char *mine, const sd_compare_options *given,
                              sd_error *e);
 void sd_comparison_free(sd_comparison *c);
+
+/* ---- compare_mapping.c: renames c->key[1] by a file; path NULL: does nothing */
+sd_status sd_compare_map(sd_comparison *c, const char *path, sd_error *e);
+sd_status sd_compare_check_mapping(sd_comparison *c, sd_error *e);   /* which of its lines did nothing, by the rows */
+void sd_mapping_free(sd_mapping *m);
 
 /* ---- compare_names.c: fills c->key and c->prefix; mapping: a file of names, NULL: none */
 sd_status sd_compare_names(sd_comparison *c, const char *mapping, sd_error *e);

@@ -124,6 +124,8 @@ void sd_compare_json(const sd_comparison *c, sd_text *t)
                 c->joined);
     sd_text_add(t, ",\"guessed\":%zu,\"not_guessed\":%zu,\"cut\":%zu,\"cut_open\":%zu", c->n_guessed,
                 c->not_guessed, c->cut, c->cut_open);
+    sd_text_add(t, ",\"unused_lines\":%d,\"first_unused_line\":%d,\"name_taken\":%zu", c->mapping.unused,
+                c->mapping.first_unused, c->taken);
     sd_text_add(t, ",\"not_finite_in_both\":%zu", sd_odd_in_both(c, &first));
     sd_text_add(t, ",\"compared\":%zu,\"diverge\":%zu,\"other_shape\":%zu,\"unreadable\":%zu,\"only_ref\":%zu,"
                 "\"only_mine\":%zu,\"tensors\":[", c->compared, c->count[SD_DIVERGES], c->count[SD_OTHER_SHAPE],

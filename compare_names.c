@@ -1,6 +1,6 @@
 /* compare_names.c - floor 6: the names under which tensors of two traces find each other.
  *
- * A mapping comes first. Then rules make the names of one program's versions and wrappers the same: text_model., which
+ * A mapping comes first (compare_mapping.c). Then rules make the names of one program's versions and wrappers the same: text_model., which
  * transformers 5 drops, module. of DistributedDataParallel, _orig_mod. of torch.compile, the paths of ONNX, what GGML
  * adds to the name of a view. Names that are in one side alone even so are looked for as ends of the other's:
  * "mid_block.resnets.0" as "step.0.unet.mid_block.resnets.0". */
@@ -8,50 +8,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-
-enum { MAPPING_MAX = 16 << 20 };
-
-/* ---------------------------------------------------------------------------------------- a mapping */
-
-/* If `name` fits `from`, in which one * stands for any text, `to` with that text in the place of its *; free() it. */
-static char *renamed(const char *from, const char *to, const char *name)
-{
-    const char *star = strchr(from, '*'), *there = strchr(to, '*');
-    if (!star) return strcmp(from, name) == 0 ? sd_strdup(to) : NULL;
-    size_t head = (size_t)(star - from), tail = strlen(star + 1), n = strlen(name);
-    if (n < head + tail || strncmp(from, name, head) != 0 || strcmp(star + 1, name + n - tail) != 0) return NULL;
-    sd_text t = {0};
-    if (!there) return sd_strdup(to);
-    sd_text_add(&t, "%.*s%.*s%s", (int)(there - to), to, (int)(n - head - tail), name + head, there + 1);
-    if (!t.failed) return t.s;
-    free(t.s);
-    return NULL;
-}
-
-static sd_status map_names(sd_names *of, const char *path, sd_error *e)
-{
-    char *text, *from, *to;
-    size_t n;
-    int line = 0;
-    if (!path || sd_read_file(path, MAPPING_MAX, &text, &n, e)) return e->status;
-    bool *done = calloc(of->n + 1, sizeof *done);
-    if (!done) sd_fail(e, SD_ERR_MEMORY, "no memory to map names");
-    for (char *at = text; done && !e->status && sd_next_words(&at, &from, &to, &line);) {
-        if (!*to)
-            sd_fail(e, SD_ERR_FORMAT, "%s: line %d: expected MINE's name, a blank and REF's name, found \"%.80s\" "
-                    "alone", path, line, from);
-        for (size_t i = 0; i < of->n && *to; i++) {
-            char *name = done[i] ? NULL : renamed(from, to, of->name[i]);
-            if (!name) continue;
-            free(of->name[i]);
-            of->name[i] = name;
-            done[i] = true;
-        }
-    }
-    free(done);
-    free(text);
-    return e->status;
-}
 
 /* -------------------------------------------------------------------------------------------- rules */
 
@@ -180,7 +136,7 @@ static sd_status list(sd_names *of, const sd_tensors *t, sd_error *e)
 sd_status sd_compare_names(sd_comparison *c, const char *mapping, sd_error *e)
 {
     sd_names *ref = &c->key[0], *mine = &c->key[1];
-    if (list(ref, &c->ref, e) || list(mine, &c->mine, e) || map_names(mine, mapping, e)) return e->status;
+    if (list(ref, &c->ref, e) || list(mine, &c->mine, e) || sd_compare_map(c, mapping, e)) return e->status;
     if (apply_rules(ref, e) || apply_rules(mine, e) || sd_ldm_names(mine, ref, e) || sd_ldm_names(ref, mine, e) ||
         sd_join_parts(ref, &c->ref, e) || sd_join_parts(mine, &c->mine, e) ||
         find_prefix(mine, &c->mine, ref, &c->ref, c->prefix[1], e))

@@ -334,6 +334,14 @@ static void guesses(const sd_comparison *c, const sd_compare_style *s, sd_text *
     for (int i = 0; i < 2; i++)
         if (*c->prefix[i])
             sd_text_add(&words, "%s's names are taken to begin with \"%s\"; ", i ? "MINE" : "REF", c->prefix[i]);
+    if (c->mapping.unused)
+        sd_text_add(&words, "%d line%s of %s fit%s nothing, the first is line %d; ", c->mapping.unused,
+                    plural((size_t)c->mapping.unused), c->mapping.path, c->mapping.unused == 1 ? "s" : "",
+                    c->mapping.first_unused);
+    if (c->taken)
+        sd_text_add(&words, "%zu of MINE %s not compared, for another has the same name in REF, first %s, which is "
+                    "%s; ", c->taken, c->taken == 1 ? "is" : "are", c->row[c->first_taken].mine->name,
+                    c->row[c->first_taken].key);
     if (c->n_guessed)
         sd_text_add(&words, "hardly any name is in both, so %zu pair%s guessed by order, shape and numbers: --names "
                     "FILE says it surely; ", c->n_guessed, c->n_guessed == 1 ? " was" : "s were");

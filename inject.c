@@ -145,6 +145,10 @@ static sd_status take_pairs(sd_injection *j, sd_comparison *c, const char *filte
     if (!e->status && !j->n)
         sd_fail(e, SD_ERR_FORMAT, "%.120s has none of the %zu tensors that were to take its numbers, such as %.200s",
                 j->of.path, lacks.n, lacks.list.s ? lacks.list.s : "none");
+    if (c->mapping.unused && !e->status)
+        sd_logf(j->log, SD_LOG_NOTICE, "%d line%s of %s fit%s nothing, the first is line %d", c->mapping.unused,
+                c->mapping.unused == 1 ? "" : "s", c->mapping.path, c->mapping.unused == 1 ? "s" : "",
+                c->mapping.first_unused);
     tell(e->status ? NULL : j->log, j->of.path, &lacks, &extra, &relaid, c->joined);
     return e->status;
 }
