@@ -198,6 +198,7 @@ typedef struct inputs {
     sd_image init, mask;
     char init_hash[33];
     float *noise, *depth, *latents;
+    char *prompt[2];         /* of read_prompts() */
     struct record *record;   /* with --from-step */
     struct given_inputs *given;
 } inputs;
@@ -207,6 +208,9 @@ int read_given_noise(settings *s, inputs *in);   /* --noise alone */
 void inputs_free(inputs *in);
 
 /* ---- app_prompts.c: prompts from files */
+/* "@FILE" and "-" become what is in them, without the last newline; "@@..." is a text that begins with @. owned: to be
+ * freed when it is no longer used. */
+int read_text(const char **text, char **owned);
 /* -p and -n: "@FILE" and "-" become the texts of a file; owned: to be freed when they are no longer used. */
 int read_prompts(settings *s, char *owned[2]);
 typedef struct prompt_line { char *text; int number; } prompt_line;

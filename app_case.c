@@ -44,6 +44,7 @@ int run_extract(settings *s, const char *argv0)
         return cli_error(CLI_USAGE, "a case is a safetensors file: its name must end in .safetensors, not \"%s\"",
                          s->output);
     int code = check_writable("case", s->output);
+    if (!code) code = read_prompts(s, in.prompt);
     if (!code) code = open_model(s, argv0, SD_PART_ALL, &v);
     if (!code) code = prepare(s, &in, &v);
     s->p.seed = s->seed.value;

@@ -21,7 +21,7 @@ static const cli_option tokenize_options[] = {
 };
 static const cli_command tokenize_command = {
     "tokenize",
-    "usage: sd tokenize TEXT [--json | --ids]\n"
+    "usage: sd tokenize TEXT|@FILE|- [--json | --ids]\n"
     "       sd tokenize --ids --file FILE\n\n"
     "Prints the ids that CLIP's tokenizer gives a text and the piece of text each stands for.\n",
     tokenize_options, COUNT(tokenize_options), "the text", AT(text), 0, NULL};
@@ -158,11 +158,14 @@ static int run_tokenize(settings *s, const char *argv0)
     if (s->json && s->ids) return cli_error(CLI_USAGE, "--json and --ids are two forms of output: choose one");
     if (!s->file == !s->text)
         return cli_error(CLI_USAGE, "give one text, in quotes, or --ids --file FILE; see sd tokenize --help");
-    int code = open_model(s, argv0, SD_PART_TOKENIZER, &v);
-    if (code) return code;
-    if (s->file) return tokenize_file(s);
-    sd_status status = sd_tokenize(context, s->text, &t);
-    if (status) return report(s, status);
+    const char *text = s->text;
+    char *owned = NULL;
+    int code = read_text(&text, &owned);
+    if (!code) code = open_model(s, argv0, SD_PART_TOKENIZER, &v);
+    if (!code && s->file) return tokenize_file(s);
+    sd_status status = code ? SD_OK : sd_tokenize(context, text, &t);
+    free(owned);
+    if (code || status) return code ? code : report(s, status);
     if (s->ids) print_ids(&t);
     else print_pieces(s, &t);
     if (t.dropped) fprintf(stderr, "sd: warning: the text is too long: its last %d tokens are dropped\n", t.dropped);

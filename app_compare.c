@@ -94,10 +94,6 @@ int run_compare(settings *s, const char *argv0)
                          "--measure-floor goes without --json, --html, --calls, --injected and --all: it writes floors "
                          "alone");
     if (s->measure_floor) return measure(s, &o, &v);
-    for (size_t i = 0; s->html && i < s->files.n; i++)
-        if (strcmp(s->files.v[i], s->html) == 0)
-            return cli_error(CLI_USAGE, "--html %s is a trace that is to be compared: the page needs a name of its own",
-                             s->html);
     if (s->json) printf("{\"sd\":\"%s\",\"compared\":[", sd_version());
     if (s->calls) {
         o.calls = (const char *const *)s->files.v + 2;

@@ -74,7 +74,8 @@ int run_diagnose(settings *s, const char *argv0)
     if (!s->file) return cli_error(CLI_USAGE, "give %s; see sd diagnose --help", diagnose_command.positional);
     s->device = "cpu";
     s->p.seed = s->seed.given ? s->seed.value : 0;
-    int code = open_model(s, argv0, SD_PART_ALL, &v);
+    int code = read_prompts(s, in.prompt);
+    if (!code) code = open_model(s, argv0, SD_PART_ALL, &v);
     if (!code) code = prepare(s, &in, &v);
     if (!code) {
         sd_diagnose_options_init(&o);

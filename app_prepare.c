@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 int nearest_multiple(int side, int scale) { return side < scale ? scale : (side + scale / 2) / scale * scale; }
@@ -180,6 +181,8 @@ int prepare(settings *s, inputs *in, view *v)
 
 void inputs_free(inputs *in)
 {
+    free(in->prompt[0]);
+    free(in->prompt[1]);
     sd_free(in->noise);
     sd_free(in->depth);
     sd_free(in->latents);

@@ -49,8 +49,7 @@ static int read_all(char **text, const char *path, const char *hint)
     return interrupts ? stopped() : cli_error(code, "cannot read %s: %s", input ? "the standard input" : path, why);
 }
 
-/* "@FILE" and "-" become what is in them, without the last newline; "@@..." is a text that begins with @. */
-static int read_text(const char **text, char **owned)
+int read_text(const char **text, char **owned)
 {
     if (!*text || (**text != '@' && strcmp(*text, "-") != 0)) return CLI_OK;
     if (strncmp(*text, "@@", 2) == 0) {

@@ -22,7 +22,7 @@ static const cli_option text_options[] = {
 };
 const cli_command text_command = {
     "text",
-    "usage: sd text TEXT... [--uncond] [-o FILE]\n"
+    "usage: sd text TEXT|@FILE|-... [--uncond] [-o FILE]\n"
     "       sd text --tokens-in FILE [-o FILE]\n\n"
     "Writes what the text encoders make of texts: prompt_embeds [N,77,width], of SDXL pooled_prompt_embeds [N,width]\n"
     "too, and tokens [N,77]. sd text --uncond \"a red apple\" has the two rows that guidance takes.\n",
@@ -138,10 +138,24 @@ static int encode_texts(const settings *s, const char *path, sd_text_batch *b)
     return code;
 }
 
+/* owned[i]: what came from a file. */
+static int read_texts(const settings *s, const char **text, char **owned)
+{
+    int code = CLI_OK, from_input = 0;
+    for (size_t i = 0; i < s->files.n; i++) from_input += strcmp(s->files.v[i], "-") == 0;
+    if (from_input > 1) return cli_error(CLI_USAGE, "the standard input is one text: only one of them can be -");
+    for (size_t i = 0; i < s->files.n && !code; i++) {
+        text[i] = s->files.v[i];
+        code = read_text(&text[i], &owned[i]);
+    }
+    return code;
+}
+
 int run_text(settings *s, const char *argv0)
 {
     view v = {.s = s};
     const char *output, *text[MOST_TEXTS + 1] = {NULL};
+    char *owned[MOST_TEXTS] = {NULL};
     int32_t *ids[2] = {NULL, NULL};
     sd_text_batch b = {.size = sizeof b, .text = text, .clip_skip = s->p.clip_skip};
     if (!s->files.n == !s->tokens_in)
@@ -150,9 +164,9 @@ int run_text(settings *s, const char *argv0)
         return cli_error(CLI_USAGE, "--uncond is for texts: --tokens-in FILE has all rows");
     if (s->files.n + (size_t)s->uncond > MOST_TEXTS)
         return cli_error(CLI_USAGE, "at most %d texts are encoded at once", MOST_TEXTS);
-    for (size_t i = 0; i < s->files.n; i++) text[i + (size_t)s->uncond] = s->files.v[i];
     b.n = (int)s->files.n + s->uncond;
     int code = check_stage(s, &output, "text.safetensors");
+    if (!code) code = read_texts(s, text + s->uncond, owned);
     if (!code) code = open_model(s, argv0, SD_PART_TEXT | (s->tokens_in ? 0 : SD_PART_TOKENIZER), &v);
     sd_model_info info = {0};
     if (!code) sd_get_info(context, &info);
@@ -160,6 +174,7 @@ int run_text(settings *s, const char *argv0)
     for (int i = 0; i < 2; i++) b.tokens[i] = ids[i];
     for (int i = 0; i < b.n && s->tokens_in && !code; i++) text[i] = "";
     if (!code) code = encode_texts(s, output, &b);
+    for (size_t i = 0; i < s->files.n; i++) free(owned[i]);
     free(ids[0]);
     free(ids[1]);
     return code;

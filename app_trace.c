@@ -52,7 +52,8 @@ static int list(settings *s, const char *argv0)
     inputs in = {0};
     listed l = {0, 0};
     s->device = "cpu";   /* nothing is computed */
-    int code = open_model(s, argv0, SD_PART_ALL, &v);
+    int code = read_prompts(s, in.prompt);
+    if (!code) code = open_model(s, argv0, SD_PART_ALL, &v);
     if (!code) code = prepare(s, &in, &v);
     if (!code) {
         sd_status status = sd_trace_list(context, &s->p, s->trace_filter, list_tensor, &l);

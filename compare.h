@@ -251,6 +251,8 @@ typedef struct sd_compare_style { const sd_inspect_options *o; bool all; } sd_co
 void sd_compare_text(const sd_comparison *c, const sd_compare_style *s, sd_text *t);
 void sd_add_what_modules_add(sd_text *t, const sd_comparison *c);   /* what the columns of their table are */
 void sd_compare_json(const sd_comparison *c, sd_text *t);
+/* Only a page of ours, or nothing, is written over. */
+sd_status sd_compare_check_html(const char *path, sd_error *e);
 sd_status sd_compare_write_html(const sd_comparison *c, const char *path, sd_error *e);   /* compare_html.c */
 
 #endif

@@ -40,7 +40,8 @@ sd_status sd_compare(const char *ref, const char *mine, const sd_compare_options
     sd_comparison *c = calloc(1, sizeof *c);
     if (!ref || !mine) sd_fail(&e, SD_ERR_ARG, "the paths to compare must not be NULL");
     else if (!c) sd_fail(&e, SD_ERR_MEMORY, "no memory to compare %.200s", ref);
-    else if (!sd_comparison_make(c, ref, mine, &o, &e) && !set_bounds(c, o.floor, &e)) {
+    else if (!(o.html && sd_compare_check_html(o.html, &e)) && !sd_comparison_make(c, ref, mine, &o, &e)
+             && !set_bounds(c, o.floor, &e)) {
         sd_compare_judge(c);
         *different = c->first < c->n;
         if (!sd_compare_added(c, &o, &e) && c->own) *different |= c->own->first < c->own->n;

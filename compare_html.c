@@ -1,6 +1,7 @@
 /* compare_html.c - floor 6: what `sd compare` found, as a page that needs nothing else: the text, the errors over the
  * order of execution, where in the first bad tensor the error is, and a table of all tensors. */
 #include "compare.h"
+#include "os.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -279,13 +280,15 @@ static const char style[] =
     "{text-align:left}i,b{display:block;height:.35em;background:#bbb}b{background:#48a}.bound{stroke:#c88;"
     "stroke-dasharray:4}tr.bad td{color:#c00}small{color:#777}";
 
+static const char begin[] = "<!doctype html>\n<html lang=en><meta charset=utf-8><title>sd compare</title>";
+
 static void add_page(const sd_comparison *c, sd_text *t)
 {
     const sd_inspect_options o = {.size = sizeof o, .columns = 110};
     sd_text text = {0};
     sd_compare_text(c, &(sd_compare_style){&o, false}, &text);
     size_t line = text.s ? strcspn(text.s, "\n") : 0;
-    sd_text_add(t, "<!doctype html>\n<html lang=en><meta charset=utf-8><title>sd compare</title>");
+    sd_text_add(t, "%s", begin);
     sd_text_add(t, "<style>%s</style>\n<h1>", style);
     if (text.s && text.s[line]) text.s[line++] = 0;
     add_escaped(t, text.s ? text.s : "");
@@ -301,6 +304,18 @@ static void add_page(const sd_comparison *c, sd_text *t)
     sd_text_add(t, "</table>\n</html>\n");
     t->failed |= text.failed;
     free(text.s);
+}
+
+sd_status sd_compare_check_html(const char *path, sd_error *e)
+{
+    char there[sizeof begin - 1];
+    uint64_t bytes = 0;
+    if (sd_os_look(path, &bytes) != SD_OS_FILE || !bytes || sd_is_stream(path)) return e->status;
+    FILE *f = fopen(path, "rb");
+    bool ours = f && fread(there, 1, sizeof there, f) == sizeof there && memcmp(there, begin, sizeof there) == 0;
+    if (f) fclose(f);
+    return ours ? e->status
+        : sd_fail(e, SD_ERR_ARG, "%.300s is there and is no page of sd compare: the page needs a name of its own", path);
 }
 
 sd_status sd_compare_write_html(const sd_comparison *c, const char *path, sd_error *e)

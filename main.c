@@ -39,6 +39,8 @@ static int check_draw(const settings *s, int several)
     int code = check_kept(s, s->draws || is_stream(s->output) ? NULL : s->output);
     if (!code && !s->quiet && (s->p.prompt || s->p.negative_prompt) && (s->tokens_in || s->embeds))
         fprintf(stderr, "sd: prompts are not read: --%s stands for them\n", s->tokens_in ? "tokens-in" : "embeds-in");
+    if (!code && !s->quiet && s->embeds && s->p.clip_skip > 1)
+        fprintf(stderr, "sd: --clip-skip has no effect: the embeddings are those of --embeds-in\n");
     if (!code && !s->draws) code = check_writable("output", s->output);
     if (!code && s->save_steps) code = check_directory("steps", s->save_steps);
     if (!code && s->trace_stats) code = check_writable("table", s->trace_stats);

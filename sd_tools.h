@@ -49,7 +49,8 @@ typedef struct sd_compare_options {
                               * of its own, in the order of the batch */
     int n_calls;
     double rtol, atol;       /* counts numbers that differ by more than atol + rtol |ref|; 1e-3, 1e-5 */
-    const char *html;        /* also writes a page with what was found, complete in itself; NULL: none */
+    const char *html;        /* also writes a page with what was found, complete in itself; NULL: none. Of what is there
+                              * only an empty file or such a page is replaced */
     /* What float32 itself does to each tensor: a file of lines "RELATIVE-L2-ERROR NAME", see docs/VALIDATING.md, or the
      * name of one that comes with the program, "sd15". Errors are then judged by how many times that they are.
      * NULL: none */

@@ -576,6 +576,12 @@ TEST(tokenize_prints_ids_and_pieces)
     RUN("tokenize", "--json", "--", "--\"\\");
     expect_success("escapes");
     assert_non_null(strstr(ran.out, "\"--\",\"\\\"\",\"\\\\</w>\","));
+    char from[512];
+    spill(in_work("text"), "a Red apple\n", 12);
+    snprintf(from, sizeof from, "@%s", in_work("text"));
+    RUN("tokenize", from);
+    expect_success("a file");
+    expect_begins(ran.out, "49406 <|startoftext|>\n  320 a</w>\n  736 red");
     RUN("tokenize", "\xff");
     expect_error("not UTF-8", 2, "0xff");
 }

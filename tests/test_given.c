@@ -42,6 +42,8 @@ TEST(a_run_of_given_inputs_is_the_run_of_the_texts)
     RUN("compare", out("v.safetensors"), out("t.safetensors"));   /* the text encoder was not asked */
     assert_non_null(strstr(ran.out, "33 not compared: only one side has them"));
     RUN("text", "blue", "a red apple", "-q", "-o", out("e.npy"));
+    RUN("--embeds-in", out("e.npy"), "--clip-skip", "2", RUN_OF, "-o", out("d.ppm"));
+    assert_non_null(strstr(ran.err, "--clip-skip has no effect"));
     RUN("--embeds-in", out("e.npy"), "--batch-size", "2", RUN_OF, "-o", out("two.npy"));
     expect_success("two pictures of a row for each prompt");
     RUN(FROM_TEXT, "--batch-size", "2", "-o", out("texts.npy"));

@@ -159,7 +159,15 @@ TEST(texts_are_those_of_a_run)
     RUN("text", "", PROMPT, "-o", out("v.safetensors"));
     expect_success("an empty text");
     assert_true(same_files(out("u.safetensors"), out("v.safetensors")));
+    char from[512];
+    spill(out("p.txt"), PROMPT "\n", strlen(PROMPT) + 1);
+    snprintf(from, sizeof from, "@%s", out("p.txt"));
+    RUN("text", "", from, "-o", out("v.safetensors"));
+    expect_success("a text from a file");
+    assert_true(same_files(out("u.safetensors"), out("v.safetensors")));
     temp_clear();
+    RUN("text", "-", "-");
+    expect_error("two texts of one input", 2, "only one of them can be -");
 }
 
 /* ddim's latents are what the UNet sees: latents, answers and their guided sum are in the trace. */
