@@ -26,6 +26,7 @@ typedef struct sd_compared {
     const char *key;               /* the name under which it was looked for: mapped, by the rules, with its prefix */
     double value[2];               /* the numbers at d.at */
     const char *layout;            /* in which MINE's numbers fit; NULL: as they are */
+    bool halves;                   /* of that layout: the halves of the batch are exchanged */
     const int *order;              /* of that layout: in which order REF's dimensions lie in MINE's memory; or NULL */
 } sd_compared;
 

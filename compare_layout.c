@@ -1,6 +1,6 @@
 /* compare_layout.c - floor 6: the same numbers in another layout: channels last, transposed, halves of the batch
- * exchanged. A layout is taken if it brings MINE much nearer to REF; numbers that have nothing to do with each other
- * are about sqrt(2) apart in relative L2. */
+ * exchanged, or both. A layout is taken if it brings MINE much nearer to REF; numbers that have nothing to do with each
+ * other are about sqrt(2) apart in relative L2. */
 #include "compare.h"
 
 #include <math.h>
@@ -9,12 +9,17 @@
 static const char EXCHANGED[] = "halves of the batch exchanged";
 static const double TRY_ABOVE = 0.1, MUCH_NEARER = 0.1, ALIKE = 0.5;
 
-/* In which order REF's dimensions lie in MINE's memory, the outermost first. */
-static const struct layout { const char *name; int nd, order[4]; } layouts[SD_LAYOUTS - 1] = {
-    {"channels last", 4, {0, 2, 3, 1}}, {"channels first", 4, {0, 3, 1, 2}},
-    {"rows and columns exchanged", 4, {0, 1, 3, 2}}, {"transposed", 3, {0, 2, 1}},
-    {"the batch behind the sequence", 3, {1, 0, 2}}, {"transposed", 2, {1, 0}},
+/* In which order REF's dimensions lie in MINE's memory, the outermost first. both: with the halves of the batch
+ * exchanged as well; NULL where the batch is not outermost. */
+static const struct layout { const char *name, *both; int nd, order[4]; } layouts[SD_LAYOUTS - 1] = {
+    {"channels last", "channels last and halves of the batch exchanged", 4, {0, 2, 3, 1}},
+    {"channels first", "channels first and halves of the batch exchanged", 4, {0, 3, 1, 2}},
+    {"rows and columns exchanged", "rows and columns, and halves of the batch exchanged", 4, {0, 1, 3, 2}},
+    {"transposed", "transposed and halves of the batch exchanged", 3, {0, 2, 1}},
+    {"the batch behind the sequence", NULL, 3, {1, 0, 2}},
+    {"transposed", NULL, 2, {1, 0}},
 };
+static const char SHAPE[] = "another shape", SHAPE_BOTH[] = "another shape and halves of the batch exchanged";
 
 /* The part of a tensor from its k-th half on. */
 static sd_entry half_of(const sd_entry *x, int k)
@@ -51,34 +56,63 @@ static sd_status try_view(sd_compared *r, const char *name, const int *order, co
     return SD_OK;
 }
 
-/* [negative, positive] against [positive, negative]. */
-static sd_status try_halves(sd_compared *r, const sd_tolerance *within, double *best, sd_error *e)
+/* [negative, positive] against [positive, negative], each in this order. */
+static sd_status try_halves(sd_compared *r, const char *name, const int *order, const sd_tolerance *within,
+                            double *best, sd_error *e)
 {
     sd_distance whole = {.at = -1}, d;
     sd_scaled a, b;
+    int64_t stride[8];
     if (r->ref->dim[0] % 2 || r->ref->stride || sd_dtype_block(r->ref->dt) > 1) return e->status;
     for (int k = 0; k < 2; k++) {
         a = (sd_scaled){.of = half_of(r->ref, k)};
-        b = (sd_scaled){.of = half_of(r->mine, !k)};
+        const sd_entry half = half_of(r->mine, !k);
+        b = (sd_scaled){.of = sd_entry_in_order(&half, a.of.nd, a.of.dim, order, stride)};
         if (sd_distance_within(&d, &a, &b, within, e)) return e->status;
         sd_distance_join(&whole, &d, k ? sd_entry_numbers(&a.of) : 0);
     }
     if (!(sd_distance_relative(&whole) < *best)) return e->status;
     *best = sd_distance_relative(&whole);
     uint64_t half = sd_entry_numbers(&a.of), at = whole.at >= 0 ? (uint64_t)whole.at : 0;
-    take(r, &whole, EXCHANGED, NULL, sd_entry_number(r->ref, at),
-         sd_entry_number(r->mine, at < half ? at + half : at - half));
+    const sd_entry view = sd_entry_in_order(r->mine, r->ref->nd, r->ref->dim, order, stride);
+    take(r, &whole, name, order, sd_entry_number(r->ref, at),
+         sd_entry_number(&view, at < half ? at + half : at - half));
+    r->halves = true;
     return SD_OK;
+}
+
+static bool same_shape(const sd_compared *r)
+{
+    return sd_same_shape(r->ref->nd, r->ref->dim, r->mine->nd, r->mine->dim);
+}
+
+/* The layout that was found, if any, with the halves exchanged; NULL: the batch is not outermost in it. */
+static const char *with_halves(const sd_compared *r)
+{
+    for (size_t i = 0; i < SD_COUNT(layouts); i++)
+        if (r->order == layouts[i].order) return layouts[i].both;
+    return same_shape(r) ? EXCHANGED : SHAPE_BOTH;
 }
 
 /* Where others have exchanged halves, those of one that are much alike may be exchanged, too. */
 static sd_status try_halves_again(sd_compared *r, const sd_tolerance *within, sd_error *e)
 {
     double best = MUCH_NEARER * r->error;
-    if (r->layout || !(r->error > 0) || r->ref->nd == 0 || r->mine->stride ||
-        !sd_same_shape(r->ref->nd, r->ref->dim, r->mine->nd, r->mine->dim) || sd_dtype_block(r->mine->dt) > 1)
+    const char *name = with_halves(r);
+    if (r->halves || !name || !(r->error > 0) || r->ref->nd == 0 || r->mine->stride ||
+        !(r->layout || same_shape(r)) || sd_dtype_block(r->mine->dt) > 1)
         return e->status;
-    return try_halves(r, within, &best, e);
+    return try_halves(r, name, r->order, within, &best, e);
+}
+
+/* In every layout in which the batch is outermost. */
+static sd_status try_all_halves(sd_compared *r, const sd_tolerance *within, double *best, sd_error *e)
+{
+    try_halves(r, same_shape(r) ? EXCHANGED : SHAPE_BOTH, NULL, within, best, e);
+    for (size_t i = 0; i < SD_COUNT(layouts) && !e->status; i++)
+        if (layouts[i].nd == r->ref->nd && layouts[i].both)
+            try_halves(r, layouts[i].both, layouts[i].order, within, best, e);
+    return e->status;
 }
 
 static sd_status try_all(sd_compared *r, const sd_tolerance *within, sd_error *e)
@@ -90,10 +124,11 @@ static sd_status try_all(sd_compared *r, const sd_tolerance *within, sd_error *e
     if ((shaped && !(r->error > TRY_ABOVE)) || n == 0 || n != sd_entry_numbers(r->mine) || r->mine->stride ||
         sd_dtype_block(r->mine->dt) > 1 || r->ref->nd == 0)
         return e->status;
-    if (!shaped) try_view(r, "another shape", NULL, within, &best, e);
+    if (!shaped) try_view(r, SHAPE, NULL, within, &best, e);
     for (size_t i = 0; i < SD_COUNT(layouts) && !e->status; i++)
         if (layouts[i].nd == r->ref->nd) try_view(r, layouts[i].name, layouts[i].order, within, &best, e);
-    if (shaped && !e->status) try_halves(r, within, &best, e);
+    if (r->layout) best = MUCH_NEARER * r->error;
+    if (!e->status && (!r->layout || r->error > TRY_ABOVE)) try_all_halves(r, within, &best, e);
     if (r->layout) r->verdict = SD_AGREES;
     return e->status;
 }
@@ -101,14 +136,14 @@ static sd_status try_all(sd_compared *r, const sd_tolerance *within, sd_error *e
 sd_status sd_compare_layouts(sd_compared *r, const sd_tolerance *within, bool *exchanged, sd_error *e)
 {
     if (!try_all(r, within, e) && *exchanged) try_halves_again(r, within, e);
-    *exchanged |= r->layout == EXCHANGED;
+    *exchanged |= r->halves;
     return e->status;
 }
 
 bool sd_layout_view(const sd_compared *r, sd_entry *view_of, int64_t stride[8])
 {
     *view_of = *r->mine;
-    if (r->layout && !r->order && sd_same_shape(r->ref->nd, r->ref->dim, r->mine->nd, r->mine->dim)) return false;
+    if (r->halves) return false;
     if (!r->layout) return true;
     *view_of = sd_entry_in_order(r->mine, r->ref->nd, r->ref->dim, r->order, stride);
     return true;
@@ -151,7 +186,7 @@ size_t sd_layouts_by_shape(const sd_entry *ref, const sd_entry *mine, sd_layout 
     size_t n = 0;
     if (mine->stride || sd_dtype_block(mine->dt) > 1 || sd_entry_numbers(ref) != sd_entry_numbers(mine)) return 0;
     if (fits(ref, mine, NULL))
-        found[n++] = (sd_layout){sd_same_shape(ref->nd, ref->dim, mine->nd, mine->dim) ? NULL : "another shape", NULL};
+        found[n++] = (sd_layout){sd_same_shape(ref->nd, ref->dim, mine->nd, mine->dim) ? NULL : SHAPE, NULL};
     for (size_t i = 0; i < SD_COUNT(layouts); i++)
         if (layouts[i].nd == ref->nd && fits(ref, mine, layouts[i].order))
             found[n++] = (sd_layout){layouts[i].name, layouts[i].order};

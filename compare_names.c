@@ -1,9 +1,9 @@
 /* compare_names.c - floor 6: the names under which tensors of two traces find each other.
  *
- * A mapping comes first (compare_mapping.c). Then rules make the names of one program's versions and wrappers the same: text_model., which
- * transformers 5 drops, module. of DistributedDataParallel, _orig_mod. of torch.compile, the paths of ONNX, what GGML
- * adds to the name of a view. Names that are in one side alone even so are looked for as ends of the other's:
- * "mid_block.resnets.0" as "step.0.unet.mid_block.resnets.0". */
+ * A mapping comes first (compare_mapping.c). Then rules make the names of one program's versions and wrappers the same:
+ * text_model., which transformers 5 drops, module. of DistributedDataParallel, _orig_mod. of torch.compile, the paths
+ * of ONNX, what GGML adds to the name of a view. Names that are in one side alone even so are looked for as ends of the
+ * other's: "mid_block.resnets.0" as "step.0.unet.mid_block.resnets.0". */
 #include "compare.h"
 
 #include <stdlib.h>
