@@ -48,6 +48,18 @@ static const sd_judged *first_odd(const sd_diagnosis *d)
     return NULL;
 }
 
+/* Without their tokens or noise another prompt or seed looks like a mistake in what is made of these. */
+static void add_question(const sd_diagnosis *d, const char *name, sd_text *t)
+{
+    static const struct { const char *at, *input, *setting; } of[] = {
+        {"text_encoder*embeddings*", "tokens", "prompt"}, {"latents.0", "noise", "seed"}};
+    for (size_t i = 0; i < SD_COUNT(of); i++) {
+        size_t k = sd_judged_index(d, of[i].input);
+        if (sd_glob_list(of[i].at, name) && !(k < d->n && sd_is_comparable(&d->t[k])))
+            sd_text_add(t, ": theirs has no %s: is it the same %s?", of[i].input, of[i].setting);
+    }
+}
+
 static void headline(const sd_diagnosis *d, sd_text *t)
 {
     const sd_finding *unknown = nameless(d);
@@ -69,7 +81,10 @@ static void headline(const sd_diagnosis *d, sd_text *t)
         sd_text_add(t, named++ ? "; " : "");
         add_ids(t, &f->best[0]);
     }
-    if (unknown) sd_text_add(t, "%snone of mine at %s", named ? "; " : "", d->t[unknown->at].name);
+    if (unknown) {
+        sd_text_add(t, "%snone of mine at %s", named ? "; " : "", d->t[unknown->at].name);
+        add_question(d, d->t[unknown->at].name, t);
+    }
     sd_text_add(t, "\n");
 }
 

@@ -188,7 +188,7 @@ static sd_status report_unmatched(sd_ctx *c, const rehearsal *r)
             sd_text_add(&near, "%s %s", k ? "," : ":", g->near[k].name);
     }
     if (which.failed || near.failed) sd_fail(&c->err, SD_ERR_MEMORY, "no memory for a sentence");
-    else sd_fail(&c->err, SD_ERR_ARG, "the trace filter's %s %s none of this run's %zu names; nearest to %s", which.s,
+    else sd_fail(&c->err, SD_ERR_ARG, "%s %s none of this run's %zu names; nearest to %s", which.s,
                  strchr(which.s, ',') ? "mean" : "means", r->names, near.s);
     free(which.s);
     free(near.s);

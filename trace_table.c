@@ -33,7 +33,10 @@ static void add_dims(sd_text *t, const sd_entry *x, const char *between)
 static void add_text_row(sd_text *t, const sd_entry *x, const sd_values *v)
 {
     const double of[] = {v->mean, v->std, v->min, v->max, norm_of(v)};
-    for (size_t i = 0; i < SD_COUNT(of); i++) add_rounded(t, of[i]);
+    for (size_t i = 0; i < SD_COUNT(of); i++) {
+        if (v->finite) add_rounded(t, of[i]);
+        else sd_text_add(t, " %12s", "-");
+    }
     sd_text_add(t, " %7llu  %s [", (unsigned long long)(v->nan + v->inf), x->name);
     add_dims(t, x, ",");
     sd_text_add(t, "]%s%s\n", x->dt == SD_F32 ? "" : " ", x->dt == SD_F32 ? "" : sd_entry_dtype(x));
@@ -52,7 +55,7 @@ static void add_csv_name(sd_text *t, const char *name)
 }
 
 typedef struct column { const char *name; double x; } column;
-enum { COLUMNS = 9 };
+enum { COLUMNS = 9, MEASURED = 5 };   /* the measured ones come first: without a finite number there are none */
 
 static void columns_of(column out[COLUMNS], const sd_values *v)
 {
@@ -72,7 +75,8 @@ static void add_csv_row(sd_text *t, const sd_entry *x, const sd_values *v)
     sd_text_add(t, ",%s,", sd_entry_dtype(x));
     add_dims(t, x, "x");
     sd_text_add(t, ",%llu", (unsigned long long)v->n);
-    for (size_t i = 0; i < COLUMNS; i++) sd_text_add(t, ",%s", sd_plain_number(number, of[i].x));
+    for (size_t i = 0; i < COLUMNS; i++)
+        sd_text_add(t, ",%s", v->finite || i >= MEASURED ? sd_plain_number(number, of[i].x) : "nan");
     sd_text_add(t, "\n");
 }
 
@@ -86,7 +90,9 @@ static void add_json_row(sd_text *t, const sd_entry *x, const sd_values *v, bool
     sd_text_add(t, ",\"dtype\":\"%s\",\"shape\":[", sd_entry_dtype(x));
     add_dims(t, x, ",");
     sd_text_add(t, "],\"numbers\":%llu", (unsigned long long)v->n);
-    for (size_t i = 0; i < COLUMNS; i++) sd_text_add(t, ",\"%s\":%s", of[i].name, sd_plain_number(number, of[i].x));
+    for (size_t i = 0; i < COLUMNS; i++)
+        sd_text_add(t, ",\"%s\":%s", of[i].name,
+                    v->finite || i >= MEASURED ? sd_plain_number(number, of[i].x) : "null");
     sd_text_add(t, "}");
 }
 

@@ -317,6 +317,9 @@ TEST(other_settings_are_said_first_and_taken)
     without_header(own, plain);   /* no timesteps: what latents there are tells the steps */
     RUN("diagnose", plain, RUN_OF_GOLDENS, "--steps", "20");
     if (!sd_begins_with(ran.out, SAID "steps 2, not 20\nnothing diverges")) fail_msg("%s%.300s", ran.err, ran.out);
+    RUN("diagnose", plain, RUN_OF_GOLDENS, "-s", "9");
+    if (!strstr(ran.out, "at latents.0: theirs has no noise: is it the same seed?\n"))
+        fail_msg("%s%.300s", ran.err, ran.out);
 }
 
 /* ----------------------------------------------------------------------------------- what is no number */

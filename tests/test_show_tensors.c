@@ -65,8 +65,19 @@ TEST(a_row_has_mean_deviation_extremes_norm_and_counts)
     static const char *const json[] = {"{\"name\":\"a\",\"dtype\":\"F32\",\"shape\":[2,2],\"numbers\":4,\"mean\":2.5,",
                                        "\"name\":\"b,\\\"c\\\"\"", "\"nan\":1,\"inf\":1,\"zero\":1,\"subnormal\":1}"};
     sd_show_options o = options();
+    static const float none[] = {NAN, NAN};
+    static const sd_traced no_number = {"odd", SD_F32, 1, {2}, none};
+    write_tensors("odd.safetensors", &no_number, 1);
+    char *text = show("odd.safetensors", &o);
+    assert_non_null(strstr(text, "-            -            -       2  odd [2]\n"));   /* no number has no mean */
+    sd_free(text);
+    o.csv = 1;
+    text = show("odd.safetensors", &o);
+    assert_non_null(strstr(text, "\nodd,F32,2,2,nan,nan,nan,nan,nan,2,0,0,0\n"));
+    sd_free(text);
+    o.csv = 0;
     write_tensors("known.safetensors", known, SD_COUNT(known));
-    char *text = show("known.safetensors", &o);
+    text = show("known.safetensors", &o);
     expect_lines(text, lines, SD_COUNT(lines));
     sd_free(text);
     o.csv = 1;
