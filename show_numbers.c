@@ -16,9 +16,12 @@ typedef struct part { int64_t first[MOST_DIMS], count[MOST_DIMS]; bool one[MOST_
 
 static sd_status wrong_index(const char *text, const sd_entry *x, int d, sd_error *e)
 {
+    if (d >= x->nd)
+        return sd_fail(e, SD_ERR_ARG, "\"%.100s\" has more indices than the %d dimensions of %.200s", text, x->nd,
+                       x->name);
     return sd_fail(e, SD_ERR_ARG, "\"%.100s\" is no part of the %d dimensions of %.200s: expected such as "
                    "[0,:,4:8,-1], each index within its dimension, found otherwise at dimension %d, which has %lld",
-                   text, x->nd, x->name, d, d < x->nd ? (long long)x->dim[d] : 0);
+                   text, x->nd, x->name, d, (long long)x->dim[d]);
 }
 
 /* A whole number, if there is one, else `otherwise`; counted from the end, if it is negative. */

@@ -364,6 +364,8 @@ TEST(the_program_shows_tensors)
     RUN("show", temp_path("known.safetensors"), "--tensor", "a[1]");
     assert_int_equal(ran.code, 0);
     assert_non_null(strstr(ran.out, "a[1] F32, shape [2]\n"));
+    RUN("show", temp_path("known.safetensors"), "--tensor", "a[0,0,0]");
+    assert_non_null(strstr(ran.err, "has more indices than the 2 dimensions of a\n"));
     RUN("show", temp_path("known.safetensors"), "--csv", "--hash");
     assert_int_equal(ran.code, 2);
     RUN("show", temp_path("known.safetensors"), "--tensor", "aa");
