@@ -190,9 +190,7 @@ typedef struct sd_floors {
 sd_status sd_floors_add(sd_floors *f, const char *name, double value, sd_error *e);
 /* After the last was added: of each name the largest value counts. */
 sd_status sd_floors_settle(sd_floors *f, sd_error *e);
-/* Of those that come with the program: "sd15". False: there is none of that name, or it is a file's own. */
-bool sd_floors_find(const char *name, char path[4096]);
-/* Adds those of a file, or of a name that sd_floors_find knows, and settles. */
+/* Adds those of a file, or of a table that comes with the program: "sd15"; and settles. */
 sd_status sd_floors_read(sd_floors *f, const char *path, sd_error *e);
 /* head: lines that begin with #. */
 sd_status sd_floors_write(const sd_floors *f, const char *path, const char *head, sd_error *e);

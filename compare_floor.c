@@ -77,13 +77,23 @@ static const sd_floor *find(const sd_floors *f, const char *name)
 
 /* ------------------------------------------------------------------------------------- its file */
 
+/* Of those that come with the program: "sd15". False: there is none of that name, or it is a file's own. */
+static bool find_installed(const char *name, char path[4096])
+{
+    char installed[64], beside[64];
+    bool is_name = !strpbrk(name, "/\\.") && strlen(name) < 32;
+    snprintf(installed, sizeof installed, "floors/%.32s.txt", name);
+    snprintf(beside, sizeof beside, "share/floors/%.32s.txt", name);
+    return is_name && sd_os_look(name, NULL) == SD_OS_NOTHING && sd_find_data(installed, beside, path);
+}
+
 sd_status sd_floors_read(sd_floors *f, const char *path, sd_error *e)
 {
     char *text, *number, *name, found[4096];
     size_t n;
     double value;
     int line = 0;
-    if (sd_floors_find(path, found)) path = found;
+    if (find_installed(path, found)) path = found;
     if (sd_read_file(path, FLOORS_MAX, &text, &n, e)) return e->status;
     for (char *at = text; !e->status && sd_next_words(&at, &number, &name, &line);) {
         bool fits = *name && sd_number_read(&value, number) && value >= 0 && value < 1;
@@ -98,15 +108,6 @@ sd_status sd_floors_read(sd_floors *f, const char *path, sd_error *e)
     free(text);
     if (!e->status && !f->n) sd_fail(e, SD_ERR_FORMAT, "%s has no floor: its lines are \"VALUE NAME\"", path);
     return sd_floors_settle(f, e);
-}
-
-bool sd_floors_find(const char *name, char path[4096])
-{
-    char installed[64], beside[64];
-    bool is_name = !strpbrk(name, "/\\.") && strlen(name) < 32;
-    snprintf(installed, sizeof installed, "floors/%.32s.txt", name);
-    snprintf(beside, sizeof beside, "share/floors/%.32s.txt", name);
-    return is_name && sd_os_look(name, NULL) == SD_OS_NOTHING && sd_find_data(installed, beside, path);
 }
 
 sd_status sd_floors_write(const sd_floors *f, const char *path, const char *head, sd_error *e)

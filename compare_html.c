@@ -315,7 +315,8 @@ sd_status sd_compare_check_html(const char *path, sd_error *e)
     bool ours = f && fread(there, 1, sizeof there, f) == sizeof there && memcmp(there, begin, sizeof there) == 0;
     if (f) fclose(f);
     return ours ? e->status
-        : sd_fail(e, SD_ERR_ARG, "%.300s is there and is no page of sd compare: the page needs a name of its own", path);
+        : sd_fail(e, SD_ERR_ARG, "%.300s is there and is no page of sd compare: the page needs a name of its own",
+                  path);
 }
 
 sd_status sd_compare_write_html(const sd_comparison *c, const char *path, sd_error *e)
