@@ -347,8 +347,7 @@ TEST(outputs_that_cannot_be_written_are_refused_before_any_work)
     snprintf(below_a_file, sizeof below_a_file, "%s/Makefile/a.ppm", realpath(".", (char[4096]){0}));
     const struct { const char *path, *word; } cases[] = {
         {in_work("nowhere/a.ppm"), "nowhere"}, {below_a_file, "Makefile"}, {in_work("a.jpg"), ".ppm"},
-            {in_work("a"), ".ppm"},
-        {"", ".ppm"},                          {".ppm", ".ppm"},
+        {in_work("a"), ".ppm"}, {"", "needs a value"}, {".ppm", ".ppm"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         RUN("-p", "x", "--steps", "500", "-W", "1024", "-H", "1024", "-o", cases[i].path);
