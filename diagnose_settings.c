@@ -277,6 +277,7 @@ static int evaluations(sd_diagnosis *d, const double *t, int n, bool *same)
     int k = 0;
     if (!take_notes(d)) {
         if (!sd_flag_get(&d->c->halt.stop)) sd_error_clear(&d->c->err);
+        forget_notes(d);
         return -1;
     }
     *same = true;
@@ -290,6 +291,7 @@ static int evaluations(sd_diagnosis *d, const double *t, int n, bool *same)
         }
     }
     *same = *same && k == n;
+    forget_notes(d);
     return k;
 }
 
