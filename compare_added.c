@@ -5,13 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *note_of(const sd_tensors *t, const char *key)
-{
-    for (size_t i = 0; i < t->n_meta; i++)
-        if (strcmp(t->meta[i].key, key) == 0) return t->meta[i].value;
-    return NULL;
-}
-
 /* How many letters at the end of two paths are the same, if these are a whole name of a file at least; else 0. */
 static size_t common_end(const char *a, const char *b)
 {
@@ -31,12 +24,12 @@ static sd_status side_of(const sd_comparison *c, const char *path, int *side, sd
 {
     sd_tensors t;
     if (sd_tensors_open(&t, path, e)) return e->status;
-    const char *with = note_of(&t, SD_NOTE_INJECTED);
+    const char *with = sd_pair_find(t.meta, t.n_meta, SD_NOTE_INJECTED);
     size_t ref = with ? common_end(with, c->ref.path) : 0, mine = with ? common_end(with, c->mine.path) : 0;
     if (!with)
         sd_fail(e, SD_ERR_ARG, "%.200s does not say of itself that its run went on with another one's tensors: make it "
                 "with --inject", path);
-    else if (note_of(&t, SD_NOTE_INJECTED_ONLY))
+    else if (sd_pair_find(t.meta, t.n_meta, SD_NOTE_INJECTED_ONLY))
         sd_fail(e, SD_ERR_ARG, "%.200s went on with a part of another run's tensors alone, so that it has inherited "
                 "errors, too: make it without --inject-filter", path);
     else if (ref == mine)

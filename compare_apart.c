@@ -37,14 +37,9 @@ bool sd_compare_is_apart(const sd_comparison *c)
 {
     const sd_tensors *of[] = {&c->ref, &c->mine};
     bool apart = false;
-    for (int k = 0; k < 2; k++) {
-        bool injected = false, in_part = false;
-        for (size_t i = 0; i < of[k]->n_meta; i++) {
-            injected |= strcmp(of[k]->meta[i].key, SD_NOTE_INJECTED) == 0;
-            in_part |= strcmp(of[k]->meta[i].key, SD_NOTE_INJECTED_ONLY) == 0;
-        }
-        apart |= injected && !in_part;
-    }
+    for (int k = 0; k < 2; k++)
+        apart |= sd_pair_find(of[k]->meta, of[k]->n_meta, SD_NOTE_INJECTED)
+            && !sd_pair_find(of[k]->meta, of[k]->n_meta, SD_NOTE_INJECTED_ONLY);
     return apart;
 }
 

@@ -122,6 +122,7 @@ static void close_both(sd_diagnosis *d)
 {
     sd_tensors_close(&d->theirs);
     sd_tensors_close(&d->run);
+    sd_index_free(&d->notes);
     for (int i = 0; i < d->n_findings; i++) free(d->finding[i].signs.s);
     for (int i = 0; i < d->n_other; i++) {
         free(d->other[i].theirs);

@@ -113,8 +113,7 @@ typedef struct sd_diagnosis {
     sd_params asked;         /* what was asked for, and then settings of theirs */
     sd_other other[SD_MOST_OTHER];
     int n_other;
-    sd_pair *note;           /* what our run says of its settings, if it is asked to */
-    size_t n_notes;
+    sd_index notes;          /* what our run says of its settings, if it is asked to */
     bool noting;
     sd_params p;             /* of the run that is made now */
     sd_tensors run, theirs;  /* those of our run have no numbers */

@@ -154,14 +154,7 @@ static sd_status see(void *user, const sd_traced *x, float *writable, sd_error *
 static sd_status note(void *user, const char *key, const char *value, sd_error *e)
 {
     sd_diagnosis *d = user;
-    sd_pair *more = realloc(d->note, (d->n_notes + 1) * sizeof *more);
-    if (!more) return sd_fail(e, SD_ERR_MEMORY, "no memory for the settings of a run");
-    d->note = more;
-    more[d->n_notes] = (sd_pair){sd_strdup(key), sd_strdup(value)};
-    d->n_notes++;
-    if (!more[d->n_notes - 1].key || !more[d->n_notes - 1].value)
-        return sd_fail(e, SD_ERR_MEMORY, "no memory for the settings of a run");
-    return e->status;
+    return sd_index_set(&d->notes, key, value, e);
 }
 
 /* ------------------------------------------------------------------------------------------- a run */

@@ -42,21 +42,10 @@ static bool is_noted(const sd_diagnosis *d, const char *key)
 
 /* ---------------------------------------------------------------------------------------- the header */
 
-static void forget_notes(sd_diagnosis *d)
-{
-    for (size_t i = 0; i < d->n_notes; i++) {
-        free(d->note[i].key);
-        free(d->note[i].value);
-    }
-    free(d->note);
-    d->note = NULL;
-    d->n_notes = 0;
-}
-
 /* What our run says of itself before its first tensor. */
 static bool take_notes(sd_diagnosis *d)
 {
-    forget_notes(d);
+    sd_index_free(&d->notes);
     d->noting = true;
     bool well = sd_diagnosis_run(d);
     d->noting = false;
@@ -72,7 +61,7 @@ static void compare_defaults(sd_diagnosis *d)
         char usual[SD_NUMBER_SIZE];
         double x;
         bool told = !row || !(row->about.type == SD_PARAM_NUMBER || row->about.type == SD_PARAM_INT);
-        for (size_t k = 0; k < d->n_notes && !told; k++) told = strcmp(d->note[k].key, row->about.key) == 0;
+        told = told || sd_pair_find(d->notes.meta, d->notes.n_meta, row->about.key);
         if (told || row->about.initial == SD_DEFAULT || !sd_number_read(&x, value) || x == row->about.initial) continue;
         add_other(d, row->about.key, value, sd_number_text(usual, row->about.initial), true);
     }
@@ -81,7 +70,7 @@ static void compare_defaults(sd_diagnosis *d)
 /* derived: only settings that are; else all others. */
 static sd_status compare_header(sd_diagnosis *d, bool derived, sd_error *e)
 {
-    sd_comparison all = {.ref = {.meta = d->note, .n_meta = d->n_notes},
+    sd_comparison all = {.ref = {.meta = d->notes.meta, .n_meta = d->notes.n_meta},
                          .mine = {.meta = d->theirs.meta, .n_meta = d->theirs.n_meta}};
     sd_compare_settings(&all, e);
     for (size_t i = 0; i < all.n_settings && !e->status; i++) {
@@ -109,7 +98,6 @@ sd_status sd_settings_of_header(sd_diagnosis *d, sd_error *e)
     }
     if (compare_header(d, true, e) || sd_resolve(d->c, &d->asked, &resolved, &s, NULL)) return e->status;
     d->asked.guidance = resolved.guidance;
-    forget_notes(d);
     return e->status;
 }
 
@@ -239,14 +227,11 @@ static int their_timesteps(sd_diagnosis *d, double *t, int most, sd_error *e)
     for (bool found = true; found && n < most && !e->status; n += found) {
         char name[32];
         snprintf(name, sizeof name, "timestep.%d", n);
-        found = false;
-        for (size_t i = 0; i < d->theirs.n && !found; i++) {
-            sd_judged own = {.theirs = d->theirs.at[i], .counted = true};
-            if (strcmp(own.theirs->name, name) != 0 || sd_entry_numbers(own.theirs) != 1) continue;
-            const float *x = sd_their_numbers(d, &own, e);
-            if ((found = x != NULL)) t[n] = *x;
-            free(own.kept);
-        }
+        sd_judged own = {.theirs = sd_tensors_named(&d->theirs, name), .counted = true};
+        bool one = own.theirs && sd_entry_numbers(own.theirs) == 1;
+        const float *x = one ? sd_their_numbers(d, &own, e) : NULL;
+        if ((found = x != NULL)) t[n] = *x;
+        free(own.kept);
     }
     return n;
 }
@@ -256,9 +241,7 @@ static bool is_whole(const sd_diagnosis *d, int n)
 {
     char name[32];
     snprintf(name, sizeof name, "latents.%d", n);
-    for (size_t i = 0; i < d->theirs.n; i++)
-        if (strcmp(d->theirs.at[i]->name, name) == 0) return n > 0;
-    return false;
+    return n > 0 && sd_tensors_named(&d->theirs, name);
 }
 
 /* Of how many evaluations their latents are, if a picture was made of the last; 0: nothing tells. */
@@ -277,21 +260,16 @@ static int evaluations(sd_diagnosis *d, const double *t, int n, bool *same)
     int k = 0;
     if (!take_notes(d)) {
         if (!sd_flag_get(&d->c->halt.stop)) sd_error_clear(&d->c->err);
-        forget_notes(d);
         return -1;
     }
     *same = true;
-    for (size_t i = 0; i < d->n_notes; i++) {
-        const char *at = d->note[i].value;
-        if (strcmp(d->note[i].key, "timesteps") != 0) continue;
-        for (char *end; *at; at = end + (*end == ','), k++) {
-            double x = strtod(at, &end);
-            if (end == at) break;
-            *same = *same && k < n && fabs(x - t[k]) <= 1e-3;
-        }
+    const char *at = sd_pair_find(d->notes.meta, d->notes.n_meta, "timesteps");
+    for (char *end; at && *at; at = end + (*end == ','), k++) {
+        double x = strtod(at, &end);
+        if (end == at) break;
+        *same = *same && k < n && fabs(x - t[k]) <= 1e-3;
     }
     *same = *same && k == n;
-    forget_notes(d);
     return k;
 }
 

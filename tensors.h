@@ -44,6 +44,7 @@ typedef struct sd_tensors {
 /* A file of any format that sd_store_open_file reads, or a directory with .npy files, each named as its tensor. No
  * number is read. On failure nothing stays open. */
 sd_status sd_tensors_open(sd_tensors *t, const char *path, sd_error *e);
+const sd_entry *sd_tensors_named(const sd_tensors *t, const char *name);   /* tensors_files.c; NULL: there is none */
 void sd_tensors_close(sd_tensors *t);
 /* A tensor of the list with its numbers. */
 typedef struct sd_borrowed { sd_entry of; sd_weight_file file; void *own; } sd_borrowed;

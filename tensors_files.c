@@ -50,10 +50,17 @@ static sd_status read_entry(const sd_entry *t, const char *path, float **data, i
     return e->status;
 }
 
+const sd_entry *sd_tensors_named(const sd_tensors *t, const char *name)
+{
+    for (size_t i = 0; i < t->n; i++)
+        if (strcmp(t->at[i]->name, name) == 0) return t->at[i];
+    return NULL;
+}
+
 static const sd_entry *find(const sd_tensors *t, const char *name, bool exactly, sd_error *e)
 {
-    for (size_t i = 0; i < t->n && name; i++)
-        if (strcmp(t->at[i]->name, name) == 0) return t->at[i];
+    const sd_entry *named = name ? sd_tensors_named(t, name) : NULL;
+    if (named) return named;
     if (t->n == 1 && !exactly) return t->at[0];
     if (name) sd_fail(e, SD_ERR_MISSING, "%s has no tensor \"%.80s\" among its %zu tensors", t->path, name, t->n);
     else sd_fail(e, SD_ERR_ARG, "%s has %zu tensors: say which one", t->path, t->n);

@@ -21,6 +21,8 @@ typedef struct sd_entry {
 } sd_entry;
 
 typedef struct sd_pair { char *key, *value; } sd_pair;
+/* The value of the first of n with this key; NULL: none has it. */
+const char *sd_pair_find(const sd_pair *pair, size_t n, const char *key);
 
 typedef struct sd_weight_file {
     char *path;

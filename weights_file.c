@@ -271,9 +271,14 @@ sd_entry *sd_weight_file_find(const sd_weight_file *f, const char *name)
     return NULL;
 }
 
+const char *sd_pair_find(const sd_pair *pair, size_t n, const char *key)
+{
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(pair[i].key, key) == 0) return pair[i].value;
+    return NULL;
+}
+
 const char *sd_weight_file_meta(const sd_weight_file *f, const char *key)
 {
-    for (size_t i = 0; i < f->n_meta; i++)
-        if (strcmp(f->meta[i].key, key) == 0) return f->meta[i].value;
-    return NULL;
+    return sd_pair_find(f->meta, f->n_meta, key);
 }

@@ -25,7 +25,7 @@ from transformers.models.clip import modeling_clip
 import golden_diagnose
 import oracle
 import wrong_twins
-from wrong_twins import changed, modules
+from wrong_twins import changed, hooked, modules
 
 NORMS = (torch.nn.GroupNorm, torch.nn.LayerNorm)
 LAYERS = (torch.nn.Linear, torch.nn.Conv2d)
@@ -42,15 +42,6 @@ def forwards(pipe, kind, f, parts=PARTS, where=lambda m: True):
         right = m.forward
         return lambda *args, **kwargs: f(m, right, *args, **kwargs)
     return changed(*[(m, "forward", wrong(m)) for m in all_of(pipe, kind, parts) if where(m)])
-
-
-@contextlib.contextmanager
-def hooked(*handles):
-    try:
-        yield
-    finally:
-        for h in handles:
-            h.remove()
 
 
 @contextlib.contextmanager

@@ -46,7 +46,7 @@ from transformers.models.clip import modeling_clip
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "bindings", "python"))
 import oracle
 import wrong_twins
-from wrong_twins import changed
+from wrong_twins import changed, hooked
 
 LEAST = 1e-6   # of a mistake's effect at its module: sixteen roundings
 
@@ -59,15 +59,6 @@ def places(pipe, kind, parts=("unet",), path=""):
     """[(name in a trace, module)] of the modules of a kind; the VAE's encoder does not run."""
     return [(PARTS[p] + name, m) for p in parts for name, m in getattr(pipe, p).named_modules()
             if isinstance(m, kind) and path in name and not (p == "vae" and name.startswith(("encoder.", "quant_conv")))]
-
-
-@contextlib.contextmanager
-def hooked(*handles):
-    try:
-        yield
-    finally:
-        for h in handles:
-            h.remove()
 
 
 @contextlib.contextmanager

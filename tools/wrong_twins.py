@@ -32,6 +32,16 @@ def changed(*triples):
             setattr(o, k, v)
 
 
+@contextlib.contextmanager
+def hooked(*handles):
+    """Hooks that are there for a while."""
+    try:
+        yield
+    finally:
+        for h in handles:
+            h.remove()
+
+
 def modules(root, kind, path=""):
     return [m for name, m in root.named_modules() if isinstance(m, kind) and path in name]
 
