@@ -218,6 +218,7 @@ static sd_tensor resnet(sd_run *r, const sd_res_w *w, const sd_net_dims *d, sd_t
     h = sd_move_down(r, mark, sd_conv2d(r, h, &w->conv1.w, &w->conv1.b, conv3));     /* [N,H,W,co] */
     sd_trace_tensor(r, h, "%s.conv1", path);
     if (w->time_emb_proj.w.nd) {
+        temb = sd_samples(r, temb, x.dim[0]);
         sd_tensor t = sd_linear(r, temb, &w->time_emb_proj.w, &w->time_emb_proj.b);   /* [N,co] */
         sd_trace_tensor(r, t, "%s.time_emb_proj", path);
         sd_add_channels_(r, h, t);
@@ -288,11 +289,14 @@ static sd_tensor cross_attend(sd_run *r, const sd_attn_w *w, sd_tensor x, const 
 static const sd_attn_names unet_attn_names = {"to_q", "to_k", "to_v", "to_out.0"};
 
 /* diffusers BasicTransformerBlock, h [N,T,C] in place:
- *   h += attn1(norm1(h));  h += attn2(norm2(h), context);  h += ff(norm3(h)),  ff(x) = W2 (v gelu(g)), [v|g] = W1 x */
-static void transformer_block_(sd_run *r, const sd_block_w *w, sd_tensor h, const sd_context *context,
-                               const sd_step *s, const char *path)
+ *   h += attn1(norm1(h));  h += attn2(norm2(h), context);  h += ff(norm3(h)),  ff(x) = W2 (v gelu(g)), [v|g] = W1 x
+ * If h has fewer samples than the context, which makes them differ, the result is a new tensor with that many. */
+static sd_tensor transformer_block_(sd_run *r, const sd_block_w *w, sd_tensor h, const sd_context *context,
+                                    const sd_step *s, const char *path)
 {
     char attn[SD_PATH + 8];
+    int64_t N = context->tokens.dim[0];
+    if (s->only_cross) h = sd_repeat(r, h, N);
     size_t mark = sd_mark(r);
 
     sd_tensor n = sd_layer_norm(r, h, &w->norm1.w, &w->norm1.b, LAYER_NORM_EPS);
@@ -304,6 +308,8 @@ static void transformer_block_(sd_run *r, const sd_block_w *w, sd_tensor h, cons
     sd_add_(r, h, a);
     sd_reset(r, mark);
 
+    h = sd_repeat(r, h, N);
+    mark = sd_mark(r);
     n = sd_layer_norm(r, h, &w->norm2.w, &w->norm2.b, LAYER_NORM_EPS);
     sd_trace_tensor(r, n, "%s.norm2", path);
     snprintf(attn, sizeof attn, "%s.attn2", path);
@@ -324,11 +330,13 @@ static void transformer_block_(sd_run *r, const sd_block_w *w, sd_tensor h, cons
     sd_add_(r, h, f);
     sd_reset(r, mark);
     sd_trace_tensor(r, h, "%s", path);
+    return h;
 }
 
-/* diffusers Transformer2DModel, x [N,H,W,C] in place: x += proj_out(blocks(proj_in(norm(x)))). */
-static void transformer_(sd_run *r, const sd_transformer_w *w, const sd_net_dims *d, const sd_step *s, sd_tensor x,
-                         const sd_context *context)
+/* diffusers Transformer2DModel, x [N,H,W,C] in place: x += proj_out(blocks(proj_in(norm(x)))). A new tensor if the
+ * samples become more. */
+static sd_tensor transformer_(sd_run *r, const sd_transformer_w *w, const sd_net_dims *d, const sd_step *s, sd_tensor x,
+                              const sd_context *context)
 {
     size_t mark = sd_mark(r);
     int64_t N = x.dim[0], H = x.dim[1], W = x.dim[2], C = x.dim[3];
@@ -340,14 +348,16 @@ static void transformer_(sd_run *r, const sd_transformer_w *w, const sd_net_dims
     for (int k = 0; k < s->depth; k++) {
         char path[SD_PATH];
         snprintf(path, sizeof path, "%s.transformer_blocks.%d", s->hf, k);
-        transformer_block_(r, &w->block[k], tokens, context, s, path);
+        tokens = transformer_block_(r, &w->block[k], tokens, context, s, path);
     }
     sd_tensor y = sd_linear(r, tokens, &w->proj_out.w, &w->proj_out.b);
-    sd_tensor picture = sd_view4(r, y, N, H, W, C);
+    sd_tensor picture = sd_view4(r, y, y.dim[0], H, W, C);
     sd_trace_tensor(r, d->linear_projection ? y : picture, "%s.proj_out", s->hf);
+    x = sd_repeat(r, x, y.dim[0]);
     sd_add_(r, x, picture);
-    sd_reset(r, mark);
+    if (x.dim[0] == N) sd_reset(r, mark);
     sd_trace_tensor(r, x, "%s", s->hf);
+    return x;
 }
 
 /* The VAE's attention, one head over all channels [diffusers Attention with residual_connection]:
@@ -399,7 +409,7 @@ static void forward_step(sd_run *r, const sd_step *s, const sd_step_w *w, const 
         sd_trace_tensor(r, f->x, "%s", module);
         break;
     case SD_STEP_RES: f->x = resnet(r, &w->res, d, f->x, f->temb, module); break;
-    case SD_STEP_ATTN: transformer_(r, &w->attn, d, s, f->x, &f->context); break;
+    case SD_STEP_ATTN: f->x = transformer_(r, &w->attn, d, s, f->x, &f->context); break;
     case SD_STEP_VAE_ATTN: vae_attention_(r, &w->vae_attn, d, f->x, module); break;
     case SD_STEP_TINY: f->x = tiny_block(r, &w->tiny, f->x, module); break;
     case SD_STEP_RELU:
@@ -421,7 +431,8 @@ static size_t place_of_result(const sd_run *r, const sd_flow *f) { return f->own
 static size_t join_skip(sd_run *r, sd_flow *f)
 {
     f->n_skips--;
-    f->x = sd_concat(r, f->x, f->skip[f->n_skips].t);   /* [N,H,W,C] | [N,H,W,C'] */
+    sd_tensor skip = sd_repeat(r, f->skip[f->n_skips].t, f->x.dim[0]);
+    f->x = sd_concat(r, f->x, skip);   /* [N,H,W,C] | [N,H,W,C'] */
     return f->skip[f->n_skips].mark;
 }
 
@@ -449,10 +460,12 @@ void sd_net_forward(sd_run *r, const sd_net *n, sd_flow *f, int from, int to)
         const sd_step *s = &n->steps.step[i];
         r->step = s->hf;
         size_t mark = s->skip ? join_skip(r, f) : place_of_result(r, f);
+        int64_t samples = f->x.dim[0];
         forward_step(r, s, &n->w[i], &n->dims, f);
         if (!sd_ok(r)) break;
         if (r->watch) r->watch(r->watch_user, i, f->x);
-        bool in_place = s->kind == SD_STEP_ATTN || s->kind == SD_STEP_VAE_ATTN || s->kind == SD_STEP_RELU;
+        bool in_place = (s->kind == SD_STEP_ATTN && f->x.dim[0] == samples) || s->kind == SD_STEP_VAE_ATTN
+            || s->kind == SD_STEP_RELU;
         if (!in_place) move_down(r, f, mark);
         if (s->push) push_skip(r, f);
     }

@@ -276,7 +276,7 @@ typedef struct sd_residuals {
 } sd_residuals;
 
 typedef struct sd_unet_in {
-    sd_tensor latents;            /* [N,H,W,in_channels] */
+    sd_tensor latents;            /* [M,H,W,in_channels]: M = N, or fewer, see below */
     const float *timestep;        /* [N] */
     const sd_cond *cond;          /* of N samples */
     const sd_residuals *control;  /* NULL: none */
@@ -297,7 +297,14 @@ void sd_unet_free(sd_unet_net *u);
 sd_cond sd_unet_blank(const sd_unet_config *c, int n, int tokens);
 /* Those of the samples from .. from + n - 1. */
 sd_cond sd_cond_part(const sd_cond *c, int from, int n, const sd_unet_config *u);
-sd_tensor sd_unet_forward(sd_run *r, const sd_unet_net *u, const sd_unet_in *in);   /* [N,H,W,out_channels] */
+/* [N,H,W,out_channels]. Guidance asks with and without a prompt about the same latents. Until the text is read, at the
+ * first cross-attention, all is the same for both, and is computed once: samples M and on need not be given if sample i
+ * differs from i mod M by its context alone. The bits are the same as with all of them. Not if something is traced,
+ * because traced tensors have all samples, nor with control. */
+sd_tensor sd_unet_forward(sd_run *r, const sd_unet_net *u, const sd_unet_in *in);
+/* The least such M for n samples, each of `numbers` latents. */
+int sd_unet_distinct(const float *latents, size_t numbers, const float *timestep, const sd_cond *cond,
+                     const sd_unet_config *c);
 
 /* vae.c: also a TAESD, by the functions of taesd.c */
 typedef struct sd_vae {

@@ -134,6 +134,14 @@ sd_tensor sd_view4(sd_run *r, sd_tensor x, int64_t a, int64_t b, int64_t c, int6
     return view(r, x, 4, (const int64_t[]){a, b, c, d});
 }
 
+sd_tensor sd_samples(sd_run *r, sd_tensor x, int64_t n)
+{
+    if (!go(r)) return (sd_tensor){0};
+    if (n < 1 || n > x.dim[0]) return shape_error(r, "first", "more samples", &x);
+    x.dim[0] = n;
+    return x;
+}
+
 size_t sd_mark(const sd_run *r) { return r->arena.used; }
 void sd_reset(sd_run *r, size_t mark) { r->arena.used = mark; }
 
@@ -150,6 +158,19 @@ sd_tensor sd_move_down(sd_run *r, size_t mark, sd_tensor y)
 void sd_copy(sd_run *r, sd_tensor y, sd_tensor x)
 {
     if (go(r) && y.data != x.data) COMPUTE(r, copy, (r, y, x), .name = "move", .y = y, .in = {x});
+}
+
+sd_tensor sd_repeat(sd_run *r, sd_tensor x, int64_t n)
+{
+    if (!go(r) || x.dim[0] == n) return x;
+    if (n % x.dim[0]) return shape_error(r, "repeat", "a batch of which the other one is a multiple", &x);
+    int64_t dim[4] = {n, x.dim[1], x.dim[2], x.dim[3]};
+    sd_tensor y = new_tensor(r, x.nd, dim), part = x;
+    for (int64_t i = 0; i < n && sd_ok(r); i += x.dim[0]) {
+        if (y.data) part.data = (float *)y.data + i * (sd_numel(&x) / x.dim[0]);
+        sd_copy(r, part, x);
+    }
+    return y;
 }
 
 /* ------------------------------------------------------------------------------ working memory */

@@ -188,6 +188,10 @@ void sd_download(sd_run *r, sd_tensor x, float *to);
 /* The same if the host has PyTorch's order: x [N,..,C] <-> [N,C,..] */
 void sd_upload_channels_first(sd_run *r, sd_tensor y, const float *from);
 void sd_download_channels_first(sd_run *r, sd_tensor x, float *to);
+/* The first n samples of x: the same bytes. */
+sd_tensor sd_samples(sd_run *r, sd_tensor x, int64_t n);
+/* x, if it has n samples; else a new tensor with all of its samples again and again, n in the end. */
+sd_tensor sd_repeat(sd_run *r, sd_tensor x, int64_t n);
 /* The same bytes seen as another shape. */
 sd_tensor sd_view2(sd_run *r, sd_tensor x, int64_t a, int64_t b);
 sd_tensor sd_view3(sd_run *r, sd_tensor x, int64_t a, int64_t b, int64_t c);

@@ -108,17 +108,16 @@ typedef struct picture_input {
     sd_bands bands;                  /* its plan */
 } picture_input;
 
-static sd_tensor input_of(sd_run *r, const picture_input *j)
-{
-    return sd_new_from_nchw(r, j->n, j->channels, j->h, j->w, j->in);
-}
-
 static void unet_body(sd_run *r, const sd_ctx *c, void *input)
 {
     picture_input *j = input;
-    sd_tensor x = input_of(r, j);
+    const sd_unet_net *u = c->model.unet;
+    size_t numbers = (size_t)j->channels * (size_t)j->h * (size_t)j->w;
+    bool whole = c->run.trace || !j->in;
+    int n = whole ? j->n : sd_unet_distinct(j->in, numbers, j->timesteps, j->cond, &u->cfg);
+    sd_tensor x = sd_new_from_nchw(r, n, j->channels, j->h, j->w, j->in);
     const sd_unet_in in = {.latents = x, .timestep = j->timesteps, .cond = j->cond};
-    sd_tensor y = sd_unet_forward(r, c->model.unet, &in);
+    sd_tensor y = sd_unet_forward(r, u, &in);
     sd_download_channels_first(r, y, j->out);
 }
 
@@ -197,7 +196,7 @@ static void vae_body(sd_run *r, const sd_ctx *c, void *input)
 {
     picture_input *j = input;
     (void)c;
-    sd_tensor x = input_of(r, j);
+    sd_tensor x = sd_new_from_nchw(r, j->n, j->channels, j->h, j->w, j->in);
     sd_tensor y = j->bands.piece ? sd_bands_forward(r, net_of(j), &j->bands, x)
         : j->decodes ? sd_vae_decoder(r, j->vae, x) : sd_vae_encoder(r, j->vae, x);
     sd_download_channels_first(r, y, j->out);

@@ -169,7 +169,7 @@ static sd_tensor added_input(sd_run *r, const sd_unet_config *c, const sd_cond *
 static sd_tensor time_embedding(sd_run *r, const sd_unet_net *u, const sd_unet_in *in)
 {
     const sd_unet_config *c = &u->cfg;
-    sd_tensor t = sd_sinusoid(r, in->latents.dim[0], c->channels[0], in->timestep, c->flip_sin_to_cos, c->freq_shift);
+    sd_tensor t = sd_sinusoid(r, in->cond->n, c->channels[0], in->timestep, c->flip_sin_to_cos, c->freq_shift);
     sd_trace_tensor(r, t, "time_proj");
     if (c->time_cond_dim) {
         sd_tensor more = sd_new_from(r, 2, (const int64_t[]){in->cond->n, c->time_cond_dim}, in->cond->time_cond);
@@ -209,6 +209,30 @@ sd_cond sd_cond_part(const sd_cond *c, int from, int n, const sd_unet_config *u)
     return part;
 }
 
+typedef struct rows { const void *at; size_t bytes; } rows;   /* one for each sample; absent: NULL */
+
+/* Does each of n rows equal the one `period` before it? */
+static bool repeats(rows x, int n, int period)
+{
+    size_t ahead = (size_t)period * x.bytes;
+    return !x.at || !memcmp(x.at, (const char *)x.at + ahead, (size_t)n * x.bytes - ahead);
+}
+
+int sd_unet_distinct(const float *latents, size_t numbers, const float *timestep, const sd_cond *cond,
+                     const sd_unet_config *c)
+{
+    const rows all[] = {{latents, numbers * sizeof *latents}, {timestep, sizeof *timestep},
+                        {cond->pooled, (size_t)cond->pooled_width * sizeof *cond->pooled},
+                        {cond->ids, (size_t)cond->n_ids * sizeof *cond->ids}, {cond->labels, sizeof *cond->labels},
+                        {cond->time_cond, (size_t)c->time_cond_dim * sizeof *cond->time_cond}};
+    for (int m = 1; m < cond->n; m++) {
+        bool same = cond->n % m == 0;
+        for (size_t i = 0; i < SD_COUNT(all); i++) same = same && repeats(all[i], cond->n, m);
+        if (same) return m;
+    }
+    return cond->n;
+}
+
 /* Under the null backend inputs have no numbers. */
 static bool has_inputs(sd_run *r, const sd_unet_config *c, const sd_cond *cond)
 {
@@ -240,5 +264,5 @@ sd_tensor sd_unet_forward(sd_run *r, const sd_unet_net *u, const sd_unet_in *in)
     sd_net_forward(r, &u->net, &f, 0, u->up);
     if (in->control) add_residuals(r, &f, in->control);
     sd_net_forward(r, &u->net, &f, u->up, u->net.steps.n);
-    return f.x;
+    return sd_repeat(r, f.x, c->n);
 }

@@ -333,6 +333,74 @@ TEST(keys_and_values_of_a_prompt_are_computed_once)
     network_close(&n);
 }
 
+/* Samples that differ by their context alone are computed once until the text is read, here m = 1 or 2 of four:
+ * the same bits for fewer operations, in no more memory. */
+static void fewer_samples(network *n, const question *two, const int64_t dim[4], int m)
+{
+    const sd_unet_config *c = &n->ctx->model.unet->cfg;
+    size_t numbers = (size_t)(dim[1] * dim[2] * dim[3]), out = (size_t)(4 * dim[2] * dim[3]);
+    size_t words = (size_t)two->cond.tokens * (size_t)two->cond.width;
+    float *latents = malloc(4 * numbers * sizeof *latents), *context = malloc(4 * words * sizeof *context), times[4];
+    int more = two->cond.pooled_width + two->cond.n_ids + c->time_cond_dim + 1;
+    float *pooled = calloc(4, (size_t)more * sizeof *pooled);
+    int32_t labels[4];
+    question q = {latents, times, two->cond, 0, 0};
+    q.cond.n = 4;
+    q.cond.context = context;
+    if (two->cond.pooled) q.cond.pooled = pooled;
+    if (two->cond.ids) q.cond.ids = pooled + 4 * two->cond.pooled_width;
+    if (two->cond.time_cond) q.cond.time_cond = pooled + 4 * (two->cond.pooled_width + two->cond.n_ids);
+    if (two->cond.labels) q.cond.labels = labels;
+    for (int i = 0; i < 4; i++) {
+        size_t as = (size_t)(i % m);
+        memcpy(latents + (size_t)i * numbers, two->latents + as * numbers, numbers * sizeof *latents);
+        for (size_t k = 0; k < words; k++)
+            context[(size_t)i * words + k] = two->cond.context[(size_t)(i / 2) * words + k] + (float)(i % 2);
+        times[i] = two->timesteps[as];
+        labels[i] = two->cond.labels ? two->cond.labels[as] : 0;
+    }
+    float *all = malloc(4 * out * sizeof *all), *some = malloc(4 * out * sizeof *some);
+    int64_t shape[4] = {4, dim[1], dim[2], dim[3]};
+    sd_run *r = &n->ctx->run;
+    assert_int_equal(sd_unet_distinct(latents, numbers, times, &q.cond, c), m);
+    assert_int_equal(ask(n, &q, shape, all), SD_OK);
+    double flops = r->flops;
+    size_t peak = r->arena.peak;
+    shape[0] = m;
+    r->arena.peak = 0;
+    assert_int_equal(ask(n, &q, shape, some), SD_OK);
+    assert_memory_equal(all, some, 4 * out * sizeof *all);
+    assert_true(r->flops < flops);
+    assert_true(r->arena.peak <= peak);
+    times[3] += 1;
+    assert_int_equal(sd_unet_distinct(latents, numbers, times, &q.cond, c), 4);
+    free(latents);
+    free(context);
+    free(pooled);
+    free(all);
+    free(some);
+}
+
+TEST(equal_samples_are_computed_once_until_the_text_is_read)
+{
+    static const char *const configs[] = {"sd1-small", "sd2-small", "asym-small", "sdxl-unet", "refiner-unet",
+                                          "ssd-unet", "tiny-sd-unet", "x4-unet", "lcm-unet"};
+    for (size_t i = 0; i < SD_COUNT(configs); i++) {
+        network n;
+        int64_t dim[4];
+        int32_t labels[2];
+        float t[2], ids[12];
+        network_open(&n, configs[i], SD_PART_UNET, 0, NULL);
+        assert_int_equal(sd_set_trace(n.ctx, NULL, NULL, NULL), SD_OK);
+        question q = question_of(&n, dim, t);
+        add_inputs(&n, &q, ids, labels);
+        for (int m = 1; m <= 2; m++) fewer_samples(&n, &q, dim, m);
+        drop(&q);
+        network_close(&n);
+        temp_clear();
+    }
+}
+
 TEST(tensors_that_lack_are_named_together)
 {
     sd_error e = {0};
@@ -366,6 +434,7 @@ int main(void)
         cmocka_unit_test_teardown(every_latent_size_works, clear),
         cmocka_unit_test_teardown(residuals_are_added_between_the_middle_and_the_way_up, clear),
         cmocka_unit_test_teardown(keys_and_values_of_a_prompt_are_computed_once, clear),
+        cmocka_unit_test_teardown(equal_samples_are_computed_once_until_the_text_is_read, clear),
         cmocka_unit_test_teardown(tensors_that_lack_are_named_together, clear),
     };
     return cmocka_run_group_tests_name("unet", tests, temp_make, temp_remove);

@@ -321,7 +321,9 @@ static int stages(output *o, const char *model, const char *device, int size, in
         j.size = size ? size : info.width;
         j.side = j.size / info.scale;
         size_t latents = (size_t)info.latent_channels * (size_t)j.side * (size_t)j.side;
-        j.latents = numbers(2 * (size_t)j.c->model.unet->cfg.in_channels * (size_t)j.side * (size_t)j.side);
+        size_t sample = (size_t)j.c->model.unet->cfg.in_channels * (size_t)j.side * (size_t)j.side;
+        j.latents = numbers(2 * sample);
+        if (j.latents) memcpy(j.latents + sample, j.latents, sample * sizeof *j.latents);   /* as guidance asks */
         j.context = numbers(2 * SD_TOKENS * (size_t)info.context_dim);
         j.picture = numbers(3 * (size_t)j.size * (size_t)j.size);
         for (int i = 0; i < 2; i++) j.out[i] = numbers(2 * latents);

@@ -8,7 +8,8 @@ ratios.
 DIR is a model in diffusers layout. Stages:
 
     text          the text encoder on one prompt of 77 tokens
-    unet          one evaluation with a batch of two: a guided step; unet1, unet4: with one and with four
+    unet          a guided step: one evaluation of the same latents with two texts; unet1, unet4: of one sample, and
+                  of four that have nothing in common
     vae_decode    latents to a picture
     vae_encode    a picture to the moments of its latents
     start         from the start of a program to its first step: loading, the prompt and the empty prompt encoded
@@ -80,7 +81,8 @@ def inputs(args, stage):
     def normal(*shape):
         return random.standard_normal(shape, dtype=np.float32)
     if module == "unet":
-        return normal(batch, unet["in_channels"], side, side), normal(batch, 77, unet["cross_attention_dim"])
+        latents = normal(1 if stage == "unet" else batch, unet["in_channels"], side, side)
+        return latents.repeat(batch // len(latents), 0), normal(batch, 77, unet["cross_attention_dim"])
     if module == "vae_decode":
         return (normal(batch, vae["latent_channels"], side, side),)
     if module == "vae_encode":
