@@ -27,8 +27,9 @@ typedef struct sd_winograd {
     /* v[plane p, c] = (B^T d B)_p over the 6x6 pixels d of a tile, row by row: c-th numbers of `pixel`, c < n. It
      * prefetches the next tile's pixels, `ahead` numbers on, and that tile's place in v, SDK_PANEL numbers on. */
     void (*input)(float *v, size_t plane, const float *const *pixel, size_t ahead, size_t n);
-    /* u[plane p, i] = (G g G^T)_p over g = w[0..8][i]: rows of a transposed weight, `width` numbers each, i < width */
-    void (*weights)(float *u, size_t plane, const float *w, size_t width);
+    /* u[plane p, k width + i] = (G g G^T)_p over g = w[9 k .. 9 k + 8][i]: rows of a transposed weight of n input
+     * channels, `width` numbers each, i < width: panel_narrow or panel_columns */
+    void (*weights)(float *u, size_t plane, const float *w, size_t width, size_t n);
     /* The pixels of a tile: A^T m A + bias. NULL in `pixel`: no such pixel. bias may be NULL. */
     void (*output)(float *const *pixel, const float *m, size_t plane, const float *bias, size_t n);
 } sd_winograd;

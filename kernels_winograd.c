@@ -34,7 +34,8 @@
 
 extern const sd_winograd WINOGRAD, ENLARGED;
 
-enum { IN = SDK_WINOGRAD_IN, MOST_OUT = SDK_WINOGRAD_MOST_OUT, PLAIN = 6, LARGE = 10 };   /* planes along one axis */
+enum { IN = SDK_WINOGRAD_IN, MOST_OUT = SDK_WINOGRAD_MOST_OUT, PLAIN = 6, LARGE = 10,   /* planes along one axis */
+       LINE = 16 /* floats of a cache line */, CHANNELS = 8 };
 
 static inline vf k(double x) { return v_set1((float)x); }
 
@@ -238,24 +239,57 @@ INLINE void output(output_axis *transform, size_t planes, size_t out, float *con
         output_tile(transform, planes, out, pixel, m, plane, bias, c, n - c);
 }
 
-/* width is a multiple of VL. */
-INLINE void weights(weights_axis *transform, size_t planes, float *u, size_t plane, const float *w, size_t width)
+/* Two results of the first axis at a time, which have their terms in common: more of them and their addresses would not
+ * fit the registers. */
+typedef size_t pair[2];
+static const pair plain_pairs[] = {{0, 5}, {1, 2}, {3, 4}},
+    enlarged_pairs[] = {{0, 1}, {2, 3}, {4, 9}, {5, 6}, {7, 8}};
+
+/* The planes that come from such a pair */
+INLINE void weights_pair(weights_axis *transform, const size_t *two, size_t planes, float *u, size_t plane,
+                         const float *w, size_t width, size_t n)
 {
-    for (size_t at = 0; at < width; at += VL) {
-        const float *g = w + at;
-        vf t[3][LARGE], y[LARGE];
-        for (size_t j = 0; j < 3; j++)
-            transform(t[j], v_load(g + j * width), v_load(g + (3 + j) * width), v_load(g + (6 + j) * width));
-        for (size_t i = 0; i < planes; i++) {
-            transform(y, t[0][i], t[1][i], t[2][i]);
-            float *row = u + i * planes * plane + at;
+    float *row[2] = {u + two[0] * planes * plane, u + two[1] * planes * plane};
+    for (size_t at = 0; at < n * width; at += VL) {
+        const float *g = w + at / width * 9 * width + at % width;
+        vf t[2][3], y[LARGE];
+        UNROLL for (size_t j = 0; j < 3; j++) {
+            transform(y, v_load(g + j * width), v_load(g + (3 + j) * width), v_load(g + (6 + j) * width));
+            t[0][j] = y[two[0]];
+            t[1][j] = y[two[1]];
+        }
+        UNROLL for (size_t i = 0; i < 2; i++) {
+            transform(y, t[i][0], t[i][1], t[i][2]);
             UNROLL for (size_t j = 0; j < planes; j++) {
-                __builtin_prefetch(row + j * plane + width, 1);   /* of the next input channel */
-                v_store(row + j * plane, y[j]);
+                if (at % LINE == 0)
+                    __builtin_prefetch(row[i] + j * plane + at + 4 * LINE, 1);
+                v_store(row[i] + j * plane + at, y[j]);
             }
         }
     }
 }
+
+/* A few input channels at a time: their w stays in the L1 cache for all pairs. */
+INLINE void weights(weights_axis *transform, const pair *pairs, size_t planes, float *u, size_t plane, const float *w,
+                    size_t width, size_t n)
+{
+    for (size_t k = 0; k < n; k += CHANNELS)
+        UNROLL for (size_t p = 0; p < planes / 2; p++)
+            weights_pair(transform, pairs[p], planes, u + k * width, plane, w + k * 9 * width, width,
+                         n - k < CHANNELS ? n - k : CHANNELS);
+}
+
+/* width is one of two numbers, constants here. */
+#define WEIGHTS(name, transform, pairs, planes) \
+    static void name(float *u, size_t plane, const float *w, size_t width, size_t n) \
+    { \
+        if (width == VL) \
+            weights(transform, pairs, planes, u, plane, w, VL, n); \
+        else \
+            weights(transform, pairs, planes, u, plane, w, TILE_VECTORS * VL, n); \
+    }
+WEIGHTS(plain_weights, weights_plain, plain_pairs, PLAIN)
+WEIGHTS(large_weights, weights_enlarged, enlarged_pairs, LARGE)
 
 /* ------------------------------------------------------------------------------------------ tables */
 
@@ -264,10 +298,6 @@ static void plain_input(float *v, size_t plane, const float *const *pixel, size_
     input(input_plain, PLAIN, v, plane, pixel, ahead, n);
 }
 
-static void plain_weights(float *u, size_t plane, const float *w, size_t width)
-{
-    weights(weights_plain, PLAIN, u, plane, w, width);
-}
 static void plain_output(float *const *pixel, const float *m, size_t plane, const float *bias, size_t n)
 {
     output(output_plain, PLAIN, 4, pixel, m, plane, bias, n);
@@ -278,10 +308,6 @@ static void large_input(float *v, size_t plane, const float *const *pixel, size_
     input(input_enlarged, LARGE, v, plane, pixel, ahead, n);
 }
 
-static void large_weights(float *u, size_t plane, const float *w, size_t width)
-{
-    weights(weights_enlarged, LARGE, u, plane, w, width);
-}
 static void large_output(float *const *pixel, const float *m, size_t plane, const float *bias, size_t n)
 {
     output(output_enlarged, LARGE, 8, pixel, m, plane, bias, n);

@@ -127,7 +127,7 @@ static void transform_weights(const split *p, float *u, float *packed, size_t bl
         for (size_t o = 0; o < n; o++) sd_widen_weight(widened + o * run, p->w, from + o * p->I * 9, run, k);
         k->pack_panel(packed, widened, run, true, NULL, n, run);
     }
-    for (size_t i = 0; i < kc; i++) p->how->weights(u + i * w, p->u_plane, packed + i * 9 * w, w);
+    p->how->weights(u, p->u_plane, packed, w, kc);
     sd_profile_part(p->r, thread_id(), SD_PROFILE_WEIGHTS, t);
 }
 
