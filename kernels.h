@@ -38,6 +38,10 @@ typedef struct sd_winograd {
  * short sums keep the rounding error small. Up to SDK_PANEL_SPARE rows after the last are read, but do not count. */
 enum { SDK_PANEL = 64, SDK_PANEL_SPARE = 28 };
 
+/* n numbers that the caller reads soon. */
+typedef struct sdk_ahead { const float *at; size_t n; } sdk_ahead;
+enum { SDK_AHEAD = 2 };
+
 typedef void sdk_widen(float *y, const uint16_t *x, size_t n);   /* 16-bit numbers to float, exact */
 
 /* One head of an attention: queries, keys, values and results have d numbers each and begin `ld` numbers apart. */
@@ -65,11 +69,14 @@ typedef struct sd_kern {
     /* The same in parts, for callers who lay out the operands themselves; NULL in the specification. pack_panel turns
      * `columns` columns of B (see gemm) into strips [kc][panel_columns], one after the other; the last one is only
      * panel_narrow wide if that is enough. panel: c[rows, columns] = or += a[rows, kc] b. Every number of rows is
-     * equally fast per row; columns are fastest in multiples of panel_narrow. */
+     * equally fast per row; columns are fastest in multiples of panel_narrow. panel_ahead: the same, and `ahead` is
+     * fetched into the caches meanwhile, a share with each tile. */
     size_t panel_columns, panel_narrow, panel_rows;
     void (*pack_panel)(float *to, const void *b, size_t ldb, bool b_trans, sdk_widen *widen, size_t columns, size_t kc);
     void (*panel)(size_t rows, size_t columns, size_t kc, const float *a, const float *b, float *c, size_t ldc,
                   bool accumulate);
+    void (*panel_ahead)(size_t rows, size_t columns, size_t kc, const float *a, const float *b, float *c, size_t ldc,
+                        bool accumulate, const sdk_ahead ahead[SDK_AHEAD]);
 
     /* A convolution's weights [columns, channels, taps] as such strips [taps channels][panel_columns], in the order of
      * the unfolded input; and gemm with all of B packed so. NULL in the specification. */

@@ -303,6 +303,7 @@ enum {
     TALL_ROWS = TILE_ROWS * TILE_VECTORS,   /* of the tile one vector wide, for the rest of N */
     BLOCK_K = 192,
     BLOCK_N = 768 / TILE_COLUMNS * TILE_COLUMNS,
+    LINE = 16,                /* floats of a cache line */
     A_STRIDE = BLOCK_K + 16   /* no power of two: a tile's rows would share cache lines' places */
 };
 
@@ -328,7 +329,7 @@ static inline __attribute__((always_inline)) void finish_tile(const vf *acc, siz
 static inline __attribute__((always_inline)) void fetch_tile(size_t rows, size_t vectors, const float *c, size_t ldc)
 {
     UNROLL for (size_t i = 0; i < rows; i++)
-        UNROLL for (size_t j = 0; j < vectors * VL; j += 16)   /* floats of a cache line */
+        UNROLL for (size_t j = 0; j < vectors * VL; j += LINE)
             __builtin_prefetch(c + i * ldc + j, 1);
 }
 
@@ -518,10 +519,27 @@ typedef struct strips {
     size_t depth, k0;
 } strips;
 
-/* c[rows, columns] = a b + plus */
+/* Of n numbers from `at` on, `each` are fetched with every tile: many at once would wait for each other, and the tile's
+ * own loads for them. */
+typedef struct fetching {
+    const float *at;
+    size_t n, each;
+} fetching;
+
+static inline void fetch_share(fetching *f)
+{
+    size_t n = min_size(f->n, f->each);
+    for (size_t i = 0; i < n; i += LINE)
+        __builtin_prefetch(f->at + i);
+    f->at += n;
+    f->n -= n;
+}
+
+/* c[rows, columns] = a b + plus. ahead: SDK_AHEAD of them, or NULL. */
 static inline __attribute__((always_inline)) void multiply_block(const shapes *shape, size_t rows, size_t columns,
                                                                  size_t kc, const float *a, strips b, float *c,
-                                                                 size_t ldc, const float *plus, size_t ldp)
+                                                                 size_t ldc, const float *plus, size_t ldp,
+                                                                 fetching *ahead)
 {
     for (size_t j = 0; j < columns; j += TILE_COLUMNS) {
         size_t n = min_size(columns - j, TILE_COLUMNS);
@@ -529,6 +547,9 @@ static inline __attribute__((always_inline)) void multiply_block(const shapes *s
         tile_fn *multiply = n > VL ? shape->wide : shape->tall;
         for (size_t i = 0, height; i < rows; i += height) {
             height = next_height(rows - i, n);
+            if (ahead)
+                UNROLL for (size_t k = 0; k < SDK_AHEAD; k++)
+                    fetch_share(ahead + k);
             multiply(height, n, kc, a + i * shape->stride, strip, c + i * ldc + j, ldc, plus ? plus + i * ldp + j
                      : NULL, ldp);
         }
@@ -560,7 +581,19 @@ static void pack_conv(float *to, const void *w, sdk_widen *widen, size_t columns
 static void panel(size_t rows, size_t columns, size_t kc, const float *a, const float *b, float *c, size_t ldc,
                   bool accumulate)
 {
-    multiply_block(&for_panel, rows, columns, kc, a, (strips){b, kc, 0}, c, ldc, accumulate ? c : NULL, ldc);
+    multiply_block(&for_panel, rows, columns, kc, a, (strips){b, kc, 0}, c, ldc, accumulate ? c : NULL, ldc, NULL);
+}
+
+static void panel_ahead(size_t rows, size_t columns, size_t kc, const float *a, const float *b, float *c, size_t ldc,
+                        bool accumulate, const sdk_ahead ahead[SDK_AHEAD])
+{
+    size_t tiles = (rows + TILE_ROWS - 1) / TILE_ROWS * ((columns + TILE_COLUMNS - 1) / TILE_COLUMNS);
+    fetching f[SDK_AHEAD];
+    for (size_t k = 0; k < SDK_AHEAD; k++) {
+        size_t lines = (ahead[k].n + LINE - 1) / LINE;
+        f[k] = (fetching){ahead[k].at, ahead[k].n, (lines + tiles - 1) / tiles * LINE};
+    }
+    multiply_block(&for_panel, rows, columns, kc, a, (strips){b, kc, 0}, c, ldc, accumulate ? c : NULL, ldc, f);
 }
 
 /* C[M,N] = A[M,kc] B, plus `bias` in the first block of k and plus C in the others. `rows`: room for a tile's of A. */
@@ -573,9 +606,9 @@ static void multiply_rows(float *rows, size_t M, size_t N, size_t kc, const floa
             memcpy(rows + r * A_STRIDE, A + (i + r) * lda, kc * sizeof(float));
         float *c = C + i * ldc;
         if (first)
-            multiply_block(&for_gemm, height, N, kc, rows, b, c, ldc, bias, 0);
+            multiply_block(&for_gemm, height, N, kc, rows, b, c, ldc, bias, 0, NULL);
         else
-            multiply_block(&for_gemm, height, N, kc, rows, b, c, ldc, c, ldc);
+            multiply_block(&for_gemm, height, N, kc, rows, b, c, ldc, c, ldc, NULL);
     }
 }
 
@@ -619,6 +652,7 @@ const sd_kern TABLE = {
     .pack_conv = pack_conv,
     .gemm_packed = gemm_packed,
     .panel = panel,
+    .panel_ahead = panel_ahead,
     .winograd = &WINOGRAD,
     .winograd_enlarged = &ENLARGED,
     .widen_f16 = widen_f16,

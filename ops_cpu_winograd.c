@@ -19,6 +19,9 @@
  * Few tiles and many weights: strips in the outer loop. V is whole. A thread takes a strip, or some narrow ones, makes
  * U for one block after the other in its own L2 cache, and multiplies.
  *
+ * In both orders the numbers that come next are fetched while others are multiplied: waiting for the L3 cache, not its
+ * bandwidth, is what slows the products down.
+ *
  * However the parts are chosen, an element of M is the sum over blocks, in order, of sums over a block's channels. So
  * its bits depend on a tile's pixels and the weights alone, not on threads, caches, bands, or the rest of the batch. */
 #include "ops_cpu.h"
@@ -150,31 +153,88 @@ static void transform_output(const split *p, const part *a, const float *m, size
 
 /* --------------------------------------------------------------------------------- planes outside */
 
-/* M of one plane and some rows, for all blocks and strips of a part. */
-static void multiply_piece(const split *p, const part *a, size_t plane, size_t row0, size_t rows)
+/* A task: M of some rows of one plane, for all blocks and strips of a part. */
+typedef struct task { size_t plane, row0, rows; } task;
+
+static size_t tasks_of(const split *p, const part *a) { return p->how->planes * div_up(a->rows, p->piece); }
+
+static task task_of(const split *p, const part *a, size_t number)
+{
+    size_t of_plane = div_up(a->rows, p->piece), row0 = number % of_plane * p->piece;
+    return (task){number / of_plane, row0, min_size(p->piece, a->rows - row0)};
+}
+
+/* Share `number` of `of` about equal ones of n numbers. */
+static sdk_ahead share(const float *at, size_t n, size_t number, size_t of)
+{
+    size_t from = n * number / of;
+    return (sdk_ahead){at + from, n * (number + 1) / of - from};
+}
+
+/* What is fetched while the rows from i on of this task are multiplied, in strip s and block b: a share of the next
+ * strip of U, and one of the next task's rows of V, which all strips bring in together. next NULL: no task follows. */
+static void look_ahead(const split *p, const part *a, const task *now, const task *next, size_t s, size_t b, size_t i,
+                       sdk_ahead ahead[SDK_AHEAD])
+{
+    size_t start = block_start(p, a->b0), depth = block_start(p, a->b1) - start, k0 = block_start(p, b) - start,
+        kc = block_start(p, b + 1) - start - k0, across = a->s1 - a->s0;
+    size_t then = s + 1 < a->s1 ? s + 1 : a->s0, w = strip_width(p, then);
+    const task *of_u = s + 1 < a->s1 ? now : next;
+    for (size_t j = 0; j < SDK_AHEAD; j++) ahead[j] = (sdk_ahead){NULL, 0};
+    if (of_u)
+        ahead[0] = share(p->u + of_u->plane * p->u_plane + (then - a->s0) * depth * p->columns + k0 * w, kc * w,
+                         i / p->few, div_up(now->rows, p->few));
+    if (next && i < next->rows)
+        ahead[1] = share(p->v + next->plane * p->v_plane
+                             + ((b - a->b0) * p->band + next->row0 + i) * SDK_PANEL,
+                         min_size(p->few, next->rows - i) * SDK_PANEL, s - a->s0, across);
+}
+
+static void multiply_piece(const split *p, const part *a, const task *now, const task *next)
 {
     const sd_kern *k = p->cpu->kern;
-    const float *v = p->v + plane * p->v_plane + row0 * SDK_PANEL;
+    const float *v = p->v + now->plane * p->v_plane + now->row0 * SDK_PANEL;
     double t = sd_profile_time(p->r);
     size_t start = block_start(p, a->b0), depth = block_start(p, a->b1) - start;
+    sdk_ahead ahead[SDK_AHEAD];
     for (size_t s = a->s0; s < a->s1; s++) {
         size_t w = strip_width(p, s);
-        const float *u = p->u + plane * p->u_plane + (s - a->s0) * depth * p->columns;
-        float *m = p->m + plane * p->m_plane + (s * p->band + row0) * p->columns;
-        for (size_t i = 0; i < rows; i += p->few) {
+        const float *u = p->u + now->plane * p->u_plane + (s - a->s0) * depth * p->columns;
+        float *m = p->m + now->plane * p->m_plane + (s * p->band + now->row0) * p->columns;
+        for (size_t i = 0; i < now->rows; i += p->few) {
             for (size_t b = a->b0; b < a->b1; b++) {
                 size_t k0 = block_start(p, b);
-                k->panel(min_size(p->few, rows - i), w, block_start(p, b + 1) - k0,
-                         v + ((b - a->b0) * p->band + i) * SDK_PANEL, u + (k0 - start) * w, m + i * p->columns,
-                             p->columns, b > 0);
+                look_ahead(p, a, now, next, s, b, i, ahead);
+                k->panel_ahead(min_size(p->few, now->rows - i), w, block_start(p, b + 1) - k0,
+                               v + ((b - a->b0) * p->band + i) * SDK_PANEL, u + (k0 - start) * w, m + i * p->columns,
+                               p->columns, b > 0, ahead);
             }
         }
     }
     sd_profile_part(p->r, thread_id(), SD_PROFILE_PRODUCTS, t);
 }
 
-/* All threads share these loops. Threads that are done do not wait for the others, except at a `barrier` and at the end
- * of the products. */
+/* A thread takes its next task before it begins one: so it knows what to fetch meanwhile. */
+static size_t take(size_t *ticket)
+{
+    size_t taken;
+#pragma omp atomic capture
+    taken = (*ticket)++;
+    return taken;
+}
+
+static void multiply_part(const split *p, const part *a, size_t *ticket)
+{
+    size_t tasks = tasks_of(p, a), mine = take(ticket);
+    while (mine < tasks) {
+        size_t then = take(ticket);
+        task now = task_of(p, a, mine), next = task_of(p, a, then);
+        if (!sd_is_cancelled(p->r)) multiply_piece(p, a, &now, then < tasks ? &next : NULL);
+        mine = then;
+    }
+}
+
+/* All threads share these loops. Threads that are done do not wait for the others, except at a `barrier`. */
 static void write_outputs(const split *p, size_t first)
 {
     const part a = {.first = first, .rows = min_size(p->band, p->tiles - first), .s1 = p->strips};
@@ -183,10 +243,9 @@ static void write_outputs(const split *p, size_t first)
         if (!sd_is_cancelled(p->r)) transform_output(p, &a, p->m, (size_t)row);
 }
 
-static void do_part(const split *p, const part *a, bool new_v, bool new_u)
+static void do_part(const split *p, const part *a, bool new_v, bool new_u, size_t *ticket)
 {
-    size_t across = a->s1 - a->s0, start = block_start(p, a->b0), depth = block_start(p, a->b1) - start,
-        pieces_of_rows = div_up(a->rows, p->piece);
+    size_t across = a->s1 - a->s0, start = block_start(p, a->b0), depth = block_start(p, a->b1) - start;
     int rows_of_v = new_v ? (int)a->rows : 0, blocks_of_u = new_u ? (int)(across * (a->b1 - a->b0)) : 0;
 #pragma omp for schedule(dynamic, 8) nowait
     for (int row = 0; row < rows_of_v; row++)
@@ -198,18 +257,16 @@ static void do_part(const split *p, const part *a, bool new_v, bool new_u)
         if (!sd_is_cancelled(p->r))
             transform_weights(p, u, (float *)(void *)(p->room + (size_t)thread_id() * p->room_size), b, s);
     }
+    if (thread_id() == 0) *ticket = 0;
 #pragma omp barrier
-#pragma omp for schedule(dynamic)
-    for (int i = 0; i < (int)(p->how->planes * pieces_of_rows); i++) {
-        size_t row0 = (size_t)i % pieces_of_rows * p->piece;
-        if (!sd_is_cancelled(p->r))
-            multiply_piece(p, a, (size_t)i / pieces_of_rows, row0, min_size(p->piece, a->rows - row0));
-    }
+    multiply_part(p, a, ticket);
+#pragma omp barrier
 }
 
 static void planes_outside(const split *p)
 {
     bool whole = p->deep >= p->blocks && p->wide >= p->strips;   /* so U is made once for all bands */
+    size_t ticket = 0;
 #pragma omp parallel num_threads(p->cpu->threads) if (!p->small)
     {
         for (size_t first = 0; first < p->tiles; first += p->band) {
@@ -218,7 +275,7 @@ static void planes_outside(const split *p)
                 for (size_t s = 0; s < p->strips; s += p->wide) {
                     part a = {first, min_size(p->band, p->tiles - first), b, min_size(b + p->deep, p->blocks), s,
                               min_size(s + p->wide, p->strips)};
-                    do_part(p, &a, s == 0, !whole || first == 0);
+                    do_part(p, &a, s == 0, !whole || first == 0, &ticket);
                 }
         }
         write_outputs(p, (p->tiles - 1) / p->band * p->band);
@@ -227,9 +284,21 @@ static void planes_outside(const split *p)
 
 /* --------------------------------------------------------------------------------- strips outside */
 
+/* One plane and one block, all strips of a; the next plane's V comes from the L3 cache meanwhile, U is in L2. */
+static void multiply_plane(const split *p, const part *a, size_t plane, size_t b, const float *u, float *m)
+{
+    const float *v = p->v + plane * p->v_plane + b * p->band * SDK_PANEL;
+    size_t kc = block_start(p, b + 1) - block_start(p, b), next = plane + 1 < p->how->planes ? p->tiles * SDK_PANEL : 0;
+    for (size_t s = a->s0; s < a->s1; s++) {
+        const sdk_ahead ahead[SDK_AHEAD] = {share(v + p->v_plane, next, s - a->s0, a->s1 - a->s0), {NULL, 0}};
+        p->cpu->kern->panel_ahead(p->tiles, strip_width(p, s), kc, v, u, m, p->columns, b > 0, ahead);
+        u += SDK_PANEL * p->columns;
+        m += p->band * p->columns;
+    }
+}
+
 static void do_strips(const split *p, size_t s0)
 {
-    const sd_kern *k = p->cpu->kern;
     const part a = {.rows = p->tiles, .s0 = s0, .s1 = min_size(s0 + p->wide, p->strips)};
     size_t thread = (size_t)thread_id(), strip_of_u = SDK_PANEL * p->columns;
     float *u = p->u + thread * p->u_size / sizeof(float), *m = p->m + thread * p->m_size / sizeof(float);
@@ -238,11 +307,7 @@ static void do_strips(const split *p, size_t s0)
             transform_weights(p, u + (s - s0) * strip_of_u, (float *)(void *)(p->room + thread * p->room_size), b, s);
         double t = sd_profile_time(p->r);
         for (size_t plane = 0; plane < p->how->planes; plane++)
-            for (size_t s = a.s0; s < a.s1; s++)
-                k->panel(p->tiles, strip_width(p, s), block_start(p, b + 1) - block_start(p, b),
-                         p->v + plane * p->v_plane + b * p->band * SDK_PANEL,
-                         u + plane * p->u_plane + (s - s0) * strip_of_u,
-                             m + plane * p->m_plane + (s - s0) * p->band * p->columns, p->columns, b > 0);
+            multiply_plane(p, &a, plane, b, u + plane * p->u_plane, m + plane * p->m_plane);
         sd_profile_part(p->r, (int)thread, SD_PROFILE_PRODUCTS, t);
     }
     for (size_t row = 0; row < p->tiles; row++) transform_output(p, &a, m, row);
@@ -257,8 +322,8 @@ static void strips_outside(const split *p)
 #pragma omp for schedule(dynamic)
         for (int row = 0; row < (int)p->tiles; row++) transform_input(p, &all, (size_t)row);
 #pragma omp for schedule(dynamic)
-        for (int task = 0; task < tasks; task++)
-            if (!sd_is_cancelled(p->r)) do_strips(p, (size_t)task * p->wide);
+        for (int i = 0; i < tasks; i++)
+            if (!sd_is_cancelled(p->r)) do_strips(p, (size_t)i * p->wide);
     }
 }
 
@@ -285,8 +350,8 @@ static size_t room_for_parts(const sd_cpu *cpu)
 
 /* Chooses blocks, strips and rows of a part. As many blocks as let the rows of V that a task needs, and the strip of U
  * for them, lie in the L2 cache together. So few rows that they, one block's strip and their M lie in L1. All strips if
- * they take at most half of the room, else as many as take a quarter; rows for the rest of the room. Fewer blocks if
- * there would be too few rows to pay for U. */
+ * they take at most half of the room (of all blocks, so that U is made but once: five eighths), else as many as take a
+ * quarter; rows for the rest of the room. Fewer blocks if there would be too few rows to pay for U. */
 static void choose_part(split *p)
 {
     size_t l2 = p->cpu->caches.l2 ? p->cpu->caches.l2 : 256 << 10, room = room_for_parts(p->cpu),
@@ -295,7 +360,8 @@ static void choose_part(split *p)
     for (;; deep = div_up(deep, 2)) {
         p->deep = div_up(p->blocks, div_up(p->blocks, deep));
         size_t depth = min_size(p->deep * SDK_PANEL, p->I), strip = plane_bytes * depth * p->columns;
-        size_t wide = p->strips * strip <= room / 2 ? p->strips : max_size(2, room / 4 / strip);
+        size_t most = p->deep >= p->blocks ? room / 8 * 5 : room / 2,
+            wide = p->strips * strip <= most ? p->strips : max_size(2, room / 4 / strip);
         p->wide = div_up(p->strips, div_up(p->strips, wide));
         rows = (room - min_size(room, p->wide * strip)) / (plane_bytes * (depth + p->strips * p->columns));
         if (rows >= wanted || p->deep <= 2) break;

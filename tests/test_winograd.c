@@ -369,6 +369,28 @@ TEST(the_choice_follows_the_shape)
     assert_true(plain.share == 1);
 }
 
+/* Nothing, a part of a line, one line for each tile, more than there are tiles. */
+TEST(fetching_ahead_changes_no_bit)
+{
+    static const size_t ahead_of[][SDK_AHEAD] = {{0, 0}, {3, 0}, {0, 1024}, {1500, 20}};
+    enum { ROWS = 29, DEPTH = 37, WIDEST = 64 };
+    static float a[(ROWS + SDK_PANEL_SPARE) * SDK_PANEL], b[DEPTH * WIDEST];
+    gaussian(a, SD_COUNT(a));
+    gaussian(b, SD_COUNT(b));
+    for (size_t n = 0; n < SD_COUNT(ahead_of) * SD_COUNT(tables); n++) {
+        const sd_kern *k = sd_kern_select(tables[n % SD_COUNT(tables)]);
+        if (!k || !k->panel) continue;
+        const size_t *numbers_of = ahead_of[n / SD_COUNT(tables)], width = k->panel_columns;
+        const sdk_ahead ahead[SDK_AHEAD] = {{b, numbers_of[0]}, {a, numbers_of[1]}};
+        float want[ROWS * WIDEST] = {0}, c[ROWS * WIDEST] = {0};
+        for (int again = 0; again < 2; again++) {
+            k->panel(ROWS, width, DEPTH, a, b, want, width, again);
+            k->panel_ahead(ROWS, width, DEPTH, a, b, c, width, again, ahead);
+        }
+        assert_memory_equal(c, want, sizeof c);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -381,6 +403,7 @@ int main(void)
         cmocka_unit_test(enlarging_on_the_way_changes_no_bit),
         cmocka_unit_test(phases_have_their_places),
         cmocka_unit_test(sixteen_bit_weights_give_the_bits_of_their_values),
+        cmocka_unit_test(fetching_ahead_changes_no_bit),
         cmocka_unit_test(the_choice_follows_the_shape),
     };
     return cmocka_run_group_tests_name("winograd", tests, NULL, NULL);
