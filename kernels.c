@@ -138,10 +138,10 @@ static void softmax(float *x, size_t n, float scale)
 
 /* ------------------------------------------------------------------------------- sums and norms */
 
-static void add(float *y, const float *x, size_t n)
+static void add(float *y, const float *a, const float *b, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        y[i] = y[i] + x[i];
+        y[i] = a[i] + b[i];
 }
 
 /* S1 = sum x_i, S2 = sum x_i^2. Then mean = S1/n and variance = S2/n - mean^2. A float has 24 significant bits, so that

@@ -115,7 +115,7 @@ typedef struct sd_kern {
     void (*transpose)(float *to, size_t to_stride, const float *from, size_t from_stride, size_t rows, size_t columns);
     void (*scale)(float *y, const float *x, float a, size_t n);  /* y = a x; what panel has */
 
-    void (*add)(float *y, const float *x, size_t n);             /* y += x */
+    void (*add)(float *y, const float *a, const float *b, size_t n);       /* y = a + b */
     void (*sums)(double *sum, double *sum_sq, const float *x, size_t n);   /* of x and x^2, squares exact in double */
     /* y = (x - mean) rstd g + b; the part of mean that a float cannot hold is subtracted too */
     void (*norm_affine)(float *y, const float *x, double mean, double rstd, const float *g, const float *b, size_t n);

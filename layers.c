@@ -192,12 +192,14 @@ void sd_net_free(sd_net *n)
 
 /* ------------------------------------------------------------------------------------ forward */
 
-/* SiLU of the group norm of x. The norm alone is made only if somebody looks at it. */
-static sd_tensor norm_silu(sd_run *r, sd_tensor x, const sd_wb *w, int groups, double eps, const char *path,
-                           const char *name)
+/* SiLU of the group norm of x, in place or in a new tensor. The norm alone is made only if somebody looks at it. */
+static sd_tensor norm_silu(sd_run *r, sd_tensor x, bool in_place, const sd_wb *w, const sd_net_dims *d,
+                           const char *path, const char *name)
 {
     bool seen = sd_traces(r);
-    sd_tensor h = sd_group_norm(r, x, &w->w, &w->b, groups, eps, !seen);
+    sd_tensor h = x;
+    if (in_place) sd_group_norm_(r, x, &w->w, &w->b, d->groups, d->eps, !seen);
+    else h = sd_group_norm(r, x, &w->w, &w->b, d->groups, d->eps, !seen);
     if (seen) {
         sd_trace_tensor(r, h, "%s%s%s", path, *path ? "." : "", name);
         sd_act_(r, h, SD_ACT_SILU);
@@ -207,50 +209,73 @@ static sd_tensor norm_silu(sd_run *r, sd_tensor x, const sd_wb *w, int groups, d
 
 static const sd_conv conv3 = {.stride = 1, .pad_top = 1, .pad_left = 1, .pad_bottom = 1, .pad_right = 1};
 
+/* A block's last line, y = h + shortcut. h lies from `above` on and is not needed any more, nor is what lies between
+ * `place` and `above`: y goes to `place` if it ends below `above`, else where h is. */
+static sd_tensor add_shortcut(sd_run *r, sd_tensor h, sd_tensor shortcut, size_t place, size_t above)
+{
+    sd_reset(r, place);
+    sd_tensor y = sd_new4(r, h.dim[0], h.dim[1], h.dim[2], h.dim[3]);
+    if (sd_mark(r) > above) y = h;
+    sd_add_into(r, y, h, shortcut);
+    return y;
+}
+
 /* Residual block [He et al. 2016; Ho et al. 2020, appendix B; diffusers ResnetBlock2D]:
  *   h = conv1(silu(norm1(x))) + time_emb_proj(silu(temb));  y = shortcut(x) + conv2(silu(norm2(h)))
- * Tensors are freed as soon as they have been read: at the VAE's last level one has 134 or 268 MB for 512x512. */
-static sd_tensor resnet(sd_run *r, const sd_res_w *w, const sd_net_dims *d, sd_tensor x, sd_tensor temb,
+ * At the VAE's last level a tensor has 134 or 268 MB for 512x512. So no more than two lie above x, at a and at b, and
+ * each is made where one lay that has been read; y goes to `place` if it can. */
+static sd_tensor resnet(sd_run *r, const sd_res_w *w, const sd_net_dims *d, sd_tensor x, sd_tensor temb, size_t place,
                         const char *path)
 {
-    size_t mark = sd_mark(r);
-    sd_tensor h = norm_silu(r, x, &w->norm1, d->groups, d->eps, path, "norm1");
-    h = sd_move_down(r, mark, sd_conv2d(r, h, &w->conv1.w, &w->conv1.b, conv3));     /* [N,H,W,co] */
+    int64_t ci = x.dim[3], co = w->conv1.w.dim[0];
+    size_t a = sd_mark(r);
+    sd_new4(r, x.dim[0], x.dim[1], x.dim[2], ci > co ? ci : co);
+    size_t b = sd_mark(r);
+
+    sd_reset(r, a);
+    sd_tensor h = norm_silu(r, x, false, &w->norm1, d, path, "norm1");
+    sd_reset(r, b);
+    h = sd_conv2d(r, h, &w->conv1.w, &w->conv1.b, conv3);                             /* [N,H,W,co] */
     sd_trace_tensor(r, h, "%s.conv1", path);
     if (w->time_emb_proj.w.nd) {
+        sd_reset(r, a);
         temb = sd_samples(r, temb, x.dim[0]);
         sd_tensor t = sd_linear(r, temb, &w->time_emb_proj.w, &w->time_emb_proj.b);   /* [N,co] */
         sd_trace_tensor(r, t, "%s.time_emb_proj", path);
         sd_add_channels_(r, h, t);
     }
-    h = sd_move_down(r, mark, norm_silu(r, h, &w->norm2, d->groups, d->eps, path, "norm2"));
-    h = sd_move_down(r, mark, sd_conv2d(r, h, &w->conv2.w, &w->conv2.b, conv3));
+    h = norm_silu(r, h, true, &w->norm2, d, path, "norm2");
+    sd_reset(r, a);
+    h = sd_conv2d(r, h, &w->conv2.w, &w->conv2.b, conv3);
     sd_trace_tensor(r, h, "%s.conv2", path);
     sd_tensor shortcut = x;
     if (w->conv_shortcut.w.nd) {
+        sd_reset(r, b);
         shortcut = sd_conv2d(r, x, &w->conv_shortcut.w, &w->conv_shortcut.b, (sd_conv){.stride = 1});
         sd_trace_tensor(r, shortcut, "%s.conv_shortcut", path);
     }
-    sd_add_(r, h, shortcut);
-    sd_trace_tensor(r, h, "%s", path);
-    return h;
+    sd_tensor y = add_shortcut(r, h, shortcut, place, a);
+    sd_trace_tensor(r, y, "%s", path);
+    return y;
 }
 
-/* A TAESD's block [diffusers AutoencoderTinyBlock]: y = relu(conv4(relu(conv2(relu(conv0(x))))) + x) */
-static sd_tensor tiny_block(sd_run *r, const sd_tiny_w *w, sd_tensor x, const char *path)
+/* A TAESD's block [diffusers AutoencoderTinyBlock]: y = relu(conv4(relu(conv2(relu(conv0(x))))) + x). Convolutions
+ * write to a, b and a. */
+static sd_tensor tiny_block(sd_run *r, const sd_tiny_w *w, sd_tensor x, size_t place, const char *path)
 {
-    size_t mark = sd_mark(r);
+    size_t a = sd_mark(r), b = a;
     sd_tensor h = x;
     for (int i = 0; i < 3; i++) {
+        sd_reset(r, i == 1 ? b : a);
         h = sd_conv2d(r, h, &w->conv[i].w, &w->conv[i].b, conv3);
-        if (i) h = sd_move_down(r, mark, h);
+        if (i == 0) b = sd_mark(r);
         sd_trace_tensor(r, h, "%s.conv.%d", path, 2 * i);
         if (i < 2) sd_act_(r, h, SD_ACT_RELU);
     }
-    sd_add_(r, h, x);
-    sd_act_(r, h, SD_ACT_RELU);
-    sd_trace_tensor(r, h, "%s", path);
-    return h;
+    sd_tensor y = add_shortcut(r, h, x, place, a);
+    sd_act_(r, y, SD_ACT_RELU);
+    sd_trace_tensor(r, y, "%s", path);
+    return y;
 }
 
 static sd_tensor attend(sd_run *r, const sd_attn_w *w, sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal,
@@ -374,6 +399,18 @@ static void vae_attention_(sd_run *r, const sd_vae_attn_w *w, const sd_net_dims 
     sd_trace_tensor(r, x, "%s", path);
 }
 
+/* Moves x from `place` to above where something at least as large is going to be, [N,height,width,channels]: that then
+ * need not be moved down over x. */
+static sd_tensor move_above(sd_run *r, size_t place, sd_tensor x, int64_t height, int64_t width, int64_t channels)
+{
+    sd_reset(r, place);
+    sd_new4(r, x.dim[0], height, width, channels);
+    sd_tensor above = sd_new4(r, x.dim[0], x.dim[1], x.dim[2], x.dim[3]);
+    sd_copy(r, above, x);
+    sd_reset(r, place);
+    return above;
+}
+
 /* Nearest upsampling to the size of the next skip (to twice the size if there is none), then a 3x3 convolution. */
 static void up(sd_run *r, const sd_step_w *w, const sd_step *s, sd_flow *f)
 {
@@ -382,6 +419,7 @@ static void up(sd_run *r, const sd_step_w *w, const sd_step *s, sd_flow *f)
         height = f->skip[f->n_skips - 1].t.dim[1];
         width = f->skip[f->n_skips - 1].t.dim[2];
     }
+    if (f->own) f->x = move_above(r, f->mark, f->x, height, width, s->co);
     f->x = sd_upsample_conv2d(r, f->x, height, width, &w->one.w, &w->one.b);
     sd_trace_tensor(r, f->x, "%s", s->hf);
 }
@@ -397,7 +435,9 @@ sd_conv sd_step_conv(const sd_step *s, const sd_net_dims *d)
     return c;
 }
 
-static void forward_step(sd_run *r, const sd_step *s, const sd_step_w *w, const sd_net_dims *d, sd_flow *f)
+/* The result goes to `place` in the arena, if it can. */
+static void forward_step(sd_run *r, const sd_step *s, const sd_step_w *w, const sd_net_dims *d, sd_flow *f,
+                         size_t place)
 {
     const char *module = s->hf;
     switch (s->kind) {
@@ -408,24 +448,25 @@ static void forward_step(sd_run *r, const sd_step *s, const sd_step_w *w, const 
         f->x = sd_conv2d(r, f->x, &w->one.w, &w->one.b, sd_step_conv(s, d));
         sd_trace_tensor(r, f->x, "%s", module);
         break;
-    case SD_STEP_RES: f->x = resnet(r, &w->res, d, f->x, f->temb, module); break;
+    case SD_STEP_RES: f->x = resnet(r, &w->res, d, f->x, f->temb, place, module); break;
     case SD_STEP_ATTN: f->x = transformer_(r, &w->attn, d, s, f->x, &f->context); break;
     case SD_STEP_VAE_ATTN: vae_attention_(r, &w->vae_attn, d, f->x, module); break;
-    case SD_STEP_TINY: f->x = tiny_block(r, &w->tiny, f->x, module); break;
+    case SD_STEP_TINY: f->x = tiny_block(r, &w->tiny, f->x, place, module); break;
     case SD_STEP_RELU:
         sd_act_(r, f->x, SD_ACT_RELU);
         sd_trace_tensor(r, f->x, "%s", module);
         break;
     case SD_STEP_UP: up(r, w, s, f); break;
     case SD_STEP_NORM_OUT:
-        f->x = norm_silu(r, f->x, &w->one, d->groups, d->eps, "", module);
+        f->x = norm_silu(r, f->x, f->own, &w->one, d, "", module);
         sd_trace_tensor(r, f->x, "%.*sconv_act", (int)(strlen(module) - strlen("conv_norm_out")), module);
         break;
     }
 }
 
-/* Skips form a stack in the arena. A step's result moves down to where its input was or, on the way up, to where the
- * skip was that it was concatenated with; only the caller's input and the skips stay. So nothing unneeded is held. */
+/* Skips form a stack in the arena. A step's result goes to where its input was or, on the way up, to where the skip was
+ * that it was concatenated with: it is written there or moves down. Only the caller's input and the skips stay. So
+ * nothing unneeded is held. */
 static size_t place_of_result(const sd_run *r, const sd_flow *f) { return f->own ? f->mark : sd_mark(r); }
 
 static size_t join_skip(sd_run *r, sd_flow *f)
@@ -459,14 +500,14 @@ void sd_net_forward(sd_run *r, const sd_net *n, sd_flow *f, int from, int to)
     for (int i = from; i < to && sd_ok(r); i++) {
         const sd_step *s = &n->steps.step[i];
         r->step = s->hf;
-        size_t mark = s->skip ? join_skip(r, f) : place_of_result(r, f);
+        size_t place = s->skip ? join_skip(r, f) : place_of_result(r, f);
         int64_t samples = f->x.dim[0];
-        forward_step(r, s, &n->w[i], &n->dims, f);
+        forward_step(r, s, &n->w[i], &n->dims, f, place);
         if (!sd_ok(r)) break;
         if (r->watch) r->watch(r->watch_user, i, f->x);
         bool in_place = (s->kind == SD_STEP_ATTN && f->x.dim[0] == samples) || s->kind == SD_STEP_VAE_ATTN
             || s->kind == SD_STEP_RELU;
-        if (!in_place) move_down(r, f, mark);
+        if (!in_place) move_down(r, f, place);
         if (s->push) push_skip(r, f);
     }
     r->step = NULL;

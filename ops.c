@@ -400,19 +400,30 @@ sd_tensor sd_attention(sd_run *r, sd_tensor q, sd_tensor k, sd_tensor v, int hea
     return y;
 }
 
+/* y may be x */
+static void normalise(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *g, const sd_tensor *b, int groups,
+                      double eps, bool silu)
+{
+    if (!go(r)) return;
+    if (x.nd < 3 || groups < 1 || last(&x) % groups)
+        shape_error(r, "group_norm", "channels divisible by the number of groups", &x);
+    else if (sd_numel(g) != last(&x) || sd_numel(b) != last(&x))
+        shape_error(r, "group_norm", "one gain and bias per channel", g);
+    else COMPUTE(r, group_norm, (r, y, x, g, b, groups, eps, silu),
+                 .name = silu ? "group_norm, silu" : "group_norm", .y = y, .in = {x}, .weight = g);
+}
+
 sd_tensor sd_group_norm(sd_run *r, sd_tensor x, const sd_tensor *g, const sd_tensor *b, int groups, double eps,
                         bool silu)
 {
-    if (!go(r)) return (sd_tensor){0};
-    if (x.nd < 3 || groups < 1 || last(&x) % groups)
-        return shape_error(r, "group_norm", "channels divisible by the number of groups", &x);
-    if (sd_numel(g) != last(&x) || sd_numel(b) != last(&x))
-        return shape_error(r, "group_norm", "one gain and bias per channel", g);
     sd_tensor y = new_tensor(r, x.nd, x.dim);
-    if (!sd_ok(r)) return y;
-    COMPUTE(r, group_norm, (r, y, x, g, b, groups, eps, silu),
-            .name = silu ? "group_norm, silu" : "group_norm", .y = y, .in = {x}, .weight = g);
+    normalise(r, y, x, g, b, groups, eps, silu);
     return y;
+}
+
+void sd_group_norm_(sd_run *r, sd_tensor x, const sd_tensor *g, const sd_tensor *b, int groups, double eps, bool silu)
+{
+    normalise(r, x, x, g, b, groups, eps, silu);
 }
 
 /* Two doubles for each run and channel, a sum and a sum of squares. */
@@ -495,15 +506,17 @@ sd_tensor sd_geglu(sd_run *r, sd_tensor x)
     return y;
 }
 
-void sd_add_(sd_run *r, sd_tensor y, sd_tensor x)
+void sd_add_into(sd_run *r, sd_tensor y, sd_tensor a, sd_tensor b)
 {
     if (!go(r)) return;
-    if (!same(&y, &x)) {
-        shape_error(r, "add", "two tensors of one shape", &x);
+    if (!same(&a, &b) || !same(&y, &a)) {
+        shape_error(r, "add", "tensors of one shape", same(&a, &b) ? &y : &b);
         return;
     }
-    COMPUTE(r, add, (r, y, x), .name = "add", .y = y, .in = {y, x});
+    COMPUTE(r, add, (r, y, a, b), .name = "add", .y = y, .in = {a, b});
 }
+
+void sd_add_(sd_run *r, sd_tensor y, sd_tensor x) { sd_add_into(r, y, y, x); }
 
 void sd_add_channels_(sd_run *r, sd_tensor y, sd_tensor bias)
 {

@@ -94,6 +94,7 @@ typedef struct sd_backend {
     sd_conv_how (*describe)(const sd_run *r, const int64_t x[4], const int64_t w[4], sd_conv c);
     /* softmax(q k^T / sqrt(d)) v per head; q [N,T,H d], k and v [N,S,H d] */
     void (*attention)(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal);
+    /* y may be x */
     void (*group_norm)(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *g, const sd_tensor *b, int groups,
                        double eps, bool silu);
     /* Group norm in three parts, for a picture in bands; the bits are group_norm's. Sums and scale: see
@@ -105,7 +106,7 @@ typedef struct sd_backend {
     void (*layer_norm)(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *g, const sd_tensor *b, double eps);
     void (*act)(sd_run *r, sd_tensor y, sd_tensor x, sd_act act);
     void (*geglu)(sd_run *r, sd_tensor y, sd_tensor x);
-    void (*add)(sd_run *r, sd_tensor y, sd_tensor x);
+    void (*add)(sd_run *r, sd_tensor y, sd_tensor a, sd_tensor b);   /* y may be a or b */
     void (*add_channels)(sd_run *r, sd_tensor y, sd_tensor bias);
     void (*concat)(sd_run *r, sd_tensor y, sd_tensor a, sd_tensor b);
     void (*upsample)(sd_run *r, sd_tensor y, sd_tensor x);
@@ -218,6 +219,7 @@ sd_tensor sd_upsample_conv2d(sd_run *r, sd_tensor x, int64_t h, int64_t w, const
 sd_tensor sd_attention(sd_run *r, sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal);
 sd_tensor sd_group_norm(sd_run *r, sd_tensor x, const sd_tensor *g, const sd_tensor *b, int groups, double eps,
                         bool silu);
+void sd_group_norm_(sd_run *r, sd_tensor x, const sd_tensor *g, const sd_tensor *b, int groups, double eps, bool silu);
 /* Group norm [+ SiLU] of one picture that is never whole: the sums over each run of SD_NORM_RUN pixels, band after band
  * from the top; then what each channel is scaled by; then each band. The backend decides what the numbers are. */
 enum { SD_NORM_RUN = 512 };
@@ -232,6 +234,7 @@ sd_tensor sd_silu(sd_run *r, sd_tensor x);
 void sd_act_(sd_run *r, sd_tensor x, sd_act act);
 sd_tensor sd_geglu(sd_run *r, sd_tensor x);                                  /* [..,2C] -> [..,C] */
 void sd_add_(sd_run *r, sd_tensor y, sd_tensor x);
+void sd_add_into(sd_run *r, sd_tensor y, sd_tensor a, sd_tensor b);          /* y = a + b; y may be a or b */
 void sd_add_channels_(sd_run *r, sd_tensor y, sd_tensor bias);               /* y [N,..,C] += bias [N,C] */
 sd_tensor sd_concat(sd_run *r, sd_tensor a, sd_tensor b);                    /* along channels */
 sd_tensor sd_upsample(sd_run *r, sd_tensor x, int64_t h, int64_t w);         /* nearest, to h x w */

@@ -446,15 +446,15 @@ static void cpu_geglu(sd_run *r, sd_tensor y, sd_tensor x)
     }
 }
 
-static void cpu_add(sd_run *r, sd_tensor y, sd_tensor x)
+static void cpu_add(sd_run *r, sd_tensor y, sd_tensor a, sd_tensor b)
 {
     const sd_cpu *cpu = sd_cpu_of(r);
-    size_t n = (size_t)sd_numel(&x);
+    size_t n = (size_t)sd_numel(&y);
     int tasks = (int)((n + CHUNK - 1) / CHUNK);
 #pragma omp parallel for num_threads(cpu->threads) if (n > SMALL)
     for (int i = 0; i < tasks; i++) {
         size_t at = (size_t)i * CHUNK;
-        cpu->kern->add(sd_f32(y) + at, sd_f32(x) + at, min_size(CHUNK, n - at));
+        cpu->kern->add(sd_f32(y) + at, sd_f32(a) + at, sd_f32(b) + at, min_size(CHUNK, n - at));
     }
 }
 
@@ -464,7 +464,10 @@ static void cpu_add_channels(sd_run *r, sd_tensor y, sd_tensor bias)
     size_t C = (size_t)cols(y), P = (size_t)(rows(y) / y.dim[0]);
     int n = (int)rows(y);
 #pragma omp parallel for num_threads(cpu->threads) if ((size_t)n * C > SMALL)
-    for (int i = 0; i < n; i++) cpu->kern->add(sd_f32(y) + (size_t)i * C, sd_f32(bias) + (size_t)i / P * C, C);
+    for (int i = 0; i < n; i++) {
+        float *to = sd_f32(y) + (size_t)i * C;
+        cpu->kern->add(to, to, sd_f32(bias) + (size_t)i / P * C, C);
+    }
 }
 
 static void cpu_concat(sd_run *r, sd_tensor y, sd_tensor a, sd_tensor b)
@@ -520,7 +523,7 @@ static void cpu_embed(sd_run *r, sd_tensor y, const int32_t *ids, const sd_tenso
         sd_widen_weight(to, token, (size_t)ids[i] * C, C, cpu->kern);
         if (!position) continue;
         sd_widen_weight(row, position, i % T * C, C, cpu->kern);
-        cpu->kern->add(to, row, C);
+        cpu->kern->add(to, to, row, C);
     }
 }
 

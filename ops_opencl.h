@@ -249,7 +249,7 @@ void sd_cl_layer_norm(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *g, c
 void sd_cl_sinusoid(sd_run *r, sd_tensor y, const float *value, bool flip, double shift);
 void sd_cl_act(sd_run *r, sd_tensor y, sd_tensor x, sd_act act);
 void sd_cl_geglu(sd_run *r, sd_tensor y, sd_tensor x);
-void sd_cl_add(sd_run *r, sd_tensor y, sd_tensor x);
+void sd_cl_add(sd_run *r, sd_tensor y, sd_tensor a, sd_tensor b);
 void sd_cl_add_channels(sd_run *r, sd_tensor y, sd_tensor bias);
 void sd_cl_concat(sd_run *r, sd_tensor y, sd_tensor a, sd_tensor b);
 void sd_cl_upsample(sd_run *r, sd_tensor y, sd_tensor x);

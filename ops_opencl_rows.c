@@ -35,11 +35,11 @@ void sd_cl_act(sd_run *r, sd_tensor y, sd_tensor x, sd_act act)
     run_over_numbers(&k, x);
 }
 
-void sd_cl_add(sd_run *r, sd_tensor y, sd_tensor x)
+void sd_cl_add(sd_run *r, sd_tensor y, sd_tensor a, sd_tensor b)
 {
     sd_cl_call k = sd_cl_begin(r, "rows", "add", "");
-    sd_cl_tensor(&k, y), sd_cl_tensor(&k, x), sd_cl_int(&k, sd_numel(&x));
-    run_over_numbers(&k, x);
+    sd_cl_tensor(&k, y), sd_cl_tensor(&k, a), sd_cl_tensor(&k, b), sd_cl_int(&k, sd_numel(&y));
+    run_over_numbers(&k, y);
 }
 
 void sd_cl_geglu(sd_run *r, sd_tensor y, sd_tensor x)
@@ -100,7 +100,7 @@ void sd_cl_embed(sd_run *r, sd_tensor y, const int32_t *ids, const sd_tensor *to
         sd_widen_weight(to, token, (size_t)ids[i] * C, C, kern);
         if (!position) continue;
         sd_widen_weight(room + n * C, position, i % T * C, C, kern);
-        kern->add(to, room + n * C, C);
+        kern->add(to, to, room + n * C, C);
     }
     sd_cl_upload(r, y, room, false);
     free(room);

@@ -208,10 +208,10 @@ static void geglu(sd_run *r, sd_tensor y, sd_tensor x)
     settle(r, &y, n, NULL, NULL, NO_ARGS);
 }
 
-static void add(sd_run *r, sd_tensor y, sd_tensor x)
+static void add(sd_run *r, sd_tensor y, sd_tensor a, sd_tensor b)
 {
-    sd_noted *n = begin(r, "add", &y, IN(&y, &x));
-    of(r)->inner->add(r, y, x);
+    sd_noted *n = begin(r, "add", &y, IN(&a, &b));
+    of(r)->inner->add(r, y, a, b);
     settle(r, &y, n, NULL, NULL, NO_ARGS);
 }
 

@@ -507,15 +507,14 @@ static void wrong_geglu(sd_run *r, sd_tensor y, sd_tensor x)
 
 /* ---------------------------------------------------------------------------------- sums and joins */
 
-static void wrong_add(sd_run *r, sd_tensor y, sd_tensor x)
+static void wrong_add(sd_run *r, sd_tensor y, sd_tensor a, sd_tensor b)
 {
     const sd_wrong *w = wrong_of(r);
     const sd_wrong_op *alone = made(r, SD_WRONG_NOT_ADDED);
-    if (alone && alone->value > 0) memcpy(y.data, x.data, count(&y) * sizeof(float));
+    if (alone) memmove(y.data, alone->value > 0 ? b.data : a.data, count(&y) * sizeof(float));
     if (alone) return;
-    if (made(r, SD_WRONG_NORM_ADDED) && w->normed && w->normed_room >= count(&y))
-        memcpy(y.data, w->normed, count(&y) * sizeof(float));
-    sd_backend_cpu.add(r, y, x);
+    if (made(r, SD_WRONG_NORM_ADDED) && w->normed && w->normed_room >= count(&y)) a.data = w->normed;
+    sd_backend_cpu.add(r, y, a, b);
 }
 
 static void wrong_add_channels(sd_run *r, sd_tensor y, sd_tensor bias)

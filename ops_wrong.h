@@ -44,8 +44,8 @@ typedef enum sd_wrong_kind {
     SD_WRONG_GEGLU_SILU,     /* SiLU for GELU */
     SD_WRONG_GATE_FIRST,     /* the first half is the gate */
     /* ---- sums and joins */
-    SD_WRONG_NOT_ADDED,      /* value 0: y stays; 1: x takes its place */
-    SD_WRONG_NORM_ADDED,     /* y = x + the last group norm's result, not its input */
+    SD_WRONG_NOT_ADDED,      /* value 0: the first alone; 1: the second */
+    SD_WRONG_NORM_ADDED,     /* the last group norm's result is added to, not its input */
     SD_WRONG_JOIN,           /* [b | a] */
     /* ---- embeddings */
     SD_WRONG_SIN_FIRST,

@@ -22,8 +22,7 @@ static void row_softmax(const sd_kern *k, float *y, sd_row_inputs in, size_t n)
 }
 static void row_add(const sd_kern *k, float *y, sd_row_inputs in, size_t n)
 {
-    memmove(y, in.x, n * sizeof *y);
-    k->add(y, in.m, n);
+    k->add(y, in.x, in.m, n);
 }
 static void row_norm(const sd_kern *k, float *y, sd_row_inputs in, size_t n)
 {

@@ -39,10 +39,10 @@ static void widen_bf16(float *y, const uint16_t *x, size_t n)
 
 /* ------------------------------------------------------------------------------------------- sums */
 
-static void add(float *y, const float *x, size_t n)
+static void add(float *y, const float *a, const float *b, size_t n)
 {
     for (size_t i = 0; i < n; i += VL)
-        put(y + i, n - i, v_add(get(y + i, n - i), get(x + i, n - i)));
+        put(y + i, n - i, v_add(get(a + i, n - i), get(b + i, n - i)));
 }
 
 static void relu(float *y, const float *x, size_t n)

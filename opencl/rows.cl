@@ -59,12 +59,14 @@ __kernel void act(__global float *y, uint y_at, __global const float *x, uint x_
     }
 }
 
-__kernel void add(__global float *y, uint y_at, __global const float *x, uint x_at, int count)
+__kernel void add(__global float *y, uint y_at, __global const float *a, uint a_at, __global const float *b, uint b_at,
+                  int count)
 {
     int n = min(SPAN, count - GROUP(0) * SPAN);
-    x += x_at + (size_t)GROUP(0) * SPAN;
+    a += a_at + (size_t)GROUP(0) * SPAN;
+    b += b_at + (size_t)GROUP(0) * SPAN;
     y += y_at + (size_t)GROUP(0) * SPAN;
-    EACH(n, vstore16(vload16(0, y + i) + vload16(0, x + i), 0, y + i), y[i] += x[i])
+    EACH(n, vstore16(vload16(0, a + i) + vload16(0, b + i), 0, y + i), y[i] = a[i] + b[i])
 }
 
 /* A row is [value | gate]. */

@@ -213,10 +213,10 @@ static void distant_geglu(sd_run *r, sd_tensor y, sd_tensor x)
     sd_backend_cpu.geglu(&near, near_tensor(r, y), near_tensor(r, x));
 }
 
-static void distant_add(sd_run *r, sd_tensor y, sd_tensor x)
+static void distant_add(sd_run *r, sd_tensor y, sd_tensor a, sd_tensor b)
 {
     RUN;
-    sd_backend_cpu.add(&near, near_tensor(r, y), near_tensor(r, x));
+    sd_backend_cpu.add(&near, near_tensor(r, y), near_tensor(r, a), near_tensor(r, b));
 }
 
 static void distant_add_channels(sd_run *r, sd_tensor y, sd_tensor bias)

@@ -273,6 +273,8 @@ TEST(group_norm_is_over_groups_and_pixels)
             expect_near(&b, z, act, 3e-7);
             sd_tensor same = sd_silu(&b.run, y);   /* fused or not: the same bits */
             assert_memory_equal(numbers_of(&b, same), numbers_of(&b, z), (size_t)sd_numel(&y) * 4);
+            sd_group_norm_(&b.run, x, &g, &o, cases[i].groups, 1e-5, true);   /* in place: too */
+            assert_memory_equal(numbers_of(&b, x), numbers_of(&b, z), (size_t)sd_numel(&y) * 4);
             free(truth);
             free(act);
             stop(&b);
@@ -372,6 +374,10 @@ TEST(joining_and_adding)
         sd_add_channels_(&b.run, z, bias);
         sd_tensor twice = sd_concat(&b.run, a, c);
         sd_add_(&b.run, twice, y);
+        sd_tensor sum = sd_new4(&b.run, 2, 2, 2, 5), other = sd_concat(&b.run, a, c);
+        sd_add_into(&b.run, sum, z, y);
+        sd_add_into(&b.run, other, z, other);
+        const float *ns = numbers_of(&b, sum), *no = numbers_of(&b, other);
         const float *na = numbers_of(&b, a), *nc = numbers_of(&b, c), *ny = numbers_of(&b, y), *nz = numbers_of(&b, z),
             *nb = numbers_of(&b, bias), *nt = numbers_of(&b, twice);
         for (int p = 0; p < 8; p++)
@@ -380,6 +386,7 @@ TEST(joining_and_adding)
                 assert_true(ny[p * 5 + i] == want);
                 assert_true(nz[p * 5 + i] == want + nb[p / 4 * 5 + i]);
                 assert_true(nt[p * 5 + i] == want + want);
+                assert_true(ns[p * 5 + i] == nz[p * 5 + i] + want && no[p * 5 + i] == ns[p * 5 + i]);
             }
         stop(&b);
     }

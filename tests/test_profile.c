@@ -114,6 +114,23 @@ TEST(operations_add_up_to_less_than_their_pass)
     free(s);
 }
 
+/* What a block makes is written where it stays: of the networks that draw, only conv_in, conv_out and the upsamplers
+ * move anything. */
+TEST(blocks_move_nothing)
+{
+    sd_image image;
+    seen *s = profiled(&image);
+    int blocks = 0;
+    for (int i = 0; i < s->n; i++) {
+        bool block = strstr(s->module[i], "resnets") || strstr(s->module[i], "conv_norm_out");
+        assert_false(block && !strcmp(s->op[i].operation, "move"));
+        blocks += block;
+    }
+    assert_true(blocks > 0);
+    sd_image_free(&image);
+    free(s);
+}
+
 TEST(every_multiplication_belongs_to_an_operation)
 {
     seen *s = calloc(1, sizeof *s);
@@ -323,6 +340,7 @@ int main(void)
         cmocka_unit_test(measuring_changes_no_bit),
         cmocka_unit_test(nobody_is_called_after_it_was_ended),
         cmocka_unit_test(operations_add_up_to_less_than_their_pass),
+        cmocka_unit_test(blocks_move_nothing),
         cmocka_unit_test(every_multiplication_belongs_to_an_operation),
         cmocka_unit_test(modules_are_named_as_in_a_trace),
         cmocka_unit_test(an_operation_tells_its_shape_and_its_work),
