@@ -41,18 +41,19 @@ extern const sd_winograd WINOGRAD, ENLARGED;
 
 /* ------------------------------------------------------------------------------------- exponential */
 
-/* e^(d s + low) for d s <= 0; low is a correction below the last bit of d s. Exactly 0 below the smallest normal float.
+/* e^(d s + low) for d s <= 0; low is a correction below the last bit of d s, if it is `corrected`. Exactly 0 below the
+ * smallest normal float.
  *
  * n = round(d s / ln 2) by adding and subtracting 1.5 2^23, r = d s - n ln 2 in (-0.35, 0.35), e^(d s) = 2^n e^r. The
  * product d s is never rounded: n times the 15-bit head of ln 2 is exact, so one FMA gives the rest of d s.
  * e^r = 1 + r + r^2 q(r), q of degree 4 by Remez' exchange for the relative error of the whole, 3.1e-9. */
-static inline vf exp_negative(vf d, vf s, vf low)
+static inline vf exp_corrected(vf d, vf s, bool corrected, vf low)
 {
     const vf round = v_set1(0x1.8p23f);
     vf z = v_fma(d, v_mul(s, v_set1(1.44269504f)), round);
     vf n = v_sub(z, round);
     vf r = v_fma_once(d, s, v_mul(n, v_set1(-0x1.62e4p-1f)));
-    r = v_fma(n, v_set1(-0x1.7f7d1cp-20f), v_add(r, low));
+    r = v_fma(n, v_set1(-0x1.7f7d1cp-20f), corrected ? v_add(r, low) : r);
     vf q = v_fma(v_set1(0.001381454019f), r, v_set1(0.008368745110f));
     q = v_fma(q, r, v_set1(0.04166839078f));
     q = v_fma(q, r, v_set1(0.1666652040f));
@@ -60,6 +61,8 @@ static inline vf exp_negative(vf d, vf s, vf low)
     vf e = v_add(v_set1(1.0f), v_fma(q, v_mul(r, r), r));
     return v_zero_below(v_mul(d, s), v_set1(-87.3365f), v_times_power(e, n, z));
 }
+
+static inline vf exp_negative(vf d, vf s) { return exp_corrected(d, s, false, d); }
 
 /* ------------------------------------------------------------------------------------- activations */
 
@@ -69,7 +72,7 @@ static inline vf gate(vf x, float c_high, float c_low)
 {
     const vf one = v_set1(1.0f);
     vf a = v_abs(x);
-    vf e = exp_negative(a, v_set1(-c_high), v_mul(a, v_set1(-c_low)));
+    vf e = exp_corrected(a, v_set1(-c_high), c_low != 0, v_mul(a, v_set1(-c_low)));
     return v_mul(x, v_div(v_if_negative(x, e, one), v_add(one, e)));
 }
 
@@ -103,33 +106,29 @@ static inline vf gelu1(vf x)
     p = v_fma(p, t, v_set1(3.154250060e-01f));
     p = v_fma(p, t, v_set1(-5.655618335e-01f));
     p = v_fma(p, t, v_set1(7.444160753e-01f));
-    vf q = v_mul(v_mul(p, d), exp_negative(a, v_mul(a, v_set1(-0.5f)), v_set1(0.0f)));
+    vf q = v_mul(v_mul(p, d), exp_negative(a, v_mul(a, v_set1(-0.5f))));
     vf tail = v_if_negative(x, q, v_sub(one, q));
     return v_mul(x, v_if_negative(v_sub(a, one), centre, tail));
 }
 
 static void silu(float *y, const float *x, size_t n)
 {
-    for (size_t i = 0; i < n; i += VL)
-        put(y + i, n - i, silu1(get(x + i, n - i)));
+    EACH_VECTOR(n, put(y + i, left, silu1(get(x + i, left))));
 }
 
 static void gelu(float *y, const float *x, size_t n)
 {
-    for (size_t i = 0; i < n; i += VL)
-        put(y + i, n - i, gelu1(get(x + i, n - i)));
+    EACH_VECTOR(n, put(y + i, left, gelu1(get(x + i, left))));
 }
 
 static void quick_gelu(float *y, const float *x, size_t n)
 {
-    for (size_t i = 0; i < n; i += VL)
-        put(y + i, n - i, quick_gelu1(get(x + i, n - i)));
+    EACH_VECTOR(n, put(y + i, left, quick_gelu1(get(x + i, left))));
 }
 
 static void geglu(float *y, const float *value, const float *gates, size_t n)
 {
-    for (size_t i = 0; i < n; i += VL)
-        put(y + i, n - i, v_mul(get(value + i, n - i), gelu1(get(gates + i, n - i))));
+    EACH_VECTOR(n, put(y + i, left, v_mul(get(value + i, left), gelu1(get(gates + i, left)))));
 }
 
 /* Exponentials in float precision, their sum in double. If an entry is NaN the maximum may be wrong, but then the sum
@@ -149,16 +148,16 @@ static void softmax(float *x, size_t n, float scale)
     for (; i < n; i++)
         max = x[i] > max ? x[i] : max;
 
-    const vf m = v_set1(max), s = v_set1(scale), zero = v_set1(0.0f);
+    const vf m = v_set1(max), s = v_set1(scale);
     vsum sum = s_zero();
     for (i = 0; i + VL <= n; i += VL) {
-        vf e = exp_negative(v_sub(v_load(x + i), m), s, zero);
+        vf e = exp_negative(v_sub(v_load(x + i), m), s);
         v_store(x + i, e);
         sum = s_add(sum, e);
     }
     double total = s_total(sum);
     if (i < n) {
-        v_store_part(x + i, exp_negative(v_sub(v_load_part(x + i, n - i), m), s, zero), n - i);
+        v_store_part(x + i, exp_negative(v_sub(v_load_part(x + i, n - i), m), s), n - i);
         for (size_t j = i; j < n; j++)
             total += x[j];
     }
@@ -250,8 +249,7 @@ static void scale_columns(float *x, size_t rows, size_t width, const float *fact
 static void scale(float *y, const float *x, float a, size_t n)
 {
     const vf factor = v_set1(a);
-    for (size_t i = 0; i < n; i += VL)
-        put(y + i, n - i, v_mul(get(x + i, n - i), factor));
+    EACH_VECTOR(n, put(y + i, left, v_mul(get(x + i, left), factor)));
 }
 
 /* ------------------------------------------------------------------------------- sums and norms */
@@ -259,11 +257,11 @@ static void scale(float *y, const float *x, float a, size_t n)
 static void sums(double *sum, double *sum_sq, const float *x, size_t n)
 {
     vsum s1 = s_zero(), s2 = s_zero();
-    for (size_t i = 0; i < n; i += VL) {
-        vf v = get(x + i, n - i);
+    EACH_VECTOR(n, {
+        vf v = get(x + i, left);
         s1 = s_add(s1, v);
         s2 = s_add_square(s2, v);
-    }
+    });
     *sum = s_total(s1);
     *sum_sq = s_total(s2);
 }
@@ -272,19 +270,28 @@ static void norm_affine(float *y, const float *x, double mean, double rstd, cons
 {
     float mean_high = (float)mean;
     const vf high = v_set1(mean_high), low = v_set1((float)(mean - mean_high)), r = v_set1((float)rstd);
-    for (size_t i = 0; i < n; i += VL) {
-        vf t = v_mul(v_sub(v_sub(get(x + i, n - i), high), low), r);
-        put(y + i, n - i, v_fma(t, get(g + i, n - i), get(b + i, n - i)));
-    }
+    EACH_VECTOR(n, {
+        vf t = v_mul(v_sub(v_sub(get(x + i, left), high), low), r);
+        put(y + i, left, v_fma(t, get(g + i, left), get(b + i, left)));
+    });
 }
 
+static inline __attribute__((always_inline)) void affine_row(float *y, const float *x, const float *m, const float *a,
+                                                             const float *b, size_t n, bool with_silu)
+{
+    EACH_VECTOR(n, {
+        vf t = v_fma(v_sub(get(x + i, left), get(m + i, left)), get(a + i, left), get(b + i, left));
+        put(y + i, left, with_silu ? silu1(t) : t);
+    });
+}
+
+/* Two loops, neither of which asks for each vector whether it is to take the SiLU. */
 static void affine(float *y, const float *x, const float *m, const float *a, const float *b, size_t n, bool with_silu)
 {
-    for (size_t i = 0; i < n; i += VL) {
-        vf t = v_sub(get(x + i, n - i), get(m + i, n - i));
-        t = v_fma(t, get(a + i, n - i), get(b + i, n - i));
-        put(y + i, n - i, with_silu ? silu1(t) : t);
-    }
+    if (with_silu)
+        affine_row(y, x, m, a, b, n, true);
+    else
+        affine_row(y, x, m, a, b, n, false);
 }
 
 /* -------------------------------------------------------------------------------- matrix product

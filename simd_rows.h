@@ -17,6 +17,15 @@ static inline void put(float *p, size_t left, vf v)
         v_store_part(p, v, left);
 }
 
+/* Does `statement` for each vector of a row of n numbers: i is where it begins, and `left` numbers may be touched.
+ * Whole vectors have a loop of their own: what decides about the rest would take as long as the work. */
+#define EACH_VECTOR(n, statement) \
+    do { \
+        size_t i = 0, whole = (n) / VL * VL; \
+        for (const size_t left = VL; i < whole; i += VL) { statement; } \
+        for (const size_t left = (n) - whole; i < (n); i += VL) { statement; } \
+    } while (0)
+
 /* ------------------------------------------------------------------------------------- 16-bit floats */
 
 static void widen_f16(float *y, const uint16_t *x, size_t n)
@@ -41,14 +50,12 @@ static void widen_bf16(float *y, const uint16_t *x, size_t n)
 
 static void add(float *y, const float *a, const float *b, size_t n)
 {
-    for (size_t i = 0; i < n; i += VL)
-        put(y + i, n - i, v_add(get(a + i, n - i), get(b + i, n - i)));
+    EACH_VECTOR(n, put(y + i, left, v_add(get(a + i, left), get(b + i, left))));
 }
 
 static void relu(float *y, const float *x, size_t n)
 {
-    for (size_t i = 0; i < n; i += VL)
-        put(y + i, n - i, v_zero_below(get(x + i, n - i), v_set1(0), get(x + i, n - i)));
+    EACH_VECTOR(n, put(y + i, left, v_zero_below(get(x + i, left), v_set1(0), get(x + i, left))));
 }
 
 /* Adds row after row for each column, as the specification does: the same bits. */
