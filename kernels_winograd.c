@@ -159,6 +159,13 @@ static inline void weights_enlarged(vf *y, vf g0, vf g1, vf g2)
 
 #define INLINE static inline __attribute__((always_inline))   /* so that sizes and transforms become constants */
 
+/* Before a loop that must not be unrolled: each of its addresses would take an instruction and a place on the stack. */
+#if defined(__clang__)
+#define ROLLED _Pragma("clang loop unroll(disable)")
+#else
+#define ROLLED _Pragma("GCC unroll 1")
+#endif
+
 INLINE void input_tile(input_axis *transform, size_t planes, float *v, size_t plane, const float *const *pixel,
                        size_t ahead, size_t c,
                        size_t left)
@@ -203,7 +210,7 @@ INLINE void output_tile(output_axis *transform, size_t planes, size_t out, float
 {
     vf t[MOST_OUT][LARGE], y[MOST_OUT], column[LARGE];
     vf b = !bias ? v_set1(0.0f) : left >= VL ? v_load(bias + c) : v_load_part(bias + c, left);
-    for (size_t j = 0; j < planes; j++) {
+    ROLLED for (size_t j = 0; j < planes; j++) {
         UNROLL for (size_t i = 0; i < planes; i++) {
             const float *at = m + (i * planes + j) * plane + c;
             column[i] = left >= VL ? v_load(at) : v_load_part(at, left);
@@ -212,7 +219,7 @@ INLINE void output_tile(output_axis *transform, size_t planes, size_t out, float
         UNROLL for (size_t i = 0; i < out; i++)
             t[i][j] = y[i];
     }
-    for (size_t i = 0; i < out; i++) {
+    ROLLED for (size_t i = 0; i < out; i++) {
         transform(y, t[i]);
         for (size_t j = 0; j < out; j++) {
             float *to = pixel[i * out + j];
