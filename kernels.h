@@ -41,6 +41,7 @@ enum { SDK_PANEL = 64, SDK_PANEL_SPARE = 28 };
 /* n numbers that the caller reads soon. */
 typedef struct sdk_ahead { const float *at; size_t n; } sdk_ahead;
 enum { SDK_AHEAD = 2 };
+enum { SDK_TURNED = 512 };
 
 typedef void sdk_widen(float *y, const uint16_t *x, size_t n);   /* 16-bit numbers to float, exact */
 
@@ -83,6 +84,10 @@ typedef struct sd_kern {
     void (*pack_conv)(float *to, const void *w, sdk_widen *widen, size_t columns, size_t channels, size_t taps);
     void (*gemm_packed)(void *scratch, size_t M, size_t N, size_t K, const float *A, size_t lda, const float *packed,
                         float *C, size_t ldc, const float *bias);
+    /* gemm with all of A packed instead, as pack_panel packs columns, and b_trans: B is read where it lies, which is
+     * faster for few rows. M is at most SDK_TURNED. NULL where it is not faster. */
+    void (*gemm_turned)(void *scratch, size_t M, size_t N, size_t K, const float *packed, const void *B, size_t ldb,
+                        sdk_widen *widen, float *C, size_t ldc, const float *bias);
     const sd_winograd *winograd;            /* F(4x4,3x3): out 4, step 4, 36 planes */
     const sd_winograd *winograd_enlarged;   /* of a picture enlarged to twice its size: out 8, step 4, 100 planes */
 

@@ -298,9 +298,10 @@ static void affine(float *y, const float *x, const float *m, const float *a, con
  *
  * The order of Goto & van de Geijn 2008 ("Anatomy of High-Performance Matrix Multiplication"), with A and B exchanged:
  * a tile of C, TILE_ROWS x TILE_COLUMNS, stays in registers while k runs over a block of at most BLOCK_K. Its rows of A
- * stay in the L1 cache while the strips of a block of B, BLOCK_N columns at most, come from the L2 cache. Both operands
- * are first copied to scratch: B transposed so that a tile's columns are side by side, A row by row (a tile reads
- * single numbers of it, so it need not be transposed).
+ * stay in the L1 cache while the strips of a block of B, BLOCK_N columns at most, come from the L2 cache. B is first
+ * copied to scratch, transposed so that a tile's columns are side by side. Of A a tile reads single numbers, so it need
+ * not be transposed: rows are read where they lie if the addresses of a tile's rows fit the registers (IN_PLACE), and
+ * else from a copy.
  *
  * Every element is the sum over blocks of k, in order, of sums over k, in order, each in float with FMA; K alone
  * decides where blocks end. Short blocks also keep the error below that of one long sum. */
@@ -311,7 +312,8 @@ enum {
     BLOCK_K = 192,
     BLOCK_N = 768 / TILE_COLUMNS * TILE_COLUMNS,
     LINE = 16,                /* floats of a cache line */
-    A_STRIDE = BLOCK_K + 16   /* no power of two: a tile's rows would share cache lines' places */
+    A_STRIDE = BLOCK_K + 16,  /* no power of two: a tile's rows would share cache lines' places */
+    TURNED_ROWS = 8 * TILE_ROWS
 };
 
 static inline size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
@@ -340,13 +342,15 @@ static inline __attribute__((always_inline)) void fetch_tile(size_t rows, size_t
             __builtin_prefetch(c + i * ldc + j, 1);
 }
 
-/* c = a b + plus for one tile of `rows` x `vectors` vectors; these and the stride of a's rows are compile-time
- * constants. b is [kc][vectors VL], of which the first `columns` belong to c. plus may be NULL, or c itself; its rows
- * are ldp apart; ldp 0: the same row for all. */
+/* c = a b + plus for one tile of `rows` x `vectors` vectors, which are compile-time constants; a's rows are `stride`
+ * apart. b is [kc][vectors VL], of which the first `columns` belong to c. plus may be NULL, or c itself; its rows are
+ * ldp apart; ldp 0: the same row for all. If `fetches`, `ahead` are as many numbers as a row of a has, which are wanted
+ * soon: they come from the L3 cache or from memory, and asked for all at once they would wait for each other. */
 static inline __attribute__((always_inline)) void multiply_tile(size_t rows, size_t vectors, size_t stride,
                                                                 size_t columns, size_t kc,
                                                                 const float *a, const float *b, float *c, size_t ldc,
-                                                                const float *plus, size_t ldp)
+                                                                const float *plus, size_t ldp, bool fetches,
+                                                                const unsigned char *ahead)
 {
     vf acc[TILE_ROWS * TILE_VECTORS];
     fetch_tile(rows, vectors, c, ldc);
@@ -354,6 +358,8 @@ static inline __attribute__((always_inline)) void multiply_tile(size_t rows, siz
         acc[i] = v_set1(0.0f);
     for (size_t k = 0; k < kc; k++) {
         vf bk[TILE_VECTORS];
+        if (fetches)
+            __builtin_prefetch(ahead + k * sizeof(float));
         UNROLL for (size_t j = 0; j < vectors; j++)
             bk[j] = v_load(b + (k * vectors + j) * VL);
         UNROLL for (size_t i = 0; i < rows; i++) {
@@ -373,33 +379,33 @@ static inline __attribute__((always_inline)) void multiply_tile(size_t rows, siz
 #define HEIGHT(n) \
     case n: \
         if (n <= TILE_ROWS || n == MOST) \
-            multiply_tile(n, VECTORS, STRIDE, columns, kc, a, b, c, ldc, plus, ldp); \
+            multiply_tile(n, VECTORS, stride, columns, kc, a, b, c, ldc, plus, ldp, FETCHES, ahead); \
         break;
-#define TILES(name, most, vectors, a_stride) \
-    static void name(size_t rows, size_t columns, size_t kc, const float *a, const float *b, float *c, size_t ldc, \
-                     const float *plus, size_t ldp) \
+#define TILES(name, most, vectors, a_stride, fetches) \
+    static void name(size_t rows, size_t columns, size_t kc, const float *a, size_t lda, const float *b, float *c, \
+                     size_t ldc, const float *plus, size_t ldp, const void *ahead) \
     { \
-        enum { MOST = most, VECTORS = vectors, STRIDE = a_stride }; \
+        enum { MOST = most, VECTORS = vectors, FETCHES = fetches }; \
+        const size_t stride = a_stride; \
+        (void)lda; \
         switch (rows) { \
             HEIGHT(1) HEIGHT(2) HEIGHT(3) HEIGHT(4) HEIGHT(5) HEIGHT(6) HEIGHT(7) HEIGHT(8) HEIGHT(9) HEIGHT(10) \
             HEIGHT(11) HEIGHT(12) HEIGHT(13) HEIGHT(14) HEIGHT(16) HEIGHT(24) HEIGHT(28) \
         } \
     }
 
-TILES(wide_tile, TILE_ROWS, TILE_VECTORS, A_STRIDE)
-TILES(tall_tile, TALL_ROWS, 1, A_STRIDE)
-TILES(wide_panel, TILE_ROWS, TILE_VECTORS, SDK_PANEL)
-TILES(tall_panel, TALL_ROWS, 1, SDK_PANEL)
+TILES(wide_tile, TILE_ROWS, TILE_VECTORS, IN_PLACE ? lda : A_STRIDE, IN_PLACE)
+TILES(tall_tile, TALL_ROWS, 1, IN_PLACE ? lda : A_STRIDE, IN_PLACE)
+TILES(wide_panel, TILE_ROWS, TILE_VECTORS, SDK_PANEL, false)
+TILES(tall_panel, TALL_ROWS, 1, SDK_PANEL, false)
 
-/* Two shapes with the same number of sums in registers, each for both strides of a's rows. */
-typedef void tile_fn(size_t rows, size_t columns, size_t kc, const float *a, const float *b, float *c, size_t ldc,
-                     const float *plus,
-                     size_t ldp);
+/* Two shapes with the same number of sums in registers, each for a product's and for a panel's rows of a. */
+typedef void tile_fn(size_t rows, size_t columns, size_t kc, const float *a, size_t lda, const float *b, float *c,
+                     size_t ldc, const float *plus, size_t ldp, const void *ahead);
 typedef struct shapes {
-    size_t stride;
     tile_fn *wide, *tall;
 } shapes;
-static const shapes for_gemm = {A_STRIDE, wide_tile, tall_tile}, for_panel = {SDK_PANEL, wide_panel, tall_panel};
+static const shapes for_gemm = {wide_tile, tall_tile}, for_panel = {wide_panel, tall_panel};
 
 static inline size_t strip_width(size_t columns) { return columns > VL ? TILE_COLUMNS : VL; }
 
@@ -542,23 +548,34 @@ static inline void fetch_share(fetching *f)
     f->n -= n;
 }
 
-/* c[rows, columns] = a b + plus. ahead: SDK_AHEAD of them, or NULL. */
+/* Rows of a product's left operand, `ld` numbers apart. */
+typedef struct rows_of {
+    const void *at;
+    size_t ld;
+    stored as;
+} rows_of;
+
+static inline const void *row_at(rows_of a, size_t i) { return row_of(a.as, a.at, i * a.ld); }
+
+/* c[rows, columns] = a b + plus. A tile fetches one of the `rows_ahead` rows of a that are wanted next, or its share of
+ * what `ahead` says, SDK_AHEAD of them or NULL. */
 static inline __attribute__((always_inline)) void multiply_block(const shapes *shape, size_t rows, size_t columns,
-                                                                 size_t kc, const float *a, strips b, float *c,
-                                                                 size_t ldc, const float *plus, size_t ldp,
-                                                                 fetching *ahead)
+                                                                 size_t kc, const float *a, size_t lda, strips b,
+                                                                 float *c, size_t ldc, const float *plus, size_t ldp,
+                                                                 rows_of next, size_t rows_ahead, fetching *ahead)
 {
-    for (size_t j = 0; j < columns; j += TILE_COLUMNS) {
+    for (size_t j = 0, s = 0; j < columns; j += TILE_COLUMNS, s++) {
         size_t n = min_size(columns - j, TILE_COLUMNS);
         const float *strip = b.at + j * b.depth + b.k0 * strip_width(n);
         tile_fn *multiply = n > VL ? shape->wide : shape->tall;
+        const void *fetched = s < rows_ahead ? row_at(next, s) : a;
         for (size_t i = 0, height; i < rows; i += height) {
             height = next_height(rows - i, n);
             if (ahead)
                 UNROLL for (size_t k = 0; k < SDK_AHEAD; k++)
                     fetch_share(ahead + k);
-            multiply(height, n, kc, a + i * shape->stride, strip, c + i * ldc + j, ldc, plus ? plus + i * ldp + j
-                     : NULL, ldp);
+            multiply(height, n, kc, a + i * lda, lda, strip, c + i * ldc + j, ldc, plus ? plus + i * ldp + j : NULL,
+                     ldp, fetched);
         }
     }
 }
@@ -588,7 +605,8 @@ static void pack_conv(float *to, const void *w, sdk_widen *widen, size_t columns
 static void panel(size_t rows, size_t columns, size_t kc, const float *a, const float *b, float *c, size_t ldc,
                   bool accumulate)
 {
-    multiply_block(&for_panel, rows, columns, kc, a, (strips){b, kc, 0}, c, ldc, accumulate ? c : NULL, ldc, NULL);
+    multiply_block(&for_panel, rows, columns, kc, a, SDK_PANEL, (strips){b, kc, 0}, c, ldc, accumulate ? c : NULL, ldc,
+                   (rows_of){0}, 0, NULL);
 }
 
 static void panel_ahead(size_t rows, size_t columns, size_t kc, const float *a, const float *b, float *c, size_t ldc,
@@ -600,22 +618,38 @@ static void panel_ahead(size_t rows, size_t columns, size_t kc, const float *a, 
         size_t lines = (ahead[k].n + LINE - 1) / LINE;
         f[k] = (fetching){ahead[k].at, ahead[k].n, (lines + tiles - 1) / tiles * LINE};
     }
-    multiply_block(&for_panel, rows, columns, kc, a, (strips){b, kc, 0}, c, ldc, accumulate ? c : NULL, ldc, f);
+    multiply_block(&for_panel, rows, columns, kc, a, SDK_PANEL, (strips){b, kc, 0}, c, ldc, accumulate ? c : NULL, ldc,
+                   (rows_of){0}, 0, f);
 }
 
-/* C[M,N] = A[M,kc] B, plus `bias` in the first block of k and plus C in the others. `rows`: room for a tile's of A. */
-static void multiply_rows(float *rows, size_t M, size_t N, size_t kc, const float *A, size_t lda, strips b, float *C,
-                          size_t ldc, const float *bias, bool first)
+/* Rows that begin a multiple of 4 KiB apart would share a few lines' places in the L1 cache. */
+static inline bool in_place(rows_of a) { return IN_PLACE && a.as == FLOATS && a.ld % 1024 != 0; }
+
+static inline void copy_row(float *to, const void *from, stored as, size_t n)
 {
+    if (as == FLOATS)
+        memcpy(to, from, n * sizeof(float));
+    else
+        (as == HALVES ? widen_f16 : widen_bf16)(to, from, n);
+}
+
+/* C[M,N] = A[M,kc] B + plus, see multiply_tile. `then`: rows that are wanted next, as many as those of A, or NULL.
+ * room: for a tile's rows of A. */
+static void multiply_rows(float *room, size_t M, size_t N, size_t kc, rows_of A, const void *then, strips b, float *C,
+                          size_t ldc, const float *plus, size_t ldp)
+{
+    bool copied = !in_place(A);
     for (size_t i = 0, height; i < M; i += height) {
         height = next_height(M - i, N);
-        for (size_t r = 0; r < height; r++)
-            memcpy(rows + r * A_STRIDE, A + (i + r) * lda, kc * sizeof(float));
-        float *c = C + i * ldc;
-        if (first)
-            multiply_block(&for_gemm, height, N, kc, rows, b, c, ldc, bias, 0, NULL);
-        else
-            multiply_block(&for_gemm, height, N, kc, rows, b, c, ldc, c, ldc, NULL);
+        const float *rows = copied ? room : row_at(A, i);
+        if (copied)
+            for (size_t r = 0; r < height; r++)
+                copy_row(room + r * A_STRIDE, row_at(A, i + r), A.as, kc);
+        size_t left = M - i - height;
+        rows_of next = {left ? row_at(A, i + height) : then, A.ld, A.as};
+        multiply_block(&for_gemm, height, N, kc, rows, copied ? A_STRIDE : A.ld, b, C + i * ldc, ldc,
+                       plus ? plus + i * ldp : NULL, ldp, next, left ? min_size(left, height) : then ? height : 0,
+                       NULL);
     }
 }
 
@@ -624,7 +658,7 @@ static inline size_t blocks_of(size_t K) { return K ? (K + BLOCK_K - 1) / BLOCK_
 static void gemm(void *scratch, size_t M, size_t N, size_t K, const float *A, size_t lda, const void *B, size_t ldb,
                  bool b_trans, sdk_widen *widen, float *C, size_t ldc, const float *bias)
 {
-    float *packed = scratch, *rows = packed + BLOCK_K * BLOCK_N;
+    float *packed = scratch, *room = packed + BLOCK_K * BLOCK_N;
     size_t blocks = blocks_of(K);
     for (size_t j0 = 0; j0 < N; j0 += BLOCK_N) {
         size_t nc = min_size(N - j0, BLOCK_N);
@@ -632,8 +666,9 @@ static void gemm(void *scratch, size_t M, size_t N, size_t K, const float *A, si
             size_t k0 = K * block / blocks, kc = K * (block + 1) / blocks - k0;
             size_t from = b_trans ? j0 * ldb + k0 : k0 * ldb + j0;
             pack_panel(packed, row_of(stored_for(widen), B, from), ldb, b_trans, widen, nc, kc);
-            multiply_rows(rows, M, nc, kc, A + k0, lda, (strips){packed, kc, 0}, C + j0, ldc, bias ? bias + j0 : NULL,
-                          block == 0);
+            const float *plus = block ? C + j0 : bias ? bias + j0 : NULL;
+            multiply_rows(room, M, nc, kc, (rows_of){A + k0, lda, FLOATS}, NULL, (strips){packed, kc, 0}, C + j0, ldc,
+                          plus, block ? ldc : 0);
         }
     }
 }
@@ -644,7 +679,36 @@ static void gemm_packed(void *scratch, size_t M, size_t N, size_t K, const float
     size_t blocks = blocks_of(K);
     for (size_t block = 0; block < blocks; block++) {
         size_t k0 = K * block / blocks, kc = K * (block + 1) / blocks - k0;
-        multiply_rows(scratch, M, N, kc, A + k0, lda, (strips){packed, K, k0}, C, ldc, bias, block == 0);
+        multiply_rows(scratch, M, N, kc, (rows_of){A + k0, lda, FLOATS}, NULL, (strips){packed, K, k0}, C, ldc,
+                      block ? C : bias, block ? ldc : 0);
+    }
+}
+
+/* A's strips, and some rows of B at a time: C^T = B A^T. The sums stay in scratch until they are whole and are then
+ * turned into C. */
+static void gemm_turned(void *scratch, size_t M, size_t N, size_t K, const float *packed, const void *B, size_t ldb,
+                        sdk_widen *widen, float *C, size_t ldc, const float *bias)
+{
+    size_t blocks = blocks_of(K), strips_end = M / TILE_COLUMNS * TILE_COLUMNS,
+        width = strips_end + (M > strips_end ? strip_width(M - strips_end) : 0), ldt = width + 16;
+    float *room = scratch, *turned = room + TALL_ROWS * A_STRIDE;
+    rows_of rows = {B, ldb, stored_for(widen)};
+    size_t few = (N + TURNED_ROWS - 1) / TURNED_ROWS;   /* about as many at a time */
+    few = few ? (N + few * VL - 1) / (few * VL) * VL : 1;
+    for (size_t j = 0; j < N; j += few) {
+        size_t n = min_size(N - j, few);
+        for (size_t i = 0; bias && i < n; i++)
+            for (size_t m = 0; m < width; m += VL)
+                v_store(turned + i * ldt + m, v_set1(bias[j + i]));
+        for (size_t block = 0; block < blocks; block++) {
+            size_t k0 = K * block / blocks, k1 = K * (block + 1) / blocks;
+            rows_of here = {row_of(rows.as, row_at(rows, j), k0), ldb, rows.as};
+            const void *then = block + 1 < blocks ? row_of(rows.as, here.at, k1 - k0) : NULL;
+            multiply_rows(room, n, width, k1 - k0, here, then, (strips){packed, K, k0}, turned, ldt,
+                          block || bias ? turned : NULL, ldt);
+        }
+        for (size_t m = 0; m < M; m += VL)
+            transpose(C + m * ldc + j, ldc, turned + m, ldt, n, min_size(VL, M - m));
     }
 }
 
@@ -658,6 +722,7 @@ const sd_kern TABLE = {
     .pack_panel = pack_panel,
     .pack_conv = pack_conv,
     .gemm_packed = gemm_packed,
+    .gemm_turned = IN_PLACE ? gemm_turned : NULL,
     .panel = panel,
     .panel_ahead = panel_ahead,
     .winograd = &WINOGRAD,

@@ -48,54 +48,132 @@ typedef struct operand {
     bool packed;
 } operand;
 
-/* C[M,N] = A[M,K] B^T[K,N] + bias, on all threads; `scratch` has room for one gemm per thread. */
-static void product(sd_run *r, unsigned char *scratch, size_t M, size_t N, size_t K, const float *A, operand B,
-                    float *C, const float *bias)
+/* One product C[M,N] = A[M,K] B^T[K,N] + bias. scratch: room for one gemm per thread; turned: room for all of A,
+ * packed, or NULL. */
+typedef struct product {
+    sd_run *r;
+    size_t M, N, K;
+    const float *A;
+    operand B;
+    float *C;
+    const float *bias;
+    unsigned char *scratch;
+    float *turned;
+} product;
+
+static inline const void *column_of_b(const product *p, size_t j)
 {
-    const sd_cpu *cpu = sd_cpu_of(r);
-#ifdef SD_WITH_OPENBLAS
-    if (cpu->blas) {
-        blas_gemm(cpu->threads, M, N, K, A, K, B.data, K, true, C, N, bias);
-        return;
-    }
-#endif
-    /* A task packs its columns of B once, so it takes many rows; and all take about as many, for a few that are left
-     * would need all of B again. If threads would be idle, it takes fewer rows, then fewer columns. */
-    size_t step = B.packed ? round_up(32, cpu->kern->panel_columns) : 32;
+    return (const unsigned char *)p->B.data + j * p->K * (p->B.widen ? sizeof(uint16_t) : sizeof(float));
+}
+
+static inline unsigned char *scratch_of(const product *p)
+{
+    return p->scratch + (size_t)thread_id() * gemm_room(sd_cpu_of(p->r));
+}
+
+/* A task packs its columns of B once, so it takes many rows; and all take about as many, for a few that are left would
+ * need all of B again. If threads would be idle, it takes fewer rows, then fewer columns. */
+static void multiply_straight(const product *p)
+{
+    const sd_cpu *cpu = sd_cpu_of(p->r);
+    size_t M = p->M, N = p->N, K = p->K, step = p->B.packed ? round_up(32, cpu->kern->panel_columns) : 32;
     size_t tall = round_up(div_up(M, div_up(M, 8 * TILE)), TILE / 2), wide = round_up(div_up(N, div_up(N, 384)), step);
     while (div_up(M, tall) * div_up(N, wide) < 4 * (size_t)cpu->threads && (tall > 2 * TILE || wide > 2 * step)) {
         if (tall > 2 * TILE) tall = round_up(tall / 2, TILE / 2);
         else wide = round_up(wide / 2, step);
     }
-    size_t across = div_up(M, tall), parts = div_up(N, wide), size = B.widen ? sizeof(uint16_t) : sizeof(float);
-    int tasks = (int)(across * parts);
+    size_t parts = div_up(N, wide);
+    int tasks = (int)(div_up(M, tall) * parts);
 #pragma omp parallel for schedule(dynamic) num_threads(cpu->threads) if (M * N * K > 16 * (size_t)SMALL)
     for (int task = 0; task < tasks; task++) {
         size_t i = (size_t)task / parts * tall, j = (size_t)task % parts * wide;
         size_t m = min_size(tall, M - i), n = min_size(wide, N - j);
-        unsigned char *mine = scratch + (size_t)thread_id() * gemm_room(cpu);
-        const unsigned char *b = (const unsigned char *)B.data + j * K * size;
-        const float *bias_of_task = bias ? bias + j : NULL;
-        if (sd_is_cancelled(r)) continue;
-        if (B.packed)
-            cpu->kern->gemm_packed(mine, m, n, K, A + i * K, K, (const void *)b, C + i * N + j, N, bias_of_task);
+        const float *bias = p->bias ? p->bias + j : NULL;
+        const void *b = column_of_b(p, j);
+        if (sd_is_cancelled(p->r)) continue;
+        if (p->B.packed)
+            cpu->kern->gemm_packed(scratch_of(p), m, n, K, p->A + i * K, K, b, p->C + i * N + j, N, bias);
         else
-            cpu->kern->gemm(mine, m, n, K, A + i * K, K, b, K, true, B.widen, C + i * N + j, N, bias_of_task);
+            cpu->kern->gemm(scratch_of(p), m, n, K, p->A + i * K, K, b, K, true, p->B.widen, p->C + i * N + j, N,
+                            bias);
     }
+}
+
+/* Rows of A that are packed are columns for the kernel, which computes whole strips. */
+static size_t strips_of(const sd_kern *k, size_t rows)
+{
+    size_t last = rows % k->panel_columns;
+    return rows - last + (last > k->panel_narrow ? k->panel_columns : last ? k->panel_narrow : 0);
+}
+
+/* Is it faster to turn A and C than to turn B? The numbers are counted; those of A and C twice, as was measured
+ * (5120 to 1280 at 512 rows). A product that the last strip of A computes in vain takes a sixteenth of a number. */
+static bool is_turned(const sd_kern *k, size_t M, size_t N, size_t K)
+{
+    if (!k->gemm_turned) return false;
+    double m = (double)M, n = (double)N, depth = (double)K, spare = (double)(strips_of(k, M) - M);
+    return 2 * m * (depth + n) + spare * n * depth / 16 < n * depth * ceil(m / (8 * TILE));
+}
+
+static size_t turned_room(const sd_cpu *cpu, size_t M, size_t N, size_t K)
+{
+    return !cpu->blas && is_turned(cpu->kern, M, N, K) ? floats(strips_of(cpu->kern, M) * K) : 0;
+}
+
+/* C^T = B A^T: A is packed once, and every task reads its rows of B from where they lie. */
+static void multiply_turned(const product *p)
+{
+    enum { PIECE = 256, ROWS = 256 };   /* they and a task's sums fit the L2 cache */
+    const sd_cpu *cpu = sd_cpu_of(p->r);
+    const sd_kern *k = cpu->kern;
+    size_t M = p->M, N = p->N, K = p->K, strip = k->panel_columns, pieces_of_k = div_up(K, PIECE);
+    size_t tall = round_up(div_up(M, div_up(M, ROWS)), strip), parts = div_up(M, tall);
+    size_t wide = round_up(div_up(N, 4 * (size_t)cpu->threads), 16);
+    int packs = (int)(div_up(M, strip) * pieces_of_k), tasks = (int)(div_up(N, wide) * parts);
+#pragma omp parallel num_threads(cpu->threads) if (M * N * K > 16 * (size_t)SMALL)
+    {
+#pragma omp for schedule(dynamic)
+        for (int i = 0; i < packs; i++) {
+            size_t m = (size_t)i / pieces_of_k * strip, k0 = (size_t)i % pieces_of_k * PIECE;
+            size_t n = min_size(strip, M - m), width = strips_of(k, n);
+            k->pack_panel(p->turned + m * K + k0 * width, p->A + m * K + k0, K, true, NULL, n, min_size(PIECE, K - k0));
+        }
+#pragma omp for schedule(dynamic)
+        for (int i = 0; i < tasks; i++) {
+            size_t j = (size_t)i / parts * wide, m = (size_t)i % parts * tall;
+            if (sd_is_cancelled(p->r)) continue;
+            k->gemm_turned(scratch_of(p), min_size(tall, M - m), min_size(wide, N - j), K, p->turned + m * K,
+                           column_of_b(p, j), K, p->B.widen, p->C + m * N + j, N, p->bias ? p->bias + j : NULL);
+        }
+    }
+}
+
+static void multiply(const product *p)
+{
+#ifdef SD_WITH_OPENBLAS
+    const sd_cpu *cpu = sd_cpu_of(p->r);
+    if (cpu->blas) {
+        blas_gemm(cpu->threads, p->M, p->N, p->K, p->A, p->K, p->B.data, p->K, true, p->C, p->N, p->bias);
+        return;
+    }
+#endif
+    if (p->turned) multiply_turned(p);
+    else multiply_straight(p);
 }
 
 static void cpu_linear(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b)
 {
     const sd_cpu *cpu = sd_cpu_of(r);
-    size_t O = (size_t)w->dim[0], I = (size_t)w->dim[1];
-    size_t gemm = gemm_room(cpu) * (size_t)cpu->threads;
-    operand weight = {.widen = cpu->blas ? NULL : widened_on_the_way(cpu->kern, w)};
-    pieces p = {sd_scratch(r, gemm + floats(O) + (weight.widen || is_f32(w) ? 0 : floats(O * I)))};
-    if (!p.at) return;
-    unsigned char *scratch = cut(&p, gemm);
-    const float *bias = sd_cpu_f32(r, b, cut(&p, O * sizeof(float)));
-    weight.data = weight.widen ? w->data : sd_cpu_f32(r, w, (float *)(void *)p.at);
-    product(r, scratch, (size_t)rows(x), O, I, sd_f32(x), weight, sd_f32(y), bias);
+    product p = {.r = r, .M = (size_t)rows(x), .N = (size_t)w->dim[0], .K = (size_t)w->dim[1], .A = sd_f32(x),
+                 .B.widen = cpu->blas ? NULL : widened_on_the_way(cpu->kern, w), .C = sd_f32(y)};
+    size_t gemm = gemm_room(cpu) * (size_t)cpu->threads, turned = turned_room(cpu, p.M, p.N, p.K);
+    pieces cuts = {sd_scratch(r, gemm + floats(p.N) + turned + (p.B.widen || is_f32(w) ? 0 : floats(p.N * p.K)))};
+    if (!cuts.at) return;
+    p.scratch = cut(&cuts, gemm);
+    p.bias = sd_cpu_f32(r, b, cut(&cuts, p.N * sizeof(float)));
+    p.turned = turned ? cut(&cuts, turned) : NULL;
+    p.B.data = p.B.widen ? w->data : sd_cpu_f32(r, w, (float *)(void *)cuts.at);
+    multiply(&p);
 }
 
 /* -------------------------------------------------------------------------------- convolution */
@@ -191,7 +269,8 @@ static void unfold_conv(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w,
         int n = (int)min_size(tile, P - at);
 #pragma omp parallel for num_threads(cpu->threads) if ((size_t)n * K > SMALL)
         for (int i = 0; i < n; i++) unfold_pixel(unfolded + (size_t)i * K, x, y, (int64_t)at + i, kh, kw, c);
-        product(r, scratch, (size_t)n, O, K, unfolded, (operand){weight, NULL, u.packed}, sd_f32(y) + at * O, bias);
+        multiply(&(product){r, (size_t)n, O, K, unfolded, {weight, NULL, u.packed}, sd_f32(y) + at * O, bias, scratch,
+                            NULL});
     }
 }
 

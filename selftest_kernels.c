@@ -83,24 +83,33 @@ static void check_rows(const sd_kern *k, sd_check_row *row, const float *x)
 
 enum { M = 37, N = 51, K = 77 };
 
+enum { PLAIN, TRANSPOSED, TURNED };   /* B is [K,N]; [N,K]; the same, by gemm_turned */
+
 /* With small whole numbers every sum is exact, however it is computed. */
-static void check_products(const sd_kern *k, sd_check_row *row, bool b_trans)
+static void check_products(const sd_kern *k, sd_check_row *row, int order)
 {
     float a[M * K], b[K * N], bias[N], *c = malloc(M * N * sizeof *c);
     void *scratch = k->gemm_scratch ? sd_block_alloc(k->gemm_scratch) : NULL;
     for (size_t i = 0; i < M * K; i++) a[i] = (float)((int)(i * 31 % 17) - 8);
     for (size_t i = 0; i < K * N; i++) b[i] = (float)((int)(i * 29 % 15) - 7);
     for (size_t j = 0; j < N; j++) bias[j] = (float)((int)j - 20);
-    if (c && (scratch || !k->gemm_scratch))
+    bool turned = order == TURNED, b_trans = order != PLAIN;
+    float *packed = turned ? sd_block_alloc((M + k->panel_columns) * K * sizeof *packed) : NULL;
+    if (c && (scratch || !k->gemm_scratch) && packed) {
+        k->pack_panel(packed, a, K, true, NULL, M, K);
+        k->gemm_turned(scratch, M, N, K, packed, b, K, NULL, c, N, bias);
+    } else if (c && (scratch || !k->gemm_scratch)) {
         k->gemm(scratch, M, N, K, a, K, b, b_trans ? K : N, b_trans, NULL, c, N, bias);
+    }
     for (size_t i = 0; c && i < M; i++)
         for (size_t j = 0; j < N; j++) {
             double sum = (double)bias[j];
             for (size_t l = 0; l < K; l++) sum += (double)a[i * K + l] * (double)b[b_trans ? j * K + l : l * N + j];
             sd_check_note(row, (double)c[i * N + j] == sum ? 0 : INFINITY,
-                          "product of whole numbers%s: row %zu, column %zu is %.9g, not %g", b_trans ? ", transposed"
-                          : "", i, j, (double)c[i * N + j], sum);
+                          "product of whole numbers%s: row %zu, column %zu is %.9g, not %g",
+                          turned ? ", turned" : b_trans ? ", transposed" : "", i, j, (double)c[i * N + j], sum);
         }
+    sd_block_free(packed);
     sd_block_free(scratch);
     free(c);
 }
@@ -115,7 +124,8 @@ sd_status sd_check_kernels(sd_selftest_run *s)
             check_rows(s->table[i].kern, row, x);
         if (!sd_check_wanted(s, "kernels", "products")) continue;
         row = sd_check_row_of(s, "kernels", "products", s->table[i].name);
-        for (int b_trans = 0; row && b_trans < 2; b_trans++) check_products(s->table[i].kern, row, b_trans);
+        for (int order = PLAIN; row && order <= TURNED; order++)
+            if (order != TURNED || s->table[i].kern->gemm_turned) check_products(s->table[i].kern, row, order);
     }
     return s->e->status;
 }

@@ -6,6 +6,7 @@
  *
  *   vf            VL floats                        vsum            VL running sums in double
  *   TILE_ROWS x TILE_VECTORS vectors is the block of C that the matrix product keeps in registers.
+ *   IN_PLACE      the addresses of TILE_ROWS rows fit the registers too, so rows of A need not be copied first
  *
  * v_fma is a b + c with one rounding where the machine has such an instruction, else (SSE2) with two; v_fma_once never
  * rounds the product. v_max(a, b) and v_min(a, b) give b when b is NaN. */
@@ -37,7 +38,7 @@
 /* ---------------------------------------------------------------------------------------- AVX-512F */
 #if defined(SD_ISA_AVX512)
 
-enum { VL = 16, TILE_ROWS = 14, TILE_VECTORS = 2 };   /* 28 of 32 registers hold C */
+enum { VL = 16, TILE_ROWS = 14, TILE_VECTORS = 2, IN_PLACE = 0 };   /* 28 of 32 registers hold C */
 typedef __m512 vf;
 typedef struct vsum { __m512d low, high; } vsum;
 
@@ -131,7 +132,7 @@ static inline double s_total(vsum s) { return _mm512_reduce_add_pd(_mm512_add_pd
 /* -------------------------------------------------------------------------------- AVX2, FMA, F16C */
 #elif defined(SD_ISA_AVX2)
 
-enum { VL = 8, TILE_ROWS = 6, TILE_VECTORS = 2 };   /* 12 of 16 registers hold C */
+enum { VL = 8, TILE_ROWS = 6, TILE_VECTORS = 2, IN_PLACE = 1 };   /* 12 of 16 registers hold C */
 typedef __m256 vf;
 typedef struct vsum { __m256d low, high; } vsum;
 
@@ -221,7 +222,7 @@ static inline double s_total(vsum s)
 /* -------------------------------------------------------------------------------------------- SSE2 */
 #elif defined(SD_ISA_SSE2)
 
-enum { VL = 4, TILE_ROWS = 4, TILE_VECTORS = 2 };   /* 8 of 16 registers hold C, products need one more */
+enum { VL = 4, TILE_ROWS = 4, TILE_VECTORS = 2, IN_PLACE = 1 };   /* 8 of 16 registers hold C, products need one more */
 typedef __m128 vf;
 typedef struct vsum { __m128d low, high; } vsum;
 
@@ -313,7 +314,7 @@ static inline double s_total(vsum s)
 /* ---------------------------------------------------------------------------------- NEON, AArch64 */
 #elif defined(SD_ISA_NEON)
 
-enum { VL = 4, TILE_ROWS = 8, TILE_VECTORS = 3 };   /* 24 of 32 registers hold C */
+enum { VL = 4, TILE_ROWS = 8, TILE_VECTORS = 3, IN_PLACE = 1 };   /* 24 of 32 registers hold C */
 typedef float32x4_t vf;
 typedef struct vsum { float64x2_t low, high; } vsum;
 
@@ -376,7 +377,7 @@ static inline double s_total(vsum s) { return vaddvq_f64(vaddq_f64(s.low, s.high
 /* ------------------------------------------------------------------------------- one number, plain C99 */
 #elif defined(SD_ISA_SCALAR)
 
-enum { VL = 1, TILE_ROWS = 4, TILE_VECTORS = 4 };   /* 16 of 32 registers hold C, as RISC machines have them */
+enum { VL = 1, TILE_ROWS = 4, TILE_VECTORS = 4, IN_PLACE = 1 };   /* 16 of a RISC machine's 32 registers */
 typedef float vf;
 typedef double vsum;
 

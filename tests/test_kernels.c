@@ -707,8 +707,7 @@ static float *solve(const sd_kern *k, const problem *p)
     float *C = room(c_cells(p) * sizeof(float));
     memcpy(C, p->C, c_cells(p) * sizeof(float));
     k->gemm(k->gemm_scratch ? scratch : NULL, p->M, p->N, p->K, p->A, p->lda, p->B, p->ldb, p->b_trans, NULL,
-            C + p->ldc,
-            p->ldc, p->with_bias ? p->bias : NULL);
+            C + p->ldc, p->ldc, p->with_bias ? p->bias : NULL);
     free(base);
     return C;
 }
@@ -756,9 +755,8 @@ TEST(products_of_integers_are_exact_in_every_size)
 TEST(large_products_of_integers_are_exact)
 {
     static const size_t sizes[][3] = {   /* across every block size of kernels_simd.c */
-        {1, 1000, 300}, {197, 33, 193}, {97, 785, 385}, {13, 1543, 200},
-        {200, 40, 1000}, {77, 320, 768}, {300, 3, 577}, {85, 769, 192},
-    };
+        {1, 1000, 300}, {197, 33, 193}, {97, 785, 385}, {13, 1543, 200}, {200, 40, 1000}, {77, 320, 768}, {300, 3, 577},
+        {85, 769, 192}};
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
         for (unsigned options = 0; options < 4; options++)
             check_exactly(sizes[s][0], sizes[s][1], sizes[s][2], options * 5 % 7, options);
@@ -782,6 +780,20 @@ TEST(product_of_a_hand_example)
 
 static bool same_bits(const float *a, const float *b, size_t n) { return memcmp(a, b, n * sizeof *a) == 0; }
 
+/* The turned product of A and B, stored as `widen` says, gives the bits of gemm, `want`. */
+static void check_turned(const sd_kern *k, void *scratch, const problem *p, const void *B, sdk_widen *widen,
+                         const float *want)
+{
+    float *C = room(c_cells(p) * sizeof *C), *packed = room((p->M + k->panel_columns) * p->K * sizeof *packed);
+    const float *bias = p->with_bias ? p->bias : NULL;
+    memcpy(C, p->C, c_cells(p) * sizeof *C);
+    k->pack_panel(packed, p->A, p->lda, true, NULL, p->M, p->K);
+    k->gemm_turned(scratch, p->M, p->N, p->K, packed, B, p->ldb, widen, C + p->ldc, p->ldc, bias);
+    assert_true(same_bits(C, want, c_cells(p)));
+    free(packed);
+    free(C);
+}
+
 /* Whatever rectangles of C a caller asks for, each element has the bits it has in the whole. */
 TEST(bits_do_not_depend_on_how_m_and_n_are_split)
 {
@@ -792,6 +804,7 @@ TEST(bits_do_not_depend_on_how_m_and_n_are_split)
                 problem p = problem_new(sizes[s][0], sizes[s][1], sizes[s][2], 3, options, normal);
                 void *base, *scratch = scratch_for(k, &base);
                 float *whole = solve(k, &p), *parts = room(c_cells(&p) * sizeof(float));
+                if (p.b_trans && k->gemm_turned) check_turned(k, scratch, &p, p.B, NULL, whole);
                 for (int cut = 0; cut < 4; cut++) {
                     memcpy(parts, p.C, c_cells(&p) * sizeof(float));
                     size_t di, dj;
@@ -832,10 +845,11 @@ TEST(sixteen_bit_weights_give_the_same_bits)
                 void *base, *scratch = scratch_for(k, &base);
                 float *want = solve(k, &p), *C = room(c_cells(&p) * sizeof(float));
                 memcpy(C, p.C, c_cells(&p) * sizeof(float));
-                k->gemm(scratch, p.M, p.N, p.K, p.A, p.lda, narrow, p.ldb, true, bf ? k->widen_bf16 : k->widen_f16,
-                        C + p.ldc,
-                        p.ldc, p.with_bias ? p.bias : NULL);
+                sdk_widen *widen = bf ? k->widen_bf16 : k->widen_f16;
+                k->gemm(scratch, p.M, p.N, p.K, p.A, p.lda, narrow, p.ldb, true, widen, C + p.ldc, p.ldc,
+                        p.with_bias ? p.bias : NULL);
                 assert_true(same_bits(C, want, c_cells(&p)));
+                if (k->gemm_turned) check_turned(k, scratch, &p, narrow, widen, want);
                 free(base);
                 free(want);
                 free(C);
@@ -1012,6 +1026,7 @@ TEST(long_products_are_accurate_and_one_float_sum_is_not)
 TEST(products_may_end_where_memory_ends)
 {
     fence a = fence_open(), b = fence_open(), c = fence_open(), d = fence_open();
+    static const float packed[64 * 32];
     FOR_EACH_TABLE(k) {
         void *base, *scratch = scratch_for(k, &base);
         for (size_t M = 1; M <= 30; M += 2)
@@ -1027,6 +1042,7 @@ TEST(products_may_end_where_memory_ends)
                         k->gemm(scratch, M, N, K, A, K, B, N, false, NULL, C, N, bias);
                         const void *halves = end ? fence_last(b, N * K * sizeof(uint16_t)) : fence_first(b);
                         k->gemm(scratch, M, N, K, A, K, halves, K, true, k->widen_f16, C, N, bias);
+                        if (k->gemm_turned) k->gemm_turned(scratch, M, N, K, packed, B, K, NULL, C, N, bias);
                     }
         free(base);
     }
@@ -1159,42 +1175,25 @@ TEST(selection_knows_names_and_the_cpu)
     }
 }
 
+#define SEEDED(test) cmocka_unit_test_setup(test, seed)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(selection_knows_names_and_the_cpu, seed),
-        cmocka_unit_test_setup(all_halves_widen_exactly, seed),
-        cmocka_unit_test_setup(flushing_subnormal_halves_would_be_seen, seed),
-        cmocka_unit_test_setup(all_bfloats_are_the_upper_half_of_a_float, seed),
-        cmocka_unit_test_setup(activations_are_right_over_all_floats, seed),
-        cmocka_unit_test_setup(activations_are_right_where_networks_live, seed),
-        cmocka_unit_test_setup(each_gelu_is_out_of_the_others_bounds, seed),
-        cmocka_unit_test_setup(activations_have_no_accidents_at_the_ends, seed),
-        cmocka_unit_test_setup(ranges_of_a_taesd_are_clamped_and_moved, seed),
-        cmocka_unit_test_setup(geglu_multiplies_by_gelu_of_the_gate, seed),
-        cmocka_unit_test_setup(softmax_is_right, seed),
-        cmocka_unit_test_setup(the_exponential_of_softmax_is_right, seed),
-        cmocka_unit_test_setup(softmax_survives_large_scores_and_its_twin_does_not, seed),
-        cmocka_unit_test_setup(softmax_of_masked_rows, seed),
-        cmocka_unit_test_setup(sums_lose_nothing, seed),
-        cmocka_unit_test_setup(column_sums_are_the_specifications_bits, seed),
-        cmocka_unit_test_setup(affine_rows_are_right, seed),
-        cmocka_unit_test_setup(rows_of_any_length_and_alignment_match_the_specification, seed),
-        cmocka_unit_test_setup(rows_may_end_where_memory_ends, seed),
-        cmocka_unit_test_setup(product_of_a_hand_example, seed),
-        cmocka_unit_test_setup(products_of_integers_are_exact_in_every_size, seed),
-        cmocka_unit_test_setup(large_products_of_integers_are_exact, seed),
-        cmocka_unit_test_setup(bits_do_not_depend_on_how_m_and_n_are_split, seed),
-        cmocka_unit_test_setup(sixteen_bit_weights_give_the_same_bits, seed),
-        cmocka_unit_test_setup(packed_weights_give_the_same_bits, seed),
-        cmocka_unit_test_setup(a_softmax_in_pieces_is_right, seed),
-        cmocka_unit_test_setup(precise_products_in_vectors_are_the_specifications_bits, seed),
-        cmocka_unit_test_setup(a_product_of_floats_is_exact_in_double, seed),
-        cmocka_unit_test_setup(a_transpose_and_a_scaling_of_columns_touch_what_they_should, seed),
-        cmocka_unit_test_setup(transposed_b_gives_the_same_bits, seed),
-        cmocka_unit_test_setup(long_products_are_accurate_and_one_float_sum_is_not, seed),
-        cmocka_unit_test_setup(products_may_end_where_memory_ends, seed),
-        cmocka_unit_test_setup(nan_stays_in_its_row_and_column, seed),
+        SEEDED(selection_knows_names_and_the_cpu), SEEDED(all_halves_widen_exactly), SEEDED(softmax_is_right),
+        SEEDED(flushing_subnormal_halves_would_be_seen), SEEDED(all_bfloats_are_the_upper_half_of_a_float),
+        SEEDED(activations_are_right_over_all_floats), SEEDED(activations_are_right_where_networks_live),
+        SEEDED(each_gelu_is_out_of_the_others_bounds), SEEDED(activations_have_no_accidents_at_the_ends),
+        SEEDED(ranges_of_a_taesd_are_clamped_and_moved), SEEDED(geglu_multiplies_by_gelu_of_the_gate),
+        SEEDED(the_exponential_of_softmax_is_right), SEEDED(softmax_survives_large_scores_and_its_twin_does_not),
+        SEEDED(softmax_of_masked_rows), SEEDED(sums_lose_nothing), SEEDED(column_sums_are_the_specifications_bits),
+        SEEDED(affine_rows_are_right), SEEDED(rows_of_any_length_and_alignment_match_the_specification),
+        SEEDED(rows_may_end_where_memory_ends), SEEDED(product_of_a_hand_example), SEEDED(a_softmax_in_pieces_is_right),
+        SEEDED(products_of_integers_are_exact_in_every_size), SEEDED(large_products_of_integers_are_exact),
+        SEEDED(bits_do_not_depend_on_how_m_and_n_are_split), SEEDED(sixteen_bit_weights_give_the_same_bits),
+        SEEDED(packed_weights_give_the_same_bits), SEEDED(precise_products_in_vectors_are_the_specifications_bits),
+        SEEDED(a_product_of_floats_is_exact_in_double), SEEDED(transposed_b_gives_the_same_bits),
+        SEEDED(a_transpose_and_a_scaling_of_columns_touch_what_they_should), SEEDED(products_may_end_where_memory_ends),
+        SEEDED(long_products_are_accurate_and_one_float_sum_is_not), SEEDED(nan_stays_in_its_row_and_column),
     };
     return cmocka_run_group_tests_name("kernels", tests, NULL, NULL);
 }

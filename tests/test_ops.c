@@ -130,6 +130,40 @@ TEST(weights_of_any_type_and_alignment_give_the_same_numbers)
     }
 }
 
+/* Few rows are multiplied in another order than many; a row's bits must not show that. */
+TEST(rows_of_a_linear_layer_do_not_depend_on_their_number)
+{
+    enum { I = 451, O = 203, MOST = 300 };
+    static float w[O * I], bias[O];
+    static uint16_t half[O * I], brain[O * I];
+    fill(w, O * I);
+    fill(bias, O);
+    for (size_t i = 0; i < O * I; i++) {
+        brain[i] = to_bf16(w[i]);
+        half[i] = (uint16_t)(brain[i] % 0x7c00);   /* finite */
+    }
+    const sd_tensor weights[] = {{.nd = 2, .dim = {O, I}, .data = w},
+                                 {.nd = 2, .dim = {O, I}, .dt = SD_F16, .data = half},
+                                 {.nd = 2, .dim = {O, I}, .dt = SD_BF16, .data = brain}},
+        of_bias = {.nd = 1, .dim = {O}, .data = bias};
+    for (int i = 0; i < 6; i++) {
+        const sd_tensor *weight = &weights[i / 2], *added = i % 2 ? &of_bias : NULL;
+        bench b;
+        start(&b, OWN, 1);
+        sd_tensor x = random4(&b, 1, 1, MOST, I);
+        const float *all = numbers_of(&b, sd_linear(&b.run, x, weight, added));
+        size_t mark = sd_mark(&b.run);
+        for (int64_t n = 1; n <= MOST; n += n < 100 ? 1 + 6 * (i > 0) : 61) {
+            sd_tensor few = x;
+            few.dim[2] = n;
+            b.cpu.threads = 1 + (int)n % 2;
+            assert_memory_equal(sd_f32(sd_linear(&b.run, few, weight, added)), all, (size_t)(n * O) * sizeof *all);
+            sd_reset(&b.run, mark);
+        }
+        stop(&b);
+    }
+}
+
 /* The same of a convolution that is unfolded: its weights are packed from where they lie, or by way of floats. */
 TEST(weights_of_an_unfolded_convolution_may_be_of_any_type_and_alignment)
 {
@@ -621,6 +655,7 @@ int main(void)
         cmocka_unit_test(convolution_is_the_textbook_sum),
         cmocka_unit_test(asymmetric_padding_differs_from_symmetric),
         cmocka_unit_test(weights_of_any_type_and_alignment_give_the_same_numbers),
+        cmocka_unit_test(rows_of_a_linear_layer_do_not_depend_on_their_number),
         cmocka_unit_test(weights_of_an_unfolded_convolution_may_be_of_any_type_and_alignment),
         cmocka_unit_test(attention_is_softmax_of_scaled_products),
         cmocka_unit_test(group_norm_is_over_groups_and_pixels),
