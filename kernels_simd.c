@@ -516,14 +516,32 @@ static void pack_straight(float *to, size_t width, const float *b, size_t ldb, s
             put(to + k * width + j, columns - j, get(b + k * ldb + j, columns - j));
 }
 
-/* Rows of the next tile if `rows` are left. What is left after tall tiles is shared out evenly, because a very low tile
- * would wait for its own sums. */
-static inline size_t next_height(size_t rows, size_t columns)
+/* How rows are shared out among tiles: so many tall ones, then tiles of low + 1 rows, then of low ones. What is left
+ * after the tall tiles is shared out evenly, because a very low tile would wait for its own sums. */
+typedef struct heights { size_t tall, higher, low; } heights;
+
+static inline heights heights_of(size_t rows, size_t columns)
 {
-    if (columns <= VL && rows >= TALL_ROWS)
+    heights h = {.tall = columns <= VL ? rows / TALL_ROWS : 0};
+    size_t left = rows - h.tall * TALL_ROWS, tiles = (left + TILE_ROWS - 1) / TILE_ROWS;
+    h.low = left;
+    if (tiles > 1) {   /* 32 bits: a division of 64 takes longer than some products */
+        h.low = (uint32_t)left / (uint32_t)tiles;
+        h.higher = left - h.low * tiles;
+    }
+    return h;
+}
+
+static inline size_t next_height(heights *h)
+{
+    if (h->tall) {
+        h->tall--;
         return TALL_ROWS;
-    size_t tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
-    return (rows + tiles - 1) / tiles;
+    }
+    if (!h->higher)
+        return h->low;
+    h->higher--;
+    return h->low + 1;
 }
 
 /* Strips [depth][strip_width], one after the other; of each, rows from k0 on are used. */
@@ -569,8 +587,9 @@ static inline __attribute__((always_inline)) void multiply_block(const shapes *s
         const float *strip = b.at + j * b.depth + b.k0 * strip_width(n);
         tile_fn *multiply = n > VL ? shape->wide : shape->tall;
         const void *fetched = s < rows_ahead ? row_at(next, s) : a;
+        heights h = heights_of(rows, n);
         for (size_t i = 0, height; i < rows; i += height) {
-            height = next_height(rows - i, n);
+            height = next_height(&h);
             if (ahead)
                 UNROLL for (size_t k = 0; k < SDK_AHEAD; k++)
                     fetch_share(ahead + k);
@@ -639,8 +658,9 @@ static void multiply_rows(float *room, size_t M, size_t N, size_t kc, rows_of A,
                           size_t ldc, const float *plus, size_t ldp)
 {
     bool copied = !in_place(A);
+    heights h = heights_of(M, N);
     for (size_t i = 0, height; i < M; i += height) {
-        height = next_height(M - i, N);
+        height = next_height(&h);
         const float *rows = copied ? room : row_at(A, i);
         if (copied)
             for (size_t r = 0; r < height; r++)
