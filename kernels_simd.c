@@ -166,74 +166,109 @@ static void softmax(float *x, size_t n, float scale)
         put(x + i, n - i, v_mul(get(x + i, n - i), factor));
 }
 
-/* 2^d for d <= 0, 0 below the smallest normal float. n = round(d) by adding and subtracting 1.5 2^23, r = d - n
- * exactly, 2^r = 1 + r q(r) with q of degree 5 by Remez' exchange, relative error 3.0e-9: below 0.8 ULP with all
- * roundings (1.1 without FMA; tests/test_kernels.c). */
-static inline vf exp2_negative(vf d)
+/* Row i of a column belongs to partial maximum and partial sum i % CHAINS: eight short sums, joined in pairs, instead
+ * of a long one. Exponentials of TOGETHER rows are computed step by step side by side, so that none waits for its own
+ * last step, with as many partial sums as the registers hold. */
+enum { CHAINS = 8, TOGETHER = 4 };
+
+/* d_j = 2^d_j for `count` vectors d_j <= 0; 0 below the smallest normal float. n = round(d) by adding and subtracting
+ * 1.5 2^23, r = d - n exactly, 2^r = 1 + r q(r) with q of degree 5 by Remez' exchange, relative error 3.0e-9: below 0.8
+ * ULP with all roundings (1.1 without FMA; tests/test_kernels.c). */
+static inline __attribute__((always_inline)) void exp2_negative(vf *d, size_t count)
 {
+    static const float terms[] = {1.339080627e-03f, 9.618505836e-03f, 5.550359935e-02f, 2.402264774e-01f,
+                                  6.931471825e-01f, 1.0f};
     const vf round = v_set1(0x1.8p23f);
-    vf z = v_add(d, round), n = v_sub(z, round), r = v_sub(d, n);
-    vf q = v_fma(v_set1(1.532646274e-04f), r, v_set1(1.339080627e-03f));
-    q = v_fma(q, r, v_set1(9.618505836e-03f));
-    q = v_fma(q, r, v_set1(5.550359935e-02f));
-    q = v_fma(q, r, v_set1(2.402264774e-01f));
-    q = v_fma(q, r, v_set1(6.931471825e-01f));
-    return v_zero_below(d, v_set1(-126.0f), v_times_power(v_fma(q, r, v_set1(1.0f)), n, z));
+    vf z[TOGETHER], n[TOGETHER], r[TOGETHER], q[TOGETHER];
+    UNROLL for (size_t j = 0; j < count; j++) {
+        z[j] = v_add(d[j], round);
+        n[j] = v_sub(z[j], round);
+        r[j] = v_sub(d[j], n[j]);
+        q[j] = v_set1(1.532646274e-04f);
+    }
+    UNROLL for (size_t k = 0; k < sizeof terms / sizeof *terms; k++)
+        UNROLL for (size_t j = 0; j < count; j++)
+            q[j] = v_fma(q[j], r[j], v_set1(terms[k]));
+    UNROLL for (size_t j = 0; j < count; j++)
+        d[j] = v_zero_below(d[j], v_set1(-126.0f), v_times_power(q[j], n[j], z[j]));
 }
 
-/* Row i of a column belongs to partial maximum and partial sum i % CHAINS: eight short sums, joined in pairs, instead
- * of a long one. */
-enum { CHAINS = 8 };
+/* At most CHAINS rows of VL columns, one for each partial maximum */
+static inline __attribute__((always_inline)) void max_rows(vf *v, const float *x, size_t rows, size_t width)
+{
+    UNROLL for (size_t j = 0; j < CHAINS; j++)
+        if (j < rows)
+            v[j] = v_max(v_load(x + j * width), v[j]);
+}
 
 /* The maxima of VL columns of x, and of m */
 static inline vf column_max(const float *x, size_t rows, size_t width, vf m)
 {
     vf v[CHAINS];
+    size_t i = 0;
     UNROLL for (size_t j = 0; j < CHAINS; j++)
         v[j] = m;
-    for (size_t i = 0; i < rows; i += CHAINS)
-        UNROLL for (size_t j = 0; j < CHAINS; j++)
-            if (i + j < rows)
-                v[j] = v_max(v_load(x + (i + j) * width), v[j]);
+    for (; i + CHAINS <= rows; i += CHAINS)
+        max_rows(v, x + i * width, CHAINS, width);
+    max_rows(v, x + i * width, rows - i, width);
     UNROLL for (size_t n = CHAINS / 2; n > 0; n /= 2)
         UNROLL for (size_t j = 0; j < n; j++)
             v[j] = v_max(v[j], v[j + n]);
     return v[0];
 }
 
+/* x = 2^(x - m) in `count` rows of VL columns; row j is added to v[j] */
+static inline __attribute__((always_inline)) void exp2_rows(vf *v, float *x, size_t count, size_t width, vf m)
+{
+    vf e[TOGETHER];
+    UNROLL for (size_t j = 0; j < count; j++)
+        e[j] = v_sub(v_load(x + j * width), m);
+    exp2_negative(e, count);
+    UNROLL for (size_t j = 0; j < count; j++) {
+        v_store(x + j * width, e[j]);
+        v[j] = v_add(v[j], e[j]);
+    }
+}
+
 /* x = 2^(x - m) in VL columns; returns their sums */
 static inline vf column_exp2(float *x, size_t rows, size_t width, vf m)
 {
     vf v[CHAINS];
-    UNROLL for (size_t j = 0; j < CHAINS; j++)
-        v[j] = v_set1(0.0f);
-    for (size_t i = 0; i < rows; i += CHAINS)
-        UNROLL for (size_t j = 0; j < CHAINS; j++)
-            if (i + j < rows) {
-                vf e = exp2_negative(v_sub(v_load(x + (i + j) * width), m));
-                v_store(x + (i + j) * width, e);
-                v[j] = v_add(v[j], e);
-            }
+    UNROLL for (size_t first = 0; first < CHAINS; first += TOGETHER) {
+        vf sum[TOGETHER];
+        size_t i = first;
+        UNROLL for (size_t j = 0; j < TOGETHER; j++)
+            sum[j] = v_set1(0.0f);
+        for (; i + TOGETHER <= rows; i += CHAINS)
+            exp2_rows(sum, x + i * width, TOGETHER, width, m);
+        UNROLL for (size_t j = 0; j < TOGETHER; j++)
+            if (i + j < rows)
+                exp2_rows(sum + j, x + (i + j) * width, 1, width, m);
+        UNROLL for (size_t j = 0; j < TOGETHER; j++)
+            v[first + j] = sum[j];
+    }
     UNROLL for (size_t n = CHAINS / 2; n > 0; n /= 2)
         UNROLL for (size_t j = 0; j < n; j++)
             v[j] = v_add(v[j], v[j + n]);
     return v[0];
 }
 
+/* All maxima first, so that the second columns' are found while the first ones' are joined. */
 static bool softmax_piece(float *x, size_t rows, size_t width, float *max, double *sum, float *factor)
 {
     bool grew = false;
     for (size_t c = 0; c < width; c += VL) {
-        float part[VL];
-        vf before = v_load(max + c), now = column_max(x + c, rows, width, before);
+        vf before = v_load(max + c), now = column_max(x + c, rows, width, before), shrunk = v_sub(before, now);
+        exp2_negative(&shrunk, 1);
         v_store(max + c, now);
-        v_store(factor + c, exp2_negative(v_sub(before, now)));
-        v_store(part, column_exp2(x + c, rows, width, now));
-        for (size_t i = 0; i < VL; i++) {
-            sum[c + i] = factor[c + i] * sum[c + i] + part[i];
-            grew |= factor[c + i] != 1;
-        }
+        v_store(factor + c, shrunk);
     }
+    for (size_t c = 0; c < width; c += VL) {
+        vf part = column_exp2(x + c, rows, width, v_load(max + c));
+        s_store(sum + c, s_add(s_mul(s_load(sum + c), v_load(factor + c)), part));
+    }
+    for (size_t c = 0; c < width; c++)
+        grew |= factor[c] != 1;
     return grew;
 }
 

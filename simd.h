@@ -122,6 +122,10 @@ static inline vsum s_add(vsum s, vf v)
 {
     return (vsum){_mm512_add_pd(s.low, low_half(v)), _mm512_add_pd(s.high, high_half(v))};
 }
+static inline vsum s_mul(vsum s, vf v)
+{
+    return (vsum){_mm512_mul_pd(s.low, low_half(v)), _mm512_mul_pd(s.high, high_half(v))};
+}
 static inline vsum s_add_square(vsum s, vf v)
 {
     __m512d l = low_half(v), h = high_half(v);
@@ -206,6 +210,10 @@ static inline void s_store(double *p, vsum s)
 static inline vsum s_add(vsum s, vf v)
 {
     return (vsum){_mm256_add_pd(s.low, low_half(v)), _mm256_add_pd(s.high, high_half(v))};
+}
+static inline vsum s_mul(vsum s, vf v)
+{
+    return (vsum){_mm256_mul_pd(s.low, low_half(v)), _mm256_mul_pd(s.high, high_half(v))};
 }
 static inline vsum s_add_square(vsum s, vf v)
 {
@@ -300,6 +308,10 @@ static inline vsum s_add(vsum s, vf v)
 {
     return (vsum){_mm_add_pd(s.low, low_half(v)), _mm_add_pd(s.high, high_half(v))};
 }
+static inline vsum s_mul(vsum s, vf v)
+{
+    return (vsum){_mm_mul_pd(s.low, low_half(v)), _mm_mul_pd(s.high, high_half(v))};
+}
 static inline vsum s_add_square(vsum s, vf v)
 {
     __m128d l = low_half(v), h = high_half(v);
@@ -367,6 +379,10 @@ static inline vsum s_add(vsum s, vf v)
 {
     return (vsum){vaddq_f64(s.low, low_half(v)), vaddq_f64(s.high, high_half(v))};
 }
+static inline vsum s_mul(vsum s, vf v)
+{
+    return (vsum){vmulq_f64(s.low, low_half(v)), vmulq_f64(s.high, high_half(v))};
+}
 static inline vsum s_add_square(vsum s, vf v)
 {
     float64x2_t l = low_half(v), h = high_half(v);
@@ -431,6 +447,7 @@ static inline vsum s_zero(void) { return 0; }
 static inline vsum s_load(const double *p) { return *p; }
 static inline void s_store(double *p, vsum s) { *p = s; }
 static inline vsum s_add(vsum s, vf v) { return s + v; }
+static inline vsum s_mul(vsum s, vf v) { return s * v; }
 static inline vsum s_add_square(vsum s, vf v) { return s + (double)v * v; }
 static inline double s_total(vsum s) { return s; }
 
