@@ -137,7 +137,7 @@ HAVE_neon   := -DSD_HAVE_NEON
 DEFS += $(foreach i,$(ISA),$(HAVE_$(i)))
 # Without vectors the specification is kernels.c itself.
 PRECISE := $(filter-out scalar,$(ISA))
-# Loops begin where a line of the cache does. Where the products' loop happened to lie made 5% of a convolution's time (docs/SPEED.md).
+# On x86 loops begin where a line of the cache does. Where the products' loop happened to lie made 5% of a convolution's time (docs/SPEED.md).
 ALIGNED := $(shell $(CC) -Werror -falign-loops=64 -E -x c /dev/null >/dev/null 2>&1 && echo -falign-loops=64)
 FLAGS_scalar := -DSD_ISA_SCALAR
 FLAGS_sse2   := -DSD_ISA_SSE2 $(ALIGNED)

@@ -35,13 +35,13 @@ typedef struct sd_winograd {
 } sd_winograd;
 
 /* A panel is a block of a product's left operand: rows of at most SDK_PANEL numbers, beginning SDK_PANEL apart. Such
- * short sums keep the rounding error small. Up to SDK_PANEL_SPARE rows after the last are read, but do not count. */
-enum { SDK_PANEL = 64, SDK_PANEL_SPARE = 28 };
+ * short sums keep the rounding error small. */
+enum { SDK_PANEL = 64 };
 
-/* n numbers that the caller reads soon. */
+/* n numbers that the caller reads soon, from two places: a hint. n may be 0, and `at` then anything. */
 typedef struct sdk_ahead { const float *at; size_t n; } sdk_ahead;
 enum { SDK_AHEAD = 2 };
-enum { SDK_TURNED = 512 };
+enum { SDK_TURNED = 512 };   /* most rows of gemm_turned's left operand */
 
 typedef void sdk_widen(float *y, const uint16_t *x, size_t n);   /* 16-bit numbers to float, exact */
 
@@ -57,7 +57,7 @@ typedef struct sd_kern {
     const char *name;   /* "scalar", "sse2", "avx2", "avx512", "neon"; "precise", "precise sse2" and so on */
     bool precise;       /* the specification's bits */
 
-    /* C[M,N] = A[M,K] op(B) + bias[N] (bias may be NULL).
+    /* C[M,N] = A[M,K] op(B) + bias[N] (bias may be NULL). C overlaps neither A nor B.
      * b_trans: B is [N,K] (a weight matrix), otherwise [K,N]. ld* are row strides in numbers. It uses one thread.
      * B holds floats; or, if `widen` is not NULL, 16-bit numbers that are widened on the way (only with b_trans), with
      * the same bits. `widen` is the same table's widen_f16 or widen_bf16. scratch: gemm_scratch bytes, 64-byte aligned,
@@ -120,11 +120,11 @@ typedef struct sd_kern {
     void (*transpose)(float *to, size_t to_stride, const float *from, size_t from_stride, size_t rows, size_t columns);
     void (*scale)(float *y, const float *x, float a, size_t n);  /* y = a x; what panel has */
 
-    void (*add)(float *y, const float *a, const float *b, size_t n);       /* y = a + b */
+    void (*add)(float *y, const float *a, const float *b, size_t n);       /* y = a + b; y may be a or b */
     void (*sums)(double *sum, double *sum_sq, const float *x, size_t n);   /* of x and x^2, squares exact in double */
     /* y = (x - mean) rstd g + b; the part of mean that a float cannot hold is subtracted too */
     void (*norm_affine)(float *y, const float *x, double mean, double rstd, const float *g, const float *b, size_t n);
-    /* y_c = (x_c - m_c) a_c + b_c over one pixel's channels; then SiLU if silu. */
+    /* y_c = (x_c - m_c) a_c + b_c over one pixel's channels; then SiLU if silu. y may be x. */
     void (*affine)(float *y, const float *x, const float *m, const float *a, const float *b, size_t n, bool silu);
     /* column sums over rows of n columns: sum[c] += x[r,c], sum_sq[c] += x[r,c]^2, r < rows */
     void (*column_sums)(double *sum, double *sum_sq, const float *x, size_t rows, size_t n);

@@ -288,8 +288,8 @@ static void affine(float *y, const float *x, const float *m, const float *a, con
  * a tile of C, TILE_ROWS x TILE_COLUMNS, stays in registers while k runs over a block of at most BLOCK_K. Its rows of A
  * stay in the L1 cache while the strips of a block of B, BLOCK_N columns at most, come from the L2 cache. B is first
  * copied to scratch, transposed so that a tile's columns are side by side. Of A a tile reads single numbers, so it need
- * not be transposed: rows are read where they lie if the addresses of a tile's rows fit the registers (IN_PLACE), and
- * else from a copy.
+ * not be transposed: rows of floats are read where they lie if the addresses of a tile's rows fit the registers
+ * (IN_PLACE) and their lines the L1 cache's places (in_place), and all others from a copy.
  *
  * Every element is the sum over blocks of k, in order, of sums over k, in order, each in float with FMA; K alone
  * decides where blocks end. Short blocks also keep the error below that of one long sum. */
@@ -332,7 +332,7 @@ static inline __attribute__((always_inline)) void fetch_tile(size_t rows, size_t
 
 /* c = a b + plus for one tile of `rows` x `vectors` vectors, which are compile-time constants; a's rows are `stride`
  * apart. b is [kc][vectors VL], of which the first `columns` belong to c. plus may be NULL, or c itself; its rows are
- * ldp apart; ldp 0: the same row for all. If `fetches`, `ahead` are as many numbers as a row of a has, which are wanted
+ * ldp apart; ldp 0: the same row for all. If `fetches`, `ahead` are as many floats as a row of a has, which are wanted
  * soon: they come from the L3 cache or from memory, and asked for all at once they would wait for each other. */
 static inline __attribute__((always_inline)) void multiply_tile(size_t rows, size_t vectors, size_t stride,
                                                                 size_t columns, size_t kc,
@@ -548,6 +548,8 @@ typedef struct fetching {
 static inline void fetch_share(fetching *f)
 {
     size_t n = min_size(f->n, f->each);
+    if (n == 0)
+        return;
     for (size_t i = 0; i < n; i += LINE)
         __builtin_prefetch(f->at + i);
     f->at += n;
@@ -619,8 +621,10 @@ static void panel(size_t rows, size_t columns, size_t kc, const float *a, const 
 static void panel_ahead(size_t rows, size_t columns, size_t kc, const float *a, const float *b, float *c, size_t ldc,
                         bool accumulate, const sdk_ahead ahead[SDK_AHEAD])
 {
-    size_t tiles = (rows + TILE_ROWS - 1) / TILE_ROWS * ((columns + TILE_COLUMNS - 1) / TILE_COLUMNS);
+    size_t height = columns > VL ? TILE_ROWS : TALL_ROWS;
+    size_t tiles = (rows + height - 1) / height * ((columns + TILE_COLUMNS - 1) / TILE_COLUMNS);
     fetching f[SDK_AHEAD];
+    tiles = tiles ? tiles : 1;
     for (size_t k = 0; k < SDK_AHEAD; k++) {
         size_t lines = (ahead[k].n + LINE - 1) / LINE;
         f[k] = (fetching){ahead[k].at, ahead[k].n, (lines + tiles - 1) / tiles * LINE};

@@ -210,7 +210,8 @@ static sd_tensor norm_silu(sd_run *r, sd_tensor x, bool in_place, const sd_wb *w
 static const sd_conv conv3 = {.stride = 1, .pad_top = 1, .pad_left = 1, .pad_bottom = 1, .pad_right = 1};
 
 /* A block's last line, y = h + shortcut. h lies from `above` on and is not needed any more, nor is what lies between
- * `place` and `above`: y goes to `place` if it ends below `above`, else where h is. */
+ * `place` and `above`: y goes to `place` if it ends below `above`, else where h is. The shortcut lies where y does, or
+ * apart from it. */
 static sd_tensor add_shortcut(sd_run *r, sd_tensor h, sd_tensor shortcut, size_t place, size_t above)
 {
     sd_reset(r, place);

@@ -300,7 +300,7 @@ sd_cond sd_cond_part(const sd_cond *c, int from, int n, const sd_unet_config *u)
 /* [N,H,W,out_channels]. Guidance asks with and without a prompt about the same latents. Until the text is read, at the
  * first cross-attention, all is the same for both, and is computed once: samples M and on need not be given if sample i
  * differs from i mod M by its context alone. The bits are the same as with all of them. Not if something is traced,
- * because traced tensors have all samples, nor with control. */
+ * because traced tensors have all samples, nor with control, nor with OpenBLAS, whose bits may depend on the batch. */
 sd_tensor sd_unet_forward(sd_run *r, const sd_unet_net *u, const sd_unet_in *in);
 /* The least such M for n samples, each of `numbers` latents. */
 int sd_unet_distinct(const float *latents, size_t numbers, const float *timestep, const sd_cond *cond,

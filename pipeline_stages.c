@@ -113,7 +113,7 @@ static void unet_body(sd_run *r, const sd_ctx *c, void *input)
     picture_input *j = input;
     const sd_unet_net *u = c->model.unet;
     size_t numbers = (size_t)j->channels * (size_t)j->h * (size_t)j->w;
-    bool whole = c->run.trace || !j->in;
+    bool whole = c->run.trace || c->cpu.blas || !j->in;   /* OpenBLAS' bits may depend on the batch */
     int n = whole ? j->n : sd_unet_distinct(j->in, numbers, j->timesteps, j->cond, &u->cfg);
     sd_tensor x = sd_new_from_nchw(r, n, j->channels, j->h, j->w, j->in);
     const sd_unet_in in = {.latents = x, .timestep = j->timesteps, .cond = j->cond};
@@ -154,6 +154,7 @@ static bool unet_apart(sd_ctx *c, const picture_input *j, sd_module *module)
     unet_parts u = {c, j, c->rehearsing ? 1 : sd_apart_parts(c, j->n)};
     if (u.n < 2) return false;
     picture_input first = unet_part(&u, 0, &cond);
+    first.in = NULL;   /* no numbers, so no equal samples: another part may have fewer of them */
     sd_arena needed = rehearse_counting(c, unet_body, &first, &flops);
     if (flops > SD_SMALL_PASS || c->err.status || sd_store_still_there(module->files, &c->err)) return false;
     make_room(c, module);

@@ -165,7 +165,7 @@ typedef struct sizes { size_t a, b, c, all; } sizes;   /* floats; all: bytes */
 static sizes sizes_for(const sd_kern *k, const sd_cache_sizes *caches, int threads)
 {
     size_t rows = MOST_TILES * tile_of(k), columns = MOST_STRIPS * strip_of(k), line = SD_ALIGN / sizeof(float);
-    sizes s = {.a = (rows + SDK_PANEL_SPARE) * SDK_PANEL, .b = SDK_PANEL * columns};
+    sizes s = {.a = rows * SDK_PANEL, .b = SDK_PANEL * columns};
     s.c = (rows * columns + line - 1) / line * line;
     s.all = (s.a + s.b + s.c) * sizeof(float) + k->gemm_scratch;
     for (int level = 0; level < LEVELS; level++) {

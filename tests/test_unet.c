@@ -401,6 +401,39 @@ TEST(equal_samples_are_computed_once_until_the_text_is_read)
     }
 }
 
+/* Two threads with two samples each, which are equal on the first thread alone: the other needs more memory. */
+TEST(parts_have_equal_samples_of_their_own)
+{
+    network n;
+    int64_t dim[4], words[4];
+    const int as[4] = {0, 0, 0, 1};
+    float times[4] = {501, 501, 501, 501};
+    network_open(&n, "sd1-small", SD_PART_UNET, 0, NULL);
+    assert_int_equal(sd_set_trace(n.ctx, NULL, NULL, NULL), SD_OK);
+    n.ctx->cpu.threads = 2;
+    float *two = network_input(&n, "latents", dim), *context = network_input(&n, "context", words);
+    size_t one = (size_t)(dim[1] * dim[2] * dim[3]), text = (size_t)(words[1] * words[2]);
+    float *latents = malloc(4 * one * sizeof *latents), *contexts = malloc(4 * text * sizeof *contexts);
+    float *all = malloc(4 * one * sizeof *all), *alone = malloc(one * sizeof *alone);
+    for (size_t i = 0; i < 4; i++) {
+        memcpy(latents + i * one, two + (size_t)as[i] * one, one * sizeof *latents);
+        memcpy(contexts + i * text, context + i % 2 * text, text * sizeof *contexts);
+    }
+    int h = (int)dim[2], w = (int)dim[3];
+    if (sd_unet(n.ctx, 4, h, w, latents, times, contexts, all)) fail_msg("%s", sd_error_text(n.ctx));
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(sd_unet(n.ctx, 1, h, w, latents + i * one, times, contexts + i * text, alone), SD_OK);
+        assert_memory_equal(alone, all + i * one, one * sizeof *alone);
+    }
+    free(two);
+    free(context);
+    free(latents);
+    free(contexts);
+    free(all);
+    free(alone);
+    network_close(&n);
+}
+
 TEST(tensors_that_lack_are_named_together)
 {
     sd_error e = {0};
@@ -435,6 +468,7 @@ int main(void)
         cmocka_unit_test_teardown(residuals_are_added_between_the_middle_and_the_way_up, clear),
         cmocka_unit_test_teardown(keys_and_values_of_a_prompt_are_computed_once, clear),
         cmocka_unit_test_teardown(equal_samples_are_computed_once_until_the_text_is_read, clear),
+        cmocka_unit_test_teardown(parts_have_equal_samples_of_their_own, clear),
         cmocka_unit_test_teardown(tensors_that_lack_are_named_together, clear),
     };
     return cmocka_run_group_tests_name("unet", tests, temp_make, temp_remove);

@@ -374,7 +374,7 @@ TEST(fetching_ahead_changes_no_bit)
 {
     static const size_t ahead_of[][SDK_AHEAD] = {{0, 0}, {3, 0}, {0, 1024}, {1500, 20}};
     enum { ROWS = 29, DEPTH = 37, WIDEST = 64 };
-    static float a[(ROWS + SDK_PANEL_SPARE) * SDK_PANEL], b[DEPTH * WIDEST];
+    static float a[ROWS * SDK_PANEL], b[DEPTH * WIDEST];
     gaussian(a, SD_COUNT(a));
     gaussian(b, SD_COUNT(b));
     for (size_t n = 0; n < SD_COUNT(ahead_of) * SD_COUNT(tables); n++) {
