@@ -253,7 +253,7 @@ NUDGED(layer_norm, (sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *g, con
        (r, y, x, g, b, eps))
 NUDGED(act, (sd_run *r, sd_tensor y, sd_tensor x, sd_act act), (r, y, x, act))
 NUDGED(geglu, (sd_run *r, sd_tensor y, sd_tensor x), (r, y, x))
-NUDGED(add, (sd_run *r, sd_tensor y, sd_tensor x), (r, y, x))
+NUDGED(add, (sd_run *r, sd_tensor y, sd_tensor a, sd_tensor b), (r, y, a, b))
 NUDGED(add_channels, (sd_run *r, sd_tensor y, sd_tensor bias), (r, y, bias))
 NUDGED(concat, (sd_run *r, sd_tensor y, sd_tensor a, sd_tensor b), (r, y, a, b))
 NUDGED(upsample, (sd_run *r, sd_tensor y, sd_tensor x), (r, y, x))
