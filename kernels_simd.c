@@ -299,7 +299,6 @@ enum {
     TALL_ROWS = TILE_ROWS * TILE_VECTORS,   /* of the tile one vector wide, for the rest of N */
     BLOCK_K = 192,
     BLOCK_N = 768 / TILE_COLUMNS * TILE_COLUMNS,
-    LINE = 16,                /* floats of a cache line */
     A_STRIDE = BLOCK_K + 16,  /* no power of two: a tile's rows would share cache lines' places */
     TURNED_ROWS = 8 * TILE_ROWS
 };

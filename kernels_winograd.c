@@ -34,8 +34,7 @@
 
 extern const sd_winograd WINOGRAD, ENLARGED;
 
-enum { IN = SDK_WINOGRAD_IN, MOST_OUT = SDK_WINOGRAD_MOST_OUT, PLAIN = 6, LARGE = 10,   /* planes along one axis */
-       LINE = 16 /* floats of a cache line */, CHANNELS = 8 };
+enum { IN = SDK_WINOGRAD_IN, MOST_OUT = SDK_WINOGRAD_MOST_OUT, PLAIN = 6, LARGE = 10 };   /* planes along one axis */
 
 static inline vf k(double x) { return v_set1((float)x); }
 
@@ -276,7 +275,9 @@ INLINE void weights_pair(weights_axis *transform, const size_t *two, size_t plan
     }
 }
 
-/* A few input channels at a time: their w stays in the L1 cache for all pairs. */
+/* So many input channels at a time: their w stays in the L1 cache for all pairs. */
+enum { CHANNELS = 8 };
+
 INLINE void weights(weights_axis *transform, const pair *pairs, size_t planes, float *u, size_t plane, const float *w,
                     size_t width, size_t n)
 {

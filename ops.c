@@ -137,7 +137,7 @@ sd_tensor sd_view4(sd_run *r, sd_tensor x, int64_t a, int64_t b, int64_t c, int6
 sd_tensor sd_samples(sd_run *r, sd_tensor x, int64_t n)
 {
     if (!go(r)) return (sd_tensor){0};
-    if (n < 1 || n > x.dim[0]) return shape_error(r, "first", "more samples", &x);
+    if (n < 1 || n > x.dim[0]) return shape_error(r, "samples", "at least as many samples as are wanted", &x);
     x.dim[0] = n;
     return x;
 }

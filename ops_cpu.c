@@ -22,6 +22,13 @@ void sd_cpu_each(int n, void (*fn)(void *user, int i), void *user)
 
 /* ----------------------------------------------------------------------------------- products */
 
+/* The numbers in a row of packed strips of so many columns: whole strips, the last one narrow if that is enough. */
+static size_t strips_of(const sd_kern *k, size_t columns)
+{
+    size_t last = columns % k->panel_columns;
+    return columns - last + (last > k->panel_narrow ? k->panel_columns : last ? k->panel_narrow : 0);
+}
+
 /* What one thread needs for kern->gemm, a multiple of SD_ALIGN. */
 static size_t gemm_room(const sd_cpu *cpu) { return round_up(cpu->kern->gemm_scratch, SD_ALIGN); }
 
@@ -99,15 +106,9 @@ static void multiply_straight(const product *p)
     }
 }
 
-/* Rows of A that are packed are columns for the kernel, which computes whole strips. */
-static size_t strips_of(const sd_kern *k, size_t rows)
-{
-    size_t last = rows % k->panel_columns;
-    return rows - last + (last > k->panel_narrow ? k->panel_columns : last ? k->panel_narrow : 0);
-}
-
-/* Is it faster to turn A and C than to turn B? The numbers are counted; those of A and C twice, as was measured
- * (5120 to 1280 at 512 rows). A product that the last strip of A computes in vain takes a sixteenth of a number. */
+/* Is it faster to turn A and C than to turn B? A's rows are then the kernel's columns. The numbers are counted; those
+ * of A and C twice, as was measured (5120 to 1280 at 512 rows). A product that the last strip of A computes in vain
+ * takes a sixteenth of a number. */
 static bool is_turned(const sd_kern *k, size_t M, size_t N, size_t K)
 {
     if (!k->gemm_turned) return false;
@@ -195,8 +196,7 @@ static unfolded_weight unfolded_weight_of(const sd_cpu *cpu, const sd_tensor *w)
     size_t K = u.I * u.taps, strip = k->panel_columns;
     u.packed = !cpu->blas && k->pack_conv;
     u.widen = u.packed ? widened_on_the_way(k, w) : NULL;
-    u.size = (u.packed ? u.O / strip * strip + round_up(u.O % strip, u.O % strip > k->panel_narrow ? strip
-                                                        : k->panel_narrow) : u.O) * K;
+    u.size = (u.packed ? strips_of(k, u.O) : u.O) * K;
     u.row_room = u.widen || is_f32(w) ? 0 : floats(u.packed ? strip * K : K) / sizeof(float);
     return u;
 }

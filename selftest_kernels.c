@@ -95,13 +95,15 @@ static void check_products(const sd_kern *k, sd_check_row *row, int order)
     for (size_t j = 0; j < N; j++) bias[j] = (float)((int)j - 20);
     bool turned = order == TURNED, b_trans = order != PLAIN;
     float *packed = turned ? sd_block_alloc((M + k->panel_columns) * K * sizeof *packed) : NULL;
-    if (c && (scratch || !k->gemm_scratch) && packed) {
+    bool ready = c && (scratch || !k->gemm_scratch) && (packed || !turned);
+    if (!ready) sd_check_note(row, INFINITY, "no memory for a product of whole numbers");
+    if (ready && turned) {
         k->pack_panel(packed, a, K, true, NULL, M, K);
         k->gemm_turned(scratch, M, N, K, packed, b, K, NULL, c, N, bias);
-    } else if (c && (scratch || !k->gemm_scratch)) {
+    } else if (ready) {
         k->gemm(scratch, M, N, K, a, K, b, b_trans ? K : N, b_trans, NULL, c, N, bias);
     }
-    for (size_t i = 0; c && i < M; i++)
+    for (size_t i = 0; ready && i < M; i++)
         for (size_t j = 0; j < N; j++) {
             double sum = (double)bias[j];
             for (size_t l = 0; l < K; l++) sum += (double)a[i * K + l] * (double)b[b_trans ? j * K + l : l * N + j];

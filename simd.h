@@ -455,6 +455,8 @@ static inline double s_total(vsum s) { return s; }
 
 /* ------------------------------------------------------------------------------------- shared by all */
 
+enum { LINE = 16 };   /* floats of a cache line */
+
 #if !defined(SD_ISA_AVX2) && !defined(SD_ISA_AVX512)   /* no masked access to memory: through a buffer */
 static inline vf v_load_part(const float *p, size_t n)
 {
