@@ -14,7 +14,8 @@
  * Many tiles: planes in the outer loop. A band of tiles, a group of blocks and a group of strips are taken at a time.
  * All threads write V and U for them, then share the planes: some rows of V_p stay in the L2 cache while every strip of
  * the group passes, and a few rows of M in L1 while all blocks are added. U costs about as much as the products of four
- * tiles and the way through the L3 cache and back, so bands are as long as memory allows.
+ * tiles and the way through the L3 cache and back, so bands are as long as memory allows. Where many bands would each
+ * make U again, it is kept whole in memory that is free just now.
  *
  * Few tiles and many weights: strips in the outer loop. V is whole. A thread takes a strip, or some narrow ones, makes
  * U for one block after the other in its own L2 cache, and multiplies.
@@ -60,6 +61,8 @@ typedef struct split {
     bool own;                               /* strips outside: each thread has a U and an M */
     bool small;                             /* not worth waking other threads */
 } split;
+
+static bool u_is_whole(const split *p) { return p->deep >= p->blocks && p->wide >= p->strips; }
 
 /* What is taken at a time: `rows` tiles from `first` on, blocks b0 .. b1 of input channels, strips s0 .. s1 of output
  * channels. */
@@ -265,7 +268,7 @@ static void do_part(const split *p, const part *a, bool new_v, bool new_u, size_
 
 static void planes_outside(const split *p)
 {
-    bool whole = p->deep >= p->blocks && p->wide >= p->strips;   /* so U is made once for all bands */
+    bool whole = u_is_whole(p);   /* so it is made once for all bands */
     size_t ticket = 0;
 #pragma omp parallel num_threads(p->cpu->threads) if (!p->small)
     {
@@ -348,33 +351,65 @@ static size_t room_for_parts(const sd_cpu *cpu)
     return cpu->caches.l3 ? max_size(LEAST_ROOM, min_size(MOST_ROOM, cpu->caches.l3 / 4 * 3)) : USUAL_ROOM;
 }
 
-/* Chooses blocks, strips and rows of a part. As many blocks as let the rows of V that a task needs, and the strip of U
- * for them, lie in the L2 cache together. So few rows that they, one block's strip and their M lie in L1. All strips if
- * they take at most half of the room (of all blocks, so that U is made but once: five eighths), else as many as take a
- * quarter; rows for the rest of the room. Fewer blocks if there would be too few rows to pay for U. */
-static void choose_part(split *p)
+/* How many rows of V and M have room, if V is of so many input channels. */
+static size_t rows_in(const split *p, size_t room, size_t depth)
 {
-    size_t l2 = p->cpu->caches.l2 ? p->cpu->caches.l2 : 256 << 10, room = room_for_parts(p->cpu),
-        plane_bytes = p->how->planes * sizeof(float);
-    size_t deep = max_size(2, l2 / 1600 / SDK_PANEL), wanted = min_size(p->tiles, GOOD_ROWS), rows;
+    return room / (p->how->planes * sizeof(float) * (depth + p->strips * p->columns));
+}
+
+static size_t band_of(const split *p, size_t rows)
+{
+    return div_up(p->tiles, div_up(p->tiles, max_size(LEAST_ROWS, min_size(MOST_ROWS, rows))));
+}
+
+static size_t level2(const split *p) { return p->cpu->caches.l2 ? p->cpu->caches.l2 : 256 << 10; }
+
+/* Chooses blocks, strips and rows of a part. As many blocks as let the rows of V that a task needs, and the strip of U
+ * for them, lie in the L2 cache together. All strips if they take at most half of the room (of all blocks, so that U is
+ * made but once: five eighths), else as many as take a quarter; rows for the rest of the room. Fewer blocks if there
+ * would be too few rows to pay for U. */
+static void choose_part(split *p, size_t room)
+{
+    size_t deep = max_size(2, level2(p) / 1600 / SDK_PANEL), wanted = min_size(p->tiles, GOOD_ROWS), rows;
     for (;; deep = div_up(deep, 2)) {
         p->deep = div_up(p->blocks, div_up(p->blocks, deep));
-        size_t depth = min_size(p->deep * SDK_PANEL, p->I), strip = plane_bytes * depth * p->columns;
+        size_t depth = min_size(p->deep * SDK_PANEL, p->I),
+            strip = p->how->planes * sizeof(float) * depth * p->columns;
         size_t most = p->deep >= p->blocks ? room / 8 * 5 : room / 2,
             wide = p->strips * strip <= most ? p->strips : max_size(2, room / 4 / strip);
         p->wide = div_up(p->strips, div_up(p->strips, wide));
-        rows = (room - min_size(room, p->wide * strip)) / (plane_bytes * (depth + p->strips * p->columns));
+        rows = rows_in(p, room - min_size(room, p->wide * strip), depth);
         if (rows >= wanted || p->deep <= 2) break;
     }
-    rows = max_size(LEAST_ROWS, min_size(MOST_ROWS, rows));
-    p->band = div_up(p->tiles, div_up(p->tiles, rows));
-    const sd_cache_sizes *caches = &p->cpu->caches;
-    size_t step = p->cpu->kern->panel_rows, l1 = (caches->l1 ? caches->l1 : 32 << 10) / 4 * 3 / sizeof(float);
-    size_t strip_of_block = SDK_PANEL * p->columns,
-        fits = (l1 - min_size(l1, strip_of_block)) / (SDK_PANEL + p->columns);
+    p->band = band_of(p, rows);
+}
+
+/* Where U would be made anew for many bands, it is kept whole, in `spare` bytes of memory that nobody uses now: they
+ * need not fit a cache. Each band reads a plane of U once, fetched ahead, and the room is for V and M alone. */
+static bool keep_u(split *p, size_t room, size_t spare)
+{
+    enum { MANY_BANDS = 3 };
+    size_t rows = rows_in(p, room, p->I);
+    if (u_is_whole(p) || div_up(p->tiles, p->band) < MANY_BANDS || rows < LEAST_ROWS) return false;
+    split whole = *p;
+    whole.deep = p->blocks;
+    whole.wide = p->strips;
+    whole.band = band_of(p, rows);
+    plane_sizes(&whole);
+    if (whole.u_size > spare) return false;
+    *p = whole;
+    return true;
+}
+
+/* So few rows that they, one block's strip and their M lie in L1; rows for a task that lie in half of L2. */
+static void choose_pieces(split *p)
+{
+    size_t l1 = p->cpu->caches.l1 ? p->cpu->caches.l1 : 32 << 10, step = p->cpu->kern->panel_rows,
+        floats_of_l1 = l1 / 4 * 3 / sizeof(float), strip_of_block = SDK_PANEL * p->columns;
+    size_t fits = (floats_of_l1 - min_size(floats_of_l1, strip_of_block)) / (SDK_PANEL + p->columns);
     p->few = max_size(step, fits / step * step);
     size_t depth = min_size(p->deep * SDK_PANEL, p->I);
-    size_t most = max_size(step, l2 / 2 / (depth * sizeof(float)) / step * step);
+    size_t most = max_size(step, level2(p) / 2 / (depth * sizeof(float)) / step * step);
     p->piece = round_up(div_up(p->band, div_up(p->band, most)), step);
     while (p->piece > step && p->how->planes * div_up(p->band, p->piece) < 8 * (size_t)p->cpu->threads)
         p->piece = round_up(p->piece / 2, step);
@@ -401,7 +436,13 @@ static split make_split(sd_run *r, const sd_winograd *how, sd_tensor y, sd_tenso
         p.deep = p.blocks;
         p.wide = max_size(1, COLUMNS / p.columns);
     } else {
-        choose_part(&p);
+        size_t room = room_for_parts(cpu), spare;
+        choose_part(&p, room);
+        if (!c.rows.height) {
+            void *free_now = sd_spare(r, (const sd_tensor[]){x, y}, 2, &spare);
+            if (keep_u(&p, room, spare)) p.u = free_now;
+        }
+        choose_pieces(&p);
     }
     plane_sizes(&p);
     return p;
@@ -411,12 +452,12 @@ void sd_winograd_conv(sd_run *r, const sd_winograd *how, sd_tensor y, sd_tensor 
                       const sd_tensor *b, sd_conv c)
 {
     split p = make_split(r, how, y, x, w, c);
-    size_t threads = (size_t)p.cpu->threads, owners = p.own ? threads : 1;
-    pieces cuts = {sd_scratch(r, p.v_size + owners * (p.u_size + p.m_size) + threads * p.room_size + floats(p.O)
+    size_t threads = (size_t)p.cpu->threads, owners = p.own ? threads : 1, u_size = p.u ? 0 : owners * p.u_size;
+    pieces cuts = {sd_scratch(r, p.v_size + u_size + owners * p.m_size + threads * p.room_size + floats(p.O)
                               + floats(p.I))};
     if (!cuts.at) return;
     p.v = cut(&cuts, p.v_size);
-    p.u = cut(&cuts, owners * p.u_size);
+    if (!p.u) p.u = cut(&cuts, u_size);
     p.m = cut(&cuts, owners * p.m_size);
     p.room = cut(&cuts, threads * p.room_size);
     p.bias = sd_cpu_f32(r, b, cut(&cuts, p.O * sizeof(float)));
