@@ -564,18 +564,29 @@ typedef struct rows_of {
 
 static inline const void *row_at(rows_of a, size_t i) { return row_of(a.as, a.at, i * a.ld); }
 
-/* c[rows, columns] = a b + plus. A tile fetches one of the `rows_ahead` rows of a that are wanted next, or its share of
- * what `ahead` says, SDK_AHEAD of them or NULL. */
+/* The first n numbers of row i */
+static inline void fetch_row(rows_of a, size_t i, size_t n)
+{
+    for (size_t k = 0; k < n; k += a.as == FLOATS ? LINE : 2 * LINE)
+        __builtin_prefetch(row_of(a.as, row_at(a, i), k));
+}
+
+/* c[rows, columns] = a b + plus. With the tiles of a strip comes one of the `rows_ahead` rows of a that are wanted
+ * next, and what is left if they are more than there are strips; and with each tile its share of what `ahead` says,
+ * SDK_AHEAD of them or NULL. */
 static inline __attribute__((always_inline)) void multiply_block(const shapes *shape, size_t rows, size_t columns,
                                                                  size_t kc, const float *a, size_t lda, strips b,
                                                                  float *c, size_t ldc, const float *plus, size_t ldp,
                                                                  rows_of next, size_t rows_ahead, fetching *ahead)
 {
+    size_t all = (columns + TILE_COLUMNS - 1) / TILE_COLUMNS;
     for (size_t j = 0, s = 0; j < columns; j += TILE_COLUMNS, s++) {
         size_t n = min_size(columns - j, TILE_COLUMNS);
         const float *strip = b.at + j * b.depth + b.k0 * strip_width(n);
         tile_fn *multiply = n > VL ? shape->wide : shape->tall;
         const void *fetched = s < rows_ahead ? row_at(next, s) : a;
+        for (size_t r = s + all; r < rows_ahead; r += all)
+            fetch_row(next, r, kc);
         heights h = heights_of(rows, n);
         for (size_t i = 0, height; i < rows; i += height) {
             height = next_height(&h);
@@ -698,7 +709,7 @@ static void gemm_packed(void *scratch, size_t M, size_t N, size_t K, const float
 /* A's strips, and some rows of B at a time: C^T = B A^T. The sums stay in scratch until they are whole and are then
  * turned into C. */
 static void gemm_turned(void *scratch, size_t M, size_t N, size_t K, const float *packed, const void *B, size_t ldb,
-                        sdk_widen *widen, float *C, size_t ldc, const float *bias)
+                        sdk_widen *widen, float *C, size_t ldc, const float *bias, const void *after)
 {
     size_t blocks = blocks_of(K), strips_end = M / TILE_COLUMNS * TILE_COLUMNS,
         width = strips_end + (M > strips_end ? strip_width(M - strips_end) : 0), ldt = width + 16;
@@ -714,7 +725,8 @@ static void gemm_turned(void *scratch, size_t M, size_t N, size_t K, const float
         for (size_t block = 0; block < blocks; block++) {
             size_t k0 = K * block / blocks, k1 = K * (block + 1) / blocks;
             rows_of here = {row_of(rows.as, row_at(rows, j), k0), ldb, rows.as};
-            const void *then = block + 1 < blocks ? row_of(rows.as, here.at, k1 - k0) : NULL;
+            const void *then = block + 1 < blocks ? row_of(rows.as, here.at, k1 - k0)
+                : j + n < N ? row_at(rows, j + n) : after;
             multiply_rows(room, n, width, k1 - k0, here, then, (strips){packed, K, k0}, turned, ldt,
                           block || bias ? turned : NULL, ldt);
         }

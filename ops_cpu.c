@@ -121,17 +121,54 @@ static size_t turned_room(const sd_cpu *cpu, size_t M, size_t N, size_t K)
     return !cpu->blas && is_turned(cpu->kern, M, N, K) ? floats(strips_of(cpu->kern, M) * K) : 0;
 }
 
+/* How a turned product is shared out: the rows of A in equal parts, and those of B, which are C's columns, `wide` at a
+ * time; but what may be each thread's last in halves, so that all threads end at about the same time. */
+typedef struct shares {
+    size_t parts, tall;
+    size_t wide, narrow, wides;   /* rows of B, and how many times `wide` of them */
+    size_t tasks;
+} shares;
+
+static shares shares_of(const product *p)
+{
+    enum { ROWS = 256, COLUMNS = 48 };   /* A's piece and a task's sums fit the L2 cache */
+    const sd_cpu *cpu = sd_cpu_of(p->r);
+    size_t threads = (size_t)cpu->threads;
+    shares s = {.tall = round_up(div_up(p->M, div_up(p->M, ROWS)), cpu->kern->panel_columns)};
+    s.parts = div_up(p->M, s.tall);
+    s.wide = min_size(COLUMNS, round_up(div_up(p->N, 4 * threads), 16));
+    s.narrow = s.wide / 2;
+    s.wides = p->N / s.wide > threads ? p->N / s.wide - threads : 0;
+    s.tasks = (s.wides + div_up(p->N - s.wides * s.wide, s.narrow)) * s.parts;
+    return s;
+}
+
+/* The first row of B of such a task; past the last one N or more. */
+static size_t first_of(const shares *s, size_t task)
+{
+    size_t i = task / s->parts;
+    return i < s->wides ? i * s->wide : s->wides * s->wide + (i - s->wides) * s->narrow;
+}
+
+static void turned_task(const product *p, const shares *s, size_t task, size_t then)
+{
+    size_t j = first_of(s, task), end = min_size(first_of(s, task + s->parts), p->N), m = task % s->parts * s->tall;
+    sd_cpu_of(p->r)->kern->gemm_turned(scratch_of(p), min_size(s->tall, p->M - m), end - j, p->K, p->turned + m * p->K,
+                                       column_of_b(p, j), p->K, p->B.widen, p->C + m * p->N + j, p->N,
+                                       p->bias ? p->bias + j : NULL,
+                                       then < s->tasks ? column_of_b(p, first_of(s, then)) : NULL);
+}
+
 /* C^T = B A^T: A is packed once, and every task reads its rows of B from where they lie. */
 static void multiply_turned(const product *p)
 {
-    enum { PIECE = 256, ROWS = 256 };   /* they and a task's sums fit the L2 cache */
+    enum { PIECE = 256 };
     const sd_cpu *cpu = sd_cpu_of(p->r);
     const sd_kern *k = cpu->kern;
-    size_t M = p->M, N = p->N, K = p->K, strip = k->panel_columns, pieces_of_k = div_up(K, PIECE);
-    size_t tall = round_up(div_up(M, div_up(M, ROWS)), strip), parts = div_up(M, tall);
-    size_t wide = round_up(div_up(N, 4 * (size_t)cpu->threads), 16);
-    int packs = (int)(div_up(M, strip) * pieces_of_k), tasks = (int)(div_up(N, wide) * parts);
-#pragma omp parallel num_threads(cpu->threads) if (M * N * K > 16 * (size_t)SMALL)
+    const shares s = shares_of(p);
+    size_t M = p->M, K = p->K, strip = k->panel_columns, pieces_of_k = div_up(K, PIECE), ticket = 0;
+    int packs = (int)(div_up(M, strip) * pieces_of_k);
+#pragma omp parallel num_threads(cpu->threads) if (M * p->N * K > 16 * (size_t)SMALL)
     {
 #pragma omp for schedule(dynamic)
         for (int i = 0; i < packs; i++) {
@@ -139,12 +176,10 @@ static void multiply_turned(const product *p)
             size_t n = min_size(strip, M - m), width = strips_of(k, n);
             k->pack_panel(p->turned + m * K + k0 * width, p->A + m * K + k0, K, true, NULL, n, min_size(PIECE, K - k0));
         }
-#pragma omp for schedule(dynamic)
-        for (int i = 0; i < tasks; i++) {
-            size_t j = (size_t)i / parts * wide, m = (size_t)i % parts * tall;
-            if (sd_is_cancelled(p->r)) continue;
-            k->gemm_turned(scratch_of(p), min_size(tall, M - m), min_size(wide, N - j), K, p->turned + m * K,
-                           column_of_b(p, j), K, p->B.widen, p->C + m * N + j, N, p->bias ? p->bias + j : NULL);
+        for (size_t task = sd_take(&ticket); task < s.tasks && !sd_is_cancelled(p->r);) {
+            size_t then = sd_take(&ticket);
+            turned_task(p, &s, task, then);
+            task = then;
         }
     }
 }

@@ -55,6 +55,15 @@ static inline int thread_id(void)
 #endif
 }
 
+/* The number of the next task. A thread takes it before it begins another one: so it knows what to fetch meanwhile. */
+static inline size_t sd_take(size_t *ticket)
+{
+    size_t taken;
+#pragma omp atomic capture
+    taken = (*ticket)++;
+    return taken;
+}
+
 /* Scratch is cut into consecutive aligned pieces. */
 typedef struct pieces { unsigned char *at; } pieces;
 static inline void *cut(pieces *p, size_t bytes)

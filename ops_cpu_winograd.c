@@ -217,20 +217,11 @@ static void multiply_piece(const split *p, const part *a, const task *now, const
     sd_profile_part(p->r, thread_id(), SD_PROFILE_PRODUCTS, t);
 }
 
-/* A thread takes its next task before it begins one: so it knows what to fetch meanwhile. */
-static size_t take(size_t *ticket)
-{
-    size_t taken;
-#pragma omp atomic capture
-    taken = (*ticket)++;
-    return taken;
-}
-
 static void multiply_part(const split *p, const part *a, size_t *ticket)
 {
-    size_t tasks = tasks_of(p, a), mine = take(ticket);
+    size_t tasks = tasks_of(p, a), mine = sd_take(ticket);
     while (mine < tasks) {
-        size_t then = take(ticket);
+        size_t then = sd_take(ticket);
         task now = task_of(p, a, mine), next = task_of(p, a, then);
         if (!sd_is_cancelled(p->r)) multiply_piece(p, a, &now, then < tasks ? &next : NULL);
         mine = then;

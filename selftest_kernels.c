@@ -99,7 +99,7 @@ static void check_products(const sd_kern *k, sd_check_row *row, int order)
     if (!ready) sd_check_note(row, INFINITY, "no memory for a product of whole numbers");
     if (ready && turned) {
         k->pack_panel(packed, a, K, true, NULL, M, K);
-        k->gemm_turned(scratch, M, N, K, packed, b, K, NULL, c, N, bias);
+        k->gemm_turned(scratch, M, N, K, packed, b, K, NULL, c, N, bias, NULL);
     } else if (ready) {
         k->gemm(scratch, M, N, K, a, K, b, b_trans ? K : N, b_trans, NULL, c, N, bias);
     }

@@ -788,7 +788,7 @@ static void check_turned(const sd_kern *k, void *scratch, const problem *p, cons
     const float *bias = p->with_bias ? p->bias : NULL;
     memcpy(C, p->C, c_cells(p) * sizeof *C);
     k->pack_panel(packed, p->A, p->lda, true, NULL, p->M, p->K);
-    k->gemm_turned(scratch, p->M, p->N, p->K, packed, B, p->ldb, widen, C + p->ldc, p->ldc, bias);
+    k->gemm_turned(scratch, p->M, p->N, p->K, packed, B, p->ldb, widen, C + p->ldc, p->ldc, bias, B);
     assert_true(same_bits(C, want, c_cells(p)));
     free(packed);
     free(C);
@@ -1042,7 +1042,7 @@ TEST(products_may_end_where_memory_ends)
                         k->gemm(scratch, M, N, K, A, K, B, N, false, NULL, C, N, bias);
                         const void *halves = end ? fence_last(b, N * K * sizeof(uint16_t)) : fence_first(b);
                         k->gemm(scratch, M, N, K, A, K, halves, K, true, k->widen_f16, C, N, bias);
-                        if (k->gemm_turned) k->gemm_turned(scratch, M, N, K, packed, B, K, NULL, C, N, bias);
+                        if (k->gemm_turned) k->gemm_turned(scratch, M, N, K, packed, B, K, NULL, C, N, bias, NULL);
                     }
         free(base);
     }
