@@ -730,8 +730,12 @@ static void gemm_turned(void *scratch, size_t M, size_t N, size_t K, const float
             multiply_rows(room, n, width, k1 - k0, here, then, (strips){packed, K, k0}, turned, ldt,
                           block || bias ? turned : NULL, ldt);
         }
-        for (size_t m = 0; m < M; m += VL)
+        for (size_t m = 0; m < M; m += VL) {
+            for (size_t i = m + VL; i < min_size(M, m + 2 * VL); i++)   /* the next rows: their lines are far away */
+                for (size_t c = 0; c < n; c += LINE)
+                    __builtin_prefetch(C + i * ldc + j + c, 1);
             transpose(C + m * ldc + j, ldc, turned + m, ldt, n, min_size(VL, M - m));
+        }
     }
 }
 
