@@ -117,7 +117,8 @@ build() {   # name, make's arguments
     fi
 }
 
-# Everything that a build can have
+# Everything that a build can have, as users build it: gcc sees numbers that may not have been set, and writes beyond an array, only where
+# it optimizes. The other builds look for what this one cannot: other code, another compiler, whose warnings do not depend on that.
 build_gcc() { build gcc CC=gcc OPENCL=1; }
 
 refused() {   # what the message must name, make's arguments
@@ -132,7 +133,7 @@ refused() {   # what the message must name, make's arguments
 # Standard C alone, and a picture that has the same bytes.
 check_plain() {
     dir=build/lint-plain
-    ${MAKE:-make} --no-print-directory -k BUILD=$dir OUT=$dir WERROR=1 CC=gcc CPPFLAGS=-DSD_OS_PLAIN all > $dir.log 2>&1 &&
+    ${MAKE:-make} --no-print-directory -k BUILD=$dir OUT=$dir WERROR=1 CC=gcc CFLAGS=-O1 CPPFLAGS=-DSD_OS_PLAIN all > $dir.log 2>&1 &&
         $dir/sd -q -p "a red apple" -s 42 --steps 2 -m weights/tiny -o $dir/a.png >> $dir.log 2>&1 &&
         build/lint-gcc/sd -q -p "a red apple" -s 42 --steps 2 -m weights/tiny -o $dir/b.png >> $dir.log 2>&1 &&
         cmp $dir/a.png $dir/b.png >> $dir.log 2>&1 || { tail -n 40 $dir.log; fail "make CPPFLAGS=-DSD_OS_PLAIN, and a picture drawn with it"; }
@@ -186,9 +187,10 @@ check_build() {
     refused PNG=0 PNG_LIBS=-lno_such_library
     refused OPENCL=0 OPENCL=1 OPENCL_LIBS=-lno_such_library
     build_gcc
-    build bare CC=gcc BLAS=none OPENMP=0 PNG=0 JPEG=0 UTF8PROC=0 ZLIB=0
+    # -O1 does not know how large a number can be, and so which texts it makes too long.
+    build bare CC=gcc CFLAGS="-O1 -Wno-format-truncation" BLAS=none OPENMP=0 PNG=0 JPEG=0 UTF8PROC=0 ZLIB=0
     check_plain
-    if command -v clang >/dev/null 2>&1; then build clang CC=clang OPENCL=1
+    if command -v clang >/dev/null 2>&1; then build clang CC=clang CFLAGS=-O0 OPENCL=1
     else fail "clang is not installed: make deps-dev"; fi
 }
 
