@@ -164,6 +164,28 @@ TEST(rows_of_a_linear_layer_do_not_depend_on_their_number)
     }
 }
 
+/* So many rows of a large weight are a turned product in two parts, whose columns the threads take in unequal shares. */
+TEST(a_linear_layer_has_the_same_bits_however_threads_share_it)
+{
+    enum { I = 1500, O = 1403, MOST = 288, FEW = 32 };
+    float *w = malloc((size_t)O * I * sizeof *w);
+    assert_non_null(w);
+    fill(w, (size_t)O * I);
+    const sd_tensor weight = {.nd = 2, .dim = {O, I}, .data = w};
+    bench b;
+    start(&b, OWN, 1);
+    sd_tensor x = random4(&b, 1, 1, MOST, I), part = x;
+    part.dim[2] = FEW;
+    const float *one = numbers_of(&b, sd_linear(&b.run, x, &weight, NULL));
+    for (b.cpu.threads = 2; b.cpu.threads <= 5; b.cpu.threads++)
+        assert_memory_equal(numbers_of(&b, sd_linear(&b.run, x, &weight, NULL)), one, (size_t)O * MOST * sizeof *one);
+    for (int i = 0; i < MOST / FEW; i++, part.data = (float *)part.data + (size_t)FEW * I)
+        assert_memory_equal(numbers_of(&b, sd_linear(&b.run, part, &weight, NULL)), one + (size_t)i * FEW * O,
+                            (size_t)O * FEW * sizeof *one);
+    stop(&b);
+    free(w);
+}
+
 /* The same of a convolution that is unfolded: its weights are packed from where they lie, or by way of floats. */
 TEST(weights_of_an_unfolded_convolution_may_be_of_any_type_and_alignment)
 {
@@ -656,6 +678,7 @@ int main(void)
         cmocka_unit_test(asymmetric_padding_differs_from_symmetric),
         cmocka_unit_test(weights_of_any_type_and_alignment_give_the_same_numbers),
         cmocka_unit_test(rows_of_a_linear_layer_do_not_depend_on_their_number),
+        cmocka_unit_test(a_linear_layer_has_the_same_bits_however_threads_share_it),
         cmocka_unit_test(weights_of_an_unfolded_convolution_may_be_of_any_type_and_alignment),
         cmocka_unit_test(attention_is_softmax_of_scaled_products),
         cmocka_unit_test(group_norm_is_over_groups_and_pixels),
