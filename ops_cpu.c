@@ -138,7 +138,8 @@ static shares shares_of(const product *p)
     s.parts = div_up(p->M, s.tall);
     s.wide = min_size(COLUMNS, round_up(div_up(p->N, 4 * threads), 16));
     s.narrow = s.wide / 2;
-    s.wides = p->N / s.wide > threads ? p->N / s.wide - threads : 0;
+    s.wides = p->N / s.wide;
+    if (threads > 1) s.wides -= min_size(s.wides, threads);
     s.tasks = (s.wides + div_up(p->N - s.wides * s.wide, s.narrow)) * s.parts;
     return s;
 }

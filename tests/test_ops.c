@@ -164,7 +164,7 @@ TEST(rows_of_a_linear_layer_do_not_depend_on_their_number)
     }
 }
 
-/* So many rows of a large weight are a turned product in two parts, whose columns the threads take in unequal shares. */
+/* So many rows of a large weight are a turned product in two parts, whose columns threads take in unequal shares. */
 TEST(a_linear_layer_has_the_same_bits_however_threads_share_it)
 {
     enum { I = 1500, O = 1403, MOST = 288, FEW = 32 };
@@ -178,7 +178,8 @@ TEST(a_linear_layer_has_the_same_bits_however_threads_share_it)
     part.dim[2] = FEW;
     const float *one = numbers_of(&b, sd_linear(&b.run, x, &weight, NULL));
     for (b.cpu.threads = 2; b.cpu.threads <= 5; b.cpu.threads++)
-        assert_memory_equal(numbers_of(&b, sd_linear(&b.run, x, &weight, NULL)), one, (size_t)O * MOST * sizeof *one);
+        assert_memory_equal(numbers_of(&b, sd_linear(&b.run, x, &weight, NULL)), one,
+                            (size_t)O * MOST * sizeof *one);
     for (int i = 0; i < MOST / FEW; i++, part.data = (float *)part.data + (size_t)FEW * I)
         assert_memory_equal(numbers_of(&b, sd_linear(&b.run, part, &weight, NULL)), one + (size_t)i * FEW * O,
                             (size_t)O * FEW * sizeof *one);
