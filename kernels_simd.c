@@ -42,16 +42,6 @@ extern const sd_winograd WINOGRAD, ENLARGED;
 
 /* ------------------------------------------------------------------------------------- activations */
 
-/* x sigma(c x). With E = e^(-c|x|): sigma = 1 / (1 + E) for x >= 0, E / (1 + E) for x < 0, so nothing overflows.
- * c = c_high + c_low, which has more bits than a float. */
-static inline vf gate(vf x, float c_high, float c_low)
-{
-    const vf one = v_set1(1.0f);
-    vf a = v_abs(x);
-    vf e = exp_corrected(a, v_set1(-c_high), c_low != 0, v_mul(a, v_set1(-c_low)));
-    return v_mul(x, v_div(v_if_negative(x, e, one), v_add(one, e)));
-}
-
 static inline vf silu1(vf x) { return gate(x, 1.0f, 0.0f); }
 static inline vf quick_gelu1(vf x) { return gate(x, 1.702f, (float)(1.702 - 1.702f)); }
 
@@ -264,20 +254,40 @@ static void norm_affine(float *y, const float *x, double mean, double rstd, cons
     });
 }
 
+static inline vf affine1(const float *x, const float *m, const float *a, const float *b, size_t left)
+{
+    return v_fma(v_sub(get(x, left), get(m, left)), get(a, left), get(b, left));
+}
+
 static inline __attribute__((always_inline)) void affine_row(float *y, const float *x, const float *m, const float *a,
                                                              const float *b, size_t n, bool with_silu)
 {
     EACH_VECTOR(n, {
-        vf t = v_fma(v_sub(get(x + i, left), get(m + i, left)), get(a + i, left), get(b + i, left));
+        vf t = affine1(x + i, m + i, a + i, b + i, left);
         put(y + i, left, with_silu ? silu1(t) : t);
     });
+}
+
+/* One vector after another would wait for its own last step: 0.69 ns a number, side by side 0.60 (AVX2, Zen 3). */
+static void affine_silu(float *y, const float *x, const float *m, const float *a, const float *b, size_t n)
+{
+    size_t i = 0;
+    for (; i + TOGETHER * VL <= n; i += TOGETHER * VL) {
+        vf t[TOGETHER];
+        UNROLL for (size_t j = 0, c = i; j < TOGETHER; j++, c += VL)
+            t[j] = affine1(x + c, m + c, a + c, b + c, VL);
+        gates(t, 1.0f, 0.0f, TOGETHER);
+        UNROLL for (size_t j = 0; j < TOGETHER; j++)
+            v_store(y + i + j * VL, t[j]);
+    }
+    affine_row(y + i, x + i, m + i, a + i, b + i, n - i, true);
 }
 
 /* Two loops, neither of which asks for each vector whether it is to take the SiLU. */
 static void affine(float *y, const float *x, const float *m, const float *a, const float *b, size_t n, bool with_silu)
 {
     if (with_silu)
-        affine_row(y, x, m, a, b, n, true);
+        affine_silu(y, x, m, a, b, n);
     else
         affine_row(y, x, m, a, b, n, false);
 }
