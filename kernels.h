@@ -85,8 +85,8 @@ typedef struct sd_kern {
     void (*gemm_packed)(void *scratch, size_t M, size_t N, size_t K, const float *A, size_t lda, const float *packed,
                         float *C, size_t ldc, const float *bias);
     /* gemm with all of A packed instead, as pack_panel packs columns, and b_trans: B is read where it lies, which is
-     * faster for few rows. M is at most SDK_TURNED. after: the row of a B that this thread multiplies next, or NULL: a
-     * hint. NULL where it is not faster. */
+     * faster for few rows. M is at most SDK_TURNED. after: the row that this thread multiplies next, of this B or of
+     * one with its ldb and widen, to be fetched; or NULL. The entry is NULL where it is not faster. */
     void (*gemm_turned)(void *scratch, size_t M, size_t N, size_t K, const float *packed, const void *B, size_t ldb,
                         sdk_widen *widen, float *C, size_t ldc, const float *bias, const void *after);
     const sd_winograd *winograd;            /* F(4x4,3x3): out 4, step 4, 36 planes */

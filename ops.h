@@ -198,8 +198,8 @@ sd_tensor sd_view2(sd_run *r, sd_tensor x, int64_t a, int64_t b);
 sd_tensor sd_view3(sd_run *r, sd_tensor x, int64_t a, int64_t b, int64_t c);
 sd_tensor sd_view4(sd_run *r, sd_tensor x, int64_t a, int64_t b, int64_t c, int64_t d);
 
-/* Memory is taken in the order of a stack. What lies above the mark is lost with the next operation, which may use it
- * to work in; only that operation's own operands may lie there. */
+/* Memory is taken in the order of a stack. What lies above the mark is lost with the next convolution, which may use it
+ * to work in; only that convolution's own operands may lie there. */
 size_t sd_mark(const sd_run *r);
 void sd_reset(sd_run *r, size_t mark);
 /* Frees everything above `mark` but y, which is moved down to it. */

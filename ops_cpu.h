@@ -23,8 +23,9 @@ static inline float *sd_f32(sd_tensor t) { return (float *)t.data; }
 
 /* At least `bytes` of SD_ALIGN-aligned scratch, contents undefined; NULL (and r->err set) when there is none. */
 void *sd_scratch(sd_run *r, size_t bytes);
-/* Working memory within an operation that costs none: what the arena has above its mark and above the operation's n
- * tensors. Sets *bytes. SD_ALIGN-aligned. */
+/* Working memory for a convolution that need not be allocated: what the arena has above its mark and above the n
+ * tensors of the operation. Sets *bytes. SD_ALIGN-aligned. Other operations must not use it: when they run, tensors
+ * that are still wanted may lie there. */
 void *sd_spare(const sd_run *r, const sd_tensor *operand, int n, size_t *bytes);
 
 /* How sd_backend_cpu computes a convolution of x [N,H,W,I] and w [O,I,kh,kw]: it depends on their shapes without N. */

@@ -429,7 +429,7 @@ static split make_split(sd_run *r, const sd_winograd *how, sd_tensor y, sd_tenso
     } else {
         size_t room = room_for_parts(cpu), spare;
         choose_part(&p, room);
-        if (!c.rows.height) {
+        if (!c.rows.height) {   /* bands are for a machine whose memory is short, and their arena has little to spare */
             void *free_now = sd_spare(r, (const sd_tensor[]){x, y}, 2, &spare);
             if (keep_u(&p, room, spare)) p.u = free_now;
         }

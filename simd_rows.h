@@ -58,8 +58,8 @@ static void relu(float *y, const float *x, size_t n)
     EACH_VECTOR(n, put(y + i, left, v_zero_below(get(x + i, left), v_set1(0), get(x + i, left))));
 }
 
-/* Adds row after row for each column, as the specification does: the same bits. Rows are read side by side, which no
- * processor foresees, so the next strip is fetched in the order of its lines meanwhile. */
+/* Adds row after row for each column, as the specification does: the same bits. Rows are read side by side, which
+ * processors do not seem to foresee, so the next strip is fetched in the order of its lines meanwhile. */
 static void column_sums(double *sum, double *sum_sq, const float *x, size_t rows, size_t n)
 {
     enum { STRIP = 4 };   /* rows whose sums stay in registers */

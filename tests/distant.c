@@ -38,6 +38,7 @@ static sd_run near_run(const sd_run *r)
     sd_run near = *r;
     near.be = &sd_backend_cpu;
     near.device = &((distant *)r->device)->cpu;
+    near.arena = (sd_arena){0};   /* the device's memory: the CPU has none of it to spare */
     return near;
 }
 

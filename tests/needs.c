@@ -24,7 +24,7 @@ bool on_device(void)
 
 int precisions(void) { return on_device() ? 1 : 2; }
 
-bool each_access_is_watched(void) { return SLOW > 1 || on_device(); }
+bool cases_are_slow(void) { return SLOW > 1 || on_device(); }
 
 static bool lacks(const need *n) { return n->lack ? strstr(sd_build_info(), n->lack) != NULL : on_device(); }
 

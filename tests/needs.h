@@ -9,9 +9,9 @@ enum { NEED_PNG = 1, NEED_UNICODE = 2, NEED_CPU = 4 };
 bool on_device(void);
 /* With `precise`, and without: a device has no sums in double. */
 int precisions(void);
-/* Something looks at every access: the address sanitizer, or a device that may be simulated. What takes long then does
- * fewer of its like cases, and says so. */
-bool each_access_is_watched(void);
+/* With the address sanitizer, or on a device, which may be simulated: what takes long then does fewer of its like
+ * cases, and says so. */
+bool cases_are_slow(void);
 
 /* In the place of cmocka_unit_test; `what`: the needs of the test, added up. */
 #define unit_test_needing(what, test) unit_test_if(what, (struct CMUnitTest)cmocka_unit_test(test))

@@ -91,8 +91,8 @@ static size_t rehearsed(const sd_net *net, const int64_t dim[4], sd_bands *b)
     return dry.arena.peak;
 }
 
-/* From the memory of the whole network down to the least, in steps of an eighth; of a half where every access is
- * watched. Returns how many plans differed in memory. */
+/* From the memory of the whole network down to the least, in steps of an eighth; of a half where that is
+ * slow. Returns how many plans differed in memory. */
 static int same_by_every_plan(small *s, const sd_net *net, int64_t h, int64_t w, int64_t c)
 {
     const int64_t dim[] = {1, h, w, c};
@@ -102,7 +102,7 @@ static int same_by_every_plan(small *s, const sd_net *net, int64_t h, int64_t w,
     sd_bands b;
     float *whole = result(s, net, dim, x, SIZE_MAX, &b, &n);
     assert_null(b.piece);
-    for (size_t budget = b.bytes - 1; budget > 0; budget -= budget / (each_access_is_watched() ? 2 : 8) + 1) {
+    for (size_t budget = b.bytes - 1; budget > 0; budget -= budget / (cases_are_slow() ? 2 : 8) + 1) {
         sd_bands_free(&b);
         float *y = result(s, net, dim, x, budget, &b, &m);
         assert_int_equal(m, n);
@@ -141,14 +141,14 @@ static void for_kernels(const sd_vae_config *c, void (*fn)(small *s))
 
 static void decode_and_encode(small *s)
 {
-    int least = each_access_is_watched() ? 2 : 5;
+    int least = cases_are_slow() ? 2 : 5;
     assert_true(same_by_every_plan(s, &s->vae.decoder, 61, 13, 4) >= least);
     assert_true(same_by_every_plan(s, &s->vae.encoder, 244, 52, 3) >= least);
 }
 
 static void decode_and_encode_odd(small *s)
 {
-    int least = each_access_is_watched() ? 2 : 3;
+    int least = cases_are_slow() ? 2 : 3;
     assert_true(same_by_every_plan(s, &s->vae.decoder, 37, 9, 3) >= least);
     assert_true(same_by_every_plan(s, &s->vae.encoder, 58, 22, 3) >= least);
 }
@@ -413,7 +413,7 @@ TEST(memory_in_parts_changes_no_bit_and_no_tensor_lies_in_two_of_them)
 
 int main(void)
 {
-    if (each_access_is_watched()) print_message("memory in steps of a half, not an eighth: each access is watched\n");
+    if (cases_are_slow()) print_message("memory in steps of a half, not an eighth: they are slow here\n");
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory_in_parts_changes_no_bit_and_no_tensor_lies_in_two_of_them),
         cmocka_unit_test(every_plan_has_the_bits_of_the_whole_vae),

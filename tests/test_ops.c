@@ -177,6 +177,7 @@ TEST(a_linear_layer_has_the_same_bits_however_threads_share_it)
     sd_tensor x = random4(&b, 1, 1, MOST, I), part = x;
     part.dim[2] = FEW;
     const float *one = numbers_of(&b, sd_linear(&b.run, x, &weight, NULL));
+    for (size_t i = 0; i < (size_t)O * MOST; i++) assert_true(one[i] != 0);   /* memory is zero before it is written */
     for (b.cpu.threads = 2; b.cpu.threads <= 5; b.cpu.threads++)
         assert_memory_equal(numbers_of(&b, sd_linear(&b.run, x, &weight, NULL)), one,
                             (size_t)O * MOST * sizeof *one);
