@@ -32,3 +32,18 @@ sd_params short_run(const char *prompt, int side)
     p.sampling.sampler = "ddim";
     return p;
 }
+
+sd_image draw_and_encode(sd_ctx *c, float posterior[2 * LATENTS])
+{
+    enum { NUMBERS = 3 * 8 * LATENT_SIDE * 8 * LATENT_SIDE };
+    static float ramp[NUMBERS];
+    sd_params p;
+    sd_image image;
+    for (int i = 0; i < NUMBERS; i++) ramp[i] = (float)(i % 509) / 254 - 1;
+    sd_params_init(&p);
+    p.prompt = "a red apple";
+    p.sampling.steps = 4;
+    if (sd_generate(c, &p, &image) != SD_OK) fail_msg("%s", sd_error_text(c));
+    assert_int_equal(sd_vae_encode(c, 1, LATENT_SIDE, LATENT_SIDE, ramp, posterior, posterior + LATENTS), SD_OK);
+    return image;
+}

@@ -2,6 +2,7 @@
  * transformed weights there, with the same bits; and networks keep nothing there then. */
 #include "test.h"
 #include "network.h"
+#include "provider.h"
 #include "../ops_cpu.h"
 
 /* ------------------------------------------------------------------------------- one convolution */
@@ -10,45 +11,42 @@ enum { GUARD = 0x5a };
 
 typedef struct layer { int64_t h, w, i, o; bool enlarge; } layer;
 
+static int64_t x_numbers(layer l) { return l.h * l.w * l.i; }
+static int64_t w_numbers(layer l) { return l.o * l.i * 9; }
 static int64_t y_numbers(layer l) { return l.h * l.w * l.o * (l.enlarge ? 4 : 1); }
 
-static void fill(float *x, int64_t n)
+static float *numbers_drawn(int64_t n)
 {
-    uint32_t state = 1;
-    for (int64_t i = 0; i < n; i++) {
-        state = state * 1664525u + 1013904223u;
-        x[i] = (float)(state >> 8) / (1 << 23) - 1;
-    }
+    float *x = malloc((size_t)n * sizeof *x);
+    assert_non_null(x);
+    fill(x, (size_t)n);
+    return x;
 }
 
 /* Computes l with `spare` bytes above its tensors, into y. x_above: x lies above the mark, where its end is; the result
  * is written below it. Returns how many bytes of the spare ones were written; x must stay. */
-static size_t convolve(layer l, const char *isa, const float *w, size_t spare, bool x_above, float *y)
+static size_t convolve(layer l, const char *isa, const float *numbers, const float *w, size_t spare, bool x_above,
+                       float *y)
 {
     sd_error e = {0};
     /* caches so small that U is never whole in the room for parts */
     sd_cpu cpu = {.kern = sd_kern_select(isa), .threads = 2, .caches = {16 << 10, 64 << 10, 1 << 20, 64, "test"}};
     sd_run r = {.err = &e, .be = &sd_backend_cpu, .device = &cpu};
     const sd_tensor weight = {.nd = 4, .dim = {l.o, l.i, 3, 3}, .dt = SD_F32, .data = (void *)(uintptr_t)w};
-    int64_t inputs = l.h * l.w * l.i;
-    size_t bytes = (size_t)(inputs + y_numbers(l)) * sizeof(float) + 2 * SD_ALIGN, written = 0;
-    assert_int_equal(sd_reserve(&r, bytes + spare, "a test"), SD_OK);
+    size_t x_bytes = (size_t)x_numbers(l) * sizeof(float), y_bytes = (size_t)y_numbers(l) * sizeof(float), written = 0;
+    assert_int_equal(sd_reserve(&r, x_bytes + y_bytes + 2 * SD_ALIGN + spare, "a test"), SD_OK);
     memset(r.arena.base, GUARD, r.arena.size);
     if (x_above) sd_new2(&r, 1, y_numbers(l));
     sd_tensor x = sd_new4(&r, 1, l.h, l.w, l.i);
-    fill(sd_f32(x), inputs);
+    memcpy(x.data, numbers, x_bytes);
     size_t top = sd_mark(&r);
     if (x_above) sd_reset(&r, 0);
     sd_tensor out = sd_conv2d(&r, x, &weight, NULL, (sd_conv){1, 1, 1, 1, 1, l.enlarge, {0}});
     assert_int_equal(e.status, SD_OK);
     if (sd_mark(&r) > top) top = sd_mark(&r);
-    memcpy(y, out.data, (size_t)y_numbers(l) * sizeof(float));
+    memcpy(y, out.data, y_bytes);
     for (size_t i = top; i < r.arena.size; i++) written += r.arena.base[i] != GUARD;
-    float *again = malloc((size_t)inputs * sizeof(float));
-    assert_non_null(again);
-    fill(again, inputs);
-    assert_memory_equal(x.data, again, (size_t)inputs * sizeof(float));
-    free(again);
+    assert_memory_equal(x.data, numbers, x_bytes);
     sd_run_free(&r);
     return written;
 }
@@ -63,18 +61,18 @@ TEST(weights_kept_in_spare_memory_change_no_bit)
         const char *isa = tables[n % SD_COUNT(tables)];
         const sd_kern *k = sd_kern_select(isa);
         if (!k || !k->winograd) continue;   /* sse2 where there is none */
-        int64_t weights = l.o * l.i * 9;
-        float *w = malloc((size_t)weights * sizeof(float)), *want = malloc((size_t)y_numbers(l) * sizeof(float)),
-            *y = malloc((size_t)y_numbers(l) * sizeof(float));
-        assert_true(w && want && y);
-        fill(w, weights);
-        assert_int_equal(convolve(l, isa, w, 0, false, want), 0);
-        assert_int_equal(convolve(l, isa, w, LITTLE, false, y), 0);   /* U has 11 MB */
-        assert_memory_equal(y, want, (size_t)y_numbers(l) * sizeof(float));
+        size_t y_bytes = (size_t)y_numbers(l) * sizeof(float);
+        float *x = numbers_drawn(x_numbers(l)), *w = numbers_drawn(w_numbers(l)), *want = malloc(y_bytes),
+            *y = malloc(y_bytes);
+        assert_true(want && y);
+        assert_int_equal(convolve(l, isa, x, w, 0, false, want), 0);
+        assert_int_equal(convolve(l, isa, x, w, LITTLE, false, y), 0);   /* U has 11 MB */
+        assert_memory_equal(y, want, y_bytes);
         for (int x_above = 0; x_above < 2; x_above++) {
-            assert_true(convolve(l, isa, w, PLENTY, x_above, y) > LITTLE);
-            assert_memory_equal(y, want, (size_t)y_numbers(l) * sizeof(float));
+            assert_true(convolve(l, isa, x, w, PLENTY, x_above, y) > LITTLE);
+            assert_memory_equal(y, want, y_bytes);
         }
+        free(x);
         free(w);
         free(want);
         free(y);
@@ -95,36 +93,22 @@ static void spoil_and_convolve(sd_run *r, sd_tensor y, sd_tensor x, const sd_ten
     sd_backend_cpu.conv2d(r, y, x, w, b, c);
 }
 
-enum { SIDE = 8, PICTURE = 3 * 64 * 64, MOMENTS = 4 * SIDE * SIDE };
-typedef struct results { float moments[2 * MOMENTS]; uint8_t picture[PICTURE]; } results;
-
-static void draw(sd_ctx *c, results *got)
-{
-    static float ramp[PICTURE];
-    sd_params p;
-    sd_image image;
-    for (int i = 0; i < PICTURE; i++) ramp[i] = (float)(i % 509) / 254 - 1;
-    sd_params_init(&p);
-    p.prompt = "a red apple";
-    p.sampling.steps = 4;
-    if (sd_generate(c, &p, &image) != SD_OK) fail_msg("%s", sd_error_text(c));
-    memcpy(got->picture, image.data, sizeof got->picture);
-    sd_image_free(&image);
-    assert_int_equal(sd_vae_encode(c, 1, SIDE, SIDE, ramp, got->moments, got->moments + MOMENTS), SD_OK);
-}
-
 TEST(networks_keep_nothing_above_the_mark)
 {
-    static results want, got;
+    static float want[2 * LATENTS], got[2 * LATENTS];
     sd_backend twin = sd_backend_cpu;
     twin.conv2d = spoil_and_convolve;
     sd_ctx *c = open_tiny(SD_PART_ALL, 2);
-    draw(c, &want);
+    sd_image before = draw_and_encode(c, want);
     c->run.be = &twin;
-    draw(c, &got);
+    sd_image after = draw_and_encode(c, got);
     assert_true(spoilt > 1 << 20);
-    assert_memory_equal(got.picture, want.picture, sizeof want.picture);
-    assert_memory_equal(got.moments, want.moments, sizeof want.moments);
+    assert_int_equal(after.width, before.width);
+    assert_int_equal(after.height, before.height);
+    assert_memory_equal(after.data, before.data, 3 * (size_t)before.width * (size_t)before.height);
+    assert_memory_equal(got, want, sizeof want);
+    sd_image_free(&before);
+    sd_image_free(&after);
     sd_close(c);
 }
 
