@@ -162,16 +162,16 @@ endif
 # One short line per command; V=1 shows them whole.
 say = $(if $(V),,@echo '  $(1)' $@;)
 
-# What takes a compiler longest comes first, lest one core waits for it at the end of `make -j2`.
-LONGEST := $(ISA:%=$(BUILD)/kernels_%.o) $(ISA:%=$(BUILD)/winograd_%.o) $(PRECISE:%=$(BUILD)/precise_%.o)
-LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o) $(LONGEST) $(if $(filter 1,$(OPENCL)),$(BUILD)/opencl_sources.o)
+# The kernels take a compiler longest and come first, lest one core waits for them at the end of `make -j2`.
+LIB_OBJ := $(ISA:%=$(BUILD)/kernels_%.o) $(ISA:%=$(BUILD)/winograd_%.o) $(PRECISE:%=$(BUILD)/precise_%.o) \
+           $(LIB_SRC:%.c=$(BUILD)/%.o) $(if $(filter 1,$(OPENCL)),$(BUILD)/opencl_sources.o)
 APP_OBJ := $(APP_SRC:%.c=$(BUILD)/%.o)
 HELPERS := $(BUILD)/tests/helpers.a
 TESTS := $(TEST_SRC:%.c=$(BUILD)/%)
 EXAMPLE := $(BUILD)/examples/txt2img
 CONFIG := $(BUILD)/config
 
-all: $(LONGEST) $(OUT)/sd $(OUT)/libsd.a $(OUT)/$(SHARED)
+all: $(OUT)/sd $(OUT)/libsd.a $(OUT)/$(SHARED)
 
 $(OUT)/sd: $(APP_OBJ) $(OUT)/libsd.a
 	$(call say,LINK)$(CC) $(FLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
@@ -257,7 +257,7 @@ $(BUILD)/prefix: FORCE
 -include $(wildcard $(BUILD)/*.d $(BUILD)/*/*.d)
 
 # --------------------------------------------------------------------------------------------- tests
-test: $(LONGEST) $(OUT)/sd $(TESTS) $(EXAMPLE)
+test: $(OUT)/sd $(TESTS) $(EXAMPLE)
 	@SD_PROGRAM=$(OUT)/sd SD_BENCH=$(BUILD)/tools/bench sh tools/run_tests.sh $(TESTS) -- $(EXAMPLE) \
 	  $(BUILD)/example.$(if $(filter 1,$(PNG)),png,ppm)
 	@if [ -n "$(findstring sanitize,$(CFLAGS))" ]; then echo "bindings/python: skipped, Python does not load a sanitizer's library"; \

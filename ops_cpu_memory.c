@@ -38,8 +38,8 @@ void *sd_spare(const sd_run *r, const sd_tensor *operand, int n, size_t *bytes)
     const sd_arena *a = &r->arena;
     size_t top = a->used;
     for (int i = 0; i < n; i++) {
-        size_t at = (size_t)((uintptr_t)operand[i].data - (uintptr_t)a->base), end = at
-            + (size_t)sd_numel(&operand[i]) * sizeof(float);
+        size_t at = (size_t)((uintptr_t)operand[i].data - (uintptr_t)a->base),
+            end = at + (size_t)sd_numel(&operand[i]) * sizeof(float);
         if (at < a->size && end > top) top = end;   /* others lie elsewhere */
     }
     top = round_up(top, SD_ALIGN);

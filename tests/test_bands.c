@@ -413,7 +413,7 @@ TEST(memory_in_parts_changes_no_bit_and_no_tensor_lies_in_two_of_them)
 
 int main(void)
 {
-    if (cases_are_slow()) print_message("memory in steps of a half, not an eighth: they are slow here\n");
+    if (cases_are_slow()) print_message("memory in steps of a half, not an eighth: cases are slow here\n");
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory_in_parts_changes_no_bit_and_no_tensor_lies_in_two_of_them),
         cmocka_unit_test(every_plan_has_the_bits_of_the_whole_vae),
