@@ -33,9 +33,9 @@ sd_params short_run(const char *prompt, int side)
     return p;
 }
 
-sd_image draw_and_encode(sd_ctx *c, float posterior[2 * LATENTS])
+sd_image draw_and_encode(sd_ctx *c, float posterior[2 * ENCODED])
 {
-    enum { NUMBERS = 3 * 8 * LATENT_SIDE * 8 * LATENT_SIDE };
+    enum { NUMBERS = 3 * 8 * ENCODED_SIDE * 8 * ENCODED_SIDE };
     static float ramp[NUMBERS];
     sd_params p;
     sd_image image;
@@ -44,6 +44,6 @@ sd_image draw_and_encode(sd_ctx *c, float posterior[2 * LATENTS])
     p.prompt = "a red apple";
     p.sampling.steps = 4;
     if (sd_generate(c, &p, &image) != SD_OK) fail_msg("%s", sd_error_text(c));
-    assert_int_equal(sd_vae_encode(c, 1, LATENT_SIDE, LATENT_SIDE, ramp, posterior, posterior + LATENTS), SD_OK);
+    assert_int_equal(sd_vae_encode(c, 1, ENCODED_SIDE, ENCODED_SIDE, ramp, posterior, posterior + ENCODED), SD_OK);
     return image;
 }

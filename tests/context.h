@@ -15,7 +15,7 @@ sd_params short_run(const char *prompt, int side);
 
 /* A guided picture in four steps, to be freed, and of another picture the encoder's posterior: its mean, then its
  * logarithm of variance. Fails the test if one cannot be had. */
-enum { LATENT_SIDE = 8, LATENTS = 4 * LATENT_SIDE * LATENT_SIDE };
-sd_image draw_and_encode(sd_ctx *c, float posterior[2 * LATENTS]);
+enum { ENCODED_SIDE = 8, ENCODED = 4 * ENCODED_SIDE * ENCODED_SIDE };
+sd_image draw_and_encode(sd_ctx *c, float posterior[2 * ENCODED]);
 
 #endif

@@ -40,7 +40,7 @@ static digest near, far;
 /* What passes the filter has the same bits on both. Returns the device's state, to be looked at and closed. */
 static distant *compare_bits(const char *filter)
 {
-    static float posterior[2][2 * LATENTS];
+    static float posterior[2][2 * ENCODED];
     sd_ctx *c = open_tiny(SD_PART_ALL, 2);
     near.n = far.n = 0;
     assert_int_equal(sd_set_trace(c, filter, take, &near), SD_OK);

@@ -95,7 +95,7 @@ static void spoil_and_convolve(sd_run *r, sd_tensor y, sd_tensor x, const sd_ten
 
 TEST(networks_keep_nothing_above_the_mark)
 {
-    static float want[2 * LATENTS], got[2 * LATENTS];
+    static float want[2 * ENCODED], got[2 * ENCODED];
     sd_backend twin = sd_backend_cpu;
     twin.conv2d = spoil_and_convolve;
     sd_ctx *c = open_tiny(SD_PART_ALL, 2);
