@@ -284,30 +284,78 @@ static void unfold_pixel(float *out, sd_tensor x, sd_tensor y, int64_t p, int64_
     }
 }
 
+/* An unfolded convolution: C[P,O] = (x unfolded)[P,K] weight^T[K,O] + bias */
+typedef struct unfolding {
+    sd_run *r;
+    sd_tensor y, x;
+    sd_conv c;
+    int64_t kh, kw;
+    size_t P, O, K;
+    size_t tile;             /* rows that are unfolded at a time */
+    const float *weight;     /* as unfolded_weight says */
+    const float *bias;
+    unsigned char *scratch;  /* one gemm's for each thread */
+    float *rows;             /* the unfolded ones */
+} unfolding;
+
+/* All threads unfold, then share the product. */
+static void unfold_together(const unfolding *u, bool packed)
+{
+    const sd_cpu *cpu = sd_cpu_of(u->r);
+    (void)cpu;   /* used only with OpenMP */
+    for (size_t at = 0; at < u->P && !sd_is_cancelled(u->r); at += u->tile) {
+        int n = (int)min_size(u->tile, u->P - at);
+#pragma omp parallel for num_threads(cpu->threads) if ((size_t)n * u->K > SMALL)
+        for (int i = 0; i < n; i++)
+            unfold_pixel(u->rows + (size_t)i * u->K, u->x, u->y, (int64_t)at + i, u->kh, u->kw, u->c);
+        multiply(&(product){u->r, (size_t)n, u->O, u->K, u->rows, {u->weight, NULL, packed}, sd_f32(u->y) + at * u->O,
+                            u->bias, u->scratch, NULL});
+    }
+}
+
+/* A thread unfolds some rows and multiplies them while they are in its cache. */
+static void unfold_apart(const unfolding *u)
+{
+    const sd_cpu *cpu = sd_cpu_of(u->r);
+    size_t P = u->P, O = u->O, K = u->K, wide = round_up(div_up(O, div_up(O, 384)), cpu->kern->panel_columns);
+    int tasks = (int)div_up(P, u->tile);
+#pragma omp parallel for schedule(dynamic) num_threads(cpu->threads)
+    for (int task = 0; task < tasks; task++) {
+        size_t at = (size_t)task * u->tile, n = min_size(u->tile, P - at);
+        float *rows = u->rows + (size_t)thread_id() * u->tile * K;
+        unsigned char *mine = u->scratch + (size_t)thread_id() * gemm_room(cpu);
+        if (sd_is_cancelled(u->r)) continue;
+        for (size_t i = 0; i < n; i++)
+            unfold_pixel(rows + i * K, u->x, u->y, (int64_t)(at + i), u->kh, u->kw, u->c);
+        for (size_t j = 0; j < O; j += wide)
+            cpu->kern->gemm_packed(mine, n, min_size(wide, O - j), K, rows, K, u->weight + j * K,
+                                   sd_f32(u->y) + at * O + j, O, u->bias ? u->bias + j : NULL);
+    }
+}
+
+/* Many pixels: each thread has its own, TILE at a time. Few, or a kernel without packed weights: all threads unfold at
+ * most 32 MB at a time. */
 static void unfold_conv(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c)
 {
     const sd_cpu *cpu = sd_cpu_of(r);
-    int64_t kh = w->dim[2], kw = w->dim[3];
-    size_t O = (size_t)w->dim[0], K = (size_t)(w->dim[1] * kh * kw), P = (size_t)rows(y);
-    /* Rows that are unfolded at a time: at most 32 MB of them. */
-    size_t tile = round_up(min_size(P, (size_t)8 << 20), TILE);
-    while (tile > TILE && tile * K > (size_t)8 << 20) tile -= TILE;
-    unfolded_weight u = unfolded_weight_of(cpu, w);
-    size_t gemm = gemm_room(cpu) * (size_t)cpu->threads, row = u.row_room * (size_t)cpu->threads;
-    pieces p = {sd_scratch(r, gemm + floats(O) + floats(u.size) + floats(row) + floats(tile * K))};
+    size_t threads = (size_t)cpu->threads, most = (size_t)8 << 20;
+    unfolding u = {.r = r, .y = y, .x = x, .c = c, .kh = w->dim[2], .kw = w->dim[3], .P = (size_t)rows(y),
+                   .O = (size_t)w->dim[0], .K = (size_t)(w->dim[1] * w->dim[2] * w->dim[3]), .tile = TILE};
+    unfolded_weight v = unfolded_weight_of(cpu, w);
+    bool apart = v.packed && div_up(u.P, TILE) >= 4 * threads;
+    while (!apart && u.tile < u.P && (u.tile + TILE) * u.K <= most) u.tile += TILE;
+    size_t gemm = gemm_room(cpu) * threads, row = v.row_room * threads,
+        unfolded = (apart ? threads : 1) * u.tile * u.K;
+    pieces p = {sd_scratch(r, gemm + floats(u.O) + floats(v.size) + floats(row) + floats(unfolded))};
     if (!p.at) return;
-    unsigned char *scratch = cut(&p, gemm);
-    const float *bias = sd_cpu_f32(r, b, cut(&p, O * sizeof(float)));
-    float *weight = cut(&p, u.size * sizeof(float));
-    (u.packed ? pack_weights : turn_weights)(cpu, &u, weight, w, cut(&p, row * sizeof(float)));
-    float *unfolded = cut(&p, tile * K * sizeof(float));
-    for (size_t at = 0; at < P && !sd_is_cancelled(r); at += tile) {
-        int n = (int)min_size(tile, P - at);
-#pragma omp parallel for num_threads(cpu->threads) if ((size_t)n * K > SMALL)
-        for (int i = 0; i < n; i++) unfold_pixel(unfolded + (size_t)i * K, x, y, (int64_t)at + i, kh, kw, c);
-        multiply(&(product){r, (size_t)n, O, K, unfolded, {weight, NULL, u.packed}, sd_f32(y) + at * O, bias, scratch,
-                            NULL});
-    }
+    u.scratch = cut(&p, gemm);
+    u.bias = sd_cpu_f32(r, b, cut(&p, u.O * sizeof(float)));
+    float *weight = cut(&p, v.size * sizeof(float));
+    (v.packed ? pack_weights : turn_weights)(cpu, &v, weight, w, cut(&p, row * sizeof(float)));
+    u.weight = weight;
+    u.rows = cut(&p, unfolded * sizeof(float));
+    if (apart) unfold_apart(&u);
+    else unfold_together(&u, v.packed);
 }
 
 /* What a convolution costs; the unit is one multiplication for each pair of channels.

@@ -421,7 +421,7 @@ static split make_split(sd_run *r, const sd_winograd *how, sd_tensor y, sd_tenso
     p.columns = cpu->kern->panel_columns;
     p.strips = div_up(p.O, p.columns);
     p.small = how->planes * p.tiles * p.I * p.O <= 32 * (size_t)SMALL;
-    p.own = p.tiles <= FEW_TILES && p.O >= 4 * COLUMNS * (size_t)cpu->threads;
+    p.own = p.tiles <= FEW_TILES && p.O >= (cpu->threads > 1 ? 4 * (size_t)cpu->threads : 1) * COLUMNS;
     if (p.own) {
         p.band = p.tiles;
         p.deep = p.blocks;

@@ -557,6 +557,29 @@ TEST(products_do_not_depend_on_threads_or_company)
             }
 }
 
+/* One thread unfolds these pixels and multiplies them in parts, three threads unfold all of them first. There are more
+ * output channels than a part has, and a part of the last pixels. */
+TEST(an_unfolded_convolution_does_not_depend_on_how_its_pixels_are_shared_out)
+{
+    enum { H = 27, W = 29, I = 5, O = 400 };
+    static float w[O * I * 9], bias[O], first[H * W * O];
+    fill(w, SD_COUNT(w));
+    fill(bias, SD_COUNT(bias));
+    sd_tensor kernel = {.nd = 4, .dim = {O, I, 3, 3}, .data = w}, b = {.nd = 1, .dim = {O}, .data = bias};
+    FOR_PROVIDERS(k)
+        for (int threads = 1; threads <= 3; threads += 2) {
+            bench t;
+            if (k == BLAS) continue;   /* its products depend on them */
+            start(&t, k, threads);
+            reseed(99);
+            sd_tensor x = random4(&t, 1, H, W, I);
+            const float *y = numbers_of(&t, sd_conv2d(&t.run, x, &kernel, &b, (sd_conv){1, 1, 1, 1, 1, false, {0}}));
+            if (threads == 1) memcpy(first, y, sizeof first);
+            else assert_memory_equal(first, y, sizeof first);
+            stop(&t);
+        }
+}
+
 /* ---- errors */
 
 TEST(wrong_shapes_are_named)
@@ -693,6 +716,7 @@ int main(void)
         cmocka_unit_test(a_sinusoid_has_the_specifications_numbers),
         cmocka_unit_test(bits_do_not_depend_on_the_number_of_threads),
         cmocka_unit_test(products_do_not_depend_on_threads_or_company),
+        cmocka_unit_test(an_unfolded_convolution_does_not_depend_on_how_its_pixels_are_shared_out),
         cmocka_unit_test(wrong_shapes_are_named),
         cmocka_unit_test(the_null_backend_knows_memory_and_work_exactly),
         cmocka_unit_test(what_is_kept_moves_down_whole),
