@@ -168,6 +168,9 @@ LIB_OBJ := $(ISA:%=$(BUILD)/kernels_%.o) $(ISA:%=$(BUILD)/winograd_%.o) $(PRECIS
 APP_OBJ := $(APP_SRC:%.c=$(BUILD)/%.o)
 HELPERS := $(BUILD)/tests/helpers.a
 TESTS := $(TEST_SRC:%.c=$(BUILD)/%)
+# So many run at a time, for most have one thread; those that ask how soon something stops, alone.
+JOBS ?= 2
+ALONE := $(filter $(TESTS),$(addprefix $(BUILD)/tests/test_,bad_input cli inspect limits opencl_launch))
 EXAMPLE := $(BUILD)/examples/txt2img
 CONFIG := $(BUILD)/config
 
@@ -258,24 +261,27 @@ $(BUILD)/prefix: FORCE
 
 # --------------------------------------------------------------------------------------------- tests
 test: $(OUT)/sd $(TESTS) $(EXAMPLE)
-	@SD_PROGRAM=$(OUT)/sd SD_BENCH=$(BUILD)/tools/bench sh tools/run_tests.sh $(TESTS) -- $(EXAMPLE) \
-	  $(BUILD)/example.$(if $(filter 1,$(PNG)),png,ppm)
+	@JOBS=$(JOBS) SD_PROGRAM=$(OUT)/sd SD_BENCH=$(BUILD)/tools/bench sh tools/run_tests.sh $(filter-out $(ALONE),$(TESTS)) \
+	  -- $(ALONE) -- $(EXAMPLE) $(BUILD)/example.$(if $(filter 1,$(PNG)),png,ppm)
 	@if [ -n "$(findstring sanitize,$(CFLAGS))" ]; then echo "bindings/python: skipped, Python does not load a sanitizer's library"; \
 	elif $(PYTHON) -c "import numpy" 2>/dev/null; then $(MAKE) --no-print-directory test-python; \
 	else echo "bindings/python: skipped, needs Python with numpy"; fi
 
-# What a device computes, held to the CPU's bounds: operations, networks and whole runs; then every kernel under Oclgrind, which sees what
-# a device may hide. SD_DEVICE=opencl:NAME chooses another device than the first; without a GPU, PoCL serves.
-.PHONY: test-opencl
+# What a device computes, held to the CPU's bounds: operations, networks and whole runs, one program at a time, for they share its memory; and
+# every kernel under Oclgrind, which sees what a device may hide. SD_DEVICE=opencl:NAME chooses another device than the first; without a
+# GPU, PoCL serves.
+.PHONY: test-opencl test-device test-oclgrind
 ON_DEVICE := $(filter $(TESTS),$(addprefix $(BUILD)/tests/test_,ops $(DEVICE_TESTS)) $(filter $(BUILD)/tests/test_opencl%,$(TESTS)))
 SD_DEVICE ?= opencl
 ifeq ($(OPENCL),1)
-test-opencl: $(OUT)/sd $(ON_DEVICE) $(EXAMPLE)
+test-opencl: test-device test-oclgrind
+test-device: $(OUT)/sd $(ON_DEVICE) $(EXAMPLE)
 	@SD_DEVICE="$(SD_DEVICE)" POCL_CACHE_DIR=$(CURDIR)/$(BUILD)/pocl XDG_CACHE_HOME=$(CURDIR)/$(BUILD)/cache SD_PROGRAM=$(OUT)/sd \
-	  sh tools/run_tests.sh $(ON_DEVICE) -- $(EXAMPLE) $(BUILD)/example.$(if $(filter 1,$(PNG)),png,ppm)
-	@sh tools/oclgrind.sh $(BUILD)/tests/test_opencl_kernels
+	  sh tools/run_tests.sh -- $(ON_DEVICE) -- $(EXAMPLE) $(BUILD)/example.$(if $(filter 1,$(PNG)),png,ppm)
+test-oclgrind: $(BUILD)/tests/test_opencl_kernels
+	@sh tools/oclgrind.sh $<
 else
-test-opencl:
+test-opencl test-device test-oclgrind:
 	@$(MAKE) --no-print-directory OPENCL=1 BUILD=build/opencl OUT=build/opencl $@
 endif
 
@@ -434,7 +440,7 @@ help:
 	@echo '  man        writes the manual page and the completions in share/ again, after a change of options'
 	@echo '  floors     Python: measures share/floors again, what float32 does to the tensors of published models'
 	@echo '  pictures   Python: draws the pictures of the README again'
-	@echo '  test       builds and runs every test and the example; the last line counts them'
+	@echo '  test       builds and runs every test and the example; the last line counts them;  JOBS=4: so many at a time'
 	@echo '  test-full  Python: a model of full SD 1.5 size against diffusers in float32 and float64; FAMILY=sdxl: the networks'
 	@echo '             of another family (sd plan --config names them)'
 	@echo '  test-samplers  Python: every sampler through a tiny UNet, step by step, against diffusers and k-diffusion'

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Runs cmocka binaries and the example, and ends in one line that counts them all.
-# usage: tools/run_tests.sh TEST... -- EXAMPLE [PICTURE]
+# usage: tools/run_tests.sh TEST... -- ALONE... -- EXAMPLE [PICTURE]
+# JOBS of the tests run at a time, one if that is not set; ALONE run after them, one by one: they measure time.
 # Without PICTURE the example is skipped: a build may be unable to read models.
 # Shown of a binary that passes: its name, its counts and what its tests printed, such as why some were skipped; of one
 # that fails: everything.
@@ -12,14 +13,15 @@ export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 passed=0 failed=0 skipped=0
 limit=
 command -v timeout >/dev/null 2>&1 && limit="timeout 1200"
+export limit
 
 count() { grep -c -F "$1" "$log"; }
 skipped() { [ "$1" = 0 ] || echo ", $1 skipped"; }
 
-while [ $# -gt 0 ] && [ "$1" != -- ]; do
+report() {   # a test that has ended
     log=$1.log
-    $limit "$1" >"$log" 2>&1
-    rc=$?
+    [ -s "$1.rc" ] || echo "it was not run to its end" | tee "$1.rc" >>"$log"
+    rc=$(cat "$1.rc")
     ok=$(count '[       OK ]')
     skip=$(($(grep '^\[  SKIPPED \] [^ ]*$' "$log" | sort -u | wc -l)))   # cmocka lists them once more at the end
     bad=$(($(count '[ RUN      ]') - ok - skip))
@@ -33,19 +35,42 @@ while [ $# -gt 0 ] && [ "$1" != -- ]; do
         grep -v -F -e '[==========]' -e '[ RUN      ]' -e '[       OK ]' -e '[  PASSED  ]' -e '[  SKIPPED ]' \
             -e ' SKIPPED TEST(S)' "$log" | sed '/^$/d; s/^/    /'
     fi
-    shift
-done
-shift
+}
 
-[ $# = 1 ] || rm -f "$2"
-if [ $# = 1 ]; then
-    echo "$(basename "$1"): skipped"
+# TEST.log gets what a test prints, TEST.rc its exit code. Then an empty line says that it has ended; where nobody reads
+# that any longer, the line ends what would begin the next test.
+run() {   # tests, options of xargs
+    tests=$1
+    shift
+    [ -z "$tests" ] || printf '%s\n' $tests | xargs -n 1 "$@" sh -c '$limit "$0" >"$0.log" 2>&1; echo $? >"$0.rc"; echo'
+}
+
+together='' alone=''
+while [ "$1" != -- ]; do together="$together $1"; shift; done
+shift
+while [ "$1" != -- ]; do alone="$alone $1"; shift; done
+shift
+example=$1 picture=${2:-} ended=$1.ended
+
+set -- $together $alone
+for test; do rm -f "$test.rc"; : >"$test.log"; done
+rm -f "$ended" && mkfifo "$ended" || exit 2
+{ run "$together" ${JOBS:+-P "$JOBS"}; run "$alone"; } >"$ended" &
+while read -r _; do
+    while [ $# -gt 0 ] && [ -s "$1.rc" ]; do report "$1"; shift; done
+done <"$ended"
+rm -f "$ended"
+for test; do report "$test"; done   # whoever ran them is gone
+
+[ -z "$picture" ] || rm -f "$picture"
+if [ -z "$picture" ]; then
+    echo "$(basename "$example"): skipped"
     skipped=$((skipped + 1))
-elif "$1" "a red apple on a white background" "$2" && [ -s "$2" ]; then
-    echo "$(basename "$1"): drew $2"
+elif "$example" "a red apple on a white background" "$picture" && [ -s "$picture" ]; then
+    echo "$(basename "$example"): drew $picture"
     passed=$((passed + 1))
 else
-    echo "$(basename "$1"): failed"
+    echo "$(basename "$example"): failed"
     failed=$((failed + 1))
 fi
 
