@@ -197,10 +197,11 @@ sd_status sd_store_load_dir(sd_store *s, const char *dir, const char *stem, sd_e
 sd_status sd_store_open_file(sd_store *s, const char *path, sd_error *e) { return open_as(s, false, path, NULL, e); }
 sd_status sd_store_load_file(sd_store *s, const char *path, sd_error *e) { return open_as(s, true, path, NULL, e); }
 
-/* Files are in the order of the names, which is nearly that of use: so what comes next in the file is prefetched. */
+/* Files are in the order of the names, which is nearly that of use: so what comes next in the file is prefetched: when
+ * a part of it has been passed, not after each tensor, for the system looks at every page that it is asked for. */
 void sd_store_used(const sd_store *s, const void *data, size_t bytes)
 {
-    enum { AHEAD = 32 << 20 };
+    enum { PART = 8 << 20, AHEAD = 4 * PART };
     for (size_t i = 0; i < s->n_files; i++) {
         const sd_weight_file *f = &s->file[i];
         uintptr_t begin = (uintptr_t)f->file.data, at = (uintptr_t)data;
@@ -208,7 +209,9 @@ void sd_store_used(const sd_store *s, const void *data, size_t bytes)
             sd_weight_file_release(f, NULL, 0);
         } else if (at >= begin && at - begin < f->file.size) {
             sd_weight_file_release(f, data, bytes);
-            if (bytes < f->file.size - (at - begin)) sd_weight_file_expect(f, (const char *)data + bytes, AHEAD);
+            size_t from = at - begin;
+            if (bytes < f->file.size - from && from / PART != (from + bytes) / PART)
+                sd_weight_file_expect(f, (const char *)data + bytes, AHEAD);
         }
     }
 }
