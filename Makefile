@@ -42,7 +42,7 @@ TEST_SRC := $(filter-out $(if $(filter 1,$(OPENCL)),,tests/test_opencl%.c),$(sor
 FUZZ_SRC := $(sort $(wildcard tests/fuzz_*.c))
 # Those whose goldens hold for any device
 DEVICE_TESTS := bands cond clip edit few generate parts refiner sdxl taesd tasks tiny trace trace_write unet vae
-HELPER_SRC := $(filter-out $(TEST_SRC) $(FUZZ_SRC) tests/fuzz.c tests/cl_wrapper.c,$(sort $(wildcard tests/*.c)))
+HELPER_SRC := $(filter-out tests/test_%.c tests/fuzz%.c tests/cl_wrapper.c,$(sort $(wildcard tests/*.c)))
 
 VERSION := $(shell sed -n 's/^\#define SD_VERSION "\(.*\)"/\1/p' sd.h)
 SOVERSION := 0
