@@ -9,18 +9,23 @@
  *   M[p][strip][tile][columns]   = V U             a matrix product for each plane,
  *   y = A^T M A + bias                             into the picture.
  * They would be large (U of SD 1.5 is 9.6 GB), so only parts of them exist at a time, whose sizes follow from the
- * caches. There are two orders of work:
+ * caches. There are three orders of work:
  *
- * Many tiles: planes in the outer loop. A band of tiles, a group of blocks and a group of strips are taken at a time.
- * All threads write V and U for them, then share the planes: some rows of V_p stay in the L2 cache while every strip of
- * the group passes, and a few rows of M in L1 while all blocks are added. U costs about as much as the products of four
- * tiles and the way through the L3 cache and back, so bands are as long as memory allows. Where many bands would each
- * make U again, it is kept whole in memory that is free just now.
+ * Many tiles, and an L3 cache for all of U: tiles in the outer loop. Once U is there, no thread waits for another. It
+ * takes some tiles, as many as lie in the L1 cache with their numbers of one plane and block, makes their V, and then
+ * strip after strip, plane after plane, M of that strip alone, from which it writes its pixels. So M never leaves the
+ * L2 cache, and U comes from L3 once for each such task.
+ *
+ * Many tiles, and a larger U: planes in the outer loop. A band of tiles, a group of blocks and a group of strips are
+ * taken at a time. All threads write V and U for them, then share the planes: some rows of V_p stay in the L2 cache
+ * while every strip of the group passes, and a few rows of M in L1 while all blocks are added. U costs about as much as
+ * the products of four tiles and the way through the L3 cache and back, so bands are as long as memory allows. Where
+ * many bands would each make U again, it is kept whole in memory that is free just now.
  *
  * Few tiles and many weights: strips in the outer loop. V is whole. A thread takes a strip, or some narrow ones, makes
  * U for one block after the other in its own L2 cache, and multiplies.
  *
- * In both orders the numbers that come next are fetched while others are multiplied: waiting for the L3 cache, not its
+ * In all orders the numbers that come next are fetched while others are multiplied: waiting for the L3 cache, not its
  * bandwidth, is what slows the products down.
  *
  * However the parts are chosen, an element of M is the sum over blocks, in order, of sums over a block's channels. So
@@ -38,8 +43,12 @@ enum {
     SKEW = 5 * 16              /* a gap between planes, or all would compete for the same lines of the cache */
 };
 
+/* Which loop is the outer one. */
+typedef enum order { PLANES, STRIPS, TILES } order;
+
 /* One convolution, and how it is split. */
 typedef struct split {
+    order order;
     sd_run *r;
     const sd_cpu *cpu;
     const sd_winograd *how;
@@ -55,10 +64,9 @@ typedef struct split {
     size_t deep, wide;                      /* blocks and strips taken at a time */
     size_t band, piece, few;                /* rows of V and M; those of a task's products; those in the L1 cache */
     size_t v_plane, u_plane, m_plane;
-    float *v, *u, *m;                       /* strips outside: U and M of the first thread */
+    float *v, *u, *m;                       /* of the first thread, where each has its own */
     unsigned char *room;                    /* each thread's packed weights */
     size_t v_size, u_size, m_size, room_size;
-    bool own;                               /* strips outside: each thread has a U and an M */
     bool small;                             /* not worth waking other threads */
 } split;
 
@@ -101,7 +109,7 @@ static void tile_pixels(const split *p, size_t t, window w, float **pixel)
 }
 
 /* V for one row of the band. */
-static void transform_input(const split *p, const part *a, size_t row)
+static void transform_input(const split *p, const part *a, float *v, size_t row)
 {
     float *at[IN * IN];
     const float *pixel[IN * IN];
@@ -112,7 +120,7 @@ static void transform_input(const split *p, const part *a, size_t row)
     for (size_t b = a->b0; b < a->b1; b++) {
         size_t k0 = block_start(p, b), kc = block_start(p, b + 1) - k0;
         for (size_t i = 0; i < IN * IN; i++) pixel[i] = at[i] + k0;
-        p->how->input(p->v + ((b - a->b0) * p->band + row) * SDK_PANEL, p->v_plane, pixel, ahead, kc);
+        p->how->input(v + ((b - a->b0) * p->band + row) * SDK_PANEL, p->v_plane, pixel, ahead, kc);
     }
     sd_profile_part(p->r, thread_id(), SD_PROFILE_INPUT, t);
 }
@@ -237,13 +245,10 @@ static void write_outputs(const split *p, size_t first)
         if (!sd_is_cancelled(p->r)) transform_output(p, &a, p->m, (size_t)row);
 }
 
-static void do_part(const split *p, const part *a, bool new_v, bool new_u, size_t *ticket)
+static void write_weights(const split *p, const part *a)
 {
     size_t across = a->s1 - a->s0, start = block_start(p, a->b0), depth = block_start(p, a->b1) - start;
-    int rows_of_v = new_v ? (int)a->rows : 0, blocks_of_u = new_u ? (int)(across * (a->b1 - a->b0)) : 0;
-#pragma omp for schedule(dynamic, 8) nowait
-    for (int row = 0; row < rows_of_v; row++)
-        if (!sd_is_cancelled(p->r)) transform_input(p, a, (size_t)row);
+    int blocks_of_u = (int)(across * (a->b1 - a->b0));
 #pragma omp for schedule(dynamic) nowait
     for (int i = 0; i < blocks_of_u; i++) {
         size_t s = a->s0 + (size_t)i % across, b = a->b0 + (size_t)i / across;
@@ -251,6 +256,15 @@ static void do_part(const split *p, const part *a, bool new_v, bool new_u, size_
         if (!sd_is_cancelled(p->r))
             transform_weights(p, u, (float *)(void *)(p->room + (size_t)thread_id() * p->room_size), b, s);
     }
+}
+
+static void do_part(const split *p, const part *a, bool new_v, bool new_u, size_t *ticket)
+{
+    int rows_of_v = new_v ? (int)a->rows : 0;
+#pragma omp for schedule(dynamic, 8) nowait
+    for (int row = 0; row < rows_of_v; row++)
+        if (!sd_is_cancelled(p->r)) transform_input(p, a, p->v, (size_t)row);
+    if (new_u) write_weights(p, a);
     if (thread_id() == 0) *ticket = 0;
 #pragma omp barrier
     multiply_part(p, a, ticket);
@@ -314,10 +328,61 @@ static void strips_outside(const split *p)
 #pragma omp parallel num_threads(p->cpu->threads) if (!p->small)
     {
 #pragma omp for schedule(dynamic)
-        for (int row = 0; row < (int)p->tiles; row++) transform_input(p, &all, (size_t)row);
+        for (int row = 0; row < (int)p->tiles; row++) transform_input(p, &all, p->v, (size_t)row);
 #pragma omp for schedule(dynamic)
         for (int i = 0; i < tasks; i++)
             if (!sd_is_cancelled(p->r)) do_strips(p, (size_t)i * p->wide);
+    }
+}
+
+/* ---------------------------------------------------------------------------------- tiles outside */
+
+/* One plane and one strip, all blocks. The U that comes next is fetched meanwhile, and the next plane's V. */
+static void multiply_strip(const split *p, const part *a, size_t plane, size_t s, const float *v, float *m)
+{
+    bool last = plane + 1 == p->how->planes;
+    size_t next = last ? 0 : plane + 1, then = last ? s + 1 : s, w = strip_width(p, s),
+        width = then < p->strips ? strip_width(p, then) : 0;
+    const float *u = p->u + plane * p->u_plane + s * p->I * p->columns,
+        *next_u = p->u + next * p->u_plane + then * p->I * p->columns;
+    for (size_t b = 0; b < p->blocks; b++) {
+        size_t k0 = block_start(p, b), kc = block_start(p, b + 1) - k0;
+        const float *of_b = v + b * p->band * SDK_PANEL;
+        const sdk_ahead ahead[SDK_AHEAD] = {{next_u + k0 * width, kc * width},
+                                            {of_b + next * p->v_plane, a->rows * SDK_PANEL}};
+        p->cpu->kern->panel_ahead(a->rows, w, kc, of_b + plane * p->v_plane, u + k0 * w, m + plane * p->m_plane,
+                                  p->columns, b > 0, ahead);
+    }
+}
+
+static void do_tiles(const split *p, size_t first, size_t rows)
+{
+    size_t thread = (size_t)thread_id();
+    float *v = p->v + thread * p->v_size / sizeof(float), *m = p->m + thread * p->m_size / sizeof(float);
+    part a = {.first = first, .rows = rows, .b1 = p->blocks};
+    for (size_t row = 0; row < rows; row++) transform_input(p, &a, v, row);
+    for (; a.s0 < p->strips; a.s0++) {
+        double t = sd_profile_time(p->r);
+        a.s1 = a.s0 + 1;
+        for (size_t plane = 0; plane < p->how->planes; plane++) multiply_strip(p, &a, plane, a.s0, v, m);
+        sd_profile_part(p->r, (int)thread, SD_PROFILE_PRODUCTS, t);
+        for (size_t row = 0; row < rows; row++) transform_output(p, &a, m, row);
+    }
+}
+
+static void tiles_outside(const split *p)
+{
+    const part all = {.b1 = p->blocks, .s1 = p->strips};
+    size_t tasks = div_up(p->tiles, p->band);
+#pragma omp parallel num_threads(p->cpu->threads) if (!p->small)
+    {
+        write_weights(p, &all);
+#pragma omp barrier
+#pragma omp for schedule(dynamic)
+        for (int i = 0; i < (int)tasks; i++) {
+            size_t first = p->tiles * (size_t)i / tasks, end = p->tiles * (size_t)(i + 1) / tasks;
+            if (!sd_is_cancelled(p->r)) do_tiles(p, first, end - first);
+        }
     }
 }
 
@@ -325,11 +390,11 @@ static void strips_outside(const split *p)
 
 static void plane_sizes(split *p)
 {
-    size_t planes = p->how->planes;
+    size_t planes = p->how->planes, strips_of_m[] = {[PLANES] = p->strips, [STRIPS] = p->wide, [TILES] = 1};
     p->v_plane = round_up(p->band * p->deep * SDK_PANEL, 1024) + SKEW;
-    p->u_plane = round_up((p->own ? SDK_PANEL : min_size(p->deep * SDK_PANEL, p->I)) * p->columns * p->wide, 1024)
-        + SKEW;
-    p->m_plane = round_up(p->band * p->columns * (p->own ? p->wide : p->strips), 1024) + SKEW;
+    size_t depth = p->order == STRIPS ? SDK_PANEL : min_size(p->deep * SDK_PANEL, p->I);
+    p->u_plane = round_up(depth * p->columns * p->wide, 1024) + SKEW;
+    p->m_plane = round_up(p->band * p->columns * strips_of_m[p->order], 1024) + SKEW;
     p->v_size = floats(planes * p->v_plane);
     p->u_size = floats(planes * p->u_plane);
     p->m_size = floats(planes * p->m_plane);
@@ -375,6 +440,32 @@ static void choose_part(split *p, size_t room)
     p->band = band_of(p, rows);
 }
 
+/* So few rows that they, one block's strip and their M lie in L1. */
+static size_t rows_of_l1(const split *p)
+{
+    size_t l1 = p->cpu->caches.l1 ? p->cpu->caches.l1 : 32 << 10, step = p->cpu->kern->panel_rows,
+        floats_of_l1 = l1 / 4 * 3 / sizeof(float), strip_of_block = SDK_PANEL * p->columns,
+        fits = (floats_of_l1 - min_size(floats_of_l1, strip_of_block)) / (SDK_PANEL + p->columns);
+    return max_size(step, fits / step * step);
+}
+
+/* Tiles outside, if all of U takes at most five eighths of the room, and some tiles of each thread's V half of it. */
+static bool choose_tiles(split *p, size_t room)
+{
+    enum { LEAST = 16 };
+    split t = *p;
+    size_t threads = (size_t)p->cpu->threads, fit = room / 2 / (threads * p->how->planes * p->I * sizeof(float)),
+        tasks = div_up(p->tiles, max_size(LEAST, min_size(rows_of_l1(p), fit)));
+    t.order = TILES;
+    t.deep = p->blocks;
+    t.wide = p->strips;
+    t.band = div_up(p->tiles, tasks > 1 ? round_up(tasks, threads) : 1);
+    plane_sizes(&t);
+    if (fit < LEAST || t.u_size > room / 8 * 5) return false;
+    *p = t;
+    return true;
+}
+
 /* Where U would be made anew for many bands, it is kept whole, in `spare` bytes of memory that nobody uses now: they
  * need not fit a cache. Each band reads a plane of U once, fetched ahead, and the room is for V and M alone. */
 static bool keep_u(split *p, size_t room, size_t spare)
@@ -392,15 +483,12 @@ static bool keep_u(split *p, size_t room, size_t spare)
     return true;
 }
 
-/* So few rows that they, one block's strip and their M lie in L1; rows for a task that lie in half of L2. */
+/* Few rows for L1, and for a task rows that lie in half of L2. */
 static void choose_pieces(split *p)
 {
-    size_t l1 = p->cpu->caches.l1 ? p->cpu->caches.l1 : 32 << 10, step = p->cpu->kern->panel_rows,
-        floats_of_l1 = l1 / 4 * 3 / sizeof(float), strip_of_block = SDK_PANEL * p->columns;
-    size_t fits = (floats_of_l1 - min_size(floats_of_l1, strip_of_block)) / (SDK_PANEL + p->columns);
-    p->few = max_size(step, fits / step * step);
-    size_t depth = min_size(p->deep * SDK_PANEL, p->I);
-    size_t most = max_size(step, level2(p) / 2 / (depth * sizeof(float)) / step * step);
+    size_t step = p->cpu->kern->panel_rows, depth = min_size(p->deep * SDK_PANEL, p->I),
+        most = max_size(step, level2(p) / 2 / (depth * sizeof(float)) / step * step);
+    p->few = rows_of_l1(p);
     p->piece = round_up(div_up(p->band, div_up(p->band, most)), step);
     while (p->piece > step && p->how->planes * div_up(p->band, p->piece) < 8 * (size_t)p->cpu->threads)
         p->piece = round_up(p->piece / 2, step);
@@ -421,13 +509,13 @@ static split make_split(sd_run *r, const sd_winograd *how, sd_tensor y, sd_tenso
     p.columns = cpu->kern->panel_columns;
     p.strips = div_up(p.O, p.columns);
     p.small = how->planes * p.tiles * p.I * p.O <= 32 * (size_t)SMALL;
-    p.own = p.tiles <= FEW_TILES && p.O >= (cpu->threads > 1 ? 4 * (size_t)cpu->threads : 1) * COLUMNS;
-    if (p.own) {
+    size_t room = room_for_parts(cpu), spare;
+    if (p.tiles <= FEW_TILES && p.O >= (cpu->threads > 1 ? 4 * (size_t)cpu->threads : 1) * COLUMNS) {
+        p.order = STRIPS;
         p.band = p.tiles;
         p.deep = p.blocks;
         p.wide = max_size(1, COLUMNS / p.columns);
-    } else {
-        size_t room = room_for_parts(cpu), spare;
+    } else if (!choose_tiles(&p, room)) {
         choose_part(&p, room);
         if (!c.rows.height) {   /* bands are for a machine whose memory is short, and their arena has little to spare */
             void *free_now = sd_spare(r, (const sd_tensor[]){x, y}, 2, &spare);
@@ -443,16 +531,17 @@ void sd_winograd_conv(sd_run *r, const sd_winograd *how, sd_tensor y, sd_tensor 
                       const sd_tensor *b, sd_conv c)
 {
     split p = make_split(r, how, y, x, w, c);
-    size_t threads = (size_t)p.cpu->threads, owners = p.own ? threads : 1, u_size = p.u ? 0 : owners * p.u_size;
-    pieces cuts = {sd_scratch(r, p.v_size + u_size + owners * p.m_size + threads * p.room_size + floats(p.O)
-                              + floats(p.I))};
+    size_t threads = (size_t)p.cpu->threads, of_v = p.v_size * (p.order == TILES ? threads : 1),
+        of_u = p.u ? 0 : p.u_size * (p.order == STRIPS ? threads : 1),
+        of_m = p.m_size * (p.order == PLANES ? 1 : threads);
+    pieces cuts = {sd_scratch(r, of_v + of_u + of_m + threads * p.room_size + floats(p.O) + floats(p.I))};
     if (!cuts.at) return;
-    p.v = cut(&cuts, p.v_size);
-    if (!p.u) p.u = cut(&cuts, u_size);
-    p.m = cut(&cuts, owners * p.m_size);
+    p.v = cut(&cuts, of_v);
+    if (!p.u) p.u = cut(&cuts, of_u);
+    p.m = cut(&cuts, of_m);
     p.room = cut(&cuts, threads * p.room_size);
     p.bias = sd_cpu_f32(r, b, cut(&cuts, p.O * sizeof(float)));
     p.zeros = memset(cut(&cuts, p.I * sizeof(float)), 0, p.I * sizeof(float));
-    if (p.own) strips_outside(&p);
-    else planes_outside(&p);
+    void (*const do_it[])(const split *) = {planes_outside, strips_outside, tiles_outside};
+    do_it[p.order](&p);
 }

@@ -237,15 +237,15 @@ TEST(bits_do_not_depend_on_threads_or_company)
     compare_bits(2);
 }
 
-/* Caches decide how many input channels, output channels and tiles are taken at a time: here all, some, or the fewest,
- * with several bands. */
+/* Caches decide which loop is the outer one, and how many channels and tiles are taken at a time: here all, some, or
+ * the fewest, with several bands. */
 TEST(bits_do_not_depend_on_caches)
 {
     const sd_cache_sizes caches[] = {{0}, {16 << 10, 64 << 10, 0, 64, "test"},
                                      {32 << 10, 512 << 10, 1 << 20, 64, "test"},
                                      {48 << 10, 2 << 20, 36 << 20, 64, "test"},
                                          {32 << 10, 1 << 20, 256 << 20, 64, "test"}};
-    const layer layers[] = {{1, 68, 60, 330, 200, 1}, {1, 36, 36, 330, 72, 2}, {1, 20, 16, 270, 520, 1},
+    const layer layers[] = {{1, 68, 60, 330, 360, 1}, {1, 36, 36, 330, 72, 2}, {1, 20, 16, 270, 520, 1},
                             {1, 12, 8, 70, 300, 2}};
     for (size_t i = 0; i < SD_COUNT(layers); i++) {
         layer l = layers[i];
