@@ -149,7 +149,7 @@ static void plan(sd_bands *b, walk *w, size_t budget, sd_error *e)
 sd_status sd_bands_plan(sd_bands *b, const sd_run *r, const sd_net *n, const int64_t x[4], size_t budget, sd_error *e)
 {
     int steps = n->steps.n;
-    walk w = {.r = r, .net = n, .n = steps, .part = sd_room_of(r).part, .fits = true};
+    walk w = {.r = r, .net = n, .n = steps, .part = sd_arena_part_of(r), .fits = true};
     *b = (sd_bands){0};
     w.dim = calloc((size_t)steps + 1, sizeof *w.dim);
     w.whole = calloc((size_t)steps, sizeof *w.whole);

@@ -180,6 +180,8 @@ sd_room sd_room_of(const sd_run *r)
     return r->be->room ? r->be->room(r) : (sd_room){.bytes = (double)sd_memory_left()};
 }
 
+size_t sd_arena_part_of(const sd_run *r) { return r->be->room ? r->be->room(r).part : 0; }
+
 sd_status sd_reserve(sd_run *r, size_t bytes, const char *what)
 {
     sd_reset(r, 0);
@@ -188,7 +190,7 @@ sd_status sd_reserve(sd_run *r, size_t bytes, const char *what)
     r->arena = (sd_arena){0};
     r->arena.base = r->be->alloc(r, bytes, what);
     if (r->arena.base) r->arena.size = bytes;
-    if (r->be->room) r->arena.part = r->be->room(r).part;
+    r->arena.part = sd_arena_part_of(r);
     return r->err->status;
 }
 

@@ -144,8 +144,10 @@ struct sd_run {
     void *used_user;
 };
 
-/* What the run's backend has; a dry run's arena gets its `part`. */
+/* What the run's backend has. Of a machine's memory the system is asked, which takes as long as an operation or two of
+ * a small network. So a dry run's arena gets its `part` from sd_arena_part_of. */
 sd_room sd_room_of(const sd_run *r);
+size_t sd_arena_part_of(const sd_run *r);
 /* Gives the arena at least `bytes` of working memory and empties it. `what`: see sd_backend.alloc. */
 sd_status sd_reserve(sd_run *r, size_t bytes, const char *what);
 void sd_forget_cached(sd_run *r);              /* frees what sd_linear_cached keeps */

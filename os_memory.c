@@ -110,15 +110,17 @@ static uint64_t number_in_file(const char *dir, const char *name, const char *ke
     return number_of(text, key, otherwise);
 }
 
-/* What one group leaves. Its cached file pages can be given back, so they count as free. */
+/* What one group leaves. Its cached file pages can be given back, so they count as free. A group without a limit says
+ * "max", or in version 1 a number near 2^63; what it uses then need not be added up. */
 static void see_group(void *user, const char *dir, int version)
 {
     uint64_t *left = user;
     uint64_t most = number_in_file(dir, version == 2 ? "memory.max" : "memory.limit_in_bytes", "", UINT64_MAX);
+    if (most >= (uint64_t)1 << 62) return;
     uint64_t used = number_in_file(dir, version == 2 ? "memory.current" : "memory.usage_in_bytes", "", 0);
     uint64_t files = number_in_file(dir, "memory.stat", version == 2 ? "file " : "total_cache ", 0);
     used -= smaller(files, used);
-    if (most != UINT64_MAX) *left = smaller(*left, most > used ? most - used : 0);
+    *left = smaller(*left, most > used ? most - used : 0);
 }
 
 uint64_t sd_memory_of_groups(const char *root)

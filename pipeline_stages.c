@@ -34,7 +34,7 @@ static void make_room(sd_ctx *c, sd_module *module)
 /* The working memory that a stage takes, found by running it without numbers. */
 static sd_arena rehearse_counting(sd_ctx *c, body *fn, void *input, double *flops)
 {
-    sd_run dry = {.err = &c->err, .be = &sd_backend_null, .arena = {.part = sd_room_of(&c->run).part}};
+    sd_run dry = {.err = &c->err, .be = &sd_backend_null, .arena = {.part = sd_arena_part_of(&c->run)}};
     if (c->rehearsing) dry.trace = c->run.trace;
     fn(&dry, c, input);
     *flops = dry.flops;
@@ -227,7 +227,7 @@ static void plan_vae(sd_ctx *c, picture_input *j, size_t room)
     for (int i = 0; i < MOST_PLANS && !j->vae->cfg.tiny && !c->err.status; i++) {
         sd_bands_free(&j->bands);
         sd_bands_plan(&j->bands, &c->run, net_of(j), dim, budget, &c->err);
-        if (!sd_room_of(&c->run).part || vae_fits(c, j, room) || j->bands.bytes - room >= budget) return;
+        if (!sd_arena_part_of(&c->run) || vae_fits(c, j, room) || j->bands.bytes - room >= budget) return;
         budget -= j->bands.bytes - room;
     }
 }

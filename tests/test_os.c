@@ -72,6 +72,8 @@ TEST(limits_of_memory_count_in_both_versions)
         {"9:memory:/x\n", {{"/sys/fs/cgroup/memory/x/memory.limit_in_bytes", "5000\n"},
                            {"/sys/fs/cgroup/memory/x/memory.usage_in_bytes", "3000\n"},
                            {"/sys/fs/cgroup/memory/x/memory.stat", "cache 7\ntotal_cache 1000\n"}}, 3000},
+        {"9:memory:/x\n", {{"/sys/fs/cgroup/memory/x/memory.limit_in_bytes", "9223372036854771712\n"},
+                           {"/sys/fs/cgroup/memory/x/memory.usage_in_bytes", "3000\n"}}, UINT64_MAX},
         {"9:cpu:/x\n", {{"/sys/fs/cgroup/memory/x/memory.limit_in_bytes", "5000\n"}}, UINT64_MAX},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
