@@ -105,7 +105,7 @@ static bool take(reader *r, char c)
 
 static void skip_space(reader *r)
 {
-    while (r->at < r->n && memchr(" \t\r\n", r->text[r->at], 4)) r->at++;
+    for (char c; (c = next(r)) == ' ' || c == '\t' || c == '\r' || c == '\n';) r->at++;
 }
 
 static bool take_word(reader *r, const char *word)

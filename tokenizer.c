@@ -70,7 +70,7 @@ static sd_status reserve_rules(sd_tokenizer *t, size_t n, const char *path, sd_e
 }
 
 /* Adds the rule "left right" with this rank. With `derive` its result becomes a new piece; its id is rank + 512, after
- * the bytes. */
+ * the bytes. CLIP's vocab.json gives it the same. */
 static sd_status add_rule(sd_tokenizer *t, const char *left, size_t nl, const char *right, size_t nr, int32_t rank,
                           bool derive, const char *path, sd_error *e)
 {
@@ -79,7 +79,8 @@ static sd_status add_rule(sd_tokenizer *t, const char *left, size_t nl, const ch
     memcpy(both, left, nl);
     memcpy(both + nl, right, nr);
     if (!derive || put_piece(t, both, nl + nr, 512 + (int64_t)rank, path, e) == SD_OK) {
-        merge_rule r = {find_piece(t, left, nl), find_piece(t, right, nr), rank, find_piece(t, both, nl + nr)};
+        merge_rule r = {find_piece(t, left, nl), find_piece(t, right, nr), rank,
+                        sd_pieces_find_at(&t->pieces, both, nl + nr, 512 + rank)};
         if (r.left < 0 || r.right < 0 || r.result < 0)
             sd_fail(e, SD_ERR_FORMAT, "%s: merge %d makes '%.*s' of '%.*s' and '%.*s', not all in the vocabulary",
                     path, (int)rank + 1, (int)(nl + nr < 80 ? nl + nr : 80), both, (int)(nl < 80 ? nl : 80), left,

@@ -13,11 +13,24 @@ typedef struct sd_letters {
 
 typedef struct sd_piece_slot { uint32_t mixed; int32_t id; } sd_piece_slot;   /* id < 0: empty */
 
+/* Eight letters at a time, by a multiplication whose high bits are folded back */
 static uint32_t mix_letters(const char *s, size_t n)
 {
-    uint32_t h = SD_MIX_BEGIN;
-    for (size_t i = 0; i < n; i++) h = sd_mix(h, (unsigned char)s[i]);
-    return h;
+    uint64_t h = n, letters = 0;
+    for (; n >= sizeof letters; s += sizeof letters, n -= sizeof letters) {
+        memcpy(&letters, s, sizeof letters);
+        h = (h ^ letters) * 0x9e3779b97f4a7c15u;
+        h ^= h >> 32;
+    }
+    letters = 0;
+    for (size_t i = 0; i < n; i++) letters = letters << 8 | (unsigned char)s[i];
+    h = (h ^ letters) * 0x9e3779b97f4a7c15u;
+    return (uint32_t)(h ^ h >> 32);
+}
+
+static bool is_piece(const sd_pieces *p, int32_t id, const char *s, size_t n)
+{
+    return strncmp(p->text[id], s, n) == 0 && !p->text[id][n];
 }
 
 /* The slot of a piece, or the empty one where it belongs. */
@@ -25,13 +38,19 @@ static sd_piece_slot *slot_of(const sd_pieces *p, const char *s, size_t n, uint3
 {
     size_t k = mixed & (p->n_slot - 1);
     for (int32_t id; (id = p->slot[k].id) >= 0; k = (k + 1) & (p->n_slot - 1))
-        if (p->slot[k].mixed == mixed && strncmp(p->text[id], s, n) == 0 && !p->text[id][n]) break;
+        if (p->slot[k].mixed == mixed && is_piece(p, id, s, n)) break;
     return &p->slot[k];
 }
 
 int32_t sd_pieces_find(const sd_pieces *p, const char *s, size_t n)
 {
     return p->n_slot ? slot_of(p, s, n, mix_letters(s, n))->id : -1;
+}
+
+int32_t sd_pieces_find_at(const sd_pieces *p, const char *s, size_t n, int32_t likely)
+{
+    bool is = likely >= 0 && likely < p->n && p->text[likely] && is_piece(p, likely, s, n);
+    return is ? likely : sd_pieces_find(p, s, n);
 }
 
 static sd_status grow_slots(sd_pieces *p, sd_error *e)
