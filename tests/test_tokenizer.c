@@ -7,6 +7,7 @@
 
 #include "test.h"
 #include "../net.h"
+#include "../tokenizer_pieces.h"
 #include "../unicode.h"
 #include "needs.h"
 
@@ -716,6 +717,24 @@ TEST(garbage_files_are_refused_with_a_sentence)
     assert_int_equal(sd_tokenizer_open(&t, "/nonexistent", &e), SD_ERR_MISSING);
 }
 
+/* A piece is looked for where the caller expects it, and found wherever it is; the slots beyond the last id, too. */
+TEST(a_piece_that_is_not_where_it_is_expected_is_found)
+{
+    static const struct { const char *text; int32_t likely, id; } cases[] = {
+        {"an", 0, 0}, {"an", 1, 0}, {"an", 2, 0}, {"an", -1, 0}, {"an", 1000000, 0}, {"ant", 0, 3}, {"antelopes", 3, 1},
+        {"antelopes", 1, 1}, {"antelope", 1, -1}, {"a", 0, -1}, {"", 2, -1}};
+    sd_error e = {0};
+    sd_pieces p = {0};
+    assert_int_equal(sd_pieces_put(&p, "an", 2, 0, "here", &e), SD_OK);
+    assert_int_equal(sd_pieces_put(&p, "antelopes", 9, 1, "here", &e), SD_OK);
+    assert_int_equal(sd_pieces_put(&p, "ant", 3, 3, "here", &e), SD_OK);   /* 2 is nobody's */
+    for (size_t i = 0; i < SD_COUNT(cases); i++) {
+        int32_t id = sd_pieces_find_at(&p, cases[i].text, strlen(cases[i].text), cases[i].likely);
+        if (id != cases[i].id) fail_msg("%s, perhaps %d: %d", cases[i].text, (int)cases[i].likely, (int)id);
+    }
+    sd_pieces_free(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -736,6 +755,7 @@ int main(void)
         unit_test_lacking(NEED_UNICODE, known_mistakes_are_seen_by_the_goldens),
 #endif
         cmocka_unit_test(the_other_familys_pad_is_seen_by_the_goldens),
+        cmocka_unit_test(a_piece_that_is_not_where_it_is_expected_is_found),
         cmocka_unit_test(garbage_files_are_refused_with_a_sentence),
     };
     return cmocka_run_group_tests_name("tokenizer", tests, read_goldens, free_goldens);
