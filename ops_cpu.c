@@ -333,8 +333,8 @@ static void unfold_apart(const unfolding *u)
     }
 }
 
-/* Many pixels: each thread has its own, TILE at a time. Few, or a kernel without packed weights: all threads unfold at
- * most 32 MB at a time. */
+/* Many pixels: each thread has its own, at most TILE at a time. Few, or a kernel without packed weights: all threads
+ * unfold at most 32 MB at a time. */
 static void unfold_conv(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c)
 {
     const sd_cpu *cpu = sd_cpu_of(r);
@@ -343,6 +343,7 @@ static void unfold_conv(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w,
                    .O = (size_t)w->dim[0], .K = (size_t)(w->dim[1] * w->dim[2] * w->dim[3]), .tile = TILE};
     unfolded_weight v = unfolded_weight_of(cpu, w);
     bool apart = v.packed && div_up(u.P, TILE) >= 4 * threads;
+    if (apart) u.tile = div_up(u.P, round_up(div_up(u.P, TILE), threads));   /* each thread has as many parts */
     while (!apart && u.tile < u.P && (u.tile + TILE) * u.K <= most) u.tile += TILE;
     size_t gemm = gemm_room(cpu) * threads, row = v.row_room * threads,
         unfolded = (apart ? threads : 1) * u.tile * u.K;
