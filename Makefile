@@ -274,12 +274,13 @@ test: $(OUT)/sd $(TESTS) $(EXAMPLE)
 ON_DEVICE := $(filter $(TESTS),$(addprefix $(BUILD)/tests/test_,ops $(DEVICE_TESTS)) $(filter $(BUILD)/tests/test_opencl%,$(TESTS)))
 SD_DEVICE ?= opencl
 ifeq ($(OPENCL),1)
-test-opencl: test-device test-oclgrind
+test-opencl: test-oclgrind test-device
 test-device: $(OUT)/sd $(ON_DEVICE) $(EXAMPLE)
 	@SD_DEVICE="$(SD_DEVICE)" POCL_CACHE_DIR=$(CURDIR)/$(BUILD)/pocl XDG_CACHE_HOME=$(CURDIR)/$(BUILD)/cache SD_PROGRAM=$(OUT)/sd \
 	  sh tools/run_tests.sh -- $(ON_DEVICE) -- $(EXAMPLE) $(BUILD)/example.$(if $(filter 1,$(PNG)),png,ppm)
-test-oclgrind: $(BUILD)/tests/test_opencl_kernels
-	@sh tools/oclgrind.sh $<
+test-oclgrind: test-oclgrind-accesses test-oclgrind-written
+test-oclgrind-%: $(BUILD)/tests/test_opencl_kernels
+	@sh tools/oclgrind.sh $* $<
 else
 test-opencl test-device test-oclgrind:
 	@$(MAKE) --no-print-directory OPENCL=1 BUILD=build/opencl OUT=build/opencl $@
