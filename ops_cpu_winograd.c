@@ -11,19 +11,20 @@
  * They would be large (U of SD 1.5 is 9.6 GB), so only parts of them exist at a time, whose sizes follow from the
  * caches. There are three orders of work:
  *
- * Many tiles, and an L3 cache for all of U: tiles in the outer loop. Once U is there, no thread waits for another. It
- * takes some tiles, as many as lie in the L1 cache with their numbers of one plane and block, makes their V, and then
- * strip after strip, plane after plane, M of that strip alone, from which it writes its pixels. So M never leaves the
- * L2 cache, and U comes from L3 once for each such task.
+ * An L3 cache that holds all of U: tiles in the outer loop. Once U is there, no thread waits for another. It takes
+ * some tiles, as many as lie in the L1 cache with their numbers of one plane and block, makes their V, and then, strip
+ * after strip and plane after plane, M of that strip alone, from which it writes its pixels. So M never leaves the L2
+ * cache, and U comes from L3 once for each such task.
  *
- * Many tiles, and a larger U: planes in the outer loop. A band of tiles, a group of blocks and a group of strips are
- * taken at a time. All threads write V and U for them, then share the planes: some rows of V_p stay in the L2 cache
- * while every strip of the group passes, and a few rows of M in L1 while all blocks are added. U costs about as much as
- * the products of four tiles and the way through the L3 cache and back, so bands are as long as memory allows. Where
+ * A larger U: strips in the outer loop. A band of tiles has its V, which all threads write and read. A thread takes
+ * some strips, makes U for one block after the other in its own L2 cache, and multiplies. U costs about as much as the
+ * products of four tiles, so bands are long.
+ *
+ * A large L2 cache, very many tiles, or too few strips for all threads: planes in the outer loop. A band of tiles, a
+ * group of blocks and a group of strips are taken at a time. All threads write V and U for them, then share the planes:
+ * some rows of V_p stay in the L2 cache while every strip of the group passes, and a few rows of M in L1 while all
+ * blocks are added. The way of U through the L3 cache and back costs, too, so bands are as long as memory allows. Where
  * many bands would each make U again, it is kept whole in memory that is free just now.
- *
- * Few tiles and many weights: strips in the outer loop. V is whole. A thread takes a strip, or some narrow ones, makes
- * U for one block after the other in its own L2 cache, and multiplies.
  *
  * In all orders the numbers that come next are fetched while others are multiplied: waiting for the L3 cache, not its
  * bandwidth, is what slows the products down.
@@ -39,7 +40,10 @@ enum {
     LEAST_ROOM = 16 << 20, MOST_ROOM = 40 << 20, USUAL_ROOM = 24 << 20,   /* bytes of V, U, and M together, about */
     LEAST_ROWS = 48, GOOD_ROWS = 112, MOST_ROWS = 196,
     FEW_TILES = 64,            /* up to here U's way through the L3 cache does not pay */
-    COLUMNS = 32,              /* output channels that a thread then takes at a time, about */
+    STRIPS_TILES = 144,        /* of a band, strips outside */
+    STRIPS_V = 40 << 20,       /* bytes of its V, at most */
+    STRIPS_ROWS = 48 << 10,    /* of all planes' V: with more of them, so more bands, making U again costs too much */
+    LARGE_L2 = 1 << 20,
     SKEW = 5 * 16              /* a gap between planes, or all would compete for the same lines of the cache */
 };
 
@@ -67,6 +71,7 @@ typedef struct split {
     float *v, *u, *m;                       /* of the first thread, where each has its own */
     unsigned char *room;                    /* each thread's packed weights */
     size_t v_size, u_size, m_size, room_size;
+    bool of_band;                           /* y is a band of a picture */
     bool small;                             /* not worth waking other threads */
 } split;
 
@@ -296,18 +301,18 @@ static void planes_outside(const split *p)
 static void multiply_plane(const split *p, const part *a, size_t plane, size_t b, const float *u, float *m)
 {
     const float *v = p->v + plane * p->v_plane + b * p->band * SDK_PANEL;
-    size_t kc = block_start(p, b + 1) - block_start(p, b), next = plane + 1 < p->how->planes ? p->tiles * SDK_PANEL : 0;
+    size_t kc = block_start(p, b + 1) - block_start(p, b), next = plane + 1 < p->how->planes ? a->rows * SDK_PANEL : 0;
     for (size_t s = a->s0; s < a->s1; s++) {
         const sdk_ahead ahead[SDK_AHEAD] = {share(v + p->v_plane, next, s - a->s0, a->s1 - a->s0), {NULL, 0}};
-        p->cpu->kern->panel_ahead(p->tiles, strip_width(p, s), kc, v, u, m, p->columns, b > 0, ahead);
+        p->cpu->kern->panel_ahead(a->rows, strip_width(p, s), kc, v, u, m, p->columns, b > 0, ahead);
         u += SDK_PANEL * p->columns;
         m += p->band * p->columns;
     }
 }
 
-static void do_strips(const split *p, size_t s0)
+static void do_strips(const split *p, size_t first, size_t rows, size_t s0)
 {
-    const part a = {.rows = p->tiles, .s0 = s0, .s1 = min_size(s0 + p->wide, p->strips)};
+    const part a = {.first = first, .rows = rows, .s0 = s0, .s1 = min_size(s0 + p->wide, p->strips)};
     size_t thread = (size_t)thread_id(), strip_of_u = SDK_PANEL * p->columns;
     float *u = p->u + thread * p->u_size / sizeof(float), *m = p->m + thread * p->m_size / sizeof(float);
     for (size_t b = 0; b < p->blocks; b++) {
@@ -318,20 +323,20 @@ static void do_strips(const split *p, size_t s0)
             multiply_plane(p, &a, plane, b, u + plane * p->u_plane, m + plane * p->m_plane);
         sd_profile_part(p->r, (int)thread, SD_PROFILE_PRODUCTS, t);
     }
-    for (size_t row = 0; row < p->tiles; row++) transform_output(p, &a, m, row);
+    for (size_t row = 0; row < rows; row++) transform_output(p, &a, m, row);
 }
 
 static void strips_outside(const split *p)
 {
-    const part all = {.rows = p->tiles, .b1 = p->blocks};
     int tasks = (int)div_up(p->strips, p->wide);
 #pragma omp parallel num_threads(p->cpu->threads) if (!p->small)
-    {
+    for (size_t first = 0; first < p->tiles; first += p->band) {
+        const part band = {.first = first, .rows = min_size(p->band, p->tiles - first), .b1 = p->blocks};
 #pragma omp for schedule(dynamic)
-        for (int row = 0; row < (int)p->tiles; row++) transform_input(p, &all, p->v, (size_t)row);
+        for (int row = 0; row < (int)band.rows; row++) transform_input(p, &band, p->v, (size_t)row);
 #pragma omp for schedule(dynamic)
         for (int i = 0; i < tasks; i++)
-            if (!sd_is_cancelled(p->r)) do_strips(p, (size_t)i * p->wide);
+            if (!sd_is_cancelled(p->r)) do_strips(p, first, band.rows, (size_t)i * p->wide);
     }
 }
 
@@ -440,6 +445,33 @@ static void choose_part(split *p, size_t room)
     p->band = band_of(p, rows);
 }
 
+/* How many strips a thread takes at a time, at most `most`: as many as let all threads end at about the same time. */
+static size_t strips_of_task(const split *p, size_t most)
+{
+    size_t best = 1, least = 0;
+    for (size_t wide = 1; wide <= most; wide++) {
+        size_t slowest = div_up(div_up(p->strips, wide), (size_t)p->cpu->threads) * wide;
+        if (least == 0 || slowest <= least) best = wide, least = slowest;
+    }
+    return best;
+}
+
+/* Strips outside, if there are enough of them for all threads, and few bands. U for one block and M of a band need not
+ * quite fit L2. */
+static bool choose_strips(split *p)
+{
+    size_t planes = p->how->planes, most = level2(p) < LARGE_L2 ? 64 : 32,   /* output channels that a thread takes */
+        columns = min_size(most, 2 * level2(p) / (planes * SDK_PANEL * sizeof(float))),
+        rows = min_size(STRIPS_TILES, STRIPS_V / (planes * p->blocks * SDK_PANEL * sizeof(float)));
+    size_t threads = (size_t)p->cpu->threads, fewest = threads > 1 ? 4 * threads : 2;
+    if (p->strips < fewest || rows < LEAST_ROWS || p->tiles * planes > STRIPS_ROWS) return false;
+    p->order = STRIPS;
+    p->band = div_up(p->tiles, div_up(p->tiles, rows));
+    p->deep = p->blocks;
+    p->wide = strips_of_task(p, max_size(1, columns / p->columns));
+    return true;
+}
+
 /* So few rows that they, one block's strip and their M lie in L1. */
 static size_t rows_of_l1(const split *p)
 {
@@ -494,6 +526,29 @@ static void choose_pieces(split *p)
         p->piece = round_up(p->piece / 2, step);
 }
 
+/* Planes outside. Bands of a picture are for a machine whose memory is short, and their arena has little to spare. */
+static void choose_planes(sd_run *r, split *p, size_t room)
+{
+    choose_part(p, room);
+    if (!p->of_band) {
+        size_t spare;
+        void *free_now = sd_spare(r, (const sd_tensor[]){p->x, p->y}, 2, &spare);
+        if (keep_u(p, room, spare)) p->u = free_now;
+    }
+    choose_pieces(p);
+}
+
+/* The other orders were measured with 512 KB of L2. Where it is large, the planes' order was, with 1 MB, before these
+ * were there. */
+static void choose_order(sd_run *r, split *p)
+{
+    size_t room = room_for_parts(p->cpu);
+    bool large = level2(p) >= LARGE_L2;
+    if (p->tiles <= FEW_TILES && choose_strips(p)) return;
+    if (!large && (choose_tiles(p, room) || choose_strips(p))) return;
+    choose_planes(r, p, room);
+}
+
 static split make_split(sd_run *r, const sd_winograd *how, sd_tensor y, sd_tensor x, const sd_tensor *w, sd_conv c)
 {
     const sd_cpu *cpu = sd_cpu_of(r);
@@ -504,25 +559,13 @@ static split make_split(sd_run *r, const sd_winograd *how, sd_tensor y, sd_tenso
     p.height = (size_t)sd_conv_height(x.dim, c);
     p.first = (size_t)c.rows.first;
     p.top = (size_t)c.rows.from / how->out;
+    p.of_band = c.rows.height != 0;
     p.tiles = p.across * p.down * (size_t)x.dim[0];
     p.blocks = div_up(p.I, SDK_PANEL);
     p.columns = cpu->kern->panel_columns;
     p.strips = div_up(p.O, p.columns);
     p.small = how->planes * p.tiles * p.I * p.O <= 32 * (size_t)SMALL;
-    size_t room = room_for_parts(cpu), spare;
-    if (p.tiles <= FEW_TILES && p.O >= (cpu->threads > 1 ? 4 * (size_t)cpu->threads : 1) * COLUMNS) {
-        p.order = STRIPS;
-        p.band = p.tiles;
-        p.deep = p.blocks;
-        p.wide = max_size(1, COLUMNS / p.columns);
-    } else if (!choose_tiles(&p, room)) {
-        choose_part(&p, room);
-        if (!c.rows.height) {   /* bands are for a machine whose memory is short, and their arena has little to spare */
-            void *free_now = sd_spare(r, (const sd_tensor[]){x, y}, 2, &spare);
-            if (keep_u(&p, room, spare)) p.u = free_now;
-        }
-        choose_pieces(&p);
-    }
+    choose_order(r, &p);
     plane_sizes(&p);
     return p;
 }

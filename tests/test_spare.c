@@ -29,8 +29,8 @@ static size_t convolve(layer l, const char *isa, const float *numbers, const flo
                        float *y)
 {
     sd_error e = {0};
-    /* caches so small that U is never whole in the room for parts */
-    sd_cpu cpu = {.kern = sd_kern_select(isa), .threads = 2, .caches = {16 << 10, 64 << 10, 1 << 20, 64, "test"}};
+    /* planes outside, for L2 is large; and an L3 so small that U is never whole in the room for parts */
+    sd_cpu cpu = {.kern = sd_kern_select(isa), .threads = 2, .caches = {16 << 10, 1 << 20, 1 << 20, 64, "test"}};
     sd_run r = {.err = &e, .be = &sd_backend_cpu, .device = &cpu};
     const sd_tensor weight = {.nd = 4, .dim = {l.o, l.i, 3, 3}, .dt = SD_F32, .data = (void *)(uintptr_t)w};
     size_t x_bytes = (size_t)x_numbers(l) * sizeof(float), y_bytes = (size_t)y_numbers(l) * sizeof(float), written = 0;
