@@ -168,9 +168,10 @@ LIB_OBJ := $(ISA:%=$(BUILD)/kernels_%.o) $(ISA:%=$(BUILD)/winograd_%.o) $(PRECIS
 APP_OBJ := $(APP_SRC:%.c=$(BUILD)/%.o)
 HELPERS := $(BUILD)/tests/helpers.a
 TESTS := $(TEST_SRC:%.c=$(BUILD)/%)
-# So many run at a time, for most have one thread; those that ask how soon something stops, alone.
+# So many run at a time, for most have one thread; alone: those that ask how soon something stops, and those of a device, for they share its
+# memory.
 JOBS ?= 2
-ALONE := $(filter $(TESTS),$(addprefix $(BUILD)/tests/test_,bad_input cli inspect limits opencl_launch))
+ALONE := $(filter $(addprefix $(BUILD)/tests/test_,bad_input cli inspect limits opencl%),$(TESTS))
 EXAMPLE := $(BUILD)/examples/txt2img
 CONFIG := $(BUILD)/config
 
@@ -274,6 +275,7 @@ test: $(OUT)/sd $(TESTS) $(EXAMPLE)
 ON_DEVICE := $(filter $(TESTS),$(addprefix $(BUILD)/tests/test_,ops $(DEVICE_TESTS)) $(filter $(BUILD)/tests/test_opencl%,$(TESTS)))
 SD_DEVICE ?= opencl
 ifeq ($(OPENCL),1)
+# test_opencl_launch asks how soon a kernel stops, of the best of four tries, so Oclgrind may run beside it.
 test-opencl: test-oclgrind test-device
 test-device: $(OUT)/sd $(ON_DEVICE) $(EXAMPLE)
 	@SD_DEVICE="$(SD_DEVICE)" POCL_CACHE_DIR=$(CURDIR)/$(BUILD)/pocl XDG_CACHE_HOME=$(CURDIR)/$(BUILD)/cache SD_PROGRAM=$(OUT)/sd \

@@ -144,8 +144,8 @@ struct sd_run {
     void *used_user;
 };
 
-/* What the run's backend has. Of a machine's memory the system is asked, which takes as long as an operation or two of
- * a small network. So a dry run's arena gets its `part` from sd_arena_part_of. */
+/* What the run's backend has. Where that is the CPU, sd_room_of asks the system, which takes as long as an operation or
+ * two of a small network; who wants `part` alone takes sd_arena_part_of. */
 sd_room sd_room_of(const sd_run *r);
 size_t sd_arena_part_of(const sd_run *r);
 /* Gives the arena at least `bytes` of working memory and empties it. `what`: see sd_backend.alloc. */

@@ -78,13 +78,16 @@ static inline unsigned char *scratch_of(const product *p)
     return p->scratch + (size_t)thread_id() * gemm_room(sd_cpu_of(p->r));
 }
 
+/* The columns of a task: a multiple of `step`, for all tasks the same, at most about 384. */
+static size_t equal_columns(size_t N, size_t step) { return round_up(div_up(N, div_up(N, 384)), step); }
+
 /* A task packs its columns of B once, so it takes many rows; and all take about as many, for a few that are left would
  * need all of B again. If threads would be idle, it takes fewer rows, then fewer columns. */
 static void multiply_straight(const product *p)
 {
     const sd_cpu *cpu = sd_cpu_of(p->r);
     size_t M = p->M, N = p->N, K = p->K, step = p->B.packed ? round_up(32, cpu->kern->panel_columns) : 32;
-    size_t tall = round_up(div_up(M, div_up(M, 8 * TILE)), TILE / 2), wide = round_up(div_up(N, div_up(N, 384)), step);
+    size_t tall = round_up(div_up(M, div_up(M, 8 * TILE)), TILE / 2), wide = equal_columns(N, step);
     while (div_up(M, tall) * div_up(N, wide) < 4 * (size_t)cpu->threads && (tall > 2 * TILE || wide > 2 * step)) {
         if (tall > 2 * TILE) tall = round_up(tall / 2, TILE / 2);
         else wide = round_up(wide / 2, step);
@@ -317,7 +320,7 @@ static void unfold_together(const unfolding *u, bool packed)
 static void unfold_apart(const unfolding *u)
 {
     const sd_cpu *cpu = sd_cpu_of(u->r);
-    size_t P = u->P, O = u->O, K = u->K, wide = round_up(div_up(O, div_up(O, 384)), cpu->kern->panel_columns);
+    size_t P = u->P, O = u->O, K = u->K, wide = equal_columns(O, cpu->kern->panel_columns);
     int tasks = (int)div_up(P, u->tile);
 #pragma omp parallel for schedule(dynamic) num_threads(cpu->threads)
     for (int task = 0; task < tasks; task++) {
@@ -333,18 +336,18 @@ static void unfold_apart(const unfolding *u)
     }
 }
 
-/* Many pixels: each thread has its own, at most TILE at a time. Few, or a kernel without packed weights: all threads
- * unfold at most 32 MB at a time. */
+/* Many pixels: each thread has its own, at most TILE at a time. Few, a kernel without packed weights, or so many
+ * threads that their pixels are more than UNFOLDED numbers: all threads unfold at most so many at a time. */
 static void unfold_conv(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c)
 {
     const sd_cpu *cpu = sd_cpu_of(r);
-    size_t threads = (size_t)cpu->threads, most = (size_t)8 << 20;
+    const size_t UNFOLDED = (size_t)8 << 20, threads = (size_t)cpu->threads;
     unfolding u = {.r = r, .y = y, .x = x, .c = c, .kh = w->dim[2], .kw = w->dim[3], .P = (size_t)rows(y),
                    .O = (size_t)w->dim[0], .K = (size_t)(w->dim[1] * w->dim[2] * w->dim[3]), .tile = TILE};
     unfolded_weight v = unfolded_weight_of(cpu, w);
-    bool apart = v.packed && div_up(u.P, TILE) >= 4 * threads;
+    bool apart = v.packed && div_up(u.P, TILE) >= 4 * threads && threads * TILE * u.K <= UNFOLDED;
     if (apart) u.tile = div_up(u.P, round_up(div_up(u.P, TILE), threads));   /* each thread has as many parts */
-    while (!apart && u.tile < u.P && (u.tile + TILE) * u.K <= most) u.tile += TILE;
+    while (!apart && u.tile < u.P && (u.tile + TILE) * u.K <= UNFOLDED) u.tile += TILE;
     size_t gemm = gemm_room(cpu) * threads, row = v.row_room * threads,
         unfolded = (apart ? threads : 1) * u.tile * u.K;
     pieces p = {sd_scratch(r, gemm + floats(u.O) + floats(v.size) + floats(row) + floats(unfolded))};

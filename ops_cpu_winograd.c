@@ -11,14 +11,14 @@
  * They would be large (U of SD 1.5 is 9.6 GB), so only parts of them exist at a time, whose sizes follow from the
  * caches. There are three orders of work:
  *
- * An L3 cache that holds all of U: tiles in the outer loop. Once U is there, no thread waits for another. It takes
- * some tiles, as many as lie in the L1 cache with their numbers of one plane and block, makes their V, and then, strip
- * after strip and plane after plane, M of that strip alone, from which it writes its pixels. So M never leaves the L2
- * cache, and U comes from L3 once for each such task.
+ * Room for all of U, in the L3 cache: tiles in the outer loop. Once U is there, no thread waits for another. It takes
+ * some tiles, as many as lie in the L1 cache with their numbers of one plane and block, makes their V, and then,
+ * strip after strip and plane after plane, M of that strip alone, from which it writes its pixels. So M never leaves
+ * the L2 cache, and U comes from L3 once for each such task.
  *
- * A larger U: strips in the outer loop. A band of tiles has its V, which all threads write and read. A thread takes
- * some strips, makes U for one block after the other in its own L2 cache, and multiplies. U costs about as much as the
- * products of four tiles, so bands are long.
+ * Few tiles, or a larger U: strips in the outer loop. A band of tiles has its V, which all threads write and read. A
+ * thread takes some strips, makes U for one block after the other in its own L2 cache, and multiplies. U costs about
+ * as much as the products of four tiles, so bands are long.
  *
  * A large L2 cache, very many tiles, or too few strips for all threads: planes in the outer loop. A band of tiles, a
  * group of blocks and a group of strips are taken at a time. All threads write V and U for them, then share the planes:
@@ -42,7 +42,7 @@ enum {
     FEW_TILES = 64,            /* up to here U's way through the L3 cache does not pay */
     STRIPS_TILES = 144,        /* of a band, strips outside */
     STRIPS_V = 40 << 20,       /* bytes of its V, at most */
-    STRIPS_ROWS = 48 << 10,    /* of all planes' V: with more of them, so more bands, making U again costs too much */
+    STRIPS_ROWS = 48 << 10,    /* of all planes' V: more need more bands, and making U again for each costs too much */
     LARGE_L2 = 1 << 20,
     SKEW = 5 * 16              /* a gap between planes, or all would compete for the same lines of the cache */
 };
@@ -66,7 +66,8 @@ typedef struct split {
     size_t columns, strips;                 /* of a strip; of the output's channels */
     size_t blocks;                          /* of the input's channels */
     size_t deep, wide;                      /* blocks and strips taken at a time */
-    size_t band, piece, few;                /* rows of V and M; those of a task's products; those in the L1 cache */
+    size_t band;                            /* rows of V and M */
+    size_t piece, few;                      /* planes outside: those of a task's products; those in the L1 cache */
     size_t v_plane, u_plane, m_plane;
     float *v, *u, *m;                       /* of the first thread, where each has its own */
     unsigned char *room;                    /* each thread's packed weights */
@@ -333,7 +334,8 @@ static void strips_outside(const split *p)
     for (size_t first = 0; first < p->tiles; first += p->band) {
         const part band = {.first = first, .rows = min_size(p->band, p->tiles - first), .b1 = p->blocks};
 #pragma omp for schedule(dynamic)
-        for (int row = 0; row < (int)band.rows; row++) transform_input(p, &band, p->v, (size_t)row);
+        for (int row = 0; row < (int)band.rows; row++)
+            if (!sd_is_cancelled(p->r)) transform_input(p, &band, p->v, (size_t)row);
 #pragma omp for schedule(dynamic)
         for (int i = 0; i < tasks; i++)
             if (!sd_is_cancelled(p->r)) do_strips(p, first, band.rows, (size_t)i * p->wide);
@@ -456,8 +458,8 @@ static size_t strips_of_task(const split *p, size_t most)
     return best;
 }
 
-/* Strips outside, if there are enough of them for all threads, and few bands. U for one block and M of a band need not
- * quite fit L2. */
+/* Strips outside, if there are enough of them for all threads, and few bands. U for one block may be twice as large as
+ * L2. */
 static bool choose_strips(split *p)
 {
     size_t planes = p->how->planes, most = level2(p) < LARGE_L2 ? 64 : 32,   /* output channels that a thread takes */
@@ -481,19 +483,22 @@ static size_t rows_of_l1(const split *p)
     return max_size(step, fits / step * step);
 }
 
-/* Tiles outside, if all of U takes at most five eighths of the room, and some tiles of each thread's V half of it. */
+/* Tiles outside, if all of U takes at most five eighths of the room, V of MOST tiles for each thread at most half of
+ * it, and there are LEAST for each. */
 static bool choose_tiles(split *p, size_t room)
 {
-    enum { LEAST = 16 };
+    enum { MOST = 16, LEAST = 8 };
     split t = *p;
-    size_t threads = (size_t)p->cpu->threads, fit = room / 2 / (threads * p->how->planes * p->I * sizeof(float)),
-        tasks = div_up(p->tiles, max_size(LEAST, min_size(rows_of_l1(p), fit)));
+    size_t threads = p->small ? 1 : (size_t)p->cpu->threads, planes = p->how->planes,
+        fit = room / 2 / (threads * planes * p->I * sizeof(float)),
+        tasks = round_up(div_up(p->tiles, max_size(MOST, min_size(rows_of_l1(p), fit))), threads);
     t.order = TILES;
     t.deep = p->blocks;
     t.wide = p->strips;
-    t.band = div_up(p->tiles, tasks > 1 ? round_up(tasks, threads) : 1);
+    t.band = div_up(p->tiles, tasks);
+    if (fit < MOST || (threads > 1 && t.band < LEAST)) return false;
+    if ((double)planes * (double)p->I * (double)p->O * sizeof(float) > (double)(room / 8 * 5)) return false;
     plane_sizes(&t);
-    if (fit < LEAST || t.u_size > room / 8 * 5) return false;
     *p = t;
     return true;
 }
@@ -538,8 +543,7 @@ static void choose_planes(sd_run *r, split *p, size_t room)
     choose_pieces(p);
 }
 
-/* The other orders were measured with 512 KB of L2. Where it is large, the planes' order was, with 1 MB, before these
- * were there. */
+/* With 1 MB of L2 or more only the planes' order has been measured; the others were, with 512 KB. */
 static void choose_order(sd_run *r, split *p)
 {
     size_t room = room_for_parts(p->cpu);
@@ -585,6 +589,7 @@ void sd_winograd_conv(sd_run *r, const sd_winograd *how, sd_tensor y, sd_tensor 
     p.room = cut(&cuts, threads * p.room_size);
     p.bias = sd_cpu_f32(r, b, cut(&cuts, p.O * sizeof(float)));
     p.zeros = memset(cut(&cuts, p.I * sizeof(float)), 0, p.I * sizeof(float));
-    void (*const do_it[])(const split *) = {planes_outside, strips_outside, tiles_outside};
+    void (*const do_it[])(const split *) = {[PLANES] = planes_outside, [STRIPS] = strips_outside,
+                                            [TILES] = tiles_outside};
     do_it[p.order](&p);
 }

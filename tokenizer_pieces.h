@@ -24,7 +24,7 @@ static inline uint32_t sd_mix(uint32_t h, uint32_t x)
 
 /* The id of a piece of n bytes; -1: there is none. */
 int32_t sd_pieces_find(const sd_pieces *p, const char *s, size_t n);
-/* The same, but soon if `likely` is an id of the piece, be it the last or not. */
+/* The same, but soon if `likely` is an id of the piece; for callers to whom any of its ids is right. */
 int32_t sd_pieces_find_at(const sd_pieces *p, const char *s, size_t n, int32_t likely);
 /* Gives a piece (n bytes, none of them 0) its id. If a piece comes twice, the later id counts, as in a Python dict. */
 sd_status sd_pieces_put(sd_pieces *p, const char *s, size_t n, int64_t id, const char *path, sd_error *e);

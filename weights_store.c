@@ -197,7 +197,7 @@ sd_status sd_store_load_dir(sd_store *s, const char *dir, const char *stem, sd_e
 sd_status sd_store_open_file(sd_store *s, const char *path, sd_error *e) { return open_as(s, false, path, NULL, e); }
 sd_status sd_store_load_file(sd_store *s, const char *path, sd_error *e) { return open_as(s, true, path, NULL, e); }
 
-/* Files are in the order of the names, which is nearly that of use: so what comes next in the file is prefetched: when
+/* Files are in the order of the names, which is nearly that of use. So what comes next in the file is prefetched, when
  * a part of it has been passed, not after each tensor, for the system looks at every page that it is asked for. */
 void sd_store_used(const sd_store *s, const void *data, size_t bytes)
 {

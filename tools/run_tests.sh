@@ -11,9 +11,9 @@ export CMOCKA_MESSAGE_OUTPUT=STDOUT
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 
 passed=0 failed=0 skipped=0
-limit=
-command -v timeout >/dev/null 2>&1 && limit="timeout 1200"
-export limit
+TEST_LIMIT=
+command -v timeout >/dev/null 2>&1 && TEST_LIMIT="timeout 1200"
+export TEST_LIMIT
 
 count() { grep -c -F "$1" "$log"; }
 skipped() { [ "$1" = 0 ] || echo ", $1 skipped"; }
@@ -37,12 +37,12 @@ report() {   # a test that has ended
     fi
 }
 
-# TEST.log gets what a test prints, TEST.rc its exit code. Then an empty line says that it has ended; where nobody reads
-# that any longer, the line ends what would begin the next test.
+# TEST.log gets what a test prints; its exit code and its name are said when it has ended. Where nobody hears that any
+# longer, no other test begins.
 run() {   # tests, options of xargs
     tests=$1
     shift
-    [ -z "$tests" ] || printf '%s\n' $tests | xargs -n 1 "$@" sh -c '$limit "$0" >"$0.log" 2>&1; echo $? >"$0.rc"; echo'
+    [ -z "$tests" ] || printf '%s\n' $tests | xargs -n 1 "$@" sh -c '$TEST_LIMIT "$0" >"$0.log" 2>&1; echo "$? $0"'
 }
 
 together='' alone=''
@@ -56,7 +56,8 @@ set -- $together $alone
 for test; do rm -f "$test.rc"; : >"$test.log"; done
 rm -f "$ended" && mkfifo "$ended" || exit 2
 { run "$together" ${JOBS:+-P "$JOBS"}; run "$alone"; } >"$ended" &
-while read -r _; do
+while read -r rc ended_test; do
+    echo "$rc" >"$ended_test.rc"
     while [ $# -gt 0 ] && [ -s "$1.rc" ]; do report "$1"; shift; done
 done <"$ended"
 rm -f "$ended"
