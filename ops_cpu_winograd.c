@@ -41,7 +41,7 @@ enum {
     LEAST_ROWS = 48, GOOD_ROWS = 112, MOST_ROWS = 196,
     FEW_TILES = 64,            /* up to here U's way through the L3 cache does not pay */
     STRIPS_TILES = 144,        /* of a band, strips outside */
-    STRIPS_V = 40 << 20,       /* bytes of its V, at most */
+    STRIPS_V = 24 << 20,       /* bytes of its V, at most */
     STRIPS_ROWS = 48 << 10,    /* of all planes' V: more need more bands, and making U again for each costs too much */
     LARGE_L2 = 1 << 20,
     SKEW = 5 * 16              /* a gap between planes, or all would compete for the same lines of the cache */
