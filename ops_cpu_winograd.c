@@ -41,8 +41,8 @@ enum {
     LEAST_ROWS = 48, GOOD_ROWS = 112, MOST_ROWS = 196,
     FEW_TILES = 64,            /* up to here U's way through the L3 cache does not pay */
     STRIPS_TILES = 144,        /* of a band, strips outside */
-    STRIPS_V = 24 << 20,       /* bytes of its V, at most */
-    STRIPS_ROWS = 48 << 10,    /* of all planes' V: more need more bands, and making U again for each costs too much */
+    STRIPS_V = 40 << 20,       /* bytes of its V, at most */
+    STRIPS_BANDS = 8,          /* with more, making U again costs too much */
     LARGE_L2 = 1 << 20,
     SKEW = 5 * 16              /* a gap between planes, or all would compete for the same lines of the cache */
 };
@@ -466,7 +466,8 @@ static bool choose_strips(split *p)
         columns = min_size(most, 2 * level2(p) / (planes * SDK_PANEL * sizeof(float))),
         rows = min_size(STRIPS_TILES, STRIPS_V / (planes * p->blocks * SDK_PANEL * sizeof(float)));
     size_t threads = (size_t)p->cpu->threads, fewest = threads > 1 ? 4 * threads : 2;
-    if (p->strips < fewest || rows < LEAST_ROWS || p->tiles * planes > STRIPS_ROWS) return false;
+    if (p->strips < fewest || rows < LEAST_ROWS) return false;
+    if (div_up(p->tiles, rows) > (planes > 36 ? 1 : STRIPS_BANDS)) return false;   /* 100 planes take much memory */
     p->order = STRIPS;
     p->band = div_up(p->tiles, div_up(p->tiles, rows));
     p->deep = p->blocks;
