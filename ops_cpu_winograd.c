@@ -132,9 +132,10 @@ static void transform_input(const split *p, const part *a, float *v, size_t row)
 }
 
 /* U for one block of input channels and one strip of output channels. */
-static void transform_weights(const split *p, float *u, float *packed, size_t block, size_t strip)
+static void transform_weights(const split *p, float *u, size_t block, size_t strip)
 {
     const sd_kern *k = p->cpu->kern;
+    float *packed = (float *)(void *)(p->room + (size_t)thread_id() * p->room_size);
     size_t k0 = block_start(p, block), kc = block_start(p, block + 1) - k0, run = kc * 9;
     size_t o0 = strip * p->columns, n = min_size(p->columns, p->O - o0), w = strip_width(p, strip);
     sdk_widen *widen = widened_on_the_way(k, p->w);
@@ -259,8 +260,7 @@ static void write_weights(const split *p, const part *a)
     for (int i = 0; i < blocks_of_u; i++) {
         size_t s = a->s0 + (size_t)i % across, b = a->b0 + (size_t)i / across;
         float *u = p->u + (s - a->s0) * depth * p->columns + (block_start(p, b) - start) * strip_width(p, s);
-        if (!sd_is_cancelled(p->r))
-            transform_weights(p, u, (float *)(void *)(p->room + (size_t)thread_id() * p->room_size), b, s);
+        if (!sd_is_cancelled(p->r)) transform_weights(p, u, b, s);
     }
 }
 
@@ -317,8 +317,7 @@ static void do_strips(const split *p, size_t first, size_t rows, size_t s0)
     size_t thread = (size_t)thread_id(), strip_of_u = SDK_PANEL * p->columns;
     float *u = p->u + thread * p->u_size / sizeof(float), *m = p->m + thread * p->m_size / sizeof(float);
     for (size_t b = 0; b < p->blocks; b++) {
-        for (size_t s = a.s0; s < a.s1; s++)
-            transform_weights(p, u + (s - s0) * strip_of_u, (float *)(void *)(p->room + thread * p->room_size), b, s);
+        for (size_t s = a.s0; s < a.s1; s++) transform_weights(p, u + (s - s0) * strip_of_u, b, s);
         double t = sd_profile_time(p->r);
         for (size_t plane = 0; plane < p->how->planes; plane++)
             multiply_plane(p, &a, plane, b, u + plane * p->u_plane, m + plane * p->m_plane);
@@ -489,18 +488,16 @@ static size_t rows_of_l1(const split *p)
 static bool choose_tiles(split *p, size_t room)
 {
     enum { MOST = 16, LEAST = 8 };
-    split t = *p;
     size_t threads = p->small ? 1 : (size_t)p->cpu->threads, planes = p->how->planes,
         fit = room / 2 / (threads * planes * p->I * sizeof(float)),
-        tasks = round_up(div_up(p->tiles, max_size(MOST, min_size(rows_of_l1(p), fit))), threads);
-    t.order = TILES;
-    t.deep = p->blocks;
-    t.wide = p->strips;
-    t.band = div_up(p->tiles, tasks);
-    if (fit < MOST || (threads > 1 && t.band < LEAST)) return false;
-    if ((double)planes * (double)p->I * (double)p->O * sizeof(float) > (double)(room / 8 * 5)) return false;
-    plane_sizes(&t);
-    *p = t;
+        tasks = round_up(div_up(p->tiles, max_size(MOST, min_size(rows_of_l1(p), fit))), threads),
+        band = div_up(p->tiles, tasks);
+    double u_bytes = (double)planes * (double)p->I * (double)p->O * sizeof(float);
+    if (fit < MOST || (threads > 1 && band < LEAST) || u_bytes > (double)(room / 8 * 5)) return false;
+    p->order = TILES;
+    p->deep = p->blocks;
+    p->wide = p->strips;
+    p->band = band;
     return true;
 }
 
