@@ -82,9 +82,7 @@ libs = $(or $(if $(HAVE_PKG),$(shell $(PKG_CONFIG) --libs $(1) 2>/dev/null)),$(2
 NEEDS :=
 need = $(1):$(2):$(subst $(eval) ,:,$(strip $(3)))
 ifeq ($(BLAS),openblas)
-DEFS += -DSD_WITH_OPENBLAS=1 $(call cflags,openblas)
-BLAS_LIBS := $(call libs,openblas,-lopenblas)
-NEEDS += $(call need,cblas.h,BLAS=none,$(BLAS_LIBS))
+DEFS += -DSD_WITH_OPENBLAS=1
 endif
 ifeq ($(PNG),1)
 DEFS += -DSD_WITH_PNG=1 $(call cflags,libpng)
@@ -111,14 +109,14 @@ DEFS += -DSD_WITH_OPENCL=1 $(call cflags,OpenCL)
 OPENCL_LIBS := $(call libs,OpenCL,$(if $(filter Darwin,$(shell uname -s)),-framework OpenCL,-lOpenCL))
 NEEDS += $(call need,CL/cl.h,OPENCL=0,$(OPENCL_LIBS))
 endif
-LIBS += $(BLAS_LIBS) $(PNG_LIBS) $(JPEG_LIBS) $(UTF8PROC_LIBS) $(ZLIB_LIBS) $(OPENCL_LIBS)
+LIBS += $(PNG_LIBS) $(JPEG_LIBS) $(UTF8PROC_LIBS) $(ZLIB_LIBS) $(OPENCL_LIBS)
 ifeq ($(OPENMP),1)
 FLAGS += -fopenmp
 NEEDS += omp.h:OPENMP=0:-fopenmp
 else
 FLAGS += -Wno-unknown-pragmas
 endif
-LIBS += -lm
+LIBS += -lm $(if $(findstring linux,$(MACHINE)),-ldl)
 CMOCKA := $(call libs,cmocka,-lcmocka)
 
 # kernels_simd.c, kernels_precise.c and kernels_winograd.c once per instruction set; the best one is chosen when the program starts.

@@ -101,15 +101,13 @@ void sd_os_write_error(const char *text)
     if (write(STDERR_FILENO, text, strlen(text)) < 0) return;   /* there is nobody else to tell */
 }
 
-void sd_os_restart_with_environment(const char *const (*variables)[2], size_t n, char **argv)
+void sd_os_restart_with(const char *variable, const char *value, char **argv)
 {
 #ifdef __linux__
-    if (getenv(variables[0][0])) return;
-    for (size_t i = 0; i < n; i++)
-        if (setenv(variables[i][0], variables[i][1], 0) != 0) return;
+    if (getenv(variable) || setenv(variable, value, 0) != 0) return;
     execv("/proc/self/exe", argv);   /* returns if it cannot */
 #else
-    (void)variables, (void)n, (void)argv;
+    (void)variable, (void)value, (void)argv;
 #endif
 }
 
@@ -122,9 +120,9 @@ bool sd_os_move_output(char name[32]) { return name[0] = 0, errno = 0, false; }
 void sd_os_on_lost_page(void (*lost)(void)) { (void)lost; }
 void sd_os_ignore_file_limit(void) {}
 void sd_os_write_error(const char *text) { fputs(text, stderr); }
-void sd_os_restart_with_environment(const char *const (*variables)[2], size_t n, char **argv)
+void sd_os_restart_with(const char *variable, const char *value, char **argv)
 {
-    (void)variables, (void)n, (void)argv;
+    (void)variable, (void)value, (void)argv;
 }
 
 static void (*stop_program)(int);

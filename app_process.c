@@ -94,13 +94,11 @@ int errno_code(int why)
 
 /* GNU's OpenMP lets threads wait in a loop. Where other programs want the cores too, a small picture then takes a
  * minute instead of a second. OpenMP reads its environment before main begins, so the program starts itself once more
- * with the other policy. OpenBLAS, too, starts threads before main, which keep the cores busy for a while although
- * nobody asked for a product; with OPENBLAS_NUM_THREADS=1 it starts none until somebody does. */
+ * with the other policy. */
 void let_threads_sleep(char **argv)
 {
 #ifdef _OPENMP
-    static const char *const variables[][2] = {{"OMP_WAIT_POLICY", "passive"}, {"OPENBLAS_NUM_THREADS", "1"}};
-    sd_os_restart_with_environment(variables, COUNT(variables), argv);
+    sd_os_restart_with("OMP_WAIT_POLICY", "passive", argv);
 #else
     (void)argv;
 #endif

@@ -96,7 +96,7 @@ static sd_status run_once(floor_run *f, const sd_params *given, const sd_backend
     f->rounded.calls = 0;
     if (precise != f->rounded.cpu.kern->precise)
         f->rounded.cpu.kern = precise ? sd_kern_select_precise(isa) : sd_kern_select(isa);
-    f->rounded.cpu.blas = !precise && own.cpu.blas;
+    f->rounded.cpu.blas = precise ? NULL : own.cpu.blas;
     sd_params_init(&p);
     sd_params_copy(&p, given);
     p.copies = NULL;

@@ -5,11 +5,6 @@
 #include <math.h>
 #include <string.h>
 
-#ifdef SD_WITH_OPENBLAS
-#include <cblas.h>
-#undef I   /* cblas.h includes complex.h, which defines I; here I is the number of input channels */
-#endif
-
 /* Rows per task: a multiple of every micro-kernel's height (4, 6, 8, 14), and enough to make the cost of packing the
  * other operand small. */
 enum { TILE = 168 };
@@ -31,21 +26,6 @@ static size_t strips_of(const sd_kern *k, size_t columns)
 
 /* What one thread needs for kern->gemm, a multiple of SD_ALIGN. */
 static size_t gemm_room(const sd_cpu *cpu) { return round_up(cpu->kern->gemm_scratch, SD_ALIGN); }
-
-#ifdef SD_WITH_OPENBLAS
-/* OpenBLAS has its own threads, and their number holds for the whole process: two contexts should use the same one. */
-static void blas_gemm(int threads, size_t M, size_t N, size_t K, const float *A, size_t lda, const float *B, size_t ldb,
-                      bool b_trans, float *C, size_t ldc, const float *bias)
-{
-    if (openblas_get_num_threads() != threads) openblas_set_num_threads(threads);
-    if (bias) {
-        for (size_t i = 0; i < M; i++)
-            for (size_t j = 0; j < N; j++) C[i * ldc + j] = bias[j];
-    }
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, b_trans ? CblasTrans : CblasNoTrans, (blasint)M, (blasint)N, (blasint)K, 1,
-                A, (blasint)lda, B, (blasint)ldb, bias ? 1.0f : 0.0f, C, (blasint)ldc);
-}
-#endif
 
 /* A weight as the right operand of a product: rows [N,K] of floats, or of 16-bit numbers that `widen` converts (not
  * with OpenBLAS); or what kern->pack_conv makes of it. */
@@ -190,14 +170,9 @@ static void multiply_turned(const product *p)
 
 static void multiply(const product *p)
 {
-#ifdef SD_WITH_OPENBLAS
     const sd_cpu *cpu = sd_cpu_of(p->r);
-    if (cpu->blas) {
-        blas_gemm(cpu->threads, p->M, p->N, p->K, p->A, p->K, p->B.data, p->K, true, p->C, p->N, p->bias);
-        return;
-    }
-#endif
-    if (p->turned) multiply_turned(p);
+    if (cpu->blas) sd_blas_multiply(cpu->blas, cpu->threads, p->M, p->N, p->K, p->A, p->B.data, p->C, p->bias);
+    else if (p->turned) multiply_turned(p);
     else multiply_straight(p);
 }
 

@@ -8,10 +8,25 @@
 #include <omp.h>
 #endif
 
+/* ---- ops_cpu_blas.c: OpenBLAS, which is loaded at run time and only if somebody asks for it */
+typedef void sd_blas_sgemm(int order, int turn_a, int turn_b, int M, int N, int K, float alpha, const float *A, int lda,
+                           const float *B, int ldb, float beta, float *C, int ldc);
+typedef struct sd_blas {
+    sd_blas_sgemm *sgemm;
+    int (*threads)(void);
+    void (*set_threads)(int n);
+} sd_blas;
+
+/* SD_ERR_UNSUPPORTED: this build does without, or it is not installed. */
+sd_status sd_blas_load(sd_blas *b, sd_error *e);
+/* C[M,N] = A[M,K] B[N,K]^T + bias[N], which may be NULL */
+void sd_blas_multiply(const sd_blas *b, int threads, size_t M, size_t N, size_t K, const float *A, const float *B,
+                      float *C, const float *bias);
+
 /* What run->device points to. */
 typedef struct sd_cpu {
     const sd_kern *kern;                /* kernels.h: the functions for this processor's instructions */
-    bool blas;                          /* OpenBLAS does the products of linear layers and unfolded convolutions */
+    const sd_blas *blas;                /* multiplies in linear layers and unfolded convolutions; NULL: kern does */
     int threads;
     sd_cache_sizes caches;              /* what blocks are made to fit; all zero: unknown, they are then small */
     void *scratch;                      /* working memory within an operation, kept for the next one */

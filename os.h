@@ -105,6 +105,11 @@ int sd_caches_from_cpuid(sd_cache_sizes *c);
 /* ---- os_machine.c: the processor, the architecture and the system, as far as they are known. Returns text. */
 const char *sd_os_machine(char *text, size_t size);
 
+/* ---- os_library.c: libraries that are loaded when somebody wants them. They stay until the program ends. */
+typedef void sd_os_function(void);
+void *sd_os_library(const char *name);   /* NULL: it is not there, cannot be loaded, or the system has no such thing */
+sd_os_function *sd_os_library_function(void *library, const char *name);   /* NULL: it has none of this name */
+
 /* ---- os_time.c */
 double sd_now(void);   /* seconds, monotonic where the system has such a clock */
 
@@ -125,8 +130,8 @@ void sd_os_on_stop(void (*stop)(int signal_number));
 void sd_os_on_lost_page(void (*lost)(void));
 void sd_os_ignore_file_limit(void);   /* write() then fails beyond the limit, as on a full disk, and no signal comes */
 void sd_os_write_error(const char *text);   /* on the standard error stream; a signal handler may call it */
-/* Restarts the program with n environment variables set (name, value) that libraries read before main begins. Returns
- * if the first one is set already, or if a restart is impossible. */
-void sd_os_restart_with_environment(const char *const (*variables)[2], size_t n, char **argv);
+/* Restarts the program with an environment variable set that a library reads before main begins. Returns if it is set
+ * already, or if a restart is impossible. */
+void sd_os_restart_with(const char *variable, const char *value, char **argv);
 
 #endif

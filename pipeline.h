@@ -22,6 +22,7 @@ struct sd_ctx {
     bool has_refiner, refines;   /* refines: the two have changed places */
     sd_run run;
     sd_cpu cpu;                  /* what run.device points to */
+    sd_blas openblas;            /* if it was asked for, else all NULL */
     sd_apart apart;
     bool previewing;             /* a TAESD decodes between two steps: the UNet's weights stay in memory */
     uint64_t vae_memory;         /* sd_options.vae_memory */

@@ -174,16 +174,13 @@ static const char *gemm_name(const sd_ctx *c) { return c->cpu.blas ? "openblas" 
 
 static sd_status choose_gemm(sd_ctx *c, const sd_options *o)
 {
-#ifdef SD_WITH_OPENBLAS
-    c->cpu.blas = o->gemm == SD_GEMM_OPENBLAS;
-#endif
     if (o->gemm < SD_GEMM_OWN || o->gemm > SD_GEMM_OPENBLAS)
         return sd_fail(&c->err, SD_ERR_ARG, "gemm must be SD_GEMM_OWN or SD_GEMM_OPENBLAS, not %d", o->gemm);
-    if (o->gemm == SD_GEMM_OPENBLAS && !c->cpu.blas)
-        return sd_fail(&c->err, SD_ERR_UNSUPPORTED, "this build has no OpenBLAS: only its own products");
-    if (o->precise && c->cpu.blas)
+    if (o->gemm == SD_GEMM_OWN) return SD_OK;
+    if (o->precise)
         return sd_fail(&c->err, SD_ERR_ARG, "precise adds in double, which OpenBLAS does not: choose one of them");
-    return SD_OK;
+    if (!sd_blas_load(&c->openblas, &c->err)) c->cpu.blas = &c->openblas;
+    return c->err.status;
 }
 
 /* As many as the caller wants; else one for each core that the process may use. */

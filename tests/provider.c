@@ -13,15 +13,17 @@ static double worst[PROVIDERS];
 static const char *const names[PROVIDERS] = {"the specification", "own kernels", "OpenBLAS", "OpenCL",
                                              "OpenCL as on a GPU"};
 
+const sd_blas *openblas(void)
+{
+    static sd_blas loaded;
+    sd_error err = {0};
+    return loaded.sgemm || !sd_blas_load(&loaded, &err) ? &loaded : NULL;
+}
+
 static bool is_there(int provider)
 {
     if (provider < BLAS) return true;
-    if (provider == BLAS)
-#ifdef SD_WITH_OPENBLAS
-        return true;
-#else
-        return false;
-#endif
+    if (provider == BLAS) return openblas();
 #ifdef SD_WITH_OPENCL
     sd_cl **cl = &device[provider - DEVICE];
     if (!getenv("SD_DEVICE")) return false;
@@ -41,7 +43,7 @@ int next_provider(int after)
 sd_run run_of(int provider, sd_cpu *cpu, int threads, sd_error *err)
 {
     const sd_kern *k = provider == SPECIFICATION ? sd_kern_select_precise(NULL) : sd_kern_select(NULL);
-    *cpu = (sd_cpu){.kern = k, .threads = threads, .blas = provider == BLAS};
+    *cpu = (sd_cpu){.kern = k, .threads = threads, .blas = provider == BLAS ? openblas() : NULL};
 #ifdef SD_WITH_OPENCL
     if (provider >= DEVICE)
         return (sd_run){.err = err, .be = &sd_backend_opencl, .device = device[provider - DEVICE]};

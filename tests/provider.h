@@ -13,6 +13,9 @@ enum { SPECIFICATION, OWN, BLAS, DEVICE, DEVICE_AS_GPU, PROVIDERS };
  *   for (int k = next_provider(-1); k < PROVIDERS; k = next_provider(k)) */
 int next_provider(int after);
 
+/* NULL: this build does without, or it is not installed. */
+const sd_blas *openblas(void);
+
 enum { BENCH_COPIES = 32 };
 typedef struct bench {
     sd_error err;

@@ -2,10 +2,10 @@
 #include <sys/stat.h>
 
 #include "test.h"
-#include "../ops_cpu.h"
 #include "../weights.h"
 #include "context.h"
 #include "numbers.h"
+#include "provider.h"
 #include "tempdir.h"
 
 /* ------------------------------------------------------------------------------------------ operations */
@@ -30,7 +30,7 @@ static sd_tensor matrix_of(sd_dtype dt, unsigned char *room)
 }
 
 /* Each operation that reads weights of any type: numbers of its result in y. */
-static size_t use(const sd_kern *k, int threads, bool blas, const sd_tensor *w, float *y)
+static size_t use(const sd_kern *k, int threads, const sd_blas *blas, const sd_tensor *w, float *y)
 {
     static float x[7 * COLUMNS], places[3 * COLUMNS];
     static const int32_t ids[] = {0, 39, 17};
@@ -59,10 +59,7 @@ TEST(every_type_of_blocks_computes_what_its_floats_do)
         for (int turn = 0; turn < 4; turn++) {
             const sd_kern *k = turn == 0 ? sd_kern_select_precise(NULL) : sd_kern_select(NULL);
             int threads = turn == 2 ? 2 : 1;
-            bool blas = false;
-#ifdef SD_WITH_OPENBLAS
-            blas = turn == 3;
-#endif
+            const sd_blas *blas = turn == 3 ? openblas() : NULL;
             sd_tensor w = matrix_of(types[i], room), plain = w;
             sd_widen(floats, room, types[i], NUMBERS, &sd_kern_spec);
             plain.dt = SD_F32;

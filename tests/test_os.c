@@ -85,6 +85,20 @@ TEST(limits_of_memory_count_in_both_versions)
     assert_true(sd_memory_left() > 0 && sd_memory_peak() > 100000);
 }
 
+/* The C library's mathematics, which every program here has loaded already */
+TEST(functions_of_a_library_are_found_by_name)
+{
+    static const char *const names[] = {"libm.so.6", "libm.so", "libm.dylib", "libSystem.dylib"};
+    void *library = NULL;
+    for (size_t i = 0; i < sizeof names / sizeof *names && !library; i++) library = sd_os_library(names[i]);
+    if (!library) skip();
+    double (*square_root)(double) = (double (*)(double))sd_os_library_function(library, "sqrt");
+    assert_non_null(square_root);
+    assert_true(square_root(6.25) == 2.5);
+    assert_null(sd_os_library_function(library, "no_such_function"));
+    assert_null(sd_os_library("libnosuchlibrary.so.0"));
+}
+
 TEST(names_are_told_apart)
 {
     uint64_t bytes = 9;
@@ -147,6 +161,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(quotas_of_control_groups_count_in_both_versions),
         cmocka_unit_test(limits_of_memory_count_in_both_versions),
+        cmocka_unit_test(functions_of_a_library_are_found_by_name),
         cmocka_unit_test(names_are_told_apart),
         cmocka_unit_test(a_mapped_file_tells_that_it_was_made_shorter),
         cmocka_unit_test(blocks_of_any_size_are_aligned),

@@ -4,7 +4,7 @@
 # With OPENCL=1 in the environment, deps adds what such a build needs.
 set -eu
 
-build="gcc make libc6-dev pkg-config libopenblas-dev libpng-dev zlib1g-dev libjpeg-dev libutf8proc-dev libcmocka-dev"
+build="gcc make libc6-dev pkg-config libopenblas0 libpng-dev zlib1g-dev libjpeg-dev libutf8proc-dev libcmocka-dev"
 opencl="ocl-icd-opencl-dev opencl-c-headers"
 lint="clang libomp-dev binutils"
 devices="pocl-opencl-icd oclgrind"
@@ -15,9 +15,9 @@ want=$build
 if ! command -v apt-get >/dev/null 2>&1; then
     cat <<END
 The packages to install:
-  Fedora    gcc make pkgconf openblas-devel libpng-devel zlib-devel libjpeg-turbo-devel utf8proc-devel libcmocka-devel
+  Fedora    gcc make pkgconf openblas libpng-devel zlib-devel libjpeg-turbo-devel utf8proc-devel libcmocka-devel
   Arch      gcc make pkgconf openblas libpng libjpeg-turbo libutf8proc cmocka
-  Alpine    gcc make musl-dev pkgconf openblas-dev libpng-dev zlib-dev libjpeg-turbo-dev utf8proc-dev cmocka-dev
+  Alpine    gcc make musl-dev pkgconf openblas libpng-dev zlib-dev libjpeg-turbo-dev utf8proc-dev cmocka-dev
   Homebrew  pkgconf openblas libpng zlib jpeg-turbo utf8proc cmocka libomp
 For OPENCL=1:
   Fedora    ocl-icd-devel opencl-headers
