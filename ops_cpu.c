@@ -253,11 +253,14 @@ static void unfold_pixel(float *out, sd_tensor x, sd_tensor y, int64_t p, int64_
     int64_t n = p / (y.dim[1] * y.dim[2]), row = c.rows.from + p / y.dim[2] % y.dim[1];
     int64_t top = row * c.stride - c.pad_top, left = p % y.dim[2] * c.stride - c.pad_left;
     const float *picture = sd_f32(x) + n * x.dim[1] * W * I;
+    bool inside = zoom == 1 && left >= 0 && left + kw <= W;   /* a row's neighbours lie side by side */
+    int64_t run = inside ? kw : 1;
     for (int64_t ky = 0; ky < kh; ky++) {
-        for (int64_t kx = 0; kx < kw; kx++, out += I) {
+        for (int64_t kx = 0; kx < kw; kx += run, out += run * I) {
             int64_t iy = top + ky, ix = left + kx;
-            if (iy < 0 || iy >= zoom * H || ix < 0 || ix >= zoom * W) memset(out, 0, (size_t)I * sizeof(float));
-            else memcpy(out, picture + ((iy / zoom - c.rows.first) * W + ix / zoom) * I, (size_t)I * sizeof(float));
+            size_t bytes = (size_t)(run * I) * sizeof(float);
+            if (iy < 0 || iy >= zoom * H || ix < 0 || ix >= zoom * W) memset(out, 0, bytes);
+            else memcpy(out, picture + ((iy / zoom - c.rows.first) * W + ix / zoom) * I, bytes);
         }
     }
 }
