@@ -28,11 +28,10 @@ static size_t strips_of(const sd_kern *k, size_t columns)
 static size_t gemm_room(const sd_cpu *cpu) { return round_up(cpu->kern->gemm_scratch, SD_ALIGN); }
 
 /* A weight as the right operand of a product: rows [N,K] of floats, or of 16-bit numbers that `widen` converts (not
- * with OpenBLAS); or what kern->pack_conv makes of it. */
+ * with OpenBLAS). */
 typedef struct operand {
     const void *data;
     sdk_widen *widen;
-    bool packed;
 } operand;
 
 /* One product C[M,N] = A[M,K] B^T[K,N] + bias. scratch: room for one gemm per thread; turned: room for all of A,
@@ -66,7 +65,7 @@ static size_t equal_columns(size_t N, size_t step) { return round_up(div_up(N, d
 static void multiply_straight(const product *p)
 {
     const sd_cpu *cpu = sd_cpu_of(p->r);
-    size_t M = p->M, N = p->N, K = p->K, step = p->B.packed ? round_up(32, cpu->kern->panel_columns) : 32;
+    const size_t M = p->M, N = p->N, K = p->K, step = 32;
     size_t tall = round_up(div_up(M, div_up(M, 8 * TILE)), TILE / 2), wide = equal_columns(N, step);
     while (div_up(M, tall) * div_up(N, wide) < 4 * (size_t)cpu->threads && (tall > 2 * TILE || wide > 2 * step)) {
         if (tall > 2 * TILE) tall = round_up(tall / 2, TILE / 2);
@@ -81,11 +80,7 @@ static void multiply_straight(const product *p)
         const float *bias = p->bias ? p->bias + j : NULL;
         const void *b = column_of_b(p, j);
         if (sd_is_cancelled(p->r)) continue;
-        if (p->B.packed)
-            cpu->kern->gemm_packed(scratch_of(p), m, n, K, p->A + i * K, K, b, p->C + i * N + j, N, bias);
-        else
-            cpu->kern->gemm(scratch_of(p), m, n, K, p->A + i * K, K, b, K, true, p->B.widen, p->C + i * N + j, N,
-                            bias);
+        cpu->kern->gemm(scratch_of(p), m, n, K, p->A + i * K, K, b, K, true, p->B.widen, p->C + i * N + j, N, bias);
     }
 }
 
@@ -215,18 +210,25 @@ static unfolded_weight unfolded_weight_of(const sd_cpu *cpu, const sd_tensor *w)
     return u;
 }
 
-static void pack_weights(const sd_cpu *cpu, const unfolded_weight *u, float *out, const sd_tensor *w, float *row)
+/* Packs the strip of the output channels from number `from` on. row: room for u->row_room numbers */
+static void pack_strip(const sd_cpu *cpu, const unfolded_weight *u, float *out, const sd_tensor *w, size_t from,
+                       float *row)
 {
     const sd_kern *k = cpu->kern;
-    size_t K = u->I * u->taps, strip = k->panel_columns;
+    size_t K = u->I * u->taps, n = min_size(k->panel_columns, u->O - from);
     bool direct = u->widen || is_f32(w);
+    if (!direct) sd_widen_weight(row, w, from * K, n * K, k);
+    k->pack_conv(out, direct ? number_at(w, from * K) : row, u->widen, n, u->I, u->taps);
+}
+
+static void pack_weights(const sd_cpu *cpu, const unfolded_weight *u, float *out, const sd_tensor *w, float *row)
+{
+    size_t K = u->I * u->taps, strip = cpu->kern->panel_columns;
     int strips = (int)div_up(u->O, strip);
 #pragma omp parallel for num_threads(cpu->threads) if (u->O * K > SMALL)
     for (int s = 0; s < strips; s++) {
-        size_t from = (size_t)s * strip, n = min_size(strip, u->O - from);
-        float *mine = row + (size_t)thread_id() * u->row_room;
-        if (!direct) sd_widen_weight(mine, w, from * K, n * K, k);
-        k->pack_conv(out + from * K, direct ? number_at(w, from * K) : mine, u->widen, n, u->I, u->taps);
+        size_t from = (size_t)s * strip;
+        pack_strip(cpu, u, out + from * K, w, from, row + (size_t)thread_id() * u->row_room);
     }
 }
 
@@ -269,18 +271,22 @@ static void unfold_pixel(float *out, sd_tensor x, sd_tensor y, int64_t p, int64_
 typedef struct unfolding {
     sd_run *r;
     sd_tensor y, x;
+    const sd_tensor *w;
     sd_conv c;
     int64_t kh, kw;
     size_t P, O, K;
     size_t tile;             /* rows that are unfolded at a time */
-    const float *weight;     /* as unfolded_weight says */
+    size_t columns;          /* output channels whose weights a thread packs at a time; 0: all are in order before */
+    unfolded_weight order;
+    float *weight;           /* in this order: all, or the columns of each thread */
+    float *row;              /* room to make it */
     const float *bias;
     unsigned char *scratch;  /* one gemm's for each thread */
     float *rows;             /* the unfolded ones */
 } unfolding;
 
 /* All threads unfold, then share the product. */
-static void unfold_together(const unfolding *u, bool packed)
+static void unfold_together(const unfolding *u)
 {
     const sd_cpu *cpu = sd_cpu_of(u->r);
     (void)cpu;   /* used only with OpenMP */
@@ -289,8 +295,40 @@ static void unfold_together(const unfolding *u, bool packed)
 #pragma omp parallel for num_threads(cpu->threads) if ((size_t)n * u->K > SMALL)
         for (int i = 0; i < n; i++)
             unfold_pixel(u->rows + (size_t)i * u->K, u->x, u->y, (int64_t)at + i, u->kh, u->kw, u->c);
-        multiply(&(product){u->r, (size_t)n, u->O, u->K, u->rows, {u->weight, NULL, packed}, sd_f32(u->y) + at * u->O,
+        multiply(&(product){u->r, (size_t)n, u->O, u->K, u->rows, {u->weight, NULL}, sd_f32(u->y) + at * u->O,
                             u->bias, u->scratch, NULL});
+    }
+}
+
+/* Packs some output channels' weights and multiplies n unfolded rows by them while they are in this thread's cache. */
+static void multiply_columns(const unfolding *u, size_t at, size_t n, size_t j)
+{
+    const sd_cpu *cpu = sd_cpu_of(u->r);
+    size_t me = (size_t)thread_id(), columns = min_size(u->columns, u->O - j), K = u->K;
+    float *weight = u->weight + me * u->columns * K;
+    for (size_t s = 0; s < columns; s += cpu->kern->panel_columns)
+        pack_strip(cpu, &u->order, weight + s * K, u->w, j + s, u->row + me * u->order.row_room);
+    cpu->kern->gemm_packed(u->scratch + me * gemm_room(cpu), n, columns, K, u->rows, K, weight,
+                           sd_f32(u->y) + at * u->O + j, u->O, u->bias ? u->bias + j : NULL);
+}
+
+/* All threads unfold, then share the output channels. */
+static void unfold_columns(const unfolding *u)
+{
+    const sd_cpu *cpu = sd_cpu_of(u->r);
+    int tasks = (int)div_up(u->O, u->columns);
+    (void)cpu;   /* used only with OpenMP */
+    for (size_t at = 0; at < u->P; at += u->tile) {
+        int n = (int)min_size(u->tile, u->P - at);
+#pragma omp parallel num_threads(cpu->threads) if ((size_t)n * u->K > SMALL || u->O * u->K > SMALL)
+        {
+#pragma omp for
+            for (int i = 0; i < n; i++)
+                unfold_pixel(u->rows + (size_t)i * u->K, u->x, u->y, (int64_t)at + i, u->kh, u->kw, u->c);
+#pragma omp for schedule(dynamic)
+            for (int task = 0; task < tasks; task++)
+                if (!sd_is_cancelled(u->r)) multiply_columns(u, at, (size_t)n, (size_t)task * u->columns);
+        }
     }
 }
 
@@ -314,30 +352,43 @@ static void unfold_apart(const unfolding *u)
     }
 }
 
+/* How many output channels' weights a thread packs at a time: about as many as there are rows, for those are read again
+ * for each time; and few enough that all threads have some, and end together. */
+static size_t columns_at_once(const sd_cpu *cpu, size_t P, size_t O)
+{
+    return round_up(min_size(P, div_up(O, 4 * (size_t)cpu->threads)), cpu->kern->panel_columns);
+}
+
 /* Many pixels: each thread has its own, at most TILE at a time. Few, a kernel without packed weights, or so many
- * threads that their pixels are more than UNFOLDED numbers: all threads unfold at most so many at a time. */
+ * threads that their pixels are more than UNFOLDED numbers: all threads unfold at most so many at a time, and share the
+ * output channels, whose packed weights then need not be kept: they are more than such pixels. */
 static void unfold_conv(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c)
 {
     const sd_cpu *cpu = sd_cpu_of(r);
     const size_t UNFOLDED = (size_t)8 << 20, threads = (size_t)cpu->threads;
-    unfolding u = {.r = r, .y = y, .x = x, .c = c, .kh = w->dim[2], .kw = w->dim[3], .P = (size_t)rows(y),
-                   .O = (size_t)w->dim[0], .K = (size_t)(w->dim[1] * w->dim[2] * w->dim[3]), .tile = TILE};
-    unfolded_weight v = unfolded_weight_of(cpu, w);
-    bool apart = v.packed && div_up(u.P, TILE) >= 4 * threads && threads * TILE * u.K <= UNFOLDED;
+    unfolding u = {.r = r, .y = y, .x = x, .w = w, .c = c, .kh = w->dim[2], .kw = w->dim[3], .P = (size_t)rows(y),
+                   .O = (size_t)w->dim[0], .K = (size_t)(w->dim[1] * w->dim[2] * w->dim[3]), .tile = TILE,
+                   .order = unfolded_weight_of(cpu, w)};
+    bool packed = u.order.packed,
+        apart = packed && div_up(u.P, TILE) >= 4 * threads && threads * TILE * u.K <= UNFOLDED;
     if (apart) u.tile = div_up(u.P, round_up(div_up(u.P, TILE), threads));   /* each thread has as many parts */
     while (!apart && u.tile < u.P && (u.tile + TILE) * u.K <= UNFOLDED) u.tile += TILE;
-    size_t gemm = gemm_room(cpu) * threads, row = v.row_room * threads,
-        unfolded = (apart ? threads : 1) * u.tile * u.K;
-    pieces p = {sd_scratch(r, gemm + floats(u.O) + floats(v.size) + floats(row) + floats(unfolded))};
+    if (packed && !apart) u.columns = columns_at_once(cpu, u.P, u.O);
+    size_t gemm = gemm_room(cpu) * threads, row = u.order.row_room * threads,
+        weight = u.columns ? threads * u.columns * u.K : u.order.size, unfolded = (apart ? threads : 1) * u.tile * u.K;
+    pieces p = {sd_scratch(r, gemm + floats(u.O) + floats(weight) + floats(row) + floats(unfolded))};
     if (!p.at) return;
     u.scratch = cut(&p, gemm);
     u.bias = sd_cpu_f32(r, b, cut(&p, u.O * sizeof(float)));
-    float *weight = cut(&p, v.size * sizeof(float));
-    (v.packed ? pack_weights : turn_weights)(cpu, &v, weight, w, cut(&p, row * sizeof(float)));
-    u.weight = weight;
+    u.weight = cut(&p, weight * sizeof(float));
+    u.row = cut(&p, row * sizeof(float));
     u.rows = cut(&p, unfolded * sizeof(float));
-    if (apart) unfold_apart(&u);
-    else unfold_together(&u, v.packed);
+    if (u.columns) {
+        unfold_columns(&u);
+        return;
+    }
+    (packed ? pack_weights : turn_weights)(cpu, &u.order, u.weight, w, u.row);
+    (apart ? unfold_apart : unfold_together)(&u);
 }
 
 /* What a convolution costs; the unit is one multiplication for each pair of channels.
