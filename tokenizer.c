@@ -30,13 +30,14 @@
 #define EOS_TEXT "<|endoftext|>"
 #define END_OF_WORD "</w>"
 
-typedef struct merge_rule { int32_t left, right, rank, result; } merge_rule;   /* left < 0: empty slot */
+typedef struct merge_rule { int32_t left, right, result; } merge_rule;
 
 typedef struct added_token { sd_codes text; int32_t id; bool normalized; } added_token;
 
 struct sd_tokenizer {
     sd_pieces pieces;
-    merge_rule *rule; size_t n_rule;/* (left, right) -> rank, result: open addressing, n_rule a power of two */
+    merge_rule *rule;               /* by rank */
+    int32_t *slot; size_t n_slot;   /* (left, right) -> rank: open addressing, n_slot a power of two; -1: empty */
     added_token *added; size_t n_added;
     int32_t byte_id[256], last_byte_id[256];   /* of a byte inside and at the end of a word; -1: none */
     int32_t bos, eos, pad, unk;     /* unk -1: none */
@@ -51,21 +52,23 @@ static sd_status put_piece(sd_tokenizer *t, const char *s, size_t n, int64_t id,
     return sd_pieces_put(&t->pieces, s, n, id, path, e);
 }
 
-static size_t rule_slot(const sd_tokenizer *t, int32_t left, int32_t right)
+/* The slot of the rule for these two pieces, or the empty one where it belongs. */
+static int32_t *rule_slot(const sd_tokenizer *t, int32_t left, int32_t right)
 {
-    size_t k = sd_mix(sd_mix(SD_MIX_BEGIN, (uint32_t)left), (uint32_t)right) & (t->n_rule - 1);
-    for (; t->rule[k].left >= 0; k = (k + 1) & (t->n_rule - 1))
-        if (t->rule[k].left == left && t->rule[k].right == right) break;
-    return k;
+    size_t k = sd_mix(sd_mix(SD_MIX_BEGIN, (uint32_t)left), (uint32_t)right) & (t->n_slot - 1);
+    for (int32_t rank; (rank = t->slot[k]) >= 0; k = (k + 1) & (t->n_slot - 1))
+        if (t->rule[rank].left == left && t->rule[rank].right == right) break;
+    return &t->slot[k];
 }
 
 static sd_status reserve_rules(sd_tokenizer *t, size_t n, const char *path, sd_error *e)
 {
     if (n > MAX_ID) return sd_fail(e, SD_ERR_FORMAT, "%s: expected at most %d merges, found %zu", path, MAX_ID, n);
-    for (t->n_rule = 64; t->n_rule < 2 * n; t->n_rule *= 2) { }
-    t->rule = malloc(t->n_rule * sizeof *t->rule);
-    if (!t->rule) return sd_fail(e, SD_ERR_MEMORY, "no memory for %zu merges of %s", n, path);
-    for (size_t i = 0; i < t->n_rule; i++) t->rule[i].left = -1;
+    for (t->n_slot = 64; t->n_slot < 2 * n; t->n_slot *= 2) { }
+    t->rule = malloc((n + 1) * sizeof *t->rule);
+    t->slot = malloc(t->n_slot * sizeof *t->slot);
+    if (!t->rule || !t->slot) return sd_fail(e, SD_ERR_MEMORY, "no memory for %zu merges of %s", n, path);
+    memset(t->slot, -1, t->n_slot * sizeof *t->slot);
     return SD_OK;
 }
 
@@ -79,14 +82,14 @@ static sd_status add_rule(sd_tokenizer *t, const char *left, size_t nl, const ch
     memcpy(both, left, nl);
     memcpy(both + nl, right, nr);
     if (!derive || put_piece(t, both, nl + nr, 512 + (int64_t)rank, path, e) == SD_OK) {
-        merge_rule r = {find_piece(t, left, nl), find_piece(t, right, nr), rank,
+        merge_rule r = {find_piece(t, left, nl), find_piece(t, right, nr),
                         sd_pieces_find_at(&t->pieces, both, nl + nr, 512 + rank)};
         if (r.left < 0 || r.right < 0 || r.result < 0)
             sd_fail(e, SD_ERR_FORMAT, "%s: merge %d makes '%.*s' of '%.*s' and '%.*s', not all in the vocabulary",
                     path, (int)rank + 1, (int)(nl + nr < 80 ? nl + nr : 80), both, (int)(nl < 80 ? nl : 80), left,
                     (int)(nr < 80 ? nr : 80), right);
         else
-            t->rule[rule_slot(t, r.left, r.right)] = r;
+            t->rule[*rule_slot(t, r.left, r.right) = rank] = r;
     }
     if (both != room) free(both);
     return e->status;
@@ -509,8 +512,8 @@ static bool before(const candidate *a, const candidate *b)
 static void push(encoder *en, int32_t at)
 {
     if (at < 0 || en->sym[at].next < 0) return;
-    const merge_rule *r = &en->t->rule[rule_slot(en->t, en->sym[at].id, en->sym[en->sym[at].next].id)];
-    if (r->left < 0) return;
+    int32_t rank = *rule_slot(en->t, en->sym[at].id, en->sym[en->sym[at].next].id);
+    if (rank < 0) return;
     if (en->n_heap == en->cap_heap) {
         size_t cap = en->cap_heap ? 2 * en->cap_heap : 256;
         candidate *heap = realloc(en->heap, cap * sizeof *heap);
@@ -521,7 +524,7 @@ static void push(encoder *en, int32_t at)
         en->heap = heap;
         en->cap_heap = cap;
     }
-    candidate x = {r->rank, at, r->result};
+    candidate x = {rank, at, en->t->rule[rank].result};
     size_t k = en->n_heap++;
     for (; k && before(&x, &en->heap[(k - 1) / 2]); k = (k - 1) / 2) en->heap[k] = en->heap[(k - 1) / 2];
     en->heap[k] = x;
@@ -551,8 +554,8 @@ static void merge_word(encoder *en, size_t n)
         candidate top = pop(en);
         int32_t at = top.at, right = s[at].next;
         if (s[at].id < 0 || right < 0) continue;
-        const merge_rule *r = &en->t->rule[rule_slot(en->t, s[at].id, s[right].id)];
-        if (r->left < 0 || r->result != top.result) continue;
+        int32_t rank = *rule_slot(en->t, s[at].id, s[right].id);
+        if (rank < 0 || en->t->rule[rank].result != top.result) continue;
         s[at].id = top.result;
         s[at].next = s[right].next;
         s[right].id = -1;
@@ -690,6 +693,7 @@ void sd_tokenizer_close(sd_tokenizer *t)
     for (size_t i = 0; i < t->n_added; i++) free(t->added[i].text.c);
     sd_pieces_free(&t->pieces);
     free(t->rule);
+    free(t->slot);
     free(t->added);
     free(t);
 }
