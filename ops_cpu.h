@@ -23,12 +23,22 @@ sd_status sd_blas_load(sd_blas *b, sd_error *e);
 void sd_blas_multiply(const sd_blas *b, int threads, size_t M, size_t N, size_t K, const float *A, const float *B,
                       float *C, const float *bias);
 
+/* ---- ops_cpu_winograd.c: how long convolutions of one shape took in two orders of work, which give the same bits:
+ * [0] planes outside, [1] the other one. */
+typedef struct sd_conv_times {
+    size_t tiles, I, O, planes;
+    double least[2];                    /* seconds */
+    int tries[2];
+} sd_conv_times;
+
 /* What run->device points to. */
 typedef struct sd_cpu {
     const sd_kern *kern;                /* kernels.h: the functions for this processor's instructions */
     const sd_blas *blas;                /* multiplies in linear layers and unfolded convolutions; NULL: kern does */
     int threads;
     sd_cache_sizes caches;              /* what blocks are made to fit; all zero: unknown, they are then small */
+    sd_conv_times times[64];            /* of the shapes that have come so far; a network has fewer */
+    size_t shapes;
     void *scratch;                      /* working memory within an operation, kept for the next one */
     size_t scratch_size;
 } sd_cpu;

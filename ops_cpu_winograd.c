@@ -20,11 +20,13 @@
  * thread takes some strips, makes U for one block after the other in its own L2 cache, and multiplies. U costs about
  * as much as the products of four tiles, so bands are long.
  *
- * A large L2 cache, very many tiles, or too few strips for all threads: planes in the outer loop. A band of tiles, a
+ * Very many tiles, or too few strips for all threads: planes in the outer loop. A band of tiles, a
  * group of blocks and a group of strips are taken at a time. All threads write V and U for them, then share the planes:
  * some rows of V_p stay in the L2 cache while every strip of the group passes, and a few rows of M in L1 while all
  * blocks are added. The way of U through the L3 cache and back costs, too, so bands are as long as memory allows. Where
  * many bands would each make U again, it is kept whole in memory that is free just now.
+ *
+ * Which of two orders is faster for a shape is found out as it comes again and again: both are timed, and one stays.
  *
  * In all orders the numbers that come next are fetched while others are multiplied: waiting for the L3 cache, not its
  * bandwidth, is what slows the products down.
@@ -44,6 +46,7 @@ enum {
     STRIPS_V = 40 << 20,       /* bytes of its V, at most */
     STRIPS_BANDS = 8,          /* with more, making U again costs too much */
     LARGE_L2 = 1 << 20,
+    TRIES = 2,                 /* of each of two orders, to see which is faster */
     SKEW = 5 * 16              /* a gap between planes, or all would compete for the same lines of the cache */
 };
 
@@ -61,6 +64,7 @@ typedef struct split {
     size_t zoom;                            /* 2: tiles are of the input enlarged, which is never made */
     const float *bias;
     float *zeros;
+    sd_conv_times *times;                   /* of both orders, while they are compared; else NULL */
     size_t I, O, across, down, tiles;       /* channels; tiles of one picture or band, across x down; of the batch */
     size_t height, first, top;              /* of x's picture; the number of x's first row; rows of tiles above y */
     size_t columns, strips;                 /* of a strip; of the output's channels */
@@ -541,13 +545,53 @@ static void choose_planes(sd_run *r, split *p, size_t room)
     choose_pieces(p);
 }
 
-/* With 1 MB of L2 or more only the planes' order has been measured; the others were, with 512 KB. */
+/* The times of this shape; NULL: there is no room for more shapes. */
+static sd_conv_times *times_of(sd_cpu *cpu, const split *p)
+{
+    for (sd_conv_times *t = cpu->times; t < cpu->times + cpu->shapes; t++)
+        if (t->tiles == p->tiles && t->I == p->I && t->O == p->O && t->planes == p->how->planes) return t;
+    if (cpu->shapes == SD_COUNT(cpu->times)) return NULL;
+    sd_conv_times *t = &cpu->times[cpu->shapes++];
+    *t = (sd_conv_times){.tiles = p->tiles, .I = p->I, .O = p->O, .planes = p->how->planes};
+    return t;
+}
+
+static bool is_settled(const sd_conv_times *t)
+{
+    const double clear = 1.1;
+    bool differ = t->least[0] > clear * t->least[1] || t->least[1] > clear * t->least[0];
+    return t->tries[0] == t->tries[1] && (t->tries[0] == TRIES || (t->tries[0] > 0 && differ));
+}
+
+/* The number of the order to take now. They take turns, `guess` first, until one was clearly faster or each has had its
+ * tries; then the faster one stays. */
+static int order_of_times(const sd_conv_times *t, int guess)
+{
+    if (t->tries[0] != t->tries[1]) return !guess;
+    return is_settled(t) ? t->least[1] < t->least[0] : guess;
+}
+
+static void keep_time(sd_conv_times *t, int which, double seconds)
+{
+    if (t->tries[which]++ == 0 || seconds < t->least[which]) t->least[which] = seconds;
+}
+
+/* Planes outside, or what makes better use of a small L2 cache: what is faster depends on the other caches, too, and on
+ * who else uses them. So there is a guess from L2's size, and the machine decides. */
 static void choose_order(sd_run *r, split *p)
 {
     size_t room = room_for_parts(p->cpu);
-    bool large = level2(p) >= LARGE_L2;
     if (p->tiles <= FEW_TILES && choose_strips(p)) return;
-    if (!large && (choose_tiles(p, room) || choose_strips(p))) return;
+    split other = *p;
+    if (choose_tiles(&other, room) || choose_strips(&other)) {
+        int guess = level2(p) < LARGE_L2;
+        sd_conv_times *t = times_of(sd_cpu_of(r), p);
+        other.times = p->times = t && !is_settled(t) ? t : NULL;
+        if (t ? order_of_times(t, guess) : guess) {
+            *p = other;
+            return;
+        }
+    }
     choose_planes(r, p, room);
 }
 
@@ -589,5 +633,7 @@ void sd_winograd_conv(sd_run *r, const sd_winograd *how, sd_tensor y, sd_tensor 
     p.zeros = memset(cut(&cuts, p.I * sizeof(float)), 0, p.I * sizeof(float));
     void (*const do_it[])(const split *) = {[PLANES] = planes_outside, [STRIPS] = strips_outside,
                                             [TILES] = tiles_outside};
+    double start = p.times ? sd_now() : 0;
     do_it[p.order](&p);
+    if (p.times && !sd_is_cancelled(r)) keep_time(p.times, p.order != PLANES, sd_now() - start);
 }

@@ -67,16 +67,12 @@ static double truth_at(layer l, numbers d, int64_t n, int64_t y, int64_t x, int6
     return s;
 }
 
-/* y = conv(x) with a table; w of type dt. NULL where the machine cannot run it. */
-static float *convolve_with(sd_cache_sizes caches, const char *isa, layer l, const float *x, const void *w, sd_dtype dt,
-                            const float *bias,
-                            int threads, bool must_be_winograd)
+/* y = conv(x); w of type dt. *scratch: the bytes it took */
+static float *convolve_on(sd_cpu *cpu, layer l, const float *x, const void *w, sd_dtype dt, const float *bias,
+                          bool must_be_winograd, size_t *scratch)
 {
-    const sd_kern *k = sd_kern_select(isa);
-    if (!k) return NULL;
     sd_error err = {0};
-    sd_cpu cpu = {.kern = k, .threads = threads, .caches = caches};
-    sd_run r = {.err = &err, .be = &sd_backend_cpu, .device = &cpu};
+    sd_run r = {.err = &err, .be = &sd_backend_cpu, .device = cpu};
     assert_int_equal(sd_reserve(&r, (x_size(l) + y_size(l)) * 4 + 4096, "a test"), SD_OK);
     sd_conv c = conv3;
     c.enlarge = l.zoom == 2;
@@ -87,14 +83,24 @@ static float *convolve_with(sd_cache_sizes caches, const char *isa, layer l, con
     weight.data = (void *)(uintptr_t)w;
     tb.data = (void *)(uintptr_t)bias;
     if (must_be_winograd)
-        assert_int_equal(sd_conv_choose(k, in.dim, weight.dim, c), c.enlarge ? SD_CONV_WINOGRAD_ENLARGED
+        assert_int_equal(sd_conv_choose(cpu->kern, in.dim, weight.dim, c), c.enlarge ? SD_CONV_WINOGRAD_ENLARGED
                          : SD_CONV_WINOGRAD);
     sd_tensor out = sd_conv2d(&r, in, &weight, &tb, c);
     assert_int_equal(err.status, SD_OK);
     float *y = room(y_size(l) * 4);
     memcpy(y, out.data, y_size(l) * 4);
+    *scratch = cpu->scratch_size;
     sd_run_free(&r);
     return y;
+}
+
+/* The same with a table. NULL where the machine cannot run it. */
+static float *convolve_with(sd_cache_sizes caches, const char *isa, layer l, const float *x, const void *w, sd_dtype dt,
+                            const float *bias, int threads, bool must_be_winograd)
+{
+    sd_cpu cpu = {.kern = sd_kern_select(isa), .threads = threads, .caches = caches};
+    size_t scratch;
+    return cpu.kern ? convolve_on(&cpu, l, x, w, dt, bias, must_be_winograd, &scratch) : NULL;
 }
 
 /* An L2 that is unknown, and so counts as small, and a large one: loops then have other orders, see choose_order. */
@@ -269,6 +275,55 @@ TEST(bits_do_not_depend_on_caches)
     }
 }
 
+/* The bytes of scratch that a convolution takes once both orders have these times, in seconds */
+static size_t scratch_of(const sd_cpu *tried, double planes, double other, int tries, layer l, numbers d,
+                         const float *y)
+{
+    sd_cpu cpu = *tried;
+    size_t scratch;
+    cpu.times[0].least[0] = planes;
+    cpu.times[0].least[1] = other;
+    cpu.times[0].tries[0] = cpu.times[0].tries[1] = tries;
+    float *again = convolve_on(&cpu, l, d.x, d.w, SD_F32, d.bias, true, &scratch);
+    assert_memory_equal(y, again, y_size(l) * 4);
+    assert_int_equal(cpu.shapes, 1);
+    free(again);
+    return scratch;
+}
+
+/* Two orders take turns, then the faster one stays. They differ in the scratch that they take. */
+TEST(of_two_orders_the_faster_one_stays)
+{
+    const layer l = {1, 68, 60, 330, 360, 1};
+    numbers d = draw(l);
+    for (size_t i = 0; i < SD_COUNT(orders); i++) {
+        sd_cpu cpu = {.kern = sd_kern_select(NULL), .threads = 2, .caches = orders[i]};
+        size_t taken[5];
+        float *y = convolve_on(&cpu, l, d.x, d.w, SD_F32, d.bias, true, &taken[0]);
+        const sd_conv_times *t = cpu.times;
+        assert_int_equal(t->tries[0] + t->tries[1], 1);
+        for (size_t turn = 1; turn < SD_COUNT(taken); turn++) {
+            float *again = convolve_on(&cpu, l, d.x, d.w, SD_F32, d.bias, true, &taken[turn]);
+            assert_memory_equal(y, again, y_size(l) * 4);
+            free(again);
+        }
+        assert_int_equal(cpu.shapes, 1);
+        assert_int_equal(t->tries[0], t->tries[1]);
+        assert_in_range(t->tries[0], 1, 2);
+        assert_true(t->least[0] > 0 && t->least[1] > 0);
+        assert_int_not_equal(taken[0], taken[1]);
+        size_t planes = scratch_of(&cpu, 1, 1.01, 2, l, d, y), other = scratch_of(&cpu, 1.01, 1, 2, l, d, y);
+        assert_true(planes != other && (planes == taken[0] || planes == taken[1]));
+        assert_true(other == taken[0] || other == taken[1]);
+        assert_int_equal(scratch_of(&cpu, 1, 2, 1, l, d, y), planes);      /* clear after one turn each */
+        assert_int_equal(scratch_of(&cpu, 2, 1, 1, l, d, y), other);
+        assert_int_equal(scratch_of(&cpu, 1, 1.01, 1, l, d, y), taken[0]);   /* not clear: the guess once more */
+        assert_int_equal(scratch_of(&cpu, 1.01, 1, 1, l, d, y), taken[0]);
+        free(y);
+    }
+    drop(d);
+}
+
 /* Small pictures are enlarged on the way by the other algorithms: the bits of the picture enlarged before. */
 TEST(enlarging_on_the_way_changes_no_bit)
 {
@@ -405,6 +460,7 @@ int main(void)
         cmocka_unit_test(one_channel_at_a_time_is_nearly_exact),
         cmocka_unit_test(bits_do_not_depend_on_threads_or_company),
         cmocka_unit_test(bits_do_not_depend_on_caches),
+        cmocka_unit_test(of_two_orders_the_faster_one_stays),
         cmocka_unit_test(enlarging_on_the_way_changes_no_bit),
         cmocka_unit_test(phases_have_their_places),
         cmocka_unit_test(sixteen_bit_weights_give_the_bits_of_their_values),
