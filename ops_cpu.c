@@ -61,14 +61,15 @@ static inline unsigned char *scratch_of(const product *p)
 static size_t equal_columns(size_t N, size_t step) { return round_up(div_up(N, div_up(N, 384)), step); }
 
 /* A task packs its columns of B once, so it takes many rows; and all take about as many, for a few that are left would
- * need all of B again. If threads would be idle, it takes fewer rows, then fewer columns. */
+ * need all of B again. If threads would be idle, it takes fewer columns while it has all rows, for then nothing is
+ * packed twice (1280 to 1280 at 512 rows 0.97); then fewer rows, then fewer columns again. */
 static void multiply_straight(const product *p)
 {
     const sd_cpu *cpu = sd_cpu_of(p->r);
     const size_t M = p->M, N = p->N, K = p->K, step = 32;
     size_t tall = round_up(div_up(M, div_up(M, 8 * TILE)), TILE / 2), wide = equal_columns(N, step);
     while (div_up(M, tall) * div_up(N, wide) < 4 * (size_t)cpu->threads && (tall > 2 * TILE || wide > 2 * step)) {
-        if (tall > 2 * TILE) tall = round_up(tall / 2, TILE / 2);
+        if (tall > 2 * TILE && (tall < M || wide <= 5 * step)) tall = round_up(tall / 2, TILE / 2);
         else wide = round_up(wide / 2, step);
     }
     size_t parts = div_up(N, wide);
