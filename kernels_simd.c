@@ -132,87 +132,96 @@ static void softmax(float *x, size_t n, float scale)
         put(x + i, n - i, v_mul(get(x + i, n - i), factor));
 }
 
-/* Row i of a column belongs to partial maximum and partial sum i % CHAINS: eight short sums, joined in pairs, instead
- * of a long one. */
-enum { CHAINS = 8 };
+/* A strip's rows lie one after the other, so it is read as one sequence of vectors, `vectors` to a row, which is a
+ * compile-time constant. */
 
-/* At most CHAINS rows of VL columns, one for each partial maximum */
-static inline __attribute__((always_inline)) void max_rows(vf *v, const float *x, size_t rows, size_t width)
+/* m = the maxima of the columns and m; each column has as many partial ones. */
+enum { MAXIMA = 4 };
+
+static inline __attribute__((always_inline)) void column_maxima(vf *m, const float *x, size_t rows, size_t vectors)
 {
-    UNROLL for (size_t j = 0; j < CHAINS; j++)
-        if (j < rows)
-            v[j] = v_max(v_load(x + j * width), v[j]);
+    vf v[MAXIMA * TILE_VECTORS];
+    size_t i = 0;
+    UNROLL for (size_t k = 0; k < MAXIMA * vectors; k++)
+        v[k] = m[k % vectors];
+    for (; i + MAXIMA <= rows; i += MAXIMA)
+        UNROLL for (size_t k = 0; k < MAXIMA * vectors; k++)
+            v[k] = v_max(v_load(x + (i * vectors + k) * VL), v[k]);
+    for (; i < rows; i++)
+        UNROLL for (size_t c = 0; c < vectors; c++)
+            v[c] = v_max(v_load(x + (i * vectors + c) * VL), v[c]);
+    UNROLL for (size_t c = 0; c < vectors; c++)
+        m[c] = v_max(v_max(v[c], v[c + vectors]), v_max(v[c + 2 * vectors], v[c + 3 * vectors]));
 }
 
-/* The maxima of VL columns of x, and of m */
-static inline vf column_max(const float *x, size_t rows, size_t width, vf m)
+/* x = 2^(x - m). The difference is taken the other way round, so that x is read by the subtraction itself; a row's
+ * columns are side by side, but not their sums: they would not fit the registers. */
+static inline __attribute__((always_inline)) void exp2_rows(float *x, size_t rows, size_t vectors, const vf *m)
 {
+    for (size_t i = 0; i < rows; i++, x += vectors * VL) {
+        vf e[TILE_VECTORS];
+        UNROLL for (size_t c = 0; c < vectors; c++)
+            e[c] = v_sub(m[c], v_load(x + c * VL));
+        exp2_minus(e, vectors);
+        UNROLL for (size_t c = 0; c < vectors; c++)
+            v_store(x + c * VL, e[c]);
+    }
+}
+
+/* The sums of VL columns. Row i belongs to partial sum i % CHAINS: eight short sums, joined in pairs, instead of a long
+ * one. */
+enum { CHAINS = 8 };
+
+static inline __attribute__((always_inline)) vf column_sum(const float *x, size_t rows, size_t vectors)
+{
+    const size_t width = vectors * VL;
     vf v[CHAINS];
     size_t i = 0;
     UNROLL for (size_t j = 0; j < CHAINS; j++)
-        v[j] = m;
+        v[j] = v_set1(0.0f);
     for (; i + CHAINS <= rows; i += CHAINS)
-        max_rows(v, x + i * width, CHAINS, width);
-    max_rows(v, x + i * width, rows - i, width);
-    UNROLL for (size_t n = CHAINS / 2; n > 0; n /= 2)
-        UNROLL for (size_t j = 0; j < n; j++)
-            v[j] = v_max(v[j], v[j + n]);
-    return v[0];
-}
-
-/* x = 2^(x - m) in `count` rows of VL columns; row j is added to v[j] */
-static inline __attribute__((always_inline)) void exp2_rows(vf *v, float *x, size_t count, size_t width, vf m)
-{
-    vf e[TOGETHER];
-    UNROLL for (size_t j = 0; j < count; j++)
-        e[j] = v_sub(v_load(x + j * width), m);
-    exp2_negative(e, count);
-    UNROLL for (size_t j = 0; j < count; j++) {
-        v_store(x + j * width, e[j]);
-        v[j] = v_add(v[j], e[j]);
-    }
-}
-
-/* x = 2^(x - m) in VL columns; returns their sums */
-static inline vf column_exp2(float *x, size_t rows, size_t width, vf m)
-{
-    vf v[CHAINS];
-    UNROLL for (size_t first = 0; first < CHAINS; first += TOGETHER) {
-        vf sum[TOGETHER];
-        size_t i = first;
-        UNROLL for (size_t j = 0; j < TOGETHER; j++)
-            sum[j] = v_set1(0.0f);
-        for (; i + TOGETHER <= rows; i += CHAINS)
-            exp2_rows(sum, x + i * width, TOGETHER, width, m);
-        UNROLL for (size_t j = 0; j < TOGETHER; j++)
-            if (i + j < rows)
-                exp2_rows(sum + j, x + (i + j) * width, 1, width, m);
-        UNROLL for (size_t j = 0; j < TOGETHER; j++)
-            v[first + j] = sum[j];
-    }
+        UNROLL for (size_t j = 0; j < CHAINS; j++)
+            v[j] = v_add(v[j], v_load(x + (i + j) * width));
+    UNROLL for (size_t j = 0; j < CHAINS; j++)
+        if (i + j < rows)
+            v[j] = v_add(v[j], v_load(x + (i + j) * width));
     UNROLL for (size_t n = CHAINS / 2; n > 0; n /= 2)
         UNROLL for (size_t j = 0; j < n; j++)
             v[j] = v_add(v[j], v[j + n]);
     return v[0];
 }
 
-/* All maxima first, so that the second columns' are found while the first ones' are joined. */
+static inline __attribute__((always_inline)) bool softmax_strip(float *x, size_t rows, size_t vectors, float *max,
+                                                                double *sum, float *factor)
+{
+    vf m[TILE_VECTORS], shrunk[TILE_VECTORS];
+    uint32_t differ = 0;
+    UNROLL for (size_t c = 0; c < vectors; c++)
+        m[c] = v_load(max + c * VL);
+    column_maxima(m, x, rows, vectors);
+    UNROLL for (size_t c = 0; c < vectors; c++) {
+        shrunk[c] = v_sub(m[c], v_load(max + c * VL));
+        v_store(max + c * VL, m[c]);
+    }
+    exp2_minus(shrunk, vectors);
+    UNROLL for (size_t c = 0; c < vectors; c++)
+        v_store(factor + c * VL, shrunk[c]);
+    exp2_rows(x, rows, vectors, m);
+    UNROLL for (size_t c = 0; c < vectors; c++)
+        s_store(sum + c * VL, s_add(s_mul(s_load(sum + c * VL), v_load(factor + c * VL)),
+                                    column_sum(x + c * VL, rows, vectors)));
+    for (size_t c = 0; c < vectors * VL; c++) {   /* bits: compilers make vectors of this loop */
+        uint32_t bits;
+        memcpy(&bits, factor + c, sizeof bits);
+        differ |= bits ^ 0x3f800000u;   /* 1.0f */
+    }
+    return differ != 0;
+}
+
 static bool softmax_piece(float *x, size_t rows, size_t width, float *max, double *sum, float *factor)
 {
-    bool grew = false;
-    for (size_t c = 0; c < width; c += VL) {
-        vf before = v_load(max + c), now = column_max(x + c, rows, width, before), shrunk = v_sub(before, now);
-        exp2_negative(&shrunk, 1);
-        v_store(max + c, now);
-        v_store(factor + c, shrunk);
-    }
-    for (size_t c = 0; c < width; c += VL) {
-        vf part = column_exp2(x + c, rows, width, v_load(max + c));
-        s_store(sum + c, s_add(s_mul(s_load(sum + c), v_load(factor + c)), part));
-    }
-    for (size_t c = 0; c < width; c++)
-        grew |= factor[c] != 1;
-    return grew;
+    return width > VL ? softmax_strip(x, rows, TILE_VECTORS, max, sum, factor)
+        : softmax_strip(x, rows, 1, max, sum, factor);
 }
 
 static void scale_columns(float *x, size_t rows, size_t width, const float *factor)

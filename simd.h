@@ -74,6 +74,8 @@ static inline vf v_times_power(vf v, vf n, vf z)
     (void)z;
     return _mm512_scalef_ps(v, n);
 }
+/* The low bits of a float's bits moved to a float's exponent */
+static inline vf v_exponent(vf z) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(z), 23)); }
 
 /* Of each 128 bits: a0 b0 a1 b1; a2 b2 a3 b3; a0 a1 b0 b1; a2 a3 b2 b3 */
 static inline vf v_zip_low(vf a, vf b) { return _mm512_unpacklo_ps(a, b); }
@@ -167,6 +169,7 @@ static inline vf v_times_power(vf v, vf n, vf z)   /* the low bits of z, shifted
     __m256i bits = _mm256_slli_epi32(_mm256_castps_si256(z), 23);
     return _mm256_mul_ps(v, _mm256_castsi256_ps(_mm256_add_epi32(bits, _mm256_set1_epi32(0x3f800000))));
 }
+static inline vf v_exponent(vf z) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(z), 23)); }
 
 static inline vf v_zip_low(vf a, vf b) { return _mm256_unpacklo_ps(a, b); }
 static inline vf v_zip_high(vf a, vf b) { return _mm256_unpackhi_ps(a, b); }
@@ -258,6 +261,7 @@ static inline vf v_times_power(vf v, vf n, vf z)
     __m128i bits = _mm_slli_epi32(_mm_castps_si128(z), 23);
     return _mm_mul_ps(v, _mm_castsi128_ps(_mm_add_epi32(bits, _mm_set1_epi32(0x3f800000))));
 }
+static inline vf v_exponent(vf z) { return _mm_castsi128_ps(_mm_slli_epi32(_mm_castps_si128(z), 23)); }
 
 static inline vf v_zip_low(vf a, vf b) { return _mm_unpacklo_ps(a, b); }
 static inline vf v_zip_high(vf a, vf b) { return _mm_unpackhi_ps(a, b); }
@@ -354,6 +358,7 @@ static inline vf v_times_power(vf v, vf n, vf z)
     uint32x4_t bits = vshlq_n_u32(vreinterpretq_u32_f32(z), 23);
     return vmulq_f32(v, vreinterpretq_f32_u32(vaddq_u32(bits, vdupq_n_u32(0x3f800000))));
 }
+static inline vf v_exponent(vf z) { return vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(z), 23)); }
 
 static inline vf v_zip_low(vf a, vf b) { return vzip1q_f32(a, b); }
 static inline vf v_zip_high(vf a, vf b) { return vzip2q_f32(a, b); }
@@ -433,6 +438,7 @@ static inline vf v_times_power(vf v, vf n, vf z)
     (void)n;
     return v * of_bits((bits_of(z) << 23) + 0x3f800000u);
 }
+static inline vf v_exponent(vf z) { return of_bits(bits_of(z) << 23); }
 static inline float v_max_lane(vf v) { return v; }
 
 static inline vf v_widen_f16(const uint16_t *p)   /* as with SSE2 */

@@ -65,26 +65,26 @@ static inline __attribute__((always_inline)) vf gate(vf x, float c_high, float c
     return x;
 }
 
-/* d_j = 2^d_j for at most TOGETHER vectors d_j <= 0; 0 below the smallest normal float. n = round(d) by adding and
- * subtracting 1.5 2^23, r = d - n exactly, 2^r = 1 + r q(r) with q of degree 5 by Remez' exchange, relative error
- * 3.0e-9: below 0.8 ULP with all roundings (1.1 without FMA; tests/test_kernels.c). */
-static inline __attribute__((always_inline)) void exp2_negative(vf *d, size_t count)
+/* d_j = 2^-d_j for at most TOGETHER vectors d_j >= 0; 0 below the smallest normal float. n = round(-d) by adding and
+ * subtracting 1.5 2^23 + 128, r = -d - n exactly, 2^r = 1 + r q(r) with q of degree 5 by Remez' exchange, relative
+ * error 3.0e-9: below 0.8 ULP with all roundings (1.1 without FMA; tests/test_kernels.c). All terms are halved, which
+ * rounds nothing: so the low bits of z = 1.5 2^23 + 128 + n are as they are the exponent of the other factor. */
+static inline __attribute__((always_inline)) void exp2_minus(vf *d, size_t count)
 {
-    static const float terms[] = {1.339080627e-03f, 9.618505836e-03f, 5.550359935e-02f, 2.402264774e-01f,
-                                  6.931471825e-01f, 1.0f};
-    const vf round = v_set1(0x1.8p23f);
-    vf z[TOGETHER], n[TOGETHER], r[TOGETHER], q[TOGETHER];
+    static const float halves[] = {0.5f * 1.339080627e-03f, 0.5f * 9.618505836e-03f, 0.5f * 5.550359935e-02f,
+                                   0.5f * 2.402264774e-01f, 0.5f * 6.931471825e-01f, 0.5f};
+    const vf round = v_set1(0x1.8p23f + 128);
+    vf z[TOGETHER], r[TOGETHER], q[TOGETHER];
     UNROLL for (size_t j = 0; j < count; j++) {
-        z[j] = v_add(d[j], round);
-        n[j] = v_sub(z[j], round);
-        r[j] = v_sub(d[j], n[j]);
-        q[j] = v_set1(1.532646274e-04f);
+        z[j] = v_sub(round, d[j]);
+        r[j] = v_sub(v_sub(round, z[j]), d[j]);
+        q[j] = v_set1(0.5f * 1.532646274e-04f);
     }
-    UNROLL for (size_t k = 0; k < sizeof terms / sizeof *terms; k++)
+    UNROLL for (size_t k = 0; k < sizeof halves / sizeof *halves; k++)
         UNROLL for (size_t j = 0; j < count; j++)
-            q[j] = v_fma(q[j], r[j], v_set1(terms[k]));
+            q[j] = v_fma(q[j], r[j], v_set1(halves[k]));
     UNROLL for (size_t j = 0; j < count; j++)
-        d[j] = v_zero_below(d[j], v_set1(-126.0f), v_times_power(q[j], n[j], z[j]));
+        d[j] = v_zero_below(v_set1(126.0f), d[j], v_mul(q[j], v_exponent(z[j])));
 }
 
 #endif
