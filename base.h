@@ -22,12 +22,6 @@
 #endif
 
 #define SD_COUNT(a) (sizeof(a) / sizeof((a)[0]))
-/* Says that a place will be read soon. Who says so of many places, and then reads them, waits for memory once. */
-#if defined(__GNUC__)
-#define SD_FETCH(p) __builtin_prefetch(p)
-#else
-#define SD_FETCH(p) ((void)(p))
-#endif
 
 /* ---- a number that a thread or a signal handler sets and another thread reads */
 #if !defined(__GNUC__) && __STDC_VERSION__ >= 201112L && !defined(__STDC_NO_ATOMICS__)

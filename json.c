@@ -309,21 +309,14 @@ static bool all_differ(const sd_json *object, size_t n)
     while (size < 2 * n) size *= 2;
     uint64_t *seen = calloc(size, sizeof *seen);   /* 0: nothing */
     const sd_json *x = seen ? object->first : NULL;
-    bool good = seen != NULL;
-    while (x && good) {
-        uint64_t h[16];   /* of so many keys, whose places are fetched together */
-        size_t some = 0;
-        for (; x && some < SD_COUNT(h); x = x->next) {
-            h[some] = mixed(x->key);
-            SD_FETCH(&seen[h[some++] & (size - 1)]);
-        }
-        for (size_t i = 0; i < some && good; i++) {
-            size_t k = h[i] & (size - 1);
-            while (seen[k] && seen[k] != h[i] && left) k = (k + 1) & (size - 1), left--;
-            good = !seen[k];
-            seen[k] = h[i];
-        }
+    for (; x; x = x->next) {
+        uint64_t h = mixed(x->key);
+        size_t k = h & (size - 1);
+        while (seen[k] && seen[k] != h && left) k = (k + 1) & (size - 1), left--;
+        if (seen[k]) break;
+        seen[k] = h;
     }
+    bool good = seen && !x;
     free(seen);
     return good;
 }

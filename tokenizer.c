@@ -30,15 +30,14 @@
 #define EOS_TEXT "<|endoftext|>"
 #define END_OF_WORD "</w>"
 
-enum { CHAINS = 1 << 16 };                /* enough for CLIP's rules */
-typedef struct merge_rule { int32_t left, right, result, next; } merge_rule;   /* next: of its chain; -1: none */
+typedef struct merge_rule { int32_t left, right, result; } merge_rule;
 
 typedef struct added_token { sd_codes text; int32_t id; bool normalized; } added_token;
 
 struct sd_tokenizer {
     sd_pieces pieces;
     merge_rule *rule;               /* by rank */
-    int32_t *chain;                 /* (left, right) -> rank of the newest rule in one of CHAINS lists */
+    int32_t *slot; size_t n_slot;   /* (left, right) -> rank: open addressing, n_slot a power of two; -1: empty */
     added_token *added; size_t n_added;
     int32_t byte_id[256], last_byte_id[256];   /* of a byte inside and at the end of a word; -1: none */
     int32_t bos, eos, pad, unk;     /* unk -1: none */
@@ -53,79 +52,47 @@ static sd_status put_piece(sd_tokenizer *t, const char *s, size_t n, int64_t id,
     return sd_pieces_put(&t->pieces, s, n, id, path, e);
 }
 
-static size_t chain_of(int32_t left, int32_t right)
+/* The slot of the rule for these two pieces, or the empty one where it belongs. */
+static int32_t *rule_slot(const sd_tokenizer *t, int32_t left, int32_t right)
 {
-    return sd_mix(sd_mix(SD_MIX_BEGIN, (uint32_t)left), (uint32_t)right) % CHAINS;
-}
-
-/* The rank of the rule that joins two pieces; -1: none does. Of equal rules the last one counts. */
-static int32_t find_rule(const sd_tokenizer *t, int32_t left, int32_t right)
-{
-    int32_t k = t->chain[chain_of(left, right)];
-    while (k >= 0 && (t->rule[k].left != left || t->rule[k].right != right)) k = t->rule[k].next;
-    return k;
+    size_t k = sd_mix(sd_mix(SD_MIX_BEGIN, (uint32_t)left), (uint32_t)right) & (t->n_slot - 1);
+    for (int32_t rank; (rank = t->slot[k]) >= 0; k = (k + 1) & (t->n_slot - 1))
+        if (t->rule[rank].left == left && t->rule[rank].right == right) break;
+    return &t->slot[k];
 }
 
 static sd_status reserve_rules(sd_tokenizer *t, size_t n, const char *path, sd_error *e)
 {
     if (n > MAX_ID) return sd_fail(e, SD_ERR_FORMAT, "%s: expected at most %d merges, found %zu", path, MAX_ID, n);
+    for (t->n_slot = 64; t->n_slot < 2 * n; t->n_slot *= 2) { }
     t->rule = malloc((n + 1) * sizeof *t->rule);
-    t->chain = malloc(CHAINS * sizeof *t->chain);
-    if (!t->rule || !t->chain) return sd_fail(e, SD_ERR_MEMORY, "no memory for %zu merges of %s", n, path);
-    for (size_t i = 0; i < CHAINS; i++) t->chain[i] = -1;
+    t->slot = malloc(t->n_slot * sizeof *t->slot);
+    if (!t->rule || !t->slot) return sd_fail(e, SD_ERR_MEMORY, "no memory for %zu merges of %s", n, path);
+    memset(t->slot, -1, t->n_slot * sizeof *t->slot);
     return SD_OK;
 }
 
-/* Adds the rule of this rank, from the texts of left and right. With `derive` its result becomes a new piece; its id is
- * rank + 512, after the bytes. CLIP's vocab.json gives it the same. */
-static sd_status add_rule(sd_tokenizer *t, const sd_word *pair, int32_t rank, bool derive, const char *path,
-                          sd_error *e)
+/* Adds the rule "left right" with this rank. With `derive` its result becomes a new piece; its id is rank + 512, after
+ * the bytes. CLIP's vocab.json gives it the same. */
+static sd_status add_rule(sd_tokenizer *t, const char *left, size_t nl, const char *right, size_t nr, int32_t rank,
+                          bool derive, const char *path, sd_error *e)
 {
-    const char *left = pair[0].s, *right = pair[1].s;
-    size_t nl = pair[0].n, nr = pair[1].n;
     char room[128], *both = nl + nr <= sizeof room ? room : malloc(nl + nr);
     if (!both) return sd_fail(e, SD_ERR_MEMORY, "no memory for the merges of %s", path);
     memcpy(both, left, nl);
     memcpy(both + nl, right, nr);
     if (!derive || put_piece(t, both, nl + nr, 512 + (int64_t)rank, path, e) == SD_OK) {
         merge_rule r = {find_piece(t, left, nl), find_piece(t, right, nr),
-                        sd_pieces_find_at(&t->pieces, both, nl + nr, 512 + rank), -1};
-        if (r.left < 0 || r.right < 0 || r.result < 0) {
+                        sd_pieces_find_at(&t->pieces, both, nl + nr, 512 + rank)};
+        if (r.left < 0 || r.right < 0 || r.result < 0)
             sd_fail(e, SD_ERR_FORMAT, "%s: merge %d makes '%.*s' of '%.*s' and '%.*s', not all in the vocabulary",
                     path, (int)rank + 1, (int)(nl + nr < 80 ? nl + nr : 80), both, (int)(nl < 80 ? nl : 80), left,
                     (int)(nr < 80 ? nr : 80), right);
-        } else {
-            int32_t *chain = &t->chain[chain_of(r.left, r.right)];
-            r.next = *chain;
-            *chain = rank;
-            t->rule[rank] = r;
-        }
+        else
+            t->rule[*rule_slot(t, r.left, r.right) = rank] = r;
     }
     if (both != room) free(both);
     return e->status;
-}
-
-/* Rules that are read but not yet added: some at a time, so that their pieces are fetched together. */
-typedef struct rule_queue {
-    sd_word word[SD_PIECES_AHEAD];   /* left, right, left, right, ... */
-    size_t n;
-    int32_t rank;                    /* of the next rule to be added */
-} rule_queue;
-
-static sd_status add_queue(sd_tokenizer *t, rule_queue *q, bool derive, const char *path, sd_error *e)
-{
-    sd_pieces_fetch(&t->pieces, q->word, q->n);
-    for (size_t i = 0; i < q->n && e->status == SD_OK; i += 2) add_rule(t, q->word + i, q->rank++, derive, path, e);
-    q->n = 0;
-    return e->status;
-}
-
-static sd_status queue_rule(sd_tokenizer *t, rule_queue *q, sd_word left, sd_word right, bool derive, const char *path,
-                            sd_error *e)
-{
-    q->word[q->n++] = left;
-    q->word[q->n++] = right;
-    return q->n == SD_COUNT(q->word) ? add_queue(t, q, derive, path, e) : e->status;
 }
 
 /* merges.txt: a line "left right" for each rule, best first; lines that begin with #version are comments. */
@@ -137,26 +104,22 @@ static sd_status read_merges(sd_tokenizer *t, const char *path, bool derive, sd_
     for (size_t i = 0; i < n; i++) lines += data[i] == '\n';
     if (lines > MAX_ID) sd_fail(e, SD_ERR_FORMAT, "%s: expected at most %d lines, found %zu", path, MAX_ID, lines);
     if (e->status == SD_OK) reserve_rules(t, lines, path, e);
-    rule_queue q = {.n = 0};
-    int32_t line = 0;
+    int32_t rank = 0, line = 0;
     for (size_t at = 0, end; at < n && e->status == SD_OK; at = end + 1) {
-        const char *s = data + at, *stop = memchr(s, '\n', n - at);
-        end = stop ? (size_t)(stop - data) : n;
+        for (end = at; end < n && data[end] != '\n'; end++) { }
         size_t len = end - at - (end > at && data[end - 1] == '\r');
-        const char *space = memchr(s, ' ', len);
+        const char *s = data + at, *space = memchr(s, ' ', len);
         line++;
         if (len >= 8 && memcmp(s, "#version", 8) == 0) continue;
         if (!space || space == s || space == s + len - 1 || memchr(space + 1, ' ', len - (size_t)(space - s) - 1) ||
             memchr(s, 0, len)) {
-            if (add_queue(t, &q, derive, path, e) == SD_OK)
-                sd_fail(e, SD_ERR_FORMAT, "%s, line %d: expected two symbols with one space between, found '%.*s'",
-                        path, (int)line, (int)(len < 80 ? len : 80), s);
+            sd_fail(e, SD_ERR_FORMAT, "%s, line %d: expected two symbols with one space between, found '%.*s'", path,
+                    (int)line, (int)(len < 80 ? len : 80), s);
             break;
         }
         size_t nl = (size_t)(space - s);
-        queue_rule(t, &q, (sd_word){s, nl}, (sd_word){space + 1, len - nl - 1}, derive, path, e);
+        add_rule(t, s, nl, space + 1, len - nl - 1, rank++, derive, path, e);
     }
-    if (e->status == SD_OK) add_queue(t, &q, derive, path, e);
     free(data);
     return e->status;
 }
@@ -356,7 +319,7 @@ static sd_status json_vocabulary(sd_tokenizer *t, const sd_json *vocab, const ch
                            MAX_ID - 1, x->key);
         put_piece(t, x->key, strlen(x->key), sd_json_int(x), path, e);
     }
-    if (e->status == SD_OK && !t->pieces.n) sd_fail(e, SD_ERR_FORMAT, "%s: the vocabulary is empty", path);
+    if (e->status == SD_OK && !t->pieces.words) sd_fail(e, SD_ERR_FORMAT, "%s: the vocabulary is empty", path);
     return e->status;
 }
 
@@ -366,8 +329,8 @@ static sd_status json_merges(sd_tokenizer *t, const sd_json *merges, const char 
     int n = sd_json_is(merges, SD_JSON_LIST) ? sd_json_count(merges) : -1;
     if (n < 0) return sd_fail(e, SD_ERR_FORMAT, "%s: expected a list model.merges", path);
     if (reserve_rules(t, (size_t)n, path, e) != SD_OK) return e->status;
-    rule_queue q = {.n = 0};
-    for (const sd_json *x = merges->first; x && e->status == SD_OK; x = x->next) {
+    int32_t rank = 0;
+    for (const sd_json *x = merges->first; x && e->status == SD_OK; x = x->next, rank++) {
         const char *left = x->text, *right = NULL;
         size_t nl = 0;
         if (sd_json_is(x, SD_JSON_TEXT) && strchr(left, ' ')) {
@@ -378,12 +341,10 @@ static sd_status json_merges(sd_tokenizer *t, const sd_json *merges, const char 
             right = x->first->next->text;
             nl = strlen(left);
         }
-        if (right)
-            queue_rule(t, &q, (sd_word){left, nl}, (sd_word){right, strlen(right)}, false, path, e);
-        else if (add_queue(t, &q, false, path, e) == SD_OK)
-            sd_fail(e, SD_ERR_FORMAT, "%s: expected two symbols in merge %d", path, (int)q.rank + 1);
+        if (!right) return sd_fail(e, SD_ERR_FORMAT, "%s: expected two symbols in merge %d", path, (int)rank + 1);
+        add_rule(t, left, nl, right, strlen(right), rank, false, path, e);
     }
-    return e->status == SD_OK ? add_queue(t, &q, false, path, e) : e->status;
+    return e->status;
 }
 
 static sd_status read_spec(token_spec *out, const sd_json *x, bool special, const char *path, sd_error *e)
@@ -551,7 +512,7 @@ static bool before(const candidate *a, const candidate *b)
 static void push(encoder *en, int32_t at)
 {
     if (at < 0 || en->sym[at].next < 0) return;
-    int32_t rank = find_rule(en->t, en->sym[at].id, en->sym[en->sym[at].next].id);
+    int32_t rank = *rule_slot(en->t, en->sym[at].id, en->sym[en->sym[at].next].id);
     if (rank < 0) return;
     if (en->n_heap == en->cap_heap) {
         size_t cap = en->cap_heap ? 2 * en->cap_heap : 256;
@@ -593,7 +554,7 @@ static void merge_word(encoder *en, size_t n)
         candidate top = pop(en);
         int32_t at = top.at, right = s[at].next;
         if (s[at].id < 0 || right < 0) continue;
-        int32_t rank = find_rule(en->t, s[at].id, s[right].id);
+        int32_t rank = *rule_slot(en->t, s[at].id, s[right].id);
         if (rank < 0 || en->t->rule[rank].result != top.result) continue;
         s[at].id = top.result;
         s[at].next = s[right].next;
@@ -732,7 +693,7 @@ void sd_tokenizer_close(sd_tokenizer *t)
     for (size_t i = 0; i < t->n_added; i++) free(t->added[i].text.c);
     sd_pieces_free(&t->pieces);
     free(t->rule);
-    free(t->chain);
+    free(t->slot);
     free(t->added);
     free(t);
 }
@@ -758,5 +719,5 @@ sd_status sd_tokenizer_encode(const sd_tokenizer *t, const char *text, sd_tokens
 
 const char *sd_tokenizer_piece(const sd_tokenizer *t, int32_t id)
 {
-    return id >= 0 && id < t->pieces.n && t->pieces.by_id[id] ? t->pieces.by_id[id]->s : NULL;
+    return id >= 0 && id < t->pieces.n ? t->pieces.text[id] : NULL;
 }

@@ -1,22 +1,20 @@
 /* tokenizer_pieces.c - floor 4: the pieces of a tokenizer's vocabulary and their ids: a list, and a hash table. CLIP
- * has 49408, and they are read whenever a program starts; most of that time is spent waiting for memory. So pieces
- * share blocks, a piece's letters lie beside what is known of it, and a new piece is put before the others of its
- * chain, which nobody needs to look at. */
+ * has 49408, and they are read whenever a program starts. So their letters share blocks of memory, and a slot of the
+ * table knows the mixed letters of its piece: most comparisons end there. */
 #include "tokenizer_pieces.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* Enough for CLIP. In the largest vocabulary that is allowed, a chain has 15 pieces. */
-enum { CHAINS = 1 << 16 };
-
-typedef struct sd_block {
-    struct sd_block *before;
+typedef struct sd_letters {
+    struct sd_letters *before;
     char s[1 << 16];
-} sd_block;
+} sd_letters;
 
-/* The chain of a piece: eight letters at a time, by a multiplication whose high bits are folded back */
-static size_t chain_of(const char *s, size_t n)
+typedef struct sd_piece_slot { uint32_t mixed; int32_t id; } sd_piece_slot;   /* id < 0: empty */
+
+/* Eight letters at a time, by a multiplication whose high bits are folded back */
+static uint32_t mix_letters(const char *s, size_t n)
 {
     uint64_t h = n, letters = 0;
     for (; n >= sizeof letters; s += sizeof letters, n -= sizeof letters) {
@@ -27,61 +25,78 @@ static size_t chain_of(const char *s, size_t n)
     letters = 0;
     for (size_t i = 0; i < n; i++) letters = letters << 8 | (unsigned char)s[i];
     h = (h ^ letters) * 0x9e3779b97f4a7c15u;
-    return (size_t)(h >> 32) % CHAINS;
+    return (uint32_t)(h ^ h >> 32);
 }
 
-static bool is_piece(const sd_piece *x, const char *s, size_t n) { return x->n == n && memcmp(x->s, s, n) == 0; }
+static bool is_piece(const sd_pieces *p, int32_t id, const char *s, size_t n)
+{
+    return strncmp(p->text[id], s, n) == 0 && !p->text[id][n];
+}
+
+/* The slot of a piece, or the empty one where it belongs. */
+static sd_piece_slot *slot_of(const sd_pieces *p, const char *s, size_t n, uint32_t mixed)
+{
+    size_t k = mixed & (p->n_slot - 1);
+    for (int32_t id; (id = p->slot[k].id) >= 0; k = (k + 1) & (p->n_slot - 1))
+        if (p->slot[k].mixed == mixed && is_piece(p, id, s, n)) break;
+    return &p->slot[k];
+}
 
 int32_t sd_pieces_find(const sd_pieces *p, const char *s, size_t n)
 {
-    const sd_piece *x = p->chain ? p->chain[chain_of(s, n)] : NULL;
-    while (x && !is_piece(x, s, n)) x = x->next;
-    return x ? x->id : -1;
+    return p->n_slot ? slot_of(p, s, n, mix_letters(s, n))->id : -1;
 }
 
 int32_t sd_pieces_find_at(const sd_pieces *p, const char *s, size_t n, int32_t likely)
 {
-    bool is = likely >= 0 && likely < p->n && p->by_id[likely] && is_piece(p->by_id[likely], s, n);
+    bool is = likely >= 0 && likely < p->n && p->text[likely] && is_piece(p, likely, s, n);
     return is ? likely : sd_pieces_find(p, s, n);
 }
 
-void sd_pieces_fetch(const sd_pieces *p, const sd_word *word, size_t n)
+static sd_status grow_slots(sd_pieces *p, sd_error *e)
 {
-    sd_piece *const *place[SD_PIECES_AHEAD];
-    if (!p->chain) return;
-    for (size_t i = 0; i < n; i++) {
-        place[i] = &p->chain[chain_of(word[i].s, word[i].n)];
-        SD_FETCH(place[i]);
+    size_t n = p->n_slot ? 2 * p->n_slot : 1024;
+    sd_piece_slot *slot = malloc(n * sizeof *slot);
+    if (!slot) return sd_fail(e, SD_ERR_MEMORY, "no memory for a vocabulary of %zu pieces", p->words);
+    for (size_t i = 0; i < n; i++) slot[i].id = -1;
+    for (size_t i = 0; i < p->n_slot; i++) {
+        size_t k = p->slot[i].mixed & (n - 1);
+        if (p->slot[i].id < 0) continue;
+        while (slot[k].id >= 0) k = (k + 1) & (n - 1);
+        slot[k] = p->slot[i];
     }
-    for (size_t i = 0; i < n; i++) SD_FETCH(*place[i]);
+    free(p->slot);
+    p->slot = slot;
+    p->n_slot = n;
+    return SD_OK;
 }
 
 static sd_status grow_list(sd_pieces *p, int32_t id, sd_error *e)
 {
     int32_t cap = id + id / 2 + 1024;
-    sd_piece **more = realloc(p->by_id, (size_t)cap * sizeof *more);
+    const char **more = realloc(p->text, (size_t)cap * sizeof *more);
     if (!more) return sd_fail(e, SD_ERR_MEMORY, "no memory for a vocabulary of %d pieces", (int)cap);
     memset(more + p->cap, 0, (size_t)(cap - p->cap) * sizeof *more);
-    p->by_id = more;
+    p->text = more;
     p->cap = cap;
     return SD_OK;
 }
 
-/* Memory for a piece of n letters; NULL: there is none. What is longer than a block gets one that has the rest behind
- * it. */
-static sd_piece *new_piece(sd_pieces *p, size_t n)
+/* A copy of n letters and a 0; NULL: no memory. What is longer than a block gets one that has the rest behind it. */
+static const char *keep(sd_pieces *p, const char *s, size_t n)
 {
-    const size_t block = sizeof p->blocks->s, align = sizeof(void *);
-    size_t need = (offsetof(sd_piece, s) + n + align) / align * align;
-    if (!p->blocks || need > block - p->used) {
-        sd_block *more = malloc(sizeof *more + (need > block ? need - block : 0));
+    const size_t block = sizeof p->letters->s;
+    if (!p->letters || n + 1 > block - p->used) {
+        sd_letters *more = malloc(sizeof *more + (n + 1 > block ? n + 1 - block : 0));
         if (!more) return NULL;
-        more->before = p->blocks;
-        p->blocks = more;
+        more->before = p->letters;
+        p->letters = more;
         p->used = 0;
     }
-    void *to = (char *)p->blocks + offsetof(sd_block, s) + p->used;
-    p->used += need < block - p->used ? need : block - p->used;
+    char *to = (char *)p->letters + offsetof(sd_letters, s) + p->used;
+    memcpy(to, s, n);
+    to[n] = 0;
+    p->used += n + 1 < block - p->used ? n + 1 : block - p->used;
     return to;
 }
 
@@ -91,28 +106,27 @@ sd_status sd_pieces_put(sd_pieces *p, const char *s, size_t n, int64_t id, const
         return sd_fail(e, SD_ERR_FORMAT, "%s: expected ids from 0 to %d, found %lld for '%.*s'", path,
                        SD_MOST_PIECES - 1, (long long)id, (int)(n < 80 ? n : 80), s);
     if (id >= p->cap && grow_list(p, (int32_t)id, e) != SD_OK) return e->status;
-    if (p->by_id[id])
+    if (p->text[id])
         return sd_fail(e, SD_ERR_FORMAT, "%s: the id %lld belongs to '%.80s' and to '%.*s'", path, (long long)id,
-                       p->by_id[id]->s, (int)(n < 80 ? n : 80), s);
-    if (!p->chain) p->chain = calloc(CHAINS, sizeof(sd_piece *));
-    sd_piece *x = p->chain ? new_piece(p, n) : NULL;
-    if (!x) return sd_fail(e, SD_ERR_MEMORY, "no memory for a vocabulary piece of %zu bytes", n);
-    sd_piece **chain = &p->chain[chain_of(s, n)];
-    *x = (sd_piece){.next = *chain, .n = (uint32_t)n, .id = (int32_t)id};
-    memcpy(x->s, s, n);
-    x->s[n] = 0;
-    *chain = p->by_id[id] = x;
+                       p->text[id], (int)(n < 80 ? n : 80), s);
+    if (2 * (p->words + 1) > p->n_slot && grow_slots(p, e) != SD_OK) return e->status;
+    p->text[id] = keep(p, s, n);
+    if (!p->text[id]) return sd_fail(e, SD_ERR_MEMORY, "no memory for a vocabulary piece of %zu bytes", n);
     if (id >= p->n) p->n = (int32_t)id + 1;
+    uint32_t mixed = mix_letters(s, n);
+    sd_piece_slot *slot = slot_of(p, s, n, mixed);
+    p->words += slot->id < 0;
+    *slot = (sd_piece_slot){mixed, (int32_t)id};
     return SD_OK;
 }
 
 void sd_pieces_free(sd_pieces *p)
 {
-    for (sd_block *block = p->blocks, *before; block; block = before) {
+    for (sd_letters *block = p->letters, *before; block; block = before) {
         before = block->before;
         free(block);
     }
-    free(p->by_id);
-    free(p->chain);
+    free(p->text);
+    free(p->slot);
     *p = (sd_pieces){0};
 }

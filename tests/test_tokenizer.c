@@ -667,8 +667,6 @@ TEST(garbage_files_are_refused_with_a_sentence)
         {M, "i  n\n", SD_ERR_FORMAT, "line 1: expected two symbols"},
         {M, "i \n", SD_ERR_FORMAT, "line 1: expected two symbols"},
         {M, "i n\nqq z\n", SD_ERR_FORMAT, "merge 2 makes 'qqz'"},
-        {M, "i n\nqq z\nth\n", SD_ERR_FORMAT, "merge 2 makes 'qqz'"},   /* the first mistake counts */
-        {M, "in g\ni n\n", SD_ERR_FORMAT, "merge 1 makes 'ing'"},       /* a piece has to come first */
         {M, "\x7f" "ELF\x02\x01", SD_ERR_FORMAT, "line 1: expected two symbols"},
         {M, NULL, SD_ERR_MISSING, "found neither"},
         {V, "", SD_ERR_FORMAT, "vocab.json is not JSON"},
@@ -698,8 +696,6 @@ TEST(garbage_files_are_refused_with_a_sentence)
         {J, "{\"model\":{\"vocab\":{\"a\":0},\"merges\":[3]}}", SD_ERR_FORMAT, "expected two symbols in merge 1"},
         {J, "{\"model\":{\"vocab\":{\"a\":0},\"merges\":[[\"a\"]]}}", SD_ERR_FORMAT, "expected two symbols in merge 1"},
         {J, "{\"model\":{\"vocab\":{\"a\":0},\"merges\":[\"a a\"]}}", SD_ERR_FORMAT, "not all in the vocabulary"},
-        {J, "{\"model\":{\"vocab\":{\"a\":0},\"merges\":[\"a a\",3]}}", SD_ERR_FORMAT, "merge 1 makes 'aa'"},
-        {J, "{\"model\":{\"vocab\":{\"a\":0,\"aa\":1},\"merges\":[\"a a\",3]}}", SD_ERR_FORMAT, "symbols in merge 2"},
     };
     for (size_t i = 0; i < SD_COUNT(cases); i++) {
         empty_dir();
