@@ -130,8 +130,54 @@ static inline const void *number_at(const sd_tensor *w, size_t at)
 /* A whole weight as floats: in place, or widened into `room`; NULL for an absent one. */
 const float *sd_cpu_f32(sd_run *r, const sd_tensor *w, float *room);
 
-/* ops_cpu_attention.c: attention with a running softmax, for kernels that have panels */
-void sd_attention_tiles(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal);
+/* ---- ops_cpu_gemm.c: products of matrices */
+
+/* Rows per task: a multiple of every micro-kernel's height (4, 6, 8, 14), and enough to make the cost of packing the
+ * other operand small. */
+enum { TASK_ROWS = 168 };
+
+/* The numbers in a row of packed strips of so many columns: whole strips, the last one narrow if that is enough. */
+static inline size_t packed_columns(const sd_kern *k, size_t columns)
+{
+    size_t last = columns % k->panel_columns;
+    return columns - last + (last > k->panel_narrow ? k->panel_columns : last ? k->panel_narrow : 0);
+}
+
+/* What one thread needs for kern->gemm, a multiple of SD_ALIGN. */
+static inline size_t gemm_room(const sd_cpu *cpu) { return round_up(cpu->kern->gemm_scratch, SD_ALIGN); }
+
+/* A weight as the right operand of a product: rows [N,K] of floats, or of 16-bit numbers that `widen` converts (not
+ * with OpenBLAS). */
+typedef struct sd_operand {
+    const void *data;
+    sdk_widen *widen;
+} sd_operand;
+
+/* One product C[M,N] = A[M,K] B^T[K,N] + bias. scratch: room for one gemm per thread; turned: room for all of A,
+ * packed, or NULL. */
+typedef struct sd_product {
+    sd_run *r;
+    size_t M, N, K;
+    const float *A;
+    sd_operand B;
+    float *C;
+    const float *bias;
+    unsigned char *scratch;
+    float *turned;
+} sd_product;
+
+/* The columns of a task: a multiple of `step`, for all tasks the same, at most about 384. */
+static inline size_t equal_columns(size_t N, size_t step) { return round_up(div_up(N, div_up(N, 384)), step); }
+
+void sd_cpu_multiply(const sd_product *p);
+void sd_cpu_linear(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b);
+
+/* ops_cpu_conv.c: entries of the backend */
+void sd_cpu_conv2d(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b, sd_conv c);
+sd_conv_how sd_cpu_describe(const sd_run *r, const int64_t x[4], const int64_t w[4], sd_conv c);
+
+/* ops_cpu_attention.c: an entry of the backend */
+void sd_cpu_attention(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal);
 
 /* ops_cpu_winograd.c: 3x3 convolution with stride 1 and padding 1 by a minimal algorithm, of x or of x enlarged. */
 void sd_winograd_conv(sd_run *r, const sd_winograd *how, sd_tensor y, sd_tensor x, const sd_tensor *w,

@@ -1,4 +1,5 @@
-/* ops_cpu_attention.c - floor 2: y = softmax(q k^T / sqrt(d)) v without ever holding a row of weights.
+/* ops_cpu_attention.c - floor 2: y = softmax(q k^T / sqrt(d)) v [Vaswani et al. 2017, eq. 1], with fast kernels without
+ * ever holding a row of weights.
  *
  * Everything is transposed: queries are columns. A strip of queries, as wide as the panel functions' strips, goes
  * through the keys SDK_PANEL at a time. For each query it keeps the largest logit m so far, the sum l of e^(s - m) and
@@ -134,7 +135,7 @@ static void attend_tile(const split *p, unsigned char *room, const float *packed
     for (strip *g = tile; g < tile + strips; g++) finish(p, g, y);
 }
 
-void sd_attention_tiles(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal)
+static void attention_in_pieces(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal)
 {
     const sd_cpu *cpu = sd_cpu_of(r);
     split p = {.kern = cpu->kern, .T = (size_t)q.dim[1], .S = (size_t)k.dim[1], .C = (size_t)q.dim[2],
@@ -170,4 +171,34 @@ void sd_attention_tiles(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_ten
                         yn + h * p.d, (size_t)i % tiles * tile_queries(&p));
         }
     }
+}
+
+/* ---------------------------------------------------------------------------- whole rows of weights */
+
+/* For tables without panels, which have a function for some queries of a head instead: the specification's. Threads
+ * share heads and tiles of queries. */
+static void attention_by_rows(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal)
+{
+    const sd_cpu *cpu = sd_cpu_of(r);
+    size_t T = (size_t)q.dim[1], S = (size_t)k.dim[1], C = (size_t)q.dim[2], d = C / (size_t)heads;
+    size_t tiles = div_up(T, TASK_ROWS), room = gemm_room(cpu) + floats(TASK_ROWS * S);
+    unsigned char *scratch = sd_scratch(r, room * (size_t)cpu->threads);
+    if (!scratch) return;
+    int tasks = (int)((size_t)q.dim[0] * (size_t)heads * tiles);
+#pragma omp parallel for schedule(dynamic) num_threads(cpu->threads) if ((size_t)sd_numel(&q) * S > 8 * (size_t)SMALL)
+    for (int task = 0; task < tasks; task++) {
+        if (sd_is_cancelled(r)) continue;
+        size_t n = (size_t)task / tiles / (size_t)heads, at = (size_t)task / tiles % (size_t)heads * d,
+            first = (size_t)task % tiles * TASK_ROWS;
+        sdk_head h = {sd_f32(q) + n * T * C + at, sd_f32(k) + n * S * C + at, sd_f32(v) + n * S * C + at,
+                      sd_f32(y) + n * T * C + at, C, d, S, causal};
+        unsigned char *mine = scratch + (size_t)thread_id() * room;
+        float *weights = (float *)(void *)(mine + gemm_room(cpu));
+        cpu->kern->attention(mine, weights, &h, first, min_size(TASK_ROWS, T - first));
+    }
+}
+
+void sd_cpu_attention(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal)
+{
+    (sd_cpu_of(r)->kern->panel ? attention_in_pieces : attention_by_rows)(r, y, q, k, v, heads, causal);
 }

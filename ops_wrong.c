@@ -1,6 +1,6 @@
 /* ops_wrong.c - floor 2: the backend of ops_wrong.h: the CPU's operations, each with what the mistake in force alters.
  *
- * It is written to be read beside the right operations of ops_cpu.c and kernels.c, and is as fast as it need be. */
+ * It is written to be read beside the right operations of ops_cpu*.c and kernels.c, and is as fast as it need be. */
 #include "ops_wrong.h"
 #include "kernels_spec.h"
 
