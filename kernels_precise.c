@@ -5,7 +5,7 @@
  * significant bits and an exponent that a double can hold, so it is exact. Hence an FMA, which rounds once, gives the
  * same bits as a product and a sum, where only the sum is rounded.
  *
- * The order of loops is that of kernels_simd.c. Sums are kept in double from one block of k to the next, so that the
+ * The order of loops is that of simd_gemm.h. Sums are kept in double from one block of k to the next, so that the
  * result does not show where blocks end. */
 #include "kernels_spec.h"
 #include "simd_double.h"

@@ -6,6 +6,8 @@
 #include "kernels.h"
 #include "simd.h"
 
+#include <math.h>
+
 /* The vector at p, of which `left` elements may be touched; the rest reads as 0. */
 static inline vf get(const float *p, size_t left) { return left >= VL ? v_load(p) : v_load_part(p, left); }
 

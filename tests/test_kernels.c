@@ -754,7 +754,7 @@ TEST(products_of_integers_are_exact_in_every_size)
 
 TEST(large_products_of_integers_are_exact)
 {
-    static const size_t sizes[][3] = {   /* across every block size of kernels_simd.c */
+    static const size_t sizes[][3] = {   /* across every block size of simd_gemm.h */
         {1, 1000, 300}, {197, 33, 193}, {97, 785, 385}, {13, 1543, 200}, {200, 40, 1000}, {77, 320, 768}, {300, 3, 577},
         {85, 769, 192}};
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
