@@ -13,20 +13,7 @@
 
 #include <math.h>
 
-#if defined(SD_ISA_AVX512)
-#define TABLE sd_kern_precise_avx512
-#define TABLE_NAME "precise avx512"
-#elif defined(SD_ISA_AVX2)
-#define TABLE sd_kern_precise_avx2
-#define TABLE_NAME "precise avx2"
-#elif defined(SD_ISA_SSE2)
-#define TABLE sd_kern_precise_sse2
-#define TABLE_NAME "precise sse2"
-#else
-#define TABLE sd_kern_precise_neon
-#define TABLE_NAME "precise neon"
-#endif
-
+#define TABLE OF_ISA(sd_kern_precise)
 extern const sd_kern TABLE;
 
 /* ----------------------------------------------------------------------------------------- softmax */
@@ -97,9 +84,8 @@ static inline size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
 static inline size_t strip_width(size_t columns) { return columns > DL ? TILE_COLUMNS : DL; }
 
 /* sum[rows, vectors DL] = (sum +) a b: `rows` rows of a, A_STRIDE apart, and b [kc][vectors DL] */
-static inline __attribute__((always_inline)) void multiply_tile(size_t rows, size_t vectors, size_t kc, const double *a,
-                                                                const double *b,
-                                                                double *sum, bool first)
+INLINE void multiply_tile(size_t rows, size_t vectors, size_t kc, const double *a, const double *b, double *sum,
+                          bool first)
 {
     vd acc[PRECISE_ROWS * PRECISE_VECTORS];
     UNROLL for (size_t i = 0; i < rows * vectors; i++)
@@ -241,7 +227,7 @@ static void attention(void *scratch, float *weights, const sdk_head *h, size_t f
 }
 
 const sd_kern TABLE = {
-    .name = TABLE_NAME,
+    .name = "precise " ISA_TEXT,
     .precise = true,
     .gemm_scratch = (BLOCK_M * A_STRIDE + BLOCK_K * BLOCK_N + CHUNK * BLOCK_N) * sizeof(double),
     .gemm = gemm,

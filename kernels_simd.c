@@ -12,33 +12,9 @@
 
 #include <math.h>
 
-#if defined(SD_ISA_AVX512)
-#define TABLE sd_kern_avx512
-#define WINOGRAD sd_winograd_avx512
-#define ENLARGED sd_winograd_enlarged_avx512
-#define TABLE_NAME "avx512"
-#elif defined(SD_ISA_AVX2)
-#define TABLE sd_kern_avx2
-#define WINOGRAD sd_winograd_avx2
-#define ENLARGED sd_winograd_enlarged_avx2
-#define TABLE_NAME "avx2"
-#elif defined(SD_ISA_SSE2)
-#define TABLE sd_kern_sse2
-#define WINOGRAD sd_winograd_sse2
-#define ENLARGED sd_winograd_enlarged_sse2
-#define TABLE_NAME "sse2"
-#elif defined(SD_ISA_NEON)
-#define TABLE sd_kern_neon
-#define WINOGRAD sd_winograd_neon
-#define ENLARGED sd_winograd_enlarged_neon
-#define TABLE_NAME "neon"
-#else
-#define TABLE sd_kern_scalar
-#define WINOGRAD sd_winograd_scalar
-#define ENLARGED sd_winograd_enlarged_scalar
-#define TABLE_NAME "scalar"
-#endif
-
+#define TABLE OF_ISA(sd_kern)
+#define WINOGRAD OF_ISA(sd_winograd)
+#define ENLARGED OF_ISA(sd_winograd_enlarged)
 extern const sd_kern TABLE;
 extern const sd_winograd WINOGRAD, ENLARGED;
 
@@ -140,7 +116,7 @@ static void softmax(float *x, size_t n, float scale)
 /* m = the maxima of the columns and m; each column has as many partial ones. */
 enum { MAXIMA = 4 };
 
-static inline __attribute__((always_inline)) void column_maxima(vf *m, const float *x, size_t rows, size_t vectors)
+INLINE void column_maxima(vf *m, const float *x, size_t rows, size_t vectors)
 {
     vf v[MAXIMA * TILE_VECTORS];
     size_t i = 0;
@@ -158,7 +134,7 @@ static inline __attribute__((always_inline)) void column_maxima(vf *m, const flo
 
 /* x = 2^(x - m). The difference is taken the other way round, so that x is read by the subtraction itself; a row's
  * columns are side by side, but not their sums: they would not fit the registers. */
-static inline __attribute__((always_inline)) void exp2_rows(float *x, size_t rows, size_t vectors, const vf *m)
+INLINE void exp2_rows(float *x, size_t rows, size_t vectors, const vf *m)
 {
     for (size_t i = 0; i < rows; i++, x += vectors * VL) {
         vf e[TILE_VECTORS];
@@ -174,7 +150,7 @@ static inline __attribute__((always_inline)) void exp2_rows(float *x, size_t row
  * one. */
 enum { CHAINS = 8 };
 
-static inline __attribute__((always_inline)) vf column_sum(const float *x, size_t rows, size_t vectors)
+INLINE vf column_sum(const float *x, size_t rows, size_t vectors)
 {
     const size_t width = vectors * VL;
     vf v[CHAINS];
@@ -193,8 +169,7 @@ static inline __attribute__((always_inline)) vf column_sum(const float *x, size_
     return v[0];
 }
 
-static inline __attribute__((always_inline)) bool softmax_strip(float *x, size_t rows, size_t vectors, float *max,
-                                                                double *sum, float *factor)
+INLINE bool softmax_strip(float *x, size_t rows, size_t vectors, float *max, double *sum, float *factor)
 {
     vf m[TILE_VECTORS], shrunk[TILE_VECTORS];
     uint32_t differ = 0;
@@ -270,8 +245,8 @@ static inline vf affine1(const float *x, const float *m, const float *a, const f
     return v_fma(v_sub(get(x, left), get(m, left)), get(a, left), get(b, left));
 }
 
-static inline __attribute__((always_inline)) void affine_row(float *y, const float *x, const float *m, const float *a,
-                                                             const float *b, size_t n, bool with_silu)
+INLINE void affine_row(float *y, const float *x, const float *m, const float *a, const float *b, size_t n,
+                       bool with_silu)
 {
     EACH_VECTOR(n, {
         vf t = affine1(x + i, m + i, a + i, b + i, left);
@@ -305,7 +280,7 @@ static void affine(float *y, const float *x, const float *m, const float *a, con
 }
 
 const sd_kern TABLE = {
-    .name = TABLE_NAME,
+    .name = ISA_TEXT,
     .gemm_scratch = (BLOCK_K * BLOCK_N + TALL_ROWS * A_STRIDE) * sizeof(float),
     .gemm = gemm,
     .panel_columns = TILE_COLUMNS,

@@ -15,23 +15,8 @@
 #include "kernels.h"
 #include "simd.h"
 
-#if defined(SD_ISA_AVX512)
-#define WINOGRAD sd_winograd_avx512
-#define ENLARGED sd_winograd_enlarged_avx512
-#elif defined(SD_ISA_AVX2)
-#define WINOGRAD sd_winograd_avx2
-#define ENLARGED sd_winograd_enlarged_avx2
-#elif defined(SD_ISA_SSE2)
-#define WINOGRAD sd_winograd_sse2
-#define ENLARGED sd_winograd_enlarged_sse2
-#elif defined(SD_ISA_NEON)
-#define WINOGRAD sd_winograd_neon
-#define ENLARGED sd_winograd_enlarged_neon
-#else
-#define WINOGRAD sd_winograd_scalar
-#define ENLARGED sd_winograd_enlarged_scalar
-#endif
-
+#define WINOGRAD OF_ISA(sd_winograd)
+#define ENLARGED OF_ISA(sd_winograd_enlarged)
 extern const sd_winograd WINOGRAD, ENLARGED;
 
 enum { IN = SDK_WINOGRAD_IN, MOST_OUT = SDK_WINOGRAD_MOST_OUT, PLAIN = 6, LARGE = 10 };   /* planes along one axis */
@@ -156,8 +141,6 @@ static inline void weights_enlarged(vf *y, vf g0, vf g1, vf g2)
 
 /* ------------------------------------------------------------------------------- tiles: both axes */
 
-#define INLINE static inline __attribute__((always_inline))   /* so that sizes and transforms become constants */
-
 /* Before a loop that must not be unrolled: each of its addresses would take an instruction and a place on the stack. */
 #if defined(__clang__)
 #define ROLLED _Pragma("clang loop unroll(disable)")
@@ -166,8 +149,7 @@ static inline void weights_enlarged(vf *y, vf g0, vf g1, vf g2)
 #endif
 
 INLINE void input_tile(input_axis *transform, size_t planes, float *v, size_t plane, const float *const *pixel,
-                       size_t ahead, size_t c,
-                       size_t left)
+                       size_t ahead, size_t c, size_t left)
 {
     vf t[LARGE][IN], y[LARGE], d[IN];
     for (size_t j = 0; j < IN; j++) {
@@ -204,8 +186,7 @@ INLINE void input(input_axis *transform, size_t planes, float *v, size_t plane, 
 }
 
 INLINE void output_tile(output_axis *transform, size_t planes, size_t out, float *const *pixel, const float *m,
-                        size_t plane,
-                        const float *bias, size_t c, size_t left)
+                        size_t plane, const float *bias, size_t c, size_t left)
 {
     vf t[MOST_OUT][LARGE], y[MOST_OUT], column[LARGE];
     vf b = !bias ? v_set1(0.0f) : left >= VL ? v_load(bias + c) : v_load_part(bias + c, left);
@@ -235,8 +216,7 @@ INLINE void output_tile(output_axis *transform, size_t planes, size_t out, float
 }
 
 INLINE void output(output_axis *transform, size_t planes, size_t out, float *const *pixel, const float *m, size_t plane,
-                   const float *bias,
-                   size_t n)
+                   const float *bias, size_t n)
 {
     size_t c = 0;
     for (; c + VL <= n; c += VL)

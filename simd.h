@@ -35,9 +35,13 @@
 #define UNROLL _Pragma("GCC unroll 32")
 #endif
 
+/* A function whose arguments are constants where it is called, so that they are constants in it, too. */
+#define INLINE static inline __attribute__((always_inline))
+
 /* ---------------------------------------------------------------------------------------- AVX-512F */
 #if defined(SD_ISA_AVX512)
 
+#define ISA avx512
 enum { VL = 16, TILE_ROWS = 14, TILE_VECTORS = 2, IN_PLACE = 0 };   /* 28 of 32 registers hold C */
 typedef __m512 vf;
 typedef struct vsum { __m512d low, high; } vsum;
@@ -138,6 +142,7 @@ static inline double s_total(vsum s) { return _mm512_reduce_add_pd(_mm512_add_pd
 /* -------------------------------------------------------------------------------- AVX2, FMA, F16C */
 #elif defined(SD_ISA_AVX2)
 
+#define ISA avx2
 enum { VL = 8, TILE_ROWS = 6, TILE_VECTORS = 2, IN_PLACE = 1 };   /* 12 of 16 registers hold C */
 typedef __m256 vf;
 typedef struct vsum { __m256d low, high; } vsum;
@@ -233,6 +238,7 @@ static inline double s_total(vsum s)
 /* -------------------------------------------------------------------------------------------- SSE2 */
 #elif defined(SD_ISA_SSE2)
 
+#define ISA sse2
 enum { VL = 4, TILE_ROWS = 4, TILE_VECTORS = 2, IN_PLACE = 1 };   /* 8 of 16 registers hold C, products need one more */
 typedef __m128 vf;
 typedef struct vsum { __m128d low, high; } vsum;
@@ -330,6 +336,7 @@ static inline double s_total(vsum s)
 /* ---------------------------------------------------------------------------------- NEON, AArch64 */
 #elif defined(SD_ISA_NEON)
 
+#define ISA neon
 enum { VL = 4, TILE_ROWS = 8, TILE_VECTORS = 3, IN_PLACE = 1 };   /* 24 of 32 registers hold C */
 typedef float32x4_t vf;
 typedef struct vsum { float64x2_t low, high; } vsum;
@@ -398,6 +405,7 @@ static inline double s_total(vsum s) { return vaddvq_f64(vaddq_f64(s.low, s.high
 /* ------------------------------------------------------------------------------- one number, plain C99 */
 #elif defined(SD_ISA_SCALAR)
 
+#define ISA scalar
 enum { VL = 1, TILE_ROWS = 4, TILE_VECTORS = 4, IN_PLACE = 1 };   /* 16 of a RISC machine's 32 registers */
 typedef float vf;
 typedef double vsum;
@@ -462,6 +470,15 @@ static inline double s_total(vsum s) { return s; }
 /* ------------------------------------------------------------------------------------- shared by all */
 
 enum { LINE = 16 };   /* floats of a cache line */
+
+/* What this compilation makes bears the name of its instruction set: OF_ISA(sd_kern) is sd_kern_avx2, and ISA_TEXT is
+ * "avx2". */
+#define OF_ISA(name) JOINED(name, ISA)
+#define JOINED(name, isa) NAME_OF(name, isa)
+#define NAME_OF(name, isa) name##_##isa
+#define ISA_TEXT TEXT_OF(ISA)
+#define TEXT_OF(isa) QUOTED(isa)
+#define QUOTED(isa) #isa
 
 #if !defined(SD_ISA_AVX2) && !defined(SD_ISA_AVX512)   /* no masked access to memory: through a buffer */
 static inline vf v_load_part(const float *p, size_t n)

@@ -14,8 +14,7 @@ enum { TOGETHER = 4 };
  * n = round(d s / ln 2) by adding and subtracting 1.5 2^23, r = d s - n ln 2 in (-0.35, 0.35), e^(d s) = 2^n e^r. The
  * product d s is never rounded: n times the 15-bit head of ln 2 is exact, so one FMA gives the rest of d s.
  * e^r = 1 + r + r^2 q(r), q of degree 4 by Remez' exchange for the relative error of the whole, 3.1e-9. */
-static inline __attribute__((always_inline)) void exps_corrected(vf *d, vf s, bool corrected, const vf *low,
-                                                                 size_t count)
+INLINE void exps_corrected(vf *d, vf s, bool corrected, const vf *low, size_t count)
 {
     static const float terms[] = {0.008368745110f, 0.04166839078f, 0.1666652040f, 0.4999999343f};
     const vf round = v_set1(0x1.8p23f), log2e = v_mul(s, v_set1(1.44269504f));
@@ -36,17 +35,17 @@ static inline __attribute__((always_inline)) void exps_corrected(vf *d, vf s, bo
     }
 }
 
-static inline __attribute__((always_inline)) vf exp_corrected(vf d, vf s, bool corrected, vf low)
+INLINE vf exp_corrected(vf d, vf s, bool corrected, vf low)
 {
     exps_corrected(&d, s, corrected, &low, 1);
     return d;
 }
 
-static inline __attribute__((always_inline)) vf exp_negative(vf d, vf s) { return exp_corrected(d, s, false, d); }
+INLINE vf exp_negative(vf d, vf s) { return exp_corrected(d, s, false, d); }
 
 /* x_j sigma(c x_j) for at most TOGETHER vectors. With E = e^(-c|x|): sigma = 1 / (1 + E) for x >= 0, E / (1 + E) for
  * x < 0, so nothing overflows. c = c_high + c_low, which has more bits than a float. */
-static inline __attribute__((always_inline)) void gates(vf *x, float c_high, float c_low, size_t count)
+INLINE void gates(vf *x, float c_high, float c_low, size_t count)
 {
     const vf one = v_set1(1.0f);
     vf e[TOGETHER], low[TOGETHER];
@@ -59,7 +58,7 @@ static inline __attribute__((always_inline)) void gates(vf *x, float c_high, flo
         x[j] = v_mul(x[j], v_div(v_if_negative(x[j], e[j], one), v_add(one, e[j])));
 }
 
-static inline __attribute__((always_inline)) vf gate(vf x, float c_high, float c_low)
+INLINE vf gate(vf x, float c_high, float c_low)
 {
     gates(&x, c_high, c_low, 1);
     return x;
@@ -69,7 +68,7 @@ static inline __attribute__((always_inline)) vf gate(vf x, float c_high, float c
  * subtracting 1.5 2^23 + 128, r = -d - n exactly, 2^r = 1 + r q(r) with q of degree 5 by Remez' exchange, relative
  * error 3.0e-9: below 0.8 ULP with all roundings (1.1 without FMA; tests/test_kernels.c). All terms are halved, which
  * rounds nothing: so the low bits of z = 1.5 2^23 + 128 + n are as they are the exponent of the other factor. */
-static inline __attribute__((always_inline)) void exp2_minus(vf *d, size_t count)
+INLINE void exp2_minus(vf *d, size_t count)
 {
     static const float halves[] = {0.5f * 1.339080627e-03f, 0.5f * 9.618505836e-03f, 0.5f * 5.550359935e-02f,
                                    0.5f * 2.402264774e-01f, 0.5f * 6.931471825e-01f, 0.5f};

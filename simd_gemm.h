@@ -23,9 +23,8 @@ enum {
 };
 
 /* The first `columns` of a tile of `rows` x `vectors` vectors: c = acc + plus. */
-static inline __attribute__((always_inline)) void finish_tile(const vf *acc, size_t rows, size_t vectors,
-                                                              size_t columns, float *c, size_t ldc,
-                                                              const float *plus, size_t ldp)
+INLINE void finish_tile(const vf *acc, size_t rows, size_t vectors, size_t columns, float *c, size_t ldc,
+                        const float *plus, size_t ldp)
 {
     UNROLL for (size_t j = 0; j < vectors; j++) {
         size_t n = columns > j * VL ? columns - j * VL : 0;
@@ -39,7 +38,7 @@ static inline __attribute__((always_inline)) void finish_tile(const vf *acc, siz
 }
 
 /* Prefetches the cache lines of c: a store waits for its line, and stores wait for each other. */
-static inline __attribute__((always_inline)) void fetch_tile(size_t rows, size_t vectors, const float *c, size_t ldc)
+INLINE void fetch_tile(size_t rows, size_t vectors, const float *c, size_t ldc)
 {
     UNROLL for (size_t i = 0; i < rows; i++)
         UNROLL for (size_t j = 0; j < vectors * VL; j += LINE)
@@ -50,11 +49,9 @@ static inline __attribute__((always_inline)) void fetch_tile(size_t rows, size_t
  * apart. b is [kc][vectors VL], of which the first `columns` belong to c. plus may be NULL, or c itself; its rows are
  * ldp apart; ldp 0: the same row for all. If `fetches`, `ahead` are as many floats as a row of a has, which are wanted
  * soon: they come from the L3 cache or from memory, and asked for all at once they would wait for each other. */
-static inline __attribute__((always_inline)) void multiply_tile(size_t rows, size_t vectors, size_t stride,
-                                                                size_t columns, size_t kc,
-                                                                const float *a, const float *b, float *c, size_t ldc,
-                                                                const float *plus, size_t ldp, bool fetches,
-                                                                const unsigned char *ahead)
+INLINE void multiply_tile(size_t rows, size_t vectors, size_t stride, size_t columns, size_t kc, const float *a,
+                          const float *b, float *c, size_t ldc, const float *plus, size_t ldp, bool fetches,
+                          const unsigned char *ahead)
 {
     vf acc[TILE_ROWS * TILE_VECTORS];
     fetch_tile(rows, vectors, c, ldc);
@@ -182,10 +179,9 @@ static inline void fetch_row(rows_of a, size_t i, size_t n)
 /* c[rows, columns] = a b + plus. The tiles of a strip fetch one of the `rows_ahead` rows of a that are wanted next; if
  * there are more rows than strips, the rest is fetched before the tiles. (Where rows are always copied, none of these
  * are fetched.) Each tile also fetches its share of what `ahead` says, SDK_AHEAD of them or NULL. */
-static inline __attribute__((always_inline)) void multiply_block(const shapes *shape, size_t rows, size_t columns,
-                                                                 size_t kc, const float *a, size_t lda, strips b,
-                                                                 float *c, size_t ldc, const float *plus, size_t ldp,
-                                                                 rows_of next, size_t rows_ahead, fetching *ahead)
+INLINE void multiply_block(const shapes *shape, size_t rows, size_t columns, size_t kc, const float *a, size_t lda,
+                           strips b, float *c, size_t ldc, const float *plus, size_t ldp, rows_of next,
+                           size_t rows_ahead, fetching *ahead)
 {
     size_t all = (columns + TILE_COLUMNS - 1) / TILE_COLUMNS;
     for (size_t j = 0, s = 0; j < columns; j += TILE_COLUMNS, s++) {

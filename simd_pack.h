@@ -20,7 +20,7 @@ static inline stored stored_for(sdk_widen *widen)
 }
 
 /* The vector at `from`, of which `left` numbers may be touched; the rest reads as 0. */
-static inline __attribute__((always_inline)) vf get_stored(stored as, const void *from, size_t left)
+INLINE vf get_stored(stored as, const void *from, size_t left)
 {
     if (as == FLOATS)
         return get(from, left);
@@ -44,7 +44,7 @@ typedef struct place {
     ptrdiff_t along, back;
 } place;
 
-static inline __attribute__((always_inline)) void next_place(place *p)
+INLINE void next_place(place *p)
 {
     bool last = ++p->tap == p->taps;
     p->row += last ? -p->back : p->along;
@@ -52,8 +52,7 @@ static inline __attribute__((always_inline)) void next_place(place *p)
 }
 
 /* `rows` x `columns` numbers, at most VL each, turned; constants for a whole block. */
-static inline __attribute__((always_inline)) void turn_block(place *to, stored as, const void *from, size_t from_stride,
-                                                             size_t rows, size_t columns)
+INLINE void turn_block(place *to, stored as, const void *from, size_t from_stride, size_t rows, size_t columns)
 {
     vf r[VL];
     UNROLL for (size_t i = 0; i < VL; i++)
@@ -68,8 +67,8 @@ static inline __attribute__((always_inline)) void turn_block(place *to, stored a
 
 /* to[j' to_stride + i] = from[i from_stride + j], i < rows, j < columns. j is channel taps + tap, and j' is tap
  * channels + channel, the order of a convolution's unfolded input. */
-static inline __attribute__((always_inline)) void turn(float *to, size_t to_stride, stored as, const void *from,
-                                                       size_t from_stride, size_t rows, size_t columns, size_t taps)
+INLINE void turn(float *to, size_t to_stride, stored as, const void *from, size_t from_stride, size_t rows,
+                 size_t columns, size_t taps)
 {
     ptrdiff_t stride = (ptrdiff_t)to_stride, along = (ptrdiff_t)(columns / taps) * stride,
         back = (ptrdiff_t)(taps - 1) * along - stride;
