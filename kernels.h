@@ -18,19 +18,22 @@
 #error "build with -msse2 -mfpmath=sse: sums with more digits than a float has are other bits on every compiler"
 #endif
 
-/* Convolution of 3x3 with padding 1 by a minimal algorithm, kernels_winograd.c. A tile is out x out output pixels,
- * which come from 6x6 input pixels that begin one pixel up and left of it; the next tile's input is `step` pixels
- * further on. A tile has `planes` planes, one for each product. All channels are treated alike and independently. */
+/* Convolution of 3x3 with padding 1 by a minimal algorithm, kernels_winograd.c: Y = A^T [(G g G^T) * (B^T d B)] A. A
+ * tile is out x out output pixels Y, which come from 6x6 input pixels d that begin one pixel up and left of it; the
+ * next tile's input is `step` pixels further on. * multiplies two matrices of `planes` numbers each, element by
+ * element. The p-th numbers of all tiles and channels are plane p; planes lie `plane` numbers apart. All channels are
+ * treated alike and independently. */
 enum { SDK_WINOGRAD_IN = 6, SDK_WINOGRAD_MOST_OUT = 8 };
 typedef struct sd_winograd {
     size_t out, step, planes;
-    /* v[plane p, c] = (B^T d B)_p over the 6x6 pixels d of a tile, row by row: c-th numbers of `pixel`, c < n. It
-     * prefetches the next tile's pixels, `ahead` numbers on, and that tile's place in v, SDK_PANEL numbers on. */
+    /* v[p plane + c] = (B^T d B)_p for channel c < n; d are the c-th numbers at the 36 addresses `pixel`, row by row.
+     * It prefetches the next tile's pixels, `ahead` numbers on, and that tile's place in v, SDK_PANEL numbers on. */
     void (*input)(float *v, size_t plane, const float *const *pixel, size_t ahead, size_t n);
-    /* u[plane p, k width + i] = (G g G^T)_p over g = w[9 k .. 9 k + 8][i]: rows of a transposed weight of n input
-     * channels, `width` numbers each, i < width: panel_narrow or panel_columns */
+    /* u[p plane + k width + i] = (G g G^T)_p for input channel k < n and output channel i < width, which is
+     * panel_narrow or panel_columns; g are the nine numbers w[(9 k + tap) width + i]: weights packed by pack_panel */
     void (*weights)(float *u, size_t plane, const float *w, size_t width, size_t n);
-    /* The pixels of a tile: A^T m A + bias. NULL in `pixel`: no such pixel. bias may be NULL. */
+    /* The c-th numbers of a tile's pixels, c < n: A^T m A + bias, m_p = m[p plane + c]. NULL in `pixel`: no such pixel.
+     * bias may be NULL. */
     void (*output)(float *const *pixel, const float *m, size_t plane, const float *bias, size_t n);
 } sd_winograd;
 
@@ -38,7 +41,7 @@ typedef struct sd_winograd {
  * short sums keep the rounding error small. */
 enum { SDK_PANEL = 64 };
 
-/* n numbers that the caller reads soon, from two places: a hint. n may be 0, and `at` then anything. */
+/* n numbers that the caller reads soon: a hint. n may be 0, and `at` then anything. SDK_AHEAD: from so many places. */
 typedef struct sdk_ahead { const float *at; size_t n; } sdk_ahead;
 enum { SDK_AHEAD = 2 };
 enum { SDK_TURNED = 512 };   /* most rows of gemm_turned's left operand */
@@ -69,9 +72,10 @@ typedef struct sd_kern {
 
     /* The same in parts, for callers who lay out the operands themselves; NULL in the specification. pack_panel turns
      * `columns` columns of B (see gemm) into strips [kc][panel_columns], one after the other; the last one is only
-     * panel_narrow wide if that is enough. panel: c[rows, columns] = or += a[rows, kc] b. Every number of rows is
-     * equally fast per row; columns are fastest in multiples of panel_narrow. panel_ahead: the same, and `ahead` is
-     * fetched into the caches meanwhile, a share with each tile. */
+     * panel_narrow wide if that is enough. panel: c[rows, columns] = a[rows, kc] b, or += if `accumulate`; a is a
+     * panel, b such strips. Every number of rows is equally fast per row (the tallest tile has panel_rows);
+     * columns are fastest in multiples of panel_narrow. panel_ahead: the same, and `ahead` is fetched into the caches
+     * meanwhile, a share with each tile. */
     size_t panel_columns, panel_narrow, panel_rows;
     void (*pack_panel)(float *to, const void *b, size_t ldb, bool b_trans, sdk_widen *widen, size_t columns, size_t kc);
     void (*panel)(size_t rows, size_t columns, size_t kc, const float *a, const float *b, float *c, size_t ldc,

@@ -281,7 +281,7 @@ static void affine(float *y, const float *x, const float *m, const float *a, con
 
 const sd_kern TABLE = {
     .name = ISA_TEXT,
-    .gemm_scratch = (BLOCK_K * BLOCK_N + TALL_ROWS * A_STRIDE) * sizeof(float),
+    .gemm_scratch = GEMM_SCRATCH * sizeof(float),
     .gemm = gemm,
     .panel_columns = TILE_COLUMNS,
     .panel_narrow = VL,

@@ -19,11 +19,12 @@
 #define ENLARGED OF_ISA(sd_winograd_enlarged)
 extern const sd_winograd WINOGRAD, ENLARGED;
 
-enum { IN = SDK_WINOGRAD_IN, MOST_OUT = SDK_WINOGRAD_MOST_OUT, PLAIN = 6, LARGE = 10 };   /* planes along one axis */
+enum { IN = SDK_WINOGRAD_IN, MOST_OUT = SDK_WINOGRAD_MOST_OUT };
+enum { PLAIN_PLANES = 6, ENLARGED_PLANES = 10, MOST_PLANES = ENLARGED_PLANES };   /* along one axis */
 
 static inline vf k(double x) { return v_set1((float)x); }
 
-/* The transforms along one axis; the tile's functions below apply them to columns and then to rows. */
+/* The transforms along one axis. The tiles' functions, further below, apply them to columns and then to rows. */
 typedef void input_axis(vf *y, const vf *d);
 typedef void output_axis(vf *y, const vf *m);
 typedef void weights_axis(vf *y, vf g0, vf g1, vf g2);
@@ -35,7 +36,8 @@ typedef void weights_axis(vf *y, vf g0, vf g1, vf g2);
 #define QA 0.375   /* and of F(4,2) */
 #define QB 1.25
 
-/* The rows of B^T for the points +-a, +-b: the coefficients of (x + a)(x^2 - b^2) and so on. */
+/* The rows of B^T for the points +-a, +-b. A point's row has the coefficients of the product of (x - p) over all other
+ * points p: for a, (x + a)(x^2 - b^2) = (x^3 - b^2 x) + a (x^2 - b^2). */
 static inline void to_points(vf *y, double a, double b, vf d0, vf d1, vf d2, vf d3)
 {
     vf odd_a = v_fma(k(-b * b), d0, d2), even_a = v_fma(k(-b * b), d1, d3);
@@ -46,7 +48,8 @@ static inline void to_points(vf *y, double a, double b, vf d0, vf d1, vf d2, vf 
     y[3] = v_fma(k(-b), odd_b, even_b);
 }
 
-/* The row of B^T for infinity: (x^2 - a^2)(x^2 - b^2), the product of them all. */
+/* The row of B^T for infinity: the product over all points, (x^2 - a^2)(x^2 - b^2) = x^4 - (a^2 + b^2) x^2 + a^2
+ * b^2. */
 static inline vf to_infinity(double a, double b, vf d0, vf d2, vf d4)
 {
     return v_fma(k(-a * a - b * b), d2, v_fma(k(a * a * (b * b)), d0, d4));
@@ -65,24 +68,26 @@ static inline void from_points(vf *y, double a, double b, vf plus_a, vf minus_a,
 
 /* ------------------------------------------------------------------------------------------ F(4,3) */
 
-/* B^T d: a point's row has the coefficients of the product of (x - p) over all other points p. Because 0 is a point
- * too, the rows of the others have a factor x. */
-static inline void input_plain(vf *y, const vf *d)
+/* B^T d. Because 0 is a point too, the rows of the others, infinity's among them, have a factor x: they begin at d1.
+ * The row of 0 has the product over the four others. */
+static inline void plain_input_axis(vf *y, const vf *d)
 {
     y[0] = to_infinity(PA, PB, d[0], d[2], d[4]);
     to_points(y + 1, PA, PB, d[1], d[2], d[3], d[4]);
     y[5] = to_infinity(PA, PB, d[1], d[3], d[5]);
 }
 
-static inline void output_plain(vf *y, const vf *m)
+/* A^T m: column p has the powers of point p; 0 and infinity have one number each, in the first row and the last. */
+static inline void plain_output_axis(vf *y, const vf *m)
 {
     from_points(y, PA, PB, m[1], m[2], m[3], m[4]);
     y[0] = v_add(m[0], y[0]);
     y[3] = v_add(y[3], m[5]);
 }
 
-/* G g: values of g0 + g1 x + g2 x^2 at the points, divided by the products of the differences of the points. */
-static inline void weights_plain(vf *y, vf g0, vf g1, vf g2)
+/* G g: the value of g0 + g1 x + g2 x^2 at each point p, divided by the product of p - q over all other points q: a^2
+ * b^2 for 0, 2 a^2 (a^2 - b^2) for +-a, likewise for +-b; infinity's value is g2. */
+static inline void plain_weights_axis(vf *y, vf g0, vf g1, vf g2)
 {
     const double A = PA * PA, B = PB * PB, fa = 1 / (2 * A * (A - B)), fb = 1 / (2 * B * (B - A));
     vf even_a = v_fma(g2, k(A * fa), v_mul(g0, k(fa))), odd_a = v_mul(g1, k(PA * fa));
@@ -95,21 +100,22 @@ static inline void weights_plain(vf *y, vf g0, vf g1, vf g2)
     y[5] = g2;
 }
 
-/* ------------------------------------------------------------------------- F(4,2) of the two phases */
+/* ------------------------------------------------------------------------- F(4,2) of the two phases
+ * 0 is no point here. The even pixels come from d0 .. d4, the odd ones from d1 .. d5. */
 
-static inline void input_phase(vf *y, const vf *d)
+static inline void phase_input(vf *y, const vf *d)
 {
     to_points(y, QA, QB, d[0], d[1], d[2], d[3]);
     y[4] = to_infinity(QA, QB, d[0], d[2], d[4]);
 }
 
-static inline void input_enlarged(vf *y, const vf *d)
+static inline void enlarged_input_axis(vf *y, const vf *d)
 {
-    input_phase(y, d);
-    input_phase(y + 5, d + 1);
+    phase_input(y, d);
+    phase_input(y + 5, d + 1);
 }
 
-static inline void output_enlarged(vf *y, const vf *m)
+static inline void enlarged_output_axis(vf *y, const vf *m)
 {
     vf even[4], odd[4];
     from_points(even, QA, QB, m[0], m[1], m[2], m[3]);
@@ -122,7 +128,9 @@ static inline void output_enlarged(vf *y, const vf *m)
     }
 }
 
-static inline void weights_phase(vf *y, vf g0, vf g1)
+/* The values of g0 + g1 x, divided by 2 a (a^2 - b^2) for a, by minus that for -a, likewise for +-b; infinity's is
+ * g1. */
+static inline void phase_weights(vf *y, vf g0, vf g1)
 {
     const double A = QA * QA, B = QB * QB, fa = 1 / (2 * QA * (A - B)), fb = 1 / (2 * QB * (B - A));
     vf a = v_mul(g0, k(fa)), b = v_mul(g0, k(fb)), a1 = v_mul(g1, k(QA * fa)), b1 = v_mul(g1, k(QB * fb));
@@ -133,10 +141,11 @@ static inline void weights_phase(vf *y, vf g0, vf g1)
     y[4] = g1;
 }
 
-static inline void weights_enlarged(vf *y, vf g0, vf g1, vf g2)
+/* The taps of the even pixels, then those of the odd ones: see the first comment. */
+static inline void enlarged_weights_axis(vf *y, vf g0, vf g1, vf g2)
 {
-    weights_phase(y, g0, v_add(g1, g2));
-    weights_phase(y + 5, v_add(g0, g1), g2);
+    phase_weights(y, g0, v_add(g1, g2));
+    phase_weights(y + 5, v_add(g0, g1), g2);
 }
 
 /* ------------------------------------------------------------------------------- tiles: both axes */
@@ -148,10 +157,12 @@ static inline void weights_enlarged(vf *y, vf g0, vf g1, vf g2)
 #define ROLLED _Pragma("GCC unroll 1")
 #endif
 
+/* V of VL channels from number c on, of which `left` are there. The next tile's first two columns of pixels are this
+ * one's last two, so they need not be fetched. */
 INLINE void input_tile(input_axis *transform, size_t planes, float *v, size_t plane, const float *const *pixel,
                        size_t ahead, size_t c, size_t left)
 {
-    vf t[LARGE][IN], y[LARGE], d[IN];
+    vf t[MOST_PLANES][IN], y[MOST_PLANES], d[IN];
     for (size_t j = 0; j < IN; j++) {
         if (j >= 2)
             UNROLL for (size_t i = 0; i < IN; i++)
@@ -185,10 +196,11 @@ INLINE void input(input_axis *transform, size_t planes, float *v, size_t plane, 
         input_tile(transform, planes, v, plane, pixel, ahead, c, n - c);
 }
 
+/* The pixels of VL channels from number c on */
 INLINE void output_tile(output_axis *transform, size_t planes, size_t out, float *const *pixel, const float *m,
                         size_t plane, const float *bias, size_t c, size_t left)
 {
-    vf t[MOST_OUT][LARGE], y[MOST_OUT], column[LARGE];
+    vf t[MOST_OUT][MOST_PLANES], y[MOST_OUT], column[MOST_PLANES];
     vf b = !bias ? v_set1(0.0f) : left >= VL ? v_load(bias + c) : v_load_part(bias + c, left);
     ROLLED for (size_t j = 0; j < planes; j++) {
         UNROLL for (size_t i = 0; i < planes; i++) {
@@ -205,7 +217,7 @@ INLINE void output_tile(output_axis *transform, size_t planes, size_t out, float
             float *to = pixel[i * out + j];
             if (!to)
                 continue;
-            __builtin_prefetch(to + c + 32, 1);   /* two lines on: the next strip's, or the next pixel's */
+            __builtin_prefetch(to + c + 2 * LINE, 1);   /* the next strip's channels, or the next pixel's */
             vf v = v_add(y[j], b);
             if (left >= VL)
                 v_store(to + c, v);
@@ -225,11 +237,11 @@ INLINE void output(output_axis *transform, size_t planes, size_t out, float *con
         output_tile(transform, planes, out, pixel, m, plane, bias, c, n - c);
 }
 
-/* Two results of the first axis at a time, which have their terms in common: more of them and their addresses would not
- * fit the registers. */
+/* U is made in two rows of planes at a time, those whose results along the first axis have terms in common; more of
+ * them and their addresses would not fit the registers. */
 typedef size_t pair[2];
-static const pair plain_pairs[] = {{0, 5}, {1, 2}, {3, 4}},
-    enlarged_pairs[] = {{0, 1}, {2, 3}, {4, 9}, {5, 6}, {7, 8}};
+static const pair plain_pairs[PLAIN_PLANES / 2] = {{0, 5}, {1, 2}, {3, 4}},
+    enlarged_pairs[ENLARGED_PLANES / 2] = {{0, 1}, {2, 3}, {4, 9}, {5, 6}, {7, 8}};
 
 /* The planes that come from such a pair */
 INLINE void weights_pair(weights_axis *transform, const size_t *two, size_t planes, float *u, size_t plane,
@@ -238,7 +250,7 @@ INLINE void weights_pair(weights_axis *transform, const size_t *two, size_t plan
     float *row[2] = {u + two[0] * planes * plane, u + two[1] * planes * plane};
     for (size_t at = 0; at < n * width; at += VL) {
         const float *g = w + at / width * 9 * width + at % width;
-        vf t[2][3], y[LARGE];
+        vf t[2][3], y[MOST_PLANES];
         UNROLL for (size_t j = 0; j < 3; j++) {
             transform(y, v_load(g + j * width), v_load(g + (3 + j) * width), v_load(g + (6 + j) * width));
             t[0][j] = y[two[0]];
@@ -276,30 +288,32 @@ INLINE void weights(weights_axis *transform, const pair *pairs, size_t planes, f
         else \
             weights(transform, pairs, planes, u, plane, w, TILE_VECTORS * VL, n); \
     }
-WEIGHTS(plain_weights, weights_plain, plain_pairs, PLAIN)
-WEIGHTS(large_weights, weights_enlarged, enlarged_pairs, LARGE)
+WEIGHTS(plain_weights, plain_weights_axis, plain_pairs, PLAIN_PLANES)
+WEIGHTS(enlarged_weights, enlarged_weights_axis, enlarged_pairs, ENLARGED_PLANES)
 
 /* ------------------------------------------------------------------------------------------ tables */
 
 static void plain_input(float *v, size_t plane, const float *const *pixel, size_t ahead, size_t n)
 {
-    input(input_plain, PLAIN, v, plane, pixel, ahead, n);
+    input(plain_input_axis, PLAIN_PLANES, v, plane, pixel, ahead, n);
 }
 
 static void plain_output(float *const *pixel, const float *m, size_t plane, const float *bias, size_t n)
 {
-    output(output_plain, PLAIN, 4, pixel, m, plane, bias, n);
+    output(plain_output_axis, PLAIN_PLANES, 4, pixel, m, plane, bias, n);
 }
 
-static void large_input(float *v, size_t plane, const float *const *pixel, size_t ahead, size_t n)
+static void enlarged_input(float *v, size_t plane, const float *const *pixel, size_t ahead, size_t n)
 {
-    input(input_enlarged, LARGE, v, plane, pixel, ahead, n);
+    input(enlarged_input_axis, ENLARGED_PLANES, v, plane, pixel, ahead, n);
 }
 
-static void large_output(float *const *pixel, const float *m, size_t plane, const float *bias, size_t n)
+static void enlarged_output(float *const *pixel, const float *m, size_t plane, const float *bias, size_t n)
 {
-    output(output_enlarged, LARGE, 8, pixel, m, plane, bias, n);
+    output(enlarged_output_axis, ENLARGED_PLANES, 8, pixel, m, plane, bias, n);
 }
 
-const sd_winograd WINOGRAD = {4, 4, PLAIN * PLAIN, plain_input, plain_weights, plain_output};
-const sd_winograd ENLARGED = {8, 4, LARGE * LARGE, large_input, large_weights, large_output};
+const sd_winograd WINOGRAD = {.out = 4, .step = 4, .planes = PLAIN_PLANES * PLAIN_PLANES,
+                              .input = plain_input, .weights = plain_weights, .output = plain_output};
+const sd_winograd ENLARGED = {.out = 8, .step = 4, .planes = ENLARGED_PLANES * ENLARGED_PLANES,
+                              .input = enlarged_input, .weights = enlarged_weights, .output = enlarged_output};

@@ -4,12 +4,11 @@
 
 #include "simd.h"
 
-/* Powers of so many vectors are computed step by step side by side, so that none waits for its own last step. As many
- * partial sums fit the registers beside them. */
+/* Powers of so many vectors are computed step by step side by side, so that none waits for its own last step. */
 enum { TOGETHER = 4 };
 
 /* d_j = e^(d_j s + low_j) for at most TOGETHER vectors d_j s <= 0; low is a correction below the last bit of d s, if it
- * is `corrected`. Exactly 0 below the smallest normal float.
+ * is `corrected`. Exactly 0 below the smallest normal float, 2^-126 = e^-87.3365.
  *
  * n = round(d s / ln 2) by adding and subtracting 1.5 2^23, r = d s - n ln 2 in (-0.35, 0.35), e^(d s) = 2^n e^r. The
  * product d s is never rounded: n times the 15-bit head of ln 2 is exact, so one FMA gives the rest of d s.
@@ -35,13 +34,11 @@ INLINE void exps_corrected(vf *d, vf s, bool corrected, const vf *low, size_t co
     }
 }
 
-INLINE vf exp_corrected(vf d, vf s, bool corrected, vf low)
+INLINE vf exp_negative(vf d, vf s)
 {
-    exps_corrected(&d, s, corrected, &low, 1);
+    exps_corrected(&d, s, false, NULL, 1);
     return d;
 }
-
-INLINE vf exp_negative(vf d, vf s) { return exp_corrected(d, s, false, d); }
 
 /* x_j sigma(c x_j) for at most TOGETHER vectors. With E = e^(-c|x|): sigma = 1 / (1 + E) for x >= 0, E / (1 + E) for
  * x < 0, so nothing overflows. c = c_high + c_low, which has more bits than a float. */

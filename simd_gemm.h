@@ -3,9 +3,10 @@
  * The order of Goto & van de Geijn 2008 ("Anatomy of High-Performance Matrix Multiplication"), with A and B exchanged:
  * a tile of C, TILE_ROWS x TILE_COLUMNS, stays in registers while k runs over a block of at most BLOCK_K. Its rows of A
  * stay in the L1 cache while the strips of a block of B, BLOCK_N columns at most, come from the L2 cache. B is first
- * copied to scratch, transposed so that a tile's columns are side by side. Of A a tile reads single numbers, so it need
- * not be transposed: rows of floats are read where they lie if the addresses of a tile's rows fit the registers
- * (IN_PLACE) and their lines the L1 cache's places (in_place), and all others from a copy.
+ * copied to scratch, transposed so that a tile's columns are side by side: a strip (simd_pack.h). Of A a tile reads
+ * single numbers, so it need not be transposed. Rows of floats are read where they lie, if the addresses of a tile's
+ * rows fit the registers (IN_PLACE in simd.h) and their cache lines do not compete for a few places of the L1 cache
+ * (in_place); all other rows are read from a copy.
  *
  * Every element is the sum over blocks of k, in order, of sums over k, in order, each in float with FMA; K alone
  * decides where blocks end. Short blocks also keep the error below that of one long sum. */
@@ -16,10 +17,13 @@
 
 enum {
     TALL_ROWS = TILE_ROWS * TILE_VECTORS,   /* of the tile one vector wide, for the rest of N */
-    BLOCK_K = 192,
+    BLOCK_K = 192,                          /* terms that are added in one go */
     BLOCK_N = 768 / TILE_COLUMNS * TILE_COLUMNS,
-    A_STRIDE = BLOCK_K + 16,  /* no power of two: a tile's rows would share cache lines' places */
-    TURNED_ROWS = 8 * TILE_ROWS
+    A_STRIDE = BLOCK_K + LINE,              /* no power of two: a tile's rows would share cache lines' places */
+    TURNED_ROWS = 8 * TILE_ROWS,            /* of B that gemm_turned multiplies at a time, about */
+    GEMM_SCRATCH = BLOCK_K * BLOCK_N + TALL_ROWS * A_STRIDE,   /* floats: a block of B, a tile's rows of A */
+    /* No constant if gemm_turned's sums did not fit where gemm has its block of B */
+    SUMS_FIT = 1 / ((TURNED_ROWS + VL) * (SDK_TURNED + TILE_COLUMNS + LINE) <= BLOCK_K * BLOCK_N)
 };
 
 /* The first `columns` of a tile of `rows` x `vectors` vectors: c = acc + plus. */
@@ -47,8 +51,9 @@ INLINE void fetch_tile(size_t rows, size_t vectors, const float *c, size_t ldc)
 
 /* c = a b + plus for one tile of `rows` x `vectors` vectors, which are compile-time constants; a's rows are `stride`
  * apart. b is [kc][vectors VL], of which the first `columns` belong to c. plus may be NULL, or c itself; its rows are
- * ldp apart; ldp 0: the same row for all. If `fetches`, `ahead` are as many floats as a row of a has, which are wanted
- * soon: they come from the L3 cache or from memory, and asked for all at once they would wait for each other. */
+ * ldp apart; ldp 0: the same row for all. If `fetches`, the kc floats at `ahead` are prefetched, because they are
+ * wanted soon: one with each k, for they come from the L3 cache or from memory, and all at once would wait for each
+ * other. */
 INLINE void multiply_tile(size_t rows, size_t vectors, size_t stride, size_t columns, size_t kc, const float *a,
                           const float *b, float *c, size_t ldc, const float *plus, size_t ldp, bool fetches,
                           const unsigned char *ahead)
@@ -176,20 +181,21 @@ static inline void fetch_row(rows_of a, size_t i, size_t n)
         __builtin_prefetch(row_of(a.as, row_at(a, i), k));
 }
 
-/* c[rows, columns] = a b + plus. The tiles of a strip fetch one of the `rows_ahead` rows of a that are wanted next; if
- * there are more rows than strips, the rest is fetched before the tiles. (Where rows are always copied, none of these
- * are fetched.) Each tile also fetches its share of what `ahead` says, SDK_AHEAD of them or NULL. */
+/* c[rows, columns] = a b + plus, strip after strip. next: the `rows_ahead` rows of A that are wanted next. While strip
+ * number s is multiplied, its tiles prefetch row s of them; where there are more rows than strips, rows s + strips and
+ * so on are prefetched before. (Where rows are always copied, none of these are.) ahead: SDK_AHEAD places, of each of
+ * which every tile prefetches its share; or NULL. */
 INLINE void multiply_block(const shapes *shape, size_t rows, size_t columns, size_t kc, const float *a, size_t lda,
                            strips b, float *c, size_t ldc, const float *plus, size_t ldp, rows_of next,
                            size_t rows_ahead, fetching *ahead)
 {
-    size_t all = (columns + TILE_COLUMNS - 1) / TILE_COLUMNS;
+    size_t strips_of_b = (columns + TILE_COLUMNS - 1) / TILE_COLUMNS;
     for (size_t j = 0, s = 0; j < columns; j += TILE_COLUMNS, s++) {
         size_t n = min_size(columns - j, TILE_COLUMNS);
         const float *strip = b.at + j * b.depth + b.k0 * strip_width(n);
         tile_fn *multiply = n > VL ? shape->wide : shape->tall;
         const void *fetched = s < rows_ahead ? row_at(next, s) : a;
-        for (size_t r = s + all; IN_PLACE && r < rows_ahead; r += all)
+        for (size_t r = s + strips_of_b; IN_PLACE && r < rows_ahead; r += strips_of_b)
             fetch_row(next, r, kc);
         heights h = heights_of(rows, n);
         for (size_t i = 0, height; i < rows; i += height) {
@@ -225,11 +231,12 @@ static void panel_ahead(size_t rows, size_t columns, size_t kc, const float *a, 
                    (rows_of){0}, 0, f);
 }
 
-/* Rows that begin a multiple of 4 KiB apart would share a few lines' places in the L1 cache. */
+/* May a tile read these rows where they lie? Those that begin a multiple of 4 KiB apart would share a few places of the
+ * L1 cache. */
 static inline bool in_place(rows_of a) { return IN_PLACE && a.as == FLOATS && a.ld % 1024 != 0; }
 
-/* C[M,N] = A[M,kc] B + plus, see multiply_tile. `then`: rows that are wanted next, as many as those of A, or NULL.
- * room: for a tile's rows of A. */
+/* C[M,N] = A[M,kc] B + plus, see multiply_tile; a tile's height of rows passes all columns before the next. then: rows
+ * that are wanted after those of A, as many of them, or NULL. room: for a copy of a tile's rows of A. */
 static void multiply_rows(float *room, size_t M, size_t N, size_t kc, rows_of A, const void *then, strips b, float *C,
                           size_t ldc, const float *plus, size_t ldp)
 {
@@ -280,17 +287,17 @@ static void gemm_packed(void *scratch, size_t M, size_t N, size_t K, const float
     }
 }
 
-/* A's strips, and some rows of B at a time: C^T = B A^T. The sums stay in scratch until they are whole and are then
- * turned into C. */
+/* C^T = B A^T: rows of B are the left operand, read where they lie; A's strips are the right one. About TURNED_ROWS
+ * rows of B are taken at a time: their sums stay in scratch, over all blocks of k, and are then turned into C. */
 static void gemm_turned(void *scratch, size_t M, size_t N, size_t K, const float *packed, const void *B, size_t ldb,
                         sdk_widen *widen, float *C, size_t ldc, const float *bias, const void *after)
 {
     size_t blocks = blocks_of(K), strips_end = M / TILE_COLUMNS * TILE_COLUMNS,
-        width = strips_end + (M > strips_end ? strip_width(M - strips_end) : 0), ldt = width + 16;
+        width = strips_end + (M > strips_end ? strip_width(M - strips_end) : 0), ldt = width + LINE;
     float *room = scratch, *turned = room + TALL_ROWS * A_STRIDE;
     rows_of rows = {B, ldb, stored_for(widen)};
-    size_t few = (N + TURNED_ROWS - 1) / TURNED_ROWS;   /* about as many at a time */
-    few = few ? (N + few * VL - 1) / (few * VL) * VL : 1;
+    size_t times = (N + TURNED_ROWS - 1) / TURNED_ROWS,
+        few = times ? (N + times * VL - 1) / (times * VL) * VL : 1;   /* equal numbers of rows, whole vectors */
     for (size_t j = 0; j < N; j += few) {
         size_t n = min_size(N - j, few);
         for (size_t i = 0; bias && i < n; i++)
