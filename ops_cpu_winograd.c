@@ -556,19 +556,21 @@ static sd_conv_times *times_of(sd_cpu *cpu, const split *p)
     return t;
 }
 
-static bool is_settled(const sd_conv_times *t)
+/* The guess has the first turn, which also pays for memory that is touched for the first time. So it may win after one
+ * turn each, and lose only after all. */
+static bool is_settled(const sd_conv_times *t, int guess)
 {
     const double clear = 1.1;
-    bool differ = t->least[0] > clear * t->least[1] || t->least[1] > clear * t->least[0];
-    return t->tries[0] == t->tries[1] && (t->tries[0] == TRIES || (t->tries[0] > 0 && differ));
+    bool wins = t->least[!guess] > clear * t->least[guess];
+    return t->tries[0] == t->tries[1] && (t->tries[0] == TRIES || (t->tries[0] > 0 && wins));
 }
 
-/* The number of the order to take now. They take turns, `guess` first, until one was clearly faster or each has had its
- * tries; then the faster one stays. */
+/* The number of the order to take now. They take turns, `guess` first, until the guess was clearly faster or each has
+ * had its tries; then the faster one stays. The guess if they are equal: a clock may be too coarse to tell. */
 static int order_of_times(const sd_conv_times *t, int guess)
 {
     if (t->tries[0] != t->tries[1]) return !guess;
-    return is_settled(t) ? t->least[1] < t->least[0] : guess;
+    return is_settled(t, guess) && t->least[!guess] < t->least[guess] ? !guess : guess;
 }
 
 static void keep_time(sd_conv_times *t, int which, double seconds)
@@ -586,7 +588,7 @@ static void choose_order(sd_run *r, split *p)
     if (choose_tiles(&other, room) || choose_strips(&other)) {
         int guess = level2(p) < LARGE_L2;
         sd_conv_times *t = times_of(sd_cpu_of(r), p);
-        other.times = p->times = t && !is_settled(t) ? t : NULL;
+        other.times = p->times = t && !is_settled(t, guess) ? t : NULL;
         if (t ? order_of_times(t, guess) : guess) {
             *p = other;
             return;

@@ -275,18 +275,20 @@ TEST(bits_do_not_depend_on_caches)
     }
 }
 
-/* The bytes of scratch that a convolution takes once both orders have these times, in seconds */
-static size_t scratch_of(const sd_cpu *tried, double planes, double other, int tries, layer l, numbers d,
+/* The bytes of scratch that a convolution takes once both orders have these times, in seconds. settled: it is not timed
+ * again. */
+static size_t scratch_of(const sd_cpu *tried, const double seconds[2], int tries, bool settled, layer l, numbers d,
                          const float *y)
 {
     sd_cpu cpu = *tried;
     size_t scratch;
-    cpu.times[0].least[0] = planes;
-    cpu.times[0].least[1] = other;
-    cpu.times[0].tries[0] = cpu.times[0].tries[1] = tries;
+    sd_conv_times *t = cpu.times;
+    memcpy(t->least, seconds, sizeof t->least);
+    t->tries[0] = t->tries[1] = tries;
     float *again = convolve_on(&cpu, l, d.x, d.w, SD_F32, d.bias, true, &scratch);
     assert_memory_equal(y, again, y_size(l) * 4);
     assert_int_equal(cpu.shapes, 1);
+    assert_int_equal(t->tries[0] + t->tries[1], 2 * tries + !settled);
     free(again);
     return scratch;
 }
@@ -301,6 +303,8 @@ TEST(of_two_orders_the_faster_one_stays)
         size_t taken[5];
         float *y = convolve_on(&cpu, l, d.x, d.w, SD_F32, d.bias, true, &taken[0]);
         const sd_conv_times *t = cpu.times;
+        int guess = t->tries[1];
+        assert_int_equal(guess, i == 0);   /* an unknown L2 counts as small */
         assert_int_equal(t->tries[0] + t->tries[1], 1);
         for (size_t turn = 1; turn < SD_COUNT(taken); turn++) {
             float *again = convolve_on(&cpu, l, d.x, d.w, SD_F32, d.bias, true, &taken[turn]);
@@ -312,13 +316,24 @@ TEST(of_two_orders_the_faster_one_stays)
         assert_in_range(t->tries[0], 1, 2);
         assert_true(t->least[0] > 0 && t->least[1] > 0);
         assert_int_not_equal(taken[0], taken[1]);
-        size_t planes = scratch_of(&cpu, 1, 1.01, 2, l, d, y), other = scratch_of(&cpu, 1.01, 1, 2, l, d, y);
-        assert_true(planes != other && (planes == taken[0] || planes == taken[1]));
-        assert_true(other == taken[0] || other == taken[1]);
-        assert_int_equal(scratch_of(&cpu, 1, 2, 1, l, d, y), planes);      /* clear after one turn each */
-        assert_int_equal(scratch_of(&cpu, 2, 1, 1, l, d, y), other);
-        assert_int_equal(scratch_of(&cpu, 1, 1.01, 1, l, d, y), taken[0]);   /* not clear: the guess once more */
-        assert_int_equal(scratch_of(&cpu, 1.01, 1, 1, l, d, y), taken[0]);
+        double wins[2], loses[2], nearly[2] = {1, 1}, still[2] = {0, 0};   /* still: a clock that does not move */
+        wins[guess] = loses[!guess] = 1;
+        wins[!guess] = loses[guess] = 2;
+        nearly[guess] = 1.01;
+        assert_int_equal(scratch_of(&cpu, wins, 2, true, l, d, y), taken[0]);
+        assert_int_equal(scratch_of(&cpu, loses, 2, true, l, d, y), taken[1]);
+        assert_int_equal(scratch_of(&cpu, nearly, 2, true, l, d, y), taken[1]);
+        assert_int_equal(scratch_of(&cpu, still, 2, true, l, d, y), taken[0]);
+        /* After one turn each: the guess's was slow as any first one may be, and it has another. */
+        assert_int_equal(scratch_of(&cpu, wins, 1, true, l, d, y), taken[0]);
+        assert_int_equal(scratch_of(&cpu, loses, 1, false, l, d, y), taken[0]);
+        assert_int_equal(scratch_of(&cpu, nearly, 1, false, l, d, y), taken[0]);
+        sd_cpu full = {.kern = cpu.kern, .threads = 2, .caches = orders[i], .shapes = SD_COUNT(full.times)};
+        float *again = convolve_on(&full, l, d.x, d.w, SD_F32, d.bias, true, &taken[1]);
+        assert_memory_equal(y, again, y_size(l) * 4);
+        assert_int_equal(taken[1], taken[0]);   /* no room for one more shape: the guess */
+        assert_int_equal(full.shapes, SD_COUNT(full.times));
+        free(again);
         free(y);
     }
     drop(d);
