@@ -164,12 +164,14 @@ static int changes_common(const settings *a, const settings *b)
         || a->refiner != b->refiner || a->latents != b->latents
         || a->ema != b->ema || a->threads != b->threads || a->precise != b->precise
         || a->residency != b->residency || a->gemm != b->gemm || a->device != b->device
+        || a->max_memory != b->max_memory || a->vae_memory != b->vae_memory
         || a->trace != b->trace || a->trace_stats != b->trace_stats || a->trace_hash != b->trace_hash
         || a->inject != b->inject || a->stop_after != b->stop_after
         || a->tokens_in != b->tokens_in || a->embeds != b->embeds || a->timestep != b->timestep
         || a->inject_filter != b->inject_filter || a->names != b->names
         || a->trace_filter != b->trace_filter || a->prompts != b->prompts || a->quiet != b->quiet
-        || a->verbose != b->verbose || a->timings != b->timings || a->version != b->version || a->help != b->help
+        || a->verbose != b->verbose || a->timings != b->timings || a->profile != b->profile
+        || a->version != b->version || a->help != b->help
         || a->preview != b->preview || a->noise != b->noise || a->save_steps != b->save_steps || a->from != b->from;
 }
 

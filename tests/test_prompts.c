@@ -111,7 +111,8 @@ TEST(lines_are_checked_before_the_first_is_drawn)
         {"a\nb --stepz 3\n", {":2: ", "did you mean --steps?"}},
         {"a\n\nb --sampler foo\n", {":3: ", "unknown sampler"}},
         {"a --steps \"3\n", {":1: ", "quote"}}, {"a --model x\n", {":1: ", "before all lines"}},
-        {"a --vae x\n", {":1: ", "before all lines"}}, {"a --lora-model-dir x\n", {":1: ", "not supported"}},
+        {"a --vae x\n", {":1: ", "before all lines"}}, {"a --profile json\n", {":1: ", "before all lines"}},
+        {"a --vae-memory 1\n", {":1: ", "before all lines"}}, {"a --lora-model-dir x\n", {":1: ", "not supported"}},
         {"a\nb --output x.gif\n", {":2: ", "must end in"}}, {"a\nb\xff --steps 1\n", {":2: ", "not UTF-8"}},
         {"\n# nothing\n", {"no prompts", "a line each"}}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
