@@ -104,6 +104,18 @@ static void multiply(const task *t, int times)
     }
 }
 
+/* The cores that so many threads have at most, as a share of one for each. Threads that take turns on a core have the
+ * same best try as threads with cores of their own. */
+static double cores_share(int threads)
+{
+#ifdef _OPENMP
+    int cores = omp_get_num_procs();
+    return threads > cores ? (double)cores / threads : 1;
+#else
+    return threads == 1;
+#endif
+}
+
 /* GFLOP/s: the best shape of whole tiles and strips. */
 static double peak_of(task *tasks, int threads, double seconds)
 {
@@ -119,7 +131,7 @@ static double peak_of(task *tasks, int threads, double seconds)
         for (int i = 0; i < threads; i++) together += flops / tasks[i].best;
         best = fmax(best, together);
     }
-    return best / 1e9;
+    return best * cores_share(threads) / 1e9;
 }
 
 enum { LEVELS = 4 };   /* of memory, sd.h */

@@ -1,5 +1,8 @@
 /* test_profile.c - what sd_set_profile tells of a run, and what the machine can do at most. */
 #include <math.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
 
 #include "test.h"
 #include "../json.h"
@@ -262,6 +265,22 @@ TEST(a_machine_has_a_peak_and_bandwidths)
     sd_close(c);
 }
 
+/* Threads that share cores are not faster than the cores. A factor of two is for neighbours of this machine, which may
+ * slow the measurement of one thread alone. */
+TEST(more_threads_than_cores_have_no_higher_peak)
+{
+    sd_roofs r;
+    int cores = 1;
+#ifdef _OPENMP
+    cores = omp_get_num_procs();
+#endif
+    sd_ctx *c = open_tiny(SD_PART_TOKENIZER, cores < 128 ? 8 * cores : 1024);
+    assert_int_equal(sd_measure_roofs(c, 0.01, &r), SD_OK);
+    if (r.peak > 2 * cores * r.peak_one)
+        fail_msg("%d threads on %d cores: %g GFLOP/s, one alone %g", r.threads, cores, r.peak, r.peak_one);
+    sd_close(c);
+}
+
 /* ---- sd --profile */
 
 #define DRAW "-p", "a red apple", "-s", "1", "-W", "64", "-H", "64", "--steps", "3", "--sampling-method", "ddim", "-q"
@@ -348,6 +367,7 @@ int main(void)
         cmocka_unit_test(a_convolution_by_winograd_tells_its_parts),
         cmocka_unit_test(the_lower_roof_holds),
         cmocka_unit_test(a_machine_has_a_peak_and_bandwidths),
+        cmocka_unit_test(more_threads_than_cores_have_no_higher_peak),
         cmocka_unit_test(as_text_it_names_blocks_kinds_and_stages),
         cmocka_unit_test(as_json_it_has_every_operation_in_order),
     };
