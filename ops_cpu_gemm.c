@@ -1,9 +1,14 @@
-/* ops_cpu_gemm.c - floor 2: products of matrices: linear layers, and what unfolded convolutions have of them. Threads
- * share the elements of a result, never a sum. */
+/* ops_cpu_gemm.c - floor 2: products of matrices, shared out among threads: linear layers, and unfolded convolutions of
+ * kernels that pack no weights. Threads share the elements of a result, never a sum.
+ *
+ * C[M,N] = A[M,K] B^T + bias, B [N,K], is computed in one of two ways, with the same bits. Straight: B is turned into
+ * strips of columns (kern->gemm). Turned: where rows are few it is faster to turn A, compute C^T = B A^T and turn that
+ * (kern->gemm_turned). */
 #include "ops_cpu.h"
 
 #include <math.h>
 
+/* Column j of B^T, which is a row of the weight */
 static inline const void *column_of_b(const sd_product *p, size_t j)
 {
     return (const unsigned char *)p->B.data + j * p->K * (p->B.widen ? sizeof(uint16_t) : sizeof(float));
@@ -14,24 +19,39 @@ static inline unsigned char *scratch_of(const sd_product *p)
     return p->scratch + (size_t)thread_id() * gemm_room(sd_cpu_of(p->r));
 }
 
-/* A task packs its columns of B once, so it takes many rows; and all take about as many, for a few that are left would
- * need all of B again. If threads would be idle, it takes fewer columns while it has all rows, for then nothing is
- * packed twice (1280 to 1280 at 512 rows 0.97); then fewer rows, then fewer columns again. */
+/* --------------------------------------------------------------------------------- straight */
+
+enum { TALLEST = 8 * TASK_ROWS };   /* most rows of a task */
+
+/* How a product is cut into tasks. A task packs its columns of B once, so it has many rows; and all have about as many,
+ * for a few that are left would need all of B again. Where that makes too few tasks for the threads, they are halved:
+ * first their columns while a task has all rows, for then nothing is packed twice; then their rows; then their columns
+ * again. */
+typedef struct grid { size_t tall, wide; } grid;
+
+static grid grid_of(size_t M, size_t N, size_t threads)
+{
+    enum { STEP = 32, LEAST_ROWS = 2 * TASK_ROWS, FEW_COLUMNS = 5 * STEP, LEAST_COLUMNS = 2 * STEP };
+    grid g = {round_up(div_up(M, div_up(M, TALLEST)), TASK_ROWS / 2), equal_columns(N, STEP)};
+    while (div_up(M, g.tall) * div_up(N, g.wide) < 4 * threads && (g.tall > LEAST_ROWS || g.wide > LEAST_COLUMNS)) {
+        bool rows_next = g.tall < M || g.wide <= FEW_COLUMNS;
+        if (g.tall > LEAST_ROWS && rows_next) g.tall = round_up(g.tall / 2, TASK_ROWS / 2);
+        else g.wide = round_up(g.wide / 2, STEP);
+    }
+    return g;
+}
+
 static void multiply_straight(const sd_product *p)
 {
     const sd_cpu *cpu = sd_cpu_of(p->r);
-    const size_t M = p->M, N = p->N, K = p->K, step = 32;
-    size_t tall = round_up(div_up(M, div_up(M, 8 * TASK_ROWS)), TASK_ROWS / 2), wide = equal_columns(N, step);
-    while (div_up(M, tall) * div_up(N, wide) < 4 * (size_t)cpu->threads && (tall > 2 * TASK_ROWS || wide > 2 * step)) {
-        if (tall > 2 * TASK_ROWS && (tall < M || wide <= 5 * step)) tall = round_up(tall / 2, TASK_ROWS / 2);
-        else wide = round_up(wide / 2, step);
-    }
-    size_t parts = div_up(N, wide);
-    int tasks = (int)(div_up(M, tall) * parts);
+    const size_t M = p->M, N = p->N, K = p->K;
+    const grid g = grid_of(M, N, (size_t)cpu->threads);
+    size_t parts = div_up(N, g.wide);
+    int tasks = (int)(div_up(M, g.tall) * parts);
 #pragma omp parallel for schedule(dynamic) num_threads(cpu->threads) if (M * N * K > 16 * (size_t)SMALL)
     for (int task = 0; task < tasks; task++) {
-        size_t i = (size_t)task / parts * tall, j = (size_t)task % parts * wide;
-        size_t m = min_size(tall, M - i), n = min_size(wide, N - j);
+        size_t i = (size_t)task / parts * g.tall, j = (size_t)task % parts * g.wide;
+        size_t m = min_size(g.tall, M - i), n = min_size(g.wide, N - j);
         const float *bias = p->bias ? p->bias + j : NULL;
         const void *b = column_of_b(p, j);
         if (sd_is_cancelled(p->r)) continue;
@@ -39,14 +59,16 @@ static void multiply_straight(const sd_product *p)
     }
 }
 
-/* Is it faster to turn A and C than to turn B? A's rows are then the kernel's columns. The numbers are counted; those
- * of A and C twice, as was measured (5120 to 1280 at 512 rows). A product that the last strip of A computes in vain
- * takes a sixteenth of a number. */
+/* ----------------------------------------------------------------------------------- turned */
+
+/* Is it faster turned? What counts is how many numbers are turned: straight, those of B, again for each TALLEST rows;
+ * turned, those of A and C, each of which takes as long as two of B. The last strip of A may have columns that are
+ * computed in vain: each of their terms takes a sixteenth. (Both weights were measured, docs/SPEED.md.) */
 static bool is_turned(const sd_kern *k, size_t M, size_t N, size_t K)
 {
     if (!k->gemm_turned) return false;
     double m = (double)M, n = (double)N, depth = (double)K, spare = (double)(packed_columns(k, M) - M);
-    return 2 * m * (depth + n) + spare * n * depth / 16 < n * depth * ceil(m / (8 * TASK_ROWS));
+    return 2 * m * (depth + n) + spare * n * depth / 16 < n * depth * ceil(m / TALLEST);
 }
 
 static size_t turned_room(const sd_cpu *cpu, size_t M, size_t N, size_t K)
@@ -54,8 +76,9 @@ static size_t turned_room(const sd_cpu *cpu, size_t M, size_t N, size_t K)
     return !cpu->blas && is_turned(cpu->kern, M, N, K) ? floats(packed_columns(cpu->kern, M) * K) : 0;
 }
 
-/* How a turned product is shared out: the rows of A in equal parts, and those of B, which are C's columns, `wide` at a
- * time; but what may be each thread's last in halves, so that all threads end at about the same time. */
+/* How a turned product is shared out: the rows of A in equal parts of `tall`, and those of B, which are C's columns,
+ * `wide` at a time. But the last of these, as many as there are threads, are two of `narrow` each, so that all threads
+ * end at about the same time. */
 typedef struct shares {
     size_t parts, tall;
     size_t wide, narrow, wides;   /* rows of B, and how many times `wide` of them */
@@ -64,7 +87,7 @@ typedef struct shares {
 
 static shares shares_of(const sd_product *p)
 {
-    enum { ROWS = 256, COLUMNS = 48 };   /* A's piece and a task's sums fit the L2 cache */
+    enum { ROWS = SDK_TURNED / 2, COLUMNS = 48 };   /* A's piece and a task's sums fit the L2 cache */
     const sd_cpu *cpu = sd_cpu_of(p->r);
     size_t threads = (size_t)cpu->threads;
     shares s = {.tall = round_up(div_up(p->M, div_up(p->M, ROWS)), cpu->kern->panel_columns)};
@@ -77,13 +100,14 @@ static shares shares_of(const sd_product *p)
     return s;
 }
 
-/* The first row of B of such a task; past the last one N or more. */
+/* The first row of B of a task; past the last task N or more. */
 static size_t first_of(const shares *s, size_t task)
 {
     size_t i = task / s->parts;
     return i < s->wides ? i * s->wide : s->wides * s->wide + (i - s->wides) * s->narrow;
 }
 
+/* then: the number of this thread's next task, whose first row of B is fetched */
 static void turned_task(const sd_product *p, const shares *s, size_t task, size_t then)
 {
     size_t j = first_of(s, task), end = min_size(first_of(s, task + s->parts), p->N), m = task % s->parts * s->tall;
@@ -93,7 +117,8 @@ static void turned_task(const sd_product *p, const shares *s, size_t task, size_
                                        then < s->tasks ? column_of_b(p, first_of(s, then)) : NULL);
 }
 
-/* C^T = B A^T: A is packed once, and every task reads its rows of B from where they lie. */
+/* A is packed once by all threads, a piece of a strip's rows at a time; then every task reads its rows of B from where
+ * they lie. */
 static void multiply_turned(const sd_product *p)
 {
     enum { PIECE = 256 };
@@ -118,6 +143,8 @@ static void multiply_turned(const sd_product *p)
     }
 }
 
+/* -------------------------------------------------------------------------------------- both */
+
 void sd_cpu_multiply(const sd_product *p)
 {
     const sd_cpu *cpu = sd_cpu_of(p->r);
@@ -126,11 +153,12 @@ void sd_cpu_multiply(const sd_product *p)
     else multiply_straight(p);
 }
 
+/* y = x W^T + b */
 void sd_cpu_linear(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w, const sd_tensor *b)
 {
     const sd_cpu *cpu = sd_cpu_of(r);
     sd_product p = {.r = r, .M = (size_t)rows(x), .N = (size_t)w->dim[0], .K = (size_t)w->dim[1], .A = sd_f32(x),
-                 .B.widen = cpu->blas ? NULL : widened_on_the_way(cpu->kern, w), .C = sd_f32(y)};
+                    .B.widen = cpu->blas ? NULL : widened_on_the_way(cpu->kern, w), .C = sd_f32(y)};
     size_t gemm = gemm_room(cpu) * (size_t)cpu->threads, turned = turned_room(cpu, p.M, p.N, p.K);
     pieces cuts = {sd_scratch(r, gemm + floats(p.N) + turned + (p.B.widen || is_f32(w) ? 0 : floats(p.N * p.K)))};
     if (!cuts.at) return;
