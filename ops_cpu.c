@@ -13,9 +13,10 @@ void sd_cpu_each(int n, void (*fn)(void *user, int i), void *user)
 
 /* ------------------------------------------------------------------------------------- norms */
 
-/* Group norm [Wu & He 2018, eq. 7] over a group's channels and all pixels: y = (x - m) rstd g + b.
+/* Group norm [Wu & He 2018, eq. 7] over a group's channels and all pixels: y = (x - mean) rstd g + b.
  * Sums per channel over fixed runs of pixels are joined in a fixed order, in double. Then y = (x - m) a + b' per
- * channel; the part of the mean that a float cannot hold goes into b'. */
+ * channel, where m is the mean as a float, a = rstd g, and what m lacks of the mean goes into b'.
+ * sums: [run][sum of x, sum of x^2][channel]. */
 typedef struct gn_room { double *sums; float *m, *a, *b; } gn_room;
 
 /* Adds to the sums of the runs that n pixels from number `pixel` on belong to. A run that two bands share goes on where
@@ -24,7 +25,6 @@ static void gn_sums(const sd_cpu *cpu, double *sums, const float *in, size_t pix
 {
     size_t first = pixel / SD_NORM_RUN;
     int runs = (int)(div_up(pixel + n, SD_NORM_RUN) - first);
-    (void)cpu->threads;   /* used only with OpenMP */
 #pragma omp parallel for num_threads(cpu->threads) if (n * C > SMALL)
     for (int i = 0; i < runs; i++) {
         size_t run = first + (size_t)i, from = max_size(pixel, run * SD_NORM_RUN),
@@ -137,7 +137,7 @@ static void cpu_layer_norm(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor 
 
 /* --------------------------------------------------------------------------------- element-wise */
 
-/* One long row, or one row per pixel, cut into pieces for the threads. */
+/* One long row is cut into pieces for the threads; other operations have a row for each pixel. */
 enum { CHUNK = 16384 };
 
 static void cpu_act(sd_run *r, sd_tensor y, sd_tensor x, sd_act act)
@@ -148,7 +148,7 @@ static void cpu_act(sd_run *r, sd_tensor y, sd_tensor x, sd_act act)
         [SD_ACT_SILU] = k->silu, [SD_ACT_GELU] = k->gelu, [SD_ACT_QUICK_GELU] = k->quick_gelu, [SD_ACT_RELU] = k->relu,
         [SD_ACT_SOFT_CLAMP] = k->soft_clamp, [SD_ACT_TO_UNIT] = k->to_unit, [SD_ACT_FROM_UNIT] = k->from_unit};
     size_t n = (size_t)sd_numel(&x);
-    int tasks = (int)((n + CHUNK - 1) / CHUNK);
+    int tasks = (int)div_up(n, CHUNK);
 #pragma omp parallel for num_threads(cpu->threads) if (n > SMALL / 4)
     for (int i = 0; i < tasks; i++) {
         size_t at = (size_t)i * CHUNK;
@@ -173,7 +173,7 @@ static void cpu_add(sd_run *r, sd_tensor y, sd_tensor a, sd_tensor b)
 {
     const sd_cpu *cpu = sd_cpu_of(r);
     size_t n = (size_t)sd_numel(&y);
-    int tasks = (int)((n + CHUNK - 1) / CHUNK);
+    int tasks = (int)div_up(n, CHUNK);
 #pragma omp parallel for num_threads(cpu->threads) if (n > SMALL)
     for (int i = 0; i < tasks; i++) {
         size_t at = (size_t)i * CHUNK;
@@ -195,11 +195,10 @@ static void cpu_add_channels(sd_run *r, sd_tensor y, sd_tensor bias)
 
 static void cpu_concat(sd_run *r, sd_tensor y, sd_tensor a, sd_tensor b)
 {
-    const sd_cpu *cpu = sd_cpu_of(r);
-    (void)cpu;   /* used only with OpenMP */
+    (void)r;   /* used only with OpenMP */
     size_t A = (size_t)cols(a), B = (size_t)cols(b);
     int n = (int)rows(y);
-#pragma omp parallel for num_threads(cpu->threads) if ((size_t)n * (A + B) > SMALL)
+#pragma omp parallel for num_threads(sd_cpu_of(r)->threads) if ((size_t)n * (A + B) > SMALL)
     for (int i = 0; i < n; i++) {
         float *to = sd_f32(y) + (size_t)i * (A + B);
         memcpy(to, sd_f32(a) + (size_t)i * A, A * sizeof(float));
@@ -210,13 +209,12 @@ static void cpu_concat(sd_run *r, sd_tensor y, sd_tensor a, sd_tensor b)
 /* Nearest: source = floor(target * in/out), the ratio a float as in torch's upsample_nearest2d. */
 static void cpu_upsample(sd_run *r, sd_tensor y, sd_tensor x)
 {
-    const sd_cpu *cpu = sd_cpu_of(r);
-    (void)cpu;   /* used only with OpenMP */
+    (void)r;   /* used only with OpenMP */
     int64_t H = y.dim[1], W = y.dim[2], h = x.dim[1], w = x.dim[2];
     size_t C = (size_t)cols(x);
     float sy = (float)h / (float)H, sx = (float)w / (float)W;
     int n = (int)(y.dim[0] * H);
-#pragma omp parallel for num_threads(cpu->threads) if ((size_t)sd_numel(&y) > SMALL)
+#pragma omp parallel for num_threads(sd_cpu_of(r)->threads) if ((size_t)sd_numel(&y) > SMALL)
     for (int i = 0; i < n; i++) {
         int64_t iy = (int64_t)((float)(i % H) * sy);
         const float *from = sd_f32(x) + (size_t)((i / H * h + (iy < h ? iy : h - 1)) * w) * C;

@@ -23,8 +23,8 @@ sd_status sd_blas_load(sd_blas *b, sd_error *e);
 void sd_blas_multiply(const sd_blas *b, int threads, size_t M, size_t N, size_t K, const float *A, const float *B,
                       float *C, const float *bias);
 
-/* ---- ops_cpu_winograd.c: how long convolutions of one shape took in two orders of work, which give the same bits:
- * [0] planes outside, [1] the other one. */
+/* ---- ops_cpu_winograd.c: how long convolutions of one shape took in two orders of work, which give the same bits.
+ * [0]: planes in the outer loop, [1]: strips or tiles, see there. */
 typedef struct sd_conv_times {
     size_t tiles, I, O, planes;
     double least[2];                    /* seconds */
@@ -61,7 +61,9 @@ sd_conv_kind sd_conv_choose(const sd_kern *k, const int64_t x[4], const int64_t 
 /* Its name, and its share of multiplications for a result y [N,H,W,O]. */
 sd_conv_how sd_conv_kind_describe(sd_conv_kind kind, const int64_t y[4]);
 
-/* Starting the other threads takes as long as about this many additions; smaller jobs run on one thread. */
+/* Starting the other threads takes as long as about this many additions; smaller jobs run on one thread. Where an
+ * element takes longer than an addition, the limit is a part of it (an activation: a quarter); where it takes less, a
+ * multiple (a term of a product: a sixteenth of an addition). */
 enum { SMALL = 1 << 16 };
 
 static inline size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
@@ -81,7 +83,8 @@ static inline int thread_id(void)
 #endif
 }
 
-/* The number of the next task. A thread takes it before it begins another one: so it knows what to fetch meanwhile. */
+/* The number of the next task. A thread takes its next one before it begins the one that it has, so that it knows what
+ * to fetch meanwhile. */
 static inline size_t sd_take(size_t *ticket)
 {
     size_t taken;
@@ -98,6 +101,7 @@ static inline void *cut(pieces *p, size_t bytes)
     p->at += round_up(bytes, SD_ALIGN);
     return here;
 }
+/* The bytes of such a piece of n floats */
 static inline size_t floats(size_t n) { return round_up(n * sizeof(float), SD_ALIGN); }
 
 /* Calls fn(user, 0 .. n - 1), each on a thread of its own. */
@@ -136,7 +140,7 @@ const float *sd_cpu_f32(sd_run *r, const sd_tensor *w, float *room);
  * other operand small. */
 enum { TASK_ROWS = 168 };
 
-/* The numbers in a row of packed strips of so many columns: whole strips, the last one narrow if that is enough. */
+/* How many columns the packed strips of so many columns have: whole strips, the last one narrow if that is enough. */
 static inline size_t packed_columns(const sd_kern *k, size_t columns)
 {
     size_t last = columns % k->panel_columns;
@@ -153,8 +157,8 @@ typedef struct sd_operand {
     sdk_widen *widen;
 } sd_operand;
 
-/* One product C[M,N] = A[M,K] B^T[K,N] + bias. scratch: room for one gemm per thread; turned: room for all of A,
- * packed, or NULL. */
+/* One product C[M,N] = A[M,K] B^T[K,N] + bias. scratch: room for one gemm per thread. turned: room for all of A,
+ * packed, for a product that is computed turned; else NULL. */
 typedef struct sd_product {
     sd_run *r;
     size_t M, N, K;
@@ -166,7 +170,8 @@ typedef struct sd_product {
     float *turned;
 } sd_product;
 
-/* The columns of a task: a multiple of `step`, for all tasks the same, at most about 384. */
+/* The columns of a task: a multiple of `step`, for all tasks the same, at most about 384, of which a block of terms
+ * (BLOCK_K in simd_gemm.h) fits the L2 cache. */
 static inline size_t equal_columns(size_t N, size_t step) { return round_up(div_up(N, div_up(N, 384)), step); }
 
 void sd_cpu_multiply(const sd_product *p);

@@ -19,9 +19,13 @@
 
 #include <math.h>
 
-/* Queries of a tile; keys of a piece; queries of the widest strip; the part of d whose values fit the L1 cache beside
- * the weights. */
-enum { TILE = 96, PIECE = SDK_PANEL, WIDEST = 32, CHUNK = 48 };
+enum {
+    TILE = 96,           /* queries of a tile, at most */
+    PIECE = SDK_PANEL,   /* keys of a piece */
+    WIDEST = 32,         /* queries of the widest strip */
+    NARROWEST = 4,       /* and of the narrowest one */
+    CHUNK = 48           /* numbers of a value, of the d: so many of a piece's values fit L1 beside the weights */
+};
 
 /* One attention, and how it is split. */
 typedef struct split {
@@ -30,6 +34,7 @@ typedef struct split {
     size_t pieces;          /* of the keys */
     size_t blocks;          /* of d, for the products with the keys */
     size_t strips;          /* of a tile */
+    size_t tiles;           /* of a head */
     size_t piece;           /* floats of a packed piece: keys in panels [block of d][PIECE], then V^T */
     float *packed;          /* [head][piece] */
     float scale;            /* log2(e) / sqrt(d), applied to the keys, so that weights are 2^logit */
@@ -40,6 +45,7 @@ static size_t block_start(const split *p, size_t block) { return p->d * block / 
 static size_t block_size(const split *p, size_t block) { return block_start(p, block + 1) - block_start(p, block); }
 static size_t tile_queries(const split *p) { return p->strips * p->kern->panel_columns; }
 
+/* Packs the piece of keys and values that begins with key s0: keys as they are, scaled; values transposed. */
 static void pack(const split *p, const float *k, const float *v, float *to, size_t s0)
 {
     size_t n = min_size(PIECE, p->S - s0);
@@ -114,6 +120,7 @@ static void attend(const split *p, strip *tile, size_t strips, const float *keys
     }
 }
 
+/* y = o / l, transposed back */
 static void finish(const split *p, const strip *g, float *y)
 {
     float factor[WIDEST];
@@ -125,7 +132,7 @@ static void finish(const split *p, const strip *g, float *y)
 /* A tile of one head: the queries from t0 on. `packed` has the head's packed keys and values. */
 static void attend_tile(const split *p, unsigned char *room, const float *packed, const float *q, float *y, size_t t0)
 {
-    strip tile[TILE / 4];
+    strip tile[TILE / NARROWEST];
     pieces cuts = {room};
     size_t end = min_size(t0 + tile_queries(p), p->T), strips = 0;
     for (size_t t = t0; t < end; t += p->kern->panel_columns)
@@ -135,21 +142,27 @@ static void attend_tile(const split *p, unsigned char *room, const float *packed
     for (strip *g = tile; g < tile + strips; g++) finish(p, g, y);
 }
 
-static void attention_in_pieces(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal)
+static split split_of(const sd_cpu *cpu, sd_tensor q, sd_tensor k, int heads, bool causal)
 {
-    const sd_cpu *cpu = sd_cpu_of(r);
     split p = {.kern = cpu->kern, .T = (size_t)q.dim[1], .S = (size_t)k.dim[1], .C = (size_t)q.dim[2],
                .causal = causal};
-    size_t H = (size_t)heads;
-    p.d = p.C / H;
+    const double log2_e = 1.4426950408889634;
+    p.d = p.C / (size_t)heads;
     p.pieces = div_up(p.S, PIECE);
     p.blocks = div_up(p.d, SDK_PANEL);
     p.piece = p.blocks * PIECE * SDK_PANEL + p.d * SDK_PANEL;
-    p.scale = (float)(1.4426950408889634 / sqrt((double)p.d));
+    p.scale = (float)(log2_e / sqrt((double)p.d));
     size_t half = max_size(cpu->caches.l2, (size_t)256 << 10) / 2;   /* of the L2 cache, for a tile */
     p.strips = max_size(1, min_size(TILE / p.kern->panel_columns, half / strip_room(&p)));
-    size_t tiles = div_up(p.T, tile_queries(&p)), head = p.pieces * p.piece;
-    size_t tile_room = p.strips * strip_room(&p);
+    p.tiles = div_up(p.T, tile_queries(&p));
+    return p;
+}
+
+static void attention_in_pieces(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, sd_tensor v, int heads, bool causal)
+{
+    const sd_cpu *cpu = sd_cpu_of(r);
+    split p = split_of(cpu, q, k, heads, causal);
+    size_t H = (size_t)heads, head = p.pieces * p.piece, tile_room = p.strips * strip_room(&p);
     pieces cuts = {sd_scratch(r, floats(H * head) + tile_room * (size_t)cpu->threads)};
     if (!cuts.at) return;
     p.packed = cut(&cuts, H * head * sizeof(float));
@@ -164,11 +177,11 @@ static void attention_in_pieces(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k
             pack(&p, kn + at, vn + at, p.packed + (size_t)i * p.piece, (size_t)i % p.pieces * PIECE);
         }
 #pragma omp parallel for schedule(dynamic) num_threads(cpu->threads) if (!small)
-        for (int i = 0; i < (int)(H * tiles); i++) {
-            size_t h = (size_t)i / tiles;
+        for (int i = 0; i < (int)(H * p.tiles); i++) {
+            size_t h = (size_t)i / p.tiles;
             if (sd_is_cancelled(r)) continue;
             attend_tile(&p, cuts.at + (size_t)thread_id() * tile_room, p.packed + h * head, qn + h * p.d,
-                        yn + h * p.d, (size_t)i % tiles * tile_queries(&p));
+                        yn + h * p.d, (size_t)i % p.tiles * tile_queries(&p));
         }
     }
 }

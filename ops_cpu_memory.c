@@ -62,16 +62,15 @@ void sd_cpu_trim(sd_run *r)
 void sd_cpu_copy(sd_run *r, sd_tensor y, sd_tensor x)
 {
     enum { PIECE = 1 << 18 };
-    const sd_cpu *cpu = sd_cpu_of(r);
     unsigned char *to = y.data;
     const unsigned char *from = x.data;
     size_t bytes = (size_t)sd_numel(&x) * sizeof(float), gap = (uintptr_t)from - (uintptr_t)to;
-    (void)cpu;   /* used only with OpenMP */
+    (void)r;   /* used only with OpenMP */
     if (gap < 4 * PIECE) memmove(to, from, bytes);
     for (size_t at = 0; at < bytes && gap >= 4 * PIECE; at += gap) {
         size_t n = min_size(bytes - at, gap);
         int parts = (int)div_up(n, PIECE);
-#pragma omp parallel for num_threads(cpu->threads) if (parts > 1)
+#pragma omp parallel for num_threads(sd_cpu_of(r)->threads) if (parts > 1)
         for (int i = 0; i < parts; i++) {
             size_t begin = at + (size_t)i * PIECE;
             memcpy(to + begin, from + begin, min_size(PIECE, at + n - begin));
@@ -81,12 +80,12 @@ void sd_cpu_copy(sd_run *r, sd_tensor y, sd_tensor x)
 }
 
 /* y[n][c][p] = x[n][p][c]: in tiles, because one of the two is always read or written across cache lines. */
-static void transpose(const sd_cpu *cpu, float *y, const float *x, size_t N, size_t P, size_t C)
+static void transpose(sd_run *r, float *y, const float *x, size_t N, size_t P, size_t C)
 {
     enum { TILE_C = 16, TILE_P = 256 };
     size_t strips = div_up(C, TILE_C);
-    (void)cpu;   /* used only with OpenMP */
-#pragma omp parallel for num_threads(cpu->threads) if (N * P * C > SMALL)
+    (void)r;   /* used only with OpenMP */
+#pragma omp parallel for num_threads(sd_cpu_of(r)->threads) if (N * P * C > SMALL)
     for (int s = 0; s < (int)(N * strips); s++) {
         size_t n = (size_t)s / strips, c0 = (size_t)s % strips * TILE_C, c1 = min_size(c0 + TILE_C, C);
         const float *from = x + n * P * C;
@@ -102,14 +101,14 @@ static void transpose(const sd_cpu *cpu, float *y, const float *x, size_t N, siz
 void sd_cpu_upload(sd_run *r, sd_tensor y, const float *from, bool channels_first)
 {
     size_t n = (size_t)sd_numel(&y), N = (size_t)y.dim[0], C = (size_t)cols(y);
-    if (channels_first) transpose(sd_cpu_of(r), sd_f32(y), from, N, C, n / N / C);   /* [N,C,P] -> [N,P,C] */
+    if (channels_first) transpose(r, sd_f32(y), from, N, C, n / N / C);   /* [N,C,P] -> [N,P,C] */
     else memcpy(y.data, from, n * sizeof *from);
 }
 
 void sd_cpu_download(sd_run *r, sd_tensor x, float *to, bool channels_first)
 {
     size_t n = (size_t)sd_numel(&x), N = (size_t)x.dim[0], C = (size_t)cols(x);
-    if (channels_first) transpose(sd_cpu_of(r), to, sd_f32(x), N, n / N / C, C);     /* [N,P,C] -> [N,C,P] */
+    if (channels_first) transpose(r, to, sd_f32(x), N, n / N / C, C);     /* [N,P,C] -> [N,C,P] */
     else memcpy(to, x.data, n * sizeof *to);
 }
 
@@ -121,7 +120,7 @@ const float *sd_cpu_f32(sd_run *r, const sd_tensor *w, float *room)
     if (!w) return NULL;
     if (is_f32(w)) return w->data;
     size_t n = (size_t)sd_numel(w), step = 16384;   /* a multiple of every type's block */
-    int tasks = (int)((n + step - 1) / step);
+    int tasks = (int)div_up(n, step);
 #pragma omp parallel for num_threads(cpu->threads) if (n > SMALL)
     for (int t = 0; t < tasks; t++) {
         size_t at = (size_t)t * step;

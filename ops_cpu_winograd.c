@@ -1,8 +1,9 @@
 /* ops_cpu_winograd.c - floor 2: 3x3 convolution by a minimal algorithm [Lavin & Gray 2016]: F(4x4,3x3), 36 products for
  * 16 pixels, or the one for enlarged pictures, 100 for 64 (kernels_winograd.c).
  *
- * Tiles of output pixels are numbered through the batch. For each plane p < planes there are three matrices V, U and M;
- * a tile is a row of V and of M:
+ * Tiles of output pixels are numbered through the batch. Of a tile and a channel the transforms make as many numbers as
+ * the algorithm has products, 36 or 100; the p-th of all of them are plane p. So there are three matrices V, U and M
+ * for each plane, and a tile is a row of V and of M:
  *   V[p][block][tile][SDK_PANEL] = (B^T d B)_p     from the input d, its channels cut into blocks of at most SDK_PANEL,
  *   U[p][strip][k][columns]      = (G g G^T)_p     from the weights g, the output's channels cut into strips of
  *                                                  panel_columns,
@@ -12,19 +13,19 @@
  * caches. There are three orders of work:
  *
  * Room for all of U, in the L3 cache: tiles in the outer loop. Once U is there, no thread waits for another. It takes
- * some tiles, as many as lie in the L1 cache with their numbers of one plane and block, makes their V, and then,
- * strip after strip and plane after plane, M of that strip alone, from which it writes its pixels. So M never leaves
- * the L2 cache, and U comes from L3 once for each such task.
+ * some tiles, as many as lie in the L1 cache with their numbers of one plane and block, makes their V, and then, strip
+ * after strip and plane after plane, M of that strip alone, from which it writes its pixels. So M never leaves the L2
+ * cache, and U comes from L3 once for each such task.
  *
  * Few tiles, or a larger U: strips in the outer loop. A band of tiles has its V, which all threads write and read. A
- * thread takes some strips, makes U for one block after the other in its own L2 cache, and multiplies. U costs about
- * as much as the products of four tiles, so bands are long.
+ * thread takes some strips, makes U for one block after the other in its own L2 cache, and multiplies. Making U takes
+ * about as long as the products of four tiles, so bands are long.
  *
- * Very many tiles, or too few strips for all threads: planes in the outer loop. A band of tiles, a
- * group of blocks and a group of strips are taken at a time. All threads write V and U for them, then share the planes:
- * some rows of V_p stay in the L2 cache while every strip of the group passes, and a few rows of M in L1 while all
- * blocks are added. The way of U through the L3 cache and back costs, too, so bands are as long as memory allows. Where
- * many bands would each make U again, it is kept whole in memory that is free just now.
+ * Very many tiles, or too few strips for all threads: planes in the outer loop. A band of tiles, a group of blocks and
+ * a group of strips are taken at a time. All threads write V and U for them, then share the planes: some rows of V_p
+ * stay in the L2 cache while every strip of the group passes, and a few rows of M in L1 while all blocks are added. The
+ * way of U through the L3 cache and back costs, too, so bands are as long as memory allows. Where many bands would each
+ * make U again, it is kept whole in memory that is free just now.
  *
  * Which of two orders is faster for a shape is found out as it comes again and again: both are timed, and one stays.
  *
@@ -39,18 +40,22 @@
 
 enum {
     IN = SDK_WINOGRAD_IN, MOST_OUT = SDK_WINOGRAD_MOST_OUT,
-    LEAST_ROOM = 16 << 20, MOST_ROOM = 40 << 20, USUAL_ROOM = 24 << 20,   /* bytes of V, U, and M together, about */
-    LEAST_ROWS = 48, GOOD_ROWS = 112, MOST_ROWS = 196,
+    LEAST_ROOM = 16 << 20,     /* bytes of V, U, and M together, about */
+    USUAL_ROOM = 24 << 20,     /* the same where the size of the L3 cache is not known */
+    MOST_ROOM = 40 << 20,
+    LEAST_ROWS = 48,           /* tiles of a band; fewer do not pay for U */
+    GOOD_ROWS = 112,           /* planes outside: so that there are as many, fewer blocks are taken at a time */
+    MOST_ROWS = 196,           /* planes outside */
     FEW_TILES = 64,            /* up to here U's way through the L3 cache does not pay */
     STRIPS_TILES = 144,        /* of a band, strips outside */
     STRIPS_V = 40 << 20,       /* bytes of its V, at most */
     STRIPS_BANDS = 8,          /* with more, making U again costs too much */
-    LARGE_L2 = 1 << 20,
+    LARGE_L2 = 1 << 20,        /* from here on planes outside are the first guess */
     TRIES = 2,                 /* of each of two orders, to see which is faster */
     SKEW = 5 * 16              /* a gap between planes, or all would compete for the same lines of the cache */
 };
 
-/* Which loop is the outer one. */
+/* Which loop is the outer one, or what is `outside`. */
 typedef enum order { PLANES, STRIPS, TILES } order;
 
 /* One convolution, and how it is split. */
@@ -61,7 +66,7 @@ typedef struct split {
     const sd_winograd *how;
     const sd_tensor *w;
     sd_tensor x, y;
-    size_t zoom;                            /* 2: tiles are of the input enlarged, which is never made */
+    size_t zoom;                            /* 2: V is of the input enlarged, which is never made */
     const float *bias;
     float *zeros;
     sd_conv_times *times;                   /* of both orders, while they are compared; else NULL */
@@ -79,6 +84,9 @@ typedef struct split {
     bool of_band;                           /* y is a band of a picture */
     bool small;                             /* not worth waking other threads */
 } split;
+
+/* This thread's part of V, U or M, where each has its own of so many bytes */
+static float *of_thread(float *first, size_t bytes) { return first + (size_t)thread_id() * (bytes / sizeof *first); }
 
 static bool u_is_whole(const split *p) { return p->deep >= p->blocks && p->wide >= p->strips; }
 
@@ -125,8 +133,9 @@ static void transform_input(const split *p, const part *a, float *v, size_t row)
     const float *pixel[IN * IN];
     double t = sd_profile_time(p->r);
     size_t ahead = p->how->step / p->zoom * p->I;   /* to the next tile's */
-    tile_pixels(p, a->first + row, (window){p->x, p->zoom, IN, p->how->step, 1, p->height, p->first, p->top, p->zeros},
-                at);
+    const window w = {.of = p->x, .zoom = p->zoom, .side = IN, .step = p->how->step, .reach = 1, .height = p->height,
+                      .first = p->first, .top = p->top, .outside = p->zeros};
+    tile_pixels(p, a->first + row, w, at);
     for (size_t b = a->b0; b < a->b1; b++) {
         size_t k0 = block_start(p, b), kc = block_start(p, b + 1) - k0;
         for (size_t i = 0; i < IN * IN; i++) pixel[i] = at[i] + k0;
@@ -163,7 +172,8 @@ static void transform_output(const split *p, const part *a, const float *m, size
     size_t out = p->how->out;
     float *pixel[MOST_OUT * MOST_OUT], *at[MOST_OUT * MOST_OUT];
     double t = sd_profile_time(p->r);
-    tile_pixels(p, a->first + row, (window){p->y, 1, out, out, 0, (size_t)p->y.dim[1], 0, 0, NULL}, pixel);
+    const window w = {.of = p->y, .zoom = 1, .side = out, .step = out, .height = (size_t)p->y.dim[1]};
+    tile_pixels(p, a->first + row, w, pixel);
     for (size_t s = a->s0; s < a->s1; s++) {
         size_t o0 = s * p->columns;
         for (size_t j = 0; j < out * out; j++) at[j] = pixel[j] ? pixel[j] + o0 : NULL;
@@ -268,6 +278,7 @@ static void write_weights(const split *p, const part *a)
     }
 }
 
+/* V and U of a part, as far as they are new, then its products */
 static void do_part(const split *p, const part *a, bool new_v, bool new_u, size_t *ticket)
 {
     int rows_of_v = new_v ? (int)a->rows : 0;
@@ -315,17 +326,19 @@ static void multiply_plane(const split *p, const part *a, size_t plane, size_t b
     }
 }
 
+/* The band of `rows` tiles from `first` on, in the output channels of the strips from s0 on, as many as a thread
+ * takes */
 static void do_strips(const split *p, size_t first, size_t rows, size_t s0)
 {
     const part a = {.first = first, .rows = rows, .s0 = s0, .s1 = min_size(s0 + p->wide, p->strips)};
-    size_t thread = (size_t)thread_id(), strip_of_u = SDK_PANEL * p->columns;
-    float *u = p->u + thread * p->u_size / sizeof(float), *m = p->m + thread * p->m_size / sizeof(float);
+    size_t strip_of_u = SDK_PANEL * p->columns;
+    float *u = of_thread(p->u, p->u_size), *m = of_thread(p->m, p->m_size);
     for (size_t b = 0; b < p->blocks; b++) {
         for (size_t s = a.s0; s < a.s1; s++) transform_weights(p, u + (s - s0) * strip_of_u, b, s);
         double t = sd_profile_time(p->r);
         for (size_t plane = 0; plane < p->how->planes; plane++)
             multiply_plane(p, &a, plane, b, u + plane * p->u_plane, m + plane * p->m_plane);
-        sd_profile_part(p->r, (int)thread, SD_PROFILE_PRODUCTS, t);
+        sd_profile_part(p->r, thread_id(), SD_PROFILE_PRODUCTS, t);
     }
     for (size_t row = 0; row < rows; row++) transform_output(p, &a, m, row);
 }
@@ -365,17 +378,17 @@ static void multiply_strip(const split *p, const part *a, size_t plane, size_t s
     }
 }
 
+/* These tiles, from the input to the pixels */
 static void do_tiles(const split *p, size_t first, size_t rows)
 {
-    size_t thread = (size_t)thread_id();
-    float *v = p->v + thread * p->v_size / sizeof(float), *m = p->m + thread * p->m_size / sizeof(float);
+    float *v = of_thread(p->v, p->v_size), *m = of_thread(p->m, p->m_size);
     part a = {.first = first, .rows = rows, .b1 = p->blocks};
     for (size_t row = 0; row < rows; row++) transform_input(p, &a, v, row);
     for (; a.s0 < p->strips; a.s0++) {
         double t = sd_profile_time(p->r);
         a.s1 = a.s0 + 1;
         for (size_t plane = 0; plane < p->how->planes; plane++) multiply_strip(p, &a, plane, a.s0, v, m);
-        sd_profile_part(p->r, (int)thread, SD_PROFILE_PRODUCTS, t);
+        sd_profile_part(p->r, thread_id(), SD_PROFILE_PRODUCTS, t);
         for (size_t row = 0; row < rows; row++) transform_output(p, &a, m, row);
     }
 }
@@ -436,7 +449,8 @@ static size_t level2(const split *p) { return p->cpu->caches.l2 ? p->cpu->caches
  * would be too few rows to pay for U. */
 static void choose_part(split *p, size_t room)
 {
-    size_t deep = max_size(2, level2(p) / 1600 / SDK_PANEL), wanted = min_size(p->tiles, GOOD_ROWS), rows;
+    enum { OF_CHANNEL = 1600 };   /* bytes of the L2 cache for each input channel, of V and U */
+    size_t deep = max_size(2, level2(p) / OF_CHANNEL / SDK_PANEL), wanted = min_size(p->tiles, GOOD_ROWS), rows;
     for (;; deep = div_up(deep, 2)) {
         p->deep = div_up(p->blocks, div_up(p->blocks, deep));
         size_t depth = min_size(p->deep * SDK_PANEL, p->I),
@@ -478,7 +492,7 @@ static bool choose_strips(split *p)
     return true;
 }
 
-/* So few rows that they, one block's strip and their M lie in L1. */
+/* So few rows of V that they, U of one block and strip, and their M lie in L1. */
 static size_t rows_of_l1(const split *p)
 {
     size_t l1 = p->cpu->caches.l1 ? p->cpu->caches.l1 : 32 << 10, step = p->cpu->kern->panel_rows,
@@ -522,7 +536,7 @@ static bool keep_u(split *p, size_t room, size_t spare)
     return true;
 }
 
-/* Few rows for L1, and for a task rows that lie in half of L2. */
+/* The rows of a task lie in half of L2, and of these some at a time in L1; enough tasks for all threads. */
 static void choose_pieces(split *p)
 {
     size_t step = p->cpu->kern->panel_rows, depth = min_size(p->deep * SDK_PANEL, p->I),
@@ -603,7 +617,7 @@ static split make_split(sd_run *r, const sd_winograd *how, sd_tensor y, sd_tenso
     split p = {.r = r, .cpu = cpu, .how = how, .w = w, .x = x, .y = y, .I = (size_t)w->dim[1], .O = (size_t)w->dim[0]};
     p.across = div_up((size_t)y.dim[2], how->out);
     p.down = div_up((size_t)y.dim[1], how->out);
-    p.zoom = (c.enlarge ? 2 : 1) * how->step / how->out;
+    p.zoom = (c.enlarge ? 2 : 1) * how->step / how->out;   /* the algorithm for enlarged pictures does that itself */
     p.height = (size_t)sd_conv_height(x.dim, c);
     p.first = (size_t)c.rows.first;
     p.top = (size_t)c.rows.from / how->out;
