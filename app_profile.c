@@ -287,7 +287,7 @@ static void print_parts(const sum *s, const sd_roofs *roofs)
     }
     printf(" other and waiting %.1f%%\n", 100 * ratio(left, roofs->threads * s->total));
     printf("  products at %.1f GFLOP/s a thread, %.2f of the micro-kernel's own speed\n", product_speed(s),
-           product_speed(s) / own_speed(roofs));
+           ratio(product_speed(s), own_speed(roofs)));
 }
 
 static void print_kinds(const profile *p, const sd_roofs *roofs, double all)
@@ -348,7 +348,7 @@ static void json_figures(const sum *s, const sd_roofs *roofs)
     if (s->part[SD_PROFILE_PRODUCTS] > 0) {
         printf(",\"part\":{");
         for (int i = 0; i < SD_PROFILE_PARTS; i++) printf("%s\"%s\":%.9g", i ? "," : "", part_names[i], s->part[i]);
-        printf("},\"of_the_kernel\":%.4g", product_speed(s) / own_speed(roofs));
+        printf("},\"of_the_kernel\":%.4g", ratio(product_speed(s), own_speed(roofs)));
     }
     printf("}");
 }

@@ -86,6 +86,9 @@ static double best_of(work *w, task *tasks, int threads, double seconds)
     return best;
 }
 
+/* 0: a clock of whole seconds did not move. */
+static double rate(double amount, double seconds) { return seconds > 0 ? amount / seconds : 0; }
+
 /* ------------------------------------------------------------------------------------- the peak */
 
 enum { MOST_TILES = 8, MOST_STRIPS = 2 };
@@ -128,7 +131,7 @@ static double peak_of(task *tasks, int threads, double seconds)
         }
         double flops = 2.0 * (double)(tasks[0].rows * tasks[0].columns * SDK_PANEL), together = 0;
         best_of(multiply, tasks, threads, seconds / (double)SD_COUNT(shapes));
-        for (int i = 0; i < threads; i++) together += flops / tasks[i].best;
+        for (int i = 0; i < threads; i++) together += rate(flops, tasks[i].best);
         best = fmax(best, together);
     }
     return best * cores_share(threads) / 1e9;
@@ -181,8 +184,8 @@ static void measure_level(sd_roofs *roofs, int level, const sd_cache_sizes *c, t
     if (!bytes) return;
     for (int i = 0; i < threads; i++) tasks[i].bytes = bytes;
     double all = (double)bytes * threads / 1e9;
-    roofs->level[level].read = all / best_of(read_all, tasks, threads, seconds);
-    roofs->level[level].copy = all / best_of(copy_half, tasks, threads, seconds);
+    roofs->level[level].read = rate(all, best_of(read_all, tasks, threads, seconds));
+    roofs->level[level].copy = rate(all, best_of(copy_half, tasks, threads, seconds));
 }
 
 /* ------------------------------------------------------------------------------------------ all */
