@@ -358,7 +358,8 @@ test-layouts: $(OUT)/sd
 
 # Kernels on the shapes of SD 1.5, then the stages of a model: the one in weights/tiny, or  make bench MODEL=directory
 .PHONY: bench
-bench: $(BUILD)/tools/bench
+bench:
+	@$(MAKE) --no-print-directory $(BUILD)/tools/bench >&2   # what is built is told there, lest it gets into BENCH=--json
 	@OMP_WAIT_POLICY=passive $(BUILD)/tools/bench --threads $(THREADS) $(if $(MODEL),--model "$(MODEL)") \
 	  $(if $(DEVICE),--device "$(DEVICE)") $(BENCH)
 THREADS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)

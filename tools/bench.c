@@ -21,6 +21,7 @@
 
 #include "bench.h"
 #include "../device.h"
+#include "../os.h"
 #include "../pipeline.h"
 #include "../profile.h"
 #include "../profile_roof.h"
@@ -381,51 +382,102 @@ static int usage(void)
     return 2;
 }
 
+typedef struct settings {
+    bool json, cpu;
+    const char *isa, *model, *device, *only, *before, *after;
+    double threads, size, percent;
+} settings;
+
+/* A whole argument as a number from least to most; false: it is none. */
+static bool take_number(const char *text, double least, double most, double *number)
+{
+    char *end;
+    *number = strtod(text, &end);
+    return end != text && !*end && *number >= least && *number <= most;   /* not NaN */
+}
+
+static bool take_word(const char *text, const char **word)
+{
+    *word = text;
+    return !strcmp(text, "operations") || !strcmp(text, "stages");
+}
+
+static void print_text(const char *key, const char *text)
+{
+    printf("\"%s\": \"", key);
+    for (; *text; text++) {
+        if ((unsigned char)*text < ' ') printf("\\u%04x", (unsigned)*text);
+        else printf("%s%c", strchr("\"\\", *text) ? "\\" : "", *text);
+    }
+    printf("\", ");
+}
+
+/* What bench_compare tells if it is not the same in both results. */
+static void print_settings(const settings *s)
+{
+    char machine[256];
+    print_text("machine", sd_os_machine(machine, sizeof machine));
+    print_text("clock", s->cpu ? "processor time" : "wall clock");
+    print_text("model", s->model ? s->model : "the one in the box");
+    printf("\"size\": %.0f,\n", s->size);
+}
+
+static bool take_arguments(int argc, char **argv, settings *s)
+{
+    for (int i = 1; i < argc; i++) {
+        const char *name = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
+        bool right = true;   /* the value */
+        if (!strcmp(name, "--json") || !strcmp(name, "--cpu")) {
+            *(name[2] == 'j' ? &s->json : &s->cpu) = true;
+            continue;
+        }
+        if (!value) return false;
+        if (!strcmp(name, "--threads")) right = take_number(value, 1, 1024, &s->threads);
+        else if (!strcmp(name, "--size")) right = take_number(value, 8, 16384, &s->size);
+        else if (!strcmp(name, "--percent")) right = take_number(value, 0, 1e6, &s->percent);
+        else if (!strcmp(name, "--isa")) s->isa = value;
+        else if (!strcmp(name, "--device")) s->device = value;
+        else if (!strcmp(name, "--model")) s->model = value;
+        else if (!strcmp(name, "--only")) right = take_word(value, &s->only);
+        else if (!strcmp(name, "--compare") && i + 2 < argc) s->before = argv[++i], s->after = argv[i + 1];
+        else return false;
+        if (!right) fprintf(stderr, "bench: %s cannot be %s\n", name, value);
+        if (!right) return false;
+        i++;
+    }
+    return true;
+}
+
 int main(int argc, char **argv)
 {
+    settings s = {.isa = getenv("SD_ISA"), .device = "cpu", .only = "", .threads = 2, .percent = 5};
     output o = {.first = true};
-    const char *isa = getenv("SD_ISA"), *model = NULL, *device = "cpu", *only = "", *before = NULL,
-        *after = NULL;
-    double percent = 5;
-    int size = 0, failed = 0;
+    int failed = 0;
     sd_error err = {0};
-    sd_cpu cpu = {.threads = 2, .caches = sd_caches_find()};
     sd_run r = {.err = &err};
     static const sd_log silent;
-    for (int i = 1; i < argc; i++) {
-        const char *value = i + 1 < argc ? argv[i + 1] : NULL;
-        if (!strcmp(argv[i], "--json")) o.json = true;
-        else if (!strcmp(argv[i], "--cpu")) o.cpu = true;
-        else if (!strcmp(argv[i], "--threads") && value) cpu.threads = atoi(argv[++i]);
-        else if (!strcmp(argv[i], "--isa") && value) isa = argv[++i];
-        else if (!strcmp(argv[i], "--device") && value) device = argv[++i];
-        else if (!strcmp(argv[i], "--model") && value) model = argv[++i];
-        else if (!strcmp(argv[i], "--size") && value) size = atoi(argv[++i]);
-        else if (!strcmp(argv[i], "--only") && value) only = argv[++i];
-        else if (!strcmp(argv[i], "--percent") && value) percent = atof(argv[++i]);
-        else if (!strcmp(argv[i], "--compare") && i + 2 < argc) {
-            before = argv[++i];
-            after = argv[++i];
-        } else return usage();
-    }
-    if (before) return bench_compare(before, after, percent);
-    cpu.kern = sd_kern_select(isa);
-    if (!cpu.kern || cpu.threads < 1 || setenv("SD_ISA", cpu.kern->name, 1)) {
-        fprintf(stderr, "bench: no such kernels here, or no threads\n");
+    if (!take_arguments(argc, argv, &s)) return usage();
+    if (s.before) return bench_compare(s.before, s.after, s.percent);
+    sd_cpu cpu = {.kern = sd_kern_select(s.isa), .threads = (int)s.threads, .caches = sd_caches_find()};
+    o.json = s.json;
+    o.cpu = s.cpu;
+    if (!cpu.kern || setenv("SD_ISA", cpu.kern->name, 1)) {
+        fprintf(stderr, "bench: no kernels %s here\n", s.isa);
         return 2;
     }
-    if (sd_device_open(&r, &cpu, device, NULL, &silent) || sd_device_roofs(&r, &cpu, 0.5, &o.roofs)) {
+    if (sd_device_open(&r, &cpu, s.device, NULL, &silent) || sd_device_roofs(&r, &cpu, 0.5, &o.roofs)) {
         fprintf(stderr, "bench: %s\n", err.text);
         return 1;
     }
     o.device = r.device != &cpu;
     print_machine(&o, &cpu.caches);
+    if (o.json) print_settings(&s);
     if (o.json) printf("\"operations\": [");
-    if (strcmp(only, "stages")) failed |= operations(&o, &r, cpu.threads);
+    if (strcmp(s.only, "stages")) failed |= operations(&o, &r, cpu.threads);
     sd_device_close(&r);
     o.first = true;
     if (o.json) printf("\n], \"stages\": [");
-    if (strcmp(only, "operations")) failed |= stages(&o, model, device, size, cpu.threads);
+    if (strcmp(s.only, "operations")) failed |= stages(&o, s.model, s.device, (int)s.size, cpu.threads);
     if (o.json) printf("\n]}\n");
     return failed;
 }

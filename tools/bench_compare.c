@@ -27,15 +27,22 @@ static const sd_json *entry(const sd_json *root, const char *list, const char *n
     return NULL;
 }
 
-typedef struct verdict { int compared, slower; double logs; } verdict;
+typedef struct verdict { int compared, slower, alone; double logs; } verdict;
+
+static double milliseconds(const sd_json *e)
+{
+    double ms = e ? number(e, "ms") : 0;
+    return isfinite(ms) && ms > 0 ? ms : 0;
+}
 
 static void compare_list(const sd_json *before, const sd_json *after, const char *list, double percent, verdict *v)
 {
     const sd_json *a;
     SD_JSON_EACH(a, sd_json_get(before, list)) {
         const sd_json *b = entry(after, list, text(a, "name"));
-        double from = number(a, "ms"), to = b ? number(b, "ms") : 0, change = 100 * (to / from - 1);
-        if (!(from > 0) || !(to > 0)) continue;
+        double from = milliseconds(a), to = milliseconds(b), change = from > 0 ? 100 * (to / from - 1) : 0;
+        v->alone += (from > 0) != (to > 0);
+        if (from == 0 || to == 0) continue;
         v->compared++;
         v->logs += log(to / from);
         v->slower += change > percent;
@@ -43,11 +50,19 @@ static void compare_list(const sd_json *before, const sd_json *after, const char
             printf("%s: %s: %.3f to %.3f ms (%+.1f%%)\n", change > 0 ? "slower" : "faster", text(a, "name"), from, to,
                    change);
     }
+    SD_JSON_EACH(a, sd_json_get(after, list)) v->alone += milliseconds(a) > 0 && !entry(before, list, text(a, "name"));
 }
 
-/* Other machines, kernels or threads are told, and do not decide. */
+/* Other machines, kernels, threads or settings are told, and do not decide. */
 static void compare_machines(const sd_json *a, const sd_json *b)
 {
+    static const char *const facts[] = {"machine", "device", "clock", "model"};
+    for (size_t i = 0; i < sizeof facts / sizeof *facts; i++)
+        if (strcmp(text(a, facts[i]), text(b, facts[i])) != 0)
+            printf("note: %s: \"%s\", then \"%s\"\n", facts[i], text(a, facts[i]), text(b, facts[i]));
+    if (number(a, "size") != number(b, "size"))
+        printf("note: pictures of %.0f pixels, then of %.0f (0: the model's own size)\n", number(a, "size"),
+               number(b, "size"));
     if (strcmp(text(a, "kernels"), text(b, "kernels")) != 0 || number(a, "threads") != number(b, "threads"))
         printf("note: %s kernels with %.0f threads, then %s with %.0f\n", text(a, "kernels"), number(a, "threads"),
                text(b, "kernels"), number(b, "threads"));
@@ -65,9 +80,10 @@ int bench_compare(const char *before, const char *after, double percent)
     if (err.status) {
         fprintf(stderr, "bench: %s\n", err.text);
     } else {
-        compare_machines(a, b);
         compare_list(a, b, "operations", percent, &v);
         compare_list(a, b, "stages", percent, &v);
+        if (v.compared) compare_machines(a, b);
+        if (v.compared && v.alone) printf("note: %d are in one of the two alone\n", v.alone);
         if (v.compared)
             printf("%d compared, %d slower by more than %g%%; all together %.3f of the time\n", v.compared, v.slower,
                    percent, exp(v.logs / v.compared));
