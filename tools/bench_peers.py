@@ -49,6 +49,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 
 # What a stage computes: module, batch.
@@ -497,6 +498,7 @@ def machine_facts(args):
 # -------------------------------------------------------------------------------------------------- the document
 
 END = "<!-- end of peers -->"
+WIDTH = 140   # of its lines; tools/lint.sh allows 160
 
 
 def seconds_cell(x):
@@ -551,7 +553,8 @@ def write_markdown(path, name, results):
     rounds = [len(one) for r in results for rows in r["rounds"].values() for one in rows.values()]
     many = "%d rounds in turn" % max(rounds) if min(rounds) == max(rounds) else "%d to %d rounds" % (min(rounds), max(rounds))
     facts = [results[0]["processor"], results[0].get("machine"), "%d threads" % results[0]["threads"]]
-    about = "%s (%s); %s:" % (name, ", ".join(f for f in facts if f), "one round" if max(rounds) == 1 else "medians of " + many)
+    about = textwrap.fill("%s (%s); %s:" % (name, ", ".join(f for f in facts if f),
+                                            "one round" if max(rounds) == 1 else "medians of " + many), WIDTH)
     begin = "<!-- peers: %s -->" % name
     block = "\n".join([begin, about, "", *table(results), END])
     with open(path, encoding="utf-8") as f:
@@ -568,6 +571,10 @@ def write_markdown(path, name, results):
         f.write(text)
 
 
+def cores():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model")
@@ -580,7 +587,7 @@ def arguments():
     parser.add_argument("--size", type=int, default=512, help="pixels of a side")
     parser.add_argument("--steps", type=int, default=20, help="of a picture")
     parser.add_argument("--residency", default="map", help="of the program sd in start and picture: map, stream, ram")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument("--passive", action="store_true", help="the peers' threads sleep when they wait")
     parser.add_argument("--work", help="where OpenVINO's models are kept (default: only while this runs)")
     parser.add_argument("--json", metavar="FILE", help="all rounds, the medians and the ratios")
@@ -590,6 +597,8 @@ def arguments():
     args = parser.parse_args()
     if not args.model and not args.from_files:
         parser.error("--model DIR, or --from FILE")
+    if args.from_files and not args.markdown:
+        parser.error("--from FILE needs --markdown FILE, into which its table goes")
     args.stages = STAGES if args.stages == "all" else args.stages.split(",")
     args.peers = args.peers.split(",")
     if args.sdcpp and "sdcpp" not in args.peers:
@@ -628,8 +637,14 @@ def main():
 def read_results(paths):
     results = []
     for path in paths:
-        with open(path, encoding="ascii") as f:
-            results.append(json.load(f))
+        try:
+            with open(path, encoding="ascii") as f:
+                results.append(json.load(f))
+        except (OSError, ValueError) as error:
+            sys.exit("%s: %s" % (path, error))
+        missing = {"model", "size", "steps", "threads", "processor", "rounds"} - set(results[-1])
+        if missing:
+            sys.exit("%s: not what --json wrote, it has no %s" % (path, ", ".join(sorted(missing))))
     return results
 
 
