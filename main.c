@@ -384,12 +384,13 @@ static int run_command(const command *c, int argc, char **argv, int skip)
 
 static int dispatch(int argc, char **argv)
 {
+    static char version[] = "--version";
     const char *first = argc > 1 ? argv[1] : "";
     const command *c = find_command(first);
     if (c) return run_command(c, argc, argv, 2);
     if (strcmp(first, "help") == 0) return help(argc, argv);
-    if (strcmp(first, "version") == 0 && argc == 2) return show_version(0);
-    if (*first && *first != '-') return unknown_command(first);
+    if (strcmp(first, "version") == 0) argv[1] = version;
+    else if (*first && *first != '-') return unknown_command(first);
     return run_command(&drawing, argc, argv, 1);
 }
 

@@ -86,7 +86,8 @@ TEST(a_guess_is_made_only_where_it_is_near)
 TEST(help_and_version_are_commands_too)
 {
     static const char *const same[][2][2] = {
-        {{"help"}, {"--help"}}, {{"version"}, {"--version"}}, {{"help", "plan"}, {"plan", "--help"}},
+        {{"help"}, {"--help"}}, {{"version"}, {"--version"}}, {{"version", "-v"}, {"--version", "-v"}},
+        {{"help", "plan"}, {"plan", "--help"}},
         {{"help", "encode"}, {"encode", "-h"}}};
     for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
         RUN(same[i][0][0], same[i][0][1]);
@@ -105,6 +106,9 @@ TEST(help_and_version_are_commands_too)
         snprintf(absent, sizeof absent, "no %s", strcmp(libraries[i], "OpenBLAS") == 0 ? "BLAS" : libraries[i]);
         if (!strstr(ran.out, libraries[i]) && !strstr(ran.out, absent)) fail_msg("--version lacks %s", libraries[i]);
     }
+    RUN("--version", "-v");
+    assert_non_null(strstr(ran.out, "\nthis machine: "));
+    assert_non_null(strstr(ran.out, " cores, caches of "));
     RUN("--help");
     assert_non_null(strstr(ran.out, "with seed, seed + 1"));
 }
