@@ -107,12 +107,12 @@ typedef struct sd_kern {
     void (*to_unit)(float *y, const float *x, size_t n);         /* (x + 1)/2: from [-1,1] to [0,1] */
     void (*from_unit)(float *y, const float *x, size_t n);       /* 2x - 1: the other way round */
     void (*geglu)(float *y, const float *value, const float *gate, size_t n);   /* value * gelu(gate) */
-    void (*softmax)(float *x, size_t n, float scale);            /* x_i = e^(scale(x_i - max)) / sum, in place */
 
-    /* y_t = sum_s p_s v_s, p = softmax_s(q_t k_s / sqrt(d)), for n queries from t = first on [Vaswani et al. 2017,
-     * eq. 1]. weights: room for n rows of as many numbers as there are keys. NULL in tables that have panels, where
-     * ops_cpu_attention.c computes attention. */
+    /* y_t = sum_s p_s v_s, p = softmax_s(q_t k_s / sqrt(d)), for n queries from t = first on [Vaswani et al. 2017, eq.
+     * 1]. weights: room for n rows of as many numbers as there are keys. softmax: x_i = e^(scale (x_i - max)) / sum, in
+     * place. Both are NULL in tables that have panels, where ops_cpu_attention.c computes attention. */
     void (*attention)(void *scratch, float *weights, const sdk_head *h, size_t first, size_t n);
+    void (*softmax)(float *x, size_t n, float scale);
 
     /* What ops_cpu_attention.c needs besides panels. A softmax in pieces, over the columns of a strip x [rows][width];
      * width is panel_columns or panel_narrow, and logits are exponents of two. With m = max(max[c], x_ic over i):

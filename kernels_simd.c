@@ -4,7 +4,7 @@
  * Compiled once per instruction set with the flags named in simd.h and with optimization: loops that say UNROLL must be
  * unrolled. Each object has one external symbol, its table. kernels.c says what every entry computes; docs/PROOF.md and
  * tests/test_kernels.c bound the error against it. Elements are treated alike wherever they are in a row, so results do
- * not depend on how a caller cuts its rows; only `sums` and `softmax` add across a row. */
+ * not depend on how a caller cuts its rows; only `sums` adds across a row. */
 #include "kernels_spec.h"
 #include "simd_exp.h"
 #include "simd_gemm.h"
@@ -75,40 +75,7 @@ static void geglu(float *y, const float *value, const float *gates, size_t n)
     EACH_VECTOR(n, put(y + i, left, v_mul(get(value + i, left), gelu1(get(gates + i, left)))));
 }
 
-/* Exponentials in float precision, their sum in double. If an entry is NaN the maximum may be wrong, but then the sum
- * is NaN and so is the whole row. */
-static void softmax(float *x, size_t n, float scale)
-{
-    if (n == 0)
-        return;
-    vf max4[4];
-    for (size_t j = 0; j < 4; j++)
-        max4[j] = v_set1(x[0]);
-    size_t i = 0;
-    for (; i + 4 * VL <= n; i += 4 * VL)
-        for (size_t j = 0; j < 4; j++)
-            max4[j] = v_max(v_load(x + i + j * VL), max4[j]);
-    float max = v_max_lane(v_max(v_max(max4[0], max4[1]), v_max(max4[2], max4[3])));
-    for (; i < n; i++)
-        max = x[i] > max ? x[i] : max;
-
-    const vf m = v_set1(max), s = v_set1(scale);
-    vsum sum = s_zero();
-    for (i = 0; i + VL <= n; i += VL) {
-        vf e = exp_negative(v_sub(v_load(x + i), m), s);
-        v_store(x + i, e);
-        sum = s_add(sum, e);
-    }
-    double total = s_total(sum);
-    if (i < n) {
-        v_store_part(x + i, exp_negative(v_sub(v_load_part(x + i, n - i), m), s), n - i);
-        for (size_t j = i; j < n; j++)
-            total += x[j];
-    }
-    const vf factor = v_set1((float)(1.0 / total));
-    for (i = 0; i < n; i += VL)
-        put(x + i, n - i, v_mul(get(x + i, n - i), factor));
-}
+/* --------------------------------------------------------------------------- softmax in pieces */
 
 /* A strip's rows lie one after the other, so it is read as one sequence of vectors, `vectors` to a row, which is a
  * compile-time constant. */
@@ -304,7 +271,6 @@ const sd_kern TABLE = {
     .to_unit = sdk_spec_to_unit,
     .from_unit = sdk_spec_from_unit,
     .geglu = geglu,
-    .softmax = softmax,
     .softmax_piece = softmax_piece,
     .scale_columns = scale_columns,
     .transpose = transpose,

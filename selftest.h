@@ -79,8 +79,9 @@ typedef struct sd_row_kind {
     void (*run)(const sd_kern *k, float *y, sd_row_inputs in, size_t n);
     double bound;   /* against the specification, in ULP of max(|result|, 1/8), inputs being of size 1 */
 } sd_row_kind;
-enum { SD_ROW_KINDS = 12 };
+enum { SD_FAST_ROW_KINDS = 11, SD_ROW_KINDS };   /* those of every table, first; then what only precise tables have */
 extern const sd_row_kind sd_row_kinds[SD_ROW_KINDS];
+static inline size_t sd_row_kinds_of(const sd_kern *k) { return k->precise ? SD_ROW_KINDS : SD_FAST_ROW_KINDS; }
 
 /* ---- selftest_samplers.c: a run of a sampler with a formula in the UNet's place */
 enum { SD_SAMPLER_CASE_NUMBERS = 20, SD_SAMPLER_CASE_SHOWN = 2, SD_SAMPLER_CASE_ROWS = 8 };

@@ -222,6 +222,25 @@ TEST(what_is_not_a_number_stays_in_its_row)
     drop(x);
 }
 
+/* A key that is none spoils the queries that see it, and no other. */
+TEST(a_key_that_is_not_a_number_spoils_those_who_see_it)
+{
+    enum { KEY = 100, LENGTH = 130, D = 16 };
+    sizes z = {1, LENGTH, LENGTH, 1, D, true};
+    numbers x = draw(z, 1.0, 0);
+    const float bad[] = {NAN, INFINITY};
+    for (size_t b = 0; b < SD_COUNT(bad); b++)
+        for (size_t t = 0; t < SD_COUNT(tables); t++) {
+            for (int i = 0; i < D; i++) x.k[KEY * D + i] = i ? 0 : bad[b];
+            for (int i = 0; i < LENGTH; i++) x.q[i * D] = 1;   /* so that an infinite key's logits are +inf */
+            float *y = attend(tables[t], z, x, 1);
+            if (!y) continue;
+            for (int i = 0; i < LENGTH * D; i++) assert_true(!!isnan(y[i]) == (i / D >= KEY));
+            free(y);
+        }
+    drop(x);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -229,6 +248,7 @@ int main(void)
         cmocka_unit_test(wherever_the_largest_logit_is),
         cmocka_unit_test(bits_do_not_depend_on_threads_or_company),
         cmocka_unit_test(what_is_not_a_number_stays_in_its_row),
+        cmocka_unit_test(a_key_that_is_not_a_number_spoils_those_who_see_it),
     };
     return cmocka_run_group_tests_name("attention", tests, NULL, NULL);
 }
