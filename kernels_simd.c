@@ -221,8 +221,7 @@ INLINE void affine_row(float *y, const float *x, const float *m, const float *a,
     });
 }
 
-/* The steps of one vector's SiLU wait for each other. Several vectors side by side fill that time: 0.60 ns a number
- * instead of 0.69 (AVX2, Zen 3). */
+/* The steps of one vector's SiLU wait for each other. Several vectors side by side fill that time. */
 static void affine_silu(float *y, const float *x, const float *m, const float *a, const float *b, size_t n)
 {
     size_t i = 0;

@@ -21,8 +21,7 @@ static void enter(sd_cache_sizes *c, int level, size_t size, size_t line)
 static bool plausible(const sd_cache_sizes *c)
 {
     return c->l1 >= 4 << 10 && c->l1 <= 4 << 20 && c->l2 > c->l1 && c->l2 <= 256 << 20
-        && (c->l3 == 0 || c->l3 >= c->l2 / 2) &&
-           c->line >= 16 && c->line <= 1024;
+        && (c->l3 == 0 || c->l3 >= c->l2 / 2) && c->line >= 16 && c->line <= 1024;
 }
 
 /* The first line of a small file; empty where there is none. */

@@ -1,4 +1,5 @@
-/* simd.h - floor 1: the few vector operations kernels_simd.c is written in, for one instruction set per compilation.
+/* simd.h - floor 1: the few vector operations that the fast kernels are written in, for one instruction set per
+ * compilation.
  *
  * The build defines exactly one of SD_ISA_SSE2, SD_ISA_AVX2 (with -mavx2 -mfma -mf16c), SD_ISA_AVX512 (with -mavx512f,
  * nothing more is used), SD_ISA_NEON (AArch64) and SD_ISA_SCALAR, where a vector is one number and all is plain C99.
@@ -8,8 +9,9 @@
  *   TILE_ROWS x TILE_VECTORS vectors is the block of C that the matrix product keeps in registers.
  *   IN_PLACE      the addresses of TILE_ROWS rows fit the registers too, so rows of A need not be copied first
  *
- * v_fma is a b + c with one rounding where the machine has such an instruction, else (SSE2) with two; v_fma_once never
- * rounds the product. v_max(a, b) and v_min(a, b) give b when b is NaN. */
+ * The other operations are explained where AVX-512 has them. v_fma is a b + c with one rounding where the machine has
+ * such an instruction, else (SSE2) with two; v_fma_once never rounds the product. v_max(a, b) and v_min(a, b) give b
+ * when b is NaN. */
 #ifndef SD_SIMD_H
 #define SD_SIMD_H
 

@@ -477,9 +477,10 @@ TEST(words_and_their_positions_are_looked_up)
     }
 }
 
-TEST(a_sinusoid_has_the_specifications_numbers)
+/* cos(v f) and sin(v f), f = 10000^(-i / (HALF - shift)), rounded once; and nobody has other bits. */
+TEST(a_sinusoid_is_the_formula_and_the_same_everywhere)
 {
-    enum { N = 3, DIM = 12 };
+    enum { N = 3, HALF = 6, DIM = 2 * HALF };
     static const float value[N] = {0, 7.25f, 999};
     float want[N * DIM];
     FOR_PROVIDERS(k)
@@ -487,6 +488,11 @@ TEST(a_sinusoid_has_the_specifications_numbers)
             bench b;
             start(&b, k, 1);
             sdk_sinusoid(want, value, N, DIM, flip, 1);
+            for (int i = 0; i < N * DIM; i++) {
+                double angle = value[i / DIM] * pow(10000, -(double)(i % HALF) / (HALF - 1));
+                double truth = (i % DIM < HALF) == (flip != 0) ? cos(angle) : sin(angle);
+                assert_true(fabs(want[i] - truth) < 3.1e-8);
+            }
             const float *y = numbers_of(&b, sd_sinusoid(&b.run, N, DIM, value, flip, 1));
             assert_memory_equal(y, want, sizeof want);
             stop(&b);
@@ -721,7 +727,7 @@ int main(void)
         cmocka_unit_test(geglu_gates_with_the_second_half),
         cmocka_unit_test(joining_and_adding),
         cmocka_unit_test(words_and_their_positions_are_looked_up),
-        cmocka_unit_test(a_sinusoid_has_the_specifications_numbers),
+        cmocka_unit_test(a_sinusoid_is_the_formula_and_the_same_everywhere),
         cmocka_unit_test(bits_do_not_depend_on_the_number_of_threads),
         cmocka_unit_test(products_do_not_depend_on_threads_or_company),
         cmocka_unit_test(an_unfolded_convolution_does_not_depend_on_how_its_pixels_are_shared_out),
