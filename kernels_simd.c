@@ -77,10 +77,11 @@ static void geglu(float *y, const float *value, const float *gates, size_t n)
 
 /* --------------------------------------------------------------------------- softmax in pieces */
 
-/* A strip's rows lie one after the other, so it is read as one sequence of vectors, `vectors` to a row, which is a
- * compile-time constant. */
+/* softmax_piece, see kernels.h. A strip's rows lie one after the other, so it is read as one sequence of vectors,
+ * `vectors` to a row, which is a compile-time constant. */
 
-/* m = the maxima of the columns and m; each column has as many partial ones. */
+/* m = the maxima of the columns and m. A column has so many partial ones, each of every fourth row, so that the steps
+ * of one do not wait for those of another. */
 enum { MAXIMA = 4 };
 
 INLINE void column_maxima(vf *m, const float *x, size_t rows, size_t vectors)
@@ -99,8 +100,8 @@ INLINE void column_maxima(vf *m, const float *x, size_t rows, size_t vectors)
         m[c] = v_max(v_max(v[c], v[c + vectors]), v_max(v[c + 2 * vectors], v[c + 3 * vectors]));
 }
 
-/* x = 2^(x - m). The difference is taken the other way round, so that x is read by the subtraction itself; a row's
- * columns are side by side, but not their sums: they would not fit the registers. */
+/* x = 2^(x - m), computed as 2^-(m - x), whose subtraction reads x from memory itself. A row's vectors go side by side;
+ * their sums are taken in a pass of their own, for which the registers would not suffice here. */
 INLINE void exp2_rows(float *x, size_t rows, size_t vectors, const vf *m)
 {
     for (size_t i = 0; i < rows; i++, x += vectors * VL) {
@@ -136,6 +137,8 @@ INLINE vf column_sum(const float *x, size_t rows, size_t vectors)
     return v[0];
 }
 
+/* The new maxima; the factors by which they shrink what was summed before; the exponentials; the sums; and whether any
+ * factor is not 1. */
 INLINE bool softmax_strip(float *x, size_t rows, size_t vectors, float *max, double *sum, float *factor)
 {
     vf m[TILE_VECTORS], shrunk[TILE_VECTORS];
@@ -154,7 +157,7 @@ INLINE bool softmax_strip(float *x, size_t rows, size_t vectors, float *max, dou
     UNROLL for (size_t c = 0; c < vectors; c++)
         s_store(sum + c * VL, s_add(s_mul(s_load(sum + c * VL), v_load(factor + c * VL)),
                                     column_sum(x + c * VL, rows, vectors)));
-    for (size_t c = 0; c < vectors * VL; c++) {   /* bits: compilers make vectors of this loop */
+    for (size_t c = 0; c < vectors * VL; c++) {   /* by their bits, for compilers make vectors of such a loop */
         uint32_t bits;
         memcpy(&bits, factor + c, sizeof bits);
         differ |= bits ^ 0x3f800000u;   /* 1.0f */

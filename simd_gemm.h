@@ -172,13 +172,13 @@ typedef struct rows_of {
     stored as;
 } rows_of;
 
-static inline const void *row_at(rows_of a, size_t i) { return row_of(a.as, a.at, i * a.ld); }
+static inline const void *row_at(rows_of a, size_t i) { return stored_at(a.as, a.at, i * a.ld); }
 
 /* The first n numbers of row i */
 static inline void fetch_row(rows_of a, size_t i, size_t n)
 {
     for (size_t k = 0; k < n; k += a.as == FLOATS ? LINE : 2 * LINE)
-        __builtin_prefetch(row_of(a.as, row_at(a, i), k));
+        __builtin_prefetch(stored_at(a.as, row_at(a, i), k));
 }
 
 /* c[rows, columns] = a b + plus, strip after strip. next: the `rows_ahead` rows of A that are wanted next. While strip
@@ -268,7 +268,7 @@ static void gemm(void *scratch, size_t M, size_t N, size_t K, const float *A, si
         for (size_t block = 0; block < blocks; block++) {
             size_t k0 = K * block / blocks, kc = K * (block + 1) / blocks - k0;
             size_t from = b_trans ? j0 * ldb + k0 : k0 * ldb + j0;
-            pack_panel(packed, row_of(stored_for(widen), B, from), ldb, b_trans, widen, nc, kc);
+            pack_panel(packed, stored_at(stored_for(widen), B, from), ldb, b_trans, widen, nc, kc);
             const float *plus = block ? C + j0 : bias ? bias + j0 : NULL;
             multiply_rows(room, M, nc, kc, (rows_of){A + k0, lda, FLOATS}, NULL, (strips){packed, kc, 0}, C + j0, ldc,
                           plus, block ? ldc : 0);
@@ -305,8 +305,8 @@ static void gemm_turned(void *scratch, size_t M, size_t N, size_t K, const float
                 v_store(turned + i * ldt + m, v_set1(bias[j + i]));
         for (size_t block = 0; block < blocks; block++) {
             size_t k0 = K * block / blocks, k1 = K * (block + 1) / blocks;
-            rows_of here = {row_of(rows.as, row_at(rows, j), k0), ldb, rows.as};
-            const void *then = block + 1 < blocks ? row_of(rows.as, here.at, k1 - k0)
+            rows_of here = {stored_at(rows.as, row_at(rows, j), k0), ldb, rows.as};
+            const void *then = block + 1 < blocks ? stored_at(rows.as, here.at, k1 - k0)
                 : j + n < N ? row_at(rows, j + n) : after;
             multiply_rows(room, n, width, k1 - k0, here, then, (strips){packed, K, k0}, turned, ldt,
                           block || bias ? turned : NULL, ldt);

@@ -1,5 +1,8 @@
 /* simd_pack.h - floor 1: operands of products, packed into strips, for simd_gemm.h: numbers of 16 bits widened, rows
- * turned. */
+ * turned.
+ *
+ * A strip [kc][width] has some columns of B side by side, so that a tile reads it in order: as wide as a tile, or one
+ * vector wide if the last columns fill no more. */
 #ifndef SD_SIMD_PACK_H
 #define SD_SIMD_PACK_H
 
@@ -9,6 +12,7 @@ enum { TILE_COLUMNS = TILE_VECTORS * VL };
 
 static inline size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
 
+/* The width of the strip that has these columns, at most TILE_COLUMNS; of more, that of a whole strip */
 static inline size_t strip_width(size_t columns) { return columns > VL ? TILE_COLUMNS : VL; }
 
 /* How the numbers of B are stored: as floats, or in 16 bits, which widen_f16 and widen_bf16 convert. */
@@ -31,7 +35,8 @@ INLINE vf get_stored(stored as, const void *from, size_t left)
     return as == HALVES ? v_widen_f16(part) : v_widen_bf16(part);
 }
 
-static inline const void *row_of(stored as, const void *from, size_t number)
+/* Where number `number` from `from` on lies */
+static inline const void *stored_at(stored as, const void *from, size_t number)
 {
     return (const unsigned char *)from + number * (as == FLOATS ? sizeof(float) : sizeof(uint16_t));
 }
@@ -56,7 +61,7 @@ INLINE void turn_block(place *to, stored as, const void *from, size_t from_strid
 {
     vf r[VL];
     UNROLL for (size_t i = 0; i < VL; i++)
-        r[i] = i < rows ? get_stored(as, row_of(as, from, i * from_stride), columns) : v_set1(0.0f);
+        r[i] = i < rows ? get_stored(as, stored_at(as, from, i * from_stride), columns) : v_set1(0.0f);
     v_transpose(r);
     UNROLL for (size_t j = 0; j < VL; j++)
         if (j < columns) {
@@ -74,16 +79,16 @@ INLINE void turn(float *to, size_t to_stride, stored as, const void *from, size_
         back = (ptrdiff_t)(taps - 1) * along - stride;
     for (size_t i = 0; i < rows; i += VL) {
         place p = {to + i, 0, taps, along, back};
-        const void *row = row_of(as, from, i * from_stride);
+        const void *row = stored_at(as, from, i * from_stride);
         size_t j = 0;
         if (rows - i >= VL)
             for (; j + VL <= columns; j += VL) {
                 UNROLL for (size_t k = 0; k < VL; k++)   /* of the next rows: they come from memory */
-                    __builtin_prefetch(row_of(as, row, j + (VL + k) * from_stride));
-                turn_block(&p, as, row_of(as, row, j), from_stride, VL, VL);
+                    __builtin_prefetch(stored_at(as, row, j + (VL + k) * from_stride));
+                turn_block(&p, as, stored_at(as, row, j), from_stride, VL, VL);
             }
         for (; j < columns; j += VL)
-            turn_block(&p, as, row_of(as, row, j), from_stride, min_size(rows - i, VL), min_size(columns - j, VL));
+            turn_block(&p, as, stored_at(as, row, j), from_stride, min_size(rows - i, VL), min_size(columns - j, VL));
     }
 }
 
@@ -117,28 +122,31 @@ static void pack_straight(float *to, size_t width, const float *b, size_t ldb, s
             put(to + k * width + j, columns - j, get(b + k * ldb + j, columns - j));
 }
 
+/* See kernels.h. */
 static void pack_panel(float *to, const void *b, size_t ldb, bool b_trans, sdk_widen *widen, size_t columns, size_t kc)
 {
     stored as = stored_for(widen);
     for (size_t j = 0; j < columns; j += TILE_COLUMNS) {
         size_t n = min_size(columns - j, TILE_COLUMNS);
         if (b_trans)
-            pack_turned(to + j * kc, strip_width(n), as, row_of(as, b, j * ldb), ldb, n, kc, 1);
+            pack_turned(to + j * kc, strip_width(n), as, stored_at(as, b, j * ldb), ldb, n, kc, 1);
         else
             pack_straight(to + j * kc, strip_width(n), (const float *)b + j, ldb, n, kc);
     }
 }
 
+/* See kernels.h. */
 static void pack_conv(float *to, const void *w, sdk_widen *widen, size_t columns, size_t channels, size_t taps)
 {
     stored as = stored_for(widen);
     size_t K = channels * taps;
     for (size_t j = 0; j < columns; j += TILE_COLUMNS) {
         size_t n = min_size(columns - j, TILE_COLUMNS);
-        pack_turned(to + j * K, strip_width(n), as, row_of(as, w, j * K), K, n, K, taps);
+        pack_turned(to + j * K, strip_width(n), as, stored_at(as, w, j * K), K, n, K, taps);
     }
 }
 
+/* n numbers as floats */
 static inline void copy_row(float *to, const void *from, stored as, size_t n)
 {
     if (as == FLOATS)
