@@ -22,13 +22,13 @@ typedef struct block {
     sd_json values[256];
 } block;
 
-/* Holds all values and texts of one JSON text. The root is its first member, so a pointer to the root is a pointer to
- * the document. */
+/* Holds all values of one JSON text, and the text. The root is its first member, so a pointer to the root is a pointer
+ * to the document. */
 typedef struct document {
     sd_json root;
     block *blocks;   /* the newest first; it has room for `room` more values */
     size_t room;
-    char *texts;     /* keys and texts, decoded, one after the other */
+    char *text;      /* keys and texts are decoded where they stand: they do not become longer */
 } document;
 
 void sd_json_free(sd_json *root)
@@ -39,18 +39,8 @@ void sd_json_free(sd_json *root)
         before = b->before;
         free(b);
     }
-    free(d->texts);
+    free(d->text);
     free(d);
-}
-
-/* For a text of n bytes. A decoded string is never longer than the encoded one with its quotes. A number is copied to
- * the end of `texts` while it is read, and the locale's decimal separator may need some bytes more. */
-static document *new_document(size_t n)
-{
-    document *d = calloc(1, sizeof *d);
-    if (!d || (d->texts = malloc(n + SD_NUMBER_SIZE)) != NULL) return d;
-    free(d);
-    return NULL;
 }
 
 static sd_json *new_value(document *d)
@@ -70,10 +60,10 @@ static sd_json *new_value(document *d)
 /* ---------------------------------------------------------------------------------------- grammar */
 
 typedef struct reader {
-    const char *text;
+    char *text;
     size_t at, n;
     document *to;
-    char *texts;        /* where the next key or text goes */
+    char *number;       /* room for a number that is read by the locale's rules; NULL: none was needed so far */
     int depth, values;
     sd_error *e;        /* says whether to stop */
     bool python;        /* Infinity and -Infinity are numbers */
@@ -116,7 +106,8 @@ static bool take_word(reader *r, const char *word)
     return true;
 }
 
-static bool escape(reader *r)
+/* The next two write what they read to *to, and move that on. */
+static bool escape(reader *r, char **to)
 {
     int32_t c;
     const char *why;
@@ -124,8 +115,8 @@ static bool escape(reader *r)
     if (why) return no(r, why);
     unsigned char utf8[4];
     size_t n = sd_utf8_encode(utf8, c);
-    memcpy(r->texts, utf8, n);
-    r->texts += n;
+    memcpy(*to, utf8, n);
+    *to += n;
     return true;
 }
 
@@ -133,20 +124,19 @@ static bool escape(reader *r)
 static bool is_letter(char c) { return c >= ' ' && (unsigned char)c < 128 && c != '"' && c != '\\'; }
 
 /* Characters that stand for themselves: as many as come of ASCII, or one. */
-static bool plain(reader *r)
+static bool plain(reader *r, char **to)
 {
-    size_t from = r->at;
-    while (r->at < r->n && is_letter(r->text[r->at])) *r->texts++ = r->text[r->at++];
-    if (r->at > from) return true;
-    unsigned char c = (unsigned char)next(r);
+    const char *from = r->text + r->at, *why;
+    size_t left = r->n - r->at, n = 0;
+    unsigned char c = (unsigned char)*from;
     int32_t code;
-    const char *why;
-    size_t n = sd_utf8_one(r->text + r->at, r->n - r->at, &code, &why);
-    if (!c) return no(r, "a NUL character");
-    if (c < 32) return no(r, "a control character in a string");
+    while (n < left && is_letter(from[n])) n++;
+    if (!n && !c) return no(r, "a NUL character");
+    if (!n && c < 32) return no(r, "a control character in a string");
+    if (!n) n = sd_utf8_one(from, left, &code, &why);
     if (!n) return no(r, "a byte that is not UTF-8");
-    memcpy(r->texts, r->text + r->at, n);
-    r->texts += n;
+    if (*to != from) memmove(*to, from, n);
+    *to += n;
     r->at += n;
     return true;
 }
@@ -154,11 +144,13 @@ static bool plain(reader *r)
 static bool string(reader *r, const char **out)
 {
     if (!take(r, '"')) return no(r, "a string is expected");
-    *out = r->texts;
+    char *to = r->text + r->at;
+    *out = to;
     while (r->at < r->n && r->text[r->at] != '"')
-        if (!(next(r) == '\\' ? escape(r) : plain(r))) return false;
-    *r->texts++ = 0;
-    return take(r, '"') || no(r, "a string has no end");
+        if (!(next(r) == '\\' ? escape(r, &to) : plain(r, &to))) return false;
+    if (!take(r, '"')) return no(r, "a string has no end");
+    *to = 0;   /* perhaps over the closing quote */
+    return true;
 }
 
 static bool digits(reader *r)
@@ -192,8 +184,9 @@ static bool number(reader *r, double *out)
         if (!take(r, '-')) take(r, '+');
         if (!digits(r)) return false;
     }
-    if (whole && r->at - from <= EXACT_DIGITS) *out = small_whole(r->text + from, r->at - from);
-    else sd_number_in_locale(out, r->text + from, r->at - from, r->texts);
+    if (whole && r->at - from <= EXACT_DIGITS) return *out = small_whole(r->text + from, r->at - from), true;
+    if (!r->number && !(r->number = malloc(r->n + SD_NUMBER_SIZE))) return no_memory(r);
+    sd_number_in_locale(out, r->text + from, r->at - from, r->number);
     return true;
 }
 
@@ -261,15 +254,21 @@ const char *sd_json_kind(const sd_json *j)
     return j ? kinds[j->type] : "nothing";
 }
 
-static sd_json *parse(const char *text, size_t n, bool python, const char *what, sd_error *e)
+/* Takes `text` over, which may be NULL if there was no memory for it. */
+static sd_json *parse(char *text, size_t n, bool python, const char *what, sd_error *e)
 {
-    document *d = new_document(n);
-    if (!d) return sd_fail(e, SD_ERR_MEMORY, "no memory to read %s", what), NULL;
-    reader r = {.text = text, .n = n, .python = python, .e = e, .to = d, .texts = d->texts};
+    document *d = text ? calloc(1, sizeof *d) : NULL;
+    if (!d) {
+        free(text);
+        return sd_fail(e, SD_ERR_MEMORY, "no memory to read %s", what), NULL;
+    }
+    d->text = text;
+    reader r = {.text = text, .n = n, .python = python, .e = e, .to = d};
     if (value(&r, &d->root)) {
         skip_space(&r);
         if (r.at < n) no(&r, "there is more after its end");
     }
+    free(r.number);
     if (r.full) sd_fail(e, SD_ERR_MEMORY, "no memory to read %s", what);
     else if (r.why) sd_fail(e, SD_ERR_FORMAT, "%s is not JSON from byte %zu on: %s", what, r.at, r.why);
     else if (d->root.type != SD_JSON_OBJECT)
@@ -279,9 +278,15 @@ static sd_json *parse(const char *text, size_t n, bool python, const char *what,
     return NULL;
 }
 
+static char *copy(const char *text, size_t n)
+{
+    char *to = malloc(n + 1);
+    return to ? memcpy(to, text, n) : NULL;
+}
+
 sd_json *sd_json_parse(const char *text, size_t n, const char *what, sd_error *e)
 {
-    return parse(text, n, false, what, e);
+    return parse(copy(text, n), n, false, what, e);
 }
 
 typedef struct member { sd_json *value; size_t place; } member;
@@ -306,7 +311,7 @@ static uint64_t mixed(const char *key)   /* FNV-1a */
 static bool all_differ(const sd_json *object, size_t n)
 {
     size_t size = 16, left = 16 * n;
-    while (size < 2 * n) size *= 2;
+    while (size < n + n / 4) size *= 2;   /* rather full: to touch new pages takes longer than to look further */
     uint64_t *seen = calloc(size, sizeof *seen);   /* 0: nothing */
     const sd_json *x = seen ? object->first : NULL;
     for (; x; x = x->next) {
@@ -347,7 +352,8 @@ static bool settle(sd_json *j)
     return true;
 }
 
-sd_json *sd_json_load(const char *text, size_t n, const char *what, sd_error *e)
+/* Takes `text` over. */
+static sd_json *load(char *text, size_t n, const char *what, sd_error *e)
 {
     sd_json *root = parse(text, n, true, what, e);
     if (!root || settle(root)) return root;
@@ -356,14 +362,16 @@ sd_json *sd_json_load(const char *text, size_t n, const char *what, sd_error *e)
     return NULL;
 }
 
+sd_json *sd_json_load(const char *text, size_t n, const char *what, sd_error *e)
+{
+    return load(copy(text, n), n, what, e);
+}
+
 sd_json *sd_json_read(const char *path, size_t max, sd_error *e)
 {
     char *text;
     size_t n;
-    if (sd_read_file(path, max, &text, &n, e)) return NULL;
-    sd_json *root = sd_json_load(text, n, path, e);
-    free(text);
-    return root;
+    return sd_read_file(path, max, &text, &n, e) ? NULL : load(text, n, path, e);
 }
 
 /* ---------------------------------------------------------------------------------------- looking */

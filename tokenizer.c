@@ -30,14 +30,15 @@
 #define EOS_TEXT "<|endoftext|>"
 #define END_OF_WORD "</w>"
 
-typedef struct merge_rule { int32_t left, right, result; } merge_rule;
+enum { CHAINS = 1 << 16 };                /* enough for CLIP's rules */
+typedef struct merge_rule { int32_t left, right, result, next; } merge_rule;   /* next: of its chain; -1: none */
 
 typedef struct added_token { sd_codes text; int32_t id; bool normalized; } added_token;
 
 struct sd_tokenizer {
     sd_pieces pieces;
     merge_rule *rule;               /* by rank */
-    int32_t *slot; size_t n_slot;   /* (left, right) -> rank: open addressing, n_slot a power of two; -1: empty */
+    int32_t *chain;                 /* (left, right) -> rank of the newest rule in one of CHAINS lists; -1: none */
     added_token *added; size_t n_added;
     int32_t byte_id[256], last_byte_id[256];   /* of a byte inside and at the end of a word; -1: none */
     int32_t bos, eos, pad, unk;     /* unk -1: none */
@@ -52,23 +53,26 @@ static sd_status put_piece(sd_tokenizer *t, const char *s, size_t n, int64_t id,
     return sd_pieces_put(&t->pieces, s, n, id, path, e);
 }
 
-/* The slot of the rule for these two pieces, or the empty one where it belongs. */
-static int32_t *rule_slot(const sd_tokenizer *t, int32_t left, int32_t right)
+static int32_t *chain_of(const sd_tokenizer *t, int32_t left, int32_t right)
 {
-    size_t k = sd_mix(sd_mix(SD_MIX_BEGIN, (uint32_t)left), (uint32_t)right) & (t->n_slot - 1);
-    for (int32_t rank; (rank = t->slot[k]) >= 0; k = (k + 1) & (t->n_slot - 1))
-        if (t->rule[rank].left == left && t->rule[rank].right == right) break;
-    return &t->slot[k];
+    return &t->chain[sd_mix(sd_mix(SD_MIX_BEGIN, (uint32_t)left), (uint32_t)right) % CHAINS];
+}
+
+/* The rank of the rule that joins two pieces; -1: none does. Of equal rules the last one counts. */
+static int32_t find_rule(const sd_tokenizer *t, int32_t left, int32_t right)
+{
+    int32_t rank = *chain_of(t, left, right);
+    while (rank >= 0 && (t->rule[rank].left != left || t->rule[rank].right != right)) rank = t->rule[rank].next;
+    return rank;
 }
 
 static sd_status reserve_rules(sd_tokenizer *t, size_t n, const char *path, sd_error *e)
 {
     if (n > MAX_ID) return sd_fail(e, SD_ERR_FORMAT, "%s: expected at most %d merges, found %zu", path, MAX_ID, n);
-    for (t->n_slot = 64; t->n_slot < 2 * n; t->n_slot *= 2) { }
     t->rule = malloc((n + 1) * sizeof *t->rule);
-    t->slot = malloc(t->n_slot * sizeof *t->slot);
-    if (!t->rule || !t->slot) return sd_fail(e, SD_ERR_MEMORY, "no memory for %zu merges of %s", n, path);
-    memset(t->slot, -1, t->n_slot * sizeof *t->slot);
+    t->chain = malloc(CHAINS * sizeof *t->chain);
+    if (!t->rule || !t->chain) return sd_fail(e, SD_ERR_MEMORY, "no memory for %zu merges of %s", n, path);
+    memset(t->chain, -1, CHAINS * sizeof *t->chain);
     return SD_OK;
 }
 
@@ -83,13 +87,16 @@ static sd_status add_rule(sd_tokenizer *t, const char *left, size_t nl, const ch
     memcpy(both + nl, right, nr);
     if (!derive || put_piece(t, both, nl + nr, 512 + (int64_t)rank, path, e) == SD_OK) {
         merge_rule r = {find_piece(t, left, nl), find_piece(t, right, nr),
-                        sd_pieces_find_at(&t->pieces, both, nl + nr, 512 + rank)};
-        if (r.left < 0 || r.right < 0 || r.result < 0)
+                        sd_pieces_find_at(&t->pieces, both, nl + nr, 512 + rank), -1};
+        if (r.left < 0 || r.right < 0 || r.result < 0) {
             sd_fail(e, SD_ERR_FORMAT, "%s: merge %d makes '%.*s' of '%.*s' and '%.*s', not all in the vocabulary",
                     path, (int)rank + 1, (int)(nl + nr < 80 ? nl + nr : 80), both, (int)(nl < 80 ? nl : 80), left,
                     (int)(nr < 80 ? nr : 80), right);
-        else
-            t->rule[*rule_slot(t, r.left, r.right) = rank] = r;
+        } else {
+            int32_t *chain = chain_of(t, r.left, r.right);
+            r.next = *chain;
+            t->rule[*chain = rank] = r;
+        }
     }
     if (both != room) free(both);
     return e->status;
@@ -319,7 +326,7 @@ static sd_status json_vocabulary(sd_tokenizer *t, const sd_json *vocab, const ch
                            MAX_ID - 1, x->key);
         put_piece(t, x->key, strlen(x->key), sd_json_int(x), path, e);
     }
-    if (e->status == SD_OK && !t->pieces.words) sd_fail(e, SD_ERR_FORMAT, "%s: the vocabulary is empty", path);
+    if (e->status == SD_OK && !t->pieces.n) sd_fail(e, SD_ERR_FORMAT, "%s: the vocabulary is empty", path);
     return e->status;
 }
 
@@ -474,7 +481,10 @@ static sd_status read_dir(sd_tokenizer *t, const dir_files *d, sd_error *e)
         else if (json_vocabulary(t, sd_json_get(model, "vocab"), path, e) == SD_OK)
             json_merges(t, sd_json_get(model, "merges"), path, e);
     } else if (e->status == SD_OK && d->have[FILE_VOCAB]) {
-        if (json_vocabulary(t, file[FILE_VOCAB], d->path[FILE_VOCAB], e) == SD_OK) read_merges(t, d->merges, false, e);
+        json_vocabulary(t, file[FILE_VOCAB], d->path[FILE_VOCAB], e);
+        sd_json_free(file[FILE_VOCAB]);   /* the rules get its memory */
+        file[FILE_VOCAB] = NULL;
+        if (e->status == SD_OK) read_merges(t, d->merges, false, e);
     } else if (e->status == SD_OK) {
         derive_vocabulary(t, d->merges, e);
     }
@@ -512,7 +522,7 @@ static bool before(const candidate *a, const candidate *b)
 static void push(encoder *en, int32_t at)
 {
     if (at < 0 || en->sym[at].next < 0) return;
-    int32_t rank = *rule_slot(en->t, en->sym[at].id, en->sym[en->sym[at].next].id);
+    int32_t rank = find_rule(en->t, en->sym[at].id, en->sym[en->sym[at].next].id);
     if (rank < 0) return;
     if (en->n_heap == en->cap_heap) {
         size_t cap = en->cap_heap ? 2 * en->cap_heap : 256;
@@ -554,7 +564,7 @@ static void merge_word(encoder *en, size_t n)
         candidate top = pop(en);
         int32_t at = top.at, right = s[at].next;
         if (s[at].id < 0 || right < 0) continue;
-        int32_t rank = *rule_slot(en->t, s[at].id, s[right].id);
+        int32_t rank = find_rule(en->t, s[at].id, s[right].id);
         if (rank < 0 || en->t->rule[rank].result != top.result) continue;
         s[at].id = top.result;
         s[at].next = s[right].next;
@@ -693,7 +703,7 @@ void sd_tokenizer_close(sd_tokenizer *t)
     for (size_t i = 0; i < t->n_added; i++) free(t->added[i].text.c);
     sd_pieces_free(&t->pieces);
     free(t->rule);
-    free(t->slot);
+    free(t->chain);
     free(t->added);
     free(t);
 }
@@ -719,5 +729,5 @@ sd_status sd_tokenizer_encode(const sd_tokenizer *t, const char *text, sd_tokens
 
 const char *sd_tokenizer_piece(const sd_tokenizer *t, int32_t id)
 {
-    return id >= 0 && id < t->pieces.n ? t->pieces.text[id] : NULL;
+    return id >= 0 && id < t->pieces.n ? t->pieces.piece[id].s : NULL;
 }

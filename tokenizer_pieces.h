@@ -6,12 +6,14 @@
 
 #define SD_MOST_PIECES 1000000   /* larger vocabularies are a mistake in a file */
 
+/* s NULL: no piece has this id. next: the id of the next piece of its chain; -1: none */
+typedef struct sd_piece { const char *s; uint32_t n; int32_t next; } sd_piece;
+
 typedef struct sd_pieces {
     struct sd_letters *letters; size_t used;    /* the newest block of letters, and how much of it is in use */
-    const char **text;                          /* by id; NULL where no piece has that id */
+    sd_piece *piece;                            /* by id */
     int32_t n, cap;                             /* largest id + 1 */
-    size_t words;                               /* number of different pieces */
-    struct sd_piece_slot *slot; size_t n_slot;  /* piece -> id: open addressing, n_slot a power of two */
+    int32_t *chain;                             /* mixed letters -> id of a chain's first piece; -1: none */
 } sd_pieces;
 
 /* FNV-1a, one word at a time, with the high bits folded back. It begins with SD_MIX_BEGIN. */

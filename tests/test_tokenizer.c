@@ -735,6 +735,45 @@ TEST(a_piece_that_is_not_where_it_is_expected_is_found)
     sd_pieces_free(&p);
 }
 
+/* As in a Python dict. Pieces share chains in the order of their coming; with so many, most chains have several. */
+TEST(of_equal_pieces_the_later_one_counts_and_each_is_found_among_many)
+{
+    enum { MANY = 200000 };
+    char text[16];
+    sd_error e = {0};
+    sd_pieces p = {0};
+    for (int i = 0; i < MANY; i++) {
+        int n = snprintf(text, sizeof text, "p%d", i % (MANY / 2) * 7919);
+        assert_int_equal(sd_pieces_put(&p, text, (size_t)n, i, "here", &e), SD_OK);
+    }
+    for (int i = 0; i < MANY / 2; i++) {
+        int n = snprintf(text, sizeof text, "p%d", i * 7919);
+        assert_int_equal(sd_pieces_find(&p, text, (size_t)n), i + MANY / 2);
+        assert_int_equal(sd_pieces_find_at(&p, text, (size_t)n, i), i);
+        assert_string_equal(p.piece[i].s, text);
+    }
+    sd_pieces_free(&p);
+}
+
+/* A rule that comes twice has its later rank: "b c" comes before the second "a b". */
+TEST(of_equal_rules_the_later_one_counts)
+{
+    static const char vocab[] = "{\"a\":0,\"b\":1,\"c</w>\":2,\"ab\":3,\"bc</w>\":4,\"" BOS "\":5,\"" EOS "\":6}";
+    static const struct { const char *merges; int32_t first, second; } cases[] = {
+        {"a b\nb c</w>\n", 3, 2}, {"a b\nb c</w>\na b\n", 0, 4}};
+    for (size_t i = 0; i < SD_COUNT(cases); i++) {
+        sd_tokens k;
+        empty_dir();
+        put_text("vocab.json", vocab);
+        put_text("merges.txt", cases[i].merges);
+        sd_tokenizer *t = open_dir();
+        encode(t, "abc", &k);
+        assert_int_equal(k.id[1], cases[i].first);
+        assert_int_equal(k.id[2], cases[i].second);
+        sd_tokenizer_close(t);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -756,6 +795,8 @@ int main(void)
 #endif
         cmocka_unit_test(the_other_familys_pad_is_seen_by_the_goldens),
         cmocka_unit_test(a_piece_that_is_not_where_it_is_expected_is_found),
+        cmocka_unit_test(of_equal_pieces_the_later_one_counts_and_each_is_found_among_many),
+        cmocka_unit_test(of_equal_rules_the_later_one_counts),
         cmocka_unit_test(garbage_files_are_refused_with_a_sentence),
     };
     return cmocka_run_group_tests_name("tokenizer", tests, read_goldens, free_goldens);
