@@ -206,8 +206,7 @@ TEST(an_operation_tells_its_shape_and_its_work)
     free(s);
 }
 
-/* With vector instructions: all parts of a minimal algorithm's convolution are told, and are no more than its threads
- * had time for. */
+/* All parts of a minimal algorithm's convolution are told, and are no more than its threads had time for. */
 TEST(a_convolution_by_winograd_tells_its_parts)
 {
     sd_image image;
@@ -223,10 +222,7 @@ TEST(a_convolution_by_winograd_tells_its_parts)
         assert_true(op->share > 0 && op->share < 1);
         for (int k = 0; k < SD_PROFILE_PARTS; k++) assert_true(op->part[k] > 0);
     }
-    sd_machine machine;
-    sd_get_machine(&machine);
-    const char *isa = getenv("SD_ISA");
-    assert_int_equal(found > 0, strcmp(isa && *isa ? isa : machine.kernels, "scalar") != 0);
+    assert_true(found > 0);
     sd_image_free(&image);
     free(s);
 }
