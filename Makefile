@@ -8,6 +8,7 @@ JPEG     ?= 1
 UTF8PROC ?= 1
 ZLIB     ?= 1
 OPENCL   ?= 0
+SIMDE    ?= 0
 
 PREFIX   ?= /usr/local
 DESTDIR  ?=
@@ -52,7 +53,7 @@ ifeq ($(filter openblas none,$(BLAS)),)
 $(error BLAS must be openblas or none, not "$(BLAS)")
 endif
 one_or_zero = $(if $(filter 0 1,$($(1))),,$(error $(1) must be 1 or 0, not "$($(1))"))
-$(foreach s,OPENMP PNG JPEG UTF8PROC ZLIB OPENCL,$(call one_or_zero,$(s)))
+$(foreach s,OPENMP PNG JPEG UTF8PROC ZLIB OPENCL SIMDE,$(call one_or_zero,$(s)))
 
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion $(if $(WERROR),-Werror)
 # No fused or reassociated arithmetic: a result must not depend on the compiler. That libm leaves errno alone changes no value.
@@ -122,7 +123,7 @@ CMOCKA := $(call libs,cmocka,-lcmocka)
 # kernels_simd.c, kernels_precise.c and kernels_winograd.c once per instruction set; the best one is chosen when the program starts.
 # ISA=scalar: for that one alone, which saves a compiler of sanitizers minutes and gigabytes.
 ISAS := $(strip $(if $(I386),,$(if $(filter x86_64-% amd64-%,$(MACHINE)),avx512 avx2 sse2)) \
-               $(if $(filter aarch64-% arm64-%,$(MACHINE)),neon) scalar)
+               $(if $(filter aarch64-% arm64-%,$(MACHINE)),neon) $(if $(filter 1,$(SIMDE)),neon) scalar)
 ISA ?= $(ISAS)
 ifneq ($(if $(filter scalar,$(ISA)),$(filter-out $(ISAS),$(ISA)),x),)
 $(error ISA must be scalar, alone or with others of $(ISAS), not "$(ISA)")
@@ -131,7 +132,8 @@ HAVE_sse2   := -DSD_HAVE_SSE2
 HAVE_avx2   := -DSD_HAVE_AVX2
 HAVE_avx512 := -DSD_HAVE_AVX512
 HAVE_neon   := -DSD_HAVE_NEON
-DEFS += $(foreach i,$(ISA),$(HAVE_$(i)))
+EMULATED := $(if $(filter 1,$(SIMDE)),avx512 neon)
+DEFS += $(foreach i,$(filter-out $(EMULATED),$(ISA)),$(HAVE_$(i)))
 # Without vectors the specification is kernels.c itself.
 PRECISE := $(filter-out scalar,$(ISA))
 # On x86 loops begin where a line of the cache does. Where the products' loop happened to lie made 5% of a convolution's time (docs/SPEED.md).
@@ -141,6 +143,15 @@ FLAGS_sse2   := -DSD_ISA_SSE2 $(ALIGNED)
 FLAGS_avx2   := -DSD_ISA_AVX2 -mavx2 -mfma -mf16c $(ALIGNED)
 FLAGS_avx512 := -DSD_ISA_AVX512 -mavx512f $(ALIGNED)
 FLAGS_neon   := -DSD_ISA_NEON
+# For tests on an x86 processor that has neither: kernels of AVX-512 and NEON in instructions of AVX2, by SIMDe. No run chooses them but by
+# their names. -O1: with more, gcc takes over ten minutes for AVX-512's.
+ifneq ($(EMULATED),)
+$(if $(filter-out $(ISA),$(EMULATED) avx2),$(error SIMDE=1 needs x86-64 and $(EMULATED) avx2 in ISA, which is "$(ISA)"))
+DEFS += -DSD_WITH_SIMDE=1
+NEEDS += $(call need,simde/x86/avx512.h,SIMDE=0,)
+FLAGS_avx512 := $(FLAGS_avx2:%AVX2=%AVX512) -Itests/emulated/avx512 -Wno-psabi -O1
+FLAGS_neon   := $(FLAGS_avx2:%AVX2=%NEON) -Itests/emulated/neon -O1
+endif
 
 ifeq ($(shell uname -s),Darwin)
 SHARED := libsd.dylib
@@ -284,6 +295,18 @@ test-oclgrind-%: $(BUILD)/tests/test_opencl_kernels
 else
 test-opencl test-device test-oclgrind:
 	@$(MAKE) --no-print-directory OPENCL=1 BUILD=build/opencl OUT=build/opencl $@
+endif
+
+# Instruction sets that this machine has not (SIMDE=1, above): the tests that go through every set, and the example's picture by AVX-512's.
+.PHONY: test-emulated
+EACH_ISA := $(addprefix $(BUILD)/tests/test_,kernels winograd attention bands selftest show_tensors types)
+ifeq ($(SIMDE),1)
+test-emulated: $(OUT)/sd $(EACH_ISA) $(EXAMPLE)
+	@JOBS=$(JOBS) SD_ISA=avx512 SD_PROGRAM=$(OUT)/sd \
+	  sh tools/run_tests.sh $(EACH_ISA) -- -- $(EXAMPLE) $(BUILD)/example.$(if $(filter 1,$(PNG)),png,ppm)
+else
+test-emulated:
+	@$(MAKE) --no-print-directory SIMDE=1 BUILD=build/emulated OUT=build/emulated $@
 endif
 
 # The program with failing allocations and system calls; see tests/faults/run_faults.c. For Linux with glibc.
@@ -449,6 +472,7 @@ help:
 	@echo '  test-layouts  Python: models in every layout that people have draw the same picture as their directory'
 	@echo '  test-faults  every system call and allocation of some runs fails once: no crash, leak or half file'
 	@echo '  test-opencl  what an OpenCL device computes (here PoCL, or SD_DEVICE=opencl:NAME), and its kernels under Oclgrind'
+	@echo '  test-emulated  kernels of AVX-512 and NEON on an x86 without them, by SIMDe (make deps-dev), against the specification'
 	@echo '  asan       the tests under the address and undefined behaviour sanitizers'
 	@echo '  fuzz       anything fed to every reader, a minute each: FUZZ="fuzz_image fuzz_config" FUZZ_SECONDS=1200; needs clang'
 	@echo '  lint       floors, warnings under gcc and clang, exported symbols;  make deps-dev installs what it needs'
@@ -458,6 +482,6 @@ help:
 	@echo '  install    to $(PREFIX):  make install PREFIX=/usr DESTDIR=/tmp/package'
 	@echo '  uninstall, clean, help'
 	@echo 'Switches (each change rebuilds)'
-	@echo '  BLAS=openblas|none  OPENMP=1|0  PNG=1|0  JPEG=1|0  UTF8PROC=1|0  ZLIB=1|0  OPENCL=0|1  ISA=scalar'
+	@echo '  BLAS=openblas|none  OPENMP=1|0  PNG=1|0  JPEG=1|0  UTF8PROC=1|0  ZLIB=1|0  OPENCL=0|1  SIMDE=0|1  ISA=scalar'
 	@echo '  CC=gcc|clang  CFLAGS=-O3  LDFLAGS=  PREFIX=/usr/local  DESTDIR=  V=1 (show commands)'
 endif

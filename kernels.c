@@ -394,6 +394,10 @@ static bool has_neon(void)   /* part of AArch64's base, the only ARM that kernel
 }
 #endif
 
+#ifdef SD_WITH_SIMDE
+extern const sd_kern sd_kern_avx512, sd_kern_precise_avx512, sd_kern_neon, sd_kern_precise_neon;
+#endif
+
 static bool has_c99(void)
 {
     return true;
@@ -418,6 +422,10 @@ static const candidate candidates[] = {   /* best first */
     {&sd_kern_neon, &sd_kern_precise_neon, has_neon},
 #endif
     {&sd_kern_scalar, &sd_kern_spec, has_c99},
+#ifdef SD_WITH_SIMDE   /* in instructions of AVX2, for tests: only their names choose them */
+    {&sd_kern_avx512, &sd_kern_precise_avx512, has_avx2},
+    {&sd_kern_neon, &sd_kern_precise_neon, has_avx2},
+#endif
 };
 
 static const candidate *find(const char *name)

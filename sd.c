@@ -36,6 +36,9 @@ const char *sd_build_info(void)
 #ifdef SD_HAVE_NEON
            " neon"
 #endif
+#ifdef SD_WITH_SIMDE
+           ", emulated avx512 and neon"
+#endif
 #ifdef SD_WITH_OPENBLAS
            "; OpenBLAS"
 #else

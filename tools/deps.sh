@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs (Debian, Ubuntu) or names (elsewhere) the packages that building and testing need.
-# usage: tools/deps.sh deps|deps-dev      deps-dev adds what lint and test-opencl need
+# usage: tools/deps.sh deps|deps-dev      deps-dev adds what lint, test-opencl and test-emulated need
 # With OPENCL=1 in the environment, deps adds what such a build needs.
 set -eu
 
@@ -8,9 +8,10 @@ build="gcc make libc6-dev pkg-config libopenblas0 libpng-dev zlib1g-dev libjpeg-
 opencl="ocl-icd-opencl-dev opencl-c-headers"
 lint="clang libomp-dev binutils"
 devices="pocl-opencl-icd oclgrind"
+emulated="libsimde-dev"
 want=$build
 [ "${OPENCL:-0}" = 0 ] || want="$build $opencl"
-[ "${1:-deps}" = deps ] || want="$build $opencl $lint $devices"
+[ "${1:-deps}" = deps ] || want="$build $opencl $lint $devices $emulated"
 
 if ! command -v apt-get >/dev/null 2>&1; then
     cat <<END
@@ -24,7 +25,8 @@ For OPENCL=1:
   Arch      ocl-icd opencl-headers
   Alpine    opencl-icd-loader-dev opencl-headers
   Homebrew  nothing: it is part of the system
-For 'make lint' also clang with its OpenMP library (libomp) and binutils, for 'make test-opencl' PoCL and Oclgrind.
+For 'make lint' also clang with its OpenMP library (libomp) and binutils, for 'make test-opencl' PoCL and Oclgrind,
+for 'make test-emulated' SIMDe.
 END
     exit 0
 fi
