@@ -2,6 +2,7 @@
  * far that is from what this machine can do. */
 #include "app.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -396,7 +397,7 @@ static void json_all(const profile *p, const sd_roofs *roofs, const char *device
 
 /* Seconds for each figure of the machine: neighbours may slow it for longer than a tenth, and a long run is worth
  * waiting for its yardstick. */
-static double effort(double seconds) { return seconds < 4 ? 0.1 : seconds < 20 ? seconds / 40 : 0.5; }
+static double effort(double seconds) { return fmin(fmax(seconds / 40, 0.1), 0.5); }
 
 int profile_print(profile *p, int json)
 {

@@ -80,7 +80,6 @@ enum {
     A_STRIDE = BLOCK_K + 8                        /* no power of two: a tile's rows would share cache lines' places */
 };
 
-static inline size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
 static inline size_t strip_width(size_t columns) { return columns > DL ? TILE_COLUMNS : DL; }
 
 /* sum[rows, vectors DL] = (sum +) a b: `rows` rows of a, A_STRIDE apart, and b [kc][vectors DL] */

@@ -102,6 +102,11 @@ static inline void *cut(pieces *p, size_t bytes)
     return here;
 }
 /* The bytes of such a piece of n floats */
+/* This thread's part of a piece that has so many bytes for each thread */
+static inline void *of_thread(void *first, size_t bytes)
+{
+    return (unsigned char *)first + (size_t)thread_id() * bytes;
+}
 static inline size_t floats(size_t n) { return round_up(n * sizeof(float), SD_ALIGN); }
 
 /* Calls fn(user, 0 .. n - 1), each on a thread of its own. */

@@ -180,7 +180,7 @@ static void attention_in_pieces(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k
         for (int i = 0; i < (int)(H * p.tiles); i++) {
             size_t h = (size_t)i / p.tiles;
             if (sd_is_cancelled(r)) continue;
-            attend_tile(&p, cuts.at + (size_t)thread_id() * tile_room, p.packed + h * head, qn + h * p.d,
+            attend_tile(&p, of_thread(cuts.at, tile_room), p.packed + h * head, qn + h * p.d,
                         yn + h * p.d, (size_t)i % p.tiles * tile_queries(&p));
         }
     }
@@ -205,7 +205,7 @@ static void attention_by_rows(sd_run *r, sd_tensor y, sd_tensor q, sd_tensor k, 
             first = (size_t)task % tiles * TASK_ROWS;
         sdk_head h = {sd_f32(q) + n * T * C + at, sd_f32(k) + n * S * C + at, sd_f32(v) + n * S * C + at,
                       sd_f32(y) + n * T * C + at, C, d, S, causal};
-        unsigned char *mine = scratch + (size_t)thread_id() * room;
+        unsigned char *mine = of_thread(scratch, room);
         float *weights = (float *)(void *)(mine + gemm_room(cpu));
         cpu->kern->attention(mine, weights, &h, first, min_size(TASK_ROWS, T - first));
     }

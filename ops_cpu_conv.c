@@ -12,7 +12,7 @@ typedef struct unfolded_weight {
     sdk_widen *widen;   /* of the numbers as they are stored, when they are packed */
     size_t O, I, taps;
     size_t size;        /* numbers in all */
-    size_t row_room;    /* numbers that a thread needs to make it */
+    size_t row_room;    /* bytes that a thread needs to make it */
 } unfolded_weight;
 
 /* How threads share an unfolded convolution.
@@ -53,12 +53,9 @@ static unfolded_weight unfolded_weight_of(const sd_cpu *cpu, const sd_tensor *w)
     u.packed = !cpu->blas && k->pack_conv;
     u.widen = u.packed ? widened_on_the_way(k, w) : NULL;
     u.size = (u.packed ? packed_columns(k, u.O) : u.O) * K;
-    u.row_room = u.widen || is_f32(w) ? 0 : floats(u.packed ? strip * K : K) / sizeof(float);
+    u.row_room = u.widen || is_f32(w) ? 0 : floats(u.packed ? strip * K : K);
     return u;
 }
-
-/* This thread's room to make a weight */
-static float *row_of_thread(const unfolding *u) { return u->row + (size_t)thread_id() * u->order.row_room; }
 
 /* Packs the strip of the output channels from number `from` on. */
 static void pack_strip(const unfolding *u, float *out, size_t from)
@@ -66,7 +63,7 @@ static void pack_strip(const unfolding *u, float *out, size_t from)
     const sd_kern *k = sd_cpu_of(u->r)->kern;
     size_t n = min_size(k->panel_columns, u->O - from);
     bool direct = u->order.widen || is_f32(u->w);
-    float *row = row_of_thread(u);
+    float *row = of_thread(u->row, u->order.row_room);
     if (!direct) sd_widen_weight(row, u->w, from * u->K, n * u->K, k);
     k->pack_conv(out, direct ? number_at(u->w, from * u->K) : row, u->order.widen, n, u->order.I, u->order.taps);
 }
@@ -87,7 +84,7 @@ static void turn_weights(const unfolding *u)
     int O = (int)u->O;
 #pragma omp parallel for num_threads(sd_cpu_of(u->r)->threads) if (u->O * K > SMALL)
     for (int o = 0; o < O; o++) {
-        float *mine = row_of_thread(u), *to = u->weight + (size_t)o * K;
+        float *mine = of_thread(u->row, u->order.row_room), *to = u->weight + (size_t)o * K;
         const float *in = direct ? (const float *)u->w->data + (size_t)o * K : mine;
         if (!direct) sd_widen_weight(mine, u->w, (size_t)o * K, K, sd_cpu_of(u->r)->kern);
         for (size_t t = 0; t < taps; t++)
@@ -124,7 +121,7 @@ static void multiply_packed(const unfolding *u, const float *rows, size_t at, si
                             const float *packed)
 {
     const sd_cpu *cpu = sd_cpu_of(u->r);
-    cpu->kern->gemm_packed(u->scratch + (size_t)thread_id() * gemm_room(cpu), n, channels, u->K, rows, u->K, packed,
+    cpu->kern->gemm_packed(of_thread(u->scratch, gemm_room(cpu)), n, channels, u->K, rows, u->K, packed,
                            sd_f32(u->y) + at * u->O + j, u->O, u->bias ? u->bias + j : NULL);
 }
 
@@ -137,7 +134,7 @@ static void unfold_apart(const unfolding *u)
 #pragma omp parallel for schedule(dynamic) num_threads(cpu->threads)
     for (int task = 0; task < tasks; task++) {
         size_t at = (size_t)task * u->tile, n = min_size(u->tile, u->P - at);
-        float *rows = u->rows + (size_t)thread_id() * u->tile * u->K;
+        float *rows = of_thread(u->rows, u->tile * u->K * sizeof *rows);
         if (sd_is_cancelled(u->r)) continue;
         for (size_t i = 0; i < n; i++) unfold_pixel(u, rows + i * u->K, (int64_t)(at + i));
         for (size_t j = 0; j < u->O; j += wide)
@@ -150,7 +147,7 @@ static void unfold_apart(const unfolding *u)
 static void multiply_columns(const unfolding *u, size_t at, size_t n, size_t j)
 {
     size_t channels = min_size(u->columns, u->O - j);
-    float *weight = u->weight + (size_t)thread_id() * u->columns * u->K;
+    float *weight = of_thread(u->weight, u->columns * u->K * sizeof *weight);
     for (size_t s = 0; s < channels; s += sd_cpu_of(u->r)->kern->panel_columns)
         pack_strip(u, weight + s * u->K, j + s);
     multiply_packed(u, u->rows, at, n, j, channels, weight);
@@ -217,12 +214,12 @@ static void unfold_conv(sd_run *r, sd_tensor y, sd_tensor x, const sd_tensor *w,
     size_t gemm = gemm_room(cpu) * threads, row = u.order.row_room * threads,
         weight = u.way == COLUMNS ? threads * u.columns * u.K : u.order.size,
         unfolded = (u.way == APART ? threads : 1) * u.tile * u.K;
-    pieces p = {sd_scratch(r, gemm + floats(u.O) + floats(weight) + floats(row) + floats(unfolded))};
+    pieces p = {sd_scratch(r, gemm + floats(u.O) + floats(weight) + row + floats(unfolded))};
     if (!p.at) return;
     u.scratch = cut(&p, gemm);
     u.bias = sd_cpu_f32(r, b, cut(&p, u.O * sizeof(float)));
     u.weight = cut(&p, weight * sizeof(float));
-    u.row = cut(&p, row * sizeof(float));
+    u.row = cut(&p, row);
     u.rows = cut(&p, unfolded * sizeof(float));
     do_it[u.way](&u);
 }

@@ -16,7 +16,7 @@ static inline const void *column_of_b(const sd_product *p, size_t j)
 
 static inline unsigned char *scratch_of(const sd_product *p)
 {
-    return p->scratch + (size_t)thread_id() * gemm_room(sd_cpu_of(p->r));
+    return of_thread(p->scratch, gemm_room(sd_cpu_of(p->r)));
 }
 
 /* --------------------------------------------------------------------------------- straight */

@@ -85,9 +85,6 @@ typedef struct split {
     bool small;                             /* not worth waking other threads */
 } split;
 
-/* This thread's part of V, U or M, where each has its own of so many bytes */
-static float *of_thread(float *first, size_t bytes) { return first + (size_t)thread_id() * (bytes / sizeof *first); }
-
 static bool u_is_whole(const split *p) { return p->deep >= p->blocks && p->wide >= p->strips; }
 
 /* What is taken at a time: `rows` tiles from `first` on, blocks b0 .. b1 of input channels, strips s0 .. s1 of output
@@ -148,7 +145,7 @@ static void transform_input(const split *p, const part *a, float *v, size_t row)
 static void transform_weights(const split *p, float *u, size_t block, size_t strip)
 {
     const sd_kern *k = p->cpu->kern;
-    float *packed = (float *)(void *)(p->room + (size_t)thread_id() * p->room_size);
+    float *packed = of_thread(p->room, p->room_size);
     size_t k0 = block_start(p, block), kc = block_start(p, block + 1) - k0, run = kc * 9;
     size_t o0 = strip * p->columns, n = min_size(p->columns, p->O - o0), w = strip_width(p, strip);
     sdk_widen *widen = widened_on_the_way(k, p->w);

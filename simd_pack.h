@@ -10,8 +10,6 @@
 
 enum { TILE_COLUMNS = TILE_VECTORS * VL };
 
-static inline size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
-
 /* The width of the strip that has these columns, at most TILE_COLUMNS; of more, that of a whole strip */
 static inline size_t strip_width(size_t columns) { return columns > VL ? TILE_COLUMNS : VL; }
 

@@ -8,6 +8,8 @@
 
 #include <math.h>
 
+static inline size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
+
 /* The vector at p, of which `left` elements may be touched; the rest reads as 0. */
 static inline vf get(const float *p, size_t left) { return left >= VL ? v_load(p) : v_load_part(p, left); }
 

@@ -25,6 +25,7 @@
 #include "../pipeline.h"
 #include "../profile.h"
 #include "../profile_roof.h"
+#include "../text.h"
 
 typedef enum what { LINEAR, CONV, ATTENTION, GROUP_NORM, LAYER_NORM, GEGLU, UPSAMPLE } what;
 
@@ -391,9 +392,7 @@ typedef struct settings {
 /* A whole argument as a number from least to most; false: it is none. */
 static bool take_number(const char *text, double least, double most, double *number)
 {
-    char *end;
-    *number = strtod(text, &end);
-    return end != text && !*end && *number >= least && *number <= most;   /* not NaN */
+    return sd_number_read(number, text) && *number >= least && *number <= most;
 }
 
 static bool take_word(const char *text, const char **word)
@@ -404,12 +403,10 @@ static bool take_word(const char *text, const char **word)
 
 static void print_text(const char *key, const char *text)
 {
-    printf("\"%s\": \"", key);
-    for (; *text; text++) {
-        if ((unsigned char)*text < ' ') printf("\\u%04x", (unsigned)*text);
-        else printf("%s%c", strchr("\"\\", *text) ? "\\" : "", *text);
-    }
-    printf("\", ");
+    sd_text t = {0};
+    sd_text_quoted(&t, text);
+    printf("\"%s\": %s, ", key, t.failed ? "null" : t.s);
+    free(t.s);
 }
 
 /* What bench_compare tells if it is not the same in both results. */
